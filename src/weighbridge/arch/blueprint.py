@@ -1,0 +1,142 @@
+"""The vocabulary of a family: parameters, buffers, and the small modules that they come from.
+
+Letters in the family files, as in the Scaling Book: V vocabulary, D model (hidden size), F
+feed-forward, L layers, N heads, K key-value heads, H head size, E experts.
+
+A parameter has the name that checkpoints give it and the kind of module that holds it, because
+quantization looks at the kind: bitsandbytes replaces `linear` (and transformers' own transposed
+`conv1d`), never a bare 3-D `experts` parameter.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Literal, NamedTuple
+
+from weighbridge.arch.config import Config
+
+Kind = Literal[
+    "linear",  # weight of nn.Linear, [out, in]
+    "conv1d",  # weight of transformers' Conv1D, [in, out]: GPT-2
+    "expert",  # weight of one routed expert's Linear, [out, in]; transformers 5 stacks them
+    "experts",  # all routed experts' weights in one parameter, as stored: 3-D
+    "router",  # weight that scores the experts
+    "embedding",
+    "norm",  # weights and biases of norms
+    "bias",
+    "conv",  # weight of a convolution
+    "other",  # a bare parameter
+]
+
+
+class Param(NamedTuple):
+    """One parameter under its checkpoint name."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Kind = "linear"
+    dtype: str = ""  # "" is the model's own; set where the class keeps it in another
+    tied: str = ""  # the parameter that owns the storage; "" when it is this one
+    routed: tuple[int, int] = (1, 1)  # (k, E): of E such, a token uses k
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory that a module holds and does not train. Most are not in the checkpoint."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str  # "" follows the model's dtype
+    persistent: bool = False
+    until: int | None = None  # first major version of transformers without it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blueprint:
+    """All that one class holds. `blocks` are modules that device_map="auto" never splits, as
+    patterns over checkpoint names ("model.layers.*")."""
+
+    cls: str
+    params: tuple[Param, ...]
+    buffers: tuple[Buffer, ...] = ()
+    blocks: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel for p in self.params if not p.tied)
+
+
+Params = Iterable[Param]
+Body = Callable[[Config, str], Params]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What a model type means.
+
+    `body` gives the tensors of the base model below a path ("model." or "", dot included). A
+    class whose name ends in one of `heads` holds that base model as `base` and the head beside
+    it; any other class whose name ends in "Model" is the base model itself.
+    """
+
+    body: Body
+    base: str = "model"
+    cls: str = ""  # the class when the config names none
+    heads: Mapping[str, Body] = field(default_factory=dict)
+    buffers: Callable[[Config, str], Iterable[Buffer]] | None = None
+    blocks: tuple[str, ...] = ("layers.*",)  # below the base model
+    ties: bool = False  # tie_word_embeddings when neither config nor class default says
+
+
+def linear(path: str, outputs: int, inputs: int, *, bias: bool = False) -> Iterator[Param]:
+    yield Param(f"{path}.weight", (outputs, inputs))
+    if bias:
+        yield Param(f"{path}.bias", (outputs,), "bias")
+
+
+def conv1d(path: str, outputs: int, inputs: int, *, bias: bool = True) -> Iterator[Param]:
+    """transformers' Conv1D: a Linear with a transposed weight."""
+    yield Param(f"{path}.weight", (inputs, outputs), "conv1d")
+    if bias:
+        yield Param(f"{path}.bias", (outputs,), "bias")
+
+
+def conv(path: str, shape: tuple[int, ...], *, bias: bool = True) -> Iterator[Param]:
+    """A convolution; `shape` is [out, in / groups, *kernel]."""
+    yield Param(f"{path}.weight", shape, "conv")
+    if bias:
+        yield Param(f"{path}.bias", (shape[0],), "bias")
+
+
+def embedding(path: str, rows: int, width: int) -> Iterator[Param]:
+    yield Param(f"{path}.weight", (rows, width), "embedding")
+
+
+def norm(path: str, width: int, *, bias: bool = False) -> Iterator[Param]:
+    """RMSNorm; with `bias`, LayerNorm."""
+    yield Param(f"{path}.weight", (width,), "norm")
+    if bias:
+        yield Param(f"{path}.bias", (width,), "norm")
+
+
+def gated_mlp(path: str, width: int, inner: int, *, bias: bool = False) -> Iterator[Param]:
+    """gate_proj, up_proj, down_proj: SwiGLU and its relatives."""
+    yield from linear(f"{path}.gate_proj", inner, width, bias=bias)
+    yield from linear(f"{path}.up_proj", inner, width, bias=bias)
+    yield from linear(f"{path}.down_proj", width, inner, bias=bias)
+
+
+def experts(params: Params, *, top_k: int, count: int) -> Iterator[Param]:
+    """The Linears of one routed expert, marked as such."""
+    for p in params:
+        kind: Kind = "expert" if p.kind == "linear" else p.kind
+        yield p._replace(kind=kind, routed=(top_k, count))
+
+
+def fused(path: str, shape: tuple[int, ...], *, top_k: int, count: int) -> Iterator[Param]:
+    """One parameter that stacks all routed experts."""
+    yield Param(path, shape, "experts", routed=(top_k, count))

@@ -1,0 +1,204 @@
+"""A typed reader of raw configs: aliases, nulls and class defaults in, plain values out.
+
+It remembers which keys were read, so that a key which looks like memory and that nobody read can
+be reported. A value is looked for in three places, in this order:
+
+1. the config, under the names that the caller gives and the aliases of its model type
+   (`attribute_map` of transformers: GPT-2 calls `num_attention_heads` `n_head`); null is absent;
+2. the class default of its model type (`defaults.json`, generated from transformers);
+3. the caller's own default.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from weighbridge.errors import BadFileError
+
+MAX_LAYERS = 4096  # a bound on what a stranger's config can make us build
+MAX_SIZE = 1 << 32
+
+# Keys that decide nothing about which tensors there are, though their names look like memory.
+IRRELEVANT = frozenset(
+    {
+        "use_cache",
+        "cache_implementation",
+        "attn_implementation",
+        "_attn_implementation",
+        "initializer_range",
+        "embedding_multiplier",
+        "max_window_layers",
+        "use_sliding_window",
+        "sliding_window",
+    }
+)
+MEMORY_WORDS = (
+    "_rank",
+    "cache",
+    "expert",
+    "hidden_size",
+    "intermediate",
+    "_layers",
+    "head",
+    "_dim",
+    "vocab",
+    "window",
+)
+
+
+@cache
+def _defaults() -> dict[str, dict[str, Any]]:
+    text = resources.files("weighbridge.arch").joinpath("defaults.json").read_text()
+    table: dict[str, dict[str, Any]] = json.loads(text)
+    return table
+
+
+class Config:
+    """One (sub-)config. `cls` is the class to build, `where` the path that errors name."""
+
+    def __init__(
+        self,
+        raw: Mapping[str, Any],
+        *,
+        where: str = "config.json",
+        model_type: str = "",
+        cls: str = "",
+    ) -> None:
+        self.raw = raw
+        self.where = where
+        self.model_type = str(raw.get("model_type") or model_type)
+        architectures = raw.get("architectures")
+        named = architectures[0] if isinstance(architectures, list) and architectures else ""
+        self.cls = cls or str(named)
+        known = _defaults().get(self.model_type, {})
+        self._defaults: Mapping[str, Any] = known.get("defaults", {})
+        self._aliases: Mapping[str, Sequence[str]] = known.get("aliases", {})
+        self._seen: set[str] = set()
+        self._children: list[Config] = []
+
+    def get(self, *names: str) -> Any:
+        """The first of `names` that is set, then the first with a class default, else None."""
+        for name in names:
+            for spelling in (name, *self._aliases.get(name, ())):
+                self._seen.add(spelling)
+                value = self.raw.get(spelling)
+                if value is not None:
+                    return value
+        return next((d for n in names if (d := self._defaults.get(n)) is not None), None)
+
+    def has(self, name: str) -> bool:
+        """Whether the config itself sets `name` to something (class defaults do not count)."""
+        self._seen.add(name)
+        return self.raw.get(name) is not None
+
+    def num(self, *names: str, default: int | None = None) -> int:
+        value = self.get(*names)
+        if value is None:
+            if default is None:
+                raise self.error(names[0], "is missing")
+            return default
+        return self._whole(value, names[0])
+
+    def layers(self, *names: str, default: int | None = None) -> int:
+        """A number of layers: bounded, since we will build each."""
+        count = self.num(*names, default=default)
+        if count > MAX_LAYERS:
+            raise self.error(names[0], f"asks for {count:,} layers; the limit is {MAX_LAYERS:,}")
+        return count
+
+    def maybe(self, *names: str) -> int | None:
+        value = self.get(*names)
+        return None if value is None else self._whole(value, names[0])
+
+    def flag(self, *names: str, default: bool = False) -> bool:
+        value = self.get(*names)
+        if value is None:
+            return default
+        if isinstance(value, bool | int):
+            return bool(value)
+        raise self.error(names[0], f"must be true or false, not {value!r}")
+
+    def word(self, *names: str, default: str = "") -> str:
+        value = self.get(*names)
+        return default if value is None else str(value)
+
+    def many(self, *names: str) -> list[Any]:
+        """The list, or an empty one when it is absent."""
+        value = self.get(*names)
+        if value is None:
+            return []
+        if not isinstance(value, list | tuple):
+            raise self.error(names[0], f"must be a list, not {value!r}")
+        return list(value)
+
+    def nums(self, *names: str) -> tuple[int, ...]:
+        return tuple(self._whole(value, names[0]) for value in self.many(*names))
+
+    def per_layer(self, *names: str, count: int, default: int | None = None) -> tuple[int, ...]:
+        """One number a layer, whether the config gives a list or one number for all."""
+        value = self.get(*names)
+        if not isinstance(value, list | tuple):
+            return (self.num(*names, default=default),) * count
+        if len(value) != count:
+            raise self.error(names[0], f"has {len(value)} entries for {count} layers")
+        return tuple(self._whole(v, names[0]) for v in value)
+
+    def sub(self, *names: str, model_type: str = "", cls: str = "") -> "Config":
+        """A nested config; an absent one is all class defaults of `model_type`.
+
+        `model_type` is used where the nested config names none. Keys are read in the nested
+        config alone.
+        """
+        value = self.get(*names)
+        if value is None:
+            value = {}
+        if not isinstance(value, Mapping):
+            raise self.error(names[0], f"must be an object, not {value!r}")
+        if not model_type:
+            model_type = str(self._defaults.get("sub_configs", {}).get(names[0], ""))
+        child = Config(value, where=f"{self.where}: {names[0]}", model_type=model_type, cls=cls)
+        self._children.append(child)
+        return child
+
+    def retyped(self, model_type: str) -> "Config":
+        """The same keys, read with the class defaults of another model type."""
+        child = Config({**self.raw, "model_type": model_type}, where=self.where, cls=self.cls)
+        child._seen = self._seen
+        self._children.append(child)
+        return child
+
+    def with_cls(self, cls: str) -> "Config":
+        """The same keys, for another class of the family."""
+        return Config(self.raw, where=self.where, model_type=self.model_type, cls=cls)
+
+    def skip(self, *names: str) -> None:
+        """Mark keys that decide nothing about tensors in this family as read."""
+        self._seen.update(names)
+
+    def unread(self) -> list[str]:
+        """Keys that look like memory, hold a number, and that nobody has read."""
+        own = [
+            f"{self.where}: {key}"
+            for key, value in self.raw.items()
+            if key not in self._seen
+            and key not in IRRELEVANT
+            and isinstance(value, int | float | list)
+            and not isinstance(value, bool)
+            and any(word in key for word in MEMORY_WORDS)
+            and value != self._defaults.get(key)
+        ]
+        return own + [key for child in self._children for key in child.unread()]
+
+    def error(self, name: str, what: str) -> BadFileError:
+        return BadFileError(f"{self.where}: {name} {what}")
+
+    def _whole(self, value: Any, name: str) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.error(name, f"must be a whole number, not {value!r}")
+        if not 0 <= value <= MAX_SIZE:
+            raise self.error(name, f"is {value:,}, outside 0 to {MAX_SIZE:,}")
+        return value

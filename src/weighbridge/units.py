@@ -1,0 +1,66 @@
+"""Whole numbers of bytes, and the words for them. `GiB` is 2^30 and `GB` is 10^9."""
+
+import re
+
+from weighbridge.errors import UsageError
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+UNITS = {
+    "B": 1,
+    "KIB": KIB,
+    "MIB": MIB,
+    "GIB": GIB,
+    "TIB": 1 << 40,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+}
+
+
+def ceil_div(count: int, size: int) -> int:
+    return -(-count // size)
+
+
+def align_up(nbytes: int, quantum: int) -> int:
+    """`nbytes` rounded up to a multiple of `quantum`."""
+    return ceil_div(nbytes, quantum) * quantum
+
+
+def human(nbytes: int, unit: str | None = None) -> str:
+    """`nbytes` with two decimals in `unit`, or in the binary unit that suits it."""
+    if unit is None:
+        sizes = ("TiB", "GiB", "MiB", "KiB")
+        unit = next((u for u in sizes if abs(nbytes) >= UNITS[u.upper()]), "B")
+    if unit == "B":
+        return f"{nbytes:,} B"
+    return f"{nbytes / UNITS[unit.upper()]:,.2f} {unit}"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "24GiB", "24 GB", "512M" (a bare letter is binary, as in ulimit and torch)."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?B?)\s*", text.upper())
+    if not found:
+        raise UsageError(f"{text!r} is not a size; write it as 24GiB, 24GB or 24576MiB")
+    number, unit = found.groups()
+    if unit and not unit.endswith("B"):
+        unit = unit[0] + "IB"
+    return round(float(number) * UNITS[unit or "B"])
+
+
+def parse_count(text: str) -> int:
+    """Tokens of "8192", "8k" (8,000) and "8K" (8,192): the suffix rule of vLLM."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmM]?)\s*", text)
+    if not found:
+        raise UsageError(f"{text!r} is not a number of tokens; write it as 8192, 8k or 8K")
+    number, suffix = found.groups()
+    scale = {"": 1, "k": 1000, "K": KIB, "m": 10**6, "M": MIB}[suffix]
+    return round(float(number) * scale)
+
+
+def human_count(count: int) -> str:
+    """8030261248 -> "8.03 B", as model cards write it."""
+    for scale, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if count >= scale:
+            return f"{count / scale:.2f} {letter}"
+    return str(count)

@@ -1,0 +1,90 @@
+"""Write src/weighbridge/arch/defaults.json: class defaults and aliases of transformers' configs.
+
+Run with transformers installed: `python tools/generate_defaults.py`. Only values that can decide
+which tensors there are (whole numbers, truths, words, lists of them), of the model types in our
+table and of the sub-configs that these name.
+"""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from weighbridge.arch.families import FAMILIES
+
+TARGET = Path(__file__).parent.parent / "src/weighbridge/arch/defaults.json"
+NOISE = re.compile(
+    r"(_token_id|_token_index|_token|dropout|initializer|_eps|_epsilon|^output_|^return_dict|_coef$|_range$|^torch|^dtype|"
+    r"^pruned|^chunk_size_feed|^bos_|^eos_|^pad_|^sep_|^problem_type|^use_cache|^transformers_|^gradient|"
+    r"^id2label|^label2id|^is_composition|^attn_impl|^rope_|^ctc_|^mask_|^mask_time|_loss|_prob$|_drop$|^scale_attn)"
+)
+
+
+def default_of(field):
+    value = field.default
+    if value is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    return value
+
+
+def plain(value):
+    if isinstance(value, bool | int | str):
+        return True
+    if isinstance(value, list | tuple):
+        return all(plain(v) for v in value)
+    return False
+
+
+def describe(config_class):
+    defaults = {}
+    for field in dataclasses.fields(config_class) if dataclasses.is_dataclass(config_class) else ():
+        value = default_of(field)
+        if plain(value) and not NOISE.search(field.name):
+            defaults[field.name] = list(value) if isinstance(value, tuple) else value
+    subs = {
+        name: sub.model_type
+        for name, sub in getattr(config_class, "sub_configs", {}).items()
+        if getattr(sub, "model_type", "")
+    }
+    if subs:
+        defaults["sub_configs"] = subs
+    aliases = {}
+    for alias, name in getattr(config_class, "attribute_map", {}).items():
+        aliases.setdefault(name, []).append(alias)
+    return {"defaults": defaults, "aliases": aliases}
+
+
+def classes():
+    found = {}
+    for model_type in CONFIG_MAPPING:
+        try:
+            found[model_type] = CONFIG_MAPPING[model_type]
+        except Exception as error:
+            print(f"skipped {model_type}: {error}")
+    for config_class in list(found.values()):
+        for sub in getattr(config_class, "sub_configs", {}).values():
+            if getattr(sub, "model_type", ""):
+                found.setdefault(sub.model_type, sub)
+    return found
+
+
+def main():
+    known = classes()
+    wanted, queue = set(), sorted(FAMILIES)
+    while queue:
+        model_type = queue.pop()
+        if model_type in wanted or model_type not in known:
+            continue
+        wanted.add(model_type)
+        queue += [s.model_type for s in getattr(known[model_type], "sub_configs", {}).values() if getattr(s, "model_type", "")]
+    lines = [f"{json.dumps(m)}: {json.dumps(describe(known[m]), sort_keys=True)}" for m in sorted(wanted)]
+    source = json.dumps({"source": f"transformers {transformers.__version__}, configuration_*.py"})
+    TARGET.write_text("{\n" + ",\n".join([f'"_": {source}', *lines]) + "\n}\n")
+    print(f"{len(lines)} model types, {TARGET.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
