@@ -17,10 +17,14 @@ from weighbridge.arch.families import FAMILIES
 
 TARGET = Path(__file__).parent.parent / "src/weighbridge/arch/defaults.json"
 NOISE = re.compile(
-    r"(_token_id|_token_index|_token|dropout|initializer|_eps|_epsilon|^output_|^return_dict|_coef$|_range$|^torch|^dtype|"
+    r"(_token_id|_token_index|_token$|dropout|initializer|_eps|_epsilon|^output_|^return_dict|_coef$|_range$|^torch|^dtype|"
     r"^pruned|^chunk_size_feed|^bos_|^eos_|^pad_|^sep_|^problem_type|^use_cache|^transformers_|^gradient|"
-    r"^id2label|^label2id|^is_composition|^attn_impl|^rope_|^ctc_|^mask_|^mask_time|_loss|_prob$|_drop$|^scale_attn)"
+    r"^id2label|^label2id|^is_composition|^attn_impl|^rope_|^ctc_|^mask_(?!input)|^mask_time|_loss|_prob$|_drop$|^scale_attn)"
 )
+FACTOR = re.compile(r"ratio|factor|init_value|multiplier|expand")  # floats that decide a shape
+
+# Names that __post_init__ reads and attribute_map does not list.
+OLD_NAMES = {"bloom": {"n_embed": "hidden_size"}, "falcon": {"n_embed": "hidden_size"}}
 
 
 def default_of(field):
@@ -38,11 +42,22 @@ def plain(value):
     return False
 
 
+def sub_defaults(config_class):
+    """What a nested config is where it is absent, or says no model type."""
+    found = {}
+    for name, spec in getattr(config_class, "sub_configs_defaults", {}).items():
+        given = {k: v for k, v in spec.init_kwargs.items() if plain(v) and not NOISE.search(k)}
+        if given or not getattr(spec.config_class, "model_type", ""):
+            found[name] = {**given, "model_type": spec.model_type}
+    return found
+
+
 def describe(config_class):
     defaults = {}
     for field in dataclasses.fields(config_class) if dataclasses.is_dataclass(config_class) else ():
         value = default_of(field)
-        if plain(value) and not NOISE.search(field.name):
+        wanted = plain(value) or (isinstance(value, float) and FACTOR.search(field.name))
+        if wanted and not NOISE.search(field.name):
             defaults[field.name] = list(value) if isinstance(value, tuple) else value
     subs = {
         name: sub.model_type
@@ -50,10 +65,14 @@ def describe(config_class):
         if getattr(sub, "model_type", "")
     }
     if subs:
-        defaults["sub_configs"] = subs
+        defaults["sub_configs"] = subs  # read as this model type whatever they say
+    if absent := sub_defaults(config_class):
+        defaults["sub_defaults"] = absent
     aliases = {}
-    for alias, name in getattr(config_class, "attribute_map", {}).items():
-        aliases.setdefault(name, []).append(alias)
+    old = OLD_NAMES.get(config_class.model_type, {})
+    for alias, name in {**getattr(config_class, "attribute_map", {}), **old}.items():
+        aliases.setdefault(name, []).append(alias)  # both ways: a head may ask for the common name
+        aliases.setdefault(alias, []).append(name)
     return {"defaults": defaults, "aliases": aliases}
 
 
@@ -79,7 +98,7 @@ def main():
         if model_type in wanted or model_type not in known:
             continue
         wanted.add(model_type)
-        queue += [s.model_type for s in getattr(known[model_type], "sub_configs", {}).values() if getattr(s, "model_type", "")]
+        queue += [s.model_type for s in getattr(known[model_type], "sub_configs_defaults", {}).values()]
     lines = [f"{json.dumps(m)}: {json.dumps(describe(known[m]), sort_keys=True)}" for m in sorted(wanted)]
     source = json.dumps({"source": f"transformers {transformers.__version__}, configuration_*.py"})
     TARGET.write_text("{\n" + ",\n".join([f'"_": {source}', *lines]) + "\n}\n")

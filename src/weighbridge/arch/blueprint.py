@@ -64,10 +64,16 @@ class Blueprint:
     params: tuple[Param, ...]
     buffers: tuple[Buffer, ...] = ()
     blocks: tuple[str, ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()  # (prefix of checkpoint names, what it holds)
 
     @property
     def parameters(self) -> int:
         return sum(p.numel for p in self.params if not p.tied)
+
+    def part(self, name: str) -> str:
+        """What the tensor `name` belongs to: the longest prefix in `parts` decides."""
+        found = [p for p in self.parts if name.startswith(p[0])]
+        return max(found, key=lambda p: len(p[0]))[1] if found else "language model"
 
 
 Params = Iterable[Param]
@@ -81,15 +87,21 @@ class Family:
     `body` gives the tensors of the base model below a path ("model." or "", dot included). A
     class whose name ends in one of `heads` holds that base model as `base` and the head beside
     it; any other class whose name ends in "Model" is the base model itself.
+    Classes that hold another base (BERT without its pooler, the encoder of T5 alone) are in
+    `classes`, by the end of their names too.
     """
 
     body: Body
     base: str = "model"
+    bases: Mapping[str, str] = field(default_factory=dict)  # head -> its own name for `base`
     cls: str = ""  # the class when the config names none
     heads: Mapping[str, Body] = field(default_factory=dict)
+    classes: Mapping[str, "Family"] = field(default_factory=dict)
     buffers: Callable[[Config, str], Iterable[Buffer]] | None = None
-    blocks: tuple[str, ...] = ("layers.*",)  # below the base model
-    ties: bool = False  # tie_word_embeddings when neither config nor class default says
+    blocks: tuple[str, ...] | Callable[[Config], Iterable[str]] = ("layers.*",)  # below the base
+    ties: bool | Callable[[Config], bool] = False  # when the config does not say; or what decides
+    parts: tuple[tuple[str, str], ...] = ()  # (path below the base model, "vision tower", ...)
+    renames: tuple[tuple[str, str], ...] = ()  # module prefix -> checkpoint prefix, with a head
 
 
 def linear(path: str, outputs: int, inputs: int, *, bias: bool = False) -> Iterator[Param]:

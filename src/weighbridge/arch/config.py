@@ -34,6 +34,7 @@ IRRELEVANT = frozenset(
         "sliding_window",
     }
 )
+NOTHING: Mapping[str, Any] = {}
 MEMORY_WORDS = (
     "_rank",
     "cache",
@@ -80,18 +81,24 @@ class Config:
 
     def get(self, *names: str) -> Any:
         """The first of `names` that is set, then the first with a class default, else None."""
-        for name in names:
-            for spelling in (name, *self._aliases.get(name, ())):
-                self._seen.add(spelling)
-                value = self.raw.get(spelling)
+        spellings = [s for n in names for s in (n, *self._aliases.get(n, ()))]
+        self._seen.update(spellings)
+        for known in (self.raw, self._defaults):
+            for spelling in spellings:
+                value = known.get(spelling)
                 if value is not None:
                     return value
-        return next((d for n in names if (d := self._defaults.get(n)) is not None), None)
+        return None
 
     def has(self, name: str) -> bool:
         """Whether the config itself sets `name` to something (class defaults do not count)."""
         self._seen.add(name)
         return self.raw.get(name) is not None
+
+    def null(self, name: str) -> bool:
+        """Whether the config itself sets `name` to null, where that is an answer of its own."""
+        self._seen.add(name)
+        return name in self.raw and self.raw[name] is None
 
     def num(self, *names: str, default: int | None = None) -> int:
         value = self.get(*names)
@@ -111,6 +118,26 @@ class Config:
     def maybe(self, *names: str) -> int | None:
         value = self.get(*names)
         return None if value is None else self._whole(value, names[0])
+
+    def ratio(self, *names: str, default: float | None = None) -> float:
+        """A positive factor, such as the width of a feed-forward over that of the model."""
+        value = self.get(*names)
+        if value is None:
+            value = default
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.error(names[0], f"must be a number, not {value!r}")
+        if not 0 <= value <= MAX_SIZE:
+            raise self.error(names[0], f"is {value}, outside 0 to {MAX_SIZE:,}")
+        return float(value)
+
+    def pair(self, *names: str) -> tuple[int, int]:
+        """Height and width, given as two numbers or as one for both."""
+        value = self.get(*names)
+        if not isinstance(value, list | tuple):
+            return (self.num(*names),) * 2
+        if len(value) != 2:
+            raise self.error(names[0], f"must be one or two numbers, not {value!r}")
+        return self._whole(value[0], names[0]), self._whole(value[1], names[0])
 
     def flag(self, *names: str, default: bool = False) -> bool:
         value = self.get(*names)
@@ -145,20 +172,37 @@ class Config:
             raise self.error(names[0], f"has {len(value)} entries for {count} layers")
         return tuple(self._whole(v, names[0]) for v in value)
 
-    def sub(self, *names: str, model_type: str = "", cls: str = "") -> "Config":
-        """A nested config; an absent one is all class defaults of `model_type`.
+    def sub(
+        self,
+        *names: str,
+        model_type: str = "",
+        cls: str = "",
+        absent: Mapping[str, Any] = NOTHING,
+    ) -> "Config":
+        """A nested config; an absent one is `absent`, or what its class fills in.
 
-        `model_type` is used where the nested config names none. Keys are read in the nested
-        config alone.
+        `model_type` is used where neither our class nor the nested config names one. Keys are
+        read in the nested config alone. Asked for again, it is the same object, which remembers
+        what was read.
         """
+        usual = self._defaults.get("sub_defaults", {}).get(names[0], {})
         value = self.get(*names)
         if value is None:
-            value = {}
+            value = absent or usual
         if not isinstance(value, Mapping):
             raise self.error(names[0], f"must be an object, not {value!r}")
-        if not model_type:
-            model_type = str(self._defaults.get("sub_configs", {}).get(names[0], ""))
-        child = Config(value, where=f"{self.where}: {names[0]}", model_type=model_type, cls=cls)
+        fixed = self._defaults.get("sub_configs", {}).get(names[0])
+        if fixed:  # the class reads it so, whatever model type it names
+            value = {**value, "model_type": fixed}
+        child = Config(
+            value,
+            where=f"{self.where}: {names[0]}",
+            model_type=usual.get("model_type") or model_type,
+            cls=cls,
+        )
+        for known in self._children:
+            if known._identity() == child._identity():
+                return known
         self._children.append(child)
         return child
 
@@ -193,6 +237,9 @@ class Config:
 
     def error(self, name: str, what: str) -> BadFileError:
         return BadFileError(f"{self.where}: {name} {what}")
+
+    def _identity(self) -> tuple[str, str, str]:
+        return (self.where, self.model_type, self.cls)
 
     def _whole(self, value: Any, name: str) -> int:
         if isinstance(value, float) and value.is_integer():

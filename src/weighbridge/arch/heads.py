@@ -6,13 +6,24 @@ inside a larger one), as families do.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Param, linear
+from weighbridge.arch.blueprint import Body, Param, linear
 from weighbridge.arch.config import Config
 
 
 def causal_lm(c: Config, at: str) -> Iterator[Param]:
     """`lm_head`, without bias; whether it is tied is decided by the builder."""
     yield from linear(f"{at}lm_head", c.num("vocab_size"), c.num("hidden_size"))
+
+
+def lm_called(name: str, embedding: str) -> Body:
+    """A language-model head under a name of its own, and the embedding that it may be tied to."""
+
+    def head(c: Config, at: str) -> Iterator[Param]:
+        owner = f"{at}{embedding}.weight" if c.flag("tie_word_embeddings") else ""
+        for p in linear(f"{at}{name}", c.num("vocab_size"), c.num("hidden_size")):
+            yield p._replace(tied=owner)
+
+    return head
 
 
 def labels(c: Config) -> int:
@@ -31,6 +42,11 @@ def token_score(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}score", labels(c), c.num("hidden_size"), bias=True)
 
 
+def classifier(c: Config, at: str) -> Iterator[Param]:
+    """The token classifier of the classes that were written out by hand."""
+    yield from linear(f"{at}classifier", labels(c), c.num("hidden_size"), bias=True)
+
+
 def qa_outputs(c: Config, at: str) -> Iterator[Param]:
     """GenericForQuestionAnswering: start and end of the span."""
     yield from linear(f"{at}qa_outputs", 2, c.num("hidden_size"), bias=True)
@@ -43,3 +59,6 @@ DECODER_HEADS = {
     "ForTokenClassification": token_score,
     "ForQuestionAnswering": qa_outputs,
 }
+
+# Falcon, BLOOM, MPT, the GPTs: their token classifier has a name of its own.
+LEGACY_HEADS = {**DECODER_HEADS, "ForTokenClassification": classifier}

@@ -1,11 +1,18 @@
-"""What a source is, and the loop that drives a parser over it."""
+"""What a source is, and the loops that drive parsers over it."""
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
 from weighbridge.errors import BadFileError
 from weighbridge.formats import Plan
 
 T = TypeVar("T")
+Progress = Callable[[int, int], None]  # (done, total)
+
+MAX_ENTRIES = 100_000  # the Hub's own advice for a repository; more is hostile
+WORKERS = 16  # requests wait, they do not work: 163 shards at 50 ms are 0.5 s
 
 
 class Entry(NamedTuple):
@@ -15,11 +22,21 @@ class Entry(NamedTuple):
     size: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to reach a source. None is what huggingface_hub's settings and environment say."""
+
+    token: str | None = None
+    cache_dir: str | None = None
+    offline: bool = False
+
+
 class Source(Protocol):
     """Files under one root: a folder, a repository at a revision, one URL, bytes in memory.
 
     `read` returns bytes [start, stop) of a file, fewer where it ends; a negative start counts
-    from the end of the file, and stop is then 0. It raises NotFoundError or HubError.
+    from the end of the file, and stop is then 0. It raises NotFoundError or HubError, and may be
+    called from several threads. `notes` are for the user: a repository that has moved.
     """
 
     @property
@@ -27,6 +44,9 @@ class Source(Protocol):
 
     @property
     def revision(self) -> str | None: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
     def list(self) -> tuple[Entry, ...]: ...
 
@@ -44,3 +64,40 @@ def read_plan(plan: Plan[T], source: Source, path: str) -> T:
         return found
     except BadFileError as error:
         raise BadFileError(f"{path}: {error}") from None
+
+
+def read_plans(
+    plan: Callable[[Entry], Plan[T]],
+    source: Source,
+    entries: Sequence[Entry],
+    *,
+    progress: Progress | None = None,
+) -> tuple[T, ...]:
+    """Run one parser a file, several at a time. The first error ends it."""
+    if len(entries) == 1 and progress is None:
+        return (read_plan(plan(entries[0]), source, entries[0].path),)
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        jobs = [pool.submit(read_plan, plan(entry), source, entry.path) for entry in entries]
+        try:
+            for done, job in enumerate(as_completed(jobs), 1):
+                job.result()
+                if progress is not None:
+                    progress(done, len(jobs))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return tuple(job.result() for job in jobs)
+
+
+def span(start: int, stop: int, size: int) -> tuple[int, int]:
+    """The bytes that `read(start, stop)` means in a file of `size`, as (start, stop)."""
+    if start < 0:
+        return max(0, size + start), size
+    return min(start, size), max(min(start, size), min(stop, size))
+
+
+def inside(path: str) -> str:
+    """`path` itself, where it stays below the root: indexes and listings are not to be trusted."""
+    if not path or "\\" in path or "\0" in path or {"", ".", ".."} & set(path.split("/")):
+        raise BadFileError(f"{path!r} leaves the folder of the model")
+    return path

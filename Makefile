@@ -1,0 +1,36 @@
+.PHONY: help fix check test test-torch bench docs
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(BIN)/weighbridge: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -e '.[dev]'
+	@touch $@
+
+fix: $(BIN)/weighbridge ## format, lint what can be mended, regenerate the docs
+	$(BIN)/ruff format src tests tools benchmarks
+	$(BIN)/ruff check --fix src tests tools benchmarks
+	$(BIN)/python tools/docs.py
+
+check: $(BIN)/weighbridge ## the same, and fail on a difference; types
+	$(BIN)/ruff format --check src tests tools benchmarks
+	$(BIN)/ruff check src tests tools benchmarks
+	$(BIN)/mypy
+	$(BIN)/python tools/docs.py --check
+
+test: $(BIN)/weighbridge ## the torch-free tests
+	$(BIN)/pytest -n 2
+
+test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transformers
+	$(BIN)/pip install -q -e '.[test-torch]'
+	$(BIN)/pytest -n 2 tests/torch
+
+bench: $(BIN)/weighbridge ## speed and memory beside the other tools (benchmarks/README.md)
+	$(BIN)/python -m benchmarks
+
+docs: $(BIN)/weighbridge ## write the generated parts of docs/
+	$(BIN)/python tools/docs.py

@@ -1,0 +1,94 @@
+"""The Python API: one function a question, the same that the command line calls."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from weighbridge import estimate
+from weighbridge.arch.live import from_module
+from weighbridge.gather import Options, gather, gather_config
+from weighbridge.inventory import Inventory
+from weighbridge.model import Model, ModelPart, resolve
+from weighbridge.report import Report
+from weighbridge.workload import Load
+
+
+def load(
+    model: Any,
+    *,
+    dtype: str | None = None,
+    quantization: str | None = None,
+    engine_version: str | None = None,
+    device_map: str | None = None,
+    base_model: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """What the weights of `model` take, in every format, and what loading them allocates.
+
+    Args:
+        model: a reference as the command line takes it (catalogue name, Hub id, path, URL), a
+            `pathlib.Path`, a config as a mapping, or a live `torch.nn.Module`.
+        dtype: the dtype to load in ("bfloat16"); None is the engine's default, printed.
+        quantization: the format to load in ("nf4", "gptq-4bit-g128", "Q4_K_M").
+        engine_version: version of transformers ("4.40"); None is the newest known.
+        device_map: "auto" or "cuda" loads straight to the device; None is `.to("cuda")`.
+        base_model: count the headless class.
+
+    Returns:
+        A frozen `Report`; all sizes are bytes.
+
+    Raises:
+        weighbridge.errors.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
+    """
+    workload = Load(
+        dtype=dtype,
+        quantization=quantization,
+        engine_version=engine_version,
+        device_map=device_map,
+        base_model=base_model,
+    )
+    options = Options(
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        offline=offline,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+    return estimate.load(_model(model, options, base_model=base_model), workload)
+
+
+def _model(model: Any, options: Options, *, base_model: bool) -> Model:
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        return _live(model)
+    return resolve(_inventory(model, options), base_model=base_model)
+
+
+def _inventory(model: Any, options: Options) -> Inventory:
+    if isinstance(model, Mapping):
+        return gather_config(model)
+    if isinstance(model, Path):
+        model = str(model)
+    if not isinstance(model, str):
+        raise TypeError(f"model must be a reference, a path, a config or a module, not {model!r}")
+    return gather(model, options)
+
+
+def _live(module: Any) -> Model:
+    plan = from_module(module)
+    config = getattr(module, "config", None)
+    raw = config.to_dict() if config is not None and callable(getattr(config, "to_dict", 0)) else {}
+    return Model(
+        reference=plan.cls,
+        name=plan.cls,
+        revision=None,
+        parts=(ModelPart(name="", blueprint=plan, config=raw, counted_from="module"),),
+        read_from=("the live module",),
+    )

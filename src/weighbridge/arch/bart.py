@@ -1,0 +1,179 @@
+"""BART and the encoder-decoders built alike: mBART, M2M-100 (NLLB), Marian, Pegasus, Blenderbot,
+LED, FSMT.
+
+    shared V x D; encoder and decoder each: positions, L layers, norms
+    layer: q, k, v, out D x D; fc1 F x D, fc2 D x F; the decoder attends to the encoder as well
+
+They differ in their positions (learned, or sines kept as a frozen parameter or as a buffer; with
+two rows to spare in BART) and in the norms after the embedding and after the last layer.
+
+Source: transformers 5.23 models/<type>/modeling_<type>.py.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from weighbridge.arch.blueprint import Body, Buffer, Family, Param, embedding, linear, norm
+from weighbridge.arch.config import Config
+from weighbridge.arch.encoder_heads import Buffers, dense_project, joined, project
+from weighbridge.arch.heads import causal_lm, labels
+
+BLOCKS = ("encoder.layers.*", "decoder.layers.*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What distinguishes one relative from the next."""
+
+    spare: int = 0  # rows of positions beyond the configured number
+    in_buffer: bool = False  # positions are computed and not a parameter
+    embedding_norm: bool = False
+    final_norm: bool = False
+    k_bias: bool = True
+    long: bool = False  # LED: the encoder attends as Longformer does
+    positions: tuple[str, str] = ("max_position_embeddings", "max_position_embeddings")
+
+
+def attention(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+    width = c.num("d_model")
+    for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        bias = kind.k_bias or name != "k_proj"
+        yield from linear(f"{at}.{name}", width, width, bias=bias)
+    yield from norm(f"{at}_layer_norm", width, bias=True)
+
+
+def long_attention(c: Config, at: str) -> Iterator[Param]:
+    width, path = c.num("d_model"), f"{at}.longformer_self_attn."
+    for name in ("query", "key", "value"):
+        yield from linear(f"{path}{name}", width, width, bias=True)
+        yield from linear(f"{path}{name}_global", width, width, bias=True)
+    yield from linear(f"{at}.output", width, width, bias=True)
+    yield from norm(f"{at}_layer_norm", width, bias=True)
+
+
+def layer(c: Config, at: str, kind: Kind, half: str) -> Iterator[Param]:
+    width, inner = c.num("d_model"), c.num(f"{half}_ffn_dim")
+    if kind.long and half == "encoder":
+        yield from long_attention(c, f"{at}self_attn")
+    else:
+        yield from attention(c, f"{at}self_attn", kind)
+    if half == "decoder":
+        yield from attention(c, f"{at}encoder_attn", kind)
+    yield from linear(f"{at}fc1", inner, width, bias=True)
+    yield from linear(f"{at}fc2", width, inner, bias=True)
+    yield from norm(f"{at}final_layer_norm", width, bias=True)
+
+
+def rows(c: Config, kind: Kind, half: str) -> int:
+    return c.num(kind.positions[half == "decoder"]) + kind.spare
+
+
+def tower(c: Config, at: str, kind: Kind, half: str) -> Iterator[Param]:
+    """All of one half but its words."""
+    path, width = f"{at}{half}.", c.num("d_model")
+    if not kind.in_buffer:
+        yield from embedding(f"{path}embed_positions", rows(c, kind, half), width)
+    for i in range(c.layers(f"{half}_layers")):
+        yield from layer(c, f"{path}layers.{i}.", kind, half)
+    if kind.embedding_norm:
+        yield from norm(f"{path}layernorm_embedding", width, bias=True)
+    if kind.final_norm:
+        yield from norm(f"{path}layer_norm", width, bias=True)
+
+
+def words(c: Config, at: str) -> Iterator[Param]:
+    """The shared table and the two that are views of it unless the config unties them."""
+    count, width = c.num("vocab_size"), c.num("d_model")
+    owner = f"{at}shared.weight" if c.flag("tie_word_embeddings", default=True) else ""
+    yield from embedding(f"{at}shared", count, width)
+    for half in ("encoder", "decoder"):
+        path = f"{at}{half}.embed_tokens.weight"
+        yield Param(path, (count, width), "embedding", tied=owner)
+
+
+def marian_words(c: Config, at: str) -> Iterator[Param]:
+    """Marian may keep a vocabulary for each language; `shared` is then absent."""
+    if c.flag("share_encoder_decoder_embeddings", default=True):
+        yield from words(c, at)
+        return
+    yield from embedding(f"{at}encoder.embed_tokens", c.num("vocab_size"), c.num("d_model"))
+    yield from embedding(f"{at}decoder.embed_tokens", decoder_vocabulary(c), c.num("d_model"))
+
+
+def decoder_vocabulary(c: Config) -> int:
+    return c.num("decoder_vocab_size", default=c.num("vocab_size"))
+
+
+def marian_target(c: Config) -> int:
+    shared = c.flag("share_encoder_decoder_embeddings", default=True)
+    return c.num("vocab_size") if shared else decoder_vocabulary(c)
+
+
+def marian_lm(c: Config, at: str) -> Iterator[Param]:
+    own = not c.flag("share_encoder_decoder_embeddings", default=True)
+    ties = own and c.flag("tie_word_embeddings", default=True)
+    owner = f"{at}model.decoder.embed_tokens.weight" if ties else ""
+    yield Param(f"{at}lm_head.weight", (marian_target(c), c.num("d_model")), tied=owner)
+
+
+def towers(kind: Kind) -> Body:
+    def body(c: Config, at: str) -> Iterator[Param]:
+        for half in ("encoder", "decoder"):
+            yield from tower(c, at, kind, half)
+
+    return body
+
+
+def decoder(kind: Kind, *, marian: bool = False) -> Body:
+    """The decoder alone, below ForCausalLM."""
+
+    def body(c: Config, at: str) -> Iterator[Param]:
+        count = decoder_vocabulary(c) if marian else c.num("vocab_size")
+        yield from embedding(f"{at}decoder.embed_tokens", count, c.num("d_model"))
+        yield from tower(c, at, kind, "decoder")
+
+    return body
+
+
+def bart_classifier(c: Config, at: str) -> Iterator[Param]:
+    """Three labels where BART's config names none (BartConfig): it was tuned on MNLI."""
+    named = c.has("id2label") or c.has("num_labels")
+    yield from dense_project("classification_head", size=labels(c) if named else 3)(c, at)
+
+
+def sines(kind: Kind, *halves: str) -> Buffers:
+    def buffers(c: Config, at: str) -> Iterator[Buffer]:
+        for half in halves:
+            shape = (rows(c, kind, half), c.num("d_model"))
+            yield Buffer(f"{at}{half}.embed_positions.weights", shape, "")
+
+    return buffers
+
+
+def final_logits_bias(c: Config, at: str) -> Iterator[Buffer]:
+    """Zeros as wide as the vocabulary, in the checkpoint."""
+    yield Buffer("final_logits_bias", (1, marian_target(c)), "", persistent=True)
+
+
+
+def family(kind: Kind, name: str, *, blocks: tuple[str, ...] = (), base: str = "model") -> Family:
+    """Heads of the whole model; final_logits_bias stands beside the generating one only."""
+    whole = joined(words, towers(kind))
+    generator = Family(
+        body=whole,
+        base=base,
+        heads={"ForConditionalGeneration": causal_lm},
+        buffers=final_logits_bias,
+        blocks=blocks,
+    )
+    return Family(
+        body=whole,
+        base=base,
+        cls=f"{name}ForConditionalGeneration",
+        heads={
+            "ForSequenceClassification": dense_project("classification_head"),
+            "ForQuestionAnswering": project("qa_outputs", 2),
+        },
+        classes={**generator.heads_to(generator), "ForCausalLM": alone(kind, blocks)},
+        blocks=blocks,
+    )

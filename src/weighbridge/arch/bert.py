@@ -1,0 +1,310 @@
+"""BERT and the encoders that keep its layer: ERNIE, LayoutLM, BigBird, ELECTRA, RoFormer, DPR.
+
+    embeddings  V x E words, P x E positions, T x E segments, norm
+    L layers    query, key, value, output D x D; norm; D x F, F x D; norm     (all with bias)
+    pooler      D x D, only in the classes that classify whole sequences
+
+The whole-sequence classes hold the pooler and the others do not: so BertForMaskedLM is smaller
+than BertModel by it. Source: transformers 5.23 models/<type>/modeling_<type>.py.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from weighbridge.arch.blueprint import Body, Family, Param, embedding, linear, norm
+from weighbridge.arch.config import Config
+from weighbridge.arch.encoder_heads import (
+    dense_project,
+    ids,
+    joined,
+    pooler,
+    predictions,
+    prediction_head,
+    project,
+    summary,
+    tied,
+)
+
+IDS = ids("position_ids", "token_type_ids")
+LAYERS = ("encoder.layer.*",)
+WORDS = "embeddings.word_embeddings.weight"
+PLANES = ("x", "y", "h", "w")  # LayoutLM: where a word stands on the page, and its size
+
+
+def attention(c: Config, at: str, *, qkv_bias: bool = True, suffix: str = "") -> Iterator[Param]:
+    width = c.num("hidden_size")
+    for name in ("query", "key", "value"):
+        yield from linear(f"{at}self.{name}{suffix}", width, width, bias=qkv_bias)
+
+
+def attention_output(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from linear(f"{at}output.dense", width, width, bias=True)
+    yield from norm(f"{at}output.LayerNorm", width, bias=True)
+
+
+def feed_forward(c: Config, at: str) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    yield from linear(f"{at}intermediate.dense", inner, width, bias=True)
+    yield from linear(f"{at}output.dense", width, inner, bias=True)
+    yield from norm(f"{at}output.LayerNorm", width, bias=True)
+
+
+def layer(c: Config, at: str) -> Iterator[Param]:
+    paths = ["attention", *(["crossattention"] if c.flag("add_cross_attention") else [])]
+    for path in paths:
+        yield from attention(c, f"{at}{path}.", qkv_bias=c.flag("use_bias", default=True))
+        yield from attention_output(c, f"{at}{path}.")
+    yield from feed_forward(c, at)
+
+
+def encoder(c: Config, at: str) -> Iterator[Param]:
+    for i in range(c.layers("num_hidden_layers")):
+        yield from layer(c, f"{at}encoder.layer.{i}.")
+
+
+def words(c: Config, at: str, width: int) -> Iterator[Param]:
+    """Words, segments and norm: what every one of these embeddings has."""
+    yield from embedding(f"{at}embeddings.word_embeddings", c.num("vocab_size"), width)
+    yield from embedding(f"{at}embeddings.token_type_embeddings", c.num("type_vocab_size"), width)
+    yield from norm(f"{at}embeddings.LayerNorm", width, bias=True)
+
+
+def positions(c: Config, at: str, width: int) -> Iterator[Param]:
+    rows = c.num("max_position_embeddings")
+    yield from embedding(f"{at}embeddings.position_embeddings", rows, width)
+
+
+def embeddings(c: Config, at: str) -> Iterator[Param]:
+    yield from words(c, at, c.num("hidden_size"))
+    yield from positions(c, at, c.num("hidden_size"))
+
+
+def ernie_tasks(c: Config, at: str) -> Iterator[Param]:
+    if c.flag("use_task_id"):
+        rows = c.num("task_type_vocab_size")
+        yield from embedding(f"{at}embeddings.task_type_embeddings", rows, c.num("hidden_size"))
+
+
+def layout_positions(c: Config, at: str) -> Iterator[Param]:
+    rows = c.num("max_2d_position_embeddings")
+    for plane in PLANES:
+        path = f"{at}embeddings.{plane}_position_embeddings"
+        yield from embedding(path, rows, c.num("hidden_size"))
+
+
+def embedding_size(c: Config) -> int:
+    """ELECTRA and RoFormer: words may be narrower than the model."""
+    return c.num("embedding_size", default=c.num("hidden_size"))
+
+
+def embeddings_project(c: Config, at: str) -> Iterator[Param]:
+    width, hidden = embedding_size(c), c.num("hidden_size")
+    if width != hidden:
+        yield from linear(f"{at}embeddings_project", hidden, width, bias=True)
+
+
+def electra(c: Config, at: str) -> Iterator[Param]:
+    yield from words(c, at, embedding_size(c))
+    yield from positions(c, at, embedding_size(c))
+    yield from embeddings_project(c, at)
+    yield from encoder(c, at)
+
+
+def electra_generator(c: Config, at: str) -> Iterator[Param]:
+    width = embedding_size(c)
+    yield from norm(f"{at}generator_predictions.LayerNorm", width, bias=True)
+    yield from linear(f"{at}generator_predictions.dense", width, c.num("hidden_size"), bias=True)
+    head = f"{at}generator_lm_head"
+    params = linear(head, c.num("vocab_size"), width, bias=True)
+    yield from tied(c, params, {f"{head}.weight": f"{at}electra.{WORDS}"})
+
+
+def roformer(c: Config, at: str) -> Iterator[Param]:
+    """Rotary positions: a table of sines, one row a position, as wide as a head."""
+    yield from words(c, at, embedding_size(c))
+    yield from embeddings_project(c, at)
+    rows = c.num("max_position_embeddings")
+    size = c.num("hidden_size") // max(1, c.num("num_attention_heads"))
+    yield from embedding(f"{at}encoder.embed_positions", rows, size)
+    yield from encoder(c, at)
+
+
+def roformer_lm(c: Config, at: str) -> Iterator[Param]:
+    at, owner = f"{at}cls.predictions.", f"{at}roformer.{WORDS}"
+    yield from prediction_head(c, at, owner, width=embedding_size(c))
+
+
+def big_bird_pooler(c: Config, at: str) -> Iterator[Param]:
+    yield from linear(f"{at}pooler", c.num("hidden_size"), c.num("hidden_size"), bias=True)
+
+
+def big_bird_spans(c: Config, at: str) -> Iterator[Param]:
+    yield from feed_forward(c, f"{at}qa_classifier.")
+    yield from project("qa_classifier.qa_outputs", 2)(c, at)
+
+
+def dpr_projection(parent: str) -> Body:
+    def body(c: Config, at: str) -> Iterator[Param]:
+        if size := c.num("projection_dim", default=0):
+            yield from linear(f"{at}{parent}encode_proj", size, c.num("hidden_size"), bias=True)
+
+    return body
+
+
+def dpr_reader(c: Config, at: str) -> Iterator[Param]:
+    yield from dpr_projection("span_predictor.encoder.")(c, at)
+    width = c.num("projection_dim", default=0) or c.num("hidden_size")
+    yield from linear(f"{at}span_predictor.qa_outputs", 2, width, bias=True)
+    yield from linear(f"{at}span_predictor.qa_classifier", 1, width, bias=True)
+
+
+def pair_heads(base: str) -> dict[str, Body]:
+    """Heads of the classes with a pooler, in BERT and ERNIE."""
+    relation = project("cls.seq_relationship", 2)
+    return {
+        "ForPreTraining": joined(predictions(f"{base}.{WORDS}"), relation),
+        "ForNextSentencePrediction": relation,
+        "ForMultipleChoice": project("classifier", 1),
+        "ForSequenceClassification": project("classifier"),
+    }
+
+
+def token_heads(base: str) -> dict[str, Body]:
+    """Heads of the classes without one."""
+    lm = predictions(f"{base}.{WORDS}")
+    return {
+        "ForMaskedLM": lm,
+        "LMHeadModel": lm,
+        "ForCausalLM": lm,
+        "ForTokenClassification": project("classifier"),
+        "ForQuestionAnswering": project("qa_outputs"),
+    }
+
+
+def pooled(
+    stack: Body, base: str, cls: str, heads: Mapping[str, Body], bare: Mapping[str, Body]
+) -> Family:
+    """A family whose `heads` have the pooler below them and whose `bare` ones do not."""
+    without = Family(body=stack, base=base, heads=bare, buffers=IDS, blocks=BLOCKS[base])
+    return Family(
+        body=joined(stack, pooler),
+        base=base,
+        cls=cls,
+        heads=heads,
+        classes=dict.fromkeys(bare, without),
+        buffers=IDS,
+        blocks=BLOCKS[base],
+    )
+
+
+BLOCKS = {"bert": ("embeddings", *LAYERS), "ernie": LAYERS}
+SEQUENCE = dense_project("classifier")
+CHOICE, TOKENS, SPANS = project("classifier", 1), project("classifier"), project("qa_outputs")
+
+BERT = pooled(
+    joined(embeddings, encoder), "bert", "BertModel", pair_heads("bert"), token_heads("bert")
+)
+ERNIE = pooled(
+    joined(embeddings, ernie_tasks, encoder),
+    "ernie",
+    "ErnieModel",
+    pair_heads("ernie"),
+    token_heads("ernie"),
+)
+LAYOUTLM = Family(
+    body=joined(embeddings, layout_positions, encoder, pooler),
+    base="layoutlm",
+    cls="LayoutLMModel",
+    heads={
+        "ForMaskedLM": predictions(f"layoutlm.{WORDS}"),
+        "ForSequenceClassification": TOKENS,
+        "ForTokenClassification": TOKENS,
+        "ForQuestionAnswering": SPANS,
+    },
+    buffers=ids("position_ids"),
+    blocks=(),
+)
+BIG_BIRD = Family(
+    body=joined(embeddings, encoder, big_bird_pooler),
+    base="bert",
+    cls="BigBirdModel",
+    heads={
+        "ForPreTraining": pair_heads("bert")["ForPreTraining"],
+        "ForMaskedLM": predictions(f"bert.{WORDS}"),
+        "ForCausalLM": predictions(f"bert.{WORDS}"),
+        "ForMultipleChoice": CHOICE,
+        "ForSequenceClassification": SEQUENCE,
+        "ForTokenClassification": TOKENS,
+    },
+    classes={
+        "ForQuestionAnswering": Family(
+            body=joined(embeddings, encoder),
+            base="bert",
+            heads={"ForQuestionAnswering": big_bird_spans},
+            buffers=IDS,
+            blocks=(),
+        )
+    },
+    buffers=IDS,
+    blocks=(),
+)
+ELECTRA = Family(
+    body=electra,
+    base="electra",
+    cls="ElectraModel",
+    heads={
+        "ForPreTraining": dense_project(
+            "discriminator_predictions", ("dense", "dense_prediction"), 1
+        ),
+        "ForMaskedLM": electra_generator,
+        "ForCausalLM": electra_generator,
+        "ForMultipleChoice": joined(summary, CHOICE),
+        "ForSequenceClassification": SEQUENCE,
+        "ForTokenClassification": TOKENS,
+        "ForQuestionAnswering": SPANS,
+    },
+    buffers=IDS,
+    blocks=(),
+)
+ROFORMER = Family(
+    body=roformer,
+    base="roformer",
+    cls="RoFormerModel",
+    heads={
+        "ForMaskedLM": roformer_lm,
+        "ForCausalLM": roformer_lm,
+        "ForMultipleChoice": joined(summary, CHOICE),
+        "ForSequenceClassification": SEQUENCE,
+        "ForTokenClassification": TOKENS,
+        "ForQuestionAnswering": project("qa_outputs", 2),
+    },
+    blocks=(),
+)
+
+
+def dpr(base: str, suffix: str, head: Body) -> Family:
+    return Family(
+        body=joined(embeddings, encoder),
+        base=f"{base}bert_model",
+        cls="DPRContextEncoder",
+        heads={suffix: head},
+        buffers=IDS,
+        blocks=BLOCKS["bert"],
+    )
+
+
+_CONTEXT = dpr("ctx_encoder.", "ContextEncoder", dpr_projection("ctx_encoder."))
+DPR = Family(
+    body=_CONTEXT.body,
+    base=_CONTEXT.base,
+    cls=_CONTEXT.cls,
+    heads=_CONTEXT.heads,
+    classes={
+        "QuestionEncoder": dpr(
+            "question_encoder.", "QuestionEncoder", dpr_projection("question_encoder.")
+        ),
+        "Reader": dpr("span_predictor.encoder.", "Reader", dpr_reader),
+    },
+    buffers=IDS,
+    blocks=_CONTEXT.blocks,
+)

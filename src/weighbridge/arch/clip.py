@@ -1,0 +1,331 @@
+"""CLIP, SigLIP, SigLIP 2, Chinese CLIP: an image tower and a text tower of one make.
+
+    L layers of (q, k, v, out; fc1, fc2; two LayerNorms, all with bias)
+
+Towers sit below `vision_model.` and `text_model.` wherever they are: alone, in the pair, and
+(as all checkpoints of LLaVA's kind have it) inside a larger model.
+Source: transformers 5.23 models/{clip,siglip,siglip2,chinese_clip}/modeling_*.py.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from weighbridge.arch.blueprint import Body, Buffer, Family, Param, conv, embedding, linear
+from weighbridge.arch.config import Config
+from weighbridge.arch.heads import labels
+from weighbridge.arch.vision import layernorm
+
+Ids = Callable[[Config, str], Iterable[Buffer]]
+
+
+def layer(c: Config, at: str) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
+        yield from linear(f"{at}self_attn.{name}", width, width, bias=True)
+    yield from layernorm(f"{at}layer_norm1", width)
+    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
+    yield from layernorm(f"{at}layer_norm2", width)
+
+
+def layers(c: Config, at: str) -> Iterator[Param]:
+    for i in range(c.layers("num_hidden_layers")):
+        yield from layer(c, f"{at}encoder.layers.{i}.")
+
+
+def side(c: Config) -> int:
+    """Patches along one side of the (square) image."""
+    return c.num("image_size") // max(1, c.num("patch_size"))
+
+
+def patch_kernel(c: Config, width: int) -> tuple[int, ...]:
+    patch = c.num("patch_size")
+    return (width, c.num("num_channels", default=3), patch, patch)
+
+
+def clip_vision(c: Config, at: str) -> Iterator[Param]:
+    at, width = f"{at}vision_model.", c.num("hidden_size")
+    yield Param(f"{at}embeddings.class_embedding", (width,), "other")
+    yield from conv(f"{at}embeddings.patch_embedding", patch_kernel(c, width), bias=False)
+    yield from embedding(f"{at}embeddings.position_embedding", side(c) ** 2 + 1, width)
+    yield from layernorm(f"{at}pre_layrnorm", width)  # so spelt
+    yield from layers(c, at)
+    yield from layernorm(f"{at}post_layernorm", width)
+
+
+def clip_text(c: Config, at: str) -> Iterator[Param]:
+    at, width = f"{at}text_model.", c.num("hidden_size")
+    yield from embedding(f"{at}embeddings.token_embedding", c.num("vocab_size"), width)
+    positions = c.num("max_position_embeddings")
+    yield from embedding(f"{at}embeddings.position_embedding", positions, width)
+    yield from layers(c, at)
+    yield from layernorm(f"{at}final_layer_norm", width)
+
+
+def pooling(c: Config, at: str) -> Iterator[Param]:
+    """One learned query attends to all patches (nn.MultiheadAttention), then an MLP."""
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    yield Param(f"{at}probe", (1, 1, width), "other")
+    yield Param(f"{at}attention.in_proj_weight", (3 * width, width), "other")
+    yield Param(f"{at}attention.in_proj_bias", (3 * width,), "bias")
+    yield from linear(f"{at}attention.out_proj", width, width, bias=True)
+    yield from layernorm(f"{at}layernorm", width)
+    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
+
+
+def siglip_rest(c: Config, at: str) -> Iterator[Param]:
+    yield from layers(c, at)
+    yield from layernorm(f"{at}post_layernorm", c.num("hidden_size"))
+    if c.flag("vision_use_head", default=True):
+        yield from pooling(c, f"{at}head.")
+
+
+def siglip_vision(c: Config, at: str) -> Iterator[Param]:
+    at, width = f"{at}vision_model.", c.num("hidden_size")
+    yield from conv(f"{at}embeddings.patch_embedding", patch_kernel(c, width))
+    yield from embedding(f"{at}embeddings.position_embedding", side(c) ** 2, width)
+    yield from siglip_rest(c, at)
+
+
+def siglip2_vision(c: Config, at: str) -> Iterator[Param]:
+    """Patches come cut out, so that images keep their shape: a Linear, not a convolution."""
+    at, width = f"{at}vision_model.", c.num("hidden_size")
+    pixels = c.num("num_channels", default=3) * c.num("patch_size") ** 2
+    yield from linear(f"{at}embeddings.patch_embedding", width, pixels, bias=True)
+    yield from embedding(f"{at}embeddings.position_embedding", c.num("num_patches"), width)
+    yield from siglip_rest(c, at)
+
+
+def siglip_text(c: Config, at: str) -> Iterator[Param]:
+    yield from clip_text(c, at)
+    width = c.num("hidden_size")
+    out = c.num("projection_size", default=width)
+    yield from linear(f"{at}text_model.head", out, width, bias=True)
+
+
+def chinese_layer(c: Config, at: str) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    for name in ("query", "key", "value"):
+        yield from linear(f"{at}attention.self.{name}", width, width, bias=True)
+    yield from linear(f"{at}attention.output.dense", width, width, bias=True)
+    yield from layernorm(f"{at}attention.output.LayerNorm", width)
+    yield from linear(f"{at}intermediate.dense", inner, width, bias=True)
+    yield from linear(f"{at}output.dense", width, inner, bias=True)
+    yield from layernorm(f"{at}output.LayerNorm", width)
+
+
+def chinese_text(c: Config, at: str) -> Iterator[Param]:
+    """A BERT without pooler."""
+    at, width = f"{at}text_model.", c.num("hidden_size")
+    tables = {
+        "word": c.num("vocab_size"),
+        "position": c.num("max_position_embeddings"),
+        "token_type": c.num("type_vocab_size"),
+    }
+    for name, rows in tables.items():
+        yield from embedding(f"{at}embeddings.{name}_embeddings", rows, width)
+    yield from layernorm(f"{at}embeddings.LayerNorm", width)
+    for i in range(c.layers("num_hidden_layers")):
+        yield from chinese_layer(c, f"{at}encoder.layer.{i}.")
+
+
+def chinese_text_pooled(c: Config, at: str) -> Iterator[Param]:
+    yield from chinese_text(c, at)
+    width = c.num("hidden_size")
+    yield from linear(f"{at}text_model.pooler.dense", width, width, bias=True)
+
+
+def halves(c: Config, make: str) -> tuple[Config, Config]:
+    """Text and vision configs; early ones have them as `text_config_dict`."""
+    return (
+        c.sub("text_config", "text_config_dict", model_type=f"{make}_text_model"),
+        c.sub("vision_config", "vision_config_dict", model_type=f"{make}_vision_model"),
+    )
+
+
+def clip_pair(make: str, text_tower: Body) -> Body:
+    def pair(c: Config, at: str) -> Iterator[Param]:
+        text, vision = halves(c, make)
+        out = c.num("projection_dim")
+        yield from text_tower(text, at)
+        yield from clip_vision(vision, at)
+        yield from linear(f"{at}visual_projection", out, vision.num("hidden_size"))
+        yield from linear(f"{at}text_projection", out, text.num("hidden_size"))
+        yield Param(f"{at}logit_scale", (), "other")
+
+    return pair
+
+
+def siglip_pair(make: str, vision_tower: Body) -> Body:
+    def pair(c: Config, at: str) -> Iterator[Param]:
+        text, vision = halves(c, make)
+        yield from siglip_text(text, at)
+        yield from vision_tower(vision, at)
+        yield Param(f"{at}logit_scale", (1,), "other")
+        yield Param(f"{at}logit_bias", (1,), "other")
+
+    return pair
+
+
+def vision_only(make: str, tower: Body) -> Body:
+    def body(c: Config, at: str) -> Iterator[Param]:
+        yield from tower(halves(c, make)[1], at)
+
+    return body
+
+
+def image_classifier(make: str) -> Body:
+    def head(c: Config, at: str) -> Iterator[Param]:
+        width = halves(c, make)[1].num("hidden_size")
+        yield from linear(f"{at}classifier", labels(c), width, bias=True)
+
+    return head
+
+
+def text_projection(c: Config, at: str) -> Iterator[Param]:
+    yield from linear(f"{at}text_projection", c.num("projection_dim"), c.num("hidden_size"))
+
+
+def visual_projection(c: Config, at: str) -> Iterator[Param]:
+    yield from linear(f"{at}visual_projection", c.num("projection_dim"), c.num("hidden_size"))
+
+
+def concepts(c: Config, at: str) -> Iterator[Param]:
+    """diffusers' StableDiffusionSafetyChecker: 17 concepts and 3 that need special care."""
+    vision, out = halves(c, "clip")[1], c.num("projection_dim")
+    yield from linear(f"{at}visual_projection", out, vision.num("hidden_size"))
+    for name, count in (("concept", 17), ("special_care", 3)):
+        yield Param(f"{at}{name}_embeds", (count, out), "other")
+        yield Param(f"{at}{name}_embeds_weights", (count,), "other")
+
+
+def text_ids(c: Config, at: str) -> Iterator[Buffer]:
+    """arange over the positions; releases before 4.31 stored it in the checkpoint."""
+    rows = c.num("max_position_embeddings")
+    yield Buffer(f"{at}text_model.embeddings.position_ids", (1, rows), "int64")
+
+
+def chinese_ids(c: Config, at: str) -> Iterator[Buffer]:
+    yield from text_ids(c, at)
+    rows = c.num("max_position_embeddings")
+    yield Buffer(f"{at}text_model.embeddings.token_type_ids", (1, rows), "int64")
+
+
+def clip_ids(c: Config, at: str) -> Iterator[Buffer]:
+    yield Buffer(f"{at}vision_model.embeddings.position_ids", (1, side(c) ** 2 + 1), "int64")
+
+
+def siglip_ids(c: Config, at: str) -> Iterator[Buffer]:
+    yield Buffer(f"{at}vision_model.embeddings.position_ids", (1, side(c) ** 2), "int64")
+
+
+def no_ids(c: Config, at: str) -> Iterator[Buffer]:
+    """SigLIP 2 interpolates its positions and keeps no index."""
+    return iter(())
+
+
+def pair_ids(make: str, text: Ids, vision: Ids) -> Ids:
+    def ids(c: Config, at: str) -> Iterator[Buffer]:
+        yield from text(halves(c, make)[0], at)
+        yield from vision(halves(c, make)[1], at)
+
+    return ids
+
+
+def vision_ids(make: str, vision: Ids) -> Ids:
+    def ids(c: Config, at: str) -> Iterator[Buffer]:
+        yield from vision(halves(c, make)[1], at)
+
+    return ids
+
+
+PARTS = (
+    ("vision_model.", "vision tower"),
+    ("visual_projection.", "projector"),
+    ("text_projection.", "projector"),
+    ("logit_", "projector"),
+)
+TEXT_BLOCKS = ("text_model.embeddings", "text_model.encoder.layers.*")
+VISION_BLOCKS = ("vision_model.embeddings", "vision_model.encoder.layers.*")
+POOLED_BLOCKS = (*VISION_BLOCKS, "vision_model.head")
+CHINESE_BLOCKS = ("text_model.embeddings", "text_model.encoder.layer.*")
+
+CLIP_TEXT = Family(
+    body=clip_text,
+    base="",
+    cls="CLIPTextModel",
+    heads={"WithProjection": text_projection},
+    buffers=text_ids,
+    blocks=TEXT_BLOCKS,
+)
+CLIP_VISION = Family(
+    body=clip_vision,
+    base="",
+    cls="CLIPVisionModel",
+    heads={"WithProjection": visual_projection},
+    buffers=clip_ids,
+    blocks=VISION_BLOCKS,
+)
+CLIP = Family(
+    body=clip_pair("clip", clip_text),
+    cls="CLIPModel",
+    classes={
+        "ForImageClassification": Family(
+            body=vision_only("clip", clip_vision),
+            base="",
+            heads={"ForImageClassification": image_classifier("clip")},
+            buffers=vision_ids("clip", clip_ids),
+            blocks=VISION_BLOCKS,
+        ),
+        "SafetyChecker": Family(
+            body=vision_only("clip", clip_vision),
+            base="vision_model",
+            heads={"SafetyChecker": concepts},
+            buffers=vision_ids("clip", clip_ids),
+            blocks=VISION_BLOCKS,
+        ),
+    },
+    buffers=pair_ids("clip", text_ids, clip_ids),
+    blocks=(*TEXT_BLOCKS, *VISION_BLOCKS),
+    parts=PARTS,
+)
+CHINESE_TEXT = Family(
+    body=chinese_text_pooled, cls="ChineseCLIPTextModel", buffers=chinese_ids, blocks=CHINESE_BLOCKS
+)
+CHINESE_VISION = Family(
+    body=clip_vision, cls="ChineseCLIPVisionModel", buffers=clip_ids, blocks=VISION_BLOCKS
+)
+CHINESE = Family(
+    body=clip_pair("chinese_clip", chinese_text),
+    cls="ChineseCLIPModel",
+    buffers=pair_ids("chinese_clip", chinese_ids, clip_ids),
+    blocks=(*CHINESE_BLOCKS, *VISION_BLOCKS),
+    parts=PARTS,
+)
+
+
+def siglip(make: str, name: str, tower: Body, ids: Ids) -> Family:
+    only = Family(
+        body=vision_only(make, tower),
+        base="",
+        heads={"ForImageClassification": image_classifier(make)},
+        buffers=vision_ids(make, ids),
+        blocks=POOLED_BLOCKS,
+    )
+    return Family(
+        body=siglip_pair(make, tower),
+        cls=f"{name}Model",
+        classes={"ForImageClassification": only},
+        buffers=pair_ids(make, text_ids, ids),
+        blocks=(*TEXT_BLOCKS, *POOLED_BLOCKS),
+        parts=PARTS,
+    )
+
+
+SIGLIP_TEXT = Family(body=siglip_text, cls="SiglipTextModel", buffers=text_ids, blocks=TEXT_BLOCKS)
+SIGLIP_VISION = Family(
+    body=siglip_vision, cls="SiglipVisionModel", buffers=siglip_ids, blocks=POOLED_BLOCKS
+)
+SIGLIP = siglip("siglip", "Siglip", siglip_vision, siglip_ids)
+SIGLIP2_VISION = Family(body=siglip2_vision, cls="Siglip2VisionModel", blocks=POOLED_BLOCKS)
+SIGLIP2 = siglip("siglip2", "Siglip2", siglip2_vision, no_ids)

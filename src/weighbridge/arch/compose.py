@@ -1,0 +1,152 @@
+"""Models that hold models: which nested config is which part, and what connects them.
+
+    whole = language model + towers + projectors
+
+A part is written by the family of its own model type, below its path; so a new language model
+works in every vision-language class as soon as it has a row in `families.py`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Unpack, TypedDict
+
+from weighbridge.arch.blueprint import Body, Buffer, Family, Param, linear
+from weighbridge.arch.config import Config
+from weighbridge.arch.families import family, tied
+
+Label = Literal["language model", "vision tower", "audio tower", "projector"]
+
+# Where checkpoints of LLaVA's kind have the parts of transformers 5's `model.`: each part beside
+# the others, and the language model with its own head.
+SIDE_BY_SIDE = (
+    ("model.language_model.", "language_model.model."),
+    ("lm_head.", "language_model.lm_head."),
+    ("model.", ""),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inner:
+    """A model inside a larger one."""
+
+    path: str  # below the base of the larger one, dot included
+    config: str  # the key of its config
+    label: Label
+    model_type: str = ""  # where neither class nor config names one
+    absent: Mapping[str, Any] = field(default_factory=dict)  # the config when there is none
+    flat: bool = False  # when there is none, its keys are among those of the larger one
+    head: str = ""  # the end of its class, when it comes with a head
+    optional: bool = False  # no config, no part
+
+
+TEXT = Inner(
+    path="language_model.", config="text_config", label="language model", model_type="llama"
+)
+
+
+def nested(c: Config, part: Inner) -> Config:
+    if part.flat and not c.has(part.config):
+        return c.retyped(part.model_type)
+    return c.sub(part.config, model_type=part.model_type, absent=part.absent)
+
+
+def present(c: Config, parts: Iterable[Inner]) -> Iterator[tuple[Inner, Config, Family]]:
+    for part in parts:
+        if part.optional and not c.has(part.config):
+            continue
+        config = nested(c, part)
+        kind = family(config.model_type)
+        ending = part.head or "Model"
+        yield part, config, next((k for e, k in kind.classes.items() if e == ending), kind)
+
+
+def params(c: Config, at: str, parts: Iterable[Inner]) -> Iterator[Param]:
+    """The tensors of all parts; a part with a head ties it by its own config."""
+    for part, config, kind in present(c, parts):
+        path = f"{at}{part.path}"
+        if not part.head:
+            yield from kind.body(config, path)
+            continue
+        body = kind.body(config, f"{path}{below(kind, part)}")
+        yield from tied(config, kind, (*body, *kind.heads[part.head](config, path)))
+
+
+def below(kind: Family, part: Inner) -> str:
+    """Where a part with a head has its base model."""
+    base = kind.bases.get(part.head, kind.base) if part.head else ""
+    return f"{base}." if base else ""
+
+
+def buffers(c: Config, at: str, parts: Iterable[Inner]) -> Iterator[Buffer]:
+    for part, config, kind in present(c, parts):
+        if kind.buffers is not None:
+            yield from kind.buffers(config, f"{at}{part.path}{below(kind, part)}")
+
+
+def blocks(c: Config, parts: Iterable[Inner]) -> Iterator[str]:
+    for part, config, kind in present(c, parts):
+        patterns = kind.blocks(config) if callable(kind.blocks) else kind.blocks
+        for pattern in patterns:
+            yield f"{part.path}{below(kind, part)}{pattern}"
+
+
+class Rest(TypedDict, total=False):
+    """The fields of Family that a composite passes on."""
+
+    cls: str
+    base: str
+    heads: Mapping[str, Body]
+    classes: Mapping[str, Family]
+    ties: bool | Callable[[Config], bool]
+    renames: tuple[tuple[str, str], ...]
+
+
+def composite(
+    *parts: Inner,
+    own: Body | None = None,
+    projectors: tuple[str, ...] = (),
+    held: Callable[[Config, str], Iterable[Buffer]] | None = None,
+    **rest: Unpack[Rest],
+) -> Family:
+    """A family of `parts`, the tensors of its `own` and the buffers that it `held`s itself.
+
+    `projectors` are the paths of its own tensors.
+    """
+
+    def body(c: Config, at: str) -> Iterator[Param]:
+        yield from params(c, at, parts)
+        yield from own(c, at) if own else ()
+
+    def all_buffers(c: Config, at: str) -> Iterator[Buffer]:
+        yield from buffers(c, at, parts)
+        yield from held(c, at) if held else ()
+
+    labels = [(part.path, part.label) for part in parts]
+    return Family(
+        body=body,
+        buffers=all_buffers,
+        blocks=lambda c: blocks(c, parts),
+        parts=(*labels, *((path, "projector") for path in projectors)),
+        **rest,
+    )
+
+
+def text_head(part: Inner = TEXT) -> Body:
+    """`lm_head` over the vocabulary of the language model, beside the base model."""
+
+    def head(c: Config, at: str) -> Iterator[Param]:
+        text = nested(c, part)
+        yield from linear(f"{at}lm_head", text.num("vocab_size"), text.num("hidden_size"))
+
+    return head
+
+
+def either(part: Inner = TEXT, *, default: bool = False) -> Callable[[Config], bool]:
+    """Ties when the outer config or the language model's says so: releases before 5 saved it
+    in the latter alone."""
+
+    def ties(c: Config) -> bool:
+        outer = c.flag("tie_word_embeddings", default=default)
+        return outer or nested(c, part).flag("tie_word_embeddings")
+
+    return ties

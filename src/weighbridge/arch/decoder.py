@@ -1,0 +1,67 @@
+"""What nearly every decoder shares: an embedding, numbered layers, a final norm; layers of several
+kinds, by a list in the config or by a rule.
+
+Source of the older names: transformers 5.23 configuration_utils.py.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from weighbridge.arch.blueprint import Param, Params, embedding, norm
+from weighbridge.arch.config import MAX_LAYERS, Config
+
+Layer = Callable[[Config, str, int], Params]  # the tensors of layer i below a path
+
+OLDER = {
+    "mamba": "linear_attention",
+    "attention": "full_attention",
+    "deepseek_sparse_attention": "indexed_attention",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What a decoder calls its parts, and the key that counts its layers."""
+
+    embed: str = "embed_tokens"
+    layers: str = "layers"
+    final: str = "norm"
+    count: str = "num_hidden_layers"
+    norm_bias: bool = False
+
+
+USUAL = Names()
+
+
+def stack(c: Config, at: str, layer: Layer, names: Names = USUAL) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from embedding(f"{at}{names.embed}", c.num("vocab_size"), width)
+    for i in range(c.layers(names.count)):
+        yield from layer(c, f"{at}{names.layers}.{i}.", i)
+    yield from norm(f"{at}{names.final}", width, bias=names.norm_bias)
+
+
+def two_norms(c: Config, at: str, *, bias: bool = False) -> Iterator[Param]:
+    yield from norm(f"{at}input_layernorm", c.num("hidden_size"), bias=bias)
+    yield from norm(f"{at}post_attention_layernorm", c.num("hidden_size"), bias=bias)
+
+
+def kinds(c: Config, name: str, rule: Callable[[int], str]) -> list[str]:
+    """The kind of each layer: the config's list under today's names, else by the rule.
+
+    A list may be longer: some publish the kinds of multi-token-prediction layers behind it.
+    """
+    count = c.layers("num_hidden_layers")
+    found = c.many(name)
+    if not found:
+        return [rule(i) for i in range(count)]
+    if len(found) < count:
+        raise c.error(name, f"has {len(found)} entries for {count} layers")
+    return [OLDER.get(str(kind), str(kind)) for kind in found[:count]]
+
+
+def counted(c: Config, name: str, found: list[str]) -> list[str]:
+    """The list itself says how many layers there are; bounded as a number would be."""
+    if len(found) > MAX_LAYERS:
+        raise c.error(name, f"asks for {len(found):,} layers; the limit is {MAX_LAYERS:,}")
+    return [OLDER.get(kind, kind) for kind in found]

@@ -1,0 +1,62 @@
+"""Gemma 1 to 3 (text), VaultGemma: Llama with a norm after each block and one scaled embedding.
+
+    layer: attention, gated MLP, and norms     Gemma 1 and VaultGemma: 2     Gemma 2 and 3: 4
+
+Gemma 3 normalises queries and keys, and has rotary frequencies for each kind of layer.
+Source: transformers 5.23 models/{gemma,gemma2,gemma3,vaultgemma}/modeling_*.py.
+"""
+
+from collections.abc import Callable, Iterator
+
+from weighbridge.arch.blueprint import Buffer, Family
+from weighbridge.arch.config import Config
+from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import BEFORE, Switches, body
+from weighbridge.arch.rotary import layered_rotary, rotary
+
+AROUND = (*BEFORE, "pre_feedforward_layernorm", "post_feedforward_layernorm")
+
+
+def switches(norms: tuple[str, ...], *, qk_norm: bool = False) -> Callable[[Config], Switches]:
+    """Biases of attention are the config's to choose; the MLP has none."""
+
+    def read(c: Config) -> Switches:
+        biased = c.flag("attention_bias")
+        return Switches(qkv_bias=biased, o_bias=biased, norms=norms, qk_norm=qk_norm)
+
+    return read
+
+
+def scale(path: str) -> Buffer:
+    """The square root of the hidden size, rounded as the model's dtype rounds it."""
+    return Buffer(f"{path}.embed_scale", (), "")
+
+
+def buffers(c: Config, at: str) -> Iterator[Buffer]:
+    yield scale(f"{at}embed_tokens")
+    yield from rotary(c, at)
+
+
+def gemma3_buffers(c: Config, at: str) -> Iterator[Buffer]:
+    yield scale(f"{at}embed_tokens")
+    yield from layered_rotary(c, at, period=c.num("sliding_window_pattern", default=6))
+
+
+GEMMA = Family(
+    body=body(switches(BEFORE)), cls="GemmaForCausalLM", heads=DECODER_HEADS, buffers=buffers
+)
+GEMMA2 = Family(
+    body=body(switches(AROUND)), cls="Gemma2ForCausalLM", heads=DECODER_HEADS, buffers=buffers
+)
+VAULTGEMMA = Family(
+    body=body(switches(("input_layernorm", "pre_feedforward_layernorm"))),
+    cls="VaultGemmaForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=buffers,
+)
+GEMMA3 = Family(
+    body=body(switches(AROUND, qk_norm=True)),
+    cls="Gemma3ForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=gemma3_buffers,
+)

@@ -1,0 +1,126 @@
+"""Gemma 4 (text), dense and mixture of experts: heads that differ by kind of layer.
+
+    sliding layers   head_dim, num_key_value_heads
+    full layers      global_head_dim (512), num_global_key_value_heads; with attention_k_eq_v no v
+    shared layers    the last num_kv_shared_layers hold no k, v; their MLP may be double wide
+    experts          beside the dense MLP of every layer: E of them, stacked
+
+Source: transformers 5.23 models/gemma4/{configuration,modeling}_gemma4.py (Gemma4Text*).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from weighbridge.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    embedding,
+    fused,
+    gated_mlp,
+    linear,
+    norm,
+)
+from weighbridge.arch.config import Config
+from weighbridge.arch.gemma import AROUND, scale
+from weighbridge.arch.gemma3n import per_layer_embedding, per_layer_input
+from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import norms
+from weighbridge.arch.rotary import frequencies, head_dim, layer_types
+
+GLOBAL_HEAD = 512  # Gemma4TextConfig.__post_init__, where the config does not say
+FULL = "full_attention"
+
+
+class Layer(NamedTuple):
+    """What one layer's attention and MLP are made of."""
+
+    size: int  # of a head
+    kv_heads: int
+    values: bool  # has a v_proj
+    shared: bool  # has neither k_proj nor v_proj
+    inner: int
+
+
+def kinds(c: Config) -> list[str]:
+    """As given, every sixth full; the last layer is full whatever the config says."""
+    return [*layer_types(c, period=6)[:-1], FULL]
+
+
+def plan(c: Config) -> Iterator[Layer]:
+    count = c.layers("num_hidden_layers")
+    first_shared = count - c.num("num_kv_shared_layers", default=0)
+    same = c.flag("attention_k_eq_v")
+    few = c.num("num_key_value_heads")
+    wide = c.num("num_global_key_value_heads", default=few) if same else few
+    for i, kind in enumerate(kinds(c)):
+        full, shared = kind == FULL, i >= first_shared
+        double = shared and c.flag("use_double_wide_mlp")
+        yield Layer(
+            size=c.num("global_head_dim", default=GLOBAL_HEAD) if full else head_dim(c),
+            kv_heads=wide if full else few,
+            values=not (full and same),
+            shared=shared,
+            inner=c.num("intermediate_size") * (2 if double else 1),
+        )
+
+
+def attention(c: Config, at: str, one: Layer) -> Iterator[Param]:
+    width, bias = c.num("hidden_size"), c.flag("attention_bias")
+    queries, keys = c.num("num_attention_heads") * one.size, one.kv_heads * one.size
+    yield from linear(f"{at}q_proj", queries, width, bias=bias)
+    yield from norm(f"{at}q_norm", one.size)
+    if not one.shared:
+        yield from norm(f"{at}k_norm", one.size)
+        yield from linear(f"{at}k_proj", keys, width, bias=bias)
+        if one.values:
+            yield from linear(f"{at}v_proj", keys, width, bias=bias)
+    yield from linear(f"{at}o_proj", width, queries, bias=bias)
+
+
+def mixture(c: Config, at: str) -> Iterator[Param]:
+    """Router, stacked experts, and the norms that keep them apart from the dense MLP."""
+    width, inner = c.num("hidden_size"), c.num("moe_intermediate_size")
+    count, top_k = c.num("num_experts"), c.num("top_k_experts")
+    yield Param(f"{at}router.proj.weight", (count, width), "router")
+    yield Param(f"{at}router.scale", (width,), "other")
+    yield Param(f"{at}router.per_expert_scale", (count,), "other")
+    yield from fused(
+        f"{at}experts.gate_up_proj", (count, 2 * inner, width), top_k=top_k, count=count
+    )
+    yield from fused(f"{at}experts.down_proj", (count, width, inner), top_k=top_k, count=count)
+    extra = ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2")
+    yield from norms(c, at, (*extra, "pre_feedforward_layernorm_2"))
+
+
+def layer(c: Config, at: str, one: Layer) -> Iterator[Param]:
+    yield from attention(c, f"{at}self_attn.", one)
+    yield from gated_mlp(f"{at}mlp", c.num("hidden_size"), one.inner)
+    yield from norms(c, at, AROUND)
+    if c.num("hidden_size_per_layer_input"):
+        yield from per_layer_input(c, at)
+    if c.flag("enable_moe_block"):
+        yield from mixture(c, at)
+
+
+def body(c: Config, at: str) -> Iterator[Param]:
+    yield from embedding(f"{at}embed_tokens", c.num("vocab_size"), c.num("hidden_size"))
+    for i, one in enumerate(plan(c)):
+        yield from layer(c, f"{at}layers.{i}.", one)
+    yield from norm(f"{at}norm", c.num("hidden_size"))
+    if c.num("hidden_size_per_layer_input"):
+        yield from per_layer_embedding(c, at)
+
+
+def buffers(c: Config, at: str) -> Iterator[Buffer]:
+    yield scale(f"{at}embed_tokens")
+    if c.num("hidden_size_per_layer_input"):
+        yield scale(f"{at}embed_tokens_per_layer")
+    for i in range(c.layers("num_hidden_layers")):
+        yield Buffer(f"{at}layers.{i}.layer_scalar", (1,), "", persistent=True)
+    sizes = {kind: one.size for kind, one in zip(kinds(c), plan(c), strict=True)}
+    for kind, size in sorted(sizes.items()):
+        yield from frequencies(f"{at}rotary_emb.{kind}_", size)
+
+
+GEMMA4 = Family(body=body, cls="Gemma4ForCausalLM", heads=DECODER_HEADS, buffers=buffers)

@@ -1,0 +1,74 @@
+"""Classes that are not in our tables, built on the meta device by the library that has them.
+
+Each needs its extra; without it the error says what to install. Nothing is downloaded: the config
+is at hand, and the meta device holds no data.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from weighbridge.arch.blueprint import Blueprint
+from weighbridge.arch.live import from_module
+from weighbridge.errors import BadFileError, UnsupportedError
+
+
+def _library(name: str, what: str) -> Any:
+    try:
+        import_module("torch")
+        return import_module(name)
+    except ImportError as error:
+        raise UnsupportedError(
+            f"{what} is not in our tables; to build it on the meta device: "
+            f"pip install 'weighbridge[{name}]' ({error})"
+        ) from None
+
+
+def _built(what: str, build: Any) -> Blueprint:
+    """`build()` under the meta device; whatever a stranger's config breaks becomes one line."""
+    torch = import_module("torch")
+    try:
+        with torch.device("meta"):
+            return from_module(build())
+    except Exception as error:
+        line = " ".join(str(error).split())[:300]
+        raise BadFileError(f"{what} cannot be built: {type(error).__name__}: {line}") from error
+
+
+def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blueprint:
+    """The class that the config's `architectures` names, or its headless base."""
+    model_type = str(config.get("model_type") or "")
+    library = _library("transformers", f"model type {model_type!r}")
+    raw = {k: v for k, v in config.items() if k not in ("auto_map", "quantization_config")}
+    names = raw.get("architectures") or []
+    what = f"model type {model_type!r} with transformers {library.__version__}"
+
+    def build() -> Any:
+        found = library.AutoConfig.for_model(**raw)
+        if base_model or not names:
+            return library.AutoModel.from_config(found)
+        return getattr(library, names[0])(found)
+
+    if model_type not in library.models.auto.configuration_auto.CONFIG_MAPPING:
+        raise UnsupportedError(
+            f"model type {model_type!r} is neither in our tables nor in transformers "
+            f"{library.__version__}; its own code is not run. Point at its weights instead: "
+            "headers are enough"
+        )
+    return _built(what, build)
+
+
+def timm(name: str) -> Blueprint:
+    """`timm.create_model(name)`, as its library names it ("resnet50.a1_in1k")."""
+    library = _library("timm", f"timm model {name!r}")
+    return _built(f"timm model {name!r}", lambda: library.create_model(name, pretrained=False))
+
+
+def diffusers(config: Mapping[str, Any]) -> Blueprint:
+    """The class that a diffusers component's config names (`_class_name`)."""
+    cls = str(config.get("_class_name") or "")
+    library = _library("diffusers", f"diffusers class {cls!r}")
+    kind = getattr(library, cls, None)
+    if kind is None:
+        raise UnsupportedError(f"diffusers {library.__version__} has no class {cls!r}")
+    return _built(f"diffusers class {cls!r}", lambda: kind.from_config(dict(config)))

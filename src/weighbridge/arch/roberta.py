@@ -1,0 +1,127 @@
+"""RoBERTa and its relatives: CamemBERT, XLM-RoBERTa (also XL), Longformer, MPNet.
+
+BERT's layer under other heads: `lm_head` with its own dense and norm, a classifier of two Linears
+instead of a pooler. XL has its norms before the sublayers; Longformer has a second set of query,
+key and value for global attention; MPNet has one table of relative positions for all layers.
+
+Source: transformers 5.23 models/{roberta,xlm_roberta_xl,longformer,mpnet}/modeling_*.py.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.arch.bert import (
+    WORDS,
+    attention,
+    attention_output,
+    embeddings,
+    encoder,
+    feed_forward,
+    positions,
+)
+from weighbridge.arch.blueprint import Body, Family, Param, embedding, linear, norm
+from weighbridge.arch.config import Config
+from weighbridge.arch.encoder_heads import (
+    Buffers,
+    dense_project,
+    ids,
+    joined,
+    pooler,
+    project,
+    roberta_lm_head,
+)
+
+IDS = ids("position_ids", "token_type_ids")
+LAYERS = ("encoder.layer.*",)
+
+
+def xl_attention(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from attention(c, at)
+    yield from linear(f"{at}output.dense", width, width, bias=True)
+    yield from norm(f"{at}self_attn_layer_norm", width, bias=True)
+
+
+def xl_layer(c: Config, at: str) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    yield from xl_attention(c, f"{at}attention.")
+    if c.flag("add_cross_attention"):
+        yield from xl_attention(c, f"{at}crossattention.")
+    yield from linear(f"{at}intermediate.dense", inner, width, bias=True)
+    yield from linear(f"{at}output.dense", width, inner, bias=True)
+    yield from norm(f"{at}LayerNorm", width, bias=True)
+
+
+def xl(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    path = f"{at}embeddings."
+    yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
+    yield from embedding(f"{path}token_type_embeddings", c.num("type_vocab_size"), width)
+    yield from positions(c, at, width)
+    for i in range(c.layers("num_hidden_layers")):
+        yield from xl_layer(c, f"{at}encoder.layer.{i}.")
+    yield from norm(f"{at}encoder.LayerNorm", width, bias=True)
+
+
+def longformer(c: Config, at: str) -> Iterator[Param]:
+    yield from embeddings(c, at)
+    for i in range(c.layers("num_hidden_layers")):
+        path = f"{at}encoder.layer.{i}."
+        yield from attention(c, f"{path}attention.")
+        yield from attention(c, f"{path}attention.", suffix="_global")
+        yield from attention_output(c, f"{path}attention.")
+        yield from feed_forward(c, path)
+
+
+def mpnet_layer(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    for name in "qkvo":
+        yield from linear(f"{at}attention.attn.{name}", width, width, bias=True)
+    yield from norm(f"{at}attention.LayerNorm", width, bias=True)
+    yield from feed_forward(c, at)
+
+
+def mpnet(c: Config, at: str) -> Iterator[Param]:
+    width, path = c.num("hidden_size"), f"{at}embeddings."
+    yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
+    yield from positions(c, at, width)
+    yield from norm(f"{path}LayerNorm", width, bias=True)
+    for i in range(c.layers("num_hidden_layers")):
+        yield from mpnet_layer(c, f"{at}encoder.layer.{i}.")
+    buckets, heads = c.num("relative_attention_num_buckets"), c.num("num_attention_heads")
+    yield from embedding(f"{at}encoder.relative_attention_bias", buckets, heads)
+
+
+def relatives(
+    stack: Body, base: str, cls: str, buffers: Buffers | None, blocks: tuple[str, ...]
+) -> Family:
+    """The pooler stands in the base model and below ForMultipleChoice, nowhere else."""
+    lm = roberta_lm_head(f"{base}.{WORDS}")
+    heads = {
+        "ForMaskedLM": lm,
+        "ForCausalLM": lm,
+        "ForSequenceClassification": dense_project("classifier"),
+        "ForTokenClassification": project("classifier"),
+        "ForQuestionAnswering": project("qa_outputs"),
+    }
+    bare = Family(body=stack, base=base, heads=heads, buffers=buffers, blocks=blocks)
+    return Family(
+        body=joined(stack, pooler),
+        base=base,
+        cls=cls,
+        heads={"ForMultipleChoice": project("classifier", 1)},
+        classes=dict.fromkeys(heads, bare),
+        buffers=buffers,
+        blocks=blocks,
+    )
+
+
+BLOCKS = ("embeddings", *LAYERS)
+BODY = joined(embeddings, encoder)
+ROBERTA = relatives(BODY, "roberta", "RobertaModel", IDS, BLOCKS)
+CAMEMBERT = relatives(BODY, "roberta", "CamembertModel", IDS, BLOCKS)
+XLM_ROBERTA = relatives(BODY, "roberta", "XLMRobertaModel", IDS, BLOCKS)
+XLM_ROBERTA_XL = relatives(xl, "roberta", "XLMRobertaXLModel", IDS, BLOCKS)
+LONGFORMER = relatives(
+    longformer, "longformer", "LongformerModel", None, ("encoder.layer.*.attention.self",)
+)
+MPNET = relatives(mpnet, "mpnet", "MPNetModel", ids("position_ids"), ())

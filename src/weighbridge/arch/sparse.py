@@ -1,0 +1,145 @@
+"""The parts of mixture-of-experts models: a router, E routed experts of which a token uses k, and
+shared experts that every token uses.
+
+    parameters of a block = E D (router) + E x 3 D F (experts) + 3 D F' (shared)
+    active of it          = E D          + k x 3 D F           + 3 D F'
+
+Checkpoints store one Linear an expert, or all experts in one 3-D parameter; both are here.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from weighbridge.arch.blueprint import Buffer, Param, Params, experts, fused, gated_mlp, linear
+from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Layer, kinds, stack, two_norms
+
+GATED = ("gate_proj", "up_proj", "down_proj")
+NUMBERED = ("w1", "w3", "w2")  # Mixtral's names of the same
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """E experts with feed-forward size F; a token uses k of them (all, if k is larger)."""
+
+    count: int
+    inner: int
+    top_k: int
+
+    @property
+    def share(self) -> tuple[int, int]:
+        return (min(self.top_k, self.count), self.count) if self.count else (1, 1)
+
+
+def routed(c: Config, count: str, inner: str, top_k: str = "num_experts_per_tok") -> Routed:
+    return Routed(count=c.num(count), inner=c.num(inner), top_k=c.num(top_k))
+
+
+def router(path: str, count: int, width: int, *, dtype: str = "") -> Iterator[Param]:
+    yield Param(f"{path}.weight", (count, width), "router", dtype)
+
+
+def each(
+    path: str, width: int, e: Routed, names: tuple[str, str, str] = GATED
+) -> Iterator[Param]:
+    """One gate, up and down Linear an expert."""
+    gate, up, down = names
+    k, count = e.share
+    for i in range(e.count):
+        at = f"{path}.{i}."
+        one = chain(
+            linear(at + gate, e.inner, width),
+            linear(at + up, e.inner, width),
+            linear(at + down, width, e.inner),
+        )
+        yield from experts(one, top_k=k, count=count)
+
+
+def stacked(path: str, shape: tuple[int, ...], e: Routed) -> Iterator[Param]:
+    """One parameter for all experts."""
+    k, count = e.share
+    yield from fused(path, shape, top_k=k, count=count)
+
+
+def stacked_pair(path: str, width: int, e: Routed, *, transposed: bool = False) -> Iterator[Param]:
+    """gate_up_proj and down_proj; [E, out, in], or [E, in, out] when transposed."""
+    up, down = (e.count, 2 * e.inner, width), (e.count, width, e.inner)
+    if transposed:
+        up, down = (e.count, width, 2 * e.inner), (e.count, e.inner, width)
+    yield from stacked(f"{path}.gate_up_proj", up, e)
+    yield from stacked(f"{path}.down_proj", down, e)
+
+
+def block(at: str, width: int, e: Routed, *, shared: int | None = None) -> Iterator[Param]:
+    """The commonest names: gate, experts.N and, with a size, shared_experts."""
+    yield from router(f"{at}gate", e.count, width)
+    yield from each(f"{at}experts", width, e)
+    if shared is not None:
+        yield from gated_mlp(f"{at}shared_experts", width, shared)
+
+
+# Which layers have experts: the rules that configs use.
+
+
+def every(c: Config) -> Sequence[bool]:
+    return (True,) * c.layers("num_hidden_layers")
+
+
+def after_first(c: Config, name: str = "first_k_dense_replace") -> Sequence[bool]:
+    first = c.num(name, default=0)
+    return [i >= first for i in range(c.layers("num_hidden_layers"))]
+
+
+def by_step(c: Config) -> Sequence[bool]:
+    """Qwen: each decoder_sparse_step-th layer that is not in mlp_only_layers."""
+    step = max(1, c.num("decoder_sparse_step", default=1))
+    dense = frozenset(c.nums("mlp_only_layers"))
+    count = c.num("num_local_experts", "num_experts")
+    layers = range(c.layers("num_hidden_layers"))
+    return [count > 0 and i not in dense and (i + 1) % step == 0 for i in layers]
+
+
+def by_kinds(c: Config, first_dense: int) -> Sequence[bool]:
+    """mlp_layer_types; without it, all but the first layers."""
+    found = kinds(c, "mlp_layer_types", lambda i: "sparse" if i >= first_dense else "dense")
+    return [kind == "sparse" for kind in found]
+
+
+def by_kinds_or_first(c: Config) -> Sequence[bool]:
+    return by_kinds(c, c.num("first_k_dense_replace", default=0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What goes into a layer: attention below `self_attn.`, and a dense or sparse `mlp.`"""
+
+    attention: Layer
+    moe: Callable[[Config, str], Params]
+    sparse: Callable[[Config], Sequence[bool]]
+    mlp_bias: Callable[[Config], bool] = lambda _: False
+
+
+def sparse_decoder(c: Config, at: str, parts: Parts) -> Iterator[Param]:
+    sparse = parts.sparse(c)
+
+    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
+        width = c.num("hidden_size")
+        yield from parts.attention(c, f"{at}self_attn.", i)
+        if sparse[i]:
+            yield from parts.moe(c, f"{at}mlp.")
+        else:
+            inner = c.num("intermediate_size")
+            yield from gated_mlp(f"{at}mlp", width, inner, bias=parts.mlp_bias(c))
+        yield from two_norms(c, at)
+
+    yield from stack(c, at, layer)
+
+
+def correction(
+    at: str, sparse: Sequence[bool], name: str, count: int, *, dtype: str = "float32"
+) -> Iterator[Buffer]:
+    """The bias that balances the experts without a loss: stored, never trained. [DeepSeek-V3]"""
+    for i, has_experts in enumerate(sparse):
+        if has_experts:
+            yield Buffer(f"{at}layers.{i}.{name}", (count,), dtype, persistent=True)

@@ -1,0 +1,200 @@
+"""T5 and its relatives: mT5, UMT5, LongT5, Switch Transformers; Flan-T5 and T5 1.1 are configs.
+
+    shared V x D; each stack: L x (self-attention; in the decoder, cross-attention; feed-forward),
+    a norm before each, a final norm. Attention is N x H wide, whatever D is.
+
+`relative_attention_bias` (buckets x N) stands in the first layer of each stack, in UMT5 in all.
+T5 1.1 and its descendants say tie_word_embeddings false and store an lm_head of their own:
+transformers 5 builds it tied from the config alone, and unties it when the checkpoint's two
+tensors differ (modeling_utils.py tie_weights), as they do: so it counts.
+
+Source: transformers 5.23 models/{t5,mt5,umt5,longt5,switch_transformers}/modeling_*.py.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from weighbridge.arch.blueprint import Body, Family, Param, embedding, experts, linear, norm
+from weighbridge.arch.config import Config
+from weighbridge.arch.encoder_heads import dense_project, joined, project
+from weighbridge.arch.heads import causal_lm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """One of the two halves of a model."""
+
+    name: str  # "encoder" or "decoder"
+    layers: int
+
+    @property
+    def crosses(self) -> bool:
+        return self.name == "decoder"
+
+
+FeedForward = Callable[[Config, str, Stack, int], Iterator[Param]]
+Attention = Callable[[Config, str, Stack, int], Iterator[Param]]
+
+
+def projections(c: Config, at: str) -> Iterator[Param]:
+    width, inner = c.num("d_model"), c.num("num_heads") * c.num("d_kv")
+    for name in "qkv":
+        yield from linear(f"{at}{name}", inner, width)
+    yield from linear(f"{at}o", width, inner)
+
+
+def position_bias(c: Config, path: str) -> Iterator[Param]:
+    yield from embedding(path, c.num("relative_attention_num_buckets"), c.num("num_heads"))
+
+
+def attention(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param]:
+    yield from projections(c, f"{at}SelfAttention.")
+    if i == 0:
+        yield from position_bias(c, f"{at}SelfAttention.relative_attention_bias")
+
+
+def biased_attention(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param]:
+    """UMT5: a position bias in every layer."""
+    yield from attention(c, at, stack, 0)
+
+
+# LongT5's encoder: encoder_attention_type -> the module
+LONG = {"local": "LocalSelfAttention", "transient-global": "TransientGlobalSelfAttention"}
+
+
+def long_attention(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param]:
+    if stack.crosses:
+        yield from attention(c, at, stack, i)
+        return
+    kind = c.word("encoder_attention_type")
+    if kind not in LONG:
+        raise c.error("encoder_attention_type", f"is {kind!r}; known: {', '.join(LONG)}")
+    path = f"{at}{LONG[kind]}."
+    yield from projections(c, path)
+    if i == 0:
+        yield from position_bias(c, f"{path}relative_attention_bias")
+    if kind == "transient-global":
+        if i == 0:
+            yield from position_bias(c, f"{path}global_relative_attention_bias")
+        yield from norm(f"{path}global_input_layer_norm", c.num("d_model"))
+
+
+def feed_forward(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param]:
+    width, inner, path = c.num("d_model"), c.num("d_ff"), f"{at}DenseReluDense."
+    gated = c.word("feed_forward_proj").startswith("gated-")
+    for name in ("wi_0", "wi_1") if gated else ("wi",):
+        yield from linear(f"{path}{name}", inner, width)
+    yield from linear(f"{path}wo", width, inner)
+
+
+def two_linears(c: Config, at: str) -> Iterator[Param]:
+    yield from linear(f"{at}wi", c.num("d_ff"), c.num("d_model"))
+    yield from linear(f"{at}wo", c.num("d_model"), c.num("d_ff"))
+
+
+def is_sparse(c: Config, stack: Stack, i: int) -> bool:
+    """Every step-th layer has experts, from the second on; a step of 1 is every layer."""
+    sparse = c.num(f"num_sparse_{stack.name}_layers")
+    step = stack.layers // sparse if sparse else stack.layers
+    return step == 1 or (step > 0 and i % step == 1)
+
+
+def switch_feed_forward(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param]:
+    if not is_sparse(c, stack, i):
+        yield from two_linears(c, f"{at}mlp.")
+        return
+    count, router = c.num("num_experts"), f"{at}mlp.router.classifier"
+    yield Param(f"{router}.weight", (count, c.num("d_model")), "router")
+    if c.flag("router_bias"):
+        yield Param(f"{router}.bias", (count,), "bias")
+    for expert in range(count):
+        path = f"{at}mlp.experts.expert_{expert}."
+        yield from experts(two_linears(c, path), top_k=1, count=count)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What distinguishes one relative from the next."""
+
+    attention: Attention = attention
+    feed_forward: FeedForward = feed_forward
+    forced: bool = True  # the stacks share the embedding even where the config unties it
+
+
+def block(c: Config, at: str, kind: Kind, stack: Stack, i: int) -> Iterator[Param]:
+    """Sublayers by number, each with the norm before it."""
+    width = c.num("d_model")
+    yield from kind.attention(c, f"{at}layer.0.", stack, i)
+    if stack.crosses:
+        yield from projections(c, f"{at}layer.1.EncDecAttention.")
+    last = 1 + stack.crosses
+    yield from kind.feed_forward(c, f"{at}layer.{last}.", stack, i)
+    for sublayer in range(last + 1):
+        yield from norm(f"{at}layer.{sublayer}.layer_norm", width)
+
+
+def tower(c: Config, at: str, kind: Kind, stack: Stack) -> Iterator[Param]:
+    path, shape = f"{at}{stack.name}.", (c.num("vocab_size"), c.num("d_model"))
+    shares = kind.forced or c.flag("tie_word_embeddings", default=True)
+    owner = f"{at}shared.weight" if shares else ""
+    yield Param(f"{path}embed_tokens.weight", shape, "embedding", tied=owner)
+    for i in range(stack.layers):
+        yield from block(c, f"{path}block.{i}.", kind, stack, i)
+    yield from norm(f"{path}final_layer_norm", c.num("d_model"))
+
+
+def encoder(kind: Kind) -> Body:
+    def body(c: Config, at: str) -> Iterator[Param]:
+        yield from embedding(f"{at}shared", c.num("vocab_size"), c.num("d_model"))
+        yield from tower(c, at, kind, Stack(name="encoder", layers=c.layers("num_layers")))
+
+    return body
+
+
+def decoder(kind: Kind) -> Body:
+    def body(c: Config, at: str) -> Iterator[Param]:
+        layers = c.layers("num_decoder_layers", default=c.layers("num_layers"))
+        yield from tower(c, at, kind, Stack(name="decoder", layers=layers))
+
+    return body
+
+
+TOWERS = ("encoder.block.*", "decoder.block.*")
+
+
+def family(kind: Kind, name: str) -> Family:
+    whole = joined(encoder(kind), decoder(kind))
+    bare = Family(
+        body=whole,
+        base="",
+        heads={
+            "ForConditionalGeneration": causal_lm,
+            "ForQuestionAnswering": project("qa_outputs"),
+        },
+        blocks=TOWERS,
+        ties=True,
+    )
+    alone = Family(
+        body=encoder(kind),
+        base="transformer",
+        heads={"ForTokenClassification": project("classifier")},
+        blocks=TOWERS[:1],
+    )
+    return Family(
+        body=whole,
+        base="transformer",
+        cls=f"{name}ForConditionalGeneration",
+        heads={"ForSequenceClassification": dense_project("classification_head")},
+        classes={
+            **dict.fromkeys(bare.heads, bare),
+            **dict.fromkeys(("EncoderModel", *alone.heads), alone),
+        },
+        blocks=TOWERS,
+    )
+
+
+T5 = family(Kind(), "T5")
+MT5 = family(Kind(), "MT5")
+UMT5 = family(Kind(attention=biased_attention), "UMT5")
+LONGT5 = family(Kind(attention=long_attention), "LongT5")
+SWITCH = family(Kind(feed_forward=switch_feed_forward, forced=False), "SwitchTransformers")

@@ -1,0 +1,243 @@
+"""ViT, DeiT, BEiT, DINOv2: the plain image transformers, under the names that all checkpoints use.
+
+    cls 1 x D, position (patches + 1) x D, patch convolution D x 3 x p x p,
+    L layers of (query, key, value, output; intermediate, output; two LayerNorms), LayerNorm
+
+Source: transformers 5.23 models/{vit,deit,beit,dinov2,dinov2_with_registers}/modeling_*.py; names
+of layers as before 5.0 (conversion_mapping.py there).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from weighbridge.arch.blueprint import Family, Param, conv, linear
+from weighbridge.arch.config import Config
+from weighbridge.arch.vision import classify, layernorm, nothing, patch_shape, patches, scaled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switches:
+    """What distinguishes one relative from the next."""
+
+    tokens: int = 1  # learned tokens that have a position: cls, distillation
+    distillation: bool = False
+    mask: bool = False  # a learned token stands for hidden patches
+
+
+def token(path: str, *shape: int) -> Iterator[Param]:
+    yield Param(path, shape, "other")
+
+
+def embeddings(c: Config, at: str, s: Switches) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from token(f"{at}cls_token", 1, 1, width)
+    if s.distillation:
+        yield from token(f"{at}distillation_token", 1, 1, width)
+    if s.mask:
+        yield from token(f"{at}mask_token", 1, 1, width)
+    yield from token(f"{at}position_embeddings", 1, patches(c) + s.tokens, width)
+    yield from conv(f"{at}patch_embeddings.projection", patch_shape(c, width))
+
+
+def attention(c: Config, at: str, *, bias: bool, key_bias: bool) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    for name in ("query", "key", "value"):
+        has = key_bias if name == "key" else bias
+        yield from linear(f"{at}attention.{name}", width, width, bias=has)
+    yield from linear(f"{at}output.dense", width, width, bias=True)
+
+
+def layer(c: Config, at: str, *, bias: bool, key_bias: bool) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    yield from attention(c, f"{at}attention.", bias=bias, key_bias=key_bias)
+    yield from linear(f"{at}intermediate.dense", inner, width, bias=True)
+    yield from linear(f"{at}output.dense", width, inner, bias=True)
+    yield from layernorm(f"{at}layernorm_before", width)
+    yield from layernorm(f"{at}layernorm_after", width)
+
+
+def encoder(c: Config, at: str, s: Switches) -> Iterator[Param]:
+    bias = c.flag("qkv_bias", default=True)
+    yield from embeddings(c, f"{at}embeddings.", s)
+    for i in range(c.layers("num_hidden_layers")):
+        yield from layer(c, f"{at}encoder.layer.{i}.", bias=bias, key_bias=bias)
+    yield from layernorm(f"{at}layernorm", c.num("hidden_size"))
+
+
+def pooler(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from linear(
+        f"{at}pooler.dense", c.num("pooler_output_size", default=width), width, bias=True
+    )
+
+
+def vit(c: Config, at: str) -> Iterator[Param]:
+    yield from encoder(c, at, Switches())
+
+
+def vit_masked(c: Config, at: str) -> Iterator[Param]:
+    yield from encoder(c, at, Switches(mask=True))
+
+
+def vit_pooled(c: Config, at: str) -> Iterator[Param]:
+    yield from vit(c, at)
+    yield from pooler(c, at)
+
+
+def deit(c: Config, at: str) -> Iterator[Param]:
+    yield from encoder(c, at, Switches(tokens=2, distillation=True))
+
+
+def deit_masked(c: Config, at: str) -> Iterator[Param]:
+    yield from encoder(c, at, Switches(tokens=2, distillation=True, mask=True))
+
+
+def deit_pooled(c: Config, at: str) -> Iterator[Param]:
+    yield from deit(c, at)
+    yield from pooler(c, at)
+
+
+def pixels(c: Config, at: str) -> Iterator[Param]:
+    """Masked image modelling: one 1 x 1 convolution back to the pixels of a patch."""
+    out = c.num("encoder_stride", default=16) ** 2 * c.num("num_channels", default=3)
+    yield from conv(f"{at}decoder.0", (out, c.num("hidden_size"), 1, 1))
+
+
+def bias_table(c: Config, at: str) -> Iterator[Param]:
+    """Relative positions of a window, and 3 more for the cls token (BEiT, appendix)."""
+    (height, width), patch = c.pair("image_size"), max(1, c.num("patch_size"))
+    distances = (2 * (height // patch) - 1) * (2 * (width // patch) - 1) + 3
+    yield Param(
+        f"{at}relative_position_bias_table", (distances, c.num("num_attention_heads")), "other"
+    )
+
+
+def beit_layer(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from layer(c, at, bias=True, key_bias=False)
+    if c.ratio("layer_scale_init_value", default=0.1) > 0:
+        yield from token(f"{at}lambda_1", width)
+        yield from token(f"{at}lambda_2", width)
+    if c.flag("use_relative_position_bias"):
+        yield from bias_table(c, f"{at}attention.attention.relative_position_bias.")
+
+
+def beit(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from token(f"{at}embeddings.cls_token", 1, 1, width)
+    if c.flag("use_mask_token"):
+        yield from token(f"{at}embeddings.mask_token", 1, 1, width)
+    if c.flag("use_absolute_position_embeddings"):
+        yield from token(f"{at}embeddings.position_embeddings", 1, patches(c) + 1, width)
+    yield from conv(f"{at}embeddings.patch_embeddings.projection", patch_shape(c, width))
+    if c.flag("use_shared_relative_position_bias"):
+        yield from bias_table(c, f"{at}encoder.relative_position_bias.")
+    for i in range(c.layers("num_hidden_layers")):
+        yield from beit_layer(c, f"{at}encoder.layer.{i}.")
+    if not c.flag("use_mean_pooling", default=True):
+        yield from layernorm(f"{at}layernorm", width)
+
+
+def beit_pooled(c: Config, at: str) -> Iterator[Param]:
+    yield from beit(c, at)
+    if c.flag("use_mean_pooling", default=True):
+        yield from layernorm(f"{at}pooler.layernorm", c.num("hidden_size"))
+
+
+def visual_tokens(c: Config, at: str) -> Iterator[Param]:
+    """BeitForMaskedImageModeling: which word of the image vocabulary a patch is."""
+    yield from layernorm(f"{at}layernorm", c.num("hidden_size"))
+    yield from linear(f"{at}lm_head", c.num("vocab_size"), c.num("hidden_size"), bias=True)
+
+
+def dino_mlp(c: Config, at: str, width: int) -> Iterator[Param]:
+    inner = scaled(c, width, "mlp_ratio")
+    if not c.flag("use_swiglu_ffn"):
+        yield from linear(f"{at}fc1", inner, width, bias=True)
+        yield from linear(f"{at}fc2", width, inner, bias=True)
+        return
+    inner = (int(inner * 2 / 3) + 7) // 8 * 8  # gate and up in one matrix in all checkpoints
+    yield from linear(f"{at}weights_in", 2 * inner, width, bias=True)
+    yield from linear(f"{at}weights_out", width, inner, bias=True)
+
+
+def dino_layer(c: Config, at: str) -> Iterator[Param]:
+    width, bias = c.num("hidden_size"), c.flag("qkv_bias", default=True)
+    yield from layernorm(f"{at}norm1", width)
+    yield from attention(c, f"{at}attention.", bias=bias, key_bias=bias)
+    yield from token(f"{at}layer_scale1.lambda1", width)
+    yield from layernorm(f"{at}norm2", width)
+    yield from dino_mlp(c, f"{at}mlp.", width)
+    yield from token(f"{at}layer_scale2.lambda1", width)
+
+
+def dinov2(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from embeddings(c, f"{at}embeddings.", Switches())
+    if c.flag("use_mask_token", default=True):
+        yield from token(f"{at}embeddings.mask_token", 1, width)
+    registers = c.num("num_register_tokens", default=0)
+    if registers:
+        yield from token(f"{at}embeddings.register_tokens", 1, registers, width)
+    for i in range(c.layers("num_hidden_layers")):
+        yield from dino_layer(c, f"{at}encoder.layer.{i}.")
+    yield from layernorm(f"{at}layernorm", width)
+
+
+BLOCKS = ("embeddings", "encoder.layer.*")
+IMAGE = {"ForImageClassification": classify("classifier")}
+MASKED = "ForMaskedImageModeling"
+
+VIT = Family(
+    body=vit_pooled,
+    cls="ViTModel",
+    blocks=BLOCKS,
+    classes={
+        "ForImageClassification": Family(body=vit, base="vit", heads=IMAGE, blocks=BLOCKS),
+        MASKED: Family(body=vit_masked, base="vit", heads={MASKED: pixels}, blocks=BLOCKS),
+    },
+)
+DEIT_HEADS = {
+    **IMAGE,
+    "WithTeacher": classify("cls_classifier", "distillation_classifier"),
+}
+DEIT = Family(
+    body=deit_pooled,
+    cls="DeiTModel",
+    blocks=BLOCKS,
+    classes={
+        **dict.fromkeys(
+            DEIT_HEADS, Family(body=deit, base="deit", heads=DEIT_HEADS, blocks=BLOCKS)
+        ),
+        MASKED: Family(body=deit_masked, base="deit", heads={MASKED: pixels}, blocks=BLOCKS),
+    },
+)
+BEIT = Family(
+    body=beit_pooled,
+    base="beit",
+    cls="BeitModel",
+    heads=IMAGE,
+    blocks=("encoder.layer.*",),
+    classes={
+        MASKED: Family(
+            body=beit, base="beit", heads={MASKED: visual_tokens}, blocks=("encoder.layer.*",)
+        )
+    },
+)
+DINO_HEADS = {"ForImageClassification": classify("classifier", times=2), "Backbone": nothing}
+DINOV2 = Family(
+    body=dinov2,
+    base="dinov2",
+    bases={"Backbone": ""},
+    cls="Dinov2Model",
+    heads=DINO_HEADS,
+    blocks=BLOCKS,
+)
+DINOV2_REGISTERS = Family(
+    body=dinov2,
+    base="dinov2_with_registers",
+    bases={"Backbone": ""},
+    cls="Dinov2WithRegistersModel",
+    heads=DINO_HEADS,
+    blocks=BLOCKS,
+)

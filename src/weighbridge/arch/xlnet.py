@@ -1,0 +1,132 @@
+"""XLNet and Funnel Transformer: relative attention whose projections are bare N x H tensors.
+
+    XLNet   q, k, v, o, r  D x N x H; three biases and two segment vectors a layer
+    Funnel  r_kernel alone is bare; blocks of layers, then a decoder that only some classes have
+
+Source: transformers 5.23 models/{xlnet,funnel}/modeling_*.py.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.arch.blueprint import Body, Family, Param, embedding, linear, norm
+from weighbridge.arch.config import Config
+from weighbridge.arch.encoder_heads import dense_project, joined, project, summary, tied
+
+RELATIVE_BIASES = ("r_r_bias", "r_s_bias", "r_w_bias")
+
+
+def relative_biases(at: str, heads: int, size: int) -> Iterator[Param]:
+    for name in RELATIVE_BIASES:
+        yield Param(f"{at}{name}", (heads, size), "other")
+    yield Param(f"{at}seg_embed", (2, heads, size), "other")
+
+
+def xlnet_layer(c: Config, at: str) -> Iterator[Param]:
+    width, heads = c.num("d_model"), c.num("n_head")
+    size = c.num("d_head", default=width // max(1, heads))
+    for name in "qkvor":
+        yield Param(f"{at}rel_attn.{name}", (width, heads, size), "other")
+    yield from relative_biases(f"{at}rel_attn.", heads, size)
+    yield from norm(f"{at}rel_attn.layer_norm", width, bias=True)
+    yield from norm(f"{at}ff.layer_norm", width, bias=True)
+    yield from linear(f"{at}ff.layer_1", c.num("d_inner"), width, bias=True)
+    yield from linear(f"{at}ff.layer_2", width, c.num("d_inner"), bias=True)
+
+
+def xlnet(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("d_model")
+    yield Param(f"{at}mask_emb", (1, 1, width), "other")
+    yield from embedding(f"{at}word_embedding", c.num("vocab_size"), width)
+    for i in range(c.layers("n_layer")):
+        yield from xlnet_layer(c, f"{at}layer.{i}.")
+
+
+def tied_linear(path: str, words: str) -> Body:
+    """A biased projection to the vocabulary, tied to the embedding `words`."""
+
+    def body(c: Config, at: str) -> Iterator[Param]:
+        params = linear(f"{at}{path}", c.num("vocab_size"), c.num("hidden_size"), bias=True)
+        yield from tied(c, params, {f"{at}{path}.weight": f"{at}{words}"})
+
+    return body
+
+
+def answer_spans(c: Config, at: str) -> Iterator[Param]:
+    """SQuAD 2: where the answer starts, where it ends given that, whether there is one."""
+    width = c.num("hidden_size")
+    yield from linear(f"{at}start_logits.dense", 1, width, bias=True)
+    yield from linear(f"{at}end_logits.dense_0", width, 2 * width, bias=True)
+    yield from norm(f"{at}end_logits.LayerNorm", width, bias=True)
+    yield from linear(f"{at}end_logits.dense_1", 1, width, bias=True)
+    yield from linear(f"{at}answer_class.dense_0", width, 2 * width, bias=True)
+    yield from linear(f"{at}answer_class.dense_1", 1, width)
+
+
+def funnel_layer(c: Config, at: str) -> Iterator[Param]:
+    width, heads, size = c.num("d_model"), c.num("n_head"), c.num("d_head")
+    path = f"{at}attention."
+    yield from relative_biases(path, heads, size)
+    yield Param(f"{path}r_kernel", (width, heads, size), "other")
+    yield from linear(f"{path}q_head", heads * size, width)
+    yield from linear(f"{path}k_head", heads * size, width, bias=True)
+    yield from linear(f"{path}v_head", heads * size, width, bias=True)
+    yield from linear(f"{path}post_proj", width, heads * size, bias=True)
+    yield from norm(f"{path}layer_norm", width, bias=True)
+    yield from linear(f"{at}ffn.linear_1", c.num("d_inner"), width, bias=True)
+    yield from linear(f"{at}ffn.linear_2", width, c.num("d_inner"), bias=True)
+    yield from norm(f"{at}ffn.layer_norm", width, bias=True)
+
+
+def funnel_base(c: Config, at: str) -> Iterator[Param]:
+    yield from embedding(f"{at}embeddings.word_embeddings", c.num("vocab_size"), c.num("d_model"))
+    yield from norm(f"{at}embeddings.layer_norm", c.num("d_model"), bias=True)
+    for block, size in enumerate(c.nums("block_sizes")):
+        for i in range(size):
+            yield from funnel_layer(c, f"{at}encoder.blocks.{block}.{i}.")
+
+
+def funnel(c: Config, at: str) -> Iterator[Param]:
+    yield from funnel_base(c, at)
+    for i in range(c.layers("num_decoder_layers")):
+        yield from funnel_layer(c, f"{at}decoder.layers.{i}.")
+
+
+LABELS, SPANS = project("classifier"), project("qa_outputs")
+XLNET = Family(
+    body=xlnet,
+    base="transformer",
+    cls="XLNetModel",
+    heads={
+        "LMHeadModel": tied_linear("lm_loss", "transformer.word_embedding.weight"),
+        "ForMultipleChoice": joined(summary, project("logits_proj", 1)),
+        "ForSequenceClassification": joined(summary, project("logits_proj")),
+        "ForTokenClassification": LABELS,
+        "ForQuestionAnsweringSimple": SPANS,
+        "ForQuestionAnswering": answer_spans,
+    },
+    blocks=(),
+)
+_FUNNEL_BASE = Family(
+    body=funnel_base,
+    base="funnel",
+    heads={
+        "ForMultipleChoice": dense_project("classifier", ("linear_hidden", "linear_out"), 1),
+        "ForSequenceClassification": dense_project("classifier", ("linear_hidden", "linear_out")),
+    },
+    blocks=(),
+)
+FUNNEL = Family(
+    body=funnel,
+    base="funnel",
+    cls="FunnelModel",
+    heads={
+        "ForPreTraining": dense_project(
+            "discriminator_predictions", ("dense", "dense_prediction"), 1
+        ),
+        "ForMaskedLM": tied_linear("lm_head", "funnel.embeddings.word_embeddings.weight"),
+        "ForTokenClassification": LABELS,
+        "ForQuestionAnswering": SPANS,
+    },
+    classes={**dict.fromkeys(_FUNNEL_BASE.heads, _FUNNEL_BASE), "BaseModel": _FUNNEL_BASE},
+    blocks=(),
+)

@@ -1,0 +1,63 @@
+"""The built-in catalogue: models that people ask for, as config values with their source.
+
+A catalogue entry is a config like any other: the same code answers it. Names are ours, short and
+lower-case; the Hub id beside each says whose config it is.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    name: str
+    repo_id: str
+    config: Mapping[str, Any]
+    source: str  # where the config values were read
+
+    @property
+    def model_type(self) -> str:
+        return str(self.config["model_type"])
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "repo_id": self.repo_id,
+            "model_type": self.model_type,
+            "source": self.source,
+            "config": dict(self.config),
+        }
+
+
+@cache
+def _entries() -> dict[str, Entry]:
+    lines = resources.files("weighbridge.catalogue").joinpath("models.jsonl").read_text()
+    entries = (Entry(**json.loads(line)) for line in lines.splitlines())
+    return {entry.name: entry for entry in entries}
+
+
+def names() -> list[str]:
+    return list(_entries())
+
+
+def has(name: str) -> bool:
+    return name.lower() in _entries()
+
+
+def find(name: str) -> Entry:
+    """The entry of that name, in any case. Raises KeyError."""
+    return _entries()[name.lower()]
+
+
+def search(pattern: str) -> list[Entry]:
+    """Entries whose name, Hub id or model type contains `pattern`, in any case."""
+    wanted = pattern.lower()
+    return [
+        e
+        for e in _entries().values()
+        if wanted in e.name or wanted in e.repo_id.lower() or wanted in e.model_type
+    ]

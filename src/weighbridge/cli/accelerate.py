@@ -1,0 +1,58 @@
+"""weighbridge estimate-memory: the command of accelerate as it is typed today.
+
+The four columns of accelerate 1.15 (commands/estimate.py): every tensor of the class, buffers
+included, divided by 1, 2, 4, 8. Four things differ, because there they are wrong: the class that
+the config names is counted (lm_head too), GiB is written where GiB is meant, mixed-precision
+training is the sum of what coexists (16 bytes a parameter), and local folders are read.
+"""
+
+from typing import Any
+
+import click
+
+from weighbridge.cli.options import source_options
+
+DTYPES = ("float32", "float16", "int8", "int4")
+
+
+class ManyValues(click.Command):
+    """Takes `--dtypes float32 float16`, as argparse's nargs="+" does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        inside = False
+        for arg in args:
+            if arg.startswith("-"):
+                inside = arg == "--dtypes"
+                spread += [] if inside else [arg]
+            elif inside and arg in DTYPES:
+                spread += ["--dtypes", arg]
+            else:
+                spread.append(arg)
+                inside = False
+        return super().parse_args(ctx, spread)
+
+
+@click.command(name="estimate-memory", cls=ManyValues)
+@click.argument("model_name")
+@click.option("--library_name", type=click.Choice(["timm", "transformers"]))
+@click.option("--dtypes", multiple=True, type=click.Choice(DTYPES), default=DTYPES)
+@click.option("--trust_remote_code", "remote", is_flag=True, hidden=True)
+@click.option("--base-model", is_flag=True, help="The headless class, which accelerate counts.")
+@source_options
+def estimate_memory(
+    model_name: str, library_name: str | None, dtypes: tuple[str, ...], **settings: Any
+) -> None:
+    """accelerate's own table for MODEL_NAME: dtype, largest layer, total, Adam training."""
+    from weighbridge import api
+    from weighbridge.cli.progress import progress
+    from weighbridge.render.accelerate import table
+
+    settings["trust_remote_code"] |= settings.pop("remote")
+    if library_name == "timm" and not model_name.startswith("timm/"):
+        model_name = f"timm/{model_name}"
+    with progress(model_name) as callback:
+        report = api.load(model_name, progress=callback, **settings)
+    click.echo(table(report, dtypes))
+    for line in report.warnings:
+        click.echo(f"warning: {line}", err=True)

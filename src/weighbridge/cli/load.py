@@ -1,0 +1,44 @@
+"""weighbridge load MODEL"""
+
+from typing import Any
+
+import click
+
+from weighbridge.cli.completion import model_names
+from weighbridge.cli.options import output_form, output_options, show, source_options
+
+
+@click.command()
+@click.argument("model", shell_complete=model_names)
+@click.option("--dtype", metavar="DTYPE", help="Load in this dtype: bfloat16, float16, float32...")
+@click.option(
+    "--quantization", metavar="FORMAT", help="Load in this format: nf4, gptq-4bit-g128, Q4_K_M..."
+)
+@click.option("--engine-version", metavar="V", help="Version of transformers that loads (4.40).")
+@click.option(
+    "--device-map", type=click.Choice(["auto", "cuda"]), help="Load straight to the device."
+)
+@click.option("--base-model", is_flag=True, help="The headless class, without lm_head.")
+@source_options
+@output_options
+def load(model: str, **settings: Any) -> None:
+    """What the weights of MODEL take in each format, and what loading them allocates.
+
+    MODEL is a catalogue name, a Hub id (org/name, org/name@revision, org/name:Q4_K_M), a URL,
+    a folder, or a .safetensors, .gguf, .bin or config.json file.
+
+    \b
+    weighbridge load llama-3.1-70b --explain
+    weighbridge load Qwen/Qwen3-8B --quantization nf4
+    weighbridge load ./config.json --json | jq .model.parameters
+    """
+    from weighbridge import api
+    from weighbridge.cli.progress import progress
+
+    form = output_form(
+        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
+    )
+    unit, explain = settings.pop("unit"), settings.pop("explain")
+    with progress(model) as callback:
+        report = api.load(model, progress=callback, **settings)
+    show(report, form, unit=unit, explain=explain)

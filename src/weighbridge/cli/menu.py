@@ -1,0 +1,93 @@
+"""The menu: commands are imported when they are called, and errors become one line."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from weighbridge._version import __version__
+from weighbridge.errors import WeighbridgeError
+
+# name -> (module:command, what it does, in one line)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "load": ("load:load", "What the weights take in each format; largest layer; download."),
+    "models": ("models:models", "The built-in model catalogue."),
+    "run": ("requests:run", "Requests in, reports out (JSON Lines)."),
+    "estimate-memory": ("accelerate:estimate_memory", "accelerate estimate-memory, numbers right."),
+    "completion": ("completion:completion", "Print the shell completion script."),
+}
+
+
+class Menu(click.Group):
+    """A group that knows its commands by name and imports one when it runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, command = COMMANDS[name][0].split(":")
+        found = getattr(import_module(f"weighbridge.cli.{module}"), command)
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=Menu,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 a number or it fits, 1 does not fit, 2 bad input, 3 the Hub, 4 cannot say.",
+)
+@click.version_option(__version__, prog_name="weighbridge")
+def menu() -> None:
+    """Weigh a model before it is loaded: what it takes, and where each number comes from.
+
+    \b
+    weighbridge load llama-3.1-8b             built-in catalogue, no network
+    weighbridge load meta-llama/Llama-3.1-8B  the Hub; reads headers, never weights
+    weighbridge load ./my-model --explain     a local folder, file or config.json
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The whole program: exit code out, nothing raised."""
+    try:
+        return _run(arguments)
+    except click.exceptions.Abort:
+        return 130
+    except BrokenPipeError:  # `weighbridge ... | head`: the reader has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("WEIGHBRIDGE_DEBUG") == "1":
+            raise
+        return _complain(error)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    code: Any = menu.main(args=list(arguments), prog_name="weighbridge", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _complain(error: Exception) -> int:
+    if isinstance(error, WeighbridgeError):
+        line, code = str(error), error.code
+    elif isinstance(error, click.ClickException):
+        line, code = error.format_message(), 2
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            line += f" See `{error.ctx.command_path} --help`."
+    else:
+        line = (
+            f"this is a defect of weighbridge: {type(error).__name__}: {error}. "
+            "Set WEIGHBRIDGE_DEBUG=1 for the traceback, and report it"
+        )
+        code = 2
+    click.echo(f"error: {' '.join(line.split())}", err=True)
+    return code

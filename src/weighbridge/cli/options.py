@@ -1,0 +1,82 @@
+"""Options that several commands share, and the one place that prints a report."""
+
+import os
+import sys
+from collections.abc import Callable
+from shutil import get_terminal_size
+from typing import Any, TypeVar
+
+import click
+
+from weighbridge.report import Report
+
+F = TypeVar("F", bound=Callable[..., Any])
+FORMS = ("auto", "human", "json", "markdown", "quiet")
+
+
+def _apply(command: F, options: list[Callable[[F], F]]) -> F:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def source_options(command: F) -> F:
+    """Where a model comes from."""
+    return _apply(
+        command,
+        [
+            click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub."),
+            click.option(
+                "--token",
+                metavar="TOKEN",
+                help="Hub token. It lands in the shell's history: prefer HF_TOKEN or a login.",
+            ),
+            click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill."),
+            click.option("--offline", is_flag=True, help="Use nothing but the Hub cache."),
+            click.option(
+                "--trust-remote-code",
+                is_flag=True,
+                help="Let a library run the repository's code. Never needed for our tables.",
+            ),
+        ],
+    )
+
+
+def output_options(command: F) -> F:
+    """How the answer is written."""
+    return _apply(
+        command,
+        [
+            click.option(
+                "--unit", type=click.Choice(["GiB", "GB", "MiB"]), help="One unit for all sizes."
+            ),
+            click.option("--explain", is_flag=True, help="Show each number's arithmetic."),
+            click.option(
+                "--format", "form", type=click.Choice(FORMS), default="auto", show_default=True
+            ),
+            click.option("--json", "as_json", is_flag=True, help="Same as --format json."),
+            click.option("-q", "--quiet", is_flag=True, help="One number: the peak in bytes."),
+        ],
+    )
+
+
+def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
+    if as_json:
+        return "json"
+    if quiet:
+        return "quiet"
+    return "human" if form == "auto" else form
+
+
+def show(report: Report, form: str, *, unit: str | None, explain: bool) -> None:
+    """Data to stdout, warnings to stderr."""
+    from weighbridge.render import render
+
+    terminal = sys.stdout.isatty()
+    color = terminal and not os.environ.get("NO_COLOR")
+    width = get_terminal_size().columns if terminal else 120
+    text = render(report, form, unit=unit, explain=explain, color=color, width=width)
+    click.echo(text, nl=False, color=color)
+    if form not in ("json", "markdown"):
+        for line in report.warnings:
+            click.echo(f"warning: {line}", err=True)

@@ -1,0 +1,56 @@
+"""A line on the terminal's stderr when something takes longer than half a second."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock, Timer
+from typing import Any
+
+PATIENCE = 0.5  # seconds
+
+
+class Progress:
+    """What is being read; written only once the user has waited."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._done = self._total = 0
+        self._status: Any = None
+        self._lock = Lock()
+
+    def __call__(self, done: int, total: int) -> None:
+        self._done, self._total = done, total
+        with self._lock:
+            if self._status is not None:
+                self._status.update(self._text())
+
+    def start(self) -> None:
+        from rich.console import Console
+
+        with self._lock:
+            self._status = Console(stderr=True).status(self._text())
+            self._status.start()
+
+    def stop(self) -> None:
+        with self._lock:
+            if self._status is not None:
+                self._status.stop()
+
+    def _text(self) -> str:
+        count = f" ({self._done} of {self._total} files)" if self._total else ""
+        return f"reading {self._what}{count}"
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Progress]:
+    """A callback for sources; silent off a terminal."""
+    shown = Progress(what)
+    timer = Timer(PATIENCE, shown.start)
+    timer.daemon = True
+    if sys.stderr.isatty():
+        timer.start()
+    try:
+        yield shown
+    finally:
+        timer.cancel()
+        shown.stop()

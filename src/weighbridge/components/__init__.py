@@ -1,0 +1,1 @@
+"""Formulas: a model and a workload in, components out."""

@@ -1,0 +1,72 @@
+"""What the device holds once the weights are on it: tensors, the allocator's share, the context."""
+
+from collections.abc import Sequence
+
+from weighbridge.allocator import Allocator
+from weighbridge.components.weights import Placed, total
+from weighbridge.engines import transformers
+from weighbridge.memory import Basis, Bytes, Component, Phase, exactly
+from weighbridge.units import MIB
+
+# What a process that has touched the GPU holds outside the allocator: published readings go from
+# 226 MiB (L4) and 256 (RTX 3090) to 501 (A100) and 616 (a data-centre node), all with lazy loading
+# of kernels. No source gives a rule: the driver decides.
+CONTEXT = Bytes(200 * MIB, 450 * MIB, 650 * MIB)
+REPLAY = "c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor"
+
+
+def loaded(tensors: Sequence[Placed], *, formula: str, basis: Basis, warm: bool) -> Phase:
+    """The load phase. `warm` is after transformers' `caching_allocator_warmup`."""
+    weights, buffers = total(tensors, "weights"), total(tensors, "buffers")
+    allocator = replay(tensors, warm=warm)
+    components = (
+        Component(
+            name="weights",
+            bytes=exactly(weights),
+            basis=basis,
+            formula=formula,
+            source="file headers" if basis == "read" else "the class's tensors",
+        ),
+        Component(
+            name="buffers",
+            bytes=exactly(buffers),
+            basis="computed",
+            formula="tensors that modules hold and do not train",
+            source="the class's register_buffer calls",
+        ),
+        Component(
+            name="rounding",
+            bytes=exactly(allocator.allocated - weights - buffers),
+            basis="computed",
+            formula="blocks of 512 bytes, and remainders too small to split off",
+            source=REPLAY,
+        ),
+        Component(
+            name="fragmentation",
+            bytes=exactly(allocator.reserved - allocator.allocated),
+            basis="computed",
+            formula="free room in segments of 2 MiB, 20 MiB or a tensor's own",
+            source=REPLAY,
+        ),
+        Component(
+            name="context",
+            bytes=CONTEXT,
+            basis="assumed",
+            formula="CUDA context and kernels; published readings are 226 to 616 MiB",
+            source="GPU, driver and versions decide",
+        ),
+    )
+    return Phase("load", tuple(c for c in components if c.bytes.high))
+
+
+def replay(tensors: Sequence[Placed], *, warm: bool) -> Allocator:
+    """The allocator after all tensors are placed, in the loader's order."""
+    allocator = Allocator()
+    order = tensors
+    if warm:
+        allocator.free(allocator.malloc(sum(t.nbytes for t in tensors)))
+    else:
+        order = tuple(transformers.placement_order((t.module, t) for t in tensors))
+    for t in order:
+        allocator.malloc(t.nbytes)
+    return allocator

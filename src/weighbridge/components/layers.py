@@ -1,0 +1,49 @@
+"""The largest layer: the largest module that device_map="auto" keeps whole.
+
+A layer is a module of a class in `_no_split_modules`, or one without children. accelerate 1.15,
+utils/modeling.py, `get_max_layer_size`; a parameter that stands directly beside other modules is a
+layer only at the top of the model, and otherwise part of none, as there.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+
+class Layers:
+    """Which layer each tensor of a model belongs to."""
+
+    def __init__(self, names: Iterable[str], blocks: Sequence[str]) -> None:
+        self._blocks = [tuple(pattern.split(".")) for pattern in blocks]
+        names = tuple(names)
+        parents = {name.rpartition(".")[0] for name in names}
+        inner = {path for parent in parents for path in _ancestors(parent)}
+        self._layer = {name: self._find(name, inner) for name in names}
+
+    def _find(self, name: str, inner: set[str]) -> str | None:
+        path = tuple(name.split("."))
+        for block in self._blocks:
+            head = path[: len(block)]
+            if len(path) > len(block) and all(
+                b in ("*", p) for b, p in zip(block, head, strict=True)
+            ):
+                return ".".join(head)
+        parent = name.rpartition(".")[0]
+        if not parent:
+            return name
+        return None if parent in inner else parent
+
+    def largest(self, sizes: Iterable[tuple[str, int]]) -> tuple[str, int]:
+        """(layer, bytes) of the largest one; `sizes` are (tensor name, bytes)."""
+        sums: dict[str, int] = defaultdict(int)
+        for name, nbytes in sizes:
+            layer = self._layer.get(name)
+            if layer is not None:
+                sums[layer] += nbytes
+        return max(sums.items(), key=lambda item: item[1], default=("", 0))
+
+
+def _ancestors(path: str) -> Iterable[str]:
+    """The proper ancestors of a module path, the root aside."""
+    while "." in path:
+        path = path.rpartition(".")[0]
+        yield path

@@ -1,0 +1,61 @@
+"""transformers as the engine: which dtype it loads, in which order it places tensors, what else.
+
+Two rules changed between 4.x and 5.x (transformers modeling_utils.py, `from_pretrained`):
+
+    default dtype   4: float32 whatever the checkpoint says; 5: the config's, else the checkpoint's
+    device_map      5 (and 4.50 on): `caching_allocator_warmup` first reserves one block of the
+                    model's size, so segments of 20 MiB do not appear
+
+Without a device_map the model is built on the CPU and moved by `.to("cuda")`, which visits the
+children of a module before its own parameters, then its buffers (torch nn/modules/module.py,
+`Module._apply`).
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
+
+from weighbridge.errors import UsageError
+
+NEWEST = "5.23.0"  # the version whose sources our rules were read from
+WARMUP_SINCE = (4, 50)  # caching_allocator_warmup: transformers PR 36428
+
+T = TypeVar("T")
+
+
+def version(text: str | None) -> tuple[int, int]:
+    """(major, minor) of "4.40", "5.23.0"; the newest known one when `text` is None."""
+    found = re.fullmatch(r"v?(\d+)(?:\.(\d+))?(?:\.\S*)?", (text or NEWEST).strip())
+    if not found:
+        raise UsageError(f"--engine-version {text!r} is not a version; write it as 5.23 or 4.40")
+    number = (int(found[1]), int(found[2] or 0))
+    if not (4, 0) <= number < (6, 0):
+        raise UsageError(f"--engine-version {text!r}: rules are known for transformers 4.x and 5.x")
+    return number
+
+
+def placement_order(items: Iterable[tuple[str, T]]) -> Iterator[T]:
+    """`items` (module path of the owner, value) in the order in which `.to(device)` visits them.
+
+    Children come before their parent, siblings in order of first appearance.
+    """
+    root: _Node[T] = _Node()
+    for path, value in items:
+        node = root
+        for name in path.split(".") if path else ():
+            node = node.children.setdefault(name, _Node())
+        node.values.append(value)
+    yield from root.visit()
+
+
+class _Node(Generic[T]):
+    __slots__ = ("children", "values")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node[T]] = {}
+        self.values: list[T] = []
+
+    def visit(self) -> Iterator[T]:
+        for child in self.children.values():
+            yield from child.visit()
+        yield from self.values

@@ -1,0 +1,155 @@
+"""The composition: a model and a workload in, a report out."""
+
+from dataclasses import dataclass
+
+from weighbridge.components import device, host, table
+from weighbridge.components.weights import (
+    DIVISIONS,
+    FLOATING,
+    Choice,
+    placed,
+    volatile_bytes,
+)
+from weighbridge.dtypes import FLOAT32, DType, torch_dtype
+from weighbridge.engines import transformers
+from weighbridge.errors import UsageError
+from weighbridge.memory import Device, Phase
+from weighbridge.model import Model, ModelPart
+from weighbridge.quantization.declared import declared
+from weighbridge.quantization.schemes import scheme
+from weighbridge.report import ModelFacts, Report
+from weighbridge.workload import Load
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The format that one part is loaded in, and in words why."""
+
+    choice: Choice
+    why: str
+
+
+def load(model: Model, workload: Load) -> Report:
+    """What the weights of `model` take on one device: in the chosen format, and in every one."""
+    version = transformers.version(workload.engine_version)
+    major = version[0]
+    decisions = {part.name: decide(part, workload, major) for part in model.parts}
+    first = decisions[model.parts[0].name]
+    tensors = [
+        t for part in model.parts for t in placed(part, decisions[part.name].choice, major=major)
+    ]
+    on_device = device.loaded(
+        tensors,
+        formula=f"{model.parameters:,} parameters in {first.choice.name}",
+        basis="read" if first.choice.as_stored else "computed",
+        warm=workload.device_map is not None and version >= transformers.WARMUP_SINCE,
+    )
+    on_host = tuple(
+        host.while_loading(
+            part,
+            decisions[part.name].choice.dtype,
+            major=major,
+            straight_to_device=workload.device_map is not None,
+        )
+        for part in model.parts
+    )
+    native = {part.name: native_dtype(part) for part in model.parts}
+    return Report(
+        task="load",
+        model=facts(model),
+        workload=effective(workload, first),
+        devices=(
+            Device(index=0, kind="gpu", phases=(on_device,)),
+            Device(index=0, kind="host", phases=(Phase("load", on_host),)),
+        ),
+        derived=derived(model, major),
+        table=tuple(table.rows(model, native, major=major)),
+        warnings=model.notes,
+    )
+
+
+def decide(part: ModelPart, workload: Load, major: int) -> Decision:
+    """The format that the loader gives one part: as asked, as packed, or the engine's default."""
+    if workload.quantization:
+        dtype, _ = _dtype(part, workload, 5)
+        return Decision(Choice(dtype=dtype, scheme=scheme(workload.quantization)), "as you asked")
+    if workload.dtype in DIVISIONS:
+        return Decision(Choice(dtype=DIVISIONS[workload.dtype]), "as you asked")
+    if part.packed and not workload.dtype:
+        return _packed(part)
+    dtype, why = _dtype(part, workload, major)
+    return Decision(Choice(dtype=dtype), why)
+
+
+def _packed(part: ModelPart) -> Decision:
+    """A checkpoint in a format of its own: its tensors where headers were read."""
+    dtype = native_dtype(part)
+    if part.stored:
+        return Decision(Choice(dtype=dtype, as_stored=True), "as the checkpoint is stored")
+    assert part.quantization is not None
+    form = declared(part.quantization)
+    return Decision(Choice(dtype=dtype, scheme=form), "as the config's quantization declares")
+
+
+def _dtype(part: ModelPart, workload: Load, major: int) -> tuple[DType, str]:
+    if workload.dtype:
+        dtype = torch_dtype(workload.dtype, "--dtype")
+        if not dtype.name.startswith(FLOATING):
+            known = ", ".join(DIVISIONS)
+            raise UsageError(f"--dtype {workload.dtype!r} is not a dtype of weights; use {known}")
+        return dtype, "as you asked"
+    if major < 5:
+        return FLOAT32, "the default of transformers 4"
+    if part.library in ("diffusers", "timm"):
+        return FLOAT32, f"the default of {part.library}"
+    if part.declared_dtype:
+        return torch_dtype(part.declared_dtype, "config.json: dtype"), "as the config declares"
+    for t in part.stored:
+        if t.dtype.name.startswith(FLOATING):
+            return t.dtype, "as the first tensor of the checkpoint is stored"
+    return FLOAT32, "torch's default, since the config declares none"
+
+
+def native_dtype(part: ModelPart) -> DType:
+    """The dtype that the model itself asks for, whatever the engine or the user does."""
+    return _dtype(part, Load(), 5)[0]
+
+
+def effective(workload: Load, first: Decision) -> dict[str, object]:
+    """Every setting as it was used, defaults included."""
+    form = first.choice.scheme
+    return {
+        "engine": "transformers",
+        "engine_version": workload.engine_version or transformers.NEWEST,
+        "dtype": first.choice.dtype.name,
+        "dtype_from": first.why,
+        "quantization": form.name if form else None,
+        "as_stored": first.choice.as_stored,
+        "device_map": workload.device_map,
+        "base_model": workload.base_model,
+    }
+
+
+def facts(model: Model) -> ModelFacts:
+    return ModelFacts(
+        reference=model.reference,
+        revision=model.revision,
+        name=model.name,
+        architecture=model.architecture,
+        parameters=model.parameters,
+        active_parameters=model.active_parameters,
+        stored_bytes=model.stored_bytes,
+        download_bytes=model.download_bytes,
+        read_from=model.read_from,
+        parts=model.part_sizes(),
+        rough=model.rough,
+    )
+
+
+def derived(model: Model, major: int) -> dict[str, object]:
+    unloaded = [t for part in model.parts for t in part.unloaded]
+    return {
+        "unloaded_tensors": len(unloaded),
+        "unloaded_bytes": sum(t.nbytes for t in unloaded),
+        "volatile_buffer_bytes": sum(volatile_bytes(part, major) for part in model.parts),
+    }

@@ -1,0 +1,171 @@
+"""Which tensors does a safetensors file hold? Its header says so: 8 bytes of length, then JSON.
+
+    file   = u64 length, header[length], data
+    header = {"name": {"dtype": "BF16", "shape": [4096, 4096], "data_offsets": [begin, end]}, ...,
+              "__metadata__": {"format": "pt"}}
+
+Offsets count from the end of the header, and the tensors cover the data without holes. Source:
+huggingface/safetensors, README.md and safetensors/src/tensor.rs (fn validate, enum Dtype).
+
+At most two reads. The first is FIRST_READ bytes, or what `expected` makes of the index of a
+sharded model, where most headers are either far smaller (3 kB) or larger than any fixed size; the
+second fetches what the first left over, so that no byte is read twice.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from weighbridge.dtypes import SAFETENSORS, DType
+from weighbridge.errors import BadFileError
+from weighbridge.formats import Plan, Range
+from weighbridge.formats.strict_json import collector_paused, decode, short, strict_json
+from weighbridge.tensors import Tensor
+
+FIRST_READ = 100_000  # for a lone file: about 900 tensors; what huggingface_hub reads as well
+MAX_HEADER = 100_000_000  # tensor.rs, MAX_HEADER_SIZE
+MAX_RANK = 64  # torch's limit; without one, a product of a million numbers would be computed
+MAX_COUNT = 1 << 63
+
+# "":{"dtype":"F8_E4M3","shape":[18432,18432],"data_offsets":[4294967296,4294967296]}, and 4 more
+ENTRY_BYTES = 88
+
+Row = tuple[Tensor, int]  # a tensor and where its data begins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """`file_bytes` is the size that the file must have; `header_bytes` what comes before data."""
+
+    tensors: tuple[Tensor, ...]
+    metadata: Mapping[str, str]
+    header_bytes: int
+    file_bytes: int
+
+
+def expected(names: Iterable[str]) -> int:
+    """A first read that holds the header of a shard with these tensors, and little more."""
+    return 256 + sum(len(name.encode()) + ENTRY_BYTES for name in names)
+
+
+def header(
+    size: int | None = None, *, first_read: int = FIRST_READ, file: str = ""
+) -> Plan[Header]:
+    """`size` is the size of the file where it is known; `file` goes into the tensors."""
+    want = max(8, min(first_read, MAX_HEADER))
+    data = yield Range(0, want)
+    if len(data) < 8:
+        raise BadFileError(f"ends after {len(data)} bytes; a safetensors file begins with 8")
+    length = int.from_bytes(data[:8], "little")
+    stop = 8 + length
+    _check_length(length, size)
+    if want <= len(data) < stop:
+        data += yield Range(len(data), stop)
+    if len(data) < stop:
+        raise BadFileError(f"ends after {len(data):,} bytes, inside its header of {length:,}")
+    with collector_paused():
+        found = _parse(data[8:stop], file)
+    if size is not None and size != found.file_bytes:
+        raise BadFileError(f"has {size:,} bytes where its header describes {found.file_bytes:,}")
+    return found
+
+
+def _check_length(length: int, size: int | None) -> None:
+    if length > MAX_HEADER:
+        raise BadFileError(f"claims a header of {length:,} bytes; the limit is {MAX_HEADER:,}")
+    if size is not None and 8 + length > size:
+        raise BadFileError(f"claims a header of {length:,} bytes in a file of {size:,}")
+
+
+def _parse(data: bytes, file: str) -> Header:
+    entries = decode(data, MAX_HEADER)
+    if not isinstance(entries, dict):
+        raise BadFileError("has a header that is not a JSON object")
+    if b"\\" in data or data.count(b'"') != _quotes(entries):
+        entries = strict_json(data, MAX_HEADER)
+    metadata = _metadata(entries.pop("__metadata__", None))
+    rows = [_row(name, entry, file) for name, entry in entries.items()]
+    stop = 8 + len(data)
+    return Header(
+        tensors=tuple(tensor for tensor, _ in rows),
+        metadata=metadata,
+        header_bytes=stop,
+        file_bytes=stop + _check_cover(rows),
+    )
+
+
+def _quotes(entries: Mapping[str, Any]) -> int:
+    """How many quotes a header of these entries holds when no key was given twice.
+
+    A tensor has five strings: its name, three keys, its dtype. The parser silently drops the
+    first of two equal keys, and then there are more; a hook that sees each key costs a third more.
+    """
+    metadata = entries.get("__metadata__")
+    strings = 0 if "__metadata__" not in entries else 1 - 5
+    strings += 2 * len(metadata) if isinstance(metadata, dict) else 0
+    return 2 * (5 * len(entries) + strings)
+
+
+def _metadata(found: Any) -> dict[str, str]:
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise BadFileError("has a __metadata__ that is not a map from strings to strings")
+    return found
+
+
+def _row(name: str, entry: Any, file: str) -> Row:
+    try:
+        dtype, shape = SAFETENSORS[entry["dtype"]], entry["shape"]
+        begin, end = entry["data_offsets"]
+    except (TypeError, KeyError, ValueError):
+        raise _broken(name, entry) from None
+    if type(shape) is not list or len(shape) > MAX_RANK:
+        raise BadFileError(f"{short(name)}: a shape must be a list of at most {MAX_RANK} numbers")
+    for number in (begin, end, *shape):
+        if type(number) is not int or not 0 <= number < MAX_COUNT:
+            raise BadFileError(f"{short(name)}: {short(number)} is not a size or an offset")
+    nbytes = end - begin
+    count = prod(shape)
+    if nbytes * dtype.block != count * dtype.nbytes:
+        raise _wrong_size(name, dtype, shape, nbytes)
+    return Tensor(name, dtype, tuple(shape), nbytes, file), begin
+
+
+def _wrong_size(name: str, dtype: DType, shape: list[int], nbytes: int) -> BadFileError:
+    count = prod(shape)
+    what = f"{short(name)}: {'x'.join(map(str, shape))[:60] or 'a scalar'} of {dtype.name}"
+    if count % dtype.block:
+        return BadFileError(f"{what} does not end on a whole byte")
+    takes = f"{dtype.size(count):,}" if count < MAX_COUNT else "far more"
+    return BadFileError(f"{what} takes {takes} bytes, its offsets say {nbytes:,}")
+
+
+def _broken(name: str, entry: Any) -> BadFileError:
+    """Why this entry could not be read."""
+    if not isinstance(entry, dict):
+        return BadFileError(f"{short(name)}: an object was expected, not {short(entry)}")
+    missing = [key for key in ("dtype", "shape", "data_offsets") if key not in entry]
+    if missing:
+        return BadFileError(f"{short(name)}: has no {missing[0]}")
+    dtype = entry["dtype"]
+    if not isinstance(dtype, str) or dtype not in SAFETENSORS:
+        known = ", ".join(SAFETENSORS)
+        return BadFileError(f"{short(name)}: unknown dtype {short(dtype)}; known: {known}")
+    return BadFileError(f"{short(name)}: data_offsets must be two numbers")
+
+
+def _check_cover(rows: list[Row]) -> int:
+    """The size of the data, which the tensors must cover without holes or overlaps."""
+    at = 0
+    for tensor, begin in sorted(rows, key=_place):
+        if begin != at:
+            problem = "overlaps the tensor before it" if begin < at else "leaves a hole before it"
+            raise BadFileError(f"{short(tensor.name)}: at {begin:,} it {problem}, to {at:,}")
+        at += tensor.nbytes
+    return at
+
+
+def _place(row: Row) -> tuple[int, int]:
+    return row[1], row[0].nbytes

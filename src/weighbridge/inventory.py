@@ -1,0 +1,45 @@
+"""What is in the files: every tensor under its checkpoint name, by part, and what was read.
+
+    Reference -> Source -> the files that a loader would choose -> headers -> Inventory
+
+A part is tensors with a config: one for most models, several for a pipeline. After this stage
+nobody may ask which format a file had.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from weighbridge.tensors import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One model: its stored tensors (none when only a config is known) and its config."""
+
+    name: str = ""  # "" for the only one; "unet", "text_encoder" in a pipeline
+    library: str = "transformers"  # whose classes the config names
+    config: Mapping[str, Any] | None = None
+    where: str = "config.json"  # the path that errors about the config name
+    tensors: tuple[Tensor, ...] = ()
+    quantization: Mapping[str, Any] | None = None
+    cls: str = ""  # the class that a pipeline's index names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    reference: str
+    name: str
+    revision: str | None = None
+    parts: tuple[Part, ...]
+    read_from: tuple[str, ...]
+    download_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+    rough: bool = False  # a bare size, and nothing else is known
+
+    @property
+    def stored_bytes(self) -> int | None:
+        """Bytes of all tensors in the files; None when no header was read."""
+        if not any(part.tensors for part in self.parts):
+            return None
+        return sum(t.nbytes for part in self.parts for t in part.tensors)

@@ -1,0 +1,98 @@
+"""The vocabulary of an answer: components, the phases in which they live, and devices.
+
+The peak of a device is the maximum over phases of the sum of that phase's components, never a sum
+of maxima. Levels nest: a component counts at its own level and at every higher one.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Level = Literal["allocated", "reserved", "driver"]
+LEVELS: tuple[Level, ...] = ("allocated", "reserved", "driver")
+Basis = Literal["read", "computed", "traced", "measured", "assumed"]
+Kind = Literal["gpu", "host", "disk"]
+
+# The level at which a component first counts: contract of the report.
+LEVEL_OF: dict[str, Level] = {
+    "weights": "allocated",
+    "buffers": "allocated",
+    "rounding": "allocated",
+    "fragmentation": "reserved",
+    "context": "driver",
+}
+
+
+class Bytes(NamedTuple):
+    """What we expect, and what we would be surprised to see it leave."""
+
+    low: int
+    expected: int
+    high: int
+
+    def plus(self, other: "Bytes") -> "Bytes":
+        return Bytes(
+            self.low + other.low, self.expected + other.expected, self.high + other.high
+        )
+
+    @property
+    def exact(self) -> bool:
+        return self.low == self.high
+
+
+def exactly(nbytes: int) -> Bytes:
+    return Bytes(nbytes, nbytes, nbytes)
+
+
+def total(parts: Iterable[Bytes]) -> Bytes:
+    result = exactly(0)
+    for part in parts:
+        result = result.plus(part)
+    return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One reason for memory to be in use, and how we know."""
+
+    name: str
+    bytes: Bytes
+    basis: Basis
+    detail: str = ""
+    formula: str = ""
+    source: str = ""
+
+    @property
+    def level(self) -> Level:
+        return LEVEL_OF[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A moment whose components are alive together."""
+
+    name: str
+    components: tuple[Component, ...]
+
+    def at(self, level: Level) -> Bytes:
+        """The sum of all components that count at `level`."""
+        rank = LEVELS.index(level)
+        return total(c.bytes for c in self.components if LEVELS.index(c.level) <= rank)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One accelerator, or the host."""
+
+    index: int
+    kind: Kind
+    phases: tuple[Phase, ...]
+    taken: int | None = None  # what an engine reserves by policy, beyond what it needs
+
+    def peak(self, level: Level) -> Bytes:
+        sums = [phase.at(level) for phase in self.phases]
+        return Bytes(*(max(values) for values in zip(*sums, strict=True)))
+
+    @property
+    def peak_phase(self) -> str:
+        return max(self.phases, key=lambda phase: phase.at("driver").expected).name

@@ -1,0 +1,179 @@
+"""What the class holds: an inventory and a config become parameters, buffers and modules.
+
+Three ways, in this order, and the report says which was taken:
+
+1. the config's model type is in our tables: the class's own tensors (`arch/`);
+2. headers were read: the stored tensors, unpacked where a format packs them;
+3. an extra (transformers, timm, diffusers) builds the class on the meta device.
+
+Where 1 and headers are both at hand, stored tensors that the class does not load are told apart.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from weighbridge.arch import meta
+from weighbridge.arch.blueprint import Blueprint, Param
+from weighbridge.arch.config import Config
+from weighbridge.arch.families import blueprint, known
+from weighbridge.errors import UnsupportedError
+from weighbridge.inventory import Inventory, Part
+from weighbridge.loading import class_of, from_stored, split
+from weighbridge.tensors import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPart:
+    """One class with what its files hold of it."""
+
+    name: str
+    library: str = "transformers"
+    blueprint: Blueprint
+    config: Mapping[str, Any]
+    stored: tuple[Tensor, ...] = ()  # what the class loads
+    unloaded: tuple[Tensor, ...] = ()  # stored as well, and not loaded
+    quantization: Mapping[str, Any] | None = None
+
+    @property
+    def packed(self) -> bool:
+        """Whether the checkpoint is in a format of its own, which the loader keeps."""
+        return self.quantization is not None or self.library == "gguf"
+
+    @property
+    def declared_dtype(self) -> str:
+        """The dtype that the config asks for; "" when it is silent."""
+        text = self.config.get("text_config")
+        for config in (self.config, text if isinstance(text, Mapping) else {}):
+            for key in ("dtype", "torch_dtype"):
+                if isinstance(config.get(key), str) and config[key] != "auto":
+                    return str(config[key])
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    reference: str
+    name: str
+    revision: str | None
+    parts: tuple[ModelPart, ...]
+    read_from: tuple[str, ...]
+    stored_bytes: int | None = None
+    download_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+    rough: bool = False
+
+    @property
+    def architecture(self) -> str:
+        return " + ".join(dict.fromkeys(part.blueprint.cls for part in self.parts))
+
+    @property
+    def parameters(self) -> int:
+        return sum(part.blueprint.parameters for part in self.parts)
+
+    @property
+    def active_parameters(self) -> int:
+        return sum(active(part.blueprint.params) for part in self.parts)
+
+    def part_sizes(self) -> tuple[tuple[str, int], ...]:
+        """(name, parameters) of pipeline parts, or of the towers of one class; one has none."""
+        sizes: dict[str, int] = defaultdict(int)
+        for part in self.parts:
+            for p in part.blueprint.params:
+                if not p.tied:
+                    sizes[part.name or part.blueprint.part(p.name)] += p.numel
+        return tuple(sizes.items()) if len(sizes) > 1 else ()
+
+
+def active(params: Iterable[Param]) -> int:
+    """Parameters that work on one token: all, less the experts that it is not routed to."""
+    by_share: dict[tuple[int, int], int] = defaultdict(int)
+    for p in params:
+        if not p.tied:
+            by_share[p.routed] += p.numel
+    return sum(count * k // of for (k, of), count in by_share.items())
+
+
+def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
+    """Every part's class. Raises UnsupportedError where a class is unknown and nothing is stored."""
+    notes = list(inventory.notes)
+    parts = []
+    for part in inventory.parts:
+        found, said = _part(part, base_model=base_model)
+        parts.append(found)
+        notes += said
+    return Model(
+        reference=inventory.reference,
+        name=inventory.name,
+        revision=inventory.revision,
+        parts=tuple(parts),
+        read_from=inventory.read_from,
+        stored_bytes=inventory.stored_bytes,
+        download_bytes=inventory.download_bytes,
+        notes=tuple(notes),
+        rough=inventory.rough,
+    )
+
+
+def _part(part: Part, *, base_model: bool) -> tuple[ModelPart, list[str]]:
+    notes: list[str] = []
+    plan = _from_tables(part, notes, base_model=base_model)
+    stored, unloaded = part.tensors, ()
+    if plan is None and part.tensors:
+        plan = from_stored(part, class_of(part), notes)
+    elif plan is None:
+        plan = _from_library(part, base_model=base_model)
+    elif part.tensors:
+        stored, unloaded = split(plan, part)
+    notes += _mismatch(plan, stored, unloaded)
+    found = ModelPart(
+        name=part.name,
+        library=part.library,
+        blueprint=plan,
+        config=part.config or {},
+        stored=stored,
+        unloaded=unloaded,
+        quantization=part.quantization,
+    )
+    return found, [f"{part.name}: {note}" if part.name else note for note in notes]
+
+
+def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint | None:
+    """The family's blueprint; None where the model type or its class is not in our tables."""
+    if part.library != "transformers" or part.config is None or not known(part.config):
+        return None
+    config = Config(part.config, where=part.where, cls=part.cls)
+    try:
+        plan = blueprint(config, base_model=base_model)
+    except UnsupportedError as error:
+        if not part.tensors:
+            return None
+        notes.append(f"{error}; counted from the headers instead")
+        return None
+    unread = config.unread()
+    if unread:
+        notes.append(f"keys that look like memory and were not read: {', '.join(unread)}")
+    return plan
+
+
+def _from_library(part: Part, *, base_model: bool) -> Blueprint:
+    config = part.config or {}
+    if part.library == "diffusers":
+        return meta.diffusers(config)
+    if part.library == "timm":
+        return meta.timm(str(config["architecture"]))
+    return meta.transformers(config, base_model=base_model)
+
+
+def _mismatch(
+    plan: Blueprint, stored: tuple[Tensor, ...], unloaded: tuple[Tensor, ...]
+) -> Iterator[str]:
+    if unloaded:
+        nbytes = sum(t.nbytes for t in unloaded)
+        names = ", ".join(t.name for t in unloaded[:3])
+        more = f" and {len(unloaded) - 3:,} more" if len(unloaded) > 3 else ""
+        yield (
+            f"{len(unloaded):,} stored tensors ({nbytes:,} bytes) are not loaded by {plan.cls}: "
+            f"{names}{more}"
+        )

@@ -1,0 +1,77 @@
+"""bitsandbytes under transformers: LLM.int8 and the 4-bit formats.
+
+    int8    weight int8 [out, in], SCB float32 [out]                                    8 + 32/in
+    nf4     weight uint8 [n/2, 1], absmax float32 [n/64], quant_map float32 [16]            4.5
+    nf4-dq  absmax uint8 [n/64], nested_absmax float32 [n/64/256], nested_quant_map float32 [256],
+            nested_offset float32 scalar                                                    4.127
+
+n is in x out. Every layer has its own maps. Files hold a JSON blob of about 80 or 170 bytes in
+place of the offset; it is parsed and never reaches the device.
+Source: bitsandbytes 0.50.2 functional.py (quantize_4bit, quantize_blockwise), nn/modules.py;
+transformers 5.23 integrations/bitsandbytes.py (replace_with_bnb_linear).
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.arch.blueprint import Param
+from weighbridge.dtypes import FLOAT32, INT8, UINT8
+from weighbridge.quantization.scheme import (
+    Matrix,
+    Pack,
+    Piece,
+    Pieces,
+    Scheme,
+    Setting,
+    linears,
+    module,
+    packing,
+)
+from weighbridge.units import ceil_div
+
+BLOCK, NESTED_BLOCK = 64, 256
+
+
+def int8(p: Param, m: Matrix) -> Iterator[Piece]:
+    yield Piece(f"{module(p)}.weight", INT8, (m.outputs, m.inputs))
+    yield Piece(f"{module(p)}.SCB", FLOAT32, (m.outputs,))
+
+
+def four_bit(p: Param, m: Matrix) -> Iterator[Piece]:
+    yield Piece(p.name, UINT8, (ceil_div(m.numel, 2), 1))
+    yield Piece(f"{p.name}.absmax", FLOAT32, (ceil_div(m.numel, BLOCK),))
+    yield Piece(f"{p.name}.quant_map", FLOAT32, (16,))
+
+
+def double_quantized(p: Param, m: Matrix) -> Iterator[Piece]:
+    blocks = ceil_div(m.numel, BLOCK)
+    yield Piece(p.name, UINT8, (ceil_div(m.numel, 2), 1))
+    yield Piece(f"{p.name}.absmax", UINT8, (blocks,))
+    yield Piece(f"{p.name}.quant_map", FLOAT32, (16,))
+    yield Piece(f"{p.name}.nested_absmax", FLOAT32, (ceil_div(blocks, NESTED_BLOCK),))
+    yield Piece(f"{p.name}.nested_quant_map", FLOAT32, (256,))
+    yield Piece(f"{p.name}.nested_offset", FLOAT32, ())
+
+
+def _scheme(name: str, pieces: Pieces) -> Scheme:
+    def loader(s: Setting) -> Pack:
+        return packing(linears(s, conv1d=True), pieces, s)
+
+    return Scheme(
+        name=name,
+        loader=loader,
+        left="embeddings, norms, biases, convolutions, the output and tied layers, and (under "
+        "transformers 5) routers and stacked experts stay in the model's dtype",
+        source="transformers 5.23 integrations/bitsandbytes.py:replace_with_bnb_linear",
+    )
+
+
+SCHEMES: dict[str, Scheme] = {
+    name: _scheme(name, pieces)
+    for name, pieces in {
+        "bnb-int8": int8,
+        "nf4": four_bit,
+        "nf4-dq": double_quantized,
+        "fp4": four_bit,
+        "fp4-dq": double_quantized,
+    }.items()
+}

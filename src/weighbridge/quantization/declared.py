@@ -1,0 +1,139 @@
+"""The format that a config declares (`quantization_config` and its relatives) as a Scheme.
+
+    quant_method   what decides                              source
+    bitsandbytes   load_in_8bit, bnb_4bit_quant_type, ...    transformers utils/quantization_config.py
+    gptq, awq      bits, group_size                          the same
+    fp8            weight_block_size                         FineGrainedFP8Config
+    mxfp4          nothing                                   Mxfp4Config
+    compressed-tensors   config_groups: bits, strategy, type compressed-tensors quant_args.py
+    modelopt       quant_algo                                hf_quant_config.json
+    hqq, quanto, torchao, eetq, fbgemm_fp8
+    (none)         group_size and bits: MLX                  mlx_lm utils.py
+
+Modules that the config itself names as not converted are left alone on top of what the format
+leaves alone by itself.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from weighbridge.arch.blueprint import Param
+from weighbridge.errors import UnsupportedError
+from weighbridge.quantization.scheme import Pack, Scheme, Setting
+from weighbridge.quantization.schemes import scheme
+
+Raw = Mapping[str, Any]
+SKIPS = ("modules_to_not_convert", "llm_int8_skip_modules", "ignore", "exclude_modules")
+
+
+def declared(raw: Raw) -> Scheme:
+    """Raises UnsupportedError for a method that we do not know."""
+    method = str(raw.get("quant_method") or ("mlx" if "group_size" in raw else "")).lower()
+    name = METHODS.get(method)
+    if name is None:
+        known = ", ".join(METHODS)
+        raise UnsupportedError(
+            f"config.json: quantization_config: quant_method {method!r} is not known ({known}); "
+            "give --quantization FORMAT instead"
+        )
+    return _except(scheme(name(raw)), raw)
+
+
+def _bitsandbytes(raw: Raw) -> str:
+    if raw.get("load_in_8bit"):
+        return "bnb-int8"
+    kind = str(raw.get("bnb_4bit_quant_type") or "fp4")
+    return f"{kind}-dq" if raw.get("bnb_4bit_use_double_quant") else kind
+
+
+def _grouped(family: str) -> Callable[[Raw], str]:
+    def name(raw: Raw) -> str:
+        bits = raw.get("bits") or raw.get("w_bit") or 4
+        group = raw.get("group_size") or raw.get("q_group_size") or 128
+        return f"{family}-{bits}bit-g{group}"
+
+    return name
+
+
+def _fp8(raw: Raw) -> str:
+    return "fp8-block" if raw.get("weight_block_size") else "fp8-tensor"
+
+
+def _compressed(raw: Raw) -> str:
+    groups = raw.get("config_groups") or {}
+    first = next(iter(groups.values()), {}) if isinstance(groups, Mapping) else {}
+    weights = first.get("weights") or {}
+    bits, kind = weights.get("num_bits", 4), weights.get("type", "int")
+    strategy, group = weights.get("strategy"), weights.get("group_size")
+    if kind == "float" and bits == 4:
+        return "mxfp4" if group == 32 else "nvfp4"
+    if kind == "float":
+        return {"block": "fp8-block", "channel": "fp8-dynamic"}.get(str(strategy), "fp8-tensor")
+    if first.get("input_activations"):
+        return "w8a8-int8"
+    return f"w{bits}a16-g{group}" if group and group > 0 else f"w{bits}a16"
+
+
+def _modelopt(raw: Raw) -> str:
+    algorithm = str(raw.get("quant_algo") or (raw.get("quantization") or {}).get("quant_algo"))
+    return "nvfp4" if "FP4" in algorithm.upper() else "fp8-static"
+
+
+def _torchao(raw: Raw) -> str:
+    kind = str(raw.get("quant_type") or "")
+    if "int4" in kind.lower():
+        return "torchao-int4-g128"
+    return "torchao-fp8" if "float8" in kind.lower() else "torchao-int8"
+
+
+def _hqq(raw: Raw) -> str:
+    inner = raw.get("quant_config") or raw
+    weights = inner.get("weight_quant_params") or inner
+    return f"hqq-{weights.get('nbits', 4)}bit-g{weights.get('group_size', 64)}"
+
+
+def _quanto(raw: Raw) -> str:
+    return f"quanto-{raw.get('weights') or 'int8'}"
+
+
+METHODS: dict[str, Callable[[Raw], str]] = {
+    "bitsandbytes": _bitsandbytes,
+    "gptq": _grouped("gptq"),
+    "awq": _grouped("awq"),
+    "fp8": _fp8,
+    "fbgemm_fp8": lambda raw: "fp8-dynamic",
+    "mxfp4": lambda raw: "mxfp4",
+    "compressed-tensors": _compressed,
+    "modelopt": _modelopt,
+    "torchao": _torchao,
+    "hqq": _hqq,
+    "quanto": _quanto,
+    "eetq": lambda raw: "eetq",
+    "mlx": _grouped("mlx"),
+}
+
+
+def _except(found: Scheme, raw: Raw) -> Scheme:
+    patterns = [str(p) for key in SKIPS for p in raw.get(key) or ()]
+    if not patterns:
+        return found
+    skipped = re.compile("|".join(map(_pattern, patterns)))
+
+    def loader(s: Setting) -> Pack:
+        pack = found.loader(s)
+
+        def unless(p: Param) -> Any:
+            return None if skipped.search(p.name) else pack(p)
+
+        return unless
+
+    return replace(found, loader=loader)
+
+
+def _pattern(text: str) -> str:
+    """`re:...` is a regular expression; otherwise a module by name, with * as a wildcard."""
+    if text.startswith("re:"):
+        return text[3:]
+    return r"(^|\.)" + re.escape(text).replace(r"\*", ".*") + r"(\.|$)"

@@ -1,0 +1,75 @@
+"""FP8 (e4m3): one byte a weight, and a scale for a tensor, a row or a block of 128 x 128.
+
+    fp8-tensor   weight_scale float32 [1]              8
+    fp8-static   ... and input_scale float32 [1]       8
+    fp8-dynamic  weight_scale float32 [out, 1]         8 + 32/in    (FP8_DYNAMIC, w8a8-fp8)
+    fp8-block    weight_scale_inv float32 [ceil(out/128), ceil(in/128)]   8 + 32/16384
+
+Source: transformers 5.23 integrations/finegrained_fp8.py (FP8Linear, FP8Experts);
+compressed-tensors 0.20 quantization/lifecycle/initialize.py:initialize_qparams. Files of
+compressed-tensors hold row scales in the model's dtype; vLLM's ChannelQuantScaleParameter, where
+they run, is float32.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.arch.blueprint import Param
+from weighbridge.dtypes import FLOAT8, FLOAT32
+from weighbridge.quantization.scheme import (
+    Matrix,
+    Pack,
+    Piece,
+    Pieces,
+    Scheme,
+    Setting,
+    packing,
+)
+from weighbridge.units import ceil_div
+
+BLOCK = 128
+
+
+def per_tensor(p: Param, m: Matrix) -> Iterator[Piece]:
+    yield Piece(p.name, FLOAT8, p.shape)
+    yield Piece(f"{p.name}_scale", FLOAT32, m.stack or (1,))
+
+
+def static(p: Param, m: Matrix) -> Iterator[Piece]:
+    yield from per_tensor(p, m)
+    yield Piece(sibling(p, "input_scale"), FLOAT32, m.stack or (1,))
+
+
+def per_row(p: Param, m: Matrix) -> Iterator[Piece]:
+    yield Piece(p.name, FLOAT8, p.shape)
+    yield Piece(f"{p.name}_scale", FLOAT32, (*m.stack, m.outputs, 1))
+
+
+def per_block(p: Param, m: Matrix) -> Iterator[Piece]:
+    scale = (*m.stack, ceil_div(m.outputs, BLOCK), ceil_div(m.inputs, BLOCK))
+    yield Piece(p.name, FLOAT8, p.shape)
+    yield Piece(f"{p.name}_scale_inv", FLOAT32, scale)
+
+
+def _scheme(name: str, pieces: Pieces) -> Scheme:
+    def loader(s: Setting) -> Pack:
+        return packing(published(s), pieces, s)
+
+    return Scheme(
+        name=name,
+        loader=loader,
+        left="embeddings, norms, biases, routers, the output layer and vision and audio parts "
+        "stay in the model's dtype",
+        source="transformers 5.23 integrations/finegrained_fp8.py; compressed-tensors 0.20",
+    )
+
+
+SCHEMES: dict[str, Scheme] = {
+    name: _scheme(name, pieces)
+    for name, pieces in {
+        "fp8-tensor": per_tensor,
+        "fp8-static": static,
+        "fp8-dynamic": per_row,
+        "w8a8-fp8": per_row,
+        "fp8-block": per_block,
+    }.items()
+}

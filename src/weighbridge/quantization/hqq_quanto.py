@@ -1,0 +1,149 @@
+"""HQQ, optimum-quanto and EETQ under transformers.
+
+    hqq     W_q uint8 [n/g b/8, g], scale and zero [n/g, 1] in the model's dtype     b + 32/g
+            3 bits: ten values in an int32, [ceil(n/g / 10), g]
+    quanto  int8, float8: weight [out, in] and scale [out, 1]                        8 + 16/in
+            int4, int2: packed by two or four along the groups, scale and shift      b + 32/g
+            and two scalars, input_scale and output_scale, a layer
+    eetq    weight int8 [in, out], weight_scales float16 [out]                       8 + 16/in
+
+Source: hqq 0.2.8 core/quantize.py, core/bitpack.py; optimum-quanto 0.2.7 nn/qmodule.py;
+transformers 5.23 integrations/{hqq,quanto,eetq}.py.
+"""
+
+from collections.abc import Callable, Iterator
+from re import Match
+
+from weighbridge.arch.blueprint import Kind, Param
+from weighbridge.dtypes import FLOAT8, FLOAT16, INT8, INT32, UINT8, DType
+from weighbridge.errors import UnsupportedError
+from weighbridge.quantization.scheme import (
+    Matrix,
+    Pack,
+    Piece,
+    Pieces,
+    Scheme,
+    Setting,
+    Takes,
+    linears,
+    module,
+    packing,
+)
+from weighbridge.units import ceil_div
+
+# bits -> (dtype, values in one of it): bitpack.py. 5 and 6 bits are not packed.
+PACKED: dict[int, tuple[DType, int]] = {
+    8: (UINT8, 1),
+    6: (UINT8, 1),
+    5: (UINT8, 1),
+    4: (UINT8, 2),
+    3: (INT32, 10),
+    2: (UINT8, 4),
+    1: (UINT8, 8),
+}
+LEFT = (
+    "embeddings, norms, biases, convolutions, the output layer and (under transformers 5) "
+    "routers and stacked experts stay in the model's dtype"
+)
+
+
+def tag(name: str) -> str:
+    """A module's name as HqqConfig's skip list sees it: without numbers, "model" and "layers"."""
+    parts = [part for part in name.split(".") if part not in ("model", "layers")]
+    return ".".join(part for part in parts if not part.isnumeric())
+
+
+def _hqq_linears(s: Setting) -> Takes:
+    """Every nn.Linear but `lm_head`, the default of HqqConfig.skip_modules."""
+    kinds: set[Kind] = {"linear"}
+    if s.major < 5:
+        kinds |= {"expert", "router"}
+    return lambda p: p.kind in kinds and tag(module(p)) != "lm_head"
+
+
+def hqq(found: Match[str]) -> Scheme:
+    bits, group = int(found["bits"]), int(found["group"])
+    dtype, values = PACKED[bits]
+
+    def loader(s: Setting) -> Pack:
+        def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
+            if m.numel % group:
+                raise UnsupportedError(
+                    f"{found[0]}: {p.name} has {m.numel:,} values, which are not whole groups of "
+                    f"{group}; HQQ refuses the model"
+                )
+            at, groups = module(p), m.numel // group
+            yield Piece(f"{at}.W_q", dtype, (ceil_div(groups, values), group))
+            yield Piece(f"{at}.scale", s.dtype, (groups, 1))
+            yield Piece(f"{at}.zero", s.dtype, (groups, 1))
+
+        return packing(_hqq_linears(s), pieces, s)
+
+    source = "hqq 0.2.8 core/quantize.py; transformers 5.23 integrations/hqq.py"
+    return Scheme(name=found[0], loader=loader, left=LEFT, source=source)
+
+
+def quanto_group(inputs: int) -> int | None:
+    """128, or less by 32s down to 32 until it divides the inputs; no groups otherwise, nor where
+    there are at most 128 inputs. [optimum-quanto nn/qmodule.py:QModuleMixin.__init__]"""
+    if inputs <= 128:
+        return None
+    return next((g for g in (128, 96, 64, 32) if inputs % g == 0), None)
+
+
+def _quanto_bytes(dtype: DType) -> Callable[[Setting], Pieces]:
+    def of(s: Setting) -> Pieces:
+        def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
+            yield Piece(f"{p.name}._data", dtype, (m.outputs, m.inputs))
+            yield Piece(f"{p.name}._scale", s.dtype, (m.outputs, 1))
+            yield from _quanto_scalars(p, s)
+
+        return pieces
+
+    return of
+
+
+def _quanto_bits(bits: int) -> Callable[[Setting], Pieces]:
+    def of(s: Setting) -> Pieces:
+        def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
+            columns = quanto_group(m.inputs) or m.inputs
+            rows = m.numel // columns
+            yield Piece(f"{p.name}._data._data", UINT8, (ceil_div(rows * bits, 8), columns))
+            yield Piece(f"{p.name}._scale", s.dtype, (rows, 1))
+            yield Piece(f"{p.name}._shift", s.dtype, (rows, 1))
+            yield from _quanto_scalars(p, s)
+
+        return pieces
+
+    return of
+
+
+def _quanto_scalars(p: Param, s: Setting) -> Iterator[Piece]:
+    yield Piece(f"{module(p)}.input_scale", s.dtype, ())
+    yield Piece(f"{module(p)}.output_scale", s.dtype, ())
+
+
+def _eetq(s: Setting) -> Pieces:
+    def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
+        yield Piece(p.name, INT8, (m.inputs, m.outputs))
+        yield Piece(f"{p.name}_scales", FLOAT16, (m.outputs,))
+
+    return pieces
+
+
+def _scheme(name: str, of: Callable[[Setting], Pieces], source: str) -> Scheme:
+    def loader(s: Setting) -> Pack:
+        return packing(linears(s), of(s), s)
+
+    return Scheme(name=name, loader=loader, left=LEFT, source=source)
+
+
+QUANTO = "optimum-quanto 0.2.7 nn/qmodule.py; transformers 5.23 integrations/quanto.py"
+SCHEMES: dict[str, Scheme] = {
+    "quanto-int8": _scheme("quanto-int8", _quanto_bytes(INT8), QUANTO),
+    "quanto-float8": _scheme("quanto-float8", _quanto_bytes(FLOAT8), QUANTO),
+    "quanto-int4": _scheme("quanto-int4", _quanto_bits(4), QUANTO),
+    "quanto-int2": _scheme("quanto-int2", _quanto_bits(2), QUANTO),
+    "eetq": _scheme("eetq", _eetq, "transformers 5.23 integrations/eetq.py"),
+}
+PATTERNS = {r"hqq-(?P<bits>[1234568])bit-g(?P<group>[1-9]\d*)": hqq}

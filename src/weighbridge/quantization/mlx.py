@@ -1,0 +1,106 @@
+"""MLX: Linears, experts and embeddings alike, packed in uint32 words along the inputs.
+
+    affine  weight uint32 [out, in b/32], scales and biases [out, in/g] in the model's dtype
+                                                                              b + 32/g
+    mxfp4   g 32, mxfp8 g 32, nvfp4 g 16: scales uint8, no biases             4.25, 8.25, 4.5
+
+Only what has its last dimension divisible by g. mlx-lm reads no vision or audio part, mlx-vlm
+leaves them alone. Routers get 8 bits and g 64 where a model's `quant_predicate` says so, else the
+same as all; those of DeepSeek, GLM and dots are bare arrays, which stay.
+Source: mlx nn/layers/quantized.py; mlx-lm 0.32.2 utils.py:quantize_model and the quant_predicate
+of models/*.py.
+"""
+
+from collections.abc import Iterator
+from re import Match
+
+from weighbridge.arch.blueprint import Kind, Param
+from weighbridge.dtypes import TORCH, UINT8
+from weighbridge.quantization.scheme import (
+    Matrix,
+    Pack,
+    Piece,
+    Scheme,
+    Setting,
+    Takes,
+    in_tower,
+    packing,
+    sibling,
+)
+
+UINT32, WORD = TORCH["uint32"], 32
+KINDS: tuple[Kind, ...] = ("linear", "conv1d", "expert", "experts", "embedding", "router")
+
+# Starts of the names of classes whose router has bits of its own, and whose router is a bare array.
+EIGHT_BIT_ROUTERS = (
+    "Afmoe",
+    "Bailing",
+    "Gemma4",
+    "GptOss",
+    "Granite",
+    "Jamba",
+    "Kimi",
+    "Klear",
+    "Laguna",
+    "Lfm2Moe",
+    "LongcatFlash",
+    "MiniMax",
+    "Qwen3",
+    "Step3p5",
+)
+BARE_ROUTERS = ("Deepseek", "Glm4Moe", "Dots1")
+ROUTER_BITS, ROUTER_GROUP = 8, 64
+MODES = {"mxfp4": (4, 32), "nvfp4": (4, 16), "mxfp8": (8, 32)}
+
+
+def _takes(s: Setting) -> Takes:
+    bare = s.plan.cls.startswith(BARE_ROUTERS)
+
+    def takes(p: Param) -> bool:
+        return p.kind in KINDS and not in_tower(s.plan, p) and not (p.kind == "router" and bare)
+
+    return takes
+
+
+def _pieces(p: Param, m: Matrix, s: Setting, bits: int, group: int) -> Iterator[Piece]:
+    words = (*m.stack, m.outputs, m.inputs * bits // WORD)
+    scales = (*m.stack, m.outputs, m.inputs // group)
+    yield Piece(p.name, UINT32, words)
+    yield Piece(sibling(p, "scales"), s.dtype, scales)
+    yield Piece(sibling(p, "biases"), s.dtype, scales)
+
+
+def affine(found: Match[str]) -> Scheme:
+    bits, group = int(found["bits"]), int(found["group"])
+
+    def loader(s: Setting) -> Pack:
+        eight = s.plan.cls.startswith(EIGHT_BIT_ROUTERS)
+
+        def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
+            own = (ROUTER_BITS, ROUTER_GROUP) if p.kind == "router" and eight else (bits, group)
+            return _pieces(p, m, s, *own)
+
+        return packing(_takes(s), pieces, s, group=group)
+
+    return Scheme(name=found[0], loader=loader, left=LEFT, source=SOURCE)
+
+
+def mode(found: Match[str]) -> Scheme:
+    bits, group = MODES[found["mode"]]
+
+    def loader(s: Setting) -> Pack:
+        def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
+            words, scales, _ = _pieces(p, m, s, bits, group)
+            return iter((words, scales._replace(dtype=UINT8)))
+
+        return packing(_takes(s), pieces, s, group=group)
+
+    return Scheme(name=found[0], loader=loader, left=LEFT, source=SOURCE)
+
+
+LEFT = "norms, biases, convolutions, and matrices that the group does not divide stay in 16 bit"
+SOURCE = "mlx-lm 0.32.2 utils.py:quantize_model"
+PATTERNS = {
+    r"mlx-(?P<bits>[234568])bit-g(?P<group>32|64|128)": affine,
+    r"mlx-(?P<mode>mxfp4|nvfp4|mxfp8)": mode,
+}

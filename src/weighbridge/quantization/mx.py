@@ -1,0 +1,75 @@
+"""Four-bit floats in blocks: MXFP4 and NVFP4.
+
+    mxfp4  two values a byte and a uint8 exponent for 32 of them                    4.25
+           stacked experts (gpt-oss): _blocks [E, out, in/32, 16], _scales [E, out, in/32]
+           a Linear (compressed-tensors): weight_packed [out, in/2], weight_scale [out, in/32]
+    nvfp4  weight_packed uint8 [out, in/2], weight_scale e4m3 [out, in/16],
+           weight_global_scale and input_global_scale float32 [1]                   4.5
+
+Where a model has routed experts, MXFP4 is for those alone, as in gpt-oss and Kimi. Engines pad:
+vLLM rounds gpt-oss's 2,880 up, kernels tile NVFP4's scales by 128 x 4; that is not counted here.
+Source: transformers 5.23 integrations/mxfp4.py; compressed-tensors 0.20 compressors/{nvfp4,mxfp4}.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.arch.blueprint import Kind, Param
+from weighbridge.dtypes import FLOAT8, FLOAT32, UINT8
+from weighbridge.quantization.scheme import (
+    Matrix,
+    Pack,
+    Piece,
+    Scheme,
+    Setting,
+    checkpoint_linears,
+    packing,
+    published,
+    sibling,
+)
+
+MX, NV = 32, 16  # values that share a scale
+
+
+def mxfp4(p: Param, m: Matrix) -> Iterator[Piece]:
+    groups = (*m.stack, m.outputs, m.inputs // MX)
+    if m.stack:
+        yield Piece(f"{p.name}_blocks", UINT8, (*groups, MX // 2))
+        yield Piece(f"{p.name}_scales", UINT8, groups)
+    else:
+        yield Piece(f"{p.name}_packed", UINT8, (m.outputs, m.inputs // 2))
+        yield Piece(f"{p.name}_scale", UINT8, groups)
+
+
+def nvfp4(p: Param, m: Matrix) -> Iterator[Piece]:
+    yield Piece(f"{p.name}_packed", UINT8, (*m.stack, m.outputs, m.inputs // 2))
+    yield Piece(f"{p.name}_scale", FLOAT8, (*m.stack, m.outputs, m.inputs // NV))
+    yield Piece(f"{p.name}_global_scale", FLOAT32, m.stack or (1,))
+    yield Piece(sibling(p, "input_global_scale"), FLOAT32, m.stack or (1,))
+
+
+def _mxfp4(s: Setting) -> Pack:
+    sparse = any(p.kind in ("expert", "experts") for p in s.plan.params)
+    kinds: tuple[Kind, ...] = ("expert", "experts") if sparse else ("linear", "conv1d")
+    return packing(checkpoint_linears(s, kinds=kinds), mxfp4, s, group=MX)
+
+
+def _nvfp4(s: Setting) -> Pack:
+    return packing(published(s), nvfp4, s, group=NV)
+
+
+SCHEMES: dict[str, Scheme] = {
+    "mxfp4": Scheme(
+        name="mxfp4",
+        loader=_mxfp4,
+        left="where there are routed experts, all but those stays in the model's dtype; in other "
+        "models embeddings, norms, biases and the output layer",
+        source="transformers 5.23 integrations/mxfp4.py; compressed-tensors 0.20 compressors/mxfp4",
+    ),
+    "nvfp4": Scheme(
+        name="nvfp4",
+        loader=_nvfp4,
+        left="embeddings, norms, biases, routers, the output layer and vision and audio parts "
+        "stay in the model's dtype",
+        source="compressed-tensors 0.20 compressors/nvfp4",
+    ),
+}

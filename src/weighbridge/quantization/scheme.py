@@ -1,0 +1,192 @@
+"""The record of a weight format, and what the libraries' loaders have in common.
+
+A scheme answers, for one parameter of a blueprint, with the tensors that its loader puts on the
+device, or None: then the parameter is left alone, in the dtype of the model. Letters: a matrix
+has `outputs` x `inputs` values (nn.Linear's [out, in]); `stack` is before them where all experts
+are one parameter.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from weighbridge.arch.blueprint import Blueprint, Kind, Param
+from weighbridge.dtypes import DType
+
+
+class Piece(NamedTuple):
+    """One tensor of a packed parameter, under its full name."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a loader knows before it looks at one parameter."""
+
+    plan: Blueprint
+    dtype: DType  # the model's own
+    major: int  # version of transformers
+
+
+Pack = Callable[[Param], Iterable[Piece] | None]
+Takes = Callable[[Param], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """A format by its name. `left` says in words what it leaves alone, `source` where that is
+    written."""
+
+    name: str
+    loader: Callable[[Setting], Pack]
+    left: str
+    source: str
+
+
+class Matrix(NamedTuple):
+    """One weight as its format sees it, however the class lays it out."""
+
+    outputs: int
+    inputs: int
+    stack: tuple[int, ...] = ()
+
+    @property
+    def numel(self) -> int:
+        count = self.outputs * self.inputs
+        for size in self.stack:
+            count *= size
+        return count
+
+
+Pieces = Callable[[Param, Matrix], Iterable[Piece]]
+
+DOWN = ("down", "w2", "output_linear")  # the projections of experts back to the model's width
+
+
+def matrix(p: Param, width: int) -> Matrix:
+    """`p` as [out, in]. Conv1D is [in, out]; stacked experts are one or the other, and the side
+    that has the model's `width` tells (gpt-oss and Llama 4: [E, in, out])."""
+    *stack, outputs, inputs = p.shape
+    turned = p.kind == "conv1d"
+    if p.kind == "experts" and outputs != inputs:
+        down = any(word in p.name.rpartition("experts")[2] for word in DOWN)
+        turned = width == (inputs if down else outputs)
+    if turned:
+        outputs, inputs = inputs, outputs
+    return Matrix(outputs, inputs, tuple(stack))
+
+
+def width(plan: Blueprint) -> int:
+    """The size of the token embedding; 0 where there is none."""
+    return next((p.shape[-1] for p in plan.params if p.kind == "embedding"), 0)
+
+
+def module(p: Param) -> str:
+    return p.name.removesuffix(".weight")
+
+
+def in_tower(plan: Blueprint, p: Param) -> bool:
+    """Whether `p` belongs to a vision or audio part, or to what joins it to the language model."""
+    return plan.part(p.name) != "language model"
+
+
+def is_head(plan: Blueprint) -> Takes:
+    """The output embedding: `lm_head` by name, or the shape of the token embedding."""
+    shape = next((p.shape for p in plan.params if p.kind == "embedding"), None)
+
+    def takes(p: Param) -> bool:
+        named = p.name.endswith(("lm_head.weight", "embed_out.weight"))
+        return p.kind == "linear" and (named or p.shape == shape)
+
+    return takes
+
+
+# Linears that transformers 5.23 keeps in float32 (_keep_in_fp32_modules) and so never quantizes:
+# the start of the class's name, the end of the module's.
+FLOAT32_MODULES = (
+    ("T5", "wo"),
+    ("MT5", "wo"),
+    ("UMT5", "wo"),
+    ("Udop", "wo"),
+    ("Pop2Piano", "wo"),
+    ("DeepseekV32", "indexer.weights_proj"),
+    ("GlmMoeDsa", "indexer.weights_proj"),
+)
+
+
+def not_converted(s: Setting) -> frozenset[str]:
+    """Modules that transformers skips when the user names none: get_keys_to_not_convert.
+
+    Tied weights, the output embedding, and the module of the last parameter. Version 5 takes
+    only ".weight" off the last parameter's name, so a last Linear with a bias is not recognised
+    and is quantized; version 4 took ".bias" off as well.
+    """
+    own = [p for p in s.plan.params if not p.tied]
+    found = {name for p in s.plan.params if p.tied for name in (p.name, p.tied)}
+    head = is_head(s.plan)
+    found |= {p.name for p in own if head(p)}
+    if own:
+        found.add(own[-1].name)
+    names = {name.removesuffix(".weight") for name in found}
+    if s.major < 5:
+        names = {name.removesuffix(".bias") for name in names}
+    return frozenset(names)
+
+
+def linears(s: Setting, *, conv1d: bool = False) -> Takes:
+    """What transformers' quantizers replace: every nn.Linear that is not in the skip list.
+
+    Version 5 stacks experts into 3-D parameters and makes routers bare parameters, which no
+    quantizer of a Linear touches; in version 4 both are Linears.
+    """
+    kinds: set[Kind] = {"linear", "conv1d"} if conv1d else {"linear"}
+    if s.major < 5:
+        kinds |= {"expert", "router"}
+    skip = not_converted(s)
+    ends = tuple(end for start, end in FLOAT32_MODULES if s.plan.cls.startswith(start))
+
+    def takes(p: Param) -> bool:
+        name = module(p)
+        return p.kind in kinds and name not in skip and not (ends and name.endswith(ends))
+
+    return takes
+
+
+def checkpoint_linears(s: Setting, *, kinds: tuple[Kind, ...]) -> Takes:
+    """What published checkpoints quantize: the language model's `kinds` less its head."""
+    head = is_head(s.plan)
+    tied = {p.tied for p in s.plan.params if p.tied}
+
+    def takes(p: Param) -> bool:
+        plain = p.name not in tied and not head(p) and not in_tower(s.plan, p)
+        return p.kind in kinds and plain
+
+    return takes
+
+
+def packing(takes: Takes, pieces: Pieces, s: Setting, *, group: int = 1) -> Pack:
+    """A loader that packs what it `takes`, if `group` divides its inputs, and leaves the rest."""
+    size = width(s.plan)
+
+    def pack(p: Param) -> Iterable[Piece] | None:
+        if not takes(p):
+            return None
+        m = matrix(p, size)
+        return None if m.inputs % group else pieces(p, m)
+
+    return pack
+
+
+def published(s: Setting) -> Takes:
+    """Every weight matrix that `checkpoint_linears` speaks of, experts included."""
+    return checkpoint_linears(s, kinds=("linear", "conv1d", "expert", "experts"))
+
+
+def sibling(p: Param, name: str) -> str:
+    """The name of a tensor beside `p`: "x.weight" -> "x.name", "experts.up" -> "experts.up_name"."""
+    if p.name.endswith(".weight"):
+        return f"{p.name.removesuffix('weight')}{name}"
+    return f"{p.name}_{name}"

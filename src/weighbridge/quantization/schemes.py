@@ -1,0 +1,140 @@
+"""What a format stores of a model's parameters: the names, and the walk over a blueprint.
+
+    scheme("nf4") -> Scheme;   stored(blueprint, scheme, dtype=...) -> its tensors, one by one
+
+Every tensor is apart, since the CUDA allocator rounds each to 512 bytes. Experts are one tensor
+each where the blueprint has them so, though loaders may stack them.
+"""
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from weighbridge.arch.blueprint import Blueprint
+from weighbridge.dtypes import TORCH, DType
+from weighbridge.errors import UsageError
+from weighbridge.quantization import (
+    bitsandbytes,
+    compressed,
+    fp8,
+    ggml,
+    gptq_awq,
+    hqq_quanto,
+    mlx,
+    mx,
+    torchao,
+)
+from weighbridge.quantization.scheme import Piece, Scheme, Setting
+
+__all__ = ["NAMES", "Scheme", "StoredTensor", "describe", "scheme", "stored"]
+
+
+class StoredTensor(NamedTuple):
+    """A tensor on the device, and the parameter (`source`) that it holds or helps to hold."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    nbytes: int
+    source: str
+
+
+def scheme(name: str) -> Scheme:
+    """The format called `name`; GGUF types in capitals or not. Raises UsageError with the nearest
+    names."""
+    plain = name.strip().lower().replace("_", "-") if name.upper() not in GGUF else name.upper()
+    if plain in TABLE:
+        return TABLE[plain]
+    for pattern, make in PATTERNS.items():
+        found = re.fullmatch(pattern, plain)
+        if found:
+            return make(found)
+    close = get_close_matches(name.lower(), [known.lower() for known in NAMES], n=3, cutoff=0.5)
+    spelled = [known for known in NAMES if known.lower() in close]
+    hint = f"did you mean {', '.join(spelled)}?" if spelled else f"known: {', '.join(NAMES)}"
+    raise UsageError(f"{name!r} is not a format of weights; {hint}")
+
+
+def stored(
+    plan: Blueprint, scheme: Scheme, *, dtype: DType, transformers: int = 5
+) -> Iterator[StoredTensor]:
+    """All tensors of `plan` in `scheme`, in the blueprint's order, tied parameters once.
+
+    `dtype` is the model's own, and of what the scheme leaves alone; `transformers` is the major
+    version of the loader.
+    """
+    pack = scheme.loader(Setting(plan=plan, dtype=dtype, major=transformers))
+    for p in plan.params:
+        if p.tied:
+            continue
+        pieces = pack(p)
+        if pieces is None:
+            pieces = (Piece(p.name, TORCH[p.dtype] if p.dtype else dtype, p.shape),)
+        for name, kind, shape in pieces:
+            yield StoredTensor(name, kind, shape, _size(kind, shape), p.name)
+
+
+def _size(dtype: DType, shape: tuple[int, ...]) -> int:
+    count = 1
+    for length in shape:
+        count *= length
+    return dtype.size(count)
+
+
+def describe(scheme: Scheme) -> str:
+    """One sentence: what the format leaves alone, and where that is written."""
+    return f"{scheme.name}: {scheme.left} ({scheme.source})"
+
+
+GGUF = frozenset(ggml.NAMES)
+TABLE: dict[str, Scheme] = {
+    **bitsandbytes.SCHEMES,
+    **fp8.SCHEMES,
+    **mx.SCHEMES,
+    **compressed.SCHEMES,
+    **hqq_quanto.SCHEMES,
+    **torchao.SCHEMES,
+    **ggml.SCHEMES,
+}
+PATTERNS = {
+    **gptq_awq.PATTERNS,
+    **compressed.PATTERNS,
+    **hqq_quanto.PATTERNS,
+    **torchao.PATTERNS,
+    **mlx.PATTERNS,
+}
+# One name of each kind, for help and for messages; the contract's first.
+NAMES: tuple[str, ...] = (
+    "bnb-int8",
+    "nf4",
+    "nf4-dq",
+    "gptq-4bit-g128",
+    "awq-4bit-g128",
+    "fp8-tensor",
+    "fp8-block",
+    "mxfp4",
+    "nvfp4",
+    "hqq-4bit-g64",
+    "torchao-int8",
+    "torchao-int4-g128",
+    "mlx-4bit-g64",
+    "fp4",
+    "fp4-dq",
+    "fp8-static",
+    "fp8-dynamic",
+    "torchao-fp8",
+    "quanto-int8",
+    "quanto-float8",
+    "quanto-int4",
+    "quanto-int2",
+    "eetq",
+    "w4a16-g128",
+    "w8a16",
+    "w8a8-int8",
+    "w8a8-fp8",
+    "mlx-mxfp4",
+    "mlx-mxfp8",
+    "mlx-nvfp4",
+    *ggml.NAMES,
+)

@@ -1,0 +1,383 @@
+"""What did the user type for a model: a path, a name, a repository, a URL or a size?
+
+Nothing here touches a disk or a network: `exists` and `catalogue` are asked. A bare name is tried
+as an existing path, then as a name of the built-in catalogue, then as a Hub id.
+
+    ./folder  model.gguf  ~/m  file:///m          LocalRef
+    llama-3.1-8b                                  CatalogueRef
+    7B  350M                                      SizeRef
+    timm/resnet50.a1_in1k                         TimmRef
+    gpt2  org/name[@REV][/FILE][:QUANT]           HubRef
+    hf://[models/]org/name[@REV][/FILE]           HubRef
+    https://huggingface.co/org/name[/tree/REV]    HubRef
+    https://host/model.safetensors                UrlRef
+
+The grammar of `hf://` and of ids is the Hub's own (huggingface_hub 2.4, utils/_hf_uris.py and
+utils/_validators.py); revisions follow git-check-ref-format(1).
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from weighbridge.errors import NotFoundError, UsageError
+
+ENDPOINT = "https://huggingface.co"
+HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
+MIRRORS = frozenset({"hf-mirror.com"})
+MAX_LENGTH = 4096  # PATH_MAX of Linux
+FILES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRef:
+    """A folder or a file; `revision` only means something for a folder of the Hub's cache."""
+
+    path: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueRef:
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubRef:
+    """A repository, or a file or a folder in it. `endpoint` is None for the configured Hub."""
+
+    repo_id: str
+    revision: str | None = None
+    filename: str | None = None
+    subfolder: str | None = None
+    quant: str | None = None
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UrlRef:
+    url: str
+    filename: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimmRef:
+    """A name of the timm library; with its tag it is also the repository `timm/name`."""
+
+    name: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeRef:
+    """A bare number of parameters: rough by nature."""
+
+    parameters: int
+
+
+Reference = LocalRef | CatalogueRef | HubRef | UrlRef | TimmRef | SizeRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Typed:
+    text: str
+    revision: str | None
+    exists: Callable[[str], bool]
+    catalogue: Callable[[str], bool]
+    endpoint: str
+
+
+def parse(
+    text: str,
+    *,
+    revision: str | None = None,
+    exists: Callable[[str], bool],
+    catalogue: Callable[[str], bool],
+    endpoint: str = ENDPOINT,
+) -> Reference:
+    """The record of `text`. `endpoint` is the configured Hub. Raises UsageError."""
+    typed = _Typed(
+        text=text.strip(),
+        revision=None if revision is None else _revision(revision),
+        exists=exists,
+        catalogue=catalogue,
+        endpoint=endpoint.rstrip("/"),
+    )
+    if not typed.text or not typed.text.isprintable() or len(typed.text) > MAX_LENGTH:
+        raise UsageError(f"{_shown(text)} names no model; give a Hub id, a path or a URL")
+    return next(found for reader in READERS if (found := reader(typed)) is not None)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 120 else f"{text[:117]}...")
+
+
+# Readers: each returns None where the text is not its kind.
+
+
+def _existing(t: _Typed) -> Reference | None:
+    return LocalRef(path=t.text, revision=t.revision) if t.exists(t.text) else None
+
+
+def _catalogued(t: _Typed) -> Reference | None:
+    if not t.catalogue(t.text):
+        return None
+    _unversioned(t, "a name of the built-in catalogue")
+    return CatalogueRef(name=t.text)
+
+
+def _size(t: _Typed) -> Reference | None:
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?) ?([KMBT])", t.text, re.ASCII | re.IGNORECASE)
+    if found is None:
+        return None
+    _unversioned(t, "a size")
+    scale = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}[found[2].upper()]
+    parameters = int(Decimal(found[1]) * scale)
+    if not parameters:
+        raise UsageError(f"{_shown(t.text)} is a model without parameters")
+    return SizeRef(parameters=parameters)
+
+
+def _schemed(t: _Typed) -> Reference | None:
+    scheme, separator, rest = t.text.partition("://")
+    if not separator:
+        return None
+    reader = SCHEMES.get(scheme.lower())
+    if reader is None:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise UsageError(f"{_shown(t.text)}: {scheme}:// cannot be read; known: {known}")
+    return reader(t, rest)
+
+
+def _bare_host(t: _Typed) -> Reference | None:
+    """huggingface.co/org/name, as copied without its scheme."""
+    host = t.text.partition("/")[0].lower()
+    if host not in HUB_HOSTS | MIRRORS | {urlsplit(t.endpoint).netloc}:
+        return None
+    quant = re.fullmatch(r"([^:]+):([^/:]+)", t.text)  # hf.co/org/name:Q4_K_M, as for Ollama
+    if quant is not None and host in HUB_HOSTS:
+        return _hub(t, quant[1].partition("/")[2] + ":" + quant[2])
+    return _web(t, t.text, "https://" + t.text)
+
+
+def _missing_path(t: _Typed) -> Reference | None:
+    looks = re.match(r"[/~.\\]|[A-Za-z]:[/\\]", t.text) or "\\" in t.text or t.text.endswith("/")
+    if looks:
+        raise NotFoundError(f"{_shown(t.text)}: no such file or folder")
+    if t.text.lower().endswith(FILES) and t.text.count("/") < 2 and not re.search("[@:]", t.text):
+        raise NotFoundError(
+            f"{_shown(t.text)}: no such file here; a file of a Hub repository is org/name/FILE"
+        )
+    return None
+
+
+def _repository(t: _Typed) -> Reference | None:
+    """org/name and its suffixes, also behind timm's prefix for the Hub."""
+    found = _hub(t, re.sub(r"^hf[-_]hub:", "", t.text))
+    owner, _, name = found.repo_id.partition("/")
+    if owner == "timm" and not (found.filename or found.subfolder or found.quant):
+        return TimmRef(name=name, revision=found.revision)
+    return found
+
+
+READERS: tuple[Callable[[_Typed], Reference | None], ...] = (
+    _existing,
+    _catalogued,
+    _size,
+    _schemed,
+    _bare_host,
+    _missing_path,
+    _repository,
+)
+
+
+# Schemes.
+
+
+def _hf_uri(t: _Typed, rest: str) -> Reference:
+    kind, _, place = rest.partition("/")
+    if kind in OTHER_KINDS:
+        raise UsageError(f"{_shown(t.text)} is {OTHER_KINDS[kind]}, not a model")
+    return _hub(t, place if kind == "models" else rest)
+
+
+def _file_uri(t: _Typed, rest: str) -> Reference:
+    path = unquote(rest.removeprefix("localhost"))
+    if not t.exists(path):
+        raise NotFoundError(f"{_shown(path)}: no such file or folder")
+    return LocalRef(path=path, revision=t.revision)
+
+
+def _url(t: _Typed, rest: str) -> Reference:
+    return _web(t, t.text, t.text)
+
+
+SCHEMES: dict[str, Callable[[_Typed, str], Reference]] = {
+    "hf": _hf_uri,
+    "https": _url,
+    "http": _url,
+    "file": _file_uri,
+}
+
+OTHER_KINDS = {
+    "datasets": "a dataset",
+    "spaces": "a Space",
+    "kernels": "a kernel",
+    "buckets": "a bucket",
+    "collections": "a collection",
+    "papers": "a paper",
+    "docs": "a page of documentation",
+    "blog": "a blog post",
+}
+
+
+def _web(t: _Typed, shown: str, url: str) -> Reference:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, (parts.hostname or "").encode("idna")  # both raise where malformed
+    except ValueError as error:
+        raise UsageError(f"{_shown(shown)} is not a URL: {error}") from None
+    if not parts.hostname:
+        raise UsageError(f"{_shown(shown)} is not a URL: it names no host")
+    found = _hub_path(t, parts)
+    if found is None:
+        return _plain_url(t, url, parts)
+    endpoint, path = found
+    return _page(t, endpoint, [unquote(part) for part in path.split("/") if part])
+
+
+def _hub_path(t: _Typed, parts: SplitResult) -> tuple[str | None, str] | None:
+    """(endpoint, path below it) of a URL of a Hub; the endpoint is None for the configured one."""
+    ours = urlsplit(t.endpoint)
+    below = f"{parts.path}/".startswith(f"{ours.path}/")
+    if parts.netloc.lower() == ours.netloc.lower() and below:
+        return None, parts.path.removeprefix(ours.path)
+    host = (parts.hostname or "").lower()
+    if host in HUB_HOSTS:
+        return None, parts.path
+    return (f"https://{host}", parts.path) if host in MIRRORS else None
+
+
+def _plain_url(t: _Typed, url: str, parts: SplitResult) -> UrlRef:
+    _unversioned(t, "a URL")
+    filename = unquote(parts.path.rpartition("/")[2])
+    if not filename.lower().endswith(FILES):
+        raise UsageError(f"{_shown(url)} names no model file; known: {', '.join(FILES)}")
+    return UrlRef(url=parts._replace(fragment="").geturl(), filename=_path([filename], url))
+
+
+def _page(t: _Typed, endpoint: str | None, segments: list[str]) -> Reference:
+    """A page of the Hub's site, from the segments of its path."""
+    for prefix in (["api", "models"], ["models"]):
+        if segments[: len(prefix)] == prefix:
+            segments = segments[len(prefix) :]
+    if not segments:
+        raise UsageError(f"{_shown(t.text)} names no model; expected {ENDPOINT}/org/name")
+    if segments[0] in OTHER_KINDS:
+        raise UsageError(f"{_shown(t.text)} is {OTHER_KINDS[segments[0]]}, not a model")
+    length = 1 if len(segments) == 1 or segments[1] in PAGES else 2  # gpt2 has no organization
+    repo_id, rest = "/".join(segments[:length]), segments[length:]
+    if not rest:
+        return _hub_ref(t, repo_id, endpoint=endpoint)
+    place = PAGES.get(rest[0])
+    if place is None or len(rest) == 1:
+        raise UsageError(
+            f"{_shown(t.text)} is no page of files; expected {ENDPOINT}/{repo_id}/tree/REVISION"
+        )
+    revision, path = _split_revision(rest[1:])
+    where = {place: _path(path, t.text)} if path else {}
+    return _hub_ref(t, repo_id, revision=revision, endpoint=endpoint, **where)
+
+
+# The pages of a repository that name a revision, and what the path behind it is.
+PAGES = {
+    "tree": "subfolder",
+    "blob": "filename",
+    "resolve": "filename",
+    "raw": "filename",
+    "blame": "filename",
+    "commit": "subfolder",
+    "commits": "subfolder",
+    "revision": "subfolder",
+}
+
+
+# The parts of a Hub id.
+
+
+def _hub(t: _Typed, text: str) -> HubRef:
+    """org/name[@REV][/FILE][:QUANT]"""
+    text, colon, quant = text.partition(":")
+    if colon and not re.fullmatch(r"[A-Za-z0-9_.-]+", quant):
+        raise UsageError(f"{_shown(t.text)}: {quant!r} is no quantization; write org/name:Q4_K_M")
+    name, at, after = text.partition("@")
+    segments = name.split("/")
+    revision, rest = _split_revision(after.split("/")) if at else ("", [])
+    path = segments[2:] + rest
+    last = path[-1].lower() if path else ""
+    place = "filename" if last.endswith(FILES) else "subfolder"
+    where = {place: _path(path, t.text)} if path else {}
+    return _hub_ref(
+        t,
+        "/".join(segments[:2]),
+        revision=unquote(revision) if at else None,
+        quant=quant or None,
+        **where,
+    )
+
+
+def _hub_ref(
+    t: _Typed, repo_id: str, *, revision: str | None = None, **where: str | None
+) -> HubRef:
+    typed = None if revision is None else _revision(revision)
+    if typed and t.revision and typed != t.revision:
+        raise UsageError(
+            f"two revisions are given: {typed!r} in {_shown(t.text)} and {t.revision!r} beside it"
+        )
+    return HubRef(repo_id=check_repo_id(repo_id), revision=typed or t.revision, **where)
+
+
+def check_repo_id(repo_id: str) -> str:
+    """The id itself, where it obeys the Hub's rules for names."""
+    name = r"\b[\w.-]{1,96}\b"
+    well_formed = re.fullmatch(rf"({name}/)?{name}", repo_id, re.ASCII)
+    if not well_formed or "--" in repo_id or ".." in repo_id or repo_id.endswith(".git"):
+        raise UsageError(
+            f"{_shown(repo_id)} is neither a path here nor a Hub id: an id is NAME or ORG/NAME, of "
+            "letters, digits, '-', '_' and '.', at most 96 each, without '--' or '..'"
+        )
+    return repo_id
+
+
+def _split_revision(segments: list[str]) -> tuple[str, list[str]]:
+    """(revision, path): refs/pr/1 and refs/convert/x are one revision; other slashes are %2F."""
+    if segments[0] == "refs" and len(segments) >= 3 and segments[1] in ("pr", "convert"):
+        return "/".join(segments[:3]), segments[3:]
+    return segments[0], segments[1:]
+
+
+def _revision(text: str) -> str:
+    if (
+        not re.fullmatch(r"[^\s\\~^:?*\[\x00-\x20\x7f]{1,255}", text)
+        or ".." in text
+        or text[0] == "/"
+    ):
+        raise UsageError(f"{_shown(text)} is not a revision: a branch, a tag or a commit")
+    return text
+
+
+def _path(segments: list[str], shown: str) -> str:
+    if _unsafe(segments):
+        raise UsageError(f"{_shown(shown)} holds a path that leaves its folder")
+    return "/".join(segments)
+
+
+def _unsafe(segments: list[str]) -> bool:
+    return any(s in ("", ".", "..") or re.search(r"[/\\\x00-\x1f]", s) for s in segments)
+
+
+def _unversioned(t: _Typed, kind: str) -> None:
+    if t.revision is not None:
+        raise UsageError(f"{_shown(t.text)} is {kind}: it has no revision {t.revision!r}")

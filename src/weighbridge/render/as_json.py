@@ -1,0 +1,10 @@
+"""JSON: bytes stay integers, since whoever reads this is a program."""
+
+import json
+from typing import Any
+
+from weighbridge.report import Report
+
+
+def as_json(report: Report, **_: Any) -> str:
+    return json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,33 @@
+"""HTML for notebooks: plain tables that follow the page's own colours, no script, no style sheet."""
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from weighbridge.render import words
+from weighbridge.report import Report
+
+
+def html(report: Report, *, unit: str | None = None, **_: Any) -> str:
+    parts = [
+        f"<p><strong>{escape(words.title(report))}</strong><br>",
+        f"{escape(words.provenance(report))}. {escape(words.setting(report))}.</p>",
+        _table(
+            ("component", "memory", "basis", "formula"),
+            words.component_rows(report.devices[0], unit),
+        ),
+        _table(words.LOAD_COLUMNS, (words.load_row(row, unit) for row in report.table)),
+        "<ul>",
+        *(f"<li>{escape(line)}</li>" for line in words.footer(report, unit)),
+        *(f"<li>warning: {escape(line)}</li>" for line in report.warnings),
+        "</ul>",
+    ]
+    return "<div>" + "".join(parts) + "</div>"
+
+
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    head = "".join(f"<th>{escape(c)}</th>" for c in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,71 @@
+"""The terminal's report, by rich: tables that say where each number comes from."""
+
+from io import StringIO
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from weighbridge.render import words
+from weighbridge.report import Report, Row
+
+
+def human(
+    report: Report,
+    *,
+    unit: str | None = None,
+    explain: bool = False,
+    color: bool = False,
+    width: int = 100,
+    **_: Any,
+) -> str:
+    out = StringIO()
+    console = Console(
+        file=out,
+        width=width,
+        force_terminal=color,
+        no_color=not color,
+        color_system="standard" if color else None,
+        highlight=False,
+        legacy_windows=False,
+    )
+    console.print(Text(words.title(report), style="bold"))
+    console.print(Text(words.provenance(report), style="dim"))
+    console.print()
+    console.print(Text(words.setting(report)))
+    console.print(_components(report, unit, explain))
+    console.print(_table("every weight alike", words.divisions(report), unit, explain))
+    if words.formats(report):
+        console.print(_table("as loaders hold them", words.formats(report), unit, explain))
+    for line in words.footer(report, unit):
+        console.print(Text(line))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _components(report: Report, unit: str | None, explain: bool) -> Table:
+    device = report.devices[0]
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="dim", overflow="fold")
+    for name, size, basis, formula in words.component_rows(device, unit):
+        style = "bold" if name.startswith("=") else ""
+        table.add_row(Text(name, style), Text(size, style), basis, formula if explain else "")
+    return table
+
+
+def _table(title: str, rows: list[Row], unit: str | None, explain: bool) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    training = any(row.training_adam_bytes is not None for row in rows)
+    columns = words.LOAD_COLUMNS if training else words.LOAD_COLUMNS[:3]
+    for index, column in enumerate((title, *columns[1:])):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    if explain:
+        table.add_column("left alone", overflow="fold", style="dim")
+    for row in rows:
+        cells = words.load_row(row, unit)[: len(columns)]
+        table.add_row(*cells, *((row.left_alone,) if explain else ()))
+    return table

@@ -1,0 +1,46 @@
+"""Markdown: the same tables, to paste into an issue or a model card."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from weighbridge.render import words
+from weighbridge.report import Report, Row
+
+
+def markdown(
+    report: Report, *, unit: str | None = None, explain: bool = False, **_: Any
+) -> str:
+    return "\n".join(_lines(report, unit, explain)) + "\n"
+
+
+def _lines(report: Report, unit: str | None, explain: bool) -> Iterator[str]:
+    yield f"**{words.title(report)}**"
+    yield ""
+    yield f"{words.provenance(report)}. {words.setting(report)}."
+    yield ""
+    rows = list(words.component_rows(report.devices[0], unit))
+    yield from _table(("component", "memory", "basis", "formula"), rows)
+    yield ""
+    yield from _load(words.divisions(report), unit, explain)
+    if words.formats(report):
+        yield ""
+        yield from _load(words.formats(report), unit, explain)
+    yield ""
+    yield from (f"- {line}" for line in words.footer(report, unit))
+    yield from (f"- warning: {line}" for line in report.warnings)
+
+
+def _load(rows: list[Row], unit: str | None, explain: bool) -> Iterator[str]:
+    columns = words.LOAD_COLUMNS + (("left alone",) if explain else ())
+    cells = (words.load_row(r, unit) + ((r.left_alone,) if explain else ()) for r in rows)
+    yield from _table(columns, cells)
+
+
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield _row(columns)
+    yield "| --- |" + " ---: |" * (len(columns) - 1)
+    yield from (_row(row) for row in rows)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,87 @@
+"""The words that every renderer shares: titles, spans of bytes, rows of the tables."""
+
+from collections.abc import Iterator
+
+from weighbridge.memory import LEVELS, Bytes, Component, Device
+from weighbridge.report import Report, Row
+from weighbridge.units import human, human_count
+
+LOAD_COLUMNS = ("format", "largest layer", "total", "training, Adam", "pure 16 bit")
+
+
+def span(b: Bytes, unit: str | None) -> str:
+    """One size where it is exact, else the expected one and its bounds."""
+    text = human(b.expected, unit)
+    return text if b.exact else f"{text} ({human(b.low, unit)} to {human(b.high, unit)})"
+
+
+def title(report: Report) -> str:
+    facts = report.model
+    count = f"{human_count(facts.parameters)} parameters ({facts.parameters:,})"
+    if facts.active_parameters != facts.parameters:
+        count += f", {human_count(facts.active_parameters)} active per token"
+    return " · ".join(filter(None, (facts.name, facts.architecture, count)))
+
+
+def provenance(report: Report) -> str:
+    facts = report.model
+    where = ", ".join(facts.read_from)
+    return f"read from {where}" + (f" at {facts.revision[:12]}" if facts.revision else "")
+
+
+def setting(report: Report) -> str:
+    """What is being loaded, in which format, by what."""
+    w = report.workload
+    form = w["quantization"] or w["dtype"]
+    engine = f"{w['engine']} {w['engine_version']}" if w["engine_version"] else w["engine"]
+    return f"Loading in {form} with {engine}, {w['why']}"
+
+
+def component_rows(device: Device, unit: str | None) -> Iterator[tuple[str, str, str, str]]:
+    """(name, size, basis, formula) of each component, with a subtotal after each level."""
+    phase = next(p for p in device.phases if p.name == device.peak_phase)
+    for level in LEVELS:
+        inside = [c for c in phase.components if c.level == level]
+        for c in inside:
+            yield _label(c), span(c.bytes, unit), c.basis, c.formula
+        if inside:
+            yield f"= {level}", span(phase.at(level), unit), "", ""
+
+
+def _label(c: Component) -> str:
+    return f"{c.name} ({c.detail})" if c.detail else c.name
+
+
+def load_row(row: Row, unit: str | None) -> tuple[str, str, str, str, str]:
+    def size(nbytes: int | None) -> str:
+        return "" if nbytes is None else human(nbytes, unit)
+
+    return (
+        row.dtype,
+        size(row.largest_layer_bytes),
+        size(row.total_bytes),
+        size(row.training_adam_bytes),
+        size(row.training_adam_pure_bytes),
+    )
+
+
+def divisions(report: Report) -> list[Row]:
+    return [row for row in report.table if row.basis == "division"]
+
+
+def formats(report: Report) -> list[Row]:
+    return [row for row in report.table if row.basis == "format"]
+
+
+def footer(report: Report, unit: str | None) -> Iterator[str]:
+    """Facts that belong to no table."""
+    facts = report.model
+    if facts.stored_bytes is not None:
+        yield f"stored    {human(facts.stored_bytes, unit)} in the checkpoint's tensors"
+    if facts.download_bytes is not None:
+        yield f"download  {human(facts.download_bytes, unit)}"
+    for device in report.devices:
+        if device.kind == "host":
+            yield f"host      {span(device.peak('driver'), unit)} of memory while loading"
+    for name, count in facts.parts:
+        yield f"part      {name}: {human_count(count)} parameters"

@@ -1,0 +1,149 @@
+"""The answer as one frozen record; renderers and `to_dict` read it, nothing computes from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from weighbridge._version import __version__
+from weighbridge.memory import LEVELS, Bytes, Component, Device, Phase
+
+SCHEMA = "weighbridge.report/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What was weighed. Counts are of the class that the config names, ties once."""
+
+    reference: str
+    revision: str | None
+    name: str
+    architecture: str
+    parameters: int
+    active_parameters: int
+    stored_bytes: int | None
+    download_bytes: int | None
+    read_from: tuple[str, ...]
+    parts: tuple[tuple[str, int], ...] = ()  # (name, parameters) of towers or pipeline parts
+    rough: bool = False  # from a bare size: nothing but the parameter count is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the load table: what the weights would take in one format."""
+
+    dtype: str
+    largest_layer: str
+    largest_layer_bytes: int
+    total_bytes: int
+    training_adam_bytes: int | None
+    training_adam_pure_bytes: int | None
+    basis: str  # "division" of all parameters alike, or "format": scales and exceptions counted
+    left_alone: str = ""  # what the format keeps in the model's own dtype
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    task: str
+    model: ModelFacts
+    workload: Mapping[str, Any]
+    devices: tuple[Device, ...]
+    derived: Mapping[str, Any] = field(default_factory=dict)
+    table: tuple[Row, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def peak(self) -> Bytes:
+        """Driver-level peak of the first accelerator; of the host where there is none."""
+        return self.devices[0].peak("driver")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON report (docs/report.md): bytes are integers."""
+        facts = self.model
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "task": self.task,
+            "model": {
+                "reference": facts.reference,
+                "revision": facts.revision,
+                "name": facts.name,
+                "architecture": facts.architecture,
+                "parameters": facts.parameters,
+                "active_parameters": facts.active_parameters,
+                "stored_bytes": facts.stored_bytes,
+                "download_bytes": facts.download_bytes,
+                "read_from": list(facts.read_from),
+                "parts": [{"name": n, "parameters": count} for n, count in facts.parts],
+                "rough": facts.rough,
+            },
+            "workload": dict(self.workload),
+            "devices": [_device(d) for d in self.devices],
+            "derived": dict(self.derived),
+            "table": [_row(r) for r in self.table],
+            "verdict": None,
+            "remedies": [],
+            "warnings": list(self.warnings),
+        }
+
+    def __str__(self) -> str:
+        from weighbridge.render.human import human
+
+        return human(self)
+
+    def _repr_markdown_(self) -> str:
+        from weighbridge.render.markdown import markdown
+
+        return markdown(self)
+
+    def _repr_html_(self) -> str:
+        from weighbridge.render.html import html
+
+        return html(self)
+
+
+def _bytes(b: Bytes) -> dict[str, int]:
+    return b._asdict()
+
+
+def _component(c: Component) -> dict[str, Any]:
+    return {
+        "name": c.name,
+        "detail": c.detail,
+        "level": c.level,
+        "bytes": _bytes(c.bytes),
+        "basis": c.basis,
+        "formula": c.formula,
+        "source": c.source,
+    }
+
+
+def _phase(p: Phase) -> dict[str, Any]:
+    return {
+        "name": p.name,
+        "bytes": _bytes(p.at("driver")),
+        "components": [_component(c) for c in p.components],
+    }
+
+
+def _device(d: Device) -> dict[str, Any]:
+    return {
+        "index": d.index,
+        "kind": d.kind,
+        "peak_phase": d.peak_phase,
+        "peak": {level: _bytes(d.peak(level)) for level in LEVELS},
+        "taken": d.taken,
+        "phases": [_phase(p) for p in d.phases],
+    }
+
+
+def _row(r: Row) -> dict[str, Any]:
+    return {
+        "dtype": r.dtype,
+        "largest_layer": r.largest_layer,
+        "largest_layer_bytes": r.largest_layer_bytes,
+        "total_bytes": r.total_bytes,
+        "training_adam_bytes": r.training_adam_bytes,
+        "training_adam_pure_bytes": r.training_adam_pure_bytes,
+        "basis": r.basis,
+        "left_alone": r.left_alone,
+    }

@@ -1,0 +1,54 @@
+"""One request of `weighbridge run`: a line of JSON in, a report or an error out."""
+
+import json
+from typing import Any
+
+from weighbridge import api
+from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
+
+KEYS = frozenset({"task", "model", "workload"})
+LOAD_SETTINGS = frozenset(
+    {"dtype", "quantization", "engine_version", "device_map", "base_model", "revision"}
+)
+
+
+def answer(line: str, *, cache_dir: str | None = None, offline: bool = False) -> dict[str, Any]:
+    """The report of one request, or the error that takes its place."""
+    try:
+        return _answer(line, cache_dir=cache_dir, offline=offline)
+    except WeighbridgeError as error:
+        return {"error": {"code": error.code, "message": str(error)}}
+
+
+def _answer(line: str, *, cache_dir: str | None, offline: bool) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadFileError(f"the request is not JSON: {error}") from None
+    if not isinstance(request, dict):
+        raise UsageError(f"a request is an object with task and model, not {line.strip()[:80]!r}")
+    _only(request, KEYS, "a request")
+    task = request.get("task")
+    if task != "load":
+        raise UsageError(f"task {task!r} is not known; known: load")
+    workload = request.get("workload") or {}
+    if not isinstance(workload, dict):
+        raise UsageError(f"workload is an object of settings, not {workload!r}")
+    _only(workload, LOAD_SETTINGS, "the workload of load")
+    report = api.load(_model(request), cache_dir=cache_dir, offline=offline, **workload)
+    return report.to_dict()
+
+
+def _model(request: dict[str, Any]) -> Any:
+    model = request.get("model")
+    if isinstance(model, dict) and isinstance(model.get("config"), dict):
+        return model["config"]
+    if isinstance(model, str) and model:
+        return model
+    raise UsageError('model is a reference, or {"config": {...}} with the config itself')
+
+
+def _only(given: dict[str, Any], known: frozenset[str], what: str) -> None:
+    unknown = sorted(given.keys() - known)
+    if unknown:
+        raise UsageError(f"{what} has no {unknown[0]!r}; known: {', '.join(sorted(known))}")

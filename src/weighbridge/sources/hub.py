@@ -1,0 +1,228 @@
+"""A repository of the Hub: one request for its listing, then ranges of its files.
+
+    GET /api/models/ID[/revision/REV]?blobs=true    the commit, and each file with its size
+    GET /ID/resolve/COMMIT/FILE                     what the caller reads, and no more
+
+The commit of the listing decides whether a cached snapshot is current; what that snapshot holds is
+read from disk. Without a network the snapshot that `refs/REV` names is used, and said to be.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from weighbridge.errors import BadFileError, HubError, NotFoundError, WeighbridgeError
+from weighbridge.formats import Range
+from weighbridge.formats.strict_json import strict_object
+from weighbridge.reference import HubRef
+from weighbridge.sources import cache, select
+from weighbridge.sources.base import MAX_ENTRIES, Entry, Options, inside, span
+from weighbridge.sources.http import Client, RefusedError, UnreachableError
+from weighbridge.sources.local import LocalSource
+from weighbridge.sources.refusals import Asked, explain
+from weighbridge.units import MIB
+
+MAX_LISTING = 64 * MIB  # 100,000 files with their hashes
+MAX_READ = 512 * MIB  # one read: five times the largest header that a format allows
+WHOLE = MIB  # a file up to this size is fetched without a range, as the client does
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listing:
+    """One revision of a repository: the id that it has now, and its files with their sizes."""
+
+    repo_id: str
+    commit: str | None
+    sizes: Mapping[str, int | None]
+    snapshot: LocalSource | None  # what the cache holds of it
+    gated: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class HubSource:
+    def __init__(self, ref: HubRef, options: Options | None = None) -> None:
+        from huggingface_hub import constants
+
+        self._ref, self._options = ref, options or Options()
+        self._endpoint: str = ref.endpoint or constants.ENDPOINT
+        self._offline: bool = self._options.offline or constants.HF_HUB_OFFLINE
+        self._client: Client | None = None
+        self._known: _Listing | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return self._ref.repo_id
+
+    @property
+    def revision(self) -> str | None:
+        return self._listing().commit
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._listing().notes
+
+    def list(self) -> tuple[Entry, ...]:
+        ref, where = self._ref, self._where()
+        entries = tuple(Entry(*item) for item in self._listing().sizes.items())
+        if ref.subfolder is not None:
+            entries = select.folder(entries, ref.subfolder, where)
+        if ref.filename is not None:
+            entries = select.file(entries, ref.filename, where)
+        if ref.quant is not None:
+            entries = select.quantization(entries, ref.quant, where)
+        return entries
+
+    def read(self, path: str, start: int, stop: int) -> bytes:
+        full = inside(path if self._ref.subfolder is None else f"{self._ref.subfolder}/{path}")
+        listing = self._listing()
+        if listing.snapshot is not None and listing.snapshot.holds(full):
+            return listing.snapshot.read(full, start, stop)
+        if self._client is None:
+            raise HubError(f"{self._where()}: {full} is not in the cache, and we are offline")
+        if full not in listing.sizes:
+            raise NotFoundError(f"{self._where()} has no file {full!r}")
+        wanted = _wanted(Range(start, stop), listing.sizes[full])
+        return self._fetch(self._client, listing, full, wanted)
+
+    def _fetch(self, client: Client, listing: _Listing, path: str, wanted: Range | None) -> bytes:
+        if wanted is not None and wanted.start == wanted.stop:
+            return b""
+        commit = quote(listing.commit or self._ref.revision or "main", safe="")
+        url = f"{self._endpoint}/{listing.repo_id}/resolve/{commit}/{quote(path)}"
+        try:
+            return client.get(url, limit=MAX_READ, wanted=wanted).data
+        except RefusedError as refused:
+            asked = replace(self._asked(client), path=path, gated=listing.gated)
+            raise explain(refused, asked) from None
+
+    def _where(self) -> str:
+        ref = self._ref
+        return ref.repo_id if ref.revision is None else f"{ref.repo_id}@{ref.revision}"
+
+    def _asked(self, client: Client) -> Asked:
+        return Asked(
+            repo_id=self._ref.repo_id,
+            revision=self._ref.revision,
+            endpoint=self._endpoint,
+            authorized=client.authorized,
+        )
+
+    # The listing.
+
+    def _listing(self) -> _Listing:
+        with self._lock:
+            if self._known is None:
+                self._known = self._cached_listing() if self._offline else self._online_listing()
+            return self._known
+
+    def _online_listing(self) -> _Listing:
+        token = self._options.token
+        if token is None and self._ref.endpoint is not None:
+            client = Client(token=False)  # a mirror that only a pasted URL names
+        else:
+            client = Client(token=token)
+        revision = self._ref.revision
+        below = "" if revision is None else f"/revision/{quote(revision, safe='')}"
+        url = f"{self._endpoint}/api/models/{self._ref.repo_id}"
+        try:
+            answer = client.get(f"{url}{below}?blobs=true", limit=MAX_LISTING)
+        except RefusedError as refused:
+            raise self._explained(refused, client, url) from None
+        except UnreachableError as error:
+            return self._cached_listing(error)
+        self._client = client
+        return self._read_listing(answer.data)
+
+    def _read_listing(self, data: bytes) -> _Listing:
+        try:
+            info = strict_object(data, MAX_LISTING)
+            sizes = dict(_files(info))
+        except BadFileError as error:
+            raise HubError(f"{self._endpoint} does not answer as a Hub does: {error}") from None
+        repo_id, commit = info.get("id") or self._ref.repo_id, info.get("sha")
+        moved = (f"{self._ref.repo_id} is now {repo_id}",) if repo_id != self._ref.repo_id else ()
+        return _Listing(
+            repo_id=str(repo_id),
+            commit=commit if isinstance(commit, str) else None,
+            sizes=sizes,
+            snapshot=self._snapshot(str(repo_id), commit),
+            gated=bool(info.get("gated")),
+            notes=moved,
+        )
+
+    def _snapshot(self, repo_id: str, commit: Any) -> LocalSource | None:
+        """What the cache holds of a commit, under the id that was typed or the one it has now."""
+        if not isinstance(commit, str) or not cache.COMMIT.fullmatch(commit):
+            return None
+        folders = (self._cache(self._ref.repo_id), self._cache(repo_id))
+        found = next((p for folder in folders if (p := cache.snapshot(folder, commit))), None)
+        return None if found is None else LocalSource(found)
+
+    def _cache(self, repo_id: str) -> Path:
+        given = self._options.cache_dir
+        root = cache.default_dir() if given is None else Path(given).expanduser()
+        return cache.repository(root, repo_id)
+
+    def _cached_listing(self, failure: UnreachableError | None = None) -> _Listing:
+        folder = self._cache(self._ref.repo_id)
+        commit = cache.commit_of(folder, self._ref.revision or "main")
+        found = cache.snapshot(folder, commit)
+        if found is None and failure is not None:
+            raise failure
+        if found is None:
+            raise HubError(
+                f"{self._where()} is not in the cache at {folder.parent}, and we are offline: run "
+                f"`hf download {self._ref.repo_id}` once with a network, or leave out --offline"
+            )
+        snapshot = LocalSource(found)
+        note = f"{failure}; read from the cache, commit {found.name[:12]}" if failure else ""
+        return _Listing(
+            repo_id=self._ref.repo_id,
+            commit=commit,
+            sizes={entry.path: entry.size for entry in snapshot.list()},
+            snapshot=snapshot,
+            notes=(note,) if note else (),
+        )
+
+    def _explained(self, refused: RefusedError, client: Client, url: str) -> WeighbridgeError:
+        asked = self._asked(client)
+        if refused.reason == "RevisionNotFound":
+            asked = replace(asked, revisions=_revisions(client, url))
+        return explain(refused, asked)
+
+
+def _wanted(asked: Range, size: int | None) -> Range | None:
+    """The range to ask for; None for the whole of a small file."""
+    if size is None:
+        return asked
+    first, last = span(asked.start, asked.stop, size)
+    return None if 0 < last - first == size <= WHOLE else Range(first, last)
+
+
+def _files(info: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
+    """(path, size) of each file in the answer of the API; raises BadFileError."""
+    siblings = info.get("siblings")
+    if not isinstance(siblings, list):
+        raise BadFileError("siblings is missing")
+    if len(siblings) > MAX_ENTRIES:
+        raise BadFileError(f"siblings lists {len(siblings):,} files; our limit is {MAX_ENTRIES:,}")
+    for sibling in siblings:
+        path = sibling.get("rfilename") if isinstance(sibling, dict) else None
+        if not isinstance(path, str):
+            raise BadFileError(f"siblings holds {str(sibling)[:80]!r}")
+        size = sibling.get("size")
+        yield inside(path), size if type(size) is int and size >= 0 else None
+
+
+def _revisions(client: Client, url: str) -> tuple[str, ...]:
+    """Names of branches and tags, to put into an error; none where the Hub does not say."""
+    try:
+        refs = strict_object(client.get(f"{url}/refs", limit=MIB).data)
+    except (HubError, BadFileError):
+        return ()
+    held = [ref for kind in ("branches", "tags") for ref in refs.get(kind) or ()]
+    return tuple(str(ref["name"])[:80] for ref in held[:10] if isinstance(ref, dict))

@@ -1,0 +1,66 @@
+"""From what was typed to the files that it means."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from weighbridge.errors import UsageError
+from weighbridge.reference import (
+    ENDPOINT,
+    HubRef,
+    LocalRef,
+    Reference,
+    TimmRef,
+    UrlRef,
+    parse,
+)
+from weighbridge.sources.base import Options, Source
+
+
+def resolve(text: str, *, catalogue: Callable[[str], bool], revision: str | None) -> Reference:
+    """`parse` with this machine's files and the Hub that HF_ENDPOINT names."""
+    return parse(
+        text,
+        revision=revision,
+        exists=lambda path: os.path.exists(os.path.expanduser(path)),
+        catalogue=catalogue,
+        endpoint=os.environ.get("HF_ENDPOINT") or ENDPOINT,
+    )
+
+
+def open_source(ref: Reference, options: Options | None = None) -> Source:
+    """The source of a reference that names files."""
+    opener = OPENERS.get(type(ref))
+    if opener is None:
+        raise UsageError(f"{ref} names no files")
+    return opener(ref, options or Options())
+
+
+def _local(ref: LocalRef, options: Options) -> Source:
+    from weighbridge.sources.local import LocalSource
+
+    return LocalSource(ref.path, revision=ref.revision)
+
+
+def _hub(ref: HubRef, options: Options) -> Source:
+    from weighbridge.sources.hub import HubSource
+
+    return HubSource(ref, options)
+
+
+def _timm(ref: TimmRef, options: Options) -> Source:
+    return _hub(HubRef(repo_id=f"timm/{ref.name}", revision=ref.revision), options)
+
+
+def _url(ref: UrlRef, options: Options) -> Source:
+    from weighbridge.sources.url import UrlSource
+
+    return UrlSource(ref, options)
+
+
+OPENERS: dict[type, Callable[[Any, Options], Source]] = {
+    LocalRef: _local,
+    HubRef: _hub,
+    TimmRef: _timm,
+    UrlRef: _url,
+}

@@ -1,0 +1,74 @@
+"""Which files of a listing did the user mean by a file name, a quantization or a folder?
+
+A split GGUF file is `NAME-00001-of-00003.gguf`; naming any part names all of them (llama.cpp,
+src/llama.cpp: llama_split_path).
+"""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from weighbridge.errors import BadFileError, NotFoundError, UsageError
+from weighbridge.sources.base import Entry
+
+SPLIT = re.compile(r"(.*-)(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE | re.DOTALL)
+MAX_PARTS = 10_000
+
+
+def parts(path: str) -> tuple[str, ...]:
+    """All parts of the split GGUF file that `path` belongs to; itself where it is not split."""
+    found = SPLIT.fullmatch(path)
+    if found is None:
+        return (path,)
+    stem, index, count, suffix = found.groups()
+    if not 1 <= int(index) <= int(count) <= MAX_PARTS:
+        raise BadFileError(f"{path}: part {int(index)} of {int(count)} cannot be")
+    return tuple(f"{stem}{i:05}-of-{count}{suffix}" for i in range(1, int(count) + 1))
+
+
+def file(entries: Iterable[Entry], path: str, where: str) -> tuple[Entry, ...]:
+    """The entries of one file: several where it is a split GGUF file."""
+    by_path = {entry.path: entry for entry in entries}
+    for wanted in (path, *parts(path)):
+        if wanted not in by_path:
+            raise NotFoundError(f"{where} has no file {wanted!r}{_hint(wanted, list(by_path))}")
+    return tuple(by_path[wanted] for wanted in parts(path))
+
+
+def folder(entries: Iterable[Entry], path: str, where: str) -> tuple[Entry, ...]:
+    """The entries below a folder, under their paths in it."""
+    entries = tuple(entries)
+    found = tuple(
+        Entry(entry.path.removeprefix(f"{path}/"), entry.size)
+        for entry in entries
+        if entry.path.startswith(f"{path}/")
+    )
+    if not found:
+        folders = sorted({e.path.rpartition("/")[0] for e in entries} - {""})
+        raise NotFoundError(f"{where} has no folder {path!r}{_hint(path, folders)}")
+    return found
+
+
+def quantization(entries: Iterable[Entry], quant: str, where: str) -> tuple[Entry, ...]:
+    """The GGUF file whose path holds `quant` as a word: Q4_K is not in Q4_K_M."""
+    ggufs = [e for e in entries if e.path.lower().endswith(".gguf") and "mmproj" not in e.path]
+    word = re.compile(rf"(?<![A-Za-z0-9]){re.escape(quant)}(?![A-Za-z0-9_])", re.IGNORECASE)
+    wholes = {parts(e.path) for e in ggufs if word.search(e.path)}
+    if not wholes:
+        names = sorted({parts(e.path)[0] for e in ggufs})
+        raise NotFoundError(f"{where} has no GGUF file of {quant!r}{_hint(quant, names)}")
+    if len(wholes) > 1:
+        names = sorted(whole[0] for whole in wholes)
+        raise UsageError(f"{quant!r} names several files of {where}: {_some(names)}; name one")
+    return file(ggufs, next(iter(wholes))[0], where)
+
+
+def _hint(wanted: str, names: list[str]) -> str:
+    if not names:
+        return ", nor any other"
+    return f"; it has {_some(get_close_matches(wanted, names, n=3, cutoff=0.5) or sorted(names))}"
+
+
+def _some(names: list[str], count: int = 8) -> str:
+    shown = ", ".join(names[:count])
+    return shown if len(names) <= count else f"{shown} and {len(names) - count} more"

@@ -1,0 +1,386 @@
+"""A stand-in for the Hub that talks HTTP: what the real client asks for, and what goes wrong.
+
+    python -m tests.hub --root DIR [--latency 0.05] [--port 0] [--gated ID] [--moved OLD=NEW]
+
+DIR holds repositories as DIR/org/name/files (or DIR/name). It prints its endpoint, for HF_ENDPOINT.
+Weights are "LFS files": their addresses redirect to /cdn on another host name, as the Hub's do.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+LFS = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt")
+CHUNK = 1 << 16
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    host: str
+    range: str | None
+    token: str | None
+    status: int = 0
+    sent: int = 0  # bytes of body
+
+
+@dataclass
+class Fault:
+    """What happens to the next `times` requests whose path matches."""
+
+    match: str
+    times: int = 1 << 30
+    status: int = 0  # answer with this
+    headers: dict = field(default_factory=dict)
+    cut: int | None = None  # close the connection after so many bytes of the body
+    ranges: bool = True  # False: answer 200 with the whole file
+    extra: int = 0  # add to Content-Length
+    delay: float = 0.0
+    body: bytes | None = None  # send this
+
+
+@dataclass
+class Hub:
+    """A running stand-in; `requests` is what it was asked."""
+
+    root: Path
+    latency: float = 0.0
+    port: int = 0
+    cdn: bool = True
+    missing_status: int = 404  # the real Hub says 401 to those who are not logged in
+    moved: dict = field(default_factory=dict)  # old id -> new id
+    gated: dict = field(default_factory=dict)  # id -> tokens that were given access
+    private: dict = field(default_factory=dict)
+    faults: list = field(default_factory=list)
+    requests: list = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __enter__(self):
+        handler = type("Handler", (_Handler,), {"hub": self})
+        self.server = _Server(("127.0.0.1", self.port), handler)
+        self.port = self.server.server_address[1]
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *failure):
+        self.server.shutdown()
+        self.server.server_close()
+
+    @property
+    def endpoint(self):
+        return f"http://localhost:{self.port}"
+
+    @property
+    def sent(self):
+        return sum(request.sent for request in self.requests)
+
+    def asked(self, match):
+        return [r for r in self.requests if re.search(match, r.path)]
+
+    def fault_for(self, path):
+        with self.lock:
+            for fault in self.faults:
+                if fault.times > 0 and re.search(fault.match, path):
+                    fault.times -= 1
+                    return fault
+        return Fault(match="")
+
+    # What a repository is.
+
+    def folder(self, repo_id):
+        folder = self.root / repo_id
+        return folder if folder.is_dir() and any(p.is_file() for p in folder.iterdir()) else None
+
+    def files(self, repo_id):
+        folder = self.folder(repo_id)
+        return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+    def size(self, repo_id, path):
+        return (self.folder(repo_id) / path).stat().st_size
+
+    def commit(self, repo_id):
+        folder = self.folder(repo_id)
+        stats = [(p, (folder / p).stat()) for p in self.files(repo_id)]
+        state = [(path, status.st_size, status.st_mtime_ns) for path, status in stats]
+        return hashlib.sha1(repr((repo_id, state)).encode()).hexdigest()
+
+    def resolve(self, repo_id, revision):
+        """The commit of a revision; None where there is none. "v1" and PR 1 are main."""
+        commit = self.commit(repo_id)
+        return commit if revision in ("main", "v1", "refs/pr/1", commit) else None
+
+    def record(self, repo_id, path, *, name):
+        """A file as the API lists it: `name` is the key of its path."""
+        size = self.size(repo_id, path)
+        oid = hashlib.sha1(f"{repo_id}/{path}/{size}".encode()).hexdigest()
+        found = {name: path, "size": size, "oid" if name == "path" else "blobId": oid}
+        if path.endswith(LFS):
+            key = "oid" if name == "path" else "sha256"
+            sha = hashlib.sha256(f"{repo_id}/{path}/{size}".encode()).hexdigest()
+            found["lfs"] = {key: sha, "size": size, "pointerSize": 134}
+        return found
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request, client_address):
+        """A client that has read enough closes the connection."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = 1 << 16
+    hub: Hub
+
+    def log_message(self, *args):
+        pass
+
+    def do_HEAD(self):
+        self.answer()
+
+    def do_GET(self):
+        self.answer()
+
+    def answer(self):
+        hub, token = self.hub, (self.headers["Authorization"] or "").removeprefix("Bearer ") or None
+        self.request_record = Request(
+            self.command, self.path, self.headers["Host"], self.headers["Range"], token
+        )
+        with hub.lock:
+            hub.requests.append(self.request_record)
+        self.fault = hub.fault_for(self.path)
+        time.sleep(hub.latency + self.fault.delay)
+        if self.fault.status:
+            return self.send(self.fault.status, self.fault.body or b"", self.fault.headers)
+        parts = urlsplit(self.path)
+        path, query = parts.path, parse_qs(parts.query)
+        for pattern, route in ROUTES:
+            if found := re.fullmatch(pattern, path):
+                groups = {k: unquote(v) for k, v in found.groupdict().items() if v is not None}
+                return route(self, query, **groups)
+        return self.refuse(404, "", "no such page")
+
+    # Answers.
+
+    def send(self, status, body=b"", headers=None):
+        self.begin(status, len(body), headers or {})
+        self.body([body])
+
+    def json(self, value, headers=None):
+        body = self.fault.body if self.fault.body is not None else json.dumps(value).encode()
+        self.send(200, body, {"Content-Type": "application/json", **(headers or {})})
+
+    def refuse(self, status, code, message):
+        headers = {"X-Error-Code": code} if code else {}
+        body = json.dumps({"error": message}).encode()
+        self.send(status, body, {**headers, "X-Error-Message": message})
+
+    def begin(self, status, length, headers):
+        self.request_record.status = status
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key, str(value))
+        self.send_header("Content-Length", str(length + self.fault.extra))
+        self.end_headers()
+
+    def body(self, chunks):
+        left = self.fault.cut
+        for chunk in () if self.command == "HEAD" else chunks:
+            chunk = chunk if left is None else chunk[:left]
+            self.wfile.write(chunk)
+            self.request_record.sent += len(chunk)
+            if left is not None and (left := left - len(chunk)) <= 0:
+                break
+        self.wfile.flush()
+        if self.fault.cut is not None or self.fault.extra:
+            self.close_connection = True
+
+    def redirect(self, location, headers=None, status=307):
+        self.send(status, b"", {"Location": location, **(headers or {})})
+
+    # Access.
+
+    def admitted(self, repo_id, *, files=False):
+        """Whether the request may go on; where not, it has been answered."""
+        hub, token = self.hub, self.request_record.token
+        if repo_id in hub.moved:
+            self.redirect(self.path.replace(repo_id, hub.moved[repo_id], 1))
+            return False
+        hidden = repo_id in hub.private and token not in hub.private[repo_id]
+        if hidden or hub.folder(repo_id) is None:
+            self.refuse(hub.missing_status, "RepoNotFound", "Repository not found")
+            return False
+        if files and repo_id in hub.gated and token not in hub.gated[repo_id]:
+            message = f"Access to model {repo_id} is restricted."
+            self.refuse(401 if token is None else 403, "GatedRepo", message)
+            return False
+        return True
+
+    def at(self, repo_id, revision):
+        commit = self.hub.resolve(repo_id, revision)
+        if commit is None:
+            self.refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        return commit
+
+    # Routes.
+
+    def model(self, query, repo, rev="main"):
+        hub = self.hub
+        if not self.admitted(repo) or (commit := self.at(repo, rev)) is None:
+            return
+        if "blobs" in query:
+            siblings = [hub.record(repo, path, name="rfilename") for path in hub.files(repo)]
+        else:
+            siblings = [{"rfilename": path} for path in hub.files(repo)]
+        self.json(
+            {
+                "id": repo,
+                "modelId": repo,
+                "sha": commit,
+                "private": repo in hub.private,
+                "gated": "manual" if repo in hub.gated else False,
+                "disabled": False,
+                "tags": [],
+                "downloads": 0,
+                "likes": 0,
+                "siblings": siblings,
+            }
+        )
+
+    def refs(self, query, repo):
+        if self.admitted(repo):
+            commit = self.hub.commit(repo)
+            refs = {"branches": ["main"], "tags": ["v1"]}
+            named = {
+                kind: [
+                    {"name": n, "ref": f"refs/{kind}/{n}", "targetCommit": commit} for n in names
+                ]
+                for kind, names in refs.items()
+            }
+            self.json({**named, "converts": []})
+
+    def tree(self, query, repo, rev, sub=""):
+        hub = self.hub
+        if not self.admitted(repo) or self.at(repo, rev) is None:
+            return
+        below = f"{sub.strip('/')}/" if sub.strip("/") else ""
+        inside = [path for path in hub.files(repo) if path.startswith(below)]
+        deep = query.get("recursive", ["false"])[0].lower() in ("true", "1")
+        shown = [p for p in inside if deep or "/" not in p.removeprefix(below)]
+        folders = {p.removeprefix(below).partition("/")[0] for p in inside if p not in shown}
+        self.json(
+            [{"type": "file", **hub.record(repo, path, name="path")} for path in shown]
+            + [
+                {"type": "directory", "path": below + f, "oid": "0" * 40, "size": 0}
+                for f in folders
+            ]
+        )
+
+    def resolve(self, query, repo, rev, path):
+        hub = self.hub
+        if not self.admitted(repo, files=True) or (commit := self.at(repo, rev)) is None:
+            return None
+        headers = {"X-Repo-Commit": commit}
+        if path not in hub.files(repo):
+            body = b'{"error": "Entry not found"}'
+            return self.send(404, body, {**headers, "X-Error-Code": "EntryNotFound"})
+        record = hub.record(repo, path, name="rfilename")
+        if "lfs" in record and hub.cdn:
+            linked = {
+                "X-Linked-Size": record["size"],
+                "X-Linked-ETag": f'"{record["lfs"]["sha256"]}"',
+            }
+            place = f"http://127.0.0.1:{hub.port}/cdn/{quote(repo)}/{quote(path)}?signature=1"
+            return self.redirect(place, headers | linked, status=302)
+        return self.file(hub.folder(repo) / path, headers | {"ETag": f'"{record["blobId"]}"'})
+
+    def cdn(self, query, path):
+        """Signed addresses: a token does not belong here, and S3 refuses one."""
+        if self.request_record.token is not None:
+            return self.refuse(400, "", "Only one auth mechanism allowed")
+        return self.file(self.hub.root / path, {"ETag": '"cdn"'})
+
+    def plain(self, query, path):
+        """A web server that knows nothing of models."""
+        place = self.hub.root / path
+        return self.file(place, {}) if place.is_file() else self.send(404, b"no such file")
+
+    def file(self, place, headers):
+        size, said = place.stat().st_size, self.headers["Range"]
+        found = re.fullmatch(r"bytes=(\d*)-(\d*)", said or "") if self.fault.ranges else None
+        start, stop = _bounds(found, size)
+        headers |= {"Accept-Ranges": "bytes"} if self.fault.ranges else {}
+        if found and start >= stop:
+            return self.send(416, b"", {"Content-Range": f"bytes */{size}"})
+        if found:
+            headers |= {"Content-Range": f"bytes {start}-{stop - 1}/{size}"}
+        self.begin(206 if found else 200, stop - start, headers)
+        return self.body(_chunks(place, start, stop))
+
+
+def _bounds(found, size):
+    if not found or found[0] == "bytes=-":
+        return 0, size
+    if not found[1]:
+        return max(0, size - int(found[2])), size
+    return int(found[1]), min(size, int(found[2]) + 1 if found[2] else size)
+
+
+def _chunks(place, start, stop):
+    with place.open("rb") as file:
+        file.seek(start)
+        while start < stop and (chunk := file.read(min(CHUNK, stop - start))):
+            start += len(chunk)
+            yield chunk
+
+
+REPO = r"(?P<repo>[\w.-]+(?:/[\w.-]+)?)"
+ROUTES = (
+    (rf"/api/models/{REPO}/revision/(?P<rev>.+)", _Handler.model),
+    (rf"/api/models/{REPO}/tree/(?P<rev>[^/]+)(?P<sub>/.*)?", _Handler.tree),
+    (rf"/api/models/{REPO}/refs", _Handler.refs),
+    (rf"/api/models/{REPO}", _Handler.model),
+    (r"/cdn/(?P<path>.+)", _Handler.cdn),
+    (r"/plain/(?P<path>.+)", _Handler.plain),
+    (rf"/(?:api/models/)?{REPO}/resolve/(?P<rev>refs/pr/\d+|[^/]+)/(?P<path>.+)", _Handler.resolve),
+)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--gated", action="append", default=[], metavar="ID")
+    parser.add_argument("--moved", action="append", default=[], metavar="OLD=NEW")
+    parser.add_argument("--missing-status", type=int, default=404)
+    parser.add_argument("--no-cdn", action="store_true", help="serve weights without a redirect")
+    typed = parser.parse_args()
+    hub = Hub(
+        root=typed.root,
+        latency=typed.latency,
+        port=typed.port,
+        cdn=not typed.no_cdn,
+        missing_status=typed.missing_status,
+        gated=dict.fromkeys(typed.gated, ()),
+        moved=dict(pair.split("=", 1) for pair in typed.moved),
+    )
+    with hub:
+        print(hub.endpoint, flush=True)
+        hub.thread.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The architecture, as tests: who may import whom, that the core starts cold, that no id decides."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "src" / "weighbridge"
+LAYERS = [  # low to high: a module imports only from its own layer and from those before it
+    "_version",
+    "errors",
+    "units",
+    "dtypes",
+    "tensors",
+    "formats",
+    "reference",
+    "sources",
+    "catalogue",
+    "inventory",
+    "arch",
+    "quantization",
+    "model",
+    "gather",
+    "allocator",
+    "memory",
+    "engines",
+    "workload",
+    "components",
+    "report",
+    "estimate",
+    "render",
+    "api",
+    "requests",
+    "cli",
+]
+DOORS = {"__init__", "__main__"}  # may import anything
+# Report.__str__ and its notebook forms call the renderers, which read reports: the one cycle,
+# inside functions.
+ALLOWED = {("report", "render")}
+HEAVY = {"torch", "numpy", "rich", "huggingface_hub", "httpx", "requests", "transformers", "yaml"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def layer(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def upward(here, path):
+    for name in imports(path):
+        if name.startswith("weighbridge."):
+            there = name.split(".")[1]
+            if LAYERS.index(there) > LAYERS.index(here) and (here, there) not in ALLOWED:
+                yield there
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_downwards(path):
+    here = layer(path)
+    if here not in DOORS:
+        assert here in LAYERS, f"{here} has no place in LAYERS"
+        assert list(upward(here, path)) == []
+
+
+def test_the_import_test_can_fail(tmp_path):
+    low = tmp_path / "units.py"
+    low.write_text("from weighbridge.estimate import load")
+    assert list(upward("units", low)) == ["estimate"]
+
+
+def heavy_after(code):
+    code += f"; import sys; print(*sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_core_starts_cold():
+    assert heavy_after("import weighbridge, weighbridge.api, weighbridge.cli.menu") == []
+
+
+def test_the_cold_start_test_can_fail():
+    assert heavy_after("import rich") == ["rich"]
+
+
+def test_every_function_is_a_reasonable_length():
+    """60 lines at most, its docstring and blank lines aside."""
+    long = []
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                lines = node.end_lineno - node.body[0].lineno
+                if lines > 60:
+                    long.append(f"{path.name}:{node.name} {lines}")
+    assert long == []
+
+
+ID = re.compile(r"""["'][A-Za-z0-9][\w.-]*/[A-Z][\w.-]*-\d[\w.-]*["']""")
+
+
+def ids_in(text):
+    return [found for found in ID.findall(text)]
+
+
+def test_no_model_id_decides_anything():
+    """Outside the catalogue nothing in the source may even spell a Hub id as a value."""
+    for path in ROOT.rglob("*.py"):
+        if layer(path) != "catalogue":
+            assert ids_in(path.read_text()) == [], path
+
+
+def test_the_id_test_can_fail():
+    assert ids_in('if name == "meta-llama/Llama-3.1-8B": ...') == ['"meta-llama/Llama-3.1-8B"']
