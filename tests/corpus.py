@@ -12,7 +12,7 @@ MODELS = ROOT / "models"
 def manifest():
     """One record a file: model_id, file, verified, ... Empty where the corpus is absent."""
     path = MODELS / "MANIFEST.jsonl"
-    return [json.loads(line) for line in path.open()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def configs(model_type=None):

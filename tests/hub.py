@@ -55,6 +55,8 @@ class Hub:
     latency: float = 0.0
     port: int = 0
     cdn: bool = True
+    static: bool = False  # the files do not change: commits are computed once
+    commits: dict = field(default_factory=dict)
     missing_status: int = 404  # the real Hub says 401 to those who are not logged in
     moved: dict = field(default_factory=dict)  # old id -> new id
     gated: dict = field(default_factory=dict)  # id -> tokens that were given access
@@ -108,6 +110,11 @@ class Hub:
         return (self.folder(repo_id) / path).stat().st_size
 
     def commit(self, repo_id):
+        if not self.static or repo_id not in self.commits:
+            self.commits[repo_id] = self.new_commit(repo_id)
+        return self.commits[repo_id]
+
+    def new_commit(self, repo_id):
         folder = self.folder(repo_id)
         stats = [(p, (folder / p).stat()) for p in self.files(repo_id)]
         state = [(path, status.st_size, status.st_mtime_ns) for path, status in stats]
@@ -293,7 +300,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.admitted(repo, files=True) or (commit := self.at(repo, rev)) is None:
             return None
         headers = {"X-Repo-Commit": commit}
-        if path not in hub.files(repo):
+        if ".." in path or not (hub.folder(repo) / path).is_file():
             body = b'{"error": "Entry not found"}'
             return self.send(404, body, {**headers, "X-Error-Code": "EntryNotFound"})
         record = hub.record(repo, path, name="rfilename")
@@ -373,6 +380,7 @@ def main():
         latency=typed.latency,
         port=typed.port,
         cdn=not typed.no_cdn,
+        static=True,
         missing_status=typed.missing_status,
         gated=dict.fromkeys(typed.gated, ()),
         moved=dict(pair.split("=", 1) for pair in typed.moved),

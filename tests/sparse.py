@@ -32,6 +32,11 @@ def write_safetensors(path, tensors, metadata=None):
     return 8 + len(text) + offset
 
 
+def beginning(path, count):
+    with Path(path).open("rb") as file:
+        return file.read(count)
+
+
 def write_index(folder, weight_map, total_size):
     index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
     (Path(folder) / INDEX).write_text(json.dumps(index, indent=2))

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,4 +95,4 @@ def test_what_is_freed_can_be_had_again(requests, random):
 def test_live_blocks_never_overlap(requests):
     _, blocks = replay(requests)
     runs = sorted((b.address, b.address + b.size) for b in blocks)
-    assert all(end <= start for (_, end), (start, _) in zip(runs, runs[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(runs))

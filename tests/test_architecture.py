@@ -107,7 +107,7 @@ ID = re.compile(r"""["'][A-Za-z0-9][\w.-]*/[A-Z][\w.-]*-\d[\w.-]*["']""")
 
 
 def ids_in(text):
-    return [found for found in ID.findall(text)]
+    return list(ID.findall(text))
 
 
 def test_no_model_id_decides_anything():

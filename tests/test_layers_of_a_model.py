@@ -22,11 +22,17 @@ def test_a_module_without_children_is_a_layer():
 
 def test_a_parameter_beside_modules_is_part_of_none():
     names = ["cls.bias", "cls.decoder.weight"]
-    assert Layers(names, []).largest([("cls.bias", 100), ("cls.decoder.weight", 1)]) == ("cls.decoder", 1)
+    assert Layers(names, []).largest([("cls.bias", 100), ("cls.decoder.weight", 1)]) == (
+        "cls.decoder",
+        1,
+    )
 
 
 def test_a_parameter_at_the_top_is_a_layer():
-    assert Layers(["logit_scale", "text.weight"], []).largest([("logit_scale", 4)]) == ("logit_scale", 4)
+    assert Layers(["logit_scale", "text.weight"], []).largest([("logit_scale", 4)]) == (
+        "logit_scale",
+        4,
+    )
 
 
 def test_the_first_of_equal_layers_is_named():

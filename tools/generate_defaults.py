@@ -98,8 +98,12 @@ def main():
         if model_type in wanted or model_type not in known:
             continue
         wanted.add(model_type)
-        queue += [s.model_type for s in getattr(known[model_type], "sub_configs_defaults", {}).values()]
-    lines = [f"{json.dumps(m)}: {json.dumps(describe(known[m]), sort_keys=True)}" for m in sorted(wanted)]
+        queue += [
+            s.model_type for s in getattr(known[model_type], "sub_configs_defaults", {}).values()
+        ]
+    lines = [
+        f"{json.dumps(m)}: {json.dumps(describe(known[m]), sort_keys=True)}" for m in sorted(wanted)
+    ]
     source = json.dumps({"source": f"transformers {transformers.__version__}, configuration_*.py"})
     TARGET.write_text("{\n" + ",\n".join([f'"_": {source}', *lines]) + "\n}\n")
     print(f"{len(lines)} model types, {TARGET.stat().st_size:,} bytes")

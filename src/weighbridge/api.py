@@ -89,6 +89,6 @@ def _live(module: Any) -> Model:
         reference=plan.cls,
         name=plan.cls,
         revision=None,
-        parts=(ModelPart(name="", blueprint=plan, config=raw, counted_from="module"),),
+        parts=(ModelPart(name="", blueprint=plan, config=raw),),
         read_from=("the live module",),
     )

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
-from weighbridge.components import device, host, table
+from weighbridge.components import device, host
+from weighbridge.components.table import table
 from weighbridge.components.weights import (
     DIVISIONS,
     FLOATING,
     Choice,
+    Placed,
     placed,
+    total,
     volatile_bytes,
 )
 from weighbridge.dtypes import FLOAT32, DType, torch_dtype
@@ -35,37 +38,58 @@ def load(model: Model, workload: Load) -> Report:
     major = version[0]
     decisions = {part.name: decide(part, workload, major) for part in model.parts}
     first = decisions[model.parts[0].name]
-    tensors = [
-        t for part in model.parts for t in placed(part, decisions[part.name].choice, major=major)
-    ]
-    on_device = device.loaded(
-        tensors,
-        formula=f"{model.parameters:,} parameters in {first.choice.name}",
-        basis="read" if first.choice.as_stored else "computed",
+    tensors = {
+        part.name: tuple(placed(part, decisions[part.name].choice, major=major))
+        for part in model.parts
+    }
+    found = facts(model)
+    on_device = _on_device(
+        model,
+        [t for group in tensors.values() for t in group],
+        formula=f"{found.parameters:,} parameters in {first.choice.name}",
+        read=first.choice.as_stored,
         warm=workload.device_map is not None and version >= transformers.WARMUP_SINCE,
     )
     on_host = tuple(
         host.while_loading(
             part,
             decisions[part.name].choice.dtype,
+            total(tensors[part.name], "weights"),
             major=major,
             straight_to_device=workload.device_map is not None,
         )
         for part in model.parts
     )
     native = {part.name: native_dtype(part) for part in model.parts}
+    priced = table(model, native, major=major)
     return Report(
         task="load",
-        model=facts(model),
-        workload=effective(workload, first),
+        model=found,
+        workload=effective(model, workload, first),
         devices=(
             Device(index=0, kind="gpu", phases=(on_device,)),
             Device(index=0, kind="host", phases=(Phase("load", on_host),)),
         ),
-        derived=derived(model, major),
-        table=tuple(table.rows(model, native, major=major)),
+        derived=derived(model, major) | {"unavailable_formats": priced.unavailable},
+        table=priced.rows,
         warnings=model.notes,
     )
+
+
+def _on_device(
+    model: Model, tensors: list[Placed], *, formula: str, read: bool, warm: bool
+) -> Phase:
+    weights = total(tensors, "weights")
+    if model.rough:
+        return device.rough(weights)
+    if engine(model) == "llama.cpp":
+        return device.in_one_buffer(weights)
+    return device.loaded(tensors, formula=formula, basis="read" if read else "computed", warm=warm)
+
+
+def engine(model: Model) -> str:
+    """Who loads such files: transformers, but for GGUF."""
+    return "llama.cpp" if model.parts[0].library == "gguf" else "transformers"
 
 
 def decide(part: ModelPart, workload: Load, major: int) -> Decision:
@@ -115,12 +139,13 @@ def native_dtype(part: ModelPart) -> DType:
     return _dtype(part, Load(), 5)[0]
 
 
-def effective(workload: Load, first: Decision) -> dict[str, object]:
+def effective(model: Model, workload: Load, first: Decision) -> dict[str, object]:
     """Every setting as it was used, defaults included."""
-    form = first.choice.scheme
+    form, name = first.choice.scheme, engine(model)
+    newest = transformers.NEWEST if name == "transformers" else None
     return {
-        "engine": "transformers",
-        "engine_version": workload.engine_version or transformers.NEWEST,
+        "engine": name,
+        "engine_version": workload.engine_version or newest,
         "dtype": first.choice.dtype.name,
         "dtype_from": first.why,
         "quantization": form.name if form else None,

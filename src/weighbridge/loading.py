@@ -7,6 +7,7 @@ has names of its own; then nothing is told apart.
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint, Buffer, Kind, Param
@@ -49,12 +50,22 @@ def split(plan: Blueprint, part: Part) -> Split:
 
 def _rename(wanted: set[str], found: set[str]) -> Rename | None:
     """The prefix to add or to take off that makes most stored names the blueprint's own."""
-    renames: list[Rename] = [lambda name: name]
-    renames += [lambda name, h=head: h + name for head in _heads(wanted)]
-    renames += [lambda name, h=head: name.removeprefix(h) for head in _heads(found)]
+    renames: list[Rename] = [
+        lambda name: name,
+        *(partial(add, head) for head in _heads(wanted)),
+        *(partial(drop, head) for head in _heads(found)),
+    ]
     counts = [len(wanted & set(map(rename, found))) for rename in renames]
     best = max(counts)
     return renames[counts.index(best)] if 2 * best >= len(found) else None
+
+
+def add(head: str, name: str) -> str:
+    return head + name
+
+
+def drop(head: str, name: str) -> str:
+    return name.removeprefix(head)
 
 
 def _heads(names: set[str]) -> list[str]:

@@ -31,9 +31,7 @@ class Bytes(NamedTuple):
     high: int
 
     def plus(self, other: "Bytes") -> "Bytes":
-        return Bytes(
-            self.low + other.low, self.expected + other.expected, self.high + other.high
-        )
+        return Bytes(self.low + other.low, self.expected + other.expected, self.high + other.high)
 
     @property
     def exact(self) -> bool:

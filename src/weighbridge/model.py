@@ -96,7 +96,7 @@ def active(params: Iterable[Param]) -> int:
 
 
 def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
-    """Every part's class. Raises UnsupportedError where a class is unknown and nothing is stored."""
+    """Every part's class. Raises UnsupportedError for an unknown class without stored tensors."""
     notes = list(inventory.notes)
     parts = []
     for part in inventory.parts:
@@ -119,7 +119,8 @@ def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
 def _part(part: Part, *, base_model: bool) -> tuple[ModelPart, list[str]]:
     notes: list[str] = []
     plan = _from_tables(part, notes, base_model=base_model)
-    stored, unloaded = part.tensors, ()
+    stored: tuple[Tensor, ...] = part.tensors
+    unloaded: tuple[Tensor, ...] = ()
     if plan is None and part.tensors:
         plan = from_stored(part, class_of(part), notes)
     elif plan is None:
@@ -159,6 +160,8 @@ def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint
 
 def _from_library(part: Part, *, base_model: bool) -> Blueprint:
     config = part.config or {}
+    if part.library == "size":
+        return Blueprint(cls="a bare size", params=(Param("model", (config["parameters"],)),))
     if part.library == "diffusers":
         return meta.diffusers(config)
     if part.library == "timm":

@@ -15,21 +15,57 @@ from tests.torch import oracle
 from tests.torch.cases_multimodal import CASES
 
 TOWER = {"text": [(r"^", "text_model.")], "vision": [(r"^", "vision_model.")]}
+SIDE_BY_SIDE = [
+    (r"^(model\.)?language_model\.model\.model\.", "language_model.model."),
+    (r"^(model\.)?vision_tower\.(?=embeddings|encoder\.layers|p\w+_lay|head)", "vision_tower.vision_model."),
+]
+IN_MODEL = [(r"^(model\.)?vision_tower\.(?=embeddings|encoder\.layers|p\w+_lay|head)", r"\1vision_tower.vision_model.")]
+BARE = [(r"^language_model\.model\.", "language_model."), *IN_MODEL]
 RENAMES = {
+    **dict.fromkeys(("LlavaModel", "PaliGemmaModel", "Gemma3Model", "Mistral3Model"), BARE),
+    "InternVLForConditionalGeneration": SIDE_BY_SIDE[:1],
     **{
         f"{make}_{half}_model": [(rf"^({half}_model|{half}_projection|visual_)", r"\1"), *rules]
         for make in ("clip", "chinese_clip", "siglip", "siglip2")
         for half, rules in TOWER.items()
     },
+    **dict.fromkeys(
+        (
+            "llava",
+            "llava_next",
+            "llava_next_video",
+            "llava_onevision",
+            "vipllava",
+            "paligemma",
+            "gemma3",
+            "mistral3",
+            "aya_vision",
+        ),
+        SIDE_BY_SIDE,
+    ),
+    "cohere2_vision": IN_MODEL,
+    # the oracle takes every "layers" for a block of MoonViT
+    "kimi_k25": [
+        (r"^language_model\.model\.blocks\.", "language_model.model.layers."),
+        (r"^vision_tower\.encoder\.patch_embed\.", "vision_tower.patch_embed."),
+        (r"^model\.mm_projector\.", "mm_projector."),
+    ],
 }
 
 
-def checkpoint_name(model_type, name):
-    for pattern, replacement in RENAMES.get(model_type, ()):
+def checkpoint_name(model_type, cls, name):
+    for pattern, replacement in RENAMES.get(cls, RENAMES.get(model_type, ())):
         new, count = re.subn(pattern, replacement, name, count=1)
         if count:
             return new
     return name
+
+
+def checkpoint_shape(model_type, name, shape):
+    """The oracle turns stacked experts back only when their shapes say that they were turned."""
+    if model_type == "qwen3_vl_moe" and ".mlp.experts." in name:
+        return (shape[0], shape[2], shape[1])
+    return shape
 
 
 def label(case):
@@ -59,7 +95,10 @@ def listed(pairs):
 @pytest.mark.parametrize("case", CASES, ids=label)
 def test_tensors(case, built):
     model, plan = built(case)
-    want = listed((checkpoint_name(case[0], n), s) for n, s in oracle.tensors(model).items())
+    want = listed(
+        (checkpoint_name(*case[:2], n), checkpoint_shape(case[0], n, s))
+        for n, s in oracle.tensors(model).items()
+    )
     assert listed((p.name, p.shape) for p in plan.params if not p.tied) == want
     assert plan.parameters == oracle.numel(model)
 

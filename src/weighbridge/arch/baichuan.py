@@ -22,6 +22,7 @@ from weighbridge.arch.rotary import head_dim
 
 def packed_layer(c: Config, at: str) -> Iterator[Param]:
     width = c.num("hidden_size")
+    c.skip("num_attention_heads")
     yield from linear(f"{at}self_attn.W_pack", 3 * width, width)
     yield from linear(f"{at}self_attn.o_proj", width, width)
     yield from gated_mlp(f"{at}mlp", width, c.num("intermediate_size"))

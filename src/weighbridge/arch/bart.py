@@ -11,13 +11,21 @@ Source: transformers 5.23 models/<type>/modeling_<type>.py.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from weighbridge.arch.blueprint import Body, Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import Buffers, dense_project, joined, project
 from weighbridge.arch.heads import causal_lm, labels
 
+IDLE = (  # heads only split a projection; the encoder's keys are idle where it is not built
+    "encoder_attention_heads",
+    "decoder_attention_heads",
+    "num_hidden_layers",
+    "encoder_layers",
+    "decoder_layers",
+    "attention_window",
+)
 BLOCKS = ("encoder.layers.*", "decoder.layers.*")
 
 
@@ -71,6 +79,7 @@ def rows(c: Config, kind: Kind, half: str) -> int:
 def tower(c: Config, at: str, kind: Kind, half: str) -> Iterator[Param]:
     """All of one half but its words."""
     path, width = f"{at}{half}.", c.num("d_model")
+    c.skip(*IDLE)
     if not kind.in_buffer:
         yield from embedding(f"{path}embed_positions", rows(c, kind, half), width)
     for i in range(c.layers(f"{half}_layers")):
@@ -143,7 +152,7 @@ def bart_classifier(c: Config, at: str) -> Iterator[Param]:
 
 def sines(kind: Kind, *halves: str) -> Buffers:
     def buffers(c: Config, at: str) -> Iterator[Buffer]:
-        for half in halves:
+        for half in halves if kind.in_buffer else ():
             shape = (rows(c, kind, half), c.num("d_model"))
             yield Buffer(f"{at}{half}.embed_positions.weights", shape, "")
 
@@ -155,9 +164,30 @@ def final_logits_bias(c: Config, at: str) -> Iterator[Buffer]:
     yield Buffer("final_logits_bias", (1, marian_target(c)), "", persistent=True)
 
 
+def decoder_lm(base: str) -> Body:
+    """The output of a decoder alone, tied to its own embedding."""
+
+    def body(c: Config, at: str) -> Iterator[Param]:
+        ties = c.flag("tie_word_embeddings", default=True)
+        owner = f"{at}{base}.decoder.embed_tokens.weight" if ties else ""
+        yield Param(f"{at}lm_head.weight", (c.num("vocab_size"), c.num("d_model")), tied=owner)
+
+    return body
+
+
+def alone(kind: Kind, blocks: tuple[str, ...], base: str = "model") -> Family:
+    """The classes that hold the decoder and nothing of the encoder."""
+    return Family(
+        body=decoder(kind),
+        base=base,
+        heads={"ForCausalLM": decoder_lm(base)},
+        buffers=sines(kind, "decoder"),
+        blocks=tuple(b for b in blocks if b.startswith("decoder")),
+    )
+
 
 def family(kind: Kind, name: str, *, blocks: tuple[str, ...] = (), base: str = "model") -> Family:
-    """Heads of the whole model; final_logits_bias stands beside the generating one only."""
+    """final_logits_bias stands beside the generating class only."""
     whole = joined(words, towers(kind))
     generator = Family(
         body=whole,
@@ -174,6 +204,79 @@ def family(kind: Kind, name: str, *, blocks: tuple[str, ...] = (), base: str = "
             "ForSequenceClassification": dense_project("classification_head"),
             "ForQuestionAnswering": project("qa_outputs", 2),
         },
-        classes={**generator.heads_to(generator), "ForCausalLM": alone(kind, blocks)},
+        classes={
+            "ForConditionalGeneration": generator,
+            "ForCausalLM": alone(kind, blocks, base),
+        },
         blocks=blocks,
     )
+
+
+def fsmt(c: Config, at: str) -> Iterator[Param]:
+    """A vocabulary for each language; sines as a parameter, after the rows of the padding."""
+    kind = Kind(spare=c.num("pad_token_id", default=1) + 1)
+    width, target = c.num("d_model"), c.num("tgt_vocab_size")
+    owner = f"{at}decoder.embed_tokens.weight"
+    tied = owner if c.flag("tie_word_embeddings") else ""
+    shape = (c.num("src_vocab_size"), width)
+    yield from embedding(f"{at}decoder.embed_tokens", target, width)
+    yield Param(f"{at}encoder.embed_tokens.weight", shape, "embedding", tied=tied)
+    yield Param(f"{at}decoder.output_projection.weight", (target, width), tied=tied)
+    yield from towers(kind)(c, at)
+
+
+def nothing(c: Config, at: str) -> Iterator[Param]:
+    """The class adds no tensor of its own to the base model."""
+    yield from ()
+
+
+LEARNED = Kind(spare=2, embedding_norm=True)
+BART = replace(
+    family(LEARNED, "Bart", blocks=BLOCKS),
+    heads={
+        "ForSequenceClassification": bart_classifier,
+        "ForQuestionAnswering": project("qa_outputs", 2),
+    },
+)
+MBART = family(Kind(spare=2, embedding_norm=True, final_norm=True), "MBart", blocks=BLOCKS)
+PEGASUS = family(Kind(final_norm=True), "Pegasus")
+BLENDERBOT = family(Kind(final_norm=True), "Blenderbot")
+BLENDERBOT_SMALL = family(Kind(embedding_norm=True), "BlenderbotSmall")
+LED = family(
+    Kind(
+        embedding_norm=True,
+        long=True,
+        positions=("max_encoder_position_embeddings", "max_decoder_position_embeddings"),
+    ),
+    "LED",
+    base="led",
+)
+SINES = Kind(spare=2, in_buffer=True, final_norm=True)
+M2M_100 = Family(
+    body=joined(words, towers(SINES)),
+    cls="M2M100ForConditionalGeneration",
+    heads={"ForConditionalGeneration": causal_lm},
+    buffers=sines(SINES, "encoder", "decoder"),
+    blocks=BLOCKS,
+)
+_MARIAN = Family(
+    body=joined(marian_words, towers(Kind())),
+    heads={"MTModel": marian_lm},
+    buffers=final_logits_bias,
+    blocks=(),
+)
+MARIAN = Family(
+    body=_MARIAN.body,
+    cls="MarianMTModel",
+    classes={
+        "MTModel": _MARIAN,
+        "ForCausalLM": replace(alone(Kind(), ()), body=decoder(Kind(), marian=True)),
+    },
+    blocks=(),
+)
+FSMT = Family(
+    body=fsmt,
+    cls="FSMTForConditionalGeneration",
+    heads={"ForConditionalGeneration": nothing},
+    blocks=(),
+)

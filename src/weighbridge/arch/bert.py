@@ -17,8 +17,8 @@ from weighbridge.arch.encoder_heads import (
     ids,
     joined,
     pooler,
-    predictions,
     prediction_head,
+    predictions,
     project,
     summary,
     tied,
@@ -27,6 +27,11 @@ from weighbridge.arch.encoder_heads import (
 IDS = ids("position_ids", "token_type_ids")
 LAYERS = ("encoder.layer.*",)
 WORDS = "embeddings.word_embeddings.weight"
+UNUSED = (  # in configs of Google's first Chinese BERT, and read by no class
+    "pooler_num_attention_heads",
+    "pooler_num_fc_layers",
+    "pooler_size_per_head",
+)
 PLANES = ("x", "y", "h", "w")  # LayoutLM: where a word stands on the page, and its size
 
 
@@ -49,8 +54,16 @@ def feed_forward(c: Config, at: str) -> Iterator[Param]:
     yield from norm(f"{at}output.LayerNorm", width, bias=True)
 
 
+def crosses(c: Config) -> bool:
+    """Whether the layers attend to an encoder as well; the classes allow it to decoders alone."""
+    found = c.flag("add_cross_attention")
+    if found and not c.flag("is_decoder"):
+        raise c.error("add_cross_attention", "is true without is_decoder, which no class accepts")
+    return found
+
+
 def layer(c: Config, at: str) -> Iterator[Param]:
-    paths = ["attention", *(["crossattention"] if c.flag("add_cross_attention") else [])]
+    paths = ("attention", "crossattention") if crosses(c) else ("attention",)
     for path in paths:
         yield from attention(c, f"{at}{path}.", qkv_bias=c.flag("use_bias", default=True))
         yield from attention_output(c, f"{at}{path}.")
@@ -64,6 +77,7 @@ def encoder(c: Config, at: str) -> Iterator[Param]:
 
 def words(c: Config, at: str, width: int) -> Iterator[Param]:
     """Words, segments and norm: what every one of these embeddings has."""
+    c.skip("num_attention_heads", *UNUSED)
     yield from embedding(f"{at}embeddings.word_embeddings", c.num("vocab_size"), width)
     yield from embedding(f"{at}embeddings.token_type_embeddings", c.num("type_vocab_size"), width)
     yield from norm(f"{at}embeddings.LayerNorm", width, bias=True)

@@ -70,10 +70,33 @@ class Blueprint:
     def parameters(self) -> int:
         return sum(p.numel for p in self.params if not p.tied)
 
+    def distinct(self) -> tuple[tuple[Param, int], ...]:
+        """Untied parameters, each with how many there are of it.
+
+        The routed experts of one layer differ by their number alone, so the first stands for all:
+        a model of 90,000 tensors has 1,500 that differ.
+        """
+        counts: dict[tuple[str, tuple[int, ...]], int] = {}
+        first: dict[tuple[str, tuple[int, ...]], Param] = {}
+        for p in self.params:
+            if not p.tied:
+                key = (_unnumbered(p), p.shape)
+                counts[key] = counts.get(key, 0) + 1
+                first.setdefault(key, p)
+        return tuple((p, counts[key]) for key, p in first.items())
+
     def part(self, name: str) -> str:
         """What the tensor `name` belongs to: the longest prefix in `parts` decides."""
         found = [p for p in self.parts if name.startswith(p[0])]
         return max(found, key=lambda p: len(p[0]))[1] if found else "language model"
+
+
+def _unnumbered(p: Param) -> str:
+    """The name without the expert's number."""
+    if p.routed[1] == 1:
+        return p.name
+    head, _, tail = p.name.partition("experts.")
+    return f"{head}experts.{tail.partition('.')[2]}" if tail[:1].isdigit() else p.name
 
 
 Params = Iterable[Param]

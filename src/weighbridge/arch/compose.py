@@ -7,7 +7,7 @@ works in every vision-language class as soon as it has a row in `families.py`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Unpack, TypedDict
 
 from weighbridge.arch.blueprint import Body, Buffer, Family, Param, linear
@@ -139,6 +139,12 @@ def text_head(part: Inner = TEXT) -> Body:
         yield from linear(f"{at}lm_head", text.num("vocab_size"), text.num("hidden_size"))
 
     return head
+
+
+def text_alone(part: Inner) -> Family:
+    """The language model without the towers, its keys nested or among the outer ones."""
+    flat = replace(part, path="", flat=True)
+    return composite(flat, heads={"ForCausalLM": text_head(flat)}, ties=either(flat))
 
 
 def either(part: Inner = TEXT, *, default: bool = False) -> Callable[[Config], bool]:

@@ -42,6 +42,7 @@ def position_kinds(c: Config) -> set[str]:
 
 def embeddings(c: Config, at: str) -> Iterator[Param]:
     path, width = f"{at}embeddings.", embedding_size(c)
+    c.skip("num_attention_heads", "pooler_hidden_size")
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
     if c.flag("position_biased_input", default=True):
         yield from embedding(f"{path}position_embeddings", c.num("max_position_embeddings"), width)

@@ -5,7 +5,7 @@ Mistral 4, A.X, LongCat-Flash.
     q_a r_q x D, norm r_q, q_b N(nope + rope) x r_q      (one q_proj when r_q is null)
     kv_a (r_kv + rope) x D, norm r_kv, kv_b N(nope + v) x r_kv, o D x Nv
 
-    DSA indexer (V3.2, GLM-5), M heads of size h: wq_b Mh x r_q, wk h x D, LayerNorm h, weights M x D
+    DSA indexer (V3.2, GLM-5), M heads of size h: wq_b Mh x r_q, wk h x D, its norm, weights M x D
 
 Source: transformers 5.23 models/{deepseek_v2,deepseek_v3,deepseek_v32,glm4_moe_lite,glm_moe_dsa,
 mistral4,longcat_flash,axk1}/modeling_*.py; DeepSeek-MoE's modeling_deepseek.py (remote code).
@@ -89,11 +89,23 @@ def choice(c: Config) -> Routed:
 def shared_size(c: Config) -> int | None:
     """All shared experts are one wide MLP; a null means that there are none."""
     count = c.maybe("n_shared_experts")
-    return None if count is None or c.null("n_shared_experts") else count * c.num("moe_intermediate_size")
+    return (
+        None
+        if count is None or c.null("n_shared_experts")
+        else count * c.num("moe_intermediate_size")
+    )
 
 
 def moe(c: Config, at: str) -> Iterator[Param]:
     yield from block(at, c.num("hidden_size"), choice(c), shared=shared_size(c))
+
+
+def v2_moe(c: Config, at: str) -> Iterator[Param]:
+    """V2 also knows a bias in its MLPs, the shared one included."""
+    width, shared = c.num("hidden_size"), shared_size(c)
+    yield from block(at, width, choice(c))
+    if shared is not None:
+        yield from gated_mlp(f"{at}shared_experts", width, shared, bias=c.flag("mlp_bias"))
 
 
 def v1_sparse(c: Config) -> Sequence[bool]:
@@ -117,9 +129,7 @@ def stacked_moe(c: Config, at: str) -> Iterator[Param]:
 
 
 V1 = Parts(attention=v1_attention, moe=moe, sparse=v1_sparse)
-V2 = Parts(
-    attention=latent, moe=moe, sparse=after_first, mlp_bias=lambda c: c.flag("mlp_bias")
-)
+V2 = Parts(attention=latent, moe=v2_moe, sparse=after_first, mlp_bias=lambda c: c.flag("mlp_bias"))
 V3 = Parts(attention=latent, moe=moe, sparse=after_first)
 V32 = Parts(attention=indexed, moe=moe, sparse=by_kinds_or_first)
 LITE = Parts(attention=latent, moe=moe, sparse=lambda c: by_kinds(c, 1))
@@ -180,7 +190,9 @@ def kimi_k2_buffers(c: Config, at: str) -> Iterator[Buffer]:
     yield from balanced(V3)(c.retyped("deepseek_v3"), at)
 
 
-# LongCat-Flash: a layer is two attentions and two dense MLPs beside one sparse block.
+# LongCat-Flash: a layer is two attentions and two dense MLPs beside one sparse block. The router
+# also scores experts that do nothing; checkpoints hold no tensors for them. (transformers 5.23 sets
+# room for their gate_up_proj aside; its class does not load the published checkpoint.)
 
 
 def longcat(c: Config, at: str) -> Iterator[Param]:
@@ -203,7 +215,8 @@ def longcat(c: Config, at: str) -> Iterator[Param]:
 
 
 def longcat_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from latent_rotary(c, at)
+    size = c.num("head_dim", default=c.num("qk_rope_head_dim"))
+    yield from frequencies(f"{at}rotary_emb.", size)
     count = c.num("n_routed_experts") + c.num("zero_expert_num", default=0)
     layers = (True,) * c.layers("num_layers")
     yield from correction(at, layers, "mlp.router.e_score_correction_bias", count, dtype="")

@@ -60,7 +60,9 @@ def dense_project(path: str, names: tuple[str, str] = ("dense", "out_proj"), siz
     return body
 
 
-def predictions(words: str, *, path: str = "cls.predictions.", norm_name: str = "LayerNorm") -> Body:
+def predictions(
+    words: str, *, path: str = "cls.predictions.", norm_name: str = "LayerNorm"
+) -> Body:
     """BertLMPredictionHead; `words` is the embedding that the decoder is tied to."""
 
     def body(c: Config, at: str) -> Iterator[Param]:

@@ -8,7 +8,8 @@
 Source: transformers 5.23 models/gemma4/{configuration,modeling}_gemma4.py (Gemma4Text*).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import (
@@ -47,19 +48,41 @@ def kinds(c: Config) -> list[str]:
     return [*layer_types(c, period=6)[:-1], FULL]
 
 
+def heads_by_kind(c: Config, kind: str) -> tuple[int, int]:
+    """Head size and key-value heads, as published configs say them."""
+    size, few = head_dim(c), c.num("num_key_value_heads")
+    if kind != FULL:
+        return size, few
+    same = c.flag("attention_k_eq_v")
+    wide = c.num("num_global_key_value_heads", default=few) if same else few
+    return c.num("global_head_dim", default=GLOBAL_HEAD), wide
+
+
+def heads_by_layer(c: Config) -> Mapping[int, tuple[int, int]]:
+    """The same as transformers 5 saves them: what differs, layer by layer ("5" or "05")."""
+    found = {}
+    for key, raw in c.sub("per_layer_config").raw.items():
+        if not str(key).isdecimal() or not isinstance(raw, Mapping):
+            raise c.error(f"per_layer_config.{key}", "must be a layer's number and its settings")
+        one = Config(raw, where=f"{c.where}: per_layer_config.{key}")
+        few = one.num("num_key_value_heads", default=c.num("num_key_value_heads"))
+        found[int(key)] = (one.num("head_dim", default=head_dim(c)), few)
+    return found
+
+
 def plan(c: Config) -> Iterator[Layer]:
     count = c.layers("num_hidden_layers")
     first_shared = count - c.num("num_kv_shared_layers", default=0)
-    same = c.flag("attention_k_eq_v")
-    few = c.num("num_key_value_heads")
-    wide = c.num("num_global_key_value_heads", default=few) if same else few
+    saved = heads_by_layer(c) if c.has("per_layer_config") else None
+    usual = (head_dim(c), c.num("num_key_value_heads"))
     for i, kind in enumerate(kinds(c)):
-        full, shared = kind == FULL, i >= first_shared
+        shared = i >= first_shared
+        size, kv_heads = heads_by_kind(c, kind) if saved is None else saved.get(i, usual)
         double = shared and c.flag("use_double_wide_mlp")
         yield Layer(
-            size=c.num("global_head_dim", default=GLOBAL_HEAD) if full else head_dim(c),
-            kv_heads=wide if full else few,
-            values=not (full and same),
+            size=size,
+            kv_heads=kv_heads,
+            values=not (kind == FULL and c.flag("attention_k_eq_v")),
             shared=shared,
             inner=c.num("intermediate_size") * (2 if double else 1),
         )
@@ -97,7 +120,7 @@ def layer(c: Config, at: str, one: Layer) -> Iterator[Param]:
     yield from attention(c, f"{at}self_attn.", one)
     yield from gated_mlp(f"{at}mlp", c.num("hidden_size"), one.inner)
     yield from norms(c, at, AROUND)
-    if c.num("hidden_size_per_layer_input"):
+    if c.num("hidden_size_per_layer_input", default=0):
         yield from per_layer_input(c, at)
     if c.flag("enable_moe_block"):
         yield from mixture(c, at)
@@ -108,13 +131,13 @@ def body(c: Config, at: str) -> Iterator[Param]:
     for i, one in enumerate(plan(c)):
         yield from layer(c, f"{at}layers.{i}.", one)
     yield from norm(f"{at}norm", c.num("hidden_size"))
-    if c.num("hidden_size_per_layer_input"):
+    if c.num("hidden_size_per_layer_input", default=0):
         yield from per_layer_embedding(c, at)
 
 
 def buffers(c: Config, at: str) -> Iterator[Buffer]:
     yield scale(f"{at}embed_tokens")
-    if c.num("hidden_size_per_layer_input"):
+    if c.num("hidden_size_per_layer_input", default=0):
         yield scale(f"{at}embed_tokens_per_layer")
     for i in range(c.layers("num_hidden_layers")):
         yield Buffer(f"{at}layers.{i}.layer_scalar", (1,), "", persistent=True)
@@ -124,3 +147,4 @@ def buffers(c: Config, at: str) -> Iterator[Buffer]:
 
 
 GEMMA4 = Family(body=body, cls="Gemma4ForCausalLM", heads=DECODER_HEADS, buffers=buffers)
+GEMMA4_UNIFIED = replace(GEMMA4, cls="Gemma4UnifiedForCausalLM")  # without experts

@@ -1,4 +1,4 @@
-"""GLM-4.5 and the models built as it is, dense layers first and then sparse ones with shared experts:
+"""GLM-4.5 and the models built as it is, dense layers first, then sparse ones with shared experts:
 dots.llm1, Solar Open, EXAONE MoE, Hunyuan 3, AFMoE (Trinity), Cohere's, ERNIE 4.5, Hunyuan-A13B.
 
     a sparse block: router E x D, E experts of 3 D F, one shared MLP as wide as all shared experts
@@ -111,7 +111,12 @@ def balanced(
 
 def afmoe(c: Config, at: str) -> Iterator[Param]:
     sparse = after_first(c, "num_dense_layers")
-    four = ("input_layernorm", "post_attention_layernorm", "pre_mlp_layernorm", "post_mlp_layernorm")
+    four = (
+        "input_layernorm",
+        "post_attention_layernorm",
+        "pre_mlp_layernorm",
+        "post_mlp_layernorm",
+    )
 
     def layer(c: Config, at: str, i: int) -> Iterator[Param]:
         width = c.num("hidden_size")

@@ -19,7 +19,7 @@ from weighbridge.arch.blueprint import (
     norm,
 )
 from weighbridge.arch.config import Config
-from weighbridge.arch.heads import LEGACY_HEADS, causal_lm, labels
+from weighbridge.arch.heads import LEGACY_HEADS, causal_lm
 
 Module = Callable[..., Iterator[Param]]  # (path, outputs, inputs, *, bias)
 
@@ -51,6 +51,7 @@ def layer(c: Config, at: str, module: Module, keys: int) -> Iterator[Param]:
 
 def decoder(c: Config, at: str, module: Module, keys: int) -> Iterator[Param]:
     width = c.num("n_embd")
+    c.skip("n_head", "n_ctx")
     yield from embedding(f"{at}wte", c.num("vocab_size"), width)
     yield from embedding(f"{at}wpe", c.num("n_positions"), width)
     for i in range(c.layers("n_layer")):
@@ -84,7 +85,8 @@ def double_heads(c: Config, at: str) -> Iterator[Param]:
     yield from causal_lm(c, at)
     if c.flag("summary_use_proj", default=True):
         width = c.num("n_embd")
-        rows = labels(c) if c.flag("summary_proj_to_labels", default=True) else width
+        # The class sets num_labels to 1, whatever the config says.
+        rows = 1 if c.flag("summary_proj_to_labels", default=True) else width
         yield from linear(f"{at}multiple_choice_head.summary", rows, width, bias=True)
 
 

@@ -26,6 +26,7 @@ def together(at: str, width: int) -> Iterator[Param]:
 def decoder(c: Config, at: str, qkv: Callable[[str, int], Iterator[Param]]) -> Iterator[Param]:
     width = c.num("n_embd")
     inner = c.num("n_inner", default=4 * width)
+    c.skip("n_head", "rotary_dim")
     yield from embedding(f"{at}wte", c.num("vocab_size"), width)
     for i in range(c.layers("n_layer")):
         here = f"{at}h.{i}."

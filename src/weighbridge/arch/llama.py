@@ -12,6 +12,7 @@ from functools import partial
 
 from weighbridge.arch.blueprint import (
     Body,
+    Buffer,
     Family,
     Param,
     embedding,
@@ -21,8 +22,8 @@ from weighbridge.arch.blueprint import (
 )
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.rotary import frequencies, partly_rotary
 from weighbridge.arch.rotary import head_dim as head_dim
-from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.rotary import rotary as rotary
 
 BEFORE = ("input_layernorm", "post_attention_layernorm")  # before attention, before the MLP
@@ -196,6 +197,16 @@ def sink_layer(c: Config, at: str) -> Iterator[Param]:
     yield Param(f"{at}self_attn.sinks", (c.num("num_attention_heads"),), "other")
 
 
+def theta_rotary(c: Config, at: str) -> Iterator[Buffer]:
+    """One for the model, unused, and one for every base that a layer asks for; 0 is none."""
+    yield from rotary(c, at)
+    bases = (
+        {base for base in c.many("layer_rope_theta") if base} if c.has("layer_rope_theta") else {1}
+    )
+    for i in range(len(bases)):
+        yield from frequencies(f"{at}rotary_embs.{i}.", head_dim(c))
+
+
 # Their span predictors kept an old name for the model inside.
 SPANS: Mapping[str, str] = {"ForQuestionAnswering": "transformer"}
 
@@ -239,5 +250,7 @@ GRANITE_SWA = Family(
     body=partial(stack, one=sink_layer),
     cls="GraniteSWAForCausalLM",
     heads=DECODER_HEADS,
-    buffers=rotary,
+    buffers=theta_rotary,
 )
+INTERNLM3 = relative("InternLM3", llama, spans=True)
+IQUEST_CODER = relative("IQuestCoder", llama, spans=True)

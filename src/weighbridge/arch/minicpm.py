@@ -13,7 +13,6 @@ from functools import partial
 from weighbridge.arch.blueprint import Buffer, Family, Param, experts, gated_mlp
 from weighbridge.arch.config import Config
 from weighbridge.arch.deepseek import latent, latent_rotary
-from weighbridge.arch.gemma import scale
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import BEFORE, Switches, attention, norms, stack
 
@@ -48,7 +47,8 @@ def minicpm_layer(c: Config, at: str) -> Iterator[Param]:
 
 
 def minicpm3_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield scale(f"{at}embed_tokens")
+    whole = isinstance(c.get("scale_emb"), int)  # torch.tensor of an int stays one
+    yield Buffer(f"{at}embed_tokens.embed_scale", (), "int64" if whole else "")
     yield from latent_rotary(c, at)
 
 

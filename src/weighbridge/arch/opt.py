@@ -41,6 +41,7 @@ def narrow(c: Config) -> int:
 
 
 def opt(c: Config, at: str) -> Iterator[Param]:
+    c.skip("num_attention_heads")
     at, width, slim = f"{at}decoder.", c.num("hidden_size"), narrow(c)
     yield from embedding(f"{at}embed_tokens", c.num("vocab_size"), slim)
     yield from embedding(f"{at}embed_positions", c.num("max_position_embeddings") + OFFSET, width)

@@ -58,6 +58,7 @@ def old_layer(c: Config, at: str) -> Iterator[Param]:
     """Of both remote layouts. Queries, keys and values in one Linear."""
     width = c.num("hidden_size", "n_embd")
     heads = c.num("num_attention_heads", "n_head")
+    c.skip("rotary_dim")
     keys = c.num("n_head_kv", default=heads) * (width // heads)
     yield from norm(f"{at}ln", width, bias=True)
     yield from linear(f"{at}mixer.Wqkv", width + 2 * keys, width, bias=True)

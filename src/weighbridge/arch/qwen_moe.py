@@ -1,5 +1,5 @@
-"""Qwen's mixtures of experts and its hybrids of full attention and gated delta nets; OLMoE, FlexOlmo
-and Mellum, which name experts as Qwen does.
+"""Qwen's mixtures of experts and its hybrids of full attention and gated delta nets; OLMoE,
+FlexOlmo and Mellum, which name experts as Qwen does.
 
     a sparse block: mlp.gate E x D, mlp.experts.N.{gate,up,down}_proj; in Qwen 1.5, 3-Next and 3.5
     also mlp.shared_expert, always used, and a gate on it of D weights
@@ -7,8 +7,8 @@ and Mellum, which name experts as Qwen does.
     a gated delta net, K key heads of size H and V value heads of size W:
     in_proj D x (2KH + 2VW + 2V), convolution over 2KH + VW, A_log V, dt_bias V, norm W, out_proj
 
-Source: transformers 5.23 models/{qwen2_moe,qwen3_moe,qwen3_next,qwen3_5,qwen3_5_moe,olmoe,flex_olmo,
-mellum}/modeling_*.py and conversion_mapping.py.
+Source: transformers 5.23 models/{qwen2_moe,qwen3_moe,qwen3_next,qwen3_5,qwen3_5_moe,olmoe,
+flex_olmo,mellum}/modeling_*.py and conversion_mapping.py.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,6 @@ from weighbridge.arch.sparse import (
     block,
     by_kinds,
     by_step,
-    every,
     routed,
     sparse_decoder,
 )
@@ -187,9 +186,7 @@ def mellum_rotary(c: Config, at: str) -> Iterator[Buffer]:
         yield from frequencies(f"{at}rotary_emb.{kind}_", head_dim(c))
 
 
-QWEN2_MOE = Family(
-    body=qwen2_moe, cls="Qwen2MoeForCausalLM", heads=DECODER_HEADS, buffers=rotary
-)
+QWEN2_MOE = Family(body=qwen2_moe, cls="Qwen2MoeForCausalLM", heads=DECODER_HEADS, buffers=rotary)
 QWEN3_MOE = Family(
     body=qwen3_moe, cls="Qwen3MoeForCausalLM", heads=DECODER_HEADS, bases=SPANS, buffers=rotary
 )

@@ -13,6 +13,7 @@ from weighbridge.arch.bert import (
     WORDS,
     attention,
     attention_output,
+    crosses,
     embeddings,
     encoder,
     feed_forward,
@@ -44,7 +45,7 @@ def xl_attention(c: Config, at: str) -> Iterator[Param]:
 def xl_layer(c: Config, at: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     yield from xl_attention(c, f"{at}attention.")
-    if c.flag("add_cross_attention"):
+    if crosses(c):
         yield from xl_attention(c, f"{at}crossattention.")
     yield from linear(f"{at}intermediate.dense", inner, width, bias=True)
     yield from linear(f"{at}output.dense", width, inner, bias=True)
@@ -53,6 +54,7 @@ def xl_layer(c: Config, at: str) -> Iterator[Param]:
 
 def xl(c: Config, at: str) -> Iterator[Param]:
     width = c.num("hidden_size")
+    c.skip("num_attention_heads")
     path = f"{at}embeddings."
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
     yield from embedding(f"{path}token_type_embeddings", c.num("type_vocab_size"), width)
@@ -63,6 +65,7 @@ def xl(c: Config, at: str) -> Iterator[Param]:
 
 
 def longformer(c: Config, at: str) -> Iterator[Param]:
+    c.skip("attention_window")
     yield from embeddings(c, at)
     for i in range(c.layers("num_hidden_layers")):
         path = f"{at}encoder.layer.{i}."
@@ -82,6 +85,7 @@ def mpnet_layer(c: Config, at: str) -> Iterator[Param]:
 
 def mpnet(c: Config, at: str) -> Iterator[Param]:
     width, path = c.num("hidden_size"), f"{at}embeddings."
+    c.skip("type_vocab_size")  # of RoBERTa, whose segments MPNet dropped
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
     yield from positions(c, at, width)
     yield from norm(f"{path}LayerNorm", width, bias=True)

@@ -18,7 +18,6 @@ from weighbridge.arch.encoder_heads import (
     ids,
     joined,
     pooler,
-    predictions,
     prediction_head,
     project,
     tied,
@@ -39,6 +38,7 @@ def distilbert_layer(c: Config, at: str) -> Iterator[Param]:
 
 def distilbert(c: Config, at: str) -> Iterator[Param]:
     width, path = c.num("hidden_size"), f"{at}embeddings."
+    c.skip("n_heads", "num_attention_heads", "hidden_dim")
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
     yield from embedding(f"{path}position_embeddings", c.num("max_position_embeddings"), width)
     yield from norm(f"{path}LayerNorm", width, bias=True)
@@ -64,6 +64,7 @@ def distilbert_pooled(outputs: int | None = None) -> Body:
 def bert_embeddings(c: Config, at: str, width: int) -> Iterator[Param]:
     """Words, positions and segments, all `width` wide; the norm is the caller's."""
     path = f"{at}embeddings."
+    c.skip("num_attention_heads")
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
     yield from embedding(f"{path}position_embeddings", c.num("max_position_embeddings"), width)
     yield from embedding(f"{path}token_type_embeddings", c.num("type_vocab_size"), width)
@@ -139,6 +140,7 @@ def mobilebert_layer(c: Config, at: str) -> Iterator[Param]:
 
 def mobilebert(c: Config, at: str) -> Iterator[Param]:
     outer, narrow, path = c.num("hidden_size"), c.num("embedding_size"), f"{at}embeddings."
+    c.skip("num_attention_heads", "intra_bottleneck_size")
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), narrow)
     yield from embedding(f"{path}position_embeddings", c.num("max_position_embeddings"), outer)
     yield from embedding(f"{path}token_type_embeddings", c.num("type_vocab_size"), outer)

@@ -40,9 +40,7 @@ def router(path: str, count: int, width: int, *, dtype: str = "") -> Iterator[Pa
     yield Param(f"{path}.weight", (count, width), "router", dtype)
 
 
-def each(
-    path: str, width: int, e: Routed, names: tuple[str, str, str] = GATED
-) -> Iterator[Param]:
+def each(path: str, width: int, e: Routed, names: tuple[str, str, str] = GATED) -> Iterator[Param]:
     """One gate, up and down Linear an expert."""
     gate, up, down = names
     k, count = e.share

@@ -81,7 +81,7 @@ def long_attention(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param]:
 
 def feed_forward(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param]:
     width, inner, path = c.num("d_model"), c.num("d_ff"), f"{at}DenseReluDense."
-    gated = c.word("feed_forward_proj").startswith("gated-")
+    gated = c.flag("is_gated_act", default=c.word("feed_forward_proj").startswith("gated-"))
     for name in ("wi_0", "wi_1") if gated else ("wi",):
         yield from linear(f"{path}{name}", inner, width)
     yield from linear(f"{path}wo", width, inner)
@@ -145,6 +145,7 @@ def tower(c: Config, at: str, kind: Kind, stack: Stack) -> Iterator[Param]:
 
 def encoder(kind: Kind) -> Body:
     def body(c: Config, at: str) -> Iterator[Param]:
+        c.skip("num_decoder_layers", "num_sparse_decoder_layers")  # where there is no decoder
         yield from embedding(f"{at}shared", c.num("vocab_size"), c.num("d_model"))
         yield from tower(c, at, kind, Stack(name="encoder", layers=c.layers("num_layers")))
 

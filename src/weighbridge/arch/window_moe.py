@@ -1,10 +1,11 @@
 """Mixtures of experts whose attention differs from layer to layer, full or over a sliding window:
 MiMo-V2-Flash, Laguna, Step 3.7.
 
-    MiMo: twice the key-value heads and one sink a head in sliding layers; values have their own size
+    MiMo: twice the key-value heads, and a sink a head, in sliding layers; values of their own size
     Laguna and Step: a number of query heads for each layer, and a gate on attention's output
 
-Source: transformers 5.23 models/{mimo_v2_flash,laguna,step3p7}/modeling_*.py, conversion_mapping.py.
+Source: transformers 5.23 models/{mimo_v2_flash,laguna,step3p7}/modeling_*.py,
+conversion_mapping.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +47,9 @@ def by_kind(
 
 
 def mimo_kinds(c: Config) -> list[str]:
-    return kinds(c, "layer_types", lambda i: "full_attention" if not i or (i + 1) % 6 == 0 else SLIDING)
+    return kinds(
+        c, "layer_types", lambda i: "full_attention" if not i or (i + 1) % 6 == 0 else SLIDING
+    )
 
 
 def mimo_moe(c: Config, at: str) -> Iterator[Param]:

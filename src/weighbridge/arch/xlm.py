@@ -1,4 +1,4 @@
-"""XLM: a BERT whose modules are lists side by side (attentions.i, ffns.i), with language embeddings.
+"""XLM: a BERT whose modules are lists side by side (attentions.i, ffns.i), and languages embedded.
 
     embeddings V x D, positions P x D, languages (where there are several); F is always 4D
 
@@ -17,6 +17,7 @@ from weighbridge.errors import UnsupportedError
 
 def xlm(c: Config, at: str) -> Iterator[Param]:
     width, languages = c.num("emb_dim"), c.num("n_langs")
+    c.skip("n_heads")
     yield from embedding(f"{at}embeddings", c.num("vocab_size"), width)
     yield from embedding(f"{at}position_embeddings", c.num("max_position_embeddings"), width)
     if languages > 1 and c.flag("use_lang_emb"):

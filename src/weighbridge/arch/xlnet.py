@@ -78,6 +78,7 @@ def funnel_layer(c: Config, at: str) -> Iterator[Param]:
 
 
 def funnel_base(c: Config, at: str) -> Iterator[Param]:
+    c.skip("num_decoder_layers")
     yield from embedding(f"{at}embeddings.word_embeddings", c.num("vocab_size"), c.num("d_model"))
     yield from norm(f"{at}embeddings.layer_norm", c.num("d_model"), bias=True)
     for block, size in enumerate(c.nums("block_sizes")):

@@ -43,7 +43,7 @@ class Menu(click.Group):
 @click.group(
     cls=Menu,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 a number or it fits, 1 does not fit, 2 bad input, 3 the Hub, 4 cannot say.",
+    epilog="Exit codes: 0 a number, or it fits; 1 does not fit; 2 bad input; 3 Hub; 4 cannot say.",
 )
 @click.version_option(__version__, prog_name="weighbridge")
 def menu() -> None:

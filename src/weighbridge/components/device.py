@@ -48,15 +48,44 @@ def loaded(tensors: Sequence[Placed], *, formula: str, basis: Basis, warm: bool)
             formula="free room in segments of 2 MiB, 20 MiB or a tensor's own",
             source=REPLAY,
         ),
-        Component(
-            name="context",
-            bytes=CONTEXT,
-            basis="assumed",
-            formula="CUDA context and kernels; published readings are 226 to 616 MiB",
-            source="GPU, driver and versions decide",
-        ),
+        context(),
     )
     return Phase("load", tuple(c for c in components if c.bytes.high))
+
+
+def context() -> Component:
+    return Component(
+        name="context",
+        bytes=CONTEXT,
+        basis="assumed",
+        formula="CUDA context and kernels; published readings are 226 to 616 MiB",
+        source="GPU, driver and versions decide",
+    )
+
+
+def rough(weights: int) -> Phase:
+    """A bare size. Names round: "7B" models have 6.7 to 7.7 billion parameters."""
+    tenth = weights // 10
+    guess = Component(
+        name="weights",
+        bytes=Bytes(weights - tenth, weights, weights + tenth),
+        basis="assumed",
+        formula="the size as it was typed, a tenth more or less",
+        source="what models called 7B hold",
+    )
+    return Phase("load", (guess, context()))
+
+
+def in_one_buffer(weights: int) -> Phase:
+    """llama.cpp asks the driver for one buffer a device, so nothing is rounded or fragmented."""
+    held = Component(
+        name="weights",
+        bytes=exactly(weights),
+        basis="read",
+        formula="every tensor of the file",
+        source="GGUF header",
+    )
+    return Phase("load", (held, context()))
 
 
 def replay(tensors: Sequence[Placed], *, warm: bool) -> Allocator:

@@ -15,6 +15,7 @@ and 1.87 x the parameters with pages when its experts were stacked. 4.x: modelin
 
 from collections import defaultdict
 
+from weighbridge.components.weights import FLOATING
 from weighbridge.dtypes import DType
 from weighbridge.memory import Bytes, Component
 from weighbridge.model import ModelPart
@@ -23,13 +24,16 @@ SOURCE = "transformers modeling_utils.py, core_model_loading.py"
 
 
 def while_loading(
-    part: ModelPart, dtype: DType, *, major: int, straight_to_device: bool
+    part: ModelPart, dtype: DType, weights: int, *, major: int, straight_to_device: bool
 ) -> Component:
-    """What the host holds at the worst moment of loading one part."""
-    file_bytes = sum(t.nbytes for t in part.stored) or dtype.size(part.blueprint.parameters)
+    """What the host holds at the worst moment of loading one part.
+
+    `weights` are the bytes that its weights take once loaded.
+    """
+    file_bytes = sum(t.nbytes for t in part.stored) or weights
     if major < 5:
-        return _built_first(part, dtype, file_bytes)
-    anonymous = 0 if straight_to_device else _copied(part, dtype)
+        return _built_first(part, weights, file_bytes)
+    anonymous = 0 if straight_to_device else _copied(part, dtype, weights)
     formula = f"{file_bytes:,} bytes of file pages, which the kernel may drop"
     if anonymous:
         formula += f", and {anonymous:,} bytes of copies (another dtype, or stacked experts)"
@@ -43,16 +47,17 @@ def while_loading(
     )
 
 
-def _copied(part: ModelPart, dtype: DType) -> int:
-    """Bytes that cannot stay views of the file."""
-    floating = [t for t in part.stored if t.dtype.name.startswith(("float", "bfloat"))]
-    if any(t.dtype != dtype for t in floating):
-        return dtype.size(part.blueprint.parameters)
-    return sum(dtype.size(p.numel) for p in part.blueprint.params if p.kind == "expert")
+def _copied(part: ModelPart, dtype: DType, weights: int) -> int:
+    """Bytes that cannot stay views of the file: all of another dtype, else the stacked experts."""
+    floating = (t for t in part.stored if t.dtype.name.startswith(FLOATING))
+    if not part.packed and any(t.dtype != dtype for t in floating):
+        return weights
+    plan = part.blueprint
+    experts = sum(p.numel for p in plan.params if p.kind == "expert")
+    return weights * experts // max(1, plan.parameters)
 
 
-def _built_first(part: ModelPart, dtype: DType, file_bytes: int) -> Component:
-    model = dtype.size(part.blueprint.parameters)
+def _built_first(part: ModelPart, weights: int, file_bytes: int) -> Component:
     shards: dict[str, int] = defaultdict(int)
     for t in part.stored:
         shards[t.file] += t.nbytes
@@ -60,8 +65,8 @@ def _built_first(part: ModelPart, dtype: DType, file_bytes: int) -> Component:
     return Component(
         name="weights",
         detail=part.name or "model and one shard",
-        bytes=Bytes(model, model + shard, model + file_bytes),
+        bytes=Bytes(weights, weights + shard, weights + file_bytes),
         basis="computed",
-        formula=f"{model:,} bytes of model, and a shard of {shard:,} bytes",
+        formula=f"{weights:,} bytes of model, and a shard of {shard:,} bytes",
         source="transformers 4.40 modeling_utils.py, _load_pretrained_model",
     )

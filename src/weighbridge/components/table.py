@@ -7,13 +7,17 @@ Training with Adam is 16 bytes a parameter in float32 (weights, gradients, two m
 mixed precision (the same in float32, whatever the compute dtype), and 8 in a pure 16-bit dtype.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
+from weighbridge.arch.blueprint import Blueprint
 from weighbridge.components.layers import Layers
 from weighbridge.components.weights import DIVISIONS, divided, persistent_bytes
 from weighbridge.dtypes import DType
+from weighbridge.errors import UnsupportedError
 from weighbridge.model import Model, ModelPart
-from weighbridge.quantization.schemes import describe, scheme, stored
+from weighbridge.quantization.schemes import scheme, stored
 from weighbridge.report import Row
 
 FORMATS = (
@@ -38,52 +42,81 @@ MIXED = ("float32", "float16", "bfloat16")
 PURE = ("float16", "bfloat16")
 
 
-def rows(model: Model, dtypes: Mapping[str, DType], *, major: int) -> Iterator[Row]:
-    """`dtypes` is the dtype of each part, which a format gives to what it leaves alone."""
-    layers = {part.name: _layers(part) for part in model.parts}
-    for name, dtype in DIVISIONS.items():
-        yield _division(model, name, dtype, layers)
-    for name in FORMATS:
-        yield _format(model, name, dtypes, layers, major)
+class _Counted(NamedTuple):
+    """One part with its distinct parameters: what differs is priced once."""
+
+    part: ModelPart
+    plan: Blueprint  # of the distinct parameters
+    parameters: int
+    counts: Mapping[str, int]
+    layers: Layers
+    dtype: DType  # the model's own, which a format gives to what it leaves alone
+
+    def largest(self, sizes: Iterable[tuple[str, int]]) -> tuple[str, int]:
+        return self.layers.largest((name, n * self.counts[name]) for name, n in sizes)
 
 
-def _layers(part: ModelPart) -> Layers:
+class Table(NamedTuple):
+    """The rows, and the formats that cannot hold this model, each with the reason."""
+
+    rows: tuple[Row, ...]
+    unavailable: Mapping[str, str]
+
+
+def table(model: Model, dtypes: Mapping[str, DType], *, major: int) -> Table:
+    """`dtypes` is the dtype of each part, by name."""
+    parts = [_counted(part, dtypes[part.name]) for part in model.parts]
+    rows = [_division(parts, name, dtype) for name, dtype in DIVISIONS.items()]
+    unavailable = {}
+    for name in () if model.rough else FORMATS:
+        try:
+            rows.append(_format(parts, name, major))
+        except UnsupportedError as error:
+            unavailable[name] = str(error)
+    return Table(tuple(rows), unavailable)
+
+
+def _counted(part: ModelPart, dtype: DType) -> _Counted:
     plan = part.blueprint
-    names = [*(p.name for p in plan.params), *(b.name for b in plan.buffers)]
-    return Layers(names, plan.blocks)
+    distinct = plan.distinct()
+    names = [*(p.name for p, _ in distinct), *(b.name for b in plan.buffers)]
+    return _Counted(
+        part=part,
+        plan=replace(plan, params=tuple(p for p, _ in distinct)),
+        parameters=sum(p.numel * count for p, count in distinct),
+        counts={p.name: count for p, count in distinct},
+        layers=Layers(names, plan.blocks),
+        dtype=dtype,
+    )
 
 
-def _largest(found: Iterable[tuple[str, int]]) -> tuple[str, int]:
+def _larger(found: Iterable[tuple[str, int]]) -> tuple[str, int]:
     return max(found, key=lambda item: item[1])
 
 
-def _division(model: Model, name: str, dtype: DType, layers: Mapping[str, Layers]) -> Row:
-    layer, count = _largest(
-        layers[part.name].largest((p.name, p.numel) for p in part.blueprint.params if not p.tied)
-        for part in model.parts
-    )
+def _division(parts: list[_Counted], name: str, dtype: DType) -> Row:
+    parameters = sum(c.parameters for c in parts)
+    layer, count = _larger(c.largest((p.name, p.numel) for p in c.plan.params) for c in parts)
     return Row(
         dtype=name,
         largest_layer=layer,
         largest_layer_bytes=dtype.size(count),
-        total_bytes=sum(divided(part, dtype) for part in model.parts),
-        training_adam_bytes=16 * model.parameters if name in MIXED else None,
-        training_adam_pure_bytes=8 * model.parameters if name in PURE else None,
+        total_bytes=sum(divided(c.plan, c.parameters, dtype) for c in parts),
+        training_adam_bytes=16 * parameters if name in MIXED else None,
+        training_adam_pure_bytes=8 * parameters if name in PURE else None,
         basis="division",
     )
 
 
-def _format(
-    model: Model, name: str, dtypes: Mapping[str, DType], layers: Mapping[str, Layers], major: int
-) -> Row:
+def _format(parts: list[_Counted], name: str, major: int) -> Row:
     form = scheme(name)
     size, largest = 0, []
-    for part in model.parts:
-        dtype = dtypes[part.name]
-        found = list(stored(part.blueprint, form, dtype=dtype, transformers=major))
-        size += sum(s.nbytes for s in found) + persistent_bytes(part, dtype)
-        largest.append(layers[part.name].largest((s.source, s.nbytes) for s in found))
-    layer, nbytes = _largest(largest)
+    for c in parts:
+        found = list(stored(c.plan, form, dtype=c.dtype, transformers=major))
+        size += sum(s.nbytes * c.counts[s.source] for s in found)
+        size += persistent_bytes(c.part, c.dtype)
+        largest.append(c.largest((s.source, s.nbytes) for s in found))
+    layer, nbytes = _larger(largest)
     return Row(
         dtype=name,
         largest_layer=layer,
@@ -92,5 +125,5 @@ def _format(
         training_adam_bytes=None,
         training_adam_pure_bytes=None,
         basis="format",
-        left_alone=describe(form),
+        left_alone=form.left,
     )

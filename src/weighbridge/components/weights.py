@@ -89,13 +89,12 @@ def buffer_size(buffer: Buffer, dtype: DType) -> int:
     return (TORCH[buffer.dtype] if buffer.dtype else dtype).size(prod(buffer.shape))
 
 
-def divided(part: ModelPart, dtype: DType) -> int:
+def divided(plan: Blueprint, parameters: int, dtype: DType) -> int:
     """Parameters and persistent buffers, every floating value in `dtype`: a plain division."""
-    plan = part.blueprint
     buffers = [b for b in plan.buffers if b.persistent]
     floating = sum(prod(b.shape) for b in buffers if _follows(b))
     fixed = sum(buffer_size(b, dtype) for b in buffers if not _follows(b))
-    return dtype.size(plan.parameters + floating) + fixed
+    return dtype.size(parameters + floating) + fixed
 
 
 def persistent_bytes(part: ModelPart, dtype: DType) -> int:

@@ -127,9 +127,9 @@ def gguf(size: int | None = None, *, first_read: int = FIRST_READ, file: str = "
         if key in metadata:
             raise BadFileError(f"has the key {short(key)} twice")
         metadata[key] = value
-    infos = []
+    infos: list[_Info] = []
     for _ in range(tensor_count):
-        infos.append((yield from prefix.whole(fields.info)))
+        infos += [(yield from prefix.whole(fields.info))]
     alignment = _alignment(metadata)
     data_offset = align_up(prefix.at, alignment)
     end = _check_layout(infos, alignment)

@@ -63,7 +63,7 @@ def _fp8(raw: Raw) -> str:
 
 def _compressed(raw: Raw) -> str:
     groups = raw.get("config_groups") or {}
-    first = next(iter(groups.values()), {}) if isinstance(groups, Mapping) else {}
+    first: Raw = next(iter(groups.values()), {}) if isinstance(groups, Mapping) else {}
     weights = first.get("weights") or {}
     bits, kind = weights.get("num_bits", 4), weights.get("type", "int")
     strategy, group = weights.get("strategy"), weights.get("group_size")

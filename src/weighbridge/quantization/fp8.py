@@ -23,6 +23,8 @@ from weighbridge.quantization.scheme import (
     Scheme,
     Setting,
     packing,
+    published,
+    sibling,
 )
 from weighbridge.units import ceil_div
 

@@ -9,9 +9,10 @@ Source: GPTQModel 7.7 nn_modules/qlinear/__init__.py:_register_gptq_buffers; Aut
 awq/modules/linear/gemm.py. Both quantize the Linears of the decoder's layers, experts included.
 """
 
+import re
 from collections.abc import Iterator
 from fnmatch import translate
-from re import Match, compile
+from re import Match
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import FLOAT16, INT32
@@ -26,6 +27,7 @@ from weighbridge.quantization.scheme import (
     Takes,
     module,
     packing,
+    published,
 )
 from weighbridge.units import ceil_div
 
@@ -34,7 +36,7 @@ WORD = 32
 
 def in_layers(s: Setting) -> Takes:
     """Weights inside the repeated layers, where calibration walks; all where there are none."""
-    blocks = [compile(translate(f"{pattern}.*")) for pattern in s.plan.blocks]
+    blocks = [re.compile(translate(f"{pattern}.*")) for pattern in s.plan.blocks]
     takes = published(s)
     return lambda p: takes(p) and (not blocks or any(b.match(p.name) for b in blocks))
 

@@ -14,7 +14,7 @@ transformers 5.23 integrations/{hqq,quanto,eetq}.py.
 from collections.abc import Callable, Iterator
 from re import Match
 
-from weighbridge.arch.blueprint import Kind, Param
+from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import FLOAT8, FLOAT16, INT8, INT32, UINT8, DType
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.scheme import (
@@ -28,6 +28,7 @@ from weighbridge.quantization.scheme import (
     linears,
     module,
     packing,
+    replaced_kinds,
 )
 from weighbridge.units import ceil_div
 
@@ -55,9 +56,7 @@ def tag(name: str) -> str:
 
 def _hqq_linears(s: Setting) -> Takes:
     """Every nn.Linear but `lm_head`, the default of HqqConfig.skip_modules."""
-    kinds: set[Kind] = {"linear"}
-    if s.major < 5:
-        kinds |= {"expert", "router"}
+    kinds = replaced_kinds(s, derived=True)
     return lambda p: p.kind in kinds and tag(module(p)) != "lm_head"
 
 

@@ -136,15 +136,44 @@ def not_converted(s: Setting) -> frozenset[str]:
     return frozenset(names)
 
 
-def linears(s: Setting, *, conv1d: bool = False) -> Takes:
-    """What transformers' quantizers replace: every nn.Linear that is not in the skip list.
+# Routers by the start of the class's name. transformers 5.23 makes them bare parameters, but these
+# are nn.Linear, and these a subclass of it; in 4.57 they are nn.Linear, but these are bare.
+LINEAR_ROUTERS_5 = (
+    "Afmoe",
+    "Dbrx",
+    "DiffusionGemma",
+    "Gemma4",
+    "HunYuanMoEV1",
+    "JetMoe",
+    "LongcatFlash",
+    "NllbMoe",
+    "SwitchTransformers",
+)
+DERIVED_ROUTERS_5 = ("Llama4", "Phimoe")
+BARE_ROUTERS_4 = ("Deepseek", "Dots1", "Glm4Moe", "Glm4vMoe", "GptOss")
 
-    Version 5 stacks experts into 3-D parameters and makes routers bare parameters, which no
-    quantizer of a Linear touches; in version 4 both are Linears.
+
+def replaced_kinds(s: Setting, *, derived: bool) -> set[Kind]:
+    """Kinds of parameter that are weights of an nn.Linear, or (`derived`) of a subclass of it.
+
+    Version 5 stacks all experts into 3-D parameters, which no quantizer of a Linear touches; in
+    version 4 each expert has Linears of its own.
     """
-    kinds: set[Kind] = {"linear", "conv1d"} if conv1d else {"linear"}
-    if s.major < 5:
-        kinds |= {"expert", "router"}
+    kinds: set[Kind] = {"linear"} if s.major >= 5 else {"linear", "expert"}
+    named = LINEAR_ROUTERS_5 + (DERIVED_ROUTERS_5 if derived else ())
+    if s.plan.cls.startswith(named) if s.major >= 5 else not s.plan.cls.startswith(BARE_ROUTERS_4):
+        kinds.add("router")
+    return kinds
+
+
+def linears(s: Setting, *, conv1d: bool = False) -> Takes:
+    """What transformers' quantizers replace: every Linear that is not in the skip list.
+
+    bitsandbytes (`conv1d`) asks for nn.Linear itself or Conv1D, the others for subclasses too.
+    """
+    kinds = replaced_kinds(s, derived=not conv1d)
+    if conv1d:
+        kinds.add("conv1d")
     skip = not_converted(s)
     ends = tuple(end for start, end in FLOAT32_MODULES if s.plan.cls.startswith(start))
 
@@ -167,12 +196,17 @@ def checkpoint_linears(s: Setting, *, kinds: tuple[Kind, ...]) -> Takes:
     return takes
 
 
+def is_weight(p: Param) -> bool:
+    """Stacked experts may have stacked biases: gpt-oss."""
+    return p.kind != "experts" or not p.name.endswith("bias")
+
+
 def packing(takes: Takes, pieces: Pieces, s: Setting, *, group: int = 1) -> Pack:
     """A loader that packs what it `takes`, if `group` divides its inputs, and leaves the rest."""
     size = width(s.plan)
 
     def pack(p: Param) -> Iterable[Piece] | None:
-        if not takes(p):
+        if not (takes(p) and is_weight(p)):
             return None
         m = matrix(p, size)
         return None if m.inputs % group else pieces(p, m)
@@ -186,7 +220,7 @@ def published(s: Setting) -> Takes:
 
 
 def sibling(p: Param, name: str) -> str:
-    """The name of a tensor beside `p`: "x.weight" -> "x.name", "experts.up" -> "experts.up_name"."""
+    """The name of a tensor beside `p`: "x.weight" -> "x.name", "x.up" -> "x.up_name"."""
     if p.name.endswith(".weight"):
         return f"{p.name.removesuffix('weight')}{name}"
     return f"{p.name}_{name}"

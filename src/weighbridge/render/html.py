@@ -1,4 +1,4 @@
-"""HTML for notebooks: plain tables that follow the page's own colours, no script, no style sheet."""
+"""HTML for notebooks: plain tables in the page's own colours, no script, no style sheet."""
 
 from collections.abc import Iterable
 from html import escape

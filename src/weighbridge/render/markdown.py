@@ -7,9 +7,7 @@ from weighbridge.render import words
 from weighbridge.report import Report, Row
 
 
-def markdown(
-    report: Report, *, unit: str | None = None, explain: bool = False, **_: Any
-) -> str:
+def markdown(report: Report, *, unit: str | None = None, explain: bool = False, **_: Any) -> str:
     return "\n".join(_lines(report, unit, explain)) + "\n"
 
 

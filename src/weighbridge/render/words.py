@@ -32,9 +32,9 @@ def provenance(report: Report) -> str:
 def setting(report: Report) -> str:
     """What is being loaded, in which format, by what."""
     w = report.workload
-    form = w["quantization"] or w["dtype"]
+    form = "its stored formats" if w["as_stored"] else w["quantization"] or w["dtype"]
     engine = f"{w['engine']} {w['engine_version']}" if w["engine_version"] else w["engine"]
-    return f"Loading in {form} with {engine}, {w['why']}"
+    return f"Loading in {form} with {engine}, {w['dtype_from']}"
 
 
 def component_rows(device: Device, unit: str | None) -> Iterator[tuple[str, str, str, str]]:
@@ -83,5 +83,7 @@ def footer(report: Report, unit: str | None) -> Iterator[str]:
     for device in report.devices:
         if device.kind == "host":
             yield f"host      {span(device.peak('driver'), unit)} of memory while loading"
+    for name, reason in report.derived["unavailable_formats"].items():
+        yield f"no row    {name}: {reason}"
     for name, count in facts.parts:
         yield f"part      {name}: {human_count(count)} parameters"

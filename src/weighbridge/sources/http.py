@@ -3,13 +3,14 @@
 `huggingface_hub.utils.get_session` brings what users have set up: proxies, certificates, a client
 of their own, offline mode, and no Authorization header for another host after a redirect. It is
 httpx2 in huggingface_hub 2, httpx in 1, requests in 0. Importing it and making its TLS context
-takes about 0.15 s, the same as hf-mem's; `hf_api` and `file_download` would add 0.1 s, and what we
-need of them is one address each.
+takes about 0.15 s, as it does for hf-mem. `hf_api` and `file_download` would add 0.1 s for one
+address each, and `build_hf_headers` a request of its own (utils/_detect_agent.py).
 
 What the client does not do is done here: an answer is never read beyond the bytes wanted, whether
 or not the server knows ranges; tries are repeated a few times, and only where that can help.
 """
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -64,17 +65,16 @@ class Client:
     """One kind of user of one host: its headers and its way to open an address."""
 
     def __init__(self, *, token: str | bool | None) -> None:
+        """`token` is a token, None for the stored one (HF_TOKEN, a login), or False for none."""
+        from huggingface_hub import __version__ as hub_version
         from huggingface_hub import constants
-        from huggingface_hub.utils import build_hf_headers
 
         from weighbridge._version import __version__
 
-        if isinstance(token, str) and not (token.isascii() and token.isprintable()):
-            raise UsageError("the token holds characters that no token has; copy it once more")
-        self._headers: dict[str, str] = build_hf_headers(
-            token=token, library_name="weighbridge", library_version=__version__
-        )
-        self.authorized = "authorization" in self._headers
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        agent = f"weighbridge/{__version__}; hf_hub/{hub_version}; python/{python}"
+        self._headers = {"User-Agent": agent, **_authorization(token)}
+        self.authorized = "Authorization" in self._headers
         self._timeout: float = constants.HF_HUB_ETAG_TIMEOUT
 
     def get(self, url: str, *, limit: int, wanted: Range | None = None) -> Answer:
@@ -105,6 +105,19 @@ class Client:
             if wanted is None:
                 return _whole(response, limit)
             return _part(response, wanted) if status == 206 else _cut_out(response, wanted)
+
+
+def _authorization(token: str | bool | None) -> Mapping[str, str]:
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_token
+
+    if token is None and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+        token = get_token()
+    if not isinstance(token, str):
+        return {}
+    if not (token.isascii() and token.isprintable() and token.strip()):
+        raise UsageError("the token is empty or holds characters that no token has")
+    return {"Authorization": f"Bearer {token.strip()}"}
 
 
 @contextmanager
@@ -151,9 +164,10 @@ def _old_hub() -> bool:
     return version.startswith("0.")
 
 
-def _chunks(response: Any) -> Iterator[bytes]:
+def _chunks(response: Any, count: int) -> Iterator[bytes]:
     deadline = time.monotonic() + MAX_SECONDS
-    for chunk in response.iter_content(CHUNK) if _old_hub() else response.iter_bytes():
+    size = min(CHUNK, count)  # requests waits until a chunk is full
+    for chunk in response.iter_content(size) if _old_hub() else response.iter_bytes():
         yield chunk
         if time.monotonic() > deadline:
             raise _TransientError(f"took more than {MAX_SECONDS} s to answer")
@@ -164,7 +178,7 @@ def _read(response: Any, count: int) -> bytes:
     held, size = [], 0
     if count <= 0:
         return b""
-    for chunk in _chunks(response):
+    for chunk in _chunks(response, count):
         held.append(chunk)
         size += len(chunk)
         if size >= count:

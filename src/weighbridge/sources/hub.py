@@ -98,6 +98,8 @@ class HubSource:
         except RefusedError as refused:
             asked = replace(self._asked(client), path=path, gated=listing.gated)
             raise explain(refused, asked) from None
+        except UnreachableError as error:
+            raise HubError(f"{self._where()}: {path}: {error}; try again later") from None
 
     def _where(self) -> str:
         ref = self._ref
@@ -172,7 +174,7 @@ class HubSource:
         commit = cache.commit_of(folder, self._ref.revision or "main")
         found = cache.snapshot(folder, commit)
         if found is None and failure is not None:
-            raise failure
+            raise HubError(f"{self._where()}: {failure}, and the cache holds nothing of it")
         if found is None:
             raise HubError(
                 f"{self._where()} is not in the cache at {folder.parent}, and we are offline: run "

@@ -17,7 +17,9 @@ from weighbridge.reference import (
 from weighbridge.sources.base import Options, Source
 
 
-def resolve(text: str, *, catalogue: Callable[[str], bool], revision: str | None) -> Reference:
+def resolve(
+    text: str, *, catalogue: Callable[[str], bool], revision: str | None = None
+) -> Reference:
     """`parse` with this machine's files and the Hub that HF_ENDPOINT names."""
     return parse(
         text,

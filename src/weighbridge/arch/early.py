@@ -1,0 +1,111 @@
+"""Decoders of the first years: GPT (2018), CTRL (2019), BioGPT (2022).
+
+    GPT     GPT-2 without its last norm; a float mask P x P in every layer
+    CTRL    Wq, Wk, Wv, dense; ffn.0, ffn.2; positions computed into a buffer P x D; biased head
+    BioGPT  OPT with a norm after all layers; `output_projection` V x D
+
+Source: transformers 5.23 models/{openai,ctrl,biogpt}/modeling_*.py.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    conv1d,
+    embedding,
+    linear,
+    norm,
+)
+from weighbridge.arch.config import Config
+from weighbridge.arch.gpt2 import double_heads
+from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, labels, lm_called
+from weighbridge.arch.opt import OFFSET, attention
+
+
+def gpt(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("n_embd")
+    yield from embedding(f"{at}tokens_embed", c.num("vocab_size"), width)
+    yield from embedding(f"{at}positions_embed", c.num("n_positions"), width)
+    for i in range(c.layers("n_layer")):
+        here = f"{at}h.{i}."
+        yield from conv1d(f"{here}attn.c_attn", 3 * width, width)
+        yield from conv1d(f"{here}attn.c_proj", width, width)
+        yield from norm(f"{here}ln_1", width, bias=True)
+        yield from conv1d(f"{here}mlp.c_fc", 4 * width, width)
+        yield from conv1d(f"{here}mlp.c_proj", width, 4 * width)
+        yield from norm(f"{here}ln_2", width, bias=True)
+
+
+def gpt_buffers(c: Config, at: str) -> Iterator[Buffer]:
+    side = c.num("n_positions")
+    yield Buffer(f"{at}position_ids", (side,), "int64")
+    for i in range(c.layers("n_layer")):
+        yield Buffer(f"{at}h.{i}.attn.bias", (1, 1, side, side), "")
+
+
+def ctrl(c: Config, at: str) -> Iterator[Param]:
+    width, inner = c.num("n_embd"), c.num("dff")
+    yield from embedding(f"{at}w", c.num("vocab_size"), width)
+    for i in range(c.layers("n_layer")):
+        here = f"{at}h.{i}."
+        for name in ("Wq", "Wk", "Wv", "dense"):
+            yield from linear(f"{here}multi_head_attention.{name}", width, width, bias=True)
+        yield from linear(f"{here}ffn.0", inner, width, bias=True)
+        yield from linear(f"{here}ffn.2", width, inner, bias=True)
+        yield from norm(f"{here}layernorm1", width, bias=True)
+        yield from norm(f"{here}layernorm2", width, bias=True)
+    yield from norm(f"{at}layernorm", width, bias=True)
+
+
+def ctrl_positions(c: Config, at: str) -> Iterator[Buffer]:
+    yield Buffer(f"{at}pos_encoding", (c.num("n_positions"), c.num("n_embd")), "float32")
+
+
+def ctrl_lm(c: Config, at: str) -> Iterator[Param]:
+    yield from linear(f"{at}lm_head", c.num("vocab_size"), c.num("n_embd"), bias=True)
+
+
+def ctrl_classes(c: Config, at: str) -> Iterator[Param]:
+    yield from linear(f"{at}classifier", labels(c), c.num("n_embd"))
+
+
+def biogpt(c: Config, at: str) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    positions = c.num("max_position_embeddings") + OFFSET
+    yield from embedding(f"{at}embed_tokens", c.num("vocab_size"), width)
+    yield from embedding(f"{at}embed_positions", positions, width)
+    for i in range(c.layers("num_hidden_layers")):
+        here = f"{at}layers.{i}."
+        yield from attention(f"{here}self_attn", width, bias=True)
+        yield from norm(f"{here}self_attn_layer_norm", width, bias=True)
+        yield from linear(f"{here}fc1", inner, width, bias=True)
+        yield from linear(f"{here}fc2", width, inner, bias=True)
+        yield from norm(f"{here}final_layer_norm", width, bias=True)
+    yield from norm(f"{at}layer_norm", width, bias=True)
+
+
+OPENAI_GPT = Family(
+    body=gpt,
+    base="transformer",
+    cls="OpenAIGPTLMHeadModel",
+    heads={**DECODER_HEADS, "DoubleHeadsModel": double_heads},
+    buffers=gpt_buffers,
+    blocks=(),
+)
+CTRL = Family(
+    body=ctrl,
+    base="transformer",
+    cls="CTRLLMHeadModel",
+    heads={"LMHeadModel": ctrl_lm, "ForSequenceClassification": ctrl_classes},
+    buffers=ctrl_positions,
+    blocks=(),
+)
+BIOGPT = Family(
+    body=biogpt,
+    base="biogpt",
+    cls="BioGptForCausalLM",
+    heads={**LEGACY_HEADS, "ForCausalLM": lm_called("output_projection", "biogpt.embed_tokens")},
+    blocks=(),
+)

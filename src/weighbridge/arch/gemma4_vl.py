@@ -1,0 +1,150 @@
+"""Gemma 4's towers: an encoder for images, a Conformer for sound, both optional.
+
+    image: patches through one Linear, a table of positions for each axis, layers with four
+    RMSNorms and norms on queries and keys; sound: two strided convolutions, then layers of
+    half MLP, chunked attention, convolution, half MLP
+
+Linears that clip their input and output hold four bounds each, as buffers of the checkpoint.
+Source: transformers 5.23 models/gemma4/modeling_gemma4.py.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear, norm
+from weighbridge.arch.compose import Inner, composite, nested, text_head
+from weighbridge.arch.config import Config
+
+TEXT = Inner(path="language_model.", config="text_config", label="language model")
+VISION = Inner(
+    path="vision_tower.", config="vision_config", label="vision tower", optional=True
+)
+AUDIO = Inner(path="audio_tower.", config="audio_config", label="audio tower", optional=True)
+BOUNDS = ("input_min", "input_max", "output_min", "output_max")
+NORMS = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+)
+
+
+def vision_linears(c: Config, at: str) -> Iterator[tuple[str, int, int]]:
+    """(path, out, in) of the clippable Linears of one layer."""
+    width, inner, size = c.num("hidden_size"), c.num("intermediate_size"), c.num("head_dim")
+    heads, kv_heads = c.num("num_attention_heads"), c.num("num_key_value_heads")
+    yield f"{at}self_attn.q_proj", heads * size, width
+    yield f"{at}self_attn.k_proj", kv_heads * size, width
+    yield f"{at}self_attn.v_proj", kv_heads * size, width
+    yield f"{at}self_attn.o_proj", width, heads * size
+    yield f"{at}mlp.gate_proj", inner, width
+    yield f"{at}mlp.up_proj", inner, width
+    yield f"{at}mlp.down_proj", width, inner
+
+
+def vision(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from linear(f"{at}patch_embedder.input_proj", width, 3 * c.num("patch_size") ** 2)
+    table = (2, c.num("position_embedding_size"), width)
+    yield Param(f"{at}patch_embedder.position_embedding_table", table, "other")
+    for i in range(c.layers("num_hidden_layers")):
+        path = f"{at}encoder.layers.{i}."
+        for name, outputs, inputs in vision_linears(c, path):
+            yield from linear(f"{name}.linear", outputs, inputs)
+        yield from norm(f"{path}self_attn.q_norm", c.num("head_dim"))
+        yield from norm(f"{path}self_attn.k_norm", c.num("head_dim"))
+        for name in NORMS:
+            yield from norm(f"{path}{name}", width)
+
+
+def bounds(paths: Iterator[tuple[str, int, int]]) -> Iterator[Buffer]:
+    for path, _, _ in paths:
+        for name in BOUNDS:
+            yield Buffer(f"{path}.{name}", (), "", persistent=True)
+
+
+def vision_buffers(c: Config, at: str) -> Iterator[Buffer]:
+    for name in ("inv_freq", "original_inv_freq"):
+        yield Buffer(f"{at}encoder.rotary_emb.{name}", (c.num("head_dim") // 4,), "float32")
+    for name in ("std_bias", "std_scale") if c.flag("standardize") else ():
+        yield Buffer(f"{at}{name}", (c.num("hidden_size"),), "", persistent=True)
+    for i in range(c.layers("num_hidden_layers")) if c.flag("use_clipped_linears") else ():
+        yield from bounds(vision_linears(c, f"{at}encoder.layers.{i}."))
+
+
+def audio_linears(c: Config, at: str) -> Iterator[tuple[str, int, int]]:
+    width = c.num("hidden_size")
+    for half in ("feed_forward1", "feed_forward2"):
+        yield f"{at}{half}.ffw_layer_1", 4 * width, width
+        yield f"{at}{half}.ffw_layer_2", width, 4 * width
+    for name in ("q_proj", "k_proj", "v_proj", "post"):
+        yield f"{at}self_attn.{name}", width, width
+    yield f"{at}lconv1d.linear_start", 2 * width, width
+    yield f"{at}lconv1d.linear_end", width, width
+
+
+def audio_layer(c: Config, at: str) -> Iterator[Param]:
+    width, kernel = c.num("hidden_size"), c.num("conv_kernel_size")
+    for path, outputs, inputs in audio_linears(c, at):
+        yield from linear(f"{path}.linear", outputs, inputs)
+    yield from linear(f"{at}self_attn.relative_k_proj", width, width)
+    size = width // max(1, c.num("num_attention_heads"))
+    yield Param(f"{at}self_attn.per_dim_scale", (size,), "other")
+    yield from conv(f"{at}lconv1d.depthwise_conv1d", (width, 1, kernel), bias=False)
+    for name in ("lconv1d.pre_layer_norm", "lconv1d.conv_norm", "norm_pre_attn"):
+        yield from norm(f"{at}{name}", width)
+    for name in ("norm_post_attn", "norm_out"):
+        yield from norm(f"{at}{name}", width)
+    for half in ("feed_forward1", "feed_forward2"):
+        yield from norm(f"{at}{half}.pre_layer_norm", width)
+        yield from norm(f"{at}{half}.post_layer_norm", width)
+
+
+def channels(c: Config) -> tuple[int, ...]:
+    return c.per_layer("subsampling_conv_channels", count=2)
+
+
+def audio(c: Config, at: str) -> Iterator[Param]:
+    width, (first, second) = c.num("hidden_size"), channels(c)
+    path = f"{at}subsample_conv_projection."
+    for i, (into, out) in enumerate(((1, first), (first, second))):
+        yield from conv(f"{path}layer{i}.conv", (out, into, 3, 3), bias=False)
+        yield from norm(f"{path}layer{i}.norm", out)
+    yield from linear(f"{path}input_proj_linear", width, first // 4 * second)
+    for i in range(c.layers("num_hidden_layers")):
+        yield from audio_layer(c, f"{at}layers.{i}.")
+    yield from linear(f"{at}output_proj", c.num("output_proj_dims"), width, bias=True)
+
+
+def audio_buffers(c: Config, at: str) -> Iterator[Buffer]:
+    yield Buffer(f"{at}rel_pos_enc.inv_timescales", (1, 1, c.num("hidden_size") // 2), "")
+    for i in range(c.layers("num_hidden_layers")):
+        yield Buffer(f"{at}layers.{i}.self_attn.softcap", (), "")
+        if c.flag("use_clipped_linears", default=True):
+            yield from bounds(audio_linears(c, f"{at}layers.{i}."))
+
+
+def embedders(c: Config, at: str) -> Iterator[Param]:
+    out = nested(c, TEXT).num("hidden_size")
+    for name, part in (("embed_vision", VISION), ("embed_audio", AUDIO)):
+        if c.has(part.config):
+            tower = nested(c, part)
+            into = tower.num("output_proj_dims", "hidden_size")
+            yield from linear(f"{at}{name}.embedding_projection", out, into)
+
+
+GEMMA4_VISION = Family(
+    body=vision,
+    cls="Gemma4VisionModel",
+    buffers=vision_buffers,
+    blocks=("patch_embedder", "encoder.layers.*"),
+)
+GEMMA4_AUDIO = Family(body=audio, cls="Gemma4AudioModel", buffers=audio_buffers)
+GEMMA4 = composite(
+    TEXT,
+    VISION,
+    AUDIO,
+    own=embedders,
+    projectors=("embed_vision.", "embed_audio."),
+    cls="Gemma4ForConditionalGeneration",
+    heads={"ForConditionalGeneration": text_head(TEXT)},
+)

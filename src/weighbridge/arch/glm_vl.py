@@ -1,0 +1,79 @@
+"""GLM-4.1V, GLM-4.5V, GLM-4.6V: a tower without biases, folded by a convolution at its end.
+
+    blocks (qkv, proj; gate, up, down; two RMSNorms), convolution D x W x 2 x 2, merger of a
+    D x D Linear and a gated MLP
+
+Sources: transformers 5.23 models/{glm4v,glm4v_moe,glm46v}/modeling_*.py.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.arch.blueprint import Family, Param, conv, embedding, gated_mlp, linear, norm
+from weighbridge.arch.clip import side
+from weighbridge.arch.compose import Inner, composite, either, text_head
+from weighbridge.arch.config import Config
+from weighbridge.arch.glm import FOUR
+from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import Switches, body, fused_mlp
+from weighbridge.arch.qwen_vl import patch_embed, rotary
+from weighbridge.arch.rotary import partly_rotary
+from weighbridge.arch.vision import layernorm
+
+
+def block(c: Config, at: str) -> Iterator[Param]:
+    width, out = c.num("hidden_size"), c.num("out_hidden_size")
+    yield from norm(f"{at}norm1", width)
+    yield from norm(f"{at}norm2", width)
+    yield from linear(f"{at}attn.qkv", 3 * width, width, bias=c.flag("attention_bias"))
+    yield from linear(f"{at}attn.proj", width, width)
+    yield from gated_mlp(f"{at}mlp", width, out)
+
+
+def vision(c: Config, at: str) -> Iterator[Param]:
+    """A block's MLP is as wide as the output; `intermediate_size` is that of the merger."""
+    width, out, fold = c.num("hidden_size"), c.num("out_hidden_size"), c.num("spatial_merge_size")
+    yield from embedding(f"{at}embeddings.position_embedding", side(c) ** 2, width)
+    yield from patch_embed(c, at, width, bias=True)
+    for i in range(c.layers("depth")):
+        yield from block(c, f"{at}blocks.{i}.")
+    yield from linear(f"{at}merger.proj", out, out)
+    yield from layernorm(f"{at}merger.post_projection_norm", out)
+    yield from gated_mlp(f"{at}merger", out, c.num("intermediate_size"))
+    yield from norm(f"{at}post_conv_layernorm", width)
+    yield from conv(f"{at}downsample", (out, width, fold, fold))
+    yield from norm(f"{at}post_layernorm", width)
+
+
+def text(c: Config) -> Switches:
+    return Switches(qkv_bias=True, mlp=fused_mlp, norms=FOUR)
+
+
+def family_of(name: str, make: str) -> Family:
+    language = Inner(
+        path="language_model.",
+        config="text_config",
+        label="language model",
+        model_type=f"{make}_text",
+    )
+    vision_part = Inner(
+        path="visual.", config="vision_config", label="vision tower", model_type=f"{make}_vision"
+    )
+    return composite(
+        language,
+        vision_part,
+        projectors=("visual.merger.", "visual.downsample."),
+        cls=f"{name}ForConditionalGeneration",
+        heads={"ForConditionalGeneration": text_head(language)},
+        ties=either(language),
+    )
+
+
+GLM4V_TEXT = Family(
+    body=body(text), cls="Glm4vTextModel", heads=DECODER_HEADS, buffers=partly_rotary(1.0)
+)
+GLM4V_VISION = Family(
+    body=vision, cls="Glm4vVisionModel", buffers=rotary("hidden_size"), blocks=("blocks.*",)
+)
+GLM4V = family_of("Glm4v", "glm4v")
+GLM4V_MOE = family_of("Glm4vMoe", "glm4v_moe")
+GLM46V = family_of("Glm46V", "glm4v")

@@ -1,0 +1,193 @@
+"""LLaVA and the models built as it is: a tower, a small projector, a language model.
+
+    projector: hidden size of the tower (times feature layers, times merged patches) -> D -> D
+
+Sources: transformers 5.23 models/{llava,llava_next,llava_next_video,llava_onevision,vipllava,
+paligemma,mistral3,aya_vision,cohere2_vision,gemma3,got_ocr2}/modeling_*.py; the names of
+checkpoints in conversion_mapping.py there.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from weighbridge.arch.blueprint import Body, Family, Param, conv, linear, norm
+from weighbridge.arch.compose import (
+    SIDE_BY_SIDE,
+    TEXT,
+    Inner,
+    composite,
+    either,
+    nested,
+    text_alone,
+    text_head,
+)
+from weighbridge.arch.config import Config
+from weighbridge.arch.heads import labels
+from weighbridge.arch.vision import layernorm
+
+VISION = Inner(
+    path="vision_tower.",
+    config="vision_config",
+    label="vision tower",
+    model_type="clip_vision_model",
+)
+PROJECTOR = "multi_modal_projector."
+RESAMPLER = ("model.vision_resampler.", "model.vision_resampler.")  # came after the old names
+
+
+def widths(c: Config) -> tuple[int, int]:
+    """Of the tower and of the language model."""
+    return nested(c, VISION).num("hidden_size"), nested(c, TEXT).num("hidden_size")
+
+
+def feature_layers(c: Config) -> int:
+    """How many layers of the tower are read, side by side."""
+    chosen = c.get("vision_feature_layer", "vision_feature_layers")
+    return len(chosen) if isinstance(chosen, Sequence) else 1
+
+
+def two_layers(at: str, into: int, width: int, *, bias: bool = True) -> Iterator[Param]:
+    yield from linear(f"{at}linear_1", width, into, bias=bias)
+    yield from linear(f"{at}linear_2", width, width, bias=bias)
+
+
+def llava(c: Config, at: str) -> Iterator[Param]:
+    vision, text = widths(c)
+    bias = c.flag("multimodal_projector_bias", default=True)
+    yield from two_layers(f"{at}{PROJECTOR}", vision * feature_layers(c), text, bias=bias)
+
+
+def newline(c: Config, at: str) -> Iterator[Param]:
+    """A learned token ends each row of an image that was cut into tiles."""
+    yield from llava(c, at)
+    yield Param(f"{at}image_newline", (widths(c)[1],), "other")
+
+
+def video(c: Config, at: str) -> Iterator[Param]:
+    yield from newline(c, at)
+    if c.word("spatial_pool_mode") == "conv":
+        width = widths(c)[0]
+        out = c.num("spatial_pool_out_channels", default=width)
+        kernel = c.num("spatial_pool_stride")
+        yield from conv(f"{at}vision_resampler.pool", (out, width, kernel, kernel))
+
+
+def vipllava(c: Config, at: str) -> Iterator[Param]:
+    vision, text = widths(c)
+    into = vision * feature_layers(c)
+    yield from layernorm(f"{at}{PROJECTOR}projector_layernorm", into)
+    yield from two_layers(f"{at}{PROJECTOR}", into, text)
+
+
+def paligemma(c: Config, at: str) -> Iterator[Param]:
+    """Out to `projection_dim`, which is the width of the language model in all releases."""
+    vision, _ = widths(c)
+    yield from linear(f"{at}{PROJECTOR}linear", c.num("projection_dim"), vision, bias=True)
+
+
+def mistral3(c: Config, at: str) -> Iterator[Param]:
+    vision, text = widths(c)
+    merged = c.num("spatial_merge_size") ** 2 * vision
+    yield from norm(f"{at}{PROJECTOR}norm", vision)
+    yield from linear(f"{at}{PROJECTOR}patch_merger.merging_layer", vision, merged)
+    bias = c.flag("multimodal_projector_bias")
+    yield from two_layers(f"{at}{PROJECTOR}", vision * feature_layers(c), text, bias=bias)
+
+
+def gated(c: Config, at: str, inner: int) -> Iterator[Param]:
+    """The first Linear gives value and gate, so the second reads half (SwiGLU)."""
+    vision, text = widths(c)
+    into = vision * c.num("downsample_factor") ** 2
+    yield from linear(f"{at}{PROJECTOR}linear_1", inner, into, bias=True)
+    yield from linear(f"{at}{PROJECTOR}linear_2", text, inner // 2, bias=True)
+
+
+def aya(c: Config, at: str) -> Iterator[Param]:
+    vision, text = widths(c)
+    yield from layernorm(f"{at}{PROJECTOR}layernorm", vision * c.num("downsample_factor") ** 2)
+    yield from gated(c, at, c.num("alignment_intermediate_size", default=text))
+
+
+def cohere2(c: Config, at: str) -> Iterator[Param]:
+    yield from gated(c, at, c.num("alignment_intermediate_size"))
+
+
+def gemma3(c: Config, at: str) -> Iterator[Param]:
+    """A bare matrix [in, out], not a Linear."""
+    vision, text = widths(c)
+    yield Param(f"{at}{PROJECTOR}mm_input_projection_weight", (vision, text), "other")
+    yield from norm(f"{at}{PROJECTOR}mm_soft_emb_norm", vision)
+
+
+def text_score(c: Config, at: str) -> Iterator[Param]:
+    yield from linear(f"{at}score", labels(c), nested(c, TEXT).num("hidden_size"))
+
+
+# LLaVA's own code: the language model's class with a projector inside. Its tower is another
+# repository (`mm_vision_tower`), which the config does not describe.
+
+
+def own_projector(c: Config, at: str) -> Iterator[Param]:
+    into, width = c.num("mm_hidden_size"), c.num("hidden_size")
+    kind = c.word("mm_projector_type", default="linear")
+    found = re.fullmatch(r"mlp(\d+)x_gelu", kind)
+    if kind == "linear":
+        yield from linear(f"{at}mm_projector", width, into, bias=True)
+    elif found:
+        for i in range(min(int(found[1]), 64)):
+            inputs = width if i else into
+            yield from linear(f"{at}mm_projector.{2 * i}", width, inputs, bias=True)
+    else:
+        raise c.error("mm_projector_type", f"is {kind!r}; known: linear, mlp2x_gelu")
+
+
+def own(text_type: str) -> Family:
+    text = Inner(
+        path="", config="text_config", label="language model", model_type=text_type, flat=True
+    )
+    return composite(
+        text,
+        own=own_projector,
+        projectors=("mm_projector.",),
+        cls="LlavaLlamaForCausalLM",
+        heads={"ForCausalLM": text_head(text)},
+    )
+
+
+LLAVA_LLAMA, LLAVA_MISTRAL, LLAVA_QWEN2 = own("llama"), own("mistral"), own("qwen2")
+
+
+def family_of(
+    own: Body,
+    name: str,
+    *,
+    extra: tuple[str, ...] = (),
+    old: bool = True,
+    classes: Mapping[str, Family] | None = None,
+) -> Family:
+    """`old`: checkpoints have the parts side by side."""
+    return composite(
+        TEXT,
+        VISION,
+        own=own,
+        projectors=(PROJECTOR, *extra),
+        cls=f"{name}ForConditionalGeneration",
+        heads={"ForConditionalGeneration": text_head(), "ForSequenceClassification": text_score},
+        classes=classes or {},
+        ties=either(),
+        renames=(RESAMPLER, *SIDE_BY_SIDE) if old else (),
+    )
+
+
+LLAVA = family_of(llava, "Llava", classes={"LlamaForCausalLM": LLAVA_LLAMA})
+LLAVA_NEXT = family_of(newline, "LlavaNext", extra=("image_newline",))
+LLAVA_NEXT_VIDEO = family_of(video, "LlavaNextVideo", extra=("image_newline", "vision_resampler."))
+LLAVA_ONEVISION = family_of(newline, "LlavaOnevision", extra=("image_newline",))
+VIPLLAVA = family_of(vipllava, "VipLlava")
+PALIGEMMA = family_of(paligemma, "PaliGemma")
+MISTRAL3 = family_of(mistral3, "Mistral3")
+AYA_VISION = family_of(aya, "AyaVision")
+COHERE2_VISION = family_of(cohere2, "Cohere2Vision", old=False)
+GEMMA3_ALONE = text_alone(replace(TEXT, model_type="gemma3_text"))
+GEMMA3 = family_of(gemma3, "Gemma3", classes={"ForCausalLM": GEMMA3_ALONE})

@@ -1,0 +1,107 @@
+"""Llama 3.2 Vision: a tower with tiles, and a Llama with layers that look at the images.
+
+    vision: positions per patch and per tile and aspect ratio (1 to 8, 0 is padding), L local
+    and G gated global layers; the output joins the final state with those of chosen layers
+    text: of L layers, those in `cross_attention_layers` attend to the images alone
+
+Embeddings have 8 rows more than the head: special tokens that are never predicted.
+Source: transformers 5.23 models/mllama/modeling_mllama.py.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.arch.blueprint import Family, Param, conv, embedding, gated_mlp, linear, norm
+from weighbridge.arch.clip import patch_kernel, side
+from weighbridge.arch.compose import SIDE_BY_SIDE, TEXT, Inner, composite, nested, text_head
+from weighbridge.arch.config import Config
+from weighbridge.arch.heads import causal_lm
+from weighbridge.arch.llama import Switches, attention, rotary
+from weighbridge.arch.vision import layernorm
+
+RATIOS = 8  # len(MllamaVisionConfig.supported_aspect_ratios)
+CROSS = (3, 8, 13, 18, 23, 28, 33, 38)  # MllamaTextConfig.__post_init__
+VISION = Inner(path="vision_model.", config="vision_config", label="vision tower")
+
+
+def vision_layer(c: Config, at: str, *, gated: bool) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+        yield from linear(f"{at}self_attn.{name}", width, width)
+    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
+    yield from layernorm(f"{at}input_layernorm", width)
+    yield from layernorm(f"{at}post_attention_layernorm", width)
+    for name in ("gate_attn", "gate_ffn") if gated else ():
+        yield Param(f"{at}{name}", (1,), "other")
+
+
+def positions(c: Config, at: str) -> Iterator[Param]:
+    width, tiles = c.num("hidden_size"), c.num("max_num_tiles")
+    rows = len(c.many("supported_aspect_ratios")) or RATIOS
+    places = side(c) ** 2 + 1
+    yield Param(f"{at}gated_positional_embedding.gate", (1,), "other")
+    yield Param(f"{at}gated_positional_embedding.embedding", (places, width), "other")
+    whole = f"{at}gated_positional_embedding.tile_embedding"
+    yield from embedding(whole, rows + 1, tiles * places * width)
+    for name in ("pre", "post"):
+        path = f"{at}{name}_tile_positional_embedding"
+        yield from embedding(f"{path}.embedding", rows + 1, tiles * width)
+        yield Param(f"{path}.gate", (1,), "other")
+
+
+def vision(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from conv(f"{at}patch_embedding", patch_kernel(c, width), bias=False)
+    yield Param(f"{at}class_embedding", (width,), "other")
+    yield from positions(c, at)
+    yield from layernorm(f"{at}layernorm_pre", width)
+    yield from layernorm(f"{at}layernorm_post", width)
+    for i in range(c.layers("num_hidden_layers")):
+        yield from vision_layer(c, f"{at}transformer.layers.{i}.", gated=False)
+    for i in range(c.layers("num_global_layers")):
+        yield from vision_layer(c, f"{at}global_transformer.layers.{i}.", gated=True)
+
+
+def text_layer(c: Config, at: str, *, cross: bool) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    if cross:
+        yield from attention(c, f"{at}cross_attn.", Switches(qk_norm=True))
+        yield Param(f"{at}cross_attn_attn_gate", (1,), "other")
+        yield Param(f"{at}cross_attn_mlp_gate", (1,), "other")
+    else:
+        yield from attention(c, f"{at}self_attn.", Switches())
+    yield from gated_mlp(f"{at}mlp", width, c.num("intermediate_size"))
+    yield from norm(f"{at}input_layernorm", width)
+    yield from norm(f"{at}post_attention_layernorm", width)
+
+
+def text(c: Config, at: str) -> Iterator[Param]:
+    width, cross = c.num("hidden_size"), c.nums("cross_attention_layers") or CROSS
+    yield from embedding(f"{at}embed_tokens", c.num("vocab_size") + 8, width)
+    for i in range(c.layers("num_hidden_layers")):
+        yield from text_layer(c, f"{at}layers.{i}.", cross=i in cross)
+    yield from norm(f"{at}norm", width)
+
+
+def projector(c: Config, at: str) -> Iterator[Param]:
+    into, out = nested(c, VISION).num("vision_output_dim"), nested(c, TEXT).num("hidden_size")
+    yield from linear(f"{at}multi_modal_projector", out, into, bias=True)
+
+
+MLLAMA_TEXT = Family(
+    body=text, cls="MllamaForCausalLM", heads={"ForCausalLM": causal_lm}, buffers=rotary
+)
+MLLAMA_VISION = Family(
+    body=vision,
+    cls="MllamaVisionModel",
+    blocks=("transformer.layers.*", "global_transformer.layers.*"),
+)
+MLLAMA = composite(
+    TEXT,
+    VISION,
+    own=projector,
+    projectors=("multi_modal_projector.",),
+    cls="MllamaForConditionalGeneration",
+    heads={"ForConditionalGeneration": text_head()},
+    renames=SIDE_BY_SIDE,
+)

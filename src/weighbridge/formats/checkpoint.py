@@ -1,0 +1,342 @@
+"""Which tensors does a PyTorch checkpoint hold? Read from its pickle, which is never run.
+
+A tensor is a view: torch._utils._rebuild_tensor_v2(storage, offset, size, stride, ...), and its
+storage a persistent id ("storage", torch.FloatStorage, key, location, elements). Tied weights and
+slices share storages; so the bytes of a checkpoint are those of its storages, each once.
+
+Source: torch/_utils.py (_rebuild_*), torch/serialization.py (persistent_id), torch/storage.py
+(_dtype_to_storage_type_map), torch 2.13.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
+
+from weighbridge.dtypes import (
+    BFLOAT16,
+    BOOL,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    INT8,
+    INT16,
+    INT32,
+    INT64,
+    TORCH,
+    UINT8,
+    DType,
+)
+from weighbridge.errors import BadFileError
+from weighbridge.formats.strict_json import short
+from weighbridge.formats.unpickle import Call, Global, Map, Sequence
+from weighbridge.tensors import Tensor
+
+MAX_TENSORS = 1 << 18
+MAX_RANK = 64
+MAX_COUNT = 1 << 63
+MAX_DEPTH = 100
+MAX_NAME = 1 << 12
+
+STORAGES: dict[str, DType] = {
+    "DoubleStorage": FLOAT64,
+    "FloatStorage": FLOAT32,
+    "HalfStorage": FLOAT16,
+    "BFloat16Storage": BFLOAT16,
+    "LongStorage": INT64,
+    "IntStorage": INT32,
+    "ShortStorage": INT16,
+    "CharStorage": INT8,
+    "ByteStorage": UINT8,
+    "BoolStorage": BOOL,
+    "ComplexDoubleStorage": TORCH["complex128"],
+    "ComplexFloatStorage": TORCH["complex64"],
+    "QInt8Storage": INT8,
+    "QUInt8Storage": UINT8,
+    "QInt32Storage": INT32,
+    "UntypedStorage": UINT8,
+    "_UntypedStorage": UINT8,  # before torch 1.13
+}
+STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
+
+
+class Storage(NamedTuple):
+    key: str
+    dtype: DType
+    nbytes: int
+
+
+class View(NamedTuple):
+    """A tensor before it has a name; `begin` is the first byte of its storage that it uses."""
+
+    storage: Storage
+    dtype: DType
+    shape: tuple[int, ...]
+    begin: int
+    parts: Any = None  # scales and zero points of a quantized tensor
+
+
+class Storages:
+    """The storages that a pickle refers to, each with its bytes."""
+
+    def __init__(self) -> None:
+        self.nbytes: dict[str, int] = {}
+
+    def persistent(self, found: Any) -> Any:
+        """("storage", type, key, location, elements[, view]) or ("module", class, ...)."""
+        if type(found) is tuple and len(found) >= 5 and found[0] == "storage":
+            return self._storage(found[1], found[2], found[4])
+        if type(found) is tuple and len(found) >= 2 and found[0] == "module":
+            return found[1]
+        raise BadFileError("refers to data by a persistent id that PyTorch does not write")
+
+    def _storage(self, kind: Any, key: Any, count: Any) -> Storage:
+        dtype = _storage_dtype(kind)
+        if not isinstance(key, str | int) or type(count) is not int or not 0 <= count < MAX_COUNT:
+            raise BadFileError(f"refers to a storage by {short(key)} of {short(count)} elements")
+        found = Storage(str(key), dtype, dtype.size(count))
+        if self.nbytes.setdefault(found.key, found.nbytes) != found.nbytes:
+            raise BadFileError(f"gives the storage {short(found.key)} two sizes")
+        return found
+
+    def size_of(self, key: str) -> int:
+        if key not in self.nbytes:
+            raise BadFileError(f"holds the storage {short(key)}, which nothing refers to")
+        return self.nbytes[key]
+
+
+class Stored(NamedTuple):
+    tensor: Tensor
+    storage: str
+    begin: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """`storages` are the bytes by key; `uncalled` names what else the pickle would have run."""
+
+    tensors: tuple[Stored, ...]
+    storages: Mapping[str, int]
+    uncalled: tuple[str, ...]
+    file_bytes: int
+
+    def ties(self) -> dict[str, str]:
+        """Each tensor that is another one's memory under a second name, and that other one."""
+        owners: dict[tuple[str, int, int], str] = {}
+        found = {}
+        for tensor, storage, begin in self.tensors:
+            owner = owners.setdefault((storage, begin, tensor.nbytes), tensor.name)
+            if owner != tensor.name and tensor.nbytes:
+                found[tensor.name] = owner
+        return found
+
+
+def checkpoint(value: Any, storages: Storages, *, file_bytes: int, file: str = "") -> Checkpoint:
+    """The tensors of an unpickled value, under dotted names in the order of the pickle."""
+    stored: dict[str, Stored] = {}
+    uncalled: dict[str, None] = {}
+    for path, leaf in _walk(value):
+        if isinstance(leaf, View):
+            _add(stored, _name(path), leaf, file)
+        elif isinstance(leaf.function, Global) and str(leaf.function) not in HARMLESS:
+            uncalled.setdefault(str(leaf.function)[:200])
+    if uncalled and not stored:
+        calls = ", ".join(list(uncalled)[:3])
+        raise BadFileError(
+            f"cannot be read without running {calls!r}, which we do not; if you trust the file,"
+            " load it in PyTorch and save its state_dict()"
+        )
+    return Checkpoint(
+        tensors=tuple(stored.values()),
+        storages=storages.nbytes,
+        uncalled=tuple(uncalled),
+        file_bytes=file_bytes,
+    )
+
+
+def _add(stored: dict[str, Stored], name: str, view: View, file: str) -> None:
+    if name in stored:
+        raise BadFileError(f"has two tensors called {short(name)}")
+    if len(stored) >= MAX_TENSORS:
+        raise BadFileError(f"holds more than {MAX_TENSORS:,} tensors, our limit")
+    nbytes = view.dtype.size(prod(view.shape))
+    tensor = Tensor(name, view.dtype, view.shape, nbytes, file)
+    stored[name] = Stored(tensor, view.storage.key, view.begin)
+
+
+class _Path(NamedTuple):
+    """A step from a container into it: names are made for tensors only."""
+
+    parent: "_Path | None"
+    key: Any
+    depth: int
+
+
+def _walk(value: Any) -> Iterator[tuple[_Path | None, View | Call]]:
+    """Every tensor and every unknown call below `value`; each container once, cycles or not."""
+    seen: set[int] = set()
+    stack: list[tuple[_Path | None, Any]] = [(None, value)]
+    while stack:
+        path, node = stack.pop()
+        if isinstance(node, View | Call):
+            yield path, node
+        below = _children(node)
+        if not below or id(node) in seen:
+            continue
+        seen.add(id(node))
+        depth = path.depth + 1 if path else 1
+        if depth > MAX_DEPTH:
+            raise BadFileError(f"is nested more than {MAX_DEPTH} deep")
+        wanted = [(k, v) for k, v in below if isinstance(v, Map | Sequence | Call | View | tuple)]
+        stack += [(_Path(path, key, depth), child) for key, child in reversed(wanted)]
+
+
+def _children(node: Any) -> list[tuple[Any, Any]]:
+    if isinstance(node, View):  # a tuple as well, so first
+        return [(None, node.parts)] if node.parts is not None else []
+    if isinstance(node, Map):
+        return node.pairs
+    if isinstance(node, Sequence):
+        return list(enumerate(node.items))
+    if isinstance(node, Call):
+        return [(None, node.arguments), *node.contents]
+    return list(enumerate(node)) if type(node) is tuple else []
+
+
+# What torch.nn.Module keeps its tensors in: no part of the names of state_dict().
+MODULE_PARTS = ("_parameters", "_buffers", "_modules")
+
+
+def _name(path: _Path | None) -> str:
+    keys: list[str] = []
+    while path is not None:
+        if isinstance(path.key, str):
+            keys += [] if path.key in MODULE_PARTS else [path.key]
+        elif path.key is not None:
+            keys.append(str(path.key) if isinstance(path.key, int | float) else "?")
+        path = path.parent
+    name = ".".join(reversed(keys))
+    if len(name) > MAX_NAME:
+        raise BadFileError(f"holds a tensor whose name has {len(name):,} characters")
+    return name
+
+
+# torch's side of the pickle: the types of storages, and the calls whose result we know.
+
+
+def _storage_dtype(kind: Any) -> DType:
+    if isinstance(kind, Global) and kind.module in STORAGE_MODULES and kind.name in STORAGES:
+        return STORAGES[kind.name]
+    what = str(kind) if isinstance(kind, Global) else short(kind)
+    raise BadFileError(f"unknown storage {what[:100]}; known: {', '.join(STORAGES)}")
+
+
+def known(function: Global, arguments: Any) -> Any:
+    """The result of a call by its name; a record of the call where the name is unknown."""
+    rebuild = REBUILD.get((function.module, function.name))
+    if rebuild is None or type(arguments) is not tuple:
+        return Call(function, arguments)
+    return rebuild(function, arguments)
+
+
+def _tensor(function: Global, arguments: tuple[Any, ...]) -> Any:
+    return _view(arguments, arguments[0].dtype if _has_storage(arguments) else UINT8)
+
+
+def _tensor_of_dtype(function: Global, arguments: tuple[Any, ...]) -> Any:
+    dtype = arguments[6] if len(arguments) > 6 else None
+    if not isinstance(dtype, Global) or dtype.module != "torch" or dtype.name not in TORCH:
+        what = str(dtype) if isinstance(dtype, Global) else short(dtype)
+        raise BadFileError(f"unknown dtype {what[:100]}; known: {', '.join(sorted(TORCH))}")
+    return _view(arguments, TORCH[dtype.name])
+
+
+def _quantized(function: Global, arguments: tuple[Any, ...]) -> Any:
+    view: View = _tensor(function, arguments)
+    return view._replace(parts=arguments[4]) if len(arguments) > 4 else view
+
+
+def _has_storage(arguments: tuple[Any, ...]) -> bool:
+    return bool(arguments) and isinstance(arguments[0], Storage)
+
+
+def _view(arguments: tuple[Any, ...], dtype: DType) -> View:
+    if not _has_storage(arguments) or len(arguments) < 4:
+        raise BadFileError("rebuilds a tensor from something other than a storage")
+    storage, offset, shape, stride = arguments[:4]
+    numbers = (offset, *shape, *stride) if type(shape) is type(stride) is tuple else (None,)
+    if not all(type(n) is int and 0 <= n < MAX_COUNT for n in numbers):
+        raise BadFileError("rebuilds a tensor whose offset, shape or strides are no sizes")
+    if len(shape) != len(stride) or len(shape) > MAX_RANK:
+        raise BadFileError(f"rebuilds a tensor of {len(shape)} sizes and {len(stride)} strides")
+    if prod(shape) >= MAX_COUNT:
+        raise BadFileError("rebuilds a tensor of more than 2^63 elements")
+    reach = sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+    last = dtype.size(offset + 1 + reach) if prod(shape) else 0
+    if last > storage.nbytes:
+        raise BadFileError(
+            f"rebuilds a tensor that ends at byte {last:,} of storage {short(storage.key)},"
+            f" which has {storage.nbytes:,}"
+        )
+    return View(storage, dtype, shape, dtype.size(offset))
+
+
+def _first(function: Global, arguments: tuple[Any, ...]) -> Any:
+    """torch.nn.Parameter is its tensor, torch.Size its tuple."""
+    return arguments[0] if arguments else Call(function, arguments)
+
+
+def _from_type(function: Global, arguments: tuple[Any, ...]) -> Any:
+    """torch._tensor._rebuild_from_type_v2(rebuild, type, arguments, state)."""
+    if len(arguments) < 4 or not isinstance(arguments[0], Global):
+        return Call(function, arguments)
+    found = known(arguments[0], arguments[2])
+    if isinstance(found, Call):  # a wrapper, whose tensors are in its state
+        found.contents.append((None, arguments[3]))
+    return found
+
+
+def _dict(function: Global, arguments: tuple[Any, ...]) -> Any:
+    """OrderedDict(), and as Python 2 writes it, OrderedDict([[key, value], ...])."""
+    found = Map()
+    source = arguments[-1] if arguments else None
+    if isinstance(source, Map):
+        found.pairs = list(source.pairs)
+    elif isinstance(source, Sequence):
+        pairs = [p.items if isinstance(p, Sequence) else p for p in source.items]
+        found.pairs = [(p[0], p[1]) for p in pairs if isinstance(p, list | tuple) and len(p) == 2]
+    return found
+
+
+REBUILD: dict[tuple[str, str], Callable[[Global, tuple[Any, ...]], Any]] = {
+    ("torch._utils", "_rebuild_tensor"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _tensor_of_dtype,
+    ("torch._utils", "_rebuild_qtensor"): _quantized,
+    ("torch._utils", "_rebuild_parameter"): _first,
+    ("torch._utils", "_rebuild_parameter_with_state"): _first,
+    ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
+    ("torch", "Size"): _first,
+    ("collections", "OrderedDict"): _dict,
+    ("collections", "defaultdict"): _dict,
+    ("builtins", "dict"): _dict,
+    ("__builtin__", "dict"): _dict,
+}
+
+# Calls that hide no tensor from us: what they would make is in their arguments or their state.
+HARMLESS = frozenset(
+    {
+        "torch._utils._rebuild_wrapper_subclass",
+        "torch._utils._rebuild_sparse_tensor",
+        "torch._utils._rebuild_nested_tensor",
+        "torch._utils._rebuild_meta_tensor_no_storage",
+        "torch.serialization._get_layout",
+        "torch.device",
+        "_codecs.encode",
+        *(
+            f"{module}.{name}"
+            for module in ("builtins", "__builtin__")
+            for name in ("set", "frozenset", "list", "tuple", "bytearray", "complex", "slice")
+        ),
+    }
+)

@@ -1,0 +1,23 @@
+"""A .bin, .pt, .pth or .ckpt file: which of PyTorch's formats is it?"""
+
+from weighbridge.errors import BadFileError
+from weighbridge.formats import Plan, Range
+from weighbridge.formats.checkpoint import Checkpoint
+from weighbridge.formats.torch_legacy import torch_legacy
+from weighbridge.formats.torch_zip import torch_zip
+
+FIRST_READ = 1 << 16  # of a zip, this is data.pkl of about 400 tensors
+ZIP = b"PK\x03\x04"
+TAR = b"ustar"  # at byte 257, POSIX.1-1988
+
+
+def pytorch(size: int | None = None, *, file: str = "") -> Plan[Checkpoint]:
+    head = yield Range(0, FIRST_READ)
+    if head.startswith(ZIP):
+        return (yield from torch_zip(size, head=head, file=file))
+    if head.startswith(TAR, 257):
+        raise BadFileError("is a tar checkpoint of PyTorch 0.1; load it in PyTorch and save it")
+    for magic, name in ((b"GGUF", "a GGUF"), (b"\x89HDF", "an HDF5 (Keras)")):
+        if head.startswith(magic):
+            raise BadFileError(f"is {name} file under the name of a PyTorch checkpoint")
+    return (yield from torch_legacy(size, head=head, file=file))

@@ -1,0 +1,385 @@
+"""What would a pickle build? Answered without building it: nothing is imported, nothing is called.
+
+A pickle is a program for a stack machine (PEP 307, 3154, 574; CPython Lib/pickletools.py names the
+opcodes). Its dangerous instructions are the ones that look up a global and call it. Here a global
+is only its name, and a call is a record of that name and its arguments, unless the name is one of
+the few whose result we know: containers, and torch's ways to rebuild a tensor (`torch_tensors`).
+
+Values are None, numbers, text, tuples and the records below. They come from a stranger: a value
+may contain itself, and a small pickle can describe a tree of 2^100 nodes by naming one node
+twice. So nothing here hashes, compares or prints a container, and each limit is a limit on work.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Any, NamedTuple
+
+from weighbridge.errors import BadFileError
+from weighbridge.formats.prefix import MissingBytesError, Prefix
+from weighbridge.formats.strict_json import collector_paused, short
+
+MAX_STEPS = 5_000_000  # a tensor takes about 35 instructions, so 140,000 tensors
+MAX_STACK = 1 << 20
+MAX_LINE = 1 << 12
+MAX_LONG = 1 << 8  # bytes of an integer
+MAX_PROTOCOL = 5
+
+
+class Global(NamedTuple):
+    """The name of something that a pickle would import."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+class Sequence:
+    """A list or a set."""
+
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+
+class Map:
+    """A dict, or a subclass of it; the keys in order, equal ones included."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[Any, Any]] = []
+
+
+class Call:
+    """What calling `function` would have given, and what would be put into it afterwards.
+
+    The keys of `contents` are None for its state (what `__setstate__` would get).
+    """
+
+    __slots__ = ("arguments", "contents", "function")
+
+    def __init__(self, function: Any, arguments: Any) -> None:
+        self.function = function
+        self.arguments = arguments
+        self.contents: list[tuple[Any, Any]] = []
+
+
+Known = Callable[[Global, Any], Any]
+Persistent = Callable[[Any], Any]
+
+
+def no_known(function: Global, arguments: Any) -> Any:
+    """No call is known: each is recorded."""
+    return Call(function, arguments)
+
+
+def no_persistent(found: Any) -> Any:
+    raise BadFileError("refers to data outside of itself where none can be")
+
+
+def unpickle(
+    prefix: Prefix, known: Known = no_known, persistent: Persistent = no_persistent
+) -> Any:
+    """The value of the pickle at the prefix's position, which moves behind it.
+
+    `known` gives the result of a call by name; `persistent` that of a persistent id.
+    """
+    with collector_paused():
+        return _run(_Machine(prefix, known, persistent), prefix)
+
+
+def _run(machine: "_Machine", prefix: Prefix) -> Any:
+    data = prefix.data
+    for _ in range(MAX_STEPS):
+        at = prefix.at
+        if at >= len(data):
+            raise MissingBytesError(at + 1)
+        prefix.at = at + 1
+        if data[at] == STOP:
+            return machine.pop()
+        instruction = INSTRUCTIONS.get(data[at])
+        if instruction is None:
+            raise BadFileError(f"is not a pickle: opcode {data[at]:#04x} at byte {at:,}")
+        instruction(machine)
+    raise BadFileError(f"is a pickle of more than {MAX_STEPS:,} instructions, our limit")
+
+
+class _Machine:
+    """The stack, the marks on it, and the memo."""
+
+    __slots__ = ("known", "marks", "memo", "persistent", "prefix", "stack")
+
+    def __init__(self, prefix: Prefix, known: Known, persistent: Persistent) -> None:
+        self.prefix = prefix
+        self.known = known
+        self.persistent = persistent
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+
+    def push(self, value: Any) -> None:
+        if len(self.stack) >= MAX_STACK:
+            raise BadFileError(f"is a pickle that stacks more than {MAX_STACK:,} values")
+        self.stack.append(value)
+
+    def pop(self) -> Any:
+        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+            raise BadFileError("is a broken pickle: it takes from an empty stack")
+        return self.stack.pop()
+
+    def top(self) -> Any:
+        value = self.pop()
+        self.stack.append(value)
+        return value
+
+    def pop_to_mark(self) -> list[Any]:
+        if not self.marks:
+            raise BadFileError("is a broken pickle: it looks for a mark that is not there")
+        mark = self.marks.pop()
+        values = self.stack[mark:]
+        del self.stack[mark:]
+        return values
+
+    def number(self, layout: Struct) -> Any:
+        return layout.unpack_from(self.prefix.data, self.prefix.skip(layout.size))[0]
+
+    def line(self) -> str:
+        """Text up to the end of a line: instructions of protocol 0, and the names of globals."""
+        data, start = self.prefix.data, self.prefix.at
+        end = data.find(b"\n", start, start + MAX_LINE)
+        if end < 0:
+            if len(data) < start + MAX_LINE:
+                raise MissingBytesError(len(data) + 1)
+            raise BadFileError(f"is a broken pickle: a line of more than {MAX_LINE:,} bytes")
+        self.prefix.at = end + 1
+        return data[start:end].decode(errors="replace")
+
+    def recall(self, index: int) -> None:
+        if index not in self.memo:
+            raise BadFileError(f"is a broken pickle: it recalls {index}, which it never stored")
+        self.push(self.memo[index])
+
+    def call(self, function: Any, arguments: Any) -> None:
+        named = isinstance(function, Global)
+        self.push(self.known(function, arguments) if named else Call(function, arguments))
+
+
+U8, U16, I32, U32, U64, F64 = (Struct(code) for code in ("<B", "<H", "<i", "<I", "<Q", ">d"))
+STOP = ord(".")
+Instruction = Callable[[_Machine], None]
+
+
+def _constant(value: Any) -> Instruction:
+    return lambda m: m.push(value)
+
+
+def _number(layout: Struct) -> Instruction:
+    return lambda m: m.push(m.number(layout))
+
+
+def _text(layout: Struct) -> Instruction:
+    """Text or bytes behind their length; bytes are Python 2's text."""
+    return lambda m: m.push(m.prefix.take(m.number(layout)).decode(errors="replace"))
+
+
+def _long(layout: Struct) -> Instruction:
+    def instruction(m: _Machine) -> None:
+        length = m.number(layout)
+        if not 0 <= length <= MAX_LONG:
+            raise BadFileError(f"is a pickle with an integer of {length:,} bytes")
+        m.push(int.from_bytes(m.prefix.take(length), "little", signed=True))
+
+    return instruction
+
+
+def _parsed(parse: Callable[[str], Any]) -> Instruction:
+    def instruction(m: _Machine) -> None:
+        text = m.line()
+        try:
+            m.push(parse(text))
+        except ValueError:
+            raise BadFileError(f"is a broken pickle: {short(text)} is not a number") from None
+
+    return instruction
+
+
+def _int_or_bool(text: str) -> int | bool:
+    return {"00": False, "01": True}[text] if text in ("00", "01") else int(text)
+
+
+def _tuple_of(count: int) -> Instruction:
+    def instruction(m: _Machine) -> None:
+        values = [m.pop() for _ in range(count)]
+        m.push(tuple(reversed(values)))
+
+    return instruction
+
+
+def _new(kind: Callable[[], Any]) -> Instruction:
+    return lambda m: m.push(kind())
+
+
+def _sequence(m: _Machine) -> None:
+    found = Sequence()
+    found.items = m.pop_to_mark()
+    m.push(found)
+
+
+def _map(m: _Machine) -> None:
+    values = m.pop_to_mark()
+    m.push(Map())
+    _set_items(m, values)
+
+
+def _append(m: _Machine, values: list[Any]) -> None:
+    target = m.top()
+    if isinstance(target, Sequence):
+        target.items += values
+    elif isinstance(target, Call):
+        target.contents += enumerate(values, len(target.contents))
+    else:
+        raise BadFileError("is a broken pickle: it appends to what is no list")
+
+
+def _set_items(m: _Machine, values: list[Any]) -> None:
+    target = m.top()
+    if len(values) % 2 or not isinstance(target, Map | Call):
+        raise BadFileError("is a broken pickle: it sets items of what is no dict")
+    pairs = target.pairs if isinstance(target, Map) else target.contents
+    pairs.extend(zip(values[::2], values[1::2], strict=True))
+
+
+def _set_item(m: _Machine) -> None:
+    value, key = m.pop(), m.pop()
+    _set_items(m, [key, value])
+
+
+def _build(m: _Machine) -> None:
+    """Attributes: the content of an unknown object, and beside the point of a known one."""
+    state, target = m.pop(), m.top()
+    if isinstance(target, Call):
+        target.contents.append((None, state))
+
+
+def _proto(m: _Machine) -> None:
+    version = m.number(U8)
+    if version > MAX_PROTOCOL:
+        raise BadFileError(f"is a pickle of protocol {version}; known: 0 to {MAX_PROTOCOL}")
+
+
+def _pop(m: _Machine) -> None:
+    if m.marks and len(m.stack) == m.marks[-1]:
+        m.marks.pop()
+    else:
+        m.pop()
+
+
+def _stack_global(m: _Machine) -> None:
+    name, module = m.pop(), m.pop()
+    if not isinstance(name, str) or not isinstance(module, str):
+        raise BadFileError("is a broken pickle: a global whose name is no text")
+    m.push(Global(module, name))
+
+
+def _reduce(m: _Machine) -> None:
+    arguments, function = m.pop(), m.pop()
+    m.call(function, arguments)
+
+
+def _new_object_with_keywords(m: _Machine) -> None:
+    keywords, arguments, function = m.pop(), m.pop(), m.pop()
+    m.call(function, (arguments, keywords))
+
+
+def _object(m: _Machine) -> None:
+    function, *arguments = m.pop_to_mark() or [None]
+    m.call(function, tuple(arguments))
+
+
+def _instance(m: _Machine) -> None:
+    function = Global(m.line(), m.line())
+    m.call(function, tuple(m.pop_to_mark()))
+
+
+def _frame(m: _Machine) -> None:
+    m.prefix.skip(8)  # a hint for reading ahead
+
+
+def _index(m: _Machine) -> int:
+    text = m.line()
+    if not text.isdecimal() or len(text) > 10:
+        raise BadFileError(f"is a broken pickle: {short(text)} is no place in the memo")
+    return int(text)
+
+
+def _store(m: _Machine, index: int) -> None:
+    m.memo[index] = m.top()
+
+
+INSTRUCTIONS: dict[int, Instruction] = {
+    ord("("): lambda m: m.marks.append(len(m.stack)),
+    ord("0"): _pop,
+    ord("1"): lambda m: m.pop_to_mark().clear(),
+    ord("2"): lambda m: m.push(m.top()),
+    ord("F"): _parsed(float),
+    ord("G"): _number(F64),
+    ord("I"): _parsed(_int_or_bool),
+    ord("J"): _number(I32),
+    ord("K"): _number(U8),
+    ord("L"): _parsed(lambda text: int(text.rstrip("L"))),
+    ord("M"): _number(U16),
+    ord("N"): _constant(None),
+    ord("P"): lambda m: m.push(m.persistent(m.line())),
+    ord("Q"): lambda m: m.push(m.persistent(m.pop())),
+    ord("R"): _reduce,
+    ord("S"): lambda m: m.push(m.line()[1:-1]),
+    ord("T"): _text(U32),
+    ord("U"): _text(U8),
+    ord("V"): lambda m: m.push(m.line()),
+    ord("X"): _text(U32),
+    ord("a"): lambda m: _append(m, [m.pop()]),
+    ord("b"): _build,
+    ord("c"): lambda m: m.push(Global(m.line(), m.line())),
+    ord("d"): _map,
+    ord("}"): _new(Map),
+    ord("e"): lambda m: _append(m, m.pop_to_mark()),
+    ord("g"): lambda m: m.recall(_index(m)),
+    ord("h"): lambda m: m.recall(m.number(U8)),
+    ord("i"): _instance,
+    ord("j"): lambda m: m.recall(m.number(U32)),
+    ord("l"): _sequence,
+    ord("]"): _new(Sequence),
+    ord("o"): _object,
+    ord("p"): lambda m: _store(m, _index(m)),
+    ord("q"): lambda m: _store(m, m.number(U8)),
+    ord("r"): lambda m: _store(m, m.number(U32)),
+    ord("s"): _set_item,
+    ord("t"): lambda m: m.push(tuple(m.pop_to_mark())),
+    ord(")"): _constant(()),
+    ord("u"): lambda m: _set_items(m, m.pop_to_mark()),
+    ord("B"): _text(U32),
+    ord("C"): _text(U8),
+    0x80: _proto,
+    0x81: _reduce,  # NEWOBJ: cls.__new__(cls, *arguments)
+    0x85: _tuple_of(1),
+    0x86: _tuple_of(2),
+    0x87: _tuple_of(3),
+    0x88: _constant(True),
+    0x89: _constant(False),
+    0x8A: _long(U8),
+    0x8B: _long(I32),
+    0x8C: _text(U8),
+    0x8D: _text(U64),
+    0x8E: _text(U64),
+    0x8F: _new(Sequence),  # EMPTY_SET
+    0x90: lambda m: _append(m, m.pop_to_mark()),
+    0x91: _sequence,
+    0x92: _new_object_with_keywords,
+    0x93: _stack_global,
+    0x94: lambda m: _store(m, len(m.memo)),
+    0x95: _frame,
+    0x96: _text(U64),
+}

@@ -1,0 +1,94 @@
+"""Which files of a folder hold the weights that its library would load? Nothing is read here.
+
+transformers and diffusers look, in this order, for one safetensors file, an index of safetensors
+shards, one pickle, an index of pickles (transformers 5.23 modeling_utils.py,
+`_get_resolved_checkpoint_files`; diffusers 0.42 models/model_loading_utils.py). Files of a variant
+(`model.fp16.safetensors`) and `consolidated.*` are loaded only where they are alone.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from weighbridge.sources.base import Entry
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+WEIGHTS = (".safetensors", *PICKLES, ".gguf")
+STEMS = ("model", "diffusion_pytorch_model", "pytorch_model", "adapter_model", "open_clip_model")
+VARIANT = re.compile(r"\.(fp16|fp32|bf16|float16|non_ema|ema|8bit|4bit)[.-]")
+# Pickles that hold no weights of the model: transformers trainer.py, accelerate checkpointing.py
+NOT_WEIGHTS = re.compile(r"^(training_args|optimizer|scheduler|rng_state|scaler|random_states)")
+SIDE = re.compile(r"\.(json|txt|model|jinja|tiktoken)$|^tokenizer")
+
+
+class Weights(NamedTuple):
+    """The chosen files, and the index that named them."""
+
+    files: tuple[Entry, ...] = ()
+    listed_in: Entry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The files that lie directly in one folder ("" is the root), by their own names."""
+
+    path: str
+    files: dict[str, Entry]
+
+    def get(self, name: str) -> Entry | None:
+        return self.files.get(name)
+
+    def ending(self, *endings: str) -> list[Entry]:
+        return [e for name, e in sorted(self.files.items()) if name.lower().endswith(endings)]
+
+    def side_bytes(self) -> int:
+        """Configs and tokenizers, which a library fetches with the weights."""
+        return sum(e.size or 0 for name, e in self.files.items() if SIDE.search(name))
+
+
+def folder(entries: Iterable[Entry], path: str = "") -> Folder:
+    prefix = f"{path}/" if path else ""
+    inside = (e for e in entries if e.path.startswith(prefix))
+    files = {e.path[len(prefix) :]: e for e in inside}
+    return Folder(path, {name: e for name, e in files.items() if "/" not in name})
+
+
+def weights(found: Folder) -> Weights:
+    """What the library would load from this folder; no files where it holds no weights."""
+    for endings, index in (
+        (".safetensors", ".safetensors.index.json"),
+        (PICKLES, ".bin.index.json"),
+    ):
+        chosen = _of_kind(found, endings, index)
+        if chosen.files or chosen.listed_in:
+            return chosen
+    return Weights()
+
+
+def _of_kind(found: Folder, endings: str | tuple[str, ...], index: str) -> Weights:
+    endings = (endings,) if isinstance(endings, str) else endings
+    for stem in STEMS:
+        for ending in endings:
+            single = found.get(stem + ending)
+            if single is not None:
+                return Weights((single,))
+        listed = found.get(stem + index)
+        if listed is not None:
+            return Weights((), listed)
+    return _by_ending(found, endings, index)
+
+
+def _by_ending(found: Folder, endings: Sequence[str], index: str) -> Weights:
+    """Files under names of their own: an index if there is one, else the plainest of them."""
+    indexes = [e for e in found.ending(index) if not VARIANT.search(e.path)]
+    if indexes:
+        return Weights((), indexes[0])
+    files = [e for e in found.ending(*endings) if not NOT_WEIGHTS.match(_name(e))]
+    plain = [e for e in files if not VARIANT.search(_name(e))] or files
+    own = [e for e in plain if not _name(e).startswith("consolidated")] or plain
+    return Weights(tuple(own))
+
+
+def _name(entry: Entry) -> str:
+    return entry.path.rpartition("/")[2]

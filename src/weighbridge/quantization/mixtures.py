@@ -1,0 +1,198 @@
+"""The file types of llama-quantize: a default type, and rules that give some roles another.
+
+    Q4_K_M = Q4_K; attn_v and ffn_down Q6_K in the first and last eighth and every third layer; ...
+
+Source: llama.cpp 007dbbf3f src/llama-quant.cpp:llama_tensor_get_type_impl.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor stands: in its role the `index`-th of `count`, in a model with so many query
+    heads to a key head (`gqa`) and so many routed experts."""
+
+    role: str
+    index: int
+    count: int
+    gqa: int
+    experts: int
+
+
+Rule = Callable[[Place], str | None]  # a type, or None: the default stays
+
+
+def always(name: str) -> Rule:
+    return lambda at: name
+
+
+def more_bits(name: str, otherwise: str | None = None) -> Rule:
+    """The first and last eighth, and every third between: `use_more_bits`."""
+
+    def rule(at: Place) -> str | None:
+        i, n = at.index, at.count
+        more = i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
+        return name if more else otherwise
+
+    return rule
+
+
+def first(share: int, name: str, otherwise: Rule | None = None) -> Rule:
+    """The first 1/share of the layers."""
+
+    def rule(at: Place) -> str | None:
+        if at.index < at.count // share:
+            return name
+        return otherwise(at) if otherwise else None
+
+    return rule
+
+
+def opening(count: int, name: str, otherwise: str | None = None) -> Rule:
+    return lambda at: name if at.index < count else otherwise
+
+
+def grouped(name: str, otherwise: str | None = None) -> Rule:
+    """Where four or more query heads share a value head."""
+    return lambda at: name if at.gqa >= 4 else otherwise
+
+
+def grouped_or_sparse(name: str, otherwise: str) -> Rule:
+    return lambda at: name if at.gqa >= 4 or at.experts >= 4 else otherwise
+
+
+def middle(name: str) -> Rule:
+    return lambda at: name if at.count // 8 <= at.index < 7 * at.count // 8 else None
+
+
+def of_eight(name: str, otherwise: Rule | None = None) -> Rule:
+    """In models of exactly eight experts."""
+
+    def rule(at: Place) -> str | None:
+        if at.experts == 8:
+            return name
+        return otherwise(at) if otherwise else None
+
+    return rule
+
+
+def _iq3_m_down(at: Place) -> str | None:
+    early = at.index < at.count // 8
+    return "Q4_K" if early or (at.experts == 8 and more_bits("Q4_K")(at)) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """A file type. `tiny`: the lowest ones, which have their own rules for values and keys."""
+
+    default: str
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    output: str = "Q6_K"
+    embedding: str = ""
+    tiny: bool = False
+
+
+def _tiny(default: str, *, attention: str, values: str, early: str, embedding: str) -> Mixture:
+    rules = {
+        "v": grouped_or_sparse("Q4_K", values),
+        "k": of_eight("Q4_K"),
+        "down": first(8, early),
+        "out": of_eight("Q5_K", always(attention)),
+    }
+    return Mixture(default, rules, output="Q5_K", embedding=embedding, tiny=True)
+
+
+Q5_OF_EIGHT = {"out": of_eight("Q5_K")}
+IQ4 = {"v": grouped("Q5_K"), "down": first(8, "Q5_K"), **Q5_OF_EIGHT}
+
+MIXTURES: dict[str, Mixture] = {
+    "F32": Mixture("F32"),
+    "F16": Mixture("F16"),
+    "BF16": Mixture("BF16"),
+    "Q8_0": Mixture("Q8_0", output="Q8_0"),
+    "Q6_K": Mixture("Q6_K"),
+    "Q5_0": Mixture("Q5_0"),
+    "Q5_1": Mixture("Q5_1"),
+    "Q4_0": Mixture("Q4_0"),
+    "Q4_1": Mixture("Q4_1"),
+    "Q5_K_M": Mixture("Q5_K", {"v": more_bits("Q6_K"), "down": more_bits("Q6_K")}),
+    "Q5_K_S": Mixture("Q5_K"),
+    "Q4_K_M": Mixture("Q4_K", {"v": more_bits("Q6_K"), "down": more_bits("Q6_K"), **Q5_OF_EIGHT}),
+    "Q4_K_S": Mixture("Q4_K", {"v": opening(4, "Q5_K"), "down": first(8, "Q5_K"), **Q5_OF_EIGHT}),
+    "Q3_K_L": Mixture(
+        "Q3_K",
+        {
+            "v": always("Q5_K"),
+            "down": always("Q5_K"),
+            "out": lambda at: None if at.experts == 8 else "Q5_K",
+        },
+    ),
+    "Q3_K_M": Mixture(
+        "Q3_K",
+        {
+            "v": opening(2, "Q5_K", "Q4_K"),
+            "down": first(16, "Q5_K", always("Q4_K")),
+            "out": of_eight("Q5_K", always("Q4_K")),
+        },
+    ),
+    "Q3_K_S": Mixture("Q3_K", Q5_OF_EIGHT),
+    "Q2_K": Mixture(
+        "Q2_K",
+        {
+            "v": grouped("Q4_K", "Q3_K"),
+            "down": always("Q3_K"),
+            "out": of_eight("Q5_K", always("Q3_K")),
+        },
+    ),
+    "Q2_K_S": Mixture("Q2_K", {"v": grouped("Q4_K"), "down": first(8, "Q4_K")}),
+    "IQ4_NL": Mixture("IQ4_NL", IQ4),
+    "IQ4_XS": Mixture("IQ4_XS", IQ4),
+    "IQ3_M": Mixture(
+        "IQ3_S",
+        {"v": always("Q4_K"), "down": _iq3_m_down, "out": of_eight("Q5_K", always("Q4_K"))},
+    ),
+    "IQ3_S": Mixture("IQ3_S", {"v": grouped("Q4_K"), **Q5_OF_EIGHT}),
+    "IQ3_XS": Mixture(
+        "IQ3_S",
+        {
+            "v": grouped("Q4_K"),
+            "k": always("IQ3_XXS"),
+            "q": always("IQ3_XXS"),
+            "gate": middle("IQ3_XXS"),
+            "up": middle("IQ3_XXS"),
+            **Q5_OF_EIGHT,
+        },
+    ),
+    "IQ3_XXS": Mixture(
+        "IQ3_XXS",
+        {
+            "v": grouped("Q4_K"),
+            "k": always("IQ2_S"),
+            "q": always("IQ2_S"),
+            "out": of_eight("Q5_K", always("IQ3_S")),
+        },
+        output="Q5_K",
+        embedding="IQ3_S",
+    ),
+    "IQ2_M": _tiny("IQ2_S", attention="IQ3_S", values="IQ3_S", early="IQ3_S", embedding="IQ3_S"),
+    "IQ2_S": _tiny("IQ2_XS", attention="IQ3_S", values="IQ3_S", early="IQ3_S", embedding="IQ3_S"),
+    "IQ2_XS": _tiny("IQ2_XS", attention="IQ2_XS", values="Q2_K", early="Q2_K", embedding="Q2_K"),
+    "IQ2_XXS": _tiny("IQ2_XXS", attention="IQ2_XXS", values="Q2_K", early="Q2_K", embedding="Q2_K"),
+    "IQ1_M": _tiny("IQ1_M", attention="IQ2_XXS", values="Q2_K", early="Q2_K", embedding="Q2_K"),
+    "IQ1_S": _tiny("IQ1_S", attention="IQ2_XXS", values="Q2_K", early="Q2_K", embedding="Q2_K"),
+    "TQ1_0": Mixture("TQ1_0", embedding="Q4_K"),
+    "TQ2_0": Mixture("TQ2_0", embedding="Q4_K"),
+    "Q2_0": Mixture("Q2_0", embedding="Q4_K"),
+    "MXFP4_MOE": Mixture("Q8_0", output="Q8_0"),
+}
+ALIASES = {"Q5_K": "Q5_K_M", "Q4_K": "Q4_K_M", "Q3_K": "Q3_K_M"}
+
+# Falcon's own rules for these roles in these types; its output matrix is always Q8_0.
+FALCON: dict[str, dict[str, Rule]] = {
+    "Q3_K_M": {"down": first(16, "Q5_K", more_bits("Q4_K"))},
+    "Q3_K_L": {"down": always("Q4_K"), "out": always("Q4_K")},
+    "Q4_K_M": {"down": first(16, "Q6_K", more_bits("Q5_K", "Q4_K"))},
+    "Q4_K_S": {"down": lambda at: None},
+}

@@ -1,0 +1,138 @@
+"""Which parameters are behind stored tensors: the inverse of `schemes`.
+
+    logical(tensors, quantization) -> parameters with their true shapes, and notes
+
+Scales, zero points, maps and indices are no parameters; they are counted in the bytes of the one
+they serve. What looks packed and fits no layout is counted as stored, and a note says so.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from math import prod
+from typing import Any, NamedTuple
+
+from weighbridge.dtypes import TORCH
+from weighbridge.quantization.layouts import ALONE, EXTRAS, LAYOUTS, Layout, Packed, Shape, beside
+from weighbridge.tensors import Tensor
+
+
+class Logical(NamedTuple):
+    """A parameter: its true shape (flat, or rows of groups, where only a blob in the file knows
+    it), the names of its tensors, and the bytes of them all."""
+
+    name: str
+    shape: Shape
+    stored: tuple[str, ...]
+    format: str  # a layout's name, or the dtype when it is plain
+    nbytes: int
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+
+class Unpacked(NamedTuple):
+    params: tuple[Logical, ...]
+    notes: tuple[str, ...]
+
+
+INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32"})
+
+
+def logical(tensors: Iterable[Tensor], quantization: Mapping[str, Any] | None) -> Unpacked:
+    """Parameters in the order of `tensors`. `quantization` is what the config says, as it is
+    (`quantization_config`, hf_quant_config.json, MLX's `quantization`), or None."""
+    index = {t.name: t for t in tensors}
+    raw = _flat(quantization or {})
+    files = Files(index, raw, _present(index))
+    found = {t.name: p for t in index.values() if (p := _packed(t, files))}
+    helpers = {name for main, p in found.items() for name in p.stored if name != main}
+    kept = [t for t in index.values() if t.name not in helpers]
+    plain = [t for t in kept if t.name not in found and not t.name.endswith(ALONE)]
+    params = found | {t.name: _plain(t) for t in plain}
+    notes = (*_unsure(params.values(), raw), *_odd(plain))
+    return Unpacked(tuple(params[t.name] for t in kept if t.name in params), notes)
+
+
+def _flat(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """modelopt's hf_quant_config.json keeps its settings one level down."""
+    inner = raw.get("quantization")
+    return inner if isinstance(inner, Mapping) else raw
+
+
+def _plain(t: Tensor) -> Logical:
+    return Logical(t.name, t.shape, (t.name,), t.dtype.name, t.nbytes)
+
+
+class Files(NamedTuple):
+    tensors: Mapping[str, Tensor]
+    raw: Mapping[str, Any]
+    extras: tuple[str, ...]  # those of EXTRAS that end any name here
+
+
+def _present(index: Iterable[str]) -> tuple[str, ...]:
+    ends = {name.rpartition(".")[2] for name in index}
+    return tuple(e for e in EXTRAS if any(end.endswith(_last(e)) for end in ends))
+
+
+def _last(extra: str) -> str:
+    return extra.rpartition(".")[2].lstrip("/")
+
+
+def _packed(t: Tensor, files: Files) -> Logical | None:
+    index = files.tensors
+    for layout in _candidates(t):
+        name = t.name.removesuffix(layout.end) + layout.to
+        if not all(beside(name, other) in index for other in layout.needs):
+            continue
+        names = {other: beside(name, other) for other in (*layout.needs, *files.extras)}
+        others = {other: index[n] for other, n in names.items() if n in index and n != t.name}
+        shape = _shape(layout, Packed(name=name, main=t, others=others, raw=files.raw))
+        if shape is not None:
+            all_of_it = {t.name: t} | {o.name: o for o in others.values()}
+            nbytes = sum(one.nbytes for one in all_of_it.values())
+            return Logical(name, shape, tuple(all_of_it), layout.format, nbytes)
+    return None
+
+
+def _shape(layout: Layout, packed: Packed) -> Shape | None:
+    """The true shape; None where the tensors have not even the dimensions of the layout."""
+    try:
+        return layout.shape(packed)
+    except (ValueError, IndexError, ZeroDivisionError):
+        return None
+
+
+def _candidates(t: Tensor) -> Iterator[Layout]:
+    return (layout for layout in BY_DTYPE.get(t.dtype.name, ()) if t.name.endswith(layout.end))
+
+
+def _odd(plain: Iterable[Tensor]) -> Iterator[str]:
+    """A note for each kind of tensor that looks packed and was not understood."""
+    odd = Counter(
+        (t.name.rpartition(".")[2], t.dtype.name)
+        for t in plain
+        if t.dtype.name in INTEGERS and len(t.shape) > 1
+    )
+    for (end, dtype), count in odd.items():
+        yield (
+            f"{count:,} tensors named {end!r} are {dtype} and fit no packed layout that we know: "
+            "their elements are counted as they are stored"
+        )
+
+
+def _unsure(params: Iterable[Logical], raw: Mapping[str, Any]) -> Iterator[str]:
+    known = "bits" in raw or "config_groups" in raw
+    count = 0 if known else sum(p.format in UNSURE for p in params)
+    if count:
+        yield (
+            f"{count:,} packed weights come without a config that says how many bits they have: "
+            "the likeliest that fits their scales is taken"
+        )
+
+
+UNSURE = frozenset(layout.format for layout in LAYOUTS if layout.unsure)
+BY_DTYPE: dict[str, tuple[Layout, ...]] = {
+    dtype: tuple(layout for layout in LAYOUTS if not layout.dtypes or dtype in layout.dtypes)
+    for dtype in TORCH
+}

@@ -1,0 +1,69 @@
+"""The documentation names what there is; its generated pages are current (tools/docs.py --check)."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from weighbridge.cli.menu import COMMANDS
+from weighbridge.memory import LEVEL_OF
+from weighbridge.requests import LOAD_SETTINGS
+
+ROOT = Path(__file__).parent.parent
+DOCS = "\n".join(p.read_text() for p in (ROOT / "docs").rglob("*.md"))
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", LEVEL_OF)
+def test_every_component_is_explained(name):
+    assert f"| `{name}` |" in DOCS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_docs(command):
+    assert f"## weighbridge {command}" in DOCS
+
+
+def test_every_setting_of_a_request_is_a_flag():
+    for setting in LOAD_SETTINGS:
+        assert f"--{setting.replace('_', '-')}" in DOCS
+
+
+def test_the_readme_tree_names_every_module():
+    source = ROOT / "src" / "weighbridge"
+    missing = [
+        path.name
+        for path in sorted(source.iterdir())
+        if (
+            (path.suffix == ".py"
+            and not path.name.startswith("_"))
+            or (path / "__init__.py").exists()
+        )
+        and path.name not in README
+    ]
+    assert missing == [
+        "dtypes.py",
+        "errors.py",
+        "loading.py",
+        "report.py",
+        "requests.py",
+        "tensors.py",
+        "units.py",
+        "workload.py",
+    ]
+
+
+def test_generated_pages_are_current():
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "docs.py", "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_public_functions_are_documented():
+    tree = ast.parse((ROOT / "src/weighbridge/api.py").read_text())
+    public = [n for n in tree.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
+    assert public
+    assert all(ast.get_docstring(n) for n in public)
