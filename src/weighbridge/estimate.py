@@ -18,7 +18,7 @@ from weighbridge.engines import transformers
 from weighbridge.errors import UsageError
 from weighbridge.memory import Device, Phase
 from weighbridge.model import Model, ModelPart
-from weighbridge.quantization.declared import declared
+from weighbridge.quantization.declared import declared, fallback_dtype
 from weighbridge.quantization.schemes import scheme
 from weighbridge.report import ModelFacts, Report
 from weighbridge.workload import Load
@@ -131,6 +131,8 @@ def _dtype(part: ModelPart, workload: Load, major: int) -> tuple[DType, str]:
     for t in part.stored:
         if t.dtype.name.startswith(FLOATING):
             return t.dtype, "as the first tensor of the checkpoint is stored"
+    if part.quantization is not None:
+        return fallback_dtype(part.quantization), "as loaders of this quantization take it"
     return FLOAT32, "torch's default, since the config declares none"
 
 

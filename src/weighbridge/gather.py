@@ -128,6 +128,7 @@ class _Reader:
         self._text, self._source, self._progress = text, source, progress
         self._entries = source.list()
         self._read: list[str] = []
+        self._notes: list[str] = []
         self._download = 0
 
     def inventory(self) -> Inventory:
@@ -143,7 +144,7 @@ class _Reader:
             parts=parts,
             read_from=tuple(dict.fromkeys(self._read)),
             download_bytes=self._download or None,
-            notes=self._source.notes,
+            notes=(*self._source.notes, *self._notes),
         )
 
     def _parts(self) -> Iterator[Part]:
@@ -302,6 +303,11 @@ class _Reader:
     def _named(self, entry: Entry, names: Mapping[str, list[str]]) -> tuple[Entry, ...]:
         by_path = {e.path: e for e in self._entries}
         missing = [path for path in names if path not in by_path]
+        if len(missing) == len(names):
+            self._notes.append(
+                f"{entry.path} names {len(names)} shards and none is here: nothing was read of them"
+            )
+            return ()
         if missing:
             raise BadFileError(
                 f"{entry.path} names {missing[0]!r}, which is not there "

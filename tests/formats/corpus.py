@@ -154,36 +154,36 @@ AUDIO = {
 
 
 def json_seeds():
-    """One file for all parsers of small JSON files: the first byte says which one is meant."""
+    """One file for all parsers of small JSON files: the first byte says which one is meant, modulo their number."""
     files = {
-        b"i": {
+        0: {
             "metadata": {"total_size": 7.0},
             "weight_map": {"a": "x-1.safetensors", "b": "dir/x-2.bin"},
         },
-        b"p": {
+        1: {
             "_class_name": "P",
             "vae": ["diffusers", "A"],
             "safety": [None, None],
             "x": 3,
             "y": [1, 2],
         },
-        b"m": [
+        2: [
             {"idx": 0, "name": "0", "path": "", "type": "s.models.T"},
             {"name": "1", "path": "1_P", "type": "P"},
         ],
-        b"a": {
+        3: {
             "peft_type": "LORA",
             "r": 8,
             "target_modules": ["q"],
             "rank_pattern": {"k": 4},
             "bias": "all",
         },
-        b"q": PARAMS,
-        b"r": PARAMS | {"vision_encoder": VISION, "kv_lora_rank": 4},
-        b"s": PARAMS | {"multimodal": AUDIO},
+        4: PARAMS,
+        9: PARAMS | {"vision_encoder": VISION, "kv_lora_rank": 4},
+        14: PARAMS | {"multimodal": AUDIO},
     }
-    for letter, file in files.items():
-        yield letter + json.dumps(file).encode()
+    for which, file in files.items():
+        yield bytes([which]) + json.dumps(file).encode()
 
 
 SMALL = (parse_index, parse_model_index, parse_modules, parse_adapter, parse_params)

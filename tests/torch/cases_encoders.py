@@ -161,7 +161,7 @@ VIT = {
     "model_type": "vit",
     "hidden_size": 24,
     "num_hidden_layers": 2,
-    "num_attention_heads": 4,
+    "num_attention_heads": 12,
     "intermediate_size": 40,
     "image_size": 32,
     "patch_size": 8,
@@ -176,6 +176,54 @@ SWIN = {
     "window_size": 2,
 }
 LISTENER = {**WAV2VEC2, "model_type": "wav2vec2", "hidden_size": 12}
+SPEECHT5 = {
+    **{key: WAV2VEC2[key] for key in WAV2VEC2 if key.startswith(("conv", "num_conv"))},
+    "vocab_size": 31,
+    "hidden_size": 24,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 40,
+    "decoder_layers": 3,
+    "decoder_attention_heads": 3,
+    "decoder_ffn_dim": 44,
+    "num_mel_bins": 6,
+    "speech_decoder_prenet_units": 9,
+    "speaker_embedding_dim": 7,
+    "speech_decoder_postnet_units": 11,
+    "max_speech_positions": 30,
+    "max_text_positions": 20,
+    "encoder_max_relative_position": 8,
+}
+ENCODEC = {
+    "hidden_size": 12,
+    "num_filters": 4,
+    "upsampling_ratios": [4, 3, 2],
+    "codebook_size": 16,
+    "num_lstm_layers": 1,
+}
+MIMI = {
+    "hidden_size": 24,
+    "num_filters": 4,
+    "upsampling_ratios": [4, 3],
+    "codebook_size": 16,
+    "codebook_dim": 6,
+    "num_quantizers": 4,
+    "vector_quantization_hidden_dimension": 6,
+    "upsample_groups": 12,
+    "num_hidden_layers": 2,
+    "intermediate_size": 40,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 6,
+}
+DAC = {
+    "encoder_hidden_size": 4,
+    "downsampling_ratios": [2, 3],
+    "decoder_hidden_size": 16,
+    "n_codebooks": 3,
+    "codebook_size": 16,
+    "codebook_dim": 5,
+}
 
 CASES = {
     "bert": (BERT, (*USUAL, DECODER)),
@@ -324,4 +372,34 @@ CASES = {
         {"encoder": LISTENER, "decoder": BERT_DECODER},
         ({"encoder": {**LISTENER, "add_adapter": True, "output_hidden_size": 24}},),
     ),
+    "speecht5": (
+        SPEECHT5,
+        (
+            UNTIED,
+            {"feat_extract_norm": "layer", "conv_bias": True, "mask_time_prob": 0.0},
+            {"speech_decoder_prenet_layers": 3, "speech_decoder_postnet_layers": 2},
+            {"reduction_factor": 3, "speech_decoder_postnet_kernel": 3, "pad_token_id": 2},
+        ),
+    ),
+    "encodec": (
+        ENCODEC,
+        (
+            {"norm_type": "time_group_norm", "audio_channels": 2},
+            {"num_residual_layers": 2, "use_conv_shortcut": False, "compress": 4},
+            {"target_bandwidths": [1.5, 3.0], "codebook_dim": 12, "num_lstm_layers": 3},
+        ),
+    ),
+    "mimi": (
+        MIMI,
+        (
+            {"frame_rate": 500.0},
+            {"frame_rate": 2000.0, "sampling_rate": 24000},
+            {"num_residual_layers": 2, "use_conv_shortcut": True},
+            {"vector_quantization_hidden_dimension": 24, "attention_bias": True},
+            {"encoder_config": None},
+            {"decoder_config": None},
+            {"num_semantic_quantizers": 2},
+        ),
+    ),
+    "dac": (DAC, ({"downsampling_ratios": [2, 2, 4], "n_codebooks": 1},)),
 }

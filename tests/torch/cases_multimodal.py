@@ -495,4 +495,132 @@ NEWER: list[Case] = [
     ),
 ]
 
-CASES = TOWERS + LLAVAS + QWENS + OTHERS + NEWER
+EAR = {
+    "d_model": 24,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 3,
+    "encoder_ffn_dim": 40,
+    "num_mel_bins": 10,
+    "max_source_positions": 12,
+}
+VOXTRAL_EAR = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 40,
+    "num_mel_bins": 10,
+    "max_source_positions": 12,
+}
+CONFORMER = {
+    "input_dim": 12,
+    "num_layers": 2,
+    "hidden_dim": 24,
+    "num_heads": 3,
+    "output_dim": 7,
+    "context_size": 10,
+    "max_pos_emb": 16,
+}
+QFORMER = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 28,
+    "vocab_size": 50,
+    "max_position_embeddings": 20,
+}
+BLIP_TEXT = {**TEXT_TOWER, "encoder_hidden_size": 24}
+BLIP = {
+    "text_config": BLIP_TEXT,
+    "vision_config": VIT,
+    "projection_dim": 12,
+    "image_text_hidden_size": 14,
+}
+OPT = {
+    "model_type": "opt",
+    "hidden_size": 32,
+    "ffn_dim": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 101,
+    "max_position_embeddings": 30,
+    "word_embed_proj_dim": 32,
+}
+T5 = {
+    "model_type": "t5",
+    "d_model": 32,
+    "d_ff": 48,
+    "d_kv": 8,
+    "num_layers": 2,
+    "num_heads": 4,
+    "vocab_size": 101,
+}
+BLIP2 = {
+    "text_config": OPT,
+    "vision_config": VIT,
+    "qformer_config": QFORMER,
+    "num_query_tokens": 3,
+    "image_text_hidden_size": 14,
+}
+
+SOUND: list[Case] = [
+    (
+        "qwen2_audio",
+        "Qwen2AudioForConditionalGeneration",
+        {
+            "text_config": QWEN2,
+            "audio_config": {**EAR, "model_type": "qwen2_audio_encoder"},
+        },
+    ),
+    ("qwen2_audio_encoder", "Qwen2AudioEncoder", EAR),
+    (
+        "voxtral",
+        "VoxtralForConditionalGeneration",
+        {
+            "text_config": LLAMA,
+            "audio_config": {**VOXTRAL_EAR, "model_type": "voxtral_encoder"},
+        },
+    ),
+    (
+        "granite_speech",
+        "GraniteSpeechForConditionalGeneration",
+        {
+            "text_config": {**LLAMA, "model_type": "granite"},
+            "encoder_config": CONFORMER,
+            "projector_config": {
+                **QFORMER,
+                "model_type": "blip_2_qformer",
+                "encoder_hidden_size": 24,
+            },
+        },
+    ),
+]
+BLIPS: list[Case] = [
+    ("blip", "BlipModel", BLIP),
+    ("blip", "BlipForConditionalGeneration", BLIP),
+    ("blip", "BlipForQuestionAnswering", BLIP),
+    ("blip", "BlipForImageTextRetrieval", BLIP),
+    (
+        "blip",
+        "BlipForConditionalGeneration",
+        {**BLIP, "text_config": {**BLIP_TEXT, "tie_word_embeddings": False}},
+    ),
+    ("blip-2", "Blip2ForConditionalGeneration", BLIP2),
+    ("blip-2", "Blip2Model", BLIP2),
+    (
+        "blip-2",
+        "Blip2ForConditionalGeneration",
+        {**BLIP2, "text_config": T5, "vision_config": {**VIT, "qkv_bias": False}},
+    ),
+    ("blip-2", "Blip2VisionModelWithProjection", BLIP2),
+    (
+        "blip-2",
+        "Blip2TextModelWithProjection",
+        {**BLIP2, "qformer_config": {**QFORMER, "use_qformer_text_input": True}},
+    ),
+    ("blip-2", "Blip2ForImageTextRetrieval", BLIP2),
+    ("instructblip", "InstructBlipForConditionalGeneration", {**BLIP2, "text_config": LLAMA}),
+    ("instructblip", "InstructBlipForConditionalGeneration", {**BLIP2, "text_config": T5}),
+    ("instructblip", "InstructBlipModel", {**BLIP2, "text_config": LLAMA}),
+]
+
+CASES = TOWERS + LLAVAS + QWENS + OTHERS + NEWER + SOUND + BLIPS

@@ -2,6 +2,9 @@
 classes, small configs. A variant changes the keys that it names and nothing else.
 """
 
+import math
+from collections import Counter
+
 import pytest
 
 pytest.importorskip("torch", reason="the oracle is transformers' own build, which needs torch")
@@ -426,6 +429,40 @@ def test_tensors_are_those_of_the_class(model_type, change):
 @pytest.mark.parametrize(("model_type", "change"), CASES)
 def test_buffers_are_those_of_the_class(model_type, change):
     assert oracle.buffer_differences(config(model_type, change)) == []
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_what_is_saved_and_what_is_loaded(model_type, tmp_path):
+    """A saved model has our names in its files; loaded in bfloat16, our dtypes in memory."""
+    import torch
+    import transformers
+    from safetensors import safe_open
+
+    raw = config(model_type, {})
+    cls = getattr(transformers, raw["architectures"][0])
+    keys = {k: v for k, v in raw.items() if k != "model_type"}
+    model = cls(transformers.AutoConfig.for_model(model_type, **keys)).to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    (path,) = tmp_path.glob("*.safetensors")
+    with safe_open(path, "pt") as file:
+        saved = set(file.keys())
+    plan = oracle.ours(raw)
+    params = [p for p in plan.params if not p.tied]
+    assert saved == {p.name for p in params} | {b.name for b in plan.buffers if b.persistent}
+    loaded = cls.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert by_dtype((p.dtype, p.numel()) for p in loaded.parameters()) == by_dtype(
+        (p.dtype or "bfloat16", p.numel) for p in params
+    )
+    assert by_dtype((b.dtype, b.numel()) for b in loaded.buffers()) == by_dtype(
+        (b.dtype or "bfloat16", math.prod(b.shape)) for b in plan.buffers
+    )
+
+
+def by_dtype(pairs):
+    total = Counter()
+    for dtype, count in pairs:
+        total[str(dtype).removeprefix("torch.")] += count
+    return total
 
 
 V4_CHANGES = (

@@ -5,13 +5,13 @@ A library that is not installed is skipped; all of them run on a CPU.
 
 import pytest
 
-torch = pytest.importorskip("torch")
-
 from tests.quantization.models import one, packed, pieces
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.quantization.packed import logical
 from weighbridge.quantization.schemes import scheme, stored
 from weighbridge.tensors import Tensor
+
+torch = pytest.importorskip("torch")
 
 UP = "model.layers.0.mlp.up_proj.weight"
 SHAPES = [(512, 256), (96, 384), (7, 640)]
@@ -62,12 +62,10 @@ def test_bitsandbytes_int8(shape):
     assert facts({"weight": weight.data, "SCB": weight.SCB}) == ours("bnb-int8", *shape)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES[:2], (16, 640)])
 @pytest.mark.parametrize(("bits", "group"), [(8, 64), (4, 64), (4, 128), (3, 64), (2, 64), (1, 64)])
 def test_hqq(bits, group, shape):
     hqq = pytest.importorskip("hqq.core.quantize")
-    if shape[0] * shape[1] // group * bits % 8 and bits != 3:
-        pytest.skip("HQQ's packing needs a whole number of bytes")
     layer = hqq.HQQLinear(
         linear(*shape),
         hqq.BaseQuantizeConfig(nbits=bits, group_size=group, axis=1),
@@ -78,7 +76,7 @@ def test_hqq(bits, group, shape):
     assert facts(held) == ours(f"hqq-{bits}bit-g{group}", *shape)
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, (64, 80), (64, 96), (64, 200)])
+@pytest.mark.parametrize("shape", [*SHAPES[:2], (16, 640), (64, 80), (64, 96), (64, 200)])
 @pytest.mark.parametrize("name", ["int8", "int4", "int2", "float8"])
 def test_quanto(name, shape):
     quanto = pytest.importorskip("optimum.quanto")
@@ -107,7 +105,7 @@ def test_torchao(name, config, shape):
     model = torch.nn.Sequential(linear(*shape))
     api.quantize_(model, getattr(api, config)())
     weight = model[0].weight
-    names = [*weight.tensor_data_names, *weight.optional_tensor_data_names]
+    names = [*weight.tensor_data_names, *getattr(weight, "optional_tensor_data_names", ())]
     held = {f"_weight_{n}": getattr(weight, n) for n in names if getattr(weight, n) is not None}
     assert facts(held) == ours(name, *shape)
 
@@ -146,6 +144,21 @@ def test_compressed_tensors_packs_mxfp4(shape):
     arguments = {"num_bits": 4, "group_size": 32, "strategy": "group", "type": "float"}
     held = compressed(shape, {**arguments, "symmetric": True, "scale_dtype": torch.uint8})
     assert held == ours("mxfp4", *shape)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_compressed_tensors_packs_nvfp4(shape):
+    quantization = pytest.importorskip("compressed_tensors.quantization")
+    arguments = {
+        "num_bits": 4,
+        "group_size": 16,
+        "strategy": "tensor_group",
+        "type": "float",
+        "symmetric": True,
+        "scale_dtype": torch.float8_e4m3fn,
+    }
+    activations = quantization.QuantizationArgs(**arguments, dynamic="local")
+    assert compressed(shape, arguments, activations=activations) == ours("nvfp4", *shape)
 
 
 @pytest.mark.parametrize("shape", [(512, 256), (200, 300)])
@@ -206,6 +219,44 @@ def test_bitsandbytes_replaces_the_modules_that_we_pack(model_type):
         f"{name}.weight" for name, m in model.named_modules() if isinstance(m, bnb.nn.Linear4bit)
     }
     assert packed(plan, "nf4") == replaced
+
+
+CLASSES = [
+    ("bert", "BertForSequenceClassification", {"intermediate_size": 256}),
+    ("bert", "BertForMaskedLM", {"intermediate_size": 256}),
+    ("gpt2", "GPT2LMHeadModel", {"n_embd": 128, "n_layer": 2, "n_head": 4}),
+    ("t5", "T5ForConditionalGeneration", {"d_model": 128, "num_layers": 2, "d_ff": 256}),
+    ("llama", "LlamaForSequenceClassification", {"intermediate_size": 256}),
+    ("opt", "OPTForCausalLM", {"ffn_dim": 256, "word_embed_proj_dim": 128}),
+]
+
+
+@pytest.mark.parametrize(("model_type", "cls", "more"), CLASSES)
+def test_bitsandbytes_on_other_classes(model_type, cls, more):
+    bnb = pytest.importorskip("bitsandbytes")
+    transformers = pytest.importorskip("transformers")
+    from transformers.integrations import replace_with_bnb_linear
+    from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
+
+    from tests.torch import oracle
+
+    raw = {
+        "model_type": model_type,
+        "architectures": [cls],
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 320,
+        **more,
+    }
+    model = oracle.build(raw)
+    config = transformers.BitsAndBytesConfig(load_in_4bit=True)
+    skip = Bnb4BitHfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
+    replace_with_bnb_linear(model, modules_to_not_convert=skip, quantization_config=config)
+    replaced = {
+        f"{name}.weight" for name, m in model.named_modules() if isinstance(m, bnb.nn.Linear4bit)
+    }
+    assert packed(oracle.ours(raw), "nf4") == replaced
 
 
 @pytest.mark.parametrize("model_type", MODELS)

@@ -24,6 +24,9 @@ IDLE = (  # heads only split a projection; the encoder's keys are idle where it 
     "num_hidden_layers",
     "encoder_layers",
     "decoder_layers",
+    "encoder_ffn_dim",
+    "decoder_ffn_dim",
+    "vocab_size",
     "attention_window",
 )
 BLOCKS = ("encoder.layers.*", "decoder.layers.*")

@@ -35,7 +35,9 @@ class Inner:
     model_type: str = ""  # where neither class nor config names one
     absent: Mapping[str, Any] = field(default_factory=dict)  # the config when there is none
     flat: bool = False  # when there is none, its keys are among those of the larger one
+    fixed: bool = False  # of this type whatever its config says
     head: str = ""  # the end of its class, when it comes with a head
+    other_head: str = ""  # that of families without the first, such as encoder-decoders
     optional: bool = False  # no config, no part
 
 
@@ -47,7 +49,8 @@ TEXT = Inner(
 def nested(c: Config, part: Inner) -> Config:
     if part.flat and not c.has(part.config):
         return c.retyped(part.model_type)
-    return c.sub(part.config, model_type=part.model_type, absent=part.absent)
+    found = c.sub(part.config, model_type=part.model_type, absent=part.absent)
+    return found.retyped(part.model_type) if part.fixed else found
 
 
 def present(c: Config, parts: Iterable[Inner]) -> Iterator[tuple[Inner, Config, Family]]:
@@ -56,8 +59,9 @@ def present(c: Config, parts: Iterable[Inner]) -> Iterator[tuple[Inner, Config, 
             continue
         config = nested(c, part)
         kind = family(config.model_type)
-        ending = part.head or "Model"
-        yield part, config, next((k for e, k in kind.classes.items() if e == ending), kind)
+        if part.other_head and part.head not in {*kind.heads, *kind.classes}:
+            part = replace(part, head=part.other_head)
+        yield part, config, kind.classes.get(part.head, kind)
 
 
 def params(c: Config, at: str, parts: Iterable[Inner]) -> Iterator[Param]:
@@ -114,8 +118,9 @@ def composite(
     """
 
     def body(c: Config, at: str) -> Iterator[Param]:
+        rest = tuple(own(c, at)) if own else ()  # first, for its errors are about the whole
         yield from params(c, at, parts)
-        yield from own(c, at) if own else ()
+        yield from rest
 
     def all_buffers(c: Config, at: str) -> Iterator[Buffer]:
         yield from buffers(c, at, parts)

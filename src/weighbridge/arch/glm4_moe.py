@@ -205,6 +205,7 @@ def ernie_lm(c: Config, at: str) -> Iterator[Param]:
 
 
 def hunyuan_moe(c: Config, at: str) -> Iterator[Param]:
+    """The router stays in float32."""
     layers = c.layers("num_hidden_layers")
     counts = c.per_layer("num_experts", count=layers)
     ks = c.per_layer("moe_topk", count=layers)
@@ -215,7 +216,7 @@ def hunyuan_moe(c: Config, at: str) -> Iterator[Param]:
         width, inner = c.num("hidden_size"), c.num("intermediate_size")
         e = Routed(count=counts[i], inner=inner, top_k=ks[i])
         yield from attention(c, f"{at}self_attn.", s)
-        yield from router(f"{at}mlp.gate.wg", e.count, width)
+        yield from router(f"{at}mlp.gate.wg", e.count, width, dtype="float32")
         yield from each(f"{at}mlp.experts", width, e)
         yield from gated_mlp(f"{at}mlp.shared_mlp", width, inner)
         yield from two_norms(c, at)

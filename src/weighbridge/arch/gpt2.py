@@ -65,7 +65,7 @@ def gpt2(c: Config, at: str) -> Iterator[Param]:
 
 def gpt_bigcode(c: Config, at: str) -> Iterator[Param]:
     width = c.num("n_embd")
-    keys = width // c.num("n_head") if c.flag("multi_query", default=True) else width
+    keys = width // max(1, c.num("n_head")) if c.flag("multi_query", default=True) else width
     yield from decoder(c, at, linear, keys)
 
 

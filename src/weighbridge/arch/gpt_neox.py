@@ -61,7 +61,7 @@ def persimmon_layer(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}self_attn.dense", width, width, bias=True)
     if c.flag("qk_layernorm"):
         for name in ("q_layernorm", "k_layernorm"):
-            size = width // c.num("num_attention_heads")
+            size = width // max(1, c.num("num_attention_heads"))
             yield from norm(f"{at}self_attn.{name}", size, bias=True)
     yield from linear(f"{at}mlp.dense_h_to_4h", inner, width, bias=True)
     yield from linear(f"{at}mlp.dense_4h_to_h", width, inner, bias=True)

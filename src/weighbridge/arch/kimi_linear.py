@@ -132,8 +132,10 @@ def bailing_sparse(c: Config) -> Sequence[bool]:
 
 def bailing_delta(c: Config, at: str) -> Iterator[Param]:
     """Convolution, decay and time step stay in float32; gates have full rank."""
-    heads, size, width = c.num("num_attention_heads"), c.num("head_dim"), c.num("hidden_size")
-    for p in delta(c, at, heads, size, c.num("short_conv_kernel_size")):
+    heads, width = c.num("linear_num_heads", "num_attention_heads"), c.num("hidden_size")
+    size = c.num("linear_head_dim", "head_dim")
+    kernel = c.num("linear_conv_kernel_dim", "short_conv_kernel_size")
+    for p in delta(c, at, heads, size, kernel):
         whole = p.kind == "conv" or p.name.endswith("dt_bias")
         yield p._replace(dtype="float32") if whole else p
     yield Param(f"{at}A_log", (heads,), "other", "float32")

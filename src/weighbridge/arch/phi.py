@@ -34,7 +34,7 @@ def phi_layer(c: Config, at: str) -> Iterator[Param]:
     if c.flag("qk_layernorm"):
         for name in ("q_layernorm", "k_layernorm"):
             yield from norm(
-                f"{at}self_attn.{name}", width // c.num("num_attention_heads"), bias=True
+                f"{at}self_attn.{name}", width // max(1, c.num("num_attention_heads")), bias=True
             )
     yield from two_layer_mlp(c, f"{at}mlp.", c.num("intermediate_size"))
     yield from norm(f"{at}input_layernorm", width, bias=True)
@@ -59,7 +59,7 @@ def old_layer(c: Config, at: str) -> Iterator[Param]:
     width = c.num("hidden_size", "n_embd")
     heads = c.num("num_attention_heads", "n_head")
     c.skip("rotary_dim")
-    keys = c.num("n_head_kv", default=heads) * (width // heads)
+    keys = c.num("n_head_kv", default=heads) * (width // max(1, heads))
     yield from norm(f"{at}ln", width, bias=True)
     yield from linear(f"{at}mixer.Wqkv", width + 2 * keys, width, bias=True)
     yield from linear(f"{at}mixer.out_proj", width, width, bias=True)

@@ -14,7 +14,8 @@ from weighbridge.arch.encoder_heads import joined
 from weighbridge.arch.heads import causal_lm
 
 
-IDLE = ("num_encoder_attention_heads", "num_encoder_layers")  # where there is no encoder
+# Heads only split a projection; the rest is idle where there is no encoder.
+IDLE = ("num_encoder_attention_heads", "num_encoder_layers", "encoder_ffn_dim")
 
 
 def attention(c: Config, at: str) -> Iterator[Param]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import Layer, kinds, stack, two_norms
-from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.heads import DECODER_HEADS, causal_lm
 from weighbridge.arch.llama import SPANS, Switches, attention, kv_heads, norms
 from weighbridge.arch.rotary import frequencies, head_dim, partly_rotary, rotary
 from weighbridge.arch.sparse import (
@@ -197,13 +197,22 @@ QWEN3_NEXT = Family(
     bases=SPANS,
     buffers=partly_rotary(0.25),
 )
+# Text alone under the name of the class with images: as that class stores it.
+WITH_IMAGES = "ForConditionalGeneration"
+HEADS = {**DECODER_HEADS, WITH_IMAGES: causal_lm}
+BASES = {WITH_IMAGES: "model.language_model"}
 QWEN3_5 = Family(
-    body=qwen3_5, cls="Qwen3_5ForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.25)
+    body=qwen3_5,
+    cls="Qwen3_5ForCausalLM",
+    heads=HEADS,
+    bases=BASES,
+    buffers=partly_rotary(0.25),
 )
 QWEN3_5_MOE = Family(
     body=qwen3_5_moe,
     cls="Qwen3_5MoeForCausalLM",
-    heads=DECODER_HEADS,
+    heads=HEADS,
+    bases=BASES,
     buffers=partly_rotary(0.25),
 )
 OLMOE = Family(body=olmoe, cls="OlmoeForCausalLM", heads=DECODER_HEADS, buffers=rotary)

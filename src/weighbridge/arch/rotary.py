@@ -59,11 +59,14 @@ def partly_rotary(default: float) -> Callable[[Config, str], Iterator[Buffer]]:
 
 def layer_types(c: Config, *, period: int) -> list[str]:
     """The kind of each layer; when the config does not say, every `period`-th is full."""
-    given = c.many("layer_types")
-    if given:
-        return [str(kind) for kind in given]
-    numbers = range(1, c.layers("num_hidden_layers") + 1)
-    return ["sliding_attention" if i % period else "full_attention" for i in numbers]
+    count, given = c.layers("num_hidden_layers"), c.many("layer_types")
+    if not given:
+        return [
+            "sliding_attention" if i % period else "full_attention" for i in range(1, count + 1)
+        ]
+    if len(given) < count:
+        raise c.error("layer_types", f"has {len(given)} entries for {count} layers")
+    return [str(kind) for kind in given[:count]]
 
 
 def layered_rotary(c: Config, at: str, *, period: int) -> Iterator[Buffer]:

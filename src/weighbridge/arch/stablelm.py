@@ -21,7 +21,7 @@ def one(c: Config, at: str) -> Iterator[Param]:
     yield from layer(c, at, Switches(qkv_bias=c.flag("use_qkv_bias"), norms=names, norm_bias=True))
     if c.flag("qk_layernorm"):
         heads = c.num("num_attention_heads")
-        size = c.num("hidden_size") // heads
+        size = c.num("hidden_size") // max(1, heads)
         for name, count in (("q_layernorm", heads), ("k_layernorm", kv_heads(c))):
             for i in range(count):
                 yield from norm(f"{at}self_attn.{name}.norms.{i}", size)

@@ -53,7 +53,7 @@ def extractor(c: Config, at: str) -> Iterator[Param]:
     if not widths or len(widths) != len(kernels):
         raise c.error("conv_kernel", f"has {len(kernels)} entries for {len(widths)} convolutions")
     for i, (width, kernel) in enumerate(zip(widths, kernels, strict=True)):
-        path = f"{at}feature_extractor.conv_layers.{i}"
+        path = f"{at}conv_layers.{i}"
         yield from conv(f"{path}.conv", (width, widths[i - 1] if i else 1, kernel), bias=bias)
         if kind == "layer" or i == 0:
             yield from norm(f"{path}.layer_norm", width, bias=True)
@@ -80,7 +80,7 @@ def always_masked(c: Config, at: str) -> Iterator[Param]:
 def position_convolution(c: Config, at: str) -> Iterator[Param]:
     width, kernel = c.num("hidden_size"), c.num("num_conv_pos_embeddings")
     groups = max(1, c.num("num_conv_pos_embedding_groups"))
-    path, shape = f"{at}encoder.pos_conv_embed.", (width, width // groups, kernel)
+    path, shape = f"{at}pos_conv_embed.", (width, width // groups, kernel)
     if c.flag("conv_pos_batch_norm"):  # HuBERT's switch
         yield from conv(f"{path}conv", shape)
         yield from norm(f"{path}batch_norm", width, bias=True)
@@ -208,10 +208,10 @@ class Kind:
 def stack(kind: Kind) -> Body:
     def body(c: Config, at: str) -> Iterator[Param]:
         c.skip(*IDLE)
-        yield from extractor(c, at)
+        yield from extractor(c, f"{at}feature_extractor.")
         yield from projection(c, at)
         yield from kind.mask(c, at)
-        yield from position_convolution(c, at)
+        yield from position_convolution(c, f"{at}encoder.")
         yield from norm(f"{at}encoder.layer_norm", c.num("hidden_size"), bias=True)
         for i in range(c.layers("num_hidden_layers")):
             yield from kind.layer(c, f"{at}encoder.layers.{i}.", i)

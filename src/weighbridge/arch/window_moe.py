@@ -90,7 +90,7 @@ def mimo_buffers(c: Config, at: str) -> Iterator[Buffer]:
 def gated_attention(c: Config, at: str, heads: int) -> Iterator[Param]:
     """`gating`: one gate a head, or one for each of its values."""
     width, size, bias = c.num("hidden_size"), head_dim(c), c.flag("attention_bias")
-    gates = heads if c.get("gating") in (True, "per-head") else heads * size
+    gates = heads if c.get("gating") in (None, True, "per-head") else heads * size
     yield from linear(f"{at}q_proj", heads * size, width, bias=bias)
     yield from linear(f"{at}k_proj", kv_heads(c) * size, width, bias=bias)
     yield from linear(f"{at}v_proj", kv_heads(c) * size, width, bias=bias)

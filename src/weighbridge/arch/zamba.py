@@ -54,7 +54,7 @@ def zamba_mixer(c: Config, at: str) -> Iterator[Param]:
     yield Param(f"{at}x_proj_weight", (heads, rank + 2 * state, size), "other")
     yield Param(f"{at}dt_proj_weight", (heads, size, rank), "other")
     yield Param(f"{at}dt_proj_bias", (heads, size), "other")
-    yield Param(f"{at}A_log", (heads, size, state), "other")
+    yield Param(f"{at}A_log", (heads, size, state), "other", "float32")
     yield Param(f"{at}D", (heads, size), "other")
     yield from linear(f"{at}out_proj", width, inner, bias=bias)
 

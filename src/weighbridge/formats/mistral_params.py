@@ -25,6 +25,7 @@ RENAMED = {
     "max_seq_len": "max_position_embeddings",
     "activation": "hidden_act",
 }
+MAX_LAYERS = 4096
 NEEDED = ("dim", "n_layers", "n_heads", "hidden_dim", "vocab_size")
 
 # Of the block "moe", in a Mixtral and in a model with latent attention (Mistral Large 3, Small 4).
@@ -160,8 +161,10 @@ def _sliding_window(raw: Raw, layers: Any) -> Raw:
         window = int(window)
     if not isinstance(window, list):
         return {"sliding_window": window}
-    widths = {w for w in window if w is not None}
-    if not window or len(widths) > 1 or type(layers) is not int or layers % len(window):
+    widths = [w for w in window if w is not None]
+    if not all(type(w) is int and w == widths[0] for w in widths):
+        raise UnsupportedError("sliding_window: a pattern of more than one window")
+    if not window or type(layers) is not int or layers % len(window) or layers > MAX_LAYERS:
         raise BadFileError(f"sliding_window: a pattern that does not fit {short(layers)} layers")
     kinds = ["full_attention" if w is None else "sliding_attention" for w in window]
     types = kinds * (layers // len(window))

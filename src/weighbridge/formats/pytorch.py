@@ -8,6 +8,7 @@ from weighbridge.formats.torch_zip import torch_zip
 
 FIRST_READ = 1 << 16  # of a zip, this is data.pkl of about 400 tensors
 ZIP = b"PK\x03\x04"
+PICKLE = (b"\x80", b"L")  # since protocol 2; before, the magic number as text
 TAR = b"ustar"  # at byte 257, POSIX.1-1988
 
 
@@ -20,4 +21,6 @@ def pytorch(size: int | None = None, *, file: str = "") -> Plan[Checkpoint]:
     for magic, name in ((b"GGUF", "a GGUF"), (b"\x89HDF", "an HDF5 (Keras)")):
         if head.startswith(magic):
             raise BadFileError(f"is {name} file under the name of a PyTorch checkpoint")
+    if head[:1] not in PICKLE:
+        raise BadFileError(f"begins with {head[:4]!r}: neither a zip archive nor a pickle")
     return (yield from torch_legacy(size, head=head, file=file))

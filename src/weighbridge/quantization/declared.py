@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from weighbridge.arch.blueprint import Param
+from weighbridge.dtypes import BFLOAT16, FLOAT16, DType
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.scheme import Pack, Scheme, Setting
 from weighbridge.quantization.schemes import scheme
@@ -39,6 +40,15 @@ def declared(raw: Raw) -> Scheme:
             "give --quantization FORMAT instead"
         )
     return _except(scheme(name(raw)), raw)
+
+
+def fallback_dtype(raw: Raw) -> DType:
+    """What the loader gives to what is not packed when nothing declares a dtype.
+
+    transformers 5.23 quantizers/quantizer_{gptq,awq,mxfp4}.py, `update_dtype`; bfloat16 for the
+    others is assumed: what their checkpoints hold.
+    """
+    return FLOAT16 if raw.get("quant_method") in ("gptq", "awq") else BFLOAT16
 
 
 def _bitsandbytes(raw: Raw) -> str:

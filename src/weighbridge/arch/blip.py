@@ -1,0 +1,167 @@
+"""BLIP: a ViT with fused queries, keys and values, and a BERT that can look at its output.
+
+    text decoder: BERT layers with cross-attention over the tower's width, and BERT's head
+
+Source: transformers 5.23 models/blip/modeling_blip.py and modeling_blip_text.py.
+"""
+
+from collections.abc import Callable, Iterator
+
+from weighbridge.arch.blueprint import Body, Buffer, Family, Param, conv, embedding, linear
+from weighbridge.arch.clip import side
+from weighbridge.arch.config import Config
+from weighbridge.arch.vision import layernorm, nothing
+
+WORDS = "bert.embeddings.word_embeddings.weight"
+
+
+def parts(c: Config) -> tuple[Config, Config]:
+    return (
+        c.sub("text_config", model_type="blip_text_model"),
+        c.sub("vision_config", model_type="blip_vision_model"),
+    )
+
+
+def vision_layer(c: Config, at: str, *, bias: bool) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    yield from linear(f"{at}self_attn.qkv", 3 * width, width, bias=bias)
+    yield from linear(f"{at}self_attn.projection", width, width, bias=True)
+    yield from layernorm(f"{at}layer_norm1", width)
+    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
+    yield from layernorm(f"{at}layer_norm2", width)
+
+
+def vision(c: Config, at: str) -> Iterator[Param]:
+    width, patch = c.num("hidden_size"), c.num("patch_size")
+    yield Param(f"{at}embeddings.class_embedding", (1, 1, width), "other")
+    yield Param(f"{at}embeddings.position_embedding", (1, side(c) ** 2 + 1, width), "other")
+    yield from conv(f"{at}embeddings.patch_embedding", (width, 3, patch, patch))
+    for i in range(c.layers("num_hidden_layers")):
+        bias = c.flag("qkv_bias", default=True)
+        yield from vision_layer(c, f"{at}encoder.layers.{i}.", bias=bias)
+    yield from layernorm(f"{at}post_layernorm", width)
+
+
+def attention(at: str, width: int, seen: int) -> Iterator[Param]:
+    """`seen` is the width of what keys and values are made of."""
+    yield from linear(f"{at}self.query", width, width, bias=True)
+    yield from linear(f"{at}self.key", width, seen, bias=True)
+    yield from linear(f"{at}self.value", width, seen, bias=True)
+    yield from linear(f"{at}output.dense", width, width, bias=True)
+    yield from layernorm(f"{at}output.LayerNorm", width)
+
+
+def text_layer(c: Config, at: str, seen: int) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    yield from attention(f"{at}attention.", width, width)
+    if c.flag("is_decoder", default=True):
+        yield from attention(f"{at}crossattention.", width, seen)
+    yield from linear(f"{at}intermediate.dense", inner, width, bias=True)
+    yield from linear(f"{at}output.dense", width, inner, bias=True)
+    yield from layernorm(f"{at}output.LayerNorm", width)
+
+
+def text(c: Config, at: str, seen: int) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from embedding(f"{at}embeddings.word_embeddings", c.num("vocab_size"), width)
+    positions = c.num("max_position_embeddings")
+    yield from embedding(f"{at}embeddings.position_embeddings", positions, width)
+    yield from layernorm(f"{at}embeddings.LayerNorm", width)
+    for i in range(c.layers("num_hidden_layers")):
+        yield from text_layer(c, f"{at}encoder.layer.{i}.", seen)
+
+
+def decoder(c: Config, at: str, seen: int) -> Iterator[Param]:
+    """With BERT's head; weight and bias of its last Linear belong to others."""
+    width, rows = c.num("hidden_size"), c.num("vocab_size")
+    ties = c.flag("tie_word_embeddings", default=True)
+    head = f"{at}cls.predictions."
+    yield from text(c, f"{at}bert.", seen)
+    yield from linear(f"{head}transform.dense", width, width, bias=True)
+    yield from layernorm(f"{head}transform.LayerNorm", width)
+    yield Param(f"{head}bias", (rows,), "bias")
+    yield Param(f"{head}decoder.weight", (rows, width), tied=f"{at}{WORDS}" if ties else "")
+    yield Param(f"{head}decoder.bias", (rows,), "bias", tied=f"{head}bias" if ties else "")
+
+
+def pair(c: Config, at: str) -> Iterator[Param]:
+    language, tower = parts(c)
+    width, seen, out = language.num("hidden_size"), tower.num("hidden_size"), c.num("projection_dim")
+    yield from text(language, f"{at}text_model.", seen)
+    yield from linear(f"{at}text_model.pooler.dense", width, width, bias=True)
+    yield from vision(tower, f"{at}vision_model.")
+    yield from linear(f"{at}visual_projection", out, seen)
+    yield from linear(f"{at}text_projection", out, width)
+    yield Param(f"{at}logit_scale", (), "other")
+
+
+def tower_and(*names: str) -> Body:
+    """The tower, and those of text_encoder and text_decoder that the class has."""
+
+    def body(c: Config, at: str) -> Iterator[Param]:
+        language, tower = parts(c)
+        seen = tower.num("hidden_size")
+        yield from vision(tower, f"{at}vision_model.")
+        for name in names:
+            write = decoder if name == "text_decoder" else text
+            yield from write(language, f"{at}{name}.", seen)
+
+    return body
+
+
+def retrieval(c: Config, at: str) -> Iterator[Param]:
+    language, tower = parts(c)
+    out, width = c.num("image_text_hidden_size"), language.num("hidden_size")
+    yield from linear(f"{at}vision_proj", out, tower.num("hidden_size"), bias=True)
+    yield from linear(f"{at}text_proj", out, width, bias=True)
+    yield from linear(f"{at}itm_head", 2, width, bias=True)
+
+
+def ids(*paths: str) -> Callable[[Config, str], Iterator[Buffer]]:
+    def buffers(c: Config, at: str) -> Iterator[Buffer]:
+        rows = parts(c)[0].num("max_position_embeddings")
+        for path in paths:
+            yield Buffer(f"{at}{path}.embeddings.position_ids", (1, rows), "int64")
+
+    return buffers
+
+
+PARTS = (("vision_model.", "vision tower"),)
+BLOCKS = ("vision_model.encoder.layers.*",)
+
+
+def with_head(ending: str, head: Body, *names: str) -> Family:
+    inside = {"text_decoder": "text_decoder.bert", "text_encoder": "text_encoder"}
+    return Family(
+        body=tower_and(*names),
+        base="",
+        heads={ending: head},
+        buffers=ids(*(inside[n] for n in names)),
+        blocks=BLOCKS,
+        parts=PARTS,
+    )
+
+
+BLIP_VISION = Family(body=vision, cls="BlipVisionModel", blocks=("encoder.layers.*",))
+BLIP = Family(
+    body=pair,
+    cls="BlipForConditionalGeneration",
+    buffers=ids("text_model"),
+    blocks=BLOCKS,
+    classes={
+        "ForConditionalGeneration": with_head(
+            "ForConditionalGeneration", nothing, "text_decoder"
+        ),
+        "ForQuestionAnswering": with_head(
+            "ForQuestionAnswering", nothing, "text_encoder", "text_decoder"
+        ),
+        "ForImageTextRetrieval": with_head("ForImageTextRetrieval", retrieval, "text_encoder"),
+    },
+    parts=(
+        *PARTS,
+        ("visual_projection.", "projector"),
+        ("text_projection.", "projector"),
+        ("logit_", "projector"),
+    ),
+)

@@ -1,0 +1,188 @@
+"""BLIP-2 and InstructBLIP: a tower, a Q-Former that reads it with n queries, a language model.
+
+    Q-Former: BERT layers over the queries, every second one with cross-attention to the tower;
+    layers have a second MLP for text where the Q-Former reads any
+
+Sources: transformers 5.23 models/{blip_2,instructblip}/modeling_*.py.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from weighbridge.arch.blip import attention as text_attention
+from weighbridge.arch.blip import vision
+from weighbridge.arch.blueprint import Body, Buffer, Family, Param, embedding, linear
+from weighbridge.arch.compose import Inner, composite, nested
+from weighbridge.arch.config import Config
+from weighbridge.arch.vision import layernorm, nothing
+
+TEXT = Inner(
+    path="language_model.",
+    config="text_config",
+    label="language model",
+    model_type="opt",
+    head="ForCausalLM",
+    other_head="ForConditionalGeneration",
+)
+VISION = Inner(path="vision_model.", config="vision_config", label="vision tower")
+QFORMER = Inner(path="qformer.", config="qformer_config", label="projector")
+
+
+def attention(at: str, width: int, seen: int) -> Iterator[Param]:
+    for p in text_attention(at, width, seen):
+        yield p._replace(name=p.name.replace(f"{at}self.", f"{at}attention."))
+
+
+def feed_forward(c: Config, at: str, ending: str) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    yield from linear(f"{at}intermediate{ending}.dense", inner, width, bias=True)
+    yield from linear(f"{at}output{ending}.dense", width, inner, bias=True)
+    yield from layernorm(f"{at}output{ending}.LayerNorm", width)
+
+
+def layers(c: Config, at: str, seen: int, *, reads_text: bool) -> Iterator[Param]:
+    width, period = c.num("hidden_size"), max(1, c.num("cross_attention_frequency"))
+    for i in range(c.layers("num_hidden_layers")):
+        path = f"{at}encoder.layer.{i}."
+        yield from attention(f"{path}attention.", width, width)
+        if i % period == 0:
+            yield from attention(f"{path}crossattention.", width, seen)
+        if reads_text:
+            yield from feed_forward(c, path, "")
+        yield from feed_forward(c, path, "_query")
+
+
+def qformer(c: Config, at: str, seen: int) -> Iterator[Param]:
+    reads_text = c.flag("use_qformer_text_input")
+    yield from layernorm(f"{at}layernorm", c.num("hidden_size"))
+    yield from layers(c, at, seen, reads_text=reads_text)
+
+
+def text_embeddings(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from embedding(f"{at}embeddings.word_embeddings", c.num("vocab_size"), width)
+    positions = c.num("max_position_embeddings")
+    yield from embedding(f"{at}embeddings.position_embeddings", positions, width)
+
+
+def instruct_qformer(c: Config, at: str, seen: int) -> Iterator[Param]:
+    yield from text_embeddings(c, at)
+    yield from layernorm(f"{at}embeddings.layernorm", c.num("hidden_size"))
+    yield from layers(c, at, seen, reads_text=True)
+
+
+def alone(c: Config, at: str) -> Iterator[Param]:
+    """A Q-Former with a config of its own, as Granite Speech has it."""
+    yield from qformer(c, at, c.num("encoder_hidden_size"))
+
+
+def queries(c: Config, at: str) -> Iterator[Param]:
+    width = nested(c, QFORMER).num("hidden_size")
+    yield Param(f"{at}query_tokens", (1, c.num("num_query_tokens"), width), "other")
+
+
+def seen_width(c: Config) -> int:
+    """The Q-Former sees the tower's width, whatever its own config says."""
+    return nested(c, VISION).num("hidden_size")
+
+
+def bridge(c: Config, at: str) -> Iterator[Param]:
+    yield from queries(c, at)
+    yield from qformer(nested(c, QFORMER), f"{at}qformer.", seen_width(c))
+
+
+def projected(c: Config, at: str) -> Iterator[Param]:
+    yield from bridge(c, at)
+    yield from to_language(c, at)
+
+
+def instruct(c: Config, at: str) -> Iterator[Param]:
+    yield from queries(c, at)
+    yield from instruct_qformer(nested(c, QFORMER), f"{at}qformer.", seen_width(c))
+    yield from to_language(c, at)
+
+
+def to_language(c: Config, at: str) -> Iterator[Param]:
+    into, out = nested(c, QFORMER).num("hidden_size"), nested(c, TEXT).num("hidden_size")
+    yield from linear(f"{at}language_projection", out, into, bias=True)
+
+
+def project(*names: str) -> Body:
+    def head(c: Config, at: str) -> Iterator[Param]:
+        width, out = nested(c, QFORMER).num("hidden_size"), c.num("image_text_hidden_size")
+        for name in names:
+            yield from linear(f"{at}{name}", 2 if name == "itm_head" else out, width, bias=True)
+
+    return head
+
+
+def with_text(c: Config, at: str) -> Iterator[Param]:
+    yield from text_embeddings(nested(c, QFORMER), at)
+    yield from bridge(c, at)
+
+
+def ids(c: Config, at: str) -> Iterator[Buffer]:
+    rows = nested(c, QFORMER).num("max_position_embeddings")
+    yield Buffer(f"{at}embeddings.position_ids", (1, rows), "int64")
+
+
+def qformer_ids(c: Config, at: str) -> Iterator[Buffer]:
+    yield from ids(c, f"{at}qformer.")
+
+
+PROJECTORS = ("query_tokens", "qformer.", "language_projection.", "vision_projection.")
+VISION_HEAD, TEXT_HEAD = "VisionModelWithProjection", "TextModelWithProjection"
+RETRIEVAL = "ForImageTextRetrieval"
+BLIP2_VISION = Family(body=vision, cls="Blip2VisionModel", blocks=("encoder.layers.*",))
+BLIP2_QFORMER = Family(body=alone, cls="Blip2QFormerModel", blocks=())
+BLIP2 = composite(
+    TEXT,
+    VISION,
+    own=projected,
+    projectors=PROJECTORS,
+    base="",
+    cls="Blip2ForConditionalGeneration",
+    heads={"ForConditionalGeneration": nothing},
+    classes={
+        VISION_HEAD: composite(
+            VISION,
+            own=bridge,
+            projectors=PROJECTORS,
+            base="",
+            heads={VISION_HEAD: project("vision_projection")},
+        ),
+        TEXT_HEAD: composite(
+            own=with_text, held=ids, base="", heads={TEXT_HEAD: project("text_projection")}
+        ),
+        RETRIEVAL: composite(
+            VISION,
+            own=with_text,
+            held=ids,
+            projectors=PROJECTORS,
+            base="",
+            heads={RETRIEVAL: project("vision_projection", "text_projection", "itm_head")},
+        ),
+    },
+)
+INSTRUCT_VISION = Family(
+    body=vision, cls="InstructBlipVisionModel", blocks=("encoder.layers.*",)
+)
+INSTRUCTBLIP = composite(
+    replace(TEXT, head="", other_head=""),
+    VISION,
+    own=instruct,
+    held=qformer_ids,
+    projectors=PROJECTORS,
+    cls="InstructBlipForConditionalGeneration",
+    classes={
+        "ForConditionalGeneration": composite(
+            TEXT,
+            VISION,
+            own=instruct,
+            held=qformer_ids,
+            projectors=PROJECTORS,
+            base="",
+            heads={"ForConditionalGeneration": nothing},
+        )
+    },
+)
