@@ -21,6 +21,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "catalogue",
     "inventory",
     "layouts",
+    "reading",
     "gather",
     "arch",
     "quantization",

@@ -160,7 +160,7 @@ def test_a_device_map_splits_one_block_exactly():
     config = TINY | {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 1}
     plain = weighbridge.load(config, dtype="float32")
     straight = weighbridge.load(config, dtype="float32", device_map="cuda")
-    assert component(plain, "rounding") - component(straight, "rounding") >= 3 * MIB
+    assert component(plain, "rounding") - component(straight, "rounding") >= 2 * MIB
     assert straight.devices[1].peak("driver").low == 0
 
 

@@ -1,8 +1,8 @@
 """The Python API: one function a question, the same that the command line calls."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from weighbridge import estimate
@@ -74,8 +74,8 @@ def _model(model: Any, options: Options, *, base_model: bool) -> Model:
 def _inventory(model: Any, options: Options) -> Inventory:
     if isinstance(model, Mapping):
         return gather_config(model)
-    if isinstance(model, Path):
-        model = str(model)
+    if isinstance(model, os.PathLike):
+        model = os.fspath(model)
     if not isinstance(model, str):
         raise TypeError(f"model must be a reference, a path, a config or a module, not {model!r}")
     return gather(model, options)

@@ -116,6 +116,7 @@ def _packed(part: ModelPart) -> Decision:
 
 
 def _dtype(part: ModelPart, workload: Load, major: int) -> tuple[DType, str]:
+    """(dtype, why): the user's, else the engine's default, else the model's own."""
     if workload.dtype:
         dtype = torch_dtype(workload.dtype, "--dtype")
         if not dtype.name.startswith(FLOATING):
@@ -126,6 +127,10 @@ def _dtype(part: ModelPart, workload: Load, major: int) -> tuple[DType, str]:
         return FLOAT32, "the default of transformers 4"
     if part.library in ("diffusers", "timm"):
         return FLOAT32, f"the default of {part.library}"
+    return _own_dtype(part)
+
+
+def _own_dtype(part: ModelPart) -> tuple[DType, str]:
     if part.declared_dtype:
         return torch_dtype(part.declared_dtype, "config.json: dtype"), "as the config declares"
     for t in part.stored:

@@ -43,3 +43,14 @@ class Inventory:
         if not any(part.tensors for part in self.parts):
             return None
         return sum(t.nbytes for part in self.parts for t in part.tensors)
+
+
+def declared_quantization(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Where configs write how the checkpoint is packed; MLX writes `quantization`."""
+    text = config.get("text_config")
+    for place in (config, text if isinstance(text, Mapping) else {}):
+        for key in ("quantization_config", "compression_config", "quantization"):
+            if isinstance(place.get(key), Mapping):
+                found: Mapping[str, Any] = place[key]
+                return found
+    return None

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from weighbridge.formats.weights import PICKLES
 from weighbridge.sources.base import Entry
 
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 WEIGHTS = (".safetensors", *PICKLES, ".gguf")
 STEMS = ("model", "diffusion_pytorch_model", "pytorch_model", "adapter_model", "open_clip_model")
 VARIANT = re.compile(r"\.(fp16|fp32|bf16|float16|non_ema|ema|8bit|4bit)[.-]")

@@ -20,7 +20,6 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, known
 from weighbridge.errors import UnsupportedError
 from weighbridge.inventory import Inventory, Part
-from weighbridge.loading import class_of, from_stored, split
 from weighbridge.tensors import Tensor
 
 
@@ -121,12 +120,10 @@ def _part(part: Part, *, base_model: bool) -> tuple[ModelPart, list[str]]:
     plan = _from_tables(part, notes, base_model=base_model)
     stored: tuple[Tensor, ...] = part.tensors
     unloaded: tuple[Tensor, ...] = ()
-    if plan is None and part.tensors:
-        plan = from_stored(part, class_of(part), notes)
+    if part.tensors:
+        plan, stored, unloaded = _with_headers(plan, part, notes)
     elif plan is None:
         plan = _from_library(part, base_model=base_model)
-    elif part.tensors:
-        stored, unloaded = split(plan, part)
     notes += _mismatch(plan, stored, unloaded)
     found = ModelPart(
         name=part.name,
@@ -138,6 +135,16 @@ def _part(part: Part, *, base_model: bool) -> tuple[ModelPart, list[str]]:
         quantization=part.quantization,
     )
     return found, [f"{part.name}: {note}" if part.name else note for note in notes]
+
+
+def _with_headers(
+    plan: Blueprint | None, part: Part, notes: list[str]
+) -> tuple[Blueprint, tuple[Tensor, ...], tuple[Tensor, ...]]:
+    from weighbridge import loading  # a config alone, the usual case, does without
+
+    if plan is not None:
+        return (plan, *loading.split(plan, part))
+    return loading.from_stored(part, loading.class_of(part), notes), part.tensors, ()
 
 
 def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint | None:

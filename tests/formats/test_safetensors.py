@@ -217,9 +217,9 @@ def test_100_000_tensors_are_parsed_in_half_a_second():
     file = deepseek_shard(names)
 
     def seconds():
-        start = time.perf_counter()
+        start = time.process_time()
         assert len(parse(header(), file).tensors) == 100_000
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     assert min(seconds() for _ in range(4)) < 0.5
 

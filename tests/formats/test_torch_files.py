@@ -14,7 +14,6 @@ from tests.formats.build_torch import (
     model,
     named,
     number,
-    pickle,
     storage,
     tensor,
     text,

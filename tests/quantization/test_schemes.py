@@ -8,6 +8,7 @@ from tests.quantization.models import model, one, packed, pieces, plan, total
 from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import BFLOAT16, FLOAT16
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.quantization.gguf_names import role
 from weighbridge.quantization.schemes import NAMES, describe, scheme, stored
 
 UP = "model.layers.0.mlp.up_proj.weight"
@@ -105,6 +106,31 @@ TENSORS = {
     "w8a8-int8": {"weight": ("int8", (512, 256)), "weight_scale": ("bfloat16", (512, 1))},
     "Q4_K_S": {"weight": ("Q4_K", (512, 256))},
 }
+
+
+def test_blocks_of_fp8_cover_the_edges():
+    assert pieces(one(200, 300), "fp8-block", UP)["weight_scale_inv"] == ("float32", (2, 3))
+
+
+def test_three_bits_of_hqq_are_ten_to_an_int32():
+    assert pieces(one(512, 256), "hqq-3bit-g64", UP)["W_q"] == ("int32", (205, 64))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_stacked_experts_in_either_order(turned):
+    """gpt-oss and Llama 4 have [E, in, out]; the model's width of 256 tells the sides apart."""
+    up, down = (4, 1024, 256), (4, 256, 512)
+    if turned:
+        up, down = (4, 256, 1024), (4, 512, 256)
+    at = "model.layers.0.mlp.experts."
+    moe = plan(
+        Param("model.embed_tokens.weight", (8, 256), "embedding"),
+        Param(f"{at}gate_up_proj", up, "experts"),
+        Param(f"{at}down_proj", down, "experts"),
+        Param("model.norm.weight", (256,), "norm"),
+    )
+    assert pieces(moe, "mxfp4", f"{at}gate_up_proj")["_scales"] == ("uint8", (4, 1024, 8))
+    assert pieces(moe, "mxfp4", f"{at}down_proj")["_scales"] == ("uint8", (4, 256, 16))
 
 
 @pytest.mark.parametrize("name", TENSORS)
@@ -323,6 +349,39 @@ def test_80_layers_with_grouped_queries_give_values_q5_k():
 def test_q2_k_depends_on_grouped_queries():
     assert roles("Q2_K", 4, gqa=4)["1.self_attn.v_proj"] == "Q4_K"
     assert roles("Q2_K", 4, gqa=2)["1.self_attn.v_proj"] == "Q3_K"
+
+
+@pytest.mark.parametrize(("rows", "kind"), [(256 + 2 * 64, "Q4_K"), (3 * 256, "Q3_K")])
+def test_grouped_queries_are_seen_in_a_fused_projection(rows, kind):
+    """Of 384 rows 256 are queries: four query heads to a key head. Of 768, one."""
+    fused = plan(
+        Param("model.embed_tokens.weight", (8, 256), "embedding"),
+        Param("model.layers.0.self_attn.qkv_proj.weight", (rows, 256)),
+        Param("model.layers.0.self_attn.o_proj.weight", (256, 256)),
+    )
+    at = "model.layers.0.self_attn.qkv_proj.weight"
+    assert pieces(fused, "Q2_K", at)["weight"][0] == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("transformer.h.0.mlp.w1", "up"),
+        ("transformer.h.0.mlp.w2", "gate"),
+        ("model.layers.0.feed_forward.w1", "gate"),
+        ("model.layers.0.block_sparse_moe.experts.5.w2", "down"),
+        ("transformer.h.0.attn.c_proj", "out"),
+        ("transformer.h.0.mlp.c_proj", "down"),
+        ("bert.encoder.layer.0.attention.output.dense", "out"),
+        ("bert.encoder.layer.0.intermediate.dense", "up"),
+        ("bert.encoder.layer.0.output.dense", "down"),
+        ("model.layers.0.linear_attn.out_proj", ""),
+        ("model.layers.0.linear_attn.in_proj_qkvz", "v"),
+        ("encoder.block.0.layer.1.DenseReluDense.wo", "down"),
+    ],
+)
+def test_roles_are_those_of_gguf_py(name, part):
+    assert role(Param(f"{name}.weight", (4, 4))) == part
 
 
 def test_mxfp4_moe_is_for_experts_only():

@@ -224,6 +224,50 @@ DAC = {
     "codebook_size": 16,
     "codebook_dim": 5,
 }
+SEAMLESS = {
+    "vocab_size": 97,
+    "t2u_vocab_size": 31,
+    "hidden_size": 24,
+    "max_position_embeddings": 50,
+    "encoder_layers": 2,
+    "encoder_ffn_dim": 40,
+    "encoder_attention_heads": 4,
+    "decoder_layers": 3,
+    "decoder_ffn_dim": 44,
+    "decoder_attention_heads": 3,
+    "speech_encoder_layers": 2,
+    "speech_encoder_attention_heads": 4,
+    "speech_encoder_intermediate_size": 36,
+    "feature_projection_input_dim": 10,
+    "adaptor_kernel_size": 3,
+    "conv_depthwise_kernel_size": 5,
+    "t2u_encoder_layers": 1,
+    "t2u_encoder_ffn_dim": 28,
+    "t2u_encoder_attention_heads": 4,
+    "t2u_decoder_layers": 2,
+    "t2u_decoder_ffn_dim": 20,
+    "t2u_decoder_attention_heads": 4,
+    "t2u_max_position_embeddings": 60,
+    "upsample_initial_channel": 16,
+    "upsample_rates": [2, 2],
+    "upsample_kernel_sizes": [4, 6],
+    "resblock_kernel_sizes": [3, 5],
+    "resblock_dilation_sizes": [[1, 3], [1, 3, 5]],
+    "unit_hifi_gan_vocab_size": 29,
+    "unit_embed_dim": 12,
+    "lang_embed_dim": 5,
+    "spkr_embed_dim": 7,
+    "vocoder_num_langs": 3,
+    "vocoder_num_spkrs": 4,
+}
+SEAMLESS_V2 = {
+    **SEAMLESS,
+    "char_vocab_size": 41,
+    "t2u_variance_predictor_embed_dim": 24,
+    "t2u_variance_predictor_hidden_dim": 9,
+    "left_max_position_embeddings": 6,
+    "right_max_position_embeddings": 2,
+}
 
 CASES = {
     "bert": (BERT, (*USUAL, DECODER)),
@@ -402,4 +446,21 @@ CASES = {
         ),
     ),
     "dac": (DAC, ({"downsampling_ratios": [2, 2, 4], "n_codebooks": 1},)),
+    "seamless_m4t": (
+        {**SEAMLESS, "max_source_positions": 20},
+        (
+            UNTIED,
+            {"position_embeddings_type": "rotary"},
+            {"position_embeddings_type": None, "add_adapter": False},
+            {"num_adapter_layers": 2, "variance_predictor_kernel_size": 5},
+        ),
+    ),
+    "seamless_m4t_v2": (
+        SEAMLESS_V2,
+        (
+            UNTIED,
+            {"position_embeddings_type": None},
+            {"num_adapter_layers": 2, "t2u_variance_predictor_kernel_size": 5},
+        ),
+    ),
 }

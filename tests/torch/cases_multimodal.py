@@ -623,4 +623,133 @@ BLIPS: list[Case] = [
     ("instructblip", "InstructBlipModel", {**BLIP2, "text_config": LLAMA}),
 ]
 
-CASES = TOWERS + LLAVAS + QWENS + OTHERS + NEWER + SOUND + BLIPS
+KOSMOS = {
+    "text_config": {
+        "vocab_size": 50,
+        "embed_dim": 32,
+        "layers": 2,
+        "ffn_dim": 48,
+        "attention_heads": 4,
+        "max_position_embeddings": 20,
+    },
+    "vision_config": VIT,
+    "latent_query_num": 5,
+}
+BART = {
+    "model_type": "bart",
+    "d_model": 32,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "encoder_ffn_dim": 40,
+    "decoder_ffn_dim": 48,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "vocab_size": 60,
+    "max_position_embeddings": 20,
+}
+DAVIT = {
+    "depths": [1, 2],
+    "patch_size": [7, 3],
+    "patch_stride": [4, 2],
+    "patch_padding": [3, 1],
+    "patch_prenorm": [False, True],
+    "embed_dim": [8, 16],
+    "num_heads": [2, 4],
+    "num_groups": [2, 4],
+    "projection_dim": 32,
+}
+ARIA_TEXT = {
+    **SMALL,
+    "moe_num_experts": 4,
+    "moe_topk": 2,
+    "moe_num_shared_experts": 2,
+    "pad_token_id": 0,
+}
+AIM = {**VIT, "vocab_size": 40, "hidden_stride": 2}
+PADDLE_TEXT = {**SMALL, **MROPE}
+
+SMALLER: list[Case] = [
+    ("git", "GitForCausalLM", {**TEXT_TOWER, "vision_config": VIT}),
+    ("git", "GitModel", {**TEXT_TOWER, "vision_config": VIT}),
+    (
+        "git",
+        "GitForCausalLM",
+        {
+            **TEXT_TOWER,
+            "vision_config": VIT,
+            "num_image_with_embedding": 2,
+            "tie_word_embeddings": True,
+        },
+    ),
+    ("kosmos-2", "Kosmos2ForConditionalGeneration", KOSMOS),
+    ("kosmos-2", "Kosmos2Model", KOSMOS),
+    (
+        "fuyu",
+        "FuyuForCausalLM",
+        {
+            "text_config": {
+                **SMALL,
+                "model_type": "persimmon",
+                "qk_layernorm": True,
+            },
+            "patch_size": 4,
+        },
+    ),
+    (
+        "florence2",
+        "Florence2ForConditionalGeneration",
+        {"text_config": BART, "vision_config": DAVIT},
+    ),
+    (
+        "aria",
+        "AriaForConditionalGeneration",
+        {
+            "text_config": ARIA_TEXT,
+            "vision_config": {**VIT, "model_type": "idefics3_vision"},
+            "projector_patch_to_query_dict": {"16": 4, "64": 6},
+        },
+    ),
+    (
+        "ovis2",
+        "Ovis2ForConditionalGeneration",
+        {"text_config": QWEN2, "vision_config": AIM, "hidden_size": 32, "vocab_size": 101},
+    ),
+    (
+        "paddleocr_vl",
+        "PaddleOCRVLForConditionalGeneration",
+        {"text_config": PADDLE_TEXT, "vision_config": {**VIT, "num_attention_heads": 2}},
+    ),
+    (
+        "lfm2_vl",
+        "Lfm2VlForConditionalGeneration",
+        {
+            "text_config": {
+                **SMALL,
+                "model_type": "lfm2",
+                "layer_types": ["conv", "full_attention"],
+                "block_auto_adjust_ff_dim": False,
+            },
+            "vision_config": {
+                **PIXELS,
+                "model_type": "siglip2_vision_model",
+                "vision_use_head": False,
+            },
+            "projector_hidden_size": 28,
+        },
+    ),
+    ("colpali", "ColPaliForRetrieval", {"vlm_config": {**PALI, "model_type": "paligemma"}}),
+    (
+        "colqwen2",
+        "ColQwen2ForRetrieval",
+        {
+            "vlm_config": {
+                "model_type": "qwen2_vl",
+                "text_config": QWEN_TEXT,
+                "vision_config": QWEN2_TOWER,
+            },
+            "embedding_dim": 16,
+        },
+    ),
+]
+
+CASES = TOWERS + LLAVAS + QWENS + OTHERS + NEWER + SOUND + BLIPS + SMALLER

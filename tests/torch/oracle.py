@@ -11,8 +11,9 @@ from collections import Counter
 
 def build(raw, cls=None):
     """The class that the config names (or `cls`), on the meta device."""
-    import torch
     import transformers
+
+    import torch
 
     raw = copy.deepcopy({k: v for k, v in raw.items() if k not in ("auto_map", "quantization_config")})
     raw.setdefault("architectures", [])

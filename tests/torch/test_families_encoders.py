@@ -22,7 +22,15 @@ from tests.torch import oracle
 from tests.torch.cases_encoders import CASES, T5, UNTIED
 
 # No checkpoint names these: abstract bases, and halves that a whole model builds for itself.
-INTERNAL = ("PretrainedModel", "PreTrainedModel", "ProphetNetEncoder", "ProphetNetDecoder")
+INTERNAL = (
+    "PretrainedModel",
+    "PreTrainedModel",
+    "ProphetNetEncoder",
+    "ProphetNetDecoder",
+    "TextToUnitModel",
+    "TextToUnitForConditionalGeneration",
+    "CodeHifiGan",
+)
 ABSTRACT = ("DPRPretrained", "Pretrained")
 REFUSED = "does not support the use of"  # transformers' own classes raise so, and nothing is built
 

@@ -44,6 +44,8 @@ RENAMES = {
         SIDE_BY_SIDE,
     ),
     "cohere2_vision": IN_MODEL,
+    "lfm2_vl": IN_MODEL,
+    "colpali": [(r"^vlm\.vision_tower\.", "vlm.vision_tower.vision_model.")],
     # the oracle takes every "layers" for a block of MoonViT
     "kimi_k25": [
         (r"^language_model\.model\.blocks\.", "language_model.model.layers."),

@@ -77,7 +77,7 @@ def encoder(c: Config, at: str) -> Iterator[Param]:
 
 def words(c: Config, at: str, width: int) -> Iterator[Param]:
     """Words, segments and norm: what every one of these embeddings has."""
-    c.skip("num_attention_heads", *UNUSED)
+    c.skip("num_attention_heads", "projection_dim", *UNUSED)
     yield from embedding(f"{at}embeddings.word_embeddings", c.num("vocab_size"), width)
     yield from embedding(f"{at}embeddings.token_type_embeddings", c.num("type_vocab_size"), width)
     yield from norm(f"{at}embeddings.LayerNorm", width, bias=True)

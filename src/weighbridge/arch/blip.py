@@ -72,10 +72,9 @@ def text(c: Config, at: str, seen: int) -> Iterator[Param]:
         yield from text_layer(c, f"{at}encoder.layer.{i}.", seen)
 
 
-def decoder(c: Config, at: str, seen: int) -> Iterator[Param]:
+def decoder(c: Config, at: str, seen: int, *, ties: bool) -> Iterator[Param]:
     """With BERT's head; weight and bias of its last Linear belong to others."""
     width, rows = c.num("hidden_size"), c.num("vocab_size")
-    ties = c.flag("tie_word_embeddings", default=True)
     head = f"{at}cls.predictions."
     yield from text(c, f"{at}bert.", seen)
     yield from linear(f"{head}transform.dense", width, width, bias=True)
@@ -102,10 +101,12 @@ def tower_and(*names: str) -> Body:
     def body(c: Config, at: str) -> Iterator[Param]:
         language, tower = parts(c)
         seen = tower.num("hidden_size")
+        ties = any(k.flag("tie_word_embeddings", default=True) for k in (c, language))
         yield from vision(tower, f"{at}vision_model.")
-        for name in names:
-            write = decoder if name == "text_decoder" else text
-            yield from write(language, f"{at}{name}.", seen)
+        if "text_encoder" in names:
+            yield from text(language, f"{at}text_encoder.", seen)
+        if "text_decoder" in names:
+            yield from decoder(language, f"{at}text_decoder.", seen, ties=ties)
 
     return body
 

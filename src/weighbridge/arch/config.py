@@ -10,9 +10,9 @@ be reported. A value is looked for in three places, in this order:
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from weighbridge.errors import BadFileError
@@ -51,8 +51,9 @@ MEMORY_WORDS = (
 
 @cache
 def _defaults() -> dict[str, dict[str, Any]]:
-    text = resources.files("weighbridge.arch").joinpath("defaults.json").read_text()
-    table: dict[str, dict[str, Any]] = json.loads(text)
+    path = os.path.join(os.path.dirname(__file__), "defaults.json")
+    with open(path, encoding="utf-8") as file:
+        table: dict[str, dict[str, Any]] = json.load(file)
     return table
 
 

@@ -3,7 +3,7 @@
     projector: hidden size of the tower (times feature layers, times merged patches) -> D -> D
 
 Sources: transformers 5.23 models/{llava,llava_next,llava_next_video,llava_onevision,vipllava,
-paligemma,mistral3,aya_vision,cohere2_vision,gemma3,got_ocr2}/modeling_*.py; the names of
+paligemma,mistral3,aya_vision,cohere2_vision,gemma3,lfm2_vl}/modeling_*.py; the names of
 checkpoints in conversion_mapping.py there.
 """
 
@@ -113,6 +113,16 @@ def cohere2(c: Config, at: str) -> Iterator[Param]:
     yield from gated(c, at, c.num("alignment_intermediate_size"))
 
 
+def lfm2(c: Config, at: str) -> Iterator[Param]:
+    vision, text = widths(c)
+    into, inner = vision * c.num("downsample_factor") ** 2, c.num("projector_hidden_size")
+    bias = c.flag("projector_bias", default=True)
+    if c.flag("projector_use_layernorm", default=True):
+        yield from layernorm(f"{at}{PROJECTOR}layer_norm", into)
+    yield from linear(f"{at}{PROJECTOR}linear_1", inner, into, bias=bias)
+    yield from linear(f"{at}{PROJECTOR}linear_2", text, inner, bias=bias)
+
+
 def gemma3(c: Config, at: str) -> Iterator[Param]:
     """A bare matrix [in, out], not a Linear."""
     vision, text = widths(c)
@@ -191,3 +201,4 @@ AYA_VISION = family_of(aya, "AyaVision")
 COHERE2_VISION = family_of(cohere2, "Cohere2Vision", old=False)
 GEMMA3_ALONE = text_alone(replace(TEXT, model_type="gemma3_text"))
 GEMMA3 = family_of(gemma3, "Gemma3", classes={"ForCausalLM": GEMMA3_ALONE})
+LFM2_VL = family_of(lfm2, "Lfm2Vl", old=False)

@@ -13,7 +13,6 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import joined
 from weighbridge.arch.heads import causal_lm
 
-
 # Heads only split a projection; the rest is idle where there is no encoder.
 IDLE = ("num_encoder_attention_heads", "num_encoder_layers", "encoder_ffn_dim")
 

@@ -9,13 +9,19 @@ Source: transformers 5.23 models/speecht5/modeling_speecht5.py.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from weighbridge.arch.blueprint import Body, Buffer, Family, Param, conv, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import Buffers, joined
 from weighbridge.arch.wav2vec2 import batch_norm, extractor, mask, position_convolution, projection
 
-IDLE = ("decoder_attention_heads", "speech_decoder_prenet_layers", "vocab_size", "conv_dim")
+ENDS_ONLY = (
+    "speech_decoder_prenet_layers",
+    "speech_decoder_postnet_layers",
+    "speaker_embedding_dim",
+)
+IDLE = ("decoder_attention_heads", "vocab_size", "conv_dim", *ENDS_ONLY)
 PADDED = 3  # rows of sines before the first position, beside the number of the padding token
 
 
@@ -103,7 +109,7 @@ def postnet(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{path}feat_out", c.num("num_mel_bins") * steps, width, bias=True)
     yield from linear(f"{path}prob_out", steps, width, bias=True)
     widths = postnet_widths(c)
-    for i, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (inputs, outputs) in enumerate(pairwise(widths)):
         yield from conv(f"{path}layers.{i}.conv", (outputs, inputs, kernel), bias=False)
         yield from norm(f"{path}layers.{i}.batch_norm", outputs, bias=True)
 

@@ -5,10 +5,10 @@ lower-case; the Hub id beside each says whose config it is.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
 
@@ -35,8 +35,8 @@ class Entry:
 
 @cache
 def _entries() -> dict[str, Entry]:
-    lines = resources.files("weighbridge.catalogue").joinpath("models.jsonl").read_text()
-    entries = (Entry(**json.loads(line)) for line in lines.splitlines())
+    with open(os.path.join(os.path.dirname(__file__), "models.jsonl"), encoding="utf-8") as lines:
+        entries = [Entry(**json.loads(line)) for line in lines]
     return {entry.name: entry for entry in entries}
 
 

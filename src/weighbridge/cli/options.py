@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable
-from shutil import get_terminal_size
 from typing import Any, TypeVar
 
 import click
@@ -74,7 +73,7 @@ def show(report: Report, form: str, *, unit: str | None, explain: bool) -> None:
 
     terminal = sys.stdout.isatty()
     color = terminal and not os.environ.get("NO_COLOR")
-    width = get_terminal_size().columns if terminal else 120
+    width = os.get_terminal_size().columns if terminal else 120
     text = render(report, form, unit=unit, explain=explain, color=color, width=width)
     click.echo(text, nl=False, color=color)
     if form not in ("json", "markdown"):

@@ -7,6 +7,7 @@ Training with Adam is 16 bytes a parameter in float32 (weights, gradients, two m
 mixed precision (the same in float32, whatever the compute dtype), and 8 in a pure 16-bit dtype.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from weighbridge.components.weights import DIVISIONS, divided, persistent_bytes
 from weighbridge.dtypes import DType
 from weighbridge.errors import UnsupportedError
 from weighbridge.model import Model, ModelPart
+from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import scheme, stored
 from weighbridge.report import Row
 
@@ -40,6 +42,7 @@ FORMATS = (
 )
 MIXED = ("float32", "float16", "bfloat16")
 PURE = ("float16", "bfloat16")
+NUMBER = re.compile(r"\d+")
 
 
 class _Counted(NamedTuple):
@@ -52,8 +55,22 @@ class _Counted(NamedTuple):
     layers: Layers
     dtype: DType  # the model's own, which a format gives to what it leaves alone
 
+    alike: Mapping[str, str]  # the first parameter of another layer that is its equal
+
     def largest(self, sizes: Iterable[tuple[str, int]]) -> tuple[str, int]:
         return self.layers.largest((name, n * self.counts[name]) for name, n in sizes)
+
+    def sizes(self, form: Scheme, major: int) -> dict[str, int]:
+        """Bytes of each distinct parameter in a format."""
+        firsts = set(self.alike.values())
+        params = (p for p in self.plan.params if form.by_layer or p.tied or p.name in firsts)
+        plan = replace(self.plan, params=tuple(params))
+        found: dict[str, int] = dict.fromkeys((p.name for p in plan.params), 0)
+        for s in stored(plan, form, dtype=self.dtype, transformers=major):
+            found[s.source] += s.nbytes
+        if form.by_layer:
+            return {name: found[name] for name in self.counts}
+        return {name: found[self.alike[name]] for name in self.counts}
 
 
 class Table(NamedTuple):
@@ -80,9 +97,15 @@ def _counted(part: ModelPart, dtype: DType) -> _Counted:
     plan = part.blueprint
     distinct = plan.distinct()
     names = [*(p.name for p, _ in distinct), *(b.name for b in plan.buffers)]
+    firsts: dict[tuple[str, tuple[int, ...]], str] = {}
+    alike = {
+        p.name: firsts.setdefault((NUMBER.sub("*", p.name), p.shape), p.name) for p, _ in distinct
+    }
+    tied = (p for p in plan.params if p.tied)
     return _Counted(
         part=part,
-        plan=replace(plan, params=tuple(p for p, _ in distinct)),
+        plan=replace(plan, params=(*(p for p, _ in distinct), *tied)),
+        alike=alike,
         parameters=sum(p.numel * count for p, count in distinct),
         counts={p.name: count for p, count in distinct},
         layers=Layers(names, plan.blocks),
@@ -96,7 +119,9 @@ def _larger(found: Iterable[tuple[str, int]]) -> tuple[str, int]:
 
 def _division(parts: list[_Counted], name: str, dtype: DType) -> Row:
     parameters = sum(c.parameters for c in parts)
-    layer, count = _larger(c.largest((p.name, p.numel) for p in c.plan.params) for c in parts)
+    layer, count = _larger(
+        c.largest((p.name, p.numel) for p in c.plan.params if not p.tied) for c in parts
+    )
     return Row(
         dtype=name,
         largest_layer=layer,
@@ -112,10 +137,10 @@ def _format(parts: list[_Counted], name: str, major: int) -> Row:
     form = scheme(name)
     size, largest = 0, []
     for c in parts:
-        found = list(stored(c.plan, form, dtype=c.dtype, transformers=major))
-        size += sum(s.nbytes * c.counts[s.source] for s in found)
+        found = c.sizes(form, major)
+        size += sum(nbytes * c.counts[name] for name, nbytes in found.items())
         size += persistent_bytes(c.part, c.dtype)
-        largest.append(c.largest((s.source, s.nbytes) for s in found))
+        largest.append(c.largest(found.items()))
     layer, nbytes = _larger(largest)
     return Row(
         dtype=name,

@@ -32,15 +32,11 @@ FLOATING = ("float", "bfloat")
 
 
 class Placed(NamedTuple):
-    """One tensor on the device, under the module that owns it."""
+    """One tensor on the device, and the module that owns it."""
 
-    name: str
+    module: str
     nbytes: int
     component: str  # "weights" or "buffers"
-
-    @property
-    def module(self) -> str:
-        return self.name.rpartition(".")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +58,18 @@ def placed(part: ModelPart, choice: Choice, *, major: int) -> Iterator[Placed]:
     """Every tensor that one part puts on the device, parameters first; ties once."""
     prefix = f"{part.name}." if part.name else ""
     for name, nbytes in _weights(part, choice, major):
-        yield Placed(prefix + name, nbytes, "weights")
+        yield Placed(prefix + _module(name), nbytes, "weights")
     for buffer in alive(part.blueprint, major):
-        yield Placed(prefix + buffer.name, buffer_size(buffer, choice.dtype), "buffers")
+        nbytes = buffer_size(buffer, choice.dtype)
+        yield Placed(prefix + _module(buffer.name), nbytes, "buffers")
+
+
+def _module(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _weights(part: ModelPart, choice: Choice, major: int) -> Iterator[tuple[str, int]]:
+    """(name of the parameter, bytes): scales and maps are under the parameter that they serve."""
     if choice.as_stored:
         return ((t.name, t.nbytes) for t in part.stored)
     if choice.scheme is None:
@@ -77,7 +79,7 @@ def _weights(part: ModelPart, choice: Choice, major: int) -> Iterator[tuple[str,
             if not p.tied
         )
     found = stored(part.blueprint, choice.scheme, dtype=choice.dtype, transformers=major)
-    return ((s.name, s.nbytes) for s in found)
+    return ((s.source, s.nbytes) for s in found)
 
 
 def alive(plan: Blueprint, major: int) -> Iterator[Buffer]:

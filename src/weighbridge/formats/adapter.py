@@ -11,19 +11,23 @@ from typing import Any
 from weighbridge.errors import BadFileError
 from weighbridge.formats.strict_json import short, strict_object
 
-LORA_RANK = 8  # LoraConfig.r when the file does not say
+# The key of the rank and its default; AdaLoRA starts with init_r (AdaLoraConfig), not with r.
+RANKS: dict[str, tuple[str, int]] = {"LORA": ("r", 8), "ADALORA": ("init_r", 12)}
 BIASES = ("none", "all", "lora_only")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """`target_modules` is a list of names, or one pattern ("all-linear", a regular expression)."""
+    """`target_modules` is a list of names, or one pattern ("all-linear", a regular expression).
+
+    `r` is None for methods that have no rank, or whose file does not give one.
+    """
 
     peft_type: str
     task_type: str
     base_model: str
     base_revision: str
-    r: int
+    r: int | None
     alpha: int | float | None
     target_modules: tuple[str, ...] | str
     target_parameters: tuple[str, ...]
@@ -44,14 +48,15 @@ def parse_adapter(data: bytes) -> Adapter:
     bias = _word(raw, "bias", "none")
     if bias not in BIASES:
         raise _wrong(raw, "bias", f"one of {', '.join(BIASES)}")
-    if not _word(raw, "peft_type"):
+    peft_type = _word(raw, "peft_type").upper()
+    if not peft_type:
         raise BadFileError("peft_type: is missing; is this the adapter_config.json of PEFT?")
     return Adapter(
-        peft_type=_word(raw, "peft_type").upper(),
+        peft_type=peft_type,
         task_type=_word(raw, "task_type"),
         base_model=_word(raw, "base_model_name_or_path"),
         base_revision=_word(raw, "revision"),
-        r=_rank(raw, "r", raw.get("r")),
+        r=_first_rank(raw, peft_type),
         alpha=_number(raw, "lora_alpha"),
         target_modules=_words_or_pattern(raw, "target_modules"),
         target_parameters=_words(raw, "target_parameters"),
@@ -93,9 +98,15 @@ def _number(raw: Mapping[str, Any], key: str) -> int | float | None:
     return value
 
 
+def _first_rank(raw: Mapping[str, Any], peft_type: str) -> int | None:
+    key, default = RANKS.get(peft_type, ("r", None))
+    value = raw.get(key)
+    if value is None or (value == 0 and peft_type not in RANKS):  # OFT: 0 is "see block size"
+        return default
+    return _rank(raw, key, value)
+
+
 def _rank(raw: Mapping[str, Any], key: str, value: Any) -> int:
-    if value is None:
-        return LORA_RANK
     if type(value) is not int or not 0 < value < 1 << 32:
         raise _wrong(raw, key, "a rank above 0")
     return value

@@ -32,10 +32,11 @@ from weighbridge.units import align_up
 FIRST_READ = 1 << 20
 MAX_READ = 1 << 28
 MAX_KEYS = 1 << 16
-MAX_TENSORS = 1 << 20
+MAX_TENSORS = 1 << 18  # experts are stacked: DeepSeek-V3 has 1,025
 MAX_NAME = (1 << 16) - 1  # gguf.md, of keys
 MAX_STRING = 1 << 24  # a chat template takes 100 kB
-MAX_ITEMS = 1 << 24  # strings and arrays within one array; Gemma has 262,144 tokens
+MAX_ITEMS = 1 << 24  # strings within one array: Gemma has 262,144 tokens
+ARRAY_ITEMS = 32  # an array within an array counts as so many strings
 MAX_RANK = 4  # ggml.h, GGML_MAX_DIMS
 MAX_NESTING = 8
 MAX_COUNT = 1 << 63
@@ -243,7 +244,7 @@ class _Fields:
         stack, items = [(kind, length)], 0
         while stack:
             kind, length = stack.pop()
-            items += length if kind == STRING else 1
+            items += length if kind == STRING else ARRAY_ITEMS
             if len(stack) >= MAX_NESTING or items > MAX_ITEMS:
                 raise BadFileError(f"{short(key)}: is too large or nested too deeply for an array")
             if kind == STRING:

@@ -51,10 +51,11 @@ def parse_model_index(data: bytes) -> Pipeline:
         else:
             settings[name] = value
     cls = found.get("_class_name")
-    if not isinstance(cls, str | list):
-        raise BadFileError("_class_name: names no class of pipeline")
-    name = cls if isinstance(cls, str) else str(cls[-1:])  # a custom one: [module, class]
-    return Pipeline(cls=name, parts=tuple(parts), absent=tuple(absent), settings=settings)
+    if isinstance(cls, list) and len(cls) == 2:  # a pipeline of its own: [module, class]
+        cls = cls[1]
+    if not isinstance(cls, str):
+        raise BadFileError(f"_class_name: {short(cls)} is no class of pipeline")
+    return Pipeline(cls=cls, parts=tuple(parts), absent=tuple(absent), settings=settings)
 
 
 def _is_absent(value: list[Any]) -> bool:

@@ -36,23 +36,15 @@ class Global(NamedTuple):
 
 
 class Sequence:
-    """A list or a set."""
+    """A list or a set. Empty ones own nothing: a pickle makes one with every byte, if it likes."""
 
     __slots__ = ("items",)
 
-    def __init__(self) -> None:
-        self.items: list[Any] = []
+    def __init__(self, items: list[Any] | None = None) -> None:
+        self.items = items
 
-
-class Map:
-    """A dict, or a subclass of it; the keys in order, equal ones included."""
-
-    __slots__ = ("pairs",)
-
-    def __init__(self) -> None:
-        self.pairs: list[tuple[Any, Any]] = []
-
-
+    def extend(self, values: list[Any]) -> None:
+        self.items = (self.items or []) + values if not self.items else self.items
 class Call:
     """What calling `function` would have given, and what would be put into it afterwards.
 

@@ -200,6 +200,7 @@ def latent_halves(p: Param, m: Matrix, shapes: Mapping[str, tuple[int, ...]]) ->
 
 def _scheme(name: str) -> Scheme:
     return Scheme(
+        by_layer=name not in PLAIN,
         name=name,
         loader=_loader(ALIASES.get(name, name)),
         left="norms, biases, routers, convolutions and positions are F32, vision and audio parts "

@@ -1,7 +1,6 @@
 """What a source is, and the loops that drive parsers over it."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -76,6 +75,8 @@ def read_plans(
     """Run one parser a file, several at a time. The first error ends it."""
     if len(entries) == 1 and progress is None:
         return (read_plan(plan(entries[0]), source, entries[0].path),)
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
         jobs = [pool.submit(read_plan, plan(entry), source, entry.path) for entry in entries]
         try:

@@ -1,0 +1,34 @@
+"""Fuyu: no tower at all. Patches go through one Linear into a Persimmon.
+
+Source: transformers 5.23 models/fuyu/modeling_fuyu.py.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.arch.blueprint import Param, linear
+from weighbridge.arch.compose import SIDE_BY_SIDE, Inner, composite, nested, text_head
+from weighbridge.arch.config import Config
+
+TEXT = Inner(
+    path="language_model.",
+    config="text_config",
+    label="language model",
+    model_type="persimmon",
+    flat=True,
+)
+
+
+def patches(c: Config, at: str) -> Iterator[Param]:
+    pixels = c.num("patch_size") ** 2 * c.num("num_channels")
+    out = nested(c, TEXT).num("hidden_size")
+    yield from linear(f"{at}vision_embed_tokens", out, pixels, bias=True)
+
+
+FUYU = composite(
+    TEXT,
+    own=patches,
+    projectors=("vision_embed_tokens.",),
+    cls="FuyuForCausalLM",
+    heads={"ForCausalLM": text_head(TEXT)},
+    renames=SIDE_BY_SIDE,
+)

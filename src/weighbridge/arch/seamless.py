@@ -1,0 +1,363 @@
+"""SeamlessM4T and v2: text or speech in, text or speech out, of any language to any.
+
+    shared V x D; text_encoder and text_decoder of M2M-100's shape; speech_encoder: a Conformer
+    t2u_model   text to units: an encoder, and a decoder (v2: of convolutions, all units at once)
+    vocoder     units to waves: HiFi-GAN
+
+A class holds the parts that its name needs. Sizes of t2u_model are those keys with "t2u_".
+Source: transformers 5.23 models/{seamless_m4t,seamless_m4t_v2}/modeling_*.py.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from weighbridge.arch.blueprint import Body, Buffer, Family, Param, conv, embedding, linear, norm
+from weighbridge.arch.config import Config
+from weighbridge.arch.wav2vec2 import batch_norm
+
+SPARE = 2  # rows of positions beyond the configured number
+UNIT_KERNEL = 7  # SeamlessM4Tv2TextToUnitDecoderLayer
+POSITIONS = {"relative", "rotary", "relative_key"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What distinguishes v2: chunked speech, units in parallel."""
+
+    parallel: bool
+
+
+# Text
+
+
+def attention(at: str, width: int) -> Iterator[Param]:
+    for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        yield from linear(f"{at}.{name}", width, width, bias=True)
+    yield from norm(f"{at}_layer_norm", width, bias=True)
+
+
+def layer(at: str, width: int, inner: int, *, crosses: bool) -> Iterator[Param]:
+    yield from attention(f"{at}self_attn", width)
+    if crosses:
+        yield from attention(f"{at}cross_attention", width)
+    yield from linear(f"{at}ffn.fc1", inner, width, bias=True)
+    yield from linear(f"{at}ffn.fc2", width, inner, bias=True)
+    yield from norm(f"{at}ffn_layer_norm", width, bias=True)
+
+
+def stack(c: Config, at: str, keys: str, *, crosses: bool) -> Iterator[Param]:
+    """Layers and the last norm; `keys` is how the config's keys begin ("t2u_encoder_")."""
+    width = c.num("hidden_size")
+    for i in range(c.layers(f"{keys}layers")):
+        yield from layer(f"{at}layers.{i}.", width, c.num(f"{keys}ffn_dim"), crosses=crosses)
+    yield from norm(f"{at}layer_norm", width, bias=True)
+
+
+def words(c: Config, at: str) -> Iterator[Param]:
+    yield from embedding(f"{at}shared", c.num("vocab_size"), c.num("hidden_size"))
+
+
+def view(c: Config, path: str, at: str) -> Iterator[Param]:
+    owner = f"{at}shared.weight" if c.flag("tie_word_embeddings", default=True) else ""
+    shape = (c.num("vocab_size"), c.num("hidden_size"))
+    yield Param(f"{path}embed_tokens.weight", shape, "embedding", tied=owner)
+
+
+def text_encoder(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+    yield from view(c, f"{at}text_encoder.", at)
+    yield from stack(c, f"{at}text_encoder.", "encoder_", crosses=False)
+
+
+def text_decoder(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+    """And the head, which every class has."""
+    yield from view(c, f"{at}text_decoder.", at)
+    yield from stack(c, f"{at}text_decoder.", "decoder_", crosses=True)
+    yield from head(c, f"{at}lm_head", c.num("vocab_size"), f"{at}shared.weight")
+
+
+def head(c: Config, path: str, rows: int, owner: str) -> Iterator[Param]:
+    ties = c.flag("tie_word_embeddings", default=True)
+    yield Param(f"{path}.weight", (rows, c.num("hidden_size")), tied=owner if ties else "")
+
+
+# Speech in
+
+
+def position_kind(c: Config) -> str:
+    """An explicit null is an answer here, "", and not the class default."""
+    unset = c.raw.get("position_embeddings_type", "relative") is None
+    kind = "" if unset else c.word("position_embeddings_type")
+    if kind and kind not in POSITIONS:
+        known = ", ".join(sorted(POSITIONS))
+        raise c.error("position_embeddings_type", f"is {kind!r}; known: {known}")
+    return kind
+
+
+def head_size(c: Config) -> int:
+    return c.num("hidden_size") // max(1, c.num("speech_encoder_attention_heads"))
+
+
+def conformer_attention(c: Config, at: str, *, positions: str) -> Iterator[Param]:
+    width, heads = c.num("hidden_size"), c.num("speech_encoder_attention_heads")
+    for name in ("linear_q", "linear_k", "linear_v", "linear_out"):
+        yield from linear(f"{at}{name}", width, width, bias=True)
+    if positions == "relative":
+        yield from linear(f"{at}linear_pos", width, width)
+        for name in ("pos_bias_u", "pos_bias_v"):
+            yield Param(f"{at}{name}", (heads, head_size(c)), "other")
+    if positions == "relative_key":
+        sides = c.num("left_max_position_embeddings") + c.num("right_max_position_embeddings")
+        yield from embedding(f"{at}distance_embedding", sides + 1, head_size(c))
+
+
+def speech_ffn(c: Config, at: str) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("speech_encoder_intermediate_size")
+    yield from linear(f"{at}.intermediate_dense", inner, width, bias=True)
+    yield from linear(f"{at}.output_dense", width, inner, bias=True)
+
+
+def convolutions(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+    width, kernel = c.num("hidden_size"), c.num("conv_depthwise_kernel_size")
+    yield from norm(f"{at}layer_norm", width, bias=True)
+    yield from conv(f"{at}pointwise_conv1", (2 * width, width, 1), bias=False)
+    yield from conv(f"{at}depthwise_conv", (width, 1, kernel), bias=False)
+    name = "depthwise_layer_norm" if kind.parallel else "batch_norm"
+    yield from norm(f"{at}{name}", width, bias=True)
+    yield from conv(f"{at}pointwise_conv2", (width, width, 1), bias=False)
+
+
+def conformer_layer(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    for half in ("ffn1", "ffn2"):
+        yield from norm(f"{at}{half}_layer_norm", width, bias=True)
+        yield from speech_ffn(c, f"{at}{half}")
+    yield from norm(f"{at}self_attn_layer_norm", width, bias=True)
+    yield from conformer_attention(c, f"{at}self_attn.", positions=position_kind(c))
+    yield from convolutions(c, f"{at}conv_module.", kind)
+    yield from norm(f"{at}final_layer_norm", width, bias=True)
+
+
+def adapter_layer(c: Config, at: str) -> Iterator[Param]:
+    """Shortens the sequence: gated convolutions before attention and beside it."""
+    width, kernel = c.num("hidden_size"), c.num("adaptor_kernel_size")
+    for name in ("residual", "self_attn"):
+        yield from norm(f"{at}{name}_layer_norm", width, bias=True)
+        yield from conv(f"{at}{name}_conv", (2 * width, width, kernel))
+    yield from conformer_attention(c, f"{at}self_attn.", positions="")
+    yield from norm(f"{at}ffn_layer_norm", width, bias=True)
+    yield from speech_ffn(c, f"{at}ffn")
+
+
+def speech_encoder(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+    path, width = f"{at}speech_encoder.", c.num("hidden_size")
+    bins = c.num("feature_projection_input_dim")
+    yield from norm(f"{path}feature_projection.layer_norm", bins, bias=True)
+    yield from linear(f"{path}feature_projection.projection", width, bins, bias=True)
+    for i in range(c.layers("speech_encoder_layers")):
+        yield from conformer_layer(c, f"{path}encoder.layers.{i}.", kind)
+    yield from norm(f"{path}encoder.layer_norm", width, bias=True)
+    yield from speech_ffn(c, f"{path}intermediate_ffn")
+    if c.flag("add_adapter"):
+        for i in range(c.layers("num_adapter_layers")):
+            yield from adapter_layer(c, f"{path}adapter.layers.{i}.")
+    yield from norm(f"{path}inner_layer_norm", width, bias=True)
+
+
+# Speech out
+
+
+def variance_predictor(at: str, width: int, inner: int, kernel: int) -> Iterator[Param]:
+    """How long each unit lasts: two convolutions with norms, one number out."""
+    yield from conv(f"{at}conv1", (inner, width, kernel))
+    yield from norm(f"{at}ln1", inner, bias=True)
+    yield from conv(f"{at}conv2", (inner, inner, kernel))
+    yield from norm(f"{at}ln2", inner, bias=True)
+    yield from linear(f"{at}proj", 1, inner, bias=True)
+
+
+def unit_decoder(c: Config, at: str) -> Iterator[Param]:
+    """v2: characters set the pace, convolutions of kernel 7 take the place of feed-forwards."""
+    width = c.num("hidden_size")
+    for name in ("pos_emb_alpha_char", "pos_emb_alpha"):
+        yield Param(f"{at}{name}", (1,), "other")
+    yield from embedding(f"{at}embed_char", c.num("char_vocab_size"), width)
+    yield from variance_predictor(
+        f"{at}duration_predictor.",
+        c.num("t2u_variance_predictor_embed_dim"),
+        c.num("t2u_variance_predictor_hidden_dim"),
+        c.num("t2u_variance_predictor_kernel_size"),
+    )
+    for i in range(c.layers("t2u_decoder_layers")):
+        path = f"{at}layers.{i}."
+        yield from attention(f"{path}self_attn", width)
+        for name in ("conv1", "conv2"):
+            yield from conv(f"{path}{name}", (width, width, UNIT_KERNEL))
+        yield from norm(f"{path}conv_layer_norm", width, bias=True)
+    yield from norm(f"{at}layer_norm", width, bias=True)
+
+
+def units(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+    path, rows = f"{at}t2u_model.model.", c.num("t2u_vocab_size")
+    yield from stack(c, f"{path}encoder.", "t2u_encoder_", crosses=False)
+    yield from embedding(f"{path}decoder.embed_tokens", rows, c.num("hidden_size"))
+    if kind.parallel:
+        yield from unit_decoder(c, f"{path}decoder.")
+    else:
+        yield from stack(c, f"{path}decoder.", "t2u_decoder_", crosses=True)
+    yield from head(c, f"{at}t2u_model.lm_head", rows, f"{path}decoder.embed_tokens.weight")
+
+
+def residual_blocks(c: Config, at: str, first: int, width: int) -> Iterator[Param]:
+    """One block a kernel, numbered from `first`; in each, two convolutions a dilation."""
+    dilations = c.many("resblock_dilation_sizes")
+    for i, kernel in enumerate(c.nums("resblock_kernel_sizes")):
+        if i >= len(dilations) or not isinstance(dilations[i], list | tuple):
+            raise c.error("resblock_dilation_sizes", f"has no list for kernel {i}")
+        for j in range(len(dilations[i])):
+            for name in ("convs1", "convs2"):
+                path = f"{at}resblocks.{first + i}.{name}.{j}"
+                yield from conv(path, (width, width, kernel))
+
+
+def hifi_gan(c: Config, at: str, inputs: int) -> Iterator[Param]:
+    """Each upsampling halves the channels; [in, out, kernel], since it is transposed."""
+    width, kernels = c.num("upsample_initial_channel"), c.nums("upsample_kernel_sizes")
+    yield from conv(f"{at}conv_pre", (width, inputs, 7))
+    for i, kernel in enumerate(kernels[: len(c.nums("upsample_rates"))]):
+        half = width // 2
+        yield Param(f"{at}upsampler.{i}.weight", (width, half, kernel), "conv")
+        yield Param(f"{at}upsampler.{i}.bias", (half,), "bias")
+        yield from residual_blocks(c, at, i * len(c.nums("resblock_kernel_sizes")), half)
+        width = half
+    yield from conv(f"{at}conv_post", (1, width, 7))
+
+
+def vocoder(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+    path, width = f"{at}vocoder.", c.num("unit_embed_dim")
+    language, speaker = c.num("lang_embed_dim"), c.num("spkr_embed_dim")
+    kernel = c.num("variance_predictor_kernel_size")
+    yield from variance_predictor(f"{path}dur_predictor.", width, width, kernel)
+    yield from embedding(f"{path}unit_embedding", c.num("unit_hifi_gan_vocab_size"), width)
+    yield from embedding(f"{path}speaker_embedding", c.num("vocoder_num_spkrs"), speaker)
+    yield from embedding(f"{path}language_embedding", c.num("vocoder_num_langs"), language)
+    yield from hifi_gan(c, f"{path}hifi_gan.", width + language + speaker)
+
+
+# Buffers
+
+
+def sines(c: Config, path: str, key: str) -> Iterator[Buffer]:
+    yield Buffer(f"{path}.weights", (c.num(key) + SPARE, c.num("hidden_size")), "")
+
+
+def text_encoder_buffers(c: Config, at: str, kind: Kind) -> Iterator[Buffer]:
+    yield from sines(c, f"{at}text_encoder.embed_positions", "max_position_embeddings")
+
+
+def text_decoder_buffers(c: Config, at: str, kind: Kind) -> Iterator[Buffer]:
+    yield from sines(c, f"{at}text_decoder.embed_positions", "max_position_embeddings")
+
+
+def unit_buffers(c: Config, at: str, kind: Kind) -> Iterator[Buffer]:
+    names = ("embed_char_positions", "embed_positions") if kind.parallel else ("embed_positions",)
+    for name in names:
+        yield from sines(c, f"{at}t2u_model.model.decoder.{name}", "t2u_max_position_embeddings")
+
+
+def speech_buffers(c: Config, at: str, kind: Kind) -> Iterator[Buffer]:
+    """v1 alone: positions in both directions, running means of the convolutions."""
+    if kind.parallel:
+        return
+    path, width = f"{at}speech_encoder.encoder.", c.num("hidden_size")
+    if position_kind(c) == "relative":
+        shape = (1, 2 * c.num("max_source_positions") - 1, width)
+        yield Buffer(f"{path}embed_positions.pe", shape, "")
+    if position_kind(c) == "rotary":
+        half = (head_size(c) + 1) // 2
+        yield Buffer(f"{path}embed_positions.inv_freq", (half,), "", persistent=True)
+    for i in range(c.layers("speech_encoder_layers")):
+        yield from batch_norm(f"{path}layers.{i}.conv_module.batch_norm", width)
+
+
+def no_buffers(c: Config, at: str, kind: Kind) -> Iterable[Buffer]:
+    return ()
+
+
+# Which parts stand in which class
+
+
+PARTS = {
+    "text_encoder": (text_encoder, text_encoder_buffers),
+    "speech_encoder": (speech_encoder, speech_buffers),
+    "text_decoder": (text_decoder, text_decoder_buffers),
+    "t2u_model": (units, unit_buffers),
+    "vocoder": (vocoder, no_buffers),
+}
+CLASSES = {
+    "ForTextToText": ("text_encoder", "text_decoder"),
+    "ForSpeechToText": ("speech_encoder", "text_decoder"),
+    "ForTextToSpeech": ("text_encoder", "text_decoder", "t2u_model", "vocoder"),
+    "ForSpeechToSpeech": ("speech_encoder", "text_decoder", "t2u_model", "vocoder"),
+}
+BLOCKS = {
+    "text_encoder": ("text_encoder.layers.*",),
+    "speech_encoder": ("speech_encoder.encoder.layers.*",),
+    "text_decoder": ("text_decoder.layers.*",),
+    "t2u_model": ("t2u_model.model.encoder.layers.*", "t2u_model.model.decoder.layers.*"),
+    "vocoder": (),
+}
+# Heads only split a projection, and a class reads no size of a part that it lacks.
+STACKS = ("encoder_", "decoder_", "t2u_encoder_", "t2u_decoder_")
+IDLE = (
+    *(f"{keys}{size}" for keys in STACKS for size in ("layers", "ffn_dim", "attention_heads")),
+    "num_hidden_layers",
+    "speech_encoder_layers",
+    "speech_encoder_attention_heads",
+    "speech_encoder_intermediate_size",
+    "feature_projection_input_dim",
+    "num_adapter_layers",
+    "t2u_vocab_size",
+    "char_vocab_size",
+    "t2u_variance_predictor_embed_dim",
+    "t2u_variance_predictor_hidden_dim",
+    "unit_hifi_gan_vocab_size",
+    "unit_embed_dim",
+    "lang_embed_dim",
+    "spkr_embed_dim",
+)
+
+
+def nothing(c: Config, at: str) -> Iterator[Param]:
+    """The class adds no tensor of its own to its parts."""
+    yield from ()
+
+
+def holding(kind: Kind, names: tuple[str, ...], cls: str, ending: str = "") -> Family:
+    def body(c: Config, at: str) -> Iterator[Param]:
+        c.skip(*IDLE)
+        yield from words(c, at)
+        for name in names:
+            yield from PARTS[name][0](c, at, kind)
+
+    def buffers(c: Config, at: str) -> Iterator[Buffer]:
+        for name in names:
+            yield from PARTS[name][1](c, at, kind)
+
+    heads: dict[str, Body] = {ending: nothing} if ending else {}
+    blocks = tuple(pattern for name in names for pattern in BLOCKS[name])
+    return Family(body=body, base="", cls=cls, heads=heads, buffers=buffers, blocks=blocks)
+
+
+def seamless(kind: Kind, stem: str) -> Family:
+    whole = holding(kind, tuple(PARTS), f"{stem}Model")
+    return replace(
+        whole,
+        classes={
+            ending: holding(kind, names, f"{stem}{ending}", ending)
+            for ending, names in CLASSES.items()
+        },
+    )
+
+
+SEAMLESS = seamless(Kind(parallel=False), "SeamlessM4T")
+SEAMLESS_V2 = seamless(Kind(parallel=True), "SeamlessM4Tv2")

@@ -1,0 +1,290 @@
+"""One source on its way to an inventory: which files, their parsers, and what was read.
+
+A folder is a pipeline (model_index.json), a model (config.json, params.json or weights, and the
+layers that sentence-transformers puts behind it), or a shelf of GGUF files.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from weighbridge.errors import BadFileError, HubError, NotFoundError, UsageError
+from weighbridge.formats import Plan, Range
+from weighbridge.formats.strict_json import MAX_CONFIG, strict_object
+from weighbridge.formats.weights import PICKLES, weights_file
+from weighbridge.inventory import Inventory, Part, declared_quantization
+from weighbridge.layouts import Folder, Weights, folder, weights
+from weighbridge.sources.base import Entry, Progress, Source, read_plan, read_plans
+from weighbridge.sources.select import parts
+from weighbridge.tensors import Tensor
+
+if TYPE_CHECKING:
+    from weighbridge.formats.gguf import Gguf
+
+T = TypeVar("T")
+Raw = Mapping[str, Any]
+
+# Files that hold the same beside the config: AutoGPTQ, AutoAWQ, NVIDIA's modelopt.
+QUANTIZATION_FILES = {
+    "quantize_config.json": "gptq",
+    "quant_config.json": "awq",
+    "hf_quant_config.json": "modelopt",
+}
+
+
+class Reader:
+    """One source on its way to an inventory."""
+
+    def __init__(self, text: str, source: Source, progress: Progress | None) -> None:
+        self._text, self._source, self._progress = text, source, progress
+        self._entries = source.list()
+        self._read: list[str] = []
+        self._notes: list[str] = []
+        self._download = 0
+
+    def inventory(self) -> Inventory:
+        parts = tuple(self._parts())
+        if not parts:
+            raise NotFoundError(
+                f"{self._source.name} holds neither a config.json nor weights that we can read"
+            )
+        return Inventory(
+            reference=self._text,
+            name=_short(self._source.name),
+            revision=self._source.revision,
+            parts=parts,
+            read_from=tuple(dict.fromkeys(self._read)),
+            download_bytes=self._download or None,
+            notes=(*self._source.notes, *self._notes),
+        )
+
+    def _parts(self) -> Iterator[Part]:
+        root = folder(self._entries)
+        if len(self._entries) == 1 or self._one_split_file():
+            yield self._file()
+        elif root.get("model_index.json"):
+            yield from self._pipeline(root)
+        elif root.get("config.json") or root.get("params.json") or weights(root) != Weights():
+            yield self._model(root)
+            yield from self._modules(root)
+        else:
+            yield from self._gguf_repository(root)
+
+    def _one_split_file(self) -> bool:
+        first = self._entries[0].path if self._entries else ""
+        return first.endswith(".gguf") and {e.path for e in self._entries} == set(parts(first))
+
+    def _file(self) -> Part:
+        """One file that the user named: weights, or a config."""
+        path = self._entries[0].path
+        if path.endswith(".gguf"):
+            return self._gguf(self._entries)
+        if path.endswith(".json"):
+            return self._config_file(path)
+        config = self._beside(path)
+        tensors = self._tensors(Weights(tuple(self._entries)))
+        return Part(
+            config=config, tensors=tensors, quantization=declared_quantization(config or {})
+        )
+
+    def _config_file(self, path: str) -> Part:
+        raw = self._json(path)
+        if "weight_map" in raw:
+            raise UsageError(f"{path} is an index of shards; give its folder, or its config.json")
+        if path.rpartition("/")[2] == "params.json" or "model_type" not in raw:
+            raw = _from_params(raw)
+        return Part(config=raw, where=path, quantization=declared_quantization(raw))
+
+    def _beside(self, path: str) -> Raw | None:
+        """The config.json in the folder of a file that was named."""
+        head = path.rpartition("/")[0]
+        place = f"{head}/config.json" if head else "config.json"
+        try:
+            return self._json(place)
+        except (NotFoundError, HubError):
+            return None
+
+    def _model(self, found: Folder, name: str = "", library: str = "transformers") -> Part:
+        """A folder with a config, weights, or both."""
+        chosen = weights(found)
+        config = self._config(found)
+        tensors = self._tensors(chosen)
+        self._download += found.side_bytes()
+        quantization = declared_quantization(config or {}) or self._quantization_file(found)
+        return Part(
+            name=name,
+            library=_library(config or {}, library),
+            config=config,
+            where=f"{found.path}/config.json" if found.path else "config.json",
+            tensors=tensors,
+            quantization=quantization,
+        )
+
+    def _config(self, found: Folder) -> Raw | None:
+        for name, read in READ_CONFIG.items():
+            entry = found.get(name)
+            if entry is not None:
+                return read(self._json(entry.path))
+        return None
+
+    def _quantization_file(self, found: Folder) -> Raw | None:
+        for name, method in QUANTIZATION_FILES.items():
+            entry = found.get(name)
+            if entry is not None:
+                return {"quant_method": method, **self._json(entry.path)}
+        return None
+
+    def _pipeline(self, root: Folder) -> Iterator[Part]:
+        from weighbridge.formats.pipeline import parse_model_index
+
+        entry = root.get("model_index.json")
+        assert entry is not None
+        for component in self._parsed(entry.path, parse_model_index).parts:
+            found = folder(self._entries, component.folder)
+            if found.get("config.json") and component.library in ("diffusers", "transformers"):
+                part = self._model(found, component.name, component.library)
+                yield replace(part, cls=component.cls)
+
+    def _modules(self, root: Folder) -> Iterator[Part]:
+        """The layers that sentence-transformers puts behind the transformer: Dense and others."""
+        entry = root.get("modules.json")
+        if entry is None:
+            return
+        from weighbridge.formats.pipeline import parse_modules
+
+        for module in self._parsed(entry.path, parse_modules).parts:
+            found = folder(self._entries, module.folder)
+            if module.folder and weights(found) != Weights():
+                part = self._model(found, module.folder, "sentence-transformers")
+                yield replace(part, cls=module.cls)
+
+    def _gguf_repository(self, root: Folder) -> Iterator[Part]:
+        """A repository of GGUF files: llama.cpp takes Q4_K_M when none is named (arg.cpp)."""
+        names = sorted({parts(e.path)[0] for e in self._entries if _is_gguf(e)})
+        if not names:
+            return
+        chosen = [n for n in names if "q4_k_m" in n.lower()] or (names if len(names) == 1 else [])
+        if not chosen:
+            shown = ", ".join(n.rpartition("/")[2] for n in names[:8])
+            raise UsageError(
+                f"{self._source.name} holds {len(names)} GGUF files; name one, as in "
+                f"{self._source.name}:QUANT: {shown}"
+            )
+        by_path = {e.path: e for e in self._entries}
+        yield self._gguf(tuple(by_path[path] for path in parts(chosen[0])))
+
+    def _gguf(self, entries: tuple[Entry, ...]) -> Part:
+        from weighbridge.formats.gguf import gguf
+
+        def plan(e: Entry) -> Plan[Gguf]:
+            return gguf(e.size, file=e.path)
+
+        files = read_plans(plan, self._source, entries, progress=self._progress)
+        self._download += sum(e.size or 0 for e in entries)
+        self._read.append("GGUF header")
+        metadata = dict(files[0].metadata)
+        return Part(
+            library="gguf",
+            config={"gguf": metadata},
+            cls=f"GGUF {metadata.get('general.architecture', 'model')}",
+            tensors=tuple(t for f in files for t in f.tensors),
+        )
+
+    def _tensors(self, chosen: Weights) -> tuple[Tensor, ...]:
+        files, names = chosen.files, {}
+        if chosen.listed_in is not None:
+            names = self._shards(chosen.listed_in)
+            files = self._named(chosen.listed_in, names)
+        if not files:
+            return ()
+        self._download += sum(e.size or 0 for e in files)
+        self._read.append(
+            "torch pickles" if files[0].path.endswith(PICKLES) else "safetensors headers"
+        )
+
+        def plan(e: Entry) -> Plan[tuple[Tensor, ...]]:
+            return weights_file(e.path, e.size, names.get(e.path))
+
+        found = read_plans(plan, self._source, files, progress=self._progress)
+        return tuple(t for tensors in found for t in tensors)
+
+    def _shards(self, entry: Entry) -> dict[str, list[str]]:
+        """The shards that an index names, each with its tensors."""
+        self._download += entry.size or 0
+        head = entry.path.rpartition("/")[0]
+        by_file: dict[str, list[str]] = {}
+        from weighbridge.formats.index import MAX_INDEX, parse_index
+
+        found = self._parsed(entry.path, parse_index, MAX_INDEX)
+        for name, file in found.weight_map.items():
+            by_file.setdefault(f"{head}/{file}" if head else file, []).append(name)
+        return by_file
+
+    def _named(self, entry: Entry, names: Mapping[str, list[str]]) -> tuple[Entry, ...]:
+        by_path = {e.path: e for e in self._entries}
+        missing = [path for path in names if path not in by_path]
+        if len(missing) == len(names):
+            self._notes.append(
+                f"{entry.path} names {len(names)} shards and none is here: nothing was read of them"
+            )
+            return ()
+        if missing:
+            raise BadFileError(
+                f"{entry.path} names {missing[0]!r}, which is not there "
+                f"({len(missing)} of {len(names)} shards are missing)"
+            )
+        return tuple(by_path[path] for path in names)
+
+    def _json(self, path: str) -> Raw:
+        found: Raw = self._parsed(path, lambda data: strict_object(data, constants=True))
+        return found
+
+    def _parsed(self, path: str, parse: Callable[[bytes], T], limit: int = MAX_CONFIG) -> T:
+        """A whole small file through its parser."""
+        found = read_plan(_whole(parse, limit), self._source, path)
+        self._read.append(path)
+        return found
+
+
+def _whole(parse: Callable[[bytes], T], limit: int) -> Plan[T]:
+    return parse((yield Range(0, limit + 1)))
+
+
+def _from_params(raw: Raw) -> Raw:
+    from weighbridge.formats.mistral_params import transformers_config
+
+    return transformers_config(raw)
+
+
+def _adapted(raw: Raw) -> Raw:
+    """An adapter's config: its tensors are weighed, not those of the base that it names."""
+    return {"architectures": [f"PEFT {raw.get('peft_type', 'adapter')}"], "adapter": dict(raw)}
+
+
+READ_CONFIG: dict[str, Callable[[Raw], Raw]] = {  # the first that is there
+    "config.json": dict,
+    "params.json": _from_params,
+    "adapter_config.json": _adapted,
+}
+
+
+def _short(name: str) -> str:
+    """A repository's id as it is; of a path, the folder or the file that says most."""
+    if "/" not in name and "\\" not in name:
+        return name
+    path = PurePath(name)
+    if not path.is_absolute() and len(path.parts) == 2:
+        return name
+    return path.parent.name if path.name in ("config.json", "params.json") else path.name
+
+
+def _is_gguf(entry: Entry) -> bool:
+    return entry.path.lower().endswith(".gguf") and "mmproj" not in entry.path.lower()
+
+
+def _library(config: Raw, library: str) -> str:
+    """timm's configs name an `architecture`, diffusers' a `_class_name`."""
+    if "_class_name" in config:
+        return "diffusers"
+    return "timm" if "architecture" in config and "model_type" not in config else library
