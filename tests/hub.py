@@ -125,6 +125,15 @@ class Hub:
         commit = self.commit(repo_id)
         return commit if revision in ("main", "v1", "refs/pr/1", commit) else None
 
+    def library(self, repo_id):
+        """What the Hub reads out of a config.json: accelerate asks for it."""
+        place = self.folder(repo_id) / "config.json"
+        config = json.loads(place.read_text()) if place.is_file() else {}
+        if "model_type" not in config:
+            return {}
+        kept = {key: config[key] for key in ("architectures", "model_type") if key in config}
+        return {"library_name": "transformers", "config": kept}
+
     def record(self, repo_id, path, *, name):
         """A file as the API lists it: `name` is the key of its path."""
         size = self.size(repo_id, path)
@@ -263,6 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "downloads": 0,
                 "likes": 0,
                 "siblings": siblings,
+                **hub.library(repo),
             }
         )
 

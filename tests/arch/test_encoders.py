@@ -1,13 +1,24 @@
 """Encoders, encoder-decoders and audio models from their configs alone: published counts, edges
 worked by hand, laws that hold for every class of every family."""
 
+from math import prod
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.torch.cases_encoders import BART, BERT, CASES, LAYOUTLMV3, SWITCH, T5, WAV2VEC2
+from tests.torch.cases_encoders import (
+    BART,
+    BERT,
+    CASES,
+    LAYOUTLMV3,
+    SEAMLESS,
+    SWITCH,
+    T5,
+    WAV2VEC2,
+)
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint, family
+from weighbridge.arch.families import blueprint, family, stem
 from weighbridge.dtypes import TORCH
 from weighbridge.errors import BadFileError, UnsupportedError
 
@@ -168,6 +179,36 @@ def test_published_counts(raw, cls, count):
     assert plan(raw, cls).parameters == count
 
 
+# What transformers 5.23's own classes hold, built from their class defaults.
+MEASURED = [
+    ("modernbert", "ModernBertForMaskedLM", 149_655_232),
+    ("nomic_bert", "NomicBertModel", 136_731_648),
+    ("xlnet", "XLNetLMHeadModel", 360_300_800),
+    ("longformer", "LongformerModel", 130_743_552),
+    ("mpnet", "MPNetModel", 109_484_928),
+    ("mobilebert", "MobileBertForMaskedLM", 36_596_538),
+    ("squeezebert", "SqueezeBertModel", 51_089_664),
+    ("funnel", "FunnelModel", 130_973_184),
+    ("xlm", "XLMModel", 667_088_896),
+    ("layoutlmv3", "LayoutLMv3Model", 125_326_208),
+    ("led", "LEDModel", 459_801_600),
+    ("prophetnet", "ProphetNetModel", 391_321_600),
+    ("switch_transformers", "SwitchTransformersModel", 317_312_256),
+    ("wav2vec2-conformer", "Wav2Vec2ConformerModel", 179_730_304),
+    ("wavlm", "WavLMModel", 94_381_936),
+    ("speecht5", "SpeechT5ForSpeechToSpeech", 153_685_187),
+    ("seamless_m4t", "SeamlessM4TModel", 2_359_990_658),
+    ("seamless_m4t_v2", "SeamlessM4Tv2Model", 2_309_249_669),
+    ("mimi", "MimiModel", 79_308_609),
+    ("dac", "DacModel", 76_620_777),
+]
+
+
+@pytest.mark.parametrize(("model_type", "cls", "count"), MEASURED)
+def test_class_defaults(model_type, cls, count):
+    assert plan({"model_type": model_type}, cls).parameters == count
+
+
 @pytest.mark.parametrize(
     ("raw", "cls", "tensors"),
     [(T5_XXL, "T5EncoderModel", 219), (NLLB, "M2M100ForConditionalGeneration", 1013)],
@@ -251,7 +292,7 @@ def test_t5_untied_adds_the_lm_head_and_only_that():
 
 
 def test_umt5_has_a_position_bias_in_every_layer():
-    count = {t: plan({**T5, "model_type": t}, "XModel").parameters for t in ("umt5", "mt5")}
+    count = {t: plan({**T5, "model_type": t}, f"{t}Model").parameters for t in ("umt5", "mt5")}
     assert count["umt5"] - count["mt5"] == 2 * (2 - 1) * 32 * 4  # stacks, layers, buckets, heads
 
 
@@ -267,6 +308,18 @@ def test_layoutlmv3_classifies_tokens_with_two_linears_from_ten_labels_on(labels
     raw = {**LAYOUTLMV3, "model_type": "layoutlmv3", "num_labels": labels}
     found = plan(raw, "LayoutLMv3ForTokenClassification").params
     assert sum(p.name.startswith("classifier") for p in found) == names
+
+
+def test_longformer_attends_twice():
+    names = {p.name for p in plan({**BERT, "model_type": "longformer"}, "LongformerModel").params}
+    path = "encoder.layer.0.attention.self."
+    assert {f"{path}key.weight", f"{path}key_global.weight"} <= names
+
+
+def test_modernbert_ends_its_embeddings_in_the_norm_that_its_first_layer_lacks():
+    found = plan({**CASES["modernbert"][0], "model_type": "modernbert"}, "ModernBertModel").params
+    norms = [p.name.split(".")[1] for p in found if p.name.endswith("attn_norm.weight")]
+    assert norms == ["1", "2"]
 
 
 def test_bart_has_three_labels_where_it_names_none():
@@ -302,6 +355,29 @@ def test_a_captioner_is_its_parts_and_the_bridge_between_widths():
     )
 
 
+def test_encodec_has_as_many_codebooks_as_its_bandwidth_pays_for():
+    """24 kbit/s over 75 frames of 10 bits (1,024 codes) is 32; they are buffers that files keep."""
+    found = plan({"model_type": "encodec"})
+    assert found.parameters == 14_851_810
+    kept = [b for b in found.buffers if b.persistent]
+    assert sum(prod(b.shape) for b in kept) == 32 * (1 + 1024 + 2 * 1024 * 128)
+
+
+def test_mimi_without_its_encoder_keeps_the_codebooks():
+    """As `encoder_config: null` asks: 1 semantic and 31 acoustic tables of 2,048 x 256."""
+    whole = plan({"model_type": "mimi"})
+    half = plan({"model_type": "mimi", "encoder_config": None})
+    assert {p.name.split(".")[0] for p in whole.params} - {
+        p.name.split(".")[0] for p in half.params
+    } == {
+        "encoder",
+        "encoder_transformer",
+        "downsample",
+    }
+    kept = [b for b in half.buffers if b.persistent]
+    assert sum(prod(b.shape) for b in kept) == 32 * (1 + 2048 + 2048 * 256)
+
+
 def test_no_head_of_a_class_that_we_do_not_know():
     with pytest.raises(UnsupportedError, match="BertForImages"):
         plan({**BERT, "model_type": "bert"}, "BertForImages")
@@ -323,6 +399,17 @@ def test_no_head_of_a_class_that_we_do_not_know():
             "encoder_attention_type",
         ),
         ({**WAV2VEC2, "model_type": "wavlm", "tdnn_dim": []}, "WavLMForXVector", "tdnn_kernel"),
+        ({**CASES["encodec"][0], "model_type": "encodec", "norm_type": "none"}, "", "norm_type"),
+        (
+            {**SEAMLESS, "model_type": "seamless_m4t", "position_embeddings_type": "sines"},
+            "SeamlessM4TModel",
+            "position_embeddings_type",
+        ),
+        (
+            {**SEAMLESS, "model_type": "seamless_m4t", "resblock_dilation_sizes": [[1]]},
+            "SeamlessM4TModel",
+            "resblock_dilation_sizes",
+        ),
     ],
 )
 def test_what_no_class_accepts_is_an_error_that_names_the_key(raw, cls, key):
@@ -343,7 +430,7 @@ def every_class():
     for model_type in CASES:
         kind = family(model_type)
         for suffix in sorted({*kind.heads, *kind.classes, "Model"}):
-            yield model_type, f"X{suffix}"
+            yield model_type, f"{stem(kind)}{suffix}"
 
 
 ALL = list(every_class())
@@ -388,7 +475,7 @@ def test_every_layer_beyond_the_first_weighs_the_same(family_and_key, first, mor
     model_type, key = family_and_key
     raw = {**CASES[model_type][0], "model_type": model_type}
     one, two, many = (
-        plan(raw, "XModel", **{key: n}).parameters for n in (first, first + 1, first + more)
+        plan(raw, f"{stem(family(model_type))}Model", **{key: n}).parameters for n in (first, first + 1, first + more)
     )
     assert many - one == more * (two - one)
 

@@ -230,6 +230,13 @@ def test_counts(counts, words):
     refuses(small().file(**counts), words)
 
 
+def test_the_wrong_byte_order():
+    """One that says little-endian in its version and counts in big-endian, and the reverse."""
+    little, big = small("<").file(), small(">").file()
+    refuses(big[:4] + little[4:8] + big[8:], "claims [0-9,]{20,} tensors")
+    refuses(little[:4] + big[4:8] + little[8:], "claims [0-9,]{20,} tensors")
+
+
 def pair(raw):
     return Writer().key("k", raw).file()
 

@@ -1,5 +1,6 @@
 """The small JSON files of a model: strict parsing, indexes, pipelines, adapters, Mistral's params."""
 
+import gc
 import json
 
 import pytest
@@ -13,7 +14,7 @@ from weighbridge.formats.adapter import parse_adapter
 from weighbridge.formats.index import index, parse_index, safe_path
 from weighbridge.formats.mistral_params import parse_params
 from weighbridge.formats.pipeline import parse_model_index, parse_modules
-from weighbridge.formats.strict_json import json_file, strict_json, strict_object
+from weighbridge.formats.strict_json import collector_paused, json_file, strict_json, strict_object
 
 
 def dump(value):
@@ -45,6 +46,7 @@ def test_what_json_wrote_is_read(value):
 
 def test_a_byte_order_mark_is_no_error():
     assert strict_json(b"\xef\xbb\xbf{}") == {}
+    assert strict_json(b'"\\ud83d\\ude00"') == "\U0001f600"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,8 @@ def test_a_byte_order_mark_is_no_error():
         (b"9" * 5000, "is not JSON: Exceeds the limit"),
         (b"\x80", "is not UTF-8: invalid start byte at byte 0"),
         ("{}".encode("utf-16"), "is not UTF-8"),
+        (b'{"\\ud83d": 1}', "half of a surrogate pair"),
+        (b'["\\uDE00\\ud83d"]', "half of a surrogate pair"),
         (b"1" * 101, "larger than 100 bytes"),
     ],
 )
@@ -74,6 +78,18 @@ def test_constants_on_request():
     assert strict_json(b'{"time_step_limit": [0.0, Infinity]}', constants=True)["time_step_limit"][
         1
     ] == float("inf")
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(on):
+    was_on = gc.isenabled()
+    (gc.enable if on else gc.disable)()
+    try:
+        with collector_paused():
+            assert not gc.isenabled()
+        assert gc.isenabled() == on
+    finally:
+        (gc.enable if was_on else gc.disable)()
 
 
 def test_memory_is_bounded():
@@ -453,6 +469,11 @@ def test_ministral_3_with_vision():
     assert found["vision_config"] == VISION | {"model_type": "pixtral", "hidden_act": "silu"}
     assert (found["spatial_merge_size"], found["multimodal_projector_bias"]) == (2, False)
     assert found["quantization_config"] == {"quant_method": "fp8", "activation_scheme": "static"}
+
+
+def test_compressed_tensors_keep_their_own_description():
+    found = converted(quantization={"quant_method": "compressed_tensors", "format": "nvfp4"})
+    assert found["quantization_config"] == {"quant_method": "compressed-tensors", "format": "nvfp4"}
 
 
 def test_pixtral_is_llava():

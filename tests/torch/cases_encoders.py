@@ -408,7 +408,7 @@ CASES = {
         {"encoder": VIT, "decoder": BERT_DECODER},
         (
             {"decoder": GPT2_DECODER},
-            {"encoder": {**VIT, "hidden_size": 16}, "decoder": MBART_DECODER},
+            {"encoder": {**VIT, "hidden_size": 12}, "decoder": MBART_DECODER},
             {"encoder": SWIN, "decoder": MBART_DECODER},
         ),
     ),
@@ -451,7 +451,7 @@ CASES = {
         (
             UNTIED,
             {"position_embeddings_type": "rotary"},
-            {"position_embeddings_type": None, "add_adapter": False},
+            {"add_adapter": False},
             {"num_adapter_layers": 2, "variance_predictor_kernel_size": 5},
         ),
     ),
@@ -459,7 +459,6 @@ CASES = {
         SEAMLESS_V2,
         (
             UNTIED,
-            {"position_embeddings_type": None},
             {"num_adapter_layers": 2, "t2u_variance_predictor_kernel_size": 5},
         ),
     ),

@@ -752,4 +752,90 @@ SMALLER: list[Case] = [
     ),
 ]
 
-CASES = TOWERS + LLAVAS + QWENS + OTHERS + NEWER + SOUND + BLIPS + SMALLER
+PHI4 = {
+    **SMALL,
+    "pad_token_id": 0,
+    "vision_config": {**VIT, "crop_size": 32},
+    "audio_config": {
+        "hidden_size": 24,
+        "intermediate_size": 20,
+        "num_blocks": 2,
+        "num_attention_heads": 3,
+        "input_size": 20,
+        "ext_pw_out_channel": 24,
+        "depthwise_separable_out_channel": 24,
+        "bias_max_distance": 9,
+        "nemo_conv_channels": 6,
+    },
+}
+PHIS: list[Case] = [
+    ("phi4_multimodal", "Phi4MultimodalForCausalLM", PHI4),
+    ("phi4_multimodal", "Phi4MultimodalModel", PHI4),
+    ("phi4_multimodal", "Phi4MultimodalForCausalLM", {**PHI4, "tie_word_embeddings": True}),
+]
+
+OMNI_EAR = {**EAR, "output_dim": 32}
+OMNI_THINKER = {
+    "text_config": QWEN_TEXT,
+    "vision_config": QWEN_TOWER,
+    "audio_config": OMNI_EAR,
+}
+TALKER = {**QWEN_TEXT, "embedding_size": 32, "hidden_size": 24, "vocab_size": 60}
+VOICE = {
+    "dit_config": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "head_dim": 8,
+        "emb_dim": 12,
+        "num_embeds": 20,
+        "mel_dim": 10,
+        "enc_emb_dim": 6,
+        "enc_dim": 7,
+        "enc_channels": [16, 16, 24],
+        "enc_kernel_sizes": [5, 3, 1],
+        "enc_dilations": [1, 2, 1],
+    },
+    "bigvgan_config": {
+        "mel_dim": 10,
+        "upsample_initial_channel": 16,
+        "upsample_rates": [5, 2],
+        "upsample_kernel_sizes": [11, 4],
+    },
+}
+OMNI = {"thinker_config": OMNI_THINKER, "talker_config": TALKER, "token2wav_config": VOICE}
+OMNI3_THINKER = {
+    "text_config": {**QWEN_TEXT, **EXPERTS},
+    "vision_config": QWEN3_TOWER,
+    "audio_config": {**OMNI_EAR, "downsample_hidden_size": 6},
+}
+OMNI3 = {
+    "thinker_config": OMNI3_THINKER,
+    "talker_config": {
+        "thinker_hidden_size": 32,
+        "spatial_merge_size": 2,
+        "text_config": {**QWEN_TEXT, **EXPERTS, **SHARED},
+        "code_predictor_config": {**SMALL, "num_code_groups": 3},
+    },
+    "code2wav_config": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "intermediate_size": 40,
+        "codebook_size": 10,
+        "num_quantizers": 3,
+        "upsample_rates": [4, 2],
+        "upsampling_ratios": [2],
+        "decoder_dim": 16,
+    },
+}
+OMNIS: list[Case] = [
+    ("qwen2_5_omni_thinker", "Qwen2_5OmniThinkerForConditionalGeneration", OMNI_THINKER),
+    ("qwen2_5_omni", "Qwen2_5OmniForConditionalGeneration", OMNI),
+    ("qwen2_5_omni", "Qwen2_5OmniForConditionalGeneration", {**OMNI, "enable_audio_output": False}),
+    ("qwen3_omni_moe_thinker", "Qwen3OmniMoeThinkerForConditionalGeneration", OMNI3_THINKER),
+    ("qwen3_omni_moe", "Qwen3OmniMoeForConditionalGeneration", OMNI3),
+]
+
+CASES = TOWERS + LLAVAS + QWENS + OTHERS + NEWER + SOUND + BLIPS + SMALLER + PHIS + OMNIS

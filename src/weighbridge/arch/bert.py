@@ -301,6 +301,7 @@ def dpr(base: str, suffix: str, head: Body) -> Family:
         body=joined(embeddings, encoder),
         base=f"{base}bert_model",
         cls="DPRContextEncoder",
+        stem="DPR",
         heads={suffix: head},
         buffers=IDS,
         blocks=BLOCKS["bert"],

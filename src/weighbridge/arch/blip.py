@@ -86,7 +86,11 @@ def decoder(c: Config, at: str, seen: int, *, ties: bool) -> Iterator[Param]:
 
 def pair(c: Config, at: str) -> Iterator[Param]:
     language, tower = parts(c)
-    width, seen, out = language.num("hidden_size"), tower.num("hidden_size"), c.num("projection_dim")
+    width, seen, out = (
+        language.num("hidden_size"),
+        tower.num("hidden_size"),
+        c.num("projection_dim"),
+    )
     yield from text(language, f"{at}text_model.", seen)
     yield from linear(f"{at}text_model.pooler.dense", width, width, bias=True)
     yield from vision(tower, f"{at}vision_model.")
@@ -151,9 +155,7 @@ BLIP = Family(
     buffers=ids("text_model"),
     blocks=BLOCKS,
     classes={
-        "ForConditionalGeneration": with_head(
-            "ForConditionalGeneration", nothing, "text_decoder"
-        ),
+        "ForConditionalGeneration": with_head("ForConditionalGeneration", nothing, "text_decoder"),
         "ForQuestionAnswering": with_head(
             "ForQuestionAnswering", nothing, "text_encoder", "text_decoder"
         ),

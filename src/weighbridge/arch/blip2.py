@@ -164,9 +164,7 @@ BLIP2 = composite(
         ),
     },
 )
-INSTRUCT_VISION = Family(
-    body=vision, cls="InstructBlipVisionModel", blocks=("encoder.layers.*",)
-)
+INSTRUCT_VISION = Family(body=vision, cls="InstructBlipVisionModel", blocks=("encoder.layers.*",))
 INSTRUCTBLIP = composite(
     replace(TEXT, head="", other_head=""),
     VISION,

@@ -10,9 +10,7 @@ from weighbridge.arch.compose import Inner, composite, nested
 from weighbridge.arch.config import Config
 
 
-def family_of(
-    name: str, model_type: str, renames: tuple[tuple[str, str], ...] = ()
-) -> Family:
+def family_of(name: str, model_type: str, renames: tuple[tuple[str, str], ...] = ()) -> Family:
     vlm = Inner(path="vlm.", config="vlm_config", label="language model", model_type=model_type)
 
     def projection(c: Config, at: str) -> Iterator[Param]:
@@ -30,7 +28,5 @@ def family_of(
     )
 
 
-COLPALI = family_of(
-    "ColPali", "paligemma", (("vlm.language_model.", "vlm.language_model.model."),)
-)
+COLPALI = family_of("ColPali", "paligemma", (("vlm.language_model.", "vlm.language_model.model."),))
 COLQWEN2 = family_of("ColQwen2", "qwen2_vl")

@@ -39,6 +39,7 @@ class Inner:
     head: str = ""  # the end of its class, when it comes with a head
     other_head: str = ""  # that of families without the first, such as encoder-decoders
     optional: bool = False  # no config, no part
+    when: str = ""  # a switch of the larger one, on unless it says otherwise
 
 
 TEXT = Inner(
@@ -56,6 +57,8 @@ def nested(c: Config, part: Inner) -> Config:
 def present(c: Config, parts: Iterable[Inner]) -> Iterator[tuple[Inner, Config, Family]]:
     for part in parts:
         if part.optional and not c.has(part.config):
+            continue
+        if part.when and not c.flag(part.when, default=True):
             continue
         config = nested(c, part)
         kind = family(config.model_type)
@@ -109,12 +112,13 @@ def composite(
     *parts: Inner,
     own: Body | None = None,
     projectors: tuple[str, ...] = (),
+    labels: tuple[tuple[str, str], ...] = (),
     held: Callable[[Config, str], Iterable[Buffer]] | None = None,
     **rest: Unpack[Rest],
 ) -> Family:
     """A family of `parts`, the tensors of its `own` and the buffers that it `held`s itself.
 
-    `projectors` are the paths of its own tensors.
+    `projectors` are the paths of its own tensors, `labels` those of parts of parts.
     """
 
     def body(c: Config, at: str) -> Iterator[Param]:
@@ -126,12 +130,12 @@ def composite(
         yield from buffers(c, at, parts)
         yield from held(c, at) if held else ()
 
-    labels = [(part.path, part.label) for part in parts]
+    own_labels = [(path, "projector") for path in projectors]
     return Family(
         body=body,
         buffers=all_buffers,
         blocks=lambda c: blocks(c, parts),
-        parts=(*labels, *((path, "projector") for path in projectors)),
+        parts=(*((part.path, part.label) for part in parts), *own_labels, *labels),
         **rest,
     )
 
@@ -154,10 +158,12 @@ def text_alone(part: Inner) -> Family:
 
 def either(part: Inner = TEXT, *, default: bool = False) -> Callable[[Config], bool]:
     """Ties when the outer config or the language model's says so: releases before 5 saved it
-    in the latter alone."""
+    in the latter alone. A flat language model takes over its keys, but not this one."""
 
     def ties(c: Config) -> bool:
         outer = c.flag("tie_word_embeddings", default=default)
-        return outer or nested(c, part).flag("tie_word_embeddings")
+        flat = part.flat and not c.has(part.config)
+        text = Config({}, model_type=part.model_type) if flat else nested(c, part)
+        return outer or text.flag("tie_word_embeddings")
 
     return ties

@@ -32,8 +32,17 @@ class Names:
 
 USUAL = Names()
 
+# Layers that guess further tokens: in the files, not in these classes.
+MTP = (
+    "num_nextn_predict_layers",
+    "mtp_num_hidden_layers",
+    "mtp_transformer_layers",
+    "mtp_layers_block_type",
+)
+
 
 def stack(c: Config, at: str, layer: Layer, names: Names = USUAL) -> Iterator[Param]:
+    c.skip(*MTP)
     width = c.num("hidden_size")
     yield from embedding(f"{at}{names.embed}", c.num("vocab_size"), width)
     for i in range(c.layers(names.count)):

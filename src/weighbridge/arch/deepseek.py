@@ -56,7 +56,8 @@ def queries(c: Config, at: str) -> Iterator[Param]:
 
 
 def latent(c: Config, at: str, _: int = 0) -> Iterator[Param]:
-    """Multi-head latent attention."""
+    """Multi-head latent attention: its latent has no key-value heads."""
+    c.skip("num_key_value_heads", "head_dim", "qk_head_dim")
     width, bias = c.num("hidden_size"), c.flag("attention_bias")
     heads, rank = c.num("num_attention_heads"), c.num("kv_lora_rank")
     value = c.num("v_head_dim", default=width // max(1, heads))
@@ -100,6 +101,16 @@ def moe(c: Config, at: str) -> Iterator[Param]:
     yield from block(at, c.num("hidden_size"), choice(c), shared=shared_size(c))
 
 
+def indexed_choice(c: Config) -> Routed:
+    """The classes with an index let `num_experts` decide where both are set."""
+    name = "num_experts" if c.has("num_experts") else "n_routed_experts"
+    return routed(c, name, "moe_intermediate_size")
+
+
+def indexed_moe(c: Config, at: str) -> Iterator[Param]:
+    yield from block(at, c.num("hidden_size"), indexed_choice(c), shared=shared_size(c))
+
+
 def v2_moe(c: Config, at: str) -> Iterator[Param]:
     """V2 also knows a bias in its MLPs, the shared one included."""
     width, shared = c.num("hidden_size"), shared_size(c)
@@ -131,7 +142,7 @@ def stacked_moe(c: Config, at: str) -> Iterator[Param]:
 V1 = Parts(attention=v1_attention, moe=moe, sparse=v1_sparse)
 V2 = Parts(attention=latent, moe=v2_moe, sparse=after_first, mlp_bias=lambda c: c.flag("mlp_bias"))
 V3 = Parts(attention=latent, moe=moe, sparse=after_first)
-V32 = Parts(attention=indexed, moe=moe, sparse=by_kinds_or_first)
+V32 = Parts(attention=indexed, moe=indexed_moe, sparse=by_kinds_or_first)
 LITE = Parts(attention=latent, moe=moe, sparse=lambda c: by_kinds(c, 1))
 MISTRAL4 = Parts(attention=latent, moe=stacked_moe, sparse=after_first)
 
@@ -170,13 +181,15 @@ def latent_rotary(c: Config, at: str) -> Iterator[Buffer]:
     yield from frequencies(f"{at}rotary_emb.", c.num("qk_rope_head_dim"))
 
 
-def balanced(parts: Parts) -> Callable[[Config, str], Iterator[Buffer]]:
+def balanced(
+    parts: Parts, chosen: Callable[[Config], Routed] = choice
+) -> Callable[[Config, str], Iterator[Buffer]]:
     """With the correction bias of V3's router."""
 
     def buffers(c: Config, at: str) -> Iterator[Buffer]:
         yield from latent_rotary(c, at)
         name = "mlp.gate.e_score_correction_bias"
-        yield from correction(at, parts.sparse(c), name, c.num("n_routed_experts"))
+        yield from correction(at, parts.sparse(c), name, chosen(c).count)
 
     return buffers
 
@@ -230,14 +243,20 @@ DEEPSEEK_V3 = Family(
     body=body(V3), cls="DeepseekV3ForCausalLM", heads=DECODER_HEADS, buffers=balanced(V3)
 )
 DEEPSEEK_V32 = Family(
-    body=body(V32), cls="DeepseekV32ForCausalLM", heads=DECODER_HEADS, buffers=balanced(V32)
+    body=body(V32),
+    cls="DeepseekV32ForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=balanced(V32, indexed_choice),
 )
 KIMI_K2 = replace(DEEPSEEK_V3, body=kimi_k2, buffers=kimi_k2_buffers)
 GLM4_MOE_LITE = Family(
     body=body(LITE), cls="Glm4MoeLiteForCausalLM", heads=DECODER_HEADS, buffers=balanced(LITE)
 )
 GLM_MOE_DSA = Family(
-    body=glm_moe_dsa, cls="GlmMoeDsaForCausalLM", heads=DECODER_HEADS, buffers=balanced(V32)
+    body=glm_moe_dsa,
+    cls="GlmMoeDsaForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=balanced(V32, indexed_choice),
 )
 MISTRAL_4 = Family(
     body=body(MISTRAL4), cls="Mistral4ForCausalLM", heads=DECODER_HEADS, buffers=latent_rotary

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import MTP
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.rotary import frequencies
 from weighbridge.arch.sparse import NUMBERED, Routed, each, routed, router
@@ -115,6 +116,7 @@ def hyper_connection(c: Config, at: str) -> Iterator[Param]:
 
 
 def deepseek_v4(c: Config, at: str) -> Iterator[Param]:
+    c.skip(*MTP, "qk_nope_head_dim", "num_key_value_heads")
     width, streams = c.num("hidden_size"), c.num("hc_mult")
     yield from embedding(f"{at}embed", c.num("vocab_size"), width)
     for i, kind in enumerate(mixers(c)):

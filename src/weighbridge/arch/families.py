@@ -4,6 +4,7 @@ A family is one line here and one record in its file. The file is imported when 
 is met: a run that weighs a Llama reads no other family.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -258,6 +259,23 @@ FAMILIES: dict[str, str] = {
     "lfm2_vl": "llava:LFM2_VL",
     "ovis2": "ovis2:OVIS2",
     "ovis2_vision": "ovis2:OVIS2_VISION",
+    "phi3_v": "phi_vl:PHI3_V",
+    "qwen2_5_omni": "qwen_omni:QWEN2_5_OMNI",
+    "qwen2_5_omni_audio_encoder": "qwen_omni:AUDIO2_5",
+    "qwen2_5_omni_talker": "qwen_omni:TALKER2_5",
+    "qwen2_5_omni_text": "llama:QWEN2",
+    "qwen2_5_omni_thinker": "qwen_omni:THINKER2_5",
+    "qwen2_5_omni_token2wav": "omni_wave:TOKEN2WAV",
+    "qwen2_5_omni_vision_encoder": "qwen_omni:VISION2_5",
+    "qwen3_omni_moe": "qwen_omni:QWEN3_OMNI_MOE",
+    "qwen3_omni_moe_audio_encoder": "qwen_omni:AUDIO3",
+    "qwen3_omni_moe_code2wav": "omni_wave:CODE2WAV",
+    "qwen3_omni_moe_talker": "qwen_omni:TALKER3",
+    "qwen3_omni_moe_text": "qwen_moe:QWEN3_MOE",
+    "qwen3_omni_moe_thinker": "qwen_omni:THINKER3",
+    "qwen3_omni_moe_vision_encoder": "qwen_omni:VISION3",
+    "phi4_multimodal": "phi_vl:PHI4_MULTIMODAL",
+    "phi4mm": "phi_vl:PHI4MM",
     "paddleocr_vl": "paddleocr:PADDLEOCR_VL",
     "paddleocr_vl_text": "llama:ERNIE4_5",
     "paddleocr_vl_vision": "paddleocr:PADDLEOCR_VISION",
@@ -358,6 +376,7 @@ def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:
     """All tensors of the class that the config names; with `base_model`, of its headless base."""
     kind = family(c.model_type)
     c.cls = c.cls or kind.cls
+    _check_stem(kind, c)
     if not base_model:
         kind = next((k for ending, k in kind.classes.items() if c.cls.endswith(ending)), kind)
     suffix = "" if base_model else _head(kind, c)
@@ -389,6 +408,20 @@ def renamed(plan: Blueprint, pairs: Sequence[tuple[str, str]]) -> Blueprint:
         blocks=tuple(name(b) for b in plan.blocks),
         parts=tuple((name(prefix), label) for prefix, label in plan.parts),
     )
+
+
+def stem(kind: Family) -> str:
+    """How the names of all its classes begin."""
+    return kind.stem or re.split(r"For[A-Z]|Model|(With)?LMHead|DoubleHeads", kind.cls)[0]
+
+
+def _check_stem(kind: Family, c: Config) -> None:
+    """A class of other authors under a model type of ours (a draft model that says `qwen3`) is
+    another model: its name does not begin as those of the family do."""
+    if not c.cls.casefold().startswith(stem(kind).casefold()):
+        raise UnsupportedError(
+            f"{c.where}: architectures names {c.cls!r}, which is not a class of {c.model_type!r}"
+        )
 
 
 def _head(kind: Family, c: Config) -> str:

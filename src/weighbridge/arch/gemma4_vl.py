@@ -15,9 +15,7 @@ from weighbridge.arch.compose import Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
 
 TEXT = Inner(path="language_model.", config="text_config", label="language model")
-VISION = Inner(
-    path="vision_tower.", config="vision_config", label="vision tower", optional=True
-)
+VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower", optional=True)
 AUDIO = Inner(path="audio_tower.", config="audio_config", label="audio tower", optional=True)
 BOUNDS = ("input_min", "input_max", "output_min", "output_max")
 NORMS = (

@@ -85,8 +85,6 @@ def buffers(c: Config, at: str) -> Iterator[Buffer]:
     yield Buffer(f"{at}vision_model.model.embeddings.position_ids", places, "int64")
 
 
-
-
 BLOCKS = ("text_model.model.layers.*", "vision_model.model.encoder.layers.*")
 PARTS = (("vision_model.", "vision tower"), ("image_to_text_projection.", "projector"))
 KOSMOS2 = Family(

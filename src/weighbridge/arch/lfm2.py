@@ -75,6 +75,7 @@ def lfm2_kinds(c: Config) -> list[str]:
 
 def lfm2(c: Config, at: str) -> Iterator[Param]:
     found, inner = lfm2_kinds(c), adjusted(c)
+    c.skip("block_dim", "conv_dim", "conv_dim_out", "num_heads")  # repeat hidden size and heads
 
     def layer(c: Config, at: str, i: int) -> Iterator[Param]:
         yield from mixer(c, at, found[i])

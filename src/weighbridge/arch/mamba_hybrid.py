@@ -26,7 +26,7 @@ from weighbridge.arch.blueprint import (
     norm,
 )
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, counted, kinds, stack, two_norms
+from weighbridge.arch.decoder import MTP, Names, counted, kinds, stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import Switches, attention, norms, ungated_mlp
 from weighbridge.arch.mamba import Mamba1, Mamba2, expanded, mamba1, mamba2, step_rank
@@ -272,6 +272,7 @@ def nemotron_layer(c: Config, at: str, kind: str) -> Iterator[Param]:
 
 
 def nemotron_h(c: Config, at: str) -> Iterator[Param]:
+    c.skip(*MTP, "intermediate_size", "attention_head_dim", "time_step_rank")
     width = c.num("hidden_size")
     yield from embedding(f"{at}embeddings", c.num("vocab_size"), width)
     for i, kind in enumerate(nemotron_kinds(c)):

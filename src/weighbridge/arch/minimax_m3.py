@@ -67,6 +67,7 @@ def moe(c: Config, at: str) -> Iterator[Param]:
 
 def minimax_m3(c: Config, at: str) -> Iterator[Param]:
     found, has_experts = mixers(c), sparse(c)
+    c.skip("moe_intermediate_size", "n_shared_experts", "rotary_dim", "first_k_dense_replace")
 
     def layer(c: Config, at: str, i: int) -> Iterator[Param]:
         yield from attention(c, f"{at}self_attn.", Switches(qk_norm=True))
@@ -88,5 +89,9 @@ def buffers(c: Config, at: str) -> Iterator[Buffer]:
 
 
 MINIMAX_M3 = Family(
-    body=minimax_m3, cls="MiniMaxM3VLForCausalLM", heads=DECODER_HEADS, buffers=buffers
+    body=minimax_m3,
+    cls="MiniMaxM3VLForCausalLM",
+    stem="MiniMaxM3",
+    heads=DECODER_HEADS,
+    buffers=buffers,
 )

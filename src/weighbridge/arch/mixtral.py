@@ -124,6 +124,7 @@ def minimax_m1_buffers(c: Config, at: str) -> Iterator[Buffer]:
 def minimax_m2(c: Config, at: str) -> Iterator[Param]:
     """Norms over all heads at once on queries and keys."""
     size = head_dim(c)
+    c.skip("mlp_intermediate_size", "shared_intermediate_size")  # the class reads neither
 
     def layer(c: Config, at: str, _: int) -> Iterator[Param]:
         yield from attention(c, f"{at}self_attn.", Switches())

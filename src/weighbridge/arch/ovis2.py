@@ -7,7 +7,16 @@ Source: transformers 5.23 models/ovis2/modeling_ovis2.py.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, gated_mlp, linear, norm
+from weighbridge.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    conv,
+    embedding,
+    gated_mlp,
+    linear,
+    norm,
+)
 from weighbridge.arch.clip import patch_kernel, side
 from weighbridge.arch.compose import Inner, composite, nested
 from weighbridge.arch.config import Config

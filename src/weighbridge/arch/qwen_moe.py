@@ -106,6 +106,7 @@ def mixers(c: Config) -> list[str]:
 
 def hybrid(c: Config, at: str, mlp: Layer, *, fused: bool) -> Iterator[Param]:
     found = mixers(c)
+    c.skip("intermediate_size", "mlp_only_layers")
 
     def layer(c: Config, at: str, i: int) -> Iterator[Param]:
         if found[i] == "linear_attention":

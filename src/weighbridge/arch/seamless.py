@@ -84,10 +84,8 @@ def head(c: Config, path: str, rows: int, owner: str) -> Iterator[Param]:
 
 
 def position_kind(c: Config) -> str:
-    """An explicit null is an answer here, "", and not the class default."""
-    unset = c.raw.get("position_embeddings_type", "relative") is None
-    kind = "" if unset else c.word("position_embeddings_type")
-    if kind and kind not in POSITIONS:
+    kind = c.word("position_embeddings_type")
+    if kind not in POSITIONS:
         known = ", ".join(sorted(POSITIONS))
         raise c.error("position_embeddings_type", f"is {kind!r}; known: {known}")
     return kind
@@ -345,7 +343,14 @@ def holding(kind: Kind, names: tuple[str, ...], cls: str, ending: str = "") -> F
 
     heads: dict[str, Body] = {ending: nothing} if ending else {}
     blocks = tuple(pattern for name in names for pattern in BLOCKS[name])
-    return Family(body=body, base="", cls=cls, heads=heads, buffers=buffers, blocks=blocks)
+    return Family(
+        body=body,
+        base="",
+        cls=cls,
+        heads=heads,
+        buffers=buffers,
+        blocks=blocks,
+    )
 
 
 def seamless(kind: Kind, stem: str) -> Family:

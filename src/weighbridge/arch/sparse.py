@@ -120,6 +120,7 @@ class Parts:
 
 def sparse_decoder(c: Config, at: str, parts: Parts) -> Iterator[Param]:
     sparse = parts.sparse(c)
+    c.skip("intermediate_size", "shared_expert_intermediate_size")  # some have none of these
 
     def layer(c: Config, at: str, i: int) -> Iterator[Param]:
         width = c.num("hidden_size")

@@ -23,6 +23,7 @@ from weighbridge.arch.sparse import Routed, routed, router, stacked, stacked_pai
 def gpt_oss(c: Config, at: str) -> Iterator[Param]:
     e, bias = routed(c, "num_local_experts", "intermediate_size"), c.flag("attention_bias")
     s = Switches(qkv_bias=bias, o_bias=bias)
+    c.skip("experts_per_token")  # an older spelling beside num_experts_per_tok
 
     def layer(c: Config, at: str, _: int) -> Iterator[Param]:
         width = c.num("hidden_size")

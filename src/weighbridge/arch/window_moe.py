@@ -46,6 +46,10 @@ def by_kind(
 # MiMo-V2-Flash
 
 
+# Of the sliding layers; the class derives them from those of the full ones.
+REPEATED = ("head_dim", "v_head_dim", "num_attention_heads", "num_key_value_heads")
+
+
 def mimo_kinds(c: Config) -> list[str]:
     return kinds(
         c, "layer_types", lambda i: "full_attention" if not i or (i + 1) % 6 == 0 else SLIDING
@@ -63,6 +67,7 @@ def mimo_sparse(c: Config) -> Sequence[bool]:
 
 def mimo(c: Config, at: str) -> Iterator[Param]:
     found = mimo_kinds(c)
+    c.skip(*(f"swa_{name}" for name in REPEATED), "sliding_window_size")
 
     def attention(c: Config, at: str, i: int) -> Iterator[Param]:
         width, bias, size = c.num("hidden_size"), c.flag("attention_bias"), head_dim(c)
@@ -110,6 +115,7 @@ def laguna_moe(c: Config, at: str) -> Iterator[Param]:
 
 def laguna(c: Config, at: str) -> Iterator[Param]:
     layers, heads = c.layers("num_hidden_layers"), c.num("num_attention_heads")
+    c.skip("mlp_only_layers")  # mlp_layer_types says it
     each_layer = c.per_layer("num_attention_heads_per_layer", count=layers, default=heads)
 
     def attention(c: Config, at: str, i: int) -> Iterator[Param]:

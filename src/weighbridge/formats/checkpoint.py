@@ -28,7 +28,7 @@ from weighbridge.dtypes import (
     DType,
 )
 from weighbridge.errors import BadFileError
-from weighbridge.formats.strict_json import short
+from weighbridge.formats.strict_json import collector_paused, short
 from weighbridge.formats.unpickle import Call, Global, Map, Sequence
 from weighbridge.tensors import Tensor
 
@@ -135,11 +135,12 @@ def checkpoint(value: Any, storages: Storages, *, file_bytes: int, file: str = "
     """The tensors of an unpickled value, under dotted names in the order of the pickle."""
     stored: dict[str, Stored] = {}
     uncalled: dict[str, None] = {}
-    for path, leaf in _walk(value):
-        if isinstance(leaf, View):
-            _add(stored, _name(path), leaf, file)
-        elif isinstance(leaf.function, Global) and str(leaf.function) not in HARMLESS:
-            uncalled.setdefault(str(leaf.function)[:200])
+    with collector_paused():
+        for keys, leaf in _walk(value):
+            if isinstance(leaf, View):
+                _add(stored, _name(keys), leaf, file)
+            elif isinstance(leaf.function, Global) and str(leaf.function) not in HARMLESS:
+                uncalled.setdefault(str(leaf.function)[:200])
     if uncalled and not stored:
         calls = ", ".join(list(uncalled)[:3])
         raise BadFileError(
@@ -164,61 +165,60 @@ def _add(stored: dict[str, Stored], name: str, view: View, file: str) -> None:
     stored[name] = Stored(tensor, view.storage.key, view.begin)
 
 
-class _Path(NamedTuple):
-    """A step from a container into it: names are made for tensors only."""
-
-    parent: "_Path | None"
-    key: Any
-    depth: int
-
-
-def _walk(value: Any) -> Iterator[tuple[_Path | None, View | Call]]:
+def _walk(value: Any) -> Iterator[tuple[list[Any], View | Call]]:
     """Every tensor and every unknown call below `value`; each container once, cycles or not."""
     seen: set[int] = set()
-    stack: list[tuple[_Path | None, Any]] = [(None, value)]
-    while stack:
-        path, node = stack.pop()
+    keys: list[Any] = []
+    levels: list[Iterator[tuple[Any, Any]]] = [iter([(None, value)])]
+    while levels:
+        step = next(levels[-1], None)
+        if step is None:
+            levels.pop()
+            keys[-1:] = []
+            continue
+        key, node = step
         if isinstance(node, View | Call):
-            yield path, node
-        below = _children(node)
-        if not below or id(node) in seen:
+            yield [*keys, key], node
+        if not _is_container(node) or id(node) in seen:
             continue
         seen.add(id(node))
-        depth = path.depth + 1 if path else 1
-        if depth > MAX_DEPTH:
+        keys.append(key)
+        levels.append(_children(node))
+        if len(levels) > MAX_DEPTH:
             raise BadFileError(f"is nested more than {MAX_DEPTH} deep")
-        wanted = [(k, v) for k, v in below if isinstance(v, Map | Sequence | Call | View | tuple)]
-        stack += [(_Path(path, key, depth), child) for key, child in reversed(wanted)]
 
 
-def _children(node: Any) -> list[tuple[Any, Any]]:
+def _is_container(node: Any) -> bool:
+    if isinstance(node, View):
+        return node.parts is not None
+    return isinstance(node, Call) or (type(node) in (Map, Sequence, tuple) and len(node) > 0)
+
+
+def _children(node: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(node, View):  # a tuple as well, so first
-        return [(None, node.parts)] if node.parts is not None else []
-    if isinstance(node, Map):
-        return node.pairs
-    if isinstance(node, Sequence):
-        return list(enumerate(node.items))
-    if isinstance(node, Call):
-        return [(None, node.arguments), *node.contents]
-    return list(enumerate(node)) if type(node) is tuple else []
+        yield None, node.parts
+    elif isinstance(node, Call):
+        yield None, node.function  # which may be the result of a call itself
+        yield None, node.arguments
+        yield from node.contents
+    else:
+        yield from node if isinstance(node, Map) else enumerate(node)
 
 
 # What torch.nn.Module keeps its tensors in: no part of the names of state_dict().
 MODULE_PARTS = ("_parameters", "_buffers", "_modules")
 
 
-def _name(path: _Path | None) -> str:
-    keys: list[str] = []
-    while path is not None:
-        if isinstance(path.key, str):
-            keys += [] if path.key in MODULE_PARTS else [path.key]
-        elif path.key is not None:
-            keys.append(str(path.key) if isinstance(path.key, int | float) else "?")
-        path = path.parent
-    name = ".".join(reversed(keys))
+def _name(keys: list[Any]) -> str:
+    words = [_word(key) for key in keys if key is not None and key not in MODULE_PARTS]
+    name = ".".join(words)
     if len(name) > MAX_NAME:
         raise BadFileError(f"holds a tensor whose name has {len(name):,} characters")
     return name
+
+
+def _word(key: Any) -> str:
+    return key if isinstance(key, str) else str(key) if isinstance(key, int | float) else "?"
 
 
 # torch's side of the pickle: the types of storages, and the calls whose result we know.
@@ -301,10 +301,9 @@ def _dict(function: Global, arguments: tuple[Any, ...]) -> Any:
     found = Map()
     source = arguments[-1] if arguments else None
     if isinstance(source, Map):
-        found.pairs = list(source.pairs)
+        found.extend(source)
     elif isinstance(source, Sequence):
-        pairs = [p.items if isinstance(p, Sequence) else p for p in source.items]
-        found.pairs = [(p[0], p[1]) for p in pairs if isinstance(p, list | tuple) and len(p) == 2]
+        found.extend((p[0], p[1]) for p in source if isinstance(p, list | tuple) and len(p) == 2)
     return found
 
 

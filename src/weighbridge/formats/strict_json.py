@@ -7,6 +7,7 @@ to each program that reads it.
 
 import gc
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,10 +16,12 @@ from weighbridge.errors import BadFileError
 from weighbridge.formats import Plan, Range
 
 MAX_CONFIG = 16_000_000  # the largest config.json we know of is below 1 MB
-MAX_MEMORY = 1 << 30
+MAX_MEMORY = 3 << 28
 
 # Measured with CPython 3.11, per list, object and value, what the parser leaves lying included.
 _COSTS = ((b"[", 160), (b"{", 400), (b",", 72))
+
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Pairs = list[tuple[str, Any]]
 
@@ -57,7 +60,12 @@ def decode(
     constant = None if constants else _no_constant
     try:
         text = data.decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=hook, parse_constant=constant)
+        found = json.loads(text, object_pairs_hook=hook, parse_constant=constant)
+        if SURROGATE.search(data):
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
+    except UnicodeEncodeError:
+        raise BadFileError("holds half of a surrogate pair, which is no text") from None
     except UnicodeDecodeError as error:
         raise BadFileError(f"is not UTF-8: {error.reason} at byte {error.start:,}") from None
     except RecursionError:

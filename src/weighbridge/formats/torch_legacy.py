@@ -51,7 +51,7 @@ def _value(prefix: Prefix) -> tuple[Any, Storages]:
 
 
 def _keys(found: Any) -> list[str]:
-    keys = found.items if isinstance(found, Sequence) else [found]
+    keys = found if isinstance(found, Sequence) else [found]
     if not all(isinstance(key, str | int) for key in keys):
         raise BadFileError("has a list of storage keys that are no keys")
     names = [str(key) for key in keys]

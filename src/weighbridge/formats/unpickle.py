@@ -18,7 +18,7 @@ from weighbridge.errors import BadFileError
 from weighbridge.formats.prefix import MissingBytesError, Prefix
 from weighbridge.formats.strict_json import collector_paused, short
 
-MAX_STEPS = 5_000_000  # a tensor takes about 35 instructions, so 140,000 tensors
+MAX_STEPS = 4_000_000  # a tensor takes about 35 instructions, so 110,000 tensors
 MAX_STACK = 1 << 20
 MAX_LINE = 1 << 12
 MAX_LONG = 1 << 8  # bytes of an integer
@@ -32,19 +32,22 @@ class Global(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
+        text = f"{self.module}.{self.name}"
+        return text if text.isprintable() else repr(text)
 
 
-class Sequence:
-    """A list or a set. Empty ones own nothing: a pickle makes one with every byte, if it likes."""
+class Sequence(list[Any]):
+    """A list or a set."""
 
-    __slots__ = ("items",)
+    __slots__ = ()
 
-    def __init__(self, items: list[Any] | None = None) -> None:
-        self.items = items
 
-    def extend(self, values: list[Any]) -> None:
-        self.items = (self.items or []) + values if not self.items else self.items
+class Map(list[tuple[Any, Any]]):
+    """A dict, or a subclass of it: its pairs in order, those of equal keys included."""
+
+    __slots__ = ()
+
+
 class Call:
     """What calling `function` would have given, and what would be put into it afterwards.
 
@@ -215,9 +218,7 @@ def _new(kind: Callable[[], Any]) -> Instruction:
 
 
 def _sequence(m: _Machine) -> None:
-    found = Sequence()
-    found.items = m.pop_to_mark()
-    m.push(found)
+    m.push(Sequence(m.pop_to_mark()))
 
 
 def _map(m: _Machine) -> None:
@@ -229,7 +230,7 @@ def _map(m: _Machine) -> None:
 def _append(m: _Machine, values: list[Any]) -> None:
     target = m.top()
     if isinstance(target, Sequence):
-        target.items += values
+        target.extend(values)
     elif isinstance(target, Call):
         target.contents += enumerate(values, len(target.contents))
     else:
@@ -240,7 +241,7 @@ def _set_items(m: _Machine, values: list[Any]) -> None:
     target = m.top()
     if len(values) % 2 or not isinstance(target, Map | Call):
         raise BadFileError("is a broken pickle: it sets items of what is no dict")
-    pairs = target.pairs if isinstance(target, Map) else target.contents
+    pairs = target if isinstance(target, Map) else target.contents
     pairs.extend(zip(values[::2], values[1::2], strict=True))
 
 

@@ -1,0 +1,54 @@
+"""python -m benchmarks [NAME...] [--rounds N] [--peers-python PATH]"""
+
+import argparse
+import datetime
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks import cold_start, header_100k, load, requests, shards_163
+from benchmarks.bench import Bench
+from benchmarks.measure import ROUNDS
+from benchmarks.peers import peers
+from weighbridge._version import __version__
+
+BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
+    "cold_start": cold_start.run,
+    "load": load.run,
+    "header_100k": header_100k.run,
+    "shards_163": shards_163.run,
+    "requests": requests.run,
+}
+
+
+def machine() -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--peers-python", default=sys.executable, metavar="PATH")
+    typed = parser.parse_args()
+    unknown = [name for name in typed.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark is called {unknown[0]}; there are {', '.join(BENCHMARKS)}")
+    others = peers(typed.peers_python)
+    versions = ", ".join(f"{name} {version}" for name, version in others.versions.items())
+    print(f"{datetime.date.today()}, {machine()}, load average {os.getloadavg()[0]:.1f}")
+    print(f"weighbridge {__version__}, Python {platform.python_version()}; {versions}")
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(rounds=typed.rounds, folder=Path(folder), peers=others)
+        for name in typed.names or BENCHMARKS:
+            print(f"\n### {name}\n", flush=True)
+            for line in BENCHMARKS[name](bench):
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The models that are weighed: real headers around holes, from configs of the catalogue."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.sparse import as_tensors, write_repo
+from weighbridge.arch.config import Config
+from weighbridge.arch.families import blueprint
+from weighbridge.catalogue import find
+from weighbridge.units import ceil_div
+
+Tensors = dict[str, tuple[str, tuple[int, ...]]]
+BLOCK = 128  # of DeepSeek-V3's FP8: one scale for 128 x 128 values
+DEEPSEEK_FP8 = (".self_attn.", ".mlp.")
+NOT_FP8 = ("norm.weight", "mlp.gate.weight", "e_score_correction_bias")
+
+
+def llama_70b(folder: Path) -> Path:
+    """Llama 3.1 70B as it was published: bfloat16, 30 shards, 723 tensors."""
+    config = dict(find("llama-3.1-70b").config)
+    return write_repo(folder, config, blueprint(Config(config)), shards=30)
+
+
+def deepseek_v3(folder: Path, *, shards: int = 163, layers: int = 61) -> Path:
+    """DeepSeek-V3 as it was published: FP8 with its scales, and the MTP layer behind the last."""
+    config = {**find("deepseek-v3").config, "num_hidden_layers": layers}
+    return write_repo(folder, config, deepseek_tensors(config), shards=shards)
+
+
+def deepseek_tensors(config: dict[str, Any]) -> Tensors:
+    layers = config["num_hidden_layers"]
+    tensors = as_tensors(blueprint(Config(config)))
+    last = f"model.layers.{layers - 1}."
+    extra = {
+        name.replace(last, f"model.layers.{layers}."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(last)
+    }
+    return dict(_with_scales(tensors | extra))
+
+
+def _with_scales(tensors: Tensors) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
+    for name, (dtype, shape) in tensors.items():
+        if any(part in name for part in DEEPSEEK_FP8) and not name.endswith(NOT_FP8):
+            yield name, ("F8_E4M3", shape)
+            scale = tuple(ceil_div(length, BLOCK) for length in shape)
+            yield f"{name}_scale_inv", ("F32", scale)
+        else:
+            yield name, (dtype, shape)
+
+
+def headers_of(folder: Path) -> list[int]:
+    """Bytes of each header in a folder, its length included."""
+    found = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            found.append(8 + int.from_bytes(file.read(8), "little"))
+    return found

@@ -1,0 +1,287 @@
+"""Qwen2.5-Omni and Qwen3-Omni: a thinker that hears and sees, a talker, a voice.
+
+    thinker = audio tower + image tower + language model; talker = a decoder over speech codes
+    that reads the thinker's states; the voice is in omni_wave.py
+
+Checkpoints have the thinker's parts side by side. Sources: transformers 5.23
+models/{qwen2_5_omni,qwen3_omni_moe}/modeling_*.py and conversion_mapping.py.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.arch.audio_lm import layer
+from weighbridge.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    conv,
+    embedding,
+    gated_mlp,
+    linear,
+    norm,
+)
+from weighbridge.arch.compose import Inner, composite, text_head
+from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import two_norms
+from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.qwen_moe import moe_and_shared, qwen3_attention
+from weighbridge.arch.qwen_vl import vision2_5, vision3
+from weighbridge.arch.qwen_vl import rotary as vision_rotary
+from weighbridge.arch.rotary import rotary
+from weighbridge.arch.vision import layernorm, nothing
+
+# Towers
+
+
+def audio2_5(c: Config, at: str) -> Iterator[Param]:
+    width, out = c.num("d_model"), c.num("output_dim")
+    yield from conv(f"{at}conv1", (width, c.num("num_mel_bins"), 3))
+    yield from conv(f"{at}conv2", (width, width, 3))
+    yield from embedding(f"{at}audio_bos_eos_token", 2, out)
+    for i in range(c.layers("encoder_layers")):
+        yield from layer(c, f"{at}layers.{i}.", width, c.num("encoder_ffn_dim"))
+    yield from layernorm(f"{at}ln_post", width)
+    yield from linear(f"{at}proj", out, width, bias=True)
+
+
+def audio3(c: Config, at: str) -> Iterator[Param]:
+    """Three strided 2-D convolutions in place of two 1-D ones; keys have a bias."""
+    width, channels, bins = c.num("d_model"), c.num("downsample_hidden_size"), c.num("num_mel_bins")
+    for i, into in enumerate((1, channels, channels), 1):
+        yield from conv(f"{at}conv2d{i}", (channels, into, 3, 3))
+        bins = (bins + 1) // 2
+    yield from linear(f"{at}conv_out", width, channels * bins)
+    for i in range(c.layers("encoder_layers")):
+        path = f"{at}layers.{i}."
+        yield from layer(c, path, width, c.num("encoder_ffn_dim"))
+        yield Param(f"{path}self_attn.k_proj.bias", (width,), "bias")
+    yield from layernorm(f"{at}ln_post", width)
+    yield from linear(f"{at}proj1", width, width, bias=True)
+    yield from linear(f"{at}proj2", c.num("output_dim"), width, bias=True)
+
+
+def sines(c: Config, at: str) -> Iterator[Buffer]:
+    shape = (c.num("max_source_positions"), c.num("d_model"))
+    yield Buffer(f"{at}positional_embedding.positional_embedding", shape, "")
+
+
+def split_vision(c: Config, at: str) -> Iterator[Param]:
+    """Qwen2.5-VL's tower with queries, keys and values apart."""
+    width = c.num("hidden_size")
+    for p in vision2_5(c, at):
+        head, fused, kind = p.name.partition("attn.qkv.")
+        if not fused:
+            yield p
+        for name in ("q", "k", "v") if fused else ():
+            yield p._replace(name=f"{head}attn.{name}.{kind}", shape=(width, *p.shape[1:]))
+
+
+MERGERS = {"linear_fc1": "mlp.0", "linear_fc2": "mlp.2", "norm": "ln_q"}
+
+
+def vision3_omni(c: Config, at: str) -> Iterator[Param]:
+    """Qwen3-VL's tower, whose mergers have older names."""
+    for p in vision3(c, at):
+        head, found, rest = p.name.partition("merger")
+        if not found:
+            yield p
+            continue
+        path, module, kind = rest.rsplit(".", 2)
+        name = f"{head.removesuffix('deepstack_')}merger{path}.{MERGERS[module]}.{kind}"
+        yield p._replace(name=name)
+
+
+# Talkers
+
+
+def talker2_5(c: Config, at: str) -> Iterator[Param]:
+    """Embeddings have the thinker's width, the layers their own."""
+    width, read = c.num("hidden_size"), c.num("embedding_size")
+    yield from linear(f"{at}thinker_to_talker_proj", width, read, bias=True)
+    yield from embedding(f"{at}model.embed_tokens", c.num("vocab_size"), read)
+    for i in range(c.layers("num_hidden_layers")):
+        path = f"{at}model.layers.{i}."
+        yield from attention(c, f"{path}self_attn.", Switches(qkv_bias=True))
+        yield from gated_mlp(f"{path}mlp", width, c.num("intermediate_size"))
+        yield from two_norms(c, path)
+    yield from norm(f"{at}model.norm", width)
+    yield from linear(f"{at}codec_head", c.num("vocab_size"), width)
+
+
+def talker2_5_rotary(c: Config, at: str) -> Iterator[Buffer]:
+    yield from rotary(c, f"{at}model.")
+
+
+def talker_parts(c: Config) -> tuple[Config, Config]:
+    return (
+        c.sub("text_config", model_type="qwen3_omni_moe_talker_text"),
+        c.sub("code_predictor_config", model_type="qwen3_omni_moe_talker_code_predictor"),
+    )
+
+
+def predictor(c: Config, at: str) -> Iterator[Param]:
+    """One embedding and one head for each code group but the first."""
+    width, groups = c.num("hidden_size"), c.layers("num_code_groups")
+    for i in range(c.layers("num_hidden_layers")):
+        path = f"{at}model.layers.{i}."
+        yield from qwen3_attention(c, f"{path}self_attn.", i)
+        yield from gated_mlp(f"{path}mlp", width, c.num("intermediate_size"))
+        yield from two_norms(c, path)
+    yield from norm(f"{at}model.norm", width)
+    for i in range(groups - 1):
+        yield from embedding(f"{at}model.codec_embedding.{i}", c.num("vocab_size"), width)
+        yield from linear(f"{at}lm_head.{i}", c.num("vocab_size"), width)
+
+
+def talker3(c: Config, at: str) -> Iterator[Param]:
+    text, codes = talker_parts(c)
+    width, inner = text.num("hidden_size"), text.num("intermediate_size")
+    yield from embedding(f"{at}model.codec_embedding", text.num("vocab_size"), width)
+    for i in range(text.layers("num_hidden_layers")):
+        path = f"{at}model.layers.{i}."
+        yield from qwen3_attention(text, f"{path}self_attn.", i)
+        yield from moe_and_shared(text, f"{path}mlp.")
+        yield from two_norms(text, path)
+    yield from norm(f"{at}model.norm", width)
+    read = c.num("thinker_hidden_size", default=2048)
+    for name in ("text_projection", "hidden_projection"):
+        yield from linear(f"{at}{name}.linear_fc1", inner, read, bias=True)
+        yield from linear(f"{at}{name}.linear_fc2", width, inner, bias=True)
+    yield from linear(f"{at}codec_head", text.num("vocab_size"), width)
+    yield from predictor(codes, f"{at}code_predictor.")
+
+
+def talker3_rotary(c: Config, at: str) -> Iterator[Buffer]:
+    text, codes = talker_parts(c)
+    yield from rotary(text, f"{at}model.")
+    yield from rotary(codes, f"{at}code_predictor.model.")
+
+
+# Wholes
+
+PARTS = ("audio_tower", "visual")
+
+
+def names(prefix: str) -> tuple[tuple[str, str], ...]:
+    model = f"{prefix}model."
+    beside = [(f"{model}{part}.", f"{prefix}{part}.") for part in PARTS]
+    return ((f"{model}language_model.", model), *beside)
+
+
+def thinker_of(name: str, make: str) -> Family:
+    text = Inner(
+        path="language_model.",
+        config="text_config",
+        label="language model",
+        model_type=f"{make}_text",
+    )
+    audio = Inner(path="audio_tower.", config="audio_config", label="audio tower")
+    vision = Inner(path="visual.", config="vision_config", label="vision tower")
+    return composite(
+        text,
+        audio,
+        vision,
+        projectors=("visual.merger.", "visual.merger_list."),
+        cls=f"{name}ThinkerForConditionalGeneration",
+        heads={"ForConditionalGeneration": text_head(text)},
+        renames=names(""),
+    )
+
+
+def omni(name: str, make: str, voice: Inner) -> Family:
+    thinker = Inner(
+        path="thinker.",
+        config="thinker_config",
+        label="language model",
+        model_type=f"{make}_thinker",
+        head="ForConditionalGeneration",
+    )
+    talker = Inner(
+        path="talker.",
+        config="talker_config",
+        label="audio tower",
+        model_type=f"{make}_talker",
+        when="enable_audio_output",
+    )
+    heads = {"ForConditionalGeneration": nothing}
+    cls = f"{name}ForConditionalGeneration"
+    labels = (
+        ("thinker.model.audio_tower.", "audio tower"),
+        ("thinker.model.visual.", "vision tower"),
+        ("thinker.model.visual.merger.", "projector"),
+        ("thinker.model.visual.merger_list.", "projector"),
+    )
+    return composite(
+        thinker,
+        talker,
+        voice,
+        labels=labels,
+        base="",
+        cls=cls,
+        heads=heads,
+        renames=names("thinker."),
+    )
+
+
+AUDIO2_5 = Family(
+    body=audio2_5, base="", cls="Qwen2_5OmniAudioEncoder", heads={"Encoder": nothing}, buffers=sines
+)
+AUDIO3 = Family(
+    body=audio3, base="", cls="Qwen3OmniMoeAudioEncoder", heads={"Encoder": nothing}, buffers=sines
+)
+VISION2_5 = Family(
+    body=split_vision,
+    base="",
+    cls="Qwen2_5OmniVisionEncoder",
+    heads={"Encoder": nothing},
+    buffers=vision_rotary("hidden_size"),
+    blocks=("blocks.*",),
+)
+VISION3 = Family(
+    body=vision3_omni,
+    base="",
+    cls="Qwen3OmniMoeVisionEncoder",
+    heads={"Encoder": nothing},
+    buffers=vision_rotary("hidden_size"),
+    blocks=("blocks.*",),
+)
+TALKER2_5 = Family(
+    body=talker2_5,
+    base="",
+    cls="Qwen2_5OmniTalkerForConditionalGeneration",
+    heads={"ForConditionalGeneration": nothing},
+    buffers=talker2_5_rotary,
+    blocks=("model.layers.*",),
+)
+TALKER3 = Family(
+    body=talker3,
+    base="",
+    cls="Qwen3OmniMoeTalkerForConditionalGeneration",
+    heads={"ForConditionalGeneration": nothing},
+    buffers=talker3_rotary,
+    blocks=("model.layers.*",),
+)
+THINKER2_5 = thinker_of("Qwen2_5Omni", "qwen2_5_omni")
+THINKER3 = thinker_of("Qwen3OmniMoe", "qwen3_omni_moe")
+QWEN2_5_OMNI = omni(
+    "Qwen2_5Omni",
+    "qwen2_5_omni",
+    Inner(
+        path="token2wav.",
+        config="token2wav_config",
+        label="audio tower",
+        model_type="qwen2_5_omni_token2wav",
+        when="enable_audio_output",
+    ),
+)
+QWEN3_OMNI_MOE = omni(
+    "Qwen3OmniMoe",
+    "qwen3_omni_moe",
+    Inner(
+        path="code2wav.",
+        config="code2wav_config",
+        label="audio tower",
+        model_type="qwen3_omni_moe_code2wav",
+        when="enable_audio_output",
+    ),
+)
