@@ -13,6 +13,7 @@ from weighbridge.units import ceil_div
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 BLOCK = 128  # of DeepSeek-V3's FP8: one scale for 128 x 128 values
 DEEPSEEK_FP8 = (".self_attn.", ".mlp.")
+MTP_NORMS = ("enorm", "hnorm", "shared_head.norm")
 NOT_FP8 = ("norm.weight", "mlp.gate.weight", "e_score_correction_bias")
 
 
@@ -29,15 +30,20 @@ def deepseek_v3(folder: Path, *, shards: int = 163, layers: int = 61) -> Path:
 
 
 def deepseek_tensors(config: dict[str, Any]) -> Tensors:
-    layers = config["num_hidden_layers"]
+    """The class's tensors, the MTP layer that it does not load, and the scales of both."""
+    layers, width = config["num_hidden_layers"], config["hidden_size"]
     tensors = as_tensors(blueprint(Config(config)))
-    last = f"model.layers.{layers - 1}."
+    last, mtp = f"model.layers.{layers - 1}.", f"model.layers.{layers}."
     extra = {
-        name.replace(last, f"model.layers.{layers}."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(last)
+        name.replace(last, mtp): tensor for name, tensor in tensors.items() if name.startswith(last)
     }
-    return dict(_with_scales(tensors | extra))
+    norms = {f"{mtp}{name}.weight": ("BF16", (width,)) for name in MTP_NORMS}
+    own = {
+        f"{mtp}embed_tokens.weight": tensors["model.embed_tokens.weight"],
+        f"{mtp}eh_proj.weight": ("BF16", (width, 2 * width)),
+        f"{mtp}shared_head.head.weight": tensors["lm_head.weight"],
+    }
+    return dict(_with_scales(tensors | extra | norms | own))
 
 
 def _with_scales(tensors: Tensors) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:

@@ -166,7 +166,7 @@ def modelopt_nvfp4(o, i):
 
 
 def mlx(o, i):
-    groups = {end: ("BF16", (o, i // 64)) for end in ("scales", "biases")}
+    groups = dict.fromkeys(("scales", "biases"), ("BF16", (o, i // 64)))
     return {"weight": ("U32", (o, i // 8))} | groups
 
 
@@ -216,7 +216,13 @@ PACKINGS = {
     "gptq 8-bit": (gptq_config(8), pack(gptq_8bit, "F16")),
     "gptq 3-bit": (gptq_config(3), pack(gptq_3bit, "F16")),
     "awq": (
-        {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True},
+        {
+            "quant_method": "awq",
+            "bits": 4,
+            "group_size": 128,
+            "version": "gemm",
+            "zero_point": True,
+        },
         pack(awq, "F16"),
     ),
     "bnb int8": (bnb_config(load_in_8bit=True), pack(bnb_int8, "F16")),
@@ -239,7 +245,10 @@ PACKINGS = {
         pack(modelopt_nvfp4),
     ),
     "hqq": (
-        {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}},
+        {
+            "quant_method": "hqq",
+            "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}},
+        },
         pack(hqq),
     ),
     "mlx": ({"group_size": 64, "bits": 4}, mlx_tensors()),
@@ -273,7 +282,11 @@ GPT_OSS = {
     "layer_types": ["full_attention"],
     "quantization_config": {
         "quant_method": "mxfp4",
-        "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "lm_head"],
+        "modules_to_not_convert": [
+            "model.layers.*.self_attn",
+            "model.layers.*.mlp.router",
+            "lm_head",
+        ],
     },
 }
 GPT_OSS_EXPERT = 2 * INNER * HIDDEN + 2 * INNER + HIDDEN * INNER + HIDDEN  # weights and biases

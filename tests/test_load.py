@@ -142,6 +142,12 @@ def test_training_columns():
     )
 
 
+def test_t5_keeps_wo_in_float32_when_loaded_in_float16():
+    config = {"model_type": "t5", "d_model": 64, "d_ff": 128, "num_layers": 1, "d_kv": 16, "num_heads": 4}
+    half, other = (component(weighbridge.load(config, dtype=d), "weights") for d in ("float16", "bfloat16"))
+    assert half - other == 2 * 2 * 64 * 128  # two bytes more for `wo` in encoder and decoder
+
+
 def test_a_tied_head_is_no_memory():
     tied = weighbridge.load(TINY | {"tie_word_embeddings": True}).model.parameters
     assert weighbridge.load(TINY).model.parameters - tied == 1000 * 64

@@ -39,8 +39,12 @@ class Block:
         self.previous: Block | None = None
         self.next: Block | None = None
 
-    def __lt__(self, other: "Block") -> bool:
-        return (self.size, self.address) < (other.size, other.address)
+    @property
+    def key(self) -> "Key":
+        return (self.size, self.address, self)
+
+
+Key = tuple[int, int, Block]  # no two blocks have one address, so blocks are never compared
 
 
 class Allocator:
@@ -51,7 +55,7 @@ class Allocator:
         self.reserved = 0
         self.peak_allocated = 0
         self.peak_reserved = 0
-        self._free: dict[bool, list[Block]] = {True: [], False: []}
+        self._free: dict[bool, list[Key]] = {True: [], False: []}
         self._segments = 0
 
     def malloc(self, nbytes: int) -> Block | None:
@@ -76,12 +80,12 @@ class Allocator:
             if neighbour is not None and neighbour.free:
                 self._forget(neighbour)
                 block = _merge(block, neighbour)
-        insort(self._free[block.small], block)
+        insort(self._free[block.small], block.key)
 
     def _take(self, size: int) -> Block | None:
         blocks = self._free[size <= SMALL_SIZE]
-        found = bisect_left(blocks, Block(size, -1, small=True))
-        return blocks.pop(found) if found < len(blocks) else None
+        found = bisect_left(blocks, (size,))
+        return blocks.pop(found)[2] if found < len(blocks) else None
 
     def _segment(self, size: int) -> Block:
         small = size <= SMALL_SIZE
@@ -104,11 +108,11 @@ class Allocator:
             block.next.previous = rest
         block.next = rest
         block.size = size
-        insort(self._free[block.small], rest)
+        insort(self._free[block.small], rest.key)
 
     def _forget(self, block: Block) -> None:
         blocks = self._free[block.small]
-        blocks.pop(bisect_left(blocks, block))
+        blocks.pop(bisect_left(blocks, block.key))
 
 
 def _merge(block: Block, neighbour: Block) -> Block:

@@ -1,5 +1,6 @@
 """The composition: a model and a workload in, a report out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from weighbridge.components import device, host
@@ -22,6 +23,9 @@ from weighbridge.quantization.declared import declared, fallback_dtype
 from weighbridge.quantization.schemes import scheme
 from weighbridge.report import ModelFacts, Report
 from weighbridge.workload import Load
+
+
+ENGINES = {"gguf": "llama.cpp", "timm": "timm", "diffusers": "diffusers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ def load(model: Model, workload: Load) -> Report:
     return Report(
         task="load",
         model=found,
-        workload=effective(model, workload, first),
+        workload=effective(model, workload, decisions),
         devices=(
             Device(index=0, kind="gpu", phases=(on_device,)),
             Device(index=0, kind="host", phases=(Phase("load", on_host),)),
@@ -88,8 +92,9 @@ def _on_device(
 
 
 def engine(model: Model) -> str:
-    """Who loads such files: transformers, but for GGUF."""
-    return "llama.cpp" if model.parts[0].library == "gguf" else "transformers"
+    """Who loads such files."""
+    found = (ENGINES.get(part.library) for part in model.parts)
+    return next(filter(None, found), "transformers")
 
 
 def decide(part: ModelPart, workload: Load, major: int) -> Decision:
@@ -146,15 +151,20 @@ def native_dtype(part: ModelPart) -> DType:
     return _dtype(part, Load(), 5)[0]
 
 
-def effective(model: Model, workload: Load, first: Decision) -> dict[str, object]:
-    """Every setting as it was used, defaults included."""
+def effective(
+    model: Model, workload: Load, decisions: Mapping[str, Decision]
+) -> dict[str, object]:
+    """Every setting as it was used, defaults included. Parts of a pipeline may differ."""
+    first = next(iter(decisions.values()))
     form, name = first.choice.scheme, engine(model)
+    dtypes = dict.fromkeys(d.choice.dtype.name for d in decisions.values())
+    reasons = dict.fromkeys(d.why for d in decisions.values())
     newest = transformers.NEWEST if name == "transformers" else None
     return {
         "engine": name,
         "engine_version": workload.engine_version or newest,
-        "dtype": first.choice.dtype.name,
-        "dtype_from": first.why,
+        "dtype": " and ".join(dtypes),
+        "dtype_from": ", ".join(reasons),
         "quantization": form.name if form else None,
         "as_stored": first.choice.as_stored,
         "device_map": workload.device_map,

@@ -51,6 +51,6 @@ def declared_quantization(config: Mapping[str, Any]) -> Mapping[str, Any] | None
     for place in (config, text if isinstance(text, Mapping) else {}):
         for key in ("quantization_config", "compression_config", "quantization"):
             if isinstance(place.get(key), Mapping):
-                found: Mapping[str, Any] = place[key]
-                return found
+                experts = place.get("expert_dtype")  # DeepSeek-V4 says this one beside it
+                return place[key] if experts is None else {**place[key], "expert_dtype": experts}
     return None

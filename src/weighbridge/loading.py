@@ -1,25 +1,48 @@
 """Stored tensors as a class sees them: which it loads, and what it must be where it is unknown.
 
-Names in files and in blueprints differ by a prefix at most ("model.", "transformer."), once packed
-tensors are read as the parameters that they hold. A file of which less than half is recognised
-has names of its own; then nothing is told apart.
+Names in files and in blueprints differ by what contains the model ("model.", "transformer.",
+"language_model.") and by whether experts are stacked, once packed tensors are read as the
+parameters that they hold. A file of which less than half is recognised has names of its own; then
+nothing is told apart.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint, Buffer, Kind, Param
 from weighbridge.inventory import Part
-from weighbridge.quantization.packed import logical
+from weighbridge.quantization.packed import Logical, logical
 from weighbridge.tensors import Tensor
 
 Split = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
-Rename = Callable[[str], str]
+Key = Callable[[str], str]
+
+CONTAINERS = frozenset({"model", "language_model", "base_model"})
+NUMBER = re.compile(r"^\d+\.")
+STACKED = {  # one expert's matrix -> the stack that holds it: transformers conversion_mapping.py
+    "gate_proj": "gate_up_proj",
+    "up_proj": "gate_up_proj",
+    "w1": "gate_up_proj",
+    "w3": "gate_up_proj",
+    "w2": "down_proj",
+}
+
+RENAMED = {  # how older checkpoints call what is now: transformers 5.23 conversion_mapping.py
+    "LayerNorm.gamma": "LayerNorm.weight",
+    "LayerNorm.beta": "LayerNorm.bias",
+    "weight_g": "parametrizations.weight.original0",
+    "weight_v": "parametrizations.weight.original1",
+}
+LEGACY = re.compile(r"\b(?:LayerNorm\.gamma|LayerNorm\.beta|weight_g|weight_v)$")
 
 # Running statistics: torch nn/modules/batchnorm.py registers them as buffers.
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "inv_freq", "masked_bias")
+
+# Layouts (quantization/layouts.py) whose true shape is in the tensors' data, not in the headers.
+FLAT = frozenset({"bnb 4 bit", "hqq"})
 
 # The kind of a stored parameter, from its name: the first that fits. Only quantization asks.
 KINDS: tuple[tuple[str, Kind], ...] = (
@@ -32,44 +55,72 @@ KINDS: tuple[tuple[str, Kind], ...] = (
 )
 
 
-def split(plan: Blueprint, part: Part) -> Split:
-    """(loaded, not loaded), in the order of the files."""
-    wanted = {p.name for p in plan.params} | {b.name for b in plan.buffers if b.persistent}
+def split(plan: Blueprint, part: Part, notes: list[str]) -> Split:
+    """(loaded, not loaded), in the order of the files; a note on what the files lack."""
     found = logical(part.tensors, part.quantization)
     owners = {name: param.name for param in found.params for name in param.stored}
-    rename = _rename(wanted, set(owners.values()))
-    if rename is None:
+    tied = {p.name for p in plan.params if p.tied}
+    wanted = {p.name for p in plan.params} | {b.name for b in plan.buffers if b.persistent}
+    key = _key(wanted, set(owners.values()))
+    if key is None:
         return part.tensors, ()
-    loaded = wanted - {p.name for p in plan.params if p.tied}
-    inside = [rename(owners.get(t.name, t.name)) in loaded for t in part.tensors]
+    notes += _lacking(plan, found.params, key)
+    loaded = {key(name) for name in wanted - tied}
+    inside = [key(owners.get(t.name, t.name)) in loaded for t in part.tensors]
     return (
         tuple(t for t, yes in zip(part.tensors, inside, strict=True) if yes),
         tuple(t for t, yes in zip(part.tensors, inside, strict=True) if not yes),
     )
 
 
-def _rename(wanted: set[str], found: set[str]) -> Rename | None:
-    """The prefix to add or to take off that makes most stored names the blueprint's own."""
-    renames: list[Rename] = [
-        lambda name: name,
-        *(partial(add, head) for head in _heads(wanted)),
-        *(partial(drop, head) for head in _heads(found)),
-    ]
-    counts = [len(wanted & set(map(rename, found))) for rename in renames]
-    best = max(counts)
-    return renames[counts.index(best)] if 2 * best >= len(found) else None
+def _lacking(plan: Blueprint, found: tuple[Logical, ...], key: Key) -> Iterator[str]:
+    """Parameters of the class that the files hold with fewer values, or not at all: such a model
+    loads with random weights there, or does not load. A plain tensor must have all and no more."""
+    held, wanted, named = Counter[str](), Counter[str](), dict[str, str]()
+    for stored in found:
+        held[key(stored.name)] += stored.numel
+    for p in plan.params:
+        if not p.tied:
+            wanted[key(p.name)] += p.numel
+            named.setdefault(key(p.name), p.name)
+    packed = {key(stored.name) for stored in found if len(stored.stored) > 1}
+    others = {key(p.tied): key(p.name) for p in plan.params if p.tied}
+    short = []
+    for spelling, count in wanted.items():
+        have = held[spelling] or held[others.get(spelling, spelling)]
+        if have < count or (have > count and spelling not in packed):
+            short.append(f"{named[spelling]} ({have:,} of {count:,} values)")
+    if short:
+        more = f" and {len(short) - 3:,} more" if len(short) > 3 else ""
+        yield f"the files do not hold all that {plan.cls} has: {', '.join(short[:3])}{more}"
 
 
-def add(head: str, name: str) -> str:
-    return head + name
+def _key(wanted: set[str], found: set[str]) -> Key | None:
+    """What two spellings of one parameter have in common: the first rule that makes most stored
+    names the blueprint's own."""
+    heads = {name.partition(".")[0] for name in wanted | found}
+    for dropped in (CONTAINERS, CONTAINERS | heads):
+        key = cache(partial(spelled, dropped=dropped))
+        theirs = {key(name) for name in found}
+        if 2 * len(theirs & {key(name) for name in wanted}) >= len(theirs):
+            return key
+    return None
 
 
-def drop(head: str, name: str) -> str:
-    return name.removeprefix(head)
+def spelled(name: str, *, dropped: frozenset[str]) -> str:
+    """`name` without the modules that only contain, and with experts as one stack.
 
-
-def _heads(names: set[str]) -> list[str]:
-    return sorted({name.partition(".")[0] + "." for name in names if "." in name})
+    model.language_model.layers.0.mlp.experts.3.w1.weight -> layers.0.mlp.experts.gate_up_proj
+    """
+    name = LEGACY.sub(lambda found: RENAMED[found[0]], name)
+    head, expert, tail = name.partition("experts.")
+    if expert:
+        tail = NUMBER.sub("", tail, count=1).removesuffix(".weight")
+        tail = STACKED.get(tail, tail)
+    path = head.split(".")
+    while len(path) > 1 and path[0] in dropped:
+        path.pop(0)
+    return ".".join(path) + expert + tail
 
 
 def from_stored(part: Part, cls: str, notes: list[str]) -> Blueprint:
@@ -83,7 +134,8 @@ def from_stored(part: Part, cls: str, notes: list[str]) -> Blueprint:
             dtype = dtypes.get(param.name, "float32")
             buffers.append(Buffer(param.name, param.shape, dtype, persistent=True))
         else:
-            params.append(Param(param.name, param.shape, _kind(param.name, param.shape)))
+            kind = "flat" if param.format in FLAT else _kind(param.name, param.shape)
+            params.append(Param(param.name, param.shape, kind))
     return Blueprint(
         cls=cls,
         params=tuple(params),

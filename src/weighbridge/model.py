@@ -143,7 +143,7 @@ def _with_headers(
     from weighbridge import loading  # a config alone, the usual case, does without
 
     if plan is not None:
-        return (plan, *loading.split(plan, part))
+        return (plan, *loading.split(plan, part, notes))
     return loading.from_stored(part, loading.class_of(part), notes), part.tensors, ()
 
 

@@ -55,7 +55,7 @@ class Reader:
             revision=self._source.revision,
             parts=parts,
             read_from=tuple(dict.fromkeys(self._read)),
-            download_bytes=self._download or None,
+            download_bytes=self._download if any(p.tensors for p in parts) else None,
             notes=(*self._source.notes, *self._notes),
         )
 
@@ -177,7 +177,7 @@ class Reader:
     def _gguf(self, entries: tuple[Entry, ...]) -> Part:
         from weighbridge.formats.gguf import gguf
 
-        def plan(e: Entry) -> Plan[Gguf]:
+        def plan(e: Entry) -> "Plan[Gguf]":
             return gguf(e.size, file=e.path)
 
         files = read_plans(plan, self._source, entries, progress=self._progress)

@@ -109,6 +109,11 @@ def plan(raw, cls="", **changes):
     return blueprint(Config({**raw, **changes}, cls=cls))
 
 
+def base_model(raw, **changes):
+    """Parameters of the family's headless class."""
+    return blueprint(Config({**raw, **changes}), base_model=True).parameters
+
+
 def stored(found):
     """Tensors that a file keeps: no views."""
     return [p for p in found.params if not p.tied]
@@ -475,7 +480,8 @@ def test_every_layer_beyond_the_first_weighs_the_same(family_and_key, first, mor
     model_type, key = family_and_key
     raw = {**CASES[model_type][0], "model_type": model_type}
     one, two, many = (
-        plan(raw, f"{stem(family(model_type))}Model", **{key: n}).parameters for n in (first, first + 1, first + more)
+        plan(raw, f"{stem(family(model_type))}Model", **{key: n}).parameters
+        for n in (first, first + 1, first + more)
     )
     assert many - one == more * (two - one)
 

@@ -313,6 +313,20 @@ def test_offsets():
     refuses(file[:-29], "where its tensors end at", size=len(file) - 29)
 
 
+def test_tensors_may_touch_and_not_overlap_by_a_byte():
+    assert (
+        len(
+            parse(
+                gguf(), Writer().align(1).tensor("a", [4]).tensor("b", [1], offset=16).head()
+            ).tensors
+        )
+        == 2
+    )
+    refuses(
+        Writer().align(1).tensor("a", [4]).tensor("b", [1], offset=15).head(), "it overlaps 'a'"
+    )
+
+
 def test_a_rank_that_is_absurd():
     head = Writer().string("t") + u("I", 1 << 31)
     refuses(b"GGUF" + u("IQQ", 3, 1, 0) + head, "has 2147483648 dimensions")

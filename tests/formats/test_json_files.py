@@ -396,6 +396,21 @@ def test_params_agree_with_the_config_beside_them(model):
     assert parameters(ours) == parameters(theirs)
 
 
+def test_every_key_of_a_small_model():
+    names = {
+        "dim": "hidden_size", "n_layers": "num_hidden_layers", "hidden_dim": "intermediate_size", "norm_eps": "rms_norm_eps",
+        "n_heads": "num_attention_heads", "n_kv_heads": "num_key_value_heads",
+    }  # fmt: skip
+    want = {names.get(key, key): value for key, value in SMALL.items()}
+    added = {
+        "model_type": "mistral",
+        "architectures": ["MistralForCausalLM"],
+        "tie_word_embeddings": False,
+        "sliding_window": None,
+    }
+    assert converted() == want | added
+
+
 def test_mixtral():
     """46,702,792,704 parameters: the index of Mixtral-8x7B-v0.1, 93,405,585,408 bytes of bfloat16."""
     found = converted(vocab_size=32000, moe={"num_experts": 8, "num_experts_per_tok": 2})

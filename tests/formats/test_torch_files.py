@@ -67,6 +67,14 @@ def test_both_formats(build):
     assert len(reads.ranges) == (2 if build is zip_model else 1)
 
 
+def test_a_view_begins_within_its_storage():
+    v = {"a": tensor("0", (2,), count=6), "b": tensor("0", (2,), count=6, offset=4)}
+    found = parse(pytorch(), zipped(v, {"0": 24}))
+    assert [s.begin for s in found.tensors] == [0, 16]
+    assert (found.storages, found.ties()) == ({"0": 24}, {})
+    refuses(zipped(v, {"0": 28}), "holds 28 bytes of storage '0', not 24")
+
+
 @pytest.mark.parametrize("kind", STORAGES)
 def test_every_storage(kind):
     nbytes = 5 * STORAGES[kind].nbytes

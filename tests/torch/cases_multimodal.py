@@ -838,4 +838,114 @@ OMNIS: list[Case] = [
     ("qwen3_omni_moe", "Qwen3OmniMoeForConditionalGeneration", OMNI3),
 ]
 
-CASES = TOWERS + LLAVAS + QWENS + OTHERS + NEWER + SOUND + BLIPS + SMALLER + PHIS + OMNIS
+ERNIE = {
+    "text_config": {
+        **GLM_TEXT,
+        **MROPE,
+        "num_hidden_layers": 3,
+        "moe_intermediate_size": [20, 12],
+        "moe_num_experts": 4,
+        "moe_k": 2,
+    },
+    "vision_config": {
+        "depth": 2,
+        "hidden_size": 24,
+        "num_heads": 2,
+        "intermediate_size": 40,
+        "patch_size": 4,
+    },
+}
+IDEFICS = {
+    **GLM_TEXT,
+    "vision_config": {k: v for k, v in VIT.items() if k != "hidden_size"} | {"embed_dim": 24},
+    "additional_vocab_size": 3,
+    "cross_layer_interval": 1,
+}
+LAST: list[Case] = [
+    ("ernie4_5_vl_moe", "Ernie4_5_VLMoeForConditionalGeneration", ERNIE),
+    (
+        "ernie4_5_vl_moe",
+        "Ernie4_5_VLMoeForConditionalGeneration",
+        {**ERNIE, "tie_word_embeddings": False},
+    ),
+    ("idefics", "IdeficsForVisionText2Text", IDEFICS),
+    (
+        "idefics",
+        "IdeficsForVisionText2Text",
+        {
+            **IDEFICS,
+            "tie_word_embeddings": True,
+            "use_resampler": True,
+            "qk_layer_norms": True,
+            "alpha_type": "vector",
+            "cross_layer_interval": 2,
+            "perceiver_config": {
+                "resampler_n_latents": 4,
+                "resampler_depth": 2,
+                "resampler_n_heads": 2,
+                "resampler_head_dim": 6,
+                "qk_layer_norms_perceiver": True,
+            },
+        },
+    ),
+]
+
+CODES = {
+    "base_channels": 32,
+    "channel_multiplier": [1, 2, 2],
+    "num_res_blocks": 2,
+    "embed_dim": 16,
+    "latent_channels": 16,
+    "num_embeddings": 20,
+}
+IMAGE_WORD = {"vocabulary_map": {"<image>": 1}}
+CHAMELEON = {**GLM_TEXT, **IMAGE_WORD, "vq_config": CODES}
+JANUS = {
+    "text_config": LLAMA,
+    "vision_config": {**VIT, "projection_dim": 32, "num_attention_heads": 2},
+    "vq_config": {**CODES, "projection_dim": 32, "image_token_embed_dim": 32},
+}
+EMU3 = {
+    **IMAGE_WORD,
+    "text_config": {**GLM_TEXT, "pad_token_id": 0},
+    "vq_config": {
+        "base_channels": 32,
+        "channel_multiplier": [1, 2],
+        "num_res_blocks": 2,
+        "attn_resolutions": [1],
+        "hidden_size": 64,
+        "codebook_size": 20,
+    },
+}
+DRAWING: list[Case] = [
+    ("chameleon", "ChameleonForConditionalGeneration", CHAMELEON),
+    ("chameleon", "ChameleonModel", CHAMELEON),
+    (
+        "chameleon",
+        "ChameleonForConditionalGeneration",
+        {
+            **CHAMELEON,
+            "swin_norm": True,
+            "attention_bias": True,
+            "vq_config": {**CODES, "attn_resolutions": [256], "double_latent": True},
+        },
+    ),
+    ("janus", "JanusForConditionalGeneration", JANUS),
+    ("janus", "JanusModel", JANUS),
+    ("emu3", "Emu3ForConditionalGeneration", EMU3),
+]
+
+CASES = [
+    *TOWERS,
+    *LLAVAS,
+    *QWENS,
+    *OTHERS,
+    *NEWER,
+    *SOUND,
+    *BLIPS,
+    *SMALLER,
+    *PHIS,
+    *OMNIS,
+    *LAST,
+    *DRAWING,
+]

@@ -313,6 +313,7 @@ DPR = Family(
     body=_CONTEXT.body,
     base=_CONTEXT.base,
     cls=_CONTEXT.cls,
+    stem="DPR",
     heads=_CONTEXT.heads,
     classes={
         "QuestionEncoder": dpr(

@@ -14,6 +14,7 @@ from math import prod
 from typing import Literal, NamedTuple
 
 from weighbridge.arch.config import Config
+from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
 
 Kind = Literal[
     "linear",  # weight of nn.Linear, [out, in]
@@ -26,6 +27,7 @@ Kind = Literal[
     "bias",
     "conv",  # weight of a convolution
     "other",  # a bare parameter
+    "flat",  # a stored weight of which the file tells the count and not the shape
 ]
 
 
@@ -35,7 +37,7 @@ class Param(NamedTuple):
     name: str
     shape: tuple[int, ...]
     kind: Kind = "linear"
-    dtype: str = ""  # "" is the model's own; set where the class keeps it in another
+    dtype: str = ""  # "" is the model's own; set where the class keeps it in another (`held`)
     tied: str = ""  # the parameter that owns the storage; "" when it is this one
     routed: tuple[int, int] = (1, 1)  # (k, E): of E such, a token uses k
 
@@ -126,6 +128,16 @@ class Family:
     ties: bool | Callable[[Config], bool] = False  # when the config does not say; or what decides
     parts: tuple[tuple[str, str], ...] = ()  # (path below the base model, "vision tower", ...)
     renames: tuple[tuple[str, str], ...] = ()  # module prefix -> checkpoint prefix, with a head
+
+
+NOT_IN_HALF = "float32 in float16"  # transformers' _keep_in_fp32_modules, which bfloat16 escapes
+
+
+def held(p: Param, dtype: DType) -> DType:
+    """The dtype in which a class keeps `p` when it is loaded in `dtype`."""
+    if p.dtype == NOT_IN_HALF:
+        return FLOAT32 if dtype == FLOAT16 else dtype
+    return TORCH[p.dtype] if p.dtype else dtype
 
 
 def linear(path: str, outputs: int, inputs: int, *, bias: bool = False) -> Iterator[Param]:

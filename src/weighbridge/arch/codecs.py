@@ -16,6 +16,7 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, l
 from weighbridge.arch.config import Config
 
 WEIGHT_NORM = "parametrizations.weight.original"
+MIMI_RATIOS = (8, 6, 5, 4)
 SCALARS = ("stride", "kernel_size", "padding_total")  # each convolution keeps them as tensors
 
 
@@ -35,7 +36,11 @@ class Convolution(NamedTuple):
 
 
 def ratios(c: Config) -> tuple[int, ...]:
-    return c.nums("upsampling_ratios")
+    """Mimi's config fills in its own where it is null (MimiConfig.__post_init__)."""
+    found = c.nums("upsampling_ratios") or MIMI_RATIOS
+    if not all(found):
+        raise c.error("upsampling_ratios", "has a zero")
+    return found
 
 
 def residuals(c: Config, at: str, start: int, width: int) -> Iterator[Convolution]:

@@ -101,6 +101,7 @@ class Rest(TypedDict, total=False):
     """The fields of Family that a composite passes on."""
 
     cls: str
+    stem: str
     base: str
     heads: Mapping[str, Body]
     classes: Mapping[str, Family]
@@ -114,6 +115,7 @@ def composite(
     projectors: tuple[str, ...] = (),
     labels: tuple[tuple[str, str], ...] = (),
     held: Callable[[Config, str], Iterable[Buffer]] | None = None,
+    own_blocks: tuple[str, ...] = (),
     **rest: Unpack[Rest],
 ) -> Family:
     """A family of `parts`, the tensors of its `own` and the buffers that it `held`s itself.
@@ -134,7 +136,7 @@ def composite(
     return Family(
         body=body,
         buffers=all_buffers,
-        blocks=lambda c: blocks(c, parts),
+        blocks=lambda c: (*blocks(c, parts), *own_blocks),
         parts=(*((part.path, part.label) for part in parts), *own_labels, *labels),
         **rest,
     )

@@ -28,6 +28,7 @@ IRRELEVANT = frozenset(
         "attn_implementation",
         "_attn_implementation",
         "initializer_range",
+        "num_attention_heads",  # read wherever it decides a shape
         "embedding_multiplier",
         "max_window_layers",
         "use_sliding_window",

@@ -52,6 +52,13 @@ def expanded(c: Config, name: str) -> int:
     return int(c.ratio(name) * c.num("hidden_size"))
 
 
+def inner_size(c: Config) -> int:
+    """The size that the config names, else `expand` times the hidden size. Falcon-Mamba-7B says
+    8,192 beside an `expand` of 16 x 4,096; its published count is that of the former."""
+    expand = expanded(c, "expand")
+    return c.num("intermediate_size") if c.has("intermediate_size") else expand
+
+
 def step_rank(c: Config, name: str) -> int:
     """The rank of the time step: "auto" is a sixteenth of the hidden size."""
     if c.get(name) == "auto":
@@ -85,7 +92,7 @@ NAMES = Names(embed="embeddings", final="norm_f")
 def mamba_body(c: Config, at: str) -> Iterator[Param]:
     m = Mamba1(
         width=c.num("hidden_size"),
-        inner=expanded(c, "expand"),
+        inner=inner_size(c),
         state=c.num("state_size"),
         rank=step_rank(c, "time_step_rank"),
         kernel=c.num("conv_kernel"),
@@ -122,7 +129,7 @@ def mamba2_body(c: Config, at: str) -> Iterator[Param]:
 
 def falcon_buffers(c: Config, at: str) -> Iterator[Buffer]:
     """The three norms of its mixer have ones for a weight, never trained nor stored."""
-    sizes = {"dt": expanded(c, "expand"), "b": c.num("state_size"), "c": c.num("state_size")}
+    sizes = {"dt": inner_size(c), "b": c.num("state_size"), "c": c.num("state_size")}
     for i in range(c.layers("num_hidden_layers")):
         for name, size in sizes.items():
             yield Buffer(f"{at}layers.{i}.mixer.{name}_layernorm.weight", (size,), "")

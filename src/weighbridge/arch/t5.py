@@ -14,7 +14,16 @@ Source: transformers 5.23 models/{t5,mt5,umt5,longt5,switch_transformers}/modeli
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from weighbridge.arch.blueprint import Body, Family, Param, embedding, experts, linear, norm
+from weighbridge.arch.blueprint import (
+    NOT_IN_HALF,
+    Body,
+    Family,
+    Param,
+    embedding,
+    experts,
+    linear,
+    norm,
+)
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import dense_project, joined, project
 from weighbridge.arch.heads import causal_lm
@@ -79,17 +88,23 @@ def long_attention(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param]:
         yield from norm(f"{path}global_input_layer_norm", c.num("d_model"))
 
 
+def output(at: str, width: int, inner: int) -> Iterator[Param]:
+    """`wo` overflows in float16, so the classes keep it in float32 there."""
+    for p in linear(f"{at}wo", width, inner):
+        yield p._replace(dtype=NOT_IN_HALF)
+
+
 def feed_forward(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param]:
     width, inner, path = c.num("d_model"), c.num("d_ff"), f"{at}DenseReluDense."
     gated = c.flag("is_gated_act", default=c.word("feed_forward_proj").startswith("gated-"))
     for name in ("wi_0", "wi_1") if gated else ("wi",):
         yield from linear(f"{path}{name}", inner, width)
-    yield from linear(f"{path}wo", width, inner)
+    yield from output(path, width, inner)
 
 
 def two_linears(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}wi", c.num("d_ff"), c.num("d_model"))
-    yield from linear(f"{at}wo", c.num("d_model"), c.num("d_ff"))
+    yield from output(at, c.num("d_model"), c.num("d_ff"))
 
 
 def is_sparse(c: Config, stack: Stack, i: int) -> bool:

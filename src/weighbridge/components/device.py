@@ -95,7 +95,7 @@ def replay(tensors: Sequence[Placed], *, warm: bool) -> Allocator:
     if warm:
         allocator.free(allocator.malloc(sum(t.nbytes for t in tensors)))
     else:
-        order = tuple(transformers.placement_order((t.module, t) for t in tensors))
+        order = transformers.placement_order((t.module, t) for t in tensors)
     for t in order:
         allocator.malloc(t.nbytes)
     return allocator

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import Blueprint, Buffer
+from weighbridge.arch.blueprint import Blueprint, Buffer, held
 from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
 from weighbridge.model import ModelPart
 from weighbridge.quantization.schemes import Scheme, stored
@@ -74,7 +74,7 @@ def _weights(part: ModelPart, choice: Choice, major: int) -> Iterator[tuple[str,
         return ((t.name, t.nbytes) for t in part.stored)
     if choice.scheme is None:
         return (
-            (p.name, (TORCH[p.dtype] if p.dtype else choice.dtype).size(p.numel))
+            (p.name, held(p, choice.dtype).size(p.numel))
             for p in part.blueprint.params
             if not p.tied
         )

@@ -34,28 +34,50 @@ def version(text: str | None) -> tuple[int, int]:
     return number
 
 
-def placement_order(items: Iterable[tuple[str, T]]) -> Iterator[T]:
+def placement_order(items: Iterable[tuple[str, T]]) -> list[T]:
     """`items` (module path of the owner, value) in the order in which `.to(device)` visits them.
 
     Children come before their parent, siblings in order of first appearance.
     """
     root: _Node[T] = _Node()
+    nodes = {"": root}
     for path, value in items:
-        node = root
-        for name in path.split(".") if path else ():
-            node = node.children.setdefault(name, _Node())
+        node = nodes.get(path)
+        if node is None:
+            node = _grown(nodes, path)
         node.values.append(value)
-    yield from root.visit()
+    return [value for node in _children_first(root) for value in node.values]
 
 
 class _Node(Generic[T]):
+    """A module: its own values, and its children in order of first appearance."""
+
     __slots__ = ("children", "values")
 
     def __init__(self) -> None:
-        self.children: dict[str, _Node[T]] = {}
+        self.children: list[_Node[T]] = []
         self.values: list[T] = []
 
-    def visit(self) -> Iterator[T]:
-        for child in self.children.values():
-            yield from child.visit()
-        yield from self.values
+
+def _grown(nodes: dict[str, _Node[T]], path: str) -> _Node[T]:
+    """The module at `path`, made with those above it that are new."""
+    new = []
+    while path not in nodes:
+        new.append(path)
+        path = path.rpartition(".")[0]
+    node = nodes[path]
+    for name in reversed(new):
+        child = nodes[name] = _Node()
+        node.children.append(child)
+        node = child
+    return node
+
+
+def _children_first(root: _Node[T]) -> Iterator[_Node[T]]:
+    """Without recursion: a stranger's names may be nested a thousand deep."""
+    parents_first, stack = [], [root]
+    while stack:
+        node = stack.pop()
+        parents_first.append(node)
+        stack += node.children
+    return reversed(parents_first)

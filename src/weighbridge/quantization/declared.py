@@ -39,7 +39,10 @@ def declared(raw: Raw) -> Scheme:
             f"config.json: quantization_config: quant_method {method!r} is not known ({known}); "
             "give --quantization FORMAT instead"
         )
-    return _except(scheme(name(raw)), raw)
+    found = scheme(name(raw))
+    if raw.get("expert_dtype") == "fp4":
+        found = _experts_in(scheme("mxfp4"), found)
+    return _except(found, raw)
 
 
 def fallback_dtype(raw: Raw) -> DType:
@@ -123,6 +126,16 @@ METHODS: dict[str, Callable[[Raw], str]] = {
     "eetq": lambda raw: "eetq",
     "mlx": _grouped("mlx"),
 }
+
+
+def _experts_in(theirs: Scheme, others: Scheme) -> Scheme:
+    """Routed experts in one format, all else in another."""
+
+    def loader(s: Setting) -> Pack:
+        expert, other = theirs.loader(s), others.loader(s)
+        return lambda p: (expert if p.kind in ("expert", "experts") else other)(p)
+
+    return replace(others, name=f"{others.name}, experts {theirs.name}", loader=loader)
 
 
 def _except(found: Scheme, raw: Raw) -> Scheme:

@@ -15,7 +15,7 @@ aqlm/inference.py; DeepSeek-V4 and modelopt as their published indexes show them
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from weighbridge.tensors import Tensor
 
@@ -37,8 +37,7 @@ def beside(name: str, other: str) -> str:
     return f"{name}_{other}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Packed:
+class Packed(NamedTuple):
     """A tensor that holds values, and its companions by the names in `needs` and `EXTRAS`."""
 
     name: str  # of the parameter

@@ -44,7 +44,8 @@ def logical(tensors: Iterable[Tensor], quantization: Mapping[str, Any] | None) -
     (`quantization_config`, hf_quant_config.json, MLX's `quantization`), or None."""
     index = {t.name: t for t in tensors}
     raw = _flat(quantization or {})
-    files = Files(index, raw, _present(index))
+    ends = {name.rpartition(".")[2] for name in index}
+    files = Files(index, raw, _candidates(ends))
     found = {t.name: p for t in index.values() if (p := _packed(t, files))}
     helpers = {name for main, p in found.items() for name in p.stored if name != main}
     kept = [t for t in index.values() if t.name not in helpers]
@@ -64,35 +65,65 @@ def _plain(t: Tensor) -> Logical:
     return Logical(t.name, t.shape, (t.name,), t.dtype.name, t.nbytes)
 
 
+class Candidate(NamedTuple):
+    layout: Layout
+    companions: tuple[str, ...]  # those that it needs, and those of EXTRAS that end any name here
+
+
 class Files(NamedTuple):
     tensors: Mapping[str, Tensor]
     raw: Mapping[str, Any]
-    extras: tuple[str, ...]  # those of EXTRAS that end any name here
+    candidates: Mapping[str, tuple[Candidate, ...]]  # by dtype
 
 
-def _present(index: Iterable[str]) -> tuple[str, ...]:
-    ends = {name.rpartition(".")[2] for name in index}
-    return tuple(e for e in EXTRAS if any(end.endswith(_last(e)) for end in ends))
+def _candidates(ends: Iterable[str]) -> dict[str, tuple[Candidate, ...]]:
+    """What names with these `ends` can be; most files are plain, and hold nothing."""
+
+    def present(part: str) -> bool:
+        return any(end.endswith(_last(part)) for end in ends)
+
+    extras = [extra for extra in EXTRAS if present(extra)]
+    possible = {
+        layout: Candidate(layout, tuple(dict.fromkeys((*layout.needs, *extras))))
+        for layout in LAYOUTS
+        if all(map(present, (layout.end, *layout.needs)))
+    }
+    return {
+        dtype: tuple(possible[layout] for layout in layouts if layout in possible)
+        for dtype, layouts in BY_DTYPE.items()
+    }
 
 
-def _last(extra: str) -> str:
-    return extra.rpartition(".")[2].lstrip("/")
+def _last(part: str) -> str:
+    return part.rpartition(".")[2].lstrip("/")
 
 
 def _packed(t: Tensor, files: Files) -> Logical | None:
-    index = files.tensors
-    for layout in _candidates(t):
-        name = t.name.removesuffix(layout.end) + layout.to
-        if not all(beside(name, other) in index for other in layout.needs):
+    for layout, companions in files.candidates.get(t.dtype.name, ()):
+        if not t.name.endswith(layout.end):
             continue
-        names = {other: beside(name, other) for other in (*layout.needs, *files.extras)}
-        others = {other: index[n] for other, n in names.items() if n in index and n != t.name}
+        name = t.name.removesuffix(layout.end) + layout.to
+        others = _others(name, t, companions, files.tensors)
+        if not all(other in others for other in layout.needs):
+            continue
         shape = _shape(layout, Packed(name=name, main=t, others=others, raw=files.raw))
         if shape is not None:
             all_of_it = {t.name: t} | {o.name: o for o in others.values()}
-            nbytes = sum(one.nbytes for one in all_of_it.values())
+            nbytes = sum([one.nbytes for one in all_of_it.values()])
             return Logical(name, shape, tuple(all_of_it), layout.format, nbytes)
     return None
+
+
+def _others(
+    name: str, main: Tensor, companions: Iterable[str], tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The companions of the parameter `name` that are there, apart from `main` itself."""
+    found = {}
+    for other in companions:
+        t = tensors.get(beside(name, other))
+        if t is not None and t is not main:
+            found[other] = t
+    return found
 
 
 def _shape(layout: Layout, packed: Packed) -> Shape | None:
@@ -101,10 +132,6 @@ def _shape(layout: Layout, packed: Packed) -> Shape | None:
         return layout.shape(packed)
     except (ValueError, IndexError, ZeroDivisionError):
         return None
-
-
-def _candidates(t: Tensor) -> Iterator[Layout]:
-    return (layout for layout in BY_DTYPE.get(t.dtype.name, ()) if t.name.endswith(layout.end))
 
 
 def _odd(plain: Iterable[Tensor]) -> Iterator[str]:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import Blueprint
-from weighbridge.dtypes import TORCH, DType
-from weighbridge.errors import UsageError
+from weighbridge.arch.blueprint import Blueprint, held
+from weighbridge.dtypes import DType
+from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.quantization import (
     bitsandbytes,
     compressed,
@@ -64,13 +64,19 @@ def stored(
     `dtype` is the model's own, and of what the scheme leaves alone; `transformers` is the major
     version of the loader.
     """
+    flat = next((p.name for p in plan.params if p.kind == "flat"), None)
+    if flat is not None:
+        raise UnsupportedError(
+            f"{scheme.name}: the header of a packed checkpoint does not tell the shape of {flat}; "
+            "give the folder with its config.json"
+        )
     pack = scheme.loader(Setting(plan=plan, dtype=dtype, major=transformers))
     for p in plan.params:
         if p.tied:
             continue
         pieces = pack(p)
         if pieces is None:
-            pieces = (Piece(p.name, TORCH[p.dtype] if p.dtype else dtype, p.shape),)
+            pieces = (Piece(p.name, held(p, dtype), p.shape),)
         for name, kind, shape in pieces:
             yield StoredTensor(name, kind, shape, _size(kind, shape), p.name)
 

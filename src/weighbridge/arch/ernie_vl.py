@@ -1,0 +1,139 @@
+"""ERNIE 4.5 VL: two sets of routed experts in a layer, one for words and one for images.
+
+    sparse block: E text experts of 3 D F_t, E image experts of 3 D F_v, numbered one after the
+    other; two routers [D, E]; shared MLPs as wide as text experts
+    resampler: s x s patches, then t frames, through two Linears and a LayerNorm each
+
+Sources: transformers 5.23 models/ernie4_5_vl_moe/modeling_ernie4_5_vl_moe.py and
+conversion_mapping.py; flat keys as in baidu/ERNIE-4.5-VL-424B-A47B-Paddle config.json.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from weighbridge.arch.blueprint import Family, Param, gated_mlp, linear, norm
+from weighbridge.arch.compose import Inner, composite, nested, text_head
+from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import stack, two_norms
+from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.qwen_vl import rotary as vision_rotary
+from weighbridge.arch.rotary import rotary
+from weighbridge.arch.sparse import Routed, each
+from weighbridge.arch.vision import layernorm, scaled
+
+TEXT = Inner(
+    path="language_model.",
+    config="text_config",
+    label="language model",
+    model_type="ernie4_5_vl_moe_text",
+    flat=True,
+)
+VISION = Inner(
+    path="vision_model.",
+    config="vision_config",
+    label="vision tower",
+    model_type="ernie4_5_vl_moe_vision",
+)
+
+
+def experts_of(c: Config) -> tuple[Routed, Routed]:
+    """Of words and of images; the config gives one number or one for each."""
+    counts = c.per_layer("moe_num_experts", count=2)
+    inner = c.nums("moe_intermediate_size") or (1536, 512)  # Ernie4_5_VLMoeTextConfig
+    if len(inner) < 2:
+        raise c.error("moe_intermediate_size", f"must be two numbers, not {inner!r}")
+    top_k = c.num("moe_k", "num_experts_per_tok")
+    text, image = (Routed(count=n, inner=f, top_k=top_k) for n, f in zip(counts, inner))
+    return text, image
+
+
+def sparse_layers(c: Config) -> Sequence[bool]:
+    count = c.layers("num_hidden_layers")
+    kinds = c.many("mlp_layer_types")
+    if kinds:
+        return [kind == "sparse" for kind in kinds[:count]]
+    first, every = c.num("moe_layer_start_index", default=1), c.num("moe_layer_interval", default=1)
+    return [i >= first and (i + 1) % max(1, every) == 0 for i in range(count)]
+
+
+def numbered(at: str, width: int, e: Routed, first: int) -> Iterator[Param]:
+    for p in each("", width, e):
+        i, rest = p.name.removeprefix(".").split(".", 1)
+        yield p._replace(name=f"{at}{int(i) + first}.{rest}")
+
+
+def moe(c: Config, at: str) -> Iterator[Param]:
+    width, (text, image) = c.num("hidden_size"), experts_of(c)
+    yield Param(f"{at}gate.weight", (width, text.count), "router", "float32")
+    yield Param(f"{at}gate.weight_1", (width, image.count), "router", "float32")
+    bias = (2, max(text.count, image.count))
+    yield Param(f"{at}moe_statics.e_score_correction_bias", bias, "other", "float32")
+    yield from numbered(f"{at}experts.", width, text, 0)
+    yield from numbered(f"{at}experts.", width, image, text.count)
+    shared = c.num("moe_num_shared_experts", default=0) * text.inner
+    if shared:
+        yield from gated_mlp(f"{at}shared_experts", width, shared, bias=c.flag("use_bias"))
+
+
+def text(c: Config, at: str) -> Iterator[Param]:
+    sparse, bias = sparse_layers(c), c.flag("use_bias")
+
+    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
+        width, inner = c.num("hidden_size"), c.num("intermediate_size")
+        yield from attention(c, f"{at}self_attn.", Switches(qkv_bias=bias, o_bias=bias))
+        if sparse[i]:
+            yield from moe(c, f"{at}mlp.")
+        else:
+            yield from gated_mlp(f"{at}mlp", width, inner, bias=bias)
+        yield from two_norms(c, at)
+
+    yield from stack(c, at, layer)
+
+
+def vision(c: Config, at: str) -> Iterator[Param]:
+    width, patch = c.num("hidden_size"), c.num("patch_size")
+    inner = scaled(c, width, "mlp_ratio") if c.has("mlp_ratio") else c.num("intermediate_size")
+    pixels = c.num("in_channels", default=3) * patch * patch
+    yield from linear(f"{at}patch_embed.proj", width, pixels)
+    for i in range(c.layers("depth")):
+        path = f"{at}blocks.{i}."
+        yield from layernorm(f"{path}norm1", width)
+        yield from layernorm(f"{path}norm2", width)
+        yield from linear(f"{path}attn.qkv", 3 * width, width, bias=True)
+        yield from linear(f"{path}attn.proj", width, width, bias=True)
+        yield from linear(f"{path}mlp.fc1", inner, width, bias=True)
+        yield from linear(f"{path}mlp.fc2", width, inner, bias=True)
+    yield from layernorm(f"{at}ln", width)
+
+
+def resampler(c: Config, at: str) -> Iterator[Param]:
+    tower, out = nested(c, VISION), nested(c, TEXT).num("hidden_size")
+    space = tower.num("hidden_size") * tower.num("spatial_merge_size") ** 2
+    time = tower.num("temporal_merge_size", default=c.num("temporal_conv_size", default=2))
+    path = f"{at}resampler_model."
+    for name, into in (("spatial_linear", space), ("temporal_linear", space * time)):
+        yield from linear(f"{path}{name}.0", space, into, bias=True)
+        yield from linear(f"{path}{name}.2", space, space, bias=True)
+        yield from layernorm(f"{path}{name}.3", space)
+    yield from linear(f"{path}mlp", out, space, bias=True)
+    yield from norm(f"{path}after_norm", out)
+
+
+ERNIE_TEXT = Family(
+    body=text, cls="Ernie4_5_VLMoeTextModel", heads=DECODER_HEADS, buffers=rotary
+)
+ERNIE_VISION = Family(
+    body=vision,
+    cls="Ernie4_5_VLMoeVisionTransformerPretrainedModel",
+    buffers=vision_rotary("hidden_size"),
+    blocks=("blocks.*",),
+)
+ERNIE_VL = composite(
+    TEXT,
+    VISION,
+    own=resampler,
+    projectors=("resampler_model.",),
+    cls="Ernie4_5_VLMoeForConditionalGeneration",
+    heads={"ForConditionalGeneration": text_head(TEXT)},
+    renames=(("model.language_model.", "model."),),
+)

@@ -1,0 +1,133 @@
+"""Gemma 3n whole: MobileNetV5 for images, a Conformer for sound, the nested decoder of gemma3n.py.
+
+    ear: two strided convolutions with a norm over channels, L layers of (half MLP, chunked
+    attention with relative positions, convolution, half MLP)
+    each modality has a small vocabulary, two norms and one Linear into the language model
+
+Source: transformers 5.23 models/gemma3n/modeling_gemma3n.py.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, linear, norm
+from weighbridge.arch.compose import Inner, composite, nested, text_head
+from weighbridge.arch.config import Config
+from weighbridge.arch.vision import nothing
+
+TEXT = Inner(path="language_model.", config="text_config", label="language model")
+VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
+AUDIO = Inner(path="audio_tower.", config="audio_config", label="audio tower")
+
+
+def pairs(c: Config, name: str, default: int) -> list[int]:
+    """The second number, along frequency, of each of two [time, frequency] pairs."""
+    found = c.many(name) or [[default, default]] * 2
+    if len(found) != 2 or not all(isinstance(p, list | tuple) and len(p) == 2 for p in found):
+        raise c.error(name, f"must be two pairs of numbers, not {found!r}")
+    return [int(p[1]) for p in found]
+
+
+def subsampling(c: Config, at: str) -> Iterator[Param]:
+    """Frequencies are padded by one on either side."""
+    bins, into = c.num("input_feat_size"), 1
+    kernels, strides = pairs(c, "sscp_conv_kernel_size", 3), pairs(c, "sscp_conv_stride_size", 2)
+    for i, out in enumerate(c.per_layer("sscp_conv_channel_size", count=2)):
+        kernel = (c.many("sscp_conv_kernel_size") or [[3, 3]] * 2)[i]
+        yield from conv(f"{at}conv_{i}.conv", (out, into, *map(int, kernel)), bias=False)
+        yield from norm(f"{at}conv_{i}.norm", out)
+        bins, into = (bins + 2 - kernels[i]) // max(1, strides[i]) + 1, out
+    yield from linear(f"{at}input_proj_linear", c.num("hidden_size"), into * bins)
+
+
+def half(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from norm(f"{at}pre_layer_norm", width)
+    yield from linear(f"{at}ffw_layer_1", 4 * width, width)
+    yield from linear(f"{at}ffw_layer_2", width, 4 * width)
+    yield from norm(f"{at}post_layer_norm", width)
+
+
+def attention(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    size = width // max(1, c.num("conf_num_attention_heads"))
+    yield from norm(f"{at}pre_attn_norm", width)
+    yield Param(f"{at}attn.per_dim_scale", (size,), "other")
+    yield from linear(f"{at}attn.relative_position_embedding.pos_proj", width, width)
+    for name in ("q_proj", "k_proj", "v_proj"):
+        yield from linear(f"{at}attn.{name}", width, width)
+    yield from linear(f"{at}post", width, width)
+    yield from norm(f"{at}post_norm", width)
+
+
+def convolution(c: Config, at: str) -> Iterator[Param]:
+    width, kernel = c.num("hidden_size"), c.num("conf_conv_kernel_size")
+    yield from norm(f"{at}pre_layer_norm", width)
+    yield from linear(f"{at}linear_start", 2 * width, width)
+    yield from conv(f"{at}depthwise_conv1d", (width, 1, kernel), bias=False)
+    yield from norm(f"{at}conv_norm", width)
+    yield from linear(f"{at}linear_end", width, width)
+
+
+def audio(c: Config, at: str) -> Iterator[Param]:
+    yield from subsampling(c, f"{at}subsample_conv_projection.")
+    for i in range(c.layers("conf_num_hidden_layers")):
+        path = f"{at}conformer.{i}."
+        yield from half(c, f"{path}ffw_layer_start.")
+        yield from attention(c, f"{path}attention.")
+        yield from convolution(c, f"{path}lconv1d.")
+        yield from half(c, f"{path}ffw_layer_end.")
+        yield from norm(f"{path}norm", c.num("hidden_size"))
+
+
+CLIPPED = ("ffw_layer_start", "attention", "lconv1d", "ffw_layer_end")
+
+
+def audio_buffers(c: Config, at: str) -> Iterator[Buffer]:
+    """Scalars, the mask of a chunk, and a time scale for half of the values."""
+    chunk, future = c.num("conf_attention_chunk_size"), c.num("conf_attention_context_right")
+    past = max(0, c.num("conf_attention_context_left") - 1)
+    for i in range(c.layers("conf_num_hidden_layers")):
+        path = f"{at}conformer.{i}."
+        inside = f"{path}attention.attn."
+        for name in (*(f"{part}.gradient_clipping" for part in CLIPPED), "gradient_clipping"):
+            yield Buffer(f"{path}{name}", (), "")
+        times = (1, 1, c.num("hidden_size") // 2)
+        name = f"{inside}relative_position_embedding.inv_timescales"
+        yield Buffer(name, times, "float32")
+        yield Buffer(f"{inside}q_scale", (), "")
+        mask = (chunk, chunk + past + future)
+        yield Buffer(f"{inside}local_causal_valid_mask", mask, "bool")
+        yield Buffer(f"{inside}softcap", (), "float32")
+
+
+def embedder(c: Config, at: str, out: int) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from embedding(f"{at}embedding", c.num("vocab_size"), width)
+    yield from norm(f"{at}hard_embedding_norm", width)
+    yield from norm(f"{at}soft_embedding_norm", width)
+    yield from linear(f"{at}embedding_projection", out, width)
+
+
+def embedders(c: Config, at: str) -> Iterator[Param]:
+    out = nested(c, TEXT).num("hidden_size")
+    yield from embedder(nested(c, VISION), f"{at}embed_vision.", out)
+    yield from embedder(nested(c, AUDIO), f"{at}embed_audio.", out)
+
+
+GEMMA3N_AUDIO = Family(
+    body=audio,
+    base="",
+    cls="Gemma3nAudioEncoder",
+    heads={"Encoder": nothing},
+    buffers=audio_buffers,
+    blocks=("conformer.*",),
+)
+GEMMA3N = composite(
+    TEXT,
+    VISION,
+    AUDIO,
+    own=embedders,
+    projectors=("embed_vision.", "embed_audio."),
+    cls="Gemma3nForConditionalGeneration",
+    heads={"ForConditionalGeneration": text_head(TEXT)},
+)
