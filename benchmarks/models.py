@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.sparse import as_tensors, write_repo
+
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
 from weighbridge.catalogue import find

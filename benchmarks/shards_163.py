@@ -43,6 +43,8 @@ def _traffic(asked: Sequence[Asked], headers: int) -> Iterator[str]:
     sent = sum(a.sent for a in shards)
     yield verdict("most requests for one shard, redirects aside", most, 2)
     yield verdict("bytes fetched of shards / bytes of their headers", sent / headers, 1.5)
-    others = ", ".join(f"{a.path.rpartition('/')[2]} {a.sent:,} B" for a in answered if a not in shards)
+    others = ", ".join(
+        f"{a.path.rpartition('/')[2]} {a.sent:,} B" for a in answered if a not in shards
+    )
     yield f"- {len(asked):,} requests, {len(shards)} of them answered with parts of shards: {sent:,} B"
     yield f"- beside them {others}"

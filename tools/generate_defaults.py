@@ -17,7 +17,7 @@ from weighbridge.arch.families import FAMILIES
 
 TARGET = Path(__file__).parent.parent / "src/weighbridge/arch/defaults.json"
 NOISE = re.compile(
-    r"(_token_id|_token_index|_token$|dropout|initializer|_eps|_epsilon|^output_|^return_dict|_coef$|_range$|^torch|^dtype|"
+    r"(_token_id|_token_index|_token$|dropout|initializer|_eps|_epsilon|^output_(?!channels|dim|proj)|^return_dict|_coef$|_range$|^torch|^dtype|"
     r"^pruned|^chunk_size_feed|^bos_|^eos_|^pad_|^sep_|^problem_type|^use_cache|^transformers_|^gradient|"
     r"^id2label|^label2id|^is_composition|^attn_impl|^rope_|^ctc_|^mask_(?!input)|^mask_time|_loss|_prob$|_drop$|^scale_attn)"
 )

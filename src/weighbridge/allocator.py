@@ -64,10 +64,12 @@ class Allocator:
             return None
         size = align_up(nbytes, MIN_BLOCK)
         block = self._take(size) or self._segment(size)
-        self._split(block, size)
+        if block.size > size:
+            self._split(block, size)
         block.free = False
         self.allocated += block.size
-        self.peak_allocated = max(self.peak_allocated, self.allocated)
+        if self.allocated > self.peak_allocated:
+            self.peak_allocated = self.allocated
         return block
 
     def free(self, block: Block | None) -> None:

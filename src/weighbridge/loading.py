@@ -21,7 +21,6 @@ Split = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 Key = Callable[[str], str]
 
 CONTAINERS = frozenset({"model", "language_model", "base_model"})
-NUMBER = re.compile(r"^\d+\.")
 STACKED = {  # one expert's matrix -> the stack that holds it: transformers conversion_mapping.py
     "gate_proj": "gate_up_proj",
     "up_proj": "gate_up_proj",
@@ -43,6 +42,9 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "inv_freq", "ma
 
 # Layouts (quantization/layouts.py) whose true shape is in the tensors' data, not in the headers.
 FLAT = frozenset({"bnb 4 bit", "hqq"})
+
+DIGITS = re.compile(r"\d+")
+EXPERT = re.compile(r"experts\.(\d{1,6})\.")
 
 # The kind of a stored parameter, from its name: the first that fits. Only quantization asks.
 KINDS: tuple[tuple[str, Kind], ...] = (
@@ -81,8 +83,9 @@ def _lacking(plan: Blueprint, found: tuple[Logical, ...], key: Key) -> Iterator[
         held[key(stored.name)] += stored.numel
     for p in plan.params:
         if not p.tied:
-            wanted[key(p.name)] += p.numel
-            named.setdefault(key(p.name), p.name)
+            spelling = key(p.name)
+            wanted[spelling] += p.numel
+            named.setdefault(spelling, p.name)
     packed = {key(stored.name) for stored in found if len(stored.stored) > 1}
     others = {key(p.tied): key(p.name) for p in plan.params if p.tied}
     short = []
@@ -101,8 +104,8 @@ def _key(wanted: set[str], found: set[str]) -> Key | None:
     heads = {name.partition(".")[0] for name in wanted | found}
     for dropped in (CONTAINERS, CONTAINERS | heads):
         key = cache(partial(spelled, dropped=dropped))
-        theirs = {key(name) for name in found}
-        if 2 * len(theirs & {key(name) for name in wanted}) >= len(theirs):
+        theirs = set(map(key, found))
+        if 2 * len(theirs & set(map(key, wanted))) >= len(theirs):
             return key
     return None
 
@@ -112,15 +115,18 @@ def spelled(name: str, *, dropped: frozenset[str]) -> str:
 
     model.language_model.layers.0.mlp.experts.3.w1.weight -> layers.0.mlp.experts.gate_up_proj
     """
-    name = LEGACY.sub(lambda found: RENAMED[found[0]], name)
+    if name.endswith(tuple(RENAMED)):
+        name = LEGACY.sub(lambda found: RENAMED[found[0]], name)
     head, expert, tail = name.partition("experts.")
     if expert:
-        tail = NUMBER.sub("", tail, count=1).removesuffix(".weight")
+        number, _, below = tail.partition(".")
+        tail = (below if number.isdecimal() else tail).removesuffix(".weight")
         tail = STACKED.get(tail, tail)
-    path = head.split(".")
-    while len(path) > 1 and path[0] in dropped:
-        path.pop(0)
-    return ".".join(path) + expert + tail
+    first, dot, inner = head.partition(".")
+    while dot and first in dropped:
+        head = inner
+        first, dot, inner = head.partition(".")
+    return head + expert + tail
 
 
 def from_stored(part: Part, cls: str, notes: list[str]) -> Blueprint:
@@ -128,14 +134,18 @@ def from_stored(part: Part, cls: str, notes: list[str]) -> Blueprint:
     found = logical(part.tensors, part.quantization)
     notes += found.notes
     dtypes = {t.name: t.dtype.name for t in part.tensors}
+    kind_of = cache(_kind)
+    experts = _experts(param.name for param in found.params)
     params, buffers = [], []
     for param in found.params:
         if param.name.endswith(BUFFERS):
             dtype = dtypes.get(param.name, "float32")
             buffers.append(Buffer(param.name, param.shape, dtype, persistent=True))
         else:
-            kind = "flat" if param.format in FLAT else _kind(param.name, param.shape)
-            params.append(Param(param.name, param.shape, kind))
+            kind = kind_of(DIGITS.sub("0", param.name), len(param.shape))
+            kind = "flat" if param.format in FLAT else kind
+            routed = experts if kind == "expert" else (1, 1)
+            params.append(Param(param.name, param.shape, kind, routed=routed))
     return Blueprint(
         cls=cls,
         params=tuple(params),
@@ -144,13 +154,21 @@ def from_stored(part: Part, cls: str, notes: list[str]) -> Blueprint:
     )
 
 
-def _kind(name: str, shape: tuple[int, ...]) -> Kind:
+def _experts(names: Iterator[str]) -> tuple[int, int]:
+    """How many experts a layer has; no file says how many of them a token uses, so all."""
+    numbers = (EXPERT.search(name) for name in names if "experts." in name)
+    count = 1 + max((int(found[1]) for found in numbers if found), default=0)
+    return count, count
+
+
+def _kind(name: str, rank: int) -> Kind:
+    """Of a parameter with `rank` dimensions; equal for all that differ in numbers alone."""
     for pattern, kind in KINDS:
         if re.search(pattern, name):
             return kind
-    if len(shape) == 2 and name.endswith("weight"):
+    if rank == 2 and name.endswith("weight"):
         return "linear"
-    return "conv" if 3 <= len(shape) <= 5 and name.endswith("weight") else "other"
+    return "conv" if 3 <= rank <= 5 and name.endswith("weight") else "other"
 
 
 def _blocks(names: Iterator[str]) -> Iterator[str]:

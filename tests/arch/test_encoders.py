@@ -18,7 +18,7 @@ from tests.torch.cases_encoders import (
     WAV2VEC2,
 )
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint, family, stem
+from weighbridge.arch.families import blueprint, family, stems
 from weighbridge.dtypes import TORCH
 from weighbridge.errors import BadFileError, UnsupportedError
 
@@ -435,7 +435,7 @@ def every_class():
     for model_type in CASES:
         kind = family(model_type)
         for suffix in sorted({*kind.heads, *kind.classes, "Model"}):
-            yield model_type, f"{stem(kind)}{suffix}"
+            yield model_type, f"{stems(kind)[0]}{suffix}"
 
 
 ALL = list(every_class())
@@ -480,7 +480,7 @@ def test_every_layer_beyond_the_first_weighs_the_same(family_and_key, first, mor
     model_type, key = family_and_key
     raw = {**CASES[model_type][0], "model_type": model_type}
     one, two, many = (
-        plan(raw, f"{stem(family(model_type))}Model", **{key: n}).parameters
+        plan(raw, f"{stems(family(model_type))[0]}Model", **{key: n}).parameters
         for n in (first, first + 1, first + more)
     )
     assert many - one == more * (two - one)

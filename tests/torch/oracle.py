@@ -7,6 +7,7 @@ import copy
 import json
 import sys
 from collections import Counter
+from pathlib import Path
 
 
 def build(raw, cls=None):
@@ -26,13 +27,19 @@ def build(raw, cls=None):
 
 
 def tensors(model):
-    """{checkpoint name: shape} of all unique parameters, as save_pretrained would write them."""
+    """{checkpoint name: shape} of all unique parameters, as save_pretrained would write them: each
+    tied one under the name of its owner."""
     from transformers.core_model_loading import revert_weight_conversion
 
-    unique = dict(model.named_parameters())  # ties once, under the first name
+    views = getattr(model, "all_tied_weights_keys", {})
+    found, seen = {}, set()
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if name not in views and id(parameter) not in seen:
+            seen.add(id(parameter))
+            found[name] = parameter
     if hasattr(model, "base_model_prefix"):
-        unique = revert_weight_conversion(model, unique)
-    return {name: tuple(t.shape) for name, t in unique.items()}
+        found = revert_weight_conversion(model, found)
+    return {name: tuple(t.shape) for name, t in found.items()}
 
 
 def numel(model):
@@ -85,7 +92,7 @@ def buffer_differences(raw, cls=None):
 
 def main(paths):
     for path in paths:
-        raw = json.load(open(path))
+        raw = json.loads(Path(path).read_text())
         try:
             lines = differences(raw) + buffer_differences(raw)
         except Exception as error:

@@ -271,7 +271,7 @@ _MARIAN = Family(
 MARIAN = Family(
     body=_MARIAN.body,
     cls="MarianMTModel",
-    stem="Marian",
+    stems=("Marian",),
     classes={
         "MTModel": _MARIAN,
         "ForCausalLM": replace(alone(Kind(), ()), body=decoder(Kind(), marian=True)),

@@ -301,7 +301,7 @@ def dpr(base: str, suffix: str, head: Body) -> Family:
         body=joined(embeddings, encoder),
         base=f"{base}bert_model",
         cls="DPRContextEncoder",
-        stem="DPR",
+        stems=("DPR",),
         heads={suffix: head},
         buffers=IDS,
         blocks=BLOCKS["bert"],
@@ -313,7 +313,7 @@ DPR = Family(
     body=_CONTEXT.body,
     base=_CONTEXT.base,
     cls=_CONTEXT.cls,
-    stem="DPR",
+    stems=("DPR",),
     heads=_CONTEXT.heads,
     classes={
         "QuestionEncoder": dpr(

@@ -120,7 +120,7 @@ class Family:
     base: str = "model"
     bases: Mapping[str, str] = field(default_factory=dict)  # head -> its own name for `base`
     cls: str = ""  # the class when the config names none
-    stem: str = ""  # how all its classes begin, where that is not how `cls` does
+    stems: tuple[str, ...] = ()  # how its classes begin, where that is not how `cls` does
     heads: Mapping[str, Body] = field(default_factory=dict)
     classes: Mapping[str, "Family"] = field(default_factory=dict)
     buffers: Callable[[Config, str], Iterable[Buffer]] | None = None

@@ -277,7 +277,7 @@ CLIP = Family(
             buffers=vision_ids("clip", clip_ids),
             blocks=VISION_BLOCKS,
         ),
-        "SafetyChecker": Family(
+        "StableDiffusionSafetyChecker": Family(
             body=vision_only("clip", clip_vision),
             base="vision_model",
             heads={"SafetyChecker": concepts},

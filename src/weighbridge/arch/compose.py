@@ -101,7 +101,7 @@ class Rest(TypedDict, total=False):
     """The fields of Family that a composite passes on."""
 
     cls: str
-    stem: str
+    stems: tuple[str, ...]
     base: str
     heads: Mapping[str, Body]
     classes: Mapping[str, Family]

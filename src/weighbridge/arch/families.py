@@ -277,6 +277,7 @@ FAMILIES: dict[str, str] = {
     "janus": "janus:JANUS",
     "janus_vision_model": "janus:JANUS_VISION",
     "janus_vqgan": "vqgan:JANUS_VQ",
+    "deepseek_vl_v2": "deepseek_vl:VL2",
     "phi3_v": "phi_vl:PHI3_V",
     "qwen2_5_omni": "qwen_omni:QWEN2_5_OMNI",
     "qwen2_5_omni_audio_encoder": "qwen_omni:AUDIO2_5",
@@ -428,15 +429,16 @@ def renamed(plan: Blueprint, pairs: Sequence[tuple[str, str]]) -> Blueprint:
     )
 
 
-def stem(kind: Family) -> str:
+def stems(kind: Family) -> tuple[str, ...]:
     """How the names of all its classes begin."""
-    return kind.stem or re.split(r"For[A-Z]|Model|(With)?LMHead|DoubleHeads", kind.cls)[0]
+    return kind.stems or (re.split(r"For[A-Z]|Model|(With)?LMHead|DoubleHeads", kind.cls)[0],)
 
 
 def _check_stem(kind: Family, c: Config) -> None:
     """A class of other authors under a model type of ours (a draft model that says `qwen3`) is
     another model: its name does not begin as those of the family do."""
-    if not c.cls.casefold().startswith(stem(kind).casefold()):
+    begins = tuple(name.casefold() for name in stems(kind))
+    if c.cls not in kind.classes and not c.cls.casefold().startswith(begins):
         raise UnsupportedError(
             f"{c.where}: architectures names {c.cls!r}, which is not a class of {c.model_type!r}"
         )

@@ -106,7 +106,7 @@ KIMI_K25 = composite(
     projectors=("mm_projector.",),
     base="",
     cls="KimiK25ForConditionalGeneration",
-    stem="Kimi",
+    stems=("Kimi",),
     heads={"ForConditionalGeneration": nothing},
 )
 KIMI_VL = composite(

@@ -7,7 +7,7 @@ granite,seed_oss,arcee,helium,nemotron,starcoder2,hunyuan_v1_dense,exaone4,jais2
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from weighbridge.arch.blueprint import (
@@ -252,5 +252,6 @@ GRANITE_SWA = Family(
     heads=DECODER_HEADS,
     buffers=theta_rotary,
 )
-INTERNLM3 = relative("InternLM3", llama, spans=True)
-IQUEST_CODER = relative("IQuestCoder", llama, spans=True)
+# transformers reads both with the classes of Llama
+INTERNLM3 = replace(relative("InternLM3", llama, spans=True), stems=("InternLM3", "Llama"))
+IQUEST_CODER = replace(relative("IQuestCoder", llama, spans=True), stems=("IQuestCoder", "Llama"))

@@ -161,6 +161,7 @@ def own(text_type: str) -> Family:
         own=own_projector,
         projectors=("mm_projector.",),
         cls="LlavaLlamaForCausalLM",
+        stems=("Llava",),
         heads={"ForCausalLM": text_head(text)},
     )
 

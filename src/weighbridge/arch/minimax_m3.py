@@ -91,7 +91,7 @@ def buffers(c: Config, at: str) -> Iterator[Buffer]:
 MINIMAX_M3 = Family(
     body=minimax_m3,
     cls="MiniMaxM3VLForCausalLM",
-    stem="MiniMaxM3",
+    stems=("MiniMaxM3",),
     heads=DECODER_HEADS,
     buffers=buffers,
 )

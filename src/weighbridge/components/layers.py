@@ -16,7 +16,9 @@ class Layers:
         self._blocks = [tuple(pattern.split(".")) for pattern in blocks]
         names = tuple(names)
         parents = {name.rpartition(".")[0] for name in names}
-        inner = {path for parent in parents for path in _ancestors(parent)}
+        inner: set[str] = set()
+        for parent in parents:
+            _add_ancestors(parent, inner)
         self._layer = {name: self._find(name, inner) for name in names}
 
     def _find(self, name: str, inner: set[str]) -> str | None:
@@ -42,8 +44,10 @@ class Layers:
         return max(sums.items(), key=lambda item: item[1], default=("", 0))
 
 
-def _ancestors(path: str) -> Iterable[str]:
-    """The proper ancestors of a module path, the root aside."""
+def _add_ancestors(path: str, found: set[str]) -> None:
+    """The proper ancestors of a module path, the root aside, up to one that is there already."""
     while "." in path:
         path = path.rpartition(".")[0]
-        yield path
+        if path in found:
+            return
+        found.add(path)

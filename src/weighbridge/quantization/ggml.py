@@ -199,10 +199,11 @@ def latent_halves(p: Param, m: Matrix, shapes: Mapping[str, tuple[int, ...]]) ->
 
 
 def _scheme(name: str) -> Scheme:
+    file_type = ALIASES.get(name, name)
     return Scheme(
-        by_layer=name not in PLAIN,
+        by_layer=bool(MIXTURES[file_type].rules),
         name=name,
-        loader=_loader(ALIASES.get(name, name)),
+        loader=_loader(file_type),
         left="norms, biases, routers, convolutions and positions are F32, vision and audio parts "
         "F16; the mixture's rules give the rest",
         source="llama.cpp src/llama-quant.cpp:llama_tensor_get_type_impl",

@@ -46,7 +46,8 @@ def logical(tensors: Iterable[Tensor], quantization: Mapping[str, Any] | None) -
     raw = _flat(quantization or {})
     ends = {name.rpartition(".")[2] for name in index}
     files = Files(index, raw, _candidates(ends))
-    found = {t.name: p for t in index.values() if (p := _packed(t, files))}
+    likely = (t for t in index.values() if t.dtype.name in files.candidates)
+    found = {t.name: p for t in likely if (p := _packed(t, files))}
     helpers = {name for main, p in found.items() for name in p.stored if name != main}
     kept = [t for t in index.values() if t.name not in helpers]
     plain = [t for t in kept if t.name not in found and not t.name.endswith(ALONE)]
@@ -73,7 +74,7 @@ class Candidate(NamedTuple):
 class Files(NamedTuple):
     tensors: Mapping[str, Tensor]
     raw: Mapping[str, Any]
-    candidates: Mapping[str, tuple[Candidate, ...]]  # by dtype
+    candidates: Mapping[str, tuple[Candidate, ...]]  # by dtype, where there are any
 
 
 def _candidates(ends: Iterable[str]) -> dict[str, tuple[Candidate, ...]]:
@@ -88,10 +89,11 @@ def _candidates(ends: Iterable[str]) -> dict[str, tuple[Candidate, ...]]:
         for layout in LAYOUTS
         if all(map(present, (layout.end, *layout.needs)))
     }
-    return {
+    by_dtype = {
         dtype: tuple(possible[layout] for layout in layouts if layout in possible)
         for dtype, layouts in BY_DTYPE.items()
     }
+    return {dtype: found for dtype, found in by_dtype.items() if found}
 
 
 def _last(part: str) -> str:
@@ -99,7 +101,7 @@ def _last(part: str) -> str:
 
 
 def _packed(t: Tensor, files: Files) -> Logical | None:
-    for layout, companions in files.candidates.get(t.dtype.name, ()):
+    for layout, companions in files.candidates[t.dtype.name]:
         if not t.name.endswith(layout.end):
             continue
         name = t.name.removesuffix(layout.end) + layout.to
@@ -108,9 +110,10 @@ def _packed(t: Tensor, files: Files) -> Logical | None:
             continue
         shape = _shape(layout, Packed(name=name, main=t, others=others, raw=files.raw))
         if shape is not None:
-            all_of_it = {t.name: t} | {o.name: o for o in others.values()}
-            nbytes = sum([one.nbytes for one in all_of_it.values()])
-            return Logical(name, shape, tuple(all_of_it), layout.format, nbytes)
+            sizes = {t.name: t.nbytes}
+            for other in others.values():
+                sizes[other.name] = other.nbytes
+            return Logical(name, shape, tuple(sizes), layout.format, sum(sizes.values()))
     return None
 
 

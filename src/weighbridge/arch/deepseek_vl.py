@@ -1,0 +1,251 @@
+"""DeepSeek-VL2, DeepSeek-OCR and DeepSeek-OCR-2: three classes under one model type.
+
+    VL2    timm's SigLIP with its pooling head, 2 x 2 patches together through an MLP
+    OCR    SAM's tower, halved twice more, beside CLIP L/14 without its last norm
+    OCR-2  the same SAM, then a small Qwen2 over its output and learned queries
+
+The language model is a DeepSeek-V2, in the small ones without latent attention. Sources:
+deepseek-ai/DeepSeek-VL2 modeling_deepseek_vl_v2.py and siglip_vit.py; DeepSeek-OCR
+deepencoder.py; transformers 5.23 models/deepseek_ocr2 and conversion_mapping.py.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+from weighbridge.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    conv,
+    embedding,
+    linear,
+)
+from weighbridge.arch.clip import side
+from weighbridge.arch.config import Config
+from weighbridge.arch.families import family
+from weighbridge.arch.llama import Switches, attention, decoder
+from weighbridge.arch.rotary import rotary
+from weighbridge.arch.sam import vision as sam
+from weighbridge.arch.sparse import Parts, after_first, block, routed, sparse_decoder
+from weighbridge.arch.vision import layernorm, scaled
+
+SIGLIP = {"width": 1152, "layers": 27, "patch_size": 14, "image_size": 384, "mlp_ratio": 3.7362}
+SAM = {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "image_size": 1024}
+CLIP = {"width": 1024, "layers": 24, "patch_size": 14, "image_size": 224}
+QWEN2 = {  # deepencoderv2: Qwen2-0.5B without embeddings
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+}
+QUERIES = {"query_768": 144, "query_1024": 256}
+
+
+def language(c: Config) -> Config:
+    return c.sub("language_config", model_type="deepseek_v2")
+
+
+def moe(c: Config, at: str) -> Iterator[Param]:
+    e = routed(c, "n_routed_experts", "moe_intermediate_size")
+    shared = c.num("n_shared_experts") * c.num("moe_intermediate_size")
+    yield from block(at, c.num("hidden_size"), e, shared=shared)
+
+
+def plain(c: Config, at: str, _: int) -> Iterator[Param]:
+    """Multi-head attention; head sizes in the config are those of latent attention, 0 here."""
+    yield from attention(c, at, Switches())
+
+
+PLAIN = Parts(attention=plain, moe=moe, sparse=after_first)
+
+
+def text(c: Config, at: str) -> Iterator[Param]:
+    if c.flag("use_mla", default=True):
+        yield from family("deepseek_v2").body(c, at)
+    else:
+        yield from sparse_decoder(c, at, PLAIN)
+
+
+def head(c: Config, at: str) -> Iterator[Param]:
+    inner = language(c)
+    yield from linear(f"{at}lm_head", inner.num("vocab_size"), inner.num("hidden_size"))
+
+
+def vl2_head(c: Config, at: str) -> Iterator[Param]:
+    yield from head(c, f"{at}language.")
+
+
+# VL2
+
+
+def timm_block(at: str, width: int, inner: int) -> Iterator[Param]:
+    yield from layernorm(f"{at}norm1", width)
+    yield from linear(f"{at}attn.qkv", 3 * width, width, bias=True)
+    yield from linear(f"{at}attn.proj", width, width, bias=True)
+    yield from layernorm(f"{at}norm2", width)
+    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
+
+
+def timm_pool(at: str, width: int, inner: int) -> Iterator[Param]:
+    yield Param(f"{at}latent", (1, 1, width), "other")
+    yield from linear(f"{at}q", width, width, bias=True)
+    yield from linear(f"{at}kv", 2 * width, width, bias=True)
+    yield from linear(f"{at}proj", width, width, bias=True)
+    yield from layernorm(f"{at}norm", width)
+    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
+
+
+def siglip(c: Config, at: str) -> Iterator[Param]:
+    tower = Config({**SIGLIP, **c.raw}, where=c.where)
+    width, patch = tower.num("width"), tower.num("patch_size")
+    inner = scaled(tower, width, "mlp_ratio")
+    yield Param(f"{at}pos_embed", (1, side(tower) ** 2, width), "other")
+    yield from conv(f"{at}patch_embed.proj", (width, 3, patch, patch))
+    for i in range(tower.layers("layers")):
+        yield from timm_block(f"{at}blocks.{i}.", width, inner)
+    yield from layernorm(f"{at}norm", width)
+    yield from timm_pool(f"{at}attn_pool.", width, inner)
+
+
+def projector(c: Config, at: str) -> Iterator[Param]:
+    """downsample_mlp_gelu: the patches of a square become one, then `depth` Linears."""
+    out = c.num("n_embed") * c.num("mlp_ratio", default=1)
+    into = c.num("input_dim") * c.num("downsample_ratio", default=2) ** 2
+    depth = c.layers("depth", default=2)
+    for i in range(depth):
+        last = i == depth - 1
+        width = c.num("n_embed") if last else out
+        yield from linear(f"{at}layers.{2 * i}", width, out if i else into, bias=True)
+
+
+def vl2(c: Config, at: str) -> Iterator[Param]:
+    bridge = c.sub("projector_config")
+    kind = bridge.word("projector_type", default="downsample_mlp_gelu")
+    if kind != "downsample_mlp_gelu":
+        raise bridge.error("projector_type", f"is {kind!r}; known: downsample_mlp_gelu")
+    yield from text(language(c), f"{at}language.model.")
+    yield from siglip(c.sub("vision_config"), f"{at}vision.")
+    yield from projector(bridge, f"{at}projector.")
+    for name in ("image_newline", "view_seperator"):  # so spelt
+        yield Param(f"{at}{name}", (bridge.num("n_embed"),), "other")
+
+
+# OCR
+
+SAM_NAMES = (
+    (r"^layers\.(\d+)\.layer_norm", r"blocks.\1.norm"),
+    (r"^layers\.", "blocks."),
+    (r"^patch_embed\.projection\.", "patch_embed.proj."),
+    (r"^neck\.conv1\.", "neck.0."),
+    (r"^neck\.layer_norm1\.", "neck.1."),
+    (r"^neck\.conv2\.", "neck.2."),
+    (r"^neck\.layer_norm2\.", "neck.3."),
+)
+
+
+def sam_tower(c: Config, at: str, out: int) -> Iterator[Param]:
+    """SAM's own names, and two convolutions that halve its output again."""
+    tower = Config(SAM, where=c.where, model_type="sam_vision_model")
+    for p in sam(tower, ""):
+        name = next((re.sub(a, b, p.name) for a, b in SAM_NAMES if re.match(a, p.name)), p.name)
+        yield p._replace(name=at + name)
+    channels, middle = tower.num("output_channels"), 512
+    yield from conv(f"{at}net_2", (middle, channels, 3, 3), bias=False)
+    yield from conv(f"{at}net_3", (out, middle, 3, 3), bias=False)
+
+
+def clip_block(at: str, width: int) -> Iterator[Param]:
+    yield from layernorm(f"{at}layer_norm1", width)
+    yield from linear(f"{at}self_attn.qkv_proj", 3 * width, width, bias=True)
+    yield from linear(f"{at}self_attn.out_proj", width, width, bias=True)
+    yield from layernorm(f"{at}layer_norm2", width)
+    yield from linear(f"{at}mlp.fc1", 4 * width, width, bias=True)
+    yield from linear(f"{at}mlp.fc2", width, 4 * width, bias=True)
+
+
+def clip(at: str) -> Iterator[Param]:
+    tower = Config(CLIP)
+    width, patch = tower.num("width"), tower.num("patch_size")
+    yield Param(f"{at}embeddings.class_embedding", (width,), "other")
+    yield from conv(f"{at}embeddings.patch_embedding", (width, 3, patch, patch), bias=False)
+    yield from embedding(f"{at}embeddings.position_embedding", side(tower) ** 2 + 1, width)
+    yield from layernorm(f"{at}pre_layrnorm", width)
+    for i in range(tower.layers("layers")):
+        yield from clip_block(f"{at}transformer.layers.{i}.", width)
+
+
+def joined(c: Config, at: str) -> Iterator[Param]:
+    """The Linear that follows the towers, and the tokens between views."""
+    bridge = c.sub("projector_config")
+    out = bridge.num("n_embed")
+    yield from linear(f"{at}projector.layers", out, bridge.num("input_dim"), bias=True)
+    yield Param(f"{at}view_seperator", (out,), "other")
+
+
+def ocr(c: Config, at: str) -> Iterator[Param]:
+    """Both towers' features side by side are what the projector reads."""
+    read = c.sub("projector_config").num("input_dim")
+    yield from text(language(c), at)
+    yield from sam_tower(c, f"{at}sam_model.", read - Config(CLIP).num("width"))
+    yield from clip(f"{at}vision_model.")
+    yield from joined(c, at)
+    yield Param(f"{at}image_newline", (c.sub("projector_config").num("n_embed"),), "other")
+
+
+def ocr2(c: Config, at: str) -> Iterator[Param]:
+    read, small = c.sub("projector_config").num("input_dim"), Config({**QWEN2, "vocab_size": 0})
+    yield from text(language(c), at)
+    yield from sam_tower(c, f"{at}sam_model.", read)
+    for p in decoder(small, f"{at}qwen2_model.model.model.", Switches(qkv_bias=True)):
+        if p.kind != "embedding":
+            yield p
+    for name, count in QUERIES.items():
+        yield from embedding(f"{at}qwen2_model.{name}", count, small.num("hidden_size"))
+    yield from joined(c, at)
+
+
+def frequencies(c: Config, at: str, path: str) -> Iterator[Buffer]:
+    inner = language(c)
+    buffers = family("deepseek_v2").buffers if inner.flag("use_mla", default=True) else rotary
+    yield from buffers(inner, f"{at}{path}") if buffers else ()
+
+
+PARTS = (
+    ("sam_model.", "vision tower"),
+    ("vision_model.", "vision tower"),
+    ("qwen2_model.", "vision tower"),
+    ("projector.", "projector"),
+    ("view_seperator", "projector"),
+    ("image_newline", "projector"),
+)
+OCR = Family(
+    body=ocr,
+    cls="DeepseekOCRForCausalLM",
+    heads={"ForCausalLM": head},
+    buffers=partial(frequencies, path=""),
+    blocks=("layers.*",),
+    parts=PARTS,
+)
+OCR2 = Family(
+    body=ocr2,
+    cls="DeepseekOCR2ForCausalLM",
+    heads={"ForCausalLM": head},
+    buffers=partial(frequencies, path=""),
+    blocks=("layers.*",),
+    parts=PARTS,
+)
+VL2 = Family(
+    body=vl2,
+    base="",
+    cls="DeepseekVLV2ForCausalLM",
+    stems=("Deepseek",),
+    heads={"ForCausalLM": vl2_head},
+    buffers=partial(frequencies, path="language.model."),
+    blocks=("language.model.layers.*", "vision.blocks.*"),
+    classes={"OCRForCausalLM": OCR, "OCR2ForCausalLM": OCR2},
+    parts=(("vision.", "vision tower"), *PARTS),
+)
