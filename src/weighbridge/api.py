@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from weighbridge import estimate
-from weighbridge.arch.live import from_module
-from weighbridge.gather import Options, gather, gather_config
+from weighbridge.errors import WeighbridgeError
+from weighbridge.gather import Options, gather, gather_config, naming
 from weighbridge.inventory import Inventory
 from weighbridge.model import Model, ModelPart, resolve
 from weighbridge.report import Report
@@ -68,7 +68,12 @@ def _model(model: Any, options: Options, *, base_model: bool) -> Model:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
         return _live(model)
-    return resolve(_inventory(model, options), base_model=base_model)
+    try:
+        return resolve(_inventory(model, options), base_model=base_model)
+    except WeighbridgeError as error:
+        if isinstance(model, str | os.PathLike):
+            raise naming(os.fspath(model), error) from error
+        raise
 
 
 def _inventory(model: Any, options: Options) -> Inventory:
@@ -82,6 +87,8 @@ def _inventory(model: Any, options: Options) -> Inventory:
 
 
 def _live(module: Any) -> Model:
+    from weighbridge.arch.live import from_module
+
     plan = from_module(module)
     config = getattr(module, "config", None)
     raw = config.to_dict() if config is not None and callable(getattr(config, "to_dict", 0)) else {}

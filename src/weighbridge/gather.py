@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from weighbridge import catalogue
-from weighbridge.errors import HubError, NotFoundError
+from weighbridge.errors import HubError, NotFoundError, WeighbridgeError
 from weighbridge.inventory import Inventory, Part, declared_quantization
 from weighbridge.reference import CatalogueRef, SizeRef, TimmRef
 from weighbridge.sources import base
@@ -41,6 +42,18 @@ def gather(text: str, options: Options) -> Inventory:
     if special is not None:
         return special(text, ref, options)
     return _read(text, ref, options)
+
+
+def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
+    """`error` with what was typed in it, and with names of the catalogue that come near."""
+    message, place = str(error), text.partition("@")[0]
+    if place not in message and repr(place)[1:-1] not in message:
+        message = f"{text}: {message}"
+    if isinstance(error, HubError | NotFoundError):
+        near = get_close_matches(place.rpartition("/")[2].lower(), catalogue.names(), n=3)
+        hint = f"; the built-in catalogue has {', '.join(near)}" if near else ""
+        message += hint
+    return type(error)(message)
 
 
 def _read(text: str, ref: Any, options: Options) -> Inventory:

@@ -135,7 +135,7 @@ def from_stored(part: Part, cls: str, notes: list[str]) -> Blueprint:
     notes += found.notes
     dtypes = {t.name: t.dtype.name for t in part.tensors}
     kind_of = cache(_kind)
-    experts = _experts(param.name for param in found.params)
+    experts = _routed(part) or _experts(param.name for param in found.params)
     params, buffers = [], []
     for param in found.params:
         if param.name.endswith(BUFFERS):
@@ -144,7 +144,7 @@ def from_stored(part: Part, cls: str, notes: list[str]) -> Blueprint:
         else:
             kind = kind_of(DIGITS.sub("0", param.name), len(param.shape))
             kind = "flat" if param.format in FLAT else kind
-            routed = experts if kind == "expert" else (1, 1)
+            routed = experts if kind in ("expert", "experts") else (1, 1)
             params.append(Param(param.name, param.shape, kind, routed=routed))
     return Blueprint(
         cls=cls,
@@ -152,6 +152,15 @@ def from_stored(part: Part, cls: str, notes: list[str]) -> Blueprint:
         buffers=tuple(buffers),
         blocks=tuple(dict.fromkeys(_blocks(p.name for p in params))),
     )
+
+
+def _routed(part: Part) -> tuple[int, int] | None:
+    """(experts that a token uses, experts) where the metadata of a GGUF file says so."""
+    facts: Any = (part.config or {}).get("gguf", {})
+    architecture = facts.get("general.architecture")
+    used = facts.get(f"{architecture}.expert_used_count")
+    count = facts.get(f"{architecture}.expert_count")
+    return (used, count) if isinstance(used, int) and isinstance(count, int) and count else None
 
 
 def _experts(names: Iterator[str]) -> tuple[int, int]:

@@ -14,11 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from weighbridge.arch import meta
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, known
-from weighbridge.errors import UnsupportedError
+from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.inventory import Inventory, Part
 from weighbridge.tensors import Tensor
 
@@ -169,10 +168,14 @@ def _from_library(part: Part, *, base_model: bool) -> Blueprint:
     config = part.config or {}
     if part.library == "size":
         return Blueprint(cls="a bare size", params=(Param("model", (config["parameters"],)),))
+    from weighbridge.arch import meta  # libraries, which a known class does without
+
     if part.library == "diffusers":
         return meta.diffusers(config)
     if part.library == "timm":
         return meta.timm(str(config["architecture"]))
+    if not config.get("model_type"):
+        raise BadFileError(f"{part.where} has no model_type: nothing says what it is a config of")
     return meta.transformers(config, base_model=base_model)
 
 

@@ -14,9 +14,9 @@ from weighbridge.formats import Plan, Range
 from weighbridge.formats.strict_json import MAX_CONFIG, strict_object
 from weighbridge.formats.weights import PICKLES, weights_file
 from weighbridge.inventory import Inventory, Part, declared_quantization
-from weighbridge.layouts import Folder, Weights, folder, weights
+from weighbridge.layouts import WEIGHTS, Folder, Weights, folder, weights
+from weighbridge.sources import select
 from weighbridge.sources.base import Entry, Progress, Source, read_plan, read_plans
-from weighbridge.sources.select import parts
 from weighbridge.tensors import Tensor
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ QUANTIZATION_FILES = {
     "quantize_config.json": "gptq",
     "quant_config.json": "awq",
     "hf_quant_config.json": "modelopt",
+}
+
+FILES = (*WEIGHTS, ".json")
+BESIDE_WEIGHTS = {  # files of JSON that say nothing without others
+    "model_index.json": "the index of a pipeline",
+    "adapter_config.json": "the config of an adapter",
+    "modules.json": "a list of modules",
 }
 
 
@@ -47,7 +54,8 @@ class Reader:
         parts = tuple(self._parts())
         if not parts:
             raise NotFoundError(
-                f"{self._source.name} holds neither a config.json nor weights that we can read"
+                f"{self._source.name} holds neither a config.json nor weights that we can read "
+                f"({', '.join(WEIGHTS)})"
             )
         return Inventory(
             reference=self._text,
@@ -61,7 +69,7 @@ class Reader:
 
     def _parts(self) -> Iterator[Part]:
         root = folder(self._entries)
-        if len(self._entries) == 1 or self._one_split_file():
+        if self._one_file() or self._one_split_file():
             yield self._file()
         elif root.get("model_index.json"):
             yield from self._pipeline(root)
@@ -71,30 +79,41 @@ class Reader:
         else:
             yield from self._gguf_repository(root)
 
+    def _one_file(self) -> bool:
+        return len(self._entries) == 1 and self._entries[0].path.lower().endswith(FILES)
+
     def _one_split_file(self) -> bool:
         first = self._entries[0].path if self._entries else ""
-        return first.endswith(".gguf") and {e.path for e in self._entries} == set(parts(first))
+        return first.endswith(".gguf") and {e.path for e in self._entries} == set(select.parts(first))
 
     def _file(self) -> Part:
         """One file that the user named: weights, or a config."""
         path = self._entries[0].path
-        if path.endswith(".gguf"):
-            return self._gguf(self._entries)
-        if path.endswith(".json"):
+        if path.lower().endswith(".gguf"):
+            return self._gguf(path)
+        if path.lower().endswith(".json"):
             return self._config_file(path)
         config = self._beside(path)
         tensors = self._tensors(Weights(tuple(self._entries)))
+        if not tensors:
+            raise BadFileError(f"{path} holds no tensors")
         return Part(
             config=config, tensors=tensors, quantization=declared_quantization(config or {})
         )
 
     def _config_file(self, path: str) -> Part:
-        raw = self._json(path)
-        if "weight_map" in raw:
-            raise UsageError(f"{path} is an index of shards; give its folder, or its config.json")
-        if path.rpartition("/")[2] == "params.json" or "model_type" not in raw:
+        raw, name = self._json(path), path.rpartition("/")[2]
+        what = "an index of shards" if "weight_map" in raw else BESIDE_WEIGHTS.get(name)
+        if what:
+            raise UsageError(f"{path} is {what}; give its folder, or the config.json of a model")
+        if name == "params.json" or ("dim" in raw and "model_type" not in raw):
             raw = _from_params(raw)
-        return Part(config=raw, where=path, quantization=declared_quantization(raw))
+        return Part(
+            library=_library(raw, "transformers"),
+            config=raw,
+            where=path,
+            quantization=declared_quantization(raw),
+        )
 
     def _beside(self, path: str) -> Raw | None:
         """The config.json in the folder of a file that was named."""
@@ -161,7 +180,7 @@ class Reader:
 
     def _gguf_repository(self, root: Folder) -> Iterator[Part]:
         """A repository of GGUF files: llama.cpp takes Q4_K_M when none is named (arg.cpp)."""
-        names = sorted({parts(e.path)[0] for e in self._entries if _is_gguf(e)})
+        names = sorted({select.parts(e.path)[0] for e in self._entries if _is_gguf(e)})
         if not names:
             return
         chosen = [n for n in names if "q4_k_m" in n.lower()] or (names if len(names) == 1 else [])
@@ -171,15 +190,16 @@ class Reader:
                 f"{self._source.name} holds {len(names)} GGUF files; name one, as in "
                 f"{self._source.name}:QUANT: {shown}"
             )
-        by_path = {e.path: e for e in self._entries}
-        yield self._gguf(tuple(by_path[path] for path in parts(chosen[0])))
+        yield self._gguf(chosen[0])
 
-    def _gguf(self, entries: tuple[Entry, ...]) -> Part:
+    def _gguf(self, path: str) -> Part:
+        """One GGUF file, with all its parts where it is split."""
         from weighbridge.formats.gguf import gguf
 
         def plan(e: Entry) -> "Plan[Gguf]":
             return gguf(e.size, file=e.path)
 
+        entries = select.file(self._entries, path, self._source.name)
         files = read_plans(plan, self._source, entries, progress=self._progress)
         self._download += sum(e.size or 0 for e in entries)
         self._read.append("GGUF header")

@@ -19,10 +19,12 @@ utils/_validators.py); revisions follow git-check-ref-format(1).
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
-from urllib.parse import SplitResult, unquote, urlsplit
+from typing import TYPE_CHECKING
 
 from weighbridge.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 ENDPOINT = "https://huggingface.co"
 HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
@@ -105,7 +107,8 @@ def parse(
         catalogue=catalogue,
         endpoint=endpoint.rstrip("/"),
     )
-    if not typed.text or not typed.text.isprintable() or len(typed.text) > MAX_LENGTH:
+    named = bool(typed.text) and typed.text.isprintable() and len(typed.text) <= MAX_LENGTH
+    if not named and not exists(typed.text):
         raise UsageError(f"{_shown(text)} names no model; give a Hub id, a path or a URL")
     return next(found for reader in READERS if (found := reader(typed)) is not None)
 
@@ -134,7 +137,8 @@ def _size(t: _Typed) -> Reference | None:
         return None
     _unversioned(t, "a size")
     scale = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}[found[2].upper()]
-    parameters = int(Decimal(found[1]) * scale)
+    whole, _, tenths = found[1].partition(".")
+    parameters = int(whole + tenths) * scale // 10 ** len(tenths)
     if not parameters:
         raise UsageError(f"{_shown(t.text)} is a model without parameters")
     return SizeRef(parameters=parameters)
@@ -153,6 +157,8 @@ def _schemed(t: _Typed) -> Reference | None:
 
 def _bare_host(t: _Typed) -> Reference | None:
     """huggingface.co/org/name, as copied without its scheme."""
+    from urllib.parse import urlsplit  # here and below: a name of the catalogue does without
+
     host = t.text.partition("/")[0].lower()
     if host not in HUB_HOSTS | MIRRORS | {urlsplit(t.endpoint).netloc}:
         return None
@@ -204,6 +210,8 @@ def _hf_uri(t: _Typed, rest: str) -> Reference:
 
 
 def _file_uri(t: _Typed, rest: str) -> Reference:
+    from urllib.parse import unquote
+
     path = unquote(rest.removeprefix("localhost"))
     if not t.exists(path):
         raise NotFoundError(f"{_shown(path)}: no such file or folder")
@@ -234,6 +242,8 @@ OTHER_KINDS = {
 
 
 def _web(t: _Typed, shown: str, url: str) -> Reference:
+    from urllib.parse import unquote, urlsplit
+
     try:
         parts = urlsplit(url)
         _ = parts.port, (parts.hostname or "").encode("idna")  # both raise where malformed
@@ -248,8 +258,10 @@ def _web(t: _Typed, shown: str, url: str) -> Reference:
     return _page(t, endpoint, [unquote(part) for part in path.split("/") if part])
 
 
-def _hub_path(t: _Typed, parts: SplitResult) -> tuple[str | None, str] | None:
+def _hub_path(t: _Typed, parts: "SplitResult") -> tuple[str | None, str] | None:
     """(endpoint, path below it) of a URL of a Hub; the endpoint is None for the configured one."""
+    from urllib.parse import urlsplit
+
     ours = urlsplit(t.endpoint)
     below = f"{parts.path}/".startswith(f"{ours.path}/")
     if parts.netloc.lower() == ours.netloc.lower() and below:
@@ -260,7 +272,9 @@ def _hub_path(t: _Typed, parts: SplitResult) -> tuple[str | None, str] | None:
     return (f"https://{host}", parts.path) if host in MIRRORS else None
 
 
-def _plain_url(t: _Typed, url: str, parts: SplitResult) -> UrlRef:
+def _plain_url(t: _Typed, url: str, parts: "SplitResult") -> UrlRef:
+    from urllib.parse import unquote
+
     _unversioned(t, "a URL")
     filename = unquote(parts.path.rpartition("/")[2])
     if not filename.lower().endswith(FILES):
@@ -309,6 +323,8 @@ PAGES = {
 
 def _hub(t: _Typed, text: str) -> HubRef:
     """org/name[@REV][/FILE][:QUANT]"""
+    from urllib.parse import unquote
+
     text, colon, quant = text.partition(":")
     if colon and not re.fullmatch(r"[A-Za-z0-9_.-]+", quant):
         raise UsageError(f"{_shown(t.text)}: {quant!r} is no quantization; write org/name:Q4_K_M")

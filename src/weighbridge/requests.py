@@ -1,32 +1,43 @@
 """One request of `weighbridge run`: a line of JSON in, a report or an error out."""
 
 import json
+from collections.abc import Set
 from typing import Any
 
 from weighbridge import api
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
 
 KEYS = frozenset({"task", "model", "workload"})
-LOAD_SETTINGS = frozenset(
-    {"dtype", "quantization", "engine_version", "device_map", "base_model", "revision"}
-)
+LOAD_SETTINGS: dict[str, type] = {
+    "dtype": str,
+    "quantization": str,
+    "engine_version": str,
+    "device_map": str,
+    "base_model": bool,
+    "revision": str,
+}
 
 
-def answer(line: str, *, cache_dir: str | None = None, offline: bool = False) -> dict[str, Any]:
+def answer(
+    line: str | bytes, *, cache_dir: str | None = None, offline: bool = False
+) -> dict[str, Any]:
     """The report of one request, or the error that takes its place."""
     try:
         return _answer(line, cache_dir=cache_dir, offline=offline)
     except WeighbridgeError as error:
         return {"error": {"code": error.code, "message": str(error)}}
+    except Exception as error:  # the other requests go on
+        message = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
+        return {"error": {"code": 2, "message": message}}
 
 
-def _answer(line: str, *, cache_dir: str | None, offline: bool) -> dict[str, Any]:
+def _answer(line: str | bytes, *, cache_dir: str | None, offline: bool) -> dict[str, Any]:
     try:
         request = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise BadFileError(f"the request is not JSON: {error}") from None
     if not isinstance(request, dict):
-        raise UsageError(f"a request is an object with task and model, not {line.strip()[:80]!r}")
+        raise UsageError(f"a request is an object with task and model, not {request!r:.80}")
     _only(request, KEYS, "a request")
     task = request.get("task")
     if task != "load":
@@ -34,8 +45,12 @@ def _answer(line: str, *, cache_dir: str | None, offline: bool) -> dict[str, Any
     workload = request.get("workload") or {}
     if not isinstance(workload, dict):
         raise UsageError(f"workload is an object of settings, not {workload!r}")
-    _only(workload, LOAD_SETTINGS, "the workload of load")
-    report = api.load(_model(request), cache_dir=cache_dir, offline=offline, **workload)
+    _only(workload, LOAD_SETTINGS.keys(), "the workload of load")
+    given = {key: value for key, value in workload.items() if value is not None}
+    for key, value in given.items():
+        if type(value) is not LOAD_SETTINGS[key]:
+            raise UsageError(f"workload.{key} is a {LOAD_SETTINGS[key].__name__}, not {value!r}")
+    report = api.load(_model(request), cache_dir=cache_dir, offline=offline, **given)
     return report.to_dict()
 
 
@@ -48,7 +63,7 @@ def _model(request: dict[str, Any]) -> Any:
     raise UsageError('model is a reference, or {"config": {...}} with the config itself')
 
 
-def _only(given: dict[str, Any], known: frozenset[str], what: str) -> None:
+def _only(given: dict[str, Any], known: Set[str], what: str) -> None:
     unknown = sorted(given.keys() - known)
     if unknown:
         raise UsageError(f"{what} has no {unknown[0]!r}; known: {', '.join(sorted(known))}")

@@ -20,22 +20,22 @@ class ManyValues(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         spread: list[str] = []
-        inside = False
+        values: int | None = None  # of the --dtypes that we are in
         for arg in args:
-            if arg.startswith("-"):
-                inside = arg == "--dtypes"
-                spread += [] if inside else [arg]
-            elif inside and arg in DTYPES:
+            if arg == "--dtypes":
+                values = 0
+            elif values is not None and not arg.startswith("-") and (arg in DTYPES or not values):
                 spread += ["--dtypes", arg]
+                values += 1
             else:
                 spread.append(arg)
-                inside = False
-        return super().parse_args(ctx, spread)
+                values = None
+        return super().parse_args(ctx, [*spread, "--dtypes"] if values == 0 else spread)
 
 
 @click.command(name="estimate-memory", cls=ManyValues)
 @click.argument("model_name")
-@click.option("--library_name", type=click.Choice(["timm", "transformers"]))
+@click.option("--library_name", "--library-name", type=click.Choice(["timm", "transformers"]))
 @click.option("--dtypes", multiple=True, type=click.Choice(DTYPES), default=DTYPES)
 @click.option("--trust_remote_code", "remote", is_flag=True, hidden=True)
 @click.option("--base-model", is_flag=True, help="The headless class, which accelerate counts.")

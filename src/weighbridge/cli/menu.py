@@ -42,11 +42,13 @@ class Menu(click.Group):
 
 @click.group(
     cls=Menu,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 a number, or it fits; 1 does not fit; 2 bad input; 3 Hub; 4 cannot say.",
 )
 @click.version_option(__version__, prog_name="weighbridge")
-def menu() -> None:
+@click.pass_context
+def menu(ctx: click.Context) -> None:
     """Weigh a model before it is loaded: what it takes, and where each number comes from.
 
     \b
@@ -54,10 +56,14 @@ def menu() -> None:
     weighbridge load meta-llama/Llama-3.1-8B  the Hub; reads headers, never weights
     weighbridge load ./my-model --explain     a local folder, file or config.json
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
 
 
 def run(arguments: Sequence[str]) -> int:
     """The whole program: exit code out, nothing raised."""
+    _open_streams()
     try:
         return _run(arguments)
     except click.exceptions.Abort:
@@ -71,6 +77,13 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(error)
 
 
+def _open_streams() -> None:
+    """A shell can close them (`2>&-`); Python has None in their place then."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
 def _run(arguments: Sequence[str]) -> int:
     code: Any = menu.main(args=list(arguments), prog_name="weighbridge", standalone_mode=False)
     return code if isinstance(code, int) else 0
@@ -82,7 +95,9 @@ def _complain(error: Exception) -> int:
     elif isinstance(error, click.ClickException):
         line, code = error.format_message(), 2
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            line += f" See `{error.ctx.command_path} --help`."
+            line = f"{line.rstrip('.')}. See `{error.ctx.command_path} --help`."
+    elif isinstance(error, OSError):  # a full disk behind stdout, most likely
+        line, code = f"{error.filename or 'the output'}: {error.strerror}", 2
     else:
         line = (
             f"this is a defect of weighbridge: {type(error).__name__}: {error}. "

@@ -1,6 +1,7 @@
 """Options that several commands share, and the one place that prints a report."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ import click
 from weighbridge.report import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
+WIDTH = 120  # columns, where there is no terminal
 FORMS = ("auto", "human", "json", "markdown", "quiet")
 
 
@@ -71,9 +73,9 @@ def show(report: Report, form: str, *, unit: str | None, explain: bool) -> None:
     """Data to stdout, warnings to stderr."""
     from weighbridge.render import render
 
-    terminal = sys.stdout.isatty()
-    color = terminal and not os.environ.get("NO_COLOR")
-    width = os.get_terminal_size().columns if terminal else 120
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    color = sys.stdout.isatty() and not plain
+    width = shutil.get_terminal_size((WIDTH, 24)).columns
     text = render(report, form, unit=unit, explain=explain, color=color, width=width)
     click.echo(text, nl=False, color=color)
     if form not in ("json", "markdown"):

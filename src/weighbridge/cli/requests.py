@@ -7,10 +7,10 @@ import click
 
 
 @click.command()
-@click.argument("file", type=click.File("r"))
+@click.argument("file", type=click.File("rb"))
 @click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill.")
 @click.option("--offline", is_flag=True, help="Use nothing but the Hub cache.")
-def run(file: IO[str], cache_dir: str | None, offline: bool) -> None:
+def run(file: IO[bytes], cache_dir: str | None, offline: bool) -> None:
     """Answer every request of FILE (- for stdin) with one line, in order.
 
     \b

@@ -8,7 +8,6 @@ each where the blueprint has them so, though loaders may stack them.
 
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, held
@@ -50,6 +49,8 @@ def scheme(name: str) -> Scheme:
         found = re.fullmatch(pattern, plain)
         if found:
             return make(found)
+    from difflib import get_close_matches
+
     close = get_close_matches(name.lower(), [known.lower() for known in NAMES], n=3, cutoff=0.5)
     spelled = [known for known in NAMES if known.lower() in close]
     hint = f"did you mean {', '.join(spelled)}?" if spelled else f"known: {', '.join(NAMES)}"

@@ -11,6 +11,8 @@ from rich.text import Text
 from weighbridge.render import words
 from weighbridge.report import Report, Row
 
+NARROWEST = {False: 80, True: 100}  # columns, by `explain`: below, rich would cut numbers short
+
 
 def human(
     report: Report,
@@ -24,7 +26,7 @@ def human(
     out = StringIO()
     console = Console(
         file=out,
-        width=width,
+        width=max(width, NARROWEST[explain]),
         force_terminal=color,
         no_color=not color,
         color_system="standard" if color else None,

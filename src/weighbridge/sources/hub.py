@@ -174,7 +174,10 @@ class HubSource:
         commit = cache.commit_of(folder, self._ref.revision or "main")
         found = cache.snapshot(folder, commit)
         if found is None and failure is not None:
-            raise HubError(f"{self._where()}: {failure}, and the cache holds nothing of it")
+            raise HubError(
+                f"{self._where()}: {failure}, and the cache holds nothing of it; a folder or a "
+                "config.json needs no network"
+            )
         if found is None:
             raise HubError(
                 f"{self._where()} is not in the cache at {folder.parent}, and we are offline: run "

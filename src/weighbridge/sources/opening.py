@@ -24,7 +24,7 @@ def resolve(
     return parse(
         text,
         revision=revision,
-        exists=lambda path: os.path.exists(os.path.expanduser(path)),
+        exists=lambda path: os.path.lexists(os.path.expanduser(path)),
         catalogue=catalogue,
         endpoint=os.environ.get("HF_ENDPOINT") or ENDPOINT,
     )
