@@ -24,7 +24,6 @@ from weighbridge.quantization.schemes import scheme
 from weighbridge.report import ModelFacts, Report
 from weighbridge.workload import Load
 
-
 ENGINES = {"gguf": "llama.cpp", "timm": "timm", "diffusers": "diffusers"}
 
 
@@ -151,9 +150,7 @@ def native_dtype(part: ModelPart) -> DType:
     return _dtype(part, Load(), 5)[0]
 
 
-def effective(
-    model: Model, workload: Load, decisions: Mapping[str, Decision]
-) -> dict[str, object]:
+def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -> dict[str, object]:
     """Every setting as it was used, defaults included. Parts of a pipeline may differ."""
     first = next(iter(decisions.values()))
     form, name = first.choice.scheme, engine(model)

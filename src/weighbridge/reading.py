@@ -84,7 +84,9 @@ class Reader:
 
     def _one_split_file(self) -> bool:
         first = self._entries[0].path if self._entries else ""
-        return first.endswith(".gguf") and {e.path for e in self._entries} == set(select.parts(first))
+        return first.endswith(".gguf") and {e.path for e in self._entries} == set(
+            select.parts(first)
+        )
 
     def _file(self) -> Part:
         """One file that the user named: weights, or a config."""

@@ -111,7 +111,7 @@ PUBLISHED = {
                 "num_pos_feats": 128,
             }
         },
-        641_090_864 - 256,
+        641_090_608 + 256,  # the authors keep the random matrix of positions as a buffer
     ),
     "llava-hf/llava-1.5-13b-hf": (
         "llava",
@@ -210,7 +210,6 @@ PUBLISHED = {
             "text_config": text("llama", 576, 1536, 30, 9, 3, 49280),
             "vision_config": tower("idefics3", 768, 3072, 12, 12, 512, 16),
             "scale_factor": 4,
-            "tie_word_embeddings": True,
         },
         256_484_928,
     ),
@@ -343,7 +342,7 @@ PUBLISHED = {
                 "config": {"relative_attention_bias_args": {"t5_bias_max_distance": 500}}
             },
         },
-        5_574_460_384 - 2 * 80,
+        5_574_460_384 - 2 * 80,  # stored: mean and spread of 80 mel bins
     ),
     "mistralai/Voxtral-Mini-3B-2507": (
         "voxtral",
@@ -463,11 +462,11 @@ PUBLISHED = {
                 "decoder_ffn_dim": 3072,
                 "encoder_attention_heads": 12,
                 "decoder_attention_heads": 12,
-                "vocab_size": 51289,
+                "vocab_size": 51328,
                 "max_position_embeddings": 1024,
             },
             "vision_config": {"projection_dim": 768},
         },
-        231_546_368,
+        231_546_368 - 100 * 1024,  # stored: the cosines of 100 frames
     ),
 }
