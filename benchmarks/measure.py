@@ -62,7 +62,7 @@ def take(command: Command) -> Turn:
                 [sys.executable, "-ISc", START, str(figures.fileno()), *command.argv],
                 stdout=out,
                 stderr=talk,
-                env={**os.environ, **command.env},
+                env=_environment() | command.env,
                 pass_fds=(figures.fileno(),),
                 check=True,
             )
@@ -74,6 +74,11 @@ def take(command: Command) -> Turn:
             f"$ {' '.join(command.argv)}\n{output[-2000:]}\n{said[-2000:]}"
         )
     return Turn(float(wall), float(cpu), int(rss), output)
+
+
+def _environment() -> dict[str, str]:
+    """Bytecode is kept, as pip leaves it for what it installs."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _text(file) -> str:

@@ -46,5 +46,5 @@ def _traffic(asked: Sequence[Asked], headers: int) -> Iterator[str]:
     others = ", ".join(
         f"{a.path.rpartition('/')[2]} {a.sent:,} B" for a in answered if a not in shards
     )
-    yield f"- {len(asked):,} requests, {len(shards)} of them answered with parts of shards: {sent:,} B"
+    yield f"- {len(asked):,} requests; {len(shards)} brought parts of shards, {sent:,} B"
     yield f"- beside them {others}"

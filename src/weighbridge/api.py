@@ -87,15 +87,18 @@ def _inventory(model: Any, options: Options) -> Inventory:
 
 
 def _live(module: Any) -> Model:
-    from weighbridge.arch.live import from_module
+    from weighbridge.arch.live import from_module, own_dtype
 
-    plan = from_module(module)
+    dtype = own_dtype(module)
+    plan = from_module(module, dtype=dtype)
     config = getattr(module, "config", None)
     raw = config.to_dict() if config is not None and callable(getattr(config, "to_dict", 0)) else {}
     return Model(
         reference=plan.cls,
         name=plan.cls,
         revision=None,
-        parts=(ModelPart(name="", blueprint=plan, config=raw),),
+        parts=(
+            ModelPart(name="", library="torch", blueprint=plan, config={**raw, "dtype": dtype}),
+        ),
         read_from=("the live module",),
     )

@@ -24,7 +24,7 @@ from weighbridge.quantization.schemes import scheme
 from weighbridge.report import ModelFacts, Report
 from weighbridge.workload import Load
 
-ENGINES = {"gguf": "llama.cpp", "timm": "timm", "diffusers": "diffusers"}
+ENGINES = {"gguf": "llama.cpp", "timm": "timm", "diffusers": "diffusers", "torch": "torch"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,8 @@ def _dtype(part: ModelPart, workload: Load, major: int) -> tuple[DType, str]:
             known = ", ".join(DIVISIONS)
             raise UsageError(f"--dtype {workload.dtype!r} is not a dtype of weights; use {known}")
         return dtype, "as you asked"
+    if part.library == "torch" and part.declared_dtype:
+        return torch_dtype(part.declared_dtype, "the module"), "as the module holds it"
     if major < 5:
         return FLOAT32, "the default of transformers 4"
     if part.library in ("diffusers", "timm"):

@@ -97,7 +97,12 @@ PUBLISHED = {
         {"num_labels": 1000},
         86_567_656,
     ),
-    "microsoft/resnet-50": ("resnet", "ResNetForImageClassification", {"num_labels": 1000}, 25_557_032),
+    "microsoft/resnet-50": (
+        "resnet",
+        "ResNetForImageClassification",
+        {"num_labels": 1000},
+        25_557_032,
+    ),
     "facebook/sam-vit-huge": (
         "sam",
         "SamModel",
@@ -468,5 +473,19 @@ PUBLISHED = {
             "vision_config": {"projection_dim": 768},
         },
         231_546_368 - 100 * 1024,  # stored: the cosines of 100 frames
+    ),
+    "google/gemma-3n-E4B-it": (
+        "gemma3n",
+        "Gemma3nForConditionalGeneration",
+        {},
+        # stored: k_proj, v_proj and k_norm of the 15 layers that use those of others
+        7_849_978_192 - 15 * (2 * 512 * 2048 + 256),
+    ),
+    "PaddlePaddle/PaddleOCR-VL": (
+        "paddleocr_vl",
+        "PaddleOCRVLForConditionalGeneration",
+        {"text_config": {"tie_word_embeddings": False}, "tie_word_embeddings": False},
+        # stored: the pooling head of SigLIP and the positions of packed patches
+        958_588_736 - 15_238_352 - 32_768 * 1152,
     ),
 }

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from tests.arch.published_multimodal import PUBLISHED
 from tests.corpus import MODELS
-from tests.torch.cases_multimodal import CASES, CLIP_IN, LLAMA, LLAVA, QWEN_TEXT, QWEN_TOWER, VIT
+from tests.torch.cases_multimodal import CASES
+from tests.torch.cases_towers import VIT
+from tests.torch.cases_vision import CLIP_IN, LLAMA, LLAVA, QWEN_TEXT, QWEN_TOWER
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
 from weighbridge.errors import BadFileError, UnsupportedError
@@ -86,7 +88,9 @@ def test_checkpoint_names_of_llava():
 
 def test_two_feature_layers_widen_the_projector():
     one = weigh("llava", "LlavaForConditionalGeneration", LLAVA)
-    two = weigh("llava", "LlavaForConditionalGeneration", {**LLAVA, "vision_feature_layer": [-1, 1]})
+    two = weigh(
+        "llava", "LlavaForConditionalGeneration", {**LLAVA, "vision_feature_layer": [-1, 1]}
+    )
     assert two.parameters - one.parameters == 24 * 32  # tower's width x language model's
 
 

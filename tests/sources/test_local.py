@@ -182,9 +182,16 @@ def first_byte():
     return data
 
 
-def test_plans_keep_their_order_and_name_their_file():
+class Waiting(BytesSource):
+    """Read as a Hub is: several files at a time."""
+
+    waits = True
+
+
+@pytest.mark.parametrize("kind", [BytesSource, Waiting])
+def test_plans_keep_their_order_and_name_their_file(kind):
     files = {f"{i:03}": bytes([i]) for i in range(100)}
-    source, seen = BytesSource(files), []
+    source, seen = kind(files), []
     found = read_plans(
         lambda _: first_byte(), source, source.list(), progress=lambda *at: seen.append(at)
     )
@@ -192,8 +199,8 @@ def test_plans_keep_their_order_and_name_their_file():
     assert seen == [(i, 100) for i in range(1, 101)]
     assert read_plans(lambda _: first_byte(), source, ()) == ()
     with pytest.raises(BadFileError, match=r"^e: is empty$"):
-        read_plan(first_byte(), BytesSource({"e": b""}), "e")
-    broken = BytesSource(files | {"050": b""})
+        read_plan(first_byte(), kind({"e": b""}), "e")
+    broken = kind(files | {"050": b""})
     with pytest.raises(BadFileError, match=r"^050: is empty$"):
         read_plans(lambda _: first_byte(), broken, broken.list())
 
@@ -202,7 +209,7 @@ def test_an_error_stops_the_rest(monkeypatch):
     monkeypatch.setattr(base, "WORKERS", 1)
     asked = []
 
-    class Broken(BytesSource):
+    class Broken(Waiting):
         def read(self, path, start, stop):
             asked.append(path)
             return super().read(path, start, stop)

@@ -1,499 +1,24 @@
-"""Small made-up configs, one or more of every model type and class with images or sound."""
+"""Small made-up configs of everything else that sees or hears, and all cases together."""
 
-from typing import Any
-
-Case = tuple[str, str, dict[str, Any]]  # model type, class, config
-
-VIT = {
-    "hidden_size": 24,
-    "intermediate_size": 40,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "image_size": 32,
-    "patch_size": 8,
-}
-TEXT_TOWER = {
-    "hidden_size": 20,
-    "intermediate_size": 36,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "vocab_size": 99,
-    "max_position_embeddings": 17,
-    "projection_dim": 12,
-}
-VISION_TOWER = {**VIT, "projection_dim": 12}
-PAIR = {"text_config": TEXT_TOWER, "vision_config": VISION_TOWER, "projection_dim": 12}
-SIGLIP = {"text_config": {**TEXT_TOWER, "projection_size": 20}, "vision_config": VIT}
-PIXELS = {k: v for k, v in VIT.items() if k != "image_size"} | {"num_patches": 25}
-CHINESE = {**TEXT_TOWER, "type_vocab_size": 2}
-SWIN = {
-    "embed_dim": 12,
-    "depths": [1, 2],
-    "num_heads": [2, 3],
-    "window_size": 4,
-    "image_size": 32,
-    "patch_size": 4,
-}
-STAGES = {"hidden_sizes": [8, 16], "depths": [1, 2]}
-SEGFORMER = {
-    "num_encoder_blocks": 2,
-    "depths": [1, 2],
-    "sr_ratios": [2, 1],
-    "hidden_sizes": [8, 16],
-    "patch_sizes": [7, 3],
-    "strides": [4, 2],
-    "num_attention_heads": [1, 2],
-    "mlp_ratios": [4, 3],
-    "decoder_hidden_size": 32,
-}
-SAM = {
-    "vision_config": {
-        "num_hidden_layers": 2,
-        "hidden_size": 32,
-        "num_attention_heads": 2,
-        "global_attn_indexes": [1],
-        "image_size": 64,
-        "window_size": 2,
-        "output_channels": 32,
-    },
-    "mask_decoder_config": {"num_hidden_layers": 1, "hidden_size": 32, "mlp_dim": 16},
-    "prompt_encoder_config": {"hidden_size": 32, "image_embedding_size": 4, "image_size": 64},
-}
-
-LABELS = {"id2label": {"0": "a", "1": "b", "2": "c"}}
-
-TOWERS: list[Case] = [
-    ("vit", "ViTModel", VIT),
-    ("vit", "ViTModel", {**VIT, "qkv_bias": False, "pooler_output_size": 7, "num_channels": 1}),
-    ("vit", "ViTForImageClassification", {**VIT, **LABELS}),
-    ("vit", "ViTForMaskedImageModeling", {**VIT, "encoder_stride": 8}),
-    ("deit", "DeiTModel", VIT),
-    ("deit", "DeiTForImageClassification", VIT),
-    ("deit", "DeiTForImageClassificationWithTeacher", VIT),
-    ("deit", "DeiTForMaskedImageModeling", VIT),
-    ("beit", "BeitModel", VIT),
-    ("beit", "BeitModel", {**VIT, "use_mean_pooling": False, "layer_scale_init_value": 0.0}),
-    (
-        "beit",
-        "BeitForImageClassification",
-        {
-            **VIT,
-            "use_mask_token": True,
-            "use_absolute_position_embeddings": True,
-            "use_relative_position_bias": True,
-            "use_shared_relative_position_bias": True,
-        },
-    ),
-    ("beit", "BeitForMaskedImageModeling", {**VIT, "vocab_size": 50}),
-    ("dinov2", "Dinov2Model", {**VIT, "mlp_ratio": 3}),
-    ("dinov2", "Dinov2Model", {**VIT, "use_swiglu_ffn": True, "use_mask_token": False}),
-    ("dinov2", "Dinov2ForImageClassification", VIT),
-    ("dinov2", "Dinov2Backbone", VIT),
-    ("dinov2_with_registers", "Dinov2WithRegistersModel", {**VIT, "num_register_tokens": 2}),
-    ("dinov2_with_registers", "Dinov2WithRegistersForImageClassification", VIT),
-    ("dinov3_vit", "DINOv3ViTModel", {**VIT, "num_register_tokens": 4}),
-    ("dinov3_vit", "DINOv3ViTModel", {**VIT, "use_gated_mlp": True, "key_bias": True}),
-    ("dinov3_vit", "DINOv3ViTModel", {**VIT, "mlp_bias": False, "num_attention_heads": 4}),
-    ("swin", "SwinModel", SWIN),
-    ("swin", "SwinForImageClassification", {**SWIN, "use_absolute_embeddings": True}),
-    ("swin", "SwinForMaskedImageModeling", {**SWIN, "qkv_bias": False, "mlp_ratio": 2.5}),
-    ("donut-swin", "DonutSwinModel", SWIN),
-    ("convnext", "ConvNextModel", {}),
-    ("convnext", "ConvNextForImageClassification", {**STAGES, "num_stages": 2}),
-    ("convnext", "ConvNextModel", {**STAGES, "num_stages": 2, "layer_scale_init_value": 0.0}),
-    ("convnextv2", "ConvNextV2ForImageClassification", {**STAGES, "num_stages": 2}),
-    ("resnet", "ResNetModel", {**STAGES, "embedding_size": 8}),
-    ("resnet", "ResNetForImageClassification", {**STAGES, "layer_type": "basic"}),
-    ("resnet", "ResNetBackbone", {**STAGES, "downsample_in_first_stage": True}),
-    ("segformer", "SegformerModel", SEGFORMER),
-    ("segformer", "SegformerForImageClassification", SEGFORMER),
-    ("segformer", "SegformerForSemanticSegmentation", {**SEGFORMER, **LABELS}),
-    ("sam", "SamModel", SAM),
-    ("sam_vision_model", "SamVisionModel", SAM["vision_config"]),
-    ("clip_text_model", "CLIPTextModel", TEXT_TOWER),
-    ("clip_text_model", "CLIPTextModelWithProjection", TEXT_TOWER),
-    ("clip_vision_model", "CLIPVisionModel", VISION_TOWER),
-    ("clip_vision_model", "CLIPVisionModelWithProjection", VISION_TOWER),
-    ("clip", "CLIPModel", PAIR),
-    ("clip", "CLIPModel", {}),
-    ("clip", "CLIPForImageClassification", {**PAIR, **LABELS}),
-    ("chinese_clip_text_model", "ChineseCLIPTextModel", CHINESE),
-    ("chinese_clip_vision_model", "ChineseCLIPVisionModel", VISION_TOWER),
-    ("chinese_clip", "ChineseCLIPModel", {**PAIR, "text_config": CHINESE}),
-    ("siglip_text_model", "SiglipTextModel", {**TEXT_TOWER, "projection_size": 9}),
-    ("siglip_vision_model", "SiglipVisionModel", VIT),
-    ("siglip_vision_model", "SiglipVisionModel", {**VIT, "vision_use_head": False}),
-    ("siglip", "SiglipModel", SIGLIP),
-    ("siglip", "SiglipForImageClassification", SIGLIP),
-    ("siglip2_vision_model", "Siglip2VisionModel", PIXELS),
-    ("siglip2", "Siglip2Model", {**SIGLIP, "vision_config": PIXELS}),
-    ("siglip2", "Siglip2ForImageClassification", {**SIGLIP, "vision_config": PIXELS}),
-]
-
-LLAMA = {
-    "model_type": "llama",
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 101,
-    "head_dim": 8,
-}
-QWEN2 = {**LLAMA, "model_type": "qwen2"}
-CLIP_IN = {**VISION_TOWER, "model_type": "clip_vision_model"}
-SIGLIP_IN = {**VIT, "model_type": "siglip_vision_model", "vision_use_head": False}
-PIXTRAL = {**VIT, "model_type": "pixtral", "num_attention_heads": 2}
-LLAVA = {"text_config": LLAMA, "vision_config": CLIP_IN}
-PALI = {
-    "text_config": {**LLAMA, "model_type": "gemma"},
-    "vision_config": SIGLIP_IN,
-    "projection_dim": 32,
-}
-GEMMA3 = {
-    "text_config": {**LLAMA, "model_type": "gemma3_text"},
-    "vision_config": {**SIGLIP_IN, "image_size": 128},
-    "mm_tokens_per_image": 16,
-}
-INTERNVL_TOWER = {**VIT, "image_size": [32, 32], "patch_size": [8, 8]}
-INTERNVL = {"text_config": QWEN2, "vision_config": INTERNVL_TOWER}
-QWEN_TOWER = {
-    "depth": 2,
-    "num_heads": 2,
-    "hidden_size": 32,
-    "intermediate_size": 40,
-    "out_hidden_size": 32,
-    "patch_size": 4,
-}
-QWEN2_TOWER = {**QWEN_TOWER, "embed_dim": 24, "mlp_ratio": 3}
-QWEN3_TOWER = {
-    **QWEN_TOWER,
-    "num_position_embeddings": 16,
-    "deepstack_visual_indexes": [0, 1],
-}
-SMALL = {k: v for k, v in LLAMA.items() if k != "model_type"}
-MROPE = {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2]}}
-QWEN_TEXT = {**SMALL, **MROPE}
-EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
-HYBRID = {
-    **SMALL,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-    "linear_key_head_dim": 8,
-    "linear_value_head_dim": 8,
-    "num_hidden_layers": 4,
-}
-SHARED = {"shared_expert_intermediate_size": 20}
-
-LLAVAS: list[Case] = [
-    ("llava", "LlavaForConditionalGeneration", LLAVA),
-    ("llava", "LlavaModel", LLAVA),
-    (
-        "llava",
-        "LlavaForConditionalGeneration",
-        {
-            "text_config": {**LLAMA, "tie_word_embeddings": True},
-            "vision_config": PIXTRAL,
-            "vision_feature_layer": [-2, -1],
-            "multimodal_projector_bias": False,
-        },
-    ),
-    ("llava_next", "LlavaNextForConditionalGeneration", LLAVA),
-    ("llava_next_video", "LlavaNextVideoForConditionalGeneration", LLAVA),
-    (
-        "llava_next_video",
-        "LlavaNextVideoForConditionalGeneration",
-        {**LLAVA, "spatial_pool_mode": "conv", "spatial_pool_stride": 2},
-    ),
-    (
-        "llava_onevision",
-        "LlavaOnevisionForConditionalGeneration",
-        {"text_config": {**QWEN2, "tie_word_embeddings": True}, "vision_config": SIGLIP_IN},
-    ),
-    ("vipllava", "VipLlavaForConditionalGeneration", LLAVA),
-    ("paligemma", "PaliGemmaForConditionalGeneration", PALI),
-    ("paligemma", "PaliGemmaModel", PALI),
-    ("gemma3", "Gemma3ForConditionalGeneration", GEMMA3),
-    ("gemma3", "Gemma3ForSequenceClassification", GEMMA3),
-    ("gemma3", "Gemma3Model", GEMMA3),
-    (
-        "mistral3",
-        "Mistral3ForConditionalGeneration",
-        {"text_config": {**LLAMA, "model_type": "mistral"}, "vision_config": PIXTRAL},
-    ),
-    ("pixtral", "PixtralVisionModel", PIXTRAL),
-    (
-        "aya_vision",
-        "AyaVisionForConditionalGeneration",
-        {
-            "text_config": {**LLAMA, "model_type": "cohere2"},
-            "vision_config": SIGLIP_IN,
-            "alignment_intermediate_size": 28,
-        },
-    ),
-    (
-        "cohere2_vision",
-        "Cohere2VisionForConditionalGeneration",
-        {
-            "text_config": {**LLAMA, "model_type": "cohere2"},
-            "vision_config": SIGLIP_IN,
-            "alignment_intermediate_size": 28,
-        },
-    ),
-    ("internvl", "InternVLForConditionalGeneration", INTERNVL),
-    (
-        "internvl",
-        "InternVLForConditionalGeneration",
-        {
-            "text_config": QWEN2,
-            "vision_config": {
-                **INTERNVL_TOWER,
-                "use_qk_norm": True,
-                "attention_bias": True,
-                "norm_type": "rms_norm",
-                "use_mean_pooling": False,
-                "use_mask_token": True,
-            },
-            "downsample_ratio": 0.25,
-            "tie_word_embeddings": False,
-        },
-    ),
-    ("internvl_vision", "InternVLVisionModel", INTERNVL_TOWER),
-]
-QWENS: list[Case] = [
-    (
-        "qwen2_vl",
-        "Qwen2VLForConditionalGeneration",
-        {"text_config": QWEN_TEXT, "vision_config": QWEN2_TOWER},
-    ),
-    (
-        "qwen2_vl",
-        "Qwen2VLForConditionalGeneration",
-        {**QWEN_TEXT, "vision_config": QWEN2_TOWER, "tie_word_embeddings": True},
-    ),
-    (
-        "qwen2_5_vl",
-        "Qwen2_5_VLForConditionalGeneration",
-        {
-            "text_config": {**QWEN_TEXT, "tie_word_embeddings": True},
-            "vision_config": {**QWEN_TOWER, "model_type": "qwen2_5_vl"},
-        },
-    ),
-    (
-        "qwen2_5_vl",
-        "Qwen2_5_VLModel",
-        {"text_config": QWEN_TEXT, "vision_config": QWEN_TOWER},
-    ),
-    (
-        "qwen3_vl",
-        "Qwen3VLForConditionalGeneration",
-        {"text_config": QWEN_TEXT, "vision_config": QWEN3_TOWER},
-    ),
-    (
-        "qwen3_vl",
-        "Qwen3VLModel",
-        {"text_config": QWEN_TEXT, "vision_config": QWEN3_TOWER},
-    ),
-    (
-        "qwen3_vl",
-        "Qwen3VLForConditionalGeneration",
-        {"text_config": QWEN_TEXT, "vision_config": QWEN3_TOWER, "tie_word_embeddings": True},
-    ),
-    (
-        "qwen3_vl_moe",
-        "Qwen3VLMoeForConditionalGeneration",
-        {"text_config": {**QWEN_TEXT, **EXPERTS}, "vision_config": QWEN3_TOWER},
-    ),
-    (
-        "qwen3_5",
-        "Qwen3_5ForConditionalGeneration",
-        {"text_config": HYBRID, "vision_config": QWEN3_TOWER},
-    ),
-    (
-        "qwen3_5_moe",
-        "Qwen3_5MoeForConditionalGeneration",
-        {"text_config": {**HYBRID, **EXPERTS, **SHARED}, "vision_config": QWEN3_TOWER},
-    ),
-]
-
-IDEFICS2 = {
-    "text_config": {**LLAMA, "model_type": "mistral"},
-    "vision_config": VIT,
-    "perceiver_config": {
-        "resampler_n_latents": 3,
-        "resampler_depth": 2,
-        "resampler_n_heads": 4,
-        "resampler_head_dim": 8,
-        "num_key_value_heads": 2,
-    },
-}
-IDEFICS3 = {"text_config": LLAMA, "vision_config": VIT}
-MLLAMA_TEXT = {**SMALL, "pad_token_id": 0, "num_hidden_layers": 4, "cross_attention_layers": [1, 3]}
-MLLAMA_VISION = {**VIT, "num_global_layers": 2, "vision_output_dim": 48, "attention_heads": 3}
-MLLAMA = {"text_config": MLLAMA_TEXT, "vision_config": MLLAMA_VISION}
-GEMMA4_TEXT = {
-    **SMALL,
-    "num_hidden_layers": 6,
-    "hidden_size_per_layer_input": 4,
-    "vocab_size_per_layer_input": 90,
-    "global_head_dim": 16,
-}
-GEMMA4_VISION = {
-    "hidden_size": 24,
-    "intermediate_size": 40,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "num_key_value_heads": 3,
-    "head_dim": 8,
-    "position_embedding_size": 50,
-}
-GEMMA4_AUDIO = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "output_proj_dims": 20,
-    "subsampling_conv_channels": [8, 4],
-}
-LLAMA4_TEXT = {
-    **SMALL,
-    "intermediate_size_mlp": 60,
-    "num_local_experts": 4,
-    "interleave_moe_layer_step": 2,
-}
-LLAMA4_VISION = {
-    **VIT,
-    "num_attention_heads": 2,
-    "hidden_size": 32,
-    "intermediate_size": 128,
-    "projector_input_dim": 32,
-    "projector_output_dim": 32,
-    "vision_output_dim": 32,
-}
-
-OTHERS: list[Case] = [
-    ("idefics2", "Idefics2ForConditionalGeneration", IDEFICS2),
-    ("idefics2", "Idefics2Model", IDEFICS2),
-    ("idefics3", "Idefics3ForConditionalGeneration", IDEFICS3),
-    ("idefics3", "Idefics3ForConditionalGeneration", {**IDEFICS3, "tie_word_embeddings": True}),
-    ("smolvlm", "SmolVLMForConditionalGeneration", {**IDEFICS3, "scale_factor": 3}),
-    ("mllama", "MllamaForConditionalGeneration", MLLAMA),
-    (
-        "mllama",
-        "MllamaForConditionalGeneration",
-        {**MLLAMA, "vision_config": {**MLLAMA_VISION, "supported_aspect_ratios": [[1, 1], [1, 2]]}},
-    ),
-    ("mllama_text_model", "MllamaForCausalLM", MLLAMA_TEXT),
-    (
-        "gemma4",
-        "Gemma4ForConditionalGeneration",
-        {
-            "text_config": GEMMA4_TEXT,
-            "vision_config": GEMMA4_VISION,
-            "audio_config": GEMMA4_AUDIO,
-        },
-    ),
-    (
-        "gemma4",
-        "Gemma4ForConditionalGeneration",
-        {
-            "text_config": {**GEMMA4_TEXT, "hidden_size_per_layer_input": 0},
-            "vision_config": {**GEMMA4_VISION, "standardize": True, "use_clipped_linears": True},
-        },
-    ),
-    ("gemma4", "Gemma4ForConditionalGeneration", {"text_config": GEMMA4_TEXT}),
-    (
-        "llama4",
-        "Llama4ForConditionalGeneration",
-        {"text_config": LLAMA4_TEXT, "vision_config": LLAMA4_VISION},
-    ),
-    (
-        "llama4",
-        "Llama4ForConditionalGeneration",
-        {
-            "text_config": {**LLAMA4_TEXT, "tie_word_embeddings": True},
-            "vision_config": LLAMA4_VISION,
-        },
-    ),
-]
-
-GLM_TOWER = {
-    "depth": 2,
-    "num_heads": 2,
-    "hidden_size": 24,
-    "intermediate_size": 40,
-    "out_hidden_size": 32,
-    "patch_size": 4,
-    "image_size": 16,
-}
-GLM_TEXT = {k: v for k, v in SMALL.items() if k != "head_dim"}
-GLM_EXPERTS = {
-    **GLM_TEXT,
-    "moe_intermediate_size": 20,
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "num_hidden_layers": 3,
-}
-DEEPSEEK = {
-    **GLM_TEXT,
-    "num_hidden_layers": 3,
-    "model_type": "deepseek_v3",
-    "moe_intermediate_size": 20,
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "n_group": 1,
-    "topk_group": 1,
-    "first_k_dense_replace": 1,
-    "q_lora_rank": 12,
-    "kv_lora_rank": 10,
-    "qk_nope_head_dim": 8,
-    "qk_rope_head_dim": 4,
-    "v_head_dim": 6,
-}
-MOON = {
-    "hidden_size": 32,
-    "intermediate_size": 40,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "pos_emb_height": 5,
-    "pos_emb_width": 6,
-    "patch_size": 4,
-}
-NEWER: list[Case] = [
-    (
-        "glm4v",
-        "Glm4vForConditionalGeneration",
-        {"text_config": GLM_TEXT, "vision_config": GLM_TOWER},
-    ),
-    (
-        "glm4v",
-        "Glm4vModel",
-        {"text_config": GLM_TEXT, "vision_config": {**GLM_TOWER, "attention_bias": True}},
-    ),
-    (
-        "glm4v_moe",
-        "Glm4vMoeForConditionalGeneration",
-        {"text_config": GLM_EXPERTS, "vision_config": GLM_TOWER},
-    ),
-    (
-        "glm46v",
-        "Glm46VForConditionalGeneration",
-        {
-            "text_config": {**GLM_TEXT, "model_type": "glm4v_text"},
-            "vision_config": {**GLM_TOWER, "model_type": "glm4v_vision"},
-            "tie_word_embeddings": True,
-        },
-    ),
-    (
-        "kimi_k25",
-        "Kimi_K25ForConditionalGeneration",
-        {
-            "text_config": {**DEEPSEEK, "model_type": "kimi_k2"},
-            "vision_config": MOON,
-            "projection_hidden_size": 32,
-            "tie_word_embeddings": False,
-        },
-    ),
-]
+from tests.torch.cases_towers import PIXELS, TEXT_TOWER, TOWERS, VIT, Case
+from tests.torch.cases_vision import (
+    EXPERTS,
+    GLM_TEXT,
+    LLAMA,
+    LLAVAS,
+    MROPE,
+    NEWER,
+    OTHERS,
+    PALI,
+    QWEN2,
+    QWEN2_TOWER,
+    QWEN3_TOWER,
+    QWEN_TEXT,
+    QWEN_TOWER,
+    QWENS,
+    SHARED,
+    SMALL,
+)
 
 EAR = {
     "d_model": 24,
@@ -935,6 +460,34 @@ DRAWING: list[Case] = [
     ("emu3", "Emu3ForConditionalGeneration", EMU3),
 ]
 
+TIMM: list[Case] = [  # the class takes its tower from timm
+    (
+        "gemma3n",
+        "Gemma3nForConditionalGeneration",
+        {
+            "text_config": {
+                **SMALL,
+                "num_hidden_layers": 5,
+                "intermediate_size": [48] * 5,
+                "layer_types": ["sliding_attention", "full_attention"] * 2 + ["full_attention"],
+                "activation_sparsity_pattern": [0.0] * 5,
+                "vocab_size_per_layer_input": 90,
+                "hidden_size_per_layer_input": 4,
+                "laurel_rank": 4,
+                "num_kv_shared_layers": 2,
+            },
+            "audio_config": {
+                "hidden_size": 32,
+                "conf_num_attention_heads": 4,
+                "conf_num_hidden_layers": 2,
+                "input_feat_size": 20,
+                "vocab_size": 8,
+            },
+            "vision_config": {"vocab_size": 9},
+        },
+    ),
+]
+
 CASES = [
     *TOWERS,
     *LLAVAS,
@@ -948,4 +501,5 @@ CASES = [
     *OMNIS,
     *LAST,
     *DRAWING,
+    *TIMM,
 ]

@@ -5,6 +5,7 @@ too little or too much for a model that was never loaded; (pattern, replacement)
 """
 
 import re
+from fnmatch import fnmatchcase
 
 import pytest
 
@@ -12,14 +13,22 @@ pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("transformers", reason="needs transformers")
 
 from tests.torch import oracle
-from tests.torch.cases_multimodal import CASES
+from tests.torch.cases_multimodal import CASES, TIMM
 
 TOWER = {"text": [(r"^", "text_model.")], "vision": [(r"^", "vision_model.")]}
 SIDE_BY_SIDE = [
     (r"^(model\.)?language_model\.model\.model\.", "language_model.model."),
-    (r"^(model\.)?vision_tower\.(?=embeddings|encoder\.layers|p\w+_lay|head)", "vision_tower.vision_model."),
+    (
+        r"^(model\.)?vision_tower\.(?=embeddings|encoder\.layers|p\w+_lay|head)",
+        "vision_tower.vision_model.",
+    ),
 ]
-IN_MODEL = [(r"^(model\.)?vision_tower\.(?=embeddings|encoder\.layers|p\w+_lay|head)", r"\1vision_tower.vision_model.")]
+IN_MODEL = [
+    (
+        r"^(model\.)?vision_tower\.(?=embeddings|encoder\.layers|p\w+_lay|head)",
+        r"\1vision_tower.vision_model.",
+    )
+]
 BARE = [(r"^language_model\.model\.", "language_model."), *IN_MODEL]
 RENAMES = {
     **dict.fromkeys(("LlavaModel", "PaliGemmaModel", "Gemma3Model", "Mistral3Model"), BARE),
@@ -55,6 +64,9 @@ RENAMES = {
 }
 
 
+SPREAD = {"segformer"}
+
+
 def checkpoint_name(model_type, cls, name):
     for pattern, replacement in RENAMES.get(cls, RENAMES.get(model_type, ())):
         new, count = re.subn(pattern, replacement, name, count=1)
@@ -80,6 +92,8 @@ def built():
     kept = {}
 
     def get(case):
+        if case in TIMM:
+            pytest.importorskip("timm", reason="the class takes its tower from timm")
         if id(case) not in kept:
             model_type, cls, config = case
             raw = {"model_type": model_type, "architectures": [cls], **config}
@@ -111,3 +125,39 @@ def test_buffers(case, built):
     want = sorted(map(str, oracle.buffers(model).values()))
     got = [(b.shape, b.dtype or "float32", b.persistent) for b in plan.buffers if b.until is None]
     assert sorted(map(str, got)) == want
+
+
+def outermost(paths):
+    return {p for p in paths if not any(p.startswith(f"{other}.") for other in paths)}
+
+
+def held(module):
+    return next(module.parameters(), None) is not None
+
+
+def whole(model):
+    """Modules that are never split and hold parameters, by the class's own names."""
+    classes = set(model._no_split_modules or ())
+    found = [n for n, m in model.named_modules() if type(m).__name__ in classes and held(m)]
+    return outermost(set(found))
+
+
+def planned(plan):
+    paths = {p.name.rsplit(".", i)[0] for p in plan.params for i in range(1, p.name.count(".") + 1)}
+    return outermost(
+        {
+            path
+            for path in paths
+            for pattern in plan.blocks
+            if path.count(".") == pattern.count(".") and fnmatchcase(path, pattern)
+        }
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=label)
+def test_blocks(case, built):
+    """As many modules as transformers never splits (their names differ from checkpoints')."""
+    model, plan = built(case)
+    if case[0] in SPREAD:
+        pytest.skip("a block is spread over several lists in the checkpoint")
+    assert len(planned(plan)) == len(whole(model))

@@ -138,12 +138,13 @@ BLOCKS = ("vision_model.encoder.layers.*",)
 
 def with_head(ending: str, head: Body, *names: str) -> Family:
     inside = {"text_decoder": "text_decoder.bert", "text_encoder": "text_encoder"}
+    words = tuple(f"{inside[n]}.embeddings" for n in names)
     return Family(
         body=tower_and(*names),
         base="",
         heads={ending: head},
         buffers=ids(*(inside[n] for n in names)),
-        blocks=BLOCKS,
+        blocks=(*BLOCKS, *words),
         parts=PARTS,
     )
 
@@ -153,7 +154,7 @@ BLIP = Family(
     body=pair,
     cls="BlipForConditionalGeneration",
     buffers=ids("text_model"),
-    blocks=BLOCKS,
+    blocks=(*BLOCKS, "text_model.embeddings"),
     classes={
         "ForConditionalGeneration": with_head("ForConditionalGeneration", nothing, "text_decoder"),
         "ForQuestionAnswering": with_head(

@@ -130,15 +130,23 @@ def qformer_ids(c: Config, at: str) -> Iterator[Buffer]:
     yield from ids(c, f"{at}qformer.")
 
 
+ATTENTION = (
+    "qformer.encoder.layer.*.attention.attention",
+    "qformer.encoder.layer.*.crossattention.attention",
+)
+INSTRUCT = ("qformer.embeddings", "qformer.encoder.layer.*")
 PROJECTORS = ("query_tokens", "qformer.", "language_projection.", "vision_projection.")
 VISION_HEAD, TEXT_HEAD = "VisionModelWithProjection", "TextModelWithProjection"
 RETRIEVAL = "ForImageTextRetrieval"
-BLIP2_VISION = Family(body=vision, cls="Blip2VisionModel", blocks=("encoder.layers.*",))
+BLIP2_VISION = Family(
+    body=vision, cls="Blip2VisionModel", blocks=("embeddings", "encoder.layers.*")
+)
 BLIP2_QFORMER = Family(body=alone, cls="Blip2QFormerModel", blocks=())
 BLIP2 = composite(
     TEXT,
     VISION,
     own=projected,
+    own_blocks=ATTENTION,
     projectors=PROJECTORS,
     base="",
     cls="Blip2ForConditionalGeneration",
@@ -147,16 +155,22 @@ BLIP2 = composite(
         VISION_HEAD: composite(
             VISION,
             own=bridge,
+            own_blocks=ATTENTION,
             projectors=PROJECTORS,
             base="",
             heads={VISION_HEAD: project("vision_projection")},
         ),
         TEXT_HEAD: composite(
-            own=with_text, held=ids, base="", heads={TEXT_HEAD: project("text_projection")}
+            own=with_text,
+            own_blocks=("embeddings", *ATTENTION),
+            held=ids,
+            base="",
+            heads={TEXT_HEAD: project("text_projection")},
         ),
         RETRIEVAL: composite(
             VISION,
             own=with_text,
+            own_blocks=("embeddings", *ATTENTION),
             held=ids,
             projectors=PROJECTORS,
             base="",
@@ -169,6 +183,7 @@ INSTRUCTBLIP = composite(
     replace(TEXT, head="", other_head=""),
     VISION,
     own=instruct,
+    own_blocks=INSTRUCT,
     held=qformer_ids,
     projectors=PROJECTORS,
     cls="InstructBlipForConditionalGeneration",
@@ -177,6 +192,7 @@ INSTRUCTBLIP = composite(
             TEXT,
             VISION,
             own=instruct,
+            own_blocks=INSTRUCT,
             held=qformer_ids,
             projectors=PROJECTORS,
             base="",

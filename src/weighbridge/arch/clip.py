@@ -247,7 +247,21 @@ PARTS = (
 )
 TEXT_BLOCKS = ("text_model.embeddings", "text_model.encoder.layers.*")
 VISION_BLOCKS = ("vision_model.embeddings", "vision_model.encoder.layers.*")
-POOLED_BLOCKS = (*VISION_BLOCKS, "vision_model.head")
+
+
+def pooled_blocks(c: Config) -> tuple[str, ...]:
+    """The pooling head is a block of its own, where there is one."""
+    head = ("vision_model.head",) if c.flag("vision_use_head", default=True) else ()
+    return (*VISION_BLOCKS, *head)
+
+
+def pooled_half(make: str, *more: str) -> Callable[[Config], tuple[str, ...]]:
+    def blocks(c: Config) -> tuple[str, ...]:
+        return (*more, *pooled_blocks(halves(c, make)[1]))
+
+    return blocks
+
+
 CHINESE_BLOCKS = ("text_model.embeddings", "text_model.encoder.layer.*")
 
 CLIP_TEXT = Family(
@@ -310,22 +324,22 @@ def siglip(make: str, name: str, tower: Body, ids: Ids) -> Family:
         base="",
         heads={"ForImageClassification": image_classifier(make)},
         buffers=vision_ids(make, ids),
-        blocks=POOLED_BLOCKS,
+        blocks=pooled_half(make),
     )
     return Family(
         body=siglip_pair(make, tower),
         cls=f"{name}Model",
         classes={"ForImageClassification": only},
         buffers=pair_ids(make, text_ids, ids),
-        blocks=(*TEXT_BLOCKS, *POOLED_BLOCKS),
+        blocks=pooled_half(make, *TEXT_BLOCKS),
         parts=PARTS,
     )
 
 
 SIGLIP_TEXT = Family(body=siglip_text, cls="SiglipTextModel", buffers=text_ids, blocks=TEXT_BLOCKS)
 SIGLIP_VISION = Family(
-    body=siglip_vision, cls="SiglipVisionModel", buffers=siglip_ids, blocks=POOLED_BLOCKS
+    body=siglip_vision, cls="SiglipVisionModel", buffers=siglip_ids, blocks=pooled_blocks
 )
 SIGLIP = siglip("siglip", "Siglip", siglip_vision, siglip_ids)
-SIGLIP2_VISION = Family(body=siglip2_vision, cls="Siglip2VisionModel", blocks=POOLED_BLOCKS)
+SIGLIP2_VISION = Family(body=siglip2_vision, cls="Siglip2VisionModel", blocks=pooled_blocks)
 SIGLIP2 = siglip("siglip2", "Siglip2", siglip2_vision, no_ids)

@@ -8,7 +8,7 @@ works in every vision-language class as soon as it has a row in `families.py`.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Unpack, TypedDict
+from typing import Any, Literal, TypedDict, Unpack
 
 from weighbridge.arch.blueprint import Body, Buffer, Family, Param, linear
 from weighbridge.arch.config import Config
@@ -39,6 +39,7 @@ class Inner:
     head: str = ""  # the end of its class, when it comes with a head
     other_head: str = ""  # that of families without the first, such as encoder-decoders
     optional: bool = False  # no config, no part
+    whole: bool = False  # device_map="auto" never splits it
     when: str = ""  # a switch of the larger one, on unless it says otherwise
 
 
@@ -92,6 +93,9 @@ def buffers(c: Config, at: str, parts: Iterable[Inner]) -> Iterator[Buffer]:
 
 def blocks(c: Config, parts: Iterable[Inner]) -> Iterator[str]:
     for part, config, kind in present(c, parts):
+        if part.whole:
+            yield part.path.removesuffix(".")
+            continue
         patterns = kind.blocks(config) if callable(kind.blocks) else kind.blocks
         for pattern in patterns:
             yield f"{part.path}{below(kind, part)}{pattern}"
@@ -124,7 +128,10 @@ def composite(
     """
 
     def body(c: Config, at: str) -> Iterator[Param]:
-        rest = tuple(own(c, at)) if own else ()  # first, for its errors are about the whole
+        for part in parts:  # errors first: of a part's model type, then of the whole
+            if c.has(part.config):
+                family(nested(c, part).model_type)
+        rest = tuple(own(c, at)) if own else ()
         yield from params(c, at, parts)
         yield from rest
 

@@ -7,6 +7,7 @@ Source: transformers 5.23 models/emu3/modeling_emu3.py.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, linear
 from weighbridge.arch.compose import Inner, composite, text_head
@@ -18,6 +19,7 @@ TEXT = Inner(
     path="text_model.", config="text_config", label="language model", model_type="emu3_text_model"
 )
 VQ = Inner(path="vqmodel.", config="vq_config", label="vision tower", model_type="emu3_vqgan")
+HALVES, MIDDLE = ("encoder", "decoder"), ("attn_1", "block_1", "block_2")
 NAMES = (
     ("model.text_model.", "text_model.model."),
     ("lm_head.", "text_model.lm_head."),
@@ -50,11 +52,9 @@ def middle(c: Config, at: str, width: int, norm: Norm) -> Iterator[Param]:
     yield from resnet(f"{at}block_2.", width, width, norm)
 
 
-def level(
-    c: Config, at: str, i: int, widths: tuple[int, ...], norm: Norm
-) -> Iterator[Param]:
+def level(c: Config, at: str, i: int, widths: tuple[int, ...], norm: Norm) -> Iterator[Param]:
     """Residual blocks from one of `widths` to the next, with attention where the config has it."""
-    for j, (into, width) in enumerate(zip(widths, widths[1:])):
+    for j, (into, width) in enumerate(pairwise(widths)):
         yield from resnet(f"{at}block.{j}.", into, width, norm)
         if i in c.nums("attn_resolutions"):
             yield from attention(c, f"{at}attn.{j}.")
@@ -128,7 +128,13 @@ EMU3_VQ = Family(
     body=vq,
     cls="Emu3VQVAEModel",
     buffers=statistics,
-    blocks=("encoder.down_block.down.*.block.*", "decoder.up_block.up.*.block.*"),
+    blocks=(
+        "quantize",
+        *(f"{half}.middle_block.{name}" for half in HALVES for name in MIDDLE),
+        *(f"{half}.time_res_stack.*" for half in HALVES),
+        *(f"encoder.down_block.down.*.{name}.*" for name in ("block", "attn")),
+        *(f"decoder.up_block.up.*.{name}.*" for name in ("block", "attn")),
+    ),
 )
 EMU3 = composite(
     TEXT,

@@ -43,7 +43,9 @@ def experts_of(c: Config) -> tuple[Routed, Routed]:
     if len(inner) < 2:
         raise c.error("moe_intermediate_size", f"must be two numbers, not {inner!r}")
     top_k = c.num("moe_k", "num_experts_per_tok")
-    text, image = (Routed(count=n, inner=f, top_k=top_k) for n, f in zip(counts, inner))
+    text, image = (
+        Routed(count=n, inner=f, top_k=top_k) for n, f in zip(counts, inner[:2], strict=True)
+    )
     return text, image
 
 
@@ -119,9 +121,7 @@ def resampler(c: Config, at: str) -> Iterator[Param]:
     yield from norm(f"{path}after_norm", out)
 
 
-ERNIE_TEXT = Family(
-    body=text, cls="Ernie4_5_VLMoeTextModel", heads=DECODER_HEADS, buffers=rotary
-)
+ERNIE_TEXT = Family(body=text, cls="Ernie4_5_VLMoeTextModel", heads=DECODER_HEADS, buffers=rotary)
 ERNIE_VISION = Family(
     body=vision,
     cls="Ernie4_5_VLMoeVisionTransformerPretrainedModel",

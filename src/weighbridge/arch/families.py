@@ -15,7 +15,7 @@ from weighbridge.arch.blueprint import Blueprint, Body, Buffer, Family, Param
 from weighbridge.arch.config import Config
 from weighbridge.errors import BadFileError, UnsupportedError
 
-MAX_TENSORS = 2_000_000  # Kimi-K2 has about 200,000; a config that asks for more is hostile
+MAX_TENSORS = 500_000  # Kimi-K2 has about 200,000; a config that asks for more is hostile
 
 # model_type -> "module:RECORD" below weighbridge.arch
 FAMILIES: dict[str, str] = {
@@ -424,7 +424,7 @@ def renamed(plan: Blueprint, pairs: Sequence[tuple[str, str]]) -> Blueprint:
         plan,
         params=tuple(p._replace(name=name(p.name), tied=name(p.tied)) for p in plan.params),
         buffers=tuple(replace(b, name=name(b.name)) for b in plan.buffers),
-        blocks=tuple(name(b) for b in plan.blocks),
+        blocks=tuple(name(f"{b}.").removesuffix(".") for b in plan.blocks),
         parts=tuple((name(prefix), label) for prefix, label in plan.parts),
     )
 

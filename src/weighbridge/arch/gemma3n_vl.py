@@ -15,7 +15,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.vision import nothing
 
 TEXT = Inner(path="language_model.", config="text_config", label="language model")
-VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
+VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower", whole=True)
 AUDIO = Inner(path="audio_tower.", config="audio_config", label="audio tower")
 
 
@@ -119,8 +119,8 @@ GEMMA3N_AUDIO = Family(
     base="",
     cls="Gemma3nAudioEncoder",
     heads={"Encoder": nothing},
+    blocks=(),
     buffers=audio_buffers,
-    blocks=("conformer.*",),
 )
 GEMMA3N = composite(
     TEXT,

@@ -54,7 +54,7 @@ GIT = Family(
     cls="GitForCausalLM",
     heads={"ForCausalLM": output},
     buffers=ids,
-    blocks=("encoder.layer.*", "image_encoder.vision_model.encoder.layers.*"),
+    blocks=(),
     parts=(
         ("image_encoder.", "vision tower"),
         ("visual_projection.", "projector"),

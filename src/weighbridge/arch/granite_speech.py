@@ -95,6 +95,7 @@ GRANITE_ENCODER = Family(
     cls="GraniteSpeechCTCEncoder",
     heads={"Encoder": nothing},
     buffers=encoder_buffers,
+    blocks=(),
 )
 GRANITE_SPEECH = composite(
     TEXT,

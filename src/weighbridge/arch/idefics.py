@@ -69,13 +69,14 @@ def folded(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}connector.modality_projection.proj", out, into)
 
 
-def family_of(name: str, connector: Body) -> Family:
+def family_of(name: str, connector: Body, *blocks: str) -> Family:
     return composite(
         TEXT,
         VISION,
         own=connector,
         projectors=("connector.",),
         cls=f"{name}ForConditionalGeneration",
+        own_blocks=blocks,
         heads={"ForConditionalGeneration": text_head(TEXT)},
     )
 
@@ -87,6 +88,8 @@ VISION_TOWER = Family(
     heads={"VisionTransformer": nothing},
     blocks=("encoder.layers.*.self_attn",),
 )
-IDEFICS2 = family_of("Idefics2", resampled)
+IDEFICS2 = family_of(
+    "Idefics2", resampled, "connector.modality_projection", "connector.perceiver_resampler.layers.*"
+)
 IDEFICS3 = family_of("Idefics3", folded)
 SMOLVLM = family_of("SmolVLM", folded)

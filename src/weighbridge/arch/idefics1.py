@@ -41,7 +41,9 @@ def layer(c: Config, at: str, name: str, seen: int) -> Iterator[Param]:
 
 
 def gates(c: Config, at: str) -> Iterator[Param]:
-    shape = (1,) if c.word("alpha_type", default="float") == "float" else (1, 1, c.num("hidden_size"))
+    shape = (
+        (1,) if c.word("alpha_type", default="float") == "float" else (1, 1, c.num("hidden_size"))
+    )
     yield Param(f"{at}alpha_cross_attn", shape, "other")
     yield Param(f"{at}alpha_dense", shape, "other")
 
@@ -71,7 +73,11 @@ def crossings(c: Config) -> int:
 
 def idefics(c: Config, at: str) -> Iterator[Param]:
     vision, perceiver = parts(c)
-    width, seen, added = c.num("hidden_size"), vision.num("embed_dim"), c.num("additional_vocab_size")
+    width, seen, added = (
+        c.num("hidden_size"),
+        vision.num("embed_dim"),
+        c.num("additional_vocab_size"),
+    )
     yield from embedding(f"{at}embed_tokens", c.num("vocab_size"), width)
     if added:
         yield from embedding(f"{at}embed_tokens.additional_embedding", added, width)

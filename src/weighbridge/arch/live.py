@@ -4,6 +4,7 @@ Nothing here imports torch: whoever has a module has torch already. Kinds come f
 the modules that hold the parameters; ties from identity.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,18 +23,33 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def from_module(module: Any) -> Blueprint:
-    """Every parameter and buffer of `module`. A tied parameter names its owner."""
+def from_module(module: Any, *, dtype: str = "") -> Blueprint:
+    """Every parameter and buffer of `module`. A tied parameter names its owner.
+
+    With `dtype`, the module's own, parameters in another one are marked with theirs.
+    """
     holders = dict(module.named_modules())
     return Blueprint(
         cls=type(module).__name__,
-        params=tuple(_params(module, holders)),
+        params=tuple(_params(module, holders, dtype)),
         buffers=tuple(_buffers(module, holders)),
         blocks=tuple(_blocks(module, holders)),
     )
 
 
-def _params(module: Any, holders: dict[str, Any]) -> Iterator[Param]:
+def own_dtype(module: Any) -> str:
+    """The dtype that most values of `module` have; "" where it has no parameters."""
+    counts: Counter[str] = Counter()
+    for tensor in module.parameters():
+        counts[_dtype(tensor)] += tensor.numel()
+    return max(counts, key=counts.__getitem__, default="")
+
+
+def _dtype(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _params(module: Any, holders: dict[str, Any], dtype: str) -> Iterator[Param]:
     owners: dict[int, str] = {}
     for name, tensor in module.named_parameters(remove_duplicate=False):
         owner = owners.setdefault(id(tensor), name)
@@ -42,6 +58,7 @@ def _params(module: Any, holders: dict[str, Any]) -> Iterator[Param]:
             name,
             tuple(tensor.shape),
             _kind(holders[path], leaf, tensor.dim()),
+            dtype="" if not dtype or _dtype(tensor) == dtype else _dtype(tensor),
             tied="" if owner == name else owner,
         )
 
@@ -67,7 +84,7 @@ def _buffers(module: Any, holders: dict[str, Any]) -> Iterator[Buffer]:
         yield Buffer(
             name,
             tuple(tensor.shape),
-            str(tensor.dtype).removeprefix("torch."),
+            _dtype(tensor),
             persistent=leaf not in holders[path]._non_persistent_buffers_set,
         )
 

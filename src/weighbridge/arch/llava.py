@@ -175,6 +175,7 @@ def family_of(
     *,
     extra: tuple[str, ...] = (),
     old: bool = True,
+    blocks: tuple[str, ...] = (),
     classes: Mapping[str, Family] | None = None,
 ) -> Family:
     """`old`: checkpoints have the parts side by side."""
@@ -186,6 +187,7 @@ def family_of(
         cls=f"{name}ForConditionalGeneration",
         heads={"ForConditionalGeneration": text_head(), "ForSequenceClassification": text_score},
         classes=classes or {},
+        own_blocks=blocks,
         ties=either(),
         renames=(RESAMPLER, *SIDE_BY_SIDE) if old else (),
     )
@@ -196,7 +198,7 @@ LLAVA_NEXT = family_of(newline, "LlavaNext", extra=("image_newline",))
 LLAVA_NEXT_VIDEO = family_of(video, "LlavaNextVideo", extra=("image_newline", "vision_resampler."))
 LLAVA_ONEVISION = family_of(newline, "LlavaOnevision", extra=("image_newline",))
 VIPLLAVA = family_of(vipllava, "VipLlava")
-PALIGEMMA = family_of(paligemma, "PaliGemma")
+PALIGEMMA = family_of(paligemma, "PaliGemma", blocks=("multi_modal_projector",))
 MISTRAL3 = family_of(mistral3, "Mistral3")
 AYA_VISION = family_of(aya, "AyaVision")
 COHERE2_VISION = family_of(cohere2, "Cohere2Vision", old=False)

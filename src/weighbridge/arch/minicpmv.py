@@ -32,7 +32,9 @@ def language(c: Config) -> Inner:
     version = c.word("version")
     if version not in VERSIONS:
         known = ", ".join(sorted(v for v in VERSIONS if v))
-        raise c.error("version", f"is {version!r}; its language model is not known (known: {known})")
+        raise c.error(
+            "version", f"is {version!r}; its language model is not known (known: {known})"
+        )
     return Inner(
         path="llm.",
         config="llm_config",

@@ -65,7 +65,11 @@ def vision(at: str) -> Iterator[Param]:
 
 
 def molmo(c: Config, at: str) -> Iterator[Param]:
-    width, inner, path = c.num("hidden_size"), c.num("intermediate_size") // 2, f"{at}vision_backbone."
+    width, inner, path = (
+        c.num("hidden_size"),
+        c.num("intermediate_size") // 2,
+        f"{at}vision_backbone.",
+    )
     yield from text(c, f"{at}transformer.")
     yield from vision(f"{path}image_vit.")
     yield from attention(f"{path}image_pooling_2d.", 2 * WIDTH)

@@ -59,7 +59,7 @@ PADDLEOCR_VISION = Family(
     body=vision,
     cls="PaddleOCRVisionModel",
     buffers=buffers,
-    blocks=("vision_model.encoder.layers.*",),
+    blocks=(),
 )
 PADDLEOCR_VL = composite(
     TEXT,

@@ -252,10 +252,6 @@ PARTS = (
     ("embed_tokens_extend.image_embed.img_processor.", "vision tower"),
     ("embed_tokens_extend.audio_embed.encoder.", "audio tower"),
 )
-TOWER_BLOCKS = (
-    "embed_tokens_extend.image_embed.img_processor.encoder.layers.*",
-    "embed_tokens_extend.audio_embed.encoder.encoders.*",
-)
 PHI3_V = Family(
     body=phi3_vision,
     cls="Phi3VForCausalLM",
@@ -269,7 +265,7 @@ PHI4_MULTIMODAL = Family(
     cls="Phi4MultimodalForCausalLM",
     heads=DECODER_HEADS,
     buffers=with_means(towers),
-    blocks=("layers.*", *TOWER_BLOCKS),
+    blocks=("layers.*",),
     parts=PARTS,
 )
 PHI4MM = Family(
@@ -277,6 +273,6 @@ PHI4MM = Family(
     cls="Phi4MMForCausalLM",
     heads=DECODER_HEADS,
     buffers=with_means(own_towers),
-    blocks=("layers.*", *TOWER_BLOCKS),
+    blocks=("layers.*",),
     parts=PARTS,
 )

@@ -25,8 +25,8 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import two_norms
 from weighbridge.arch.llama import Switches, attention
 from weighbridge.arch.qwen_moe import moe_and_shared, qwen3_attention
-from weighbridge.arch.qwen_vl import vision2_5, vision3
 from weighbridge.arch.qwen_vl import rotary as vision_rotary
+from weighbridge.arch.qwen_vl import vision2_5, vision3
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.vision import layernorm, nothing
 
@@ -175,8 +175,8 @@ def thinker_of(name: str, make: str) -> Family:
         label="language model",
         model_type=f"{make}_text",
     )
-    audio = Inner(path="audio_tower.", config="audio_config", label="audio tower")
-    vision = Inner(path="visual.", config="vision_config", label="vision tower")
+    audio = Inner(path="audio_tower.", config="audio_config", label="audio tower", whole=True)
+    vision = Inner(path="visual.", config="vision_config", label="vision tower", whole=True)
     return composite(
         text,
         audio,
@@ -188,7 +188,7 @@ def thinker_of(name: str, make: str) -> Family:
     )
 
 
-def omni(name: str, make: str, voice: Inner) -> Family:
+def omni(name: str, make: str, voice: Inner, *, whole: bool = False) -> Family:
     thinker = Inner(
         path="thinker.",
         config="thinker_config",
@@ -201,6 +201,7 @@ def omni(name: str, make: str, voice: Inner) -> Family:
         config="talker_config",
         label="audio tower",
         model_type=f"{make}_talker",
+        whole=whole,
         when="enable_audio_output",
     )
     heads = {"ForConditionalGeneration": nothing}
@@ -259,7 +260,7 @@ TALKER3 = Family(
     cls="Qwen3OmniMoeTalkerForConditionalGeneration",
     heads={"ForConditionalGeneration": nothing},
     buffers=talker3_rotary,
-    blocks=("model.layers.*",),
+    blocks=("model.layers.*", "code_predictor"),
 )
 THINKER2_5 = thinker_of("Qwen2_5Omni", "qwen2_5_omni")
 THINKER3 = thinker_of("Qwen3OmniMoe", "qwen3_omni_moe")
@@ -271,8 +272,10 @@ QWEN2_5_OMNI = omni(
         config="token2wav_config",
         label="audio tower",
         model_type="qwen2_5_omni_token2wav",
+        whole=True,
         when="enable_audio_output",
     ),
+    whole=True,
 )
 QWEN3_OMNI_MOE = omni(
     "Qwen3OmniMoe",

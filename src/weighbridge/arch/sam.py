@@ -134,5 +134,8 @@ SAM = Family(
     ),
 )
 SAM_VISION = Family(
-    body=vision_model, cls="SamVisionModel", heads={"Encoder": nothing}, blocks=("layers.*",)
+    body=vision_model,
+    cls="SamVisionModel",
+    heads={"Encoder": nothing},
+    blocks=("vision_encoder.layers.*",),
 )

@@ -88,7 +88,9 @@ def encoder(c: Config, at: str) -> Iterator[Param]:
         if not stage.last:
             yield from conv(f"{path}downsample.conv", (stage.width, stage.width, 3, 3))
     width = found[-1].width
-    yield from middle(f"{at}mid.", width, attends=c.word("attn_type", default="vanilla") == "vanilla")
+    yield from middle(
+        f"{at}mid.", width, attends=c.word("attn_type", default="vanilla") == "vanilla"
+    )
     yield from ends(at, width, latent(c))
 
 
@@ -127,7 +129,16 @@ def both(c: Config, at: str) -> Iterator[Param]:
     yield from decoder(c, f"{at}decoder.")
 
 
-CHAMELEON_VQ = Family(body=encoding, cls="ChameleonVQVAEModel", blocks=("encoder.down.*.block.*",))
-JANUS_VQ = Family(
-    body=both, cls="JanusVQVAEModel", blocks=("encoder.down.*.block.*", "decoder.up.*.block.*")
-)
+MIDDLE = ("mid.attn_1", "mid.block_1", "mid.block_2")
+DOWN = ("quantize", "encoder.down.*.block.*", *(f"encoder.{name}" for name in MIDDLE))
+UP = ("decoder.up.*.block.*", "decoder.up.*.attn.*", *(f"decoder.{name}" for name in MIDDLE))
+
+
+def chameleon_blocks(c: Config) -> tuple[str, ...]:
+    found = enumerate(stages(c))
+    attends = any(attended(c, i, stage.last) for i, stage in found)
+    return (*DOWN, "encoder.down.*.attn.*") if attends else DOWN
+
+
+CHAMELEON_VQ = Family(body=encoding, cls="ChameleonVQVAEModel", blocks=chameleon_blocks)
+JANUS_VQ = Family(body=both, cls="JanusVQVAEModel", blocks=(*DOWN, "encoder.down.*.attn.*", *UP))

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from weighbridge.cli.options import source_options
+from weighbridge.cli.options import source_options, warn, writable
 
 DTYPES = ("float32", "float16", "int8", "int4")
 
@@ -43,7 +43,12 @@ class ManyValues(click.Command):
 def estimate_memory(
     model_name: str, library_name: str | None, dtypes: tuple[str, ...], **settings: Any
 ) -> None:
-    """accelerate's own table for MODEL_NAME: dtype, largest layer, total, Adam training."""
+    """accelerate's own table for MODEL_NAME: dtype, largest layer, total, Adam training.
+
+    \b
+    weighbridge estimate-memory bert-base-cased
+    weighbridge estimate-memory Qwen/Qwen3-8B --library_name transformers --dtypes float16 int4
+    """
     from weighbridge import api
     from weighbridge.cli.progress import progress
     from weighbridge.render.accelerate import table
@@ -53,6 +58,5 @@ def estimate_memory(
         model_name = f"timm/{model_name}"
     with progress(model_name) as callback:
         report = api.load(model_name, progress=callback, **settings)
-    click.echo(table(report, dtypes))
-    for line in report.warnings:
-        click.echo(f"warning: {line}", err=True)
+    click.echo(writable(table(report, dtypes)))
+    warn(report)

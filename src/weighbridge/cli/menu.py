@@ -68,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
         return _run(arguments)
     except click.exceptions.Abort:
         return 130
-    except BrokenPipeError:  # `weighbridge ... | head`: the reader has left
+    except (BrokenPipeError, SystemExit):  # `weighbridge ... | head`: click exits with 1 then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -104,5 +104,7 @@ def _complain(error: Exception) -> int:
             "Set WEIGHBRIDGE_DEBUG=1 for the traceback, and report it"
         )
         code = 2
-    click.echo(f"error: {' '.join(line.split())}", err=True)
+    from weighbridge.render.words import printable
+
+    click.echo(f"error: {printable(' '.join(line.split()))}", err=True)
     return code

@@ -1,10 +1,15 @@
 """weighbridge models [PATTERN]"""
 
 import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from weighbridge.cli.options import FORMS, output_form
+
+if TYPE_CHECKING:
+    from weighbridge.catalogue import Entry
 
 
 @click.command()
@@ -16,6 +21,10 @@ def models(pattern: str, form: str, as_json: bool, quiet: bool) -> None:
     """The built-in catalogue: models that are answered without a network.
 
     PATTERN is part of a name, of a Hub id or of a model type.
+
+    \b
+    weighbridge models qwen3
+    weighbridge models --json | jq -r '.models[].name'
     """
     from weighbridge.catalogue import search
     from weighbridge.errors import NotFoundError
@@ -31,7 +40,24 @@ def models(pattern: str, form: str, as_json: bool, quiet: bool) -> None:
         body = {"schema": "weighbridge.models/1", "models": [m.to_dict() for m in found]}
         click.echo(json.dumps(body, indent=2))
         return
+    click.echo("\n".join(LINES[form](found)))
+
+
+def _names(found: "Sequence[Entry]") -> Iterator[str]:
+    return (m.name for m in found)
+
+
+def _columns(found: "Sequence[Entry]") -> Iterator[str]:
     width = max(len(m.name) for m in found)
     for m in found:
-        line = f"{m.name:<{width}}  {m.model_type:<18}  {m.repo_id}"
-        click.echo(m.name if form == "quiet" else line.rstrip())
+        yield f"{m.name:<{width}}  {m.model_type:<18}  {m.repo_id}".rstrip()
+
+
+def _markdown(found: "Sequence[Entry]") -> Iterator[str]:
+    yield "| name | type | Hub id |"
+    yield "| --- | --- | --- |"
+    for m in found:
+        yield f"| {m.name} | {m.model_type} | {m.repo_id} |"
+
+
+LINES = {"quiet": _names, "human": _columns, "markdown": _markdown}

@@ -11,6 +11,7 @@ import click
 from weighbridge.report import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
+ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
 WIDTH = 120  # columns, where there is no terminal
 FORMS = ("auto", "human", "json", "markdown", "quiet")
 
@@ -77,7 +78,24 @@ def show(report: Report, form: str, *, unit: str | None, explain: bool) -> None:
     color = sys.stdout.isatty() and not plain
     width = shutil.get_terminal_size((WIDTH, 24)).columns
     text = render(report, form, unit=unit, explain=explain, color=color, width=width)
-    click.echo(text, nl=False, color=color)
+    click.echo(writable(text), nl=False, color=color)
     if form not in ("json", "markdown"):
-        for line in report.warnings:
-            click.echo(f"warning: {line}", err=True)
+        warn(report)
+
+
+def warn(report: Report) -> None:
+    """Warnings, on stderr."""
+    from weighbridge.render.words import printable
+
+    for line in report.warnings:
+        click.echo(f"warning: {printable(line)}", err=True)
+
+
+def writable(text: str) -> str:
+    """`text` in signs that stdout can encode: a Windows console may have no box characters."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(ASCII).encode(encoding, "replace").decode(encoding)
+    return text

@@ -8,6 +8,9 @@ layer only at the top of the model, and otherwise part of none, as there.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+# A layer, and how many it holds of what: (parameter, count).
+Composition = tuple[str, tuple[tuple[str, int], ...]]
+
 
 class Layers:
     """Which layer each tensor of a model belongs to."""
@@ -42,6 +45,18 @@ class Layers:
             if layer is not None:
                 sums[layer] += nbytes
         return max(sums.items(), key=lambda item: item[1], default=("", 0))
+
+    def kinds(self, held: Iterable[tuple[str, str, int]]) -> tuple[Composition, ...]:
+        """The first layer of each composition; `held` are (tensor name, what it is like, count)."""
+        layers: dict[str, dict[str, int]] = defaultdict(dict)
+        for name, like, count in held:
+            layer = self._layer.get(name)
+            if layer is not None:
+                layers[layer][like] = layers[layer].get(like, 0) + count
+        firsts: dict[tuple[tuple[str, int], ...], str] = {}
+        for layer, counts in layers.items():
+            firsts.setdefault(tuple(counts.items()), layer)
+        return tuple((layer, counts) for counts, layer in firsts.items())
 
 
 def _add_ancestors(path: str, found: set[str]) -> None:

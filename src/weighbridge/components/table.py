@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import Blueprint
-from weighbridge.components.layers import Layers
+from weighbridge.arch.blueprint import Blueprint, Param
+from weighbridge.components.layers import Composition, Layers
 from weighbridge.components.weights import DIVISIONS, divided, persistent_bytes
 from weighbridge.dtypes import DType
 from weighbridge.errors import UnsupportedError
@@ -50,27 +50,34 @@ class _Counted(NamedTuple):
 
     part: ModelPart
     plan: Blueprint  # of the distinct parameters
+    sample: Blueprint  # of the first of those that are equal but for the layer's number
     parameters: int
-    counts: Mapping[str, int]
+    counts: Mapping[str, int]  # of the parameters of `plan`
+    firsts: Mapping[str, int]  # of those of `sample`
     layers: Layers
+    kinds: tuple[Composition, ...]  # layers that differ, in terms of `firsts`
     dtype: DType  # the model's own, which a format gives to what it leaves alone
 
-    alike: Mapping[str, str]  # the first parameter of another layer that is its equal
+    def largest(self, sizes: Mapping[str, int]) -> tuple[str, int]:
+        """The largest layer, from the sizes of `firsts`."""
+        sums = ((layer, sum([sizes[name] * n for name, n in held])) for layer, held in self.kinds)
+        return _larger(sums)
 
-    def largest(self, sizes: Iterable[tuple[str, int]]) -> tuple[str, int]:
-        return self.layers.largest((name, n * self.counts[name]) for name, n in sizes)
+    def price(self, form: Scheme, major: int) -> tuple[int, tuple[str, int]]:
+        """Bytes of all parameters in a format, and the largest layer with its bytes."""
+        sizes = self._sizes(form, major)
+        if form.by_layer:
+            sums = {name: sizes[name] * count for name, count in self.counts.items()}
+            return sum(sums.values()), self.layers.largest(sums.items())
+        total = sum(sizes[name] * count for name, count in self.firsts.items())
+        return total, self.largest(sizes)
 
-    def sizes(self, form: Scheme, major: int) -> dict[str, int]:
-        """Bytes of each distinct parameter in a format."""
-        firsts = set(self.alike.values())
-        params = (p for p in self.plan.params if form.by_layer or p.tied or p.name in firsts)
-        plan = replace(self.plan, params=tuple(params))
-        found: dict[str, int] = dict.fromkeys((p.name for p in plan.params), 0)
+    def _sizes(self, form: Scheme, major: int) -> dict[str, int]:
+        plan = self.plan if form.by_layer else self.sample
+        found = dict.fromkeys((p.name for p in plan.params), 0)
         for s in stored(plan, form, dtype=self.dtype, transformers=major):
             found[s.source] += s.nbytes
-        if form.by_layer:
-            return {name: found[name] for name in self.counts}
-        return {name: found[self.alike[name]] for name in self.counts}
+        return found
 
 
 class Table(NamedTuple):
@@ -97,31 +104,39 @@ def _counted(part: ModelPart, dtype: DType) -> _Counted:
     plan = part.blueprint
     distinct = plan.distinct()
     names = [*(p.name for p, _ in distinct), *(b.name for b in plan.buffers)]
-    firsts: dict[tuple[str, tuple[int, ...]], str] = {}
-    alike = {
-        p.name: firsts.setdefault((NUMBER.sub("*", p.name), p.shape), p.name) for p, _ in distinct
-    }
-    tied = (p for p in plan.params if p.tied)
+    layers = Layers(names, plan.blocks)
+    counts = {p.name: count for p, count in distinct}
+    alike = _alike(p for p, _ in distinct)
+    firsts: dict[str, int] = dict.fromkeys(alike.values(), 0)
+    for name, count in counts.items():
+        firsts[alike[name]] += count
+    tied = tuple(p for p in plan.params if p.tied)
     return _Counted(
         part=part,
         plan=replace(plan, params=(*(p for p, _ in distinct), *tied)),
-        alike=alike,
+        sample=replace(plan, params=(*(p for p, _ in distinct if p.name in firsts), *tied)),
         parameters=sum(p.numel * count for p, count in distinct),
-        counts={p.name: count for p, count in distinct},
-        layers=Layers(names, plan.blocks),
+        counts=counts,
+        firsts=firsts,
+        layers=layers,
+        kinds=layers.kinds((name, alike[name], count) for name, count in counts.items()),
         dtype=dtype,
     )
 
 
+def _alike(params: Iterable[Param]) -> dict[str, str]:
+    """For each parameter the first whose name and shape are the same but for numbers."""
+    firsts: dict[tuple[str, tuple[int, ...]], str] = {}
+    return {p.name: firsts.setdefault((NUMBER.sub("*", p.name), p.shape), p.name) for p in params}
+
+
 def _larger(found: Iterable[tuple[str, int]]) -> tuple[str, int]:
-    return max(found, key=lambda item: item[1])
+    return max(found, key=lambda item: item[1], default=("", 0))
 
 
 def _division(parts: list[_Counted], name: str, dtype: DType) -> Row:
     parameters = sum(c.parameters for c in parts)
-    layer, count = _larger(
-        c.largest((p.name, p.numel) for p in c.plan.params if not p.tied) for c in parts
-    )
+    layer, count = _larger(c.largest({p.name: p.numel for p in c.sample.params}) for c in parts)
     return Row(
         dtype=name,
         largest_layer=layer,
@@ -137,14 +152,13 @@ def _format(parts: list[_Counted], name: str, major: int) -> Row:
     form = scheme(name)
     size, largest = 0, []
     for c in parts:
-        found = c.sizes(form, major)
-        size += sum(nbytes * c.counts[name] for name, nbytes in found.items())
-        size += persistent_bytes(c.part, c.dtype)
-        largest.append(c.largest(found.items()))
-    layer, nbytes = _larger(largest)
+        weights, layer = c.price(form, major)
+        size += weights + persistent_bytes(c.part, c.dtype)
+        largest.append(layer)
+    name_of_it, nbytes = _larger(largest)
     return Row(
         dtype=name,
-        largest_layer=layer,
+        largest_layer=name_of_it,
         largest_layer_bytes=nbytes,
         total_bytes=size,
         training_adam_bytes=None,

@@ -11,7 +11,8 @@ from rich.text import Text
 from weighbridge.render import words
 from weighbridge.report import Report, Row
 
-NARROWEST = {False: 80, True: 100}  # columns, by `explain`: below, rich would cut numbers short
+WIDE = 120  # columns, enough for every model
+ROOM = 30  # columns for the words of --explain, which fold
 
 
 def human(
@@ -26,7 +27,7 @@ def human(
     out = StringIO()
     console = Console(
         file=out,
-        width=max(width, NARROWEST[explain]),
+        width=width if width >= WIDE else max(width, _needed(report, unit) + ROOM * explain),
         force_terminal=color,
         no_color=not color,
         color_system="standard" if color else None,
@@ -44,6 +45,17 @@ def human(
     for line in words.footer(report, unit):
         console.print(Text(line))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _needed(report: Report, unit: str | None) -> int:
+    """Columns below which rich would cut numbers short."""
+    wide = Console(file=StringIO(), width=1000)
+    tables = (
+        _components(report, unit, False),
+        _table("every weight alike", words.divisions(report), unit, False),
+        _table("as loaders hold them", words.formats(report), unit, False),
+    )
+    return max(wide.measure(table).maximum for table in tables)
 
 
 def _components(report: Report, unit: str | None, explain: bool) -> Table:

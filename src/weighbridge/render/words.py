@@ -9,6 +9,13 @@ from weighbridge.units import human, human_count
 LOAD_COLUMNS = ("format", "largest layer", "total", "training, Adam", "pure 16 bit")
 
 
+def printable(text: str) -> str:
+    """`text` for a terminal: names come from strangers' files and may hold its control codes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def span(b: Bytes, unit: str | None) -> str:
     """One size where it is exact, else the expected one and its bounds."""
     text = human(b.expected, unit)
@@ -20,12 +27,12 @@ def title(report: Report) -> str:
     count = f"{human_count(facts.parameters)} parameters ({facts.parameters:,})"
     if facts.active_parameters != facts.parameters:
         count += f", {human_count(facts.active_parameters)} active per token"
-    return " · ".join(filter(None, (facts.name, facts.architecture, count)))
+    return " · ".join(filter(None, map(printable, (facts.name, facts.architecture, count))))
 
 
 def provenance(report: Report) -> str:
     facts = report.model
-    where = ", ".join(facts.read_from)
+    where = printable(", ".join(facts.read_from))
     return f"read from {where}" + (f" at {facts.revision[:12]}" if facts.revision else "")
 
 
@@ -84,6 +91,6 @@ def footer(report: Report, unit: str | None) -> Iterator[str]:
         if device.kind == "host":
             yield f"host      {span(device.peak('driver'), unit)} of memory while loading"
     for name, reason in report.derived["unavailable_formats"].items():
-        yield f"no row    {name}: {reason}"
+        yield f"no row    {name}: {printable(reason)}"
     for name, count in facts.parts:
-        yield f"part      {name}: {human_count(count)} parameters"
+        yield f"part      {printable(name)}: {human_count(count)} parameters"

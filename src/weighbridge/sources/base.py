@@ -1,6 +1,6 @@
 """What a source is, and the loops that drive parsers over it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -35,7 +35,8 @@ class Source(Protocol):
 
     `read` returns bytes [start, stop) of a file, fewer where it ends; a negative start counts
     from the end of the file, and stop is then 0. It raises NotFoundError or HubError, and may be
-    called from several threads. `notes` are for the user: a repository that has moved.
+    called from several threads. `notes` are for the user: a repository that has moved. `waits`
+    says whether a read waits for somebody else, so that several at a time are faster.
     """
 
     @property
@@ -46,6 +47,9 @@ class Source(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]: ...
+
+    @property
+    def waits(self) -> bool: ...
 
     def list(self) -> tuple[Entry, ...]: ...
 
@@ -72,9 +76,9 @@ def read_plans(
     *,
     progress: Progress | None = None,
 ) -> tuple[T, ...]:
-    """Run one parser a file, several at a time. The first error ends it."""
-    if len(entries) == 1 and progress is None:
-        return (read_plan(plan(entries[0]), source, entries[0].path),)
+    """Run one parser a file, several at a time where they wait. The first error ends it."""
+    if len(entries) == 1 or not source.waits:
+        return tuple(_one_by_one(plan, source, entries, progress))
     from concurrent.futures import ThreadPoolExecutor, as_completed
 
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
@@ -88,6 +92,18 @@ def read_plans(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return tuple(job.result() for job in jobs)
+
+
+def _one_by_one(
+    plan: Callable[[Entry], Plan[T]],
+    source: Source,
+    entries: Sequence[Entry],
+    progress: Progress | None,
+) -> Iterator[T]:
+    for done, entry in enumerate(entries, 1):
+        yield read_plan(plan(entry), source, entry.path)
+        if progress is not None:
+            progress(done, len(entries))
 
 
 def span(start: int, stop: int, size: int) -> tuple[int, int]:

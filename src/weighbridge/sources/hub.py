@@ -43,6 +43,8 @@ class _Listing:
 
 
 class HubSource:
+    waits = True
+
     def __init__(self, ref: HubRef, options: Options | None = None) -> None:
         from huggingface_hub import constants
 

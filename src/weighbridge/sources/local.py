@@ -21,6 +21,8 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 class LocalSource:
     """A folder, or the single file `path` (with its other parts, where it is split)."""
 
+    waits = False
+
     def __init__(self, path: str | Path, *, revision: str | None = None) -> None:
         place = Path(path).expanduser()
         self.name = str(path)

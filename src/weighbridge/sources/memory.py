@@ -7,6 +7,8 @@ from weighbridge.sources.base import Entry, span
 
 
 class BytesSource:
+    waits = False
+
     def __init__(
         self, files: Mapping[str, bytes], *, name: str = "memory", revision: str | None = None
     ) -> None:

@@ -19,6 +19,8 @@ FIRST = 100_000  # the size that parsers ask for first
 
 
 class UrlSource:
+    waits = True
+
     def __init__(self, ref: UrlRef, options: Options | None = None) -> None:
         from huggingface_hub import constants
 
