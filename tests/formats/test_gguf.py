@@ -9,7 +9,7 @@ from tests.formats.build_gguf import CODES, Writer, small
 from tests.formats.drive import drive, parse
 from weighbridge.dtypes import GGML
 from weighbridge.errors import BadFileError
-from weighbridge.formats.gguf import KEPT, KINDS, REMOVED, Array, gguf, siblings
+from weighbridge.formats.gguf import KEPT, KINDS, REMOVED, Array, gguf
 
 
 def refuses(file, words, size=None):
@@ -154,15 +154,7 @@ def test_broken_text_in_values_is_not_our_business():
     assert parse(gguf(), w.file()).metadata["general.author"] == "Ren�"
 
 
-def test_split_files():
-    assert siblings("q/m-00002-of-00003.gguf") == tuple(
-        f"q/m-0000{i}-of-00003.gguf" for i in (1, 2, 3)
-    )
-    assert siblings("m.gguf") == ("m.gguf",)
-    assert siblings("m-1-of-3.gguf") == ("m-1-of-3.gguf",)
-    for wrong in ("m-00000-of-00003.gguf", "m-00004-of-00003.gguf"):
-        with pytest.raises(BadFileError, match="cannot be"):
-            siblings(wrong)
+def test_a_part_says_which_it_is():
     w = Writer()
     w.key("split.no", w.value("u16", 1)).key("split.count", w.value("u16", 3))
     assert parse(gguf(), w.file()).metadata == {"split.no": 1, "split.count": 3}

@@ -14,7 +14,6 @@ Vocabularies make that beginning 1 to 20 MB long. The strings of an array (250,0
 stepped over, not kept.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -145,20 +144,6 @@ def gguf(size: int | None = None, *, first_read: int = FIRST_READ, file: str = "
         data_offset=data_offset,
         file_bytes=file_bytes,
     )
-
-
-def siblings(name: str) -> tuple[str, ...]:
-    """All files of the split that `name` belongs to, in order; `name` alone when it is none.
-
-    llama.cpp, fn llama_split_path: "%s-%05d-of-%05d.gguf", counted from 1.
-    """
-    found = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.gguf", name, re.DOTALL)
-    if not found:
-        return (name,)
-    stem, number, count = found[1], int(found[2]), int(found[3])
-    if not 1 <= number <= count:
-        raise BadFileError(f"{short(name)}: part {number} of {count} cannot be")
-    return tuple(f"{stem}-{i:05d}-of-{count:05d}.gguf" for i in range(1, count + 1))
 
 
 def _version(prefix: Prefix) -> tuple[int, str]:

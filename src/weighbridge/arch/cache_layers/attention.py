@@ -1,0 +1,221 @@
+"""Attention with keys and values of its own in every layer: heads, sizes, windows, all spellings.
+
+    K = num_key_value_heads, else as many as heads; H = head_dim, else D / N
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from weighbridge.arch import falcon as falcon_family
+from weighbridge.arch.cache_layers.windows import (
+    CHUNKED,
+    FULL,
+    SLIDING,
+    layer_kinds,
+    window,
+)
+from weighbridge.arch.config import Config
+from weighbridge.arch.mixers import Attention, Layer, Mixer, Shared
+from weighbridge.arch.rotary import head_dim
+from weighbridge.errors import UnsupportedError
+
+HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Of one layer's attention."""
+
+    heads: int
+    kv_heads: int
+    dim: int
+    value_dim: int | None = None
+
+
+def heads(c: Config) -> int:
+    return c.num(*HEADS)
+
+
+def width(c: Config) -> int:
+    return c.num("hidden_size", "n_embd", "d_model")
+
+
+def size(c: Config) -> int:
+    """Of a head: given, else the width over the heads."""
+    return c.num("head_dim", default=width(c) // max(1, heads(c)))
+
+
+def grouped(c: Config) -> Sizes:
+    """The usual spelling. A null of either key is as good as none."""
+    kv = heads(c) if c.null("num_key_value_heads") else c.num("num_key_value_heads", default=heads(c))
+    return Sizes(heads(c), kv, size(c))
+
+
+def plain(c: Config) -> Sizes:
+    """As many key-value heads as heads, whatever else the config says."""
+    return Sizes(heads(c), heads(c), width(c) // max(1, heads(c)))
+
+
+def attention(c: Config, s: Sizes, kind: str = FULL) -> Attention:
+    whole = Attention(
+        heads=s.heads, kv_heads=s.kv_heads, key_dim=s.dim, value_dim=s.value_dim or s.dim
+    )
+    if kind == SLIDING:
+        return replace(whole, window=reach(c, "sliding_window", window(c)))
+    if kind == CHUNKED:
+        return replace(whole, chunk=reach(c, "attention_chunk_size", c.num("attention_chunk_size")))
+    if kind == FULL:
+        return whole
+    raise UnsupportedError(f"{c.where}: layer_types: {kind!r} is not a kind of attention we know")
+
+
+def reach(c: Config, name: str, found: int | None) -> int:
+    if not found:
+        raise c.error(name, "is missing, though layers ask for it")
+    return found
+
+
+def layers(
+    c: Config, sizes: Callable[[Config], Sizes], kinds: Sequence[str]
+) -> tuple[Layer, ...]:
+    s = sizes(c)
+    return tuple(Layer(mixers=(attention(c, s, kind),)) for kind in kinds)
+
+
+def usual(c: Config) -> tuple[Layer, ...]:
+    return layers(c, grouped, layer_kinds(c))
+
+
+def multi_head(c: Config) -> tuple[Layer, ...]:
+    return layers(c, plain, layer_kinds(c))
+
+
+# Spellings of single families
+
+
+def falcon(c: Config) -> tuple[Layer, ...]:
+    """`multi_query` is one head; the new architecture has `num_kv_heads`."""
+    n = falcon_family.heads(c)
+    kv = 1 if c.flag("multi_query") else n
+    if falcon_family.new_architecture(c):
+        kv = c.num("num_kv_heads", "n_head_kv", default=n)
+    return layers(c, lambda c: Sizes(n, kv, width(c) // max(1, n)), layer_kinds(c))
+
+
+def bigcode(c: Config) -> tuple[Layer, ...]:
+    def sizes(c: Config) -> Sizes:
+        s = plain(c)
+        return replace(s, kv_heads=1) if c.flag("multi_query", default=True) else s
+
+    return layers(c, sizes, layer_kinds(c))
+
+
+def chatglm(c: Config) -> tuple[Layer, ...]:
+    def sizes(c: Config) -> Sizes:
+        n = heads(c)
+        groups = c.num("multi_query_group_num") if c.flag("multi_query_attention") else n
+        return Sizes(n, groups, c.num("kv_channels", default=width(c) // max(1, n)))
+
+    return layers(c, sizes, layer_kinds(c))
+
+
+def dbrx(c: Config) -> tuple[Layer, ...]:
+    kv = c.sub("attn_config").num("kv_n_heads", default=1)
+    return layers(c, lambda c: replace(plain(c), kv_heads=kv), layer_kinds(c))
+
+
+def mpt(c: Config) -> tuple[Layer, ...]:
+    """transformers' class has as many key-value heads as heads, whatever attn_config says."""
+    return layers(c, plain, layer_kinds(c))
+
+
+def jetmoe(c: Config) -> tuple[Layer, ...]:
+    """Every expert of a token has heads of its own, over the same keys and values: the class
+    repeats them for each before it stores them."""
+
+    def sizes(c: Config) -> Sizes:
+        kv = c.num("num_key_value_heads") * c.num("num_experts_per_tok", default=1)
+        return Sizes(kv, kv, c.num("kv_channels"))
+
+    return layers(c, sizes, layer_kinds(c))
+
+
+def qwen1(c: Config) -> tuple[Layer, ...]:
+    return layers(
+        c, lambda c: Sizes(heads(c), heads(c), c.num("kv_channels", default=size(c))), layer_kinds(c)
+    )
+
+
+def mimo_v2(c: Config) -> tuple[Layer, ...]:
+    """Twice the key-value heads in sliding layers; values of their own size."""
+    from weighbridge.arch.window_moe import mimo_kinds
+
+    full = replace(grouped(c), value_dim=c.num("v_head_dim"))
+    near = replace(full, kv_heads=2 * full.kv_heads)
+    c.skip("attention_chunk_size")
+    return tuple(
+        Layer(mixers=(attention(c, near if kind == SLIDING else full, kind),))
+        for kind in mimo_kinds(c)
+    )
+
+
+def deci(c: Config) -> tuple[Layer, ...]:
+    """Nemotron NAS: key-value heads layer by layer, and layers without attention."""
+    found = []
+    for i, raw in enumerate(c.many("block_configs")):
+        block = Config(raw, where=f"{c.where}: block_configs[{i}]").sub("attention")
+        if block.flag("no_op") or block.flag("replace_with_linear"):
+            found.append(Layer())
+            continue
+        kv = heads(c) // max(1, block.num("n_heads_in_group"))
+        found.append(Layer(mixers=(attention(c, Sizes(heads(c), kv, head_dim(c))),)))
+    return tuple(found)
+
+
+def hunyuan(c: Config) -> tuple[Layer, ...]:
+    """`use_cla`: of `cla_share_factor` layers the first stores, the others use its keys."""
+    found = usual(c)
+    if not c.flag("use_cla"):
+        c.skip("cla_share_factor")
+        return found
+    step = max(1, c.num("cla_share_factor"))
+    return tuple(
+        layer if i % step == 0 else Layer(mixers=(Shared(owner=i - i % step),))
+        for i, layer in enumerate(found)
+    )
+
+
+# Layers that use the keys and values of others
+
+
+def sharing(found: Sequence[Layer], stored: int) -> tuple[Layer, ...]:
+    """The layers from `stored` on use those of the last one before it of their own reach."""
+    mine = list(found[:stored])
+    for layer in found[stored:]:
+        mine.append(Layer(mixers=(Shared(owner=_owner(found[:stored], layer)),)))
+    return tuple(mine)
+
+
+def _owner(stored: Sequence[Layer], layer: Layer) -> int:
+    def far(one: Mixer) -> int | None:
+        return one.reach if isinstance(one, Attention) else None
+
+    same = [i for i, one in enumerate(stored) if far(one.mixers[0]) == far(layer.mixers[0])]
+    return same[-1] if same else max(0, len(stored) - 1)
+
+
+def gemma3n(c: Config) -> tuple[Layer, ...]:
+    found = usual(c)
+    return sharing(found, len(found) - c.num("num_kv_shared_layers", default=0))
+
+
+def gemma4(c: Config) -> tuple[Layer, ...]:
+    """Heads differ by kind of layer; keys and values are normalised apart, so both are stored."""
+    from weighbridge.arch.gemma4 import kinds, plan
+
+    c.skip("attention_k_eq_v")
+    found = tuple(
+        Layer(mixers=(attention(c, Sizes(heads(c), one.kv_heads, one.size), kind),))
+        for kind, one in zip(kinds(c), plan(c), strict=True)
+    )
+    return sharing(found, len(found) - c.num("num_kv_shared_layers", default=0))
