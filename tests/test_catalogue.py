@@ -9,7 +9,8 @@ import pytest
 
 from weighbridge import catalogue
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import FAMILIES, blueprint
+from weighbridge.arch.families import blueprint
+from weighbridge.arch.table import FAMILIES
 
 NAMES = catalogue.names()
 

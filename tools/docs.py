@@ -14,7 +14,8 @@ import click
 
 from weighbridge import catalogue
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import FAMILIES, blueprint, family
+from weighbridge.arch.families import blueprint, family
+from weighbridge.arch.table import FAMILIES
 from weighbridge.cli.menu import COMMANDS, menu
 from weighbridge.quantization.schemes import NAMES, scheme
 from weighbridge.units import human_count

@@ -13,7 +13,7 @@ from pathlib import Path
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from weighbridge.arch.families import FAMILIES
+from weighbridge.arch.table import FAMILIES
 
 TARGET = Path(__file__).parent.parent / "src/weighbridge/arch/defaults.json"
 NOISE = re.compile(
@@ -76,6 +76,14 @@ def describe(config_class):
     return {"defaults": defaults, "aliases": aliases}
 
 
+def below(config_class):
+    """The classes of its nested configs and of theirs, also under one that names no model type."""
+    for sub in getattr(config_class, "sub_configs", {}).values():
+        if hasattr(sub, "model_type"):
+            yield sub
+            yield from below(sub)
+
+
 def classes():
     found = {}
     for model_type in CONFIG_MAPPING:
@@ -84,8 +92,8 @@ def classes():
         except Exception as error:
             print(f"skipped {model_type}: {error}")
     for config_class in list(found.values()):
-        for sub in getattr(config_class, "sub_configs", {}).values():
-            if getattr(sub, "model_type", ""):
+        for sub in below(config_class):
+            if sub.model_type:
                 found.setdefault(sub.model_type, sub)
     return found
 
@@ -101,6 +109,7 @@ def main():
         queue += [
             s.model_type for s in getattr(known[model_type], "sub_configs_defaults", {}).values()
         ]
+        queue += [sub.model_type for sub in below(known[model_type])]
     lines = [
         f"{json.dumps(m)}: {json.dumps(describe(known[m]), sort_keys=True)}" for m in sorted(wanted)
     ]

@@ -22,6 +22,9 @@ def load(
     engine_version: str | None = None,
     device_map: str | None = None,
     base_model: bool = False,
+    gpu: str | None = None,
+    gpu_memory: str | None = None,
+    headroom: str | None = None,
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
@@ -39,6 +42,9 @@ def load(
         engine_version: version of transformers ("4.40"); None is the newest known.
         device_map: "auto" or "cuda" loads straight to the device; None is `.to("cuda")`.
         base_model: count the headless class.
+        gpu: the device that the verdict is about: "4090", "a100-80gb:8", "2x RTX 4090".
+        gpu_memory: what a process can have of that device, or of any: "24GiB".
+        headroom: what is to stay free on each device: "1GiB" or "10%"; None is nothing.
 
     Returns:
         A frozen `Report`; all sizes are bytes.
@@ -52,7 +58,11 @@ def load(
         engine_version=engine_version,
         device_map=device_map,
         base_model=base_model,
+        gpu=gpu,
+        gpu_memory=gpu_memory,
+        headroom=headroom,
     )
+    workload.budget()  # an unknown device is said before anything is fetched
     options = Options(
         revision=revision,
         token=token,

@@ -1,9 +1,12 @@
 """The composition: a model and a workload in, a report out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from weighbridge import fit
 from weighbridge.components import device, host
+from weighbridge.components.layers import largest_kept_whole
 from weighbridge.components.table import table
 from weighbridge.components.weights import (
     DIVISIONS,
@@ -21,9 +24,13 @@ from weighbridge.memory import Device, Phase
 from weighbridge.model import Model, ModelPart
 from weighbridge.quantization.declared import declared, fallback_dtype
 from weighbridge.quantization.schemes import scheme
-from weighbridge.report import ModelFacts, Report
+from weighbridge.report import ModelFacts, Report, Verdict
 from weighbridge.workload import Load
 
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+CUDA = ("NVIDIA", "AMD", "")  # ROCm's torch has the same allocator; "" is a device of a given size
 ENGINES = {"gguf": "llama.cpp", "timm": "timm", "diffusers": "diffusers", "torch": "torch"}
 
 
@@ -46,9 +53,10 @@ def load(model: Model, workload: Load) -> Report:
         for part in model.parts
     }
     found = facts(model)
+    everything = [t for group in tensors.values() for t in group]
     on_device = _on_device(
         model,
-        [t for group in tensors.values() for t in group],
+        everything,
         formula=f"{found.parameters:,} parameters in {first.choice.name}",
         read=first.choice.as_stored,
         warm=workload.device_map is not None and version >= transformers.WARMUP_SINCE,
@@ -65,18 +73,40 @@ def load(model: Model, workload: Load) -> Report:
     )
     native = {part.name: native_dtype(part) for part in model.parts}
     priced = table(model, native, major=major)
+    gpu = Device(index=0, kind="gpu", phases=(on_device,))
+    budget = workload.budget()
     return Report(
         task="load",
         model=found,
         workload=effective(model, workload, decisions),
         devices=(
-            Device(index=0, kind="gpu", phases=(on_device,)),
+            gpu,
             Device(index=0, kind="host", phases=(Phase("load", on_host),)),
         ),
         derived=derived(model, major) | {"unavailable_formats": priced.unavailable},
         table=priced.rows,
-        warnings=model.notes,
+        verdict=None if budget is None else _verdict(model, gpu, everything, budget),
+        warnings=model.notes if budget is None else (*model.notes, *_cautions(budget)),
     )
+
+
+def _verdict(model: Model, gpu: Device, tensors: list[Placed], budget: "Budget") -> Verdict:
+    largest = None
+    if budget.choice.count > 1 and not model.rough:
+        largest = largest_kept_whole((t.module, t.nbytes) for t in tensors)
+    return fit.verdict(gpu, budget, engine=engine(model), largest_layer=largest)
+
+
+def _cautions(budget: "Budget") -> Iterator[str]:
+    """What a verdict cannot know: which part a short name meant, and how other stacks allocate."""
+    part = budget.choice.part
+    if budget.choice.note:
+        yield f"--gpu: {budget.choice.note}"
+    if part.vendor not in CUDA:
+        yield (
+            f"{part.name}: the estimate is that of a CUDA device; the allocator and the context of "
+            f"{part.vendor}'s own stack differ"
+        )
 
 
 def _on_device(
@@ -87,7 +117,10 @@ def _on_device(
         return device.rough(weights)
     if engine(model) == "llama.cpp":
         return device.in_one_buffer(weights)
-    return device.loaded(tensors, formula=formula, basis="read" if read else "computed", warm=warm)
+    order = None if warm else transformers.placement_order
+    return device.loaded(
+        tensors, formula=formula, basis="read" if read else "computed", order=order
+    )
 
 
 def engine(model: Model) -> str:
@@ -168,6 +201,9 @@ def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -
         "as_stored": first.choice.as_stored,
         "device_map": workload.device_map,
         "base_model": workload.base_model,
+        "gpu": workload.gpu,
+        "gpu_memory": workload.gpu_memory,
+        "headroom": workload.headroom,
     }
 
 

@@ -7,9 +7,11 @@ nothing is told apart.
 """
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from itertools import compress
+from operator import not_
 from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint, Buffer, Kind, Param
@@ -35,6 +37,7 @@ RENAMED = {  # how older checkpoints call what is now: transformers 5.23 convers
     "weight_g": "parametrizations.weight.original0",
     "weight_v": "parametrizations.weight.original1",
 }
+LEGACY_ENDS = tuple(RENAMED)
 LEGACY = re.compile(r"\b(?:LayerNorm\.gamma|LayerNorm\.beta|weight_g|weight_v)$")
 
 # Running statistics: torch nn/modules/batchnorm.py registers them as buffers.
@@ -69,16 +72,13 @@ def split(plan: Blueprint, part: Part, notes: list[str]) -> Split:
     notes += _lacking(plan, found.params, key)
     loaded = {key(name) for name in wanted - tied}
     inside = [key(owners.get(t.name, t.name)) in loaded for t in part.tensors]
-    return (
-        tuple(t for t, yes in zip(part.tensors, inside, strict=True) if yes),
-        tuple(t for t, yes in zip(part.tensors, inside, strict=True) if not yes),
-    )
+    return tuple(compress(part.tensors, inside)), tuple(compress(part.tensors, map(not_, inside)))
 
 
 def _lacking(plan: Blueprint, found: tuple[Logical, ...], key: Key) -> Iterator[str]:
     """Parameters of the class that the files hold with fewer values, or not at all: such a model
     loads with random weights there, or does not load. A plain tensor must have all and no more."""
-    held, wanted, named = Counter[str](), Counter[str](), dict[str, str]()
+    held, wanted, named = defaultdict[str, int](int), defaultdict[str, int](int), dict[str, str]()
     for stored in found:
         held[key(stored.name)] += stored.numel
     for p in plan.params:
@@ -103,30 +103,43 @@ def _key(wanted: set[str], found: set[str]) -> Key | None:
     names the blueprint's own."""
     heads = {name.partition(".")[0] for name in wanted | found}
     for dropped in (CONTAINERS, CONTAINERS | heads):
-        key = cache(partial(spelled, dropped=dropped))
+        key = cache(_speller(dropped))
         theirs = set(map(key, found))
         if 2 * len(theirs & set(map(key, wanted))) >= len(theirs):
             return key
     return None
 
 
-def spelled(name: str, *, dropped: frozenset[str]) -> str:
-    """`name` without the modules that only contain, and with experts as one stack.
+def _speller(dropped: frozenset[str]) -> Key:
+    """Of a name without the modules that only contain (`dropped`), and with experts as one stack.
 
     model.language_model.layers.0.mlp.experts.3.w1.weight -> layers.0.mlp.experts.gate_up_proj
     """
-    if name.endswith(tuple(RENAMED)):
-        name = LEGACY.sub(lambda found: RENAMED[found[0]], name)
-    head, expert, tail = name.partition("experts.")
-    if expert:
-        number, _, below = tail.partition(".")
-        tail = (below if number.isdecimal() else tail).removesuffix(".weight")
-        tail = STACKED.get(tail, tail)
-    first, dot, inner = head.partition(".")
+    block, stack = cache(partial(_uncontained, dropped=dropped)), cache(_stacked)
+
+    def spelled(name: str) -> str:
+        if name.endswith(LEGACY_ENDS):
+            name = LEGACY.sub(lambda found: RENAMED[found[0]], name)
+        head, expert, tail = name.partition("experts.")
+        if expert:  # 90,000 names have a few hundred heads and tails
+            return block(head) + expert + stack(tail)
+        return _uncontained(name, dropped)
+
+    return spelled
+
+
+def _uncontained(name: str, dropped: frozenset[str]) -> str:
+    first, dot, inner = name.partition(".")
     while dot and first in dropped:
-        head = inner
-        first, dot, inner = head.partition(".")
-    return head + expert + tail
+        name = inner
+        first, dot, inner = name.partition(".")
+    return name
+
+
+def _stacked(tail: str) -> str:
+    number, _, below = tail.partition(".")
+    tail = (below if number.isdecimal() else tail).removesuffix(".weight")
+    return STACKED.get(tail, tail)
 
 
 def from_stored(part: Part, cls: str, notes: list[str]) -> Blueprint:

@@ -17,6 +17,8 @@ Kind = Literal["gpu", "host", "disk"]
 LEVEL_OF: dict[str, Level] = {
     "weights": "allocated",
     "buffers": "allocated",
+    "kv_cache": "allocated",
+    "recurrent_state": "allocated",
     "rounding": "allocated",
     "fragmentation": "reserved",
     "context": "driver",

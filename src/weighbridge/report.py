@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from weighbridge._version import __version__
-from weighbridge.memory import LEVELS, Bytes, Component, Device, Phase
+from weighbridge.memory import LEVELS, Basis, Bytes, Component, Device, Phase
 
 SCHEMA = "weighbridge.report/1"
 
@@ -42,6 +42,28 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether it fits, on each of `count` devices: never on their sum (fit.py)."""
+
+    accelerator: str
+    accelerator_id: str
+    count: int
+    usable_bytes: int  # of one device, at least: visible memory less the headroom
+    fits: Literal["yes", "no", "unknown"]
+    margin_bytes: int  # usable_bytes less what is expected on one device
+    reason: str
+    marketed_gb: int
+    total: Bytes  # what the driver shows
+    visible: Bytes  # what a process can have
+    usable: Bytes
+    headroom_bytes: int
+    per_device: Bytes  # what the fullest device holds, at driver level
+    devices_used: int  # 1 where one device holds it all, or nothing splits the model
+    basis: Basis  # of `visible`
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     task: str
     model: ModelFacts
@@ -49,6 +71,7 @@ class Report:
     devices: tuple[Device, ...]
     derived: Mapping[str, Any] = field(default_factory=dict)
     table: tuple[Row, ...] = ()
+    verdict: Verdict | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -80,7 +103,7 @@ class Report:
             "devices": [_device(d) for d in self.devices],
             "derived": dict(self.derived),
             "table": [_row(r) for r in self.table],
-            "verdict": None,
+            "verdict": None if self.verdict is None else _verdict(self.verdict),
             "remedies": [],
             "warnings": list(self.warnings),
         }
@@ -146,4 +169,25 @@ def _row(r: Row) -> dict[str, Any]:
         "training_adam_pure_bytes": r.training_adam_pure_bytes,
         "basis": r.basis,
         "left_alone": r.left_alone,
+    }
+
+
+def _verdict(v: Verdict) -> dict[str, Any]:
+    return {
+        "accelerator": v.accelerator,
+        "accelerator_id": v.accelerator_id,
+        "count": v.count,
+        "usable_bytes": v.usable_bytes,
+        "fits": v.fits,
+        "margin_bytes": v.margin_bytes,
+        "reason": v.reason,
+        "marketed_gb": v.marketed_gb,
+        "total": _bytes(v.total),
+        "visible": _bytes(v.visible),
+        "usable": _bytes(v.usable),
+        "headroom_bytes": v.headroom_bytes,
+        "per_device": _bytes(v.per_device),
+        "devices_used": v.devices_used,
+        "basis": v.basis,
+        "source": v.source,
     }

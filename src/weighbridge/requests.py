@@ -14,6 +14,9 @@ LOAD_SETTINGS: dict[str, type] = {
     "engine_version": str,
     "device_map": str,
     "base_model": bool,
+    "gpu": str,
+    "gpu_memory": str,
+    "headroom": str,
     "revision": str,
 }
 

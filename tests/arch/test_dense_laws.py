@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tests import corpus
 from tests.arch.test_dense import TIED, UNTIED
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import FAMILIES, blueprint, family
+from weighbridge.arch.families import blueprint, family
+from weighbridge.arch.table import FAMILIES
 from weighbridge.errors import WeighbridgeError
 
 # Laws

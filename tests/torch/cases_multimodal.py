@@ -334,12 +334,13 @@ OMNI3_THINKER = {
     "vision_config": QWEN3_TOWER,
     "audio_config": {**OMNI_EAR, "downsample_hidden_size": 6},
 }
+TALKER3_TEXT = {**QWEN_TEXT, **EXPERTS, **SHARED}
 OMNI3 = {
     "thinker_config": OMNI3_THINKER,
     "talker_config": {
         "thinker_hidden_size": 32,
         "spatial_merge_size": 2,
-        "text_config": {**QWEN_TEXT, **EXPERTS, **SHARED},
+        "text_config": TALKER3_TEXT,
         "code_predictor_config": {**SMALL, "num_code_groups": 3},
     },
     "code2wav_config": {
@@ -355,12 +356,22 @@ OMNI3 = {
         "decoder_dim": 16,
     },
 }
+OMNI3_RENAMED = {  # as transformers 5 writes it
+    **OMNI3,
+    "talker_config": {
+        **OMNI3["talker_config"],
+        "text_config": {
+            "num_local_experts" if k == "num_experts" else k: v for k, v in TALKER3_TEXT.items()
+        },
+    },
+}
 OMNIS: list[Case] = [
     ("qwen2_5_omni_thinker", "Qwen2_5OmniThinkerForConditionalGeneration", OMNI_THINKER),
     ("qwen2_5_omni", "Qwen2_5OmniForConditionalGeneration", OMNI),
     ("qwen2_5_omni", "Qwen2_5OmniForConditionalGeneration", {**OMNI, "enable_audio_output": False}),
     ("qwen3_omni_moe_thinker", "Qwen3OmniMoeThinkerForConditionalGeneration", OMNI3_THINKER),
     ("qwen3_omni_moe", "Qwen3OmniMoeForConditionalGeneration", OMNI3),
+    ("qwen3_omni_moe", "Qwen3OmniMoeForConditionalGeneration", OMNI3_RENAMED),
 ]
 
 ERNIE = {

@@ -16,7 +16,9 @@ def build(raw, cls=None):
 
     import torch
 
-    raw = copy.deepcopy({k: v for k, v in raw.items() if k not in ("auto_map", "quantization_config")})
+    raw = copy.deepcopy(
+        {k: v for k, v in raw.items() if k not in ("auto_map", "quantization_config")}
+    )
     raw.setdefault("architectures", [])
     model_type = raw.pop("model_type")
     config = transformers.AutoConfig.for_model(model_type, **raw)
@@ -72,7 +74,11 @@ def differences(raw, cls=None):
         lines.append(f"parameters: class {numel(model):,}, ours {plan.parameters:,}")
     lines += [f"missing: {n} {want[n]}" for n in want.keys() - got.keys()]
     lines += [f"invented: {n} {got[n]}" for n in got.keys() - want.keys()]
-    lines += [f"shape: {n} class {want[n]}, ours {got[n]}" for n in want.keys() & got.keys() if want[n] != got[n]]
+    lines += [
+        f"shape: {n} class {want[n]}, ours {got[n]}"
+        for n in want.keys() & got.keys()
+        if want[n] != got[n]
+    ]
     duplicate = [n for n, k in Counter(p.name for p in plan.params).items() if k > 1]
     lines += [f"twice: {n}" for n in duplicate]
     return sorted(lines)
@@ -84,7 +90,9 @@ def buffer_differences(raw, cls=None):
     model = build(raw, cls or plan.cls)
     default = "float32"
     want = Counter(buffers(model).values())
-    got = Counter((b.shape, b.dtype or default, b.persistent) for b in plan.buffers if b.until is None)
+    got = Counter(
+        (b.shape, b.dtype or default, b.persistent) for b in plan.buffers if b.until is None
+    )
     return [f"class only: {k} x{v}" for k, v in (want - got).items()] + [
         f"ours only: {k} x{v}" for k, v in (got - want).items()
     ]

@@ -266,14 +266,7 @@ class GatedRecurrence:
 
 
 Recurrent = (
-    Mamba1
-    | Mamba2
-    | GatedDelta
-    | KimiDelta
-    | LinearAttention
-    | ShortConv
-    | Rwkv
-    | GatedRecurrence
+    Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortConv | Rwkv | GatedRecurrence
 )
 Mixer = Attention | Latent | Compressed | CrossAttention | Shared | Recurrent
 

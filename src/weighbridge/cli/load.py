@@ -5,7 +5,14 @@ from typing import Any
 import click
 
 from weighbridge.cli.completion import model_names
-from weighbridge.cli.options import output_form, output_options, show, source_options
+from weighbridge.cli.options import (
+    device_options,
+    exit_code,
+    output_form,
+    output_options,
+    show,
+    source_options,
+)
 
 
 @click.command()
@@ -19,9 +26,10 @@ from weighbridge.cli.options import output_form, output_options, show, source_op
     "--device-map", type=click.Choice(["auto", "cuda"]), help="Load straight to the device."
 )
 @click.option("--base-model", is_flag=True, help="The headless class, without lm_head.")
+@device_options
 @source_options
 @output_options
-def load(model: str, **settings: Any) -> None:
+def load(model: str, **settings: Any) -> int:
     """What the weights of MODEL take in each format, and what loading them allocates.
 
     MODEL is a catalogue name, a Hub id (org/name, org/name@revision, org/name:Q4_K_M), a URL,
@@ -30,6 +38,7 @@ def load(model: str, **settings: Any) -> None:
     \b
     weighbridge load llama-3.1-70b --explain
     weighbridge load Qwen/Qwen3-8B --quantization nf4
+    weighbridge load llama-3.1-70b --gpu '2x RTX 4090' --check
     weighbridge load ./config.json --json | jq .model.parameters
     """
     from weighbridge import api
@@ -38,7 +47,10 @@ def load(model: str, **settings: Any) -> None:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    unit, explain = settings.pop("unit"), settings.pop("explain")
+    unit, explain, check = (settings.pop(name) for name in ("unit", "explain", "check"))
+    if check and settings["gpu"] is None and settings["gpu_memory"] is None:
+        raise click.UsageError("--check needs --gpu or --gpu-memory")
     with progress(model) as callback:
         report = api.load(model, progress=callback, **settings)
     show(report, form, unit=unit, explain=explain)
+    return exit_code(report, check=check)

@@ -14,6 +14,7 @@ from weighbridge.errors import WeighbridgeError
 # name -> (module:command, what it does, in one line)
 COMMANDS: dict[str, tuple[str, str]] = {
     "load": ("load:load", "What the weights take in each format; largest layer; download."),
+    "gpus": ("gpus:gpus", "The accelerator catalogue: what each shows and hands out."),
     "models": ("models:models", "The built-in model catalogue."),
     "run": ("requests:run", "Requests in, reports out (JSON Lines)."),
     "estimate-memory": ("accelerate:estimate_memory", "accelerate estimate-memory, numbers right."),

@@ -13,6 +13,7 @@ from weighbridge.report import Report
 F = TypeVar("F", bound=Callable[..., Any])
 ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
 WIDTH = 120  # columns, where there is no terminal
+CODES = {"yes": 0, "no": 1, "unknown": 4}
 FORMS = ("auto", "human", "json", "markdown", "quiet")
 
 
@@ -42,6 +43,38 @@ def source_options(command: F) -> F:
             ),
         ],
     )
+
+
+def device_options(command: F) -> F:
+    """What the verdict is about."""
+    return _apply(
+        command,
+        [
+            click.option(
+                "--gpu",
+                metavar="NAME[:COUNT]",
+                help="Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', p5.48xlarge...",
+            ),
+            click.option(
+                "--gpu-memory",
+                metavar="SIZE",
+                help="What a process can have of that device, or of any: 24GiB.",
+            ),
+            click.option(
+                "--headroom",
+                metavar="SIZE",
+                help="What is to stay free on each device: 1GiB or 10%. Default: nothing.",
+            ),
+            click.option(
+                "--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say."
+            ),
+        ],
+    )
+
+
+def exit_code(report: Report, *, check: bool) -> int:
+    """Of a command whose answer has a verdict."""
+    return CODES[report.verdict.fits] if check and report.verdict is not None else 0
 
 
 def output_options(command: F) -> F:

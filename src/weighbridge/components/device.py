@@ -1,10 +1,9 @@
 """What the device holds once the weights are on it: tensors, the allocator's share, the context."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from weighbridge.allocator import Allocator
 from weighbridge.components.weights import Placed, total
-from weighbridge.engines import transformers
 from weighbridge.memory import Basis, Bytes, Component, Phase, exactly
 from weighbridge.units import MIB
 
@@ -13,12 +12,14 @@ from weighbridge.units import MIB
 # of kernels. No source gives a rule: the driver decides.
 CONTEXT = Bytes(200 * MIB, 450 * MIB, 650 * MIB)
 REPLAY = "c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor"
+Order = Callable[[Iterable[tuple[str, Placed]]], Iterable[Placed]]  # of (module, tensor)
 
 
-def loaded(tensors: Sequence[Placed], *, formula: str, basis: Basis, warm: bool) -> Phase:
-    """The load phase. `warm` is after transformers' `caching_allocator_warmup`."""
+def loaded(tensors: Sequence[Placed], *, formula: str, basis: Basis, order: Order | None) -> Phase:
+    """The load phase, tensors placed in the engine's `order`. Without one they come in their own,
+    after one block of all their bytes: transformers' `caching_allocator_warmup`."""
     weights, buffers = total(tensors, "weights"), total(tensors, "buffers")
-    allocator = replay(tensors, warm=warm)
+    allocator = replay(tensors, order)
     components = (
         Component(
             name="weights",
@@ -88,14 +89,14 @@ def in_one_buffer(weights: int) -> Phase:
     return Phase("load", (held, context()))
 
 
-def replay(tensors: Sequence[Placed], *, warm: bool) -> Allocator:
-    """The allocator after all tensors are placed, in the loader's order."""
+def replay(tensors: Sequence[Placed], order: Order | None) -> Allocator:
+    """The allocator after all tensors are placed."""
     allocator = Allocator()
-    order = tensors
-    if warm:
+    if order is None:
         allocator.free(allocator.malloc(sum(t.nbytes for t in tensors)))
+        placed: Iterable[Placed] = tensors
     else:
-        order = transformers.placement_order((t.module, t) for t in tensors)
-    for t in order:
+        placed = order((t.module, t) for t in tensors)
+    for t in placed:
         allocator.malloc(t.nbytes)
     return allocator

@@ -5,8 +5,11 @@ utils/modeling.py, `get_max_layer_size`; a parameter that stands directly beside
 layer only at the top of the model, and otherwise part of none, as there.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+
+BLOCK = re.compile(r"(?:.*?\.)?\d+(?=\.|$)")
 
 # A layer, and how many it holds of what: (parameter, count).
 Composition = tuple[str, tuple[tuple[str, int], ...]]
@@ -66,3 +69,15 @@ def _add_ancestors(path: str, found: set[str]) -> None:
         if path in found:
             return
         found.add(path)
+
+
+def largest_kept_whole(modules: Iterable[tuple[str, int]]) -> int:
+    """At most what a layer takes, whatever the class calls its blocks: `modules` are (path, bytes).
+
+    A path up to its first number ("model.layers.3") is a block; any other module is a layer alone.
+    """
+    sums: dict[str, int] = defaultdict(int)
+    for path, nbytes in modules:
+        found = BLOCK.match(path)
+        sums[found[0] if found else path] += nbytes
+    return max(sums.values(), default=0)

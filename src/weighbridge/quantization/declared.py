@@ -1,8 +1,8 @@
 """The format that a config declares (`quantization_config` and its relatives) as a Scheme.
 
     quant_method   what decides                              source
-    bitsandbytes   load_in_8bit, bnb_4bit_quant_type, ...    transformers utils/quantization_config.py
-    gptq, awq      bits, group_size                          the same
+    bitsandbytes   load_in_8bit, bnb_4bit_quant_type, ...    BitsAndBytesConfig (transformers)
+    gptq, awq      bits, group_size                          GPTQConfig, AwqConfig
     fp8            weight_block_size                         FineGrainedFP8Config
     mxfp4          nothing                                   Mxfp4Config
     compressed-tensors   config_groups: bits, strategy, type compressed-tensors quant_args.py
@@ -17,12 +17,12 @@ leaves alone by itself.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
-from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import BFLOAT16, FLOAT16, DType
-from weighbridge.errors import UnsupportedError
-from weighbridge.quantization.scheme import Pack, Scheme, Setting
+from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.quantization.scheme import Pack, Scheme, Setting, module
 from weighbridge.quantization.schemes import scheme
 
 Raw = Mapping[str, Any]
@@ -139,24 +139,71 @@ def _experts_in(theirs: Scheme, others: Scheme) -> Scheme:
 
 
 def _except(found: Scheme, raw: Raw) -> Scheme:
-    patterns = [str(p) for key in SKIPS for p in raw.get(key) or ()]
+    patterns = [text for key in SKIPS for text in _texts(raw.get(key))]
     if not patterns:
         return found
-    skipped = re.compile("|".join(map(_pattern, patterns)))
+    skipped = _named(patterns)
 
     def loader(s: Setting) -> Pack:
         pack = found.loader(s)
-
-        def unless(p: Param) -> Any:
-            return None if skipped.search(p.name) else pack(p)
-
-        return unless
+        return lambda p: None if skipped(module(p)) else pack(p)
 
     return replace(found, loader=loader)
 
 
-def _pattern(text: str) -> str:
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return [str(item) for item in value] if isinstance(value, list | tuple) else []
+
+
+Test = Callable[[str], bool]
+
+
+def _named(patterns: list[str]) -> Test:
+    """Whether a module is named by one of `patterns`. Experts are alike but for their number, so
+    unless a pattern names one, the first is asked about in the place of all."""
+    tests = [_test(pattern) for pattern in dict.fromkeys(patterns)]
+
+    @cache
+    def named(path: str) -> bool:
+        return any(test(path) for test in tests)
+
+    if any(ONE_EXPERT.search(pattern) for pattern in patterns):
+        return named
+    return lambda path: named(ONE_EXPERT.sub("experts.0", path))
+
+
+def _test(text: str) -> Test:
     """`re:...` is a regular expression; otherwise a module by name, with * as a wildcard."""
     if text.startswith("re:"):
-        return text[3:]
-    return r"(^|\.)" + re.escape(text).replace(r"\*", ".*") + r"(\.|$)"
+        found = _expression(text[3:])
+        return lambda path: found.match(path) is not None
+    core = text.strip("*")
+    if "*" in core:
+        ends = [r"(^|\.)", r"(\.|$)"]
+        inner = _expression(ends[0] + ".*".join(map(re.escape, text.split("*"))) + ends[1])
+        return lambda path: inner.search(path) is not None
+
+    def test(path: str) -> bool:
+        before = "" if text.startswith("*") else "."
+        after = "" if text.endswith("*") else "."
+        return f"{before}{core}{after}" in f".{path}."
+
+    return test
+
+
+def _expression(text: str) -> re.Pattern[str]:
+    """A stranger's regular expression: none that could search for hours."""
+    if len(text) > MAX_EXPRESSION or len(REPEAT.findall(text)) > MAX_REPEATS or NESTED.search(text):
+        raise UnsupportedError(f"quantization_config: the pattern {text[:80]!r} is too intricate")
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise BadFileError(f"quantization_config: {text[:80]!r} is no pattern: {error}") from None
+
+
+ONE_EXPERT = re.compile(r"experts\W{1,3}\d+")
+MAX_EXPRESSION, MAX_REPEATS = 1000, 4
+REPEAT = re.compile(r"(?<!\\)[*+{]")
+NESTED = re.compile(r"\)[*+{]")  # (a+)+, (a|aa)*

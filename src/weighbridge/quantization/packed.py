@@ -68,6 +68,7 @@ def _plain(t: Tensor) -> Logical:
 
 class Candidate(NamedTuple):
     layout: Layout
+    needs: frozenset[str]
     companions: tuple[str, ...]  # those that it needs, and those of EXTRAS that end any name here
 
 
@@ -85,7 +86,9 @@ def _candidates(ends: Iterable[str]) -> dict[str, tuple[Candidate, ...]]:
 
     extras = [extra for extra in EXTRAS if present(extra)]
     possible = {
-        layout: Candidate(layout, tuple(dict.fromkeys((*layout.needs, *extras))))
+        layout: Candidate(
+            layout, frozenset(layout.needs), tuple(dict.fromkeys((*layout.needs, *extras)))
+        )
         for layout in LAYOUTS
         if all(map(present, (layout.end, *layout.needs)))
     }
@@ -101,14 +104,15 @@ def _last(part: str) -> str:
 
 
 def _packed(t: Tensor, files: Files) -> Logical | None:
-    for layout, companions in files.candidates[t.dtype.name]:
+    tensors, raw, candidates = files
+    for layout, needs, companions in candidates[t.dtype.name]:
         if not t.name.endswith(layout.end):
             continue
         name = t.name.removesuffix(layout.end) + layout.to
-        others = _others(name, t, companions, files.tensors)
-        if not all(other in others for other in layout.needs):
+        others = _others(name, t, companions, tensors)
+        if not others.keys() >= needs:
             continue
-        shape = _shape(layout, Packed(name=name, main=t, others=others, raw=files.raw))
+        shape = _shape(layout, Packed(name, t, others, raw))
         if shape is not None:
             sizes = {t.name: t.nbytes}
             for other in others.values():

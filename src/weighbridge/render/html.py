@@ -16,6 +16,7 @@ def html(report: Report, *, unit: str | None = None, **_: Any) -> str:
             ("component", "memory", "basis", "formula"),
             words.component_rows(report.devices[0], unit),
         ),
+        *_verdict(report, unit),
         _table(words.LOAD_COLUMNS, (words.load_row(row, unit) for row in report.table)),
         "<ul>",
         *(f"<li>{escape(line)}</li>" for line in words.footer(report, unit)),
@@ -23,6 +24,14 @@ def html(report: Report, *, unit: str | None = None, **_: Any) -> str:
         "</ul>",
     ]
     return "<div>" + "".join(parts) + "</div>"
+
+
+def _verdict(report: Report, unit: str | None) -> Iterable[str]:
+    if report.verdict is None:
+        return ()
+    says = words.verdict(report.verdict, unit)
+    rows = (f"<strong>{escape(word)}</strong> {escape(text)}" for word, text in says)
+    return ("<p>", "<br>".join(rows), "</p>")
 
 
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from weighbridge.render import words
-from weighbridge.report import Report, Row
+from weighbridge.report import Report, Row, Verdict
 
 WIDE = 120  # columns, enough for every model
+COLORS = {"fits": "bold green", "does not fit": "bold red", "cannot say": "bold yellow"}
 ROOM = 30  # columns for the words of --explain, which fold
 
 
@@ -39,6 +40,8 @@ def human(
     console.print()
     console.print(Text(words.setting(report)))
     console.print(_components(report, unit, explain))
+    if report.verdict is not None:
+        console.print(_verdict(report.verdict, unit))
     console.print(_table("every weight alike", words.divisions(report), unit, explain))
     if words.formats(report):
         console.print(_table("as loaders hold them", words.formats(report), unit, explain))
@@ -68,6 +71,15 @@ def _components(report: Report, unit: str | None, explain: bool) -> Table:
     for name, size, basis, formula in words.component_rows(device, unit):
         style = "bold" if name.startswith("=") else ""
         table.add_row(Text(name, style), Text(size, style), basis, formula if explain else "")
+    return table
+
+
+def _verdict(verdict: Verdict, unit: str | None) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for word, says in words.verdict(verdict, unit):
+        table.add_row(Text(word, COLORS.get(word, "")), Text(says))
     return table
 
 

@@ -19,6 +19,9 @@ def _lines(report: Report, unit: str | None, explain: bool) -> Iterator[str]:
     rows = list(words.component_rows(report.devices[0], unit))
     yield from _table(("component", "memory", "basis", "formula"), rows)
     yield ""
+    if report.verdict is not None:
+        yield from (f"- **{word}** {says}" for word, says in words.verdict(report.verdict, unit))
+        yield ""
     yield from _load(words.divisions(report), unit, explain)
     if words.formats(report):
         yield ""

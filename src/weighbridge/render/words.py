@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from weighbridge.memory import LEVELS, Bytes, Component, Device
-from weighbridge.report import Report, Row
+from weighbridge.report import Report, Row, Verdict
 from weighbridge.units import human, human_count
 
+FITS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
 LOAD_COLUMNS = ("format", "largest layer", "total", "training, Adam", "pure 16 bit")
 
 
@@ -94,3 +95,24 @@ def footer(report: Report, unit: str | None) -> Iterator[str]:
         yield f"no row    {name}: {printable(reason)}"
     for name, count in facts.parts:
         yield f"part      {printable(name)}: {human_count(count)} parameters"
+
+
+def verdict(v: Verdict, unit: str | None) -> Iterator[tuple[str, str]]:
+    """(word, what it says): from what is sold to what can be used, then the verdict."""
+    name = v.accelerator if v.count == 1 else f"{v.count} x {v.accelerator}"
+    yield (
+        "device",
+        f"{printable(name)}: sold as {v.marketed_gb} GB, {bounds(v.total, unit)} in the driver, "
+        f"{bounds(v.visible, unit)} for a process ({v.basis})",
+    )
+    if v.headroom_bytes:
+        yield "headroom", f"{human(v.headroom_bytes, unit)}, so {bounds(v.usable, unit)} to use"
+    if v.count > 1:
+        held = f"{span(v.per_device, unit)} of {bounds(v.usable, unit)}"
+        yield "each", f"{held}, on {v.devices_used} of {v.count} devices"
+    left = f"{human(abs(v.margin_bytes), unit)} {'to spare' if v.margin_bytes >= 0 else 'short'}"
+    yield FITS[v.fits], f"{left}: {v.reason}"
+
+
+def bounds(b: Bytes, unit: str | None) -> str:
+    return human(b.low, unit) if b.exact else f"{human(b.low, unit)} to {human(b.high, unit)}"

@@ -1,6 +1,6 @@
 """Attention with keys and values of its own in every layer: heads, sizes, windows, all spellings.
 
-    K = num_key_value_heads, else as many as heads; H = head_dim, else D / N
+K = num_key_value_heads, else as many as heads; H = head_dim, else D / N
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +47,11 @@ def size(c: Config) -> int:
 
 def grouped(c: Config) -> Sizes:
     """The usual spelling. A null of either key is as good as none."""
-    kv = heads(c) if c.null("num_key_value_heads") else c.num("num_key_value_heads", default=heads(c))
+    kv = (
+        heads(c)
+        if c.null("num_key_value_heads")
+        else c.num("num_key_value_heads", default=heads(c))
+    )
     return Sizes(heads(c), kv, size(c))
 
 
@@ -75,9 +79,7 @@ def reach(c: Config, name: str, found: int | None) -> int:
     return found
 
 
-def layers(
-    c: Config, sizes: Callable[[Config], Sizes], kinds: Sequence[str]
-) -> tuple[Layer, ...]:
+def layers(c: Config, sizes: Callable[[Config], Sizes], kinds: Sequence[str]) -> tuple[Layer, ...]:
     s = sizes(c)
     return tuple(Layer(mixers=(attention(c, s, kind),)) for kind in kinds)
 
@@ -129,20 +131,35 @@ def mpt(c: Config) -> tuple[Layer, ...]:
     return layers(c, plain, layer_kinds(c))
 
 
+def xglm(c: Config) -> tuple[Layer, ...]:
+    """Names its heads and layers as BART does."""
+    n = c.num("attention_heads", "num_attention_heads")
+    one = attention(c, Sizes(n, n, c.num("d_model", "hidden_size") // max(1, n)))
+    return (Layer(mixers=(one,)),) * c.layers("num_layers", "num_hidden_layers")
+
+
+def kosmos(c: Config) -> tuple[Layer, ...]:
+    text = c.sub("text_config", model_type="kosmos_2_text_model")
+    n = text.num("attention_heads")
+    one = attention(text, Sizes(n, n, text.num("embed_dim") // max(1, n)))
+    return (Layer(mixers=(one,)),) * text.layers("layers")
+
+
 def jetmoe(c: Config) -> tuple[Layer, ...]:
-    """Every expert of a token has heads of its own, over the same keys and values: the class
-    repeats them for each before it stores them."""
+    """Each expert of a token has queries of its own, over the same keys and values."""
 
     def sizes(c: Config) -> Sizes:
-        kv = c.num("num_key_value_heads") * c.num("num_experts_per_tok", default=1)
-        return Sizes(kv, kv, c.num("kv_channels"))
+        kv = c.num("num_key_value_heads")
+        return Sizes(kv * c.num("num_experts_per_tok", default=1), kv, c.num("kv_channels"))
 
     return layers(c, sizes, layer_kinds(c))
 
 
 def qwen1(c: Config) -> tuple[Layer, ...]:
     return layers(
-        c, lambda c: Sizes(heads(c), heads(c), c.num("kv_channels", default=size(c))), layer_kinds(c)
+        c,
+        lambda c: Sizes(heads(c), heads(c), c.num("kv_channels", default=size(c))),
+        layer_kinds(c),
     )
 
 
@@ -190,10 +207,9 @@ def hunyuan(c: Config) -> tuple[Layer, ...]:
 
 def sharing(found: Sequence[Layer], stored: int) -> tuple[Layer, ...]:
     """The layers from `stored` on use those of the last one before it of their own reach."""
-    mine = list(found[:stored])
-    for layer in found[stored:]:
-        mine.append(Layer(mixers=(Shared(owner=_owner(found[:stored], layer)),)))
-    return tuple(mine)
+    mine = tuple(found[:stored])
+    owners = (_owner(mine, layer) for layer in found[stored:])
+    return (*mine, *(Layer(mixers=(Shared(owner=owner),)) for owner in owners))
 
 
 def _owner(stored: Sequence[Layer], layer: Layer) -> int:

@@ -1,6 +1,8 @@
 """Multi-head latent attention, with and without an indexer, and DeepSeek-V4's compressed kind."""
 
-from weighbridge.arch.cache_layers.attention import Sizes, attention, grouped, usual
+from dataclasses import replace
+
+from weighbridge.arch.cache_layers.attention import attention, grouped, multi_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Compressed, Indexer, Latent, Layer
 
@@ -23,9 +25,14 @@ def everywhere(c: Config) -> tuple[Layer, ...]:
 
 def maybe(c: Config) -> tuple[Layer, ...]:
     """The small DeepSeek-VL2 have a DeepSeek-V2 without latent attention: a rank of null or 0."""
-    if c.null("kv_lora_rank") or not c.num("kv_lora_rank") or c.get("use_mla") is False:
-        return usual(c)
+    if c.null("kv_lora_rank") or not c.num("kv_lora_rank") or not c.flag("use_mla", default=True):
+        return multi_head(c)
     return everywhere(c)
+
+
+def kimi_k2(c: Config) -> tuple[Layer, ...]:
+    """DeepSeek-V3 with other numbers, and the same class."""
+    return everywhere(c.retyped("deepseek_v3"))
 
 
 def twice(c: Config) -> tuple[Layer, ...]:
@@ -70,13 +77,10 @@ def compressed(c: Config) -> tuple[Layer, ...]:
 
 def minimax_m3(c: Config) -> tuple[Layer, ...]:
     """Grouped queries; the layers with an index store a key of its size beside them."""
-    from dataclasses import replace
-
     from weighbridge.arch.minimax_m3 import INDEXED, SIZES, mixers
 
     own = c.sub("sparse_attention_config")
     heads, dim = (own.num(old, default=c.num(new, default=0)) for new, old in SIZES.items())
-    sizes: Sizes = grouped(c)
-    full = attention(c, sizes)
+    full = attention(c, grouped(c))
     picked = replace(full, indexer=Indexer(heads=heads, dim=dim))
     return tuple(Layer(mixers=(picked if kind == INDEXED else full,)) for kind in mixers(c))

@@ -46,9 +46,7 @@ def second(m: mamba.Mamba2) -> Mamba2:
 
 
 def mamba1(c: Config) -> tuple[Layer, ...]:
-    one = Mamba1(
-        inner=mamba.inner_size(c), state=c.num("state_size"), kernel=c.num("conv_kernel")
-    )
+    one = Mamba1(inner=mamba.inner_size(c), state=c.num("state_size"), kernel=c.num("conv_kernel"))
     return (Layer(mixers=(one,)),) * c.layers("num_hidden_layers")
 
 
@@ -65,9 +63,7 @@ def mamba2(c: Config) -> tuple[Layer, ...]:
 
 def jamba(c: Config) -> tuple[Layer, ...]:
     every, offset = max(1, c.num("attn_layer_period")), c.num("attn_layer_offset")
-    found = [
-        FULL if i % every == offset else LINEAR for i in range(c.layers("num_hidden_layers"))
-    ]
+    found = [FULL if i % every == offset else LINEAR for i in range(c.layers("num_hidden_layers"))]
     return either(found, first(mamba_hybrid.jamba_mixer(c)), attention(c, grouped(c)))
 
 

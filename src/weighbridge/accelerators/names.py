@@ -1,0 +1,262 @@
+"""What people type -> one part and a count.
+
+    4090   rtx4090   NVIDIA GeForce RTX 4090   4090 48G   A100 80G   a100-80gb:8   2x RTX 4090
+    4张3090   8卡A800   A10*4   p5.48xlarge   m3 max 128gb   a100-80gb/1g.10gb   24GiB
+
+Two spellings are one name when they agree without case, separators, the maker's words and "GB".
+A name is first one that a part lists (its id, name or alias), else one that can be derived from
+those: without the size or the form factor, or with the size that the part is sold with. A derived
+name that fits several parts goes to the one that lists the name without the size ("V100" lists the
+16 GB part, so "V100 SXM2" does too); where none does, the error says what there is to choose from.
+"""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import cache
+
+from weighbridge.accelerators.parts import Figure, Instance, Part, instances, parts, slice_of
+from weighbridge.errors import NotFoundError, UsageError
+from weighbridge.memory import exactly
+from weighbridge.units import human, parse_size
+
+# Words that name the maker or the series, before what tells parts apart
+SERIES = ["nvidia", "geforce", "rtx", "gtx", "tesla", "amd", "radeon", "instinct", "rx", "apple", "intel", "arc", "huawei", "ascend", "amazon", "google", "aws", "tenstorrent", "macbookpro", "macstudio", "macmini", "英伟达", "昇腾", "华为", "苹果"]
+# ... and words that tell nothing, wherever they stand
+FILLER = re.compile(r"\b(?:gpus?|graphics|cards?|generation|edition|modified|blackwell)\b|显卡|显存")
+FORM = re.compile(r"[ -]+(?:sxm|pcie|nvl)\b")
+GIGABYTES = re.compile(r"(?<=\d) ?(?:gib|gb|g)(?![a-z0-9.])")
+SIZE = re.compile(r"[ -]+\d+ ?(?:gib|gb|g)\b")
+MEMORY = re.compile(r"\d+(?:\.\d+)? ?[kmgt](?:i?b)?")
+SLICE = re.compile(r"(?:[/ ]|\bmig\b)+(\d+g\.\d+gb)(?:\+\w+)?$")
+SEPARATORS = re.compile(r"[\W_]+")
+
+NUMERALS = dict(zip("单一两双二三四五六七八", (1, 1, 2, 2, 2, 3, 4, 5, 6, 7, 8), strict=True))
+PIECES = "[张卡块个片]"
+COUNTS = tuple(  # "4张3090", "A10*4", "A800 8卡", "8 A100"
+    re.compile(pattern)
+    for pattern in (
+        rf"(?P<count>\d{{1,5}}) *(?:[x×*]|{PIECES}) *(?P<name>.+)",
+        r"(?P<name>.+?) *[x×*:,] *(?P<count>\d{1,5})",
+        rf"(?P<name>.+?) *(?P<count>\d{{1,5}}) *{PIECES}",
+        r"(?P<count>\d{1,5}) +(?P<name>.+)",
+    )
+)
+SHOWN = 5  # names in an error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The devices that the user has in mind."""
+
+    part: Part
+    count: int = 1
+    note: str = ""  # what else the name could have meant
+
+    @property
+    def label(self) -> str:
+        return self.part.name if self.count == 1 else f"{self.count} x {self.part.name}"
+
+
+def find(text: str) -> Choice:
+    """The part and the count that `text` means. Raises UsageError with the nearest names."""
+    typed = _normal(text)
+    found = _device(typed)
+    if found is not None:
+        return found
+    for pattern in COUNTS:
+        match = pattern.fullmatch(typed)
+        inner = _device(match["name"]) if match else None
+        if match and inner:
+            return _times(inner, int(match["count"]), text)
+    raise _unknown(text, typed)
+
+
+def sized(text: str) -> Part:
+    """A device of which nothing is known but how much a process can have of it."""
+    nbytes = parse_size(text)
+    if nbytes <= 0:
+        raise UsageError(f"{text!r}: a device needs memory; write it as 24GiB")
+    figure = Figure(exactly(nbytes), "read", "as you said")
+    return Part(
+        id=text.strip(),
+        name=f"a device with {human(nbytes)}",
+        vendor="",
+        kind="gpu",
+        marketed_gb=-(-nbytes // 10**9),
+        also_sold_as=(),
+        aliases=(),
+        compute_capability=None,
+        total=figure,
+        visible=figure,
+        mig=(),
+        slices={},
+        context=None,
+    )
+
+
+def search(pattern: str) -> tuple[list[Part], list[Instance]]:
+    """Parts and instances of which a name holds `pattern`, or which `pattern` names."""
+    wanted = _key(_normal(pattern))
+    found = [p for p in parts().values() if any(wanted in _key(name) for name in _said(p))]
+    ids = {p.id for p in found} if wanted else set()
+    machines = [
+        i
+        for i in instances().values()
+        if i.part in ids or any(wanted in _key(_normal(name)) for name in (i.name, i.provider))
+    ]
+    try:
+        named = find(pattern).part if wanted and not found else None
+    except UsageError:
+        named = None
+    return (found if named is None else [named]), machines
+
+
+def _said(part: Part) -> Iterator[str]:
+    for name in (part.id, part.name, part.vendor, *part.aliases):
+        yield _normal(name)
+
+
+def _times(choice: Choice, count: int, text: str) -> Choice:
+    if count < 1:
+        raise UsageError(f"--gpu {text!r}: a count is 1 or more")
+    return Choice(part=choice.part, count=choice.count * count, note=choice.note)
+
+
+def _normal(text: str) -> str:
+    """One spelling for case, width, hyphens, sizes and counting words."""
+    text = unicodedata.normalize("NFKC", text).casefold().strip()
+    text = text.replace("笔记本", " laptop").replace("mobile", "laptop").replace("十六", "16")
+    text = re.sub(f"[{''.join(NUMERALS)}](?={PIECES})", lambda m: str(NUMERALS[m[0]]), text)
+    text = re.sub(r"[\s_]+", " ", text)
+    return re.sub(r"sxm\d", "sxm", text)
+
+
+def _joined(text: str) -> str:
+    return SEPARATORS.sub("", GIGABYTES.sub("g", text))
+
+
+def _key(text: str) -> str:
+    """What two spellings of one name have in common; `text` is `_normal`."""
+    key = _joined(FILLER.sub("", text))
+    cut = True
+    while cut:
+        cut = False
+        for word in SERIES:
+            rest = key.removeprefix(word).removesuffix("魔改")
+            if rest != key and re.search(r"\d", rest):
+                key, cut = rest, True
+    return key
+
+
+def _device(typed: str) -> Choice | None:
+    """What `typed` names without a count, if anything."""
+    match = SLICE.search(typed)
+    if match:
+        return _slice(typed[: match.start()], match[1])
+    if MEMORY.fullmatch(typed):
+        return Choice(part=sized(typed))
+    key = _key(typed)
+    for spelling in (_joined(typed), key, key + "g"):
+        found = _listed().get(spelling)
+        if found is not None:
+            return replace(found, note=_others(found.part, key))
+        part = _derived(spelling, typed)
+        if part is not None:
+            return Choice(part=part)
+    return None
+
+
+def _slice(name: str, profile: str) -> Choice | None:
+    whole = _device(name)
+    if whole is None:
+        return None
+    if profile not in whole.part.mig:
+        known = ", ".join(whole.part.mig) or "none"
+        raise NotFoundError(f"{whole.part.name} has no MIG slice {profile}; it has {known}")
+    return Choice(part=slice_of(whole.part, profile), count=whole.count, note=whole.note)
+
+
+@cache
+def _listed() -> dict[str, Choice]:
+    """Keys of the names that parts list, then of instances; a part goes before an instance."""
+    index: dict[str, Choice] = {}
+    for part in parts().values():
+        for name in (part.id, part.name, _bare(part.name), *part.aliases):
+            typed = _normal(name)
+            index[_key(typed)] = index[_joined(typed)] = Choice(part=part)
+    for i in instances().values():
+        for name in (i.id, i.name):
+            index.setdefault(_key(_normal(name)), Choice(part=parts()[i.part], count=i.count))
+    return index
+
+
+@cache
+def _by_derived_key() -> dict[str, dict[str, Part]]:
+    """Derived key -> the parts that it fits, by id."""
+    index: dict[str, dict[str, Part]] = defaultdict(dict)
+    for part in parts().values():
+        for name in (_bare(part.name), *part.aliases):
+            for key in _variants(_normal(name), (part.marketed_gb, *part.also_sold_as)):
+                index[key][part.id] = part
+    return index
+
+
+def _bare(name: str) -> str:
+    """Without what stands in brackets."""
+    return re.sub(r" ?\(.*\)", "", name)
+
+
+def _variants(name: str, sizes: Iterable[int]) -> Iterator[str]:
+    """Keys of `name` with and without its form factor and a size."""
+    for text in {SIZE.sub("", name), FORM.sub("", SIZE.sub("", name))}:
+        yield _key(text)
+        for gb in sizes:
+            yield _key(f"{text} {gb}g")
+
+
+def _others(part: Part, key: str) -> str:
+    """In words, the parts of other sizes that go by the same derived name."""
+    others = [
+        p.name
+        for p in _by_derived_key().get(key, {}).values()
+        if p.marketed_gb != part.marketed_gb and "modified" not in p.name
+    ]
+    return f"taken as {part.name}; there is also {', '.join(others)}" if others else ""
+
+
+def _derived(key: str, typed: str) -> Part | None:
+    """The part that a derived name fits. Raises UsageError where it fits several alike."""
+    found = _by_derived_key().get(key, {})
+    if len(found) <= 1:
+        return next(iter(found.values()), None)
+    owners = {_owner(name) for part in found.values() for name in _variants(_normal(part.name), ())}
+    chosen = [part for part in found.values() if part.id in owners]
+    if len(chosen) == 1:
+        return chosen[0]
+    names = ", ".join(part.name for part in found.values())
+    raise UsageError(f"--gpu {typed!r} is not one device; there are {names}")
+
+
+def _owner(key: str) -> str | None:
+    listed = _listed().get(key)
+    return listed.part.id if listed else None
+
+
+def _unknown(text: str, typed: str) -> NotFoundError:
+    """Names that hold what was typed, then names that look like it."""
+    key = _key(typed)[:40]
+    names: dict[str, str] = {}
+    for name, choice in _listed().items():
+        names.setdefault(name, choice.part.name)
+    close = [name for name in names if key and key in name]
+    close += get_close_matches(key, names, n=2 * SHOWN, cutoff=0.5)
+    nearest = list(dict.fromkeys(names[name] for name in close))[:SHOWN]
+    hint = f"the nearest are {', '.join(nearest)}" if nearest else "no name is near"
+    return NotFoundError(
+        f"no accelerator {text!r}; {hint}; `weighbridge gpus` lists all, and --gpu-memory 24GiB "
+        "takes a size"
+    )

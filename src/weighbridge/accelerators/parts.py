@@ -1,0 +1,169 @@
+"""The accelerator catalogue: a record a part, with the source of every figure.
+
+parts.jsonl holds what was read somewhere, in MiB as [low, expected, high]; what it lacks is an
+interval of rules.py. instances.jsonl holds machines that clouds rent: a part and a count.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from weighbridge.accelerators import rules
+from weighbridge.memory import Basis, Bytes
+from weighbridge.units import MIB
+
+PROFILE = re.compile(r"\d+g\.(\d+)gb")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Bytes of memory, and how we know."""
+
+    bytes: Bytes
+    basis: Basis  # "read": printed by a tool on such a part; "assumed": an interval
+    source: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.bytes._asdict(), "basis": self.basis, "source": self.source}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One device as a program sees it: a card, a die of a card, a chip with its memory."""
+
+    id: str
+    name: str
+    vendor: str
+    kind: str  # gpu, soc (memory shared with the CPU), apu, npu, tpu, hpu
+    marketed_gb: int
+    also_sold_as: tuple[int, ...]  # GB
+    aliases: tuple[str, ...]
+    compute_capability: str | None
+    total: Figure  # what the driver shows
+    visible: Figure  # what a process can have at most
+    mig: tuple[str, ...]
+    slices: Mapping[str, int]  # MiB that were read in a MIG slice
+    context: tuple[int, str] | None  # MiB that a CUDA context took, and where it was read
+
+    def to_dict(self) -> dict[str, Any]:
+        context = None
+        if self.context:
+            context = {"bytes": self.context[0] * MIB, "source": self.context[1]}
+        return {
+            "id": self.id,
+            "name": self.name,
+            "vendor": self.vendor,
+            "kind": self.kind,
+            "aliases": list(self.aliases),
+            "compute_capability": self.compute_capability,
+            "marketed_gb": self.marketed_gb,
+            "also_sold_as_gb": list(self.also_sold_as),
+            "total_bytes": self.total.to_dict(),
+            "visible_bytes": self.visible.to_dict(),
+            "mig": list(self.mig),
+            "context": context,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A machine of a cloud: `count` devices of one part."""
+
+    id: str
+    name: str
+    provider: str
+    part: str  # its id
+    count: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "provider": self.provider,
+            "accelerator": self.part,
+            "count": self.count,
+        }
+
+
+@cache
+def parts() -> dict[str, Part]:
+    """Every part, by id."""
+    return {record["id"]: _part(record) for record in _records("parts.jsonl")}
+
+
+@cache
+def instances() -> dict[str, Instance]:
+    """Every instance, by id."""
+    return {record["id"]: Instance(**record) for record in _records("instances.jsonl")}
+
+
+def _records(name: str) -> Iterator[dict[str, Any]]:
+    with open(os.path.join(os.path.dirname(__file__), name), encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def _part(record: Mapping[str, Any]) -> Part:
+    rule, gb = record["rule"], record["gb"]
+    total = _total(record)
+    return Part(
+        id=record["id"],
+        name=record["name"],
+        vendor=record["vendor"],
+        kind=record["kind"],
+        marketed_gb=gb,
+        also_sold_as=tuple(record.get("also_sold_as", ())),
+        aliases=tuple(record.get("aliases", ())),
+        compute_capability=record.get("compute"),
+        total=total,
+        visible=_figure(record.get("visible"), rules.visible(rule, total.bytes, gb), rule),
+        mig=tuple(record.get("mig", ())),
+        slices=record.get("slices", {}),
+        context=tuple(record["context"].values()) if "context" in record else None,
+    )
+
+
+def _total(record: Mapping[str, Any]) -> Figure:
+    """Of the driver. It shows no less than what a process was seen to have."""
+    found = _figure(record.get("driver"), rules.total(record["rule"], record["gb"]), record["rule"])
+    seen = record.get("visible", {"mib": (0, 0, 0)})["mib"]
+    at_least = (max(b, mib * MIB) for b, mib in zip(found.bytes, seen, strict=True))
+    return replace(found, bytes=Bytes(*at_least))
+
+
+def _figure(given: Mapping[str, Any] | None, interval: Bytes, rule: str) -> Figure:
+    """What was read; else the interval, around what is reported without a reading if anything."""
+    if given is None:
+        return Figure(interval, "assumed", rules.RULES[rule].source)
+    low, expected, high = (mib * MIB for mib in given["mib"])
+    if given["basis"] == "assumed":
+        low, high = min(low, interval.low), max(high, interval.high)
+    return Figure(Bytes(low, expected, high), given["basis"], given["source"])
+
+
+def slice_of(part: Part, profile: str) -> Part:
+    """A MIG slice as a device of its own; `profile` is one of `part.mig`."""
+    found = PROFILE.fullmatch(profile)
+    assert found is not None
+    gb = int(found[1])
+    total = visible = Figure(rules.total("mig", gb), "assumed", rules.RULES["mig"].source)
+    if profile in part.slices:
+        seen = part.slices[profile] * MIB
+        visible = Figure(Bytes(seen, seen, seen), "read", "torch in such a slice")
+        total = replace(total, bytes=Bytes(seen, max(seen, total.bytes.expected), total.bytes.high))
+    return replace(
+        part,
+        id=f"{part.id}/{profile}",
+        name=f"{part.name} {profile}",
+        marketed_gb=gb,
+        also_sold_as=(),
+        aliases=(),
+        total=total,
+        visible=visible,
+        mig=(),
+        slices={},
+        context=None,
+    )

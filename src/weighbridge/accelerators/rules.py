@@ -1,0 +1,61 @@
+"""What a part shows and hands out, where no reading was published: intervals, always `assumed`.
+
+    total     nvidia-smi's total; per mille of the marketed size taken as GiB
+    visible   what a process can have at most (`torch.cuda.mem_get_info()[1]`): the total less what
+              the driver keeps. nvidia-smi -q shows the same amount as "Reserved"
+
+Each interval holds every published reading of its kind in parts.jsonl; a test keeps it so. Windows
+(WDDM) keeps nothing back that way, and gives memory to the desktop instead.
+"""
+
+from typing import NamedTuple
+
+from weighbridge.memory import Bytes
+from weighbridge.units import GIB, MIB
+
+NVIDIA = "what NVIDIA's driver keeps back on parts of this size"
+
+
+class Rule(NamedTuple):
+    """Per mille of the marketed GiB: the total, and of that what a process sees."""
+
+    total: tuple[int, int, int]
+    visible: tuple[int, int, int] | None  # None: what NVIDIA's driver leaves (KEPT)
+    source: str
+
+
+ALL = (1000, 1000, 1000)
+RULES: dict[str, Rule] = {
+    "nvidia": Rule((994, 998, 1000), None, "GeForce and TITAN cards read 0.994 to 1.000"),
+    "nvidia hbm": Rule((985, 995, 1000), None, "HBM parts read 0.986 (old drivers) to 1.000"),
+    "nvidia ecc": Rule((930, 937, 1000), None, "GDDR with ECC on reads 0.931 to 0.938, off 1.000"),
+    "nvidia workstation": Rule((930, 995, 1000), None, "ECC can be switched: 0.937 or 0.995"),
+    "amd": Rule((998, 999, 1000), ALL, "Instinct and Radeon cards read 0.999 of GiB"),
+    "intel": Rule((940, 970, 1000), ALL, "Arc A770 reads 0.944, Max 1550 1.000"),
+    "shared": Rule(ALL, (900, 935, 960), "memory shared with the CPU: 0.931 to 0.935 were read"),
+    "apple small": Rule(ALL, (666, 705, 750), "recommendedMaxWorkingSetSize: 2/3 to 3/4 of RAM"),
+    "apple large": Rule(ALL, (750, 800, 840), "recommendedMaxWorkingSetSize: 3/4 to 0.84 of RAM"),
+    "other": Rule((900, 950, 1000), ALL, "Ascend devices read 0.901 and 0.953"),
+    "mig": Rule((870, 950, 1000), ALL, "slices of 10 GB read 0.950 and 0.963"),
+}
+
+# (up to this many GiB, MiB that the driver keeps at least, at most): nvidia-smi less torch, Linux
+KEPT = ((16, 100, 475), (32, 220, 510), (96, 460, 770), (1 << 20, 600, 930))
+
+
+def total(rule: str, gb: int) -> Bytes:
+    return _share(Bytes(gb * GIB, gb * GIB, gb * GIB), RULES[rule].total)
+
+
+def visible(rule: str, of: Bytes, gb: int) -> Bytes:
+    """What a process can have of a device whose driver shows `of`."""
+    share = RULES[rule].visible
+    if share is not None:
+        return _share(of, share)
+    least, most = next((low, high) for size, low, high in KEPT if gb <= size)
+    middle = (least + most) // 2
+    return Bytes(of.low - most * MIB, of.expected - middle * MIB, of.high - least * MIB)
+
+
+def _share(of: Bytes, share: tuple[int, int, int]) -> Bytes:
+    return Bytes(*(nbytes * mille // 1000 for nbytes, mille in zip(of, share, strict=True)))

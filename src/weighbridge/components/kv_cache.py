@@ -1,0 +1,153 @@
+"""What caches take: elements of the layers' records, in the format of a cache.
+
+    attention    tokens x (K Hk e_k + K Hv e_v)       tokens: all of them, or those in its window
+    latent       tokens x (r + rotary) e              and the indexer's key beside it
+    recurrent    channels x columns e_conv + state e_state, whatever the context
+
+An engine adds its own blocks, padding and slack: `weighbridge.engines.caches`. The smallest that any
+of them can hold for a request is `least`.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from weighbridge.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    Latent,
+    Layer,
+    Mixer,
+    Recurrent,
+    Shared,
+)
+from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
+from weighbridge.memory import Component, exactly
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """How a run of elements is stored: a head's key of one token, say. `beside` are the bytes of
+    scales and zero points that each run has of its own."""
+
+    dtype: DType
+    beside: int = 0
+
+    def size(self, count: int) -> int:
+        return self.dtype.size(count) + self.beside if count else 0
+
+
+PLAIN = Format(dtype=BFLOAT16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formats:
+    """Of keys, values, convolutions and running states."""
+
+    key: Format = PLAIN
+    value: Format = PLAIN
+    conv: DType = BFLOAT16
+    state: DType = FLOAT32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lengths:
+    """What one request holds: tokens, the encoder's input, images that are attended to apart."""
+
+    context: int
+    encoder: int = 0
+    images: int = 1
+
+    def crossed(self, m: CrossAttention) -> int:
+        """Positions of the encoder that are kept."""
+        if m.source == "image":
+            return self.images * (self.encoder if m.length is None else m.length)
+        return self.encoder if m.length is None else m.length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Bytes that grow with the context, and bytes that do not."""
+
+    kv: int = 0
+    state: int = 0
+
+    def plus(self, other: "Sizes") -> "Sizes":
+        return Sizes(kv=self.kv + other.kv, state=self.state + other.state)
+
+    def times(self, count: int) -> "Sizes":
+        return Sizes(kv=self.kv * count, state=self.state * count)
+
+
+def total(parts: Iterable[Sizes]) -> Sizes:
+    result = Sizes()
+    for part in parts:
+        result = result.plus(part)
+    return result
+
+
+def mixers(layers: Iterable[Layer]) -> Iterator[Mixer]:
+    for layer in layers:
+        yield from layer.mixers
+
+
+def heads_token(m: Attention | CrossAttention, f: Formats) -> int:
+    """Bytes of one token: every head's key and value is a run of its own."""
+    return m.kv_heads * (f.key.size(m.key_dim) + f.value.size(m.value_dim))
+
+
+def state(m: Recurrent, f: Formats, *, columns: int | None = None) -> int:
+    """Bytes of one sequence. `columns` of past inputs, one less than the kernel's by default."""
+    past = m.kernel - 1 if columns is None else columns
+    return f.conv.size(m.channels * past) + f.state.size(m.state_elements)
+
+
+def kept(context: int, reach: int | None) -> int:
+    return context if reach is None else min(context, reach)
+
+
+def least(layers: Iterable[Layer], lengths: Lengths, f: Formats) -> Sizes:
+    """What one request must have in memory to go on from here, and not a byte more."""
+    return total(_least(m, lengths, f) for m in mixers(layers))
+
+
+def _least(m: Mixer, lengths: Lengths, f: Formats) -> Sizes:
+    match m:
+        case Attention():
+            index = f.key.size(m.indexer.dim) * lengths.context if m.indexer else 0
+            return Sizes(kv=kept(lengths.context, m.reach) * heads_token(m, f) + index)
+        case Latent():
+            index = f.key.size(m.indexer.dim) if m.indexer else 0
+            return Sizes(kv=lengths.context * (f.key.size(m.latent_elements) + index))
+        case Compressed():
+            return Sizes(kv=_compressed(m, lengths.context, f))
+        case CrossAttention():
+            return Sizes(kv=lengths.crossed(m) * heads_token(m, f))
+        case Shared():
+            return Sizes()
+        case _:
+            return Sizes(state=state(m, f))
+
+
+def _compressed(m: Compressed, context: int, f: Formats) -> int:
+    """The window whole, and one vector (and one key of the indexer) for each full group."""
+    groups = context // m.rate if m.rate > 1 else 0
+    index = f.key.size(m.indexer.dim) if m.indexer else 0
+    return kept(context, m.window) * f.key.size(m.dim) + groups * (f.key.size(m.dim) + index)
+
+
+def components(sizes: Sizes, *, formula: str, source: str, detail: str = "") -> tuple[Component, ...]:
+    """The parts that are not empty, by the contract's names."""
+    named = (("kv_cache", sizes.kv), ("recurrent_state", sizes.state))
+    return tuple(
+        Component(
+            name=name,
+            bytes=exactly(nbytes),
+            basis="computed",
+            detail=detail,
+            formula=formula,
+            source=source,
+        )
+        for name, nbytes in named
+        if nbytes
+    )

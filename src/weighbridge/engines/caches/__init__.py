@@ -1,0 +1,1 @@
+"""What each engine allocates to remember: its blocks, padding, slack and formats, by version."""

@@ -1,0 +1,198 @@
+"""What transformers keeps between two steps.
+
+    dynamic   grows by concatenation: all tokens; a sliding layer keeps its window, but the storage
+              of the whole prompt stays alive behind that view until the next step
+    static    zeros of the largest length, or of the window where that is smaller
+    quanto, hqq   whole tensors in groups of 64, and up to 128 tokens as they came
+    fp8       a byte an element, one float32 scale a tensor
+    latent    since 5.15 the latent itself; before it, every head's keys and values
+    recurrent convolutions keep `kernel` columns, in the model's dtype; states are float32
+
+Source: transformers 5.23 cache_utils.py (DynamicLayer, DynamicSlidingWindowLayer, StaticLayer,
+LinearAttentionLayer, QuantizedLayer, Fp8QuantizedLayer); 4.56 brought the sliding layers; the
+latent: PR 47761, first in 5.15.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from weighbridge.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    GatedDelta,
+    GatedRecurrence,
+    KimiDelta,
+    Latent,
+    Layer,
+    LinearAttention,
+    Mamba1,
+    Mamba2,
+    Mixer,
+    Rwkv,
+    Shared,
+    ShortConv,
+)
+from weighbridge.components.kv_cache import (
+    Format,
+    Formats,
+    Lengths,
+    Sizes,
+    components,
+    heads_token,
+    kept,
+    mixers,
+    state,
+    total,
+)
+from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
+from weighbridge.errors import UsageError
+from weighbridge.memory import Component
+from weighbridge.units import ceil_div
+
+LATENT_SINCE = (5, 15)
+SLIDING_SINCE = (4, 56)
+SOURCE = "transformers 5.23 cache_utils.py"
+Kind = Literal["dynamic", "static", "quanto", "hqq", "fp8"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """`after` says when we look: behind the prompt, or some steps later."""
+
+    lengths: Lengths
+    batch: int = 1
+    dtype: DType = BFLOAT16
+    version: tuple[int, int] = (5, 23)
+    cache: Kind = "dynamic"
+    after: Literal["prefill", "decode"] = "decode"
+    bits: int = 4  # of quanto and hqq
+    group: int = 64
+    residual: int = 128
+    max_cache_len: int | None = None  # static: the context when it is not given
+
+    @property
+    def formats(self) -> Formats:
+        plain = Format(dtype=self.dtype)
+        return Formats(key=plain, value=plain, conv=self.dtype, state=FLOAT32)
+
+
+def _attention(m: Attention, s: Setting) -> Sizes:
+    if s.cache in ("quanto", "hqq", "fp8"):
+        return _quantized(m, s)
+    index = s.formats.key.size(m.indexer.dim) if m.indexer else 0
+    tokens = _tokens(m, s)
+    return Sizes(kv=s.batch * (tokens * heads_token(m, s.formats) + _length(s) * index))
+
+
+def _length(s: Setting) -> int:
+    """Tokens of a layer that keeps all."""
+    if s.cache == "static" and s.max_cache_len is not None:
+        return s.max_cache_len
+    return s.lengths.context
+
+
+def _tokens(m: Attention, s: Setting) -> int:
+    if s.cache == "static":
+        return kept(_length(s), m.reach)
+    if s.after == "prefill" or s.version < SLIDING_SINCE:
+        return s.lengths.context
+    return kept(s.lengths.context, m.reach)
+
+
+def _quantized(m: Attention, s: Setting) -> Sizes:
+    if m.reach is not None or m.indexer is not None:
+        raise UsageError(f"a {s.cache} cache is for models whose layers all have full attention")
+    keys = s.batch * s.lengths.context * m.key_elements
+    values = s.batch * s.lengths.context * m.value_elements
+    if s.cache == "fp8":
+        return Sizes(kv=keys + values + 2 * 4)
+    return Sizes(kv=_grouped(keys, s) + _grouped(values, s))
+
+
+def _grouped(count: int, s: Setting) -> int:
+    """Codes of `bits`, packed in bytes, and a scale and a zero point (or shift) a group."""
+    return ceil_div(count * s.bits, 8) + 2 * ceil_div(count, s.group) * s.dtype.nbytes
+
+
+def _latent(m: Latent, s: Setting) -> Sizes:
+    if s.version < LATENT_SINCE:
+        return _attention(m.expanded, s)
+    index = m.indexer.dim if m.indexer else 0
+    tokens = s.batch * _length(s)
+    return Sizes(kv=s.dtype.size(tokens * (m.latent_elements + index)))
+
+
+def _cross(m: CrossAttention, s: Setting) -> Sizes:
+    return Sizes(kv=s.batch * s.lengths.crossed(m) * heads_token(m, s.formats))
+
+
+def _compressed(m: Compressed, s: Setting) -> Sizes:
+    """Keys serve as values. Groups that are not full wait in buffers of keys and gates, twice as
+    wide where groups overlap; those layers also keep the last full group of either."""
+    near = s.lengths.context if s.after == "prefill" else kept(s.lengths.context, m.window)
+    elements = near * m.dim
+    widths = [m.dim, *([m.indexer.dim] if m.indexer else [])] if m.rate > 1 else []
+    groups, waiting = divmod(s.lengths.context, m.rate)
+    for width in widths:
+        elements += groups * width
+        elements += 2 * waiting * width * (2 if m.overlaps else 1)
+        elements += 2 * m.rate * width if m.overlaps and groups else 0
+    return Sizes(kv=s.batch * s.dtype.size(elements))
+
+
+def _recurrent(columns: Callable[[Any], int], dtype: DType | None) -> Callable[[Any, Setting], Sizes]:
+    """`columns` of past inputs; the state in `dtype`, or in the model's own."""
+
+    def size(m: Any, s: Setting) -> Sizes:
+        own = Formats(conv=s.dtype, state=dtype or s.dtype)
+        return Sizes(state=s.batch * state(m, own, columns=columns(m)))
+
+    return size
+
+
+def _nothing(m: Shared, s: Setting) -> Sizes:
+    return Sizes()
+
+
+def _kernel(m: Any) -> int:
+    return int(m.kernel)
+
+
+def _past(m: Any) -> int:
+    return int(m.kernel) - 1
+
+
+RULES: Mapping[type, Callable[[Any, Setting], Sizes]] = {
+    Attention: _attention,
+    Latent: _latent,
+    Compressed: _compressed,
+    CrossAttention: _cross,
+    Shared: _nothing,
+    Mamba1: _recurrent(_kernel, FLOAT32),
+    Mamba2: _recurrent(_kernel, FLOAT32),
+    GatedDelta: _recurrent(_kernel, FLOAT32),
+    KimiDelta: _recurrent(_kernel, FLOAT32),
+    LinearAttention: _recurrent(_past, None),
+    ShortConv: _recurrent(_kernel, FLOAT32),
+    GatedRecurrence: _recurrent(_kernel, FLOAT32),
+    Rwkv: _recurrent(_past, FLOAT32),
+}
+
+
+def of_mixer(m: Mixer, s: Setting) -> Sizes:
+    return RULES[type(m)](m, s)
+
+
+def sizes(layers: Iterable[Layer], s: Setting) -> Sizes:
+    return total(of_mixer(m, s) for m in mixers(layers))
+
+
+def caches(layers: Iterable[Layer], s: Setting) -> tuple[Component, ...]:
+    """The components, with what they were computed from."""
+    formula = (
+        f"{s.batch} sequences of {s.lengths.context:,} tokens, {s.cache} cache in {s.dtype.name}, "
+        f"after {s.after}"
+    )
+    return components(sizes(layers, s), formula=formula, source=SOURCE)

@@ -1,0 +1,108 @@
+"""Does it fit? A device's driver-level peak beside the bytes that a process can have of it.
+
+    yes       peak.high <= usable.low        the high estimate fits what is surely there
+    no        peak.low > usable.high         not even the low one fits
+    unknown   otherwise
+
+Both sides are what the driver counts for a process: context, reserved memory and everything else
+that the process holds, and the device's total less what the driver keeps for itself.
+
+Devices add up only where something splits the model, and layers are not split. Over n devices
+
+    each holds at least   max(shared.low / n, the largest layer) + context.low
+    each holds at most    shared.high / n + 5/4 largest layer + all that a device has of its own
+
+where shared are weights and buffers. accelerate's `get_balanced_memory` allows each device the
+n-th part and 5/4 of its largest layer (1.15, utils/modeling.py); llama.cpp splits by layers too.
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+from weighbridge.memory import Bytes, Device, total
+from weighbridge.report import Verdict
+from weighbridge.units import ceil_div, human
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+SHARED = ("weights", "buffers")
+# Who splits a model over devices by layers, and the setting that does it
+SPLITS = {"transformers": 'device_map="auto"', "llama.cpp": "--split-mode layer"}
+
+
+def fits(peak: Bytes, usable: Bytes) -> Literal["yes", "no", "unknown"]:
+    if peak.high <= usable.low:
+        return "yes"
+    return "no" if peak.low > usable.high else "unknown"
+
+
+def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int | None) -> Verdict:
+    """Of loading what `device` holds on what `budget` allows. Layers: None where unknown."""
+    whole, count = device.peak("driver"), budget.choice.count
+    each = whole
+    split = count > 1 and engine in SPLITS and fits(whole, budget.usable) != "yes"
+    if split:
+        each = over(device, count, largest_layer)
+    answer = fits(each, budget.usable)
+    part = budget.choice.part
+    return Verdict(
+        accelerator=part.name,
+        accelerator_id=part.id,
+        count=count,
+        usable_bytes=budget.usable.low,
+        fits=answer,
+        margin_bytes=budget.usable.low - each.expected,
+        reason=_reason(answer, each, budget, SPLITS[engine] if split else None),
+        marketed_gb=part.marketed_gb,
+        total=part.total.bytes,
+        visible=part.visible.bytes,
+        usable=budget.usable,
+        headroom_bytes=budget.headroom,
+        per_device=each,
+        devices_used=count if split else 1,
+        basis=part.visible.basis,
+        source=part.visible.source,
+    )
+
+
+def over(device: Device, count: int, largest_layer: int | None) -> Bytes:
+    """What each of `count` devices holds when layers are dealt out evenly."""
+    bounds = []
+    for phase in device.phases:
+        shared = total(c.bytes for c in phase.components if c.name in SHARED)
+        own = total(c.bytes for c in phase.components if c.name not in SHARED)
+        context = total(c.bytes for c in phase.components if c.level == "driver")
+        layer = shared.high if largest_layer is None else largest_layer
+        at_least = 0 if largest_layer is None else largest_layer
+        whole = phase.at("driver")
+        low = min(whole.low, max(ceil_div(shared.low, count), at_least) + context.low)
+        high = min(whole.high, ceil_div(shared.high, count) + ceil_div(5 * layer, 4) + own.high)
+        bounds.append(Bytes(low, (low + high) // 2, high))
+    return Bytes(*(max(values) for values in zip(*bounds, strict=True)))
+
+
+def _reason(answer: str, each: Bytes, budget: "Budget", splitter: str | None) -> str:
+    """The two numbers that were compared, and who would split the model."""
+    usable, count = budget.usable, budget.choice.count
+    spared = f" less {human(budget.headroom)} of headroom" if budget.headroom else ""
+    have = f"that a process can have{spared}"
+    sentence = {
+        "yes": f"the high estimate, {human(each.high)}, is within the {human(usable.low)} {have}",
+        "no": f"even the low estimate, {human(each.low)}, is above the {human(usable.high)} {have}",
+        "unknown": f"the estimate, {_span(each)}, and the {_span(usable)} {have} overlap",
+    }[answer]
+    if count == 1 or (answer == "yes" and splitter is None):
+        return f"{sentence} on one device"
+    if splitter is None:
+        return f"{sentence} on one device, and nothing splits this model over {count}"
+    sentence += f" on each of {count} devices, layers dealt out by {splitter}"
+    if answer == "yes":
+        return sentence
+    return (
+        f"{sentence}; {count} x {human(usable.low)} is not {human(count * usable.low)}: each holds "
+        "whole layers and a context of its own"
+    )
+
+
+def _span(b: Bytes) -> str:
+    return human(b.low) if b.exact else f"{human(b.low)} to {human(b.high)}"
