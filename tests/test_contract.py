@@ -335,6 +335,28 @@ def test_counts_are_in_order(report):
         assert model["download_bytes"] >= model["stored_bytes"]
 
 
+HEADLESS = PARAMETERS - packings.VOCAB * packings.HIDDEN
+COUNTS = {
+    "headers": PARAMETERS,
+    "a headless class": HEADLESS,
+    "a pipeline": PARAMETERS + 4 * 4 * 3 * 3,
+    "a sentence transformer": PARAMETERS + 64 * 256,
+    "an adapter": 8 * 256,
+    "an unknown class": 64,
+    "gguf": 256 * 512 + 256,
+    "gptq": PARAMETERS,
+    "a bare size": 7 * 10**9,
+}
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_counts_of_every_kind(folder, kind):
+    report = made(kind, folder)
+    assert report.model.parameters == COUNTS[kind]
+    parts = report.to_dict()["model"]["parts"]
+    assert not parts or sum(part["parameters"] for part in parts) == COUNTS[kind]
+
+
 def test_real_formats_are_all_in_the_table():
     found = {row.dtype: row for row in weighbridge.load(LISTED).table}
     n = 8_030_261_248
@@ -691,6 +713,20 @@ def test_odd_places(say, tmp_path, folder):
     os.mkfifo(tmp_path / "config.json")
     for name in (tmp_path, tmp_path / "config.json", "/dev/zero"):
         complains(say("load", name), 2)
+
+
+def test_names_of_strangers_do_not_drive_the_terminal(say, tmp_path):
+    tensors = packings.plain() | {"\x1b]0;owned\x07\x1b[2J.weight": ("F32", (2, 2))}
+    place = tmp_path / "\x1b[31mred"
+    write_repo(place, CONFIG, tensors)
+    code, out, err = say("load", place)
+    assert (code, "owned" in err) == (0, True)
+    assert "\x1b" not in out + err
+    (place / "config.json").write_text('{"model_type": "\x1b[2J"}'.replace("\x1b", "\\u001b"))
+    for file in place.glob("*.safetensors"):
+        file.unlink()
+    code, out, err = say("load", place)
+    assert (code, "\x1b" in err) == (2, False)
 
 
 def test_a_hub_out_of_reach_is_code_3_and_says_what_needs_none(say):

@@ -4,6 +4,7 @@ docs/commands.md      --help of every command
 docs/architectures.md model types in our tables, and the classes of each
 docs/formats.md       formats of weights, and what each leaves alone
 docs/models.md        the built-in catalogue
+docs/gpus.md          the accelerators, and what each figure rests on
 """
 
 import sys
@@ -13,9 +14,12 @@ from pathlib import Path
 import click
 
 from weighbridge import catalogue
+from weighbridge.accelerators.parts import instances, parts
+from weighbridge.accelerators.rules import KEPT, RULES
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family
 from weighbridge.arch.table import FAMILIES
+from weighbridge.cli.gpus import HEAD, row
 from weighbridge.cli.menu import COMMANDS, menu
 from weighbridge.quantization.schemes import NAMES, scheme
 from weighbridge.units import human_count
@@ -64,11 +68,65 @@ def models() -> Iterator[str]:
         yield f"| {entry.name} | {human_count(count)} | {entry.model_type} | {entry.repo_id} |"
 
 
+GPUS = """Three numbers belong to a device, each smaller than the one before:
+
+- *sold as*: what the data sheet says, in GB. "24 GB" of a card is about 24 GiB, and less where
+  ECC takes a part
+- *driver shows*: the total of nvidia-smi (rocm-smi; all of the RAM where CPU and GPU share it)
+- *a process can have*: the total of `torch.cuda.mem_get_info()`. On Linux NVIDIA's driver keeps
+  0.1 to 0.9 GiB of what it shows ("Reserved" in `nvidia-smi -q`); Windows keeps nothing back and
+  gives memory to the desktop instead. On a Mac it is the recommended working set, which
+  `iogpu.wired_limit_mb` changes
+
+A verdict compares the driver-level peak with the third, less `--headroom`. What other processes
+hold is not known here: say what is free with `--gpu-memory 20GiB`, alone or beside `--gpu`.
+
+`read` figures were printed by a tool on such a part (the source is in `weighbridge gpus --json`).
+All others are `assumed`: an interval that holds every published reading of its kind. Old drivers
+show less (A100 40536 MiB, V100 32510): trust a live reading more than this table.
+
+Names are compared without case, spaces, hyphens, the maker's words (NVIDIA, GeForce, RTX, Radeon,
+...) and the B of GB. A count stands before or after (`2x RTX 4090`, `a100-80gb:8`, `A10*4`,
+`4张3090`, `8卡A800`). A name without a size is the part that lists it (`A100` the 40 GB one, `V100`
+the 16 GB one: the report says so); where none does (`4060 Ti`, `M3 Max`) the error lists the
+sizes. A MIG slice follows a slash: `a100-80gb/1g.10gb`. A bare size is a device too: `24GiB`.
+"""
+
+
+def gpus() -> Iterator[str]:
+    yield "# Accelerators\n"
+    yield NOTE
+    yield GPUS
+    yield "## What is assumed\n"
+    yield "| kind | driver shows, of the GiB sold | a process can have, of that | why |"
+    yield "| --- | --- | --- | --- |"
+    for name, rule in RULES.items():
+        seen = "less what the driver keeps" if rule.visible is None else _share(rule.visible)
+        yield f"| {name} | {_share(rule.total)} | {seen} | {rule.source} |"
+    sizes = "; ".join(f"up to {gib} GiB {low} to {high} MiB" for gib, low, high in KEPT[:-1])
+    yield f"\nWhat NVIDIA's driver keeps: {sizes}; above {KEPT[-1][1]} to {KEPT[-1][2]} MiB.\n"
+    yield f"## {len(parts())} parts\n"
+    yield f"| {' | '.join((*HEAD, 'also'))} |"
+    yield "| --- |" + " ---: |" * (len(HEAD) - 2) + " --- | --- |"
+    for part in parts().values():
+        yield f"| {' | '.join((*row(part), ', '.join(part.aliases)))} |"
+    yield f"\n## {len(instances())} machines of clouds\n"
+    yield "| name | provider | devices |\n| --- | --- | --- |"
+    for i in instances().values():
+        yield f"| {i.name} | {i.provider} | {i.count} x {parts()[i.part].name} |"
+
+
+def _share(mille: tuple[int, int, int]) -> str:
+    low, _, high = mille
+    return f"{low / 1000:.3f}" if low == high else f"{low / 1000:.3f} to {high / 1000:.3f}"
+
+
 PAGES = {
     "commands.md": commands,
     "architectures.md": architectures,
     "formats.md": formats,
     "models.md": models,
+    "gpus.md": gpus,
 }
 
 

@@ -23,8 +23,8 @@ def load(
     device_map: str | None = None,
     base_model: bool = False,
     gpu: str | None = None,
-    gpu_memory: str | None = None,
-    headroom: str | None = None,
+    gpu_memory: str | int | None = None,
+    headroom: str | int | None = None,
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
@@ -43,8 +43,8 @@ def load(
         device_map: "auto" or "cuda" loads straight to the device; None is `.to("cuda")`.
         base_model: count the headless class.
         gpu: the device that the verdict is about: "4090", "a100-80gb:8", "2x RTX 4090".
-        gpu_memory: what a process can have of that device, or of any: "24GiB".
-        headroom: what is to stay free on each device: "1GiB" or "10%"; None is nothing.
+        gpu_memory: what a process can have of that device, or of any: "24GiB", or bytes.
+        headroom: what is to stay free on each device: "1GiB", "10%" or bytes; None is nothing.
 
     Returns:
         A frozen `Report`; all sizes are bytes.
@@ -59,8 +59,8 @@ def load(
         device_map=device_map,
         base_model=base_model,
         gpu=gpu,
-        gpu_memory=gpu_memory,
-        headroom=headroom,
+        gpu_memory=None if gpu_memory is None else str(gpu_memory),
+        headroom=None if headroom is None else str(headroom),
     )
     workload.budget()  # an unknown device is said before anything is fetched
     options = Options(

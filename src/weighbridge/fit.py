@@ -53,7 +53,7 @@ def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int
         fits=answer,
         margin_bytes=budget.usable.low - each.expected,
         reason=_reason(answer, each, budget, SPLITS[engine] if split else None),
-        marketed_gb=part.marketed_gb,
+        marketed_gb=part.marketed_gb if part.vendor else None,
         total=part.total.bytes,
         visible=part.visible.bytes,
         usable=budget.usable,

@@ -76,6 +76,8 @@ class Model:
 
     def part_sizes(self) -> tuple[tuple[str, int], ...]:
         """(name, parameters) of pipeline parts, or of the towers of one class; one has none."""
+        if len(self.parts) == 1 and not self.parts[0].blueprint.parts:
+            return ()
         sizes: dict[str, int] = defaultdict(int)
         for part in self.parts:
             for p in part.blueprint.params:

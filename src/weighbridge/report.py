@@ -52,7 +52,7 @@ class Verdict:
     fits: Literal["yes", "no", "unknown"]
     margin_bytes: int  # usable_bytes less what is expected on one device
     reason: str
-    marketed_gb: int
+    marketed_gb: int | None  # None for a device of a given size
     total: Bytes  # what the driver shows
     visible: Bytes  # what a process can have
     usable: Bytes

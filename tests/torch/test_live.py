@@ -69,4 +69,7 @@ def test_every_tensor_is_what_torch_says():
         module = transformers.LlamaForCausalLM(config)
     live = weighbridge.load(module)
     assert live.model.parameters == module.num_parameters()
-    assert live.table == weighbridge.load(config.to_dict() | {"architectures": ["LlamaForCausalLM"]}).table
+    assert (
+        live.table
+        == weighbridge.load(config.to_dict() | {"architectures": ["LlamaForCausalLM"]}).table
+    )

@@ -1,7 +1,7 @@
 """Accelerators: what each is sold as, what its driver shows, and what a process can have of it.
 
-    parts.py    records of parts.jsonl and instances.jsonl, and MIG slices
-    rules.py    intervals for the figures that nobody has published
-    names.py    what people type -> one part and a count
-    budget.py   a part, a count and a headroom -> the bytes that a verdict is about
+parts.py    records of parts.jsonl and instances.jsonl, and MIG slices
+rules.py    intervals for the figures that nobody has published
+names.py    what people type -> one part and a count
+budget.py   a part, a count and a headroom -> the bytes that a verdict is about
 """

@@ -24,23 +24,51 @@ from weighbridge.memory import exactly
 from weighbridge.units import human, parse_size
 
 # Words that name the maker or the series, before what tells parts apart
-SERIES = ["nvidia", "geforce", "rtx", "gtx", "tesla", "amd", "radeon", "instinct", "rx", "apple", "intel", "arc", "huawei", "ascend", "amazon", "google", "aws", "tenstorrent", "macbookpro", "macstudio", "macmini", "英伟达", "昇腾", "华为", "苹果"]
+SERIES = [
+    "nvidia",
+    "geforce",
+    "rtx",
+    "gtx",
+    "tesla",
+    "amd",
+    "radeon",
+    "instinct",
+    "rx",
+    "apple",
+    "intel",
+    "arc",
+    "huawei",
+    "ascend",
+    "amazon",
+    "google",
+    "aws",
+    "tenstorrent",
+    "macbookpro",
+    "macstudio",
+    "macmini",
+    "英伟达",
+    "昇腾",
+    "华为",
+    "苹果",
+]
 # ... and words that tell nothing, wherever they stand
-FILLER = re.compile(r"\b(?:gpus?|graphics|cards?|generation|edition|modified|blackwell)\b|显卡|显存")
+FILLER = re.compile(
+    r"\b(?:gpus?|graphics|cards?|generation|edition|modified|blackwell)\b|显卡|显存"
+)
 FORM = re.compile(r"[ -]+(?:sxm|pcie|nvl)\b")
-GIGABYTES = re.compile(r"(?<=\d) ?(?:gib|gb|g)(?![a-z0-9.])")
+GIGABYTES = re.compile(r"(?<=\d) ?(?:gi?b(?!\d)|g(?![a-z0-9.]))")
 SIZE = re.compile(r"[ -]+\d+ ?(?:gib|gb|g)\b")
 MEMORY = re.compile(r"\d+(?:\.\d+)? ?[kmgt](?:i?b)?")
 SLICE = re.compile(r"(?:[/ ]|\bmig\b)+(\d+g\.\d+gb)(?:\+\w+)?$")
-SEPARATORS = re.compile(r"[\W_]+")
+SEPARATORS = re.compile(r"(?:[^\w:*\u00d7]|_)+")  # the signs of a count are part of no name
 
 NUMERALS = dict(zip("单一两双二三四五六七八", (1, 1, 2, 2, 2, 3, 4, 5, 6, 7, 8), strict=True))
 PIECES = "[张卡块个片]"
 COUNTS = tuple(  # "4张3090", "A10*4", "A800 8卡", "8 A100"
     re.compile(pattern)
     for pattern in (
-        rf"(?P<count>\d{{1,5}}) *(?:[x×*]|{PIECES}) *(?P<name>.+)",
-        r"(?P<name>.+?) *[x×*:,] *(?P<count>\d{1,5})",
+        rf"(?P<count>\d{{1,5}}) *(?:[x\u00d7*]|{PIECES}) *(?P<name>.+)",
+        r"(?P<name>.+?) *[x\u00d7*:,] *(?P<count>\d{1,5})",
         rf"(?P<name>.+?) *(?P<count>\d{{1,5}}) *{PIECES}",
         r"(?P<count>\d{1,5}) +(?P<name>.+)",
     )
@@ -132,7 +160,7 @@ def _normal(text: str) -> str:
     text = text.replace("笔记本", " laptop").replace("mobile", "laptop").replace("十六", "16")
     text = re.sub(f"[{''.join(NUMERALS)}](?={PIECES})", lambda m: str(NUMERALS[m[0]]), text)
     text = re.sub(r"[\s_]+", " ", text)
-    return re.sub(r"sxm\d", "sxm", text)
+    return re.sub(r"sxm[2-6](?=\d{2,3} ?g|\D|$)", "sxm", text)
 
 
 def _joined(text: str) -> str:

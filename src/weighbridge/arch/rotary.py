@@ -43,6 +43,8 @@ def share(c: Config, *names: str, default: float) -> float:
     """`partial_rotary_factor`, in the rotary settings or beside them, or under other `names`."""
     for value in (rope_settings(c).get("partial_rotary_factor"), c.get(*names)):
         if isinstance(value, int | float):
+            if not 0 <= value <= 1:
+                raise c.error("partial_rotary_factor", f"is {value}, outside 0 to 1")
             return float(value)
     return default
 

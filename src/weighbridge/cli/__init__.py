@@ -5,7 +5,7 @@ import sys
 
 # A model of 100,000 tensors makes a million objects, and no garbage: Python's own threshold (700)
 # would spend a fifth of the time on looking for it.
-COLLECT_EVERY = 100_000
+COLLECT_EVERY = 1_000_000
 
 
 def main() -> None:

@@ -136,7 +136,9 @@ def _compressed(m: Compressed, context: int, f: Formats) -> int:
     return kept(context, m.window) * f.key.size(m.dim) + groups * (f.key.size(m.dim) + index)
 
 
-def components(sizes: Sizes, *, formula: str, source: str, detail: str = "") -> tuple[Component, ...]:
+def components(
+    sizes: Sizes, *, formula: str, source: str, detail: str = ""
+) -> tuple[Component, ...]:
     """The parts that are not empty, by the contract's names."""
     named = (("kv_cache", sizes.kv), ("recurrent_state", sizes.state))
     return tuple(

@@ -58,14 +58,10 @@ def placed(part: ModelPart, choice: Choice, *, major: int) -> Iterator[Placed]:
     """Every tensor that one part puts on the device, parameters first; ties once."""
     prefix = f"{part.name}." if part.name else ""
     for name, nbytes in _weights(part, choice, major):
-        yield Placed(prefix + _module(name), nbytes, "weights")
+        yield Placed(prefix + name.rpartition(".")[0], nbytes, "weights")
     for buffer in alive(part.blueprint, major):
         nbytes = buffer_size(buffer, choice.dtype)
-        yield Placed(prefix + _module(buffer.name), nbytes, "buffers")
-
-
-def _module(name: str) -> str:
-    return name.rpartition(".")[0]
+        yield Placed(prefix + buffer.name.rpartition(".")[0], nbytes, "buffers")
 
 
 def _weights(part: ModelPart, choice: Choice, major: int) -> Iterator[tuple[str, int]]:

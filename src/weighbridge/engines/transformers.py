@@ -12,8 +12,9 @@ children of a module before its own parameters, then its buffers (torch nn/modul
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from weighbridge.errors import UsageError
 
@@ -39,45 +40,30 @@ def placement_order(items: Iterable[tuple[str, T]]) -> list[T]:
 
     Children come before their parent, siblings in order of first appearance.
     """
-    root: _Node[T] = _Node()
-    nodes = {"": root}
+    values: dict[str, list[T]] = {"": []}  # by module
+    children: defaultdict[str, list[str]] = defaultdict(list)
     for path, value in items:
-        node = nodes.get(path)
-        if node is None:
-            node = _grown(nodes, path)
-        node.values.append(value)
-    return [value for node in _children_first(root) for value in node.values]
+        if path not in values:
+            for new, parent in _new(path, values):
+                values[new] = []
+                children[parent].append(new)
+        values[path].append(value)
+    return [value for path in _children_first(children) for value in values[path]]
 
 
-class _Node(Generic[T]):
-    """A module: its own values, and its children in order of first appearance."""
-
-    __slots__ = ("children", "values")
-
-    def __init__(self) -> None:
-        self.children: list[_Node[T]] = []
-        self.values: list[T] = []
+def _new(path: str, known: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """The module at `path` and those above it that are not known, each with its parent."""
+    while path not in known:
+        parent = path.rpartition(".")[0]
+        yield path, parent
+        path = parent
 
 
-def _grown(nodes: dict[str, _Node[T]], path: str) -> _Node[T]:
-    """The module at `path`, made with those above it that are new."""
-    new = []
-    while path not in nodes:
-        new.append(path)
-        path = path.rpartition(".")[0]
-    node = nodes[path]
-    for name in reversed(new):
-        child = nodes[name] = _Node()
-        node.children.append(child)
-        node = child
-    return node
-
-
-def _children_first(root: _Node[T]) -> Iterator[_Node[T]]:
+def _children_first(children: Mapping[str, list[str]]) -> Iterator[str]:
     """Without recursion: a stranger's names may be nested a thousand deep."""
-    parents_first, stack = [], [root]
+    parents_first, stack = [], [""]
     while stack:
-        node = stack.pop()
-        parents_first.append(node)
-        stack += node.children
+        path = stack.pop()
+        parents_first.append(path)
+        stack += children.get(path, ())
     return reversed(parents_first)

@@ -41,7 +41,9 @@ def human(
     console.print(Text(words.setting(report)))
     console.print(_components(report, unit, explain))
     if report.verdict is not None:
+        console.print()
         console.print(_verdict(report.verdict, unit))
+        console.print()
     console.print(_table("every weight alike", words.divisions(report), unit, explain))
     if words.formats(report):
         console.print(_table("as loaders hold them", words.formats(report), unit, explain))

@@ -100,11 +100,12 @@ def footer(report: Report, unit: str | None) -> Iterator[str]:
 def verdict(v: Verdict, unit: str | None) -> Iterator[tuple[str, str]]:
     """(word, what it says): from what is sold to what can be used, then the verdict."""
     name = v.accelerator if v.count == 1 else f"{v.count} x {v.accelerator}"
-    yield (
-        "device",
-        f"{printable(name)}: sold as {v.marketed_gb} GB, {bounds(v.total, unit)} in the driver, "
-        f"{bounds(v.visible, unit)} for a process ({v.basis})",
-    )
+    if v.marketed_gb is None:
+        yield "device", printable(name)
+    else:
+        shown = f"sold as {v.marketed_gb} GB, {bounds(v.total, unit)} in the driver"
+        had = f"{bounds(v.visible, unit)} for a process ({v.basis})"
+        yield "device", f"{printable(name)}: {shown}, {had}"
     if v.headroom_bytes:
         yield "headroom", f"{human(v.headroom_bytes, unit)}, so {bounds(v.usable, unit)} to use"
     if v.count > 1:

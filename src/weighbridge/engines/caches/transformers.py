@@ -6,7 +6,8 @@
     quanto, hqq   whole tensors in groups of 64, and up to 128 tokens as they came
     fp8       a byte an element, one float32 scale a tensor
     latent    since 5.15 the latent itself; before it, every head's keys and values
-    recurrent convolutions keep `kernel` columns, in the model's dtype; states are float32
+    recurrent convolutions keep `kernel` columns, in the model's dtype; states are float32, those of
+              lightning attention in the model's dtype. RecurrentGemma holds them in its modules
 
 Source: transformers 5.23 cache_utils.py (DynamicLayer, DynamicSlidingWindowLayer, StaticLayer,
 LinearAttentionLayer, QuantizedLayer, Fp8QuantizedLayer); 4.56 brought the sliding layers; the
@@ -14,7 +15,7 @@ latent: PR 47761, first in 5.15.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from weighbridge.arch.mixers import (
@@ -51,6 +52,8 @@ from weighbridge.errors import UsageError
 from weighbridge.memory import Component
 from weighbridge.units import ceil_div
 
+# Classes that repeat several key-value heads for all heads before they store them (Falcon 40B).
+REPEATED = frozenset({"falcon", "RefinedWeb"})
 LATENT_SINCE = (5, 15)
 SLIDING_SINCE = (4, 56)
 SOURCE = "transformers 5.23 cache_utils.py"
@@ -62,6 +65,7 @@ class Setting:
     """`after` says when we look: behind the prompt, or some steps later."""
 
     lengths: Lengths
+    model_type: str = ""
     batch: int = 1
     dtype: DType = BFLOAT16
     version: tuple[int, int] = (5, 23)
@@ -79,6 +83,8 @@ class Setting:
 
 
 def _attention(m: Attention, s: Setting) -> Sizes:
+    if s.model_type in REPEATED and m.kv_heads > 1:
+        m = replace(m, kv_heads=m.heads)
     if s.cache in ("quanto", "hqq", "fp8"):
         return _quantized(m, s)
     index = s.formats.key.size(m.indexer.dim) if m.indexer else 0
@@ -129,25 +135,34 @@ def _cross(m: CrossAttention, s: Setting) -> Sizes:
 
 
 def _compressed(m: Compressed, s: Setting) -> Sizes:
-    """Keys serve as values. Groups that are not full wait in buffers of keys and gates, twice as
-    wide where groups overlap; those layers also keep the last full group of either."""
+    """Where tokens are compressed, keys serve as values."""
     near = s.lengths.context if s.after == "prefill" else kept(s.lengths.context, m.window)
-    elements = near * m.dim
-    widths = [m.dim, *([m.indexer.dim] if m.indexer else [])] if m.rate > 1 else []
-    groups, waiting = divmod(s.lengths.context, m.rate)
-    for width in widths:
-        elements += groups * width
-        elements += 2 * waiting * width * (2 if m.overlaps else 1)
-        elements += 2 * m.rate * width if m.overlaps and groups else 0
+    if m.rate == 1:
+        return Sizes(kv=s.batch * s.dtype.size(2 * near * m.dim))
+    widths = (m.dim, m.indexer.dim) if m.indexer else (m.dim,)
+    elements = near * m.dim + sum(_groups(m, width, s) for width in widths)
     return Sizes(kv=s.batch * s.dtype.size(elements))
 
 
-def _recurrent(columns: Callable[[Any], int], dtype: DType | None) -> Callable[[Any, Setting], Sizes]:
+def _groups(m: Compressed, width: int, s: Setting) -> int:
+    """Elements of compressed groups, and of the tokens that wait for theirs to be full: keys and
+    gates, twice as wide where groups overlap; those layers also keep half of the last group. What
+    waits is a view of all tokens of the last step."""
+    groups, waiting = divmod(s.lengths.context, m.rate)
+    held = s.lengths.context if s.after == "prefill" else waiting or m.rate
+    if not m.overlaps:
+        return groups * width + 2 * held * width
+    return groups * width + 4 * held * width + (2 * m.rate * width if groups else 0)
+
+
+def _recurrent(
+    columns: Callable[[Any], int], dtype: DType | None
+) -> Callable[[Any, Setting], Sizes]:
     """`columns` of past inputs; the state in `dtype`, or in the model's own."""
 
     def size(m: Any, s: Setting) -> Sizes:
         own = Formats(conv=s.dtype, state=dtype or s.dtype)
-        return Sizes(state=s.batch * state(m, own, columns=columns(m)))
+        return Sizes(state=s.batch * state(m, own, columns=columns(m, s)))
 
     return size
 
@@ -156,12 +171,17 @@ def _nothing(m: Shared, s: Setting) -> Sizes:
     return Sizes()
 
 
-def _kernel(m: Any) -> int:
+def _kernel(m: Any, s: Setting) -> int:
     return int(m.kernel)
 
 
-def _past(m: Any) -> int:
+def _past(m: Any, s: Setting) -> int:
     return int(m.kernel) - 1
+
+
+def _view(m: GatedRecurrence, s: Setting) -> int:
+    """After a step, the past inputs are a view of them and the newest."""
+    return m.kernel - 1 if s.after == "prefill" else m.kernel
 
 
 RULES: Mapping[type, Callable[[Any, Setting], Sizes]] = {
@@ -176,7 +196,7 @@ RULES: Mapping[type, Callable[[Any, Setting], Sizes]] = {
     KimiDelta: _recurrent(_kernel, FLOAT32),
     LinearAttention: _recurrent(_past, None),
     ShortConv: _recurrent(_kernel, FLOAT32),
-    GatedRecurrence: _recurrent(_kernel, FLOAT32),
+    GatedRecurrence: _recurrent(_view, FLOAT32),
     Rwkv: _recurrent(_past, FLOAT32),
 }
 

@@ -1,0 +1,212 @@
+"""Figures of the catalogue: against readings, by hand, and as laws over every part."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.corpus import ROOT
+from weighbridge.accelerators import parts as module
+from weighbridge.accelerators.names import find
+from weighbridge.accelerators.parts import instances, parts, slice_of
+from weighbridge.accelerators.rules import KEPT, RULES, total, visible
+from weighbridge.memory import Bytes
+from weighbridge.units import GIB, MIB
+
+HERE = Path(module.__file__).parent
+EVERY = list(parts().values())
+RECORDS = {
+    r["id"]: r for r in map(json.loads, (HERE / "parts.jsonl").read_text("utf-8").splitlines())
+}
+
+# Printed by nvidia-smi (memory.total, MiB), on machines of today's drivers
+NVIDIA_SMI = {
+    "T4": 15360,
+    "A10": 23028,
+    "L4": 23034,
+    "L40S": 46068,
+    "A100 40GB": 40960,
+    "A100 80GB": 81920,
+    "H100": 81559,
+    "H100 NVL": 95830,
+    "H20": 97871,
+    "H200": 143771,
+    "B200": 183359,
+    "B300": 275040,
+    "RTX 3090": 24576,
+    "RTX 4090": 24564,
+    "4090 48G": 49140,
+    "RTX 5090": 32607,
+    "RTX A6000": 49140,
+    "RTX 6000 Ada": 49140,
+}
+
+
+@pytest.mark.parametrize(("name", "mib"), NVIDIA_SMI.items())
+def test_what_the_driver_shows(name, mib):
+    figure = find(name).part.total
+    assert figure.bytes == Bytes(mib * MIB, mib * MIB, mib * MIB)
+    assert figure.basis == "read"
+    assert figure.source
+
+
+# Bytes of torch.cuda.get_device_properties(0).total_memory, or the MiB and GiB of torch's own texts
+SEEN_BY_A_PROCESS = {
+    "T4": 15637086208,
+    "RTX 4000 Ada": 20982726656,
+    "L40S": 44.39 * GIB,
+    "H200": 139.81 * GIB,
+    "B200": 178.35 * GIB,
+    "RTX 5090": 31.36 * GIB,
+    "DGX Spark": 119.70 * GIB,
+    "MI325X": 255.98 * GIB,
+    "MI355X": 287.98 * GIB,
+    "m3 16gb": 11.84 * GIB,
+    "m4 24gb": 17.76 * GIB,
+    "m5 max 128gb": 107.52 * GIB,
+    "a100-80gb/1g.10gb": 9728 * MIB,
+    "a100-40gb/1g.10gb": 9856 * MIB,
+}
+
+
+@pytest.mark.parametrize(("name", "nbytes"), SEEN_BY_A_PROCESS.items())
+def test_what_a_process_can_have(name, nbytes):
+    low, _, high = find(name).part.visible.bytes
+    rounding = 0.006 * GIB
+    assert low - rounding <= nbytes <= high + rounding
+
+
+def test_a_marketed_size_is_neither_gb_nor_gib():
+    """24 GB of a 4090 are 23.99 GiB, of an A10 22.49; 180 of a B200 are 192.3e9 bytes."""
+    assert 25.75e9 < find("4090").part.total.bytes.low < 24 * GIB
+    assert find("A10").part.total.bytes.high < 24.2e9
+    assert find("B200").part.total.bytes.low > 192e9
+    assert find("B200 192GB").part == find("B200").part
+
+
+# By hand
+
+
+def test_an_assumed_interval_by_hand():
+    """RTX 3070 Ti, 8 GB: 0.994 to 1 of 8192 MiB are shown, of which 100 to 475 MiB are kept."""
+    part = find("3070 ti").part
+    assert part.total.basis == part.visible.basis == "assumed"
+    assert part.total.bytes == Bytes(8 * GIB * 994 // 1000, 8 * GIB * 998 // 1000, 8 * GIB)
+    assert part.visible.bytes.low == 8 * GIB * 994 // 1000 - 475 * MIB
+    assert part.visible.bytes.high == 8 * GIB - 100 * MIB
+
+
+def test_unified_memory_by_hand():
+    """64 GB of an M4 Max: all of it is shown, three quarters to 0.84 may be wired."""
+    part = find("M4 Max 64GB").part
+    assert part.total.bytes == Bytes(64 * GIB, 64 * GIB, 64 * GIB)
+    assert part.visible.bytes[::2] == (48 * GIB, 64 * GIB * 84 // 100)
+
+
+def test_ecc_switches_the_memory_of_some_parts():
+    assert find("P40").part.total.bytes == Bytes(23040 * MIB, 24576 * MIB, 24576 * MIB)
+
+
+def test_a_slice_by_hand():
+    """1g.20gb of an A100: 0.87 to 1 of 20 GiB."""
+    whole = find("a100-80gb").part
+    part = slice_of(whole, "1g.20gb")
+    assert (part.id, part.marketed_gb) == ("nvidia-a100-sxm4-80gb/1g.20gb", 20)
+    assert part.visible.bytes == Bytes(20 * GIB * 87 // 100, 19 * GIB, 20 * GIB)
+    assert part.visible.basis == "assumed"
+
+
+def test_readings_are_kept_where_they_were_read():
+    part = find("rtx 3060").part
+    assert (part.visible.basis, part.visible.bytes[::2]) == ("read", (11931 * MIB, 12044 * MIB))
+    assert find("3090").part.context[0] == 256
+    assert find("T4").part.compute_capability == "7.5"
+
+
+# Laws
+
+
+@pytest.mark.parametrize("part", EVERY, ids=lambda p: p.id)
+def test_every_part(part):
+    for figure in (part.total, part.visible):
+        low, expected, high = figure.bytes
+        assert 0 < low <= expected <= high
+        assert figure.basis in ("read", "assumed")
+        assert figure.source
+    for total_of, visible_of in zip(part.total.bytes, part.visible.bytes, strict=True):
+        assert visible_of <= total_of
+    sold = max(part.marketed_gb, *part.also_sold_as, 0)
+    assert 0.6 * part.marketed_gb * GIB < part.visible.bytes.low
+    assert part.total.bytes.high <= sold * GIB
+    if part.visible.basis == "assumed":
+        assert part.visible.bytes.low < part.visible.bytes.high
+
+
+@pytest.mark.parametrize("part", [p for p in EVERY if p.mig], ids=lambda p: p.id)
+def test_slices_are_smaller_than_the_whole(part):
+    for profile in part.mig:
+        piece = slice_of(part, profile)
+        assert piece.total.bytes.low <= part.total.bytes.high
+        assert piece.visible.bytes.low <= piece.visible.bytes.high <= piece.total.bytes.high
+        assert int(re.match(r"\d+", profile)[0]) * piece.marketed_gb <= 7.2 * part.marketed_gb
+
+
+@pytest.mark.parametrize("record", RECORDS.values(), ids=lambda r: r["id"])
+def test_a_rule_holds_every_reading_of_its_kind(record):
+    """So that parts without a reading are inside, too."""
+    rule, gb = record["rule"], record["gb"]
+    driver = record.get("driver")
+    if driver and driver["basis"] == "read":
+        bounds = total(rule, gb)
+        assert bounds.low <= driver["mib"][0] * MIB <= driver["mib"][2] * MIB <= bounds.high
+    seen = record.get("visible")
+    if seen and seen["basis"] == "read" and not unusual(record):
+        shown = parts()[record["id"]].total.bytes
+        bounds = visible(rule, shown, gb)
+        assert bounds.low <= seen["mib"][0] * MIB <= seen["mib"][2] * MIB <= bounds.high
+
+
+def unusual(record):
+    """Readings on Windows, and a chip whose BIOS decides."""
+    return "Windows)" in record["visible"]["source"] or "BIOS" in record["visible"]["source"]
+
+
+def test_the_law_above_can_fail():
+    small = visible("nvidia", Bytes(8 * GIB, 8 * GIB, 8 * GIB), 8)
+    assert not small.low <= 8 * GIB <= small.high
+
+
+def test_rules_are_used_and_sizes_ascend():
+    assert {r["rule"] for r in RECORDS.values()} | {"mig"} == set(RULES)
+    assert [size for size, *_ in KEPT] == sorted(size for size, *_ in KEPT)
+
+
+def test_the_data_are_small_and_complete():
+    assert (
+        sum(os.path.getsize(HERE / name) for name in ("parts.jsonl", "instances.jsonl")) < 200_000
+    )
+    assert (len(parts()), len(instances())) == (253, 99)
+    assert all(i.part in parts() and i.count >= 1 for i in instances().values())
+
+
+@pytest.mark.skipif(not (ROOT / "accelerators.jsonl").exists(), reason="the corpus is not here")
+def test_every_cited_figure_of_the_corpus_is_kept():
+    compared = 0
+    for line in (ROOT / "accelerators.jsonl").read_text("utf-8").splitlines():
+        record = json.loads(line)
+        if record["confidence"] != "cited" or record["kind"] == "instance":
+            continue
+        part = parts()[record["id"]]
+        for key, figure in (("memory_total_mib", part.total), ("torch_total_mib", part.visible)):
+            given = record.get(key)
+            if given is None:
+                continue
+            compared += 1
+            values = given if isinstance(given, list) else [given]
+            low, _, high = figure.bytes
+            if values[0] * MIB == part.total.bytes.high:  # Windows shows a process all there is
+                low = high = part.total.bytes.high
+            assert low <= values[0] * MIB <= values[-1] * MIB <= high
+    assert compared > 140

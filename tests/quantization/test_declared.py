@@ -1,0 +1,89 @@
+"""Modules that a config leaves alone: names, wildcards, and a stranger's regular expressions."""
+
+import time
+
+import pytest
+
+from tests.packings import CONFIG
+from weighbridge.arch.config import Config
+from weighbridge.arch.families import blueprint
+from weighbridge.dtypes import BFLOAT16
+from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.quantization.declared import declared
+from weighbridge.quantization.schemes import stored
+
+PLAN = blueprint(Config(CONFIG))
+LINEARS = {p.name for p in PLAN.params if p.kind == "linear"}
+
+
+def left_alone(*patterns):
+    """Matrices that `ignore` keeps in the model's dtype, without those that FP8 itself leaves."""
+    raw = {"quant_method": "compressed-tensors", "ignore": list(patterns)}
+    raw |= {"config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}}
+    found = stored(PLAN, declared(raw), dtype=BFLOAT16)
+    whole = {s.name for s in found if s.dtype is BFLOAT16}
+    return {name.removeprefix("model.") for name in LINEARS & whole} - {"lm_head.weight"}
+
+
+def ends(*names):
+    return {n.removeprefix("model.") for n in LINEARS if n.removesuffix(".weight").endswith(names)}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("lm_head", set()),
+        ("model.layers.0.mlp.up_proj", {"layers.0.mlp.up_proj.weight"}),
+        ("up_proj", ends("up_proj")),
+        ("p_proj", set()),  # not a whole name
+        ("model.layers.1", {n for n in ends("proj") if n.startswith("layers.1.")}),
+        ("model.layers.1*", {n for n in ends("proj") if n.startswith("layers.1.")}),
+        ("*.mlp.*", ends("gate_proj", "up_proj", "down_proj")),
+        ("model.layers.*.mlp.up_proj", ends("up_proj")),
+        ("re:.*up_proj$", ends("up_proj")),
+        ("re:.*self_attn", ends("q_proj", "k_proj", "v_proj", "o_proj")),
+        ("re:up_proj", set()),  # re.match: from the start
+        (r"re:model\.layers\.0\.mlp\.(gate|up)_proj", ends("0.mlp.gate_proj", "0.mlp.up_proj")),
+    ],
+)
+def test_patterns(pattern, expected):
+    assert left_alone(pattern) == expected
+
+
+@pytest.mark.parametrize(
+    "pattern", ["re:(a+)+$", "re:(a|aa)*b", "re:" + ".*a" * 9, "re:" + "a" * 2000]
+)
+def test_no_expression_searches_for_hours(pattern):
+    with pytest.raises(UnsupportedError, match="too intricate"):
+        left_alone(pattern)
+
+
+def test_a_broken_expression_is_named():
+    with pytest.raises(BadFileError, match="missing"):
+        left_alone("re:(q_proj")
+
+
+def test_a_word_in_the_place_of_a_list():
+    raw = {"quant_method": "fp8", "modules_to_not_convert": "up_proj"}
+    found = stored(PLAN, declared(raw), dtype=BFLOAT16)
+    assert {s.name for s in found if s.dtype is BFLOAT16} & LINEARS >= {
+        "model.layers.0.mlp.up_proj.weight"
+    }
+
+
+def test_hundreds_of_names_of_a_model_of_many_experts():
+    """nvidia/Qwen3.5-397B-A17B-NVFP4 names 184 modules for 92,160 experts' matrices."""
+    moe = {
+        "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "hidden_size": 64, "vocab_size": 10,
+        "moe_intermediate_size": 32, "num_experts": 128, "num_experts_per_tok": 8, "num_hidden_layers": 20,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+    }  # fmt: skip
+    plan = blueprint(Config(moe))
+    ignore = [
+        f"model.layers.{i}.{m}*" for i in range(60) for m in ("self_attn", "mlp.gate", "mlp.shared")
+    ]
+    raw = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head", *ignore]}
+    start = time.process_time()
+    found = list(stored(plan, declared(raw), dtype=BFLOAT16))
+    assert time.process_time() - start < 3
+    assert sum(s.source.endswith("experts.127.up_proj.weight") for s in found) > 20
