@@ -8,6 +8,7 @@ from benchmarks.models import deepseek_v3, headers_of
 from benchmarks.standin import client_env, standin
 
 LAYERS = 67
+COUNT, BARE_COUNT = "740.07 B parameters", "753.53 B parameters"
 REPO = "deepseek-ai/DeepSeek-V3"
 ONE, BARE, HUB = "load FOLDER (one file)", "load FILE (no config)", f"load {REPO} (163 shards)"
 PARSE, JSON = "the parser alone, in a process of its own", "json.loads of the same header"
@@ -36,12 +37,13 @@ def run(bench: Bench) -> Iterator[str]:
     (bare := bench.folder / "bare").mkdir()
     file = bare / "model.safetensors"
     file.hardlink_to(folder / file.name)
+    alone = client_env(home)
     with standin(root, home) as hub:
         found = side_by_side(
             [
-                bench.weighbridge(ONE, "load", str(folder), env=client_env(home)),
-                bench.weighbridge(BARE, "load", str(file), env=client_env(home)),
-                bench.weighbridge(HUB, "load", REPO, env=hub.env),
+                bench.weighbridge(ONE, "load", str(folder), env=alone, expect=COUNT),
+                bench.weighbridge(BARE, "load", str(file), env=alone, expect=BARE_COUNT),
+                bench.weighbridge(HUB, "load", REPO, env=hub.env, expect=COUNT),
                 bench.python(PARSE, PARSE_CODE, str(folder)),
                 bench.python(JSON, JSON_CODE, str(folder)),
             ],

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 import weighbridge
 from weighbridge.accelerators.budget import Budget, budget
 from weighbridge.accelerators.names import Choice, sized
+from weighbridge.components.layers import largest_kept_whole
 from weighbridge.errors import UsageError
 from weighbridge.fit import fits, over, verdict
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
@@ -15,7 +16,10 @@ from weighbridge.units import GIB, MIB
 LLAMA = "llama-3.1-8b"  # 8,030,261,248 parameters, 14.957 GiB in bfloat16
 
 
-def device(weights, *, context=Bytes(0, 0, 0), fragmentation=0):
+NOTHING = exactly(0)
+
+
+def device(weights, *, context=NOTHING, fragmentation=0):
     parts = (("weights", exactly(weights)), ("fragmentation", exactly(fragmentation)))
     components = [Component(name=name, bytes=size, basis="computed") for name, size in parts]
     components.append(Component(name="context", bytes=context, basis="assumed"))
@@ -98,6 +102,13 @@ def test_each_device_by_hand():
     assert over(held, 4, 8) == Bytes(26, (26 + 40) // 2, 40)
     assert over(held, 50, 8).low == 9  # a layer is not split
     assert over(held, 4, None).high == 105  # nothing is known of layers: one may hold all
+
+
+def test_what_is_kept_whole():
+    modules = [("model.embed", 6), ("model.layers.0.q", 3), ("model.layers.0.experts.7.up", 4)]
+    assert largest_kept_whole([*modules, ("model.layers.1.q", 3), ("lm_head", 5)]) == 7
+    assert largest_kept_whole([("1.weight", 2), ("1.bias", 1), ("", 2)]) == 3
+    assert largest_kept_whole([]) == 0
 
 
 def test_one_of_several_may_hold_it_all():

@@ -21,6 +21,7 @@ from weighbridge.tensors import Tensor
 
 Split = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 Key = Callable[[str], str]
+Distinct = tuple[tuple[Param, int], ...]
 
 CONTAINERS = frozenset({"model", "language_model", "base_model"})
 STACKED = {  # one expert's matrix -> the stack that holds it: transformers conversion_mapping.py
@@ -63,29 +64,31 @@ KINDS: tuple[tuple[str, Kind], ...] = (
 def split(plan: Blueprint, part: Part, notes: list[str]) -> Split:
     """(loaded, not loaded), in the order of the files; a note on what the files lack."""
     found = logical(part.tensors, part.quantization)
-    owners = {name: param.name for param in found.params for name in param.stored}
+    distinct = plan.distinct()  # the experts of a layer are spelled alike
     tied = {p.name for p in plan.params if p.tied}
-    wanted = {p.name for p in plan.params} | {b.name for b in plan.buffers if b.persistent}
-    key = _key(wanted, set(owners.values()))
+    own = {p.name for p, _ in distinct} | {b.name for b in plan.buffers if b.persistent}
+    key = _key(own | tied, {param.name for param in found.params})
     if key is None:
         return part.tensors, ()
-    notes += _lacking(plan, found.params, key)
-    loaded = {key(name) for name in wanted - tied}
-    inside = [key(owners.get(t.name, t.name)) in loaded for t in part.tensors]
+    notes += _lacking(plan, distinct, found.params, key)
+    loaded = set(map(key, own - tied))
+    owners = {name: key(param.name) for param in found.params for name in param.stored}
+    inside = [(owners.get(t.name) or key(t.name)) in loaded for t in part.tensors]
     return tuple(compress(part.tensors, inside)), tuple(compress(part.tensors, map(not_, inside)))
 
 
-def _lacking(plan: Blueprint, found: tuple[Logical, ...], key: Key) -> Iterator[str]:
+def _lacking(
+    plan: Blueprint, distinct: Distinct, found: tuple[Logical, ...], key: Key
+) -> Iterator[str]:
     """Parameters of the class that the files hold with fewer values, or not at all: such a model
     loads with random weights there, or does not load. A plain tensor must have all and no more."""
     held, wanted, named = defaultdict[str, int](int), defaultdict[str, int](int), dict[str, str]()
     for stored in found:
         held[key(stored.name)] += stored.numel
-    for p in plan.params:
-        if not p.tied:
-            spelling = key(p.name)
-            wanted[spelling] += p.numel
-            named.setdefault(spelling, p.name)
+    for p, count in distinct:
+        spelling = key(p.name)
+        wanted[spelling] += p.numel * count
+        named.setdefault(spelling, p.name)
     packed = {key(stored.name) for stored in found if len(stored.stored) > 1}
     others = {key(p.tied): key(p.name) for p in plan.params if p.tied}
     short = []

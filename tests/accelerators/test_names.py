@@ -49,6 +49,7 @@ TYPED = {
     "H100 SXM": ("nvidia-h100-sxm5-80gb", 1),
     "NVIDIA H100 80GB HBM3": ("nvidia-h100-sxm5-80gb", 1),
     "H100 94G": ("nvidia-h100-nvl-94gb", 1),
+    "RTX PRO 6000 96GB": ("nvidia-rtx-pro-6000-blackwell-workstation", 1),
     "H20 141G": ("nvidia-h20-3e-141gb", 1),
     "t4": ("nvidia-t4", 1),
     "Tesla V100-SXM2-32GB": ("nvidia-tesla-v100-sxm2-32gb", 1),
@@ -132,6 +133,7 @@ def test_what_is_not_one_part_lists_what_is(text, words):
     ("text", "note"),
     [
         ("A100", "A100 SXM4 80GB"),
+        ("A100 SXM4", "A100 SXM4 80GB"),
         ("v100", "Tesla V100 SXM2 32GB"),
         ("3080", "GeForce RTX 3080 12GB"),
         ("h20", "H20-3e 141GB"),
@@ -279,6 +281,9 @@ def test_search():
     assert len(search("apple")[0]) == 53
     assert [p.id for p in search("m3 max 128gb")[0]] == ["apple-m3-max-128gb"]
     assert search("nothing of the kind") == ([], [])
+    assert {p.marketed_gb for p in search("24GB")[0] if "24" not in p.name} >= {24}
+    assert [p.name for p in search("a100-80gb/1g.10gb")[0]] == ["A100 SXM4 80GB 1g.10gb"]
+    assert len(search("rtx")[0]) > 60
     everything, all_machines = search("")
     assert (len(everything), len(all_machines)) == (253, 99)
 

@@ -3,9 +3,10 @@ forward, every tensor of the cache counted, behind the prompt and behind some st
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the oracle is a forward of transformers' classes")
+pytest.importorskip("torch", reason="the oracle is a forward of transformers' classes")
 pytest.importorskip("transformers", reason="the oracle is a forward of transformers' classes")
 
+import torch
 from tests.torch import cases_encoders, cases_moe, cases_vision, keeping
 from tests.torch import test_families_dense as dense
 from tests.torch.keeping import BATCH, PROMPT, STEPS

@@ -5,9 +5,8 @@
 
 Two spellings are one name when they agree without case, separators, the maker's words and "GB".
 A name is first one that a part lists (its id, name or alias), else one that can be derived from
-those: without the size or the form factor, or with the size that the part is sold with. A derived
-name that fits several parts goes to the one that lists the name without the size ("V100" lists the
-16 GB part, so "V100 SXM2" does too); where none does, the error says what there is to choose from.
+those: without the size or the form factor, or with the size that the part is sold with. Where a
+derived name fits several parts, the error says what there is to choose from.
 """
 
 import re
@@ -15,7 +14,6 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cache
 
 from weighbridge.accelerators.parts import Figure, Instance, Part, instances, parts, slice_of
@@ -24,38 +22,15 @@ from weighbridge.memory import exactly
 from weighbridge.units import human, parse_size
 
 # Words that name the maker or the series, before what tells parts apart
-SERIES = [
-    "nvidia",
-    "geforce",
-    "rtx",
-    "gtx",
-    "tesla",
-    "amd",
-    "radeon",
-    "instinct",
-    "rx",
-    "apple",
-    "intel",
-    "arc",
-    "huawei",
-    "ascend",
-    "amazon",
-    "google",
-    "aws",
-    "tenstorrent",
-    "macbookpro",
-    "macstudio",
-    "macmini",
-    "英伟达",
-    "昇腾",
-    "华为",
-    "苹果",
-]
+SERIES = re.compile(
+    r"(?:nvidia|geforce|rtx|gtx|tesla|amd|radeon|instinct|rx|apple|intel|arc|huawei|ascend|amazon|"
+    r"google|aws|tenstorrent|macbookpro|macstudio|macmini|英伟达|昇腾|华为|苹果)+(?=\D*\d)"
+)
 # ... and words that tell nothing, wherever they stand
 FILLER = re.compile(
     r"\b(?:gpus?|graphics|cards?|generation|edition|modified|blackwell)\b|显卡|显存"
 )
-FORM = re.compile(r"[ -]+(?:sxm|pcie|nvl)\b")
+FORM = re.compile(r"[ -]+(?:sxm\d?|pcie|nvl)\b")
 GIGABYTES = re.compile(r"(?<=\d) ?(?:gi?b(?!\d)|g(?![a-z0-9.]))")
 SIZE = re.compile(r"[ -]+\d+ ?(?:gib|gb|g)\b")
 MEMORY = re.compile(r"\d+(?:\.\d+)? ?[kmgt](?:i?b)?")
@@ -83,10 +58,6 @@ class Choice:
     part: Part
     count: int = 1
     note: str = ""  # what else the name could have meant
-
-    @property
-    def label(self) -> str:
-        return self.part.name if self.count == 1 else f"{self.count} x {self.part.name}"
 
 
 def find(text: str) -> Choice:
@@ -127,25 +98,44 @@ def sized(text: str) -> Part:
 
 
 def search(pattern: str) -> tuple[list[Part], list[Instance]]:
-    """Parts and instances of which a name holds `pattern`, or which `pattern` names."""
-    wanted = _key(_normal(pattern))
-    found = [p for p in parts().values() if any(wanted in _key(name) for name in _said(p))]
-    ids = {p.id for p in found} if wanted else set()
+    """Parts and instances of which a name holds `pattern`, or which have that size or name."""
+    typed = _normal(pattern)
+    size = re.fullmatch(r"(\d+)g", _joined(typed))
+    found = [
+        p
+        for p in parts().values()
+        if (size and int(size[1]) in (p.marketed_gb, *p.also_sold_as)) or _within(typed, _said(p))
+    ]
+    if not found:
+        named = _named(pattern)
+        found = [named] if named else []
+    ids = {p.id for p in found} if typed else set()
     machines = [
         i
         for i in instances().values()
-        if i.part in ids or any(wanted in _key(_normal(name)) for name in (i.name, i.provider))
+        if i.part in ids or _within(typed, (i.id, i.name, i.provider))
     ]
+    return found, machines
+
+
+def _said(part: Part) -> tuple[str, ...]:
+    return (part.id, part.name, part.vendor, *part.aliases)
+
+
+def _within(typed: str, names: Iterable[str]) -> bool:
+    joined, key = _joined(typed), _key(typed)
+    texts = [_normal(name) for name in names]
+    return any(joined in _joined(text) or key in _key(text) for text in texts)
+
+
+def _named(pattern: str) -> Part | None:
+    """The part of the catalogue that `pattern` means, where no machine is called so."""
     try:
-        named = find(pattern).part if wanted and not found else None
+        part = find(pattern).part
     except UsageError:
-        named = None
-    return (found if named is None else [named]), machines
-
-
-def _said(part: Part) -> Iterator[str]:
-    for name in (part.id, part.name, part.vendor, *part.aliases):
-        yield _normal(name)
+        return None
+    meant_a_machine = _within(_normal(pattern), (i.name for i in instances().values()))
+    return part if part.vendor and not meant_a_machine else None
 
 
 def _times(choice: Choice, count: int, text: str) -> Choice:
@@ -159,8 +149,7 @@ def _normal(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).casefold().strip()
     text = text.replace("笔记本", " laptop").replace("mobile", "laptop").replace("十六", "16")
     text = re.sub(f"[{''.join(NUMERALS)}](?={PIECES})", lambda m: str(NUMERALS[m[0]]), text)
-    text = re.sub(r"[\s_]+", " ", text)
-    return re.sub(r"sxm[2-6](?=\d{2,3} ?g|\D|$)", "sxm", text)
+    return re.sub(r"[\s_]+", " ", text)
 
 
 def _joined(text: str) -> str:
@@ -169,15 +158,8 @@ def _joined(text: str) -> str:
 
 def _key(text: str) -> str:
     """What two spellings of one name have in common; `text` is `_normal`."""
-    key = _joined(FILLER.sub("", text))
-    cut = True
-    while cut:
-        cut = False
-        for word in SERIES:
-            rest = key.removeprefix(word).removesuffix("魔改")
-            if rest != key and re.search(r"\d", rest):
-                key, cut = rest, True
-    return key
+    key = _joined(FILLER.sub("", text)).removesuffix("魔改")
+    return SERIES.sub("", key, count=1) if SERIES.match(key) else key
 
 
 def _device(typed: str) -> Choice | None:
@@ -185,8 +167,6 @@ def _device(typed: str) -> Choice | None:
     match = SLICE.search(typed)
     if match:
         return _slice(typed[: match.start()], match[1])
-    if MEMORY.fullmatch(typed):
-        return Choice(part=sized(typed))
     key = _key(typed)
     for spelling in (_joined(typed), key, key + "g"):
         found = _listed().get(spelling)
@@ -195,7 +175,7 @@ def _device(typed: str) -> Choice | None:
         part = _derived(spelling, typed)
         if part is not None:
             return Choice(part=part)
-    return None
+    return Choice(part=sized(typed)) if MEMORY.fullmatch(typed) else None
 
 
 def _slice(name: str, profile: str) -> Choice | None:
@@ -214,8 +194,8 @@ def _listed() -> dict[str, Choice]:
     index: dict[str, Choice] = {}
     for part in parts().values():
         for name in (part.id, part.name, _bare(part.name), *part.aliases):
-            typed = _normal(name)
-            index[_key(typed)] = index[_joined(typed)] = Choice(part=part)
+            for typed in _generations(name):
+                index[_key(typed)] = index[_joined(typed)] = Choice(part=part)
     for i in instances().values():
         for name in (i.id, i.name):
             index.setdefault(_key(_normal(name)), Choice(part=parts()[i.part], count=i.count))
@@ -228,9 +208,16 @@ def _by_derived_key() -> dict[str, dict[str, Part]]:
     index: dict[str, dict[str, Part]] = defaultdict(dict)
     for part in parts().values():
         for name in (_bare(part.name), *part.aliases):
-            for key in _variants(_normal(name), (part.marketed_gb, *part.also_sold_as)):
-                index[key][part.id] = part
+            for text in _generations(name):
+                for key in _variants(text, (part.marketed_gb, *part.also_sold_as)):
+                    index[key][part.id] = part
     return index
+
+
+def _generations(name: str) -> tuple[str, ...]:
+    """With the number of an SXM socket and without."""
+    text = _normal(name)
+    return (text, re.sub(r"\bsxm\d\b", "sxm", text)) if "sxm" in text else (text,)
 
 
 def _bare(name: str) -> str:
@@ -261,21 +248,14 @@ def _derived(key: str, typed: str) -> Part | None:
     found = _by_derived_key().get(key, {})
     if len(found) <= 1:
         return next(iter(found.values()), None)
-    owners = {_owner(name) for part in found.values() for name in _variants(_normal(part.name), ())}
-    chosen = [part for part in found.values() if part.id in owners]
-    if len(chosen) == 1:
-        return chosen[0]
     names = ", ".join(part.name for part in found.values())
     raise UsageError(f"--gpu {typed!r} is not one device; there are {names}")
 
 
-def _owner(key: str) -> str | None:
-    listed = _listed().get(key)
-    return listed.part.id if listed else None
-
-
 def _unknown(text: str, typed: str) -> NotFoundError:
     """Names that hold what was typed, then names that look like it."""
+    from difflib import get_close_matches
+
     key = _key(typed)[:40]
     names: dict[str, str] = {}
     for name, choice in _listed().items():
@@ -285,6 +265,6 @@ def _unknown(text: str, typed: str) -> NotFoundError:
     nearest = list(dict.fromkeys(names[name] for name in close))[:SHOWN]
     hint = f"the nearest are {', '.join(nearest)}" if nearest else "no name is near"
     return NotFoundError(
-        f"no accelerator {text!r}; {hint}; `weighbridge gpus` lists all, and --gpu-memory 24GiB "
-        "takes a size"
+        f"no accelerator {text[:60]!r}; {hint}; `weighbridge gpus` lists all, and "
+        "--gpu-memory 24GiB takes a size"
     )

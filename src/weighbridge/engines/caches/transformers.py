@@ -156,7 +156,7 @@ def _groups(m: Compressed, width: int, s: Setting) -> int:
 
 
 def _recurrent(
-    columns: Callable[[Any], int], dtype: DType | None
+    columns: Callable[[Any, Setting], int], dtype: DType | None
 ) -> Callable[[Any, Setting], Sizes]:
     """`columns` of past inputs; the state in `dtype`, or in the model's own."""
 

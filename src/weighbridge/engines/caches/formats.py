@@ -1,0 +1,76 @@
+"""How many bytes a token's key and value take in the formats that engines call by name.
+
+    per token and head    data, and a float32 scale for the key and one for the value
+    nvfp4                 half a byte an element, and a byte of scale for every 16
+    fp8_ds_mla            latent in fp8 with a float32 scale for every 128, rotary part in bfloat16
+    nvfp4_ds_mla          latent in nvfp4, rotary part in fp8
+
+Source: vllm 0.33 v1/attention/backends/triton_attn.py (customize_spec), utils/torch_utils.py
+(nvfp4_kv_cache_full_dim), model_executor/layers/attention/mla_attention.py (656 and 352 bytes a
+token of DeepSeek-V3.2), models/deepseek_v4/attention.py (584).
+"""
+
+from dataclasses import dataclass
+
+from weighbridge.components.kv_cache import Format
+from weighbridge.dtypes import TORCH, DType
+from weighbridge.errors import UsageError
+from weighbridge.units import align_up, ceil_div
+
+PLAIN = {
+    "float16": "float16",
+    "bfloat16": "bfloat16",
+    "fp8": "float8_e4m3fn",
+    "fp8_e4m3": "float8_e4m3fn",
+    "fp8_e5m2": "float8_e5m2",
+    "fp8_inc": "float8_e4m3fn",
+    "fp8_ds_mla": "float8_e4m3fn",
+    "bf16": "bfloat16",
+}
+FLOAT4 = TORCH["float4_e2m1fn"]
+PER_HEAD = {
+    "int8_per_token_head": TORCH["int8"],
+    "fp8_per_token_head": TORCH["float8_e4m3fn"],
+    "int4_per_token_head": TORCH["uint4"],
+}
+SPARSE = ("fp8", "fp8_e4m3", "fp8_ds_mla")  # what the sparse kernels store as fp8_ds_mla
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The names of one engine."""
+
+    name: str
+
+    def head(self, kind: str, own: DType, key: int, value: int) -> int:
+        """Bytes of one head's key and value."""
+        if kind in ("nvfp4", "nvfp4_4over6"):
+            return sum(FLOAT4.size(n) + n // 16 for n in (key, value))
+        f = self.format(kind, own)
+        return f.size(key) + f.size(value)
+
+    def format(self, kind: str, own: DType) -> Format:
+        if kind == "auto":
+            return Format(dtype=own)
+        if kind in PER_HEAD:
+            return Format(dtype=PER_HEAD[kind], beside=4)
+        if kind in PLAIN:
+            return Format(dtype=TORCH[PLAIN[kind]])
+        known = ", ".join(("auto", *PLAIN, *PER_HEAD, "nvfp4", "nvfp4_ds_mla"))
+        raise UsageError(f"--kv-cache-dtype {kind!r} of {self.name} is not known; known: {known}")
+
+    def latent(self, kind: str, own: DType, rank: int, rotary: int, *, sparse: bool) -> int:
+        """Bytes of a latent and its rotary part."""
+        if kind == "nvfp4_ds_mla":
+            return FLOAT4.size(rank) + rank // 16 + rotary
+        if kind == "fp8_ds_mla" or (sparse and kind in SPARSE):
+            return rank + ceil_div(rank, 128) * 4 + 2 * rotary
+        return self.format(kind, own).size(rank + rotary)
+
+    def packed_row(self, dim: int, rotary: int) -> int:
+        """DeepSeek-V4: fp8 with a byte of scale for every 64, in eights; rotary in bfloat16."""
+        plain = dim - rotary
+        return plain + 2 * rotary + align_up(ceil_div(plain, 64), 8)
+
+
+VLLM, SGLANG = Engine("vllm"), Engine("sglang")

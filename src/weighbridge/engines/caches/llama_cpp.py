@@ -1,0 +1,150 @@
+"""What llama.cpp allocates before the first token: cells for all slots, rows of states.
+
+    n_ctx      to a multiple of 256; with slots apart (not unified) each has its own part
+    cells      every layer: row(type_k, K Hk) + row(type_v, K Hv) a cell, in whole blocks of the type
+    sliding    min(n_ctx, window x slots + ubatch) cells, to a multiple of 256; --swa-full: n_ctx
+    latent     r + rotary a cell and no values; an indexer's keys in a second cache
+    states     float32, a row a slot: (kernel - 1) x channels, and the running state
+
+Values of unequal width take the widest when flash attention is off. Keys of an encoder are computed
+anew each time. Source: llama.cpp 0c1e57098 src/llama-kv-cache.cpp, llama-kv-cache-iswa.cpp,
+llama-kv-cache-dsa.cpp, llama-memory-recurrent.cpp, llama-hparams.cpp, llama-context.cpp.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from weighbridge.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    Latent,
+    Layer,
+    Mixer,
+    Shared,
+)
+from weighbridge.components.kv_cache import Formats, Sizes, components, mixers, state
+from weighbridge.dtypes import FLOAT32, GGML_BY_NAME, DType
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.memory import Component
+from weighbridge.units import align_up
+
+SOURCE = "llama.cpp 0c1e57098 src/llama-kv-cache.cpp, src/llama-memory-recurrent.cpp"
+CELLS = 256
+# Of the model types with windows, those whose windows llama.cpp knows; Phi-3's are switched off.
+WINDOWED = frozenset(
+    ["gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gemma4_unified_text", "cohere2", "gpt_oss", "llama4", "llama4_text", "olmo3", "exaone4", "exaone_moe", "afmoe", "mimo_v2_flash", "step3p7", "step3p7_text", "laguna", "cohere2_moe", "cohere2_vision"]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """`context` is -c, shared by all slots. `model_type` "" takes windows as they are: a GGUF file
+    names them only where they count."""
+
+    context: int
+    slots: int = 1
+    unified: bool = True
+    ubatch: int = 512
+    type_k: str = "f16"
+    type_v: str = "f16"
+    flash_attention: bool = True
+    swa_full: bool = False
+    rollback: int = 0  # n_rs_seq: states kept to go back to
+    model_type: str = ""
+
+    @property
+    def per_slot(self) -> int:
+        """Cells that one sequence can use."""
+        if self.unified:
+            return align_up(self.context, CELLS)
+        return align_up(align_up(self.context, CELLS) // self.slots, CELLS)
+
+    @property
+    def streams(self) -> int:
+        return 1 if self.unified else self.slots
+
+    def near(self, window: int) -> int:
+        """Cells of a sliding layer, of one stream."""
+        if self.swa_full:
+            return self.per_slot
+        seen = window * (self.slots if self.unified else 1) + self.ubatch
+        return align_up(min(self.per_slot, seen), CELLS)
+
+
+def ggml(name: str, flag: str) -> DType:
+    try:
+        return GGML_BY_NAME[name.upper()]
+    except KeyError:
+        known = ", ".join(sorted(n.lower() for n in GGML_BY_NAME))
+        raise UsageError(f"{flag} {name!r} is not a type of ggml; known: {known}") from None
+
+
+def _window(m: Attention, s: Setting) -> int | None:
+    return m.reach if not s.model_type or s.model_type in WINDOWED else None
+
+
+def cells(m: Attention, s: Setting) -> int:
+    window = _window(m, s)
+    return s.streams * (s.per_slot if window is None else s.near(window))
+
+
+def _attention(m: Attention, s: Setting, widest: int) -> int:
+    values = m.value_elements if s.flash_attention else widest
+    row = ggml(s.type_k, "--cache-type-k").size(m.key_elements)
+    return cells(m, s) * (row + ggml(s.type_v, "--cache-type-v").size(values))
+
+
+def _latent(m: Latent, s: Setting) -> int:
+    kind = ggml(s.type_k, "--cache-type-k")
+    index = kind.size(m.indexer.dim) if m.indexer else 0
+    return s.streams * s.per_slot * (kind.size(m.latent_elements) + index)
+
+
+def _widest(layers: Iterable[Layer]) -> int:
+    widths = [m.value_elements for m in mixers(layers) if isinstance(m, Attention)]
+    return max(widths, default=0)
+
+
+def _of(m: Mixer, s: Setting, widest: int) -> tuple[str, Sizes]:
+    """Which buffer, and its bytes."""
+    if isinstance(m, Attention):
+        near = _window(m, s) is not None
+        return "sliding" if near else "", Sizes(kv=_attention(m, s, widest))
+    if isinstance(m, Latent):
+        return "", Sizes(kv=_latent(m, s))
+    if isinstance(m, Compressed):
+        raise UnsupportedError("our rules for llama.cpp do not cover DeepSeek-V4's caches yet")
+    if isinstance(m, Shared | CrossAttention):
+        return "", Sizes()
+    rows = s.slots * (1 + s.rollback)
+    return "", Sizes(state=rows * state(m, Formats(conv=FLOAT32, state=FLOAT32)))
+
+
+def buffers(layers: Iterable[Layer], s: Setting) -> dict[str, Sizes]:
+    """The cache of all tokens ("") and that of sliding layers, as the log has them."""
+    found = tuple(layers)
+    widest = _widest(found)
+    result: dict[str, Sizes] = {"": Sizes(), "sliding": Sizes()}
+    for m in mixers(found):
+        name, size = _of(m, s, widest)
+        result[name] = result[name].plus(size)
+    return result
+
+
+def sizes(layers: Iterable[Layer], s: Setting) -> Sizes:
+    parts = buffers(layers, s)
+    return parts[""].plus(parts["sliding"])
+
+
+def caches(layers: Iterable[Layer], s: Setting) -> tuple[Component, ...]:
+    found = tuple(layers)
+    parts = buffers(found, s)
+    near = {cells(m, s) for m in mixers(found) if isinstance(m, Attention) and _window(m, s)}
+    types = f"{s.type_k}/{s.type_v}"
+    whole = f"{s.streams} x {s.per_slot:,} cells in {types}; {s.slots} rows of states in f32"
+    local = f"{', '.join(f'{n:,}' for n in sorted(near))} cells in {types}"
+    return (
+        *components(parts[""], formula=whole, source=SOURCE),
+        *components(parts["sliding"], formula=local, source=SOURCE, detail="sliding window"),
+    )

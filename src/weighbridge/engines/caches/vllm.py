@@ -1,0 +1,304 @@
+"""What vLLM (V1) holds for its requests: pages of blocks, by kind of layer.
+
+    page (attention)   K x tokens x (Hk e + Hv e)         K: heads of this rank, at least one
+    page (latent)      tokens x (r + rotary) e, whole on every rank; the indexer has a cache apart
+    page (state)       convolution of kernel - 1 columns, and the running state
+
+Where attention and states alternate, the block grows until a page of attention is as large as one
+of states, which is padded up to it. How layers share blocks is in `blocks.py`.
+
+    tokens logged      concurrency x context; before 0.24, blocks // groups x the smallest block
+    on their way       as many batches as run at once (two when asynchronous); before 0.26, one
+
+Source: vllm 0.33 and 0.19: v1/kv_cache_interface.py, v1/core/kv_cache_planning.py,
+platforms/interface.py (_align_hybrid_block_size), model_executor/layers/mamba/mamba_utils.py,
+model_executor/layers/attention/mla_attention.py (get_kv_cache_spec), models/deepseek_v4/.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from weighbridge.arch.config import Config
+from weighbridge.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    GatedDelta,
+    Indexer,
+    KimiDelta,
+    Latent,
+    Layer,
+    LinearAttention,
+    Mamba1,
+    Mamba2,
+    Mixer,
+    ShortConv,
+)
+from weighbridge.components.kv_cache import (
+    Formats,
+    Lengths,
+    Sizes,
+    components,
+    mixers,
+    state,
+)
+from weighbridge.dtypes import BFLOAT16, FLOAT32, DType, torch_dtype
+from weighbridge.engines.caches.blocks import Load, Pool, Spec, pool
+from weighbridge.engines.caches.formats import VLLM
+from weighbridge.engines.caches.sharding import local
+from weighbridge.errors import UnsupportedError
+from weighbridge.memory import Component
+from weighbridge.units import align_up, ceil_div
+
+SOURCE = "vllm 0.33 v1/core/kv_cache_planning.py, v1/kv_cache_interface.py"
+BLOCK, LATENT_BLOCK, COMPRESSED_BLOCK = 16, 64, 256
+IN_FLIGHT_SINCE, LOGGED_SINCE = (0, 26), (0, 24)
+LATENT_ALIGNMENT = 128  # of hybrids: the decode kernels of MLA
+PACKED_ALIGNMENT = 576  # of DeepSeek-V4's pages
+SCALED = 128  # elements of an indexer's key that share a scale of four bytes
+WINDOW_BLOCK = 64
+STATE_BLOCKS = {4: 4, 128: 8}  # tokens of a block of what waits to be compressed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """`context` is max_model_len. None: the engine's default."""
+
+    context: int
+    sequences: int = 1
+    dtype: DType = BFLOAT16
+    kv_cache_dtype: str = "auto"
+    version: tuple[int, int] = (0, 33)
+    block_size: int | None = None
+    max_num_batched_tokens: int = 8192
+    asynchronous: bool = True
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    ssm_dtype: DType | None = None  # None: that of the convolution
+    align: bool = False  # prefix caching of states: one block more a request
+    hybrid: bool = True  # --disable-hybrid-kv-cache-manager off
+    encoder: int = 0
+    images: int = 1
+
+    @property
+    def lengths(self) -> Lengths:
+        return Lengths(context=self.context, encoder=self.encoder, images=self.images)
+
+    @property
+    def load(self) -> Load:
+        batches = self.pipeline_parallel
+        if self.version >= IN_FLIGHT_SINCE and self.asynchronous:
+            batches += 1
+        if self.version < IN_FLIGHT_SINCE:
+            batches = 1
+        return Load(
+            context=self.context,
+            in_flight=batches * self.max_num_batched_tokens,
+            states=2 if self.align else 1,
+        )
+
+
+def ssm_dtype(c: Config) -> DType | None:
+    """What `--mamba-ssm-cache-dtype auto` means for a model: Qwen 3.5 and Nemotron-H say it
+    themselves, the latter float32 when it does not."""
+    text = c.sub("text_config") if c.has("text_config") else c
+    if c.model_type.startswith("qwen3_5"):
+        named = text.word("mamba_ssm_dtype")
+    elif c.model_type == "nemotron_h":
+        named = c.word("mamba_ssm_cache_dtype", default="float32")
+    else:
+        return None
+    return torch_dtype(named, c.where) if named else None
+
+
+# Pages
+
+
+def _attention(m: Attention, s: Setting, tokens: int) -> Iterator[Spec]:
+    page = tokens * token(m, s)
+    if m.chunk is not None and s.hybrid:
+        yield Spec(kind="chunked", page=page, tokens=tokens, reach=m.chunk)
+    elif m.window is not None and s.hybrid:
+        yield Spec(kind="sliding", page=page, tokens=tokens, reach=m.window)
+    else:
+        yield Spec(kind="full", page=page, tokens=tokens)
+    if m.indexer:
+        yield Spec(kind="full", page=tokens * s.dtype.size(m.indexer.dim), tokens=tokens)
+
+
+def _latent(m: Latent, s: Setting, tokens: int) -> Iterator[Spec]:
+    yield Spec(kind="full", page=tokens * token(m, s), tokens=tokens, latent=True)
+    if m.indexer:
+        yield Spec(kind="full", page=tokens * index_key(m.indexer), tokens=tokens, latent=True)
+
+
+def index_key(index: Indexer) -> int:
+    """A byte an element, and a float32 scale for every 128."""
+    return index.dim + index.dim // SCALED * 4
+
+
+def token(m: Any, s: Setting) -> int:
+    """Bytes of one token in one layer."""
+    if not isinstance(m, Latent):
+        heads: int = m.kv_heads * VLLM.head(s.kv_cache_dtype, s.dtype, m.key_dim, m.value_dim)
+        return heads
+    return VLLM.latent(s.kv_cache_dtype, s.dtype, m.rank, m.rotary, sparse=m.indexer is not None)
+
+
+def _cross(m: CrossAttention, s: Setting, tokens: int) -> Iterator[Spec]:
+    page, seen = tokens * token(m, s), s.lengths.crossed(m)
+    yield Spec(kind="cross", page=page, tokens=tokens, encoder=seen)
+
+
+def _compressed(m: Compressed, s: Setting, tokens: int) -> Iterator[Spec]:
+    """The window, the compressed past, the keys of its indexer, and what waits to be compressed:
+    keys and gates in float32, twice as wide where groups overlap."""
+
+    def padded(nbytes: int) -> int:
+        return align_up(nbytes, PACKED_ALIGNMENT)
+
+    row = VLLM.packed_row(m.dim, m.rotary)
+    window = padded(WINDOW_BLOCK * row)
+    yield Spec(kind="sliding", page=window, tokens=WINDOW_BLOCK, reach=m.window, latent=True)
+    if m.rate == 1:
+        return
+    rows = tokens // m.rate
+    yield Spec(kind="full", page=padded(rows * row), tokens=tokens, latent=True)
+    widths = [m.dim]
+    if m.indexer:
+        widths.append(m.indexer.dim)
+        yield Spec(
+            kind="full", page=padded(rows * index_key(m.indexer)), tokens=tokens, latent=True
+        )
+    few, twice = STATE_BLOCKS.get(m.rate, m.rate), 2 if m.overlaps else 1
+    for width in widths:
+        waiting = padded(few * 2 * twice * width * FLOAT32.nbytes)
+        yield Spec(kind="sliding", page=waiting, tokens=few, reach=twice * m.rate, latent=True)
+
+
+def _state(m: Any, s: Setting, tokens: int) -> Iterator[Spec]:
+    yield Spec(kind="state", page=state(m, _state_formats(m, s)), tokens=s.context)
+
+
+def _state_formats(m: Any, s: Setting) -> Formats:
+    """Kimi's state is float32 unless said otherwise; lightning attention has no other dtype than
+    the cache's."""
+    own = s.ssm_dtype or (FLOAT32 if isinstance(m, KimiDelta) else s.dtype)
+    return Formats(conv=s.dtype, state=s.dtype if isinstance(m, LinearAttention) else own)
+
+
+SPECS: Mapping[type, Callable[[Any, Setting, int], Iterator[Spec]]] = {
+    Attention: _attention,
+    Latent: _latent,
+    Compressed: _compressed,
+    CrossAttention: _cross,
+    **dict.fromkeys((Mamba1, Mamba2, GatedDelta, KimiDelta, LinearAttention, ShortConv), _state),
+}
+
+
+def block_tokens(found: list[Mixer], s: Setting) -> int:
+    """Tokens of a block: the flag, or the backend's choice, and more where states are larger."""
+    latent = any(isinstance(m, Latent) for m in found)
+    compressed = any(isinstance(m, Compressed) for m in found)
+    usual = COMPRESSED_BLOCK if compressed else LATENT_BLOCK if latent else BLOCK
+    tokens = s.block_size or usual
+    rows = [token(m, s) for m in found if isinstance(m, Attention | Latent)]
+    states = [p.page for m in found for p in _states_of(m, s)]
+    if not rows or not states:
+        return tokens
+    unit = max(tokens, LATENT_ALIGNMENT if latent else BLOCK)
+    return max(tokens, unit * ceil_div(max(states), unit * max(rows)))
+
+
+def _states_of(m: Mixer, s: Setting) -> Iterator[Spec]:
+    if SPECS.get(type(m)) is _state:
+        yield from _state(m, s, 1)
+
+
+def specs(layers: Iterable[Layer], s: Setting) -> list[Spec]:
+    """Every cache of one rank."""
+    found = [local(m, s.tensor_parallel) for m in mixers(layers)]
+    unknown = {type(m).__name__ for m in found} - {k.__name__ for k in SPECS} - {"Shared"}
+    if unknown:
+        raise UnsupportedError(f"vllm {s.version[0]}.{s.version[1]} has no {', '.join(unknown)}")
+    tokens = block_tokens(found, s)
+    result = [spec for m in found if type(m) in SPECS for spec in SPECS[type(m)](m, s, tokens)]
+    return _padded(result)
+
+
+def _padded(found: list[Spec]) -> list[Spec]:
+    """States as large as a page of attention."""
+    pages = [spec.page for spec in found if spec.kind != "state"]
+    if not pages or len(pages) == len(found):
+        return found
+    page = max(pages)
+    return [replace(p, page=max(page, p.page)) if p.kind == "state" else p for p in found]
+
+
+def plan(layers: Iterable[Layer], s: Setting) -> Pool:
+    found = list(layers)
+    packed = any(isinstance(m, Compressed) for m in mixers(found))
+    return pool(specs(found, s), packed=packed)
+
+
+def content(layers: Iterable[Layer], s: Setting) -> Sizes:
+    """What one request's tokens and states themselves are, without blocks: one rank's."""
+    found = [local(m, s.tensor_parallel) for m in mixers(layers)]
+    states = sum(p.page for m in found for p in _states_of(m, s))
+    attends = Layer(mixers=tuple(m for m in found if SPECS.get(type(m)) is not _state))
+    kv = sum(_content(m, s) for m in attends.mixers)
+    return Sizes(kv=kv, state=states)
+
+
+def _content(m: Mixer, s: Setting) -> int:
+    if isinstance(m, Attention | Latent | CrossAttention):
+        unit = sum(p.page for p in SPECS[type(m)](m, s, 1))
+        if isinstance(m, CrossAttention):
+            return unit * s.lengths.crossed(m)
+        reach = m.reach if isinstance(m, Attention) else None
+        return unit * (s.context if reach is None else min(s.context, reach))
+    if isinstance(m, Compressed):
+        row, key = VLLM.packed_row(m.dim, m.rotary), index_key(m.indexer) if m.indexer else 0
+        past = s.context // m.rate * (row + key) if m.rate > 1 else 0
+        return min(s.context, m.window) * row + past
+    return 0
+
+
+def needed(layers: Iterable[Layer], s: Setting) -> int:
+    """Bytes of the blocks that all requests draw."""
+    held = plan(layers, s)
+    return s.sequences * held.request(s.load) * held.block
+
+
+def logged_tokens(layers: Iterable[Layer], s: Setting, available: int) -> int:
+    """ "GPU KV cache size: ... tokens", from the bytes available."""
+    held = plan(layers, s)
+    if s.version < LOGGED_SINCE:
+        return held.tokens_by_groups(available)
+    return held.tokens(available, s.load)
+
+
+def caches(layers: Iterable[Layer], s: Setting) -> tuple[Component, ...]:
+    """Tokens, states, and apart from them what whole blocks add: the rest of the last one, tokens
+    on their way, pages padded to be equal."""
+    found = tuple(layers)
+    held, own = plan(found, s), content(found, s).times(s.sequences)
+    total = needed(found, s)
+    formula = (
+        f"{s.sequences} x {held.request(s.load):,} blocks x {held.block:,} bytes in "
+        f"{len(held.groups)} groups"
+    )
+    rest = Sizes(kv=max(0, total - own.kv - own.state))
+    return (
+        *components(own, formula=f"{s.sequences} x {s.context:,} tokens", source=SOURCE),
+        *components(rest, formula=formula, source=SOURCE, detail="whole blocks and padding"),
+    )
+
+
+def alignment(layers: Iterable[Layer], s: Setting) -> tuple[int, int, int]:
+    """What a hybrid's log says: tokens of a block, bytes of a state, and of its padded page."""
+    found = [local(m, s.tensor_parallel) for m in mixers(layers)]
+    own = max((p.page for m in found for p in _states_of(m, s)), default=0)
+    padded = max((p.page for p in specs(layers, s) if p.kind == "state"), default=0)
+    return block_tokens(found, s), own, padded
