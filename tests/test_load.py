@@ -212,3 +212,23 @@ def test_phases_never_exceed_the_peak(layers):
         for phase in device["phases"]:
             parts = sum(c["bytes"]["expected"] for c in phase["components"])
             assert parts == phase["bytes"]["expected"] <= device["peak"]["driver"]["expected"]
+
+
+FORMS = [
+    TINY,
+    TINY | {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 64}},
+    TINY | {"quantization_config": {"quant_method": "fp8", "modules_to_not_convert": ["model.layers.0"]}},
+]
+
+
+@pytest.mark.parametrize("config", FORMS)
+@pytest.mark.parametrize("settings", [{}, {"quantization": "nf4"}, {"dtype": "float16"}, {"dtype": "int8"}])
+def test_a_reports_workload_asked_again_gives_the_same_report(config, settings):
+    first = weighbridge.load(config, **settings)
+    again = {k: v for k, v in first.workload.items() if k != "engine" and v is not None}
+    assert weighbridge.load(config, **again).devices == first.devices
+
+
+def test_a_packed_checkpoint_stays_packed():
+    packed = weighbridge.load(FORMS[1], dtype="float16")
+    assert component(packed, "weights") < component(weighbridge.load(TINY, dtype="float16"), "weights")

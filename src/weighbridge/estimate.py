@@ -19,7 +19,7 @@ from weighbridge.components.weights import (
 )
 from weighbridge.dtypes import FLOAT32, DType, torch_dtype
 from weighbridge.engines import transformers
-from weighbridge.errors import UsageError
+from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.memory import Device, Phase
 from weighbridge.model import Model, ModelPart
 from weighbridge.quantization.declared import declared, fallback_dtype
@@ -83,7 +83,7 @@ def load(model: Model, workload: Load) -> Report:
             gpu,
             Device(index=0, kind="host", phases=(Phase("load", on_host),)),
         ),
-        derived=derived(model, major) | {"unavailable_formats": priced.unavailable},
+        derived=derived(model, decisions, major) | {"unavailable_formats": priced.unavailable},
         table=priced.rows,
         verdict=None if budget is None else _verdict(model, gpu, everything, budget),
         warnings=model.notes if budget is None else (*model.notes, *_cautions(budget)),
@@ -130,26 +130,39 @@ def engine(model: Model) -> str:
 
 
 def decide(part: ModelPart, workload: Load, major: int) -> Decision:
-    """The format that the loader gives one part: as asked, as packed, or the engine's default."""
+    """The format that the loader gives one part: as asked, as packed, or the engine's default.
+
+    A packed checkpoint stays packed whatever float dtype is asked for; that is of what its format
+    leaves alone.
+    """
+    plain = DIVISIONS.get(workload.dtype or "")
+    divided = plain is not None and plain.nbytes < 2  # fp8, int8, int4: every weight alike
+    if part.packed and not divided:
+        own = _packed(part, workload, major)
+        if workload.quantization in (None, own.choice.scheme and own.choice.scheme.name):
+            return own
     if workload.quantization:
         dtype, _ = _dtype(part, workload, 5)
         return Decision(Choice(dtype=dtype, scheme=scheme(workload.quantization)), "as you asked")
-    if workload.dtype in DIVISIONS:
-        return Decision(Choice(dtype=DIVISIONS[workload.dtype]), "as you asked")
-    if part.packed and not workload.dtype:
-        return _packed(part)
+    if plain is not None:
+        return Decision(Choice(dtype=plain), "as you asked")
     dtype, why = _dtype(part, workload, major)
     return Decision(Choice(dtype=dtype), why)
 
 
-def _packed(part: ModelPart) -> Decision:
+def _packed(part: ModelPart, workload: Load, major: int) -> Decision:
     """A checkpoint in a format of its own: its tensors where headers were read."""
-    dtype = native_dtype(part)
-    if part.stored:
-        return Decision(Choice(dtype=dtype, as_stored=True), "as the checkpoint is stored")
-    assert part.quantization is not None
-    form = declared(part.quantization)
-    return Decision(Choice(dtype=dtype, scheme=form), "as the config's quantization declares")
+    dtype = _dtype(part, workload, major)[0] if workload.dtype else native_dtype(part)
+    if not part.stored:
+        assert part.quantization is not None
+        form = declared(part.quantization)
+        return Decision(Choice(dtype=dtype, scheme=form), "as the config's quantization declares")
+    try:
+        known = declared(part.quantization) if part.quantization is not None else None
+    except UnsupportedError:  # its tensors are read, so nothing depends on the name
+        known = None
+    choice = Choice(dtype=dtype, scheme=known, as_stored=True)
+    return Decision(choice, "as the checkpoint is stored")
 
 
 def _dtype(part: ModelPart, workload: Load, major: int) -> tuple[DType, str]:
@@ -190,15 +203,12 @@ def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -
     first = next(iter(decisions.values()))
     form, name = first.choice.scheme, engine(model)
     dtypes = dict.fromkeys(d.choice.dtype.name for d in decisions.values())
-    reasons = dict.fromkeys(d.why for d in decisions.values())
     newest = transformers.NEWEST if name == "transformers" else None
     return {
         "engine": name,
         "engine_version": workload.engine_version or newest,
         "dtype": " and ".join(dtypes),
-        "dtype_from": ", ".join(reasons),
         "quantization": form.name if form else None,
-        "as_stored": first.choice.as_stored,
         "device_map": workload.device_map,
         "base_model": workload.base_model,
         "gpu": workload.gpu,
@@ -223,9 +233,12 @@ def facts(model: Model) -> ModelFacts:
     )
 
 
-def derived(model: Model, major: int) -> dict[str, object]:
+def derived(model: Model, decisions: Mapping[str, Decision], major: int) -> dict[str, object]:
+    """What follows from the model and is no setting."""
     unloaded = [t for part in model.parts for t in part.unloaded]
     return {
+        "dtype_from": ", ".join(dict.fromkeys(d.why for d in decisions.values())),
+        "as_stored": any(d.choice.as_stored for d in decisions.values()),
         "unloaded_tensors": len(unloaded),
         "unloaded_bytes": sum(t.nbytes for t in unloaded),
         "volatile_buffer_bytes": sum(volatile_bytes(part, major) for part in model.parts),

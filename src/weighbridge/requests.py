@@ -9,6 +9,7 @@ from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
 
 KEYS = frozenset({"task", "model", "workload"})
 LOAD_SETTINGS: dict[str, type] = {
+    "engine": str,  # the files decide; a request may say which it expects
     "dtype": str,
     "quantization": str,
     "engine_version": str,
@@ -53,7 +54,11 @@ def _answer(line: str | bytes, *, cache_dir: str | None, offline: bool) -> dict[
     for key, value in given.items():
         if type(value) is not LOAD_SETTINGS[key]:
             raise UsageError(f"workload.{key} is a {LOAD_SETTINGS[key].__name__}, not {value!r}")
+    expected = given.pop("engine", None)
     report = api.load(_model(request), cache_dir=cache_dir, offline=offline, **given)
+    engine = report.workload["engine"]
+    if expected not in (None, engine):
+        raise UsageError(f"workload.engine is {expected!r}, but {engine} loads such files")
     return report.to_dict()
 
 

@@ -40,9 +40,9 @@ def provenance(report: Report) -> str:
 def setting(report: Report) -> str:
     """What is being loaded, in which format, by what."""
     w = report.workload
-    form = "its stored formats" if w["as_stored"] else w["quantization"] or w["dtype"]
+    form = "its stored formats" if report.derived["as_stored"] else w["quantization"] or w["dtype"]
     engine = f"{w['engine']} {w['engine_version']}" if w["engine_version"] else w["engine"]
-    return f"Loading in {form} with {engine}, {w['dtype_from']}"
+    return f"Loading in {form} with {engine}, {report.derived['dtype_from']}"
 
 
 def component_rows(device: Device, unit: str | None) -> Iterator[tuple[str, str, str, str]]:

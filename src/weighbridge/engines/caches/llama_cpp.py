@@ -1,7 +1,7 @@
 """What llama.cpp allocates before the first token: cells for all slots, rows of states.
 
     n_ctx      to a multiple of 256; with slots apart (not unified) each has its own part
-    cells      every layer: row(type_k, K Hk) + row(type_v, K Hv) a cell, in whole blocks of the type
+    cells      in every layer row(type_k, K Hk) + row(type_v, K Hv) a cell, whole blocks of a type
     sliding    min(n_ctx, window x slots + ubatch) cells, to a multiple of 256; --swa-full: n_ctx
     latent     r + rotary a cell and no values; an indexer's keys in a second cache
     states     float32, a row a slot: (kernel - 1) x channels, and the running state
@@ -33,7 +33,12 @@ SOURCE = "llama.cpp 0c1e57098 src/llama-kv-cache.cpp, src/llama-memory-recurrent
 CELLS = 256
 # Of the model types with windows, those whose windows llama.cpp knows; Phi-3's are switched off.
 WINDOWED = frozenset(
-    ["gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gemma4_unified_text", "cohere2", "gpt_oss", "llama4", "llama4_text", "olmo3", "exaone4", "exaone_moe", "afmoe", "mimo_v2_flash", "step3p7", "step3p7_text", "laguna", "cohere2_moe", "cohere2_vision"]
+    (
+        *("gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text"),
+        *("gemma4_unified_text", "cohere2", "cohere2_vision", "cohere2_moe", "gpt_oss", "olmo3"),
+        *("llama4", "llama4_text", "exaone4", "exaone_moe", "afmoe", "mimo_v2_flash", "laguna"),
+        *("step3p7", "step3p7_text"),
+    )
 )
 
 

@@ -2,7 +2,7 @@
 
     cell             bytes of one token: K (Hk + Hv) e in every layer of full attention
     sliding layers   a pool of their own, 0.8 as long as the full one: a ratio, not the window
-    state slots      three for each running request while prefixes are cached, else one; and one more
+    state slots      three a running request while prefixes are cached, else one; and one more
     table            int32, a row of the whole context for each running request and one more
 
 Buffers hold one page of tokens more than the pool has. Chunked attention is kept whole.

@@ -1,0 +1,253 @@
+"""What layers remember, from a GGUF file's metadata: the same records as from a config.
+
+    heads         attention.head_count(_kv), one number or one a layer; 0 is a layer without
+    sizes         attention.key_length, value_length (and their _swa and _mla); else width / heads
+    windows       attention.sliding_window, where llama.cpp heeds it; sliding_window_pattern, one
+                  flag a layer or a period, else the architecture's own period
+    latents       attention.kv_lora_rank, rope.dimension_count, attention.key_length_mla
+    recurrences   ssm.*, shortconv.l_cache, wkv.head_size, kda.head_dim
+
+A file without key_length_mla has no latents: it is from before llama.cpp knew them.
+Source: llama.cpp 0c1e57098 src/llama-arch.cpp (names), src/llama-model.cpp and src/models/
+(load_hparams of each architecture), src/llama-hparams.cpp.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from weighbridge.arch.cache_layers.attention import sharing
+from weighbridge.arch.mixers import (
+    Attention,
+    GatedDelta,
+    Indexer,
+    KimiDelta,
+    Latent,
+    Layer,
+    Mamba1,
+    Mamba2,
+    Mixer,
+    Recurrent,
+    Rwkv,
+    ShortConv,
+)
+from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.formats.gguf import Array, Value
+
+MAX_LAYERS = 4096
+# architecture -> layers to one that sees all; the last of them does
+PERIODS = {
+    "gemma2": 2,
+    "gemma3": 6,
+    "gemma3n": 5,
+    "cohere2": 4,
+    "gpt-oss": 2,
+    "olmo2": 4,
+    "exaone4": 4,
+    "exaone-moe": 4,
+    "afmoe": 4,
+    "gemma4": 6,
+    "step35": 4,
+    "mimo2": 6,
+}
+CHUNKED = {"llama4": 4}
+MAMBA1 = frozenset(("mamba", "jamba"))
+MAMBA2 = frozenset(
+    ("mamba2", "falcon-h1", "granitehybrid", "nemotron_h", "nemotron_h_moe", "plamo2")
+)
+DELTA = frozenset(("qwen3next", "qwen35", "qwen35moe"))
+BOTH = frozenset(("falcon-h1",))  # attention and recurrence in every layer
+ENCODERS = frozenset(
+    ("bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "t5encoder", "clip")
+)
+
+
+class Keys:
+    """The metadata of one architecture."""
+
+    def __init__(self, metadata: Mapping[str, Value]) -> None:
+        self.metadata = metadata
+        named = metadata.get("general.architecture")
+        if not isinstance(named, str):
+            raise BadFileError("GGUF: general.architecture is missing")
+        self.arch = named
+
+    def get(self, name: str) -> Value | None:
+        return self.metadata.get(f"{self.arch}.{name}")
+
+    def num(self, *names: str, default: int | None = None) -> int:
+        for name in names:
+            value = self.get(name)
+            if isinstance(value, int) and not isinstance(value, bool):
+                return value
+            if isinstance(value, Array):
+                raise self.error(name, "must be one number")
+        if default is None:
+            raise self.error(names[0], "is missing")
+        return default
+
+    def each(self, name: str, count: int, default: int) -> tuple[int, ...]:
+        """One number a layer, given as a list or once for all."""
+        value = self.get(name)
+        if not isinstance(value, Array):
+            return (self.num(name, default=default),) * count
+        if value.values is None or len(value.values) < count:
+            raise self.error(name, f"has {value.length} entries for {count} layers")
+        return tuple(int(v) for v in value.values[:count])
+
+    def error(self, name: str, what: str) -> BadFileError:
+        return BadFileError(f"GGUF: {self.arch}.{name} {what}")
+
+
+def layers_of_gguf(metadata: Mapping[str, Value]) -> tuple[Layer, ...]:
+    """What the layers of the file's model remember. Layers that guess further tokens are none."""
+    k = Keys(metadata)
+    if k.arch in ENCODERS:
+        return ()
+    count = k.num("block_count") - k.num("nextn_predict_layers", default=0)
+    if not 0 <= count <= MAX_LAYERS:
+        raise k.error("block_count", f"asks for {count:,} layers; the limit is {MAX_LAYERS:,}")
+    if k.num("wkv.head_size", default=0):
+        return (Layer(mixers=(rwkv(k),)),) * count
+    found = _layers(k, count)
+    stored = count - k.num("attention.shared_kv_layers", default=0)
+    return sharing(found, stored) if stored < count else found
+
+
+def _layers(k: Keys, count: int) -> tuple[Layer, ...]:
+    kv = k.each("attention.head_count_kv", count, k.num("attention.head_count", default=0))
+    heads = k.each("attention.head_count", count, 0)
+    near, own = slides(k, count), recurrence(k)
+    linear = recurrent(k, kv, count) if own else [False] * count
+    result = []
+    for i in range(count):
+        mixers: list[Mixer] = [own] if own and (linear[i] or k.arch in BOTH) else []
+        if kv[i] and (not linear[i] or k.arch in BOTH):
+            mixers.append(attends(k, heads[i] or kv[i], kv[i], near=near[i]))
+        result.append(Layer(mixers=tuple(mixers)))
+    return tuple(result)
+
+
+# Attention
+
+
+def attends(k: Keys, heads: int, kv_heads: int, *, near: bool) -> Attention | Latent:
+    if k.get("attention.key_length_mla") is not None:
+        return latent(k, heads)
+    usual = k.num("embedding_length") // max(1, heads)
+    ending = "_swa" if near and k.get("attention.key_length_swa") is not None else ""
+    one = Attention(
+        heads=heads,
+        kv_heads=kv_heads,
+        key_dim=k.num(f"attention.key_length{ending}", default=usual),
+        value_dim=k.num(f"attention.value_length{ending}", default=usual),
+    )
+    if not near:
+        return one
+    window = k.num("attention.sliding_window", "attention.chunk_size")
+    return replace(one, chunk=window) if k.arch in CHUNKED else replace(one, window=window)
+
+
+def latent(k: Keys, heads: int) -> Latent:
+    rotary = k.num("rope.dimension_count")
+    indexer = k.num("attention.indexer.key_length", default=0)
+    return Latent(
+        heads=heads,
+        rank=k.num("attention.kv_lora_rank"),
+        rotary=rotary,
+        nope=k.num("attention.key_length_mla") - rotary,
+        value_dim=k.num("attention.value_length_mla"),
+        indexer=Indexer(heads=k.num("attention.indexer.head_count"), dim=indexer)
+        if indexer
+        else None,
+    )
+
+
+def slides(k: Keys, count: int) -> Sequence[bool]:
+    """Whether each layer looks through the window."""
+    period = PERIODS.get(k.arch) or CHUNKED.get(k.arch)
+    window = k.num("attention.sliding_window", "attention.chunk_size", default=0)
+    if not period or not window:
+        return [False] * count
+    name = "attention.sliding_window_pattern"
+    given = k.get(name)
+    if isinstance(given, Array):
+        return [bool(v) for v in k.each(name, count, 0)]
+    step = k.num(name, default=period)
+    return [i % step < step - 1 if step else True for i in range(count)]
+
+
+# Recurrences
+
+
+def mamba1(k: Keys) -> Mamba1:
+    return Mamba1(
+        inner=k.num("ssm.inner_size"),
+        state=k.num("ssm.state_size"),
+        kernel=k.num("ssm.conv_kernel"),
+    )
+
+
+def mamba2(k: Keys) -> Mamba2:
+    return Mamba2(
+        inner=k.num("ssm.inner_size"),
+        heads=k.num("ssm.time_step_rank"),
+        groups=k.num("ssm.group_count"),
+        state=k.num("ssm.state_size"),
+        kernel=k.num("ssm.conv_kernel"),
+    )
+
+
+def delta(k: Keys) -> GatedDelta:
+    heads = k.num("ssm.time_step_rank")
+    return GatedDelta(
+        key_heads=k.num("ssm.group_count"),
+        value_heads=heads,
+        key_dim=k.num("ssm.state_size"),
+        value_dim=k.num("ssm.inner_size") // max(1, heads),
+        kernel=k.num("ssm.conv_kernel"),
+    )
+
+
+def kimi(k: Keys) -> KimiDelta:
+    return KimiDelta(
+        heads=max(k.each("attention.head_count", k.num("block_count"), 0)),
+        dim=k.num("kda.head_dim"),
+        kernel=k.num("ssm.conv_kernel"),
+    )
+
+
+def rwkv(k: Keys) -> Rwkv:
+    width = k.num("embedding_length")
+    return Rwkv(width=width, inner=width, head_dim=k.num("wkv.head_size"))
+
+
+KINDS: Sequence[tuple[frozenset[str], Callable[[Keys], Recurrent]]] = (
+    (MAMBA1, mamba1),
+    (MAMBA2, mamba2),
+    (DELTA, delta),
+    (frozenset(("kimi-linear",)), kimi),
+    (
+        frozenset(("lfm2", "lfm2moe")),
+        lambda k: ShortConv(width=k.num("embedding_length"), kernel=k.num("shortconv.l_cache")),
+    ),
+)
+
+
+def recurrence(k: Keys) -> Recurrent | None:
+    for names, reader in KINDS:
+        if k.arch in names:
+            return reader(k)
+    if k.get("ssm.conv_kernel") is not None:
+        raise UnsupportedError(f"GGUF: the recurrent layers of {k.arch!r} are not in our tables")
+    return None
+
+
+def recurrent(k: Keys, kv: Sequence[int], count: int) -> Sequence[bool]:
+    """Every layer but one of so many; else those without key-value heads. Nemotron-H's have no
+    feed-forward either."""
+    if k.arch in DELTA:
+        every = k.num("full_attention_interval", default=4)
+        return [bool((i + 1) % every) for i in range(count)]
+    inner = k.each("feed_forward_length", count, 0)
+    alone = k.arch.startswith("nemotron_h")
+    return [kv[i] == 0 and not (alone and inner[i]) for i in range(count)]
