@@ -25,7 +25,7 @@ def llama_70b(folder: Path) -> Path:
 
 
 def deepseek_v3(folder: Path, *, shards: int = 163, layers: int = 61) -> Path:
-    """DeepSeek-V3 as it was published: FP8 with its scales, and the MTP layer behind the last."""
+    """DeepSeek-V3 as it was published: FP8 with its scales, and the MTP layer; 91,991 tensors."""
     config = {**find("deepseek-v3").config, "num_hidden_layers": layers}
     return write_repo(folder, config, deepseek_tensors(config), shards=shards)
 
@@ -33,7 +33,9 @@ def deepseek_v3(folder: Path, *, shards: int = 163, layers: int = 61) -> Path:
 def deepseek_tensors(config: dict[str, Any]) -> Tensors:
     """The class's tensors, the MTP layer that it does not load, and the scales of both."""
     layers, width = config["num_hidden_layers"], config["hidden_size"]
-    tensors = as_tensors(blueprint(Config(config)))
+    plan = blueprint(Config(config))
+    biases = {b.name: ("F32", b.shape) for b in plan.buffers if b.persistent}
+    tensors = as_tensors(plan) | biases
     last, mtp = f"model.layers.{layers - 1}.", f"model.layers.{layers}."
     extra = {
         name.replace(last, mtp): tensor for name, tensor in tensors.items() if name.startswith(last)

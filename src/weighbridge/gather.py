@@ -1,7 +1,7 @@
 """From what the user typed to an inventory, by kind of reference."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -59,7 +59,8 @@ def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
 def _read(text: str, ref: Any, options: Options) -> Inventory:
     from weighbridge.reading import Reader  # parsers, which a catalogue name does without
 
-    return Reader(text, open_source(ref, options.source()), options.progress).inventory()
+    found = Reader(text, open_source(ref, options.source()), options.progress).inventory()
+    return found if options.trust_remote_code else replace(found, code=None)
 
 
 def gather_config(config: Raw, *, reference: str = "config") -> Inventory:

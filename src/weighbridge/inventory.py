@@ -35,6 +35,7 @@ class Inventory:
     read_from: tuple[str, ...]
     download_bytes: int | None = None
     notes: tuple[str, ...] = ()
+    code: str | None = None  # the folder or repository whose own code may be run
     rough: bool = False  # a bare size, and nothing else is known
 
     @property

@@ -100,7 +100,7 @@ def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
     notes = list(inventory.notes)
     parts = []
     for part in inventory.parts:
-        found, said = _part(part, base_model=base_model)
+        found, said = _part(part, inventory.code, base_model=base_model)
         parts.append(found)
         notes += said
     return Model(
@@ -116,7 +116,7 @@ def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
     )
 
 
-def _part(part: Part, *, base_model: bool) -> tuple[ModelPart, list[str]]:
+def _part(part: Part, code: str | None, *, base_model: bool) -> tuple[ModelPart, list[str]]:
     notes: list[str] = []
     plan = _from_tables(part, notes, base_model=base_model)
     stored: tuple[Tensor, ...] = part.tensors
@@ -124,7 +124,7 @@ def _part(part: Part, *, base_model: bool) -> tuple[ModelPart, list[str]]:
     if part.tensors:
         plan, stored, unloaded = _with_headers(plan, part, notes)
     elif plan is None:
-        plan = _from_library(part, base_model=base_model)
+        plan = _from_library(part, code, base_model=base_model)
     notes += _mismatch(plan, stored, unloaded)
     found = ModelPart(
         name=part.name,
@@ -166,7 +166,7 @@ def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint
     return plan
 
 
-def _from_library(part: Part, *, base_model: bool) -> Blueprint:
+def _from_library(part: Part, code: str | None, *, base_model: bool) -> Blueprint:
     config = part.config or {}
     if part.library == "size":
         return Blueprint(cls="a bare size", params=(Param("model", (config["parameters"],)),))
@@ -178,6 +178,8 @@ def _from_library(part: Part, *, base_model: bool) -> Blueprint:
         return meta.timm(str(config["architecture"]))
     if not config.get("model_type"):
         raise BadFileError(f"{part.where} has no model_type: nothing says what it is a config of")
+    if code is not None and "auto_map" in config:
+        return meta.own_code(code, config, base_model=base_model)
     return meta.transformers(config, base_model=base_model)
 
 

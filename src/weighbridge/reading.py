@@ -65,6 +65,7 @@ class Reader:
             read_from=tuple(dict.fromkeys(self._read)),
             download_bytes=self._download if any(p.tensors for p in parts) else None,
             notes=(*self._source.notes, *self._notes),
+            code=self._source.name,
         )
 
     def _parts(self) -> Iterator[Part]:

@@ -7,7 +7,7 @@ pytest.importorskip("torch", reason="the oracle is a forward of transformers' cl
 pytest.importorskip("transformers", reason="the oracle is a forward of transformers' classes")
 
 import torch
-from tests.torch import cases_encoders, cases_moe, cases_vision, keeping
+from tests.torch import cases_encoders, cases_moe, cases_multimodal, cases_vision, keeping
 from tests.torch import test_families_dense as dense
 from tests.torch.keeping import BATCH, PROMPT, STEPS
 from weighbridge.arch.config import Config
@@ -207,3 +207,50 @@ def test_the_layers_of_mllama_that_see_text():
         "architectures": ["MllamaForCausalLM"],
     }
     assert both(raw) == keeping.decoder(raw)
+
+
+# Models with a language model within, asked about text alone
+WITHIN = [
+    *("aria", "aya_vision", "chameleon", "cohere2_vision", "emu3", "ernie4_5_vl_moe", "fuyu"),
+    *("gemma3", "gemma4", "granite_speech", "idefics2", "idefics3", "internvl", "janus"),
+    *("lfm2_vl", "llama4", "llava", "llava_next", "llava_next_video", "llava_onevision"),
+    *("mistral3", "mllama", "ovis2", "paddleocr_vl", "paligemma", "phi4_multimodal"),
+    *("qwen2_5_omni_thinker", "qwen2_5_vl", "qwen2_audio", "qwen2_vl", "qwen3_5", "qwen3_5_moe"),
+    *("qwen3_omni_moe_thinker", "qwen3_vl", "qwen3_vl_moe", "smolvlm", "vipllava", "voxtral"),
+]
+SPEAKS = ("ForConditionalGeneration", "ForCausalLM")
+
+
+@pytest.mark.filterwarnings("ignore:Casting complex values")  # Llama 4's rotary numbers
+@pytest.mark.parametrize("model_type", WITHIN)
+def test_language_models_within(model_type):
+    cls, small = next(
+        (cls, raw)
+        for name, cls, raw in cases_multimodal.CASES
+        if name == model_type and cls.endswith(SPEAKS)
+    )
+    raw = {**small, "model_type": model_type, "architectures": [cls]}
+    assert both(raw, lengths={"images": 0}) == keeping.decoder(raw)
+
+
+SPARSE = {
+    "sparse_attention_freq": [0, 0, 1, 1],
+    "sparse_index_dim": 10,
+    "sparse_num_index_heads": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("outer", "change"),
+    [
+        ("minimax_m3_vl", {}),
+        ("minimax_m3_vl", {"sparse_attention_config": SPARSE}),
+        ("step3p7", {**WINDOW, "layer_types": ["sliding_attention", "full_attention"] * 2}),
+    ],
+)
+def test_language_models_of_larger_classes(outer, change):
+    cls, inner, small, _, _ = cases_moe.INSIDE[outer]
+    text = {**small, **change, "model_type": inner}
+    vision = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    raw = {"model_type": outer, "architectures": [cls], "text_config": text}
+    assert both(text) == keeping.decoder({**raw, "vision_config": vision})

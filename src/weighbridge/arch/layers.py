@@ -19,7 +19,7 @@ READERS: Mapping[str, str] = {
         llama mistral qwen2 qwen3 PanguEmbedded apertus arcee baichuan bitnet cohere cohere2 cwm
         diffllama ernie4_5 exaone exaone4 gemma gemma2 gemma3_text glm glm4 granite granite_swa
         helium hyperclovax internlm internlm2 internlm3 iquestcoder
-        jais2 mimo minicpm ministral ministral3 nanochat nemotron olmo olmo2 olmo3 orion persimmon
+        jais2 mimo minicpm ministral ministral3 nanochat nemotron olmo olmo2 olmo3 orion
         phi phi3 phi4 seed_oss smollm3 stablelm stablelm_epoch starcoder2 vaultgemma phi3_v
         phi4_multimodal phi4mm chameleon molmo emu3_text_model qwen2_vl_text qwen2_5_vl_text
         qwen3_vl_text qwen3_vl_moe_text glm4v_text glm4v_moe_text ernie4_5_vl_moe_text
@@ -30,7 +30,7 @@ READERS: Mapping[str, str] = {
     """,
     "attention:multi_head": """
         biogpt bloom codegen ctrl gpt2 gpt_neo gpt_neox gpt_neox_japanese gpt_neox_reward_model
-        gptj mixformer-sequential moss opt phi-msft git idefics
+        gptj mixformer-sequential moss opt persimmon phi-msft git idefics
     """,
     "attention:hunyuan": "hunyuan_v1_moe hunyuan_v1_dense",
     "attention:falcon": "falcon RefinedWeb RefinedWebModel",

@@ -52,10 +52,32 @@ def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blue
     if model_type not in library.models.auto.configuration_auto.CONFIG_MAPPING:
         raise UnsupportedError(
             f"model type {model_type!r} is neither in our tables nor in transformers "
-            f"{library.__version__}; its own code is not run. Point at its weights instead: "
-            "headers are enough"
+            f"{library.__version__}; its own code is not run without --trust-remote-code. "
+            "Point at its weights instead: headers are enough"
         )
     return _built(what, build)
+
+
+def own_code(where: str, config: Mapping[str, Any], *, base_model: bool = False) -> Blueprint:
+    """The class that the folder or repository `where` brings in its own Python files.
+
+    Its `auto_map` says which of transformers' doors leads to the class that `architectures` names.
+    This runs that code: only where the user has said so.
+    """
+    library = _library("transformers", f"the code of {where!r}")
+    named = [str(name) for name in config.get("architectures") or ()]
+    doors = {
+        str(value).rpartition(".")[2]: door
+        for door, value in config["auto_map"].items()
+        if door.startswith("AutoModel") and isinstance(value, str)
+    }
+    door = "AutoModel" if base_model or not named else doors.get(named[0], "AutoModel")
+
+    def build() -> Any:
+        found = library.AutoConfig.from_pretrained(where, trust_remote_code=True)
+        return getattr(library, door).from_config(found, trust_remote_code=True)
+
+    return _built(f"the code of {where!r}", build)
 
 
 def timm(name: str) -> Blueprint:

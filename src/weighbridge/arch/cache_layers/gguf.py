@@ -50,6 +50,7 @@ PERIODS = {
     "mimo2": 6,
 }
 CHUNKED = {"llama4": 4}
+CHUNK = 8192  # src/models/llama4.cpp: no key says it
 MAMBA1 = frozenset(("mamba", "jamba"))
 MAMBA2 = frozenset(
     ("mamba2", "falcon-h1", "granitehybrid", "nemotron_h", "nemotron_h_moe", "plamo2")
@@ -114,8 +115,9 @@ def layers_of_gguf(metadata: Mapping[str, Value]) -> tuple[Layer, ...]:
 
 
 def _layers(k: Keys, count: int) -> tuple[Layer, ...]:
-    kv = k.each("attention.head_count_kv", count, k.num("attention.head_count", default=0))
     heads = k.each("attention.head_count", count, 0)
+    name = "attention.head_count_kv"
+    kv = heads if k.get(name) is None else k.each(name, count, 0)
     near, own = slides(k, count), recurrence(k)
     linear = recurrent(k, kv, count) if own else [False] * count
     result = []
@@ -143,8 +145,9 @@ def attends(k: Keys, heads: int, kv_heads: int, *, near: bool) -> Attention | La
     )
     if not near:
         return one
-    window = k.num("attention.sliding_window", "attention.chunk_size")
-    return replace(one, chunk=window) if k.arch in CHUNKED else replace(one, window=window)
+    if k.arch in CHUNKED:
+        return replace(one, chunk=CHUNK)
+    return replace(one, window=k.num("attention.sliding_window"))
 
 
 def latent(k: Keys, heads: int) -> Latent:
@@ -164,16 +167,15 @@ def latent(k: Keys, heads: int) -> Latent:
 
 def slides(k: Keys, count: int) -> Sequence[bool]:
     """Whether each layer looks through the window."""
-    period = PERIODS.get(k.arch) or CHUNKED.get(k.arch)
-    window = k.num("attention.sliding_window", "attention.chunk_size", default=0)
-    if not period or not window:
+    if k.arch in CHUNKED:
+        return [bool((i + 1) % CHUNKED[k.arch]) for i in range(count)]
+    if k.arch not in PERIODS or not k.num("attention.sliding_window", default=0):
         return [False] * count
     name = "attention.sliding_window_pattern"
-    given = k.get(name)
-    if isinstance(given, Array):
+    if isinstance(k.get(name), Array):
         return [bool(v) for v in k.each(name, count, 0)]
-    step = k.num(name, default=period)
-    return [i % step < step - 1 if step else True for i in range(count)]
+    step = k.num(name, default=PERIODS[k.arch])
+    return [not step or i % step < step - 1 for i in range(count)]
 
 
 # Recurrences

@@ -118,7 +118,13 @@ def pool(specs: Sequence[Spec], *, packed: bool = False) -> Pool:
         return Pool((Group(tuple(specs)),))
     if packed and len({spec.page for spec in specs}) > 1:
         return Pool(tuple(_packed(specs)))
-    return Pool(tuple(_split(_one_page(specs))))
+    try:
+        return Pool(tuple(_split(_one_page(specs))))
+    except UnsupportedError:
+        if any(spec.kind not in ("full", "sliding") for spec in specs):
+            raise
+        # windows beside latents: all tokens are kept (_try_get_full_allocation_fallback_groups)
+        return Pool((Group(tuple(replace(spec, kind="full", reach=0) for spec in specs)),))
 
 
 def _one_page(specs: Sequence[Spec]) -> list[Spec]:

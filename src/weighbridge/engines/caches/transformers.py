@@ -74,6 +74,7 @@ class Setting:
     bits: int = 4  # of quanto and hqq
     group: int = 64
     residual: int = 128
+    prompt: int | None = None  # tokens that came at once: all of them when it is not given
     max_cache_len: int | None = None  # static: the context when it is not given
 
     @property
@@ -108,13 +109,16 @@ def _tokens(m: Attention, s: Setting) -> int:
 
 
 def _quantized(m: Attention, s: Setting) -> Sizes:
+    """Tokens written since the last time that `residual` of them were packed stay as they are."""
     if m.reach is not None or m.indexer is not None:
         raise UsageError(f"a {s.cache} cache is for models whose layers all have full attention")
-    keys = s.batch * s.lengths.context * m.key_elements
-    values = s.batch * s.lengths.context * m.value_elements
+    tokens, row = s.batch * s.lengths.context, m.key_elements + m.value_elements
     if s.cache == "fp8":
-        return Sizes(kv=keys + values + 2 * 4)
-    return Sizes(kv=_grouped(keys, s) + _grouped(values, s))
+        return Sizes(kv=tokens * row + 2 * FLOAT32.nbytes)
+    written = 0 if s.prompt is None else s.lengths.context - s.prompt
+    waiting = s.batch * (written % s.residual)
+    packed = [(tokens - waiting) * n for n in (m.key_elements, m.value_elements)]
+    return Sizes(kv=sum(_grouped(n, s) for n in packed) + s.dtype.size(waiting * row))
 
 
 def _grouped(count: int, s: Setting) -> int:

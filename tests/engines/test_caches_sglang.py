@@ -1,0 +1,139 @@
+"""SGLang's pools: logged sizes, published figures, edges by hand."""
+
+from fractions import Fraction
+
+import pytest
+
+from weighbridge.arch.config import Config
+from weighbridge.arch.layers import layers
+from weighbridge.arch.mixers import Attention, Latent, Layer, Mamba1
+from weighbridge.catalogue import find
+from weighbridge.engines.caches.sglang import (
+    Pools,
+    Setting,
+    caches,
+    cells,
+    fitting,
+    needed,
+    request_table,
+)
+from weighbridge.errors import UnsupportedError
+from weighbridge.units import GIB, MIB
+
+
+def named(name):
+    return layers(Config(find(name).config))
+
+
+def test_states_of_qwen3_next():
+    """Convolution in bfloat16, state in float32."""
+    found = cells(named("qwen3-next-80b-a3b"), Setting(context=262_144))
+    assert found.state == 36 * 2_146_304
+    assert round(found.state / MIB, 2) == 73.69
+    assert found.full * 262_144 == 6 * GIB
+
+
+LOGGED = [  # two ranks: model, pool, tokens, GB as printed (they are GiB)
+    ("gemma-4-26b-a4b", "full", 815_815, 7.78),
+    ("gemma-4-26b-a4b", "sliding", 24_474, 2.34),
+    ("gemma-4-26b-a4b", "full", 530_280, 5.06),
+    ("gemma-4-26b-a4b", "sliding", 94_272, 9.0),
+    ("gemma-4-31b", "full", 167_877, 6.40),
+    ("gemma-4-31b", "sliding", 5_036, 1.92),
+    ("gemma-4-31b", "full", 62_354, 2.38),
+    ("gemma-4-31b", "sliding", 15_588, 5.94),
+]
+
+
+@pytest.mark.parametrize(("name", "which", "tokens", "gib"), LOGGED)
+def test_logged_pools(name, which, tokens, gib):
+    """ "KV Cache is allocated. #tokens: ..., K size: ..., V size: ..." """
+    found = cells(named(name), Setting(context=262_144, tensor_parallel=2))
+    assert abs(tokens * getattr(found, which) / GIB - gib) < 0.011  # two figures, rounded apart
+
+
+@pytest.mark.parametrize(
+    ("ratio", "full", "sliding"), [("0.03", 815_815, 24_474), ("0.5", 176_760, 88_380)]
+)
+def test_logged_ratio(ratio, full, sliding):
+    """The sliding pool follows the full one by --swa-full-tokens-ratio."""
+    share = Fraction(ratio)
+    own = Setting(context=262_144, tensor_parallel=2, swa_full_tokens_ratio=share)
+    model = named("gemma-4-26b-a4b")
+    c = cells(model, own)
+    available = int(full * (c.full + share * c.sliding)) + 1
+    assert fitting(model, own, available) == Pools(full=full, sliding=sliding, slots=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "nbytes"),
+    [
+        ("deepseek-v3", "auto", 70_272),
+        ("deepseek-v3", "fp8_e4m3", 35_136),
+        ("deepseek-v3.2", "fp8_e4m3", 48_068),
+        ("deepseek-v3.2", "auto", 61 * (1152 + 132)),
+        ("llama-3.1-8b", "auto", 131_072),
+        ("llama-3.1-8b", "fp8_e5m2", 65_536),
+    ],
+)
+def test_bytes_a_token(name, kind, nbytes):
+    assert cells(named(name), Setting(context=1, kv_cache_dtype=kind)).full == nbytes
+
+
+def test_the_table_of_requests():
+    """engines.md 3.3: 2,048 requests of 131,072 tokens."""
+    assert request_table(Setting(context=131_072, max_running_requests=2048)) == 2049 * 131_072 * 4
+
+
+FULL = Attention(heads=4, kv_heads=2, key_dim=8, value_dim=8)
+NEAR = Attention(heads=4, kv_heads=2, key_dim=8, value_dim=8, window=4)
+STATE = Mamba1(inner=8, state=4, kernel=4)
+
+
+def pools(*mixers, **more):
+    return needed([Layer(mixers=(m,)) for m in mixers], Setting(context=100, **more))[0]
+
+
+def test_pools_by_hand():
+    assert pools(FULL) == Pools(full=100, sliding=0, slots=3)
+    assert pools(FULL, NEAR, sequences=2) == Pools(full=200, sliding=160, slots=6)
+    assert pools(NEAR) == Pools(full=100, sliding=100, slots=3)  # nothing to follow
+    assert pools(FULL, page_size=64, sequences=2).full == 256
+    assert pools(STATE, radix_cache=False, sequences=5).slots == 5
+
+
+def test_a_page_and_a_slot_more():
+    found, c = needed(
+        [Layer(mixers=(FULL,)), Layer(mixers=(STATE,))], Setting(context=100, page_size=10)
+    )
+    assert found.sizes(c, 10).kv == 110 * 64
+    assert found.sizes(c, 10).state == 4 * (8 * 3 * 2 + 32 * 4)
+
+
+def test_states_take_their_share_first():
+    """0.9 / 1.9 of the bytes, in whole slots; tokens have the rest."""
+    model = [Layer(mixers=(FULL,)), Layer(mixers=(STATE,))]
+    found = fitting(model, Setting(context=100), 1_000_000)
+    state = 8 * 3 * 2 + 32 * 4
+    slots = (int(1_000_000 * 0.9 / 1.9) - state) // state
+    assert found.slots == slots
+    assert found.full == (1_000_000 - (slots + 1) * state) // 64
+
+
+def test_latents_are_whole_on_every_rank():
+    one = (Layer(mixers=(Latent(heads=8, rank=8, rotary=4, nope=4, value_dim=4),)),)
+    assert cells(one, Setting(context=1, tensor_parallel=8)) == cells(one, Setting(context=1))
+
+
+def test_what_our_rules_do_not_cover():
+    with pytest.raises(UnsupportedError, match="CrossAttention"):
+        cells(named("whisper-tiny"), Setting(context=1))
+
+
+def test_components():
+    found = caches(named("qwen3-next-80b-a3b"), Setting(context=4096))
+    assert [(c.name, c.detail) for c in found] == [
+        ("kv_cache", ""),
+        ("recurrent_state", ""),
+        ("kv_cache", "table of requests"),
+    ]
