@@ -80,6 +80,14 @@ def test_bytes_a_token(name, kind, nbytes):
     assert cells(named(name), Setting(context=1, kv_cache_dtype=kind)).full == nbytes
 
 
+def test_windows_without_a_pool_of_their_own():
+    """Gemma 3 keeps all tokens in all layers; Llama 4's chunks have a pool, the ratio as long."""
+    gemma = cells(named("gemma-3-27b"), Setting(context=1, model_type="gemma3"))
+    assert gemma.full * 32_768 == 15.5 * GIB
+    llama = cells(named("llama-4-maverick"), Setting(context=1, model_type="llama4"))
+    assert (llama.full, llama.sliding) == (12 * 4096, 36 * 4096)
+
+
 def test_the_table_of_requests():
     """engines.md 3.3: 2,048 requests of 131,072 tokens."""
     assert request_table(Setting(context=131_072, max_running_requests=2048)) == 2049 * 131_072 * 4

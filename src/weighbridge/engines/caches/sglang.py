@@ -5,11 +5,12 @@
     state slots      three a running request while prefixes are cached, else one; and one more
     table            int32, a row of the whole context for each running request and one more
 
-Buffers hold one page of tokens more than the pool has. Chunked attention is kept whole.
-Source: sglang 0.5.23 srt/model_executor/pool_configurator.py (DefaultPoolConfigurator,
+Buffers hold one page of tokens more than the pool has. Windows of model types that have no second
+pool (Gemma 2 and 3, Mistral, OLMo 3) are kept whole. Sources:
+sglang 0.5.23 srt/model_executor/pool_configurator.py (DefaultPoolConfigurator,
 HybridSWAPoolConfigurator), srt/mem_cache/kv_cache_configurator.py (_calculate_mamba_ratio,
 calculate_mla_kv_cache_dim), srt/mem_cache/memory_pool.py (ReqToTokenPool, MHATokenToKVPool),
-srt/configs/mamba_utils.py (mamba2_state_dtype).
+srt/configs/mamba_utils.py (mamba2_state_dtype), srt/configs/model_config.py (is_hybrid_swa_model).
 """
 
 from collections.abc import Iterable
@@ -37,13 +38,21 @@ SOURCE = "sglang 0.5.23 srt/model_executor/pool_configurator.py"
 SLOTS_CACHED, SLOTS_PLAIN = 3, 1
 SCALED = 128  # elements of an indexer's key to a float32 scale
 POSITION = 4  # int32, of a token in the table of requests
+# Model types whose windows, or chunks, have a pool of their own.
+WINDOWED = frozenset(
+    (
+        *("gpt_oss", "llama4", "llama4_text", "gemma4", "gemma4_text", "gemma4_unified_text"),
+        *("mimo_v2_flash", "step3p7", "step3p7_text", "laguna", "mellum", "granite_swa"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """None: the engine's default."""
+    """None: the engine's default. `model_type` "" has a second pool for whatever has windows."""
 
     context: int
+    model_type: str = ""
     sequences: int = 1
     dtype: DType = BFLOAT16
     kv_cache_dtype: str = "auto"
@@ -67,7 +76,8 @@ class Cells:
 
 def cells(layers: Iterable[Layer], s: Setting) -> Cells:
     found = [local(m, s.tensor_parallel) for m in mixers(layers)]
-    near = [m for m in found if isinstance(m, Attention) and m.window is not None]
+    second = not s.model_type or s.model_type in WINDOWED
+    near = [m for m in found if isinstance(m, Attention) and m.reach is not None and second]
     rest = [m for m in found if isinstance(m, Attention | Latent) and m not in near]
     return Cells(
         full=sum(token(m, s) for m in rest),
