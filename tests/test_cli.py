@@ -70,7 +70,11 @@ def test_a_hub_model_is_read_from_its_headers(hub, online):
     assert (done.returncode, done.stderr) == (0, "")
     assert report["schema"] == "weighbridge.report/1"
     model = report["model"]
-    assert (model["name"], model["parameters"], model["stored_bytes"]) == ("org/tiny", PARAMETERS, 2 * PARAMETERS)
+    assert (model["name"], model["parameters"], model["stored_bytes"]) == (
+        "org/tiny",
+        PARAMETERS,
+        2 * PARAMETERS,
+    )
     assert model["read_from"][0] == "config.json"
     assert "safetensors headers" in model["read_from"]
     assert model["revision"] == hub.commit("org/tiny")
@@ -84,7 +88,12 @@ def test_config_headers_and_folder_agree(hub, online):
         return report["model"]["parameters"], report["table"], report["devices"][0]
 
     folder = hub.root / "org" / "tiny"
-    assert weigh("org/tiny") == weigh(folder) == weigh(folder / "config.json") == weigh("hf://org/tiny")
+    assert (
+        weigh("org/tiny")
+        == weigh(folder)
+        == weigh(folder / "config.json")
+        == weigh("hf://org/tiny")
+    )
 
 
 def test_human_and_json_say_the_same(online):
@@ -107,7 +116,10 @@ def test_markdown_and_quiet(online):
 
 
 def test_explain_shows_the_arithmetic(online):
-    assert f"{PARAMETERS:,} parameters in bfloat16" in weighbridge("load", "org/tiny", "--explain", env=online).stdout
+    assert (
+        f"{PARAMETERS:,} parameters in bfloat16"
+        in weighbridge("load", "org/tiny", "--explain", env=online).stdout
+    )
 
 
 def test_no_escape_codes_in_a_pipe(online):
@@ -129,7 +141,9 @@ def test_gated_repository(hub, online):
 
 @pytest.mark.parametrize(("status", "code"), [(401, 3), (403, 3), (429, 3), (500, 3), (404, 2)])
 def test_refusals(hub, online, status, code):
-    hub.faults.append(Fault(match="/api/models/org/tiny", status=status, headers={"Retry-After": "0"}))
+    hub.faults.append(
+        Fault(match="/api/models/org/tiny", status=status, headers={"Retry-After": "0"})
+    )
     one_line(weighbridge("load", "org/tiny", env=online), code, "org/tiny")
 
 
@@ -139,7 +153,9 @@ def test_no_network(tmp_path):
 
 
 def test_offline_without_a_cache(tmp_path):
-    one_line(weighbridge("load", "org/tiny", "--offline", env={"HF_HOME": str(tmp_path)}), 3, "org/tiny")
+    one_line(
+        weighbridge("load", "org/tiny", "--offline", env={"HF_HOME": str(tmp_path)}), 3, "org/tiny"
+    )
 
 
 def test_a_connection_cut_inside_a_header(hub, online):
@@ -202,7 +218,16 @@ def test_requests_are_answered_in_place(tmp_path):
 
 
 def test_estimate_memory_as_it_is_typed(online):
-    done = weighbridge("estimate-memory", "org/tiny", "--dtypes", "float32", "int4", "--library_name", "transformers", env=online)
+    done = weighbridge(
+        "estimate-memory",
+        "org/tiny",
+        "--dtypes",
+        "float32",
+        "int4",
+        "--library_name",
+        "transformers",
+        env=online,
+    )
     assert done.returncode == 0
     assert [c.strip() for c in done.stdout.splitlines()[3].strip("│").split("│")] == [
         "dtype",
@@ -220,9 +245,15 @@ def test_completion_script():
 
 
 def test_completing_a_catalogue_name():
-    env = {"_WEIGHBRIDGE_COMPLETE": "bash_complete", "COMP_WORDS": "weighbridge load llama-3.1-7", "COMP_CWORD": "2"}
+    env = {
+        "_WEIGHBRIDGE_COMPLETE": "bash_complete",
+        "COMP_WORDS": "weighbridge load llama-3.1-7",
+        "COMP_CWORD": "2",
+    }
     code = "import sys; sys.argv[0] = 'weighbridge'; from weighbridge.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | env)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | env
+    )
     assert "llama-3.1-70b" in done.stdout
 
 

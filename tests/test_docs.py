@@ -37,8 +37,7 @@ def test_the_readme_tree_names_every_module():
         path.name
         for path in sorted(source.iterdir())
         if (
-            (path.suffix == ".py"
-            and not path.name.startswith("_"))
+            (path.suffix == ".py" and not path.name.startswith("_"))
             or (path / "__init__.py").exists()
         )
         and path.name not in README

@@ -143,8 +143,17 @@ def test_training_columns():
 
 
 def test_t5_keeps_wo_in_float32_when_loaded_in_float16():
-    config = {"model_type": "t5", "d_model": 64, "d_ff": 128, "num_layers": 1, "d_kv": 16, "num_heads": 4}
-    half, other = (component(weighbridge.load(config, dtype=d), "weights") for d in ("float16", "bfloat16"))
+    config = {
+        "model_type": "t5",
+        "d_model": 64,
+        "d_ff": 128,
+        "num_layers": 1,
+        "d_kv": 16,
+        "num_heads": 4,
+    }
+    half, other = (
+        component(weighbridge.load(config, dtype=d), "weights") for d in ("float16", "bfloat16")
+    )
     assert half - other == 2 * 2 * 64 * 128  # two bytes more for `wo` in encoder and decoder
 
 
@@ -217,12 +226,17 @@ def test_phases_never_exceed_the_peak(layers):
 FORMS = [
     TINY,
     TINY | {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 64}},
-    TINY | {"quantization_config": {"quant_method": "fp8", "modules_to_not_convert": ["model.layers.0"]}},
+    TINY
+    | {
+        "quantization_config": {"quant_method": "fp8", "modules_to_not_convert": ["model.layers.0"]}
+    },
 ]
 
 
 @pytest.mark.parametrize("config", FORMS)
-@pytest.mark.parametrize("settings", [{}, {"quantization": "nf4"}, {"dtype": "float16"}, {"dtype": "int8"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"quantization": "nf4"}, {"dtype": "float16"}, {"dtype": "int8"}]
+)
 def test_a_reports_workload_asked_again_gives_the_same_report(config, settings):
     first = weighbridge.load(config, **settings)
     again = {k: v for k, v in first.workload.items() if k != "engine" and v is not None}
@@ -231,4 +245,6 @@ def test_a_reports_workload_asked_again_gives_the_same_report(config, settings):
 
 def test_a_packed_checkpoint_stays_packed():
     packed = weighbridge.load(FORMS[1], dtype="float16")
-    assert component(packed, "weights") < component(weighbridge.load(TINY, dtype="float16"), "weights")
+    assert component(packed, "weights") < component(
+        weighbridge.load(TINY, dtype="float16"), "weights"
+    )

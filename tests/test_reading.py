@@ -55,13 +55,19 @@ def test_safetensors_before_pickles_and_whole_before_consolidated(tmp_path):
 def test_weights_without_a_config_are_counted_and_said_to_be(tmp_path):
     write_safetensors(tmp_path / "model.safetensors", TENSORS)
     report = weigh(tmp_path)
-    assert (report.model.parameters, report.model.architecture) == (PLAN.parameters, "unknown class")
+    assert (report.model.parameters, report.model.architecture) == (
+        PLAN.parameters,
+        "unknown class",
+    )
 
 
 def test_a_named_file_finds_the_config_beside_it(tmp_path):
     write_repo(tmp_path, TINY, PLAN)
     report = weigh(tmp_path / "model.safetensors")
-    assert (report.model.parameters, report.model.architecture) == (PLAN.parameters, "LlamaForCausalLM")
+    assert (report.model.parameters, report.model.architecture) == (
+        PLAN.parameters,
+        "LlamaForCausalLM",
+    )
 
 
 def test_an_index_whose_shards_are_elsewhere_leaves_the_config(tmp_path):
@@ -189,15 +195,30 @@ def test_a_pipeline_by_part(tmp_path):
 def test_sentence_transformers_modules(tmp_path):
     files = {
         "config.json": {**TINY, "architectures": ["LlamaModel"]},
-        "model.safetensors": {n.removeprefix("model."): t for n, t in TENSORS.items() if "lm_head" not in n},
+        "model.safetensors": {
+            n.removeprefix("model."): t for n, t in TENSORS.items() if "lm_head" not in n
+        },
         "modules.json": [
             {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-            {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-            {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"},
+            {
+                "idx": 1,
+                "name": "1",
+                "path": "1_Pooling",
+                "type": "sentence_transformers.models.Pooling",
+            },
+            {
+                "idx": 2,
+                "name": "2",
+                "path": "2_Dense",
+                "type": "sentence_transformers.models.Dense",
+            },
         ],
         "1_Pooling/config.json": {},
         "2_Dense/config.json": {"in_features": 64, "out_features": 16},
-        "2_Dense/model.safetensors": {"linear.weight": ("F32", (16, 64)), "linear.bias": ("F32", (16,))},
+        "2_Dense/model.safetensors": {
+            "linear.weight": ("F32", (16, 64)),
+            "linear.bias": ("F32", (16,)),
+        },
     }
     report = weigh(folder(tmp_path, files))
     assert report.model.parameters == PLAN.parameters - 100 * 64 + 16 * 64 + 16
@@ -207,7 +228,10 @@ def test_an_adapter_is_weighed_by_itself(tmp_path):
     name = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
     files = {
         "adapter_config.json": {"peft_type": "LORA", "r": 8, "base_model_name_or_path": "org/base"},
-        "adapter_model.safetensors": {name.format("A"): ("F32", (8, 64)), name.format("B"): ("F32", (64, 8))},
+        "adapter_model.safetensors": {
+            name.format("A"): ("F32", (8, 64)),
+            name.format("B"): ("F32", (64, 8)),
+        },
     }
     report = weigh(folder(tmp_path, files))
     assert (report.model.parameters, report.model.architecture) == (2 * 8 * 64, "PEFT LORA")
@@ -226,7 +250,10 @@ def test_mistrals_own_params_json(tmp_path):
     }
     (tmp_path / "params.json").write_text(json.dumps(params))
     report = weigh(tmp_path)
-    assert (report.model.parameters, report.model.architecture) == (PLAN.parameters, "MistralForCausalLM")
+    assert (report.model.parameters, report.model.architecture) == (
+        PLAN.parameters,
+        "MistralForCausalLM",
+    )
 
 
 # Other doors

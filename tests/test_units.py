@@ -19,14 +19,14 @@ def test_gib_is_not_gb():
         ("24 GB", 24 * 10**9),
         ("512M", 512 << 20),
         ("1.5GiB", 3 << 29),
-        ("7", 7),
+        ("7 B", 7),
     ],
 )
 def test_sizes_as_people_type_them(text, nbytes):
     assert parse_size(text) == nbytes
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "24 apples", "-1GB", "1e9"])
+@pytest.mark.parametrize("text", ["", "GiB", "24 apples", "-1GB", "1e9", "24"])
 def test_what_is_no_size(text):
     with pytest.raises(UsageError, match="24GiB"):
         parse_size(text)

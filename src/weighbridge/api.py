@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from weighbridge import estimate
-from weighbridge.errors import WeighbridgeError
+from weighbridge.errors import NotFoundError, UsageError, WeighbridgeError
 from weighbridge.gather import Options, gather, gather_config, naming
 from weighbridge.inventory import Inventory
 from weighbridge.model import Model, ModelPart, resolve
@@ -62,6 +62,10 @@ def load(
         gpu_memory=None if gpu_memory is None else str(gpu_memory),
         headroom=None if headroom is None else str(headroom),
     )
+    for name in ("dtype", "quantization", "engine_version", "device_map", "gpu"):
+        value = getattr(workload, name)
+        if value is not None and not isinstance(value, str):
+            raise UsageError(f"{name} is text, not {value!r:.80}")
     workload.budget()  # an unknown device is said before anything is fetched
     options = Options(
         revision=revision,
@@ -78,6 +82,8 @@ def _model(model: Any, options: Options, *, base_model: bool) -> Model:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
         return _live(model)
+    if isinstance(model, os.PathLike) and not os.path.exists(model):
+        raise NotFoundError(f"{os.fspath(model)!r}: no such file or folder")
     try:
         return resolve(_inventory(model, options), base_model=base_model)
     except WeighbridgeError as error:

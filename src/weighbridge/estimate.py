@@ -17,12 +17,13 @@ from weighbridge.components.weights import (
     total,
     volatile_bytes,
 )
-from weighbridge.dtypes import FLOAT32, DType, torch_dtype
+from weighbridge.dtypes import BFLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.engines import transformers
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.memory import Device, Phase
+from weighbridge.memory import Basis, Device, Phase
 from weighbridge.model import Model, ModelPart
 from weighbridge.quantization.declared import declared, fallback_dtype
+from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import scheme
 from weighbridge.report import ModelFacts, Report, Verdict
 from weighbridge.workload import Load
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 CUDA = ("NVIDIA", "AMD", "")  # ROCm's torch has the same allocator; "" is a device of a given size
+BASIS: dict[bool, Basis] = {True: "read", False: "computed"}  # by whether it is as stored
+ONE_BUFFER = ("llama.cpp", "mlx-lm")  # no caching allocator between the tensors and the device
 ENGINES = {"gguf": "llama.cpp", "timm": "timm", "diffusers": "diffusers", "torch": "torch"}
 
 
@@ -57,8 +60,8 @@ def load(model: Model, workload: Load) -> Report:
     on_device = _on_device(
         model,
         everything,
+        first.choice,
         formula=f"{found.parameters:,} parameters in {first.choice.name}",
-        read=first.choice.as_stored,
         warm=workload.device_map is not None and version >= transformers.WARMUP_SINCE,
     )
     on_host = tuple(
@@ -85,16 +88,20 @@ def load(model: Model, workload: Load) -> Report:
         ),
         derived=derived(model, decisions, major) | {"unavailable_formats": priced.unavailable},
         table=priced.rows,
-        verdict=None if budget is None else _verdict(model, gpu, everything, budget),
+        verdict=None if budget is None else _verdict(model, gpu, everything, budget, first),
         warnings=model.notes if budget is None else (*model.notes, *_cautions(budget)),
     )
 
 
-def _verdict(model: Model, gpu: Device, tensors: list[Placed], budget: "Budget") -> Verdict:
+def _verdict(
+    model: Model, gpu: Device, tensors: list[Placed], budget: "Budget", first: Decision
+) -> Verdict:
     largest = None
     if budget.choice.count > 1 and not model.rough:
         largest = largest_kept_whole((t.module, t.nbytes) for t in tensors)
-    return fit.verdict(gpu, budget, engine=engine(model), largest_layer=largest)
+    return fit.verdict(
+        gpu, budget, engine=engine(model, first.choice.scheme), largest_layer=largest
+    )
 
 
 def _cautions(budget: "Budget") -> Iterator[str]:
@@ -110,21 +117,22 @@ def _cautions(budget: "Budget") -> Iterator[str]:
 
 
 def _on_device(
-    model: Model, tensors: list[Placed], *, formula: str, read: bool, warm: bool
+    model: Model, tensors: list[Placed], first: Choice, *, formula: str, warm: bool
 ) -> Phase:
+    form, basis = first.scheme, BASIS[first.as_stored]
     weights = total(tensors, "weights")
     if model.rough:
         return device.rough(weights)
-    if engine(model) == "llama.cpp":
-        return device.in_one_buffer(weights)
+    if engine(model, form) in ONE_BUFFER:
+        return device.in_one_buffer(weights, formula=formula, basis=basis)
     order = None if warm else transformers.placement_order
-    return device.loaded(
-        tensors, formula=formula, basis="read" if read else "computed", order=order
-    )
+    return device.loaded(tensors, formula=formula, basis=basis, order=order)
 
 
-def engine(model: Model) -> str:
-    """Who loads such files."""
+def engine(model: Model, form: Scheme | None = None) -> str:
+    """Who loads such files, or such a format."""
+    if form is not None and form.engine:
+        return form.engine
     found = (ENGINES.get(part.library) for part in model.parts)
     return next(filter(None, found), "transformers")
 
@@ -190,6 +198,8 @@ def _own_dtype(part: ModelPart) -> tuple[DType, str]:
             return t.dtype, "as the first tensor of the checkpoint is stored"
     if part.quantization is not None:
         return fallback_dtype(part.quantization), "as loaders of this quantization take it"
+    if part.library == "size":
+        return BFLOAT16, "assumed: 16 bits, as models of today are released"
     return FLOAT32, "torch's default, since the config declares none"
 
 
@@ -201,7 +211,8 @@ def native_dtype(part: ModelPart) -> DType:
 def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -> dict[str, object]:
     """Every setting as it was used, defaults included. Parts of a pipeline may differ."""
     first = next(iter(decisions.values()))
-    form, name = first.choice.scheme, engine(model)
+    form = first.choice.scheme
+    name = engine(model, form)
     dtypes = dict.fromkeys(d.choice.dtype.name for d in decisions.values())
     newest = transformers.NEWEST if name == "transformers" else None
     return {
@@ -215,6 +226,14 @@ def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -
         "gpu_memory": workload.gpu_memory,
         "headroom": workload.headroom,
     }
+
+
+def _download(model: Model) -> int | None:
+    """What the files would take, where none was read: weights as the model's config declares."""
+    if model.download_bytes is not None or model.rough:
+        return None
+    choices = ((part, decide(part, Load(), 5).choice) for part in model.parts)
+    return sum(total(placed(part, choice, major=5), "weights") for part, choice in choices)
 
 
 def facts(model: Model) -> ModelFacts:
@@ -239,6 +258,7 @@ def derived(model: Model, decisions: Mapping[str, Decision], major: int) -> dict
     return {
         "dtype_from": ", ".join(dict.fromkeys(d.why for d in decisions.values())),
         "as_stored": any(d.choice.as_stored for d in decisions.values()),
+        "download_estimate_bytes": _download(model),
         "unloaded_tensors": len(unloaded),
         "unloaded_bytes": sum(t.nbytes for t in unloaded),
         "volatile_buffer_bytes": sum(volatile_bytes(part, major) for part in model.parts),

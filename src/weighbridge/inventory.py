@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from weighbridge.errors import BadFileError
 from weighbridge.tensors import Tensor
 
 
@@ -51,6 +52,8 @@ def declared_quantization(config: Mapping[str, Any]) -> Mapping[str, Any] | None
     text = config.get("text_config")
     for place in (config, text if isinstance(text, Mapping) else {}):
         for key in ("quantization_config", "compression_config", "quantization"):
+            if isinstance(place.get(key), str | list | int | float):
+                raise BadFileError(f"{key} must be an object, not {place[key]!r:.80}")
             if isinstance(place.get(key), Mapping):
                 experts = place.get("expert_dtype")  # DeepSeek-V4 says this one beside it
                 return place[key] if experts is None else {**place[key], "expert_dtype": experts}

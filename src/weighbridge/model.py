@@ -21,6 +21,8 @@ from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.inventory import Inventory, Part
 from weighbridge.tensors import Tensor
 
+WIDTH = 4096  # assumed, and only of a bare size: groups and blocks of all formats divide it
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPart:
@@ -45,8 +47,11 @@ class ModelPart:
         text = self.config.get("text_config")
         for config in (self.config, text if isinstance(text, Mapping) else {}):
             for key in ("dtype", "torch_dtype"):
-                if isinstance(config.get(key), str) and config[key] != "auto":
-                    return str(config[key])
+                named = config.get(key)
+                if not isinstance(named, str | None):
+                    raise BadFileError(f"{key} must be the name of a dtype, not {named!r:.80}")
+                if named and named != "auto":
+                    return named
         return ""
 
 
@@ -124,7 +129,7 @@ def _part(part: Part, code: str | None, *, base_model: bool) -> tuple[ModelPart,
     if part.tensors:
         plan, stored, unloaded = _with_headers(plan, part, notes)
     elif plan is None:
-        plan = _from_library(part, code, base_model=base_model)
+        plan = _from_library(part, code, notes, base_model=base_model)
     notes += _mismatch(plan, stored, unloaded)
     found = ModelPart(
         name=part.name,
@@ -156,9 +161,8 @@ def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint
     try:
         plan = blueprint(config, base_model=base_model)
     except UnsupportedError as error:
-        if not part.tensors:
-            return None
-        notes.append(f"{error}; counted from the headers instead")
+        other = "the headers" if part.tensors else "its library's class"
+        notes.append(f"{error}; counted from {other} instead")
         return None
     unread = config.unread()
     if unread:
@@ -166,10 +170,26 @@ def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint
     return plan
 
 
-def _from_library(part: Part, code: str | None, *, base_model: bool) -> Blueprint:
+def _of_size(parameters: int) -> Blueprint:
+    """Nothing but a number: one matrix of a usual width, and what does not fill a row of it."""
+    rows, rest = divmod(parameters, WIDTH)
+    matrix = Param("layers.weight", (rows, WIDTH))
+    return Blueprint(cls="a bare size", params=(matrix, Param("rest.weight", (rest,), "norm")))
+
+
+def _from_library(part: Part, code: str | None, notes: list[str], *, base_model: bool) -> Blueprint:
+    """The class as its library builds it; a refusal says first why our tables could not."""
+    try:
+        return _built(part, code, base_model=base_model)
+    except UnsupportedError as error:
+        refused = [note.partition("; counted from")[0] for note in notes]
+        raise UnsupportedError("; ".join([*refused, str(error)])) from None
+
+
+def _built(part: Part, code: str | None, *, base_model: bool) -> Blueprint:
     config = part.config or {}
     if part.library == "size":
-        return Blueprint(cls="a bare size", params=(Param("model", (config["parameters"],)),))
+        return _of_size(config["parameters"])
     from weighbridge.arch import meta  # libraries, which a known class does without
 
     if part.library == "diffusers":

@@ -43,6 +43,8 @@ def parse_size(text: str) -> int:
     if not found:
         raise UsageError(f"{text!r} is not a size; write it as 24GiB, 24GB or 24576MiB")
     number, unit = found.groups()
+    if not unit and 0 < float(number) < MIB:  # bytes are meant by programs, GiB by people
+        raise UsageError(f"{text!r} has no unit; write it as {text.strip()}GiB or {text.strip()}GB")
     if unit and not unit.endswith("B"):
         unit = unit[0] + "IB"
     return round(float(number) * UNITS[unit or "B"])

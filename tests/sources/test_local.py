@@ -1,6 +1,7 @@
 """Folders, single files and the Hub's cache on disk. Laws: reads are slices, walks end."""
 
 import os
+import time
 
 import pytest
 from hypothesis import given
@@ -212,6 +213,7 @@ def test_an_error_stops_the_rest(monkeypatch):
     class Broken(Waiting):
         def read(self, path, start, stop):
             asked.append(path)
+            time.sleep(0.002)  # the one who waits must get a turn
             return super().read(path, start, stop)
 
     source = Broken({f"{i:04}": b"" for i in range(2000)})

@@ -112,6 +112,9 @@ def _buffers(c: Config, kind: Family, at: str) -> Iterator[Buffer]:
 
 def _bounded(c: Config, params: Iterator[Param]) -> tuple[Param, ...]:
     found = tuple(islice(params, MAX_TENSORS + 1))
+    over = next((p.routed for p in found if p.routed[0] > p.routed[1]), None)
+    if over is not None:
+        raise BadFileError(f"{c.where}: a token cannot use {over[0]} of {over[1]} experts")
     if len(found) > MAX_TENSORS:
         raise BadFileError(f"{c.where}: asks for more than {MAX_TENSORS:,} tensors")
     return found

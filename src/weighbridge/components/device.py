@@ -77,14 +77,14 @@ def rough(weights: int) -> Phase:
     return Phase("load", (guess, context()))
 
 
-def in_one_buffer(weights: int) -> Phase:
+def in_one_buffer(weights: int, *, formula: str, basis: Basis) -> Phase:
     """llama.cpp asks the driver for one buffer a device, so nothing is rounded or fragmented."""
     held = Component(
         name="weights",
         bytes=exactly(weights),
-        basis="read",
-        formula="every tensor of the file",
-        source="GGUF header",
+        basis=basis,
+        formula=formula,
+        source="file headers" if basis == "read" else "the class's tensors",
     )
     return Phase("load", (held, context()))
 

@@ -92,7 +92,7 @@ def table(model: Model, dtypes: Mapping[str, DType], *, major: int) -> Table:
     parts = [_counted(part, dtypes[part.name]) for part in model.parts]
     rows = [_division(parts, name, dtype) for name, dtype in DIVISIONS.items()]
     unavailable = {}
-    for name in () if model.rough else FORMATS:
+    for name in FORMATS:
         try:
             rows.append(_format(parts, name, major))
         except UnsupportedError as error:

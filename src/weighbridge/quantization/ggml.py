@@ -201,6 +201,7 @@ def latent_halves(p: Param, m: Matrix, shapes: Mapping[str, tuple[int, ...]]) ->
 def _scheme(name: str) -> Scheme:
     file_type = ALIASES.get(name, name)
     return Scheme(
+        engine="llama.cpp",
         by_layer=bool(MIXTURES[file_type].rules),
         name=name,
         loader=_loader(file_type),

@@ -82,7 +82,7 @@ def affine(found: Match[str]) -> Scheme:
 
         return packing(_takes(s), pieces, s, group=group)
 
-    return Scheme(name=found[0], loader=loader, left=LEFT, source=SOURCE)
+    return Scheme(name=found[0], loader=loader, left=LEFT, source=SOURCE, engine="mlx-lm")
 
 
 def mode(found: Match[str]) -> Scheme:
@@ -95,7 +95,7 @@ def mode(found: Match[str]) -> Scheme:
 
         return packing(_takes(s), pieces, s, group=group)
 
-    return Scheme(name=found[0], loader=loader, left=LEFT, source=SOURCE)
+    return Scheme(name=found[0], loader=loader, left=LEFT, source=SOURCE, engine="mlx-lm")
 
 
 LEFT = "norms, biases, convolutions, and matrices that the group does not divide stay in 16 bit"

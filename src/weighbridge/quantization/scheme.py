@@ -44,6 +44,7 @@ class Scheme:
     loader: Callable[[Setting], Pack]
     left: str
     source: str
+    engine: str = ""  # who alone loads it, where that is not transformers
     by_layer: bool = False  # whether equal parameters of two layers may be stored differently
 
 

@@ -44,9 +44,9 @@ def human(
         console.print()
         console.print(_verdict(report.verdict, unit))
         console.print()
-    console.print(_table("every weight alike", words.divisions(report), unit, explain))
+    console.print(_table(words.DIVISIONS, words.divisions(report), unit, explain))
     if words.formats(report):
-        console.print(_table("as loaders hold them", words.formats(report), unit, explain))
+        console.print(_table(words.FORMATS, words.formats(report), unit, explain))
     for line in words.footer(report, unit):
         console.print(Text(line))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
@@ -57,8 +57,8 @@ def _needed(report: Report, unit: str | None) -> int:
     wide = Console(file=StringIO(), width=1000)
     tables = (
         _components(report, unit, False),
-        _table("every weight alike", words.divisions(report), unit, False),
-        _table("as loaders hold them", words.formats(report), unit, False),
+        _table(words.DIVISIONS, words.divisions(report), unit, False),
+        _table(words.FORMATS, words.formats(report), unit, False),
     )
     return max(wide.measure(table).maximum for table in tables)
 

@@ -22,18 +22,21 @@ def _lines(report: Report, unit: str | None, explain: bool) -> Iterator[str]:
     if report.verdict is not None:
         yield from (f"- **{word}** {says}" for word, says in words.verdict(report.verdict, unit))
         yield ""
-    yield from _load(words.divisions(report), unit, explain)
+    yield from _load(words.DIVISIONS, words.divisions(report), unit, explain)
     if words.formats(report):
         yield ""
-        yield from _load(words.formats(report), unit, explain)
+        yield from _load(words.FORMATS, words.formats(report), unit, explain)
     yield ""
     yield from (f"- {line}" for line in words.footer(report, unit))
     yield from (f"- warning: {line}" for line in report.warnings)
 
 
-def _load(rows: list[Row], unit: str | None, explain: bool) -> Iterator[str]:
-    columns = words.LOAD_COLUMNS + (("left alone",) if explain else ())
-    cells = (words.load_row(r, unit) + ((r.left_alone,) if explain else ()) for r in rows)
+def _load(title: str, rows: list[Row], unit: str | None, explain: bool) -> Iterator[str]:
+    training = any(row.training_adam_bytes is not None for row in rows)
+    width = len(words.LOAD_COLUMNS) if training else 3
+    columns = (title, *words.LOAD_COLUMNS[1:width], *(("left alone",) if explain else ()))
+    extra = ((r.left_alone,) if explain else () for r in rows)
+    cells = (words.load_row(r, unit)[:width] + more for r, more in zip(rows, extra, strict=True))
     yield from _table(columns, cells)
 
 

@@ -7,6 +7,7 @@ from weighbridge.report import Report, Row, Verdict
 from weighbridge.units import human, human_count
 
 FITS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
+DIVISIONS, FORMATS = "every weight alike", "as loaders hold them"
 LOAD_COLUMNS = ("format", "largest layer", "total", "training, Adam", "pure 16 bit")
 
 
@@ -88,11 +89,15 @@ def footer(report: Report, unit: str | None) -> Iterator[str]:
         yield f"stored    {human(facts.stored_bytes, unit)} in the checkpoint's tensors"
     if facts.download_bytes is not None:
         yield f"download  {human(facts.download_bytes, unit)}"
+    estimate = report.derived["download_estimate_bytes"]
+    if estimate is not None:
+        yield f"download  about {human(estimate, unit)}, as the config declares; no file was read"
     for device in report.devices:
         if device.kind == "host":
             yield f"host      {span(device.peak('driver'), unit)} of memory while loading"
     for name, reason in report.derived["unavailable_formats"].items():
-        yield f"no row    {name}: {printable(reason)}"
+        told = reason if reason.startswith(name) else f"{name}: {reason}"
+        yield f"no row    {printable(told)}"
     for name, count in facts.parts:
         yield f"part      {printable(name)}: {human_count(count)} parameters"
 
@@ -112,7 +117,7 @@ def verdict(v: Verdict, unit: str | None) -> Iterator[tuple[str, str]]:
         held = f"{span(v.per_device, unit)} of {bounds(v.usable, unit)}"
         yield "each", f"{held}, on {v.devices_used} of {v.count} devices"
     left = f"{human(abs(v.margin_bytes), unit)} {'to spare' if v.margin_bytes >= 0 else 'short'}"
-    yield FITS[v.fits], f"{left}: {v.reason}"
+    yield FITS[v.fits], f"{left} by the expected estimate; {v.reason}"
 
 
 def bounds(b: Bytes, unit: str | None) -> str:
