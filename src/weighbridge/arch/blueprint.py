@@ -11,7 +11,7 @@ quantization looks at the kind: bitsandbytes replaces `linear` (and transformers
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from weighbridge.arch.config import Config
 from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
@@ -178,11 +178,23 @@ def gated_mlp(path: str, width: int, inner: int, *, bias: bool = False) -> Itera
     yield from linear(f"{path}.down_proj", width, inner, bias=bias)
 
 
-def experts(params: Params, *, top_k: int, count: int) -> Iterator[Param]:
-    """The Linears of one routed expert, marked as such."""
-    for p in params:
+def experts(
+    before: str, one: Callable[[str], Params], *, top_k: int, count: int
+) -> Iterator[Param]:
+    """`count` routed experts, named `before` and a number, each with what `one` has at its path.
+
+    They differ by their number alone, so the first is made and the others are copied from it.
+    """
+    first = f"{before}0"
+    made: list[tuple[str, tuple[Any, ...]]] = []
+    for p in one(first):
         kind: Kind = "expert" if p.kind == "linear" else p.kind
-        yield p._replace(kind=kind, routed=(top_k, count))
+        _, *rest = p._replace(kind=kind, routed=(top_k, count))
+        made.append((p.name.removeprefix(first), tuple(rest)))
+    for i in range(count):
+        at = f"{before}{i}"
+        for tail, facts in made:
+            yield Param(at + tail, *facts)
 
 
 def fused(path: str, shape: tuple[int, ...], *, top_k: int, count: int) -> Iterator[Param]:

@@ -13,7 +13,6 @@ granitemoehybrid,nemotron_h}/modeling_*.py and conversion_mapping.py.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
 
 from weighbridge.arch.blueprint import (
     Buffer,
@@ -250,11 +249,13 @@ def nemotron_moe(c: Config, at: str) -> Iterator[Param]:
 
 
 def ungated_experts(path: str, width: int, e: Routed) -> Iterator[Param]:
-    k, count = e.share
-    for i in range(e.count):
-        up = linear(f"{path}.{i}.up_proj", e.inner, width)
-        down = linear(f"{path}.{i}.down_proj", width, e.inner)
-        yield from experts(chain(up, down), top_k=k, count=count)
+    k, _ = e.share
+
+    def one(at: str) -> Iterator[Param]:
+        yield from linear(f"{at}.up_proj", e.inner, width)
+        yield from linear(f"{at}.down_proj", width, e.inner)
+
+    yield from experts(f"{path}.", one, top_k=k, count=e.count)
 
 
 def nemotron_layer(c: Config, at: str, kind: str) -> Iterator[Param]:

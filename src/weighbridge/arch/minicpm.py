@@ -31,9 +31,8 @@ def mixture(c: Config, at: str, count: int) -> Iterator[Param]:
         c.num("num_experts_per_tok"),
     )
     yield Param(f"{at}gate.weight", (count, width), "router")
-    for i in range(count):
-        one = gated_mlp(f"{at}experts.{i}", width, inner)
-        yield from experts(one, top_k=top_k, count=count)
+    one = partial(gated_mlp, width=width, inner=inner)
+    yield from experts(f"{at}experts.", one, top_k=top_k, count=count)
 
 
 def minicpm_layer(c: Config, at: str) -> Iterator[Param]:

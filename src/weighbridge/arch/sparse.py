@@ -9,7 +9,6 @@ Checkpoints store one Linear an expert, or all experts in one 3-D parameter; bot
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from weighbridge.arch.blueprint import Buffer, Param, Params, experts, fused, gated_mlp, linear
 from weighbridge.arch.config import Config
@@ -43,15 +42,14 @@ def router(path: str, count: int, width: int, *, dtype: str = "") -> Iterator[Pa
 def each(path: str, width: int, e: Routed, names: tuple[str, str, str] = GATED) -> Iterator[Param]:
     """One gate, up and down Linear an expert."""
     gate, up, down = names
-    k, count = e.share
-    for i in range(e.count):
-        at = f"{path}.{i}."
-        one = chain(
-            linear(at + gate, e.inner, width),
-            linear(at + up, e.inner, width),
-            linear(at + down, width, e.inner),
-        )
-        yield from experts(one, top_k=k, count=count)
+    k, _ = e.share
+
+    def one(at: str) -> Iterator[Param]:
+        yield from linear(f"{at}.{gate}", e.inner, width)
+        yield from linear(f"{at}.{up}", e.inner, width)
+        yield from linear(f"{at}.{down}", width, e.inner)
+
+    yield from experts(f"{path}.", one, top_k=k, count=e.count)
 
 
 def stacked(path: str, shape: tuple[int, ...], e: Routed) -> Iterator[Param]:

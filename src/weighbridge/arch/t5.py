@@ -122,9 +122,9 @@ def switch_feed_forward(c: Config, at: str, stack: Stack, i: int) -> Iterator[Pa
     yield Param(f"{router}.weight", (count, c.num("d_model")), "router")
     if c.flag("router_bias"):
         yield Param(f"{router}.bias", (count,), "bias")
-    for expert in range(count):
-        path = f"{at}mlp.experts.expert_{expert}."
-        yield from experts(two_linears(c, path), top_k=1, count=count)
+    yield from experts(
+        f"{at}mlp.experts.expert_", lambda path: two_linears(c, f"{path}."), top_k=1, count=count
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
