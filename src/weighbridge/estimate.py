@@ -64,13 +64,14 @@ def load(model: Model, workload: Load) -> Report:
         formula=f"{found.parameters:,} parameters in {first.choice.name}",
         warm=workload.device_map is not None and version >= transformers.WARMUP_SINCE,
     )
+    straight = workload.device_map is not None or engine(model, first.choice.scheme) in ONE_BUFFER
     on_host = tuple(
         host.while_loading(
             part,
             decisions[part.name].choice.dtype,
             total(tensors[part.name], "weights"),
             major=major,
-            straight_to_device=workload.device_map is not None,
+            straight_to_device=straight,
         )
         for part in model.parts
     )
