@@ -19,27 +19,10 @@ from weighbridge.dtypes import DType
 from weighbridge.errors import UnsupportedError
 from weighbridge.model import Model, ModelPart
 from weighbridge.quantization.scheme import Scheme
-from weighbridge.quantization.schemes import scheme, stored
+from weighbridge.quantization.schemes import USUAL, scheme, stored
 from weighbridge.report import Row
 
-FORMATS = (
-    "bnb-int8",
-    "nf4",
-    "nf4-dq",
-    "gptq-4bit-g128",
-    "awq-4bit-g128",
-    "fp8-tensor",
-    "fp8-block",
-    "mxfp4",
-    "nvfp4",
-    "hqq-4bit-g64",
-    "torchao-int8",
-    "torchao-int4-g128",
-    "mlx-4bit-g64",
-    "Q8_0",
-    "Q6_K",
-    "Q4_K_M",
-)
+FORMATS = (*USUAL, "Q8_0", "Q6_K", "Q4_K_M")
 MIXED = ("float32", "float16", "bfloat16")
 PURE = ("float16", "bfloat16")
 NUMBER = re.compile(r"\d+")

@@ -26,7 +26,7 @@ from weighbridge.quantization import (
 )
 from weighbridge.quantization.scheme import Piece, Scheme, Setting
 
-__all__ = ["NAMES", "Scheme", "StoredTensor", "describe", "scheme", "stored"]
+__all__ = ["NAMES", "USUAL", "Scheme", "StoredTensor", "describe", "scheme", "stored"]
 
 
 class StoredTensor(NamedTuple):
@@ -111,8 +111,8 @@ PATTERNS = {
     **torchao.PATTERNS,
     **mlx.PATTERNS,
 }
-# One name of each kind, for help and for messages; the contract's first.
-NAMES: tuple[str, ...] = (
+# The names that the report's table is about: contract of the report.
+USUAL: tuple[str, ...] = (
     "bnb-int8",
     "nf4",
     "nf4-dq",
@@ -126,6 +126,10 @@ NAMES: tuple[str, ...] = (
     "torchao-int8",
     "torchao-int4-g128",
     "mlx-4bit-g64",
+)
+# One name of each kind, for help and for messages.
+NAMES: tuple[str, ...] = (
+    *USUAL,
     "fp4",
     "fp4-dq",
     "fp8-static",
