@@ -55,6 +55,7 @@ def load(model: Model, workload: Load) -> Report:
         part.name: tuple(placed(part, decisions[part.name].choice, major=major))
         for part in model.parts
     }
+    weights = {name: total(group, "weights") for name, group in tensors.items()}
     found = facts(model)
     everything = [t for group in tensors.values() for t in group]
     on_device = _on_device(
@@ -69,7 +70,7 @@ def load(model: Model, workload: Load) -> Report:
         host.while_loading(
             part,
             decisions[part.name].choice.dtype,
-            total(tensors[part.name], "weights"),
+            weights[part.name],
             major=major,
             straight_to_device=straight,
         )
@@ -87,7 +88,11 @@ def load(model: Model, workload: Load) -> Report:
             gpu,
             Device(index=0, kind="host", phases=(Phase("load", on_host),)),
         ),
-        derived=derived(model, decisions, major) | {"unavailable_formats": priced.unavailable},
+        derived=derived(model, decisions, major)
+        | {
+            "download_estimate_bytes": _download(model, decisions, weights, major),
+            "unavailable_formats": priced.unavailable,
+        },
         table=priced.rows,
         verdict=None if budget is None else _verdict(model, gpu, everything, budget, first),
         warnings=model.notes if budget is None else (*model.notes, *_cautions(budget)),
@@ -229,12 +234,22 @@ def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -
     }
 
 
-def _download(model: Model) -> int | None:
-    """What the files would take, where none was read: weights as the model's config declares."""
+def _download(
+    model: Model, decisions: Mapping[str, Decision], weights: Mapping[str, int], major: int
+) -> int | None:
+    """What the files would take, where none was read: weights as the model's config declares.
+
+    `weights` are the bytes of each part as it is loaded, which mostly is how it is stored.
+    """
     if model.download_bytes is not None or model.rough:
         return None
-    choices = ((part, decide(part, Load(), 5).choice) for part in model.parts)
-    return sum(total(placed(part, choice, major=5), "weights") for part, choice in choices)
+    nbytes = 0
+    for part in model.parts:
+        own, chosen = decide(part, Load(), 5).choice, decisions[part.name].choice
+        same = major >= 5 and (own.name, own.dtype) == (chosen.name, chosen.dtype)
+        stored = weights[part.name] if same else total(placed(part, own, major=5), "weights")
+        nbytes += stored
+    return nbytes
 
 
 def facts(model: Model) -> ModelFacts:
@@ -259,7 +274,6 @@ def derived(model: Model, decisions: Mapping[str, Decision], major: int) -> dict
     return {
         "dtype_from": ", ".join(dict.fromkeys(d.why for d in decisions.values())),
         "as_stored": any(d.choice.as_stored for d in decisions.values()),
-        "download_estimate_bytes": _download(model),
         "unloaded_tensors": len(unloaded),
         "unloaded_bytes": sum(t.nbytes for t in unloaded),
         "volatile_buffer_bytes": sum(volatile_bytes(part, major) for part in model.parts),

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from weighbridge.errors import BadFileError, HubError, NotFoundError, UsageError
-from weighbridge.formats import Plan, Range
+from weighbridge.formats import Plan, whole
 from weighbridge.formats.strict_json import MAX_CONFIG, strict_object
 from weighbridge.formats.weights import PICKLES, weights_file
 from weighbridge.inventory import Inventory, Part, declared_quantization
@@ -265,13 +265,9 @@ class Reader:
 
     def _parsed(self, path: str, parse: Callable[[bytes], T], limit: int = MAX_CONFIG) -> T:
         """A whole small file through its parser."""
-        found = read_plan(_whole(parse, limit), self._source, path)
+        found = read_plan(whole(parse, limit), self._source, path)
         self._read.append(path)
         return found
-
-
-def _whole(parse: Callable[[bytes], T], limit: int) -> Plan[T]:
-    return parse((yield Range(0, limit + 1)))
 
 
 def _from_params(raw: Raw) -> Raw:

@@ -13,7 +13,7 @@ Every parser bounds what it asks for and what it builds, and raises BadFileError
 found; the driver (`sources.base.read_plan`) adds the name of the file.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import NamedTuple, TypeVar
 
 
@@ -26,3 +26,8 @@ class Range(NamedTuple):
 
 T = TypeVar("T")
 Plan = Generator[Range, bytes, T]
+
+
+def whole(parse: Callable[[bytes], T], limit: int) -> Plan[T]:
+    """A whole small file through its parser, which refuses what is longer than `limit`."""
+    return parse((yield Range(0, limit + 1)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.errors import BadFileError
-from weighbridge.formats import Plan, Range
+from weighbridge.formats import Plan, whole
 from weighbridge.formats.strict_json import short, strict_object
 
 MAX_INDEX = 64_000_000  # 90,000 tensors (DeepSeek-V3) make 9 MB
@@ -32,7 +32,7 @@ class Index:
 
 
 def index() -> Plan[Index]:
-    return parse_index((yield Range(0, MAX_INDEX + 1)))
+    return whole(parse_index, MAX_INDEX)
 
 
 def parse_index(data: bytes) -> Index:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from weighbridge.errors import BadFileError
-from weighbridge.formats import Plan, Range
+from weighbridge.formats import Plan, whole
 
 MAX_CONFIG = 16_000_000  # the largest config.json we know of is below 1 MB
 MAX_MEMORY = 3 << 28
@@ -28,8 +28,7 @@ Pairs = list[tuple[str, Any]]
 
 def json_file(limit: int = MAX_CONFIG, *, constants: bool = False) -> Plan[Any]:
     """A whole small file, parsed by `strict_json`."""
-    data = yield Range(0, limit + 1)
-    return strict_json(data, limit, constants=constants)
+    return whole(lambda data: strict_json(data, limit, constants=constants), limit)
 
 
 def strict_json(data: bytes, limit: int = MAX_CONFIG, *, constants: bool = False) -> Any:
