@@ -1,7 +1,6 @@
 """The composition: a model and a workload in, a report out."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from weighbridge import fit
@@ -9,22 +8,17 @@ from weighbridge.components import device, host
 from weighbridge.components.layers import largest_kept_whole
 from weighbridge.components.table import table
 from weighbridge.components.weights import (
-    DIVISIONS,
-    FLOATING,
     Choice,
     Placed,
     placed,
     total,
     volatile_bytes,
 )
-from weighbridge.dtypes import BFLOAT16, FLOAT32, DType, torch_dtype
-from weighbridge.engines import transformers
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.engines.choosing import Decision, by_transformers, decide, native_dtype
+from weighbridge.engines.transformers import loading as transformers
 from weighbridge.memory import Basis, Device, Phase
-from weighbridge.model import Model, ModelPart
-from weighbridge.quantization.declared import declared, fallback_dtype
+from weighbridge.model import Model
 from weighbridge.quantization.scheme import Scheme
-from weighbridge.quantization.schemes import scheme
 from weighbridge.report import ModelFacts, Report, Verdict
 from weighbridge.workload import Load
 
@@ -37,19 +31,11 @@ ONE_BUFFER = ("llama.cpp", "mlx-lm")  # no caching allocator between the tensors
 ENGINES = {"gguf": "llama.cpp", "timm": "timm", "diffusers": "diffusers", "torch": "torch"}
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The format that one part is loaded in, and in words why."""
-
-    choice: Choice
-    why: str
-
-
 def load(model: Model, workload: Load) -> Report:
     """What the weights of `model` take on one device: in the chosen format, and in every one."""
     version = transformers.version(workload.engine_version)
     major = version[0]
-    decisions = {part.name: decide(part, workload, major) for part in model.parts}
+    decisions = {part.name: decide(part, workload, by_transformers(major)) for part in model.parts}
     first = decisions[model.parts[0].name]
     tensors = {
         part.name: tuple(placed(part, decisions[part.name].choice, major=major))
@@ -143,77 +129,6 @@ def engine(model: Model, form: Scheme | None = None) -> str:
     return next(filter(None, found), "transformers")
 
 
-def decide(part: ModelPart, workload: Load, major: int) -> Decision:
-    """The format that the loader gives one part: as asked, as packed, or the engine's default.
-
-    A packed checkpoint stays packed whatever float dtype is asked for; that is of what its format
-    leaves alone.
-    """
-    plain = DIVISIONS.get(workload.dtype or "")
-    divided = plain is not None and plain.nbytes < 2  # fp8, int8, int4: every weight alike
-    if part.packed and not divided:
-        own = _packed(part, workload, major)
-        if workload.quantization in (None, own.choice.scheme and own.choice.scheme.name):
-            return own
-    if workload.quantization:
-        dtype, _ = _dtype(part, workload, 5)
-        return Decision(Choice(dtype=dtype, scheme=scheme(workload.quantization)), "as you asked")
-    if plain is not None:
-        return Decision(Choice(dtype=plain), "as you asked")
-    dtype, why = _dtype(part, workload, major)
-    return Decision(Choice(dtype=dtype), why)
-
-
-def _packed(part: ModelPart, workload: Load, major: int) -> Decision:
-    """A checkpoint in a format of its own: its tensors where headers were read."""
-    dtype = _dtype(part, workload, major)[0] if workload.dtype else native_dtype(part)
-    if not part.stored:
-        assert part.quantization is not None
-        form = declared(part.quantization)
-        return Decision(Choice(dtype=dtype, scheme=form), "as the config's quantization declares")
-    try:
-        known = declared(part.quantization) if part.quantization is not None else None
-    except UnsupportedError:  # its tensors are read, so nothing depends on the name
-        known = None
-    choice = Choice(dtype=dtype, scheme=known, as_stored=True)
-    return Decision(choice, "as the checkpoint is stored")
-
-
-def _dtype(part: ModelPart, workload: Load, major: int) -> tuple[DType, str]:
-    """(dtype, why): the user's, else the engine's default, else the model's own."""
-    if workload.dtype:
-        dtype = torch_dtype(workload.dtype, "--dtype")
-        if not dtype.name.startswith(FLOATING):
-            known = ", ".join(DIVISIONS)
-            raise UsageError(f"--dtype {workload.dtype!r} is not a dtype of weights; use {known}")
-        return dtype, "as you asked"
-    if part.library == "torch" and part.declared_dtype:
-        return torch_dtype(part.declared_dtype, "the module"), "as the module holds it"
-    if major < 5:
-        return FLOAT32, "the default of transformers 4"
-    if part.library in ("diffusers", "timm"):
-        return FLOAT32, f"the default of {part.library}"
-    return _own_dtype(part)
-
-
-def _own_dtype(part: ModelPart) -> tuple[DType, str]:
-    if part.declared_dtype:
-        return torch_dtype(part.declared_dtype, "config.json: dtype"), "as the config declares"
-    for t in part.stored:
-        if t.dtype.name.startswith(FLOATING):
-            return t.dtype, "as the first tensor of the checkpoint is stored"
-    if part.quantization is not None:
-        return fallback_dtype(part.quantization), "as loaders of this quantization take it"
-    if part.library == "size":
-        return BFLOAT16, "assumed: 16 bits, as models of today are released"
-    return FLOAT32, "torch's default, since the config declares none"
-
-
-def native_dtype(part: ModelPart) -> DType:
-    """The dtype that the model itself asks for, whatever the engine or the user does."""
-    return _dtype(part, Load(), 5)[0]
-
-
 def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -> dict[str, object]:
     """Every setting as it was used, defaults included. Parts of a pipeline may differ."""
     first = next(iter(decisions.values()))
@@ -245,7 +160,7 @@ def _download(
         return None
     nbytes = 0
     for part in model.parts:
-        own, chosen = decide(part, Load(), 5).choice, decisions[part.name].choice
+        own, chosen = decide(part, Load(), by_transformers(5)).choice, decisions[part.name].choice
         same = major >= 5 and (own.name, own.dtype) == (chosen.name, chosen.dtype)
         stored = weights[part.name] if same else total(placed(part, own, major=5), "weights")
         nbytes += stored

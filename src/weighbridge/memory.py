@@ -19,9 +19,17 @@ LEVEL_OF: dict[str, Level] = {
     "buffers": "allocated",
     "kv_cache": "allocated",
     "recurrent_state": "allocated",
+    "activations": "allocated",
+    "logits": "allocated",
+    "adapters": "allocated",
+    "temporaries": "allocated",
+    "workspaces": "allocated",
     "rounding": "allocated",
     "fragmentation": "reserved",
     "context": "driver",
+    "communication": "driver",
+    "cuda_graphs": "driver",
+    "other": "driver",
 }
 
 

@@ -1,0 +1,77 @@
+"""What one step of a model computes, as memory sees it: the widths that activations have.
+
+Layers in order, each with what it mixes tokens by (`mixers.py`) and the feed-forwards behind it;
+the head; the encoder or the towers before it. Weights are not here (`blueprint.py`), nor what is
+remembered (`layers.py`): this is what a batch of tokens passes through.
+
+Letters: D hidden, F feed-forward, E experts, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from weighbridge.arch.mixers import Mixer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dense:
+    """A feed-forward of width F. Gated: two projections to F, their product, one back."""
+
+    width: int
+    gated: bool = True
+    fused: bool = False  # gate and up come from one linear of 2 F
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """E feed-forwards of width F, of which a token uses `top_k`; and those that all tokens use."""
+
+    count: int
+    top_k: int
+    width: int
+    gated: bool = True
+    shared: int = 0  # F of the shared experts together
+
+
+Feed = Dense | Experts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One layer. A layer of Mamba has no feed-forward, one of Nemotron-H may have nothing else."""
+
+    mixers: tuple[Mixer, ...]
+    feeds: tuple[Feed, ...] = ()
+    query_rank: int = 0  # MLA: the small vector that queries come from; 0 is none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tower:
+    """An encoder of images or sounds. `positions` are what it computes on, `tokens` what the
+    language model is given; both of one item of the size that the request names."""
+
+    kind: Literal["image", "audio"]
+    hidden: int
+    heads: int
+    head_dim: int
+    layers: int
+    feed: Feed
+    positions: int
+    tokens: int
+    window: int | None = None  # positions that attend to each other, where not all do
+    patch: int = 0  # numbers in one position's input: 3 x 14 x 14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """`vocab` is the rows of the head that makes logits; 0 where the class has none. `labels` are
+    the outputs of another head (rerankers, classifiers)."""
+
+    hidden: int
+    vocab: int
+    blocks: tuple[Block, ...]
+    labels: int = 0
+    causal: bool = True  # False: every token sees all, and nothing is generated
+    encoder: "Body | None" = None  # whose output the blocks attend to
+    towers: tuple[Tower, ...] = ()
+    embeds: bool = False  # the answer is a vector a text: embedding models

@@ -1,0 +1,66 @@
+"""What an engine is asked, and what it answers.
+
+An engine is a module with one function, `infer(subject, workload, budget) -> Answer`. The subject
+is the model as an engine meets it; `workload` has what the user said, and the engine fills in its
+own defaults and reports them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from weighbridge.arch.body import Body
+from weighbridge.arch.config import Config
+from weighbridge.arch.mixers import Layer
+from weighbridge.components.weights import Choice, Placed, placed
+from weighbridge.memory import Device
+from weighbridge.model import Model, ModelPart
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Subject:
+    """A model with the format that its weights are loaded in."""
+
+    model: Model
+    part: ModelPart  # the one that answers; pipelines have others
+    choice: Choice
+    why: str  # of the dtype, in words
+    config: Config | None  # None: headers, a GGUF file or a bare size alone
+    layers: tuple[Layer, ...]  # what they remember
+    body: Body
+    longest: int | None  # tokens that the model was made for
+    context: int  # tokens of one request
+    context_from: str  # in words
+    choices: Mapping[str, Choice] = field(default_factory=dict)  # of every part, by name
+    major: int = 5  # of transformers: decides which buffers there are
+    draft: "Subject | None" = None  # the model that proposes tokens
+    projector: Model | None = None  # llama.cpp's mmproj file
+
+    @property
+    def model_type(self) -> str:
+        """Of the language model itself; "" for a GGUF file."""
+        if self.config is None:
+            return ""
+        text = self.config.raw.get("text_config")
+        inner = text.get("model_type") if isinstance(text, Mapping) else None
+        return str(inner or self.config.model_type)
+
+    @cached_property
+    def tensors(self) -> tuple[Placed, ...]:
+        """Every tensor of every part, whole: what one device would hold."""
+        return tuple(
+            t
+            for part in self.model.parts
+            for t in placed(part, self.choices.get(part.name, self.choice), major=self.major)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """By device; the host is the last one. Settings are the effective ones, defaults included."""
+
+    devices: tuple[Device, ...]
+    settings: Mapping[str, Any]
+    derived: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()

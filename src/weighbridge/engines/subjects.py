@@ -1,0 +1,91 @@
+"""From a model and what the user said to the subject that an engine is given."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from weighbridge.arch.bodies import body
+from weighbridge.arch.cache_layers.gguf import layers_of_gguf
+from weighbridge.arch.config import Config
+from weighbridge.arch.layers import layers
+from weighbridge.arch.longest import longest, longest_of_gguf
+from weighbridge.arch.mixers import Layer
+from weighbridge.components.weights import Choice
+from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.table import Engine, Version
+from weighbridge.errors import UsageError
+from weighbridge.model import Model, ModelPart
+from weighbridge.quantization.schemes import scheme
+from weighbridge.workload import Infer
+
+USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
+LLAMA_CPP = ("llama.cpp", "ik_llama.cpp")
+
+
+def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject:
+    """Raises UnsupportedError where what the layers remember is not known."""
+    part = model.parts[0]
+    decisions = {p.name: decision(p, w, engine, version) for p in model.parts}
+    config = of_part(part)
+    metadata = part.config.get("gguf")
+    found = remembered(config, metadata)
+    end = longest_of_gguf(metadata) if metadata else longest(part.config)
+    context, why = asked(w, end)
+    return Subject(
+        model=model,
+        part=part,
+        choice=decisions[part.name].choice,
+        why=decisions[part.name].why,
+        config=config,
+        layers=found,
+        body=body(part.blueprint, config, found),
+        longest=end,
+        context=context,
+        context_from=why,
+        choices={name: d.choice for name, d in decisions.items()},
+        major=version[0] if engine.name == "transformers" else 5,
+    )
+
+
+def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Decision:
+    """llama.cpp loads GGUF alone: a model that is none is taken as converted, in 16 bits."""
+    default: Default = by_server
+    if engine.name == "transformers":
+        default = by_transformers(version[0])
+    found = decide(part, w, default)
+    if engine.name in LLAMA_CPP and part.library != "gguf" and found.choice.scheme is None:
+        dtype = found.choice.dtype
+        kind = {"float16": "F16", "float32": "F32"}.get(dtype.name, "BF16")
+        return Decision(
+            Choice(dtype=dtype, scheme=scheme(kind)), f"as converted to GGUF, {found.why}"
+        )
+    return found
+
+
+def of_part(part: ModelPart) -> Config | None:
+    if part.library != "transformers" or not part.config.get("model_type"):
+        return None
+    return Config(part.config, cls=part.blueprint.cls)
+
+
+def remembered(config: Config | None, metadata: Mapping[str, Any] | None) -> tuple[Layer, ...]:
+    if metadata:
+        return layers_of_gguf(metadata)
+    return layers(config) if config is not None else ()
+
+
+def asked(w: Infer, end: int | None) -> tuple[int, str]:
+    """(tokens of one request, why). Never the model's maximum in silence."""
+    if w.prompt_len is not None or w.max_new_tokens is not None:
+        total = (w.prompt_len or 0) + (w.max_new_tokens or 0)
+        if w.context is not None and w.context != total:
+            raise UsageError(
+                f"--context {w.context:,} is not --prompt-len and --max-new-tokens together, "
+                f"{total:,}; give one or the other"
+            )
+        return total, "prompt and new tokens"
+    if w.context is not None:
+        return w.context, "as you asked"
+    if end is not None and end < USUAL_CONTEXT:
+        return end, "the model's maximum"
+    return USUAL_CONTEXT, "the usual default"
