@@ -43,6 +43,7 @@ class Infer(Weighed):
     """Serving: the requests, and how the engine is launched."""
 
     engine: str | None = None
+    engine_defaults: bool = False  # a launch command was given: what it does not say, it decides
     # requests
     context: int | None = None  # tokens of one request, prompt and answer together
     prompt_len: int | None = None

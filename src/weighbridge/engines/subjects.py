@@ -86,6 +86,8 @@ def asked(w: Infer, end: int | None) -> tuple[int, str]:
         return total, "prompt and new tokens"
     if w.context is not None:
         return w.context, "as you asked"
+    if w.engine_defaults and end is not None:
+        return end, "the engine's default, the model's maximum"
     if end is not None and end < USUAL_CONTEXT:
         return end, "the model's maximum"
     return USUAL_CONTEXT, "the usual default"
