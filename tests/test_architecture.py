@@ -33,12 +33,15 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "report",
     "fit",
     "workload",
+    "settings",
     "components",
     "engines",
+    "launch",
     "estimate",
     "render",
     "api",
     "requests",
+    "evidence",
     "cli",
 ]
 DOORS = {"__init__", "__main__"}  # may import anything

@@ -9,7 +9,7 @@ import pytest
 
 from weighbridge.cli.menu import COMMANDS
 from weighbridge.memory import LEVEL_OF
-from weighbridge.requests import LOAD_SETTINGS
+from weighbridge.settings import INFER
 
 ROOT = Path(__file__).parent.parent
 DOCS = "\n".join(p.read_text() for p in (ROOT / "docs").rglob("*.md"))
@@ -27,8 +27,8 @@ def test_every_command_is_in_the_docs(command):
 
 
 def test_every_setting_of_a_request_is_a_flag():
-    for setting in LOAD_SETTINGS:
-        assert f"--{setting.replace('_', '-')}" in DOCS
+    for setting in INFER.values():
+        assert setting.flag in DOCS
 
 
 def test_the_readme_tree_names_every_module():

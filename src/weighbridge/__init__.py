@@ -5,7 +5,7 @@
     >>> report.model.parameters
     8030261248
 
-Public names: `load`, `Report`, the errors. Each is imported when it is first used.
+Public names: `load`, `infer`, `Infer`, `Report`, the errors. Each is imported when it is first used.
 """
 
 from importlib import import_module
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge._version import __version__
 
 if TYPE_CHECKING:
-    from weighbridge.api import load
+    from weighbridge.api import infer, load
     from weighbridge.errors import (
         BadFileError,
         GatedError,
@@ -25,9 +25,12 @@ if TYPE_CHECKING:
         WeighbridgeError,
     )
     from weighbridge.report import Report
+    from weighbridge.workload import Infer
 
 _HOMES = {
     "load": "weighbridge.api",
+    "infer": "weighbridge.api",
+    "Infer": "weighbridge.workload",
     "Report": "weighbridge.report",
     "WeighbridgeError": "weighbridge.errors",
     "UsageError": "weighbridge.errors",
@@ -42,12 +45,14 @@ __all__ = [
     "BadFileError",
     "GatedError",
     "HubError",
+    "Infer",
     "NotFoundError",
     "Report",
     "UnsupportedError",
     "UsageError",
     "WeighbridgeError",
     "__version__",
+    "infer",
     "load",
 ]
 

@@ -3,15 +3,21 @@
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from weighbridge import estimate
 from weighbridge.errors import NotFoundError, UsageError, WeighbridgeError
+from weighbridge.estimate.infer import infer as serve
+from weighbridge.estimate.load import load as weigh
 from weighbridge.gather import Options, gather, gather_config, naming
 from weighbridge.inventory import Inventory
 from weighbridge.model import Model, ModelPart, resolve
 from weighbridge.report import Report
-from weighbridge.workload import Load
+from weighbridge.settings import read
+from weighbridge.workload import Infer, Load
+
+if TYPE_CHECKING:
+    from weighbridge.launch import Launch
 
 
 def load(
@@ -52,20 +58,19 @@ def load(
     Raises:
         weighbridge.errors.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
     """
-    workload = Load(
-        dtype=dtype,
-        quantization=quantization,
-        engine_version=engine_version,
-        device_map=device_map,
-        base_model=base_model,
-        gpu=gpu,
-        gpu_memory=None if gpu_memory is None else str(gpu_memory),
-        headroom=None if headroom is None else str(headroom),
+    workload: Load = read(
+        "load",
+        {
+            "dtype": dtype,
+            "quantization": quantization,
+            "engine_version": engine_version,
+            "device_map": device_map,
+            "base_model": base_model,
+            "gpu": gpu,
+            "gpu_memory": gpu_memory,
+            "headroom": headroom,
+        },
     )
-    for name in ("dtype", "quantization", "engine_version", "device_map", "gpu"):
-        value = getattr(workload, name)
-        if value is not None and not isinstance(value, str):
-            raise UsageError(f"{name} is text, not {value!r:.80}")
     workload.budget()  # an unknown device is said before anything is fetched
     options = Options(
         revision=revision,
@@ -75,7 +80,92 @@ def load(
         trust_remote_code=trust_remote_code,
         progress=progress,
     )
-    return estimate.load(_model(model, options, base_model=base_model), workload)
+    return weigh(_model(model, options, base_model=base_model), workload)
+
+
+def infer(
+    model: Any = None,
+    workload: Infer | None = None,
+    *,
+    command: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> Report:
+    """What serving `model` takes, per device and phase, by the rules of one engine.
+
+    Args:
+        model: as for `load`; may be left out where the command names one.
+        workload: all settings as one typed record; or give them by name instead, typed or as the
+            command line writes them: `engine="vllm", context="32K", gpu="h100:2"`.
+        command: the engine's own launch command ("vllm serve org/name -tp 2"); what it does not
+            say is the engine's default. Settings given beside it win.
+
+    Returns:
+        A frozen `Report`; `devices` are the accelerators and then the host.
+
+    Raises:
+        weighbridge.errors.WeighbridgeError: bad input, an unknown model or engine, or an
+            unreachable Hub.
+    """
+    if workload is not None and settings:
+        raise UsageError("give the settings as one workload or by name, not both")
+    options = Options(
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        offline=offline,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+    launched = None if command is None else _parsed(command)
+    if launched is not None:
+        if workload is not None:
+            raise UsageError("give settings beside a command by name, not as a workload")
+        given = {"engine": launched.engine, **launched.settings, **settings}
+        workload = replace(read("infer", given), engine_defaults=True)
+        model = launched.model if model is None else model
+    elif workload is None:
+        workload = read("infer", settings)
+    assert workload is not None
+    if model is None:
+        raise UsageError("name a model, or a --command that does")
+    workload.budget()  # an unknown device is said before anything is fetched
+    draft, projector = (
+        None if name is None else _model(name, options, base_model=False)
+        for name in (workload.draft_model, workload.mmproj)
+    )
+    found = _model(model, options, base_model=workload.base_model)
+    report = serve(found, workload, draft=draft, projector=projector)
+    return report if launched is None else _with_command(report, launched)
+
+
+def _parsed(command: str) -> "Launch":
+    from weighbridge.launch import parse  # tables of flags, which few ask for
+
+    return parse(command)
+
+
+def _with_command(report: Report, launched: "Launch") -> Report:
+    """What was read of the engine's own command line, and what it decides itself."""
+    told = {
+        "engine": launched.engine,
+        "program": launched.program,
+        "ignored": launched.ignored,
+        "unknown": launched.unknown,
+        "defaults": [
+            {"name": name, "value": value, "why": why} for name, value, why in launched.defaults
+        ],
+    }
+    return replace(
+        report,
+        derived={**report.derived, "command": told},
+        warnings=(*launched.warnings, *report.warnings),
+    )
 
 
 def _model(model: Any, options: Options, *, base_model: bool) -> Model:

@@ -16,9 +16,10 @@ where shared are weights and buffers. accelerate's `get_balanced_memory` allows 
 n-th part and 5/4 of its largest layer (1.15, utils/modeling.py); llama.cpp splits by layers too.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from weighbridge.memory import Bytes, Device, total
+from weighbridge.memory import Bytes, Device, exactly, total
 from weighbridge.report import Verdict
 from weighbridge.units import ceil_div, human
 
@@ -30,7 +31,10 @@ SHARED = ("weights", "buffers")
 SPLITS = {"transformers": 'device_map="auto"', "llama.cpp": "--split-mode layer"}
 
 
-def fits(peak: Bytes, usable: Bytes) -> Literal["yes", "no", "unknown"]:
+Answer = Literal["yes", "no", "unknown"]
+
+
+def fits(peak: Bytes, usable: Bytes) -> Answer:
     if peak.high <= usable.low:
         return "yes"
     return "no" if peak.low > usable.high else "unknown"
@@ -44,22 +48,44 @@ def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int
     if split:
         each = over(device, count, largest_layer)
     answer = fits(each, budget.usable)
+    reason = _reason(answer, each, budget, SPLITS[engine] if split else None)
+    return _verdict(answer, reason, each, budget, used=count if split else 1)
+
+
+def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
+    """Of what an engine has dealt out already: every device must fit, the fullest decides."""
+    gpus, count = [d for d in devices if d.kind == "gpu"], budget.choice.count
+    if not gpus:
+        return _verdict("yes", "nothing is on the device", exactly(0), budget, used=0)
+    peaks = [d.peak("driver") for d in gpus]
+    each = Bytes(*(max(bounds) for bounds in zip(*peaks, strict=True)))
+    answer = fits(each, budget.usable)
+    if len(gpus) > count:
+        reason = f"it is launched on {len(gpus)} devices, and there are {count}"
+        return _verdict("no", reason, each, budget, used=len(gpus))
+    reason = _compared(answer, each, budget)
+    where = "on one device" if len(gpus) == 1 else f"on each of {len(gpus)} devices"
+    idle = f"; {count - len(gpus)} of {count} are not used" if len(gpus) < count else ""
+    return _verdict(answer, f"{reason} {where}{idle}", each, budget, used=len(gpus))
+
+
+def _verdict(answer: Answer, reason: str, each: Bytes, budget: "Budget", *, used: int) -> Verdict:
     part = budget.choice.part
     return Verdict(
         accelerator=part.name,
         accelerator_id=part.id,
-        count=count,
+        count=budget.choice.count,
         usable_bytes=budget.usable.low,
         fits=answer,
         margin_bytes=budget.usable.low - each.expected,
-        reason=_reason(answer, each, budget, SPLITS[engine] if split else None),
+        reason=reason,
         marketed_gb=part.marketed_gb if part.vendor else None,
         total=part.total.bytes,
         visible=part.visible.bytes,
         usable=budget.usable,
         headroom_bytes=budget.headroom,
         per_device=each,
-        devices_used=count if split else 1,
+        devices_used=used,
         basis=part.visible.basis,
         source=part.visible.source,
     )
@@ -81,16 +107,22 @@ def over(device: Device, count: int, largest_layer: int | None) -> Bytes:
     return Bytes(*(max(values) for values in zip(*bounds, strict=True)))
 
 
-def _reason(answer: str, each: Bytes, budget: "Budget", splitter: str | None) -> str:
-    """The two numbers that were compared, and who would split the model."""
-    usable, count = budget.usable, budget.choice.count
+def _compared(answer: Answer, each: Bytes, budget: "Budget") -> str:
+    """The two numbers that were compared."""
+    usable = budget.usable
     spared = f" less {human(budget.headroom)} of headroom" if budget.headroom else ""
     have = f"that a process can have{spared}"
-    sentence = {
+    return {
         "yes": f"the high estimate, {human(each.high)}, is within the {human(usable.low)} {have}",
         "no": f"even the low estimate, {human(each.low)}, is above the {human(usable.high)} {have}",
         "unknown": f"the estimate, {_span(each)}, and the {_span(usable)} {have} overlap",
     }[answer]
+
+
+def _reason(answer: Answer, each: Bytes, budget: "Budget", splitter: str | None) -> str:
+    """What was compared, and who would split the model."""
+    usable, count = budget.usable, budget.choice.count
+    sentence = _compared(answer, each, budget)
     if count == 1 or (answer == "yes" and splitter is None):
         return f"{sentence} on one device"
     if splitter is None:

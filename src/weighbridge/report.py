@@ -76,8 +76,9 @@ class Report:
 
     @property
     def peak(self) -> Bytes:
-        """Driver-level peak of the first accelerator; of the host where there is none."""
-        return self.devices[0].peak("driver")
+        """Driver-level peak of the fullest accelerator; of the host where there is none."""
+        gpus = [d for d in self.devices if d.kind == "gpu"] or self.devices
+        return max((d.peak("driver") for d in gpus), key=lambda b: b.expected)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report (docs/report.md): bytes are integers."""

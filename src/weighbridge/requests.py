@@ -1,25 +1,17 @@
 """One request of `weighbridge run`: a line of JSON in, a report or an error out."""
 
 import json
-from collections.abc import Set
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from weighbridge import api
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
+from weighbridge.report import Report
+from weighbridge.settings import read
 
 KEYS = frozenset({"task", "model", "workload"})
-LOAD_SETTINGS: dict[str, type] = {
-    "engine": str,  # the files decide; a request may say which it expects
-    "dtype": str,
-    "quantization": str,
-    "engine_version": str,
-    "device_map": str,
-    "base_model": bool,
-    "gpu": str,
-    "gpu_memory": str,
-    "headroom": str,
-    "revision": str,
-}
+EXTRA = {"load": ("revision",), "infer": ("revision", "command")}
+COMMANDS: Mapping[str, Callable[..., Report]] = {"load": api.load, "infer": api.infer}
 
 
 def answer(
@@ -44,26 +36,28 @@ def _answer(line: str | bytes, *, cache_dir: str | None, offline: bool) -> dict[
         raise UsageError(f"a request is an object with task and model, not {request!r:.80}")
     _only(request, KEYS, "a request")
     task = request.get("task")
-    if task != "load":
-        raise UsageError(f"task {task!r} is not known; known: load")
+    if not isinstance(task, str) or task not in COMMANDS:
+        raise UsageError(f"task {task!r} is not known; known: {', '.join(COMMANDS)}")
     workload = request.get("workload") or {}
     if not isinstance(workload, dict):
         raise UsageError(f"workload is an object of settings, not {workload!r}")
-    _only(workload, LOAD_SETTINGS.keys(), "the workload of load")
     given = {key: value for key, value in workload.items() if value is not None}
-    for key, value in given.items():
-        if type(value) is not LOAD_SETTINGS[key]:
-            raise UsageError(f"workload.{key} is a {LOAD_SETTINGS[key].__name__}, not {value!r}")
-    expected = given.pop("engine", None)
-    report = api.load(_model(request), cache_dir=cache_dir, offline=offline, **given)
+    expected = given.pop("engine", None) if task == "load" else None
+    for name in EXTRA[task]:
+        if not isinstance(given.get(name, ""), str):
+            raise UsageError(f"workload.{name} is text, not {given[name]!r:.80}")
+    read(task, {key: value for key, value in given.items() if key not in EXTRA[task]})
+    report = COMMANDS[task](_model(request, given), cache_dir=cache_dir, offline=offline, **given)
     engine = report.workload["engine"]
     if expected not in (None, engine):
         raise UsageError(f"workload.engine is {expected!r}, but {engine} loads such files")
     return report.to_dict()
 
 
-def _model(request: dict[str, Any]) -> Any:
+def _model(request: dict[str, Any], given: dict[str, Any]) -> Any:
     model = request.get("model")
+    if model is None and "command" in given:
+        return None
     if isinstance(model, dict) and isinstance(model.get("config"), dict):
         return model["config"]
     if isinstance(model, str) and model:

@@ -14,6 +14,7 @@ from weighbridge.errors import WeighbridgeError
 # name -> (module:command, what it does, in one line)
 COMMANDS: dict[str, tuple[str, str]] = {
     "load": ("load:load", "What the weights take in each format; largest layer; download."),
+    "infer": ("infer:infer", "What serving takes, by engine, device and phase."),
     "gpus": ("gpus:gpus", "The accelerator catalogue: what each shows and hands out."),
     "models": ("models:models", "The built-in model catalogue."),
     "run": ("requests:run", "Requests in, reports out (JSON Lines)."),
@@ -56,6 +57,7 @@ def menu(ctx: click.Context) -> None:
     weighbridge load llama-3.1-8b             built-in catalogue, no network
     weighbridge load meta-llama/Llama-3.1-8B  the Hub; reads headers, never weights
     weighbridge load ./my-model --explain     a local folder, file or config.json
+    weighbridge infer llama-3.1-8b --gpu 4090 what serving takes, and whether it fits
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)

@@ -33,6 +33,7 @@ class Subject:
     context: int  # tokens of one request
     context_from: str  # in words
     choices: Mapping[str, Choice] = field(default_factory=dict)  # of every part, by name
+    notes: tuple[str, ...] = ()  # to be said with the answer
     major: int = 5  # of transformers: decides which buffers there are
     draft: "Subject | None" = None  # the model that proposes tokens
     projector: Model | None = None  # llama.cpp's mmproj file

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.arch.bodies import body
+from weighbridge.arch.cache_layers.attention import usual
 from weighbridge.arch.cache_layers.gguf import layers_of_gguf
 from weighbridge.arch.config import Config
 from weighbridge.arch.layers import layers
@@ -13,7 +14,7 @@ from weighbridge.components.weights import Choice
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.table import Engine, Version
-from weighbridge.errors import UsageError
+from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.model import Model, ModelPart
 from weighbridge.quantization.schemes import scheme
 from weighbridge.workload import Infer
@@ -28,7 +29,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
     decisions = {p.name: decision(p, w, engine, version) for p in model.parts}
     config = of_part(part)
     metadata = part.config.get("gguf")
-    found = remembered(config, metadata)
+    found, notes = remembered(config, metadata, part)
     end = longest_of_gguf(metadata) if metadata else longest(part.config)
     context, why = asked(w, end)
     return Subject(
@@ -44,6 +45,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         context_from=why,
         choices={name: d.choice for name, d in decisions.items()},
         major=version[0] if engine.name == "transformers" else 5,
+        notes=notes,
     )
 
 
@@ -68,10 +70,26 @@ def of_part(part: ModelPart) -> Config | None:
     return Config(part.config, cls=part.blueprint.cls)
 
 
-def remembered(config: Config | None, metadata: Mapping[str, Any] | None) -> tuple[Layer, ...]:
+def remembered(
+    config: Config | None, metadata: Mapping[str, Any] | None, part: ModelPart
+) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
+    """(layers, what to say). A model type that is not in our tables is read as usual attention,
+    and said; headers alone tell nothing."""
     if metadata:
-        return layers_of_gguf(metadata)
-    return layers(config) if config is not None else ()
+        return layers_of_gguf(metadata), ()
+    if config is None:
+        raise UnsupportedError(
+            f"{part.blueprint.cls}: what its layers remember is not known without its config.json; "
+            "give the folder or the config, or ask `weighbridge load` for the weights"
+        )
+    try:
+        return layers(config), ()
+    except UnsupportedError as error:
+        try:
+            found = usual(config)
+        except BadFileError:
+            raise error from None
+        return found, (f"{error}; taken as usual attention, every token kept",)
 
 
 def asked(w: Infer, end: int | None) -> tuple[int, str]:

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from weighbridge.render import words
+from weighbridge.render.footers import footer
 from weighbridge.report import Report
 
 
@@ -14,16 +15,23 @@ def html(report: Report, *, unit: str | None = None, **_: Any) -> str:
         f"{escape(words.provenance(report))}. {escape(words.setting(report))}.</p>",
         _table(
             ("component", "memory", "basis", "formula"),
-            words.component_rows(report.devices[0], unit),
+            words.component_rows(words.fullest(report), unit),
         ),
         *_verdict(report, unit),
-        _table(words.LOAD_COLUMNS, (words.load_row(row, unit) for row in report.table)),
+        *_load(report, unit),
         "<ul>",
-        *(f"<li>{escape(line)}</li>" for line in words.footer(report, unit)),
+        *(f"<li>{escape(line)}</li>" for line in footer(report, unit)),
         *(f"<li>warning: {escape(line)}</li>" for line in report.warnings),
         "</ul>",
     ]
     return "<div>" + "".join(parts) + "</div>"
+
+
+def _load(report: Report, unit: str | None) -> Iterable[str]:
+    if not report.table:
+        return ()
+    rows = (words.load_row(row, unit) for row in report.table)
+    return (_table(words.LOAD_COLUMNS, rows),)
 
 
 def _verdict(report: Report, unit: str | None) -> Iterable[str]:

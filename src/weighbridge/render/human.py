@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weighbridge.render import words
+from weighbridge.render.footers import footer
 from weighbridge.report import Report, Row, Verdict
 
 WIDE = 120  # columns, enough for every model
@@ -44,10 +45,13 @@ def human(
         console.print()
         console.print(_verdict(report.verdict, unit))
         console.print()
-    console.print(_table(words.DIVISIONS, words.divisions(report), unit, explain))
+    if report.table:
+        console.print(_table(words.DIVISIONS, words.divisions(report), unit, explain))
     if words.formats(report):
         console.print(_table(words.FORMATS, words.formats(report), unit, explain))
-    for line in words.footer(report, unit):
+    if not report.table:
+        console.print()
+    for line in footer(report, unit):
         console.print(Text(line))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
@@ -55,16 +59,15 @@ def human(
 def _needed(report: Report, unit: str | None) -> int:
     """Columns below which rich would cut numbers short."""
     wide = Console(file=StringIO(), width=1000)
-    tables = (
-        _components(report, unit, False),
-        _table(words.DIVISIONS, words.divisions(report), unit, False),
-        _table(words.FORMATS, words.formats(report), unit, False),
-    )
+    tables = [_components(report, unit, False)]
+    if report.table:
+        tables.append(_table(words.DIVISIONS, words.divisions(report), unit, False))
+        tables.append(_table(words.FORMATS, words.formats(report), unit, False))
     return max(wide.measure(table).maximum for table in tables)
 
 
 def _components(report: Report, unit: str | None, explain: bool) -> Table:
-    device = report.devices[0]
+    device = words.fullest(report)
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)

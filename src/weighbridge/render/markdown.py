@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from weighbridge.render import words
+from weighbridge.render.footers import footer
 from weighbridge.report import Report, Row
 
 
@@ -16,19 +17,22 @@ def _lines(report: Report, unit: str | None, explain: bool) -> Iterator[str]:
     yield ""
     yield f"{words.provenance(report)}. {words.setting(report)}."
     yield ""
-    rows = list(words.component_rows(report.devices[0], unit))
-    yield from _table(("component", "memory", "basis", "formula"), rows)
+    components = list(words.component_rows(words.fullest(report), unit))
+    yield from _table(("component", "memory", "basis", "formula"), components)
     yield ""
     if report.verdict is not None:
         yield from (f"- **{word}** {says}" for word, says in words.verdict(report.verdict, unit))
         yield ""
-    yield from _load(words.DIVISIONS, words.divisions(report), unit, explain)
-    if words.formats(report):
+    for title, rows in _tables(report):
+        yield from _load(title, rows, unit, explain)
         yield ""
-        yield from _load(words.FORMATS, words.formats(report), unit, explain)
-    yield ""
-    yield from (f"- {line}" for line in words.footer(report, unit))
+    yield from (f"- {line}" for line in footer(report, unit))
     yield from (f"- warning: {line}" for line in report.warnings)
+
+
+def _tables(report: Report) -> Iterator[tuple[str, list[Row]]]:
+    named = ((words.DIVISIONS, words.divisions(report)), (words.FORMATS, words.formats(report)))
+    return ((title, rows) for title, rows in named if rows)
 
 
 def _load(title: str, rows: list[Row], unit: str | None, explain: bool) -> Iterator[str]:

@@ -39,11 +39,27 @@ def provenance(report: Report) -> str:
 
 
 def setting(report: Report) -> str:
-    """What is being loaded, in which format, by what."""
-    w = report.workload
-    form = "its stored formats" if report.derived["as_stored"] else w["quantization"] or w["dtype"]
+    """What is being done, in which format, by what."""
+    w, d = report.workload, report.derived
+    form = "its stored formats" if d["as_stored"] else w["quantization"] or w["dtype"]
     engine = f"{w['engine']} {w['engine_version']}" if w["engine_version"] else w["engine"]
-    return f"Loading in {form} with {engine}, {report.derived['dtype_from']}"
+    if report.task == "load":
+        return f"Loading in {form} with {engine}, {d['dtype_from']}"
+    requests = "1 request" if w["batch_size"] == 1 else f"{w['batch_size']:,} requests"
+    end = d["longest_context"]
+    beyond = ""
+    if end is not None and end > w["context"]:
+        beyond = f"; the model goes to {end:,}: --context {end}"
+    return (
+        f"Serving in {form} with {engine}, {d['dtype_from']}: {requests} of {w['context']:,} "
+        f"tokens, {d['context_from']}{beyond}"
+    )
+
+
+def fullest(report: Report) -> Device:
+    """The accelerator with the highest peak; the host where there is none."""
+    gpus = [d for d in report.devices if d.kind == "gpu"]
+    return max(gpus or report.devices, key=lambda d: d.peak("driver").expected)
 
 
 def component_rows(device: Device, unit: str | None) -> Iterator[tuple[str, str, str, str]]:
@@ -80,26 +96,6 @@ def divisions(report: Report) -> list[Row]:
 
 def formats(report: Report) -> list[Row]:
     return [row for row in report.table if row.basis == "format"]
-
-
-def footer(report: Report, unit: str | None) -> Iterator[str]:
-    """Facts that belong to no table."""
-    facts = report.model
-    if facts.stored_bytes is not None:
-        yield f"stored    {human(facts.stored_bytes, unit)} in the checkpoint's tensors"
-    if facts.download_bytes is not None:
-        yield f"download  {human(facts.download_bytes, unit)}"
-    estimate = report.derived["download_estimate_bytes"]
-    if estimate is not None:
-        yield f"download  about {human(estimate, unit)}, as the config declares; no file was read"
-    for device in report.devices:
-        if device.kind == "host":
-            yield f"host      {span(device.peak('driver'), unit)} of memory while loading"
-    for name, reason in report.derived["unavailable_formats"].items():
-        told = reason if reason.startswith(name) else f"{name}: {reason}"
-        yield f"no row    {printable(told)}"
-    for name, count in facts.parts:
-        yield f"part      {printable(name)}: {human_count(count)} parameters"
 
 
 def verdict(v: Verdict, unit: str | None) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,6 @@
-"""The composition: a model and a workload in, a report out."""
+"""`load`: what the weights of a model take, in the chosen format and in every one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from weighbridge import fit
@@ -16,16 +16,16 @@ from weighbridge.components.weights import (
 )
 from weighbridge.engines.choosing import Decision, by_transformers, decide, native_dtype
 from weighbridge.engines.transformers import loading as transformers
+from weighbridge.estimate.facts import cautions, facts
 from weighbridge.memory import Basis, Device, Phase
 from weighbridge.model import Model
 from weighbridge.quantization.scheme import Scheme
-from weighbridge.report import ModelFacts, Report, Verdict
+from weighbridge.report import Report, Verdict
 from weighbridge.workload import Load
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
-CUDA = ("NVIDIA", "AMD", "")  # ROCm's torch has the same allocator; "" is a device of a given size
 BASIS: dict[bool, Basis] = {True: "read", False: "computed"}  # by whether it is as stored
 ONE_BUFFER = ("llama.cpp", "mlx-lm")  # no caching allocator between the tensors and the device
 ENGINES = {"gguf": "llama.cpp", "timm": "timm", "diffusers": "diffusers", "torch": "torch"}
@@ -81,7 +81,7 @@ def load(model: Model, workload: Load) -> Report:
         },
         table=priced.rows,
         verdict=None if budget is None else _verdict(model, gpu, everything, budget, first),
-        warnings=model.notes if budget is None else (*model.notes, *_cautions(budget)),
+        warnings=model.notes if budget is None else (*model.notes, *cautions(budget)),
     )
 
 
@@ -94,18 +94,6 @@ def _verdict(
     return fit.verdict(
         gpu, budget, engine=engine(model, first.choice.scheme), largest_layer=largest
     )
-
-
-def _cautions(budget: "Budget") -> Iterator[str]:
-    """What a verdict cannot know: which part a short name meant, and how other stacks allocate."""
-    part = budget.choice.part
-    if budget.choice.note:
-        yield f"--gpu: {budget.choice.note}"
-    if part.vendor not in CUDA:
-        yield (
-            f"{part.name}: the estimate is that of a CUDA device; the allocator and the context of "
-            f"{part.vendor}'s own stack differ"
-        )
 
 
 def _on_device(
@@ -165,22 +153,6 @@ def _download(
         stored = weights[part.name] if same else total(placed(part, own, major=5), "weights")
         nbytes += stored
     return nbytes
-
-
-def facts(model: Model) -> ModelFacts:
-    return ModelFacts(
-        reference=model.reference,
-        revision=model.revision,
-        name=model.name,
-        architecture=model.architecture,
-        parameters=model.parameters,
-        active_parameters=model.active_parameters,
-        stored_bytes=model.stored_bytes,
-        download_bytes=model.download_bytes,
-        read_from=model.read_from,
-        parts=model.part_sizes(),
-        rough=model.rough,
-    )
 
 
 def derived(model: Model, decisions: Mapping[str, Decision], major: int) -> dict[str, object]:

@@ -1,0 +1,82 @@
+"""weighbridge infer MODEL"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from weighbridge.cli.completion import model_names
+from weighbridge.cli.options import (
+    exit_code,
+    output_form,
+    output_options,
+    show,
+    source_options,
+)
+from weighbridge.settings import INFER, Setting
+
+
+class Sections(click.Command):
+    """A command whose settings are listed by the engine that has them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        named: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):
+            line = option.get_help_record(ctx)
+            if line is not None and isinstance(option, click.Option):
+                setting = INFER.get(option.name or "")
+                named.setdefault(setting.section if setting else "Options", []).append(line)
+        for title, lines in named.items():
+            with formatter.section(title):
+                formatter.write_dl(lines)
+
+
+def options() -> Iterator[click.Option]:
+    """One option a setting; values are read by the table, which says what is wrong with them."""
+    for setting in INFER.values():
+        yield _option(setting)
+
+
+def _option(s: Setting) -> click.Option:
+    if s.kind.metavar:
+        metavar = "|".join(s.choices) or s.kind.metavar
+        return click.Option([s.name, s.flag, *s.flags], metavar=metavar, help=s.help)
+    plain = f"{s.flag}/--no-{s.flag[2:]}" if not s.flag.startswith("--no-") else s.flag
+    return click.Option([s.name, plain, *s.flags], is_flag=True, default=None, help=s.help)
+
+
+@click.command(cls=Sections)
+@click.argument("model", required=False, shell_complete=model_names)
+@click.option("--command", metavar="LINE", help="The engine's own command: 'vllm serve ...'.")
+@click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
+@source_options
+@output_options
+def infer(model: str | None, **settings: Any) -> int:
+    """What serving MODEL takes, per device and phase, by the rules of one engine.
+
+    MODEL is what `weighbridge load` takes. Only the flags of the engine that is asked about are
+    accepted; what is not said is the engine's default, and printed.
+
+    \b
+    weighbridge infer llama-3.1-8b --context 32K --gpu 4090
+    weighbridge infer qwen3-30b-a3b --engine vllm -tp 2 --gpu h100:2
+    weighbridge infer ./model.gguf --engine llama.cpp --n-gpu-layers 20
+    weighbridge infer --command 'vllm serve org/name --max-model-len 32k' --gpu a100-80gb
+    """
+    from weighbridge import api
+    from weighbridge.cli.progress import progress
+
+    form = output_form(
+        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
+    )
+    unit, explain, check = (settings.pop(name) for name in ("unit", "explain", "check"))
+    if check and settings["gpu"] is None and settings["gpu_memory"] is None:
+        raise click.UsageError("--check needs --gpu or --gpu-memory")
+    given = {name: value for name, value in settings.items() if value is not None}
+    with progress(model or "the model") as callback:
+        report = api.infer(model, progress=callback, **given)
+    show(report, form, unit=unit, explain=explain)
+    return exit_code(report, check=check)
+
+
+infer.params += options()

@@ -1,0 +1,1 @@
+"""The composition: a model and a workload in, a report out."""

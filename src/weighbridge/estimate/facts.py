@@ -1,0 +1,40 @@
+"""What every report says of the model and of the device, whatever was asked."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from weighbridge.model import Model
+from weighbridge.report import ModelFacts
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+CUDA = ("NVIDIA", "AMD", "")  # ROCm's torch has the same allocator; "" is a device of a given size
+
+
+def facts(model: Model) -> ModelFacts:
+    return ModelFacts(
+        reference=model.reference,
+        revision=model.revision,
+        name=model.name,
+        architecture=model.architecture,
+        parameters=model.parameters,
+        active_parameters=model.active_parameters,
+        stored_bytes=model.stored_bytes,
+        download_bytes=model.download_bytes,
+        read_from=model.read_from,
+        parts=model.part_sizes(),
+        rough=model.rough,
+    )
+
+
+def cautions(budget: "Budget") -> Iterator[str]:
+    """What a verdict cannot know: which part a short name meant, and how other stacks allocate."""
+    part = budget.choice.part
+    if budget.choice.note:
+        yield f"--gpu: {budget.choice.note}"
+    if part.vendor not in CUDA:
+        yield (
+            f"{part.name}: the estimate is that of a CUDA device; the allocator and the context of "
+            f"{part.vendor}'s own stack differ"
+        )

@@ -1,0 +1,130 @@
+"""`infer`: what serving a model takes, by the rules of one engine."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from weighbridge import fit
+from weighbridge.engines.serving import Answer, Subject
+from weighbridge.engines.subjects import subject
+from weighbridge.engines.table import Engine, engine, version, written
+from weighbridge.errors import UnsupportedError
+from weighbridge.estimate.facts import cautions, facts
+from weighbridge.estimate.limits import largest
+from weighbridge.model import Model
+from weighbridge.report import Report
+from weighbridge.settings import foreign
+from weighbridge.workload import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+UNBOUNDED = 1 << 20  # tokens: where a model names no end, the search stops here
+MANY = 4096  # requests: the search for the most at once stops here
+PIPELINES = ("diffusers", "timm")
+
+
+def infer(
+    model: Model, w: Infer, *, draft: Model | None = None, projector: Model | None = None
+) -> Report:
+    """Raises UnsupportedError where the model or the engine is outside our rules."""
+    kind = engine(w.engine or _usual(model))
+    foreign(w, kind.name)
+    number, said = version(kind, w.engine_version)
+    budget = w.budget()
+    asked = _subject(model, w, kind, number, draft, projector)
+    answer = kind.infer(asked, w, budget)
+    return Report(
+        task="infer",
+        model=facts(model),
+        workload=_effective(asked, w, kind, written(number)) | dict(answer.settings),
+        devices=answer.devices,
+        derived=_derived(asked, answer) | _limits(asked, w, kind, budget),
+        verdict=None if budget is None else fit.serving(answer.devices, budget),
+        warnings=tuple(_warnings(model, asked, answer, said, budget)),
+    )
+
+
+def _usual(model: Model) -> str:
+    """GGUF files are llama.cpp's."""
+    return "llama.cpp" if model.parts[0].library == "gguf" else "transformers"
+
+
+def _subject(
+    model: Model,
+    w: Infer,
+    kind: Engine,
+    number: tuple[int, ...],
+    draft: Model | None,
+    projector: Model | None,
+) -> Subject:
+    if model.parts[0].library in PIPELINES:
+        raise UnsupportedError(
+            f"{model.reference}: a pipeline of {model.parts[0].library} is not served yet; "
+            "`weighbridge load` weighs its parts"
+        )
+    found = subject(model, w, kind, number)
+    if draft is not None:
+        own = replace(w, dtype=None, quantization=None, context=found.context)
+        own = replace(own, prompt_len=None, max_new_tokens=None)
+        found = replace(found, draft=subject(draft, own, kind, number))
+    return replace(found, projector=projector) if projector is not None else found
+
+
+def _effective(s: Subject, w: Infer, kind: Engine, number: str) -> dict[str, Any]:
+    """Every setting as it was used; what belongs to the engine it adds itself."""
+    form = s.choice.scheme
+    return {
+        "engine": kind.name,
+        "engine_version": w.engine_version or number,
+        "dtype": s.choice.dtype.name,
+        "quantization": form.name if form else None,
+        "base_model": w.base_model,
+        "context": s.context,
+        "prompt_len": w.prompt_len,
+        "max_new_tokens": w.max_new_tokens,
+        "batch_size": w.batch_size or 1,
+        "gpu": w.gpu,
+        "gpu_memory": w.gpu_memory,
+        "headroom": w.headroom,
+    }
+
+
+def _derived(s: Subject, answer: Answer) -> dict[str, Any]:
+    return {
+        "dtype_from": s.why,
+        "as_stored": s.choice.as_stored,
+        "context_from": s.context_from,
+        "longest_context": s.longest,
+        **answer.derived,
+    }
+
+
+def _limits(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> dict[str, Any]:
+    """How far context and batch can go on the device, each with all else as it was asked."""
+    if budget is None:
+        return {}
+    apart = replace(w, prompt_len=None, max_new_tokens=None)
+
+    def holds(context: int, batch: int) -> bool:
+        asked = replace(apart, context=context, batch_size=batch)
+        answer = kind.infer(replace(s, context=context), asked, budget)
+        return fit.serving(answer.devices, budget).fits == "yes"
+
+    batch = w.batch_size or 1
+    return {
+        "largest_context": largest(lambda n: holds(n, batch), s.longest or UNBOUNDED),
+        "largest_batch_size": largest(lambda n: holds(s.context, n), MANY),
+    }
+
+
+def _warnings(
+    model: Model, s: Subject, answer: Answer, said: str, budget: "Budget | None"
+) -> list[str]:
+    found = [*model.notes, *s.notes, *answer.warnings]
+    if said:
+        found.append(said)
+    if s.longest is not None and s.context > s.longest:
+        found.append(
+            f"{s.context:,} tokens are more than the {s.longest:,} that the model was made for"
+        )
+    return [*found, *(cautions(budget) if budget is not None else ())]

@@ -1,0 +1,114 @@
+"""The lines below the tables: facts that belong to none of them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.memory import Bytes
+from weighbridge.render import words
+from weighbridge.report import Report
+from weighbridge.units import human, human_count
+
+
+def footer(report: Report, unit: str | None) -> Iterator[str]:
+    """Facts that belong to no table."""
+    yield from _of_load(report, unit) if report.task == "load" else _of_serving(report, unit)
+    for name, count in report.model.parts:
+        yield f"part      {words.printable(name)}: {human_count(count)} parameters"
+
+
+def _of_load(report: Report, unit: str | None) -> Iterator[str]:
+    facts = report.model
+    if facts.stored_bytes is not None:
+        yield f"stored    {human(facts.stored_bytes, unit)} in the checkpoint's tensors"
+    if facts.download_bytes is not None:
+        yield f"download  {human(facts.download_bytes, unit)}"
+    estimate = report.derived["download_estimate_bytes"]
+    if estimate is not None:
+        yield f"download  about {human(estimate, unit)}, as the config declares; no file was read"
+    for device in report.devices:
+        if device.kind == "host":
+            yield f"host      {words.span(device.peak('driver'), unit)} of memory while loading"
+    for name, reason in report.derived["unavailable_formats"].items():
+        told = reason if reason.startswith(name) else f"{name}: {reason}"
+        yield f"no row    {words.printable(told)}"
+
+
+def _of_serving(report: Report, unit: str | None) -> Iterator[str]:
+    yield f"phases    {phases(report, unit)}"
+    yield from _devices(report, unit)
+    yield from _room(report, unit)
+    if report.derived.get("launch"):
+        yield f"launch    {words.printable(report.derived['launch'])}"
+    yield from _of_command(report.derived.get("command"))
+
+
+def _devices(report: Report, unit: str | None) -> Iterator[str]:
+    """What every device holds, and what the engine takes beside it."""
+    if sum(device.kind == "gpu" for device in report.devices) > 1:
+        for which, holds in others(report, unit):
+            yield f"each      {which}: {holds}"
+    for device in report.devices:
+        if device.kind == "host" and device is not words.fullest(report):
+            yield f"host      {words.span(device.peak('driver'), unit)} of memory"
+    taken = words.fullest(report).taken
+    if taken is not None:
+        yield f"taken     {human(taken, unit)} by the engine's own rule, whatever is needed"
+
+
+def _room(report: Report, unit: str | None) -> Iterator[str]:
+    """What a token costs, and what the device has room for."""
+    d, context = report.derived, report.workload["context"]
+    if d.get("kv_cache_bytes_per_token"):
+        yield f"token     {human(d['kv_cache_bytes_per_token'], unit)} of cache each"
+    if d.get("kv_cache_tokens") is not None:
+        at_once = d.get("max_concurrency")
+        more = "" if at_once is None else f", {at_once:,.2f} requests of {context:,} at once"
+        yield f"room      {d['kv_cache_tokens']:,} tokens of cache{more}"
+    if d.get("largest_context") is not None:
+        yield f"largest   {_largest(report)}"
+
+
+def _largest(report: Report) -> str:
+    """How far one setting can go with the others as they are."""
+    w, d = report.workload, report.derived
+    batch = "1 request" if w["batch_size"] == 1 else f"{w['batch_size']:,} requests"
+    context = f"{d['largest_context']:,} tokens of context for {batch}"
+    return f"{context}, {d['largest_batch_size']:,} requests of {w['context']:,} that surely fit"
+
+
+def _of_command(command: Mapping[str, Any] | None) -> Iterator[str]:
+    """What the engine's own command line leaves to the engine, and what weighs nothing."""
+    if command is None:
+        return
+    for default in command["defaults"]:
+        told = f"{default['name']} {default['value']}: {default['why']}"
+        yield f"default   {words.printable(told)}"
+    if command["ignored"]:
+        yield f"ignored   {words.printable(', '.join(command['ignored']))}: no influence on memory"
+
+
+def phases(report: Report, unit: str | None) -> str:
+    """The fullest device at driver level, moment by moment."""
+    told = (f"{p.name} {words.span(p.at('driver'), unit)}" for p in words.fullest(report).phases)
+    return " · ".join(told)
+
+
+def others(report: Report, unit: str | None) -> Iterator[tuple[str, str]]:
+    """(which devices, what they hold at most) of all but the host, equal ones together."""
+    groups: dict[Bytes, list[int]] = {}
+    for d in report.devices:
+        if d.kind == "gpu":
+            groups.setdefault(d.peak("driver"), []).append(d.index)
+    for peak, which in groups.items():
+        yield f"device {_ranges(which)}", words.span(peak, unit)
+
+
+def _ranges(numbers: list[int]) -> str:
+    """[0, 1, 2, 5] -> "0-2, 5"."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

@@ -1,0 +1,118 @@
+"""How values are written, wherever they come from: a command line, a request, Python.
+
+    COUNT.read("8K") -> 8192;  IMAGE.read("1280x720") -> (720, 1280)
+
+A reader raises TypeError or ValueError for what is none of its values.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from weighbridge.errors import UsageError
+from weighbridge.units import parse_count, parse_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A placeholder for the help, and how a value is read."""
+
+    metavar: str
+    read: Callable[[Any], Any]
+    says: str  # "a whole number", for errors
+
+
+def _word(given: Any) -> str:
+    if not isinstance(given, str) or not given:
+        raise TypeError
+    return given
+
+
+def _plain(given: Any) -> int | float:
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise TypeError
+    return given
+
+
+def _count(given: Any) -> int:
+    if isinstance(given, str):
+        try:
+            return parse_count(given)
+        except UsageError:
+            raise ValueError from None
+    return _whole(given)
+
+
+def _whole(given: Any) -> int:
+    if isinstance(given, str):
+        return int(given)
+    number = _plain(given)
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def _number(given: Any) -> float:
+    return float(given) if isinstance(given, str) else float(_plain(given))
+
+
+def _size(given: Any) -> int:
+    return parse_size(given) if isinstance(given, str) else _whole(given)
+
+
+def _text_size(given: Any) -> str:
+    """A size that may be relative: kept as it was written."""
+    return str(_whole(given)) if not isinstance(given, str) else _word(given)
+
+
+def _flag(given: Any) -> bool:
+    if not isinstance(given, bool):
+        raise TypeError
+    return given
+
+
+def _image(given: Any) -> tuple[int, int]:
+    """ "1024", "1280x720" (width x height), 1024 or [height, width] -> (height, width)."""
+    if isinstance(given, str):
+        found = re.fullmatch(r"\s*(\d+)\s*(?:[x,]\s*(\d+)\s*)?", given.lower())
+        if not found:
+            raise ValueError
+        width, height = int(found[1]), int(found[2] or found[1])
+    elif isinstance(given, list | tuple):
+        height, width = map(_whole, given)
+    else:
+        height = width = _whole(given)
+    if not 1 <= min(height, width) <= max(height, width) <= 65_536:
+        raise ValueError
+    return height, width
+
+
+def _split(given: Any) -> tuple[float, ...]:
+    parts = re.split(r"[,/]", given) if isinstance(given, str) else given
+    found = tuple(_number(p) for p in parts)
+    if not found or min(found) < 0 or not sum(found):
+        raise ValueError
+    return found
+
+
+WORD = Kind(metavar="NAME", read=_word, says="text")
+COUNT = Kind(metavar="N", read=_count, says="a number such as 8192, 8k (8,000) or 8K (8,192)")
+WHOLE = Kind(metavar="N", read=_whole, says="a whole number")
+NUMBER = Kind(metavar="X", read=_number, says="a number")
+SIZE = Kind(metavar="SIZE", read=_size, says="a size such as 24GiB")
+RELATIVE = Kind(metavar="SIZE", read=_text_size, says="a size such as 1GiB or 10%")
+FLAG = Kind(metavar="", read=_flag, says="true or false")
+IMAGE = Kind(metavar="WxH", read=_image, says="a size in pixels such as 1024 or 1280x720")
+SPLIT = Kind(metavar="A,B...", read=_split, says="shares such as 3,1")
+KINDS = {
+    "word": WORD,
+    "count": COUNT,
+    "whole": WHOLE,
+    "number": NUMBER,
+    "size": SIZE,
+    "relative": RELATIVE,
+    "flag": FLAG,
+    "image": IMAGE,
+    "split": SPLIT,
+}

@@ -1,0 +1,97 @@
+"""One table of settings: what it accepts, what it refuses, and that every door uses it."""
+
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weighbridge import settings
+from weighbridge.errors import UsageError
+from weighbridge.settings import INFER, LOAD, foreign, read
+from weighbridge.workload import Infer, Load
+
+
+def test_the_table_and_the_records_name_the_same_settings():
+    assert {f.name for f in fields(Infer)} - {"engine_defaults"} == INFER.keys()
+    assert {f.name for f in fields(Load)} == LOAD.keys()
+
+
+def test_no_two_settings_share_a_flag():
+    flags = [flag for s in INFER.values() for flag in (s.flag, *s.flags)]
+    assert len(flags) == len(set(flags))
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "meant"),
+    [
+        ("context", "8K", 8192),
+        ("context", "8k", 8000),
+        ("context", 8192, 8192),
+        ("context", 8192.0, 8192),
+        ("image_size", "1280x720", (720, 1280)),
+        ("image_size", 448, (448, 448)),
+        ("image_size", [720, 1280], (720, 1280)),
+        ("kv_cache_memory_bytes", "2GiB", 2 << 30),
+        ("kv_cache_memory_bytes", 5, 5),
+        ("headroom", "10%", "10%"),
+        ("tensor_split", "3,1", (3.0, 1.0)),
+        ("gpu_memory_utilization", "0.9", 0.9),
+        ("n_gpu_layers", -1, -1),
+        ("enforce_eager", False, False),
+        ("attention", "flash", "flash"),
+    ],
+)
+def test_what_is_written_is_what_is_meant(name, written, meant):
+    assert getattr(read("infer", {name: written}), name) == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "says"),
+    [
+        ("context", 0, "--context is at least 1"),
+        ("context", "many", "8K (8,192)"),
+        ("context", True, "--context"),
+        ("context", 8.5, "--context"),
+        ("batch_size", -1, "at least 1"),
+        ("batch_size", 1 << 40, "at most"),
+        ("gpu_memory_utilization", 92, "at most 1"),
+        ("gpu_memory_utilization", float("nan"), "--gpu-memory-utilization"),
+        ("image_size", "0x5", "pixels"),
+        ("image_size", [1, 2, 3], "pixels"),
+        ("tensor_split", "0,0", "shares"),
+        ("enforce_eager", "yes", "true or false"),
+        ("attention", "fast", "flash, efficient"),
+        ("context", "9" * 400, "--context"),
+        ("dtype", "", "text"),
+        ("contxt", 5, "did you mean context"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_name(name, written, says):
+    with pytest.raises(UsageError, match=".*") as error:
+        read("infer", {name: written})
+    assert says in str(error.value)
+
+
+def test_none_is_the_default():
+    assert read("infer", dict.fromkeys(INFER)) == Infer()
+
+
+def test_a_setting_of_another_engine_is_refused():
+    with pytest.raises(UsageError, match="--n-gpu-layers is a setting of llama.cpp"):
+        foreign(read("infer", {"n_gpu_layers": 0}), "vllm")
+    foreign(read("infer", {"n_gpu_layers": 0}), "llama.cpp")
+
+
+def test_a_flag_that_is_off_is_no_setting_of_another_engine():
+    foreign(Infer(swa_full=False), "vllm")
+
+
+@given(
+    st.sampled_from(sorted(INFER)), st.one_of(st.text(), st.floats(), st.integers(), st.booleans())
+)
+def test_whatever_is_written_is_read_or_refused(name, written):
+    try:
+        settings.read("infer", {name: written})
+    except UsageError as error:
+        assert len(str(error)) < 300
