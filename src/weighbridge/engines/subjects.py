@@ -77,6 +77,8 @@ def remembered(
     and said; headers alone tell nothing."""
     if metadata:
         return layers_of_gguf(metadata), ()
+    if part.library == "size":
+        return (), ()
     if config is None:
         raise UnsupportedError(
             f"{part.blueprint.cls}: what its layers remember is not known without its config.json; "

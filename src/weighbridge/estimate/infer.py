@@ -8,6 +8,7 @@ from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, version, written
 from weighbridge.errors import UnsupportedError
+from weighbridge.estimate import rough
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.estimate.limits import largest
 from weighbridge.model import Model
@@ -32,7 +33,7 @@ def infer(
     number, said = version(kind, w.engine_version)
     budget = w.budget()
     asked = _subject(model, w, kind, number, draft, projector)
-    answer = kind.infer(asked, w, budget)
+    answer = _answer(asked, w, kind, budget)
     return Report(
         task="infer",
         model=facts(model),
@@ -42,6 +43,10 @@ def infer(
         verdict=None if budget is None else fit.serving(answer.devices, budget),
         warnings=tuple(_warnings(model, asked, answer, said, budget)),
     )
+
+
+def _answer(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> Answer:
+    return rough.answer(s, w) if s.model.rough else kind.infer(s, w, budget)
 
 
 def _usual(model: Model) -> str:
@@ -107,7 +112,7 @@ def _limits(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> dict
 
     def holds(context: int, batch: int) -> bool:
         asked = replace(apart, context=context, batch_size=batch)
-        answer = kind.infer(replace(s, context=context), asked, budget)
+        answer = _answer(replace(s, context=context), asked, kind, budget)
         return fit.serving(answer.devices, budget).fits == "yes"
 
     batch = w.batch_size or 1

@@ -34,7 +34,7 @@ def _of_load(report: Report, unit: str | None) -> Iterator[str]:
 
 
 def _of_serving(report: Report, unit: str | None) -> Iterator[str]:
-    yield f"phases    {phases(report, unit)}"
+    yield from phases(report, unit)
     yield from _devices(report, unit)
     yield from _room(report, unit)
     if report.derived.get("launch"):
@@ -72,6 +72,8 @@ def _largest(report: Report) -> str:
     """How far one setting can go with the others as they are."""
     w, d = report.workload, report.derived
     batch = "1 request" if w["batch_size"] == 1 else f"{w['batch_size']:,} requests"
+    if not d["largest_context"] and not d["largest_batch_size"]:
+        return "nothing surely fits, however short"
     context = f"{d['largest_context']:,} tokens of context for {batch}"
     return f"{context}, {d['largest_batch_size']:,} requests of {w['context']:,} that surely fit"
 
@@ -87,10 +89,10 @@ def _of_command(command: Mapping[str, Any] | None) -> Iterator[str]:
         yield f"ignored   {words.printable(', '.join(command['ignored']))}: no influence on memory"
 
 
-def phases(report: Report, unit: str | None) -> str:
+def phases(report: Report, unit: str | None) -> Iterator[str]:
     """The fullest device at driver level, moment by moment."""
-    told = (f"{p.name} {words.span(p.at('driver'), unit)}" for p in words.fullest(report).phases)
-    return " · ".join(told)
+    for phase in words.fullest(report).phases:
+        yield f"{phase.name:<9} {words.span(phase.at('driver'), unit)} on the device"
 
 
 def others(report: Report, unit: str | None) -> Iterator[tuple[str, str]]:

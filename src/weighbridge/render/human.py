@@ -44,6 +44,7 @@ def human(
     if report.verdict is not None:
         console.print()
         console.print(_verdict(report.verdict, unit))
+    if report.table and report.verdict is not None:
         console.print()
     if report.table:
         console.print(_table(words.DIVISIONS, words.divisions(report), unit, explain))

@@ -1,0 +1,90 @@
+"""How one side of a weight is cut into equal shares, and when an engine refuses to.
+
+    split     units / ranks                       heads, widths; the engine refuses a remainder
+    repeat    units / ranks, at least one         key-value heads, groups of Mamba 2
+    pad       units up to a multiple of 64, / ranks               rows of the vocabulary
+
+A side may be several parts one after the other: queries, then keys and values.
+
+Source: vllm 0.33 model_executor/layers/linear.py (divide, QKVParallelLinear) and
+vocab_parallel_embedding.py (DEFAULT_VOCAB_PADDING_SIZE); sglang 0.5.23 srt/layers, same files.
+"""
+
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Literal, NamedTuple
+
+from weighbridge.errors import UsageError
+from weighbridge.units import align_up
+
+How = Literal["split", "repeat", "pad"]
+Side = Literal["out", "in"]
+VOCABULARY = 64  # rows to which the vocabulary is padded, on one device too
+SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
+
+
+class Unit(NamedTuple):
+    """What cannot be cut in pieces: `count` heads, rows or columns, called `what` in an error."""
+
+    count: int
+    what: str
+    how: How = "split"
+
+
+class Part(NamedTuple):
+    """`size` rows or columns, which are made of units."""
+
+    size: int
+    unit: Unit
+
+
+class Cut(NamedTuple):
+    side: Side
+    parts: tuple[Part, ...]
+
+
+def even(side: Side, size: int, count: int, what: str, how: How = "split") -> Cut:
+    """One part alone."""
+    return Cut(side, (Part(size, Unit(count, what, how)),))
+
+
+def fits(unit: Unit, ranks: int, *, grows: bool) -> bool:
+    """`grows`: the engine pads the vocabulary further, to 64 a rank, where 64 does not do."""
+    if unit.how == "pad":
+        return grows or align_up(unit.count, VOCABULARY) % ranks == 0
+    if unit.how == "repeat" and ranks > unit.count:
+        return ranks % max(1, unit.count) == 0
+    return unit.count % ranks == 0
+
+
+def held(unit: Unit, ranks: int) -> Fraction:
+    """Units of one rank."""
+    if unit.how == "pad":
+        padded = align_up(unit.count, VOCABULARY)
+        if padded % ranks:
+            padded = align_up(unit.count, VOCABULARY * ranks)
+        return Fraction(padded, ranks)
+    if unit.how == "repeat" and ranks > unit.count:
+        return Fraction(1)
+    return Fraction(unit.count, ranks)
+
+
+def share(cut: Cut, ranks: int) -> Fraction:
+    """The part of that side which one rank has; above one where it is padded."""
+    whole = sum(p.size for p in cut.parts)
+    mine = sum(Fraction(p.size, p.unit.count) * held(p.unit, ranks) for p in cut.parts if p.size)
+    return Fraction(mine) / whole if whole else Fraction(1)
+
+
+def check(units: Iterable[Unit], ranks: int, *, grows: bool, flag: str) -> None:
+    """Raises UsageError for the first unit that does not divide, with the sizes that work."""
+    kinds = set(units)
+    bad = [u for u in kinds if not fits(u, ranks, grows=grows)]
+    if not bad:
+        return
+    first = min(bad, key=lambda u: (u.how != "split", u.count, u.what))
+    able = [str(n) for n in SIZES if all(fits(u, n, grows=grows) for u in kinds)]
+    raise UsageError(
+        f"{flag} {ranks}: {first.count:,} {first.what} cannot be split evenly; "
+        f"sizes that work: {', '.join(able)}"
+    )

@@ -1,0 +1,46 @@
+"""`infer` of a bare size ("7B"): nothing is known but a number, so every part is an interval.
+
+A dense transformer of L layers as wide as 128 L has 12 L (128 L)^2 parameters (Kaplan et al. 2020,
+table 6, and the Llama family: 32 layers of 4,096 for 6.7 billion). Its keys and values take
+2 L D e bytes a token with as many key-value heads as heads; models of today have a quarter of them
+(Llama-3-8B, Qwen3-8B), and an eighth or a sixteenth is common above 30 billion.
+"""
+
+from weighbridge.components.device import rough
+from weighbridge.components.weights import total
+from weighbridge.engines.serving import Answer, Subject
+from weighbridge.memory import Bytes, Component, Device, Phase
+from weighbridge.workload import Infer
+
+ASPECT = 128  # width to layers
+FEWEST, USUAL = 16, 4  # heads to a key-value head
+
+
+def answer(s: Subject, w: Infer) -> Answer:
+    """Assumed from end to end, for one device."""
+    weights = total(s.tensors, "weights")
+    layers = max(1, round((s.model.parameters / (12 * ASPECT**2)) ** (1 / 3)))
+    token = 2 * layers * ASPECT * layers * s.choice.dtype.nbytes
+    tokens = s.context * (w.batch_size or 1)
+    cache = Component(
+        name="kv_cache",
+        bytes=Bytes(tokens * token // FEWEST, tokens * token // USUAL, tokens * token),
+        basis="assumed",
+        formula=f"{tokens:,} tokens x 2 x {layers} layers x {ASPECT * layers:,}, a quarter of it",
+        source="the shape of a usual transformer of this size",
+    )
+    step = Component(
+        name="activations",
+        bytes=Bytes(0, weights // 50, weights // 10),
+        basis="assumed",
+        formula="a fiftieth of the weights, at most a tenth",
+        source="a rule of thumb",
+    )
+    load = rough(weights)
+    serving = (*load.components, cache, step)
+    phases = (load, Phase("prefill", serving), Phase("decode", serving))
+    return Answer(
+        devices=(Device(index=0, kind="gpu", phases=phases),),
+        settings={},
+        derived={"kv_cache_bytes_per_token": token // USUAL},
+    )
