@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import cold_start, header_100k, load, requests, shards_163
+from benchmarks import cold_start, header_100k, infer, load, requests, shards_163
 from benchmarks.bench import Bench
 from benchmarks.measure import ROUNDS
 from benchmarks.peers import peers
@@ -18,6 +18,7 @@ from weighbridge._version import __version__
 BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "cold_start": cold_start.run,
     "load": load.run,
+    "infer": infer.run,
     "header_100k": header_100k.run,
     "shards_163": shards_163.run,
     "requests": requests.run,
