@@ -37,6 +37,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "components",
     "engines",
     "launch",
+    "launch",
     "estimate",
     "render",
     "api",

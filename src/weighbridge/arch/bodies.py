@@ -1,21 +1,233 @@
-"""From a class's tensors and its layers to what a step computes: `body(plan, config, layers)`.
+"""From a class's tensors and its layers to what a step computes.
 
-Widths are read off the shapes of the parameters, so a family needs no table of its own here.
+    body(plan, config, layers) = the layers' mixers, as `layers.py` read them from the config,
+                                 beside feed-forwards, heads and widths off the tensors' shapes
+
+so a family needs no table of its own here. Layers without a cache (encoders) have their mixers
+from `encoders.py`; a GGUF file has its own metadata in place of a config.
 """
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
-from weighbridge.arch.blueprint import Blueprint
+from weighbridge.arch import encoders
+from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Block, Body, Dense
+from weighbridge.arch.cache_layers import gguf
 from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import Layer
+from weighbridge.arch.feeds import feeds, joined
+from weighbridge.arch.layers import layers as layers_of
+from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer
+from weighbridge.arch.stacks import Layer as Parameters
+from weighbridge.arch.stacks import Stack, sort
+from weighbridge.arch.towers import of_stacks
+
+LANGUAGE = "language model"
+# The linear that makes logits, as the classes of all families call it.
+LOGITS = re.compile(
+    r"""(?:^|\.)(?:lm_head(?:\.decoder|\.linear)?|embed_out|output_layer|output_projection|lm_loss
+        |predictions\.decoder|vocab_projector|pred_layer\.proj|transformer\.ff_out)\.weight$
+      |^(?:proj_out|head|decoder|output|generator_lm_head|codec_head|layers\.\d+\.linear)\.weight$""",
+    re.VERBOSE,
+)
+LABELS = re.compile(
+    r"""(?:^|\.)(?:score|classifier(?:\.out_proj|\.linear_out|\.classifier|\.\d)?
+        |classification_head\.out_proj|qa_outputs(?:\.out_proj|\.start_logits\.dense)?|logits_proj
+        |start_logits\.dense|seq_relationship|itm_head|dense_prediction|summary
+        |\w+_classifier|cls\.output)\.weight$
+      |^out_proj\.weight$""",
+    re.VERBOSE,
+)
+WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+QUERY_DOWN = ("q_a_proj", "wq_a", "attn_q_a")  # MLA: from the hidden state to the query's vector
+# From the embedding's width to the model's: ALBERT, ELECTRA, MobileBERT, the smallest OPT.
+INTO = (
+    "embedding_hidden_mapping_in",
+    "embeddings_project",
+    "embedding_transformation",
+    "project_in",
+)
+EMBEDDERS = ("colpali", "colqwen2")  # what they hold is a language model, read at once
 
 
-def body(plan: Blueprint, config: Config | None, layers: Sequence[Layer]) -> Body:
-    embedding = next((p for p in plan.params if p.kind == "embedding"), None)
-    hidden = embedding.shape[1] if embedding else 0
-    head = next((p for p in plan.params if p.name.endswith("lm_head.weight")), None)
-    gate = next((p for p in plan.params if p.name.endswith("gate_proj.weight")), None)
-    feeds = (Dense(width=gate.shape[0]),) if gate else ()
-    blocks = tuple(Block(mixers=layer.mixers, feeds=feeds) for layer in layers)
-    return Body(hidden=hidden, vocab=head.shape[0] if head else 0, blocks=blocks)
+def body(
+    plan: Blueprint,
+    config: Config | None,
+    layers: Sequence[Layer],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    image_size: tuple[int, int] | None = None,
+    audio_seconds: float | None = None,
+) -> Body:
+    """`layers` are those of `arch/layers.py`; `metadata` is a GGUF file's."""
+    found, rest = sort(plan)
+    remembered = layers or _embedder(config)
+    text = [s for s in found if s.part == LANGUAGE] or list(found)
+    decoder = _decoder(text, remembered)
+    if decoder is not None:
+        blocks = tuple(map(_block, _fitting(decoder, len(remembered)), remembered))
+    else:
+        blocks = _read_at_once(text, config, metadata)
+    known = [p for p in rest if plan.part(p.name) == LANGUAGE] or list(rest)
+    whole = Body(
+        hidden=_hidden(blocks, known),
+        vocab=_vocab(plan, known, metadata),
+        blocks=blocks,
+        labels=next((p.shape[0] for p in reversed(known) if LABELS.search(p.name)), 0),
+        causal=decoder is not None or _writes(config),
+        encoder=_encoder(found, decoder, remembered, config),
+        towers=of_stacks(found, rest, config, image_size=image_size, audio_seconds=audio_seconds),
+    )
+    return _answering(whole, config, metadata)
+
+
+# Which layers there are
+
+
+def _decoder(text: Sequence[Stack], layers: Sequence[Layer]) -> Stack | None:
+    """The numbered layers that `layers` tell of: those of a decoder, where there is one."""
+    if not layers:
+        return None
+    candidates = text
+    if any(isinstance(m, CrossAttention) for layer in layers for m in layer.mixers):
+        halves = [s for s in text if "coder" in s.path]
+        candidates = [s for s in halves if "decoder" in s.path] if halves else text
+    fits = [s for s in candidates if len(s.layers) >= len(layers)]
+    longest = max(candidates, key=lambda s: len(s.layers), default=None)
+    return min(fits, key=lambda s: len(s.layers), default=longest)
+
+
+def _fitting(stack: Stack, count: int) -> Sequence[Parameters]:
+    """Without layers that guess further tokens, and those that are no layers: early code numbers
+    the embedding and the head too."""
+    working = [layer for layer in stack.layers if feeds(layer)]
+    return working if len(working) == count else stack.layers[:count]
+
+
+def _block(parameters: Parameters, layer: Layer) -> Block:
+    down = (i.param.shape[0] for i in parameters if i.name.endswith(QUERY_DOWN))
+    return Block(mixers=layer.mixers, feeds=feeds(parameters), query_rank=next(down, 0))
+
+
+def _embedder(config: Config | None) -> tuple[Layer, ...]:
+    """What a language model would remember that here reads its input at once."""
+    if config is None or config.model_type not in EMBEDDERS:
+        return ()
+    return layers_of(config.sub("vlm_config"))
+
+
+def _read_at_once(
+    text: Sequence[Stack], config: Config | None, metadata: Mapping[str, Any] | None
+) -> tuple[Block, ...]:
+    if not text or (config is not None and config.model_type in encoders.PYRAMIDS):
+        return ()
+    found = joined(text)
+    part = encoders.reading_part(config, seeing="vision" in text[0].path) if config else None
+    if part is not None and part.model_type == "albert":  # one for all
+        found = found[:1] * part.layers("num_hidden_layers")
+    return _unmasked(found, _mixers(part, metadata, len(found)))
+
+
+def _unmasked(layers: Sequence[Parameters], mixers: Sequence[Mixer]) -> tuple[Block, ...]:
+    """Without mixers where nothing says what they are: headers alone."""
+    if not mixers:
+        return tuple(Block(mixers=(), feeds=feeds(layer)) for layer in layers)
+    pairs = zip(layers, mixers, strict=True)
+    return tuple(Block(mixers=(mixer,), feeds=feeds(layer)) for layer, mixer in pairs)
+
+
+def _mixers(
+    config: Config | None, metadata: Mapping[str, Any] | None, count: int
+) -> Sequence[Mixer]:
+    if metadata:
+        return encoders.mixers_of_gguf(metadata, count)
+    return encoders.mixers(config, count) if config is not None and count else ()
+
+
+def _encoder(
+    found: Sequence[Stack], decoder: Stack | None, layers: Sequence[Layer], config: Config | None
+) -> Body | None:
+    """What is attended to: the other half of a pair, or the tower of one that sees or hears."""
+    crossed = any(isinstance(m, CrossAttention) for layer in layers for m in layer.mixers)
+    if decoder is None or config is None or not crossed:
+        return None
+    halves = [s for s in found if "encoder" in s.path and s.part == LANGUAGE and s != decoder]
+    halves = [s for s in halves if joined([s])][:1]  # the first where a class has two
+    own = joined(halves or [s for s in found if s.part != LANGUAGE])
+    part = encoders.reading_part(config)
+    if not own or part.model_type in encoders.PYRAMIDS:
+        return None
+    blocks = _unmasked(own, encoders.mixers(part, len(own)))
+    return Body(hidden=_hidden(blocks, ()), vocab=0, blocks=blocks, causal=False)
+
+
+# Widths
+
+
+def _hidden(blocks: Iterable[Block], params: Sequence[Param]) -> int:
+    """What embeddings are projected to, else what feed-forwards read, else the embedding's own."""
+    into = next((p for p in params if p.name.removesuffix(".weight").endswith(INTO)), None)
+    if into is not None:
+        return into.shape[0]
+    read = Counter(f.inputs for b in blocks for f in b.feeds if isinstance(f, Dense))
+    if read:
+        return read.most_common(1)[0][0]
+    table = _embedding(params)
+    return table.shape[1] if table is not None else 0
+
+
+def _embedding(params: Iterable[Param]) -> Param | None:
+    tables = (p for p in params if len(p.shape) == 2)
+    return next((p for p in tables if p.kind == "embedding" or "token_embd" in p.name), None)
+
+
+def _vocab(plan: Blueprint, params: Sequence[Param], metadata: Mapping[str, Any] | None) -> int:
+    """Rows of the head, tied or not. A file does not repeat a matrix that the class ties."""
+    last = (*params, *plan.params[-2:])  # early code numbers the head as a layer
+    head = next((p for p in last if LOGITS.search(p.name)), None)
+    if head is not None:
+        return head.shape[0]
+    table = _embedding(params)
+    encodes = metadata is not None and gguf.Keys(metadata).arch in gguf.ENCODERS
+    writes = metadata is not None or plan.cls.endswith(WRITERS)
+    return table.shape[0] if table is not None and writes and not encodes else 0
+
+
+# What is answered
+
+
+def _writes(config: Config | None) -> bool:
+    return config is not None and config.model_type in encoders.WRITES_WITHOUT_CACHE
+
+
+def _answering(whole: Body, config: Config | None, metadata: Mapping[str, Any] | None) -> Body:
+    """A model without head answers with a vector a text; a language model may be made one by its
+    config (embeddings that look both ways) or its metadata (a pooling)."""
+    both_ways = config is not None and config.raw.get("use_bidirectional_attention") is True
+    pooled = bool(metadata) and bool(gguf.Keys(metadata or {}).num("pooling_type", default=0))
+    headless = bool(whole.blocks) and not whole.vocab and not whole.labels
+    blocks = tuple(_seen(b, whole.hidden, causal=not both_ways) for b in whole.blocks)
+    return replace(
+        whole,
+        blocks=blocks,
+        vocab=0 if pooled else whole.vocab,
+        causal=whole.causal and not both_ways,
+        embeds=headless or (pooled and not whole.labels),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _seen(block: Block, hidden: int, *, causal: bool) -> Block:
+    """Its feed-forwards' inputs by exception, and its mask."""
+    return Block(
+        mixers=tuple(
+            replace(m, causal=False) if isinstance(m, Attention) and not causal else m
+            for m in block.mixers
+        ),
+        feeds=tuple(replace(f, inputs=0) if f.inputs == hidden else f for f in block.feeds),
+        query_rank=block.query_rank,
+    )

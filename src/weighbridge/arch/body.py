@@ -20,6 +20,7 @@ class Dense:
     width: int
     gated: bool = True
     fused: bool = False  # gate and up come from one linear of 2 F
+    inputs: int = 0  # numbers that it reads and gives, where that is not D
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Experts:
     width: int
     gated: bool = True
     shared: int = 0  # F of the shared experts together
+    inputs: int = 0  # as above: experts that work on a projection of the hidden state
 
 
 Feed = Dense | Experts
@@ -48,7 +50,8 @@ class Block:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tower:
     """An encoder of images or sounds. `positions` are what it computes on, `tokens` what the
-    language model is given; both of one item of the size that the request names."""
+    language model is given, in its input or by cross-attention; both of one item of the size that
+    the request names. No `layers`: convolutions, of which nothing more is told."""
 
     kind: Literal["image", "audio"]
     hidden: int
@@ -65,7 +68,11 @@ class Tower:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
     """`vocab` is the rows of the head that makes logits; 0 where the class has none. `labels` are
-    the outputs of another head (rerankers, classifiers)."""
+    the outputs of another head (rerankers, classifiers).
+
+    Without blocks nothing is known of the layers: convolutions, pyramids of ever wider layers, a
+    bare size. An `encoder` of sounds or images is one of `towers` too, which says how long it is.
+    """
 
     hidden: int
     vocab: int
@@ -74,4 +81,4 @@ class Body:
     causal: bool = True  # False: every token sees all, and nothing is generated
     encoder: "Body | None" = None  # whose output the blocks attend to
     towers: tuple[Tower, ...] = ()
-    embeds: bool = False  # the answer is a vector a text: embedding models
+    embeds: bool = False  # the answer is a vector an input: embedding models

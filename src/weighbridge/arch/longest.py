@@ -1,55 +1,108 @@
 """How many tokens a model was made for: the positions of its config, rotary scaling included.
 
-    positions x factor      where rotary positions are stretched (yarn: of the original positions)
+    positions            where the config says the final number: llama3, longrope, default, Gemma 3
+    positions x factor   where rotary positions are stretched: linear, dynamic
+    original x factor    yarn, if that is more: configs have either number as their positions
+    positions - offset   where the first rows of a learned table are for padding: RoBERTa's kin
 
-Source: transformers 5.23 modeling_rope_utils.py; vllm 0.33 config/model.py
-(_get_and_verify_max_len, whose list of names this follows).
+Recurrences have no end, nor has T5, whose buckets of distances reach any length: None. An engine's
+own default may be less: vLLM takes the unstretched length of a longrope model.
+
+Source: transformers 5.23 modeling_rope_utils.py and the classes' defaults; vllm 0.33
+transformers_utils/model_arch_config_convertor.py (derive_max_model_len_and_key) and config/model.py
+(_get_and_verify_max_len); 0.22 and older for yarn.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from weighbridge.arch.config import Config
+
 NAMES = (
+    "model_max_length",  # Command R: beside the positions of its first training
     "max_position_embeddings",
     "n_positions",
     "max_seq_len",
     "seq_length",
-    "model_max_length",
     "max_target_positions",
     "max_sequence_length",
     "n_ctx",
     "max_seq_length",
     "seq_len",
+    "max_encoder_position_embeddings",  # LED
 )
-PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "decoder", "generator")
-WHOLE = ("su", "longrope", "llama3", "mrope", "default", "proportional")  # positions are final
+PARTS = (
+    "text_config",
+    "llm_config",
+    "language_config",
+    "thinker_config",
+    "vlm_config",
+    "decoder",
+    "generator",
+    "decoder_config",
+    "talker_config",
+)
+ENDLESS = frozenset(("t5", "mt5", "umt5", "longt5", "switch_transformers", "xlnet")) | {
+    *("mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv5"),
+}
+# Positions are counted from the padding token's own: modeling_roberta.py
+# (create_position_ids_from_input_ids), and the same in its relatives.
+AFTER_PADDING = frozenset(("roberta", "camembert", "xlm-roberta", "xlm-roberta-xl")) | {
+    *("longformer", "mpnet", "layoutlmv3"),
+}
+READ_AS = {"RefinedWeb": "falcon", "RefinedWebModel": "falcon"}  # whose defaults are theirs
+STRETCHED = frozenset(("linear", "dynamic", "ntk"))
+YARN = frozenset(("yarn", "deepseek_yarn"))
 
 
 def longest(raw: Mapping[str, Any]) -> int | None:
-    """Tokens; None where the config names no end (T5, Mamba)."""
+    """Tokens; None where nothing ends."""
+    return _longest(Config(raw))
+
+
+def _longest(c: Config) -> int | None:
     for part in PARTS:
-        inner = raw.get(part)
-        if isinstance(inner, Mapping) and (found := longest(inner)) is not None:
-            return found
-    known = [v for n in NAMES if type(v := raw.get(n)) is int and v > 0]
+        if isinstance(c.raw.get(part), Mapping):
+            found = _longest(c.sub(part))
+            if found is not None:
+                return found
+    positions = None if c.model_type in ENDLESS else _positions(c)
+    if positions is None:
+        return None
+    if c.model_type.startswith("gemma3"):  # its positions are the stretched ones
+        return positions
+    return _scaled(positions, _scaling(c.raw))
+
+
+def _positions(c: Config) -> int | None:
+    known = [v for n in NAMES if type(v := c.raw.get(n)) is int and v > 0]
+    if not known:
+        filled = Config({}, model_type=READ_AS.get(c.model_type, c.model_type))
+        known = [v for n in NAMES if type(v := filled.get(n)) is int]
     if not known:
         return None
-    if str(raw.get("model_type")).startswith("gemma3"):  # its positions are the stretched ones
-        return known[0]
-    return _stretched(known[0], raw.get("rope_scaling") or raw.get("rope_parameters"))
+    padding = c.raw.get("pad_token_id")
+    before = 1 + (padding if type(padding) is int else 1)
+    return known[0] - (before if c.model_type in AFTER_PADDING else 0)
 
 
-def _stretched(positions: int, scaling: Any) -> int:
-    if not isinstance(scaling, Mapping):
+def _scaling(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of the layers that see everything, where each kind of layer has its own."""
+    found = raw.get("rope_scaling") or raw.get("rope_parameters")
+    if not isinstance(found, Mapping):
+        return {}
+    inner = found.get("full_attention")
+    return inner if isinstance(inner, Mapping) else found
+
+
+def _scaled(positions: int, scaling: Mapping[str, Any]) -> int:
+    kind = scaling.get("rope_type", scaling.get("type"))
+    factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
+    if isinstance(factor, bool) or not isinstance(factor, int | float):
         return positions
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    factor = scaling.get("factor")
-    if kind in WHOLE or isinstance(factor, bool) or not isinstance(factor, int | float):
-        return positions
-    original = scaling.get("original_max_position_embeddings")
-    if kind == "yarn" and type(original) is int:
-        return max(positions, int(original * factor))
-    return int(positions * max(1, factor))
+    if kind in YARN:
+        return max(positions, int(original * factor)) if type(original) is int else positions
+    return int(positions * max(1, factor)) if kind in STRETCHED else positions
 
 
 def longest_of_gguf(metadata: Mapping[str, Any]) -> int | None:

@@ -72,6 +72,12 @@ class Heap:
         """Tensors that live together for one moment."""
         self.drop(*[self.take(nbytes, name) for nbytes in sizes])
 
+    def rename(self, held: Held, name: str) -> Held:
+        """The same tensor, which from now on counts as another component."""
+        self._live[held.name] -= held.nbytes
+        self._live[name] = self._live.get(name, 0) + held.nbytes
+        return held._replace(name=name)
+
     def all(self, sizes: Iterable[int], name: str) -> tuple[Held, ...]:
         return tuple(self.take(nbytes, name) for nbytes in sizes)
 

@@ -1,24 +1,154 @@
-"""What ranks need to talk to each other: buffers of NCCL and of the engines' own collectives."""
+"""What ranks need to talk to each other: buffers of NCCL and of the engines' own collectives.
 
-from collections.abc import Sequence
+    NCCL              a communicator a group; nothing in its source adds up to what is seen, so it
+                      is an interval around published readings
+    custom reduce     two buffers of at most 8 MiB a rank outside the allocator (one of 16 MiB in
+                      vLLM 0.33, which also scatters), 8 MiB of tables inside it
+    symmetric memory  one buffer, by compute capability and number of ranks
+    all-to-all        of experts, with data-parallel attention: one communicator more
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.arch.body import Body
-from weighbridge.engines.table import Version
-from weighbridge.memory import Component
+Readings of what a card loses to groups of tensor parallelism, beyond a single one's: 1.82, 1.82,
+1.82, 1.84 GiB at two H100, 1.92 and 1.96 at four (vLLM 0.19: Mixtral-8x7B, gpt-oss-20b,
+Kimi-VL-A3B, Kimi-Dev-72B, Llama-4-Scout; jgchn/llm-d-planner), 1.79 at two (vLLM 0.6.5); up to 0.2
+at two RTX 3090, which have no switch between them.
+
+Source: vllm 0.33 and 0.19 distributed/device_communicators/{custom_all_reduce,all_reduce_utils,
+symm_mem,cuda_communicator}.py; sglang 0.5.23 srt/distributed/device_communicators/.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Unpack
+
+from weighbridge.arch.body import Body, Experts
+from weighbridge.engines.parallel.spread import Sizes, Spread
+from weighbridge.memory import Bytes, Component, exactly
+from weighbridge.units import MIB
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+Version = tuple[int, ...]
+
+# (low, expected, high) MiB of a group of tensor parallelism. Cards with a switch: by ranks.
+SWITCHED = {2: (1500, 1780, 2300), 4: (1500, 1930, 2600), 8: (1500, 2150, 3400)}
+PLAIN = (40, 160, 700)
+SWITCHES = frozenset({"9.0", "10.0", "10.3"})  # Hopper and Blackwell of data centres
+LINKED = frozenset({"7.0", "8.0"})  # V100 and A100, with or without
+BETWEEN_STAGES = (40, 200, 900)  # of pipeline stages: sends and receives alone
+ALL_TO_ALL = (100, 500, 2300)
+
+REDUCE = 8 * MIB
+TABLES = 8 * MIB
+SUPPORTED = (2, 4, 6, 8)  # ranks of the custom all-reduce
+# Buffers of the custom all-reduce where symmetric memory serves larger sums.
+BESIDE_SYMMETRIC = {
+    "9.0": {2: 64 * MIB, 4: 32 * MIB, 6: MIB // 2, 8: MIB // 4},
+    "10.0": {2: 2 * MIB, 4: 2 * MIB, 6: MIB, 8: MIB},
+}
+SYMMETRIC = {
+    "9.0": {2: 64 * MIB, 4: 32 * MIB, 6: 64 * MIB, 8: 64 * MIB},
+    "10.0": {2: 8 * MIB, 4: 32 * MIB, 6: 128 * MIB, 8: 128 * MIB},
+    "10.3": {2: 4 * MIB, 4: 32 * MIB, 6: 32 * MIB, 8: 64 * MIB},
+}
+SCATTER, SCATTERS_SINCE = 16 * MIB, (0, 33)
 
 
 def communication(
     engine: str,
     version: Version,
     *,
-    tensor: int = 1,
-    pipeline: int = 1,
-    data: int = 1,
-    expert_parallel: bool = False,
     body: Body | None = None,
-    budget: Budget | None = None,
+    budget: "Budget | None" = None,
+    **sizes: Unpack[Sizes],
 ) -> tuple[Component, ...]:
-    """Of one device."""
-    parts: Sequence[Component] = ()
-    return tuple(parts)
+    """Of one device. Nothing for one device alone, nor for replicas of a dense model."""
+    over = Spread(**sizes)
+    part = budget.choice.part if budget else None
+    capability = part.compute_capability if part else None
+    found: list[Component] = []
+    if over.tensor > 1:
+        tensor = _tensor_group(over.tensor, capability, known=part is not None)
+        found.append(_nccl(tensor, "tensor"))
+        found += _custom(engine, version, over.tensor, capability)
+    if over.pipeline > 1:
+        found.append(_nccl(BETWEEN_STAGES, "pipeline"))
+    sparse = body is not None and any(isinstance(f, Experts) for b in body.blocks for f in b.feeds)
+    if sparse and over.data > 1 and (over.expert_parallel or engine == "vllm"):
+        found.append(_nccl(ALL_TO_ALL, "experts"))
+    return tuple(found)
+
+
+def received(tokens: int, hidden: int, itemsize: int = 2) -> Component:
+    """What a stage behind the first keeps for the hidden states and the residual it is sent."""
+    return Component(
+        name="workspaces",
+        detail="received from the stage before",
+        bytes=exactly(2 * tokens * hidden * itemsize),
+        basis="computed",
+        formula=f"2 x {tokens:,} tokens x {hidden:,} x {itemsize} bytes",
+        source="make_empty_intermediate_tensors of vllm model_executor/models/*.py",
+    )
+
+
+def _tensor_group(ranks: int, capability: str | None, *, known: bool) -> tuple[int, int, int]:
+    size = next((n for n in SWITCHED if ranks <= n), max(SWITCHED))
+    low, expected, high = SWITCHED[size]
+    if capability in SWITCHES:
+        return low, expected, high
+    if capability in LINKED or not known:
+        return PLAIN[0], expected, high
+    return PLAIN
+
+
+def _nccl(mib: tuple[int, int, int], group: str) -> Component:
+    low, expected, high = (n * MIB for n in mib)
+    return Component(
+        name="communication",
+        detail=f"NCCL, {group} group",
+        bytes=Bytes(low, expected, high),
+        basis="assumed",
+        formula=f"readings are 0.2 to {1.96:.2f} GiB" if group == "tensor" else "no reading",
+        source="vLLM 0.19 logs on H100 (llm-d-planner), 0.6.5; NCCL decides by links and channels",
+    )
+
+
+def _custom(
+    engine: str, version: Version, ranks: int, capability: str | None
+) -> Iterator[Component]:
+    """The engine's own all-reduce. More than two cards without a switch do not use it."""
+    if ranks not in SUPPORTED or (ranks > 2 and capability not in SWITCHES | LINKED | {None}):
+        return
+    source = f"{engine} distributed/device_communicators/custom_all_reduce.py"
+    size = _buffer(engine, ranks, capability)
+    second = max(size, SCATTER) if engine == "vllm" and version >= SCATTERS_SINCE else size
+    yield Component(
+        name="communication",
+        detail="custom all-reduce",
+        bytes=exactly(size + second),
+        basis="computed",
+        formula=f"buffers of {size // 1024:,} and {second // 1024:,} KiB",
+        source=source,
+    )
+    yield Component(
+        name="workspaces",
+        detail="custom all-reduce",
+        bytes=exactly(TABLES),
+        basis="computed",
+        formula="8 MiB of addresses of registered buffers",
+        source=source,
+    )
+    symmetric = SYMMETRIC.get(capability or "", {}).get(ranks) if engine == "vllm" else None
+    if symmetric:
+        yield Component(
+            name="communication",
+            detail="symmetric memory",
+            bytes=exactly(symmetric),
+            basis="computed",
+            formula=f"{symmetric // MIB} MiB for {ranks} ranks of capability {capability}",
+            source="vllm distributed/device_communicators/symm_mem.py",
+        )
+
+
+def _buffer(engine: str, ranks: int, capability: str | None) -> int:
+    limits = BESIDE_SYMMETRIC.get(capability or "", {}) if engine == "vllm" else {}
+    return min(REDUCE, limits.get(ranks, REDUCE))

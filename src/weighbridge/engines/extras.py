@@ -1,15 +1,85 @@
-"""What serving extras add to a device: slots for LoRA, a draft model, prefixes that are shared."""
+"""What serving extras add to a device: slots for LoRA, what proposes tokens, shared prefixes.
 
+    LoRA        slots x r x (inputs + outputs), of every matrix of this rank; r is max_lora_rank
+                inputs of a row-parallel matrix and outputs of a column-parallel one are its share
+                of them; experts each have their own; some classes add embedding and head, whole
+    MTP         a decoder layer like the last that attends, and a matrix 2 D x D before it; the
+                embedding and the head are the model's own
+    EAGLE       a model of its own, whose embedding is the other model's; so is EAGLE 1's head
+    ngram       nothing
+    prefix      whole blocks of it are stored once, not once a request
+
+Source: vllm 0.33 lora/layers/*.py (create_lora_weights), config/lora.py, v1/spec_decode/
+llm_base_proposer.py (_maybe_share_embeddings, _maybe_share_lm_head), model_executor/models/
+deepseek_mtp.py; sglang 0.5.23 srt/lora/mem_pool.py, srt/speculative/*.py (set_embed_and_head).
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Unpack
+
+from weighbridge.arch.mixers import Attention, Latent, Layer
+from weighbridge.components.weights import Choice, total
+from weighbridge.engines.parallel import experts
+from weighbridge.engines.parallel.experts import Group
+from weighbridge.engines.parallel.holding import Held, Place, hold, holding, present, side
+from weighbridge.engines.parallel.names import role
+from weighbridge.engines.parallel.spread import Sizes, Spread
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.shards import VLLM, Rank, Rules
-from weighbridge.memory import Component
+from weighbridge.engines.shards import VLLM, Rank, Rules, kept, ranks
+from weighbridge.errors import UsageError
+from weighbridge.memory import Component, exactly
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vllm config/lora.py MaxLoRARanks
+# vLLM's classes whose embedding and head take adapters (embedding_modules)
+_EMBEDDED = """
+    apertus exaone exaone4 exaone_moe falcon_h1 granite granitemoe granitemoehybrid
+    granitemoeshared hyperclovax jamba lfm2 lfm2_moe llama phi3 minicpm minicpm3 mixtral nemotron
+    nemotron_h nemotron-nas phimoe qwen3 qwen3_moe qwen3_5_text qwen3_5_moe_text solar
+"""
+EMBEDDED = frozenset(_EMBEDDED.split())
+EXTRA_VOCABULARY, WITHOUT_EXTRA = 256, (0, 12)  # lora_extra_vocab_size, until it was dropped
+LORA_SOURCES = {"vllm": "vllm lora/layers/*.py", "sglang": "sglang srt/lora/mem_pool.py"}
+NOTHING = ("ngram", "suffix")
+OWN_LAYERS = ("mtp", "nextn")
+HEADS = ("eagle", "eagle3")
+PREDICTING = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 
 def lora(
-    subject: Subject, rank: Rank, *, slots: int, lora_rank: int, tensor: int = 1, rules: Rules = VLLM
+    subject: Subject,
+    rank: Rank,
+    *,
+    slots: int,
+    lora_rank: int,
+    rules: Rules = VLLM,
+    **sizes: Unpack[Sizes],
 ) -> tuple[Component, ...]:
-    """The buffers of all slots on one device, named `adapters`."""
-    return ()
+    """The buffers of all slots on one device. Raises UsageError for a rank that vLLM refuses."""
+    if rules.name == "vllm" and lora_rank not in LORA_RANKS:
+        known = ", ".join(map(str, LORA_RANKS))
+        raise UsageError(f"--max-lora-rank {lora_rank}: vLLM takes {known}")
+    spread = Spread(**sizes)
+    named = spread.tensor > 1
+    place = Place(rank.first, rank.last, rank.numbers, spread.tensor, spread.group(rules))
+    plain = Choice(dtype=subject.choice.dtype)
+    found: tuple[Held, ...] = kept(
+        (subject.model, rules),
+        ("plain", plain.dtype, named),
+        lambda: holding(replace(subject, choice=plain, choices={}), rules, named),
+    )
+    width = sum(_sides(h, place, subject, rules) for h in found if present(h.where, place))
+    nbytes = slots * plain.dtype.size(lora_rank * width)
+    return (
+        Component(
+            name="adapters",
+            detail="LoRA slots",
+            bytes=exactly(nbytes),
+            basis="computed",
+            formula=f"{slots} slots x rank {lora_rank} x {width:,} inputs and outputs",
+            source=LORA_SOURCES[rules.name],
+        ),
+    )
 
 
 def draft(
@@ -17,9 +87,116 @@ def draft(
 ) -> tuple[Component, ...]:
     """Weights of what proposes `tokens` tokens, on each device: `subject.draft`, or layers of the
     subject's own checkpoint."""
-    return ()
+    if method in NOTHING:
+        return ()
+    if subject.draft is not None:
+        nbytes = _draft_model(subject.draft, method, tensor, rules)
+        what, how = "draft model", f"{subject.draft.model.name}, as spread as the model itself"
+    else:
+        count = predicting(subject, method)
+        nbytes = count * _predicting_layer(subject, tensor, rules)
+        what, how = "MTP layers", f"{count} x a layer like the last, with 2 D x D before it"
+    return (
+        Component(
+            name="weights",
+            detail=what,
+            bytes=exactly(nbytes),
+            basis="computed",
+            formula=f"{how}; proposes {tokens} tokens",
+            source=f"{rules.name} {'.'.join(map(str, rules.version))}: speculative decoding",
+        ),
+    )
+
+
+def draft_layers(subject: Subject, method: str) -> tuple[Layer, ...]:
+    """What the draft's layers remember of every token."""
+    if method in NOTHING:
+        return ()
+    if subject.draft is not None:
+        return subject.draft.layers
+    return (subject.layers[_attending(subject)],) * predicting(subject, method)
+
+
+def lookahead(method: str | None, tokens: int) -> int:
+    """Slots of the cache that a request is given beyond its tokens, for those being proposed."""
+    return 0 if method is None or method in NOTHING else tokens
 
 
 def shared_tokens(prefix: int, requests: int, block: int) -> int:
     """Tokens of cache that are stored once instead of once a request: whole blocks alone."""
-    return (requests - 1) * (prefix // block * block)
+    return max(0, requests - 1) * (prefix // block * block)
+
+
+def predicting(subject: Subject, method: str) -> int:
+    """Layers for multi-token prediction in the subject's own checkpoint."""
+    raw = subject.config.raw if subject.config is not None else {}
+    text = raw.get("text_config")
+    configs = (raw, text) if isinstance(text, dict) else (raw,)
+    found = next((int(c[k]) for c in configs for k in PREDICTING if c.get(k)), 0)
+    if not found:
+        raise UsageError(
+            f"--speculative-method {method}: {subject.model.name} has no layers for multi-token "
+            "prediction; name a --draft-model"
+        )
+    return found
+
+
+def _sides(h: Held, place: Place, subject: Subject, rules: Rules) -> int:
+    """Inputs and outputs that the adapters of one matrix have on this device, over its experts."""
+    if h.matrix is None or h.tower:
+        return 0
+    outputs, inputs = h.matrix
+    if h.expert is not None:
+        return _of_experts(h, place.group)
+    if role(h.module) == "vocab":
+        whole = rules.name == "vllm" and subject.model_type in EMBEDDED
+        extra = EXTRA_VOCABULARY if rules.version < WITHOUT_EXTRA else 0
+        return (outputs + inputs + extra) * whole
+    mine = outputs * side(h, place, "out") + inputs * side(h, place, "in")
+    return int(mine)
+
+
+def _of_experts(h: Held, group: Group) -> int:
+    assert h.expert is not None
+    assert h.matrix is not None
+    e = h.expert
+    outputs, inputs = h.matrix
+    width = experts.part(e._replace(number=1), (not e.down, e.down), Group(width=group.width))
+    cut = inputs if e.down else outputs
+    return e.number // group.number * int(cut * width + (outputs if e.down else inputs))
+
+
+def _draft_model(model: Subject, method: str, tensor: int, rules: Rules) -> int:
+    tensors = ranks(model, tensor=tensor, rules=rules)[0].tensors
+    if method not in HEADS:
+        return total(tensors, "weights") + total(tensors, "buffers")
+    own = _vocabulary(model) if method == "eagle3" else ()
+    return sum(t.nbytes for t in tensors if role(t.module) != "vocab" or t.module in own)
+
+
+def _vocabulary(model: Subject) -> Iterable[str]:
+    """EAGLE 3's head, which is of fewer words than the model's."""
+    names = (p.name for p in model.part.blueprint.params if not p.tied)
+    return {n.rpartition(".")[0] for n in names if n.endswith("lm_head.weight")}
+
+
+def _predicting_layer(subject: Subject, tensor: int, rules: Rules) -> int:
+    number = _attending(subject)
+    spread = Spread(tensor=tensor)
+    found: tuple[Held, ...] = kept(
+        (subject.model, subject.choices, rules),
+        (tensor > 1,),
+        lambda: holding(subject, rules, tensor > 1),
+    )
+    inside = [h for h in found if h.where.layer == number]
+    place = Place(False, False, range(number, number + 1), tensor, spread.group(rules))
+    joined = subject.choice.dtype.size(2 * subject.body.hidden**2)
+    return sum(t.nbytes for t in hold(inside, place)) + joined
+
+
+def _attending(subject: Subject) -> int:
+    """The last layer with attention over all tokens, which the predicting ones are like."""
+    for i in range(len(subject.layers) - 1, -1, -1):
+        if any(isinstance(m, Attention | Latent) for m in subject.layers[i].mixers):
+            return i
+    raise UsageError(f"{subject.model.name} has no attention that a layer could predict with")

@@ -1,14 +1,37 @@
 """What each device holds of a model that vLLM or SGLang spreads over several.
 
     ranks(subject, tensor=8) -> one Rank a device, in the order data, pipeline, tensor
+
+    tensor            every weight by its name (`parallel/names.py`); experts by their width
+    pipeline          layers by stage (`parallel/stages.py`)
+    data              all of it again, but for vLLM's experts, which all replicas share
+    expert parallel   experts by number instead
+
+Weights are as the engine holds them: query, key and value in one, gate and up in one, all experts
+of a layer in one; with the tables of rotary positions that it makes.
 """
 
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar, Unpack
 
 from weighbridge.arch.body import Block
 from weighbridge.arch.mixers import Layer
 from weighbridge.components.weights import Placed
+from weighbridge.engines.parallel.cuts import check
+from weighbridge.engines.parallel.experts import Group
+from weighbridge.engines.parallel.holding import Held, Place, hold, holding, units
+from weighbridge.engines.parallel.rules import SGLANG, VLLM, Rules, rules
+from weighbridge.engines.parallel.spread import Sizes, Spread
+from weighbridge.engines.parallel.stages import given
 from weighbridge.engines.serving import Subject
+from weighbridge.errors import UsageError
+
+__all__ = ["SGLANG", "VLLM", "Rank", "Rules", "Spread", "ranks", "rules"]
+Made = TypeVar("Made")
+FLAG = "--tensor-parallel-size"
+KEPT = 16  # answers, and tables of a model's tensors, that are kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,44 +46,113 @@ class Rank:
     blocks: tuple[Block, ...]
     first: bool  # embeds tokens
     last: bool  # makes logits
+    start: int = 0  # number of its first layer
+
+    @property
+    def numbers(self) -> range:
+        """Its layers, by number."""
+        return range(self.start, self.start + max(len(self.layers), len(self.blocks)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """How an engine splits."""
-
-    name: str
-    version: tuple[int, ...]
-
-
-VLLM = Rules(name="vllm", version=(0, 33))
-SGLANG = Rules(name="sglang", version=(0, 5, 23))
-
-
-def ranks(
-    subject: Subject,
-    *,
-    tensor: int = 1,
-    pipeline: int = 1,
-    data: int = 1,
-    expert_parallel: bool = False,
-    rules: Rules = VLLM,
-) -> tuple[Rank, ...]:
+def ranks(subject: Subject, *, rules: Rules = VLLM, **sizes: Unpack[Sizes]) -> tuple[Rank, ...]:
     """Raises UsageError for sizes that the model's heads or widths do not divide by."""
-    tensors = tuple(t._replace(nbytes=-(-t.nbytes // tensor)) for t in subject.tensors)
-    bounds = [len(subject.layers) * i // pipeline for i in range(pipeline + 1)]
+    spread = Spread(**sizes)
+    bounds = _bounds(spread, max(len(subject.layers), len(subject.body.blocks)), rules)
+    named = spread.tensor > 1
+    found: tuple[Held, ...] = kept(
+        (subject.model, subject.choices, rules), (named,), lambda: holding(subject, rules, named)
+    )
+    _check(found, spread, rules)
+    stages: _Stages = kept(
+        (found,), (spread, bounds), lambda: _by_stage(found, spread, bounds, rules)
+    )
+    group = spread.group(rules)
     return tuple(
         Rank(
             data=d,
             pipeline=p,
             tensor=t,
-            tensors=tensors,
+            tensors=stages[p][_more(found, group, d * spread.tensor + t)],
             layers=subject.layers[bounds[p] : bounds[p + 1]],
             blocks=subject.body.blocks[bounds[p] : bounds[p + 1]],
             first=p == 0,
-            last=p == pipeline - 1,
+            last=p == spread.pipeline - 1,
+            start=bounds[p],
         )
-        for d in range(data)
-        for p in range(pipeline)
-        for t in range(tensor)
+        for d in range(spread.data)
+        for p in range(spread.pipeline)
+        for t in range(spread.tensor)
     )
+
+
+_Stages = tuple[tuple[tuple[Placed, ...], tuple[Placed, ...]], ...]  # of each: usual, with more
+
+
+def _bounds(spread: Spread, layers: int, rules: Rules) -> tuple[int, ...]:
+    if spread.pipeline > max(1, layers):
+        raise UsageError(
+            f"--pipeline-parallel-size {spread.pipeline}: the model has {layers} layers"
+        )
+    if spread.partition:
+        return given(spread.partition, layers, spread.pipeline)
+    return rules.bounds(layers, spread.pipeline)
+
+
+def _check(found: Sequence[Held], spread: Spread, rules: Rules) -> None:
+    """Refuses as the engine does."""
+    group = spread.group(rules)
+    dense, widths = units(found)
+    check(dense, spread.tensor, grows=rules.grows, flag=FLAG)
+    together = FLAG if spread.data == 1 else f"{FLAG} times --data-parallel-size"
+    check(widths, group.width, grows=rules.grows, flag=together)
+    count = _experts(found)
+    if count % group.number and not rules.uneven:
+        raise UsageError(
+            f"--enable-expert-parallel: {count} experts cannot be shared evenly by "
+            f"{group.number} devices"
+        )
+
+
+def _by_stage(
+    found: Sequence[Held], spread: Spread, bounds: tuple[int, ...], rules: Rules
+) -> _Stages:
+    group = spread.group(rules)
+    uneven = _experts(found) % group.number > 0
+
+    def of(stage: int) -> tuple[tuple[Placed, ...], tuple[Placed, ...]]:
+        place = Place(
+            first=stage == 0,
+            last=stage == spread.pipeline - 1,
+            layers=range(bounds[stage], bounds[stage + 1]),
+            tensor=spread.tensor,
+            group=group,
+        )
+        usual = hold(found, place)
+        return usual, hold(found, place._replace(more=True)) if uneven else usual
+
+    return tuple(of(stage) for stage in range(spread.pipeline))
+
+
+def _more(found: Sequence[Held], group: Group, index: int) -> bool:
+    """Whether this rank is one of the first, which have one expert more."""
+    return index < _experts(found) % group.number
+
+
+def _experts(found: Sequence[Held]) -> int:
+    return max((h.expert.number for h in found if h.expert), default=0)
+
+
+_RECENT: OrderedDict[tuple[object, ...], tuple[tuple[object, ...], Any]] = OrderedDict()
+
+
+def kept(owners: tuple[object, ...], facts: tuple[object, ...], make: Callable[[], Made]) -> Made:
+    """What was made of these very objects before. They are kept with it, so that no other object
+    can take their place in memory; a search over contexts asks the same model again and again."""
+    key = (*map(id, owners), *facts)
+    if key not in _RECENT:
+        _RECENT[key] = (owners, make())
+        while len(_RECENT) > KEPT:
+            _RECENT.popitem(last=False)
+    _RECENT.move_to_end(key)
+    made: Made = _RECENT[key][1]
+    return made

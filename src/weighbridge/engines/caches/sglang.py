@@ -1,19 +1,23 @@
 """What SGLang sets aside: pools of tokens, slots of states, and a table from requests to tokens.
 
     cell             bytes of one token: K (Hk + Hv) e in every layer of full attention
-    sliding layers   a pool of their own, 0.8 as long as the full one: a ratio, not the window
-    state slots      three a running request while prefixes are cached, else one; and one more
+    sliding layers   a pool of their own, 0.8 as long as the full one: a ratio, not the window.
+                     Without cached prefixes and with a limit of requests, what those can hold
+    state slots      three a running request while prefixes are cached, five where states are
+                     tracked beside the step (most models since 0.5.14), else one; and one more
     table            int32, a row of the whole context for each running request and one more
 
 Buffers hold one page of tokens more than the pool has. Windows of model types that have no second
 pool (Gemma 2 and 3, Mistral, OLMo 3) are kept whole. Sources:
 sglang 0.5.23 srt/model_executor/pool_configurator.py (DefaultPoolConfigurator,
-HybridSWAPoolConfigurator), srt/mem_cache/kv_cache_configurator.py (_calculate_mamba_ratio,
-calculate_mla_kv_cache_dim), srt/mem_cache/memory_pool.py (ReqToTokenPool, MHATokenToKVPool),
-srt/configs/mamba_utils.py (mamba2_state_dtype), srt/configs/model_config.py (is_hybrid_swa_model).
+HybridSWAPoolConfigurator, compute_swa_request_cap), srt/mem_cache/kv_cache_configurator.py
+(_handle_max_mamba_cache, _calculate_mamba_ratio, calculate_mla_kv_cache_dim),
+srt/mem_cache/memory_pool.py (ReqToTokenPool, MHATokenToKVPool), srt/configs/mamba_utils.py
+(mamba2_state_dtype), srt/configs/model_config.py (is_hybrid_swa_model); and the same of 0.4.0 to
+0.5.22, srt/model_executor/model_runner.py before 0.5.7 (profile_max_num_token).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -24,6 +28,7 @@ from weighbridge.arch.mixers import (
     Latent,
     Layer,
     Mixer,
+    Recurrent,
     Shared,
 )
 from weighbridge.components.kv_cache import Formats, Sizes, components, mixers, state
@@ -35,16 +40,34 @@ from weighbridge.memory import Component
 from weighbridge.units import align_up
 
 SOURCE = "sglang 0.5.23 srt/model_executor/pool_configurator.py"
-SLOTS_CACHED, SLOTS_PLAIN = 3, 1
+SLOTS_CACHED, SLOTS_TRACKED = 3, 5
 SCALED = 128  # elements of an indexer's key to a float32 scale
 POSITION = 4  # int32, of a token in the table of requests
-# Model types whose windows, or chunks, have a pool of their own.
-WINDOWED = frozenset(
+NEWEST, NEVER = (0, 5, 23), (1 << 30,)
+# Model types whose windows, or chunks, have a pool of their own -> since which version.
+WINDOWED: Mapping[str, tuple[int, ...]] = {
+    **dict.fromkeys(("gpt_oss", "llama4", "llama4_text"), (0, 5, 8)),
+    "mimo_v2_flash": (0, 5, 7),
+    "step3p5": (0, 5, 9),
+    **dict.fromkeys(("gemma4", "gemma4_text"), (0, 5, 11)),
+    "laguna": (0, 5, 12),
+    **dict.fromkeys(("gemma4_unified_text", "step3p7", "step3p7_text"), (0, 5, 13)),
+    "mellum": (0, 5, 16),
+    "granite_swa": NEWEST,
+}
+# Model types whose states are tracked in two slots more a request -> since which version.
+TRACKED = frozenset(
     (
-        *("gpt_oss", "llama4", "llama4_text", "gemma4", "gemma4_text", "gemma4_unified_text"),
-        *("mimo_v2_flash", "step3p7", "step3p7_text", "laguna", "mellum", "granite_swa"),
+        *("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "kimi_linear", "bailing_hybrid"),
+        *("falcon_h1", "granitemoehybrid", "nemotron_h"),
     )
 )
+TRACKING = (0, 5, 14)
+PADDED = (0, 5, 17)  # since here the slot for padding is part of the budget
+DRAFT_COUNTED = (0, 5, 11)  # since here a draft model's own cache is
+IN_BYTES = (0, 5, 11)  # before, bytes were whole cells of all layers
+CAPPED = (0, 5, 21)  # since here a limit of requests can size the sliding pool
+EVICTED = 128  # tokens between evictions from a window: SGLANG_SWA_EVICTION_INTERVAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +86,20 @@ class Setting:
     radix_cache: bool = True
     ssm_dtype: DType = FLOAT32  # config.mamba_ssm_dtype where there is one
     max_running_requests: int | None = None
+    version: tuple[int, ...] = NEWEST
+    chunked_prefill_size: int | None = None
+    shared: int = 0  # tokens that are stored once instead of once a request
+    beside: int = 0  # bytes of one token in the cache of a draft model
+    beyond: int = 0  # positions of a row of the table past the context
+
+    @property
+    def tracked(self) -> bool:
+        return self.version >= TRACKING and self.model_type in TRACKED
+
+    @property
+    def slots(self) -> int:
+        """Of one running request."""
+        return (SLOTS_TRACKED if self.tracked else SLOTS_CACHED) if self.radix_cache else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +109,25 @@ class Cells:
     full: int
     sliding: int
     state: int
+    window: int = 0  # the widest
 
 
 def cells(layers: Iterable[Layer], s: Setting) -> Cells:
     found = [local(m, s.tensor_parallel) for m in mixers(layers)]
-    second = not s.model_type or s.model_type in WINDOWED
-    near = [m for m in found if isinstance(m, Attention) and m.reach is not None and second]
-    rest = [m for m in found if isinstance(m, Attention | Latent) and m not in near]
+    near = [m for m in found if isinstance(m, Attention) and _near(m, s)]
+    rest = [m for m in found if isinstance(m, Attention | Latent) and not _near(m, s)]
     return Cells(
         full=sum(token(m, s) for m in rest),
         sliding=sum(token(m, s) for m in near),
         state=sum(_state(m, s) for m in found),
+        window=max((m.reach or 0 for m in near), default=0),
     )
+
+
+def _near(m: Mixer, s: Setting) -> bool:
+    """Whether it is in the second pool."""
+    second = not s.model_type or s.version >= WINDOWED.get(s.model_type, NEVER)
+    return second and isinstance(m, Attention) and m.reach is not None
 
 
 def token(m: Attention | Latent, s: Setting) -> int:
@@ -119,10 +163,23 @@ class Pools:
 def needed(layers: Iterable[Layer], s: Setting) -> tuple[Pools, Cells]:
     """The pools that hold all requests. A sliding pool follows the full one by its ratio."""
     c = cells(layers, s)
-    tokens = s.sequences * align_up(s.context, s.page_size)
-    sliding = tokens if not c.full else _paged(tokens * s.swa_full_tokens_ratio, s)
-    slots = s.sequences * (SLOTS_CACHED if s.radix_cache else SLOTS_PLAIN)
+    tokens = s.sequences * align_up(s.context, s.page_size) - s.shared
+    cap = _cap(c, s)
+    near = min(cap, tokens) if cap else _paged(tokens * s.swa_full_tokens_ratio, s)
+    sliding = near if c.full else tokens
+    slots = s.sequences * s.slots
     return Pools(full=tokens, sliding=sliding if c.sliding else 0, slots=slots), c
+
+
+def _cap(c: Cells, s: Setting) -> int:
+    """Tokens that all requests together can hold in a window, with two chunks on their way; 0 where
+    the ratio rules."""
+    limited = s.max_running_requests is not None and s.chunked_prefill_size is not None
+    if s.radix_cache or not limited or not c.window or s.version < CAPPED:
+        return 0
+    each = c.window + EVICTED + 2 * s.page_size
+    chunks = 2 * (s.chunked_prefill_size or 0)
+    return align_up(each * (s.max_running_requests or 0) + chunks + s.page_size, s.page_size)
 
 
 def _paged(tokens: Fraction, s: Setting) -> int:
@@ -133,22 +190,56 @@ def fitting(layers: Iterable[Layer], s: Setting, available: int) -> Pools:
     """The pools that SGLang makes of `available` bytes; of a hybrid, states take their share
     first."""
     c = cells(layers, s)
-    slots = 0
+    slots = _slots(c, s, available)
     if c.state:
-        ratio = s.mamba_full_memory_ratio
-        budget = int(available * ratio / (1 + ratio))
-        slots = max(0, (budget - c.state) // c.state)
-        available -= (slots + 1) * c.state
-    unit = c.full + (s.swa_full_tokens_ratio * c.sliding if c.full else c.sliding)
+        available -= (slots + _padding(s)) * c.state
+    if c.sliding and s.version < IN_BYTES:
+        available -= available % (c.full + c.sliding)
+    draft = s.beside if s.version >= DRAFT_COUNTED else 0
+    cap = _cap(c, s)
+    if cap and c.full:
+        tokens = _paged(Fraction(max(0, available - cap * c.sliding) // (c.full + draft)), s)
+        return Pools(full=tokens, sliding=cap, slots=slots)
+    unit = c.full + (s.swa_full_tokens_ratio * c.sliding if c.full else c.sliding) + draft
     tokens = _paged(Fraction(int(available / unit)), s) if unit else s.context
     near = _paged(tokens * s.swa_full_tokens_ratio, s) if c.full else tokens
     return Pools(full=tokens if c.full else 0, sliding=near if c.sliding else 0, slots=slots)
 
 
+def _slots(c: Cells, s: Setting, available: int) -> int:
+    if not c.state:
+        return 0
+    if not s.radix_cache and s.max_running_requests is not None:
+        return s.max_running_requests
+    ratio = s.mamba_full_memory_ratio
+    budget = int(available * ratio / (1 + ratio))
+    return max(0, budget // c.state - _padding(s))
+
+
+def _padding(s: Setting) -> int:
+    """Slots that the budget counts beside those that requests use."""
+    return 1 if s.version >= PADDED else 0
+
+
+def buffers(layers: Iterable[Layer], s: Setting, pools: Pools) -> Iterator[int]:
+    """Bytes of each tensor of the pools: keys and values of a layer apart, all states together."""
+    conv = recurrence = 0
+    for m in (local(m, s.tensor_parallel) for m in mixers(layers)):
+        if isinstance(m, Attention | Latent):
+            tokens = (pools.sliding if _near(m, s) else pools.full) + s.page_size
+            nbytes = tokens * token(m, s)
+            yield from (nbytes,) if isinstance(m, Latent) else (nbytes // 2, nbytes - nbytes // 2)
+        elif isinstance(m, Recurrent):
+            whole = _state(m, s)
+            part = state(m, Formats(conv=BFLOAT16, state=s.ssm_dtype), columns=0)
+            conv, recurrence = conv + whole - part, recurrence + part
+    yield from ((pools.slots + 1) * nbytes for nbytes in (conv, recurrence) if nbytes)
+
+
 def request_table(s: Setting) -> int:
     """`req_to_token`: a component of its own, of the context and not of what is in it."""
     rows = s.max_running_requests or s.sequences
-    return (rows + 1) * s.context * POSITION
+    return (rows + 1) * (s.context + s.beyond) * POSITION
 
 
 def caches(layers: Iterable[Layer], s: Setting) -> tuple[Component, ...]:
@@ -161,7 +252,7 @@ def caches(layers: Iterable[Layer], s: Setting) -> tuple[Component, ...]:
         *components(pools.sizes(c, s.page_size), formula=formula, source=SOURCE),
         *components(
             Sizes(kv=request_table(s)),
-            formula=f"(requests + 1) x {s.context:,} x {POSITION} bytes",
+            formula=f"(requests + 1) x {s.context + s.beyond:,} x {POSITION} bytes",
             source="sglang 0.5.23 srt/mem_cache/memory_pool.py (ReqToTokenPool)",
             detail="table of requests",
         ),

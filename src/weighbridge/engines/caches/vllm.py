@@ -77,6 +77,8 @@ class Setting:
     pipeline_parallel: int = 1
     ssm_dtype: DType | None = None  # None: that of the convolution
     align: bool = False  # prefix caching of states: one block more a request
+    speculative: int = 0  # tokens proposed at a time: so many blocks of states more
+    context_parallel: int = 1  # ranks that share the tokens of a request
     hybrid: bool = True  # --disable-hybrid-kv-cache-manager off
     encoder: int = 0
     images: int = 1
@@ -93,9 +95,9 @@ class Setting:
         if self.version < IN_FLIGHT_SINCE:
             batches = 1
         return Load(
-            context=self.context,
+            context=ceil_div(self.context, self.context_parallel),
             in_flight=batches * self.max_num_batched_tokens,
-            states=2 if self.align else 1,
+            states=(2 if self.align else 1) + self.speculative,
         )
 
 
@@ -110,6 +112,11 @@ def ssm_dtype(c: Config) -> DType | None:
     else:
         return None
     return torch_dtype(named, c.where) if named else None
+
+
+def shorter(s: Setting, tokens: int) -> Setting:
+    """The same with so many tokens less a request."""
+    return replace(s, context=s.context - tokens)
 
 
 # Pages
@@ -275,8 +282,8 @@ def logged_tokens(layers: Iterable[Layer], s: Setting, available: int) -> int:
     """ "GPU KV cache size: ... tokens", from the bytes available."""
     held = plan(layers, s)
     if s.version < LOGGED_SINCE:
-        return held.tokens_by_groups(available)
-    return held.tokens(available, s.load)
+        return held.tokens_by_groups(available) * s.context_parallel
+    return int(held.concurrency(available, s.load) * s.context)
 
 
 def caches(layers: Iterable[Layer], s: Setting) -> tuple[Component, ...]:

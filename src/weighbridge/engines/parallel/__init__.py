@@ -1,1 +1,1 @@
-"""How vLLM and SGLang spread a model over devices; `weighbridge.engines.shards` puts it together."""
+"""How vLLM and SGLang spread a model over devices. See `weighbridge.engines.shards`."""

@@ -24,9 +24,9 @@ SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 
 
 class Unit(NamedTuple):
-    """What cannot be cut in pieces: `count` heads, rows or columns, called `what` in an error."""
+    """What cannot be cut in pieces: a `number` of heads, rows or columns; errors call it `what`."""
 
-    count: int
+    number: int
     what: str
     how: How = "split"
 
@@ -51,28 +51,28 @@ def even(side: Side, size: int, count: int, what: str, how: How = "split") -> Cu
 def fits(unit: Unit, ranks: int, *, grows: bool) -> bool:
     """`grows`: the engine pads the vocabulary further, to 64 a rank, where 64 does not do."""
     if unit.how == "pad":
-        return grows or align_up(unit.count, VOCABULARY) % ranks == 0
-    if unit.how == "repeat" and ranks > unit.count:
-        return ranks % max(1, unit.count) == 0
-    return unit.count % ranks == 0
+        return grows or align_up(unit.number, VOCABULARY) % ranks == 0
+    if unit.how == "repeat" and ranks > unit.number:
+        return ranks % max(1, unit.number) == 0
+    return unit.number % ranks == 0
 
 
 def held(unit: Unit, ranks: int) -> Fraction:
     """Units of one rank."""
     if unit.how == "pad":
-        padded = align_up(unit.count, VOCABULARY)
+        padded = align_up(unit.number, VOCABULARY)
         if padded % ranks:
-            padded = align_up(unit.count, VOCABULARY * ranks)
+            padded = align_up(unit.number, VOCABULARY * ranks)
         return Fraction(padded, ranks)
-    if unit.how == "repeat" and ranks > unit.count:
+    if unit.how == "repeat" and ranks > unit.number:
         return Fraction(1)
-    return Fraction(unit.count, ranks)
+    return Fraction(unit.number, ranks)
 
 
 def share(cut: Cut, ranks: int) -> Fraction:
     """The part of that side which one rank has; above one where it is padded."""
     whole = sum(p.size for p in cut.parts)
-    mine = sum(Fraction(p.size, p.unit.count) * held(p.unit, ranks) for p in cut.parts if p.size)
+    mine = sum(Fraction(p.size, p.unit.number) * held(p.unit, ranks) for p in cut.parts if p.size)
     return Fraction(mine) / whole if whole else Fraction(1)
 
 
@@ -82,9 +82,9 @@ def check(units: Iterable[Unit], ranks: int, *, grows: bool, flag: str) -> None:
     bad = [u for u in kinds if not fits(u, ranks, grows=grows)]
     if not bad:
         return
-    first = min(bad, key=lambda u: (u.how != "split", u.count, u.what))
+    first = min(bad, key=lambda u: (u.how != "split", u.number, u.what))
     able = [str(n) for n in SIZES if all(fits(u, n, grows=grows) for u in kinds)]
     raise UsageError(
-        f"{flag} {ranks}: {first.count:,} {first.what} cannot be split evenly; "
+        f"{flag} {ranks}: {first.number:,} {first.what} cannot be split evenly; "
         f"sizes that work: {', '.join(able)}"
     )

@@ -15,10 +15,19 @@ sglang 0.5.23 srt/models/*.py.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from weighbridge.arch.blueprint import Param
-from weighbridge.arch.mixers import Attention, CrossAttention, GatedDelta, Mamba2, Mixer
+from weighbridge.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    GatedDelta,
+    KimiDelta,
+    Latent,
+    LinearAttention,
+    Mamba2,
+    Mixer,
+)
 from weighbridge.engines.parallel.cuts import Cut, Part, Unit, even
 from weighbridge.errors import UnsupportedError
 
@@ -26,7 +35,7 @@ ROLES: Mapping[str, str] = {
     "vocab": """
         embed_tokens lm_head wte word_embeddings tok_embeddings word_embedding embed_in embed_out
         output_layer transformer.ff_out embed_tokens_per_layer shared token_embd model.embed
-        lm_head.linear embd.wte language_model.output model.output head embeddings
+        output head embed embeddings
     """,
     "query": """
         q_proj self_attn.q q query query_proj q_lin linear_q q_b_proj wq_b attn_q wq
@@ -43,13 +52,13 @@ ROLES: Mapping[str, str] = {
         gate_proj up_proj gate_up_proj fc1 c_fc fc_in dense_h_to_4h w1 w3 v1 wi wi_0 wi_1 lin1
         intermediate.dense intermediate_dense ff_proj mlp.w2 kv_b_proj input_linear Wi
         ffn_gate ffn_up f_b_proj g_b_proj wo_a conv.in_proj
-        q_conv1d k_conv1d v_conv1d conv.conv dt_proj linear_fc1 layer_1
+        q_conv1d k_conv1d v_conv1d conv.conv dt_proj linear_fc1 layer_1 mlp.fc0 merger.mlp
     """,
     "row": """
         o_proj out_proj down_proj fc2 c_proj fc_out dense_4h_to_h w2 wo lin2 attn_out ff_out
         output.dense output_dense attention.dense self_attn.dense self_attention.dense
         output_linear o linear_out out_lin attn_output ffn_down wo_b x_proj mlp.dense Wo
-        linear_fc2 layer_2
+        linear_fc2 layer_2 attention.output attn.proj
     """,
     "states": """
         mixer.in_proj mamba.in_proj mixer.conv1d mamba.conv1d linear_attn.conv1d
@@ -66,7 +75,8 @@ ROLES: Mapping[str, str] = {
     """,
 }
 ROLE_OF = {name: role for role, names in ROLES.items() for name in names.split()}
-WRAPPERS = ("base_layer",)  # of adapters that are stored in the checkpoint
+# Of adapters that are stored in the checkpoint, and of towers that clip their inputs
+WRAPPERS = ("base_layer", "linear")
 NEVER = ("norm", "router")  # kinds that every rank has whole
 
 
@@ -98,21 +108,18 @@ class Site:
         """(query heads, key-value heads); zeros where the layer has neither."""
         if self.tower:
             return self.tower_heads, self.tower_heads
-        cross = "cross" in self.param.name or "encoder_attn" in self.param.name
-        usual = CrossAttention if cross else (Attention,)
-        named: list[Any] = [m for m in self.mixers if isinstance(m, usual)]
-        for m in named or [m for m in self.mixers if _heads(m)]:
-            return _heads(m), int(getattr(m, "kv_heads", _heads(m)))
+        crossing = any(word in self.param.name for word in ("cross", "encoder_attn", "EncDec"))
+        first: type[Mixer] = CrossAttention if crossing else Attention
+        for m in sorted(self.mixers, key=lambda m: not isinstance(m, first)):
+            if isinstance(m, Attention | CrossAttention):
+                return m.heads, m.kv_heads
+            if isinstance(m, Latent | Compressed | KimiDelta | LinearAttention):
+                return m.heads, m.heads
         return 0, 0
 
 
-def _heads(m: Any) -> int:
-    """Heads that are split over ranks; recurrences and latents have no key-value heads apart."""
-    return int(getattr(m, "heads", 0))
-
-
 def module(name: str) -> str:
-    """"a.b.q_proj.base_layer.weight" -> "a.b.q_proj"."""
+    """ "a.b.q_proj.base_layer.weight" -> "a.b.q_proj"."""
     path = name.removesuffix(".weight").removesuffix(".bias").split(".")
     return ".".join(part for part in path if part not in WRAPPERS)
 
@@ -133,8 +140,7 @@ def cut(site: Site) -> Cut | None:
     if site.tower or site.param.kind not in ("linear", "conv1d", "expert", "experts"):
         return None
     raise UnsupportedError(
-        f"{site.param.name}: how several devices share it is not in our tables; "
-        "ask for one device"
+        f"{site.param.name}: how several devices share it is not in our tables; ask for one device"
     )
 
 

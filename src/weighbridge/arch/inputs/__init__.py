@@ -1,0 +1,1 @@
+"""What an image or a sound becomes before a tower computes on it."""

@@ -1,0 +1,353 @@
+"""What one image takes: positions that a tower computes on, tokens that the language model gets.
+
+    a rule takes the whole model's config, the tower's own, and the image in pixels
+
+Tokens are counted as processors count them: with the separators that they put between tiles and
+rows. What preprocessor_config.json may change has here what the published ones say, else the
+processor's default. Tiles are images of a batch: each attends to itself alone (`window`).
+
+Source: transformers 5.23 models/<name>/processing_<name>.py (_get_num_multimodal_tokens,
+replace_image_token) and image_processing_<name>.py; the published preprocessor_config.json of each.
+"""
+
+from collections.abc import Callable, Mapping
+from math import ceil, sqrt
+from typing import Any, NamedTuple
+
+from weighbridge.arch.config import Config
+from weighbridge.arch.inputs.sizes import (
+    Size,
+    best_resolution,
+    closest,
+    filling,
+    fitted,
+    grids,
+    least_enlarged,
+    longest_side,
+    padded,
+    rounded,
+    smallest_canvas,
+    unpadded,
+)
+from weighbridge.arch.vision import patches
+
+
+class Seen(NamedTuple):
+    positions: int
+    tokens: int
+    window: int | None = None
+
+
+Rule = Callable[[Config, Config, Size], Seen]
+
+# Positions beside the patches: class, distillation and register tokens.
+BESIDE: Mapping[str, int] = {
+    **dict.fromkeys(("clip_vision_model", "chinese_clip_vision_model", "git_vision_model"), 1),
+    **dict.fromkeys(("blip_vision_model", "blip_2_vision_model", "instructblip_vision_model"), 1),
+    **dict.fromkeys(("vit", "beit", "dinov2", "dinov2_with_registers", "dinov3_vit"), 1),
+    **dict.fromkeys(("internvl_vision", "intern_vit_6b", "idefics_vision"), 1),
+    **dict.fromkeys(("kosmos_2_vision_model", "llama4_vision_model", "mllama_vision_model"), 1),
+    "deit": 2,
+}
+
+
+def beside(tower: Config) -> int:
+    return BESIDE.get(tower.model_type, 0) + tower.num("num_register_tokens", default=0)
+
+
+def native(whole: Config, tower: Config, size: Size) -> Seen:
+    """Resized to the tower's own size, whatever it was; every position is given on. Each stage
+    of a pyramid but the first halves both sides."""
+    stages = tower.many("depths")
+    count = patches(tower) // 4 ** (len(stages) - 1) if stages else patches(tower) + beside(tower)
+    return Seen(count, count)
+
+
+def siglip2(whole: Config, tower: Config, size: Size) -> Seen:
+    """Any shape, padded to `num_patches`."""
+    return Seen(tower.num("num_patches"), tower.num("num_patches"))
+
+
+def patches_alone(whole: Config, tower: Config, size: Size) -> Seen:
+    """The same, but the class token is dropped, unless the config asks for all."""
+    count, more = patches(tower), beside(tower)
+    full = whole.word("vision_feature_select_strategy", default="default") == "full"
+    return Seen(count + more, count + (more if full else 0))
+
+
+def queries(name: str, default: int) -> Rule:
+    """As many learned queries as the config says attend to the tower's output."""
+
+    def rule(whole: Config, tower: Config, size: Size) -> Seen:
+        return Seen(patches(tower) + beside(tower), whole.num(name, default=default))
+
+    return rule
+
+
+def inner_queries(key: str, name: str, default: int) -> Rule:
+    """The same, said in a nested config."""
+
+    def rule(whole: Config, tower: Config, size: Size) -> Seen:
+        inner = whole.sub(key) if whole.has(key) else whole
+        return Seen(patches(tower) + beside(tower), inner.num(name, default=default))
+
+    return rule
+
+
+def aria(whole: Config, tower: Config, size: Size) -> Seen:
+    """980 pixels a side, in 128 queries for 490 and 256 for 980 pixels."""
+    count = patches(tower)
+    table = whole.get("projector_patch_to_query_dict")
+    found = table.get(str(count), table.get(count)) if isinstance(table, Mapping) else None
+    return Seen(count, found if isinstance(found, int) else 256)
+
+
+# Any size: patches in a grid, merged s x s
+
+
+def merged(least: int, most: int, *, patch: int = 14, merge: int = 2) -> Rule:
+    """Qwen2-VL and those after it: between `least` and `most` pixels."""
+
+    def rule(whole: Config, tower: Config, size: Size) -> Seen:
+        step = tower.num("patch_size", "spatial_patch_size", default=patch)
+        into = tower.num("spatial_merge_size", default=merge)
+        grid = rounded(size, step * into, least, most)
+        count = grid.area // step**2
+        return Seen(count, count // into**2)
+
+    return rule
+
+
+def kimi(most: int) -> Rule:
+    def rule(whole: Config, tower: Config, size: Size) -> Seen:
+        patch = tower.num("patch_size", default=14)
+        kernel = tower.many("merge_kernel_size") or [2, 2]
+        grid = padded(size, patch=patch, merge=int(kernel[0]), most=most, side=512)
+        count = grid.area // patch**2
+        return Seen(count, count // (int(kernel[0]) * int(kernel[-1])))
+
+    return rule
+
+
+def pixtral(whole: Config, tower: Config, size: Size) -> Seen:
+    """A token ends each row."""
+    merge, patch = whole.num("spatial_merge_size", default=1), tower.num("patch_size")
+    grid = fitted(size, tower.num("image_size"), patch * merge)
+    return Seen(grid.area * merge**2, grid.height * (grid.width + 1))
+
+
+def gemma4(whole: Config, tower: Config, size: Size) -> Seen:
+    """Padded to the most patches that there may be, of which the real ones are pooled."""
+    kernel = tower.num("pooling_kernel_size", default=3)
+    most = whole.num("vision_soft_tokens_per_image", default=280) * kernel**2
+    grid = filling(size, patch=tower.num("patch_size", default=16), kernel=kernel, most=most)
+    return Seen(most, grid.area)
+
+
+# Tiles
+
+
+def llava_next(whole: Config, tower: Config, size: Size) -> Seen:
+    """The whole image, and tiles of the best of a list of resolutions; a token ends each row."""
+    side, count, more = tower.num("image_size"), patches(tower), beside(tower)
+    canvas = best_resolution(size, _pinpoints(whole, side))
+    tiles = Size(canvas.height // side, canvas.width // side)
+    rows = tower.num("image_size") // tower.num("patch_size")
+    kept = unpadded(size, Size(rows * tiles.height, rows * tiles.width))
+    kept, newlines = _bounded(whole, kept, rows)
+    window = count + more
+    return Seen((tiles.area + 1) * window, kept.area + newlines + count, window)
+
+
+def _pinpoints(whole: Config, side: int) -> list[Size]:
+    found = whole.many("image_grid_pinpoints")
+    usual = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
+    return [Size(int(h), int(w)) for h, w in found] or [Size(h * side, w * side) for h, w in usual]
+
+
+def _bounded(whole: Config, kept: Size, rows: int) -> tuple[Size, int]:
+    """LLaVA-OneVision: `anyres_max_9` shrinks what is more than nine tiles."""
+    word = whole.word("vision_aspect_ratio")
+    if not word.startswith("anyres_max_"):
+        return kept, kept.height
+    ratio = sqrt(kept.area / (int(word.removeprefix("anyres_max_")) * rows**2))
+    if ratio > 1.1:
+        kept = Size(int(kept.height // ratio), int(kept.width // ratio))
+    return kept, kept.height
+
+
+def _downsampled(whole: Config, tower: Config) -> int:
+    """Tokens of one tile, its patches taken together `downsample_ratio` a side."""
+    ratio = whole.ratio("downsample_ratio", default=0.5)
+    return int(patches(tower) * ratio**2)
+
+
+def internvl(whole: Config, tower: Config, size: Size) -> Seen:
+    side = tower.pair("image_size")
+    options = grids(whole.num("min_dynamic_patch", default=1), _most(whole))
+    tiles = _with_thumbnail(closest(size, Size(*side), options))
+    window = patches(tower) + beside(tower)
+    return Seen(tiles * window, 2 + tiles * _downsampled(whole, tower), window)
+
+
+def _most(whole: Config) -> int:
+    return whole.num("max_dynamic_patch", default=12)
+
+
+def _with_thumbnail(grid: Size) -> int:
+    return grid.area + (1 if grid.area > 1 else 0)
+
+
+def aya(whole: Config, tower: Config, size: Size) -> Seen:
+    side = tower.num("image_size")
+    tiles = _with_thumbnail(closest(size, Size(side, side), grids(1, 12)))
+    window = patches(tower)
+    each = window // whole.num("downsample_factor", default=2) ** 2
+    return Seen(tiles * window, each + 3 + (tiles - 1) * (each + 1), window)
+
+
+def cohere2(whole: Config, tower: Config, size: Size) -> Seen:
+    tiles = _with_thumbnail(least_enlarged(size, tower.num("image_size"), grids(1, 12)))
+    window = patches(tower)
+    each = window // whole.num("downsample_factor", default=2) ** 2
+    return Seen(tiles * window, 2 + tiles * (each + 1), window)
+
+
+def llama4(whole: Config, tower: Config, size: Size) -> Seen:
+    """A class token a tile; separators between columns and behind rows."""
+    grid = smallest_canvas(size, tower.num("image_size"), grids(1, 16))
+    window, ratio = patches(tower) + 1, tower.ratio("pixel_shuffle_ratio", default=0.5)
+    each = int(patches(tower) * ratio**2)
+    if grid.area == 1:
+        return Seen(window, each + 3, window)
+    return Seen((grid.area + 1) * window, (grid.area + 1) * each + grid.area + 3, window)
+
+
+def mllama(whole: Config, tower: Config, size: Size) -> Seen:
+    """All tiles that there may be, padded to eights: modeling_mllama.py (num_padding_patches)."""
+    most, one = tower.num("max_num_tiles"), patches(tower) + 1
+    return Seen(most * ceil(one / 8) * 8, most * one)
+
+
+def idefics2(whole: Config, tower: Config, size: Size) -> Seen:
+    """The image and its quarters, padded to one size; 64 latents each, between two marks."""
+    side, patch = tower.num("image_size"), tower.num("patch_size")
+    scale = min(1.0, side / max(size))
+    grid = Size(*(max(1, int(length * scale) // patch) for length in size))
+    latents = 64
+    if whole.has("perceiver_config"):
+        latents = whole.sub("perceiver_config").num("resampler_n_latents", default=latents)
+    return Seen(5 * grid.area, 5 * (latents + 1) + 1, grid.area)
+
+
+def idefics3(whole: Config, tower: Config, size: Size) -> Seen:
+    """Tiles of the tower's size of an image scaled to four of them, and the whole image."""
+    side = tower.num("image_size")
+    longest = _edge(tower, "size", 4 * side)
+    scaled = longest_side(size, longest)
+    grid = Size(*(ceil(length / side) for length in scaled))
+    window = (side // tower.num("patch_size")) ** 2
+    each = window // whole.num("scale_factor", default=2) ** 2
+    if grid.area == 1:
+        return Seen(window, each + 3, window)
+    rows = grid.height * (grid.width * (each + 2) + 1)
+    return Seen((grid.area + 1) * window, each + 3 + rows, window)
+
+
+def _edge(tower: Config, name: str, default: int) -> int:
+    found: Any = tower.get(name)
+    edge = found.get("longest_edge") if isinstance(found, Mapping) else None
+    return edge if isinstance(edge, int) else default
+
+
+def ovis2(whole: Config, tower: Config, size: Size) -> Seen:
+    """One tile unless the call asks for more; START, GRID and END beside it."""
+    each = patches(tower) // max(1, tower.num("hidden_stride", default=1)) ** 2
+    return Seen(patches(tower), each + 3)
+
+
+def lfm2(whole: Config, tower: Config, size: Size) -> Seen:
+    """Resized to 64 to 256 tokens; more than twice as large, in tiles of 512 beside that."""
+    patch, down = tower.num("patch_size"), whole.num("downsample_factor", default=2)
+    unit = (patch * down) ** 2
+    least, most = (
+        whole.num(f"{m}_image_tokens", default=d) for m, d in (("min", 64), ("max", 256))
+    )
+    small = rounded(size, patch * down, least * unit, most * unit)
+    area = Size(*(max(patch, round(s / (patch * down)) * patch * down) for s in size)).area
+    tile = whole.num("tile_size", default=512)
+    alone = small.area // patch**2
+    if area <= 2 * most * unit:
+        return Seen(alone, small.area // unit + 2)
+    options = grids(whole.num("min_tiles", default=2), whole.num("max_tiles", default=10))
+    tiles = closest(size, Size(tile, tile), options).area
+    window, each = (tile // patch) ** 2, tile**2 // unit
+    return Seen((tiles + 1) * window, tiles * (each + 1) + small.area // unit + 3, window)
+
+
+def phi3_v(whole: Config, tower: Config, size: Size) -> Seen:
+    """Up to four crops of 336 pixels beside the whole image: 12 x 12 tokens each, and a token
+    that ends each row (image_processing_phi3_v.py of the repository, num_crops 4)."""
+    ratio, scale = max(size) / max(1, min(size)), 1
+    while scale * ceil(scale / ratio) <= 4:
+        scale += 1
+    scale -= 1
+    short = ceil(int(scale * 336 / ratio) / 336)
+    grid = Size(short, scale) if size.width >= size.height else Size(scale, short)
+    tokens = (grid.area + 1) * 144 + 1 + (grid.height + 1) * 12
+    return Seen((grid.area + 1) * 577, tokens, 577)
+
+
+def phi4(whole: Config, tower: Config, size: Size) -> Seen:
+    """Up to 36 crops of 448 pixels beside the whole image, each 16 x 16 tokens; those of padding
+    are dropped."""
+    side, most = 448, 36
+    grid = Size(*(ceil(length / side) for length in size))
+    if grid.area > most:
+        grid = closest(size, Size(side, side), grids(1, most))
+    scale = min(grid.width * side / size.width, grid.height * side / size.height)
+    real = Size(
+        *(_unmasked(int(length * scale), n * side) for length, n in zip(size, grid, strict=True))
+    )
+    window = (side // 14) ** 2
+    return Seen((grid.area + 1) * window, 256 + 1 + real.area + real.height + 16, window)
+
+
+def _unmasked(length: int, whole: int) -> int:
+    """Of the patches along one side, every other one, without those of padding alone."""
+    return ceil((whole // 14 - (whole - length) // 14) / 2)
+
+
+def minicpmv(whole: Config, tower: Config, size: Size) -> Seen:
+    """Slices of about 448 pixels a side beside the whole image, `query_num` tokens each: up to
+    nine (modeling_minicpmv.py and image_processing_minicpmv.py of the repositories)."""
+    each, patch = whole.num("query_num", default=64), tower.num("patch_size", default=14)
+    count = min(9, ceil(size.area / 448**2))
+    slices = _slices(size, count).area if count > 1 else 0
+    window = (448 // patch) ** 2
+    return Seen((slices + 1) * window, (slices + 1) * (each + 2), window)
+
+
+def _slices(size: Size, count: int) -> Size:
+    """Of grids of one fewer to one more, that nearest in the logarithm of shape."""
+    options = [
+        Size(n // w, w) for n in (count - 1, count, count + 1) if 1 < n <= 9 for w in _divisors(n)
+    ]
+    shape = size.width / size.height
+    return min(options, key=lambda g: max(shape * g.height / g.width, g.width / g.height / shape))
+
+
+def _divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def fuyu(whole: Config, tower: Config, size: Size) -> Seen:
+    """No tower: patches of 30 pixels go straight in, a token ends each row. Never enlarged."""
+    scale = min(1.0, 1080 / size.height, 1920 / size.width)
+    grid = Size(*(ceil(int(length * scale) / 30) for length in size))
+    return Seen(grid.area, grid.height * (grid.width + 1))
+
+
+def fixed(tokens: int) -> Rule:
+    """Convolutions alone: no positions of which a width could be told."""
+    return lambda whole, tower, size: Seen(tokens, tokens)

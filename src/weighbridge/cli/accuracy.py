@@ -1,0 +1,126 @@
+"""weighbridge accuracy"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weighbridge.cli.options import FORMS, output_form
+
+if TYPE_CHECKING:
+    from weighbridge.evidence.accuracy import Row
+    from weighbridge.evidence.predict import Outcome
+
+HEAD = (
+    *("engine", "quantity", "level", "n", "p50", "p95", "median", "max"),
+    *("under", "inside", "exact", "width"),
+)
+TEXT = 3  # columns of words, before those of numbers
+
+
+@click.command()
+@click.option("--engine", metavar="NAME", help="Only figures of this engine.")
+@click.option("--source", metavar="NAME", help="Only figures of this source.")
+@click.option("--by-source", is_flag=True, help="A row for each source.")
+@click.option("--worst", metavar="N", type=click.IntRange(0), default=0, help="And the N worst.")
+@click.option("--records", is_flag=True, help="And every figure beside what we say.")
+@click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
+@click.option("-q", "--quiet", is_flag=True, help="Ids and errors of the figures.")
+def accuracy(form: str, as_json: bool, quiet: bool, **asked: Any) -> None:
+    """Published measurements beside what we predict for them, with their citations.
+
+    Errors are (predicted - measured) / measured. `under`: share that we put too low; `inside`:
+    share within our interval; `exact`: share that the printed digits cannot tell from ours;
+    `width`: of our interval, of what we expect.
+
+    \b
+    weighbridge accuracy
+    weighbridge accuracy --engine vllm --worst 10
+    weighbridge accuracy --json | jq '.rows[] | select(.p95 > 0.1)'
+    """
+    from weighbridge.evidence.accuracy import rows, to_dict
+    from weighbridge.evidence.predict import outcomes
+    from weighbridge.evidence.records import chosen
+
+    found = list(outcomes(chosen(engine=asked["engine"], source=asked["source"])))
+    by_source, worst, records = asked["by_source"], asked["worst"], asked["records"]
+    form = output_form(form, as_json=as_json, quiet=quiet)
+    if form == "json":
+        body = to_dict(found, by_source=by_source, worst_count=worst, all_records=records)
+        click.echo(json.dumps(body, indent=2, ensure_ascii=False))
+        return
+    if form == "quiet":
+        click.echo("\n".join(_errors(found)))
+        return
+    table = [HEAD, *(_cells(row) for row in rows(found, by_source=by_source))]
+    lines = _markdown(table) if form == "markdown" else _columns(table)
+    click.echo("\n".join([*lines, *_rest(found, worst=worst, records=records)]))
+
+
+def _cells(row: "Row") -> tuple[str, ...]:
+    where = row.engine if row.source is None else f"{row.source}: {row.engine}"
+    shares = (row.under, row.inside, row.exact, row.width)
+    return (
+        *(where, row.quantity, row.level, str(row.n)),
+        *(f"{100 * x:.2f}%" for x in (row.p50, row.p95)),
+        *(f"{100 * x:+.2f}%" for x in (row.signed, row.worst)),
+        *(f"{100 * x:.0f}%" for x in shares),
+    )
+
+
+def _columns(table: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(line[i]) for line in table) for i in range(len(HEAD))]
+    for line in table:
+        cells = (
+            f"{cell:<{w}}" if i < TEXT else f"{cell:>{w}}"
+            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        yield "  ".join(cells).rstrip()
+
+
+def _markdown(table: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(table[0])} |"
+    yield "| --- " * TEXT + "| ---: " * (len(HEAD) - TEXT) + "|"
+    yield from (f"| {' | '.join(line)} |" for line in table[1:])
+
+
+def _rest(found: "Sequence[Outcome]", *, worst: int, records: bool) -> Iterator[str]:
+    """What was not predicted, the worst figures, and all of them."""
+    from weighbridge.evidence.accuracy import skipped
+    from weighbridge.evidence.accuracy import worst as furthest
+
+    missed = skipped(found)
+    if missed:
+        yield "\nnot predicted"
+    for source, reasons in missed.items():
+        yield from (f"  {source}: {count} {reason}" for reason, count in reasons.items())
+    if worst:
+        yield "\nfurthest off"
+        yield from (f"  {_line(p)}" for p in furthest(found, worst))
+    if records:
+        yield "\nfigures"
+        yield from (f"  {_line(o)}" for o in found)
+
+
+def _line(o: "Outcome") -> str:
+    from weighbridge.evidence.predict import Skip
+    from weighbridge.evidence.records import cited
+
+    r = o.record
+    start = f"{r.id}  {r.engine} {r.version or ''}  {r.model}  {o.quantity}"
+    if isinstance(o, Skip):
+        return f"{start}  not predicted: {o.reason}{f' ({o.detail})' if o.detail else ''}"
+    return (
+        f"{start}  measured {r.measured:,} {r.unit}, we say {o.bytes.expected:,} "
+        f"({o.bytes.low:,} to {o.bytes.high:,}), {100 * o.error:+.2f}%  [{cited(r)}]"
+    )
+
+
+def _errors(found: "Sequence[Outcome]") -> Iterator[str]:
+    from weighbridge.evidence.predict import Prediction
+
+    for o in found:
+        if isinstance(o, Prediction):
+            yield f"{o.record.id} {o.quantity.replace(', ', '-')} {o.error:+.6f}"

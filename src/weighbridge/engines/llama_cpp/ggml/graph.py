@@ -1,0 +1,200 @@
+"""ggml's operations as shapes: each makes a node, and `expand` puts it and what it needs in order.
+
+A node is visited after its sources, left to right; inputs and weights are leaves. Views share the
+memory of what they look into. Source: llama.cpp 0c1e57098 ggml/src/ggml.c (ggml_visit_parents and
+the constructors of operations).
+"""
+
+from collections.abc import Sequence
+
+from weighbridge.dtypes import DType
+from weighbridge.engines.llama_cpp.ggml.tensor import (
+    F32,
+    I32,
+    Shape,
+    Tensor,
+    contiguous,
+    elements,
+    shape,
+    strides,
+)
+
+VIEWS = frozenset(("view", "reshape", "permute", "transpose"))
+
+
+class Graph:
+    def __init__(self) -> None:
+        self.nodes: list[Tensor] = []
+        self.leaves: list[Tensor] = []
+
+    def expand(self, *tensors: Tensor) -> None:
+        for t in tensors:
+            self._visit(t)
+
+    def _visit(self, t: Tensor) -> None:
+        if t.reached:
+            return
+        t.reached = True
+        for s in t.src:
+            if not s.reached:
+                self._visit(s)
+        (self.leaves if t.op == "none" else self.nodes).append(t)
+
+
+# What is there before the graph
+
+
+def weight(dtype: DType, ne: Sequence[int], dev: int) -> Tensor:
+    t = Tensor("none", dtype, shape(*ne))
+    t.dev, t.weight = dev, True
+    return t
+
+
+def cache(dtype: DType, ne: Sequence[int], dev: int) -> Tensor:
+    t = Tensor("none", dtype, shape(*ne))
+    t.dev = dev
+    return t
+
+
+def entry(dtype: DType, *ne: int) -> Tensor:
+    """An input: filled by the host before each step."""
+    t = Tensor("none", dtype, shape(*ne))
+    t.input = True
+    return t
+
+
+# Views
+
+
+def view(t: Tensor, ne: Sequence[int], nb: Sequence[int] = (), op: str = "view") -> Tensor:
+    """`nb` are the strides from the second on; by default those of a contiguous tensor."""
+    v = Tensor(op, t.dtype, shape(*ne), (t,))
+    if nb:
+        given = (t.dtype.nbytes, *nb)
+        full = list(given)
+        while len(full) < 4:
+            full.append(full[-1] * v.ne[len(full) - 1])
+        v.nb = (full[0], full[1], full[2], full[3])
+    v.base = t.base or t
+    return v
+
+
+def reshape(t: Tensor, *ne: int) -> Tensor:
+    return view(t, ne, op="reshape")
+
+
+def permute(t: Tensor, *axes: int) -> Tensor:
+    """Axis i of `t` becomes axis axes[i]."""
+    v = Tensor("permute", t.dtype, t.ne, (t,))
+    ne, nb = [0] * 4, [0] * 4
+    for i, to in enumerate(axes):
+        ne[to], nb[to] = t.ne[i], t.nb[i]
+    v.ne, v.nb = (ne[0], ne[1], ne[2], ne[3]), (nb[0], nb[1], nb[2], nb[3])
+    v.base = t.base or t
+    return v
+
+
+def transpose(t: Tensor) -> Tensor:
+    v = permute(t, 1, 0, 2, 3)
+    v.op = "transpose"
+    return v
+
+
+def into(t: Tensor, target: Tensor, op: str = "cpy", *more: Tensor) -> Tensor:
+    """Written to memory that is there: a cache, or another tensor."""
+    v = Tensor(op, target.dtype, target.ne, (t, target) if op == "cpy" else (target, t, *more))
+    v.nb = target.nb
+    v.base = target.base or target
+    return v
+
+
+def into_self(op: str, t: Tensor) -> Tensor:
+    """Changed where it is."""
+    v = Tensor(op, t.dtype, t.ne, (t,))
+    v.nb = t.nb
+    v.base = t.base or t
+    return v
+
+
+def set_rows(target: Tensor, rows: Tensor, ids: Tensor) -> Tensor:
+    v = Tensor("set_rows", target.dtype, target.ne, (rows, ids, target))
+    v.nb = target.nb
+    v.base = target.base or target
+    return v
+
+
+# Nodes with memory of their own
+
+
+def like(op: str, t: Tensor, *others: Tensor, dtype: DType | None = None) -> Tensor:
+    """Of the shape of its first source: additions, norms, activations, rotations."""
+    return Tensor(op, dtype or t.dtype, t.ne, (t, *others))
+
+
+def mul_mat(w: Tensor, x: Tensor) -> Tensor:
+    return Tensor("mul_mat", F32, (w.ne[1], x.ne[1], x.ne[2], x.ne[3]), (w, x))
+
+
+def mul_mat_id(w: Tensor, x: Tensor, ids: Tensor) -> Tensor:
+    return Tensor("mul_mat_id", F32, (w.ne[1], ids.ne[0], x.ne[2], 1), (w, x, ids))
+
+
+def get_rows(t: Tensor, ids: Tensor) -> Tensor:
+    kind = I32 if t.dtype is I32 else F32
+    return Tensor("get_rows", kind, (t.ne[0], ids.ne[0], ids.ne[1], ids.ne[2]), (t, ids))
+
+
+def cont(t: Tensor, *ne: int) -> Tensor:
+    return Tensor("cont", t.dtype, shape(*ne) if ne else t.ne, (t,))
+
+
+def cast(t: Tensor, dtype: DType) -> Tensor:
+    """ggml_cast is a copy into memory of its own."""
+    return Tensor("cpy", dtype, t.ne, (t,))
+
+
+def half(op: str, t: Tensor) -> Tensor:
+    """A gate and what it gates in one row: half of its width comes out."""
+    return Tensor(op, t.dtype, (t.ne[0] // 2, *t.ne[1:]), (t,))
+
+
+def sum_rows(t: Tensor) -> Tensor:
+    return Tensor("sum_rows", t.dtype, (1, *t.ne[1:]), (t,))
+
+
+def top_k(t: Tensor, k: int) -> Tensor:
+    """The first k of a sorted row of indices."""
+    ordered = Tensor("argsort", I32, t.ne, (t,))
+    return view(ordered, (k, *t.ne[1:]), ordered.nb[1:])
+
+
+def concat(a: Tensor, b: Tensor, axis: int) -> Tensor:
+    ne = list(a.ne)
+    ne[axis] += b.ne[axis]
+    return Tensor("concat", a.dtype, (ne[0], ne[1], ne[2], ne[3]), (a, b))
+
+
+def repeat(t: Tensor, *ne: int) -> Tensor:
+    return Tensor("repeat", t.dtype, shape(*ne), (t,))
+
+
+def made(op: str, ne: Sequence[int], *src: Tensor, dtype: DType = F32) -> Tensor:
+    """Any other operation, by the shape of its result."""
+    return Tensor(op, dtype, shape(*ne), src)
+
+
+def flash(q: Tensor, k: Tensor, v: Tensor, *others: Tensor) -> Tensor:
+    ne: Shape = (v.ne[0], q.ne[2], q.ne[1], q.ne[3])
+    return Tensor("flash_attn", F32, ne, (q, k, v, *others))
+
+
+def merged(t: Tensor) -> bool:
+    """Whether a row of all heads lies in one piece."""
+    return t.nb[2] == strides(t.dtype, t.ne)[2]
+
+
+__all__ = [
+    "VIEWS", "Graph", "cache", "cast", "concat", "cont", "contiguous", "elements", "entry",
+    "flash", "get_rows", "half", "into", "into_self", "like", "made", "merged", "mul_mat", "mul_mat_id",
+    "permute", "repeat", "reshape", "set_rows", "sum_rows", "top_k", "transpose", "view", "weight",
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""The graphs that llama.cpp builds for a step, by architecture."""

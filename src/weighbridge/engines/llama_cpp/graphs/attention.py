@@ -1,0 +1,202 @@
+"""Attention as llama.cpp's graphs have it: storing keys and values, scores, and what comes out.
+
+    flash attention      one node, of queries x values' width; needs a 16-bit mask
+    without              scores of heads x tokens x cells in 32 bits, and their softmax in place
+    no cache             an encoder: keys and values of the step itself
+
+Source: llama.cpp 0c1e57098 src/llama-graph.cpp (build_attn, build_attn_mha), llama-kv-cache.cpp
+(cpy_k, cpy_v, get_k, get_v).
+"""
+
+from dataclasses import dataclass
+
+from weighbridge.engines.llama_cpp.ggml import graph as g
+from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32, Tensor
+from weighbridge.engines.llama_cpp.graphs.build import Build
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heads:
+    """Of one layer's cache: key-value heads, and the sizes of their keys and values."""
+
+    kv: int
+    key: int
+    value: int
+    near: bool = False  # through a window: the smaller cache
+    latent: bool = False  # values are the first part of the keys
+    layer: int = 0
+    owner: int | None = None  # the layer whose cache it reads, where that is another
+
+
+def attend(b: Build, h: Heads, q: Tensor, k: Tensor | None, v: Tensor | None) -> Tensor:
+    """Stores keys and values and attends to the whole cache. [all heads' values, tokens]"""
+    q, k, v, back = rotated(b, h, q, k, v)
+    order = (q, v, k) if b.step.rules.keys_last else (q, k, v)
+    b.graph.expand(*(t for t in order if t is not None))
+    store(b, h, k, v)
+    keys = cached_keys(b, h)
+    values = latent_values(keys, h) if h.latent else cached_values(b, h)
+    out = scores(b, q, keys, values, b.mask(h.near), h.layer)
+    if back is not None:
+        out = hadamard(out, back)
+    return out
+
+
+def store(b: Build, h: Heads, k: Tensor | None, v: Tensor | None) -> None:
+    if k is not None:
+        b.graph.expand(stored_keys(b, h, k))
+    if v is not None and not h.latent:
+        b.graph.expand(stored_values(b, h, v))
+
+
+def stored_keys(b: Build, h: Heads, k: Tensor) -> Tensor:
+    cache = b.cache(h.layer, "k", h.kv * h.key, h.near)
+    if not b.step.rules.set_rows:
+        return g.into(k, g.view(cache, (b.step.tokens * h.kv * h.key,)))
+    rows = g.view(k, (h.kv * h.key, b.step.tokens), (k.nb[2],))
+    return g.set_rows(merged_streams(b, cache), rows, b.rows_of("k", h.near))
+
+
+def merged_streams(b: Build, cache: Tensor) -> Tensor:
+    if b.step.streams == 1:
+        return cache
+    return g.reshape(cache, cache.ne[0], cache.ne[1] * cache.ne[2])
+
+
+def stored_values(b: Build, h: Heads, v: Tensor) -> Tensor:
+    width, tokens = h.kv * h.value, b.step.tokens
+    cache = b.cache(h.layer, "v", width_of_values(b, h), h.near)
+    if not b.step.rules.set_rows:
+        return old_values(b, h, v, cache)
+    if b.step.flash:
+        rows = g.view(v, (width, tokens), (v.nb[2],))
+        return g.set_rows(merged_streams(b, cache), rows, b.rows_of("v", h.near))
+    flat = g.reshape(v, width, tokens) if g.merged(v) else g.cont(v, width, tokens)
+    if width < cache.ne[0]:
+        flat = g.made("pad", (cache.ne[0], tokens), flat)
+    single = g.reshape(cache, 1, g.elements(cache))
+    ids = b.rows_of("v", h.near, cache.ne[0])
+    return g.set_rows(single, g.reshape(flat, 1, g.elements(flat)), ids)
+
+
+def old_values(b: Build, h: Heads, v: Tensor, cache: Tensor) -> Tensor:
+    """Before rows were stored by number: a copy to the cells in order, turned for the product."""
+    width, tokens = h.kv * h.value, b.step.tokens
+    flat = g.reshape(v, width, tokens)
+    if b.step.flash:
+        return g.into(flat, g.view(cache, (width * tokens,)))
+    target = g.view(cache, (tokens, width), (cache.dtype.nbytes * cache.ne[1],))
+    return g.into(g.transpose(flat), target)
+
+
+def width_of_values(b: Build, h: Heads) -> int:
+    """Without flash attention all layers have the widest (TAG_V_CACHE_VARIABLE)."""
+    own = h.kv * h.value
+    return own if b.step.flash else max(own, b.widest)
+
+
+def cached_keys(b: Build, h: Heads) -> Tensor:
+    at = h.layer if h.owner is None else h.owner
+    cache = b.cache(at, "k", h.kv * h.key, h.near)
+    row = cache.dtype.size(h.key)
+    ne = (h.key, h.kv, cache.ne[1], b.step.streams)
+    return g.view(cache, ne, (row, cache.nb[1], cache.nb[2]))
+
+
+def cached_values(b: Build, h: Heads) -> Tensor:
+    at = h.layer if h.owner is None else h.owner
+    cache = b.cache(at, "v", width_of_values(b, h), h.near)
+    cells, streams = cache.ne[1], b.step.streams
+    if b.step.flash:
+        row = cache.dtype.size(h.value)
+        ne = (h.value, h.kv, cells, streams)
+        return g.view(cache, ne, (row, cache.nb[1], cache.nb[2]))
+    row = cache.dtype.size(cells)
+    return g.view(cache, (cells, h.kv, h.value, streams), (row * h.value, row, cache.nb[2]))
+
+
+def latent_values(keys: Tensor, h: Heads) -> Tensor:
+    return g.view(keys, (h.value, *keys.ne[1:]), keys.nb[1:])
+
+
+def scores(b: Build, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, layer: int) -> Tensor:
+    turned = v.nb[1] > v.nb[2]
+    streams = k.ne[3]
+    per = q.ne[2] // streams
+    q = g.view(q, (q.ne[0], q.ne[1], per, streams), (q.nb[1], q.nb[2], q.nb[2] * per))
+    q, k, v = (g.permute(t, 0, 2, 1, 3) for t in (q, k, v))
+    if b.step.flash:
+        return _flash(b, q, k, v, mask, layer)
+    kq = _capped(b, g.mul_mat(k, q))
+    kq = g.like("soft_max", kq, mask)
+    if not turned:
+        v = g.cont(g.transpose(v))
+    kqv = _expanded(b, g.mul_mat(v, kq), layer)
+    out = g.permute(kqv, 0, 2, 1, 3)
+    out = g.cont(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3])
+    if not b.at.cache_offload:
+        out.backend = b.at.host
+    b.graph.expand(out)
+    return out
+
+
+def _flash(b: Build, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, layer: int) -> Tensor:
+    k, v = (g.cast(t, F16) if t.dtype is F32 else t for t in (k, v))
+    sinks = b.of(layer, "attn_sinks")
+    out = g.flash(q, k, v, mask, *([sinks] if sinks is not None else []))
+    up = _up(b, layer)
+    if up is not None:
+        out = g.permute(out, 0, 2, 1, 3)
+        out = g.cont(g.permute(g.mul_mat(up, out), 0, 2, 1, 3))
+    out = g.reshape(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3])
+    b.graph.expand(out)
+    return out
+
+
+def _up(b: Build, layer: int) -> Tensor | None:
+    """Latent attention: from the latent to each head's values."""
+    return b.of(layer, "attn_v_b")
+
+
+def _expanded(b: Build, kqv: Tensor, layer: int) -> Tensor:
+    up = _up(b, layer)
+    return kqv if up is None else g.mul_mat(up, kqv)
+
+
+def _capped(b: Build, kq: Tensor) -> Tensor:
+    if not b.net.softcap:
+        return kq
+    return g.like("scale", g.like("unary", g.like("scale", kq)))
+
+
+# A quantized cache is rotated by a Hadamard matrix first
+
+
+def rotated(
+    b: Build, h: Heads, q: Tensor, k: Tensor | None, v: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    if not b.step.rules.rotates_cache:
+        return q, k, v, None
+    keys = _rotation(b, "k", h.key, h.near) if b.step.type_k.block > 1 else None
+    if keys is not None and not h.latent:
+        q = hadamard(q, keys)
+        k = hadamard(k, keys) if k is not None else None
+    values = _rotation(b, "v", h.value, h.near) if b.step.type_v.block > 1 else None
+    if values is None or h.latent:
+        return q, k, v, None
+    return q, k, hadamard(v, values) if v is not None else None, values
+
+
+def _rotation(b: Build, kind: str, size: int, near: bool) -> Tensor | None:
+    if size % 64:
+        return None
+    side = 64
+    while kind == "k" and size % (2 * side) == 0:
+        side *= 2
+    return b.entry(f"{kind}_rot{near}", g.entry(F32, side, side))
+
+
+def hadamard(t: Tensor, matrix: Tensor) -> Tensor:
+    side = matrix.ne[0]
+    flat = g.reshape(t, side, g.elements(t) // side)
+    return g.reshape(g.mul_mat(matrix, flat), *t.ne)

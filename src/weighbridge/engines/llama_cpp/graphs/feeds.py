@@ -1,0 +1,168 @@
+"""Feed-forwards: dense, and routed experts with those that all tokens use.
+
+    gated, new       up, gate, and their product in a third: 3 F a token
+    gated, before    silu and the product in place: 2 F
+    fused            one product of 2 F, half of it comes out
+    experts          scores of all E in place of logits; k outputs a token, weighted, then added
+
+Source: llama.cpp 0c1e57098 src/llama-graph.cpp (build_ffn, build_moe_ffn).
+"""
+
+from dataclasses import dataclass
+
+from weighbridge.engines.llama_cpp.ggml import graph as g
+from weighbridge.engines.llama_cpp.ggml.tensor import I32, Tensor
+from weighbridge.engines.llama_cpp.graphs.build import Build
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """How a feed-forward bends: silu, gelu, relu; `squared` after it."""
+
+    squared: bool = False
+    gate_after_up: bool = False  # LLM_FFN_SEQ with a gate
+    rare: bool = False  # gpt-oss: one operation since it is there
+
+
+def dense(b: Build, layer: int, x: Tensor, act: Act, end: str = "") -> Tensor:
+    """`end` "_shexp": the experts that all tokens use."""
+    up_w = b.of(layer, f"ffn_up{end}")
+    gate_w = b.of(layer, f"ffn_gate{end}")
+    up = b.linear(layer, f"ffn_up{end}", x) if up_w is not None else x
+    if gate_w is not None:
+        gate = b.linear(layer, f"ffn_gate{end}", up if act.gate_after_up else x)
+        out = gated(b, gate, up)
+    elif act.squared or not fused(b, layer, end):
+        out = g.like("unary", up)
+        out = g.like("sqr", out) if act.squared else out
+    else:
+        out = halved(b, up)
+    return b.linear(layer, f"ffn_down{end}", out)
+
+
+def fused(b: Build, layer: int, end: str) -> bool:
+    """Whether the way up holds the gate as well."""
+    up, down = b.of(layer, f"ffn_up{end}"), b.of(layer, f"ffn_down{end}")
+    return up is not None and down is not None and up.ne[1] == 2 * down.ne[0]
+
+
+def gated(b: Build, gate: Tensor, up: Tensor) -> Tensor:
+    if b.step.rules.glu:
+        return g.like("glu", gate, up)
+    return g.like("mul", g.like("unary", gate), up)
+
+
+def halved(b: Build, up: Tensor) -> Tensor:
+    if b.step.rules.glu:
+        return g.half("glu", up)
+    width = up.ne[0] // 2
+    left, right = (g.cont(g.view(up, (width, up.ne[1]), (up.nb[1],))) for _ in range(2))
+    return g.like("mul", g.like("unary", left), right)
+
+
+# Experts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """How tokens find their experts."""
+
+    scores: str = "softmax"  # of the logits: softmax, sigmoid, late (softmax of those picked)
+    scaled: bool = False
+    normed: bool = True
+    before: bool = False  # weights are applied to what experts are given: Llama 4
+    shared_gate: bool = False
+
+
+def experts(b: Build, layer: int, x: Tensor, r: Routing, act: Act) -> Tensor:
+    ids, weights = route(b, layer, x, r)
+    b.graph.expand(weights)
+    hidden, tokens = x.ne[0], x.ne[1]
+    x = g.reshape(x, hidden, 1, tokens)
+    if r.before:
+        x = g.like("mul", g.repeat(x, hidden, b.net.top_k, tokens), weights)
+    out = g.mul_mat_id(b.must(layer, "ffn_down_exps"), _inner(b, layer, x, ids, act), ids)
+    out = _biased(b, layer, "ffn_down_exps", out, ids)
+    if not r.before:
+        out = g.like("mul", out, weights)
+    return _summed(b, out, hidden, tokens)
+
+
+def route(b: Build, layer: int, x: Tensor, r: Routing) -> tuple[Tensor, Tensor]:
+    """(which experts, their weights) of each token."""
+    logits = b.linear(layer, "ffn_gate_inp", x)
+    count, tokens = logits.ne[0], logits.ne[1]
+    kind = {"softmax": "soft_max", "sigmoid": "unary"}.get(r.scores)
+    probs = g.like(kind, logits) if kind else logits
+    bias = b.of(layer, "exp_probs_b.bias", "exp_probs_b")
+    picked = g.like("add", probs, bias) if bias is not None else probs
+    picked = logits if r.before else picked
+    picked = _grouped(b, picked, count, tokens)
+    ids = g.top_k(picked, b.net.top_k)
+    weights = g.get_rows(g.reshape(probs, 1, count, tokens), ids)
+    return ids, _weighed(b, weights, tokens, r)
+
+
+def _weighed(b: Build, weights: Tensor, tokens: int, r: Routing) -> Tensor:
+    k = b.net.top_k
+    if r.scores == "late":
+        soft = g.like("soft_max", g.reshape(weights, k, tokens))
+        weights = g.reshape(soft, 1, k, tokens)
+    if r.normed:
+        flat = g.reshape(weights, k, tokens)
+        total = g.sum_rows(flat)
+        total = g.like("clamp", total) if b.step.rules.clamps_weights else total
+        weights = g.reshape(g.like("div", flat, total), 1, k, tokens)
+    return g.like("scale", weights) if r.scaled else weights
+
+
+def _grouped(b: Build, probs: Tensor, count: int, tokens: int) -> Tensor:
+    """DeepSeek-V3: groups of experts first, by their two best; the others are masked out."""
+    groups = b.net.groups
+    if groups <= 1 or not b.step.rules.groups_experts:
+        return probs
+    each = count // groups
+    split = g.reshape(probs, each, groups, tokens)
+    best = g.get_rows(g.reshape(split, 1, *split.ne[:3]), g.top_k(split, 2))
+    total = g.sum_rows(g.reshape(best, *best.ne[1:]))
+    chosen = g.top_k(g.reshape(total, groups, tokens), b.net.groups_used)
+    rows = g.get_rows(split, chosen)
+    blank = g.like("fill", split)
+    return g.reshape(g.set_rows(blank, rows, chosen), count, tokens)
+
+
+def _inner(b: Build, layer: int, x: Tensor, ids: Tensor, act: Act) -> Tensor:
+    together = b.of(layer, "ffn_gate_up_exps")
+    if together is not None:
+        both = _biased(b, layer, "ffn_gate_up_exps", g.mul_mat_id(together, x, ids), ids)
+        ne = (both.ne[0] // 2, *both.ne[1:3])
+        gate, up = (g.view(both, ne, both.nb[1:3]) for _ in range(2))
+        return gated(b, gate, up)
+    up = _biased(b, layer, "ffn_up_exps", g.mul_mat_id(b.must(layer, "ffn_up_exps"), x, ids), ids)
+    gate_w = b.of(layer, "ffn_gate_exps")
+    if gate_w is None:
+        out = g.like("unary", up)
+        return g.like("sqr", out) if act.squared else out
+    gate = _biased(b, layer, "ffn_gate_exps", g.mul_mat_id(gate_w, x, ids), ids)
+    return g.like("glu", gate, up) if act.rare else gated(b, gate, up)
+
+
+def _biased(b: Build, layer: int, name: str, x: Tensor, ids: Tensor) -> Tensor:
+    bias = b.of(layer, f"{name}.bias")
+    return g.like("add_id", x, bias, ids) if bias is not None else x
+
+
+def _summed(b: Build, out: Tensor, hidden: int, tokens: int) -> Tensor:
+    b.graph.expand(out)
+    views = [g.view(out, (hidden, tokens), (out.nb[2],)) for _ in range(b.net.top_k)]
+    if b.step.rules.late_views:
+        b.graph.expand(*views)
+    total = views[0]
+    for one in views[1:]:
+        total = g.like("add", total, one)
+        if b.step.rules.late_views:
+            b.graph.expand(total)
+    return g.cont(total) if len(views) == 1 else total
+
+
+__all__ = ["I32", "Act", "Routing", "dense", "experts", "gated", "halved", "route"]

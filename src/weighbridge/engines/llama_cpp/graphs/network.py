@@ -1,0 +1,75 @@
+"""A model as llama.cpp's graphs meet it: its architecture's name, its tensors by GGUF name, and
+what each layer remembers.
+
+Shapes are ggml's, the row first: ne[0] is the number of inputs. Where a tensor is decides which
+device computes with it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from weighbridge.arch.mixers import Attention, Latent, Layer
+from weighbridge.dtypes import DType
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """One tensor of the file. `nbytes` as stored."""
+
+    name: str
+    dtype: DType
+    ne: tuple[int, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Network:
+    arch: str
+    hidden: int
+    layers: tuple[Layer, ...]
+    weights: Mapping[str, Weight]
+    top_k: int = 0  # experts that a token is routed to
+    groups: int = 0  # of experts, of which some are picked first
+    groups_used: int = 0
+    positions: int = 1  # numbers that say where a token is: four in Qwen2-VL
+    longest: int = 0  # tokens that it was trained on
+    softcap: bool = False  # of the attention's scores
+    logit_softcap: bool = False
+    logit_scale: bool = False
+    embedding_scale: bool = False
+    pooling: bool = False  # the answer is a vector a text
+    normed_state: bool = False  # Mamba 1 whose B, C and dt have norms
+    rotary: int = 0  # of a latent's keys
+    normed_weights: bool = True  # of the routed experts
+
+    @cached_property
+    def vocab(self) -> int:
+        found = self.weights.get("token_embd.weight")
+        return found.ne[1] if found else 0
+
+    @cached_property
+    def rows(self) -> int:
+        """Of the matrix that makes logits; 0 where there is none."""
+        return self.head.ne[1] if self.head else 0
+
+    @cached_property
+    def head(self) -> Weight | None:
+        return self.weights.get("output.weight") or self.weights.get("token_embd.weight")
+
+    @property
+    def tied(self) -> bool:
+        return "output.weight" not in self.weights
+
+    @cached_property
+    def windowed(self) -> bool:
+        return any(
+            isinstance(m, Attention) and m.reach is not None for la in self.layers for m in la.mixers
+        )
+
+    @cached_property
+    def latent(self) -> bool:
+        return any(isinstance(m, Latent) for la in self.layers for m in la.mixers)
+
+    def get(self, layer: int, name: str) -> Weight | None:
+        return self.weights.get(f"blk.{layer}.{name}")

@@ -1,0 +1,285 @@
+"""A decoder of attention and feed-forwards, of any family: what differs is which tensors there
+are, and what `Style` says.
+
+    x + attention(norm(x)), then + feed(norm(...)); norms behind them where there are tensors
+
+Source: llama.cpp 0c1e57098 src/models/*.cpp.
+"""
+
+from dataclasses import dataclass, replace
+
+from weighbridge.arch.mixers import (
+    Attention,
+    GatedDelta,
+    Latent,
+    Mamba1,
+    Mamba2,
+    Mixer,
+    Shared,
+    ShortConv,
+)
+from weighbridge.engines.llama_cpp.ggml import graph as g
+from weighbridge.engines.llama_cpp.ggml.tensor import F32, I32, Tensor
+from weighbridge.engines.llama_cpp.graphs.attention import Heads, attend
+from weighbridge.engines.llama_cpp.graphs.build import Build
+from weighbridge.engines.llama_cpp.graphs.feeds import Act, Routing, dense, experts
+from weighbridge.engines.llama_cpp.graphs.latent import absorbed, full_heads
+from weighbridge.engines.llama_cpp.graphs.recurrent import delta, mamba1, mamba2, short_conv
+from weighbridge.errors import UnsupportedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """What the tensors of an architecture do not say."""
+
+    norm: str = "rms_norm"
+    rope: str = "all"  # layers: all, near (through a window), none
+    rope_skips: int = 0  # every so many layers has none
+    unit_keys: bool = False  # Llama 4: queries and keys of rotated layers are normed, the others
+    # scaled by how far they are
+    act: Act = Act()
+    routing: Routing = Routing()
+    parallel: bool = False  # attention and feed-forward from the same norm
+    attention_first: bool = False  # of those two, when they are added
+    start_first: tuple[bool, bool] = (False, False)  # what a layer adds to: attention, feed
+    scaled_queries: bool = False  # queries are scaled apart
+    scaled_residual: bool = False  # Granite
+    early_norm: bool = False  # the first norm is put into the graph at once
+    repeats_heads: bool = False  # of a delta net: each key head for all its value heads
+    late_rows: str = ""  # rows of the outputs are picked behind the last layer: before or after
+    # the last norm
+
+
+def embedded(b: Build) -> Tensor:
+    """Rows of the embedding, which is the host's."""
+    tokens = b.entry("tokens", g.entry(I32, b.step.tokens))
+    table = b.weight("token_embd.weight")
+    assert table is not None
+    x = g.get_rows(table, tokens)
+    b.graph.expand(x)
+    if b.step.rules.embeds_input:
+        b.graph.expand(b.entry("embd", g.entry(F32, b.net.hidden, b.step.tokens)))
+    x = g.like("scale", x) if b.net.embedding_scale else x
+    table = b.weight("position_embd.weight")
+    return b.add(x, g.get_rows(table, b.positions())) if table is not None else x
+
+
+def finished(b: Build, x: Tensor, style: Style) -> Tensor:
+    """The last norm and the logits."""
+    x = picked(b, x)[0] if style.late_rows == "before" else x
+    x = b.norm(x, b.weight("output_norm.weight"), b.weight("output_norm.bias"), kind=style.norm)
+    x = picked(b, x)[0] if style.late_rows == "after" else x
+    head = b.weight("output.weight") or b.weight("token_embd.weight")
+    if b.step.embeds or head is None:
+        return x
+    if b.net.tied:
+        head = tied_head(b)
+    x = g.mul_mat(head, x)
+    bias = b.weight("output.bias")
+    x = g.like("add", x, bias) if bias is not None else x
+    if b.net.logit_softcap:
+        return g.like("scale", g.like("unary", g.like("scale", x)))
+    return g.like("scale", x) if b.net.logit_scale else x
+
+
+def tied_head(b: Build) -> Tensor:
+    """A second copy of the embedding, where the output layer is."""
+    found = b.net.weights["token_embd.weight"]
+    return b.entry("head", g.weight(found.dtype, found.ne, b.at.weight("output.weight")))
+
+
+def picked(b: Build, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """The rows that give logits."""
+    return tuple(g.get_rows(t, b.out_ids()) for t in tensors)
+
+
+def heads_of(b: Build, layer: int) -> Heads:
+    m = b.mixer(layer)
+    if isinstance(m, Shared):
+        return replace(heads_of(b, m.owner), layer=layer, owner=m.owner)
+    assert isinstance(m, Attention)
+    near = m.reach is not None
+    return Heads(kv=m.kv_heads, key=m.key_dim, value=m.value_dim, near=near, layer=layer)
+
+
+def queries(b: Build, layer: int) -> int:
+    m = b.mixer(layer)
+    return queries(b, m.owner) if isinstance(m, Shared) else m.heads  # type: ignore[union-attr]
+
+
+def projected(b: Build, layer: int, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Queries, keys and values of each head: [size, heads, tokens]."""
+    h, n, tokens = heads_of(b, layer), queries(b, layer), x.ne[1]
+    if b.of(layer, "attn_qkv") is not None:
+        both = b.linear(layer, "attn_qkv", x)
+        row = both.dtype.size(1)
+        views = []
+        for size, count in ((h.key, n), (h.key, h.kv), (h.value, h.kv)):
+            views.append(g.view(both, (size, count, tokens), (row * size, both.nb[1])))
+        return views[0], views[1], views[2]
+    q = _normed_whole(b, layer, "q", x)
+    if q.ne[0] == 2 * h.key * n:  # Qwen3-Next: the output's gate comes with the queries
+        q = g.view(q, (h.key, n, tokens), (q.dtype.size(2 * h.key), q.nb[1]))
+    else:
+        q = g.reshape(q, h.key, n, tokens)
+    if b.of(layer, "attn_k") is None:
+        return q, None, None
+    k = g.reshape(_normed_whole(b, layer, "k", x), h.key, h.kv, tokens)
+    if b.of(layer, "attn_v") is None:
+        return q, k, k
+    return q, k, g.reshape(b.linear(layer, "attn_v", x), h.value, h.kv, tokens)
+
+
+def _normed_whole(b: Build, layer: int, which: str, x: Tensor) -> Tensor:
+    """OLMo 2, MiniMax-M2: the norm is over all heads together."""
+    y = b.linear(layer, f"attn_{which}", x)
+    norm = b.of(layer, f"attn_{which}_norm")
+    whole = norm is not None and norm.ne[0] == y.ne[0] and norm.ne[1] == 1
+    return b.norm(y, norm, None, layer) if whole else y
+
+
+def _normed_heads(b: Build, layer: int, which: str, t: Tensor) -> Tensor:
+    norm = b.of(layer, f"attn_{which}_norm")
+    return b.norm(t, norm, None, layer) if norm is not None and norm.ne[0] == t.ne[0] else t
+
+
+def attention(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
+    h = heads_of(b, layer)
+    q, k, v = projected(b, layer, x)
+    gate = g.view(q.src[0], q.ne[:3], q.nb[1:3]) if q.op == "view" and k is not v and gated(q) else None
+    q = _normed_heads(b, layer, "q", q)
+    factors = b.rope_factors()
+    turns = style.rope == "all" or (style.rope == "near" and h.near)
+    turns = turns and not (style.rope_skips and (layer + 1) % style.rope_skips == 0)
+    q = b.rope(q, factors) if turns else q
+    if k is not None:
+        shared = v is k
+        k = _normed_heads(b, layer, "k", k)
+        k = b.rope(k, factors) if turns else k
+        v = g.like("rms_norm", v) if shared and v is not None else v
+    if style.unit_keys:
+        q, k = _unit(b, q, k, turns)
+    if style.scaled_queries:
+        q = g.like("scale", q)
+    out = attend(b, h, q, k, v)
+    if gate is not None:
+        out = g.like("mul", out, g.like("unary", g.cont(gate, h.value * gate.ne[1], x.ne[1])))
+    return b.linear(layer, "attn_output", _subnormed(b, layer, out))
+
+
+def _unit(b: Build, q: Tensor, k: Tensor | None, turns: bool) -> tuple[Tensor, Tensor | None]:
+    if turns:
+        return g.like("rms_norm", q), g.like("rms_norm", k) if k is not None else None
+    return g.like("mul", q, b.entry("attn_scale", g.entry(F32, 1, 1, b.step.tokens))), k
+
+
+def gated(q: Tensor) -> bool:
+    """Whether queries are every other piece of what they were made with."""
+    return q.nb[1] == 2 * q.dtype.size(q.ne[0])
+
+
+def _subnormed(b: Build, layer: int, x: Tensor) -> Tensor:
+    """BitNet: a norm before the way out."""
+    norm = b.of(layer, "attn_sub_norm")
+    return b.norm(x, norm, None, layer) if norm is not None else x
+
+
+def feed(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
+    if b.of(layer, "ffn_gate_inp") is None:
+        return dense(b, layer, x, style.act)
+    out = experts(b, layer, x, style.routing, style.act)
+    if b.of(layer, "ffn_up_shexp") is None:
+        return out
+    shared = dense(b, layer, x, style.act, "_shexp")
+    gate = b.of(layer, "ffn_gate_inp_shexp")
+    if gate is not None:
+        shared = g.like("mul", shared, g.like("unary", g.mul_mat(gate, x)))
+    return b.add(out, shared)
+
+
+def mixed(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
+    """All that mixes tokens in a layer; Falcon-H1 has two side by side."""
+    found = b.net.layers[layer].mixers
+    if not found:  # Nemotron-NAS: a matrix in attention's place, or nothing
+        return b.linear(layer, "attn_output", x) if b.of(layer, "attn_output") is not None else x
+    outs = [mix(b, layer, m, x, style) for m in found[::-1]]
+    total = outs[0]
+    for one in outs[1:]:
+        total = b.add(total, one)
+    return total
+
+
+def mix(b: Build, layer: int, m: Mixer, x: Tensor, style: Style) -> Tensor:
+    match m:
+        case Latent():
+            return absorbed(b, layer, m, x)
+        case Attention() if b.of(layer, "attn_kv_b") is not None:
+            return full_heads(b, layer, m, x)
+        case Attention() | Shared():
+            return attention(b, layer, x, style)
+        case Mamba1():
+            return mamba1(b, layer, m, x)
+        case Mamba2():
+            return mamba2(b, layer, m, x)
+        case GatedDelta():
+            return delta(b, layer, m, x, repeats=style.repeats_heads)
+        case ShortConv():
+            return short_conv(b, layer, m, x)
+    raise UnsupportedError(f"llama.cpp's graph of {type(m).__name__} layers is not in our tables")
+
+
+def names(b: Build, layer: int) -> tuple[str, str, str]:
+    """Of the norm behind attention, the one before the feed-forward and the one behind it; ""
+    where there is none."""
+    after = "post_attention_norm" if b.of(layer, "post_attention_norm") is not None else ""
+    before = "ffn_norm" if b.of(layer, "ffn_norm") is not None else ""
+    behind = "post_ffw_norm" if b.of(layer, "post_ffw_norm") is not None else ""
+    if after and not before and not behind:
+        return "", after, ""  # gpt-oss, GLM-4.5: its name is that of the class
+    return after, before, behind
+
+
+def layer_of(b: Build, layer: int, x: Tensor, style: Style, last: bool) -> Tensor:
+    after, before, behind = names(b, layer)
+    start = x
+    named = b.of(layer, "attn_norm") is not None or style.norm == "norm"
+    normed = b.layer_norm(layer, "attn_norm", x, style.norm) if named else x
+    if style.early_norm:
+        b.graph.expand(normed)
+    if not b.net.layers[layer].mixers and not before:  # Nemotron-H: a feed-forward of its own
+        return b.add(feed(b, layer, normed, style), start)
+    out = mixed(b, layer, normed, style)
+    if last and not style.late_rows:
+        picks = picked(b, out, start, *([normed] if style.parallel else []))
+        out, start = picks[0], picks[1]
+        normed = picks[-1] if style.parallel else normed
+    out = b.layer_norm(layer, after, out, style.norm) if after else out
+    out = g.like("scale", out) if style.scaled_residual else out
+    if style.parallel:
+        y = feed(b, layer, normed, style)
+        if style.attention_first:
+            return b.add(b.add(out, y), start)
+        return b.add(b.add(y, start), out)
+    middle = start if out is start else summed(b, out, start, style.start_first[0])
+    if b.of(layer, "ffn_up", "ffn_up_exps", "ffn_gate_up_exps") is None:
+        return middle
+    y = b.layer_norm(layer, before, middle, style.norm) if before else middle
+    y = feed(b, layer, y, style)
+    y = b.norm(y, b.of(layer, behind), None, -1, style.norm) if behind else y
+    y = g.like("scale", y) if style.scaled_residual else y
+    return summed(b, y, middle, style.start_first[1])
+
+
+def summed(b: Build, new: Tensor, old: Tensor, old_first: bool) -> Tensor:
+    """The sum takes the place of the first that it may."""
+    return b.add(old, new) if old_first else b.add(new, old)
+
+
+def decoder(b: Build, style: Style) -> None:
+    x = embedded(b)
+    for layer, last in b.order():
+        x = layer_of(b, layer, x, style, last)
+    b.graph.expand(finished(b, x, style))
+
+
+__all__ = ["Latent", "Style", "decoder", "embedded", "finished", "layer_of", "picked"]

@@ -1,0 +1,95 @@
+"""What one rank has of the experts of a layer: a share of each, or a number of them whole.
+
+    by width     F / ranks of every expert: its outputs (gate, up) or its inputs (down)
+    by number    E // ranks of them, the first E mod ranks one more
+
+Where a kernel lays MXFP4 out in a way of its own, `kernels.py` says what that takes.
+
+Source: vllm 0.33 model_executor/layers/fused_moe/{config,expert_map_manager}.py and
+oracle/mxfp4.py (mxfp4_round_up_hidden_size_and_intermediate_size).
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from typing import Literal, NamedTuple
+
+from weighbridge.arch.blueprint import Param
+from weighbridge.engines.parallel.kernels import PLAIN, Kernel
+from weighbridge.engines.parallel.names import role
+from weighbridge.units import align_up, ceil_div
+
+MX = 32  # values that share a scale
+What = Literal["", "values", "scales", "bias"]  # of MXFP4
+
+
+class Routed(NamedTuple):
+    """A weight of one of `number` experts of width F, or of all of them in one tensor. `width` 0
+    is what has no F: the bias of the projection down."""
+
+    width: int
+    down: bool
+    number: int
+    hidden: int  # D
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """`width` ranks split every expert, `number` ranks share them out; one of the two is 1."""
+
+    width: int = 1
+    number: int = 1
+    kernel: Kernel = PLAIN
+
+
+def routed(param: Param, hidden: int) -> Routed | None:
+    """None for what belongs to no expert. `hidden` tells F in a parameter that stacks them."""
+    if param.routed[1] == 1 or param.kind in ("router", "norm"):
+        return None
+    down = role(param.name) == "row"
+    return Routed(_width(param, hidden, down=down), down, param.routed[1], hidden)
+
+
+@cache
+def part(
+    e: Routed, sides: tuple[bool, bool], group: Group, *, what: What = "", more: bool = False
+) -> Fraction:
+    """Of a tensor that has the outputs, the inputs (`sides`) of its parameter. `more`: this rank
+    has one expert more than others."""
+    outputs, inputs = sides
+    result = Fraction(1)
+    if what:
+        result = _in_kernel(e, group, what)
+    elif e.width and (inputs if e.down else outputs):
+        result = Fraction(ceil_div(e.width, group.width), e.width)
+    return result * Fraction(e.number // group.number + more, e.number)
+
+
+def _in_kernel(e: Routed, group: Group, what: What) -> Fraction:
+    """What MXFP4 takes as the kernel has it, over what the file stores."""
+    k = group.kernel
+    hidden = align_up(e.hidden, k.hidden)
+    width = align_up(ceil_div(e.width, group.width), k.columns)
+    rows, columns = (hidden, width) if e.down else (2 * width, hidden)
+    stored = e.hidden if e.down else 2 * e.width
+    if what == "bias":
+        return Fraction(rows * k.bias_bytes, stored * 2)
+    stored *= e.width if e.down else e.hidden
+    if what == "values":
+        held = align_up(rows, k.value_rows) * align_up(columns // 2, k.value_bytes)
+        return Fraction(2 * held, stored)
+    held = align_up(rows, k.scale_rows) * align_up(columns // MX, k.scale_columns)
+    held += k.file_scales * rows * columns // MX
+    return Fraction(MX * held, stored)
+
+
+def _width(param: Param, hidden: int, *, down: bool) -> int:
+    """F, from any weight of an expert."""
+    if param.kind == "expert":
+        return param.shape[-1] if down else param.shape[0]
+    biased = param.kind == "bias" or param.name.endswith("bias")
+    if biased and down:
+        return 0
+    count = 1 if param.kind == "bias" else param.routed[1]
+    halves = 2 if any(word in param.name for word in ("gate_up", "input_linear")) else 1
+    return param.numel // count // halves // (1 if biased else max(1, hidden))

@@ -1,0 +1,257 @@
+"""Every tensor of a model with the way it is shared, `holding`, and what one rank has, `hold`."""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import cache
+from typing import Literal, NamedTuple
+
+from weighbridge.arch.blueprint import Blueprint, Param
+from weighbridge.arch.body import Body
+from weighbridge.arch.mixers import Mixer
+from weighbridge.components.weights import Choice, Placed, alive, buffer_size
+from weighbridge.engines.parallel import experts, positions
+from weighbridge.engines.parallel.cuts import Cut, Unit, fits, share
+from weighbridge.engines.parallel.experts import Group, Routed, What
+from weighbridge.engines.parallel.merged import merged
+from weighbridge.engines.parallel.names import Site, cut, role
+from weighbridge.engines.parallel.pieces import Piece, pieces, sides
+from weighbridge.engines.parallel.rules import Rules
+from weighbridge.engines.parallel.stages import layer_of
+from weighbridge.engines.serving import Subject
+from weighbridge.model import ModelPart
+from weighbridge.quantization.scheme import width
+
+# Engines have a Linear for every expert, as transformers had up to version 4.
+LOADER = 4
+TOWERS = {"vision tower": "image", "audio tower": "audio"}
+# MLA's up-projection: decoding multiplies by its two halves apart, unpacked.
+UP = "kv_b_proj.weight"
+NO_CUT = Fraction(1)
+MATRICES = ("linear", "conv1d", "expert", "experts", "router", "embedding")
+
+
+class Where(NamedTuple):
+    """The layer, or whether it stands before or behind all layers; on every pipeline stage;
+    or a copy that only the last of several stages needs."""
+
+    layer: int | None = None
+    behind: bool = False
+    everywhere: bool = False
+    copy: bool = False
+
+
+class Held(NamedTuple):
+    """`copies` equal tensors on their way to a device, in the tensor `module` and `end` name."""
+
+    module: str
+    end: str
+    nbytes: int
+    copies: int
+    where: Where
+    component: str = "weights"
+    cut: Cut | None = None
+    expert: Routed | None = None
+    sides: tuple[bool, bool] = (True, True)
+    tower: bool = False
+    what: What = ""  # of MXFP4
+    matrix: tuple[int, int] | None = None  # (outputs, inputs) of a weight that multiplies
+
+
+class Place(NamedTuple):
+    """One device: its layers, whether it is on the first or the last stage, and how many others it
+    shares with."""
+
+    first: bool
+    last: bool
+    layers: range
+    tensor: int
+    group: Group
+    more: bool = False  # one expert more than others have
+
+
+def holding(subject: Subject, rules: Rules, spread: bool) -> tuple[Held, ...]:
+    """`spread`: over tensor-parallel ranks, so that every matrix must have a known name."""
+    return tuple(
+        h for part in subject.model.parts for h in _part(subject, part, rules, spread=spread)
+    )
+
+
+def units(found: Sequence[Held]) -> tuple[set[Unit], set[Unit]]:
+    """What must divide: by the tensor ranks, and by those that split experts. A tower whose heads
+    do not divide is whole."""
+    dense = {p.unit for h in found if h.cut and not h.tower for p in h.cut.parts}
+    widths = {h.expert.width for h in found if h.expert and h.expert.width}
+    return dense, {Unit(size, "columns of each expert") for size in widths}
+
+
+def hold(found: Sequence[Held], place: Place) -> tuple[Placed, ...]:
+    """In the order of the checkpoint, fused tensors where their first part stands."""
+    sums: dict[tuple[str, str, str], int] = {}
+    for h in found:
+        if present(h.where, place):
+            part = _part_of(h, place)
+            nbytes = -(-h.nbytes * h.copies * part.numerator // part.denominator)
+            key = (h.module, h.end, h.component)
+            sums[key] = sums.get(key, 0) + nbytes
+    return tuple(Placed(module, n, component) for (module, _, component), n in sums.items())
+
+
+def present(where: Where, place: Place) -> bool:
+    if where.everywhere:
+        return True
+    if where.copy:
+        return place.last and not place.first
+    if where.layer is not None:
+        return where.layer in place.layers
+    return place.last if where.behind else place.first
+
+
+def side(h: Held, place: Place, which: Literal["out", "in"]) -> Fraction:
+    """How much of one side of a matrix that is no expert's a device has."""
+    if h.cut is None or h.cut.side != which:
+        return NO_CUT
+    return _share(h.cut, place.tensor)
+
+
+def _part_of(h: Held, place: Place) -> Fraction:
+    if h.expert is not None:
+        return experts.part(h.expert, h.sides, place.group, what=h.what, more=place.more)
+    if h.cut is None or not h.sides[h.cut.side == "in"]:
+        return NO_CUT
+    if h.tower and not _divides(h.cut, place.tensor):
+        return NO_CUT
+    return _share(h.cut, place.tensor)
+
+
+_share = cache(share)
+
+
+@cache
+def _divides(c: Cut, ranks: int) -> bool:
+    return all(fits(p.unit, ranks, grows=False) for p in c.parts)
+
+
+def _part(subject: Subject, part: ModelPart, rules: Rules, *, spread: bool) -> Iterator[Held]:
+    choice = subject.choices.get(part.name, subject.choice)
+    reader = _Reader(subject, part.blueprint, rules, choice, spread=spread)
+    for piece in pieces(part, choice, LOADER):
+        yield reader.held(piece)
+        yield from _absorbed(reader, piece, choice)
+    yield from _copies(reader, choice)
+    dtype = rules.rotary or choice.dtype
+    for path, nbytes in positions.tables(part.blueprint, part.config, dtype):
+        yield Held(path, "cos_sin_cache", nbytes, 1, Where(everywhere=True), "buffers")
+    for b in alive(part.blueprint, 5):
+        if b.persistent:
+            where = Where(layer=layer_of(b.name))
+            yield Held(b.name, "buffer", buffer_size(b, choice.dtype), 1, where, "buffers")
+
+
+class _Reader:
+    """What is asked of every parameter of one part: where it stands and how it is cut."""
+
+    def __init__(
+        self, subject: Subject, plan: Blueprint, rules: Rules, choice: Choice, *, spread: bool
+    ) -> None:
+        self.subject, self.plan, self.rules, self.spread = subject, plan, rules, spread
+        self.hidden = width(plan) or subject.body.hidden
+        self.behind = False
+        self.mxfp4 = choice.scheme is not None and choice.scheme.name == "mxfp4"
+        self.heads: dict[str, int] = {t.kind: t.heads for t in subject.body.towers}
+        outer = subject.config.model_type if subject.config else ""
+        self.library_tower = outer in rules.library_towers
+
+    def held(self, piece: Piece) -> Held:
+        p = piece.param
+        tower = self.plan.part(p.name) != "language model"
+        where = self._where(p, tower=tower)
+        expert = None if tower else experts.routed(p, self.hidden)
+        return Held(
+            module=merged(p),
+            end=piece.end,
+            nbytes=piece.nbytes,
+            copies=piece.copies,
+            where=where,
+            cut=None if expert else self._cut(p, where, tower=tower),
+            expert=expert,
+            sides=sides(piece),
+            tower=tower,
+            what=_what(piece) if expert and self.mxfp4 else "",
+            matrix=_matrix(p, expert),
+        )
+
+    def _where(self, p: Param, *, tower: bool) -> Where:
+        if tower:
+            return Where(everywhere=self.rules.towers_everywhere)
+        layer = layer_of(p.name)
+        if layer is not None:
+            self.behind = True
+            return Where(layer=layer)
+        everywhere = False
+        if role(p.name) == "vocab":
+            kinds = self.rules.head if self.behind else self.rules.embedding
+            everywhere = self.subject.model_type in kinds
+        return Where(behind=self.behind, everywhere=everywhere)
+
+    def _cut(self, p: Param, where: Where, *, tower: bool) -> Cut | None:
+        alone = not self.spread and role(p.name) != "vocab"
+        if alone or (tower and self.library_tower):
+            return None
+        site = Site(
+            param=p,
+            mixers=() if tower else mixers(self.subject, p.name, where.layer),
+            tower=tower,
+            tower_heads=self.heads.get(TOWERS.get(self.plan.part(p.name), ""), 0),
+        )
+        return cut(site)
+
+
+def _matrix(p: Param, expert: Routed | None) -> tuple[int, int] | None:
+    if p.kind not in MATRICES or len(p.shape) < 2 or p.name.endswith("bias"):
+        return None
+    if expert is None or p.kind == "expert":
+        site = Site(param=p)
+        return site.outputs, site.inputs
+    inner = p.numel // expert.number // max(1, expert.hidden)
+    return (expert.hidden, inner) if expert.down else (inner, expert.hidden)
+
+
+def _what(piece: Piece) -> What:
+    if piece.param.name.endswith("bias"):
+        return "bias"
+    return "scales" if piece.end.endswith(("scales", "scale")) else "values"
+
+
+def mixers(subject: Subject, name: str, layer: int | None) -> Sequence[Mixer]:
+    """What the layer mixes tokens by."""
+    body: Body = subject.body
+    if body.encoder is not None and "encoder." in name:
+        body = body.encoder
+    if layer is None:
+        return ()
+    if layer < len(body.blocks):
+        return body.blocks[layer].mixers
+    return subject.layers[layer].mixers if layer < len(subject.layers) else ()
+
+
+def _absorbed(reader: _Reader, piece: Piece, choice: Choice) -> Iterator[Held]:
+    """The halves of MLA's up-projection in the model's dtype: views of it in vLLM where it is not
+    packed, copies in SGLang."""
+    p = piece.param
+    if not p.name.endswith(UP) or piece.end not in ("weight", "qweight", "weight_packed"):
+        return
+    whole = choice.dtype.size(p.numel)
+    if reader.rules.absorbs or piece.nbytes != whole:
+        held = reader.held(piece)
+        yield held._replace(end="absorbed", nbytes=whole, sides=(True, True))
+
+
+def _copies(reader: _Reader, choice: Choice) -> Iterator[Held]:
+    """Heads that are tied to the embedding, which the last of several stages has again."""
+    if reader.subject.model_type in reader.rules.embedding:
+        return
+    for p in reader.plan.params:
+        if p.tied and role(p.name) == "vocab" and p.kind in ("linear", "embedding"):
+            nbytes = choice.dtype.size(p.numel)
+            held = reader.held(Piece(p, "weight", p.shape, nbytes, 1))
+            yield held._replace(where=Where(copy=True))

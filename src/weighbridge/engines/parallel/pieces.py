@@ -1,0 +1,120 @@
+"""The tensors that a part is loaded as, each with the parameter that it holds or helps to hold.
+
+    plain dtype    one a parameter             real format    what its loader makes of it
+    as stored      the checkpoint's tensors, whose names tell the parameter
+
+Experts that differ by their number alone are one record with a count. Which sides of the matrix
+a tensor has decides what a rank takes of it: a bias has outputs, a scale of the whole has none.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from weighbridge.arch.blueprint import Blueprint, Param, held
+from weighbridge.components.weights import Choice
+from weighbridge.model import ModelPart
+from weighbridge.quantization.scheme import Setting
+from weighbridge.tensors import Tensor
+
+# Ends of stored names, after the module's or the parameter's own: vllm 0.33
+# model_executor/layers/quantization/*.py (create_weights).
+_NEITHER = """
+    input_scale weight_global_scale input_global_scale weight_shape quant_map nested_quant_map
+    nested_offset offset weight_scale_2 k_scale v_scale output_scale
+"""
+NEITHER = frozenset(_NEITHER.split())
+OUTPUTS_ALONE = frozenset({"bias", "SCB", "weight_scales"})
+INPUTS_ALONE = frozenset({"g_idx", "weight_g_idx"})
+PACKED_ENDS = ("_blocks", "_scales")  # gpt-oss: no dot before them
+
+
+class Piece(NamedTuple):
+    """`copies` tensors that are alike; `end` is the last part of the first one's name."""
+
+    param: Param
+    end: str
+    shape: tuple[int, ...]
+    nbytes: int
+    copies: int
+
+
+def pieces(part: ModelPart, choice: Choice, major: int) -> Iterator[Piece]:
+    """Every untied parameter's tensors, in the blueprint's order or the checkpoint's."""
+    if choice.as_stored:
+        yield from _stored(part)
+    elif choice.scheme is None:
+        for p, count in part.blueprint.distinct():
+            nbytes = held(p, choice.dtype).size(p.numel)
+            yield Piece(p, "weight", p.shape, nbytes, count)
+    else:
+        setting = Setting(plan=part.blueprint, dtype=choice.dtype, major=major)
+        pack = choice.scheme.loader(setting)
+        for p, count in part.blueprint.distinct():
+            packed = pack(p)
+            if packed is None:
+                nbytes = held(p, choice.dtype).size(p.numel)
+                yield Piece(p, "weight", p.shape, nbytes, count)
+                continue
+            for name, dtype, shape in packed:
+                yield Piece(p, _end(name), shape, dtype.size(_numel(shape)), count)
+
+
+def sides(piece: Piece) -> tuple[bool, bool]:
+    """Whether a tensor has the outputs and the inputs of its parameter."""
+    numel = _numel(piece.shape)
+    if piece.param.kind in ("bias", "norm", "other", "conv"):
+        return True, len(piece.shape) > 1
+    if numel <= 1 or piece.end in NEITHER or numel == piece.param.routed[1]:
+        return False, False
+    if piece.end in OUTPUTS_ALONE or (len(piece.shape) == 1 and "scale" in piece.end):
+        return True, False
+    if piece.end in INPUTS_ALONE:
+        return False, True
+    return True, not ("scale" in piece.end and 1 in piece.shape)
+
+
+def unnumbered(name: str) -> str:
+    """The name without the expert's number."""
+    head, found, tail = name.partition("experts.")
+    return f"{head}experts.{tail.partition('.')[2]}" if found and tail[:1].isdigit() else name
+
+
+def _stored(part: ModelPart) -> Iterator[Piece]:
+    alike: dict[tuple[str, int], list[Tensor]] = {}
+    for t in part.stored:
+        alike.setdefault((unnumbered(t.name), t.nbytes), []).append(t)
+    known = _by_name(part.blueprint)
+    for (name, _), found in alike.items():
+        first = found[0]
+        param = _param(name, known) or Param(first.name, first.shape, "other")
+        yield Piece(param, _end(first.name), first.shape, first.nbytes, len(found))
+
+
+def _by_name(plan: Blueprint) -> dict[str, Param]:
+    return {unnumbered(p.name): p for p, _ in plan.distinct()}
+
+
+def _param(name: str, known: dict[str, Param]) -> Param | None:
+    """The parameter that a stored tensor belongs to, by its unnumbered name."""
+    if name in known:
+        return known[name]
+    module = name.rpartition(".")[0]
+    for end in PACKED_ENDS:
+        if name.endswith(end):
+            return known.get(name.removesuffix(end))
+    return known.get(f"{module}.weight")
+
+
+def _end(name: str) -> str:
+    end = name.rpartition(".")[2]
+    for packed in PACKED_ENDS:
+        if end.endswith(packed):
+            return packed[1:]
+    return end
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count

@@ -1,0 +1,98 @@
+"""The tables of cosines and sines that vLLM and SGLang make when a model is loaded.
+
+    rows x rotated values of a head, once for every kind of layer that rotates differently
+
+    rows    the model's positions P; linear scaling: P times the factor; YaRN: the original
+            positions times the factor; LongRoPE: P and the original positions; three-part
+            positions (Qwen-VL): four times as many
+
+vLLM keeps them in the model's dtype, in float32 where FlashInfer rotates (DeepSeek's YaRN); SGLang
+in float32.
+
+Source: vllm 0.33 and 0.19 model_executor/layers/rotary_embedding/; sglang 0.5.23
+srt/layers/rotary_embedding/ (factory.py, base.py).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.arch.blueprint import Blueprint
+from weighbridge.dtypes import FLOAT32, DType
+
+SUFFIX = "inv_freq"
+COPY = "original_"
+MROPE = 4
+
+
+def tables(plan: Blueprint, config: Mapping[str, Any], dtype: DType) -> Iterator[tuple[str, int]]:
+    """(module, bytes) of each. `dtype` is what the engine keeps them in."""
+    text = _text(config)
+    for buffer in plan.buffers:
+        path, _, last = buffer.name.rpartition(".")
+        ours = plan.part(buffer.name) == "language model" and last.endswith(SUFFIX)
+        if not ours or COPY in last or not buffer.shape or _repeated(path):
+            continue
+        kind = last.removesuffix(SUFFIX).rstrip("_")
+        rope = settings(text, kind)
+        latent = "qk_rope_head_dim" in text and rope_type(rope) == "yarn"
+        width = _width(text, kind, rope, 2 * buffer.shape[0])
+        yield (
+            f"{path}.{kind}" if kind else path,
+            (FLOAT32 if latent else dtype).size(rows(text, rope) * width),
+        )
+
+
+def settings(text: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Of one kind of layer: newer configs have one record a kind; Gemma 3's older ones scale the
+    layers with full attention alone."""
+    found = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    if not isinstance(found, Mapping):
+        return {}
+    if kind and isinstance(found.get(kind), Mapping):
+        own: Mapping[str, Any] = found[kind]
+        return own
+    return {} if kind.startswith("sliding") else found
+
+
+def rows(text: Mapping[str, Any], rope: Mapping[str, Any]) -> int:
+    """Positions that the table holds."""
+    known = int(text.get("max_position_embeddings") or 8192)
+    original = int(rope.get("original_max_position_embeddings") or known)
+    factor = float(rope.get("factor") or 1)
+    scale = MROPE if "mrope_section" in rope else 1
+    match rope_type(rope):
+        case "linear":
+            return int(known * factor)
+        case "yarn":
+            return int(original * factor) * scale
+        case "longrope" | "su":
+            return known + int(text.get("original_max_position_embeddings") or original)
+        case _:
+            return known * scale
+
+
+def rope_type(rope: Mapping[str, Any]) -> str:
+    named = str(rope.get("rope_type") or rope.get("type") or "default")
+    return "yarn" if named == "deepseek_yarn" else named
+
+
+def _width(text: Mapping[str, Any], kind: str, rope: Mapping[str, Any], rotated: int) -> int:
+    """Proportional rotation (Gemma 4) has a column for every value of the head."""
+    if rope_type(rope) != "proportional":
+        return rotated
+    names = ("global_head_dim", "head_dim") if kind.startswith("full") else ("head_dim",)
+    return next((int(text[n]) for n in names if text.get(n)), rotated)
+
+
+def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The language model's config, where a model holds one."""
+    for name in ("text_config", "llm_config", "language_config", "thinker_config"):
+        inner = config.get(name)
+        if isinstance(inner, Mapping):
+            return _text(inner)
+    return config
+
+
+def _repeated(path: str) -> bool:
+    """Older classes have a copy in every layer; engines share one."""
+    return any(part.isdigit() and part != "0" for part in path.split("."))

@@ -1,0 +1,66 @@
+"""What differs between the engines, and between their versions, in how a model is spread.
+
+    rules("vllm", (0, 19)) -> Rules
+
+Source: vllm 0.33 and 0.19: distributed/utils.py, model_executor/layers/{linear,mla,
+vocab_parallel_embedding}.py, fused_moe/{config,expert_map_manager}.py, model_executor/models/;
+sglang 0.5.23: srt/distributed/utils.py, srt/layers/moe/fused_moe_triton/layer.py, srt/models/.
+"""
+
+from dataclasses import dataclass, replace
+
+from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.engines.parallel import stages
+
+Version = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How an engine splits."""
+
+    name: str
+    version: Version
+    bounds: stages.Bounds  # of the layers of each pipeline stage
+    embedding: frozenset[str]  # model types with the embedding on every stage
+    head: frozenset[str]  # and with the head
+    grows: bool  # the vocabulary is padded to 64 a rank where 64 rows do not divide
+    uneven: bool  # experts may be shared out unevenly
+    replicas_share: bool  # experts are spread over data-parallel replicas
+    absorbs: bool  # MLA keeps the up-projection a second time, though it is not packed
+    rotary: DType | None = None  # of tables of positions; None is the model's
+    towers_everywhere: bool = False  # on every pipeline stage
+    library_towers: frozenset[str] = frozenset()  # model types whose towers are transformers' own
+
+
+VLLM = Rules(
+    name="vllm",
+    version=(0, 33),
+    bounds=stages.vllm,
+    embedding=stages.VLLM_EMBEDDING,
+    head=stages.VLLM_HEAD,
+    grows=False,
+    uneven=True,
+    replicas_share=True,
+    absorbs=False,
+    library_towers=frozenset({"gemma4", "gemma3n"}),  # AutoModel.from_config in gemma*_mm.py
+)
+SGLANG = Rules(
+    name="sglang",
+    version=(0, 5, 23),
+    bounds=stages.sglang,
+    embedding=stages.SGLANG_EMBEDDING,
+    head=stages.SGLANG_HEAD,
+    grows=True,
+    uneven=False,
+    replicas_share=False,
+    absorbs=True,
+    rotary=FLOAT32,
+)
+FIRST_STAGE_TOWERS = (0, 30)  # vLLM's second model runner, which encodes on the first stage alone
+
+
+def rules(engine: str, version: Version) -> Rules:
+    if engine == "sglang":
+        return replace(SGLANG, version=version)
+    return replace(VLLM, version=version, towers_everywhere=version < FIRST_STAGE_TOWERS)

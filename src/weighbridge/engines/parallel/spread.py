@@ -1,0 +1,46 @@
+"""Over how many devices a model is spread, and in which ways."""
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+from weighbridge.engines.parallel.experts import Group
+from weighbridge.engines.parallel.kernels import mxfp4
+from weighbridge.engines.parallel.rules import Rules
+from weighbridge.errors import UsageError
+
+
+class Sizes(TypedDict, total=False):
+    """`Spread` as keyword arguments."""
+
+    tensor: int
+    pipeline: int
+    data: int
+    expert_parallel: bool
+    partition: tuple[int, ...]
+    capability: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """`partition`: layers of each stage, where they are given; `capability`: the major number of
+    the device's, which decides how MXFP4 lies in memory."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    data: int = 1
+    expert_parallel: bool = False
+    partition: tuple[int, ...] = ()
+    capability: int = 9
+
+    def __post_init__(self) -> None:
+        least = min(self.tensor, self.pipeline, self.data)
+        if least < 1:
+            raise UsageError(f"parallel sizes must be at least 1, not {least}")
+
+    def group(self, r: Rules) -> Group:
+        """The ranks that share the experts."""
+        ranks = self.tensor * (self.data if r.replicas_share else 1)
+        kernel = mxfp4(r.name, r.version, self.capability)
+        if self.expert_parallel:
+            return Group(number=ranks, kernel=kernel)
+        return Group(width=ranks, kernel=kernel)

@@ -1,0 +1,179 @@
+"""What SGLang decides by the card: chunk of prefill, batches to capture, share of memory.
+
+    mem_fraction_static = (card - reserved) / card, to three digits         in MiB
+    reserved  512 + 1.5 max(chunk, 2048) + 1024 / 8 x ranks + graphs; at least 10 GiB above 60 GiB
+    graphs    2 a request of the largest captured batch; 8 a captured length of prefill, or 1,536
+              with latent attention
+
+What is reserved is a rule of thumb for all that is not weights and pools: those have the rest. The
+fraction is of the memory that is free before weights are loaded. The card is nvidia-smi's total.
+Sources: sglang srt/server_args.py of 0.4.0, 0.4.6, 0.4.7, 0.4.8, 0.5.2, 0.5.3, 0.5.5, 0.5.9 to
+0.5.14 (_handle_gpu_memory_settings), srt/arg_groups/memory_hook.py of 0.5.19 to 0.5.23.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from weighbridge.engines.table import Version
+
+T = TypeVar("T")
+GIB = 1024  # MiB
+UNKNOWN = 0.88, 0.95  # shares without a card, before and since 0.5.20
+VLM_TENTH = 0.9  # of the share, before 0.5.2
+
+
+class Size(NamedTuple):
+    """Cards of less than `below` MiB: tokens of a chunk, and the largest captured batch on fewer
+    than four ranks and on more."""
+
+    below: float
+    chunk: int
+    few: int
+    many: int
+
+
+ANY = float("inf")
+NO_CARD = Size(ANY, 4096, 160, 160)
+SIZES: Sequence[tuple[Version, tuple[Size, ...]]] = (
+    ((0, 4), (Size(25_000, 2048, 8, 8), Size(ANY, 8192, 160, 160))),
+    ((0, 4, 1), (Size(25_000, 2048, 8, 80), Size(ANY, 8192, 160, 160))),
+    (
+        (0, 4, 7),
+        (Size(25_000, 2048, 8, 80), Size(180_000, 8192, 160, 160), Size(ANY, 16_384, 160, 160)),
+    ),
+    (
+        (0, 4, 8),
+        (Size(35 * GIB, 2048, 8, 80), Size(160 * GIB, 8192, 160, 160), Size(ANY, 16_384, 160, 160)),
+    ),
+    *(
+        (
+            since,
+            (
+                Size(20 * GIB, 2048, 8, 8),
+                small,
+                Size(60 * GIB, 4096, 32, 160),
+                Size(160 * GIB, 8192, 256, 512),
+                Size(ANY, 16_384, 512, 512),
+            ),
+        )
+        for since, small in (
+            ((0, 5, 3), Size(35 * GIB, 2048, 16, 80)),
+            ((0, 5, 5), Size(35 * GIB, 2048, 24, 80)),
+            ((0, 5, 20), Size(35 * GIB, 4096, 48, 160)),
+        )
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the share depends on."""
+
+    version: Version
+    card: float  # MiB
+    chunk: int
+    largest: int  # captured batch; 0 without graphs
+    prefills: int  # captured lengths of prefill
+    tensor: int
+    pipeline: int
+    latent: bool
+    algorithm: str | None  # of speculation
+
+
+def since(rules: Sequence[tuple[Version, T]], version: Version) -> T:
+    """The rule of the newest version that is not newer than `version`."""
+    return [rule for start, rule in rules if start <= version or start == rules[0][0]][-1]
+
+
+def size(version: Version, card: float | None) -> Size:
+    if card is None:
+        return NO_CARD
+    return next(s for s in since(SIZES, version) if card < s.below)
+
+
+def fraction(a: Asked) -> float:
+    """`mem_fraction_static`, of a model without towers."""
+    return since(FRACTIONS, a.version)(a)
+
+
+def with_towers(version: Version, share: float, layers: int, hidden: int) -> float:
+    """Less by the size of the vision encoder: 0.95 for one of 24 layers of 1,024."""
+    if version < (0, 5, 2):
+        return share * VLM_TENTH
+    larger = layers * hidden**2 / (24 * 1024**2)
+    return share * 0.95 * max(0.8, min(1.05, 1 - 0.1 * (larger - 1)))
+
+
+def decodes(largest: int, *, speculative: bool) -> tuple[int, ...]:
+    """The batches that decoding is captured for."""
+    if speculative:
+        steps = [*range(1, 9), *range(10, 33, 2), *range(40, 65, 4), *range(72, 257, 8)]
+        steps += range(272, largest + 1, 16)
+    else:
+        steps = [1, 2, 4, 8, 12, *range(16, 257, 8), *range(272, 512, 16)]
+        steps += range(512, largest + 1, 32)
+    found = {s for s in steps if s <= largest}
+    return tuple(sorted(found | {largest})) if largest else ()
+
+
+def prefills(longest: int) -> tuple[int, ...]:
+    """The lengths that prefill is captured for, since 0.5.10."""
+    steps = (
+        *(*range(4, 33, 4), *range(48, 257, 16), *range(288, 513, 32), *range(576, 1025, 64)),
+        *(*range(1280, 4097, 256), *range(4608, longest + 1, 512)),
+    )
+    return tuple(s for s in steps if s <= longest)
+
+
+def _by_ranks(ranks: int) -> float:
+    table = ((16, 0.79), (8, 0.81), (4, 0.85), (2, 0.87))
+    return next((share for least, share in table if ranks >= least), 0.88)
+
+
+def _v0_4_0(a: Asked) -> float:
+    return _by_ranks(a.tensor)
+
+
+def _v0_4_6(a: Asked) -> float:
+    return _by_ranks(a.tensor) if a.card <= 80 * GIB else (a.card - 13 * GIB) / a.card
+
+
+def _v0_4_7(a: Asked) -> float:
+    share = _by_ranks(a.tensor * a.pipeline) if a.card <= 80 * GIB else 0.88
+    if a.card > 180_000:
+        return 0.79
+    if a.card > 96 * GIB:
+        kept = 20 * GIB if a.algorithm else 18 * GIB
+        return min(share + 48 * GIB * (1 - share) / a.card, (a.card - kept) / a.card)
+    return share * 0.95 if a.algorithm else share
+
+
+def _v0_4_8(a: Asked) -> float:
+    ranks = a.tensor * a.pipeline
+    table = ((35 * GIB, 2.8 + ranks / 10), (90 * GIB, 9.5 + ranks / 2), (160 * GIB, 12 + ranks / 2))
+    kept = next((gib for below, gib in table if a.card < below), 32.0)
+    if a.algorithm:
+        kept += 6 if a.algorithm == "STANDALONE" and a.version >= (0, 5, 2) else 2
+    return round((a.card - kept * GIB) / a.card, 3)
+
+
+def _v0_5_3(a: Asked) -> float:
+    reserved = 512 + 1.5 * max(a.chunk, 2048) + 2 * a.largest + a.tensor * a.pipeline / 8 * GIB
+    if a.prefills:
+        reserved += 1.5 * GIB if a.latent and a.version >= (0, 5, 10) else 8 * a.prefills
+    if a.card > 60 * GIB:
+        reserved = max(reserved, 10 * GIB)
+    if a.algorithm not in (None, "NGRAM") and a.version < (0, 5, 14):
+        own = 2 if a.version < (0, 5, 11) else 4
+        reserved += (6 if a.algorithm == "STANDALONE" else own) * GIB
+    return round((a.card - reserved) / a.card, 3)
+
+
+FRACTIONS: Sequence[tuple[Version, Callable[[Asked], float]]] = (
+    ((0, 4), _v0_4_0),
+    ((0, 4, 6), _v0_4_6),
+    ((0, 4, 7), _v0_4_7),
+    ((0, 4, 8), _v0_4_8),
+    ((0, 5, 3), _v0_5_3),
+)

@@ -1,0 +1,299 @@
+"""Every setting as SGLang will use it: the user's, else the engine's own for the card and model.
+
+Speculation names one algorithm and a number of draft tokens; where none is given the engine takes
+four, and limits requests to 48. Sources: sglang 0.5.23 srt/server_args.py,
+srt/arg_groups/cuda_graph_hook.py, srt/arg_groups/speculative_hook.py
+(_auto_choose_speculative_params), srt/mem_cache/kv_cache_dtype.py, srt/arg_groups/overrides.py
+(_dsa_kv_cache_dtype_default); 0.5.10 srt/server_args.py (_handle_piecewise_cuda_graph).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.arch.mixers import Layer
+from weighbridge.dtypes import FLOAT32, TORCH, DType
+from weighbridge.engines.caches.sglang import Setting
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.sglang import card, kernels
+from weighbridge.engines.table import Version
+from weighbridge.errors import UsageError
+from weighbridge.units import MIB, ceil_div
+from weighbridge.workload import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+ALGORITHMS: Mapping[str, str] = {
+    "draft": "STANDALONE",
+    "eagle": "EAGLE",
+    "eagle3": "EAGLE3",
+    "mtp": "NEXTN",
+    "ngram": "NGRAM",
+}
+DRAFTED = {"NGRAM": 12}  # tokens by default; of all others 4
+SPECULATING = 48  # requests at once, while speculating
+LORAS = 8  # --max-loras-per-batch
+WHOLE = -1  # chunked_prefill_size: prompts are not cut
+PREFILL_GRAPHS = (0, 5, 10)  # since here prefill is captured by default
+# Model types with towers whose prefill is captured all the same, since 0.5.16
+CAPTURED_TOWERS = frozenset(
+    ("qwen3_5", "qwen3_5_moe", "kimi_k25", "minimax_m3_vl", "cohere2_vision")
+)
+NOT_CAPTURED = frozenset(
+    ("deepseek_v32", "qwen3_next", "glm_moe_dsa", "bailing_hybrid")
+)  # 0.5.10-13
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effective:
+    """Sizes of cards in MiB. `running` None: the engine's rule, which follows the pool."""
+
+    version: Version
+    card: float | None
+    share: float | None
+    chunk: int
+    captured: tuple[int, ...]
+    prefills: tuple[int, ...]
+    backend: str
+    page: int
+    kv: str
+    ssm: DType
+    swa_ratio: Fraction
+    mamba_ratio: Fraction
+    radix: bool
+    tensor: int
+    pipeline: int
+    data: int
+    experts: bool
+    running: int | None
+    tokens: int | None
+    algorithm: str | None
+    drafted: int
+    loras: int
+    lora_rank: int
+    context: int
+    towers: bool
+    model_type: str
+
+    @property
+    def largest(self) -> int:
+        return max(self.captured, default=0)
+
+    def pools(self, sequences: int, *, beside: int = 0, shared: int = 0) -> Setting:
+        """For the pools of one rank."""
+        return Setting(
+            context=self.context,
+            model_type=self.model_type,
+            sequences=sequences,
+            kv_cache_dtype=self.kv,
+            page_size=self.page,
+            tensor_parallel=self.tensor,
+            swa_full_tokens_ratio=self.swa_ratio,
+            mamba_full_memory_ratio=self.mamba_ratio,
+            radix_cache=self.radix,
+            ssm_dtype=self.ssm,
+            max_running_requests=self.running,
+            version=self.version,
+            chunked_prefill_size=self.chunk if self.chunk > 0 else None,
+            shared=shared,
+            beside=beside,
+            beyond=4 + self.drafted,
+        )
+
+
+def effective(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> Effective:
+    part = budget.choice.part if budget else None
+    memory = part.total.bytes.expected / MIB if part else None
+    tensor, pipeline = w.tensor_parallel_size or 1, w.pipeline_parallel_size or 1
+    layers = remembered(s)
+    k = kernels.kind(
+        version,
+        part.compute_capability if part else None,
+        part.vendor if part else "",
+        s.model_type,
+        layers,
+    )
+    backend = w.attention_backend or kernels.default(k)
+    algorithm = _algorithm(w)
+    running = w.max_running_requests or (SPECULATING if algorithm else None)
+    preset = card.size(version, memory)
+    chunk = w.chunked_prefill_size or preset.chunk
+    largest = _largest(w, preset.many if tensor >= 4 else preset.few, running, s)
+    captured = card.decodes(largest, speculative=algorithm is not None)
+    prefills = card.prefills(chunk) if _captures(s, w, k, version, algorithm) else ()
+    share = w.mem_fraction_static
+    if share is None and memory is not None:
+        share = _share(
+            s,
+            card.Asked(
+                version=version,
+                card=memory,
+                chunk=chunk if chunk > 0 else 16_384,
+                largest=largest,
+                prefills=len(prefills),
+                tensor=tensor,
+                pipeline=pipeline,
+                latent=k.latent,
+                algorithm=algorithm,
+            ),
+        )
+    return Effective(
+        version=version,
+        card=memory,
+        share=_usable(share),
+        chunk=chunk,
+        captured=captured,
+        prefills=prefills,
+        backend=backend,
+        page=kernels.page(backend, w.page_size),
+        kv=_kv(s, w, k),
+        ssm=_ssm(s, w),
+        swa_ratio=Fraction(str(_ratio(w.swa_full_tokens_ratio, 0.8, "swa-full-tokens-ratio"))),
+        mamba_ratio=Fraction(str(w.mamba_full_memory_ratio or 0.9)),
+        radix=not w.disable_radix_cache,
+        tensor=tensor,
+        pipeline=pipeline,
+        data=w.data_parallel_size or 1,
+        experts=w.enable_expert_parallel,
+        running=running,
+        tokens=w.max_total_tokens,
+        algorithm=algorithm,
+        drafted=_drafted(w, algorithm),
+        loras=_loras(w),
+        lora_rank=w.max_lora_rank or 0,
+        context=s.context,
+        towers=has_towers(s),
+        model_type=s.model_type,
+    )
+
+
+def remembered(s: Subject) -> tuple[Layer, ...]:
+    """Encoders remember nothing, but SGLang runs them through the same pools."""
+    return s.layers or tuple(Layer(mixers=b.mixers) for b in s.body.blocks)
+
+
+def generates(s: Subject) -> bool:
+    return bool(s.body.causal and not s.body.embeds and not s.body.labels)
+
+
+def has_towers(s: Subject) -> bool:
+    raw = s.config.raw if s.config is not None else {}
+    return bool(s.body.towers) or "vision_config" in raw or "audio_config" in raw
+
+
+def classes(s: Subject) -> tuple[str, ...]:
+    named = s.part.config.get("architectures")
+    return tuple(map(str, named)) if isinstance(named, list) else ()
+
+
+def _usable(share: float | None) -> float | None:
+    if share is not None and not 0 < share < 1:
+        raise UsageError(
+            f"mem_fraction_static is {share:.3f}: it must be between 0 and 1; give "
+            "--mem-fraction-static, or a smaller --chunked-prefill-size"
+        )
+    return share
+
+
+def _ratio(asked: float | None, otherwise: float, flag: str) -> float:
+    found = otherwise if asked is None else asked
+    if not 0 < found <= 1:
+        raise UsageError(f"--{flag} {found}: sglang takes more than 0 and at most 1")
+    return found
+
+
+def _algorithm(w: Infer) -> str | None:
+    if w.speculative_method is not None:
+        return ALGORITHMS[w.speculative_method]
+    return "STANDALONE" if w.draft_model else None
+
+
+def _drafted(w: Infer, algorithm: str | None) -> int:
+    if algorithm is None:
+        return 0
+    return w.num_speculative_tokens or DRAFTED.get(algorithm, 4)
+
+
+def _loras(w: Infer) -> int:
+    if w.max_loras is None and w.max_lora_rank is None:
+        return 0
+    if w.max_lora_rank is None:
+        raise UsageError("sglang takes the rank from the adapters it is given: say --max-lora-rank")
+    return w.max_loras or LORAS
+
+
+def _largest(w: Infer, preset: int, running: int | None, s: Subject) -> int:
+    """Requests of the largest captured batch."""
+    if w.disable_cuda_graph or not generates(s):
+        return 0
+    largest = w.cuda_graph_max_bs or preset
+    return min(largest, running) if running else largest
+
+
+def _captures(
+    s: Subject, w: Infer, k: kernels.Kind, version: Version, algorithm: str | None
+) -> bool:
+    """Whether prefill runs from graphs. None of the reasons against is a setting of its own."""
+    piecewise, limited = version < (0, 5, 15), version < (0, 5, 18)
+    towers = has_towers(s) and (version < (0, 5, 16) or k.model_type not in CAPTURED_TOWERS)
+    against = (
+        version < PREFILL_GRAPHS,
+        w.disable_cuda_graph,
+        (w.pipeline_parallel_size or 1) > 1,
+        towers,
+        k.compressed or k.model_type == "kimi_linear",
+        piecewise and (k.sparse or k.model_type in NOT_CAPTURED),
+        algorithm is not None and version < (0, 5, 14),
+        k.latent and not piecewise and limited,
+        bool(_loras(w)) and limited,
+        k.vendor not in ("NVIDIA", ""),
+    )
+    return not any(against)
+
+
+def _share(s: Subject, asked: card.Asked) -> float:
+    share = card.fraction(asked)
+    raw = s.config.raw.get("vision_config") if s.config is not None else None
+    if not has_towers(s) or (asked.version >= (0, 5, 2) and not isinstance(raw, Mapping)):
+        return share
+    own: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
+    layers, hidden = own.get("num_hidden_layers"), own.get("hidden_size")
+    return card.with_towers(asked.version, share, layers or 24, hidden or 1024)
+
+
+def _kv(s: Subject, w: Infer, k: kernels.Kind) -> str:
+    if w.kv_cache_dtype not in (None, "auto"):
+        return str(w.kv_cache_dtype)
+    if k.sparse and k.latent:
+        return "fp8_e4m3" if kernels.major(k.compute) >= 10 else "bfloat16"
+    return "fp8_e4m3" if _declares_fp8(s.part.quantization or {}) else "auto"
+
+
+def _declares_fp8(raw: Mapping[str, Any]) -> bool:
+    """Of modelopt's checkpoints alone does SGLang read the format of the cache."""
+    if not str(raw.get("quant_method", "")).startswith("modelopt"):
+        return False
+    own = raw.get("kv_cache_scheme")
+    floats = isinstance(own, Mapping) and own.get("type") == "float" and own.get("num_bits") == 8
+    return floats or str(raw.get("kv_cache_quant_algo", "")).upper() == "FP8"
+
+
+def _ssm(s: Subject, w: Infer) -> DType:
+    raw = s.config.raw if s.config is not None else {}
+    text = raw.get("text_config")
+    own = text.get("mamba_ssm_dtype") if isinstance(text, Mapping) else None
+    named = w.mamba_ssm_cache_dtype or own or raw.get("mamba_ssm_dtype")
+    return TORCH.get(str(named), FLOAT32)
+
+
+def requests(e: Effective, tokens: int, slots: int | None) -> int:
+    """How many run at once in a pool of `tokens`: --max-running-requests, else by the context."""
+    usual = min(4096, max(2048, int(tokens / e.context * 512)))
+    found = ceil_div(e.running, e.data) if e.running else usual
+    if e.version >= (0, 5, 8):
+        found = min(found, max(1, tokens // 2))
+    if slots is not None:
+        found = min(found, slots // e.pools(1).slots)
+    return max(1, found)

@@ -1,0 +1,127 @@
+"""Which attention SGLang runs, what that one sets aside, and which pages it wants.
+
+    backend       workspace    page
+    flashinfer    384 MiB      any; 512 MiB for the classes in LARGER
+    fa3           none         any                    Hopper's default
+    trtllm_mha    512 MiB      64                     the default of compute capability 10
+    trtllm_mla    150 MiB      64
+    triton        none         any                    sinks, Gemma 4, latents elsewhere
+
+Each also keeps, for every request of the largest captured batch, a row of the whole context: int32
+indices, of flashinfer a byte of mask beside, of triton int64. Sources: sglang 0.5.23
+srt/arg_groups/model_override_base.py (get_default_attn_backend), srt/arg_groups/overrides.py
+(_mla_backend_page_constraints, _fa4_page_constraint), srt/layers/attention/*_backend.py,
+srt/arg_groups/model_overrides/; 0.4.0 to 0.5.10 srt/model_executor/model_runner.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from weighbridge.arch.mixers import Attention, Compressed, Latent, Layer
+from weighbridge.engines.table import Version
+from weighbridge.units import MIB
+
+TRTLLM = (0, 5, 9)  # since here the default of data-centre Blackwell
+HOPPER = (0, 4, 6)
+LARGER = frozenset(
+    (
+        *("Qwen2ForCausalLM", "Qwen3ForCausalLM", "MiMoForCausalLM"),
+        *("Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration"),
+    )
+)
+FLASHINFER = 384 * MIB
+WORKSPACE: Mapping[str, int] = {
+    "flashinfer": FLASHINFER,
+    "trtllm_mha": 512 * MIB,
+    "trtllm_mla": 150 * MIB,
+    "cutlass_mla": 128 * MIB,
+}
+ROW: Mapping[str, int] = {"flashinfer": 5, "triton": 8}  # bytes a position; others 4 a page
+PAGES: Mapping[str, tuple[tuple[int, ...], int]] = {  # that it takes, and that it is set to
+    "flashmla": ((64,), 64),
+    "cutlass_mla": ((128,), 128),
+    "trtllm_mla": ((32, 64), 64),
+    "cutedsl_mla": ((32, 64), 64),
+    "trtllm_mha": ((16, 32, 64, 128), 64),
+    "fa4": ((128,), 128),
+    "dsa": ((64,), 64),
+    "dsv4": ((256,), 256),
+}
+# Attention with sinks, or of a mask that only these kernels have
+BY_TRITON = frozenset(
+    (
+        *("gpt_oss", "gemma4", "gemma4_text", "gemma4_unified_text", "llama4", "llama4_text"),
+        "granite_swa",
+    )
+)
+FA3_TOO = frozenset(("gpt_oss", "llama4", "llama4_text"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What a default depends on."""
+
+    version: Version
+    compute: str | None  # capability of the card
+    vendor: str
+    model_type: str
+    latent: bool
+    sparse: bool  # an indexer picks tokens
+    compressed: bool
+
+
+def kind(
+    version: Version, compute: str | None, vendor: str, model_type: str, layers: tuple[Layer, ...]
+) -> Kind:
+    found = [m for layer in layers for m in layer.mixers]
+    return Kind(
+        version=version,
+        compute=compute,
+        vendor=vendor,
+        model_type=model_type,
+        latent=any(isinstance(m, Latent | Compressed) for m in found),
+        sparse=any(m.indexer for m in found if isinstance(m, Attention | Latent)),
+        compressed=any(isinstance(m, Compressed) for m in found),
+    )
+
+
+def major(compute: str | None) -> int:
+    """Of NVIDIA's compute capability; 0 for other makers and for an unnamed card."""
+    number = (compute or "").partition(".")[0]
+    return int(number) if number.isdigit() else 0
+
+
+def default(k: Kind) -> str:
+    newest = major(k.compute)
+    hopper = newest == 9 and k.version >= HOPPER
+    if k.compressed:
+        return "dsv4"
+    if k.latent:
+        if k.sparse:
+            return "dsa"
+        return "fa3" if hopper else ("flashinfer" if newest == 10 else "triton")
+    if k.vendor == "AMD":
+        return "aiter"
+    if newest == 10 and k.version >= TRTLLM:
+        return "trtllm_mha"
+    if k.model_type in BY_TRITON:
+        return "fa3" if hopper and k.model_type in FA3_TOO else "triton"
+    return "fa3" if hopper else "flashinfer"
+
+
+def page(backend: str, asked: int | None) -> int:
+    """Tokens of a page: as asked, unless the kernels cannot."""
+    taken, otherwise = PAGES.get(backend, ((), 0))
+    return otherwise if taken and asked not in taken else asked or 1
+
+
+def workspace(backend: str, classes: tuple[str, ...]) -> int:
+    found = WORKSPACE.get(backend, 0)
+    return 512 * MIB if found == FLASHINFER and LARGER.intersection(classes) else found
+
+
+def rows(backend: str, batch: int, context: int, page: int) -> int:
+    """Bytes of what is kept for captured batches."""
+    if backend in ROW:
+        return batch * context * ROW[backend]
+    return batch * -(-context // page) * 4

@@ -1,0 +1,83 @@
+"""The effective settings by their names, and the command line that asks SGLang for them."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.sglang.effective import Effective, generates
+from weighbridge.workload import Infer
+
+# Setting -> flag, where the user said something
+FLAGS: Mapping[str, str] = {
+    "tensor_parallel_size": "--tp-size",
+    "pipeline_parallel_size": "--pp-size",
+    "data_parallel_size": "--dp-size",
+    "dtype": "--dtype",
+    "kv_cache_dtype": "--kv-cache-dtype",
+    "mem_fraction_static": "--mem-fraction-static",
+    "chunked_prefill_size": "--chunked-prefill-size",
+    "max_running_requests": "--max-running-requests",
+    "max_total_tokens": "--max-total-tokens",
+    "page_size": "--page-size",
+    "swa_full_tokens_ratio": "--swa-full-tokens-ratio",
+    "mamba_full_memory_ratio": "--mamba-full-memory-ratio",
+    "mamba_ssm_cache_dtype": "--mamba-ssm-dtype",
+    "cuda_graph_max_bs": "--cuda-graph-max-bs",
+    "attention_backend": "--attention-backend",
+    "disable_cuda_graph": "--disable-cuda-graph",
+    "disable_radix_cache": "--disable-radix-cache",
+    "max_loras": "--max-loras-per-batch",
+    "max_lora_rank": "--max-lora-rank",
+    "draft_model": "--speculative-draft-model-path",
+    "num_speculative_tokens": "--speculative-num-draft-tokens",
+}
+
+
+def launch(s: Subject, w: Infer, e: Effective) -> str:
+    words = ["python", "-m", "sglang.launch_server", "--model-path", s.model.reference]
+    return " ".join(map(shlex.quote, [*words, *_flags(s, w, e)]))
+
+
+def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
+    yield from ("--context-length", str(e.context))
+    if e.algorithm is not None:
+        yield from ("--speculative-algorithm", e.algorithm)
+    if e.experts:
+        yield from ("--ep-size", str(e.tensor))
+    if e.loras:
+        yield "--enable-lora"
+    if not generates(s):
+        yield "--is-embedding"
+    for name, flag in FLAGS.items():
+        asked = getattr(w, name)
+        if asked is True:
+            yield flag
+        elif asked not in (None, False):
+            yield from (flag, str(asked))
+
+
+def settings(e: Effective, w: Infer) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "tensor_parallel_size": e.tensor,
+        "pipeline_parallel_size": e.pipeline,
+        "data_parallel_size": e.data,
+        "enable_expert_parallel": e.experts,
+        "mem_fraction_static": e.share,
+        "chunked_prefill_size": e.chunk,
+        "max_running_requests": e.running,
+        "max_total_tokens": e.tokens,
+        "page_size": e.page,
+        "swa_full_tokens_ratio": float(e.swa_ratio),
+        "mamba_full_memory_ratio": float(e.mamba_ratio),
+        "cuda_graph_max_bs": e.largest,
+        "disable_cuda_graph": w.disable_cuda_graph,
+        "disable_radix_cache": not e.radix,
+        "attention_backend": e.backend,
+        "kv_cache_dtype": e.kv,
+    }
+    if e.algorithm is not None:
+        found |= {"speculative_algorithm": e.algorithm, "num_speculative_tokens": e.drafted}
+    if e.loras:
+        found |= {"max_loras": e.loras, "max_lora_rank": e.lora_rank}
+    return found

@@ -1,0 +1,178 @@
+"""What a rank of SGLang holds beside weights and pools: the part that no fraction accounts for.
+
+    attention    its workspace, and rows of contexts for captured batches
+    cuBLAS       8.125 MiB, 32 on Hopper and Blackwell
+    captured     logits in float32 and activations of the largest batch, in the graphs' own pool
+    graphs       what the driver keeps: about 60 MiB, and 0.12 MiB a layer and captured batch (0.3
+                 where ranks talk); about 10 MiB a captured length of prefill
+    chunk        the widest layer of a chunk of prefill, or the encoder of the images before it
+    logits       of the last token of each request: own dtype, float32, probabilities
+
+Sources: sglang 0.5.23 srt/layers/attention/*_backend.py, srt/layers/logits_processor.py,
+srt/layers/sampler.py, srt/model_executor/runner/decode_cuda_graph_runner.py,
+srt/arg_groups/memory_hook.py (reserve_for_graph_mb, which counts 8 MB a length of prefill).
+Graphs, published `mem usage` less what is computed here: decoding 0.08 to 0.15 MiB a layer and
+batch (Qwen3 8B, 36 and 52 batches, 0.34 and 0.60 GB with logits), 0.03 GB in all (LFM2 700M, 4
+batches), 0.09 (Granite 4 micro, 4), 0.11 (Llama 8B, 4), 0.07 (Gemma 4 31B, 1); 1.0 MiB a layer and
+batch where NCCL is captured (QwQ 32B on four cards, 0.93 GB); prefill 7 to 14 MiB a length (Qwen3
+8B, 58 lengths 1.40 and 1.71 GB, 74 lengths 2.32 GB).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from weighbridge.arch.mixers import Latent
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.sglang import kernels
+from weighbridge.engines.sglang.effective import WHOLE, Effective, classes, generates
+from weighbridge.engines.sglang.step import Split, chunk, tower
+from weighbridge.engines.shards import Rank
+from weighbridge.memory import Basis, Bytes, Component, exactly
+from weighbridge.units import MIB
+
+SOURCE = "sglang 0.5.23 srt/layers, srt/model_executor"
+CUBLAS = {9: 32 * MIB, 10: 32 * MIB, 12: 32 * MIB}  # by the major compute capability
+CUBLAS_OLD = 8_519_680
+GRAPHS = Bytes(20 * MIB, 60 * MIB, 100 * MIB)  # of the first: kernels are loaded
+GRAPH = Bytes(5 * MIB // 100, 12 * MIB // 100, 50 * MIB // 100)  # a layer and captured batch
+GRAPH_TALKING = Bytes(8 * MIB // 100, 30 * MIB // 100, 110 * MIB // 100)
+PREFILL_GRAPH = Bytes(6 * MIB, 10 * MIB, 14 * MIB)  # a captured length
+LATENT_GRAPHS = Bytes(0, 1536 * MIB, 1536 * MIB)  # all of prefill, where attention is latent
+PROMPTS = 16_384  # max_prefill_tokens: of prompts that are not cut
+IMAGES = Bytes(0, 100 * MIB, 100 * MIB)  # what encoded images are kept in: SGLANG_VLM_CACHE_SIZE_MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What one replica serves at once."""
+
+    requests: int
+    images: int = 1
+
+    def rows(self, e: Effective) -> int:
+        """Logits of a step: of every proposed token, while speculating."""
+        return self.requests * max(1, e.drafted)
+
+
+def components(
+    s: Subject, rank: Rank, e: Effective, load: Load, compute: str | None
+) -> dict[str, tuple[Component, ...]]:
+    """By phase."""
+    split = Split(tensor=e.tensor, expert_parallel=e.experts)
+    always = tuple(_always(s, rank, e, split, compute))
+    tokens = prefilled(e, load)
+    widest = chunk(rank.blocks, s.body.hidden, split)
+    size = _itemsize(s)
+    prefill = Bytes(
+        *(tokens * n * size for n in (widest.widest, widest.widest, widest.with_cached))
+    )
+    encoded = _encoded(s, load, split) if rank.first else 0
+    step = load.rows(e) * widest.widest * size
+    found = {
+        "prefill": (
+            *always,
+            _part(
+                "activations",
+                Bytes(*(max(b, encoded) for b in prefill)),
+                f"{tokens:,} tokens x {size} bytes of {widest.formula}"
+                if prefill.expected >= encoded
+                else "the encoder's widest layer",
+                basis="computed",
+            ),
+            *_logits(s, rank, e, load),
+        )
+    }
+    if generates(s):
+        # captured prefill keeps its activations; decoding runs in the same pool
+        kept = prefill if e.prefills else exactly(step)
+        what = "as prefill captured them" if e.prefills else f"{load.rows(e):,} rows"
+        found["decode"] = (
+            *always,
+            _part("activations", kept, what, basis="computed"),
+            *_logits(s, rank, e, load),
+        )
+    return found
+
+
+def prefilled(e: Effective, load: Load) -> int:
+    """Tokens of one step of prefill. Captured lengths are as long as a chunk can be."""
+    whole = load.requests * e.context
+    if e.chunk == WHOLE:
+        return min(whole, max(PROMPTS, e.context))
+    return e.chunk if e.prefills else min(whole, e.chunk)
+
+
+def _always(
+    s: Subject, rank: Rank, e: Effective, split: Split, compute: str | None
+) -> Iterator[Component]:
+    workspace = kernels.workspace(e.backend, classes(s))
+    if workspace:
+        yield _part("workspaces", exactly(workspace), f"of {e.backend}", detail="attention")
+    cublas = CUBLAS.get(kernels.major(compute), CUBLAS_OLD)
+    unsure = Bytes(CUBLAS_OLD, cublas, 32 * MIB) if compute is None else exactly(cublas)
+    yield _part("workspaces", unsure, "one handle and stream", detail="cuBLAS")
+    if s.body.towers and rank.first:
+        yield _part("temporaries", IMAGES, "kept for prefixes", detail="encoded images")
+    if e.largest:
+        rows = kernels.rows(e.backend, e.largest, e.context, e.page)
+        wide = e.largest * chunk(rank.blocks, s.body.hidden, split).widest * _itemsize(s)
+        logits = e.largest * max(1, e.drafted) * s.body.vocab * 4 if rank.last else 0
+        yield _part(
+            "workspaces",
+            exactly(rows + logits + wide),
+            f"{e.largest} requests: rows of contexts {rows:,}, logits {logits:,}, a layer {wide:,}",
+            detail="captured batches",
+        )
+        yield _graphs(rank, e)
+
+
+def _graphs(rank: Rank, e: Effective) -> Component:
+    each = len(e.captured) * len(rank.blocks)
+    own = GRAPH if e.tensor == 1 else GRAPH_TALKING
+    prefills = Bytes(*(len(e.prefills) * b for b in PREFILL_GRAPH))
+    if e.prefills and e.backend in ("dsa", "fa3", "flashmla") and _latent(rank):
+        prefills = LATENT_GRAPHS
+    return Component(
+        name="cuda_graphs",
+        bytes=Bytes(*(each * b for b in own)).plus(GRAPHS).plus(prefills),
+        basis="assumed",
+        formula=f"{len(e.captured)} batches x {len(rank.blocks)} layers x "
+        f"{own.expected / MIB:.2f} MiB, and {len(e.prefills)} lengths of prefill",
+        source="published start-up logs; sglang srt/arg_groups/memory_hook.py",
+    )
+
+
+def _latent(rank: Rank) -> bool:
+    return any(isinstance(m, Latent) for b in rank.blocks for m in b.mixers)
+
+
+def _encoded(s: Subject, load: Load, split: Split) -> int:
+    items = load.images
+    return max((items * tower(t, split) * _itemsize(s) for t in s.body.towers), default=0)
+
+
+def _logits(s: Subject, rank: Rank, e: Effective, load: Load) -> Iterator[Component]:
+    if not (rank.last and s.body.vocab and generates(s)):
+        return
+    rows, size = load.rows(e), _itemsize(s)
+    gathered = 2 * size if e.tensor > 1 else size
+    yield Component(
+        name="logits",
+        bytes=Bytes(*(rows * s.body.vocab * b for b in (size + 4, gathered + 8, gathered + 16))),
+        basis="assumed",
+        formula=f"{rows:,} rows x {s.body.vocab:,}: {size} bytes, a float32 copy, probabilities",
+        source="sglang 0.5.23 srt/layers/logits_processor.py, srt/layers/sampler.py",
+    )
+
+
+def _itemsize(s: Subject) -> int:
+    """Of activations: packed formats compute in the dtype of what they leave alone."""
+    return 4 if s.choice.dtype.name == "float32" else 2
+
+
+def _part(
+    name: str, nbytes: Bytes, formula: str, *, detail: str = "", basis: Basis = "computed"
+) -> Component:
+    return Component(
+        name=name, bytes=nbytes, basis=basis, detail=detail, formula=formula, source=SOURCE
+    )

@@ -1,0 +1,131 @@
+"""What one step of SGLang keeps alive at its widest layer, in elements a token of one rank.
+
+    chunk(blocks)   of a chunk of prefill, or of the requests that decode
+    tower(t)        of an encoder, for one image or sound
+
+Layers run eagerly and nothing is saved for a backward pass, so one layer is alive at a time; its
+tensors live until its functions return. Letters: D hidden, F feed-forward, H and K heads of queries
+and of keys, E experts, k of them for a token (heads and F divided by the ranks that share them):
+
+    always       3 D                        residual, the layer's input, its output
+    attention    (H + 2 K) h + H h          fused projection, and what attention returns
+    latent       H (2 (nope + rotary) + nope + 2 v) + r + rotary + q rank
+    dense        3 F                        gate and up, and their product (F twice where not gated)
+    experts      k (max(2 F, D) + F)        rows by expert; the second projection reuses the first's
+
+Sources: sglang 0.5.23 srt/models/llama.py (LlamaMLP.forward), srt/models/deepseek_v2.py,
+srt/layers/moe/fused_moe_triton/fused_moe.py (intermediate_cache1 to 3).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from weighbridge.arch.body import Block, Dense, Experts, Feed, Tower
+from weighbridge.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    GatedDelta,
+    KimiDelta,
+    Latent,
+    LinearAttention,
+    Mamba1,
+    Mamba2,
+    Mixer,
+    Shared,
+)
+from weighbridge.units import ceil_div
+
+STEP = 64  # tokens of one step of the delta rule, which keeps a state for each
+SCAN = 256  # the same of Mamba 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """How one rank's share is made: heads and feed-forwards by `tensor`, experts by number."""
+
+    tensor: int = 1
+    expert_parallel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Elements of one token: of the widest moment; and of it with the blocks that the other half
+    of a layer leaves cached, when the allocator cannot use them again."""
+
+    widest: int
+    with_cached: int
+    formula: str
+
+
+def chunk(blocks: Sequence[Block], hidden: int, split: Split) -> Chunk:
+    mixed = max((_mixing(m, b, blocks, split) for b in blocks for m in b.mixers), default=0)
+    feeds = {_feeding(f, hidden, split): f for b in blocks for f in b.feeds}
+    fed = max(feeds, default=0)
+    what = "attention" if mixed >= fed else _named(feeds[fed])
+    formula = f"3 x {hidden:,} and {max(mixed, fed):,} of {what}, elements a token"
+    return Chunk(3 * hidden + max(mixed, fed), 3 * hidden + mixed + fed, formula)
+
+
+def _named(f: Feed) -> str:
+    return "the experts" if isinstance(f, Experts) else "the feed-forward"
+
+
+def _mixing(m: Mixer, b: Block, blocks: Sequence[Block], split: Split) -> int:
+    if isinstance(m, Shared):
+        owner = blocks[m.owner] if m.owner < len(blocks) else b
+        return max((_mixing(o, owner, (), split) for o in owner.mixers), default=0)
+    whole = _whole(m, b)
+    return ceil_div(WIDTHS.get(type(m), _convolved)(m), split.tensor) + whole
+
+
+def _whole(m: Mixer, b: Block) -> int:
+    """What every rank computes alike."""
+    if isinstance(m, Latent):
+        return m.latent_elements + b.query_rank
+    return m.dim + b.query_rank if isinstance(m, Compressed) else 0
+
+
+def _attended(m: Attention | CrossAttention) -> int:
+    return m.heads * (m.key_dim + m.value_dim) + m.key_elements + m.value_elements
+
+
+def _expanded(m: Latent) -> int:
+    return m.heads * (2 * (m.nope + m.rotary) + m.nope + 2 * m.value_dim)
+
+
+def _convolved(m: Any) -> int:
+    return int(3 * m.channels)
+
+
+# Of all ranks together; a chunk of the delta rule and of a scan keeps a state for each step
+WIDTHS: Mapping[type, Callable[[Any], int]] = {
+    Attention: _attended,
+    CrossAttention: _attended,
+    Latent: _expanded,
+    Compressed: lambda m: 2 * m.heads * m.dim,
+    GatedDelta: lambda m: (
+        2 * m.channels + 2 * m.value_heads * m.value_dim + m.state_elements // STEP
+    ),
+    KimiDelta: lambda m: 8 * m.heads * m.dim + m.state_elements // STEP,
+    LinearAttention: lambda m: 8 * m.heads * m.dim + m.state_elements // STEP,
+    Mamba2: lambda m: 2 * m.channels + 2 * m.inner + m.state_elements // SCAN,
+    Mamba1: lambda m: 5 * m.inner,
+}
+
+
+def _feeding(f: Feed, hidden: int, split: Split) -> int:
+    if isinstance(f, Dense):
+        return ceil_div((3 if f.gated else 2) * f.width, split.tensor)
+    width = f.width if split.expert_parallel else ceil_div(f.width, split.tensor)
+    first = 2 * width if f.gated else width
+    rows = f.top_k * (max(first, f.inputs or hidden) + width)
+    return rows + 2 * f.count + ceil_div(3 * f.shared, split.tensor) + hidden * bool(f.shared)
+
+
+def tower(t: Tower, split: Split) -> int:
+    """Elements that the encoder of one item keeps alive at its widest."""
+    attended = ceil_div(4 * t.heads * t.head_dim, split.tensor)
+    fed = _feeding(t.feed, t.hidden, split)
+    return t.positions * (3 * t.hidden + max(attended, fed) + t.patch)

@@ -1,0 +1,79 @@
+"""Which device holds which layers: `device_map="auto"`.
+
+    each device may take  total / n + 5/4 of the largest layer      but the last, which takes the rest
+    the first one spares  the largest layer
+
+Modules are dealt out in the order of the class, each whole; tied weights go with their owner.
+Source: accelerate 1.15 utils/modeling.py, `get_balanced_memory` and `infer_auto_device_map`.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from weighbridge.components.weights import Placed
+from weighbridge.units import ceil_div
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one device holds: tensors, and layers of the language model from `start` to `end`."""
+
+    tensors: tuple[Placed, ...]
+    start: int
+    end: int
+
+
+def deal(
+    tensors: Sequence[Placed], blocks: Iterable[str], *, layers: int, devices: int
+) -> tuple[Share, ...]:
+    """One share a device. `blocks` are patterns of modules that are never split."""
+    if devices == 1:
+        return (Share(tensors=tuple(tensors), start=0, end=layers),)
+    units = _units(tensors, blocks)
+    sizes = {name: sum(t.nbytes for t in held) for name, held in units.items()}
+    largest = max(sizes.values(), default=0)
+    most = ceil_div(sum(sizes.values()), devices) + 5 * largest // 4
+    numbers = _numbers(units, layers)
+    piles: list[list[str]] = [[] for _ in range(devices)]
+    at, used = 0, 0
+    for name, nbytes in sizes.items():
+        limit = most - largest if at == 0 else most
+        if used + nbytes > limit and at < devices - 1 and piles[at]:
+            at, used = at + 1, 0
+        piles[at].append(name)
+        used += nbytes
+    return tuple(_shares(piles, units, numbers))
+
+
+def _units(tensors: Sequence[Placed], blocks: Iterable[str]) -> dict[str, list[Placed]]:
+    """Tensors by the module that is kept whole, in order."""
+    whole = [re.compile(p.replace(".", r"\.").replace("*", r"\d+") + r"(?=\.|$)") for p in blocks]
+    units: dict[str, list[Placed]] = {}
+    for t in tensors:
+        found = next((m[0] for m in (p.match(t.module) for p in whole) if m), t.module)
+        units.setdefault(found, []).append(t)
+    return units
+
+
+def _numbers(units: Iterable[str], layers: int) -> dict[str, int]:
+    """The layer of the language model that a module is: the last run of as many as it has."""
+    runs: dict[str, list[str]] = {}
+    for name in units:
+        stem, _, last = name.rpartition(".")
+        if last.isdecimal():
+            runs.setdefault(stem, []).append(name)
+    fitting = [names for names in runs.values() if len(names) == layers]
+    return {name: i for i, name in enumerate(fitting[-1])} if fitting else {}
+
+
+def _shares(
+    piles: Sequence[Sequence[str]], units: dict[str, list[Placed]], numbers: dict[str, int]
+) -> Iterable[Share]:
+    start = 0
+    for pile in piles:
+        own = [numbers[name] for name in pile if name in numbers]
+        end = max(own, default=start - 1) + 1
+        held = tuple(t for name in pile for t in units[name])
+        yield Share(tensors=held, start=start, end=max(start, end))
+        start = max(start, end)

@@ -1,0 +1,118 @@
+"""Feed-forwards as programs: dense, and experts that each token picks a few of.
+
+    gated      gate, its activation, up, their product: three of width F at once
+    fused      one tensor of 2 F, the activation, the product
+    plain      one of width F, its activation
+    experts    since 5: tokens are gathered k times, all experts at once (grouped_mm);
+               before: a loop over experts, each with the tokens that picked it
+
+Source: transformers 5.23 integrations/moe.py (grouped_mm_experts_forward), 4.57
+models/qwen3_moe/modeling_qwen3_moe.py; models/llama/modeling_llama.py (LlamaMLP).
+"""
+
+from weighbridge.arch.body import Dense, Experts, Feed
+from weighbridge.components.activations import Heap, Held
+from weighbridge.engines.transformers.step import Step, linear
+from weighbridge.units import ceil_div
+
+
+def feed(heap: Heap, s: Step, f: Feed) -> Held:
+    """The output, of the model's width; the input is the caller's."""
+    return dense(heap, s, f) if isinstance(f, Dense) else experts(heap, s, f)
+
+
+def _inputs(s: Step, f: Feed) -> int:
+    return f.inputs or s.hidden
+
+
+def dense(heap: Heap, s: Step, f: Dense) -> Held:
+    wide = s.wide(f.width)
+    if f.gated and f.fused:
+        both = linear(heap, s, _inputs(s, f), 2 * f.width)
+        active = activated(heap, s, wide)
+        made = heap.into(wide, active)
+        made_from = [both, made]
+    elif f.gated:
+        gate = linear(heap, s, _inputs(s, f), f.width)
+        active = activated(heap, s, wide)
+        heap.drop(gate)
+        up = linear(heap, s, _inputs(s, f), f.width)
+        made_from = [heap.into(wide, active, up)]
+    else:
+        up = linear(heap, s, _inputs(s, f), f.width)
+        active = activated(heap, s, wide)
+        heap.drop(up)
+        made_from = [active]
+    out = linear(heap, s, f.width, _inputs(s, f))
+    heap.drop(*made_from)
+    return out
+
+
+def activated(heap: Heap, s: Step, nbytes: int) -> Held:
+    """The activation's result beside its input, which the caller drops."""
+    several = heap.all([nbytes] * s.style.several, "activations")
+    made = heap.take(nbytes)
+    heap.drop(*several)
+    return made
+
+
+def experts(heap: Heap, s: Step, f: Experts) -> Held:
+    chosen = _routed(heap, s, f)
+    run = _grouped if s.rules.stacked_experts else _looped
+    out = run(heap, s, f)
+    if f.shared:
+        beside = dense(heap, s, Dense(width=f.shared, gated=f.gated))
+        out = heap.into(s.wide(s.hidden), out, beside)
+    heap.drop(*chosen)
+    return out
+
+
+def _routed(heap: Heap, s: Step, f: Experts) -> tuple[Held, ...]:
+    """Scores of all experts, their float32 softmax, the best few with their numbers."""
+    logits = heap.take(s.wide(f.count))
+    soft = heap.take(4 * s.rows * f.count)
+    weights = heap.take(4 * s.rows * f.top_k)
+    numbers = heap.take(8 * s.rows * f.top_k)
+    heap.drop(soft)
+    cast = heap.into(s.wide(f.top_k), weights)
+    return logits, cast, numbers
+
+
+def _grouped(heap: Heap, s: Step, f: Experts) -> Held:
+    """Each token k times, sorted by expert."""
+    pairs = s.rows * f.top_k
+    order = heap.all((8 * pairs, 8 * pairs), "activations")
+    hidden, wide = pairs * _inputs(s, f) * s.size, pairs * f.width * s.size
+    gathered = heap.take(hidden)
+    weights = heap.take(pairs * s.size)
+    up = heap.take((2 if f.gated else 1) * wide)
+    active = heap.take(wide)
+    if f.gated:
+        product = heap.take(wide)
+        heap.drop(active)
+        active = product
+    heap.drop(up)
+    down = heap.into(hidden, active)
+    weighted = heap.take(hidden)
+    numbers = heap.all((8 * pairs, 8 * pairs), "activations")
+    back = heap.into(hidden, weighted)
+    out = heap.take(s.wide(s.hidden))
+    heap.drop(gathered, weights, down, back, *numbers, *order)
+    return out
+
+
+def _looped(heap: Heap, s: Step, f: Experts) -> Held:
+    """One expert after another; its share is that of even routing."""
+    out = heap.take(s.wide(s.hidden))
+    mask = heap.take(8 * s.rows * f.top_k * f.count)
+    share = min(s.rows, ceil_div(s.rows * f.top_k, f.count)) * s.size
+    state = heap.take(share * s.hidden)
+    gate = heap.take(share * f.width)
+    active = heap.into(share * f.width, gate)
+    if f.gated:
+        up = heap.take(share * f.width)
+        active = heap.into(share * f.width, active, up)
+    down = heap.into(share * s.hidden, active)
+    weighted = heap.into(share * s.hidden, down)
+    heap.drop(state, weighted, mask)
+    return out

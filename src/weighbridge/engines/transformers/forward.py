@@ -1,0 +1,251 @@
+"""One forward as a program: embedding, layers, the last norm, the head.
+
+The embedding's output lives to the end (a local variable of the model has it), the input of a
+layer until the layer returns. A layer that is like one before it adds what it keeps and nothing
+else: what it lets go is its own. The first two of a kind are run, and the last.
+
+Source: transformers 4.37 to 5.23, `forward` of the models' Model, DecoderLayer and ForCausalLM.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from weighbridge.arch.body import Block, Body
+from weighbridge.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    Latent,
+    Mixer,
+    Shared,
+)
+from weighbridge.components.activations import Heap, Held
+from weighbridge.engines.transformers.attending import attention, cross, queries_alone
+from weighbridge.engines.transformers.feeding import feed
+from weighbridge.engines.transformers.keeping import KV, STATE, Kept, stored
+from weighbridge.engines.transformers.latent import compressed, latent
+from weighbridge.engines.transformers.scanning import scan
+from weighbridge.engines.transformers.step import Step, norm
+
+Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """The layers of one device, and whether it has the embedding and the head."""
+
+    body: Body
+    blocks: tuple[Block, ...]
+    first: bool = True
+    last: bool = True
+    kept: list[list[Kept]] = field(default_factory=list)  # of each layer's mixers
+
+    @classmethod
+    def of(cls, body: Body, start: int, end: int) -> "Stage":
+        blocks = body.blocks[start:end]
+        kept = [[Kept() for _ in b.mixers] for b in blocks]
+        last = end == len(body.blocks)
+        return cls(body=body, blocks=blocks, first=start == 0, last=last, kept=kept)
+
+
+def run(heap: Heap, s: Step, stage: Stage) -> list[Held]:
+    """What is alive behind the last layer."""
+    embedded = heap.take(s.wide(s.hidden))
+    beside = [embedded, *_positions(heap, s, stage)]
+    masks, made = _masks(heap, s, stage)
+    x = embedded
+    for i, whole in _visits(stage.blocks):
+        block, kept = stage.blocks[i], stage.kept[i]
+        if not whole:
+            grow(heap, s, block, kept)
+            continue
+        new = layer(heap, s, block, kept, masks)
+        if x is not embedded:
+            heap.drop(x)
+        elif not stage.first:  # a copy from the device before, which the layer alone had
+            heap.drop(beside.pop(0))
+        x = new
+    heap.drop(*made)
+    return beside if x is embedded else [*beside, x]
+
+
+def _visits(blocks: Sequence[Block]) -> Iterator[tuple[int, bool]]:
+    """(layer, whether it is run): of each kind the first two and the last, and the very last."""
+    last = {block: i for i, block in enumerate(blocks)}
+    seen: Counter[Block] = Counter()
+    for i, block in enumerate(blocks):
+        seen[block] += 1
+        yield i, seen[block] <= 2 or i == last[block]
+
+
+def _positions(heap: Heap, s: Step, stage: Stage) -> list[Held]:
+    """Cosines and sines of the step's tokens, which all layers share."""
+    if not s.style.rotary:
+        return []
+    mixers = (m for b in stage.blocks for m in b.mixers)
+    width = next((_turned(m) for m in mixers if _turned(m)), 0)
+    return [heap.take(2 * s.tokens * width * s.size)]
+
+
+def _turned(m: Mixer) -> int:
+    match m:
+        case Attention():
+            return m.key_dim
+        case Latent() | Compressed():
+            return m.rotary
+        case _:
+            return 0
+
+
+def _masks(heap: Heap, s: Step, stage: Stage) -> tuple[Masks, list[Held]]:
+    """One for each distance that layers see. sdpa needs none where all is seen and no request is
+    shorter than the others, flash_attention_2 never."""
+    found: dict[int | None, int] = {}
+    held = []
+    each = s.size if s.kernel == "eager" else 1
+    for reach in dict.fromkeys(_reach(m) for b in stage.blocks for m in b.mixers):
+        found[reach] = _mask(s, reach, causal=stage.body.causal)
+        held.append(heap.take(found[reach] * each))
+    return found, held
+
+
+def _reach(m: Mixer) -> int | None:
+    return m.reach if isinstance(m, Attention) else None
+
+
+def _mask(s: Step, reach: int | None, *, causal: bool) -> int:
+    cells = s.batch * s.tokens * s.context
+    if s.kernel == "flash" or not causal:
+        return 0
+    if s.kernel == "eager":
+        return cells
+    if s.cache == "static" and s.tokens > 1:
+        return 0  # what is beyond the prompt is cut off before the kernel
+    if s.cache == "static":
+        return s.batch * s.longest
+    if reach is None or s.context < reach:
+        return 0
+    return cells if s.tokens > 1 else s.batch * min(s.context, reach)
+
+
+def layer(heap: Heap, s: Step, block: Block, kept: Sequence[Kept], masks: Masks) -> Held:
+    """The caller has the input, and drops it."""
+    if s.style.parallel:
+        return _side_by_side(heap, s, block, kept, masks)
+    x: list[Held] = []  # the sum so far, beside the caller's input
+    for group in _sequence(block, kept):
+        normed = norm(heap, s)
+        made = [mixed(heap, s, m, k, masks, block) for m, k in group]
+        if s.style.norms_after:
+            made.append(norm(heap, s))
+        heap.drop(normed)
+        x = [heap.into(s.wide(s.hidden), *x, *made)]
+    for f in block.feeds:
+        normed = norm(heap, s)
+        made = [feed(heap, s, f)]
+        if s.style.norms_after:
+            made.append(norm(heap, s))
+        heap.drop(normed)
+        x = [heap.into(s.wide(s.hidden), *x, *made)]
+    return x[0] if x else heap.take(s.wide(s.hidden))
+
+
+def _sequence(block: Block, kept: Sequence[Kept]) -> Iterator[list[tuple[Mixer, Kept]]]:
+    """What reads one normed input together: attention beside a scan; crossing follows alone."""
+    together = [(m, k) for m, k in zip(block.mixers, kept, strict=True) if not _crosses(m)]
+    if together:
+        yield together
+    for m, k in zip(block.mixers, kept, strict=True):
+        if _crosses(m):
+            yield [(m, k)]
+
+
+def _crosses(m: Mixer) -> bool:
+    return isinstance(m, CrossAttention)
+
+
+def _side_by_side(heap: Heap, s: Step, block: Block, kept: Sequence[Kept], masks: Masks) -> Held:
+    normed = norm(heap, s)
+    made = [mixed(heap, s, m, k, masks, block) for m, k in zip(block.mixers, kept, strict=True)]
+    made += [feed(heap, s, f) for f in block.feeds]
+    heap.drop(normed)
+    return heap.into(s.wide(s.hidden), *made)
+
+
+def mixed(heap: Heap, s: Step, m: Mixer, kept: Kept, masks: Masks, block: Block) -> Held:
+    """The output of one mixer, of the model's width."""
+    match m:
+        case Attention():
+            return attention(heap, s, m, kept, masks[m.reach])
+        case Latent():
+            return latent(heap, s, m, kept, masks[None], block.query_rank)
+        case Compressed():
+            return compressed(heap, s, m, kept, masks[None], block.query_rank)
+        case CrossAttention():
+            return cross(heap, s, m, kept)
+        case Shared():
+            return queries_alone(heap, s, block, masks)
+        case _:
+            return scan(heap, s, m, kept)
+
+
+def grow(heap: Heap, s: Step, block: Block, kept: Sequence[Kept]) -> None:
+    """What a layer keeps after this step, as if it had run."""
+    for m, k in zip(block.mixers, kept, strict=True):
+        fixed = s.cache == "static" or isinstance(m, CrossAttention)
+        if fixed and k.tensors:
+            continue
+        nbytes = stored(s, m)
+        fresh = [heap.take(size, KV) for size in _parts(m, nbytes.kv)]
+        fresh += [heap.take(nbytes.state, STATE)] if nbytes.state else []
+        if s.rules.legacy_cache:
+            k.old += k.tensors
+        else:
+            heap.drop(*k.tensors)
+        heap.drop(*k.behind)
+        k.tensors, k.behind = fresh, []
+
+
+def _parts(m: Mixer, nbytes: int) -> tuple[int, ...]:
+    """Keys and values are two tensors."""
+    if not nbytes:
+        return ()
+    match m:
+        case Attention() | CrossAttention():
+            keys = nbytes * m.key_elements // (m.key_elements + m.value_elements)
+            return keys, nbytes - keys
+        case Latent():
+            keys = nbytes * m.rank // m.latent_elements
+            return keys, nbytes - keys
+        case _:
+            return (nbytes,)
+
+
+def stepped(heap: Heap, stage: Stage) -> None:
+    """The step is over: a legacy cache lets the old tensors go."""
+    for kept in stage.kept:
+        for k in kept:
+            heap.drop(*k.old)
+            k.old = []
+
+
+def head(heap: Heap, s: Step, body: Body, kept: int, states: Sequence[Held]) -> list[Held]:
+    """The last norm and the head, of `kept` tokens of each sequence (0 is all). What is returned
+    lives until `generate` has taken the last row from it."""
+    final = norm(heap, s)
+    heap.drop(*states)
+    outputs = body.vocab or body.labels
+    rows = s.batch * min(s.tokens, kept or s.tokens)
+    made = heap.take(rows * outputs * s.size, "logits")
+    if s.rules.float_logits and s.size < 4 and body.causal:
+        made = heap.into(4 * rows * outputs, made, name="logits")
+    if outputs:
+        heap.drop(final)
+        return [made]
+    return [heap.rename(final, "activations"), made]
+
+
+def pick(heap: Heap, s: Step, body: Body) -> None:
+    """A float32 copy of the last row, from which the next token is taken."""
+    heap.passing(4 * s.batch * body.vocab, name="logits")

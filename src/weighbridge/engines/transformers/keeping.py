@@ -1,0 +1,124 @@
+"""What a layer keeps from step to step, and how it grows.
+
+    dynamic    the old and the new tensor live together while they are joined: keys, then values
+    legacy     a step's old tensors live to its end, of all layers (tuples: rules.py)
+    static     made once, of the largest length; rows are written in place
+    quantized  the packed tensors stay; the step attends to all of them unpacked, joined with what
+               is not packed yet
+
+Sizes are those of `engines/caches/transformers.py`, which says what each kind of layer stores.
+"""
+
+from dataclasses import dataclass, field
+
+from weighbridge.arch.mixers import Attention, Mixer
+from weighbridge.components.activations import Heap, Held
+from weighbridge.components.kv_cache import Lengths, Sizes
+from weighbridge.engines.caches.transformers import Setting, of_mixer
+from weighbridge.engines.transformers.step import Step
+
+KV = "kv_cache"
+STATE = "recurrent_state"
+QUANTIZED = ("quanto", "hqq", "fp8")
+
+
+@dataclass(slots=True)
+class Kept:
+    """Of one mixer."""
+
+    tensors: list[Held] = field(default_factory=list)
+    old: list[Held] = field(default_factory=list)  # which a legacy cache still holds
+    extra: list[Held] = field(default_factory=list)  # alive through this attention only
+    behind: list[Held] = field(default_factory=list)  # storage that kept tensors are views of
+
+
+def remember(
+    heap: Heap, s: Step, kept: Kept, new: tuple[Held, ...], *, reach: int | None = None
+) -> tuple[int, ...]:
+    """Stores what this step adds, and drops it. The bytes of what is attended to."""
+    if s.cache in QUANTIZED:
+        return _quantized(heap, s, kept, new)
+    if s.cache == "static":
+        return _static(heap, s, kept, new, reach)
+    if s.prompt and not s.rules.copied_prompt:
+        kept.tensors = [heap.rename(held, KV) for held in new]
+        return tuple(held.nbytes for held in new)
+    return _joined(heap, s, kept, new, reach)
+
+
+def _joined(
+    heap: Heap, s: Step, kept: Kept, new: tuple[Held, ...], reach: int | None
+) -> tuple[int, ...]:
+    fresh = []
+    for i, held in enumerate(new):
+        row = held.nbytes // s.tokens
+        fresh.append(heap.take(row * reached(s, reach), KV))
+        if not kept.tensors:
+            continue
+        if s.rules.legacy_cache:
+            kept.old.append(kept.tensors[i])
+        else:
+            heap.drop(kept.tensors[i])
+    heap.drop(*new, *kept.behind)
+    kept.tensors, kept.behind = fresh, []
+    return tuple(held.nbytes for held in fresh)
+
+
+def reached(s: Step, reach: int | None) -> int:
+    """Tokens whose keys a layer holds when it attends: the window, or the prompt if longer."""
+    if reach is None or not s.rules.sliding_cache:
+        return s.context
+    return min(s.context, max(reach, s.tokens))
+
+
+def _static(
+    heap: Heap, s: Step, kept: Kept, new: tuple[Held, ...], reach: int | None
+) -> tuple[int, ...]:
+    most = s.longest if reach is None else min(reach, s.longest)
+    if not kept.tensors:
+        kept.tensors = [heap.take(held.nbytes // s.tokens * most, KV) for held in new]
+    beyond = s.tokens > most  # a prompt longer than the window attends to itself
+    sizes = tuple(held.nbytes // s.tokens * max(most, s.tokens) for held in new)
+    if beyond:
+        kept.extra = list(new)
+    else:
+        heap.drop(*new)
+    return sizes
+
+
+def _quantized(heap: Heap, s: Step, kept: Kept, new: tuple[Held, ...]) -> tuple[int, ...]:
+    """Behind the prompt its own keys and values serve; later all are unpacked and joined."""
+    if not s.prompt:
+        sizes = [held.nbytes * s.context for held in new]
+        unpacked = heap.all(sizes, "temporaries")
+        kept.extra = list(heap.all(sizes, "temporaries"))
+        heap.drop(*unpacked, *new)
+        return tuple(sizes)
+    kept.extra = list(new)
+    return tuple(held.nbytes for held in new)
+
+
+def attended(heap: Heap, s: Step, kept: Kept, m: Attention) -> None:
+    """The kernel has run: what only it needed goes; a quantized cache is packed anew."""
+    if s.cache in QUANTIZED:
+        nbytes = stored(s, m).kv
+        heap.drop(*kept.tensors)
+        kept.tensors = [heap.take(nbytes // 2, KV), heap.take(nbytes - nbytes // 2, KV)]
+    heap.drop(*kept.extra)
+    kept.extra = []
+
+
+def stored(s: Step, m: Mixer) -> Sizes:
+    """What this layer keeps after the step."""
+    setting = Setting(
+        lengths=Lengths(context=s.context, encoder=s.encoder),
+        model_type=s.kind,
+        batch=s.batch,
+        dtype=s.dtype,
+        version=s.rules.version,
+        cache=s.cache,
+        after="prefill" if s.prompt else "decode",
+        prompt=s.tokens if s.prompt else None,
+        max_cache_len=s.longest or None,
+    )
+    return of_mixer(m, setting)

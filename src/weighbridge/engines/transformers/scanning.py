@@ -1,0 +1,103 @@
+"""Recurrent layers as programs: the code in Python, which runs where no kernels are installed.
+
+Widths are numbers a token, first in the dtype of the model, then in float32:
+
+    gated delta    2 (2 Hk dk + Hv dv), channels, Hv dv     Hv (3 x 64 + 6 dk + 4 dv)
+    Mamba 2        2 I + 2 G N + H, channels                8 I + H (4 N + 2 x chunk)
+    Mamba 1        2 I, 2 I                                 I (3 N + 2)
+    others         three times the channels                 four times the channels
+
+and two copies of the state. The matrices between the tokens of a chunk (64, or `chunk_size`) are
+what weighs; with the kernels of flash-linear-attention or mamba-ssm they stay on the chip. A step
+of one token has no chunks.
+
+Source: transformers 5.23 models/qwen3_next/modeling_qwen3_next.py (torch_chunk_gated_delta_rule),
+models/mamba2 (mamba_chunk_scan), models/mamba (selective_scan); live tensors of tiny models
+(tests/torch/test_infer_peaks.py).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from weighbridge.arch.mixers import (
+    GatedDelta,
+    GatedRecurrence,
+    KimiDelta,
+    LinearAttention,
+    Mamba1,
+    Mamba2,
+    Recurrent,
+    Rwkv,
+    ShortConv,
+)
+from weighbridge.components.activations import Heap, Held
+from weighbridge.engines.transformers.keeping import STATE, Kept, stored
+from weighbridge.engines.transformers.step import Step, linear
+
+CHUNK = 64  # of the delta rule
+
+Widths = tuple[int, int]  # numbers a token: in the model's dtype, in float32
+
+
+def scan(heap: Heap, s: Step, m: Recurrent, kept: Kept) -> Held:
+    """The output of one layer. Its state stays."""
+    narrow, wide = WIDTHS[type(m)](m, s)
+    nbytes = stored(s, m).state
+    held = heap.take(s.rows * narrow * s.size)
+    floats = heap.take(s.rows * wide * 4)
+    fresh = heap.take(nbytes, STATE)
+    heap.drop(*kept.tensors)
+    kept.tensors = [fresh]
+    heap.passing(nbytes)
+    heap.drop(floats)
+    out = linear(heap, s, m.channels, s.hidden)
+    heap.drop(held)
+    return out
+
+
+def _delta(m: GatedDelta, s: Step) -> Widths:
+    keys, values = m.key_heads * m.key_dim, m.value_heads * m.value_dim
+    narrow = 2 * (2 * keys + 2 * values) // 2 + m.channels + values
+    chunk = CHUNK if s.prompt else 0
+    return narrow, m.value_heads * (3 * chunk + 6 * m.key_dim + 4 * m.value_dim)
+
+
+def _kimi(m: KimiDelta, s: Step) -> Widths:
+    width = m.heads * m.dim
+    return 8 * width, m.heads * (3 * (CHUNK if s.prompt else 0) + 10 * m.dim)
+
+
+def _mamba2(m: Mamba2, s: Step) -> Widths:
+    mixed = 2 * m.inner + 2 * m.groups * m.state + m.heads
+    chunk = s.style.chunk if s.prompt else 0
+    return mixed + m.channels, 8 * m.inner + m.heads * (4 * m.state + 2 * chunk)
+
+
+def _mamba1(m: Mamba1, s: Step) -> Widths:
+    return 4 * m.inner, m.inner * (3 * m.state + 2)
+
+
+def _linear(m: LinearAttention, s: Step) -> Widths:
+    width = m.heads * m.dim
+    return 5 * width, 3 * width + (CHUNK * m.heads if s.prompt else 0)
+
+
+def _others(m: Any, s: Step) -> Widths:
+    return 3 * m.channels, 4 * m.channels
+
+
+def _convolved(m: ShortConv, s: Step) -> Widths:
+    """One linear of three widths, its product, the convolution's result, their product."""
+    return 6 * m.width, 0
+
+
+WIDTHS: Mapping[type, Callable[[Any, Step], Widths]] = {
+    GatedDelta: _delta,
+    KimiDelta: _kimi,
+    Mamba2: _mamba2,
+    Mamba1: _mamba1,
+    LinearAttention: _linear,
+    ShortConv: _convolved,
+    Rwkv: _others,
+    GatedRecurrence: _others,
+}

@@ -1,0 +1,163 @@
+"""One step as the layers see it: how many tokens, in which dtype, by which code.
+
+    rows     batch x tokens of this step
+    past     tokens that are cached before it
+
+How a class computes is read off its parameters' names and its config: which norm, whether queries
+and keys have norms of their own, whether feed-forward and attention run side by side.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from weighbridge.components.activations import Heap, Held
+from weighbridge.dtypes import DType
+from weighbridge.engines.caches.transformers import Kind
+from weighbridge.engines.transformers.packed import Around
+from weighbridge.engines.transformers.rules import Rules
+
+# Activations that Python code computes in several operations: tensors alive beside the input.
+# transformers activations.py: NewGELUActivation, FastGELUActivation, QuickGELUActivation.
+SEVERAL = {"gelu_new": 3, "gelu_fast": 3, "quick_gelu": 1, "gelu_accurate": 3}
+ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "ffn_act_fn")
+FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "W_pack", "wqkv", "qkv")
+QUERY_NORMS = ("q_norm", "q_layernorm", "query_layernorm", "query_norm")
+AFTER = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_ffw_norm")
+PARALLEL = ("gptj", "codegen", "phi", "cohere", "cohere2", "falcon", "RefinedWeb", "gpt_neox")
+# Learned, sinusoidal or relative positions, or none
+NOT_ROTARY = """
+    gpt2 gpt_bigcode gpt_neo opt bloom mpt biogpt xglm bart mbart m2m_100 marian pegasus blenderbot
+    blenderbot-small whisper t5 mt5 umt5 longt5 bert roberta camembert xlm-roberta xlm-roberta-xl
+    distilbert albert electra mpnet deberta deberta-v2 openai-gpt ctrl mamba mamba2 falcon_mamba
+    jamba nemotron_h git trocr
+"""
+POSITIONS = frozenset(NOT_ROTARY.split())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How a class computes what every class computes."""
+
+    float_norms: bool = True  # RMS norms written out in float32; LayerNorm is one kernel
+    query_norms: bool = False
+    norms_after: bool = False  # a norm behind attention and feed-forward, too
+    parallel: bool = False  # attention and feed-forward read the same normed input
+    fused_queries: bool = False  # one linear makes queries, keys and values
+    rotary: bool = True
+    several: int = 0  # temporaries of the activation
+    chunk: int = 256  # tokens that a scan of Mamba 2 takes at once
+    biases: bool = False  # attention adds a bias of its own to the scores: T5
+
+
+def style(names: Iterable[str], config: Mapping[str, Any]) -> Style:
+    """`names` of the parameters; `config` is the language model's."""
+    known = tuple(names)
+    kind = config.get("model_type")
+    given = (config.get(key) for key in ACTIVATIONS)
+    activation = next((name for name in given if isinstance(name, str)), "silu")
+    chunk = config.get("chunk_size") or config.get("mamba_chunk_size") or 256
+    return Style(
+        float_norms=not any(_layer_norm(name) for name in known),
+        query_norms=_any(known, QUERY_NORMS),
+        norms_after=_any(known, AFTER),
+        parallel=kind in PARALLEL and config.get("use_parallel_residual", True) is not False,
+        fused_queries=_any(known, [f".{word}." for word in FUSED]),
+        rotary=kind not in POSITIONS,
+        several=SEVERAL.get(activation, 0),
+        chunk=chunk if isinstance(chunk, int) else 256,
+        biases=_any(known, ["relative_attention_bias"]),
+    )
+
+
+def _any(names: Iterable[str], words: Iterable[str]) -> bool:
+    words = tuple(words)
+    return any(word in name for name in names for word in words)
+
+
+def _layer_norm(name: str) -> bool:
+    """RMS norms have no bias."""
+    module, _, last = name.rpartition(".")
+    own = module.rpartition(".")[2].lower()
+    return last == "bias" and ("norm" in own or own.startswith("ln"))
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Step:
+    """`kernel` is sdpa, or what the user chose."""
+
+    batch: int
+    tokens: int
+    past: int
+    hidden: int
+    dtype: DType  # of activations
+    kernel: str
+    rules: Rules
+    style: Style
+    cache: Kind = "dynamic"
+    longest: int = 0  # of a static cache
+    encoder: int = 0  # tokens that an encoder has read
+    packed: Around | None = None  # what a packed matrix needs while it is used
+    kind: str = ""  # model type
+
+    @cached_property
+    def rows(self) -> int:
+        return self.batch * self.tokens
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of one number."""
+        return int(self.dtype.nbytes)
+
+    @property
+    def context(self) -> int:
+        return self.past + self.tokens
+
+    @property
+    def prompt(self) -> bool:
+        return self.past == 0
+
+    def wide(self, width: int) -> int:
+        """Bytes of an activation of `width` a token."""
+        return self.rows * width * self.size
+
+
+def linear(heap: Heap, s: Step, inputs: int, outputs: int) -> Held:
+    """The product with a matrix, which packed formats first unpack or quantize the input for."""
+    if s.packed is None:
+        return heap.take(s.wide(outputs))
+    before, beside = s.packed(s.rows, inputs, outputs, s.size)
+    held = heap.all(before, "temporaries")
+    made = heap.take(s.wide(outputs))
+    heap.passing(*beside, name="temporaries")
+    heap.drop(*held)
+    return made
+
+
+def norm(heap: Heap, s: Step, width: int | None = None) -> Held:
+    """A normed copy. RMS norms in Python: a float32 copy, its square, the product, two casts."""
+    count = s.rows * (width or s.hidden)
+    if not s.style.float_norms:
+        made = heap.take(count * s.size)
+        heap.passing(4 * s.rows, 4 * s.rows)  # mean and deviation
+        return made
+    if s.size == 4:
+        heap.passing(4 * count)
+        return heap.into(4 * count, heap.take(4 * count))
+    copy = heap.take(4 * count)
+    heap.passing(4 * count)
+    scaled = heap.into(4 * count, copy)
+    cast = heap.take(count * s.size)
+    made = heap.take(count * s.size)
+    heap.drop(scaled, cast)
+    return made
+
+
+def rotated(heap: Heap, nbytes: int) -> Held:
+    """x cos + rotate(x) sin: apply_rotary_pos_emb."""
+    first = heap.take(nbytes)
+    half = heap.take(nbytes // 2)
+    turned = heap.into(nbytes, half)
+    second = heap.into(nbytes, turned)
+    return heap.into(nbytes, first, second)

@@ -1,0 +1,205 @@
+"""What one step keeps alive at its widest moment, in elements a token of one rank.
+
+Layers are compiled between attentions, so a piece begins with what attention gave and ends with the
+next layer's projections; its inputs live until it ends. A attention's output, D hidden, F
+feed-forward, k experts a token of E:
+
+    feed-forward   A + 2 D + 3 F            residual in and out, gate and up, their product
+    experts        A + 4 D + E              and the workspace, k (max(F, D) + max(2 F, D))
+    projections    A + 3 D + queries, keys, values, and queries and keys rotated
+
+Eager: the attention's output is gone, so A is left out of the first two. Where attention is latent,
+its op also tries how large a part of the context may be expanded at once:
+
+    expansion      min(max(8 context, 4 sequences x block), 65,536) x heads (nope + value)
+
+Compiling benchmarks kernels, and empties the L2 cache by a buffer of its size; a later start finds
+the compiled code and does without. CodeLlama-7B with 8,192 tokens took 0.77 GiB on an H100: 708 MiB
+of the first row, 32 of cuBLAS, 50 of L2 cache.
+
+Source: vllm 0.19 and 0.33 compilation/backends.py (split at attention), model_executor/models/
+llama.py, layers/fused_moe/ (experts/triton_moe.py: workspace_shapes; v1/worker/workspace.py),
+layers/attention/mla_attention.py (determine_chunked_prefill_workspace_size).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from weighbridge.arch.body import Block, Dense, Experts, Feed
+from weighbridge.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    GatedDelta,
+    KimiDelta,
+    Latent,
+    LinearAttention,
+    Mamba1,
+    Mamba2,
+    Mixer,
+    Shared,
+)
+from weighbridge.engines.caches.sharding import local
+from weighbridge.units import ceil_div
+
+EXPANDED = 64 * 1024  # tokens of context at most
+LATENT_BLOCK = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Of one rank: how it splits heads and widths, and how experts."""
+
+    tensor: int = 1
+    expert_width: int = 1  # ranks that split each expert
+
+    def width(self, f: Feed) -> int:
+        return ceil_div(f.width, self.expert_width if isinstance(f, Experts) else self.tensor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Elements: a token's at the widest moment and at its widest projections, and of the experts'
+    workspace."""
+
+    widest: int
+    projected: int
+    workspace: int
+    formula: str
+
+
+def kept(blocks: Sequence[Block], context: int, sequences: int) -> int:
+    """Elements of the buffer that latents of earlier tokens are gathered in, for ever."""
+    widths = [m.latent_elements for b in blocks for m in b.mixers if isinstance(m, Latent)]
+    return expanded_rows(context, sequences) * max(widths, default=0)
+
+
+def step(blocks: Sequence[Block], hidden: int, share: Share, *, eager: bool) -> Step:
+    moments: list[tuple[int, str]] = [(3 * hidden, "projections")]
+    for block in set(blocks):
+        given, projected = _mixed(block, blocks, share.tensor)
+        held = 0 if eager else given
+        moments.append((held + given * eager + 3 * hidden + projected, "projections"))
+        moments += [(held + _fed(f, hidden, share), _named(f)) for f in block.feeds]
+    widest, what = max(moments)
+    return Step(
+        widest=widest,
+        projected=max(n for n, what in moments if what == "projections"),
+        workspace=max(
+            (workspace(f, hidden, share) for b in set(blocks) for f in b.feeds), default=0
+        ),
+        formula=f"{widest:,} elements a token at the {what}",
+    )
+
+
+def _named(f: Feed) -> str:
+    return "experts" if isinstance(f, Experts) else "feed-forward"
+
+
+def _fed(f: Feed, hidden: int, share: Share) -> int:
+    if isinstance(f, Dense):
+        return 2 * hidden + (3 if f.gated else 2) * share.width(f)
+    shared = 3 * ceil_div(f.shared, share.tensor)
+    return 3 * hidden + f.count + max(hidden, shared)
+
+
+def workspace(f: Feed, hidden: int, share: Share) -> int:
+    """Rows by expert: of the second projection's input or output, and of the first's output."""
+    if isinstance(f, Dense):
+        return 0
+    width, inputs = share.width(f), f.inputs or hidden
+    first = 2 * width if f.gated else width
+    return f.top_k * (max(width, inputs) + max(first, inputs))
+
+
+# Mixers: (what it gives, projections and what is rotated)
+
+
+def _mixed(block: Block, blocks: Sequence[Block], ranks: int) -> tuple[int, int]:
+    found = [_sizes(_local(_owner(m, blocks), ranks), block) for m in block.mixers]
+    return sum(given for given, _ in found), sum(projected for _, projected in found)
+
+
+def _local(m: Mixer, ranks: int) -> Mixer:
+    """A rank's heads; a cache of latents is whole on every rank, but they are not."""
+    if isinstance(m, Latent | Compressed):
+        return replace(m, heads=ceil_div(m.heads, ranks))
+    return local(m, ranks)
+
+
+def _owner(m: Mixer, blocks: Sequence[Block]) -> Mixer:
+    """Layers that share a cache still make queries of their own."""
+    if isinstance(m, Shared) and m.owner < len(blocks) and blocks[m.owner].mixers:
+        return blocks[m.owner].mixers[0]
+    return m
+
+
+def _sizes(m: Mixer, block: Block) -> tuple[int, int]:
+    return SIZES.get(type(m), _convolved)(m, block)
+
+
+def _attention(m: Any, block: Block) -> tuple[int, int]:
+    queries = m.heads * m.key_dim
+    rotated = queries + m.key_elements
+    return m.heads * m.value_dim, queries + m.key_elements + m.value_elements + rotated
+
+
+def _latent(m: Latent, block: Block) -> tuple[int, int]:
+    queries = m.heads * (m.nope + m.rotary)
+    given = m.heads * m.value_dim
+    return given, 2 * queries + block.query_rank + 2 * m.latent_elements
+
+
+def _compressed(m: Compressed, block: Block) -> tuple[int, int]:
+    return m.heads * m.dim, 2 * m.heads * m.dim + block.query_rank + m.dim
+
+
+def _convolved(m: Any, block: Block) -> tuple[int, int]:
+    """Inputs of the convolution, and as many of its gate."""
+    return int(m.channels), int(2 * m.channels)
+
+
+def _delta(m: GatedDelta, block: Block) -> tuple[int, int]:
+    given = m.value_heads * m.value_dim
+    return given, 2 * m.channels + given + 2 * m.value_heads
+
+
+def _heads(m: Any, block: Block) -> tuple[int, int]:
+    return m.heads * m.dim, 4 * m.heads * m.dim
+
+
+def _mamba(m: Any, block: Block) -> tuple[int, int]:
+    return m.inner, m.inner + 2 * m.channels
+
+
+def _shared(m: Shared, block: Block) -> tuple[int, int]:
+    return 0, 0
+
+
+SIZES: Mapping[type, Callable[[Any, Block], tuple[int, int]]] = {
+    Attention: _attention,
+    CrossAttention: _attention,
+    Latent: _latent,
+    Compressed: _compressed,
+    GatedDelta: _delta,
+    KimiDelta: _heads,
+    LinearAttention: _heads,
+    Mamba1: _mamba,
+    Mamba2: _mamba,
+    Shared: _shared,
+}
+
+
+def expansion(blocks: Sequence[Block], context: int, sequences: int, ranks: int) -> int:
+    """Elements of latent attention's trial."""
+    rows = expanded_rows(context, sequences)
+    found = {m for b in blocks for m in b.mixers if isinstance(m, Latent)}
+    sizes = (ceil_div(m.heads, ranks) * (m.nope + m.value_dim) for m in found)
+    return rows * max(sizes, default=0)
+
+
+def expanded_rows(context: int, sequences: int) -> int:
+    """Tokens of context whose keys and values are expanded at once."""
+    wanted = max(8 * context, 4 * sequences * LATENT_BLOCK)
+    return max(min(wanted, EXPANDED), sequences * LATENT_BLOCK)

@@ -1,0 +1,175 @@
+"""An answer's components: what is alive together in each phase of a device, and on the host."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.vllm.profile import Moment
+from weighbridge.engines.vllm.reserve import Reserve
+from weighbridge.engines.vllm.setting import Launch
+from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
+from weighbridge.units import GIB
+
+# Resident memory of vLLM's processes without weights: libraries, compiled code, pinned staging.
+# Nobody has published a rule; workers of torch with CUDA libraries hold 1 to 4 GiB each.
+SERVER, WORKER = Bytes(GIB // 2, GIB, 2 * GIB), Bytes(GIB, 5 * GIB // 2, 4 * GIB)
+ITEMS = 4 * GIB  # --mm-processor-cache-gb
+RUNNER = "vllm v1/worker/gpu_model_runner.py (profile_run)"
+Phases = Literal["load", "prefill", "decode"]
+
+
+def phases(r: Reserve, subject: Subject, at: Launch) -> tuple[Phase, ...]:
+    """Pooling models do not decode."""
+    held = tuple(c for c in _held(r, subject) if c.bytes.high)
+    running = tuple(c for c in (*held, *_running(r)) if c.bytes.high)
+    found = [Phase("load", held), Phase("prefill", (*running, *_moment(r.profiled)))]
+    if not at.pooling:
+        found.append(Phase("decode", (*running, *_moment(r.decoding))))
+    return tuple(found)
+
+
+def _held(r: Reserve, subject: Subject) -> Iterator[Component]:
+    extra = sum(c.bytes.expected for c in (*r.adapters, *r.draft))
+    yield _of(
+        "weights",
+        r.loaded.weights,
+        basis="read" if subject.choice.as_stored else "computed",
+        formula=f"every tensor of this rank in {subject.choice.name}, as vLLM's layers hold it",
+        source="file headers" if subject.choice.as_stored else "the class's tensors",
+    )
+    yield _of("buffers", r.loaded.buffers, formula="tables of positions and other buffers")
+    yield from r.adapters
+    yield from r.draft
+    rounded = r.loaded.allocated - r.loaded.weights - r.loaded.buffers - extra
+    yield _of(
+        "rounding",
+        rounded,
+        formula="blocks of 512 bytes, and remainders too small to split off",
+        source="c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor",
+    )
+    yield _of(
+        "fragmentation",
+        r.spread,
+        formula="free room in segments of 2 MiB, 20 MiB or a tensor's own",
+        source="c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor",
+    )
+    yield _of(
+        "buffers",
+        r.persistent,
+        detail="requests",
+        formula="tables of blocks, inputs of a batch, counts of the sampler",
+        source="vllm v1/worker/gpu_input_batch.py, v1/worker/gpu/sample/penalties.py",
+    )
+    yield Component(
+        name="context",
+        bytes=r.context,
+        basis="assumed",
+        formula="CUDA context, outside vLLM's share; published readings are 226 to 616 MiB",
+        source="GPU, driver and versions decide",
+    )
+    yield Component(
+        name="communication",
+        bytes=r.talk_before,
+        basis="assumed",
+        formula="communicators of NCCL, one a group of ranks; 0.50 GiB each on an H100",
+        source="logs of vLLM 0.19 on 2 and 4 H100",
+    )
+
+
+def _running(r: Reserve) -> Iterator[Component]:
+    yield from r.blocks.components()
+    yield _of(
+        "workspaces",
+        r.late,
+        detail="attention",
+        formula="latents gathered from the cache, scratch of the backend",
+        source="vllm model_executor/layers/attention/mla_attention.py",
+    )
+    yield Component(
+        name="cuda_graphs",
+        bytes=r.graphs,
+        basis="assumed",
+        formula="sizes x kernels x 12 to 36 KiB, and the pool of the largest",
+        source="28 logs of vLLM 0.19: 0.52 to 1.84 GiB",
+    )
+    yield from r.talk_after
+    yield Component(
+        name="other",
+        bytes=r.growth,
+        basis="assumed",
+        detail="kernels and handles",
+        formula="growth outside torch while profiling; published: 0.04 to 0.46 GiB",
+        source="vllm utils/mem_utils.py (non_torch_increase)",
+    )
+
+
+def _moment(m: Moment) -> tuple[Component, ...]:
+    found = (
+        Component(
+            name="activations",
+            bytes=m.activations,
+            basis="computed",
+            detail=m.name,
+            formula=m.formula,
+            source=RUNNER,
+        ),
+        _of("logits", m.logits, detail=m.name, formula=m.formula, source=RUNNER),
+        _of(
+            "workspaces",
+            m.workspaces,
+            detail=m.name,
+            formula="cuBLAS, experts, top-k and top-p",
+            source=RUNNER,
+        ),
+    )
+    return tuple(c for c in found if c.bytes.high)
+
+
+def _of(
+    name: str,
+    nbytes: int,
+    *,
+    basis: Basis = "computed",
+    formula: str,
+    detail: str = "",
+    source: str = "vllm",
+) -> Component:
+    return Component(
+        name=name, bytes=exactly(nbytes), basis=basis, detail=detail, formula=formula, source=source
+    )
+
+
+def host(subject: Subject, found: Sequence[Reserve], at: Launch) -> Device:
+    """File pages, which the kernel may drop; processes; what is offloaded, pinned."""
+    pages = sum(t.nbytes for p in subject.model.parts for t in p.stored) or sum(
+        r.loaded.weights + r.loaded.offloaded for r in found
+    )
+    offloaded = sum(r.loaded.offloaded for r in found)
+    components = (
+        Component(
+            name="weights",
+            bytes=Bytes(offloaded, offloaded + pages, offloaded + pages),
+            basis="computed",
+            formula=f"{pages:,} bytes of file pages, which the kernel may drop; "
+            f"{offloaded:,} offloaded and pinned",
+            source="safetensors are mapped",
+        ),
+        Component(
+            name="other",
+            bytes=Bytes(*(s + len(found) * b for s, b in zip(SERVER, WORKER, strict=True))),
+            basis="assumed",
+            detail="processes",
+            formula=f"a server, and {len(found)} workers",
+            source="no rule is published",
+        ),
+    )
+    items = Component(
+        name="other",
+        bytes=Bytes(0, 0, ITEMS),
+        basis="assumed",
+        detail="images and sounds",
+        formula="the cache of processed items, up to --mm-processor-cache-gb",
+        source="vllm config/multimodal.py",
+    )
+    every = (*components, items) if subject.body.towers else components
+    return Device(index=0, kind="host", phases=(Phase("load", every),))

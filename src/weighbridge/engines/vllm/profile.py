@@ -1,0 +1,171 @@
+"""The profile run: the peak that vLLM sets aside for activations, moment by moment.
+
+    encoding   inputs and outputs of the items, and the tower's widest layer
+    step       the widest moment of a layer with all tokens of a batch, or the trial of latents
+    sampling   the step's hidden states, their last rows twice, and logits (`sampling.py`)
+
+Kept from one moment to the next: cuBLAS's workspace, the encoder's outputs, the experts'
+workspace (before 0.14 it was freed). The peak is the largest moment, never a sum of them.
+
+Source: vllm 0.19 and 0.33 v1/worker/gpu_model_runner.py (profile_run, _dummy_run,
+_dummy_sampler_run), v1/worker/gpu/model_runner.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.arch.body import Block, Body
+from weighbridge.engines.vllm import encoders, forward, hardware, sampling
+from weighbridge.engines.vllm.setting import Launch
+from weighbridge.memory import Bytes
+from weighbridge.units import MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """Bytes by what they are; together they are alive at once."""
+
+    name: str
+    activations: Bytes
+    logits: int = 0
+    workspaces: int = 0
+    formula: str = ""
+
+    @property
+    def total(self) -> Bytes:
+        rest = self.logits + self.workspaces
+        return Bytes(*(b + rest for b in self.activations))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What passes through one rank at once."""
+
+    tokens: int
+    sequences: int
+    itemsize: int
+    items: bool = True  # with images and sounds, as many as fit a batch
+    kept: bool = True  # the experts' kernel takes what is never freed
+
+
+def moments(
+    body: Body,
+    blocks: Sequence[Block],
+    at: Launch,
+    work: Work,
+    budget: Budget | None,
+    *,
+    last: bool,
+) -> tuple[Moment, ...]:
+    share = forward.Share(tensor=at.tensor, expert_width=_expert_width(at))
+    step = forward.step(blocks, body.hidden, share, eager=at.eager)
+    seen = encoders.NONE
+    if work.items:
+        seen = encoders.encoded(
+            body.towers,
+            body.hidden,
+            tokens=work.tokens,
+            context=at.context,
+            sequences=work.sequences,
+            share=share,
+        )
+    held = _Held(
+        cublas=hardware.cublas(budget),
+        seen=seen,
+        experts=_experts(step, at, work),
+        size=work.itemsize,
+    )
+    found = [_stepping(step, blocks, at, work, held, budget)]
+    if seen.widest:
+        found.insert(0, _encoding(held))
+    if last:
+        found.append(_answering(body, at, work, held, budget))
+    return tuple(found)
+
+
+def peak(found: Sequence[Moment]) -> Moment:
+    return max(found, key=lambda m: m.total.expected)
+
+
+def _expert_width(at: Launch) -> int:
+    """Replicas of the engine share the experts, too."""
+    return 1 if at.expert_parallel else at.tensor * at.data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """What more than one moment has."""
+
+    cublas: int
+    seen: encoders.Encoded
+    experts: int
+    size: int
+
+    @property
+    def encoder(self) -> int:
+        return self.seen.held * self.size
+
+
+def _experts(step: forward.Step, at: Launch, work: Work) -> int:
+    """Tokens of all replicas meet at the experts."""
+    tokens = work.tokens * at.data
+    return step.workspace * min(tokens, at.rules.chunk or tokens) * work.itemsize
+
+
+def _encoding(held: _Held) -> Moment:
+    return Moment(
+        name="encoding",
+        activations=_flat(held.encoder + held.seen.widest * held.size),
+        workspaces=held.cublas,
+        formula=held.seen.formula,
+    )
+
+
+def _stepping(
+    step: forward.Step,
+    blocks: Sequence[Block],
+    at: Launch,
+    work: Work,
+    held: _Held,
+    budget: Budget | None,
+) -> Moment:
+    tried = forward.expansion(blocks, at.context, at.sequences, at.tensor)
+    trial = step.projected * work.tokens + tried if tried else 0
+    nbytes = max(step.widest * work.tokens, trial) * work.itemsize + held.encoder
+    benchmark = 0 if at.eager else hardware.chip(budget).cache * MIB
+    return Moment(
+        name="step",
+        activations=Bytes(nbytes, nbytes + benchmark, nbytes + benchmark),
+        workspaces=held.cublas + held.experts,
+        formula=f"{work.tokens:,} tokens, {step.formula}",
+    )
+
+
+def _answering(body: Body, at: Launch, work: Work, held: _Held, budget: Budget | None) -> Moment:
+    kept = held.cublas + (held.experts if at.rules.workspace_kept and work.kept else 0)
+    rows = min(work.sequences, work.tokens)
+    hidden = work.tokens * body.hidden * work.itemsize + held.encoder
+    if at.pooling:
+        pooled = rows * max(body.hidden, body.labels) * (work.itemsize + sampling.FLOAT32)
+        return Moment(
+            name="pooling",
+            activations=_flat(hidden + pooled),
+            workspaces=kept,
+            formula=f"{work.tokens:,} tokens of {body.hidden:,}, {rows:,} answers",
+        )
+    kind = at.rules.second if at.second_runner else at.rules.sampler
+    each = sampling.entry(kind, work.itemsize, rows)
+    copies = 1 if at.second_runner else 2
+    kept += sampling.buffer(kind, rows, body.vocab, hardware.chip(budget).processors)
+    return Moment(
+        name="sampling",
+        activations=_flat(hidden + copies * rows * body.hidden * work.itemsize),
+        logits=each * rows * sampling.padded(body.vocab),
+        workspaces=kept,
+        formula=f"{rows:,} rows x {sampling.padded(body.vocab):,} x {each} bytes",
+    )
+
+
+def _flat(nbytes: int) -> Bytes:
+    return Bytes(nbytes, nbytes, nbytes)

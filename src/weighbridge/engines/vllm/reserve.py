@@ -1,0 +1,241 @@
+"""One rank's memory, by who counts it: vLLM's budget, or nobody.
+
+    inside      weights, growth of what is not torch's, the profile's peak; since 0.20 CUDA graphs;
+                since 0.27 all buffers, and segments as they were reserved
+    outside     CUDA context; NCCL, which starts before free memory is first looked at; buffers made
+                after profiling, and (before 0.27) those made before the weights
+
+    available   share of the card - inside            the pool of blocks
+    needed      inside + outside + the workload's blocks
+    taken       share of the card + outside           whatever the workload
+
+Source: vllm 0.33 and 0.19 v1/worker/gpu_worker.py (init_device, determine_available_memory),
+utils/mem_utils.py (memory_profiling).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.components.device import CONTEXT
+from weighbridge.engines import extras
+from weighbridge.engines.communication import communication, received
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.shards import Rank, rules
+from weighbridge.engines.vllm import (
+    forward,
+    graphs,
+    hardware,
+    pool,
+    profile,
+    sampling,
+    talking,
+    weights,
+)
+from weighbridge.engines.vllm.setting import Launch, has_experts
+from weighbridge.memory import Bytes, Component, exactly, total
+from weighbridge.units import GIB, MIB, ceil_div
+from weighbridge.workload import Infer
+
+# Growth of what is not torch's from the first look to the end of profiling: kernels, handles.
+# 27 logs of 0.19 on one or more H100: 0.24 to 0.27 GiB, once 0.46; 0.11 on an H100: 0.13; older
+# ones 0.04 (12 GB card), 0.05 (T4), 0.08 (48 GB), 0.16 (H100), 0.34 (95 GB Blackwell).
+GROWTH = Bytes(GIB // 8, GIB // 4, 47 * GIB // 100)
+OLD_GROWTH = Bytes(40 * MIB, 130 * MIB, GIB // 4)
+GREW_SINCE = (0, 13)
+FLASHINFER = 394 * MIB  # v1/attention/backends/flashinfer.py: the backend of Blackwell
+TABLE = 4  # bytes of a block's number
+LORA_RANK = 16  # config/lora.py
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserve:
+    """One rank."""
+
+    at: Launch
+    loaded: weights.Loaded
+    adapters: tuple[Component, ...]
+    draft: tuple[Component, ...]
+    blocks: pool.Blocks
+    profiled: profile.Moment
+    decoding: profile.Moment
+    asked: profile.Moment  # the widest moment of this workload
+    graphs: Bytes
+    growth: Bytes
+    persistent: int  # buffers made before the weights
+    late: int  # buffers made after profiling
+    context: Bytes
+    talk_before: Bytes  # ranks to each other, before free memory is first looked at
+    talk_after: tuple[Component, ...]
+
+    @property
+    def torch(self) -> int:
+        """Of weights, as the version counts them."""
+        consumed = self.at.rules.consumed
+        return self.loaded.reserved + self.persistent if consumed else self.loaded.allocated
+
+    @property
+    def inside(self) -> Bytes:
+        own = exactly(self.torch).plus(self.growth).plus(self.profiled.total).plus(self.talk_inside)
+        return own.plus(self.graphs) if self.at.rules.graphs_inside else own
+
+    @property
+    def outside(self) -> Bytes:
+        before = 0 if self.at.rules.consumed else self.persistent + self.spread
+        own = self.context.plus(self.talk_outside).plus(exactly(before + self.late))
+        return own if self.at.rules.graphs_inside else own.plus(self.graphs)
+
+    @property
+    def spread(self) -> int:
+        """Segments beyond the weights in them."""
+        return self.loaded.reserved - self.loaded.allocated
+
+    @property
+    def talk_inside(self) -> Bytes:
+        """NCCL started after the first look before 0.11."""
+        early = self.talk_before if self.at.rules.communication_inside else exactly(0)
+        return total(c.bytes for c in self.talk_after).plus(early)
+
+    @property
+    def talk_outside(self) -> Bytes:
+        return exactly(0) if self.at.rules.communication_inside else self.talk_before
+
+    @property
+    def needed(self) -> Bytes:
+        return self.inside.plus(self.outside).plus(exactly(self.blocks.nbytes))
+
+    def requested(self, budget: Budget) -> int:
+        share = hardware.total(budget) * self.at.utilization
+        return math.ceil(share) if self.at.rules.rounds_up else int(share)
+
+    def available(self, budget: Budget) -> int:
+        """Bytes for blocks; below zero where not even the weights fit."""
+        if self.at.kv_cache_bytes is not None:
+            return self.at.kv_cache_bytes
+        return self.requested(budget) - self.inside.expected
+
+    def taken(self, budget: Budget) -> int:
+        inside = self.inside.expected + self.available(budget)
+        return inside + self.outside.expected
+
+    def serving(self, budget: Budget) -> int:
+        """What the driver shows while this workload runs: the profile's memory was given back."""
+        return self.taken(budget) - self.profiled.total.expected + self.asked.total.expected
+
+
+def reserve(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget | None) -> Reserve:
+    adapters = _adapters(subject, rank, at, w, budget)
+    draft = _draft(subject, rank, at)
+    extra = tuple(c.bytes.expected for c in (*adapters, *draft))
+    found = pool.of(subject, rank, at, w)
+
+    def peak(tokens: int, sequences: int, *, items: bool) -> profile.Moment:
+        work = profile.Work(
+            tokens=max(1, min(tokens, at.tokens)),
+            sequences=sequences,
+            itemsize=int(subject.choice.dtype.nbytes),
+            items=items and rank.first,
+            kept=weights.keeps_workspace(subject, budget),
+        )
+        moments = profile.moments(subject.body, rank.blocks, at, work, budget, last=rank.last)
+        return profile.peak(moments)
+
+    rows = at.sequences * (1 + at.speculative)
+    return Reserve(
+        at=at,
+        loaded=weights.loaded(rank, at, extra),
+        adapters=adapters,
+        draft=draft,
+        blocks=found,
+        profiled=peak(at.tokens, at.sequences, items=True),
+        decoding=peak(rows, at.sequences, items=False),
+        asked=peak(_prompts(at, w), at.sequences, items=False),
+        graphs=_graphs(subject, rank, at),
+        growth=GROWTH if at.rules.version >= GREW_SINCE else OLD_GROWTH,
+        persistent=_persistent(subject, at, found),
+        late=_late(subject, rank, at, budget),
+        context=hardware.context(budget) or CONTEXT,
+        talk_before=talking.before(at, budget, experts=has_experts(subject)),
+        talk_after=_talk(subject, rank, at, budget),
+    )
+
+
+def _prompts(at: Launch, w: Infer) -> int:
+    """Tokens that this workload brings at once."""
+    return at.requests * (w.prompt_len or at.context)
+
+
+def _adapters(
+    subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget | None
+) -> tuple[Component, ...]:
+    if not w.max_loras:
+        return ()
+    return extras.lora(
+        subject,
+        rank,
+        slots=w.max_loras,
+        lora_rank=w.max_lora_rank or LORA_RANK,
+        rules=rules("vllm", at.rules.version),
+        **weights.sizes(at, budget),
+    )
+
+
+def _draft(subject: Subject, rank: Rank, at: Launch) -> tuple[Component, ...]:
+    if not at.speculative or not rank.last:
+        return ()
+    return extras.draft(
+        subject,
+        method=at.method,
+        tokens=at.speculative,
+        tensor=at.tensor,
+        rules=rules("vllm", at.rules.version),
+    )
+
+
+def _talk(subject: Subject, rank: Rank, at: Launch, budget: Budget | None) -> tuple[Component, ...]:
+    found = communication(
+        "vllm", at.rules.version, body=subject.body, budget=budget, **weights.sizes(at, budget)
+    )
+    if rank.first:
+        return found
+    itemsize = int(subject.choice.dtype.nbytes)
+    return (*found, received(at.tokens, subject.body.hidden, itemsize))
+
+
+def _graphs(subject: Subject, rank: Rank, at: Launch) -> Bytes:
+    full = at.rules.full_graphs and not at.pooling
+    count = graphs.graphs(at.captures, at.sequences, 1 + at.speculative, full=full)
+    step = forward.step(
+        rank.blocks, subject.body.hidden, forward.Share(tensor=at.tensor), eager=False
+    )
+    widest = max(at.captures, default=0) * step.widest * int(subject.choice.dtype.nbytes)
+    return graphs.estimate(rank.blocks, count, widest)
+
+
+def _persistent(subject: Subject, at: Launch, found: pool.Blocks) -> int:
+    """Tables of blocks, inputs as embeddings where there are towers; counts of the newer runner."""
+    columns = sum(ceil_div(at.context, g.tokens) for g in found.pool.groups)
+    tables = TABLE * at.sequences * columns
+    embedded = at.tokens * subject.body.hidden * int(subject.choice.dtype.nbytes)
+    counted = sampling.counts(at.sequences, subject.body.vocab) if at.second_runner else 0
+    return tables + counted + (embedded if subject.body.towers else 0)
+
+
+def _late(subject: Subject, rank: Rank, at: Launch, budget: Budget | None) -> int:
+    """What attention keeps: gathered latents, FlashInfer's scratch."""
+    rows = forward.kept(rank.blocks, at.context, at.sequences)
+    scratch = FLASHINFER if hardware.blackwell(budget) else 0
+    return rows * int(subject.choice.dtype.nbytes) + scratch
+
+
+def reserves(subject: Subject, at: Launch, w: Infer, budget: Budget | None) -> Sequence[Reserve]:
+    """Of every rank; those that hold the same are made once."""
+    made: dict[tuple[object, ...], Reserve] = {}
+    found = []
+    for rank in weights.ranks(subject, at, budget):
+        key = (id(rank.tensors), rank.layers, rank.first, rank.last)
+        if key not in made:
+            made[key] = reserve(subject, rank, at, w, budget)
+        found.append(made[key])
+    return found

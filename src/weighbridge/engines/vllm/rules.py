@@ -1,0 +1,82 @@
+"""What changed between versions of vLLM, in what it reserves.
+
+Read in the wheels of 0.9.0, 0.9.2, 0.10.0, 0.10.2, 0.11 to 0.20, 0.22 to 0.33 (one of each minor
+version): config/cache.py and config/vllm.py (defaults), engine/arg_utils.py (get_batch_defaults),
+v1/worker/gpu_worker.py (determine_available_memory), utils/mem_utils.py (memory_profiling),
+v1/sample/ops/topk_topp_sampler.py, v1/worker/gpu/sample/, model_executor/layers/fused_moe/.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from weighbridge.units import KIB
+
+Version = tuple[int, ...]
+Sampler = Literal["sort", "triton", "flashinfer"]
+Second = Literal["none", "float32", "own", "warm"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """One version's. `second_runner` are the classes that its newer model runner serves; `second`
+    is what that runner's sampler makes of logits while profiling: a float32 copy, nothing, or
+    both after a pass with every kind of request."""
+
+    version: Version
+    utilization: float = 0.90
+    communication_inside: bool = True  # NCCL starts after the first look at free memory
+    rounds_up: bool = False  # the share of the card, to a byte
+    graphs_inside: bool = False  # the estimate of CUDA graphs comes off the cache
+    full_graphs: bool = False  # beside piecewise ones
+    graph_step: int = 8  # from 256 tokens on
+    graphs_by_sequences: bool = True  # up to twice as many tokens as sequences
+    wide_graphs: bool = False  # up to 1,024 tokens on data-centre Blackwell
+    largest_tier: bool = False  # defaults of their own for cards of 160 GiB
+    sampler: Sampler = "sort"
+    workspace_kept: bool = False  # of experts: allocated once and never freed
+    chunk: int | None = None  # tokens that experts take at a time
+    consumed: bool = False  # everything that left free memory counts, reserved as it is
+    prefixes_of_states: bool = False  # prefix caching is on for hybrids
+    whole_prompts: bool = False  # without chunked prefill: tokens of a batch = context
+    second_runner: frozenset[str] = frozenset()
+    second_dense: bool = False  # and everything without experts or states
+    second_any: bool = False  # and everything else
+    second: Second = "none"
+
+
+FIRST = Rules(version=(0, 9), chunk=64 * KIB, whole_prompts=True, graphs_by_sequences=False)
+LLAMA = frozenset(("LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM"))
+MIXTURES = frozenset(("DeepseekV2ForCausalLM", "Qwen2MoeForCausalLM", "GraniteMoeForCausalLM"))
+CHANGES: tuple[tuple[Version, dict[str, object]], ...] = (
+    ((0, 11), {"communication_inside": False, "full_graphs": True, "graphs_by_sequences": True}),
+    ((0, 12), {"graph_step": 16, "chunk": 16 * KIB, "whole_prompts": False}),
+    ((0, 14), {"workspace_kept": True, "rounds_up": True}),
+    ((0, 17), {"sampler": "triton"}),
+    ((0, 18), {"chunk": None}),
+    ((0, 20), {"utilization": 0.92, "graphs_inside": True}),
+    (
+        (0, 22),
+        {
+            "sampler": "flashinfer",
+            "second_runner": frozenset(("Qwen3ForCausalLM",)),
+            "second": "float32",
+        },
+    ),
+    ((0, 23), {"second_runner": LLAMA}),
+    ((0, 24), {"second_runner": LLAMA | MIXTURES}),
+    ((0, 25), {"second_runner": MIXTURES, "second_dense": True}),
+    ((0, 26), {"second": "own", "prefixes_of_states": True}),
+    ((0, 27), {"consumed": True}),
+    ((0, 28), {"largest_tier": True, "wide_graphs": True}),
+    ((0, 29), {"second_any": True}),
+    ((0, 33), {"second": "warm"}),
+)
+
+
+def rules(version: Version) -> Rules:
+    """Those of the newest change that is not newer than `version`."""
+    found = FIRST
+    for since, changed in CHANGES:
+        if version >= since:
+            found = replace(found, **changed)  # type: ignore[arg-type]
+    return replace(found, version=version)

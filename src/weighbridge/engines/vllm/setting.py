@@ -1,0 +1,262 @@
+"""How vLLM is launched: what the user said, and the engine's default for the rest.
+
+    card                          tokens of a batch (server)      sequences
+    160 GiB and more (0.28)       16,384                          1,024
+    70 GiB and more, no A100      8,192                           1,024
+    others, or none named         2,048                           256
+
+A batch is at most sequences x context; without chunked prefill (models that see all tokens at once)
+it is at least a whole prompt. More requests than the default of sequences raise that.
+
+Source: vllm 0.33 engine/arg_utils.py (get_batch_defaults,
+_set_default_max_num_seqs_and_batched_tokens_args), config/vllm.py (_set_cudagraph_sizes).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.arch.body import Experts
+from weighbridge.arch.mixers import Attention, Latent, Recurrent
+from weighbridge.components.kv_cache import mixers
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.vllm import hardware
+from weighbridge.engines.vllm.rules import Rules
+from weighbridge.errors import UsageError
+from weighbridge.units import GIB
+from weighbridge.workload import Infer
+
+LARGEST, LARGE = 160 * GIB, 70 * GIB
+SMALL = (2048, 256)  # tokens of a batch, sequences
+GRAPHS, WIDE_GRAPHS = 512, 1024
+WIDE = ("gpt_oss",)  # model_executor/models/config.py, GptOssForCausalLMConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """Every effective setting of one engine process group."""
+
+    rules: Rules
+    utilization: float
+    context: int  # max_model_len
+    requests: int  # at once, as asked
+    tokens: int  # max_num_batched_tokens
+    sequences: int  # max_num_seqs
+    eager: bool
+    chunked: bool
+    prefix_caching: bool
+    asynchronous: bool
+    pooling: bool
+    second_runner: bool
+    captures: tuple[int, ...]  # tokens of each CUDA graph
+    kv_cache_dtype: str
+    kv_cache_bytes: int | None  # --kv-cache-memory-bytes
+    block_size: int | None
+    tensor: int
+    pipeline: int
+    data: int
+    context_parallel: int
+    expert_parallel: bool
+    hybrid: bool
+    speculative: int  # tokens proposed at a time
+    method: str  # of proposing them
+    offload: int  # bytes of weights in host memory
+
+    def to_dict(self, w: Infer) -> dict[str, Any]:
+        """By the names of the flags."""
+        return {
+            "gpu_memory_utilization": self.utilization,
+            "max_model_len": self.context,
+            "max_num_batched_tokens": self.tokens,
+            "max_num_seqs": self.sequences,
+            "kv_cache_dtype": self.kv_cache_dtype,
+            "kv_cache_memory_bytes": self.kv_cache_bytes,
+            "block_size": self.block_size,
+            "enforce_eager": self.eager,
+            "enable_chunked_prefill": self.chunked,
+            "enable_prefix_caching": self.prefix_caching,
+            "async_scheduling": self.asynchronous,
+            "max_cudagraph_capture_size": max(self.captures, default=0),
+            "tensor_parallel_size": self.tensor,
+            "pipeline_parallel_size": self.pipeline,
+            "data_parallel_size": self.data,
+            "decode_context_parallel_size": self.context_parallel,
+            "enable_expert_parallel": self.expert_parallel,
+            "disable_hybrid_kv_cache_manager": not self.hybrid,
+            "num_speculative_tokens": self.speculative,
+            "cpu_offload_gb": self.offload / GIB,
+            "max_loras": w.max_loras,
+            "max_lora_rank": w.max_lora_rank,
+        }
+
+
+def launch(subject: Subject, w: Infer, budget: Budget | None, r: Rules) -> Launch:
+    """Raises UsageError for values that the engine refuses."""
+    pooling = subject.body.vocab == 0 or subject.body.embeds or bool(subject.body.labels)
+    chunked = subject.body.causal and subject.body.encoder is None
+    requests = positive(w.batch_size, "--batch-size") or 1
+    tokens, sequences = batch(subject.context, requests, w, budget, r, chunked=chunked)
+    eager = bool(w.enforce_eager)
+    speculative = _speculative(w)
+    second = not pooling and second_runner(subject, r)
+    return Launch(
+        rules=r,
+        utilization=_share(w.gpu_memory_utilization, r),
+        context=subject.context,
+        requests=requests,
+        tokens=tokens,
+        sequences=sequences,
+        eager=eager,
+        chunked=chunked,
+        prefix_caching=_caches_prefixes(subject, w, r, chunked=chunked),
+        asynchronous=_asynchronous(w, pooling=pooling),
+        pooling=pooling,
+        second_runner=second,
+        captures=()
+        if eager
+        else captures(
+            (tokens, sequences), speculative + 1, w, budget, r, wide=subject.model_type in WIDE
+        ),
+        kv_cache_dtype=w.kv_cache_dtype or "auto",
+        kv_cache_bytes=positive(w.kv_cache_memory_bytes, "--kv-cache-memory-bytes"),
+        block_size=positive(w.block_size, "--block-size"),
+        tensor=positive(w.tensor_parallel_size, "--tensor-parallel-size") or 1,
+        pipeline=positive(w.pipeline_parallel_size, "--pipeline-parallel-size") or 1,
+        data=positive(w.data_parallel_size, "--data-parallel-size") or 1,
+        context_parallel=_context_parallel(w),
+        expert_parallel=w.enable_expert_parallel,
+        hybrid=not w.disable_hybrid_kv_cache_manager,
+        speculative=speculative,
+        method=w.speculative_method or ("draft" if w.draft_model else ""),
+        offload=round((w.cpu_offload_gb or 0) * GIB),
+    )
+
+
+def positive(value: int | None, flag: str) -> int | None:
+    if value is not None and value < 1:
+        raise UsageError(f"{flag} {value:,} is not at least 1")
+    return value
+
+
+def _share(given: float | None, r: Rules) -> float:
+    if given is None:
+        return r.utilization
+    if not 0 < given <= 1:
+        raise UsageError(f"--gpu-memory-utilization {given} is not above 0 and up to 1")
+    return given
+
+
+def _asynchronous(w: Infer, *, pooling: bool) -> bool:
+    return not pooling if w.async_scheduling is None else w.async_scheduling
+
+
+def _caches_prefixes(subject: Subject, w: Infer, r: Rules, *, chunked: bool) -> bool:
+    """On by default, but not for models that see all tokens at once, nor for states before 0.26;
+    nor where there are states alone."""
+    if w.enable_prefix_caching is not None:
+        return w.enable_prefix_caching
+    states = has_states(subject)
+    return chunked and (not states or (r.prefixes_of_states and attends(subject)))
+
+
+def has_states(subject: Subject) -> bool:
+    return any(isinstance(m, Recurrent) for m in mixers(subject.layers))
+
+
+def _context_parallel(w: Infer) -> int:
+    """Decode context parallelism reuses the tensor-parallel ranks."""
+    found = positive(w.decode_context_parallel_size, "--decode-context-parallel-size") or 1
+    if (w.tensor_parallel_size or 1) % found:
+        raise UsageError(
+            f"--decode-context-parallel-size {found} does not divide --tensor-parallel-size "
+            f"{w.tensor_parallel_size or 1}"
+        )
+    return found
+
+
+def _speculative(w: Infer) -> int:
+    if w.speculative_method is None and w.draft_model is None:
+        return 0
+    return 1 if w.num_speculative_tokens is None else w.num_speculative_tokens
+
+
+# Batches
+
+
+def tier(budget: Budget | None, r: Rules) -> tuple[int, int]:
+    """(tokens, sequences) of a server on this card."""
+    if budget is None:
+        return SMALL
+    total = hardware.total(budget)
+    if r.largest_tier and total >= LARGEST:
+        return 16_384, 1024
+    small = hardware.small_for_its_memory(budget)
+    return (8192, 1024) if total >= LARGE and not small else SMALL
+
+
+def batch(
+    context: int, requests: int, w: Infer, budget: Budget | None, r: Rules, *, chunked: bool
+) -> tuple[int, int]:
+    """(max_num_batched_tokens, max_num_seqs)."""
+    usual, most = tier(budget, r)
+    sequences = positive(w.max_num_seqs, "--max-num-seqs") or max(most, requests)
+    tokens = positive(w.max_num_batched_tokens, "--max-num-batched-tokens")
+    if tokens is None:
+        tokens = usual
+        if not chunked:
+            tokens = context if r.whole_prompts else max(context, usual)
+        if not r.whole_prompts:
+            tokens = min(sequences * context, tokens)
+    elif not chunked and tokens < context:
+        raise UsageError(
+            f"--max-num-batched-tokens {tokens:,} is less than one prompt of {context:,} tokens, "
+            "which this model reads at once"
+        )
+    if w.max_num_seqs is None:
+        sequences = min(sequences, tokens)
+    return tokens, sequences
+
+
+def captures(
+    at: tuple[int, int], length: int, w: Infer, budget: Budget | None, r: Rules, *, wide: bool
+) -> tuple[int, ...]:
+    """Tokens of the CUDA graphs. `at`: of a batch, and sequences; `length` is what one request
+    decodes at a time; `wide` models ask for twice as many."""
+    tokens, sequences = at
+    limit = WIDE_GRAPHS if r.wide_graphs and hardware.blackwell(budget) else GRAPHS
+    if r.graphs_by_sequences:
+        limit = min(2 * length * sequences, limit)
+    if wide and r.full_graphs:
+        limit = WIDE_GRAPHS
+    largest = min(w.max_cudagraph_capture_size or limit, tokens)
+    sizes = {1, 2, 4, *range(8, 256, 8), *range(256, largest + 1, r.graph_step)}
+    return tuple(sorted(n for n in sizes if n <= largest))
+
+
+# The newer model runner
+
+
+def second_runner(subject: Subject, r: Rules) -> bool:
+    """Whether vLLM takes its newer model runner for this class."""
+    if r.second_any or subject.part.blueprint.cls in r.second_runner - _not_plain(subject, r):
+        return True
+    return r.second_dense and not has_experts(subject) and not has_states(subject)
+
+
+def _not_plain(subject: Subject, r: Rules) -> frozenset[str]:
+    """Up to 0.23 neither experts nor packed weights."""
+    plain = subject.choice.scheme is None and not has_experts(subject)
+    return frozenset() if plain or r.version >= (0, 24) else r.second_runner
+
+
+def has_experts(subject: Subject) -> bool:
+    return any(isinstance(f, Experts) for b in subject.body.blocks for f in b.feeds)
+
+
+def attends(subject: Subject) -> bool:
+    return any(isinstance(m, Attention | Latent) for m in mixers(subject.layers))
+
+
+def shown(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,241 @@
+"""What we predict for a published figure, by the same rules that a user's question goes through.
+
+    outcome(record) -> Prediction(bytes) or Skip(reason)
+
+A figure whose log prints an input of it (what was left for the cache, tokens of the pool) is
+predicted twice: from the setting alone, and with that input `given`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from weighbridge import catalogue
+from weighbridge.engines.serving import Answer
+from weighbridge.engines.subjects import subject
+from weighbridge.engines.table import ENGINES, engine, version
+from weighbridge.errors import WeighbridgeError
+from weighbridge.estimate.load import load
+from weighbridge.evidence.records import Origin, Record, origins
+from weighbridge.gather import gather_config
+from weighbridge.memory import LEVELS, Bytes, Device, exactly, total
+from weighbridge.model import Model, resolve
+from weighbridge.settings import foreign, read
+from weighbridge.settings.table import OF_LOAD
+
+GIVEN = ", given"  # what follows the quantity's name
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """`quantity` is the record's, or it with GIVEN. Bytes, or tokens or blocks."""
+
+    record: Record
+    quantity: str
+    bytes: Bytes
+    resolution: int  # of the figure, and of what is given for it
+
+    @property
+    def error(self) -> float:
+        """Signed, as a share of what was measured."""
+        return (self.bytes.expected - self.record.measured) / self.record.measured
+
+    @property
+    def under(self) -> bool:
+        return self.bytes.expected + self.resolution < self.record.measured
+
+    @property
+    def inside(self) -> bool:
+        """Within our interval, up to what the figure's digits tell."""
+        low, high = self.bytes.low - self.resolution, self.bytes.high + self.resolution
+        return low <= self.record.measured <= high
+
+    @property
+    def exact(self) -> bool:
+        """The expected value cannot be told from the figure."""
+        return abs(self.bytes.expected - self.record.measured) <= self.resolution
+
+    @property
+    def width(self) -> float:
+        return (self.bytes.high - self.bytes.low) / max(1, self.bytes.expected)
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    record: Record
+    quantity: str
+    reason: str  # one of REASONS
+    detail: str = ""
+
+
+Outcome = Prediction | Skip
+
+
+def outcomes(records: "tuple[Record, ...]") -> Iterator[Outcome]:
+    for record in records:
+        if not record.only_given:
+            yield _outcome(record, {}, record.quantity)
+        if record.given:
+            yield _outcome(record, record.given, record.quantity + GIVEN)
+
+
+def _outcome(record: Record, given: Mapping[str, int], quantity: str) -> Outcome:
+    reason = record.skip or _outside(record)
+    if reason is not None:
+        return Skip(record, quantity, reason)
+    try:
+        return _predicted(record, given, quantity)
+    except WeighbridgeError as error:
+        return Skip(record, quantity, "refused by our rules", str(error))
+
+
+def _outside(record: Record) -> str | None:
+    if record.model not in origins():
+        return "model not at hand"
+    if record.engine not in ENGINES:
+        return "not modelled: this engine"
+    if record.task == "infer" and record.version is not None:
+        kind = engine(record.engine)
+        if version(kind, record.version)[1]:
+            return "version outside our rules"
+    return None
+
+
+def _predicted(record: Record, given: Mapping[str, int], quantity: str) -> Prediction:
+    answer = _answer(record, tuple(sorted(given.items())))
+    found = READERS.get((record.engine, record.quantity)) or READERS[("", record.quantity)]
+    value = found(answer, record)
+    if not given:
+        return Prediction(record, quantity, value, record.resolution)
+    return Prediction(record, quantity, value, record.resolution + _slack(record, value))
+
+
+def _slack(record: Record, value: Bytes) -> int:
+    """What the rounding of the given input can move the answer by: they are proportional."""
+    (amount,) = record.given.values()
+    return -(-value.expected * record.given_resolution // amount)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One run of an engine, as a key: figures of one log share the answer."""
+
+    engine: str
+    version: str | None
+    model: str
+    task: str
+    gpu: str | None
+    setting: tuple[tuple[str, Any], ...]
+
+
+def _answer(record: Record, given: tuple[tuple[str, int], ...]) -> Answer:
+    gpu = None if record.accelerator is None else f"{record.accelerator}:{record.count}"
+    setting = {n: tuple(v) if isinstance(v, list) else v for n, v in record.setting.items()}
+    return _run(
+        Asked(
+            engine=record.engine,
+            version=record.version,
+            model=record.model,
+            task=record.task,
+            gpu=gpu,
+            setting=tuple(sorted({**setting, **dict(given)}.items())),
+        )
+    )
+
+
+@cache
+def _run(asked: Asked) -> Answer:
+    settings = {**dict(asked.setting), "engine_version": asked.version, "gpu": asked.gpu}
+    model = _model(asked.model)
+    if asked.task == "load":
+        report = load(model, read("load", {n: v for n, v in settings.items() if n in OF_LOAD}))
+        return Answer(devices=report.devices, settings=report.workload, derived=report.derived)
+    w = replace(read("infer", settings), engine=asked.engine, engine_defaults=True)
+    kind = engine(asked.engine)
+    foreign(w, kind.name)
+    number, _ = version(kind, asked.version)
+    return kind.infer(subject(model, w, kind, number), w, w.budget())
+
+
+@cache
+def _model(name: str) -> Model:
+    return resolve(gather_config(config(origins()[name]), reference=name))
+
+
+def config(origin: Origin) -> dict[str, Any]:
+    base = catalogue.find(origin.catalogue).config if origin.catalogue else {}
+    return {**base, **origin.config}
+
+
+def _part(*names: str) -> "Reader":
+    """The most that components of these names hold together in one phase."""
+
+    def read_part(device: Device) -> Bytes:
+        return _most(total(c.bytes for c in p.components if c.name in names) for p in device.phases)
+
+    return lambda answer, record: _over(answer.devices, record.device, read_part)
+
+
+def _peak(answer: Answer, record: Record) -> Bytes:
+    level = next(known for known in LEVELS if known == record.level)
+    return _over(answer.devices, record.device, lambda device: device.peak(level))
+
+
+def _taken(answer: Answer, record: Record) -> Bytes:
+    """What an engine reserves by policy: the card's own size is all that it depends on."""
+    taken = answer.devices[0].taken
+    assert taken is not None
+    return exactly(taken)
+
+
+def _told(name: str) -> "Reader":
+    """A number of the engine's own log."""
+
+    def read_told(answer: Answer, record: Record) -> Bytes:
+        found = answer.derived[name]
+        return Bytes(*found) if isinstance(found, tuple) else exactly(found)
+
+    return read_told
+
+
+def _over(devices: Sequence[Device], which: str, part: Callable[[Device], Bytes]) -> Bytes:
+    cards = [d for d in devices if d.kind == "gpu"]
+    if which == "fullest":
+        return max((part(d) for d in devices), key=lambda b: b.expected)
+    chosen = {
+        "gpu 0": cards[:1],
+        "gpus": cards,
+        "host": [d for d in devices if d.kind == "host"],
+        "all": list(devices),
+    }[which]
+    return total(part(d) for d in chosen)
+
+
+def _most(sums: Iterable[Bytes]) -> Bytes:
+    return Bytes(*(max(values) for values in zip(*sums, strict=True)))
+
+
+Reader = Callable[[Answer, Record], Bytes]
+WHOLE = ("weights", "buffers")
+STEP = ("activations", "logits", "temporaries", "workspaces")
+READERS: Mapping[tuple[str, str], Reader] = {
+    ("", "weights"): _part(*WHOLE),
+    ("", "load"): _peak,
+    ("", "peak"): _peak,
+    ("", "context"): _part("context"),
+    ("", "kv_bytes"): _part("kv_cache", "recurrent_state"),
+    ("", "kv_tokens"): _told("kv_cache_tokens"),
+    ("vllm", "peak"): _taken,
+    ("vllm", "activation"): _part(*STEP),
+    ("vllm", "non_torch"): _part("communication", "other"),
+    ("vllm", "cuda_graphs"): _part("cuda_graphs"),
+    ("vllm", "kv_available"): _told("available_kv_cache_bytes"),
+    ("vllm", "kv_blocks"): _told("num_gpu_blocks"),
+    ("sglang", "kv_bytes_full"): _told("kv_bytes_full"),
+    ("sglang", "kv_bytes_sliding"): _told("kv_bytes_sliding"),
+    ("llama.cpp", "compute"): _part("activations", "logits", "temporaries", "workspaces"),
+    ("ik_llama.cpp", "compute"): _part("activations", "logits", "temporaries", "workspaces"),
+    ("llama.cpp", "output"): _part("logits"),
+    ("ik_llama.cpp", "output"): _part("logits"),
+}

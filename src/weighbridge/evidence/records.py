@@ -1,0 +1,145 @@
+"""Published measurements of inference and of loading: one record a figure, with its citation.
+
+records/SOURCE.jsonl     a figure: setting, what was measured, where it is printed
+models.jsonl             what the models of the figures are made of
+
+Figures and citations only. `resolution` is half a unit of the last digit that was printed: a
+prediction cannot be told from the figure within it.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+from weighbridge.errors import NotFoundError
+
+HERE = os.path.dirname(__file__)
+
+# What a figure is about: the closed list. In brackets whose logs print it.
+QUANTITIES = (
+    "weights",  # of a device, or of all
+    "load",  # everything, after loading
+    "context",  # what a process holds before it allocates
+    "peak",  # everything, at most
+    "activation",  # growth of torch's peak in the profile run [vllm]
+    "non_torch",  # growth outside torch in the profile run [vllm]
+    "cuda_graphs",  # [vllm]
+    "kv_available",  # what is left for the cache [vllm]
+    "kv_bytes",  # of the cache
+    "kv_bytes_full",  # of layers that see everything [sglang]
+    "kv_bytes_sliding",  # of layers with a window [sglang]
+    "kv_tokens",  # that the cache holds
+    "kv_blocks",
+    "compute",  # the buffer of a step [llama.cpp]
+    "output",  # the buffer of logits [llama.cpp]
+)
+LEVELS = ("component", "allocated", "reserved", "driver")
+DEVICES = ("gpu 0", "gpus", "fullest", "host", "all")
+UNITS = ("bytes", "tokens", "blocks")
+# Why a figure is not predicted: the closed list, in the words of the answer.
+REASONS = (
+    "version outside our rules",
+    "setting incomplete",
+    "model not at hand",
+    "quantization recipe unknown",
+    "our constant was read here",
+    "not modelled: this engine",
+    "not modelled: diffusion pipelines",
+    "not modelled: a part of a model",
+    "not modelled: adapters at load",
+    "refused by our rules",
+)
+Confidence = Literal["high", "medium", "low"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One published figure. A setting has the names of `Infer`; what it lacks is the default."""
+
+    id: str
+    source: str  # the file it is in
+    engine: str
+    model: str  # of models.jsonl
+    quantity: str
+    level: str
+    measured: int
+    citation: Mapping[str, Any]  # repo; commit, path and line, or the issue or pull request
+    version: str | None = None  # None: not printed
+    task: str = "infer"
+    setting: Mapping[str, Any] = field(default_factory=dict)
+    accelerator: str | None = None  # of our catalogue; None: a CPU, or not printed
+    count: int = 1
+    device: str = "gpu 0"
+    unit: str = "bytes"
+    resolution: int = 0
+    given: Mapping[str, int] = field(default_factory=dict)  # of the same log, as settings
+    given_resolution: int = 0
+    only_given: bool = False  # without what is given the setting is incomplete
+    skip: str | None = None
+    confidence: Confidence = "high"
+    caveat: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a model is made of: a config of the catalogue, one of our own, or both on top."""
+
+    id: str
+    catalogue: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""  # of `config`
+    sibling_of: str | None = None  # whose config it is, where that is not the model's own
+
+
+def sources() -> list[str]:
+    names = os.listdir(os.path.join(HERE, "records"))
+    return sorted(name.removesuffix(".jsonl") for name in names if name.endswith(".jsonl"))
+
+
+@cache
+def records() -> tuple[Record, ...]:
+    return tuple(r for name in sources() for r in _read(name))
+
+
+@cache
+def origins() -> Mapping[str, Origin]:
+    return {line["id"]: Origin(**line) for line in _lines("models.jsonl")}
+
+
+def _read(name: str) -> Iterator[Record]:
+    for line in _lines(os.path.join("records", f"{name}.jsonl")):
+        yield Record(source=name, **line)
+
+
+def _lines(path: str) -> Iterator[dict[str, Any]]:
+    with open(os.path.join(HERE, path), encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def chosen(*, engine: str | None = None, source: str | None = None) -> tuple[Record, ...]:
+    """Raises NotFoundError for a name that no record has."""
+    for name, known in (("engine", {r.engine for r in records()}), ("source", set(sources()))):
+        asked = {"engine": engine, "source": source}[name]
+        if asked is not None and asked not in known:
+            raise NotFoundError(
+                f"--{name} {asked!r} has no figures; those with some: {', '.join(sorted(known))}"
+            )
+    return tuple(
+        r
+        for r in records()
+        if (engine is None or r.engine == engine) and (source is None or r.source == source)
+    )
+
+
+def cited(r: Record) -> str:
+    """Where the figure is printed, in one line."""
+    c = r.citation
+    for kind in ("issue", "pull"):
+        if kind in c:
+            return f"github.com/{c['repo']} {kind} {c[kind]}"
+    place = f" {c['path']}" if "path" in c else ""
+    line = f":{c['line']}" if "line" in c else ""
+    return f"github.com/{c['repo']} at {c['commit'][:12]}{place}{line}"

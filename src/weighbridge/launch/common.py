@@ -1,0 +1,57 @@
+"""What vLLM and SGLang say alike."""
+
+from weighbridge.launch.reading import Reading
+
+NO_CODE = "--trust-remote-code is not obeyed: no code of the repository is run"
+# A method that only names the format of the checkpoint changes nothing: its tensors are read.
+METHODS = """
+awq awq_marlin auto_awq gptq gptq_marlin auto_gptq gptq_bitblas marlin gguf squeezellm aqlm
+compressed-tensors modelopt modelopt_fp8 modelopt_fp4 modelopt_mixed modelopt_mxfp8 quark
+fbgemm_fp8 moe_wna16 inc auto-round auto-round-int8 mxfp4 gpt_oss_mxfp4 deepseek_v4_fp8 hqq
+bitblas w8a8_fp8 w8a8_int8 w4afp8 blockwise_int8 petit_nvfp4 torchao ipex none unquant
+"""
+OF_THE_CHECKPOINT = frozenset(METHODS.split())
+
+
+def model(r: Reading) -> None:
+    """The flag, else the first word that belongs to no flag."""
+    said = r.last("model")
+    if said is not None:
+        r.model = str(said[1])
+    elif r.words:
+        r.model = r.words.pop(0)
+    for word in r.words:
+        r.warn(f"{word!r:.80} belongs to no flag, and is left out")
+    revision = r.last("revision")
+    r.revision = None if revision is None else str(revision[1])
+    trust = r.last("trust")
+    if trust is not None and trust[1]:
+        r.warn(NO_CODE)
+    elif trust is not None:
+        r.ignored.append(trust[0])
+    if served := r.last("served"):
+        names = served[1] if isinstance(served[1], list) else [str(served[1])]
+        r.served["name"] = " ".join(names)
+        r.ignored.append(served[0])
+
+
+def quantization(r: Reading, online: dict[str, str]) -> None:
+    """Methods that quantize while loading have a format of ours; or a warning."""
+    said = r.last("quantization")
+    if said is None:
+        return
+    name, method = said[0], str(said[1]).lower()
+    if method in online:
+        r.settings["quantization"] = online[method]
+    elif method in OF_THE_CHECKPOINT:
+        r.ignored.append(name)
+    else:
+        r.warn(f"{name} {method!r:.40} is not modelled: weights are counted as they are stored")
+
+
+def world(r: Reading, *, copies: bool = True) -> int:
+    """Devices of all ranks: tensor x pipeline x copies."""
+    total = 1
+    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+        total *= max(1, int(r.settings.get(name, 1)))
+    return total * (max(1, int(r.settings.get("data_parallel_size", 1))) if copies else 1)

@@ -1,0 +1,226 @@
+"""Which engine does a command launch, and with which words?
+
+vllm serve ...                                  vllm
+python -m vllm.entrypoints.openai.api_server    vllm
+python -m sglang.launch_server, sglang serve    sglang
+llama-server, llama-cli, ./build/bin/...        llama.cpp
+docker run ... IMAGE[:TAG] ...                  what the image runs; its tag is the version
+"""
+
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.launch.record import Program
+from weighbridge.launch.shell import ASSIGNED, Command, commands
+
+# program -> (engine, subcommands that launch it; () where it has none)
+PROGRAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "vllm": ("vllm", ("serve",)),
+    "sglang": ("sglang", ("serve",)),
+    "llama-server": ("llama.cpp", ()),
+    "llama-cli": ("llama.cpp", ()),
+    "llama-completion": ("llama.cpp", ()),
+    "vllm.entrypoints.openai.api_server": ("vllm", ()),
+    "vllm.entrypoints.api_server": ("vllm", ()),
+    "vllm.entrypoints.launchers.api_server.entry": ("vllm", ()),
+    "vllm.entrypoints.cli.main": ("vllm", ("serve",)),
+    "sglang.launch_server": ("sglang", ()),
+    "sglang.cli.main": ("sglang", ("serve",)),
+}
+NOT_YET = {
+    "ollama": "llama-server",
+    "lms": "llama-server",
+    "koboldcpp": "llama-server",
+    "mlx_lm.server": "llama-server",
+    "llama-bench": "llama-server",
+    "llama-perplexity": "llama-server",
+    "llama-embedding": "llama-server",
+    "llama-swap": "llama-server",
+    "text-generation-launcher": "vllm serve",
+    "trtllm-serve": "vllm serve",
+    "lmdeploy": "vllm serve",
+    "aphrodite": "vllm serve",
+}
+# Words that stand before a program.
+BEFORE = """
+sudo env nohup time exec numactl taskset nice ionice stdbuf uv uvx poetry pipenv conda mamba
+micromamba pixi srun mpirun setsid timeout command nsys systemd-run screen tmux start
+"""
+WRAPPERS = frozenset(BEFORE.split())
+CONTAINERS = frozenset(("docker", "podman", "nerdctl"))
+SHELLS = frozenset(("bash", "sh", "zsh"))
+# docker run: those without a value
+ALONE = """
+--detach --interactive --tty --rm --init --privileged --publish-all --read-only --quiet
+--no-healthcheck --oom-kill-disable --sig-proxy --disable-content-trust --help --use-api-socket
+"""
+SWITCHES = frozenset(ALONE.split())
+BEFORE_IT = 64  # words that are looked at for a program behind a wrapper
+# the last part of an image's name -> the program that it runs by itself, or ""
+IMAGES = (
+    (r"vllm-openai.*", "vllm.entrypoints.openai.api_server"),
+    (r"vllm.*", ""),
+    (r"sglang.*", ""),
+    (r"llama\.cpp.*", "llama-server"),
+)
+DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
+
+def launched(text: str, depth: int = 0) -> Program:
+    """The one program of `text`. Raises UsageError."""
+    found = [p for c in commands(text) if (p := _program(c, depth)) is not None]
+    if not found:
+        raise UsageError(
+            "the command launches no engine that is known; give a line such as "
+            "'vllm serve MODEL', 'python -m sglang.launch_server --model-path MODEL' or "
+            "'llama-server -m FILE'"
+        )
+    if len(found) > 1:
+        names = " and ".join(dict.fromkeys(p.name for p in found))
+        raise UsageError(f"the command launches {len(found)} servers ({names}); give one of them")
+    return found[0]
+
+
+def _program(command: Command, depth: int) -> Program | None:
+    words = deque(command.words)
+    env = dict(command.env)
+    wrapped = bool(words) and _base(words[0]) in WRAPPERS | CONTAINERS
+    for _ in range(min(len(words), BEFORE_IT)):
+        known = None if wrapped and _named_alone(words) else _known(words, env, depth)
+        if known is not None:
+            return known
+        word = words.popleft()
+        assigned = ASSIGNED.fullmatch(word)
+        if assigned:
+            env[assigned[1]] = assigned[2]
+        if not wrapped:
+            return None
+    return None
+
+
+def _named_alone(words: Sequence[str]) -> bool:
+    """`uv run --with vllm ...` names a program that it does not run."""
+    _, needed = PROGRAMS.get(_base(words[0]), ("", ()))
+    return bool(needed) and (len(words) < 2 or words[1] not in needed)
+
+
+def _base(word: str) -> str:
+    return re.split(r"[/\\]", word)[-1].removesuffix(".exe")
+
+
+def _known(words: deque[str], env: Mapping[str, str], depth: int) -> Program | None:
+    base, rest = _base(words[0]), list(words)[1:]
+    if base in CONTAINERS and rest[:1] != [] and "run" in rest[:3]:
+        return _container(rest[rest.index("run") + 1 :], env)
+    if base in SHELLS and len(rest) > 1 and re.fullmatch("-[a-z]*c", rest[0]) and depth < 2:
+        return launched(rest[1], depth + 1)
+    if re.fullmatch(r"python[\d.]*|py", base):
+        at = next((i for i, word in enumerate(rest) if word == "-m"), None)
+        if at is None or len(rest) <= at + 1:
+            return None
+        base, rest = rest[at + 1], rest[at + 2 :]
+    if base in NOT_YET:
+        raise UnsupportedError(
+            f"{base}: its command line is not read yet; nearest is {NOT_YET[base]!r}, "
+            "whose budget differs"
+        )
+    if base not in PROGRAMS:
+        return None
+    return _subcommand(base, rest, env)
+
+
+def _subcommand(base: str, rest: Sequence[str], env: Mapping[str, str]) -> Program:
+    engine, needed = PROGRAMS[base]
+    if needed:
+        if not rest or rest[0] not in needed:
+            said = f"{base} {rest[0]}" if rest else base
+            raise UsageError(
+                f"{said!r:.80} does not launch a server; give '{base} {needed[0]} ...'"
+            )
+        base, rest = f"{base} {rest[0]}", rest[1:]
+    return Program(engine=engine, name=base, words=tuple(rest), env=dict(env))
+
+
+def _container(words: Sequence[str], env: Mapping[str, str]) -> Program:
+    """docker's own flags, then the image, then what is run in it."""
+    rest = deque(words)
+    env, said = dict(env), {"--gpus": "", "--entrypoint": ""}
+    while rest and rest[0].startswith("-"):
+        name, equals, value = rest.popleft().partition("=")
+        alone = name in SWITCHES or bool(re.fullmatch("-[ditqP]+", name))
+        if not equals and not alone and rest:
+            value = rest.popleft()
+        if name in ("-e", "--env"):
+            key, _, text = value.partition("=")
+            env[key] = text
+        said[name] = value
+    if not rest:
+        raise UsageError("the docker command names no image; give 'docker run IMAGE ...'")
+    image = rest.popleft()
+    program, version = _image(image)
+    found = _inside(image, program, ([said["--entrypoint"]] if said["--entrypoint"] else []), rest)
+    return Program(
+        engine=found.engine,
+        name=found.name,
+        words=found.words,
+        env={**env, **found.env},
+        version=version,
+        devices=_devices_of(said["--gpus"]),
+    )
+
+
+def _inside(image: str, program: str, entry: list[str], rest: Sequence[str]) -> Program:
+    words = [*entry, *rest]
+    found = _known(deque(words), {}, 0) if words else None
+    if found is not None:
+        return found
+    if not program:
+        raise UsageError(f"{image!r:.80} is started without a program; write what it runs after it")
+    if program == "llama-server":
+        words, program = _llama_image(image, words)
+    elif words[:1] == ["serve"]:
+        words = words[1:]
+    return Program(engine=PROGRAMS[program][0], name=program, words=tuple(words))
+
+
+def _llama_image(image: str, words: list[str]) -> tuple[list[str], str]:
+    """docs/docker.md of llama.cpp: `full` takes --server or --run first, `light` is llama-cli."""
+    tag = image.rpartition(":")[2]
+    if words[:1] in (["--server"], ["-s"]) and tag.startswith("full"):
+        return words[1:], "llama-server"
+    if words[:1] in (["--run"], ["-r"]) and tag.startswith("full"):
+        return words[1:], "llama-cli"
+    return words, "llama-cli" if tag.startswith("light") else "llama-server"
+
+
+def _image(image: str) -> tuple[str, str | None]:
+    """(what it runs by itself, version). NVIDIA's and AMD's tags are dates, not versions."""
+    name, _, tag = image.partition("@")[0].rpartition("/")[2].partition(":")
+    for pattern, program in IMAGES:
+        if re.fullmatch(pattern, name):
+            own = re.match(r"(?:nvcr\.io|rocm)/", image) is None
+            numbered = re.fullmatch(r"v?(\d+\.\d+[\w.]*).*|.*-b(\d{4,5})", tag)
+            return program, (numbered[1] or numbered[2]) if own and numbered else None
+    raise UsageError(
+        f"{image!r:.80} is not an image of vLLM, SGLang or llama.cpp that is known; "
+        "give what runs in it, such as 'vllm serve ...'"
+    )
+
+
+def _devices_of(gpus: str) -> int | None:
+    """all, 2, device=0,1 and '"device=0,1"'."""
+    listed = re.fullmatch(r"""["']*device=([^"']+)["']*""", gpus)
+    if listed:
+        return len(listed[1].split(","))
+    return int(gpus) if re.fullmatch(r"\d{1,4}", gpus) else None
+
+
+def visible(env: Mapping[str, str]) -> int | None:
+    """How many devices the variables leave."""
+    for name in DEVICES:
+        listed = env.get(name)
+        if listed is not None and re.fullmatch(r"[\w-]+(,[\w-]+)*", listed):
+            return 0 if listed == "-1" else len(listed.split(","))
+    return None

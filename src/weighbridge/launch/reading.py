@@ -1,0 +1,157 @@
+"""A command as it is read: what each flag did, until the whole is known."""
+
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from weighbridge.errors import UsageError
+from weighbridge.launch.programs import visible
+from weighbridge.launch.record import Dialect, Flag, Given, Launch, Program, Value
+from weighbridge.launch.values import READERS, as_object, merged
+
+TOLD = 20  # unknown flags whose nearest is looked for
+
+
+@dataclass(slots=True, kw_only=True)
+class Reading:
+    """Filled by `take` flag by flag, then by the dialect's `finish`."""
+
+    program: Program
+    dialect: Dialect
+    model: str | None = None
+    revision: str | None = None
+    devices: int | None = None
+    settings: dict[str, Value] = field(default_factory=dict)
+    served: dict[str, str] = field(default_factory=dict)
+    said: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)  # "@": name, value
+    used: set[str] = field(default_factory=set)  # of `said`: those that a function asked for
+    words: list[str] = field(default_factory=list)  # that belong to no flag
+    ignored: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def take(self, given: Given) -> None:
+        flag = given.flag
+        if not given.name:
+            self.words.append(str(given.value))
+        elif flag is None:
+            self._not_known(given.name)
+        elif flag.effect == "-":
+            self.ignored.append(given.name)
+        elif flag.effect == "@":
+            self.said.setdefault(flag.detail, []).append((given.name, given.value))
+        elif flag.effect == "=":
+            self._set(flag, given)
+        else:
+            self._not_modelled(flag, given)
+
+    def wrong(self, name: str, value: object, says: str) -> UsageError:
+        said = f"{value}"
+        hint = "; variables of the shell are not read, write the value" if "$" in said else ""
+        return UsageError(f"{self.program.name}: {name} is {says}, not {said!r:.80}{hint}")
+
+    def read(self, kind: str, name: str, value: object) -> Value:
+        """The value as the engine takes it. Raises UsageError."""
+        reader, says = READERS[kind]
+        try:
+            return reader(str(value))
+        except ValueError:
+            raise self.wrong(name, value, says) from None
+
+    def last(self, what: str) -> tuple[str, Any] | None:
+        """(the flag as it was typed, its value): the last one wins."""
+        self.used.add(what)
+        found = self.said.get(what)
+        return found[-1] if found else None
+
+    def every(self, what: str) -> list[tuple[str, Any]]:
+        self.used.add(what)
+        return self.said.get(what, [])
+
+    def merged(self, what: str) -> dict[str, Any]:
+        """All JSON and dotted values of one flag, the later over the earlier."""
+        self.used.add(what)
+        whole: dict[str, Any] = {}
+        for name, value in self.said.get(what, ()):
+            try:
+                whole = merged(whole, as_object(value))
+            except ValueError:
+                raise self.wrong(name, value, "a JSON object such as '{\"key\": 1}'") from None
+        return whole
+
+    def _set(self, flag: Flag, given: Given) -> None:
+        value = given.value
+        if isinstance(value, bool):
+            self.settings[flag.detail] = value is (flag.kind != "false")
+            return
+        text = str(value)
+        if text.lower() in flag.plain:
+            self.settings.pop(flag.detail, None)
+            self.ignored.append(given.name)
+            return
+        self.settings[flag.detail] = self.read(flag.kind or "word", given.name, text)
+
+    def _not_modelled(self, flag: Flag, given: Given) -> None:
+        on = given.value is not False
+        plain = str(given.value).lower() in flag.plain
+        if plain or on is (flag.effect == "~"):
+            self.ignored.append(given.name)
+        else:
+            self.warn(f"{given.name} is not modelled: {flag.detail}")
+
+    def warn(self, line: str) -> None:
+        if line not in self.warnings:
+            self.warnings.append(line)
+
+    def _not_known(self, name: str) -> None:
+        if name in self.unknown:
+            return
+        self.unknown.append(name)
+        close: list[str] = []
+        if len(self.unknown) <= TOLD:
+            close = get_close_matches(name, list(self.dialect.flags), n=1, cutoff=0.6)
+        nearest = f"; nearest is {close[0]}" if close else ""
+        self.warn(f"{name!r:.80} is no flag of {self.dialect.engine} that we know{nearest}")
+
+    def unused(self) -> None:
+        """Flags that mean something only beside another one, which is not there."""
+        for what, said in self.said.items():
+            if what not in self.used:
+                self.ignored += [name for name, _ in said]
+
+    def environment(self) -> None:
+        """Variables that stand before the program: those that matter are named."""
+        for name in self.program.env:
+            why = next((w for n, w in self.dialect.env.items() if name.startswith(n)), None)
+            if why is None:
+                self.ignored.append(name)
+            elif why:
+                self.warn(f"{name} is not modelled: {why}")
+        seen = visible(self.program.env)
+        self.devices = self.devices or seen or self.program.devices
+        if seen is not None and self.devices is not None and seen < self.devices:
+            self.warn(
+                f"the command needs {self.devices} devices, and its environment leaves {seen}"
+            )
+
+    def launch(self) -> Launch:
+        """Raises UsageError where no model is named."""
+        if not self.model:
+            raise UsageError(f"{self.program.name}: the command names no model; add it")
+        if "$" in self.model:
+            raise self.wrong("the model", self.model, "a name or a path")
+        if self.program.version:
+            self.settings["engine_version"] = self.program.version
+        return Launch(
+            engine=self.dialect.engine,
+            program=self.program.name,
+            model=self.model,
+            revision=self.revision,
+            settings=self.settings,
+            served=self.served,
+            devices=self.devices,
+            ignored=tuple(dict.fromkeys(self.ignored)),
+            unknown=tuple(self.unknown),
+            defaults=self.dialect.defaults(self),
+            warnings=tuple(self.warnings),
+        )

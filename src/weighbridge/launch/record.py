@@ -1,0 +1,75 @@
+"""The records of a launch: what was found, and what a flag is."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from weighbridge.launch.reading import Reading
+
+Value = str | bool | int | float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """`settings` are named as in `workload.Infer`. `defaults`: (setting, value, why)."""
+
+    engine: str
+    program: str
+    model: str
+    revision: str | None = None
+    settings: Mapping[str, Value] = field(default_factory=dict)
+    served: Mapping[str, str] = field(default_factory=dict)  # how clients see it
+    devices: int | None = None  # accelerators that it uses, where the command tells
+    ignored: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    defaults: tuple[tuple[str, Value, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A program that was found in a command: its own words, and what is around it."""
+
+    engine: str
+    name: str  # "vllm serve"
+    words: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    version: str | None = None  # of a container's image
+    devices: int | None = None  # that a container is given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """`effect`: "=" sets the field `detail`, "!" changes memory in a way that we do not model
+    ("~": only where it is switched off), "@" is read by the function `detail`, "-" nothing."""
+
+    names: tuple[str, ...]
+    takes: str  # switch, value, values (as many as there are), maybe (one or none), pair
+    effect: str
+    detail: str = ""
+    kind: str = ""  # how the value of "=" is read
+    plain: tuple[str, ...] = ()  # values that mean the default: nothing happens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A flag of a command, or a word that is none (`name` "")."""
+
+    name: str
+    flag: Flag | None = None
+    value: object = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How an engine writes its command line."""
+
+    engine: str
+    flags: Mapping[str, Flag]
+    finish: "Callable[[Reading], None]"  # what needs more than one flag
+    defaults: "Callable[[Reading], tuple[tuple[str, Value, str], ...]]"
+    argparse: bool = True  # Python's rules: --flag=value, unique beginnings, no value like a flag
+    dotted: bool = False  # --json-flag.key value
+    optional: frozenset[str] = frozenset()  # values that a "maybe" takes; empty: any
+    env: Mapping[str, str] = field(default_factory=dict)  # variables that matter for memory

@@ -1,0 +1,181 @@
+"""SGLang's server: what takes more than one flag, and what it decides itself."""
+
+from weighbridge.launch import common
+from weighbridge.launch.reading import Reading
+from weighbridge.launch.record import Dialect, Value
+from weighbridge.launch.sglang_flags import FLAGS
+
+# srt/arg_groups/choices.py: QUANTIZATION_CHOICES that quantize a checkpoint that is not.
+ONLINE = {
+    "fp8": "fp8-tensor",
+    "bitsandbytes": "nf4",
+    "quark_mxfp4": "mxfp4",
+    "nvfp4_online": "nvfp4",
+}
+TORCHAO = {
+    "int4wo-128": "torchao-int4-g128",
+    "int4wo-64": "torchao-int4-g64",
+    "int4wo-32": "torchao-int4-g32",
+    "int4wo-256": "torchao-int4-g256",
+    "int8wo": "torchao-int8",
+    "int8dq": "torchao-int8",
+    "fp8wo": "torchao-fp8",
+}
+# srt/speculative/spec_info.py; EAGLE without a draft is the checkpoint's own (NEXTN).
+ALGORITHMS = {
+    "EAGLE": "eagle",
+    "EAGLE3": "eagle3",
+    "NEXTN": "mtp",
+    "FROZEN_KV_MTP": "mtp",
+    "STANDALONE": "draft",
+    "NGRAM": "ngram",
+}
+EXCHANGES = ("none",)
+LORAS = 8  # srt/arg_groups/fields/lora.py: max_loras_per_batch
+ENV = {
+    "PYTORCH_CUDA_ALLOC_CONF": "the allocator has its own settings",
+    "PYTORCH_ALLOC_CONF": "the allocator has its own settings",
+    "NCCL_BUFFSIZE": "buffers of NCCL have their own size",
+    "NCCL_MAX_NCHANNELS": "buffers of NCCL have their own number",
+    "SGLANG_USE_MLX": "another kind of device",
+    "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK": "buffers of the exchange of experts",
+    "SGLANG_MAMBA_SSM_DTYPE": "states are in the dtype of --mamba-ssm-dtype",
+    "CUDA_VISIBLE_DEVICES": "",
+    "HIP_VISIBLE_DEVICES": "",
+    "ROCR_VISIBLE_DEVICES": "",
+}
+
+
+def finish(r: Reading) -> None:
+    common.model(r)
+    common.quantization(r, ONLINE)
+    _torchao(r)
+    _lora(r)
+    _limits(r)
+    _graphs(r)
+    _experts(r)
+    _speculative(r)
+    r.devices = common.world(r) if _copies(r) else common.world(r, copies=False)
+
+
+def _torchao(r: Reading) -> None:
+    said = r.last("torchao")
+    if said is None:
+        return
+    if said[1] in TORCHAO:
+        r.settings["quantization"] = TORCHAO[said[1]]
+    else:
+        r.warn(f"{said[0]} {said[1]!r:.40} is not modelled: weights are counted as they are stored")
+
+
+def _copies(r: Reading) -> bool:
+    """Whether --dp-size multiplies the devices: with attention apart, it shares those of
+    --tp-size (srt/arg_groups/parallel_hook.py)."""
+    copies = r.last("copies")
+    number = 1 if copies is None else r.read("whole", *copies)
+    apart = r.last("dp_attention")
+    attention = r.last("attention_copies")
+    r.ignored += [attention[0]] if attention is not None else []
+    parts = 1 if attention is None else int(r.read("whole", *attention))
+    if (apart is not None and int(number) > 1) or parts > 1:
+        r.warn(
+            "attention in data-parallel groups is not modelled: its weights and caches are counted "
+            "as sharded by --tp-size"
+        )
+    if copies is not None and apart is None:
+        r.settings["data_parallel_size"] = number
+    elif apart is not None:
+        r.ignored.append(apart[0])
+    return apart is None
+
+
+def _lora(r: Reading) -> None:
+    on, paths = r.last("lora"), r.last("lora_paths")
+    if on is None and paths is None:
+        return
+    slots = r.last("loras")
+    r.settings["max_loras"] = LORAS if slots is None else r.read("whole", *slots)
+    rank = r.last("lora_rank")
+    if rank is not None:
+        r.settings["max_lora_rank"] = r.read("whole", *rank)
+    else:
+        r.warn("the ranks of --lora-paths are not read; give --max-lora-rank")
+
+
+def _limits(r: Reading) -> None:
+    """{"image": 2}"""
+    for kind, limit in r.merged("limits").items():
+        if kind == "image":
+            r.settings["images"] = r.read("whole", "--limit-mm-data-per-request", limit)
+
+
+def _graphs(r: Reading) -> None:
+    sizes = r.last("captures")
+    if sizes is not None and sizes[1]:
+        found = [int(r.read("whole", sizes[0], size)) for size in sizes[1]]
+        r.settings["cuda_graph_max_bs"] = max(found)
+    backend = r.last("graphs")
+    if backend is not None and backend[1] == "disabled":
+        r.settings["disable_cuda_graph"] = True
+    elif backend is not None:
+        r.warn(f"{backend[0]} {backend[1]!r:.40} is counted as the default kind of graph")
+
+
+def _experts(r: Reading) -> None:
+    """An exchange of experts deals them out whole (srt/arg_groups/moe_hook.py)."""
+    said = r.last("exchange") or r.last("deepep")
+    if said is None or said[1] in EXCHANGES:
+        r.ignored += [] if said is None else [said[0]]
+        return
+    r.settings["enable_expert_parallel"] = True
+    r.warn(f"{said[0]}: buffers of the exchange of experts are not modelled")
+
+
+def _speculative(r: Reading) -> None:
+    said = r.last("algorithm")
+    if said is None:
+        return
+    draft = r.last("draft")
+    name = str(said[1]).upper()
+    method = ALGORITHMS.get(name)
+    if name == "EAGLE" and draft is None:
+        method = "mtp"
+    if method is None:
+        r.warn(f"{said[0]} {said[1]!r:.40} is not modelled")
+        return
+    r.settings["speculative_method"] = method
+    if draft is not None:
+        r.settings["draft_model"] = str(draft[1])
+    _drafted(r)
+
+
+def _drafted(r: Reading) -> None:
+    """A chain of n steps proposes n + 1 tokens, the last of the model included
+    (srt/arg_groups/speculative_hook.py)."""
+    tokens, steps, topk = r.last("draft_tokens"), r.last("steps"), r.last("topk")
+    branches = 1 if topk is None else int(r.read("whole", *topk))
+    if steps is not None and branches == 1:
+        r.settings["num_speculative_tokens"] = int(r.read("whole", *steps)) + 1
+    elif tokens is not None:
+        r.settings["num_speculative_tokens"] = r.read("whole", *tokens)
+    if topk is not None and branches > 1:
+        r.warn(f"{topk[0]} {branches} is not modelled: caches of branches of the draft")
+
+
+def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
+    """srt/arg_groups/memory_hook.py, kv_cache_hook.py, cuda_graph_hook.py."""
+    unless: list[tuple[str, Value, str]] = [
+        ("context", "the model's maximum", "--context-length is not given"),
+        ("mem_fraction_static", "computed", "from the device, the chunk and the graphs"),
+        ("chunked_prefill_size", "2048 to 16384", "by the size of the device"),
+        ("max_running_requests", "by memory", "what the pool of tokens holds"),
+        ("cuda_graph_max_bs", "8 to 512", "by the size of the device"),
+        ("disable_cuda_graph", False, "CUDA graphs are captured"),
+        ("disable_radix_cache", False, "prefixes are kept"),
+        ("kv_cache_dtype", "auto", "the model's own"),
+        ("page_size", 1, "tokens; 64 or more with some kernels"),
+    ]
+    return tuple(row for row in unless if row[0] not in r.settings)
+
+
+DIALECT = Dialect(engine="sglang", flags=FLAGS, finish=finish, defaults=defaults, env=ENV)

@@ -1,0 +1,252 @@
+"""vLLM's server: what takes more than one flag, and what it decides itself."""
+
+from typing import Any
+
+from weighbridge.launch import common
+from weighbridge.launch.reading import Reading
+from weighbridge.launch.record import Dialect, Value
+from weighbridge.launch.vllm_flags import FLAGS
+
+# vllm/config/quantization.py (online), model_executor/layers/quantization/{fp8,bitsandbytes}.py:
+# these quantize a checkpoint that is not.
+ONLINE = {
+    "fp8": "fp8-tensor",
+    "fp8_per_tensor": "fp8-tensor",
+    "fp8_per_block": "fp8-block",
+    "fp8_per_channel": "fp8-dynamic",
+    "ptpc_fp8": "fp8-dynamic",
+    "int8_per_channel_weight_only": "w8a16",
+    "bitsandbytes": "nf4",
+}
+METHODS = {"draft_model": "draft", "draft": "draft", "eagle": "eagle", "eagle3": "eagle3"}
+GRAPH_KEYS = ("max_cudagraph_capture_size", "cudagraph_capture_sizes")
+NO_GRAPHS = ("none", "0")
+ENV = {
+    "VLLM_ATTENTION_BACKEND": "",
+    "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS": "graphs are charged as the version does by itself",
+    "VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE": "the workspace has its own size",
+    "VLLM_CPU_KVCACHE_SPACE": "another kind of device",
+    "VLLM_USE_V1": "",
+    "PYTORCH_CUDA_ALLOC_CONF": "the allocator has its own settings",
+    "PYTORCH_ALLOC_CONF": "the allocator has its own settings",
+    "NCCL_BUFFSIZE": "buffers of NCCL have their own size",
+    "NCCL_MAX_NCHANNELS": "buffers of NCCL have their own number",
+    "CUDA_VISIBLE_DEVICES": "",
+    "HIP_VISIBLE_DEVICES": "",
+    "ROCR_VISIBLE_DEVICES": "",
+}
+
+
+def finish(r: Reading) -> None:
+    common.model(r)
+    common.quantization(r, ONLINE)
+    _context(r)
+    _lora(r)
+    _limits(r)
+    _graphs(r)
+    _speculative(r)
+    _variables(r)
+    many = _prefill_context(r)
+    r.devices = common.world(r) * many
+
+
+def _context(r: Reading) -> None:
+    """-1 and auto: the longest that fits (vllm/config/model.py: max_model_len)."""
+    said = r.last("context")
+    if said is None:
+        return
+    name, text = said
+    if str(text).strip().lower() in ("-1", "auto"):
+        r.warn(
+            f"{name} {text}: vLLM takes the longest context that fits the device; "
+            "the model's own maximum is counted"
+        )
+    else:
+        r.settings["context"] = r.read("count", name, text)
+
+
+def _lora(r: Reading) -> None:
+    """Slots exist with --enable-lora alone; 1 of rank 16 by default (vllm/config/lora.py)."""
+    on = r.last("lora")
+    if on is not None and not on[1]:
+        r.ignored.append(on[0])
+    for what, setting, default in (("loras", "max_loras", 1), ("lora_rank", "max_lora_rank", 16)):
+        said = r.last(what)
+        value = default if said is None else r.read("whole", *said)
+        if on is not None and on[1]:
+            r.settings[setting] = value
+        elif said is not None:
+            r.ignored.append(said[0])
+
+
+def _limits(r: Reading) -> None:
+    """Images of one request: {"image": 2}, {"image": {"count": 2, "width": 512, "height": 512}}
+    or, before 0.9, image=2."""
+    if r.last("limits") is None:
+        return
+    name = r.said["limits"][-1][0]
+    found = _old_limits(r) or r.merged("limits")
+    for kind, limit in found.items():
+        options: dict[str, Any] = limit if isinstance(limit, dict) else {"count": limit}
+        number = r.read("whole", name, options.get("count", 999))
+        if kind != "image":
+            r.ignored.append(name)
+            if number:
+                r.warn(f"{name}: {kind}s are counted as the model takes them by default")
+            continue
+        r.settings["images"] = min(int(number), 10_000)
+        if "width" in options and "height" in options:
+            width, height = (r.read("whole", name, options[k]) for k in ("width", "height"))
+            r.settings["image_size"] = f"{width}x{height}"
+
+
+def _old_limits(r: Reading) -> dict[str, str]:
+    text = r.said["limits"][-1][1]
+    if not isinstance(text, str) or "=" not in text or text.lstrip().startswith("{"):
+        return {}
+    return dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair)
+
+
+def _graphs(r: Reading) -> None:
+    _optimization(r)
+    captures = r.last("captures")
+    if captures is not None:
+        _captures(r, captures[0], captures[1])
+    for key, value in _compilation(r).items():
+        name = "--compilation-config"
+        if key == "cudagraph_mode" and str(value).lower() in NO_GRAPHS:
+            r.settings["enforce_eager"] = True
+        elif key == GRAPH_KEYS[0] and value is not None:
+            r.settings[key] = r.read("whole", name, value)
+        elif key == GRAPH_KEYS[1] and value is not None:
+            _captures(r, name, value)
+        elif key == "cudagraph_mode":
+            r.warn(f"{name}: cudagraph_mode {value!r:.40} is counted as the default mode")
+        else:
+            r.ignored.append(f"{name}.{key}"[:120])
+
+
+def _compilation(r: Reading) -> dict[str, Any]:
+    """JSON, or (until 0.11) a bare level: -O 3."""
+    values = r.said.get("compilation", [])
+    levels = [v for v in values if isinstance(v[1], str) and v[1].strip().isdigit()]
+    if levels:
+        r.ignored.append(levels[-1][0])
+        r.said["compilation"] = [v for v in values if v not in levels]
+    return r.merged("compilation")
+
+
+def _optimization(r: Reading) -> None:
+    """vllm/config/vllm.py: OPTIMIZATION_LEVEL_00 has no graphs; 1 has fewer than the default."""
+    said = r.last("optimization")
+    if said is None:
+        return
+    level = str(said[1])
+    if level == "0":
+        r.settings["enforce_eager"] = True
+    elif level == "1":
+        r.warn(f"{said[0]} 1 is counted with the graphs of the default level")
+    elif level in ("2", "3"):
+        r.ignored.append(said[0])
+    else:
+        raise r.wrong(said[0], level, "a level from 0 to 3")
+
+
+def _captures(r: Reading, name: str, sizes: object) -> None:
+    """The largest counts. --cuda-graph-sizes N alone was the largest too."""
+    listed = sizes if isinstance(sizes, list) else [sizes]
+    found = [int(r.read("whole", name, size)) for size in listed]
+    if found:
+        r.settings["max_cudagraph_capture_size"] = max(found)
+
+
+def _speculative(r: Reading) -> None:
+    found = r.merged("speculative")
+    for what in ("method", "model", "num_speculative_tokens"):
+        said = r.last(f"spec_{what}")
+        if said is not None:
+            found[what] = said[1]
+    method = _method(r, found) if found else None
+    if method is None:
+        return
+    r.settings["speculative_method"] = method
+    _draft(r, method, found)
+    for key in sorted(found.keys() - {"method", "model", "num_speculative_tokens"}):
+        r.ignored.append(f"--speculative-config.{key}"[:120])
+
+
+def _draft(r: Reading, method: str, found: dict[str, Any]) -> None:
+    name = "--speculative-config"
+    if method in ("draft", "eagle", "eagle3"):
+        if not found.get("model"):
+            raise r.wrong(name, method, 'given with the draft: {"model": "org/name"}')
+        r.settings["draft_model"] = str(found["model"])
+    tokens = found.get("num_speculative_tokens")
+    if tokens is not None:
+        number = r.read("whole", f"{name}.num_speculative_tokens", tokens)
+        r.settings["num_speculative_tokens"] = number
+
+
+def _method(r: Reading, found: dict[str, Any]) -> str | None:
+    """vllm/config/speculative.py: SpeculativeMethod; every *_mtp is mtp."""
+    method, model = str(found.get("method") or "").lower(), str(found.get("model") or "")
+    if model.strip("[]") == "ngram" or method in ("ngram", "ngram_gpu", "[ngram]"):
+        return "ngram"
+    if method == "mtp" or method.endswith("_mtp"):
+        return "mtp"
+    if not method and not model:
+        r.warn("speculation is not modelled: neither its method nor its draft is named")
+        return None
+    if not method:
+        r.warn("--speculative-config names no method; the draft is counted as a whole model")
+        return "draft"
+    if method not in METHODS:
+        r.warn(f"speculation by {method!r:.40} is not modelled")
+    return METHODS.get(method)
+
+
+def _variables(r: Reading) -> None:
+    backend = r.program.env.get("VLLM_ATTENTION_BACKEND")
+    if backend:
+        r.settings.setdefault("attention_backend", backend)
+    if r.program.env.get("VLLM_USE_V1") == "0":
+        r.warn("VLLM_USE_V1=0 is not modelled: the rules are those of V1")
+
+
+def _prefill_context(r: Reading) -> int:
+    said = r.last("prefill_context")
+    if said is None:
+        return 1
+    many = max(1, int(r.read("whole", *said)))
+    if many > 1:
+        r.warn(f"{said[0]} {many} is not modelled: a prompt is on one device")
+    else:
+        r.ignored.append(said[0])
+    return many
+
+
+def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
+    """vllm/engine/arg_utils.py: get_batch_defaults; vllm/config/cache.py and scheduler.py."""
+    share = 0.9 if _before(r, (0, 20)) else 0.92
+    unless: list[tuple[str, Value, str]] = [
+        ("context", "the model's maximum", "--max-model-len is not given"),
+        ("gpu_memory_utilization", share, "of the whole device"),
+        ("max_num_batched_tokens", "2048, 8192 or 16384", "by the size of the device"),
+        ("max_num_seqs", "256 or 1024", "by the size of the device"),
+        ("enable_prefix_caching", True, "blocks of equal prefixes are shared"),
+        ("enforce_eager", False, "CUDA graphs are captured"),
+        ("kv_cache_dtype", "auto", "the model's own"),
+        ("block_size", 16, "tokens; more where states are mixed with attention"),
+    ]
+    return tuple(row for row in unless if row[0] not in r.settings)
+
+
+def _before(r: Reading, version: tuple[int, int]) -> bool:
+    parts = (r.program.version or "").split(".")
+    numbers = [int(p) for p in parts[:2] if p.isdigit()]
+    return len(numbers) == 2 and tuple(numbers) < version
+
+
+DIALECT = Dialect(
+    engine="vllm", flags=FLAGS, finish=finish, defaults=defaults, dotted=True, env=ENV
+)

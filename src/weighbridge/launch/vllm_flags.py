@@ -1,0 +1,212 @@
+"""Flags of vLLM's server, and what each does to memory.
+
+vllm/engine/arg_utils.py and vllm/entrypoints/common/cli_args.py at 0.33.0; the same files, and
+vllm/entrypoints/openai/cli_args.py, at 0.19.0, 0.11.0, 0.9.2 and 0.6.6 for flags that are gone.
+"""
+
+from weighbridge.launch.table import flags
+
+TABLE = """
+[memory]
+--model                                  value   @model
+--revision                               value   @revision
+--trust-remote-code                      switch  @trust
+--served-model-name                      values  @served
+--config                                 value   !the settings in that file are not read
+--dtype                                  value   =dtype dtype unless auto
+--max-model-len                          value   @context
+--quantization -q                        value   @quantization
+--quantization-config                    value   !weights are quantized while they are loaded
+--hf-overrides                           value   !the model's own config is used as it is
+--hf-config-path                         value   !the config is taken from the model itself
+--model-class-overrides                  value   !the model's own class is used
+--rope-scaling                           value   !the model's own maximum is used
+--rope-theta                             value   !the model's own maximum is used
+--model-impl                             value   !vLLM's own implementation is assumed unless auto vllm
+--runner                                 value   !serving is priced as generation unless auto generate
+--convert                                value   !serving is priced as generation unless auto none
+--task                                   value   !serving is priced as generation unless auto generate
+--disable-sliding-window                 switch  !windows are kept, and the context with them
+--enable-prompt-embeds                   switch  !prompts as embeddings
+--enable-return-routed-experts           switch  !a buffer of the experts that were chosen
+--attention-backend                      value   =attention_backend word unless auto none
+--attention-config -ac                   value   !kernels of attention are the default ones
+--mamba-cache-dtype                      value   !convolution states are in the model's dtype unless auto
+--mamba-ssm-cache-dtype                  value   =mamba_ssm_cache_dtype word unless auto
+--mamba-block-size                       value   !the block of states is the default one
+--mamba-cache-mode                       value   !states are kept once a request unless none
+--enable-mamba-shared-prefix-checkpoint  switch  !states of shared prefixes
+--use-replayssm                          switch  !the replay buffer of states
+--replayssm-buffer-len                   value   !the replay buffer of states
+--pipeline-parallel-size -pp             value   =pipeline_parallel_size whole
+--tensor-parallel-size -tp               value   =tensor_parallel_size whole
+--data-parallel-size -dp                 value   =data_parallel_size whole
+--decode-context-parallel-size -dcp      value   =decode_context_parallel_size whole
+--prefill-context-parallel-size -pcp     value   @prefill_context
+--enable-expert-parallel -ep             switch  =enable_expert_parallel true
+--enable-ep-weight-filter                switch  !experts of other ranks are not read
+--enable-eplb                            switch  !redundant experts
+--eplb-config                            value   !redundant experts
+--num-redundant-experts                  value   !redundant experts unless 0
+--enable-elastic-ep                      switch  !buffers of elastic experts
+--enable-dbo                             switch  !a step in two halves
+--ubatch-size                            value   !a step in parts unless 0
+--all2all-backend                        value   !buffers of this exchange of experts unless naive allgather_reducescatter
+--disable-custom-all-reduce              switch  !buffers of the all-reduce
+--enable-hc-sp                           switch  !sequences are sharded
+--enable-batch-sharded-sampling          switch  !logits are sharded by request
+--block-size                             value   =block_size whole
+--gpu-memory-utilization --device-memory-utilization  value  =gpu_memory_utilization number
+--kv-cache-memory-bytes                  value   =kv_cache_memory_bytes bytes
+--kv-cache-dtype                         value   =kv_cache_dtype word unless auto
+--num-gpu-blocks-override                value   !the number of blocks follows from memory
+--enable-prefix-caching                  switch  =enable_prefix_caching true
+--kv-cache-dtype-skip-layers             values  !all layers have one dtype of cache
+--kv-sharing-fast-prefill                switch  !the prefill of layers that share a cache is whole
+--prefix-cache-retention-interval        value   !blocks of prefixes that stay unless 0
+--kv-offloading-size                     value   !host memory of an offloaded cache
+--num-lookahead-slots                    value   !slots of proposed tokens unless 0
+--offload-backend                        value   !weights in host memory by another way unless auto uva
+--cpu-offload-gb                         value   =cpu_offload_gb number
+--cpu-offload-params                     values  !every weight may be offloaded
+--offload-group-size                     value   !weights that come from host memory unless 0
+--offload-num-in-group                   value   !weights that come from host memory
+--offload-prefetch-step                  value   !weights that come from host memory
+--offload-params                         values  !weights that come from host memory
+--language-model-only                    switch  !towers for images and sounds are counted
+--mm-encoder-only                        switch  !the language model is counted
+--limit-mm-per-prompt                    value   @limits
+--mm-processor-kwargs                    value   !sizes of images are the model's own
+--mm-processor-cache-gb                  value   !host memory of prepared inputs unless 0
+--mm-encoder-tp-mode                     value   !towers are sharded as weights unless weights
+--mm-encoder-attn-dtype                  value   !attention of the towers is in their dtype
+--mm-processor-device                    value   !inputs are prepared by the host unless auto cpu
+--mm-ipc-gpu-memory-gb                   value   !device memory for inputs unless 0
+--enable-multimodal-encoder-data-parallel  switch  !towers are sharded as weights
+--skip-mm-profiling                      switch  !the tower is counted at its peak
+--video-pruning-rate                     value   !tokens of a video that are dropped unless 0
+--enable-lora                            switch  @lora
+--max-loras                              value   @loras
+--max-lora-rank                          value   @lora_rank
+--lora-dtype                             value   !adapters are in the model's dtype unless auto
+--max-cpu-loras                          value   !adapters in host memory
+--fully-sharded-loras                    switch  !adapters are half sharded
+--lora-target-modules                    values  !slots are on every layer
+--lora-extra-vocab-size                  value   !words that adapters add
+--enable-tower-connector-lora            switch  !adapters of towers
+--enable-prompt-adapter                  switch  !prompt adapters
+--max-prompt-adapters                    value   !prompt adapters
+--max-prompt-adapter-token               value   !prompt adapters
+--max-num-batched-tokens                 value   =max_num_batched_tokens count
+--max-num-scheduled-tokens               value   !the step is as long as --max-num-batched-tokens
+--max-num-seqs                           value   =max_num_seqs whole
+--enable-chunked-prefill                 switch  ~prompts are counted in pieces
+--disable-hybrid-kv-cache-manager        switch  =disable_hybrid_kv_cache_manager true
+--async-scheduling                       switch  =async_scheduling true
+--enforce-eager                          switch  =enforce_eager true
+--cudagraph-capture-sizes --cuda-graph-sizes  values  @captures
+--max-cudagraph-capture-size             value   =max_cudagraph_capture_size whole
+--max-seq-len-to-capture                 value   !engines before V1 alone have it
+--compilation-config -cc -O              value   @compilation
+--optimization-level                     value   @optimization
+--performance-mode                       value   !batches are the balanced ones unless balanced
+--speculative-config -sc                 value   @speculative
+--spec-method                            value   @spec_method
+--spec-model                             value   @spec_model
+--spec-tokens                            value   @spec_num_speculative_tokens
+--speculative-model                      value   @spec_model
+--num-speculative-tokens                 value   @spec_num_speculative_tokens
+--speculative-draft-tensor-parallel-size -spec-draft-tp  value  !the draft is sharded like the model
+--speculative-max-model-len              value   !the draft has the model's context
+--speculative-model-quantization         value   !the draft is in its own format
+--qlora-adapter-name-or-path             value   !the adapter is not counted
+--diffusion-config -dc                   value   !generation by diffusion
+--engram-config                          value   !the engram table
+--kv-transfer-config                     value   !buffers of the transfer of caches
+--ec-transfer-config                     value   !buffers of the transfer of embeddings
+--ec-manager-config                      value   !the cache of embeddings
+--override-attention-dtype               value   !attention is in the model's dtype
+--override-neuron-config                 value   !another kind of device
+--device                                 value   !another kind of device unless auto cuda
+--kda-prefill-backend                    value   !buffers of this kernel unless auto
+--gdn-prefill-backend                    value   !buffers of this kernel unless auto
+[ignored value]
+--tokenizer --tokenizer-mode --seed --allowed-local-media-path --code-revision --tokenizer-revision
+--max-logprobs --logprobs-mode --config-format --pooler-config --override-pooler-config
+--generation-config --override-generation-config --sleep-mode-backend --io-processor-plugin
+--renderer-num-workers --load-format --download-dir --safetensors-load-strategy
+--safetensors-prefetch-num-threads --safetensors-prefetch-block-size --model-loader-extra-config
+--pt-load-map-location --mamba-backend --mamba-ssu-algorithm --mamba-cache-philox-rounds
+--kda-decode-backend --reasoning-parser --reasoning-parser-plugin --distributed-executor-backend
+--master-addr --master-port --nnodes -n --node-rank -r --distributed-timeout-seconds
+--cpu-distributed-timeout-seconds --device-ids --dcp-comm-backend --dcp-kv-cache-interleave-size
+--cp-kv-cache-interleave-size --data-parallel-rank -dpn --data-parallel-start-rank -dpr
+--data-parallel-size-local -dpl --data-parallel-address -dpa --data-parallel-rpc-port -dpp
+--data-parallel-backend -dpb --elastic-ep-max-dp-size --dbo-decode-token-threshold
+--dp-sync-interval --dbo-prefill-token-threshold --eplb-window-size --eplb-step-interval
+--expert-placement-strategy --max-parallel-loading-workers --worker-cls --worker-extension-cls
+--fault-tolerance-config --prefix-caching-hash-algo --prefix-match-unit --kv-offloading-backend
+--swap-space --preemption-mode --media-io-kwargs --mm-processor-cache-type --mm-hasher-algorithm
+--mm-shm-cache-max-object-size-mb --mm-encoder-attn-backend --mm-encoder-fp8-scale-path
+--mm-encoder-fp8-scale-save-path --mm-encoder-fp8-scale-save-margin --video-pruning-method
+--mm-tensor-ipc --default-mm-loras --max-lora-cls-labels --long-lora-scaling-factors
+--logging-config --log-level --log-config-file --show-hidden-metrics-for-version
+--otlp-traces-endpoint --per-request-spec-decode-metrics --kv-cache-metrics-sample
+--custom-histogram-buckets --jit-monitor-mode --max-num-active-seqs --max-num-queued-reqs
+--max-num-queued-tokens --long-prefill-token-threshold --max-num-partial-prefills
+--max-long-partial-prefills --scheduling-policy --scheduler-cls --scheduler-delay-factor
+--num-scheduler-steps --watermark --prefill-schedule-interval --stream-interval --ir-op-priority
+--moe-backend --linear-backend --sparse-indexer-topk-backend --watermark-config
+--kv-events-config --reasoning-config --kernel-config --additional-config
+--structured-outputs-config --aux-output-config --profiler-config --watchdog-config
+--weight-transfer-config --shutdown-timeout --guided-decoding-backend --logits-processor-pattern
+--tokenizer-pool-size --tokenizer-pool-type --tokenizer-pool-extra-config
+--quantization-param-path --ngram-prompt-lookup-max --ngram-prompt-lookup-min
+--speculative-disable-by-batch-size --spec-decoding-acceptance-method
+--typical-acceptance-sampler-posterior-alpha --typical-acceptance-sampler-posterior-threshold
+--host --port --grpc-port --uds --uvicorn-log-level --disable-access-log-for-endpoints
+--allowed-origins --allowed-methods --allowed-headers --ssl-keyfile --ssl-certfile --ssl-ca-certs
+--ssl-cert-reqs --ssl-ciphers --root-path --middleware --chat-template
+--chat-template-content-format --default-chat-template-kwargs --reasoning-effort-map
+--response-role --tool-call-parser --tool-parser-plugin --tool-strict-level --tool-server
+--max-log-len --sse-keep-alive-interval --cohere-format --anthropic-disabled-thinking-effort
+--fingerprint-mode --fingerprint-value --data-parallel-supervisor-port
+--dp-supervisor-probe-interval-s --dp-supervisor-probe-timeout-s
+--dp-supervisor-probe-failure-threshold --h11-max-incomplete-event-size --h11-max-header-count
+--api-server-count -asc
+[ignored values]
+--allowed-media-domains --logits-processors --ignore-patterns --numa-bind-nodes --numa-bind-cpus
+--collect-detailed-traces --sleep-preserve-parameter-names --api-key --lora-modules
+--prompt-adapters
+[ignored maybe]
+--hf-token
+[ignored switch]
+--allow-deprecated-quantization --return-sampling-mask --use-fp64-gumbel --enable-trace-replay
+--disable-cascade-attn --skip-tokenizer-init --enable-sleep-mode --sleep-mode-offload-cudagraph
+--enable-cumem-allocator --enable-nccl-comm-suspend --use-tqdm-on-load
+--enable-mamba-cache-stochastic-rounding --numa-bind --dcp-q-replicate --data-parallel-hybrid-lb
+-dph --data-parallel-external-lb -dpe --data-parallel-multi-port-external-lb -dpm
+--enable-shm-tensor-arena --disable-nccl-for-dp-synchronization --ray-workers-use-nsight
+--enable-fault-tolerance --swa-bounded-replay --calculate-kv-scales --enable-mm-embeds
+--interleave-mm-strings --mm-device-do-normalize --disable-mm-preprocessor-cache
+--specialize-active-lora --enable-mixed-moe-lora-format --enable-moe-shared-loras
+--enable-lora-bias --kv-cache-metrics --cudagraph-metrics --enable-layerwise-nvtx-tracing
+--enable-mfu-metrics --enable-logging-iteration-details --jit-monitor-verbose
+--enable-mm-processor-stats --long-prefill-token-threshold-adaptive --disable-chunked-mm-input
+--scheduler-reserve-full-isl --enable-flashinfer-autotune --monokernel --disable-log-stats
+--aggregate-engine-logging --fail-on-environ-validation --enable-log-requests --headless --grpc
+--trust-request-chat-template --trust-request-mm-kwargs --return-tokens-as-token-ids
+--enable-auto-tool-choice --exclude-tools-when-tool-choice-none
+--expand-tools-even-if-tool-choice-none --enable-prompt-tokens-details
+--enable-per-request-metrics --enable-server-load-tracking --enable-force-include-usage
+--enable-tokenizer-info-endpoint --enable-log-outputs --enable-log-deltas
+--cohere-is-reasoning-model --log-error-stack --tokens-only --enable-scale-out
+--disable-uvicorn-access-log --allow-credentials --enable-ssl-refresh --enable-request-id-headers
+--disable-fastapi-docs --enable-offline-docs --enable-flash-late-interaction
+--disable-frontend-multiprocessing --use-v2-block-manager --disable-async-output-proc
+--multi-step-stream-outputs --enable-reasoning --guided-decoding-disable-fallback
+--guided-decoding-disable-any-whitespace --guided-decoding-disable-additional-properties
+--eplb-log-balancedness --disable-logprobs-during-spec-decoding --speculative-disable-mqa-scorer
+--worker-use-ray --engine-use-ray
+"""  # noqa: E501
+FLAGS = flags(TABLE, negations=True)

@@ -1,0 +1,21 @@
+"""Subjects for tests of serving engines: models of the catalogue, or a config written here."""
+
+from functools import cache
+
+from weighbridge.engines.subjects import subject
+from weighbridge.engines.table import engine, version
+from weighbridge.gather import Options, gather
+from weighbridge.model import resolve
+from weighbridge.workload import Infer
+
+
+@cache
+def model(name):
+    return resolve(gather(name, Options()))
+
+
+@cache
+def served(name, kind="vllm", **asked):
+    """The subject of a catalogue name (or a path), as a server meets it."""
+    found = engine(kind)
+    return subject(model(name), Infer(**asked), found, version(found, None)[0])

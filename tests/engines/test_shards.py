@@ -1,0 +1,393 @@
+"""What each device holds: against published logs, by hand, and as laws."""
+
+import json
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.engines.serving import served
+from weighbridge.components.device import replay
+from weighbridge.engines.parallel import stages
+from weighbridge.engines.parallel.names import role
+from weighbridge.engines.shards import SGLANG, VLLM, ranks, rules
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.units import GIB
+
+
+def held(rank, name=""):
+    return sum(t.nbytes for t in rank.tensors if name in t.module)
+
+
+def weights(rank):
+    return sum(t.nbytes for t in rank.tensors if t.component == "weights")
+
+
+def allocated(rank):
+    return replay(rank.tensors, lambda pairs: (t for _, t in pairs)).allocated
+
+
+# "Model loading took N GiB", vLLM on an H100 80 GB: jgchn/llm-d-planner (0.19; 0.11 for the last
+# five), vllm-project/vllm issues (0.6.5), printed to 0.01 GiB. GPTQ: the w4a16 checkpoint loads as
+# gptq_marlin; Kimi-Dev-72B has the shapes of Qwen2.5-72B.
+LOGGED = [
+    ("codellama-7b", None, 1, (0, 19), 12.56),
+    ("deepseek-v2-lite", None, 1, (0, 19), 29.43),
+    ("gemma-2-2b", None, 1, (0, 19), 4.90),
+    ("gemma-2-9b", None, 1, (0, 19), 17.22),
+    ("gemma-2-27b", None, 1, (0, 19), 50.72),
+    ("gemma-3-4b", None, 1, (0, 19), 8.58),
+    ("gemma-3-12b", None, 1, (0, 19), 23.31),
+    ("gemma-3-27b", None, 1, (0, 19), 51.45),
+    ("gemma-7b", None, 1, (0, 19), 15.91),
+    ("granite-3.3-8b", None, 1, (0, 19), 15.25),
+    ("llama-4-scout", None, 4, (0, 19), 53.12),
+    ("phi-2", None, 1, (0, 19), 5.19),
+    ("phi-4", None, 1, (0, 19), 27.39),
+    ("mixtral-8x7b", None, 2, (0, 19), 43.51),
+    ("qwen2.5-72b", None, 2, (0, 19), 67.82),
+    ("qwen2.5-72b", None, 4, (0, 19), 34.01),
+    ("gpt-oss-20b", None, 1, (0, 19), 13.64),
+    ("gpt-oss-20b", None, 2, (0, 19), 7.01),
+    ("qwen1.5-moe-a2.7b", None, 1, (0, 19), 26.67),
+    ("qwen3-30b-a3b", None, 1, (0, 19), 56.88),
+    ("qwen3-8b", None, 1, (0, 19), 15.27),
+    ("llama-3.1-8b", "gptq-4bit-g128", 1, (0, 19), 5.38),
+    ("llama-3.1-8b", "w8a8-int8", 1, (0, 19), 8.49),
+    ("qwen2.5-7b", "w8a8-int8", 1, (0, 19), 8.14),
+    ("qwen2.5-7b", "w8a8-fp8", 1, (0, 19), 8.14),
+    ("llama-3.1-70b", "w8a8-int8", 1, (0, 6), 67.7229),
+    ("llama-3-8b", None, 1, (0, 6), 14.96),
+    ("llama-3-8b", None, 2, (0, 6), 7.48),
+    ("gpt-oss-20b", None, 1, (0, 11), 13.47),
+    ("qwen3-0.6b", None, 1, (0, 11), 1.12),
+    ("qwen3-32b", None, 1, (0, 11), 61.03),
+    ("qwen3-32b", None, 2, (0, 11), 30.59),
+]
+
+
+@pytest.mark.parametrize(("name", "quantization", "tensor", "version", "gib"), LOGGED)
+def test_weights_as_vllm_logged_them(name, quantization, tensor, version, gib):
+    """The log counts what torch has allocated: whole blocks."""
+    found = ranks(
+        served(name, quantization=quantization), tensor=tensor, rules=rules("vllm", version)
+    )
+    assert allocated(found[0]) / GIB == pytest.approx(gib, rel=0.004, abs=0.006)
+
+
+KIMI_VL = {
+    "architectures": ["KimiVLForConditionalGeneration"],
+    "model_type": "kimi_vl",
+    "torch_dtype": "bfloat16",
+    "vocab_size": 163840,
+    "text_config": {
+        "model_type": "deepseek_v3",
+        "torch_dtype": "bfloat16",
+        "attention_bias": False,
+        "first_k_dense_replace": 1,
+        "hidden_size": 2048,
+        "intermediate_size": 11264,
+        "kv_lora_rank": 512,
+        "max_position_embeddings": 131072,
+        "moe_intermediate_size": 1408,
+        "moe_layer_freq": 1,
+        "n_routed_experts": 64,
+        "n_shared_experts": 2,
+        "num_attention_heads": 16,
+        "num_experts_per_tok": 6,
+        "num_hidden_layers": 27,
+        "num_key_value_heads": 16,
+        "q_lora_rank": None,
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "tie_word_embeddings": False,
+        "v_head_dim": 128,
+        "vocab_size": 163840,
+    },
+    "vision_config": {
+        "model_type": "moonvit",
+        "patch_size": 14,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 27,
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "merge_kernel_size": [2, 2],
+    },
+}
+
+
+@pytest.mark.parametrize(("tensor", "gib"), [(1, 30.74), (2, 15.53)])
+def test_a_tower_is_split_as_well(tmp_path, tensor, gib):
+    """Kimi-VL-A3B in the same logs (0.19)."""
+    (tmp_path / "config.json").write_text(json.dumps(KIMI_VL))
+    found = ranks(served(str(tmp_path)), tensor=tensor, rules=rules("vllm", (0, 19)))
+    assert allocated(found[0]) / GIB == pytest.approx(gib, rel=0.01)
+
+
+# By hand
+
+
+def test_key_value_heads_are_repeated():
+    """Llama 3 8B, 8 key-value heads of 128: a rank of 16 has 2 query heads and one of the others,
+    twice: (256 + 2 x 128) x 4096 x 2 bytes."""
+    rank = ranks(served("llama-3-8b"), tensor=16)[0]
+    assert held(rank, "layers.0.self_attn.qkv_proj") == (256 + 2 * 128) * 4096 * 2
+    assert held(rank, "layers.0.self_attn.o_proj") == 4096 * 256 * 2
+    assert held(rank, "layers.0.mlp.gate_up_proj") == 2 * 896 * 4096 * 2
+
+
+def test_vocabulary_is_padded_on_one_device_too():
+    """GPT-2's 50,257 rows become 50,304, a multiple of 64. Its positions do not."""
+    rank = ranks(served("gpt2"))[0]
+    assert held(rank, "wte") == 50_304 * 768 * 4 // 2
+    assert held(rank, "wpe") == 1024 * 768 * 2
+
+
+def test_vocabulary_of_sglang_grows_until_it_divides():
+    """Five ranks of GPT-2 large do not divide 50,304 rows, but 50,560: 158 x 64 each."""
+    with pytest.raises(UsageError, match=r"50,257 rows .* work: 1, 2, 4"):
+        ranks(served("gpt2-large"), tensor=5)
+    rank = ranks(served("gpt2-large"), tensor=5, rules=SGLANG)[0]
+    assert held(rank, "wte") == 158 * 64 * 1280 * 2
+
+
+def test_latents_are_on_every_rank():
+    """DeepSeek-V3: what makes latents is whole, what expands them is split."""
+    one, eight = (ranks(served("deepseek-v3"), tensor=n)[0] for n in (1, 8))
+    path = "layers.5.self_attn"
+    assert held(eight, f"{path}.fused_qkv_a_proj") == held(one, f"{path}.fused_qkv_a_proj")
+    assert held(eight, f"{path}.o_proj") * 8 == pytest.approx(held(one, f"{path}.o_proj"), abs=8)
+    assert held(eight, "layers.5.mlp.gate") == held(one, "layers.5.mlp.gate")
+
+
+def test_experts_by_number():
+    """256 experts over 16 ranks: 16 each, of 3 x 7168 x 2048 bytes and a scale of 4 a block."""
+    found = ranks(served("deepseek-v3"), tensor=8, data=2, expert_parallel=True)
+    one = 3 * 7168 * 2048 + 3 * 56 * 16 * 4
+    assert held(found[0], "layers.5.mlp.experts.") == 16 * one
+    assert len(found) == 16
+
+
+def test_uneven_experts():
+    """64 over 3: 22, 21, 21. SGLang refuses a remainder."""
+    found = ranks(served("olmoe-1b-7b"), data=3, expert_parallel=True)
+    sizes = [held(r, "layers.0.mlp.experts.") // (3 * 2048 * 1024 * 2) for r in found]
+    assert sizes == [22, 21, 21]
+    with pytest.raises(UsageError, match="60 experts cannot be shared evenly by 16"):
+        ranks(served("qwen1.5-moe-a2.7b"), tensor=16, expert_parallel=True, rules=SGLANG)
+
+
+def test_experts_are_shared_by_vllm_replicas_alone():
+    subject = served("mixtral-8x7b")
+    replicas, single = ranks(subject, tensor=2, data=2), ranks(subject, tensor=2)
+    assert held(replicas[0], "experts") * 2 == held(single[0], "experts")
+    ours = ranks(subject, tensor=2, data=2, rules=SGLANG)
+    assert held(ours[0], "experts") == held(single[0], "experts")
+
+
+def test_mxfp4_of_each_card():
+    """gpt-oss-20b, 2,880 wide. Marlin: 2,944 columns and 3,072 hidden, so 1.0903 times as much of
+    values and scales. Hopper in 0.33: nothing but the rows of scales padded to 256."""
+    stored = 24 * 32 * 3 * 2880**2 * 17 // 32
+    bias = 24 * 32 * (5760 + 2880) * 2
+    subject = served("gpt-oss-20b")
+    marlin = held(ranks(subject, capability=8)[0], "experts")
+    padded = 24 * 32 * (2 * 2944 + 3072) * 2
+    assert marlin == pytest.approx(stored * 3072 * 2944 / 2880**2 + padded, rel=1e-6)
+    hopper = held(ranks(subject, capability=9)[0], "experts")
+    scales = 24 * 32 * (5888 * 90 + 3072 * 90)
+    assert hopper == 24 * 32 * 3 * 2880**2 // 2 + scales + 2 * bias
+
+
+def test_pipeline_stages():
+    """80 layers over three stages: vLLM gives the last one fewer, SGLang more."""
+    assert stages.vllm(80, 3) == (0, 27, 54, 80)
+    assert stages.sglang(80, 3) == (0, 26, 53, 80)
+    assert stages.vllm(61, 4) == (0, 15, 30, 46, 61)
+    first, middle, last = ranks(served("llama-3-70b"), pipeline=3)
+    assert [len(r.layers) for r in (first, middle, last)] == [27, 27, 26]
+    assert (first.first, first.last, last.first, last.last) == (True, False, False, True)
+    assert [r.numbers for r in (first, last)] == [range(27), range(54, 80)]
+    assert held(first, "embed_tokens") == held(last, "lm_head") == 128_256 * 8192 * 2
+    assert held(middle, "embed") == held(middle, "lm_head") == held(first, "lm_head") == 0
+
+
+def test_a_given_partition():
+    found = ranks(served("llama-3-70b"), pipeline=2, partition=(30, 50))
+    assert [len(r.layers) for r in found] == [30, 50]
+    with pytest.raises(UsageError, match="do not make 80 layers"):
+        ranks(served("llama-3-70b"), pipeline=2, partition=(30, 49))
+
+
+def test_a_tied_head_is_a_second_copy_on_the_last_stage():
+    """Qwen2.5 3B ties; Qwen3 30B A3B has both on every stage in vLLM."""
+    subject = served("qwen2.5-3b")
+    alone = ranks(subject)[0]
+    first, last = ranks(subject, pipeline=2)
+    table = 151_936 * 2048 * 2
+    assert held(alone, "embed_tokens") == held(first, "embed_tokens") == table
+    assert held(alone, "lm_head") == 0
+    assert held(last, "lm_head") == table
+    for rank in ranks(served("qwen3-30b-a3b"), pipeline=3):
+        assert held(rank, "embed_tokens") == held(rank, "lm_head") == table
+
+
+def test_groups_of_mamba_are_split_or_repeated():
+    """Mamba-Codestral: 8 groups over 16 ranks, one each: z and x 2 x 512, B and C 2 x 128, dt 8."""
+    subject = served("mamba-codestral-7b")
+    rank = ranks(subject, tensor=8)[0]
+    assert held(rank, "layers.0.mixer.in_proj") == (2 * 1024 + 2 * 128 + 16) * 4096 * 2
+
+
+def test_delta_nets_are_split_by_heads():
+    """Qwen3-Next: 12,288 outputs of q, k, v, z over four ranks."""
+    rank = ranks(served("qwen3-next-80b-a3b"), tensor=4)[0]
+    assert held(rank, "layers.0.linear_attn.in_proj_qkvz") == 12_288 // 4 * 2048 * 2
+
+
+def test_the_bias_of_a_row_is_whole():
+    one, four = (ranks(served("phi-2"), tensor=n)[0] for n in (1, 4))
+    dense = "layers.0.self_attn.dense"
+    assert held(four, dense) - 2560 * 2 == (held(one, dense) - 2560 * 2) // 4
+
+
+def test_scales_follow_their_side():
+    """GPTQ of Llama 3.1 8B's down projection over two ranks: all is halved but nothing is lost;
+    FP8's scale of the whole is on both."""
+    down = "layers.0.mlp.down_proj"
+    one, two = (
+        ranks(served("llama-3.1-8b", quantization="gptq-4bit-g128"), tensor=n)[0] for n in (1, 2)
+    )
+    assert held(two, down) * 2 == held(one, down)
+    one, two = (
+        ranks(served("llama-3.1-8b", quantization="fp8-tensor"), tensor=n)[0] for n in (1, 2)
+    )
+    assert held(two, down) * 2 > held(one, down) >= 2 * held(two, down) - 16
+
+
+def test_a_packed_projection_is_unpacked_for_decoding():
+    """DeepSeek-V3 in FP8: the up-projection again in 16 bits, a share of it. SGLang always."""
+    eight = ranks(served("deepseek-v3"), tensor=8)[0]
+    up = 128 * 256 * 512
+    assert held(eight, "layers.0.self_attn.kv_b_proj") == (up * 3 + 4 * 256 * 4) // 8
+    lite = served("deepseek-v2-lite")
+    up = 16 * 256 * 512 * 2
+    assert held(ranks(lite)[0], "layers.0.self_attn.kv_b_proj") == up
+    assert held(ranks(lite, rules=SGLANG)[0], "layers.0.self_attn.kv_b_proj") == 2 * up
+
+
+def test_tables_of_positions():
+    """Llama 3.1: 131,072 x 128 in 16 bits, in SGLang in 32; Gemma 3: eight times as many rows
+    where attention is full; DeepSeek-V3: YaRN's 163,840 x 64 in 32 bits; Qwen-VL four times."""
+    for name, nbytes in [
+        ("llama-3.1-8b", 131_072 * 128 * 2),
+        ("gemma-3-27b", (8 + 1) * 131_072 * 128 * 2),
+        ("deepseek-v3", 163_840 * 64 * 4),
+        ("qwen2.5-vl-7b", 4 * 128_000 * 128 * 2),
+        ("gpt2", 0),
+    ]:
+        assert held(ranks(served(name))[0], "rotary_emb") == nbytes
+    assert held(ranks(served("llama-3.1-8b"), rules=SGLANG)[0], "rotary_emb") == 131_072 * 128 * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("qwen2.5-7b", 3, "28 attention heads cannot be split evenly; sizes that work: 1, 2, 4"),
+        ("falcon-7b", 2, "71 attention heads"),
+        ("llama-3-8b", 12, "32 attention heads"),
+        ("qwen1.5-moe-a2.7b", 3, "attention heads"),
+    ],
+)
+def test_sizes_that_do_not_divide(name, tensor, message):
+    with pytest.raises(UsageError, match=message):
+        ranks(served(name), tensor=tensor)
+
+
+def test_a_name_that_is_not_known():
+    with pytest.raises(UnsupportedError, match="receptance.*not in our tables"):
+        ranks(served("rwkv-4-430m"), tensor=2)
+
+
+def test_no_device_and_too_many_stages():
+    with pytest.raises(UsageError, match="at least 1"):
+        ranks(served("llama-3-8b"), tensor=0)
+    with pytest.raises(UsageError, match="the model has 32 layers"):
+        ranks(served("llama-3-8b"), pipeline=33)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("model.layers.0.mlp.down_proj.weight", "row"),
+        ("transformer.h.0.mlp.w2.weight", "column"),  # Qwen 1: w1 and w2 go up, c_proj down
+        ("model.layers.0.feed_forward.w2.weight", "row"),
+        ("encoder.layer.0.attention.output.dense.weight", "row"),
+        ("encoder.layer.0.intermediate.dense.bias", "column"),
+        ("vision_tower.encoder.layers.0.self_attn.q_proj.linear.weight", "query"),
+        ("model.layers.0.mlp.experts.gate_up_proj_bias", "column"),
+        ("model.layers.0.self_attn.indexer.wq_b.weight", "whole"),
+    ],
+)
+def test_names(name, expected):
+    assert role(name) == expected
+
+
+# Laws
+
+NAMES = (
+    "llama-3-8b",
+    "qwen2.5-3b",
+    "mixtral-8x7b",
+    "deepseek-v2-lite",
+    "gpt-oss-20b",
+    "qwen3-next-80b-a3b",
+    "gemma-3-4b",
+    "nemotron-nano-12b-v2",
+    "falcon-40b",
+)
+SIZES = st.sampled_from((1, 2, 4, 8))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(NAMES), SIZES, st.integers(1, 4), st.sampled_from((VLLM, SGLANG)))
+def test_ranks_together_hold_at_least_the_whole(name, tensor, pipeline, r):
+    subject = served(name)
+    found = ranks(subject, tensor=tensor, pipeline=pipeline, rules=r)
+    assert len(found) == tensor * pipeline
+    whole = sum(t.nbytes for t in subject.tensors if t.component == "weights")
+    assert sum(map(weights, found)) >= whole
+    assert sum(len(x.layers) for x in found) == tensor * len(subject.layers)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from(NAMES), SIZES, SIZES)
+def test_more_ranks_hold_no_more_each(name, few, many):
+    few, many = sorted((few, many))
+    subject = served(name)
+    assert held(ranks(subject, tensor=many)[0]) <= held(ranks(subject, tensor=few)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_device_holds_the_whole(name):
+    """Up to the vocabulary's padding and MXFP4's."""
+    subject = served(name)
+    whole = sum(t.nbytes for t in subject.tensors if t.component == "weights")
+    assert weights(ranks(subject)[0]) == pytest.approx(whole, rel=0.006)
+
+
+def test_equal_ranks_are_one_object():
+    found = ranks(served("llama-3-8b"), tensor=4, data=2)
+    assert len({id(r.tensors) for r in found}) == 1
+    again = ranks(served("llama-3-8b"), tensor=4, data=2)
+    assert again[0].tensors is found[0].tensors
+
+
+def test_it_is_fast():
+    """A second call finds what the first made; 90,000 experts are counted by kind."""
+    subject = served("deepseek-v3")
+    ranks(subject, tensor=8)
+    start = time.perf_counter()
+    ranks(subject, tensor=8)
+    assert time.perf_counter() - start < 0.02

@@ -1,0 +1,244 @@
+"""The evidence is sound, the figures of `weighbridge accuracy` are right, and none gets worse."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from weighbridge import catalogue
+from weighbridge.accelerators.parts import parts
+from weighbridge.evidence import records as evidence
+from weighbridge.evidence.accuracy import percentile, rows, share_skipped, skipped, to_dict, worst
+from weighbridge.evidence.predict import GIVEN, Prediction, Skip, config, outcomes
+from weighbridge.evidence.records import Record, chosen, cited, origins, records
+from weighbridge.gather import gather_config
+from weighbridge.memory import Bytes
+from weighbridge.model import resolve
+from weighbridge.settings import read
+
+PINS = json.loads((Path(__file__).parent / "accuracy.json").read_text())
+SLACK = 0.0005  # pins are rounded; less than this is not a regression
+
+
+# ---- the evidence
+
+
+def test_every_figure_has_an_id_of_its_own():
+    ids = [r.id for r in records()]
+    assert len(ids) == len(set(ids))
+    assert len(ids) > 900
+
+
+@pytest.mark.parametrize("source", evidence.sources())
+def test_every_figure_is_of_the_closed_lists(source):
+    for r in chosen(source=source):
+        assert r.quantity in evidence.QUANTITIES, r.id
+        assert r.level in evidence.LEVELS, r.id
+        assert r.device in evidence.DEVICES, r.id
+        assert r.unit in evidence.UNITS, r.id
+        assert r.skip is None or r.skip in evidence.REASONS, r.id
+        assert r.confidence in ("high", "medium", "low"), r.id
+        assert r.measured > r.resolution >= 0, r.id
+        assert r.accelerator is None or r.accelerator in parts(), r.id
+        assert set(r.given.values()) <= {v for v in r.given.values() if v > 0}, r.id
+        assert len(r.given) <= 1, r.id
+
+
+@pytest.mark.parametrize("source", evidence.sources())
+def test_every_figure_can_be_looked_up(source):
+    for r in chosen(source=source):
+        c = r.citation
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+", c["repo"]), r.id
+        exact = re.fullmatch(r"[0-9a-f]{8,40}", str(c.get("commit", "")))
+        assert exact or isinstance(c.get("issue", c.get("pull")), int), r.id
+        assert cited(r).startswith("github.com/"), r.id
+
+
+def test_figures_are_copied_and_sentences_are_not():
+    fields = {"repo", "commit", "path", "line", "index", "issue", "pull"}
+    for r in records():
+        assert set(r.citation) <= fields, r.id
+        assert len(r.caveat) < 300, r.id
+
+
+@pytest.mark.parametrize("source", evidence.sources())
+def test_every_setting_is_one_of_ours(source):
+    for r in chosen(source=source):
+        if r.skip is None:
+            read("infer", {**r.setting, **r.given})
+
+
+def test_every_model_is_at_hand_or_its_figures_say_why_not():
+    for r in records():
+        assert r.model in origins() or r.skip or _reason(r) == "model not at hand", r.id
+    assert set(origins()) <= {r.model for r in records()}, "models without a figure"
+
+
+@pytest.mark.parametrize("name", origins())
+def test_every_model_resolves_without_torch(name):
+    origin = origins()[name]
+    assert origin.catalogue is None or catalogue.has(origin.catalogue)
+    assert origin.catalogue or origin.source
+    assert resolve(gather_config(config(origin))).parameters > 0
+
+
+def test_a_sibling_is_named():
+    """Another fine-tune stands in: whose config it is, is said."""
+    for origin in origins().values():
+        if origin.catalogue and catalogue.find(origin.catalogue).repo_id != origin.id:
+            own = catalogue.find(origin.catalogue).repo_id
+            assert origin.sibling_of in (own, None), origin.id
+            assert origin.sibling_of or origin.source, origin.id
+
+
+# ---- the figures about figures, by hand
+
+
+def figure(measured, low, expected, high, **more):
+    known = {"resolution": 0, "engine": "vllm", "quantity": "peak", "level": "driver", **more}
+    r = Record(id="x", source="s", model="m", measured=measured, citation={"repo": "a/b"}, **known)
+    return Prediction(r, r.quantity, Bytes(low, expected, high), r.resolution)
+
+
+def test_percentiles_lie_between_the_two_nearest():
+    assert percentile([3.0], 95) == 3.0
+    assert percentile([1.0, 2.0, 3.0, 4.0], 50) == 2.5
+    assert percentile([0.0, 10.0], 95) == 9.5
+
+
+def test_a_row_by_hand():
+    """100 measured each: 90 (under, outside), 100 (exact), 104 (inside 98 to 110), 130 (outside)."""
+    found = [
+        figure(100, 85, 90, 95),
+        figure(100, 100, 100, 100),
+        figure(100, 98, 104, 110),
+        figure(100, 120, 130, 140),
+    ]
+    (row,) = rows(found)
+    assert (row.n, row.under, row.inside, row.exact) == (4, 0.25, 0.5, 0.25)
+    assert row.p50 == pytest.approx(0.07)  # of 0, 0.04, 0.10, 0.30
+    assert row.p95 == pytest.approx(0.27)
+    assert row.signed == pytest.approx(0.02)
+    assert row.worst == pytest.approx(0.30)
+    assert row.width == pytest.approx((10 / 90 + 12 / 104) / 2)  # of 0, 0.11, 0.12, 0.15
+
+
+def test_printed_digits_are_allowed_for():
+    """12.56 GiB is 12.555 to 12.565."""
+    near = figure(1256, 1252, 1252, 1252, resolution=5)
+    assert (near.exact, near.inside, near.under) == (True, True, False)
+    off = figure(1256, 1250, 1250, 1250, resolution=5)
+    assert (off.exact, off.inside, off.under) == (False, False, True)
+
+
+def test_rows_and_skips_by_hand():
+    predicted = figure(100, 100, 100, 100)
+    missed = Skip(predicted.record, "peak", "model not at hand")
+    unsaid = Skip(predicted.record, "peak", "setting incomplete")
+    found = [predicted, missed, unsaid]
+    assert skipped(found) == {"s": {"model not at hand": 1, "setting incomplete": 1}}
+    assert share_skipped(found, "s") == 0.5  # of the two whose setting is complete
+    assert [row.source for row in rows(found, by_source=True)] == ["s"]
+    assert worst([figure(100, 1, 99, 100), figure(100, 1, 50, 100)], 1)[0].error == -0.5
+
+
+def _reason(r):
+    return next(o.reason for o in outcomes((r,)) if isinstance(o, Skip))
+
+
+# ---- the command
+
+
+def weighbridge(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "weighbridge", "accuracy", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_command_prints_rows_and_reasons():
+    done = weighbridge("--source", "agilerl_snapshots", "--worst", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].split()[:4] == ["engine", "quantity", "level", "n"]
+    assert "our constant was read here" in done.stdout
+    assert "github.com/AgileRL/AgileRL at 0151c6601f99" in done.stdout
+
+
+def test_the_json_is_documented():
+    done = weighbridge("--source", "agilerl_snapshots", "--records", "--json")
+    body = json.loads(done.stdout)
+    assert body["schema"] == "weighbridge.accuracy/1"
+    docs = (Path(__file__).parent.parent / "docs" / "accuracy.md").read_text()
+    keys = {*body, *body["rows"][0], *(k for r in body["records"] for k in r)}
+    assert [k for k in keys if f'"{k}"' not in docs and f"`{k}`" not in docs] == []
+    for name in (*evidence.QUANTITIES, *evidence.LEVELS, *evidence.DEVICES):
+        assert f"`{name}`" in docs
+
+
+def test_an_unknown_source_is_refused_with_the_known_ones():
+    done = weighbridge("--source", "nowhere")
+    assert done.returncode == 2
+    assert "qwen_docs" in done.stderr
+
+
+# ---- how near we come
+
+
+@pytest.fixture(scope="module")
+def found():
+    return tuple(outcomes(records()))
+
+
+@pytest.fixture(scope="module")
+def table(found):
+    return {
+        f"{r.source} | {r.engine} | {r.quantity} | {r.level}": r.to_dict()
+        for r in rows(found, by_source=True)
+    }
+
+
+def test_nothing_is_predicted_or_left_out_in_silence(table):
+    assert {name: row["n"] for name, row in table.items()} == {
+        name: row["n"] for name, row in PINS.items()
+    }
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_no_figure_got_worse(table, name):
+    row, pin = table[name], PINS[name]
+    for key in ("p50", "p95", "under", "width_median"):
+        assert row[key] <= pin[key] + SLACK, key
+    for key in ("inside", "exact"):
+        assert row[key] >= pin[key] - SLACK, key
+    assert abs(row["max"]) <= abs(pin["max"]) + SLACK
+
+
+@pytest.mark.parametrize("source", evidence.sources())
+def test_few_figures_are_left_out(found, source):
+    """Of sources that an engine of ours measured."""
+    assert share_skipped(found, source) < 0.15 or source in OTHERS
+
+
+OTHERS = {  # engines and pipelines that we do not model; a source of the first vLLM
+    "diffusers",
+    "hf_docs",
+    "litgpt",
+    "llamacpp_misc",
+    "model_cards_misc",
+    "torchtune",
+    "agilerl_snapshots",
+    "axolotl",
+    "engine_issues",
+}
+
+
+def test_to_dict_has_everything(found):
+    body = to_dict(found, by_source=True, worst_count=3, all_records=True)
+    assert len(body["worst"]) == 3
+    assert len(body["records"]) == len(found)
+    assert sum(GIVEN in o.quantity for o in found) == sum(bool(o.record.given) for o in found) / 2
