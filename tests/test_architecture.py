@@ -38,6 +38,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "engines",
     "launch",
     "launch",
+    "trace",
     "estimate",
     "render",
     "api",

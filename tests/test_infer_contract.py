@@ -468,7 +468,7 @@ def test_refusals_are_one_line_that_names_what_to_do(workload, words):
         ["infer", "llama-3.1-8b", "--no-such-flag"],
         ["infer", "llama-3.1-8b", "--engine", "vllm", "-ngl", "3"],
         ["infer", "llama-3.1-8b", "--command", "vllm bench serve --model x"],
-        ["infer", "resnet-50"],
+        ["infer", "resnet-50", "--engine", "vllm"],
     ],
 )
 def test_wrong_usage_exits_with_2_and_one_line(weighbridge, arguments):

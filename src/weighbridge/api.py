@@ -114,15 +114,15 @@ def infer(
     """
     if workload is not None and settings:
         raise UsageError("give the settings as one workload or by name, not both")
+    launched = None if command is None else _parsed(command)
     options = Options(
-        revision=revision,
+        revision=revision or (launched.revision if launched is not None else None),
         token=token,
         cache_dir=cache_dir,
         offline=offline,
         trust_remote_code=trust_remote_code,
         progress=progress,
     )
-    launched = None if command is None else _parsed(command)
     if launched is not None:
         if workload is not None:
             raise UsageError("give settings beside a command by name, not as a workload")

@@ -19,11 +19,11 @@ def outside(found):
 
 
 # What vLLM 0.19's profile found outside torch at two and four H100, less what it finds at one,
-# 0.25 GiB: Mixtral-8x7B, gpt-oss-20b, Kimi-VL-A3B, Kimi-Dev-72B, then at four Llama-4-Scout and
+# 0.25 GiB: Mixtral-8x7B, gpt-oss-20b and Kimi-VL-A3B alike, Kimi-Dev-72B, then at four Llama-4-Scout and
 # Kimi-Dev-72B (jgchn/llm-d-planner); 0.6.5 has 3.58 at two and 1.79 at one.
 @pytest.mark.parametrize(
     ("ranks", "gib"),
-    [(2, 1.82), (2, 1.82), (2, 1.82), (2, 1.84), (4, 1.92), (4, 1.96), (2, 1.79)],
+    [(2, 1.82), (2, 1.84), (4, 1.92), (4, 1.96), (2, 1.79)],
 )
 def test_readings_on_h100(ranks, gib):
     found = outside(communication("vllm", (0, 19), tensor=ranks, budget=H100))

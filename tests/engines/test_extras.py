@@ -57,9 +57,10 @@ def test_a_rank_that_vllm_refuses():
 
 
 def test_layers_for_multi_token_prediction():
-    """DeepSeek-V3's module has 11.5 B parameters that are no other's (its README_WEIGHTS)."""
+    """DeepSeek-V3's module has 11.5 B parameters that are no other's (its README_WEIGHTS); in FP8
+    but for the matrix before it, 103 M, in 16 bits, and the 17 M that decoding unpacks."""
     found = draft(served("deepseek-v3"), method="mtp", tokens=1)
-    assert found[0].bytes.expected == pytest.approx(11.5e9, rel=0.02)
+    assert found[0].bytes.expected == pytest.approx(11.5e9 + 0.103e9 + 0.034e9, rel=0.015)
     eighth = draft(served("deepseek-v3"), method="mtp", tokens=1, tensor=8)
     assert found[0].bytes.expected / 8 < eighth[0].bytes.expected < found[0].bytes.expected / 6
     assert len(draft_layers(served("deepseek-v3"), "mtp")) == 1
@@ -67,10 +68,9 @@ def test_layers_for_multi_token_prediction():
         draft(served("llama-3-8b"), method="mtp", tokens=1)
 
 
-def test_qwen_next_predicts_with_full_attention():
+def test_qwen_predicts_with_full_attention():
     """Its last layers but one are delta nets; the predicting one attends."""
-    config_free = served("qwen3.5-27b")
-    (layer,) = draft_layers(config_free, "mtp")
+    (layer,) = draft_layers(served("qwen3.5-27b"), "mtp")
     assert type(layer.mixers[0]).__name__ == "Attention"
 
 

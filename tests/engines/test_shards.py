@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,8 @@ from weighbridge.engines.parallel import stages
 from weighbridge.engines.parallel.names import role
 from weighbridge.engines.shards import SGLANG, VLLM, ranks, rules
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.quantization.schemes import scheme, stored
+from weighbridge.tensors import Tensor
 from weighbridge.units import GIB
 
 
@@ -169,6 +172,20 @@ def test_experts_by_number():
     assert len(found) == 16
 
 
+def test_shared_experts_where_tokens_are_shared_out():
+    """DeepSeek-V3: split over eight ranks, but whole once replicas route to each other's experts.
+    GLM-4.5 splits them all the same; SGLang's replicas are apart."""
+    path = "layers.5.mlp.shared_experts.gate_up_proj"
+    subject = served("deepseek-v3")
+    one = held(ranks(subject)[0], path)
+    assert held(ranks(subject, tensor=8, expert_parallel=True)[0], path) == one // 8
+    over = {"tensor": 8, "data": 2, "expert_parallel": True}
+    assert held(ranks(subject, **over)[0], path) == one
+    assert held(ranks(subject, rules=SGLANG, **over)[0], path) == one // 8
+    glm = served("glm-4.5")
+    assert held(ranks(glm, **over)[0], path) * 8 == held(ranks(glm)[0], path)
+
+
 def test_uneven_experts():
     """64 over 3: 22, 21, 21. SGLang refuses a remainder."""
     found = ranks(served("olmoe-1b-7b"), data=3, expert_parallel=True)
@@ -266,6 +283,36 @@ def test_scales_follow_their_side():
     assert held(two, down) * 2 > held(one, down) >= 2 * held(two, down) - 16
 
 
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("llama-3.2-1b", "gptq-4bit-g128"),
+        ("llama-3.2-1b", "awq-4bit-g128"),
+        ("llama-3.2-1b", "fp8-tensor"),
+        ("llama-3.2-1b", "w4a16-g128"),
+        ("llama-3.2-1b", "nf4"),
+        ("qwen3-30b-a3b", "fp8-block"),
+        ("gpt-oss-20b", "mxfp4"),
+    ],
+)
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_a_stored_checkpoint_is_shared_as_its_format_is(name, form, tensor):
+    """The same tensors, once by rule and once by the names in a file's header."""
+    by_rule = served(name, quantization=form)
+    part = by_rule.part
+    found = stored(part.blueprint, scheme(form), dtype=by_rule.choice.dtype, transformers=4)
+    tensors = tuple(Tensor(t.name, t.dtype, t.shape, t.nbytes) for t in found)
+    part = replace(part, stored=tensors)
+    choice = replace(by_rule.choice, as_stored=True)
+    by_file = replace(
+        by_rule, model=replace(by_rule.model, parts=(part,)), choices={"": choice}, choice=choice
+    )
+    ours, theirs = (ranks(s, tensor=tensor, capability=8)[0] for s in (by_rule, by_file))
+    assert held(ours) == pytest.approx(held(theirs), rel=1e-4)
+    for layer in ("layers.0.self_attn.qkv_proj", "layers.0.mlp"):
+        assert held(ours, layer) == pytest.approx(held(theirs, layer), rel=1e-3)
+
+
 def test_a_packed_projection_is_unpacked_for_decoding():
     """DeepSeek-V3 in FP8: the up-projection again in 16 bits, a share of it. SGLang always."""
     eight = ranks(served("deepseek-v3"), tensor=8)[0]
@@ -306,7 +353,7 @@ def test_sizes_that_do_not_divide(name, tensor, message):
 
 
 def test_a_name_that_is_not_known():
-    with pytest.raises(UnsupportedError, match="receptance.*not in our tables"):
+    with pytest.raises(UnsupportedError, match=r"receptance\.weight: how several devices share it"):
         ranks(served("rwkv-4-430m"), tensor=2)
 
 
@@ -328,6 +375,7 @@ def test_no_device_and_too_many_stages():
         ("vision_tower.encoder.layers.0.self_attn.q_proj.linear.weight", "query"),
         ("model.layers.0.mlp.experts.gate_up_proj_bias", "column"),
         ("model.layers.0.self_attn.indexer.wq_b.weight", "whole"),
+        ("layers.25.linear.weight", "vocab"),  # Phi 1.5's own code
     ],
 )
 def test_names(name, expected):

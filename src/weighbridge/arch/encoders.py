@@ -39,6 +39,8 @@ WITHIN: Mapping[str, tuple[str, str]] = {
     "blip": ("vision_config", "blip_vision_model"),
     "mllama": ("vision_config", "mllama_vision_model"),
     "florence2": ("text_config", "bart"),
+    "blip-2": ("text_config", "t5"),
+    "instructblip": ("text_config", "t5"),
     **dict.fromkeys(
         ("encoder-decoder", "vision-encoder-decoder", "speech-encoder-decoder"), ("encoder", "")
     ),

@@ -54,7 +54,8 @@ MIXER = re.compile(r"(?:^|\.)\w*(?:attention|attn|Attention|mamba|rg_lru)\w*(?:\
 TWO_WORDS = re.compile(r"(?:^|(?<=\.))(intermediate|output)(_query)?\.(dense|conv1d)$")
 SHARED = re.compile(r"shared_expert|shared_mlp|_shexp")
 ROUTED = frozenset(("expert", "experts"))
-MATRICES = ROUTED | {"linear", "conv1d", "conv"}
+# A file's `ffn_gate` passes for a router, by its name alone.
+MATRICES = ROUTED | {"linear", "conv1d", "conv", "router"}
 
 
 def feeds(layer: Layer) -> tuple[Feed, ...]:

@@ -57,7 +57,7 @@ def sort(plan: Blueprint) -> Sorted:
         layers = found.setdefault(p.name[: at.start()], {})
         layers.setdefault(int(at[1]), []).append(Inside(short(p.name[at.end() :]), p))
     stacks = tuple(
-        Stack(path, plan.part(f"{path}."), tuple(flat(tuple(i) for i in layers.values())))
+        Stack(path, plan.part(f"{path}."), tuple(flat(tuple(layers[i]) for i in sorted(layers))))
         for path, layers in found.items()
     )
     return Sorted(stacks, tuple(outside))
@@ -94,10 +94,11 @@ def singly(params: Sequence[Param]) -> Iterator[Param]:
             size, i = step, i + step * p.routed[1]
             yield from params[i - size * p.routed[1] : i - size * (p.routed[1] - 1)]
         else:  # in an order of their own, as files may have them
-            head, tail = numberless(p.name)
-            if f"{head}{tail}" not in seen:
-                seen.add(f"{head}{tail}")
-                yield p
+            head, word, _, tail = numbered(p.name)
+            first = f"{head}{word}0.{tail}" if tail else p.name
+            if first not in seen:
+                seen.add(first)
+                yield p._replace(name=first)
             i += 1
 
 
@@ -123,7 +124,3 @@ def numbered(name: str) -> tuple[str, str, int, str]:
     found = EXPERT.match(name)
     return (found[1], found[2], int(found[3]), found[4]) if found else (name, "", 0, "")
 
-
-def numberless(name: str) -> tuple[str, str]:
-    head, _, _, tail = numbered(name)
-    return head, tail

@@ -61,11 +61,18 @@ def lora(
         raise UsageError(f"--max-lora-rank {lora_rank}: vLLM takes {known}")
     spread = Spread(**sizes)
     named = spread.tensor > 1
-    place = Place(rank.first, rank.last, rank.numbers, spread.tensor, spread.group(rules))
+    place = Place(
+        rank.first,
+        rank.last,
+        rank.numbers,
+        spread.tensor,
+        spread.group(rules),
+        whole_shared=spread.tokens_shared,
+    )
     plain = Choice(dtype=subject.choice.dtype)
     found: tuple[Held, ...] = kept(
-        (subject.model, rules),
-        ("plain", plain.dtype, named),
+        (subject.model,),
+        (rules, "plain", plain.dtype, named),
         lambda: holding(replace(subject, choice=plain, choices={}), rules, named),
     )
     width = sum(_sides(h, place, subject, rules) for h in found if present(h.where, place))
@@ -83,18 +90,19 @@ def lora(
 
 
 def draft(
-    subject: Subject, *, method: str, tokens: int, tensor: int = 1, rules: Rules = VLLM
+    subject: Subject, *, method: str, tokens: int, rules: Rules = VLLM, **sizes: Unpack[Sizes]
 ) -> tuple[Component, ...]:
     """Weights of what proposes `tokens` tokens, on each device: `subject.draft`, or layers of the
-    subject's own checkpoint."""
+    subject's own checkpoint. Pipeline stages do not divide them: they are on the last."""
+    spread = replace(Spread(**sizes), pipeline=1, partition=())
     if method in NOTHING:
         return ()
     if subject.draft is not None:
-        nbytes = _draft_model(subject.draft, method, tensor, rules)
+        nbytes = _draft_model(subject.draft, method, spread, rules)
         what, how = "draft model", f"{subject.draft.model.name}, as spread as the model itself"
     else:
         count = predicting(subject, method)
-        nbytes = count * _predicting_layer(subject, tensor, rules)
+        nbytes = count * _predicting_layer(subject, spread, rules)
         what, how = "MTP layers", f"{count} x a layer like the last, with 2 D x D before it"
     return (
         Component(
@@ -166,8 +174,15 @@ def _of_experts(h: Held, group: Group) -> int:
     return e.number // group.number * int(cut * width + (outputs if e.down else inputs))
 
 
-def _draft_model(model: Subject, method: str, tensor: int, rules: Rules) -> int:
-    tensors = ranks(model, tensor=tensor, rules=rules)[0].tensors
+def _draft_model(model: Subject, method: str, spread: Spread, rules: Rules) -> int:
+    tensors = ranks(
+        model,
+        rules=rules,
+        tensor=spread.tensor,
+        data=spread.data,
+        expert_parallel=spread.expert_parallel,
+        capability=spread.capability,
+    )[0].tensors
     if method not in HEADS:
         return total(tensors, "weights") + total(tensors, "buffers")
     own = _vocabulary(model) if method == "eagle3" else ()
@@ -180,16 +195,16 @@ def _vocabulary(model: Subject) -> Iterable[str]:
     return {n.rpartition(".")[0] for n in names if n.endswith("lm_head.weight")}
 
 
-def _predicting_layer(subject: Subject, tensor: int, rules: Rules) -> int:
-    number = _attending(subject)
-    spread = Spread(tensor=tensor)
+def _predicting_layer(subject: Subject, spread: Spread, rules: Rules) -> int:
+    number, tensor = _attending(subject), spread.tensor
     found: tuple[Held, ...] = kept(
-        (subject.model, subject.choices, rules),
-        (tensor > 1,),
+        (subject.model, subject.choices),
+        (rules, tensor > 1),
         lambda: holding(subject, rules, tensor > 1),
     )
     inside = [h for h in found if h.where.layer == number]
     place = Place(False, False, range(number, number + 1), tensor, spread.group(rules))
+    place = place._replace(whole_shared=spread.tokens_shared)
     joined = subject.choice.dtype.size(2 * subject.body.hidden**2)
     return sum(t.nbytes for t in hold(inside, place)) + joined
 

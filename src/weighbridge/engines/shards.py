@@ -14,13 +14,12 @@ of a layer in one; with the tables of rotary positions that it makes.
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, Unpack
+from typing import Any, NamedTuple, TypeVar, Unpack
 
 from weighbridge.arch.body import Block
 from weighbridge.arch.mixers import Layer
 from weighbridge.components.weights import Placed
 from weighbridge.engines.parallel.cuts import check
-from weighbridge.engines.parallel.experts import Group
 from weighbridge.engines.parallel.holding import Held, Place, hold, holding, units
 from weighbridge.engines.parallel.rules import SGLANG, VLLM, Rules, rules
 from weighbridge.engines.parallel.spread import Sizes, Spread
@@ -60,19 +59,17 @@ def ranks(subject: Subject, *, rules: Rules = VLLM, **sizes: Unpack[Sizes]) -> t
     bounds = _bounds(spread, max(len(subject.layers), len(subject.body.blocks)), rules)
     named = spread.tensor > 1
     found: tuple[Held, ...] = kept(
-        (subject.model, subject.choices, rules), (named,), lambda: holding(subject, rules, named)
+        (subject.model, subject.choices), (rules, named), lambda: holding(subject, rules, named)
     )
-    _check(found, spread, rules)
-    stages: _Stages = kept(
-        (found,), (spread, bounds), lambda: _by_stage(found, spread, bounds, rules)
+    shares: _Shares = kept(
+        (found,), (rules, spread, bounds), lambda: _shares(found, spread, bounds, rules)
     )
-    group = spread.group(rules)
     return tuple(
         Rank(
             data=d,
             pipeline=p,
             tensor=t,
-            tensors=stages[p][_more(found, group, d * spread.tensor + t)],
+            tensors=shares.of(p, d * spread.tensor + t),
             layers=subject.layers[bounds[p] : bounds[p + 1]],
             blocks=subject.body.blocks[bounds[p] : bounds[p + 1]],
             first=p == 0,
@@ -85,7 +82,16 @@ def ranks(subject: Subject, *, rules: Rules = VLLM, **sizes: Unpack[Sizes]) -> t
     )
 
 
-_Stages = tuple[tuple[tuple[Placed, ...], tuple[Placed, ...]], ...]  # of each: usual, with more
+class _Shares(NamedTuple):
+    """Of each stage: what most of its ranks have, and what the first `more` have, where those
+    have one expert more."""
+
+    usual: tuple[tuple[Placed, ...], ...]
+    larger: tuple[tuple[Placed, ...], ...]
+    more: int
+
+    def of(self, stage: int, index: int) -> tuple[Placed, ...]:
+        return (self.larger if index < self.more else self.usual)[stage]
 
 
 def _bounds(spread: Spread, layers: int, rules: Rules) -> tuple[int, ...]:
@@ -105,41 +111,36 @@ def _check(found: Sequence[Held], spread: Spread, rules: Rules) -> None:
     check(dense, spread.tensor, grows=rules.grows, flag=FLAG)
     together = FLAG if spread.data == 1 else f"{FLAG} times --data-parallel-size"
     check(widths, group.width, grows=rules.grows, flag=together)
-    count = _experts(found)
-    if count % group.number and not rules.uneven:
+
+
+def _shares(
+    found: Sequence[Held], spread: Spread, bounds: tuple[int, ...], rules: Rules
+) -> _Shares:
+    _check(found, spread, rules)
+    group = spread.group(rules)
+    experts = max((h.expert.number for h in found if h.expert), default=0)
+    more = experts % group.number
+    if more and not rules.uneven:
         raise UsageError(
-            f"--enable-expert-parallel: {count} experts cannot be shared evenly by "
+            f"--enable-expert-parallel: {experts} experts cannot be shared evenly by "
             f"{group.number} devices"
         )
-
-
-def _by_stage(
-    found: Sequence[Held], spread: Spread, bounds: tuple[int, ...], rules: Rules
-) -> _Stages:
-    group = spread.group(rules)
-    uneven = _experts(found) % group.number > 0
-
-    def of(stage: int) -> tuple[tuple[Placed, ...], tuple[Placed, ...]]:
-        place = Place(
+    places = [
+        Place(
             first=stage == 0,
             last=stage == spread.pipeline - 1,
             layers=range(bounds[stage], bounds[stage + 1]),
             tensor=spread.tensor,
             group=group,
+            whole_shared=spread.tokens_shared,
         )
-        usual = hold(found, place)
-        return usual, hold(found, place._replace(more=True)) if uneven else usual
-
-    return tuple(of(stage) for stage in range(spread.pipeline))
-
-
-def _more(found: Sequence[Held], group: Group, index: int) -> bool:
-    """Whether this rank is one of the first, which have one expert more."""
-    return index < _experts(found) % group.number
-
-
-def _experts(found: Sequence[Held]) -> int:
-    return max((h.expert.number for h in found if h.expert), default=0)
+        for stage in range(spread.pipeline)
+    ]
+    return _Shares(
+        usual=tuple(hold(found, place) for place in places),
+        larger=tuple(hold(found, place._replace(more=True)) for place in places if more),
+        more=more,
+    )
 
 
 _RECENT: OrderedDict[tuple[object, ...], tuple[tuple[object, ...], Any]] = OrderedDict()

@@ -1,6 +1,7 @@
 """From a model and what the user said to the subject that an engine is given."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from weighbridge.arch.bodies import body
@@ -61,6 +62,8 @@ def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Dec
     default: Default = by_server
     if engine.name == "transformers":
         default = by_transformers(version[0])
+    if w.engine_defaults and part.packed:  # a launch command only names what the files are in
+        w = replace(w, quantization=None)
     found = decide(part, w, default)
     if engine.name in LLAMA_CPP and part.library != "gguf" and found.choice.scheme is None:
         dtype = found.choice.dtype

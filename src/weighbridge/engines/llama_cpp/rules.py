@@ -25,6 +25,7 @@ class Rules:
     whole_rope: bool = True  # of full heads that came from a latent
     flat_projection: bool = True  # into Mamba 2
     rms_delta: bool = True
+    keeps_outputs: bool = True  # the last hidden states are kept, beside the logits
     late_views: bool = True  # experts' outputs are viewed before they are added up
     kept_experts: bool = True  # what fused operations of experts read is kept for them
 

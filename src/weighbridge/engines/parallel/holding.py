@@ -53,6 +53,7 @@ class Held(NamedTuple):
     expert: Routed | None = None
     sides: tuple[bool, bool] = (True, True)
     tower: bool = False
+    shared: bool = False  # an expert that every token uses, whole where tokens are shared out
     what: What = ""  # of MXFP4
     matrix: tuple[int, int] | None = None  # (outputs, inputs) of a weight that multiplies
 
@@ -67,6 +68,7 @@ class Place(NamedTuple):
     tensor: int
     group: Group
     more: bool = False  # one expert more than others have
+    whole_shared: bool = False  # tokens are shared out over ranks
 
 
 def holding(subject: Subject, rules: Rules, spread: bool) -> tuple[Held, ...]:
@@ -108,7 +110,7 @@ def present(where: Where, place: Place) -> bool:
 
 def side(h: Held, place: Place, which: Literal["out", "in"]) -> Fraction:
     """How much of one side of a matrix that is no expert's a device has."""
-    if h.cut is None or h.cut.side != which:
+    if h.cut is None or h.cut.side != which or (h.shared and place.whole_shared):
         return NO_CUT
     return _share(h.cut, place.tensor)
 
@@ -118,7 +120,7 @@ def _part_of(h: Held, place: Place) -> Fraction:
         return experts.part(h.expert, h.sides, place.group, what=h.what, more=place.more)
     if h.cut is None or not h.sides[h.cut.side == "in"]:
         return NO_CUT
-    if h.tower and not _divides(h.cut, place.tensor):
+    if (h.tower and not _divides(h.cut, place.tensor)) or (h.shared and place.whole_shared):
         return NO_CUT
     return _share(h.cut, place.tensor)
 
@@ -159,6 +161,7 @@ class _Reader:
         self.mxfp4 = choice.scheme is not None and choice.scheme.name == "mxfp4"
         self.heads: dict[str, int] = {t.kind: t.heads for t in subject.body.towers}
         outer = subject.config.model_type if subject.config else ""
+        self.whole_shared = subject.model_type in rules.whole_shared
         self.library_tower = outer in rules.library_towers
 
     def held(self, piece: Piece) -> Held:
@@ -176,6 +179,7 @@ class _Reader:
             expert=expert,
             sides=sides(piece),
             tower=tower,
+            shared="shared_expert" in p.name and self.whole_shared,
             what=_what(piece) if expert and self.mxfp4 else "",
             matrix=_matrix(p, expert),
         )

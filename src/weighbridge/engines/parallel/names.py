@@ -35,7 +35,7 @@ ROLES: Mapping[str, str] = {
     "vocab": """
         embed_tokens lm_head wte word_embeddings tok_embeddings word_embedding embed_in embed_out
         output_layer transformer.ff_out embed_tokens_per_layer shared token_embd model.embed
-        output head embed embeddings
+        output head embed embeddings linear wte.embedding
     """,
     "query": """
         q_proj self_attn.q q query query_proj q_lin linear_q q_b_proj wq_b attn_q wq
@@ -53,12 +53,13 @@ ROLES: Mapping[str, str] = {
         intermediate.dense intermediate_dense ff_proj mlp.w2 kv_b_proj input_linear Wi
         ffn_gate ffn_up f_b_proj g_b_proj wo_a conv.in_proj
         q_conv1d k_conv1d v_conv1d conv.conv dt_proj linear_fc1 layer_1 mlp.fc0 merger.mlp
+        fc11 fc12 ffn
     """,
     "row": """
         o_proj out_proj down_proj fc2 c_proj fc_out dense_4h_to_h w2 wo lin2 attn_out ff_out
         output.dense output_dense attention.dense self_attn.dense self_attention.dense
         output_linear o linear_out out_lin attn_output ffn_down wo_b x_proj mlp.dense Wo
-        linear_fc2 layer_2 attention.output attn.proj
+        linear_fc2 layer_2 attention.output attn.proj ffn_output
     """,
     "states": """
         mixer.in_proj mamba.in_proj mixer.conv1d mamba.conv1d linear_attn.conv1d
@@ -70,8 +71,10 @@ ROLES: Mapping[str, str] = {
         shared_expert_gate fc1_latent_proj fc2_latent_proj per_layer_input_gate
         per_layer_projection per_layer_model_projection pooler.dense classifier score
         classifier.dense classifier.out_proj lm_head.dense transform.dense qa_outputs
-        predictions.dense input_proj embedding_hidden_mapping_in lora_A lora_B eh_proj
+        lora_A.vision lora_A.speech lora_B.vision lora_B.speech
+        predictions.dense input_proj embedding_hidden_mapping_in eh_proj
         key_global query_global value_global rel_pos_bias relative_attention_bias
+        head.dense embeddings_project project_in project_out vocab_transform
     """,
 }
 ROLE_OF = {name: role for role, names in ROLES.items() for name in names.split()}
@@ -121,7 +124,9 @@ class Site:
 def module(name: str) -> str:
     """ "a.b.q_proj.base_layer.weight" -> "a.b.q_proj"."""
     path = name.removesuffix(".weight").removesuffix(".bias").split(".")
-    return ".".join(part for part in path if part not in WRAPPERS)
+    if path[-1] in WRAPPERS and len(path) > 1 and not path[-2].isdigit():
+        path.pop()
+    return ".".join(path)
 
 
 def role(name: str) -> str | None:

@@ -102,7 +102,7 @@ def _param(name: str, known: dict[str, Param]) -> Param | None:
     for end in PACKED_ENDS:
         if name.endswith(end):
             return known.get(name.removesuffix(end))
-    return known.get(f"{module}.weight")
+    return known.get(f"{module}.weight") or known.get(module)  # bitsandbytes: weight.absmax
 
 
 def _end(name: str) -> str:

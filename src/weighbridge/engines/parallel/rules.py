@@ -30,9 +30,26 @@ class Rules:
     absorbs: bool  # MLA keeps the up-projection a second time, though it is not packed
     rotary: DType | None = None  # of tables of positions; None is the model's
     towers_everywhere: bool = False  # on every pipeline stage
+    # model types whose shared experts are whole where every rank routes tokens of its own
+    whole_shared: frozenset[str] = frozenset()
     library_towers: frozenset[str] = frozenset()  # model types whose towers are transformers' own
 
 
+# is_sequence_parallel of vllm model_executor/models/*.py
+WHOLE_SHARED = frozenset(
+    {
+        "deepseek_v2",
+        "deepseek_v3",
+        "deepseek_v32",
+        "glm_moe_dsa",
+        "kimi_k2",
+        "llama4_text",
+        "nemotron_h",
+        "qwen2_moe",
+        "qwen3_5_moe_text",
+        "qwen3_next",
+    }
+)
 VLLM = Rules(
     name="vllm",
     version=(0, 33),
@@ -43,6 +60,7 @@ VLLM = Rules(
     uneven=True,
     replicas_share=True,
     absorbs=False,
+    whole_shared=WHOLE_SHARED,
     library_towers=frozenset({"gemma4", "gemma3n"}),  # AutoModel.from_config in gemma*_mm.py
 )
 SGLANG = Rules(

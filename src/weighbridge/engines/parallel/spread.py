@@ -37,6 +37,12 @@ class Spread:
         if least < 1:
             raise UsageError(f"parallel sizes must be at least 1, not {least}")
 
+    @property
+    def tokens_shared(self) -> bool:
+        """Whether ranks of a tensor group take tokens of their own to the experts: vllm
+        config/parallel.py (use_sequence_parallel_moe)."""
+        return self.expert_parallel and self.tensor > 1 and self.data > 1
+
     def group(self, r: Rules) -> Group:
         """The ranks that share the experts."""
         ranks = self.tensor * (self.data if r.replicas_share else 1)

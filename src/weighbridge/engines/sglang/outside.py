@@ -3,8 +3,8 @@
     attention    its workspace, and rows of contexts for captured batches
     cuBLAS       8.125 MiB, 32 on Hopper and Blackwell
     captured     logits in float32 and activations of the largest batch, in the graphs' own pool
-    graphs       what the driver keeps: about 60 MiB, and 0.12 MiB a layer and captured batch (0.3
-                 where ranks talk); about 10 MiB a captured length of prefill
+    graphs       what the driver keeps: about 60 MiB, and 0.12 MiB a layer and captured batch (0.25
+                 where ranks talk, 0.4 where they talk by NCCL); 10 MiB a captured length of prefill
     chunk        the widest layer of a chunk of prefill, or the encoder of the images before it
     logits       of the last token of each request: own dtype, float32, probabilities
 
@@ -14,8 +14,8 @@ srt/arg_groups/memory_hook.py (reserve_for_graph_mb, which counts 8 MB a length 
 Graphs, published `mem usage` less what is computed here: decoding 0.08 to 0.15 MiB a layer and
 batch (Qwen3 8B, 36 and 52 batches, 0.34 and 0.60 GB with logits), 0.03 GB in all (LFM2 700M, 4
 batches), 0.09 (Granite 4 micro, 4), 0.11 (Llama 8B, 4), 0.07 (Gemma 4 31B, 1); 1.0 MiB a layer and
-batch where NCCL is captured (QwQ 32B on four cards, 0.93 GB); prefill 7 to 14 MiB a length (Qwen3
-8B, 58 lengths 1.40 and 1.71 GB, 74 lengths 2.32 GB).
+batch where NCCL is captured (QwQ 32B on four L4, 0.93 GB); 0.89 GB in all on eight linked cards (23
+batches); prefill 7 to 14 MiB a length (Qwen3 8B, 58 lengths 1.40 and 1.71 GB, 74 lengths 2.32 GB).
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,9 @@ CUBLAS = {9: 32 * MIB, 10: 32 * MIB, 12: 32 * MIB}  # by the major compute capab
 CUBLAS_OLD = 8_519_680
 GRAPHS = Bytes(20 * MIB, 60 * MIB, 100 * MIB)  # of the first: kernels are loaded
 GRAPH = Bytes(5 * MIB // 100, 12 * MIB // 100, 50 * MIB // 100)  # a layer and captured batch
-GRAPH_TALKING = Bytes(8 * MIB // 100, 30 * MIB // 100, 110 * MIB // 100)
+GRAPH_TALKING = Bytes(8 * MIB // 100, 25 * MIB // 100, 60 * MIB // 100)
+GRAPH_NCCL = Bytes(10 * MIB // 100, 40 * MIB // 100, 110 * MIB // 100)
+LINKED = frozenset(("7.0", "8.0", "9.0", "10.0", "10.3"))  # cards that reduce without NCCL
 PREFILL_GRAPH = Bytes(6 * MIB, 10 * MIB, 14 * MIB)  # a captured length
 LATENT_GRAPHS = Bytes(0, 1536 * MIB, 1536 * MIB)  # all of prefill, where attention is latent
 PROMPTS = 16_384  # max_prefill_tokens: of prompts that are not cut
@@ -61,7 +63,7 @@ def components(
     split = Split(tensor=e.tensor, expert_parallel=e.experts)
     always = tuple(_always(s, rank, e, split, compute))
     tokens = prefilled(e, load)
-    widest = chunk(rank.blocks, s.body.hidden, split)
+    widest = chunk(rank.blocks, s.body.hidden, split, s.body.blocks)
     size = _itemsize(s)
     prefill = Bytes(
         *(tokens * n * size for n in (widest.widest, widest.widest, widest.with_cached))
@@ -115,20 +117,26 @@ def _always(
         yield _part("temporaries", IMAGES, "kept for prefixes", detail="encoded images")
     if e.largest:
         rows = kernels.rows(e.backend, e.largest, e.context, e.page)
-        wide = e.largest * chunk(rank.blocks, s.body.hidden, split).widest * _itemsize(s)
-        logits = e.largest * max(1, e.drafted) * s.body.vocab * 4 if rank.last else 0
+        tokens = e.largest * max(1, e.drafted)
+        wide = tokens * _widest(s, rank, split) * _itemsize(s)
+        logits = tokens * s.body.vocab * 4 if rank.last else 0
         yield _part(
             "workspaces",
             exactly(rows + logits + wide),
             f"{e.largest} requests: rows of contexts {rows:,}, logits {logits:,}, a layer {wide:,}",
             detail="captured batches",
         )
-        yield _graphs(rank, e)
+        yield _graphs(rank, e, compute)
 
 
-def _graphs(rank: Rank, e: Effective) -> Component:
+def _widest(s: Subject, rank: Rank, split: Split) -> int:
+    return chunk(rank.blocks, s.body.hidden, split, s.body.blocks).widest
+
+
+def _graphs(rank: Rank, e: Effective, compute: str | None) -> Component:
     each = len(e.captured) * len(rank.blocks)
-    own = GRAPH if e.tensor == 1 else GRAPH_TALKING
+    talking = GRAPH_TALKING if compute is None or compute in LINKED else GRAPH_NCCL
+    own = GRAPH if e.tensor == 1 else talking
     prefills = Bytes(*(len(e.prefills) * b for b in PREFILL_GRAPH))
     if e.prefills and e.backend in ("dsa", "fa3", "flashmla") and _latent(rank):
         prefills = LATENT_GRAPHS

@@ -59,8 +59,12 @@ class Chunk:
     formula: str
 
 
-def chunk(blocks: Sequence[Block], hidden: int, split: Split) -> Chunk:
-    mixed = max((_mixing(m, b, blocks, split) for b in blocks for m in b.mixers), default=0)
+def chunk(
+    blocks: Sequence[Block], hidden: int, split: Split, whole: Sequence[Block] | None = None
+) -> Chunk:
+    """`whole`: of all stages, where layers that share a cache find its owner."""
+    every = blocks if whole is None else whole
+    mixed = max((_mixing(m, b, every, split) for b in blocks for m in b.mixers), default=0)
     feeds = {_feeding(f, hidden, split): f for b in blocks for f in b.feeds}
     fed = max(feeds, default=0)
     what = "attention" if mixed >= fed else _named(feeds[fed])
@@ -72,10 +76,11 @@ def _named(f: Feed) -> str:
     return "the experts" if isinstance(f, Experts) else "the feed-forward"
 
 
-def _mixing(m: Mixer, b: Block, blocks: Sequence[Block], split: Split) -> int:
+def _mixing(m: Mixer, b: Block, every: Sequence[Block], split: Split) -> int:
     if isinstance(m, Shared):
-        owner = blocks[m.owner] if m.owner < len(blocks) else b
-        return max((_mixing(o, owner, (), split) for o in owner.mixers), default=0)
+        found = every[m.owner].mixers if m.owner < len(every) else ()
+        own = (o for o in found if not isinstance(o, Shared))
+        return max((_mixing(o, b, every, split) for o in own), default=0)
     whole = _whole(m, b)
     return ceil_div(WIDTHS.get(type(m), _convolved)(m), split.tensor) + whole
 

@@ -1,7 +1,7 @@
 """Which device holds which layers: `device_map="auto"`.
 
-    each device may take  total / n + 5/4 of the largest layer      but the last, which takes the rest
-    the first one spares  the largest layer
+    each may take    total / n + 5/4 of the largest layer; the last one what is left
+    the first spares the largest layer
 
 Modules are dealt out in the order of the class, each whole; tied weights go with their owner.
 Source: accelerate 1.15 utils/modeling.py, `get_balanced_memory` and `infer_auto_device_map`.

@@ -23,7 +23,7 @@ from weighbridge.arch.mixers import (
 from weighbridge.components.activations import Heap, Held
 from weighbridge.engines.transformers.attending import attention, cross, queries_alone
 from weighbridge.engines.transformers.feeding import feed
-from weighbridge.engines.transformers.keeping import KV, STATE, Kept, stored
+from weighbridge.engines.transformers.keeping import JOINED, KV, STATE, Kept, stored
 from weighbridge.engines.transformers.latent import compressed, latent
 from weighbridge.engines.transformers.scanning import scan
 from weighbridge.engines.transformers.step import Step, norm
@@ -200,7 +200,7 @@ def grow(heap: Heap, s: Step, block: Block, kept: Sequence[Kept]) -> None:
         fresh = [heap.take(size, KV) for size in _parts(m, nbytes.kv)]
         fresh += [heap.take(nbytes.state, STATE)] if nbytes.state else []
         if s.rules.legacy_cache:
-            k.old += k.tensors
+            k.old += [heap.rename(held, JOINED) for held in k.tensors]
         else:
             heap.drop(*k.tensors)
         heap.drop(*k.behind)

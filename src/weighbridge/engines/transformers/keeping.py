@@ -19,6 +19,7 @@ from weighbridge.engines.transformers.step import Step
 
 KV = "kv_cache"
 STATE = "recurrent_state"
+JOINED = "temporaries"  # the old one of two tensors of which one is being made
 QUANTIZED = ("quanto", "hqq", "fp8")
 
 
@@ -50,15 +51,14 @@ def _joined(
     heap: Heap, s: Step, kept: Kept, new: tuple[Held, ...], reach: int | None
 ) -> tuple[int, ...]:
     fresh = []
+    old = [heap.rename(held, JOINED) for held in kept.tensors]
     for i, held in enumerate(new):
         row = held.nbytes // s.tokens
         fresh.append(heap.take(row * reached(s, reach), KV))
-        if not kept.tensors:
-            continue
-        if s.rules.legacy_cache:
-            kept.old.append(kept.tensors[i])
-        else:
-            heap.drop(kept.tensors[i])
+        if old and s.rules.legacy_cache:
+            kept.old.append(old[i])
+        elif old:
+            heap.drop(old[i])
     heap.drop(*new, *kept.behind)
     kept.tensors, kept.behind = fresh, []
     return tuple(held.nbytes for held in fresh)
@@ -110,7 +110,12 @@ def attended(heap: Heap, s: Step, kept: Kept, m: Attention) -> None:
 
 def stored(s: Step, m: Mixer) -> Sizes:
     """What this layer keeps after the step."""
-    setting = Setting(
+    return of_mixer(m, setting(s))
+
+
+def setting(s: Step) -> Setting:
+    """The step as the rules of caches see it."""
+    return Setting(
         lengths=Lengths(context=s.context, encoder=s.encoder),
         model_type=s.kind,
         batch=s.batch,
@@ -121,4 +126,3 @@ def stored(s: Step, m: Mixer) -> Sizes:
         prompt=s.tokens if s.prompt else None,
         max_cache_len=s.longest or None,
     )
-    return of_mixer(m, setting)

@@ -70,9 +70,7 @@ def _attended(heap: Heap, s: Step, m: Latent, mask: int, sizes: tuple[int, int])
     return out
 
 
-def _from_latent(
-    heap: Heap, s: Step, m: Latent, kept: Kept, mask: int, small: Small
-) -> Held:
+def _from_latent(heap: Heap, s: Step, m: Latent, kept: Kept, mask: int, small: Small) -> Held:
     remember(heap, s, kept, (small.latent, small.key))
     queries = heap.take(s.wide(m.heads * (m.nope + m.rotary)))
     rows = s.batch * s.context * s.size * m.heads
@@ -83,9 +81,7 @@ def _from_latent(
     return out
 
 
-def _expanded_first(
-    heap: Heap, s: Step, m: Latent, kept: Kept, mask: int, small: Small
-) -> Held:
+def _expanded_first(heap: Heap, s: Step, m: Latent, kept: Kept, mask: int, small: Small) -> Held:
     """Values are a view of what the latent was expanded to, keys are made of two parts."""
     expanded = linear(heap, s, m.rank, m.heads * (m.nope + m.value_dim))
     heap.drop(small.latent)

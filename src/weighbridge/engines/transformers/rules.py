@@ -108,7 +108,16 @@ ROTARY_TABLES: Mapping[str, tuple[Version, Version]] = {
 
 # The flash_attention_2 classes that repeated key-value heads, until attention became one
 # interface in 4.48.
-FLASH_REPEATS = ("jamba", "mistral", "mixtral", "phi3", "phimoe", "qwen2", "qwen2_moe", "starcoder2")
+FLASH_REPEATS = (
+    "jamba",
+    "mistral",
+    "mixtral",
+    "phi3",
+    "phimoe",
+    "qwen2",
+    "qwen2_moe",
+    "starcoder2",
+)
 ONE_INTERFACE: Version = (4, 48)
 
 
@@ -131,6 +140,10 @@ class Rules:
     stacked_experts: bool
     latent_cache: bool
     attention: str  # the default: sdpa or eager
+
+    @property
+    def written(self) -> str:
+        return ".".join(map(str, self.version))
 
 
 def rules(version: Version, model_type: str) -> Rules:

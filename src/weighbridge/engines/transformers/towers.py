@@ -9,6 +9,8 @@ Source: transformers 5.23 models/siglip/modeling_siglip.py, models/qwen2_5_vl (v
 models/qwen2_audio; the pixel values are in float32 until the tower's dtype is taken.
 """
 
+from dataclasses import replace
+
 from weighbridge.arch.body import Tower
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.activations import Heap, Held
@@ -16,7 +18,6 @@ from weighbridge.engines.transformers.attending import attention
 from weighbridge.engines.transformers.feeding import feed
 from weighbridge.engines.transformers.keeping import Kept
 from weighbridge.engines.transformers.step import Step, Style, norm
-from dataclasses import replace
 
 
 def encode(heap: Heap, s: Step, t: Tower, items: int) -> list[Held]:

@@ -57,6 +57,7 @@ def _derived(
         "kv_cache_bytes_per_token": sum(_marginal(r) for r in found),
         "kv_cache_bytes_per_request": sum(r.blocks.request * r.blocks.pool.block for r in found),
         "profile_peak_bytes": max(r.profiled.total.expected for r in found),
+        "non_torch_bytes": max(r.grown.expected for r in found),
         "cuda_graph_bytes": max(r.graphs.expected for r in found),
         "launch": launching.command(subject, at, w, found, budget),
     }

@@ -5,7 +5,7 @@ from typing import Literal
 
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.vllm.profile import Moment
-from weighbridge.engines.vllm.reserve import Reserve
+from weighbridge.engines.vllm.reserve import LATER, Reserve
 from weighbridge.engines.vllm.setting import Launch
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB
@@ -93,6 +93,14 @@ def _running(r: Reserve) -> Iterator[Component]:
         source="28 logs of vLLM 0.19: 0.52 to 1.84 GiB",
     )
     yield from r.talk_after
+    yield Component(
+        name="context",
+        bytes=LATER,
+        basis="assumed",
+        detail="kernels loaded later",
+        formula="outside vLLM's share; readings are 0.45 to 0.65 GiB",
+        source="NVML beside vLLM 0.23 and 0.26 (AgileRL/AgileRL, tools/memory_profiling)",
+    )
     yield Component(
         name="other",
         bytes=r.growth,

@@ -47,6 +47,7 @@ class Work:
     itemsize: int
     items: bool = True  # with images and sounds, as many as fit a batch
     kept: bool = True  # the experts' kernel takes what is never freed
+    profiled: int = 0  # tokens that it was sized by
 
 
 def moments(
@@ -109,7 +110,8 @@ class _Held:
 
 def _experts(step: forward.Step, at: Launch, work: Work) -> int:
     """Tokens of all replicas meet at the experts."""
-    tokens = work.tokens * at.data
+    sized = work.profiled if at.rules.workspace_kept and work.kept else work.tokens
+    tokens = sized * at.data
     return step.workspace * min(tokens, at.rules.chunk or tokens) * work.itemsize
 
 

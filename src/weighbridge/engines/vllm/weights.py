@@ -7,7 +7,7 @@ what the allocator rounds them up by, replayed tensor by tensor in the order of 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.allocator import Allocator
@@ -16,6 +16,7 @@ from weighbridge.engines import shards
 from weighbridge.engines.parallel.spread import Sizes
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.vllm import hardware
+from weighbridge.engines.vllm.rules import Version
 from weighbridge.engines.vllm.setting import Launch
 
 MXFP4 = "mxfp4"
@@ -34,8 +35,13 @@ class Loaded:
 
 
 def ranks(subject: Subject, at: Launch, budget: Budget | None) -> tuple[shards.Rank, ...]:
-    own = shards.rules("vllm", at.rules.version)
-    return shards.ranks(subject, rules=own, **sizes(at, budget))
+    return shards.ranks(subject, rules=spread(at.rules.version), **sizes(at, budget))
+
+
+@cache
+def spread(version: Version) -> shards.Rules:
+    """The same object each time: what `shards` keeps is found again by it."""
+    return shards.rules("vllm", version)
 
 
 def sizes(at: Launch, budget: Budget | None) -> Sizes:

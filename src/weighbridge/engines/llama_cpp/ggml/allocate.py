@@ -50,21 +50,29 @@ class Pool:
         return offset
 
     def give(self, offset: int, size: int) -> None:
+        """Joined to the first block that it touches, and that to its neighbour: an empty tensor
+        leaves an empty block, which may keep two others apart."""
         size = align_up(size, self.alignment)
-        if not size:
+        end = offset + size
+        for i, block in enumerate(self.free):
+            if block[0] + block[1] == offset:
+                block[1] += size
+                self._join(i)
+                return
+            if end == block[0]:
+                block[0], block[1] = offset, block[1] + size
+                self._join(i - 1)
+                return
+        at = next((i for i, b in enumerate(self.free) if b[0] >= offset), len(self.free))
+        self.free.insert(at, [offset, size])
+
+    def _join(self, i: int) -> None:
+        if i < 0 or i + 1 >= len(self.free):
             return
-        at = next((i for i, b in enumerate(self.free) if b[0] > offset), len(self.free))
-        before = at > 0 and sum(self.free[at - 1]) == offset
-        after = at < len(self.free) and offset + size == self.free[at][0]
-        if before and after:
-            self.free[at - 1][1] += size + self.free[at][1]
-            del self.free[at]
-        elif before:
-            self.free[at - 1][1] += size
-        elif after:
-            self.free[at] = [offset, size + self.free[at][1]]
-        else:
-            self.free.insert(at, [offset, size])
+        block, following = self.free[i], self.free[i + 1]
+        if block[0] + block[1] == following[0]:
+            block[1] += following[1]
+            del self.free[i + 1]
 
 
 @dataclass(slots=True)

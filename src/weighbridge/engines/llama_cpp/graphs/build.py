@@ -146,5 +146,10 @@ class Build:
         count = len(self.net.layers)
         return [(i, i == count - 1) for i in range(count)]
 
+    def output(self, t: Tensor) -> Tensor:
+        """Kept to the end of the step, for whoever asks for it."""
+        t.kept = self.step.rules.keeps_outputs
+        return t
+
     def add(self, a: Tensor, b: Tensor) -> Tensor:
         return g.like("add", a, b)

@@ -66,9 +66,11 @@ def embedded(b: Build) -> Tensor:
 
 def finished(b: Build, x: Tensor, style: Style) -> Tensor:
     """The last norm and the logits."""
-    x = picked(b, x)[0] if style.late_rows == "before" else x
+    if style.late_rows == "before":
+        x = picked(b, b.output(x))[0]
     x = b.norm(x, b.weight("output_norm.weight"), b.weight("output_norm.bias"), kind=style.norm)
-    x = picked(b, x)[0] if style.late_rows == "after" else x
+    b.output(x)
+    x = b.output(picked(b, x)[0]) if style.late_rows == "after" else x
     head = b.weight("output.weight") or b.weight("token_embd.weight")
     if b.step.embeds or head is None:
         return x

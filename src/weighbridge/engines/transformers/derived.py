@@ -1,0 +1,138 @@
+"""What follows from an answer: the settings as used, tokens that fit, a line that launches it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.arch.mixers import GatedDelta, KimiDelta, Mamba1, Mamba2
+from weighbridge.components.host import while_loading
+from weighbridge.components.weights import placed, total
+from weighbridge.engines.caches.transformers import sizes
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.transformers.keeping import KV, setting
+from weighbridge.engines.transformers.plan import Plan
+from weighbridge.memory import Bytes, Component, Device, Phase
+from weighbridge.workload import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+FROM_DRAFT = ("weights", "buffers", "kv_cache", "recurrent_state", "rounding")
+SCANS = (GatedDelta, KimiDelta, Mamba1, Mamba2)
+
+
+def settings(subject: Subject, w: Infer, p: Plan) -> dict[str, Any]:
+    return {
+        "attention": p.prompt.kernel,
+        "cache_implementation": p.prompt.cache,
+        "device_map": p.device_map,
+        "num_beams": p.beams,
+        "logits_to_keep": p.logits_kept,
+        "torch_version": w.torch_version,
+        "images": p.items["image"],
+        "audio_seconds": w.audio_seconds,
+        "draft_model": w.draft_model,
+    }
+
+
+def facts(
+    subject: Subject, w: Infer, p: Plan, devices: tuple[Device, ...], budget: "Budget | None"
+) -> dict[str, Any]:
+    token = _per_token(subject, p)
+    found: dict[str, Any] = {"kv_cache_bytes_per_token": token, "launch": launch(subject, w, p)}
+    if budget is not None and p.new and token:
+        tokens = min(_tokens(d, p, budget.usable) for d in devices)
+        found |= {"kv_cache_tokens": tokens, "max_concurrency": tokens // p.context}
+    return found
+
+
+def _per_token(subject: Subject, p: Plan) -> int:
+    """Of the last token of one sequence, over all devices."""
+    one = replace(p.prompt, batch=1, tokens=1, past=p.context - 1, cache="dynamic", longest=0)
+    before = replace(one, past=max(1, p.context - 2))
+    layers = subject.layers
+    return sizes(layers, setting(one)).kv - sizes(layers, setting(before)).kv
+
+
+def _tokens(device: Device, p: Plan, usable: Bytes) -> int:
+    """Tokens whose cache fits beside all else, as it is in the decode phase."""
+    decode = next(phase for phase in device.phases if phase.name == "decode")
+    cache = sum(c.bytes.expected for c in decode.components if c.name == KV)
+    free = usable.expected - decode.at("driver").expected + cache
+    return max(0, free) * p.context * p.prompt.batch // max(1, cache)
+
+
+def launch(subject: Subject, w: Infer, p: Plan) -> str:
+    """A line of Python. The keyword was `torch_dtype` before 4.56."""
+    dtype = "dtype" if p.rules.version >= (4, 56) else "torch_dtype"
+    given = [f"{dtype}=torch.{subject.choice.dtype.name}"]
+    if p.device_map:
+        given.append(f'device_map="{p.device_map}"')
+    if p.prompt.kernel in ("eager", "flash"):
+        name = "eager" if p.prompt.kernel == "eager" else "flash_attention_2"
+        given.append(f'attn_implementation="{name}"')
+    model = f'{_auto(subject)}.from_pretrained("{subject.model.reference}", {", ".join(given)})'
+    if not p.new:
+        return model
+    written = [f"max_new_tokens={p.new}"]
+    if p.beams > 1:
+        written.append(f"num_beams={p.beams}")
+    if p.prompt.cache != "dynamic":
+        written.append(f'cache_implementation="{p.prompt.cache}"')
+    return f"{model}.generate(**inputs, {', '.join(written)})"
+
+
+def _auto(subject: Subject) -> str:
+    if subject.body.encoder is not None:
+        return "AutoModelForSeq2SeqLM"
+    return "AutoModelForCausalLM" if subject.body.causal else "AutoModel"
+
+
+def host(subject: Subject, p: Plan) -> Device:
+    parts = tuple(
+        while_loading(
+            part,
+            subject.choices.get(part.name, subject.choice).dtype,
+            total(
+                placed(part, subject.choices.get(part.name, subject.choice), major=subject.major),
+                "weights",
+            ),
+            major=subject.major,
+            straight_to_device=p.device_map is not None,
+        )
+        for part in subject.model.parts
+    )
+    return Device(index=0, kind="host", phases=(Phase("load", parts),))
+
+
+def beside(device: Device, draft: Device) -> Device:
+    """A draft model on the same device: its weights, and its cache while it is in use."""
+    phases = tuple(
+        Phase(phase.name, (*phase.components, *_of_draft(draft, phase.name)))
+        for phase in device.phases
+    )
+    return replace(device, phases=phases)
+
+
+def _of_draft(draft: Device, name: str) -> Iterator[Component]:
+    phase = next((phase for phase in draft.phases if phase.name == name), draft.phases[-1])
+    for c in phase.components:
+        if c.name in FROM_DRAFT:
+            yield replace(c, detail=f"draft model {c.detail}".strip())
+
+
+def warnings(subject: Subject, p: Plan) -> tuple[str, ...]:
+    return tuple(_warnings(subject, p))
+
+
+def _warnings(subject: Subject, p: Plan) -> Iterator[str]:
+    if any(isinstance(m, SCANS) for b in subject.body.blocks for m in b.mixers):
+        yield (
+            "recurrent layers are counted as transformers' own Python code runs them; with "
+            "flash-linear-attention or mamba-ssm installed the prompt takes less"
+        )
+    if p.rules.whole_logits and p.new and p.prompt.tokens > 1:
+        yield (
+            f"transformers {p.rules.written} makes logits of the whole "
+            "prompt for this class"
+        )

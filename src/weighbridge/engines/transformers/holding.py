@@ -1,0 +1,161 @@
+"""What a device holds from loading on: its share of the weights, and what libraries keep.
+
+The allocator is replayed over the tensors in the order in which they are placed. What it leaves
+free between them may serve what comes later, or may not: that is between the low and the high end
+of fragmentation. Modules of older versions also hold tables of rotary positions (rules.py), and a
+tied head that the files store again is loaded, and lives until it is tied.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from weighbridge.arch.mixers import Attention
+from weighbridge.components.device import context, replay
+from weighbridge.components.weights import total
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.transformers.dealing import Share, deal
+from weighbridge.engines.transformers.loading import WARMUP_SINCE, placement_order
+from weighbridge.engines.transformers.plan import Plan, language
+from weighbridge.engines.transformers.workspaces import HEADS, cublas, gptq
+from weighbridge.memory import Basis, Component, exactly
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """One device's share, and what the allocator has for it."""
+
+    share: Share
+    weights: int
+    buffers: int
+    allocated: int
+    reserved: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """`fixed` are components of every phase; `working` of those that compute, `loading` of the
+    first alone. `rounding` and `free` are what the allocator adds: to the tensors, and beyond."""
+
+    fixed: tuple[Component, ...]
+    working: tuple[Component, ...]
+    loading: tuple[Component, ...]
+    rounding: int
+    free: int
+
+
+class _Key:
+    """A model in a format, by identity: what is computed from it is kept for the next question."""
+
+    def __init__(self, subject: Subject, p: Plan) -> None:
+        self.subject = subject
+        self.devices = p.devices
+        self.warm = p.device_map is not None and p.rules.version >= WARMUP_SINCE
+        choices = tuple((n, c.name, c.dtype.name) for n, c in subject.choices.items())
+        self.rest = (choices, subject.choice.name, subject.major, self.devices, self.warm)
+
+    def __hash__(self) -> int:
+        return hash((id(self.subject.model), self.rest))
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, _Key) and other.subject.model is self.subject.model
+        return same and isinstance(other, _Key) and other.rest == self.rest
+
+
+def loaded(subject: Subject, p: Plan) -> tuple[Loaded, ...]:
+    return _loaded(_Key(subject, p))
+
+
+@lru_cache(maxsize=8)
+def _loaded(key: _Key) -> tuple[Loaded, ...]:
+    subject = key.subject
+    shares = deal(
+        subject.tensors,
+        subject.part.blueprint.blocks,
+        layers=len(subject.body.blocks),
+        devices=key.devices,
+    )
+    return tuple(_settled(share, warm=key.warm) for share in shares)
+
+
+def _settled(share: Share, *, warm: bool) -> Loaded:
+    allocator = replay(share.tensors, None if warm else placement_order)
+    return Loaded(
+        share=share,
+        weights=total(share.tensors, "weights"),
+        buffers=total(share.tensors, "buffers"),
+        allocated=allocator.allocated,
+        reserved=allocator.reserved,
+    )
+
+
+def holding(subject: Subject, p: Plan, on: Loaded) -> Holding:
+    fixed = (*_tensors(subject, on), *_tables(subject, p, on.share), context())
+    form = subject.choice.scheme
+    packed = gptq(
+        subject.part.blueprint.params,
+        form.name if form else "",
+        subject.part.quantization,
+        p.rules.version,
+    )
+    return Holding(
+        fixed=tuple(c for c in fixed if c.bytes.high),
+        working=(cublas(p.capability, p.torch), *((packed,) if packed else ())),
+        loading=tuple(_tied_apart(subject, p)),
+        rounding=on.allocated - on.weights - on.buffers,
+        free=on.reserved - on.allocated,
+    )
+
+
+def _tensors(subject: Subject, on: Loaded) -> Iterator[Component]:
+    basis: Basis = "read" if subject.choice.as_stored else "computed"
+    yield Component(
+        name="weights",
+        bytes=exactly(on.weights),
+        basis=basis,
+        formula=f"{subject.model.parameters:,} parameters in {subject.choice.name}",
+        source="file headers" if basis == "read" else "the class's tensors",
+    )
+    yield Component(
+        name="buffers",
+        bytes=exactly(on.buffers),
+        basis="computed",
+        formula="tensors that modules hold and do not train",
+        source="the class's register_buffer calls",
+    )
+
+
+def _tables(subject: Subject, p: Plan, share: Share) -> Iterator[Component]:
+    """Cosines and sines of every position that the model was made for, in each layer."""
+    if not p.rules.rotary_tables:
+        return
+    config = language(subject)
+    positions = config.get("max_position_embeddings")
+    part = config.get("partial_rotary_factor", config.get("rotary_pct", 1.0))
+    blocks = subject.body.blocks[share.start : share.end]
+    heads = (m for b in blocks for m in b.mixers if isinstance(m, Attention))
+    width = sum(int(m.key_dim * (part if isinstance(part, int | float) else 1)) for m in heads)
+    if isinstance(positions, int):
+        yield Component(
+            name="buffers",
+            detail="rotary tables",
+            bytes=exactly(2 * positions * width * p.prompt.size),
+            basis="computed",
+            formula=f"2 x {positions:,} positions x {width:,} of all layers",
+            source=f"transformers {p.rules.written}, cos_cached and sin_cached",
+        )
+
+
+def _tied_apart(subject: Subject, p: Plan) -> Iterator[Component]:
+    if p.rules.version >= (5, 0):
+        return
+    again = sum(t.nbytes for t in subject.part.unloaded if t.name.endswith(HEADS))
+    if again:
+        yield Component(
+            name="temporaries",
+            detail="a tied head, stored again",
+            bytes=exactly(again),
+            basis="read",
+            formula="loaded, and given up when weights are tied",
+            source="transformers modeling_utils.py, tie_weights",
+        )

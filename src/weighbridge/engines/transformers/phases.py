@@ -1,0 +1,96 @@
+"""From what is held and the peaks of the steps to the phases of one device.
+
+    load      the tensors                   prefill, decode   the tensors and the fullest moment
+
+A moment's parts are the components; rounding and fragmentation are the allocator's own, of the
+tensors and of what the step makes together. Blocks that nothing lives in are given back to the
+driver before torch gives up: they are between the low and the high end.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.components.activations import Peak
+from weighbridge.engines.transformers.holding import Holding
+from weighbridge.engines.transformers.keeping import KV, STATE
+from weighbridge.engines.transformers.plan import Plan
+from weighbridge.memory import Bytes, Component, Phase, exactly
+
+REPLAY = "c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor"
+SAMPLING = 6  # float32 copies of the last row that sampling may make: sort, softmax, sums, numbers
+
+
+def phases(p: Plan, held: Holding, prefill: Peak, decode: Peak | None) -> tuple[Phase, ...]:
+    load = (
+        *held.fixed,
+        *held.loading,
+        *_allocator(held.rounding, Bytes(held.free, held.free, held.free)),
+    )
+    found = [Phase("load", load), Phase("prefill", _moment(p, held, prefill, "prefill"))]
+    if decode is not None:
+        found.append(Phase("decode", _moment(p, held, decode, "decode")))
+    return tuple(found)
+
+
+def _moment(p: Plan, held: Holding, peak: Peak, name: str) -> tuple[Component, ...]:
+    free = held.free + peak.fragmentation
+    return (
+        *held.fixed,
+        *held.working,
+        *_parts(p, peak, name),
+        *_allocator(held.rounding + peak.rounding, Bytes(0, free, free)),
+    )
+
+
+def _parts(p: Plan, peak: Peak, phase: str) -> Iterator[Component]:
+    for name, nbytes in peak.live.items():
+        yield Component(
+            name=name,
+            bytes=_sampled(p, name, nbytes),
+            basis="computed",
+            formula=_formula(p, name, phase),
+            source=SOURCES.get(name, "transformers models/*/modeling_*.py, as a program"),
+        )
+
+
+SOURCES = {
+    KV: "transformers cache_utils.py",
+    STATE: "transformers cache_utils.py",
+    "logits": "transformers generation/utils.py, models/*/modeling_*.py",
+}
+
+
+def _sampled(p: Plan, name: str, nbytes: int) -> Bytes:
+    if name != "logits" or not p.new:
+        return exactly(nbytes)
+    return Bytes(nbytes, nbytes, nbytes + SAMPLING * 4 * p.prompt.batch * p.outputs)
+
+
+def _formula(p: Plan, name: str, phase: str) -> str:
+    tokens = p.prompt.tokens if phase == "prefill" else p.context
+    of = f"{p.prompt.batch:,} x {tokens:,} tokens"
+    return {
+        KV: f"{of}, {p.prompt.cache} cache in {p.prompt.dtype.name}",
+        STATE: f"{p.prompt.batch:,} sequences",
+        "activations": f"one layer of a step over {of if phase == 'prefill' else 'one token each'}",
+        "logits": f"{p.outputs:,} outputs, of {p.logits_kept or 'all'} tokens a sequence",
+        "temporaries": "caches while they are joined; what is packed, unpacked for a moment",
+    }[name]
+
+
+def _allocator(rounding: int, free: Bytes) -> Iterator[Component]:
+    if rounding:
+        yield Component(
+            name="rounding",
+            bytes=exactly(rounding),
+            basis="computed",
+            formula="blocks of 512 bytes, and remainders too small to split off",
+            source=REPLAY,
+        )
+    if free.high:
+        yield Component(
+            name="fragmentation",
+            bytes=free,
+            basis="computed",
+            formula="free room in segments of 2 MiB, 20 MiB or a tensor's own",
+            source=REPLAY,
+        )

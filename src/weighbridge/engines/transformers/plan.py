@@ -1,0 +1,147 @@
+"""The effective settings of one run: what the user said, and the defaults of this version."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.arch.mixers import CrossAttention
+from weighbridge.engines.caches.transformers import Kind
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.table import ENGINES
+from weighbridge.engines.table import version as nearest
+from weighbridge.engines.transformers.packed import around
+from weighbridge.engines.transformers.rules import Rules, kernel, rules
+from weighbridge.engines.transformers.step import Step, style
+from weighbridge.errors import UsageError
+from weighbridge.workload import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+CACHES: tuple[Kind, ...] = ("dynamic", "static", "quanto", "hqq", "fp8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`prompt` is the first step; `context` is tokens at the end of the last."""
+
+    rules: Rules
+    prompt: Step
+    context: int
+    new: int  # tokens that are written; 0: one forward alone
+    logits_kept: int  # tokens of each sequence whose logits are made; 0 is all
+    beams: int
+    devices: int
+    device_map: str | None
+    items: Mapping[str, int]  # images and sounds of one request
+    capability: str | None
+    torch: tuple[int, ...] | None
+    outputs: int  # numbers a token that the head makes
+
+    def logits(self, s: Step) -> int:
+        """Bytes of them, as they are handed out."""
+        tokens = min(s.tokens, self.logits_kept or s.tokens)
+        size = 4 if self.rules.float_logits else s.size
+        return s.batch * tokens * self.outputs * size
+
+
+def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
+    number, _ = nearest(ENGINES["transformers"], w.engine_version)
+    found = rules((number[0], number[1] if len(number) > 1 else 0), subject.model_type)
+    read, prompt, context = _lengths(subject, w)
+    beams, devices = w.num_beams or 1, budget.choice.count if budget else 1
+    first = _first(subject, w, found)
+    return Plan(
+        rules=found,
+        prompt=replace(
+            first,
+            batch=first.batch * beams,
+            tokens=prompt,
+            encoder=read,
+            longest=context if first.cache == "static" else 0,
+        ),
+        context=context,
+        new=context - prompt if subject.body.causal else 0,
+        logits_kept=_kept(subject, w, found),
+        beams=beams,
+        devices=devices,
+        device_map=w.device_map or ("auto" if devices > 1 else None),
+        items={"image": _images(w), "audio": 1 if w.audio_seconds else 0},
+        capability=budget.choice.part.compute_capability if budget else None,
+        torch=_torch(w.torch_version),
+        outputs=subject.body.vocab or subject.body.labels,
+    )
+
+
+def _first(subject: Subject, w: Infer, found: Rules) -> Step:
+    form = subject.choice.scheme
+    return Step(
+        batch=w.batch_size or 1,
+        tokens=1,
+        past=0,
+        hidden=subject.body.hidden,
+        dtype=subject.choice.dtype,
+        kernel=kernel(w.attention, found.attention),
+        rules=found,
+        style=style((p.name for p in subject.part.blueprint.params), language(subject)),
+        cache=_cache(w.cache_implementation or "dynamic"),
+        packed=around(form.name) if form else None,
+        kind=subject.model_type,
+    )
+
+
+def _cache(name: str) -> Kind:
+    for known in CACHES:
+        if name == known:
+            return known
+    raise UsageError(f"--cache-implementation {name!r}: use {', '.join(CACHES)}")
+
+
+def _lengths(subject: Subject, w: Infer) -> tuple[int, int, int]:
+    """Tokens that an encoder reads, of the first step, and at the end of the last one. Where only
+    the whole is known, the prompt is all but one token; an encoder reads what the decoder may
+    write."""
+    context = max(1, subject.context)
+    if not subject.body.causal:
+        return 0, context, context
+    apart = w.prompt_len is not None or w.max_new_tokens is not None
+    prompt = max(1, w.prompt_len or 1) if apart else max(1, context - 1)
+    crossed = _crossed(subject)
+    if crossed is None or subject.body.encoder is None:
+        return 0, prompt, max(context, prompt)
+    written = max(1, w.max_new_tokens or 1) if apart else context
+    return crossed.length or (prompt if apart else context), 1, max(2, written)
+
+
+def _crossed(subject: Subject) -> CrossAttention | None:
+    mixers = (m for b in subject.body.blocks for m in b.mixers)
+    return next((m for m in mixers if isinstance(m, CrossAttention)), None)
+
+
+def language(subject: Subject) -> Mapping[str, Any]:
+    """The language model's own config."""
+    raw = subject.config.raw if subject.config is not None else {}
+    text = raw.get("text_config")
+    return text if isinstance(text, Mapping) else raw
+
+
+def _kept(subject: Subject, w: Infer, found: Rules) -> int:
+    if w.logits_to_keep is not None:
+        return w.logits_to_keep
+    return 0 if found.whole_logits or not subject.body.causal else 1
+
+
+def _images(w: Infer) -> int:
+    if w.images is not None:
+        return w.images
+    return 1 if w.image_size is not None else 0
+
+
+def _torch(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    found = re.match(r"(\d+)\.(\d+)", text)
+    if not found:
+        raise UsageError(f"--torch-version {text!r} is not a version; write it as 2.6")
+    return int(found[1]), int(found[2])

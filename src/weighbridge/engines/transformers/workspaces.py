@@ -1,0 +1,71 @@
+"""What libraries keep on the device beside tensors: cuBLAS, and kernels of packed weights.
+
+    cuBLAS    2 x 4 MiB + 8 x 16 KiB; 8 x 4 MiB on compute capability 9, and on 10 and 12 since
+              torch 2.11; taken at the first product and kept, up to torch 2.13
+    GPTQ      exllama of AutoGPTQ unpacks into one buffer of the largest matrix in float16; its
+              second version also has float32 rows for 8 x 2,048 tokens of the widest output
+
+Source: torch aten/src/ATen/cuda/CublasHandlePool.cpp (parseChosenWorkspaceSize; from 2.14 on
+workspaces are given back after each product, PR 194311); AutoGPTQ 0.7 modeling/_utils.py
+(autogptq_post_init) and nn_modules/qlinear/qlinear_exllamav2.py (scratch_space).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from weighbridge.arch.blueprint import Param
+from weighbridge.memory import Bytes, Component, exactly
+from weighbridge.units import KIB, MIB
+
+USUAL = 2 * 4 * MIB + 8 * 16 * KIB
+LARGE = 8 * 4 * MIB
+BLACKWELL_SINCE = (2, 11)
+TRANSIENT_SINCE = (2, 14)
+NEWEST_TORCH = (2, 13)  # whose sources our rules were read from
+ROWS = 8 * 2048  # of exllama's second version: sequences x tokens
+AUTO_GPTQ_UNTIL = (4, 48)  # GPTQModel takes its place, whose kernels have no such buffers
+
+
+def cublas(capability: str | None, torch: tuple[int, ...] | None) -> Component:
+    """Of one process; `capability` is "8.0", None where no device was named."""
+    version = torch or NEWEST_TORCH
+    major = int(capability.partition(".")[0]) if capability else None
+    large = major == 9 or (major in (10, 11, 12) and version >= BLACKWELL_SINCE)
+    size = LARGE if large else USUAL
+    low = 0 if version >= TRANSIENT_SINCE else size
+    high = size if capability else LARGE
+    return Component(
+        name="workspaces",
+        detail="cuBLAS",
+        bytes=Bytes(low, size, high),
+        basis="computed" if capability else "assumed",
+        formula=f"one workspace on compute capability {capability or '8 (none was named)'}",
+        source="torch aten/src/ATen/cuda/CublasHandlePool.cpp",
+    )
+
+
+def gptq(
+    params: tuple[Param, ...],
+    scheme: str,
+    quantization: Mapping[str, Any] | None,
+    version: tuple[int, int],
+) -> Component | None:
+    if not scheme.startswith("gptq-4bit") or version >= AUTO_GPTQ_UNTIL:
+        return None
+    matrices = [p for p in params if p.kind in ("linear", "expert") and not p.name.endswith(HEADS)]
+    largest = max((p.numel for p in matrices), default=0) * 2
+    widest = max((p.shape[0] for p in matrices), default=0)
+    given = (quantization or {}).get("exllama_config")
+    second = isinstance(given, Mapping) and given.get("version") == 2
+    rows = 4 * ROWS * widest if second else 0
+    return Component(
+        name="workspaces",
+        detail="exllama",
+        bytes=exactly(largest + rows),
+        basis="computed",
+        formula="the largest matrix in float16" + (", and rows in float32" if second else ""),
+        source="AutoGPTQ 0.7 modeling/_utils.py, autogptq_post_init",
+    )
+
+
+HEADS = ("lm_head.weight", "embed_out.weight", "output_layer.weight")

@@ -1,0 +1,482 @@
+"""SGLang: shares of cards, logged pools and weights, edges by hand, versions that differ, laws."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.engines.answers import answer, load_gib, of_config, part
+from tests.engines.kinds import PLAIN, SLIDING
+from weighbridge.arch.body import Block, Dense, Experts, Tower
+from weighbridge.arch.mixers import Attention, Latent, Layer, Shared, ShortConv
+from weighbridge.engines.caches import sglang as caches
+from weighbridge.engines.caches.sglang import Pools, Setting, buffers, cells, fitting
+from weighbridge.engines.sglang import card, effective, kernels
+from weighbridge.engines.sglang.step import Split, chunk, tower
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.units import GIB, MIB
+
+
+def served(model, **workload):
+    return answer(model, engine="sglang", **workload)
+
+
+def asked(version, mib, **more):
+    usual = {"chunk": 8192, "largest": 160, "prefills": 0, "tensor": 1, "pipeline": 1}
+    usual |= {"latent": False, "algorithm": None}
+    return card.Asked(**(usual | {"version": version, "card": mib} | more))
+
+
+# The share of a card
+
+
+@pytest.mark.parametrize(
+    ("question", "share"),
+    [
+        (asked((0, 4, 2), 24_576), 0.88),  # printed by 0.4.2 on one RTX 3090
+        (asked((0, 4, 3), 23_034, tensor=4), 0.85),  # printed by 0.4.3 on four L4
+        (asked((0, 4, 6), 143_771), (143_771 - 13_312) / 143_771),
+        (asked((0, 4, 7), 24_576, algorithm="EAGLE"), 0.88 * 0.95),
+        (asked((0, 4, 8), 81_559), round((81_559 - 10 * 1024) / 81_559, 3)),
+        # 512 + 1.5 x 2048 + 2 x 8 + 128
+        (asked((0, 5, 6), 16_303, chunk=2048, largest=8), 0.771),
+        # at least 10 GiB are left of a large card, and 2 GiB for what drafts
+        (asked((0, 5, 3), 81_559, chunk=2048), round((81_559 - 10_240) / 81_559, 3)),
+        (
+            asked((0, 5, 3), 81_559, chunk=2048, algorithm="EAGLE"),
+            round((81_559 - 12_288) / 81_559, 3),
+        ),
+        (
+            asked((0, 5, 23), 81_559, largest=256, prefills=58),
+            round((81_559 - 512 - 12_288 - 512 - 128 - 464) / 81_559, 3),
+        ),
+    ],
+)
+def test_share(question, share):
+    assert card.fraction(question) == pytest.approx(share)
+
+
+def test_share_with_towers():
+    """A ViT of 24 layers of 1,024 costs a twentieth; one four times as large a third more."""
+    assert card.with_towers((0, 5, 23), 0.8, 24, 1024) == pytest.approx(0.76)
+    assert card.with_towers((0, 5, 23), 0.8, 96, 1024) == pytest.approx(0.8 * 0.95 * 0.8)
+    assert card.with_towers((0, 4, 9), 0.8, 96, 1024) == pytest.approx(0.72)
+
+
+@pytest.mark.parametrize(
+    ("version", "mib", "chunk", "few"),
+    [
+        ((0, 4, 3), 23_034, 2048, 8),
+        ((0, 4, 3), 81_559, 8192, 160),
+        ((0, 5, 3), 24_564, 2048, 16),
+        ((0, 5, 10), 24_564, 2048, 24),
+        ((0, 5, 23), 24_564, 4096, 48),
+        ((0, 5, 23), 143_771, 8192, 256),
+        ((0, 5, 23), 183_359, 16_384, 512),
+        ((0, 5, 23), None, 4096, 160),
+    ],
+)
+def test_sizes_by_card(version, mib, chunk, few):
+    found = card.size(version, mib)
+    assert (found.chunk, found.few) == (chunk, few)
+
+
+def test_captured_batches():
+    """As logs list them: 36 up to 256, 52 up to 512; 58 and 74 lengths of prefill."""
+    assert card.decodes(8, speculative=False) == (1, 2, 4, 8)
+    assert len(card.decodes(80, speculative=False)) == 14
+    assert len(card.decodes(256, speculative=False)) == 36
+    assert len(card.decodes(512, speculative=False)) == 52
+    assert card.decodes(0, speculative=False) == ()
+    assert len(card.prefills(8192)) == 58
+    assert len(card.prefills(16_384)) == 74
+
+
+# Pools, from the available memory that logs print
+
+
+def rest(after, usage, share):
+    """Bytes: free now, less what the share leaves of what was free."""
+    return int((after - (after + usage) * (1 - share)) * GIB)
+
+
+def of(mixer, count):
+    return [Layer(mixers=(mixer,))] * count
+
+
+def heads(kv_heads, dim, window=None):
+    return Attention(
+        heads=2 * kv_heads, kv_heads=kv_heads, key_dim=dim, value_dim=dim, window=window
+    )
+
+
+def test_logged_hybrid():
+    """LFM2-700M, sglang 0.5.6 on 16 GB: 85,292 states and 473,854 tokens, of 13.81 GB free."""
+    model = of(heads(8, 64), 6) + of(ShortConv(width=1536, kernel=3), 10)
+    s = Setting(context=128_000, model_type="lfm2", version=(0, 5, 6))
+    found = fitting(model, s, rest(13.81, 1.52, 0.771))
+    assert found.slots == pytest.approx(85_292, rel=0.001)
+    assert found.full == pytest.approx(473_854, rel=0.001)
+
+
+@pytest.mark.parametrize(
+    ("after", "usage", "share", "tokens", "layers", "kv_heads"),
+    [
+        (8.37, 14.39, 0.88, 105_531, 28, 4),  # DeepSeek-R1-Distill-Qwen-7B, 0.4.2
+        (6.09, 15.54, 0.85, 46_611, 64, 2),  # QwQ-32B, a rank of four, 0.4.3
+        (63.48, 15.11, 0.88, 442_750, 32, 8),  # Llama-3.1-8B, April 2025
+    ],
+)
+def test_logged_pools(after, usage, share, tokens, layers, kv_heads):
+    s = Setting(context=131_072, version=(0, 4, 3))
+    found = fitting(of(heads(kv_heads, 128), layers), s, rest(after, usage, share))
+    assert found.full == pytest.approx(tokens, rel=0.003)  # two digits are printed
+
+
+def test_windows_have_a_pool_since():
+    """gpt-oss: one pool until 0.5.8. Gemma 4: since 0.5.11."""
+    model = of(heads(8, 64), 12) + of(heads(8, 64, window=128), 12)
+    old = cells(model, Setting(context=1, model_type="gpt_oss", version=(0, 5, 7)))
+    new = cells(model, Setting(context=1, model_type="gpt_oss", version=(0, 5, 8)))
+    assert (old.full, old.sliding) == (24 * 2048, 0)
+    assert (new.full, new.sliding) == (12 * 2048, 12 * 2048)
+
+
+def test_cells_rounded_before_bytes_were_split():
+    """Until 0.5.10 the budget was whole cells of all layers: here 10 of 96 bytes, then 60 a token."""
+    model = of(heads(1, 12), 1) + of(heads(1, 12, window=4), 1)
+    ratio = Fraction(1, 4)
+    old = Setting(context=1, version=(0, 5, 10), swa_full_tokens_ratio=ratio)
+    new = Setting(context=1, version=(0, 5, 11), swa_full_tokens_ratio=ratio)
+    assert fitting(model, old, 1019).full == 960 // 60
+    assert fitting(model, new, 1019).full == 1019 // 60 == 16
+
+
+def test_states_tracked_since():
+    """Five slots a request since 0.5.14, where the model's kernels can; one without a cache."""
+
+    def slots(**more):
+        return Setting(context=1, **more).slots
+
+    assert slots(model_type="qwen3_next") == 5
+    assert slots(model_type="qwen3_next", version=(0, 5, 12)) == 3
+    assert slots(model_type="lfm2") == 3
+    assert slots(model_type="qwen3_next", radix_cache=False) == 1
+
+
+def test_a_limit_of_requests_sizes_the_window():
+    """4 + 128 + 2 pages a request, two chunks, one page; the rest is the full pool's."""
+    model = of(heads(1, 16), 1) + of(heads(1, 16, window=4), 1)
+    s = Setting(context=4096, radix_cache=False, max_running_requests=3, chunked_prefill_size=100)
+    cap = 3 * (4 + 128 + 2) + 200 + 1
+    assert fitting(model, s, 64 * cap + 640) == Pools(full=10, sliding=cap, slots=0)
+    assert caches.needed(model, s)[0].sliding == cap
+
+
+# Weights, as "mem usage" of the load
+
+
+QWEN_7B = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 131072,
+    "vocab_size": 152064,
+    "tie_word_embeddings": False,
+    "dtype": "bfloat16",
+}
+QWEN_32B = QWEN_7B | {
+    "hidden_size": 5120,
+    "intermediate_size": 27648,
+    "num_hidden_layers": 64,
+    "num_attention_heads": 40,
+    "num_key_value_heads": 8,
+}
+
+
+def test_logged_weights():
+    """One card, and one of four: 12.5 MiB matrices take 14 MiB segments there."""
+    alone = served(of_config(QWEN_7B), engine_version="0.4.2", context=131_072)
+    assert load_gib(alone) == pytest.approx(14.39, rel=0.005)
+    shared = served(of_config(QWEN_32B), engine_version="0.4.3", tensor_parallel_size=4)
+    assert load_gib(shared) == pytest.approx(15.54, rel=0.002)
+
+
+def test_logged_from_nothing():
+    """Model, flags and card alone: 442,750 tokens on an H100."""
+    found = served("llama-3.1-8b", gpu="h100", context=131_072, engine_version="0.4.5")
+    assert load_gib(found) == pytest.approx(15.11, rel=0.02)
+    assert found.derived["kv_cache_tokens"] == pytest.approx(442_750, rel=0.02)
+    assert found.settings["mem_fraction_static"] == 0.88
+
+
+def test_gemma_embeds_on_every_rank():
+    """torch's own Embedding: 262,144 rows of 2,816 are whole on both ranks."""
+    alone = served("gemma-4-26b-a4b")
+    half = served("gemma-4-26b-a4b", tensor_parallel_size=2)
+    least = (part(alone.devices[0].phases[0], "weights") + 262_144 * 2816 * 2) // 2
+    assert part(half.devices[0].phases[0], "weights") > least
+
+
+# Answers
+
+
+def test_needed_by_hand():
+    """Llama-3.1-8B, four requests of 4,096 tokens: cells, a row of the table for 2,048."""
+    found = served("llama-3.1-8b", batch_size=4, context=4096)
+    phase = found.devices[0].phases[-1]
+    whole = (
+        part(phase, "kv_cache")
+        - part(phase, "kv_cache", "table")
+        - part(phase, "kv_cache", "lists")
+    )
+    assert whole == (4 * 4096 + 1) * 131_072
+    assert part(phase, "kv_cache", "table") == 2049 * (4096 + 4) * 4
+    assert part(phase, "kv_cache", "lists") == 4 * 4096 * 8
+    assert found.devices[0].taken is None
+    assert "kv_cache_tokens" not in found.derived
+    assert found.derived["kv_cache_bytes_per_token"] == 131_072
+
+
+def test_prefixes_are_stored_once():
+    apart = served("llama-3.1-8b", batch_size=4, context=4096)
+    shared = served("llama-3.1-8b", batch_size=4, context=4096, shared_prefix=1024)
+    plain = served(
+        "llama-3.1-8b", batch_size=4, context=4096, shared_prefix=1024, disable_radix_cache=True
+    )
+    sizes = [part(a.devices[0].phases[-1], "kv_cache") for a in (apart, shared, plain)]
+    assert sizes[0] - sizes[1] == 3 * 1024 * (131_072 + 8)
+    assert sizes[2] == sizes[0]
+
+
+def test_outside_of_the_share():
+    """FlashInfer's workspace on Ada, none of FA3 on Hopper; no graphs where none are captured."""
+    ada = served("llama-3.1-8b", gpu="4090").devices[0].phases[-1]
+    hopper = served("llama-3.1-8b", gpu="h100").devices[0].phases[-1]
+    bare = served("llama-3.1-8b", gpu="h100", disable_cuda_graph=True).devices[0].phases[-1]
+    assert part(ada, "workspaces", "attention") == 384 * MIB
+    assert part(hopper, "workspaces", "attention") == 0
+    assert part(hopper, "workspaces", "cuBLAS") == 32 * MIB
+    assert part(hopper, "cuda_graphs") > part(bare, "cuda_graphs") == 0
+    assert kernels.workspace("flashinfer", ("Qwen2ForCausalLM",)) == 512 * MIB
+
+
+def test_chunks():
+    """Prompts that are cut, and that are not: 14,336 numbers of the gated feed-forward, thrice."""
+    width = (3 * 4096 + 3 * 14_336) * 2
+    usual = {"gpu": "4090", "disable_cuda_graph": True, "context": 32_768}
+    usual |= {"mem_fraction_static": 0.9}  # the default would leave 24 GiB for a prompt
+    cut = served("llama-3.1-8b", **usual, chunked_prefill_size=2048).devices[0].phases[1]
+    whole = served("llama-3.1-8b", **usual, chunked_prefill_size=-1).devices[0].phases[1]
+    short = served("llama-3.1-8b", gpu="4090", disable_cuda_graph=True, context=100)
+    assert part(cut, "activations") == 2048 * width
+    assert part(whole, "activations") == 32_768 * width
+    assert part(short.devices[0].phases[1], "activations") == 100 * width
+
+
+def test_taken():
+    """More than is needed, less than the card."""
+    found = served("llama-3.1-8b", gpu="h100")
+    device = found.devices[0]
+    assert device.peak("driver").high < device.taken < 80 * GIB
+    told = found.derived
+    assert told["max_concurrency"] == pytest.approx(told["kv_cache_tokens"] / 4096)
+    assert told["available_kv_cache_bytes"] // 131_072 == told["kv_cache_tokens"]
+
+
+def test_nothing_left():
+    found = served("llama-3.1-8b", gpu="4090", mem_fraction_static=0.5)
+    assert found.derived["kv_cache_tokens"] == 0
+    assert found.devices[0].taken is None
+    assert "would have to be above" in found.warnings[0]
+
+
+def test_a_cap_on_tokens():
+    found = served("gpt-oss-20b", gpu="h100", max_total_tokens=10_000)
+    assert found.derived["kv_cache_tokens"] == 10_000
+    assert found.derived["swa_max_total_num_tokens"] == 8_000
+
+
+def test_replicas_and_stages():
+    two = served("llama-3.1-8b", gpu="h100:2", data_parallel_size=2, batch_size=4)
+    one = served("llama-3.1-8b", gpu="h100", batch_size=2)
+    assert [d.kind for d in two.devices] == ["gpu", "gpu", "host"]
+    assert two.devices[0].phases == two.devices[1].phases == one.devices[0].phases
+    assert two.derived["kv_cache_tokens"] == 2 * one.derived["kv_cache_tokens"]
+    staged = served("llama-3.1-8b", pipeline_parallel_size=2)
+    first, last = staged.devices[0].phases[-1], staged.devices[1].phases[-1]
+    assert part(first, "logits") == 0 < part(last, "logits")
+    assert staged.derived["kv_cache_bytes_per_token"] == 131_072
+
+
+def test_draft_counts():
+    """DeepSeek-V3's own layer drafts: a 61st of the cell more, and 48 requests at once."""
+    plain = served("deepseek-v3", gpu="h200:8", tensor_parallel_size=8)
+    found = served("deepseek-v3", gpu="h200:8", tensor_parallel_size=8, speculative_method="mtp")
+    assert found.settings["max_running_requests"] == 48
+    assert found.settings["num_speculative_tokens"] == 4
+    more = found.derived["kv_cache_bytes_per_token"] - plain.derived["kv_cache_bytes_per_token"]
+    assert more == 8 * 1152
+    assert "--speculative-algorithm NEXTN" in found.derived["launch"]
+
+
+def test_adapters():
+    found = served("llama-3.1-8b", gpu="h100", max_loras=2, max_lora_rank=16)
+    assert part(found.devices[0].phases[0], "adapters") > 0
+    assert found.settings["max_loras"] == 2
+    with pytest.raises(UsageError, match="max-lora-rank"):
+        served("llama-3.1-8b", max_loras=2)
+
+
+def test_formats_of_the_cache():
+    """The checkpoint's own format is modelopt's alone; DeepSeek-V3.2's depends on the card."""
+    assert served("deepseek-v3.2", gpu="b200:8", tensor_parallel_size=8).settings == (
+        served(
+            "deepseek-v3.2", gpu="b200:8", tensor_parallel_size=8, kv_cache_dtype="auto"
+        ).settings
+    )
+    found = served("deepseek-v3.2", gpu="b200:8", tensor_parallel_size=8)
+    assert found.settings["kv_cache_dtype"] == "fp8_e4m3"
+    assert found.settings["page_size"] == 64
+    found = served("deepseek-v3.2", gpu="h200:8", tensor_parallel_size=8)
+    assert found.settings["kv_cache_dtype"] == "bfloat16"
+    scheme = {"type": "float", "num_bits": 8}
+    for method, kind in (("modelopt", "fp8_e4m3"), ("compressed-tensors", "auto")):
+        assert _declared({"quant_method": method, "kv_cache_scheme": scheme}) == kind
+    assert _declared({"quant_method": "modelopt", "kv_cache_quant_algo": "FP8"}) == "fp8_e4m3"
+
+
+def _declared(raw):
+    return "fp8_e4m3" if effective._declares_fp8(raw) else "auto"
+
+
+def test_pages():
+    assert kernels.page("trtllm_mha", None) == 64
+    assert kernels.page("trtllm_mha", 32) == 32
+    assert kernels.page("flashmla", 1) == 64
+    assert kernels.page("fa3", 16) == 16
+    assert kernels.page("fa3", None) == 1
+    assert kernels.major("9.0") == 9
+    assert kernels.major("gfx942") == 0
+
+
+def test_embedding_models():
+    found = served("bge-m3", gpu="4090")
+    assert [p.name for p in found.devices[0].phases] == ["load", "prefill"]
+    assert "--is-embedding" in found.derived["launch"]
+    assert part(found.devices[0].phases[-1], "cuda_graphs") == 0
+
+
+def test_launch():
+    found = served(
+        "llama-3.1-8b", gpu="h100:2", tensor_parallel_size=2, context=8192, disable_cuda_graph=True
+    )
+    assert found.derived["launch"] == (
+        "python -m sglang.launch_server --model-path llama-3.1-8b --context-length 8192 "
+        "--tp-size 2 --disable-cuda-graph"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"swa_full_tokens_ratio": 1.5}, "swa-full-tokens-ratio"),
+        ({"mem_fraction_static": 1.0}, "between 0 and 1"),
+        ({"kv_cache_dtype": "q8_0"}, "kv-cache-dtype"),
+    ],
+)
+def test_wrong_values(settings, said):
+    with pytest.raises(UsageError, match=said):
+        served("llama-3.1-8b", **settings)
+
+
+def test_not_covered():
+    with pytest.raises(UnsupportedError, match="CrossAttention"):
+        served("whisper-tiny")
+    with pytest.raises(UnsupportedError, match="its layers are not known"):
+        served("7B")
+
+
+# Steps
+
+
+def test_widths_by_hand():
+    """Hidden 8: an attention of 4 heads of 2 over 2; a feed-forward of 16; 2 of 4 experts of 10."""
+    attention = Attention(heads=4, kv_heads=2, key_dim=2, value_dim=2)
+    dense = Block(mixers=(attention,), feeds=(Dense(width=16),))
+    assert chunk((dense,), 8, Split()).widest == 24 + 48
+    assert chunk((dense,), 8, Split()).with_cached == 24 + 48 + 24
+    assert chunk((dense,), 8, Split(tensor=2)).widest == 24 + 24
+    sparse = Block(mixers=(attention,), feeds=(Experts(count=4, top_k=2, width=10, shared=10),))
+    rows = 2 * (20 + 10) + 2 * 4 + 30 + 8
+    assert chunk((sparse,), 8, Split()).widest == 24 + rows
+    assert chunk((sparse,), 8, Split(tensor=2)).widest == 24 + 2 * (10 + 5) + 8 + 15 + 8
+    by_number = Split(tensor=2, expert_parallel=True)
+    assert chunk((sparse,), 8, by_number).widest == 24 + 2 * (20 + 10) + 8 + 15 + 8
+
+
+def test_widths_of_latents_and_sharers():
+    latent = Latent(heads=2, rank=8, rotary=2, nope=4, value_dim=4)
+    block = Block(mixers=(latent,), query_rank=6)
+    assert chunk((block,), 8, Split()).widest == 24 + 2 * (12 + 4 + 8) + 10 + 6
+    assert chunk((block,), 8, Split(tensor=2)).widest == 24 + 24 + 10 + 6
+    owner = Block(mixers=(Attention(heads=4, kv_heads=2, key_dim=2, value_dim=2),))
+    sharer = Block(mixers=(Shared(owner=0),))
+    assert chunk((sharer,), 8, Split()).widest == 24
+    assert chunk((owner, sharer), 8, Split()).widest == 24 + 24
+
+
+def test_tower_by_hand():
+    t = Tower(
+        kind="image",
+        hidden=8,
+        heads=2,
+        head_dim=4,
+        layers=1,
+        feed=Dense(width=16, gated=False),
+        positions=10,
+        tokens=5,
+        patch=3,
+    )
+    assert tower(t, Split()) == 10 * (24 + 32 + 3)
+
+
+# Laws
+
+
+@given(
+    layers=st.lists(st.builds(Layer, mixers=st.tuples(PLAIN | SLIDING)), min_size=1, max_size=6),
+    gib=st.integers(1, 40),
+    page=st.sampled_from((1, 16, 64)),
+)
+@settings(max_examples=60, deadline=None)
+def test_pools_stay_within_what_is_available(layers, gib, page):
+    s = Setting(context=4096, page_size=page)
+    c = cells(layers, s)
+    found, more = fitting(layers, s, gib * GIB), fitting(layers, s, (gib + 1) * GIB)
+    used = found.full * c.full + found.sliding * c.sliding
+    assert used <= gib * GIB < used + 2 * (page + 1) * (c.full + c.sliding)
+    assert more.full >= found.full
+    assert more.sliding >= found.sliding
+    assert sum(buffers(layers, s, found)) == found.sizes(c, page).kv
+
+
+@given(batch=st.integers(1, 8), context=st.integers(1, 5000), tensor=st.sampled_from((1, 2, 4, 8)))
+@settings(max_examples=25, deadline=None)
+def test_answers_obey(batch, context, tensor):
+    """Phases never exceed the peak; ranks hold at least the whole; more requests never less."""
+    usual = {"context": context, "tensor_parallel_size": tensor}
+    found = served("llama-3.1-8b", batch_size=batch, **usual)
+    more = served("llama-3.1-8b", batch_size=batch + 1, **usual)
+    alone = served("llama-3.1-8b", batch_size=batch, context=context)
+    device = found.devices[0]
+    assert all(p.at("driver").high <= device.peak("driver").high for p in device.phases)
+    assert more.devices[0].peak("driver").expected >= device.peak("driver").expected
+    for name in ("weights", "kv_cache"):
+        ranks = sum(part(d.phases[-1], name) for d in found.devices[:-1])
+        assert ranks >= part(alone.devices[0].phases[-1], name)
