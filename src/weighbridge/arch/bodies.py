@@ -16,7 +16,7 @@ from typing import Any
 
 from weighbridge.arch import encoders
 from weighbridge.arch.blueprint import Blueprint, Param
-from weighbridge.arch.body import Block, Body, Dense
+from weighbridge.arch.body import Block, Body, Dense, Tower
 from weighbridge.arch.cache_layers import gguf
 from weighbridge.arch.config import Config
 from weighbridge.arch.feeds import feeds, joined
@@ -24,7 +24,6 @@ from weighbridge.arch.layers import layers as layers_of
 from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer
 from weighbridge.arch.stacks import Layer as Parameters
 from weighbridge.arch.stacks import Stack, sort
-from weighbridge.arch.towers import of_stacks
 
 LANGUAGE = "language model"
 # The linear that makes logits, as the classes of all families call it.
@@ -73,14 +72,20 @@ def body(
     else:
         blocks = _read_at_once(text, config, metadata)
     known = [p for p in rest if plan.part(p.name) == LANGUAGE] or list(rest)
+    encoder = _encoder(found, decoder, remembered, config)
+    towers: tuple[Tower, ...] = ()
+    if plan.parts or encoder is not None or not layers:  # a text decoder does without the rules
+        from weighbridge.arch.towers import of_stacks
+
+        towers = of_stacks(found, rest, config, image_size=image_size, audio_seconds=audio_seconds)
     whole = Body(
         hidden=_hidden(blocks, known),
         vocab=_vocab(plan, known, metadata),
         blocks=blocks,
         labels=next((p.shape[0] for p in reversed(known) if LABELS.search(p.name)), 0),
         causal=decoder is not None or _writes(config),
-        encoder=_encoder(found, decoder, remembered, config),
-        towers=of_stacks(found, rest, config, image_size=image_size, audio_seconds=audio_seconds),
+        encoder=encoder,
+        towers=towers,
     )
     return _answering(whole, config, metadata)
 

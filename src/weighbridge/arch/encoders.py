@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from weighbridge.arch.cache_layers.gguf import Keys
-from weighbridge.arch.clip import halves
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Attention
 
@@ -51,7 +50,9 @@ PAIRS = frozenset(("clip", "siglip", "siglip2", "chinese_clip"))
 def reading_part(c: Config, *, seeing: bool = False) -> Config:
     """The config of the encoder. A pair of towers reads text, unless only its images are there."""
     if c.model_type in PAIRS:
-        return halves(c, c.model_type)[int(seeing)]
+        half = "vision" if seeing else "text"
+        names = (f"{half}_config", f"{half}_config_dict")
+        return c.sub(*names, model_type=f"{c.model_type}_{half}_model")
     if c.model_type not in WITHIN:
         return c
     key, model_type = WITHIN[c.model_type]

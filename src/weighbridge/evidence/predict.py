@@ -177,16 +177,62 @@ def _part(*names: str) -> "Reader":
     return lambda answer, record: _over(answer.devices, record.device, read_part)
 
 
+def _held(*names: str) -> "Reader":
+    """What loading leaves of them: the engine's buffers of requests, which have a detail, aside."""
+
+    def read_held(device: Device) -> Bytes:
+        parts = (c for c in device.phases[0].components if c.name in names and not c.detail)
+        return total(c.bytes for c in parts)
+
+    return lambda answer, record: _over(answer.devices, record.device, read_held)
+
+
+def _plain(*names: str) -> "Reader":
+    """The components without a detail, in the phase where they are largest."""
+
+    def read_plain(device: Device) -> Bytes:
+        return _most(
+            total(c.bytes for c in p.components if c.name in names and not c.detail)
+            for p in device.phases
+        )
+
+    return lambda answer, record: _over(answer.devices, record.device, read_plain)
+
+
+def _loaded(answer: Answer, record: Record) -> Bytes:
+    """What the driver shows more of after loading: all but the context, which was there."""
+
+    def read_loaded(device: Device) -> Bytes:
+        return total(c.bytes for c in device.phases[0].components if c.level != "driver")
+
+    return _over(answer.devices, record.device, read_loaded)
+
+
+def _grown(*names: str) -> "Reader":
+    """What they grow by from loading to the first step."""
+
+    def read_grown(device: Device) -> Bytes:
+        before, after = (
+            total(c.bytes for c in phase.components if c.name in names)
+            for phase in device.phases[:2]
+        )
+        return Bytes(*(b - a for a, b in zip(before, after, strict=True)))
+
+    return lambda answer, record: _over(answer.devices, record.device, read_grown)
+
+
 def _peak(answer: Answer, record: Record) -> Bytes:
     level = next(known for known in LEVELS if known == record.level)
     return _over(answer.devices, record.device, lambda device: device.peak(level))
 
 
-def _taken(answer: Answer, record: Record) -> Bytes:
-    """What an engine reserves by policy: the card's own size is all that it depends on."""
-    taken = answer.devices[0].taken
-    assert taken is not None
-    return exactly(taken)
+def _decoding(answer: Answer, record: Record) -> Bytes:
+    level = next(known for known in LEVELS if known == record.level)
+
+    def read_decoding(device: Device) -> Bytes:
+        return next(p for p in device.phases if p.name == "decode").at(level)
+
+    return _over(answer.devices, record.device, read_decoding)
 
 
 def _told(name: str) -> "Reader":
@@ -223,17 +269,20 @@ READERS: Mapping[tuple[str, str], Reader] = {
     ("", "weights"): _part(*WHOLE),
     ("", "load"): _peak,
     ("", "peak"): _peak,
+    ("", "decode"): _decoding,
     ("", "context"): _part("context"),
     ("", "kv_bytes"): _part("kv_cache", "recurrent_state"),
     ("", "kv_tokens"): _told("kv_cache_tokens"),
-    ("vllm", "peak"): _taken,
-    ("vllm", "activation"): _part(*STEP),
-    ("vllm", "non_torch"): _part("communication", "other"),
+    ("vllm", "weights"): _held(*WHOLE, "rounding"),
+    ("vllm", "peak"): _told("serving_bytes"),
+    ("vllm", "activation"): _told("profile_peak_bytes"),
+    ("vllm", "non_torch"): _grown("communication", "other"),
     ("vllm", "cuda_graphs"): _part("cuda_graphs"),
     ("vllm", "kv_available"): _told("available_kv_cache_bytes"),
     ("vllm", "kv_blocks"): _told("num_gpu_blocks"),
-    ("sglang", "kv_bytes_full"): _told("kv_bytes_full"),
-    ("sglang", "kv_bytes_sliding"): _told("kv_bytes_sliding"),
+    ("sglang", "weights"): _loaded,
+    ("sglang", "kv_bytes"): _plain("kv_cache"),
+    ("sglang", "kv_tokens_sliding"): _told("swa_max_total_num_tokens"),
     ("llama.cpp", "compute"): _part("activations", "logits", "temporaries", "workspaces"),
     ("ik_llama.cpp", "compute"): _part("activations", "logits", "temporaries", "workspaces"),
     ("llama.cpp", "output"): _part("logits"),

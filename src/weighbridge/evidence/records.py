@@ -24,14 +24,14 @@ QUANTITIES = (
     "load",  # everything, after loading
     "context",  # what a process holds before it allocates
     "peak",  # everything, at most
+    "decode",  # the same after the prompt
     "activation",  # growth of torch's peak in the profile run [vllm]
     "non_torch",  # growth outside torch in the profile run [vllm]
     "cuda_graphs",  # [vllm]
     "kv_available",  # what is left for the cache [vllm]
     "kv_bytes",  # of the cache
-    "kv_bytes_full",  # of layers that see everything [sglang]
-    "kv_bytes_sliding",  # of layers with a window [sglang]
     "kv_tokens",  # that the cache holds
+    "kv_tokens_sliding",  # that the pool of layers with a window holds [sglang]
     "kv_blocks",
     "compute",  # the buffer of a step [llama.cpp]
     "output",  # the buffer of logits [llama.cpp]

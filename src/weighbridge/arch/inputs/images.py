@@ -267,22 +267,20 @@ def ovis2(whole: Config, tower: Config, size: Size) -> Seen:
 
 
 def lfm2(whole: Config, tower: Config, size: Size) -> Seen:
-    """Resized to 64 to 256 tokens; more than twice as large, in tiles of 512 beside that."""
+    """Resized to 64 to 256 tokens; more than twice as large, in tiles of 512 beside that. Each
+    is padded to the most patches that one may have."""
     patch, down = tower.num("patch_size"), whole.num("downsample_factor", default=2)
-    unit = (patch * down) ** 2
-    least, most = (
-        whole.num(f"{m}_image_tokens", default=d) for m, d in (("min", 64), ("max", 256))
-    )
-    small = rounded(size, patch * down, least * unit, most * unit)
-    area = Size(*(max(patch, round(s / (patch * down)) * patch * down) for s in size)).area
+    step, most = patch * down, whole.num("max_image_tokens", default=256)
+    small = rounded(size, step, whole.num("min_image_tokens", default=64) * step**2, most * step**2)
     tile = whole.num("tile_size", default=512)
-    alone = small.area // patch**2
-    if area <= 2 * most * unit:
-        return Seen(alone, small.area // unit + 2)
+    window = max(most * down**2, (tile // patch) ** 2)
+    exact = Size(*(max(patch, round(side / step) * step) for side in size))
+    if exact.area <= 2 * most * step**2:
+        return Seen(window, small.area // step**2 + 2, window)
     options = grids(whole.num("min_tiles", default=2), whole.num("max_tiles", default=10))
-    tiles = closest(size, Size(tile, tile), options).area
-    window, each = (tile // patch) ** 2, tile**2 // unit
-    return Seen((tiles + 1) * window, tiles * (each + 1) + small.area // unit + 3, window)
+    tiles, each = closest(size, Size(tile, tile), options).area, (tile // step) ** 2
+    tokens = tiles * (each + 1) + small.area // step**2 + 3
+    return Seen((tiles + 1) * window, tokens, window)
 
 
 def phi3_v(whole: Config, tower: Config, size: Size) -> Seen:

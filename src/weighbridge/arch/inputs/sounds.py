@@ -56,8 +56,9 @@ def ultravox(whole: Config, tower: Config, seconds: float) -> Seen:
 
 
 def granite_speech(whole: Config, tower: Config, seconds: float) -> Seen:
-    """Two frames to a position; of each window of positions, a few queries."""
-    positions = frames(seconds) // 2
+    """Two frames to a position, one more frame at the end; of each window of positions, a few
+    queries."""
+    positions = (frames(seconds) + 1) // 2
     window = whole.num("window_size", default=15)
     each = window // max(1, whole.num("downsample_rate", default=5))
     return Seen(positions, ceil(positions / window) * each, tower.num("context_size", default=200))

@@ -132,7 +132,4 @@ def _warnings(subject: Subject, p: Plan) -> Iterator[str]:
             "flash-linear-attention or mamba-ssm installed the prompt takes less"
         )
     if p.rules.whole_logits and p.new and p.prompt.tokens > 1:
-        yield (
-            f"transformers {p.rules.written} makes logits of the whole "
-            "prompt for this class"
-        )
+        yield (f"transformers {p.rules.written} makes logits of the whole prompt for this class")

@@ -93,12 +93,13 @@ def _grouped(heap: Heap, s: Step, f: Experts) -> Held:
         active = product
     heap.drop(up)
     down = heap.into(hidden, active)
-    weighted = heap.take(hidden)
+    wider = hidden * 4 // s.size if s.style.float_routes else hidden
+    weighted = heap.take(wider)
     numbers = heap.all((8 * pairs, 8 * pairs), "activations")
-    back = heap.into(hidden, weighted)
-    out = heap.take(s.wide(s.hidden))
+    back = heap.into(wider, weighted)
+    out = heap.take(s.wide(s.hidden) * wider // hidden)
     heap.drop(gathered, weights, down, back, *numbers, *order)
-    return out
+    return heap.into(s.wide(s.hidden), out)
 
 
 def _looped(heap: Heap, s: Step, f: Experts) -> Held:

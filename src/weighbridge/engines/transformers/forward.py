@@ -193,18 +193,34 @@ def mixed(heap: Heap, s: Step, m: Mixer, kept: Kept, masks: Masks, block: Block)
 def grow(heap: Heap, s: Step, block: Block, kept: Sequence[Kept]) -> None:
     """What a layer keeps after this step, as if it had run."""
     for m, k in zip(block.mixers, kept, strict=True):
-        fixed = s.cache == "static" or isinstance(m, CrossAttention)
-        if fixed and k.tensors:
+        if _settled(s, m, k):
             continue
         nbytes = stored(s, m)
-        fresh = [heap.take(size, KV) for size in _parts(m, nbytes.kv)]
-        fresh += [heap.take(nbytes.state, STATE)] if nbytes.state else []
-        if s.rules.legacy_cache:
-            k.old += [heap.rename(held, JOINED) for held in k.tensors]
-        else:
-            heap.drop(*k.tensors)
-        heap.drop(*k.behind)
-        k.tensors, k.behind = fresh, []
+        sizes = [(size, KV) for size in _parts(m, nbytes.kv)]
+        sizes += [(nbytes.state, STATE)] if nbytes.state else []
+        renew(heap, s, k, sizes)
+
+
+def renew(heap: Heap, s: Step, kept: Kept, sizes: Sequence[tuple[int, str]]) -> None:
+    """New tensors for the kept ones, one after the other."""
+    old = [heap.rename(held, JOINED) for held in kept.tensors]
+    fresh = []
+    for i, (size, name) in enumerate(sizes):
+        fresh.append(heap.take(size, name))
+        if i < len(old) and not s.rules.legacy_cache:
+            heap.drop(old[i])
+    if s.rules.legacy_cache:
+        kept.old += old
+    heap.drop(*kept.behind)
+    kept.tensors, kept.behind = fresh, []
+
+
+def _settled(s: Step, m: Mixer, kept: Kept) -> bool:
+    """Whether nothing changes: an encoder keeps nothing, a static cache and what is crossed are
+    made once."""
+    if isinstance(m, Attention) and not m.causal:
+        return True
+    return bool(kept.tensors) and (s.cache == "static" or isinstance(m, CrossAttention))
 
 
 def _parts(m: Mixer, nbytes: int) -> tuple[int, ...]:

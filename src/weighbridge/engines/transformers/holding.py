@@ -130,20 +130,19 @@ def _tables(subject: Subject, p: Plan, share: Share) -> Iterator[Component]:
     if not p.rules.rotary_tables:
         return
     config = language(subject)
-    positions = config.get("max_position_embeddings")
-    part = config.get("partial_rotary_factor", config.get("rotary_pct", 1.0))
+    positions = config.num("max_position_embeddings", default=0)
+    part = config.ratio("partial_rotary_factor", "rotary_pct", default=1.0)
     blocks = subject.body.blocks[share.start : share.end]
     heads = (m for b in blocks for m in b.mixers if isinstance(m, Attention))
-    width = sum(int(m.key_dim * (part if isinstance(part, int | float) else 1)) for m in heads)
-    if isinstance(positions, int):
-        yield Component(
-            name="buffers",
-            detail="rotary tables",
-            bytes=exactly(2 * positions * width * p.prompt.size),
-            basis="computed",
-            formula=f"2 x {positions:,} positions x {width:,} of all layers",
-            source=f"transformers {p.rules.written}, cos_cached and sin_cached",
-        )
+    width = sum(int(m.key_dim * part) for m in heads)
+    yield Component(
+        name="buffers",
+        detail="rotary tables",
+        bytes=exactly(2 * positions * width * p.prompt.size),
+        basis="computed",
+        formula=f"2 x {positions:,} positions x {width:,} of all layers",
+        source=f"transformers {p.rules.written}, cos_cached and sin_cached",
+    )
 
 
 def _tied_apart(subject: Subject, p: Plan) -> Iterator[Component]:

@@ -4,7 +4,9 @@
              quantized, with their scales
     beside   alive with the result for a moment
 
-    nf4, fp4       the whole matrix in the compute dtype; one row alone has a kernel of its own
+    nf4            the whole matrix in the compute dtype; one row alone has a kernel of its own
+    fp4            as the default of BitsAndBytesConfig computes: unpacked to the model's dtype and
+                   from there to float32, with the input
     bnb-int8       the input in int8 with a float32 scale a row, and an int32 result
     fp8-block      the input in 8 bits with a float32 scale for every 128
     fp8-tensor     the input in 8 bits
@@ -32,6 +34,13 @@ def _four_bits(rows: int, inputs: int, outputs: int, size: int) -> tuple[Sizes, 
     return ((), ()) if rows == 1 else _unpacked(rows, inputs, outputs, size)
 
 
+def _default_bits(rows: int, inputs: int, outputs: int, size: int) -> tuple[Sizes, Sizes]:
+    if rows == 1:
+        return (4 * inputs, 4 * outputs), ()
+    matrix = inputs * outputs
+    return (matrix * size, 4 * matrix if size < 4 else 0, 4 * rows * (inputs + outputs)), ()
+
+
 def _int8(rows: int, inputs: int, outputs: int, size: int) -> tuple[Sizes, Sizes]:
     return (rows * inputs, 4 * rows, 4 * rows * outputs), ()
 
@@ -42,7 +51,7 @@ def _blocks(rows: int, inputs: int, outputs: int, size: int) -> tuple[Sizes, Siz
 
 AROUND: Mapping[str, Around] = {
     "nf4": _four_bits,
-    "fp4": _four_bits,
+    "fp4": _default_bits,
     "bnb-int8": _int8,
     "fp8-block": _blocks,
     "fp8-tensor": _blocks,

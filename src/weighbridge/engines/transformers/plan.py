@@ -3,8 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import CrossAttention
 from weighbridge.engines.caches.transformers import Kind
 from weighbridge.engines.serving import Subject
@@ -119,11 +120,13 @@ def _crossed(subject: Subject) -> CrossAttention | None:
     return next((m for m in mixers if isinstance(m, CrossAttention)), None)
 
 
-def language(subject: Subject) -> Mapping[str, Any]:
-    """The language model's own config."""
-    raw = subject.config.raw if subject.config is not None else {}
-    text = raw.get("text_config")
-    return text if isinstance(text, Mapping) else raw
+def language(subject: Subject) -> Config:
+    """The language model's own config, with its class's defaults; empty for headers alone."""
+    whole = subject.config
+    if whole is None:
+        return Config({})
+    text = whole.raw.get("text_config")
+    return Config(text, model_type=subject.model_type) if isinstance(text, Mapping) else whole
 
 
 def _kept(subject: Subject, w: Infer, found: Rules) -> int:

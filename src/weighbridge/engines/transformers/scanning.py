@@ -48,7 +48,7 @@ def scan(heap: Heap, s: Step, m: Recurrent, kept: Kept) -> Held:
     fresh = heap.take(nbytes, STATE)
     heap.drop(*kept.tensors)
     kept.tensors = [fresh]
-    heap.passing(nbytes)
+    heap.passing(*[nbytes] * (1 if s.prompt else 3))  # decayed, added to, summed
     heap.drop(floats)
     out = linear(heap, s, m.channels, s.hidden)
     heap.drop(held)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from weighbridge.components.activations import Heap, Held, Peak
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.transformers import derived
-from weighbridge.engines.transformers.dealing import Share
 from weighbridge.engines.transformers.forward import Stage, grow, head, pick, run, stepped
 from weighbridge.engines.transformers.holding import holding, loaded
 from weighbridge.engines.transformers.phases import phases
@@ -49,15 +48,15 @@ def infer(subject: Subject, w: Infer, budget: "Budget | None") -> Answer:
 
 def _devices(subject: Subject, p: Plan) -> Iterator[Device]:
     for i, on in enumerate(loaded(subject, p)):
-        prefill, decode = _peaks(subject, p, on.share)
+        prefill, decode = peaks(subject, p, on.share.start, on.share.end)
         found = phases(p, holding(subject, p, on), prefill, decode)
         yield Device(index=i, kind="gpu", phases=found)
 
 
-def _peaks(subject: Subject, p: Plan, share: Share) -> tuple[Peak, Peak | None]:
-    """Of prefill and decode, beside the weights of `share`."""
+def peaks(subject: Subject, p: Plan, start: int, end: int) -> tuple[Peak, Peak | None]:
+    """Of prefill and decode, beside the weights, on the device that has these layers."""
     heap = Heap()
-    stage = Stage.of(subject.body, share.start, share.end)
+    stage = Stage.of(subject.body, start, end)
     prompt = p.prompt
     heap.all([8 * prompt.rows] * 3, "activations")  # ids, mask, positions
     if stage.first:

@@ -7,11 +7,11 @@ How a class computes is read off its parameters' names and its config: which nor
 and keys have norms of their own, whether feed-forward and attention run side by side.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+from weighbridge.arch.config import Config
 from weighbridge.components.activations import Heap, Held
 from weighbridge.dtypes import DType
 from weighbridge.engines.caches.transformers import Kind
@@ -20,11 +20,12 @@ from weighbridge.engines.transformers.rules import Rules
 
 # Activations that Python code computes in several operations: tensors alive beside the input.
 # transformers activations.py: NewGELUActivation, FastGELUActivation, QuickGELUActivation.
-SEVERAL = {"gelu_new": 3, "gelu_fast": 3, "quick_gelu": 1, "gelu_accurate": 3}
+SEVERAL = {"gelu_new": 2, "gelu_fast": 2, "quick_gelu": 1, "gelu_accurate": 2}
 ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "ffn_act_fn")
 FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "W_pack", "wqkv", "qkv")
 QUERY_NORMS = ("q_norm", "q_layernorm", "query_layernorm", "query_norm")
 AFTER = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_ffw_norm")
+FLOAT_ROUTES = ("deepseek_v2", "ernie4_5_moe", "bailing_moe")
 PARALLEL = ("gptj", "codegen", "phi", "cohere", "cohere2", "falcon", "RefinedWeb", "gpt_neox")
 # Learned, sinusoidal or relative positions, or none
 NOT_ROTARY = """
@@ -48,26 +49,24 @@ class Style:
     rotary: bool = True
     several: int = 0  # temporaries of the activation
     chunk: int = 256  # tokens that a scan of Mamba 2 takes at once
-    biases: bool = False  # attention adds a bias of its own to the scores: T5
+    float_routes: bool = False  # weights of experts stay in float32, and so what they weigh
 
 
-def style(names: Iterable[str], config: Mapping[str, Any]) -> Style:
+def style(names: Iterable[str], config: Config) -> Style:
     """`names` of the parameters; `config` is the language model's."""
     known = tuple(names)
-    kind = config.get("model_type")
-    given = (config.get(key) for key in ACTIVATIONS)
-    activation = next((name for name in given if isinstance(name, str)), "silu")
-    chunk = config.get("chunk_size") or config.get("mamba_chunk_size") or 256
+    kind = config.model_type
+    activation = config.get(*ACTIVATIONS) or "silu"
     return Style(
         float_norms=not any(_layer_norm(name) for name in known),
         query_norms=_any(known, QUERY_NORMS),
         norms_after=_any(known, AFTER),
-        parallel=kind in PARALLEL and config.get("use_parallel_residual", True) is not False,
+        parallel=kind in PARALLEL and config.get("use_parallel_residual") is not False,
         fused_queries=_any(known, [f".{word}." for word in FUSED]),
         rotary=kind not in POSITIONS,
-        several=SEVERAL.get(activation, 0),
-        chunk=chunk if isinstance(chunk, int) else 256,
-        biases=_any(known, ["relative_attention_bias"]),
+        several=SEVERAL.get(str(activation), 0),
+        chunk=config.num("chunk_size", "mamba_chunk_size", default=256),
+        float_routes=_any(known, ["e_score_correction_bias"]) or kind in FLOAT_ROUTES,
     )
 
 

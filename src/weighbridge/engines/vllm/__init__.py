@@ -7,7 +7,8 @@ forward.py    widths of one step                     sampling.py  logits and sam
 encoders.py   images and sounds                      profile.py   the profile run's moments
 graphs.py     CUDA graphs                            weights.py   weights as they are held
 pool.py       blocks of the cache                    reserve.py   who counts what, and what is left
-hardware.py   what of a GPU matters                  launching.py the command line
+talking.py    communicators                          hardware.py  what of a GPU matters
+parts.py      the answer's components                launching.py the command line
 """
 
 from collections.abc import Iterator, Sequence
@@ -53,9 +54,10 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
 def _derived(
     subject: Subject, at: Launch, w: Infer, found: Sequence[Reserve], budget: Budget | None
 ) -> dict[str, Any]:
+    replica = found[: at.tensor * at.pipeline]
     facts: dict[str, Any] = {
-        "kv_cache_bytes_per_token": sum(_marginal(r) for r in found),
-        "kv_cache_bytes_per_request": sum(r.blocks.request * r.blocks.pool.block for r in found),
+        "kv_cache_bytes_per_token": sum(_marginal(r) for r in replica),
+        "kv_cache_bytes_per_request": sum(r.blocks.request * r.blocks.pool.block for r in replica),
         "profile_peak_bytes": max(r.profiled.total.expected for r in found),
         "non_torch_bytes": max(r.grown.expected for r in found),
         "cuda_graph_bytes": max(r.graphs.expected for r in found),
@@ -78,6 +80,7 @@ def _of_card(at: Launch, found: Sequence[Reserve], budget: Budget) -> dict[str, 
     available = max(0, least.available(budget))
     facts: dict[str, Any] = {
         "available_kv_cache_bytes": available,
+        "available_kv_cache_interval": least.available_interval(budget),
         "serving_bytes": max(r.serving(budget) for r in found),
         "gpu_memory_utilization_needed": launching.utilization(found, budget),
     }

@@ -54,6 +54,9 @@ CHIPS: Mapping[str, Chip] = {
     "nvidia-b200": Chip(148, 126),
     "nvidia-gb200": Chip(148, 126),
 }
+# What a worker held when it had a context and nothing else: vLLM 0.19 logs on an H100
+# (jgchn/llm-d-planner, "init_cuda_memory" 0.51 GiB in all 21 runs with one device).
+READINGS: Mapping[str, int] = {"nvidia-h100": 522 * MIB}
 UNKNOWN = Chip(108, 48)  # assumed where no part is named, or none of these
 
 
@@ -87,11 +90,6 @@ def small_for_its_memory(budget: Budget) -> bool:
     """Cards whose defaults are those of smaller ones: A100 by name, GB10 by its architecture."""
     part = budget.choice.part
     return "a100" in part.name.lower() or part.compute_capability == "12.1"
-
-
-# What a worker held when it had a context and nothing else: vLLM 0.19 logs on an H100
-# (jgchn/llm-d-planner, "init_cuda_memory" 0.51 GiB in all 21 runs with one device).
-READINGS: Mapping[str, int] = {"nvidia-h100": 522 * MIB}
 
 
 def context(budget: Budget | None) -> Bytes | None:

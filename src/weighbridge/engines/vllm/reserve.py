@@ -124,6 +124,14 @@ class Reserve:
             return self.at.kv_cache_bytes
         return self.requested(budget) - self.inside.expected
 
+    def available_interval(self, budget: Budget) -> Bytes:
+        """The same from the highest to the lowest of what is inside."""
+        middle = self.available(budget)
+        if self.at.kv_cache_bytes is not None:
+            return exactly(middle)
+        less, more = self.inside.high - self.inside.expected, self.inside.expected - self.inside.low
+        return Bytes(*(max(0, n) for n in (middle - less, middle, middle + more)))
+
     def taken(self, budget: Budget) -> int:
         inside = self.inside.expected + self.available(budget)
         return inside + self.outside.expected

@@ -7,7 +7,7 @@ v1/sample/ops/topk_topp_sampler.py, v1/worker/gpu/sample/, model_executor/layers
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from weighbridge.units import KIB
 
@@ -47,7 +47,7 @@ class Rules:
 FIRST = Rules(version=(0, 9), chunk=64 * KIB, whole_prompts=True, graphs_by_sequences=False)
 LLAMA = frozenset(("LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM"))
 MIXTURES = frozenset(("DeepseekV2ForCausalLM", "Qwen2MoeForCausalLM", "GraniteMoeForCausalLM"))
-CHANGES: tuple[tuple[Version, dict[str, object]], ...] = (
+CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     ((0, 11), {"communication_inside": False, "full_graphs": True, "graphs_by_sequences": True}),
     ((0, 12), {"graph_step": 16, "chunk": 16 * KIB, "whole_prompts": False}),
     ((0, 14), {"workspace_kept": True, "rounds_up": True}),
@@ -78,5 +78,5 @@ def rules(version: Version) -> Rules:
     found = FIRST
     for since, changed in CHANGES:
         if version >= since:
-            found = replace(found, **changed)  # type: ignore[arg-type]
+            found = replace(found, **changed)
     return replace(found, version=version)

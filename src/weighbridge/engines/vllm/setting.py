@@ -12,7 +12,6 @@ Source: vllm 0.33 engine/arg_utils.py (get_batch_defaults,
 _set_default_max_num_seqs_and_batched_tokens_args), config/vllm.py (_set_cudagraph_sizes).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ from weighbridge.engines.serving import Subject
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import Rules
 from weighbridge.errors import UsageError
-from weighbridge.units import GIB
+from weighbridge.units import GIB, ceil_div
 from weighbridge.workload import Infer
 
 LARGEST, LARGE = 160 * GIB, 70 * GIB
@@ -40,7 +39,7 @@ class Launch:
     rules: Rules
     utilization: float
     context: int  # max_model_len
-    requests: int  # at once, as asked
+    requests: int  # at once, of one replica
     tokens: int  # max_num_batched_tokens
     sequences: int  # max_num_seqs
     eager: bool
@@ -95,7 +94,8 @@ def launch(subject: Subject, w: Infer, budget: Budget | None, r: Rules) -> Launc
     """Raises UsageError for values that the engine refuses."""
     pooling = subject.body.vocab == 0 or subject.body.embeds or bool(subject.body.labels)
     chunked = subject.body.causal and subject.body.encoder is None
-    requests = positive(w.batch_size, "--batch-size") or 1
+    data = positive(w.data_parallel_size, "--data-parallel-size") or 1
+    requests = ceil_div(positive(w.batch_size, "--batch-size") or 1, data)
     tokens, sequences = batch(subject.context, requests, w, budget, r, chunked=chunked)
     eager = bool(w.enforce_eager)
     speculative = _speculative(w)
@@ -123,7 +123,7 @@ def launch(subject: Subject, w: Infer, budget: Budget | None, r: Rules) -> Launc
         block_size=positive(w.block_size, "--block-size"),
         tensor=positive(w.tensor_parallel_size, "--tensor-parallel-size") or 1,
         pipeline=positive(w.pipeline_parallel_size, "--pipeline-parallel-size") or 1,
-        data=positive(w.data_parallel_size, "--data-parallel-size") or 1,
+        data=data,
         context_parallel=_context_parallel(w),
         expert_parallel=w.enable_expert_parallel,
         hybrid=not w.disable_hybrid_kv_cache_manager,
@@ -256,7 +256,3 @@ def has_experts(subject: Subject) -> bool:
 
 def attends(subject: Subject) -> bool:
     return any(isinstance(m, Attention | Latent) for m in mixers(subject.layers))
-
-
-def shown(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}

@@ -26,10 +26,15 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[Tensor] = []
         self.leaves: list[Tensor] = []
+        self.kept: dict[int, tuple[Tensor, ...]] = {}  # id of a node: what lives until it is done
 
     def expand(self, *tensors: Tensor) -> None:
         for t in tensors:
             self._visit(t)
+
+    def keep(self, tensors: Sequence[Tensor], until: Tensor) -> None:
+        """A GPU computes several nodes at once and reads what the first of them read."""
+        self.kept[id(until)] = tuple(tensors)
 
     def _visit(self, t: Tensor) -> None:
         if t.reached:

@@ -152,12 +152,16 @@ class Scheduler:
         result: list[Step] = []
         for split in self.splits:
             for s in split.inputs:
-                keeps = Tensor("none", s.dtype, s.ne, (s,))  # the source lives until it is copied
-                keeps.base = s.base or s
-                result.append((keeps, s.backend))
+                result.append((_holding(s), s.backend))  # the source lives until it is copied
                 result.append((self.copied[id(s), split.backend][0], split.backend))
-            result += [(t, t.backend) for t in g.nodes[split.start : split.end]]
+            for t in g.nodes[split.start : split.end]:
+                result.append((t, t.backend))
+                if split.backend != self.host:
+                    result += self._kept_until(g, t)
         return result
+
+    def _kept_until(self, g: Graph, t: Tensor) -> list[Step]:
+        return [(_holding(s), t.backend) for s in g.kept.get(id(t), ())]
 
     def _leaves(self, g: Graph) -> list[Step]:
         return [*self._kept(g), *((t, max(t.backend, 0)) for t in g.leaves)]
@@ -176,3 +180,10 @@ class Scheduler:
             for s in split.inputs:
                 result += [(c, split.backend) for c in self.copied[id(s), split.backend]]
         return result
+
+
+def _holding(s: Tensor) -> Tensor:
+    """A node that does nothing but need its source."""
+    t = Tensor("none", s.dtype, s.ne, (s,))
+    t.base = s.base or s
+    return t

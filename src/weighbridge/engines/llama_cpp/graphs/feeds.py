@@ -15,6 +15,9 @@ from weighbridge.engines.llama_cpp.ggml.tensor import I32, Tensor
 from weighbridge.engines.llama_cpp.graphs.build import Build
 
 
+FUSED = 32  # experts a token whose sum CUDA computes in one go
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
     """How a feed-forward bends: silu, gelu, relu; `squared` after it."""
@@ -83,9 +86,13 @@ def experts(b: Build, layer: int, x: Tensor, r: Routing, act: Act) -> Tensor:
         x = g.like("mul", g.repeat(x, hidden, b.net.top_k, tokens), weights)
     out = g.mul_mat_id(b.must(layer, "ffn_down_exps"), _inner(b, layer, x, ids, act), ids)
     out = _biased(b, layer, "ffn_down_exps", out, ids)
+    kept = () if r.before else (out, weights)
     if not r.before:
         out = g.like("mul", out, weights)
-    return _summed(b, out, hidden, tokens)
+    total = _summed(b, out, hidden, tokens)
+    if b.step.rules.kept_experts and 2 <= b.net.top_k <= FUSED:
+        b.graph.keep(kept, total)
+    return total
 
 
 def route(b: Build, layer: int, x: Tensor, r: Routing) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,433 @@
+"""vLLM's budget: published figures, edges by hand, versions that differ."""
+
+import math
+
+import pytest
+
+from tests.engines.answers import answer, of_config, part
+from weighbridge import catalogue
+from weighbridge.accelerators.budget import budget
+from weighbridge.arch.body import Block, Dense, Experts, Tower
+from weighbridge.arch.mixers import Attention, Latent, Mamba2
+from weighbridge.engines.vllm import encoders, forward, graphs, hardware, sampling
+from weighbridge.engines.vllm.forward import Share
+from weighbridge.engines.vllm.rules import rules
+from weighbridge.errors import UsageError
+from weighbridge.units import GIB, MIB
+
+H100 = {"engine": "vllm", "gpu": "H100"}
+
+
+def served(name, **asked):
+    return answer(name, engine="vllm", **asked)
+
+
+# Versions
+
+
+def test_the_share_of_the_card():
+    """0.90 before 0.20; 81,086 MiB that a process sees on an H100."""
+    old, new = (served("llama-3.1-8b", gpu="H100", engine_version=v) for v in ("0.19", "0.33"))
+    assert old.settings["gpu_memory_utilization"] == 0.90
+    assert new.settings["gpu_memory_utilization"] == 0.92
+    assert hardware.total(budget("H100", None, None)) == 81_086 * MIB
+
+
+@pytest.mark.parametrize(
+    ("version", "sampler", "graphs_inside", "step"),
+    [
+        ((0, 9), "sort", False, 8),
+        ((0, 12), "sort", False, 16),
+        ((0, 19), "triton", False, 16),
+        ((0, 20), "triton", True, 16),
+        ((0, 33), "flashinfer", True, 16),
+    ],
+)
+def test_rules_by_version(version, sampler, graphs_inside, step):
+    r = rules(version)
+    assert (r.sampler, r.graphs_inside, r.graph_step) == (sampler, graphs_inside, step)
+
+
+def test_qwen3_14b_in_0_15():
+    """5.64 GiB of activations, as llm-d-planner's earlier table has it: sorting 1,024 rows."""
+    found = served("qwen3-14b", gpu="H100", engine_version="0.15", context=8192)
+    assert found.derived["profile_peak_bytes"] / GIB == pytest.approx(5.64, abs=0.01)
+
+
+def test_counts_of_the_newer_runner_come_off_the_cache():
+    """4 bytes a token of the vocabulary and a bit, for 1,024 sequences: outside until 0.27."""
+    inside = served("llama-3.1-8b", gpu="H100", engine_version="0.33", context=8192)
+    counts = 1024 * 4 * (128_256 + 4008)
+    assert part(inside.devices[0].phases[0], "buffers", "requests") > counts
+    before = served("llama-3.1-8b", gpu="H100", engine_version="0.19", context=8192)
+    assert part(before.devices[0].phases[0], "buffers", "requests") < counts
+
+
+# Batches
+
+
+@pytest.mark.parametrize(
+    ("gpu", "version", "tokens", "sequences"),
+    [
+        (None, "0.33", 2048, 256),
+        ("4090", "0.33", 2048, 256),
+        ("H100", "0.33", 8192, 1024),
+        ("A100 80GB PCIe", "0.33", 2048, 256),
+        ("B200", "0.33", 16_384, 1024),
+        ("B200", "0.19", 8192, 1024),
+    ],
+)
+def test_batches_by_card(gpu, version, tokens, sequences):
+    found = served("llama-3.1-8b", gpu=gpu, engine_version=version).settings
+    assert (found["max_num_batched_tokens"], found["max_num_seqs"]) == (tokens, sequences)
+
+
+def test_a_batch_is_at_most_all_sequences():
+    found = served("llama-3.1-8b", gpu="H100", context=4, max_num_seqs=8).settings
+    assert found["max_num_batched_tokens"] == 32
+
+
+def test_more_requests_than_usual_raise_the_sequences():
+    found = served("llama-3.1-8b", gpu="4090", batch_size=300, context=128).settings
+    assert found["max_num_seqs"] == 300
+
+
+def test_a_prompt_that_is_read_at_once_fits_a_batch():
+    """BERT sees all tokens at once; 0.11 takes exactly a prompt, 0.12 at least the default."""
+    found = [
+        served("bge-large-en-v1.5", engine_version=v, context=512).settings[
+            "max_num_batched_tokens"
+        ]
+        for v in ("0.11", "0.12")
+    ]
+    assert found == [512, 2048]
+    with pytest.raises(UsageError, match="--max-num-batched-tokens 256"):
+        served("bge-large-en-v1.5", context=512, max_num_batched_tokens=256)
+
+
+@pytest.mark.parametrize(
+    ("version", "sequences", "count", "largest"),
+    [("0.9", 256, 67, 512), ("0.11", 16, 7, 32), ("0.19", 1024, 51, 512), ("0.19", 8, 5, 16)],
+)
+def test_sizes_of_graphs(version, sequences, count, largest):
+    """51 are in the logs of 0.19; before 0.12 every eighth up to the end."""
+    w = {"engine_version": version, "max_num_seqs": sequences, "context": 8192}
+    found = served("llama-3.1-8b", gpu="H100", **w).settings
+    assert found["max_cudagraph_capture_size"] == largest
+    assert len(sizes(largest, rules(tuple(map(int, version.split(".")))))) == count
+
+
+def sizes(largest, r):
+    return [
+        n for n in {1, 2, 4, *range(8, 256, 8), *range(256, 1025, r.graph_step)} if n <= largest
+    ]
+
+
+def test_gpt_oss_asks_for_more_graphs():
+    found = served("gpt-oss-20b", gpu="H100", engine_version="0.19", context=8192)
+    assert found.settings["max_cudagraph_capture_size"] == 1024
+    assert len(sizes(1024, rules((0, 19)))) == 83
+
+
+def test_eager_has_no_graphs():
+    found = served("llama-3.1-8b", gpu="H100", enforce_eager=True)
+    assert found.derived["cuda_graph_bytes"] == 0
+    assert found.settings["max_cudagraph_capture_size"] == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"gpu_memory_utilization": 1.5}, "--gpu-memory-utilization 1.5"),
+        ({"gpu_memory_utilization": 0.0}, "--gpu-memory-utilization 0.0"),
+        ({"max_num_seqs": 0}, "--max-num-seqs 0"),
+        ({"tensor_parallel_size": 4, "decode_context_parallel_size": 3}, "does not divide"),
+        ({"tensor_parallel_size": 3}, "--tensor-parallel-size"),
+    ],
+)
+def test_what_vllm_refuses(asked, said):
+    with pytest.raises(UsageError, match=said):
+        served("llama-3.1-8b", **asked)
+
+
+# Logits
+
+
+@pytest.mark.parametrize(
+    ("kind", "itemsize", "rows", "nbytes"),
+    [
+        ("sort", 2, 1024, 38),
+        ("sort", 2, 127, 50),
+        ("sort", 4, 128, 36),
+        ("triton", 2, 8, 14),
+        ("triton", 2, 7, 50),
+        ("flashinfer", 2, 1, 14),
+        ("float32", 2, 1024, 6),
+        ("own", 2, 1024, 2),
+        ("warm", 2, 1024, 14),
+    ],
+)
+def test_bytes_of_a_logit(kind, itemsize, rows, nbytes):
+    assert sampling.entry(kind, itemsize, rows) == nbytes
+
+
+def test_the_buffer_of_top_k():
+    """A row a program: as many as sequences to a power of two, and no more than processors."""
+    assert sampling.buffer("triton", 1024, 1000, 132) == 132 * 4000
+    assert sampling.buffer("triton", 100, 1000, 132) == 128 * 4000
+    assert sampling.buffer("triton", 7, 1000, 132) == sampling.buffer("sort", 99, 1000, 132) == 0
+
+
+# Steps
+
+
+HEAD = Attention(heads=8, kv_heads=2, key_dim=16, value_dim=16)
+
+
+ALONE = Share()
+
+
+def step(*feeds, mixer=HEAD, hidden=64, share=ALONE, eager=False):
+    return forward.step((Block(mixers=(mixer,), feeds=feeds),), hidden, share, eager=eager)
+
+
+def test_the_widest_moment():
+    """128 from attention, the residual twice, gate and up and their product."""
+    assert step(Dense(width=1000)).widest == 128 + 2 * 64 + 3 * 1000
+    assert step(Dense(width=1000, gated=False)).widest == 128 + 2 * 64 + 2 * 1000
+    assert step(Dense(width=1000), eager=True).widest == 2 * 64 + 3 * 1000
+    assert step(Dense(width=1000), share=Share(tensor=4)).widest == 32 + 2 * 64 + 3 * 250
+
+
+def test_projections_are_wider_than_a_narrow_feed_forward():
+    """Queries, keys, values; queries and keys again, rotated."""
+    assert step(Dense(width=8)).widest == 128 + 3 * 64 + (128 + 32 + 32) + (128 + 32)
+
+
+def test_the_workspace_of_experts():
+    """Qwen3-30B-A3B: 8 experts of 768, 2,048 wide: two times 2,048 a row."""
+    experts = Experts(count=128, top_k=8, width=768)
+    assert step(experts, hidden=2048).workspace == 8 * (2048 + 2048)
+    split = Share(tensor=2, expert_width=2)
+    wide = Experts(count=8, top_k=2, width=14_336)  # Mixtral
+    assert step(wide, hidden=4096, share=split).workspace == 2 * (7168 + 14_336)
+
+
+def test_latents_try_how_much_context_fits():
+    latent = Latent(heads=16, rank=512, rotary=64, nope=128, value_dim=128)
+    blocks = (Block(mixers=(latent,)),)
+    assert forward.expansion(blocks, 8192, 1024, 1) == 65_536 * 16 * 256
+    assert forward.expansion(blocks, 1024, 4, 2) == 8192 * 8 * 256
+    assert forward.kept(blocks, 8192, 1024) == 65_536 * 576
+    assert forward.expansion((), 8192, 1024, 1) == 0
+
+
+TOWER = Tower(
+    kind="image",
+    hidden=8,
+    heads=2,
+    head_dim=4,
+    layers=1,
+    feed=Dense(width=32, gated=False),
+    positions=100,
+    tokens=25,
+    patch=12,
+)
+
+
+def test_as_many_images_as_fit_a_batch():
+    found = encoders.encoded((TOWER,), 64, tokens=250, context=1000, sequences=4, share=Share())
+    assert found.held == 10 * (100 * 12 + 25 * 64)
+    assert found.widest == 10 * 100 * (2 * 8 + 2 * 32)
+    assert encoders.count(TOWER, tokens=10, context=10, sequences=1) == 1
+    assert encoders.count(TOWER, tokens=10_000, context=50, sequences=2) == 4
+    assert encoders.encoded((), 64, tokens=1, context=1, sequences=1, share=Share()).held == 0
+
+
+def test_graphs_by_kernels():
+    dense = Block(mixers=(HEAD,))
+    mixed = Block(mixers=(HEAD,), feeds=(Experts(count=1, top_k=1, width=1),))
+    assert graphs.kernels((dense, mixed)) == 11 + 18
+    assert graphs.graphs((1, 2, 4, 8), 4, 1, full=True) == 4 + 3
+    assert graphs.graphs((1, 2, 4, 8), 4, 1, full=False) == 4
+    assert graphs.estimate((dense,), 0, 999).high == 0
+
+
+# Needed, and taken
+
+
+def test_needed_is_the_sum_of_its_parts():
+    found = served("llama-3.1-8b", gpu="H100", context=8192, batch_size=4)
+    device = found.devices[0]
+    prefill = next(p for p in device.phases if p.name == "prefill")
+    assert part(prefill, "kv_cache") == (4 * 512 + 1) * 2 * MIB
+    assert part(prefill, "weights") == 16_060_522_496
+    assert found.derived["kv_cache_bytes_per_token"] == 131_072
+    assert device.peak("driver").expected == prefill.at("driver").expected
+
+
+def test_taken_is_the_share_and_what_is_outside():
+    """Whatever is asked: 0.92 of the card, the context, kernels that are loaded later."""
+    small, large = (served("llama-3.1-8b", gpu="H100", context=8192, batch_size=n) for n in (1, 16))
+    assert small.devices[0].taken == large.devices[0].taken
+    share = math.ceil(0.92 * 81_086 * MIB)
+    assert small.devices[0].taken == share + (522 + 448) * MIB
+    assert served("llama-3.1-8b", context=8192).devices[0].taken is None
+
+
+def test_the_cache_has_what_is_left():
+    """Bytes, blocks of 2 MiB and tokens agree, and twice the requests are half as often there."""
+    found = served("llama-3.1-8b", gpu="H100", context=8192).derived
+    assert found["num_gpu_blocks"] == found["available_kv_cache_bytes"] // (2 * MIB)
+    assert found["kv_cache_tokens"] == 16 * found["num_gpu_blocks"]
+    assert found["max_concurrency"] == pytest.approx(found["kv_cache_tokens"] / 8192, abs=0.01)
+
+
+def test_bytes_of_the_cache_as_given():
+    w = {"gpu": "H100", "context": 8192, "kv_cache_memory_bytes": 8 * GIB}
+    found = served("llama-3.1-8b", **w)
+    assert found.derived["available_kv_cache_bytes"] == 8 * GIB
+    assert found.derived["kv_cache_tokens"] == 65_536
+    usual = served("llama-3.1-8b", gpu="H100", context=8192)
+    assert found.devices[0].taken < usual.devices[0].taken
+
+
+def test_one_request_too_long_is_said():
+    found = served("llama-3.1-8b", gpu="4090", context=131_072)
+    assert any("will not start" in said for said in found.warnings)
+    assert found.derived["max_concurrency"] < 1
+
+
+def test_requests_that_wait_are_said():
+    found = served("llama-3.1-8b", gpu="4090", context=16_384, batch_size=8)
+    assert any("do not run at once" in said for said in found.warnings)
+
+
+def test_a_share_that_is_not_free_is_said():
+    found = served("llama-3.1-8b", gpu="H100", gpu_memory_utilization=1.0)
+    assert any("vLLM refuses" in said for said in found.warnings)
+    assert not served("llama-3.1-8b", gpu="H100").warnings
+
+
+def test_the_launch_line_asks_for_what_is_needed():
+    """A share that the default does not give; and nothing that the default does."""
+    plain = served("llama-3.1-8b", gpu="H100", context=8192).derived["launch"]
+    assert plain.startswith("vllm serve ")
+    assert plain.endswith(" --max-model-len 8192")
+    tight = served("llama-3.1-8b", gpu="4090", context=21_000, batch_size=2)
+    share = float(tight.derived["launch"].split("--gpu-memory-utilization ")[1].split()[0])
+    assert 0.92 < share == tight.derived["gpu_memory_utilization_needed"] <= 1
+    again = served(
+        "llama-3.1-8b",
+        gpu="4090",
+        context=21_000,
+        batch_size=2,
+        gpu_memory_utilization=share,
+    )
+    assert again.derived["max_concurrency"] >= 2
+
+
+def test_a_shared_prefix_is_stored_once():
+    """Three of four requests spare 128 blocks of 2 MiB each."""
+    w = {"context": 4096, "batch_size": 4}
+    apart, joined = (
+        served("llama-3.1-8b", **w, shared_prefix=n).devices[0].peak("driver").expected
+        for n in (None, 2048)
+    )
+    assert apart - joined == 3 * 128 * 2 * MIB
+    without = served("llama-3.1-8b", **w, shared_prefix=2048, enable_prefix_caching=False)
+    assert without.devices[0].peak("driver").expected == apart
+
+
+# Several devices
+
+
+def test_ranks_share_weights_and_heads():
+    one = served("llama-3.1-70b", gpu="H100", context=8192)
+    four = served("llama-3.1-70b", gpu="4x H100", tensor_parallel_size=4, context=8192)
+    gpus = [d for d in four.devices if d.kind == "gpu"]
+    assert [d.index for d in gpus] == [0, 1, 2, 3]
+    weights = [part(d.phases[0], "weights") for d in gpus]
+    assert sum(weights) == pytest.approx(part(one.devices[0].phases[0], "weights"), rel=0.001)
+    assert all(part(d.phases[0], "communication") > GIB for d in gpus)
+    assert four.derived["kv_cache_bytes_per_token"] == one.derived["kv_cache_bytes_per_token"]
+
+
+def test_replicas_have_a_cache_each():
+    one, two = (
+        served("llama-3.1-8b", gpu="2x H100", data_parallel_size=n, context=8192) for n in (1, 2)
+    )
+    assert len([d for d in two.devices if d.kind == "gpu"]) == 2
+    assert two.derived["kv_cache_tokens"] == pytest.approx(
+        2 * one.derived["kv_cache_tokens"], rel=0.02
+    )
+
+
+def test_only_the_last_stage_makes_logits():
+    found = served("llama-3.1-70b", gpu="2x H100", pipeline_parallel_size=2, context=8192)
+    first, last = (d.phases[1] for d in found.devices if d.kind == "gpu")
+    assert part(first, "logits") == 0
+    assert part(last, "logits") == 14 * 1024 * 128_256
+
+
+def test_the_host_is_last_and_holds_what_is_offloaded():
+    found = served("llama-3.1-8b", cpu_offload_gb=4)
+    host = found.devices[-1]
+    assert host.kind == "host"
+    usual = served("llama-3.1-8b")
+    spared = part(usual.devices[0].phases[0], "weights") - part(
+        found.devices[0].phases[0], "weights"
+    )
+    assert spared == 4 * GIB
+    assert host.phases[0].components[0].bytes.low == 4 * GIB
+
+
+# Kinds of models
+
+
+def test_an_encoder_remembers_nothing():
+    found = served("bge-large-en-v1.5", gpu="L4", context=512)
+    names = {c.name for p in found.devices[0].phases for c in p.components}
+    assert [p.name for p in found.devices[0].phases] == ["load", "prefill"]
+    assert "kv_cache" not in names
+    assert "kv_cache_tokens" not in found.derived
+
+
+def test_states_take_two_blocks_where_prefixes_are_kept():
+    """Since 0.26, for hybrids: one for the request, one for what the next may start from."""
+    old, new = (
+        part(served("qwen3-next-80b-a3b", engine_version=v, context=4096).devices[0].phases[1], n)
+        for v, n in (("0.25", "kv_cache"), ("0.33", "kv_cache"))
+    )
+    assert new > old
+
+
+def test_a_mamba_layer_has_its_projections():
+    mamba = Mamba2(inner=64, heads=8, groups=1, state=16, kernel=4)
+    assert step(mixer=mamba, hidden=32).widest == 64 + 3 * 32 + 64 + 2 * 96
+
+
+def test_adapters_are_on_the_card():
+    found = served("llama-3.1-8b", max_loras=2, max_lora_rank=16)
+    plain = served("llama-3.1-8b")
+    assert part(found.devices[0].phases[0], "adapters") > 0
+    assert found.devices[0].peak("driver").expected > plain.devices[0].peak("driver").expected
+    assert "--enable-lora" in found.derived["launch"]
+
+
+def test_layers_that_predict_have_caches_of_their_own():
+    """DeepSeek-V3: a 62nd layer of 1,152 bytes a token, and one slot more."""
+    w = {"tensor_parallel_size": 8, "context": 4096}
+    plain = served("deepseek-v3", **w)
+    drafted = served("deepseek-v3", speculative_method="mtp", num_speculative_tokens=1, **w)
+    assert drafted.derived["kv_cache_bytes_per_token"] == 8 * 62 * 1152
+    assert plain.derived["kv_cache_bytes_per_token"] == 8 * 61 * 1152
+
+
+def test_images_are_profiled():
+    """Gemma 3: 32 images of 256 tokens and 4,096 positions in 8,192 tokens."""
+    raw = catalogue.find("gemma-3-4b").config
+    if "vision_config" not in raw:
+        pytest.skip("the catalogue has the text model alone")
+    found = answer(of_config(raw), **H100, context=8192, engine_version="0.19")
+    assert found.derived["profile_peak_bytes"] > 3.85 * GIB

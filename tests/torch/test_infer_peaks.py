@@ -1,0 +1,136 @@
+"""Peaks of a step of tiny models beside those of our programs, by transformers as installed."""
+
+import pytest
+
+pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+import torch  # noqa: E402
+from tests.torch.storages import watched  # noqa: E402
+from weighbridge.engines.subjects import subject  # noqa: E402
+from weighbridge.engines.table import engine  # noqa: E402
+from weighbridge.engines.transformers.plan import plan  # noqa: E402
+from weighbridge.engines.transformers.serving import peaks  # noqa: E402
+from weighbridge.gather import gather_config  # noqa: E402
+from weighbridge.model import resolve  # noqa: E402
+from weighbridge.workload import Infer  # noqa: E402
+
+PROMPT = 512
+SHARED = {"vocab_size": 1024, "max_position_embeddings": 2048}
+SMALL = {
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    **SHARED,
+}
+EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 128, "num_hidden_layers": 4}
+LATENT = {
+    "q_lora_rank": 96,
+    "kv_lora_rank": 64,
+    "qk_rope_head_dim": 16,
+    "qk_nope_head_dim": 32,
+    "v_head_dim": 32,
+}
+CASES = {
+    "llama": SMALL,
+    "qwen2": SMALL,
+    "qwen3": SMALL,
+    "gemma3_text": {**SMALL, "sliding_window": 128, "sliding_window_pattern": 3},
+    "gpt2": {"n_embd": 256, "n_layer": 4, "n_head": 8, "n_positions": 2048, "vocab_size": 1024},
+    "gpt_neox": {**SMALL, "rotary_pct": 0.25},
+    "phi3": {**SMALL, "pad_token_id": 0},
+    "mixtral": {**SMALL, "num_local_experts": 8, "num_experts_per_tok": 2},
+    "qwen3_moe": {**SMALL, **EXPERTS, "num_experts": 8},
+    "deepseek_v3": {
+        **SMALL,
+        **EXPERTS,
+        **LATENT,
+        "n_routed_experts": 8,
+        "n_shared_experts": 1,
+        "n_group": 2,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+        "head_dim": 16,
+        "num_key_value_heads": 8,
+    },
+    "mamba2": {
+        "hidden_size": 256,
+        "num_hidden_layers": 4,
+        "num_heads": 8,
+        "head_dim": 64,
+        "state_size": 32,
+        "n_groups": 2,
+        "chunk_size": 64,
+        "vocab_size": 1024,
+    },
+    "mamba": {"hidden_size": 256, "num_hidden_layers": 4, "state_size": 16, "vocab_size": 1024},
+    "qwen3_next": {
+        **SMALL,
+        **EXPERTS,
+        "num_experts": 8,
+        "shared_expert_intermediate_size": 128,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 32,
+        "linear_value_head_dim": 32,
+        "layer_types": ["linear_attention", "full_attention"] * 2,
+    },
+}
+EAGER = ("llama", "gpt2")
+
+
+def ours(raw, new=2, dtype="bfloat16", **settings):
+    w = Infer(dtype=dtype, prompt_len=PROMPT, max_new_tokens=new, **settings)
+    kind = engine("transformers")
+    s = subject(resolve(gather_config(raw)), w, kind, kind.newest)
+    return s, plan(s, w, None)
+
+
+def built(raw, attention, dtype=torch.bfloat16):
+    config = transformers.AutoConfig.for_model(**raw)
+    name = raw["architectures"][0]
+    model = getattr(transformers, name)(config).to(dtype).eval()
+    if attention:
+        model.set_attn_implementation(attention)
+    return model
+
+
+def steps(model, batch=1):
+    """(peak of the prompt's step, of the one behind it), in bytes beside the weights."""
+    ids = torch.zeros(batch, PROMPT, dtype=torch.int64)
+    with watched(model) as seen:
+        out = model(ids, use_cache=True, logits_to_keep=1)
+        prefill = seen.phase()
+        name = "past_key_values" if getattr(out, "past_key_values", None) else "cache_params"
+        past = {name: out[name]}
+        del out
+        for _ in range(2):  # the first step behind the prompt still has all of its keys
+            seen.phase()
+            out = model(ids[:, :1], use_cache=True, logits_to_keep=1, **past)
+        return prefill, seen.phase()
+
+
+def config(model_type):
+    mapping = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    raw = {"model_type": model_type, "architectures": [mapping[model_type]], **CASES[model_type]}
+    return {**raw, "torch_dtype": "bfloat16"}
+
+
+def check(found, expected, distance):
+    assert abs(found - expected) <= distance * expected, f"{found:,} beside {expected:,}"
+
+
+@pytest.mark.parametrize("model_type", CASES)
+def test_a_prompt_and_a_step(model_type):
+    raw = config(model_type)
+    s, p = ours(raw)
+    attends = any(
+        type(m).__name__ in ("Attention", "Latent") for b in s.body.blocks for m in b.mixers
+    )
+    prefill, decode = steps(built(raw, "sdpa" if attends else None))
+    first, last = peaks(s, p, 0, len(s.body.blocks))
+    check(sum(first.live.values()), prefill, 0.05)
+    check(sum(last.live.values()), decode, 0.05)
