@@ -78,6 +78,7 @@ def _catalogued(text: str, ref: Any, options: Options) -> Inventory:
         name=entry.name,
         parts=(part,),
         read_from=(f"built-in catalogue ({entry.source})",),
+        repo_id=entry.repo_id,
     )
 
 

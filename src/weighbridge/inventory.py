@@ -36,6 +36,7 @@ class Inventory:
     read_from: tuple[str, ...]
     download_bytes: int | None = None
     notes: tuple[str, ...] = ()
+    repo_id: str | None = None  # where the model is on the Hub, when the reference does not say
     code: str | None = None  # the folder or repository whose own code may be run
     rough: bool = False  # a bare size, and nothing else is known
 

@@ -66,6 +66,12 @@ class Model:
     download_bytes: int | None = None
     notes: tuple[str, ...] = ()
     rough: bool = False
+    repo_id: str | None = None
+
+    @property
+    def loads_as(self) -> str:
+        """What an engine is told to load."""
+        return self.repo_id or self.reference
 
     @property
     def architecture(self) -> str:
@@ -118,6 +124,7 @@ def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
         download_bytes=inventory.download_bytes,
         notes=tuple(notes),
         rough=inventory.rough,
+        repo_id=inventory.repo_id,
     )
 
 

@@ -35,7 +35,7 @@ FLAGS: Mapping[str, str] = {
 
 
 def launch(s: Subject, w: Infer, e: Effective) -> str:
-    words = ["python", "-m", "sglang.launch_server", "--model-path", s.model.reference]
+    words = ["python", "-m", "sglang.launch_server", "--model-path", s.model.loads_as]
     return " ".join(map(shlex.quote, [*words, *_flags(s, w, e)]))
 
 

@@ -71,7 +71,7 @@ def launch(subject: Subject, w: Infer, p: Plan) -> str:
     if p.prompt.kernel in ("eager", "flash"):
         name = "eager" if p.prompt.kernel == "eager" else "flash_attention_2"
         given.append(f'attn_implementation="{name}"')
-    model = f'{_auto(subject)}.from_pretrained("{subject.model.reference}", {", ".join(given)})'
+    model = f'{_auto(subject)}.from_pretrained("{subject.model.loads_as}", {", ".join(given)})'
     if not p.new:
         return model
     written = [f"max_new_tokens={p.new}"]

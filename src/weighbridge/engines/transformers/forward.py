@@ -80,7 +80,10 @@ def _visits(blocks: Sequence[Block]) -> Iterator[tuple[int, bool]]:
 
 
 def _positions(heap: Heap, s: Step, stage: Stage) -> list[Held]:
-    """Cosines and sines of the step's tokens, which all layers share."""
+    """Cosines and sines of the step's tokens, which all layers share; or what learned positions
+    were added to, and they themselves."""
+    if s.style.learned and stage.first:
+        return [heap.take(s.wide(s.hidden)), heap.take(s.tokens * s.hidden * s.size)]
     if not s.style.rotary:
         return []
     mixers = (m for b in stage.blocks for m in b.mixers)

@@ -1,10 +1,11 @@
 """The effective settings of one run: what the user said, and the defaults of this version."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import CrossAttention
 from weighbridge.engines.caches.transformers import Kind
@@ -85,11 +86,16 @@ def _first(subject: Subject, w: Infer, found: Rules) -> Step:
         dtype=subject.choice.dtype,
         kernel=kernel(w.attention, found.attention),
         rules=found,
-        style=style((p.name for p in subject.part.blueprint.params), language(subject)),
+        style=style(_names(subject.part.blueprint), language(subject)),
         cache=_cache(w.cache_implementation or "dynamic"),
         packed=around(form.name) if form else None,
         kind=subject.model_type,
     )
+
+
+def _names(plan: Blueprint) -> Iterator[str]:
+    yield from (p.name for p in plan.params)
+    yield from (b.name for b in plan.buffers)
 
 
 def _cache(name: str) -> Kind:

@@ -26,6 +26,7 @@ FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "W_pack", "wqkv", "qkv
 QUERY_NORMS = ("q_norm", "q_layernorm", "query_layernorm", "query_norm")
 AFTER = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_ffw_norm")
 FLOAT_ROUTES = ("deepseek_v2", "ernie4_5_moe", "bailing_moe")
+LEARNED = (".wpe.", "embed_positions.")
 PARALLEL = ("gptj", "codegen", "phi", "cohere", "cohere2", "falcon", "RefinedWeb", "gpt_neox")
 # Learned, sinusoidal or relative positions, or none
 NOT_ROTARY = """
@@ -47,13 +48,14 @@ class Style:
     parallel: bool = False  # attention and feed-forward read the same normed input
     fused_queries: bool = False  # one linear makes queries, keys and values
     rotary: bool = True
+    learned: bool = False  # a table of positions is added to the embedding, and kept beside it
     several: int = 0  # temporaries of the activation
     chunk: int = 256  # tokens that a scan of Mamba 2 takes at once
     float_routes: bool = False  # weights of experts stay in float32, and so what they weigh
 
 
 def style(names: Iterable[str], config: Config) -> Style:
-    """`names` of the parameters; `config` is the language model's."""
+    """`names` of parameters and buffers; `config` is the language model's."""
     known = tuple(names)
     kind = config.model_type
     activation = config.get(*ACTIVATIONS) or "silu"
@@ -64,6 +66,7 @@ def style(names: Iterable[str], config: Config) -> Style:
         parallel=kind in PARALLEL and config.get("use_parallel_residual") is not False,
         fused_queries=_any(known, [f".{word}." for word in FUSED]),
         rotary=kind not in POSITIONS,
+        learned=_any(known, LEARNED),
         several=SEVERAL.get(str(activation), 0),
         chunk=config.num("chunk_size", "mamba_chunk_size", default=256),
         float_routes=_any(known, ["e_score_correction_bias"]) or kind in FLOAT_ROUTES,

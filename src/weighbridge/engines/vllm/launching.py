@@ -18,7 +18,7 @@ STEPS = 100  # a share is written in hundredths
 def command(
     subject: Subject, at: Launch, w: Infer, found: Sequence[Reserve], budget: Budget | None
 ) -> str:
-    words = ["vllm serve", shlex.quote(subject.model.reference)]
+    words = ["vllm serve", shlex.quote(subject.model.loads_as)]
     for flag, value in _flags(at, w, found, budget):
         words.append(flag if value is True else f"{flag} {value}")
     return " ".join(words)

@@ -15,7 +15,7 @@ from weighbridge.engines.llama_cpp.ggml.tensor import I32, Tensor
 from weighbridge.engines.llama_cpp.graphs.build import Build
 
 
-FUSED = 32  # experts a token whose sum CUDA computes in one go
+FUSED = 15  # experts a token whose sum CUDA computes in one go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
