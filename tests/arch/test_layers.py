@@ -406,3 +406,11 @@ def test_a_key_that_looks_like_memory_and_is_not_read_is_told():
     layers(c)
     assert any("kv_cache_rank" in key for key in c.unread())
     assert not any("num_key_value_heads" in key for key in c.unread())
+
+
+def test_llava_of_its_authors_has_its_language_model_s_keys_at_the_top():
+    flat = {"num_hidden_layers": 40, "num_attention_heads": 40, "hidden_size": 5120}
+    raw = {"model_type": "llava", "architectures": ["LlavaLlamaForCausalLM"], **flat}
+    found = layers(Config(raw))
+    assert len(found) == 40
+    assert found[0].mixers[0].heads == 40

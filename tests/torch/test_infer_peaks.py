@@ -134,3 +134,101 @@ def test_a_prompt_and_a_step(model_type):
     first, last = peaks(s, p, 0, len(s.body.blocks))
     check(sum(first.live.values()), prefill, 0.05)
     check(sum(last.live.values()), decode, 0.05)
+
+
+@pytest.mark.parametrize("model_type", EAGER)
+def test_scores_that_are_written_out(model_type):
+    """In float32: a CPU's softmax makes a copy of its input in 16 bits that a GPU does not."""
+    raw = config(model_type)
+    s, p = ours(raw, dtype="float32", attention="eager")
+    prefill, decode = steps(built(raw, "eager", torch.float32))
+    first, last = peaks(s, p, 0, len(s.body.blocks))
+    check(sum(first.live.values()), prefill, 0.05)
+    check(sum(last.live.values()), decode, 0.05)
+
+
+def test_several_requests_and_a_wider_dtype():
+    raw = config("qwen3")
+    s, p = ours(raw, dtype="float32", batch_size=3)
+    prefill, decode = steps(built(raw, "sdpa", torch.float32), batch=3)
+    first, last = peaks(s, p, 0, len(s.body.blocks))
+    check(sum(first.live.values()), prefill, 0.05)
+    check(sum(last.live.values()), decode, 0.05)
+
+
+ENCODERS = {
+    "bert": {
+        "architectures": ["BertModel"],
+        "hidden_size": 256,
+        "intermediate_size": 1024,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 8,
+        "vocab_size": 1024,
+    },
+    "modernbert": {
+        "architectures": ["ModernBertModel"],
+        "hidden_size": 256,
+        "intermediate_size": 512,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 8,
+        "vocab_size": 1024,
+        "pad_token_id": 0,
+    },
+}
+
+
+@pytest.mark.parametrize("model_type", ENCODERS)
+def test_encoders(model_type):
+    raw = {"model_type": model_type, **ENCODERS[model_type]}
+    w = Infer(dtype="bfloat16", context=PROMPT)
+    kind = engine("transformers")
+    s = subject(resolve(gather_config(raw)), w, kind, kind.newest)
+    model = built(raw, "sdpa")
+    with watched(model) as seen:
+        model(torch.zeros(1, PROMPT, dtype=torch.int64))
+    found, none = peaks(s, plan(s, w, None), 0, len(s.body.blocks))
+    assert none is None
+    check(sum(found.live.values()), seen.peak, 0.05)
+
+
+T5 = {
+    "model_type": "t5",
+    "architectures": ["T5ForConditionalGeneration"],
+    "d_model": 256,
+    "d_kv": 32,
+    "d_ff": 1024,
+    "num_layers": 4,
+    "num_heads": 8,
+    "vocab_size": 1024,
+    "feed_forward_proj": "gated-gelu",
+    "decoder_start_token_id": 0,
+}
+WHISPER = {
+    "model_type": "whisper",
+    "architectures": ["WhisperForConditionalGeneration"],
+    "d_model": 256,
+    "encoder_layers": 4,
+    "decoder_layers": 4,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 1024,
+    "decoder_ffn_dim": 1024,
+    "vocab_size": 1024,
+    "pad_token_id": 0,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "decoder_start_token_id": 0,
+}
+
+
+@pytest.mark.parametrize("raw", (T5, WHISPER), ids=("t5", "whisper"))
+def test_encoder_and_decoder(raw):
+    s, p = ours(raw, new=8)
+    model = built(raw, "sdpa")
+    read = torch.zeros(1, PROMPT, dtype=torch.int64)
+    if raw is WHISPER:
+        read = torch.zeros(1, 80, 3000, dtype=torch.bfloat16)
+    with watched(model) as seen:
+        model(read, decoder_input_ids=torch.zeros(1, 1, dtype=torch.int64), use_cache=True)
+    found, _ = peaks(s, p, 0, len(s.body.blocks))
+    check(sum(found.live.values()), seen.peak, 0.1)

@@ -10,7 +10,7 @@ own default may be less: vLLM takes the unstretched length of a longrope model.
 
 Source: transformers 5.23 modeling_rope_utils.py and the classes' defaults; vllm 0.33
 transformers_utils/model_arch_config_convertor.py (derive_max_model_len_and_key) and config/model.py
-(_get_and_verify_max_len); 0.22 and older for yarn.
+(_get_and_verify_max_len); 0.29 and older for yarn.
 """
 
 from collections.abc import Mapping

@@ -123,4 +123,3 @@ def numbered(name: str) -> tuple[str, str, int, str]:
     """(path, word before the number, number, name below) of an expert's parameter."""
     found = EXPERT.match(name)
     return (found[1], found[2], int(found[3]), found[4]) if found else (name, "", 0, "")
-

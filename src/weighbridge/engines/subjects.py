@@ -33,21 +33,24 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
     found, notes = remembered(config, metadata, part)
     end = longest_of_gguf(metadata) if metadata else longest(part.config)
     context, why = asked(w, end)
+    computes = body(
+        part.blueprint,
+        config,
+        found,
+        metadata=metadata,
+        image_size=w.image_size,
+        audio_seconds=w.audio_seconds,
+    )
+    if w.images and not any(t.kind == "image" for t in computes.towers):
+        notes = (*notes, "what its images take is not in our tables, or it has no eyes")
     return Subject(
         model=model,
         part=part,
         choice=decisions[part.name].choice,
         why=decisions[part.name].why,
         config=config,
-        layers=found,
-        body=body(
-            part.blueprint,
-            config,
-            found,
-            metadata=metadata,
-            image_size=w.image_size,
-            audio_seconds=w.audio_seconds,
-        ),
+        layers=found if computes.causal else (),  # the encoder of T5 alone generates nothing
+        body=computes,
         longest=end,
         context=context,
         context_from=why,

@@ -48,8 +48,12 @@ WITHIN: Mapping[str, Inner] = {
 }
 
 
+FLAT = {"llava": "LlavaLlamaForCausalLM"}  # its authors' class, which keeps Llama's own keys
+
+
 def of_part(c: Config) -> tuple[Layer, ...]:
-    return layers(nested(c, WITHIN[c.model_type]))
+    name = "llava_llama" if FLAT.get(c.model_type) == c.cls else c.model_type
+    return layers(nested(c, WITHIN[name]))
 
 
 def of_minicpmv(c: Config) -> tuple[Layer, ...]:

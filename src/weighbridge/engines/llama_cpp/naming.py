@@ -1,0 +1,179 @@
+"""From checkpoint names to GGUF's: what the converter calls each tensor, and which it joins.
+
+    layers.3.self_attn.q_proj.weight         blk.3.attn_q.weight
+    layers.3.mlp.experts.17.up_proj.weight   a slice of blk.3.ffn_up_exps.weight
+    experts.gate_up_proj                     ffn_gate_exps and ffn_up_exps, half each
+
+Source: gguf 0.19 gguf/tensor_mapping.py; llama.cpp 0c1e57098 conversion/.
+"""
+
+import re
+from collections.abc import Mapping
+
+LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.(.+)$")
+EXPERT = re.compile(r"experts\.\d+\.")
+
+# Of a model: the last part of the name -> GGUF's
+WHOLE: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("embed_tokens", "wte", "embeddings", "word_embeddings", "embed_in", "word_embedding",
+         "tok_embeddings", "embedding"), "token_embd"),
+    **dict.fromkeys(("lm_head", "embed_out", "output_layer", "output"), "output"),
+    **dict.fromkeys(
+        ("norm", "norm_f", "ln_f", "final_layer_norm", "final_layernorm", "encoder.final_layernorm"),
+        "output_norm"),
+    "embedding_norm": "token_embd_norm",
+    "word_embeddings_layernorm": "token_embd_norm",
+    **dict.fromkeys(("emb_ln", "embeddings.LayerNorm"), "token_embd_norm"),
+    **dict.fromkeys(("wpe", "position_embeddings", "embed_positions"), "position_embd"),
+    "token_type_embeddings": "token_types",
+    "embed_tokens_per_layer": "per_layer_token_embd",
+    "per_layer_model_projection": "per_layer_model_proj",
+    "per_layer_projection_norm": "per_layer_proj_norm",
+}  # fmt: skip
+
+# Of a layer: how the name ends -> GGUF's. The longest ending decides.
+ENDS: Mapping[str, str] = {
+    # attention
+    **dict.fromkeys(("q_proj", "wq", "query", "self.query"), "attn_q"),
+    **dict.fromkeys(("k_proj", "wk", "key", "self.key"), "attn_k"),
+    **dict.fromkeys(("v_proj", "wv", "value", "self.value"), "attn_v"),
+    **dict.fromkeys(
+        ("qkv_proj", "query_key_value", "Wqkv", "attn.c_attn", "W_pack", "in_proj_qkv"), "attn_qkv"
+    ),
+    **dict.fromkeys(
+        ("o_proj", "wo", "self_attn.out_proj", "attn.out_proj", "attn.c_proj", "self_attn.dense",
+         "self_attention.dense", "attention.dense", "attention.output.dense", "attn.Wo",
+         "attention.wo"), "attn_output"),
+    **dict.fromkeys(("q_norm", "q_layernorm", "query_layernorm"), "attn_q_norm"),
+    **dict.fromkeys(("k_norm", "k_layernorm", "key_layernorm"), "attn_k_norm"),
+    "q_a_proj": "attn_q_a",
+    "q_a_layernorm": "attn_q_a_norm",
+    "q_b_proj": "attn_q_b",
+    "kv_a_proj_with_mqa": "attn_kv_a_mqa",
+    "kv_a_layernorm": "attn_kv_a_norm",
+    "k_b": "attn_k_b",
+    "v_b": "attn_v_b",
+    "kv_b_proj": "attn_kv_b",
+    "sinks": "attn_sinks",
+    "self_attn.attn_sub_norm": "attn_sub_norm",
+    "mlp.ffn_sub_norm": "ffn_sub_norm",
+    # norms
+    **dict.fromkeys(
+        ("input_layernorm", "ln_1", "attention_norm", "operator_norm", "ln_attn", "temporal_norm",
+         "pre_attention_norm"), "attn_norm"),
+    "norm": "attn_norm",
+    "post_self_attn_layernorm": "post_attention_norm",
+    "post_mlp_layernorm": "post_ffw_norm",
+    **dict.fromkeys(
+        ("post_attention_layernorm", "ln_2", "ffn_norm", "pre_ff_layernorm",
+         "pre_feedforward_layernorm", "pre_mlp_layernorm", "post_mixer_norm"), "ffn_norm"),
+    "post_feedforward_layernorm": "post_ffw_norm",
+    "attention.output.LayerNorm": "attn_output_norm",
+    "output.LayerNorm": "layer_output_norm",
+    # feed-forwards
+    **dict.fromkeys(
+        ("gate_proj", "feed_forward.w1", "mlp.w1", "gate_up.gate"), "ffn_gate"),
+    **dict.fromkeys(
+        ("up_proj", "gate_up_proj", "feed_forward.w3", "mlp.w3", "c_fc", "fc1", "dense_h_to_4h",
+         "intermediate.dense", "fc_in", "input_linear", "shared_mlp.input_linear"), "ffn_up"),
+    **dict.fromkeys(
+        ("down_proj", "feed_forward.w2", "mlp.w2", "mlp.c_proj", "fc2", "dense_4h_to_h",
+         "output.dense", "fc_out", "output_linear"), "ffn_down"),
+    **dict.fromkeys(
+        ("mlp.gate", "mlp.router", "block_sparse_moe.gate", "mixer.gate", "router",
+         "feed_forward.gate", "feed_forward.router", "router.layer", "router.proj"), "ffn_gate_inp"),
+    "e_score_correction_bias": "exp_probs_b.bias",
+    **dict.fromkeys(("expert_bias", "moe_statics.e_score_correction_bias"), "exp_probs_b.bias"),
+    "shared_expert_gate": "ffn_gate_inp_shexp",
+    # recurrences
+    "in_proj": "ssm_in",
+    "conv1d": "ssm_conv1d",
+    "x_proj": "ssm_x",
+    "dt_proj": "ssm_dt",
+    "dt_bias": "ssm_dt.bias",
+    "A_log": "ssm_a",
+    "D": "ssm_d",
+    **dict.fromkeys(("mixer.norm", "mamba.norm", "linear_attn.norm"), "ssm_norm"),
+    **dict.fromkeys(("mixer.out_proj", "mamba.out_proj", "linear_attn.out_proj"), "ssm_out"),
+    "dt_layernorm": "ssm_dt_norm",
+    "b_layernorm": "ssm_b_norm",
+    "c_layernorm": "ssm_c_norm",
+    "in_proj_z": "attn_gate",
+    "in_proj_b": "ssm_beta",
+    "in_proj_a": "ssm_alpha",
+    "in_proj_ba": "ssm_ba",
+    "conv.conv": "shortconv.conv",
+    "conv.in_proj": "shortconv.in_proj",
+    "conv.out_proj": "shortconv.out_proj",
+    # Gemma 3n and 4
+    "per_layer_input_gate": "inp_gate",
+    "per_layer_projection": "proj",
+    "post_per_layer_input_norm": "post_norm",
+}  # fmt: skip
+EXPERTS: Mapping[str, str] = {
+    "w1": "ffn_gate_exps",
+    "w2": "ffn_down_exps",
+    "w3": "ffn_up_exps",
+    "gate_proj": "ffn_gate_exps",
+    "up_proj": "ffn_up_exps",
+    "down_proj": "ffn_down_exps",
+    "gate_up_proj": "ffn_gate_up_exps",
+    "input_linear": "ffn_gate_up_exps",
+    "output_linear": "ffn_down_exps",
+}
+BARE = ("ssm_a", "ssm_d", "exp_probs_b.bias", "ssm_dt.bias")
+
+
+def gguf_name(name: str, siblings: frozenset[str] = frozenset()) -> str:
+    """`siblings` are the endings of the layer's other tensors: a norm's name says what it is only
+    beside them. A name that is not in our tables keeps its own."""
+    path, ending = _ending(name)
+    found = LAYER.search(path)
+    if found is None:
+        return _whole(path, ending)
+    number, rest = found[1], found[2]
+    base = _of_layer(rest, siblings)
+    if base in BARE:
+        return f"blk.{number}.{base}"
+    return f"blk.{number}.{base}{ending}"
+
+
+def _ending(name: str) -> tuple[str, str]:
+    for ending in (".weight", ".bias"):
+        if name.endswith(ending):
+            return name.removesuffix(ending), ending
+    if name.endswith("_bias") and "proj" in name:
+        return name.removesuffix("_bias"), ".bias"  # gpt-oss's experts
+    return name, ".weight"
+
+
+def _whole(path: str, ending: str) -> str:
+    parts = path.split(".")
+    for name in (".".join(parts[-2:]), parts[-1]):
+        if name in WHOLE:
+            return WHOLE[name] + ending
+    return path + ending
+
+
+def _of_layer(rest: str, siblings: frozenset[str]) -> str:
+    if "experts." in rest and "shared_experts" not in rest:
+        last = EXPERT.sub("experts.", rest).rpartition(".")[2]
+        return EXPERTS.get(last, rest)
+    if rest == "post_attention_layernorm" and "post_feedforward_layernorm" in siblings:
+        return "post_attention_norm"
+    if "block_sparse_moe" in rest and rest.endswith("_linear"):
+        return EXPERTS[rest.rpartition(".")[2]]
+    parts = rest.split(".")
+    for count in (3, 2, 1):
+        base = ENDS.get(".".join(parts[-count:]))
+        if base is not None:
+            shared = any("shared_expert" in p or p == "shared_mlp" for p in parts[:-1])
+            return f"{base}_shexp" if shared and base.startswith("ffn_") else base
+    return rest
+
+
+def siblings_of(names: list[str]) -> frozenset[str]:
+    """Modules that stand in layers themselves."""
+    found = (LAYER.search(_ending(n)[0]) for n in names)
+    return frozenset(m[2] for m in found if m is not None and "." not in m[2])

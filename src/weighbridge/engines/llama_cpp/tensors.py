@@ -1,0 +1,114 @@
+"""The model's tensors by GGUF name, from a GGUF file's headers or from the class as converted.
+
+    a file       as its headers have it
+    a class      what the format's rules make of each parameter; experts joined to one tensor a
+                 layer and role; gate and up apart; of a tied pair one, of a tower none (mmproj)
+
+Source: llama.cpp 0c1e57098 conversion/ (modify_tensors of each architecture).
+"""
+
+from collections.abc import Iterable, Iterator
+from math import prod
+
+from weighbridge.arch.mixers import GatedDelta, Layer
+from weighbridge.components.weights import Choice
+from weighbridge.dtypes import FLOAT32, GGML_BY_NAME, DType
+from weighbridge.engines.llama_cpp.graphs.network import Weight
+from weighbridge.engines.llama_cpp.naming import gguf_name, siblings_of
+from weighbridge.engines.serving import Subject
+from weighbridge.model import ModelPart
+from weighbridge.quantization.scheme import Scheme
+from weighbridge.quantization.schemes import scheme, stored
+
+PLAIN = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+SPLIT = {"ffn_gate_up_exps": ("ffn_gate_exps", "ffn_up_exps")}
+
+
+def tensors(s: Subject) -> tuple[Weight, ...]:
+    if s.part.library == "gguf":
+        return tuple(of_file(s.part))
+    return tuple(of_class(s.part, form(s.choice), s.choice.dtype, s.layers))
+
+
+def of_file(part: ModelPart) -> Iterator[Weight]:
+    for t in part.stored:
+        yield Weight(t.name, t.dtype, tuple(reversed(t.shape)), t.nbytes)
+
+
+def form(choice: Choice) -> Scheme:
+    """GGUF types alone; another library's format is taken as unpacked by the converter."""
+    if choice.scheme is not None and choice.scheme.engine == "llama.cpp":
+        return choice.scheme
+    return scheme(PLAIN.get(choice.dtype.name, "BF16"))
+
+
+def of_class(
+    part: ModelPart, form: Scheme, dtype: DType, layers: tuple[Layer, ...]
+) -> Iterator[Weight]:
+    names = [p.name for p in part.blueprint.params]
+    near = siblings_of(names)
+    joined: dict[str, Weight] = {}
+    for t in stored(part.blueprint, form, dtype=dtype):
+        if part.blueprint.part(t.source) != "language model":
+            continue
+        kind = GGML_BY_NAME[PLAIN.get(t.dtype.name, t.dtype.name)]
+        for name, ne in _apart(gguf_name(t.name, near), _shape(t.shape), layers):
+            joined[name] = _joined(joined.get(name), name, kind, ne)
+    yield from joined.values()
+    yield from _buffers(part)
+
+
+def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """ggml's order; a convolution's single input channel is left out."""
+    ne = tuple(reversed(shape))
+    if len(ne) == 3 and ne[1] == 1:
+        return ne[0], ne[2]
+    return ne
+
+
+def _joined(before: Weight | None, name: str, kind: DType, ne: tuple[int, ...]) -> Weight:
+    """One more slice of an experts' tensor."""
+    if before is None:
+        full = (*ne, 1) if "_exps.weight" in name and len(ne) == 2 else ne
+    else:
+        full = (*before.ne[:2], before.ne[2] + 1)
+    return Weight(name, kind, full, kind.size(prod(full)))
+
+
+def _apart(
+    name: str, ne: tuple[int, ...], layers: tuple[Layer, ...]
+) -> Iterable[tuple[str, tuple[int, ...]]]:
+    """A tensor that the converter splits, in its pieces."""
+    start, _, rest = name.partition("ffn_gate_up_exps")
+    if rest:
+        gate, up = (f"{start}{base}{rest}" for base in SPLIT["ffn_gate_up_exps"])
+        return tuple((n, _halved(n, ne)) for n in (gate, up))
+    if name.endswith("in_proj_qkvz.weight"):
+        return _qkvz(name, ne, layers)
+    return ((name, ne),)
+
+
+def _halved(name: str, ne: tuple[int, ...]) -> tuple[int, ...]:
+    if name.endswith(".bias"):
+        return (ne[0] // 2, *ne[1:])
+    return (ne[0], ne[1] // 2, *ne[2:])
+
+
+def _qkvz(
+    name: str, ne: tuple[int, ...], layers: tuple[Layer, ...]
+) -> Iterable[tuple[str, tuple[int, ...]]]:
+    m = next(m for la in layers for m in la.mixers if isinstance(m, GatedDelta))
+    start = ".".join(name.split(".")[:2])
+    values = m.value_heads * m.value_dim
+    return (
+        (f"{start}.attn_qkv.weight", (ne[0], m.channels)),
+        (f"{start}.attn_gate.weight", (ne[0], values)),
+    )
+
+
+def _buffers(part: ModelPart) -> Iterator[Weight]:
+    """Biases that choose experts are buffers of the class, and tensors of the file."""
+    for b in part.blueprint.buffers:
+        if b.persistent and b.name.endswith(("e_score_correction_bias", "expert_bias")):
+            ne = tuple(reversed(b.shape))
+            yield Weight(gguf_name(b.name), GGML_BY_NAME["F32"], ne, FLOAT32.size(prod(ne)))
