@@ -71,8 +71,8 @@ def config(model_id: str) -> dict | None:
 def held(answer: Answer) -> int:
     """What "Model loading took" counts."""
     load = answer.devices[0].phases[0].components
-    own = (c for c in load if c.name in ("weights", "buffers", "rounding") and not c.detail)
-    return sum(c.bytes.expected for c in own)
+    names = ("weights", "buffers", "rounding", "workspaces")
+    return sum(c.bytes.expected for c in load if c.name in names and c.detail != "requests")
 
 
 def planned() -> Iterator[Reading]:

@@ -2,98 +2,97 @@
 
 A dispatch mode sees every operation after autograd, so a storage is new when an operation returns
 it for the first time, and its end is the end of its Python object, which torch keeps alive exactly
-as long. Modules are known by global hooks, backward by its own thread of the engine.
+as long. The recorder is told where it is (`watch.py`) and what kernels take on the way (`hidden`).
 """
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from weighbridge.trace.tape import Tape
+from weighbridge.trace.tape import Role, Tape
 
 Hidden = Callable[["Recorder", Any, tuple[Any, ...], dict[str, Any], Any], None]
 
 
 class Recorder(TorchDispatchMode):
-    """Writes `tape`. `hidden` is told of every operation and may add what dispatch cannot see."""
+    """Writes one tape for each device."""
 
-    def __init__(self, tape: Tape, hidden: Hidden | None = None) -> None:
+    def __init__(self, tapes: Sequence[Tape]) -> None:
         super().__init__()
-        self.tape = tape
-        self.hidden = hidden
-        self.modules: list[str] = []  # paths, innermost last
-        self.numbers: dict[int, int] = {}  # a storage's address -> its number on the tape
+        self.tapes = tapes
+        self.where: Callable[[], str] = str
+        self._numbers: dict[int, tuple[Tape, int]] = {}  # a storage's address -> its number
+        self._ends: dict[int, Any] = {}
+
+    @property
+    def phase(self) -> str:
+        return self.tapes[0].phase
+
+    @phase.setter
+    def phase(self, name: str) -> None:
+        for tape in self.tapes:
+            tape.phase = name
+
+    def mark(self, tensor: torch.Tensor, role: Role) -> None:
+        """What a tensor's storage is for."""
+        found = self._numbers.get(tensor.untyped_storage()._cdata)
+        if found is not None:
+            tape, number = found
+            tape.storages[number].role = role
+
+    def stop(self) -> None:
+        """Forgets what still lives: its end is after the trace's."""
+        self._ends.clear()
+        self._numbers.clear()
+        self.where = str
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        for t in tree_iter(out):
-            if isinstance(t, torch.Tensor) and t.device.type == "cuda":
-                self._seen(t, func, args)
-        if self.hidden is not None:
-            self.hidden(self, func, args, kwargs, out)
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            if out.device.type == "cuda":
+                self._seen(out, func, args)
+        else:
+            for t in tree_iter(out):
+                if isinstance(t, torch.Tensor) and t.device.type == "cuda":
+                    self._seen(t, func, args)
         return out
-
-    def number(self, t: torch.Tensor) -> int | None:
-        """The number of a tensor's storage on the tape."""
-        return self.numbers.get(t.untyped_storage()._cdata)
-
-    @property
-    def module(self) -> str:
-        return self.modules[-1] if self.modules else ""
 
     def _seen(self, t: torch.Tensor, func: Any, args: tuple[Any, ...]) -> None:
         storage = t.untyped_storage()
         address = storage._cdata
-        nbytes = storage.nbytes()
-        if address in self.numbers or not nbytes:
+        if address in self._numbers:
             return
+        nbytes = storage.nbytes()
+        if not nbytes:
+            return
+        tape = self.tapes[t.device.index or 0]
         old = self._fan_in(func, args)
-        name = str(func)
+        name, module = str(func), self.where()
         if old is None:
-            number = self.tape.malloc(nbytes, op=name, module=self.module)
+            number = tape.malloc(nbytes, op=name, module=module)
         else:
-            number = self.tape.grow(old, nbytes, op=name, module=self.module)
-        self.numbers[address] = number
-        weakref.finalize(storage, self._gone, address)
+            number = tape.grow(old, nbytes, op=name, module=module)
+        self._numbers[address] = tape, number
+        self._ends[address] = weakref.ref(storage, partial(self._gone, address))
 
     def _fan_in(self, func: Any, args: tuple[Any, ...]) -> int | None:
         """The storage that a sum of gradients would be added into: the engine adds between two
-        nodes, where no node is being evaluated."""
-        if func is not torch.ops.aten.add.Tensor or self.tape.phase != "backward":
+        nodes, where no node is being evaluated (input_buffer.cpp: accumulate)."""
+        if func is not torch.ops.aten.add.Tensor or self.phase != "backward":
             return None
         if torch._C._current_autograd_node() is not None:
             return None
-        return self.number(args[0])
+        found = self._numbers.get(args[0].untyped_storage()._cdata)
+        return None if found is None else found[1]
 
-    def _gone(self, address: int) -> None:
-        self.tape.free(self.numbers.pop(address))
-
-
-@contextmanager
-def named(root: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
-    """Paths of `root`'s modules are known to the recorder while they run."""
-    paths = {module: name for name, module in root.named_modules()}
-
-    def before(module: torch.nn.Module, _: Any) -> None:
-        recorder.modules.append(paths.get(module, type(module).__name__))
-
-    def after(module: torch.nn.Module, _: Any, __: Any) -> None:
-        recorder.modules.pop()
-
-    hooks = (
-        torch.nn.modules.module.register_module_forward_pre_hook(before),
-        torch.nn.modules.module.register_module_forward_hook(after, always_call=True),
-    )
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    def _gone(self, address: int, _: Any) -> None:
+        del self._ends[address]
+        tape, number = self._numbers.pop(address)
+        tape.free(number)

@@ -115,6 +115,21 @@ class Tape:
         self.events.append(-(number + 1))
         self.allocator.free(self._blocks.pop(number))
 
+    def empty_cache(self) -> None:
+        self._settle()
+        self.allocator.empty_cache()
+
+    def clear(self, role: Role) -> None:
+        """Releases all that is in use for `role`."""
+        for number in [n for n in self._blocks if self.storages[n].role == role]:
+            self.free(number)
+
+    def reset_peaks(self) -> None:
+        """Of the counters that a program reads; the tape's own peaks are of the whole run."""
+        self._settle()
+        a = self.allocator
+        a.peak_allocated, a.peak_reserved = a.allocated, a.reserved
+
     def alive(self, event: int) -> Iterator[Storage]:
         """What is in use right after `event`, oldest first."""
         for s in self.storages:

@@ -126,10 +126,13 @@ def _of(m: Mixer, s: Setting, widest: int) -> tuple[str, Sizes]:
     return "", Sizes(state=rows * state(m, Formats(conv=FLOAT32, state=FLOAT32)))
 
 
-def buffers(layers: Iterable[Layer], s: Setting) -> dict[str, Sizes]:
-    """The cache of all tokens ("") and that of sliding layers, as the log has them."""
+def buffers(
+    layers: Iterable[Layer], s: Setting, *, among: Iterable[Layer] = ()
+) -> dict[str, Sizes]:
+    """The cache of all tokens ("") and that of sliding layers, as the log has them. Layers of one
+    device stand `among` all of the model, whose widest values decide."""
     found = tuple(layers)
-    widest = _widest(found)
+    widest = _widest((*found, *among))
     result: dict[str, Sizes] = {"": Sizes(), "sliding": Sizes()}
     for m in mixers(found):
         name, size = _of(m, s, widest)

@@ -76,7 +76,8 @@ ENDS: Mapping[str, str] = {
         ("gate_proj", "feed_forward.w1", "mlp.w1", "gate_up.gate"), "ffn_gate"),
     **dict.fromkeys(
         ("up_proj", "gate_up_proj", "feed_forward.w3", "mlp.w3", "c_fc", "fc1", "dense_h_to_4h",
-         "intermediate.dense", "fc_in", "input_linear", "shared_mlp.input_linear"), "ffn_up"),
+         "intermediate.dense", "fc_in", "input_linear"), "ffn_up"),
+    "shared_mlp.input_linear": "ffn_gate_up",
     **dict.fromkeys(
         ("down_proj", "feed_forward.w2", "mlp.w2", "mlp.c_proj", "fc2", "dense_4h_to_h",
          "output.dense", "fc_out", "output_linear"), "ffn_down"),

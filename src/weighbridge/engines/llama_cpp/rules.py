@@ -1,37 +1,90 @@
-"""What changed from build to build, as far as memory sees it.
+"""What changed from build to build of llama.cpp, as far as memory sees it: defaults and graphs.
 
-Each field names a way in which graphs or buffers differ; `at` gives the values of a build.
+    rules(build) -> Rules: the oldest build's, with every later change up to `build`
+
+Dates are those of pull requests; a build's number was read off releases of those days (b5331 9 May
+2025, b6325 30 August 2025, b7394 14 December 2025, b8156 25 February 2026, b9247 20 May, b9512
+4 June, b10864 8 September 2026), so that changes are placed within some dozens of builds. Sources
+read whole: those vendored in llama-cpp-python 0.3.9, 0.3.16, 0.3.17 and 0.3.36; in part 0.3.12,
+0.3.20, 0.3.24, 0.3.28, 0.3.34, 0.3.35.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 from weighbridge.units import align_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    glu: bool = True  # gate and activation are one operation, with memory of its own
-    set_rows: bool = True  # keys and values are stored by row numbers, which are inputs
-    half_mask: bool = True  # the mask is made in 16 bits for flash attention
-    mask_pad: int = 1  # rows of the mask
-    embeds_input: bool = True  # the input for vectors is there even for tokens
-    fattn_copies: bool = True  # 16-bit copies of a quantized cache are in the compute buffer
-    few_outputs: bool = True  # a server reserves logits of its slots alone
-    keys_last: bool = True  # queries, values, keys: the order in which they are computed
-    rotates_cache: bool = True  # a quantized cache is rotated by a Hadamard matrix
-    clamps_weights: bool = True  # of experts, before they divide
-    groups_experts: bool = True  # groups of experts are picked first
-    rotary_first: bool = False  # of a latent's key
-    whole_rope: bool = True  # of full heads that came from a latent
-    flat_projection: bool = True  # into Mamba 2
-    rms_delta: bool = True
-    keeps_outputs: bool = True  # the last hidden states are kept, beside the logits
-    late_views: bool = True  # experts' outputs are viewed before they are added up
-    kept_experts: bool = True  # what fused operations of experts read is kept for them
+    """Defaults first, then what graphs and buffers are like."""
+
+    gpu_layers: int | None = 0  # None: all of them
+    flash: str = "off"
+    server_slots: int = 1
+    unified: bool = True  # slots share one cache
+    server_unified: bool = True
+    cache_ram: int = 0  # MiB of host memory for prompts
+    windows: bool = False  # sliding layers have caches of their own
+    few_outputs: bool = False  # a server reserves logits of its slots alone
+    slots_in_graph: bool = False  # the reserved step has a request a slot
+
+    glu: bool = False  # gate and activation are one operation, with memory of its own
+    set_rows: bool = False  # keys and values are stored by row numbers, which are inputs
+    half_mask: bool = False  # the mask is made in 16 bits for flash attention
+    mask_pad: int = 64  # rows of the mask
+    embeds_input: bool = False  # the input for vectors is there even for tokens
+    fattn_copies: bool = False  # 16-bit copies of a quantized cache are in the compute buffer
+    keys_last: bool = False  # queries, values, keys: the order in which they are computed
+    rotates_cache: bool = False  # a quantized cache is rotated by a Hadamard matrix
+    clamps_weights: bool = False  # of experts, before they divide
+    groups_experts: bool = False  # groups of experts are picked first
+    rotary_first: bool = True  # of a latent's key
+    whole_rope: bool = False  # of full heads that came from a latent
+    flat_projection: bool = False  # into Mamba 2
+    rms_delta: bool = False
+    late_views: bool = False  # experts' outputs are viewed before they are added up
+    kept_experts: bool = False  # what fused operations of experts read is kept for them
+    keeps_outputs: bool = False  # the last hidden states are kept, beside the logits
+    late_rows: bool = False  # some models pick the outputs' rows behind the last layer
 
     def mask_rows(self, tokens: int) -> int:
         return align_up(tokens, self.mask_pad)
 
 
-NEWEST = Rules()
-OLDEST = replace(NEWEST, glu=False)
+OLDEST, NEWEST = 4905, 11200  # 17 March 2025; commit 0c1e57098 of 1 October 2026, counted on
+LATENT = 5130  # #12801, 15 April 2025: latents are stored as such
+CHANGES: Mapping[int, Mapping[str, Any]] = {
+    5432: {"windows": True},  # #13194, 20 May 2025
+    5782: {"glu": True, "late_views": True},  # #14158, June 2025; #14753
+    5913: {"unified": False, "server_unified": False},  # #14363, 16 July 2025
+    6060: {"set_rows": True},  # #14285 without LLAMA_SET_ROWS, August 2025
+    6325: {"flash": "auto", "gpu_layers": None},  # #15434, 30 August 2025
+    6410: {"slots_in_graph": True, "groups_experts": True, "clamps_weights": True},
+    6730: {"cache_ram": 8192},  # #16391, 9 October 2025
+    6927: {"server_slots": 4, "server_unified": True},  # #16736, 3 November 2025
+    7000: {"mask_pad": 1, "keys_last": True, "rotary_first": False, "keeps_outputs": True},
+    7700: {"embeds_input": True},  # #18550, January 2026
+    8550: {"rotates_cache": True},  # #21038, between 23 March and 3 April 2026
+    9150: {"half_mask": True},  # between 3 April and 1 June 2026
+    9470: {"few_outputs": True},  # #23861, 1 June 2026
+    9520: {"fattn_copies": True},  # between 1 and 7 June 2026
+    10850: {  # between 17 August and 1 October 2026
+        "kept_experts": True,
+        "whole_rope": True,
+        "flat_projection": True,
+        "rms_delta": True,
+        "late_rows": True,
+    },
+}
+
+
+@cache
+def rules(build: int) -> Rules:
+    found = Rules()
+    for since, change in CHANGES.items():
+        if build >= since:
+            found = replace(found, **change)
+    return found

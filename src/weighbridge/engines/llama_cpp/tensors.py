@@ -9,8 +9,9 @@ Source: llama.cpp 0c1e57098 conversion/ (modify_tensors of each architecture).
 
 from collections.abc import Iterable, Iterator
 from math import prod
+from typing import TypeVar
 
-from weighbridge.arch.mixers import GatedDelta, Layer
+from weighbridge.arch.mixers import GatedDelta, Latent, Layer, Mamba2, Mixer
 from weighbridge.components.weights import Choice
 from weighbridge.dtypes import FLOAT32, GGML_BY_NAME, DType
 from weighbridge.engines.llama_cpp.graphs.network import Weight
@@ -21,7 +22,12 @@ from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import scheme, stored
 
 PLAIN = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-SPLIT = {"ffn_gate_up_exps": ("ffn_gate_exps", "ffn_up_exps")}
+SPLIT = {
+    "ffn_gate_up_exps": ("ffn_gate_exps", "ffn_up_exps"),
+    "ffn_gate_up_shexp": ("ffn_gate_shexp", "ffn_up_shexp"),
+}
+DROPPED = ("pooler",)
+M = TypeVar("M", bound=Mixer)
 
 
 def tensors(s: Subject) -> tuple[Weight, ...]:
@@ -53,8 +59,8 @@ def of_class(
             continue
         kind = GGML_BY_NAME[PLAIN.get(t.dtype.name, t.dtype.name)]
         for name, ne in _apart(gguf_name(t.name, near), _shape(t.shape), layers):
-            joined[name] = _joined(joined.get(name), name, kind, ne)
-    yield from joined.values()
+            joined[name] = _joined(joined.get(name), name, kind, _folded(name, ne, layers))
+    yield from (w for name, w in joined.items() if not name.startswith(DROPPED))
     yield from _buffers(part)
 
 
@@ -79,13 +85,32 @@ def _apart(
     name: str, ne: tuple[int, ...], layers: tuple[Layer, ...]
 ) -> Iterable[tuple[str, tuple[int, ...]]]:
     """A tensor that the converter splits, in its pieces."""
-    start, _, rest = name.partition("ffn_gate_up_exps")
-    if rest:
-        gate, up = (f"{start}{base}{rest}" for base in SPLIT["ffn_gate_up_exps"])
-        return tuple((n, _halved(n, ne)) for n in (gate, up))
+    for both, halves in SPLIT.items():
+        start, _, rest = name.partition(both)
+        if rest:
+            return tuple((f"{start}{one}{rest}", _halved(name, ne)) for one in halves)
     if name.endswith("in_proj_qkvz.weight"):
         return _qkvz(name, ne, layers)
     return ((name, ne),)
+
+
+def _folded(name: str, ne: tuple[int, ...], layers: tuple[Layer, ...]) -> tuple[int, ...]:
+    """Matrices of heads and norms of groups have an axis of their own."""
+    if name.endswith("attn_v_b.weight"):
+        m = _first(layers, Latent)
+        return ne[0], m.value_dim, m.heads
+    if name.endswith("ssm_norm.weight") and any(isinstance(m, Mamba2) for m in _mixers(layers)):
+        groups = _first(layers, Mamba2).groups
+        return ne[0] // groups, groups
+    return ne
+
+
+def _mixers(layers: tuple[Layer, ...]) -> Iterator[Mixer]:
+    return (m for la in layers for m in la.mixers)
+
+
+def _first(layers: tuple[Layer, ...], kind: type[M]) -> M:
+    return next(m for m in _mixers(layers) if isinstance(m, kind))
 
 
 def _halved(name: str, ne: tuple[int, ...]) -> tuple[int, ...]:
@@ -97,7 +122,7 @@ def _halved(name: str, ne: tuple[int, ...]) -> tuple[int, ...]:
 def _qkvz(
     name: str, ne: tuple[int, ...], layers: tuple[Layer, ...]
 ) -> Iterable[tuple[str, tuple[int, ...]]]:
-    m = next(m for la in layers for m in la.mixers if isinstance(m, GatedDelta))
+    m = _first(layers, GatedDelta)
     start = ".".join(name.split(".")[:2])
     values = m.value_heads * m.value_dim
     return (

@@ -141,7 +141,8 @@ def _part(subject: Subject, part: ModelPart, rules: Rules, *, spread: bool) -> I
         yield from _absorbed(reader, piece, choice)
     yield from _copies(reader, choice)
     dtype = rules.rotary or choice.dtype
-    for path, nbytes in positions.tables(part.blueprint, part.config, dtype):
+    latent = rules.rotary_latent or dtype
+    for path, nbytes in positions.tables(part.blueprint, part.config, dtype, latent):
         yield Held(path, "cos_sin_cache", nbytes, 1, Where(everywhere=True), "buffers")
     for b in alive(part.blueprint, 5):
         if b.persistent:

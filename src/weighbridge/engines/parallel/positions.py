@@ -6,8 +6,8 @@
             positions times the factor; LongRoPE: P and the original positions; three-part
             positions (Qwen-VL): four times as many
 
-vLLM keeps them in the model's dtype, in float32 where FlashInfer rotates (DeepSeek's YaRN); SGLang
-in float32.
+vLLM keeps them in the model's dtype, in float32 where FlashInfer rotates (DeepSeek's YaRN without
+compilation); SGLang in float32.
 
 Source: vllm 0.33 and 0.19 model_executor/layers/rotary_embedding/; sglang 0.5.23
 srt/layers/rotary_embedding/ (factory.py, base.py).
@@ -17,15 +17,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint
-from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.dtypes import DType
 
 SUFFIX = "inv_freq"
 COPY = "original_"
 MROPE = 4
 
 
-def tables(plan: Blueprint, config: Mapping[str, Any], dtype: DType) -> Iterator[tuple[str, int]]:
-    """(module, bytes) of each. `dtype` is what the engine keeps them in."""
+def tables(
+    plan: Blueprint, config: Mapping[str, Any], dtype: DType, latent: DType
+) -> Iterator[tuple[str, int]]:
+    """(module, bytes) of each. `dtype` is what the engine keeps them in, `latent` those of YaRN
+    beside latent attention."""
     text = _text(config)
     for buffer in plan.buffers:
         path, _, last = buffer.name.rpartition(".")
@@ -34,11 +37,11 @@ def tables(plan: Blueprint, config: Mapping[str, Any], dtype: DType) -> Iterator
             continue
         kind = last.removesuffix(SUFFIX).rstrip("_")
         rope = settings(text, kind)
-        latent = "qk_rope_head_dim" in text and rope_type(rope) == "yarn"
+        stretched = "qk_rope_head_dim" in text and rope_type(rope) == "yarn"
         width = _width(text, kind, rope, 2 * buffer.shape[0])
         yield (
             f"{path}.{kind}" if kind else path,
-            (FLOAT32 if latent else dtype).size(rows(text, rope) * width),
+            (latent if stretched else dtype).size(rows(text, rope) * width),
         )
 
 

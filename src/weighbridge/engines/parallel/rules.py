@@ -29,6 +29,7 @@ class Rules:
     replicas_share: bool  # experts are spread over data-parallel replicas
     absorbs: bool  # MLA keeps the up-projection a second time, though it is not packed
     rotary: DType | None = None  # of tables of positions; None is the model's
+    rotary_latent: DType | None = None  # of YaRN's beside latent attention; None is `rotary`
     towers_everywhere: bool = False  # on every pipeline stage
     # model types whose shared experts are whole where every rank routes tokens of its own
     whole_shared: frozenset[str] = frozenset()

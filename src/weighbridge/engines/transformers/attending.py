@@ -53,6 +53,7 @@ def _heads(m: Attention | CrossAttention, seen: int, mask: int) -> Heads:
         value_dim=m.value_dim,
         seen=seen,
         mask=mask,
+        own=isinstance(m, Attention),
     )
 
 

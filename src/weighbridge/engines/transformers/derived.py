@@ -9,9 +9,12 @@ from weighbridge.components.host import while_loading
 from weighbridge.components.weights import placed, total
 from weighbridge.engines.caches.transformers import sizes
 from weighbridge.engines.serving import Subject
+from weighbridge.engines.transformers.holding import chosen
 from weighbridge.engines.transformers.keeping import KV, setting
+from weighbridge.engines.transformers.once import once
 from weighbridge.engines.transformers.plan import Plan
 from weighbridge.memory import Bytes, Component, Device, Phase
+from weighbridge.model import ModelPart
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -89,20 +92,22 @@ def _auto(subject: Subject) -> str:
 
 
 def host(subject: Subject, p: Plan) -> Device:
-    parts = tuple(
-        while_loading(
-            part,
-            subject.choices.get(part.name, subject.choice).dtype,
-            total(
-                placed(part, subject.choices.get(part.name, subject.choice), major=subject.major),
-                "weights",
-            ),
-            major=subject.major,
-            straight_to_device=p.device_map is not None,
-        )
-        for part in subject.model.parts
+    """While it loads."""
+    straight = p.device_map is not None
+
+    def compute() -> Device:
+        parts = tuple(_part(subject, part, straight=straight) for part in subject.model.parts)
+        return Device(index=0, kind="host", phases=(Phase("load", parts),))
+
+    return once(subject.model, ("host", chosen(subject), straight), compute)
+
+
+def _part(subject: Subject, part: ModelPart, *, straight: bool) -> Component:
+    choice = subject.choices.get(part.name, subject.choice)
+    weights = total(placed(part, choice, major=subject.major), "weights")
+    return while_loading(
+        part, choice.dtype, weights, major=subject.major, straight_to_device=straight
     )
-    return Device(index=0, kind="host", phases=(Phase("load", parts),))
 
 
 def beside(device: Device, draft: Device) -> Device:

@@ -83,12 +83,24 @@ def _positions(heap: Heap, s: Step, stage: Stage) -> list[Held]:
     """Cosines and sines of the step's tokens, which all layers share; or what learned positions
     were added to, and they themselves."""
     if s.style.learned and stage.first:
-        return [heap.take(s.wide(s.hidden)), heap.take(s.tokens * s.hidden * s.size)]
+        whole = s.wide(s.hidden) if stage.body.causal else 0
+        return [heap.take(whole), heap.take(s.tokens * s.hidden * s.size)]
+    if s.style.biased:
+        return [_bias(heap, s, stage)]
     if not s.style.rotary:
         return []
     mixers = (m for b in stage.blocks for m in b.mixers)
     width = next((_turned(m) for m in mixers if _turned(m)), 0)
     return [heap.take(2 * s.tokens * width * s.size)]
+
+
+def _bias(heap: Heap, s: Step, stage: Stage) -> Held:
+    """A bias a head by distance, whose buckets are counted in 64 bits first, when the first layer
+    has its normed input, queries, keys and values."""
+    cells = s.tokens * s.context
+    heap.passing(s.wide(4 * s.hidden), *[8 * cells] * 6, cells)
+    heads = (m.heads for b in stage.blocks for m in b.mixers if isinstance(m, Attention))
+    return heap.take(cells * next(heads, 0) * s.size)
 
 
 def _turned(m: Mixer) -> int:
@@ -106,11 +118,16 @@ def _masks(heap: Heap, s: Step, stage: Stage) -> tuple[Masks, list[Held]]:
     shorter than the others, flash_attention_2 never."""
     found: dict[int | None, int] = {}
     held = []
+    causal = stage.body.causal
     each = s.size if s.kernel == "eager" else 1
     for reach in dict.fromkeys(_reach(m) for b in stage.blocks for m in b.mixers):
-        found[reach] = _mask(s, reach, causal=stage.body.causal)
+        found[reach] = _mask(s, reach, causal=causal)
+        heap.passing(found[reach] // s.batch * (2 if causal else DISTANCES))
         held.append(heap.take(found[reach] * each))
     return found, held
+
+
+DISTANCES = 16  # bytes a cell: two matrices of distances in 64 bits, where a window has two sides
 
 
 def _reach(m: Mixer) -> int | None:
@@ -119,7 +136,7 @@ def _reach(m: Mixer) -> int | None:
 
 def _mask(s: Step, reach: int | None, *, causal: bool) -> int:
     cells = s.batch * s.tokens * s.context
-    if s.kernel == "flash" or not causal:
+    if s.kernel == "flash" or (not causal and reach is None):
         return 0
     if s.kernel == "eager":
         return cells
@@ -138,20 +155,30 @@ def layer(heap: Heap, s: Step, block: Block, kept: Sequence[Kept], masks: Masks)
         return _side_by_side(heap, s, block, kept, masks)
     x: list[Held] = []  # the sum so far, beside the caller's input
     for group in _sequence(block, kept):
-        normed = norm(heap, s)
+        normed = _before(heap, s)
         made = [mixed(heap, s, m, k, masks, block) for m, k in group]
-        if s.style.norms_after:
-            made.append(norm(heap, s))
-        heap.drop(normed)
-        x = [heap.into(s.wide(s.hidden), *x, *made)]
+        x = [_added(heap, s, x, made, normed)]
     for f in block.feeds:
-        normed = norm(heap, s)
-        made = [feed(heap, s, f)]
-        if s.style.norms_after:
-            made.append(norm(heap, s))
-        heap.drop(normed)
-        x = [heap.into(s.wide(s.hidden), *x, *made)]
+        normed = _before(heap, s)
+        x = [_added(heap, s, x, [feed(heap, s, f)], normed)]
     return x[0] if x else heap.take(s.wide(s.hidden))
+
+
+def _before(heap: Heap, s: Step) -> list[Held]:
+    return [] if s.style.norms_behind else [norm(heap, s)]
+
+
+def _added(heap: Heap, s: Step, x: list[Held], made: list[Held], normed: list[Held]) -> Held:
+    """The sum of the residual and what was made, normed where the class norms behind."""
+    if s.style.norms_after:
+        made.append(norm(heap, s))
+    heap.drop(*normed)
+    if not s.style.norms_behind:
+        return heap.into(s.wide(s.hidden), *x, *made)
+    total = heap.into(s.wide(s.hidden), *made)
+    out = norm(heap, s)
+    heap.drop(total, *x)
+    return out
 
 
 def _sequence(block: Block, kept: Sequence[Kept]) -> Iterator[list[tuple[Mixer, Kept]]]:
@@ -199,21 +226,27 @@ def grow(heap: Heap, s: Step, block: Block, kept: Sequence[Kept]) -> None:
         if _settled(s, m, k):
             continue
         nbytes = stored(s, m)
-        sizes = [(size, KV) for size in _parts(m, nbytes.kv)]
+        own = m.expanded if isinstance(m, Latent) and not s.rules.latent_cache else m
+        sizes = [(size, KV) for size in _parts(own, nbytes.kv)]
         sizes += [(nbytes.state, STATE)] if nbytes.state else []
         renew(heap, s, k, sizes)
 
 
+def stored_kv(s: Step, stage: Stage) -> Iterator[int]:
+    """What the cache of each layer takes behind this step."""
+    yield from (stored(s, m).kv for b in stage.blocks for m in b.mixers)
+
+
 def renew(heap: Heap, s: Step, kept: Kept, sizes: Sequence[tuple[int, str]]) -> None:
     """New tensors for the kept ones, one after the other."""
-    old = [heap.rename(held, JOINED) for held in kept.tensors]
     fresh = []
     for i, (size, name) in enumerate(sizes):
+        old = [heap.rename(held, JOINED) for held in kept.tensors[i : i + 1]]
         fresh.append(heap.take(size, name))
-        if i < len(old) and not s.rules.legacy_cache:
-            heap.drop(old[i])
-    if s.rules.legacy_cache:
-        kept.old += old
+        if s.rules.legacy_cache:
+            kept.old += old
+        else:
+            heap.drop(*old)
     heap.drop(*kept.behind)
     kept.tensors, kept.behind = fresh, []
 

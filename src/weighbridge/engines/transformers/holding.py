@@ -6,9 +6,8 @@ of fragmentation. Modules of older versions also hold tables of rotary positions
 tied head that the files store again is loaded, and lives until it is tied.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.device import context, replay
@@ -16,6 +15,7 @@ from weighbridge.components.weights import total
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.dealing import Share, deal
 from weighbridge.engines.transformers.loading import WARMUP_SINCE, placement_order
+from weighbridge.engines.transformers.once import once
 from weighbridge.engines.transformers.plan import Plan, language
 from weighbridge.engines.transformers.workspaces import HEADS, cublas, gptq
 from weighbridge.memory import Basis, Component, exactly
@@ -30,6 +30,7 @@ class Loaded:
     buffers: int
     allocated: int
     reserved: int
+    parameters: int  # of the whole model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,41 +45,31 @@ class Holding:
     free: int
 
 
-class _Key:
-    """A model in a format, by identity: what is computed from it is kept for the next question."""
-
-    def __init__(self, subject: Subject, p: Plan) -> None:
-        self.subject = subject
-        self.devices = p.devices
-        self.warm = p.device_map is not None and p.rules.version >= WARMUP_SINCE
-        choices = tuple((n, c.name, c.dtype.name) for n, c in subject.choices.items())
-        self.rest = (choices, subject.choice.name, subject.major, self.devices, self.warm)
-
-    def __hash__(self) -> int:
-        return hash((id(self.subject.model), self.rest))
-
-    def __eq__(self, other: object) -> bool:
-        same = isinstance(other, _Key) and other.subject.model is self.subject.model
-        return same and isinstance(other, _Key) and other.rest == self.rest
-
-
 def loaded(subject: Subject, p: Plan) -> tuple[Loaded, ...]:
-    return _loaded(_Key(subject, p))
+    """Each device's share."""
+    warm = p.device_map is not None and p.rules.version >= WARMUP_SINCE
+    rest = ("loaded", chosen(subject), p.devices, warm)
+
+    def compute() -> tuple[Loaded, ...]:
+        shares = deal(
+            subject.tensors,
+            subject.part.blueprint.blocks,
+            layers=len(subject.body.blocks),
+            devices=p.devices,
+        )
+        count = subject.model.parameters
+        return tuple(_settled(share, count, warm=warm) for share in shares)
+
+    return once(subject.model, rest, compute)
 
 
-@lru_cache(maxsize=8)
-def _loaded(key: _Key) -> tuple[Loaded, ...]:
-    subject = key.subject
-    shares = deal(
-        subject.tensors,
-        subject.part.blueprint.blocks,
-        layers=len(subject.body.blocks),
-        devices=key.devices,
-    )
-    return tuple(_settled(share, warm=key.warm) for share in shares)
+def chosen(subject: Subject) -> Hashable:
+    """The formats of all parts, as a key."""
+    choices = tuple((n, c.name, c.dtype.name) for n, c in subject.choices.items())
+    return (choices, subject.choice.name, subject.choice.dtype.name, subject.major)
 
 
-def _settled(share: Share, *, warm: bool) -> Loaded:
+def _settled(share: Share, parameters: int, *, warm: bool) -> Loaded:
     allocator = replay(share.tensors, None if warm else placement_order)
     return Loaded(
         share=share,
@@ -86,18 +77,14 @@ def _settled(share: Share, *, warm: bool) -> Loaded:
         buffers=total(share.tensors, "buffers"),
         allocated=allocator.allocated,
         reserved=allocator.reserved,
+        parameters=parameters,
     )
 
 
 def holding(subject: Subject, p: Plan, on: Loaded) -> Holding:
     fixed = (*_tensors(subject, on), *_tables(subject, p, on.share), context())
     form = subject.choice.scheme
-    packed = gptq(
-        subject.part.blueprint.params,
-        form.name if form else "",
-        subject.part.quantization,
-        p.rules.version,
-    )
+    packed = gptq(subject.part, form.name if form else "", p.rules.version)
     return Holding(
         fixed=tuple(c for c in fixed if c.bytes.high),
         working=(cublas(p.capability, p.torch), *((packed,) if packed else ())),
@@ -113,7 +100,7 @@ def _tensors(subject: Subject, on: Loaded) -> Iterator[Component]:
         name="weights",
         bytes=exactly(on.weights),
         basis=basis,
-        formula=f"{subject.model.parameters:,} parameters in {subject.choice.name}",
+        formula=f"{on.parameters:,} parameters in {subject.choice.name}",
         source="file headers" if basis == "read" else "the class's tensors",
     )
     yield Component(

@@ -51,14 +51,13 @@ def _joined(
     heap: Heap, s: Step, kept: Kept, new: tuple[Held, ...], reach: int | None
 ) -> tuple[int, ...]:
     fresh = []
-    old = [heap.rename(held, JOINED) for held in kept.tensors]
     for i, held in enumerate(new):
-        row = held.nbytes // s.tokens
-        fresh.append(heap.take(row * reached(s, reach), KV))
-        if old and s.rules.legacy_cache:
-            kept.old.append(old[i])
-        elif old:
-            heap.drop(old[i])
+        old = [heap.rename(kept.tensors[i], JOINED)] if kept.tensors else []
+        fresh.append(heap.take(held.nbytes // s.tokens * reached(s, reach), KV))
+        if s.rules.legacy_cache:
+            kept.old += old
+        else:
+            heap.drop(*old)
     heap.drop(*new, *kept.behind)
     kept.tensors, kept.behind = fresh, []
     return tuple(held.nbytes for held in fresh)

@@ -31,6 +31,7 @@ class Heads:
     value_dim: int
     seen: int
     mask: int = 0
+    own: bool = True  # whether it attends to its own tokens: a bias by distance is for these
 
 
 def attend(heap: Heap, s: Step, h: Heads, keys: int, values: int) -> Held:
@@ -67,7 +68,8 @@ def _repeats(s: Step, h: Heads) -> bool:
 
 def _fused(heap: Heap, s: Step, h: Heads) -> Held:
     sums = heap.take(4 * s.rows * h.count)
-    mask = heap.take(h.mask * s.size)
+    biased = s.rows * h.count * h.seen if s.style.biased and h.own else 0
+    mask = heap.take(max(h.mask, biased) * s.size)
     made = heap.take(s.wide(h.count * h.value_dim))
     heap.drop(sums, mask)
     return made

@@ -12,9 +12,10 @@ from weighbridge.engines.caches.transformers import Kind
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.table import ENGINES
 from weighbridge.engines.table import version as nearest
+from weighbridge.engines.transformers.once import once
 from weighbridge.engines.transformers.packed import around
 from weighbridge.engines.transformers.rules import Rules, kernel, rules
-from weighbridge.engines.transformers.step import Step, style
+from weighbridge.engines.transformers.step import Step, Style, style
 from weighbridge.errors import UsageError
 from weighbridge.workload import Infer
 
@@ -86,11 +87,15 @@ def _first(subject: Subject, w: Infer, found: Rules) -> Step:
         dtype=subject.choice.dtype,
         kernel=kernel(w.attention, found.attention),
         rules=found,
-        style=style(_names(subject.part.blueprint), language(subject)),
+        style=once(subject.part, "style", lambda: _style(subject)),
         cache=_cache(w.cache_implementation or "dynamic"),
         packed=around(form.name) if form else None,
         kind=subject.model_type,
     )
+
+
+def _style(subject: Subject) -> Style:
+    return style(_names(subject.part.blueprint), language(subject))
 
 
 def _names(plan: Blueprint) -> Iterator[str]:

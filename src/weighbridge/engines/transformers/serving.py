@@ -17,8 +17,17 @@ from typing import TYPE_CHECKING
 from weighbridge.components.activations import Heap, Held, Peak
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.transformers import derived
-from weighbridge.engines.transformers.forward import Stage, grow, head, pick, run, stepped
+from weighbridge.engines.transformers.forward import (
+    Stage,
+    grow,
+    head,
+    pick,
+    run,
+    stepped,
+    stored_kv,
+)
 from weighbridge.engines.transformers.holding import holding, loaded
+from weighbridge.engines.transformers.keeping import JOINED, KV
 from weighbridge.engines.transformers.phases import phases
 from weighbridge.engines.transformers.plan import Plan, plan
 from weighbridge.engines.transformers.step import Step
@@ -73,7 +82,17 @@ def peaks(subject: Subject, p: Plan, start: int, end: int) -> tuple[Peak, Peak |
     _grown(heap, replace(last, past=max(1, p.context - 2)), stage)
     heap.phase()
     heap.drop(*_step(heap, last, stage, p))
-    return prefill, heap.phase()
+    return prefill, told_apart(heap.phase(), sum(stored_kv(last, stage)))
+
+
+def told_apart(peak: Peak, cache: int) -> Peak:
+    """While tensors are joined there is more than the cache: what is beyond it is temporary."""
+    live = dict(peak.live)
+    beyond = live.get(KV, 0) + live.get(JOINED, 0) - cache
+    if beyond < 0:
+        return peak
+    live[KV], live[JOINED] = cache, beyond
+    return replace(peak, live={name: nbytes for name, nbytes in live.items() if nbytes})
 
 
 def _encoders(heap: Heap, subject: Subject, p: Plan) -> None:

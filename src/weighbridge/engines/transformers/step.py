@@ -36,6 +36,11 @@ NOT_ROTARY = """
     jamba nemotron_h git trocr
 """
 POSITIONS = frozenset(NOT_ROTARY.split())
+NORMS_BEHIND = """
+    bert roberta camembert xlm-roberta distilbert albert electra ernie mpnet deberta deberta-v2
+    layoutlm nomic_bert bart marian blenderbot-small openai-gpt xlm data2vec-text mobilebert
+"""
+POST_NORM = frozenset(NORMS_BEHIND.split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,8 @@ class Style:
     fused_queries: bool = False  # one linear makes queries, keys and values
     rotary: bool = True
     learned: bool = False  # a table of positions is added to the embedding, and kept beside it
+    biased: bool = False  # a bias by distance is added to the scores: T5
+    norms_behind: bool = False  # the sum is normed, not what a layer reads: BERT
     several: int = 0  # temporaries of the activation
     chunk: int = 256  # tokens that a scan of Mamba 2 takes at once
     float_routes: bool = False  # weights of experts stay in float32, and so what they weigh
@@ -67,6 +74,8 @@ def style(names: Iterable[str], config: Config) -> Style:
         fused_queries=_any(known, [f".{word}." for word in FUSED]),
         rotary=kind not in POSITIONS,
         learned=_any(known, LEARNED),
+        biased=_any(known, ["relative_attention_bias"]),
+        norms_behind=kind in POST_NORM,
         several=SEVERAL.get(str(activation), 0),
         chunk=config.num("chunk_size", "mamba_chunk_size", default=256),
         float_routes=_any(known, ["e_score_correction_bias"]) or kind in FLOAT_ROUTES,

@@ -11,10 +11,11 @@ workspaces are given back after each product, PR 194311); AutoGPTQ 0.7 modeling/
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from weighbridge.arch.blueprint import Param
+from weighbridge.engines.transformers.once import once
 from weighbridge.memory import Bytes, Component, exactly
+from weighbridge.model import ModelPart
 from weighbridge.units import KIB, MIB
 
 USUAL = 2 * 4 * MIB + 8 * 16 * KIB
@@ -44,18 +45,11 @@ def cublas(capability: str | None, torch: tuple[int, ...] | None) -> Component:
     )
 
 
-def gptq(
-    params: tuple[Param, ...],
-    scheme: str,
-    quantization: Mapping[str, Any] | None,
-    version: tuple[int, int],
-) -> Component | None:
+def gptq(part: ModelPart, scheme: str, version: tuple[int, int]) -> Component | None:
     if not scheme.startswith("gptq-4bit") or version >= AUTO_GPTQ_UNTIL:
         return None
-    matrices = [p for p in params if p.kind in ("linear", "expert") and not p.name.endswith(HEADS)]
-    largest = max((p.numel for p in matrices), default=0) * 2
-    widest = max((p.shape[0] for p in matrices), default=0)
-    given = (quantization or {}).get("exllama_config")
+    largest, widest = once(part, "matrices", lambda: _matrices(part.blueprint.params))
+    given = (part.quantization or {}).get("exllama_config")
     second = isinstance(given, Mapping) and given.get("version") == 2
     rows = 4 * ROWS * widest if second else 0
     return Component(
@@ -66,6 +60,13 @@ def gptq(
         formula="the largest matrix in float16" + (", and rows in float32" if second else ""),
         source="AutoGPTQ 0.7 modeling/_utils.py, autogptq_post_init",
     )
+
+
+def _matrices(params: tuple[Param, ...]) -> tuple[int, int]:
+    """(bytes of the largest in float16, the most outputs of any)."""
+    found = [p for p in params if p.kind in ("linear", "expert") and not p.name.endswith(HEADS)]
+    largest = max((p.numel for p in found), default=0)
+    return 2 * largest, max((p.shape[0] for p in found), default=0)
 
 
 HEADS = ("lm_head.weight", "embed_out.weight", "output_layer.weight")

@@ -40,7 +40,14 @@ def _held(r: Reserve, subject: Subject) -> Iterator[Component]:
     yield _of("buffers", r.loaded.buffers, formula="tables of positions and other buffers")
     yield from r.adapters
     yield from r.draft
-    rounded = r.loaded.allocated - r.loaded.weights - r.loaded.buffers - extra
+    yield _of(
+        "workspaces",
+        r.imported,
+        detail="latent attention",
+        formula="128 MiB for each module of kernels that is tried",
+        source="vllm v1/attention/backends/mla/{flashinfer,cutlass}_mla.py",
+    )
+    rounded = r.loaded.allocated - r.loaded.weights - r.loaded.buffers - extra - r.imported
     yield _of(
         "rounding",
         rounded,

@@ -59,6 +59,7 @@ class Reserve:
 
     at: Launch
     loaded: weights.Loaded
+    imported: int  # buffers of kernels, counted with the weights
     adapters: tuple[Component, ...]
     draft: tuple[Component, ...]
     blocks: pool.Blocks
@@ -143,7 +144,8 @@ class Reserve:
 
 def reserve(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget | None) -> Reserve:
     adapters = _adapters(subject, rank, at, w, budget)
-    draft = _draft(subject, rank, at)
+    draft = _draft(subject, rank, at, budget)
+    imported = weights.imported(subject, at, budget)
     extra = tuple(c.bytes.expected for c in (*adapters, *draft))
     found = pool.of(subject, rank, at, w)
 
@@ -162,7 +164,8 @@ def reserve(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget |
     rows = at.sequences * (1 + at.speculative)
     return Reserve(
         at=at,
-        loaded=weights.loaded(rank, at, extra),
+        loaded=weights.loaded(rank, at, (*extra, imported)),
+        imported=imported,
         adapters=adapters,
         draft=draft,
         blocks=found,
@@ -196,20 +199,22 @@ def _adapters(
         rank,
         slots=w.max_loras,
         lora_rank=w.max_lora_rank or LORA_RANK,
-        rules=weights.spread(at.rules.version),
+        rules=weights.spread(at.rules.version, at.eager),
         **weights.sizes(at, budget),
     )
 
 
-def _draft(subject: Subject, rank: Rank, at: Launch) -> tuple[Component, ...]:
+def _draft(
+    subject: Subject, rank: Rank, at: Launch, budget: Budget | None
+) -> tuple[Component, ...]:
     if not at.speculative or not rank.last:
         return ()
     return extras.draft(
         subject,
         method=at.method,
         tokens=at.speculative,
-        tensor=at.tensor,
-        rules=weights.spread(at.rules.version),
+        rules=weights.spread(at.rules.version, at.eager),
+        **weights.sizes(at, budget),
     )
 
 
@@ -234,18 +239,20 @@ def _graphs(subject: Subject, rank: Rank, at: Launch) -> Bytes:
 
 
 def _persistent(subject: Subject, at: Launch, found: pool.Blocks) -> int:
-    """Tables of blocks, inputs as embeddings where there are towers; counts of the newer runner."""
+    """Tables of blocks, inputs as embeddings (of the newer runner where there are towers alone);
+    counts of the newer runner."""
     columns = sum(ceil_div(at.context, g.tokens) for g in found.pool.groups)
     tables = TABLE * at.sequences * columns
     embedded = at.tokens * subject.body.hidden * int(subject.choice.dtype.nbytes)
     counted = sampling.counts(at.sequences, subject.body.vocab) if at.second_runner else 0
-    return tables + counted + (embedded if subject.body.towers else 0)
+    return tables + counted + (embedded if subject.body.towers or not at.second_runner else 0)
 
 
 def _late(subject: Subject, rank: Rank, at: Launch, budget: Budget | None) -> int:
-    """What attention keeps: gathered latents, FlashInfer's scratch."""
+    """What attention keeps: gathered latents, scratch of Blackwell's kernels."""
     rows = forward.kept(rank.blocks, at.context, at.sequences)
-    scratch = FLASHINFER if hardware.blackwell(budget) else 0
+    decoding = at.rules.latent_late * weights.LATENT_BUFFER if rows else 0
+    scratch = FLASHINFER + decoding if hardware.blackwell(budget) else 0
     return rows * int(subject.choice.dtype.nbytes) + scratch
 
 

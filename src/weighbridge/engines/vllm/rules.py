@@ -3,7 +3,8 @@
 Read in the wheels of 0.9.0, 0.9.2, 0.10.0, 0.10.2, 0.11 to 0.20, 0.22 to 0.33 (one of each minor
 version): config/cache.py and config/vllm.py (defaults), engine/arg_utils.py (get_batch_defaults),
 v1/worker/gpu_worker.py (determine_available_memory), utils/mem_utils.py (memory_profiling),
-v1/sample/ops/topk_topp_sampler.py, v1/worker/gpu/sample/, model_executor/layers/fused_moe/.
+v1/sample/ops/topk_topp_sampler.py, v1/worker/gpu/sample/, model_executor/layers/fused_moe/,
+platforms/cuda.py (get_valid_backends) with v1/attention/backends/mla/{flashinfer,cutlass}_mla.py.
 """
 
 from dataclasses import dataclass, replace
@@ -36,6 +37,10 @@ class Rules:
     workspace_kept: bool = False  # of experts: allocated once and never freed
     chunk: int | None = None  # tokens that experts take at a time
     consumed: bool = False  # everything that left free memory counts, reserved as it is
+    # Buffers of 128 MiB that modules of latent attention make when they are imported: on Blackwell,
+    # where two are tried, and on other cards. Since 0.25 one of the two waits until it is used.
+    latent_buffers: tuple[int, int] = (0, 0)
+    latent_late: int = 0
     prefixes_of_states: bool = False  # prefix caching is on for hybrids
     whole_prompts: bool = False  # without chunked prefill: tokens of a batch = context
     second_runner: frozenset[str] = frozenset()
@@ -48,8 +53,12 @@ FIRST = Rules(version=(0, 9), chunk=64 * KIB, whole_prompts=True, graphs_by_sequ
 LLAMA = frozenset(("LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM"))
 MIXTURES = frozenset(("DeepseekV2ForCausalLM", "Qwen2MoeForCausalLM", "GraniteMoeForCausalLM"))
 CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
+    ((0, 10), {"latent_buffers": (1, 0)}),
     ((0, 11), {"communication_inside": False, "full_graphs": True, "graphs_by_sequences": True}),
-    ((0, 12), {"graph_step": 16, "chunk": 16 * KIB, "whole_prompts": False}),
+    (
+        (0, 12),
+        {"graph_step": 16, "chunk": 16 * KIB, "whole_prompts": False, "latent_buffers": (2, 1)},
+    ),
     ((0, 14), {"workspace_kept": True, "rounds_up": True}),
     ((0, 17), {"sampler": "triton"}),
     ((0, 18), {"chunk": None}),
@@ -64,7 +73,15 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     ),
     ((0, 23), {"second_runner": LLAMA}),
     ((0, 24), {"second_runner": LLAMA | MIXTURES}),
-    ((0, 25), {"second_runner": MIXTURES, "second_dense": True}),
+    (
+        (0, 25),
+        {
+            "second_runner": MIXTURES,
+            "second_dense": True,
+            "latent_buffers": (1, 0),
+            "latent_late": 1,
+        },
+    ),
     ((0, 26), {"second": "own", "prefixes_of_states": True}),
     ((0, 27), {"consumed": True}),
     ((0, 28), {"largest_tier": True, "wide_graphs": True}),

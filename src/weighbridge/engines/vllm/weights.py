@@ -6,20 +6,26 @@ what the allocator rounds them up by, replayed tensor by tensor in the order of 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.allocator import Allocator
+from weighbridge.arch.mixers import Latent
+from weighbridge.components.kv_cache import mixers
 from weighbridge.components.weights import total
+from weighbridge.dtypes import FLOAT32
 from weighbridge.engines import shards
 from weighbridge.engines.parallel.spread import Sizes
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import Version
 from weighbridge.engines.vllm.setting import Launch
+from weighbridge.units import MIB
 
 MXFP4 = "mxfp4"
+FLASHINFER_ROTATES = (0, 14)  # layers/rotary_embedding/deepseek_scaling_rope.py: not compiled code
+LATENT_BUFFER = 128 * MIB  # v1/attention/backends/mla/: made when the module is imported
 OWN_BUFFERS = (9, 10)  # compute capabilities (major) of those kernels
 
 
@@ -35,13 +41,23 @@ class Loaded:
 
 
 def ranks(subject: Subject, at: Launch, budget: Budget | None) -> tuple[shards.Rank, ...]:
-    return shards.ranks(subject, rules=spread(at.rules.version), **sizes(at, budget))
+    return shards.ranks(subject, rules=spread(at.rules.version, at.eager), **sizes(at, budget))
 
 
 @cache
-def spread(version: Version) -> shards.Rules:
+def spread(version: Version, eager: bool) -> shards.Rules:
     """The same object each time: what `shards` keeps is found again by it."""
-    return shards.rules("vllm", version)
+    found = shards.rules("vllm", version)
+    wide = eager and version >= FLASHINFER_ROTATES
+    return replace(found, rotary_latent=FLOAT32) if wide else found
+
+
+def imported(subject: Subject, at: Launch, budget: Budget | None) -> int:
+    """Bytes that choosing the kernels of latent attention takes: every module that is tried makes
+    its buffer. On Kimi-VL-A3B and DeepSeek-V2-Lite 128 MiB were read, on one rank and on two."""
+    if not any(isinstance(m, Latent) for m in mixers(subject.layers)):
+        return 0
+    return LATENT_BUFFER * at.rules.latent_buffers[not hardware.blackwell(budget)]
 
 
 def sizes(at: Launch, budget: Budget | None) -> Sizes:
@@ -65,7 +81,7 @@ def keeps_workspace(subject: Subject, budget: Budget | None) -> bool:
 
 
 def loaded(rank: shards.Rank, at: Launch, extra: Iterable[int]) -> Loaded:
-    """`extra` are further tensors: of a draft model, of slots for adapters."""
+    """`extra` are further tensors: of a draft model, of slots for adapters, buffers of kernels."""
     allocated, reserved = _replay((*(t.nbytes for t in rank.tensors), *extra))
     weights = total(rank.tensors, "weights")
     offloaded = min(at.offload, weights)

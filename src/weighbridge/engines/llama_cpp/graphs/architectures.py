@@ -6,9 +6,11 @@ Source: llama.cpp 0c1e57098 src/models/.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.engines.llama_cpp.graphs.feeds import Act, Routing
-from weighbridge.engines.llama_cpp.graphs.transformer import Style
+from weighbridge.engines.llama_cpp.graphs.transformer import Style, decoder
 
 LATE_ROWS = {
     **dict.fromkeys(("gpt-oss", "step35"), "before"),
@@ -81,3 +83,18 @@ STYLES: Mapping[str, Style] = {
     "dots1": Style(routing=SIGMOID),
     "bailingmoe2": Style(routing=SIGMOID),
 }
+
+
+def known(arch: str) -> bool:
+    return arch in STYLES
+
+
+def style_of(b: Build) -> Style:
+    found = STYLES.get(b.net.arch, Style())
+    late = LATE_ROWS.get(b.net.arch, "") if b.step.rules.late_rows else ""
+    return replace(found, late_rows=late)
+
+
+def build(b: Build) -> None:
+    """Puts the whole step of the network into `b`'s graph."""
+    decoder(b, style_of(b))

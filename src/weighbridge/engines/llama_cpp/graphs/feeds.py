@@ -115,12 +115,13 @@ def _weighed(b: Build, weights: Tensor, tokens: int, r: Routing) -> Tensor:
     if r.scores == "late":
         soft = g.like("soft_max", g.reshape(weights, k, tokens))
         weights = g.reshape(soft, 1, k, tokens)
-    if r.normed:
+    if r.normed if b.net.normed_weights is None else b.net.normed_weights:
         flat = g.reshape(weights, k, tokens)
         total = g.sum_rows(flat)
         total = g.like("clamp", total) if b.step.rules.clamps_weights else total
         weights = g.reshape(g.like("div", flat, total), 1, k, tokens)
-    return g.like("scale", weights) if r.scaled else weights
+    scaled = r.scaled if b.net.scaled_weights is None else b.net.scaled_weights
+    return g.like("scale", weights) if scaled else weights
 
 
 def _grouped(b: Build, probs: Tensor, count: int, tokens: int) -> Tensor:

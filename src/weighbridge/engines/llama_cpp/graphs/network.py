@@ -13,6 +13,12 @@ from weighbridge.arch.mixers import Attention, Latent, Layer
 from weighbridge.dtypes import DType
 
 
+ENCODERS = frozenset(
+    ("bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3",
+     "neo-bert", "eurobert", "t5encoder")
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Weight:
     """One tensor of the file. `nbytes` as stored."""
@@ -41,7 +47,9 @@ class Network:
     pooling: bool = False  # the answer is a vector a text
     normed_state: bool = False  # Mamba 1 whose B, C and dt have norms
     rotary: int = 0  # of a latent's keys
-    normed_weights: bool = True  # of the routed experts
+    heads: int = 0  # of an encoder
+    normed_weights: bool | None = None  # of the routed experts, where the file says
+    scaled_weights: bool | None = None
 
     @cached_property
     def vocab(self) -> int:
@@ -60,6 +68,15 @@ class Network:
     @property
     def tied(self) -> bool:
         return "output.weight" not in self.weights
+
+    @property
+    def encodes(self) -> bool:
+        """An encoder: no cache and no logits."""
+        return self.arch in ENCODERS
+
+    @property
+    def last_norm(self) -> str:
+        return "token_embd_norm" if self.arch.startswith("lfm2") else "output_norm"
 
     @cached_property
     def windowed(self) -> bool:

@@ -68,7 +68,8 @@ def finished(b: Build, x: Tensor, style: Style) -> Tensor:
     """The last norm and the logits."""
     if style.late_rows == "before":
         x = picked(b, b.output(x))[0]
-    x = b.norm(x, b.weight("output_norm.weight"), b.weight("output_norm.bias"), kind=style.norm)
+    name = b.net.last_norm
+    x = b.norm(x, b.weight(f"{name}.weight"), b.weight(f"{name}.bias"), kind=style.norm)
     b.output(x)
     x = b.output(picked(b, x)[0]) if style.late_rows == "after" else x
     head = b.weight("output.weight") or b.weight("token_embd.weight")

@@ -1,0 +1,39 @@
+"""The CUDA caching allocator of PyTorch, replayed: requests in; allocated and reserved bytes out.
+
+    round    every request to a multiple of 512 bytes
+    pool     small for rounded sizes up to 1 MiB, else large; apart for each stream
+    segment  2 MiB (small), 20 MiB (large, below 10 MiB), else the size rounded up to 2 MiB
+    fit      the smallest free block that is large enough; among equals the lowest address
+    split    a small block when 512 bytes remain, a large one when more than 1 MiB remains;
+             else the caller keeps the whole block, and it counts as allocated
+    free     merges with free neighbours of the same segment; the segment stays reserved
+    full     oversize blocks go back, then all that is wholly free, then out of memory
+
+`options` says what PYTORCH_ALLOC_CONF changes of that, `settings` reads it, `expandable` replaces
+segments by pages, `snapshot` reads and writes torch's own records.
+
+Source: c10/cuda/CUDACachingAllocator.cpp (class DeviceCachingAllocator), read in the state of
+PyTorch 2.11 to 2.15, and compared with the one of 2.15 as it runs (tests/test_allocator_torch.py).
+"""
+
+from weighbridge.allocator.blocks import SHARED, Block, PoolId
+from weighbridge.allocator.core import Allocator
+from weighbridge.allocator.journal import Event, Journal
+from weighbridge.allocator.oom import OutOfMemory, OutOfMemoryError
+from weighbridge.allocator.options import Options, every
+from weighbridge.allocator.settings import from_environment, parse
+
+__all__ = [
+    "SHARED",
+    "Allocator",
+    "Block",
+    "Event",
+    "Journal",
+    "Options",
+    "OutOfMemory",
+    "OutOfMemoryError",
+    "PoolId",
+    "every",
+    "from_environment",
+    "parse",
+]

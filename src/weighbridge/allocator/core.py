@@ -1,0 +1,244 @@
+"""The allocator itself: malloc, free, and what else a program can ask of it."""
+
+from bisect import bisect_left
+
+from weighbridge.allocator import expandable
+from weighbridge.allocator.blocks import SHARED, Block, Pool, PoolId, cut, join
+from weighbridge.allocator.journal import Journal
+from weighbridge.allocator.oom import OutOfMemory, OutOfMemoryError
+from weighbridge.allocator.options import (
+    DEFAULT,
+    MIN_BLOCK,
+    SMALL_SEGMENT,
+    SMALL_SIZE,
+    UNLIMITED,
+    Options,
+)
+from weighbridge.allocator.private import Captures
+from weighbridge.allocator.reserve import Reserve
+from weighbridge.allocator.search import collect_garbage, fit, release_all, release_oversize
+from weighbridge.allocator.streams import Uses
+
+
+class Allocator:
+    """Replays malloc and free; counts as `torch.cuda.memory_allocated` and its siblings do.
+
+    `capacity` is what the process can have for this allocator: the card less context and other
+    processes; None for no end. `card` is all of the device (capacity where it is not given).
+    """
+
+    def __init__(
+        self,
+        options: Options = DEFAULT,
+        *,
+        capacity: int | None = None,
+        card: int | None = None,
+        journal: Journal | None = None,
+        device: int = 0,
+    ) -> None:
+        self.allocated = 0
+        self.peak_allocated = 0
+        self.requests = 0
+        self.device = device
+        self.journal = journal
+        self.reserve = Reserve(capacity, card, journal)
+        self.small, self.large = Pool(small=True), Pool(small=False)
+        self.captures = Captures()
+        self.uses = Uses()
+        self.configure(options)
+        self.set_fraction(options.per_process_memory_fraction)
+
+    @property
+    def reserved(self) -> int:
+        return self.reserve.nbytes
+
+    @property
+    def peak_reserved(self) -> int:
+        return self.reserve.peak
+
+    def configure(self, options: Options) -> None:
+        """Settings may change while it runs, but the fraction has its own call."""
+        self.options = options
+        self._rounds = any(options.roundup_power2_divisions)
+        self._limit = options.max_split_size
+        self._plain = self._limit == UNLIMITED and not (
+            options.expandable_segments or options.garbage_collection_threshold
+        )
+        self._plain = self._plain and not any(b.range for b in self.reserve.heads.values())
+        if self.journal is not None:
+            self.journal.max_split_size = self._limit
+
+    def set_fraction(self, fraction: float) -> None:
+        """torch.cuda.set_per_process_memory_fraction"""
+        self.allowed = int(fraction * self.reserve.card) if fraction < 1 else None
+
+    def malloc(self, nbytes: int, stream: int = 0, pool: PoolId = SHARED) -> Block | None:
+        """A block for `nbytes`; None for zero bytes, which take no memory.
+
+        `pool` names a private pool; while one captures, it is found by itself.
+        """
+        if nbytes == 0:
+            return None
+        if self.uses.any:
+            self._complete_events()
+        self.requests += 1
+        size = -(-nbytes // MIN_BLOCK) * MIN_BLOCK
+        if self._rounds:
+            size = self.options.round_size(nbytes)
+        home = self.small if size <= SMALL_SIZE else self.large
+        if pool != SHARED or self.captures.underway:
+            home = self.captures.home(home, stream, pool)
+        block = self._cached(home, size, stream) or self._grow(home, size, stream, nbytes)
+        rest = None
+        if block.size > size and self._splits(home, size, block.size - size):
+            rest = cut(block, size)
+            home.insert(rest)
+        block.requested = nbytes
+        self.allocated += block.size
+        if self.allocated > self.peak_allocated:
+            self.peak_allocated = self.allocated
+        if self.journal is not None:
+            self.journal.taken(block, rest)
+        return block
+
+    def free(self, block: Block | None) -> None:
+        if block is None:
+            return
+        assert not block.free, "freed twice"
+        self.allocated -= block.size
+        if self.journal is not None:
+            self.journal.given_back(block)
+        if not (self.uses.any and self.uses.wait(block, capturing=bool(self.captures.underway))):
+            self._settle(block)
+
+    def empty_cache(self) -> None:
+        """torch.cuda.empty_cache(): waits for other streams, then gives back what is wholly free;
+        nothing but abandoned private pools while a graph is captured (release_cached_blocks)."""
+        if not self.captures.underway:
+            if self.journal is not None:
+                self.journal.count("num_sync_all_streams")
+            for block in self.uses.synchronized():
+                self._settle(block)
+            release_all(self.reserve, self.large)
+            release_all(self.reserve, self.small)
+        for private in self.captures.abandoned():
+            release_all(self.reserve, private.small)
+            release_all(self.reserve, private.large)
+        self.captures.forget(self.reserve.heads.values())
+
+    def record_stream(self, block: Block, stream: int) -> None:
+        """Tensor.record_stream: once freed, the block waits until `stream` has come so far.
+
+        Here it has at the next `synchronize`, or when the allocator itself waits (empty_cache, a
+        retry); on a GPU it may be earlier, so what waits is an upper bound."""
+        if stream != block.stream:
+            self.uses.add(block, stream, capturing=bool(self.captures.underway))
+
+    def synchronize(self, stream: int | None = None) -> None:
+        """The program waits for `stream`, or for all. Blocks that waited for it are free from the
+        next request on (process_events)."""
+        self.uses.complete(stream)
+
+    def begin_pool(self, pool: PoolId, streams: frozenset[int] | None = None) -> None:
+        """From here requests (of `streams`) are served by a private pool: a capture begins."""
+        self.captures.begin(pool, streams)
+
+    def end_pool(self, pool: PoolId) -> None:
+        self.captures.end(pool)
+
+    def release_pool(self, pool: PoolId) -> None:
+        """One graph less uses the pool; without any, empty_cache and retries may free it."""
+        self.captures.release(pool)
+
+    def reset_peak(self) -> None:
+        """torch.cuda.reset_peak_memory_stats"""
+        self.peak_allocated, self.reserve.peak = self.allocated, self.reserved
+        if self.journal is not None:
+            self.journal.reset_peak()
+
+    def _cached(self, home: Pool, size: int, stream: int) -> Block | None:
+        if not self._plain:
+            if self._collects:
+                home.searches += 1
+            return fit(home, size, stream, self.options)
+        blocks = home.free[stream]
+        at = bisect_left(blocks, (size,))
+        if at == len(blocks):
+            return None
+        block = blocks.pop(at)[2]
+        block.free = False
+        return block
+
+    def _splits(self, home: Pool, size: int, rest: int) -> bool:
+        """should_split"""
+        if home.small or self.options.expandable_segments:
+            return rest >= MIN_BLOCK
+        return rest > SMALL_SIZE and size < self._limit
+
+    def _settle(self, block: Block) -> None:
+        """The block is free, and one with its free neighbours (free_block)."""
+        if self.journal is not None:
+            self.journal.completed(block)
+        previous, following = block.previous, block.next
+        if following is not None and following.free:
+            following.pool.remove(following)
+            join(block, following)
+        if previous is not None and previous.free:
+            previous.pool.remove(previous)
+            block = join(previous, block)
+        block.pool.insert(block)
+
+    def _complete_events(self) -> None:
+        if not self.captures.underway:
+            for block in self.uses.collect():
+                self._settle(block)
+
+    @property
+    def _collects(self) -> bool:
+        return self.allowed is not None and self.options.garbage_collection_threshold > 0
+
+    def _grow(self, home: Pool, size: int, stream: int, nbytes: int) -> Block:
+        """Memory from the driver; what is cached goes back to it step by step when it refuses."""
+        options, reserve = self.options, self.reserve
+        if self.allowed is not None and self._collects:
+            limit = int(options.garbage_collection_threshold * self.allowed)
+            if reserve.nbytes > limit:
+                collect_garbage(reserve, self.large, reserve.nbytes - limit)
+        block = self._open(home, size, stream)
+        if block is None and release_oversize(reserve, home, size, stream, options):
+            block = self._open(home, size, stream)
+        if block is None and not self.captures.underway:
+            self.empty_cache()
+            if self.journal is not None:
+                self.journal.count("num_alloc_retries")
+            block = self._open(home, size, stream)
+        if block is None:
+            raise OutOfMemoryError(self._refused(home, size, stream, nbytes))
+        return block
+
+    def _open(self, home: Pool, size: int, stream: int) -> Block | None:
+        """alloc_block"""
+        asked = self.options.segment_size(size)
+        if self.allowed is not None and self.reserve.nbytes + asked > self.allowed:
+            return None
+        if self.options.expandable_segments:
+            page = SMALL_SEGMENT if home.small else self.options.large_segment
+            return expandable.allocate(self.reserve, home, size, stream, page)
+        return self.reserve.segment(home, asked, stream)
+
+    def _refused(self, home: Pool, size: int, stream: int, nbytes: int) -> OutOfMemory:
+        if self.journal is not None:
+            self.journal.out_of_memory(size, self.reserve.free, stream, home.owner)
+        return OutOfMemory(
+            request=self.requests - 1,
+            requested=nbytes,
+            asked=self.options.segment_size(size),
+            allocated=self.allocated,
+            reserved=self.reserved,
+            in_private_pools=self.captures.cached,
+            free=self.reserve.free,
+            card=self.reserve.card,
+            allowed=self.allowed,
+            stream=stream,
+            device=self.device,
+        )

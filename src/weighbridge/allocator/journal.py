@@ -1,0 +1,317 @@
+"""What happened in the allocator, for who asks: the counters of `torch.cuda.memory_stats()`, and
+the history of `torch.cuda.memory._record_memory_history()`.
+
+Source: DeviceStats and TraceEntry of c10/core/CachingDeviceAllocator.h; where each is counted,
+c10/cuda/CUDACachingAllocator.cpp (alloc_found_block, free, free_block, alloc_block, map_block,
+release_block, unmap_block).
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from weighbridge.allocator.blocks import SHARED, Block, PoolId
+from weighbridge.allocator.options import UNLIMITED
+
+Action = Literal[
+    "alloc",
+    "free_requested",
+    "free_completed",
+    "segment_alloc",
+    "segment_free",
+    "segment_map",
+    "segment_unmap",
+    "snapshot",
+    "oom",
+]
+
+
+class Event(NamedTuple):
+    """One line of the history. Of blocks the size is the one requested; of "oom" the address is
+    what the device has free. `request` numbers the allocations: which one a block comes from."""
+
+    action: Action
+    address: int
+    size: int
+    stream: int = 0
+    pool: PoolId = SHARED
+    request: int = -1
+
+
+class Stat:
+    """A quantity over time. Its fields are those of torch.cuda.memory_stats()."""
+
+    __slots__ = ("allocated", "current", "freed", "peak")
+
+    def __init__(self) -> None:
+        self.current = self.peak = self.allocated = self.freed = 0
+
+    def add(self, amount: int) -> None:
+        self.allocated += amount
+        self.current += amount
+        if self.current > self.peak:
+            self.peak = self.current
+
+    def remove(self, amount: int) -> None:
+        self.current -= amount
+        self.freed += amount
+
+    def change(self, amount: int) -> None:
+        if amount > 0:
+            self.add(amount)
+        elif amount < 0:
+            self.remove(-amount)
+
+    def as_dict(self) -> dict[str, int]:
+        return {
+            "current": self.current,
+            "peak": self.peak,
+            "allocated": self.allocated,
+            "freed": self.freed,
+        }
+
+
+NAMES = (
+    "allocation",
+    "segment",
+    "active",
+    "inactive_split",
+    "allocated_bytes",
+    "reserved_bytes",
+    "active_bytes",
+    "inactive_split_bytes",
+    "requested_bytes",
+)
+EVENTS = (
+    "num_alloc_retries",
+    "num_ooms",
+    "num_sync_all_streams",
+    "num_device_alloc",
+    "num_device_free",
+)
+
+
+class Group:
+    """The statistics of all pools, of the small or of the large ones."""
+
+    __slots__ = NAMES
+
+    allocation: Stat
+    segment: Stat
+    active: Stat
+    inactive_split: Stat
+    allocated_bytes: Stat
+    reserved_bytes: Stat
+    active_bytes: Stat
+    inactive_split_bytes: Stat
+    requested_bytes: Stat
+
+    def __init__(self) -> None:
+        for name in NAMES:
+            setattr(self, name, Stat())
+
+    def taken(self, size: int, requested: int) -> None:
+        self.allocation.add(1)
+        self.allocated_bytes.add(size)
+        self.active.add(1)
+        self.active_bytes.add(size)
+        self.requested_bytes.add(requested)
+
+    def given_back(self, size: int) -> None:
+        self.allocation.remove(1)
+        self.allocated_bytes.remove(size)
+
+    def completed(self, size: int, requested: int) -> None:
+        self.active.remove(1)
+        self.active_bytes.remove(size)
+        self.requested_bytes.remove(requested)
+
+    def split(self, count: int, nbytes: int) -> None:
+        """What cannot go back to the driver because a neighbour is in use."""
+        self.inactive_split.change(count)
+        self.inactive_split_bytes.change(nbytes)
+
+    def stats(self) -> Iterator[tuple[str, Stat]]:
+        for name in NAMES:
+            yield name, getattr(self, name)
+
+
+class Journal:
+    """Give one to an Allocator. With `history`, `events` holds every event in order."""
+
+    def __init__(self, *, history: bool = False) -> None:
+        self.all, self.small, self.large = Group(), Group(), Group()
+        self.oversize_allocations, self.oversize_segments = Stat(), Stat()
+        self.by_pool: dict[PoolId, tuple[Stat, Stat, Stat]] = {}  # all, small, large: reserved
+        self.max_split_size = UNLIMITED
+        self.happened = dict.fromkeys(EVENTS, 0)
+        self.events: list[Event] | None = [] if history else None
+        self.requests = 0
+        self._request: dict[Block, int] = {}
+
+    # Blocks
+
+    def taken(self, block: Block, rest: Block | None) -> None:
+        """`rest`: what was split off."""
+        own = self.small if block.pool.small else self.large
+        size = block.size
+        self.all.taken(size, block.requested)
+        own.taken(size, block.requested)
+        if block.range is None:
+            if block.previous is None and (rest is None or rest.next is None):
+                change = (0, 0) if rest is None else (1, rest.size)  # it was a whole segment
+            else:
+                change = (-1, -size) if rest is None else (0, -size)
+            if change != (0, 0):
+                self.all.split(*change)
+                own.split(*change)
+        if size >= self.max_split_size:
+            self.oversize_allocations.add(1)
+        if self.events is not None:
+            self._request[block] = self.requests
+            self._write("alloc", block, block.requested)
+        self.requests += 1
+
+    def given_back(self, block: Block) -> None:
+        self.all.given_back(block.size)
+        (self.small if block.pool.small else self.large).given_back(block.size)
+        if block.size >= self.max_split_size:
+            self.oversize_allocations.remove(1)
+        self._write("free_requested", block, block.requested)
+
+    def completed(self, block: Block) -> None:
+        """Before it merges with its neighbours."""
+        own = self.small if block.pool.small else self.large
+        self.all.completed(block.size, block.requested)
+        own.completed(block.size, block.requested)
+        if block.range is None:
+            change = _split_by_freeing(block)
+            self.all.split(*change)
+            own.split(*change)
+        if self.events is not None:
+            self._write("free_completed", block, block.requested)
+            del self._request[block]
+
+    # Segments and pages
+
+    def opened(self, block: Block) -> None:
+        for group in (self.all, self.small if block.pool.small else self.large):
+            group.segment.add(1)
+        if block.size >= self.max_split_size:
+            self.oversize_segments.add(1)
+        self._reserved(block, block.size)
+        self._write("segment_alloc", block, block.size)
+
+    def closed(self, block: Block) -> None:
+        for group in (self.all, self.small if block.pool.small else self.large):
+            group.segment.remove(1)
+        if block.size >= self.max_split_size:
+            self.oversize_segments.remove(1)
+        self._write("segment_free", block, block.size)
+        self._reserved(block, -block.size)
+
+    def mapped(self, block: Block, address: int, nbytes: int) -> None:
+        self._reserved(block, nbytes)
+        self._note("segment_map", address, nbytes, block)
+
+    def unmapped(self, block: Block, address: int, nbytes: int) -> None:
+        self._reserved(block, -nbytes)
+        self._note("segment_unmap", address, nbytes, block)
+
+    def _reserved(self, block: Block, change: int) -> None:
+        small = block.pool.small
+        stats = [self.all.reserved_bytes, (self.small if small else self.large).reserved_bytes]
+        if block.pool.owner != SHARED:
+            own = self.by_pool.setdefault(block.pool.owner, (Stat(), Stat(), Stat()))
+            stats += [own[0], own[1 if small else 2]]
+        for stat in stats:
+            stat.change(change)
+        self.happened["num_device_alloc" if change > 0 else "num_device_free"] += 1
+
+    def out_of_memory(self, size: int, free: int, stream: int, owner: PoolId) -> None:
+        self.happened["num_ooms"] += 1
+        if self.events is not None:
+            self.events.append(Event("oom", free, size, stream, owner, self.requests))
+        self.requests += 1
+
+    def count(self, event: str) -> None:
+        self.happened[event] += 1
+
+    def _write(self, action: Action, block: Block, size: int) -> None:
+        if self.events is not None:
+            self._note(action, block.address, size, block)
+
+    def _note(self, action: Action, address: int, size: int, block: Block) -> None:
+        if self.events is not None:
+            request = self._request.get(block, -1)
+            event = Event(action, address, size, block.stream, block.pool.owner, request)
+            self.events.append(event)
+
+    # What torch answers
+
+    def nested(self) -> dict[str, Any]:
+        """torch.cuda.memory_stats_as_nested_dict()."""
+        groups = {"all": self.all, "small_pool": self.small, "large_pool": self.large}
+        limit = -1 if self.max_split_size == UNLIMITED else self.max_split_size
+        return {
+            **{
+                name: {kind: getattr(group, name).as_dict() for kind, group in groups.items()}
+                for name in NAMES
+            },
+            "reserved_bytes_by_private_pools": {
+                pool: {
+                    kind: stat.as_dict() for kind, stat in zip(groups, own, strict=True)
+                }
+                for pool, own in self.by_pool.items()
+            },
+            "oversize_allocations": self.oversize_allocations.as_dict(),
+            "oversize_segments": self.oversize_segments.as_dict(),
+            **self.happened,
+            "num_oom_rejections": 0,
+            "max_split_size": limit,
+        }
+
+    def memory_stats(self) -> dict[str, int]:
+        """torch.cuda.memory_stats()."""
+        return dict(sorted(_flat("", self.nested())))
+
+    def reset_peak(self) -> None:
+        for stat in self._stats():
+            stat.peak = stat.current
+
+    def reset_accumulated(self) -> None:
+        for stat in self._stats():
+            stat.allocated = stat.freed = 0
+        self.happened = dict.fromkeys(EVENTS, 0)
+
+    def _stats(self) -> Iterator[Stat]:
+        for group in (self.all, self.small, self.large):
+            yield from (stat for _, stat in group.stats())
+        yield from (stat for own in self.by_pool.values() for stat in own)
+        yield from (self.oversize_allocations, self.oversize_segments)
+
+
+def _split_by_freeing(block: Block) -> tuple[int, int]:
+    """By how much `inactive_split` and its bytes grow (free_block). Free neighbours, which it will
+    swallow, were counted; what is left is counted unless it is a whole segment."""
+    count = nbytes = 0
+    first, last = block, block
+    if block.previous is not None and block.previous.free:
+        first = block.previous
+    if block.next is not None and block.next.free:
+        last = block.next
+    for neighbour in (first, last):
+        if neighbour is not block:
+            count, nbytes = count - 1, nbytes - neighbour.size
+    if first.previous is not None or last.next is not None:
+        own = {first.address: first.size, block.address: block.size, last.address: last.size}
+        count, nbytes = count + 1, nbytes + sum(own.values())
+    return count, nbytes
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, int]]:
+    if not isinstance(value, dict):
+        yield prefix, value
+        return
+    for key, inner in value.items():
+        name = "_".join(map(str, key)) if isinstance(key, tuple) else key
+        yield from _flat(f"{prefix}.{name}" if prefix else name, inner)

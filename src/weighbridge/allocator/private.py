@@ -1,0 +1,79 @@
+"""Private pools: what a CUDA graph captured, or `torch.cuda.use_mem_pool` served, stays apart.
+
+Source: struct PrivatePool, beginAllocateToPool, endAllocateToPool, releasePool and get_pool of
+c10/cuda/CUDACachingAllocator.cpp.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from weighbridge.allocator.blocks import SHARED, Block, Pool, PoolId
+from weighbridge.errors import UsageError
+
+
+class PrivatePool:
+    __slots__ = ("large", "small", "users")
+
+    def __init__(self, owner: PoolId) -> None:
+        self.small, self.large = Pool(small=True, owner=owner), Pool(small=False, owner=owner)
+        self.users = 0
+
+
+class Captures:
+    """All private pools, and those that serve requests now: the last one begun comes first."""
+
+    __slots__ = ("pools", "underway")
+
+    def __init__(self) -> None:
+        self.pools: dict[PoolId, PrivatePool] = {}
+        self.underway: list[tuple[PoolId, frozenset[int] | None]] = []
+
+    def begin(self, pool: PoolId, streams: frozenset[int] | None) -> None:
+        if any(pool == begun for begun, _ in self.underway):
+            raise UsageError(f"private pool {pool} serves requests already: end it first")
+        if pool == SHARED:
+            raise UsageError(f"{SHARED} is the shared pool: a private pool needs another id")
+        self._pool(pool).users += 1
+        self.underway.append((pool, streams))
+
+    def end(self, pool: PoolId) -> None:
+        at = [begun for begun, _ in self.underway].index(pool) if self._is_underway(pool) else -1
+        if at < 0:
+            raise UsageError(f"private pool {pool} serves no requests: begin it first")
+        del self.underway[at]
+
+    def release(self, pool: PoolId) -> None:
+        if pool not in self.pools or not self.pools[pool].users:
+            raise UsageError(f"no graph uses a private pool {pool}")
+        self.pools[pool].users -= 1
+
+    def home(self, shared: Pool, stream: int, pool: PoolId) -> Pool:
+        """The private counterpart of a shared pool, or itself where no capture claims `stream`."""
+        for begun, streams in reversed(self.underway):
+            if pool == SHARED and (streams is None or stream in streams):
+                pool = begun
+        if pool == SHARED:
+            return shared
+        own = self._pool(pool)
+        return own.small if shared.small else own.large
+
+    def abandoned(self) -> Iterator[PrivatePool]:
+        """Pools of graphs that are gone."""
+        return (pool for pool in self.pools.values() if not pool.users)
+
+    def forget(self, heads: Iterable[Block]) -> None:
+        """Abandoned pools without a segment are no more."""
+        gone = {owner for owner, pool in self.pools.items() if not pool.users}
+        for owner in gone - {head.pool.owner for head in heads}:
+            del self.pools[owner]
+
+    @property
+    def cached(self) -> int:
+        return sum(pool.small.cached + pool.large.cached for pool in self.pools.values())
+
+    def _pool(self, owner: PoolId) -> PrivatePool:
+        if owner not in self.pools:
+            self.pools[owner] = PrivatePool(owner)
+        return self.pools[owner]
+
+    def _is_underway(self, pool: PoolId) -> bool:
+        return any(pool == begun for begun, _ in self.underway)

@@ -1,0 +1,100 @@
+"""Which cached block serves a request, and which go back to the driver when none does.
+
+Source: get_free_block, garbage_collect_cached_blocks, release_available_cached_blocks and
+release_blocks of c10/cuda/CUDACachingAllocator.cpp.
+"""
+
+from bisect import bisect_left
+
+from weighbridge.allocator.blocks import Block, Key, Pool
+from weighbridge.allocator.expandable import unmap
+from weighbridge.allocator.options import UNLIMITED, Options
+from weighbridge.allocator.reserve import Reserve
+from weighbridge.units import MIB
+
+
+def fit(pool: Pool, size: int, stream: int, options: Options) -> Block | None:
+    """The best fit under options that bend it, taken from the pool."""
+    blocks = pool.free[stream]
+    at = bisect_left(blocks, (size,))
+    if at < len(blocks) and blocks[at][2].range is not None:
+        at = (_expanding if options.expandable_segments else _not_expandable)(blocks, at)
+    if at >= len(blocks):
+        return None
+    block, limit = blocks[at][2], options.max_split_size
+    rounding = options.max_non_split_rounding_mb * MIB
+    if block.size >= (limit if size < limit else size + rounding):
+        return None
+    del blocks[at]
+    pool.taken(block)
+    return block
+
+
+def _expanding(blocks: list[Key], at: int) -> int:
+    """The size of a block before a hole is the one it can grow to: larger ones may fit better."""
+    while (
+        blocks[at][2].range is not None
+        and at + 1 < len(blocks)
+        and _can_grow_to(blocks[at + 1][2]) < _can_grow_to(blocks[at][2])
+    ):
+        at += 1
+    return at
+
+
+def _can_grow_to(block: Block) -> int:
+    following = block.next
+    return block.size + (following.size if following is not None and not following.mapped else 0)
+
+
+def _not_expandable(blocks: list[Key], at: int) -> int:
+    while at < len(blocks) and blocks[at][2].range is not None:
+        at += 1
+    return at
+
+
+def collect_garbage(reserve: Reserve, large: Pool, target: int) -> None:
+    """Frees cached large segments older than their average age, until `target` bytes are back."""
+    old = [b for b in large.blocks() if b.alone]
+    total, reclaimed, freed = sum(large.age(b) for b in old), 0, True
+    while reclaimed < target and freed and old:
+        threshold, freed, kept = total / len(old), False, []
+        for block in old:
+            age = large.age(block)
+            if block.range is None and age >= threshold:
+                freed, reclaimed, total = True, reclaimed + block.size, total - age
+                reserve.release(block)
+            else:
+                kept.append(block)
+        old = kept
+
+
+def release_oversize(
+    reserve: Reserve, pool: Pool, size: int, stream: int, options: Options
+) -> bool:
+    """Whether enough of the blocks that may not be split went back: one, or the largest."""
+    limit = options.max_split_size
+    if limit == UNLIMITED:
+        return False
+    wanted = max(size, limit)
+    blocks = pool.free[stream]
+    at = bisect_left(blocks, (wanted,))
+    if at < len(blocks) and blocks[at][2].range is None:
+        reserve.release(blocks[at][2])
+        return True
+    released = 0
+    for nbytes, _, block in reversed(blocks[:at]):
+        if released >= wanted or nbytes < limit:
+            break
+        if block.range is None:
+            released += nbytes
+            reserve.release(block)
+    return released >= wanted
+
+
+def release_all(reserve: Reserve, pool: Pool) -> None:
+    """Every segment and every page that is wholly free."""
+    for block in pool.blocks():
+        if block.range is not None:
+            unmap(reserve, block)
+        elif block.alone:
+            reserve.release(block)

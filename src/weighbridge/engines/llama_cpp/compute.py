@@ -1,0 +1,170 @@
+"""Compute buffers: the worst step's graph, placed on its devices and allocated, in bytes each.
+
+    reserved    a step of -ub tokens over the whole cache; and one of a token a slot, which can
+                need more only where a device has no part in the first
+
+Source: llama.cpp 0c1e57098 src/llama-context.cpp (sched_reserve, graph_reserve).
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from weighbridge.engines.caches.llama_cpp import CELLS
+from weighbridge.engines.llama_cpp.ggml.allocate import Allocator, Pool
+from weighbridge.engines.llama_cpp.ggml.schedule import COPIES, Scheduler
+from weighbridge.engines.llama_cpp.ggml.tensor import F16, Tensor, elements
+from weighbridge.engines.llama_cpp.graphs.architectures import build
+from weighbridge.engines.llama_cpp.graphs.build import Build
+from weighbridge.engines.llama_cpp.graphs.step import Placement, Step
+from weighbridge.engines.llama_cpp.placement import GPU_ALIGNMENT, HOST_ALIGNMENT, ROW, Placed
+from weighbridge.engines.llama_cpp.setting import Launch
+from weighbridge.units import align_up
+
+# (keys' size, values' size) of a head for which CUDA has a flash attention kernel
+SQUARE = (40, 64, 72, 80, 96, 112, 128, 256, 512)
+PAIRS = frozenset(((576, 512), (192, 128), (320, 256), *((n, n) for n in SQUARE)))
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """Bytes by device, and the number of nodes of the graph."""
+
+    sizes: tuple[int, ...]
+    nodes: int
+
+
+def reserved(p: Placed, near: int) -> Reserved:
+    """`near` are the cells of sliding layers."""
+    s = step_of(p.at, near)
+    large = _replayed(p, s)
+    small = _replayed(p, replace(s, tokens=s.sequences, outputs=s.sequences))
+    sizes = tuple(max(pair) for pair in zip(large.sizes, small.sizes, strict=True))
+    return Reserved(sizes, large.nodes)
+
+
+def step_of(at: Launch, near: int) -> Step:
+    sequences = at.slots if at.rules.slots_in_graph else 1
+    tokens = align_up(at.step_tokens, sequences)
+    return Step(
+        tokens=tokens,
+        sequences=sequences,
+        outputs=min(at.outputs, tokens),
+        cells=at.n_ctx // at.streams,
+        near=near,
+        flash=at.flash,
+        rules=at.rules,
+        streams=at.streams if at.rules.slots_in_graph else 1,
+        slots=at.slots,
+        type_k=at.type_k,
+        type_v=at.type_v,
+        embeds=at.embeds,
+    )
+
+
+def _replayed(p: Placed, s: Step) -> Reserved:
+    b = Build(p.net, s, placement(p))
+    build(b)
+    host = p.host
+    scheduler = Scheduler(
+        host=host,
+        supports=supports(host, s),
+        copies=COPIES if p.pipelined else 1,
+        batch=batch,
+    )
+    nodes, leaves = scheduler.steps(b.graph)
+    pools = [Pool(GPU_ALIGNMENT) for _ in range(host)] + [Pool(HOST_ALIGNMENT)]
+    sizes = [gpu_size(s)] * host + [host_size]
+    Allocator(pools, sizes).run(nodes, leaves)
+    return Reserved(tuple(pool.high for pool in pools), len(b.graph.nodes))
+
+
+def placement(p: Placed) -> Placement:
+    return Placement(
+        host=p.host,
+        weight=p.weight,
+        layer=p.layer,
+        cache=p.cache,
+        pinned=p.full,
+        copies=COPIES if p.pipelined else 1,
+        cache_offload=p.at.cache_offload,
+    )
+
+
+def batch(t: Tensor) -> int:
+    """Tokens that an operation works on: whether a weight is worth bringing to the GPU."""
+    if t.op == "get_rows":
+        return 0
+    if t.op == "mul_mat":
+        return t.ne[1]
+    if t.op in ("mul_mat_id", "rope"):
+        return t.ne[2]
+    return t.ne[1] * t.ne[2] * t.ne[3]
+
+
+def supports(host: int, s: Step):  # type: ignore[no-untyped-def]
+    """A GPU computes with its own weights and caches, where it has a kernel."""
+
+    def known(t: Tensor, device: int) -> bool:
+        if device == host:
+            return True
+        for source in t.src:
+            stored = source.dev
+            if stored is not None and stored != device and stored != host:
+                return False
+        return KERNELS.get(t.op, _always)(t)
+
+    return known
+
+
+def _always(t: Tensor) -> bool:
+    return True
+
+
+def _flash(t: Tensor) -> bool:
+    return (t.src[1].ne[0], t.src[2].ne[0]) in PAIRS
+
+
+def _scan(t: Tensor) -> bool:
+    state, heads = t.src[0].ne[0], t.src[0].ne[1]
+    if heads == 1:
+        return state == 16 and t.src[0].ne[2] % 128 == 0
+    return state in (96, 128, 256) and heads % 16 == 0
+
+
+KERNELS = {
+    "flash_attn": _flash,
+    "ssm_conv": lambda t: t.src[0].ne[1] % 128 == 0,
+    "ssm_scan": _scan,
+}
+
+
+def host_size(t: Tensor) -> int:
+    return t.nbytes
+
+
+def gpu_size(s: Step):  # type: ignore[no-untyped-def]
+    """A quantized row is padded; flash attention has 16-bit copies of a quantized cache with it."""
+
+    def size(t: Tensor) -> int:
+        if t.op == "flash_attn" and s.rules.fattn_copies and t.src[0].ne[1] > 2:
+            return _with_copies(t)
+        if t.dtype.block > 1 and t.ne[0] % ROW:
+            return t.nbytes + t.dtype.size(ROW - t.ne[0] % ROW)
+        return t.nbytes
+
+    return size
+
+
+def _with_copies(t: Tensor) -> int:
+    keys, values = t.src[1], t.src[2]
+    end = t.nbytes
+    if keys.dtype is not F16:
+        end = align_up(end, GPU_ALIGNMENT) + F16.size(elements(keys))
+    if values.dtype is not F16 and values.base is not keys.base:
+        end = align_up(end, GPU_ALIGNMENT) + F16.size(elements(values))
+    return end
+
+
+@lru_cache(maxsize=8)
+def cells(n: int) -> int:
+    return align_up(n, CELLS)

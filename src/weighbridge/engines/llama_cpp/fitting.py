@@ -1,0 +1,80 @@
+"""What a budget leaves room for: tokens of cache, layers on GPUs, experts that stay there.
+
+    tokens     what is left beside the largest GPU's buffers, by the bytes of one more token
+    layers     from the last one down, as long as the budget holds them beside what is fixed
+    experts    layers whose experts go to the host until the rest fits
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.engines.caches.llama_cpp import CELLS
+from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.parts import CONTEXT
+from weighbridge.engines.llama_cpp.pool import pool
+
+
+def marginal(h: Held) -> int:
+    """Bytes of one more token of the cache, over all devices."""
+    longer = replace(h, at=replace(h.at, n_ctx=h.at.n_ctx + CELLS * h.at.streams))
+    return sum(longer.kv(d) - h.kv(d) for d in range(h.at.gpus + 1)) // (CELLS * h.at.streams)
+
+
+def fixed(h: Held, device: int) -> int:
+    return CONTEXT.high + pool(h, device).high + h.compute.sizes[device] + h.state(device)
+
+
+def fitting(h: Held, budget: Budget) -> dict[str, Any]:
+    room = budget.usable.low
+    facts: dict[str, Any] = {"kv_cache_tokens": tokens(h, room)}
+    if any(h.weights[d] + h.kv(d) + fixed(h, d) > room for d in range(h.at.gpus)):
+        facts["n_gpu_layers_that_fit"] = layers(h, room)
+        if any("_exps." in name for name in h.net.weights):
+            facts["n_cpu_moe_that_fits"] = experts(h, room)
+    return facts
+
+
+def tokens(h: Held, room: int) -> int:
+    """Of the GPU that is full first."""
+    found = []
+    for d in range(h.at.gpus):
+        each = h.kv(d) / h.at.n_ctx
+        left = room - h.weights[d] - fixed(h, d)
+        if each:
+            found.append(max(0, int(left / each)) // CELLS * CELLS)
+    return min(found, default=0)
+
+
+def layers(h: Held, room: int) -> int:
+    """The largest -ngl whose layers every GPU holds, as they are dealt out."""
+    low, high = 0, h.at.layers
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _holds(replace(h, at=replace(h.at, gpu_layers=middle)), h, room):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def experts(h: Held, room: int) -> int | None:
+    """The smallest -ncmoe with which all layers are on GPUs; None where none is enough."""
+    count = len(h.net.layers)
+    for n in range(count + 1):
+        moved = replace(h, at=replace(h.at, gpu_layers=h.at.layers, cpu_moe=n))
+        if _holds(moved, h, room - _copy(h)):
+            return n
+    return None
+
+
+def _copy(h: Held) -> int:
+    """Experts on the host are brought to the GPU one tensor at a time."""
+    sizes = (t.nbytes for name, t in h.net.weights.items() if "_exps." in name)
+    return max(sizes, default=0)
+
+
+def _holds(h: Held, base: Held, room: int) -> bool:
+    """With the compute buffer of `base`: that of one more layer is the same."""
+    worst = max(fixed(base, d) for d in range(base.at.gpus))
+    return all(h.weights[d] + h.kv(d) + worst <= room for d in range(h.at.gpus))

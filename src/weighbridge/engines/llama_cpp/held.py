@@ -1,0 +1,124 @@
+"""What each device holds once the server is up: tensors, caches, states, compute buffers.
+
+All of it is allocated before the first token, and nothing after: prefill and decode hold the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from weighbridge.arch.mixers import Attention, Latent, Layer
+from weighbridge.components.kv_cache import Sizes
+from weighbridge.engines.caches import llama_cpp as caches
+from weighbridge.engines.llama_cpp.compute import Reserved, reserved
+from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
+from weighbridge.engines.llama_cpp.placement import Placed
+from weighbridge.engines.llama_cpp.setting import Launch
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Held:
+    """Of every device, the host last."""
+
+    net: Network
+    at: Launch
+    model_type: str
+    free: tuple[int, ...]
+
+    @cached_property
+    def placed(self) -> Placed:
+        return Placed(net=self.net, at=self.at, free=self.free)
+
+    @cached_property
+    def weights(self) -> tuple[int, ...]:
+        return self.placed.buffers()
+
+    @cached_property
+    def setting(self) -> caches.Setting:
+        return caches.Setting(
+            context=self.at.n_ctx,
+            slots=self.at.slots,
+            unified=self.at.unified,
+            ubatch=self.at.ubatch,
+            type_k=self.at.type_k.name.lower(),
+            type_v=self.at.type_v.name.lower(),
+            flash_attention=self.at.flash,
+            swa_full=self.at.swa_full,
+            model_type=self.model_type,
+        )
+
+    @cached_property
+    def caches(self) -> tuple[dict[str, Sizes], ...]:
+        """By device: the cache of all tokens, and that of sliding layers."""
+        layers = self.net.layers
+        return tuple(
+            caches.buffers(
+                [la for i, la in enumerate(layers) if self.placed.cache(i) == d],
+                self.setting,
+                among=layers,
+            )
+            for d in range(self.at.gpus + 1)
+        )
+
+    @cached_property
+    def near(self) -> int:
+        """Cells of sliding layers, of one stream."""
+        found = [
+            caches.cells(m, self.setting) // self.setting.streams
+            for la in self.net.layers
+            for m in la.mixers
+            if isinstance(m, Attention) and m.reach is not None
+        ]
+        return min(found, default=self.setting.per_slot)
+
+    @cached_property
+    def compute(self) -> Reserved:
+        return reserved(self.placed, self.near)
+
+    @property
+    def output(self) -> int:
+        """Logits that are handed out, and vectors where they are asked for, in host memory."""
+        rows = self.at.slots
+        width = self.net.vocab + (self.net.hidden if self.at.embeds else 0)
+        return 4 * width * rows
+
+    def kv(self, device: int) -> int:
+        return sum(size.kv for size in self.caches[device].values())
+
+    def state(self, device: int) -> int:
+        return sum(size.state for size in self.caches[device].values())
+
+    def whole(self, device: int) -> int:
+        """Bytes of the buffers alone, without what a process takes beside them."""
+        return (
+            self.weights[device] + self.kv(device) + self.state(device) + self.compute.sizes[device]
+        )
+
+
+def as_heads(net: Network) -> Network:
+    """Before build 5130 latents were unfolded: keys and values of all heads, one kv_b matrix."""
+    layers = tuple(Layer(mixers=tuple(_heads(m) for m in la.mixers)) for la in net.layers)
+    found = dict(net.weights)
+    for i in range(len(layers)):
+        _one_matrix(found, i)
+    rotary = next((m.rotary for la in net.layers for m in la.mixers if isinstance(m, Latent)), 0)
+    return replace(net, layers=layers, weights=found, rotary=rotary or net.rotary)
+
+
+def _heads(m: object) -> object:
+    return m.expanded if isinstance(m, Latent) else m
+
+
+def _one_matrix(found: dict[str, Weight], i: int) -> None:
+    keys = found.pop(f"blk.{i}.attn_k_b.weight", None)
+    values = found.pop(f"blk.{i}.attn_v_b.weight", None)
+    if keys is None or values is None:
+        return
+    name = f"blk.{i}.attn_kv_b.weight"
+    heads = keys.ne[2]
+    ne = (keys.ne[1], heads * (keys.ne[0] + values.ne[1]))
+    found[name] = Weight(name, values.dtype, ne, keys.nbytes + values.nbytes)
+
+
+def devices(h: Held) -> Sequence[int]:
+    return range(h.at.gpus + 1)

@@ -1,0 +1,157 @@
+"""From a subject to the network that a graph is built of: GGUF metadata or a config, one answer.
+
+Source: llama.cpp 0c1e57098 src/llama-arch.cpp (names of architectures), src/llama-model.cpp,
+src/models/ (load_hparams), conversion/ (which class becomes which architecture).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from weighbridge.arch.mixers import Attention, Latent, Layer
+from weighbridge.engines.llama_cpp.graphs.network import Network
+from weighbridge.engines.llama_cpp.tensors import tensors
+from weighbridge.engines.serving import Subject
+from weighbridge.formats.gguf import Array
+
+# llama.cpp's architecture -> the model types that are converted to it, where the names differ
+ARCHITECTURES: Mapping[str, str] = {
+    "llama": "mistral mixtral ministral ministral3 internlm internlm3 vaultgemma llama4_text_1",
+    "llama4": "llama4_text",
+    "qwen2vl": "qwen2_vl_text qwen2_vl qwen2_5_vl_text qwen2_5_vl",
+    "qwen3vl": "qwen3_vl_text",
+    "qwen3vlmoe": "qwen3_vl_moe_text",
+    "qwen2moe": "qwen2_moe",
+    "qwen3moe": "qwen3_moe",
+    "qwen3next": "qwen3_next",
+    "qwen35": "qwen3_5_text",
+    "qwen35moe": "qwen3_5_moe_text",
+    "deepseek2": "deepseek_v2 deepseek_v3 kimi_k2 glm4_moe_lite mistral4 youtu",
+    "gemma3": "gemma3_text",
+    "gemma3n": "gemma3n_text",
+    "gemma4": "gemma4_text gemma4_unified_text",
+    "gpt-oss": "gpt_oss",
+    "glm4moe": "glm4_moe glm4v_moe_text",
+    "glm4": "glm4v_text glm4",
+    "phi2": "phi phi-msft",
+    "phi3": "phi3 phi3_v phi4 phi4_multimodal phi4mm",
+    "falcon": "falcon RefinedWeb RefinedWebModel",
+    "falcon-h1": "falcon_h1",
+    "gptneox": "gpt_neox",
+    "starcoder": "gpt_bigcode",
+    "command-r": "cohere",
+    "deci": "nemotron-nas",
+    "nemotron_h_moe": "nemotron_h",
+    "granitehybrid": "granitemoehybrid bamba",
+    "granitemoe": "granitemoe granitemoeshared",
+    "minimax-m2": "minimax_m2",
+    "mamba": "mamba falcon_mamba",
+    "lfm2moe": "lfm2_moe",
+    "ernie4_5-moe": "ernie4_5_moe ernie4_5_vl_moe_text",
+    "hunyuan-moe": "hunyuan_v1_moe",
+    "hunyuan-dense": "hunyuan_v1_dense",
+    "bailingmoe2": "bailing_moe_v2",
+    "bailingmoe": "bailing_moe",
+    "olmo2": "olmo2 olmo3",
+    "bert": "bert roberta xlm-roberta camembert",
+    "nomic-bert": "nomic_bert",
+    "modern-bert": "modernbert",
+}
+OF_TYPE = {name: arch for arch, names in ARCHITECTURES.items() for name in names.split()}
+FEW_EXPERTS = ("top_k_experts", "num_experts_per_tok", "moe_topk", "num_experts_per_token")
+
+
+def network(s: Subject) -> Network:
+    metadata = s.part.config.get("gguf")
+    found = {t.name: t for t in tensors(s)}
+    embedding = found.get("token_embd.weight")
+    net = Network(
+        arch=architecture(s),
+        hidden=embedding.ne[0] if embedding else s.body.hidden,
+        layers=padded(s.layers, found),
+        weights=found,
+        longest=s.longest or 0,
+    )
+    facts = from_metadata(metadata) if metadata else from_config(s)
+    known = {k: v for k, v in facts.items() if v is not None}
+    return replace(net, **{**known, "embedding_scale": scales_embedding(net.arch, known)})
+
+
+def scales_embedding(arch: str, facts: Mapping[str, Any]) -> bool:
+    return bool(facts.get("embedding_scale")) or arch.startswith("gemma")
+
+
+def architecture(s: Subject) -> str:
+    metadata = s.part.config.get("gguf")
+    if metadata:
+        return str(metadata.get("general.architecture"))
+    return OF_TYPE.get(s.model_type, s.model_type)
+
+
+def padded(layers: tuple[Layer, ...], found: Mapping[str, object]) -> tuple[Layer, ...]:
+    """An encoder remembers nothing, yet has layers."""
+    if layers:
+        return layers
+    numbers = {int(n.split(".")[1]) for n in found if n.startswith("blk.")}
+    return (Layer(),) * (1 + max(numbers, default=-1))
+
+
+def from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    arch = metadata.get("general.architecture")
+
+    def get(name: str) -> Any:
+        value = metadata.get(f"{arch}.{name}")
+        if isinstance(value, Array):
+            return max(value.values or (0,))
+        return value
+
+    return {
+        "top_k": get("expert_used_count"),
+        "groups": get("expert_group_count"),
+        "groups_used": get("expert_group_used_count"),
+        "softcap": bool(get("attn_logit_softcapping")),
+        "logit_softcap": bool(get("final_logit_softcapping")),
+        "logit_scale": bool(get("logit_scale")),
+        "embedding_scale": bool(get("embedding_scale")),
+        "rotary": get("rope.dimension_count"),
+        "heads": get("attention.head_count"),
+        "normed_weights": get("expert_weights_norm"),
+        "scaled_weights": scales(get("expert_weights_scale")),
+        "positions": 4 if get("rope.dimension_sections") else None,
+    }
+
+
+def scales(value: float | None) -> bool | None:
+    return None if value is None else value not in (0.0, 1.0)
+
+
+def from_config(s: Subject) -> dict[str, Any]:
+    raw = s.config.raw if s.config is not None else {}
+    text = raw.get("text_config")
+    c = {**raw, **text} if isinstance(text, Mapping) else raw
+    routed = {p.routed[0] for p in s.part.blueprint.params if p.routed[1] > 1}
+    latent = next((m for la in s.layers for m in la.mixers if isinstance(m, Latent)), None)
+    rope = c.get("rope_scaling") or c.get("rope_parameters")
+    return {
+        "top_k": max(routed, default=0) or next((c[k] for k in FEW_EXPERTS if c.get(k)), None),
+        "groups": c.get("n_group"),
+        "groups_used": c.get("topk_group"),
+        "softcap": bool(c.get("attn_logit_softcapping")),
+        "logit_softcap": bool(c.get("final_logit_softcapping")),
+        "logit_scale": bool(c.get("logit_scale") or c.get("logits_scaling")),
+        "embedding_scale": bool(c.get("embedding_multiplier")),
+        "rotary": latent.rotary if latent else c.get("qk_rope_head_dim"),
+        "heads": c.get("num_attention_heads"),
+        "normed_weights": c.get("norm_topk_prob"),
+        "scaled_weights": scales(c.get("routed_scaling_factor")),
+        "positions": 4 if isinstance(rope, Mapping) and rope.get("mrope_section") else None,
+    }
+
+
+def is_latent_as_heads(net: Network) -> bool:
+    """A file from before llama.cpp split kv_b: full heads, though the model has latents."""
+    return any(
+        isinstance(m, Attention) and net.get(i, "attn_kv_b.weight") is not None
+        for i, la in enumerate(net.layers)
+        for m in la.mixers
+    )

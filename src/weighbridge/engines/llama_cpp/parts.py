@@ -1,0 +1,213 @@
+"""An answer's components: the buffers of each device as llama.cpp's log names them, and the rest.
+
+    context      what the driver takes for a process that uses CUDA without torch
+    workspaces   CUDA's pool: activations in 8 bits for products with quantized weights, 16-bit
+                 copies for cuBLAS; not in any line of the log
+    host         pages of the file while it is read; tensors that stay; prompts kept for later
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from weighbridge.components.kv_cache import components
+from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.pool import pool
+from weighbridge.engines.llama_cpp.projector import Projector
+from weighbridge.engines.serving import Subject
+from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
+from weighbridge.units import MIB
+
+# A process of llama.cpp on a GPU beside its buffers. Published: 256 MiB for a bare context on an
+# RTX 3090, 200 to 250 for llama.cpp; cuBLAS adds its kernels and a workspace when it is first used.
+CONTEXT = Bytes(180 * MIB, 250 * MIB, 420 * MIB)
+PROCESS = Bytes(60 * MIB, 200 * MIB, 600 * MIB)  # vocabulary, threads, libraries
+CHECKPOINTS = 32  # of windows and states, a slot
+LOADER = "llama.cpp src/llama-model.cpp (load_tensors)"
+SCHEDULER = "llama.cpp src/llama-context.cpp (sched_reserve), ggml-alloc.c replayed"
+Name = Literal["load", "prefill", "decode"]
+
+
+def gpu(h: Held, s: Subject, device: int, projector: Projector | None) -> Device:
+    first = device == h.at.main_gpu
+    held = tuple(_loaded(h, s, device, projector if first else None))
+    running = (*held, *_running(h, device), *_clip(projector if first else None))
+    return Device(index=device, kind="gpu", phases=phases(h, held, running))
+
+
+def phases(h: Held, held: tuple[Component, ...], running: tuple[Component, ...]) -> tuple[Phase, ...]:
+    held, running = (tuple(c for c in parts if c.bytes.high) for parts in (held, running))
+    found = [Phase("load", held), Phase("prefill", running)]
+    if not h.at.pooled:
+        found.append(Phase("decode", running))
+    return tuple(found)
+
+
+def _loaded(h: Held, s: Subject, device: int, projector: Projector | None) -> Iterator[Component]:
+    yield of(
+        "weights",
+        exactly(h.weights[device]),
+        basis=basis(s),
+        formula=f"{_layers(h, device)}, each tensor to 128 bytes",
+        source=LOADER,
+    )
+    if projector is not None:
+        yield projector.weights
+    yield of(
+        "context",
+        CONTEXT,
+        basis="assumed",
+        formula="CUDA context, kernels and cuBLAS; readings are 200 to 256 MiB",
+        source="GPU, driver and versions decide",
+    )
+
+
+def basis(s: Subject) -> Basis:
+    return "read" if s.choice.as_stored else "computed"
+
+
+def _layers(h: Held, device: int) -> str:
+    count = len(h.net.layers)
+    mine = sum(h.placed.layer(i) == device for i in range(count))
+    last = " and the output" if h.placed.layer(count) == device else ""
+    moved = f", without the experts of {h.at.cpu_moe}" if h.at.cpu_moe else ""
+    return f"{mine} of {count} layers{last}{moved}"
+
+
+def _running(h: Held, device: int) -> Iterator[Component]:
+    yield from _caches(h, device)
+    yield of(
+        "activations",
+        exactly(h.compute.sizes[device]),
+        detail="compute buffer",
+        formula=f"a step of {h.at.step_tokens:,} tokens over {h.at.n_ctx:,} cells, "
+        f"{h.compute.nodes:,} nodes allocated as ggml does",
+        source=SCHEDULER,
+    )
+    yield of(
+        "workspaces",
+        pool(h, device),
+        detail="CUDA pool",
+        basis="assumed",
+        formula="the largest operation's 8-bit activations or 16-bit copies, in pieces of 2 MiB",
+        source="llama.cpp ggml/src/ggml-cuda/ggml-cuda.cu (ggml_cuda_pool_vmm), mmq.cu",
+    )
+
+
+def _caches(h: Held, device: int) -> Iterator[Component]:
+    s = h.setting
+    types = f"{s.type_k}/{s.type_v}"
+    whole = f"{s.streams} x {s.per_slot:,} cells in {types}; {s.slots} rows of states in f32"
+    parts = h.caches[device]
+    yield from components(parts[""], formula=whole, source=SOURCE)
+    near = f"{s.streams} x {h.near:,} cells in {types}"
+    yield from components(parts["sliding"], formula=near, source=SOURCE, detail="sliding window")
+
+
+SOURCE = "llama.cpp src/llama-kv-cache.cpp, src/llama-memory-recurrent.cpp"
+
+
+def _clip(projector: Projector | None) -> Iterator[Component]:
+    if projector is not None:
+        yield projector.compute
+
+
+# The host
+
+
+def host(h: Held, s: Subject) -> Device:
+    device = h.at.gpus
+    stays = tuple(_stays(h, s, device))
+    loading = (*stays, _pages(h, s))
+    running = (*stays, *_caches(h, device), *_host_running(h, device), *_kept(h))
+    return Device(index=0, kind="host", phases=phases(h, loading, running))
+
+
+def _stays(h: Held, s: Subject, device: int) -> Iterator[Component]:
+    how = "mapped from the file" if h.at.mmap else "read into memory"
+    yield of(
+        "weights",
+        exactly(h.weights[device]),
+        basis=basis(s),
+        formula=f"{_layers(h, device)} and the embedding, {how}",
+        source=LOADER,
+    )
+    yield of(
+        "other",
+        PROCESS,
+        detail="process",
+        basis="assumed",
+        formula="vocabulary, threads, libraries",
+        source="no rule is published",
+    )
+
+
+def _pages(h: Held, s: Subject) -> Component:
+    """Of tensors that go to GPUs: mapped pages, or a staging buffer of the largest."""
+    moved = sum(h.weights[:-1])
+    if h.at.mmap:
+        size, formula = Bytes(0, moved, moved), "pages of the file, which the kernel may drop"
+    else:
+        largest = max((t.nbytes for t in h.net.weights.values()), default=0)
+        size, formula = Bytes(min(4 * MIB, moved), min(4 * MIB, moved), min(largest, moved)), (
+            "four pinned buffers of 1 MiB, or the largest tensor"
+        )
+    return of(
+        "temporaries",
+        size,
+        detail="while loading",
+        formula=formula,
+        source="llama.cpp src/llama-model-loader.cpp (load_all_data)",
+    )
+
+
+def _host_running(h: Held, device: int) -> Iterator[Component]:
+    yield of(
+        "logits",
+        exactly(h.output),
+        detail="output buffer",
+        formula=f"{h.at.slots} rows of {h.output // 4 // max(1, h.at.slots):,} float32",
+        source="llama.cpp src/llama-context.cpp (output_reserve)",
+    )
+    yield of(
+        "activations",
+        exactly(h.compute.sizes[device]),
+        detail="compute buffer",
+        formula="inputs and what the host computes",
+        source=SCHEDULER,
+    )
+
+
+def _kept(h: Held) -> Iterator[Component]:
+    """Grows with use, up to its limit; a workload needs none of it."""
+    if h.at.program != "server":
+        return
+    if h.at.cache_ram:
+        limit = _limit(h)
+        yield of(
+            "other",
+            Bytes(0, 0, limit),
+            detail="prompts of earlier requests",
+            basis="assumed",
+            formula=f"--cache-ram {h.at.cache_ram:,} MiB at most; empty at first",
+            source="llama.cpp common/common.h (cache_ram_mib)",
+        )
+
+
+def _limit(h: Held) -> int:
+    if h.at.cache_ram > 0:
+        return h.at.cache_ram * MIB
+    return sum(h.kv(d) + h.state(d) for d in range(h.at.gpus + 1)) * CHECKPOINTS
+
+
+def of(
+    name: str,
+    size: Bytes,
+    *,
+    detail: str = "",
+    basis: Basis = "computed",
+    formula: str = "",
+    source: str = "",
+) -> Component:
+    return Component(
+        name=name, bytes=size, detail=detail, basis=basis, formula=formula, source=source
+    )

@@ -1,0 +1,132 @@
+"""Which device has which layer, tensor and cache, and what its buffers take.
+
+    token_embd          always the host; a tied output matrix is copied to the output's device
+    layer i             layers from n - ngl + 1 on are on GPUs: by the given split, or by the free
+                        memory of each
+    -ncmoe N            experts of the first N layers stay on the host
+    row split           each matrix over all GPUs by rows; all else of it on the main one
+    a tensor            padded to 128 bytes on a GPU, a quantized row to whole 512 values; 32 on
+                        the host
+
+Source: llama.cpp 0c1e57098 src/llama-model.cpp (load_tensors, create_tensor), common/arg.cpp
+(--n-cpu-moe), ggml/src/ggml-cuda/ggml-cuda.cu (buffer_type_get_alloc_size, split buffers).
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from math import prod
+
+from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
+from weighbridge.engines.llama_cpp.setting import Launch
+from weighbridge.units import align_up
+
+INPUT = (
+    "token_embd.weight", "position_embd.weight", "token_types.weight", "per_layer_token_embd.weight",
+    "token_embd_norm.weight", "token_embd_norm.bias",
+)  # fmt: skip
+GPU_ALIGNMENT, HOST_ALIGNMENT, ROW = 128, 32, 512
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Placed:
+    """Devices by number, the host last."""
+
+    net: Network
+    at: Launch
+    free: tuple[int, ...]  # bytes of each GPU; equal where they are not known
+
+    @property
+    def host(self) -> int:
+        return self.at.gpus
+
+    @cached_property
+    def ends(self) -> Sequence[float]:
+        """Up to which part of the layers each GPU goes."""
+        shares = self.at.tensor_split or self.free
+        shares = (*shares, *(0.0,) * (self.at.gpus - len(shares)))
+        whole = sum(shares) or 1
+        return [x / whole for x in accumulate(shares)]
+
+    def layer(self, i: int) -> int:
+        """Layer n is the output."""
+        first = max(0, self.at.layers - self.at.gpu_layers)
+        if i < first or not self.at.gpus or not self.at.gpu_layers:
+            return self.host
+        if self.at.split_mode != "layer" or self.at.gpus == 1:
+            return self.at.main_gpu
+        return min(bisect_right(self.ends, (i - first) / self.at.gpu_layers), self.at.gpus - 1)
+
+    def weight(self, name: str) -> int:
+        if name in INPUT and not name.startswith(self.net.last_norm):
+            return self.host
+        if not name.startswith("blk."):
+            return self.layer(len(self.net.layers))
+        number = int(name.split(".")[1])
+        if "_exps." in name and number < self.at.cpu_moe:
+            return self.host
+        return self.layer(number)
+
+    def cache(self, i: int) -> int:
+        return self.layer(i) if self.at.cache_offload else self.host
+
+    @property
+    def full(self) -> bool:
+        """Whether the output layer is on a GPU, and so all the others."""
+        return self.at.gpu_layers >= self.at.layers and self.at.gpus > 0
+
+    @property
+    def pipelined(self) -> bool:
+        """Inputs are kept four times, for as many steps under way."""
+        return (
+            self.at.gpus > 1
+            and self.full
+            and self.at.split_mode == "layer"
+            and self.at.cache_offload
+            and not self.at.cpu_moe
+        )
+
+    def held(self) -> Iterator[tuple[Weight, int]]:
+        """Every tensor and its device; the output matrix of a tied pair is one more."""
+        for t in self.net.weights.values():
+            yield t, self.weight(t.name)
+        if self.net.tied and "token_embd.weight" in self.net.weights and not self.net.encodes:
+            copy = self.net.weights["token_embd.weight"]
+            if self.layer(len(self.net.layers)) != self.host:
+                yield copy, self.layer(len(self.net.layers))
+
+    def buffers(self) -> tuple[int, ...]:
+        """Bytes of the model's tensors on each device."""
+        sizes = [0] * (self.at.gpus + 1)
+        for t, device in self.held():
+            for d, nbytes in self._pieces(t, device):
+                sizes[d] += nbytes
+        return tuple(sizes)
+
+    def _pieces(self, t: Weight, device: int) -> Iterator[tuple[int, int]]:
+        if device == self.host:
+            yield device, align_up(t.nbytes, HOST_ALIGNMENT)
+        elif self.at.split_mode == "row" and self.at.gpus > 1 and len(t.ne) == 2:
+            yield from self._rows(t)
+        else:
+            yield device, align_up(t.nbytes + padding(t), GPU_ALIGNMENT)
+
+    def _rows(self, t: Weight) -> Iterator[tuple[int, int]]:
+        """Row by row over the GPUs, to multiples of what their kernels need: taken as even."""
+        begin = 0.0
+        for d, end in enumerate(self.ends):
+            yield d, align_up(int(t.nbytes * (end - begin)), GPU_ALIGNMENT)
+            begin = end
+
+
+def padding(t: Weight) -> int:
+    """CUDA reads quantized rows in whole 512 values."""
+    if t.dtype.block == 1 or t.ne[0] % ROW == 0:
+        return 0
+    return t.dtype.size(ROW - t.ne[0] % ROW)
+
+
+def largest(net: Network) -> int:
+    return max((prod(t.ne) for t in net.weights.values()), default=0)

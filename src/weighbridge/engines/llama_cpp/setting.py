@@ -1,0 +1,206 @@
+"""The effective settings of a launch: what the user said, and the defaults of the build.
+
+    -c   tokens of all slots together: context x requests, to a multiple of 256; with slots apart
+         each has its own part
+    -b, -ub   2,048 and 512 tokens, no more than the context
+    -ngl      every layer and the output (older builds: none), where there is a GPU
+
+Source: llama.cpp 0c1e57098 common/common.h, common/arg.cpp, tools/server/server.cpp,
+src/llama-context.cpp (llama_context).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.dtypes import DType
+from weighbridge.engines.caches.llama_cpp import CELLS, ggml
+from weighbridge.engines.llama_cpp.rules import Rules
+from weighbridge.engines.serving import Subject
+from weighbridge.errors import UsageError
+from weighbridge.units import align_up
+from weighbridge.workload import Infer
+
+PROGRAMS = ("server", "cli")
+MODES = ("none", "layer", "row")
+SWITCH = ("on", "off", "auto")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """`gpu_layers` counts the output as one; `layers` is all of them and the output."""
+
+    program: str
+    n_ctx: int
+    context: int
+    requests: int
+    slots: int
+    unified: bool
+    batch: int
+    ubatch: int
+    flash: bool
+    asked_flash: str
+    type_k: DType
+    type_v: DType
+    swa_full: bool
+    layers: int
+    gpu_layers: int
+    cpu_moe: int
+    split_mode: str
+    tensor_split: tuple[float, ...]
+    main_gpu: int
+    cache_offload: bool
+    mmap: bool
+    cache_ram: int  # MiB
+    gpus: int
+    rules: Rules
+    embeds: bool = False
+    pooled: bool = False
+
+    @property
+    def streams(self) -> int:
+        return 1 if self.unified else self.slots
+
+    @property
+    def step_tokens(self) -> int:
+        return min(self.n_ctx, self.ubatch)
+
+    @property
+    def outputs(self) -> int:
+        """Rows of logits that the reserved step has."""
+        if self.program == "server" and self.rules.few_outputs and not self.embeds:
+            return min(self.step_tokens, self.slots)
+        return self.step_tokens
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "program": self.program,
+            "context": self.context,
+            "batch_size": self.requests,
+            "n_ctx": self.n_ctx,
+            "parallel": self.slots,
+            "kv_unified": self.unified,
+            "n_batch": self.batch,
+            "ubatch_size": self.ubatch,
+            "flash_attn": self.asked_flash,
+            "cache_type_k": self.type_k.name.lower(),
+            "cache_type_v": self.type_v.name.lower(),
+            "swa_full": self.swa_full,
+            "n_gpu_layers": self.gpu_layers,
+            "n_cpu_moe": self.cpu_moe,
+            "split_mode": self.split_mode,
+            "tensor_split": list(self.tensor_split) or None,
+            "main_gpu": self.main_gpu,
+            "no_kv_offload": not self.cache_offload,
+            "no_mmap": not self.mmap,
+            "cache_ram": self.cache_ram,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What of the model the settings depend on."""
+
+    layers: int
+    causal: bool
+    embeds: bool
+    flash: bool  # whether GPUs have a kernel for its heads
+
+
+def launch(s: Subject, w: Infer, budget: Budget | None, rules: Rules, m: Model) -> Launch:
+    gpus = _gpus(w, budget)
+    flash = one_of(w.flash_attn, SWITCH, "--flash-attn") or rules.flash
+    slots, unified = _slots(w, rules)
+    requests = w.batch_size or 1
+    n_ctx = _cells(s.context * requests, slots, unified=unified)
+    batch = min(w.n_batch or 2048, n_ctx) if m.causal else w.n_batch or 2048
+    ubatch = min(batch, w.ubatch_size or 512)
+    asked = _gpu_layers(w, rules)
+    return Launch(
+        program=one_of(w.program, PROGRAMS, "--program") or "server",
+        n_ctx=n_ctx,
+        context=s.context,
+        requests=requests,
+        slots=slots,
+        unified=unified,
+        batch=batch,
+        ubatch=batch if m.embeds and not m.causal and w.ubatch_size is None else ubatch,
+        flash=flash == "on" or (flash == "auto" and m.flash),
+        asked_flash=flash,
+        type_k=ggml(w.cache_type_k or w.kv_cache_dtype or "f16", "--cache-type-k"),
+        type_v=_values(w, flash),
+        swa_full=w.swa_full or not rules.windows,
+        layers=m.layers + 1,
+        gpu_layers=0 if not gpus else m.layers + 1 if asked is None else min(asked, m.layers + 1),
+        cpu_moe=min(w.n_cpu_moe or 0, m.layers),
+        split_mode=one_of(w.split_mode, MODES, "--split-mode") or "layer",
+        tensor_split=_split(w, gpus),
+        main_gpu=_main(w, gpus),
+        cache_offload=not w.no_kv_offload,
+        mmap=not w.no_mmap,
+        cache_ram=rules.cache_ram if w.cache_ram is None else w.cache_ram,
+        gpus=gpus,
+        rules=rules,
+        embeds=m.embeds,
+        pooled=m.embeds,
+    )
+
+
+def one_of(value: str | None, known: tuple[str, ...], flag: str) -> str | None:
+    if value is None or value in known:
+        return value
+    raise UsageError(f"{flag} {value!r} is not known to llama.cpp; use {', '.join(known)}")
+
+
+def _gpus(w: Infer, budget: Budget | None) -> int:
+    """Without a budget one GPU that takes all that it is given; none where no layer is."""
+    if w.n_gpu_layers == 0:
+        return 0 if budget is None else budget.choice.count
+    return budget.choice.count if budget is not None else 1
+
+
+def _gpu_layers(w: Infer, rules: Rules) -> int | None:
+    """None is all. The older default, no layer, is for those who launch such a build; a question
+    without the setting is about a model on its GPU."""
+    if w.n_gpu_layers is None:
+        return rules.gpu_layers if w.engine_defaults else None
+    return None if w.n_gpu_layers < 0 else w.n_gpu_layers
+
+
+def _slots(w: Infer, rules: Rules) -> tuple[int, bool]:
+    server = one_of(w.program, PROGRAMS, "--program") != "cli"
+    usual = rules.server_slots if server else 1
+    slots = w.parallel if w.parallel and w.parallel > 0 else max(usual, w.batch_size or 1)
+    automatic = server and not w.parallel
+    unified = rules.server_unified if automatic else rules.unified
+    return slots, unified if w.kv_unified is None else w.kv_unified
+
+
+def _cells(tokens: int, slots: int, *, unified: bool) -> int:
+    padded = align_up(tokens, CELLS)
+    return padded if unified else align_up(padded // slots, CELLS) * slots
+
+
+def _values(w: Infer, flash: str) -> DType:
+    found = ggml(w.cache_type_v or w.kv_cache_dtype or "f16", "--cache-type-v")
+    if found.block > 1 and flash == "off":
+        raise UsageError(
+            f"--cache-type-v {found.name.lower()}: llama.cpp quantizes values with flash attention "
+            "alone; leave out --flash-attn off"
+        )
+    return found
+
+
+def _split(w: Infer, gpus: int) -> tuple[float, ...]:
+    split = tuple(w.tensor_split or ())
+    if split and gpus and len(split) > gpus:
+        raise UsageError(f"--tensor-split names {len(split)} GPUs, of which there are {gpus}")
+    return split
+
+
+def _main(w: Infer, gpus: int) -> int:
+    chosen = w.main_gpu or 0
+    if chosen >= max(1, gpus):
+        raise UsageError(f"--main-gpu {chosen}: there are {gpus} GPUs")
+    return chosen
+

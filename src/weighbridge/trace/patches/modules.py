@@ -1,0 +1,85 @@
+"""Moving modules, pinning, loaders, initialisers and compilers: what they do to fake tensors."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import data
+from torch.utils.data import _utils
+
+from weighbridge.trace.patches import Patch
+
+INITIALISERS = (
+    "uniform_ normal_ trunc_normal_ constant_ ones_ zeros_ eye_ dirac_ xavier_uniform_ "
+    "xavier_normal_ kaiming_uniform_ kaiming_normal_ orthogonal_ sparse_"
+).split()
+COMPILED = "torch.compile is traced as eager code: compiled code keeps and fuses other tensors"
+
+
+def modules() -> Iterator[Patch]:
+    yield Patch(nn.Module, "_apply", apply)
+    yield Patch(torch.Tensor, "pin_memory", lambda self, *_: self)
+    yield Patch(torch.Tensor, "is_pinned", lambda *_: False)
+    yield Patch(torch.Tensor, "share_memory_", lambda self: self)
+    yield Patch(data.DataLoader, "_get_iterator", _iterator)
+    yield Patch(_utils.pin_memory, "pin_memory", lambda batch, *_: batch)
+    yield Patch(torch, "compile", _compile)
+    yield Patch(nn.Module, "compile", _compile_module)
+    for name in INITIALISERS:  # values do not matter, and some look at them
+        yield Patch(nn.init, name, _unchanged)
+
+
+def apply(
+    self: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True
+) -> nn.Module:
+    """`Module._apply` as it treats tensors of a GPU: parameters keep their identity and get new
+    data. torch swaps the objects of fake tensors instead, which fails where any other is held."""
+    if recurse:
+        for child in self.children():
+            child._apply(fn)
+    for parameter in self._parameters.values():
+        if parameter is not None:
+            with torch.no_grad():
+                _replace(parameter, fn(parameter))
+                if parameter.grad is not None:
+                    _replace(parameter.grad, fn(parameter.grad))
+    for name, buffer in self._buffers.items():
+        if buffer is not None:
+            self._buffers[name] = fn(buffer)
+    return self
+
+
+def _replace(old: torch.Tensor, new: torch.Tensor) -> None:
+    if old is new:
+        return
+    old.data = new
+    device = getattr(new, "fake_device", None)
+    if device is not None:
+        old.fake_device = device  # type: ignore[attr-defined]
+
+
+def _iterator(loader: Any) -> Any:
+    """Workers are other processes, where no fake tensor lives."""
+    before = loader.num_workers, loader.pin_memory, loader.prefetch_factor
+    loader.__dict__.update(num_workers=0, pin_memory=False, prefetch_factor=None)
+    loader._DataLoader__multiprocessing_context = None
+    try:
+        return data.dataloader._SingleProcessDataLoaderIter(loader)
+    finally:
+        names = ("num_workers", "pin_memory", "prefetch_factor")
+        loader.__dict__.update(zip(names, before, strict=True))
+
+
+def _compile(model: Any = None, **_: Any) -> Any:
+    warnings.warn(COMPILED, stacklevel=2)
+    return _unchanged if model is None else model
+
+
+def _compile_module(self: nn.Module, *_: Any, **__: Any) -> None:
+    warnings.warn(COMPILED, stacklevel=2)
+
+
+def _unchanged(tensor: Any, *_: Any, **__: Any) -> Any:
+    return tensor

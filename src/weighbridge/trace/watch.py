@@ -1,0 +1,167 @@
+"""Where in the program an allocation happens: its phase, and the module that runs.
+
+    load       until the first module with parameters is called
+    forward    that module runs, with gradients; `eval` without
+    loss       after it, until backward
+    backward   the engine runs
+    step       from then until the next forward: clipping, the optimizer, the next batch
+
+A node of backward belongs to the module in which it was made: nodes are numbered in order
+(`Node._sequence_nr`), and the number is noted at every change of module.
+"""
+
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from torch.nn.modules import module as hooks
+from torch.optim import optimizer as optimizers
+
+from weighbridge.trace.patches import Patch, patched
+from weighbridge.trace.recorder import Recorder
+
+
+class Watch:
+    """Tells `recorder` the phase and the module. `arrived` is called at each outermost module."""
+
+    def __init__(self, recorder: Recorder, arrived: Callable[[], None]) -> None:
+        self.recorder = recorder
+        self.arrived = arrived
+        self.stack: list[nn.Module] = []
+        self.paths: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+        self.trails: dict[int, Trail] = {}  # of each thread
+        self.differentiated: list[Trail] = []  # of the thread that called backward, innermost last
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Watch":
+        enter = self._stack.enter_context
+        for remove in (
+            hooks.register_module_forward_pre_hook(self._before),
+            hooks.register_module_forward_hook(self._after, always_call=True),
+            hooks.register_module_parameter_registration_hook(self._registered),
+            optimizers.register_optimizer_step_pre_hook(self._stepping),
+            optimizers.register_optimizer_step_post_hook(self._stepped),
+        ):
+            self._stack.callback(remove.remove)
+        engine = torch.autograd.graph._engine_run_backward
+
+        def backward(*args: Any, **kwargs: Any) -> Any:
+            with self._backward():
+                return engine(*args, **kwargs)
+
+        enter(
+            patched(
+                Patch(owner, "_engine_run_backward", backward)
+                for owner in (torch.autograd, torch.autograd.graph)
+            )
+        )
+        self.recorder.where = self.where
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+        self.stack.clear()
+
+    def where(self) -> str:
+        """Path of the module that runs, or whose node does."""
+        node = torch._C._current_autograd_node()
+        if node is not None and self.differentiated:
+            return self.differentiated[-1].at(node._sequence_nr())
+        return self._path(self.stack[-1]) if self.stack else ""
+
+    def _before(self, module: nn.Module, _: Any) -> None:
+        if not self.stack:
+            self._outermost(module)
+        self.stack.append(module)
+        self._note()
+        recorder = self.recorder
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                recorder.mark(parameter, "weight")
+        for buffer in module._buffers.values():
+            if buffer is not None:
+                recorder.mark(buffer, "buffer")
+
+    def _after(self, module: nn.Module, _: Any, __: Any) -> None:
+        if self.stack:
+            self.stack.pop()
+        self._note()
+        if not self.stack and self.recorder.phase == "forward":
+            self.recorder.phase = "loss"
+
+    def _outermost(self, module: nn.Module) -> None:
+        self.arrived()
+        recorder = self.recorder
+        if recorder.phase != "backward" and next(module.parameters(), None) is not None:
+            recorder.phase = "forward" if torch.is_grad_enabled() else "eval"
+
+    def _path(self, module: nn.Module) -> str:
+        if module not in self.paths:
+            self.paths.update((m, name) for name, m in self.stack[0].named_modules())
+        return self.paths.get(module) or type(module).__name__
+
+    def _note(self) -> None:
+        path = self._path(self.stack[-1]) if self.stack else ""
+        self._trail().note(torch.autograd._get_sequence_nr(), path)
+
+    def _trail(self) -> "Trail":
+        return self.trails.setdefault(threading.get_ident(), Trail())
+
+    def _registered(self, _: nn.Module, __: str, parameter: Any) -> None:
+        if parameter is not None:
+            self.recorder.mark(parameter, "weight")
+
+    @contextmanager
+    def _backward(self) -> Iterator[None]:
+        recorder = self.recorder
+        outer = recorder.phase == "backward"  # a checkpoint's own backward
+        recorder.phase = "backward"
+        self.differentiated.append(self._trail())
+        try:
+            yield
+        finally:
+            self.differentiated.pop()
+            if not outer:
+                recorder.phase = "step"
+
+    def _stepping(self, optimizer: Any, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                self.recorder.mark(parameter, "weight")
+                if parameter.grad is not None:
+                    self.recorder.mark(parameter.grad, "gradient")
+
+    def _stepped(self, optimizer: Any, *_: Any) -> None:
+        for state in optimizer.state.values():
+            for value in state.values() if isinstance(state, dict) else ():
+                if isinstance(value, torch.Tensor):
+                    self.recorder.mark(value, "optimizer state")
+
+
+class Trail:
+    """Which module ran when nodes got their numbers."""
+
+    def __init__(self) -> None:
+        self.numbers = [0]
+        self.paths = [""]
+
+    def note(self, number: int, path: str) -> None:
+        if number == self.numbers[-1]:
+            self.paths[-1] = path
+        else:
+            self.numbers.append(number)
+            self.paths.append(path)
+
+    def at(self, number: int) -> str:
+        return self.paths[bisect_right(self.numbers, number) - 1]
