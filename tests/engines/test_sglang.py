@@ -377,7 +377,7 @@ def test_launch():
         "llama-3.1-8b", gpu="h100:2", tensor_parallel_size=2, context=8192, disable_cuda_graph=True
     )
     assert found.derived["launch"] == (
-        "python -m sglang.launch_server --model-path llama-3.1-8b --context-length 8192 "
+        "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B --context-length 8192 "
         "--tp-size 2 --disable-cuda-graph"
     )
 

@@ -10,11 +10,12 @@ from tests.engines.vllm_records import by_quantity, p95
 ABSENT = "the measurements are not beside this checkout"
 # quantity -> most of the median and of the 95th percentile; what the issue asks is wider
 PINS = {
-    "weights_memory_gib": (0.0005, 0.004),
+    "weights_memory_gib": (0.0003, 0.003),
     "activation_memory_gib": (0.0015, 0.003),
     "kv_cache_memory_gib": (0.0005, 0.004),
     "kv_cache_tokens": (0.0005, 0.004),
-    "cuda_graph_estimated_gib": (0.14, 0.40),
+    "cuda_graph_estimated_gib": (0.12, 0.24),
+    "cuda_graph_actual_gib": (0.05, 0.22),
 }
 
 
@@ -58,5 +59,5 @@ def test_windows_of_generation():
     if not errors:
         pytest.skip(ABSENT)
     assert len(errors) >= 140
-    assert statistics.median(errors) <= 0.017
-    assert p95(errors) <= 0.055
+    assert statistics.median(errors) <= 0.014
+    assert p95(errors) <= 0.040

@@ -112,7 +112,8 @@ def compared(who: str, raw: dict, w: Infer, logged: dict) -> Iterator[Reading]:
         "weights_memory_gib": held(answer) / GIB,
         "activation_memory_gib": facts["profile_peak_bytes"] / GIB,
         "kv_cache_memory_gib": facts["available_kv_cache_bytes"] / GIB,
-        "cuda_graph_estimated_gib": facts["cuda_graph_bytes"] / GIB,
+        "cuda_graph_estimated_gib": facts["cuda_graph_estimate_bytes"] / GIB,
+        "cuda_graph_actual_gib": facts["cuda_graph_bytes"] / GIB,
         "kv_cache_tokens": facts["kv_cache_tokens"],
     }
     for name, value in names.items():

@@ -109,7 +109,7 @@ def steps(model, batch=1):
         del out
         for _ in range(2):  # the first step behind the prompt still has all of its keys
             seen.phase()
-            out = model(ids[:, :1], use_cache=True, logits_to_keep=1, **past)
+            model(ids[:, :1], use_cache=True, logits_to_keep=1, **past)
         return prefill, seen.phase()
 
 
@@ -221,7 +221,7 @@ WHISPER = {
 }
 
 
-@pytest.mark.parametrize("raw", (T5, WHISPER), ids=("t5", "whisper"))
+@pytest.mark.parametrize("raw", [T5, WHISPER], ids=("t5", "whisper"))
 def test_encoder_and_decoder(raw):
     s, p = ours(raw, new=8)
     model = built(raw, "sdpa")

@@ -108,13 +108,13 @@ class Allocator:
         self.allocated -= block.size
         if self.journal is not None:
             self.journal.given_back(block)
-        if not (self.uses.any and self.uses.wait(block, capturing=bool(self.captures.underway))):
+        if not (self.uses.any and self.uses.wait(block, capturing=bool(self.captures.capturing))):
             self._settle(block)
 
     def empty_cache(self) -> None:
         """torch.cuda.empty_cache(): waits for other streams, then gives back what is wholly free;
         nothing but abandoned private pools while a graph is captured (release_cached_blocks)."""
-        if not self.captures.underway:
+        if not self.captures.capturing:
             if self.journal is not None:
                 self.journal.count("num_sync_all_streams")
             for block in self.uses.synchronized():
@@ -132,16 +132,21 @@ class Allocator:
         Here it has at the next `synchronize`, or when the allocator itself waits (empty_cache, a
         retry); on a GPU it may be earlier, so what waits is an upper bound."""
         if stream != block.stream:
-            self.uses.add(block, stream, capturing=bool(self.captures.underway))
+            self.uses.add(block, stream, capturing=bool(self.captures.capturing))
 
     def synchronize(self, stream: int | None = None) -> None:
         """The program waits for `stream`, or for all. Blocks that waited for it are free from the
         next request on (process_events)."""
         self.uses.complete(stream)
 
-    def begin_pool(self, pool: PoolId, streams: frozenset[int] | None = None) -> None:
-        """From here requests (of `streams`) are served by a private pool: a capture begins."""
-        self.captures.begin(pool, streams)
+    def begin_pool(
+        self, pool: PoolId, streams: frozenset[int] | None = None, *, capture: bool = True
+    ) -> None:
+        """From here requests (of `streams`) are served by a private pool.
+
+        `capture`: by a graph that is captured, while nothing can be waited for nor given back.
+        For `torch.cuda.use_mem_pool` it is False since torch 2.13 (markCaptureBegin)."""
+        self.captures.begin(pool, streams, capture=capture)
 
     def end_pool(self, pool: PoolId) -> None:
         self.captures.end(pool)
@@ -189,7 +194,7 @@ class Allocator:
         block.pool.insert(block)
 
     def _complete_events(self) -> None:
-        if not self.captures.underway:
+        if not self.captures.capturing:
             for block in self.uses.collect():
                 self._settle(block)
 
@@ -207,7 +212,7 @@ class Allocator:
         block = self._open(home, size, stream)
         if block is None and release_oversize(reserve, home, size, stream, options):
             block = self._open(home, size, stream)
-        if block is None and not self.captures.underway:
+        if block is None and not self.captures.capturing:
             self.empty_cache()
             if self.journal is not None:
                 self.journal.count("num_alloc_retries")

@@ -157,7 +157,8 @@ class Journal:
         self.all.taken(size, block.requested)
         own.taken(size, block.requested)
         if block.range is None:
-            if block.previous is None and (rest is None or rest.next is None):
+            following = block.next if rest is None else rest.next
+            if block.previous is None and following is None:
                 change = (0, 0) if rest is None else (1, rest.size)  # it was a whole segment
             else:
                 change = (-1, -size) if rest is None else (0, -size)

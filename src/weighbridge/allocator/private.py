@@ -10,6 +10,9 @@ from weighbridge.allocator.blocks import SHARED, Block, Pool, PoolId
 from weighbridge.errors import UsageError
 
 
+Streams = frozenset[int] | None  # None for every stream
+
+
 class PrivatePool:
     __slots__ = ("large", "small", "users")
 
@@ -21,25 +24,29 @@ class PrivatePool:
 class Captures:
     """All private pools, and those that serve requests now: the last one begun comes first."""
 
-    __slots__ = ("pools", "underway")
+    __slots__ = ("capturing", "pools", "underway")
 
     def __init__(self) -> None:
         self.pools: dict[PoolId, PrivatePool] = {}
-        self.underway: list[tuple[PoolId, frozenset[int] | None]] = []
+        self.underway: list[tuple[PoolId, Streams]] = []
+        self.capturing: set[PoolId] = set()  # by a graph, during which the driver may not wait
 
-    def begin(self, pool: PoolId, streams: frozenset[int] | None) -> None:
+    def begin(self, pool: PoolId, streams: Streams, *, capture: bool) -> None:
         if any(pool == begun for begun, _ in self.underway):
             raise UsageError(f"private pool {pool} serves requests already: end it first")
         if pool == SHARED:
             raise UsageError(f"{SHARED} is the shared pool: a private pool needs another id")
         self._pool(pool).users += 1
         self.underway.append((pool, streams))
+        if capture:
+            self.capturing.add(pool)
 
     def end(self, pool: PoolId) -> None:
-        at = [begun for begun, _ in self.underway].index(pool) if self._is_underway(pool) else -1
-        if at < 0:
+        left = [entry for entry in self.underway if entry[0] != pool]
+        if len(left) == len(self.underway):
             raise UsageError(f"private pool {pool} serves no requests: begin it first")
-        del self.underway[at]
+        self.underway = left
+        self.capturing.discard(pool)
 
     def release(self, pool: PoolId) -> None:
         if pool not in self.pools or not self.pools[pool].users:
@@ -74,6 +81,3 @@ class Captures:
         if owner not in self.pools:
             self.pools[owner] = PrivatePool(owner)
         return self.pools[owner]
-
-    def _is_underway(self, pool: PoolId) -> bool:
-        return any(pool == begun for begun, _ in self.underway)

@@ -13,7 +13,7 @@ from typing import Any
 
 from weighbridge import catalogue
 from weighbridge.engines.serving import Answer
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.subjects import LLAMA_CPP, subject
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import WeighbridgeError
 from weighbridge.estimate.load import load
@@ -187,16 +187,16 @@ def _held(*names: str) -> "Reader":
     return lambda answer, record: _over(answer.devices, record.device, read_held)
 
 
-def _plain(*names: str) -> "Reader":
-    """The components without a detail, in the phase where they are largest."""
+def _named(name: str, detail: str) -> "Reader":
+    """One component, in the phase where it is largest."""
 
-    def read_plain(device: Device) -> Bytes:
+    def read_named(device: Device) -> Bytes:
         return _most(
-            total(c.bytes for c in p.components if c.name in names and not c.detail)
+            total(c.bytes for c in p.components if (c.name, c.detail) == (name, detail))
             for p in device.phases
         )
 
-    return lambda answer, record: _over(answer.devices, record.device, read_plain)
+    return lambda answer, record: _over(answer.devices, record.device, read_named)
 
 
 def _loaded(answer: Answer, record: Record) -> Bytes:
@@ -264,7 +264,6 @@ def _most(sums: Iterable[Bytes]) -> Bytes:
 
 Reader = Callable[[Answer, Record], Bytes]
 WHOLE = ("weights", "buffers")
-STEP = ("activations", "logits", "temporaries", "workspaces")
 READERS: Mapping[tuple[str, str], Reader] = {
     ("", "weights"): _part(*WHOLE),
     ("", "load"): _peak,
@@ -281,10 +280,8 @@ READERS: Mapping[tuple[str, str], Reader] = {
     ("vllm", "kv_available"): _told("available_kv_cache_bytes"),
     ("vllm", "kv_blocks"): _told("num_gpu_blocks"),
     ("sglang", "weights"): _loaded,
-    ("sglang", "kv_bytes"): _plain("kv_cache"),
+    ("sglang", "kv_bytes"): _named("kv_cache", ""),
     ("sglang", "kv_tokens_sliding"): _told("swa_max_total_num_tokens"),
-    ("llama.cpp", "compute"): _part("activations", "logits", "temporaries", "workspaces"),
-    ("ik_llama.cpp", "compute"): _part("activations", "logits", "temporaries", "workspaces"),
-    ("llama.cpp", "output"): _part("logits"),
-    ("ik_llama.cpp", "output"): _part("logits"),
+    **{(name, "compute"): _named("activations", "compute buffer") for name in LLAMA_CPP},
+    **{(name, "output"): _named("logits", "output buffer") for name in LLAMA_CPP},
 }

@@ -50,6 +50,7 @@ REASONS = (
     "not modelled: diffusion pipelines",
     "not modelled: a part of a model",
     "not modelled: adapters at load",
+    "not modelled: tensors placed by patterns",
     "refused by our rules",
 )
 Confidence = Literal["high", "medium", "low"]

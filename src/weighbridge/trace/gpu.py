@@ -7,19 +7,23 @@
 """
 
 import contextlib
+import re
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from weighbridge.errors import UnsupportedError
+from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.trace import guard
+from weighbridge.trace.attention import Chooser, chosen, replaced
 from weighbridge.trace.card import card
+from weighbridge.trace.hidden import Hidden
 from weighbridge.trace.patches import patched, put
 from weighbridge.trace.patches.libraries import Libraries
 from weighbridge.trace.patches.modules import modules
 from weighbridge.trace.patches.runtime import runtime
+from weighbridge.trace.patches.values import values
 from weighbridge.trace.recorder import Recorder
 from weighbridge.trace.tape import Tape
 from weighbridge.trace.watch import Watch
@@ -40,7 +44,8 @@ class FakeGPU:
     ) -> None:
         self.card, named = card(name, gpu_memory)
         self.tapes = [Tape() for _ in range(max(count, named))]
-        self.recorder = Recorder(self.tapes)
+        self.version = _version(torch_version)
+        self.recorder = Recorder(self.tapes, Hidden(self.card, self.version))
         self._stack = contextlib.ExitStack()
 
     @property
@@ -56,9 +61,11 @@ class FakeGPU:
             enter = self._stack.enter_context
             enter(guard.guarded())
             enter(_as_before())
-            undo = enter(patched([*runtime(self.card, self.tapes), *modules()]))
+            undo = enter(patched([*runtime(self.card, self.tapes), *modules(), *values()]))
             libraries = Libraries()
             enter(FakeTensorMode(allow_non_fake_inputs=True))
+            attention = enter(chosen(Chooser(self.card, self.version)))
+            self.recorder.replaced.update(replaced(attention))
             enter(self.recorder)
             watch = Watch(self.recorder, lambda: undo.extend(map(put, libraries.arrived())))
             enter(watch)
@@ -73,6 +80,14 @@ class FakeGPU:
     ) -> None:
         self._stack.close()
         self.recorder.stop()
+
+
+def _version(text: str | None) -> tuple[int, int]:
+    """(major, minor) of `text`, else of the torch that runs."""
+    found = re.match(r"(\d+)\.(\d+)", text or torch.__version__)
+    if found is None:
+        raise UsageError(f"torch_version={text!r}: write it as 2.5")
+    return int(found[1]), int(found[2])
 
 
 @contextlib.contextmanager

@@ -2,11 +2,11 @@
 
 A dispatch mode sees every operation after autograd, so a storage is new when an operation returns
 it for the first time, and its end is the end of its Python object, which torch keeps alive exactly
-as long. The recorder is told where it is (`watch.py`) and what kernels take on the way (`hidden`).
+as long. What kernels take on the way is in `hidden`; where in the program it is, `watch` says.
 """
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,20 +14,32 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from weighbridge.trace.hidden import Hidden
+from weighbridge.trace.hidden.rule import Op
+from weighbridge.trace.looks import EXCEPTIONS, Looks
 from weighbridge.trace.tape import Role, Tape
 
-Hidden = Callable[["Recorder", Any, tuple[Any, ...], dict[str, Any], Any], None]
+COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
 class Recorder(TorchDispatchMode):
-    """Writes one tape for each device."""
+    """Writes one tape for each device. `replaced` operations are done otherwise than torch does."""
 
-    def __init__(self, tapes: Sequence[Tape]) -> None:
+    def __init__(self, tapes: Sequence[Tape], hidden: Hidden) -> None:
         super().__init__()
         self.tapes = tapes
+        self.hidden = hidden
+        self.looks = Looks()
         self.where: Callable[[], str] = str
+        self.replaced: dict[Any, Callable[..., Any]] = {}
+        self._kinds: dict[Any, tuple[str, bool, bool]] = {}
         self._numbers: dict[int, tuple[Tape, int]] = {}  # a storage's address -> its number
         self._ends: dict[int, Any] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Without this, torch imports its compiler to keep it away from here."""
+        return False
 
     @property
     def phase(self) -> str:
@@ -54,14 +66,70 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        out = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        kind = self._kinds.get(func)
+        if kind is None:
+            kind = self._kinds[func] = self._kind(func)
+        name, known, whole = kind
+        if func in self.replaced:
+            with self:
+                return self.replaced[func](*args, **kwargs)
+        if whole:
+            with self:
+                return func.decompose(*args, **kwargs)
+        if known:
+            device = _device(args)
+            if device is not None:
+                return self._with_hidden(name, func, args, kwargs, device)
+        return self._run(func, args, kwargs)
+
+    def _kind(self, func: Any) -> tuple[str, bool, bool]:
+        """Its name, whether something hidden is known of it, and whether it is made of others:
+        such an operation comes here undivided where autograd is off for good (inference mode)."""
+        name = func.overloadpacket.__name__
+        whole = func.namespace == "aten" and torch._C._dispatch_has_kernel_for_dispatch_key(
+            func.name(), COMPOSITE
+        )
+        return name, self.hidden.knows(name), whole
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            out = func(*args, **kwargs)
+        except EXCEPTIONS:
+            out = self.looks.answer(func, args, kwargs)
         if isinstance(out, torch.Tensor):
             if out.device.type == "cuda":
                 self._seen(out, func, args)
-        else:
+        elif out is not None:
             for t in tree_iter(out):
                 if isinstance(t, torch.Tensor) and t.device.type == "cuda":
                     self._seen(t, func, args)
+        self.looks.follow(func, args, out)
+        return out
+
+    def _with_hidden(
+        self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], device: int
+    ) -> Any:
+        tape, hidden, where = self.tapes[device], self.hidden, self.where()
+        op = hidden.op(args, kwargs)
+        label = f"{func} (hidden)"
+
+        def take(sizes: list[int]) -> list[int]:
+            return [tape.malloc(n, op=label, module=where) for n in sizes]
+
+        def together(groups: Iterator[list[int]]) -> None:
+            for sizes in groups:
+                for number in reversed(take(sizes)):
+                    tape.free(number)
+
+        together(hidden.taken(name, op, "first"))
+        held = [n for sizes in hidden.taken(name, op, "before") for n in take(sizes)]
+        out = self._run(func, args, kwargs)
+        for what, nbytes in hidden.kept(name, op, device):
+            tape.malloc(nbytes, op=what, module=where, role="workspace")
+        together(hidden.taken(name, op._replace(out=out), "after"))
+        for number in reversed(held):
+            tape.free(number)
         return out
 
     def _seen(self, t: torch.Tensor, func: Any, args: tuple[Any, ...]) -> None:
@@ -84,15 +152,28 @@ class Recorder(TorchDispatchMode):
 
     def _fan_in(self, func: Any, args: tuple[Any, ...]) -> int | None:
         """The storage that a sum of gradients would be added into: the engine adds between two
-        nodes, where no node is being evaluated (input_buffer.cpp: accumulate)."""
+        nodes, where no node is being evaluated, into one that is dense (input_buffer.cpp:
+        accumulate, can_accumulate_inplace). Whether it is held elsewhere, the tape will see."""
         if func is not torch.ops.aten.add.Tensor or self.phase != "backward":
             return None
         if torch._C._current_autograd_node() is not None:
             return None
-        found = self._numbers.get(args[0].untyped_storage()._cdata)
+        old = args[0]
+        if not torch.ops.aten.is_non_overlapping_and_dense.default(old):
+            return None
+        found = self._numbers.get(old.untyped_storage()._cdata)
         return None if found is None else found[1]
 
     def _gone(self, address: int, _: Any) -> None:
         del self._ends[address]
         tape, number = self._numbers.pop(address)
         tape.free(number)
+
+
+def _device(args: tuple[Any, ...]) -> int | None:
+    """The CUDA device that an operation works on."""
+    for arg in args:
+        first = arg[0] if isinstance(arg, list | tuple) and arg else arg
+        if isinstance(first, torch.Tensor) and first.device.type == "cuda":
+            return first.device.index or 0
+    return None

@@ -1,8 +1,8 @@
 """What a budget leaves room for: tokens of cache, layers on GPUs, experts that stay there.
 
-    tokens     what is left beside the largest GPU's buffers, by the bytes of one more token
-    layers     from the last one down, as long as the budget holds them beside what is fixed
-    experts    layers whose experts go to the host until the rest fits
+tokens     what is left beside the largest GPU's buffers, by the bytes of one more token
+layers     from the last one down, as long as the budget holds them beside what is fixed
+experts    layers whose experts go to the host until the rest fits
 """
 
 from dataclasses import replace

@@ -25,7 +25,11 @@ def _model(s: Subject) -> tuple[str, str]:
 def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, str]]:
     numbers = (
         ("-c", at.n_ctx, True),
-        ("-ngl", at.gpu_layers, at.gpus and (w.n_gpu_layers is not None or at.rules.gpu_layers == 0)),
+        (
+            "-ngl",
+            at.gpu_layers,
+            at.gpus and (w.n_gpu_layers is not None or at.rules.gpu_layers == 0),
+        ),
         ("-ncmoe", at.cpu_moe, at.cpu_moe),
         ("-np", at.slots, w.parallel or at.slots != at.rules.server_slots),
         ("-b", at.batch, w.n_batch),

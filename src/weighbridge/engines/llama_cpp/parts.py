@@ -1,9 +1,9 @@
 """An answer's components: the buffers of each device as llama.cpp's log names them, and the rest.
 
-    context      what the driver takes for a process that uses CUDA without torch
-    workspaces   CUDA's pool: activations in 8 bits for products with quantized weights, 16-bit
-                 copies for cuBLAS; not in any line of the log
-    host         pages of the file while it is read; tensors that stay; prompts kept for later
+context      what the driver takes for a process that uses CUDA without torch
+workspaces   CUDA's pool: activations in 8 bits for products with quantized weights, 16-bit
+             copies for cuBLAS; not in any line of the log
+host         pages of the file while it is read; tensors that stay; prompts kept for later
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,9 @@ def gpu(h: Held, s: Subject, device: int, projector: Projector | None) -> Device
     return Device(index=device, kind="gpu", phases=phases(h, held, running))
 
 
-def phases(h: Held, held: tuple[Component, ...], running: tuple[Component, ...]) -> tuple[Phase, ...]:
+def phases(
+    h: Held, held: tuple[Component, ...], running: tuple[Component, ...]
+) -> tuple[Phase, ...]:
     held, running = (tuple(c for c in parts if c.bytes.high) for parts in (held, running))
     found = [Phase("load", held), Phase("prefill", running)]
     if not h.at.pooled:
@@ -148,8 +150,9 @@ def _pages(h: Held, s: Subject) -> Component:
         size, formula = Bytes(0, moved, moved), "pages of the file, which the kernel may drop"
     else:
         largest = max((t.nbytes for t in h.net.weights.values()), default=0)
-        size, formula = Bytes(min(4 * MIB, moved), min(4 * MIB, moved), min(largest, moved)), (
-            "four pinned buffers of 1 MiB, or the largest tensor"
+        size, formula = (
+            Bytes(min(4 * MIB, moved), min(4 * MIB, moved), min(largest, moved)),
+            ("four pinned buffers of 1 MiB, or the largest tensor"),
         )
     return of(
         "temporaries",

@@ -203,4 +203,3 @@ def _main(w: Infer, gpus: int) -> int:
     if chosen >= max(1, gpus):
         raise UsageError(f"--main-gpu {chosen}: there are {gpus} GPUs")
     return chosen
-

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import CrossAttention
+from weighbridge.arch.mixers import (
+    Compressed,
+    CrossAttention,
+    GatedRecurrence,
+    KimiDelta,
+    LinearAttention,
+    Rwkv,
+)
 from weighbridge.engines.caches.transformers import Kind
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.table import ENGINES
@@ -23,6 +30,9 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 CACHES: tuple[Kind, ...] = ("dynamic", "static", "quanto", "hqq", "fp8")
+GUESSED = (Compressed, GatedRecurrence, KimiDelta, LinearAttention, Rwkv)
+# Kinds of cache by what they store: quanto's default is 4 bits.
+STORED: Mapping[str, Kind] = {"fp8": "fp8", "fp8_e4m3": "fp8", "int4": "quanto"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +51,7 @@ class Plan:
     capability: str | None
     torch: tuple[int, ...] | None
     outputs: int  # numbers a token that the head makes
+    guessed: bool  # whether a layer is of a kind whose live tensors were not followed
 
     def logits(self, s: Step) -> int:
         """Bytes of them, as they are handed out."""
@@ -74,6 +85,7 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
         capability=budget.choice.part.compute_capability if budget else None,
         torch=_torch(w.torch_version),
         outputs=subject.body.vocab or subject.body.labels,
+        guessed=any(isinstance(m, GUESSED) for b in subject.body.blocks for m in b.mixers),
     )
 
 
@@ -88,7 +100,7 @@ def _first(subject: Subject, w: Infer, found: Rules) -> Step:
         kernel=kernel(w.attention, found.attention),
         rules=found,
         style=once(subject.part, "style", lambda: _style(subject)),
-        cache=_cache(w.cache_implementation or "dynamic"),
+        cache=_cache(w, subject.choice.dtype.name),
         packed=around(form.name) if form else None,
         kind=subject.model_type,
     )
@@ -103,7 +115,17 @@ def _names(plan: Blueprint) -> Iterator[str]:
     yield from (b.name for b in plan.buffers)
 
 
-def _cache(name: str) -> Kind:
+def _cache(w: Infer, dtype: str) -> Kind:
+    """The kind that was named, else the one that keeps what was asked for."""
+    stored = w.kv_cache_dtype
+    if w.cache_implementation is None and stored is not None:
+        if stored not in ("auto", dtype) and stored not in STORED:
+            raise UsageError(
+                f"--kv-cache-dtype {stored!r}: transformers keeps the model's own {dtype}, or "
+                f"{', '.join(STORED)}"
+            )
+        return STORED.get(stored, "dynamic")
+    name = w.cache_implementation or "dynamic"
     for known in CACHES:
         if name == known:
             return known

@@ -35,6 +35,9 @@ from weighbridge.engines.transformers.keeping import STATE, Kept, stored
 from weighbridge.engines.transformers.step import Step, linear
 
 CHUNK = 64  # of the delta rule
+COPIES: Mapping[type, int] = {
+    Mamba1: 2
+}  # of the state in a step of one token: decayed, added to, summed
 
 Widths = tuple[int, int]  # numbers a token: in the model's dtype, in float32
 
@@ -48,7 +51,7 @@ def scan(heap: Heap, s: Step, m: Recurrent, kept: Kept) -> Held:
     fresh = heap.take(nbytes, STATE)
     heap.drop(*kept.tensors)
     kept.tensors = [fresh]
-    heap.passing(*[nbytes] * (1 if s.prompt else 3))  # decayed, added to, summed
+    heap.passing(*[nbytes] * (1 if s.prompt else COPIES.get(type(m), 3)))
     heap.drop(floats)
     out = linear(heap, s, m.channels, s.hidden)
     heap.drop(held)

@@ -60,7 +60,8 @@ def _derived(
         "kv_cache_bytes_per_request": sum(r.blocks.request * r.blocks.pool.block for r in replica),
         "profile_peak_bytes": max(r.profiled.total.expected for r in found),
         "non_torch_bytes": max(r.grown.expected for r in found),
-        "cuda_graph_bytes": max(r.graphs.expected for r in found),
+        "cuda_graph_bytes": max(r.captured.taken.expected for r in found),
+        "cuda_graph_estimate_bytes": max(r.captured.charged.expected for r in found),
         "launch": launching.command(subject, at, w, found, budget),
     }
     return facts | (_of_card(at, found, budget) if budget else {})

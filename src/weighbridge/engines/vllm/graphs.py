@@ -1,25 +1,48 @@
 """CUDA graphs: what the driver and the private pool take for all that are captured.
 
-    pieces    a graph between attentions for each size, and one whole graph for sizes that decode
-    bytes     sizes x layers x kernels of a layer x bytes of a kernel (assumed), and the pool of the
-              largest step
+    pieces     a graph between attentions for each size, and one whole graph for sizes that decode
+    kernels    graphs x kernels of all layers x bytes of one (assumed)
+    pool       the widest layer of the largest size, and 64 MiB of the first kernels
+    splits     32 partial results of attention in float32, of whole graphs on Hopper
 
-No source gives the driver's bytes. 28 logs of vLLM 0.19 (H100, 51 or 83 sizes, jgchn/llm-d-planner)
-print 0.52 to 1.63 GiB estimated and 0.67 to 1.84 taken: 13 to 35 KiB a kernel.
+    taken      kernels + pool + splits
+    charged    kernels of all but the first two + the larger of pool and splits      vLLM's estimate
 
-Source: vllm 0.33 v1/worker/gpu_model_runner.py (profile_cudagraph_memory, capture_model),
-config/compilation.py (FULL_AND_PIECEWISE).
+The estimate is off the cache since 0.20. Splits: FlashAttention 3 is told to cut contexts in at most
+32, and sets room aside for each: batch x heads x values x 4 bytes (of latent attention its rank).
+
+No source gives the driver's bytes. 27 logs of vLLM 0.19 (H100, 51 or 83 sizes, jgchn/llm-d-planner)
+took 0.67 to 1.84 GiB, which leaves 11.5 to 21 KiB a kernel, in 23 of them 13 to 18.
+
+Source: vllm 0.33 and 0.19 v1/worker/gpu_model_runner.py (profile_cudagraph_memory, capture_model),
+config/compilation.py (FULL_AND_PIECEWISE), config/attention.py
+(flash_attn_max_num_splits_for_cuda_graph), v1/attention/backends/flash_attn.py.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from weighbridge.arch.body import Block, Experts
-from weighbridge.arch.mixers import Latent
+from weighbridge.arch.mixers import Attention, Latent, Mixer
+from weighbridge.engines.caches.sharding import local
 from weighbridge.memory import Bytes
-from weighbridge.units import KIB
+from weighbridge.units import KIB, MIB, ceil_div
 
-KERNEL = Bytes(12 * KIB, 20 * KIB, 36 * KIB)
+KERNEL = Bytes(12 * KIB, 15 * KIB + 512, 20 * KIB)
 DENSE, MIXTURE, LATENT = 11, 7, 6  # kernels of a layer, and more for experts and latents
+FIRST = 64 * MIB
+SPLITS = 32
+FLOAT32 = 4
+# Model types that other kernels serve: images that see all of themselves, heads of two sizes.
+OTHERS = frozenset(("bagel", "gemma3", "gemma4", "gemma4_text", "molmo2", "paligemma"))
+NONE = Bytes(0, 0, 0)
+
+
+class Captured(NamedTuple):
+    """What they take, and what vLLM expects of them."""
+
+    taken: Bytes
+    charged: Bytes
 
 
 def kernels(blocks: Sequence[Block]) -> int:
@@ -39,6 +62,25 @@ def graphs(captures: Sequence[int], sequences: int, length: int, *, full: bool) 
     return len(captures) + decoding
 
 
-def estimate(blocks: Sequence[Block], count: int, pool: int) -> Bytes:
-    nodes = kernels(blocks) * count
-    return Bytes(*(pool + nodes * b for b in KERNEL)) if count else Bytes(0, 0, 0)
+def splits(blocks: Sequence[Block], tokens: int, ranks: int) -> int:
+    """Bytes that attention of `tokens` decoded at once is cut into."""
+    widths = (_width(m, ranks) for b in blocks for m in b.mixers)
+    return SPLITS * tokens * max(widths, default=0) * FLOAT32
+
+
+def _width(m: Mixer, ranks: int) -> int:
+    if isinstance(m, Latent):
+        return ceil_div(m.heads, ranks) * m.rank
+    own = local(m, ranks)
+    return own.heads * own.value_dim if isinstance(own, Attention) else 0
+
+
+def estimate(blocks: Sequence[Block], count: int, widest: int, cut: int) -> Captured:
+    """Of `count` graphs; `widest` are bytes of a layer with the largest size, `cut` of splits."""
+    if not count:
+        return Captured(NONE, NONE)
+    nodes, pool = kernels(blocks), FIRST + widest
+    return Captured(
+        taken=Bytes(*(pool + cut + nodes * count * b for b in KERNEL)),
+        charged=Bytes(*(max(pool, cut) + nodes * max(0, count - 2) * b for b in KERNEL)),
+    )

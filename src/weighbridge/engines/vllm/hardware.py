@@ -86,6 +86,11 @@ def blackwell(budget: Budget | None) -> bool:
     return int(capability(budget)) == 10
 
 
+def splits_contexts(budget: Budget | None) -> bool:
+    """FlashAttention 3 decodes on Hopper."""
+    return int(capability(budget)) == int(HOPPER)
+
+
 def small_for_its_memory(budget: Budget) -> bool:
     """Cards whose defaults are those of smaller ones: A100 by name, GB10 by its architecture."""
     part = budget.choice.part

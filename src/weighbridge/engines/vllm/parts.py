@@ -94,10 +94,10 @@ def _running(r: Reserve) -> Iterator[Component]:
     )
     yield Component(
         name="cuda_graphs",
-        bytes=r.graphs,
+        bytes=r.captured.taken,
         basis="assumed",
-        formula="sizes x kernels x 12 to 36 KiB, and the pool of the largest",
-        source="28 logs of vLLM 0.19: 0.52 to 1.84 GiB",
+        formula="sizes x kernels x 12 to 20 KiB, the pool of the largest, splits of attention",
+        source="27 logs of vLLM 0.19: 0.67 to 1.84 GiB",
     )
     yield from r.talk_after
     yield Component(

@@ -66,7 +66,7 @@ class Reserve:
     profiled: profile.Moment
     decoding: profile.Moment
     asked: profile.Moment  # the widest moment of this workload
-    graphs: Bytes
+    captured: graphs.Captured
     growth: Bytes
     persistent: int  # buffers made before the weights
     late: int  # buffers made after profiling
@@ -83,13 +83,21 @@ class Reserve:
     @property
     def inside(self) -> Bytes:
         own = exactly(self.torch).plus(self.grown).plus(self.profiled.total)
-        return own.plus(self.graphs) if self.at.rules.graphs_inside else own
+        return own.plus(self.captured.charged) if self.at.rules.graphs_inside else own
 
     @property
     def outside(self) -> Bytes:
         before = 0 if self.at.rules.consumed else self.persistent + self.spread
         own = self.context.plus(LATER).plus(self.talk_outside).plus(exactly(before + self.late))
-        return own if self.at.rules.graphs_inside else own.plus(self.graphs)
+        return own.plus(self._graphs_outside)
+
+    @property
+    def _graphs_outside(self) -> Bytes:
+        """What they take beyond what is charged for them."""
+        taken, charged = self.captured
+        if not self.at.rules.graphs_inside:
+            return taken
+        return Bytes(*(max(0, a - b) for a, b in zip(taken, charged, strict=True)))
 
     @property
     def spread(self) -> int:
@@ -172,7 +180,7 @@ def reserve(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget |
         profiled=peak(at.tokens, at.sequences, items=True),
         decoding=peak(rows, at.sequences, items=False),
         asked=peak(_prompts(at, w), at.sequences, items=False),
-        graphs=_graphs(subject, rank, at),
+        captured=_graphs(subject, rank, at, budget),
         growth=GROWTH if at.rules.version >= GREW_SINCE else OLD_GROWTH,
         persistent=_persistent(subject, at, found),
         late=_late(subject, rank, at, budget),
@@ -228,14 +236,23 @@ def _talk(subject: Subject, rank: Rank, at: Launch, budget: Budget | None) -> tu
     return (*found, received(at.tokens, subject.body.hidden, itemsize))
 
 
-def _graphs(subject: Subject, rank: Rank, at: Launch) -> Bytes:
+def _graphs(subject: Subject, rank: Rank, at: Launch, budget: Budget | None) -> graphs.Captured:
     full = at.rules.full_graphs and not at.pooling
     count = graphs.graphs(at.captures, at.sequences, 1 + at.speculative, full=full)
     step = forward.step(
         rank.blocks, subject.body.hidden, forward.Share(tensor=at.tensor), eager=False
     )
-    widest = max(at.captures, default=0) * step.widest * int(subject.choice.dtype.nbytes)
-    return graphs.estimate(rank.blocks, count, widest)
+    largest = max(at.captures, default=0)
+    cut = 0
+    if full and hardware.splits_contexts(budget) and _outer(subject) not in graphs.OTHERS:
+        decoded = min(largest, at.sequences * (1 + at.speculative))
+        cut = graphs.splits(rank.blocks, decoded, at.tensor)
+    widest = largest * step.widest * int(subject.choice.dtype.nbytes)
+    return graphs.estimate(rank.blocks, count, widest, cut)
+
+
+def _outer(subject: Subject) -> str:
+    return subject.config.model_type if subject.config is not None else ""
 
 
 def _persistent(subject: Subject, at: Launch, found: pool.Blocks) -> int:

@@ -81,7 +81,9 @@ class Allocator:
     sizes: Sequence[Size]  # by device
     inplace: frozenset[str] = INPLACE
 
-    def run(self, nodes: Sequence[tuple[Tensor, int]], leaves: Sequence[tuple[Tensor, int]]) -> None:
+    def run(
+        self, nodes: Sequence[tuple[Tensor, int]], leaves: Sequence[tuple[Tensor, int]]
+    ) -> None:
         for leaf, device in leaves:
             self._place(leaf, device)
         self._count(nodes)

@@ -44,8 +44,9 @@ STYLES: Mapping[str, Style] = {
     "deepseek2": Style(routing=SIGMOID),
     "deepseek": Style(routing=Routing(normed=False)),
     "gpt-oss": Style(routing=Routing(scores="late", normed=False), act=Act(rare=True)),
-    "llama4": Style(routing=Routing(scores="sigmoid", normed=False, before=True),
-                    rope="near", unit_keys=True),
+    "llama4": Style(
+        routing=Routing(scores="sigmoid", normed=False, before=True), rope="near", unit_keys=True
+    ),
     "granite": Style(scaled_residual=True),
     "granitemoe": Style(scaled_residual=True),
     "granitehybrid": Style(scaled_residual=True, rope="none"),

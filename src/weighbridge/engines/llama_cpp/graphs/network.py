@@ -81,7 +81,9 @@ class Network:
     @cached_property
     def windowed(self) -> bool:
         return any(
-            isinstance(m, Attention) and m.reach is not None for la in self.layers for m in la.mixers
+            isinstance(m, Attention) and m.reach is not None
+            for la in self.layers
+            for m in la.mixers
         )
 
     @cached_property

@@ -150,7 +150,8 @@ def delta(b: Build, layer: int, m: GatedDelta, x: Tensor, *, repeats: bool) -> T
     unit = y.dtype.nbytes
     widths = ((m.key_dim, m.key_heads), (m.key_dim, m.key_heads), (m.value_dim, m.value_heads))
     q, k, v = (
-        g.view(y, (size, heads, tokens, n), (size * unit, m.channels * unit)) for size, heads in widths
+        g.view(y, (size, heads, tokens, n), (size * unit, m.channels * unit))
+        for size, heads in widths
     )
     q, k = (_unit(b, t) for t in (q, k))
     if repeats and m.key_heads != m.value_heads:
@@ -214,7 +215,9 @@ def _delta_rule(b: Build, layer: int, m: GatedDelta, parts: tuple[Tensor, ...]) 
     state = g.reshape(read(b, states), m.value_dim, m.key_dim, m.value_heads, n)
     values = m.value_dim * m.value_heads
     out = g.made("delta_net", (values, tokens * n + m.key_dim * n), *parts, state)
-    y = g.view(out, (m.value_dim, m.value_heads, tokens, n), (out.dtype.size(m.value_dim), out.nb[1]))
+    y = g.view(
+        out, (m.value_dim, m.value_heads, tokens, n), (out.dtype.size(m.value_dim), out.nb[1])
+    )
     new = g.view(out, (m.value_dim, m.key_dim, m.value_heads, n))
     b.graph.expand(g.into(new, g.view(states, (m.state_elements, n), (states.nb[1],))))
     return y

@@ -149,7 +149,11 @@ def _normed_heads(b: Build, layer: int, which: str, t: Tensor) -> Tensor:
 def attention(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
     h = heads_of(b, layer)
     q, k, v = projected(b, layer, x)
-    gate = g.view(q.src[0], q.ne[:3], q.nb[1:3]) if q.op == "view" and k is not v and gated(q) else None
+    gate = (
+        g.view(q.src[0], q.ne[:3], q.nb[1:3])
+        if q.op == "view" and k is not v and gated(q)
+        else None
+    )
     q = _normed_heads(b, layer, "q", q)
     factors = b.rope_factors()
     turns = style.rope == "all" or (style.rope == "near" and h.near)

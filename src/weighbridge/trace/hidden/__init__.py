@@ -1,0 +1,69 @@
+"""What kernels take besides their outputs: the table of allocations that dispatch cannot see.
+
+rule.py          a record: operations, bytes, when, for which torch, with its source
+blas.py          workspaces of cuBLAS and copies of matrices
+attention.py     accumulators of flash, efficient and cuDNN attention
+indexing.py      gradients of embeddings and indexing, sorting
+norms.py         norms, softmax, foreach norms
+convolution.py   cuDNN workspaces
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from weighbridge.trace.card import Card
+from weighbridge.trace.hidden import attention, blas, convolution, indexing, norms
+from weighbridge.trace.hidden.rule import Op, Rule, Version, When
+
+RULES: tuple[Rule, ...] = (
+    *blas.RULES,
+    *attention.RULES,
+    *indexing.RULES,
+    *norms.RULES,
+    *convolution.RULES,
+)
+
+
+class Hidden:
+    """The rules that hold for a card and a version of torch, by operation."""
+
+    def __init__(self, card: Card, version: Version) -> None:
+        self.card = card
+        self.version = version
+        self.rules: dict[str, list[Rule]] = defaultdict(list)
+        for rule in RULES:
+            if rule.since <= version < rule.until:
+                for name in rule.ops.split():
+                    self.rules[name].append(rule)
+        self.products = frozenset(blas.PRODUCTS.split())
+        self._kept: set[tuple[int, int, str]] = set()  # thread, device, what
+
+    def knows(self, name: str) -> bool:
+        return name in self.rules or name in self.products
+
+    def op(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op:
+        return Op(args, kwargs, self.card, self.version)
+
+    def taken(self, name: str, op: Op, when: When) -> Iterator[list[int]]:
+        """For each rule the sizes that are in use together."""
+        for rule in self.rules.get(name, ()):
+            if rule.when == when:
+                sizes = [nbytes for nbytes in rule.nbytes(op) if nbytes]
+                if sizes:
+                    yield sizes
+
+    def kept(self, name: str, op: Op, device: int) -> Iterator[tuple[str, int]]:
+        """Workspaces that this thread takes now and keeps: what, bytes."""
+        if name not in self.products:
+            return
+        for what, nbytes in blas.kept(name, op):
+            key = (threading.get_ident(), device, what)
+            if key not in self._kept:
+                self._kept.add(key)
+                yield what, nbytes
+
+    def forget(self) -> None:
+        """torch._C._cuda_clearCublasWorkspaces"""
+        self._kept.clear()

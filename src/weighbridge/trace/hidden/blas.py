@@ -1,0 +1,98 @@
+"""cuBLAS: a workspace of each thread, and copies of matrices that it cannot read.
+
+    cuBLAS     2 x 4 MiB + 8 x 16 KiB; 8 x 4 MiB on capability 9, and on 10 and 12 since torch 2.11;
+               CUBLAS_WORKSPACE_CONFIG=:KiB:count:... instead. Kept from the first product until 2.14,
+               then taken for each product
+    cuBLASLt   addmm with a vector of biases: 1 MiB for each call until 2.9, kept until 2.12, then
+               the same as that of cuBLAS
+
+Backward runs in a thread of its own, so training has two. Source: aten/src/ATen/cuda/
+CublasHandlePool.cpp; PRs 145130, 151163, 156495, 168175, 175344, 175879 and 194311.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+
+import torch
+
+from weighbridge.trace.card import Card
+from weighbridge.trace.hidden.rule import Op, Rule, Version, size
+from weighbridge.units import KIB, MIB
+
+SOURCE = "aten/src/ATen/cuda/CublasHandlePool.cpp"
+USUAL = 2 * 4 * MIB + 8 * 16 * KIB
+LARGE = 8 * 4 * MIB
+LIGHT = MIB
+BLACKWELL_SINCE = (2, 11)
+TRANSIENT_SINCE = (2, 14)
+LIGHT_KEPT_SINCE = (2, 9)
+UNIFIED_SINCE = (2, 12)
+FIRST_SINCE = (1, 13)  # before, cuBLAS asked the driver
+
+PRODUCTS = "mm addmm bmm baddbmm addbmm mv addmv dot vdot _addmm_activation _scaled_mm _int_mm"
+
+
+def workspace(card: Card, version: Version) -> int:
+    """Bytes of one cuBLAS workspace."""
+    given = re.findall(r":(\d+):(\d+)", os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""))
+    if given:
+        return sum(int(kib) * KIB * int(count) for kib, count in given)
+    major = card.capability[0]
+    large = major == 9 or (major in (10, 12) and version >= BLACKWELL_SINCE)
+    return LARGE if large else USUAL
+
+
+def kept(name: str, op: Op) -> Iterator[tuple[str, int]]:
+    """(what, bytes) of the workspaces that a product finds, or takes and leaves, in its thread."""
+    if op.version < TRANSIENT_SINCE:
+        yield "cuBLAS workspace", workspace(op.card, op.version)
+    if LIGHT_KEPT_SINCE <= op.version < UNIFIED_SINCE and _light(name, op):
+        yield "cuBLASLt workspace", LIGHT
+
+
+def _light(name: str, op: Op) -> bool:
+    """Whether the bias goes into the product's epilogue (Blas.cpp: isInputCompliesAddmmCudaLt)."""
+    if name in ("_scaled_mm", "_addmm_activation"):
+        return True
+    bias = op.arg(0)
+    return (
+        name == "addmm" and bias.dim() == 1 and bias.is_contiguous() and min(op.args[2].shape) > 1
+    )
+
+
+def _transient(op: Op) -> list[int]:
+    return [workspace(op.card, op.version)]
+
+
+def _transient_light(op: Op) -> list[int]:
+    return [LIGHT] if _light("addmm", op) else []
+
+
+def _matrices(first: int) -> Rule:
+    """Copies of the two matrices from argument `first` on, where neither rows nor columns are
+    dense."""
+
+    def nbytes(op: Op) -> list[int]:
+        pair = (op.arg(first), op.arg(first + 1))
+        return [size(m) for m in pair if m.dim() > 1 and not _readable(m)]
+
+    return Rule(
+        ops="mm bmm" if first == 0 else "addmm baddbmm",
+        nbytes=nbytes,
+        source="aten/src/ATen/native/cuda/Blas.cpp, prepare_matrix_for_cublas",
+    )
+
+
+def _readable(m: torch.Tensor) -> bool:
+    rows, columns = m.shape[-2:]
+    s0, s1 = m.stride()[-2:]
+    return (s0 == 1 and s1 >= max(1, rows)) or (s1 == 1 and s0 >= max(1, columns))
+
+
+RULES = (
+    _matrices(0),
+    _matrices(1),
+    Rule(ops=PRODUCTS, nbytes=_transient, source=SOURCE, since=TRANSIENT_SINCE),
+    Rule(ops="addmm", nbytes=_transient_light, source=SOURCE, until=LIGHT_KEPT_SINCE),
+)

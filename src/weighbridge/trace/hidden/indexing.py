@@ -1,0 +1,99 @@
+"""Gradients that go where indices say, and sorting: by sorting the indices first.
+
+    legend   N indices of I bytes, V rows of the table, C their length, S distinct indices,
+             P partial sums: each of at most 10 rows with one index
+
+How many indices are distinct is in the data: all of them is assumed.
+"""
+
+import torch
+
+from weighbridge.trace.hidden.rule import Op, Rule, accumulated, copied, size
+
+FEW = 3072  # indices up to which one kernel sums without sorting
+ROWS = 10  # NROWS_PER_THREAD
+IN_PLACE = 4096  # values of a row that are sorted where they are
+EMBEDDING = "aten/src/ATen/native/cuda/Embedding.cu, embedding_dense_backward_cuda"
+
+
+def _sorted_ways(op: Op) -> bool:
+    return bool(op.args[1].numel() > FEW or op.arg(4, "scale_grad_by_freq", False))
+
+
+def _inputs(op: Op) -> list[int]:
+    return [copied(op.args[1]), copied(op.args[0])]
+
+
+def _sorted(op: Op) -> list[int]:
+    indices = op.args[1]
+    count = 3 if op.arg(4, "scale_grad_by_freq", False) else 2
+    return [size(indices)] * count if _sorted_ways(op) else []
+
+
+def _sorting(op: Op) -> list[int]:
+    """range, and what cub's radix sort passes its pairs through."""
+    indices = op.args[1]
+    return [size(indices), 2 * size(indices)] if _sorted_ways(op) else []
+
+
+def _segments(op: Op) -> list[int]:
+    if not _sorted_ways(op):
+        return []
+    grad, indices, rows = op.args[:3]
+    n, i = indices.numel(), indices.element_size()
+    distinct = min(n, rows)
+    partial = min(n, n // ROWS + distinct)
+    return [
+        n * i,
+        distinct * i,
+        distinct * i,
+        partial * i,
+        partial * grad.shape[-1] * accumulated(grad),
+    ]
+
+
+def _accumulating(op: Op) -> list[int]:
+    """index_put_ with accumulate: linear index, sorted and original ones, a range; cub's pairs."""
+    if not op.arg(3, "accumulate", False):
+        return []
+    indices = [i for i in op.args[1] if i is not None]
+    n = torch.broadcast_shapes(*(i.shape for i in indices)).numel() if indices else 0
+    n = max(n, *(i.numel() for i in indices if i.dtype == torch.bool), 0) if indices else 0
+    return [8 * n] * 4 + [16 * n, copied(op.args[2])]
+
+
+def _sort(op: Op) -> list[int]:
+    """Rows above 4,096: cub's pairs, and the indices that go with them."""
+    values = op.args[0]
+    if values.dim() == 0 or max(values.shape) <= IN_PLACE:
+        return []
+    n = values.numel()
+    return [n * 8, n * (values.element_size() + 8)]
+
+
+def _sampling(op: Op) -> list[int]:
+    """multinomial of one sample, or without replacement: exponential noise for each value."""
+    return [size(op.args[0])]
+
+
+RULES = (
+    Rule(ops="embedding_dense_backward", nbytes=_inputs, source=EMBEDDING, when="before"),
+    Rule(ops="embedding_dense_backward", nbytes=_sorted, source=EMBEDDING, when="before"),
+    Rule(ops="embedding_dense_backward", nbytes=_sorting, source=EMBEDDING, when="first"),
+    Rule(
+        ops="embedding_dense_backward",
+        nbytes=_segments,
+        source="aten/src/ATen/native/cuda/EmbeddingBackwardKernel.cu",
+    ),
+    Rule(
+        ops="index_put index_put_ _index_put_impl_ _unsafe_index_put",
+        nbytes=_accumulating,
+        source="aten/src/ATen/native/cuda/Indexing.cu, index_put_with_sort_kernel",
+    ),
+    Rule(ops="sort argsort", nbytes=_sort, source="aten/src/ATen/native/cuda/Sort.cpp"),
+    Rule(
+        ops="multinomial",
+        nbytes=_sampling,
+        source="aten/src/ATen/native/Distributions.cpp, multinomial_out",
+    ),
+)
