@@ -39,6 +39,8 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "launch",
     "launch",
     "trace",
+    "golden",
+    "measure",
     "estimate",
     "render",
     "api",

@@ -61,6 +61,7 @@ class Infer(Weighed):
     pipeline_parallel_size: int | None = None
     data_parallel_size: int | None = None
     enable_expert_parallel: bool = False
+    language_model_only: bool = False
     max_loras: int | None = None
     max_lora_rank: int | None = None
     draft_model: str | None = None
@@ -81,11 +82,13 @@ class Infer(Weighed):
     async_scheduling: bool | None = None
     mamba_ssm_cache_dtype: str | None = None
     max_cudagraph_capture_size: int | None = None
+    num_gpu_blocks_override: int | None = None
     decode_context_parallel_size: int | None = None
     cpu_offload_gb: float | None = None
     disable_hybrid_kv_cache_manager: bool = False
     # sglang
     mem_fraction_static: float | None = None
+    enable_dp_attention: bool = False
     chunked_prefill_size: int | None = None
     max_running_requests: int | None = None
     max_total_tokens: int | None = None

@@ -2,18 +2,20 @@
 
 import pytest
 
-pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("torch", reason="the oracle is a forward of transformers' classes")
+pytest.importorskip("transformers", reason="the oracle is a forward of transformers' classes")
 
-import torch  # noqa: E402
-from tests.torch.storages import watched  # noqa: E402
-from weighbridge.engines.subjects import subject  # noqa: E402
-from weighbridge.engines.table import engine  # noqa: E402
-from weighbridge.engines.transformers.plan import plan  # noqa: E402
-from weighbridge.engines.transformers.serving import peaks  # noqa: E402
-from weighbridge.gather import gather_config  # noqa: E402
-from weighbridge.model import resolve  # noqa: E402
-from weighbridge.workload import Infer  # noqa: E402
+import transformers
+
+import torch
+from tests.torch.storages import watched
+from weighbridge.engines.subjects import subject
+from weighbridge.engines.table import engine
+from weighbridge.engines.transformers.plan import plan
+from weighbridge.engines.transformers.serving import peaks
+from weighbridge.gather import gather_config
+from weighbridge.model import resolve
+from weighbridge.workload import Infer
 
 PROMPT = 512
 SHARED = {"vocab_size": 1024, "max_position_embeddings": 2048}
@@ -66,7 +68,7 @@ CASES = {
         "chunk_size": 64,
         "vocab_size": 1024,
     },
-    "mamba": {"hidden_size": 256, "num_hidden_layers": 4, "state_size": 16, "vocab_size": 1024},
+    "mamba": {"hidden_size": 256, "num_hidden_layers": 2, "state_size": 16, "vocab_size": 1024},
     "qwen3_next": {
         **SMALL,
         **EXPERTS,
@@ -80,6 +82,7 @@ CASES = {
     },
 }
 EAGER = ("llama", "gpt2")
+STATES = ("mamba", "mamba2")  # a step is the states and some copies of one: a few hundred KB
 
 
 def ours(raw, new=2, dtype="bfloat16", **settings):
@@ -133,7 +136,7 @@ def test_a_prompt_and_a_step(model_type):
     prefill, decode = steps(built(raw, "sdpa" if attends else None))
     first, last = peaks(s, p, 0, len(s.body.blocks))
     check(sum(first.live.values()), prefill, 0.05)
-    check(sum(last.live.values()), decode, 0.05)
+    check(sum(last.live.values()), decode, 0.1 if model_type in STATES else 0.05)
 
 
 @pytest.mark.parametrize("model_type", EAGER)

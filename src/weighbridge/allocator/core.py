@@ -139,6 +139,11 @@ class Allocator:
         next request on (process_events)."""
         self.uses.complete(stream)
 
+    def complete(self, block: Block) -> None:
+        """A freed block waits no longer."""
+        for done in self.uses.release(block):
+            self._settle(done)
+
     def begin_pool(
         self, pool: PoolId, streams: frozenset[int] | None = None, *, capture: bool = True
     ) -> None:

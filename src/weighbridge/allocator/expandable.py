@@ -17,11 +17,11 @@ def allocate(reserve: Reserve, pool: Pool, size: int, stream: int, page: int) ->
     """A block of at least `size`, or None when the driver runs out; what was mapped until then
     stays cached."""
     block = _room(pool, size, stream) or reserve.range(pool, page, stream)
-    grown = block if block.mapped else _map(reserve, block, min(block.size, size))
+    grown = block if block.mapped else map_pages(reserve, block, min(block.size, size))
     while grown is not None and grown.size < size:
         hole = grown.next
         assert hole is not None, "the range is longer than the card"
-        grown = _map(reserve, hole, min(size - grown.size, hole.size))
+        grown = map_pages(reserve, hole, min(size - grown.size, hole.size))
     if grown is not None:
         pool.remove(grown)
     return grown
@@ -48,7 +48,7 @@ def _spans(start: Block, size: int) -> bool:
     return nbytes >= size
 
 
-def _map(reserve: Reserve, hole: Block, nbytes: int) -> Block | None:
+def map_pages(reserve: Reserve, hole: Block, nbytes: int) -> Block | None:
     """Memory for the first `nbytes` of a hole and the rest of their last page; the free block that
     this becomes together with its free neighbours."""
     within, pool = _range(hole), hole.pool

@@ -14,7 +14,7 @@ release notes.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from weighbridge.allocator.options import DEFAULT, INTERVALS, MIN_LARGE, Options, every
 from weighbridge.errors import UnsupportedError, UsageError
@@ -257,3 +257,18 @@ WITHOUT_EFFECT: dict[str, Version] = {  # on the device's memory: locks, host me
     "expandable_segments_reserve": (2, 15),
     "expandable_segments_reserve_by_class": (2, 15),
 }
+
+
+def text(options: Options) -> str:
+    """What would be read as `options`."""
+    found = {
+        field.name: getattr(options, field.name)
+        for field in fields(Options)
+        if getattr(options, field.name) != getattr(DEFAULT, field.name)
+    }
+    divisions = found.pop("roundup_power2_divisions", None)
+    words = [f"{key}:{value}" for key, value in found.items()]
+    if divisions is not None:
+        each = ",".join(f"{1 << n}:{value}" for n, value in enumerate(divisions))
+        words.append(f"roundup_power2_divisions:[{each}]")
+    return ",".join(words)

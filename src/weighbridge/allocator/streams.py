@@ -36,6 +36,7 @@ class Uses:
         if capturing:
             self._deferred.append(block)
         else:
+            self._captured.pop(block, None)
             self._record(block)
         return True
 
@@ -46,6 +47,16 @@ class Uses:
         """What runs on `stream` (on all) has finished."""
         for over in list(self._events) if stream is None else [stream]:
             self._done += self._events.pop(over, [])
+
+    def release(self, block: Block) -> list[Block]:
+        """`block`, where it waits for events, and they are over."""
+        if self._waiting.pop(block, 0) == 0:
+            return []
+        for events in self._events.values():
+            events[:] = (waiting for waiting in events if waiting is not block)
+        self._done = [waiting for waiting in self._done if waiting is not block]
+        self.any = bool(self._streams or self._waiting)
+        return [block]
 
     def synchronized(self) -> list[Block]:
         """All that waited, once the allocator has waited for every stream."""

@@ -68,6 +68,7 @@ def lora(
         spread.tensor,
         spread.group(rules),
         whole_shared=spread.tokens_shared,
+        groups=spread.groups,
     )
     plain = Choice(dtype=subject.choice.dtype)
     found: tuple[Held, ...] = kept(
@@ -182,6 +183,7 @@ def _draft_model(model: Subject, method: str, spread: Spread, rules: Rules) -> i
         data=spread.data,
         expert_parallel=spread.expert_parallel,
         capability=spread.capability,
+        groups=spread.groups,
     )[0].tensors
     if method not in HEADS:
         return total(tensors, "weights") + total(tensors, "buffers")
@@ -204,7 +206,7 @@ def _predicting_layer(subject: Subject, spread: Spread, rules: Rules) -> int:
     )
     inside = [h for h in found if h.where.layer == number]
     place = Place(False, False, range(number, number + 1), tensor, spread.group(rules))
-    place = place._replace(whole_shared=spread.tokens_shared)
+    place = place._replace(whole_shared=spread.tokens_shared, groups=spread.groups)
     joined = subject.choice.dtype.size(2 * subject.body.hidden**2)
     return sum(t.nbytes for t in hold(inside, place)) + joined
 

@@ -6,7 +6,7 @@ own defaults and reports them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -46,6 +46,9 @@ class Subject:
         text = self.config.raw.get("text_config")
         inner = text.get("model_type") if isinstance(text, Mapping) else None
         return str(inner or self.config.model_type)
+
+    def without_towers(self) -> "Subject":
+        return replace(self, body=replace(self.body, towers=()))
 
     @cached_property
     def tensors(self) -> tuple[Placed, ...]:

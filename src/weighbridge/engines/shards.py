@@ -3,6 +3,7 @@
     ranks(subject, tensor=8) -> one Rank a device, in the order data, pipeline, tensor
 
     tensor            every weight by its name (`parallel/names.py`); experts by their width
+    groups            attention and the embedding by the tensor ranks of a group alone
     pipeline          layers by stage (`parallel/stages.py`)
     data              all of it again, but for vLLM's experts, which all replicas share
     expert parallel   experts by number instead
@@ -107,7 +108,9 @@ def _bounds(spread: Spread, layers: int, rules: Rules) -> tuple[int, ...]:
 def _check(found: Sequence[Held], spread: Spread, rules: Rules) -> None:
     """Refuses as the engine does."""
     group = spread.group(rules)
-    dense, widths = units(found)
+    attention, dense, widths = units(found)
+    shared = FLAG if spread.groups == 1 else f"{FLAG} over --data-parallel-size:"
+    check(attention, spread.attention, grows=rules.grows, flag=shared)
     check(dense, spread.tensor, grows=rules.grows, flag=FLAG)
     together = FLAG if spread.data == 1 else f"{FLAG} times --data-parallel-size"
     check(widths, group.width, grows=rules.grows, flag=together)
@@ -133,6 +136,7 @@ def _shares(
             tensor=spread.tensor,
             group=group,
             whole_shared=spread.tokens_shared,
+            groups=spread.groups,
         )
         for stage in range(spread.pipeline)
     ]

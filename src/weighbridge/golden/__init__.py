@@ -7,7 +7,7 @@
     generation    dynamic, static and windowed caches, beams, padding
 
 A program is `program(device) -> None`. It makes its model from a config and its batches from
-nothing, and marks its phases (`phases.py`). Every module but this one and `phases.py` imports torch.
+nothing, and marks its phases (`phases.py`). All modules but this one and `phases.py` import torch.
 """
 
 from collections.abc import Callable

@@ -10,7 +10,7 @@ from weighbridge.golden.language import causal_model
 from weighbridge.golden.optimizers import OPTIMIZERS
 from weighbridge.golden.phases import phase, steps
 
-TARGETS = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split()
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def lora(

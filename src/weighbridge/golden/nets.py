@@ -1,5 +1,7 @@
 """Small networks in plain PyTorch, where every block of memory can be counted by hand."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -12,7 +14,7 @@ ROWS = 128
 
 
 def _perceptron() -> nn.Module:
-    layers = [m for a, b in zip(SIZES, SIZES[1:], strict=False) for m in (nn.Linear(a, b), nn.ReLU())]
+    layers = [m for a, b in pairwise(SIZES) for m in (nn.Linear(a, b), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *layers[:-1])
 
 
@@ -112,7 +114,10 @@ def encoder(device: str) -> None:
 def convolutions(device: str) -> None:
     """Convolutions of one size, where cuDNN's workspace is nearly all that is asked for."""
     phase("load")
-    blocks = [nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU()) for _ in range(4)]
+    blocks = [
+        nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU())
+        for _ in range(4)
+    ]
     model = nn.Sequential(*blocks).to(device)
     optimizer = OPTIMIZERS["sgd"](model.parameters())
     for _ in steps():

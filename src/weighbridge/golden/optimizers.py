@@ -1,6 +1,6 @@
 """The optimizers of the golden programs, each with the state that it keeps for a weight.
 
-    sgd 0, momentum 1 copy; adam, adamw 2 copies; adam8bit 2 bytes; adafactor a row and a column
+sgd 0, momentum 1 copy; adam, adamw 2 copies; adam8bit 2 bytes; adafactor a row and a column
 """
 
 from collections.abc import Callable, Iterable

@@ -71,22 +71,20 @@ def _torchao(r: Reading) -> None:
 def _copies(r: Reading) -> bool:
     """Whether --dp-size multiplies the devices: with attention apart, it shares those of
     --tp-size (srt/arg_groups/parallel_hook.py)."""
-    copies = r.last("copies")
-    number = 1 if copies is None else r.read("whole", *copies)
-    apart = r.last("dp_attention")
-    attention = r.last("attention_copies")
-    r.ignored += [attention[0]] if attention is not None else []
+    copies, apart, attention = (
+        r.last(name) for name in ("copies", "dp_attention", "attention_copies")
+    )
+    number = 1 if copies is None else int(r.read("whole", *copies))
     parts = 1 if attention is None else int(r.read("whole", *attention))
-    if (apart is not None and int(number) > 1) or parts > 1:
-        r.warn(
-            "attention in data-parallel groups is not modelled: its weights and caches are counted "
-            "as sharded by --tp-size"
-        )
-    if copies is not None and apart is None:
+    if apart is not None and parts == 1:
+        number, parts = 1, number
+    if parts > 1:
+        r.settings |= {"data_parallel_size": parts, "enable_dp_attention": True}
+    elif copies is not None and number > 1:
         r.settings["data_parallel_size"] = number
-    elif apart is not None:
-        r.ignored.append(apart[0])
-    return apart is None
+    said = [flag[0] for flag in (copies, apart, attention) if flag is not None]
+    r.ignored += said if max(number, parts) == 1 else []
+    return parts == 1
 
 
 def _lora(r: Reading) -> None:

@@ -136,8 +136,7 @@ TABLE = """
 --max-lora-rank                          value   @lora_rank
 --lora-target-modules                    values  !slots are on every layer
 --max-loaded-loras                       value   !adapters in host memory
---language-only                          switch  !the tower is counted
---language-model-only                    switch  !the tower is counted
+--language-only --language-model-only    switch  =language_model_only true
 --encoder-only                           switch  !the language model is counted
 --mm-process-config                      value   !sizes of images are the model's own
 --limit-mm-data-per-request              value   @limits

@@ -59,7 +59,7 @@ TABLE = """
 --gpu-memory-utilization --device-memory-utilization  value  =gpu_memory_utilization number
 --kv-cache-memory-bytes                  value   =kv_cache_memory_bytes bytes
 --kv-cache-dtype                         value   =kv_cache_dtype word unless auto
---num-gpu-blocks-override                value   !the number of blocks follows from memory
+--num-gpu-blocks-override                value   =num_gpu_blocks_override whole
 --enable-prefix-caching                  switch  =enable_prefix_caching true
 --kv-cache-dtype-skip-layers             values  !all layers have one dtype of cache
 --kv-sharing-fast-prefill                switch  !the prefill of layers that share a cache is whole
@@ -73,7 +73,7 @@ TABLE = """
 --offload-num-in-group                   value   !weights that come from host memory
 --offload-prefetch-step                  value   !weights that come from host memory
 --offload-params                         values  !weights that come from host memory
---language-model-only                    switch  !towers for images and sounds are counted
+--language-model-only                    switch  =language_model_only true
 --mm-encoder-only                        switch  !the language model is counted
 --limit-mm-per-prompt                    value   @limits
 --mm-processor-kwargs                    value   !sizes of images are the model's own

@@ -34,6 +34,7 @@ tensor_parallel_size -tp                  whole 1..1024     Devices that share e
 pipeline_parallel_size -pp                whole 1..1024     Devices that share the layers out.
 data_parallel_size -dp                    whole 1..1024     Copies of the engine.
 enable_expert_parallel                    flag              Experts are dealt out whole.
+language_model_only                       flag              Towers for images and sounds are not loaded.
 max_loras                                 whole 0..4096     Slots for adapters.
 max_lora_rank                             whole 1..4096     Largest rank of an adapter.
 speculative_method                        word draft|mtp|eagle|eagle3|ngram   How tokens are proposed.
@@ -65,11 +66,13 @@ enforce_eager                             flag              No CUDA graphs.
 enable_prefix_caching                     flag              Blocks of equal prefixes are shared.
 async_scheduling                          flag              The next step is planned while one runs.
 max_cudagraph_capture_size                whole             Largest batch with a graph.
+num_gpu_blocks_override                   whole 1..         Blocks of the cache, whatever there is room for.
 decode_context_parallel_size              whole 1..1024     Devices that share the tokens of a cache.
 disable_hybrid_kv_cache_manager           flag              Windows are kept whole.
 
 [SGLang | sglang]
 mem_fraction_static                       number 0..1       Share of the free device for weights and caches.
+enable_dp_attention                       flag              --data-parallel-size counts groups of --tensor-parallel-size with attention each.
 chunked_prefill_size                      whole -1..        Tokens of a piece of a prompt; -1: whole.
 max_running_requests                      whole 1..         Requests at once.
 max_total_tokens                          count 1..         Tokens of the pool.

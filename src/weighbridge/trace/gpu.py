@@ -7,6 +7,8 @@
 """
 
 import contextlib
+import inspect
+import os
 import re
 from types import TracebackType
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from weighbridge.allocator import Allocator, Journal, Options, from_environment, parse
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.trace import guard
 from weighbridge.trace.attention import Chooser, chosen, replaced
@@ -43,8 +46,9 @@ class FakeGPU:
         alloc_conf: str | None = None,
     ) -> None:
         self.card, named = card(name, gpu_memory)
-        self.tapes = [Tape() for _ in range(max(count, named))]
         self.version = _version(torch_version)
+        self.alloc_conf = alloc_conf
+        self.tapes = [self._tape(index) for index in range(max(count, named))]
         self.recorder = Recorder(self.tapes, Hidden(self.card, self.version))
         self._stack = contextlib.ExitStack()
 
@@ -52,6 +56,21 @@ class FakeGPU:
     def tape(self) -> Tape:
         """Of the first device."""
         return self.tapes[0]
+
+    def _tape(self, index: int) -> Tape:
+        """The allocator reads its settings at the first request, as torch's does."""
+        allocator = Allocator(
+            capacity=self.card.total_memory - self.card.context,
+            card=self.card.total_memory,
+            journal=Journal(),
+            device=index,
+        )
+        return Tape(allocator, begin=lambda: allocator.configure(self._options()))
+
+    def _options(self) -> Options:
+        if self.alloc_conf is not None:
+            return parse(self.alloc_conf, self.version, name="alloc_conf")
+        return from_environment(os.environ, self.version)
 
     def __enter__(self) -> "FakeGPU":
         reason = guard.why_not()
@@ -61,9 +80,9 @@ class FakeGPU:
             enter = self._stack.enter_context
             enter(guard.guarded())
             enter(_as_before())
-            undo = enter(patched([*runtime(self.card, self.tapes), *modules(), *values()]))
+            undo = enter(patched([*runtime(self.card, self.recorder), *modules(), *values()]))
             libraries = Libraries()
-            enter(FakeTensorMode(allow_non_fake_inputs=True))
+            enter(Fakes(allow_non_fake_inputs=True))
             attention = enter(chosen(Chooser(self.card, self.version)))
             self.recorder.replaced.update(replaced(attention))
             enter(self.recorder)
@@ -88,6 +107,17 @@ def _version(text: str | None) -> tuple[int, int]:
     if found is None:
         raise UsageError(f"torch_version={text!r}: write it as 2.5")
     return int(found[1]), int(found[2])
+
+
+class Fakes(FakeTensorMode):  # type: ignore[misc]
+    """The wrapper that torch puts around this method of modes imports the compiler, to keep it
+    away; nothing is compiled here."""
+
+    __torch_dispatch__ = inspect.unwrap(FakeTensorMode.__torch_dispatch__)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -40,8 +41,13 @@ with guarded(), FakeTensorMode():
     layer = torch.nn.Linear(4, 4, device="cuda:0")
     layer(torch.empty(2, 4, device="cuda:0")).sum().backward()
     assert layer.weight.grad.device.type == "cuda"
+import os
+os._exit(0)
 """
 KEPT: list[Any] = []  # what C++ points to
+# A thread of the engine drops its modes after backward has returned, and needs the interpreter for
+# that: one that ends at once would abort the process
+SETTLE = 0.01  # seconds
 TIMEOUT = 120  # seconds; importing torch from a cold disk takes a while
 
 
@@ -68,7 +74,10 @@ def guarded() -> Iterator[None]:
     folder = os.path.join(os.path.dirname(torch.__file__), "lib")
     _guard(torch, folder)
     with _hooks(torch, folder):
-        yield
+        try:
+            yield
+        finally:
+            time.sleep(SETTLE)
 
 
 @cache

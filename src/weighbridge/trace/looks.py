@@ -1,15 +1,17 @@
 """Looks at data: what a program is told when it asks a fake tensor for its values.
 
-    one value    what the tensor is filled with, where that is known; else 0
-    how many     of nonzero, unique, a boolean index ...: all of them
+Small tensors of integers, truth values and single numbers that follow from constants keep a
+shadow: the real tensor, computed beside the fake one. So positions, masks of ones and counters
+are what they are on a GPU. Of all others
 
-What a tensor is filled with is followed through copies, comparisons and reductions, so that
-`mask.all()` of a mask of ones is true as on a GPU. It is noted on the storage.
+    one value    is 0
+    how many     (nonzero, unique, a boolean index) is all of them
+
+and the program's user is warned once.
 """
 
 import warnings
-from collections.abc import Callable
-from operator import eq, ge, gt, le, lt, ne
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,30 +21,34 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     unset_fake_temporarily,
 )
-from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_flatten, tree_iter, tree_map_only, tree_unflatten
 
 Args = tuple[Any, ...]
 EXCEPTIONS = (DataDependentOutputException, DynamicOutputShapeException)
+SMALL = 1 << 17  # elements of a shadow
+WHOLE = frozenset((torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64))
 LOOKED = (
     "the program looks at values of fake tensors ({op}) and is told {answer}; where its course "
     "depends on them a real run may differ"
 )
 VALUE, COUNT = "0", "that all of them count"
-SMALL = 1 << 16  # elements up to which real values are compared
 
 
 class Looks:
-    """Answers, and one warning for each kind."""
+    """Answers, and one warning for each kind; `told` has them."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
-        self._followers: dict[Any, Callable[[Args, Any], None] | None] = {}
 
     def answer(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
         """For an operation whose result, or its size, is in the data."""
+        known = _computed(func, args, kwargs)
+        if known is not None:
+            return tree_map_only(torch.Tensor, lambda t: _faked(t, args), known)
         name = func.overloadpacket.__name__
         if name in VALUES:
-            return self._value(args[0], name)
+            self._warn(name, VALUE)
+            return nothing(args[0].dtype) if name == "_local_scalar_dense" else False
         if name not in COUNTS:
             raise NotImplementedError(
                 f"{func}: what it returns is in the data, and a fake tensor has none"
@@ -50,87 +56,89 @@ class Looks:
         self._warn(name, COUNT)
         return COUNTS[name](func, args, kwargs)
 
-    def _value(self, t: torch.Tensor, name: str) -> Any:
-        value = fill(t)
-        if value is None:
-            self._warn(name, VALUE)
-            value = 0
-        return as_python(value, t.dtype) if name == "_local_scalar_dense" else bool(value)
-
     def _warn(self, op: str, answer: str) -> None:
-        text = LOOKED.format(op=op.strip("_"), answer=answer)
         if not any(answer in said for said in self.told):
-            self.told.append(text)
-            warnings.warn(text, stacklevel=2)
+            self.told.append(LOOKED.format(op=op.strip("_"), answer=answer))
+            warnings.warn(self.told[-1], stacklevel=2)
 
-    def follow(self, func: Any, args: Args, out: Any) -> None:
-        """Notes what is known of values."""
-        if func not in self._followers:
-            self._followers[func] = _follower(func)
-        follower = self._followers[func]
-        if follower is not None:
-            follower(args, out)
+    def follow(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any) -> None:
+        """Gives results their shadows; what is written with unknown values loses its own."""
+        if isinstance(out, torch.Tensor) and _small(out):
+            if shadow(out) is None or func._schema.is_mutable:
+                known = _computed(func, args, kwargs)
+                if known is not None:
+                    _cast(out, known)
+                elif func._schema.is_mutable:
+                    _lost(out)
+        elif func._schema.is_mutable:
+            for t in tree_iter(args):
+                if isinstance(t, torch.Tensor):
+                    _lost(t)
 
 
-def fill(t: torch.Tensor) -> Any:
-    """The value that all elements of `t` have; None where it is not known."""
-    known = getattr(t.untyped_storage(), "fill", None)
-    real = t.constant if isinstance(t, FakeTensor) else t
-    if known is None and real is not None and 0 < real.numel() <= SMALL:
-        with unset_fake_temporarily(), _disable_current_modes():
-            first = real.flatten()[0]
-            return first.item() if bool((real == first).all()) else None
+def shadow(t: torch.Tensor) -> torch.Tensor | None:
+    """The values of `t`, where they are known."""
+    if not isinstance(t, FakeTensor):
+        return t if t.device.type == "cpu" and _small(t) else None
+    if t.constant is not None:
+        return t.constant
+    known: torch.Tensor | None = vars(t).get("shadow")
+    if known is not None and getattr(known.untyped_storage(), "lost", False):
+        return None
     return known
 
 
-def as_python(value: Any, dtype: torch.dtype) -> Any:
+def nothing(dtype: torch.dtype) -> Any:
+    """0 as Python has it."""
     if dtype == torch.bool:
-        return bool(value)
-    if dtype.is_complex:
-        return complex(value)
-    return float(value) if dtype.is_floating_point else int(value)
+        return False
+    return 0j if dtype.is_complex else 0.0 if dtype.is_floating_point else 0
 
 
-def _note(t: torch.Tensor, value: Any) -> None:
-    t.untyped_storage().fill = value  # type: ignore[attr-defined]
+def _small(t: torch.Tensor) -> bool:
+    count = t.numel()
+    return count == 1 or (count <= SMALL and t.dtype in WHOLE)
 
 
-def _follower(func: Any) -> Callable[[Args, Any], None] | None:
-    name = func.overloadpacket.__name__
-    if name in FILLED:
-        return lambda args, out: _note(out, FILLED[name](args))
-    if name in SAME:
-        return lambda args, out: _note(out, fill(args[0]))
-    if name in COMPARED and func._overloadname == "Scalar":
-        return lambda args, out: _compared(COMPARED[name], args, out)
-    return _written if func._schema.is_mutable else None
+def _cast(t: torch.Tensor, known: torch.Tensor) -> None:
+    if isinstance(t, FakeTensor):
+        vars(t)["shadow"] = known
 
 
-def _compared(test: Callable[[Any, Any], bool], args: Args, out: Any) -> None:
-    value = fill(args[0])
-    if value is not None:
-        _note(out, test(value, args[1]))
+def _lost(t: torch.Tensor) -> None:
+    """For all tensors that share the shadow's storage."""
+    known = vars(t).get("shadow") if isinstance(t, FakeTensor) else None
+    if known is not None:
+        known.untyped_storage().lost = True
 
 
-def _written(args: Args, _: Any) -> None:
-    if args and isinstance(args[0], torch.Tensor):
-        _note(args[0], None)
+def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
+    """What `func` returns for the real values; None where one is not known."""
+    if func.overloadpacket.__name__ in UNKNOWN or torch.Tag.nondeterministic_seeded in func.tags:
+        return None
+    flat, spec = tree_flatten((args, kwargs))
+    real = []
+    for value in flat:
+        if isinstance(value, torch.Tensor):
+            value = shadow(value)
+            if value is None:
+                return None
+        elif isinstance(value, torch.device):
+            value = torch.device("cpu")
+        real.append(value)
+    with unset_fake_temporarily():
+        known_args, known_kwargs = tree_unflatten(real, spec)
+        return func(*known_args, **known_kwargs)
 
 
-def _opposite(args: Args) -> bool | None:
-    value = fill(args[0])
-    return None if value is None else not value
+def _faked(real: torch.Tensor, args: Args) -> torch.Tensor:
+    fake: torch.Tensor = _first(args).new_empty(real.shape, dtype=real.dtype)
+    _cast(fake, real)
+    return fake
 
 
-def _whole(value: Callable[[Args], Any]) -> Callable[[Args], Any]:
-    """Of an operation in place: a view leaves the rest of its storage as it was."""
-
-    def known(args: Args) -> Any:
-        t = args[0]
-        whole = t.numel() * t.element_size() == t.untyped_storage().nbytes()
-        return value(args) if whole else None
-
-    return known
+def _first(args: Sequence[Any]) -> torch.Tensor:
+    return next(t for t in tree_iter(args) if isinstance(t, torch.Tensor))
 
 
 def _entries(t: torch.Tensor, count: int) -> torch.Tensor:
@@ -160,8 +168,7 @@ def _selected(_: Any, args: Args, __: Any) -> torch.Tensor:
 
 
 def _repeated(_: Any, args: Args, __: Any) -> torch.Tensor:
-    repeats: torch.Tensor = args[0]
-    return _entries(repeats, repeats.numel() * int(fill(repeats) or 1))
+    return _entries(args[0], args[0].numel())
 
 
 def _indexed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
@@ -180,33 +187,15 @@ def _counted(_: Any, args: Args, kwargs: dict[str, Any]) -> torch.Tensor:
     return _entries(args[0], max(1, kwargs.get("minlength", args[2] if len(args) > 2 else 0)))
 
 
+UNKNOWN = frozenset("empty empty_like new_empty empty_strided new_empty_strided".split())
 VALUES = ("_local_scalar_dense", "is_nonzero", "equal", "allclose")
 COUNTS: dict[str, Callable[[Any, Args, dict[str, Any]], Any]] = {
     "nonzero": _nonzero,
     "_unique2": _unique,
     "unique_consecutive": _unique,
     "unique_dim": _unique_rows,
-    "unique_dim_consecutive": _unique_rows,
     "masked_select": _selected,
     "repeat_interleave": _repeated,
     "index": _indexed,
     "bincount": _counted,
 }
-FILLED: dict[str, Callable[[Args], Any]] = {
-    "ones": lambda _: 1,
-    "ones_like": lambda _: 1,
-    "new_ones": lambda _: 1,
-    "zeros": lambda _: 0,
-    "zeros_like": lambda _: 0,
-    "new_zeros": lambda _: 0,
-    "full": lambda args: args[1],
-    "full_like": lambda args: args[1],
-    "new_full": lambda args: args[2],
-    "scalar_tensor": lambda args: args[0],
-    "zero_": _whole(lambda _: 0),
-    "fill_": _whole(lambda args: None if isinstance(args[1], torch.Tensor) else args[1]),
-    "logical_not": _opposite,
-    "bitwise_not": lambda args: _opposite(args) if args[0].dtype == torch.bool else None,
-}
-SAME = frozenset("_to_copy clone lift_fresh repeat index all any amax amin max min mean".split())
-COMPARED = {"eq": eq, "ne": ne, "lt": lt, "le": le, "gt": gt, "ge": ge}

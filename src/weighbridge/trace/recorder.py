@@ -14,11 +14,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from weighbridge.allocator import OutOfMemoryError
 from weighbridge.trace.hidden import Hidden
-from weighbridge.trace.hidden.rule import Op
 from weighbridge.trace.looks import EXCEPTIONS, Looks
 from weighbridge.trace.tape import Role, Tape
 
+ADVICE = (
+    "If reserved but unallocated memory is large try setting "
+    "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation.  See documentation "
+    "for Memory Management  (https://pytorch.org/docs/stable/notes/cuda.html#environment-variables)"
+)
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
@@ -35,6 +40,7 @@ class Recorder(TorchDispatchMode):
         self._kinds: dict[Any, tuple[str, bool, bool]] = {}
         self._numbers: dict[int, tuple[Tape, int]] = {}  # a storage's address -> its number
         self._ends: dict[int, Any] = {}
+        self._refused: OutOfMemoryError | None = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -57,6 +63,12 @@ class Recorder(TorchDispatchMode):
             tape, number = found
             tape.storages[number].role = role
 
+    def used_on(self, tensor: torch.Tensor, stream: int) -> None:
+        """torch.Tensor.record_stream"""
+        found = self._numbers.get(tensor.untyped_storage()._cdata)
+        if found is not None:
+            found[0].record_stream(found[1], stream)
+
     def stop(self) -> None:
         """Forgets what still lives: its end is after the trace's."""
         self._ends.clear()
@@ -71,17 +83,21 @@ class Recorder(TorchDispatchMode):
         if kind is None:
             kind = self._kinds[func] = self._kind(func)
         name, known, whole = kind
+        if self._refused is not None:
+            self._raise()
         if func in self.replaced:
             with self:
                 return self.replaced[func](*args, **kwargs)
         if whole:
             with self:
                 return func.decompose(*args, **kwargs)
-        if known:
-            device = _device(args)
+        try:
+            device = _device(args) if known else None
             if device is not None:
                 return self._with_hidden(name, func, args, kwargs, device)
-        return self._run(func, args, kwargs)
+            return self._run(func, args, kwargs)
+        except OutOfMemoryError as error:
+            raise torch.OutOfMemoryError(f"{error} {ADVICE}") from None
 
     def _kind(self, func: Any) -> tuple[str, bool, bool]:
         """Its name, whether something hidden is known of it, and whether it is made of others:
@@ -104,7 +120,7 @@ class Recorder(TorchDispatchMode):
             for t in tree_iter(out):
                 if isinstance(t, torch.Tensor) and t.device.type == "cuda":
                     self._seen(t, func, args)
-        self.looks.follow(func, args, out)
+        self.looks.follow(func, args, kwargs, out)
         return out
 
     def _with_hidden(
@@ -167,7 +183,15 @@ class Recorder(TorchDispatchMode):
     def _gone(self, address: int, _: Any) -> None:
         del self._ends[address]
         tape, number = self._numbers.pop(address)
-        tape.free(number)
+        try:
+            tape.free(number)
+        except OutOfMemoryError as error:  # nothing may be raised where an object ends
+            self._refused = error
+
+    def _raise(self) -> None:
+        """What could not be at the end of an object."""
+        error, self._refused = self._refused, None
+        raise torch.OutOfMemoryError(f"{error} {ADVICE}")
 
 
 def _device(args: tuple[Any, ...]) -> int | None:

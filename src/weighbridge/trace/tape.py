@@ -1,16 +1,19 @@
 """What happened to memory, in order: every storage with who made it, when, and why.
 
-    tape.malloc(nbytes, ...) -> id        tape.free(id)        tape.grow(id, ...) -> id
+    tape.malloc(nbytes, ...) -> number    tape.free(number)    tape.grow(number, ...) -> number
 
 A tape replays the allocator as it goes, so the counters are those of the moment: a script that asks
 `torch.cuda.memory_allocated()` in the middle is answered from here. Torch-free.
+
+`phase`, `stream` and the roles are set from outside. A request that the card cannot serve raises
+the allocator's OutOfMemoryError, is kept in `refused`, and leaves the tape as it was.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from weighbridge.allocator import Allocator, Block
+from weighbridge.allocator import Allocator, Block, OutOfMemory, OutOfMemoryError
 
 Role = Literal[
     "weight",
@@ -22,12 +25,12 @@ Role = Literal[
     "input",
     "workspace",
 ]
-SAVED_FOR: Role = "saved activation"
 
 
 @dataclass(slots=True)
 class Storage:
-    """One allocation. Indexes count events; `died` is None while it lives."""
+    """One allocation. `born` and `died` index events; `died` is None while it lives, and `born`
+    after `died` where it never did (Tape.grow)."""
 
     nbytes: int
     op: str
@@ -46,52 +49,96 @@ class Peak(NamedTuple):
     nbytes: int
 
 
+class Refused(NamedTuple):
+    """A request that did not fit."""
+
+    event: int  # it would have been
+    storage: Storage
+    report: OutOfMemory
+
+
 @dataclass(slots=True)
 class Tape:
-    """`events` are ids of storages: n + 1 where n is made, -(n + 1) where it is released."""
+    """`events` are numbers of storages: n + 1 where n is made, -(n + 1) where it is released."""
 
     allocator: Allocator = field(default_factory=Allocator)
+    begin: Callable[[], None] = lambda: None  # called before the first request
     storages: list[Storage] = field(default_factory=list)
     events: list[int] = field(default_factory=list)
     phase: str = "load"
+    stream: int = 0
     allocated: Peak = Peak(0, 0)
     reserved: Peak = Peak(0, 0)
+    refused: list[Refused] = field(default_factory=list)
     _blocks: dict[int, Block | None] = field(default_factory=dict)
     _grown: tuple[int, int] | None = None  # (new, old): made by an addition that may be in place
 
-    def malloc(
-        self, nbytes: int, *, op: str, module: str = "", role: Role = "temporary"
-    ) -> int:
-        self._settle()
+    def malloc(self, nbytes: int, *, op: str, module: str = "", role: Role = "temporary") -> int:
+        self.settle()
         return self._malloc(self._storage(nbytes, op, module, role))
 
     def free(self, number: int) -> None:
+        """A number whose request was refused is released in vain."""
         if self._grown is not None and self._grown[1] == number:
             self._moved(*self._grown)
             return
-        self._settle()
+        self.settle()
         self._free(number)
 
     def grow(self, old: int, nbytes: int, *, op: str, module: str = "") -> int:
         """A sum of gradients. The real engine adds into `old` where nobody else holds it: then
         `old` is released right after, and the sum is `old` under another name."""
-        self._settle()
+        self.settle()
         new = self._storage(nbytes, op, module, "temporary")
         self._grown = (new, old)
         return new
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Nothing but the release of `old` may come between a sum and its being made in place."""
         if self._grown is not None:
             new, self._grown = self._grown[0], None
             self._malloc(new)
 
+    def record_stream(self, number: int, stream: int) -> None:
+        """torch.Tensor.record_stream"""
+        self.settle()
+        block = self._blocks.get(number)
+        if block is not None:
+            self.allocator.record_stream(block, stream)
+
+    def empty_cache(self) -> None:
+        self.settle()
+        self.allocator.empty_cache()
+
+    def release(self, role: Role) -> None:
+        """All that is in use for `role`."""
+        for number in [n for n in self._blocks if self.storages[n].role == role]:
+            self.free(number)
+
+    def reset_peak(self) -> None:
+        """Of the counters that a program reads; `allocated` and `reserved` are of the whole run."""
+        self.settle()
+        self.allocator.reset_peak()
+        if self.allocator.journal is not None:
+            self.allocator.journal.reset_peak()
+
+    def alive(self, event: int) -> Iterator[Storage]:
+        """What is in use right after `event`, oldest first."""
+        for s in self.storages:
+            if s.born <= event and (s.died is None or s.died > event):
+                yield s
+
     def _moved(self, new: int, old: int) -> None:
         """The block of `old` goes on as `new`: nothing is asked of the allocator."""
         self._grown = None
+        if old not in self._blocks:  # refused
+            self._malloc(new)
+            return
         self._blocks[new] = self._blocks.pop(old)
         before, after = self.storages[old], self.storages[new]
-        after.born, after.op = before.born, before.op
-        before.died, before.freed_in = before.born, self.phase
+        after.born, after.op, after.nbytes = before.born, before.op, before.nbytes
+        after.module, after.phase = before.module, before.phase
+        before.died = before.born - 1
         self.events[before.born] = new + 1
 
     def _storage(self, nbytes: int, op: str, module: str, role: Role) -> int:
@@ -99,39 +146,27 @@ class Tape:
         return len(self.storages) - 1
 
     def _malloc(self, number: int) -> int:
-        storage = self.storages[number]
+        storage, allocator = self.storages[number], self.allocator
+        if not self.events:
+            self.begin()
         storage.born = len(self.events)
+        try:
+            self._blocks[number] = allocator.malloc(storage.nbytes, self.stream)
+        except OutOfMemoryError as error:
+            storage.died = storage.born - 1
+            self.refused.append(Refused(storage.born, storage, error.report))
+            raise
         self.events.append(number + 1)
-        self._blocks[number] = self.allocator.malloc(storage.nbytes)
-        if self.allocator.allocated > self.allocated.nbytes:
-            self.allocated = Peak(storage.born, self.allocator.allocated)
-        if self.allocator.reserved > self.reserved.nbytes:
-            self.reserved = Peak(storage.born, self.allocator.reserved)
+        if allocator.allocated > self.allocated.nbytes:
+            self.allocated = Peak(storage.born, allocator.allocated)
+        if allocator.reserved > self.reserved.nbytes:
+            self.reserved = Peak(storage.born, allocator.reserved)
         return number
 
     def _free(self, number: int) -> None:
+        if number not in self._blocks:
+            return
         storage = self.storages[number]
         storage.died, storage.freed_in = len(self.events), self.phase
         self.events.append(-(number + 1))
         self.allocator.free(self._blocks.pop(number))
-
-    def empty_cache(self) -> None:
-        self._settle()
-        self.allocator.empty_cache()
-
-    def clear(self, role: Role) -> None:
-        """Releases all that is in use for `role`."""
-        for number in [n for n in self._blocks if self.storages[n].role == role]:
-            self.free(number)
-
-    def reset_peaks(self) -> None:
-        """Of the counters that a program reads; the tape's own peaks are of the whole run."""
-        self._settle()
-        a = self.allocator
-        a.peak_allocated, a.peak_reserved = a.allocated, a.reserved
-
-    def alive(self, event: int) -> Iterator[Storage]:
-        """What is in use right after `event`, oldest first."""
-        for s in self.storages:
-            if s.born <= event and (s.died is None or s.died > event):
-                yield s

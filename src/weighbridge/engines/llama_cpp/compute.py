@@ -7,9 +7,7 @@ Source: llama.cpp 0c1e57098 src/llama-context.cpp (sched_reserve, graph_reserve)
 """
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
-from weighbridge.engines.caches.llama_cpp import CELLS
 from weighbridge.engines.llama_cpp.ggml.allocate import Allocator, Pool
 from weighbridge.engines.llama_cpp.ggml.schedule import COPIES, Scheduler
 from weighbridge.engines.llama_cpp.ggml.tensor import F16, Tensor, elements
@@ -70,6 +68,7 @@ def _replayed(p: Placed, s: Step) -> Reserved:
         supports=supports(host, s),
         copies=COPIES if p.pipelined else 1,
         batch=batch,
+        all_inputs=s.rules.all_inputs,
     )
     nodes, leaves = scheduler.steps(b.graph)
     pools = [Pool(GPU_ALIGNMENT) for _ in range(host)] + [Pool(HOST_ALIGNMENT)]
@@ -163,8 +162,3 @@ def _with_copies(t: Tensor) -> int:
     if values.dtype is not F16 and values.base is not keys.base:
         end = align_up(end, GPU_ALIGNMENT) + F16.size(elements(values))
     return end
-
-
-@lru_cache(maxsize=8)
-def cells(n: int) -> int:
-    return align_up(n, CELLS)

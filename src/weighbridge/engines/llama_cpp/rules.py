@@ -48,6 +48,7 @@ class Rules:
     late_views: bool = False  # experts' outputs are viewed before they are added up
     kept_experts: bool = False  # what fused operations of experts read is kept for them
     keeps_outputs: bool = False  # the last hidden states are kept, beside the logits
+    all_inputs: bool = False  # a pipeline keeps inputs that no node reads as well
     late_rows: bool = False  # some models pick the outputs' rows behind the last layer
 
     def mask_rows(self, tokens: int) -> int:
@@ -77,6 +78,7 @@ CHANGES: Mapping[int, Mapping[str, Any]] = {
         "flat_projection": True,
         "rms_delta": True,
         "late_rows": True,
+        "all_inputs": True,
     },
 }
 

@@ -7,13 +7,13 @@ from typing import Literal, NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Body
-from weighbridge.arch.mixers import Mixer
+from weighbridge.arch.mixers import Mixer, Shared
 from weighbridge.components.weights import Choice, Placed, alive, buffer_size
 from weighbridge.engines.parallel import experts, positions
 from weighbridge.engines.parallel.cuts import Cut, Unit, fits, share
 from weighbridge.engines.parallel.experts import Group, Routed, What
 from weighbridge.engines.parallel.merged import merged
-from weighbridge.engines.parallel.names import Site, cut, role
+from weighbridge.engines.parallel.names import Site, cut, mixes, role
 from weighbridge.engines.parallel.pieces import Piece, pieces, sides
 from weighbridge.engines.parallel.rules import Rules
 from weighbridge.engines.parallel.stages import layer_of
@@ -23,10 +23,14 @@ from weighbridge.quantization.scheme import width
 
 # Engines have a Linear for every expert, as transformers had up to version 4.
 LOADER = 4
+LANGUAGE = "language model"  # what a blueprint calls the part that is no tower
 TOWERS = {"vision tower": "image", "audio tower": "audio"}
 # MLA's up-projection: decoding multiplies by its two halves apart, unpacked.
 UP = "kv_b_proj.weight"
 NO_CUT = Fraction(1)
+# Model types whose full layers have no values of their own, and whose last layers no keys either
+EQUAL_VALUES = frozenset(("gemma4_text", "gemma4_unified_text"))
+KEYS, VALUES = ".k_proj.", ".v_proj."
 MATRICES = ("linear", "conv1d", "expert", "experts", "router", "embedding")
 
 
@@ -53,6 +57,7 @@ class Held(NamedTuple):
     expert: Routed | None = None
     sides: tuple[bool, bool] = (True, True)
     tower: bool = False
+    attends: bool = False  # of attention or the embedding, which groups of ranks have each
     shared: bool = False  # an expert that every token uses, whole where tokens are shared out
     what: What = ""  # of MXFP4
     matrix: tuple[int, int] | None = None  # (outputs, inputs) of a weight that multiplies
@@ -69,6 +74,11 @@ class Place(NamedTuple):
     group: Group
     more: bool = False  # one expert more than others have
     whole_shared: bool = False  # tokens are shared out over ranks
+    groups: int = 1  # of ranks, which have attention each
+
+    def ranks(self, h: Held) -> int:
+        """Those that share `h`."""
+        return self.tensor // self.groups if h.attends else self.tensor
 
 
 def holding(subject: Subject, rules: Rules, spread: bool) -> tuple[Held, ...]:
@@ -78,12 +88,14 @@ def holding(subject: Subject, rules: Rules, spread: bool) -> tuple[Held, ...]:
     )
 
 
-def units(found: Sequence[Held]) -> tuple[set[Unit], set[Unit]]:
-    """What must divide: by the tensor ranks, and by those that split experts. A tower whose heads
-    do not divide is whole."""
-    dense = {p.unit for h in found if h.cut and not h.tower for p in h.cut.parts}
+def units(found: Sequence[Held]) -> tuple[set[Unit], set[Unit], set[Unit]]:
+    """What must divide: by the ranks that share attention, by the tensor ranks, and by those that
+    split experts. A tower whose heads do not divide is whole."""
+    cuts = [(h.attends, h.cut) for h in found if h.cut and not h.tower]
+    attention = {p.unit for attends, c in cuts if attends for p in c.parts}
+    dense = {p.unit for attends, c in cuts if not attends for p in c.parts}
     widths = {h.expert.width for h in found if h.expert and h.expert.width}
-    return dense, {Unit(size, "columns of each expert") for size in widths}
+    return attention, dense, {Unit(size, "columns of each expert") for size in widths}
 
 
 def hold(found: Sequence[Held], place: Place) -> tuple[Placed, ...]:
@@ -112,7 +124,7 @@ def side(h: Held, place: Place, which: Literal["out", "in"]) -> Fraction:
     """How much of one side of a matrix that is no expert's a device has."""
     if h.cut is None or h.cut.side != which or (h.shared and place.whole_shared):
         return NO_CUT
-    return _share(h.cut, place.tensor)
+    return _share(h.cut, place.ranks(h))
 
 
 def _part_of(h: Held, place: Place) -> Fraction:
@@ -120,9 +132,10 @@ def _part_of(h: Held, place: Place) -> Fraction:
         return experts.part(h.expert, h.sides, place.group, what=h.what, more=place.more)
     if h.cut is None or not h.sides[h.cut.side == "in"]:
         return NO_CUT
-    if (h.tower and not _divides(h.cut, place.tensor)) or (h.shared and place.whole_shared):
+    ranks = place.ranks(h)
+    if (h.tower and not _divides(h.cut, ranks)) or (h.shared and place.whole_shared):
         return NO_CUT
-    return _share(h.cut, place.tensor)
+    return _share(h.cut, ranks)
 
 
 _share = cache(share)
@@ -137,8 +150,12 @@ def _part(subject: Subject, part: ModelPart, rules: Rules, *, spread: bool) -> I
     choice = subject.choices.get(part.name, subject.choice)
     reader = _Reader(subject, part.blueprint, rules, choice, spread=spread)
     for piece in pieces(part, choice, LOADER):
+        if not rules.towers and part.blueprint.part(piece.param.name) != LANGUAGE:
+            continue
         yield reader.held(piece)
         yield from _absorbed(reader, piece, choice)
+        yield from reader.doubled(piece)
+    yield from _of_sharing(reader)
     yield from _copies(reader, choice)
     dtype = rules.rotary or choice.dtype
     latent = rules.rotary_latent or dtype
@@ -163,11 +180,13 @@ class _Reader:
         self.heads: dict[str, int] = {t.kind: t.heads for t in subject.body.towers}
         outer = subject.config.model_type if subject.config else ""
         self.whole_shared = subject.model_type in rules.whole_shared
+        self.keys: dict[int | None, list[Held]] = {}  # of the layers of `EQUAL_VALUES`
+        self.values = {p.name for p in plan.params if VALUES in p.name}
         self.library_tower = outer in rules.library_towers
 
     def held(self, piece: Piece) -> Held:
         p = piece.param
-        tower = self.plan.part(p.name) != "language model"
+        tower = self.plan.part(p.name) != LANGUAGE
         where = self._where(p, tower=tower)
         expert = None if tower else experts.routed(p, self.hidden)
         return Held(
@@ -180,6 +199,7 @@ class _Reader:
             expert=expert,
             sides=sides(piece),
             tower=tower,
+            attends=not tower and expert is None and (mixes(p.name) or self._embeds(p, where)),
             shared="shared_expert" in p.name and self.whole_shared,
             what=_what(piece) if expert and self.mxfp4 else "",
             matrix=_matrix(p, expert),
@@ -198,9 +218,24 @@ class _Reader:
             everywhere = self.subject.model_type in kinds
         return Where(behind=self.behind, everywhere=everywhere)
 
+    def _embeds(self, p: Param, where: Where) -> bool:
+        return role(p.name) == "vocab" and not self.behind and where.layer is None
+
+    def doubled(self, piece: Piece) -> Iterator[Held]:
+        """Values beside keys that they are equal to: engines have room for both."""
+        p = piece.param
+        if self.subject.model_type not in EQUAL_VALUES or KEYS not in p.name:
+            return
+        held = self.held(piece)
+        if held.tower:
+            return
+        self.keys.setdefault(held.where.layer, []).append(held)
+        if p.name.replace(KEYS, VALUES) not in self.values:
+            yield held._replace(end=f"{held.end} of values")
+
     def _cut(self, p: Param, where: Where, *, tower: bool) -> Cut | None:
         alone = not self.spread and role(p.name) != "vocab"
-        if alone or (tower and self.library_tower):
+        if alone or (tower and self.library_tower) or self._whole(p, where):
             return None
         site = Site(
             param=p,
@@ -209,6 +244,9 @@ class _Reader:
             tower_heads=self.heads.get(TOWERS.get(self.plan.part(p.name), ""), 0),
         )
         return cut(site)
+
+    def _whole(self, p: Param, where: Where) -> bool:
+        return self.subject.model_type in self.rules.whole_embedding and self._embeds(p, where)
 
 
 def _matrix(p: Param, expert: Routed | None) -> tuple[int, int] | None:
@@ -249,6 +287,19 @@ def _absorbed(reader: _Reader, piece: Piece, choice: Choice) -> Iterator[Held]:
     if reader.rules.absorbs or piece.nbytes != whole:
         held = reader.held(piece)
         yield held._replace(end="absorbed", nbytes=whole, sides=(True, True))
+
+
+def _of_sharing(reader: _Reader) -> Iterator[Held]:
+    """Keys and values of layers that use another's cache, which no checkpoint fills."""
+    if not reader.rules.shared_hold or not reader.keys:
+        return
+    for i, layer in enumerate(reader.subject.layers):
+        owner = next((m.owner for m in layer.mixers if isinstance(m, Shared)), None)
+        for held in reader.keys.get(owner, ()) if owner is not None else ():
+            module = held.module.replace(f".{owner}.", f".{i}.")
+            one = held._replace(module=module, where=Where(layer=i))
+            yield one
+            yield one._replace(end=f"{held.end} of values")
 
 
 def _copies(reader: _Reader, choice: Choice) -> Iterator[Held]:

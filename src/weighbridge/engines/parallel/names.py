@@ -13,6 +13,7 @@ vllm 0.33 and 0.19 model_executor/models/*.py, model_executor/layers/mamba/*.py,
 sglang 0.5.23 srt/models/*.py.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -81,6 +82,8 @@ ROLE_OF = {name: role for role, names in ROLES.items() for name in names.split()
 # Of adapters that are stored in the checkpoint, and of towers that clip their inputs
 WRAPPERS = ("base_layer", "linear")
 NEVER = ("norm", "router")  # kinds that every rank has whole
+# Of the modules that mix tokens, in a path's parts
+MIXES = re.compile(r"attn|attention|mixer|mamba|(?:^|\.)(?:conv|temporal_block)\.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,11 @@ class Site:
             if isinstance(m, Latent | Compressed | KimiDelta | LinearAttention):
                 return m.heads, m.heads
         return 0, 0
+
+
+def mixes(name: str) -> bool:
+    """Whether a module of attention, or what stands for it, holds the parameter."""
+    return MIXES.search(name) is not None
 
 
 def module(name: str) -> str:

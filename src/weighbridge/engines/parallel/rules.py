@@ -34,8 +34,14 @@ class Rules:
     # model types whose shared experts are whole where every rank routes tokens of its own
     whole_shared: frozenset[str] = frozenset()
     library_towers: frozenset[str] = frozenset()  # model types whose towers are transformers' own
+    # model types whose embedding is torch's own, whole on every rank
+    whole_embedding: frozenset[str] = frozenset()
+    towers: bool = True  # are loaded
+    shared_hold: bool = True  # layers that share another's cache hold keys and values of their own
 
 
+# srt/models/gemma3_causal.py, gemma3n_causal.py, gemma4_causal.py (Gemma3TextScaledWordEmbedding)
+WHOLE_EMBEDDING = frozenset({"gemma3_text", "gemma3n_text", "gemma4_text", "gemma4_unified_text"})
 # is_sequence_parallel of vllm model_executor/models/*.py
 WHOLE_SHARED = frozenset(
     {
@@ -75,11 +81,18 @@ SGLANG = Rules(
     replicas_share=False,
     absorbs=True,
     rotary=FLOAT32,
+    whole_embedding=WHOLE_EMBEDDING,
 )
+SHARED_HOLD_NOTHING = (0, 30)  # vllm model_executor/models/gemma4.py (is_kv_shared_layer)
 FIRST_STAGE_TOWERS = (0, 30)  # vLLM's second model runner, which encodes on the first stage alone
 
 
 def rules(engine: str, version: Version) -> Rules:
     if engine == "sglang":
         return replace(SGLANG, version=version)
-    return replace(VLLM, version=version, towers_everywhere=version < FIRST_STAGE_TOWERS)
+    return replace(
+        VLLM,
+        version=version,
+        towers_everywhere=version < FIRST_STAGE_TOWERS,
+        shared_hold=version < SHARED_HOLD_NOTHING,
+    )

@@ -18,12 +18,14 @@ class Sizes(TypedDict, total=False):
     expert_parallel: bool
     partition: tuple[int, ...]
     capability: int
+    groups: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
     """`partition`: layers of each stage, where they are given; `capability`: the major number of
-    the device's, which decides how MXFP4 lies in memory."""
+    the device's, which decides how MXFP4 lies in memory; `groups`: of the tensor ranks, each with
+    the whole of attention and requests of its own (SGLang's data-parallel attention)."""
 
     tensor: int = 1
     pipeline: int = 1
@@ -31,11 +33,21 @@ class Spread:
     expert_parallel: bool = False
     partition: tuple[int, ...] = ()
     capability: int = 9
+    groups: int = 1
 
     def __post_init__(self) -> None:
         least = min(self.tensor, self.pipeline, self.data)
         if least < 1:
             raise UsageError(f"parallel sizes must be at least 1, not {least}")
+        if self.tensor % self.groups:
+            raise UsageError(
+                f"{self.groups} groups of attention do not share {self.tensor} tensor ranks evenly"
+            )
+
+    @property
+    def attention(self) -> int:
+        """Ranks that share attention."""
+        return self.tensor // self.groups
 
     @property
     def tokens_shared(self) -> bool:

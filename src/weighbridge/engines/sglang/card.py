@@ -3,7 +3,8 @@
     mem_fraction_static = (card - reserved) / card, to three digits         in MiB
     reserved  512 + 1.5 max(chunk, 2048) + 1024 / 8 x ranks + graphs; at least 10 GiB above 60 GiB
     graphs    2 a request of the largest captured batch; 8 a captured length of prefill, or 1,536
-              with latent attention
+              with latent attention; 3 a request and group of data-parallel attention, 4.5 above
+              300 requests (4 GiB in all before 0.5.3)
 
 What is reserved is a rule of thumb for all that is not weights and pools: those have the rest. The
 fraction is of the memory that is free before weights are loaded. The card is nvidia-smi's total.
@@ -79,6 +80,7 @@ class Asked:
     pipeline: int
     latent: bool
     algorithm: str | None  # of speculation
+    groups: int = 1  # with attention of their own
 
 
 def since(rules: Sequence[tuple[Version, T]], version: Version) -> T:
@@ -155,11 +157,15 @@ def _v0_4_8(a: Asked) -> float:
     kept = next((gib for below, gib in table if a.card < below), 32.0)
     if a.algorithm:
         kept += 6 if a.algorithm == "STANDALONE" and a.version >= (0, 5, 2) else 2
+    if a.groups > 1:
+        kept += 4
     return round((a.card - kept * GIB) / a.card, 3)
 
 
 def _v0_5_3(a: Asked) -> float:
     reserved = 512 + 1.5 * max(a.chunk, 2048) + 2 * a.largest + a.tensor * a.pipeline / 8 * GIB
+    if a.groups > 1:
+        reserved += a.largest * a.groups * (4.5 if a.largest > 300 else 3)
     if a.prefills:
         reserved += 1.5 * GIB if a.latent and a.version >= (0, 5, 10) else 8 * a.prefills
     if a.card > 60 * GIB:

@@ -10,7 +10,7 @@ srt/arg_groups/cuda_graph_hook.py, srt/arg_groups/speculative_hook.py
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.arch.mixers import Layer
 from weighbridge.dtypes import FLOAT32, TORCH, DType
@@ -65,7 +65,8 @@ class Effective:
     radix: bool
     tensor: int
     pipeline: int
-    data: int
+    data: int  # replicas
+    groups: int  # of the tensor ranks of each, with attention and pools of their own
     experts: bool
     running: int | None
     tokens: int | None
@@ -81,6 +82,11 @@ class Effective:
     def largest(self) -> int:
         return max(self.captured, default=0)
 
+    @property
+    def pools_of(self) -> int:
+        """How many pools of tokens there are, each of requests of its own."""
+        return self.data * self.groups
+
     def pools(self, sequences: int, *, beside: int = 0, shared: int = 0) -> Setting:
         """For the pools of one rank."""
         return Setting(
@@ -89,12 +95,12 @@ class Effective:
             sequences=sequences,
             kv_cache_dtype=self.kv,
             page_size=self.page,
-            tensor_parallel=self.tensor,
+            tensor_parallel=self.tensor // self.groups,
             swa_full_tokens_ratio=self.swa_ratio,
             mamba_full_memory_ratio=self.mamba_ratio,
             radix_cache=self.radix,
             ssm_dtype=self.ssm,
-            max_running_requests=self.running,
+            max_running_requests=self.running and ceil_div(self.running, self.groups),
             version=self.version,
             chunked_prefill_size=self.chunk if self.chunk > 0 else None,
             shared=shared,
@@ -104,48 +110,19 @@ class Effective:
 
 
 def effective(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> Effective:
-    part = budget.choice.part if budget else None
-    memory = part.total.bytes.expected / MIB if part else None
-    tensor, pipeline = w.tensor_parallel_size or 1, w.pipeline_parallel_size or 1
-    layers = remembered(s)
-    k = kernels.kind(
-        version,
-        part.compute_capability if part else None,
-        part.vendor if part else "",
-        s.model_type,
-        layers,
-    )
+    memory = budget.choice.part.total.bytes.expected / MIB if budget else None
+    k = _kind(s, budget, version)
     backend = w.attention_backend or kernels.default(k)
     algorithm = _algorithm(w)
-    running = w.max_running_requests or (SPECULATING if algorithm else None)
-    preset = card.size(version, memory)
-    chunk = w.chunked_prefill_size or preset.chunk
-    largest = _largest(w, preset.many if tensor >= 4 else preset.few, running, s)
-    captured = card.decodes(largest, speculative=algorithm is not None)
-    prefills = card.prefills(chunk) if _captures(s, w, k, version, algorithm) else ()
-    share = w.mem_fraction_static
-    if share is None and memory is not None:
-        share = _share(
-            s,
-            card.Asked(
-                version=version,
-                card=memory,
-                chunk=chunk if chunk > 0 else 16_384,
-                largest=largest,
-                prefills=len(prefills),
-                tensor=tensor,
-                pipeline=pipeline,
-                latent=k.latent,
-                algorithm=algorithm,
-            ),
-        )
+    data, groups = _copies(w)
+    sized = _sized(s, w, k, memory, groups)
     return Effective(
         version=version,
         card=memory,
-        share=_usable(share),
-        chunk=chunk,
-        captured=captured,
-        prefills=prefills,
+        share=_usable(sized.share),
+        chunk=sized.chunk,
+        captured=sized.captured,
+        prefills=sized.prefills,
         backend=backend,
         page=kernels.page(backend, w.page_size),
         kv=_kv(s, w, k),
@@ -153,20 +130,94 @@ def effective(s: Subject, w: Infer, budget: "Budget | None", version: Version) -
         swa_ratio=Fraction(str(_ratio(w.swa_full_tokens_ratio, 0.8, "swa-full-tokens-ratio"))),
         mamba_ratio=Fraction(str(w.mamba_full_memory_ratio or 0.9)),
         radix=not w.disable_radix_cache,
-        tensor=tensor,
-        pipeline=pipeline,
-        data=w.data_parallel_size or 1,
+        tensor=w.tensor_parallel_size or 1,
+        pipeline=w.pipeline_parallel_size or 1,
+        data=data,
+        groups=groups,
         experts=w.enable_expert_parallel,
-        running=running,
+        running=_running(w),
         tokens=w.max_total_tokens,
         algorithm=algorithm,
         drafted=_drafted(w, algorithm),
         loras=_loras(w),
         lora_rank=w.max_lora_rank or 0,
         context=s.context,
-        towers=has_towers(s),
+        towers=has_towers(s, w),
         model_type=s.model_type,
     )
+
+
+def _kind(s: Subject, budget: "Budget | None", version: Version) -> kernels.Kind:
+    part = budget.choice.part if budget else None
+    return kernels.kind(
+        version,
+        part.compute_capability if part else None,
+        part.vendor if part else "",
+        s.model_type,
+        remembered(s),
+    )
+
+
+def _copies(w: Infer) -> tuple[int, int]:
+    """(replicas, groups of attention): --dp-size counts the one or the other."""
+    number = w.data_parallel_size or 1
+    if not w.enable_dp_attention:
+        return number, 1
+    ranks = w.tensor_parallel_size or 1
+    if ranks % number:
+        raise UsageError(
+            f"--enable-dp-attention: --dp-size {number} does not divide --tp-size {ranks}"
+        )
+    return 1, number
+
+
+class _Sized(NamedTuple):
+    """What follows from the card."""
+
+    chunk: int
+    captured: tuple[int, ...]
+    prefills: tuple[int, ...]
+    share: float | None
+
+
+def _sized(
+    s: Subject, w: Infer, k: kernels.Kind, memory: float | None, groups: int
+) -> _Sized:
+    """A chunk is shared by the groups; the share of memory is reckoned before that."""
+    tensor, algorithm = w.tensor_parallel_size or 1, _algorithm(w)
+    preset = card.size(k.version, memory)
+    chunk = w.chunked_prefill_size or preset.chunk
+    largest = _largest(w, preset.many if tensor >= 4 else preset.few, _running(w), s)
+    captures = _captures(s, w, k, k.version, algorithm)
+    share = w.mem_fraction_static
+    if share is None and memory is not None:
+        share = _share(
+            s,
+            w,
+            card.Asked(
+                version=k.version,
+                card=memory,
+                chunk=chunk if chunk > 0 else 16_384,
+                largest=largest,
+                prefills=len(card.prefills(chunk)) if captures else 0,
+                tensor=tensor,
+                pipeline=w.pipeline_parallel_size or 1,
+                latent=k.latent,
+                algorithm=algorithm,
+                groups=groups,
+            ),
+        )
+    own = chunk // groups if chunk > 0 else chunk
+    return _Sized(
+        chunk=own,
+        captured=card.decodes(largest, speculative=algorithm is not None),
+        prefills=card.prefills(own) if captures else (),
+        share=share,
+    )
+
+
+def _running(w: Infer) -> int | None:
+    return w.max_running_requests or (SPECULATING if _algorithm(w) else None)
 
 
 def remembered(s: Subject) -> tuple[Layer, ...]:
@@ -178,7 +229,9 @@ def generates(s: Subject) -> bool:
     return bool(s.body.causal and not s.body.embeds and not s.body.labels)
 
 
-def has_towers(s: Subject) -> bool:
+def has_towers(s: Subject, w: Infer) -> bool:
+    if w.language_model_only:
+        return False
     raw = s.config.raw if s.config is not None else {}
     return bool(s.body.towers) or "vision_config" in raw or "audio_config" in raw
 
@@ -237,7 +290,7 @@ def _captures(
 ) -> bool:
     """Whether prefill runs from graphs. None of the reasons against is a setting of its own."""
     piecewise, limited = version < (0, 5, 15), version < (0, 5, 18)
-    towers = has_towers(s) and (version < (0, 5, 16) or k.model_type not in CAPTURED_TOWERS)
+    towers = has_towers(s, w) and (version < (0, 5, 16) or k.model_type not in CAPTURED_TOWERS)
     against = (
         version < PREFILL_GRAPHS,
         w.disable_cuda_graph,
@@ -253,10 +306,10 @@ def _captures(
     return not any(against)
 
 
-def _share(s: Subject, asked: card.Asked) -> float:
+def _share(s: Subject, w: Infer, asked: card.Asked) -> float:
     share = card.fraction(asked)
     raw = s.config.raw.get("vision_config") if s.config is not None else None
-    if not has_towers(s) or (asked.version >= (0, 5, 2) and not isinstance(raw, Mapping)):
+    if not has_towers(s, w) or (asked.version >= (0, 5, 2) and not isinstance(raw, Mapping)):
         return share
     own: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
     layers, hidden = own.get("num_hidden_layers"), own.get("hidden_size")
@@ -291,7 +344,7 @@ def _ssm(s: Subject, w: Infer) -> DType:
 def requests(e: Effective, tokens: int, slots: int | None) -> int:
     """How many run at once in a pool of `tokens`: --max-running-requests, else by the context."""
     usual = min(4096, max(2048, int(tokens / e.context * 512)))
-    found = ceil_div(e.running, e.data) if e.running else usual
+    found = ceil_div(e.running, e.pools_of) if e.running else usual
     if e.version >= (0, 5, 8):
         found = min(found, max(1, tokens // 2))
     if slots is not None:

@@ -60,7 +60,7 @@ def components(
     s: Subject, rank: Rank, e: Effective, load: Load, compute: str | None
 ) -> dict[str, tuple[Component, ...]]:
     """By phase."""
-    split = Split(tensor=e.tensor, expert_parallel=e.experts)
+    split = Split(tensor=e.tensor, expert_parallel=e.experts, groups=e.groups)
     always = tuple(_always(s, rank, e, split, compute))
     tokens = prefilled(e, load)
     widest = chunk(rank.blocks, s.body.hidden, split, s.body.blocks)

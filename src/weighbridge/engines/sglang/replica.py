@@ -23,8 +23,9 @@ from weighbridge.components.weights import Placed
 from weighbridge.engines import extras, shards
 from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.communication import communication
+from weighbridge.engines.parallel.spread import Sizes
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.sglang import outside
+from weighbridge.engines.sglang import kernels, outside
 from weighbridge.engines.sglang.effective import Effective, remembered, requests
 from weighbridge.engines.table import Version
 from weighbridge.memory import Component, exactly, total
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
 ENCODED = 100 * MIB  # SGLANG_VLM_CACHE_SIZE_MB, off the pools since 0.5.18
 ENCODED_COUNTED = (0, 5, 18)
 DRAFT_BEFORE_POOLS = (0, 5, 14)
-# srt/models/gemma3_causal.py, gemma3n_causal.py, gemma4_causal.py (Gemma3TextScaledWordEmbedding)
-WHOLE = frozenset(("gemma3_text", "gemma3n_text", "gemma4_text", "gemma4_unified_text"))
-EMBEDDINGS = ("embed_tokens", "embed_tokens_per_layer")
+HOPPER = 9  # its layouts where no card is named
 INDEX = 8  # int64, of a free token in a list
 
 
@@ -55,13 +54,18 @@ class Served:
     @cached_property
     def ranks(self) -> tuple[shards.Rank, ...]:
         """Of one replica; the others are the same."""
-        return shards.ranks(
-            self.s,
-            tensor=self.e.tensor,
-            pipeline=self.e.pipeline,
-            expert_parallel=self.e.experts,
-            rules=self.rules,
-        )
+        return shards.ranks(self.s, rules=self.rules, **self.sizes)
+
+    @property
+    def sizes(self) -> Sizes:
+        """How one replica is spread."""
+        return {
+            "tensor": self.e.tensor,
+            "pipeline": self.e.pipeline,
+            "expert_parallel": self.e.experts,
+            "groups": self.e.groups,
+            "capability": kernels.major(self.compute) or HOPPER,
+        }
 
     @cached_property
     def firsts(self) -> tuple[int, ...]:
@@ -77,26 +81,24 @@ class Served:
 
     @property
     def rules(self) -> shards.Rules:
-        return _rules(self.e.version)
+        return _rules(self.e.version, self.w.language_model_only)
 
     @cached_property
     def load(self) -> outside.Load:
-        batch = ceil_div(self.w.batch_size or 1, self.e.data)
+        batch = ceil_div(self.w.batch_size or 1, self.e.pools_of)
         images = 1 if self.w.images is None else self.w.images
         return outside.Load(requests=batch, images=images)
 
     @cached_property
     def driver(self) -> tuple[Component, ...]:
         """What is there before weights: context and communicators."""
+        sizes: Sizes = {**self.sizes, "data": self.e.pools_of}
         talk = communication(
             "sglang",
             self.e.version,
-            tensor=self.e.tensor,
-            pipeline=self.e.pipeline,
-            data=self.e.data,
-            expert_parallel=self.e.experts,
             body=self.s.body,
             budget=self.budget,
+            **sizes,
         )
         return (device.context(), *talk)
 
@@ -133,24 +135,24 @@ class Served:
                 rank,
                 slots=self.e.loras,
                 lora_rank=self.e.lora_rank,
-                tensor=self.e.tensor,
                 rules=self.rules,
+                **self.sizes,
             )
         if self.e.algorithm is not None:
             found += extras.draft(
                 self.s,
                 method=self.w.speculative_method or "draft",
                 tokens=self.e.drafted,
-                tensor=self.e.tensor,
                 rules=self.rules,
+                **self.sizes,
             )
         return found
 
 
 @cache
-def _rules(version: Version) -> shards.Rules:
-    """One object a version: what was spread by it is kept by its identity."""
-    return shards.rules("sglang", version)
+def _rules(version: Version, language_only: bool) -> shards.Rules:
+    """One object each: what was spread by it is kept by its identity."""
+    return replace(shards.rules("sglang", version), towers=not language_only)
 
 
 @lru_cache(maxsize=64)
@@ -189,16 +191,7 @@ def _draft_counts(v: Served) -> bool:
 
 
 def weights(v: Served, rank: shards.Rank) -> tuple[Component, ...]:
-    return loaded(_held(v, rank), v.s.choice.as_stored)
-
-
-def _held(v: Served, rank: shards.Rank) -> tuple[Placed, ...]:
-    """Gemma 3 and 4 embed by torch's own Embedding, which is whole on every rank."""
-    if v.e.tensor == 1 or v.s.model_type not in WHOLE:
-        return rank.tensors
-    alone = shards.ranks(v.s, pipeline=v.e.pipeline, rules=v.rules)[rank.pipeline]
-    whole = {t.module: t for t in alone.tensors if t.module.endswith(EMBEDDINGS)}
-    return tuple(whole.get(t.module, t) for t in rank.tensors)
+    return loaded(rank.tensors, v.s.choice.as_stored)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

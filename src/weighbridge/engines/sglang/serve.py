@@ -45,6 +45,7 @@ def serve(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
             f"{s.model.reference}: its layers are not known, so the pools that sglang makes for "
             "them are not either; give the model's config.json"
         )
+    s = s.without_towers() if w.language_model_only else s
     e = effective(s, w, budget, number)
     v = Served(s=s, w=w, e=e, budget=budget)
     fit = fitted(v)
@@ -81,18 +82,17 @@ def _derived(v: Served, fit: Fit | None) -> dict[str, Any]:
     cells = [own[first] for first in v.firsts]
     ratio = v.e.swa_ratio
     marginal = sum(c.full + (ratio * c.sliding if c.full else c.sliding) for c in cells)
-    found: dict[str, Any] = {
-        "kv_cache_bytes_per_token": int(marginal) + v.beside * len(cells) // v.e.pipeline
-    }
+    more = v.beside * len(cells) // v.e.pipeline
+    found: dict[str, Any] = {"kv_cache_bytes_per_token": (int(marginal) + more) // v.e.groups}
     if fit is None:
         return found
     held = fit.slots // v.e.pools(1).slots if fit.slots else fit.running
     found |= {
-        "kv_cache_tokens": max(0, fit.tokens) * v.e.data,
+        "kv_cache_tokens": max(0, fit.tokens) * v.e.pools_of,
         "max_total_num_tokens": max(0, fit.tokens),
         "available_kv_cache_bytes": min(r.available for r in fit.rooms),
         "max_running_requests": fit.running,
-        "max_concurrency": min(fit.tokens / v.e.context, fit.running, held) * v.e.data,
+        "max_concurrency": min(fit.tokens / v.e.context, fit.running, held) * v.e.pools_of,
     }
     if fit.sliding:
         found["swa_max_total_num_tokens"] = fit.sliding

@@ -43,10 +43,17 @@ SCAN = 256  # the same of Mamba 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """How one rank's share is made: heads and feed-forwards by `tensor`, experts by number."""
+    """How one rank's share is made: heads and feed-forwards by `tensor`, experts by number. Where
+    there are `groups` of them, heads are those of a group, and the tokens of all groups meet at
+    the feed-forward."""
 
     tensor: int = 1
     expert_parallel: bool = False
+    groups: int = 1
+
+    @property
+    def attention(self) -> int:
+        return self.tensor // self.groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +73,8 @@ def chunk(
     every = blocks if whole is None else whole
     mixed = max((_mixing(m, b, every, split) for b in blocks for m in b.mixers), default=0)
     feeds = {_feeding(f, hidden, split): f for b in blocks for f in b.feeds}
-    fed = max(feeds, default=0)
-    what = "attention" if mixed >= fed else _named(feeds[fed])
+    fed = max(feeds, default=0) * split.groups + (split.groups - 1) * hidden
+    what = "attention" if mixed >= fed else _named(feeds[max(feeds)])
     formula = f"3 x {hidden:,} and {max(mixed, fed):,} of {what}, elements a token"
     return Chunk(3 * hidden + max(mixed, fed), 3 * hidden + mixed + fed, formula)
 
@@ -82,7 +89,7 @@ def _mixing(m: Mixer, b: Block, every: Sequence[Block], split: Split) -> int:
         own = (o for o in found if not isinstance(o, Shared))
         return max((_mixing(o, b, every, split) for o in own), default=0)
     whole = _whole(m, b)
-    return ceil_div(WIDTHS.get(type(m), _convolved)(m), split.tensor) + whole
+    return ceil_div(WIDTHS.get(type(m), _convolved)(m), split.attention) + whole
 
 
 def _whole(m: Mixer, b: Block) -> int:

@@ -28,8 +28,6 @@ from weighbridge.engines.transformers.step import Step, linear, norm, rotated
 def attention(heap: Heap, s: Step, m: Attention, kept: Kept, mask: int) -> Held:
     """The output of one layer; `mask` is the elements of the mask that it is given."""
     queries, keys, values = _projected(heap, s, m)
-    if s.prompt and s.style.fused_queries and not s.rules.copied_prompt:
-        kept.behind = [heap.take(_hidden_behind(s, m), KV)]
     if s.style.rotary:
         queries, keys = _turned(heap, s, m, queries, keys)
     sizes: tuple[int, ...] = (keys.nbytes, values.nbytes)
@@ -42,6 +40,8 @@ def attention(heap: Heap, s: Step, m: Attention, kept: Kept, mask: int) -> Held:
     heap.drop(made, queries)
     if not m.causal:
         heap.drop(keys, values)
+    elif s.prompt and s.style.fused_queries and not s.rules.copied_prompt:
+        kept.behind = [heap.take(_hidden_behind(s, m), KV)]
     return out
 
 

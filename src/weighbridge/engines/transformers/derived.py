@@ -77,7 +77,8 @@ def launch(subject: Subject, w: Infer, p: Plan) -> str:
     model = f'{_auto(subject)}.from_pretrained("{subject.model.loads_as}", {", ".join(given)})'
     if not p.new:
         return model
-    written = [f"max_new_tokens={p.new}"]
+    apart = w.prompt_len is not None or w.max_new_tokens is not None
+    written = [f"max_new_tokens={p.new}" if apart else f"max_length={p.context}"]
     if p.beams > 1:
         written.append(f"num_beams={p.beams}")
     if p.prompt.cache != "dynamic":

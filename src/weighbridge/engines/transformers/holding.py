@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.device import context, replay
-from weighbridge.components.weights import total
+from weighbridge.components.weights import Choice, Placed, placed, total
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.dealing import Share, deal
 from weighbridge.engines.transformers.loading import WARMUP_SINCE, placement_order
 from weighbridge.engines.transformers.once import once
-from weighbridge.engines.transformers.plan import Plan, language
+from weighbridge.engines.transformers.plan import Plan, computing, language
 from weighbridge.engines.transformers.workspaces import HEADS, cublas, gptq
 from weighbridge.memory import Basis, Component, exactly
 
@@ -52,7 +52,7 @@ def loaded(subject: Subject, p: Plan) -> tuple[Loaded, ...]:
 
     def compute() -> tuple[Loaded, ...]:
         shares = deal(
-            subject.tensors,
+            _placed(subject),
             subject.part.blueprint.blocks,
             layers=len(subject.body.blocks),
             devices=p.devices,
@@ -61,6 +61,14 @@ def loaded(subject: Subject, p: Plan) -> tuple[Loaded, ...]:
         return tuple(_settled(share, count, warm=warm) for share in shares)
 
     return once(subject.model, rest, compute)
+
+
+def _placed(subject: Subject) -> tuple[Placed, ...]:
+    """A GGUF file is unpacked while it is read: transformers modeling_gguf_pytorch_utils.py."""
+    if subject.part.library != "gguf":
+        return subject.tensors
+    plain = Choice(dtype=computing(subject.choice.dtype))
+    return tuple(placed(subject.part, plain, major=subject.major))
 
 
 def chosen(subject: Subject) -> Hashable:
@@ -95,12 +103,14 @@ def holding(subject: Subject, p: Plan, on: Loaded) -> Holding:
 
 
 def _tensors(subject: Subject, on: Loaded) -> Iterator[Component]:
-    basis: Basis = "read" if subject.choice.as_stored else "computed"
+    unpacked = subject.part.library == "gguf"
+    basis: Basis = "read" if subject.choice.as_stored and not unpacked else "computed"
+    form = f"{computing(subject.choice.dtype).name}, unpacked" if unpacked else subject.choice.name
     yield Component(
         name="weights",
         bytes=exactly(on.weights),
         basis=basis,
-        formula=f"{on.parameters:,} parameters in {subject.choice.name}",
+        formula=f"{on.parameters:,} parameters in {form}",
         source="file headers" if basis == "read" else "the class's tensors",
     )
     yield Component(

@@ -15,6 +15,7 @@ from weighbridge.arch.mixers import (
     LinearAttention,
     Rwkv,
 )
+from weighbridge.dtypes import BFLOAT16, DType
 from weighbridge.engines.caches.transformers import Kind
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.table import ENGINES
@@ -96,14 +97,19 @@ def _first(subject: Subject, w: Infer, found: Rules) -> Step:
         tokens=1,
         past=0,
         hidden=subject.body.hidden,
-        dtype=subject.choice.dtype,
+        dtype=computing(subject.choice.dtype),
         kernel=kernel(w.attention, found.attention),
         rules=found,
         style=once(subject.part, "style", lambda: _style(subject)),
-        cache=_cache(w, subject.choice.dtype.name),
+        cache=_cache(w, computing(subject.choice.dtype).name),
         packed=around(form.name) if form else None,
         kind=subject.model_type,
     )
+
+
+def computing(dtype: DType) -> DType:
+    """Of activations: weights in 8 or 4 bits are multiplied in 16."""
+    return dtype if dtype.name in ("float32", "float16", "bfloat16") else BFLOAT16
 
 
 def _style(subject: Subject) -> Style:

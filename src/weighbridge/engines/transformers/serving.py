@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 def infer(subject: Subject, w: Infer, budget: "Budget | None") -> Answer:
     asked = plan(subject, w, budget)
     found = tuple(_devices(subject, asked))
-    draft = None
     if subject.draft is not None:
         draft = infer(subject.draft, replace(w, draft_model=None), None).devices[0]
         found = (derived.beside(found[0], draft), *found[1:])

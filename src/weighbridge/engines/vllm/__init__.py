@@ -9,6 +9,7 @@ graphs.py     CUDA graphs                            weights.py   weights as the
 pool.py       blocks of the cache                    reserve.py   who counts what, and what is left
 talking.py    communicators                          hardware.py  what of a GPU matters
 parts.py      the answer's components                launching.py the command line
+serving.py    flags that make it serve
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,9 +19,10 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.caches import vllm as caches
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.table import ENGINES, version
-from weighbridge.engines.vllm import launching, parts, setting
-from weighbridge.engines.vllm.reserve import Reserve, reserves
+from weighbridge.engines.vllm import launching, parts, serving
+from weighbridge.engines.vllm.reserve import Reserve
 from weighbridge.engines.vllm.rules import rules
+from weighbridge.engines.vllm.serving import Launched
 from weighbridge.engines.vllm.setting import Launch
 from weighbridge.memory import Device
 from weighbridge.units import human
@@ -32,28 +34,30 @@ SPAN = 256  # tokens over which a marginal byte is measured
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
     """Raises UsageError for settings that the engine refuses."""
     number, _ = version(ENGINES["vllm"], w.engine_version)
-    at = setting.launch(subject, w, budget, rules(number))
-    found = reserves(subject, at, w, budget)
+    subject = subject.without_towers() if w.language_model_only else subject
+    own = serving.launched(subject, w, budget, rules(number))
+    able = own if budget is None else serving.able(subject, own, budget)
     gpus = [
         Device(
             index=i,
             kind="gpu",
-            phases=parts.phases(r, subject, at),
+            phases=parts.phases(r, subject, own.at),
             taken=r.taken(budget) if budget else None,
         )
-        for i, r in enumerate(found)
+        for i, r in enumerate(own.found)
     ]
     return Answer(
-        devices=(*gpus, parts.host(subject, found, at)),
-        settings=at.to_dict(w),
-        derived=_derived(subject, at, w, found, budget),
-        warnings=tuple(_warnings(at, found, budget)),
+        devices=(*gpus, parts.host(subject, own.found, own.at)),
+        settings=own.at.to_dict(w),
+        derived=_derived(subject, own, able, budget),
+        warnings=() if budget is None else tuple(_warnings(own, able, budget)),
     )
 
 
 def _derived(
-    subject: Subject, at: Launch, w: Infer, found: Sequence[Reserve], budget: Budget | None
+    subject: Subject, own: Launched, able: Launched | None, budget: Budget | None
 ) -> dict[str, Any]:
+    at, found = own.at, own.found
     replica = found[: at.tensor * at.pipeline]
     facts: dict[str, Any] = {
         "kv_cache_bytes_per_token": sum(_marginal(r) for r in replica),
@@ -62,9 +66,15 @@ def _derived(
         "non_torch_bytes": max(r.grown.expected for r in found),
         "cuda_graph_bytes": max(r.captured.taken.expected for r in found),
         "cuda_graph_estimate_bytes": max(r.captured.charged.expected for r in found),
-        "launch": launching.command(subject, at, w, found, budget),
+        "launch": launching.command(subject, (able or own).at, (able or own).w),
     }
-    return facts | (_of_card(at, found, budget) if budget else {})
+    if budget is None:
+        return facts
+    return facts | {
+        "serves_as_asked": able is own,
+        "launch_serves": able is not None,
+        **_of_card(at, found, budget),
+    }
 
 
 def _marginal(r: Reserve) -> int:
@@ -83,7 +93,7 @@ def _of_card(at: Launch, found: Sequence[Reserve], budget: Budget) -> dict[str, 
         "available_kv_cache_bytes": available,
         "available_kv_cache_interval": least.available_interval(budget),
         "serving_bytes": max(r.serving(budget) for r in found),
-        "gpu_memory_utilization_needed": launching.utilization(found, budget),
+        "gpu_memory_utilization_needed": serving.utilization(found, budget),
     }
     if not least.blocks.pool.groups:
         return facts
@@ -104,41 +114,47 @@ def _concurrency(r: Reserve, available: int) -> float:
     return r.blocks.pool.concurrency(available, r.blocks.setting.load)
 
 
-def _warnings(at: Launch, found: Sequence[Reserve], budget: Budget | None) -> Iterator[str]:
-    if budget is None:
+def _warnings(own: Launched, able: Launched | None, budget: Budget) -> Iterator[str]:
+    if able is own:
         return
-    least = min(found, key=lambda r: _blocks(r, budget))
-    if at.kv_cache_bytes is None:
-        yield from _refusals(at, least, budget)
-    room = max(0, least.available(budget)) // (least.blocks.pool.block or 1)
-    if not least.blocks.pool.groups:
-        return
-    if room < least.blocks.request:
-        yield (
-            f"vLLM will not start: one request of {at.context:,} tokens takes "
-            f"{human(least.blocks.request * least.blocks.pool.block)} of blocks, and "
-            f"{human(max(0, least.available(budget)))} are left for them{_share(found, budget)}"
+    least = min(own.found, key=lambda r: _blocks(r, budget))
+    for said in (_refusal(least, budget), _room(least, budget)):
+        if said:
+            yield said + _way(own, able)
+
+
+def _room(r: Reserve, budget: Budget) -> str:
+    """What there is no room for."""
+    room = max(0, r.available(budget))
+    if r.available(budget) < 0:
+        return (
+            f"vLLM will not start: weights, the profile run and graphs take "
+            f"{human(r.inside.expected)}, and its share is {human(r.requested(budget))}"
         )
-    elif room < least.blocks.count:
-        yield (
-            f"{at.requests:,} requests of {at.context:,} tokens do not run at once: there is room "
-            f"for {_concurrency(least, least.available(budget)):.2f}; the others wait"
-            f"{_share(found, budget)}"
+    if room >= r.blocks.nbytes:
+        return ""
+    if room < r.blocks.request * r.blocks.pool.block:
+        return (
+            f"vLLM will not start: one request of {r.at.context:,} tokens takes "
+            f"{human(r.blocks.request * r.blocks.pool.block)} of blocks, and "
+            f"{human(room)} are left for them"
         )
+    return (
+        f"{r.at.requests:,} requests of {r.at.context:,} tokens do not run at once: there is room "
+        f"for {_concurrency(r, room):.2f}; the others wait"
+    )
 
 
-def _share(found: Sequence[Reserve], budget: Budget) -> str:
-    share = launching.utilization(found, budget)
-    if share is None:
-        return "; not even the whole card would do"
-    return f"; --gpu-memory-utilization {share:g} would do"
+def _refusal(r: Reserve, budget: Budget) -> str:
+    if not serving.refused(r, budget):
+        return ""
+    return (
+        f"--gpu-memory-utilization {r.at.utilization:g} asks for {human(r.requested(budget))}, and "
+        f"{human(serving.at_start(r, budget))} are free once the context is there: vLLM refuses"
+    )
 
 
-def _refusals(at: Launch, r: Reserve, budget: Budget) -> Iterator[str]:
-    """What `request_memory` refuses: a share that is not free when the worker starts."""
-    free = budget.usable.expected - r.context.expected - r.talk_outside.expected
-    if r.requested(budget) > free:
-        yield (
-            f"--gpu-memory-utilization {at.utilization:g} asks for {human(r.requested(budget))}, "
-            f"and {human(max(0, free))} are free once the context is there: vLLM refuses"
-        )
+def _way(own: Launched, able: Launched | None) -> str:
+    if able is None:
+        return "; no flags that were left to vLLM would do"
+    return f"; the launch line asks for {launching.changes(own.w, able.w)}, which would do"

@@ -1,45 +1,66 @@
 """The command line for this workload: `vllm serve`, with what differs from its defaults."""
 
-import math
+import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.vllm import hardware
-from weighbridge.engines.vllm.reserve import Reserve
 from weighbridge.engines.vllm.setting import Launch
 from weighbridge.units import GIB
 from weighbridge.workload import Infer
 
-STEPS = 100  # a share is written in hundredths
+# Of checkpoints that are not packed themselves: model_executor/layers/quantization/
+QUANTIZES = {"fp8-tensor": "fp8", "nf4": "bitsandbytes"}
+METHODS = {"draft": "draft_model"}
+CHANGED = {
+    "gpu_memory_utilization": "--gpu-memory-utilization",
+    "max_num_seqs": "--max-num-seqs",
+    "max_num_batched_tokens": "--max-num-batched-tokens",
+    "enforce_eager": "--enforce-eager",
+}
 
 
-def command(
-    subject: Subject, at: Launch, w: Infer, found: Sequence[Reserve], budget: Budget | None
-) -> str:
+def command(subject: Subject, at: Launch, w: Infer) -> str:
     words = ["vllm serve", shlex.quote(subject.model.loads_as)]
-    for flag, value in _flags(at, w, found, budget):
+    for flag, value in (*_weights(subject, w), *_flags(at, w), *_extras(at, w)):
         words.append(flag if value is True else f"{flag} {value}")
     return " ".join(words)
 
 
-def _flags(
-    at: Launch, w: Infer, found: Sequence[Reserve], budget: Budget | None
-) -> Iterator[tuple[str, object]]:
+def changes(before: Infer, after: Infer) -> str:
+    """The flags that `after` has and `before` does not."""
+    found = []
+    for name, flag in CHANGED.items():
+        value = getattr(after, name)
+        if value != getattr(before, name):
+            found.append(flag if value is True else f"{flag} {value:g}")
+    return " ".join(found)
+
+
+def _weights(subject: Subject, w: Infer) -> Iterator[tuple[str, object]]:
     if w.dtype:
         yield "--dtype", w.dtype
+    scheme = subject.choice.scheme
+    if scheme is not None and not subject.part.packed and scheme.name in QUANTIZES:
+        yield "--quantization", QUANTIZES[scheme.name]
+
+
+def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, object]]:
     yield "--max-model-len", at.context
-    share = utilization(found, budget) if budget else None
-    if w.gpu_memory_utilization is not None or (share is not None and share > at.utilization):
-        yield "--gpu-memory-utilization", share or at.utilization
     numbers = (
+        ("--gpu-memory-utilization", f"{at.utilization:g}", w.gpu_memory_utilization is not None),
         ("--max-num-seqs", at.sequences, w.max_num_seqs or at.requests == at.sequences),
         ("--max-num-batched-tokens", at.tokens, w.max_num_batched_tokens),
         ("--block-size", at.block_size, w.block_size),
+        ("--num-gpu-blocks-override", at.blocks, at.blocks),
         ("--kv-cache-memory-bytes", at.kv_cache_bytes, at.kv_cache_bytes),
         ("--kv-cache-dtype", at.kv_cache_dtype, w.kv_cache_dtype),
         ("--mamba-ssm-cache-dtype", w.mamba_ssm_cache_dtype, w.mamba_ssm_cache_dtype),
+        (
+            "--max-cudagraph-capture-size",
+            w.max_cudagraph_capture_size,
+            w.max_cudagraph_capture_size,
+        ),
         ("--tensor-parallel-size", at.tensor, at.tensor > 1),
         ("--pipeline-parallel-size", at.pipeline, at.pipeline > 1),
         ("--data-parallel-size", at.data, at.data > 1),
@@ -52,19 +73,23 @@ def _flags(
     yield from ((flag, True) for flag, said in _switches(at, w) if said)
 
 
+def _extras(at: Launch, w: Infer) -> Iterator[tuple[str, object]]:
+    if at.speculative:
+        found: dict[str, object] = {"method": METHODS.get(at.method, at.method)}
+        if w.draft_model:
+            found["model"] = w.draft_model
+        found["num_speculative_tokens"] = at.speculative
+        yield "--speculative-config", shlex.quote(json.dumps(found))
+    if w.images is not None:
+        yield "--limit-mm-per-prompt", shlex.quote(json.dumps({"image": w.images}))
+
+
 def _switches(at: Launch, w: Infer) -> Iterator[tuple[str, bool]]:
     yield "--enable-expert-parallel", at.expert_parallel
     yield "--enforce-eager", at.eager
+    yield "--language-model-only", at.language_only
     yield "--enable-lora", bool(w.max_loras)
     yield "--enable-prefix-caching", bool(w.enable_prefix_caching)
     yield "--no-enable-prefix-caching", w.enable_prefix_caching is False
     yield "--disable-hybrid-kv-cache-manager", not at.hybrid
     yield "--no-async-scheduling", w.async_scheduling is False
-
-
-def utilization(found: Sequence[Reserve], budget: Budget) -> float | None:
-    """The smallest share that serves the workload, by the high estimate; None where no share
-    does."""
-    inside = max(r.inside.high + r.blocks.nbytes for r in found)
-    share = math.ceil(STEPS * inside / hardware.total(budget)) / STEPS
-    return share if share <= 1 else None

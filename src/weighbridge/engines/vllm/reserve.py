@@ -123,20 +123,27 @@ class Reserve:
     def needed(self) -> Bytes:
         return self.inside.plus(self.outside).plus(exactly(self.blocks.nbytes))
 
+    @property
+    def given(self) -> int | None:
+        """Bytes for blocks that were asked for, whatever there is room for."""
+        if self.at.blocks is not None and self.blocks.pool.groups:
+            return self.at.blocks * self.blocks.pool.block
+        return self.at.kv_cache_bytes
+
     def requested(self, budget: Budget) -> int:
         share = hardware.total(budget) * self.at.utilization
         return math.ceil(share) if self.at.rules.rounds_up else int(share)
 
     def available(self, budget: Budget) -> int:
         """Bytes for blocks; below zero where not even the weights fit."""
-        if self.at.kv_cache_bytes is not None:
-            return self.at.kv_cache_bytes
+        if self.given is not None:
+            return self.given
         return self.requested(budget) - self.inside.expected
 
     def available_interval(self, budget: Budget) -> Bytes:
         """The same from the highest to the lowest of what is inside."""
         middle = self.available(budget)
-        if self.at.kv_cache_bytes is not None:
+        if self.given is not None:
             return exactly(middle)
         less, more = self.inside.high - self.inside.expected, self.inside.expected - self.inside.low
         return Bytes(*(max(0, n) for n in (middle - less, middle, middle + more)))
@@ -207,7 +214,7 @@ def _adapters(
         rank,
         slots=w.max_loras,
         lora_rank=w.max_lora_rank or LORA_RANK,
-        rules=weights.spread(at.rules.version, at.eager),
+        rules=weights.spread(at),
         **weights.sizes(at, budget),
     )
 
@@ -221,7 +228,7 @@ def _draft(
         subject,
         method=at.method,
         tokens=at.speculative,
-        rules=weights.spread(at.rules.version, at.eager),
+        rules=weights.spread(at),
         **weights.sizes(at, budget),
     )
 

@@ -51,7 +51,9 @@ class Launch:
     captures: tuple[int, ...]  # tokens of each CUDA graph
     kv_cache_dtype: str
     kv_cache_bytes: int | None  # --kv-cache-memory-bytes
+    blocks: int | None  # --num-gpu-blocks-override
     block_size: int | None
+    language_only: bool
     tensor: int
     pipeline: int
     data: int
@@ -71,7 +73,9 @@ class Launch:
             "max_num_seqs": self.sequences,
             "kv_cache_dtype": self.kv_cache_dtype,
             "kv_cache_memory_bytes": self.kv_cache_bytes,
+            "num_gpu_blocks_override": self.blocks,
             "block_size": self.block_size,
+            "language_model_only": self.language_only,
             "enforce_eager": self.eager,
             "enable_chunked_prefill": self.chunked,
             "enable_prefix_caching": self.prefix_caching,
@@ -120,6 +124,8 @@ def launch(subject: Subject, w: Infer, budget: Budget | None, r: Rules) -> Launc
         ),
         kv_cache_dtype=w.kv_cache_dtype or "auto",
         kv_cache_bytes=positive(w.kv_cache_memory_bytes, "--kv-cache-memory-bytes"),
+        blocks=positive(w.num_gpu_blocks_override, "--num-gpu-blocks-override"),
+        language_only=w.language_model_only,
         block_size=positive(w.block_size, "--block-size"),
         tensor=positive(w.tensor_parallel_size, "--tensor-parallel-size") or 1,
         pipeline=positive(w.pipeline_parallel_size, "--pipeline-parallel-size") or 1,

@@ -41,13 +41,17 @@ class Loaded:
 
 
 def ranks(subject: Subject, at: Launch, budget: Budget | None) -> tuple[shards.Rank, ...]:
-    return shards.ranks(subject, rules=spread(at.rules.version, at.eager), **sizes(at, budget))
+    return shards.ranks(subject, rules=spread(at), **sizes(at, budget))
+
+
+def spread(at: Launch) -> shards.Rules:
+    """The same object each time: what `shards` keeps is found again by it."""
+    return _spread(at.rules.version, eager=at.eager, towers=not at.language_only)
 
 
 @cache
-def spread(version: Version, eager: bool) -> shards.Rules:
-    """The same object each time: what `shards` keeps is found again by it."""
-    found = shards.rules("vllm", version)
+def _spread(version: Version, *, eager: bool, towers: bool) -> shards.Rules:
+    found = replace(shards.rules("vllm", version), towers=towers)
     wide = eager and version >= FLASHINFER_ROTATES
     return replace(found, rotary_latent=FLOAT32) if wide else found
 

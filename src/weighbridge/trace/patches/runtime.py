@@ -4,7 +4,6 @@ Python's own layer above stays as the installed torch has it. A CPU wheel lacks 
 functions: there they are added, and removed at the end.
 """
 
-import contextlib
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -14,17 +13,14 @@ from torch._subclasses import fake_tensor
 
 from weighbridge.trace.card import Card
 from weighbridge.trace.patches import Patch
-from weighbridge.trace.patches.statistics import nested
 from weighbridge.trace.patches.streams import Event, Generator, Stream
-from weighbridge.trace.tape import Tape
+from weighbridge.trace.recorder import Recorder
 
 CUDA = 1  # c10::DeviceType::CUDA
-STATE = 16  # bytes of a CUDA generator's state: seed and offset
 
 
-def runtime(card: Card, tapes: list[Tape]) -> Iterator[Patch]:
-    """`tapes` has one for each device."""
-    device = Devices(card, tapes)
+def runtime(card: Card, recorder: Recorder) -> Iterator[Patch]:
+    device = Devices(card, recorder)
     for name, answer in device.answers().items():
         yield Patch(torch._C, name, answer)
     for name, answer in device.above().items():
@@ -33,24 +29,26 @@ def runtime(card: Card, tapes: list[Tape]) -> Iterator[Patch]:
         yield Patch(owner, "Stream", Stream)
         yield Patch(owner, "Event", Event)
     yield Patch(torch, "Generator", Generator)
-    yield Patch(torch.cuda.random, "get_rng_state", lambda device="cuda": _state())
-    yield Patch(torch.cuda, "get_rng_state", lambda device="cuda": _state())
     # read whenever an operation moves a tensor: no context of a real device may be made
     yield Patch(fake_tensor.FakeTensorMode, "avoid_device_init", property(lambda _: True))
     yield Patch(fake_tensor, "init_gpu_context", lambda _: None)
-    yield Patch(torch.Tensor, "record_stream", lambda _, __: None)
+    yield Patch(torch.Tensor, "record_stream", _record_stream(recorder))
 
 
-def _state() -> torch.Tensor:
-    return torch.zeros(STATE, dtype=torch.uint8)
+def _record_stream(recorder: Recorder) -> Callable[[torch.Tensor, Any], None]:
+    def record_stream(self: torch.Tensor, stream: Any) -> None:
+        recorder.used_on(self, stream.stream_id)
+
+    return record_stream
 
 
 class Devices:
     """The answers, and which device is the current one."""
 
-    def __init__(self, card: Card, tapes: list[Tape]) -> None:
+    def __init__(self, card: Card, recorder: Recorder) -> None:
         self.card = card
-        self.tapes = tapes
+        self.tapes = recorder.tapes
+        self.hidden = recorder.hidden
         self.current = 0
         self.streams: dict[int, int] = {}  # device -> the current stream's id
 
@@ -72,14 +70,14 @@ class Devices:
             "setStream": self.set_stream,
             "isCurrentStreamCapturing": lambda: False,
             "isInBadFork": lambda: False,
-            "synchronize": nothing,
+            "synchronize": self.synchronize,
             "ipc_collect": nothing,
             "init": nothing,
             "sleep": nothing,
             "get_sync_debug_mode": lambda: 0,
             "set_sync_debug_mode": nothing,
-            "memoryStats": lambda index: nested(self.tapes[index]),
-            "resetPeakMemoryStats": lambda index: self.tapes[index].reset_peaks(),
+            "memoryStats": lambda index: self.statistics(index),
+            "resetPeakMemoryStats": lambda index: self.tapes[index].reset_peak(),
             "resetAccumulatedMemoryStats": nothing,
             "emptyCache": self.empty_cache,
             "setMemoryFraction": nothing,
@@ -98,12 +96,12 @@ class Devices:
             "maybeExchangeDevice": self.exchange,
             "getStream": lambda _: torch.cuda.current_stream(),
             "setStream": nothing,
-            "synchronizeDevice": nothing,
+            "synchronizeDevice": self.synchronize,
             "isAllocatorInitialized": lambda: True,
             "emptyCache": self.empty_cache,
             "emptyHostCache": nothing,
-            "getDeviceStats": lambda index: nested(self.tapes[index]),
-            "resetPeakStats": lambda index: self.tapes[index].reset_peaks(),
+            "getDeviceStats": lambda index: self.statistics(index),
+            "resetPeakStats": lambda index: self.tapes[index].reset_peak(),
             "resetAccumulatedStats": nothing,
             "getMemoryInfo": self.memory,
         }
@@ -168,7 +166,7 @@ class Devices:
         return self.streams.get(index, 0), index, CUDA
 
     def set_stream(self, stream_id: int, device_index: int, device_type: int = CUDA) -> None:
-        self.streams[device_index] = stream_id
+        self.streams[device_index] = self.tapes[device_index].stream = stream_id
         self.current = device_index
 
     def memory(self, index: int) -> tuple[int, int]:
@@ -177,13 +175,23 @@ class Devices:
         taken = self.card.context + self.tapes[index].allocator.reserved
         return max(0, total - taken), total
 
+    def statistics(self, index: int) -> dict[str, Any]:
+        self.tapes[index].settle()
+        journal = self.tapes[index].allocator.journal
+        assert journal is not None
+        return journal.nested()
+
+    def synchronize(self, *_: Any) -> None:
+        self.tapes[self.current].allocator.synchronize()
+
     def empty_cache(self) -> None:
         for tape in self.tapes:
             tape.empty_cache()
 
     def clear_workspaces(self) -> None:
         for tape in self.tapes:
-            tape.clear("workspace")
+            tape.release("workspace")
+        self.hidden.forget()
 
     def library(self) -> SimpleNamespace:
         return SimpleNamespace(

@@ -24,10 +24,12 @@ class Stream:
             Stream.made += 1
             self.stream_id = Stream.made
         self.cuda_stream = self.stream_id
+        self._within: Any = None
 
     def wait_event(self, event: Any) -> None: ...
     def wait_stream(self, stream: Any) -> None: ...
-    def synchronize(self) -> None: ...
+    def synchronize(self) -> None:
+        torch.cuda.synchronize(self.device)
 
     def query(self) -> bool:
         return True
@@ -39,9 +41,12 @@ class Stream:
         return Event() if event is None else event
 
     def __enter__(self) -> "Stream":
+        self._within = torch.cuda.stream(self)
+        self._within.__enter__()
         return self
 
-    def __exit__(self, *_: Any) -> None: ...
+    def __exit__(self, *error: Any) -> None:
+        self._within.__exit__(*error)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stream) and hash(self) == hash(other)
@@ -65,12 +70,23 @@ class Event:
         return 0.0
 
 
-class Generator(torch.Generator):
-    """A CPU wheel makes none for CUDA; fake kernels ask it for nothing."""
+GENERATOR: Any = torch.Generator
+META: Any = type(GENERATOR)
+STATE = 16  # bytes of a CUDA generator's state: seed and offset
 
-    def __new__(cls, device: Any = "cpu") -> "Generator":
-        made: Generator = super().__new__(cls, "cpu")
-        return made
+
+class _Known(META):
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, GENERATOR)
+
+
+class Generator(GENERATOR, metaclass=_Known):
+    """torch.Generator. A CPU wheel makes none for CUDA; fake kernels ask it for nothing."""
+
+    def __new__(cls, device: Any = "cpu") -> Any:
+        if torch.device(device).type != "cuda":
+            return GENERATOR(device)
+        return super().__new__(cls, "cpu")
 
     def __init__(self, device: Any = "cpu") -> None:
         self.said = torch.device(device)
@@ -78,3 +94,9 @@ class Generator(torch.Generator):
     @property
     def device(self) -> torch.device:
         return self.said
+
+    def get_state(self) -> torch.Tensor:
+        return torch.zeros(STATE, dtype=torch.uint8)
+
+    def set_state(self, state: torch.Tensor) -> "Generator":
+        return self

@@ -4,16 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch._subclasses import fake_tensor
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
-from weighbridge.trace.looks import SMALL, as_python, fill
+from weighbridge.trace.looks import shadow
 from weighbridge.trace.patches import Patch
 
 
 def values() -> Iterator[Patch]:
-    # CPU tensors up to this size keep the values they are made with
-    yield Patch(fake_tensor, "CONSTANT_NUMEL_LIMIT", SMALL)
     yield Patch(FakeTensor, "tolist", _tolist)
     yield Patch(FakeTensor, "numpy", _numpy)
     yield Patch(FakeTensor, "__array__", lambda self, *_, **__: _numpy(self))
@@ -21,10 +18,11 @@ def values() -> Iterator[Patch]:
 
 
 def _tolist(self: FakeTensor) -> Any:
-    if self.constant is not None:
-        with fake_tensor.unset_fake_temporarily():
-            return self.constant.tolist()
-    return self.item() if self.dim() == 0 else _nested(_one(self), tuple(self.shape))
+    known = shadow(self)
+    if known is not None:
+        with unset_fake_temporarily():
+            return known.tolist()
+    return _nested(_one(self), tuple(self.shape))
 
 
 def _nested(value: Any, shape: tuple[int, ...]) -> Any:
@@ -32,25 +30,23 @@ def _nested(value: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _one(t: FakeTensor) -> Any:
-    known = fill(t)
-    if known is None and t.numel():
-        return t.flatten()[0].item()  # is told, and warned
-    return as_python(known or 0, t.dtype)
+    """What it is told, with a warning."""
+    return t.flatten()[0].item() if t.numel() else 0
 
 
 def _numpy(self: FakeTensor, **_: Any) -> Any:
     import numpy
 
-    if self.constant is not None:
-        with fake_tensor.unset_fake_temporarily():
-            return self.constant.numpy()
     if self.device.type != "cpu":
         raise TypeError(
             f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy "
             "the tensor to host memory first."
         )
-    name = str(self.dtype).removeprefix("torch.")
-    return numpy.full(tuple(self.shape), _one(self), dtype=name)
+    known = shadow(self)
+    if known is not None:
+        with unset_fake_temporarily():
+            return known.numpy()
+    return numpy.full(tuple(self.shape), _one(self), dtype=str(self.dtype).removeprefix("torch."))
 
 
 def _format(self: torch.Tensor, spec: str) -> str:

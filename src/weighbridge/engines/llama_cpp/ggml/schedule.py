@@ -39,6 +39,7 @@ class Scheduler:
     supports: Supports
     copies: int = 1
     offload: bool = True
+    all_inputs: bool = True  # a pipeline keeps inputs that no node reads as well
     batch: Callable[[Tensor], int] = lambda t: 0
     copied: dict[tuple[int, int], list[Tensor]] = field(default_factory=dict)
     splits: list[Split] = field(default_factory=list)
@@ -166,13 +167,18 @@ class Scheduler:
     def _leaves(self, g: Graph) -> list[Step]:
         return [*self._kept(g), *((t, max(t.backend, 0)) for t in g.leaves)]
 
+    def _read(self, g: Graph) -> frozenset[int]:
+        """Inputs that are copied to a device, or read on the host."""
+        used = {id(s) for t in g.nodes for s in t.src if s.input}
+        return frozenset(used | {key for key, _ in self.copied})
+
     def _kept(self, g: Graph) -> list[Step]:
         """Inputs and copies of a pipeline, which are allocated first and never freed."""
         if self.copies == 1:
             return []
         result: list[Step] = []
         for t in g.leaves:
-            if t.input:
+            if t.input and (self.all_inputs or id(t) in self._read(g)):
                 t.kept = True
                 result.append((t, t.backend))
                 result += [(self._duplicate(t), t.backend) for _ in range(self.copies - 1)]

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from weighbridge.engines.llama_cpp.graphs.build import Build
+from weighbridge.engines.llama_cpp.graphs.encoder import encoder
 from weighbridge.engines.llama_cpp.graphs.feeds import Act, Routing
+from weighbridge.engines.llama_cpp.graphs.network import ENCODERS
 from weighbridge.engines.llama_cpp.graphs.transformer import Style, decoder
 
 LATE_ROWS = {
@@ -36,6 +38,8 @@ STYLES: Mapping[str, Style] = {
     "gemma": Style(scaled_queries=True),
     "gemma2": Style(scaled_queries=True),
     "gemma3": Style(scaled_queries=True),
+    "gemma3n": Style(),
+    "gemma4": Style(normed_values=True),
     "phi2": Style(norm="norm", parallel=True, scaled_queries=True, attention_first=True),
     "phi3": Style(scaled_queries=True, start_first=(False, True)),
     "glm4": Style(),
@@ -87,7 +91,7 @@ STYLES: Mapping[str, Style] = {
 
 
 def known(arch: str) -> bool:
-    return arch in STYLES
+    return arch in STYLES or arch in ENCODERS
 
 
 def style_of(b: Build) -> Style:
@@ -98,4 +102,7 @@ def style_of(b: Build) -> Style:
 
 def build(b: Build) -> None:
     """Puts the whole step of the network into `b`'s graph."""
-    decoder(b, style_of(b))
+    if b.net.encodes:
+        encoder(b)
+    else:
+        decoder(b, style_of(b))

@@ -23,6 +23,7 @@ from weighbridge.engines.llama_cpp.ggml.tensor import F32, I32, Tensor
 from weighbridge.engines.llama_cpp.graphs.attention import Heads, attend
 from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.engines.llama_cpp.graphs.feeds import Act, Routing, dense, experts
+from weighbridge.engines.llama_cpp.graphs.gemma import inputs_of_layers, with_input
 from weighbridge.engines.llama_cpp.graphs.latent import absorbed, full_heads
 from weighbridge.engines.llama_cpp.graphs.recurrent import delta, mamba1, mamba2, short_conv
 from weighbridge.errors import UnsupportedError
@@ -35,6 +36,7 @@ class Style:
     norm: str = "rms_norm"
     rope: str = "all"  # layers: all, near (through a window), none
     rope_skips: int = 0  # every so many layers has none
+    normed_values: bool = False
     unit_keys: bool = False  # Llama 4: queries and keys of rotated layers are normed, the others
     # scaled by how far they are
     act: Act = Act()
@@ -50,8 +52,8 @@ class Style:
     # the last norm
 
 
-def embedded(b: Build) -> Tensor:
-    """Rows of the embedding, which is the host's."""
+def embedded(b: Build, *, positions: bool = True) -> Tensor:
+    """Rows of the embedding, which is the host's, and of a table of positions."""
     tokens = b.entry("tokens", g.entry(I32, b.step.tokens))
     table = b.weight("token_embd.weight")
     assert table is not None
@@ -60,8 +62,8 @@ def embedded(b: Build) -> Tensor:
     if b.step.rules.embeds_input:
         b.graph.expand(b.entry("embd", g.entry(F32, b.net.hidden, b.step.tokens)))
     x = g.like("scale", x) if b.net.embedding_scale else x
-    table = b.weight("position_embd.weight")
-    return b.add(x, g.get_rows(table, b.positions())) if table is not None else x
+    places = b.weight("position_embd.weight") if positions else None
+    return b.add(x, g.get_rows(places, b.positions())) if places is not None else x
 
 
 def finished(b: Build, x: Tensor, style: Style) -> Tensor:
@@ -160,10 +162,9 @@ def attention(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
     turns = turns and not (style.rope_skips and (layer + 1) % style.rope_skips == 0)
     q = b.rope(q, factors) if turns else q
     if k is not None:
-        shared = v is k
         k = _normed_heads(b, layer, "k", k)
         k = b.rope(k, factors) if turns else k
-        v = g.like("rms_norm", v) if shared and v is not None else v
+        v = g.like("rms_norm", v) if style.normed_values and v is not None else v
     if style.unit_keys:
         q, k = _unit(b, q, k, turns)
     if style.scaled_queries:
@@ -194,6 +195,8 @@ def _subnormed(b: Build, layer: int, x: Tensor) -> Tensor:
 def feed(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
     if b.of(layer, "ffn_gate_inp") is None:
         return dense(b, layer, x, style.act)
+    if b.of(layer, "ffn_up") is not None:  # Gemma 4: both, added
+        return b.add(dense(b, layer, x, style.act), experts(b, layer, x, style.routing, style.act))
     out = experts(b, layer, x, style.routing, style.act)
     if b.of(layer, "ffn_up_shexp") is None:
         return out
@@ -284,8 +287,9 @@ def summed(b: Build, new: Tensor, old: Tensor, old_first: bool) -> Tensor:
 
 def decoder(b: Build, style: Style) -> None:
     x = embedded(b)
+    every = inputs_of_layers(b, x)
     for layer, last in b.order():
-        x = layer_of(b, layer, x, style, last)
+        x = with_input(b, layer, layer_of(b, layer, x, style, last), every)
     b.graph.expand(finished(b, x, style))
 
 

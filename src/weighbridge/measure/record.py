@@ -1,0 +1,136 @@
+"""What was measured, what was predicted, and how far apart they are.
+
+    error = (predicted - measured) / measured      at each level of each phase
+
+A record is `weighbridge.measure/1` (docs/measure.md): keys are only ever added.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from weighbridge.errors import BadFileError
+
+SCHEMA = "weighbridge.measure/1"
+DONE, OOM = "done", "out of memory"
+
+
+class Levels(NamedTuple):
+    """Bytes at most, as each counts."""
+
+    allocated: int
+    reserved: int
+    driver: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    name: str
+    peak: Levels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One side. `driver` says how its driver level was read."""
+
+    outcome: str
+    phases: tuple[Phase, ...]
+    driver: str
+    seconds: float
+    events: tuple[int, ...] | None = None  # history.py
+
+    @property
+    def peak(self) -> Levels:
+        peaks = [phase.peak for phase in self.phases]
+        return Levels(*map(max, zip(*peaks, strict=True))) if peaks else Levels(0, 0, 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "outcome": self.outcome,
+            "driver_from": self.driver,
+            "seconds": round(self.seconds, 3),
+            "peak": self.peak._asdict(),
+            "phases": [{"name": p.name, **p.peak._asdict()} for p in self.phases],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """`card` is the GPU's id in the catalogue."""
+
+    gpu: str
+    card: str | None
+    capability: str
+    total_memory: int
+    driver: str | None
+    versions: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)  # of the environment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """`note` says why there is no prediction."""
+
+    target: str
+    date: str
+    version: str
+    machine: Machine
+    measured: Run
+    predicted: Run | None = None
+    note: str = ""
+    history: dict[str, Any] | None = None
+
+    @property
+    def error(self) -> dict[str, float | None] | None:
+        """Of the peaks."""
+        return errors(self.predicted.peak, self.measured.peak) if self.predicted else None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "version": self.version,
+            "target": self.target,
+            "date": self.date,
+            "machine": asdict(self.machine),
+            "measured": self.measured.to_dict(),
+            "predicted": self.predicted.to_dict() if self.predicted else None,
+            "error": self.error,
+            "history": self.history,
+            "note": self.note,
+        }
+
+
+def errors(predicted: Levels, measured: Levels) -> dict[str, float | None]:
+    """Signed, by level; None where nothing was measured."""
+    pairs = zip(Levels._fields, predicted, measured, strict=True)
+    return {level: round((p - m) / m, 6) if m else None for level, p, m in pairs}
+
+
+def from_dict(body: Mapping[str, Any], where: str) -> Record:
+    """A record as it was written. Raises BadFileError."""
+    if body.get("schema") != SCHEMA:
+        raise BadFileError(f"{where}: schema is {body.get('schema')!r}, not {SCHEMA!r}")
+    predicted = body["predicted"]
+    return Record(
+        target=body["target"],
+        date=body["date"],
+        version=body["version"],
+        machine=Machine(**body["machine"]),
+        measured=_run(body["measured"]),
+        predicted=_run(predicted) if predicted else None,
+        note=body["note"],
+        history=body["history"],
+    )
+
+
+def _run(body: Mapping[str, Any]) -> Run:
+    phases = (
+        Phase(name=p["name"], peak=Levels(*(p[level] for level in Levels._fields)))
+        for p in body["phases"]
+    )
+    return Run(
+        outcome=body["outcome"],
+        phases=tuple(phases),
+        driver=body["driver_from"],
+        seconds=body["seconds"],
+    )

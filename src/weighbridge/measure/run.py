@@ -1,0 +1,89 @@
+"""Measures targets one after the other, while their predictions are traced beside.
+
+real     on the GPU, one at a time         fake    on the CPU, a few at a time
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from weighbridge._version import __version__
+from weighbridge.errors import UnsupportedError, WeighbridgeError
+from weighbridge.golden import PROGRAMS
+from weighbridge.measure import history
+from weighbridge.measure.apart import apart
+from weighbridge.measure.record import Machine, Record, Run
+from weighbridge.measure.target import Target
+
+WORKERS = 4  # a trace is one thread, and up to a few GiB
+
+
+class FailedError(WeighbridgeError):
+    """A target that did not run to its end, and not for lack of memory."""
+
+
+def measure(targets: Sequence[Target], *, events: bool = False) -> Iterator[Record | FailedError]:
+    """A record of each, as soon as it is there. Raises UnsupportedError without a GPU."""
+    here = machine(warm=all(target.golden for target in targets))
+    workers = min(WORKERS, max(1, (os.cpu_count() or 1) // 2))
+    with ThreadPoolExecutor(workers) as pool:
+        beside = [pool.submit(predict, target, here, events) for target in targets]
+        for target, prediction in zip(targets, beside, strict=True):
+            yield _one(target, here, prediction, events)
+
+
+def machine(*, warm: bool) -> Machine:
+    """The GPU and the versions. Raises UnsupportedError."""
+    found: Machine = apart("weighbridge.measure.machine:machine", warm=warm)
+    return found
+
+
+def predict(target: Target, here: Machine, events: bool) -> Run:
+    """The trace of `target` on the card that is here. Raises WeighbridgeError."""
+    if here.card is None:
+        raise UnsupportedError(f"{here.gpu} is not in our catalogue: `weighbridge gpus`")
+    return traced(target, here.card, f"{here.total_memory}B", events=events)
+
+
+def traced(target: Target, card: str, memory: str | None = None, *, events: bool = False) -> Run:
+    """... on any card. Raises WeighbridgeError."""
+    side = "weighbridge.measure.sides:fake"
+    run: Run = apart(side, target, card, memory, events, warm=target.golden)
+    return run
+
+
+def _one(
+    target: Target, here: Machine, prediction: Future[Run], events: bool
+) -> Record | FailedError:
+    missing = PROGRAMS[target.name].missing if target.golden else []
+    if missing:
+        return FailedError(f"{target}: needs {', '.join(missing)}: pip install {' '.join(missing)}")
+    try:
+        side = "weighbridge.measure.sides:real"
+        measured: Run = apart(side, target, events, warm=target.golden)
+    except WeighbridgeError as error:
+        return FailedError(f"{target}: {error}")
+    record = Record(
+        target=str(target),
+        date=datetime.now(UTC).date().isoformat(),
+        version=__version__,
+        machine=here,
+        measured=measured,
+    )
+    try:
+        return _beside(record, prediction.result())
+    except WeighbridgeError as error:
+        return replace(record, note=f"not predicted: {error}")
+
+
+def _beside(record: Record, predicted: Run) -> Record:
+    events = record.measured.events
+    if events is None or predicted.events is None:
+        return replace(record, predicted=predicted)
+    allocated, reserved = history.replay(events)
+    told = history.compare(events, predicted.events) | {
+        "replayed": {"allocated": allocated, "reserved": reserved}
+    }
+    return replace(record, predicted=predicted, history=told)

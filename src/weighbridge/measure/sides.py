@@ -1,0 +1,61 @@
+"""The program on the real GPU, and on the fake one: the same meter reads both."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from time import perf_counter
+
+import torch
+
+from weighbridge.golden.phases import listening
+from weighbridge.measure import history
+from weighbridge.measure.driver import Driver
+from weighbridge.measure.meter import Meter
+from weighbridge.measure.record import DONE, OOM, Run
+from weighbridge.measure.target import Target
+
+SEED = 0
+
+
+def real(target: Target, events: bool) -> Run:
+    """On the GPU that is here. `events` keeps its history."""
+    driver = Driver()
+    driver.start()
+    if events:
+        torch.cuda.memory._record_memory_history("all", context=None, max_entries=sys.maxsize)
+    run = _metered(target, driver, driver.kind)
+    driver.stop()
+    if not events:
+        return run
+    entries = torch.cuda.memory._snapshot()["device_traces"][0]
+    return replace(run, events=history.of_snapshot(entries))
+
+
+def fake(target: Target, card: str, memory: str | None, events: bool) -> Run:
+    """On a card of the catalogue, whatever is here. `memory` is its size if not the usual one."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    from weighbridge.trace.gpu import FakeGPU
+
+    with FakeGPU(card, gpu_memory=memory) as gpu:
+
+        def driver() -> int:
+            reserved: int = torch.cuda.max_memory_reserved()
+            return gpu.card.context + reserved
+
+        run = _metered(target, driver, "context and reserved")
+    if not events:
+        return run
+    return replace(run, events=history.of_tape(gpu.tape.events, gpu.tape.storages))
+
+
+def _metered(target: Target, driver: Callable[[], int], kind: str) -> Run:
+    torch.manual_seed(SEED)
+    meter, outcome, started = Meter(driver), DONE, perf_counter()
+    with listening(meter):
+        try:
+            target.run()
+        except torch.cuda.OutOfMemoryError:
+            outcome = OOM
+    seconds = perf_counter() - started
+    return Run(outcome=outcome, phases=meter.phases(), driver=kind, seconds=seconds)
