@@ -1,4 +1,4 @@
-.PHONY: help fix check test test-torch bench docs
+.PHONY: help fix check test test-torch bench docs golden
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,3 +34,7 @@ bench: $(BIN)/weighbridge ## speed and memory beside the other tools (benchmarks
 
 docs: $(BIN)/weighbridge ## write the generated parts of docs/
 	$(BIN)/python tools/docs.py
+
+golden: $(BIN)/weighbridge ## measure the golden suite on the GPU that is here
+	$(BIN)/pip install -q -e '.[golden]'
+	$(BIN)/weighbridge measure --history -o tests/golden golden

@@ -561,11 +561,11 @@ def test_vllms_q_is_quantization_and_ours_is_quiet(weighbridge):
 
 
 def test_what_a_command_says_for_nothing_is_told(weighbridge):
-    line = "vllm serve llama-3.1-8b --max-model-len 8K --port 8000 --made-up 5 --num-gpu-blocks-override 9"
+    line = "vllm serve llama-3.1-8b --max-model-len 8K --port 8000 --made-up 5 --hf-overrides {}"
     code, _out, err = weighbridge("infer", "--command", line)
     assert code == 0
     assert "--made-up" in err
-    assert "--num-gpu-blocks-override" in err
+    assert "--hf-overrides" in err
     found = report(None, command=line)
     assert list(found["derived"]["command"]["ignored"]) == ["--port"]
     assert list(found["derived"]["command"]["unknown"]) == ["--made-up"]

@@ -154,7 +154,7 @@ POSTED = [
     ),
     (
         "python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3 --tp 8 --trust-remote-code --enable-dp-attention --dp 8 --mem-fraction-static 0.85",
-        "sglang", "deepseek-ai/DeepSeek-V3", {"tensor_parallel_size": 8, "mem_fraction_static": 0.85}, 8,
+        "sglang", "deepseek-ai/DeepSeek-V3", {"tensor_parallel_size": 8, "data_parallel_size": 8, "enable_dp_attention": True, "mem_fraction_static": 0.85}, 8,
     ),
     (
         ("python3 -m sglang.launch_server --model meta-llama/Llama-3.1-8B-Instruct --context-length 32768 "
@@ -321,9 +321,9 @@ def test_only_chunked_prefill_switched_off_matters():
 
 
 def test_what_is_not_modelled_is_said():
-    found = parse("vllm serve m --num-gpu-blocks-override 512 --config c.yaml --hf-overrides '{}'")
+    found = parse("vllm serve m --enable-eplb --config c.yaml --hf-overrides '{}'")
     assert [w.split(" is not modelled")[0] for w in found.warnings] == [
-        "--num-gpu-blocks-override", "--config", "--hf-overrides",
+        "--enable-eplb", "--config", "--hf-overrides",
     ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@
     >>> report.model.parameters
     8030261248
 
-Public names: `load`, `infer`, `Infer`, `Report`, the errors. Each is imported when it is first used.
+Public names: `load`, `infer`, `Infer`, `Report`, `FakeGPU`, the errors. Each is imported when it is first used.
 """
 
 from importlib import import_module
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         WeighbridgeError,
     )
     from weighbridge.report import Report
+    from weighbridge.trace.gpu import FakeGPU
     from weighbridge.workload import Infer
 
 _HOMES = {
@@ -32,6 +33,7 @@ _HOMES = {
     "infer": "weighbridge.api",
     "Infer": "weighbridge.workload",
     "Report": "weighbridge.report",
+    "FakeGPU": "weighbridge.trace.gpu",
     "WeighbridgeError": "weighbridge.errors",
     "UsageError": "weighbridge.errors",
     "NotFoundError": "weighbridge.errors",
@@ -43,6 +45,7 @@ _HOMES = {
 
 __all__ = [
     "BadFileError",
+    "FakeGPU",
     "GatedError",
     "HubError",
     "Infer",

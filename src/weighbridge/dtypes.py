@@ -12,15 +12,21 @@ from weighbridge.units import ceil_div
 
 @dataclass(frozen=True, slots=True)
 class DType:
-    """A storage format. `block` elements take `nbytes` bytes; they come in whole blocks."""
+    """A storage format. `block` elements take `nbytes` bytes; they come in whole blocks. Some of
+    ik_llama.cpp's have `head` bytes more a row."""
 
     name: str
     block: int
     nbytes: int
+    head: int = 0
 
     def size(self, count: int) -> int:
         """Bytes of `count` elements in one run."""
         return ceil_div(count, self.block) * self.nbytes
+
+    def rows(self, row: int, count: int) -> int:
+        """Bytes of `count` elements in rows of `row`."""
+        return self.size(count) + self.head * (count // max(1, row))
 
 
 def _plain(name: str, bits: int) -> DType:
@@ -140,6 +146,71 @@ GGML: dict[int, DType] = {
         (40, "NVFP4", 64, 36),
         (41, "Q1_0", 128, 18),
         (42, "Q2_0", 64, 18),
+    )
+}
+
+# What ik_llama.cpp adds: (number, name, elements per block, bytes per block, bytes per row beside
+# them). ggml/include/ggml.h, ggml/src/ggml.c (type_traits), ik_llama.cpp 8337e4cd3.
+GGML |= {
+    number: DType(name, block, nbytes, head)
+    for number, name, block, nbytes, head in (
+        (97, "Q8_0_X4", 32, 34, 0),
+        (98, "Q8_1_X4", 32, 36, 0),
+        (99, "Q8_2_X4", 32, 36, 0),
+        (133, "Q6_0", 32, 26, 0),
+        (134, "IQ1_BN", 64, 13, 2),
+        (135, "IQ2_BN", 64, 16, 4),
+        (136, "Q8_K64", 64, 68, 0),
+        (137, "IQ2_K", 256, 76, 0),
+        (138, "IQ3_K", 256, 110, 0),
+        (139, "IQ4_K", 256, 144, 0),
+        (140, "IQ5_K", 256, 176, 0),
+        (141, "IQ6_K", 256, 212, 0),
+        (144, "IQ4_KS", 256, 136, 4),
+        (145, "IQ2_KS", 256, 70, 2),
+        (146, "IQ4_KSS", 256, 128, 4),
+        (147, "Q8_K16", 64, 64, 20),
+        (148, "Q8_K32", 256, 296, 0),
+        (149, "Q8_KR8", 256, 296, 0),
+        (150, "Q8_K128", 128, 140, 0),
+        (151, "Q8_KV", 32, 32, 8),
+        (152, "IQ5_KS", 256, 168, 4),
+        (153, "IQ2_KT", 256, 68, 4),
+        (154, "IQ3_KT", 256, 100, 4),
+        (155, "IQ4_KT", 256, 128, 4),
+        (156, "IQ3_KS", 256, 102, 2),
+        (157, "IQ2_KL", 256, 86, 2),
+        (158, "IQ1_KT", 256, 56, 4),
+        (202, "Q4_0_R8", 32, 18, 0),
+        (206, "Q5_0_R4", 32, 22, 0),
+        (208, "Q8_0_R8", 32, 34, 0),
+        (210, "Q2_K_R4", 256, 84, 0),
+        (211, "Q3_K_R4", 256, 110, 0),
+        (212, "Q4_K_R4", 256, 144, 0),
+        (213, "Q5_K_R4", 256, 176, 0),
+        (214, "Q6_K_R4", 256, 210, 0),
+        (216, "IQ2_XXS_R4", 256, 66, 0),
+        (217, "IQ2_XS_R4", 256, 74, 0),
+        (218, "IQ3_XXS_R4", 256, 98, 0),
+        (219, "IQ1_S_R4", 32, 6, 2),
+        (220, "IQ4_NL_R4", 32, 18, 0),
+        (221, "IQ3_S_R4", 256, 110, 0),
+        (222, "IQ2_S_R4", 256, 82, 0),
+        (223, "IQ4_XS_R8", 256, 136, 0),
+        (229, "IQ1_M_R4", 32, 7, 2),
+        (230, "BF16_R16", 1, 2, 0),
+        (233, "Q6_0_R4", 32, 26, 0),
+        (335, "IQ2_BN_R4", 64, 16, 4),
+        (337, "IQ2_K_R4", 256, 76, 0),
+        (338, "IQ3_K_R4", 256, 110, 0),
+        (339, "IQ4_K_R4", 256, 144, 0),
+        (340, "IQ5_K_R4", 256, 176, 0),
+        (344, "IQ4_KS_R4", 256, 136, 4),
+        (352, "IQ5_KS_R4", 256, 168, 4),
+        (353, "MXFP4_R8", 32, 17, 0),
+        (397, "Q8_K_R16", 256, 258, 0),
+        (398, "Q8_KV_R8", 32, 32, 4),
+        (399, "Q8_K_R8", 256, 258, 0),
     )
 }
 GGML_BY_NAME: dict[str, DType] = {d.name: d for d in GGML.values()}

@@ -463,13 +463,13 @@ def test_the_launch_line_asks_for_what_is_needed():
     plain = served("llama-3.1-8b", gpu="H100", context=8192).derived["launch"]
     assert plain.startswith("vllm serve ")
     assert plain.endswith(" --max-model-len 8192")
-    tight = served("llama-3.1-8b", gpu="4090", context=21_000, batch_size=2)
+    tight = served("llama-3.1-8b", gpu="4090", context=22_500, batch_size=2)
     share = float(tight.derived["launch"].split("--gpu-memory-utilization ")[1].split()[0])
     assert 0.92 < share == tight.derived["gpu_memory_utilization_needed"] <= 1
     again = served(
         "llama-3.1-8b",
         gpu="4090",
-        context=21_000,
+        context=22_500,
         batch_size=2,
         gpu_memory_utilization=share,
     )

@@ -210,6 +210,7 @@ GEMMA4_TEXT = {
     "vocab_size_per_layer_input": 90,
     "global_head_dim": 16,
 }
+GEMMA4_UNIFIED_TEXT = {**SMALL, "num_hidden_layers": 6, "global_head_dim": 16}
 GEMMA4_VISION = {
     "hidden_size": 24,
     "intermediate_size": 40,
@@ -273,6 +274,26 @@ OTHERS: list[Case] = [
         },
     ),
     ("gemma4", "Gemma4ForConditionalGeneration", {"text_config": GEMMA4_TEXT}),
+    (
+        "gemma4_unified",
+        "Gemma4UnifiedForConditionalGeneration",
+        {
+            "text_config": GEMMA4_UNIFIED_TEXT,
+            "vision_config": {
+                "patch_size": 2,
+                "pooling_kernel_size": 3,
+                "mm_embed_dim": 24,
+                "mm_posemb_size": 10,
+                "output_proj_dims": 24,
+            },
+            "audio_config": {"audio_embed_dim": 20},
+        },
+    ),
+    (
+        "gemma4_unified",
+        "Gemma4UnifiedForConditionalGeneration",
+        {"text_config": GEMMA4_UNIFIED_TEXT},
+    ),
     (
         "llama4",
         "Llama4ForConditionalGeneration",

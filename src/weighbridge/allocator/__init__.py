@@ -13,7 +13,8 @@
 segments by pages, `snapshot` reads and writes torch's own records.
 
 Source: c10/cuda/CUDACachingAllocator.cpp (class DeviceCachingAllocator), read in the state of
-PyTorch 2.11 to 2.15, and compared with the one of 2.15 as it runs (tests/test_allocator_torch.py).
+PyTorch 2.11 to 2.15, and compared with the one of 2.15 as it runs
+(tests/test_allocator_recorded.py).
 """
 
 from weighbridge.allocator.blocks import SHARED, Block, PoolId

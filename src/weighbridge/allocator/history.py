@@ -34,9 +34,17 @@ class Replay:
     differences: tuple[str, ...]
 
 
-def replay(snapshot: Snapshot, device: int = 0, options: Options | None = None) -> Replay:
-    """The history of one device, from the beginning of the process to the snapshot."""
-    follower = _Follower(options or snapshot.options, device)
+def replay(
+    snapshot: Snapshot,
+    *,
+    device: int = 0,
+    options: Options | None = None,
+    card: int | None = None,
+) -> Replay:
+    """The history of one device, from the beginning of the process to the snapshot.
+
+    `card`: bytes of the device; the length of expandable ranges, and so the fit, depends on it."""
+    follower = _Follower(options or snapshot.options, device, card)
     history = snapshot.histories[device] if device < len(snapshot.histories) else ()
     for number, event in enumerate(history):
         problem = follower.follow(event)
@@ -44,9 +52,7 @@ def replay(snapshot: Snapshot, device: int = 0, options: Options | None = None) 
             line = f"event {number}, {event.action} of {event.size:,} B: {problem}"
             return Replay(allocator=follower.allocator, followed=number, differences=(line,))
     found = differences(segments(follower.allocator), snapshot.of(device))
-    return Replay(
-        allocator=follower.allocator, followed=len(history), differences=tuple(found)
-    )
+    return Replay(allocator=follower.allocator, followed=len(history), differences=tuple(found))
 
 
 def rerun(history: Iterable[Event], allocator: Allocator) -> None:
@@ -82,8 +88,9 @@ def _of(live: dict[int, Block], event: Event) -> Block:
 class _Follower:
     """`_taken`: segments and pages that torch took for the request to come."""
 
-    def __init__(self, options: Options, device: int) -> None:
-        self.allocator = Allocator(options, journal=Journal(history=True), device=device)
+    def __init__(self, options: Options, device: int, card: int | None) -> None:
+        journal = Journal(history=True)
+        self.allocator = Allocator(options, card=card, journal=journal, device=device)
         self.allocator.set_fraction(1)
         self._live: dict[int, Block] = {}
         self._waiting: dict[int, Block] = {}
@@ -170,7 +177,8 @@ class _Follower:
     @property
     def _events(self) -> list[Event]:
         journal = self.allocator.journal
-        assert journal is not None and journal.events is not None
+        assert journal is not None
+        assert journal.events is not None
         return journal.events
 
 

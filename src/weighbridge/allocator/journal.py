@@ -259,9 +259,7 @@ class Journal:
                 for name in NAMES
             },
             "reserved_bytes_by_private_pools": {
-                pool: {
-                    kind: stat.as_dict() for kind, stat in zip(groups, own, strict=True)
-                }
+                pool: {kind: stat.as_dict() for kind, stat in zip(groups, own, strict=True)}
                 for pool, own in self.by_pool.items()
             },
             "oversize_allocations": self.oversize_allocations.as_dict(),

@@ -100,5 +100,7 @@ def _difference(ours: Segment, theirs: Segment) -> str:
     for block, other in zip(ours.blocks, theirs.blocks, strict=False):
         if block != other:
             return f"{block} in the replay, {other} in the snapshot"
-    about = [(s.size, s.stream, s.small, s.expandable, s.pool, len(s.blocks)) for s in (ours, theirs)]
+    about = [
+        (s.size, s.stream, s.small, s.expandable, s.pool, len(s.blocks)) for s in (ours, theirs)
+    ]
     return f"size, stream, small, expandable, pool and blocks are {about[0]}, not {about[1]}"

@@ -33,7 +33,7 @@ class Options:
 
     expandable_segments: bool = False
     max_split_size_mb: int | None = None
-    max_non_split_rounding_mb: int = 20
+    max_non_split_rounding_mb: int | None = None  # large_segment_size_mb
     roundup_power2_divisions: tuple[int, ...] = (0,) * INTERVALS
     garbage_collection_threshold: float = 0.0
     large_segment_size_mb: int = 20
@@ -42,6 +42,12 @@ class Options:
     @property
     def max_split_size(self) -> int:
         return UNLIMITED if self.max_split_size_mb is None else self.max_split_size_mb * MIB
+
+    @property
+    def max_non_split_rounding(self) -> int:
+        """How much larger an oversize block may be than the request that takes it whole."""
+        given = self.max_non_split_rounding_mb
+        return (self.large_segment_size_mb if given is None else given) * MIB
 
     @property
     def large_segment(self) -> int:

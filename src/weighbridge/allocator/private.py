@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from weighbridge.allocator.blocks import SHARED, Block, Pool, PoolId
 from weighbridge.errors import UsageError
 
-
 Streams = frozenset[int] | None  # None for every stream
 
 

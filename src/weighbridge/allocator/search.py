@@ -10,7 +10,6 @@ from weighbridge.allocator.blocks import Block, Key, Pool
 from weighbridge.allocator.expandable import unmap
 from weighbridge.allocator.options import UNLIMITED, Options
 from weighbridge.allocator.reserve import Reserve
-from weighbridge.units import MIB
 
 
 def fit(pool: Pool, size: int, stream: int, options: Options) -> Block | None:
@@ -22,8 +21,7 @@ def fit(pool: Pool, size: int, stream: int, options: Options) -> Block | None:
     if at >= len(blocks):
         return None
     block, limit = blocks[at][2], options.max_split_size
-    rounding = options.max_non_split_rounding_mb * MIB
-    if block.size >= (limit if size < limit else size + rounding):
+    if block.size >= (limit if size < limit else size + options.max_non_split_rounding):
         return None
     del blocks[at]
     pool.taken(block)

@@ -15,6 +15,7 @@ release notes.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from typing import Any
 
 from weighbridge.allocator.options import DEFAULT, INTERVALS, MIN_LARGE, Options, every
 from weighbridge.errors import UnsupportedError, UsageError
@@ -45,14 +46,14 @@ def parse(text: str, torch: Version = LATEST, *, name: str = "PYTORCH_ALLOC_CONF
     """The options of one text. Errors say what torch says, and where."""
     words = WORD.findall(re.sub(r"\s", "", text))
     options = DEFAULT
-    for first in (True, False):  # the segments' size bounds others, so it is read before them
+    for size in (True, False):  # of segments: it bounds other options, so it is read before them
         reader = _Reader(words, torch, name)
         while reader.more:
             key = reader.word()
-            if first and key != "large_segment_size_mb":
-                reader.skip()
-            else:
+            if size == (key == "large_segment_size_mb"):
                 options = _key(reader, key, options)
+            else:
+                reader.skip()
             reader.separator()
     return options
 
@@ -177,7 +178,9 @@ def _at_least_a_segment(key: str) -> Callable[[_Reader, Options], int]:
 def _threshold(reader: _Reader, options: Options) -> float:
     value = reader.real()
     if not 0 < value < 1:
-        raise reader.fail(f"garbage_collect_threshold is invalid, set it in (0.0, 1.0), not {value}")
+        raise reader.fail(
+            f"garbage_collect_threshold is invalid, set it in (0.0, 1.0), not {value}"
+        )
     return value
 
 
@@ -232,7 +235,7 @@ def _power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
 
 
-Read = Callable[[_Reader, Options], bool | int | float | tuple[int, ...]]
+Read = Callable[[_Reader, Options], Any]
 READ: dict[str, tuple[Version, Read]] = {  # since which torch, and how it is read
     "max_split_size_mb": ((1, 10), _at_least_a_segment("max_split_size_mb")),
     "garbage_collection_threshold": ((1, 12), _threshold),

@@ -134,7 +134,9 @@ def _pool(entry: Any, key: str, where: str) -> PoolId:
 
 def _list(found: Any) -> list[Any]:
     if not isinstance(found, list):
-        raise BadFileError(f"device_traces holds a {type(found).__name__}, a list of lists expected")
+        raise BadFileError(
+            f"device_traces holds a {type(found).__name__}, a list of lists expected"
+        )
     return found
 
 

@@ -35,9 +35,7 @@ def pickled(allocator: Allocator, origins: Mapping[int, Origin] | None = None) -
     return pickle.dumps(snapshot(allocator, origins), protocol=PROTOCOL)
 
 
-def snapshot(
-    allocator: Allocator, origins: Mapping[int, Origin] | None = None
-) -> dict[str, Any]:
+def snapshot(allocator: Allocator, origins: Mapping[int, Origin] | None = None) -> dict[str, Any]:
     """What `torch.cuda.memory._snapshot()` would return. `origins` by number of the request.
 
     The allocator needs a Journal(history=True)."""

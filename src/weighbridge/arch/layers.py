@@ -90,6 +90,7 @@ READERS: Mapping[str, str] = {
         aya_vision cohere2_vision gemma3 internvl llava llava_llama llava_mistral llava_next
         llava_next_video llava_onevision llava_qwen mistral3 paligemma vipllava qwen2_vl qwen2_5_vl
         qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe gemma3n gemma4 glm4v glm4v_moe glm46v
+        gemma4_unified
         internvl_chat kimi_k25 kimi_vl blip-2 instructblip granite_speech qwen2_audio ultravox
         voxtral aria florence2 fuyu lfm2_vl ovis2 ernie4_5_moe_vl ernie4_5_vl_moe janus emu3
         qwen2_5_omni qwen2_5_omni_thinker qwen3_omni_moe qwen3_omni_moe_thinker

@@ -207,6 +207,7 @@ FAMILIES: dict[str, str] = {
     "gemma3n_audio": "gemma3n_vl:GEMMA3N_AUDIO",
     "gemma3n_vision": "mobilenetv5:MOBILENETV5",
     "gemma4": "gemma4_vl:GEMMA4",
+    "gemma4_unified": "gemma4_unified:GEMMA4_UNIFIED",
     "gemma4_audio": "gemma4_vl:GEMMA4_AUDIO",
     "gemma4_vision": "gemma4_vl:GEMMA4_VISION",
     "glm4v": "glm_vl:GLM4V",

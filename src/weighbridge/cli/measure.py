@@ -44,15 +44,17 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     chosen = targets(asked["target"], asked["arguments"])
     form = output_form(form, as_json=as_json, quiet=quiet)
     records: list[Record] = []
+    code = 0
     for result in measured(chosen, events=asked["history"]):
         if isinstance(result, Record):
             records.append(result)
             _arrived(result, form, asked["output"], alone=len(chosen) == 1)
         else:
             click.echo(f"error: {result}", err=True)
+            code = result.code
     if form in ("human", "markdown") and records:
         click.echo("\n".join(_shown(records, form)))
-    return 0 if len(records) == len(chosen) else 2
+    return code
 
 
 def _arrived(record: "Record", form: str, output: str | None, *, alone: bool) -> None:

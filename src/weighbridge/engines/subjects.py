@@ -13,6 +13,7 @@ from weighbridge.arch.longest import longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
 from weighbridge.components.weights import Choice
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
+from weighbridge.engines.parallel.names import role
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.table import Engine, Version
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
@@ -22,11 +23,18 @@ from weighbridge.workload import Infer
 
 USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
 LLAMA_CPP = ("llama.cpp", "ik_llama.cpp")
+SERVERS = ("vllm", "sglang", *LLAMA_CPP)  # of language models and text encoders
+WORDS = "token_embedding"  # CLIP's, beside the names in parallel/names.py
 
 
 def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject:
     """Raises UnsupportedError where what the layers remember is not known."""
     part = model.parts[0]
+    if engine.name in SERVERS and part.library == "transformers" and not reads_text(part):
+        raise UnsupportedError(
+            f"{model.reference}: {part.blueprint.cls} reads no text, and {engine.name} serves "
+            "language models and text encoders alone; ask --engine transformers"
+        )
     decisions = {p.name: decision(p, w, engine, version) for p in model.parts}
     config = of_part(part)
     metadata = part.config.get("gguf")
@@ -58,6 +66,12 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         major=version[0] if engine.name == "transformers" else 5,
         notes=notes,
     )
+
+
+def reads_text(part: ModelPart) -> bool:
+    """Whether it has an embedding of words."""
+    named = (p.name for p in part.blueprint.params if p.kind == "embedding")
+    return any(role(name) == "vocab" or WORDS in name for name in named)
 
 
 def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Decision:

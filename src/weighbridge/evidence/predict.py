@@ -235,12 +235,16 @@ def _decoding(answer: Answer, record: Record) -> Bytes:
     return _over(answer.devices, record.device, read_decoding)
 
 
-def _told(name: str) -> "Reader":
-    """A number of the engine's own log."""
+def _told(name: str, of: str = "") -> "Reader":
+    """A number of the engine's own log; its interval is in proportion to that of what it is made
+    `of`, where that has one."""
 
     def read_told(answer: Answer, record: Record) -> Bytes:
-        found = answer.derived[name]
-        return Bytes(*found) if isinstance(found, tuple) else exactly(found)
+        found = int(answer.derived[name])
+        bounds = answer.derived.get(of)
+        if bounds is None or not bounds[1]:
+            return exactly(found)
+        return Bytes(*(found * bound // bounds[1] for bound in bounds))
 
     return read_told
 
@@ -264,6 +268,7 @@ def _most(sums: Iterable[Bytes]) -> Bytes:
 
 Reader = Callable[[Answer, Record], Bytes]
 WHOLE = ("weights", "buffers")
+ROOM = "available_kv_cache_interval"
 READERS: Mapping[tuple[str, str], Reader] = {
     ("", "weights"): _part(*WHOLE),
     ("", "load"): _peak,
@@ -271,13 +276,13 @@ READERS: Mapping[tuple[str, str], Reader] = {
     ("", "decode"): _decoding,
     ("", "context"): _part("context"),
     ("", "kv_bytes"): _part("kv_cache", "recurrent_state"),
-    ("", "kv_tokens"): _told("kv_cache_tokens"),
+    ("", "kv_tokens"): _told("kv_cache_tokens", ROOM),
     ("vllm", "weights"): _held(*WHOLE, "rounding"),
     ("vllm", "peak"): _told("serving_bytes"),
     ("vllm", "activation"): _told("profile_peak_bytes"),
     ("vllm", "non_torch"): _grown("communication", "other"),
     ("vllm", "cuda_graphs"): _part("cuda_graphs"),
-    ("vllm", "kv_available"): _told("available_kv_cache_bytes"),
+    ("vllm", "kv_available"): _told("available_kv_cache_bytes", ROOM),
     ("vllm", "kv_blocks"): _told("num_gpu_blocks"),
     ("sglang", "weights"): _loaded,
     ("sglang", "kv_bytes"): _named("kv_cache", ""),

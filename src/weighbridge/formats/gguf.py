@@ -206,7 +206,7 @@ class _Fields:
         if row % dtype.block:
             blocks = f"blocks of {dtype.block}"
             raise BadFileError(f"{short(name)}: rows of {row} {dtype.name} are not whole {blocks}")
-        tensor = Tensor(name, dtype, tuple(reversed(dims)), dtype.size(count), self.file)
+        tensor = Tensor(name, dtype, tuple(reversed(dims)), dtype.rows(row, count), self.file)
         return _Info(tensor, self._long())
 
     def _array(self, key: str) -> Array:

@@ -57,7 +57,10 @@ def unet(device: str, *, dtype: str = "float32", train: bool = True) -> None:
 
     phase("load")
     model = UNet2DConditionModel(
-        block_out_channels=(128, 256, 512, 512), cross_attention_dim=512, attention_head_dim=8
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=1,
+        cross_attention_dim=512,
+        attention_head_dim=8,
     ).to(device, getattr(torch, dtype))
     place = {"device": device, "dtype": getattr(torch, dtype)}
 

@@ -4,7 +4,7 @@
 --host --port
 [memory]
 --tensor-parallel-size -tp    value   =tensor_parallel_size whole
---num-gpu-blocks-override     value   !the number of blocks is fixed
+--hf-overrides                value   !the model's own config is used as it is
 --runner                      value   !pooling models are not modelled unless auto generate
 --speculative-config -sc      value   @speculative
 """

@@ -3,8 +3,8 @@
     process    NVML's figure for this process
     device     NVML's figure for the device, less what it was before; in a container NVML may not
                know the process
-    all        total less free of cudaMemGetInfo, where nvidia-ml-py is not installed: every process
-               on the device counts
+    all        total less free of cudaMemGetInfo, where nvidia-ml-py is not installed or NVML does
+               not know the device (a slice of one): every process on it counts
 
 A peak between two samples is missed: the figure is a lower bound.
 """
@@ -13,7 +13,6 @@ import os
 import threading
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
 
 import torch
 
@@ -24,7 +23,7 @@ class Driver:
     """The most since the last call. Made before anything is on the device."""
 
     def __init__(self, index: int = 0) -> None:
-        self.kind, self._read = _nvml(index) if find_spec("pynvml") else _all(index)
+        self.kind, self._read = (_nvml(index) if find_spec("pynvml") else None) or _all(index)
         self._most = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -54,12 +53,17 @@ def _all(index: int) -> tuple[str, Callable[[], int]]:
     return "all", read
 
 
-def _nvml(index: int) -> tuple[str, Callable[[], int]]:
+def _nvml(index: int) -> tuple[str, Callable[[], int]] | None:
     import pynvml
 
-    pynvml.nvmlInit()
-    handle = _handle(pynvml, index)
-    before = int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+    # NVML knows nothing of CUDA_VISIBLE_DEVICES: the device is found by its id
+    uuid = torch.cuda.get_device_properties(index).uuid
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        before = int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+    except pynvml.NVMLError:
+        return None
     torch.cuda.synchronize()  # makes the context: NVML knows a process by it
 
     def process() -> int | None:
@@ -70,9 +74,3 @@ def _nvml(index: int) -> tuple[str, Callable[[], int]]:
         return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used) - before
 
     return ("device", device) if process() is None else ("process", lambda: process() or 0)
-
-
-def _handle(pynvml: Any, index: int) -> Any:
-    """NVML knows nothing of CUDA_VISIBLE_DEVICES: the device is found by its id."""
-    uuid = torch.cuda.get_device_properties(index).uuid
-    return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")

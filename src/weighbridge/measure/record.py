@@ -24,6 +24,15 @@ class Levels(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What a fake GPU stands for; None is the usual memory, and the torch that is installed."""
+
+    name: str
+    memory: str | None = None
+    torch: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
     name: str
     peak: Levels

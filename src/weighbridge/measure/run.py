@@ -14,7 +14,7 @@ from weighbridge.errors import UnsupportedError, WeighbridgeError
 from weighbridge.golden import PROGRAMS
 from weighbridge.measure import history
 from weighbridge.measure.apart import apart
-from weighbridge.measure.record import Machine, Record, Run
+from weighbridge.measure.record import Card, Machine, Record, Run
 from weighbridge.measure.target import Target
 
 WORKERS = 4  # a trace is one thread, and up to a few GiB
@@ -44,13 +44,12 @@ def predict(target: Target, here: Machine, events: bool) -> Run:
     """The trace of `target` on the card that is here. Raises WeighbridgeError."""
     if here.card is None:
         raise UnsupportedError(f"{here.gpu} is not in our catalogue: `weighbridge gpus`")
-    return traced(target, here.card, f"{here.total_memory}B", events=events)
+    return traced(target, Card(name=here.card, memory=f"{here.total_memory}B"), events=events)
 
 
-def traced(target: Target, card: str, memory: str | None = None, *, events: bool = False) -> Run:
+def traced(target: Target, card: Card, *, events: bool = False) -> Run:
     """... on any card. Raises WeighbridgeError."""
-    side = "weighbridge.measure.sides:fake"
-    run: Run = apart(side, target, card, memory, events, warm=target.golden)
+    run: Run = apart("weighbridge.measure.sides:fake", target, card, events, warm=target.golden)
     return run
 
 

@@ -12,7 +12,7 @@ from weighbridge.golden.phases import listening
 from weighbridge.measure import history
 from weighbridge.measure.driver import Driver
 from weighbridge.measure.meter import Meter
-from weighbridge.measure.record import DONE, OOM, Run
+from weighbridge.measure.record import DONE, OOM, Card, Run
 from weighbridge.measure.target import Target
 
 SEED = 0
@@ -32,12 +32,12 @@ def real(target: Target, events: bool) -> Run:
     return replace(run, events=history.of_snapshot(entries))
 
 
-def fake(target: Target, card: str, memory: str | None, events: bool) -> Run:
-    """On a card of the catalogue, whatever is here. `memory` is its size if not the usual one."""
+def fake(target: Target, card: Card, events: bool) -> Run:
+    """On a card of the catalogue, whatever is here."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from weighbridge.trace.gpu import FakeGPU
 
-    with FakeGPU(card, gpu_memory=memory) as gpu:
+    with FakeGPU(card.name, gpu_memory=card.memory, torch_version=card.torch) as gpu:
 
         def driver() -> int:
             reserved: int = torch.cuda.max_memory_reserved()

@@ -34,7 +34,8 @@ from weighbridge.trace.watch import Watch
 
 class FakeGPU:
     """`count` cards; `torch_version` ("2.5") chooses the rules of workspaces and kernels alone, the
-    code that runs is the installed torch's. Raises UnsupportedError where torch cannot do this."""
+    code that runs is the installed torch's. `history` keeps what a snapshot needs. Raises
+    UnsupportedError where torch cannot do this."""
 
     def __init__(
         self,
@@ -44,10 +45,12 @@ class FakeGPU:
         torch_version: str | None = None,
         gpu_memory: str | None = None,
         alloc_conf: str | None = None,
+        history: bool = False,
     ) -> None:
         self.card, named = card(name, gpu_memory)
         self.version = _version(torch_version)
         self.alloc_conf = alloc_conf
+        self.history = history
         self.tapes = [self._tape(index) for index in range(max(count, named))]
         self.recorder = Recorder(self.tapes, Hidden(self.card, self.version))
         self._stack = contextlib.ExitStack()
@@ -62,7 +65,7 @@ class FakeGPU:
         allocator = Allocator(
             capacity=self.card.total_memory - self.card.context,
             card=self.card.total_memory,
-            journal=Journal(),
+            journal=Journal(history=self.history),
             device=index,
         )
         return Tape(allocator, begin=lambda: allocator.configure(self._options()))

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.autograd.function import BackwardCFunction
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
@@ -25,6 +26,7 @@ ADVICE = (
     "for Memory Management  (https://pytorch.org/docs/stable/notes/cuda.html#environment-variables)"
 )
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+CPU = torch._C.DispatchKey.CPU  # stands for CUDA, of which a CPU wheel has no kernels
 
 
 class Recorder(TorchDispatchMode):
@@ -35,10 +37,11 @@ class Recorder(TorchDispatchMode):
         self.tapes = tapes
         self.hidden = hidden
         self.looks = Looks()
-        self.where: Callable[[], str] = str
+        self.where: Callable[[Any], str] = _nowhere
         self.replaced: dict[Any, Callable[..., Any]] = {}
         self._kinds: dict[Any, tuple[str, bool, bool]] = {}
-        self._numbers: dict[int, tuple[Tape, int]] = {}  # a storage's address -> its number
+        # a storage's address -> its number, and that of the node that made it
+        self._numbers: dict[int, tuple[Tape, int, int | None]] = {}
         self._ends: dict[int, Any] = {}
         self._refused: OutOfMemoryError | None = None
 
@@ -60,7 +63,7 @@ class Recorder(TorchDispatchMode):
         """What a tensor's storage is for."""
         found = self._numbers.get(tensor.untyped_storage()._cdata)
         if found is not None:
-            tape, number = found
+            tape, number, _ = found
             tape.storages[number].role = role
 
     def used_on(self, tensor: torch.Tensor, stream: int) -> None:
@@ -73,7 +76,7 @@ class Recorder(TorchDispatchMode):
         """Forgets what still lives: its end is after the trace's."""
         self._ends.clear()
         self._numbers.clear()
-        self.where = str
+        self.where = _nowhere
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -101,11 +104,10 @@ class Recorder(TorchDispatchMode):
 
     def _kind(self, func: Any) -> tuple[str, bool, bool]:
         """Its name, whether something hidden is known of it, and whether it is made of others:
-        such an operation comes here undivided where autograd is off for good (inference mode)."""
+        such an operation comes here undivided where autograd is off for good (inference mode).
+        Where devices have kernels of their own for it, they do it at once."""
         name = func.overloadpacket.__name__
-        whole = func.namespace == "aten" and torch._C._dispatch_has_kernel_for_dispatch_key(
-            func.name(), COMPOSITE
-        )
+        whole = func.namespace == "aten" and _has(func, COMPOSITE) and not _has(func, CPU)
         return name, self.hidden.knows(name), whole
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -126,7 +128,8 @@ class Recorder(TorchDispatchMode):
     def _with_hidden(
         self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], device: int
     ) -> Any:
-        tape, hidden, where = self.tapes[device], self.hidden, self.where()
+        tape, hidden = self.tapes[device], self.hidden
+        where = self.where(torch._C._current_autograd_node())
         op = hidden.op(args, kwargs)
         label = f"{func} (hidden)"
 
@@ -141,7 +144,7 @@ class Recorder(TorchDispatchMode):
         together(hidden.taken(name, op, "first"))
         held = [n for sizes in hidden.taken(name, op, "before") for n in take(sizes)]
         out = self._run(func, args, kwargs)
-        for what, nbytes in hidden.kept(name, op, device):
+        for what, nbytes in hidden.kept(name, op, device, engine=self.phase == "backward"):
             tape.malloc(nbytes, op=what, module=where, role="workspace")
         together(hidden.taken(name, op._replace(out=out), "after"))
         for number in reversed(held):
@@ -157,32 +160,38 @@ class Recorder(TorchDispatchMode):
         if not nbytes:
             return
         tape = self.tapes[t.device.index or 0]
-        old = self._fan_in(func, args)
-        name, module = str(func), self.where()
+        node = torch._C._current_autograd_node()
+        old = self._fan_in(func, args, node)
+        name, module = str(func), self.where(node)
         if old is None:
-            number = tape.malloc(nbytes, op=name, module=module)
+            role: Role = "temporary" if module or node or _device(args) is not None else "input"
+            number = tape.malloc(nbytes, op=name, module=module, role=role)
         else:
             number = tape.grow(old, nbytes, op=name, module=module)
-        self._numbers[address] = tape, number
+        made_by = None if node is None else node._sequence_nr()
+        self._numbers[address] = tape, number, made_by
         self._ends[address] = weakref.ref(storage, partial(self._gone, address))
 
-    def _fan_in(self, func: Any, args: tuple[Any, ...]) -> int | None:
-        """The storage that a sum of gradients would be added into: the engine adds between two
-        nodes, where no node is being evaluated, into one that is dense (input_buffer.cpp:
-        accumulate, can_accumulate_inplace). Whether it is held elsewhere, the tape will see."""
-        if func is not torch.ops.aten.add.Tensor or self.phase != "backward":
-            return None
-        if torch._C._current_autograd_node() is not None:
+    def _fan_in(self, func: Any, args: tuple[Any, ...], node: Any) -> int | None:
+        """The storage that a sum of gradients would be added into: after a node, the engine adds
+        what it returned to what others did, if that is dense (input_buffer.cpp: accumulate,
+        can_accumulate_inplace). Whether it is held elsewhere, the tape will see.
+
+        A function written in Python adds by itself, to what is its own. A view holds its base."""
+        if func is not torch.ops.aten.add.Tensor or node is None:
             return None
         old = args[0]
+        found = self._numbers.get(old.untyped_storage()._cdata)
+        if found is None or old._is_view():
+            return None
         if not torch.ops.aten.is_non_overlapping_and_dense.default(old):
             return None
-        found = self._numbers.get(old.untyped_storage()._cdata)
-        return None if found is None else found[1]
+        own = found[2] == node._sequence_nr() and isinstance(node, BackwardCFunction)
+        return None if own else found[1]
 
     def _gone(self, address: int, _: Any) -> None:
         del self._ends[address]
-        tape, number = self._numbers.pop(address)
+        tape, number, _ = self._numbers.pop(address)
         try:
             tape.free(number)
         except OutOfMemoryError as error:  # nothing may be raised where an object ends
@@ -192,6 +201,14 @@ class Recorder(TorchDispatchMode):
         """What could not be at the end of an object."""
         error, self._refused = self._refused, None
         raise torch.OutOfMemoryError(f"{error} {ADVICE}")
+
+
+def _has(func: Any, key: Any) -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key))
+
+
+def _nowhere(_: Any) -> str:
+    return ""
 
 
 def _device(args: tuple[Any, ...]) -> int | None:

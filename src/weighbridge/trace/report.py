@@ -14,7 +14,7 @@ from weighbridge._version import __version__
 from weighbridge.components.device import CONTEXT
 from weighbridge.fit import Answer, fits
 from weighbridge.memory import Bytes
-from weighbridge.trace.tape import Storage, Tape
+from weighbridge.trace.tape import Refused, Storage, Tape
 from weighbridge.units import human
 
 SCHEMA = "weighbridge.trace/1"
@@ -162,7 +162,7 @@ def device(index: int, tape: Tape) -> DeviceTrace:
         phases=tuple(phases(tape)),
         allocations=sum(event > 0 for event in tape.events),
         left=tape.levels[-1] if tape.levels else 0,
-        refusals=tuple(refusal(tape, number, error.message) for number, error in tape.refused),
+        refusals=tuple(refusal(tape, refused) for refused in tape.refused),
     )
 
 
@@ -184,9 +184,8 @@ def moment(tape: Tape, event: int) -> Moment:
     )
 
 
-def refusal(tape: Tape, number: int, message: str) -> Refusal:
-    asked = tape.storages[number]
-    event = asked.born - 1
+def refusal(tape: Tape, refused: Refused) -> Refusal:
+    asked, event = refused.storage, refused.event - 1
     alive = list(tape.alive(event))
     level = tape.levels[event] if event >= 0 else 0
     return Refusal(
@@ -195,7 +194,7 @@ def refusal(tape: Tape, number: int, message: str) -> Refusal:
         module=asked.module,
         op=asked.op,
         requested=asked.nbytes,
-        message=message,
+        message=refused.report.message,
         allocated=level,
         reserved=tape.reserves[event] if event >= 0 else 0,
         roles=roles(alive, level),

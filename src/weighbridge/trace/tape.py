@@ -9,6 +9,7 @@ A tape replays the allocator as it goes, so the counters are those of the moment
 the allocator's OutOfMemoryError, is kept in `refused`, and leaves the tape as it was.
 """
 
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -57,14 +58,27 @@ class Refused(NamedTuple):
     report: OutOfMemory
 
 
+def _kept(storage: Storage) -> None:
+    """What forward made and backward finds was saved for it."""
+    if storage.role == "temporary" and storage.phase in ("forward", "loss"):
+        storage.role = "saved activation"
+
+
+def _bytes() -> "array[int]":
+    return array("q")
+
+
 @dataclass(slots=True)
 class Tape:
-    """`events` are numbers of storages: n + 1 where n is made, -(n + 1) where it is released."""
+    """`events` are numbers of storages: n + 1 where n is made, -(n + 1) where it is released.
+    `levels` and `reserves` are what the allocator had given out, and held, after each."""
 
     allocator: Allocator = field(default_factory=Allocator)
     begin: Callable[[], None] = lambda: None  # called before the first request
     storages: list[Storage] = field(default_factory=list)
     events: list[int] = field(default_factory=list)
+    levels: "array[int]" = field(default_factory=_bytes)
+    reserves: "array[int]" = field(default_factory=_bytes)
     phase: str = "load"
     stream: int = 0
     allocated: Peak = Peak(0, 0)
@@ -155,8 +169,10 @@ class Tape:
         except OutOfMemoryError as error:
             storage.died = storage.born - 1
             self.refused.append(Refused(storage.born, storage, error.report))
+            for alive in self._blocks:
+                _kept(self.storages[alive])
             raise
-        self.events.append(number + 1)
+        self._event(number + 1)
         if allocator.allocated > self.allocated.nbytes:
             self.allocated = Peak(storage.born, allocator.allocated)
         if allocator.reserved > self.reserved.nbytes:
@@ -168,5 +184,12 @@ class Tape:
             return
         storage = self.storages[number]
         storage.died, storage.freed_in = len(self.events), self.phase
-        self.events.append(-(number + 1))
+        if self.phase == "backward":
+            _kept(storage)
         self.allocator.free(self._blocks.pop(number))
+        self._event(-(number + 1))
+
+    def _event(self, signed: int) -> None:
+        self.events.append(signed)
+        self.levels.append(self.allocator.allocated)
+        self.reserves.append(self.allocator.reserved)

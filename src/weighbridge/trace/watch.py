@@ -11,9 +11,11 @@ A node of backward belongs to the module in which it was made: nodes are numbere
 """
 
 import threading
+import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -35,6 +37,7 @@ class Watch:
         self.arrived = arrived
         self.stack: list[nn.Module] = []
         self.paths: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+        self.parameters: dict[int, weakref.ref[torch.Tensor]] = {}
         self.trails: dict[int, Trail] = {}  # of each thread
         self.differentiated: list[Trail] = []  # of the thread that called backward, innermost last
         self._stack = ExitStack()
@@ -44,7 +47,8 @@ class Watch:
         for remove in (
             hooks.register_module_forward_pre_hook(self._before),
             hooks.register_module_forward_hook(self._after, always_call=True),
-            hooks.register_module_parameter_registration_hook(self._registered),
+            hooks.register_module_parameter_registration_hook(self._parameter),
+            hooks.register_module_buffer_registration_hook(self._buffer),
             optimizers.register_optimizer_step_pre_hook(self._stepping),
             optimizers.register_optimizer_step_post_hook(self._stepped),
         ):
@@ -72,10 +76,10 @@ class Watch:
     ) -> None:
         self._stack.close()
         self.stack.clear()
+        self.parameters.clear()
 
-    def where(self) -> str:
+    def where(self, node: Any) -> str:
         """Path of the module that runs, or whose node does."""
-        node = torch._C._current_autograd_node()
         if node is not None and self.differentiated:
             return self.differentiated[-1].at(node._sequence_nr())
         return self._path(self.stack[-1]) if self.stack else ""
@@ -88,7 +92,7 @@ class Watch:
         recorder = self.recorder
         for parameter in module._parameters.values():
             if parameter is not None:
-                recorder.mark(parameter, "weight")
+                self._weight(parameter)
         for buffer in module._buffers.values():
             if buffer is not None:
                 recorder.mark(buffer, "buffer")
@@ -118,9 +122,28 @@ class Watch:
     def _trail(self) -> "Trail":
         return self.trails.setdefault(threading.get_ident(), Trail())
 
-    def _registered(self, _: nn.Module, __: str, parameter: Any) -> None:
+    def _parameter(self, _: nn.Module, __: str, parameter: Any) -> None:
         if parameter is not None:
-            self.recorder.mark(parameter, "weight")
+            self._weight(parameter)
+
+    def _buffer(self, _: nn.Module, __: str, buffer: Any) -> None:
+        if buffer is not None:
+            self.recorder.mark(buffer, "buffer")
+
+    def _weight(self, parameter: torch.Tensor) -> None:
+        if id(parameter) not in self.parameters:
+            forget = partial(self._forget, id(parameter))
+            self.parameters[id(parameter)] = weakref.ref(parameter, forget)
+        self.recorder.mark(parameter, "weight")
+
+    def _forget(self, key: int, _: Any) -> None:
+        self.parameters.pop(key, None)
+
+    def _gradients(self) -> None:
+        for reference in tuple(self.parameters.values()):
+            parameter = reference()
+            if parameter is not None and parameter.grad is not None:
+                self.recorder.mark(parameter.grad, "gradient")
 
     @contextmanager
     def _backward(self) -> Iterator[None]:
@@ -129,16 +152,19 @@ class Watch:
         recorder.phase = "backward"
         self.differentiated.append(self._trail())
         try:
-            yield
+            # one queue: the engine may have started its threads before there was a device
+            with torch.autograd.set_multithreading_enabled(False):
+                yield
         finally:
             self.differentiated.pop()
+            self._gradients()
             if not outer:
                 recorder.phase = "step"
 
     def _stepping(self, optimizer: Any, *_: Any) -> None:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                self.recorder.mark(parameter, "weight")
+                self._weight(parameter)
                 if parameter.grad is not None:
                     self.recorder.mark(parameter.grad, "gradient")
 

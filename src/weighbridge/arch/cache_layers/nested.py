@@ -17,6 +17,7 @@ WITHIN: Mapping[str, Inner] = {
     **dict.fromkeys(("aya_vision", "cohere2_vision", "gemma3", "internvl", "llava"), part()),
     **dict.fromkeys(("llava_next", "llava_next_video", "llava_onevision", "mistral3"), part()),
     **dict.fromkeys(("paligemma", "vipllava", "lfm2_vl", "gemma3n", "gemma4"), part()),
+    "gemma4_unified": part(),
     **dict.fromkeys(("llama4", "aria", "qwen2_audio", "ultravox", "voxtral"), part()),
     **dict.fromkeys(("granite_speech", "florence2", "janus", "emu3"), part()),
     **dict.fromkeys(("blip-2", "instructblip", "idefics2", "idefics3", "smolvlm"), part()),

@@ -6,7 +6,9 @@ effective.py   every setting with its default
 replica.py     weights and pools of the ranks of one replica
 step.py        the widest moment of a step
 outside.py     what lies outside the share: workspaces, graphs, activations, logits
-serve.py       all of that, by device and phase
+phases.py      all of that, by device and phase
+serving.py     flags that make it serve
+serve.py       the answer
 launch.py      the command line
 """
 

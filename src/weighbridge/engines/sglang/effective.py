@@ -180,9 +180,7 @@ class _Sized(NamedTuple):
     share: float | None
 
 
-def _sized(
-    s: Subject, w: Infer, k: kernels.Kind, memory: float | None, groups: int
-) -> _Sized:
+def _sized(s: Subject, w: Infer, k: kernels.Kind, memory: float | None, groups: int) -> _Sized:
     """A chunk is shared by the groups; the share of memory is reckoned before that."""
     tensor, algorithm = w.tensor_parallel_size or 1, _algorithm(w)
     preset = card.size(k.version, memory)

@@ -1,5 +1,6 @@
 """The effective settings by their names, and the command line that asks SGLang for them."""
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,6 +14,8 @@ FLAGS: Mapping[str, str] = {
     "tensor_parallel_size": "--tp-size",
     "pipeline_parallel_size": "--pp-size",
     "data_parallel_size": "--dp-size",
+    "enable_dp_attention": "--enable-dp-attention",
+    "language_model_only": "--language-model-only",
     "dtype": "--dtype",
     "kv_cache_dtype": "--kv-cache-dtype",
     "mem_fraction_static": "--mem-fraction-static",
@@ -34,6 +37,20 @@ FLAGS: Mapping[str, str] = {
 }
 
 
+# Of checkpoints that are not packed themselves: srt/arg_groups/choices.py
+QUANTIZES = {"fp8-tensor": "fp8", "nf4": "bitsandbytes"}
+
+
+def changes(before: Infer, after: Infer) -> str:
+    """The flags that `after` has and `before` does not."""
+    found = []
+    for name, flag in FLAGS.items():
+        value = getattr(after, name)
+        if value != getattr(before, name):
+            found.append(flag if value is True else f"{flag} {value:g}")
+    return " ".join(found)
+
+
 def launch(s: Subject, w: Infer, e: Effective) -> str:
     words = ["python", "-m", "sglang.launch_server", "--model-path", s.model.loads_as]
     return " ".join(map(shlex.quote, [*words, *_flags(s, w, e)]))
@@ -47,8 +64,7 @@ def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
         yield from ("--ep-size", str(e.tensor))
     if e.loras:
         yield "--enable-lora"
-    if not generates(s):
-        yield "--is-embedding"
+    yield from _of_model(s, w)
     for name, flag in FLAGS.items():
         asked = getattr(w, name)
         if asked is True:
@@ -57,11 +73,23 @@ def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
             yield from (flag, str(asked))
 
 
+def _of_model(s: Subject, w: Infer) -> Iterator[str]:
+    scheme = s.choice.scheme
+    if not generates(s):
+        yield "--is-embedding"
+    if scheme is not None and not s.part.packed and scheme.name in QUANTIZES:
+        yield from ("--quantization", QUANTIZES[scheme.name])
+    if w.images is not None:
+        yield from ("--limit-mm-data-per-request", json.dumps({"image": w.images}))
+
+
 def settings(e: Effective, w: Infer) -> dict[str, Any]:
     found: dict[str, Any] = {
         "tensor_parallel_size": e.tensor,
         "pipeline_parallel_size": e.pipeline,
-        "data_parallel_size": e.data,
+        "data_parallel_size": e.pools_of,
+        "enable_dp_attention": e.groups > 1,
+        "language_model_only": w.language_model_only,
         "enable_expert_parallel": e.experts,
         "mem_fraction_static": e.share,
         "chunked_prefill_size": e.chunk,

@@ -1,21 +1,20 @@
 """What SGLang needs for a workload on each device, and what it takes of a card.
 
-    needed    weights, the smallest pools for the requests, and what lies outside the fraction
-    taken     the same with the pools that the fraction makes of the card
-
-Source: sglang 0.5.23 srt/managers/scheduler.py (init_model_worker).
+needed    weights, the smallest pools for the requests, and what lies outside the fraction
+taken     the same with the pools that the fraction makes of the card
 """
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.engines import shards
 from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.serving import Answer, Subject
-from weighbridge.engines.sglang import outside
-from weighbridge.engines.sglang.effective import effective, generates, remembered, requests
-from weighbridge.engines.sglang.launch import launch, settings
-from weighbridge.engines.sglang.replica import Fit, Served, fitted, layers_of, pool_parts, weights
+from weighbridge.engines.sglang import serving
+from weighbridge.engines.sglang.effective import effective, generates, remembered
+from weighbridge.engines.sglang.launch import changes, launch, settings
+from weighbridge.engines.sglang.phases import phases, taken
+from weighbridge.engines.sglang.replica import Fit, Served, layers_of, weights
+from weighbridge.engines.sglang.serving import Launched
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Bytes, Component, Device, Phase
@@ -29,15 +28,6 @@ PROCESS = Bytes(GIB, 5 * GIB // 2, 4 * GIB)  # of one rank's process on the host
 FILE_PAGES = "pages of mapped files, which the kernel may drop"
 
 
-def phases(v: Served, rank: shards.Rank, pools: caches.Pools, running: int) -> Iterator[Phase]:
-    held = (*weights(v, rank), *v.extra(rank), *v.driver)
-    yield Phase("load", held)
-    cached = pool_parts(v, rank, pools, running)
-    steps = outside.components(v.s, rank, v.e, v.load, v.compute)
-    for name, parts in steps.items():
-        yield Phase(name, (*held, *cached, *(p for p in parts if p.bytes.high)))
-
-
 def serve(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
     number, _ = version(ENGINES["sglang"], w.engine_version)
     if not remembered(s):
@@ -46,48 +36,49 @@ def serve(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
             "them are not either; give the model's config.json"
         )
     s = s.without_towers() if w.language_model_only else s
-    e = effective(s, w, budget, number)
-    v = Served(s=s, w=w, e=e, budget=budget)
-    fit = fitted(v)
-    made = {i: _device(v, i, fit) for i in set(v.firsts)}
+    v = Served(s=s, w=w, e=effective(s, w, budget, number), budget=budget)
+    own = Launched(v=v)
+    able = serving.able(own)
+    made = {i: _device(own, i) for i in set(v.firsts)}
     devices = [
         Device(index=i, kind="gpu", phases=made[first][0], taken=made[first][1])
-        for i, first in enumerate(v.firsts * e.data)
+        for i, first in enumerate(v.firsts * v.e.data)
     ]
+    line = own if able is None else able
     return Answer(
         devices=(*devices, _host(v)),
-        settings=settings(e, w),
-        derived=_derived(v, fit) | {"launch": launch(s, w, e)},
-        warnings=tuple(_warnings(v, fit)),
+        settings=settings(v.e, w),
+        derived=_derived(own, able) | {"launch": launch(s, line.v.w, line.v.e)},
+        warnings=tuple(_warnings(own, able)),
     )
 
 
-def _device(v: Served, index: int, fit: Fit | None) -> tuple[tuple[Phase, ...], int | None]:
-    rank = v.ranks[index]
-    pools, _ = caches.needed(layers_of(v, rank), v.setting(v.load.requests))
-    tokens = max(pools.full, pools.sliding)
-    own = tuple(phases(v, rank, pools, requests(v.e, tokens, pools.slots if _states(v) else None)))
+def _device(own: Launched, index: int) -> tuple[tuple[Phase, ...], int | None]:
+    v, fit = own.v, own.fit
+    pools = serving.pools_needed(v, index)
+    needed = tuple(phases(v, v.ranks[index], pools, serving.running(v, index)))
     if fit is None or fit.tokens <= 0:
-        return own, None
-    whole = phases(v, rank, fit.pools[index], fit.running)
-    return own, max(p.at("driver").expected for p in whole)
+        return needed, None
+    return needed, taken(v, index, fit)
 
 
-def _states(v: Served) -> bool:
-    return any(caches.cells(layers_of(v, r), v.setting(1)).state for r in v.kinds)
-
-
-def _derived(v: Served, fit: Fit | None) -> dict[str, Any]:
-    own = {i: caches.cells(layers_of(v, v.ranks[i]), v.setting(1)) for i in set(v.firsts)}
-    cells = [own[first] for first in v.firsts]
+def _derived(own: Launched, able: Launched | None) -> dict[str, Any]:
+    v, fit = own.v, own.fit
+    each = {i: caches.cells(layers_of(v, v.ranks[i]), v.setting(1)) for i in set(v.firsts)}
+    cells = [each[first] for first in v.firsts]
     ratio = v.e.swa_ratio
     marginal = sum(c.full + (ratio * c.sliding if c.full else c.sliding) for c in cells)
     more = v.beside * len(cells) // v.e.pipeline
     found: dict[str, Any] = {"kv_cache_bytes_per_token": (int(marginal) + more) // v.e.groups}
     if fit is None:
         return found
+    found |= {"serves_as_asked": able is own, "launch_serves": able is not None}
+    return found | _of_card(v, fit)
+
+
+def _of_card(v: Served, fit: Fit) -> dict[str, Any]:
     held = fit.slots // v.e.pools(1).slots if fit.slots else fit.running
-    found |= {
+    found = {
         "kv_cache_tokens": max(0, fit.tokens) * v.e.pools_of,
         "max_total_num_tokens": max(0, fit.tokens),
         "available_kv_cache_bytes": min(r.available for r in fit.rooms),
@@ -99,16 +90,34 @@ def _derived(v: Served, fit: Fit | None) -> dict[str, Any]:
     return found
 
 
-def _warnings(v: Served, fit: Fit | None) -> Iterator[str]:
-    if fit is not None and min(r.available for r in fit.rooms) <= 0:
-        r = min(fit.rooms, key=lambda r: r.available)
-        least = v.e.share - r.available / r.free if v.e.share else 1.0
-        yield (
-            f"mem_fraction_static {v.e.share:.3f} leaves nothing for the KV cache; it would have "
-            f"to be above {least:.3f}"
-        )
+def _warnings(own: Launched, able: Launched | None) -> Iterator[str]:
+    v, fit = own.v, own.fit
+    if fit is not None and able is not own:
+        yield f"{_lacking(v, fit)}; {_way(own, able)}"
     if v.budget is not None and v.budget.choice.count < len(v.ranks) * v.e.data:
         yield (f"{len(v.ranks) * v.e.data} devices are needed, {v.budget.choice.count} were named")
+
+
+def _lacking(v: Served, fit: Fit) -> str:
+    least = min(fit.rooms, key=lambda r: r.available)
+    if least.available <= 0:
+        above = v.e.share - least.available / least.free if v.e.share else 1.0
+        return (
+            f"mem_fraction_static {v.e.share:.3f} leaves nothing for the KV cache; it would have "
+            f"to be above {above:.3f}"
+        )
+    need = max(max(p.full, p.sliding) for p in (serving.pools_needed(v, i) for i in set(v.firsts)))
+    return (
+        f"mem_fraction_static {v.e.share:.3f} leaves room for {fit.tokens:,} tokens and "
+        f"{fit.running:,} requests, and {v.load.requests:,} of {v.e.context:,} tokens take "
+        f"{need:,}"
+    )
+
+
+def _way(own: Launched, able: Launched | None) -> str:
+    if able is None:
+        return "no flags that were left to sglang would do"
+    return f"the launch line asks for {changes(own.v.w, able.v.w)}, which would do"
 
 
 def _host(v: Served) -> Device:

@@ -91,7 +91,7 @@ def _of_card(at: Launch, found: Sequence[Reserve], budget: Budget) -> dict[str, 
     available = max(0, least.available(budget))
     facts: dict[str, Any] = {
         "available_kv_cache_bytes": available,
-        "available_kv_cache_interval": least.available_interval(budget),
+        "available_kv_cache_interval": list(least.available_interval(budget)),
         "serving_bytes": max(r.serving(budget) for r in found),
         "gpu_memory_utilization_needed": serving.utilization(found, budget),
     }

@@ -8,8 +8,8 @@
     taken      kernels + pool + splits
     charged    kernels of all but the first two + the larger of pool and splits      vLLM's estimate
 
-The estimate is off the cache since 0.20. Splits: FlashAttention 3 is told to cut contexts in at most
-32, and sets room aside for each: batch x heads x values x 4 bytes (of latent attention its rank).
+The estimate is off the cache since 0.20. Splits: FlashAttention 3 may cut contexts in 32, and sets
+room aside for each part: batch x heads x values x 4 bytes (of latent attention its rank).
 
 No source gives the driver's bytes. 27 logs of vLLM 0.19 (H100, 51 or 83 sizes, jgchn/llm-d-planner)
 took 0.67 to 1.84 GiB, which leaves 11.5 to 21 KiB a kernel, in 23 of them 13 to 18.

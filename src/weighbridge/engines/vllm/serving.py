@@ -1,6 +1,6 @@
 """Which flags make vLLM serve a workload on a card, where those that were asked for do not.
 
-    serves     every rank has room for the blocks of all requests, and vLLM does not refuse the share
+    serves     every rank has room for the blocks of all requests, and vLLM accepts the share
     share      what is inside and the blocks, by the high estimate; no more than leaves the expected
                bytes outside, unless the expected ones inside do not do with less
     then       as many sequences as requests, batches of 2,048 and of 512 tokens, no CUDA graphs:
@@ -47,6 +47,8 @@ def able(subject: Subject, own: Launched, budget: Budget) -> Launched | None:
     """The nearest launch that serves; None where none does."""
     if own.serves(budget):
         return own
+    if any(r.loaded.allocated + r.blocks.nbytes > budget.usable.expected for r in own.found):
+        return None
     for w in _ladder(own):
         made = own if w == own.w else launched(subject, w, budget, own.at.rules)
         wider = _widened(made, budget)
@@ -75,8 +77,10 @@ def _ladder(own: Launched) -> Iterator[Infer]:
 def _widened(made: Launched, budget: Budget) -> Launched:
     """The same with the share that it needs, where that is more than vLLM's default."""
     share = utilization(made.found, budget)
-    given = any(r.given is not None for r in made.found)
-    if given or made.w.gpu_memory_utilization is not None or share is None or share <= made.at.utilization:
+    given = made.w.gpu_memory_utilization is not None or any(
+        r.given is not None for r in made.found
+    )
+    if given or share is None or share <= made.at.utilization:
         return made
     at = replace(made.at, utilization=share)
     return Launched(

@@ -96,7 +96,7 @@ class Launch:
 
 def launch(subject: Subject, w: Infer, budget: Budget | None, r: Rules) -> Launch:
     """Raises UsageError for values that the engine refuses."""
-    pooling = subject.body.vocab == 0 or subject.body.embeds or bool(subject.body.labels)
+    pooling = pools(subject)
     chunked = subject.body.causal and subject.body.encoder is None
     data = positive(w.data_parallel_size, "--data-parallel-size") or 1
     requests = ceil_div(positive(w.batch_size, "--batch-size") or 1, data)
@@ -137,6 +137,12 @@ def launch(subject: Subject, w: Infer, budget: Budget | None, r: Rules) -> Launc
         method=w.speculative_method or ("draft" if w.draft_model else ""),
         offload=round((w.cpu_offload_gb or 0) * GIB),
     )
+
+
+def pools(subject: Subject) -> bool:
+    """Whether it answers with embeddings or labels: encoders, whatever head they have."""
+    b = subject.body
+    return b.vocab == 0 or b.embeds or bool(b.labels) or not (b.causal or b.encoder is not None)
 
 
 def positive(value: int | None, flag: str) -> int | None:

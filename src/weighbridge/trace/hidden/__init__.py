@@ -38,7 +38,7 @@ class Hidden:
                 for name in rule.ops.split():
                     self.rules[name].append(rule)
         self.products = frozenset(blas.PRODUCTS.split())
-        self._kept: set[tuple[int, int, str]] = set()  # thread, device, what
+        self._kept: set[tuple[Any, int, str]] = set()  # thread, device, what
 
     def knows(self, name: str) -> bool:
         return name in self.rules or name in self.products
@@ -54,14 +54,15 @@ class Hidden:
                 if sizes:
                     yield sizes
 
-    def kept(self, name: str, op: Op, device: int) -> Iterator[tuple[str, int]]:
-        """Workspaces that this thread takes now and keeps: what, bytes."""
+    def kept(self, name: str, op: Op, device: int, *, engine: bool) -> Iterator[tuple[str, int]]:
+        """Workspaces that a thread takes now and keeps: what, bytes. On a GPU the autograd engine
+        has a thread of its own for each device."""
         if name not in self.products:
             return
+        thread = "engine" if engine else threading.get_ident()
         for what, nbytes in blas.kept(name, op):
-            key = (threading.get_ident(), device, what)
-            if key not in self._kept:
-                self._kept.add(key)
+            if (thread, device, what) not in self._kept:
+                self._kept.add((thread, device, what))
                 yield what, nbytes
 
     def forget(self) -> None:

@@ -1,5 +1,6 @@
 """What all graphs are made of: weights and inputs as leaves, norms, products, rotations."""
 
+from collections.abc import Sequence
 from functools import cached_property
 
 from weighbridge.arch.mixers import Attention, Mixer
@@ -9,6 +10,7 @@ from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.graphs.step import Placement, Step
 
 
+PERIOD = 8  # layers after which the kinds of a model repeat, at most
 ENDINGS = (".weight", ".bias", "ssm_a", "ssm_d")  # the last two are named without an ending
 
 
@@ -127,8 +129,13 @@ class Build:
     def mixer(self, layer: int) -> Mixer:
         return self.net.layers[layer].mixers[0]
 
-    def rope_factors(self) -> Tensor | None:
-        return self.weight("rope_freqs.weight")
+    def rope_factors(self, layer: int) -> Tensor | None:
+        """One tensor in the file, a copy on every device that has layers."""
+        found = self.net.weights.get("rope_freqs.weight")
+        if found is None:
+            return None
+        device = self.at.layer(layer)
+        return self.entry(f"rope_freqs{device}", g.weight(found.dtype, found.ne, device))
 
     @cached_property
     def widest(self) -> int:
@@ -144,7 +151,19 @@ class Build:
     def order(self) -> list[tuple[int, bool]]:
         """(layer, whether it is the last)"""
         count = len(self.net.layers)
-        return [(i, i == count - 1) for i in range(count)]
+        if self.step.whole:
+            return [(i, i == count - 1) for i in range(count)]
+        return [(i, i == count - 1) for i in thinned([self._kind(i) for i in range(count)])]
+
+    def _kind(self, layer: int) -> object:
+        """What of a layer the graph and its placement depend on."""
+        at = self.at.layer(layer)
+        moved = tuple(
+            (w.name.partition(".")[2].partition(".")[2], w.nbytes)
+            for w in self.net.of_layer(layer)
+            if self.at.weight(w.name) != at
+        )
+        return self.net.kind(layer), at, self.at.cache(layer), moved
 
     def output(self, t: Tensor) -> Tensor:
         """Kept to the end of the step, for whoever asks for it."""
@@ -153,3 +172,32 @@ class Build:
 
     def add(self, a: Tensor, b: Tensor) -> Tensor:
         return g.like("add", a, b)
+
+
+def thinned(kinds: Sequence[object]) -> list[int]:
+    """Layers that decide the buffers: of a stretch whose kinds repeat, its start and its end. What
+    the allocator does settles within a few turns, often to every other one, so an even number of
+    turns is left out."""
+    kept: list[int] = []
+    i = 0
+    while i < len(kinds):
+        period, stretch = max(
+            ((p, _stretch(kinds, i, p)) for p in range(1, PERIOD + 1)), key=lambda x: (x[1], -x[0])
+        )
+        start = max(4, 2 * period)
+        spare = (stretch - start - period) // (2 * period) * 2 * period
+        if spare <= 0:
+            kept.append(i)
+            i += 1
+            continue
+        kept += range(i, i + start)
+        i += start + spare
+    return kept
+
+
+def _stretch(kinds: Sequence[object], i: int, period: int) -> int:
+    """How many layers from `i` on repeat after `period`."""
+    j = i
+    while j + period < len(kinds) and kinds[j] == kinds[j + period]:
+        j += 1
+    return j + period - i

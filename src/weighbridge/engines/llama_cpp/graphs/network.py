@@ -92,3 +92,25 @@ class Network:
 
     def get(self, layer: int, name: str) -> Weight | None:
         return self.weights.get(f"blk.{layer}.{name}")
+
+    @cached_property
+    def _by_layer(self) -> dict[int, tuple[Weight, ...]]:
+        found: dict[int, list[Weight]] = {}
+        for name, w in self.weights.items():
+            if name.startswith("blk."):
+                found.setdefault(int(name.split(".")[1]), []).append(w)
+        return {i: tuple(ws) for i, ws in found.items()}
+
+    def of_layer(self, layer: int) -> tuple[Weight, ...]:
+        return self._by_layer.get(layer, ())
+
+    @cached_property
+    def _kinds(self) -> tuple[object, ...]:
+        return tuple(
+            (la.mixers, frozenset((w.name.split(".", 2)[2], w.ne) for w in self.of_layer(i)))
+            for i, la in enumerate(self.layers)
+        )
+
+    def kind(self, layer: int) -> object:
+        """Layers of one kind have the same mixers, and the same tensors but for their types."""
+        return self._kinds[layer]

@@ -25,6 +25,7 @@ class Step:
     type_k: DType = F16
     type_v: DType = F16
     embeds: bool = False
+    whole: bool = False  # every layer, also where one more of its kind changes nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

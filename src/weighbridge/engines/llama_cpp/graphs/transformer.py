@@ -157,7 +157,7 @@ def attention(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
         else None
     )
     q = _normed_heads(b, layer, "q", q)
-    factors = b.rope_factors()
+    factors = b.rope_factors(layer)
     turns = style.rope == "all" or (style.rope == "near" and h.near)
     turns = turns and not (style.rope_skips and (layer + 1) % style.rope_skips == 0)
     q = b.rope(q, factors) if turns else q

@@ -1,0 +1,103 @@
+"""weighbridge trace SCRIPT [ARGS]..."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import click
+
+from weighbridge.cli.options import FORMS, output_form
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--gpu", metavar="NAME[:COUNT]", help="The card that stands in: t4, a100-80gb:2...")
+@click.option("--gpu-memory", metavar="SIZE", help="What a process can have of it: 24GiB.")
+@click.option("--torch-version", metavar="V", help="Whose workspaces, allocator and kernels: 2.5.")
+@click.option("--alloc-conf", metavar="CONF", help="PYTORCH_CUDA_ALLOC_CONF of the run.")
+@click.option("--timeline", metavar="FILE", type=click.Path(), help="Memory over time: .html, .json.")
+@click.option(
+    "--snapshot", metavar="FILE", type=click.Path(), help="For PyTorch's memory viewer: .pickle."
+)
+@click.option("--unit", type=click.Choice(["GiB", "GB", "MiB"]), help="One unit for all sizes.")
+@click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
+@click.option("-q", "--quiet", is_flag=True, help="One number: the peak in bytes.")
+@click.argument("script")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
+    """Run SCRIPT unmodified on a GPU that is not there, and report what it would have held.
+
+    SCRIPT is a Python file, or file.py:function for one function of it; what follows it is its
+    own. It runs as `python SCRIPT` would, on fake tensors: quickly, without a GPU, without
+    weights. torch.cuda answers as the card would. The report follows its output; with --json, -q
+    or --format markdown the script's stdout goes to stderr. The exit code is the script's.
+
+    --torch-version chooses the rules of workspaces, allocator and kernels; the code that runs is
+    the installed torch's. Without --gpu memory has no end, and the kernels are an A100's.
+
+    \b
+    weighbridge trace train.py --batch-size 8
+    weighbridge trace --gpu t4 --torch-version 2.5 measure.py adam
+    weighbridge trace --gpu 4090 --timeline memory.html train.py:step
+    """
+    from weighbridge.render.trace import render
+    from weighbridge.trace import script as scripts
+
+    form = output_form(
+        options["form"], as_json=options["as_json"], quiet=options["quiet"]
+    )
+    drawn = _form(options["timeline"])
+    settings = scripts.Settings(
+        gpu=options["gpu"],
+        gpu_memory=options["gpu_memory"],
+        torch_version=options["torch_version"],
+        alloc_conf=options["alloc_conf"],
+        history=options["snapshot"] is not None,
+    )
+    asked = scripts.request(script, arguments)
+    with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
+        report, gpu = scripts.trace(asked, settings)
+    if drawn is not None:
+        from weighbridge.trace.timeline import timeline
+
+        _write(options["timeline"], drawn(timeline(report, gpu.tapes)).encode())
+    if options["snapshot"] is not None:
+        from weighbridge.trace.timeline import snapshot
+
+        _write(options["snapshot"], snapshot(gpu.tape))
+    sys.stdout.flush()
+    click.echo(render(report, form, unit=options["unit"]), nl=False)
+    return report.program.exit_code
+
+
+def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
+    """Which kind of timeline a file's name asks for; said before the script runs."""
+    from weighbridge.render.timeline import FORMS as KINDS
+
+    if path is None:
+        return None
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in KINDS:
+        raise click.UsageError(f"--timeline {path}: the name ends in .html or .json")
+    return KINDS[suffix]
+
+
+def _write(path: str, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Of the process, so that what a script starts or loads writes there too."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)

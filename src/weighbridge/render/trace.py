@@ -1,0 +1,169 @@
+"""A trace's report for people and programs: the peaks, what makes them, the verdict."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from weighbridge.render.words import FITS, printable, span
+from weighbridge.units import human as size
+
+if TYPE_CHECKING:
+    from weighbridge.trace.report import DeviceTrace, Moment, Refusal, TraceReport
+
+LARGEST = 10  # rows of tensors
+ENDINGS = {
+    "finished": "ran to its end",
+    "exit": "left with exit code {code}",
+    "exception": "died of {error}",
+    "interrupted": "was interrupted",
+    "out of memory": "ran out of memory",
+}
+
+
+class Table(NamedTuple):
+    """The first column is words, and so are those named in `words`."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    words: tuple[int, ...] = (0,)
+
+
+def render(report: "TraceReport", form: str, *, unit: str | None = None) -> str:
+    return RENDERERS[form](report, unit)
+
+
+def human(report: "TraceReport", unit: str | None = None) -> str:
+    lines = [*_facts(report), ""]
+    for table in _tables(report, unit):
+        lines += [*_columns(table), ""]
+    return "\n".join([*lines, *_closing(report, unit)]).rstrip() + "\n"
+
+
+def markdown(report: "TraceReport", unit: str | None = None) -> str:
+    first, *rest = _facts(report)
+    lines = [f"**{first}**", "", *(f"{line}  " for line in rest), ""]
+    for table in _tables(report, unit):
+        lines += [*_markdown(table), ""]
+    closing = (f"- {line}" for line in (*_closing(report, unit), *_warnings(report)))
+    return "\n".join([*lines, *closing]).rstrip() + "\n"
+
+
+def as_json(report: "TraceReport", _: str | None = None) -> str:
+    return json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+
+def quiet(report: "TraceReport", _: str | None = None) -> str:
+    return f"{report.peak.expected}\n"
+
+
+def _facts(report: "TraceReport") -> Iterator[str]:
+    program, gpu = report.program, report.gpu
+    name = program.script if program.function is None else f"{program.script}:{program.function}"
+    cards = gpu.name if gpu.count == 1 else f"{gpu.count} x {gpu.name}"
+    yield printable(" ".join(["traced", name, *program.arguments]))
+    memory = size(gpu.memory) if gpu.limited else "memory without end (no --gpu)"
+    yield f"on a fake {cards} with {memory}, torch {report.torch_version} by the rules of {report.rules}"
+    ending = ENDINGS[program.ending].format(code=program.exit_code, error=program.error)
+    count = sum(d.allocations for d in report.devices)
+    yield printable(f"it {ending} after {count:,} allocations")
+
+
+def _tables(report: "TraceReport", unit: str | None) -> Iterator[Table]:
+    for device in report.devices:
+        if device.allocations or len(report.devices) == 1:
+            yield from _of_device(device, unit, alone=len(report.devices) == 1)
+
+
+def _of_device(device: "DeviceTrace", unit: str | None, *, alone: bool) -> Iterator[Table]:
+    which = "" if alone else f" of cuda:{device.index}"
+    yield Table(f"peaks{which}", ("level", "bytes", "when"), list(_peaks(device, unit)), (0, 2))
+    if len(device.phases) > 1:
+        rows = [(p.name, size(p.allocated, unit), size(p.reserved, unit)) for p in device.phases]
+        yield Table(f"phases{which}", ("phase", "allocated", "reserved"), rows)
+    top: Moment | Refusal = device.allocated
+    what = "at the peak of allocated memory"
+    if device.refusals and device.refusals[-1].allocated >= top.allocated:
+        top, what = device.refusals[-1], "when it was refused"
+    if top.roles:
+        rows = [(role, size(nbytes, unit)) for role, nbytes in top.roles.items()]
+        rows.append(("= allocated", size(top.allocated, unit)))
+        yield Table(f"{what}{which}", ("role", "bytes"), rows)
+        yield Table(
+            "its largest tensors",
+            ("role", "bytes", "how many", "module", "made by"),
+            list(_largest(top, unit)),
+            (0, 3, 4),
+        )
+
+
+def _peaks(device: "DeviceTrace", unit: str | None) -> Iterator[tuple[str, ...]]:
+    for name, moment in (("allocated", device.allocated), ("reserved", device.reserved)):
+        yield name, size(getattr(moment, name), unit), _when(moment)
+    yield "driver", span(device.driver, unit), "with the context"
+
+
+def _when(moment: "Moment") -> str:
+    return printable(_where(moment.phase, moment.module, moment.op))
+
+
+def _where(phase: str, module: str, op: str) -> str:
+    place = f"{phase} of {module}" if module else phase
+    return f"{place} ({op})" if op else place
+
+
+def _largest(moment: "Moment | Refusal", unit: str | None) -> Iterator[tuple[str, ...]]:
+    for t in moment.tensors[:LARGEST]:
+        made = f"{t.op} in {t.phase}" if t.op else t.phase
+        yield t.role, size(t.nbytes, unit), f"{t.count:,}", printable(t.module), printable(made)
+    rest = moment.tensors[LARGEST:]
+    if rest:
+        count, nbytes = sum(t.count for t in rest), sum(t.nbytes for t in rest)
+        yield "others", size(nbytes, unit), f"{count:,}", "", ""
+
+
+def _closing(report: "TraceReport", unit: str | None) -> Iterator[str]:
+    """The refusals that the program survived, and the verdict."""
+    for device in report.devices:
+        for r in device.refusals:
+            place = _where(r.phase, r.module, r.op)
+            yield printable(f"refused   {size(r.requested, unit)} in {place}: {r.message}")
+    v = report.verdict
+    if v is not None:
+        left = f"{size(abs(v.margin_bytes), unit)} {'to spare' if v.margin_bytes >= 0 else 'short'}"
+        said = v.reason if v.fits == "no" else f"{left} by the expected estimate; {v.reason}"
+        yield f"{FITS[v.fits]}: {printable(said)}"
+
+
+def _warnings(report: "TraceReport") -> Iterable[str]:
+    return (f"warning: {printable(line)}" for line in report.warnings)
+
+
+def _columns(table: Table) -> Iterator[str]:
+    lines = [(table.title, *table.head[1:]), *table.rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(table.head))]
+    for line in lines:
+        cells = (
+            f"{cell:<{w}}" if i in table.words else f"{cell:>{w}}"
+            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        yield "  ".join(cells).rstrip()
+
+
+def _markdown(table: Table) -> Iterator[str]:
+    yield f"| {' | '.join((table.title, *table.head[1:]))} |"
+    rules = ("---" if i in table.words else "---:" for i in range(len(table.head)))
+    yield f"| {' | '.join(rules)} |"
+    yield from (_row(row) for row in table.rows)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+RENDERERS: dict[str, Callable[["TraceReport", str | None], str]] = {
+    "human": human,
+    "markdown": markdown,
+    "json": as_json,
+    "quiet": quiet,
+}

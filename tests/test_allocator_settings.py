@@ -1,0 +1,190 @@
+"""PYTORCH_ALLOC_CONF: what torch reads, what it refuses, and what the numbers mean."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weighbridge.allocator import Options, every, from_environment, parse
+from weighbridge.allocator.options import INTERVALS, UNLIMITED
+from weighbridge.allocator.settings import LATEST, READ, WITHOUT_EFFECT, text
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.units import GIB, KIB, MIB
+
+
+def test_the_example_of_the_documentation():
+    found = parse("expandable_segments:True,max_split_size_mb:128,roundup_power2_divisions:[256:1,512:2,>:4]")
+    assert (found.expandable_segments, found.max_split_size) == (True, 128 * MIB)
+    # the first interval, 256, is index 8 and speaks for all below it too; ">" for those above 512
+    assert found.roundup_power2_divisions == (1,) * 9 + (2,) + (4,) * 6
+
+
+def test_nothing_set():
+    assert parse("") == Options() == from_environment({})
+    assert Options().max_split_size == UNLIMITED
+
+
+def test_one_number_for_all_sizes():
+    assert parse("roundup_power2_divisions:8").roundup_power2_divisions == every(8) == (8,) * 16
+
+
+def test_intervals_keep_zero_where_nothing_speaks_for_them():
+    # torch 2.15 reports {..., '8': 2, '16': 0, ...} for this in a snapshot's allocator_settings
+    table = parse("roundup_power2_divisions:[8:2,64:4]").roundup_power2_divisions
+    assert table == (2, 2, 2, 2, 0, 0, 4) + (0,) * 9
+
+
+# Sizes. The example in roundup_power2_next_division: 1200 with 4 divisions is 1280
+
+
+def test_divisions_between_powers_of_two():
+    four = Options(roundup_power2_divisions=every(4))
+    assert four.round_size(1200 * KIB) == 1280 * KIB
+    assert four.round_size(1024 * KIB) == 1024 * KIB
+    assert four.round_size(2047 * KIB) == 2048 * KIB
+    assert four.round_size(1200) == 1536  # not above 512 x 4: steps of 512 stay
+
+
+def test_intervals_choose_by_the_power_below():
+    options = parse("roundup_power2_divisions:[1:0,2:8,>:1]")
+    assert options.round_size(2 * MIB - 1) == 2 * MIB  # below 2 MiB is the interval 1: 512 bytes
+    assert options.round_size(2 * MIB + 1) == 2 * MIB + 256 * KIB
+    assert options.round_size(40 * GIB + 1) == 40 * GIB + 512
+
+
+def test_the_size_of_large_segments():
+    options = parse("large_segment_size_mb:32")
+    assert [options.segment_size(n * MIB) for n in (1, 2, 9, 10, 33)] == [
+        n * MIB for n in (2, 32, 32, 10, 34)
+    ]
+    assert options.max_non_split_rounding == 32 * MIB  # torch 2.15 follows the segment's size
+
+
+# What torch refuses: its own words (torch._C._accelerator_setAllocatorSettings, 2.13)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("max_split_size_mb:10", "CachingAllocator option max_split_size_mb too small, must be >= 20"),
+        ("max_split_size_mb:25,large_segment_size_mb:30", "too small, must be >= 30"),
+        ("max_non_split_rounding_mb:19", "max_non_split_rounding_mb too small, must be >= 20"),
+        ("large_segment_size_mb:10", "large_segment_size_mb must be > 10 MB"),
+        ("roundup_power2_divisions:3", "the divisions has to be power of 2"),
+        ("roundup_power2_divisions:0", "the divisions has to be power of 2"),
+        ("roundup_power2_divisions:[256:1,512:3]", "power of 2 or 0 to disable roundup"),
+        ("roundup_power2_divisions:[3:4]", "the intervals have to be power of 2"),
+        ("roundup_power2_divisions:[256:1", "Index out of bounds"),
+        ("garbage_collection_threshold:1.5", "garbage_collect_threshold is invalid, set it in (0.0, 1.0)"),
+        ("garbage_collection_threshold:0", "is invalid, set it in (0.0, 1.0)"),
+        ("garbage_collection_threshold:x", "stod"),
+        ("per_process_memory_fraction:2", "per_process_memory_fraction is invalid, set it in [0.0, 1.0]"),
+        ("expandable_segments:true", "Expected 'True' or 'False' at index 2"),
+        ("max_split_size_mb:abc", "stoull"),
+        ("max_split_size_mb:99999999999999999999999", "stoull"),
+        ("max_split_size_mb", "Index out of bounds"),
+        ("max_split_size_mb=20", "Unrecognized key 'max_split_size_mb=20' in CUDA allocator config"),
+        ("foo:1", "Unrecognized key 'foo' in CUDA allocator config"),
+        ("backend:foo", "Unknown allocator backend"),
+    ],
+)
+def test_refused_in_one_line_that_says_where(wrong, said):
+    if "=" in wrong:
+        wrong += ":1"
+    with pytest.raises(UsageError) as error:
+        parse(wrong)
+    assert str(error.value).startswith("PYTORCH_ALLOC_CONF: ")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("odd", "read"),
+    [  # torch takes each of these
+        ("max_split_size_mb: 20 MB", Options(max_split_size_mb=20)),
+        ("max_split_size_mb:+25,", Options(max_split_size_mb=25)),
+        ("max_split_size_mb,21", Options(max_split_size_mb=21)),
+        ("roundup_power2_divisions:[]", Options()),
+        ("roundup_power2_divisions:[256:1,]", Options(roundup_power2_divisions=(1,) * 9 + (0,) * 7)),
+        ("large_segment_size_mb:15,max_split_size_mb:16", Options(large_segment_size_mb=15, max_split_size_mb=16)),
+        ("garbage_collection_threshold:5e-1x", Options(garbage_collection_threshold=0.5)),
+        ("pinned_use_background_threads:True", Options()),
+    ],
+)
+def test_read_as_generously_as_torch(odd, read):
+    assert parse(odd) == read
+
+
+def test_a_negative_size_wraps_to_no_limit_in_practice():
+    assert parse("max_split_size_mb:-1").max_split_size > 1 << 60
+
+
+def test_another_backend_is_another_allocator():
+    with pytest.raises(UnsupportedError, match="cudaMallocAsync"):
+        parse("backend:cudaMallocAsync")
+    assert parse("backend:native") == Options()
+
+
+# Versions
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "since"),
+    [
+        ("expandable_segments", "True", (2, 1)),  # 2.0: Unrecognized CachingAllocator option
+        ("max_non_split_rounding_mb", "30", (2, 6)),
+        ("per_process_memory_fraction", "0.5", (2, 10)),
+        ("large_segment_size_mb", "32", (2, 11)),
+        ("throw_on_cudamalloc_oom", "True", (2, 12)),
+    ],
+)
+def test_a_key_is_unknown_before_its_version(key, value, since):
+    parse(f"{key}:{value}", since)
+    with pytest.raises(UsageError, match=f"Unrecognized key '{key}'"):
+        parse(f"{key}:{value}", (since[0], since[1] - 1))
+
+
+def test_20_mb_was_too_small_before_2_9():
+    assert parse("max_split_size_mb:20", (2, 9)).max_split_size_mb == 20
+    with pytest.raises(UsageError, match="must be > 20"):
+        parse("max_split_size_mb:20", (2, 8))
+
+
+def test_the_older_name_wins_and_the_newer_is_read_since_2_9():
+    both = {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:200", "PYTORCH_ALLOC_CONF": "max_split_size_mb:100"}
+    assert from_environment(both).max_split_size_mb == 200  # as torch 2.15 does
+    newer = {"PYTORCH_ALLOC_CONF": "max_split_size_mb:100"}
+    assert from_environment(newer, (2, 9)).max_split_size_mb == 100
+    assert from_environment(newer, (2, 8)) == Options()
+
+
+def test_every_key_has_a_version_that_exists():
+    assert all(since <= LATEST for since, _ in READ.values())
+    assert all(since <= LATEST for since in WITHOUT_EFFECT.values())
+
+
+# Laws
+
+options = st.builds(
+    Options,
+    expandable_segments=st.booleans(),
+    max_split_size_mb=st.none() | st.integers(40, 1 << 20),
+    max_non_split_rounding_mb=st.none() | st.integers(40, 1 << 20),
+    roundup_power2_divisions=st.tuples(*[st.sampled_from([0, 1, 2, 4, 8, 16])] * INTERVALS),
+    garbage_collection_threshold=st.floats(0.001, 0.999) | st.just(0.0),
+    large_segment_size_mb=st.integers(11, 40),
+    per_process_memory_fraction=st.floats(0, 1),
+)
+
+
+@given(options)
+def test_options_survive_their_text(given_options):
+    assert parse(text(given_options)) == given_options
+
+
+@given(options, st.integers(1, 1 << 40))
+def test_rounding_holds_the_request_and_rounds_no_further(given_options, nbytes):
+    size = given_options.round_size(nbytes)
+    assert nbytes <= size < 2 * nbytes + 512
+    assert size % 512 == 0
+    assert given_options.round_size(size) == size
+    assert size <= given_options.segment_size(size)

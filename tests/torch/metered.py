@@ -1,0 +1,33 @@
+"""Programs on a fake GPU in a process of their own, and traces beside records."""
+
+from weighbridge.measure import history
+from weighbridge.measure.record import Card
+from weighbridge.measure.target import Target
+
+
+def once(name, card="a100-80gb", events=False):
+    from weighbridge.measure import sides
+    from weighbridge.trace import guard
+
+    guard.why_not = str  # its trial starts a process, and has a test of its own
+    return sides.fake(Target(name=name), Card(name=card), events)
+
+
+def twice(name):
+    return once(name, events=True), once(name, events=True)
+
+
+def error(record, trace, level):
+    predicted, measured = (getattr(run.peak, level) for run in (trace, record.measured))
+    return (predicted - measured) / measured
+
+
+def stream(folder, record):
+    """What a real run asked for, where it was kept."""
+    path = folder / record.machine.card / f"{record.target}.events.json.gz"
+    return history.read(str(path)) if path.exists() else None
+
+
+def same_stream(folder, record, trace):
+    events = stream(folder, record)
+    return events is not None and history.compare(events, trace.events)["equal"]
