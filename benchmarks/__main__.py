@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import cold_start, header_100k, infer, load, requests, shards_163
+from benchmarks import allocator, cold_start, header_100k, infer, load, requests, shards_163
 from benchmarks.bench import Bench
 from benchmarks.measure import ROUNDS
 from benchmarks.peers import peers
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "header_100k": header_100k.run,
     "shards_163": shards_163.run,
     "requests": requests.run,
+    "allocator": allocator.run,
 }
 
 

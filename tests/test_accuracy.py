@@ -191,7 +191,7 @@ def test_an_unknown_source_is_refused_with_the_known_ones():
 
 @pytest.fixture(scope="module")
 def found():
-    return tuple(outcomes(records()))
+    return outcomes(records())
 
 
 @pytest.fixture(scope="module")

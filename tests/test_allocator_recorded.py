@@ -1,88 +1,19 @@
 """The replay against torch's own allocator: what libc10_cuda of PyTorch 2.15 did, call by call.
 
-tools/torch_allocator/record.py let it run over a stand-in for the driver and wrote down what it
-returned, counted and kept. So each of these numbers is torch's, not ours.
+Each of these numbers is torch's, not ours (tests/allocator_programs.py).
 """
-
-import base64
-import gzip
-import json
-from pathlib import Path
 
 import pytest
 
-from weighbridge.allocator import Allocator, Journal, Options, OutOfMemoryError, parse
+from tests.allocator_programs import PROGRAMS, machine, moved, snapshot_of
+from weighbridge.allocator import Allocator, Journal, Options, OutOfMemoryError
 from weighbridge.allocator.history import replay, rerun
 from weighbridge.allocator.layout import differences, segments
-from weighbridge.allocator.reserve import FIRST_ADDRESS
-from weighbridge.allocator.snapshot import read
 
-FILE = Path(__file__).parent / "allocator_recorded.json.gz"
-PROGRAMS = json.loads(gzip.decompress(FILE.read_bytes()))["programs"]
-SEGMENTS, RANGES = 0x7F0000000000, 0x700000000000  # where the stand-in begins
 FREED = ("free_completed", "segment_free", "segment_unmap")
 by_settings = pytest.mark.parametrize(
     "program", PROGRAMS, ids=[p["settings"] or "default" for p in PROGRAMS]
 )
-
-
-class Machine:
-    """Runs a program on a replay; the operations have the recorder's names."""
-
-    def __init__(self, allocator, streams):
-        self.allocator = allocator
-        self.streams = {int(number): stream for number, stream in streams.items()}
-        self.live = {}
-
-    def malloc(self, key, nbytes, stream=0):
-        try:
-            self.live[key] = self.allocator.malloc(nbytes, self.streams[stream])
-        except OutOfMemoryError as error:
-            return str(error)
-        return self.live[key].address
-
-    def free(self, key):
-        self.allocator.free(self.live.pop(key, None))
-
-    def record_stream(self, key, stream):
-        if key in self.live:
-            self.allocator.record_stream(self.live[key], self.streams.get(stream, -1))
-
-    def begin_pool(self, pool, capture):
-        self.allocator.begin_pool((0, pool), capture=capture)
-
-    def end_pool(self, pool):
-        self.allocator.end_pool((0, pool))
-
-    def release_pool(self, pool):
-        self.allocator.release_pool((0, pool))
-
-    def synchronize(self):
-        self.allocator.synchronize()
-
-    def empty_cache(self):
-        self.allocator.empty_cache()
-
-    def reset_peak(self):
-        self.allocator.reset_peak()
-
-    def run(self, op):
-        name, *arguments = op
-        return getattr(self, name)(*arguments)
-
-
-def machine(program, **more):
-    allocator = Allocator(parse(program["settings"]), capacity=program["total"], **more)
-    return Machine(allocator, program["streams"])
-
-
-def moved(program):
-    """How far torch's addresses lie from ours."""
-    return (RANGES if "expandable" in program["settings"] else SEGMENTS) - FIRST_ADDRESS
-
-
-def snapshot_of(program):
-    return read(base64.b64decode(program["snapshot"]))
 
 
 def same_order_of_frees(events):
@@ -178,6 +109,8 @@ def test_the_recorded_programs_reach_what_they_should():
     assert sum(s["num_ooms"] for s in stats) > 20
     assert sum(s["num_alloc_retries"] for s in stats) > 20
     assert sum(s["oversize_allocations.peak"] for s in stats) > 5
-    assert sum(s["num_sync_all_streams"] for s in stats) > sum(s["num_alloc_retries"] for s in stats)
+    assert sum(s["num_sync_all_streams"] for s in stats) > sum(
+        s["num_alloc_retries"] for s in stats
+    )
     names = {op[0] for p in PROGRAMS for op in p["ops"]}
     assert {"record_stream", "synchronize", "begin_pool", "release_pool", "empty_cache"} <= names

@@ -12,7 +12,9 @@ from weighbridge.units import GIB, KIB, MIB
 
 
 def test_the_example_of_the_documentation():
-    found = parse("expandable_segments:True,max_split_size_mb:128,roundup_power2_divisions:[256:1,512:2,>:4]")
+    found = parse(
+        "expandable_segments:True,max_split_size_mb:128,roundup_power2_divisions:[256:1,512:2,>:4]"
+    )
     assert (found.expandable_segments, found.max_split_size) == (True, 128 * MIB)
     # the first interval, 256, is index 8 and speaks for all below it too; ">" for those above 512
     assert found.roundup_power2_divisions == (1,) * 9 + (2,) + (4,) * 6
@@ -65,7 +67,10 @@ def test_the_size_of_large_segments():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ("max_split_size_mb:10", "CachingAllocator option max_split_size_mb too small, must be >= 20"),
+        (
+            "max_split_size_mb:10",
+            "CachingAllocator option max_split_size_mb too small, must be >= 20",
+        ),
         ("max_split_size_mb:25,large_segment_size_mb:30", "too small, must be >= 30"),
         ("max_non_split_rounding_mb:19", "max_non_split_rounding_mb too small, must be >= 20"),
         ("large_segment_size_mb:10", "large_segment_size_mb must be > 10 MB"),
@@ -74,15 +79,24 @@ def test_the_size_of_large_segments():
         ("roundup_power2_divisions:[256:1,512:3]", "power of 2 or 0 to disable roundup"),
         ("roundup_power2_divisions:[3:4]", "the intervals have to be power of 2"),
         ("roundup_power2_divisions:[256:1", "Index out of bounds"),
-        ("garbage_collection_threshold:1.5", "garbage_collect_threshold is invalid, set it in (0.0, 1.0)"),
+        (
+            "garbage_collection_threshold:1.5",
+            "garbage_collect_threshold is invalid, set it in (0.0, 1.0)",
+        ),
         ("garbage_collection_threshold:0", "is invalid, set it in (0.0, 1.0)"),
         ("garbage_collection_threshold:x", "stod"),
-        ("per_process_memory_fraction:2", "per_process_memory_fraction is invalid, set it in [0.0, 1.0]"),
+        (
+            "per_process_memory_fraction:2",
+            "per_process_memory_fraction is invalid, set it in [0.0, 1.0]",
+        ),
         ("expandable_segments:true", "Expected 'True' or 'False' at index 2"),
         ("max_split_size_mb:abc", "stoull"),
         ("max_split_size_mb:99999999999999999999999", "stoull"),
         ("max_split_size_mb", "Index out of bounds"),
-        ("max_split_size_mb=20", "Unrecognized key 'max_split_size_mb=20' in CUDA allocator config"),
+        (
+            "max_split_size_mb=20",
+            "Unrecognized key 'max_split_size_mb=20' in CUDA allocator config",
+        ),
         ("foo:1", "Unrecognized key 'foo' in CUDA allocator config"),
         ("backend:foo", "Unknown allocator backend"),
     ],
@@ -104,8 +118,14 @@ def test_refused_in_one_line_that_says_where(wrong, said):
         ("max_split_size_mb:+25,", Options(max_split_size_mb=25)),
         ("max_split_size_mb,21", Options(max_split_size_mb=21)),
         ("roundup_power2_divisions:[]", Options()),
-        ("roundup_power2_divisions:[256:1,]", Options(roundup_power2_divisions=(1,) * 9 + (0,) * 7)),
-        ("large_segment_size_mb:15,max_split_size_mb:16", Options(large_segment_size_mb=15, max_split_size_mb=16)),
+        (
+            "roundup_power2_divisions:[256:1,]",
+            Options(roundup_power2_divisions=(1,) * 9 + (0,) * 7),
+        ),
+        (
+            "large_segment_size_mb:15,max_split_size_mb:16",
+            Options(large_segment_size_mb=15, max_split_size_mb=16),
+        ),
         ("garbage_collection_threshold:5e-1x", Options(garbage_collection_threshold=0.5)),
         ("pinned_use_background_threads:True", Options()),
     ],
@@ -150,7 +170,10 @@ def test_20_mb_was_too_small_before_2_9():
 
 
 def test_the_older_name_wins_and_the_newer_is_read_since_2_9():
-    both = {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:200", "PYTORCH_ALLOC_CONF": "max_split_size_mb:100"}
+    both = {
+        "PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:200",
+        "PYTORCH_ALLOC_CONF": "max_split_size_mb:100",
+    }
     assert from_environment(both).max_split_size_mb == 200  # as torch 2.15 does
     newer = {"PYTORCH_ALLOC_CONF": "max_split_size_mb:100"}
     assert from_environment(newer, (2, 9)).max_split_size_mb == 100

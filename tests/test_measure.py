@@ -379,3 +379,45 @@ def test_records_are_written(told, tmp_path):
 def test_without_torch_it_says_so(capsys):
     assert menu.run(["measure", "perceptron-sgd"]) == 2
     assert "torch is not installed: pip install torch" in capsys.readouterr().err
+
+
+# The whole of it, with stand-ins for the processes
+
+
+def pipeline(monkeypatch, **answers):
+    def stand_in(function, *given, warm):
+        answer = answers[function.partition(":")[2]]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(run, "apart", stand_in)
+    monkeypatch.setattr(type(find("perceptron-sgd")), "missing", property(lambda self: []))
+    return list(run.measure([Target(name="perceptron-sgd")], events=True))
+
+
+def test_both_sides_make_a_record(monkeypatch):
+    real, fake = (replace(RUN, events=e) for e in ((512, 1024, -1), (512, -1)))
+    (record,) = pipeline(monkeypatch, machine=MACHINE, real=real, fake=fake)
+    assert (record.target, record.measured, record.predicted) == ("perceptron-sgd", real, fake)
+    assert record.history["only_measured"] == [[1024, 1]]
+    assert record.history["replayed"] == {"allocated": 1536, "reserved": 2 * MIB}
+    assert record.error == dict.fromkeys(("allocated", "reserved", "driver"), 0.0)
+
+
+def test_what_cannot_be_predicted_is_measured_all_the_same(monkeypatch):
+    lost = UnsupportedError("no such operation")
+    (record,) = pipeline(monkeypatch, machine=MACHINE, real=RUN, fake=lost)
+    assert record.predicted is None
+    assert record.note == "not predicted: no such operation"
+    other = replace(MACHINE, card=None, gpu="Voodoo 2")
+    (record,) = pipeline(monkeypatch, machine=other, real=RUN, fake=RUN)
+    assert record.note.startswith("not predicted: Voodoo 2 is not in our catalogue")
+
+
+def test_a_program_that_fails_on_the_gpu(monkeypatch):
+    lost = UnsupportedError("RuntimeError: no kernel image")
+    (failed,) = pipeline(monkeypatch, machine=MACHINE, real=lost, fake=RUN)
+    assert str(failed) == "perceptron-sgd: RuntimeError: no kernel image"
+    with pytest.raises(UnsupportedError, match="measuring needs a GPU"):
+        pipeline(monkeypatch, machine=UnsupportedError("measuring needs a GPU"))

@@ -221,6 +221,7 @@ def test_gemma_embeds_on_every_rank():
     half = served("gemma-4-26b-a4b", tensor_parallel_size=2)
     least = (part(alone.devices[0].phases[0], "weights") + 262_144 * 2816 * 2) // 2
     assert part(half.devices[0].phases[0], "weights") > least
+    assert part(half.devices[0].phases[0], "weights") < least + 64 * MIB
 
 
 # Answers
@@ -312,6 +313,79 @@ def test_replicas_and_stages():
     first, last = staged.devices[0].phases[-1], staged.devices[1].phases[-1]
     assert part(first, "logits") == 0 < part(last, "logits")
     assert staged.derived["kv_cache_bytes_per_token"] == 131_072
+
+
+# Attention in data-parallel groups
+
+
+def groups(number, name="deepseek-v3", **more):
+    w = {"tensor_parallel_size": 8, "context": 8192, "batch_size": 16, "gpu": "h200:8"}
+    if number > 1:
+        w |= {"data_parallel_size": number, "enable_dp_attention": True}
+    return served(name, **(w | more))
+
+
+def test_groups_have_attention_and_pools_each():
+    """DeepSeek-V3 on eight: whole attention and embedding in each group, an eighth of the experts
+    and of the head; a token is in one pool instead of in eight."""
+    one, eight = groups(1), groups(8)
+    assert [d.kind for d in eight.devices] == ["gpu"] * 8 + ["host"]
+    assert one.derived["kv_cache_bytes_per_token"] == 8 * 61 * 1152
+    assert eight.derived["kv_cache_bytes_per_token"] == 61 * 1152
+    tokens = eight.derived["max_total_num_tokens"]
+    assert eight.derived["kv_cache_tokens"] == 8 * tokens
+    assert eight.settings["chunked_prefill_size"] == 1024
+    assert one.settings["chunked_prefill_size"] == 8192
+    launch = eight.derived["launch"]
+    assert "--tp-size 8 --dp-size 8 --enable-dp-attention" in launch
+
+
+def test_what_a_group_holds_more():
+    """Llama 3.1 70B on four ranks in two groups: half of attention and of the embedding instead of
+    a quarter; the feed-forward and the head stay quarters."""
+    w = {"tensor_parallel_size": 4, "context": 4096, "gpu": "4x h100"}
+    apart = served("llama-3.1-70b", **w, data_parallel_size=2, enable_dp_attention=True)
+    usual = served("llama-3.1-70b", **w)
+    attention = 80 * (8192 * (8192 + 2 * 1024) + 8192 * 8192)
+    more = (attention + 128_256 * 8192) * 2 // 4
+    weights = [part(a.devices[0].phases[0], "weights") for a in (usual, apart)]
+    assert weights[1] - weights[0] == more
+
+
+def test_groups_cost_some_of_the_share():
+    """3 MiB a captured request and group, 4.5 above 300 requests; 4 GiB before 0.5.3."""
+    usual = {"largest": 256, "tensor": 8, "chunk": 8192}
+    one, eight = (asked((0, 5, 23), 143_771, groups=n, **usual) for n in (1, 8))
+    lost = (card.fraction(one) - card.fraction(eight)) * 143_771
+    assert lost == pytest.approx(256 * 8 * 3, abs=3 * 144)  # the former is at its floor of 10 GiB
+    wide = asked((0, 5, 23), 143_771, groups=8, **(usual | {"largest": 512}))
+    kept = 512 + 12_288 + 1024 + 1024 + 512 * 8 * 4.5
+    assert card.fraction(wide) == pytest.approx(round((143_771 - kept) / 143_771, 3))
+    old = [card.fraction(asked((0, 5, 2), 143_771, groups=n)) for n in (1, 8)]
+    assert old[0] - old[1] == pytest.approx(4096 / 143_771, abs=0.001)
+
+
+def test_groups_divide_the_ranks():
+    with pytest.raises(UsageError, match="--dp-size 3 does not divide --tp-size 8"):
+        groups(3)
+
+
+def test_tokens_of_all_groups_meet_at_the_experts():
+    """By hand: two groups of one rank each, a feed-forward of 16 over two, 8 wide."""
+    block = Block(mixers=(), feeds=(Dense(width=16),))
+    assert chunk((block,), 8, Split(tensor=2)).widest == 24 + 24
+    assert chunk((block,), 8, Split(tensor=2, groups=2)).widest == 24 + 2 * 24 + 8
+
+
+def test_towers_may_be_left_out():
+    whole, text = (
+        served("gemma-3-4b", gpu="h100", context=4096, language_model_only=only)
+        for only in (False, True)
+    )
+    weights = [part(a.devices[0].phases[0], "weights") for a in (whole, text)]
+    assert weights[0] - weights[1] == 2 * (416_866_032 + 2_950_272)
+    assert text.settings["mem_fraction_static"] > whole.settings["mem_fraction_static"]
+    assert "--language-model-only" in text.derived["launch"]
 
 
 def test_draft_counts():

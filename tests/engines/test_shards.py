@@ -8,15 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.engines.answers import of_config
 from tests.engines.serving import served
 from weighbridge.components.device import replay
+from weighbridge.engines.extras import draft
 from weighbridge.engines.parallel import stages
 from weighbridge.engines.parallel.names import role
 from weighbridge.engines.shards import SGLANG, VLLM, ranks, rules
+from weighbridge.engines.subjects import subject
+from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.quantization.schemes import scheme, stored
 from weighbridge.tensors import Tensor
 from weighbridge.units import GIB
+from weighbridge.workload import Infer
 
 
 def held(rank, name=""):
@@ -439,3 +444,68 @@ def test_it_is_fast():
     start = time.perf_counter()
     ranks(subject, tensor=8)
     assert time.perf_counter() - start < 0.02
+
+
+# Gemma: what engines hold beyond the checkpoint
+
+
+def test_values_that_equal_keys_are_held_apart():
+    """Gemma 4 31B: 10 full layers of 4 key-value heads of 512, 5,376 wide, K once more as V."""
+    found = served("gemma-4-31b")
+    whole = sum(t.nbytes for t in found.tensors if t.component == "weights")
+    for of_engine in (rules("vllm", (0, 33)), SGLANG):
+        assert weights(ranks(found, rules=of_engine)[0]) - whole == 10 * 4 * 512 * 5376 * 2
+
+
+SHARING = {
+    "architectures": ["Gemma4ForCausalLM"],
+    "model_type": "gemma4_text",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "global_head_dim": 32,
+    "num_kv_shared_layers": 2,
+    "layer_types": [
+        *("sliding_attention", "full_attention", "sliding_attention", "full_attention"),
+    ],
+    "sliding_window": 8,
+    "vocab_size": 128,
+    "vocab_size_per_layer_input": 128,
+    "hidden_size_per_layer_input": 0,
+    "tie_word_embeddings": True,
+    "dtype": "bfloat16",
+}
+
+
+def test_layers_that_share_a_cache_have_room_for_keys_and_values():
+    """Two layers by hand: 2 heads of 16 and of 32, 64 wide, K and V each. vLLM leaves them out
+    since 0.30."""
+    found = subject(of_config(SHARING), Infer(), ENGINES["vllm"], (0, 33))
+    more = 2 * (2 * 16 + 2 * 32) * 64 * 2
+    old, new, sglang = (
+        weights(ranks(found, rules=r)[0])
+        for r in (rules("vllm", (0, 24)), rules("vllm", (0, 33)), SGLANG)
+    )
+    assert old - new == sglang - new == more
+
+
+def test_gemma_embeds_whole_in_sglang_alone():
+    found = served("gemma-3-27b")
+    rows = 262_208 * 5376 * 2
+    assert held(ranks(found, tensor=2, rules=SGLANG)[1], "embed_tokens") == rows
+    assert (
+        held(ranks(found, tensor=2, rules=rules("vllm", (0, 33)))[1], "embed_tokens") == rows // 2
+    )
+
+
+def test_a_draft_is_spread_as_the_model_is():
+    """DeepSeek-V3's own layer: its experts are shared by replicas in vLLM."""
+    found = served("deepseek-v3")
+    spread = {"tensor": 8, "expert_parallel": True}
+    one, two = (
+        draft(found, method="mtp", tokens=1, **spread, data=n)[0].bytes.expected for n in (1, 2)
+    )
+    assert two < 0.65 * one

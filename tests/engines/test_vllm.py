@@ -12,7 +12,7 @@ from weighbridge.arch.mixers import Attention, Latent, Mamba2
 from weighbridge.engines.vllm import encoders, forward, graphs, hardware, sampling
 from weighbridge.engines.vllm.forward import Share
 from weighbridge.engines.vllm.rules import rules
-from weighbridge.errors import UsageError
+from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB
 
 H100 = {"engine": "vllm", "gpu": "H100"}
@@ -441,6 +441,34 @@ def test_bytes_of_the_cache_as_given():
     assert found.devices[0].taken < usual.devices[0].taken
 
 
+def test_blocks_as_given():
+    """100 blocks of 2 MiB and the tokens in them, whatever the card has; no more than it has."""
+    w = {"gpu": "H100", "context": 1024, "num_gpu_blocks_override": 100}
+    found = served("llama-3.1-8b", **w)
+    assert found.derived["num_gpu_blocks"] == 100
+    assert found.derived["kv_cache_tokens"] == 1600
+    assert found.derived["serves_as_asked"]
+    assert "--num-gpu-blocks-override 100" in found.derived["launch"]
+    usual = served("llama-3.1-8b", gpu="H100", context=1024)
+    spared = usual.derived["available_kv_cache_bytes"] - 200 * MIB
+    assert usual.devices[0].taken - found.devices[0].taken == pytest.approx(spared, abs=MIB)
+    many = served("llama-3.1-8b", **(w | {"num_gpu_blocks_override": 10**6}))
+    assert not many.derived["serves_as_asked"]
+
+
+def test_towers_may_be_left_out():
+    """Gemma 3 4B: 416,866,032 parameters of its tower, 2,950,272 of the projector."""
+    raw = catalogue.find("gemma-3-4b").config
+    whole, text = (
+        answer(of_config(raw), **H100, context=4096, language_model_only=only)
+        for only in (False, True)
+    )
+    weights = [part(a.devices[0].phases[0], "weights") for a in (whole, text)]
+    assert weights[0] - weights[1] == 2 * (416_866_032 + 2_950_272)
+    assert text.derived["profile_peak_bytes"] < whole.derived["profile_peak_bytes"]
+    assert "--language-model-only" in text.derived["launch"]
+
+
 def test_one_request_too_long_is_said():
     found = served("llama-3.1-8b", gpu="4090", context=131_072)
     assert any("will not start" in said for said in found.warnings)
@@ -540,6 +568,27 @@ def test_an_encoder_remembers_nothing():
     assert [p.name for p in found.devices[0].phases] == ["load", "prefill"]
     assert "kv_cache" not in names
     assert "kv_cache_tokens" not in found.derived
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "modernbert-base", "nomic-embed-text-v1.5"])
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+def test_encoders_do_not_decode_whatever_head_they_have(kind, name):
+    """BERT's own class predicts masked words: it makes logits of no next token."""
+    found = answer(name, engine=kind, gpu="L4", context=512)
+    assert [p.name for p in found.devices[0].phases] == ["load", "prefill"]
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang", "llama.cpp"])
+@pytest.mark.parametrize("name", ["resnet-50", "vit-base-patch16-224", "wav2vec2-base"])
+def test_what_reads_no_text_is_not_served(kind, name):
+    with pytest.raises(UnsupportedError, match=f"reads no text, and {kind}") as said:
+        answer(name, engine=kind)
+    assert "--engine transformers" in str(said.value)
+    assert "\n" not in str(said.value)
+
+
+def test_clip_reads_text():
+    assert answer("clip-vit-base-patch32", engine="vllm").devices
 
 
 def test_states_take_two_blocks_where_prefixes_are_kept():

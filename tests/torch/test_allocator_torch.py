@@ -27,7 +27,15 @@ VALUES = {
     "max_non_split_rounding_mb": ["19", "20", "41"],
     "large_segment_size_mb": ["10", "11", "20", "40"],
     "garbage_collection_threshold": ["0", "0.5", "1", ".9x", "1e-3", "nan"],
-    "roundup_power2_divisions": ["4", "3", "[256:1,512:2,>:4]", "[>:8]", "[1:0", "[3:4]", "[4:8,2:1]"],
+    "roundup_power2_divisions": [
+        "4",
+        "3",
+        "[256:1,512:2,>:4]",
+        "[>:8]",
+        "[1:0",
+        "[3:4]",
+        "[4:8,2:1]",
+    ],
     "expandable_segments": ["True", "False", "true", "[True]"],
 }
 key_values = st.lists(

@@ -59,7 +59,8 @@ class Allocator:
     def configure(self, options: Options) -> None:
         """Settings may change while it runs, but the fraction has its own call."""
         self.options = options
-        self._rounds = any(options.roundup_power2_divisions)
+        divided = any(options.roundup_power2_divisions)
+        self._round = options.round_size if divided else _to_blocks
         self._limit = options.max_split_size
         self._plain = self._limit == UNLIMITED and not (
             options.expandable_segments or options.garbage_collection_threshold
@@ -72,23 +73,26 @@ class Allocator:
         """torch.cuda.set_per_process_memory_fraction"""
         self.allowed = int(fraction * self.reserve.card) if fraction < 1 else None
 
-    def malloc(self, nbytes: int, stream: int = 0, pool: PoolId = SHARED) -> Block | None:
+    def malloc(
+        self, nbytes: int, stream: int = 0, pool: PoolId = SHARED, *, fresh: bool = False
+    ) -> Block | None:
         """A block for `nbytes`; None for zero bytes, which take no memory.
 
-        `pool` names a private pool; while one captures, it is found by itself.
+        `pool` names a private pool; while one captures, it is found by itself. `fresh` memory
+        comes from the driver, whatever is cached.
         """
         if nbytes == 0:
             return None
         if self.uses.any:
             self._complete_events()
         self.requests += 1
-        size = -(-nbytes // MIN_BLOCK) * MIN_BLOCK
-        if self._rounds:
-            size = self.options.round_size(nbytes)
+        size = self._round(nbytes)
         home = self.small if size <= SMALL_SIZE else self.large
         if pool != SHARED or self.captures.underway:
             home = self.captures.home(home, stream, pool)
-        block = self._cached(home, size, stream) or self._grow(home, size, stream, nbytes)
+        block = None if fresh else self._cached(home, size, stream)
+        if block is None:
+            block = self._grow(home, size, stream, nbytes)
         rest = None
         if block.size > size and self._splits(home, size, block.size - size):
             rest = cut(block, size)
@@ -252,3 +256,8 @@ class Allocator:
             stream=stream,
             device=self.device,
         )
+
+
+def _to_blocks(nbytes: int) -> int:
+    """round_size without divisions."""
+    return (nbytes + MIN_BLOCK - 1) // MIN_BLOCK * MIN_BLOCK

@@ -95,6 +95,8 @@ class _Follower:
         self._live: dict[int, Block] = {}
         self._waiting: dict[int, Block] = {}
         self._taken: deque[Event] = deque()
+        self._asked = -1  # the address that was just released: it is free at once
+        self._waited = False  # a block became free later than it was released
         self._ascending = self.allocator.reserve.placing
         self.allocator.reserve.placing = self._place
 
@@ -126,7 +128,10 @@ class _Follower:
     def alloc(self, event: Event) -> str:
         events = self._events
         before = len(events)
-        block = self.allocator.malloc(event.size, event.stream, event.pool)
+        # After a retry has waited for other streams, torch does not search the cache again.
+        fresh = self._waited and bool(self._taken)
+        block = self.allocator.malloc(event.size, event.stream, event.pool, fresh=fresh)
+        self._waited = False
         assert block is not None
         taken, self._taken = list(self._taken), deque()
         if [_plain(e) for e in events[before:-1]] != [_plain(e) for e in taken]:
@@ -141,9 +146,12 @@ class _Follower:
         self.allocator.record_stream(block, ELSEWHERE)
         self.allocator.free(block)
         self._waiting[event.address] = block
+        self._asked = event.address
         return ""
 
     def free_completed(self, event: Event) -> str:
+        self._waited = self._waited or event.address != self._asked
+        self._asked = -1
         self.allocator.complete(self._waiting.pop(event.address))
         return ""
 

@@ -38,15 +38,19 @@ class Event(NamedTuple):
 
 
 class Stat:
-    """A quantity over time. Its fields are those of torch.cuda.memory_stats()."""
+    """A quantity over time. Its properties and fields are those of torch.cuda.memory_stats()."""
 
-    __slots__ = ("allocated", "current", "freed", "peak")
+    __slots__ = ("_before", "current", "freed", "peak")
 
     def __init__(self) -> None:
-        self.current = self.peak = self.allocated = self.freed = 0
+        self.current = self.peak = self.freed = 0
+        self._before = 0  # at the last reset
+
+    @property
+    def allocated(self) -> int:
+        return self.current + self.freed - self._before
 
     def add(self, amount: int) -> None:
-        self.allocated += amount
         self.current += amount
         if self.current > self.peak:
             self.peak = self.current
@@ -60,6 +64,12 @@ class Stat:
             self.add(amount)
         elif amount < 0:
             self.remove(-amount)
+
+    def reset_peak(self) -> None:
+        self.peak = self.current
+
+    def reset_accumulated(self) -> None:
+        self.freed, self._before = 0, self.current
 
     def as_dict(self) -> dict[str, int]:
         return {
@@ -169,7 +179,7 @@ class Journal:
             self.oversize_allocations.add(1)
         if self.events is not None:
             self._request[block] = self.requests
-            self._write("alloc", block, block.requested)
+            self._note("alloc", block.address, block.requested, block)
         self.requests += 1
 
     def given_back(self, block: Block) -> None:
@@ -177,7 +187,8 @@ class Journal:
         (self.small if block.pool.small else self.large).given_back(block.size)
         if block.size >= self.max_split_size:
             self.oversize_allocations.remove(1)
-        self._write("free_requested", block, block.requested)
+        if self.events is not None:
+            self._note("free_requested", block.address, block.requested, block)
 
     def completed(self, block: Block) -> None:
         """Before it merges with its neighbours."""
@@ -189,7 +200,7 @@ class Journal:
             self.all.split(*change)
             own.split(*change)
         if self.events is not None:
-            self._write("free_completed", block, block.requested)
+            self._note("free_completed", block.address, block.requested, block)
             del self._request[block]
 
     # Segments and pages
@@ -200,14 +211,14 @@ class Journal:
         if block.size >= self.max_split_size:
             self.oversize_segments.add(1)
         self._reserved(block, block.size)
-        self._write("segment_alloc", block, block.size)
+        self._note("segment_alloc", block.address, block.size, block)
 
     def closed(self, block: Block) -> None:
         for group in (self.all, self.small if block.pool.small else self.large):
             group.segment.remove(1)
         if block.size >= self.max_split_size:
             self.oversize_segments.remove(1)
-        self._write("segment_free", block, block.size)
+        self._note("segment_free", block.address, block.size, block)
         self._reserved(block, -block.size)
 
     def mapped(self, block: Block, address: int, nbytes: int) -> None:
@@ -236,10 +247,6 @@ class Journal:
 
     def count(self, event: str) -> None:
         self.happened[event] += 1
-
-    def _write(self, action: Action, block: Block, size: int) -> None:
-        if self.events is not None:
-            self._note(action, block.address, size, block)
 
     def _note(self, action: Action, address: int, size: int, block: Block) -> None:
         if self.events is not None:
@@ -275,11 +282,11 @@ class Journal:
 
     def reset_peak(self) -> None:
         for stat in self._stats():
-            stat.peak = stat.current
+            stat.reset_peak()
 
     def reset_accumulated(self) -> None:
         for stat in self._stats():
-            stat.allocated = stat.freed = 0
+            stat.reset_accumulated()
         self.happened = dict.fromkeys(EVENTS, 0)
 
     def _stats(self) -> Iterator[Stat]:
@@ -291,20 +298,16 @@ class Journal:
 
 def _split_by_freeing(block: Block) -> tuple[int, int]:
     """By how much `inactive_split` and its bytes grow (free_block). Free neighbours, which it will
-    swallow, were counted; what is left is counted unless it is a whole segment."""
-    count = nbytes = 0
-    first, last = block, block
-    if block.previous is not None and block.previous.free:
-        first = block.previous
-    if block.next is not None and block.next.free:
-        last = block.next
-    for neighbour in (first, last):
-        if neighbour is not block:
-            count, nbytes = count - 1, nbytes - neighbour.size
-    if first.previous is not None or last.next is not None:
-        own = {first.address: first.size, block.address: block.size, last.address: last.size}
-        count, nbytes = count + 1, nbytes + sum(own.values())
-    return count, nbytes
+    swallow, were counted; all of it is now, or none once it is a whole segment."""
+    before, after = block.previous, block.next
+    swallowed = nbytes = 0
+    if before is not None and before.free:
+        swallowed, nbytes, before = 1, before.size, before.previous
+    if after is not None and after.free:
+        swallowed, nbytes, after = swallowed + 1, nbytes + after.size, after.next
+    if before is None and after is None:
+        return -swallowed, -nbytes
+    return 1 - swallowed, block.size
 
 
 def _flat(prefix: str, value: Any) -> Iterator[tuple[str, int]]:

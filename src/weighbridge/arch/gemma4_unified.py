@@ -21,29 +21,29 @@ COLOURS = 3
 def embedders(c: Config, at: str) -> Iterator[Param]:
     width = nested(c, TEXT).num("hidden_size")
     if c.has("vision_config"):
-        yield from _vision(c.sub("vision_config"), f"{at}embed_vision.", width)
+        yield from patches(c.sub("vision_config"), f"{at}vision_embedder.")
+        given = c.sub("vision_config").num("output_proj_dims")
+        yield from linear(f"{at}embed_vision.embedding_projection", width, given)
     if c.has("audio_config"):
-        samples = c.sub("audio_config").num("audio_embed_dim", default=640)
+        samples = c.sub("audio_config").num("audio_embed_dim")
         yield from linear(f"{at}embed_audio.embedding_projection", width, samples)
 
 
-def _vision(c: Config, at: str, width: int) -> Iterator[Param]:
-    side = c.num("patch_size", default=16) * c.num("pooling_kernel_size", default=3)
-    inner = c.num("mm_embed_dim", default=3840)
+def patches(c: Config, at: str) -> Iterator[Param]:
+    side = c.num("patch_size") * c.num("pooling_kernel_size")
+    inner = c.num("mm_embed_dim")
     yield from norm(f"{at}patch_ln1", COLOURS * side**2, bias=True)
     yield from linear(f"{at}patch_dense", inner, COLOURS * side**2, bias=True)
     yield from norm(f"{at}patch_ln2", inner, bias=True)
-    table = (c.num("mm_posemb_size", default=1120), 2, inner)
+    table = (c.num("mm_posemb_size"), 2, inner)
     yield Param(f"{at}pos_embedding", table, "other")
     yield from norm(f"{at}pos_norm", inner, bias=True)
-    given = c.num("output_proj_dims", default=3840)
-    yield from linear(f"{at}multimodal_embedder.embedding_projection", width, given)
 
 
 GEMMA4_UNIFIED = composite(
     TEXT,
     own=embedders,
-    projectors=("embed_vision.", "embed_audio."),
+    projectors=("vision_embedder.", "embed_vision.", "embed_audio."),
     cls="Gemma4UnifiedForConditionalGeneration",
     heads={"ForConditionalGeneration": text_head(TEXT)},
 )

@@ -61,3 +61,9 @@ def search(pattern: str) -> list[Entry]:
         for e in _entries().values()
         if wanted in e.name or wanted in e.repo_id.lower() or wanted in e.model_type
     ]
+
+
+def of_repository(repo_id: str) -> Entry | None:
+    """The entry whose config is that of a Hub repository, in any case."""
+    wanted = repo_id.lower()
+    return next((e for e in _entries().values() if e.repo_id.lower() == wanted), None)

@@ -44,7 +44,7 @@ def accuracy(form: str, as_json: bool, quiet: bool, **asked: Any) -> None:
     from weighbridge.evidence.predict import outcomes
     from weighbridge.evidence.records import chosen
 
-    found = list(outcomes(chosen(engine=asked["engine"], source=asked["source"])))
+    found = outcomes(chosen(engine=asked["engine"], source=asked["source"]))
     by_source, worst, records = asked["by_source"], asked["worst"], asked["records"]
     form = output_form(form, as_json=as_json, quiet=quiet)
     if form == "json":

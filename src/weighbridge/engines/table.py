@@ -40,7 +40,7 @@ ENGINES: Mapping[str, Engine] = {
         Engine(name="vllm", module="vllm", oldest=(0, 9), newest=(0, 33)),
         Engine(name="sglang", module="sglang", oldest=(0, 4), newest=(0, 5, 23)),
         Engine(name="llama.cpp", module="llama_cpp", oldest=(4905,), newest=(11200,)),
-        Engine(name="ik_llama.cpp", module="ik_llama_cpp", oldest=(3596,), newest=(4000,)),
+        Engine(name="ik_llama.cpp", module="ik_llama_cpp", oldest=(3576,), newest=(4840,)),
     )
 }
 SPELLINGS = {

@@ -25,6 +25,7 @@ from weighbridge.workload import Load
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+    from weighbridge.accelerators.parts import Part
 
 BASIS: dict[bool, Basis] = {True: "read", False: "computed"}  # by whether it is as stored
 ONE_BUFFER = ("llama.cpp", "mlx-lm")  # no caching allocator between the tensors and the device
@@ -44,12 +45,14 @@ def load(model: Model, workload: Load) -> Report:
     weights = {name: total(group, "weights") for name, group in tensors.items()}
     found = facts(model)
     everything = [t for group in tensors.values() for t in group]
+    budget = workload.budget()
     on_device = _on_device(
         model,
         everything,
         first.choice,
         formula=f"{found.parameters:,} parameters in {first.choice.name}",
         warm=workload.device_map is not None and version >= transformers.WARMUP_SINCE,
+        part=budget.choice.part if budget else None,
     )
     straight = workload.device_map is not None or engine(model, first.choice.scheme) in ONE_BUFFER
     on_host = tuple(
@@ -65,7 +68,6 @@ def load(model: Model, workload: Load) -> Report:
     native = {part.name: native_dtype(part) for part in model.parts}
     priced = table(model, native, major=major)
     gpu = Device(index=0, kind="gpu", phases=(on_device,))
-    budget = workload.budget()
     return Report(
         task="load",
         model=found,
@@ -97,16 +99,22 @@ def _verdict(
 
 
 def _on_device(
-    model: Model, tensors: list[Placed], first: Choice, *, formula: str, warm: bool
+    model: Model,
+    tensors: list[Placed],
+    first: Choice,
+    *,
+    formula: str,
+    warm: bool,
+    part: "Part | None",
 ) -> Phase:
     form, basis = first.scheme, BASIS[first.as_stored]
     weights = total(tensors, "weights")
     if model.rough:
-        return device.rough(weights)
+        return device.rough(weights, part)
     if engine(model, form) in ONE_BUFFER:
-        return device.in_one_buffer(weights, formula=formula, basis=basis)
+        return device.in_one_buffer(weights, formula=formula, basis=basis, part=part)
     order = None if warm else transformers.placement_order
-    return device.loaded(tensors, formula=formula, basis=basis, order=order)
+    return device.loaded(tensors, formula=formula, basis=basis, order=order, part=part)
 
 
 def engine(model: Model, form: Scheme | None = None) -> str:

@@ -25,6 +25,7 @@ from weighbridge.settings import foreign, read
 from weighbridge.settings.table import OF_LOAD
 
 GIVEN = ", given"  # what follows the quantity's name
+SERVERS = ("vllm", "sglang")  # launched with flags: what those do not say, the engine decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,22 @@ class Skip:
 Outcome = Prediction | Skip
 
 
-def outcomes(records: "tuple[Record, ...]") -> Iterator[Outcome]:
-    for record in records:
-        if not record.only_given:
-            yield _outcome(record, {}, record.quantity)
-        if record.given:
-            yield _outcome(record, record.given, record.quantity + GIVEN)
+def outcomes(records: Sequence[Record]) -> list[Outcome]:
+    """In their order. Figures of one model follow each other while they are predicted: engines keep
+    what they have made of it."""
+    found = {r.id: tuple(_outcomes(r)) for r in sorted(records, key=_kept_for)}
+    return [outcome for r in records for outcome in found[r.id]]
+
+
+def _kept_for(r: Record) -> tuple[str, ...]:
+    return r.engine, r.model, str(r.setting.get("quantization"))
+
+
+def _outcomes(record: Record) -> Iterator[Outcome]:
+    if not record.only_given:
+        yield _outcome(record, {}, record.quantity)
+    if record.given:
+        yield _outcome(record, record.given, record.quantity + GIVEN)
 
 
 def _outcome(record: Record, given: Mapping[str, int], quantity: str) -> Outcome:
@@ -130,7 +141,6 @@ class Asked:
 
 
 def _answer(record: Record, given: tuple[tuple[str, int], ...]) -> Answer:
-    gpu = None if record.accelerator is None else f"{record.accelerator}:{record.count}"
     setting = {n: tuple(v) if isinstance(v, list) else v for n, v in record.setting.items()}
     return _run(
         Asked(
@@ -138,10 +148,19 @@ def _answer(record: Record, given: tuple[tuple[str, int], ...]) -> Answer:
             version=record.version,
             model=record.model,
             task=record.task,
-            gpu=gpu,
+            gpu=_gpu(record),
             setting=tuple(sorted({**setting, **dict(given)}.items())),
         )
     )
+
+
+def _gpu(record: Record) -> str | None:
+    """llama.cpp's buffers are the same on any one card: its name only adds a search for what fits,
+    which takes longer than all the rest."""
+    alone = record.engine in LLAMA_CPP and record.count == 1
+    if record.accelerator is None or alone:
+        return None
+    return f"{record.accelerator}:{record.count}"
 
 
 @cache
@@ -151,7 +170,8 @@ def _run(asked: Asked) -> Answer:
     if asked.task == "load":
         report = load(model, read("load", {n: v for n, v in settings.items() if n in OF_LOAD}))
         return Answer(devices=report.devices, settings=report.workload, derived=report.derived)
-    w = replace(read("infer", settings), engine=asked.engine, engine_defaults=True)
+    served = asked.engine in SERVERS
+    w = replace(read("infer", settings), engine=asked.engine, engine_defaults=served)
     kind = engine(asked.engine)
     foreign(w, kind.name)
     number, _ = version(kind, asked.version)

@@ -7,15 +7,13 @@
     cudnn      capability 8.0 or more, half types, head dims up to 128 (256 on 9.0), a mask, GQA
     math       everything: the S x S matrix, in float32 for half types
 
-A machine without the card has no chooser, or one that asks the driver. Source: aten/src/ATen/native/
-transformers/cuda/sdp_utils.cpp (priority_order, can_use_*) and transformers/attention.cpp
-(scaled_dot_product_attention), PyTorch 2.5 to 2.13.
+A machine without the card has no chooser, or one that asks the driver. Source: sdp_utils.cpp
+(priority_order, can_use_*) and attention.cpp (scaled_dot_product_attention) of
+aten/src/ATen/native/transformers, PyTorch 2.5 to 2.13.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.nn.functional import pad
@@ -132,7 +130,7 @@ class Chooser:
 
 def _same_heads(call: Call) -> bool:
     q, k, v = call.tensors
-    return q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
+    return bool(q.shape[:-2] == k.shape[:-2] == v.shape[:-2])
 
 
 def _dense(call: Call, types: tuple[torch.dtype, ...]) -> bool:
@@ -222,43 +220,3 @@ ENABLED: dict[str, Callable[[], bool]] = {
     "math": torch.backends.cuda.math_sdp_enabled,
     "cudnn": torch.backends.cuda.cudnn_sdp_enabled,
 }
-
-
-@contextmanager
-def chosen(chooser: Chooser) -> Iterator[Callable[..., torch.Tensor]]:
-    """scaled_dot_product_attention of CUDA tensors is ours inside: above autograd, below autocast.
-    Gives the function, for calls without autograd (inference mode)."""
-
-    def attention(
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attn_mask: torch.Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        *,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> torch.Tensor:
-        call = Call(
-            query=query,
-            key=key,
-            value=value,
-            mask=attn_mask,
-            dropout=dropout_p,
-            causal=is_causal,
-            scale=scale,
-            gqa=enable_gqa,
-        )
-        return attend(chooser, call)
-
-    library = torch.library.Library("aten", "IMPL")
-    library.impl("scaled_dot_product_attention", attention, "AutogradCUDA")
-    try:
-        yield attention
-    finally:
-        library._destroy()
-
-
-def replaced(attention: Callable[..., torch.Tensor]) -> dict[Any, Callable[..., Any]]:
-    return {aten.scaled_dot_product_attention.default: attention}

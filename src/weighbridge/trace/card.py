@@ -1,10 +1,10 @@
 """What torch says of the card that a fake GPU stands for.
 
-    name          as the driver prints it: an alias of the catalogue that begins so, else "NVIDIA ..."
-    memory        what a process can have of it: `accelerators`
-    processors    processors.jsonl, with sources
-    the rest      by compute capability: CUDA C++ programming guide, table "Technical Specifications
-                  per Compute Capability"
+name          as the driver prints it: an alias that begins so, else "NVIDIA ..."
+memory        what a process can have of it: `accelerators`
+processors    processors.jsonl, with sources
+the rest      by compute capability: CUDA C++ programming guide, table "Technical Specifications
+              per Compute Capability"
 """
 
 import json

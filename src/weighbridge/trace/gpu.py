@@ -1,9 +1,9 @@
 """A GPU of the catalogue that is not there: torch code inside runs as on it, and is recorded.
 
-    with FakeGPU("a100-80gb") as gpu:
-        model = Net().to("cuda")
-        ...
-    gpu.tape.allocated.nbytes
+with FakeGPU("a100-80gb") as gpu:
+    model = Net().to("cuda")
+    ...
+gpu.tape.allocated.nbytes
 """
 
 import contextlib
@@ -19,10 +19,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from weighbridge.allocator import Allocator, Journal, Options, from_environment, parse
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.trace import guard
-from weighbridge.trace.attention import Chooser, chosen, replaced
+from weighbridge.trace.attention import Chooser
 from weighbridge.trace.card import card
 from weighbridge.trace.hidden import Hidden
+from weighbridge.trace.kernels import registered
+from weighbridge.trace.notes import Notes
 from weighbridge.trace.patches import patched, put
+from weighbridge.trace.patches.arrivals import arriving
+from weighbridge.trace.patches.files import Files
 from weighbridge.trace.patches.libraries import Libraries
 from weighbridge.trace.patches.modules import modules
 from weighbridge.trace.patches.runtime import runtime
@@ -53,6 +57,8 @@ class FakeGPU:
         self.history = history
         self.tapes = [self._tape(index) for index in range(max(count, named))]
         self.recorder = Recorder(self.tapes, Hidden(self.card, self.version))
+        self.notes = Notes()
+        self._files = Files(self.notes)
         self._stack = contextlib.ExitStack()
 
     @property
@@ -83,11 +89,12 @@ class FakeGPU:
             enter = self._stack.enter_context
             enter(guard.guarded())
             enter(_as_before())
-            undo = enter(patched([*runtime(self.card, self.recorder), *modules(), *values()]))
+            table = *runtime(self.card, self.recorder), *modules(), *values()
+            undo = enter(patched([*table, *self._files.patches()]))
+            enter(arriving(self._files.table(), undo))
             libraries = Libraries()
             enter(Fakes(allow_non_fake_inputs=True))
-            attention = enter(chosen(Chooser(self.card, self.version)))
-            self.recorder.replaced.update(replaced(attention))
+            self.recorder.replaced = enter(registered(Chooser(self.card, self.version)))
             enter(self.recorder)
             watch = Watch(self.recorder, lambda: undo.extend(map(put, libraries.arrived())))
             enter(watch)
@@ -126,12 +133,16 @@ class Fakes(FakeTensorMode):  # type: ignore[misc]
 @contextlib.contextmanager
 def _as_before() -> Any:
     """What scripts set for themselves and torch keeps for the process."""
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    grad = torch.is_grad_enabled()
+    dtype, grad, device = torch.get_default_dtype(), torch.is_grad_enabled(), _default_device()
     try:
         yield
     finally:
         torch.set_default_dtype(dtype)
-        if torch.get_default_device() != device:
-            torch.set_default_device(None if device.type == "cpu" else device)
         torch.set_grad_enabled(grad)
+        if _default_device() is not device:
+            torch.set_default_device(None if device is None else device.device)
+
+
+def _default_device() -> Any:
+    """torch.get_default_device would make a tensor on it to see."""
+    return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)

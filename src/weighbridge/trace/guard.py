@@ -4,11 +4,11 @@ Two objects stand in the way (torch 2.10 to 2.15):
 
     device guard    a CPU wheel registers none for CUDA, and aborts. A stand-in is registered, which
                     `_ensureCUDADeviceGuardSet` then replaces by c10's own NoOpDeviceGuardImpl
-    CUDA hooks      `isBuilt` must say yes, `hasPrimaryContext` no: then the engine names CUDA as the
-                    accelerator and finds no stream of it to stash
+    CUDA hooks      `isBuilt` must say yes, `hasPrimaryContext` no: then CUDA is the accelerator
+                    for the engine, which finds no stream of it to stash
 
-The hooks object is given a copy of its own table of virtual functions with two of them replaced, and
-its old one back at the end. Their places are read from the header that torch ships
+The hooks object is given a copy of its own table of virtual functions with two of them replaced,
+and its old one back at the end. Their places are read from the header that torch ships
 (ATen/detail/AcceleratorHooksInterface.h), so another order is noticed and not guessed. This is a
 private interface: `why_not` tries it in a child process first.
 """

@@ -184,10 +184,11 @@ def _indexed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
 
 
 def _counted(_: Any, args: Args, kwargs: dict[str, Any]) -> torch.Tensor:
-    return _entries(args[0], max(1, kwargs.get("minlength", args[2] if len(args) > 2 else 0)))
+    least = kwargs["minlength"] if "minlength" in kwargs else args[2] if len(args) > 2 else 0
+    return _entries(args[0], max(1, least))
 
 
-UNKNOWN = frozenset("empty empty_like new_empty empty_strided new_empty_strided".split())
+UNKNOWN = frozenset(("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"))
 VALUES = ("_local_scalar_dense", "is_nonzero", "equal", "allclose")
 COUNTS: dict[str, Callable[[Any, Args, dict[str, Any]], Any]] = {
     "nonzero": _nonzero,

@@ -26,10 +26,10 @@ ADVICE = (
     "for Memory Management  (https://pytorch.org/docs/stable/notes/cuda.html#environment-variables)"
 )
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
-CPU = torch._C.DispatchKey.CPU  # stands for CUDA, of which a CPU wheel has no kernels
+OWN = (torch._C.DispatchKey.CPU, torch._C.DispatchKey.CUDA)
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[misc]
     """Writes one tape for each device. `replaced` operations are done otherwise than torch does."""
 
     def __init__(self, tapes: Sequence[Tape], hidden: Hidden) -> None:
@@ -61,10 +61,11 @@ class Recorder(TorchDispatchMode):
 
     def mark(self, tensor: torch.Tensor, role: Role) -> None:
         """What a tensor's storage is for."""
-        found = self._numbers.get(tensor.untyped_storage()._cdata)
-        if found is not None:
-            tape, number, _ = found
-            tape.storages[number].role = role
+        for part in _parts(tensor):
+            found = self._numbers.get(part.untyped_storage()._cdata)
+            if found is not None:
+                tape, number, _ = found
+                tape.storages[number].role = role
 
     def used_on(self, tensor: torch.Tensor, stream: int) -> None:
         """torch.Tensor.record_stream"""
@@ -107,7 +108,8 @@ class Recorder(TorchDispatchMode):
         such an operation comes here undivided where autograd is off for good (inference mode).
         Where devices have kernels of their own for it, they do it at once."""
         name = func.overloadpacket.__name__
-        whole = func.namespace == "aten" and _has(func, COMPOSITE) and not _has(func, CPU)
+        whole = func.namespace == "aten" and _has(func, COMPOSITE)
+        whole = whole and not any(_has(func, key) for key in OWN)
         return name, self.hidden.knows(name), whole
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -115,13 +117,10 @@ class Recorder(TorchDispatchMode):
             out = func(*args, **kwargs)
         except EXCEPTIONS:
             out = self.looks.answer(func, args, kwargs)
-        if isinstance(out, torch.Tensor):
-            if out.device.type == "cuda":
-                self._seen(out, func, args)
-        elif out is not None:
-            for t in tree_iter(out):
-                if isinstance(t, torch.Tensor) and t.device.type == "cuda":
-                    self._seen(t, func, args)
+        for t in (out,) if isinstance(out, torch.Tensor) else tree_iter(out):
+            if isinstance(t, torch.Tensor) and t.device.type == "cuda":
+                for part in _parts(t):
+                    self._seen(part, func, args)
         self.looks.follow(func, args, kwargs, out)
         return out
 
@@ -134,7 +133,7 @@ class Recorder(TorchDispatchMode):
         label = f"{func} (hidden)"
 
         def take(sizes: list[int]) -> list[int]:
-            return [tape.malloc(n, op=label, module=where) for n in sizes]
+            return [tape.malloc(n, op=label, module=where, role="workspace") for n in sizes]
 
         def together(groups: Iterator[list[int]]) -> None:
             for sizes in groups:
@@ -201,6 +200,11 @@ class Recorder(TorchDispatchMode):
         """What could not be at the end of an object."""
         error, self._refused = self._refused, None
         raise torch.OutOfMemoryError(f"{error} {ADVICE}")
+
+
+def _parts(t: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The tensors that have its storages."""
+    return (t,) if t.layout is torch.strided else (t._indices(), t._values())
 
 
 def _has(func: Any, key: Any) -> bool:

@@ -14,15 +14,17 @@ import traceback
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from weighbridge.accelerators.budget import budget
-from weighbridge.errors import NotFoundError, UsageError
+from weighbridge.errors import NotFoundError, UnsupportedError, UsageError
 from weighbridge.trace.report import Ending, Gpu, Program, TraceReport, device, verdict
 
 DEFAULT_GPU = "a100-80gb"  # its kernels, where nobody names a card
 NO_END = "1024TiB"  # of memory, then
 COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides what they hold
+LONGEST = 300  # signs of an error's line
 INTERRUPTED = 130  # 128 + SIGINT
 
 
@@ -73,6 +75,8 @@ def _defined(path: str, name: str) -> None:
 def trace(asked: Request, card: Settings) -> tuple[TraceReport, Any]:
     """The report, and the FakeGPU with its tapes. Raises WeighbridgeError before the script runs;
     after that everything that happens is in the report."""
+    if find_spec("torch") is None:
+        raise UnsupportedError("weighbridge trace needs torch: pip install torch (a CPU one will do)")
     from weighbridge.trace.gpu import FakeGPU
 
     limited = card.gpu is not None or card.gpu_memory is not None
@@ -165,7 +169,7 @@ def _shown(error: BaseException) -> str:
     error.__traceback__ = trace
     sys.stdout.flush()
     sys.excepthook(type(error), error, trace)
-    return traceback.format_exception_only(error)[-1].strip()
+    return traceback.format_exception_only(error)[-1].strip().partition("\n")[0][:LONGEST]
 
 
 def _is_oom(error: BaseException | None) -> bool:
@@ -200,5 +204,5 @@ def _report(program: Program, gpu: Any, card: Settings, *, limited: bool) -> Tra
         devices=devices,
         alloc_conf=card.alloc_conf or "",
         verdict=verdict(found, asked.usable, devices, died=died) if asked else None,
-        warnings=tuple(gpu.recorder.looks.told),
+        warnings=(*gpu.recorder.looks.told, *gpu.notes.told),
     )

@@ -50,6 +50,9 @@ class Peak(NamedTuple):
     nbytes: int
 
 
+NOTHING = Peak(0, 0)
+
+
 class Refused(NamedTuple):
     """A request that did not fit."""
 
@@ -81,8 +84,8 @@ class Tape:
     reserves: "array[int]" = field(default_factory=_bytes)
     phase: str = "load"
     stream: int = 0
-    allocated: Peak = Peak(0, 0)
-    reserved: Peak = Peak(0, 0)
+    allocated: Peak = NOTHING
+    reserved: Peak = NOTHING
     refused: list[Refused] = field(default_factory=list)
     _blocks: dict[int, Block | None] = field(default_factory=dict)
     _grown: tuple[int, int] | None = None  # (new, old): made by an addition that may be in place

@@ -56,6 +56,7 @@ class Setting:
     flash_attention: bool = True
     swa_full: bool = False
     rollback: int = 0  # n_rs_seq: states kept to go back to
+    latent_mode: int | None = None  # ik_llama.cpp's -mla
     model_type: str = ""
 
     @property
@@ -102,8 +103,18 @@ def _attention(m: Attention, s: Setting, widest: int) -> int:
 
 def _latent(m: Latent, s: Setting) -> int:
     kind = ggml(s.type_k, "--cache-type-k")
+    if s.latent_mode is not None and not s.flash_attention:
+        return s.per_slot * _unflashed(m, s)
     index = kind.size(m.indexer.dim) if m.indexer else 0
     return s.streams * s.per_slot * (kind.size(m.latent_elements) + index)
+
+
+def _unflashed(m: Latent, s: Setting) -> int:
+    """ik_llama.cpp without flash attention: mode 1 has a transposed copy of the latent as well."""
+    keys, values = ggml(s.type_k, "--cache-type-k"), ggml(s.type_v, "--cache-type-v")
+    if s.latent_mode == 1:
+        return keys.size(m.latent_elements) + values.size(m.rank)
+    return values.size(m.latent_elements)
 
 
 def _widest(layers: Iterable[Layer]) -> int:

@@ -6,6 +6,7 @@
 Source: llama.cpp 0c1e57098 src/llama-context.cpp (sched_reserve, graph_reserve).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from weighbridge.engines.llama_cpp.ggml.allocate import Allocator, Pool
@@ -14,6 +15,7 @@ from weighbridge.engines.llama_cpp.ggml.tensor import F16, Tensor, elements
 from weighbridge.engines.llama_cpp.graphs.architectures import build
 from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.engines.llama_cpp.graphs.step import Placement, Step
+from weighbridge.engines.llama_cpp.rules import Rules
 from weighbridge.engines.llama_cpp.placement import GPU_ALIGNMENT, HOST_ALIGNMENT, ROW, Placed
 from weighbridge.engines.llama_cpp.setting import Launch
 from weighbridge.units import align_up
@@ -56,6 +58,9 @@ def step_of(at: Launch, near: int) -> Step:
         type_k=at.type_k,
         type_v=at.type_v,
         embeds=at.embeds,
+        latent_mode=at.latent_mode,
+        largest_batch=at.largest_batch,
+        fused_experts=at.fused_experts,
     )
 
 
@@ -67,7 +72,7 @@ def _replayed(p: Placed, s: Step) -> Reserved:
         host=host,
         supports=supports(host, s),
         copies=COPIES if p.pipelined else 1,
-        batch=batch,
+        batch=_fork_batch(s.rules) if s.rules.fused else batch,
         all_inputs=s.rules.all_inputs,
     )
     nodes, leaves = scheduler.steps(b.graph)
@@ -100,7 +105,23 @@ def batch(t: Tensor) -> int:
     return t.ne[1] * t.ne[2] * t.ne[3]
 
 
-def supports(host: int, s: Step):  # type: ignore[no-untyped-def]
+def _fork_batch(rules: Rules) -> Callable[[Tensor], int]:
+    """ik_llama.cpp's: rows of the result; of experts tokens, later tokens an expert."""
+    by_expert = ("mul_mat_id", *(("moe_up_gate",) if rules.fused_moves else ()))
+
+    def count(t: Tensor) -> int:
+        if t.op == "get_rows":
+            return 0
+        if t.op not in by_expert:
+            return t.ne[1]
+        if rules.expert_share:
+            return t.ne[2] * t.ne[1] // t.src[0].ne[2]
+        return max(t.ne[1:3])
+
+    return count
+
+
+def supports(host: int, s: Step) -> Callable[[Tensor, int], bool]:
     """A GPU computes with its own weights and caches, where it has a kernel."""
 
     def known(t: Tensor, device: int) -> bool:
@@ -130,7 +151,14 @@ def _scan(t: Tensor) -> bool:
     return state in (96, 128, 256) and heads % 16 == 0
 
 
+def _packed(t: Tensor) -> bool:
+    """Rows packed for a processor are for it alone."""
+    return not any(s.weight and s.dtype.name.endswith(PACKED) for s in t.src)
+
+
+PACKED = ("_R4", "_R8", "_R16")
 KERNELS = {
+    **dict.fromkeys(("mul_mat", "mul_mat_id", "moe_up_gate"), _packed),
     "flash_attn": _flash,
     "ssm_conv": lambda t: t.src[0].ne[1] % 128 == 0,
     "ssm_scan": _scan,
@@ -141,7 +169,7 @@ def host_size(t: Tensor) -> int:
     return t.nbytes
 
 
-def gpu_size(s: Step):  # type: ignore[no-untyped-def]
+def gpu_size(s: Step) -> Callable[[Tensor], int]:
     """A quantized row is padded; flash attention has 16-bit copies of a quantized cache with it."""
 
     def size(t: Tensor) -> int:

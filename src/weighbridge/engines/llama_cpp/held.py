@@ -45,6 +45,7 @@ class Held:
             flash_attention=self.at.flash,
             swa_full=self.at.swa_full,
             model_type=self.model_type,
+            latent_mode=self.at.latent_mode,
         )
 
     @cached_property

@@ -56,6 +56,10 @@ class Launch:
     rules: Rules
     embeds: bool = False
     pooled: bool = False
+    engine: str = "llama.cpp"
+    latent_mode: int | None = None  # ik_llama.cpp's -mla, -amb and -fmoe
+    largest_batch: int = 0
+    fused_experts: bool = False
 
     @property
     def streams(self) -> int:
@@ -73,6 +77,14 @@ class Launch:
         return self.step_tokens
 
     def to_dict(self) -> dict[str, Any]:
+        own = {
+            "mla_attn": self.latent_mode or 0,
+            "attn_max_b": self.largest_batch,
+            "fused_moe": self.fused_experts,
+        }
+        return self._common() | (own if self.engine == "ik_llama.cpp" else {})
+
+    def _common(self) -> dict[str, Any]:
         return {
             "program": self.program,
             "context": self.context,

@@ -78,7 +78,7 @@ def _joined(before: Weight | None, name: str, kind: DType, ne: tuple[int, ...]) 
         full = (*ne, 1) if "_exps.weight" in name and len(ne) == 2 else ne
     else:
         full = (*before.ne[:2], before.ne[2] + 1)
-    return Weight(name, kind, full, kind.size(prod(full)))
+    return Weight(name, kind, full, kind.rows(full[0], prod(full)))
 
 
 def _apart(

@@ -100,7 +100,8 @@ class Served:
             budget=self.budget,
             **sizes,
         )
-        return (device.context(), *talk)
+        part = self.budget.choice.part if self.budget else None
+        return (device.context(part), *talk)
 
     @property
     def compute(self) -> str | None:

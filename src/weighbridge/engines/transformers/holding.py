@@ -90,7 +90,7 @@ def _settled(share: Share, parameters: int, *, warm: bool) -> Loaded:
 
 
 def holding(subject: Subject, p: Plan, on: Loaded) -> Holding:
-    fixed = (*_tensors(subject, on), *_tables(subject, p, on.share), context())
+    fixed = (*_tensors(subject, on), *_tables(subject, p, on.share), context(p.part))
     form = subject.choice.scheme
     packed = gptq(subject.part, form.name if form else "", p.rules.version)
     return Holding(

@@ -29,6 +29,7 @@ from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+    from weighbridge.accelerators.parts import Part
 
 CACHES: tuple[Kind, ...] = ("dynamic", "static", "quanto", "hqq", "fp8")
 GUESSED = (Compressed, GatedRecurrence, KimiDelta, LinearAttention, Rwkv)
@@ -49,6 +50,7 @@ class Plan:
     devices: int
     device_map: str | None
     items: Mapping[str, int]  # images and sounds of one request
+    part: "Part | None"  # the device that was named
     capability: str | None
     torch: tuple[int, ...] | None
     outputs: int  # numbers a token that the head makes
@@ -83,6 +85,7 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
         devices=devices,
         device_map=w.device_map or ("auto" if devices > 1 else None),
         items={"image": _images(w), "audio": 1 if w.audio_seconds else 0},
+        part=budget.choice.part if budget else None,
         capability=budget.choice.part.compute_capability if budget else None,
         torch=_torch(w.torch_version),
         outputs=subject.body.vocab or subject.body.labels,

@@ -67,13 +67,7 @@ def _held(r: Reserve, subject: Subject) -> Iterator[Component]:
         formula="tables of blocks, inputs of a batch, counts of the sampler",
         source="vllm v1/worker/gpu_input_batch.py, v1/worker/gpu/sample/penalties.py",
     )
-    yield Component(
-        name="context",
-        bytes=r.context,
-        basis="assumed",
-        formula="CUDA context, outside vLLM's share; published readings are 226 to 616 MiB",
-        source="GPU, driver and versions decide",
-    )
+    yield r.context
     yield Component(
         name="communication",
         bytes=r.talk_before,

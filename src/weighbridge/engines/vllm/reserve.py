@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.components.device import CONTEXT
+from weighbridge.components.device import context
 from weighbridge.engines import extras
 from weighbridge.engines.communication import communication, received
 from weighbridge.engines.serving import Subject
@@ -39,9 +39,10 @@ from weighbridge.units import GIB, MIB, ceil_div
 from weighbridge.workload import Infer
 
 # Growth of what is not torch's from the first look to the end of profiling: kernels, handles.
-# 27 logs of 0.19 on one or more H100: 0.24 to 0.27 GiB, once 0.46; 0.11 on an H100: 0.13; older
-# ones 0.04 (12 GB card), 0.05 (T4), 0.08 (48 GB), 0.16 (H100), 0.34 (95 GB Blackwell).
-GROWTH = Bytes(GIB // 8, GIB // 4, 47 * GIB // 100)
+# 26 of 27 logs of 0.19 on an H100 are 0.24 to 0.27 GiB, one is 0.46, and two with a pipeline 0.07;
+# 0.11 on an H100: 0.13; older ones 0.04 (12 GB card), 0.05 (T4), 0.08 (48 GB), 0.16 (H100), 0.34
+# (95 GB Blackwell).
+GROWTH = Bytes(160 * MIB, GIB // 4, 352 * MIB)
 OLD_GROWTH = Bytes(40 * MIB, 130 * MIB, GIB // 4)
 GREW_SINCE = (0, 13)
 # And after profiling, outside the share: kernels of decoding and sampling, handles of streams. No
@@ -70,7 +71,7 @@ class Reserve:
     growth: Bytes
     persistent: int  # buffers made before the weights
     late: int  # buffers made after profiling
-    context: Bytes
+    context: Component
     talk_before: Bytes  # ranks to each other, before free memory is first looked at
     talk_after: tuple[Component, ...]
 
@@ -88,7 +89,8 @@ class Reserve:
     @property
     def outside(self) -> Bytes:
         before = 0 if self.at.rules.consumed else self.persistent + self.spread
-        own = self.context.plus(LATER).plus(self.talk_outside).plus(exactly(before + self.late))
+        own = self.context.bytes.plus(LATER).plus(exactly(before + self.late))
+        own = own.plus(self.talk_outside)
         return own.plus(self._graphs_outside)
 
     @property
@@ -191,7 +193,7 @@ def reserve(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget |
         growth=GROWTH if at.rules.version >= GREW_SINCE else OLD_GROWTH,
         persistent=_persistent(subject, at, found),
         late=_late(subject, rank, at, budget),
-        context=hardware.context(budget) or CONTEXT,
+        context=context(budget.choice.part if budget else None),
         talk_before=talking.before(at, budget, experts=has_experts(subject)),
         talk_after=_talk(subject, rank, at, budget),
     )

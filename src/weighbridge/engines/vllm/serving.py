@@ -127,4 +127,4 @@ def refused(r: Reserve, budget: Budget) -> bool:
 
 def at_start(r: Reserve, budget: Budget) -> int:
     """Free once the context and the first communicators are there."""
-    return max(0, budget.usable.expected - r.context.expected - r.talk_outside.expected)
+    return max(0, budget.usable.expected - r.context.bytes.expected - r.talk_outside.expected)

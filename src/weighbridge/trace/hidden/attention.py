@@ -98,7 +98,7 @@ LARGE_FLOAT = (Tile(64, 64, 32), Tile(64, 64, 64), Tile(128, 64, 128), Tile(128,
 
 def _tile(q: torch.Tensor, v: torch.Tensor, op: Op, dropout: bool) -> Tile:
     large = op.card.shared_memory > 100 * KIB
-    tiles = SMALL
+    tiles: tuple[Tile, ...] = SMALL
     if large:
         tiles = LARGE_HALF if q.dtype in HALF else LARGE_FLOAT
     if large and dropout and q.dtype in HALF:

@@ -1,8 +1,8 @@
 """cuBLAS: a workspace of each thread, and copies of matrices that it cannot read.
 
     cuBLAS     2 x 4 MiB + 8 x 16 KiB; 8 x 4 MiB on capability 9, and on 10 and 12 since torch 2.11;
-               CUBLAS_WORKSPACE_CONFIG=:KiB:count:... instead. Kept from the first product until 2.14,
-               then taken for each product
+               CUBLAS_WORKSPACE_CONFIG=:KiB:count:... instead. Kept from the first product on; from
+               2.14 on taken for each product
     cuBLASLt   addmm with a vector of biases: 1 MiB for each call until 2.9, kept until 2.12, then
                the same as that of cuBLAS
 
@@ -56,9 +56,8 @@ def _light(name: str, op: Op) -> bool:
     if name in ("_scaled_mm", "_addmm_activation"):
         return True
     bias = op.arg(0)
-    return (
-        name == "addmm" and bias.dim() == 1 and bias.is_contiguous() and min(op.args[2].shape) > 1
-    )
+    plain = bias.dim() == 1 and bias.is_contiguous()
+    return name == "addmm" and bool(plain) and min(op.args[2].shape) > 1
 
 
 def _transient(op: Op) -> list[int]:
@@ -87,7 +86,7 @@ def _matrices(first: int) -> Rule:
 def _readable(m: torch.Tensor) -> bool:
     rows, columns = m.shape[-2:]
     s0, s1 = m.stride()[-2:]
-    return (s0 == 1 and s1 >= max(1, rows)) or (s1 == 1 and s0 >= max(1, columns))
+    return bool((s0 == 1 and s1 >= max(1, rows)) or (s1 == 1 and s0 >= max(1, columns)))
 
 
 RULES = (

@@ -1,6 +1,6 @@
 """Norms and reductions: sums that go through memory.
 
-    layer norm backward   partial sums of gamma's and beta's gradients, where rows are many and short
+    layer norm backward   partial sums of gamma's and beta's gradients, where rows are many
     group norm            two vectors of (batch, channels)
     foreach norm          one float32 for each 65,536 elements, as many as the largest tensor needs
 

@@ -1,8 +1,8 @@
 """How an allocation that dispatch cannot see is written down: one record a mechanism.
 
-    first   taken before the outputs, released before them
-    before  taken before the outputs, held until the operation ends
-    after   taken after the outputs, until it ends
+first   taken before the outputs, released before them
+before  taken before the outputs, held until the operation ends
+after   taken after the outputs, until it ends
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -47,7 +47,8 @@ class Rule:
 
 
 def size(t: torch.Tensor) -> int:
-    return t.numel() * t.element_size()
+    nbytes: int = t.numel() * t.element_size()
+    return nbytes
 
 
 def copied(t: Any, memory_format: torch.memory_format = torch.contiguous_format) -> int:
@@ -59,4 +60,4 @@ def copied(t: Any, memory_format: torch.memory_format = torch.contiguous_format)
 
 def accumulated(t: torch.Tensor) -> int:
     """Bytes an element has while it is summed: acc_type of half types is float."""
-    return FLOAT if t.dtype in HALF else t.element_size()
+    return FLOAT if t.dtype in HALF else int(t.element_size())

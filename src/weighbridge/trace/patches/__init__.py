@@ -1,8 +1,9 @@
 """What of torch is replaced while a fake GPU stands in, as a table of (owner, name, value).
 
-runtime.py     torch.cuda and torch.accelerator below Python: devices, streams, memory, random states
-modules.py     moving modules and pinning, loading, data loaders, initialisers, torch.compile
-libraries.py   transformers and others that ask whether they are being traced
+    runtime.py     torch.cuda and torch.accelerator below Python: devices, streams, memory
+    modules.py     moving modules and pinning, data loaders, initialisers, torch.compile
+    values.py      tolist, numpy and format of fake tensors
+    libraries.py   transformers and others that ask whether they are being traced
 
 Everything is put back in reverse order, also after an exception.
 """

@@ -6,19 +6,37 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import data
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.optim import optimizer
+from torch.utils import _foreach_utils, data
 from torch.utils.data import _utils
 
 from weighbridge.trace.patches import Patch
 
 INITIALISERS = (
-    "uniform_ normal_ trunc_normal_ constant_ ones_ zeros_ eye_ dirac_ xavier_uniform_ "
-    "xavier_normal_ kaiming_uniform_ kaiming_normal_ orthogonal_ sparse_"
-).split()
+    "uniform_",
+    "normal_",
+    "trunc_normal_",
+    "constant_",
+    "ones_",
+    "zeros_",
+    "eye_",
+    "dirac_",
+    "xavier_uniform_",
+    "xavier_normal_",
+    "kaiming_uniform_",
+    "kaiming_normal_",
+    "orthogonal_",
+    "sparse_",
+)
 COMPILED = "torch.compile is traced as eager code: compiled code keeps and fuses other tensors"
 
 
 def modules() -> Iterator[Patch]:
+    for owner in (optimizer, _foreach_utils):  # which classes the foreach kernels are for
+        kinds = [*owner._foreach_supported_types, FakeTensor]
+        yield Patch(owner, "_foreach_supported_types", kinds)
+    yield Patch(nn.RNNBase, "flatten_parameters", _unchanged)
     yield Patch(nn.Module, "_apply", apply)
     yield Patch(torch.Tensor, "pin_memory", lambda self, *_: self)
     yield Patch(torch.Tensor, "is_pinned", lambda *_: False)
@@ -39,16 +57,24 @@ def apply(
     if recurse:
         for child in self.children():
             child._apply(fn)
-    for parameter in self._parameters.values():
+    for name, parameter in self._parameters.items():
         if parameter is not None:
             with torch.no_grad():
-                _replace(parameter, fn(parameter))
-                if parameter.grad is not None:
-                    _replace(parameter.grad, fn(parameter.grad))
+                self._parameters[name] = _moved(parameter, fn)
     for name, buffer in self._buffers.items():
         if buffer is not None:
             self._buffers[name] = fn(buffer)
     return self
+
+
+def _moved(parameter: nn.Parameter, fn: Callable[[torch.Tensor], torch.Tensor]) -> nn.Parameter:
+    new = fn(parameter)
+    if not torch._has_compatible_shallow_copy_type(parameter, new):  # from or to meta
+        return nn.Parameter(new, parameter.requires_grad)
+    _replace(parameter, new)
+    if parameter.grad is not None:
+        _replace(parameter.grad, fn(parameter.grad))
+    return parameter
 
 
 def _replace(old: torch.Tensor, new: torch.Tensor) -> None:
@@ -57,7 +83,7 @@ def _replace(old: torch.Tensor, new: torch.Tensor) -> None:
     old.data = new
     device = getattr(new, "fake_device", None)
     if device is not None:
-        old.fake_device = device  # type: ignore[attr-defined]
+        old.fake_device = device
 
 
 def _iterator(loader: Any) -> Any:

@@ -29,6 +29,7 @@ def runtime(card: Card, recorder: Recorder) -> Iterator[Patch]:
         yield Patch(owner, "Stream", Stream)
         yield Patch(owner, "Event", Event)
     yield Patch(torch, "Generator", Generator)
+    yield Patch(torch.backends.cuda, "is_built", lambda: True)
     # read whenever an operation moves a tensor: no context of a real device may be made
     yield Patch(fake_tensor.FakeTensorMode, "avoid_device_init", property(lambda _: True))
     yield Patch(fake_tensor, "init_gpu_context", lambda _: None)
@@ -52,7 +53,7 @@ class Devices:
         self.current = 0
         self.streams: dict[int, int] = {}  # device -> the current stream's id
 
-    def answers(self) -> dict[str, Callable[..., Any]]:
+    def answers(self) -> dict[str, Any]:
         """Of torch._C."""
         cuda = {
             "getDeviceCount": lambda: len(self.tapes),

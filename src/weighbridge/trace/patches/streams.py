@@ -75,12 +75,12 @@ META: Any = type(GENERATOR)
 STATE = 16  # bytes of a CUDA generator's state: seed and offset
 
 
-class _Known(META):
-    def __instancecheck__(cls, instance: object) -> bool:
+class _Known(META):  # type: ignore[misc]
+    def __instancecheck__(self, instance: object) -> bool:
         return isinstance(instance, GENERATOR)
 
 
-class Generator(GENERATOR, metaclass=_Known):
+class Generator(GENERATOR, metaclass=_Known):  # type: ignore[misc]
     """torch.Generator. A CPU wheel makes none for CUDA; fake kernels ask it for nothing."""
 
     def __new__(cls, device: Any = "cpu") -> Any:

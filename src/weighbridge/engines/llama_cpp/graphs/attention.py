@@ -10,9 +10,11 @@ Source: llama.cpp 0c1e57098 src/llama-graph.cpp (build_attn, build_attn_mha), ll
 
 from dataclasses import dataclass
 
+from weighbridge.arch.mixers import Latent
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32, Tensor
 from weighbridge.engines.llama_cpp.graphs.build import Build
+from weighbridge.units import MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +129,13 @@ def scores(b: Build, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, layer: int) 
     q, k, v = (g.permute(t, 0, 2, 1, 3) for t in (q, k, v))
     if b.step.flash:
         return _flash(b, q, k, v, mask, layer)
-    kq = _capped(b, g.mul_mat(k, q))
-    kq = g.like("soft_max", kq, mask)
     if not turned:
         v = g.cont(g.transpose(v))
-    kqv = _expanded(b, g.mul_mat(v, kq), layer)
+    if in_turns(b, k, q):
+        kqv = head_by_head(b, q, k, v, mask)
+    else:
+        kqv = g.mul_mat(v, softened(b, g.mul_mat(k, q), mask))
+    kqv = _expanded(b, kqv, layer)
     out = g.permute(kqv, 0, 2, 1, 3)
     out = g.cont(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3])
     if not b.at.cache_offload:
@@ -155,7 +159,8 @@ def _flash(b: Build, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, layer: int) 
 
 def _up(b: Build, layer: int) -> Tensor | None:
     """Latent attention: from the latent to each head's values."""
-    return b.of(layer, "attn_v_b")
+    latent = any(isinstance(m, Latent) for m in b.net.layers[layer].mixers)
+    return b.of(layer, "attn_v_b") if latent else None
 
 
 def _expanded(b: Build, kqv: Tensor, layer: int) -> Tensor:
@@ -163,10 +168,35 @@ def _expanded(b: Build, kqv: Tensor, layer: int) -> Tensor:
     return kqv if up is None else g.mul_mat(up, kqv)
 
 
-def _capped(b: Build, kq: Tensor) -> Tensor:
+def softened(b: Build, kq: Tensor, mask: Tensor) -> Tensor:
     if not b.net.softcap:
-        return kq
-    return g.like("scale", g.like("unary", g.like("scale", kq)))
+        return g.like("soft_max", kq, mask)
+    if b.step.rules.fused:
+        return g.like("soft_cap_max", kq, mask)
+    return g.like("soft_max", g.like("scale", g.like("unary", g.like("scale", kq))), mask)
+
+
+# ik_llama.cpp: scores that are more than -amb MiB are made of one head at a time
+
+
+def in_turns(b: Build, k: Tensor, q: Tensor) -> bool:
+    if not b.step.largest_batch or k.ne[2] != q.ne[2]:
+        return False
+    return mib(k.ne[1] * q.ne[1] * q.ne[2] * F32.nbytes) > b.step.largest_batch
+
+
+def mib(size: int) -> int:
+    return size // MIB
+
+
+def head_by_head(b: Build, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    total: Tensor | None = None
+    for _ in range(q.ne[2]):
+        q1, k1, v1 = (g.view(t, (*t.ne[:2], 1), t.nb[1:3]) for t in (q, k, v))
+        one = g.mul_mat(v1, softened(b, g.mul_mat(k1, q1), mask))
+        total = one if total is None else g.concat(total, one, 2)
+    assert total is not None
+    return total
 
 
 # A quantized cache is rotated by a Hadamard matrix first

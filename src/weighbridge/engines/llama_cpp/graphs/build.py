@@ -112,6 +112,9 @@ class Build:
     def norm(
         self, x: Tensor, w: Tensor | None, b: Tensor | None, layer: int = -1, kind: str = "rms_norm"
     ) -> Tensor:
+        if self.step.rules.fused and kind == "rms_norm" and w is not None:
+            y = g.like("fused_rms_norm", x, w)
+            return g.like("add", y, b) if b is not None else y
         y = g.like(kind, x)
         if (w is not None or b is not None) and layer >= 0 and self.at.pinned:
             y.backend = self.at.layer(layer)

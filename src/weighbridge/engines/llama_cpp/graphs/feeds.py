@@ -79,7 +79,8 @@ class Routing:
 
 def experts(b: Build, layer: int, x: Tensor, r: Routing, act: Act) -> Tensor:
     ids, weights = route(b, layer, x, r)
-    b.graph.expand(weights)
+    if not b.step.rules.fused:
+        b.graph.expand(weights)
     hidden, tokens = x.ne[0], x.ne[1]
     x = g.reshape(x, hidden, 1, tokens)
     if r.before:
@@ -146,8 +147,11 @@ def _inner(b: Build, layer: int, x: Tensor, ids: Tensor, act: Act) -> Tensor:
         ne = (both.ne[0] // 2, *both.ne[1:3])
         gate, up = (g.view(both, ne, both.nb[1:3]) for _ in range(2))
         return gated(b, gate, up)
-    up = _biased(b, layer, "ffn_up_exps", g.mul_mat_id(b.must(layer, "ffn_up_exps"), x, ids), ids)
     gate_w = b.of(layer, "ffn_gate_exps")
+    if b.step.fused_experts and gate_w is not None:
+        up_w = b.must(layer, "ffn_up_exps")
+        return g.made("moe_up_gate", (up_w.ne[1], ids.ne[0], x.ne[2]), up_w, gate_w, x, ids)
+    up = _biased(b, layer, "ffn_up_exps", g.mul_mat_id(b.must(layer, "ffn_up_exps"), x, ids), ids)
     if gate_w is None:
         out = g.like("unary", up)
         return g.like("sqr", out) if act.squared else out
@@ -161,7 +165,11 @@ def _biased(b: Build, layer: int, name: str, x: Tensor, ids: Tensor) -> Tensor:
 
 
 def _summed(b: Build, out: Tensor, hidden: int, tokens: int) -> Tensor:
-    b.graph.expand(out)
+    if b.step.rules.fused and b.net.top_k > 2:
+        first = g.view(out, (hidden, tokens), (out.nb[2],))
+        return g.made("multi_add", (hidden, tokens), first)
+    if not b.step.rules.fused:
+        b.graph.expand(out)
     views = [g.view(out, (hidden, tokens), (out.nb[2],)) for _ in range(b.net.top_k)]
     if b.step.rules.late_views:
         b.graph.expand(*views)

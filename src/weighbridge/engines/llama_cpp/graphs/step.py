@@ -25,6 +25,9 @@ class Step:
     type_k: DType = F16
     type_v: DType = F16
     embeds: bool = False
+    latent_mode: int | None = None  # ik_llama.cpp's -mla
+    largest_batch: int = 0  # its -amb: MiB of scores or unfolded keys at once
+    fused_experts: bool = False  # its -fmoe
     whole: bool = False  # every layer, also where one more of its kind changes nothing
 
 

@@ -25,6 +25,7 @@ from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.engines.llama_cpp.graphs.feeds import Act, Routing, dense, experts
 from weighbridge.engines.llama_cpp.graphs.gemma import inputs_of_layers, with_input
 from weighbridge.engines.llama_cpp.graphs.latent import absorbed, full_heads
+from weighbridge.engines.llama_cpp.graphs.modes import by_mode
 from weighbridge.engines.llama_cpp.graphs.recurrent import delta, mamba1, mamba2, short_conv
 from weighbridge.errors import UnsupportedError
 
@@ -82,6 +83,8 @@ def finished(b: Build, x: Tensor, style: Style) -> Tensor:
     x = g.mul_mat(head, x)
     bias = b.weight("output.bias")
     x = g.like("add", x, bias) if bias is not None else x
+    if b.net.logit_softcap and b.step.rules.fused:
+        return g.like("softcap", x)
     if b.net.logit_softcap:
         return g.like("scale", g.like("unary", g.like("scale", x)))
     return g.like("scale", x) if b.net.logit_scale else x
@@ -221,6 +224,8 @@ def mixed(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
 
 def mix(b: Build, layer: int, m: Mixer, x: Tensor, style: Style) -> Tensor:
     match m:
+        case Latent() if b.step.latent_mode is not None:
+            return by_mode(b, layer, m, x)
         case Latent():
             return absorbed(b, layer, m, x)
         case Attention() if b.of(layer, "attn_kv_b") is not None:

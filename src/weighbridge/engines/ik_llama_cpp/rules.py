@@ -1,0 +1,49 @@
+"""What changed from build to build of ik_llama.cpp. A build is the number of commits before it.
+
+Source: its history to 8337e4cd3 (build 4840, 15 August 2026); graphs of 8f7bd74af (build 3682).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from weighbridge.engines.llama_cpp.rules import Rules
+
+OLDEST, NEWEST = 3576, 4840
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    flash: str = "off"
+    latent_mode: int = 0
+    largest_batch: int = 0
+    fused_experts: bool = False
+    cache_ram: int = 0
+
+
+GRAPHS: Mapping[int, Mapping[str, bool]] = {
+    3590: {"unfolds_at_once": False},  # 9fe2b06f7, #260, 18 March 2025
+    3683: {"fused_moves": True},  # aa8ec5dfa, #405, 12 May 2025
+    3745: {"expert_share": True},  # dc663fe63, #520, 12 June 2025
+}
+CHANGES: Mapping[int, Mapping[str, Any]] = {
+    3928: {"flash": "on", "fused_experts": True},  # 41d6c42b9, #863, 25 October 2025
+    3983: {"latent_mode": 3},  # ddc88bac1, #943, 12 November 2025
+    4832: {"largest_batch": 256},  # 37d82c231, #2312, 13 August 2026
+}
+BASE = Rules(mask_pad=32, glu=True, fused=True, rotary_first=False, unfolds_at_once=True)
+
+
+@cache
+def ik_rules(build: int) -> tuple[Rules, Defaults]:
+    """(llama.cpp's rules as they are here, defaults of what is its own)"""
+    own = Defaults()
+    for since, change in CHANGES.items():
+        if build >= since:
+            own = replace(own, **change)
+    base = BASE
+    for since, graph in GRAPHS.items():
+        if build >= since:
+            base = replace(base, **graph)
+    return replace(base, flash=own.flash, cache_ram=own.cache_ram), own

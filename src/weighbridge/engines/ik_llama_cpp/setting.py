@@ -1,0 +1,35 @@
+"""The effective settings of a launch of ik_llama.cpp: llama.cpp's, and its own three."""
+
+from dataclasses import replace
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.engines.ik_llama_cpp.rules import Defaults
+from weighbridge.engines.llama_cpp.rules import Rules
+from weighbridge.engines.llama_cpp.setting import Launch, Model, launch
+from weighbridge.engines.serving import Subject
+from weighbridge.errors import UsageError
+from weighbridge.workload import Infer
+
+MODES = (0, 1, 2, 3)
+
+
+def ik_launch(
+    s: Subject,
+    w: Infer,
+    budget: Budget | None,
+    rules: tuple[Rules, Defaults],
+    m: Model,
+    *,
+    latent: bool,
+) -> Launch:
+    common, own = rules
+    mode = own.latent_mode if w.mla_attn is None else w.mla_attn
+    if mode not in MODES:
+        raise UsageError(f"-mla {mode}: ik_llama.cpp has {', '.join(map(str, MODES))}")
+    return replace(
+        launch(s, w, budget, common, m),
+        engine="ik_llama.cpp",
+        latent_mode=mode if latent and mode else None,
+        largest_batch=own.largest_batch if w.attn_max_b is None else w.attn_max_b,
+        fused_experts=own.fused_experts if w.fused_moe is None else w.fused_moe,
+    )

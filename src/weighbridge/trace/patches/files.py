@@ -1,0 +1,35 @@
+"""Everything that reads or writes tensors in files, torch's own and the libraries'."""
+
+from collections.abc import Iterator
+
+from weighbridge.trace.notes import Notes
+from weighbridge.trace.patches import Patch
+from weighbridge.trace.patches.arrivals import Patches
+from weighbridge.trace.patches.headers import USERS, Headers
+from weighbridge.trace.patches.pretrained import Pretrained
+from weighbridge.trace.patches.saving import Saved
+
+
+class Files:
+    """`patches` are of torch, `table` of libraries by module, for when they arrive."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._saved = Saved(notes)
+        self._headers = Headers(notes)
+        self._pretrained = Pretrained(notes)
+
+    def patches(self) -> Iterator[Patch]:
+        yield from self._saved.patches()
+        yield from self._pretrained.patches()
+
+    def table(self) -> dict[str, Patches]:
+        headers = self._headers
+        table = {"safetensors": headers.package, "safetensors.torch": headers.functions}
+        table |= dict.fromkeys(USERS, headers.user)
+        for name, patches in self._pretrained.table().items():
+            table[name] = both(table[name], patches) if name in table else patches
+        return table
+
+
+def both(first: Patches, second: Patches) -> Patches:
+    return lambda module: [*first(module), *second(module)]
