@@ -244,26 +244,54 @@ def test_to_dict_has_everything(found):
     assert sum(GIVEN in o.quantity for o in found) == sum(bool(r.given) for r in records())
 
 
-# What must be shown: row -> {column: at most}. Where a row does not reach it, it is pinned, and
-# SHORT says why.
+# What must be shown: row -> {column: at most; of `exact`, at least}. A row that does not reach it is
+# pinned like the others, and SHORT says why.
 MUST = {
     "vllm_llmd_planner | vllm | kv_tokens, given | component": {"max": 0.001},
     "vllm_llmd_planner | vllm | weights | component": {"max": 0.01},
     "vllm_llmd_planner | vllm | kv_tokens | component": {"p50": 0.05, "p95": 0.15},
+    "agilerl_grpo | vllm | peak | driver": {"p50": 0.05, "p95": 0.15},
     "sglang_repo_logs | sglang | kv_tokens | component": {"max": 0.02},
     "sglang_repo_logs | sglang | kv_tokens_sliding | component": {"max": 0.02},
+    "sglang_repo_logs | sglang | kv_bytes, given | component": {"exact": 1.0},
+    "llamacpp_ik | llama.cpp | kv_bytes | component": {"exact": 1.0},
+    "llamacpp_ik | llama.cpp | output | component": {"exact": 1.0},
+    "llamacpp_ik | llama.cpp | compute | component": {"p50": 0.10},
+    "llamacpp_ik | llama.cpp | weights | component": {"max": 0.005},
+    "llamacpp_ik | ik_llama.cpp | kv_bytes | component": {"exact": 1.0},
+    "llamacpp_ik | ik_llama.cpp | output | component": {"exact": 1.0},
+    "llamacpp_ik | ik_llama.cpp | compute | component": {"p50": 0.10},
+    "llamacpp_ik | ik_llama.cpp | weights | component": {"max": 0.005},
     "qwen_docs | transformers | peak | allocated": {"p50": 0.04, "p95": 0.10},
     "qwen_docs | transformers | decode | allocated": {"p50": 0.04, "p95": 0.10},
     "hf_docs | transformers | peak | allocated": {"p50": 0.04, "p95": 0.10},
     "model_cards_misc | transformers | peak | allocated": {"p50": 0.04, "p95": 0.10},
-    "agilerl_grpo | vllm | peak | driver": {"p50": 0.05, "p95": 0.15},
 }
-SHORT: dict[tuple[str, str], str] = {}
+MATRIX = "with an importance matrix IQ4_XS gives ffn_down fewer bits than we do"
+SHORT = {
+    (
+        "sglang_repo_logs | sglang | kv_tokens | component",
+        "max",
+    ): "before the weights the logs have "
+    "0.63 and 0.78 GiB in use on the two cards; our context and communicator are less",
+    ("sglang_repo_logs | sglang | kv_tokens_sliding | component", "max"): "as kv_tokens",
+    ("llamacpp_ik | llama.cpp | kv_bytes | component", "exact"): "build 5331 stores values beside "
+    "the latents that hold them",
+    ("llamacpp_ik | llama.cpp | weights | component", "max"): MATRIX,
+    ("llamacpp_ik | ik_llama.cpp | weights | component", "max"): MATRIX,
+    ("llamacpp_ik | ik_llama.cpp | output | component", "exact"): "its server has a sequence more "
+    "than its slots",
+    (
+        "qwen_docs | transformers | decode | allocated",
+        "p95",
+    ): "FP8 checkpoints of models with a tied head hold 0.2 to 0.7 GiB more than we say",
+}
 
 
 @pytest.mark.parametrize(("name", "column"), [(n, c) for n, m in MUST.items() for c in m])
 def test_what_must_be_shown(table, name, column):
-    reached = abs(table[name][column]) <= MUST[name][column]
+    value, bound = abs(table[name][column]), MUST[name][column]
+    reached = value >= bound if column == "exact" else value <= bound
     reason = SHORT.get((name, column))
     assert reached or reason, table[name]
     assert not (reached and reason), f"{name} reaches it: take it out of SHORT"
@@ -278,4 +306,6 @@ def test_intervals_at_driver_level_are_narrow_enough_to_be_of_use(table):
     assert set(wide) <= set(WIDE), wide
 
 
-WIDE: dict[str, str] = {}  # row -> why
+WIDE = {  # row -> why
+    "model_cards_misc | transformers | peak | driver": "one figure; no reading of a context on its card",
+}

@@ -100,3 +100,11 @@ def test_small_model_in_nf4_is_mostly_its_embedding():
     embedding = 151936 * 896 * 2
     assert total(plan, "nf4") > 1.6 * embedding
     assert total(plan, "bnb-int8", BFLOAT16) > total(plan, "nf4")
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes"), [("F16", 13.8), ("Q8_0", 12.1), ("Q6_K", 12.0), ("Q4_K_M", 11.6)]
+)
+def test_gguf_of_gpt_oss_keeps_the_experts_four_bits(name, gigabytes):
+    # unsloth/gpt-oss-20b-GGUF: sizes of the files, to 0.1 GB
+    assert total(model("gpt-oss-20b"), name) / 1e9 == pytest.approx(gigabytes, abs=0.06)

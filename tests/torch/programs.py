@@ -87,6 +87,4 @@ def real(program, **settings):
 def recorded(tape):
     """The same of a tape, without what only a GPU has."""
     made = [(1 if e > 0 else -1, tape.storages[abs(e) - 1]) for e in tape.events]
-    return [
-        sign * s.nbytes for sign, s in made if s.nbytes >= LEAST and s.op != "cuBLAS workspace"
-    ]
+    return [sign * s.nbytes for sign, s in made if s.nbytes >= LEAST and s.op != "cuBLAS workspace"]

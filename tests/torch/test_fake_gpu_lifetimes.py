@@ -85,9 +85,7 @@ def test_modules_of_recomputed_ones():
     with FakeGPU("a100-80gb") as gpu:
         train("cuda", checkpoints="frames")
     made = [s.module for s in gpu.tape.storages if s.op == "aten.relu.default"]
-    recomputed = [s.module for s in gpu.tape.storages if s.op == "aten.relu.default"][3:6]
-    assert len(made) == 12
-    assert recomputed == [f"blocks.{i}" for i in (2, 1, 0)]
+    assert made == [f"blocks.{i}" for i in (0, 1, 2, 2, 1, 0)] * 2
 
 
 def test_a_gradient_that_is_shared_is_cloned():
@@ -99,7 +97,8 @@ def test_a_gradient_that_is_shared_is_cloned():
         assert a.grad is not b.grad
         grads = {a.grad.untyped_storage()._cdata, b.grad.untyped_storage()._cdata}
         assert len(grads) == 2
-    assert [s.op for s in gpu.tape.storages].count("aten.clone.default") >= 1
+    copies = [s.op for s in gpu.tape.storages if s.phase == "backward"]
+    assert copies == ["aten.new_empty_strided.default"] * 2  # clone_obey_contract
 
 
 def test_python_functions_add_for_themselves():

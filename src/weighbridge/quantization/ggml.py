@@ -48,6 +48,9 @@ FALLBACK = {
 PLAIN = ("F32", "F16", "BF16")
 # In the source's own 16 bits: small matrices that llama-quantize passes by.
 PASSED_BY = ("altup", "laurel", "per_layer_model_projection", "indexer.k_proj", "indexer.q_proj")
+# Released with quantized experts: the converter takes them as they are, and llama-quantize refuses
+# to convert them again ("requantizing from type mxfp4 is disabled").
+KEPT = {"GptOss": "MXFP4"}
 POSITIONS = ("position", "wpe", "token_type", "pos_emb")
 QUANTIZED = ("linear", "conv1d", "expert", "experts", "embedding")
 MANY = 128
@@ -64,6 +67,7 @@ class Facts:
     experts: int
     tied: bool
     falcon: bool
+    kept: str = ""  # the type in which experts come and stay
 
     @property
     def llama_70b(self) -> bool:
@@ -83,6 +87,7 @@ def facts(s: Setting) -> Facts:
         experts=max((p.routed[1] for p, _ in text), default=1),
         tied="output" not in by_role,
         falcon=s.plan.cls.startswith("Falcon"),
+        kept=next((kind for cls, kind in KEPT.items() if s.plan.cls.startswith(cls)), ""),
     )
 
 
@@ -164,6 +169,7 @@ def _loader(name: str) -> Callable[[Setting], Pack]:
             seen[part] += 1
             at = Place(part, index or 0, count, known.gqa, known.experts)
             kind = MIXTURES[name].default if name in PLAIN else _type(p, m, name, at, known)
+            kind = known.kept if known.kept and p.kind in ("expert", "experts") else kind
             halves = latent_halves(p, m, shapes)
             return (_piece(p, end, half, kind) for end, half in halves.items())
 

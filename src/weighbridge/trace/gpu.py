@@ -91,7 +91,7 @@ class FakeGPU:
             enter(_as_before())
             table = *runtime(self.card, self.recorder), *modules(), *values()
             undo = enter(patched([*table, *self._files.patches()]))
-            enter(arriving(self._files.table(), undo))
+            enter(arriving(self._files.table(), undo, self.notes))
             libraries = Libraries()
             enter(Fakes(allow_non_fake_inputs=True))
             self.recorder.replaced = enter(registered(Chooser(self.card, self.version)))
@@ -134,9 +134,11 @@ class Fakes(FakeTensorMode):  # type: ignore[misc]
 def _as_before() -> Any:
     """What scripts set for themselves and torch keeps for the process."""
     dtype, grad, device = torch.get_default_dtype(), torch.is_grad_enabled(), _default_device()
+    random = torch.get_rng_state()
     try:
         yield
     finally:
+        torch.set_rng_state(random)
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
         if _default_device() is not device:

@@ -1,8 +1,8 @@
 """Looks at data: what a program is told when it asks a fake tensor for its values.
 
 Small tensors of integers, truth values and single numbers that follow from constants keep a
-shadow: the real tensor, computed beside the fake one. So positions, masks of ones and counters
-are what they are on a GPU. Of all others
+shadow: the real tensor, computed beside the fake one. So positions, masks of ones and shuffled
+indices are what they are on a GPU. Of all others
 
     one value    is 0
     how many     (nonzero, unique, a boolean index) is all of them
@@ -112,15 +112,33 @@ def _lost(t: torch.Tensor) -> None:
         known.untyped_storage().lost = True
 
 
+# What decides alone, whatever the other side is: how generation learns that it is at its end
+ABSORBING = {"bitwise_or": True, "logical_or": True, "bitwise_and": False, "logical_and": False}
+
+
+def _absorbed(args: Args, decisive: bool) -> torch.Tensor | None:
+    for known in map(shadow, (a for a in args if isinstance(a, torch.Tensor))):
+        if known is not None and known.dtype == torch.bool:
+            with unset_fake_temporarily():
+                if bool((known == decisive).all()):
+                    shape = torch.broadcast_shapes(*(a.shape for a in args))
+                    return torch.full(shape, decisive, dtype=torch.result_type(*args))
+    return None
+
+
 def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
     """What `func` returns for the real values; None where one is not known."""
-    if func.overloadpacket.__name__ in UNKNOWN or torch.Tag.nondeterministic_seeded in func.tags:
-        return None
+    name = func.overloadpacket.__name__.rstrip("_")
+    if name in ABSORBING and all(isinstance(a, torch.Tensor) for a in args):
+        found = _absorbed(args, ABSORBING[name])
+        if found is not None:
+            return found
+    name = func.overloadpacket.__name__
     flat, spec = tree_flatten((args, kwargs))
     real = []
-    for value in flat:
+    for position, value in enumerate(flat):
         if isinstance(value, torch.Tensor):
-            value = shadow(value)
+            value = _written(value) if name in OVERWRITING and not position else shadow(value)
             if value is None:
                 return None
         elif isinstance(value, torch.device):
@@ -128,7 +146,19 @@ def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
         real.append(value)
     with unset_fake_temporarily():
         known_args, known_kwargs = tree_unflatten(real, spec)
-        return func(*known_args, **known_kwargs)
+        out = func(*known_args, **known_kwargs)
+    if name in EMPTY:
+        out.untyped_storage().lost = True
+    return out
+
+
+def _written(t: torch.Tensor) -> torch.Tensor | None:
+    """The shadow of what is about to be overwritten: all of it, or its values must be known."""
+    known: torch.Tensor | None = vars(t).get("shadow") if isinstance(t, FakeTensor) else None
+    if known is None or known.numel() * known.element_size() != known.untyped_storage().nbytes():
+        return shadow(t)
+    known.untyped_storage().lost = False
+    return known
 
 
 def _faked(real: torch.Tensor, args: Args) -> torch.Tensor:
@@ -188,7 +218,8 @@ def _counted(_: Any, args: Args, kwargs: dict[str, Any]) -> torch.Tensor:
     return _entries(args[0], max(1, least))
 
 
-UNKNOWN = frozenset(("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"))
+EMPTY = frozenset(("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"))
+OVERWRITING = frozenset(("copy_", "fill_", "zero_", "random_", "normal_", "uniform_"))
 VALUES = ("_local_scalar_dense", "is_nonzero", "equal", "allclose")
 COUNTS: dict[str, Callable[[Any, Args, dict[str, Any]], Any]] = {
     "nonzero": _nonzero,

@@ -40,6 +40,7 @@ class Watch:
         self.parameters: dict[int, weakref.ref[torch.Tensor]] = {}
         self.trails: dict[int, Trail] = {}  # of each thread
         self.differentiated: list[Trail] = []  # of the thread that called backward, innermost last
+        self.outside = 0  # modules that were running when backward was called
         self._stack = ExitStack()
 
     def __enter__(self) -> "Watch":
@@ -80,7 +81,8 @@ class Watch:
 
     def where(self, node: Any) -> str:
         """Path of the module that runs, or whose node does."""
-        if node is not None and self.differentiated:
+        recomputes = len(self.stack) > self.outside
+        if node is not None and self.differentiated and not recomputes:
             return self.differentiated[-1].at(node._sequence_nr())
         return self._path(self.stack[-1]) if self.stack else ""
 
@@ -151,12 +153,14 @@ class Watch:
         outer = recorder.phase == "backward"  # a checkpoint's own backward
         recorder.phase = "backward"
         self.differentiated.append(self._trail())
+        before, self.outside = self.outside, len(self.stack)
         try:
             # one queue: the engine may have started its threads before there was a device
             with torch.autograd.set_multithreading_enabled(False):
                 yield
         finally:
             self.differentiated.pop()
+            self.outside = before
             self._gradients()
             if not outer:
                 recorder.phase = "step"

@@ -4,7 +4,7 @@
 
 Layers, placement, scheduler and allocator are llama.cpp's; so are flags of the same name. Its own:
 
-    -mla      how latent attention is computed and stored (latents.py)
+    -mla      how latent attention is computed and stored (llama_cpp/graphs/modes.py)
     -amb      MiB of scores, or of unfolded keys and values, at once
     -fmoe     gate, up and activation of experts in one operation
     types     IQ2_K to IQ6_K, trellis types, and rows packed for processors (_R4, _R8)
@@ -13,9 +13,9 @@ Layers, placement, scheduler and allocator are llama.cpp's; so are flags of the 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.ik_llama_cpp.rules import ik_rules
 from weighbridge.engines.ik_llama_cpp.setting import ik_launch
-from weighbridge.engines.ik_llama_cpp.tensors import complete
 from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
 from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.latents import all_heads, complete
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.workload import Infer
@@ -30,7 +30,7 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
 def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> Held:
     net = known_network(s)
     at = ik_launch(s, w, budget, ik_rules(build), model(net, s), latent=net.latent)
-    net = complete(net, at.latent_mode)
+    net = complete(net) if at.latent_mode else all_heads(net)
     return Held(net=net, at=at, model_type=s.model_type, free=free(budget, at))
 
 

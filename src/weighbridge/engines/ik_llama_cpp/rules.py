@@ -1,6 +1,7 @@
 """What changed from build to build of ik_llama.cpp. A build is the number of commits before it.
 
-Source: its history to 8337e4cd3 (build 4840, 15 August 2026); graphs of 8f7bd74af (build 3682).
+Source: its history to 8337e4cd3 (build 4840, 15 August 2026). Graphs are those of 8f7bd74af (build
+3682), whose logs are in its own archive of discussions; of later builds only what is listed here.
 """
 
 from collections.abc import Mapping
@@ -22,17 +23,28 @@ class Defaults:
     cache_ram: int = 0
 
 
-GRAPHS: Mapping[int, Mapping[str, bool]] = {
+GRAPHS: Mapping[int, Mapping[str, Any]] = {
     3590: {"unfolds_at_once": False},  # 9fe2b06f7, #260, 18 March 2025
     3683: {"fused_moves": True},  # aa8ec5dfa, #405, 12 May 2025
     3745: {"expert_share": True},  # dc663fe63, #520, 12 June 2025
+    3869: {"fused_feeds": True},  # 8de297b79, #741, 31 August 2025
+    3886: {"early_weights": True},  # 4591e8382, #789, 23 September 2025
+    3907: {"half_mask": True},  # 4e24d48e6, #825, 13 October 2025
 }
 CHANGES: Mapping[int, Mapping[str, Any]] = {
     3928: {"flash": "on", "fused_experts": True},  # 41d6c42b9, #863, 25 October 2025
     3983: {"latent_mode": 3},  # ddc88bac1, #943, 12 November 2025
+    3995: {"cache_ram": 8192},  # bb358223c, #954, 14 November 2025
     4832: {"largest_batch": 256},  # 37d82c231, #2312, 13 August 2026
 }
-BASE = Rules(mask_pad=32, glu=True, fused=True, rotary_first=False, unfolds_at_once=True)
+BASE = Rules(
+    mask_pad=32,
+    glu=True,
+    fused=True,
+    early_weights=False,
+    rotary_first=False,
+    unfolds_at_once=True,
+)
 
 
 @cache

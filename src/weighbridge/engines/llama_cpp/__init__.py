@@ -7,14 +7,16 @@ naming.py     checkpoint names to GGUF's          tensors.py    the file's tenso
 networks.py   what graphs are built of            placement.py  which device has what
 graphs/       the step's graph, by architecture   ggml/         scheduler and graph allocator
 compute.py    compute buffers                     held.py       what each device holds
-pool.py       CUDA's pool                         projector.py  mmproj
+latents.py    matrices of latent attention        pool.py       CUDA's pool
 parts.py      the answer's components             fitting.py    what would fit
 answering.py  the answer                          launching.py  the command line
+projector.py  mmproj
 """
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
-from weighbridge.engines.llama_cpp.held import Held, as_heads
+from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.latents import as_heads
 from weighbridge.engines.llama_cpp.rules import LATENT, NEWEST, rules
 from weighbridge.engines.llama_cpp.setting import launch
 from weighbridge.engines.serving import Answer, Subject

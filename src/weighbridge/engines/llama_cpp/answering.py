@@ -63,14 +63,13 @@ def free(budget: Budget | None, at: Launch) -> tuple[int, ...]:
 
 def used(held: Held, device: int) -> bool:
     """GPUs that hold a layer, or compute what the host's tensors are brought for."""
-    return held.at.gpu_layers > 0 or held.compute.sizes[device] > 0
+    return held.at.gpu_layers > 0 or held.compute[device] > 0
 
 
 def derived(held: Held, s: Subject, w: Infer, budget: Budget | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "kv_cache_bytes_per_token": fitting.marginal(held),
-        "compute_buffer_bytes": list(held.compute.sizes),
-        "graph_nodes": held.compute.nodes,
+        "compute_buffer_bytes": list(held.compute),
         "launch": launching.command(s, held.at, w),
     }
     return facts | (fitting.fitting(held, budget) if budget is not None and held.at.gpus else {})

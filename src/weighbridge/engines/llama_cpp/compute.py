@@ -6,8 +6,8 @@
 Source: llama.cpp 0c1e57098 src/llama-context.cpp (sched_reserve, graph_reserve).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from weighbridge.engines.llama_cpp.ggml.allocate import Allocator, Pool
 from weighbridge.engines.llama_cpp.ggml.schedule import COPIES, Scheduler
@@ -15,8 +15,8 @@ from weighbridge.engines.llama_cpp.ggml.tensor import F16, Tensor, elements
 from weighbridge.engines.llama_cpp.graphs.architectures import build
 from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.engines.llama_cpp.graphs.step import Placement, Step
-from weighbridge.engines.llama_cpp.rules import Rules
 from weighbridge.engines.llama_cpp.placement import GPU_ALIGNMENT, HOST_ALIGNMENT, ROW, Placed
+from weighbridge.engines.llama_cpp.rules import Rules
 from weighbridge.engines.llama_cpp.setting import Launch
 from weighbridge.units import align_up
 
@@ -25,21 +25,12 @@ SQUARE = (40, 64, 72, 80, 96, 112, 128, 256, 512)
 PAIRS = frozenset(((576, 512), (192, 128), (320, 256), *((n, n) for n in SQUARE)))
 
 
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """Bytes by device, and the number of nodes of the graph."""
-
-    sizes: tuple[int, ...]
-    nodes: int
-
-
-def reserved(p: Placed, near: int) -> Reserved:
-    """`near` are the cells of sliding layers."""
+def reserved(p: Placed, near: int) -> tuple[int, ...]:
+    """Bytes by device, the host last. `near` are the cells of sliding layers."""
     s = step_of(p.at, near)
-    large = _replayed(p, s)
-    small = _replayed(p, replace(s, tokens=s.sequences, outputs=s.sequences))
-    sizes = tuple(max(pair) for pair in zip(large.sizes, small.sizes, strict=True))
-    return Reserved(sizes, large.nodes)
+    large = replayed(p, s)
+    small = replayed(p, replace(s, tokens=s.sequences, outputs=s.sequences))
+    return tuple(max(pair) for pair in zip(large, small, strict=True))
 
 
 def step_of(at: Launch, near: int) -> Step:
@@ -64,7 +55,7 @@ def step_of(at: Launch, near: int) -> Step:
     )
 
 
-def _replayed(p: Placed, s: Step) -> Reserved:
+def replayed(p: Placed, s: Step) -> tuple[int, ...]:
     b = Build(p.net, s, placement(p))
     build(b)
     host = p.host
@@ -79,7 +70,7 @@ def _replayed(p: Placed, s: Step) -> Reserved:
     pools = [Pool(GPU_ALIGNMENT) for _ in range(host)] + [Pool(HOST_ALIGNMENT)]
     sizes = [gpu_size(s)] * host + [host_size]
     Allocator(pools, sizes).run(nodes, leaves)
-    return Reserved(tuple(pool.high for pool in pools), len(b.graph.nodes))
+    return tuple(pool.high for pool in pools)
 
 
 def placement(p: Placed) -> Placement:
@@ -157,7 +148,7 @@ def _packed(t: Tensor) -> bool:
 
 
 PACKED = ("_R4", "_R8", "_R16")
-KERNELS = {
+KERNELS: Mapping[str, Callable[[Tensor], bool]] = {
     **dict.fromkeys(("mul_mat", "mul_mat_id", "moe_up_gate"), _packed),
     "flash_attn": _flash,
     "ssm_conv": lambda t: t.src[0].ne[1] % 128 == 0,

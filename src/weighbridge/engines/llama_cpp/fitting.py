@@ -22,7 +22,7 @@ def marginal(h: Held) -> int:
 
 
 def fixed(h: Held, device: int) -> int:
-    return CONTEXT.high + pool(h, device).high + h.compute.sizes[device] + h.state(device)
+    return CONTEXT.high + pool(h, device).high + h.compute[device] + h.state(device)
 
 
 def fitting(h: Held, budget: Budget) -> dict[str, Any]:

@@ -3,15 +3,14 @@
 All of it is allocated before the first token, and nothing after: prefill and decode hold the same.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
-from weighbridge.arch.mixers import Attention, Latent, Layer
+from weighbridge.arch.mixers import Attention
 from weighbridge.components.kv_cache import Sizes
 from weighbridge.engines.caches import llama_cpp as caches
-from weighbridge.engines.llama_cpp.compute import Reserved, reserved
-from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
+from weighbridge.engines.llama_cpp.compute import reserved
+from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.placement import Placed
 from weighbridge.engines.llama_cpp.setting import Launch
 
@@ -73,7 +72,7 @@ class Held:
         return min(found, default=self.setting.per_slot)
 
     @cached_property
-    def compute(self) -> Reserved:
+    def compute(self) -> tuple[int, ...]:
         return reserved(self.placed, self.near)
 
     @property
@@ -91,35 +90,4 @@ class Held:
 
     def whole(self, device: int) -> int:
         """Bytes of the buffers alone, without what a process takes beside them."""
-        return (
-            self.weights[device] + self.kv(device) + self.state(device) + self.compute.sizes[device]
-        )
-
-
-def as_heads(net: Network) -> Network:
-    """Before build 5130 latents were unfolded: keys and values of all heads, one kv_b matrix."""
-    layers = tuple(Layer(mixers=tuple(_heads(m) for m in la.mixers)) for la in net.layers)
-    found = dict(net.weights)
-    for i in range(len(layers)):
-        _one_matrix(found, i)
-    rotary = next((m.rotary for la in net.layers for m in la.mixers if isinstance(m, Latent)), 0)
-    return replace(net, layers=layers, weights=found, rotary=rotary or net.rotary)
-
-
-def _heads(m: object) -> object:
-    return m.expanded if isinstance(m, Latent) else m
-
-
-def _one_matrix(found: dict[str, Weight], i: int) -> None:
-    keys = found.pop(f"blk.{i}.attn_k_b.weight", None)
-    values = found.pop(f"blk.{i}.attn_v_b.weight", None)
-    if keys is None or values is None:
-        return
-    name = f"blk.{i}.attn_kv_b.weight"
-    heads = keys.ne[2]
-    ne = (keys.ne[1], heads * (keys.ne[0] + values.ne[1]))
-    found[name] = Weight(name, values.dtype, ne, keys.nbytes + values.nbytes)
-
-
-def devices(h: Held) -> Sequence[int]:
-    return range(h.at.gpus + 1)
+        return self.weights[device] + self.kv(device) + self.state(device) + self.compute[device]

@@ -20,8 +20,8 @@ WHOLE: Mapping[str, str] = {
          "tok_embeddings", "embedding"), "token_embd"),
     **dict.fromkeys(("lm_head", "embed_out", "output_layer", "output"), "output"),
     **dict.fromkeys(
-        ("norm", "norm_f", "ln_f", "final_layer_norm", "final_layernorm", "encoder.final_layernorm"),
-        "output_norm"),
+        ("norm", "norm_f", "ln_f", "final_layer_norm", "final_layernorm",
+         "encoder.final_layernorm"), "output_norm"),
     "embedding_norm": "token_embd_norm",
     "word_embeddings_layernorm": "token_embd_norm",
     **dict.fromkeys(("emb_ln", "embeddings.LayerNorm"), "token_embd_norm"),
@@ -83,7 +83,8 @@ ENDS: Mapping[str, str] = {
          "output.dense", "fc_out", "output_linear"), "ffn_down"),
     **dict.fromkeys(
         ("mlp.gate", "mlp.router", "block_sparse_moe.gate", "mixer.gate", "router",
-         "feed_forward.gate", "feed_forward.router", "router.layer", "router.proj"), "ffn_gate_inp"),
+         "feed_forward.gate", "feed_forward.router", "router.layer", "router.proj"),
+        "ffn_gate_inp"),
     "e_score_correction_bias": "exp_probs_b.bias",
     **dict.fromkeys(("expert_bias", "moe_statics.e_score_correction_bias"), "exp_probs_b.bias"),
     "shared_expert_gate": "ffn_gate_inp_shexp",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from weighbridge.arch.mixers import Attention, Latent, Layer
+from weighbridge.arch.mixers import Latent, Layer
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.tensors import tensors
 from weighbridge.engines.serving import Subject
@@ -146,12 +146,3 @@ def from_config(s: Subject) -> dict[str, Any]:
         "scaled_weights": scales(c.get("routed_scaling_factor")),
         "positions": 4 if isinstance(rope, Mapping) and rope.get("mrope_section") else None,
     }
-
-
-def is_latent_as_heads(net: Network) -> bool:
-    """A file from before llama.cpp split kv_b: full heads, though the model has latents."""
-    return any(
-        isinstance(m, Attention) and net.get(i, "attn_kv_b.weight") is not None
-        for i, la in enumerate(net.layers)
-        for m in la.mixers
-    )

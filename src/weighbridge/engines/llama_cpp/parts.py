@@ -79,10 +79,10 @@ def _running(h: Held, device: int) -> Iterator[Component]:
     yield from _caches(h, device)
     yield of(
         "activations",
-        exactly(h.compute.sizes[device]),
+        exactly(h.compute[device]),
         detail="compute buffer",
-        formula=f"a step of {h.at.step_tokens:,} tokens over {h.at.n_ctx:,} cells, "
-        f"{h.compute.nodes:,} nodes allocated as ggml does",
+        formula=f"the graph of a step of {h.at.step_tokens:,} tokens over {h.at.n_ctx:,} cells, "
+        "its tensors placed as ggml places them",
         source=SCHEDULER,
     )
     yield of(
@@ -173,7 +173,7 @@ def _host_running(h: Held, device: int) -> Iterator[Component]:
     )
     yield of(
         "activations",
-        exactly(h.compute.sizes[device]),
+        exactly(h.compute[device]),
         detail="compute buffer",
         formula="inputs and what the host computes",
         source=SCHEDULER,

@@ -17,15 +17,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from math import prod
 
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
 from weighbridge.engines.llama_cpp.setting import Launch
 from weighbridge.units import align_up
 
 INPUT = (
-    "token_embd.weight", "position_embd.weight", "token_types.weight", "per_layer_token_embd.weight",
-    "token_embd_norm.weight", "token_embd_norm.bias",
+    "token_embd.weight", "position_embd.weight", "token_types.weight",
+    "per_layer_token_embd.weight", "token_embd_norm.weight", "token_embd_norm.bias",
 )  # fmt: skip
 GPU_ALIGNMENT, HOST_ALIGNMENT, ROW = 128, 32, 512
 
@@ -126,7 +125,3 @@ def padding(t: Weight) -> int:
     if t.dtype.block == 1 or t.ne[0] % ROW == 0:
         return 0
     return t.dtype.size(ROW - t.ne[0] % ROW)
-
-
-def largest(net: Network) -> int:
-    return max((prod(t.ne) for t in net.weights.values()), default=0)

@@ -51,7 +51,9 @@ class Rules:
     all_inputs: bool = False  # a pipeline keeps inputs that no node reads as well
     late_rows: bool = False  # some models pick the outputs' rows behind the last layer
 
+    early_weights: bool = True  # of experts: computed before the experts
     fused: bool = False  # ik_llama.cpp: norms with weights, caps, sums of experts in one operation
+    fused_feeds: bool = False  # gate, up and activation of a dense feed-forward in one as well
     unfolds_at_once: bool = False  # latents of all heads together
     fused_moves: bool = False  # its fused experts are computed on a GPU though they are the host's
     expert_share: bool = False  # if each expert gets enough tokens

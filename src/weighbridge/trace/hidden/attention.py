@@ -11,7 +11,7 @@ efficient  forward: float32 output where the values' dimension is above 128
 cudnn      backward: float32 dQ and delta
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import ceil
 from typing import NamedTuple
 
@@ -23,10 +23,14 @@ from weighbridge.units import KIB, align_up, ceil_div
 SPLIT_LIMIT = 128
 
 
-def _copy_of_gradient(op: Op) -> list[int]:
-    """Kernels read it as (B, M, H, D)."""
-    grad = op.arg(0)
-    return [] if grad.transpose(1, 2).is_contiguous() else [size(grad)]
+def _copies(*positions: int) -> Callable[[Op], list[int]]:
+    """Of gradient and output, which the kernels read as (B, M, H, D) without gaps."""
+
+    def nbytes(op: Op) -> list[int]:
+        given = (op.arg(i) for i in positions)
+        return [size(t) for t in given if not t.transpose(1, 2).is_contiguous()]
+
+    return nbytes
 
 
 def _rounded(dim: int) -> int:
@@ -137,12 +141,20 @@ def _cudnn_backward(op: Op) -> list[int]:
 
 FLASH = "aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp"
 EFFICIENT = "aten/src/ATen/native/transformers/cuda/attention_backward.cu, kernel_backward.h"
-BACKWARD = (
-    "_scaled_dot_product_flash_attention_backward _scaled_dot_product_efficient_attention_backward"
-)
 
 RULES = (
-    Rule(ops=BACKWARD, nbytes=_copy_of_gradient, source=EFFICIENT, when="before"),
+    Rule(
+        ops="_scaled_dot_product_flash_attention_backward",
+        nbytes=_copies(0, 4),
+        source=EFFICIENT,
+        when="before",
+    ),
+    Rule(
+        ops="_scaled_dot_product_efficient_attention_backward",
+        nbytes=_copies(0),
+        source=EFFICIENT,
+        when="before",
+    ),
     Rule(
         ops="_scaled_dot_product_flash_attention_backward",
         nbytes=_flash_backward,

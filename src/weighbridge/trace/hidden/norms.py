@@ -4,7 +4,8 @@
     group norm            two vectors of (batch, channels)
     foreach norm          one float32 for each 65,536 elements, as many as the largest tensor needs
 
-Also copies of inputs that a kernel wants contiguous.
+Also copies of inputs that a kernel wants contiguous, and of what goes to the host: it is brought
+into its type and order on the device that it comes from.
 """
 
 from collections.abc import Callable
@@ -48,6 +49,21 @@ def _copies(*positions: int) -> Callable[[Op], list[int]]:
     return nbytes
 
 
+def _to_host(op: Op) -> list[int]:
+    """copy_requires_temporaries: CPU <- CUDA with another type, or with gaps."""
+    target, source = op.args[0], op.args[1]
+    if target.device.type != "cpu" or source.device.type != "cuda":
+        return []
+    plain = source.is_contiguous() or source.stride() == target.stride()
+    if plain and source.dtype == target.dtype:
+        return []
+    return [source.numel() * target.element_size()]
+
+
+def _moved_to_host(op: Op) -> list[int]:
+    return _to_host(op._replace(args=(op.out, op.args[0])))
+
+
 LAYER = "aten/src/ATen/native/cuda/layer_norm_kernel.cu"
 
 RULES = (
@@ -71,6 +87,8 @@ RULES = (
         source="aten/src/ATen/native/cuda/SoftMax.cu, host_softmax_backward",
         when="before",
     ),
+    Rule(ops="copy_", nbytes=_to_host, source="aten/src/ATen/native/cuda/Copy.cu"),
+    Rule(ops="_to_copy", nbytes=_moved_to_host, source="aten/src/ATen/native/cuda/Copy.cu"),
     Rule(
         ops="_foreach_norm",
         nbytes=_foreach_norm,

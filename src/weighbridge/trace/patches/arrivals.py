@@ -7,15 +7,19 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from weighbridge.trace.notes import Notes
 from weighbridge.trace.patches import Patch, put
 
 Patches = Callable[[ModuleType], Iterable[Patch]]
 
 
+UNKNOWN = "this version of {} has {} nowhere: what we replace there is left as it is"
+
+
 @contextmanager
-def arriving(table: Mapping[str, Patches], undo: list[Patch]) -> Iterator[None]:
+def arriving(table: Mapping[str, Patches], undo: list[Patch], notes: Notes) -> Iterator[None]:
     """`table` says by a module's name what is replaced in it; `undo` gets what puts it back."""
-    finder = _Finder(table, undo)
+    finder = _Finder(table, undo, notes)
     for name in table:
         if name in sys.modules:
             finder.arrived(sys.modules[name])
@@ -29,9 +33,10 @@ def arriving(table: Mapping[str, Patches], undo: list[Patch]) -> Iterator[None]:
 class _Finder:
     """Finds nothing by itself; lets the next finder do it, and looks over its shoulder."""
 
-    def __init__(self, table: Mapping[str, Patches], undo: list[Patch]) -> None:
+    def __init__(self, table: Mapping[str, Patches], undo: list[Patch], notes: Notes) -> None:
         self.table = table
         self.undo = undo
+        self.notes = notes
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
         if name not in self.table:
@@ -55,4 +60,10 @@ class _Finder:
         loader.exec_module = executed
 
     def arrived(self, module: ModuleType) -> None:
-        self.undo.extend(put(patch) for patch in self.table[module.__name__](module))
+        try:
+            found = list(self.table[module.__name__](module))
+        except (AttributeError, KeyError) as error:
+            name = error.name if isinstance(error, AttributeError) else error.args[0]
+            self.notes(UNKNOWN.format(module.__name__, name))
+            return
+        self.undo.extend(map(put, found))

@@ -8,7 +8,9 @@ timm           `pretrained=True` loads nothing
 torch.hub      a state dict from a URL is empty, and `load_state_dict` takes it as it is
 """
 
+import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from weighbridge import catalogue
 from weighbridge.trace.notes import Notes
@@ -28,6 +31,9 @@ WEIGHTS = ["*.safetensors", "*.bin", "*.ckpt", "*.pt", "*.pth", "*.msgpack", "*.
 NO_WEIGHTS = "weights are not loaded: models are built from their configs, and have no values"
 NO_DTYPE = "{}: its config names no dtype, and no weights are here to tell: taken as float32"
 FROM_CATALOGUE = "{}: its config comes from the built-in catalogue"
+NO_HUB = "the Hub cannot be reached: only what is on this machine is used"
+# httpx's, and those of requests in older versions of huggingface_hub
+UNREACHABLE = frozenset(("ConnectError", "ConnectTimeout", "ConnectionError"))
 Unread = type("Unread", (dict,), {"__doc__": "A state dict that was not read."})
 
 
@@ -44,6 +50,7 @@ class Pretrained:
             "diffusers.models.modeling_utils": self.diffusers,
             "diffusers.pipelines.pipeline_utils": self.pipelines,
             "timm.models._builder": self.timm,
+            "huggingface_hub.utils._http": self.hub,
         }
 
     def patches(self) -> Iterator[Patch]:
@@ -56,6 +63,7 @@ class Pretrained:
             return load(module, state, *args, **kwargs)
 
         yield Patch(nn.Module, "load_state_dict", load_state_dict)
+        yield Patch(FakeTensor, "__new__", _new)
         yield Patch(torch.hub, "load_state_dict_from_url", self._unread)
 
     def _unread(self, *_: Any, **__: Any) -> Any:
@@ -105,7 +113,10 @@ class Pretrained:
                 if entry is None:
                     raise
                 self.notes(FROM_CATALOGUE.format(name))
-                return dict(entry.config), kwargs
+                with tempfile.TemporaryDirectory() as folder:
+                    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+                        json.dump(dict(entry.config), file)
+                    return read(own, folder, **kwargs)
 
         yield Patch(cls, "_get_config_dict", classmethod(config))
 
@@ -133,11 +144,38 @@ class Pretrained:
 
         yield Patch(module, "snapshot_download", without_weights)
 
+    def hub(self, module: ModuleType) -> Iterator[Patch]:
+        """Where it cannot be reached it is asked once, and not five times for each file."""
+        request = vars(module)["_http_backoff_base"]
+        constants: Any = module.constants  # type: ignore[attr-defined]
+
+        def once(*args: Any, **kwargs: Any) -> Any:
+            try:
+                yield from request(*args, **{**kwargs, "retry_on_exceptions": ()})
+            except Exception as error:
+                if UNREACHABLE & {cls.__name__ for cls in type(error).__mro__}:
+                    self.notes(NO_HUB)
+                    constants.HF_HUB_OFFLINE = True
+                raise
+
+        yield Patch(constants, "HF_HUB_OFFLINE", constants.HF_HUB_OFFLINE)  # to be put back
+        yield Patch(module, "_http_backoff_base", once)
+
     def timm(self, module: ModuleType) -> Iterator[Patch]:
         def load_pretrained(*_: Any, **__: Any) -> None:
             self.notes(NO_WEIGHTS)
 
         yield Patch(module, "load_pretrained", load_pretrained)
+
+
+MAKE = FakeTensor.__new__
+
+
+def _new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    """accelerate makes a parameter anew by calling the type of the old one."""
+    if args and isinstance(args[0], torch.Tensor):
+        return nn.Parameter(args[0], kwargs.get("requires_grad", True))
+    return MAKE(cls, *args, **kwargs)
 
 
 def like(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -199,7 +199,7 @@ def merged(t: Tensor) -> bool:
 
 
 __all__ = [
-    "VIEWS", "Graph", "cache", "cast", "concat", "cont", "contiguous", "elements", "entry",
-    "flash", "get_rows", "half", "into", "into_self", "like", "made", "merged", "mul_mat", "mul_mat_id",
+    "VIEWS", "Graph", "cache", "cast", "concat", "cont", "contiguous", "elements", "entry", "flash",
+    "get_rows", "half", "into", "into_self", "like", "made", "merged", "mul_mat", "mul_mat_id",
     "permute", "repeat", "reshape", "set_rows", "sum_rows", "top_k", "transpose", "view", "weight",
 ]  # fmt: skip

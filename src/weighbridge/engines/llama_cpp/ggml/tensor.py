@@ -20,8 +20,25 @@ class Tensor:
     weight, or a cache. The rest belongs to the scheduler and the allocator."""
 
     __slots__ = (
-        "base", "backend", "dev", "dtype", "held", "input", "kept", "nb", "ne", "offset", "op",
-        "place", "pools", "reached", "size", "src", "users", "views", "weight",
+        "backend",
+        "base",
+        "dev",
+        "dtype",
+        "held",
+        "input",
+        "kept",
+        "nb",
+        "ne",
+        "offset",
+        "op",
+        "place",
+        "pools",
+        "reached",
+        "size",
+        "src",
+        "users",
+        "views",
+        "weight",
     )  # fmt: skip
 
     def __init__(self, op: str, dtype: DType, ne: Shape, src: Sequence["Tensor"] = ()) -> None:

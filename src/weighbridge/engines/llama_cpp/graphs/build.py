@@ -8,8 +8,9 @@ from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32, I32, I64, Tensor
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.graphs.step import Placement, Step
+from weighbridge.errors import BadFileError
 
-
+NO_ROPE = {"smollm3": 4}  # every so many layers is not rotated
 PERIOD = 8  # layers after which the kinds of a model repeat, at most
 ENDINGS = (".weight", ".bias", "ssm_a", "ssm_d")  # the last two are named without an ending
 
@@ -46,8 +47,6 @@ class Build:
     def must(self, layer: int, *names: str) -> Tensor:
         found = self.of(layer, *names)
         if found is None:
-            from weighbridge.errors import BadFileError
-
             raise BadFileError(f"{self.net.arch}: layer {layer} has no tensor {names[0]}")
         return found
 
@@ -166,7 +165,8 @@ class Build:
             for w in self.net.of_layer(layer)
             if self.at.weight(w.name) != at
         )
-        return self.net.kind(layer), at, self.at.cache(layer), moved
+        turn = layer % NO_ROPE.get(self.net.arch, 1)
+        return self.net.kind(layer), at, self.at.cache(layer), moved, turn
 
     def output(self, t: Tensor) -> Tensor:
         """Kept to the end of the step, for whoever asks for it."""

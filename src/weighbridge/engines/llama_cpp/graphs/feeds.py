@@ -11,9 +11,8 @@ Source: llama.cpp 0c1e57098 src/llama-graph.cpp (build_ffn, build_moe_ffn).
 from dataclasses import dataclass
 
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.tensor import I32, Tensor
+from weighbridge.engines.llama_cpp.ggml.tensor import Tensor
 from weighbridge.engines.llama_cpp.graphs.build import Build
-
 
 FUSED = 15  # experts a token whose sum CUDA computes in one go
 
@@ -31,6 +30,9 @@ def dense(b: Build, layer: int, x: Tensor, act: Act, end: str = "") -> Tensor:
     """`end` "_shexp": the experts that all tokens use."""
     up_w = b.of(layer, f"ffn_up{end}")
     gate_w = b.of(layer, f"ffn_gate{end}")
+    if b.step.rules.fused_feeds and up_w is not None and gate_w is not None:
+        both = g.made("up_gate", (up_w.ne[1], x.ne[1]), up_w, gate_w, x)
+        return b.linear(layer, f"ffn_down{end}", both)
     up = b.linear(layer, f"ffn_up{end}", x) if up_w is not None else x
     if gate_w is not None:
         gate = b.linear(layer, f"ffn_gate{end}", up if act.gate_after_up else x)
@@ -79,7 +81,7 @@ class Routing:
 
 def experts(b: Build, layer: int, x: Tensor, r: Routing, act: Act) -> Tensor:
     ids, weights = route(b, layer, x, r)
-    if not b.step.rules.fused:
+    if b.step.rules.early_weights:
         b.graph.expand(weights)
     hidden, tokens = x.ne[0], x.ne[1]
     x = g.reshape(x, hidden, 1, tokens)
@@ -179,6 +181,3 @@ def _summed(b: Build, out: Tensor, hidden: int, tokens: int) -> Tensor:
         if b.step.rules.late_views:
             b.graph.expand(total)
     return g.cont(total) if len(views) == 1 else total
-
-
-__all__ = ["I32", "Act", "Routing", "dense", "experts", "gated", "halved", "route"]

@@ -10,7 +10,10 @@ from weighbridge.engines.llama_cpp.graphs.build import Build
 
 def inputs_of_layers(b: Build, x: Tensor) -> Tensor | None:
     """[size, tokens, layers]: rows of a second embedding and a projection of the first, added."""
-    table, projection = b.weight("per_layer_token_embd.weight"), b.weight("per_layer_model_proj.weight")
+    table, projection = (
+        b.weight("per_layer_token_embd.weight"),
+        b.weight("per_layer_model_proj.weight"),
+    )
     if table is None or projection is None:
         return None
     layers, tokens = len(b.net.layers), b.step.tokens

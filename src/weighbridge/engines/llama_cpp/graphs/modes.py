@@ -67,7 +67,9 @@ def _unfolded(b: Build, layer: int, m: Latent, q: Tensor, cache: Tensor) -> Tens
         part = g.view(table, (m.rank, each * heads), table.nb[1:2])
         both = g.mul_mat(part, small)
         key, value = (
-            g.cast(g.view(both, (size, cells, heads), (F32.size(each * heads), F32.size(each))), kind)
+            g.cast(
+                g.view(both, (size, cells, heads), (F32.size(each * heads), F32.size(each))), kind
+            )
             for size in (m.nope, m.value_dim)
         )
         b.graph.expand(key, value)
@@ -107,7 +109,9 @@ def _views(m: Latent, both: Tensor) -> tuple[Tensor, Tensor]:
     """Keys without their rotated part, and values, of all heads."""
     each, cells = m.nope + m.value_dim, both.ne[1]
     nb = (F32.size(each * m.heads), F32.size(each))
-    return g.view(both, (m.nope, cells, m.heads), nb), g.view(both, (m.value_dim, cells, m.heads), nb)
+    return g.view(both, (m.nope, cells, m.heads), nb), g.view(
+        both, (m.value_dim, cells, m.heads), nb
+    )
 
 
 def _halves(b: Build, layer: int, m: Latent, cache: Tensor) -> tuple[Tensor, Tensor]:

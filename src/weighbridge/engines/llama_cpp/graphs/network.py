@@ -12,7 +12,6 @@ from functools import cached_property
 from weighbridge.arch.mixers import Attention, Latent, Layer
 from weighbridge.dtypes import DType
 
-
 ENCODERS = frozenset(
     ("bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3",
      "neo-bert", "eurobert", "t5encoder")

@@ -6,7 +6,7 @@ are, and what `Style` says.
 Source: llama.cpp 0c1e57098 src/models/*.cpp.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from weighbridge.arch.mixers import (
     Attention,
@@ -40,8 +40,8 @@ class Style:
     normed_values: bool = False
     unit_keys: bool = False  # Llama 4: queries and keys of rotated layers are normed, the others
     # scaled by how far they are
-    act: Act = Act()
-    routing: Routing = Routing()
+    act: Act = field(default_factory=Act)
+    routing: Routing = field(default_factory=Routing)
     parallel: bool = False  # attention and feed-forward from the same norm
     attention_first: bool = False  # of those two, when they are added
     start_first: tuple[bool, bool] = (False, False)  # what a layer adds to: attention, feed
@@ -224,10 +224,9 @@ def mixed(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
 
 def mix(b: Build, layer: int, m: Mixer, x: Tensor, style: Style) -> Tensor:
     match m:
-        case Latent() if b.step.latent_mode is not None:
-            return by_mode(b, layer, m, x)
         case Latent():
-            return absorbed(b, layer, m, x)
+            way = absorbed if b.step.latent_mode is None else by_mode
+            return way(b, layer, m, x)
         case Attention() if b.of(layer, "attn_kv_b") is not None:
             return full_heads(b, layer, m, x)
         case Attention() | Shared():
@@ -296,6 +295,3 @@ def decoder(b: Build, style: Style) -> None:
     for layer, last in b.order():
         x = with_input(b, layer, layer_of(b, layer, x, style, last), every)
     b.graph.expand(finished(b, x, style))
-
-
-__all__ = ["Latent", "Style", "decoder", "embedded", "finished", "layer_of", "picked"]

@@ -1,0 +1,145 @@
+"""What a program is told when it looks at values, and what a transformer therefore does."""
+
+import pytest
+from torch import nn
+
+import torch
+from weighbridge.trace import guard
+from weighbridge.trace.gpu import FakeGPU
+
+pytestmark = pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not())
+
+
+def test_what_follows_from_constants_is_known():
+    """And nobody is warned: warnings are errors here."""
+    with FakeGPU("a100-80gb"):
+        mask = torch.ones(2, 5, dtype=torch.long, device="cuda")
+        assert bool((mask == 1).all()) and mask.sum().item() == 10
+        positions = torch.arange(5, device="cuda")
+        assert positions.diff().tolist() == [1] * 4
+        assert positions[positions > 2].tolist() == [3, 4]
+        assert torch.unique(mask).tolist() == [1]
+        mask[:, 3:] = 0
+        assert not bool(mask.all()) and mask.sum().item() == 6
+        assert torch.tensor([3, 1, 2]).max().item() == 3
+        assert positions.cpu().numpy().tolist() == [0, 1, 2, 3, 4]
+        assert f"{torch.tensor(2.5).cuda():.1f}" == "2.5"
+
+
+def test_what_does_not_is_zero_and_said_once():
+    with FakeGPU("a100-80gb") as gpu:
+        x = torch.randn(4, device="cuda")
+        with pytest.warns(UserWarning, match="is told 0"):
+            assert x.sum().item() == 0
+        assert x.cpu().tolist() == [0.0] * 4
+        assert (x > 0).any().item() is False
+        assert f"{x.mean():.2f}" == "0.00"
+        assert x.cpu().numpy().shape == (4,)
+    assert len(gpu.recorder.looks.told) == 1
+
+
+def test_all_of_them_count_where_sizes_are_in_the_data():
+    with FakeGPU("a100-80gb"):
+        x = torch.randn(4, 6, device="cuda")
+        with pytest.warns(UserWarning, match="all of them count"):
+            assert x.nonzero().shape == (24, 2)
+        assert x[x > 0].shape == (24,)
+        assert torch.unique(x).shape == (24,)
+        assert torch.masked_select(x, x > 0).shape == (24,)
+
+
+def test_a_write_of_unknown_values_is_the_end_of_what_was_known():
+    with FakeGPU("a100-80gb"):
+        ones = torch.ones(4, dtype=torch.long, device="cuda")
+        view = ones[:2]
+        ones.copy_(torch.randn(4, device="cuda").long())
+        with pytest.warns(UserWarning, match="is told 0"):
+            assert view.sum().item() == 0
+
+
+def test_host_copies_to_numpy_are_refused_for_the_device_as_torch_does():
+    with FakeGPU("a100-80gb"), pytest.raises(TypeError, match="Use Tensor"):
+        torch.ones(3, device="cuda").numpy()
+
+
+def llama(**kwargs):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=1000,
+        use_cache=False,
+        **kwargs,
+    )
+    return transformers.LlamaForCausalLM(config)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_transformers_skips_masks_as_on_a_gpu(masked):
+    """Positions and a mask of ones are known, so the causal kernel needs no mask of S x S."""
+    length = 1000
+    with FakeGPU("a100-80gb") as gpu:
+        model = llama().to("cuda", torch.bfloat16)
+        ids = torch.randint(0, 1000, (2, length)).cuda()
+        mask = torch.ones(2, length, dtype=torch.long).cuda() if masked else None
+        model(input_ids=ids, attention_mask=mask, labels=ids).loss.backward()
+    ops = {s.op for s in gpu.tape.storages}
+    assert "aten._scaled_dot_product_flash_attention.default" in ops
+    assert not any("efficient" in op or "math" in op for op in ops)
+    assert not any(s.nbytes in (length**2, 2 * length**2) for s in gpu.tape.storages)
+
+
+def test_a_mask_with_padding_is_kept():
+    with FakeGPU("a100-80gb") as gpu:
+        model = llama().to("cuda", torch.bfloat16)
+        mask = torch.ones(2, 64, dtype=torch.long)
+        mask[1, 32:] = 0
+        ids = torch.randint(0, 1000, (2, 64)).cuda()
+        model(input_ids=ids, attention_mask=mask.cuda())
+    assert any("efficient_attention" in s.op for s in gpu.tape.storages)
+
+
+def test_loaders_and_pinned_memory():
+    from torch.utils.data import DataLoader, TensorDataset
+
+    with FakeGPU("a100-80gb"):
+        data = TensorDataset(torch.randn(20, 3), torch.randint(0, 2, (20,)))
+        loader = DataLoader(data, batch_size=8, num_workers=2, pin_memory=True)
+        shapes = [x.to("cuda", non_blocking=True).shape for x, _ in loader]
+        assert shapes == [(8, 3), (8, 3), (4, 3)]
+        assert torch.zeros(3).pin_memory().cuda().device.type == "cuda"
+
+
+def test_modules_move_in_all_ways():
+    with FakeGPU("a100-80gb"):
+        layer = nn.Linear(4, 4)
+        weight = layer.weight
+        assert layer.cuda().half().weight is weight  # the optimizer's reference stays good
+        assert (weight.device.type, weight.dtype) == ("cuda", torch.float16)
+        with torch.device("meta"):
+            empty = nn.Linear(4, 4)
+        assert empty.to_empty(device="cuda").weight.device.type == "cuda"
+        other = nn.Linear(4, 4)
+        other.load_state_dict(layer.state_dict())
+        assert layer.cpu().weight.device.type == "cpu"
+        assert isinstance(layer.weight, nn.Parameter)
+    assert nn.init.kaiming_uniform_(torch.empty(3, 3)).shape == (3, 3)
+
+
+def test_recurrent_layers_and_sparse_gradients():
+    with FakeGPU("a100-80gb"):
+        recurrent = nn.LSTM(8, 16, batch_first=True).cuda()
+        with pytest.warns(UserWarning, match="step by step"):
+            recurrent(torch.randn(2, 3, 8, device="cuda"))[0].sum().backward()
+        table = nn.Embedding(100, 8, sparse=True).cuda()
+        table(torch.zeros(3, dtype=torch.long, device="cuda")).sum().backward()
+        assert table.weight.grad.is_sparse
+
+
+def test_compiled_code_is_traced_as_eager():
+    with FakeGPU("a100-80gb"), pytest.warns(UserWarning, match="eager"):
+        layer = torch.compile(nn.Linear(4, 4).cuda())
+    assert isinstance(layer, nn.Linear)
