@@ -91,13 +91,13 @@ def _write(path: str, content: bytes) -> None:
 
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Of the process, so that what a script starts or loads writes there too."""
+    """Python's, and the process's: what a script starts or loads writes there too."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
-        sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)

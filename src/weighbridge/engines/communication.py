@@ -10,7 +10,8 @@
 Readings of what a card loses to groups of tensor parallelism, beyond a single one's: 1.82, 1.82,
 1.82, 1.84 GiB at two H100, 1.92 and 1.96 at four (vLLM 0.19: Mixtral-8x7B, gpt-oss-20b,
 Kimi-VL-A3B, Kimi-Dev-72B, Llama-4-Scout; jgchn/llm-d-planner), 1.79 at two (vLLM 0.6.5); up to 0.2
-at two RTX 3090, which have no switch between them.
+at two RTX 3090, which have no switch between them. In SGLang beyond a single one's: 1.40 at four
+H100 (vllm-project/vllm issue 21348), 0.25 at four L4 (0.4.3), 0.53 at two RTX 3090 (0.5.12).
 
 Source: vllm 0.33 and 0.19 distributed/device_communicators/{custom_all_reduce,all_reduce_utils,
 symm_mem,cuda_communicator}.py; sglang 0.5.23 srt/distributed/device_communicators/.
@@ -29,9 +30,14 @@ if TYPE_CHECKING:
 
 Version = tuple[int, ...]
 
-# (low, expected, high) MiB of a group of tensor parallelism. Cards with a switch: by ranks.
-SWITCHED = {2: (1500, 1780, 2300), 4: (1500, 1930, 2600), 8: (1500, 2150, 3400)}
-PLAIN = (40, 160, 700)
+# (low, expected, high) MiB of a group of tensor parallelism. Cards with a switch: by ranks. vLLM
+# looks at free memory when the first communicators are there (engines/vllm/talking.py), SGLang
+# before all of them.
+SWITCHED = {
+    "vllm": {2: (1500, 1780, 2300), 4: (1500, 1930, 2600), 8: (1500, 2150, 3400)},
+    "sglang": {2: (900, 1350, 2300), 4: (900, 1450, 2600), 8: (900, 1700, 3400)},
+}
+PLAIN = {"vllm": (40, 160, 700), "sglang": (60, 380, 700)}
 SWITCHES = frozenset({"9.0", "10.0", "10.3"})  # Hopper and Blackwell of data centres
 LINKED = frozenset({"7.0", "8.0"})  # V100 and A100, with or without
 BETWEEN_STAGES = (40, 200, 900)  # of pipeline stages: sends and receives alone
@@ -67,7 +73,7 @@ def communication(
     capability = part.compute_capability if part else None
     found: list[Component] = []
     if over.tensor > 1:
-        tensor = _tensor_group(over.tensor, capability, known=part is not None)
+        tensor = _tensor_group(engine, over.tensor, capability, known=part is not None)
         found.append(_nccl(tensor, "tensor"))
         found += _custom(engine, version, over.tensor, capability)
     if over.pipeline > 1:
@@ -90,14 +96,17 @@ def received(tokens: int, hidden: int, itemsize: int = 2) -> Component:
     )
 
 
-def _tensor_group(ranks: int, capability: str | None, *, known: bool) -> tuple[int, int, int]:
-    size = next((n for n in SWITCHED if ranks <= n), max(SWITCHED))
-    low, expected, high = SWITCHED[size]
+def _tensor_group(
+    engine: str, ranks: int, capability: str | None, *, known: bool
+) -> tuple[int, int, int]:
+    switched, plain = SWITCHED[engine], PLAIN[engine]
+    size = next((n for n in switched if ranks <= n), max(switched))
+    low, expected, high = switched[size]
     if capability in SWITCHES:
         return low, expected, high
     if capability in LINKED or not known:
-        return PLAIN[0], expected, high
-    return PLAIN
+        return plain[0], expected, high
+    return plain
 
 
 def _nccl(mib: tuple[int, int, int], group: str) -> Component:
@@ -107,8 +116,8 @@ def _nccl(mib: tuple[int, int, int], group: str) -> Component:
         detail=f"NCCL, {group} group",
         bytes=Bytes(low, expected, high),
         basis="assumed",
-        formula=f"readings are 0.2 to {1.96:.2f} GiB" if group == "tensor" else "no reading",
-        source="vLLM 0.19 logs on H100 (llm-d-planner), 0.6.5; NCCL decides by links and channels",
+        formula="readings are 0.2 to 1.96 GiB" if group == "tensor" else "no reading",
+        source="start-up logs of vLLM and SGLang; NCCL decides by links and channels",
     )
 
 

@@ -16,8 +16,10 @@ private interface: `why_not` tries it in a child process first.
 import ctypes
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,12 +50,15 @@ KEPT: list[Any] = []  # what C++ points to
 # A thread of the engine drops its modes after backward has returned, and needs the interpreter for
 # that: one that ends at once would abort the process
 SETTLE = 0.01  # seconds
+PATIENCE = 1000  # times that; the trial takes a few
 TIMEOUT = 120  # seconds; importing torch from a cold disk takes a while
 
 
 @cache
 def why_not() -> str:
     """Why fake CUDA tensors cannot be differentiated here; "" where they can."""
+    if sys.platform == "linux" and threading.active_count() == 1 and _works_in_a_copy():
+        return ""
     done = subprocess.run(
         [sys.executable, "-c", TRIAL], capture_output=True, text=True, timeout=TIMEOUT, check=False
     )
@@ -61,6 +66,31 @@ def why_not() -> str:
         return ""
     last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     return f"fake CUDA tensors do not work with this torch on {sys.platform}: {last}"
+
+
+def _works_in_a_copy() -> bool:
+    """The trial in a fork of this process, which need not import torch again. Where torch's own
+    threads are in its way, or it fails, a fresh process has the last word."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():  # imports what the copy would import, and we need as well
+        torch.empty(1)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            exec(TRIAL, {})
+        finally:
+            os._exit(1)
+    for _ in range(PATIENCE):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(SETTLE)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
 
 
 @contextmanager

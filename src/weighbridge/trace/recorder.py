@@ -130,18 +130,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         tape, hidden = self.tapes[device], self.hidden
         where = self.where(torch._C._current_autograd_node())
         op = hidden.op(args, kwargs)
-        label = f"{func} (hidden)"
 
-        def take(sizes: list[int]) -> list[int]:
-            return [tape.malloc(n, op=label, module=where, role="workspace") for n in sizes]
+        def take(what: str, sizes: list[int]) -> list[int]:
+            return [tape.malloc(n, op=what, module=where, role="workspace") for n in sizes]
 
-        def together(groups: Iterator[list[int]]) -> None:
-            for sizes in groups:
-                for number in reversed(take(sizes)):
+        def together(groups: Iterator[tuple[str, list[int]]]) -> None:
+            for group in groups:
+                for number in reversed(take(*group)):
                     tape.free(number)
 
         together(hidden.taken(name, op, "first"))
-        held = [n for sizes in hidden.taken(name, op, "before") for n in take(sizes)]
+        held = [n for group in hidden.taken(name, op, "before") for n in take(*group)]
         out = self._run(func, args, kwargs)
         for what, nbytes in hidden.kept(name, op, device, engine=self.phase == "backward"):
             tape.malloc(nbytes, op=what, module=where, role="workspace")

@@ -46,13 +46,13 @@ class Hidden:
     def op(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op:
         return Op(args, kwargs, self.card, self.version)
 
-    def taken(self, name: str, op: Op, when: When) -> Iterator[list[int]]:
-        """For each rule the sizes that are in use together."""
+    def taken(self, name: str, op: Op, when: When) -> Iterator[tuple[str, list[int]]]:
+        """For each rule what it is, and the sizes that are in use together."""
         for rule in self.rules.get(name, ()):
             if rule.when == when:
                 sizes = [nbytes for nbytes in rule.nbytes(op) if nbytes]
                 if sizes:
-                    yield sizes
+                    yield rule.what or f"aten.{name} (hidden)", sizes
 
     def kept(self, name: str, op: Op, device: int, *, engine: bool) -> Iterator[tuple[str, int]]:
         """Workspaces that a thread takes now and keeps: what, bytes. On a GPU the autograd engine

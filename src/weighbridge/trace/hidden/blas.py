@@ -21,6 +21,7 @@ from weighbridge.trace.hidden.rule import Op, Rule, Version, size
 from weighbridge.units import KIB, MIB
 
 SOURCE = "aten/src/ATen/cuda/CublasHandlePool.cpp"
+BLAS, LT = "cuBLAS workspace", "cuBLASLt workspace"
 USUAL = 2 * 4 * MIB + 8 * 16 * KIB
 LARGE = 8 * 4 * MIB
 LIGHT = MIB
@@ -46,9 +47,9 @@ def workspace(card: Card, version: Version) -> int:
 def kept(name: str, op: Op) -> Iterator[tuple[str, int]]:
     """(what, bytes) of the workspaces that a product finds, or takes and leaves, in its thread."""
     if op.version < TRANSIENT_SINCE:
-        yield "cuBLAS workspace", workspace(op.card, op.version)
+        yield BLAS, workspace(op.card, op.version)
     if LIGHT_KEPT_SINCE <= op.version < UNIFIED_SINCE and _light(name, op):
-        yield "cuBLASLt workspace", LIGHT
+        yield LT, LIGHT
 
 
 def _light(name: str, op: Op) -> bool:
@@ -92,6 +93,6 @@ def _readable(m: torch.Tensor) -> bool:
 RULES = (
     _matrices(0),
     _matrices(1),
-    Rule(ops=PRODUCTS, nbytes=_transient, source=SOURCE, since=TRANSIENT_SINCE),
-    Rule(ops="addmm", nbytes=_transient_light, source=SOURCE, until=LIGHT_KEPT_SINCE),
+    Rule(ops=PRODUCTS, nbytes=_transient, source=SOURCE, what=BLAS, since=TRANSIENT_SINCE),
+    Rule(ops="addmm", nbytes=_transient_light, source=SOURCE, what=LT, until=LIGHT_KEPT_SINCE),
 )
