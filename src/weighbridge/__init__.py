@@ -5,7 +5,8 @@
     >>> report.model.parameters
     8030261248
 
-Public names: `load`, `infer`, `Infer`, `Report`, `FakeGPU`, the errors. Each is imported when it is first used.
+Public names: `load`, `infer`, `Infer`, `Report`, `FakeGPU`, the errors. Each is imported when it is
+first used.
 """
 
 from importlib import import_module

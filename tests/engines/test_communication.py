@@ -31,6 +31,22 @@ def test_readings_on_h100(ranks, gib):
     assert found.expected == pytest.approx(gib * GIB, rel=0.03)
 
 
+@pytest.mark.parametrize(
+    ("version", "gpu", "ranks", "gib"),
+    [
+        ((0, 4, 9), "h100-80gb", 4, 1.40),  # vllm-project/vllm issue 21348: from its pool of tokens
+        ((0, 4, 3), "l4", 4, 0.25),  # QwQ-32B
+        ((0, 5, 12), "rtx 3090", 2, 0.53),  # Gemma 4, before weights
+    ],
+)
+def test_readings_of_sglang(version, gpu, ranks, gib):
+    """Free before weights, less what a context takes: no card is the same."""
+    on = budget(gpu, None, None)
+    found = outside(communication("sglang", version, tensor=ranks, budget=on))
+    assert found.low < gib * GIB < found.high
+    assert found.expected == pytest.approx(gib * GIB, abs=0.16 * GIB)
+
+
 def test_cards_without_a_switch():
     """Two RTX 3090 lose some 0.2 GiB at most; more than two do not use the custom all-reduce."""
     two = communication("vllm", (0, 19), tensor=2, budget=RTX3090)

@@ -122,6 +122,17 @@ def test_counters_are_those_of_the_moment():
         assert "GPU reserved memory" in torch.cuda.memory_summary()
 
 
+def test_a_program_s_own_snapshot():
+    with FakeGPU("a100-80gb"):
+        torch.cuda.memory._record_memory_history()
+        kept = torch.empty(MIB, device="cuda")
+        found = torch.cuda.memory._snapshot()
+        assert [s["total_size"] for s in found["segments"]] == [20 * MIB]
+        assert [e["action"] for e in found["device_traces"][0]] == ["segment_alloc", "alloc"]
+        torch.cuda.memory._record_memory_history(enabled=None)
+        del kept
+
+
 def test_settings_of_the_allocator():
     with FakeGPU("a100-80gb", alloc_conf="expandable_segments:True"):
         kept = torch.empty(5 * MIB, device="cuda", dtype=torch.uint8)
@@ -165,6 +176,26 @@ def test_where_it_dies():
             model(torch.empty(1024, 1024, device="cuda"))
     (refused,) = gpu.tape.refused
     assert (refused.storage.module, refused.storage.phase) == ("inner", "forward")
+
+
+def test_what_was_alive_at_the_peak():
+    with FakeGPU("t4", torch_version="2.5") as gpu:
+        perceptron(torch.optim.Adam)
+    (found,) = gpu.devices
+    weights = 204_028_968
+    assert found.allocated.roles["weight"] == found.allocated.roles["gradient"] == weights
+    assert found.allocated.roles["optimizer state"] == 2 * weights
+    assert found.allocated.phase == "step"
+    assert found.allocated.op == "aten._foreach_sqrt.default"
+    assert sum(found.allocated.roles.values()) == found.allocated.allocated
+    assert [p.name for p in found.phases] == [
+        "load",
+        "forward",
+        "loss",
+        "backward",
+        "step",
+        "eval",
+    ]
 
 
 def test_streams_events_and_random_states():

@@ -16,7 +16,9 @@ from weighbridge.cli.options import FORMS, output_form
 @click.option("--gpu-memory", metavar="SIZE", help="What a process can have of it: 24GiB.")
 @click.option("--torch-version", metavar="V", help="Whose workspaces, allocator and kernels: 2.5.")
 @click.option("--alloc-conf", metavar="CONF", help="PYTORCH_CUDA_ALLOC_CONF of the run.")
-@click.option("--timeline", metavar="FILE", type=click.Path(), help="Memory over time: .html, .json.")
+@click.option(
+    "--timeline", metavar="FILE", type=click.Path(), help="Memory over time: .html, .json."
+)
 @click.option(
     "--snapshot", metavar="FILE", type=click.Path(), help="For PyTorch's memory viewer: .pickle."
 )
@@ -45,9 +47,7 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     from weighbridge.render.trace import render
     from weighbridge.trace import script as scripts
 
-    form = output_form(
-        options["form"], as_json=options["as_json"], quiet=options["quiet"]
-    )
+    form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
     drawn = _form(options["timeline"])
     settings = scripts.Settings(
         gpu=options["gpu"],

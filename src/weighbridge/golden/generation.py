@@ -7,7 +7,7 @@ import torch
 from weighbridge.golden.language import causal_model
 from weighbridge.golden.phases import phase
 
-NEW = 16  # tokens
+NEW = 8  # tokens
 
 
 def generate(

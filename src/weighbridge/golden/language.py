@@ -88,7 +88,7 @@ def t5(device: str) -> None:
         optimizer.step()
     phase("infer")
     with torch.no_grad():
-        model.eval().generate(ids, max_new_tokens=16, eos_token_id=None)
+        model.eval().generate(ids, max_new_tokens=4, eos_token_id=None)
 
 
 def whisper(device: str) -> None:

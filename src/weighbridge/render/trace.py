@@ -25,7 +25,7 @@ class Table(NamedTuple):
 
     title: str
     head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     words: tuple[int, ...] = (0,)
 
 
@@ -63,7 +63,8 @@ def _facts(report: "TraceReport") -> Iterator[str]:
     cards = gpu.name if gpu.count == 1 else f"{gpu.count} x {gpu.name}"
     yield printable(" ".join(["traced", name, *program.arguments]))
     memory = size(gpu.memory) if gpu.limited else "memory without end (no --gpu)"
-    yield f"on a fake {cards} with {memory}, torch {report.torch_version} by the rules of {report.rules}"
+    rules = f"torch {report.torch_version} by the rules of {report.rules}"
+    yield f"on a fake {cards} with {memory}, {rules}"
     ending = ENDINGS[program.ending].format(code=program.exit_code, error=program.error)
     count = sum(d.allocations for d in report.devices)
     yield printable(f"it {ending} after {count:,} allocations")
@@ -79,8 +80,8 @@ def _of_device(device: "DeviceTrace", unit: str | None, *, alone: bool) -> Itera
     which = "" if alone else f" of cuda:{device.index}"
     yield Table(f"peaks{which}", ("level", "bytes", "when"), list(_peaks(device, unit)), (0, 2))
     if len(device.phases) > 1:
-        rows = [(p.name, size(p.allocated, unit), size(p.reserved, unit)) for p in device.phases]
-        yield Table(f"phases{which}", ("phase", "allocated", "reserved"), rows)
+        peaks = [(p.name, size(p.allocated, unit), size(p.reserved, unit)) for p in device.phases]
+        yield Table(f"phases{which}", ("phase", "allocated", "reserved"), peaks)
     top: Moment | Refusal = device.allocated
     what = "at the peak of allocated memory"
     if device.refusals and device.refusals[-1].allocated >= top.allocated:

@@ -1,8 +1,20 @@
 """The fake GPU: the real step on fake CUDA tensors, event by event, and the allocator's replay.
 
     with weighbridge.FakeGPU("a100-80gb") as gpu:
-        ...                     # any torch code that asks for "cuda"
-    gpu.peak                    # allocated and reserved bytes
+        ...                         # any torch code that asks for "cuda"
+    gpu.tape.allocated.nbytes       # the most that was allocated, and
+    gpu.devices[0].allocated        # the moment, with its module and the tensors that made it
 
-Needs torch, and no GPU. `tape.py` has what is recorded (torch-free), `recorder.py` records it.
+Needs torch, and no GPU.
+
+    gpu.py        enters all of the below
+    card.py       what torch says of the card
+    guard.py      torch's engine on fake CUDA tensors
+    patches/      what of torch and other libraries is replaced meanwhile
+    recorder.py   storages: made and released; watch.py knows in which phase and module
+    kernels.py    operations that take another course on a GPU, attention.py among them
+    hidden/       the table of what kernels take besides their outputs
+    looks.py      what a program is told that looks at values
+    tape.py       what was recorded, and the allocator's replay of it (torch-free)
+    report.py     a tape in words; timeline.py over time; script.py of a whole script
 """

@@ -32,6 +32,7 @@ from weighbridge.trace.patches.modules import modules
 from weighbridge.trace.patches.runtime import runtime
 from weighbridge.trace.patches.values import values
 from weighbridge.trace.recorder import Recorder
+from weighbridge.trace.report import DeviceTrace, device
 from weighbridge.trace.tape import Tape
 from weighbridge.trace.watch import Watch
 
@@ -66,6 +67,11 @@ class FakeGPU:
         """Of the first device."""
         return self.tapes[0]
 
+    @property
+    def devices(self) -> tuple[DeviceTrace, ...]:
+        """What was recorded so far: peaks, their moments and what was alive then."""
+        return tuple(device(index, tape) for index, tape in enumerate(self.tapes))
+
     def _tape(self, index: int) -> Tape:
         """The allocator reads its settings at the first request, as torch's does."""
         allocator = Allocator(
@@ -91,6 +97,7 @@ class FakeGPU:
             enter(_as_before())
             table = *runtime(self.card, self.recorder), *modules(), *values()
             undo = enter(patched([*table, *self._files.patches()]))
+            self._stack.callback(self._files.close)
             enter(arriving(self._files.table(), undo, self.notes))
             libraries = Libraries()
             enter(Fakes(allow_non_fake_inputs=True))

@@ -1,4 +1,4 @@
-"""What the user is to know of a run: each line once, on stderr when it happens, and in the report."""
+"""What the user is to know of a run: each line once, as a warning and in the report."""
 
 import warnings
 

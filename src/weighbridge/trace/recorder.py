@@ -7,6 +7,7 @@ as long. What kernels take on the way is in `hidden`; where in the program it is
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -131,22 +132,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         where = self.where(torch._C._current_autograd_node())
         op = hidden.op(args, kwargs)
 
-        def take(what: str, sizes: list[int]) -> list[int]:
-            return [tape.malloc(n, op=what, module=where, role="workspace") for n in sizes]
+        def take(what: str, sizes: list[int], into: list[int]) -> None:
+            into.extend(tape.malloc(n, op=what, module=where, role="workspace") for n in sizes)
 
         def together(groups: Iterator[tuple[str, list[int]]]) -> None:
-            for group in groups:
-                for number in reversed(take(*group)):
-                    tape.free(number)
+            for what, sizes in groups:
+                with _released(tape) as taken:
+                    take(what, sizes, taken)
 
         together(hidden.taken(name, op, "first"))
-        held = [n for group in hidden.taken(name, op, "before") for n in take(*group)]
-        out = self._run(func, args, kwargs)
-        for what, nbytes in hidden.kept(name, op, device, engine=self.phase == "backward"):
-            tape.malloc(nbytes, op=what, module=where, role="workspace")
-        together(hidden.taken(name, op._replace(out=out), "after"))
-        for number in reversed(held):
-            tape.free(number)
+        with _released(tape) as held:
+            for what, sizes in hidden.taken(name, op, "before"):
+                take(what, sizes, held)
+            out = self._run(func, args, kwargs)
+            for what, nbytes in hidden.kept(name, op, device, engine=self.phase == "backward"):
+                take(what, [nbytes], [])
+            together(hidden.taken(name, op._replace(out=out), "after"))
         return out
 
     def _seen(self, t: torch.Tensor, func: Any, args: tuple[Any, ...]) -> None:
@@ -199,6 +200,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         """What could not be at the end of an object."""
         error, self._refused = self._refused, None
         raise torch.OutOfMemoryError(f"{error} {ADVICE}")
+
+
+@contextmanager
+def _released(tape: Tape) -> Iterator[list[int]]:
+    """Numbers that are released at the end, the last first; also where a request is refused."""
+    numbers: list[int] = []
+    try:
+        yield numbers
+    finally:
+        for number in reversed(numbers):
+            tape.free(number)
 
 
 def _parts(t: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -1,5 +1,5 @@
-"""What a trace found, as one frozen record (schema `weighbridge.trace/1`): the peaks of each device,
-the moment of each and the tensors that make it, and whether it fits.
+"""What a trace found, as one frozen record (schema `weighbridge.trace/1`): the peaks of each
+device, the moment of each and the tensors that make it, and whether it fits.
 
     driver = reserved + context         the context is no part of a trace, and an interval
 """
@@ -237,9 +237,7 @@ def phases(tape: Tape) -> Iterable[PhasePeak]:
         yield PhasePeak(name=name, allocated=allocated, reserved=reserved)
 
 
-def verdict(
-    gpu: Gpu, usable: Bytes, devices: Sequence[DeviceTrace], *, died: bool
-) -> TraceVerdict:
+def verdict(gpu: Gpu, usable: Bytes, devices: Sequence[DeviceTrace], *, died: bool) -> TraceVerdict:
     """Of a program on a card of limited memory. `died`: the last refusal ended it."""
     fullest = max(devices, key=lambda d: d.driver.expected)
     ends = [d.refusals[-1] for d in devices if d.refusals]

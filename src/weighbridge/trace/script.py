@@ -76,7 +76,9 @@ def trace(asked: Request, card: Settings) -> tuple[TraceReport, Any]:
     """The report, and the FakeGPU with its tapes. Raises WeighbridgeError before the script runs;
     after that everything that happens is in the report."""
     if find_spec("torch") is None:
-        raise UnsupportedError("weighbridge trace needs torch: pip install torch (a CPU one will do)")
+        raise UnsupportedError(
+            "weighbridge trace needs torch: pip install torch (a CPU one will do)"
+        )
     from weighbridge.trace.gpu import FakeGPU
 
     limited = card.gpu is not None or card.gpu_memory is not None
@@ -108,7 +110,6 @@ def _as_python(asked: Request) -> Iterator[None]:
     finally:
         sys.argv, sys.path[:], sys.modules["__main__"] = before[:3]
         gc.set_threshold(*before[3])
-
 
 
 def _module(asked: Request) -> types.ModuleType:

@@ -56,6 +56,7 @@ class Setting:
     flash_attention: bool = True
     swa_full: bool = False
     rollback: int = 0  # n_rs_seq: states kept to go back to
+    latent_values: bool = False  # before January 2026: a latent is stored again, as values
     latent_mode: int | None = None  # ik_llama.cpp's -mla
     model_type: str = ""
 
@@ -106,7 +107,8 @@ def _latent(m: Latent, s: Setting) -> int:
     if s.latent_mode is not None and not s.flash_attention:
         return s.per_slot * _unflashed(m, s)
     index = kind.size(m.indexer.dim) if m.indexer else 0
-    return s.streams * s.per_slot * (kind.size(m.latent_elements) + index)
+    values = ggml(s.type_v, "--cache-type-v").size(m.rank) if s.latent_values else 0
+    return s.streams * s.per_slot * (kind.size(m.latent_elements) + index + values)
 
 
 def _unflashed(m: Latent, s: Setting) -> int:

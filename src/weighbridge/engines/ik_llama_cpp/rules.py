@@ -42,6 +42,7 @@ BASE = Rules(
     glu=True,
     fused=True,
     early_weights=False,
+    latent_values=False,
     rotary_first=False,
     unfolds_at_once=True,
 )

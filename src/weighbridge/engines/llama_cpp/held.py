@@ -44,6 +44,7 @@ class Held:
             flash_attention=self.at.flash,
             swa_full=self.at.swa_full,
             model_type=self.model_type,
+            latent_values=self.at.rules.latent_values,
             latent_mode=self.at.latent_mode,
         )
 

@@ -41,6 +41,7 @@ class Rules:
     rotates_cache: bool = False  # a quantized cache is rotated by a Hadamard matrix
     clamps_weights: bool = False  # of experts, before they divide
     groups_experts: bool = False  # groups of experts are picked first
+    latent_values: bool = True  # a latent is stored twice, as key and as value
     rotary_first: bool = True  # of a latent's key
     whole_rope: bool = False  # of full heads that came from a latent
     flat_projection: bool = False  # into Mamba 2
@@ -75,6 +76,7 @@ CHANGES: Mapping[int, Mapping[str, Any]] = {
     6927: {"server_slots": 4, "server_unified": True},  # #16736, 3 November 2025
     7000: {"mask_pad": 1, "keys_last": True, "rotary_first": False, "keeps_outputs": True},
     7700: {"embeds_input": True},  # #18550, January 2026
+    7830: {"latent_values": False},  # #19067, 25 January 2026
     8550: {"rotates_cache": True},  # #21038, between 23 March and 3 April 2026
     9150: {"half_mask": True},  # between 3 April and 1 June 2026
     9470: {"few_outputs": True},  # #23861, 1 June 2026

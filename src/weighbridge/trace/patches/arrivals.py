@@ -10,7 +10,7 @@ from typing import Any
 from weighbridge.trace.notes import Notes
 from weighbridge.trace.patches import Patch, put
 
-Patches = Callable[[ModuleType], Iterable[Patch]]
+Patches = Callable[[Any], Iterable[Patch]]  # of a module
 
 
 UNKNOWN = "this version of {} has {} nowhere: what we replace there is left as it is"

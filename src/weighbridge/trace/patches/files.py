@@ -18,13 +18,19 @@ class Files:
         self._headers = Headers(notes)
         self._pretrained = Pretrained(notes)
 
+    def close(self) -> None:
+        self._pretrained.close()
+
     def patches(self) -> Iterator[Patch]:
         yield from self._saved.patches()
         yield from self._pretrained.patches()
 
     def table(self) -> dict[str, Patches]:
         headers = self._headers
-        table = {"safetensors": headers.package, "safetensors.torch": headers.functions}
+        table: dict[str, Patches] = {
+            "safetensors": headers.package,
+            "safetensors.torch": headers.functions,
+        }
         table |= dict.fromkeys(USERS, headers.user)
         for name, patches in self._pretrained.table().items():
             table[name] = both(table[name], patches) if name in table else patches

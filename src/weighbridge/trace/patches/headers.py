@@ -32,7 +32,7 @@ class Headers:
 
     def package(self, module: ModuleType) -> Iterator[Patch]:
         """Of `safetensors`."""
-        self.original["safe_open"] = module.safe_open  # type: ignore[attr-defined]
+        self.original["safe_open"] = module.safe_open
         yield Patch(module, "safe_open", self._open)
 
     def functions(self, module: ModuleType) -> Iterator[Patch]:

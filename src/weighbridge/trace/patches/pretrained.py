@@ -10,6 +10,7 @@ torch.hub      a state dict from a URL is empty, and `load_state_dict` takes it 
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from weighbridge.trace.patches import Patch
 from weighbridge.trace.patches.arrivals import Patches
 
 ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"  # core_model_loading.py: threads have no modes of torch
+CONFIG = "config.json"
 WEIGHTS = ["*.safetensors", "*.bin", "*.ckpt", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.onnx*"]
 NO_WEIGHTS = "weights are not loaded: models are built from their configs, and have no values"
 NO_DTYPE = "{}: its config names no dtype, and no weights are here to tell: taken as float32"
@@ -42,11 +44,17 @@ class Pretrained:
 
     def __init__(self, notes: Notes) -> None:
         self.notes = notes
+        self._folder: str | None = None  # for configs of the catalogue
+
+    def close(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+            self._folder = None
 
     def table(self) -> dict[str, Patches]:
         return {
             "transformers.modeling_utils": self.transformers,
-            "transformers.configuration_utils": self.configs,
+            "transformers.utils.hub": self.files,
             "diffusers.models.modeling_utils": self.diffusers,
             "diffusers.pipelines.pipeline_utils": self.pipelines,
             "timm.models._builder": self.timm,
@@ -101,27 +109,35 @@ class Pretrained:
         yield Patch(module, "_get_dtype", dtype)
         yield Patch(known.PreTrainedModel, "_load_pretrained_model", staticmethod(loaded))
 
-    def configs(self, module: ModuleType) -> Iterator[Patch]:
-        cls: Any = module.PreTrainedConfig  # type: ignore[attr-defined]
-        read = cls._get_config_dict.__func__
+    def files(self, module: ModuleType) -> Iterator[Patch]:
+        """transformers finds every file of a repository by this function."""
+        find: Any = vars(module)["cached_files"]
 
-        def config(own: Any, name: Any, **kwargs: Any) -> Any:
+        def cached_files(path_or_repo_id: Any, filenames: list[str], **kwargs: Any) -> Any:
             try:
-                return read(own, name, **kwargs)
+                found = find(path_or_repo_id, filenames, **kwargs)
             except OSError:
-                entry = catalogue.of_repository(str(name))
-                if entry is None:
+                own = self._config(path_or_repo_id, filenames)
+                if own is None:
                     raise
-                self.notes(FROM_CATALOGUE.format(name))
-                with tempfile.TemporaryDirectory() as folder:
-                    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
-                        json.dump(dict(entry.config), file)
-                    return read(own, folder, **kwargs)
+                return own
+            return found or self._config(path_or_repo_id, filenames)
 
-        yield Patch(cls, "_get_config_dict", classmethod(config))
+        yield Patch(module, "cached_files", cached_files)
+
+    def _config(self, name: Any, filenames: list[str]) -> list[str] | None:
+        entry = catalogue.of_repository(str(name)) if filenames == [CONFIG] else None
+        if entry is None:
+            return None
+        self.notes(FROM_CATALOGUE.format(name))
+        self._folder = self._folder or tempfile.mkdtemp()
+        path = os.path.join(self._folder, f"{entry.name}.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(dict(entry.config), file)
+        return [path]
 
     def diffusers(self, module: ModuleType) -> Iterator[Patch]:
-        cls: Any = module.ModelMixin  # type: ignore[attr-defined]
+        cls: Any = module.ModelMixin
         load = cls._load_pretrained_model.__func__
 
         def loaded(own: Any, model: Any, *_: Any, **kwargs: Any) -> Any:
@@ -147,7 +163,7 @@ class Pretrained:
     def hub(self, module: ModuleType) -> Iterator[Patch]:
         """Where it cannot be reached it is asked once, and not five times for each file."""
         request = vars(module)["_http_backoff_base"]
-        constants: Any = module.constants  # type: ignore[attr-defined]
+        constants: Any = module.constants
 
         def once(*args: Any, **kwargs: Any) -> Any:
             try:

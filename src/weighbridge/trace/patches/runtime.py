@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch._subclasses import fake_tensor
 
+from weighbridge.allocator import Journal
+from weighbridge.allocator.viewer import snapshot
 from weighbridge.trace.card import Card
 from weighbridge.trace.patches import Patch
 from weighbridge.trace.patches.streams import Event, Generator, Stream
@@ -84,8 +86,9 @@ class Devices:
             "setMemoryFraction": nothing,
             "getMemoryFraction": lambda _: 1.0,
             "getAllocatorBackend": lambda: "native",
-            "record_memory_history": nothing,
-            "isHistoryEnabled": lambda: False,
+            "record_memory_history": self.record_history,
+            "isHistoryEnabled": lambda: self._journal(0).events is not None,
+            "memorySnapshot": lambda _=None: self.snapshot(),
             "clearCublasWorkspaces": self.clear_workspaces,
             "hostMemoryStats": dict,
         }
@@ -178,9 +181,30 @@ class Devices:
 
     def statistics(self, index: int) -> dict[str, Any]:
         self.tapes[index].settle()
+        return self._journal(index).nested()
+
+    def _journal(self, index: int) -> Journal:
         journal = self.tapes[index].allocator.journal
         assert journal is not None
-        return journal.nested()
+        return journal
+
+    def record_history(self, enabled: str | None = "all", *_: Any, **__: Any) -> None:
+        for index in range(len(self.tapes)):
+            journal = self._journal(index)
+            if enabled is None:
+                journal.events = None
+            elif journal.events is None:
+                journal.events = []
+
+    def snapshot(self) -> dict[str, Any]:
+        """Of the first device, with what was recorded since it was asked for."""
+        self.tapes[0].settle()
+        journal = self._journal(0)
+        before, journal.events = journal.events, journal.events or []
+        try:
+            return snapshot(self.tapes[0].allocator)
+        finally:
+            journal.events = before
 
     def synchronize(self, *_: Any) -> None:
         self.tapes[self.current].allocator.synchronize()

@@ -23,7 +23,7 @@ WROTE_NOTHING = "tensors are not written to files: they have no values here"
 Place = Callable[[torch.device], torch.device]  # where a stored tensor goes
 
 POINTER = torch.UntypedStorage.data_ptr
-REBUILD = torch._utils._rebuild_tensor  # type: ignore[attr-defined]
+REBUILD = torch._utils._rebuild_tensor
 SAVE, LOAD = torch.save, torch.load
 
 _place: ContextVar[Place] = ContextVar("place", default=lambda device: device)
@@ -128,4 +128,5 @@ def _empty(shape: Any, stride: Any, dtype: torch.dtype, device: torch.device) ->
 
 def _pointer(self: torch.UntypedStorage) -> int:
     """Libraries find shared tensors by it; without data all would be at 0."""
-    return self._cdata if self.device.type == "meta" else POINTER(self)
+    address: int = self._cdata if self.device.type == "meta" else POINTER(self)
+    return address

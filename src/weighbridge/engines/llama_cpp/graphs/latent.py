@@ -45,7 +45,8 @@ def absorbed(b: Build, layer: int, m: Latent, x: Tensor) -> Tensor:
     query = g.concat(pair[0], pair[1], 0)
     pair = (turned, value) if b.step.rules.rotary_first else (value, turned)
     key = g.concat(pair[0], pair[1], 0)
-    h = Heads(kv=1, key=m.rank + m.rotary, value=m.rank, latent=True, layer=layer)
+    once = not b.step.rules.latent_values
+    h = Heads(kv=1, key=m.rank + m.rotary, value=m.rank, latent=once, layer=layer)
     return b.linear(layer, "attn_output", attend(b, h, query, key, value))
 
 
