@@ -269,12 +269,6 @@ MUST = {
 }
 MATRIX = "with an importance matrix IQ4_XS gives ffn_down fewer bits than we do"
 SHORT = {
-    (
-        "sglang_repo_logs | sglang | kv_tokens | component",
-        "max",
-    ): "before the weights the logs have "
-    "0.63 and 0.78 GiB in use on the two cards; our context and communicator are less",
-    ("sglang_repo_logs | sglang | kv_tokens_sliding | component", "max"): "as kv_tokens",
     ("llamacpp_ik | llama.cpp | kv_bytes | component", "exact"): "build 5331 stores values beside "
     "the latents that hold them",
     ("llamacpp_ik | llama.cpp | weights | component", "max"): MATRIX,

@@ -12,9 +12,8 @@ from pathlib import Path
 
 def build(raw, cls=None):
     """The class that the config names (or `cls`), on the meta device."""
-    import transformers
-
     import torch
+    import transformers
 
     raw = copy.deepcopy(
         {k: v for k, v in raw.items() if k not in ("auto_map", "quantization_config")}

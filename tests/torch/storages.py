@@ -9,10 +9,9 @@ import weakref
 from contextlib import contextmanager
 from unittest.mock import patch
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-
-import torch
 
 
 class Storages(TorchDispatchMode):

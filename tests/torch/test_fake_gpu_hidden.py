@@ -1,11 +1,11 @@
 """What kernels take besides their outputs: each rule by hand, and laws."""
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import torch
 from weighbridge.trace import guard
 from weighbridge.trace.attention import Call, Chooser
 from weighbridge.trace.card import card

@@ -2,9 +2,9 @@
 requests and releases is the same, event by event."""
 
 import pytest
+import torch
 from torch import nn
 
-import torch
 from tests.torch.programs import WIDTH, Net, real, recorded, step_in_backward, train
 from weighbridge.trace import guard
 from weighbridge.trace.gpu import FakeGPU

@@ -1,9 +1,9 @@
 """What a program is told when it looks at values, and what a transformer therefore does."""
 
 import pytest
+import torch
 from torch import nn
 
-import torch
 from weighbridge.trace import guard
 from weighbridge.trace.gpu import FakeGPU
 
@@ -127,6 +127,26 @@ def test_modules_move_in_all_ways():
         assert layer.cpu().weight.device.type == "cpu"
         assert isinstance(layer.weight, nn.Parameter)
     assert nn.init.kaiming_uniform_(torch.empty(3, 3)).shape == (3, 3)
+
+
+def test_data_that_is_set_brings_its_device():
+    with FakeGPU("a100-80gb"):
+        parameter = nn.Parameter(torch.zeros(4))
+        parameter.data = parameter.data.cuda()
+        assert parameter.device.type == "cuda"
+        assert (parameter * torch.ones(4, device="cuda")).device.type == "cuda"
+
+
+def test_storages_that_are_emptied_and_filled_again():
+    with FakeGPU("a100-80gb") as gpu:
+        x = torch.empty(1 << 20, device="cuda")
+        x.untyped_storage().resize_(0)
+        assert torch.cuda.memory_allocated() == 0
+        x.untyped_storage().resize_(4 << 20)
+        assert torch.cuda.memory_allocated() == 4 << 20
+        del x
+        assert torch.cuda.memory_allocated() == 0
+    assert [s.op for s in gpu.tape.storages] == ["aten.empty.memory_format", "resize_"]
 
 
 def test_recurrent_layers_and_sparse_gradients():

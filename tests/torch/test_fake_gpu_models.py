@@ -4,8 +4,8 @@ import resource
 import time
 
 import pytest
-
 import torch
+
 from weighbridge.trace import guard
 from weighbridge.trace.gpu import FakeGPU
 

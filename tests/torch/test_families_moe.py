@@ -43,10 +43,9 @@ def test_buffers_are_those_of_the_class(model_type, change):
 @pytest.mark.parametrize("model_type", TYPES)
 def test_what_is_saved_and_what_is_loaded(model_type, tmp_path):
     """A saved model has our names in its files; loaded in bfloat16, our dtypes in memory."""
+    import torch
     import transformers
     from safetensors import safe_open
-
-    import torch
 
     raw = config(model_type, {})
     cls = getattr(transformers, raw["architectures"][0])

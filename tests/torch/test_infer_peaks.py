@@ -5,9 +5,9 @@ import pytest
 pytest.importorskip("torch", reason="the oracle is a forward of transformers' classes")
 pytest.importorskip("transformers", reason="the oracle is a forward of transformers' classes")
 
+import torch
 import transformers
 
-import torch
 from tests.torch.storages import watched
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine

@@ -7,6 +7,7 @@ pytest.importorskip("torch", reason="the oracle is a forward of transformers' cl
 pytest.importorskip("transformers", reason="the oracle is a forward of transformers' classes")
 
 import torch
+
 from tests.torch import cases_encoders, cases_moe, cases_multimodal, cases_vision, keeping
 from tests.torch import test_families_dense as dense
 from tests.torch.keeping import BATCH, PROMPT, STEPS

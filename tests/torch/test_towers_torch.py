@@ -18,9 +18,9 @@ pytest.importorskip("torch", reason="some of the processors' arithmetic is in te
 pytest.importorskip("transformers", reason="the oracle is transformers' own code")
 
 import numpy as np
+import torch
 import transformers
 
-import torch
 from weighbridge.arch.config import Config
 from weighbridge.arch.inputs import images, sounds
 from weighbridge.arch.inputs.sizes import (

@@ -126,9 +126,7 @@ def rough(weights: int, part: "Part | None" = None) -> Phase:
     return Phase("load", (guess, context(part)))
 
 
-def in_one_buffer(
-    weights: int, *, formula: str, basis: Basis, part: "Part | None" = None
-) -> Phase:
+def in_one_buffer(weights: int, *, formula: str, basis: Basis, part: "Part | None" = None) -> Phase:
     """llama.cpp asks the driver for one buffer a device, so nothing is rounded or fragmented."""
     held = Component(
         name="weights",

@@ -74,6 +74,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         if found is not None:
             found[0].record_stream(found[1], stream)
 
+    def resized(self, storage: torch.UntypedStorage) -> None:
+        """UntypedStorage.resize_, to nothing and back again, as sharded modules do."""
+        found = self._numbers.get(storage._cdata)
+        if found is None:
+            return
+        tape, number, node = found
+        role = tape.storages[number].role
+        tape.free(number)
+        if storage.nbytes():
+            where = self.where(torch._C._current_autograd_node())
+            number = tape.malloc(storage.nbytes(), op="resize_", module=where, role=role)
+        self._numbers[storage._cdata] = tape, number, node
+
     def stop(self) -> None:
         """Forgets what still lives: its end is after the trace's."""
         self._ends.clear()

@@ -145,11 +145,6 @@ class TraceReport:
             told["driver"] = device.driver._asdict()
         return {"schema": SCHEMA, "version": __version__, **plain}
 
-    def __str__(self) -> str:
-        from weighbridge.render.trace import human as text
-
-        return text(self)
-
 
 def device(index: int, tape: Tape) -> DeviceTrace:
     """What one tape says. Phases are in the order of their first allocation."""

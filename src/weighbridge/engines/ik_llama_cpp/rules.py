@@ -30,6 +30,7 @@ GRAPHS: Mapping[int, Mapping[str, Any]] = {
     3869: {"fused_feeds": True},  # 8de297b79, #741, 31 August 2025
     3886: {"early_weights": True},  # 4591e8382, #789, 23 September 2025
     3907: {"half_mask": True},  # 4e24d48e6, #825, 13 October 2025
+    3953: {"spare_slot": False},  # 7978f0499, #901, 5 November 2025
 }
 CHANGES: Mapping[int, Mapping[str, Any]] = {
     3928: {"flash": "on", "fused_experts": True},  # 41d6c42b9, #863, 25 October 2025
@@ -43,6 +44,7 @@ BASE = Rules(
     fused=True,
     early_weights=False,
     latent_values=False,
+    spare_slot=True,
     rotary_first=False,
     unfolds_at_once=True,
 )

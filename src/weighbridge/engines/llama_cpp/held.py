@@ -77,11 +77,15 @@ class Held:
         return reserved(self.placed, self.near)
 
     @property
+    def output_rows(self) -> int:
+        spare = self.at.rules.spare_slot and self.at.program == "server"
+        return self.at.slots + spare
+
+    @property
     def output(self) -> int:
         """Logits that are handed out, and vectors where they are asked for, in host memory."""
-        rows = self.at.slots
         width = self.net.vocab + (self.net.hidden if self.at.embeds else 0)
-        return 4 * width * rows
+        return 4 * width * self.output_rows
 
     def kv(self, device: int) -> int:
         return sum(size.kv for size in self.caches[device].values())

@@ -168,7 +168,7 @@ def _host_running(h: Held, device: int) -> Iterator[Component]:
         "logits",
         exactly(h.output),
         detail="output buffer",
-        formula=f"{h.at.slots} rows of {h.output // 4 // max(1, h.at.slots):,} float32",
+        formula=f"{h.output_rows} rows of {h.output // 4 // h.output_rows:,} float32",
         source="llama.cpp src/llama-context.cpp (output_reserve)",
     )
     yield of(

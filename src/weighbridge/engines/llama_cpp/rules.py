@@ -28,6 +28,7 @@ class Rules:
     server_unified: bool = True
     cache_ram: int = 0  # MiB of host memory for prompts
     windows: bool = False  # sliding layers have caches of their own
+    spare_slot: bool = False  # a server has one more, for a prompt of its own
     few_outputs: bool = False  # a server reserves logits of its slots alone
     slots_in_graph: bool = False  # the reserved step has a request a slot
 

@@ -71,19 +71,10 @@ def _moved(parameter: nn.Parameter, fn: Callable[[torch.Tensor], torch.Tensor]) 
     new = fn(parameter)
     if not torch._has_compatible_shallow_copy_type(parameter, new):  # from or to meta
         return nn.Parameter(new, parameter.requires_grad)
-    _replace(parameter, new)
+    parameter.data = new
     if parameter.grad is not None:
-        _replace(parameter.grad, fn(parameter.grad))
+        parameter.grad.data = fn(parameter.grad)
     return parameter
-
-
-def _replace(old: torch.Tensor, new: torch.Tensor) -> None:
-    if old is new:
-        return
-    old.data = new
-    device = getattr(new, "fake_device", None)
-    if device is not None:
-        old.fake_device = device
 
 
 def _iterator(loader: Any) -> Any:

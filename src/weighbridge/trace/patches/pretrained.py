@@ -33,6 +33,7 @@ WEIGHTS = ["*.safetensors", "*.bin", "*.ckpt", "*.pt", "*.pth", "*.msgpack", "*.
 NO_WEIGHTS = "weights are not loaded: models are built from their configs, and have no values"
 NO_DTYPE = "{}: its config names no dtype, and no weights are here to tell: taken as float32"
 FROM_CATALOGUE = "{}: its config comes from the built-in catalogue"
+MISSING = "{}: {} is not on this machine, and the Hub did not give it: {}"
 NO_HUB = "the Hub cannot be reached: only what is on this machine is used"
 # httpx's, and those of requests in older versions of huggingface_hub
 UNREACHABLE = frozenset(("ConnectError", "ConnectTimeout", "ConnectionError"))
@@ -116,10 +117,11 @@ class Pretrained:
         def cached_files(path_or_repo_id: Any, filenames: list[str], **kwargs: Any) -> Any:
             try:
                 found = find(path_or_repo_id, filenames, **kwargs)
-            except OSError:
+            except OSError as error:
                 own = self._config(path_or_repo_id, filenames)
                 if own is None:
-                    raise
+                    names, told = ", ".join(filenames), str(error).partition("\n")[0]
+                    raise OSError(MISSING.format(path_or_repo_id, names, told)) from error
                 return own
             return found or self._config(path_or_repo_id, filenames)
 

@@ -36,6 +36,7 @@ def runtime(card: Card, recorder: Recorder) -> Iterator[Patch]:
     yield Patch(fake_tensor.FakeTensorMode, "avoid_device_init", property(lambda _: True))
     yield Patch(fake_tensor, "init_gpu_context", lambda _: None)
     yield Patch(torch.Tensor, "record_stream", _record_stream(recorder))
+    yield Patch(torch.UntypedStorage, "resize_", _resize(recorder))
 
 
 def _record_stream(recorder: Recorder) -> Callable[[torch.Tensor, Any], None]:
@@ -43,6 +44,17 @@ def _record_stream(recorder: Recorder) -> Callable[[torch.Tensor, Any], None]:
         recorder.used_on(self, stream.stream_id)
 
     return record_stream
+
+
+def _resize(recorder: Recorder) -> Callable[[torch.UntypedStorage, int], Any]:
+    resize = torch.UntypedStorage.resize_
+
+    def resize_(self: torch.UntypedStorage, nbytes: int) -> Any:
+        out = resize(self, nbytes)
+        recorder.resized(self)
+        return out
+
+    return resize_
 
 
 class Devices:

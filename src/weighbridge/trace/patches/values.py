@@ -9,12 +9,23 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from weighbridge.trace.looks import shadow
 from weighbridge.trace.patches import Patch
 
+DATA = torch._C.TensorBase.data
+
 
 def values() -> Iterator[Patch]:
     yield Patch(FakeTensor, "tolist", _tolist)
     yield Patch(FakeTensor, "numpy", _numpy)
     yield Patch(FakeTensor, "__array__", lambda self, *_, **__: _numpy(self))
     yield Patch(FakeTensor, "__format__", _format)
+    yield Patch(FakeTensor, "data", property(DATA.__get__, _set_data))
+
+
+def _set_data(self: FakeTensor, new: torch.Tensor) -> None:
+    """torch leaves the device that a fake tensor says as it was."""
+    DATA.__set__(self, new)
+    vars(self).pop("shadow", None)
+    if isinstance(new, FakeTensor):
+        self.fake_device = new.fake_device
 
 
 def _tolist(self: FakeTensor) -> Any:
