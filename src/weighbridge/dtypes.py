@@ -154,9 +154,6 @@ GGML: dict[int, DType] = {
 GGML |= {
     number: DType(name, block, nbytes, head)
     for number, name, block, nbytes, head in (
-        (97, "Q8_0_X4", 32, 34, 0),
-        (98, "Q8_1_X4", 32, 36, 0),
-        (99, "Q8_2_X4", 32, 36, 0),
         (133, "Q6_0", 32, 26, 0),
         (134, "IQ1_BN", 64, 13, 2),
         (135, "IQ2_BN", 64, 16, 4),

@@ -221,7 +221,6 @@ LEFT = {
     "ik-100": "kv_b alone in this file; the two that ik_llama.cpp makes of it are no line of the log",
     "ik-103": "as ik-100",
     "ik-107": "as ik-100",
-    "ik-110": "a recipe",
     "ik-127": "F16 and I2_S, of Microsoft's converter",
     "ik-135": "as ik-100",
     "ik-153": "Vulkan",

@@ -118,7 +118,7 @@ def test_every_type_of_value(kind):
 def test_every_type_of_tensor(number):
     d = GGML[number]
     found = parse(gguf(), Writer().tensor("t", [d.block * 2, 3], number).head())
-    assert found.tensors[0] == ("t", d, (3, d.block * 2), 6 * d.nbytes, "")
+    assert found.tensors[0] == ("t", d, (3, d.block * 2), 6 * d.nbytes + 3 * d.head, "")
 
 
 def test_long_arrays_keep_their_length_only():

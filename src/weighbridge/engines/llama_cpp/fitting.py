@@ -5,6 +5,7 @@ layers     from the last one down, as long as the budget holds them beside what 
 experts    layers whose experts go to the host until the rest fits
 """
 
+from bisect import bisect_left
 from dataclasses import replace
 from typing import Any
 
@@ -48,24 +49,23 @@ def tokens(h: Held, room: int) -> int:
 
 def layers(h: Held, room: int) -> int:
     """The largest -ngl whose layers every GPU holds, as they are dealt out."""
-    low, high = 0, h.at.layers
-    while low < high:
-        middle = (low + high + 1) // 2
-        if _holds(replace(h, at=replace(h.at, gpu_layers=middle)), h, room):
-            low = middle
-        else:
-            high = middle - 1
-    return low
+
+    def too_many(count: int) -> bool:
+        return not _holds(replace(h, at=replace(h.at, gpu_layers=count)), h, room)
+
+    return bisect_left(range(1, h.at.layers + 1), True, key=too_many)
 
 
 def experts(h: Held, room: int) -> int | None:
     """The smallest -ncmoe with which all layers are on GPUs; None where none is enough."""
+
+    def enough(count: int) -> bool:
+        at = replace(h.at, gpu_layers=h.at.layers, cpu_moe=count)
+        return _holds(replace(h, at=at), h, room - _copy(h))
+
     count = len(h.net.layers)
-    for n in range(count + 1):
-        moved = replace(h, at=replace(h.at, gpu_layers=h.at.layers, cpu_moe=n))
-        if _holds(moved, h, room - _copy(h)):
-            return n
-    return None
+    found = bisect_left(range(count + 1), True, key=enough)
+    return found if found <= count else None
 
 
 def _copy(h: Held) -> int:

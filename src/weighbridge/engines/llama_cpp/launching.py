@@ -42,6 +42,8 @@ def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, str]]:
         ("-mg", at.main_gpu, w.main_gpu),
         ("--cache-ram", at.cache_ram, w.cache_ram is not None),
         ("--mmproj", w.mmproj, w.mmproj),
+        ("-mla", w.mla_attn, w.mla_attn is not None),
+        ("-amb", w.attn_max_b, w.attn_max_b is not None),
     )
     yield from ((flag, str(value)) for flag, value, said in numbers if said)
     switches = (
@@ -50,5 +52,6 @@ def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, str]]:
         ("--no-kv-offload", not at.cache_offload),
         ("--no-mmap", not at.mmap),
         ("--embeddings", at.embeds),
+        ("-fmoe", bool(w.fused_moe)),
     )
     yield from ((flag, "") for flag, said in switches if said)

@@ -8,6 +8,7 @@ Source: llama.cpp 0c1e57098 conversion/ (modify_tensors of each architecture).
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from math import prod
 from typing import TypeVar
 
@@ -51,16 +52,17 @@ def form(choice: Choice) -> Scheme:
 def of_class(
     part: ModelPart, form: Scheme, dtype: DType, layers: tuple[Layer, ...]
 ) -> Iterator[Weight]:
-    names = [p.name for p in part.blueprint.params]
-    near = siblings_of(names)
-    joined: dict[str, Weight] = {}
-    for t in stored(part.blueprint, form, dtype=dtype):
+    alike = {p.name: count for p, count in part.blueprint.distinct()}
+    first = tuple(p for p in part.blueprint.params if p.name in alike)
+    near = siblings_of([p.name for p in first])
+    for t in stored(replace(part.blueprint, params=first), form, dtype=dtype):
         if part.blueprint.part(t.source) != "language model":
             continue
         kind = GGML_BY_NAME[PLAIN.get(t.dtype.name, t.dtype.name)]
         for name, ne in _apart(gguf_name(t.name, near), _shape(t.shape), layers):
-            joined[name] = _joined(joined.get(name), name, kind, _folded(name, ne, layers))
-    yield from (w for name, w in joined.items() if not name.startswith(DROPPED))
+            full = _stacked(name, _folded(name, ne, layers), alike[t.source])
+            if not name.startswith(DROPPED):
+                yield Weight(name, kind, full, kind.rows(full[0], prod(full)))
     yield from _buffers(part)
 
 
@@ -72,13 +74,9 @@ def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return ne
 
 
-def _joined(before: Weight | None, name: str, kind: DType, ne: tuple[int, ...]) -> Weight:
-    """One more slice of an experts' tensor."""
-    if before is None:
-        full = (*ne, 1) if "_exps.weight" in name and len(ne) == 2 else ne
-    else:
-        full = (*before.ne[:2], before.ne[2] + 1)
-    return Weight(name, kind, full, kind.rows(full[0], prod(full)))
+def _stacked(name: str, ne: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Experts of a layer and role are one tensor."""
+    return (*ne, count) if "_exps.weight" in name and len(ne) == 2 else ne
 
 
 def _apart(

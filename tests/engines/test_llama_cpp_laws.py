@@ -1,0 +1,156 @@
+"""Laws of llama.cpp's buffers, over models of every kind, builds, splits and settings."""
+
+from dataclasses import replace
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from tests.engines.answers import answer, named
+from weighbridge.engines.llama_cpp import hold
+from weighbridge.engines.llama_cpp.compute import placement, replayed, step_of
+from weighbridge.engines.llama_cpp.ggml.allocate import Pool
+from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.subjects import subject
+from weighbridge.engines.table import engine, version
+from weighbridge.memory import LEVELS
+from weighbridge.workload import Infer
+
+MODELS = (
+    *("llama-3.1-8b", "llama-3.2-1b", "qwen3-0.6b", "gemma-2-9b", "gemma-3-27b", "gpt-oss-20b"),
+    *("qwen3-30b-a3b", "deepseek-v2-lite", "phi-4", "mixtral-8x7b", "qwen3-next-80b-a3b"),
+    *("falcon-mamba-7b", "lfm2-1.2b", "bge-m3"),
+)
+BUILDS = ("4905", "5331", "6170", "8480", "9512", "11200")
+asked = st.fixed_dictionaries(
+    {
+        "engine_version": st.sampled_from(BUILDS),
+        "gpu": st.sampled_from([None, "rtx-4090", "2xh100", "3xrtx-3090"]),
+        "context": st.integers(1, 40_000),
+        "n_gpu_layers": st.sampled_from([None, 0, 1, 7, 20]),
+        "ubatch_size": st.sampled_from([None, 32, 256, 2048]),
+        "n_cpu_moe": st.sampled_from([None, 3, 99]),
+        "parallel": st.sampled_from([None, 1, 3]),
+        "flash_attn": st.sampled_from([None, "on", "off"]),
+        "no_kv_offload": st.booleans(),
+        "program": st.sampled_from(["server", "cli"]),
+    }
+)
+LAWS = settings(max_examples=10, deadline=None)
+
+
+def held(name: str, **settings_: object) -> Held:
+    w = Infer(engine="llama.cpp", quantization="Q4_K_M", **settings_)
+    kind = engine("llama.cpp")
+    known, _ = version(kind, w.engine_version)
+    return hold(subject(named(name), w, kind, known), w, w.budget(), known[0])
+
+
+def total(h: Held) -> int:
+    return sum(map(h.whole, range(h.at.gpus + 1)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@LAWS
+@given(asked)
+def test_laws(name, w):
+    found = answer(name, engine="llama.cpp", quantization="Q4_K_M", **w)
+    assert [d.kind for d in found.devices][-1] == "host"
+    for device in found.devices:
+        assert [p.name for p in device.phases][:2] == ["load", "prefill"]
+        for phase in device.phases:
+            for c in phase.components:
+                assert 0 <= c.bytes.low <= c.bytes.expected <= c.bytes.high
+                assert c.source
+                assert c.formula
+        for level in LEVELS:
+            assert device.peak(level).high >= device.peak(level).expected >= 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+@LAWS
+@given(asked)
+def test_devices_hold_the_model_between_them(name, w):
+    """No tensor is lost or doubled, but for the output of a tied pair."""
+    h = held(name, **w)
+    alone = held(name, **w | {"gpu": None, "n_gpu_layers": 0})
+    doubled = sum(h.weights) - sum(alone.weights)
+    largest = max(t.nbytes for t in h.net.weights.values())
+    padding = 128 * (len(h.net.weights) + 1) + 0.002 * sum(alone.weights)
+    assert -32 * len(h.net.weights) <= doubled <= (largest if h.net.tied else 0) + padding
+
+
+@pytest.mark.parametrize("name", MODELS)
+@LAWS
+@given(asked)
+def test_more_context_never_takes_less(name, w):
+    """Of caches. Compute buffers may shrink by chance where weights are brought from the host: the
+    best fit of one step leaves other gaps."""
+    one, two = held(name, **w), held(name, **w | {"context": w["context"] + 8_192})
+    devices = range(one.at.gpus + 1)
+    assert all(two.kv(d) + two.state(d) >= one.kv(d) + one.state(d) for d in devices)
+    if w["n_gpu_layers"] is None and w["n_cpu_moe"] is None:
+        assert sum(two.compute) >= 0.98 * sum(one.compute)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@LAWS
+@given(asked)
+def test_no_layers_put_nothing_but_computing_on_gpus(name, w):
+    h = held(name, **w | {"n_gpu_layers": 0})
+    for d in range(h.at.gpus):
+        assert (h.weights[d], h.kv(d), h.state(d)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@LAWS
+@given(asked)
+def test_buffers_are_whole_blocks(name, w):
+    h = held(name, **w)
+    for d, size in enumerate(h.compute):
+        assert size % (32 if d == h.at.gpus else 128) == 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "w",
+    [
+        {},
+        {"flash_attn": "off"},
+        {"n_gpu_layers": 10},
+        {"gpu": "2xh100"},
+        {"n_cpu_moe": 99},
+        {"engine_version": "5331"},
+    ],
+    ids=["full", "scores", "some layers", "two GPUs", "experts", "b5331"],
+)
+def test_layers_that_repeat_change_nothing(name, w):
+    """The graph of the layers that decide, and that of all of them."""
+    h = held(name, context=4_096, parallel=1, program="cli", **w)
+    few = step_of(h.at, h.near)
+    parts = [replayed(h.placed, replace(few, whole=whole)) for whole in (False, True)]
+    for short, long in zip(*parts, strict=True):
+        assert short == pytest.approx(long, rel=0.005)
+    assert placement(h.placed).host == h.at.gpus
+
+
+# The allocator
+
+
+@LAWS
+@given(st.lists(st.tuples(st.integers(1, 5_000), st.integers(0, 30)), max_size=120))
+def test_a_pool_never_gives_a_byte_twice(requests):
+    """Each request, and how many later ones it outlives."""
+    pool, live = Pool(128), []
+    for i, (size, life) in enumerate(requests):
+        for block in [b for b in live if b[2] < i]:
+            live.remove(block)
+            pool.give(block[0], block[1])
+        offset = pool.take(size)
+        assert all(offset + size <= at or at + other <= offset for at, other, _ in live)
+        live.append((offset, size, i + life))
+        assert pool.high >= offset + size
+    for offset, size, _ in live:
+        pool.give(offset, size)
+    assert len(pool.free) == 1
+    assert pool.free[0][0] == 0
