@@ -1,4 +1,4 @@
-.PHONY: help fix check test test-torch bench docs golden
+.PHONY: help fix check test test-slow test-torch bench docs golden
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,6 +24,9 @@ check: $(BIN)/weighbridge ## the same, and fail on a difference; types
 
 test: $(BIN)/weighbridge ## the torch-free tests
 	$(BIN)/pytest -n 2
+
+test-slow: $(BIN)/weighbridge ## sweeps over records and corpora
+	$(BIN)/pytest -n 2 -m slow --ignore tests/torch
 
 test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transformers
 	$(BIN)/pip install -q -e '.[test-torch]'

@@ -19,6 +19,8 @@ from weighbridge.memory import Bytes
 from weighbridge.model import resolve
 from weighbridge.settings import read
 
+pytestmark = pytest.mark.slow
+
 PINS = json.loads((Path(__file__).parent / "accuracy.json").read_text())
 SLACK = 0.0005  # pins are rounded; less than this is not a regression
 

@@ -9,9 +9,12 @@ from tests.corpus import MODELS, configs
 from tests.published import SETTLED, compare
 from weighbridge.arch.families import known
 
-pytestmark = pytest.mark.skipif(
-    not MODELS.exists(), reason=f"the corpus of real configs is not at {MODELS}"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not MODELS.exists(), reason=f"the corpus of real configs is not at {MODELS}"
+    ),
+]
 
 
 PARTS = 6

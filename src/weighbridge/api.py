@@ -128,7 +128,11 @@ def infer(
             raise UsageError("give settings beside a command by name, not as a workload")
         given = {"engine": launched.engine, **launched.settings, **settings}
         workload = replace(read("infer", given), engine_defaults=True)
-        model = launched.model if model is None else model
+        if model is not None and model != launched.model:
+            raise UsageError(
+                f"the command serves {launched.model!r}, not {model!r}; name one model"
+            )
+        model = launched.model
     elif workload is None:
         workload = read("infer", settings)
     assert workload is not None

@@ -7,7 +7,7 @@ from typing import Any
 from weighbridge import api
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.report import Report
-from weighbridge.settings import read
+from weighbridge.settings import INFER, read
 
 KEYS = frozenset({"task", "model", "workload"})
 EXTRA = {"load": ("revision",), "infer": ("revision", "command")}
@@ -28,13 +28,7 @@ def answer(
 
 
 def _answer(line: str | bytes, *, cache_dir: str | None, offline: bool) -> dict[str, Any]:
-    try:
-        request = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise BadFileError(f"the request is not JSON: {error}") from None
-    if not isinstance(request, dict):
-        raise UsageError(f"a request is an object with task and model, not {request!r:.80}")
-    _only(request, KEYS, "a request")
+    request = _request(line)
     task = request.get("task")
     if not isinstance(task, str) or task not in COMMANDS:
         raise UsageError(f"task {task!r} is not known; known: {', '.join(COMMANDS)}")
@@ -52,6 +46,21 @@ def _answer(line: str | bytes, *, cache_dir: str | None, offline: bool) -> dict[
     if expected not in (None, engine):
         raise UsageError(f"workload.engine is {expected!r}, but {engine} loads such files")
     return report.to_dict()
+
+
+def _request(line: str | bytes) -> dict[str, Any]:
+    """The object of one line, with no keys but ours."""
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadFileError(f"the request is not JSON: {error}") from None
+    if not isinstance(request, dict):
+        raise UsageError(f"a request is an object with task and model, not {request!r:.80}")
+    misplaced = sorted((request.keys() - KEYS) & INFER.keys())
+    if misplaced:
+        raise UsageError(f'{misplaced[0]!r} is a setting: write it under "workload"')
+    _only(request, KEYS, "a request")
+    return request
 
 
 def _model(request: dict[str, Any], given: dict[str, Any]) -> Any:

@@ -495,6 +495,7 @@ def test_small_models_that_see_and_hear(case):
         assert tower.heads * tower.head_dim > 0 or tower.layers == 0
 
 
+@pytest.mark.slow
 def test_every_real_config_has_a_body():
     raws = [(file, raw) for file, raw in configs() if known(raw)]
     if not raws:

@@ -13,6 +13,8 @@ from weighbridge.launch import parse
 from weighbridge.settings import read
 from weighbridge.workload import Infer
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ("vllm", "sglang")
 MODELS = (
     *("llama-3.1-8b", "qwen3-0.6b", "qwen3-30b-a3b", "gpt-oss-20b", "gemma-2-9b"),

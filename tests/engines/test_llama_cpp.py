@@ -10,6 +10,8 @@ from weighbridge.errors import UsageError
 from weighbridge.units import MIB
 
 LLAMA = {"engine": "llama.cpp", "context": 8_192, "quantization": "Q4_K_M", "program": "cli"}
+
+
 def asked(name="llama-3.1-8b", **more):
     return answer(name, **LLAMA | more)
 
@@ -39,12 +41,12 @@ def test_llama_8b_in_q4_k_m():
 
 def test_without_flash_attention_scores_are_stored():
     """32 heads x 512 tokens x 8,192 cells x 4 bytes, 512 MiB, and what lives beside them."""
-    assert part(running(asked(flash_attn="off"), 0), "activations") / MIB == pytest.approx(564.01, abs=0.01)
+    assert part(running(asked(flash_attn="off"), 0), "activations") / MIB == pytest.approx(
+        564.01, abs=0.01
+    )
 
 
-@pytest.mark.parametrize(
-    ("ubatch", "mib"), [(512, 258.5), (1024, 517.0), (2048, 1034.0)]
-)
+@pytest.mark.parametrize(("ubatch", "mib"), [(512, 258.5), (1024, 517.0), (2048, 1034.0)])
 def test_logits_of_every_token_decide_for_small_models(ubatch, mib):
     """tokens x (128,256 + 4,096) x 4 bytes"""
     found = part(running(asked(ubatch_size=ubatch), 0), "activations") / MIB
@@ -217,7 +219,8 @@ def test_flash_attention_became_the_default():
 
 
 @pytest.mark.parametrize(
-    ("text", "build"), [(None, NEWEST), ("b6325", 6325), ("5331", 5331), ("0.2.1", NEWEST), ("v0.1", NEWEST)]
+    ("text", "build"),
+    [(None, NEWEST), ("b6325", 6325), ("5331", 5331), ("0.2.1", NEWEST), ("v0.1", NEWEST)],
 )
 def test_names_of_builds(text, build):
     assert number(text) == build

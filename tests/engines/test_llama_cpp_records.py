@@ -18,7 +18,10 @@ from weighbridge.units import MIB
 
 DIGITS = 0.0051  # MiB, of what is printed with two decimals
 PRESENT = bool(records())
-pytestmark = pytest.mark.skipif(not PRESENT, reason="the measurements are not beside this checkout")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PRESENT, reason="the measurements are not beside this checkout"),
+]
 
 
 @pytest.mark.parametrize("run", RUNS, ids=[run.ids for run in RUNS])

@@ -17,9 +17,10 @@ from weighbridge.units import GIB
 
 LOGS = ROOT / "measurements" / "sglang_repo_logs.jsonl"
 ISSUES = ROOT / "measurements" / "engine_issues.jsonl"
-pytestmark = pytest.mark.skipif(
-    not LOGS.exists(), reason="the measurements are not beside the checkout"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not LOGS.exists(), reason="the measurements are not beside the checkout"),
+]
 VERSION = "0.5.12"  # of the repository when it logged them: benchmarks/sprint-2026-06-kv-decode
 
 # The checkpoints are of the log's owner; configs are of the bases, and the group sizes those that

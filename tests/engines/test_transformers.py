@@ -220,10 +220,10 @@ def test_exllama_keeps_the_largest_matrix_in_float16():
 @pytest.mark.parametrize(
     ("capability", "torch", "size"),
     [
-        ("8.0", (2, 6), 8_519_680),
-        ("9.0", (2, 6), 32 * MIB),
-        ("12.0", (2, 10), 8_519_680),
-        ("12.0", (2, 11), 32 * MIB),
+        ((8, 0), (2, 6), 8_519_680),
+        ((9, 0), (2, 6), 32 * MIB),
+        ((12, 0), (2, 10), 8_519_680),
+        ((12, 0), (2, 11), 32 * MIB),
     ],
 )
 def test_cublas(capability, torch, size):
@@ -231,7 +231,7 @@ def test_cublas(capability, torch, size):
 
 
 def test_cublas_gives_back_since_2_14():
-    assert cublas("8.0", (2, 14)).bytes.low == 0
+    assert cublas((8, 0), (2, 14)).bytes.low == 0
 
 
 # Several devices

@@ -9,6 +9,8 @@ from weighbridge.accelerators.budget import budget
 from weighbridge.engines.vllm import hardware
 from weighbridge.memory import LEVELS
 
+pytestmark = pytest.mark.slow
+
 MODELS = (
     *("llama-3.1-8b", "qwen3-0.6b", "gemma-2-9b", "gpt-oss-20b", "qwen3-30b-a3b"),
     *("deepseek-v2-lite", "qwen3-next-80b-a3b", "phi-4", "mixtral-8x7b"),

@@ -7,6 +7,8 @@ import pytest
 from tests.engines import vllm_records
 from tests.engines.vllm_records import by_quantity, p95
 
+pytestmark = pytest.mark.slow
+
 ABSENT = "the measurements are not beside this checkout"
 # quantity -> most of the median and of the 95th percentile; what the issue asks is wider
 PINS = {

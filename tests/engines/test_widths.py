@@ -8,6 +8,8 @@ from tests.engines.answers import answer
 from weighbridge import catalogue
 from weighbridge.errors import WeighbridgeError
 
+pytestmark = pytest.mark.slow
+
 CARDS = ("4090", "l4", "a100-80gb", "h100")
 SOME = catalogue.names()[::4]
 # median of (high - low) / expected; what a server wants of every model is the same few hundred MiB,

@@ -51,6 +51,13 @@ class Part:
     slices: Mapping[str, int]  # MiB that were read in a MIG slice
     context: tuple[int, str] | None  # MiB that a CUDA context took, and where it was read
 
+    @property
+    def capability(self) -> tuple[int, int] | None:
+        """CUDA's compute capability as numbers; None of parts that have none: AMD's architectures
+        have names (gfx942)."""
+        found = re.fullmatch(r"(\d+)\.(\d+)", self.compute_capability or "")
+        return (int(found[1]), int(found[2])) if found else None
+
     def to_dict(self) -> dict[str, Any]:
         context = None
         if self.context:

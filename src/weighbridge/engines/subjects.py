@@ -1,10 +1,12 @@
 """From a model and what the user said to the subject that an engine is given."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.bodies import body
+from weighbridge.arch.body import Body
 from weighbridge.arch.cache_layers.attention import usual
 from weighbridge.arch.cache_layers.gguf import layers_of_gguf
 from weighbridge.arch.config import Config
@@ -49,8 +51,6 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         image_size=w.image_size,
         audio_seconds=w.audio_seconds,
     )
-    if w.images and not any(t.kind == "image" for t in computes.towers):
-        notes = (*notes, "what its images take is not in our tables, or it has no eyes")
     return Subject(
         model=model,
         part=part,
@@ -64,7 +64,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         context_from=why,
         choices={name: d.choice for name, d in decisions.items()},
         major=version[0] if engine.name == "transformers" else 5,
-        notes=notes,
+        notes=(*notes, *unused(w, part.blueprint, computes, context)),
     )
 
 
@@ -72,6 +72,22 @@ def reads_text(part: ModelPart) -> bool:
     """Whether it has an embedding of words."""
     named = (p.name for p in part.blueprint.params if p.kind == "embedding")
     return any(role(name) == "vocab" or WORDS in name for name in named)
+
+
+def unused(w: Infer, plan: Blueprint, computes: Body, context: int) -> Iterator[str]:
+    """What was said of a request and means nothing to this model."""
+    kinds = {t.kind for t in computes.towers}
+    seen = w.images is not None or w.image_size is not None
+    towers = {label for _, label in plan.parts}
+    for said, kind, word in (
+        (seen, "image", "image"),
+        (w.audio_seconds is not None, "audio", "sound"),
+    ):
+        if said and kind not in kinds:
+            why = f"what an {word} takes is not in our tables" if towers else "it reads text alone"
+            yield f"{plan.cls}: the {word} is not counted; {why}"
+    if w.shared_prefix is not None and w.shared_prefix > context:
+        yield f"--shared-prefix {w.shared_prefix:,} is more than a request's {context:,} tokens"
 
 
 def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Decision:
@@ -123,18 +139,22 @@ def remembered(
 
 def asked(w: Infer, end: int | None) -> tuple[int, str]:
     """(tokens of one request, why). Never the model's maximum in silence."""
-    if w.prompt_len is not None or w.max_new_tokens is not None:
-        total = (w.prompt_len or 0) + (w.max_new_tokens or 0)
-        if w.context is not None and w.context != total:
-            raise UsageError(
-                f"--context {w.context:,} is not --prompt-len and --max-new-tokens together, "
-                f"{total:,}; give one or the other"
-            )
-        return total, "prompt and new tokens"
+    both = w.prompt_len is not None and w.max_new_tokens is not None
+    told = (w.prompt_len or 0) + (w.max_new_tokens or 0)
+    if w.context is not None and (told > w.context or (both and told != w.context)):
+        raise UsageError(
+            f"--context {w.context:,} is not what --prompt-len and --max-new-tokens make, "
+            f"{told:,}; leave one of them out"
+        )
+    if both:
+        return told, "prompt and new tokens"
+    if w.context is None and w.prompt_len is not None:
+        return told, "the prompt alone"
     if w.context is not None:
         return w.context, "as you asked"
     if w.engine_defaults and end is not None:
         return end, "the engine's default, the model's maximum"
-    if end is not None and end < USUAL_CONTEXT:
-        return end, "the model's maximum"
-    return USUAL_CONTEXT, "the usual default"
+    usual = max(USUAL_CONTEXT, told)
+    if end is not None and end < usual:
+        return max(end, told), "the model's maximum"
+    return usual, "the usual default"

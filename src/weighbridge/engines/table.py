@@ -24,12 +24,22 @@ class Engine:
     module: str  # below weighbridge.engines; has `infer`
     oldest: Version
     newest: Version
+    searched: bool = False  # whether the module has `holds`, which is faster than an answer
 
     @property
     def infer(self) -> "Callable[[Subject, Infer, Budget | None], Answer]":
         found: Callable[[Subject, Infer, Budget | None], Answer] = import_module(
             f"weighbridge.engines.{self.module}"
         ).infer
+        return found
+
+    @property
+    def holds(self) -> "Callable[[Subject, Infer, Budget], bool] | None":
+        if not self.searched:
+            return None
+        found: Callable[[Subject, Infer, Budget], bool] = import_module(
+            f"weighbridge.engines.{self.module}"
+        ).holds
         return found
 
 
@@ -39,8 +49,16 @@ ENGINES: Mapping[str, Engine] = {
         Engine(name="transformers", module="transformers", oldest=(4, 30), newest=(5, 23)),
         Engine(name="vllm", module="vllm", oldest=(0, 9), newest=(0, 33)),
         Engine(name="sglang", module="sglang", oldest=(0, 4), newest=(0, 5, 23)),
-        Engine(name="llama.cpp", module="llama_cpp", oldest=(4905,), newest=(11200,)),
-        Engine(name="ik_llama.cpp", module="ik_llama_cpp", oldest=(3576,), newest=(4840,)),
+        Engine(
+            name="llama.cpp", module="llama_cpp", oldest=(4905,), newest=(11200,), searched=True
+        ),
+        Engine(
+            name="ik_llama.cpp",
+            module="ik_llama_cpp",
+            oldest=(3576,),
+            newest=(4840,),
+            searched=True,
+        ),
     )
 }
 SPELLINGS = {

@@ -12,7 +12,7 @@ from weighbridge.estimate import rough
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.estimate.limits import largest
 from weighbridge.model import Model
-from weighbridge.report import Report
+from weighbridge.report import Report, Verdict
 from weighbridge.settings import foreign
 from weighbridge.workload import Infer
 
@@ -39,14 +39,31 @@ def infer(
         model=facts(model),
         workload=_effective(asked, w, kind, written(number)) | dict(answer.settings),
         devices=answer.devices,
-        derived=_derived(asked, answer) | _limits(asked, w, kind, budget),
-        verdict=None if budget is None else fit.serving(answer.devices, budget),
+        derived=_derived(asked, answer) | _limits(asked, w, kind, answer, budget),
+        verdict=_verdict(answer, kind, budget),
         warnings=tuple(_warnings(model, asked, answer, said, budget)),
     )
 
 
 def _answer(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> Answer:
     return rough.answer(s, w) if s.model.rough else kind.infer(s, w, budget)
+
+
+def _holds(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> bool:
+    if kind.holds is not None and not s.model.rough:
+        return kind.holds(s, w, budget)
+    return fit.serving(_answer(s, w, kind, budget).devices, budget).fits == "yes"
+
+
+def _verdict(answer: Answer, kind: Engine, budget: "Budget | None") -> Verdict | None:
+    """Of what is needed; but no where no flag that was left to the engine would make it start."""
+    if budget is None:
+        return None
+    found = fit.serving(answer.devices, budget)
+    if answer.derived.get("launch_serves", True) or found.fits == "no":
+        return found
+    reason = f"{kind.name} does not start with the flags that were set: {found.reason}"
+    return replace(found, fits="no", reason=reason)
 
 
 def _usual(model: Model) -> str:
@@ -104,7 +121,9 @@ def _derived(s: Subject, answer: Answer) -> dict[str, Any]:
     }
 
 
-def _limits(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> dict[str, Any]:
+def _limits(
+    s: Subject, w: Infer, kind: Engine, answer: Answer, budget: "Budget | None"
+) -> dict[str, Any]:
     """How far context and batch can go on the device, each with all else as it was asked."""
     if budget is None:
         return {}
@@ -112,14 +131,17 @@ def _limits(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> dict
 
     def holds(context: int, batch: int) -> bool:
         asked = replace(apart, context=context, batch_size=batch)
-        answer = _answer(replace(s, context=context), asked, kind, budget)
-        return fit.serving(answer.devices, budget).fits == "yes"
+        return _holds(replace(s, context=context), asked, kind, budget)
 
     batch = w.batch_size or 1
-    return {
+    found = {
         "largest_context": largest(lambda n: holds(n, batch), s.longest or UNBOUNDED),
         "largest_batch_size": largest(lambda n: holds(s.context, n), MANY),
     }
+    if any(d.taken is not None for d in answer.devices):  # its own share decides
+        return found
+    requests = found["largest_batch_size"]
+    return found | {"kv_cache_tokens": requests * s.context, "max_concurrency": float(requests)}
 
 
 def _warnings(

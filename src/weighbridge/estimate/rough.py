@@ -43,4 +43,5 @@ def answer(s: Subject, w: Infer) -> Answer:
         devices=(Device(index=0, kind="gpu", phases=phases),),
         settings={},
         derived={"kv_cache_bytes_per_token": token // USUAL},
+        warnings=("a bare size: no engine's own rules were applied",),
     )

@@ -49,6 +49,8 @@ def scheme(name: str) -> Scheme:
         found = re.fullmatch(pattern, plain)
         if found:
             return make(found)
+    if plain in PLAIN:
+        raise UsageError(f"{name!r} is a plain dtype, not a format: write --dtype {plain}")
     from difflib import get_close_matches
 
     close = get_close_matches(name.lower(), [known.lower() for known in NAMES], n=3, cutoff=0.5)
@@ -95,6 +97,7 @@ def describe(scheme: Scheme) -> str:
 
 
 GGUF = frozenset(ggml.NAMES)
+PLAIN = frozenset(("float32", "float16", "bfloat16", "fp8", "int8", "int4"))
 TABLE: dict[str, Scheme] = {
     **bitsandbytes.SCHEMES,
     **fp8.SCHEMES,

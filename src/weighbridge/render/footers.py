@@ -59,23 +59,31 @@ def _room(report: Report, unit: str | None) -> Iterator[str]:
     """What a token costs, and what the device has room for."""
     d, context = report.derived, report.workload["context"]
     if d.get("kv_cache_bytes_per_token"):
-        yield f"token     {human(d['kv_cache_bytes_per_token'], unit)} of cache each"
-    if d.get("kv_cache_tokens") is not None:
+        gpus = sum(device.kind == "gpu" for device in report.devices)
+        where = f", on {gpus} devices together" if gpus > 1 else ""
+        yield f"token     {human(d['kv_cache_bytes_per_token'])} of cache for one more{where}"
+    if d.get("kv_cache_tokens") is not None and words.fullest(report).taken is not None:
         at_once = d.get("max_concurrency")
         more = "" if at_once is None else f", {at_once:,.2f} requests of {context:,} at once"
-        yield f"room      {d['kv_cache_tokens']:,} tokens of cache{more}"
+        yield f"room      {d['kv_cache_tokens']:,} tokens of cache in what it takes{more}"
     if d.get("largest_context") is not None:
         yield f"largest   {_largest(report)}"
 
 
 def _largest(report: Report) -> str:
-    """How far one setting can go with the others as they are."""
+    """How far one setting can go with the others as they are, on the device and not in a share."""
     w, d = report.workload, report.derived
-    batch = "1 request" if w["batch_size"] == 1 else f"{w['batch_size']:,} requests"
+    verdict = report.verdict
+    if verdict is not None and verdict.devices_used > verdict.count:
+        return "not asked: more devices are launched than there are"
     if not d["largest_context"] and not d["largest_batch_size"]:
         return "nothing surely fits, however short"
-    context = f"{d['largest_context']:,} tokens of context for {batch}"
-    return f"{context}, {d['largest_batch_size']:,} requests of {w['context']:,} that surely fit"
+    batch = "1 request" if w["batch_size"] == 1 else f"{w['batch_size']:,} requests"
+    end = ", the model's maximum," if d["largest_context"] == d["longest_context"] else ""
+    context = f"{d['largest_context']:,} tokens{end} for {batch}"
+    some = d["largest_batch_size"]
+    requests = "1 request" if some == 1 else f"{some:,} requests"
+    return f"{context}; {requests} of {w['context']:,}: what the device surely holds"
 
 
 def _of_command(command: Mapping[str, Any] | None) -> Iterator[str]:

@@ -113,7 +113,10 @@ def verdict(v: Verdict, unit: str | None) -> Iterator[tuple[str, str]]:
         held = f"{span(v.per_device, unit)} of {bounds(v.usable, unit)}"
         yield "each", f"{held}, on {v.devices_used} of {v.count} devices"
     left = f"{human(abs(v.margin_bytes), unit)} {'to spare' if v.margin_bytes >= 0 else 'short'}"
-    yield FITS[v.fits], f"{left} by the expected estimate; {v.reason}"
+    margin = f"{left} by the expected estimate; "
+    if v.fits == "no" and v.margin_bytes >= 0:  # it is not the memory that is short
+        margin = ""
+    yield FITS[v.fits], f"{margin}{v.reason}"
 
 
 def bounds(b: Bytes, unit: str | None) -> str:

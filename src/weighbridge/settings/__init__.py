@@ -48,6 +48,8 @@ class Setting:
             raise UsageError(f"{self.flag} is one of {', '.join(self.choices)}, not {given!r:.80}")
         if isinstance(found, int | float) and not self.least <= found <= self.most:
             bound = f"at least {self.least:g}" if found < self.least else f"at most {self.most:g}"
+            if found != found:
+                bound = self.kind.says
             raise UsageError(f"{self.flag} is {bound}, not {given!r:.80}")
         return found
 

@@ -17,7 +17,7 @@ from weighbridge.arch.cache_layers.windows import (
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Attention, Layer, Mixer, Shared
 from weighbridge.arch.rotary import head_dim
-from weighbridge.errors import UnsupportedError
+from weighbridge.errors import BadFileError, UnsupportedError
 
 HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 
@@ -61,6 +61,11 @@ def plain(c: Config) -> Sizes:
 
 
 def attention(c: Config, s: Sizes, kind: str = FULL) -> Attention:
+    if min(s.heads, s.kv_heads, s.dim) < 1:
+        raise BadFileError(
+            f"{c.where}: {s.heads} heads of {s.dim} over {s.kv_heads} key-value heads is no "
+            "attention: look at num_attention_heads, num_key_value_heads and head_dim"
+        )
     whole = Attention(
         heads=s.heads, kv_heads=s.kv_heads, key_dim=s.dim, value_dim=s.value_dim or s.dim
     )

@@ -1,23 +1,26 @@
 """How many bytes a token's key and value take in the formats that engines call by name.
 
     per token and head    data, and a float32 scale for the key and one for the value
-    nvfp4                 half a byte an element, and a byte of scale for every 16
+    nvfp4, fp4_e2m1       half a byte an element, and a byte of scale for every 16
     fp8_ds_mla            latent in fp8 with a float32 scale for every 128, rotary part in bfloat16
     nvfp4_ds_mla          latent in nvfp4, rotary part in fp8
 
 Source: vllm 0.33 v1/attention/backends/triton_attn.py (customize_spec), utils/torch_utils.py
 (nvfp4_kv_cache_full_dim), model_executor/layers/attention/mla_attention.py (656 and 352 bytes a
-token of DeepSeek-V3.2), models/deepseek_v4/attention.py (584).
+token of DeepSeek-V3.2), models/deepseek_v4/attention.py (584); sglang 0.5.23
+srt/mem_cache/kv_cache_dtype.py, srt/mem_cache/memory_pool.py (MHATokenToKVPoolFP4).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from weighbridge.arch.mixers import Compressed, CrossAttention, GatedRecurrence, Mixer, Rwkv
 from weighbridge.components.kv_cache import Format
 from weighbridge.dtypes import TORCH, DType
 from weighbridge.errors import UsageError
 from weighbridge.units import align_up, ceil_div
 
-PLAIN = {
+VLLM_PLAIN = {
     "float16": "float16",
     "bfloat16": "bfloat16",
     "fp8": "float8_e4m3fn",
@@ -25,7 +28,18 @@ PLAIN = {
     "fp8_e5m2": "float8_e5m2",
     "fp8_inc": "float8_e4m3fn",
     "fp8_ds_mla": "float8_e4m3fn",
+}
+SGLANG_PLAIN = {
     "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+    "fp8_e4m3": "float8_e4m3fn",
+    "fp8_e5m2": "float8_e5m2",
+}
+FIELD: Mapping[type, str] = {
+    Compressed: "compressed attention",
+    CrossAttention: "attention to an encoder's output",
+    GatedRecurrence: "gated linear recurrences",
+    Rwkv: "RWKV's time mixing",
 }
 FLOAT4 = TORCH["float4_e2m1fn"]
 PER_HEAD = {
@@ -36,35 +50,42 @@ PER_HEAD = {
 SPARSE = ("fp8", "fp8_e4m3", "fp8_ds_mla")  # what the sparse kernels store as fp8_ds_mla
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """The names of one engine."""
+    """The names of one engine: of a dtype, of one with a scale a head, of four bits with a byte of
+    scale for every 16, and those of latents alone."""
 
     name: str
+    plain: Mapping[str, str]
+    per_head: Mapping[str, DType]
+    fours: tuple[str, ...]
+    latents: tuple[str, ...] = ()
 
     def head(self, kind: str, own: DType, key: int, value: int) -> int:
         """Bytes of one head's key and value."""
-        if kind in ("nvfp4", "nvfp4_4over6"):
-            return sum(FLOAT4.size(n) + n // 16 for n in (key, value))
+        if kind in self.fours:
+            return _four(key) + _four(value)
         f = self.format(kind, own)
         return f.size(key) + f.size(value)
 
     def format(self, kind: str, own: DType) -> Format:
         if kind == "auto":
             return Format(dtype=own)
-        if kind in PER_HEAD:
-            return Format(dtype=PER_HEAD[kind], beside=4)
-        if kind in PLAIN:
-            return Format(dtype=TORCH[PLAIN[kind]])
-        known = ", ".join(("auto", *PLAIN, *PER_HEAD, "nvfp4", "nvfp4_ds_mla"))
+        if kind in self.per_head:
+            return Format(dtype=self.per_head[kind], beside=4)
+        if kind in self.plain:
+            return Format(dtype=TORCH[self.plain[kind]])
+        known = ", ".join(("auto", *self.plain, *self.per_head, *self.fours, *self.latents))
         raise UsageError(f"--kv-cache-dtype {kind!r} of {self.name} is not known; known: {known}")
 
     def latent(self, kind: str, own: DType, rank: int, rotary: int, *, sparse: bool) -> int:
         """Bytes of a latent and its rotary part."""
-        if kind == "nvfp4_ds_mla":
-            return FLOAT4.size(rank) + rank // 16 + rotary
+        if kind in self.latents:
+            return _four(rank) + rotary
         if kind == "fp8_ds_mla" or (sparse and kind in SPARSE):
             return rank + ceil_div(rank, 128) * 4 + 2 * rotary
+        if kind in self.fours:
+            return _four(rank + rotary)
         return self.format(kind, own).size(rank + rotary)
 
     def packed_row(self, dim: int, rotary: int) -> int:
@@ -73,4 +94,26 @@ class Engine:
         return plain + 2 * rotary + align_up(ceil_div(plain, 64), 8)
 
 
-VLLM, SGLANG = Engine("vllm"), Engine("sglang")
+def field_name(m: Mixer) -> str:
+    """What papers call it."""
+    return FIELD.get(type(m), "such layers")
+
+
+def _four(elements: int) -> int:
+    return FLOAT4.size(elements) + elements // 16
+
+
+VLLM = Engine(
+    name="vllm",
+    plain=VLLM_PLAIN,
+    per_head=PER_HEAD,
+    fours=("nvfp4", "nvfp4_4over6"),
+    latents=("nvfp4_ds_mla",),
+)
+# fp4_e2m1 has been called fp4_mx_block16 in newer versions
+SGLANG = Engine(
+    name="sglang",
+    plain=SGLANG_PLAIN,
+    per_head={},
+    fours=("fp4_e2m1", "fp4_mx_block16", "nvfp4"),
+)

@@ -33,7 +33,7 @@ from weighbridge.arch.mixers import (
 )
 from weighbridge.components.kv_cache import Formats, Sizes, components, mixers, state
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
-from weighbridge.engines.caches.formats import SGLANG
+from weighbridge.engines.caches.formats import SGLANG, field_name
 from weighbridge.engines.caches.sharding import local
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Component
@@ -142,7 +142,7 @@ def _state(m: Mixer, s: Setting) -> int:
     if isinstance(m, Attention | Latent | Shared):
         return 0
     if isinstance(m, Compressed | CrossAttention):
-        raise UnsupportedError(f"our rules for sglang do not cover {type(m).__name__} layers")
+        raise UnsupportedError(f"our rules for sglang have no cache of {field_name(m)}")
     return state(m, Formats(conv=BFLOAT16, state=s.ssm_dtype))
 
 

@@ -33,6 +33,7 @@ from weighbridge.arch.mixers import (
     Mamba1,
     Mamba2,
     Mixer,
+    Shared,
     ShortConv,
 )
 from weighbridge.components.kv_cache import (
@@ -45,7 +46,7 @@ from weighbridge.components.kv_cache import (
 )
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.engines.caches.blocks import Load, Pool, Spec, pool
-from weighbridge.engines.caches.formats import VLLM
+from weighbridge.engines.caches.formats import VLLM, field_name
 from weighbridge.engines.caches.sharding import local
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Component
@@ -226,9 +227,11 @@ def _states_of(m: Mixer, s: Setting) -> Iterator[Spec]:
 def specs(layers: Iterable[Layer], s: Setting) -> list[Spec]:
     """Every cache of one rank."""
     found = [local(m, s.tensor_parallel) for m in mixers(layers)]
-    unknown = {type(m).__name__ for m in found} - {k.__name__ for k in SPECS} - {"Shared"}
+    unknown = sorted({field_name(m) for m in found if type(m) not in (*SPECS, Shared)})
     if unknown:
-        raise UnsupportedError(f"vllm {s.version[0]}.{s.version[1]} has no {', '.join(unknown)}")
+        raise UnsupportedError(
+            f"vllm {s.version[0]}.{s.version[1]} has no cache of {', '.join(unknown)}"
+        )
     tokens = block_tokens(found, s)
     result = [spec for m in found if type(m) in SPECS for spec in SPECS[type(m)](m, s, tokens)]
     return _padded(result)

@@ -13,6 +13,7 @@ Layers, placement, scheduler and allocator are llama.cpp's; so are flags of the 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.ik_llama_cpp.rules import ik_rules
 from weighbridge.engines.ik_llama_cpp.setting import ik_launch
+from weighbridge.engines.llama_cpp import bounds
 from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
 from weighbridge.engines.llama_cpp.held import Held
 from weighbridge.engines.llama_cpp.latents import all_heads, complete
@@ -23,8 +24,16 @@ from weighbridge.workload import Infer
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
     """Raises UsageError for settings that ik_llama.cpp refuses."""
-    build = version(ENGINES["ik_llama.cpp"], w.engine_version)[0][0]
-    return answer(hold(subject, w, budget, build), subject, w, budget)
+    return answer(hold(subject, w, budget, number(w)), subject, w, budget)
+
+
+def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
+    """Whether `infer` would say that it surely fits: for searches."""
+    return bounds.holds(hold(subject, w, budget, number(w)), subject, w, budget)
+
+
+def number(w: Infer) -> int:
+    return version(ENGINES["ik_llama.cpp"], w.engine_version)[0][0]
 
 
 def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> Held:
@@ -34,4 +43,4 @@ def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> Held:
     return Held(net=net, at=at, model_type=s.model_type, free=free(budget, at))
 
 
-__all__ = ["infer"]
+__all__ = ["holds", "infer"]

@@ -30,6 +30,7 @@ GRAPHS: Mapping[int, Mapping[str, Any]] = {
     3869: {"fused_feeds": True},  # 8de297b79, #741, 31 August 2025
     3886: {"early_weights": True},  # 4591e8382, #789, 23 September 2025
     3907: {"half_mask": True},  # 4e24d48e6, #825, 13 October 2025
+    3941: {"always_pipelined": False},  # a3bd0158f, #879, 31 October 2025
     3953: {"spare_slot": False},  # 7978f0499, #901, 5 November 2025
 }
 CHANGES: Mapping[int, Mapping[str, Any]] = {
@@ -45,6 +46,7 @@ BASE = Rules(
     early_weights=False,
     latent_values=False,
     spare_slot=True,
+    always_pipelined=True,
     rotary_first=False,
     unfolds_at_once=True,
 )

@@ -9,11 +9,13 @@ graphs/       the step's graph, by architecture   ggml/         scheduler and gr
 compute.py    compute buffers                     held.py       what each device holds
 latents.py    matrices of latent attention        pool.py       CUDA's pool
 parts.py      the answer's components             fitting.py    what would fit
+bounds.py     searches
 answering.py  the answer                          launching.py  the command line
 projector.py  mmproj
 """
 
 from weighbridge.accelerators.budget import Budget
+from weighbridge.engines.llama_cpp import bounds
 from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
 from weighbridge.engines.llama_cpp.held import Held
 from weighbridge.engines.llama_cpp.latents import as_heads
@@ -27,6 +29,11 @@ from weighbridge.workload import Infer
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
     """Raises UsageError for settings that llama.cpp refuses."""
     return answer(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
+
+
+def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
+    """Whether `infer` would say that it surely fits: for searches."""
+    return bounds.holds(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
 
 
 def number(text: str | None) -> int:
@@ -44,4 +51,4 @@ def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> Held:
     return Held(net=net, at=at, model_type=s.model_type, free=free(budget, at))
 
 
-__all__ = ["infer"]
+__all__ = ["holds", "infer"]

@@ -50,8 +50,10 @@ def tokens(h: Held, room: int) -> int:
 def layers(h: Held, room: int) -> int:
     """The largest -ngl whose layers every GPU holds, as they are dealt out."""
 
+    left = room - _worst(h)
+
     def too_many(count: int) -> bool:
-        return not _holds(replace(h, at=replace(h.at, gpu_layers=count)), h, room)
+        return not _holds(replace(h, at=replace(h.at, gpu_layers=count)), left)
 
     return bisect_left(range(1, h.at.layers + 1), True, key=too_many)
 
@@ -59,9 +61,11 @@ def layers(h: Held, room: int) -> int:
 def experts(h: Held, room: int) -> int | None:
     """The smallest -ncmoe with which all layers are on GPUs; None where none is enough."""
 
+    left = room - _worst(h) - _copy(h)
+
     def enough(count: int) -> bool:
         at = replace(h.at, gpu_layers=h.at.layers, cpu_moe=count)
-        return _holds(replace(h, at=at), h, room - _copy(h))
+        return _holds(replace(h, at=at), left)
 
     count = len(h.net.layers)
     found = bisect_left(range(count + 1), True, key=enough)
@@ -74,7 +78,10 @@ def _copy(h: Held) -> int:
     return max(sizes, default=0)
 
 
-def _holds(h: Held, base: Held, room: int) -> bool:
-    """With the compute buffer of `base`: that of one more layer is the same."""
-    worst = max(fixed(base, d) for d in range(base.at.gpus))
-    return all(h.weights[d] + h.kv(d) + worst <= room for d in range(h.at.gpus))
+def _worst(h: Held) -> int:
+    """With one more layer the compute buffer is the same."""
+    return max(fixed(h, d) for d in range(h.at.gpus))
+
+
+def _holds(h: Held, left: int) -> bool:
+    return all(h.weights[d] + h.kv(d) <= left for d in range(h.at.gpus))

@@ -3,7 +3,7 @@
 All of it is allocated before the first token, and nothing after: prefill and decode hold the same.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from weighbridge.arch.mixers import Attention
@@ -74,7 +74,23 @@ class Held:
 
     @cached_property
     def compute(self) -> tuple[int, ...]:
-        return reserved(self.placed, self.near)
+        if self.numbers not in self.replayed:
+            self.replayed[self.numbers] = reserved(self.placed, self.near)
+        return self.replayed[self.numbers]
+
+    @property
+    def replayed(self) -> dict[tuple[int, ...], tuple[int, ...]]:
+        """Compute buffers of launches that differ in `numbers` alone."""
+        at = replace(self.at, n_ctx=0, context=0, requests=0, slots=0, batch=0, ubatch=0)
+        found: dict[tuple[int, ...], tuple[int, ...]]
+        found = self.net.memo.setdefault(("compute", at, self.free), {})
+        return found
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """What a search changes of the step's graph."""
+        at = self.at
+        return at.n_ctx, at.n_ctx // at.streams, self.near, at.slots, at.step_tokens, at.outputs
 
     @property
     def output_rows(self) -> int:

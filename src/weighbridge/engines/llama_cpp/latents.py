@@ -9,6 +9,7 @@ ik_llama.cpp makes what is missing when it loads. Source: llama.cpp b4905 src/ll
 ik_llama.cpp 8f7bd74af src/llama.cpp (llm_load_tensors, llm_prepare_mla).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 
@@ -21,6 +22,27 @@ Q8 = GGML_BY_NAME["Q8_0"]
 
 def as_heads(net: Network) -> Network:
     """Keys and values of all heads, made with kv_b alone."""
+    return _once(net, "as_heads", _as_heads)
+
+
+def all_heads(net: Network) -> Network:
+    """The same computation, beside all three matrices."""
+    return _once(net, "all_heads", lambda n: replace(as_heads(n), weights=complete(n).weights))
+
+
+def complete(net: Network) -> Network:
+    """With all three matrices of every layer."""
+    return _once(net, "complete", _complete)
+
+
+def _once(net: Network, name: str, make: Callable[[Network], Network]) -> Network:
+    if name not in net.memo:
+        net.memo[name] = make(net)
+    found: Network = net.memo[name]
+    return found
+
+
+def _as_heads(net: Network) -> Network:
     found = dict(complete(net).weights)
     for i, m in latents(net):
         for name in ("attn_k_b", "attn_v_b"):
@@ -29,13 +51,7 @@ def as_heads(net: Network) -> Network:
     return replace(net, layers=tuple(map(_unfolded, net.layers)), weights=found)
 
 
-def all_heads(net: Network) -> Network:
-    """The same computation, beside all three matrices."""
-    return replace(as_heads(net), weights=complete(net).weights)
-
-
-def complete(net: Network) -> Network:
-    """With all three matrices of every layer."""
+def _complete(net: Network) -> Network:
     found = dict(net.weights)
     for i, m in latents(net):
         found |= {w.name: w for w in _missing(net, i, m)}

@@ -13,11 +13,12 @@ Source: llama.cpp 0c1e57098 src/llama-model.cpp (load_tensors, create_tensor), c
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from weighbridge.dtypes import DType
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
 from weighbridge.engines.llama_cpp.setting import Launch
 from weighbridge.units import align_up
@@ -27,6 +28,19 @@ INPUT = (
     "per_layer_token_embd.weight", "token_embd_norm.weight", "token_embd_norm.bias",
 )  # fmt: skip
 GPU_ALIGNMENT, HOST_ALIGNMENT, ROW = 128, 32, 512
+
+
+Product = tuple[bool, bool, DType, tuple[int, ...]]  # logits, experts, type, shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dealt:
+    """Where all is, whatever the context."""
+
+    layers: tuple[int, ...]  # the last is the output
+    weights: Mapping[str, int]
+    buffers: tuple[int, ...]  # bytes of tensors by device
+    products: tuple[frozenset[Product], ...]  # kinds of matrices by device
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -49,8 +63,38 @@ class Placed:
         whole = sum(shares) or 1
         return [x / whole for x in accumulate(shares)]
 
+    @cached_property
+    def dealt(self) -> Dealt:
+        at = self.at
+        split = (at.split_mode, at.tensor_split, at.main_gpu, self.free)
+        key = ("dealt", at.gpus, at.layers, at.gpu_layers, at.cpu_moe, split)
+        if key not in self.net.memo:
+            self.net.memo[key] = self._deal()
+        found: Dealt = self.net.memo[key]
+        return found
+
+    def _deal(self) -> Dealt:
+        pairs = tuple(self.held())
+        kinds: list[set[Product]] = [set() for _ in range(self.at.gpus + 1)]
+        for t, device in pairs:
+            logits = t.name.startswith(("output", "token_embd"))
+            kinds[device].add((logits, "_exps" in t.name, t.dtype, t.ne))
+        return Dealt(
+            layers=tuple(self._layer(i) for i in range(len(self.net.layers) + 1)),
+            weights={name: self._weight(name) for name in self.net.weights},
+            buffers=self._buffers(pairs),
+            products=tuple(map(frozenset, kinds)),
+        )
+
     def layer(self, i: int) -> int:
         """Layer n is the output."""
+        return self.dealt.layers[i]
+
+    def weight(self, name: str) -> int:
+        found = self.dealt.weights.get(name)
+        return self._weight(name) if found is None else found
+
+    def _layer(self, i: int) -> int:
         first = max(0, self.at.layers - self.at.gpu_layers)
         if i < first or not self.at.gpus or not self.at.gpu_layers:
             return self.host
@@ -58,15 +102,15 @@ class Placed:
             return self.at.main_gpu
         return min(bisect_right(self.ends, (i - first) / self.at.gpu_layers), self.at.gpus - 1)
 
-    def weight(self, name: str) -> int:
+    def _weight(self, name: str) -> int:
         if name in INPUT and not name.startswith(self.net.last_norm):
             return self.host
         if not name.startswith("blk."):
-            return self.layer(len(self.net.layers))
+            return self._layer(len(self.net.layers))
         number = int(name.split(".")[1])
         if "_exps." in name and number < self.at.cpu_moe:
             return self.host
-        return self.layer(number)
+        return self._layer(number)
 
     def cache(self, i: int) -> int:
         return self.layer(i) if self.at.cache_offload else self.host
@@ -84,22 +128,25 @@ class Placed:
             and self.full
             and self.at.split_mode == "layer"
             and self.at.cache_offload
-            and not self.at.cpu_moe
+            and (self.at.rules.always_pipelined or not self.at.cpu_moe)
         )
 
     def held(self) -> Iterator[tuple[Weight, int]]:
         """Every tensor and its device; the output matrix of a tied pair is one more."""
         for t in self.net.weights.values():
-            yield t, self.weight(t.name)
+            yield t, self._weight(t.name)
         if self.net.tied and "token_embd.weight" in self.net.weights and not self.net.encodes:
             copy = self.net.weights["token_embd.weight"]
-            if self.layer(len(self.net.layers)) != self.host:
-                yield copy, self.layer(len(self.net.layers))
+            if self._layer(len(self.net.layers)) != self.host:
+                yield copy, self._layer(len(self.net.layers))
 
     def buffers(self) -> tuple[int, ...]:
         """Bytes of the model's tensors on each device."""
+        return self.dealt.buffers
+
+    def _buffers(self, pairs: Sequence[tuple[Weight, int]]) -> tuple[int, ...]:
         sizes = [0] * (self.at.gpus + 1)
-        for t, device in self.held():
+        for t, device in pairs:
             for d, nbytes in self._pieces(t, device):
                 sizes[d] += nbytes
         return tuple(sizes)

@@ -11,9 +11,8 @@ ggml/src/ggml-cuda/ggml-cuda.cu (ggml_cuda_op_mul_mat_cublas, ggml_cuda_pool_vmm
 """
 
 from weighbridge.arch.mixers import Attention, Latent
-from weighbridge.engines.llama_cpp.graphs.network import Weight
 from weighbridge.engines.llama_cpp.held import Held
-from weighbridge.engines.llama_cpp.placement import ROW
+from weighbridge.engines.llama_cpp.placement import ROW, Product
 from weighbridge.memory import Bytes
 from weighbridge.units import MIB, align_up
 
@@ -24,21 +23,22 @@ BLOCK, BLOCK_BYTES = 32, 36
 def pool(h: Held, device: int) -> Bytes:
     if not h.at.gpu_layers:
         return Bytes(0, 0, 0)
-    need = max((_product(h, t) for t, d in h.placed.held() if d == device), default=0)
+    need = max((_product(h, kind) for kind in h.placed.dealt.products[device]), default=0)
     need = max(need, _attention(h, device))
     expected = align_up(need, PIECE)
     return Bytes(expected // 2, expected, 2 * expected + 16 * MIB)
 
 
-def _product(h: Held, t: Weight) -> int:
-    if len(t.ne) < 2 or min(t.ne) < 2:
+def _product(h: Held, kind: Product) -> int:
+    logits, experts, dtype, ne = kind
+    if len(ne) < 2 or min(ne) < 2:
         return 0
-    tokens = h.at.outputs if t.name.startswith(("output", "token_embd")) else h.at.step_tokens
-    rows = tokens * h.net.top_k if "_exps" in t.name else tokens
-    if t.dtype.block > 1:
-        return rows * align_up(t.ne[0], ROW) // BLOCK * BLOCK_BYTES
-    if t.dtype.name in ("F16", "BF16"):
-        return 2 * rows * (t.ne[0] + t.ne[1])
+    tokens = h.at.outputs if logits else h.at.step_tokens
+    rows = tokens * h.net.top_k if experts else tokens
+    if dtype.block > 1:
+        return rows * align_up(ne[0], ROW) // BLOCK * BLOCK_BYTES
+    if dtype.name in ("F16", "BF16"):
+        return 2 * rows * (ne[0] + ne[1])
     return 0
 
 

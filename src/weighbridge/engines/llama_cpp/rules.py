@@ -57,6 +57,7 @@ class Rules:
     fused: bool = False  # ik_llama.cpp: norms with weights, caps, sums of experts in one operation
     fused_feeds: bool = False  # gate, up and activation of a dense feed-forward in one as well
     unfolds_at_once: bool = False  # latents of all heads together
+    always_pipelined: bool = False  # also where experts stay on the host
     fused_moves: bool = False  # its fused experts are computed on a GPU though they are the host's
     expert_share: bool = False  # if each expert gets enough tokens
 

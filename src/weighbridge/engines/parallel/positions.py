@@ -18,10 +18,13 @@ from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint
 from weighbridge.dtypes import DType
+from weighbridge.errors import BadFileError
 
 SUFFIX = "inv_freq"
 COPY = "original_"
 MROPE = 4
+MOST = 1 << 28  # positions; the longest model has 10,485,760
+ROPE = "rope_scaling."
 
 
 def tables(
@@ -58,20 +61,50 @@ def settings(text: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 def rows(text: Mapping[str, Any], rope: Mapping[str, Any]) -> int:
-    """Positions that the table holds."""
-    known = int(text.get("max_position_embeddings") or 8192)
-    original = int(rope.get("original_max_position_embeddings") or known)
-    factor = float(rope.get("factor") or 1)
+    """Positions that the table holds. Raises BadFileError for values that are none, and for more
+    than any engine could hold."""
+    known = _whole(text, "max_position_embeddings") or 8192
+    original = _whole(rope, "original_max_position_embeddings", ROPE) or known
+    factor = _factor(rope)
     scale = MROPE if "mrope_section" in rope else 1
     match rope_type(rope):
         case "linear":
-            return int(known * factor)
+            found = known * factor
         case "yarn":
-            return int(original * factor) * scale
+            found = int(original * factor) * scale
         case "longrope" | "su":
-            return known + int(text.get("original_max_position_embeddings") or original)
+            found = known + (_whole(text, "original_max_position_embeddings") or original)
         case _:
-            return known * scale
+            found = known * scale
+    if found > MOST:
+        raise BadFileError(
+            f"config.json: max_position_embeddings and rope_scaling ask for {found:,.0f} rotary "
+            f"positions, and the engine makes a table of them all; the most we take is {MOST:,}"
+        )
+    return int(found)
+
+
+def _whole(record: Mapping[str, Any], name: str, within: str = "") -> int:
+    """0 where it is missing."""
+    value = record.get(name)
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise _wrong(within + name, "a whole number", value)
+    return int(value)
+
+
+def _factor(rope: Mapping[str, Any]) -> float:
+    value = rope.get("factor")
+    if not value:
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MOST:
+        raise _wrong(f"{ROPE}factor", "a positive number", value)
+    return float(value)
+
+
+def _wrong(name: str, kind: str, value: object) -> BadFileError:
+    return BadFileError(f"config.json: {name} must be {kind}, not {value!r:.40}; correct it")
 
 
 def rope_type(rope: Mapping[str, Any]) -> str:

@@ -151,7 +151,7 @@ def _kind(s: Subject, budget: "Budget | None", version: Version) -> kernels.Kind
     part = budget.choice.part if budget else None
     return kernels.kind(
         version,
-        part.compute_capability if part else None,
+        part.capability if part else None,
         part.vendor if part else "",
         s.model_type,
         remembered(s),
@@ -184,7 +184,7 @@ def _sized(s: Subject, w: Infer, k: kernels.Kind, memory: float | None, groups: 
     """A chunk is shared by the groups; the share of memory is reckoned before that."""
     tensor, algorithm = w.tensor_parallel_size or 1, _algorithm(w)
     preset = card.size(k.version, memory)
-    chunk = w.chunked_prefill_size or preset.chunk
+    chunk = preset.chunk if w.chunked_prefill_size is None else w.chunked_prefill_size or WHOLE
     largest = _largest(w, preset.many if tensor >= 4 else preset.few, _running(w), s)
     captures = _captures(s, w, k, k.version, algorithm)
     share = w.mem_fraction_static

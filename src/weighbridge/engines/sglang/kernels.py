@@ -62,7 +62,7 @@ class Kind:
     """What a default depends on."""
 
     version: Version
-    compute: str | None  # capability of the card
+    compute: tuple[int, int] | None  # capability of the card
     vendor: str
     model_type: str
     latent: bool
@@ -71,7 +71,11 @@ class Kind:
 
 
 def kind(
-    version: Version, compute: str | None, vendor: str, model_type: str, layers: tuple[Layer, ...]
+    version: Version,
+    compute: tuple[int, int] | None,
+    vendor: str,
+    model_type: str,
+    layers: tuple[Layer, ...],
 ) -> Kind:
     found = [m for layer in layers for m in layer.mixers]
     return Kind(
@@ -85,10 +89,9 @@ def kind(
     )
 
 
-def major(compute: str | None) -> int:
+def major(compute: tuple[int, int] | None) -> int:
     """Of NVIDIA's compute capability; 0 for other makers and for an unnamed card."""
-    number = (compute or "").partition(".")[0]
-    return int(number) if number.isdigit() else 0
+    return compute[0] if compute else 0
 
 
 def default(k: Kind) -> str:

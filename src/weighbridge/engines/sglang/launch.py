@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from weighbridge.engines import lines
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.sglang.effective import Effective, generates
 from weighbridge.workload import Infer
@@ -16,7 +17,6 @@ FLAGS: Mapping[str, str] = {
     "data_parallel_size": "--dp-size",
     "enable_dp_attention": "--enable-dp-attention",
     "language_model_only": "--language-model-only",
-    "dtype": "--dtype",
     "kv_cache_dtype": "--kv-cache-dtype",
     "mem_fraction_static": "--mem-fraction-static",
     "chunked_prefill_size": "--chunked-prefill-size",
@@ -37,10 +37,6 @@ FLAGS: Mapping[str, str] = {
 }
 
 
-# Of checkpoints that are not packed themselves: srt/arg_groups/choices.py
-QUANTIZES = {"fp8-tensor": "fp8", "nf4": "bitsandbytes"}
-
-
 def changes(before: Infer, after: Infer) -> str:
     """The flags that `after` has and `before` does not."""
     found = []
@@ -53,7 +49,8 @@ def changes(before: Infer, after: Infer) -> str:
 
 def launch(s: Subject, w: Infer, e: Effective) -> str:
     words = ["python", "-m", "sglang.launch_server", "--model-path", s.model.loads_as]
-    return " ".join(map(shlex.quote, [*words, *_flags(s, w, e)]))
+    words = [shlex.quote(word) for word in (*words, *_flags(s, w, e))]
+    return " ".join((*lines.before(s, "sglang"), *words))
 
 
 def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
@@ -74,12 +71,14 @@ def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
 
 
 def _of_model(s: Subject, w: Infer) -> Iterator[str]:
-    scheme = s.choice.scheme
+    dtype, quantization = lines.dtype(s, w), lines.quantization(s)
     if not generates(s):
         yield "--is-embedding"
-    if scheme is not None and not s.part.packed and scheme.name in QUANTIZES:
-        yield from ("--quantization", QUANTIZES[scheme.name])
-    if w.images is not None:
+    if dtype:
+        yield from ("--dtype", dtype)
+    if quantization:
+        yield from ("--quantization", quantization)
+    if lines.limits_images(s, w):
         yield from ("--limit-mm-data-per-request", json.dumps({"image": w.images}))
 
 

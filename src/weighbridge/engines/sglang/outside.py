@@ -57,7 +57,7 @@ class Load:
 
 
 def components(
-    s: Subject, rank: Rank, e: Effective, load: Load, compute: str | None
+    s: Subject, rank: Rank, e: Effective, load: Load, compute: tuple[int, int] | None
 ) -> dict[str, tuple[Component, ...]]:
     """By phase."""
     split = Split(tensor=e.tensor, expert_parallel=e.experts, groups=e.groups)
@@ -105,7 +105,7 @@ def prefilled(e: Effective, load: Load) -> int:
 
 
 def _always(
-    s: Subject, rank: Rank, e: Effective, split: Split, compute: str | None
+    s: Subject, rank: Rank, e: Effective, split: Split, compute: tuple[int, int] | None
 ) -> Iterator[Component]:
     workspace = kernels.workspace(e.backend, classes(s))
     if workspace:
@@ -133,7 +133,7 @@ def _widest(s: Subject, rank: Rank, split: Split) -> int:
     return chunk(rank.blocks, s.body.hidden, split, s.body.blocks).widest
 
 
-def _graphs(rank: Rank, e: Effective, compute: str | None) -> Component:
+def _graphs(rank: Rank, e: Effective, compute: tuple[int, int] | None) -> Component:
     each = len(e.captured) * len(rank.blocks)
     talking = GRAPH_TALKING if compute is None or compute in LINKED else GRAPH_NCCL
     own = GRAPH if e.tensor == 1 else talking

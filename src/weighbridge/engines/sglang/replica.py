@@ -104,8 +104,8 @@ class Served:
         return (device.context(part), *talk)
 
     @property
-    def compute(self) -> str | None:
-        return self.budget.choice.part.compute_capability if self.budget else None
+    def compute(self) -> tuple[int, int] | None:
+        return self.budget.choice.part.capability if self.budget else None
 
     @cached_property
     def beside(self) -> int:

@@ -7,6 +7,7 @@ taken     the same with the pools that the fraction makes of the card
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.engines import cards, lines
 from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.sglang import serving
@@ -30,6 +31,7 @@ FILE_PAGES = "pages of mapped files, which the kernel may drop"
 
 def serve(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
     number, _ = version(ENGINES["sglang"], w.engine_version)
+    s = cards.suited(s, w, budget, "sglang")
     if not remembered(s):
         raise UnsupportedError(
             f"{s.model.reference}: its layers are not known, so the pools that sglang makes for "
@@ -47,9 +49,14 @@ def serve(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
     line = own if able is None else able
     return Answer(
         devices=(*devices, _host(v)),
-        settings=settings(v.e, w),
-        derived=_derived(own, able) | {"launch": launch(s, line.v.w, line.v.e)},
-        warnings=tuple(_warnings(own, able)),
+        settings=settings(v.e, w) | {"dtype": s.choice.dtype.name},
+        derived=_derived(own, able)
+        | {"launch": launch(s, line.v.w, line.v.e), "dtype_from": s.why},
+        warnings=(
+            *_warnings(own, able),
+            *lines.warnings(s, w, "sglang"),
+            *cards.caution(budget, "sglang"),
+        ),
     )
 
 

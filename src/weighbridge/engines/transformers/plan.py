@@ -51,7 +51,7 @@ class Plan:
     device_map: str | None
     items: Mapping[str, int]  # images and sounds of one request
     part: "Part | None"  # the device that was named
-    capability: str | None
+    capability: tuple[int, int] | None
     torch: tuple[int, ...] | None
     outputs: int  # numbers a token that the head makes
     guessed: bool  # whether a layer is of a kind whose live tensors were not followed
@@ -86,7 +86,7 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
         device_map=w.device_map or ("auto" if devices > 1 else None),
         items={"image": _images(w), "audio": 1 if w.audio_seconds else 0},
         part=budget.choice.part if budget else None,
-        capability=budget.choice.part.compute_capability if budget else None,
+        capability=budget.choice.part.capability if budget else None,
         torch=_torch(w.torch_version),
         outputs=subject.body.vocab or subject.body.labels,
         guessed=any(isinstance(m, GUESSED) for b in subject.body.blocks for m in b.mixers),
@@ -149,7 +149,7 @@ def _lengths(subject: Subject, w: Infer) -> tuple[int, int, int]:
     if not subject.body.causal:
         return 0, context, context
     apart = w.prompt_len is not None or w.max_new_tokens is not None
-    prompt = max(1, w.prompt_len or 1) if apart else max(1, context - 1)
+    prompt = max(1, context - (w.max_new_tokens or 0)) if apart else max(1, context - 1)
     crossed = _crossed(subject)
     if crossed is None or subject.body.encoder is None:
         return 0, prompt, max(context, prompt)

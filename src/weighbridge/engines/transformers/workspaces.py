@@ -27,10 +27,10 @@ ROWS = 8 * 2048  # of exllama's second version: sequences x tokens
 AUTO_GPTQ_UNTIL = (4, 48)  # GPTQModel takes its place, whose kernels have no such buffers
 
 
-def cublas(capability: str | None, torch: tuple[int, ...] | None) -> Component:
-    """Of one process; `capability` is "8.0", None where no device was named."""
+def cublas(capability: tuple[int, int] | None, torch: tuple[int, ...] | None) -> Component:
+    """Of one process; `capability` is None where no CUDA device was named."""
     version = torch or NEWEST_TORCH
-    major = int(capability.partition(".")[0]) if capability else None
+    major = capability[0] if capability else None
     large = major == 9 or (major in (10, 11, 12) and version >= BLACKWELL_SINCE)
     size = LARGE if large else USUAL
     low = 0 if version >= TRANSIENT_SINCE else size
@@ -40,9 +40,13 @@ def cublas(capability: str | None, torch: tuple[int, ...] | None) -> Component:
         detail="cuBLAS",
         bytes=Bytes(low, size, high),
         basis="computed" if capability else "assumed",
-        formula=f"one workspace on compute capability {capability or '8 (none was named)'}",
+        formula=f"one workspace on compute capability {_written(capability)}",
         source="torch aten/src/ATen/cuda/CublasHandlePool.cpp",
     )
+
+
+def _written(capability: tuple[int, int] | None) -> str:
+    return "8 (none was named)" if capability is None else "{}.{}".format(*capability)
 
 
 def gptq(part: ModelPart, scheme: str, version: tuple[int, int]) -> Component | None:

@@ -9,17 +9,18 @@ graphs.py     CUDA graphs                            weights.py   weights as the
 pool.py       blocks of the cache                    reserve.py   who counts what, and what is left
 talking.py    communicators                          hardware.py  what of a GPU matters
 parts.py      the answer's components                launching.py the command line
-serving.py    flags that make it serve
+serving.py    flags that make it serve               checks.py    what it refuses, or leaves waiting
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from weighbridge.accelerators.budget import Budget
+from weighbridge.engines import cards, lines
 from weighbridge.engines.caches import vllm as caches
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.table import ENGINES, version
-from weighbridge.engines.vllm import launching, parts, serving
+from weighbridge.engines.vllm import checks, launching, parts, serving
 from weighbridge.engines.vllm.reserve import Reserve
 from weighbridge.engines.vllm.rules import rules
 from weighbridge.engines.vllm.serving import Launched
@@ -34,7 +35,9 @@ SPAN = 256  # tokens over which a marginal byte is measured
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
     """Raises UsageError for settings that the engine refuses."""
     number, _ = version(ENGINES["vllm"], w.engine_version)
+    subject = cards.suited(subject, w, budget, "vllm")
     subject = subject.without_towers() if w.language_model_only else subject
+    checks.check(subject, w, number)
     own = serving.launched(subject, w, budget, rules(number))
     able = own if budget is None else serving.able(subject, own, budget)
     gpus = [
@@ -48,9 +51,14 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
     ]
     return Answer(
         devices=(*gpus, parts.host(subject, own.found, own.at)),
-        settings=own.at.to_dict(w),
+        settings=own.at.to_dict(w) | {"dtype": subject.choice.dtype.name},
         derived=_derived(subject, own, able, budget),
-        warnings=() if budget is None else tuple(_warnings(own, able, budget)),
+        warnings=(
+            *(() if budget is None else _warnings(own, able, budget)),
+            *lines.warnings(subject, w, "vllm"),
+            *checks.warnings(own, w),
+            *cards.caution(budget, "vllm"),
+        ),
     )
 
 
@@ -60,6 +68,7 @@ def _derived(
     at, found = own.at, own.found
     replica = found[: at.tensor * at.pipeline]
     facts: dict[str, Any] = {
+        "dtype_from": subject.why,
         "kv_cache_bytes_per_token": sum(_marginal(r) for r in replica),
         "kv_cache_bytes_per_request": sum(r.blocks.request * r.blocks.pool.block for r in replica),
         "profile_peak_bytes": max(r.profiled.total.expected for r in found),

@@ -15,7 +15,7 @@ from weighbridge.accelerators.chips import Chip
 from weighbridge.units import KIB, MIB
 
 NEW_CUBLAS, OLD_CUBLAS = 32 * MIB, 2 * 4096 * KIB + 8 * 16 * KIB
-HOPPER = 9.0
+HOPPER = 9, 0
 
 
 UNKNOWN = Chip(108, 48)  # assumed where no part is named, or none of these
@@ -31,9 +31,10 @@ def cublas(budget: Budget | None) -> int:
     return NEW_CUBLAS if capability(budget) >= HOPPER else OLD_CUBLAS
 
 
-def capability(budget: Budget | None) -> float:
-    found = budget.choice.part.compute_capability if budget else None
-    return float(found) if found else HOPPER
+def capability(budget: Budget | None) -> tuple[int, int]:
+    """Hopper's where no part is named, or none of CUDA's."""
+    found = budget.choice.part.capability if budget else None
+    return HOPPER if found is None else found
 
 
 def total(budget: Budget) -> int:
@@ -43,15 +44,15 @@ def total(budget: Budget) -> int:
 
 def blackwell(budget: Budget | None) -> bool:
     """A data-centre one: sm_100 to sm_109."""
-    return int(capability(budget)) == 10
+    return capability(budget)[0] == 10
 
 
 def splits_contexts(budget: Budget | None) -> bool:
     """FlashAttention 3 decodes on Hopper."""
-    return int(capability(budget)) == int(HOPPER)
+    return capability(budget)[0] == HOPPER[0]
 
 
 def small_for_its_memory(budget: Budget) -> bool:
     """Cards whose defaults are those of smaller ones: A100 by name, GB10 by its architecture."""
     part = budget.choice.part
-    return "a100" in part.name.lower() or part.compute_capability == "12.1"
+    return "a100" in part.name.lower() or part.capability == (12, 1)

@@ -4,13 +4,12 @@ import json
 import shlex
 from collections.abc import Iterator
 
+from weighbridge.engines import lines
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.vllm.setting import Launch
 from weighbridge.units import GIB
 from weighbridge.workload import Infer
 
-# Of checkpoints that are not packed themselves: model_executor/layers/quantization/
-QUANTIZES = {"fp8-tensor": "fp8", "nf4": "bitsandbytes"}
 METHODS = {"draft": "draft_model"}
 CHANGED = {
     "gpu_memory_utilization": "--gpu-memory-utilization",
@@ -21,8 +20,8 @@ CHANGED = {
 
 
 def command(subject: Subject, at: Launch, w: Infer) -> str:
-    words = ["vllm serve", shlex.quote(subject.model.loads_as)]
-    for flag, value in (*_weights(subject, w), *_flags(at, w), *_extras(at, w)):
+    words = [*lines.before(subject, "vllm"), "vllm serve", shlex.quote(subject.model.loads_as)]
+    for flag, value in (*_weights(subject, w), *_flags(at, w), *_extras(subject, at, w)):
         words.append(flag if value is True else f"{flag} {value}")
     return " ".join(words)
 
@@ -38,11 +37,11 @@ def changes(before: Infer, after: Infer) -> str:
 
 
 def _weights(subject: Subject, w: Infer) -> Iterator[tuple[str, object]]:
-    if w.dtype:
-        yield "--dtype", w.dtype
-    scheme = subject.choice.scheme
-    if scheme is not None and not subject.part.packed and scheme.name in QUANTIZES:
-        yield "--quantization", QUANTIZES[scheme.name]
+    named = (
+        ("--dtype", lines.dtype(subject, w)),
+        ("--quantization", lines.quantization(subject)),
+    )
+    yield from ((flag, value) for flag, value in named if value)
 
 
 def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, object]]:
@@ -73,14 +72,14 @@ def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, object]]:
     yield from ((flag, True) for flag, said in _switches(at, w) if said)
 
 
-def _extras(at: Launch, w: Infer) -> Iterator[tuple[str, object]]:
+def _extras(subject: Subject, at: Launch, w: Infer) -> Iterator[tuple[str, object]]:
     if at.speculative:
         found: dict[str, object] = {"method": METHODS.get(at.method, at.method)}
         if w.draft_model:
             found["model"] = w.draft_model
         found["num_speculative_tokens"] = at.speculative
         yield "--speculative-config", shlex.quote(json.dumps(found))
-    if w.images is not None:
+    if lines.limits_images(subject, w):
         yield "--limit-mm-per-prompt", shlex.quote(json.dumps({"image": w.images}))
 
 

@@ -18,7 +18,7 @@ from weighbridge.units import MIB
 
 COMMUNICATOR = Bytes(64 * MIB, 520 * MIB, 560 * MIB)
 UNLINKED = Bytes(16 * MIB, 64 * MIB, 520 * MIB)  # cards that talk through host memory
-LINKED = (8.0, 9.0, 10.0, 10.3)  # compute capabilities of cards for data centres
+LINKED = ((8, 0), (9, 0), (10, 0), (10, 3))  # compute capabilities of cards for data centres
 
 
 def before(at: Launch, budget: Budget | None, *, experts: bool) -> Bytes:

@@ -71,7 +71,7 @@ def sizes(at: Launch, budget: Budget | None) -> Sizes:
         "pipeline": at.pipeline,
         "data": at.data,
         "expert_parallel": at.expert_parallel,
-        "capability": int(hardware.capability(budget)),
+        "capability": hardware.capability(budget)[0],
     }
 
 
@@ -81,7 +81,7 @@ def keeps_workspace(subject: Subject, budget: Budget | None) -> bool:
     scheme = subject.choice.scheme
     if scheme is None or scheme.name != MXFP4:
         return True
-    return int(hardware.capability(budget)) not in OWN_BUFFERS
+    return hardware.capability(budget)[0] not in OWN_BUFFERS
 
 
 def loaded(rank: shards.Rank, at: Launch, extra: Iterable[int]) -> Loaded:

@@ -8,6 +8,7 @@ device computes with it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from weighbridge.arch.mixers import Attention, Latent, Layer
 from weighbridge.dtypes import DType
@@ -49,6 +50,11 @@ class Network:
     heads: int = 0  # of an encoder
     normed_weights: bool | None = None  # of the routed experts, where the file says
     scaled_weights: bool | None = None
+
+    @cached_property
+    def memo(self) -> dict[Any, Any]:
+        """What was worked out of it, whatever the context: by question."""
+        return {}
 
     @cached_property
     def vocab(self) -> int:

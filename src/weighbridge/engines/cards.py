@@ -1,0 +1,85 @@
+"""Whether a server runs on the device that was named, and in which 16 bits.
+
+    other makers      refused: only CUDA devices and ROCm's are in our rules
+    ROCm              answered as a CUDA device of Hopper's kind, and said
+    before 8.0        no bfloat16: vLLM's "auto" and SGLang take float16 where the model is in it;
+                      vLLM takes float32 for the families that it holds float16 to be unstable in,
+                      and refuses a bfloat16 that was asked for
+    before 7.5        SGLang does not start
+
+Source: vllm 0.33 and 0.19 config/model.py (_resolve_auto_dtype, _FLOAT16_NOT_SUPPORTED_MODELS),
+platforms/cuda.py (supported_dtypes, check_if_supports_dtype); sglang 0.5.23 srt/model_executor/
+model_runner_components/load_model_utils.py (maybe_downgrade_dtype_for_legacy_gpu).
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from weighbridge.components.weights import Choice
+from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
+from weighbridge.engines.serving import Subject
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.workload import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+RUN_ON = ("NVIDIA", "AMD", "")  # "" is a device of a given size
+NEAREST = {"Apple": "; nearest is --engine llama.cpp, which runs on Metal"}
+WITH_BFLOAT16 = 8, 0
+SGLANG_SINCE = 7, 5
+UNSTABLE = frozenset(("gemma2", "gemma3", "gemma3_text", "glm4", "plamo2"))
+
+
+def suited(subject: Subject, w: Infer, budget: "Budget | None", engine: str) -> Subject:
+    """The model as the engine takes it on that device. Raises where it does not run there."""
+    if budget is None:
+        return subject
+    part = budget.choice.part
+    if part.vendor not in RUN_ON:
+        raise UnsupportedError(
+            f"--gpu {part.name}: our rules for {engine} are those of CUDA and ROCm devices, which "
+            f"it is none of{NEAREST.get(part.vendor, '; name such a device')}"
+        )
+    found = part.capability
+    if found is None or found >= WITH_BFLOAT16:
+        return subject
+    if engine == "sglang" and found < SGLANG_SINCE:
+        raise UnsupportedError(
+            f"--gpu {part.name}: sglang starts on compute capability 7.5 and newer, and this is "
+            "{}.{}; nearest is --engine llama.cpp".format(*found)
+        )
+    return _without_bfloat16(subject, w, engine, "{}.{}".format(*found))
+
+
+def caution(budget: "Budget | None", engine: str) -> tuple[str, ...]:
+    if budget is None or budget.choice.part.vendor != "AMD":
+        return ()
+    return (
+        f"{budget.choice.part.name}: what {engine} keeps beside weights and cache is reckoned as "
+        "on a CUDA device; ROCm's kernels, graphs and context differ",
+    )
+
+
+def _without_bfloat16(subject: Subject, w: Infer, engine: str, number: str) -> Subject:
+    if subject.choice.dtype != BFLOAT16:
+        return subject
+    if engine == "vllm" and w.dtype and torch_dtype(w.dtype, "--dtype") == BFLOAT16:
+        raise UsageError(
+            f"--dtype {w.dtype}: vllm refuses bfloat16 on compute capability {number}; give "
+            "--dtype float16"
+        )
+    dtype = FLOAT32 if engine == "vllm" and subject.model_type in UNSTABLE else FLOAT16
+    draft = subject.draft
+    return replace(
+        subject,
+        choice=_in(subject.choice, dtype),
+        choices={name: _in(c, dtype) for name, c in subject.choices.items()},
+        narrowed=True,
+        why=f"compute capability {number} has no bfloat16",
+        draft=None if draft is None else _without_bfloat16(draft, Infer(), engine, number),
+    )
+
+
+def _in(choice: Choice, dtype: DType) -> Choice:
+    return replace(choice, dtype=dtype) if choice.dtype == BFLOAT16 else choice

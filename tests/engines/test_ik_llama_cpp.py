@@ -1,0 +1,179 @@
+"""ik_llama.cpp: what is its own. Its logs are in test_llama_cpp_records.py."""
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from tests.engines.answers import answer, part
+from weighbridge.dtypes import GGML_BY_NAME
+from weighbridge.engines.ik_llama_cpp.rules import ik_rules
+from weighbridge.engines.table import ENGINES, version
+from weighbridge.errors import UsageError
+from weighbridge.units import MIB
+
+DEEPSEEK = {
+    "engine": "ik_llama.cpp",
+    "context": 32_768,
+    "quantization": "Q4_K_M",
+    "program": "cli",
+    "n_cpu_moe": 99,
+}
+
+
+def asked(name="deepseek-v3", **more):
+    return answer(name, **DEEPSEEK | more)
+
+
+def cached(found):
+    return part(found.devices[0].phases[1], "kv_cache") / MIB
+
+
+def computing(found):
+    return part(found.devices[0].phases[1], "activations") / MIB
+
+
+# Latent attention: 61 layers of 576 values a token
+
+
+@pytest.mark.parametrize(
+    ("mode", "flash", "types", "mib"),
+    [
+        (3, "on", {}, 2196),
+        (3, "on", {"cache_type_k": "q8_0"}, 1166.625),
+        (2, "off", {}, 2196),
+        (1, "off", {}, 2196 + 1952),  # and 512 turned
+        (0, "off", {}, 61 * 128 * (192 + 128) * 2 / 32),  # of 128 heads each
+    ],
+)
+def test_what_modes_store(mode, flash, types, mib):
+    found = asked(mla_attn=mode, flash_attn=flash, engine_version="3682", **types)
+    assert cached(found) == mib
+    assert found.derived["kv_cache_bytes_per_token"] == mib * MIB / 32_768
+
+
+def test_a_smaller_batch_of_heads_takes_less():
+    """All 128 heads unfolded: 256 values of 32,768 tokens in 32 bits, 4,096 MiB, and copies."""
+    few, all_ = (
+        computing(asked(mla_attn=3, attn_max_b=n, flash_attn="on", engine_version="3682"))
+        for n in (512, 0)
+    )
+    assert few < 4_300
+    assert all_ > 4_096 + 1_024
+
+
+def test_without_the_mode_scores_decide():
+    """128 heads x 512 tokens x 32,768 cells x 4 bytes: 8 GiB."""
+    assert computing(asked(mla_attn=0, flash_attn="off", engine_version="3682")) > 8_192
+
+
+def test_matrices_that_a_file_lacks_are_made_at_load():
+    """k_b in 8 bits and v_b beside kv_b: of 128 heads, 128 x 512 each."""
+    found = asked(engine_version="3682", quantization="Q8_0")
+    plain = answer("deepseek-v3", **DEEPSEEK | {"engine": "llama.cpp", "quantization": "Q8_0"})
+    more = [part(a.devices[0].phases[0], "weights") for a in (found, plain)]
+    assert more[0] - more[1] == 61 * 128 * 256 * 512 // 32 * 34
+
+
+# Builds
+
+
+def test_defaults_changed():
+    before, after = (asked(engine_version=v).settings for v in ("3682", "4000"))
+    assert (before["mla_attn"], after["mla_attn"]) == (0, 3)
+    assert (before["fused_moe"], after["fused_moe"]) == (False, True)
+    assert (before["flash_attn"], after["flash_attn"]) == ("off", "on")
+    assert asked().settings["attn_max_b"] == 256
+
+
+@pytest.mark.parametrize(
+    ("build", "field", "value"),
+    [
+        (3589, "unfolds_at_once", True),
+        (3590, "unfolds_at_once", False),
+        (3682, "fused_moves", False),
+        (3683, "fused_moves", True),
+        (3906, "half_mask", False),
+        (3907, "half_mask", True),
+    ],
+)
+def test_graphs_changed(build, field, value):
+    assert getattr(ik_rules(build)[0], field) is value
+
+
+def test_a_pipeline_beside_experts_on_the_host():
+    """Inputs were kept four times for several GPUs, wherever the experts were."""
+    before, after = (
+        computing(
+            asked(engine_version=v, gpu="2xh100", mla_attn=3, attn_max_b=512, flash_attn="on")
+        )
+        for v in ("3907", "4000")
+    )
+    assert before > after
+
+
+def test_versions():
+    kind = ENGINES["ik_llama.cpp"]
+    assert version(kind, "3682") == ((3682,), "")
+    assert version(kind, None)[0] == (4840,)
+    assert version(kind, "9999")[1]
+
+
+def test_a_server_had_a_row_more():
+    rows = [
+        part(asked(engine_version=v, program="server").devices[1].phases[1], "logits")
+        for v in ("3682", "4000")
+    ]
+    assert rows == [2 * 129_280 * 4, 129_280 * 4]
+
+
+# Settings, types
+
+
+def test_refused():
+    with pytest.raises(UsageError, match="-mla 4"):
+        asked(mla_attn=4)
+
+
+def test_modes_are_for_latents_alone():
+    found = asked("qwen3-30b-a3b", mla_attn=3)
+    assert found.settings["mla_attn"] == 0
+
+
+def test_the_command_line():
+    words = asked(mla_attn=3, attn_max_b=512, fused_moe=True).derived["launch"].split()
+    assert words[words.index("-mla") + 1] == "3"
+    assert words[words.index("-amb") + 1] == "512"
+    assert "-fmoe" in words
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [("IQ4_K", 4.5), ("IQ2_K", 2.375), ("IQ3_K", 3.4375), ("Q4_K_R4", 4.5), ("Q8_0_R8", 8.5),
+     ("IQ4_KSS", 4.0), ("IQ2_KS", 2.1875)],
+)  # fmt: skip
+def test_bits_of_its_types(name, bits):
+    d = GGML_BY_NAME[name]
+    assert 8 * d.nbytes / d.block == bits
+
+
+def test_rows_with_a_scale_of_their_own():
+    """IQ4_KS: 136 bytes for 256 values and 4 bytes a row."""
+    assert GGML_BY_NAME["IQ4_KS"].rows(7168, 71_680) == 10 * (4 + 28 * 136)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.sampled_from(["3576", "3588", "3682", "3700", "3800", "4000", "4840"]),
+    st.sampled_from([None, 0, 1, 2, 3]),
+    st.sampled_from([None, "on", "off"]),
+    st.sampled_from([None, 64, 1024]),
+    st.sampled_from(["deepseek-v2-lite", "qwen3-30b-a3b", "llama-3.1-8b", "gemma-2-9b"]),
+    st.integers(1, 20_000),
+)
+def test_laws(build, mode, flash, batch, name, context):
+    w = {"mla_attn": mode, "flash_attn": flash, "attn_max_b": batch, "engine_version": build}
+    one, two = (asked(name, context=n, **w) for n in (context, context + 4_096))
+    assert cached(two) >= cached(one) > 0
+    for device in one.devices:
+        for phase in device.phases:
+            assert all(c.bytes.low <= c.bytes.expected <= c.bytes.high for c in phase.components)
