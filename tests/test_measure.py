@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -286,6 +287,22 @@ def test_where_two_streams_part():
         "only_measured": [[8, 1]],
         "only_predicted": [],
     }
+
+
+def test_the_order_of_releases_of_one_moment_does_not_count():
+    assert history.compare((5, 6, 7, -1, -3, -2), (5, 6, 7, -3, -2, -1))["equal"]
+    assert not history.compare((5, 6, -1, 7, -2), (5, 6, -2, 7, -1))["equal"]
+
+
+@given(streams(), st.randoms())
+def test_that_order_leaves_the_same_memory(events, random):
+    def shuffled(run):
+        return random.sample(run, len(run)) if run[0] < 0 else run
+
+    runs = (list(run) for _, run in groupby(events, lambda e: e < 0))
+    other = tuple(e for run in runs for e in shuffled(run))
+    assert history.replay(other) == history.replay(events)
+    assert history.compare(events, other)["equal"]
 
 
 @given(streams())

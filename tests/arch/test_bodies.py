@@ -24,6 +24,8 @@ from weighbridge.catalogue import find, names
 from weighbridge.errors import WeighbridgeError
 from weighbridge.model import active
 
+pytestmark = pytest.mark.slow
+
 LLAMA = {
     "model_type": "llama",
     "hidden_size": 48,
@@ -495,7 +497,6 @@ def test_small_models_that_see_and_hear(case):
         assert tower.heads * tower.head_dim > 0 or tower.layers == 0
 
 
-@pytest.mark.slow
 def test_every_real_config_has_a_body():
     raws = [(file, raw) for file, raw in configs() if known(raw)]
     if not raws:

@@ -134,7 +134,7 @@ def test_latents_are_whole_on_every_rank():
 
 
 def test_what_our_rules_do_not_cover():
-    with pytest.raises(UnsupportedError, match="CrossAttention"):
+    with pytest.raises(UnsupportedError, match="attention to an encoder"):
         cells(named("whisper-tiny"), Setting(context=1))
 
 

@@ -304,7 +304,7 @@ def test_windows_without_the_hybrid_manager_are_kept_whole():
 
 
 def test_what_vllm_does_not_run():
-    with pytest.raises(UnsupportedError, match="Rwkv"):
+    with pytest.raises(UnsupportedError, match="RWKV's time mixing"):
         vllm.specs((Layer(mixers=(Rwkv(width=8, inner=8, head_dim=0),)),), Setting(context=9))
 
 

@@ -16,6 +16,8 @@ from weighbridge.engines.table import engine, version
 from weighbridge.memory import LEVELS
 from weighbridge.workload import Infer
 
+pytestmark = pytest.mark.slow
+
 MODELS = (
     *("llama-3.1-8b", "llama-3.2-1b", "qwen3-0.6b", "gemma-2-9b", "gemma-3-27b", "gpt-oss-20b"),
     *("qwen3-30b-a3b", "deepseek-v2-lite", "phi-4", "mixtral-8x7b", "qwen3-next-80b-a3b"),

@@ -23,6 +23,8 @@ from weighbridge.tensors import Tensor
 from weighbridge.units import GIB
 from weighbridge.workload import Infer
 
+pytestmark = pytest.mark.slow
+
 
 def held(rank, name=""):
     return sum(t.nbytes for t in rank.tensors if name in t.module)

@@ -19,6 +19,8 @@ from weighbridge.model import resolve
 from weighbridge.units import GIB, MIB
 from weighbridge.workload import Infer
 
+pytestmark = pytest.mark.slow
+
 KIND = engine("transformers")
 TINY = {
     "model_type": "llama",

@@ -22,6 +22,8 @@ from weighbridge.measure.record import Card, from_dict
 from weighbridge.measure.run import traced
 from weighbridge.measure.target import Target
 
+pytestmark = pytest.mark.slow
+
 RECORDS = Path(__file__).parent.parent / "golden"
 MB = 10**6
 

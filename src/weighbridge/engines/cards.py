@@ -55,10 +55,11 @@ def suited(subject: Subject, w: Infer, budget: "Budget | None", engine: str) -> 
 def caution(budget: "Budget | None", engine: str) -> tuple[str, ...]:
     if budget is None or budget.choice.part.vendor != "AMD":
         return ()
-    return (
+    said = (
         f"{budget.choice.part.name}: what {engine} keeps beside weights and cache is reckoned as "
-        "on a CUDA device; ROCm's kernels, graphs and context differ",
+        "on a CUDA device; ROCm's kernels, graphs and context differ"
     )
+    return (said,)
 
 
 def _without_bfloat16(subject: Subject, w: Infer, engine: str, number: str) -> Subject:

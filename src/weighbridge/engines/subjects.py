@@ -26,6 +26,7 @@ from weighbridge.workload import Infer
 USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
 LLAMA_CPP = ("llama.cpp", "ik_llama.cpp")
 SERVERS = ("vllm", "sglang", *LLAMA_CPP)  # of language models and text encoders
+NEAR = {8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M, Q5_0", 4: "Q4_K_M, Q4_0, IQ4_NL", 3: "Q3_K_M", 2: "Q2_K"}
 WORDS = "token_embedding"  # CLIP's, beside the names in parallel/names.py
 
 
@@ -91,20 +92,39 @@ def unused(w: Infer, plan: Blueprint, computes: Body, context: int) -> Iterator[
 
 
 def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Decision:
-    """llama.cpp loads GGUF alone: a model that is none is taken as converted, in 16 bits."""
+    """llama.cpp loads GGUF alone: a model that is none is taken as converted."""
     default: Default = by_server
     if engine.name == "transformers":
         default = by_transformers(version[0])
     if w.engine_defaults and part.packed:  # a launch command only names what the files are in
         w = replace(w, quantization=None)
-    found = decide(part, w, default)
-    if engine.name in LLAMA_CPP and part.library != "gguf" and found.choice.scheme is None:
-        dtype = found.choice.dtype
-        kind = {"float16": "F16", "float32": "F32"}.get(dtype.name, "BF16")
-        return Decision(
-            Choice(dtype=dtype, scheme=scheme(kind)), f"as converted to GGUF, {found.why}"
-        )
-    return found
+    if engine.name in LLAMA_CPP and part.library != "gguf":
+        return converted(decide(part, w, default), w)
+    return decide(part, w, default)
+
+
+def converted(found: Decision, w: Infer) -> Decision:
+    """What the converter writes: 16 bits, but for experts that come in MXFP4, which it keeps."""
+    form, dtype = found.choice.scheme, found.choice.dtype
+    if form is not None and form.engine in LLAMA_CPP:
+        return found
+    if w.quantization:
+        raise UsageError(not_of_gguf(w.quantization))
+    kind = {"float16": "F16", "float32": "F32"}.get(dtype.name, "BF16")
+    why = f"as converted to GGUF, {found.why}"
+    if form is not None and form.name == "mxfp4":
+        kind, why = "MXFP4_MOE", "as converted to GGUF, experts in mxfp4 as the config declares"
+    elif form is not None:
+        why = f"as converted to GGUF from {form.name}"
+    return Decision(Choice(dtype=dtype, scheme=scheme(kind)), why)
+
+
+def not_of_gguf(name: str) -> str:
+    bits = next((bits for bits in NEAR if str(bits) in name), 4)
+    return (
+        f"--quantization {name}: llama.cpp loads GGUF alone, which has no such type; near are "
+        f"{NEAR[bits]}"
+    )
 
 
 def of_part(part: ModelPart) -> Config | None:

@@ -7,7 +7,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import Any
 
 from weighbridge.allocator import Allocator, Block
@@ -49,6 +49,7 @@ def of_tape(marks: Iterable[int], storages: Sequence[Storage]) -> Events:
 
 def compare(measured: Events, predicted: Events) -> dict[str, Any]:
     """Whether they are one, where they part, and the requests that only one of them makes."""
+    measured, predicted = _ordered(measured), _ordered(predicted)
     same = sum(1 for _ in takewhile(lambda p: p[0] == p[1], zip(measured, predicted, strict=False)))
     ours, theirs = (Counter(e for e in side if e > 0) for side in (predicted, measured))
     return {
@@ -59,6 +60,12 @@ def compare(measured: Events, predicted: Events) -> dict[str, Any]:
         "only_measured": _largest(theirs - ours),
         "only_predicted": _largest(ours - theirs),
     }
+
+
+def _ordered(events: Events) -> Events:
+    """The releases of one moment by the age of what they release."""
+    runs = (list(run) for _, run in groupby(events, lambda e: e < 0))
+    return tuple(e for run in runs for e in (sorted(run, reverse=True) if run[0] < 0 else run))
 
 
 def _largest(sizes: Counter[int]) -> list[list[int]]:

@@ -11,13 +11,20 @@ token of DeepSeek-V3.2), models/deepseek_v4/attention.py (584); sglang 0.5.23
 srt/mem_cache/kv_cache_dtype.py, srt/mem_cache/memory_pool.py (MHATokenToKVPoolFP4).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from weighbridge.arch.mixers import Compressed, CrossAttention, GatedRecurrence, Mixer, Rwkv
+from weighbridge.arch.mixers import (
+    Compressed,
+    CrossAttention,
+    GatedRecurrence,
+    Layer,
+    Mixer,
+    Rwkv,
+)
 from weighbridge.components.kv_cache import Format
 from weighbridge.dtypes import TORCH, DType
-from weighbridge.errors import UsageError
+from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import align_up, ceil_div
 
 VLLM_PLAIN = {
@@ -97,6 +104,17 @@ class Engine:
 def field_name(m: Mixer) -> str:
     """What papers call it."""
     return FIELD.get(type(m), "such layers")
+
+
+def refuse(reference: str, engine: str, layers: Iterable[Layer], known: Iterable[type]) -> None:
+    """Raises for the layers that the engine has no cache for."""
+    taken = tuple(known)
+    found = {field_name(m) for layer in layers for m in layer.mixers if type(m) not in taken}
+    if found:
+        raise UnsupportedError(
+            f"{reference}: {engine} has no cache of {' and '.join(sorted(found))}, or our rules "
+            "do not; nearest is --engine transformers"
+        )
 
 
 def _four(elements: int) -> int:

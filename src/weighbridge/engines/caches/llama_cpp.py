@@ -31,6 +31,9 @@ from weighbridge.units import align_up
 
 SOURCE = "llama.cpp 0c1e57098 src/llama-kv-cache.cpp, src/llama-memory-recurrent.cpp"
 CELLS = 256
+# common/arg.cpp (kv_cache_types); ik_llama.cpp common/common.cpp (kv_cache_type_from_str)
+OF_CACHES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+OF_IK = (*OF_CACHES, "q6_0", "q8_kv")
 # Of the model types with windows, those whose windows llama.cpp knows; Phi-3's are switched off.
 WINDOWED = frozenset(
     (
@@ -79,12 +82,11 @@ class Setting:
         return align_up(min(self.per_slot, seen), CELLS)
 
 
-def ggml(name: str, flag: str) -> DType:
-    try:
-        return GGML_BY_NAME[name.upper()]
-    except KeyError:
-        known = ", ".join(sorted(n.lower() for n in GGML_BY_NAME))
-        raise UsageError(f"{flag} {name!r} is not a type of ggml; known: {known}") from None
+def ggml(name: str, flag: str, known: tuple[str, ...] = OF_CACHES) -> DType:
+    """The type of a cache; `known` are those that the program takes (common/arg.cpp)."""
+    if name.lower() not in known:
+        raise UsageError(f"{flag} {name!r} is no type of llama.cpp's caches: {', '.join(known)}")
+    return GGML_BY_NAME[name.upper()]
 
 
 def _window(m: Attention, s: Setting) -> int | None:
@@ -98,22 +100,22 @@ def cells(m: Attention, s: Setting) -> int:
 
 def _attention(m: Attention, s: Setting, widest: int) -> int:
     values = m.value_elements if s.flash_attention else widest
-    row = ggml(s.type_k, "--cache-type-k").size(m.key_elements)
-    return cells(m, s) * (row + ggml(s.type_v, "--cache-type-v").size(values))
+    row = GGML_BY_NAME[s.type_k.upper()].size(m.key_elements)
+    return cells(m, s) * (row + GGML_BY_NAME[s.type_v.upper()].size(values))
 
 
 def _latent(m: Latent, s: Setting) -> int:
-    kind = ggml(s.type_k, "--cache-type-k")
+    kind = GGML_BY_NAME[s.type_k.upper()]
     if s.latent_mode is not None and not s.flash_attention:
         return s.per_slot * _unflashed(m, s)
     index = kind.size(m.indexer.dim) if m.indexer else 0
-    values = ggml(s.type_v, "--cache-type-v").size(m.rank) if s.latent_values else 0
+    values = GGML_BY_NAME[s.type_v.upper()].size(m.rank) if s.latent_values else 0
     return s.streams * s.per_slot * (kind.size(m.latent_elements) + index + values)
 
 
 def _unflashed(m: Latent, s: Setting) -> int:
     """ik_llama.cpp without flash attention: mode 1 has a transposed copy of the latent as well."""
-    keys, values = ggml(s.type_k, "--cache-type-k"), ggml(s.type_v, "--cache-type-v")
+    keys, values = GGML_BY_NAME[s.type_k.upper()], GGML_BY_NAME[s.type_v.upper()]
     if s.latent_mode == 1:
         return keys.size(m.latent_elements) + values.size(m.rank)
     return values.size(m.latent_elements)

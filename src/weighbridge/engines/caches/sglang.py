@@ -25,11 +25,17 @@ from weighbridge.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
+    GatedDelta,
+    KimiDelta,
     Latent,
     Layer,
+    LinearAttention,
+    Mamba1,
+    Mamba2,
     Mixer,
     Recurrent,
     Shared,
+    ShortConv,
 )
 from weighbridge.components.kv_cache import Formats, Sizes, components, mixers, state
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
@@ -68,6 +74,11 @@ DRAFT_COUNTED = (0, 5, 11)  # since here a draft model's own cache is
 IN_BYTES = (0, 5, 11)  # before, bytes were whole cells of all layers
 CAPPED = (0, 5, 21)  # since here a limit of requests can size the sliding pool
 EVICTED = 128  # tokens between evictions from a window: SGLANG_SWA_EVICTION_INTERVAL
+# Layers with a cache of tokens or of states
+CACHED = (
+    *(Attention, Latent, Shared, Mamba1, Mamba2, GatedDelta, KimiDelta, LinearAttention),
+    ShortConv,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,7 @@ def used(held: Held, device: int) -> bool:
 
 def derived(held: Held, s: Subject, w: Infer, budget: Budget | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "kv_cache_bytes_per_token": fitting.marginal(held),
+        "kv_cache_bytes_per_token": fitting.marginal(held, s.context),
         "compute_buffer_bytes": list(held.compute),
         "launch": launching.command(s, held.at, w),
     }
@@ -78,7 +78,17 @@ def derived(held: Held, s: Subject, w: Infer, budget: Budget | None) -> dict[str
 def warnings(held: Held, budget: Budget | None) -> Iterator[str]:
     if budget is None and held.at.gpus:
         yield "without --gpu one GPU is assumed that takes all layers; name one to see what fits"
-    if not architectures.known(held.net.arch):
+    if held.at.requests > held.at.slots:
+        yield (
+            f"--parallel {held.at.slots}: of {held.at.requests:,} requests {held.at.slots} run at "
+            "once, the others wait"
+        )
+    if held.guessed:
+        yield (
+            f"llama.cpp's graph of {held.net.arch!r} is not in our tables; its compute buffer is "
+            "assumed from the widest layer, from half to three times as much"
+        )
+    elif not architectures.known(held.net.arch):
         yield (
             f"llama.cpp's graph of {held.net.arch!r} is not in our tables; its compute buffer is "
             "that of a Llama with the same tensors"

@@ -21,8 +21,15 @@ Buffers = tuple[int, ...]
 
 
 def holds(h: Held, s: Subject, w: Infer, budget: Budget) -> bool:
-    """Whether the high estimate of every GPU is within what is surely there."""
+    """Whether all requests run at once and every GPU surely has room for its high estimate."""
+    if h.at.requests > h.at.slots:  # the others wait
+        return False
     room = [budget.usable.low - size for size in beside(h, s, w)]
+    if any(free < 0 for free in room):
+        return False
+    if "guessed" in h.net.memo:
+        sizes = (h.buffer(d).high for d in range(h.at.gpus))
+        return all(x <= free for x, free in zip(sizes, room, strict=True))
     least, most = bounds(h)
     if any(x > free for x, free in zip(least, room, strict=False)):
         return False

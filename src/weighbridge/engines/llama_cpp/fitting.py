@@ -10,16 +10,30 @@ from dataclasses import replace
 from typing import Any
 
 from weighbridge.accelerators.budget import Budget
+from weighbridge.arch.mixers import Attention
 from weighbridge.engines.caches.llama_cpp import CELLS
 from weighbridge.engines.llama_cpp.held import Held
 from weighbridge.engines.llama_cpp.parts import CONTEXT
 from weighbridge.engines.llama_cpp.pool import pool
 
 
-def marginal(h: Held) -> int:
-    """Bytes of one more token of the cache, over all devices."""
+def marginal(h: Held, context: int) -> int:
+    """Bytes of one more token of the cache, over all devices. Sliding layers add nothing once
+    their window is full: the spare cells of other slots and of a step are not a token's."""
     longer = replace(h, at=replace(h.at, n_ctx=h.at.n_ctx + CELLS * h.at.streams))
-    return sum(longer.kv(d) - h.kv(d) for d in range(h.at.gpus + 1)) // (CELLS * h.at.streams)
+    grown = ("", "sliding") if h.at.swa_full or context < window(h) else ("",)
+    more = sum(
+        longer.caches[d][name].kv - h.caches[d][name].kv
+        for d in range(h.at.gpus + 1)
+        for name in grown
+    )
+    return more // (CELLS * h.at.streams)
+
+
+def window(h: Held) -> int:
+    """The widest of sliding layers."""
+    found = (m.reach or 0 for la in h.net.layers for m in la.mixers if isinstance(m, Attention))
+    return max(found, default=0)
 
 
 def fixed(h: Held, device: int) -> int:

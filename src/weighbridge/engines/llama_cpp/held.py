@@ -10,9 +10,12 @@ from weighbridge.arch.mixers import Attention
 from weighbridge.components.kv_cache import Sizes
 from weighbridge.engines.caches import llama_cpp as caches
 from weighbridge.engines.llama_cpp.compute import reserved
+from weighbridge.engines.llama_cpp.graphs.build import UnknownGraphError
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.placement import Placed
+from weighbridge.engines.llama_cpp.roughly import roughly
 from weighbridge.engines.llama_cpp.setting import Launch
+from weighbridge.memory import Bytes, exactly
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -75,8 +78,25 @@ class Held:
     @cached_property
     def compute(self) -> tuple[int, ...]:
         if self.numbers not in self.replayed:
-            self.replayed[self.numbers] = reserved(self.placed, self.near)
+            self.replayed[self.numbers] = self._buffers()
         return self.replayed[self.numbers]
+
+    def _buffers(self) -> tuple[int, ...]:
+        try:
+            return reserved(self.placed, self.near)
+        except UnknownGraphError as error:
+            self.net.memo["guessed"] = str(error)
+            return roughly(self.placed)
+
+    @property
+    def guessed(self) -> str:
+        """Why compute buffers are dominant terms alone; "" where the graph is known."""
+        return str(self.net.memo.get("guessed", "")) if self.compute else ""
+
+    def buffer(self, device: int) -> Bytes:
+        """The compute buffer."""
+        size = self.compute[device]
+        return Bytes(size // 2, size, 3 * size) if self.guessed else exactly(size)
 
     @property
     def replayed(self) -> dict[tuple[int, ...], tuple[int, ...]]:

@@ -22,6 +22,11 @@ def _model(s: Subject) -> tuple[str, str]:
     return "-m", f"{shlex.quote(s.model.name.rpartition('/')[2])}-{s.choice.name}.gguf"
 
 
+def _told_apart(at: Launch) -> bool:
+    """With -np slots are apart, where without it they share a cache."""
+    return at.unified and not at.rules.unified and at.slots != at.rules.server_slots
+
+
 def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, str]]:
     numbers = (
         ("-c", at.n_ctx, True),
@@ -47,7 +52,7 @@ def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, str]]:
     )
     yield from ((flag, str(value)) for flag, value, said in numbers if said)
     switches = (
-        ("--kv-unified", bool(w.kv_unified)),
+        ("--kv-unified", bool(w.kv_unified) or _told_apart(at)),
         ("--swa-full", w.swa_full),
         ("--no-kv-offload", not at.cache_offload),
         ("--no-mmap", not at.mmap),

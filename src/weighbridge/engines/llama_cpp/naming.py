@@ -17,14 +17,14 @@ EXPERT = re.compile(r"experts\.\d+\.")
 WHOLE: Mapping[str, str] = {
     **dict.fromkeys(
         ("embed_tokens", "wte", "embeddings", "word_embeddings", "embed_in", "word_embedding",
-         "tok_embeddings", "embedding"), "token_embd"),
+         "tok_embeddings", "embedding", "shared"), "token_embd"),
     **dict.fromkeys(("lm_head", "embed_out", "output_layer", "output"), "output"),
     **dict.fromkeys(
         ("norm", "norm_f", "ln_f", "final_layer_norm", "final_layernorm",
-         "encoder.final_layernorm"), "output_norm"),
+         "encoder.final_layernorm", "final_norm"), "output_norm"),
     "embedding_norm": "token_embd_norm",
     "word_embeddings_layernorm": "token_embd_norm",
-    **dict.fromkeys(("emb_ln", "embeddings.LayerNorm"), "token_embd_norm"),
+    **dict.fromkeys(("emb_ln", "embeddings.LayerNorm", "embeddings.norm"), "token_embd_norm"),
     **dict.fromkeys(("wpe", "position_embeddings", "embed_positions"), "position_embd"),
     "token_type_embeddings": "token_types",
     "embed_tokens_per_layer": "per_layer_token_embd",
@@ -35,16 +35,16 @@ WHOLE: Mapping[str, str] = {
 # Of a layer: how the name ends -> GGUF's. The longest ending decides.
 ENDS: Mapping[str, str] = {
     # attention
-    **dict.fromkeys(("q_proj", "wq", "query", "self.query"), "attn_q"),
-    **dict.fromkeys(("k_proj", "wk", "key", "self.key"), "attn_k"),
-    **dict.fromkeys(("v_proj", "wv", "value", "self.value"), "attn_v"),
+    **dict.fromkeys(("q_proj", "wq", "query", "self.query", "q_lin"), "attn_q"),
+    **dict.fromkeys(("k_proj", "wk", "key", "self.key", "k_lin"), "attn_k"),
+    **dict.fromkeys(("v_proj", "wv", "value", "self.value", "v_lin"), "attn_v"),
     **dict.fromkeys(
         ("qkv_proj", "query_key_value", "Wqkv", "attn.c_attn", "W_pack", "in_proj_qkv"), "attn_qkv"
     ),
     **dict.fromkeys(
         ("o_proj", "wo", "self_attn.out_proj", "attn.out_proj", "attn.c_proj", "self_attn.dense",
          "self_attention.dense", "attention.dense", "attention.output.dense", "attn.Wo",
-         "attention.wo"), "attn_output"),
+         "attention.wo", "attention.out_lin"), "attn_output"),
     **dict.fromkeys(("q_norm", "q_layernorm", "query_layernorm"), "attn_q_norm"),
     **dict.fromkeys(("k_norm", "k_layernorm", "key_layernorm"), "attn_k_norm"),
     "q_a_proj": "attn_q_a",
@@ -67,20 +67,21 @@ ENDS: Mapping[str, str] = {
     "post_mlp_layernorm": "post_ffw_norm",
     **dict.fromkeys(
         ("post_attention_layernorm", "ln_2", "ffn_norm", "pre_ff_layernorm",
-         "pre_feedforward_layernorm", "pre_mlp_layernorm", "post_mixer_norm"), "ffn_norm"),
+         "pre_feedforward_layernorm", "pre_mlp_layernorm", "post_mixer_norm",
+         "mlp_norm"), "ffn_norm"),
     "post_feedforward_layernorm": "post_ffw_norm",
-    "attention.output.LayerNorm": "attn_output_norm",
-    "output.LayerNorm": "layer_output_norm",
+    **dict.fromkeys(("attention.output.LayerNorm", "sa_layer_norm"), "attn_output_norm"),
+    **dict.fromkeys(("output.LayerNorm", "output_layer_norm"), "layer_output_norm"),
     # feed-forwards
     **dict.fromkeys(
         ("gate_proj", "feed_forward.w1", "mlp.w1", "gate_up.gate"), "ffn_gate"),
     **dict.fromkeys(
         ("up_proj", "gate_up_proj", "feed_forward.w3", "mlp.w3", "c_fc", "fc1", "dense_h_to_4h",
-         "intermediate.dense", "fc_in", "input_linear"), "ffn_up"),
+         "intermediate.dense", "fc_in", "input_linear", "lin1", "mlp.Wi"), "ffn_up"),
     "shared_mlp.input_linear": "ffn_gate_up",
     **dict.fromkeys(
         ("down_proj", "feed_forward.w2", "mlp.w2", "mlp.c_proj", "fc2", "dense_4h_to_h",
-         "output.dense", "fc_out", "output_linear"), "ffn_down"),
+         "output.dense", "fc_out", "output_linear", "lin2", "mlp.Wo"), "ffn_down"),
     **dict.fromkeys(
         ("mlp.gate", "mlp.router", "block_sparse_moe.gate", "mixer.gate", "router",
          "feed_forward.gate", "feed_forward.router", "router.layer", "router.proj"),

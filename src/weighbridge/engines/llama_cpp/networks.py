@@ -4,14 +4,15 @@ Source: llama.cpp 0c1e57098 src/llama-arch.cpp (names of architectures), src/lla
 src/models/ (load_hparams), conversion/ (which class becomes which architecture).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from weighbridge.arch.mixers import Latent, Layer
-from weighbridge.engines.llama_cpp.graphs.network import Network
+from weighbridge.arch.mixers import Compressed, Latent, Layer
+from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
 from weighbridge.engines.llama_cpp.tensors import tensors
 from weighbridge.engines.serving import Subject
+from weighbridge.errors import UnsupportedError
 from weighbridge.formats.gguf import Array
 
 # llama.cpp's architecture -> the model types that are converted to it, where the names differ
@@ -53,17 +54,28 @@ ARCHITECTURES: Mapping[str, str] = {
     "bailingmoe2": "bailing_moe_v2",
     "bailingmoe": "bailing_moe",
     "olmo2": "olmo2 olmo3",
-    "bert": "bert roberta xlm-roberta camembert",
+    "bert": "bert roberta xlm-roberta camembert distilbert",
     "nomic-bert": "nomic_bert",
     "modern-bert": "modernbert",
+    "t5": "t5 mt5 umt5",
 }
+# Model types that its converter refuses: classes of text that have no architecture there
+REFUSED = frozenset(
+    """
+    bart mbart pegasus marian blenderbot m2m_100 led bigbird_pegasus prophetnet speech_to_text
+    whisper clip clip_text_model siglip siglip_text_model siglip2 gpt_neo xlnet rwkv recurrent_gemma
+    mllama_text_model mllama zamba zamba2 longcat_flash albert electra deberta deberta-v2 funnel
+    mpnet gptj persimmon opt ctrl xlm longformer big_bird openai-gpt
+    """.split()
+)
 OF_TYPE = {name: arch for arch, names in ARCHITECTURES.items() for name in names.split()}
 FEW_EXPERTS = ("top_k_experts", "num_experts_per_tok", "moe_topk", "num_experts_per_token")
 
 
 def network(s: Subject) -> Network:
     metadata = s.part.config.get("gguf")
-    found = {t.name: t for t in tensors(s)}
+    refuse(s)
+    found = by_name(tensors(s))
     embedding = found.get("token_embd.weight")
     net = Network(
         arch=architecture(s),
@@ -75,6 +87,31 @@ def network(s: Subject) -> Network:
     facts = from_metadata(metadata) if metadata else from_config(s)
     known = {k: v for k, v in facts.items() if v is not None}
     return replace(net, **{**known, "embedding_scale": scales_embedding(net.arch, known)})
+
+
+def refuse(s: Subject) -> None:
+    kinds = {s.model_type, s.config.model_type if s.config is not None else ""}
+    if s.part.library != "gguf" and kinds & REFUSED:
+        raise UnsupportedError(
+            f"{s.model.reference}: llama.cpp has no architecture for {s.part.blueprint.cls} "
+            f"({s.model_type}), so that it cannot be converted to GGUF; ask --engine transformers"
+        )
+    if any(isinstance(m, Compressed) for la in s.layers for m in la.mixers):
+        raise UnsupportedError(
+            f"{s.model.reference}: our rules for llama.cpp do not cover DeepSeek-V4's caches yet; "
+            "ask --engine vllm or sglang"
+        )
+
+
+def by_name(found: Iterable[Weight]) -> dict[str, Weight]:
+    """Encoders and decoders of one model may have tensors of the same name; none is lost."""
+    result: dict[str, Weight] = {}
+    for w in found:
+        name = w.name
+        while name in result:
+            name += ".more"
+        result[name] = w if name == w.name else replace(w, name=name)
+    return result
 
 
 def scales_embedding(arch: str, facts: Mapping[str, Any]) -> bool:

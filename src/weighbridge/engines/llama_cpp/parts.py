@@ -79,9 +79,12 @@ def _running(h: Held, device: int) -> Iterator[Component]:
     yield from _caches(h, device)
     yield of(
         "activations",
-        exactly(h.compute[device]),
+        h.buffer(device),
         detail="compute buffer",
-        formula=f"the graph of a step of {h.at.step_tokens:,} tokens over {h.at.n_ctx:,} cells, "
+        basis="assumed" if h.guessed else "computed",
+        formula="logits, one layer and the mask in 32 bits, from half to three times"
+        if h.guessed
+        else f"the graph of a step of {h.at.step_tokens:,} tokens over {h.at.n_ctx:,} cells, "
         "its tensors placed as ggml places them",
         source=SCHEDULER,
     )
@@ -173,8 +176,9 @@ def _host_running(h: Held, device: int) -> Iterator[Component]:
     )
     yield of(
         "activations",
-        exactly(h.compute[device]),
+        h.buffer(device),
         detail="compute buffer",
+        basis="assumed" if h.guessed else "computed",
         formula="inputs and what the host computes",
         source=SCHEDULER,
     )

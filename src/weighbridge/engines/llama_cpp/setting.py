@@ -1,7 +1,7 @@
 """The effective settings of a launch: what the user said, and the defaults of the build.
 
-    -c   tokens of all slots together: context x requests, to a multiple of 256; with slots apart
-         each has its own part
+    -c   tokens of all slots together, to a multiple of 256: context x requests at once; context x
+         slots where -np says how many there are, since each then has its own part
     -b, -ub   2,048 and 512 tokens, no more than the context
     -ngl      every layer and the output (older builds: none), where there is a GPU
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.dtypes import DType
-from weighbridge.engines.caches.llama_cpp import CELLS, ggml
+from weighbridge.engines.caches.llama_cpp import CELLS, OF_CACHES, OF_IK, ggml
 from weighbridge.engines.llama_cpp.rules import Rules
 from weighbridge.engines.serving import Subject
 from weighbridge.errors import UsageError
@@ -124,7 +124,8 @@ def launch(s: Subject, w: Infer, budget: Budget | None, rules: Rules, m: Model) 
     flash = one_of(w.flash_attn, SWITCH, "--flash-attn") or rules.flash
     slots, unified = _slots(w, rules)
     requests = w.batch_size or 1
-    n_ctx = _cells(s.context * requests, slots, unified=unified)
+    at_once = min(requests, slots) if shares(w, unified=unified) else slots
+    n_ctx = _cells(s.context * at_once, slots, unified=unified)
     batch = min(w.n_batch or 2048, n_ctx) if m.causal else w.n_batch or 2048
     ubatch = min(batch, w.ubatch_size or 512)
     asked = _gpu_layers(w, rules)
@@ -139,8 +140,8 @@ def launch(s: Subject, w: Infer, budget: Budget | None, rules: Rules, m: Model) 
         ubatch=batch if m.embeds and not m.causal and w.ubatch_size is None else ubatch,
         flash=flash == "on" or (flash == "auto" and m.flash),
         asked_flash=flash,
-        type_k=ggml(w.cache_type_k or w.kv_cache_dtype or "f16", "--cache-type-k"),
-        type_v=_values(w, flash),
+        type_k=cache_type(w, "k", rules),
+        type_v=_values(w, flash, rules),
         swa_full=w.swa_full or not rules.windows,
         layers=m.layers + 1,
         gpu_layers=0 if not gpus else m.layers + 1 if asked is None else min(asked, m.layers + 1),
@@ -188,13 +189,27 @@ def _slots(w: Infer, rules: Rules) -> tuple[int, bool]:
     return slots, unified if w.kv_unified is None else w.kv_unified
 
 
+def shares(w: Infer, *, unified: bool) -> bool:
+    """Whether a request may have all cells. A server that is told how many slots there are gives
+    each its part of the context, in builds with one cache as well."""
+    told = bool(w.parallel and w.parallel > 0) and w.program != "cli" and not w.kv_unified
+    return unified and not told
+
+
 def _cells(tokens: int, slots: int, *, unified: bool) -> int:
     padded = align_up(tokens, CELLS)
     return padded if unified else align_up(padded // slots, CELLS) * slots
 
 
-def _values(w: Infer, flash: str) -> DType:
-    found = ggml(w.cache_type_v or w.kv_cache_dtype or "f16", "--cache-type-v")
+def cache_type(w: Infer, which: str, rules: Rules) -> DType:
+    own = w.cache_type_k if which == "k" else w.cache_type_v
+    flag = "--kv-cache-dtype" if own is None and w.kv_cache_dtype else f"--cache-type-{which}"
+    known = OF_IK if rules.fused else OF_CACHES
+    return ggml(own or w.kv_cache_dtype or "f16", flag, known)
+
+
+def _values(w: Infer, flash: str, rules: Rules) -> DType:
+    found = cache_type(w, "v", rules)
     if found.block > 1 and flash == "off":
         raise UsageError(
             f"--cache-type-v {found.name.lower()}: llama.cpp quantizes values with flash attention "

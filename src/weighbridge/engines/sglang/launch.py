@@ -35,6 +35,7 @@ FLAGS: Mapping[str, str] = {
     "draft_model": "--speculative-draft-model-path",
     "num_speculative_tokens": "--speculative-num-draft-tokens",
 }
+ZEROS = ("chunked_prefill_size",)  # of which 0 is a value of its own: prompts are not cut
 
 
 def changes(before: Infer, after: Infer) -> str:
@@ -66,7 +67,7 @@ def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
         asked = getattr(w, name)
         if asked is True:
             yield flag
-        elif asked not in (None, False):
+        elif asked or (asked == 0 and name in ZEROS):
             yield from (flag, str(asked))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.engines import cards, lines
 from weighbridge.engines.caches import sglang as caches
+from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.sglang import serving
 from weighbridge.engines.sglang.effective import effective, generates, remembered
@@ -37,6 +38,7 @@ def serve(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
             f"{s.model.reference}: its layers are not known, so the pools that sglang makes for "
             "them are not either; give the model's config.json"
         )
+    refuse(s.model.reference, "sglang", remembered(s), caches.CACHED)
     s = s.without_towers() if w.language_model_only else s
     v = Served(s=s, w=w, e=effective(s, w, budget, number), budget=budget)
     own = Launched(v=v)
@@ -99,6 +101,11 @@ def _of_card(v: Served, fit: Fit) -> dict[str, Any]:
 
 def _warnings(own: Launched, able: Launched | None) -> Iterator[str]:
     v, fit = own.v, own.fit
+    if fit is None and v.e.tokens is not None and v.e.tokens < v.e.context:
+        yield (
+            f"--max-total-tokens {v.e.tokens:,}: SGLang refuses requests of {v.e.context:,} "
+            "tokens, which the pool does not hold"
+        )
     if fit is not None and able is not own:
         yield f"{_lacking(v, fit)}; {_way(own, able)}"
     if v.budget is not None and v.budget.choice.count < len(v.ranks) * v.e.data:
@@ -114,8 +121,10 @@ def _lacking(v: Served, fit: Fit) -> str:
             f"to be above {above:.3f}"
         )
     need = max(max(p.full, p.sliding) for p in (serving.pools_needed(v, i) for i in set(v.firsts)))
+    capped = v.e.tokens is not None and v.e.tokens < need
+    by = f"--max-total-tokens {v.e.tokens:,}" if capped else f"mem_fraction_static {v.e.share:.3f}"
     return (
-        f"mem_fraction_static {v.e.share:.3f} leaves room for {fit.tokens:,} tokens and "
+        f"{by} leaves room for {fit.tokens:,} tokens and "
         f"{fit.running:,} requests, and {v.load.requests:,} of {v.e.context:,} tokens take "
         f"{need:,}"
     )

@@ -108,7 +108,7 @@ def launch(subject: Subject, w: Infer, budget: Budget | None, r: Rules) -> Launc
         rules=r,
         utilization=_share(w.gpu_memory_utilization, r),
         context=subject.context,
-        requests=requests,
+        requests=min(requests, sequences),
         tokens=tokens,
         sequences=sequences,
         eager=eager,

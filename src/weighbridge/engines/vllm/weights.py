@@ -13,7 +13,7 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.allocator import Allocator
 from weighbridge.arch.mixers import Latent
 from weighbridge.components.kv_cache import mixers
-from weighbridge.components.weights import total
+from weighbridge.components.weights import Placed, total
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines import shards
 from weighbridge.engines.parallel.spread import Sizes
@@ -88,7 +88,7 @@ def loaded(rank: shards.Rank, at: Launch, extra: Iterable[int]) -> Loaded:
     """`extra` are further tensors: of a draft model, of slots for adapters, buffers of kernels."""
     allocated, reserved = _replay((*(t.nbytes for t in rank.tensors), *extra))
     weights = total(rank.tensors, "weights")
-    offloaded = min(at.offload, weights)
+    offloaded = min(at.offload, total(_of_layers(rank), "weights"))
     return Loaded(
         weights=weights - offloaded,
         buffers=total(rank.tensors, "buffers"),
@@ -96,6 +96,12 @@ def loaded(rank: shards.Rank, at: Launch, extra: Iterable[int]) -> Loaded:
         reserved=reserved - offloaded,
         offloaded=offloaded,
     )
+
+
+def _of_layers(rank: shards.Rank) -> tuple[Placed, ...]:
+    """What offloading takes: modules of numbered layers (model_executor/models/utils.py,
+    make_layers)."""
+    return tuple(t for t in rank.tensors if any(p.isdigit() for p in t.module.split(".")))
 
 
 @lru_cache(maxsize=64)

@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from functools import cached_property
 
-from weighbridge.arch.mixers import Attention, Mixer
+from weighbridge.arch.mixers import Attention, Latent, Mixer, Shared
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32, I32, I64, Tensor
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.graphs.step import Placement, Step
-from weighbridge.errors import BadFileError
+from weighbridge.errors import UnsupportedError
 
 NO_ROPE = {"smollm3": 4}  # every so many layers is not rotated
 PERIOD = 8  # layers after which the kinds of a model repeat, at most
 ENDINGS = (".weight", ".bias", "ssm_a", "ssm_d")  # the last two are named without an ending
+
+
+class UnknownGraphError(UnsupportedError):
+    """The tensors are not those of any graph of ours."""
 
 
 class Build:
@@ -47,7 +51,7 @@ class Build:
     def must(self, layer: int, *names: str) -> Tensor:
         found = self.of(layer, *names)
         if found is None:
-            raise BadFileError(f"{self.net.arch}: layer {layer} has no tensor {names[0]}")
+            raise UnknownGraphError(f"{self.net.arch}: layer {layer} has no tensor {names[0]}")
         return found
 
     def entry(self, name: str, make: Tensor) -> Tensor:
@@ -129,7 +133,12 @@ class Build:
         return g.like("rope", x, self.positions(), *(f for f in factors if f is not None))
 
     def mixer(self, layer: int) -> Mixer:
-        return self.net.layers[layer].mixers[0]
+        """The attention of a layer, which may have a recurrence beside it."""
+        found = self.net.layers[layer].mixers
+        attention = [m for m in found if isinstance(m, Attention | Shared | Latent)]
+        if not found:
+            raise UnknownGraphError(f"{self.net.arch}: layer {layer} mixes nothing")
+        return (attention or found)[0]
 
     def rope_factors(self, layer: int) -> Tensor | None:
         """One tensor in the file, a copy on every device that has layers."""

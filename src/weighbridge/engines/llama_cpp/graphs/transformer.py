@@ -21,13 +21,12 @@ from weighbridge.arch.mixers import (
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.tensor import F32, I32, Tensor
 from weighbridge.engines.llama_cpp.graphs.attention import Heads, attend
-from weighbridge.engines.llama_cpp.graphs.build import Build
+from weighbridge.engines.llama_cpp.graphs.build import Build, UnknownGraphError
 from weighbridge.engines.llama_cpp.graphs.feeds import Act, Routing, dense, experts
 from weighbridge.engines.llama_cpp.graphs.gemma import inputs_of_layers, with_input
 from weighbridge.engines.llama_cpp.graphs.latent import absorbed, full_heads
 from weighbridge.engines.llama_cpp.graphs.modes import by_mode
 from weighbridge.engines.llama_cpp.graphs.recurrent import delta, mamba1, mamba2, short_conv
-from weighbridge.errors import UnsupportedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +56,8 @@ def embedded(b: Build, *, positions: bool = True) -> Tensor:
     """Rows of the embedding, which is the host's, and of a table of positions."""
     tokens = b.entry("tokens", g.entry(I32, b.step.tokens))
     table = b.weight("token_embd.weight")
-    assert table is not None
+    if table is None:
+        raise UnknownGraphError(f"{b.net.arch}: it has no tensor token_embd")
     x = g.get_rows(table, tokens)
     b.graph.expand(x)
     if b.step.rules.embeds_input:
@@ -105,7 +105,8 @@ def heads_of(b: Build, layer: int) -> Heads:
     m = b.mixer(layer)
     if isinstance(m, Shared):
         return replace(heads_of(b, m.owner), layer=layer, owner=m.owner)
-    assert isinstance(m, Attention)
+    if not isinstance(m, Attention):
+        raise UnknownGraphError(f"{b.net.arch}: layer {layer} has no attention of its own")
     near = m.reach is not None
     return Heads(kv=m.kv_heads, key=m.key_dim, value=m.value_dim, near=near, layer=layer)
 
@@ -239,7 +240,7 @@ def mix(b: Build, layer: int, m: Mixer, x: Tensor, style: Style) -> Tensor:
             return delta(b, layer, m, x, repeats=style.repeats_heads)
         case ShortConv():
             return short_conv(b, layer, m, x)
-    raise UnsupportedError(f"llama.cpp's graph of {type(m).__name__} layers is not in our tables")
+    raise UnknownGraphError(f"llama.cpp's graph of {type(m).__name__} layers is not in our tables")
 
 
 def names(b: Build, layer: int) -> tuple[str, str, str]:

@@ -1,0 +1,47 @@
+"""Compute buffers of a graph that is not in our tables: the terms that dominate in every graph.
+
+    logits      outputs x vocabulary
+    one layer   tokens x (4 hidden + 3 widths of the widest feed-forward, once an expert)
+    mask        tokens x cells, and scores of all heads without flash attention
+
+each in 32 bits, on every GPU that has layers, from half of it to three times as much. The host has
+inputs: the mask, and a row of the embedding a token.
+"""
+
+from weighbridge.arch.mixers import Attention
+from weighbridge.engines.llama_cpp.ggml.tensor import F32
+from weighbridge.engines.llama_cpp.graphs.network import Network
+from weighbridge.engines.llama_cpp.placement import Placed
+from weighbridge.engines.llama_cpp.setting import Launch
+
+
+def roughly(p: Placed) -> tuple[int, ...]:
+    """Bytes by device, the host last: the expected ones."""
+    mask = F32.size(p.at.step_tokens * p.at.n_ctx // p.at.streams)
+    whole = mask + working(p.net, p.at)
+    layers = {p.layer(i) for i in range(len(p.net.layers) + 1)}
+    inputs = mask + F32.size(p.at.step_tokens * p.net.hidden)
+    gpus = tuple(whole if d in layers else 0 for d in range(p.at.gpus))
+    return (*gpus, whole if p.host in layers else inputs)
+
+
+def working(net: Network, at: Launch) -> int:
+    logits = at.outputs * net.rows
+    layer = at.step_tokens * (4 * net.hidden + 3 * widest(net))
+    scores = 0 if at.flash else at.step_tokens * at.n_ctx // at.streams * heads(net)
+    return F32.size(logits + layer + scores)
+
+
+def widest(net: Network) -> int:
+    """Of all matrices of layers that are no projections of experts, or those of a token's experts."""
+    found = [
+        max(w.ne[:2]) * (net.top_k if "_exps" in w.name else 1)
+        for w in net.weights.values()
+        if w.name.startswith("blk.") and len(w.ne) > 1
+    ]
+    return max(found, default=net.hidden)
+
+
+def heads(net: Network) -> int:
+    found = [m.heads for la in net.layers for m in la.mixers if isinstance(m, Attention)]
+    return max(found, default=net.heads or 1)

@@ -1,0 +1,116 @@
+"""What vLLM refuses before it loads anything, and what it starts with but does not serve.
+
+    encoder-decoders     those in the registry of that version alone
+    --block-size         1, 8, 16, 32, 64, 128 (256 since 0.12) up to 0.17; attention's kernels take
+                         multiples of 16
+    batches              no fewer tokens than sequences
+    blocks               --num-gpu-blocks-override less the empty one, no fewer than a request's
+    sequences            requests above --max-num-seqs wait
+    offloading           layers alone leave the card: embeddings, norms and the head stay
+
+Source: vllm 0.9 to 0.33 model_executor/models/registry.py, config/cache.py (BlockSize),
+v1/attention/backends/flash_attn.py (get_supported_kernel_block_sizes), config/scheduler.py
+(verify_max_model_len), v1/core/kv_cache_planning.py (get_kv_cache_configs),
+model_executor/offloader/uva.py.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from weighbridge.arch.mixers import Shared
+from weighbridge.engines.caches import vllm as caches
+from weighbridge.engines.caches.formats import refuse
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.vllm.reserve import Reserve
+from weighbridge.engines.vllm.rules import Version
+from weighbridge.engines.vllm.serving import Launched
+from weighbridge.engines.vllm.setting import attends
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.units import human
+from weighbridge.workload import Infer
+
+ALWAYS: Version = (999,)
+V0_ENDED: Version = (0, 11)
+# Class -> the first version with it, and the first without it
+ENCODER_DECODERS: Mapping[str, tuple[Version, Version]] = {
+    "BartModel": ((0, 9), V0_ENDED),
+    "BartForConditionalGeneration": ((0, 9), V0_ENDED),
+    "CohereAsrForConditionalGeneration": ((0, 19), ALWAYS),
+    "DonutForConditionalGeneration": ((0, 10, 1), V0_ENDED),
+    "FireRedASR2ForConditionalGeneration": ((0, 17), ALWAYS),
+    "Florence2ForConditionalGeneration": ((0, 9), V0_ENDED),
+    "MBartForConditionalGeneration": ((0, 10, 1), V0_ENDED),
+    "MllamaForConditionalGeneration": ((0, 9), V0_ENDED),
+    "NemotronParseForConditionalGeneration": ((0, 14), ALWAYS),
+    "WhisperForConditionalGeneration": ((0, 9), ALWAYS),
+}
+T5 = frozenset(("t5", "mt5", "umt5", "longt5", "switch_transformers"))
+BLOCKS = (1, 8, 16, 32, 64, 128)
+NAMED_BLOCKS_UNTIL: Version = (0, 18)
+KERNEL = 16  # tokens: every block of attention is a multiple
+
+
+def check(subject: Subject, w: Infer, version: Version) -> None:
+    """Raises for what the engine refuses."""
+    _registered(subject, version)
+    refuse(subject.model.reference, "vllm", subject.layers, (*caches.SPECS, Shared))
+    _block_size(subject, w, version)
+    if w.max_num_seqs and w.max_num_batched_tokens and w.max_num_batched_tokens < w.max_num_seqs:
+        raise UsageError(
+            f"--max-num-batched-tokens {w.max_num_batched_tokens:,} is less than --max-num-seqs "
+            f"{w.max_num_seqs:,}, which vllm refuses; give at least as many tokens as sequences"
+        )
+
+
+def warnings(own: Launched, w: Infer) -> Iterator[str]:
+    at, r = own.at, max(own.found, key=lambda r: r.blocks.request)
+    asked = w.batch_size or 1
+    if asked > at.sequences * at.data:
+        yield (
+            f"{at.sequences * at.data:,} requests run at once by --max-num-seqs or the tokens of a "
+            f"batch, of {asked:,}: the cache is counted for those, the others wait"
+        )
+    if at.blocks is not None and at.blocks - 1 < r.blocks.request:
+        yield _too_few_blocks(r, at.blocks)
+    lacking = min(at.offload - r.loaded.offloaded for r in own.found)
+    if lacking > 0:
+        yield (
+            f"--cpu-offload-gb asks for {human(lacking)} more than the layers of a device have; "
+            "embeddings, norms and the head stay on it"
+        )
+
+
+def _too_few_blocks(r: Reserve, blocks: int) -> str:
+    return (
+        f"--num-gpu-blocks-override {blocks:,}: one stays empty, and a request of "
+        f"{r.at.context:,} tokens takes {r.blocks.request:,}: vLLM does not start, or never "
+        "schedules it"
+    )
+
+
+def _registered(subject: Subject, version: Version) -> None:
+    cls = subject.part.blueprint.cls
+    decodes = subject.body.encoder is not None or cls in ENCODER_DECODERS
+    if not decodes and subject.model_type not in T5:
+        return
+    first, ended = ENCODER_DECODERS.get(cls, (ALWAYS, ALWAYS))
+    if not first <= version < ended:
+        raise UnsupportedError(
+            f"{subject.model.reference}: vllm {'.'.join(map(str, version))} does not have {cls}; "
+            "nearest is --engine transformers"
+        )
+
+
+def _block_size(subject: Subject, w: Infer, version: Version) -> None:
+    size = w.block_size
+    if size is None:
+        return
+    named = (*BLOCKS, 256) if version >= (0, 12) else BLOCKS
+    if version < NAMED_BLOCKS_UNTIL and size not in named:
+        raise UsageError(
+            f"--block-size {size:,}: this vllm takes {', '.join(map(str, named))}; give one of them"
+        )
+    if size % KERNEL and attends(subject):
+        raise UsageError(
+            f"--block-size {size:,}: vllm has no attention for blocks that are no multiple of "
+            f"{KERNEL} tokens; give 16, 32 or 64"
+        )
