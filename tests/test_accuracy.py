@@ -271,8 +271,6 @@ MUST = {
 }
 MATRIX = "with an importance matrix IQ4_XS gives ffn_down fewer bits than we do"
 SHORT = {
-    ("llamacpp_ik | llama.cpp | kv_bytes | component", "exact"): "build 5331 stores values beside "
-    "the latents that hold them",
     ("llamacpp_ik | llama.cpp | weights | component", "max"): MATRIX,
     ("llamacpp_ik | ik_llama.cpp | weights | component", "max"): MATRIX,
     ("llamacpp_ik | ik_llama.cpp | output | component", "exact"): "its server has a sequence more "

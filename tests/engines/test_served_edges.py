@@ -138,7 +138,6 @@ def test_broken_positions_are_one_line(text, rope):
         {"max_position_embeddings": [1, 2]},
         {"max_position_embeddings": 10**12},
         {"rope_scaling": {"factor": "x"}},
-        {"rope_scaling": "x"},
     ],
 )
 def test_broken_configs_end_to_end(kind, broken, tmp_path):

@@ -26,7 +26,8 @@ from weighbridge.workload import Infer
 USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
 LLAMA_CPP = ("llama.cpp", "ik_llama.cpp")
 SERVERS = ("vllm", "sglang", *LLAMA_CPP)  # of language models and text encoders
-NEAR = {8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M, Q5_0", 4: "Q4_K_M, Q4_0, IQ4_NL", 3: "Q3_K_M", 2: "Q2_K"}
+# By the bits in another format's name
+NEAR = {8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M", 4: "Q4_K_M, Q4_0, MXFP4_MOE", 3: "Q3_K_M", 2: "Q2_K"}
 WORDS = "token_embedding"  # CLIP's, beside the names in parallel/names.py
 
 
@@ -99,20 +100,21 @@ def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Dec
     if w.engine_defaults and part.packed:  # a launch command only names what the files are in
         w = replace(w, quantization=None)
     if engine.name in LLAMA_CPP and part.library != "gguf":
-        return converted(decide(part, w, default), w)
+        return converted(decide(part, w, default), w, packed=part.packed)
     return decide(part, w, default)
 
 
-def converted(found: Decision, w: Infer) -> Decision:
+def converted(found: Decision, w: Infer, *, packed: bool) -> Decision:
     """What the converter writes: 16 bits, but for experts that come in MXFP4, which it keeps."""
     form, dtype = found.choice.scheme, found.choice.dtype
     if form is not None and form.engine in LLAMA_CPP:
         return found
-    if w.quantization:
+    kept = packed and form is not None and form.name == "mxfp4"
+    if w.quantization and not kept:
         raise UsageError(not_of_gguf(w.quantization))
     kind = {"float16": "F16", "float32": "F32"}.get(dtype.name, "BF16")
     why = f"as converted to GGUF, {found.why}"
-    if form is not None and form.name == "mxfp4":
+    if kept:
         kind, why = "MXFP4_MOE", "as converted to GGUF, experts in mxfp4 as the config declares"
     elif form is not None:
         why = f"as converted to GGUF from {form.name}"

@@ -298,7 +298,7 @@ READERS: Mapping[tuple[str, str], Reader] = {
     ("", "kv_bytes"): _part("kv_cache", "recurrent_state"),
     ("", "kv_tokens"): _told("kv_cache_tokens", ROOM),
     ("vllm", "weights"): _held(*WHOLE, "rounding"),
-    ("vllm", "peak"): _told("serving_bytes"),
+    ("vllm", "peak"): _told("serving_bytes", "serving_interval"),
     ("vllm", "activation"): _told("profile_peak_bytes"),
     ("vllm", "non_torch"): _grown("communication", "other"),
     ("vllm", "cuda_graphs"): _part("cuda_graphs"),

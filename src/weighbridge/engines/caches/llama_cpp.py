@@ -100,22 +100,22 @@ def cells(m: Attention, s: Setting) -> int:
 
 def _attention(m: Attention, s: Setting, widest: int) -> int:
     values = m.value_elements if s.flash_attention else widest
-    row = GGML_BY_NAME[s.type_k.upper()].size(m.key_elements)
-    return cells(m, s) * (row + GGML_BY_NAME[s.type_v.upper()].size(values))
+    row = ggml(s.type_k, "--cache-type-k", OF_IK).size(m.key_elements)
+    return cells(m, s) * (row + ggml(s.type_v, "--cache-type-v", OF_IK).size(values))
 
 
 def _latent(m: Latent, s: Setting) -> int:
-    kind = GGML_BY_NAME[s.type_k.upper()]
+    kind = ggml(s.type_k, "--cache-type-k", OF_IK)
     if s.latent_mode is not None and not s.flash_attention:
         return s.per_slot * _unflashed(m, s)
     index = kind.size(m.indexer.dim) if m.indexer else 0
-    values = GGML_BY_NAME[s.type_v.upper()].size(m.rank) if s.latent_values else 0
+    values = ggml(s.type_v, "--cache-type-v", OF_IK).size(m.rank) if s.latent_values else 0
     return s.streams * s.per_slot * (kind.size(m.latent_elements) + index + values)
 
 
 def _unflashed(m: Latent, s: Setting) -> int:
     """ik_llama.cpp without flash attention: mode 1 has a transposed copy of the latent as well."""
-    keys, values = GGML_BY_NAME[s.type_k.upper()], GGML_BY_NAME[s.type_v.upper()]
+    keys, values = ggml(s.type_k, "--cache-type-k", OF_IK), ggml(s.type_v, "--cache-type-v", OF_IK)
     if s.latent_mode == 1:
         return keys.size(m.latent_elements) + values.size(m.rank)
     return values.size(m.latent_elements)

@@ -83,7 +83,7 @@ ENDS: Mapping[str, str] = {
         ("down_proj", "feed_forward.w2", "mlp.w2", "mlp.c_proj", "fc2", "dense_4h_to_h",
          "output.dense", "fc_out", "output_linear", "lin2", "mlp.Wo"), "ffn_down"),
     **dict.fromkeys(
-        ("mlp.gate", "mlp.router", "block_sparse_moe.gate", "mixer.gate", "router",
+        ("mlp.gate", "gate.wg", "mlp.router", "block_sparse_moe.gate", "mixer.gate", "router",
          "feed_forward.gate", "feed_forward.router", "router.layer", "router.proj"),
         "ffn_gate_inp"),
     "e_score_correction_bias": "exp_probs_b.bias",

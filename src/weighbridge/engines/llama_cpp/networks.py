@@ -60,14 +60,13 @@ ARCHITECTURES: Mapping[str, str] = {
     "t5": "t5 mt5 umt5",
 }
 # Model types that its converter refuses: classes of text that have no architecture there
-REFUSED = frozenset(
-    """
-    bart mbart pegasus marian blenderbot m2m_100 led bigbird_pegasus prophetnet speech_to_text
-    whisper clip clip_text_model siglip siglip_text_model siglip2 gpt_neo xlnet rwkv recurrent_gemma
-    mllama_text_model mllama zamba zamba2 longcat_flash albert electra deberta deberta-v2 funnel
-    mpnet gptj persimmon opt ctrl xlm longformer big_bird openai-gpt
-    """.split()
-)
+REFUSED_TYPES = """
+bart mbart pegasus marian blenderbot m2m_100 led bigbird_pegasus prophetnet speech_to_text
+whisper clip clip_text_model siglip siglip_text_model siglip2 gpt_neo xlnet rwkv recurrent_gemma
+mllama_text_model mllama zamba zamba2 longcat_flash albert electra deberta deberta-v2 funnel
+mpnet gptj persimmon opt ctrl xlm longformer big_bird openai-gpt
+"""
+REFUSED = frozenset(REFUSED_TYPES.split())
 OF_TYPE = {name: arch for arch, names in ARCHITECTURES.items() for name in names.split()}
 FEW_EXPERTS = ("top_k_experts", "num_experts_per_tok", "moe_topk", "num_experts_per_token")
 

@@ -1,7 +1,7 @@
 """Compute buffers of a graph that is not in our tables: the terms that dominate in every graph.
 
     logits      outputs x vocabulary
-    one layer   tokens x (4 hidden + 3 widths of the widest feed-forward, once an expert)
+    one layer   tokens x (4 hidden + 3 widths of the widest matrix, once an expert)
     mask        tokens x cells, and scores of all heads without flash attention
 
 each in 32 bits, on every GPU that has layers, from half of it to three times as much. The host has
@@ -33,7 +33,7 @@ def working(net: Network, at: Launch) -> int:
 
 
 def widest(net: Network) -> int:
-    """Of all matrices of layers that are no projections of experts, or those of a token's experts."""
+    """Of all matrices of layers; those of experts as often as a token has experts."""
     found = [
         max(w.ne[:2]) * (net.top_k if "_exps" in w.name else 1)
         for w in net.weights.values()

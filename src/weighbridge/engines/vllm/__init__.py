@@ -102,6 +102,7 @@ def _of_card(at: Launch, found: Sequence[Reserve], budget: Budget) -> dict[str, 
         "available_kv_cache_bytes": available,
         "available_kv_cache_interval": list(least.available_interval(budget)),
         "serving_bytes": max(r.serving(budget) for r in found),
+        "serving_interval": list(max(r.serving_interval(budget) for r in found)),
         "gpu_memory_utilization_needed": serving.utilization(found, budget),
     }
     if not least.blocks.pool.groups:

@@ -158,6 +158,11 @@ class Reserve:
         """What the driver shows while this workload runs: the profile's memory was given back."""
         return self.taken(budget) - self.profiled.total.expected + self.asked.total.expected
 
+    def serving_interval(self, budget: Budget) -> Bytes:
+        """The same: the share is exact, what is outside of it is not."""
+        middle, own = self.serving(budget), self.outside
+        return Bytes(*(middle + bound - own.expected for bound in own))
+
 
 def reserve(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget | None) -> Reserve:
     adapters = _adapters(subject, rank, at, w, budget)
