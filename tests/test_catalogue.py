@@ -12,6 +12,8 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
 from weighbridge.arch.table import FAMILIES
 
+pytestmark = pytest.mark.slow
+
 NAMES = catalogue.names()
 
 

@@ -14,6 +14,8 @@ from weighbridge.cli.menu import run as menu
 from weighbridge.launch import parse
 from weighbridge.requests import answer
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ("transformers", "vllm", "sglang", "llama.cpp", "ik_llama.cpp")
 LEVELS = ("allocated", "reserved", "driver")
 SHARING = ("vllm", "sglang")  # take a share of the card

@@ -17,6 +17,8 @@ from weighbridge.engines.sglang.step import Split, chunk, tower
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB
 
+pytestmark = pytest.mark.slow
+
 
 def served(model, **workload):
     return answer(model, engine="sglang", **workload)
