@@ -27,7 +27,7 @@ def clip(model):
         {"set_to_none": False},
         {"accumulate": 2, "optimizer": "adamw", "checkpoints": "frames", "between": clip},
     ],
-    ids=str,
+    ids=lambda settings: ", ".join(settings) or "plain",
 )
 def test_the_same_events_as_a_real_run(settings):
     with FakeGPU("a100-80gb") as gpu:

@@ -136,7 +136,7 @@ def _limits(
     batch = w.batch_size or 1
     found = {
         "largest_context": largest(lambda n: holds(n, batch), s.longest or UNBOUNDED),
-        "largest_batch_size": largest(lambda n: holds(s.context, n), MANY),
+        "largest_batch_size": largest(lambda n: holds(s.context, n), w.max_num_seqs or MANY),
     }
     if any(d.taken is not None for d in answer.devices):  # its own share decides
         return found
