@@ -15,6 +15,8 @@ from weighbridge.allocator.snapshot import read
 from weighbridge.allocator.viewer import pickled
 from weighbridge.units import MIB, align_up
 
+pytestmark = pytest.mark.slow
+
 STREAMS = 3
 
 

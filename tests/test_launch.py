@@ -15,6 +15,8 @@ from weighbridge.launch import DIALECTS, parse
 from weighbridge.settings import INFER, foreign, read
 from weighbridge.workload import Infer
 
+pytestmark = pytest.mark.slow
+
 SERVER = {"program": "server"}
 # command, engine, model, settings, devices
 POSTED = [

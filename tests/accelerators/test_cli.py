@@ -8,6 +8,8 @@ import pytest
 from tests.test_cli import TINY, one_line, weighbridge
 from weighbridge.accelerators.parts import instances, parts
 
+pytestmark = pytest.mark.slow
+
 LLAMA = "llama-3.1-8b"
 VERDICT = {
     "accelerator": str,

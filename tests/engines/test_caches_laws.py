@@ -21,6 +21,8 @@ from tests.engines.kinds import (
 from weighbridge.components.kv_cache import Formats, Lengths, least, mixers
 from weighbridge.engines.caches import llama_cpp, sglang, transformers, vllm
 
+pytestmark = pytest.mark.slow
+
 ENCODER = 40
 CONTEXTS = st.integers(1, 3000)
 COUNTS = st.integers(1, 5)

@@ -18,6 +18,8 @@ from weighbridge.settings import read
 from weighbridge.units import GIB, KIB, MIB
 from weighbridge.workload import Infer
 
+pytestmark = pytest.mark.slow
+
 HERE = {"engine": "llama.cpp", "context": 4_096}
 
 

@@ -16,6 +16,8 @@ from weighbridge.launch import parse
 from weighbridge.model import resolve
 from weighbridge.workload import Infer
 
+pytestmark = pytest.mark.slow
+
 BOTH = ("vllm", "sglang")
 LLAMA = "llama-3.1-8b"
 QWEN = "qwen2.5-vl-7b"

@@ -15,6 +15,8 @@ from weighbridge.engines.vllm.rules import rules
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB
 
+pytestmark = pytest.mark.slow
+
 H100 = {"engine": "vllm", "gpu": "H100"}
 
 
