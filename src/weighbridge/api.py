@@ -172,7 +172,14 @@ def _with_command(report: Report, launched: "Launch") -> Report:
     )
 
 
+def resolved(model: Any, *, base_model: bool = False, **source: Any) -> Model:
+    """The model alone, to be asked about many times; `source` as for `load`."""
+    return _model(model, Options(**source), base_model=base_model)
+
+
 def _model(model: Any, options: Options, *, base_model: bool) -> Model:
+    if isinstance(model, Model):
+        return model
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
         return _live(model)

@@ -6,12 +6,15 @@ from typing import Any
 
 from weighbridge import api
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
+from weighbridge.model import Model
 from weighbridge.report import Report
 from weighbridge.settings import INFER, read
 
 KEYS = frozenset({"task", "model", "workload"})
 EXTRA = {"load": ("revision",), "infer": ("revision", "command")}
 COMMANDS: Mapping[str, Callable[..., Report]] = {"load": api.load, "infer": api.infer}
+MANY = 8  # models that are kept at once; one may be 300 MB of records
+KEPT: dict[str, Model] = {}
 
 
 def answer(
@@ -41,11 +44,25 @@ def _answer(line: str | bytes, *, cache_dir: str | None, offline: bool) -> dict[
         if not isinstance(given.get(name, ""), str):
             raise UsageError(f"workload.{name} is text, not {given[name]!r:.80}")
     read(task, {key: value for key, value in given.items() if key not in EXTRA[task]})
-    report = COMMANDS[task](_model(request, given), cache_dir=cache_dir, offline=offline, **given)
+    model = _model(request, given)
+    if model is not None and "command" not in given:
+        source = {"revision": given.get("revision"), "cache_dir": cache_dir, "offline": offline}
+        model = _kept(model, base_model=given.get("base_model", False), **source)
+    report = COMMANDS[task](model, cache_dir=cache_dir, offline=offline, **given)
     engine = report.workload["engine"]
     if expected not in (None, engine):
         raise UsageError(f"workload.engine is {expected!r}, but {engine} loads such files")
     return report.to_dict()
+
+
+def _kept(model: Any, **source: Any) -> Model:
+    """Resolved once for all requests that name it alike."""
+    key = json.dumps([model, source], sort_keys=True)
+    if key not in KEPT:
+        if len(KEPT) >= MANY:
+            KEPT.clear()
+        KEPT[key] = api.resolved(model, **source)
+    return KEPT[key]
 
 
 def _request(line: str | bytes) -> dict[str, Any]:
