@@ -11,6 +11,15 @@ fbgemm_fp8 moe_wna16 inc auto-round auto-round-int8 mxfp4 gpt_oss_mxfp4 deepseek
 bitblas w8a8_fp8 w8a8_int8 w4afp8 blockwise_int8 petit_nvfp4 torchao ipex none unquant
 """
 OF_THE_CHECKPOINT = frozenset(METHODS.split())
+ENV = {  # variables that matter for memory, whoever runs on torch
+    "PYTORCH_CUDA_ALLOC_CONF": "the allocator has its own settings",
+    "PYTORCH_ALLOC_CONF": "the allocator has its own settings",
+    "NCCL_BUFFSIZE": "buffers of NCCL have their own size",
+    "NCCL_MAX_NCHANNELS": "buffers of NCCL have their own number",
+    "CUDA_VISIBLE_DEVICES": "",
+    "HIP_VISIBLE_DEVICES": "",
+    "ROCR_VISIBLE_DEVICES": "",
+}
 
 
 def model(r: Reading) -> None:

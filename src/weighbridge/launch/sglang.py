@@ -33,16 +33,10 @@ ALGORITHMS = {
 EXCHANGES = ("none",)
 LORAS = 8  # srt/arg_groups/fields/lora.py: max_loras_per_batch
 ENV = {
-    "PYTORCH_CUDA_ALLOC_CONF": "the allocator has its own settings",
-    "PYTORCH_ALLOC_CONF": "the allocator has its own settings",
-    "NCCL_BUFFSIZE": "buffers of NCCL have their own size",
-    "NCCL_MAX_NCHANNELS": "buffers of NCCL have their own number",
+    **common.ENV,
     "SGLANG_USE_MLX": "another kind of device",
     "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK": "buffers of the exchange of experts",
     "SGLANG_MAMBA_SSM_DTYPE": "states are in the dtype of --mamba-ssm-dtype",
-    "CUDA_VISIBLE_DEVICES": "",
-    "HIP_VISIBLE_DEVICES": "",
-    "ROCR_VISIBLE_DEVICES": "",
 }
 
 

@@ -22,18 +22,12 @@ METHODS = {"draft_model": "draft", "draft": "draft", "eagle": "eagle", "eagle3":
 GRAPH_KEYS = ("max_cudagraph_capture_size", "cudagraph_capture_sizes")
 NO_GRAPHS = ("none", "0")
 ENV = {
+    **common.ENV,
     "VLLM_ATTENTION_BACKEND": "",
     "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS": "graphs are charged as the version does by itself",
     "VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE": "the workspace has its own size",
     "VLLM_CPU_KVCACHE_SPACE": "another kind of device",
     "VLLM_USE_V1": "",
-    "PYTORCH_CUDA_ALLOC_CONF": "the allocator has its own settings",
-    "PYTORCH_ALLOC_CONF": "the allocator has its own settings",
-    "NCCL_BUFFSIZE": "buffers of NCCL have their own size",
-    "NCCL_MAX_NCHANNELS": "buffers of NCCL have their own number",
-    "CUDA_VISIBLE_DEVICES": "",
-    "HIP_VISIBLE_DEVICES": "",
-    "ROCR_VISIBLE_DEVICES": "",
 }
 
 
