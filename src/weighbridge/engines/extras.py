@@ -138,9 +138,7 @@ def shared_tokens(prefix: int, requests: int, block: int) -> int:
 
 def predicting(subject: Subject, method: str) -> int:
     """Layers for multi-token prediction in the subject's own checkpoint."""
-    raw = subject.config.raw if subject.config is not None else {}
-    text = raw.get("text_config")
-    configs = (raw, text) if isinstance(text, dict) else (raw,)
+    configs = (subject.raw, subject.text or {})
     found = next((int(c[k]) for c in configs for k in PREDICTING if c.get(k)), 0)
     if not found:
         raise UsageError(

@@ -44,9 +44,19 @@ class Subject:
         """Of the language model itself; "" for a GGUF file."""
         if self.config is None:
             return ""
-        text = self.config.raw.get("text_config")
-        inner = text.get("model_type") if isinstance(text, Mapping) else None
+        inner = None if self.text is None else self.text.get("model_type")
         return str(inner or self.config.model_type)
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """The config as it is written; empty where there is none."""
+        return {} if self.config is None else self.config.raw
+
+    @property
+    def text(self) -> Mapping[str, Any] | None:
+        """The language model's own config inside of that, where a model holds one."""
+        inner = self.raw.get("text_config")
+        return inner if isinstance(inner, Mapping) else None
 
     def without_towers(self) -> "Subject":
         return replace(self, body=replace(self.body, towers=()))

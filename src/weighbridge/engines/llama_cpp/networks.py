@@ -162,9 +162,7 @@ def scales(value: float | None) -> bool | None:
 
 
 def from_config(s: Subject) -> dict[str, Any]:
-    raw = s.config.raw if s.config is not None else {}
-    text = raw.get("text_config")
-    c = {**raw, **text} if isinstance(text, Mapping) else raw
+    c = {**s.raw, **(s.text or {})}
     routed = {p.routed[0] for p in s.part.blueprint.params if p.routed[1] > 1}
     latent = next((m for la in s.layers for m in la.mixers if isinstance(m, Latent)), None)
     rope = c.get("rope_scaling") or c.get("rope_parameters")

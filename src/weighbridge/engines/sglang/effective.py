@@ -332,10 +332,8 @@ def _declares_fp8(raw: Mapping[str, Any]) -> bool:
 
 
 def _ssm(s: Subject, w: Infer) -> DType:
-    raw = s.config.raw if s.config is not None else {}
-    text = raw.get("text_config")
-    own = text.get("mamba_ssm_dtype") if isinstance(text, Mapping) else None
-    named = w.mamba_ssm_cache_dtype or own or raw.get("mamba_ssm_dtype")
+    own = (s.text or {}).get("mamba_ssm_dtype")
+    named = w.mamba_ssm_cache_dtype or own or s.raw.get("mamba_ssm_dtype")
     return TORCH.get(str(named), FLOAT32)
 
 

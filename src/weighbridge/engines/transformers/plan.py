@@ -167,8 +167,8 @@ def language(subject: Subject) -> Config:
     whole = subject.config
     if whole is None:
         return Config({})
-    text = whole.raw.get("text_config")
-    return Config(text, model_type=subject.model_type) if isinstance(text, Mapping) else whole
+    text = subject.text
+    return whole if text is None else Config(text, model_type=subject.model_type)
 
 
 def _kept(subject: Subject, w: Infer, found: Rules) -> int:
