@@ -13,7 +13,7 @@ from weighbridge.settings import INFER, read
 KEYS = frozenset({"task", "model", "workload"})
 EXTRA = {"load": ("revision",), "infer": ("revision", "command")}
 COMMANDS: Mapping[str, Callable[..., Report]] = {"load": api.load, "infer": api.infer}
-MANY = 8  # models that are kept at once; one may be 300 MB of records
+MANY = 8  # models that are kept at once: a large mixture has 45,000 parameter records
 KEPT: dict[str, Model] = {}
 
 

@@ -86,8 +86,14 @@ def _subject(
         )
     found = subject(model, w, kind, number)
     if draft is not None:
-        own = replace(w, dtype=None, quantization=None, context=found.context)
-        own = replace(own, prompt_len=None, max_new_tokens=None)
+        own = replace(
+            w,
+            dtype=None,
+            quantization=None,
+            context=found.context,
+            prompt_len=None,
+            max_new_tokens=None,
+        )
         found = replace(found, draft=subject(draft, own, kind, number))
     return replace(found, projector=projector) if projector is not None else found
 
