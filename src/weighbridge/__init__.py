@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "load": "weighbridge.api",
     "infer": "weighbridge.api",
+    "train": "weighbridge.api",
     "Infer": "weighbridge.workload",
     "Report": "weighbridge.report",
     "FakeGPU": "weighbridge.trace.gpu",
@@ -57,6 +58,7 @@ __all__ = [
     "WeighbridgeError",
     "__version__",
     "infer",
+    "train",
     "load",
 ]
 

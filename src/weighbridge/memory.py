@@ -4,7 +4,7 @@ The peak of a device is the maximum over phases of the sum of that phase's compo
 of maxima. Levels nest: a component counts at its own level and at every higher one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -21,6 +21,9 @@ LEVEL_OF: dict[str, Level] = {
     "recurrent_state": "allocated",
     "activations": "allocated",
     "logits": "allocated",
+    "gradients": "allocated",
+    "optimizer_states": "allocated",
+    "master_weights": "allocated",
     "adapters": "allocated",
     "temporaries": "allocated",
     "workspaces": "allocated",
@@ -89,6 +92,32 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exact:
+    """Each phase by the closed form, and as the real class was traced."""
+
+    phases: tuple[tuple[Phase, Phase], ...]
+    source: str
+
+
+def compared(one: Phase, other: Phase) -> Iterator[tuple[str, int, int]]:
+    """(component, expected bytes in one phase and in the other), in the order of levels."""
+    sums: list[dict[str, int]] = []
+    for phase in (one, other):
+        found: dict[str, int] = {}
+        for c in phase.components:
+            found[c.name] = found.get(c.name, 0) + c.bytes.expected
+        sums.append(found)
+    for name in LEVEL_OF:
+        a, b = (found.get(name, 0) for found in sums)
+        if a or b:
+            yield name, a, b
+
+
+def _fullness(phase: Phase) -> tuple[int, int]:
+    return phase.at("driver").expected, phase.at("allocated").expected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """One accelerator, or the host."""
 
@@ -96,6 +125,7 @@ class Device:
     kind: Kind
     phases: tuple[Phase, ...]
     taken: int | None = None  # what an engine reserves by policy, beyond what it needs
+    exact: Exact | None = None  # of a device whose phases were traced
 
     def peak(self, level: Level) -> Bytes:
         sums = [phase.at(level) for phase in self.phases]
@@ -103,4 +133,5 @@ class Device:
 
     @property
     def peak_phase(self) -> str:
-        return max(self.phases, key=lambda phase: phase.at("driver").expected).name
+        """The fullest one; of those that hold as much, the one that has most allocated."""
+        return max(self.phases, key=_fullness).name

@@ -8,11 +8,15 @@ from weighbridge import api
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.model import Model
 from weighbridge.report import Report
-from weighbridge.settings import INFER, read
+from weighbridge.settings import INFER, TRAIN, read
 
 KEYS = frozenset({"task", "model", "workload"})
-EXTRA = {"load": ("revision",), "infer": ("revision", "command")}
-COMMANDS: Mapping[str, Callable[..., Report]] = {"load": api.load, "infer": api.infer}
+EXTRA = {"load": ("revision",), "infer": ("revision", "command"), "train": ("revision",)}
+COMMANDS: Mapping[str, Callable[..., Report]] = {
+    "load": api.load,
+    "infer": api.infer,
+    "train": api.train,
+}
 MANY = 8  # models that are kept at once: a large mixture has 45,000 parameter records
 KEPT: dict[str, Model] = {}
 
@@ -73,7 +77,7 @@ def _request(line: str | bytes) -> dict[str, Any]:
         raise BadFileError(f"the request is not JSON: {error}") from None
     if not isinstance(request, dict):
         raise UsageError(f"a request is an object with task and model, not {request!r:.80}")
-    misplaced = sorted((request.keys() - KEYS) & INFER.keys())
+    misplaced = sorted((request.keys() - KEYS) & (INFER.keys() | TRAIN.keys()))
     if misplaced:
         raise UsageError(f'{misplaced[0]!r} is a setting: write it under "workload"')
     _only(request, KEYS, "a request")

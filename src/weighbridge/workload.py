@@ -71,6 +71,7 @@ class Infer(Weighed):
     cache_implementation: str | None = None
     num_beams: int | None = None
     logits_to_keep: int | None = None  # 0: of all tokens
+    exact: bool = False  # the real class is traced, too
     # vllm
     gpu_memory_utilization: float | None = None
     kv_cache_memory_bytes: int | None = None
@@ -122,3 +123,43 @@ class Infer(Weighed):
     mla_attn: int | None = None
     attn_max_b: int | None = None
     fused_moe: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train(Weighed):
+    """Fine-tuning or training: one optimizer step, and how ranks share it."""
+
+    method: str | None = None
+    framework: str | None = None
+    framework_version: str | None = None
+    precision: str | None = None
+    optimizer: str | None = None
+    torch_version: str | None = None
+    # the batch
+    batch_size: int | None = None  # sequences of one micro-batch on one device
+    seq_len: int | None = None
+    gradient_accumulation: int | None = None
+    image_size: tuple[int, int] | None = None
+    images: int | None = None
+    audio_seconds: float | None = None
+    padded: bool = False  # sequences of unequal length in a batch
+    # kernels
+    checkpointing: str | None = None
+    loss: str | None = None
+    attention: str | None = None
+    # adapters
+    lora_r: int | None = None
+    lora_alpha: int | None = None
+    lora_targets: tuple[str, ...] | None = None
+    lora_dropout: float | None = None
+    use_rslora: bool = False
+    modules_to_save: tuple[str, ...] | None = None
+    # ranks
+    shard: str | None = None
+    offload: str | None = None
+    data_parallel_size: int | None = None
+    tensor_parallel_size: int | None = None
+    pipeline_parallel_size: int | None = None
+    context_parallel_size: int | None = None
+    expert_parallel_size: int | None = None
+    exact: bool = False

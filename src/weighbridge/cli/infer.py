@@ -1,6 +1,5 @@
 """weighbridge infer MODEL"""
 
-from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -13,36 +12,8 @@ from weighbridge.cli.options import (
     show,
     source_options,
 )
-from weighbridge.settings import INFER, Setting
-
-
-class Sections(click.Command):
-    """A command whose settings are listed by the engine that has them."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        named: dict[str, list[tuple[str, str]]] = {}
-        for option in self.get_params(ctx):
-            line = option.get_help_record(ctx)
-            if line is not None and isinstance(option, click.Option):
-                setting = INFER.get(option.name or "")
-                named.setdefault(setting.section if setting else "Options", []).append(line)
-        for title, lines in named.items():
-            with formatter.section(title):
-                formatter.write_dl(lines)
-
-
-def options() -> Iterator[click.Option]:
-    """One option a setting; values are read by the table, which says what is wrong with them."""
-    for setting in INFER.values():
-        yield _option(setting)
-
-
-def _option(s: Setting) -> click.Option:
-    if s.kind.metavar:
-        metavar = "|".join(s.choices) or s.kind.metavar
-        return click.Option([s.name, s.flag, *s.flags], metavar=metavar, help=s.help)
-    plain = f"{s.flag}/--no-{s.flag[2:]}" if not s.flag.startswith("--no-") else s.flag
-    return click.Option([s.name, plain, *s.flags], is_flag=True, default=None, help=s.help)
+from weighbridge.cli.sections import Sections, options
+from weighbridge.settings import INFER
 
 
 @click.command(cls=Sections)
@@ -79,4 +50,4 @@ def infer(model: str | None, **settings: Any) -> int:
     return exit_code(report, check=check)
 
 
-infer.params += options()
+infer.params += options(INFER)

@@ -41,10 +41,10 @@ class Peak:
 
 
 class Heap:
-    """What one device holds beside the weights."""
+    """What one device holds. `capacity` is what the allocator can have of it, None for no end."""
 
-    def __init__(self) -> None:
-        self._allocator = Allocator()
+    def __init__(self, capacity: int | None = None) -> None:
+        self._allocator = Allocator(capacity=capacity)
         self._live: dict[str, int] = {}
         self._most = 0
         self._at_most: dict[str, int] = {}
@@ -80,6 +80,10 @@ class Heap:
 
     def all(self, sizes: Iterable[int], name: str) -> tuple[Held, ...]:
         return tuple(self.take(nbytes, name) for nbytes in sizes)
+
+    def live(self, name: str) -> int:
+        """Bytes of one component now."""
+        return self._live.get(name, 0)
 
     def phase(self) -> Peak:
         """The peak since the last call; the next phase starts with what is alive now."""

@@ -11,7 +11,7 @@ from weighbridge.units import human, human_count
 
 def footer(report: Report, unit: str | None) -> Iterator[str]:
     """Facts that belong to no table."""
-    yield from _of_load(report, unit) if report.task == "load" else _of_serving(report, unit)
+    yield from FOOTERS[report.task](report, unit)
     for name, count in report.model.parts:
         yield f"part      {words.printable(name)}: {human_count(count)} parameters"
 
@@ -40,6 +40,15 @@ def _of_serving(report: Report, unit: str | None) -> Iterator[str]:
     if report.derived.get("launch"):
         yield f"launch    {words.printable(report.derived['launch'])}"
     yield from _of_command(report.derived.get("command"))
+
+
+def _of_training(report: Report, unit: str | None) -> Iterator[str]:
+    yield from phases(report, unit)
+    yield from _devices(report, unit)
+    d = report.derived
+    yield f"saved     {human(d['saved_activation_bytes'], unit)} for backward, of one micro-batch"
+    first = human(d["first_step_peak_bytes"], unit)
+    yield f"first     {first} allocated at most in the first step, before there are states"
 
 
 def _devices(report: Report, unit: str | None) -> Iterator[str]:
@@ -95,6 +104,9 @@ def _of_command(command: Mapping[str, Any] | None) -> Iterator[str]:
         yield f"default   {words.printable(told)}"
     if command["ignored"]:
         yield f"ignored   {words.printable(', '.join(command['ignored']))}: no influence on memory"
+
+
+FOOTERS = {"load": _of_load, "infer": _of_serving, "train": _of_training}
 
 
 def phases(report: Report, unit: str | None) -> Iterator[str]:

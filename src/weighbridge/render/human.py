@@ -41,6 +41,9 @@ def human(
     console.print()
     console.print(Text(words.setting(report)))
     console.print(_components(report, unit, explain))
+    if words.fullest(report).exact is not None:
+        console.print()
+        console.print(_exact(report, unit))
     if report.verdict is not None:
         console.print()
         console.print(_verdict(report.verdict, unit))
@@ -77,6 +80,15 @@ def _components(report: Report, unit: str | None, explain: bool) -> Table:
     for name, size, basis, formula in words.component_rows(device, unit):
         style = "bold" if name.startswith("=") else ""
         table.add_row(Text(name, style), Text(size, style), basis, formula if explain else "")
+    return table
+
+
+def _exact(report: Report, unit: str | None) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, column in enumerate(words.EXACT):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    for cells in words.exact_rows(words.fullest(report), unit):
+        table.add_row(*map(Text, cells))
     return table
 
 

@@ -20,6 +20,10 @@ def _lines(report: Report, unit: str | None, explain: bool) -> Iterator[str]:
     components = list(words.component_rows(words.fullest(report), unit))
     yield from _table(("component", "memory", "basis", "formula"), components)
     yield ""
+    exact = list(words.exact_rows(words.fullest(report), unit))
+    if exact:
+        yield from _table(words.EXACT, exact)
+        yield ""
     if report.verdict is not None:
         yield from (f"- **{word}** {says}" for word, says in words.verdict(report.verdict, unit))
         yield ""

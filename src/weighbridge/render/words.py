@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from weighbridge.memory import LEVELS, Bytes, Component, Device
+from weighbridge.memory import LEVELS, Bytes, Component, Device, compared
 from weighbridge.report import Report, Row, Verdict
 from weighbridge.units import human, human_count
 
@@ -45,6 +45,8 @@ def setting(report: Report) -> str:
     engine = f"{w['engine']} {w['engine_version']}" if w["engine_version"] else w["engine"]
     if report.task == "load":
         return f"Loading in {form} with {engine}, {d['dtype_from']}"
+    if report.task == "train":
+        return training(report)
     requests = "1 request" if w["batch_size"] == 1 else f"{w['batch_size']:,} requests"
     end = d["longest_context"]
     beyond = ""
@@ -53,6 +55,17 @@ def setting(report: Report) -> str:
     return (
         f"Serving in {form} with {engine}, {d['dtype_from']}: {requests} of {w['context']:,} "
         f"tokens, {d['context_from']}{beyond}"
+    )
+
+
+def training(report: Report) -> str:
+    w, d = report.workload, report.derived
+    form = w["quantization"] or w["dtype"]
+    sequences = "1 sequence" if w["batch_size"] == 1 else f"{w['batch_size']:,} sequences"
+    return (
+        f"Training ({w['method']}) in {form} with {w['framework']}, {w['optimizer']}, "
+        f"checkpointing {w['checkpointing']}: {sequences} of {w['seq_len']:,} tokens, "
+        f"{d['context_from']}; {d['trainable_parameters']:,} parameters are trained"
     )
 
 
@@ -71,6 +84,24 @@ def component_rows(device: Device, unit: str | None) -> Iterator[tuple[str, str,
             yield _label(c), span(c.bytes, unit), c.basis, c.formula
         if inside:
             yield f"= {level}", span(phase.at(level), unit), "", ""
+
+
+EXACT = ("closed form and trace", "closed form", "traced", "difference")
+
+
+def exact_rows(device: Device, unit: str | None) -> Iterator[tuple[str, str, str, str]]:
+    """Each phase at two levels; of the fullest one every component."""
+    for closed, traced in device.exact.phases if device.exact else ():
+        for level in LEVELS[:2]:
+            a, b = closed.at(level).expected, traced.at(level).expected
+            yield f"{closed.name}, {level}", human(a, unit), human(b, unit), _beside(a, b)
+        if closed.name == device.peak_phase:
+            for name, a, b in compared(closed, traced):
+                yield f"  {name}", human(a, unit), human(b, unit), _beside(a, b)
+
+
+def _beside(closed: int, traced: int) -> str:
+    return f"{100 * (traced - closed) / closed:+.2f} %" if closed else ""
 
 
 def _label(c: Component) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 from weighbridge.errors import UsageError
 from weighbridge.settings.kinds import KINDS, Kind
 from weighbridge.settings.table import OF_LOAD, TABLE
-from weighbridge.workload import Infer, Load
+from weighbridge.settings.training import TRAINING
+from weighbridge.workload import Infer, Load, Train
 
 LINE = re.compile(r"(\w+)((?: --?[\w-]+)*) {2,}(\w+)(?: (\S+))? {2,}(.+)")
 MOST = float(1 << 50)  # a bound on what a stranger's number can make us do
@@ -88,9 +89,11 @@ def _bounds(rule: str | None) -> dict[str, Any]:
 
 INFER: Mapping[str, Setting] = {s.name: s for s in _settings(TABLE)}
 LOAD: Mapping[str, Setting] = {name: INFER[name] for name in OF_LOAD}
-WORKLOADS: Mapping[str, tuple[type[Load | Infer], Mapping[str, Setting]]] = {
+TRAIN: Mapping[str, Setting] = {s.name: s for s in _settings(TRAINING)}
+WORKLOADS: Mapping[str, tuple[type[Load | Infer | Train], Mapping[str, Setting]]] = {
     "load": (Load, LOAD),
     "infer": (Infer, INFER),
+    "train": (Train, TRAIN),
 }
 
 

@@ -96,6 +96,14 @@ def _split(given: Any) -> tuple[float, ...]:
     return found
 
 
+def _words(given: Any) -> tuple[str, ...]:
+    parts = given.split(",") if isinstance(given, str) else given
+    found = tuple(_word(p).strip() for p in parts)
+    if not all(found) or not found:
+        raise ValueError
+    return found
+
+
 WORD = Kind(metavar="NAME", read=_word, says="text")
 COUNT = Kind(metavar="N", read=_count, says="a number such as 8192, 8k (8,000) or 8K (8,192)")
 WHOLE = Kind(metavar="N", read=_whole, says="a whole number")
@@ -105,6 +113,7 @@ RELATIVE = Kind(metavar="SIZE", read=_text_size, says="a size such as 1GiB or 10
 FLAG = Kind(metavar="", read=_flag, says="true or false")
 IMAGE = Kind(metavar="WxH", read=_image, says="a size in pixels such as 1024 or 1280x720")
 SPLIT = Kind(metavar="A,B...", read=_split, says="shares such as 3,1")
+WORDS = Kind(metavar="A,B...", read=_words, says="names such as q_proj,v_proj")
 KINDS = {
     "word": WORD,
     "count": COUNT,
@@ -115,4 +124,5 @@ KINDS = {
     "flag": FLAG,
     "image": IMAGE,
     "split": SPLIT,
+    "words": WORDS,
 }

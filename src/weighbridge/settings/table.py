@@ -55,6 +55,7 @@ attention                                 word flash|efficient|cudnn|math|eager 
 cache_implementation                      word dynamic|static|quanto|hqq|fp8      Kind of cache. Default: dynamic.
 num_beams                                 whole 1..4096     Beams of a search; each has a cache.
 logits_to_keep                            count             Tokens whose logits are made; 0 is all. Default: as generate does.
+exact                                     flag              Run the real class on a fake GPU, beside the closed form. Needs torch.
 
 [vLLM | vllm]
 gpu_memory_utilization                    number 0..1       Share of the whole device.

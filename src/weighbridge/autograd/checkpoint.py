@@ -1,0 +1,124 @@
+"""Layers that forget what they save and are computed again in backward.
+
+    checkpoint(m, layer, x)                     torch.utils.checkpoint, use_reentrant=False
+    checkpoint(m, layer, x, reentrant=True)     the older form
+
+Without reentry only what saved tensors would be is forgotten: at the first that is asked for, the
+layer runs again up to the last one of them (early stop). With it the layer runs without gradients
+and, in backward, whole and with its own backward at once.
+Source: torch 2.13 torch/utils/checkpoint.py.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from weighbridge.autograd.engine import backward
+from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.tensors import Tensor
+
+Layer = Callable[..., Any]
+
+
+class _StopError(Exception):
+    """All that was asked for is there again."""
+
+
+class Frame:
+    """One checkpointed region: how it is run again, and what of it is saved."""
+
+    def __init__(self, m: Machine, layer: Layer, args: tuple[Any, ...]) -> None:
+        self.m = m
+        self.layer = layer
+        self.args = args
+        self.autocast = m.autocast
+        self.count = 0
+        self.kept: dict[int, Any] = {}
+        self.again = False
+
+    def pack(self, saved: list[Any]) -> list[Any]:
+        """What a node keeps instead: the numbers of its tensors here."""
+        if self.again:
+            return self._keep(saved)
+        held: list[Any] = []
+        for t in saved:
+            if t is None:
+                held.append(None)
+                continue
+            held.append(partial(self.unpack, self.count))
+            self.count += 1
+        return held
+
+    def _keep(self, saved: list[Any]) -> list[Any]:
+        for t in saved:
+            if t is not None:
+                self.kept[len(self.kept)] = t.detach() if t.node is not None else t
+                if len(self.kept) == self.count:
+                    raise _StopError
+        return saved
+
+    def unpack(self, number: int) -> Any:
+        if not self.again:
+            self._run_again()
+        found = self.kept[number]
+        self.kept[number] = None
+        return found
+
+    def _run_again(self) -> None:
+        m, self.again = self.m, True
+        before = m.grad, m.name, m.in_backward
+        m.grad, m.name = True, "activations"
+        m.frames.append(self)
+        try:
+            with m.casting(self.autocast):
+                self.layer(*self.args)
+        except _StopError:
+            pass
+        finally:
+            m.frames.pop()
+            m.grad, m.name, m.in_backward = before
+
+
+def checkpoint(m: Machine, layer: Layer, *args: Any, reentrant: bool = False) -> Any:
+    """What `layer(*args)` gives. The first argument is the activation that runs through."""
+    if not m.grad:
+        return layer(*args)
+    if reentrant:
+        return _reentrant(m, layer, args)
+    frame = Frame(m, layer, args)
+    m.frames.append(frame)
+    try:
+        return layer(*args)
+    finally:
+        m.frames.pop()
+
+
+def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
+    """One node that keeps the inputs; other arguments than the first are constants."""
+    x, *rest = args
+    autocast = m.autocast
+    with m.no_grad():
+        out: Tensor = layer(*args)
+    del args
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        leaf = _leaf(saved[0])
+        m.grad, name, m.name = True, m.name, "activations"
+        with m.casting(autocast):
+            out = layer(leaf, *rest)
+        m.grad, m.name = False, name
+        backward(m, out, grads[0])
+        grad, leaf.grad = leaf.grad, None
+        if grad is not None and grad.storage is not None:
+            grad.storage.rename(m.name)
+        return [grad]
+
+    fresh = Tensor(out.shape, out.dtype, out.storage)
+    record(m, back, [x], [x], fresh)
+    return fresh
+
+
+def _leaf(t: Tensor) -> Any:
+    from weighbridge.autograd.tensors import Param
+
+    return Param("input", t.shape, t.dtype, t.storage)

@@ -1,0 +1,128 @@
+"""Backward as torch's engine runs it (torch/csrc/autograd/engine.cpp).
+
+order       the node that was made last goes first; leaves before all others
+sums        what arrives second is added to what is there, in place where nobody else holds it
+            (input_buffer.cpp, can_accumulate_inplace)
+leaves      take what arrives where nobody else holds it, else a copy of it
+            (functions/accumulate_grad.h)
+saved       tensors go when their node has run
+"""
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from sys import getrefcount
+from typing import Any
+
+from weighbridge.autograd.machine import Machine, Node
+from weighbridge.autograd.tensors import Param, Tensor
+
+GRADIENTS, TEMPORARIES = "gradients", "temporaries"
+
+
+def backward(
+    m: Machine, loss: Tensor, grad: Tensor | None = None, *, name: str = TEMPORARIES
+) -> None:
+    """Accumulates `.grad` of all parameters that `loss` was made from; what is made meanwhile
+    counts as `name`."""
+    root = loss.node
+    assert root is not None, "the loss was made without gradients"
+    before = m.name, m.grad, m.in_backward
+    m.name, m.grad, m.in_backward = name, False, True
+    try:
+        first = grad if grad is not None else m.new(loss.shape, loss.dtype)
+        _run(m, root, loss.slot, first)
+    finally:
+        m.name, m.grad, m.in_backward = before
+
+
+def _run(m: Machine, root: Node, slot: int, first: Tensor) -> None:
+    waits = _dependencies(root)
+    buffers: dict[Any, list[Any]] = {root: [None] * root.outputs}
+    buffers[root][slot] = first
+    del first
+    ready: list[tuple[int, Node]] = [(-root.seq, root)]
+    while ready:
+        node = heappop(ready)[1]
+        grads = buffers.pop(node)
+        found = _call(m, node, grads)
+        grads.clear()
+        leaves = []
+        for i, (source, at) in enumerate(node.inputs):
+            if source is None:
+                continue
+            given = found[i]
+            found[i] = None
+            leaf = isinstance(source, Param)
+            buffer = buffers.setdefault(source, [None] * (1 if leaf else source.outputs))
+            if given is not None:
+                _sum(m, buffer, at, given)
+            given = None
+            waits[source] -= 1
+            if waits[source]:
+                continue
+            if leaf:
+                leaves.append(source)
+            else:
+                heappush(ready, (-source.seq, source))
+        for leaf in leaves:
+            _accumulate(m, leaf, buffers.pop(leaf))
+
+
+def _dependencies(root: Node) -> dict[Any, int]:
+    """How many gradients each node and parameter will be given."""
+    waits: dict[Any, int] = {}
+    seen = {root}
+    todo = [root]
+    while todo:
+        for source, _ in todo.pop().inputs:
+            if source is None:
+                continue
+            waits[source] = waits.get(source, 0) + 1
+            if source not in seen:
+                seen.add(source)
+                if isinstance(source, Node):
+                    todo.append(source)
+    return waits
+
+
+def _call(m: Machine, node: Node, grads: list[Any]) -> list[Any]:
+    saved = [s() if callable(s) else s for s in node.saved]
+    if all(g is None for g in grads):
+        found: list[Any] = [None] * len(node.inputs)
+    else:
+        found = list(node.back(m, grads, saved, node.needs))
+    node.saved = []
+    return found
+
+
+# References while `_owned` asks: the buffer's, the parameter's and getrefcount's own; a storage
+# has those of its tensor and of getrefcount.
+OWN_TENSOR, OWN_STORAGE = 3, 2
+
+
+def _owned(t: Tensor, tensors: int = OWN_TENSOR) -> bool:
+    """Whether nobody else can see the tensor or its memory."""
+    return getrefcount(t) <= tensors and getrefcount(t.storage) <= OWN_STORAGE
+
+
+def _sum(m: Machine, buffer: list[Any], at: int, given: Tensor) -> None:
+    if buffer[at] is None:
+        buffer[at] = given
+    elif not _owned(buffer[at]):
+        buffer[at] = m.new(given.shape, given.dtype)
+
+
+def _accumulate(m: Machine, leaf: Param, buffer: list[Any]) -> None:
+    if buffer[0] is None:
+        return
+    if leaf.grad is None:
+        if getrefcount(buffer[0]) <= OWN_TENSOR - 1:
+            leaf.grad = buffer[0]
+        else:
+            leaf.grad = m.new(leaf.shape, buffer[0].dtype)
+        if leaf.grad.storage is not None:
+            leaf.grad.storage.rename(GRADIENTS)
+    buffer.clear()
+    for hook in leaf.hooks:
+        call: Callable[[Machine, Param], None] = hook  # type: ignore[assignment]
+        call(m, leaf)

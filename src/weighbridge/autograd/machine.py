@@ -1,0 +1,162 @@
+"""The modes that operators run under, and the nodes that they leave for backward.
+
+    record(m, back, inputs, saved, outputs)     one node of the graph, where a gradient is wanted
+
+`back(m, grads, saved, needs)` gives the gradients of the inputs; what it refers to besides may
+only be shapes, since a node holds its saved tensors and nothing else.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.autograd.tensors import Param, Shape, Storage, Tensor
+from weighbridge.components.activations import Heap
+from weighbridge.dtypes import FLOAT32, DType
+
+if TYPE_CHECKING:
+    from weighbridge.autograd.checkpoint import Frame
+
+Grads = Sequence[Tensor | None]
+Needs = tuple[bool, ...]
+Back = Callable[["Machine", list[Any], list[Any], Needs], Grads]
+
+
+class Node:
+    """`inputs` are nodes and parameters, each with the output's number there."""
+
+    __slots__ = ("back", "inputs", "needs", "outputs", "saved", "seq")
+
+    def __init__(
+        self,
+        seq: int,
+        back: Back,
+        inputs: list[tuple[Any, int]],
+        needs: Needs,
+        saved: list[Any],
+        outputs: int,
+    ) -> None:
+        self.seq = seq
+        self.back = back
+        self.inputs = inputs
+        self.needs = needs
+        self.saved = saved
+        self.outputs = outputs
+
+
+class Machine:
+    """What one process does on one device."""
+
+    def __init__(self, heap: Heap) -> None:
+        self.heap = heap
+        self.grad = True
+        self.training = True
+        self.autocast: DType | None = None
+        self.name = "activations"  # what new memory counts as
+        self.in_backward = False
+        self.frames: list[Frame] = []
+        self.casts: dict[int, tuple[Param, Tensor]] = {}  # autocast's cache of weights
+        self.workspace = 0  # of cuBLAS, for each thread that multiplies
+        self.temporary_workspace = 0  # the same, given back after each product
+        self._threads: dict[bool, Storage] = {}
+        self._seq = 0
+
+    def new(self, shape: Shape, dtype: DType, name: str = "") -> Tensor:
+        tensor = Tensor(shape, dtype, None)
+        tensor.storage = Storage(self.heap, tensor.nbytes, name or self.name)
+        return tensor
+
+    def param(
+        self, name: str, shape: Shape, dtype: DType, *, component: str = "weights", **facts: Any
+    ) -> Param:
+        made = Param(name, shape, dtype, None, **facts)
+        made.storage = Storage(self.heap, made.nbytes, component)
+        return made
+
+    def hidden(self, *sizes: int, name: str = "temporaries") -> None:
+        """What a kernel takes besides its outputs, and gives back."""
+        self.heap.passing(*[n for n in sizes if n], name=name)
+
+    def product(self) -> None:
+        """A product of matrices: the thread's first takes the workspace of cuBLAS."""
+        if self.workspace and self.in_backward not in self._threads:
+            storage = Storage(self.heap, self.workspace, "workspaces")
+            self._threads[self.in_backward] = storage
+        if self.temporary_workspace:
+            self.hidden(self.temporary_workspace, name="workspaces")
+
+    def number(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    @contextmanager
+    def no_grad(self) -> Iterator[None]:
+        before, self.grad = self.grad, False
+        try:
+            yield
+        finally:
+            self.grad = before
+
+    @contextmanager
+    def casting(self, dtype: DType | None) -> Iterator[None]:
+        """torch.autocast; copies of weights go at the end of the outermost."""
+        before, self.autocast = self.autocast, dtype
+        kept, self.casts = self.casts, (self.casts if before is not None else {})
+        try:
+            yield
+        finally:
+            self.autocast, self.casts = before, kept
+
+    @contextmanager
+    def making(self, name: str) -> Iterator[None]:
+        """New memory counts as `name`."""
+        before, self.name = self.name, name
+        try:
+            yield
+        finally:
+            self.name = before
+
+
+def record(
+    m: Machine,
+    back: Back,
+    inputs: Sequence[Tensor | None],
+    saved: Sequence[Tensor | None],
+    *outputs: Tensor,
+) -> None:
+    """Nothing where gradients are off, or none of the inputs has one."""
+    if not m.grad:
+        return
+    needs = tuple(t is not None and t.requires_grad for t in inputs)
+    if True not in needs:
+        return
+    edges = [_edge(t) if needed else (None, 0) for t, needed in zip(inputs, needs, strict=True)]
+    kept: list[Any] = list(saved)
+    node = Node(m.number(), back, edges, needs, kept, len(outputs))
+    if m.frames:
+        node.saved = m.frames[-1].pack(kept)
+    for slot, out in enumerate(outputs):
+        out.node, out.slot = node, slot
+
+
+def _edge(t: Any) -> tuple[Any, int]:
+    return (t, 0) if t.node is None else (t.node, t.slot)
+
+
+def lower(m: Machine, t: Tensor) -> Tensor:
+    """As autocast hands an input to a product. A weight that is trained is cast once; a frozen one,
+    or an activation, each time (torch aten/src/ATen/autocast_mode.cpp, cached_cast)."""
+    from weighbridge.autograd.ops.pointwise import cast
+
+    target = m.autocast
+    if target is None or t.dtype == target or t.dtype.name not in FLOATS:
+        return t
+    if isinstance(t, Param) and t.trainable and t.dtype == FLOAT32:
+        found = m.casts.get(id(t))
+        if found is None:
+            found = m.casts[id(t)] = (t, cast(m, t, target))
+        return found[1]
+    return cast(m, t, target)
+
+
+FLOATS = ("float32", "float16", "bfloat16")

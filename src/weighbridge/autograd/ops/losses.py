@@ -1,0 +1,70 @@
+"""Embeddings, and the loss of language models as transformers takes it.
+
+    logits.float()    4 N V     log_softmax, saved    4 N V
+    backward          nll gradient 4 N V, log_softmax gradient 4 N V, then as the logits are
+
+Source: transformers 5.23 loss/loss_utils.py (ForCausalLMLoss, fixed_cross_entropy).
+"""
+
+from typing import Any
+
+from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.ops.pointwise import cast
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.dtypes import FLOAT32, INT64
+
+
+def embedding(m: Machine, ids: Tensor, w: Tensor) -> Tensor:
+    out = m.new((*ids.shape, w.shape[-1]), w.dtype)
+    whole, count = w.shape, ids.numel
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        made = m.new(whole, grads[0].dtype)
+        m.hidden(*_sorted(count, whole[0], whole[1], made.dtype.nbytes))
+        return [made]
+
+    record(m, back, [w], [ids], out)
+    return out
+
+
+FEW = 3072  # ids up to which embedding_dense_backward needs nothing besides its result
+SEGMENT = 10  # ids that one partial sum takes
+INDEX = 8
+
+
+def _sorted(count: int, rows: int, width: int, size: int) -> tuple[int, ...]:
+    """aten/src/ATen/native/cuda/Embedding.cu and EmbeddingBackwardKernel.cu: sorted ids, and a
+    row of partial sums for every ten ids and every row that is used."""
+    if count <= FEW:
+        return ()
+    segments = min(count, rows)
+    partial = count // SEGMENT + segments
+    sums = 4 if size < 4 else size
+    return (*[INDEX * count] * 3, 4 * INDEX * segments, partial * width * sums)
+
+
+def cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
+    """F.cross_entropy of [rows, vocab]: log_softmax and nll_loss."""
+    soft = m.new(logits.shape, logits.dtype)
+    shape, dtype = logits.shape, logits.dtype
+
+    def unsoft(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, dtype)]
+
+    record(m, unsoft, [logits], [Tensor(soft.shape, soft.dtype, soft.storage)], soft)
+    loss, weight = m.new((), dtype), m.new((), dtype)
+
+    def unpicked(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, dtype)]
+
+    record(m, unpicked, [soft], [soft.detach(), targets, weight], loss)
+    return loss
+
+
+def causal_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
+    """Labels are padded and shifted, logits are not copied but for their float32 form."""
+    wide = cast(m, logits, FLOAT32)
+    padded = m.new((labels.shape[0], labels.shape[1] + 1), INT64)
+    shifted = m.new(labels.shape, INT64)
+    del padded
+    return cross_entropy(m, wide.view(labels.numel, logits.shape[-1]), shifted)

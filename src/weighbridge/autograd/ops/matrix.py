@@ -1,0 +1,55 @@
+"""Products of matrices.
+
+    linear     saves the input where the weight is trained, the weight where the input is
+    matmul     saves both, as they are multiplied
+
+In backward the gradient of the input is made first, then that of the weight, then of the bias.
+"""
+
+from typing import Any
+
+from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
+from weighbridge.autograd.tensors import Tensor
+
+
+def linear(m: Machine, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    """x [..., in], w [out, in] (or [in, out]: transformers' Conv1D)."""
+    x, w, b = lower(m, x), lower(m, w), lower(m, b) if b is not None else None
+    inside = x.shape[-1]
+    outside = w.numel // inside
+    out = m.new((*x.shape[:-1], outside), x.dtype)
+    m.product()
+    reads, holds = x.shape, w.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        m.product()
+        return [
+            m.new(reads, dtype) if needs[0] else None,
+            m.new(holds, dtype) if needs[1] else None,
+            m.new((outside,), dtype) if needs[2] else None,
+        ]
+
+    kept = [x if w.requires_grad else None, w if x.requires_grad else None]
+    record(m, back, [x, w, b], kept, out)
+    return out
+
+
+def matmul(m: Machine, a: Tensor, b: Tensor, columns: int) -> Tensor:
+    """a [..., n, k] with b [..., k, columns]; both are dense as they are, or copied before."""
+    a, b = lower(m, a), lower(m, b)
+    out = m.new((*a.shape[:-1], columns), a.dtype)
+    m.product()
+    left, right = a.shape, b.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        m.product()
+        dtype = grads[0].dtype
+        return [
+            m.new(left, dtype) if needs[0] else None,
+            m.new(right, dtype) if needs[1] else None,
+        ]
+
+    kept = [a if b.requires_grad else None, b if a.requires_grad else None]
+    record(m, back, [a, b], kept, out)
+    return out

@@ -1,0 +1,64 @@
+"""Norms, as torch has them in one kernel and as transformers writes them out.
+
+    layer_norm     saves the input, the weight, and two float32 a row
+    rms_norm       Llama's: the input in float32, its inverse root, what was normed
+    gemma_norm     the same, with 1 + weight in float32
+
+Source: transformers 5.23 models/llama/modeling_llama.py (LlamaRMSNorm),
+models/gemma3/modeling_gemma3.py (Gemma3RMSNorm).
+"""
+
+from typing import Any
+
+from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.ops.pointwise import cast, mean, mul, power, rsqrt, scale, shift
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.dtypes import FLOAT32
+
+
+def layer_norm(m: Machine, x: Tensor, w: Tensor | None, b: Tensor | None = None) -> Tensor:
+    """One kernel; under autocast it runs in float32, and so is what it gives."""
+    if m.autocast is not None:
+        x = cast(m, x, FLOAT32)
+    out = m.new(x.shape, x.dtype)
+    size = FLOAT32 if x.dtype != FLOAT32 else x.dtype
+    centre, spread = m.new((*x.shape[:-1], 1), size), m.new((*x.shape[:-1], 1), size)
+    width = x.shape[-1:]
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        return [
+            m.new(grads[0].shape, dtype) if needs[0] else None,
+            m.new(width, dtype) if needs[1] else None,
+            m.new(width, dtype) if needs[2] else None,
+        ]
+
+    record(m, back, [x, w, b], [x, centre, spread, w, b], out)
+    return out
+
+
+def rms_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+    """weight * (x.float() * rsqrt(mean(x.float() ** 2))).to(x.dtype)"""
+    dtype = x.dtype
+    x = cast(m, x, FLOAT32)
+    variance = mean(m, power(m, x))
+    x = mul(m, x, rsqrt(m, shift(m, variance)))
+    return mul(m, w, cast(m, x, dtype))
+
+
+def gemma_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+    """(norm(x.float()) * (1 + weight.float())).to(x.dtype)"""
+    inner = cast(m, x, FLOAT32)
+    normed = mul(m, inner, rsqrt(m, shift(m, mean(m, power(m, inner)))))
+    del inner
+    normed = mul(m, normed, shift(m, cast(m, w, FLOAT32)))
+    return cast(m, normed, x.dtype)
+
+
+def soft_cap(m: Machine, x: Tensor) -> Tensor:
+    """cap * tanh(x / cap)"""
+    from weighbridge.autograd.ops.pointwise import of_result
+
+    x = scale(m, x)
+    x = of_result(m, x)
+    return scale(m, x)

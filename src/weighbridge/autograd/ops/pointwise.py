@@ -1,0 +1,224 @@
+"""Operators that work number by number.
+
+saves nothing       add, neg, scale, cast
+saves the other     mul
+saves the input     silu, gelu, relu^2, pow
+saves the result    tanh, sigmoid, exp, rsqrt, relu
+saves a mask        dropout: a bool each
+"""
+
+from typing import Any
+
+from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.tensors import Shape, Tensor
+from weighbridge.dtypes import BOOL, FLOAT32, DType
+
+
+def cast(m: Machine, x: Tensor, dtype: DType) -> Tensor:
+    if x.dtype == dtype:
+        return x
+    out = m.new(x.shape, dtype)
+    source = x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(grads[0].shape, source)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def wider(a: Tensor, b: Tensor) -> DType:
+    """What numbers of two dtypes make."""
+    if FLOAT32 in (a.dtype, b.dtype):
+        return FLOAT32
+    return a.dtype
+
+
+def _broadcast(a: Tensor, b: Tensor) -> Shape:
+    if a.shape == b.shape:
+        return a.shape
+    long, short = (a.shape, b.shape) if len(a.shape) >= len(b.shape) else (b.shape, a.shape)
+    short = (1,) * (len(long) - len(short)) + short
+    return tuple(map(max, long, short))
+
+
+def summed(m: Machine, grad: Tensor, shape: Shape, dtype: DType) -> Tensor:
+    """The gradient of what was broadcast (sum_to_size), in its own dtype."""
+    if grad.shape != shape:
+        reduced = m.new(shape, grad.dtype)
+        grad = reduced if reduced.numel != grad.numel else grad
+    return grad if grad.dtype == dtype else m.new(shape, dtype)
+
+
+def add(m: Machine, a: Tensor, b: Tensor) -> Tensor:
+    out = m.new(_broadcast(a, b), wider(a, b))
+    first, second = (a.shape, a.dtype), (b.shape, b.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        return [
+            summed(m, g, *first) if needs[0] else None,
+            summed(m, g, *second) if needs[1] else None,
+        ]
+
+    record(m, back, [a, b], [], out)
+    return out
+
+
+def add_(m: Machine, a: Tensor, b: Tensor) -> Tensor:
+    """In place: the result has the memory of `a`."""
+    out = Tensor(a.shape, a.dtype, a.storage)
+    second = (b.shape, b.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        return [g if needs[0] else None, summed(m, g, *second) if needs[1] else None]
+
+    record(m, back, [a, b], [], out)
+    return out
+
+
+def mul(m: Machine, a: Tensor, b: Tensor) -> Tensor:
+    out = m.new(_broadcast(a, b), wider(a, b))
+    first, second = (a.shape, a.dtype), (b.shape, b.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [
+            summed(m, m.new(grads[0].shape, grads[0].dtype), *first) if needs[0] else None,
+            summed(m, m.new(grads[0].shape, grads[0].dtype), *second) if needs[1] else None,
+        ]
+
+    kept = [a if b.requires_grad else None, b if a.requires_grad else None]
+    record(m, back, [a, b], kept, out)
+    return out
+
+
+def _again(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+    """A gradient like the one that came."""
+    return [m.new(grads[0].shape, grads[0].dtype)]
+
+
+def scale(m: Machine, x: Tensor) -> Tensor:
+    """A product with a constant, a sum of one or a negation: nothing is saved."""
+    out = m.new(x.shape, x.dtype)
+    record(m, _again, [x], [], out)
+    return out
+
+
+def shift(m: Machine, x: Tensor) -> Tensor:
+    """A sum with a constant: the gradient is handed on."""
+    out = m.new(x.shape, x.dtype)
+    record(m, _handed, [x], [], out)
+    return out
+
+
+def _handed(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+    return [grads[0]]
+
+
+def of_input(m: Machine, x: Tensor) -> Tensor:
+    """silu, gelu, softplus: one kernel each way, from the input."""
+    out = m.new(x.shape, x.dtype)
+    record(m, _again, [x], [x], out)
+    return out
+
+
+def of_result(m: Machine, x: Tensor) -> Tensor:
+    """tanh, sigmoid, exp, relu: from the result."""
+    out = m.new(x.shape, x.dtype)
+    record(m, _again, [x], [Tensor(out.shape, out.dtype, out.storage)], out)
+    return out
+
+
+def power(m: Machine, x: Tensor) -> Tensor:
+    """pow(2) or pow(3): grad * (n * x ** (n - 1))."""
+    out = m.new(x.shape, x.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        first = m.new(saved[0].shape, saved[0].dtype)
+        second = m.new(first.shape, first.dtype)
+        del first
+        made = m.new(second.shape, second.dtype)
+        del second
+        return [made]
+
+    record(m, back, [x], [x], out)
+    return out
+
+
+def rsqrt(m: Machine, x: Tensor) -> Tensor:
+    """-1/2 grad * result ** 3"""
+    out = m.new(x.shape, x.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        first = m.new(saved[0].shape, saved[0].dtype)
+        second = m.new(first.shape, first.dtype)
+        made = m.new(first.shape, first.dtype)
+        del first, second
+        return [made]
+
+    record(m, back, [x], [Tensor(out.shape, out.dtype, out.storage)], out)
+    return out
+
+
+def mean(m: Machine, x: Tensor) -> Tensor:
+    """Over the last dimension, which stays as one."""
+    out = m.new((*x.shape[:-1], 1), x.dtype)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]  # expand / n
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def dropout(m: Machine, x: Tensor, p: float) -> Tensor:
+    """native_dropout on CUDA: a mask of one byte each."""
+    if not p or not m.training:
+        return x
+    out = m.new(x.shape, x.dtype)
+    mask = m.new(x.shape, BOOL)
+    record(m, _again, [x], [mask], out)
+    return out
+
+
+def several(m: Machine, x: Tensor, kind: str) -> Tensor:
+    """An activation by its name in configs (transformers activations.py, ACT2FN)."""
+    return ACTIVATIONS.get(kind, of_input)(m, x)
+
+
+def _gelu_new(m: Machine, x: Tensor) -> Tensor:
+    """0.5 * x * (1 + tanh(c * (x + 0.044715 * x ** 3)))"""
+    half = scale(m, x)
+    inner = add(m, x, scale(m, power(m, x)))
+    return mul(m, half, shift(m, of_result(m, scale(m, inner))))
+
+
+def _gelu_fast(m: Machine, x: Tensor) -> Tensor:
+    """0.5 * x * (1 + tanh(x * c * (1 + 0.044715 * x * x)))"""
+    half = scale(m, x)
+    left = scale(m, x)
+    right = shift(m, mul(m, scale(m, x), x))
+    return mul(m, half, shift(m, of_result(m, mul(m, left, right))))
+
+
+def _quick_gelu(m: Machine, x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 * x)"""
+    return mul(m, x, of_result(m, scale(m, x)))
+
+
+def _relu2(m: Machine, x: Tensor) -> Tensor:
+    return power(m, of_result(m, x))
+
+
+ACTIVATIONS = {
+    "gelu_new": _gelu_new,
+    "gelu_accurate": _gelu_new,
+    "gelu_fast": _gelu_fast,
+    "quick_gelu": _quick_gelu,
+    "relu": of_result,
+    "relu2": _relu2,
+    "tanh": of_result,
+    "sigmoid": of_result,
+}

@@ -1,0 +1,99 @@
+"""Cuts and joins, copies for more heads, and rows that are picked.
+
+cut        views; in backward each piece is put into zeros of the whole, and they are added
+split      views; in backward the pieces are joined in one piece
+join       torch.cat; in backward views
+repeat     expand and reshape: a copy; in backward the sum over the copies
+pick       index_select by numbers that backward needs again
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.tensors import Shape, Tensor
+from weighbridge.dtypes import INT64
+
+
+def cut(m: Machine, x: Tensor, width: int) -> Tensor:
+    """x[..., a:b]: a view; its gradient is zeros of the whole with the piece in it."""
+    out = Tensor((*x.shape[:-1], width), x.dtype, x.storage)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def split(m: Machine, x: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
+    """torch.split along the last dimension; gradients that never come are zeros."""
+    outs = tuple(Tensor((*x.shape[:-1], n), x.dtype, x.storage) for n in widths)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = next(g.dtype for g in grads if g is not None)
+        zeros = [m.new(o, dtype) for o, g in zip(shapes, grads, strict=True) if g is None]
+        made = m.new(whole, dtype)
+        del zeros
+        return [made]
+
+    shapes = [o.shape for o in outs]
+    record(m, back, [x], [], *outs)
+    return outs
+
+
+def join(m: Machine, *parts: Tensor) -> Tensor:
+    """torch.cat along the last dimension."""
+    width = sum(p.shape[-1] for p in parts)
+    out = m.new((*parts[0].shape[:-1], width), parts[0].dtype)
+    shapes = [p.shape for p in parts]
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        return [
+            Tensor(shape, g.dtype, g.storage) if needed else None
+            for shape, needed in zip(shapes, needs, strict=True)
+        ]
+
+    record(m, back, list(parts), [], out)
+    return out
+
+
+def copied(m: Machine, x: Tensor) -> Tensor:
+    """.contiguous() of what is not: a copy, whose gradient goes on as it is."""
+    out = m.new(x.shape, x.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [grads[0]]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def repeat(m: Machine, x: Tensor, times: int, shape: Shape) -> Tensor:
+    """`shape` has `times` as many numbers."""
+    if times == 1:
+        return x.view(*shape)
+    out = m.new(shape, x.dtype)
+    before = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(before, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def pick(m: Machine, x: Tensor, rows: int, numbers: Tensor | None = None) -> Tensor:
+    """x[numbers]: rows of the first dimension; `numbers` int64, saved."""
+    out = m.new((rows, *x.shape[1:]), x.dtype)
+    whole = x.shape
+    index = numbers if numbers is not None else m.new((rows,), INT64)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [index], out)
+    return out

@@ -1,0 +1,111 @@
+"""Tensors without numbers: a shape, a dtype, and a storage that others may share."""
+
+from math import prod
+from typing import TYPE_CHECKING
+
+from weighbridge.components.activations import Heap, Held
+from weighbridge.dtypes import DType
+
+if TYPE_CHECKING:
+    from weighbridge.autograd.machine import Node
+
+Shape = tuple[int, ...]
+
+
+class Storage:
+    """Memory that is given back when the last reference to it goes."""
+
+    __slots__ = ("_heap", "_held")
+
+    def __init__(self, heap: Heap, nbytes: int, name: str) -> None:
+        self._held: Held = heap.take(nbytes, name)
+        self._heap: Heap | None = heap
+
+    def __del__(self) -> None:
+        heap = getattr(self, "_heap", None)  # none where the card had no room for it
+        if heap is not None:
+            heap.drop(self._held)
+
+    @property
+    def name(self) -> str:
+        return self._held.name
+
+    @property
+    def nbytes(self) -> int:
+        return self._held.nbytes
+
+    def rename(self, name: str) -> None:
+        """From now on it counts as another component."""
+        if name != self._held.name and self._heap is not None:
+            self._held = self._heap.rename(self._held, name)
+
+
+class Tensor:
+    """`node` made it, as its output `slot`; None where no gradient is asked for."""
+
+    __slots__ = ("dtype", "node", "shape", "slot", "storage")
+
+    def __init__(
+        self,
+        shape: Shape,
+        dtype: DType,
+        storage: Storage | None,
+        node: "Node | None" = None,
+        slot: int = 0,
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.storage = storage
+        self.node = node
+        self.slot = slot
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.dtype.size(prod(self.shape))
+
+    @property
+    def rows(self) -> int:
+        """All but the last dimension, as one."""
+        return prod(self.shape[:-1])
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.node is not None
+
+    def view(self, *shape: int) -> "Tensor":
+        """The same memory and, since no bytes differ, the same place in the graph."""
+        return Tensor(shape, self.dtype, self.storage, self.node, self.slot)
+
+    def detach(self) -> "Tensor":
+        return Tensor(self.shape, self.dtype, self.storage)
+
+
+class Param(Tensor):
+    """A leaf. Its `storage` may be None: where shards are gathered, whoever gathers holds it."""
+
+    __slots__ = ("grad", "hooks", "kind", "name", "trainable")
+
+    def __init__(
+        self,
+        name: str,
+        shape: Shape,
+        dtype: DType,
+        storage: Storage | None,
+        *,
+        trainable: bool = True,
+        kind: str = "linear",
+    ) -> None:
+        super().__init__(shape, dtype, storage)
+        self.name = name
+        self.kind = kind
+        self.trainable = trainable
+        self.grad: Tensor | None = None
+        self.hooks: list[object] = []
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.trainable

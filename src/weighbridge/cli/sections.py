@@ -1,0 +1,39 @@
+"""Commands whose options are settings of the table, listed in its sections."""
+
+from collections.abc import Iterator, Mapping
+
+import click
+
+from weighbridge.settings import INFER, TRAIN, Setting
+
+TABLES: Mapping[str, Mapping[str, Setting]] = {"infer": INFER, "train": TRAIN}
+
+
+class Sections(click.Command):
+    """A command whose settings are listed by their sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        table = TABLES[self.name or ""]
+        named: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):
+            line = option.get_help_record(ctx)
+            if line is not None and isinstance(option, click.Option):
+                setting = table.get(option.name or "")
+                named.setdefault(setting.section if setting else "Options", []).append(line)
+        for title, lines in named.items():
+            with formatter.section(title):
+                formatter.write_dl(lines)
+
+
+def options(table: Mapping[str, Setting]) -> Iterator[click.Option]:
+    """One option a setting; values are read by the table, which says what is wrong with them."""
+    for setting in table.values():
+        yield _option(setting)
+
+
+def _option(s: Setting) -> click.Option:
+    if s.kind.metavar:
+        metavar = "|".join(s.choices) or s.kind.metavar
+        return click.Option([s.name, s.flag, *s.flags], metavar=metavar, help=s.help)
+    plain = f"{s.flag}/--no-{s.flag[2:]}" if not s.flag.startswith("--no-") else s.flag
+    return click.Option([s.name, plain, *s.flags], is_flag=True, default=None, help=s.help)

@@ -1,0 +1,45 @@
+"""weighbridge train MODEL"""
+
+from typing import Any
+
+import click
+
+from weighbridge.cli.completion import model_names
+from weighbridge.cli.options import exit_code, output_form, output_options, show, source_options
+from weighbridge.cli.sections import Sections, options
+from weighbridge.settings import TRAIN
+
+
+@click.command(cls=Sections)
+@click.argument("model", shell_complete=model_names)
+@click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
+@source_options
+@output_options
+def train(model: str, **settings: Any) -> int:
+    """What fine-tuning or training MODEL takes on each device, phase by phase.
+
+    MODEL is what `weighbridge load` takes. What is not said is the framework's default, and
+    printed.
+
+    \b
+    weighbridge train llama-3.1-8b --method lora --lora-r 16 --gpu 4090
+    weighbridge train qwen3-0.6b --batch-size 4 --checkpointing full --optimizer adamw_8bit
+    weighbridge train llama-3.1-8b --shard fsdp2 --gpu h100:8
+    """
+    from weighbridge import api
+    from weighbridge.cli.progress import progress
+
+    form = output_form(
+        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
+    )
+    unit, explain, check = (settings.pop(name) for name in ("unit", "explain", "check"))
+    if check and settings["gpu"] is None and settings["gpu_memory"] is None:
+        raise click.UsageError("--check needs --gpu or --gpu-memory")
+    given = {name: value for name, value in settings.items() if value is not None}
+    with progress(model) as callback:
+        report = api.train(model, progress=callback, **given)
+    show(report, form, unit=unit, explain=explain)
+    return exit_code(report, check=check)
+
+
+train.params += options(TRAIN)

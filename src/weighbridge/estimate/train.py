@@ -1,0 +1,106 @@
+"""`train`: what a training run takes, by phase, by the rules of one framework."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from weighbridge import fit
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.subjects import subject
+from weighbridge.engines.table import engine, version, written
+from weighbridge.errors import UnsupportedError
+from weighbridge.estimate.facts import cautions, facts
+from weighbridge.model import Model
+from weighbridge.report import Report
+from weighbridge.training import frameworks
+from weighbridge.training.answer import Answer, answer
+from weighbridge.training.plan import USUAL_LENGTH
+from weighbridge.workload import Infer, Train
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+
+def train(model: Model, w: Train) -> Report:
+    """Raises UnsupportedError where the model is outside our rules, UsageError where settings
+    contradict each other."""
+    kind = engine("transformers")
+    number, said = version(kind, w.engine_version)
+    budget = w.budget()
+    asked = _subject(model, w, number)
+    found = answer(asked, w, budget)
+    return Report(
+        task="train",
+        model=facts(model),
+        workload=_effective(asked, w, written(number)) | dict(found.settings),
+        devices=found.devices,
+        derived=_derived(asked) | dict(found.derived),
+        verdict=None if budget is None else fit.serving(found.devices, budget),
+        warnings=tuple(_warnings(model, asked, found, said, budget)),
+    )
+
+
+def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
+    """The model as it is loaded: in the framework's dtype, unless one was named."""
+    if model.rough:
+        raise UnsupportedError(
+            f"{model.reference}: a bare size has no layers to train; name a model, or ask "
+            "`weighbridge load` for the 16 bytes a parameter of Adam"
+        )
+    made = frameworks.framework(w.framework)
+    chosen = frameworks.precision(made, w.precision)
+    full = (w.method or "full") == "full"
+    dtype = w.dtype or (chosen.weights if full else chosen.frozen).name
+    form = w.quantization or ("nf4" if w.method == "qlora" else None)
+    asked = Infer(
+        dtype=dtype,
+        quantization=form,
+        engine="transformers",
+        engine_version=w.engine_version,
+        base_model=w.base_model,
+        context=w.seq_len,
+        image_size=w.image_size,
+        images=w.images,
+        audio_seconds=w.audio_seconds,
+    )
+    found = subject(model, asked, engine("transformers"), number)
+    if w.seq_len is None:
+        length = min(USUAL_LENGTH, found.longest or USUAL_LENGTH)
+        found = replace(found, context=length, context_from="the usual default")
+    return found
+
+
+def _effective(s: Subject, w: Train, number: str) -> dict[str, Any]:
+    return {
+        "engine": "transformers",
+        "engine_version": number,
+        "dtype": s.choice.dtype.name,
+        "quantization": s.choice.scheme.name if s.choice.scheme else None,
+        "base_model": w.base_model,
+        "seq_len": s.context,
+        "batch_size": w.batch_size or 1,
+        "gpu": w.gpu,
+        "gpu_memory": w.gpu_memory,
+        "headroom": w.headroom,
+    }
+
+
+def _derived(s: Subject) -> dict[str, Any]:
+    return {
+        "dtype_from": s.why,
+        "as_stored": s.choice.as_stored,
+        "context_from": s.context_from,
+        "longest_context": s.longest,
+    }
+
+
+def _warnings(
+    model: Model, s: Subject, found: Answer, said: str, budget: "Budget | None"
+) -> list[str]:
+    told = [*model.notes, *s.notes, *found.warnings]
+    if said:
+        told.append(said)
+    if s.longest is not None and s.context > s.longest:
+        told.append(
+            f"{s.context:,} tokens are more than the {s.longest:,} that the model was made for"
+        )
+    return [*told, *(cautions(budget) if budget is not None else ())]

@@ -1,0 +1,50 @@
+"""Every setting of `train`: a line each, as in table.py."""
+
+TRAINING = """
+[Run]
+method                                    word full|lora|qlora|dora   What is trained. Default: full.
+framework                                 word trainer|trl|torchtune|torchtitan|litgpt|axolotl|deepspeed|megatron|plain   Whose defaults and conventions. Default: trainer.
+framework_version                         word              Its version. Default: the newest known.
+precision                                 word bf16-mixed|fp16-mixed|bf16|fp16|fp32|fp8-mixed   Of weights and products. Default: bf16-mixed.
+optimizer                                 word              adamw_torch (default), adamw_8bit, sgd-momentum, muon...
+batch_size                                count 1..1048576  Sequences of a micro-batch on one device. Default: 1.
+seq_len                                   count 1..         Tokens of a sequence. Default: 2048, or the model's maximum if smaller.
+gradient_accumulation                     whole 1..1048576  Micro-batches of a step.
+checkpointing                             word none|full|selective|offload   What is computed again in backward. Default: none.
+loss                                      word standard|chunked|liger|trl|unsloth   Kernel of the head and the loss.
+attention                                 word flash|efficient|cudnn|math|eager   Kernel of attention.
+padded                                    flag              Sequences of a batch differ in length, so that a mask is needed.
+image_size                                image             Pixels of an image. Default: what the tower was made for.
+images                                    whole 0..10000    Images of one sequence.
+audio_seconds                             number 0..1e6     Length of the sound of one sequence.
+
+[Weights]
+dtype                                     word              Load in this dtype, whatever the precision has.
+quantization                              word              Load the frozen base in this format: nf4, bnb-int8...
+base_model                                flag              The headless class, without lm_head.
+engine_version                            word              Version of transformers (4.40, 5.23). Default: the newest known.
+torch_version                             word              Version of torch that runs; it decides workspaces.
+
+[Adapters]
+lora_r                                    whole 1..65536    Rank. Default: 8.
+lora_alpha                                whole 1..1048576  Scale; it takes no memory. Default: 8.
+lora_targets                              words             Modules: all-linear, names, or a regular expression.
+lora_dropout                              number 0..1       Dropout before an adapter. Default: 0.
+use_rslora                                flag              Scale by the root of the rank; it takes no memory.
+modules_to_save                           words             Modules that are trained whole beside the adapters.
+
+[Ranks]
+shard                                     word none|ddp|zero1|zero2|zero3|fsdp1|fsdp2|hsdp   What data-parallel ranks share out.
+offload                                   word none|optimizer|params|nvme   What is kept off the device.
+data_parallel_size -dp                    whole 1..65536    Ranks with different data. Default: what the devices leave.
+tensor_parallel_size -tp                  whole 1..1024     Ranks that share every layer.
+pipeline_parallel_size -pp                whole 1..1024     Ranks that share the layers out.
+context_parallel_size -cp                 whole 1..1024     Ranks that share a sequence.
+expert_parallel_size -ep                  whole 1..1024     Ranks that share the experts.
+
+[Device]
+gpu                                       word              Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', p5.48xlarge...
+gpu_memory                                relative          What a process can have of that device, or of any: 24GiB.
+headroom                                  relative          What is to stay free on each device: 1GiB or 10%. Default: nothing.
+exact                                     flag              Trace the real step beside it. Needs torch and transformers.
+"""  # noqa: E501

@@ -1,0 +1,74 @@
+"""A run in the words of the report: devices, effective settings, what follows from them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.components.device import context
+from weighbridge.engines.serving import Subject
+from weighbridge.memory import Device
+from weighbridge.training.phases import phases
+from weighbridge.training.plan import Plan, plan
+from weighbridge.training.run import Run, run
+from weighbridge.workload import Train
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """By device; the host is the last one. Settings are the effective ones, defaults included."""
+
+    devices: tuple[Device, ...]
+    settings: Mapping[str, Any]
+    derived: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def answer(subject: Subject, w: Train, budget: "Budget | None") -> Answer:
+    p = plan(subject, w, budget)
+    found = run(p, _capacity(p, budget))
+    return Answer(
+        devices=(Device(index=0, kind="gpu", phases=phases(p, found)),),
+        settings=_settings(p),
+        derived=_derived(p, found),
+        warnings=tuple(_warnings(p, found)),
+    )
+
+
+def _capacity(p: Plan, budget: "Budget | None") -> int | None:
+    """What the allocator surely has of each device."""
+    if budget is None:
+        return None
+    return max(0, budget.usable.low - context(p.part).bytes.high)
+
+
+def _settings(p: Plan) -> dict[str, Any]:
+    return {
+        "method": p.method,
+        "framework": p.framework.name,
+        "optimizer": p.optimizer.name,
+        "gradient_accumulation": p.accumulation,
+        "checkpointing": p.checkpointing,
+        "loss": p.loss,
+        "attention": p.attention,
+        **p.settings,
+    }
+
+
+def _derived(p: Plan, found: Run) -> dict[str, Any]:
+    first = max(found.first.values(), key=lambda peak: peak.allocated)
+    return {
+        "trainable_parameters": found.trainable,
+        "saved_activation_bytes": found.saved,
+        "first_step_peak_bytes": first.allocated,
+    }
+
+
+def _warnings(p: Plan, found: Run) -> Iterator[str]:
+    if not found.known:
+        yield (
+            f"{p.subject.model_type}: its layers were read as a usual decoder's; what they save is "
+            "assumed, a third more or less"
+        )

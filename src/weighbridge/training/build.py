@@ -1,0 +1,101 @@
+"""The class in memory: its parameters in the order in which they are placed, and its modules."""
+
+from collections.abc import Iterator
+
+from weighbridge.arch.stacks import LAYER
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.components.weights import alive
+from weighbridge.dtypes import TORCH, DType
+from weighbridge.engines.transformers.loading import placement_order
+from weighbridge.engines.transformers.plan import language
+from weighbridge.errors import UnsupportedError
+from weighbridge.training.adapters import Adapters
+from weighbridge.training.adapters.lora import Lora, Plain
+from weighbridge.training.adapters.targets import matched
+from weighbridge.training.modules import Module, Wrap
+from weighbridge.training.plan import Plan
+from weighbridge.training.step import Built
+from weighbridge.training.tensors import Held, held
+
+
+def build(m: Machine, p: Plan) -> Built:
+    subject = p.subject
+    plan = subject.part.blueprint
+    specs = placement_order((_module(h), h) for h in held(plan, major=p.major))
+    params = {h.name: m.param(h.name, h.shape, _dtype(p, h), kind=h.kind) for h in specs}
+    with m.making("buffers"):
+        buffers = [
+            m.new(b.shape, TORCH[b.dtype] if b.dtype else p.dtype)
+            for b in alive(plan, subject.major)
+        ]
+    wraps: dict[str, Wrap] = {}
+    if p.adapters is not None:
+        for x in params.values():
+            x.trainable = False
+        adapt(m, p, p.adapters, params, wraps)
+    root = Module(params, wraps)
+    path, layers = _stack(p)
+    return Built(
+        root=root,
+        base=root.at(path.rpartition(".")[0]) if "." in path else root,
+        layers=[root.at(f"{path}.{i}") for i in layers],
+        params=params,
+        body=subject.body,
+        config=language(subject),
+        kind=subject.model_type,
+        buffers=buffers,
+    )
+
+
+def adapt(
+    m: Machine, p: Plan, with_: Adapters, params: dict[str, Param], wraps: dict[str, Wrap]
+) -> None:
+    """Puts adapters on the modules that are targeted."""
+    specs = held(p.subject.part.blueprint, major=p.major)
+    for name in matched(specs, with_.targets):
+        weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
+        inside, outside = weight.shape[::-1] if weight.kind != "conv1d" else weight.shape
+        a, b = (
+            m.param(f"{name}.lora_{which}.weight", shape, with_.dtype, component="adapters")
+            for which, shape in (("A", (with_.r, inside)), ("B", (outside, with_.r)))
+        )
+        params[a.name], params[b.name] = a, b
+        wraps[name] = Lora(wraps.get(name) or Plain(weight, bias), a, b, with_.dropout)
+
+
+def _module(h: Held) -> str:
+    return h.name.rpartition(".")[0]
+
+
+def _dtype(p: Plan, h: Held) -> DType:
+    return TORCH.get(h.dtype, p.dtype)
+
+
+def _stack(p: Plan) -> tuple[str, list[int]]:
+    """(path, numbers) of the layers that the body's blocks are."""
+    plan, count = p.subject.part.blueprint, len(p.subject.body.blocks)
+    found: dict[str, set[int]] = {}
+    for name in (h.name for h in held(plan, major=p.major) if plan.part(h.name) == LANGUAGE):
+        at = LAYER.search(name)
+        if at is not None:
+            found.setdefault(name[: at.start()], set()).add(int(at[1]))
+    fits = [(path, sorted(numbers)) for path, numbers in found.items() if len(numbers) >= count]
+    if not fits or not count:
+        raise UnsupportedError(
+            f"{p.subject.model.reference}: {plan.cls} has no layers that we know how to train by "
+            "shapes; trace its step instead: weighbridge trace, or train --exact"
+        )
+    path, numbers = min(fits, key=lambda f: len(f[1]))
+    return path, numbers[:count]
+
+
+LANGUAGE = "language model"
+
+
+def trainable(params: dict[str, Param]) -> Iterator[Param]:
+    return (p for p in params.values() if p.trainable)
+
+
+def tensors(built: Built) -> list[Tensor]:
+    return [*built.params.values(), *built.buffers]

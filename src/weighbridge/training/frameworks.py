@@ -1,0 +1,70 @@
+"""What a framework does where the user says nothing, and in which dtypes it holds what.
+
+    precision       weights   autocast    of full fine-tuning with the Trainer or a plain loop
+    bf16-mixed      float32   bfloat16
+    bf16            bfloat16  none
+    fp32            float32   none
+
+A frozen base stays in 16 bits whatever the precision (transformers 5 loads in the model's dtype).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
+from weighbridge.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """`weights` of what is trained, `frozen` of what is not; `autocast` of products."""
+
+    weights: DType
+    frozen: DType
+    autocast: DType | None = None
+
+
+PRECISIONS: Mapping[str, Precision] = {
+    "bf16-mixed": Precision(weights=FLOAT32, frozen=BFLOAT16, autocast=BFLOAT16),
+    "fp16-mixed": Precision(weights=FLOAT32, frozen=FLOAT16, autocast=FLOAT16),
+    "bf16": Precision(weights=BFLOAT16, frozen=BFLOAT16),
+    "fp16": Precision(weights=FLOAT16, frozen=FLOAT16),
+    "fp32": Precision(weights=FLOAT32, frozen=FLOAT32),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framework:
+    """One framework. `usual` are settings that it has where the user says nothing."""
+
+    name: str
+    source: str
+    precisions: Mapping[str, Precision] = field(default_factory=lambda: PRECISIONS)
+    usual: Mapping[str, object] = field(default_factory=dict)
+    outputs: bool = True  # the model's outputs, logits among them, live until backward is over
+    float_outputs: bool = False  # accelerate: under mixed precision logits are cast to float32
+
+
+FRAMEWORKS: Mapping[str, Framework] = {
+    "trainer": Framework(
+        name="trainer",
+        source="transformers 5.23 trainer.py, accelerate 1.15 accelerator.py (prepare_model)",
+        outputs=False,
+        float_outputs=True,
+    ),
+    "plain": Framework(name="plain", source="a loop over model(...).loss.backward()"),
+}
+
+
+def framework(name: str | None) -> Framework:
+    found = FRAMEWORKS.get(name or "trainer")
+    if found is None:
+        raise UsageError(f"--framework {name!r} is not known; known: {', '.join(FRAMEWORKS)}")
+    return found
+
+
+def precision(f: Framework, name: str | None) -> Precision:
+    found = f.precisions.get(name or "bf16-mixed")
+    if found is None:
+        raise UsageError(f"--precision {name!r} is not one of {f.name}: {', '.join(f.precisions)}")
+    return found

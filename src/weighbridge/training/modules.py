@@ -1,0 +1,54 @@
+"""Parameters by their paths, and the linears that they make.
+
+layer = Module(params, "model.layers.0")
+layer.linear(m, x, "mlp.up_proj")       # with its bias, its adapter, in its format
+"""
+
+from collections.abc import Callable, Mapping
+
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.matrix import linear
+from weighbridge.autograd.tensors import Param, Tensor
+
+# What stands in for a linear: packed weights, an adapter around it, a share of a group of ranks.
+Wrap = Callable[[Machine, Tensor], Tensor]
+
+
+class Module:
+    """What lies below one path. Names are the checkpoint's, without ".weight" and ".bias"."""
+
+    __slots__ = ("params", "path", "wraps")
+
+    def __init__(
+        self, params: Mapping[str, Param], wraps: Mapping[str, Wrap], path: str = ""
+    ) -> None:
+        self.params = params
+        self.wraps = wraps
+        self.path = f"{path}." if path and not path.endswith(".") else path
+
+    def at(self, name: str) -> "Module":
+        return Module(self.params, self.wraps, self.path + name)
+
+    def weight(self, name: str) -> Param:
+        return self.params[f"{self.path}{name}.weight"]
+
+    def bias(self, name: str) -> Param | None:
+        return self.params.get(f"{self.path}{name}.bias")
+
+    def bare(self, name: str) -> Param:
+        """A parameter of no module of its own."""
+        return self.params[self.path + name]
+
+    def has(self, name: str) -> bool:
+        full = self.path + name
+        return f"{full}.weight" in self.params or full in self.wraps or full in self.params
+
+    def first(self, *names: str) -> str:
+        """The one of several spellings that there is; "" for none."""
+        return next((name for name in names if self.has(name)), "")
+
+    def linear(self, m: Machine, x: Tensor, name: str) -> Tensor:
+        wrap = self.wraps.get(self.path + name)
+        if wrap is not None:
+            return wrap(m, x)
+        return linear(m, x, self.weight(name), self.bias(name))

@@ -1,0 +1,78 @@
+"""Moments in the words of the report: what was alive at the fullest moment of each phase.
+
+Rounding and fragmentation are the replayed allocator's. Blocks that nothing lives in are given
+back to the driver before torch gives up: they are between the low and the high end.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.components.activations import Peak
+from weighbridge.components.device import REPLAY, context
+from weighbridge.memory import Bytes, Component, Phase, exactly
+from weighbridge.training.plan import Plan
+from weighbridge.training.run import Run
+
+NAMES = ("load", "forward", "loss", "backward", "step")
+ASSUMED = 3  # one part in so many of what an unknown class saves
+SMALL = ("rounding", "fragmentation")
+
+
+def phases(p: Plan, found: Run) -> tuple[Phase, ...]:
+    return tuple(
+        Phase(name, tuple(_components(p, found, name, found.moments[name])))
+        for name in NAMES
+        if name in found.moments
+    )
+
+
+def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Component]:
+    for what, nbytes in peak.live.items():
+        assumed = what == "activations" and not found.known
+        span = nbytes // ASSUMED if assumed else 0
+        yield Component(
+            name=what,
+            bytes=Bytes(nbytes - span, nbytes, nbytes + span),
+            basis="assumed" if assumed else "computed",
+            formula=_formula(p, found, what),
+            source=_source(p, what),
+        )
+    yield Component(
+        name="rounding",
+        bytes=exactly(peak.rounding),
+        basis="computed",
+        formula="blocks of 512 bytes, and remainders too small to split off",
+        source=REPLAY,
+    )
+    free = max(0, found.reserved[name] - peak.allocated)
+    yield Component(
+        name="fragmentation",
+        bytes=Bytes(0, free, free),
+        basis="computed",
+        formula="free room in segments of 2 MiB, 20 MiB or a tensor's own"
+        + (", given back where the card is full" if found.bounded else ""),
+        source=REPLAY,
+    )
+    yield context(p.part)
+
+
+def _formula(p: Plan, found: Run, what: str) -> str:
+    tokens = f"{p.batch:,} x {p.length:,} tokens"
+    told = {
+        "weights": f"{p.subject.model.parameters:,} parameters in {p.dtype.name}",
+        "gradients": f"of {found.trainable:,} trainable parameters",
+        "optimizer_states": f"{p.optimizer.name}: {p.optimizer.formula} of what is trained",
+        "activations": f"saved for backward of {tokens}, checkpointing {p.checkpointing}",
+        "logits": f"{tokens} x {p.subject.body.vocab:,} outputs and their loss, {p.loss}",
+        "temporaries": "gradients of activations and what kernels take for a moment",
+        "workspaces": "cuBLAS, one for each thread that multiplies",
+        "buffers": "tensors that modules hold and do not train",
+    }
+    return told.get(what, "")
+
+
+def _source(p: Plan, what: str) -> str:
+    return {
+        "weights": "the class's tensors",
+        "optimizer_states": p.optimizer.source,
+        "workspaces": "torch aten/src/ATen/cuda/CublasHandlePool.cpp",
+    }.get(what, "transformers models/*/modeling_*.py, run over shapes")

@@ -1,0 +1,62 @@
+"""One forward as the nets see it: the machine, the batch, and how this class computes."""
+
+from dataclasses import dataclass, field
+
+from weighbridge.arch.body import Body
+from weighbridge.arch.config import Config
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.dtypes import DType
+from weighbridge.training.modules import Module
+from weighbridge.training.sharding import Around
+
+
+@dataclass(slots=True, kw_only=True)
+class Built:
+    """The class in memory. `layers` are those of the language model; `base` is the path of what
+    holds them."""
+
+    root: Module
+    base: Module
+    layers: list[Module]
+    params: dict[str, Param]
+    body: Body
+    config: Config  # the language model's own
+    kind: str  # its model type
+    buffers: list[Tensor] = field(default_factory=list)
+    encoder: list[Module] = field(default_factory=list)  # layers of what is attended to
+    towers: dict[str, list[Module]] = field(default_factory=dict)  # by the part's name
+
+
+@dataclass(slots=True, kw_only=True)
+class Step:
+    """`dtype` is that of the weights and so of activations, but where autocast lowers them."""
+
+    m: Machine
+    built: Built
+    batch: int
+    length: int
+    dtype: DType
+    kernel: str | None  # of attention, as it was asked for; None is the class's own
+    capability: tuple[int, int]
+    checkpointing: str = "none"  # full, selective, offload
+    reentrant: bool = False
+    padded: bool = False  # whether a mask is needed for padding
+    dropout: bool = True  # those that the config has
+    items: dict[str, int] = field(default_factory=dict)  # images, sounds of a sequence
+    around: Around = field(default_factory=Around)
+
+    @property
+    def rows(self) -> int:
+        return self.batch * self.length
+
+    @property
+    def computing(self) -> DType:
+        """Of products."""
+        return self.m.autocast or self.dtype
+
+    def rate(self, *names: str) -> float:
+        """A dropout of the config."""
+        if not self.dropout:
+            return 0.0
+        return float(self.built.config.get(*names) or 0.0)
