@@ -23,9 +23,11 @@ Back = Callable[["Machine", list[Any], list[Any], Needs], Grads]
 
 
 class Node:
-    """`inputs` are nodes and parameters, each with the output's number there."""
+    """`inputs` are nodes and parameters, each with the output's number there. `attributes` are
+    what a function of Python's keeps on its context: no checkpoint sees it, and it goes with the
+    node."""
 
-    __slots__ = ("back", "inputs", "needs", "outputs", "saved", "seq")
+    __slots__ = ("attributes", "back", "inputs", "needs", "outputs", "saved", "seq")
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class Node:
         self.needs = needs
         self.saved = saved
         self.outputs = outputs
+        self.attributes: tuple[Any, ...] = ()
 
 
 class Machine:
@@ -123,6 +126,7 @@ def record(
     inputs: Sequence[Tensor | None],
     saved: Sequence[Tensor | None],
     *outputs: Tensor,
+    attributes: tuple[Tensor, ...] = (),
 ) -> None:
     """Nothing where gradients are off, or none of the inputs has one."""
     if not m.grad:
@@ -133,6 +137,7 @@ def record(
     edges = [_edge(t) if needed else (None, 0) for t, needed in zip(inputs, needs, strict=True)]
     kept: list[Any] = list(saved)
     node = Node(m.number(), back, edges, needs, kept, len(outputs))
+    node.attributes = attributes
     if m.frames:
         node.saved = m.frames[-1].pack(kept)
     for slot, out in enumerate(outputs):

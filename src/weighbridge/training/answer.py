@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.components.device import context
 from weighbridge.engines.serving import Subject
-from weighbridge.memory import Device
+from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.training.phases import phases
 from weighbridge.training.plan import Plan, plan
 from weighbridge.training.run import Run, run
@@ -30,11 +30,25 @@ def answer(subject: Subject, w: Train, budget: "Budget | None") -> Answer:
     p = plan(subject, w, budget)
     found = run(p, _capacity(p, budget))
     return Answer(
-        devices=(Device(index=0, kind="gpu", phases=phases(p, found)),),
+        devices=(Device(index=0, kind="gpu", phases=phases(p, found)), _host(p, found)),
         settings=_settings(p),
         derived=_derived(p, found),
         warnings=tuple(_warnings(p, found)),
     )
+
+
+def _host(p: Plan, found: Run) -> Device:
+    """What is kept there, and what may be paged out to it."""
+    kept = sum(found.elsewhere.values())
+    managed = found.elsewhere.get("managed", 0)
+    states = Component(
+        name="optimizer_states",
+        bytes=Bytes(kept - managed, kept - managed, kept),
+        basis="computed",
+        formula=f"{p.optimizer.name}: states that are kept off the device, or paged out",
+        source=p.optimizer.source,
+    )
+    return Device(index=0, kind="host", phases=(Phase("step", (states,)),))
 
 
 def _capacity(p: Plan, budget: "Budget | None") -> int | None:

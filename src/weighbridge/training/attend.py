@@ -1,22 +1,28 @@
 """Which kernel of attention runs, and what it is given.
 
-    sdpa    flash where heads are alike, in 16 bits, on compute capability 8 and newer, without a
-            mask; else efficient, where keys and values need no groups; else math
+    sdpa    the first that can: cuDNN where torch has it first, flash, efficient, math
     eager   scores written out
+
+flash       half types, compute capability 8 and newer, equal heads up to 256, no mask
+efficient   no groups; bfloat16 from compute capability 8; heads in steps of 16 bytes
+cudnn       half types, capability 8 and newer, heads up to 128 (256 on 9.0) in steps of 8
 
 transformers passes groups to sdpa where no mask is given (integrations/sdpa_attention.py,
 use_gqa_in_sdpa) and copies keys and values for all heads elsewhere. torch's order is in
-aten/src/ATen/native/transformers/cuda/sdp_utils.cpp.
+aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (priority_order, can_use_*).
 """
 
 from weighbridge.autograd.machine import lower
-from weighbridge.autograd.ops.attention import Heads, eager, efficient, flash, math
-from weighbridge.autograd.ops.shaping import repeat
+from weighbridge.autograd.ops.attention import Heads, cudnn, eager, efficient, flash, math
+from weighbridge.autograd.ops.shaping import repeat, turned
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.training.step import Step
 
 FLASH_MOST = 256  # the widest head of the flash kernel
+CUDNN_FIRST = ((9, 0), (10, 0), (10, 3))  # since torch 2.10
+CUDNN_FIRST_SINCE = (2, 10)
+SMALL_MEMORY = ((8, 6), (8, 7), (8, 9))  # shared memory of at most 100 KiB a block
 
 
 def attend(
@@ -30,34 +36,79 @@ def attend(
     p: float = 0.0,
     kernel: str | None = None,
 ) -> Tensor:
-    """[batch, length, heads, value_dim]. `mask` [batch or 1, 1, length, seen], bool for sdpa."""
+    """[batch, length, heads, value_dim]. `mask` [batch, 1, length, seen], bool for sdpa."""
+    return attended(s, q, k, v, h, mask=mask, p=p, kernel=kernel)[0]
+
+
+def attended(
+    s: Step,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    h: Heads,
+    *,
+    mask: Tensor | None = None,
+    p: float = 0.0,
+    kernel: str | None = None,
+    causal: bool = True,
+    cap: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """The same, and the weights where eager attention hands them to its layer."""
     m, kernel = s.m, kernel or s.kernel or "sdpa"
     p = p if m.training else 0.0
     if kernel == "eager":
-        return eager(m, q, k, v, h, p=p, mask=mask is not None)
-    groups = mask is None and h.key_dim == h.value_dim <= FLASH_MOST
+        return eager(m, q, k, v, h, p=p, mask=mask, cap=cap)
+    groups = mask is None and h.key_dim == h.value_dim <= FLASH_MOST and kernel != "efficient"
     if h.groups > 1 and not groups:
         k = repeat(m, k, h.groups, (h.batch, h.seen, h.heads, h.key_dim))
-        v = repeat(m, v, h.groups, (h.batch, h.seen, h.heads, h.value_dim))
+        v = repeat(m, turned(m, v), h.groups, (h.batch, h.seen, h.heads, h.value_dim))
         h = h.repeated
-    q, k, v = lower(m, q), lower(m, k), lower(m, v)
-    if kernel == "flash" or (kernel == "sdpa" and _flash(s, q, h, mask)):
-        return flash(m, q, k, v, h, p=p)
-    if kernel == "efficient" or (kernel == "sdpa" and _efficient(s, q, h)):
-        return efficient(m, q, k, v, h, mask=mask, p=p)
-    return math(m, q, k, v, h, mask=mask, p=p)
+    if kernel == "sdpa":
+        kernel = chosen(s, lower(m, q), h, mask, p)
+    if kernel == "flash":
+        return flash(m, q, k, v, h, p=p), None
+    if kernel == "efficient":
+        return efficient(m, q, k, v, h, mask=mask, p=p, large=_large(s)), None
+    if kernel == "cudnn":
+        return cudnn(m, q, k, v, h, mask=mask, p=p), None
+    return math(m, q, k, v, h, mask=mask, p=p, causal=causal), None
 
 
-def _flash(s: Step, q: Tensor, h: Heads, mask: Tensor | None) -> bool:
-    """check_runtime_disabled_flash and those after it, for a step of training."""
+def chosen(s: Step, q: Tensor, h: Heads, mask: Tensor | None, p: float) -> str:
+    """The first kernel of torch's order that can."""
+    cudnn_first = s.torch >= CUDNN_FIRST_SINCE and s.capability in CUDNN_FIRST
+    if cudnn_first and _cudnn(s, q, h):
+        return "cudnn"
+    if _flash(s, q, h, mask, p):
+        return "flash"
+    return "efficient" if _efficient(s, q, h) else "math"
+
+
+def _flash(s: Step, q: Tensor, h: Heads, mask: Tensor | None, p: float) -> bool:
     if q.dtype.nbytes != 2 or mask is not None or s.capability < (8, 0):
+        return False
+    small = s.capability in SMALL_MEMORY or s.capability[0] == 12
+    if small and (192 < h.key_dim <= 224 or (h.key_dim > 224 and p > 0)):
         return False
     return h.key_dim == h.value_dim and h.key_dim <= FLASH_MOST
 
 
 def _efficient(s: Step, q: Tensor, h: Heads) -> bool:
-    """It knows no groups; bfloat16 needs compute capability 8; head sizes in steps."""
+    """Heads in what a matrix unit loads at once, where there is one for the type."""
     if h.groups > 1 or (q.dtype == BFLOAT16 and s.capability < (8, 0)):
         return False
-    multiple = 8 if q.dtype.nbytes == 2 else 4
+    half = q.dtype.nbytes == 2
+    units = s.capability >= (8, 0) or (s.capability >= (7, 0) and half)
+    multiple = (8 if half else 4) if units else 1
     return h.key_dim % multiple == 0 and h.value_dim % multiple == 0
+
+
+def _cudnn(s: Step, q: Tensor, h: Heads) -> bool:
+    limit = 256 if s.capability == (9, 0) else 128
+    widest = max(h.key_dim, h.value_dim)
+    whole = h.key_dim % 8 == 0 and h.value_dim % 8 == 0
+    return q.dtype.nbytes == 2 and widest <= limit and whole and min(h.length, h.seen) > 1
+
+
+def _large(s: Step) -> bool:
+    return s.capability >= (8, 0) and s.capability not in SMALL_MEMORY and s.capability[0] != 12

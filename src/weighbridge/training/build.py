@@ -1,15 +1,17 @@
 """The class in memory: its parameters in the order in which they are placed, and its modules."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from weighbridge.arch.stacks import LAYER
 from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.packed import Linear4, Linear8
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.components.weights import alive
-from weighbridge.dtypes import TORCH, DType
+from weighbridge.dtypes import INT8, TORCH, DType
 from weighbridge.engines.transformers.loading import placement_order
 from weighbridge.engines.transformers.plan import language
 from weighbridge.errors import UnsupportedError
+from weighbridge.quantization.schemes import StoredTensor, stored
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.lora import Lora, Plain
 from weighbridge.training.adapters.targets import matched
@@ -23,13 +25,15 @@ def build(m: Machine, p: Plan) -> Built:
     subject = p.subject
     plan = subject.part.blueprint
     specs = placement_order((_module(h), h) for h in held(plan, major=p.major))
-    params = {h.name: m.param(h.name, h.shape, _dtype(p, h), kind=h.kind) for h in specs}
+    packed = _packed(p)
+    params = {h.name: _param(m, p, h, packed) for h in specs}
+    pieces = [m.new((t.nbytes,), INT8, "weights") for group in packed.values() for t in group]
     with m.making("buffers"):
         buffers = [
             m.new(b.shape, TORCH[b.dtype] if b.dtype else p.dtype)
             for b in alive(plan, subject.major)
         ]
-    wraps: dict[str, Wrap] = {}
+    wraps = dict(_wraps(p, params, packed))
     if p.adapters is not None:
         for x in params.values():
             x.trainable = False
@@ -44,7 +48,7 @@ def build(m: Machine, p: Plan) -> Built:
         body=subject.body,
         config=language(subject),
         kind=subject.model_type,
-        buffers=buffers,
+        buffers=[*buffers, *pieces],
     )
 
 
@@ -66,6 +70,40 @@ def adapt(
 
 def _module(h: Held) -> str:
     return h.name.rpartition(".")[0]
+
+
+Packed = Mapping[str, list[StoredTensor]]  # by the parameter's name
+
+
+def _packed(p: Plan) -> Packed:
+    """What stands for the parameters that a format packs."""
+    form = p.subject.choice.scheme
+    if form is None:
+        return {}
+    plan = p.subject.part.blueprint
+    found: dict[str, list[StoredTensor]] = {}
+    for t in stored(plan, form, dtype=p.dtype, transformers=p.major):
+        found.setdefault(t.source, []).append(t)
+    return {n: group for n, group in found.items() if len(group) > 1}
+
+
+def _param(m: Machine, p: Plan, h: Held, packed: Packed) -> Param:
+    if h.name in packed:
+        return Param(h.name, h.shape, p.dtype, None, trainable=False, kind=h.kind)
+    return m.param(h.name, h.shape, _dtype(p, h), kind=h.kind)
+
+
+def _wraps(p: Plan, params: dict[str, Param], packed: Packed) -> Iterator[tuple[str, Wrap]]:
+    """What stands in for linears whose weights are packed."""
+    form = p.subject.choice.scheme
+    for name in packed:
+        assert form is not None
+        path = name.removesuffix(".weight")
+        weight, bias = params[name], params.get(f"{path}.bias")
+        if form.name == "bnb-int8":
+            yield path, Linear8(weight, bias)
+        else:
+            yield path, Linear4(weight, bias, p.computing, nested=form.name.endswith("-dq"))
 
 
 def _dtype(p: Plan, h: Held) -> DType:

@@ -52,6 +52,16 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
         + (", given back where the card is full" if found.bounded else ""),
         source=REPLAY,
     )
+    managed = found.elsewhere.get("managed", 0)
+    if managed:
+        yield Component(
+            name="other",
+            detail="paged optimizer states",
+            bytes=Bytes(0, managed, managed),
+            basis="computed",
+            formula=f"{p.optimizer.name}: managed memory, on the device as far as there is room",
+            source=p.optimizer.source,
+        )
     yield context(p.part)
 
 

@@ -48,6 +48,11 @@ class Plan:
     major: int = 5
     settings: dict[str, Any]
 
+    @property
+    def computing(self) -> DType:
+        """Of products."""
+        return self.autocast or self.dtype
+
 
 def plan(subject: Subject, w: Train, budget: "Budget | None") -> Plan:
     made = framework(w.framework)

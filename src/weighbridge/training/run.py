@@ -12,13 +12,14 @@ from weighbridge.allocator import OutOfMemoryError
 from weighbridge.autograd.engine import TEMPORARIES, backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.pointwise import cast
-from weighbridge.autograd.tensors import Storage, Tensor
+from weighbridge.autograd.tensors import Tensor
 from weighbridge.components.activations import Heap, Peak
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.training.build import build, trainable
 from weighbridge.training.losses import LOSSES
 from weighbridge.training.nets import Net, net
+from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding import Around
 from weighbridge.training.step import Built, Step
@@ -38,6 +39,7 @@ class Run:
     trainable: int = 0
     parameters: int = 0  # of this rank, as they are held
     saved: int = 0  # bytes that the graph holds at the end of the first forward
+    elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
 
     def note(self, name: str, peak: Peak, *, first: bool) -> None:
         self.reserved[name] = peak.reserved
@@ -72,7 +74,9 @@ def _run(p: Plan, capacity: int | None) -> Run:
     found = Run(known=known)
     found.trainable = sum(x.numel for x in trainable(built.params))
     found.parameters = sum(x.numel for x in built.params.values())
-    states: list[Tensor] = _states(m, p, built) if p.optimizer.early else []
+    kept = Optimization(p.optimizer, list(trainable(built.params)))
+    if p.optimizer.early:
+        kept.start(m)
     found.note("load", heap.phase(), first=True)
     s = _step(m, p, built, around)
     for number in range(STEPS):
@@ -80,8 +84,10 @@ def _run(p: Plan, capacity: int | None) -> Run:
         for _ in range(min(2, p.accumulation)):
             _micro_batch(s, p, forward, found, first=first)
         around.before_step(built)
-        _optimize(m, p, built, states)
-        found.note("step", heap.phase(), first=first)
+        if not p.optimizer.in_backward:
+            kept.step(m)
+            found.note("step", heap.phase(), first=first)
+    found.elsewhere = kept.elsewhere
     return found
 
 
@@ -94,6 +100,7 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         dtype=p.dtype,
         kernel=p.attention,
         capability=p.capability,
+        torch=p.torch,
         checkpointing=p.checkpointing,
         padded=p.padded,
         around=around,
@@ -142,25 +149,3 @@ def _mark(m: Machine, hidden: Tensor, ends: Callable[[str], None]) -> Tensor:
 
     record(m, back, [hidden], [], out)
     return out
-
-
-def _optimize(m: Machine, p: Plan, built: Built, states: list[Tensor]) -> None:
-    """States are made in the first step; then gradients go."""
-    mine = [x for x in trainable(built.params) if x.grad is not None]
-    if not states:
-        states.extend(_states(m, p, built))
-    with m.making("temporaries"):
-        p.optimizer.step(m, mine)
-    for x in mine:
-        x.grad = None
-
-
-def _states(m: Machine, p: Plan, built: Built) -> list[Tensor]:
-    made = []
-    for x in trainable(built.params):
-        for state in p.optimizer.states(x):
-            if state.where == "device":
-                t = Tensor(state.shape, state.dtype, None)
-                t.storage = Storage(m.heap, t.nbytes, "optimizer_states")
-                made.append(t)
-    return made

@@ -39,6 +39,7 @@ class Step:
     dtype: DType
     kernel: str | None  # of attention, as it was asked for; None is the class's own
     capability: tuple[int, int]
+    torch: tuple[int, int] = (2, 13)
     checkpointing: str = "none"  # full, selective, offload
     reentrant: bool = False
     padded: bool = False  # whether a mask is needed for padding

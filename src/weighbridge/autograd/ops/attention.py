@@ -2,11 +2,17 @@
 
     flash       saves q, k, v, the output and a float32 a row and head
                 backward: float32 sums a row, dq in float32, keys and values for all query heads
-    efficient   the same saved; sums, and dq in float32 where blocks do not hold it
-    eager       written out: scores, softmax in float32, its copy, dropout
+    efficient   the same saved, and the mask as it is added; backward: sums, and tiles of dq
+    cudnn       the same; backward: dq in float32, sums
+    math        torch written out: float32 for half types, scores, mask, softmax
+    eager       transformers written out: scores, softmax in float32, its copy, dropout
 
-Source: torch aten/src/ATen/native/transformers/cuda/{flash_attn/flash_api.cpp,
-attention_backward.cu}; transformers integrations/sdpa_attention.py.
+Letters: B batch, H heads, M queries, N keys, D head dimension. Heads lie behind tokens in memory;
+products of matrices want them before, and copy what is not so where B > 1.
+
+Source: torch aten/src/ATen/native/transformers/{attention.cpp, cuda/attention_backward.cu,
+cuda/flash_attn/flash_api.cpp, cuda/mem_eff_attention/kernel_backward.h}, native/SoftMax.cpp
+(_safe_softmax); transformers integrations/sdpa_attention.py, models/llama/modeling_llama.py.
 """
 
 from dataclasses import dataclass, replace
@@ -14,13 +20,14 @@ from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.ops.matrix import matmul
-from weighbridge.autograd.ops.pointwise import add, cast, dropout, of_result, scale
-from weighbridge.autograd.ops.shaping import repeat
+from weighbridge.autograd.ops.pointwise import add, cast, dropout, of_result, scale, summed
+from weighbridge.autograd.ops.shaping import copied, repeat, turned
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import FLOAT32, INT64
-from weighbridge.units import ceil_div
+from weighbridge.dtypes import BOOL, FLOAT32, INT64
+from weighbridge.units import align_up, ceil_div
 
 ROWS = 128  # that flash attention's backward rounds to
+LOADED = 16  # numbers of a mask that the efficient kernel loads at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,36 +51,66 @@ class Heads:
         """The same with keys and values for every head."""
         return replace(self, kv_heads=self.heads)
 
+    @property
+    def scores(self) -> tuple[int, int, int, int]:
+        return self.batch, self.heads, self.length, self.seen
+
 
 def flash(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, *, p: float = 0.0) -> Tensor:
     """torch's scaled_dot_product_attention through its flash kernel; it knows groups."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    real = h.key_dim
+    if real % 8:
+        q, k, v = _padded(m, q, h), _padded(m, k, h), _padded(m, v, h)
+        h = replace(h, key_dim=align_up(real, 8), value_dim=align_up(real, 8))
     out = m.new((h.batch, h.length, h.heads, h.value_dim), q.dtype)
     sums = m.new((h.batch, h.heads, h.length), FLOAT32)
     state, offset = m.new((2,), INT64), m.new((), INT64)
     shapes = q.shape, k.shape, v.shape
-    rows = ceil_div(h.length, ROWS) * ROWS
+    rows = align_up(h.length, ROWS)
     wide = _rounded(h.key_dim)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = saved[0].dtype
         made = [m.new(shape, dtype) for shape in shapes]
-        repeated = 2 * saved[1].nbytes * h.groups if h.groups > 1 else 0
+        repeated = saved[1].nbytes * h.groups if h.groups > 1 else 0
         m.hidden(
-            4 * h.batch * h.heads * rows,
-            4 * h.batch * h.heads * rows * wide,
-            *([repeated // 2] * 2 if repeated else []),
+            4 * h.batch * h.heads * rows, 4 * h.batch * h.heads * rows * wide, repeated, repeated
         )
         return made
 
     kept = [q, k, v, Tensor(out.shape, out.dtype, out.storage), sums, state, offset]
     record(m, back, [q, k, v], kept, out)
+    return out if real == h.value_dim else _narrowed(m, out, real)
+
+
+def _padded(m: Machine, t: Tensor, h: Heads) -> Tensor:
+    """Heads of no multiple of eight are filled up (sdp::pad_last_dim)."""
+    out = m.new((*t.shape[:-1], align_up(h.key_dim, 8)), t.dtype)
+    before = t.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(before, grads[0].dtype)]
+
+    record(m, back, [t], [], out)
+    return out
+
+
+def _narrowed(m: Machine, t: Tensor, width: int) -> Tensor:
+    """The numbers that were asked for, copied into one piece."""
+    out = m.new((*t.shape[:-1], width), t.dtype)
+    whole = t.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [t], [], out)
     return out
 
 
 def _rounded(dim: int) -> int:
     """The head size that the kernel works with."""
-    return ceil_div(dim, 32) * 32 if dim <= 192 else 256
+    return align_up(dim, 32) if dim <= 192 else 256
 
 
 def efficient(
@@ -85,46 +122,101 @@ def efficient(
     *,
     mask: Tensor | None = None,
     p: float = 0.0,
+    large: bool = True,
 ) -> Tensor:
     """The same through the memory-efficient kernel; it has no groups. A bool mask becomes one in
-    the queries' dtype."""
-    bias = m.new(mask.shape, q.dtype) if mask is not None else None
+    the queries' dtype. `large`: the card has more than 100 KiB of shared memory a block."""
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    bias = _aligned(m, _added(m, mask, q))
     out = m.new((h.batch, h.length, h.heads, h.value_dim), q.dtype)
-    sums = m.new((h.batch, h.heads, ceil_div(h.length, 32) * 32), FLOAT32)
+    sums = m.new((h.batch, h.heads, align_up(h.length, 32)), FLOAT32)
     state, offset = m.new((), INT64), m.new((), INT64)
-    shapes = q.shape, k.shape, v.shape
+    if q.dtype.nbytes == 2 and h.value_dim > 128:
+        m.hidden(4 * out.numel)
+    shapes, learned = (q.shape, k.shape, v.shape), bias is not None and bias.requires_grad
+    form = bias.shape if bias is not None else ()
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = saved[0].dtype
         made = [m.new(shape, dtype) for shape in shapes]
-        m.hidden(4 * h.batch * h.heads * h.length, *_workspace(h, dtype.nbytes))
+        of_bias = m.new(h.scores, dtype) if learned else None
+        if dtype.nbytes == 4:
+            m.hidden(grads[0].nbytes)  # sum(dO * O), which only half kernels compute themselves
+        m.hidden(4 * h.batch * h.heads * h.length, _workspace(h, dtype.nbytes, p, large))
+        return [*made, summed(m, of_bias, form, dtype) if of_bias is not None else None]
+
+    kept = [q, k, v, bias, Tensor(out.shape, out.dtype, out.storage), sums, state, offset]
+    record(m, back, [q, k, v, bias], kept, out)
+    return out
+
+
+def _added(m: Machine, mask: Tensor | None, q: Tensor) -> Tensor | None:
+    """convert_boolean_attn_mask: one that is added, of every sequence."""
+    if mask is None or mask.dtype != BOOL:
+        return lower(m, mask) if mask is not None else None
+    inverse = m.new(mask.shape, BOOL)
+    bias = m.new(mask.shape, q.dtype)
+    del inverse
+    return bias
+
+
+def _aligned(m: Machine, bias: Tensor | None) -> Tensor | None:
+    """pad_bias"""
+    if bias is None or bias.shape[-1] % LOADED == 0:
+        return bias
+    whole = m.new((*bias.shape[:-1], align_up(bias.shape[-1], LOADED)), bias.dtype)
+    return Tensor(bias.shape, bias.dtype, whole.storage, bias.node, bias.slot)
+
+
+# Rows of queries and keys that a kernel of cutlassB.h works on, by the largest D
+SMALL = ((32, 64, 64), (64, 64, 64), (128, 64, 64), (65536, 64, 64))
+LARGE_HALF = ((32, 64, 64), (64, 64, 64), (128, 128, 128), (65536, 128, 64))
+LARGE_FLOAT = ((32, 64, 64), (64, 64, 64), (128, 128, 64), (65536, 128, 64))
+
+
+def _workspace(h: Heads, size: int, p: float, large: bool) -> int:
+    """workspace_size: a float32 tile of dq a block, and dk, dv where registers cannot keep them."""
+    tiles = SMALL
+    if large:
+        tiles = LARGE_HALF if size == 2 else LARGE_FLOAT
+        if p and size == 2:
+            tiles = (SMALL[2], LARGE_HALF[3])
+    widest = max(h.key_dim, h.value_dim)
+    dim, queries, keys = next(tile for tile in tiles if tile[0] >= widest)
+    taken = ceil_div(h.length, queries) * ceil_div(h.key_dim, keys) * (4 + queries * keys)
+    if size == 2 and dim > queries:
+        dims = align_up(h.key_dim, queries) + align_up(h.value_dim, queries)
+        taken += ceil_div(h.seen, keys) * keys * dims
+    return 4 * h.batch * h.heads * align_up(taken, 4)
+
+
+def cudnn(
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    h: Heads,
+    *,
+    mask: Tensor | None = None,
+    p: float = 0.0,
+) -> Tensor:
+    """The same through cuDNN's kernel, which knows groups and masks."""
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    bias = _added(m, mask, q)
+    out = m.new((h.batch, h.length, h.heads, h.value_dim), q.dtype)
+    sums = m.new((h.batch, h.heads, h.length, 1), FLOAT32)
+    state, offset = m.new((), INT64), m.new((), INT64)
+    shapes = q.shape, k.shape, v.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        made = [m.new(shape, saved[0].dtype) for shape in shapes]
+        rows = 4 * h.batch * h.heads * h.length
+        m.hidden(rows * h.key_dim, rows)
         return made
 
     kept = [q, k, v, bias, Tensor(out.shape, out.dtype, out.storage), sums, state, offset]
     record(m, back, [q, k, v], kept, out)
     return out
-
-
-def _workspace(h: Heads, size: int) -> tuple[int, ...]:
-    """Gradients of queries are summed in float32 where they are in 16 bits."""
-    if size == 4:
-        return ()
-    return (4 * h.batch * h.heads * h.length * ceil_div(h.key_dim, 64) * 64,)
-
-
-def eager(
-    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, *, p: float = 0.0, mask: bool = True
-) -> Tensor:
-    """softmax(q k^T * scale + mask, float32).to(q.dtype) @ v, keys and values repeated."""
-    k = repeat(m, k, h.groups, (h.batch, h.heads, h.seen, h.key_dim))
-    v = repeat(m, v, h.groups, (h.batch, h.heads, h.seen, h.value_dim))
-    q = q.view(h.batch, h.heads, h.length, h.key_dim)
-    scores = scale(m, matmul(m, q, k, h.seen))
-    if mask:
-        scores = add(m, scores, Tensor((1, 1, h.length, h.seen), scores.dtype, None))
-    soft = cast(m, of_result(m, cast(m, scores, FLOAT32)), q.dtype)
-    soft = dropout(m, soft, p)
-    return matmul(m, soft, v, h.value_dim).view(h.batch, h.length, h.heads, h.value_dim)
 
 
 def math(
@@ -136,12 +228,106 @@ def math(
     *,
     mask: Tensor | None = None,
     p: float = 0.0,
+    causal: bool = True,
 ) -> Tensor:
-    """_scaled_dot_product_attention_math: queries and keys scaled, scores, softmax, product."""
-    q, k = scale(m, q), scale(m, k)
-    k = repeat(m, k, h.groups, (h.batch, h.heads, h.seen, h.key_dim))
-    v = repeat(m, v, h.groups, (h.batch, h.heads, h.seen, h.value_dim))
-    q = q.view(h.batch, h.heads, h.length, h.key_dim)
-    scores = matmul(m, q, k, h.seen)
-    soft = dropout(m, of_result(m, scores), p)
-    return matmul(m, soft, v, h.value_dim).view(h.batch, h.length, h.heads, h.value_dim)
+    """_scaled_dot_product_attention_math"""
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    bias, dtype = _added(m, mask, q), q.dtype
+    q, k, v = cast(m, q, FLOAT32), cast(m, k, FLOAT32), cast(m, turned(m, v), FLOAT32)
+    q = scale(m, q)
+    if bias is None and causal:
+        bias = _triangle(m, h)
+    if h.groups > 1:
+        k = _spread(m, k, h, h.key_dim)
+        v = _spread(m, v, h, h.value_dim)
+    k = scale(m, k)
+    q, k = _before(m, q, h), (k if h.groups > 1 else _before(m, k, h))
+    scores = matmul(m, q, k, h.seen).view(*h.scores)
+    if bias is not None:
+        scores = add(m, scores, bias)
+    soft = dropout(m, _safe_softmax(m, scores), p)
+    del scores
+    if dtype != FLOAT32:
+        weights = m.new(soft.shape, dtype)
+    out = matmul(m, soft, v if h.groups > 1 else _before(m, v, h), h.value_dim)
+    out = cast(m, _turned_back(m, out, h), dtype)
+    weights = None  # returned beside it, and dropped
+    return copied(m, out).view(h.batch, h.length, h.heads, h.value_dim)
+
+
+def _triangle(m: Machine, h: Heads) -> Tensor:
+    """ones, tril, and what is added, of one sequence."""
+    shape = h.length, h.seen
+    ones = m.new(shape, BOOL)
+    lower_half = m.new(shape, BOOL)
+    del ones
+    bias = m.new(shape, FLOAT32)
+    del lower_half
+    return bias.view(1, 1, *shape)
+
+
+def _safe_softmax(m: Machine, x: Tensor) -> Tensor:
+    """Rows of nothing but -inf become zeros: softmax, a mask, and the copy that is given."""
+    soft, masked = m.new(x.shape, x.dtype), m.new(x.shape, BOOL)
+    out = of_result(m, x)
+    del soft, masked
+    return out
+
+
+def eager(
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    h: Heads,
+    *,
+    p: float = 0.0,
+    mask: Tensor | None = None,
+    cap: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """eager_attention_forward: softmax(q k^T * scale + mask, float32).to(q.dtype) @ v, keys and
+    values repeated; what it gives, and the weights that the layer holds to its end."""
+    v = turned(m, v)
+    key_states = _spread(m, k, h, h.key_dim) if h.groups > 1 else k
+    value_states = _spread(m, v, h, h.value_dim) if h.groups > 1 else v
+    weights = _product(m, q, key_states, h, h.seen).view(*h.scores)
+    weights = scale(m, weights)
+    if cap:
+        weights = scale(m, weights)
+        weights = of_result(m, weights)
+        weights = scale(m, weights)
+    if mask is not None:
+        weights = add(m, weights, mask)
+    weights = _softmax(m, weights, q)
+    weights = dropout(m, weights, p)
+    out = _product(m, weights, value_states, h, h.value_dim)
+    return copied(m, _turned_back(m, out, h)).view(
+        h.batch, h.length, h.heads, h.value_dim
+    ), weights
+
+
+def _softmax(m: Machine, x: Tensor, q: Tensor) -> Tensor:
+    return cast(m, of_result(m, cast(m, x, FLOAT32)), q.dtype)
+
+
+def _product(m: Machine, a: Tensor, b: Tensor, h: Heads, columns: int) -> Tensor:
+    """torch.matmul of four dimensions: what lies otherwise is copied, where autocast did not."""
+    a, b = lower(m, a), lower(m, b)
+    a = a if len(a.shape) == 4 and a.shape == h.scores else _before(m, a, h)
+    return matmul(m, a, b if h.groups > 1 else _before(m, b, h), columns)
+
+
+def _spread(m: Machine, x: Tensor, h: Heads, width: int) -> Tensor:
+    """repeat_kv: a copy for every head, heads before tokens."""
+    return repeat(m, x, h.groups, (h.batch, h.heads, h.seen, width))
+
+
+def _before(m: Machine, x: Tensor, h: Heads) -> Tensor:
+    """Heads before tokens: a view of one sequence, a copy of several."""
+    shape = x.shape[0], x.shape[2], x.shape[1], x.shape[3]
+    return (copied(m, x) if h.batch > 1 else x).view(*shape)
+
+
+def _turned_back(m: Machine, x: Tensor, h: Heads) -> Tensor:
+    """Its gradient comes with tokens before heads."""
+    return turned(m, x) if h.batch > 1 else x

@@ -3,7 +3,8 @@
     linear     saves the input where the weight is trained, the weight where the input is
     matmul     saves both, as they are multiplied
 
-In backward the gradient of the input is made first, then that of the weight, then of the bias.
+In backward the gradient of the weight is made first, then that of the input; the bias's is last
+(derivatives.yaml's names in alphabetical order).
 """
 
 from typing import Any
@@ -24,11 +25,9 @@ def linear(m: Machine, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = grads[0].dtype
         m.product()
-        return [
-            m.new(reads, dtype) if needs[0] else None,
-            m.new(holds, dtype) if needs[1] else None,
-            m.new((outside,), dtype) if needs[2] else None,
-        ]
+        of_weight = m.new(holds, dtype) if needs[1] else None
+        of_input = m.new(reads, dtype) if needs[0] else None
+        return [of_input, of_weight, m.new((outside,), dtype) if needs[2] else None]
 
     kept = [x if w.requires_grad else None, w if x.requires_grad else None]
     record(m, back, [x, w, b], kept, out)
@@ -45,10 +44,8 @@ def matmul(m: Machine, a: Tensor, b: Tensor, columns: int) -> Tensor:
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         m.product()
         dtype = grads[0].dtype
-        return [
-            m.new(left, dtype) if needs[0] else None,
-            m.new(right, dtype) if needs[1] else None,
-        ]
+        of_right = m.new(right, dtype) if needs[1] else None
+        return [m.new(left, dtype) if needs[0] else None, of_right]
 
     kept = [a if b.requires_grad else None, b if a.requires_grad else None]
     record(m, back, [a, b], kept, out)

@@ -79,14 +79,19 @@ def add_(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 
 
 def mul(m: Machine, a: Tensor, b: Tensor) -> Tensor:
+    """In backward both products are made before what was broadcast is summed (validate_outputs)."""
     out = m.new(_broadcast(a, b), wider(a, b))
     first, second = (a.shape, a.dtype), (b.shape, b.dtype)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [
-            summed(m, m.new(grads[0].shape, grads[0].dtype), *first) if needs[0] else None,
-            summed(m, m.new(grads[0].shape, grads[0].dtype), *second) if needs[1] else None,
-        ]
+        shape, dtype = grads[0].shape, grads[0].dtype
+        other = m.new(shape, dtype) if needs[1] else None
+        own = m.new(shape, dtype) if needs[0] else None
+        if own is not None:
+            own = summed(m, own, *first)
+        if other is not None:
+            other = summed(m, other, *second)
+        return [own, other]
 
     kept = [a if b.requires_grad else None, b if a.requires_grad else None]
     record(m, back, [a, b], kept, out)
@@ -137,9 +142,8 @@ def power(m: Machine, x: Tensor) -> Tensor:
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         first = m.new(saved[0].shape, saved[0].dtype)
         second = m.new(first.shape, first.dtype)
-        del first
         made = m.new(second.shape, second.dtype)
-        del second
+        del first, second
         return [made]
 
     record(m, back, [x], [x], out)

@@ -3,6 +3,7 @@
 cut        views; in backward each piece is put into zeros of the whole, and they are added
 split      views; in backward the pieces are joined in one piece
 join       torch.cat; in backward views
+turned     a transposed view, whose gradient is copied
 repeat     expand and reshape: a copy; in backward the sum over the copies
 pick       index_select by numbers that backward needs again
 """
@@ -70,6 +71,17 @@ def copied(m: Machine, x: Tensor) -> Tensor:
 
     record(m, back, [x], [], out)
     return out
+
+
+def turned(m: Machine, x: Tensor) -> Tensor:
+    """A view whose gradient comes in another order of dimensions, and is copied to be viewed."""
+    out = Tensor(x.shape, x.dtype, x.storage)
+    record(m, _copied, [x], [], out)
+    return out
+
+
+def _copied(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+    return [m.new(grads[0].shape, grads[0].dtype)]
 
 
 def repeat(m: Machine, x: Tensor, times: int, shape: Shape) -> Tensor:

@@ -13,14 +13,15 @@ from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import add, mul, scale, several
-from weighbridge.autograd.ops.shaping import cut, join
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.ops.shaping import cut, join, turned
+from weighbridge.autograd.tensors import Shape, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
-from weighbridge.training.attend import attend
+from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.step import Step
 
 Rotary = tuple[Tensor, Tensor]
+Masks = dict[int | None, Tensor | None]  # by how many tokens back are seen
 EMBEDDINGS = ("embed_tokens", "wte", "tok_embeddings", "embed_in", "word_embeddings")
 FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm")
 
@@ -30,11 +31,12 @@ def forward(s: Step) -> Tensor:
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS)))
-    masks = {window: mask(s, window) for window in _windows(s)}
+    position_ids = m.new((1, s.length), INT64)
+    masks = {window: mask(s, window) for window in windows(s)}
     cos, sin = rotary(s)
     x = inputs_embeds
     for i, layer in enumerate(built.layers):
-        x = run(s, decoder_layer, x, layer, i, (cos, sin), masks)
+        x = run(s, decoder_layer, x, layer, i, (cos, sin), masks, position_ids)
     return rms_norm(m, x, built.base.weight(built.base.first(*FINAL)))
 
 
@@ -52,12 +54,18 @@ def run(s: Step, layer: Callable[..., Tensor], x: Tensor, p: Module, *rest: Any)
 
 
 def decoder_layer(
-    x: Tensor, s: Step, p: Module, number: int, positions: Rotary, masks: dict[Any, Any]
+    x: Tensor,
+    s: Step,
+    p: Module,
+    number: int,
+    positions: Rotary,
+    masks: Masks,
+    _position_ids: Tensor | None = None,
 ) -> Tensor:
     m = s.m
     residual = x
     x = rms_norm(m, x, p.weight("input_layernorm"))
-    x = attention(s, p.at("self_attn"), x, number, positions, masks)
+    x, _ = attention_and_weights(s, p.at("self_attn"), x, number, positions, masks)
     x = add(m, residual, x)
     residual = x
     x = rms_norm(m, x, p.weight("post_attention_layernorm"))
@@ -66,8 +74,15 @@ def decoder_layer(
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, masks: dict[Any, Any]
+    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
 ) -> Tensor:
+    return attention_and_weights(s, p, x, number, positions, masks)[0]
+
+
+def attention_and_weights(
+    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
+) -> tuple[Tensor, Tensor | None]:
+    """LlamaAttention.forward; the weights are eager attention's."""
     m, h = s.m, heads(s, number)
     q = p.linear(m, x, "q_proj").view(h.batch, h.length, h.heads, h.key_dim)
     if p.has("q_norm"):
@@ -76,9 +91,12 @@ def attention(
     if p.has("k_norm"):
         k = rms_norm(m, k, p.weight("k_norm"))
     v = p.linear(m, x, "v_proj").view(h.batch, h.length, h.kv_heads, h.value_dim)
-    q, k = rotated(m, q, k, positions)
-    out = attend(s, q, k, v, h, mask=masks[window(s, number)], p=s.rate("attention_dropout"))
-    return p.linear(m, out.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
+    q, k = rotated(m, turned(m, q), turned(m, k), positions)
+    out, weights = attended(
+        s, q, k, v, h, mask=masks[window(s, number)], p=s.rate("attention_dropout")
+    )
+    out = p.linear(m, out.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
+    return out, weights
 
 
 def heads(s: Step, number: int) -> Heads:
@@ -100,34 +118,51 @@ def window(s: Step, number: int) -> int | None:
     return found.reach
 
 
-def _windows(s: Step) -> set[int | None]:
+def windows(s: Step) -> set[int | None]:
     return {window(s, i) for i in range(len(s.built.layers))}
 
 
 def mask(s: Step, reach: int | None) -> Tensor | None:
-    """sdpa is given none where nothing is padded and all is within reach (masking_utils.py,
-    _ignore_causal_mask_sdpa); eager has one of the model's dtype, flash_attention_2 never."""
+    """[batch, 1, length, length]. sdpa is given none where nothing is padded and all is within
+    reach (masking_utils.py, _ignore_causal_mask_sdpa), and one for all sequences where they are
+    alike; eager has one of the model's dtype for each; flash_attention_2 never."""
+    m, whole = s.m, (s.batch, 1, s.length, s.length)
     if s.kernel == "flash":
         return None
-    batch = s.batch if s.padded else 1
     if s.kernel == "eager":
-        return s.m.new((batch, 1, s.length, s.length), s.dtype)
-    if not s.padded and (reach is None or s.length < reach):
+        return m.new(whole, s.dtype)
+    if s.padded:
+        return m.new(whole, BOOL)
+    if reach is None or s.length < reach:
         return None
-    return s.m.new((batch, 1, s.length, s.length), BOOL)
+    return m.new((1, *whole[1:]), BOOL).view(*whole)
 
 
 def rotary(s: Step) -> Rotary:
     """Cosines and sines of the step's tokens, in float32 first."""
-    m, width = s.m, heads(s, 0).key_dim
+    return rotary_of(s, heads(s, 0).key_dim)
+
+
+def rotary_of(s: Step, width: int) -> Rotary:
+    """LlamaRotaryEmbedding.forward, for `width` numbers of a head."""
+    m, shape = s.m, (1, s.length, 1, width)
     freqs = m.new((1, s.length, width // 2), FLOAT32)
     emb = m.new((1, s.length, width), FLOAT32)
-    del freqs
-    cos, sin = (m.new((1, s.length, 1, width), FLOAT32) for _ in range(2))
-    del emb
+    cos = _scaled(m, shape)
+    sin = _scaled(m, shape)
     if s.dtype == FLOAT32:
         return cos, sin
-    return m.new(cos.shape, s.dtype), m.new(sin.shape, s.dtype)
+    lower_cos, lower_sin = m.new(shape, s.dtype), m.new(shape, s.dtype)
+    del freqs, emb
+    return lower_cos, lower_sin
+
+
+def _scaled(m: Machine, shape: Shape) -> Tensor:
+    """emb.cos() * attention_scaling"""
+    plain = m.new(shape, FLOAT32)
+    scaled = m.new(shape, FLOAT32)
+    del plain
+    return scaled
 
 
 def rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:

@@ -2,27 +2,55 @@
 
 optimizer("adamw_torch_fused") -> Optimizer
 
-row.py      the record of one
-plain.py    torch.optim
+row.py        the record of one
+plain.py      torch.optim
+bits.py       states in 8 and 4 bits: bitsandbytes, torchao
+factored.py   rows and columns, or nothing: Adafactor, LOMO
+lowrank.py    projected gradients: GaLore, APOLLO
+others.py     schedule-free, StableAdamW, GrokAdamW, SOAP, Shampoo
 """
 
 from collections.abc import Mapping
 
 from weighbridge.errors import UsageError
-from weighbridge.training.optimizers import plain
+from weighbridge.training.optimizers import bits, factored, lowrank, others, plain
 from weighbridge.training.optimizers.row import Optimizer, State
 
 __all__ = ["NAMES", "Optimizer", "State", "optimizer"]
 
-ROWS: Mapping[str, Optimizer] = {row.name: row for row in (*plain.ROWS,)}
+TABLE = (*plain.ROWS, *bits.ROWS, *factored.ROWS, *lowrank.ROWS, *others.ROWS)
+ROWS: Mapping[str, Optimizer] = {row.name: row for row in TABLE}
+# Other spellings: torch's own class, and what people type.
+ALIASES: Mapping[str, str] = {
+    "adamw": "adamw_torch",
+    "adamw_hf": "adamw_torch",
+    "adamw_fused": "adamw_torch_fused",
+    "momentum": "sgd-momentum",
+    "sgd_momentum": "sgd-momentum",
+    "adam8bit": "adamw_8bit",
+    "adamw8bit": "adamw_8bit",
+    "lion": "lion_32bit",
+    "galore": "galore_adamw",
+    "apollo": "apollo_adamw",
+    "schedule_free": "schedule_free_adamw",
+}
+ELSEWHERE: Mapping[str, str] = {
+    "adamw_torch_xla": "it runs on TPUs",
+    "adamw_torch_npu_fused": "it runs on Ascend devices",
+    "adamw_anyprecision": "torchdistx, which has it, is no longer published",
+}
 NAMES = tuple(ROWS)
 
 
 def optimizer(name: str) -> Optimizer:
     """Raises UsageError with the nearest names."""
-    if name in ROWS:
-        return ROWS[name]
+    plain_name = name.strip().lower()
+    known = ALIASES.get(plain_name, plain_name)
+    if known in ROWS:
+        return ROWS[known]
+    if known in ELSEWHERE:
+        raise UsageError(f"--optimizer {name}: {ELSEWHERE[known]}; near is adamw_torch")
     from difflib import get_close_matches
 
-    close = get_close_matches(name, NAMES, n=3, cutoff=0.5) or NAMES
+    close = get_close_matches(known, NAMES, n=3, cutoff=0.5) or NAMES
     raise UsageError(f"--optimizer {name!r} is not known; near are {', '.join(close)}")

@@ -1,16 +1,24 @@
 """torch.optim, as it runs on CUDA: all parameters at once (foreach) unless fused is asked for.
 
-adamw    exp_avg, exp_avg_sq in the parameter's dtype; a step takes the root of the second, of
-         all parameters together (adam.py, _multi_tensor_adam); fused takes nothing
-sgd      nothing; with momentum one copy
+    adam, adamw   exp_avg, exp_avg_sq in the parameter's dtype; a step takes the root of the second,
+                  of all parameters together (_multi_tensor_adam); fused takes nothing
+    sgd           nothing; with momentum one copy, which is all that articles call SGD's state
+    rmsprop       one copy, and its root in a step
+    adagrad       one copy from the start; its root and a product in a step
+    muon          one copy of matrices; the rest is AdamW's
+
+Source: torch 2.13 torch/optim.
 """
 
 from collections.abc import Iterator, Sequence
 
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import Param, Tensor
-from weighbridge.dtypes import FLOAT32
+from weighbridge.dtypes import BFLOAT16, FLOAT32
 from weighbridge.training.optimizers.row import Optimizer, State
+
+EMBEDDED = ("embedding", "norm", "bias", "router")
+HEADS = ("lm_head", "embed_out", "output_layer", "score", "classifier")
 
 
 def two(p: Param) -> Iterator[State]:
@@ -40,20 +48,87 @@ def one_copy(m: Machine, params: Sequence[Param]) -> None:
     copies(m, params)
 
 
+def two_copies(m: Machine, params: Sequence[Param]) -> None:
+    first = copies(m, params)
+    copies(m, params)
+    del first
+
+
 def nothing(m: Machine, params: Sequence[Param]) -> None:
     """In place."""
 
 
-ADAM, SGD = "torch optim/adam.py", "torch optim/sgd.py"
+def by_muon(p: Param) -> bool:
+    """Matrices between the embedding and the head."""
+    return len(p.shape) == 2 and p.kind not in EMBEDDED and not p.name.startswith(HEADS)
+
+
+def _muon(p: Param) -> Iterator[State]:
+    yield from one(p) if by_muon(p) else two(p)
+
+
+def _muon_step(m: Machine, params: Sequence[Param]) -> None:
+    for p in filter(by_muon, params):
+        update = m.new(p.shape, p.dtype)
+        _orthogonal(m, p)
+        del update
+    one_copy(m, [p for p in params if not by_muon(p)])
+
+
+def _orthogonal(m: Machine, p: Param) -> None:
+    """_zeropower_via_newtonschulz: in bfloat16, two square matrices and two like the gradient."""
+    short = min(p.shape)
+    m.product()
+    grad = m.new(p.shape, BFLOAT16) if p.dtype != BFLOAT16 else None
+    gram = m.new((short, short), BFLOAT16)
+    update = m.new((short, short), BFLOAT16)
+    following = m.new(p.shape, BFLOAT16)
+    del grad
+    second = m.new((short, short), BFLOAT16)
+    del gram, update, second
+    m.new(p.shape, BFLOAT16)
+    del following
+
+
+ADAM = "torch optim/adam.py"
+COPIES, FUSED = "two copies", "two copies, and a float32 number a tensor"
 ROWS = (
-    Optimizer(name="adamw_torch", states=two, step=one_copy, source=ADAM, formula="two copies"),
+    Optimizer(name="adamw_torch", states=two, step=one_copy, source=ADAM, formula=COPIES),
+    Optimizer(name="adam", states=two, step=one_copy, source=ADAM, formula=COPIES),
+    Optimizer(name="adamw_torch_fused", states=two_fused, step=nothing, source=ADAM, formula=FUSED),
     Optimizer(
-        name="adamw_torch_fused",
-        states=two_fused,
-        step=nothing,
-        source=ADAM,
-        formula="two copies, and a float32 number a tensor",
+        name="sgd", states=none, step=nothing, source="torch optim/sgd.py", formula="nothing"
     ),
-    Optimizer(name="sgd", states=none, step=nothing, source=SGD, formula="nothing"),
-    Optimizer(name="sgd-momentum", states=one, step=nothing, source=SGD, formula="one copy"),
+    Optimizer(
+        name="sgd-momentum",
+        states=one,
+        step=nothing,
+        source="torch optim/sgd.py",
+        formula="one copy",
+    ),
+    Optimizer(
+        name="rmsprop",
+        states=one,
+        step=one_copy,
+        source="torch optim/rmsprop.py",
+        formula="one copy",
+    ),
+    Optimizer(
+        name="adagrad",
+        states=one,
+        step=two_copies,
+        source="torch optim/adagrad.py",
+        formula="one copy",
+        early=True,
+    ),
+    Optimizer(name="nadam", states=two, step=one_copy, source="torch optim/nadam.py"),
+    Optimizer(name="radam", states=two, step=one_copy, source="torch optim/radam.py"),
+    Optimizer(name="adadelta", states=two, step=two_copies, source="torch optim/adadelta.py"),
+    Optimizer(
+        name="muon",
+        states=_muon,
+        step=_muon_step,
+        source="torch optim/_muon.py",
+        formula="one copy of matrices, two of embeddings, heads and the rest (AdamW)",
+    ),
 )

@@ -33,3 +33,4 @@ class Optimizer:
     formula: str = ""  # states of a parameter, in words
     early: bool = False
     in_backward: bool = False
+    assumed: bool = False  # read off its source and not followed step by step

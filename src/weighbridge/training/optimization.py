@@ -1,0 +1,51 @@
+"""The optimizer of one rank at work: states from the first step on, temporaries, and no gradients
+behind it."""
+
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.tensors import Param, Storage, Tensor
+from weighbridge.training.optimizers import Optimizer
+
+
+class Optimization:
+    """`elsewhere` counts the bytes of states that are not in the allocator's memory."""
+
+    def __init__(self, optimizer: Optimizer, params: list[Param]) -> None:
+        self.optimizer = optimizer
+        self.params = params
+        self.elsewhere: dict[str, int] = {}
+        self._states: dict[str, list[Tensor]] = {}
+        if optimizer.in_backward:
+            for p in params:
+                p.hooks.append(self._at_once)
+
+    def start(self, m: Machine) -> None:
+        """States of all parameters."""
+        for p in self.params:
+            self._start(m, p)
+
+    def step(self, m: Machine) -> None:
+        """Of what has a gradient; then gradients go (zero_grad)."""
+        mine = [p for p in self.params if p.grad is not None]
+        for p in mine:
+            self._start(m, p)
+        with m.making("temporaries"):
+            self.optimizer.step(m, mine)
+        for p in mine:
+            p.grad = None
+
+    def _at_once(self, m: Machine, p: Param) -> None:
+        self._start(m, p)
+        self.optimizer.step(m, [p])
+        p.grad = None
+
+    def _start(self, m: Machine, p: Param) -> None:
+        if p.name in self._states:
+            return
+        made = self._states[p.name] = []
+        for state in self.optimizer.states(p):
+            t = Tensor(state.shape, state.dtype, None)
+            if state.where == "device":
+                t.storage = Storage(m.heap, t.nbytes, "optimizer_states")
+                made.append(t)
+            else:
+                self.elsewhere[state.where] = self.elsewhere.get(state.where, 0) + t.nbytes

@@ -1,0 +1,110 @@
+"""Optimizers with states in 8 or 4 bits.
+
+    bitsandbytes    32 bit: float32 whatever the parameter's dtype
+                    8 bit: a byte a number and a float32 for every 256; float32 below 4,096 numbers
+                    and, with the Trainer, for embeddings
+                    paged: managed memory from 100,000 numbers on
+    torchao         8 bit: the same in blocks of 256, where blocks fit; 4 bit: half a byte, in
+                    blocks of 256 as the Trainer asks; each tensor has its own map of values
+
+Kernels update in place. Source: bitsandbytes 0.50 optim/optimizer.py (init_state,
+get_state_buffer), optim/ademamix.py; torchao 0.18 optim/adam.py, subclass_8bit.py,
+subclass_4bit.py; transformers 5.23 trainer_optimizer.py and trainer.py (GlobalOptimManager).
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from weighbridge.autograd.tensors import Param
+from weighbridge.dtypes import FLOAT32, UINT8
+from weighbridge.training.optimizers.plain import nothing
+from weighbridge.training.optimizers.row import Optimizer, State, Where
+from weighbridge.units import ceil_div
+
+SMALL = 4096  # min_8bit_size
+BLOCK = 256
+PAGED = 100_000  # numbers from which a paged state is in managed memory
+BITSANDBYTES = "bitsandbytes optim/optimizer.py"
+TORCHAO = "torchao optim/adam.py"
+
+
+def _states(p: Param, *, count: int, bits: int, paged: bool) -> Iterator[State]:
+    """`count` of them, as Optimizer1State and Optimizer2State keep them."""
+    where: Where = "managed" if paged and p.numel >= PAGED else "device"
+    wide = bits == 32 or p.numel < SMALL or p.kind == "embedding"
+    for i in range(count):
+        yield State(f"state{i + 1}", p.shape, FLOAT32 if wide else UINT8, where)
+        if not wide:
+            yield State(f"absmax{i + 1}", (ceil_div(p.numel, BLOCK),), FLOAT32)
+
+
+def _ademamix(p: Param, *, bits: int, paged: bool) -> Iterator[State]:
+    """state1 holds two averages in one tensor."""
+    where: Where = "managed" if paged and p.numel >= PAGED else "device"
+    wide = bits == 32 or p.numel < SMALL or p.kind == "embedding"
+    if not wide:
+        blocks = ceil_div(p.numel, BLOCK)
+        yield State("absmax1", (2, blocks), FLOAT32)
+        yield State("absmax2", (blocks,), FLOAT32)
+    yield State("state1", (2, *p.shape), FLOAT32 if wide else UINT8, where)
+    yield State("state2", p.shape, FLOAT32 if wide else UINT8, where)
+
+
+def _torchao(p: Param, *, bits: int, block: int, values: int) -> Iterator[State]:
+    """OptimState8bit, OptimState4bit: codes, scales, and the map of `values`."""
+    for name in ("exp_avg", "exp_avg_sq"):
+        if p.numel < SMALL or p.numel % block:
+            yield State(name, p.shape, p.dtype)
+            continue
+        yield State(f"{name}.codes", (p.numel * bits // 8,), UINT8)
+        yield State(f"{name}.scale", (p.numel // block,), FLOAT32)
+        yield State(f"{name}.qmap", (values,), FLOAT32)
+
+
+def _row(name: str, states: Callable[[Param], Iterator[State]], formula: str) -> Optimizer:
+    source = TORCHAO if "torch" in name else BITSANDBYTES
+    return Optimizer(name=name, states=states, step=nothing, source=source, formula=formula)
+
+
+EIGHT = "a byte and 4/256 bytes for each of {} averages; float32 for embeddings and small tensors"
+WIDE = "a float32 for each of {} averages"
+
+
+def _family(name: str, count: int, bits: int, *, paged: bool = False) -> Optimizer:
+    words = (EIGHT if bits == 8 else WIDE).format(count)
+    return _row(name, partial(_states, count=count, bits=bits, paged=paged), words)
+
+
+def _mixed(name: str, bits: int, *, paged: bool = False) -> Optimizer:
+    words = (EIGHT if bits == 8 else WIDE).format(3)
+    return _row(name, partial(_ademamix, bits=bits, paged=paged), words)
+
+
+ROWS = (
+    _family("adamw_bnb_8bit", 2, 8),
+    _family("adamw_8bit", 2, 8),
+    _family("adamw_bnb_32bit", 2, 32),
+    _family("lion_8bit", 1, 8),
+    _family("lion_32bit", 1, 32),
+    _family("rmsprop_bnb", 1, 32),
+    _family("rmsprop_bnb_8bit", 1, 8),
+    _family("rmsprop_bnb_32bit", 1, 32),
+    _family("paged_adamw_32bit", 2, 32, paged=True),
+    _family("paged_adamw_8bit", 2, 8, paged=True),
+    _family("paged_lion_32bit", 1, 32, paged=True),
+    _family("paged_lion_8bit", 1, 8, paged=True),
+    _mixed("ademamix", 32),
+    _mixed("ademamix_8bit", 8),
+    _mixed("paged_ademamix_32bit", 32, paged=True),
+    _mixed("paged_ademamix_8bit", 8, paged=True),
+    _row(
+        "adamw_torch_8bit",
+        partial(_torchao, bits=8, block=256, values=256),
+        "a byte and 4/256 bytes for each of 2 averages; the parameter's dtype where blocks fail",
+    ),
+    _row(
+        "adamw_torch_4bit",
+        partial(_torchao, bits=4, block=256, values=16),
+        "half a byte and 4/256 bytes for each of 2 averages",
+    ),
+)

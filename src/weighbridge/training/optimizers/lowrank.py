@@ -1,0 +1,118 @@
+"""Optimizers whose states are of a projection of the gradient: GaLore and APOLLO.
+
+    a matrix [m, n] of rank r        2 x max(m, n) x r of states, min(m, n) x r of projector
+    anything else                    as AdamW
+
+GaLore's projector comes from a decomposition of the gradient in float32, APOLLO's is random; both
+work one parameter at a time. Which modules are projected the Trainer is told
+(optim_target_modules); its examples name attention and feed-forwards, which is taken here. The
+ranks are the Trainer's defaults.
+
+Source: galore_torch 1.0 galore_projector.py, adamw.py; apollo_torch 1.0 apollo.py; transformers
+5.23 trainer_optimizer.py.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.tensors import Param
+from weighbridge.dtypes import FLOAT32, UINT8, DType
+from weighbridge.training.optimizers.bits import BLOCK
+from weighbridge.training.optimizers.factored import factors
+from weighbridge.training.optimizers.plain import by_muon, two
+from weighbridge.training.optimizers.row import Optimizer, State
+from weighbridge.units import ceil_div
+
+GALORE_RANK = 128
+APOLLO_RANK = 128  # transformers trainer_optimizer.py, as GaLore's
+GALORE, APOLLO = "galore_torch adamw.py", "apollo_torch apollo.py"
+States = Callable[[Param], Iterator[State]]
+
+
+def _low(p: Param, rank: int) -> tuple[int, ...]:
+    """The projected gradient."""
+    m, n = p.shape
+    return (m, min(rank, n)) if m >= n else (min(rank, m), n)
+
+
+def _projected(rank: int) -> States:
+    def states(p: Param) -> Iterator[State]:
+        if not by_muon(p):
+            yield from two(p)
+            return
+        yield State("ortho_matrix", (min(p.shape), min(rank, *p.shape)), p.dtype)
+        for name in ("exp_avg", "exp_avg_sq"):
+            yield State(name, _low(p, rank), p.dtype)
+
+    return states
+
+
+def _eight(p: Param) -> Iterator[State]:
+    if not by_muon(p):
+        yield from _bytes(p.shape, p.numel)
+        return
+    yield State("ortho_matrix", (min(p.shape), min(GALORE_RANK, *p.shape)), p.dtype)
+    low = _low(p, GALORE_RANK)
+    yield from _bytes(low, low[0] * low[1])
+
+
+def _bytes(shape: tuple[int, ...], count: int) -> Iterator[State]:
+    for i in (1, 2):
+        yield State(f"state{i}", shape, UINT8)
+        yield State(f"absmax{i}", (ceil_div(count, BLOCK),), FLOAT32)
+
+
+def _factored(p: Param) -> Iterator[State]:
+    if not by_muon(p):
+        yield from factors(p)
+        return
+    yield State("ortho_matrix", (min(p.shape), min(GALORE_RANK, *p.shape)), p.dtype)
+    m, n = _low(p, GALORE_RANK)
+    yield State("exp_avg_sq_row", (m,), FLOAT32)
+    yield State("exp_avg_sq_col", (n,), FLOAT32)
+
+
+def _stepper(rank: int, *, decomposes: bool) -> Callable[[Machine, Sequence[Param]], None]:
+    def step(m: Machine, params: Sequence[Param]) -> None:
+        for p in params:
+            if not by_muon(p):
+                m.hidden(p.nbytes, p.nbytes)  # the root, and what is divided by it
+                continue
+            if decomposes:
+                _decomposed(m, p, FLOAT32)
+            low = p.dtype.size(_low(p, rank)[0] * _low(p, rank)[1])
+            m.hidden(low, low, low, p.nbytes, p.nbytes)  # projected back, and scaled
+
+    return step
+
+
+def _decomposed(m: Machine, p: Param, dtype: DType) -> None:
+    """torch.linalg.svd(full_matrices=False) of the gradient: U, S, Vh beside a copy."""
+    short, long = min(p.shape), max(p.shape)
+    copy = dtype.size(short * long) if p.dtype != dtype else 0
+    m.hidden(copy, dtype.size(short * long), dtype.size(short * short), dtype.size(short * long))
+
+
+def _row(name: str, states: States, rank: int, **rest: bool) -> Optimizer:
+    galore = name.startswith("galore")
+    return Optimizer(
+        name=name,
+        states=states,
+        step=_stepper(rank, decomposes=galore),
+        source=GALORE if galore else APOLLO,
+        formula=f"of matrices two averages and a projector of rank {rank}, of the rest two copies",
+        assumed=True,
+        **rest,
+    )
+
+
+ROWS = (
+    _row("galore_adamw", _projected(GALORE_RANK), GALORE_RANK),
+    _row("galore_adamw_8bit", _eight, GALORE_RANK),
+    _row("galore_adafactor", _factored, GALORE_RANK),
+    _row("galore_adamw_layerwise", _projected(GALORE_RANK), GALORE_RANK, in_backward=True),
+    _row("galore_adamw_8bit_layerwise", _eight, GALORE_RANK, in_backward=True),
+    _row("galore_adafactor_layerwise", _factored, GALORE_RANK, in_backward=True),
+    _row("apollo_adamw", _projected(APOLLO_RANK), APOLLO_RANK),
+    _row("apollo_adamw_layerwise", _projected(APOLLO_RANK), APOLLO_RANK, in_backward=True),
+)

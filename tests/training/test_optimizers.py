@@ -1,0 +1,112 @@
+"""States of optimizers: published sizes, edges worked by hand, laws."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weighbridge.autograd.tensors import Param
+from weighbridge.dtypes import BFLOAT16, FLOAT32
+from weighbridge.errors import UsageError
+from weighbridge.training.optimizers import ALIASES, NAMES, ROWS, optimizer
+
+
+def param(*shape, kind="linear", dtype=FLOAT32, name="model.layers.0.up.weight"):
+    return Param(name, shape, dtype, None, kind=kind)
+
+
+def kept(name, p, where="device"):
+    return sum(
+        s.dtype.size(_numel(s.shape)) for s in optimizer(name).states(p) if s.where == where
+    )
+
+
+def _numel(shape):
+    count = 1
+    for n in shape:
+        count *= n
+    return count
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "each"),
+    [
+        ("adamw_torch", FLOAT32, 8),  # two float32
+        ("adamw_torch", BFLOAT16, 4),  # states follow the parameter
+        ("sgd", FLOAT32, 0),
+        ("sgd-momentum", FLOAT32, 4),
+        ("adamw_bnb_32bit", BFLOAT16, 8),  # float32 whatever the parameter is
+        ("adamw_8bit", BFLOAT16, 2.03125),  # 2 x (1 + 4 / 256)
+        ("lion_8bit", BFLOAT16, 1.015625),
+        ("ademamix", BFLOAT16, 12),
+        ("ademamix_8bit", BFLOAT16, 3.046875),
+        ("lomo", BFLOAT16, 0),
+    ],
+)
+def test_bytes_a_parameter(name, dtype, each):
+    p = param(4096, 4096, dtype=dtype)
+    assert kept(name, p) == each * p.numel
+
+
+def test_embeddings_stay_in_float32_with_8_bit_states():
+    """transformers trainer.py: GlobalOptimManager.register_module_override(nn.Embedding)."""
+    assert kept("adamw_8bit", param(32000, 4096, kind="embedding")) == 8 * 32000 * 4096
+
+
+def test_small_tensors_stay_in_float32():
+    assert kept("adamw_8bit", param(4095)) == 8 * 4095
+    assert kept("adamw_8bit", param(4096)) == 2 * 4096 + 2 * 4 * 16
+
+
+def test_qwen_with_8_bit_adam():
+    """Qwen2.5-0.5B: 136 M tied embedding in float32, 358 M in 8 bits: 1.82 GB, not 1.0."""
+    embedding = kept("adamw_8bit", param(151936, 896, kind="embedding"))
+    rest = kept("adamw_8bit", param(357_897_856 // 4096, 4096))
+    assert embedding + rest == pytest.approx(1.82e9, rel=0.005)
+
+
+def test_paged_states_are_in_managed_memory_from_100000_numbers():
+    small, large = param(99_999), param(100_000)
+    assert kept("paged_adamw_32bit", small) == 8 * 99_999
+    assert kept("paged_adamw_32bit", large) == 0
+    assert kept("paged_adamw_32bit", large, "managed") == 800_000
+
+
+def test_galore_of_a_matrix():
+    """The paper's 2 m r of states and n r of projector, for m >= n."""
+    m, n, r = 4096, 1024, 128
+    assert kept("galore_adamw", param(m, n)) == 4 * (2 * m * r + n * r)
+
+
+def test_muon_keeps_one_copy_of_matrices_and_adam_the_rest():
+    assert kept("muon", param(64, 32)) == 4 * 64 * 32
+    assert kept("muon", param(64, 32, kind="embedding")) == 8 * 64 * 32
+    assert kept("muon", param(64, kind="norm")) == 8 * 64
+
+
+def test_soap_leaves_out_sides_above_10000():
+    assert kept("soap", param(20000, 100)) == 4 * (2 * 20000 * 100 + 2 * 100**2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(
+    shape=st.lists(st.integers(1, 300), min_size=1, max_size=3),
+    kind=st.sampled_from(["linear", "embedding", "norm", "experts"]),
+    dtype=st.sampled_from([FLOAT32, BFLOAT16]),
+)
+def test_states_are_sizes_and_never_less_for_more(name, shape, kind, dtype):
+    small = param(*shape, kind=kind, dtype=dtype)
+    large = param(shape[0] * 2, *shape[1:], kind=kind, dtype=dtype)
+    for where in ("device", "managed", "host"):
+        assert kept(name, small, where) >= 0
+    total = [sum(kept(name, p, w) for w in ("device", "managed", "host")) for p in (small, large)]
+    if "bit" not in name:  # a small tensor is in float32, a large one in 8 bits
+        assert total[1] >= total[0]
+
+
+def test_names_and_their_neighbours():
+    for alias, name in ALIASES.items():
+        assert optimizer(alias) is ROWS[name]
+    with pytest.raises(UsageError, match="adamw_8bit"):
+        optimizer("adamw_8bits")
+    with pytest.raises(UsageError, match="TPU"):
+        optimizer("adamw_torch_xla")
