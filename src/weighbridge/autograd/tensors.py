@@ -17,8 +17,8 @@ class Storage:
 
     __slots__ = ("_heap", "_held")
 
-    def __init__(self, heap: Heap, nbytes: int, name: str) -> None:
-        self._held: Held = heap.take(nbytes, name)
+    def __init__(self, heap: Heap, nbytes: int, name: str, stream: int = 0) -> None:
+        self._held: Held = heap.take(nbytes, name, stream)
         self._heap: Heap | None = heap
 
     def __del__(self) -> None:

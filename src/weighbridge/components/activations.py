@@ -49,8 +49,8 @@ class Heap:
         self._most = 0
         self._at_most: dict[str, int] = {}
 
-    def take(self, nbytes: int, name: str = "activations") -> Held:
-        block = self._allocator.malloc(nbytes)
+    def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> Held:
+        block = self._allocator.malloc(nbytes, stream)
         self._live[name] = self._live.get(name, 0) + nbytes
         if self._allocator.allocated > self._most:
             self._most = self._allocator.allocated

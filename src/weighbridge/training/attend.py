@@ -12,7 +12,9 @@ use_gqa_in_sdpa) and copies keys and values for all heads elsewhere. torch's ord
 aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (priority_order, can_use_*).
 """
 
-from weighbridge.autograd.machine import lower
+from typing import Any
+
+from weighbridge.autograd.machine import Machine, lower
 from weighbridge.autograd.ops.attention import Heads, cudnn, eager, efficient, flash, math
 from weighbridge.autograd.ops.shaping import repeat, turned
 from weighbridge.autograd.tensors import Tensor
@@ -25,19 +27,9 @@ CUDNN_FIRST_SINCE = (2, 10)
 SMALL_MEMORY = ((8, 6), (8, 7), (8, 9))  # shared memory of at most 100 KiB a block
 
 
-def attend(
-    s: Step,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    h: Heads,
-    *,
-    mask: Tensor | None = None,
-    p: float = 0.0,
-    kernel: str | None = None,
-) -> Tensor:
-    """[batch, length, heads, value_dim]. `mask` [batch, 1, length, seen], bool for sdpa."""
-    return attended(s, q, k, v, h, mask=mask, p=p, kernel=kernel)[0]
+def attend(s: Step, q: Tensor, k: Tensor, v: Tensor, h: Heads, **more: Any) -> Tensor:
+    """[batch, length, heads, value_dim]; arguments as below."""
+    return attended(s, q, k, v, h, **more)[0]
 
 
 def attended(
@@ -52,11 +44,15 @@ def attended(
     kernel: str | None = None,
     causal: bool = True,
     cap: bool = False,
+    views: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """The same, and the weights where eager attention hands them to its layer."""
+    """[batch, length, heads, value_dim], and the weights where eager attention hands them to its layer.
+    `mask` [batch, 1, length, seen], bool for sdpa. `views`: queries
+    and keys are what linears gave, as values are, with nothing in between."""
     m, kernel = s.m, kernel or s.kernel or "sdpa"
     p = p if m.training else 0.0
     if kernel == "eager":
+        q, k, v = _views(m, q, k, v, views=views)
         return eager(m, q, k, v, h, p=p, mask=mask, cap=cap)
     groups = mask is None and h.key_dim == h.value_dim <= FLASH_MOST and kernel != "efficient"
     if h.groups > 1 and not groups:
@@ -71,7 +67,17 @@ def attended(
         return efficient(m, q, k, v, h, mask=mask, p=p, large=_large(s)), None
     if kernel == "cudnn":
         return cudnn(m, q, k, v, h, mask=mask, p=p), None
+    q, k, v = _views(m, q, k, v, views=views)
     return math(m, q, k, v, h, mask=mask, p=p, causal=causal), None
+
+
+def _views(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, *, views: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Products give gradients with heads before tokens; linears take them as they are."""
+    if views:
+        q, k = turned(m, q), turned(m, k)
+    return q, k, turned(m, v)
 
 
 def chosen(s: Step, q: Tensor, h: Heads, mask: Tensor | None, p: float) -> str:

@@ -17,16 +17,17 @@ from weighbridge.training.adapters.lora import Lora, Plain
 from weighbridge.training.adapters.targets import matched
 from weighbridge.training.modules import Module, Wrap
 from weighbridge.training.plan import Plan
+from weighbridge.training.sharding.around import Around
 from weighbridge.training.step import Built
 from weighbridge.training.tensors import Held, held
 
 
-def build(m: Machine, p: Plan) -> Built:
+def build(m: Machine, p: Plan, around: Around) -> Built:
     subject = p.subject
     plan = subject.part.blueprint
     specs = placement_order((_module(h), h) for h in held(plan, major=p.major))
     packed = _packed(p)
-    params = {h.name: _param(m, p, h, packed) for h in specs}
+    params = {h.name: _param(m, p, h, packed, around) for h in specs}
     pieces = [m.new((t.nbytes,), INT8, "weights") for group in packed.values() for t in group]
     with m.making("buffers"):
         buffers = [
@@ -87,10 +88,10 @@ def _packed(p: Plan) -> Packed:
     return {n: group for n, group in found.items() if len(group) > 1}
 
 
-def _param(m: Machine, p: Plan, h: Held, packed: Packed) -> Param:
+def _param(m: Machine, p: Plan, h: Held, packed: Packed, around: Around) -> Param:
     if h.name in packed:
         return Param(h.name, h.shape, p.dtype, None, trainable=False, kind=h.kind)
-    return m.param(h.name, h.shape, _dtype(p, h), kind=h.kind)
+    return around.place(m, h, _dtype(p, h))
 
 
 def _wraps(p: Plan, params: dict[str, Param], packed: Packed) -> Iterator[tuple[str, Wrap]]:

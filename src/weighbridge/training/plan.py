@@ -9,7 +9,7 @@ from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
 from weighbridge.training.frameworks import Framework, Precision, framework, precision
 from weighbridge.training.optimizers import Optimizer, optimizer
-from weighbridge.training.sharding import Sharding
+from weighbridge.training.sharding.numbers import Sharding, sharding
 from weighbridge.workload import Train
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ class Plan:
         """Of products."""
         return self.autocast or self.dtype
 
+    @property
+    def activations(self) -> DType:
+        """Of what layers hand on: sharded parameters are gathered in the dtype of products."""
+        sharded = self.sharding.kind in ("fsdp1", "fsdp2", "hsdp")
+        return self.computing if sharded else self.dtype
+
 
 def plan(subject: Subject, w: Train, budget: "Budget | None") -> Plan:
     made = framework(w.framework)
@@ -75,7 +81,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> Plan:
         attention=w.attention,
         padded=w.padded,
         adapters=_adapters(subject, w),
-        sharding=Sharding(kind=w.shard or "none"),
+        sharding=sharding(w, budget.choice.count if budget else 1),
         part=part,
         capability=capability,
         torch=TORCH,

@@ -21,7 +21,8 @@ from weighbridge.training.losses import LOSSES
 from weighbridge.training.nets import Net, net
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
-from weighbridge.training.sharding import Around
+from weighbridge.training.sharding.around import Around
+from weighbridge.training.sharding.choice import surrounding
 from weighbridge.training.step import Built, Step
 
 STEPS = 2
@@ -68,25 +69,29 @@ def _run(p: Plan, capacity: int | None) -> Run:
     m = Machine(heap)
     _workspaces(m, p)
     forward, known = net(p.subject.model_type)
-    built = build(m, p)
-    around = Around()
-    around.placed(built)
+    around = surrounding(p)
+    built = build(m, p, around)
+    around.placed(m, built)
     found = Run(known=known)
     found.trainable = sum(x.numel for x in trainable(built.params))
     found.parameters = sum(x.numel for x in built.params.values())
-    kept = Optimization(p.optimizer, list(trainable(built.params)))
+    kept = Optimization(p.optimizer, around.stepped(built))
     if p.optimizer.early:
         kept.start(m)
     found.note("load", heap.phase(), first=True)
     s = _step(m, p, built, around)
     for number in range(STEPS):
         first = number == 0
-        for _ in range(min(2, p.accumulation)):
+        batches = min(2, p.accumulation)
+        for batch in range(batches):
             _micro_batch(s, p, forward, found, first=first)
-        around.before_step(built)
+            around.after_backward(m, built, last=batch == batches - 1)
+            found.note("backward", heap.phase(), first=first)
+        around.before_step(m, built)
         if not p.optimizer.in_backward:
             kept.step(m)
-            found.note("step", heap.phase(), first=first)
+        around.after_step(m, built)
+        found.note("step", heap.phase(), first=first)
     found.elsewhere = kept.elsewhere
     return found
 
@@ -97,7 +102,7 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         built=built,
         batch=p.batch,
         length=p.length,
-        dtype=p.dtype,
+        dtype=p.activations,
         kernel=p.attention,
         capability=p.capability,
         torch=p.torch,
@@ -121,6 +126,7 @@ def _micro_batch(s: Step, p: Plan, forward: Net, found: Run, *, first: bool) -> 
     def ends(name: str) -> None:
         found.note(name, heap.phase(), first=first)
 
+    s.around.begins(m, s.built)
     with m.casting(p.autocast):
         hidden = _mark(m, forward(s), ends)
         ends("forward")
@@ -135,7 +141,6 @@ def _micro_batch(s: Step, p: Plan, forward: Net, found: Run, *, first: bool) -> 
         found.saved = heap.live("activations")
     backward(m, loss, name="logits")
     ends("backward")
-    s.around.after_backward(s.built)
 
 
 def _mark(m: Machine, hidden: Tensor, ends: Callable[[str], None]) -> Tensor:

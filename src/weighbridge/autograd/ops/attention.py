@@ -20,7 +20,7 @@ from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.ops.matrix import matmul
-from weighbridge.autograd.ops.pointwise import add, cast, dropout, of_result, scale, summed
+from weighbridge.autograd.ops.pointwise import add, add_, cast, dropout, of_result, scale, summed
 from weighbridge.autograd.ops.shaping import copied, repeat, turned
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
@@ -233,26 +233,24 @@ def math(
     """_scaled_dot_product_attention_math"""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     bias, dtype = _added(m, mask, q), q.dtype
-    q, k, v = cast(m, q, FLOAT32), cast(m, k, FLOAT32), cast(m, turned(m, v), FLOAT32)
-    q = scale(m, q)
+    wide_q, wide_k, wide_v = cast(m, q, FLOAT32), cast(m, k, FLOAT32), cast(m, v, FLOAT32)
+    scaled = scale(m, wide_q)
     if bias is None and causal:
         bias = _triangle(m, h)
-    if h.groups > 1:
-        k = _spread(m, k, h, h.key_dim)
-        v = _spread(m, v, h, h.value_dim)
-    k = scale(m, k)
-    q, k = _before(m, q, h), (k if h.groups > 1 else _before(m, k, h))
-    scores = matmul(m, q, k, h.seen).view(*h.scores)
+    keys, values = _spread(m, wide_k, h, h.key_dim), _spread(m, wide_v, h, h.value_dim)
+    soft = _scores(m, scaled, keys, h, bias)
+    soft = dropout(m, soft, p)
+    weights = cast(m, soft.detach(), dtype)  # returned beside it, and dropped
+    out = cast(m, _product(m, soft, values, h, columns=h.value_dim), dtype)
+    del scaled, wide_q, wide_k, wide_v, keys, values, bias, soft, weights
+    return _contiguous(m, out, h)
+
+
+def _scores(m: Machine, q: Tensor, k: Tensor, h: Heads, bias: Tensor | None) -> Tensor:
+    scores = _product(m, q, scale(m, k), h)
     if bias is not None:
-        scores = add(m, scores, bias)
-    soft = dropout(m, _safe_softmax(m, scores), p)
-    del scores
-    if dtype != FLOAT32:
-        weights = m.new(soft.shape, dtype)
-    out = matmul(m, soft, v if h.groups > 1 else _before(m, v, h), h.value_dim)
-    out = cast(m, _turned_back(m, out, h), dtype)
-    weights = None  # returned beside it, and dropped
-    return copied(m, out).view(h.batch, h.length, h.heads, h.value_dim)
+        scores = add_(m, scores, bias)
+    return _safe_softmax(m, scores)
 
 
 def _triangle(m: Machine, h: Heads) -> Tensor:
@@ -267,10 +265,9 @@ def _triangle(m: Machine, h: Heads) -> Tensor:
 
 
 def _safe_softmax(m: Machine, x: Tensor) -> Tensor:
-    """Rows of nothing but -inf become zeros: softmax, a mask, and the copy that is given."""
-    soft, masked = m.new(x.shape, x.dtype), m.new(x.shape, BOOL)
+    """Rows of nothing but -inf become zeros, in place; which they are takes a byte a number."""
     out = of_result(m, x)
-    del soft, masked
+    m.hidden(x.numel, x.rows)
     return out
 
 
@@ -287,11 +284,8 @@ def eager(
 ) -> tuple[Tensor, Tensor]:
     """eager_attention_forward: softmax(q k^T * scale + mask, float32).to(q.dtype) @ v, keys and
     values repeated; what it gives, and the weights that the layer holds to its end."""
-    v = turned(m, v)
-    key_states = _spread(m, k, h, h.key_dim) if h.groups > 1 else k
-    value_states = _spread(m, v, h, h.value_dim) if h.groups > 1 else v
-    weights = _product(m, q, key_states, h, h.seen).view(*h.scores)
-    weights = scale(m, weights)
+    key_states, value_states = _spread(m, k, h, h.key_dim), _spread(m, v, h, h.value_dim)
+    weights = scale(m, _product(m, q, key_states, h))
     if cap:
         weights = scale(m, weights)
         weights = of_result(m, weights)
@@ -300,26 +294,24 @@ def eager(
         weights = add(m, weights, mask)
     weights = _softmax(m, weights, q)
     weights = dropout(m, weights, p)
-    out = _product(m, weights, value_states, h, h.value_dim)
-    return copied(m, _turned_back(m, out, h)).view(
-        h.batch, h.length, h.heads, h.value_dim
-    ), weights
+    out = _product(m, weights, value_states, h, columns=h.value_dim)
+    return _contiguous(m, out, h), weights
 
 
 def _softmax(m: Machine, x: Tensor, q: Tensor) -> Tensor:
     return cast(m, of_result(m, cast(m, x, FLOAT32)), q.dtype)
 
 
-def _product(m: Machine, a: Tensor, b: Tensor, h: Heads, columns: int) -> Tensor:
-    """torch.matmul of four dimensions: what lies otherwise is copied, where autocast did not."""
+def _product(m: Machine, a: Tensor, b: Tensor, h: Heads, *, columns: int = 0) -> Tensor:
+    """q k^T, or with `columns` weights times values. torch.matmul copies what does not have heads
+    before tokens, where there are several sequences."""
     a, b = lower(m, a), lower(m, b)
-    a = a if len(a.shape) == 4 and a.shape == h.scores else _before(m, a, h)
-    return matmul(m, a, b if h.groups > 1 else _before(m, b, h), columns)
-
-
-def _spread(m: Machine, x: Tensor, h: Heads, width: int) -> Tensor:
-    """repeat_kv: a copy for every head, heads before tokens."""
-    return repeat(m, x, h.groups, (h.batch, h.heads, h.seen, width))
+    if h.groups == 1:
+        b = _before(m, b, h)
+    if columns:
+        out = matmul(m, a, b, columns)
+        return turned(m, out) if h.batch > 1 else out
+    return matmul(m, _before(m, a, h), b, h.seen).view(*h.scores)
 
 
 def _before(m: Machine, x: Tensor, h: Heads) -> Tensor:
@@ -328,6 +320,13 @@ def _before(m: Machine, x: Tensor, h: Heads) -> Tensor:
     return (copied(m, x) if h.batch > 1 else x).view(*shape)
 
 
-def _turned_back(m: Machine, x: Tensor, h: Heads) -> Tensor:
-    """Its gradient comes with tokens before heads."""
-    return turned(m, x) if h.batch > 1 else x
+def _spread(m: Machine, x: Tensor, h: Heads, width: int) -> Tensor:
+    """repeat_kv: a copy for every head, heads before tokens. The gradient's order is another."""
+    if h.groups == 1:
+        return x
+    return repeat(m, x, h.groups, (h.batch, h.heads, h.seen, width))
+
+
+def _contiguous(m: Machine, out: Tensor, h: Heads) -> Tensor:
+    """transpose(1, 2).contiguous()"""
+    return copied(m, out).view(h.batch, h.length, h.heads, h.value_dim)

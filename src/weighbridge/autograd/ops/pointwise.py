@@ -7,6 +7,7 @@ saves the result    tanh, sigmoid, exp, rsqrt, relu
 saves a mask        dropout: a bool each
 """
 
+from math import prod
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
@@ -44,9 +45,8 @@ def _broadcast(a: Tensor, b: Tensor) -> Shape:
 
 def summed(m: Machine, grad: Tensor, shape: Shape, dtype: DType) -> Tensor:
     """The gradient of what was broadcast (sum_to_size), in its own dtype."""
-    if grad.shape != shape:
-        reduced = m.new(shape, grad.dtype)
-        grad = reduced if reduced.numel != grad.numel else grad
+    if grad.shape != shape and grad.numel != prod(shape):
+        grad = m.new(shape, grad.dtype)
     return grad if grad.dtype == dtype else m.new(shape, dtype)
 
 

@@ -50,7 +50,7 @@ def run(s: Step, layer: Callable[..., Tensor], x: Tensor, p: Module, *rest: Any)
         made: Tensor = checkpoint(s.m, layer, x, s, p, *rest, reentrant=s.reentrant)
         return made
 
-    return s.around.layer(p, whole, x)
+    return s.around.layer(s.m, p, whole, x)
 
 
 def decoder_layer(

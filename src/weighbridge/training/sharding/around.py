@@ -1,0 +1,44 @@
+"""What happens around the parameters, layers and gradients of one rank. Here: nothing."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.dtypes import DType
+from weighbridge.training.modules import Module
+
+if TYPE_CHECKING:
+    from weighbridge.training.step import Built
+    from weighbridge.training.tensors import Held
+
+
+class Around:
+    """A process alone."""
+
+    def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
+        """One parameter in memory."""
+        return m.param(h.name, h.shape, dtype, kind=h.kind)
+
+    def placed(self, m: Machine, built: "Built") -> None:
+        """All of the model is in memory, and what is trained is known."""
+
+    def stepped(self, built: "Built") -> list[Param]:
+        """What the optimizer of this rank steps on."""
+        return [p for p in built.params.values() if p.trainable]
+
+    def begins(self, m: Machine, built: "Built") -> None:
+        """A forward begins."""
+
+    def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Around the forward of one layer, and through the graph around its backward."""
+        return run(x)
+
+    def after_backward(self, m: Machine, built: "Built", *, last: bool) -> None:
+        """The gradients of a micro-batch are there; `last` of the step."""
+
+    def before_step(self, m: Machine, built: "Built") -> None:
+        """The optimizer is about to step."""
+
+    def after_step(self, m: Machine, built: "Built") -> None:
+        """It has."""

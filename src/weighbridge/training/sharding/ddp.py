@@ -1,0 +1,57 @@
+"""DistributedDataParallel: buckets of all gradients, from the start and for good.
+
+    buckets     like the gradients of what is trained, 1 MiB first and 25 MiB each; gradients are
+                copied in and out (gradient_as_bucket_view is off by default)
+    start       parameters are broadcast in pieces of 250 MiB
+
+Source: torch 2.13 nn/parallel/distributed.py, csrc/distributed/c10d/reducer.cpp
+(initialize_buckets, compute_bucket_assignment_by_size).
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.tensors import Param, Storage
+from weighbridge.training.sharding.around import Around
+from weighbridge.units import MIB
+
+if TYPE_CHECKING:
+    from weighbridge.training.step import Built
+
+FIRST, BUCKET = MIB, 25 * MIB
+PIECE = 250 * MIB
+
+
+class Replicated(Around):
+    """`views`: gradients live in the buckets."""
+
+    def __init__(self, *, views: bool = False) -> None:
+        self.views = views
+        self._buckets: list[Storage] = []
+
+    def placed(self, m: Machine, built: "Built") -> None:
+        mine = self.stepped(built)
+        m.hidden(min(PIECE, sum(p.nbytes for p in built.params.values() if p.storage)))
+        self._buckets = [Storage(m.heap, n, "gradients") for n in buckets(mine)]
+        if self.views:
+            for p in mine:
+                p.hooks.append(_into_the_bucket)
+
+
+def _into_the_bucket(m: Machine, p: Param) -> None:
+    """The gradient is a view from now on."""
+    assert p.grad is not None
+    p.grad.storage = None
+
+
+def buckets(params: list[Param]) -> Iterator[int]:
+    """Bytes of each, gradients in the reverse order of their parameters."""
+    limit, size = FIRST, 0
+    for p in reversed(params):
+        size += p.nbytes
+        if size >= limit:
+            yield size
+            limit, size = BUCKET, 0
+    if size:
+        yield size

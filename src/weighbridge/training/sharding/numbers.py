@@ -1,0 +1,89 @@
+"""How many ranks of each kind there are.
+
+ranks = data x tensor x pipeline x context        expert ranks are among the data-parallel ones
+"""
+
+from dataclasses import dataclass
+
+from weighbridge.errors import UsageError
+from weighbridge.units import ceil_div
+from weighbridge.workload import Train
+
+NODE = 8  # devices of one node, within which HSDP shares out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharding:
+    """`kind`: what the data-parallel ranks share out."""
+
+    kind: str = "none"  # none, ddp, zero1, zero2, zero3, fsdp1, fsdp2, hsdp
+    data: int = 1
+    tensor: int = 1
+    pipeline: int = 1
+    context: int = 1
+    expert: int = 1
+    offload: str = "none"
+
+    @property
+    def ranks(self) -> int:
+        return self.data * self.tensor * self.pipeline * self.context
+
+    @property
+    def shares(self) -> int:
+        """Ranks among which parameters, gradients or states are shared out. Ranks of a sequence
+        hold the same and count."""
+        among = self.data * self.context
+        return min(NODE, among) if self.kind == "hsdp" else among
+
+
+def sharding(w: Train, count: int) -> Sharding:
+    """`count` devices. Raises UsageError for flags that contradict each other."""
+    model = (w.tensor_parallel_size or 1) * (w.pipeline_parallel_size or 1)
+    model *= w.context_parallel_size or 1
+    if w.data_parallel_size is None and count % model:
+        raise UsageError(f"{count} devices are not a multiple of the {model} that share one model")
+    data = w.data_parallel_size or max(1, count // model)
+    found = Sharding(
+        kind=w.shard or ("ddp" if data > 1 else "none"),
+        data=data,
+        tensor=w.tensor_parallel_size or 1,
+        pipeline=w.pipeline_parallel_size or 1,
+        context=w.context_parallel_size or 1,
+        expert=w.expert_parallel_size or 1,
+        offload=w.offload or "none",
+    )
+    for wrong, why in _contradictions(found):
+        if wrong:
+            raise UsageError(why)
+    return found
+
+
+def _contradictions(s: Sharding) -> tuple[tuple[bool, str], ...]:
+    stage = s.kind.startswith("zero")
+    return (
+        (
+            s.pipeline > 1 and s.kind in ("zero2", "zero3"),
+            f"--shard {s.kind} with --pipeline-parallel-size {s.pipeline}: DeepSpeed's pipelines "
+            "take ZeRO stage 1 at most; use zero1 or fsdp2",
+        ),
+        (
+            s.offload in ("params", "nvme") and s.kind not in ("zero3", "fsdp1", "fsdp2", "hsdp"),
+            f"--offload {s.offload} needs --shard zero3, fsdp1 or fsdp2: others keep all "
+            "parameters on the device",
+        ),
+        (
+            s.offload == "optimizer" and not stage and s.kind not in ("fsdp1", "fsdp2", "hsdp"),
+            "--offload optimizer needs --shard zero1, zero2, zero3, fsdp1 or fsdp2",
+        ),
+        (s.offload == "nvme" and not stage, "--offload nvme is DeepSpeed's: use --shard zero3"),
+        (
+            s.expert > s.data * s.context * s.tensor,
+            f"--expert-parallel-size {s.expert} is more than the "
+            f"{s.data * s.context * s.tensor} ranks that have the same layers",
+        ),
+    )
+
+
+def share(rows: int, ranks: int) -> int:
+    """Rows of the first rank, which has the largest part."""
+    return ceil_div(rows, ranks)
