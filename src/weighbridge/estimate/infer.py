@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import fit
+from weighbridge import exact, fit
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, version, written
@@ -30,10 +30,14 @@ def infer(
     """Raises UnsupportedError where the model or the engine is outside our rules."""
     kind = engine(w.engine or _usual(model))
     foreign(w, kind.name)
+    if w.exact:
+        w = replace(w, engine_version=exact.ready(kind.name, w.engine_version))
     number, said = version(kind, w.engine_version)
     budget = w.budget()
     asked = _subject(model, w, kind, number, draft, projector)
     answer = _answer(asked, w, kind, budget)
+    if w.exact:
+        answer = exact.answer(asked, w, answer)
     return Report(
         task="infer",
         model=facts(model),

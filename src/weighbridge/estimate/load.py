@@ -92,7 +92,7 @@ def _verdict(
 ) -> Verdict:
     largest = None
     if budget.choice.count > 1 and not model.rough:
-        largest = largest_kept_whole((t.module, t.nbytes) for t in tensors)
+        largest = largest_kept_whole((t.module, t.nbytes * t.copies) for t in tensors)
     return fit.verdict(
         gpu, budget, engine=engine(model, first.choice.scheme), largest_layer=largest
     )

@@ -46,8 +46,7 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
             f"{model.reference}: a bare size has no layers to train; name a model, or ask "
             "`weighbridge load` for the 16 bytes a parameter of Adam"
         )
-    made = frameworks.framework(w.framework)
-    chosen = frameworks.precision(made, w.precision)
+    _, chosen = frameworks.held(w)
     full = (w.method or "full") == "full"
     dtype = w.dtype or (chosen.weights if full else chosen.frozen).name
     form = w.quantization or ("nf4" if w.method == "qlora" else None)

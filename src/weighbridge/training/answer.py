@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.components.device import context
 from weighbridge.engines.serving import Subject
-from weighbridge.memory import Bytes, Component, Device, Phase
+from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.training.phases import phases
 from weighbridge.training.plan import Plan, plan
 from weighbridge.training.run import Run, run
@@ -48,7 +48,14 @@ def _host(p: Plan, found: Run) -> Device:
         formula=f"{p.optimizer.name}: states that are kept off the device, or paged out",
         source=p.optimizer.source,
     )
-    return Device(index=0, kind="host", phases=(Phase("step", (states,)),))
+    rest = Component(
+        name="weights",
+        bytes=exactly(found.host),
+        basis="computed",
+        formula="parameters and master copies that are kept off the device",
+        source="DeepSpeed runtime/zero",
+    )
+    return Device(index=0, kind="host", phases=(Phase("step", (states, rest)),))
 
 
 def _capacity(p: Plan, budget: "Budget | None") -> int | None:

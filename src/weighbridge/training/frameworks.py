@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
+from weighbridge.workload import Train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,16 @@ def framework(name: str | None) -> Framework:
     if found is None:
         raise UsageError(f"--framework {name!r} is not known; known: {', '.join(FRAMEWORKS)}")
     return found
+
+
+def held(w: Train) -> tuple[Framework, Precision]:
+    """The framework, and what weights are held in under it. DeepSpeed converts a model to 16 bits
+    whatever the Trainer was told, and keeps the float32 copy itself."""
+    made = framework(w.framework)
+    chosen = precision(made, w.precision)
+    if (w.shard or "").startswith("zero") and chosen.autocast is not None:
+        chosen = Precision(weights=chosen.autocast, frozen=chosen.frozen)
+    return made, chosen
 
 
 def precision(f: Framework, name: str | None) -> Precision:

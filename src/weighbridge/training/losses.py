@@ -1,18 +1,34 @@
-"""The head and the loss, by the kernels that people use.
+"""The head and the loss, by the kernels that people use. N tokens, V outputs, D hidden.
 
     standard    logits of all tokens, a float32 copy, log_softmax: transformers ForCausalLMLoss
+    chunked     logits of all tokens in their own dtype, the float32 part an eighth at a time
+    liger       a chunk of logits at a time, forward and gradients at once: D / V of the tokens
+    trl         tiles of 4,096 tokens and 32,768 outputs; gradients in float32
+    unsloth     chunks whose 16 bytes a token and output are at most 4 GB, or half of what is free
 
-Source: transformers 5.23 loss/loss_utils.py.
+Source: transformers 5.23 loss/loss_utils.py; torchtune modules/loss/ce_chunked_output_loss.py;
+liger_kernel 0.6 ops/fused_linear_cross_entropy.py; trl 1.16 kernels/chunked_logprob.py;
+unsloth_zoo fused_losses/cross_entropy_loss.py.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from weighbridge.autograd.ops.losses import causal_loss
+from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
+from weighbridge.autograd.ops.losses import causal_loss, cross_entropy
+from weighbridge.autograd.ops.matrix import linear
+from weighbridge.autograd.ops.pointwise import add, cast
+from weighbridge.autograd.ops.shaping import cut
 from weighbridge.autograd.tensors import Param, Tensor
-from weighbridge.dtypes import INT64
+from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.step import Step
+from weighbridge.units import ceil_div
 
 Loss = Callable[[Step, Tensor], "tuple[Tensor, Tensor | None]"]  # (loss, logits that are kept)
+CHUNKS = 8
+TILE = (4096, 32768)  # tokens, outputs
+MOST = 4_000_000_000  # bytes of Unsloth's chunks
+EACH = 16
 
 
 def standard(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -25,13 +41,96 @@ def standard(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     return loss, logits
 
 
-def head(s: Step, hidden: Tensor) -> Tensor:
-    from weighbridge.autograd.ops.matrix import linear
+def chunked(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Each chunk has its own head and cross-entropy; backward finds all of their softmaxes."""
+    m, rows = s.m, hidden.rows
+    labels = m.new((s.batch, s.length), INT64)
+    total: Tensor | None = None
+    with m.making("logits"):
+        parts = [head(s, _rows(m, hidden, ceil_div(rows, CHUNKS))) for _ in range(CHUNKS)]
+        for part in parts:
+            loss = cross_entropy(m, cast(m, part, FLOAT32), labels)
+            total = loss if total is None else add(m, total, loss)
+    assert total is not None
+    return total, None
 
-    name = s.built.root.first("lm_head", "embed_out", "output_layer")
+
+def _rows(m: Machine, hidden: Tensor, rows: int) -> Tensor:
+    """A view of some tokens; in backward zeros of all."""
+    width = hidden.shape[-1]
+    return cut(m, hidden.view(1, hidden.numel), rows * width).view(rows, width)
+
+
+def liger(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Chunks are a power of two, so that a chunk's logits are about as large as the hidden
+    states."""
+    weight = _weight(s)
+    outputs, width = _shape(weight, hidden)
+    rows = hidden.rows
+    parts = ceil_div(outputs, width)
+    chunk = min(rows, 1 << (ceil_div(rows, parts) - 1).bit_length())
+    return _fused(s, hidden, weight, tile=(chunk, outputs), wide=False), None
+
+
+def trl(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+    weight = _weight(s)
+    outputs, _ = _shape(weight, hidden)
+    tile = min(hidden.rows, TILE[0]), min(outputs, TILE[1])
+    return _fused(s, hidden, weight, tile=tile, wide=True), None
+
+
+def unsloth(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+    weight = _weight(s)
+    outputs, _ = _shape(weight, hidden)
+    rows = min(hidden.rows, max(1, MOST // (EACH * outputs)))
+    return _fused(s, hidden, weight, tile=(rows, outputs), wide=False), None
+
+
+def _fused(s: Step, hidden: Tensor, weight: Param, *, tile: tuple[int, int], wide: bool) -> Tensor:
+    """One node: gradients are made in forward, a tile of logits at a time, and kept for
+    backward."""
+    m = s.m
+    hidden, used = lower(m, hidden), lower(m, weight)
+    grad_dtype = FLOAT32 if wide else hidden.dtype
+    with m.making("logits"):
+        m.new((s.batch, s.length), INT64)
+        logits = m.new(tile, hidden.dtype)
+        m.product()
+        first = m.new(hidden.shape, grad_dtype) if hidden.requires_grad else None
+        second = m.new(weight.shape, FLOAT32 if wide else used.dtype) if weight.trainable else None
+        loss = m.new((), FLOAT32)
+        del logits
+    dtypes = hidden.dtype, weight.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [
+            None if g is None or not needed else g if g.dtype == d else m.new(g.shape, d)
+            for g, needed, d in zip(saved, needs, dtypes, strict=True)
+        ]
+
+    record(m, back, [hidden, weight], [first, second], loss)
+    return loss
+
+
+HEADS = ("lm_head", "embed_out", "output_layer")
+
+
+def head(s: Step, hidden: Tensor) -> Tensor:
+    name = s.built.root.first(*HEADS)
     if name:
         return s.built.root.linear(s.m, hidden, name)
     return linear(s.m, hidden, tied(s))
+
+
+def _weight(s: Step) -> Param:
+    name = s.built.root.first(*HEADS)
+    return s.built.root.weight(name) if name else tied(s)
+
+
+def _shape(weight: Param, hidden: Tensor) -> tuple[int, int]:
+    """(outputs, width) of the head."""
+    width = hidden.shape[-1]
+    return weight.numel // width, width
 
 
 def tied(s: Step) -> Param:
@@ -40,4 +139,10 @@ def tied(s: Step) -> Param:
     return next(p for n, p in s.built.params.items() if p.kind == "embedding" and base.path in n)
 
 
-LOSSES: Mapping[str, Loss] = {"standard": standard}
+LOSSES: Mapping[str, Loss] = {
+    "standard": standard,
+    "chunked": chunked,
+    "liger": liger,
+    "trl": trl,
+    "unsloth": unsloth,
+}

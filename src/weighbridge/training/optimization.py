@@ -9,8 +9,11 @@ from weighbridge.training.optimizers import Optimizer
 class Optimization:
     """`elsewhere` counts the bytes of states that are not in the allocator's memory."""
 
-    def __init__(self, optimizer: Optimizer, params: list[Param]) -> None:
+    def __init__(
+        self, optimizer: Optimizer, params: list[Param], *, offloaded: bool = False
+    ) -> None:
         self.optimizer = optimizer
+        self.offloaded = offloaded
         self.params = params
         self.elsewhere: dict[str, int] = {}
         self._states: dict[str, list[Tensor]] = {}
@@ -44,8 +47,9 @@ class Optimization:
         made = self._states[p.name] = []
         for state in self.optimizer.states(p):
             t = Tensor(state.shape, state.dtype, None)
-            if state.where == "device":
+            where = "host" if self.offloaded else state.where
+            if where == "device":
                 t.storage = Storage(m.heap, t.nbytes, "optimizer_states")
                 made.append(t)
             else:
-                self.elsewhere[state.where] = self.elsewhere.get(state.where, 0) + t.nbytes
+                self.elsewhere[where] = self.elsewhere.get(where, 0) + t.nbytes

@@ -7,7 +7,7 @@ from weighbridge.dtypes import DType
 from weighbridge.engines.serving import Subject
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
-from weighbridge.training.frameworks import Framework, Precision, framework, precision
+from weighbridge.training.frameworks import Framework, Precision, held
 from weighbridge.training.optimizers import Optimizer, optimizer
 from weighbridge.training.sharding.numbers import Sharding, sharding
 from weighbridge.workload import Train
@@ -61,8 +61,7 @@ class Plan:
 
 
 def plan(subject: Subject, w: Train, budget: "Budget | None") -> Plan:
-    made = framework(w.framework)
-    chosen = precision(made, w.precision)
+    made, chosen = held(w)
     part = budget.choice.part if budget else None
     capability = part.capability if part and part.capability else CAPABILITY
     return Plan(

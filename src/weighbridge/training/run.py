@@ -40,6 +40,7 @@ class Run:
     trainable: int = 0
     parameters: int = 0  # of this rank, as they are held
     saved: int = 0  # bytes that the graph holds at the end of the first forward
+    host: int = 0  # bytes of parameters and master copies in host memory
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
 
     def note(self, name: str, peak: Peak, *, first: bool) -> None:
@@ -75,8 +76,9 @@ def _run(p: Plan, capacity: int | None) -> Run:
     found = Run(known=known)
     found.trainable = sum(x.numel for x in trainable(built.params))
     found.parameters = sum(x.numel for x in built.params.values())
-    kept = Optimization(p.optimizer, around.stepped(built))
-    if p.optimizer.early:
+    offloaded = p.sharding.offload != "none"
+    kept = Optimization(p.optimizer, around.stepped(built), offloaded=offloaded)
+    if p.optimizer.early or around.early:
         kept.start(m)
     found.note("load", heap.phase(), first=True)
     s = _step(m, p, built, around)
@@ -93,6 +95,7 @@ def _run(p: Plan, capacity: int | None) -> Run:
         around.after_step(m, built)
         found.note("step", heap.phase(), first=first)
     found.elsewhere = kept.elsewhere
+    found.host = around.host
     return found
 
 

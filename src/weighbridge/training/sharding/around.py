@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 class Around:
-    """A process alone."""
+    """A process alone. `early`: the optimizer's states are made with it; `host` bytes are kept in
+    host memory."""
+
+    early = False
+    host = 0
 
     def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
         """One parameter in memory."""

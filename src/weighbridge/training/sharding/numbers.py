@@ -63,13 +63,17 @@ def _contradictions(s: Sharding) -> tuple[tuple[bool, str], ...]:
     return (
         (
             s.pipeline > 1 and s.kind in ("zero2", "zero3"),
-            f"--shard {s.kind} with --pipeline-parallel-size {s.pipeline}: DeepSpeed's pipelines "
-            "take ZeRO stage 1 at most; use zero1 or fsdp2",
+            (
+                f"--shard {s.kind} with --pipeline-parallel-size {s.pipeline}: DeepSpeed's "
+                "pipelines take ZeRO stage 1 at most; use zero1 or fsdp2"
+            ),
         ),
         (
             s.offload in ("params", "nvme") and s.kind not in ("zero3", "fsdp1", "fsdp2", "hsdp"),
-            f"--offload {s.offload} needs --shard zero3, fsdp1 or fsdp2: others keep all "
-            "parameters on the device",
+            (
+                f"--offload {s.offload} needs --shard zero3, fsdp1 or fsdp2: others keep all "
+                "parameters on the device"
+            ),
         ),
         (
             s.offload == "optimizer" and not stage and s.kind not in ("fsdp1", "fsdp2", "hsdp"),
@@ -78,8 +82,10 @@ def _contradictions(s: Sharding) -> tuple[tuple[bool, str], ...]:
         (s.offload == "nvme" and not stage, "--offload nvme is DeepSpeed's: use --shard zero3"),
         (
             s.expert > s.data * s.context * s.tensor,
-            f"--expert-parallel-size {s.expert} is more than the "
-            f"{s.data * s.context * s.tensor} ranks that have the same layers",
+            (
+                f"--expert-parallel-size {s.expert} is more than the "
+                f"{s.data * s.context * s.tensor} ranks that have the same layers"
+            ),
         ),
     )
 
