@@ -15,9 +15,7 @@ def param(*shape, kind="linear", dtype=FLOAT32, name="model.layers.0.up.weight")
 
 
 def kept(name, p, where="device"):
-    return sum(
-        s.dtype.size(_numel(s.shape)) for s in optimizer(name).states(p) if s.where == where
-    )
+    return sum(s.dtype.size(_numel(s.shape)) for s in optimizer(name).states(p) if s.where == where)
 
 
 def _numel(shape):

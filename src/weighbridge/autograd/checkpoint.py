@@ -9,7 +9,7 @@ and, in backward, whole and with its own backward at once.
 Source: torch 2.13 torch/utils/checkpoint.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -48,6 +48,12 @@ class Frame:
             held.append(partial(self.unpack, self.count))
             self.count += 1
         return held
+
+    def ahead(self, saved: Sequence[Any]) -> None:
+        """What an operator is about to save of its inputs."""
+        coming = sum(t is not None for t in saved)
+        if self.again and coming and len(self.kept) + coming == self.count:
+            self._keep(list(saved))
 
     def _keep(self, saved: list[Any]) -> list[Any]:
         for t in saved:
@@ -96,6 +102,8 @@ def checkpoint(m: Machine, layer: Layer, *args: Any, reentrant: bool = False) ->
 def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
     """One node that keeps the inputs; other arguments than the first are constants."""
     x, *rest = args
+    if not x.requires_grad:  # enable_input_require_grads: nothing would be trained without
+        x = _leaf(x)
     autocast = m.autocast
     with m.no_grad():
         out: Tensor = layer(*args)

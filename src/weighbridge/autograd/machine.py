@@ -144,6 +144,13 @@ def record(
         out.node, out.slot = node, slot
 
 
+def ahead(m: Machine, inputs: Sequence[Tensor | None], saved: Sequence[Tensor | None]) -> None:
+    """Inputs are saved before an operator runs: a layer that is computed again ends here where
+    these are the last that were asked for."""
+    if m.frames and m.grad and any(t is not None and t.requires_grad for t in inputs):
+        m.frames[-1].ahead(saved)
+
+
 def _edge(t: Any) -> tuple[Any, int]:
     return (t, 0) if t.node is None else (t.node, t.slot)
 

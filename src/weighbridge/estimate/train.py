@@ -27,7 +27,7 @@ def train(model: Model, w: Train) -> Report:
     number, said = version(kind, w.engine_version)
     budget = w.budget()
     asked = _subject(model, w, number)
-    found = answer(asked, w, budget)
+    found = answer(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
     return Report(
         task="train",
         model=facts(model),

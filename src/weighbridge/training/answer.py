@@ -26,8 +26,9 @@ class Answer:
     warnings: tuple[str, ...] = ()
 
 
-def answer(subject: Subject, w: Train, budget: "Budget | None") -> Answer:
-    p = plan(subject, w, budget)
+def answer(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]) -> Answer:
+    """`version` of transformers."""
+    p = plan(subject, w, budget, version)
     found = run(p, _capacity(p, budget))
     return Answer(
         devices=(Device(index=0, kind="gpu", phases=phases(p, found)), _host(p, found)),

@@ -12,10 +12,11 @@ use_gqa_in_sdpa) and copies keys and values for all heads elsewhere. torch's ord
 aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (priority_order, can_use_*).
 """
 
+from dataclasses import replace
 from typing import Any
 
 from weighbridge.autograd.machine import Machine, lower
-from weighbridge.autograd.ops.attention import Heads, cudnn, eager, efficient, flash, math
+from weighbridge.autograd.ops.attention import Heads, How, cudnn, eager, efficient, flash, math
 from weighbridge.autograd.ops.shaping import repeat, turned
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BFLOAT16
@@ -33,42 +34,30 @@ def attend(s: Step, q: Tensor, k: Tensor, v: Tensor, h: Heads, **more: Any) -> T
 
 
 def attended(
-    s: Step,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    h: Heads,
-    *,
-    mask: Tensor | None = None,
-    p: float = 0.0,
-    kernel: str | None = None,
-    causal: bool = True,
-    cap: bool = False,
-    views: bool = False,
+    s: Step, q: Tensor, k: Tensor, v: Tensor, h: Heads, kernel: str | None = None, **more: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """[batch, length, heads, value_dim], and the weights where eager attention hands them to its layer.
-    `mask` [batch, 1, length, seen], bool for sdpa. `views`: queries
-    and keys are what linears gave, as values are, with nothing in between."""
+    """[batch, length, heads, value_dim], and the weights where eager attention hands them to its
+    layer. Arguments are those of `How`."""
     m, kernel = s.m, kernel or s.kernel or "sdpa"
-    p = p if m.training else 0.0
+    how = How(**more, large=_large(s))
+    if how.p and not m.training:
+        how = replace(how, p=0.0)
     if kernel == "eager":
-        q, k, v = _views(m, q, k, v, views=views)
-        return eager(m, q, k, v, h, p=p, mask=mask, cap=cap)
-    groups = mask is None and h.key_dim == h.value_dim <= FLASH_MOST and kernel != "efficient"
-    if h.groups > 1 and not groups:
+        q, k, v = _views(m, q, k, v, views=how.views)
+        return eager(m, q, k, v, h, how)
+    whole = how.mask is None and h.key_dim == h.value_dim <= FLASH_MOST and kernel != "efficient"
+    if h.groups > 1 and not whole:
         k = repeat(m, k, h.groups, (h.batch, h.seen, h.heads, h.key_dim))
         v = repeat(m, turned(m, v), h.groups, (h.batch, h.seen, h.heads, h.value_dim))
         h = h.repeated
     if kernel == "sdpa":
-        kernel = chosen(s, lower(m, q), h, mask, p)
-    if kernel == "flash":
-        return flash(m, q, k, v, h, p=p), None
-    if kernel == "efficient":
-        return efficient(m, q, k, v, h, mask=mask, p=p, large=_large(s)), None
-    if kernel == "cudnn":
-        return cudnn(m, q, k, v, h, mask=mask, p=p), None
-    q, k, v = _views(m, q, k, v, views=views)
-    return math(m, q, k, v, h, mask=mask, p=p, causal=causal), None
+        kernel = chosen(s, lower(m, q), h, how)
+    if kernel == "math":
+        q, k, v = _views(m, q, k, v, views=how.views)
+    return KERNELS[kernel](m, q, k, v, h, how), None
+
+
+KERNELS = {"flash": flash, "efficient": efficient, "cudnn": cudnn, "math": math}
 
 
 def _views(
@@ -80,21 +69,21 @@ def _views(
     return q, k, turned(m, v)
 
 
-def chosen(s: Step, q: Tensor, h: Heads, mask: Tensor | None, p: float) -> str:
+def chosen(s: Step, q: Tensor, h: Heads, how: How) -> str:
     """The first kernel of torch's order that can."""
     cudnn_first = s.torch >= CUDNN_FIRST_SINCE and s.capability in CUDNN_FIRST
     if cudnn_first and _cudnn(s, q, h):
         return "cudnn"
-    if _flash(s, q, h, mask, p):
+    if _flash(s, q, h, how):
         return "flash"
     return "efficient" if _efficient(s, q, h) else "math"
 
 
-def _flash(s: Step, q: Tensor, h: Heads, mask: Tensor | None, p: float) -> bool:
-    if q.dtype.nbytes != 2 or mask is not None or s.capability < (8, 0):
+def _flash(s: Step, q: Tensor, h: Heads, how: How) -> bool:
+    if q.dtype.nbytes != 2 or how.mask is not None or s.capability < (8, 0):
         return False
     small = s.capability in SMALL_MEMORY or s.capability[0] == 12
-    if small and (192 < h.key_dim <= 224 or (h.key_dim > 224 and p > 0)):
+    if small and (192 < h.key_dim <= 224 or (h.key_dim > 224 and how.p > 0)):
         return False
     return h.key_dim == h.value_dim and h.key_dim <= FLASH_MOST
 

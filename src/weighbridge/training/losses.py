@@ -17,7 +17,7 @@ from typing import Any
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.ops.losses import causal_loss, cross_entropy
 from weighbridge.autograd.ops.matrix import linear
-from weighbridge.autograd.ops.pointwise import add, cast
+from weighbridge.autograd.ops.pointwise import add, cast, of_result, scale
 from weighbridge.autograd.ops.shaping import cut
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
@@ -116,10 +116,14 @@ HEADS = ("lm_head", "embed_out", "output_layer")
 
 
 def head(s: Step, hidden: Tensor) -> Tensor:
-    name = s.built.root.first(*HEADS)
-    if name:
-        return s.built.root.linear(s.m, hidden, name)
-    return linear(s.m, hidden, tied(s))
+    """Of some classes the logits are scaled, or capped: cap * tanh(logits / cap)."""
+    name, config = s.built.root.first(*HEADS), s.built.config
+    logits = s.built.root.linear(s.m, hidden, name) if name else linear(s.m, hidden, tied(s))
+    if config.get("final_logit_softcapping"):
+        logits = scale(s.m, logits)
+        logits = of_result(s.m, logits)
+        return scale(s.m, logits)
+    return scale(s.m, logits) if config.get("logits_scaling", "logit_scale") else logits
 
 
 def _weight(s: Step) -> Param:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.dtypes import DType
 from weighbridge.engines.serving import Subject
+from weighbridge.engines.transformers.rules import rules
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
 from weighbridge.training.frameworks import Framework, Precision, held
@@ -40,6 +41,7 @@ class Plan:
     loss: str
     attention: str | None
     padded: bool
+    reentrant: bool  # checkpoints: the default of transformers 4
     adapters: Adapters | None
     sharding: Sharding
     part: "Part | None"
@@ -60,7 +62,8 @@ class Plan:
         return self.computing if sharded else self.dtype
 
 
-def plan(subject: Subject, w: Train, budget: "Budget | None") -> Plan:
+def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]) -> Plan:
+    """`version` of transformers."""
     made, chosen = held(w)
     part = budget.choice.part if budget else None
     capability = part.capability if part and part.capability else CAPABILITY
@@ -77,15 +80,22 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> Plan:
         optimizer=optimizer(w.optimizer or USUAL_OPTIMIZER),
         checkpointing=w.checkpointing or "none",
         loss=w.loss or "standard",
-        attention=w.attention,
+        attention=w.attention or _usual_attention(subject, version),
         padded=w.padded,
+        reentrant=version[0] < 5,
+        major=version[0],
         adapters=_adapters(subject, w),
-        sharding=sharding(w, budget.choice.count if budget else 1),
+        sharding=sharding(w, budget.choice.count if budget else None),
         part=part,
         capability=capability,
         torch=TORCH,
         settings={},
     )
+
+
+def _usual_attention(subject: Subject, version: tuple[int, int]) -> str | None:
+    """eager where the class had nothing else in that version."""
+    return "eager" if rules(version, subject.model_type).attention == "eager" else None
 
 
 def _adapters(subject: Subject, w: Train) -> Adapters | None:

@@ -111,6 +111,7 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         torch=p.torch,
         checkpointing=p.checkpointing,
         padded=p.padded,
+        reentrant=p.reentrant,
         around=around,
     )
 

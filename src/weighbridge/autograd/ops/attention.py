@@ -56,8 +56,34 @@ class Heads:
         return self.batch, self.heads, self.length, self.seen
 
 
-def flash(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, *, p: float = 0.0) -> Tensor:
-    """torch's scaled_dot_product_attention through its flash kernel; it knows groups."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """`mask` [batch, 1, length, seen], bool or what is added; `p` of dropout on weights.
+
+    first   queries and keys have heads before tokens in memory, as what was joined has
+    views   queries and keys are what linears gave, with nothing in between
+    wide    eager's softmax is in float32
+    cap     scores are capped: cap * tanh(scores / cap)
+    large   the card has more than 100 KiB of shared memory a block
+    """
+
+    mask: Tensor | None = None
+    p: float = 0.0
+    causal: bool = True
+    cap: bool = False
+    views: bool = False
+    wide: bool = True
+    first: bool = False
+    large: bool = True
+
+
+USUAL = How()
+
+
+def flash(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUAL) -> Tensor:
+    """torch's scaled_dot_product_attention through its flash kernel; it knows groups. The output
+    lies as the queries do, and is copied where heads are first."""
+    first = how.first
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     real = h.key_dim
     if real % 8:
@@ -72,16 +98,20 @@ def flash(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, *, p: float = 0
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = saved[0].dtype
+        copy = m.new(saved[3].shape, dtype) if first else None
         made = [m.new(shape, dtype) for shape in shapes]
         repeated = saved[1].nbytes * h.groups if h.groups > 1 else 0
         m.hidden(
             4 * h.batch * h.heads * rows, 4 * h.batch * h.heads * rows * wide, repeated, repeated
         )
+        del copy
         return made
 
     kept = [q, k, v, Tensor(out.shape, out.dtype, out.storage), sums, state, offset]
     record(m, back, [q, k, v], kept, out)
-    return out if real == h.value_dim else _narrowed(m, out, real)
+    if real != h.value_dim:
+        return _narrowed(m, out, real)
+    return copied(m, out) if first else out
 
 
 def _padded(m: Machine, t: Tensor, h: Heads) -> Tensor:
@@ -113,26 +143,17 @@ def _rounded(dim: int) -> int:
     return align_up(dim, 32) if dim <= 192 else 256
 
 
-def efficient(
-    m: Machine,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    h: Heads,
-    *,
-    mask: Tensor | None = None,
-    p: float = 0.0,
-    large: bool = True,
-) -> Tensor:
+def efficient(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUAL) -> Tensor:
     """The same through the memory-efficient kernel; it has no groups. A bool mask becomes one in
-    the queries' dtype. `large`: the card has more than 100 KiB of shared memory a block."""
+    the queries' dtype."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
-    bias = _aligned(m, _added(m, mask, q))
+    bias = _aligned(m, _added(m, how.mask, q))
     out = m.new((h.batch, h.length, h.heads, h.value_dim), q.dtype)
     sums = m.new((h.batch, h.heads, align_up(h.length, 32)), FLOAT32)
     state, offset = m.new((), INT64), m.new((), INT64)
     if q.dtype.nbytes == 2 and h.value_dim > 128:
         m.hidden(4 * out.numel)
+    p, large = how.p, how.large
     shapes, learned = (q.shape, k.shape, v.shape), bias is not None and bias.requires_grad
     form = bias.shape if bias is not None else ()
 
@@ -169,14 +190,15 @@ def _aligned(m: Machine, bias: Tensor | None) -> Tensor | None:
 
 
 # Rows of queries and keys that a kernel of cutlassB.h works on, by the largest D
-SMALL = ((32, 64, 64), (64, 64, 64), (128, 64, 64), (65536, 64, 64))
+Tiles = tuple[tuple[int, int, int], ...]
+SMALL: Tiles = ((32, 64, 64), (64, 64, 64), (128, 64, 64), (65536, 64, 64))
 LARGE_HALF = ((32, 64, 64), (64, 64, 64), (128, 128, 128), (65536, 128, 64))
 LARGE_FLOAT = ((32, 64, 64), (64, 64, 64), (128, 128, 64), (65536, 128, 64))
 
 
 def _workspace(h: Heads, size: int, p: float, large: bool) -> int:
     """workspace_size: a float32 tile of dq a block, and dk, dv where registers cannot keep them."""
-    tiles = SMALL
+    tiles: Tiles = SMALL
     if large:
         tiles = LARGE_HALF if size == 2 else LARGE_FLOAT
         if p and size == 2:
@@ -190,19 +212,10 @@ def _workspace(h: Heads, size: int, p: float, large: bool) -> int:
     return 4 * h.batch * h.heads * align_up(taken, 4)
 
 
-def cudnn(
-    m: Machine,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    h: Heads,
-    *,
-    mask: Tensor | None = None,
-    p: float = 0.0,
-) -> Tensor:
+def cudnn(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUAL) -> Tensor:
     """The same through cuDNN's kernel, which knows groups and masks."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
-    bias = _added(m, mask, q)
+    bias = _added(m, how.mask, q)
     out = m.new((h.batch, h.length, h.heads, h.value_dim), q.dtype)
     sums = m.new((h.batch, h.heads, h.length, 1), FLOAT32)
     state, offset = m.new((), INT64), m.new((), INT64)
@@ -219,35 +232,25 @@ def cudnn(
     return out
 
 
-def math(
-    m: Machine,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    h: Heads,
-    *,
-    mask: Tensor | None = None,
-    p: float = 0.0,
-    causal: bool = True,
-) -> Tensor:
+def math(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUAL) -> Tensor:
     """_scaled_dot_product_attention_math"""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
-    bias, dtype = _added(m, mask, q), q.dtype
+    bias, dtype = _added(m, how.mask, q), q.dtype
     wide_q, wide_k, wide_v = cast(m, q, FLOAT32), cast(m, k, FLOAT32), cast(m, v, FLOAT32)
     scaled = scale(m, wide_q)
-    if bias is None and causal:
+    if bias is None and how.causal:
         bias = _triangle(m, h)
     keys, values = _spread(m, wide_k, h, h.key_dim), _spread(m, wide_v, h, h.value_dim)
-    soft = _scores(m, scaled, keys, h, bias)
-    soft = dropout(m, soft, p)
+    soft = _scores(m, scaled, keys, h, bias, how.first)
+    soft = dropout(m, soft, how.p)
     weights = cast(m, soft.detach(), dtype)  # returned beside it, and dropped
     out = cast(m, _product(m, soft, values, h, columns=h.value_dim), dtype)
     del scaled, wide_q, wide_k, wide_v, keys, values, bias, soft, weights
     return _contiguous(m, out, h)
 
 
-def _scores(m: Machine, q: Tensor, k: Tensor, h: Heads, bias: Tensor | None) -> Tensor:
-    scores = _product(m, q, scale(m, k), h)
+def _scores(m: Machine, q: Tensor, k: Tensor, h: Heads, bias: Tensor | None, first: bool) -> Tensor:
+    scores = _product(m, q, scale(m, k), h, first=first)
     if bias is not None:
         scores = add_(m, scores, bias)
     return _safe_softmax(m, scores)
@@ -272,46 +275,45 @@ def _safe_softmax(m: Machine, x: Tensor) -> Tensor:
 
 
 def eager(
-    m: Machine,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    h: Heads,
-    *,
-    p: float = 0.0,
-    mask: Tensor | None = None,
-    cap: bool = False,
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUAL
 ) -> tuple[Tensor, Tensor]:
     """eager_attention_forward: softmax(q k^T * scale + mask, float32).to(q.dtype) @ v, keys and
     values repeated; what it gives, and the weights that the layer holds to its end."""
     key_states, value_states = _spread(m, k, h, h.key_dim), _spread(m, v, h, h.value_dim)
-    weights = scale(m, _product(m, q, key_states, h))
-    if cap:
+    weights = scale(m, _product(m, q, key_states, h, first=how.first))
+    if how.cap:
         weights = scale(m, weights)
         weights = of_result(m, weights)
         weights = scale(m, weights)
-    if mask is not None:
-        weights = add(m, weights, mask)
-    weights = _softmax(m, weights, q)
-    weights = dropout(m, weights, p)
+    if how.mask is not None:
+        weights = add(m, weights, how.mask)
+    if how.wide:
+        weights = cast(m, of_result(m, cast(m, weights, FLOAT32)), q.dtype)
+    else:
+        weights = _softmax(m, weights)
+        weights = cast(m, weights, v.dtype)
+    weights = dropout(m, weights, how.p)
     out = _product(m, weights, value_states, h, columns=h.value_dim)
     return _contiguous(m, out, h), weights
 
 
-def _softmax(m: Machine, x: Tensor, q: Tensor) -> Tensor:
-    return cast(m, of_result(m, cast(m, x, FLOAT32)), q.dtype)
+def _softmax(m: Machine, x: Tensor) -> Tensor:
+    """In its own dtype; autocast has it in float32."""
+    return of_result(m, x if m.autocast is None else cast(m, x, FLOAT32))
 
 
-def _product(m: Machine, a: Tensor, b: Tensor, h: Heads, *, columns: int = 0) -> Tensor:
+def _product(
+    m: Machine, a: Tensor, b: Tensor, h: Heads, *, columns: int = 0, first: bool = False
+) -> Tensor:
     """q k^T, or with `columns` weights times values. torch.matmul copies what does not have heads
     before tokens, where there are several sequences."""
     a, b = lower(m, a), lower(m, b)
-    if h.groups == 1:
+    if h.groups == 1 and (columns or not first):
         b = _before(m, b, h)
     if columns:
         out = matmul(m, a, b, columns)
         return turned(m, out) if h.batch > 1 else out
-    return matmul(m, _before(m, a, h), b, h.seen).view(*h.scores)
+    return matmul(m, a if first else _before(m, a, h), b, h.seen).view(*h.scores)
 
 
 def _before(m: Machine, x: Tensor, h: Heads) -> Tensor:

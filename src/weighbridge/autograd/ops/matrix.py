@@ -3,13 +3,13 @@
     linear     saves the input where the weight is trained, the weight where the input is
     matmul     saves both, as they are multiplied
 
-In backward the gradient of the weight is made first, then that of the input; the bias's is last
-(derivatives.yaml's names in alphabetical order).
+In backward gradients are made in the alphabetical order of derivatives.yaml's names: of mm the
+weight's before the input's, of addmm, which adds a bias, the input's, the weight's, the bias's.
 """
 
 from typing import Any
 
-from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
+from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, lower, record
 from weighbridge.autograd.tensors import Tensor
 
 
@@ -18,18 +18,21 @@ def linear(m: Machine, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     x, w, b = lower(m, x), lower(m, w), lower(m, b) if b is not None else None
     inside = x.shape[-1]
     outside = w.numel // inside
+    kept = [x if w.requires_grad else None, w if x.requires_grad else None]
+    ahead(m, [x, w, b], kept)
     out = m.new((*x.shape[:-1], outside), x.dtype)
     m.product()
-    reads, holds = x.shape, w.shape
+    reads, holds, biased = x.shape, w.shape, b is not None
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = grads[0].dtype
         m.product()
+        of_input = m.new(reads, dtype) if needs[0] and biased else None
         of_weight = m.new(holds, dtype) if needs[1] else None
-        of_input = m.new(reads, dtype) if needs[0] else None
+        if needs[0] and not biased:
+            of_input = m.new(reads, dtype)
         return [of_input, of_weight, m.new((outside,), dtype) if needs[2] else None]
 
-    kept = [x if w.requires_grad else None, w if x.requires_grad else None]
     record(m, back, [x, w, b], kept, out)
     return out
 

@@ -11,7 +11,7 @@ models/gemma3/modeling_gemma3.py (Gemma3RMSNorm).
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.ops.pointwise import cast, mean, mul, power, rsqrt, scale, shift
+from weighbridge.autograd.ops.pointwise import cast, mean, mul, power, rsqrt, scale, shift, sub
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32
 
@@ -53,6 +53,26 @@ def gemma_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     del inner
     normed = mul(m, normed, shift(m, cast(m, w, FLOAT32)))
     return cast(m, normed, x.dtype)
+
+
+def wide_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+    """OLMo 2: (weight * normed float32).to(x.dtype)"""
+    dtype = x.dtype
+    x = cast(m, x, FLOAT32)
+    variance = mean(m, power(m, x))
+    x = mul(m, x, rsqrt(m, shift(m, variance)))
+    return cast(m, mul(m, w, x), dtype)
+
+
+def cohere_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+    """A layer norm written out, in float32."""
+    dtype = x.dtype
+    x = cast(m, x, FLOAT32)
+    middle = mean(m, x)
+    variance = mean(m, power(m, sub(m, x, middle)))
+    x = mul(m, sub(m, x, middle), rsqrt(m, shift(m, variance)))
+    x = mul(m, cast(m, w, FLOAT32), x)
+    return cast(m, x, dtype)
 
 
 def soft_cap(m: Machine, x: Tensor) -> Tensor:

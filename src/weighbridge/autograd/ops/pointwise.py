@@ -1,6 +1,6 @@
 """Operators that work number by number.
 
-saves nothing       add, neg, scale, cast
+saves nothing       add, sub, scale, cast
 saves the other     mul
 saves the input     silu, gelu, relu^2, pow
 saves the result    tanh, sigmoid, exp, rsqrt, relu
@@ -10,7 +10,7 @@ saves a mask        dropout: a bool each
 from math import prod
 from typing import Any
 
-from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, record
 from weighbridge.autograd.tensors import Shape, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, DType
 
@@ -65,6 +65,23 @@ def add(m: Machine, a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
+def sub(m: Machine, a: Tensor, b: Tensor) -> Tensor:
+    """What is taken off has a gradient of its own, negated."""
+    out = m.new(_broadcast(a, b), wider(a, b))
+    first, second = (a.shape, a.dtype), (b.shape, b.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        taken = m.new(g.shape, g.dtype) if needs[1] else None
+        return [
+            summed(m, g, *first) if needs[0] else None,
+            summed(m, taken, *second) if taken is not None else None,
+        ]
+
+    record(m, back, [a, b], [], out)
+    return out
+
+
 def add_(m: Machine, a: Tensor, b: Tensor) -> Tensor:
     """In place: the result has the memory of `a`."""
     out = Tensor(a.shape, a.dtype, a.storage)
@@ -80,6 +97,8 @@ def add_(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 
 def mul(m: Machine, a: Tensor, b: Tensor) -> Tensor:
     """In backward both products are made before what was broadcast is summed (validate_outputs)."""
+    kept = [a if b.requires_grad else None, b if a.requires_grad else None]
+    ahead(m, [a, b], kept)
     out = m.new(_broadcast(a, b), wider(a, b))
     first, second = (a.shape, a.dtype), (b.shape, b.dtype)
 
@@ -93,7 +112,6 @@ def mul(m: Machine, a: Tensor, b: Tensor) -> Tensor:
             other = summed(m, other, *second)
         return [own, other]
 
-    kept = [a if b.requires_grad else None, b if a.requires_grad else None]
     record(m, back, [a, b], kept, out)
     return out
 
@@ -136,7 +154,9 @@ def of_result(m: Machine, x: Tensor) -> Tensor:
 
 
 def power(m: Machine, x: Tensor) -> Tensor:
-    """pow(2) or pow(3): grad * (n * x ** (n - 1))."""
+    """pow(2) or pow(3): grad * (n * x ** (n - 1)). Autocast has it in float32."""
+    if m.autocast is not None:
+        x = cast(m, x, FLOAT32)
     out = m.new(x.shape, x.dtype)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -195,16 +215,14 @@ def several(m: Machine, x: Tensor, kind: str) -> Tensor:
 def _gelu_new(m: Machine, x: Tensor) -> Tensor:
     """0.5 * x * (1 + tanh(c * (x + 0.044715 * x ** 3)))"""
     half = scale(m, x)
-    inner = add(m, x, scale(m, power(m, x)))
-    return mul(m, half, shift(m, of_result(m, scale(m, inner))))
+    return mul(m, half, shift(m, of_result(m, scale(m, add(m, x, scale(m, power(m, x)))))))
 
 
 def _gelu_fast(m: Machine, x: Tensor) -> Tensor:
     """0.5 * x * (1 + tanh(x * c * (1 + 0.044715 * x * x)))"""
     half = scale(m, x)
-    left = scale(m, x)
-    right = shift(m, mul(m, scale(m, x), x))
-    return mul(m, half, shift(m, of_result(m, mul(m, left, right))))
+    inner = mul(m, scale(m, x), shift(m, mul(m, scale(m, x), x)))
+    return mul(m, half, shift(m, of_result(m, inner)))
 
 
 def _quick_gelu(m: Machine, x: Tensor) -> Tensor:
@@ -214,6 +232,28 @@ def _quick_gelu(m: Machine, x: Tensor) -> Tensor:
 
 def _relu2(m: Machine, x: Tensor) -> Tensor:
     return power(m, of_result(m, x))
+
+
+def bloom_gelu(m: Machine, x: Tensor) -> Tensor:
+    """GeLUFunction: its input alone is saved; backward computes the tanh again."""
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        (x,) = saved
+        tanh = of_result(m, mul(m, scale(m, x), shift(m, mul(m, scale(m, x), x))))
+        first = scale(m, x)
+        inner = mul(m, shift(m, mul(m, tanh, tanh)), shift(m, mul(m, scale(m, x), x)))
+        first = mul(m, first, inner)
+        del inner
+        factor = add(m, first, scale(m, shift(m, tanh)))
+        del first
+        return [mul(m, factor, grads[0])]
+
+    with m.no_grad():
+        half = scale(m, scale(m, x))
+        inner = mul(m, scale(m, x), shift(m, mul(m, scale(m, x), x)))
+        out = mul(m, half, shift(m, of_result(m, inner)))
+    record(m, back, [x], [x], out)
+    return out
 
 
 ACTIVATIONS = {

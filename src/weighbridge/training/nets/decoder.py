@@ -4,6 +4,7 @@ Source: transformers 5.23 models/llama/modeling_llama.py, models/qwen3/modeling_
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.arch.mixers import Attention
@@ -11,8 +12,8 @@ from weighbridge.autograd.checkpoint import checkpoint
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.losses import embedding
-from weighbridge.autograd.ops.norms import rms_norm
-from weighbridge.autograd.ops.pointwise import add, mul, scale, several
+from weighbridge.autograd.ops.norms import layer_norm, rms_norm
+from weighbridge.autograd.ops.pointwise import add, dropout, mul, scale, several
 from weighbridge.autograd.ops.shaping import cut, join, turned
 from weighbridge.autograd.tensors import Shape, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
@@ -21,23 +22,50 @@ from weighbridge.training.modules import Module
 from weighbridge.training.step import Step
 
 Rotary = tuple[Tensor, Tensor]
+Layer = Callable[..., Tensor]
+Norm = Callable[[Machine, Tensor, Tensor], Tensor]
+Rotate = Callable[[Machine, Tensor, Tensor, Rotary], tuple[Tensor, Tensor]]
+QUERY_NORMS, KEY_NORMS = ("q_norm", "query_layernorm"), ("k_norm", "key_layernorm")
+NO_ROPE_WHERE_WHOLE = ("cohere2", "exaone4")
 Masks = dict[int | None, Tensor | None]  # by how many tokens back are seen
 EMBEDDINGS = ("embed_tokens", "wte", "tok_embeddings", "embed_in", "word_embeddings")
-FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm")
+FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f")
 
 
-def forward(s: Step) -> Tensor:
-    """LlamaModel.forward"""
+def forward(
+    s: Step,
+    layer: Layer | None = None,
+    rotary_width: int = 0,
+    *,
+    norm: Norm | None = None,
+    wide: bool = False,
+    rate: float = 0.0,
+) -> Tensor:
+    """LlamaModel.forward; with another `layer`, that of classes of its shape. `wide`: cosines stay
+    in float32. `rate`: of a dropout of the embeddings."""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS)))
+    if built.config.get("embedding_multiplier"):
+        inputs_embeds = scale(m, inputs_embeds)
     position_ids = m.new((1, s.length), INT64)
     masks = {window: mask(s, window) for window in windows(s)}
-    cos, sin = rotary(s)
-    x = inputs_embeds
-    for i, layer in enumerate(built.layers):
-        x = run(s, decoder_layer, x, layer, i, (cos, sin), masks, position_ids)
-    return rms_norm(m, x, built.base.weight(built.base.first(*FINAL)))
+    cos, sin = rotary_of(s, rotary_width or heads(s, 0).key_dim, wide=wide)
+    x = dropout(m, inputs_embeds, rate)
+    for i, p in enumerate(built.layers):
+        x = run(s, layer or decoder_layer, x, p, i, (cos, sin), masks, position_ids)
+    name = built.base.first(*FINAL)
+    if norm is not None:
+        return norm(m, x, built.base.weight(name)) if name else norm(m, x, x)
+    return normed(m, x, built.base, name)
+
+
+def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
+    """By the norm's parameters: those with a bias are layer norms."""
+    bias = p.bias(name)
+    if bias is not None:
+        return layer_norm(m, x, p.weight(name), bias)
+    return rms_norm(m, x, p.weight(name))
 
 
 def run(s: Step, layer: Callable[..., Tensor], x: Tensor, p: Module, *rest: Any) -> Tensor:
@@ -62,15 +90,15 @@ def decoder_layer(
     masks: Masks,
     _position_ids: Tensor | None = None,
 ) -> Tensor:
-    m = s.m
+    m, scaled = s.m, bool(s.built.config.get("residual_multiplier"))
     residual = x
-    x = rms_norm(m, x, p.weight("input_layernorm"))
+    x = normed(m, x, p, "input_layernorm")
     x, _ = attention_and_weights(s, p.at("self_attn"), x, number, positions, masks)
-    x = add(m, residual, x)
+    x = add(m, residual, scale(m, x) if scaled else x)
     residual = x
-    x = rms_norm(m, x, p.weight("post_attention_layernorm"))
+    x = normed(m, x, p, "post_attention_layernorm")
     x = mlp(s, p.at("mlp"), x)
-    return add(m, residual, x)
+    return add(m, residual, scale(m, x) if scaled else x)
 
 
 def attention(
@@ -80,23 +108,72 @@ def attention(
 
 
 def attention_and_weights(
-    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
+    s: Step,
+    p: Module,
+    x: Tensor,
+    number: int,
+    positions: Rotary,
+    masks: Masks,
+    **more: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """LlamaAttention.forward; the weights are eager attention's."""
+    """LlamaAttention.forward; the weights are eager attention's. `more` is the `kind` of attention,
+    and arguments of attend.How. Layers without positions turn nothing."""
     m, h = s.m, heads(s, number)
+    kind: Kind = more.pop("kind", LLAMA)
+    norm, late = kind.norm, kind.late
     q = p.linear(m, x, "q_proj").view(h.batch, h.length, h.heads, h.key_dim)
-    if p.has("q_norm"):
-        q = rms_norm(m, q, p.weight("q_norm"))
+    if not late:
+        q = head_norm(m, q, p, norm, *QUERY_NORMS)
     k = p.linear(m, x, "k_proj").view(h.batch, h.length, h.kv_heads, h.key_dim)
-    if p.has("k_norm"):
-        k = rms_norm(m, k, p.weight("k_norm"))
+    if not late:
+        k = head_norm(m, k, p, norm, *KEY_NORMS)
     v = p.linear(m, x, "v_proj").view(h.batch, h.length, h.kv_heads, h.value_dim)
-    q, k = rotated(m, turned(m, q), turned(m, k), positions)
-    out, weights = attended(
-        s, q, k, v, h, mask=masks[window(s, number)], p=s.rate("attention_dropout")
-    )
-    out = p.linear(m, out.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
-    return out, weights
+    if late:
+        q, k = head_norm(m, q, p, norm, *QUERY_NORMS), head_norm(m, k, p, norm, *KEY_NORMS)
+    turns = has_positions(s, number)
+    if turns:
+        q, k = kind.rotate(m, turned(m, q), turned(m, k), positions)
+    reach, rate = window(s, number), s.rate("attention_dropout")
+    made, weights = attended(s, q, k, v, h, mask=masks[reach], p=rate, views=not turns, **more)
+    made = p.linear(m, made.view(h.batch, h.length, h.heads * h.value_dim), kind.out)
+    return made, weights
+
+
+def rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb"""
+    cos, sin = positions
+    q_embed = rotated_one(m, q, cos, sin)
+    k_embed = rotated_one(m, k, cos, sin)
+    return q_embed, k_embed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """How a class differs from Llama's attention. `late`: queries and keys are normed when all
+    three are there; `out`: the name of the last linear."""
+
+    norm: Norm = rms_norm
+    rotate: Rotate = rotated
+    late: bool = False
+    out: str = "o_proj"
+
+
+LLAMA = Kind()
+
+
+def head_norm(m: Machine, x: Tensor, p: Module, norm: Norm, *names: str) -> Tensor:
+    """Where the class has one."""
+    name = p.first(*names)
+    return norm(m, x, p.weight(name)) if name else x
+
+
+def has_positions(s: Step, number: int) -> bool:
+    """Some layers of some classes have none: SmolLM3's, Cohere2's without a window."""
+    config = s.built.config
+    listed = config.get("no_rope_layers")
+    if isinstance(listed, list) and len(listed) > number:
+        return bool(listed[number])
+    return not (config.model_type in NO_ROPE_WHERE_WHOLE and window(s, number) is None)
 
 
 def heads(s: Step, number: int) -> Heads:
@@ -114,8 +191,8 @@ def heads(s: Step, number: int) -> Heads:
 
 
 def window(s: Step, number: int) -> int | None:
-    found = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, Attention))
-    return found.reach
+    found = (x for x in s.built.body.blocks[number].mixers if isinstance(x, Attention))
+    return next((x.reach for x in found), None)
 
 
 def windows(s: Step) -> set[int | None]:
@@ -143,18 +220,27 @@ def rotary(s: Step) -> Rotary:
     return rotary_of(s, heads(s, 0).key_dim)
 
 
-def rotary_of(s: Step, width: int) -> Rotary:
+def rotary_of(s: Step, width: int, *, wide: bool = False) -> Rotary:
     """LlamaRotaryEmbedding.forward, for `width` numbers of a head."""
     m, shape = s.m, (1, s.length, 1, width)
     freqs = m.new((1, s.length, width // 2), FLOAT32)
     emb = m.new((1, s.length, width), FLOAT32)
     cos = _scaled(m, shape)
     sin = _scaled(m, shape)
-    if s.dtype == FLOAT32:
+    if wide or s.dtype == FLOAT32:
         return cos, sin
     lower_cos, lower_sin = m.new(shape, s.dtype), m.new(shape, s.dtype)
     del freqs, emb
     return lower_cos, lower_sin
+
+
+def turned_width(s: Step) -> int:
+    """Numbers of a head that have a position."""
+    config = s.built.config
+    rope = config.get("rope_parameters", "rope_scaling")
+    part = rope.get("partial_rotary_factor") if isinstance(rope, dict) else None
+    part = part or config.get("partial_rotary_factor", "rotary_pct") or 1.0
+    return int(heads(s, 0).key_dim * float(part))
 
 
 def _scaled(m: Machine, shape: Shape) -> Tensor:
@@ -165,11 +251,22 @@ def _scaled(m: Machine, shape: Shape) -> Tensor:
     return scaled
 
 
-def rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
-    """apply_rotary_pos_emb"""
+def rotated_one(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """(x * cos) + (rotate_half(x) * sin)"""
+    return add(m, mul(m, x, cos), mul(m, _half(m, x), sin))
+
+
+def part_rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of the first numbers of each head; joined with the others again, also
+    where there are none."""
     cos, sin = positions
-    q_embed = add(m, mul(m, q, cos), mul(m, _half(m, q), sin))
-    k_embed = add(m, mul(m, k, cos), mul(m, _half(m, k), sin))
+    width = cos.shape[-1]
+    q_rot, q_pass = cut(m, q, width), cut(m, q, q.shape[-1] - width)
+    k_rot, k_pass = cut(m, k, width), cut(m, k, k.shape[-1] - width)
+    q_embed = rotated_one(m, q_rot, cos, sin)
+    k_embed = rotated_one(m, k_rot, cos, sin)
+    q_embed = join(m, q_embed, q_pass)
+    k_embed = join(m, k_embed, k_pass)
     return q_embed, k_embed
 
 
@@ -184,5 +281,7 @@ def _half(m: Machine, x: Tensor) -> Tensor:
 def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
     m = s.m
     kind = str(s.built.config.get("hidden_act", "hidden_activation") or "silu")
+    if not p.has("gate_proj"):
+        return p.linear(m, several(m, p.linear(m, x, "up_proj"), kind), "down_proj")
     gate = several(m, p.linear(m, x, "gate_proj"), kind)
     return p.linear(m, mul(m, gate, p.linear(m, x, "up_proj")), "down_proj")

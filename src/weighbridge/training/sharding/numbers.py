@@ -36,10 +36,11 @@ class Sharding:
         return min(NODE, among) if self.kind == "hsdp" else among
 
 
-def sharding(w: Train, count: int) -> Sharding:
-    """`count` devices. Raises UsageError for flags that contradict each other."""
+def sharding(w: Train, count: int | None) -> Sharding:
+    """`count` devices, None where none were named. Raises UsageError for flags that contradict each other."""
     model = (w.tensor_parallel_size or 1) * (w.pipeline_parallel_size or 1)
     model *= w.context_parallel_size or 1
+    count = count or model
     if w.data_parallel_size is None and count % model:
         raise UsageError(f"{count} devices are not a multiple of the {model} that share one model")
     data = w.data_parallel_size or max(1, count // model)

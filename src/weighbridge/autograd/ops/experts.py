@@ -1,0 +1,116 @@
+"""Operators that deal tokens out to experts and multiply them in groups. S token-expert pairs.
+
+    topk        saves the numbers; in backward zeros of all scores
+    gathered    x[numbers]; in backward zeros of x, and what adding by numbers takes: four lists
+                of numbers, and the pairs that are sorted
+    grouped     one product for all experts, each with its own rows; saves the rows and the weights
+    summed_k    the sum over the k experts of a token; in backward a copy for each
+
+Source: torch aten/src/ATen/native/cuda/{Indexing,GroupedBlas}.cu.
+"""
+
+from typing import Any
+
+from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, record
+from weighbridge.autograd.ops.pointwise import cast
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.dtypes import FLOAT32, INT64, DType
+
+ITEM = 8  # bytes of a number
+
+
+def softmax(m: Machine, x: Tensor, dtype: DType = FLOAT32) -> Tensor:
+    """From 16 bits to float32 in one kernel."""
+    out = m.new(x.shape, dtype)
+    source = x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(grads[0].shape, source)]
+
+    record(m, back, [x], [Tensor(out.shape, dtype, out.storage)], out)
+    return out
+
+
+def topk(m: Machine, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """(values, numbers)"""
+    values, numbers = m.new((*x.shape[:-1], k), x.dtype), m.new((*x.shape[:-1], k), INT64)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [numbers], values)
+    return values, numbers
+
+
+def gather(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
+    """x.gather(-1, numbers)"""
+    out = m.new(numbers.shape, x.dtype)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [numbers], out)
+    return out
+
+
+def gathered(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
+    """x[numbers], rows of the first dimension."""
+    out = m.new((numbers.numel, *x.shape[1:]), x.dtype)
+    whole, count = x.shape, numbers.numel
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        made = m.new(whole, grads[0].dtype)
+        m.hidden(*[ITEM * count] * 4, 2 * ITEM * count)
+        return [made]
+
+    record(m, back, [x], [numbers], out)
+    return out
+
+
+def divided_(m: Machine, x: Tensor) -> Tensor:
+    """x /= x.sum(-1, keepdim=True): what is divided is copied before, for backward."""
+    total = m.new((*x.shape[:-1], 1), x.dtype)
+    before = m.new(x.shape, x.dtype)
+    out = Tensor(x.shape, x.dtype, x.storage)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        first = m.new(grads[0].shape, grads[0].dtype)
+        second = m.new(grads[0].shape, grads[0].dtype)
+        del second
+        return [first]
+
+    record(m, back, [x], [before, total], out)
+    return out
+
+
+def grouped(m: Machine, x: Tensor, w: Tensor, offsets: Tensor) -> Tensor:
+    """torch.nn.functional.grouped_mm; x [S, in], w [E, out, in], the last row of each expert. It
+    is not among what autocast lowers: the rows are cast to the weights' dtype."""
+    x = cast(m, x, w.dtype)
+    kept = [x if w.requires_grad else None, w if x.requires_grad else None, offsets]
+    ahead(m, [x, w], kept)
+    out = m.new((x.shape[0], w.shape[1]), w.dtype)
+    reads, holds = x.shape, w.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        return [
+            m.new(reads, dtype) if needs[0] else None,
+            m.new(holds, dtype) if needs[1] else None,
+        ]
+
+    record(m, back, [x, w], kept, out)
+    return out
+
+
+def summed_k(m: Machine, x: Tensor, tokens: int) -> Tensor:
+    out = m.new((tokens, x.shape[-1]), x.dtype)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out

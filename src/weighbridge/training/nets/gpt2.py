@@ -1,0 +1,68 @@
+"""GPT-2 and GPT-BigCode: layer norms, learned positions, queries, keys and values from one linear,
+dropouts.
+
+Source: transformers 5.23 models/gpt2/modeling_gpt2.py, models/gpt_bigcode/modeling_gpt_bigcode.py.
+"""
+
+from weighbridge.autograd.ops.losses import embedding
+from weighbridge.autograd.ops.pointwise import add, dropout, several
+from weighbridge.autograd.ops.shaping import split
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.dtypes import INT64
+from weighbridge.training.attend import attended
+from weighbridge.training.modules import Module
+from weighbridge.training.nets.decoder import heads, mask, normed, run
+from weighbridge.training.step import Step
+
+
+def forward(s: Step) -> Tensor:
+    """GPT2Model.forward"""
+    m, built = s.m, s.built
+    ids = m.new((s.batch, s.length), INT64)
+    inputs_embeds = embedding(m, ids, built.base.weight("wte"))
+    position_ids = m.new((1, s.length), INT64)
+    position_embeds = embedding(m, position_ids, built.base.weight("wpe"))
+    x = add(m, inputs_embeds, position_embeds)
+    causal_mask = mask(s, None)
+    x = dropout(m, x, s.rate("embd_pdrop"))
+    for i, layer in enumerate(built.layers):
+        x = run(s, block, x, layer, i, causal_mask, position_ids)
+    return normed(m, x, built.base, "ln_f")
+
+
+def block(
+    x: Tensor, s: Step, p: Module, number: int, causal_mask: Tensor | None, _position_ids: Tensor
+) -> Tensor:
+    """GPT2Block.forward"""
+    m = s.m
+    residual = x
+    x = normed(m, x, p, "ln_1")
+    attn_output, _ = attention(s, p.at("attn"), x, number, causal_mask)
+    x = add(m, attn_output, residual)
+    residual = x
+    x = normed(m, x, p, "ln_2")
+    feed_forward = mlp(s, p.at("mlp"), x)
+    return add(m, residual, feed_forward)
+
+
+def attention(
+    s: Step, p: Module, x: Tensor, number: int, causal_mask: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """GPT2Attention.forward"""
+    m, h = s.m, heads(s, number)
+    width, shared = h.heads * h.key_dim, h.kv_heads * h.key_dim
+    q, k, v = split(m, p.linear(m, x, "c_attn"), [width, shared, shared])
+    q, k, v = (t.view(*t.shape[:2], t.shape[2] // h.key_dim, h.key_dim) for t in (q, k, v))
+    wide, rate = s.built.kind != "gpt2", s.rate("attn_pdrop")
+    out, weights = attended(s, q, k, v, h, mask=causal_mask, p=rate, views=True, wide=wide)
+    out = p.linear(m, out.view(h.batch, h.length, width), "c_proj")
+    return dropout(m, out, s.rate("resid_pdrop")), weights
+
+
+def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
+    """GPT2MLP.forward"""
+    m = s.m
+    x = p.linear(m, x, "c_fc")
+    x = several(m, x, str(s.built.config.get("activation_function") or "gelu_new"))
+    x = p.linear(m, x, "c_proj")
+    return dropout(m, x, s.rate("resid_pdrop"))

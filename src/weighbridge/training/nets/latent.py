@@ -1,0 +1,139 @@
+"""DeepSeek's multi-head latent attention, expanded to heads before the kernel.
+
+Source: transformers 5.23 models/deepseek_v3/modeling_deepseek_v3.py (DeepseekV3Attention),
+models/deepseek_v2/modeling_deepseek_v2.py.
+"""
+
+from typing import Any
+
+from weighbridge.arch.mixers import Latent
+from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.norms import rms_norm
+from weighbridge.autograd.ops.pointwise import add, mul
+from weighbridge.autograd.ops.shaping import cut, join, split
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.training.attend import attended
+from weighbridge.training.modules import Module
+from weighbridge.training.nets import decoder, moe
+from weighbridge.training.step import Step
+
+
+def forward(s: Step) -> Tensor:
+    """DeepseekV3Model.forward"""
+    return decoder.forward(s, decoder_layer, _of(s, 0).rotary)
+
+
+def _of(s: Step, number: int) -> Latent:
+    return next(m for m in s.built.body.blocks[number].mixers if isinstance(m, Latent))
+
+
+def decoder_layer(
+    x: Tensor,
+    s: Step,
+    p: Module,
+    number: int,
+    positions: decoder.Rotary,
+    masks: decoder.Masks,
+    _position_ids: Tensor | None = None,
+) -> Tensor:
+    m = s.m
+    residual = x
+    x = rms_norm(m, x, p.weight("input_layernorm"))
+    x, _ = attention(s, p.at("self_attn"), x, number, positions, masks)
+    x = add(m, residual, x)
+    residual = x
+    x = rms_norm(m, x, p.weight("post_attention_layernorm"))
+    x = moe.feed(s, p, x, number)
+    return add(m, residual, x)
+
+
+def attention(
+    s: Step, p: Module, x: Tensor, number: int, positions: decoder.Rotary, masks: decoder.Masks
+) -> tuple[Tensor, Tensor | None]:
+    """DeepseekV3Attention.forward"""
+    m, a = s.m, _of(s, number)
+    lead = s.batch, s.length
+    if p.has("q_a_proj"):
+        small = rms_norm(m, p.linear(m, x, "q_a_proj"), p.weight("q_a_layernorm"))
+        q = p.linear(m, small, "q_b_proj")
+        del small
+    else:
+        q = p.linear(m, x, "q_proj")
+    q = q.view(*lead, a.heads, a.nope + a.rotary)
+    q_pass, q_rot = split(m, q, (a.nope, a.rotary))
+    compressed = p.linear(m, x, "kv_a_proj_with_mqa")
+    kv, k_rot = split(m, compressed, (a.rank, a.rotary))
+    kv = rms_norm(m, kv, p.weight("kv_a_layernorm"))
+    k_rot = k_rot.view(*lead, 1, a.rotary)
+    turn = decoder.rotated if s.built.config.get("rope_interleave") is False else interleaved
+    q_rot, k_rot = turn(m, q_rot, k_rot, positions)
+    query = join(m, q_pass, q_rot)
+    key, value = expanded(s, p, a, kv, k_rot)
+    h = Heads(
+        batch=s.batch,
+        length=s.length,
+        seen=s.length,
+        heads=a.heads,
+        kv_heads=a.heads,
+        key_dim=a.nope + a.rotary,
+        value_dim=a.value_dim,
+    )
+    out, weights = attended(
+        s, query, key, value, h, mask=masks[None], p=s.rate("attention_dropout")
+    )
+    return p.linear(m, out.view(*lead, a.heads * a.value_dim), "o_proj"), weights
+
+
+def expanded(s: Step, p: Module, a: Latent, kv: Tensor, k_rot: Tensor) -> tuple[Tensor, Tensor]:
+    """expand_kv: keys of all heads are copied together from both parts."""
+    m = s.m
+    both = p.linear(m, kv, "kv_b_proj").view(s.batch, s.length, a.heads, a.nope + a.value_dim)
+    k_nope, value = split(m, both, (a.nope, a.value_dim))
+    key = _filled(m, k_nope, k_rot, a)
+    return key, value
+
+
+def _filled(m: Machine, k_nope: Tensor, k_rot: Tensor, a: Latent) -> Tensor:
+    """new_empty, and two copies into slices of it: each copy's backward clones the gradient and
+    takes its slice (CopySlices)."""
+    lead = k_nope.shape[:-1]
+    out = m.new((*lead, a.nope + a.rotary), k_nope.dtype)
+    first, second = k_nope.shape, k_rot.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        rest = m.new(g.shape, g.dtype)
+        rotated = m.new((*lead, a.rotary), g.dtype)
+        summed = m.new(second, g.dtype)
+        del rotated
+        again = m.new(g.shape, g.dtype)
+        plain = m.new(first, g.dtype)
+        del rest, again
+        return [plain, summed]
+
+    record(m, back, [k_nope, k_rot], [], out)
+    return out
+
+
+def interleaved(
+    m: Machine, q: Tensor, k: Tensor, positions: decoder.Rotary
+) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb_interleave"""
+    cos, sin = positions
+    half = q.shape[-1] // 2
+    cos, sin = (Tensor((*t.shape[:-1], half), t.dtype, t.storage) for t in (cos, sin))
+    q1, q2 = cut(m, q, half), cut(m, q, half)
+    k1, k2 = cut(m, k, half), cut(m, k, half)
+    q_embed = _turned(m, q1, q2, cos, sin)
+    k_embed = _turned(m, k1, k2, cos, sin)
+    return q_embed, k_embed
+
+
+def _turned(m: Machine, a: Tensor, b: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """cat([a * cos - b * sin, b * cos + a * sin])"""
+    return join(
+        m,
+        add(m, mul(m, a, cos), mul(m, b, sin)),
+        add(m, mul(m, b, cos), mul(m, a, sin)),
+    )

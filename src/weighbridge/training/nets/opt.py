@@ -1,0 +1,72 @@
+"""OPT: layer norms, learned positions, plain feed-forwards, dropouts.
+
+Source: transformers 5.23 models/opt/modeling_opt.py.
+"""
+
+from weighbridge.autograd.ops.losses import embedding
+from weighbridge.autograd.ops.pointwise import add, dropout, scale, several
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.training.attend import attended
+from weighbridge.training.modules import Module
+from weighbridge.training.nets.decoder import heads, mask, normed, run
+from weighbridge.training.step import Step
+
+
+def forward(s: Step) -> Tensor:
+    """OPTDecoder.forward"""
+    m, base, whole = s.m, s.built.base, (s.batch, s.length)
+    ids = m.new(whole, INT64)
+    inputs_embeds = embedding(m, ids, base.weight("embed_tokens"))
+    seen = None if s.padded else m.new(whole, FLOAT32)
+    position_ids = m.new(whole, INT64)
+    causal_mask = mask(s, None)
+    pos_embeds = embedding(m, m.new(whole, INT64), base.weight("embed_positions"))
+    if base.has("project_in"):
+        inputs_embeds = base.linear(m, inputs_embeds, "project_in")
+    x = add(m, inputs_embeds, pos_embeds)
+    for i, layer in enumerate(s.built.layers):
+        x = run(s, decoder_layer, x, layer, i, causal_mask, position_ids)
+    del seen
+    if base.has("final_layer_norm"):
+        x = normed(m, x, base, "final_layer_norm")
+    return base.linear(m, x, "project_out") if base.has("project_out") else x
+
+
+def decoder_layer(
+    x: Tensor, s: Step, p: Module, number: int, causal_mask: Tensor | None, _position_ids: Tensor
+) -> Tensor:
+    """OPTDecoderLayer.forward"""
+    m, rate = s.m, s.rate("dropout")
+    before = s.built.config.get("do_layer_norm_before") is not False
+    residual = x
+    if before:
+        x = normed(m, x, p, "self_attn_layer_norm")
+    x, _ = attention(s, p.at("self_attn"), x, number, causal_mask)
+    x = dropout(m, x, rate)
+    x = add(m, residual, x)
+    if not before:
+        x = normed(m, x, p, "self_attn_layer_norm")
+    residual = x
+    if before:
+        x = normed(m, x, p, "final_layer_norm")
+    x = p.linear(m, x, "fc1")
+    x = several(m, x, str(s.built.config.get("activation_function") or "relu"))
+    x = p.linear(m, x, "fc2")
+    x = dropout(m, x, rate)
+    x = add(m, residual, x)
+    return x if before else normed(m, x, p, "final_layer_norm")
+
+
+def attention(
+    s: Step, p: Module, x: Tensor, number: int, causal_mask: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """OPTAttention.forward: queries are scaled before."""
+    m, h = s.m, heads(s, number)
+    shape = h.batch, h.length, h.heads, h.key_dim
+    q = scale(m, p.linear(m, x, "q_proj")).view(*shape)
+    k = p.linear(m, x, "k_proj").view(*shape)
+    v = p.linear(m, x, "v_proj").view(*shape)
+    rate = s.rate("attention_dropout")
+    out, weights = attended(s, q, k, v, h, mask=causal_mask, p=rate, views=True)
+    return p.linear(m, out.view(h.batch, h.length, h.heads * h.key_dim), "out_proj"), weights

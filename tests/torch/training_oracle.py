@@ -1,0 +1,416 @@
+"""Training steps of real classes on the fake GPU, and the same by our programs, to be compared.
+
+seen = real("llama", config, precision="bf16-mixed", checkpointing="full")
+mine = ours("llama", config, precision="bf16-mixed", checkpointing="full")
+assert differences(seen, mine) == []
+
+`python -m tests.torch.training_oracle llama '{"hidden_size": 256}' precision=bf16` prints both.
+"""
+
+import functools
+import gc
+import json
+import sys
+import warnings
+from collections import Counter
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from itertools import pairwise
+from unittest.mock import patch
+
+STEPS = 2
+CLOSE = 0.02  # peaks of phases, as a share
+
+
+@dataclass(slots=True)
+class Seen:
+    """`moments` in order: (phase, allocated at its end, its peak, most reserved so far). `saved` are
+    the sizes of all that is alive at the end of the first forward; `who` says what made them."""
+
+    moments: list = field(default_factory=list)
+    saved: Counter = field(default_factory=Counter)
+    who: dict = field(default_factory=dict)
+    full: list = field(default_factory=list)  # what was alive at each peak, by size
+    tape: list = field(default_factory=list)  # of each phase: (bytes taken or given back, by whom)
+    model: object = None
+
+    def peaks(self):
+        """The most of each phase, over all steps."""
+        found = {}
+        for name, _, peak, _ in self.moments:
+            found[name] = max(found.get(name, 0), peak)
+        return found
+
+    @property
+    def saved_bytes(self):
+        return sum(n * count for n, count in self.saved.items())
+
+
+def named(model_type, config, cls=None):
+    """The config with the class that is trained; a class may be named for kinds with several."""
+    import transformers
+
+    made = transformers.AutoConfig.for_model(model_type, **config)
+    if cls is None:
+        names = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        cls = names[model_type]
+    return made, getattr(transformers, cls)
+
+
+def real(  # noqa: PLR0913
+    model_type,
+    config,
+    *,
+    cls=None,
+    precision="bf16",
+    checkpointing=None,
+    reentrant=False,
+    attention=None,
+    kernel=None,
+    padded=False,
+    framework="plain",
+    batch_size=2,
+    seq_len=256,
+    accumulation=1,
+    steps=STEPS,
+    gpu="a100-80gb",
+    optimizer=None,
+    prepare=None,
+    inputs=None,
+    head_reads=None,
+    torch_version="2.13",
+):
+    """Runs the class as users do: made on the host, moved, trained.
+
+    precision       bf16 | fp32 | bf16-mixed | fp16-mixed
+    attention       what the config is told: sdpa (None), eager
+    kernel          the one that torch is confined to: flash, efficient, math
+    prepare         called with the model on the host, gives what is trained (adapters, freezing)
+    head_reads      the module whose output the head reads, where that is not the base model
+    inputs          called with (batch, length, device), gives the arguments of forward
+    """
+    import torch
+
+    import weighbridge
+
+    warnings.simplefilter("ignore")
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    cast = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}.get(precision)
+    made, owner = named(model_type, config, cls)
+    if attention:
+        made._attn_implementation = attention
+    seen = Seen()
+    with weighbridge.FakeGPU(gpu, torch_version=torch_version) as card, _only(kernel):
+        torch.set_default_dtype(dtype)
+        model = owner(made)
+        torch.set_default_dtype(torch.float32)
+        model.train()
+        base = (
+            model.get_submodule(head_reads) if head_reads else getattr(model, "base_model", model)
+        )
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        if prepare is not None:
+            model = prepare(model)
+        model.to("cuda")
+        gc.collect()
+        trained = [p for p in model.parameters() if p.requires_grad]
+        step = (optimizer or functools.partial(torch.optim.AdamW, foreach=True))(trained)
+        ends = [0]
+
+        def mark(name):
+            a = torch.cuda
+            seen.moments.append(
+                (name, a.memory_allocated(), a.max_memory_allocated(), a.memory_reserved())
+            )
+            a.reset_peak_memory_stats()
+            card.tape.settle()
+            ends.append(len(card.tape.events))
+
+        def base_over(_module, _args, out):
+            hidden = out[0] if isinstance(out, tuple) else out[next(iter(out))]
+            mark("forward")
+            if hidden.requires_grad:
+                hidden.register_hook(lambda _: mark("loss"))
+
+        base.register_forward_hook(base_over)
+        call = model
+        if framework == "trainer" and cast is not None:
+            from accelerate.utils import convert_outputs_to_fp32
+
+            call = convert_outputs_to_fp32(_autocast(model, cast))
+        elif cast is not None:
+            call = _autocast(model, cast)
+        mark("load")
+        for i in range(steps):
+            for _ in range(min(2, accumulation)):
+                given = (inputs or causal)(batch_size, seq_len, "cuda")
+                if padded:
+                    mask = torch.ones(batch_size, seq_len, dtype=torch.int64)
+                    mask[0, seq_len // 2 :] = 0
+                    given["attention_mask"] = mask.to("cuda")
+                out = call(**given)
+                loss = out["loss"]
+                del given
+                if framework == "trainer":
+                    del out
+                if not seen.saved:
+                    _alive(card.tape, seen)
+                loss.backward()
+                mark("backward")
+                out = loss = None
+            step.step()
+            step.zero_grad()
+            mark("step")
+        seen.tape = [_said(card.tape, *span) for span in pairwise(ends)]
+        seen.full = [_full(card.tape, *span, seen.who) for span in pairwise(ends)]
+        seen.model = model
+    return seen
+
+
+def causal(batch, length, device):
+    import torch
+
+    ids = torch.randint(0, 100, (batch, length), device=device)
+    labels = torch.randint(0, 100, (batch, length), device=device)
+    return {"input_ids": ids, "labels": labels, "use_cache": False}
+
+
+def _autocast(model, dtype):
+    import torch
+
+    def call(**given):
+        with torch.autocast("cuda", dtype):
+            return model(**given)
+
+    return call
+
+
+@contextmanager
+def _only(kernel):
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    names = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION"}
+    names |= {"math": "MATH", "cudnn": "CUDNN_ATTENTION"}
+    chosen = nullcontext() if kernel is None else sdpa_kernel(getattr(SDPBackend, names[kernel]))
+    with chosen:
+        yield
+
+
+def _alive(tape, seen):
+    tape.settle()
+    for s in tape.alive(len(tape.events) - 1):
+        seen.saved[s.nbytes] += 1
+        seen.who.setdefault(s.nbytes, []).append(f"{s.op} {s.module}")
+
+
+def _said(tape, start, end):
+    made = (tape.storages[abs(n) - 1] for n in tape.events[start:end])
+    signs = (1 if n > 0 else -1 for n in tape.events[start:end])
+    return [(sign * s.nbytes, f"{s.op} {s.module}") for sign, s in zip(signs, made, strict=True)]
+
+
+def _full(tape, start, end, who):
+    """What is alive at the fullest moment of a phase."""
+    at = max(range(max(start - 1, 0), end), key=tape.levels.__getitem__)
+    found = Counter()
+    for s in tape.alive(at):
+        found[s.nbytes] += 1
+        who.setdefault(s.nbytes, []).append(f"{s.op} {s.module}")
+    return found
+
+
+def ours(  # noqa: PLR0913
+    model_type,
+    config,
+    *,
+    cls=None,
+    precision="bf16",
+    checkpointing=None,
+    reentrant=False,
+    attention=None,
+    kernel=None,
+    padded=False,
+    framework="plain",
+    batch_size=2,
+    seq_len=256,
+    accumulation=1,
+    gpu=None,
+    head_reads=None,
+    **more,
+):
+    """The same by `weighbridge.training.run.run`; `more` are further settings of `train`."""
+    from weighbridge.training import run
+
+    made, owner = named(model_type, config, cls)
+    raw = {**made.to_dict(), "architectures": [owner.__name__]}
+    made_plan = settled(
+        raw,
+        precision=precision,
+        checkpointing=("full" if checkpointing else None),
+        attention=kernel or attention,
+        padded=padded,
+        framework=framework,
+        batch_size=batch_size,
+        seq_len=seq_len,
+        gradient_accumulation=accumulation if accumulation > 1 else None,
+        gpu=gpu,
+        **more,
+    )
+    seen = Seen()
+    heap_of, first, step_of, first_note = run.Heap, run.backward, run.Step, run.Run.note
+
+    class Heap(heap_of):
+        def __init__(self, *settings):
+            super().__init__(*settings)
+            self.alive = self.full = Counter()
+            self.said = []
+
+        def take(self, nbytes, *rest):
+            self.alive[nbytes] += 1
+            before = self._most
+            self.said.append((nbytes, _where()))
+            held = super().take(nbytes, *rest)
+            if self._most > before:
+                self.full = +self.alive
+            return held
+
+        def drop(self, *gone):
+            for held in gone:
+                self.alive[held.nbytes] -= 1
+                self.said.append((-held.nbytes, held.name))
+            super().drop(*gone)
+
+        def phase(self):
+            found = super().phase()
+            seen.full.append(self.full)
+            self.full = +self.alive
+            seen.tape.append(self.said)
+            self.said = []
+            seen.moments.append(
+                ("", self._allocator.allocated, found.allocated, self._allocator.reserved)
+            )
+            return found
+
+    def backward(m, loss, *rest, **more):
+        if not seen.saved:
+            seen.saved = +m.heap.alive
+        return first(m, loss, *rest, **more)
+
+    def note(self, name, peak, **more):
+        _named(seen, name)
+        first_note(self, name, peak, **more)
+
+    step = functools.partial(step_of, reentrant=True) if reentrant else step_of
+    with (
+        patch.object(run, "Heap", Heap),
+        patch.object(run, "backward", backward),
+        patch.object(run, "Step", step),
+        patch.object(run.Run, "note", note),
+    ):
+        seen.model = run.run(made_plan)
+    return seen
+
+
+def _named(seen, name):
+    """A phase that is noted in two parts is one."""
+    _, *last = seen.moments.pop()
+    full, tape = seen.full.pop(), seen.tape.pop()
+    if seen.moments and seen.moments[-1][0] == name:
+        _, _, before, _ = seen.moments.pop()
+        earlier, said = seen.full.pop(), seen.tape.pop()
+        full = full if last[1] > before else earlier
+        last[1], tape = max(before, last[1]), said + tape
+    seen.moments.append((name, *last))
+    seen.full.append(full)
+    seen.tape.append(tape)
+
+
+def _where():
+    """Which of our functions take memory now, the innermost last."""
+    frame, names = sys._getframe(2), []
+    while frame is not None and frame.f_code.co_name != "_micro_batch":
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    own = [n for n in names if n not in ("take", "new", "__init__", "hidden", "passing", "back")]
+    return "<".join(own[:4])
+
+
+def settled(raw, **settings):
+    """The plan of a config and the settings of `train`."""
+    from weighbridge.engines.table import engine, version
+    from weighbridge.estimate.train import _subject
+    from weighbridge.gather import gather_config
+    from weighbridge.model import resolve
+    from weighbridge.settings import read
+    from weighbridge.training.plan import plan
+
+    workload = read("train", {k: v for k, v in settings.items() if v is not None})
+    model = resolve(gather_config(raw))
+    number, _ = version(engine("transformers"), workload.engine_version)
+    return plan(_subject(model, workload, number), workload, workload.budget(), number[:2])
+
+
+def differences(seen, mine, *, close=CLOSE, small=0):
+    """Lines that say where the two part: saved tensors by size, peaks of each phase of each step."""
+    lines = []
+    for n in sorted((seen.saved.keys() | mine.saved.keys()), reverse=True):
+        if n > small and seen.saved[n] != mine.saved[n]:
+            made = sorted(set(seen.who.get(n, ())))[:3]
+            lines.append(f"saved {n:,}: {seen.saved[n]} there, {mine.saved[n]} here {made}")
+    for there, here in zip(seen.moments, mine.moments, strict=True):
+        if abs(there[2] - here[2]) > close * there[2]:
+            lines.append(f"{there[0]}: {there[2]:,} there, {here[2]:,} here")
+    return lines
+
+
+def at_peaks(seen, mine, *, small=0):
+    """What is alive at the peaks of one alone: (phase, bytes, there, here, who made such)."""
+    for (name, *_), there, here in zip(seen.moments, seen.full, mine.full, strict=True):
+        for n in sorted(there.keys() | here.keys(), reverse=True):
+            if n > small and there[n] != here[n]:
+                yield name, n, there[n], here[n], Counter(seen.who.get(n, ())).most_common(4)
+
+
+def table(seen, mine):
+    """Both, phase by phase."""
+    lines = []
+    for there, here in zip(seen.moments, mine.moments, strict=True):
+        off = [f"{b - a:+,}" if a != b else "=" for a, b in zip(there[1:], here[1:], strict=True)]
+        lines.append(
+            f"{there[0]:9} end {there[1]:>14,} {off[0]:>12}  peak {there[2]:>14,} {off[1]:>12} "
+            f"{100 * (here[2] / there[2] - 1):+6.2f}%  reserved {off[2]}"
+        )
+    return "\n".join(lines)
+
+
+def compare(model_type, config, **settings):
+    seen, mine = real(model_type, config, **settings), ours(model_type, config, **settings)
+    print(model_type, settings)
+    print(table(seen, mine))
+    print("\n".join(differences(seen, mine, close=0.0)))
+    print(*at_peaks(seen, mine), sep="\n")
+    return seen, mine
+
+
+def side_by_side(seen, mine, number, *, small=0):
+    """The requests of one phase on both sides, aligned by their sizes."""
+    from difflib import SequenceMatcher
+
+    there = [x for x in seen.tape[number] if abs(x[0]) > small]
+    here = [x for x in mine.tape[number] if abs(x[0]) > small]
+    sizes = [[x[0] for x in side] for side in (there, here)]
+    for kind, a, b, c, d in SequenceMatcher(None, *sizes, autojunk=False).get_opcodes():
+        for i in range(max(b - a, d - c)):
+            left = there[a + i] if a + i < b else ("", "")
+            right = here[c + i] if c + i < d else ("", "")
+            sign = " " if kind == "equal" else "|"
+            yield f"{sign} {left[0]!s:>11} {left[1][-60:]:60} {right[0]!s:>11} {right[1]}"
+
+
+if __name__ == "__main__":
+    given = dict(a.split("=", 1) for a in sys.argv[3:])
+    numbers = {
+        k: json.loads(v) if v[0].isdigit() or v in ("true",) else v for k, v in given.items()
+    }
+    compare(sys.argv[1], json.loads(sys.argv[2]), **numbers)

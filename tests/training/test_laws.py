@@ -1,0 +1,151 @@
+"""Laws of training: over sharding, adapters, checkpointing, tokens."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import weighbridge
+from weighbridge.errors import UsageError
+from weighbridge.requests import answer
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 2048,
+    "max_position_embeddings": 4096,
+    "torch_dtype": "bfloat16",
+}
+STATES = ("optimizer_states", "master_weights", "weights", "gradients")
+
+
+def train(**settings):
+    return weighbridge.train(CONFIG, **settings)
+
+
+def peak(report):
+    return report.devices[0].peak("allocated").expected
+
+
+def held(report, *names):
+    """The most of these components in any phase."""
+    return max(
+        sum(c.bytes.expected for c in phase.components if c.name in names)
+        for phase in report.devices[0].phases
+    )
+
+
+SEQ = st.sampled_from([64, 128, 256, 384])
+BATCH = st.integers(1, 3)
+PRECISION = st.sampled_from(["fp32", "bf16", "bf16-mixed"])
+FEW = settings(max_examples=12, deadline=None)
+
+
+@FEW
+@given(ranks=st.sampled_from([2, 4, 8]), length=SEQ)
+def test_each_stage_of_zero_holds_no_more_than_the_one_before(ranks, length):
+    kinds = ("ddp", "zero1", "zero2", "zero3")
+    settings = {"precision": "bf16", "data_parallel_size": ranks, "seq_len": length}
+    found = [held(train(shard=kind, **settings), "optimizer_states") for kind in kinds]
+    assert found[1] >= found[2] >= found[3]
+    weights = [held(train(shard=kind, **settings), "weights") for kind in kinds]
+    assert weights[0] == weights[1] == weights[2] >= weights[3]
+    gradients = [held(train(shard=kind, **settings), "gradients") for kind in kinds]
+    assert gradients[0] >= gradients[2] >= gradients[3] * 0.99
+
+
+@FEW
+@given(length=SEQ, batch=BATCH, precision=PRECISION, r=st.sampled_from([4, 16]))
+def test_adapters_take_no_more_than_training_all(length, batch, precision, r):
+    usual = {"seq_len": length, "batch_size": batch, "precision": precision}
+    lora = train(method="lora", lora_r=r, lora_targets=("all-linear",), **usual)
+    full = train(**usual)
+    for states in ("optimizer_states", "gradients"):
+        assert held(lora, states) <= held(full, states)
+    assert lora.derived["trainable_parameters"] < full.derived["trainable_parameters"]
+
+
+@FEW
+@given(length=SEQ, batch=BATCH, precision=PRECISION)
+def test_checkpointing_costs_at_most_one_layer(length, batch, precision):
+    usual = {"seq_len": length, "batch_size": batch, "precision": precision}
+    plain, again = train(**usual), train(checkpointing="full", **usual)
+    layer = plain.derived["saved_activation_bytes"] // 3
+    assert peak(again) <= peak(plain) + layer
+    assert again.derived["saved_activation_bytes"] <= plain.derived["saved_activation_bytes"]
+
+
+@FEW
+@given(
+    length=SEQ, batch=BATCH, precision=PRECISION, checkpointing=st.sampled_from(["none", "full"])
+)
+def test_more_tokens_never_take_less(length, batch, precision, checkpointing):
+    usual = {"precision": precision, "checkpointing": checkpointing}
+    small = train(seq_len=length, batch_size=batch, **usual)
+    assert peak(train(seq_len=2 * length, batch_size=batch, **usual)) >= peak(small)
+    assert peak(train(seq_len=length, batch_size=batch + 1, **usual)) >= peak(small)
+
+
+@pytest.mark.parametrize("shard", ["ddp", "zero1", "zero2", "zero3", "fsdp2"])
+@pytest.mark.parametrize("ranks", [2, 8])
+def test_ranks_together_hold_at_least_the_whole(shard, ranks):
+    alone = train(precision="bf16", seq_len=64, optimizer="adamw_bnb_32bit")
+    shared = train(
+        precision="bf16",
+        seq_len=64,
+        shard=shard,
+        data_parallel_size=ranks,
+        optimizer="adamw_bnb_32bit",
+    )
+    for name in ("weights", "optimizer_states"):
+        assert ranks * held(shared, name) >= held(alone, name)
+
+
+def test_a_phase_never_exceeds_the_peak_and_json_says_the_same():
+    report = train(seq_len=128, method="lora")
+    told = report.to_dict()
+    device = told["devices"][0]
+    driver = [p["bytes"]["expected"] for p in device["phases"]]
+    assert device["peak"]["driver"]["expected"] == max(driver)
+    for phase in device["phases"]:
+        parts = sum(c["bytes"]["expected"] for c in phase["components"])
+        assert parts == phase["bytes"]["expected"]
+
+
+def test_a_request_and_python_give_one_answer():
+    given = {"method": "lora", "lora_r": 4, "seq_len": 128, "checkpointing": "full"}
+    line = json.dumps({"task": "train", "model": {"config": CONFIG}, "workload": given})
+    assert json.loads(json.dumps(answer(line))) == json.loads(json.dumps(train(**given).to_dict()))
+
+
+def test_an_accumulation_keeps_gradients_beside_activations():
+    once, twice = (
+        train(seq_len=256, batch_size=2, gradient_accumulation=n, precision="bf16") for n in (1, 2)
+    )
+    more = peak(twice) - peak(once)
+    assert 0 < more <= once.model.parameters * 2 * 1.05
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"shard": "zero3", "pipeline_parallel_size": 2}, "DeepSpeed"),
+        ({"offload": "params"}, "--shard"),
+        ({"offload": "nvme", "shard": "fsdp2"}, "zero3"),
+        ({"optimizer": "adamm"}, "adam"),
+        ({"framework": "keras"}, "trainer"),
+        ({"gpu": "a100-80gb:3", "tensor_parallel_size": 2}, "multiple"),
+        ({"method": "lora", "lora_targets": ("nothing",)}, "q_proj"),
+        ({"lora_r": 0}, "--lora-r"),
+    ],
+)
+def test_what_contradicts_itself_is_one_clear_line(settings, says):
+    with pytest.raises(UsageError, match=says) as error:
+        train(**settings)
+    assert "\n" not in str(error.value)
