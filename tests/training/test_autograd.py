@@ -150,7 +150,7 @@ def test_a_checkpoint_keeps_the_input_alone(reentrant):
 
 def test_a_checkpoint_is_run_again_up_to_what_is_saved():
     """The last operator saves nothing, so it is not computed again: early stop."""
-    m, heap = machine()
+    m, _ = machine()
     w = weight(m)
     calls = []
 

@@ -141,6 +141,8 @@ def test_an_accumulation_keeps_gradients_beside_activations():
         ({"optimizer": "adamm"}, "adam"),
         ({"framework": "keras"}, "trainer"),
         ({"gpu": "a100-80gb:3", "tensor_parallel_size": 2}, "multiple"),
+        ({"tensor_parallel_size": 3}, "does not divide the 4 heads"),
+        ({"pipeline_parallel_size": 4}, "3 layers"),
         ({"method": "lora", "lora_targets": ("nothing",)}, "q_proj"),
         ({"lora_r": 0}, "--lora-r"),
     ],

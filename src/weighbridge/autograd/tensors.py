@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from weighbridge.autograd.machine import Node
 
 Shape = tuple[int, ...]
+ELSEWHERE = "elsewhere"  # the kind of a parameter that another stage has
 
 
 class Storage:
@@ -109,3 +110,8 @@ class Param(Tensor):
     @property
     def requires_grad(self) -> bool:
         return self.trainable
+
+
+def absent(t: Tensor | None) -> bool:
+    """Whether another stage has the parameter, and what it does."""
+    return isinstance(t, Param) and t.kind == ELSEWHERE

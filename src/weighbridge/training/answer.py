@@ -29,13 +29,24 @@ class Answer:
 def answer(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]) -> Answer:
     """`version` of transformers."""
     p = plan(subject, w, budget, version)
-    found = run(p, _capacity(p, budget))
+    capacity = _capacity(p, budget)
+    stages = [run(p, capacity, stage) for stage in range(p.sharding.pipeline)]
+    found = max(stages, key=lambda run: max(run.reserved.values()))
     return Answer(
-        devices=(Device(index=0, kind="gpu", phases=phases(p, found)), _host(p, found)),
+        devices=(*_devices(p, stages), _host(p, found)),
         settings=_settings(p),
         derived=_derived(p, found),
         warnings=tuple(_warnings(p, found)),
     )
+
+
+def _devices(p: Plan, stages: list[Run]) -> Iterator[Device]:
+    """Ranks of a stage are alike; the first has the largest shares."""
+    alike = p.sharding.ranks // p.sharding.pipeline
+    for number, found in enumerate(stages):
+        shown = phases(p, found)
+        for i in range(alike):
+            yield Device(index=number * alike + i, kind="gpu", phases=shown)
 
 
 def _host(p: Plan, found: Run) -> Device:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from weighbridge.arch.stacks import LAYER
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.packed import Linear4, Linear8
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import ELSEWHERE, Param, Tensor
 from weighbridge.components.weights import alive
 from weighbridge.dtypes import INT8, TORCH, DType
 from weighbridge.engines.transformers.loading import placement_order
@@ -18,14 +18,22 @@ from weighbridge.training.adapters.targets import matched
 from weighbridge.training.modules import Module, Wrap
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding.around import Around
+from weighbridge.training.sharding.cut import body, cut, elsewhere, layers
 from weighbridge.training.step import Built
 from weighbridge.training.tensors import Held, held
 
 
-def build(m: Machine, p: Plan, around: Around) -> Built:
-    subject = p.subject
+def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
+    """What one rank of a stage holds."""
+    subject, s = p.subject, p.sharding
     plan = subject.part.blueprint
-    specs = placement_order((_module(h), h) for h in held(plan, major=p.major))
+    path, numbers = _stack(p)
+    start, end = layers(len(numbers), s.pipeline, stage)
+    shares = [cut(h, s, vocab=p.framework.shares_vocab) for h in held(plan, major=p.major)]
+    if s.pipeline > 1:
+        kept = range(numbers[start], numbers[end - 1] + 1)
+        shares = elsewhere(shares, path, kept, first=stage == 0, last=stage == s.pipeline - 1)
+    specs = placement_order((_module(h), h) for h in shares)
     packed = _packed(p)
     params = {h.name: _param(m, p, h, packed, around) for h in specs}
     pieces = [m.new((t.nbytes,), INT8, "weights") for group in packed.values() for t in group]
@@ -40,13 +48,12 @@ def build(m: Machine, p: Plan, around: Around) -> Built:
             x.trainable = False
         adapt(m, p, p.adapters, params, wraps)
     root = Module(params, wraps)
-    path, layers = _stack(p)
     return Built(
         root=root,
         base=root.at(path.rpartition(".")[0]) if "." in path else root,
-        layers=[root.at(f"{path}.{i}") for i in layers],
+        layers=[root.at(f"{path}.{i}") for i in numbers[start:end]],
         params=params,
-        body=subject.body,
+        body=body(subject.body, s, stage),
         config=language(subject),
         kind=subject.model_type,
         buffers=[*buffers, *pieces],
@@ -89,6 +96,8 @@ def _packed(p: Plan) -> Packed:
 
 
 def _param(m: Machine, p: Plan, h: Held, packed: Packed, around: Around) -> Param:
+    if h.kind == ELSEWHERE:
+        return Param(h.name, h.shape, _dtype(p, h), None, trainable=False, kind=h.kind)
     if h.name in packed:
         return Param(h.name, h.shape, p.dtype, None, trainable=False, kind=h.kind)
     return around.place(m, h, _dtype(p, h))

@@ -43,6 +43,7 @@ class Framework:
     precisions: Mapping[str, Precision] = field(default_factory=lambda: PRECISIONS)
     usual: Mapping[str, object] = field(default_factory=dict)
     outputs: bool = True  # the model's outputs, logits among them, live until backward is over
+    shares_vocab: bool = False  # embeddings are among what tensor ranks share
     float_outputs: bool = False  # accelerate: under mixed precision logits are cast to float32
 
 

@@ -1,9 +1,9 @@
 """The run: load, then steps of forward, loss, backward and optimizer; the fullest moment of each.
 
-Two steps are run: in the first the optimizer has no states before its end. Of an accumulation two
-micro-batches are run, the second with the gradients of the first.
+Two steps are run: in the first the optimizer has no states before its end.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,7 @@ from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding.around import Around
 from weighbridge.training.sharding.choice import surrounding
+from weighbridge.training.sharding.numbers import share
 from weighbridge.training.step import Built, Step
 
 STEPS = 2
@@ -38,7 +39,6 @@ class Run:
     first: dict[str, Peak] = field(default_factory=dict)
     reserved: dict[str, int] = field(default_factory=dict)  # by phase, at its last end
     trainable: int = 0
-    parameters: int = 0  # of this rank, as they are held
     saved: int = 0  # bytes that the graph holds at the end of the first forward
     host: int = 0  # bytes of parameters and master copies in host memory
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
@@ -52,48 +52,42 @@ class Run:
             self.moments[name] = peak
 
 
-def run(p: Plan, capacity: int | None = None) -> Run:
-    """`capacity` is what the allocator can have of the card. Where the run does not get through in
-    it, it is run without an end."""
+def run(p: Plan, capacity: int | None = None, stage: int = 0) -> Run:
+    """One rank of a stage. `capacity` is what the allocator can have of the card. Where the run
+    does not get through in it, it is run without an end."""
     if capacity is not None:
         try:
-            found = _run(p, capacity)
+            found = _run(p, capacity, stage)
         except OutOfMemoryError:
-            return _run(p, None)
+            return _run(p, None, stage)
         found.bounded = True
         return found
-    return _run(p, None)
+    return _run(p, None, stage)
 
 
-def _run(p: Plan, capacity: int | None) -> Run:
-    heap = Heap(capacity)
-    m = Machine(heap)
+def _run(p: Plan, capacity: int | None, stage: int) -> Run:
+    m = Machine(Heap(capacity))
     _workspaces(m, p)
-    forward, known = net(p.subject.model_type)
     around = surrounding(p)
-    built = build(m, p, around)
+    built = build(m, p, around, stage)
     around.placed(m, built)
+    forward, known = net(p.subject.model_type)
     found = Run(known=known)
     found.trainable = sum(x.numel for x in trainable(built.params))
-    found.parameters = sum(x.numel for x in built.params.values())
     offloaded = p.sharding.offload != "none"
     kept = Optimization(p.optimizer, around.stepped(built), offloaded=offloaded)
     if p.optimizer.early or around.early:
         kept.start(m)
-    found.note("load", heap.phase(), first=True)
-    s = _step(m, p, built, around)
+    found.note("load", m.heap.phase(), first=True)
+    batches = Batches(_step(m, p, built, around), p, forward, found, stage)
     for number in range(STEPS):
         first = number == 0
-        batches = min(2, p.accumulation)
-        for batch in range(batches):
-            _micro_batch(s, p, forward, found, first=first)
-            around.after_backward(m, built, last=batch == batches - 1)
-            found.note("backward", heap.phase(), first=first)
+        batches.all(first=first)
         around.before_step(m, built)
         if not p.optimizer.in_backward:
             kept.step(m)
         around.after_step(m, built)
-        found.note("step", heap.phase(), first=first)
+        found.note("step", m.heap.phase(), first=first)
     found.elsewhere = kept.elsewhere
     found.host = around.host
     return found
@@ -104,7 +98,7 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         m=m,
         built=built,
         batch=p.batch,
-        length=p.length,
+        length=share(p.length, p.sharding.context),
         dtype=p.activations,
         kernel=p.attention,
         capability=p.capability,
@@ -124,27 +118,66 @@ def _workspaces(m: Machine, p: Plan) -> None:
         m.temporary_workspace = found.bytes.expected
 
 
-def _micro_batch(s: Step, p: Plan, forward: Net, found: Run, *, first: bool) -> None:
-    m, heap = s.m, s.m.heap
+class Batches:
+    """The micro-batches of a step. Of an accumulation two are run: the second has the gradients of
+    the first. A stage of a pipeline has as many in flight as there are stages from it on (1F1B)."""
 
-    def ends(name: str) -> None:
-        found.note(name, heap.phase(), first=first)
+    def __init__(self, s: Step, p: Plan, forward: Net, found: Run, stage: int) -> None:
+        self.s = s
+        self.p = p
+        self.forward = forward
+        self.found = found
+        self.first = False
+        self.last_stage = stage == p.sharding.pipeline - 1
+        self.in_flight = min(p.sharding.pipeline - stage, p.accumulation)
+        self.logits: Tensor | None = None  # of the outputs, where the loop holds them
 
-    s.around.begins(m, s.built)
-    with m.casting(p.autocast):
-        hidden = _mark(m, forward(s), ends)
-        ends("forward")
-        loss, logits = LOSSES[p.loss](s, hidden)
-    del hidden
-    if p.framework.float_outputs and p.autocast is not None and logits is not None:
-        with m.making("logits"):
-            logits = cast(m, logits, FLOAT32)
-    if not p.framework.outputs:
-        logits = None
-    if first and not found.saved:
-        found.saved = heap.live("activations")
-    backward(m, loss, name="logits")
-    ends("backward")
+    def all(self, *, first: bool) -> None:
+        self.first = first
+        count = min(_count(self.p), self.in_flight + 1)
+        ends: deque[Tensor] = deque()
+        for number in range(count):
+            ends.append(self._forward())
+            if len(ends) == self.in_flight:
+                self._backward(ends.popleft(), last=number == count - 1)
+        while ends:
+            self._backward(ends.popleft(), last=len(ends) == 0)
+
+    def _note(self, name: str) -> None:
+        self.found.note(name, self.s.m.heap.phase(), first=self.first)
+
+    def _forward(self) -> Tensor:
+        """The loss, or what is sent to the next stage."""
+        s, p = self.s, self.p
+        s.around.begins(s.m, s.built)
+        with s.m.casting(p.autocast):
+            hidden = _mark(s.m, self.forward(s), self._note)
+            self._note("forward")
+            if not self.last_stage:
+                return hidden
+            loss, logits = LOSSES[p.loss](s, hidden)
+        del hidden
+        if p.framework.float_outputs and p.autocast is not None and logits is not None:
+            with s.m.making("logits"):
+                logits = cast(s.m, logits, FLOAT32)
+        if p.framework.outputs:
+            self.logits = logits
+        return loss
+
+    def _backward(self, end: Tensor, *, last: bool) -> None:
+        s = self.s
+        if not self.found.saved:
+            self.found.saved = s.m.heap.live("activations")
+        backward(s.m, end, name="logits" if self.last_stage else TEMPORARIES)
+        self.logits = None
+        self._note("backward")
+        s.around.after_backward(s.m, s.built, last=last)
+        self._note("backward")
+
+
+def _count(p: Plan) -> int:
+    """Micro-batches of a step that differ in what they find."""
+    return p.accumulation if p.sharding.pipeline > 1 else min(2, p.accumulation)
 
 
 def _mark(m: Machine, hidden: Tensor, ends: Callable[[str], None]) -> Tensor:

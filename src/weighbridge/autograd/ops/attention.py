@@ -213,7 +213,8 @@ def _workspace(h: Heads, size: int, p: float, large: bool) -> int:
 
 
 def cudnn(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUAL) -> Tensor:
-    """The same through cuDNN's kernel, which knows groups and masks."""
+    """The same through cuDNN's kernel, which knows groups and masks. The output lies as the queries
+    do."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     bias = _added(m, how.mask, q)
     out = m.new((h.batch, h.length, h.heads, h.value_dim), q.dtype)
@@ -229,12 +230,17 @@ def cudnn(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUA
 
     kept = [q, k, v, bias, Tensor(out.shape, out.dtype, out.storage), sums, state, offset]
     record(m, back, [q, k, v], kept, out)
-    return out
+    return copied(m, out) if how.first else out
 
 
 def math(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUAL) -> Tensor:
-    """_scaled_dot_product_attention_math"""
+    """_scaled_dot_product_attention_math, which autocast only reaches by its arguments."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    with m.casting(None):
+        return _math(m, q, k, v, h, how)
+
+
+def _math(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How) -> Tensor:
     bias, dtype = _added(m, how.mask, q), q.dtype
     wide_q, wide_k, wide_v = cast(m, q, FLOAT32), cast(m, k, FLOAT32), cast(m, v, FLOAT32)
     scaled = scale(m, wide_q)

@@ -10,11 +10,15 @@ from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.pointwise import cast
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Param, Tensor, absent
 from weighbridge.dtypes import FLOAT32, INT64
 
 
 def embedding(m: Machine, ids: Tensor, w: Tensor) -> Tensor:
+    """Of a later stage, what the one before sends: its gradient is sent back."""
+    if absent(w):
+        sent = m.new((*ids.shape, w.shape[-1]), w.dtype)
+        return Param("received", sent.shape, sent.dtype, sent.storage)
     out = m.new((*ids.shape, w.shape[-1]), w.dtype)
     whole, count = w.shape, ids.numel
 
@@ -65,6 +69,7 @@ def causal_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
     """Labels are padded and shifted, logits are not copied but for their float32 form."""
     wide = cast(m, logits, FLOAT32)
     padded = m.new((labels.shape[0], labels.shape[1] + 1), INT64)
-    shifted = m.new(labels.shape, INT64)
+    one = labels.shape[0] == 1  # what is cut off is in one piece then, and not copied
+    shifted = Tensor(labels.shape, INT64, padded.storage) if one else m.new(labels.shape, INT64)
     del padded
     return cross_entropy(m, wide.view(labels.numel, logits.shape[-1]), shifted)

@@ -12,12 +12,14 @@ from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.pointwise import cast, mean, mul, power, rsqrt, scale, shift, sub
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Tensor, absent
 from weighbridge.dtypes import FLOAT32
 
 
 def layer_norm(m: Machine, x: Tensor, w: Tensor | None, b: Tensor | None = None) -> Tensor:
     """One kernel; under autocast it runs in float32, and so is what it gives."""
+    if absent(w):
+        return x
     if m.autocast is not None:
         x = cast(m, x, FLOAT32)
     out = m.new(x.shape, x.dtype)
@@ -39,6 +41,8 @@ def layer_norm(m: Machine, x: Tensor, w: Tensor | None, b: Tensor | None = None)
 
 def rms_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     """weight * (x.float() * rsqrt(mean(x.float() ** 2))).to(x.dtype)"""
+    if absent(w):
+        return x
     dtype = x.dtype
     x = cast(m, x, FLOAT32)
     variance = mean(m, power(m, x))
@@ -48,6 +52,8 @@ def rms_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
 
 def gemma_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     """(norm(x.float()) * (1 + weight.float())).to(x.dtype)"""
+    if absent(w):
+        return x
     inner = cast(m, x, FLOAT32)
     normed = mul(m, inner, rsqrt(m, shift(m, mean(m, power(m, inner)))))
     del inner

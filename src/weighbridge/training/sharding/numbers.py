@@ -42,7 +42,7 @@ def sharding(w: Train, count: int | None) -> Sharding:
     model *= w.context_parallel_size or 1
     count = count or model
     if w.data_parallel_size is None and count % model:
-        raise UsageError(f"{count} devices are not a multiple of the {model} that share one model")
+        raise UsageError(f"{count} devices are no multiple of {model}, which share a model")
     data = w.data_parallel_size or max(1, count // model)
     found = Sharding(
         kind=w.shard or ("ddp" if data > 1 else "none"),

@@ -1,0 +1,116 @@
+"""Shares of the model itself: matrices among tensor ranks, layers among stages, experts.
+
+    column, query, keys    outputs / t, by heads; keys and values at least one head
+    row                    inputs / t; its bias is whole
+    vocab                  rows / t where the framework does so, else whole
+    experts                experts / e; of each, its width / t
+    stages                 layers in equal parts, the first ones taking what is left over
+
+What a rank has not is of kind `ELSEWHERE`: it takes no memory, and operators pass over it.
+Source: Megatron-LM core/tensor_parallel/layers.py; transformers 5.23 base_model_tp_plan of
+models/*/configuration_*.py; torchtitan models/llama3/infra/parallelize.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from weighbridge.arch.body import Block, Body
+from weighbridge.arch.mixers import Attention, CrossAttention, GatedDelta, Latent, Mamba2
+from weighbridge.autograd.tensors import ELSEWHERE
+from weighbridge.engines.parallel.names import role
+from weighbridge.errors import UsageError
+from weighbridge.training.sharding.numbers import Sharding, share
+from weighbridge.training.tensors import Held
+
+WHOLE = ("norm", "router")
+OUTPUTS = ("query", "keys", "fused", "column", "states")
+HEADS = ("lm_head", "embed_out", "output_layer")
+
+
+def cut(h: Held, s: Sharding, *, vocab: bool) -> Held:
+    """The first rank's share of one parameter. `vocab`: embeddings are shared out, too."""
+    if h.kind == "experts" and len(h.shape) == 3:
+        return h._replace(shape=_experts(h, s))
+    if s.tensor == 1 or h.kind in WHOLE:
+        return h
+    found = role(h.name)
+    if found == "vocab" and not (vocab or h.name.startswith(HEADS)):
+        return h
+    if found in OUTPUTS or found == "vocab":
+        return h._replace(shape=_divided(h, s.tensor, 1 if h.kind == "conv1d" else 0))
+    if found == "row" and len(h.shape) > 1:
+        return h._replace(shape=_divided(h, s.tensor, 0 if h.kind == "conv1d" else 1))
+    return h
+
+
+def _divided(h: Held, ranks: int, dim: int) -> tuple[int, ...]:
+    return (*h.shape[:dim], share(h.shape[dim], ranks), *h.shape[dim + 1 :])
+
+
+def _experts(h: Held, s: Sharding) -> tuple[int, ...]:
+    count, rows, columns = h.shape
+    count = share(count, s.expert)
+    if h.name.endswith("down_proj"):
+        return count, rows, share(columns, s.tensor)
+    return count, share(rows, s.tensor), columns
+
+
+def body(whole: Body, s: Sharding, stage: int) -> Body:
+    """What one rank computes. Raises UsageError where heads or layers do not divide."""
+    start, end = layers(len(whole.blocks), s.pipeline, stage)
+    blocks = whole.blocks[start:end]
+    if s.tensor > 1:
+        blocks = tuple(_narrow(b, s.tensor) for b in blocks)
+    return replace(whole, blocks=blocks)
+
+
+def layers(count: int, stages: int, stage: int) -> tuple[int, int]:
+    """[first, last) of a stage."""
+    if stages > count:
+        raise UsageError(f"--pipeline-parallel-size {stages}: the model has {count} layers")
+    each, more = divmod(count, stages)
+    start = stage * each + min(stage, more)
+    return start, start + each + (stage < more)
+
+
+def _narrow(b: Block, ranks: int) -> Block:
+    return replace(b, mixers=tuple(_fewer(m, ranks) for m in b.mixers))
+
+
+def _fewer(m: Any, ranks: int) -> Any:
+    match m:
+        case Attention() | CrossAttention():
+            _check(m.heads, ranks)
+            return replace(m, heads=m.heads // ranks, kv_heads=max(1, m.kv_heads // ranks))
+        case Latent():
+            _check(m.heads, ranks)
+            return replace(m, heads=m.heads // ranks)
+        case Mamba2():
+            _check(m.heads, ranks)
+            return replace(m, heads=m.heads // ranks, inner=m.inner // ranks)
+        case GatedDelta():
+            _check(m.key_heads, ranks)
+            return replace(m, key_heads=m.key_heads // ranks, value_heads=m.value_heads // ranks)
+        case _:
+            return m
+
+
+def _check(heads: int, ranks: int) -> None:
+    if heads % ranks:
+        raise UsageError(f"--tensor-parallel-size {ranks} does not divide the {heads} heads")
+
+
+def elsewhere(
+    specs: Sequence[Held], path: str, kept: range, *, first: bool, last: bool
+) -> list[Held]:
+    """`specs` of one stage: layers below `path` with numbers in `kept`; what comes before the
+    layers is the first stage's, what comes behind them the last's."""
+    found = []
+    for h in specs:
+        if h.name.startswith(f"{path}."):
+            here = int(h.name[len(path) + 1 :].partition(".")[0]) in kept
+        else:
+            here = first if h.kind == "embedding" else last
+        found.append(h if here else h._replace(kind=ELSEWHERE))
+    return found
