@@ -33,6 +33,15 @@ def peak(report):
     return report.devices[0].peak("allocated").expected
 
 
+def tensors(report):
+    """The tensors' own bytes: what the allocator adds depends on which blocks are free."""
+    return max(
+        phase.at("allocated").expected
+        - sum(c.bytes.expected for c in phase.components if c.name == "rounding")
+        for phase in report.devices[0].phases
+    )
+
+
 def held(report, *names):
     """The most of these components in any phase."""
     return max(
@@ -77,7 +86,7 @@ def test_checkpointing_costs_at_most_one_layer(length, batch, precision):
     usual = {"seq_len": length, "batch_size": batch, "precision": precision}
     plain, again = train(**usual), train(checkpointing="full", **usual)
     layer = plain.derived["saved_activation_bytes"] // 3
-    assert peak(again) <= peak(plain) + layer
+    assert tensors(again) <= tensors(plain) + layer
     assert again.derived["saved_activation_bytes"] <= plain.derived["saved_activation_bytes"]
 
 
@@ -88,8 +97,8 @@ def test_checkpointing_costs_at_most_one_layer(length, batch, precision):
 def test_more_tokens_never_take_less(length, batch, precision, checkpointing):
     usual = {"precision": precision, "checkpointing": checkpointing}
     small = train(seq_len=length, batch_size=batch, **usual)
-    assert peak(train(seq_len=2 * length, batch_size=batch, **usual)) >= peak(small)
-    assert peak(train(seq_len=length, batch_size=batch + 1, **usual)) >= peak(small)
+    assert tensors(train(seq_len=2 * length, batch_size=batch, **usual)) >= tensors(small)
+    assert tensors(train(seq_len=length, batch_size=batch + 1, **usual)) >= tensors(small)
 
 
 @pytest.mark.parametrize("shard", ["ddp", "zero1", "zero2", "zero3", "fsdp2"])

@@ -37,7 +37,7 @@ class Sharding:
 
 
 def sharding(w: Train, count: int | None) -> Sharding:
-    """`count` devices, None where none were named. Raises UsageError for flags that contradict each other."""
+    """`count` devices, None where none were named. Raises UsageError for contradictions."""
     model = (w.tensor_parallel_size or 1) * (w.pipeline_parallel_size or 1)
     model *= w.context_parallel_size or 1
     count = count or model
