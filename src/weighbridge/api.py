@@ -14,7 +14,7 @@ from weighbridge.inventory import Inventory
 from weighbridge.model import Model, ModelPart, resolve
 from weighbridge.report import Report
 from weighbridge.settings import read
-from weighbridge.workload import Infer, Load
+from weighbridge.workload import Infer, Load, Train
 
 if TYPE_CHECKING:
     from weighbridge.launch import Launch
@@ -146,6 +146,51 @@ def infer(
     found = _model(model, options, base_model=workload.base_model)
     report = serve(found, workload, draft=draft, projector=projector)
     return report if launched is None else _with_command(report, launched)
+
+
+def train(
+    model: Any,
+    workload: Train | None = None,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> Report:
+    """What fine-tuning or training `model` takes, per device and phase.
+
+    Args:
+        model: as for `load`.
+        workload: all settings as one typed record; or give them by name instead, typed or as the
+            command line writes them: `method="lora", lora_r=16, seq_len="4K"`.
+
+    Returns:
+        A frozen `Report`; `devices` are the accelerators and then the host.
+
+    Raises:
+        weighbridge.errors.WeighbridgeError: bad input, an unknown model, settings that contradict
+            each other, or an unreachable Hub.
+    """
+    from weighbridge.estimate.train import train as learn  # a third of all modules
+
+    if workload is not None and settings:
+        raise UsageError("give the settings as one workload or by name, not both")
+    if workload is None:
+        workload = read("train", settings)
+    assert workload is not None
+    workload.budget()  # an unknown device is said before anything is fetched
+    options = Options(
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        offline=offline,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+    return learn(_model(model, options, base_model=workload.base_model), workload)
 
 
 def _parsed(command: str) -> "Launch":

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from weighbridge._version import __version__
-from weighbridge.memory import LEVELS, Basis, Bytes, Component, Device, Phase
+from weighbridge.memory import LEVELS, Basis, Bytes, Component, Device, Exact, Phase, compared
 
 SCHEMA = "weighbridge.report/1"
 
@@ -156,8 +156,32 @@ def _device(d: Device) -> dict[str, Any]:
         "peak_phase": d.peak_phase,
         "peak": {level: _bytes(d.peak(level)) for level in LEVELS},
         "taken": d.taken,
+        "exact": None if d.exact is None else _exact(d.exact),
         "phases": [_phase(p) for p in d.phases],
     }
+
+
+def _exact(e: Exact) -> dict[str, Any]:
+    return {"source": e.source, "phases": [_compared(*pair) for pair in e.phases]}
+
+
+def _compared(closed: Phase, traced: Phase) -> dict[str, Any]:
+    """The difference is what was traced less what the closed form expects."""
+    levels = {level: traced.at(level).expected - closed.at(level).expected for level in LEVELS}
+    return {
+        "name": closed.name,
+        "closed": _levels(closed),
+        "traced": _levels(traced),
+        "difference": levels,
+        "components": [
+            {"name": name, "closed": a, "traced": b, "difference": b - a}
+            for name, a, b in compared(closed, traced)
+        ],
+    }
+
+
+def _levels(p: Phase) -> dict[str, Any]:
+    return {level: _bytes(p.at(level)) for level in LEVELS}
 
 
 def _row(r: Row) -> dict[str, Any]:

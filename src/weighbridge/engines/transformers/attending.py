@@ -33,7 +33,7 @@ def attention(heap: Heap, s: Step, m: Attention, kept: Kept, mask: int) -> Held:
     sizes: tuple[int, ...] = (keys.nbytes, values.nbytes)
     if m.causal:
         sizes = remember(heap, s, kept, (keys, values), reach=m.reach)
-    made = attend(heap, s, _heads(m, reached(s, m.reach), mask), sizes[0], sizes[1])
+    made, *kept.scores = attend(heap, s, _heads(m, reached(s, m.reach), mask), *sizes[:2])
     if m.causal:
         attended(heap, s, kept, m)
     out = linear(heap, s, m.heads * m.value_dim, s.hidden)
@@ -92,9 +92,13 @@ def cross(heap: Heap, s: Step, m: CrossAttention, kept: Kept) -> Held:
     queries = linear(heap, s, s.hidden, m.heads * m.key_dim)
     if not kept.tensors:
         rows = s.batch * length * s.size
-        kept.tensors = [heap.take(rows * n, KV) for n in (m.key_elements, m.value_elements)]
+        sizes = [rows * n for n in (m.key_elements, m.value_elements)]
+        copied = s.rules.copied_prompt or s.cache == "static"
+        plain = heap.all(sizes if copied else (), "activations")
+        kept.tensors = list(heap.all(sizes, KV))
+        heap.drop(*plain)
     keys, values = (held.nbytes for held in kept.tensors)
-    made = attend(heap, s, _heads(m, length, 0), keys, values)
+    made, *kept.scores = attend(heap, s, _heads(m, length, 0), keys, values)
     out = linear(heap, s, m.heads * m.value_dim, s.hidden)
     heap.drop(made, queries)
     return out

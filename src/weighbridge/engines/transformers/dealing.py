@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from weighbridge.components.weights import Placed
+from weighbridge.components.weights import Placed, apart, together
 from weighbridge.units import ceil_div
 
 
@@ -31,7 +31,7 @@ def deal(
     if devices == 1:
         return (Share(tensors=tuple(tensors), start=0, end=layers),)
     units = _units(tensors, blocks)
-    sizes = {name: sum(t.nbytes for t in held) for name, held in units.items()}
+    sizes = {name: sum(t.nbytes * t.copies for t in held) for name, held in units.items()}
     largest = max(sizes.values(), default=0)
     most = ceil_div(sum(sizes.values()), devices) + 5 * largest // 4
     numbers = _numbers(units, layers)
@@ -50,9 +50,10 @@ def _units(tensors: Sequence[Placed], blocks: Iterable[str]) -> dict[str, list[P
     """Tensors by the module that is kept whole, in order."""
     whole = [re.compile(p.replace(".", r"\.").replace("*", r"\d+") + r"(?=\.|$)") for p in blocks]
     units: dict[str, list[Placed]] = {}
-    for t in tensors:
-        found = next((m[0] for m in (p.match(t.module) for p in whole) if m), t.module)
-        units.setdefault(found, []).append(t)
+    for _, group in together(tensors):
+        kept = next((m[0] for m in (p.match(group[0].module) for p in whole) if m), "")
+        for t in group if kept else apart(group):
+            units.setdefault(kept or t.module, []).append(t)
     return units
 
 

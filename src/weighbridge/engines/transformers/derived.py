@@ -35,6 +35,7 @@ def settings(subject: Subject, w: Infer, p: Plan) -> dict[str, Any]:
         "images": p.items["image"],
         "audio_seconds": w.audio_seconds,
         "draft_model": w.draft_model,
+        "exact": w.exact,
     }
 
 

@@ -3,10 +3,12 @@
     gated      gate, its activation, up, their product: three of width F at once
     fused      one tensor of 2 F, the activation, the product
     plain      one of width F, its activation
-    experts    since 5: tokens are gathered k times, all experts at once (grouped_mm);
+    experts    since 5: tokens are gathered k times, all experts at once (grouped_mm); behind the
+               prompt each token with copies of the matrices that it picked (batched_mm);
                before: a loop over experts, each with the tokens that picked it
 
-Source: transformers 5.23 integrations/moe.py (grouped_mm_experts_forward), 4.57
+Source: transformers 5.23 integrations/moe.py (grouped_mm_experts_forward,
+batched_mm_experts_forward), generation/utils.py (_optimize_model_for_decode), 4.57
 models/qwen3_moe/modeling_qwen3_moe.py; models/llama/modeling_llama.py (LlamaMLP).
 """
 
@@ -59,6 +61,8 @@ def activated(heap: Heap, s: Step, nbytes: int) -> Held:
 def experts(heap: Heap, s: Step, f: Experts) -> Held:
     chosen = _routed(heap, s, f)
     run = _grouped if s.rules.stacked_experts else _looped
+    if s.rules.batched_experts and not s.prompt and s.packed is None:
+        run = _batched
     out = run(heap, s, f)
     if f.shared:
         beside = dense(heap, s, Dense(width=f.shared, gated=f.gated))
@@ -85,13 +89,16 @@ def _grouped(heap: Heap, s: Step, f: Experts) -> Held:
     hidden, wide = pairs * _inputs(s, f) * s.size, pairs * f.width * s.size
     gathered = heap.take(hidden)
     weights = heap.take(pairs * s.size)
+    biases = heap.take(2 * wide if s.style.clamped else 0)
     up = heap.take((2 if f.gated else 1) * wide)
     active = heap.take(wide)
-    if f.gated:
+    if s.style.clamped:
+        heap.passing(*[wide] * 4)  # both halves, clamped; the gate's sigmoid, and the other half
+    elif f.gated:
         product = heap.take(wide)
         heap.drop(active)
         active = product
-    heap.drop(up)
+    heap.drop(up, biases)
     down = heap.into(hidden, active)
     wider = hidden * 4 // s.size if s.style.float_routes else hidden
     weighted = heap.take(wider)
@@ -100,6 +107,20 @@ def _grouped(heap: Heap, s: Step, f: Experts) -> Held:
     out = heap.take(s.wide(s.hidden) * wider // hidden)
     heap.drop(gathered, weights, down, back, *numbers, *order)
     return heap.into(s.wide(s.hidden), out)
+
+
+def _batched(heap: Heap, s: Step, f: Experts) -> Held:
+    """Both copies live together while the second is made."""
+    pairs = s.rows * f.top_k
+    matrix = pairs * _inputs(s, f) * f.width * s.size
+    gathered = heap.take(pairs * _inputs(s, f) * s.size)
+    up = heap.take((2 if f.gated else 1) * matrix)
+    wide = heap.take(pairs * f.width * s.size)
+    down = heap.take(matrix)
+    heap.drop(up, wide)
+    out = heap.into(s.wide(_inputs(s, f)), gathered)
+    heap.drop(down)
+    return out
 
 
 def _looped(heap: Heap, s: Step, f: Experts) -> Held:

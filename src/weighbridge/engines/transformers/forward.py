@@ -140,8 +140,8 @@ def _mask(s: Step, reach: int | None, *, causal: bool) -> int:
         return 0
     if s.kernel == "eager":
         return cells
-    if s.cache == "static" and s.tokens > 1:
-        return 0  # what is beyond the prompt is cut off before the kernel
+    if s.cache == "static" and s.tokens > 1:  # what is beyond the prompt is cut off
+        return cells if reach is not None and s.tokens > reach else 0
     if s.cache == "static":
         return s.batch * s.longest
     if reach is None or s.context < reach:
@@ -151,8 +151,15 @@ def _mask(s: Step, reach: int | None, *, causal: bool) -> int:
 
 def layer(heap: Heap, s: Step, block: Block, kept: Sequence[Kept], masks: Masks) -> Held:
     """The caller has the input, and drops it."""
-    if s.style.parallel:
-        return _side_by_side(heap, s, block, kept, masks)
+    run = _side_by_side if s.style.parallel else _one_by_one
+    out = run(heap, s, block, kept, masks)
+    for k in kept:
+        heap.drop(*k.scores)
+        k.scores = []
+    return out
+
+
+def _one_by_one(heap: Heap, s: Step, block: Block, kept: Sequence[Kept], masks: Masks) -> Held:
     x: list[Held] = []  # the sum so far, beside the caller's input
     for group in _sequence(block, kept):
         normed = _before(heap, s)
@@ -286,14 +293,15 @@ def head(heap: Heap, s: Step, body: Body, kept: int, states: Sequence[Held]) -> 
     """The last norm and the head, of `kept` tokens of each sequence (0 is all). What is returned
     lives until `generate` has taken the last row from it."""
     final = norm(heap, s)
-    heap.drop(*states)
     outputs = body.vocab or body.labels
+    kept_on = [] if body.causal or not outputs else list(states[-1:])  # what the class gave
+    heap.drop(*states[: len(states) - len(kept_on)])
     rows = s.batch * min(s.tokens, kept or s.tokens)
     made = heap.take(rows * outputs * s.size, "logits")
     if s.rules.float_logits and s.size < 4 and body.causal:
         made = heap.into(4 * rows * outputs, made, name="logits")
     if outputs:
-        heap.drop(final)
+        heap.drop(final, *kept_on)
         return [made]
     return [heap.rename(final, "activations"), made]
 

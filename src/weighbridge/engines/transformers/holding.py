@@ -6,12 +6,13 @@ of fragmentation. Modules of older versions also hold tables of rotary positions
 tied head that the files store again is loaded, and lives until it is tied.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from weighbridge.arch.blueprint import expert_path
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.device import context, replay
-from weighbridge.components.weights import Choice, Placed, placed, total
+from weighbridge.components.weights import Choice, Placed, placed, together, total
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.dealing import Share, deal
 from weighbridge.engines.transformers.loading import WARMUP_SINCE, placement_order
@@ -19,6 +20,8 @@ from weighbridge.engines.transformers.once import once
 from weighbridge.engines.transformers.plan import Plan, computing, language
 from weighbridge.engines.transformers.workspaces import HEADS, cublas, gptq
 from weighbridge.memory import Basis, Component, exactly
+
+DOWN = (".down_proj", ".w2", ".fc2", ".wo", ".output_linear")  # an expert's second matrix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +54,10 @@ def loaded(subject: Subject, p: Plan) -> tuple[Loaded, ...]:
     rest = ("loaded", chosen(subject), p.devices, warm)
 
     def compute() -> tuple[Loaded, ...]:
+        tensors = _placed(subject)
+        plain = not subject.choice.as_stored and subject.choice.scheme is None
         shares = deal(
-            _placed(subject),
+            stacked(tensors) if plain and p.rules.stacked_experts else tensors,
             subject.part.blueprint.blocks,
             layers=len(subject.body.blocks),
             devices=p.devices,
@@ -69,6 +74,23 @@ def _placed(subject: Subject) -> tuple[Placed, ...]:
         return subject.tensors
     plain = Choice(dtype=computing(subject.choice.dtype))
     return tuple(placed(subject.part, plain, major=subject.major))
+
+
+def stacked(tensors: Iterable[Placed]) -> tuple[Placed, ...]:
+    """All experts of a layer as the class holds them: gates and ups in one tensor, downs in one."""
+    return tuple(one for times, group in together(tensors) for one in _stack(times, group))
+
+
+def _stack(times: int, group: Sequence[Placed]) -> Iterator[Placed]:
+    if times == 1:
+        yield from group
+        return
+    path = expert_path(group[0].module).rstrip(".")
+    down = [t.module.endswith(DOWN) for t in group]
+    for last in (False, True):
+        nbytes = times * sum(t.nbytes for t, d in zip(group, down, strict=True) if d is last)
+        if nbytes:
+            yield Placed(path, nbytes, "weights")
 
 
 def chosen(subject: Subject) -> Hashable:

@@ -31,6 +31,7 @@ class Kept:
     old: list[Held] = field(default_factory=list)  # which a legacy cache still holds
     extra: list[Held] = field(default_factory=list)  # alive through this attention only
     behind: list[Held] = field(default_factory=list)  # storage that kept tensors are views of
+    scores: list[Held] = field(default_factory=list)  # of eager attention: alive through the layer
 
 
 def remember(

@@ -2,13 +2,17 @@
 
     sdpa, flash      the output, and 4 bytes a row and head of softmax sums
     efficient        the same; torch makes of a bool mask one of the queries' dtype
-    math             float32 copies of queries, keys and values, and two float32 score matrices
-    eager            scores, their float32 softmax and the copy back: 8 bytes a score in 16 bits
+    math             float32 copies of queries, keys and values, scaled ones, two float32 score
+                     matrices and one of a byte each: of groups in float32, which no other takes
+    eager            scores, their float32 softmax and the copy back: 8 bytes a score in float16,
+                     10 in bfloat16, which is copied to float32 before. With sinks a column more,
+                     and no float32. The scores are returned, and live as long as the layer runs
 
 `sdpa` takes the flash kernel where heads are alike and no mask is given, else the efficient one,
-which makes the same. Sources: torch aten/native/transformers/attention.cpp and cuda/
-flash_attn/flash_api.cpp; transformers integrations/sdpa_attention.py (use_gqa_in_sdpa, pack_gqa),
-eager_attention_forward of models/llama/modeling_llama.py.
+which makes the same; one head for all, and no word of groups, leaves math. Sources: torch
+aten/native/SoftMax.cpp, aten/native/transformers/attention.cpp, cuda/sdp_utils.cpp, flash_api.cpp;
+transformers integrations/sdpa_attention.py (use_gqa_in_sdpa, pack_gqa), eager_attention_forward of
+models/llama/modeling_llama.py and models/gpt_oss/modeling_gpt_oss.py.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,12 +38,26 @@ class Heads:
     own: bool = True  # whether it attends to its own tokens: a bias by distance is for these
 
 
-def attend(heap: Heap, s: Step, h: Heads, keys: int, values: int) -> Held:
-    """What the kernel returns; `keys` and `values` are the bytes of what it attends to."""
+def attend(heap: Heap, s: Step, h: Heads, keys: int, values: int) -> tuple[Held, ...]:
+    """What the kernel returns: the output, and scores that the layer has to its end; `keys` and
+    `values` are the bytes of what it attends to."""
     repeated = _repeated(heap, s, h, keys, values)
-    made = KERNELS.get(s.kernel, _fused)(heap, s, h)
+    made = KERNELS.get(_kernel(s, h), _fused)(heap, s, h)
     heap.drop(*repeated)
     return made
+
+
+def _kernel(s: Step, h: Heads) -> str:
+    """Told of groups, sdpa has a kernel beside math in 16 bits alone; told nothing, it has none."""
+    if s.kernel != "sdpa" or h.groups == 1:
+        return s.kernel
+    return "math" if s.style.ungrouped or (s.size == 4 and _told(s, h)) else "sdpa"
+
+
+def _told(s: Step, h: Heads) -> bool:
+    """Whether the kernel is given fewer heads of keys and values, and told so (enable_gqa)."""
+    alike = h.key_dim == h.value_dim <= FLASH_MOST
+    return h.groups > 1 and alike and not (h.mask or s.rules.sdpa_repeats or s.style.ungrouped)
 
 
 def _repeated(heap: Heap, s: Step, h: Heads, keys: int, values: int) -> tuple[Held, ...]:
@@ -60,46 +78,75 @@ def _copied(heap: Heap, s: Step, h: Heads, *others: int) -> tuple[Held, ...]:
 def _repeats(s: Step, h: Heads) -> bool:
     if s.kernel == "flash":
         return s.rules.flash_repeats
-    if s.kernel in ("eager", "math") or s.rules.sdpa_repeats:
+    if s.kernel == "eager" or s.rules.sdpa_repeats:
         return True
-    grouped = not h.mask and h.key_dim == h.value_dim <= FLASH_MOST
-    return not grouped and not (s.tokens == 1 and s.rules.packs_queries)
+    packed = s.tokens == 1 and s.rules.packs_queries
+    return not (_told(s, h) or s.style.ungrouped or packed)
 
 
-def _fused(heap: Heap, s: Step, h: Heads) -> Held:
+def _fused(heap: Heap, s: Step, h: Heads) -> tuple[Held, ...]:
     sums = heap.take(4 * s.rows * h.count)
     biased = s.rows * h.count * h.seen if s.style.biased and h.own else 0
     mask = heap.take(max(h.mask, biased) * s.size)
     made = heap.take(s.wide(h.count * h.value_dim))
     heap.drop(sums, mask)
-    return made
+    return (made,)
 
 
-def _math(heap: Heap, s: Step, h: Heads) -> Held:
-    """Since torch 2.5 all of it in float32."""
+def _math(heap: Heap, s: Step, h: Heads) -> tuple[Held, ...]:
+    """Since torch 2.5 all of it in float32. Fewer heads of keys and values are repeated here, where
+    it is told; else the product does it, one after the other."""
     cells = 4 * s.rows * h.count * h.seen
-    queries, values = 4 * s.rows * h.count * h.key_dim, 4 * s.rows * h.count * h.value_dim
+    told = _told(s, h)
+    inner = h.groups if told or s.style.ungrouped else 1
+    queries, out = 4 * s.rows * h.count * h.key_dim, 4 * s.rows * h.count * h.value_dim
     keys = 4 * s.batch * h.seen * h.count * h.key_dim
-    others = 4 * s.batch * h.seen * h.count * h.value_dim
-    copies = heap.all((queries, keys, others), "activations")
-    soft = heap.into(cells, heap.take(cells))
-    plain = heap.into(values, soft, *copies)
-    return heap.into(s.wide(h.count * h.value_dim), plain)
+    values = 4 * s.batch * h.seen * h.count * h.value_dim
+    small = (queries, keys // inner, values // inner) if s.size < 4 else ()
+    causal = 4 * s.tokens * h.seen if h.own and s.tokens > 1 else 0
+    beside = heap.all((*small, causal, *((keys, values) if told else ()), queries), "activations")
+    scores = heap.into(cells, heap.take(keys))  # of keys that are scaled
+    soft = heap.take(cells)
+    heap.passing(cells // 4)  # which of them are -inf
+    heap.drop(scores)
+    plain = heap.into(out, soft, *beside)
+    return (heap.into(s.wide(h.count * h.value_dim), plain),)
 
 
-def _eager(heap: Heap, s: Step, h: Heads) -> Held:
+def _eager(heap: Heap, s: Step, h: Heads) -> tuple[Held, ...]:
     cells = s.rows * h.count * h.seen
     weights = heap.into(s.size * cells, heap.take(s.size * cells))  # scaled
     if h.mask:
         weights = heap.into(s.size * cells, weights)  # masked
-    soft = heap.take(4 * cells)
-    if s.size < 4:
-        soft = heap.into(s.size * cells, soft)
+    soft, behind = (_with_sinks if s.style.sinks else _softmax)(heap, s, cells)
     heap.drop(weights)
     plain = heap.take(s.wide(h.count * h.value_dim))
     made = heap.into(plain.nbytes, plain)  # made contiguous
+    heap.drop(*behind)
+    if s.rules.scores_returned:
+        return made, soft
     heap.drop(soft)
-    return made
+    return (made,)
 
 
-KERNELS: Mapping[str, Callable[[Heap, Step, Heads], Held]] = {"math": _math, "eager": _eager}
+def _softmax(heap: Heap, s: Step, cells: int) -> tuple[Held, tuple[Held, ...]]:
+    """In float32: of float16 in one kernel, of bfloat16 from a copy."""
+    copy = heap.take(4 * cells if s.dtype.name == "bfloat16" else 0)
+    soft = heap.take(4 * cells)
+    heap.drop(copy)
+    return (heap.into(s.size * cells, soft) if s.size < 4 else soft), ()
+
+
+def _with_sinks(heap: Heap, s: Step, cells: int) -> tuple[Held, tuple[Held, ...]]:
+    """Scores with one more column, less their maximum, softmax; the product needs a copy without
+    that column."""
+    joined = heap.take(s.size * cells)
+    lowered = heap.into(s.size * cells, joined)
+    soft = heap.take(s.size * cells)
+    return soft, (lowered, heap.take(s.size * cells))
+
+
+KERNELS: Mapping[str, Callable[[Heap, Step, Heads], tuple[Held, ...]]] = {
+    "math": _math,
+    "eager": _eager,
+}

@@ -63,8 +63,10 @@ def _heads(s: Step, m: Latent, mask: int) -> Heads:
     )
 
 
-def _attended(heap: Heap, s: Step, m: Latent, mask: int, sizes: tuple[int, int]) -> Held:
-    made = attend(heap, s, _heads(s, m, mask), *sizes)
+def _attended(
+    heap: Heap, s: Step, m: Latent, kept: Kept, mask: int, sizes: tuple[int, int]
+) -> Held:
+    made, *kept.scores = attend(heap, s, _heads(s, m, mask), *sizes)
     out = linear(heap, s, m.heads * m.value_dim, s.hidden)
     heap.drop(made)
     return out
@@ -76,7 +78,7 @@ def _from_latent(heap: Heap, s: Step, m: Latent, kept: Kept, mask: int, small: S
     rows = s.batch * s.context * s.size * m.heads
     expanded = heap.take(rows * (m.nope + m.value_dim))
     keys = heap.take(rows * (m.nope + m.rotary))
-    out = _attended(heap, s, m, mask, (keys.nbytes, rows * m.value_dim))
+    out = _attended(heap, s, m, kept, mask, (keys.nbytes, rows * m.value_dim))
     heap.drop(queries, small.turned, expanded, keys)
     return out
 
@@ -93,7 +95,7 @@ def _expanded_first(heap: Heap, s: Step, m: Latent, kept: Kept, mask: int, small
     sizes = remember(heap, s, kept, (keys, values))
     if s.prompt and not s.rules.copied_prompt:
         kept.behind = [heap.take(s.wide(m.heads * m.nope), KV)]
-    out = _attended(heap, s, m, mask, (sizes[0], sizes[1]))
+    out = _attended(heap, s, m, kept, mask, (sizes[0], sizes[1]))
     attended(heap, s, kept, m.expanded)
     heap.drop(queries)
     return out
@@ -115,7 +117,7 @@ def compressed(heap: Heap, s: Step, m: Compressed, kept: Kept, mask: int, query_
     heads = Heads(
         count=m.heads, groups=m.heads, key_dim=m.dim, value_dim=m.dim, seen=seen, mask=mask
     )
-    made = attend(heap, s, heads, keys, keys)
+    made, *kept.scores = attend(heap, s, heads, keys, keys)
     out = linear(heap, s, m.heads * m.dim, s.hidden)
     heap.drop(made, turned, small)
     return out

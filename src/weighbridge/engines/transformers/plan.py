@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Blueprint
+from weighbridge.arch.body import Tower
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import (
     Compressed,
@@ -18,6 +19,7 @@ from weighbridge.arch.mixers import (
 from weighbridge.dtypes import BFLOAT16, DType
 from weighbridge.engines.caches.transformers import Kind
 from weighbridge.engines.serving import Subject
+from weighbridge.engines.subjects import reads_text
 from weighbridge.engines.table import ENGINES
 from weighbridge.engines.table import version as nearest
 from weighbridge.engines.transformers.once import once
@@ -54,6 +56,7 @@ class Plan:
     capability: tuple[int, int] | None
     torch: tuple[int, ...] | None
     outputs: int  # numbers a token that the head makes
+    pixels: int  # numbers of the image that a class without words reads
     guessed: bool  # whether a layer is of a kind whose live tensors were not followed
 
     def logits(self, s: Step) -> int:
@@ -65,7 +68,8 @@ class Plan:
 
 def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
     number, _ = nearest(ENGINES["transformers"], w.engine_version)
-    found = rules((number[0], number[1] if len(number) > 1 else 0), subject.model_type)
+    at = (number[0], number[1] if len(number) > 1 else 0)
+    found = rules(at, subject.model_type, inner=subject.text is not None)
     read, prompt, context = _lengths(subject, w)
     beams, devices = w.num_beams or 1, budget.choice.count if budget else 1
     first = _first(subject, w, found)
@@ -89,6 +93,7 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
         capability=budget.choice.part.capability if budget else None,
         torch=_torch(w.torch_version),
         outputs=subject.body.vocab or subject.body.labels,
+        pixels=seen.positions * seen.patch if (seen := _seen(subject)) else 0,
         guessed=any(isinstance(m, GUESSED) for b in subject.body.blocks for m in b.mixers),
     )
 
@@ -120,7 +125,7 @@ def _style(subject: Subject) -> Style:
 
 
 def _names(plan: Blueprint) -> Iterator[str]:
-    yield from (p.name for p in plan.params)
+    yield from (p.name for p in plan.counted)
     yield from (b.name for b in plan.buffers)
 
 
@@ -147,7 +152,9 @@ def _lengths(subject: Subject, w: Infer) -> tuple[int, int, int]:
     write."""
     context = max(1, subject.context)
     if not subject.body.causal:
-        return 0, context, context
+        seen = _seen(subject)
+        length = seen.positions if seen else context
+        return 0, length, length
     apart = w.prompt_len is not None or w.max_new_tokens is not None
     prompt = max(1, context - (w.max_new_tokens or 0)) if apart else max(1, context - 1)
     crossed = _crossed(subject)
@@ -155,6 +162,12 @@ def _lengths(subject: Subject, w: Infer) -> tuple[int, int, int]:
         return 0, prompt, max(context, prompt)
     written = max(1, w.max_new_tokens or 1) if apart else context
     return crossed.length or (prompt if apart else context), 1, max(2, written)
+
+
+def _seen(subject: Subject) -> Tower | None:
+    """The image or sound that a class without words reads."""
+    alone = not subject.body.causal and not reads_text(subject.part)
+    return next(iter(subject.body.towers), None) if alone else None
 
 
 def _crossed(subject: Subject) -> CrossAttention | None:

@@ -119,6 +119,9 @@ FLASH_REPEATS = (
     "starcoder2",
 )
 ONE_INTERFACE: Version = (4, 48)
+BATCHED_SINCE: Version = (5, 0)  # generation/utils.py, _optimize_model_for_decode
+INNER_BATCHED_SINCE: Version = (5, 14)  # ... of a language model inside another class
+TOWERS_KEPT_SINCE: Version = (5, 19)  # generation/utils.py, mm_encoder_outputs; 5.16 has it not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +142,9 @@ class Rules:
     sliding_cache: bool  # a layer with a window keeps no more than it
     stacked_experts: bool
     latent_cache: bool
+    scores_returned: bool  # eager attention hands its scores to the layer
+    batched_experts: bool  # generate multiplies by copies of the experts that were picked
+    towers_kept: bool  # generate has the output of a tower for images to its end
     attention: str  # the default: sdpa or eager
 
     @property
@@ -146,8 +152,9 @@ class Rules:
         return ".".join(map(str, self.version))
 
 
-def rules(version: Version, model_type: str) -> Rules:
-    """`model_type` of the language model; parts of one ("gemma3_text") are as their whole."""
+def rules(version: Version, model_type: str, *, inner: bool = False) -> Rules:
+    """`model_type` of the language model; parts of one ("gemma3_text") are as their whole. `inner`:
+    it is part of a class that sees or hears."""
     kind = model_type.removesuffix("_text")
     start, end = ROTARY_TABLES.get(kind, (NEVER, NEVER))
     old_kernel = version < ONE_INTERFACE
@@ -166,6 +173,9 @@ def rules(version: Version, model_type: str) -> Rules:
         sliding_cache=version >= SLIDING_SINCE,
         stacked_experts=version >= (5, 0),
         latent_cache=version >= LATENT_SINCE,
+        scores_returned=not old_kernel,
+        batched_experts=version >= (INNER_BATCHED_SINCE if inner else BATCHED_SINCE),
+        towers_kept=version >= TOWERS_KEPT_SINCE,
         attention="sdpa" if version >= _since(SDPA, kind, (4, 36)) else "eager",
     )
 

@@ -3,7 +3,7 @@
 Widths are numbers a token, first in the dtype of the model, then in float32:
 
     gated delta    2 (2 Hk dk + Hv dv), channels, Hv dv     Hv (3 x 64 + 6 dk + 4 dv)
-    Mamba 2        2 I + 2 G N + H, channels                8 I + H (4 N + 2 x chunk)
+    Mamba 2        2 I + 2 G N + H, channels                7 I + H (4 N + 3 x chunk)
     Mamba 1        2 I, 2 I                                 I (3 N + 2)
     others         three times the channels                 four times the channels
 
@@ -12,8 +12,8 @@ what weighs; with the kernels of flash-linear-attention or mamba-ssm they stay o
 of one token has no chunks.
 
 Source: transformers 5.23 models/qwen3_next/modeling_qwen3_next.py (torch_chunk_gated_delta_rule),
-models/mamba2 (mamba_chunk_scan), models/mamba (selective_scan); live tensors of tiny models
-(tests/torch/test_infer_peaks.py).
+models/mamba2 (mamba2_chunk_scan: L, G and M are chunk x chunk a head), models/mamba
+(selective_scan); live tensors of tiny models (tests/torch/test_infer_peaks.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -73,7 +73,7 @@ def _kimi(m: KimiDelta, s: Step) -> Widths:
 def _mamba2(m: Mamba2, s: Step) -> Widths:
     mixed = 2 * m.inner + 2 * m.groups * m.state + m.heads
     chunk = s.style.chunk if s.prompt else 0
-    return mixed + m.channels, 8 * m.inner + m.heads * (4 * m.state + 2 * chunk)
+    return mixed + m.channels, 7 * m.inner + m.heads * (4 * m.state + 3 * chunk)
 
 
 def _mamba1(m: Mamba1, s: Step) -> Widths:

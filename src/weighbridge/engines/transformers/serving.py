@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from weighbridge.arch.mixers import Attention
 from weighbridge.components.activations import Heap, Held, Peak
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.transformers import derived
@@ -68,6 +69,7 @@ def peaks(subject: Subject, p: Plan, start: int, end: int) -> tuple[Peak, Peak |
     prompt = p.prompt
     heap.all([8 * prompt.rows] * 3, "activations")  # ids, mask, positions
     if stage.first:
+        _pixels(heap, p)
         _encoders(heap, subject, p)
     outputs = _step(heap, prompt, stage, p)
     if not subject.body.causal or not p.new:
@@ -76,12 +78,27 @@ def peaks(subject: Subject, p: Plan, start: int, end: int) -> tuple[Peak, Peak |
         second = replace(prompt, tokens=1, past=prompt.tokens)
         heap.drop(*_step(heap, second, stage, p))
     heap.drop(*outputs)
+    if outputs:  # generate's variables have the last row in float32 until there is another
+        heap.take(4 * prompt.batch * subject.body.vocab, "logits")
     prefill = heap.phase()
+    first = _second(heap, prompt, stage, p)
     last = replace(prompt, tokens=1, past=p.context - 1)
     _grown(heap, replace(last, past=max(1, p.context - 2)), stage)
     heap.phase()
     heap.drop(*_step(heap, last, stage, p))
-    return prefill, told_apart(heap.phase(), sum(stored_kv(last, stage)))
+    decode = told_apart(heap.phase(), sum(stored_kv(last, stage)))
+    return prefill, max(decode, first or decode, key=lambda peak: peak.allocated)
+
+
+def _second(heap: Heap, prompt: Step, stage: Stage, p: Plan) -> Peak | None:
+    """The step behind the prompt, where windows have yet to let go of what lies before them."""
+    windows = (m.reach for b in stage.blocks for m in b.mixers if isinstance(m, Attention))
+    reach = min((n for n in windows if n is not None), default=None)
+    if reach is None or reach >= prompt.tokens or prompt.cache != "dynamic":
+        return None
+    step = replace(prompt, tokens=1, past=prompt.tokens)
+    heap.drop(*_step(heap, step, stage, p))
+    return told_apart(heap.phase(), sum(stored_kv(step, stage)))
 
 
 def told_apart(peak: Peak, cache: int) -> Peak:
@@ -92,6 +109,12 @@ def told_apart(peak: Peak, cache: int) -> Peak:
         return peak
     live[KV], live[JOINED] = cache, beyond
     return replace(peak, live={name: nbytes for name, nbytes in live.items() if nbytes})
+
+
+def _pixels(heap: Heap, p: Plan) -> None:
+    """As a processor gives them, in float32, and in the model's dtype."""
+    count = p.prompt.batch * p.pixels
+    heap.all((4 * count, count * p.prompt.size if p.prompt.size < 4 else 0), "activations")
 
 
 def _encoders(heap: Heap, subject: Subject, p: Plan) -> None:

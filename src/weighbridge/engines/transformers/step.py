@@ -25,6 +25,7 @@ ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "ffn_ac
 FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "W_pack", "wqkv", "qkv")
 QUERY_NORMS = ("q_norm", "q_layernorm", "query_layernorm", "query_norm")
 AFTER = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_ffw_norm")
+SINKS = (".sinks", ".attention_sink_bias")
 FLOAT_ROUTES = ("deepseek_v2", "ernie4_5_moe", "bailing_moe")
 LEARNED = (".wpe.", "embed_positions.")
 PARALLEL = ("gptj", "codegen", "phi", "cohere", "cohere2", "falcon", "RefinedWeb", "gpt_neox")
@@ -59,6 +60,9 @@ class Style:
     several: int = 0  # temporaries of the activation
     chunk: int = 256  # tokens that a scan of Mamba 2 takes at once
     float_routes: bool = False  # weights of experts stay in float32, and so what they weigh
+    sinks: bool = False  # a column of scores that no token has
+    ungrouped: bool = False  # key-value heads go to the kernel as they are: Falcon's one
+    clamped: bool = False  # experts with biases and a gate of their own: gpt-oss
 
 
 def style(names: Iterable[str], config: Config) -> Style:
@@ -67,6 +71,9 @@ def style(names: Iterable[str], config: Config) -> Style:
     kind = config.model_type
     activation = config.get(*ACTIVATIONS) or "silu"
     return Style(
+        sinks=_any(known, SINKS),
+        ungrouped=kind == "falcon",
+        clamped=_any(known, ["experts.gate_up_proj_bias"]),
         float_norms=not any(_layer_norm(name) for name in known),
         query_norms=_any(known, QUERY_NORMS),
         norms_after=_any(known, AFTER),

@@ -2,8 +2,8 @@
 
     pixels -> positions x hidden -> layers that see all of an item, or a window -> tokens x D
 
-All items of all requests go through in one pass. What the tower makes goes before the language
-model starts; the pixels stay until generation ends.
+All items of all requests go through in one pass. The pixels stay until generation ends, and so
+does what the last layer of a tower for images made, since generate encodes images itself (5.19).
 
 Source: transformers 5.23 models/siglip/modeling_siglip.py, models/qwen2_5_vl (vision blocks),
 models/qwen2_audio; the pixel values are in float32 until the tower's dtype is taken.
@@ -39,6 +39,8 @@ def encode(heap: Heap, s: Step, t: Tower, items: int) -> list[Held]:
         heap.drop(x)
         x = made
     out = heap.take(items * t.tokens * s.hidden * s.size)
+    if s.rules.towers_kept and t.kind == "image":
+        return [pixels, out, x]
     heap.drop(x)
     return [pixels, out]
 

@@ -52,7 +52,7 @@ def _written(capability: tuple[int, int] | None) -> str:
 def gptq(part: ModelPart, scheme: str, version: tuple[int, int]) -> Component | None:
     if not scheme.startswith("gptq-4bit") or version >= AUTO_GPTQ_UNTIL:
         return None
-    largest, widest = once(part, "matrices", lambda: _matrices(part.blueprint.params))
+    largest, widest = once(part, "matrices", lambda: _matrices(part.blueprint.counted))
     given = (part.quantization or {}).get("exllama_config")
     second = isinstance(given, Mapping) and given.get("version") == 2
     rows = 4 * ROWS * widest if second else 0
