@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import allocator, cold_start, header_100k, infer, load, requests, shards_163
+from benchmarks import allocator, cold_start, header_100k, infer, load, requests, shards_163, trace
 from benchmarks.bench import Bench
 from benchmarks.measure import ROUNDS
 from benchmarks.peers import peers
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "shards_163": shards_163.run,
     "requests": requests.run,
     "allocator": allocator.run,
+    "trace": trace.run,
 }
 
 

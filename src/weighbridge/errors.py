@@ -5,11 +5,15 @@
     │   ├── NotFoundError         no such file, repository, revision, catalogue name or GPU
     │   └── UnsupportedError      understood, and not something that we can answer (yet)
     ├── BadFileError (2)          a file or config that is cut, contradictory or hostile
-    └── HubError (3)              the Hub (or a URL) refuses or cannot be reached
-        └── GatedError            ... until the user has accepted a licence or logged in
+    ├── HubError (3)              the Hub (or a URL) refuses or cannot be reached
+    │   └── GatedError            ... until the user has accepted a licence or logged in
+    └── OutOfMemoryError (1)      a replayed allocator has no room; a program that is traced sees
+                                  torch.OutOfMemoryError, as on a GPU, in the same words
 
 Every message is one line: what was found, where, and what to do next.
 """
+
+from typing import Any
 
 
 class WeighbridgeError(Exception):
@@ -40,3 +44,13 @@ class HubError(WeighbridgeError):
 
 class GatedError(HubError):
     pass
+
+
+class OutOfMemoryError(WeighbridgeError):
+    """`report` is the OutOfMemory of weighbridge.allocator: what was asked, and what there was."""
+
+    code = 1
+
+    def __init__(self, report: Any) -> None:
+        super().__init__(report.message)
+        self.report = report

@@ -65,7 +65,7 @@ def split(plan: Blueprint, part: Part, notes: list[str]) -> Split:
     """(loaded, not loaded), in the order of the files; a note on what the files lack."""
     found = logical(part.tensors, part.quantization)
     distinct = plan.distinct()  # the experts of a layer are spelled alike
-    tied = {p.name for p in plan.params if p.tied}
+    tied = {p.name for p in plan.counted if p.tied}
     own = {p.name for p, _ in distinct} | {b.name for b in plan.buffers if b.persistent}
     key = _key(own | tied, {param.name for param in found.params})
     if key is None:
@@ -90,7 +90,7 @@ def _lacking(
         wanted[spelling] += p.numel * count
         named.setdefault(spelling, p.name)
     packed = {key(stored.name) for stored in found if len(stored.stored) > 1}
-    others = {key(p.tied): key(p.name) for p in plan.params if p.tied}
+    others = {key(p.tied): key(p.name) for p in plan.counted if p.tied}
     short = []
     for spelling, count in wanted.items():
         have = held[spelling] or held[others.get(spelling, spelling)]

@@ -12,6 +12,7 @@ Where 1 and headers are both at hand, stored tensors that the class does not loa
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint, Param
@@ -55,7 +56,7 @@ class ModelPart:
         return ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Model:
     reference: str
     name: str
@@ -81,19 +82,22 @@ class Model:
     def parameters(self) -> int:
         return sum(part.blueprint.parameters for part in self.parts)
 
-    @property
+    @cached_property
     def active_parameters(self) -> int:
-        return sum(active(part.blueprint.params) for part in self.parts)
+        return sum(active(part.blueprint.counted) for part in self.parts)
 
     def part_sizes(self) -> tuple[tuple[str, int], ...]:
         """(name, parameters) of pipeline parts, or of the towers of one class; one has none."""
+        return self._part_sizes
+
+    @cached_property
+    def _part_sizes(self) -> tuple[tuple[str, int], ...]:
         if len(self.parts) == 1 and not self.parts[0].blueprint.parts:
             return ()
         sizes: dict[str, int] = defaultdict(int)
         for part in self.parts:
-            for p in part.blueprint.params:
-                if not p.tied:
-                    sizes[part.name or part.blueprint.part(p.name)] += p.numel
+            for p, count in part.blueprint.distinct():
+                sizes[part.name or part.blueprint.part(p.name)] += p.numel * count
         return tuple(sizes.items()) if len(sizes) > 1 else ()
 
 
@@ -102,8 +106,8 @@ def active(params: Iterable[Param]) -> int:
     by_share: dict[tuple[int, int], int] = defaultdict(int)
     for p in params:
         if not p.tied:
-            by_share[p.routed] += p.numel
-    return sum(count * k // of for (k, of), count in by_share.items())
+            by_share[p.routed] += p.numel * p.copies
+    return sum(numel * k // of for (k, of), numel in by_share.items())
 
 
 def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:

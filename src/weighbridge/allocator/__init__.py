@@ -20,9 +20,10 @@ PyTorch 2.11 to 2.15, and compared with the one of 2.15 as it runs
 from weighbridge.allocator.blocks import SHARED, Block, PoolId
 from weighbridge.allocator.core import Allocator
 from weighbridge.allocator.journal import Event, Journal
-from weighbridge.allocator.oom import OutOfMemory, OutOfMemoryError
+from weighbridge.allocator.oom import OutOfMemory
 from weighbridge.allocator.options import Options, every
 from weighbridge.allocator.settings import from_environment, parse
+from weighbridge.errors import OutOfMemoryError
 
 __all__ = [
     "SHARED",

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from weighbridge.allocator import expandable
 from weighbridge.allocator.blocks import SHARED, Block, Pool, PoolId, cut, join
 from weighbridge.allocator.journal import Journal
-from weighbridge.allocator.oom import OutOfMemory, OutOfMemoryError
+from weighbridge.allocator.oom import OutOfMemory
 from weighbridge.allocator.options import (
     DEFAULT,
     MIN_BLOCK,
@@ -18,6 +18,7 @@ from weighbridge.allocator.private import Captures
 from weighbridge.allocator.reserve import Reserve
 from weighbridge.allocator.search import collect_garbage, fit, release_all, release_oversize
 from weighbridge.allocator.streams import Uses
+from weighbridge.errors import OutOfMemoryError
 
 
 class Allocator:

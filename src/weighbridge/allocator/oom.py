@@ -7,7 +7,6 @@ because programs look for its words; torch's advice at its end is left out.
 
 from dataclasses import dataclass
 
-from weighbridge.errors import WeighbridgeError
 from weighbridge.units import GIB, KIB, MIB
 
 
@@ -44,14 +43,6 @@ class OutOfMemory:
             f"{format_size(used)} is allocated by PyTorch, {private}and "
             f"{format_size(self.reserved - used)} is reserved by PyTorch but unallocated."
         )
-
-
-class OutOfMemoryError(WeighbridgeError):
-    """The replayed allocator refuses; the allocator goes on as torch's does."""
-
-    def __init__(self, report: OutOfMemory) -> None:
-        super().__init__(report.message)
-        self.report = report
 
 
 def format_size(nbytes: int) -> str:

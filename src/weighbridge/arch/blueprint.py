@@ -8,10 +8,12 @@ quantization looks at the kind: bitsandbytes replaces `linear` (and transformers
 `conv1d`), never a bare 3-D `experts` parameter.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
 from math import prod
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, overload
 
 from weighbridge.arch.config import Config
 from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
@@ -40,6 +42,7 @@ class Param(NamedTuple):
     dtype: str = ""  # "" is the model's own; set where the class keeps it in another (`held`)
     tied: str = ""  # the parameter that owns the storage; "" when it is this one
     routed: tuple[int, int] = (1, 1)  # (k, E): of E such, a token uses k
+    copies: int = 1  # in experts 0, 1, 2...: the first stands for all until they are told
 
     @property
     def numel(self) -> int:
@@ -57,20 +60,49 @@ class Buffer:
     until: int | None = None  # first major version of transformers without it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)  # not slotted: it keeps what it has computed
+class Told(Sequence[Param]):
+    """Parameters one by one, in the order of checkpoints, of which like experts are counted."""
+
+    counted: tuple[Param, ...]
+
+    def __iter__(self) -> Iterator[Param]:
+        return told(self.counted)
+
+    def __len__(self) -> int:
+        return sum(p.copies for p in self.counted)
+
+    @overload
+    def __getitem__(self, at: int) -> Param: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Param]: ...
+    def __getitem__(self, at: int | slice) -> Param | Sequence[Param]:
+        return self._all[at]
+
+    @cached_property
+    def _all(self) -> tuple[Param, ...]:
+        return tuple(self)
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Blueprint:
     """All that one class holds. `blocks` are modules that device_map="auto" never splits, as
     patterns over checkpoint names ("model.layers.*")."""
 
     cls: str
-    params: tuple[Param, ...]
+    params: Sequence[Param]
     buffers: tuple[Buffer, ...] = ()
     blocks: tuple[str, ...] = ()
     parts: tuple[tuple[str, str], ...] = ()  # (prefix of checkpoint names, what it holds)
 
     @property
+    def counted(self) -> tuple[Param, ...]:
+        """`params`, like experts of one layer as the first of them with their count."""
+        return self.params.counted if isinstance(self.params, Told) else tuple(self.params)
+
+    @cached_property
     def parameters(self) -> int:
-        return sum(p.numel for p in self.params if not p.tied)
+        return sum(p.numel * p.copies for p in self.counted if not p.tied)
 
     def distinct(self) -> tuple[tuple[Param, int], ...]:
         """Untied parameters, each with how many there are of it.
@@ -78,19 +110,55 @@ class Blueprint:
         The routed experts of one layer differ by their number alone, so the first stands for all:
         a model of 90,000 tensors has 1,500 that differ.
         """
+        return self._distinct
+
+    @cached_property
+    def _distinct(self) -> tuple[tuple[Param, int], ...]:
         counts: dict[tuple[str, tuple[int, ...]], int] = {}
         first: dict[tuple[str, tuple[int, ...]], Param] = {}
-        for p in self.params:
+        for p in self.counted:
             if not p.tied:
                 key = (_unnumbered(p), p.shape)
-                counts[key] = counts.get(key, 0) + 1
-                first.setdefault(key, p)
+                counts[key] = counts.get(key, 0) + p.copies
+                first.setdefault(key, p if p.copies == 1 else p._replace(copies=1))
         return tuple((p, counts[key]) for key, p in first.items())
 
     def part(self, name: str) -> str:
         """What the tensor `name` belongs to: the longest prefix in `parts` decides."""
         found = [p for p in self.parts if name.startswith(p[0])]
         return max(found, key=lambda p: len(p[0]))[1] if found else "language model"
+
+
+EXPERTS = "experts."  # and a number: where experts are counted
+
+
+def expert_path(name: str) -> str:
+    """What all experts of a layer have before their number."""
+    head, word, _ = name.partition(EXPERTS)
+    return head + word
+
+
+def last_name(p: Param) -> str:
+    """Of all that `p` stands for."""
+    path = expert_path(p.name)
+    return p.name if p.copies == 1 else f"{path}{p.copies - 1}{p.name[len(path) + 1 :]}"
+
+
+def told(params: Iterable[Param]) -> Iterator[Param]:
+    """What is counted one by one: all of expert 0, all of expert 1..."""
+    for (path, count), group in groupby(params, _experts_of):
+        if not path:
+            yield from group
+            continue
+        found = [(p.name[len(path) + 1 :], (*p[1:-1], 1)) for p in group]
+        for i in range(count):
+            at = f"{path}{i}"
+            for tail, facts in found:
+                yield Param(at + tail, *facts)
+
+
+def _experts_of(p: Param) -> tuple[str, int]:
+    return ("", 1) if p.copies == 1 else (expert_path(p.name), p.copies)
 
 
 def _unnumbered(p: Param) -> str:
@@ -183,18 +251,17 @@ def experts(
 ) -> Iterator[Param]:
     """`count` routed experts, named `before` and a number, each with what `one` has at its path.
 
-    They differ by their number alone, so the first is made and the others are copied from it.
+    They differ by their number alone, so the first is made, and counted where names tell them.
     """
-    first = f"{before}0"
-    made: list[tuple[str, tuple[Any, ...]]] = []
-    for p in one(first):
-        kind: Kind = "expert" if p.kind == "linear" else p.kind
-        _, *rest = p._replace(kind=kind, routed=(top_k, count))
-        made.append((p.name.removeprefix(first), tuple(rest)))
+    made = [
+        p._replace(kind="expert" if p.kind == "linear" else p.kind, routed=(top_k, count))
+        for p in one(f"{before}0")
+    ]
+    if count and before == expert_path(before) and before.endswith(EXPERTS):
+        yield from (p._replace(copies=count) for p in made)
+        return
     for i in range(count):
-        at = f"{before}{i}"
-        for tail, facts in made:
-            yield Param(at + tail, *facts)
+        yield from (p._replace(name=f"{before}{i}{p.name[len(before) + 1 :]}") for p in made)
 
 
 def fused(path: str, shape: tuple[int, ...], *, top_k: int, count: int) -> Iterator[Param]:

@@ -10,7 +10,7 @@ from importlib import import_module
 from itertools import islice
 from typing import Any
 
-from weighbridge.arch.blueprint import Blueprint, Body, Buffer, Family, Param
+from weighbridge.arch.blueprint import Blueprint, Body, Buffer, Family, Param, Told
 from weighbridge.arch.config import Config
 from weighbridge.arch.table import FAMILIES
 from weighbridge.errors import BadFileError, UnsupportedError
@@ -47,7 +47,7 @@ def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:
     patterns = kind.blocks(c) if callable(kind.blocks) else kind.blocks
     plan = Blueprint(
         cls=f"{stems(kind)[0]}Model" if base_model else c.cls,
-        params=params,
+        params=Told(params),
         buffers=tuple(_buffers(c, kind, at)),
         blocks=tuple(f"{at}{pattern}" for pattern in patterns),
         parts=tuple((f"{at}{path}", label) for path, label in kind.parts),
@@ -64,7 +64,7 @@ def renamed(plan: Blueprint, pairs: Sequence[tuple[str, str]]) -> Blueprint:
 
     return replace(
         plan,
-        params=tuple(p._replace(name=name(p.name), tied=name(p.tied)) for p in plan.params),
+        params=Told(tuple(p._replace(name=name(p.name), tied=name(p.tied)) for p in plan.counted)),
         buffers=tuple(replace(b, name=name(b.name)) for b in plan.buffers),
         blocks=tuple(name(f"{b}.").removesuffix(".") for b in plan.blocks),
         parts=tuple((name(prefix), label) for prefix, label in plan.parts),
@@ -115,7 +115,7 @@ def _bounded(c: Config, params: Iterator[Param]) -> tuple[Param, ...]:
     over = next((p.routed for p in found if p.routed[0] > p.routed[1]), None)
     if over is not None:
         raise BadFileError(f"{c.where}: a token cannot use {over[0]} of {over[1]} experts")
-    if len(found) > MAX_TENSORS:
+    if sum(p.copies for p in found) > MAX_TENSORS:
         raise BadFileError(f"{c.where}: asks for more than {MAX_TENSORS:,} tensors")
     return found
 

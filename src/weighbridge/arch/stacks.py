@@ -49,7 +49,7 @@ class Sorted(NamedTuple):
 def sort(plan: Blueprint) -> Sorted:
     found: dict[str, dict[int, list[Inside]]] = {}
     outside = []
-    for p in singly(plan.params):
+    for p in singly(plan.counted):
         at = LAYER.search(p.name)
         if at is None:
             outside.append(p)
@@ -87,7 +87,7 @@ def singly(params: Sequence[Param]) -> Iterator[Param]:
     i, seen = 0, set[str]()
     while i < len(params):
         p = params[i]
-        if p.kind != "expert" or p.routed[1] < 2:
+        if p.kind != "expert" or p.routed[1] < 2 or p.copies > 1:
             yield p
             i += 1
         elif step := copies(params, i):

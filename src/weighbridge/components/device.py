@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.chips import THREADS, chip
-from weighbridge.allocator import Allocator
-from weighbridge.components.weights import Placed, total
+from weighbridge.allocator.filling import Filling
+from weighbridge.components.weights import Placed, together, total
 from weighbridge.memory import Basis, Bytes, Component, Phase, exactly
 from weighbridge.units import KIB, MIB
 
@@ -138,14 +138,14 @@ def in_one_buffer(weights: int, *, formula: str, basis: Basis, part: "Part | Non
     return Phase("load", (held, context(part)))
 
 
-def replay(tensors: Sequence[Placed], order: Order | None) -> Allocator:
+def replay(tensors: Sequence[Placed], order: Order | None) -> Filling:
     """The allocator after all tensors are placed."""
-    allocator = Allocator()
     if order is None:
-        allocator.free(allocator.malloc(sum(t.nbytes for t in tensors)))
+        filled = Filling(freed=sum(t.nbytes * t.copies for t in tensors))
         placed: Iterable[Placed] = tensors
     else:
+        filled = Filling()
         placed = order((t.module, t) for t in tensors)
-    for t in placed:
-        allocator.malloc(t.nbytes)
-    return allocator
+    for times, group in together(placed):
+        filled.place([t.nbytes for t in group], times)
+    return filled

@@ -53,7 +53,7 @@ def _copied(part: ModelPart, dtype: DType, weights: int) -> int:
     if not part.packed and any(t.dtype != dtype for t in floating):
         return weights
     plan = part.blueprint
-    experts = sum(p.numel for p in plan.params if p.kind == "expert")
+    experts = sum(p.numel * p.copies for p in plan.counted if p.kind == "expert")
     return weights * experts // max(1, plan.parameters)
 
 

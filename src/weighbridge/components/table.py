@@ -93,7 +93,7 @@ def _counted(part: ModelPart, dtype: DType) -> _Counted:
     firsts: dict[str, int] = dict.fromkeys(alike.values(), 0)
     for name, count in counts.items():
         firsts[alike[name]] += count
-    tied = tuple(p for p in plan.params if p.tied)
+    tied = tuple(p for p in plan.counted if p.tied)
     return _Counted(
         part=part,
         plan=replace(plan, params=(*(p for p, _ in distinct), *tied)),

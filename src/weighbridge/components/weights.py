@@ -6,18 +6,19 @@
                     the loader leaves alone is in the model's own dtype
     as stored       a packed checkpoint: its tensors, byte for byte
 
-Every tensor is apart, since the allocator rounds each of them.
+Every tensor is apart, since the allocator rounds each of them; those of like experts are counted.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from math import prod
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import Blueprint, Buffer, held
+from weighbridge.arch.blueprint import Blueprint, Buffer, expert_path, held
 from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
 from weighbridge.model import ModelPart
-from weighbridge.quantization.schemes import Scheme, stored
+from weighbridge.quantization.schemes import Scheme, counted
 
 # The contract's plain divisions, in the order of its table.
 DIVISIONS: dict[str, DType] = {
@@ -32,11 +33,12 @@ FLOATING = ("float", "bfloat")
 
 
 class Placed(NamedTuple):
-    """One tensor on the device, and the module that owns it."""
+    """One tensor on the device, and the module that owns it; of like experts the first one's."""
 
     module: str
     nbytes: int
     component: str  # "weights" or "buffers"
+    copies: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,25 +59,51 @@ class Choice:
 def placed(part: ModelPart, choice: Choice, *, major: int) -> Iterator[Placed]:
     """Every tensor that one part puts on the device, parameters first; ties once."""
     prefix = f"{part.name}." if part.name else ""
-    for name, nbytes in _weights(part, choice, major):
-        yield Placed(prefix + name.rpartition(".")[0], nbytes, "weights")
+    for name, nbytes, count in _weights(part, choice, major):
+        yield Placed(prefix + name.rpartition(".")[0], nbytes, "weights", count)
     for buffer in alive(part.blueprint, major):
         nbytes = buffer_size(buffer, choice.dtype)
         yield Placed(prefix + buffer.name.rpartition(".")[0], nbytes, "buffers")
 
 
-def _weights(part: ModelPart, choice: Choice, major: int) -> Iterator[tuple[str, int]]:
-    """(name of the parameter, bytes): scales and maps are under the parameter that they serve."""
+def together(tensors: Iterable[Placed]) -> Iterator[tuple[int, tuple[Placed, ...]]]:
+    """(how often, tensors): what all experts of a layer have, one expert's after the other's; all
+    else once and alone."""
+    for (path, count), group in groupby(tensors, _experts_of):
+        if path:
+            yield count, tuple(group)
+        else:
+            yield from ((1, (t,)) for t in group)
+
+
+def apart(tensors: Iterable[Placed]) -> Iterator[Placed]:
+    """Every tensor by itself."""
+    for count, group in together(tensors):
+        found = [(expert_path(t.module), t) for t in group]
+        for i in range(count):
+            for path, t in found:
+                tail = t.module[len(path) + 1 :]
+                yield t if count == 1 else Placed(f"{path}{i}{tail}", t.nbytes, t.component)
+
+
+def _experts_of(t: Placed) -> tuple[str, int]:
+    return ("", 1) if t.copies == 1 else (expert_path(t.module), t.copies)
+
+
+def _weights(part: ModelPart, choice: Choice, major: int) -> Iterator[tuple[str, int, int]]:
+    """(name of the parameter, bytes, how many such): scales and maps are under the parameter that
+    they serve."""
+    plan = part.blueprint
     if choice.as_stored:
-        return ((t.name, t.nbytes) for t in part.stored)
+        return ((t.name, t.nbytes, 1) for t in part.stored)
     if choice.scheme is None:
         return (
-            (p.name, held(p, choice.dtype).size(p.numel))
-            for p in part.blueprint.params
+            (p.name, held(p, choice.dtype).size(p.numel), p.copies)
+            for p in plan.counted
             if not p.tied
         )
-    found = stored(part.blueprint, choice.scheme, dtype=choice.dtype, transformers=major)
-    return ((s.source, s.nbytes) for s in found)
+    found = counted(plan, choice.scheme, dtype=choice.dtype, transformers=major)
+    return ((s.source, s.nbytes, count) for s, count in found)
 
 
 def alive(plan: Blueprint, major: int) -> Iterator[Buffer]:
@@ -111,4 +139,4 @@ def _follows(buffer: Buffer) -> bool:
 
 
 def total(tensors: Iterable[Placed], component: str) -> int:
-    return sum(t.nbytes for t in tensors if t.component == component)
+    return sum(t.nbytes * t.copies for t in tensors if t.component == component)

@@ -22,11 +22,11 @@ from weighbridge.arch.mixers import Attention, Latent, Layer
 from weighbridge.components.weights import Choice, total
 from weighbridge.engines.parallel import experts
 from weighbridge.engines.parallel.experts import Group
-from weighbridge.engines.parallel.holding import Held, Place, hold, holding, present, side
+from weighbridge.engines.parallel.holding import Held, Place, hold, present, side
 from weighbridge.engines.parallel.names import role
 from weighbridge.engines.parallel.spread import Sizes, Spread
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.shards import VLLM, Rank, Rules, kept, ranks
+from weighbridge.engines.shards import VLLM, Rank, Rules, ranks, tensors_of
 from weighbridge.errors import UsageError
 from weighbridge.memory import Component, exactly
 
@@ -71,11 +71,8 @@ def lora(
         groups=spread.groups,
     )
     plain = Choice(dtype=subject.choice.dtype)
-    found: tuple[Held, ...] = kept(
-        (subject.model,),
-        (rules, "plain", plain.dtype, named),
-        lambda: holding(replace(subject, choice=plain, choices={}), rules, named),
-    )
+    unpacked = replace(subject, choice=plain, choices={})
+    found = tensors_of(unpacked, rules, spread=named)
     width = sum(_sides(h, place, subject, rules) for h in found if present(h.where, place))
     nbytes = slots * plain.dtype.size(lora_rank * width)
     return (
@@ -191,17 +188,13 @@ def _draft_model(model: Subject, method: str, spread: Spread, rules: Rules) -> i
 
 def _vocabulary(model: Subject) -> Iterable[str]:
     """EAGLE 3's head, which is of fewer words than the model's."""
-    names = (p.name for p in model.part.blueprint.params if not p.tied)
+    names = (p.name for p in model.part.blueprint.counted if not p.tied)
     return {n.rpartition(".")[0] for n in names if n.endswith("lm_head.weight")}
 
 
 def _predicting_layer(subject: Subject, spread: Spread, rules: Rules) -> int:
     number, tensor = _attending(subject), spread.tensor
-    found: tuple[Held, ...] = kept(
-        (subject.model, subject.choices),
-        (rules, tensor > 1),
-        lambda: holding(subject, rules, tensor > 1),
-    )
+    found = tensors_of(subject, rules, spread=tensor > 1)
     inside = [h for h in found if h.where.layer == number]
     place = Place(False, False, range(number, number + 1), tensor, spread.group(rules))
     place = place._replace(whole_shared=spread.tokens_shared, groups=spread.groups)

@@ -5,7 +5,7 @@ is the model as an engine meets it; `workload` has what the user said, and the e
 own defaults and reports them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -60,6 +60,12 @@ class Subject:
 
     def without_towers(self) -> "Subject":
         return replace(self, body=replace(self.body, towers=()))
+
+    @property
+    def formats(self) -> Hashable:
+        """Of every part, by name: with the model they say what is loaded."""
+        found = {"": self.choice, **self.choices}
+        return tuple((name, c.name, c.as_stored, c.dtype.name) for name, c in found.items())
 
     @cached_property
     def tensors(self) -> tuple[Placed, ...]:

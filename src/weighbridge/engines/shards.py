@@ -12,14 +12,14 @@ Weights are as the engine holds them: query, key and value in one, gate and up i
 of a layer in one; with the tables of rotary positions that it makes.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, Unpack
+from typing import NamedTuple, Unpack
 
 from weighbridge.arch.body import Block
 from weighbridge.arch.mixers import Layer
 from weighbridge.components.weights import Placed
+from weighbridge.engines.kept import kept
 from weighbridge.engines.parallel.cuts import check
 from weighbridge.engines.parallel.holding import Held, Place, hold, holding, units
 from weighbridge.engines.parallel.rules import SGLANG, VLLM, Rules, rules
@@ -29,9 +29,7 @@ from weighbridge.engines.serving import Subject
 from weighbridge.errors import UsageError
 
 __all__ = ["SGLANG", "VLLM", "Rank", "Rules", "Spread", "ranks", "rules"]
-Made = TypeVar("Made")
 FLAG = "--tensor-parallel-size"
-KEPT = 16  # answers, and tables of a model's tensors, that are kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +57,9 @@ def ranks(subject: Subject, *, rules: Rules = VLLM, **sizes: Unpack[Sizes]) -> t
     spread = Spread(**sizes)
     bounds = _bounds(spread, max(len(subject.layers), len(subject.body.blocks)), rules)
     named = spread.tensor > 1
-    found: tuple[Held, ...] = kept(
-        (subject.model, subject.choices), (rules, named), lambda: holding(subject, rules, named)
-    )
+    found = tensors_of(subject, rules, spread=named)
     shares: _Shares = kept(
-        (found,), (rules, spread, bounds), lambda: _shares(found, spread, bounds, rules)
+        (found,), ("shares", rules, spread, bounds), lambda: _shares(found, spread, bounds, rules)
     )
     return tuple(
         Rank(
@@ -81,6 +77,13 @@ def ranks(subject: Subject, *, rules: Rules = VLLM, **sizes: Unpack[Sizes]) -> t
         for p in range(spread.pipeline)
         for t in range(spread.tensor)
     )
+
+
+def tensors_of(subject: Subject, rules: Rules, *, spread: bool) -> tuple[Held, ...]:
+    """`holding`, once for a model in its formats."""
+    towers = tuple((t.kind, t.heads) for t in subject.body.towers)
+    facts = ("held", subject.formats, towers, rules, spread)
+    return kept((subject.model,), facts, lambda: holding(subject, rules, spread))
 
 
 class _Shares(NamedTuple):
@@ -145,19 +148,3 @@ def _shares(
         larger=tuple(hold(found, place._replace(more=True)) for place in places if more),
         more=more,
     )
-
-
-_RECENT: OrderedDict[tuple[object, ...], tuple[tuple[object, ...], Any]] = OrderedDict()
-
-
-def kept(owners: tuple[object, ...], facts: tuple[object, ...], make: Callable[[], Made]) -> Made:
-    """What was made of these very objects before. They are kept with it, so that no other object
-    can take their place in memory; a search over contexts asks the same model again and again."""
-    key = (*map(id, owners), *facts)
-    if key not in _RECENT:
-        _RECENT[key] = (owners, make())
-        while len(_RECENT) > KEPT:
-            _RECENT.popitem(last=False)
-    _RECENT.move_to_end(key)
-    made: Made = _RECENT[key][1]
-    return made

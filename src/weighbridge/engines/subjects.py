@@ -15,6 +15,7 @@ from weighbridge.arch.longest import longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
 from weighbridge.components.weights import Choice
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
+from weighbridge.engines.kept import kept
 from weighbridge.engines.parallel.names import role
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.table import Engine, Version
@@ -45,13 +46,17 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
     found, notes = remembered(config, metadata, part)
     end = longest_of_gguf(metadata) if metadata else longest(part.config)
     context, why = asked(w, end)
-    computes = body(
-        part.blueprint,
-        config,
-        found,
-        metadata=metadata,
-        image_size=w.image_size,
-        audio_seconds=w.audio_seconds,
+    computes = kept(
+        (part,),
+        ("body", w.image_size, w.audio_seconds),
+        lambda: body(
+            part.blueprint,
+            config,
+            found,
+            metadata=metadata,
+            image_size=w.image_size,
+            audio_seconds=w.audio_seconds,
+        ),
     )
     return Subject(
         model=model,
@@ -72,7 +77,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
 
 def reads_text(part: ModelPart) -> bool:
     """Whether it has an embedding of words."""
-    named = (p.name for p in part.blueprint.params if p.kind == "embedding")
+    named = (p.name for p in part.blueprint.counted if p.kind == "embedding")
     return any(role(name) == "vocab" or WORDS in name for name in named)
 
 

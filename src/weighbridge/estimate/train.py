@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import fit
+from weighbridge import exact, fit
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version, written
@@ -13,7 +13,7 @@ from weighbridge.model import Model
 from weighbridge.report import Report
 from weighbridge.training import frameworks
 from weighbridge.training.answer import Answer, answer
-from weighbridge.training.plan import USUAL_LENGTH
+from weighbridge.training.plan import USUAL_LENGTH, plan
 from weighbridge.workload import Infer, Train
 
 if TYPE_CHECKING:
@@ -24,10 +24,15 @@ def train(model: Model, w: Train) -> Report:
     """Raises UnsupportedError where the model is outside our rules, UsageError where settings
     contradict each other."""
     kind = engine("transformers")
+    if w.exact:
+        w = replace(w, engine_version=exact.ready(kind.name, w.engine_version))
     number, said = version(kind, w.engine_version)
     budget = w.budget()
     asked = _subject(model, w, number)
-    found = answer(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
+    p = plan(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
+    found = answer(p, budget)
+    if w.exact:
+        found = exact.trained(asked, w, p, found)
     return Report(
         task="train",
         model=facts(model),

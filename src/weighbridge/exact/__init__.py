@@ -1,9 +1,11 @@
 """`--exact`: the real class of transformers, from its config, does the same work on a fake GPU.
 
     answer(subject, w, closed) -> Answer        what was traced, with the closed form beside it
+    trained(subject, w, plan, closed)           the same of a training run
 
     build.py       the class: its config, dtype and attention; refusals
     inference.py   the requests: a prompt, its answer, a forward alone
+    training.py    the steps of a run
     inputs.py      what a request of that class holds
     keeping.py     which storages are caches and logits
     compare.py     phases of a tape, beside those of the closed form
@@ -18,7 +20,9 @@ from weighbridge.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from weighbridge.engines.serving import Answer, Subject
-    from weighbridge.workload import Infer
+    from weighbridge.training.answer import Answer as Trained
+    from weighbridge.training.plan import Plan
+    from weighbridge.workload import Infer, Train
 
 ENGINE = "transformers"
 NEEDED = ("torch", "transformers")
@@ -53,3 +57,11 @@ def answer(subject: "Subject", w: "Infer", closed: "Answer") -> "Answer":
     from weighbridge.exact.inference import traced
 
     return beside(closed, *traced(subject, w))
+
+
+def trained(subject: "Subject", w: "Train", p: "Plan", closed: "Trained") -> "Trained":
+    """The same of `train`."""
+    from weighbridge.exact.compare import beside
+    from weighbridge.exact.training import traced
+
+    return beside(closed, *traced(subject, w, p))

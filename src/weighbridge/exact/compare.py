@@ -10,14 +10,24 @@ Of a cache that is being joined, what is beyond the cache at the end of the phas
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Protocol, TypeVar
 
 from weighbridge.engines.serving import Answer
 from weighbridge.exact.inference import Course
-from weighbridge.exact.keeping import Keeping
 from weighbridge.memory import LEVEL_OF, Component, Device, Exact, Phase, exactly
+from weighbridge.trace.tape import Storage
+from weighbridge.training.answer import Answer as Trained
+
+A = TypeVar("A", Answer, Trained)
 
 
-def beside(closed: Answer, course: Course, keeping: Keeping) -> Answer:
+class Names(Protocol):
+    """Who names the component of a storage."""
+
+    def component(self, number: int, storage: Storage) -> str: ...
+
+
+def beside(closed: A, course: Course, keeping: Names) -> A:
     """The first device as it was traced."""
     first = closed.devices[0]
     pairs = tuple(
@@ -38,7 +48,7 @@ def beside(closed: Answer, course: Course, keeping: Keeping) -> Answer:
     )
 
 
-def _phase(course: Course, keeping: Keeping, closed: Phase) -> Phase:
+def _phase(course: Course, keeping: Names, closed: Phase) -> Phase:
     """As it was traced, in the order of levels."""
     tape = course.tape
     moments = [e for start, end in course.spans[closed.name] for e in range(start, end)]
@@ -63,7 +73,7 @@ def _phase(course: Course, keeping: Keeping, closed: Phase) -> Phase:
     )
 
 
-def _live(course: Course, keeping: Keeping, event: int) -> Counter[str]:
+def _live(course: Course, keeping: Names, event: int) -> Counter[str]:
     """Bytes by component right after an event."""
     found = Counter[str]()
     for number, storage in enumerate(course.tape.storages):

@@ -148,7 +148,8 @@ def _except(found: Scheme, raw: Raw) -> Scheme:
         pack = found.loader(s)
         return lambda p: None if skipped(module(p)) else pack(p)
 
-    return replace(found, loader=loader)
+    apart = any(ONE_EXPERT.search(pattern) for pattern in patterns)
+    return replace(found, loader=loader, by_expert=apart)
 
 
 def _texts(value: Any) -> list[str]:

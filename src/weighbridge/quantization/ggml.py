@@ -75,7 +75,7 @@ class Facts:
 
 
 def facts(s: Setting) -> Facts:
-    text = [(p, role(p)) for p in s.plan.params if not p.tied and not in_tower(s.plan, p)]
+    text = [(p, role(p)) for p in s.plan.counted if not p.tied and not in_tower(s.plan, p)]
     by_role: dict[str, Param] = {}
     for p, part in text:
         by_role.setdefault(part, p)
@@ -156,7 +156,7 @@ def left_alone(s: Setting, p: Param) -> DType | None:
 def _loader(name: str) -> Callable[[Setting], Pack]:
     def loader(s: Setting) -> Pack:
         known, size = facts(s), width(s.plan)
-        shapes = {p.name: p.shape for p in s.plan.params}
+        shapes = {p.name: p.shape for p in s.plan.counted}
         seen: Counter[str] = Counter()  # tensors of a role so far: the index of the next
 
         def pack(p: Param) -> Iterator[Piece]:

@@ -48,7 +48,7 @@ def nvfp4(p: Param, m: Matrix) -> Iterator[Piece]:
 
 
 def _mxfp4(s: Setting) -> Pack:
-    sparse = any(p.kind in ("expert", "experts") for p in s.plan.params)
+    sparse = any(p.kind in ("expert", "experts") for p in s.plan.counted)
     kinds: tuple[Kind, ...] = ("expert", "experts") if sparse else ("linear", "conv1d")
     return packing(checkpoint_linears(s, kinds=kinds), mxfp4, s, group=MX)
 

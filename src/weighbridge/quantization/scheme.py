@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import Blueprint, Kind, Param
+from weighbridge.arch.blueprint import Blueprint, Kind, Param, last_name
 from weighbridge.dtypes import DType
 
 
@@ -46,6 +46,7 @@ class Scheme:
     source: str
     engine: str = ""  # who alone loads it, where that is not transformers
     by_layer: bool = False  # whether equal parameters of two layers may be stored differently
+    by_expert: bool = False  # and equal ones of two experts of a layer
 
 
 class Matrix(NamedTuple):
@@ -83,7 +84,7 @@ def matrix(p: Param, width: int) -> Matrix:
 
 def width(plan: Blueprint) -> int:
     """The size of the token embedding; 0 where there is none."""
-    return next((p.shape[-1] for p in plan.params if p.kind == "embedding"), 0)
+    return next((p.shape[-1] for p in plan.counted if p.kind == "embedding"), 0)
 
 
 def module(p: Param) -> str:
@@ -97,7 +98,7 @@ def in_tower(plan: Blueprint, p: Param) -> bool:
 
 def is_head(plan: Blueprint) -> Takes:
     """The output embedding: `lm_head` by name, or the shape of the token embedding."""
-    shape = next((p.shape for p in plan.params if p.kind == "embedding"), None)
+    shape = next((p.shape for p in plan.counted if p.kind == "embedding"), None)
 
     def takes(p: Param) -> bool:
         named = p.name.endswith(("lm_head.weight", "embed_out.weight"))
@@ -126,12 +127,12 @@ def not_converted(s: Setting) -> frozenset[str]:
     only ".weight" off the last parameter's name, so a last Linear with a bias is not recognised
     and is quantized; version 4 took ".bias" off as well.
     """
-    own = [p for p in s.plan.params if not p.tied]
-    found = {name for p in s.plan.params if p.tied for name in (p.name, p.tied)}
+    own = [p for p in s.plan.counted if not p.tied]
+    found = {name for p in s.plan.counted if p.tied for name in (p.name, p.tied)}
     head = is_head(s.plan)
     found |= {p.name for p in own if head(p)}
     if own:
-        found.add(own[-1].name)
+        found.add(last_name(own[-1]))
     names = {name.removesuffix(".weight") for name in found}
     if s.major < 5:
         names = {name.removesuffix(".bias") for name in names}
@@ -189,7 +190,7 @@ def linears(s: Setting, *, conv1d: bool = False) -> Takes:
 def checkpoint_linears(s: Setting, *, kinds: tuple[Kind, ...]) -> Takes:
     """What published checkpoints quantize: the language model's `kinds` less its head."""
     head = is_head(s.plan)
-    tied = {p.tied for p in s.plan.params if p.tied}
+    tied = {p.tied for p in s.plan.counted if p.tied}
 
     def takes(p: Param) -> bool:
         plain = p.name not in tied and not head(p) and not in_tower(s.plan, p)

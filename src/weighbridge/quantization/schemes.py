@@ -7,10 +7,10 @@ each where the blueprint has them so, though loaders may stack them.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import Blueprint, held
+from weighbridge.arch.blueprint import Blueprint, Param, held
 from weighbridge.dtypes import DType
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.quantization import (
@@ -26,7 +26,7 @@ from weighbridge.quantization import (
 )
 from weighbridge.quantization.scheme import Piece, Scheme, Setting
 
-__all__ = ["NAMES", "USUAL", "Scheme", "StoredTensor", "describe", "scheme", "stored"]
+__all__ = ["NAMES", "USUAL", "Scheme", "StoredTensor", "counted", "describe", "scheme", "stored"]
 
 
 class StoredTensor(NamedTuple):
@@ -67,21 +67,36 @@ def stored(
     `dtype` is the model's own, and of what the scheme leaves alone; `transformers` is the major
     version of the loader.
     """
-    flat = next((p.name for p in plan.params if p.kind == "flat"), None)
+    setting = Setting(plan=plan, dtype=dtype, major=transformers)
+    return (tensor for tensor, _ in _stored(plan.params, scheme, setting))
+
+
+def counted(
+    plan: Blueprint, scheme: Scheme, *, dtype: DType, transformers: int = 5
+) -> Iterator[tuple[StoredTensor, int]]:
+    """The same, like experts of a layer as the tensors of the first with their count."""
+    params = plan.params if scheme.by_expert else plan.counted
+    return _stored(params, scheme, Setting(plan=plan, dtype=dtype, major=transformers))
+
+
+def _stored(
+    params: Iterable[Param], scheme: Scheme, setting: Setting
+) -> Iterator[tuple[StoredTensor, int]]:
+    flat = next((p.name for p in setting.plan.counted if p.kind == "flat"), None)
     if flat is not None:
         raise UnsupportedError(
             f"{scheme.name}: the header of a packed checkpoint does not tell the shape of {flat}; "
             "give the folder with its config.json"
         )
-    pack = scheme.loader(Setting(plan=plan, dtype=dtype, major=transformers))
-    for p in plan.params:
+    pack = scheme.loader(setting)
+    for p in params:
         if p.tied:
             continue
         pieces = pack(p)
         if pieces is None:
-            pieces = (Piece(p.name, held(p, dtype), p.shape),)
+            pieces = (Piece(p.name, held(p, setting.dtype), p.shape),)
         for name, kind, shape in pieces:
-            yield StoredTensor(name, kind, shape, _size(kind, shape), p.name)
+            yield StoredTensor(name, kind, shape, _size(kind, shape), p.name), p.copies
 
 
 def _size(dtype: DType, shape: tuple[int, ...]) -> int:

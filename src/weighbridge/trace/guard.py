@@ -10,7 +10,7 @@ Two objects stand in the way (torch 2.10 to 2.15):
 The hooks object is given a copy of its own table of virtual functions with two of them replaced,
 and its old one back at the end. Their places are read from the header that torch ships
 (ATen/detail/AcceleratorHooksInterface.h), so another order is noticed and not guessed. This is a
-private interface: `why_not` tries it in a child process first.
+private interface: `why_not` tries it in a child process first, once for each build of torch.
 """
 
 import ctypes
@@ -21,12 +21,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from weighbridge.errors import UnsupportedError
+from weighbridge.trace import stamps
 
 CUDA = 1  # c10::DeviceType::CUDA
 GUARDS = "_ZN3c104impl26device_guard_impl_registryE"
@@ -57,6 +58,34 @@ TIMEOUT = 120  # seconds; importing torch from a cold disk takes a while
 @cache
 def why_not() -> str:
     """Why fake CUDA tensors cannot be differentiated here; "" where they can."""
+    facts = _facts()
+    if facts is not None and stamps.passed(facts):
+        return ""
+    reason = _tried()
+    if facts is not None and not reason:
+        stamps.stamp(facts)
+    return reason
+
+
+def _facts() -> Mapping[str, str] | None:
+    """What a trial depends on; None where it has to be made, since not even this is known."""
+    import torch
+
+    folder = os.path.join(os.path.dirname(torch.__file__), "lib")
+    try:
+        return {
+            "python": f"{sys.executable} {sys.version}",
+            "torch": f"{torch.__version__} {torch.version.git_version}",
+            "core": stamps.build(os.path.join(folder, "libtorch_cpu.so")),
+            "c10": stamps.build(os.path.join(folder, "libc10.so")),
+            "guard": stamps.digest(__file__),
+            "gpu": str(torch.cuda.is_available()),
+        }
+    except OSError:
+        return None
+
+
+def _tried() -> str:
     if sys.platform == "linux" and threading.active_count() == 1 and _works_in_a_copy():
         return ""
     done = subprocess.run(

@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.components.device import context
-from weighbridge.engines.serving import Subject
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.training.phases import phases
-from weighbridge.training.plan import Plan, plan
+from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run, run
-from weighbridge.workload import Train
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -26,9 +24,7 @@ class Answer:
     warnings: tuple[str, ...] = ()
 
 
-def answer(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]) -> Answer:
-    """`version` of transformers."""
-    p = plan(subject, w, budget, version)
+def answer(p: Plan, budget: "Budget | None") -> Answer:
     capacity = _capacity(p, budget)
     stages = [run(p, capacity, stage) for stage in range(p.sharding.pipeline)]
     found = max(stages, key=lambda run: max(run.reserved.values()))

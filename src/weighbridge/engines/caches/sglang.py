@@ -17,6 +17,7 @@ srt/mem_cache/memory_pool.py (ReqToTokenPool, MHATokenToKVPool), srt/configs/mam
 0.5.22, srt/model_executor/model_runner.py before 0.5.7 (profile_max_num_token).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -124,14 +125,14 @@ class Cells:
 
 
 def cells(layers: Iterable[Layer], s: Setting) -> Cells:
-    found = [local(m, s.tensor_parallel) for m in mixers(layers)]
-    near = [m for m in found if isinstance(m, Attention) and _near(m, s)]
-    rest = [m for m in found if isinstance(m, Attention | Latent) and not _near(m, s)]
+    found = [(local(m, s.tensor_parallel), n) for m, n in Counter(mixers(layers)).items()]
+    near = [(m, n) for m, n in found if isinstance(m, Attention) and _near(m, s)]
+    rest = [(m, n) for m, n in found if isinstance(m, Attention | Latent) and not _near(m, s)]
     return Cells(
-        full=sum(token(m, s) for m in rest),
-        sliding=sum(token(m, s) for m in near),
-        state=sum(_state(m, s) for m in found),
-        window=max((m.reach or 0 for m in near), default=0),
+        full=sum(n * token(m, s) for m, n in rest),
+        sliding=sum(n * token(m, s) for m, n in near),
+        state=sum(n * _state(m, s) for m, n in found),
+        window=max((m.reach or 0 for m, _ in near), default=0),
     )
 
 

@@ -163,7 +163,7 @@ def scales(value: float | None) -> bool | None:
 
 def from_config(s: Subject) -> dict[str, Any]:
     c = {**s.raw, **(s.text or {})}
-    routed = {p.routed[0] for p in s.part.blueprint.params if p.routed[1] > 1}
+    routed = {p.routed[0] for p in s.part.blueprint.counted if p.routed[1] > 1}
     latent = next((m for la in s.layers for m in la.mixers if isinstance(m, Latent)), None)
     rope = c.get("rope_scaling") or c.get("rope_parameters")
     return {

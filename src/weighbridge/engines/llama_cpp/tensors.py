@@ -53,7 +53,7 @@ def of_class(
     part: ModelPart, form: Scheme, dtype: DType, layers: tuple[Layer, ...]
 ) -> Iterator[Weight]:
     alike = {p.name: count for p, count in part.blueprint.distinct()}
-    first = tuple(p for p in part.blueprint.params if p.name in alike)
+    first = tuple(p for p, _ in part.blueprint.distinct())
     near = siblings_of([p.name for p in first])
     for t in stored(replace(part.blueprint, params=first), form, dtype=dtype):
         if part.blueprint.part(t.source) != "language model":

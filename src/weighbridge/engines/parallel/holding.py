@@ -181,7 +181,7 @@ class _Reader:
         outer = subject.config.model_type if subject.config else ""
         self.whole_shared = subject.model_type in rules.whole_shared
         self.keys: dict[int | None, list[Held]] = {}  # of the layers of `EQUAL_VALUES`
-        self.values = {p.name for p in plan.params if VALUES in p.name}
+        self.values = {p.name for p in plan.counted if VALUES in p.name}
         self.library_tower = outer in rules.library_towers
 
     def held(self, piece: Piece) -> Held:
@@ -306,7 +306,7 @@ def _copies(reader: _Reader, choice: Choice) -> Iterator[Held]:
     """Heads that are tied to the embedding, which the last of several stages has again."""
     if reader.subject.model_type in reader.rules.embedding:
         return
-    for p in reader.plan.params:
+    for p in reader.plan.counted:
         if p.tied and role(p.name) == "vocab" and p.kind in ("linear", "embedding"):
             nbytes = choice.dtype.size(p.numel)
             held = reader.held(Piece(p, "weight", p.shape, nbytes, 1))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from weighbridge.allocator import Allocator
+from weighbridge.allocator.filling import filled
 from weighbridge.arch.mixers import Layer
 from weighbridge.components import device
 from weighbridge.components.weights import Placed
@@ -297,10 +297,8 @@ def _lists(v: Served, pools: caches.Pools) -> int:
 
 
 def _unused(layers: Sequence[Layer], setting: caches.Setting, pools: caches.Pools) -> int:
-    allocator = Allocator()
-    for nbytes in caches.buffers(layers, setting, pools):
-        allocator.malloc(nbytes)
-    return allocator.reserved - sum(caches.buffers(layers, setting, pools))
+    sizes = tuple(caches.buffers(layers, setting, pools))
+    return filled(sizes).reserved - sum(sizes)
 
 
 def _plain(s: caches.Setting) -> caches.Setting:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.allocator import Allocator
+from weighbridge.allocator.filling import filled
 from weighbridge.arch.mixers import Latent
 from weighbridge.components.kv_cache import mixers
 from weighbridge.components.weights import Placed, total
@@ -106,7 +106,5 @@ def _of_layers(rank: shards.Rank) -> tuple[Placed, ...]:
 
 @lru_cache(maxsize=64)
 def _replay(sizes: tuple[int, ...]) -> tuple[int, int]:
-    allocator = Allocator()
-    for nbytes in sizes:
-        allocator.malloc(nbytes)
-    return allocator.allocated, allocator.reserved
+    found = filled(sizes)
+    return found.allocated, found.reserved

@@ -35,7 +35,7 @@ NETS: Mapping[str, Net] = {
     name: program
     for names, program in (
         (
-            "llama arcee hunyuan_v1_dense mistral ministral qwen2 qwen3 smollm3 granite",
+            "llama arcee hunyuan_v1_dense mistral ministral qwen2 qwen3 smollm3 granite seed_oss",
             decoder.forward,
         ),
         ("gemma gemma2 gemma3", gemma.forward),

@@ -91,13 +91,15 @@ def decoder_layer(
     _position_ids: Tensor | None = None,
 ) -> Tensor:
     m, scaled = s.m, bool(s.built.config.get("residual_multiplier"))
+    rate = s.rate("residual_dropout")
     residual = x
     x = normed(m, x, p, "input_layernorm")
     x, _ = attention_and_weights(s, p.at("self_attn"), x, number, positions, masks)
+    x = dropout(m, x, rate)
     x = add(m, residual, scale(m, x) if scaled else x)
     residual = x
     x = normed(m, x, p, "post_attention_layernorm")
-    x = mlp(s, p.at("mlp"), x)
+    x = dropout(m, mlp(s, p.at("mlp"), x), rate)
     return add(m, residual, scale(m, x) if scaled else x)
 
 
