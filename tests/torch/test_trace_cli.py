@@ -354,6 +354,55 @@ def test_what_cannot_be_asked_is_one_line(trace, options, target, words):
     assert words in done.stderr
 
 
+REPLICAS = """
+    import os, sys, torch
+    from torch import distributed as dist, nn
+    dist.init_process_group("nccl")
+    here = int(os.environ["LOCAL_RANK"])
+    torch.cuda.set_device(here)
+    model = nn.parallel.DistributedDataParallel(nn.Linear(1024, 1024).to(here), device_ids=[here])
+    model(torch.randn(4, 1024, device=here)).sum().backward()
+    print("rank", dist.get_rank(), "of", dist.get_world_size(), sys.argv[1:], flush=True)
+    dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "launcher", "world"),
+    [
+        (["--world-size", "4", "--rank", "2"], [], (2, 4)),
+        (["--gpu", "h100:2"], ["torchrun", "--nproc-per-node", "gpu"], (0, 2)),
+        ([], ["accelerate", "launch", "--num_processes", "2"], (0, 2)),
+        ([], ["torchrun", "--nnodes", "2", "--node-rank", "1", "--nproc-per-node", "4"], (4, 8)),
+    ],
+)
+@pytest.mark.filterwarnings("default")
+def test_one_process_of_a_launcher_s(trace, options, launcher, world):
+    target, *rest = [*launcher, "script.py", "-x"]
+    done = trace(REPLICAS, *rest, options=[*options, "--json"], target=target)
+    assert done.returncode == 0, done.stderr
+    assert "rank {} of {} ['-x']".format(*world) in done.stderr
+    found = report(done)
+    assert [d["index"] for d in found["devices"]] == [world[0] % 4]
+    assert "rank {} of {} is traced".format(*world) in found["warnings"][0]
+    tensors = found["devices"][0]["allocated"]["tensors"]
+    assert (4_198_400, "gradient") in {(t["nbytes"], t["role"]) for t in tensors}, "the bucket"
+
+
+def test_a_rank_needs_a_world(trace):
+    done = trace("print('ran')", options=["--rank", "1"])
+    assert done.returncode == 2
+    assert "--world-size" in done.stderr
+
+
+def test_a_module_runs_alone(trace, tmp_path):
+    (tmp_path / "beside.py").write_text("import sys; print(__name__, sys.argv[1:])")
+    done = trace("", "-x", options=["-m"], target="beside")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("__main__ ['-x']\n")
+    assert "traced -m beside -x" in done.stdout
+
+
 def test_a_trainer_runs_from_a_folder_without_weights(process, tmp_path):
     pytest.importorskip("transformers")
     pytest.importorskip("accelerate")

@@ -22,6 +22,7 @@ TEXT = 3  # columns of words, before those of numbers
 @click.command()
 @click.option("--engine", metavar="NAME", help="Only figures of this engine.")
 @click.option("--source", metavar="NAME", help="Only figures of this source.")
+@click.option("--trace", is_flag=True, help="Programs too, on a fake GPU: needs torch, minutes.")
 @click.option("--by-source", is_flag=True, help="A row for each source.")
 @click.option("--worst", metavar="N", type=click.IntRange(0), default=0, help="And the N worst.")
 @click.option("--records", is_flag=True, help="And every figure beside what we say.")
@@ -38,13 +39,16 @@ def accuracy(form: str, as_json: bool, quiet: bool, **asked: Any) -> None:
     \b
     weighbridge accuracy
     weighbridge accuracy --engine vllm --worst 10
+    weighbridge accuracy --trace --source xmem
     weighbridge accuracy --json | jq '.rows[] | select(.p95 > 0.1)'
     """
     from weighbridge.evidence.accuracy import rows, to_dict
     from weighbridge.evidence.predict import outcomes
     from weighbridge.evidence.records import chosen
+    from weighbridge.evidence.traced import peaks
 
-    found = outcomes(chosen(engine=asked["engine"], source=asked["source"]))
+    figures = chosen(engine=asked["engine"], source=asked["source"])
+    found = outcomes(figures, peaks(figures) if asked["trace"] else None)
     by_source, worst, records = asked["by_source"], asked["worst"], asked["records"]
     form = output_form(form, as_json=as_json, quiet=quiet)
     if form == "json":

@@ -15,6 +15,8 @@ from weighbridge.cli.options import FORMS, output_form
 @click.option("--gpu", metavar="NAME[:COUNT]", help="The card that stands in: t4, a100-80gb:2...")
 @click.option("--gpu-memory", metavar="SIZE", help="What a process can have of it: 24GiB.")
 @click.option("--torch-version", metavar="V", help="Whose workspaces, allocator and kernels: 2.5.")
+@click.option("--world-size", metavar="N", type=int, help="One process of N, as launchers start.")
+@click.option("--rank", metavar="R", type=int, help="Which of them; 0 where it is left out.")
 @click.option("--alloc-conf", metavar="CONF", help="PYTORCH_CUDA_ALLOC_CONF of the run.")
 @click.option(
     "--timeline", metavar="FILE", type=click.Path(), help="Memory over time: .html, .json."
@@ -26,6 +28,7 @@ from weighbridge.cli.options import FORMS, output_form
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option("-q", "--quiet", is_flag=True, help="One number: the peak in bytes.")
+@click.option("-m", "--module", is_flag=True, help="SCRIPT is a module's name, as of python -m.")
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
@@ -39,24 +42,40 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     --torch-version chooses the rules of workspaces, allocator and kernels; the code that runs is
     the installed torch's. Without --gpu memory has no end, and the kernels are an A100's.
 
+    SCRIPT may also be the launcher's line: python, torchrun or accelerate launch with what follows
+    them. Of many processes one is traced; the others are not run.
+
     \b
     weighbridge trace train.py --batch-size 8
     weighbridge trace --gpu t4 --torch-version 2.5 measure.py adam
     weighbridge trace --gpu 4090 --timeline memory.html train.py:step
+    weighbridge trace --gpu h100 torchrun --nproc-per-node 8 train.py
     """
     from weighbridge.render.trace import render
+    from weighbridge.trace import launchers
     from weighbridge.trace import script as scripts
+    from weighbridge.trace.program import request
 
     form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
     drawn = _form(options["timeline"])
+    launch = launchers.read([script, *arguments], module=options["module"])
     settings = scripts.Settings(
         gpu=options["gpu"],
         gpu_memory=options["gpu_memory"],
         torch_version=options["torch_version"],
         alloc_conf=options["alloc_conf"],
         history=options["snapshot"] is not None,
+        world_size=options["world_size"],
+        rank=options["rank"],
+        processes=launch.processes,
+        nodes=launch.nodes,
+        node=launch.node,
+        variables=launch.variables,
+        notes=launch.notes,
     )
-    asked = scripts.request(script, arguments)
+    if settings.rank is not None and settings.world_size is None and settings.processes is None:
+        raise click.UsageError(f"--rank {settings.rank}: of how many? (--world-size)")
+    asked = request(launch.program, launch.arguments, module=launch.module)
     with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
         report, gpu = scripts.trace(asked, settings)
     if drawn is not None:

@@ -1,15 +1,12 @@
 """What is to be run: a golden program's name, `script.py`, or `script.py:function`."""
 
 import os
-import runpy
-import sys
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from importlib.util import module_from_spec, spec_from_file_location
-from typing import Any
 
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.golden import PROGRAMS, find
+from weighbridge.trace.program import as_python, execute, request
 
 ALL = "golden"
 DEVICE = "cuda"
@@ -34,32 +31,17 @@ class Target:
         """Runs it here, on the current CUDA device."""
         if self.golden:
             find(self.name).load()(DEVICE)
-        elif self.function:
-            self._named()()
         else:
-            self._whole()
+            self._program()
 
-    def _whole(self) -> None:
-        """The script as `python script.py ARGUMENTS` runs it."""
-        sys.argv = [self.name, *self.arguments]
-        sys.path.insert(0, os.path.dirname(os.path.abspath(self.name)))
-        try:
-            runpy.run_path(self.name, run_name="__main__")
-        except SystemExit as end:
-            if end.code not in (None, 0):
-                raise UsageError(f"{self.name} ended with exit status {end.code}") from None
-
-    def _named(self) -> Any:
-        sys.path.insert(0, os.path.dirname(os.path.abspath(self.name)))
-        spec = spec_from_file_location("__measured__", self.name)
-        assert spec is not None
-        assert spec.loader is not None
-        module = module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-        if self.function not in vars(module):
-            raise NotFoundError(f"{self.name} has no function {self.function!r}")
-        return vars(module)[self.function]
+    def _program(self) -> None:
+        asked = request(str(self), self.arguments)
+        with as_python(asked) as main:
+            try:
+                execute(asked, main)
+            except SystemExit as end:
+                if end.code not in (None, 0):
+                    raise UsageError(f"{self.name} ended with exit status {end.code}") from None
 
 
 def targets(text: str, arguments: tuple[str, ...] = ()) -> list[Target]:

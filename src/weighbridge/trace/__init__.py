@@ -16,5 +16,7 @@ Needs torch, and no GPU.
     hidden/       the table of what kernels take besides their outputs
     looks.py      what a program is told that looks at values
     tape.py       what was recorded, and the allocator's replay of it (torch-free)
+    distributed/  one process of many: groups, replicas, shards
+    program.py    somebody's script or module, as Python runs it; launchers.py reads their lines
     report.py     a tape in words; timeline.py over time; script.py of a whole script
 """

@@ -14,9 +14,11 @@ aten/src/ATen/native/transformers, PyTorch 2.5 to 2.13.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import pad
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from weighbridge.trace.card import Card
 
@@ -187,15 +189,30 @@ def _cudnn(call: Call) -> torch.Tensor:
     return first
 
 
+class _InPlace(TorchDispatchMode):  # type: ignore[misc]
+    """The mask is added to the scores in place, but not to those of a subclass, as fake ones are
+    (attention.cpp, areAnyTensorSubclassLike)."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is not aten.add.Tensor:
+            return func(*args, **(kwargs or {}))
+        scores, mask = args
+        aten.add_.Tensor(scores, mask)
+        return aten.alias.default(scores)
+
+
 def _math(call: Call) -> torch.Tensor:
-    outs = aten._scaled_dot_product_attention_math(
-        *call.tensors,
-        _bias(call),
-        call.dropout,
-        call.causal,
-        scale=call.scale,
-        enable_gqa=call.gqa,
-    )
+    with _InPlace():
+        outs = aten._scaled_dot_product_attention_math(
+            *call.tensors,
+            _bias(call),
+            call.dropout,
+            call.causal,
+            scale=call.scale,
+            enable_gqa=call.gqa,
+        )
     first: torch.Tensor = outs[0]
     return first
 

@@ -3,6 +3,7 @@
 name          as the driver prints it: an alias that begins so, else "NVIDIA ..."
 memory        what a process can have of it: `accelerators`
 processors    processors.jsonl, with sources
+context       what a process has outside the allocator: components/device.py
 the rest      by compute capability: CUDA C++ programming guide, table "Technical Specifications
               per Compute Capability"
 """
@@ -15,12 +16,13 @@ from functools import cache
 
 from weighbridge.accelerators.budget import budget
 from weighbridge.accelerators.parts import Part
+from weighbridge.components.device import context
 from weighbridge.errors import UnsupportedError
-from weighbridge.units import KIB, MIB
+from weighbridge.memory import Bytes
+from weighbridge.units import KIB
 
 PREFIXES = ("NVIDIA ", "Tesla ")  # drivers from 450 on say NVIDIA but for the oldest Teslas
 UNSAID = re.compile(r" \d+GB\b.*| \(.*\)")
-CONTEXT = 450 * MIB  # published readings are 226 to 616 MiB (components/device.py)
 
 # Threads a multiprocessor holds; shared memory that one block can opt in to
 BY_CAPABILITY: dict[tuple[int, int], tuple[int, int]] = {
@@ -56,7 +58,11 @@ class Card:
     multiprocessors: int
     threads: int  # of one multiprocessor
     shared_memory: int  # of one block, opted in
-    context: int  # what the driver keeps for itself in a process
+    outside: Bytes  # what a process takes of the card outside the allocator
+
+    @property
+    def context(self) -> int:
+        return self.outside.expected
 
 
 def card(name: str, gpu_memory: str | None = None) -> tuple[Card, int]:
@@ -74,7 +80,7 @@ def card(name: str, gpu_memory: str | None = None) -> tuple[Card, int]:
         multiprocessors=_multiprocessors(part),
         threads=threads,
         shared_memory=shared,
-        context=part.context[0] * MIB if part.context else CONTEXT,
+        outside=context(part).bytes,
     )
     return found, chosen.choice.count
 

@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import os
 import re
+import threading
 from types import TracebackType
 from typing import Any
 
@@ -21,28 +22,37 @@ from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.trace import guard
 from weighbridge.trace.attention import Chooser
 from weighbridge.trace.card import card
+from weighbridge.trace.distributed.collectives import collectives
+from weighbridge.trace.distributed.devices import devices
+from weighbridge.trace.distributed.groups import Groups
+from weighbridge.trace.distributed.replicas import replicas
+from weighbridge.trace.distributed.sharding import sharding
+from weighbridge.trace.distributed.world import told, world
 from weighbridge.trace.hidden import Hidden
 from weighbridge.trace.kernels import registered
 from weighbridge.trace.notes import Notes
-from weighbridge.trace.patches import patched, put
+from weighbridge.trace.patches import generation, patched, put
 from weighbridge.trace.patches.arrivals import arriving
 from weighbridge.trace.patches.files import Files
 from weighbridge.trace.patches.libraries import Libraries
 from weighbridge.trace.patches.modules import modules
 from weighbridge.trace.patches.runtime import runtime
+from weighbridge.trace.patches.threads import threads
 from weighbridge.trace.patches.values import values
 from weighbridge.trace.recorder import Recorder
 from weighbridge.trace.report import DeviceTrace, device
+from weighbridge.trace.standins import standins
 from weighbridge.trace.tape import Tape
 from weighbridge.trace.watch import Watch
 
 
 class FakeGPU:
     """`count` cards; `torch_version` ("2.5") chooses the rules of workspaces and kernels alone, the
-    code that runs is the installed torch's. `history` keeps what a snapshot needs. Raises
-    UnsupportedError where torch cannot do this."""
+    code that runs is the installed torch's. With `world_size` this is process `rank` of so many,
+    `per_node` of them beside it, as a launcher starts them. `history` keeps what a snapshot needs.
+    Raises UnsupportedError where torch cannot do this."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the card's settings, and the launcher's
         self,
         name: str = "a100-80gb",
         *,
@@ -51,26 +61,34 @@ class FakeGPU:
         gpu_memory: str | None = None,
         alloc_conf: str | None = None,
         history: bool = False,
+        world_size: int | None = None,
+        rank: int = 0,
+        per_node: int | None = None,
     ) -> None:
         self.card, named = card(name, gpu_memory)
+        self.world = None if world_size is None else world(world_size, rank, per_node)
         self.version = _version(torch_version)
         self.alloc_conf = alloc_conf
         self.history = history
-        self.tapes = [self._tape(index) for index in range(max(count, named))]
+        beside = self.world.per_node if self.world else 1
+        self.tapes = [self._tape(index) for index in range(max(count, named, beside))]
         self.recorder = Recorder(self.tapes, Hidden(self.card, self.version))
         self.notes = Notes()
         self._files = Files(self.notes)
+        self._groups = Groups(self.world, self.notes)
         self._stack = contextlib.ExitStack()
 
     @property
     def tape(self) -> Tape:
-        """Of the first device."""
-        return self.tapes[0]
+        """Of the first device; of a launched process, of its own."""
+        return self.tapes[self.world.local_rank if self.world else 0]
 
     @property
     def devices(self) -> tuple[DeviceTrace, ...]:
         """What was recorded so far: peaks, their moments and what was alive then."""
-        return tuple(device(index, tape) for index, tape in enumerate(self.tapes))
+        return tuple(
+            device(index, tape, self.card.outside) for index, tape in enumerate(self.tapes)
+        )
 
     def _tape(self, index: int) -> Tape:
         """The allocator reads its settings at the first request, as torch's does."""
@@ -95,14 +113,25 @@ class FakeGPU:
             enter = self._stack.enter_context
             enter(guard.guarded())
             enter(_as_before())
+            enter(told(self.world))
             table = *runtime(self.card, self.recorder), *modules(), *values()
-            undo = enter(patched([*table, *self._files.patches()]))
+            processes = *self._groups.patches(), *replicas(self.recorder), *devices()
+            undo = enter(patched([*table, *processes, *self._files.patches()]))
             self._stack.callback(self._files.close)
-            enter(arriving(self._files.table(), undo, self.notes))
+            self._stack.callback(self._groups.close)
+            late = (
+                self._files.table()
+                | standins(self.recorder)
+                | sharding(self.notes)
+                | {generation.MODULE: generation.beams}
+            )
+            enter(arriving(late, undo, self.notes))
             libraries = Libraries()
-            enter(Fakes(allow_non_fake_inputs=True))
-            self.recorder.replaced = enter(registered(Chooser(self.card, self.version)))
+            fakes = enter(Fakes(allow_non_fake_inputs=True))
+            self.recorder.replaced |= collectives()
+            self.recorder.replaced |= enter(registered(Chooser(self.card, self.version)))
             enter(self.recorder)
+            enter(patched(threads(fakes, self.recorder)))
             watch = Watch(self.recorder, lambda: undo.extend(map(put, libraries.arrived())))
             enter(watch)
             self._stack = self._stack.pop_all()
@@ -128,9 +157,18 @@ def _version(text: str | None) -> tuple[int, int]:
 
 class Fakes(FakeTensorMode):  # type: ignore[misc]
     """The wrapper that torch puts around this method of modes imports the compiler, to keep it
-    away; nothing is compiled here."""
+    away; nothing is compiled here. Whether a kernel runs is a matter of each thread."""
 
     __torch_dispatch__ = inspect.unwrap(FakeTensorMode.__torch_dispatch__)
+    _kernel = threading.local()
+
+    @property
+    def in_kernel_invocation(self) -> bool:
+        return getattr(self._kernel, "runs", False)
+
+    @in_kernel_invocation.setter
+    def in_kernel_invocation(self, runs: bool) -> None:
+        self._kernel.runs = runs
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

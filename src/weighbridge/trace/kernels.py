@@ -3,6 +3,7 @@
     scaled_dot_product_attention   by the kernel that the card takes (attention.py)
     silu_backward and others       whole: a CPU wheel lacks their kernels and takes them apart
     lstm, gru, rnn                 step by step: cuDNN's kernels ask the device
+    grouped products, CTC          shapes.py says what they return
 
 Registered for CUDA tensors above autograd and below autocast, and only while a fake GPU stands in.
 """
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 
 from weighbridge.trace.attention import Call, Chooser, attend
+from weighbridge.trace.shapes import shaped
 
 WHOLE = ("silu_backward", "mish_backward", "native_channel_shuffle", "_fused_rms_norm")
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
@@ -37,7 +39,8 @@ def registered(chooser: Chooser) -> Iterator[dict[Any, Callable[..., Any]]]:
             stepwise = _stepwise(getattr(getattr(torch.ops.aten, name), overload))
             library.impl(f"{name}.{overload}", stepwise, "AutogradCUDA")
     try:
-        yield {torch.ops.aten.scaled_dot_product_attention.default: attention}
+        with shaped():
+            yield {torch.ops.aten.scaled_dot_product_attention.default: attention}
     finally:
         library._destroy()
 

@@ -2,10 +2,12 @@
 
 Small tensors of integers, truth values and single numbers that follow from constants keep a
 shadow: the real tensor, computed beside the fake one. So positions, masks of ones and shuffled
-indices are what they are on a GPU. Of all others
+indices are what they are on a GPU. A tensor of any size that has one value everywhere keeps that
+(uniform.py). Of all others
 
     one value    is 0
     how many     (nonzero, unique, a boolean index) is all of them
+    finite       are all values: isnan is false and isfinite true
 
 and the program's user is warned once.
 """
@@ -22,6 +24,8 @@ from torch._subclasses.fake_tensor import (
     unset_fake_temporarily,
 )
 from torch.utils._pytree import tree_flatten, tree_iter, tree_map_only, tree_unflatten
+
+from weighbridge.trace.uniform import LARGE, is_uniform, uniform
 
 Args = tuple[Any, ...]
 EXCEPTIONS = (DataDependentOutputException, DynamicOutputShapeException)
@@ -63,17 +67,29 @@ class Looks:
 
     def follow(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any) -> None:
         """Gives results their shadows; what is written with unknown values loses its own."""
-        if isinstance(out, torch.Tensor) and _small(out):
-            if shadow(out) is None or func._schema.is_mutable:
-                known = _computed(func, args, kwargs)
+        if func._schema.is_mutable:
+            self._written(func, args, kwargs, out)
+        elif isinstance(out, torch.Tensor):
+            if shadow(out) is None:
+                known = _computed(func, args, kwargs) if _small(out) else None
+                known = uniform(func, args, out, shadow) if known is None else known
                 if known is not None:
-                    _cast(out, known)
-                elif func._schema.is_mutable:
-                    _lost(out)
-        elif func._schema.is_mutable:
-            for t in tree_iter(args):
-                if isinstance(t, torch.Tensor):
-                    _lost(t)
+                    cast(out, known)
+        elif isinstance(out, list) and all(map(_small, out)):
+            known = _computed(func, args, kwargs)
+            for t, values in zip(out, known or (), strict=False):
+                cast(t, values)
+
+    def _written(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any) -> None:
+        known = None
+        if isinstance(out, torch.Tensor) and _small(out):
+            known = _computed(func, args, kwargs)
+        if known is not None:
+            cast(out, known)
+            return
+        for t in tree_iter(args):
+            if isinstance(t, torch.Tensor):
+                lost(t)
 
 
 def shadow(t: torch.Tensor) -> torch.Tensor | None:
@@ -100,13 +116,14 @@ def _small(t: torch.Tensor) -> bool:
     return count == 1 or (count <= SMALL and t.dtype in WHOLE)
 
 
-def _cast(t: torch.Tensor, known: torch.Tensor) -> None:
+def cast(t: torch.Tensor, known: torch.Tensor) -> None:
+    """Gives `t` its shadow."""
     if isinstance(t, FakeTensor):
         vars(t)["shadow"] = known
 
 
-def _lost(t: torch.Tensor) -> None:
-    """For all tensors that share the shadow's storage."""
+def lost(t: torch.Tensor) -> None:
+    """`t` was written with unknown values: so were all that share its shadow's storage."""
     known = vars(t).get("shadow") if isinstance(t, FakeTensor) else None
     if known is not None:
         known.untyped_storage().lost = True
@@ -139,7 +156,7 @@ def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
     for position, value in enumerate(flat):
         if isinstance(value, torch.Tensor):
             value = _written(value) if name in OVERWRITING and not position else shadow(value)
-            if value is None:
+            if value is None or not _usable(func, value):
                 return None
         elif isinstance(value, torch.device):
             value = torch.device("cpu")
@@ -150,6 +167,13 @@ def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
     if name in EMPTY:
         out.untyped_storage().lost = True
     return out
+
+
+def _usable(func: Any, known: torch.Tensor) -> bool:
+    """One value that stands for many is not written to; nor are too many read."""
+    if func._schema.is_mutable and is_uniform(known):
+        return False
+    return known.numel() <= LARGE
 
 
 def _written(t: torch.Tensor) -> torch.Tensor | None:
@@ -163,7 +187,7 @@ def _written(t: torch.Tensor) -> torch.Tensor | None:
 
 def _faked(real: torch.Tensor, args: Args) -> torch.Tensor:
     fake: torch.Tensor = _first(args).new_empty(real.shape, dtype=real.dtype)
-    _cast(fake, real)
+    cast(fake, real)
     return fake
 
 

@@ -5,6 +5,7 @@ it for the first time, and its end is the end of its Python object, which torch 
 as long. What kernels take on the way is in `hidden`; where in the program it is, `watch` says.
 """
 
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,13 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import BackwardCFunction
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    is_traceable_wrapper_subclass,
+    is_traceable_wrapper_subclass_type,
+)
 from torch.utils._pytree import tree_iter
 
 from weighbridge.allocator import OutOfMemoryError
@@ -28,6 +34,17 @@ ADVICE = (
 )
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 OWN = (torch._C.DispatchKey.CPU, torch._C.DispatchKey.CUDA)
+ATEN = torch.ops.aten
+SUMS = frozenset(
+    (
+        ATEN.add.Tensor,
+        ATEN.index_put.default,
+        ATEN.scatter.src,
+        ATEN.scatter_add.default,
+        ATEN.index_add.default,
+        ATEN.put.default,
+    )
+)
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]
@@ -45,6 +62,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self._numbers: dict[int, tuple[Tape, int, int | None]] = {}
         self._ends: dict[int, Any] = {}
         self._refused: OutOfMemoryError | None = None
+        self._one = threading.RLock()  # a program's threads come one by one
+        self._plain: set[type] = {torch.Tensor, FakeTensor}  # classes that wrap no other tensors
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -67,6 +86,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             if found is not None:
                 tape, number, _ = found
                 tape.storages[number].role = role
+
+    def number(self, tensor: torch.Tensor) -> int | None:
+        """Of a tensor's storage on its tape."""
+        found = self._numbers.get(tensor.untyped_storage()._cdata)
+        return None if found is None else found[1]
 
     def used_on(self, tensor: torch.Tensor, stream: int) -> None:
         """torch.Tensor.record_stream"""
@@ -96,7 +120,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
+        if not self._plain.issuperset(types) and self._wrapped(types):
+            return NotImplemented  # the subclass does it with the tensors inside, which come here
+        with self._one:
+            return self._done(func, args, kwargs or {})
+
+    def _done(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         kind = self._kinds.get(func)
         if kind is None:
             kind = self._kinds[func] = self._kind(func)
@@ -116,6 +145,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             return self._run(func, args, kwargs)
         except OutOfMemoryError as error:
             raise torch.OutOfMemoryError(f"{error} {ADVICE}") from None
+
+    def _wrapped(self, types: Any) -> bool:
+        """Whether one of them, as DTensor, has no memory but that of tensors inside."""
+        if any(map(is_traceable_wrapper_subclass_type, types)):
+            return True
+        self._plain.update(types)
+        return False
 
     def _kind(self, func: Any) -> tuple[str, bool, bool]:
         """Its name, whether something hidden is known of it, and whether it is made of others:
@@ -176,7 +212,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         old = self._fan_in(func, args, node)
         name, module = str(func), self.where(node)
         if old is None:
-            role: Role = "temporary" if module or node or _device(args) is not None else "input"
+            within = module or node or self.phase == "backward" or _device(args) is not None
+            role: Role = "temporary" if within else "input"
             number = tape.malloc(nbytes, op=name, module=module, role=role)
         else:
             number = tape.grow(old, nbytes, op=name, module=module)
@@ -189,8 +226,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         what it returned to what others did, if that is dense (input_buffer.cpp: accumulate,
         can_accumulate_inplace). Whether it is held elsewhere, the tape will see.
 
-        A function written in Python adds by itself, to what is its own. A view holds its base."""
-        if func is not torch.ops.aten.add.Tensor or node is None:
+        A function written in Python adds by itself, to what is its own. A view holds its base.
+
+        Gradients that go into zeros by number are written in place, too, but that torch makes a
+        copy where a subclass of tensors is about (FunctionsManual.cpp: areAnyTensorSubclassLike),
+        as fake tensors are."""
+        if node is None or func not in SUMS:
             return None
         old = args[0]
         found = self._numbers.get(old.untyped_storage()._cdata)
@@ -202,12 +243,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return None if own else found[1]
 
     def _gone(self, address: int, _: Any) -> None:
-        del self._ends[address]
-        tape, number, _ = self._numbers.pop(address)
-        try:
-            tape.free(number)
-        except OutOfMemoryError as error:  # nothing may be raised where an object ends
-            self._refused = error
+        with self._one:
+            del self._ends[address]
+            tape, number, _ = self._numbers.pop(address)
+            try:
+                tape.free(number)
+            except OutOfMemoryError as error:  # nothing may be raised where an object ends
+                self._refused = error
 
     def _raise(self) -> None:
         """What could not be at the end of an object."""
@@ -228,6 +270,9 @@ def _released(tape: Tape) -> Iterator[list[int]]:
 
 def _parts(t: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The tensors that have its storages."""
+    if is_traceable_wrapper_subclass(t):
+        inside = (getattr(t, name) for name in t.__tensor_flatten__()[0])
+        return tuple(p for i in inside if isinstance(i, torch.Tensor) for p in _parts(i))
     return (t,) if t.layout is torch.strided else (t._indices(), t._values())
 
 

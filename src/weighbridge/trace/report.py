@@ -146,14 +146,15 @@ class TraceReport:
         return {"schema": SCHEMA, "version": __version__, **plain}
 
 
-def device(index: int, tape: Tape) -> DeviceTrace:
-    """What one tape says. Phases are in the order of their first allocation."""
+def device(index: int, tape: Tape, context: Bytes = CONTEXT) -> DeviceTrace:
+    """What one tape says. Phases are in the order of their first allocation. `context` is what the
+    process has outside the allocator: Card.outside."""
     reserved = max(tape.reserves, default=0)
     return DeviceTrace(
         index=index,
         allocated=moment(tape, tape.allocated.event),
         reserved=moment(tape, tape.reserved.event),
-        driver=Bytes(*(reserved + part for part in CONTEXT)),
+        driver=Bytes(*(reserved + part for part in context)),
         phases=tuple(phases(tape)),
         allocations=sum(event > 0 for event in tape.events),
         left=tape.levels[-1] if tape.levels else 0,

@@ -1,40 +1,29 @@
-"""Runs an unmodified script as `python script.py` would, on the fake GPU, in this process.
+"""Runs an unmodified script (`program`) on the fake GPU, in this process.
 
-`sys.argv`, `sys.path[0]`, `__main__` and the collector's thresholds are as Python has them. Its
-exceptions are shown as Python shows them; what was recorded up to there stays.
+Its exceptions are shown as Python shows them; what was recorded up to there stays.
 """
 
-import ast
 import contextlib
-import gc
-import io
 import os
 import sys
 import traceback
 import types
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
 from weighbridge.accelerators.budget import budget
-from weighbridge.errors import NotFoundError, UnsupportedError, UsageError
+from weighbridge.errors import UnsupportedError
+from weighbridge.trace import program
+from weighbridge.trace.program import Request
 from weighbridge.trace.report import Ending, Gpu, Program, TraceReport, device, verdict
 
 DEFAULT_GPU = "a100-80gb"  # its kernels, where nobody names a card
 NO_END = "1024TiB"  # of memory, then
-COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides what they hold
 LONGEST = 300  # signs of an error's line
 INTERRUPTED = 130  # 128 + SIGINT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What is to run: a script, or one function of it, with the arguments of its `sys.argv`."""
-
-    script: str
-    function: str | None = None
-    arguments: tuple[str, ...] = ()
+OURS = (__file__, program.__file__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,30 +35,13 @@ class Settings:
     torch_version: str | None = None
     alloc_conf: str | None = None
     history: bool = False  # what a snapshot needs
-
-
-def request(target: str, arguments: Sequence[str]) -> Request:
-    """Of "train.py" or "train.py:step". Raises NotFoundError."""
-    path, colon, name = target.rpartition(":")
-    if os.path.exists(target) or not (colon and name.isidentifier()):
-        path, name = target, ""
-    if not os.path.isfile(path):
-        raise NotFoundError(f"{path}: no such script; weighbridge trace runs a Python file")
-    if name:
-        _defined(path, name)
-    return Request(script=path, function=name or None, arguments=tuple(arguments))
-
-
-def _defined(path: str, name: str) -> None:
-    with open(path, "rb") as file:
-        source = file.read()
-    try:
-        body = ast.parse(source).body
-    except SyntaxError as error:
-        raise UsageError(f"{path}: line {error.lineno}: {error.msg}") from None
-    names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
-    if name not in names:
-        raise NotFoundError(f"{path} has no function {name!r}; it has {', '.join(names) or 'none'}")
+    processes: int | None = None  # a launcher's, on each of `nodes`; -1 is one for each card
+    nodes: int = 1
+    node: int = 0
+    world_size: int | None = None  # said by itself
+    rank: int | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)  # of the environment
+    notes: tuple[str, ...] = ()  # what a launcher's line had that we do not know
 
 
 def trace(asked: Request, card: Settings) -> tuple[TraceReport, Any]:
@@ -82,58 +54,59 @@ def trace(asked: Request, card: Settings) -> tuple[TraceReport, Any]:
     from weighbridge.trace.gpu import FakeGPU
 
     limited = card.gpu is not None or card.gpu_memory is not None
-    name = card.gpu or DEFAULT_GPU
-    memory = card.gpu_memory if limited else NO_END
     gpu = FakeGPU(
-        name,
-        gpu_memory=memory,
+        card.gpu or DEFAULT_GPU,
+        gpu_memory=card.gpu_memory if limited else NO_END,
         torch_version=card.torch_version,
         alloc_conf=card.alloc_conf,
         history=card.history,
+        **_processes(card),
     )
-    with _as_python(asked):
-        main = _module(asked)  # lives until the tapes are read
+    with program.as_python(asked) as main, _set(card.variables):
         with gpu:
-            program = _run(asked, main)
-        return _report(program, gpu, card, limited=limited), gpu
+            for note in card.notes:
+                gpu.notes(note)
+            ran = _run(asked, main)
+        return _report(ran, gpu, card, limited=limited), gpu
+
+
+def _processes(card: Settings) -> dict[str, Any]:
+    """Of FakeGPU."""
+    if card.world_size is not None:
+        return {"world_size": card.world_size, "rank": card.rank or 0}
+    if card.processes is None:
+        return {}
+    each = card.processes
+    if each < 0:
+        chosen = budget(card.gpu or DEFAULT_GPU, None, None)
+        each = chosen.choice.count if chosen else 1
+    first = card.node * each
+    return {
+        "world_size": each * card.nodes,
+        "per_node": each,
+        "rank": first if card.rank is None else card.rank,
+    }
 
 
 @contextlib.contextmanager
-def _as_python(asked: Request) -> Iterator[None]:
-    before = sys.argv, sys.path[:], sys.modules["__main__"], gc.get_threshold()
-    sys.argv = [asked.script, *asked.arguments]
-    if not sys.flags.safe_path:
-        sys.path[0] = os.path.dirname(os.path.realpath(asked.script))
-    gc.set_threshold(*COLLECT_EVERY)
+def _set(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        sys.argv, sys.path[:], sys.modules["__main__"] = before[:3]
-        gc.set_threshold(*before[3])
-
-
-def _module(asked: Request) -> types.ModuleType:
-    """The script's own, as `__main__`; under the file's name where one function is wanted, so that
-    what `if __name__ == "__main__"` guards is left alone."""
-    stem = os.path.splitext(os.path.basename(asked.script))[0]
-    module = types.ModuleType("__main__" if asked.function is None else stem)
-    module.__file__ = os.path.abspath(asked.script)
-    module.__dict__["__builtins__"] = __builtins__
-    module.__spec__ = None
-    if asked.function is None:
-        sys.modules["__main__"] = module
-    return module
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _run(asked: Request, main: types.ModuleType) -> Program:
     ending: Ending = "finished"
     code, told = 0, ""
     try:
-        with io.open_code(os.path.abspath(asked.script)) as file:
-            source = file.read()
-        exec(compile(source, main.__file__ or "", "exec", dont_inherit=True), main.__dict__)
-        if asked.function is not None:
-            vars(main)[asked.function]()
+        program.execute(asked, main)
     except SystemExit as end:
         ending, code = "exit", _status(end)
     except KeyboardInterrupt as error:
@@ -142,7 +115,7 @@ def _run(asked: Request, main: types.ModuleType) -> Program:
         ending, code = "out of memory" if _is_oom(error) else "exception", 1
         told = _shown(error)
     return Program(
-        script=asked.script,
+        script=f"-m {asked.script}" if asked.module else asked.script,
         function=asked.function,
         arguments=asked.arguments,
         ending=ending,
@@ -165,7 +138,7 @@ def _status(end: SystemExit) -> int:
 def _shown(error: BaseException) -> str:
     """Shows it as Python does, without our own frames; its last line."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    while trace is not None and trace.tb_frame.f_code.co_filename in OURS:
         trace = trace.tb_next
     error.__traceback__ = trace
     sys.stdout.flush()
@@ -184,7 +157,7 @@ def _is_oom(error: BaseException | None) -> bool:
     return False
 
 
-def _report(program: Program, gpu: Any, card: Settings, *, limited: bool) -> TraceReport:
+def _report(ran: Program, gpu: Any, card: Settings, *, limited: bool) -> TraceReport:
     import torch
 
     found = Gpu(
@@ -194,11 +167,12 @@ def _report(program: Program, gpu: Any, card: Settings, *, limited: bool) -> Tra
         memory=gpu.card.total_memory,
         limited=limited,
     )
-    devices = tuple(device(index, tape) for index, tape in enumerate(gpu.tapes))
+    used = [i for i, tape in enumerate(gpu.tapes) if tape.storages or tape is gpu.tape]
+    devices = tuple(device(index, gpu.tapes[index], gpu.card.outside) for index in used)
     asked = budget(card.gpu or DEFAULT_GPU, card.gpu_memory, None) if limited else None
-    died = program.ending == "out of memory"
+    died = ran.ending == "out of memory"
     return TraceReport(
-        program=program,
+        program=ran,
         gpu=found,
         torch_version=torch.__version__,
         rules=".".join(map(str, gpu.version)),

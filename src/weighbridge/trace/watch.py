@@ -35,7 +35,7 @@ class Watch:
     def __init__(self, recorder: Recorder, arrived: Callable[[], None]) -> None:
         self.recorder = recorder
         self.arrived = arrived
-        self.stack: list[nn.Module] = []
+        self._running = Running()
         self.paths: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
         self.parameters: dict[int, weakref.ref[torch.Tensor]] = {}
         self.trails: dict[int, Trail] = {}  # of each thread
@@ -78,6 +78,11 @@ class Watch:
         self._stack.close()
         self.stack.clear()
         self.parameters.clear()
+
+    @property
+    def stack(self) -> list[nn.Module]:
+        """Modules that run in this thread, the outermost first."""
+        return self._running.modules
 
     def where(self, node: Any) -> str:
         """Path of the module that runs, or whose node does."""
@@ -177,6 +182,11 @@ class Watch:
             for value in state.values() if isinstance(state, dict) else ():
                 if isinstance(value, torch.Tensor):
                     self.recorder.mark(value, "optimizer state")
+
+
+class Running(threading.local):
+    def __init__(self) -> None:
+        self.modules: list[nn.Module] = []
 
 
 class Trail:

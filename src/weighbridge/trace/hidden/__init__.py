@@ -6,6 +6,7 @@ attention.py     accumulators of flash, efficient and cuDNN attention
 indexing.py      gradients of embeddings and indexing, sorting
 norms.py         norms, softmax, foreach norms
 convolution.py   cuDNN workspaces
+reductions.py    buffers in which blocks of threads meet
 """
 
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from weighbridge.trace.card import Card
-from weighbridge.trace.hidden import attention, blas, convolution, indexing, norms
+from weighbridge.trace.hidden import attention, blas, convolution, indexing, norms, reductions
 from weighbridge.trace.hidden.rule import Op, Rule, Version, When
 
 RULES: tuple[Rule, ...] = (
@@ -23,6 +24,7 @@ RULES: tuple[Rule, ...] = (
     *indexing.RULES,
     *norms.RULES,
     *convolution.RULES,
+    *reductions.RULES,
 )
 
 

@@ -86,9 +86,15 @@ RULES = (
         source="aten/src/ATen/native/cuda/EmbeddingBackwardKernel.cu",
     ),
     Rule(
-        ops="index_put index_put_ _index_put_impl_ _unsafe_index_put",
+        ops="index_put_ _index_put_impl_ _unsafe_index_put",
         nbytes=_accumulating,
         source="aten/src/ATen/native/cuda/Indexing.cu, index_put_with_sort_kernel",
+    ),
+    Rule(  # of gradients, which a GPU writes in place: between it and its zeros nothing may come
+        ops="index_put",
+        nbytes=_accumulating,
+        source="aten/src/ATen/native/cuda/Indexing.cu, index_put_with_sort_kernel",
+        when="first",
     ),
     Rule(ops="sort argsort", nbytes=_sort, source="aten/src/ATen/native/cuda/Sort.cpp"),
     Rule(

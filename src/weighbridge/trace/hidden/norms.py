@@ -49,6 +49,12 @@ def _copies(*positions: int) -> Callable[[Op], list[int]]:
     return nbytes
 
 
+def _rows_of_nothing(op: Op) -> list[int]:
+    """Which numbers are -inf, and in which rows all are."""
+    x = op.args[0]
+    return [x.numel(), x.numel() // x.shape[-1] if x.numel() else 0]
+
+
 def _to_host(op: Op) -> list[int]:
     """copy_requires_temporaries: CPU <- CUDA with another type, or with gaps."""
     target, source = op.args[0], op.args[1]
@@ -80,6 +86,11 @@ RULES = (
         nbytes=_copies(0),
         source="aten/src/ATen/native/cuda/SoftMax.cu, host_softmax",
         when="before",
+    ),
+    Rule(
+        ops="_safe_softmax",
+        nbytes=_rows_of_nothing,
+        source="aten/src/ATen/native/transformers/attention.cpp, _safe_softmax",
     ),
     Rule(
         ops="_softmax_backward_data _log_softmax_backward_data",

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.optim import optimizer
-from torch.utils import _foreach_utils, data
+from torch.utils import _foreach_utils, data, swap_tensors
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.data import _utils
 
 from weighbridge.trace.patches import Patch
@@ -69,6 +70,11 @@ def apply(
 
 def _moved(parameter: nn.Parameter, fn: Callable[[torch.Tensor], torch.Tensor]) -> nn.Parameter:
     new = fn(parameter)
+    if is_traceable_wrapper_subclass(parameter):  # DTensor: torch swaps the objects
+        gradient, parameter.grad = parameter.grad, None
+        swap_tensors(parameter, nn.Parameter(new, parameter.requires_grad))
+        parameter.grad = None if gradient is None else fn(gradient)
+        return parameter
     if not torch._has_compatible_shallow_copy_type(parameter, new):  # from or to meta
         return nn.Parameter(new, parameter.requires_grad)
     parameter.data = new

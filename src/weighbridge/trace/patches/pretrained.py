@@ -197,11 +197,12 @@ def _new(cls: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def like(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A state dict as a file would give it: on the host, each tensor by itself."""
+    """A state dict as a file would give it: on the host, each tensor by itself, tied ones once."""
+    tied = getattr(model, "all_tied_weights_keys", {})
     return {
         name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
         for name, tensor in model.state_dict().items()
-        if isinstance(tensor, torch.Tensor)
+        if isinstance(tensor, torch.Tensor) and name not in tied
     }
 
 

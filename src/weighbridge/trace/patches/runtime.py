@@ -25,6 +25,7 @@ def runtime(card: Card, recorder: Recorder) -> Iterator[Patch]:
     device = Devices(card, recorder)
     for name, answer in device.answers().items():
         yield Patch(torch._C, name, answer)
+    yield Patch(torch._C, "_get_accelerator", lambda *_: torch.device("cuda"))
     for name, answer in device.above().items():
         yield Patch(torch.cuda, name, answer)
     for owner in (torch.cuda, torch.cuda.streams):
@@ -60,12 +61,15 @@ def _resize(recorder: Recorder) -> Callable[[torch.UntypedStorage, int], Any]:
 class Devices:
     """The answers, and which device is the current one."""
 
+    remembered = 0  # the current device of the operations in torch's cache, which says none (2.13)
+
     def __init__(self, card: Card, recorder: Recorder) -> None:
         self.card = card
         self.tapes = recorder.tapes
         self.hidden = recorder.hidden
         self.current = 0
         self.streams: dict[int, int] = {}  # device -> the current stream's id
+        self.exchange(0)
 
     def answers(self) -> dict[str, Any]:
         """Of torch._C."""
@@ -176,6 +180,9 @@ class Devices:
             raise RuntimeError("CUDA error: invalid device ordinal")
         if index >= 0:
             self.current = index
+            if Devices.remembered != index:
+                Devices.remembered = index
+                fake_tensor.FakeTensorMode.cache_clear()
         return before
 
     def current_stream(self, index: int) -> tuple[int, int, int]:

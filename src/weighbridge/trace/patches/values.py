@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 from weighbridge.trace.looks import shadow
 from weighbridge.trace.patches import Patch
+from weighbridge.trace.uniform import is_uniform
 
 DATA = torch._C.TensorBase.data
 
@@ -18,14 +19,34 @@ def values() -> Iterator[Patch]:
     yield Patch(FakeTensor, "__array__", lambda self, *_, **__: _numpy(self))
     yield Patch(FakeTensor, "__format__", _format)
     yield Patch(FakeTensor, "data", property(DATA.__get__, _set_data))
+    yield Patch(FakeTensor, "__deepcopy__", _copied)
 
 
 def _set_data(self: FakeTensor, new: torch.Tensor) -> None:
-    """torch leaves the device that a fake tensor says as it was."""
+    """torch leaves as it was the device that a fake tensor says, and its constant value, from which
+    results on the host would follow."""
+    known = shadow(new)
     DATA.__set__(self, new)
     vars(self).pop("shadow", None)
+    if known is not None:
+        vars(self)["shadow"] = known
     if isinstance(new, FakeTensor):
         self.fake_device = new.fake_device
+        self.constant = None
+
+
+def _copied(self: FakeTensor, memo: dict[int, Any]) -> Any:
+    """torch would copy what we know of its values as if that were fake."""
+    known = vars(self).pop("shadow", None)
+    try:
+        made = torch.Tensor.__deepcopy__(self, memo)
+    finally:
+        if known is not None:
+            vars(self)["shadow"] = known
+    if known is not None:
+        with unset_fake_temporarily():
+            vars(made)["shadow"] = known if is_uniform(known) else known.clone()
+    return made
 
 
 def _tolist(self: FakeTensor) -> Any:

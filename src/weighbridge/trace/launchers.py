@@ -1,0 +1,283 @@
+"""A command line as people start their programs, read: which program, and one of how many.
+
+    python [-u ...] train.py ...      python -m package.module ...
+    torchrun --nproc-per-node 8 [--nnodes 2] train.py ...     (python -m torch.distributed.run)
+    accelerate launch --num_processes 8 [--use_fsdp ...] train.py ...
+
+The launcher is not run: its flags are read from tables (torch/distributed/run.py;
+accelerate/commands/launch.py), and what it would tell a process is told to the one that is traced.
+A flag that is in no table is left out, and said. Torch-free.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from weighbridge.errors import BadFileError, UnsupportedError, UsageError
+
+EVERY_CARD = -1  # processes: one for each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """`program` is a script, or a module's name; `processes` run on each of `nodes`, and the first
+    of `node` is traced."""
+
+    program: str
+    arguments: tuple[str, ...] = ()
+    module: bool = False
+    processes: int | None = None
+    nodes: int = 1
+    node: int = 0
+    variables: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """`values` take a value, `alone` none; `of` names the program in errors."""
+
+    of: str
+    values: str
+    alone: str
+
+
+Found = dict[str, str]
+
+PYTHON_VALUES, PYTHON_ALONE = "WX", "bBdEhiIOPqsSuvx"  # signs
+TORCHRUN = Flags(
+    "torchrun",
+    "nnodes nproc-per-node rdzv-backend rdzv-endpoint rdzv-id rdzv-conf max-restarts "
+    "monitor-interval start-method event-log-handler role log-dir r redirects t tee "
+    "local-ranks-filter duplicate-stdout-filters duplicate-stderr-filters node-rank "
+    "master-addr master-port local-addr logs-specs numa-binding signals-to-handle "
+    "shutdown-timeout",
+    "standalone m module no-python run-path virtual-local-rank use-env",
+)
+ACCELERATE = Flags(
+    "accelerate launch",
+    "config-file num-processes num-machines machine-rank mixed-precision gpu-ids "
+    "main-process-ip main-process-port main-training-function num-cpu-threads-per-process "
+    "dynamo-backend dynamo-mode gradient-accumulation-steps gradient-clipping tee log-dir "
+    "role rdzv-backend rdzv-conf max-restarts monitor-interval same-network",
+    "quiet q cpu multi-gpu use-fsdp module m no-python debug enable-cpu-affinity "
+    "dynamo-use-fullgraph dynamo-use-dynamic downcast-bf16 use-deepspeed use-megatron-lm "
+    "use-parallelism-config tpu",
+)
+REFUSED = {
+    "use-deepspeed": "DeepSpeed makes its own engine of C++ and Triton, which is not traced",
+    "use-megatron-lm": "Megatron-LM is not traced",
+    "no-python": "a program that is not Python is not traced",
+    "cpu": "nothing of it would be on a GPU",
+    "tpu": "nothing of it would be on a GPU",
+}
+UNKNOWN = "{}: we do not know {}; it is left out"
+# accelerate/utils/launch.py: what FSDP_... are where the flags are left out
+FSDP = {
+    "version": "1",
+    "sharding-strategy": "FULL_SHARD",
+    "reshard-after-forward": "true",
+    "offload-params": "false",
+    "min-num-params": "100000000",
+    "forward-prefetch": "false",
+    "use-orig-params": "true",
+    "cpu-ram-efficient-loading": "true",
+    "sync-module-states": "true",
+    "activation-checkpointing": "false",
+}
+RENAMED = {"transformer-layer-cls-to-wrap": "transformer-cls-to-wrap"}
+
+
+def read(words: Sequence[str], *, module: bool = False) -> Launch:
+    """Of what follows our own options. Raises UsageError."""
+    head = words[0]
+    name = os.path.basename(head)
+    if module:
+        return _module(head, tuple(words[1:]))
+    if os.path.isfile(head) and name.endswith(".py"):
+        return Launch(program=head, arguments=tuple(words[1:]))
+    if re.fullmatch(r"python(\d(\.\d+)?t?)?", name):
+        return _python(words[1:])
+    if name in HEADS:
+        return HEADS[name](words[1:])
+    return Launch(program=head, arguments=tuple(words[1:]))
+
+
+def _module(name: str, arguments: tuple[str, ...]) -> Launch:
+    if name in MODULES:
+        return MODULES[name](arguments)
+    return Launch(program=name, arguments=arguments, module=True)
+
+
+def _python(words: Sequence[str]) -> Launch:
+    notes: list[str] = []
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        word = words[at]
+        at += 1
+        if word == "-c" or word == "-":
+            raise UsageError(f"python {word}: write the program into a file, which is traced")
+        if word == "-m":
+            return _noted(_module(_first(words[at:], "python -m"), tuple(words[at + 1 :])), notes)
+        if word[1:2] in PYTHON_VALUES:
+            at += len(word) == 2
+        elif not set(word[1:]) <= set(PYTHON_ALONE):
+            notes.append(UNKNOWN.format("python", word))
+    rest = words[at:]
+    return _noted(Launch(program=_first(rest, "python"), arguments=tuple(rest[1:])), notes)
+
+
+def _torchrun(words: Sequence[str]) -> Launch:
+    found, rest, notes = _flags(TORCHRUN, words)
+    nodes = found.get("nnodes", "1").rpartition(":")[2]  # of "1:4" the most
+    each = found.get("nproc-per-node", "1")
+    processes = EVERY_CARD if each in ("auto", "gpu") else _number("--nproc-per-node", each)
+    launch = _launched(found, rest, notes)
+    count, node = _number("--nnodes", nodes), _number("--node-rank", found.get("node-rank", "0"))
+    return replace(launch, processes=processes, nodes=count, node=node)
+
+
+def _accelerate(words: Sequence[str]) -> Launch:
+    if words[:1] != ["launch"] and tuple(words[:1]) != ("launch",):
+        raise UsageError("of accelerate `accelerate launch` is traced")
+    return _accelerate_launch(words[1:])
+
+
+def _accelerate_launch(words: Sequence[str]) -> Launch:
+    found, rest, notes = _flags(ACCELERATE, words, prefixes=("fsdp-",))
+    found = _configured(found.get("config-file")) | found
+    _refuse(ACCELERATE, found)
+    launch = _launched(found, rest, notes)
+    machines = _number("--num_machines", found.get("num-machines", "1"))
+    processes = _number("--num_processes", found.get("num-processes", str(EVERY_CARD)))
+    node = _number("--machine_rank", found.get("machine-rank", "0"))
+    each = max(processes // machines, 1) if processes > 0 else processes
+    return replace(
+        launch,
+        processes=each,
+        nodes=machines,
+        node=node,
+        variables=_variables(found),
+    )
+
+
+def _variables(found: Found) -> dict[str, str]:
+    """accelerate/utils/launch.py: prepare_multi_gpu_env"""
+    told = {"ACCELERATE_MIXED_PRECISION": found.get("mixed-precision", "no").lower()}
+    steps = found.get("gradient-accumulation-steps")
+    if steps is not None:
+        told["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] = steps
+    if "use-fsdp" in found:
+        told["ACCELERATE_USE_FSDP"] = "true"
+        given = {k.removeprefix("fsdp-"): v for k, v in found.items() if k.startswith("fsdp-")}
+        for name, value in (FSDP | given).items():
+            told["FSDP_" + RENAMED.get(name, name).upper().replace("-", "_")] = _said(value)
+    return told
+
+
+def _said(value: str) -> str:
+    return value.lower() if value.lower() in ("true", "false") else value
+
+
+def _configured(path: str | None) -> Found:
+    """What `accelerate config` wrote."""
+    if path is None:
+        return {}
+    if find_spec("yaml") is None:
+        raise UnsupportedError(f"--config_file {path}: reading it needs yaml: pip install pyyaml")
+    yaml: Any = import_module("yaml")
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except (OSError, yaml.YAMLError) as error:
+        raise BadFileError(f"{path}: {error}") from None
+    found: Found = {}
+    kind = str(content.get("distributed_type", "")).upper()
+    if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        found["use-" + kind.lower().replace("_", "-")] = ""
+    for name, value in (*content.items(), *(content.get("fsdp_config") or {}).items()):
+        if isinstance(value, str | int | float):
+            found[_dashed(name)] = str(value)
+    alone = ACCELERATE.alone.split()
+    return {name: v for name, v in found.items() if not (name in alone and _no(v))}
+
+
+def _no(value: str) -> bool:
+    return value.lower() == "false"
+
+
+def _flags(
+    flags: Flags, words: Sequence[str], prefixes: tuple[str, ...] = ()
+) -> tuple[Found, tuple[str, ...], list[str]]:
+    """Those before the program, the program with what is its own, and what is to be said."""
+    found: Found = {}
+    notes: list[str] = []
+    alone, values, at = flags.alone.split(), flags.values.split(), 0
+    while at < len(words) and words[at].startswith("-"):
+        word, _, value = words[at].partition("=")
+        name = _dashed(word)
+        at += 1
+        if name in alone:
+            found[name] = ""
+        elif name in values or name.startswith(prefixes or ("\0",)):
+            if not value:
+                value, at = _first(words[at:], word), at + 1
+            found[name] = value
+        else:
+            notes.append(UNKNOWN.format(flags.of, word))
+            at += not value and at + 1 < len(words) and not _program(words[at])
+    _refuse(flags, found)
+    return found, tuple(words[at:]), notes
+
+
+def _program(word: str) -> bool:
+    """Whether a word behind an unknown flag is no value of it."""
+    return word.startswith("-") or word.partition(":")[0].endswith(".py")
+
+
+def _refuse(flags: Flags, found: Found) -> None:
+    for name in found.keys() & REFUSED.keys():
+        raise UnsupportedError(f"{flags.of} --{name.replace('-', '_')}: {REFUSED[name]}")
+
+
+def _launched(found: Found, rest: tuple[str, ...], notes: list[str]) -> Launch:
+    script = _first(rest, "the launcher")
+    module = "m" in found or "module" in found
+    return Launch(program=script, arguments=rest[1:], module=module, notes=tuple(notes))
+
+
+def _dashed(word: str) -> str:
+    return word.lstrip("-").replace("_", "-")
+
+
+def _first(words: Sequence[str], what: str) -> str:
+    if not words:
+        raise UsageError(f"{what}: something has to follow it")
+    return words[0]
+
+
+def _number(flag: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{flag} {text}: a whole number") from None
+
+
+def _noted(launch: Launch, notes: list[str]) -> Launch:
+    return replace(launch, notes=(*notes, *launch.notes))
+
+
+HEADS: dict[str, Callable[[Sequence[str]], Launch]] = {
+    "torchrun": _torchrun,
+    "accelerate": _accelerate,
+    "accelerate-launch": _accelerate_launch,
+}
+MODULES: dict[str, Callable[[Sequence[str]], Launch]] = {
+    "torch.distributed.run": _torchrun,
+    "torch.distributed.launch": _torchrun,
+    "accelerate.commands.launch": _accelerate_launch,
+}

@@ -1,0 +1,81 @@
+"""What operations return on a GPU where torch's own fake kernels refuse to say, or ask the driver.
+
+    _grouped_mm            types beside bfloat16 too: CUDA then makes one product a group into the
+                           output (aten/src/ATen/native/cuda/GroupedBlas.cpp)
+    _use_cudnn_ctc_loss    no: cuDNN takes targets and lengths on the host alone, float32 and blank
+                           0 (aten/src/ATen/native/cudnn/LossCTC.cpp); no MIOpen
+    _ctc_loss              losses, and the sums over paths: (batch, time, 2 x longest target + 1)
+                           (aten/src/ATen/native/cuda/LossCTC.cu)
+
+Targets that are concatenated say in their values how long the longest is: as long as all of them.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import _meta_registrations as meta
+from torch._subclasses import fake_impls
+
+
+@contextmanager
+def shaped() -> Iterator[None]:
+    """The rules stand before torch's own inside."""
+    table = fake_impls.op_implementations_dict
+    before = {op: table.get(op) for op in RULES}
+    table.update(RULES)
+    try:
+        yield
+    finally:
+        for op, rule in before.items():
+            if rule is None:
+                del table[op]
+            else:
+                table[op] = rule
+
+
+def _grouped(mode: Any, func: Any, *args: Any, **kwargs: Any) -> Any:
+    a, b, offsets = args[0], args[1], args[2] if len(args) > 2 else kwargs.get("offs")
+    if a.dtype == torch.bfloat16:
+        return NotImplemented
+    with mode:
+        out: torch.Tensor = meta._create_grouped_mm_output_tensor(a, b, offsets, a.dtype)
+    return out
+
+
+def _never(*_: Any, **__: Any) -> bool:
+    return False
+
+
+def _ctc(mode: Any, func: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    log_probs, targets = args[:2]
+    longest = targets.shape[-1]
+    if log_probs.dim() == 2:
+        losses, paths = (), (log_probs.shape[0], 2 * longest + 1)
+    else:
+        time, batch = log_probs.shape[:2]
+        losses, paths = (batch,), (batch, time, 2 * longest + 1)
+    with mode:
+        return log_probs.new_empty(losses), log_probs.new_empty(paths)
+
+
+def _ctc_backward(mode: Any, func: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+    with mode:
+        return torch.empty_like(args[1], memory_format=torch.legacy_contiguous_format)
+
+
+NAMES: dict[str, Callable[..., Any]] = {
+    "_grouped_mm": _grouped,
+    "_use_cudnn_ctc_loss": _never,
+    "_use_miopen_ctc_loss": _never,
+    "_ctc_loss": _ctc,
+    "_ctc_loss_backward": _ctc_backward,
+}
+RULES: dict[Any, Callable[..., Any]] = {
+    getattr(getattr(torch.ops.aten, name), overload): rule
+    for name, rule in NAMES.items()
+    if torch._C._jit_get_operation(f"aten::{name}")[0] is not None  # the older have not all
+    for overload in getattr(torch.ops.aten, name).overloads()
+    if "out" not in overload
+}

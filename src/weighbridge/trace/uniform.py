@@ -1,0 +1,102 @@
+"""Tensors that have one value everywhere: their shadow is that value, expanded, at any size.
+
+made       zeros, ones, full and their like
+carried    by views, casts and copies
+computed   by operations element by element, where all that goes in is so
+finite     are all values that are not known: x == x, and x is not infinite
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch.utils._pytree import tree_map_only
+
+Args = tuple[Any, ...]
+Known = Callable[[torch.Tensor], torch.Tensor | None]
+LARGE = 1 << 20  # elements up to which what follows from all of them is computed
+
+VIEWS = """alias detach view _unsafe_view _reshape_alias reshape expand slice select transpose t
+permute unsqueeze squeeze unfold diagonal as_strided narrow movedim flatten"""
+COPIES = "_to_copy clone contiguous lift_fresh lift_fresh_copy repeat flip"
+POINTWISE = """eq ne lt le gt ge mul add sub div neg abs logical_not logical_and logical_or
+bitwise_not bitwise_and bitwise_or isnan isinf isfinite"""
+REDUCED = "all any amax amin max min mean"
+MADE: dict[str, Callable[[Args], Any]] = {
+    "zeros": lambda _: 0,
+    "zeros_like": lambda _: 0,
+    "new_zeros": lambda _: 0,
+    "ones": lambda _: 1,
+    "ones_like": lambda _: 1,
+    "new_ones": lambda _: 1,
+    "full": lambda args: args[1],
+    "full_like": lambda args: args[1],
+    "new_full": lambda args: args[2],
+}
+
+
+def is_uniform(known: torch.Tensor) -> bool:
+    """Whether a shadow is one value, expanded: it must not be written to, but as a whole."""
+    return known.dim() > 0 and not any(known.stride())
+
+
+def uniform(func: Any, args: Args, out: torch.Tensor, known: Known) -> torch.Tensor | None:
+    """The shadow of `out`, which `func` made of `args`; None where it may have several values."""
+    name = func.overloadpacket.__name__
+    with unset_fake_temporarily():
+        if name in MADE:
+            value: torch.Tensor | None = torch.full((), MADE[name](args), dtype=out.dtype)
+        else:
+            follow = FOLLOW.get(name)
+            value = follow(func, args, out, known) if follow is not None else None
+        return None if value is None else value.expand(out.shape)
+
+
+def _viewed(_: Any, args: Args, __: torch.Tensor, known: Known) -> torch.Tensor | None:
+    return _single(args[0], known)
+
+
+def _copied(_: Any, args: Args, out: torch.Tensor, known: Known) -> torch.Tensor | None:
+    value = _single(args[0], known)
+    return None if value is None else value.to(out.dtype, copy=True)
+
+
+def _pointwise(func: Any, args: Args, _: torch.Tensor, known: Known) -> torch.Tensor | None:
+    values = [_single(a, known) for a in args if isinstance(a, torch.Tensor)]
+    if not values or any(v is None for v in values):
+        finite = _of_finite(func.overloadpacket.__name__, args)
+        return None if finite is None else torch.full((), finite)
+    given = iter(values)
+    out: torch.Tensor = func(*tree_map_only(torch.Tensor, lambda _: next(given), args))
+    return out
+
+
+def _of_finite(name: str, args: Sequence[Any]) -> bool | None:
+    """What a comparison says of values that are neither infinite nor not numbers."""
+    if name in ("isnan", "isinf", "isfinite"):
+        return name == "isfinite"
+    if name not in ("eq", "ne"):
+        return None
+    first, second = args[:2]
+    if first is second:
+        return name == "eq"
+    infinite = isinstance(second, float) and math.isinf(second)
+    return name == "ne" if infinite else None
+
+
+def _single(t: torch.Tensor, known: Known) -> torch.Tensor | None:
+    """The one value of `t`, as a view of its shadow."""
+    found = known(t)
+    if found is None or not (is_uniform(found) or found.dim() == 0):
+        return None
+    return found[(0,) * found.dim()] if found.numel() else None
+
+
+FOLLOW: dict[str, Callable[[Any, Args, torch.Tensor, Known], torch.Tensor | None]] = {
+    **dict.fromkeys(VIEWS.split(), _viewed),
+    **dict.fromkeys(COPIES.split(), _copied),
+    **dict.fromkeys(REDUCED.split(), _copied),
+    **dict.fromkeys(POINTWISE.split(), _pointwise),
+}
