@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections import Counter
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from unittest.mock import patch
 
@@ -57,115 +57,172 @@ def named(model_type, config, cls=None):
     return made, getattr(transformers, cls)
 
 
-def real(  # noqa: PLR0913
-    model_type,
-    config,
-    *,
-    cls=None,
-    precision="bf16",
-    checkpointing=None,
-    reentrant=False,
-    attention=None,
-    kernel=None,
-    padded=False,
-    framework="plain",
-    batch_size=2,
-    seq_len=256,
-    accumulation=1,
-    steps=STEPS,
-    gpu="a100-80gb",
-    optimizer=None,
-    prepare=None,
-    inputs=None,
-    head_reads=None,
-    torch_version="2.13",
-):
-    """Runs the class as users do: made on the host, moved, trained.
+@dataclass(slots=True, kw_only=True)
+class Asked:
+    """How the real class is run.
 
-    precision       bf16 | fp32 | bf16-mixed | fp16-mixed
+    precision       bf16 | fp16 | fp32 | bf16-mixed | fp16-mixed
     attention       what the config is told: sdpa (None), eager
-    kernel          the one that torch is confined to: flash, efficient, math
+    kernel          the one that torch is confined to: flash, efficient, math, cudnn
+    framework       plain: outputs live until backward is over; trainer: accelerate's outputs
     prepare         called with the model on the host, gives what is trained (adapters, freezing)
-    head_reads      the module whose output the head reads, where that is not the base model
     inputs          called with (batch, length, device), gives the arguments of forward
+    head_reads      the module whose output the head reads, where that is not the base model
     """
-    import torch
 
+    cls: str | None = None
+    precision: str = "bf16"
+    checkpointing: object = None
+    reentrant: bool = False
+    attention: str | None = None
+    kernel: str | None = None
+    padded: bool = False
+    framework: str = "plain"
+    batch_size: int = 2
+    seq_len: int = 256
+    accumulation: int = 1
+    steps: int = STEPS
+    gpu: str = "a100-80gb"
+    optimizer: object = None
+    prepare: object = None
+    inputs: object = None
+    head_reads: str | None = None
+    torch_version: str = "2.13"
+
+    @property
+    def cast(self):
+        import torch
+
+        return {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}.get(self.precision)
+
+    @property
+    def dtype(self):
+        import torch
+
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision, torch.float32)
+
+
+def real(model_type, config, **settings):
+    """Runs the class as users do: made on the host, moved, trained. `settings` as in `Asked`."""
     import weighbridge
 
+    asked = Asked(**settings)
     warnings.simplefilter("ignore")
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    cast = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}.get(precision)
-    made, owner = named(model_type, config, cls)
-    if attention:
-        made._attn_implementation = attention
-    seen = Seen()
-    with weighbridge.FakeGPU(gpu, torch_version=torch_version) as card, _only(kernel):
-        torch.set_default_dtype(dtype)
-        model = owner(made)
-        torch.set_default_dtype(torch.float32)
-        model.train()
-        base = (
-            model.get_submodule(head_reads) if head_reads else getattr(model, "base_model", model)
-        )
-        if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
-        if prepare is not None:
-            model = prepare(model)
-        model.to("cuda")
-        gc.collect()
+    made, owner = named(model_type, config, asked.cls)
+    if asked.attention:
+        made._attn_implementation = asked.attention
+    with (
+        weighbridge.FakeGPU(asked.gpu, torch_version=asked.torch_version) as card,
+        _only(asked.kernel),
+    ):
+        return _Real(card, asked).train(made, owner)
+
+
+class _Real:
+    """A run on the fake GPU, phase by phase."""
+
+    def __init__(self, card, asked):
+        self.card = card
+        self.asked = asked
+        self.seen = Seen()
+        self.ends = [0]
+
+    def train(self, config, owner):
+        import torch
+
+        asked, seen = self.asked, self.seen
+        model = self.placed(config, owner)
         trained = [p for p in model.parameters() if p.requires_grad]
-        step = (optimizer or functools.partial(torch.optim.AdamW, foreach=True))(trained)
-        ends = [0]
-
-        def mark(name):
-            a = torch.cuda
-            seen.moments.append(
-                (name, a.memory_allocated(), a.max_memory_allocated(), a.memory_reserved())
-            )
-            a.reset_peak_memory_stats()
-            card.tape.settle()
-            ends.append(len(card.tape.events))
-
-        def base_over(_module, _args, out):
-            hidden = out[0] if isinstance(out, tuple) else out[next(iter(out))]
-            mark("forward")
-            if hidden.requires_grad:
-                hidden.register_hook(lambda _: mark("loss"))
-
-        base.register_forward_hook(base_over)
-        call = model
-        if framework == "trainer" and cast is not None:
-            from accelerate.utils import convert_outputs_to_fp32
-
-            call = convert_outputs_to_fp32(_autocast(model, cast))
-        elif cast is not None:
-            call = _autocast(model, cast)
-        mark("load")
-        for i in range(steps):
-            for _ in range(min(2, accumulation)):
-                given = (inputs or causal)(batch_size, seq_len, "cuda")
-                if padded:
-                    mask = torch.ones(batch_size, seq_len, dtype=torch.int64)
-                    mask[0, seq_len // 2 :] = 0
-                    given["attention_mask"] = mask.to("cuda")
-                out = call(**given)
-                loss = out["loss"]
-                del given
-                if framework == "trainer":
-                    del out
-                if not seen.saved:
-                    _alive(card.tape, seen)
-                loss.backward()
-                mark("backward")
-                out = loss = None
+        step = (asked.optimizer or functools.partial(torch.optim.AdamW, foreach=True))(trained)
+        call = self.called(model)
+        self.mark("load")
+        for _ in range(asked.steps):
+            for _ in range(min(2, asked.accumulation)):
+                self.micro_batch(call)
             step.step()
             step.zero_grad()
-            mark("step")
-        seen.tape = [_said(card.tape, *span) for span in pairwise(ends)]
-        seen.full = [_full(card.tape, *span, seen.who) for span in pairwise(ends)]
+            self.mark("step")
+        seen.tape = [_said(self.card.tape, *span) for span in pairwise(self.ends)]
+        seen.full = [_full(self.card.tape, *span, seen.who) for span in pairwise(self.ends)]
         seen.model = model
-    return seen
+        return seen
+
+    def placed(self, config, owner):
+        import torch
+
+        asked = self.asked
+        torch.set_default_dtype(asked.dtype)
+        model = owner(config)
+        torch.set_default_dtype(torch.float32)
+        model.train()
+        base = model.get_submodule(asked.head_reads) if asked.head_reads else model.base_model
+        if asked.checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": asked.reentrant})
+        if asked.prepare is not None:
+            model = asked.prepare(model)
+        model.to("cuda")
+        gc.collect()
+        base.register_forward_hook(self.base_is_over)
+        return model
+
+    def base_is_over(self, _module, _args, out):
+        """Phases end where the head begins, and where its gradient is there."""
+        hidden = out[0] if isinstance(out, tuple) else out[next(iter(out))]
+        self.mark("forward")
+        if hidden.requires_grad:
+            hidden.register_hook(lambda _: self.mark("loss"))
+
+    def called(self, model):
+        """As the framework calls it."""
+        import torch
+
+        cast = self.asked.cast
+        if cast is None:
+            return model
+
+        def call(**given):
+            with torch.autocast("cuda", cast):
+                return model(**given)
+
+        if self.asked.framework != "trainer":
+            return call
+        from accelerate.utils import convert_outputs_to_fp32
+
+        return convert_outputs_to_fp32(call)
+
+    def micro_batch(self, call):
+        asked = self.asked
+        given = (asked.inputs or causal)(asked.batch_size, asked.seq_len, "cuda")
+        if asked.padded:
+            given["attention_mask"] = half_empty(asked.batch_size, asked.seq_len)
+        out = call(**given)
+        loss = out["loss"]
+        del given
+        if asked.framework == "trainer":
+            del out
+        if not self.seen.saved:
+            _alive(self.card.tape, self.seen)
+        loss.backward()
+        out = loss = None
+        self.mark("backward")
+
+    def mark(self, name):
+        from torch import cuda
+
+        now, peak = cuda.memory_allocated(), cuda.max_memory_allocated()
+        self.seen.moments.append((name, now, peak, cuda.memory_reserved()))
+        cuda.reset_peak_memory_stats()
+        self.card.tape.settle()
+        self.ends.append(len(self.card.tape.events))
+
+
+def half_empty(batch, length):
+    """A mask of tokens: the first sequence is half as long."""
+    import torch
+
+    mask = torch.ones(batch, length, dtype=torch.int64)
+    mask[0, length // 2 :] = 0
+    return mask.to("cuda")
 
 
 def causal(batch, length, device):
@@ -174,16 +231,6 @@ def causal(batch, length, device):
     ids = torch.randint(0, 100, (batch, length), device=device)
     labels = torch.randint(0, 100, (batch, length), device=device)
     return {"input_ids": ids, "labels": labels, "use_cache": False}
-
-
-def _autocast(model, dtype):
-    import torch
-
-    def call(**given):
-        with torch.autocast("cuda", dtype):
-            return model(**given)
-
-    return call
 
 
 @contextmanager
@@ -220,47 +267,52 @@ def _full(tape, start, end, who):
     return found
 
 
-def ours(  # noqa: PLR0913
-    model_type,
-    config,
-    *,
-    cls=None,
-    precision="bf16",
-    checkpointing=None,
-    reentrant=False,
-    attention=None,
-    kernel=None,
-    padded=False,
-    framework="plain",
-    batch_size=2,
-    seq_len=256,
-    accumulation=1,
-    gpu=None,
-    head_reads=None,
-    **more,
-):
-    """The same by `weighbridge.training.run.run`; `more` are further settings of `train`."""
+RENAMED = {"accumulation": "gradient_accumulation"}
+ABOUT_REAL = ("cls", "reentrant", "head_reads", "kernel", "attention", "checkpointing")
+
+
+def ours(model_type, config, **settings):
+    """The same by `weighbridge.training.run.run`; settings as in `Asked`, and those of `train`."""
     from weighbridge.training import run
 
-    made, owner = named(model_type, config, cls)
+    made, owner = named(model_type, config, settings.get("cls"))
     raw = {**made.to_dict(), "architectures": [owner.__name__]}
-    made_plan = settled(
-        raw,
-        precision=precision,
-        checkpointing=("full" if checkpointing else None),
-        attention=kernel or attention,
-        padded=padded,
-        framework=framework,
-        batch_size=batch_size,
-        seq_len=seq_len,
-        gradient_accumulation=accumulation if accumulation > 1 else None,
-        gpu=gpu,
-        **more,
-    )
+    said = {"precision": "bf16", "framework": "plain", "batch_size": 2, "seq_len": 256}
+    said |= {RENAMED.get(k, k): v for k, v in settings.items() if k not in ABOUT_REAL}
+    said["attention"] = settings.get("kernel") or settings.get("attention")
+    if settings.get("checkpointing"):
+        said["checkpointing"] = "full"
     seen = Seen()
-    heap_of, first, step_of, first_note = run.Heap, run.backward, run.Step, run.Run.note
+    made_plan = replace(settled(raw, **said), reentrant=settings.get("reentrant", False))
+    with _followed(run, seen):
+        seen.model = run.run(made_plan)
+    return seen
 
-    class Heap(heap_of):
+
+@contextmanager
+def _followed(run, seen):
+    """What `run` takes and gives back, and its phases, are written into `seen`."""
+    backward, note = run.backward, run.Run.note
+
+    def before(m, loss, *rest, **more):
+        if not seen.saved:
+            seen.saved = +m.heap.alive
+        return backward(m, loss, *rest, **more)
+
+    def noted(self, name, peak, **more):
+        _named(seen, name)
+        note(self, name, peak, **more)
+
+    with (
+        patch.object(run, "Heap", _following(run.Heap, seen)),
+        patch.object(run, "backward", before),
+        patch.object(run.Run, "note", noted),
+    ):
+        yield
+
+
+def _following(heap, seen):
+    class Heap(heap):
         def __init__(self, *settings):
             super().__init__(*settings)
             self.alive = self.full = Counter()
@@ -282,34 +334,15 @@ def ours(  # noqa: PLR0913
             super().drop(*gone)
 
         def phase(self):
-            found = super().phase()
+            found, a = super().phase(), self._allocator
             seen.full.append(self.full)
             self.full = +self.alive
             seen.tape.append(self.said)
             self.said = []
-            seen.moments.append(
-                ("", self._allocator.allocated, found.allocated, self._allocator.reserved)
-            )
+            seen.moments.append(("", a.allocated, found.allocated, a.reserved))
             return found
 
-    def backward(m, loss, *rest, **more):
-        if not seen.saved:
-            seen.saved = +m.heap.alive
-        return first(m, loss, *rest, **more)
-
-    def note(self, name, peak, **more):
-        _named(seen, name)
-        first_note(self, name, peak, **more)
-
-    step = functools.partial(step_of, reentrant=True) if reentrant else step_of
-    with (
-        patch.object(run, "Heap", Heap),
-        patch.object(run, "backward", backward),
-        patch.object(run, "Step", step),
-        patch.object(run.Run, "note", note),
-    ):
-        seen.model = run.run(made_plan)
-    return seen
+    return Heap
 
 
 def _named(seen, name):

@@ -10,8 +10,8 @@ Source: torch 2.13 torch/utils/checkpoint.py.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
+from weakref import ref
 
 from weighbridge.autograd.engine import backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
@@ -24,6 +24,19 @@ class _StopError(Exception):
     """All that was asked for is there again."""
 
 
+class _Holder:
+    """Stands for a saved tensor; called, it gives the one that was computed again."""
+
+    __slots__ = ("__weakref__", "frame", "number")
+
+    def __init__(self, frame: "Frame", number: int) -> None:
+        self.frame = frame
+        self.number = number
+
+    def __call__(self) -> Any:
+        return self.frame.unpack(self.number)
+
+
 class Frame:
     """One checkpointed region: how it is run again, and what of it is saved."""
 
@@ -33,6 +46,8 @@ class Frame:
         self.args = args
         self.autocast = m.autocast
         self.count = 0
+        self.seen = 0
+        self.holders: list[ref[_Holder]] = []
         self.kept: dict[int, Any] = {}
         self.again = False
 
@@ -45,22 +60,28 @@ class Frame:
             if t is None:
                 held.append(None)
                 continue
-            held.append(partial(self.unpack, self.count))
+            holder = _Holder(self, self.count)
+            self.holders.append(ref(holder))
+            held.append(holder)
             self.count += 1
         return held
 
     def ahead(self, saved: Sequence[Any]) -> None:
         """What an operator is about to save of its inputs."""
         coming = sum(t is not None for t in saved)
-        if self.again and coming and len(self.kept) + coming == self.count:
+        if self.again and coming and self.seen + coming == self.count:
             self._keep(list(saved))
 
     def _keep(self, saved: list[Any]) -> list[Any]:
+        """What nobody can ask for any more is not kept."""
         for t in saved:
-            if t is not None:
-                self.kept[len(self.kept)] = t.detach() if t.node is not None else t
-                if len(self.kept) == self.count:
-                    raise _StopError
+            if t is None:
+                continue
+            if self.holders[self.seen]() is not None:
+                self.kept[self.seen] = t.detach() if t.node is not None else t
+            self.seen += 1
+            if self.seen == self.count:
+                raise _StopError
         return saved
 
     def unpack(self, number: int) -> Any:

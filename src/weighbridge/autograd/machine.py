@@ -60,6 +60,7 @@ class Machine:
         self.frames: list[Frame] = []
         self.casts: dict[int, tuple[Param, Tensor]] = {}  # autocast's cache of weights
         self.workspace = 0  # of cuBLAS, for each thread that multiplies
+        self.processors, self.threads = 108, 2048  # of the card, and of each of them
         self.temporary_workspace = 0  # the same, given back after each product
         self._threads: dict[bool, Storage] = {}
         self._seq = 0

@@ -25,6 +25,9 @@ from weighbridge.training.step import Step
 FLASH_MOST = 256  # the widest head of the flash kernel
 CUDNN_FIRST = ((9, 0), (10, 0), (10, 3))  # since torch 2.10
 CUDNN_FIRST_SINCE = (2, 10)
+# of an H100, B200, RTX 4090, RTX 3090, RTX 5090 and T4
+PROCESSORS = {(9, 0): 132, (10, 0): 148, (8, 9): 128, (8, 6): 82, (12, 0): 170, (7, 5): 40}
+THREADS = {(8, 9): 1536, (8, 6): 1536, (12, 0): 1536, (7, 5): 1024}  # of a multiprocessor
 SMALL_MEMORY = ((8, 6), (8, 7), (8, 9))  # shared memory of at most 100 KiB a block
 
 
@@ -39,7 +42,7 @@ def attended(
     """[batch, length, heads, value_dim], and the weights where eager attention hands them to its
     layer. Arguments are those of `How`."""
     m, kernel = s.m, kernel or s.kernel or "sdpa"
-    how = How(**more, large=_large(s))
+    how = How(**more, large=_large(s), processors=PROCESSORS.get(s.capability, 108))
     if how.p and not m.training:
         how = replace(how, p=0.0)
     if kernel == "eager":

@@ -10,11 +10,11 @@ from weighbridge.components.weights import alive
 from weighbridge.dtypes import INT8, TORCH, DType
 from weighbridge.engines.transformers.loading import placement_order
 from weighbridge.engines.transformers.plan import language
-from weighbridge.errors import UnsupportedError
+from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.quantization.schemes import StoredTensor, stored
 from weighbridge.training.adapters import Adapters
-from weighbridge.training.adapters.lora import Lora, Plain
-from weighbridge.training.adapters.targets import matched
+from weighbridge.training.adapters.lora import Lora, Plain, Stacked
+from weighbridge.training.adapters.targets import Stack, experts, matched, saved
 from weighbridge.training.modules import Module, Wrap
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding.around import Around
@@ -63,17 +63,63 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
 def adapt(
     m: Machine, p: Plan, with_: Adapters, params: dict[str, Param], wraps: dict[str, Wrap]
 ) -> None:
-    """Puts adapters on the modules that are targeted."""
+    """Puts adapters on the modules that are targeted; modules to save are copied whole."""
     specs = held(p.subject.part.blueprint, major=p.major)
-    for name in matched(specs, with_.targets):
+    stacks, targets = experts(specs, p.subject.model_type, with_.targets)
+    for stack in stacks:
+        _stacked(m, with_, stack, params, wraps)
+    alone = {s.name.removesuffix(".weight") for s in stacks}
+    found = matched(specs, targets, with_.modules_to_save) if targets else []
+    for name in (n for n in found if n not in alone and not _of_experts(n, stacks)):
         weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
         inside, outside = weight.shape[::-1] if weight.kind != "conv1d" else weight.shape
-        a, b = (
-            m.param(f"{name}.lora_{which}.weight", shape, with_.dtype, component="adapters")
-            for which, shape in (("A", (with_.r, inside)), ("B", (outside, with_.r)))
-        )
+        a, b = _factors(m, with_, name, (inside, outside))
+        wrap = Lora(wraps.get(name) or Plain(weight, bias), weight, a, b, with_.dropout)
         params[a.name], params[b.name] = a, b
-        wraps[name] = Lora(wraps.get(name) or Plain(weight, bias), a, b, with_.dropout)
+        if with_.dora:
+            path = f"{name}.lora_magnitude_vector.weight"
+            wrap.magnitude = m.param(path, (outside,), with_.dtype, component="adapters")
+            params[path] = wrap.magnitude
+        wraps[name] = wrap
+    for name in saved(params, with_.modules_to_save):
+        whole = params[name]
+        copy = m.param(name, whole.shape, whole.dtype, component="adapters", kind=whole.kind)
+        params[f"original {name}"], params[name] = whole, copy
+
+
+def _of_experts(name: str, stacks: list[Stack]) -> bool:
+    """What all-linear meant of such a model are its linears by their last names: those that the
+    experts had are parameters now, wherever they stand."""
+    return bool(stacks) and name.rpartition(".")[2] in ("gate_proj", "up_proj", "down_proj")
+
+
+def _stacked(
+    m: Machine, with_: Adapters, s: Stack, params: dict[str, Param], wraps: dict[str, Wrap]
+) -> None:
+    shape = params[s.name].shape
+    count, outside, inside = shape if len(shape) == 3 else (1, *shape)
+    if with_.dora or with_.dropout:
+        raise UsageError(
+            f"{s.name} holds what was a linear of each expert: PEFT has no DoRA and no dropout for "
+            "parameters; name other --lora-targets"
+        )
+    a, b = _factors(m, with_, s.name, (inside, outside), with_.r * s.ranks * count)
+    params[a.name], params[b.name] = a, b
+    wraps[s.name] = Stacked(a, b)
+
+
+def _factors(
+    m: Machine, with_: Adapters, name: str, sides: tuple[int, int], r: int = 0
+) -> tuple[Param, Param]:
+    """A [r, in] and B [out, r]."""
+    inside, outside = sides
+    r = r or with_.r
+    shapes = (("A", (r, inside)), ("B", (outside, r)))
+    a, b = (
+        m.param(f"{name}.lora_{which}.weight", shape, with_.dtype, component="adapters")
+        for which, shape in shapes
+    )
+    return a, b
 
 
 def _module(h: Held) -> str:

@@ -36,13 +36,18 @@ PRECISIONS: Mapping[str, Precision] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framework:
-    """One framework. `usual` are settings that it has where the user says nothing."""
+    """One framework. Names of settings are what it has where the user says nothing."""
 
     name: str
     source: str
     precisions: Mapping[str, Precision] = field(default_factory=lambda: PRECISIONS)
-    usual: Mapping[str, object] = field(default_factory=dict)
+    precision: str = "bf16-mixed"
+    optimizer: str | None = None
+    checkpointing: str = "none"
+    loss: str = "standard"
+    attention: str | None = None
     outputs: bool = True  # the model's outputs, logits among them, live until backward is over
+    wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of what is frozen
     shares_vocab: bool = False  # embeddings are among what tensor ranks share
     float_outputs: bool = False  # accelerate: under mixed precision logits are cast to float32
 
@@ -55,6 +60,13 @@ FRAMEWORKS: Mapping[str, Framework] = {
         float_outputs=True,
     ),
     "plain": Framework(name="plain", source="a loop over model(...).loss.backward()"),
+    "litgpt": Framework(
+        name="litgpt",
+        source="litgpt finetune/lora.py, finetune/full.py, utils.py; lightning fabric plugins",
+        precision="bf16",
+        loss="litgpt",
+        wide_adapters=False,
+    ),
 }
 
 
@@ -76,7 +88,7 @@ def held(w: Train) -> tuple[Framework, Precision]:
 
 
 def precision(f: Framework, name: str | None) -> Precision:
-    found = f.precisions.get(name or "bf16-mixed")
+    found = f.precisions.get(name or f.precision)
     if found is None:
         raise UsageError(f"--precision {name!r} is not one of {f.name}: {', '.join(f.precisions)}")
     return found

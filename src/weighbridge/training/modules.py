@@ -39,6 +39,11 @@ class Module:
         """A parameter of no module of its own."""
         return self.params[self.path + name]
 
+    def stacked(self, m: Machine, name: str) -> Tensor:
+        """A bare parameter as it is used: with its adapter, where it has one."""
+        wrap = self.wraps.get(self.path + name)
+        return self.bare(name) if wrap is None else wrap(m, self.bare(name))
+
     def has(self, name: str) -> bool:
         full = self.path + name
         return f"{full}.weight" in self.params or full in self.wraps or full in self.params

@@ -1,11 +1,13 @@
 """The effective settings of one run: what the user said, and the defaults of the framework."""
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.dtypes import DType
+from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.rules import rules
+from weighbridge.errors import UsageError
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
 from weighbridge.training.frameworks import Framework, Precision, held
@@ -47,6 +49,7 @@ class Plan:
     part: "Part | None"
     capability: tuple[int, int]
     torch: tuple[int, int]
+    release: tuple[int, ...] | None = None  # of the framework; None is the newest
     major: int = 5
     settings: dict[str, Any]
 
@@ -77,18 +80,19 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         batch=w.batch_size or 1,
         length=subject.context,
         accumulation=w.gradient_accumulation or 1,
-        optimizer=optimizer(w.optimizer or USUAL_OPTIMIZER),
-        checkpointing=w.checkpointing or "none",
-        loss=w.loss or "standard",
-        attention=w.attention or _usual_attention(subject, version),
+        optimizer=optimizer(w.optimizer or made.optimizer or USUAL_OPTIMIZER),
+        checkpointing=w.checkpointing or made.checkpointing,
+        loss=w.loss or made.loss,
+        attention=w.attention or made.attention or _usual_attention(subject, version),
         padded=w.padded,
         reentrant=version[0] < 5,
         major=version[0],
-        adapters=_adapters(subject, w),
+        adapters=_adapters(subject, w, made, chosen),
         sharding=sharding(w, budget.choice.count if budget else None),
         part=part,
         capability=capability,
-        torch=TORCH,
+        torch=_pair(w.torch_version) or TORCH,
+        release=_numbers(w.framework_version),
         settings={},
     )
 
@@ -98,7 +102,22 @@ def _usual_attention(subject: Subject, version: tuple[int, int]) -> str | None:
     return "eager" if rules(version, subject.model_type).attention == "eager" else None
 
 
-def _adapters(subject: Subject, w: Train) -> Adapters | None:
+def _numbers(written: str | None) -> tuple[int, ...] | None:
+    """(2, 5) of "2.5.1+cu124": the first two."""
+    if written is None:
+        return None
+    found = re.match(r"(\d+)\.(\d+)", written)
+    if found is None:
+        raise UsageError(f"{written!r} is no version: write 2.5")
+    return int(found[1]), int(found[2])
+
+
+def _pair(written: str | None) -> tuple[int, int] | None:
+    found = _numbers(written)
+    return None if found is None else (found[0], found[1])
+
+
+def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) -> Adapters | None:
     """PEFT's own defaults; all linears where it has none for the model type."""
     if (w.method or "full") == "full":
         return None
@@ -110,4 +129,5 @@ def _adapters(subject: Subject, w: Train) -> Adapters | None:
         dora=w.method == "dora",
         rslora=w.use_rslora,
         modules_to_save=w.modules_to_save or (),
+        dtype=FLOAT32 if made.wide_adapters else chosen.frozen,
     )

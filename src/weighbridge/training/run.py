@@ -16,9 +16,9 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.components.activations import Heap, Peak
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
+from weighbridge.training.attend import PROCESSORS, THREADS
 from weighbridge.training.build import build, trainable
-from weighbridge.training.losses import LOSSES
-from weighbridge.training.nets import Net, net
+from weighbridge.training.nets import Net, litgpt, loss, net
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding.around import Around
@@ -69,9 +69,9 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     m = Machine(Heap(capacity))
     _workspaces(m, p)
     around = surrounding(p)
-    built = build(m, p, around, stage)
+    built = litgpt.build(m, p) if p.framework.name == "litgpt" else build(m, p, around, stage)
     around.placed(m, built)
-    forward, known = net(p.subject.model_type)
+    forward, known = net(p.subject.model_type, p.framework.name)
     found = Run(known=known)
     found.trainable = sum(x.numel for x in trainable(built.params))
     offloaded = p.sharding.offload != "none"
@@ -106,11 +106,14 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         checkpointing=p.checkpointing,
         padded=p.padded,
         reentrant=p.reentrant,
+        release=p.release,
         around=around,
     )
 
 
 def _workspaces(m: Machine, p: Plan) -> None:
+    m.processors = PROCESSORS.get(p.capability, m.processors)
+    m.threads = THREADS.get(p.capability, m.threads)
     found = cublas(p.capability, p.torch)
     if found.bytes.low:
         m.workspace = found.bytes.expected
@@ -155,14 +158,14 @@ class Batches:
             self._note("forward")
             if not self.last_stage:
                 return hidden
-            loss, logits = LOSSES[p.loss](s, hidden)
+            end, logits = loss(p.subject.model_type, p.loss)(s, hidden)
         del hidden
         if p.framework.float_outputs and p.autocast is not None and logits is not None:
             with s.m.making("logits"):
                 logits = cast(s.m, logits, FLOAT32)
         if p.framework.outputs:
             self.logits = logits
-        return loss
+        return end
 
     def _backward(self, end: Tensor, *, last: bool) -> None:
         s = self.s

@@ -42,10 +42,12 @@ class Step:
     torch: tuple[int, int] = (2, 13)
     checkpointing: str = "none"  # full, selective, offload
     reentrant: bool = False
+    release: tuple[int, ...] | None = None  # of the framework; None is the newest
     padded: bool = False  # whether a mask is needed for padding
     dropout: bool = True  # those that the config has
     items: dict[str, int] = field(default_factory=dict)  # images, sounds of a sequence
     around: Around = field(default_factory=Around)
+    held: list[Tensor] = field(default_factory=list)  # by the loop, of the step before
 
     @property
     def rows(self) -> int:

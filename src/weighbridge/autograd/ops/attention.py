@@ -16,6 +16,7 @@ cuda/flash_attn/flash_api.cpp, cuda/mem_eff_attention/kernel_backward.h}, native
 """
 
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
@@ -65,6 +66,7 @@ class How:
     wide    eager's softmax is in float32
     cap     scores are capped: cap * tanh(scores / cap)
     large   the card has more than 100 KiB of shared memory a block
+    processors   of the card: flash attention of few rows splits the keys over them
     """
 
     mask: Tensor | None = None
@@ -75,6 +77,7 @@ class How:
     wide: bool = True
     first: bool = False
     large: bool = True
+    processors: int = 108
 
 
 USUAL = How()
@@ -92,6 +95,10 @@ def flash(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUA
     out = m.new((h.batch, h.length, h.heads, h.value_dim), q.dtype)
     sums = m.new((h.batch, h.heads, h.length), FLOAT32)
     state, offset = m.new((2,), INT64), m.new((), INT64)
+    splits = 1 if how.p else _splits(h, 2 * how.processors)
+    if splits > 1:
+        taken = 4 * splits * h.batch * h.heads * h.length
+        m.hidden(taken, taken * _rounded(h.key_dim))
     shapes = q.shape, k.shape, v.shape
     rows = align_up(h.length, ROWS)
     wide = _rounded(h.key_dim)
@@ -136,6 +143,24 @@ def _narrowed(m: Machine, t: Tensor, width: int) -> Tensor:
 
     record(m, back, [t], [], out)
     return out
+
+
+MOST_SPLITS = 128
+
+
+def _splits(h: Heads, processors: int) -> int:
+    """num_splits_heuristic: the fewest that keep the card within 85 % of as busy as it could be."""
+    block = 256 if h.key_dim <= 64 else 128 if h.key_dim <= 128 else 64
+    blocks, keys = h.batch * h.heads * ceil_div(h.length, 64), ceil_div(h.seen, block)
+    if blocks >= 0.8 * processors:
+        return 1
+    gains = {}
+    for n in range(1, min(MOST_SPLITS, processors, keys) + 1):
+        if n == 1 or ceil_div(keys, n) != ceil_div(keys, n - 1):
+            waves = blocks * n / processors
+            gains[n] = waves / ceil(waves)
+    best = max(gains.values(), default=1.0)
+    return next((n for n, gain in gains.items() if gain >= 0.85 * best), 1)
 
 
 def _rounded(dim: int) -> int:

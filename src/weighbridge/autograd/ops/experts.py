@@ -114,3 +114,19 @@ def summed_k(m: Machine, x: Tensor, tokens: int) -> Tensor:
 
     record(m, back, [x], [], out)
     return out
+
+
+def adapted(m: Machine, w: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """w + b a, expert by expert (torch.baddbmm): a copy of all experts' weights, whose gradient is
+    made whole for those of the two factors. a [r E, in], b [out, r E], which are laid out anew."""
+    a, b = cast(m, a, w.dtype), cast(m, b, w.dtype)
+    right, left = a.shape, b.shape
+    turned = m.new(left, b.dtype)
+    out = m.new(w.shape, w.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        return [m.new(right, dtype), m.new(left, dtype)]
+
+    record(m, back, [a, b], [a, turned], out)
+    return out

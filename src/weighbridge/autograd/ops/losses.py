@@ -48,7 +48,8 @@ def _sorted(count: int, rows: int, width: int, size: int) -> tuple[int, ...]:
 
 
 def cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
-    """F.cross_entropy of [rows, vocab]: log_softmax and nll_loss."""
+    """F.cross_entropy of [rows, vocab]: log_softmax in the dtype of the logits, and nll_loss, which
+    autocast has in float32."""
     soft = m.new(logits.shape, logits.dtype)
     shape, dtype = logits.shape, logits.dtype
 
@@ -56,10 +57,13 @@ def cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
         return [m.new(shape, dtype)]
 
     record(m, unsoft, [logits], [Tensor(soft.shape, soft.dtype, soft.storage)], soft)
-    loss, weight = m.new((), dtype), m.new((), dtype)
+    if m.autocast is not None:
+        soft = cast(m, soft, FLOAT32)
+    loss, weight = m.new((), soft.dtype), m.new((), soft.dtype)
+    wide = soft.dtype
 
     def unpicked(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(shape, dtype)]
+        return [m.new(shape, wide)]
 
     record(m, unpicked, [soft], [soft.detach(), targets, weight], loss)
     return loss

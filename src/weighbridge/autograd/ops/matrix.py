@@ -10,6 +10,7 @@ weight's before the input's, of addmm, which adds a bias, the input's, the weigh
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, lower, record
+from weighbridge.autograd.ops.sums import over_rows
 from weighbridge.autograd.tensors import Tensor
 
 
@@ -31,7 +32,11 @@ def linear(m: Machine, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         of_weight = m.new(holds, dtype) if needs[1] else None
         if needs[0] and not biased:
             of_input = m.new(reads, dtype)
-        return [of_input, of_weight, m.new((outside,), dtype) if needs[2] else None]
+        saved.clear()  # as in pointwise.mul
+        of_bias = m.new((outside,), dtype) if needs[2] else None
+        if of_bias is not None:
+            over_rows(m, grads[0].numel // outside, outside)
+        return [of_input, of_weight, of_bias]
 
     record(m, back, [x, w, b], kept, out)
     return out

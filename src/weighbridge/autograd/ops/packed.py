@@ -19,15 +19,28 @@ BLOCK = 64  # weights that share a scale
 
 
 class Linear4:
-    """Stands in for a linear whose `weight` is packed; `nested` scales are in 8 bits themselves."""
+    """Stands in for a linear whose `weight` is packed; `nested` scales are in 8 bits themselves.
+    `source` is the dtype that was packed, where it is another; `keeps`: the input stays on the
+    function's context (up to bitsandbytes 0.43.1)."""
 
-    __slots__ = ("bias", "compute", "nested", "weight")
+    __slots__ = ("bias", "compute", "keeps", "nested", "source", "weight")
 
-    def __init__(self, weight: Param, bias: Param | None, compute: DType, *, nested: bool) -> None:
+    def __init__(
+        self,
+        weight: Param,
+        bias: Param | None,
+        compute: DType,
+        *,
+        nested: bool,
+        source: DType | None = None,
+        keeps: bool = False,
+    ) -> None:
         self.weight = weight
         self.bias = bias
         self.compute = compute
         self.nested = nested
+        self.source = source or compute
+        self.keeps = keeps
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
         dtype = x.dtype
@@ -37,9 +50,11 @@ class Linear4:
     def _product(self, m: Machine, x: Tensor) -> Tensor:
         outside, inside = self.weight.shape
         scales = 4 * self.weight.numel // BLOCK if self.nested else 0
-        unpacked = self.weight.numel * x.dtype.nbytes
-        matrix = m.new((outside, inside), x.dtype, "temporaries")
+        unpacked, source = self.weight.numel, self.source
+        matrix = m.new((outside, inside), source, "temporaries")
         m.hidden(scales)
+        if source != x.dtype:
+            matrix = m.new(matrix.shape, x.dtype, "temporaries")
         out = m.new((*x.shape[:-1], outside), x.dtype)
         m.product()
         del matrix
@@ -47,13 +62,17 @@ class Linear4:
 
         def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
             m.hidden(scales)
-            matrix = m.new((unpacked // grads[0].dtype.nbytes,), grads[0].dtype)
+            dtype = grads[0].dtype
+            matrix = m.new((unpacked,), source)
+            if source != dtype:
+                matrix = m.new((unpacked,), dtype)
             m.product()
-            made = m.new(reads, grads[0].dtype)
+            made = m.new(reads, dtype)
             del matrix
             return [made]
 
-        record(m, back, [x], [], out)
+        kept = (x.detach(),) if self.keeps else ()
+        record(m, back, [x], [], out, attributes=kept)
         return out
 
 

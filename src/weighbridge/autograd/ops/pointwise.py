@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, record
+from weighbridge.autograd.ops.sums import over_rows
 from weighbridge.autograd.tensors import Shape, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, DType
 
@@ -46,7 +47,10 @@ def _broadcast(a: Tensor, b: Tensor) -> Shape:
 def summed(m: Machine, grad: Tensor, shape: Shape, dtype: DType) -> Tensor:
     """The gradient of what was broadcast (sum_to_size), in its own dtype."""
     if grad.shape != shape and grad.numel != prod(shape):
+        numel, columns = grad.numel, prod(shape)
         grad = m.new(shape, grad.dtype)
+        if not shape or shape[-1] > 1:
+            over_rows(m, numel // columns, columns)
     return grad if grad.dtype == dtype else m.new(shape, dtype)
 
 
@@ -106,6 +110,7 @@ def mul(m: Machine, a: Tensor, b: Tensor) -> Tensor:
         shape, dtype = grads[0].shape, grads[0].dtype
         other = m.new(shape, dtype) if needs[1] else None
         own = m.new(shape, dtype) if needs[0] else None
+        saved.clear()  # what a checkpoint made again goes now, what the node keeps does not
         if own is not None:
             own = summed(m, own, *first)
         if other is not None:

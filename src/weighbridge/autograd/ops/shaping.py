@@ -62,6 +62,36 @@ def join(m: Machine, *parts: Tensor) -> Tensor:
     return out
 
 
+def expand(m: Machine, x: Tensor, times: int) -> Tensor:
+    """A view with the first dimension repeated; in backward the sum over it."""
+    out = Tensor((times * x.shape[0], *x.shape[1:]), x.dtype, x.storage)
+    before = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(before, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def stack(m: Machine, *parts: Tensor) -> Tensor:
+    """torch.cat along the second dimension."""
+    first = parts[0]
+    rows = sum(p.shape[1] for p in parts)
+    out = m.new((first.shape[0], rows, *first.shape[2:]), first.dtype)
+    shapes = [p.shape for p in parts]
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        return [
+            Tensor(shape, g.dtype, g.storage) if needed else None
+            for shape, needed in zip(shapes, needs, strict=True)
+        ]
+
+    record(m, back, list(parts), [], out)
+    return out
+
+
 def copied(m: Machine, x: Tensor) -> Tensor:
     """.contiguous() of what is not: a copy, whose gradient goes on as it is."""
     out = m.new(x.shape, x.dtype)

@@ -2,36 +2,108 @@
 
     y = base(x) + B(A(dropout(x))) * scaling        A [r, in], B [out, r]
 
-The input is cast to the adapter's dtype first, for every adapter anew.
-Source: PEFT 0.21 tuners/lora/layer.py (Linear.forward).
+    DoRA    y = base(x) + (s - 1) base(x) + s B(A(x)) * scaling,  s = magnitude / |W + B A|
+
+The input is cast to the adapter's dtype first, for every adapter anew. DoRA makes B A of a matrix
+of ones and zeros, and adds it to the weights, in every forward. What bitsandbytes packs is cloned
+behind its product.
+Source: PEFT 0.21 tuners/lora/layer.py (Linear.forward), bnb.py, dora.py.
 """
 
 from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.experts import adapted
 from weighbridge.autograd.ops.matrix import linear
-from weighbridge.autograd.ops.pointwise import add, cast, dropout, scale
+from weighbridge.autograd.ops.pointwise import add, cast, dropout, mul, scale, shift
+from weighbridge.autograd.ops.shaping import copied
 from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.dtypes import DType
 from weighbridge.training.modules import Wrap
 
 
 class Lora:
-    """Stands in for the linear `base`."""
+    """Stands in for the linear `base`. `packed`: a linear of bitsandbytes, behind which PEFT's own
+    layer stands, which casts under autocast alone."""
 
-    __slots__ = ("a", "b", "base", "p")
+    __slots__ = ("a", "b", "base", "magnitude", "p", "packed", "weight")
 
-    def __init__(self, base: Wrap, a: Param, b: Param, p: float) -> None:
+    def __init__(self, base: Wrap, weight: Param, a: Param, b: Param, p: float) -> None:
         self.base = base
+        self.weight = weight
         self.a = a
         self.b = b
         self.p = p
+        self.magnitude: Param | None = None
+        self.packed = weight.storage is None
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
         result = self.base(m, x)
         dtype = result.dtype
-        x = cast(m, x, self.a.dtype)
-        result = add(
-            m, result, scale(m, linear(m, linear(m, dropout(m, x, self.p), self.a), self.b))
+        if self.packed:
+            result = copied(m, result)
+        converts = not self.packed or m.autocast is None
+        if converts:
+            x = cast(m, x, self.a.dtype)
+        if self.magnitude is not None:
+            result = self._dora(m, x, result)
+        else:
+            result = add(m, result, self._low(m, dropout(m, x, self.p), dtype, converts=converts))
+        return cast(m, result, dtype) if converts else result
+
+    def _low(self, m: Machine, x: Tensor, dtype: DType, *, converts: bool) -> Tensor:
+        out = scale(m, linear(m, linear(m, x, self.a), self.b))
+        return cast(m, out, dtype) if self.packed and converts else out
+
+    def _dora(self, m: Machine, x: Tensor, result: Tensor) -> Tensor:
+        """DoraLinearLayer.forward; its local variables live to its end."""
+        base_result = result
+        if self.p and m.training:
+            x = dropout(m, x, self.p)
+        low = self._product(m, x)
+        weight = cast(m, self.weight, x.dtype)
+        if weight is self.weight and self.packed:
+            weight = m.new(self.weight.shape, x.dtype, "temporaries")
+        norm = self._norm(m, weight, low)
+        assert self.magnitude is not None
+        share = mul(m, self.magnitude, norm)
+        lora_result = linear(m, linear(m, x, self.a), self.b)
+        if self.p and m.training:
+            base_result = linear(m, x, weight)
+        inner = add(
+            m,
+            mul(m, shift(m, share), base_result),
+            scale(m, mul(m, share, lora_result)),
         )
-        return cast(m, result, dtype)
+        del low, weight
+        return add(m, result, inner)
+
+    def _product(self, m: Machine, x: Tensor) -> Tensor:
+        """get_lora_weight"""
+        inside = self.a.shape[1]
+        eye = m.new((inside, inside), self.a.dtype)
+        made = linear(m, linear(m, eye, self.a), self.b)
+        return cast(m, made, x.dtype)
+
+    def _norm(self, m: Machine, weight: Tensor, low: Tensor) -> Tensor:
+        """get_weight_norm"""
+        scaled = m.new(low.shape, low.dtype)
+        whole = m.new(weight.shape, weight.dtype)
+        del scaled
+        norm = m.new((weight.shape[0],), weight.dtype)
+        del whole
+        return norm
+
+
+class Stacked:
+    """Stands in for the stacked weights of all experts, or for a router's (ParamWrapper)."""
+
+    __slots__ = ("a", "b")
+
+    def __init__(self, a: Param, b: Param) -> None:
+        self.a = a
+        self.b = b
+
+    def __call__(self, m: Machine, w: Tensor) -> Tensor:
+        return adapted(m, w, self.a, self.b)
 
 
 class Plain:

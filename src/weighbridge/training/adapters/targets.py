@@ -4,13 +4,17 @@
     pattern       a single text with a sign of regular expressions: the whole path
     all-linear    every linear but the head (the classifier of a classification model)
     none given    by model type
+    experts       what was a linear of each expert, and the router's, is a parameter since
+                  transformers 5: gate and up together at twice the rank, down, the router
 
 Source: PEFT 0.21 tuners/tuners_utils.py (check_target_module_exists,
-_maybe_include_all_linear_layers), utils/constants.py.
+_maybe_include_all_linear_layers), utils/constants.py, utils/transformers_weight_conversion.py
+(_convert_peft_config_moe).
 """
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from weighbridge.arch.bodies import LABELS, LOGITS
 from weighbridge.errors import UsageError
@@ -34,6 +38,17 @@ USUAL = (
     ("nemotron_h", "q_proj k_proj v_proj o_proj"),
     ("rwkv", "key value receptance output"),
 )
+# transformers 5.23 conversion_mapping.py: types whose experts were converted so
+MIXTRALS = "mixtral minimax minimax_m2"
+QWENS = """
+    qwen2_moe afmoe deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5_moe glm4_moe glm4_moe_lite
+    glm_moe_dsa glm4v_moe longcat_flash solar_open mellum qwen3_moe beam qwen3_omni_moe
+    qwen3_omni_moe_thinker qwen3_omni_moe_text qwen3_next hunyuan_v1_moe flex_olmo olmoe exaone_moe
+    cohere2_moe
+"""
+GATED = {"mixtral": ("w1", "w3"), "qwen2_moe": ("gate_proj", "up_proj")}
+BACK = {"mixtral": "w2", "qwen2_moe": "down_proj"}
+KINDS = {"mixtral": MIXTRALS, "qwen2_moe": QWENS}
 PATTERN = re.compile(r"[\\^$*+?\[\](){}|]")
 LINEARS = ("linear", "conv1d")
 
@@ -46,10 +61,12 @@ def usual(model_type: str) -> tuple[str, ...] | None:
     return None
 
 
-def matched(params: Iterable[Held], targets: Sequence[str]) -> list[str]:
-    """Paths of the modules, in the class's order. Raises UsageError where there are none."""
+def matched(params: Iterable[Held], targets: Sequence[str], whole: Sequence[str] = ()) -> list[str]:
+    """Paths of the modules, in the class's order; those that are saved `whole` have no adapter.
+    Raises UsageError where there are none."""
     weights = [h for h in params if h.name.endswith(".weight")]
     linears = [h.name.removesuffix(".weight") for h in weights if h.kind in LINEARS]
+    linears = [n for n in linears if not _within(n, whole)]
     if list(targets) == [ALL]:
         return [n for n in linears if not _head(n)]
     found = [n for n in linears if _targeted(n, targets)]
@@ -60,6 +77,57 @@ def matched(params: Iterable[Held], targets: Sequence[str]) -> list[str]:
             f"{known}"
         )
     return found
+
+
+class Stack(NamedTuple):
+    """A parameter of all experts, or a router's, with how many times the rank it has."""
+
+    name: str
+    ranks: int
+
+
+def experts(
+    params: Iterable[Held], model_type: str, targets: Sequence[str]
+) -> tuple[list[Stack], list[str]]:
+    """(what is adapted as a parameter, targets that are left for linears). Raises UsageError where
+    one of two that are joined is named without the other."""
+    kind = next((k for k, types in KINDS.items() if model_type in types.split()), None)
+    stacks = [h for h in params if h.kind == "experts" and len(h.shape) == 3]
+    if kind is None or not stacks:
+        return [], list(targets)
+    everything = list(targets) == [ALL]
+    up, back = GATED[kind], BACK[kind]
+    named = {t.rpartition(".")[2] for t in targets} | (
+        set((*up, back, "gate")) if everything else set()
+    )
+    if 0 < len(named & set(up)) < len(up):
+        raise UsageError(
+            f"--lora-targets: {' and '.join(up)} of the experts are one parameter; name both"
+        )
+    found = []
+    for h in params:
+        leaf = h.name.rpartition(".")[2]
+        if leaf == "gate_up_proj" and up[0] in named:
+            found.append(Stack(h.name, 2))
+        elif (leaf == "down_proj" and back in named) or (
+            h.name.endswith(".gate.weight") and "gate" in named
+        ):
+            found.append(Stack(h.name, 1))
+    rest = [ALL] if everything else [t for t in targets if t not in (*up, back, "gate")]
+    return found, rest
+
+
+def saved(params: Iterable[str], whole: Sequence[str]) -> list[str]:
+    """Parameters of the modules that are trained whole (modules_to_save). Raises UsageError."""
+    names = list(params)
+    for name in whole:
+        if not any(_within(n, (name,)) for n in names):
+            raise UsageError(f"--modules-to-save {name}: no module of the model is called so")
+    return [n for n in names if _within(n, whole)]
+
+
+def _within(name: str, modules: Sequence[str]) -> bool:
+    return any(re.match(rf"(?:^|.*\.){re.escape(m)}(?:$|\..*)", name) for m in modules)
 
 
 def _head(name: str) -> bool:

@@ -10,8 +10,10 @@ said to be assumed.
 from collections.abc import Callable, Mapping
 
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.errors import UnsupportedError
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.training.losses import LOSSES, Loss
 from weighbridge.training.nets import (
+    bert,
     bloom,
     cohere,
     decoder,
@@ -19,12 +21,14 @@ from weighbridge.training.nets import (
     gpt2,
     gptj,
     latent,
+    litgpt,
     moe,
     neox,
     olmo,
     opt,
     parallel,
     phi3,
+    vit,
 )
 from weighbridge.training.step import Step
 
@@ -54,13 +58,40 @@ NETS: Mapping[str, Net] = {
         ("phi3", phi3.forward),
         ("qwen3_moe mixtral", moe.forward),
         ("deepseek_v3", latent.forward),
+        ("bert", bert.forward),
+        ("vit", vit.forward),
     )
     for name in names.split()
 }
 
+# Heads and losses of classes that predict no next token, by model type
+OWN: Mapping[str, Loss] = {
+    "bert": bert.loss,
+    "vit": vit.loss,
+}
 
-def net(model_type: str) -> tuple[Net, bool]:
+
+# Classes that a framework has of its own, for all model types, and its losses by their names
+CLASSES: Mapping[str, Net] = {"litgpt": litgpt.forward}
+LOOPS: Mapping[str, Loss] = {"litgpt": litgpt.loss}
+
+
+def loss(model_type: str, name: str) -> Loss:
+    """The class's own, or that of causal language models by `name`."""
+    if name in LOOPS:
+        return LOOPS[name]
+    own = OWN.get(model_type)
+    if own is None:
+        return LOSSES[name]
+    if name != "standard":
+        raise UsageError(f"--loss {name}: {model_type} predicts no next token; leave it out")
+    return own
+
+
+def net(model_type: str, framework: str = "") -> tuple[Net, bool]:
     """(its program, whether it is known to be this class's)."""
+    if framework in CLASSES:
+        return CLASSES[framework], True
     found = NETS.get(model_type.removesuffix("_text"))
     return (_assumed, False) if found is None else (found, True)
 

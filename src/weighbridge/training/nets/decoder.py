@@ -285,5 +285,8 @@ def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
     kind = str(s.built.config.get("hidden_act", "hidden_activation") or "silu")
     if not p.has("gate_proj"):
         return p.linear(m, several(m, p.linear(m, x, "up_proj"), kind), "down_proj")
-    gate = several(m, p.linear(m, x, "gate_proj"), kind)
-    return p.linear(m, mul(m, gate, p.linear(m, x, "up_proj")), "down_proj")
+    return p.linear(
+        m,
+        mul(m, several(m, p.linear(m, x, "gate_proj"), kind), p.linear(m, x, "up_proj")),
+        "down_proj",
+    )

@@ -91,7 +91,7 @@ SHARED = ("shared_experts.up_proj", "shared_expert.up_proj")
 def by_softmax(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor, Tensor]:
     """Qwen3MoeTopKRouter.forward"""
     m = s.m
-    logits = linear(m, x, p.weight("gate"))
+    logits = linear(m, x, p.stacked(m, "gate.weight"))
     probs = softmax(m, logits)
     value, numbers = topk(m, probs, e.top_k)
     if s.built.config.get("norm_topk_prob") is not False:
@@ -103,7 +103,7 @@ def by_softmax(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tenso
 def by_sigmoid(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor, Tensor]:
     """DeepseekV3TopkRouter.forward: in float32, groups of experts chosen first."""
     m, rows = s.m, x.shape[0]
-    logits = linear(m, cast(m, x, FLOAT32), cast(m, p.weight("gate"), FLOAT32))
+    logits = linear(m, cast(m, x, FLOAT32), cast(m, p.stacked(m, "gate.weight"), FLOAT32))
     scores = of_result(m, logits)
     choice = shift(m, scores)
     mask = m.new((rows, e.count), FLOAT32)
@@ -125,7 +125,7 @@ def experts(s: Step, p: Module, x: Tensor, weights: Tensor, numbers: Tensor) -> 
     selected = gathered(m, x, m.new((pairs,), INT64))
     sample_weights_g = gathered(m, weights.view(pairs), perm)
     histc_input = m.new((pairs,), INT32)
-    up, down = p.bare("gate_up_proj"), p.bare("down_proj")
+    up, down = p.stacked(m, "gate_up_proj"), p.stacked(m, "down_proj")
     tokens_per_expert, offsets = m.new(up.shape[:1], INT32), m.new(up.shape[:1], INT32)
     proj_out = grouped(m, selected, up, offsets)
     proj_out = gated(s, proj_out)

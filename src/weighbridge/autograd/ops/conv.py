@@ -1,0 +1,63 @@
+"""Convolutions. `rearranged`: cuDNN puts channels last in a workspace, for tensor cores.
+
+    saves       input and weight
+    backward    the gradient in one piece, then those of input, weight and bias
+    workspace   what is read, for half types what is written, and 512 bytes
+
+Depthwise ones run in torch's own kernels, without a workspace.
+Source: torch aten/src/ATen/native/Convolution.cpp (convolution_backward, conv_depthwise*);
+workspaces as they were measured with cuDNN 9.10 to 9.20.
+"""
+
+from typing import Any
+
+from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, lower, record
+from weighbridge.autograd.tensors import Shape, Tensor
+
+TAIL = 512
+
+
+def conv(
+    m: Machine,
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None,
+    shape: Shape,
+    *,
+    rearranged: bool = False,
+    turned: bool = False,
+) -> Tensor:
+    """`shape` is the output's. `turned`: its gradient comes in another order of dimensions."""
+    x, w, b = lower(m, x), lower(m, w), lower(m, b) if b is not None else None
+    kept: list[Tensor | None] = [x, w]
+    ahead(m, [x, w, b], kept)
+    out = m.new(shape, x.dtype)
+    half = x.dtype.nbytes == 2
+    read, held, made = x.nbytes, w.nbytes, out.nbytes
+    if rearranged:
+        m.hidden(read + held + half * made + TAIL)
+    reads, holds, count = x.shape, w.shape, shape[1]
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        dense = m.new(shape, dtype) if turned else grads[0]
+        of_input = m.new(reads, dtype) if needs[0] else None
+        if of_input is not None and rearranged:
+            m.hidden(made + held + half * read + TAIL)
+        of_weight = m.new(holds, dtype) if needs[1] else None
+        if of_weight is not None and rearranged:
+            m.hidden(made + read + half * held + TAIL)
+        of_bias = m.new((count,), dtype) if needs[2] else None
+        del dense
+        return [of_input, of_weight, of_bias]
+
+    record(m, back, [x, w, b], kept, out)
+    return out
+
+
+def rearranges(x: Tensor, m: Machine, capability: tuple[int, int]) -> bool:
+    """Whether there are tensor cores for the type: TF32 among them."""
+    dtype = m.autocast or x.dtype
+    if dtype.nbytes == 2:
+        return capability >= (8, 0) or (capability >= (7, 0) and dtype.name == "float16")
+    return capability >= (8, 0)

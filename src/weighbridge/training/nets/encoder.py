@@ -1,0 +1,67 @@
+"""What encoders share: attention in which all see all, and heads that give a label an input.
+
+Source: transformers 5.23 models/bert/modeling_bert.py, models/vit/modeling_vit.py,
+masking_utils.py (create_bidirectional_mask), loss/loss_utils.py (ForSequenceClassificationLoss).
+"""
+
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.losses import cross_entropy
+from weighbridge.autograd.ops.shaping import cut
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.dtypes import BOOL, INT64
+from weighbridge.training.attend import attended
+from weighbridge.training.modules import Module
+from weighbridge.training.step import Step
+
+Names = tuple[str, str, str]
+
+
+def mask(s: Step, length: int) -> Tensor | None:
+    """None where nothing is padded, eager attention or not. What is padded is the same for all
+    queries of a sequence."""
+    if not s.padded or s.kernel == "flash":
+        return None
+    whole = (s.batch, 1, length, length)
+    return s.m.new(whole, s.dtype if s.kernel == "eager" else BOOL)
+
+
+def self_attention(
+    s: Step,
+    p: Module,
+    x: Tensor,
+    h: Heads,
+    mask: Tensor | None,
+    *,
+    names: Names,
+    rate: float,
+    wide: bool = True,
+) -> tuple[Tensor, Tensor | None]:
+    """Queries, keys and values of three linears, as they are; what is attended to, as rows."""
+    m, width = s.m, h.heads * h.key_dim
+    query, key, value = (
+        p.linear(m, x, name).view(h.batch, h.length, h.heads, h.key_dim) for name in names
+    )
+    out, weights = attended(
+        s, query, key, value, h, mask=mask, p=rate, causal=False, views=True, wide=wide
+    )
+    return out.view(h.batch, h.length, width), weights
+
+
+def first_token(m: Machine, x: Tensor) -> Tensor:
+    """x[:, 0]: a view, whose gradient is zeros of the whole."""
+    batch, _, width = x.shape
+    return cut(m, x.view(batch, x.numel // batch), width)
+
+
+def classified(s: Step, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """One label an input; cross-entropy in the dtype of the logits."""
+    labels = s.m.new((s.batch,), INT64)
+    return cross_entropy(s.m, logits, labels), logits
+
+
+def by_token(s: Step, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """One label a token, none of them shifted."""
+    labels = s.m.new((s.batch, s.length), INT64)
+    rows = logits.view(labels.numel, logits.shape[-1])
+    return cross_entropy(s.m, rows, labels), logits

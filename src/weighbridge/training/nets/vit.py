@@ -1,0 +1,98 @@
+"""ViT: patches through a convolution, a token for the class before them, learned positions, norms
+before attention and feed-forward.
+
+Its inputs are images in float32 of the size that the config names; there are no tokens besides
+patches, and `seq_len` says nothing.
+Source: transformers 5.23 models/vit/modeling_vit.py.
+"""
+
+from dataclasses import replace
+
+from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.conv import conv, rearranges
+from weighbridge.autograd.ops.pointwise import add, cast, dropout, several
+from weighbridge.autograd.ops.shaping import expand, stack
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.dtypes import FLOAT32
+from weighbridge.training.modules import Module
+from weighbridge.training.nets.decoder import heads, normed, run
+from weighbridge.training.nets.encoder import classified, first_token, self_attention
+from weighbridge.training.step import Step
+
+QKV = ("attention.query", "attention.key", "attention.value")
+ENCODER = "encoder."
+
+
+def forward(s: Step) -> Tensor:
+    """ViTModel.forward"""
+    m, built = s.m, s.built
+    p = built.root.at(built.base.path.removesuffix(ENCODER).rstrip("."))
+    pixel_values = m.new(pixels(s), FLOAT32)
+    weight = p.weight("embeddings.patch_embeddings.projection")
+    inner_pixels = cast(m, pixel_values, weight.dtype)
+    embedding_output = embeddings(s, p.at("embeddings"), inner_pixels)
+    x = embedding_output
+    for i, layer_module in enumerate(built.layers):
+        x = run(s, layer, x, layer_module, i)
+    return normed(m, x, p, "layernorm")
+
+
+def pixels(s: Step) -> tuple[int, int, int, int]:
+    """[batch, channels, height, width]"""
+    size = s.built.config.get("image_size")
+    height, width = size if isinstance(size, list | tuple) else (size, size)
+    return s.batch, int(s.built.config.get("num_channels") or 3), int(height), int(width)
+
+
+def embeddings(s: Step, p: Module, pixel_values: Tensor) -> Tensor:
+    """ViTEmbeddings.forward"""
+    m, name = s.m, "patch_embeddings.projection"
+    weight, bias = p.weight(name), p.bias(name)
+    rows, columns = (a // b for a, b in zip(pixel_values.shape[2:], weight.shape[2:], strict=True))
+    shape = s.batch, weight.shape[0], rows, columns
+    wide = rearranges(pixel_values, m, s.capability)
+    x = conv(m, pixel_values, weight, bias, shape, rearranged=wide, turned=True)
+    x = x.view(s.batch, rows * columns, weight.shape[0])
+    cls_tokens = expand(m, p.bare("cls_token"), s.batch)
+    x = stack(m, cls_tokens, x)
+    x = add(m, x, p.bare("position_embeddings"))
+    return dropout(m, x, s.rate("hidden_dropout_prob"))
+
+
+def heads_of(s: Step, number: int, length: int) -> Heads:
+    return replace(heads(s, number), length=length, seen=length)
+
+
+def layer(x: Tensor, s: Step, p: Module, number: int) -> Tensor:
+    """ViTLayer.forward"""
+    m, rate = s.m, s.rate("hidden_dropout_prob")
+    residual = x
+    x = normed(m, x, p, "layernorm_before")
+    x, _ = attention(s, p.at("attention"), x, number)
+    x = dropout(m, x, rate)
+    x = add(m, x, residual)
+    residual = x
+    x = normed(m, x, p, "layernorm_after")
+    x = mlp(s, p, x)
+    x = dropout(m, x, rate)
+    return add(m, x, residual)
+
+
+def attention(s: Step, p: Module, x: Tensor, number: int) -> tuple[Tensor, Tensor | None]:
+    """ViTAttention.forward"""
+    h, rate = heads_of(s, number, x.shape[1]), s.rate("attention_probs_dropout_prob")
+    out, weights = self_attention(s, p, x, h, None, names=QKV, rate=rate)
+    return p.linear(s.m, out, "output.dense"), weights
+
+
+def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
+    m = s.m
+    x = p.linear(m, x, "intermediate.dense")
+    x = several(m, x, str(s.built.config.get("hidden_act") or "gelu"))
+    return p.linear(m, x, "output.dense")
+
+
+def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """ViTForImageClassification"""
+    with s.m.making("logits"):
+        return classified(s, s.built.root.linear(s.m, first_token(s.m, hidden), "classifier"))

@@ -1,0 +1,129 @@
+"""Adapters over shapes against PEFT: which parameters, and what a step with them takes."""
+
+import pytest
+
+pytest.importorskip("torch")
+peft = pytest.importorskip("peft")
+transformers = pytest.importorskip("transformers")
+
+import torch
+
+import weighbridge
+from tests.torch.training_oracle import differences, ours, real
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*"),
+    pytest.mark.filterwarnings("ignore:fan_in_fan_out"),
+    pytest.mark.filterwarnings("ignore:The following rank_pattern"),
+    pytest.mark.filterwarnings("ignore:The following alpha_pattern"),
+]
+SMALL = 1024
+LLAMA = {
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 1000,
+}
+ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def adapted(**settings):
+    def prepare(model):
+        return peft.get_peft_model(model.to(torch.bfloat16), peft.LoraConfig(**settings))
+
+    return prepare
+
+
+STEPS = [
+    ({"precision": "bf16"}, {"r": 8, "target_modules": ["q_proj", "v_proj"]}),
+    ({"precision": "bf16-mixed"}, {"r": 16, "target_modules": list(ALL)}),
+    (
+        {"precision": "bf16-mixed", "checkpointing": True},
+        {"r": 16, "target_modules": list(ALL), "lora_dropout": 0.1},
+    ),
+    ({"precision": "bf16"}, {"r": 8, "target_modules": list(ALL), "use_dora": True}),
+    (
+        {"precision": "bf16-mixed", "checkpointing": True},
+        {"r": 8, "target_modules": ["q_proj", "down_proj"], "use_dora": True},
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "lora"), STEPS, ids=range(len(STEPS)))
+def test_a_step_with_adapters_takes_what_ours_takes(settings, lora):
+    seen = real("llama", LLAMA, prepare=adapted(**lora), **settings)
+    mine = ours(
+        "llama",
+        LLAMA,
+        method="dora" if lora.get("use_dora") else "lora",
+        lora_r=lora["r"],
+        lora_targets=tuple(lora["target_modules"]),
+        lora_dropout=lora.get("lora_dropout"),
+        **settings,
+    )
+    assert differences(seen, mine, small=SMALL) == []
+
+
+SIZES = {"num_hidden_layers": 2, "vocab_size": 1000}
+MODELS = [
+    ("llama", LLAMA),
+    ("qwen3", {**LLAMA, "head_dim": 64}),
+    ("gemma3_text", {**LLAMA, "head_dim": 64}),
+    ("mistral", LLAMA),
+    ("gpt2", {"n_embd": 256, "n_layer": 2, "n_head": 4, "vocab_size": 1000}),
+    ("gpt_neox", {**LLAMA, "num_key_value_heads": None}),
+    ("phi3", {**LLAMA, "pad_token_id": 0}),
+    ("falcon", {"hidden_size": 256, "num_attention_heads": 4, **SIZES}),
+    (
+        "qwen3_moe",
+        {**LLAMA, "head_dim": 64, "num_experts": 8, "moe_intermediate_size": 128},
+    ),
+    ("bloom", {"hidden_size": 256, "n_head": 4, "n_layer": 2, "vocab_size": 1000}),
+]
+WAYS = [
+    {"method": "lora", "lora_r": 8, "lora_targets": ("all-linear",)},
+    {"method": "lora", "lora_r": 4},
+    {"method": "dora", "lora_r": 8, "lora_targets": ("all-linear",)},
+    {"method": "lora", "lora_r": 16, "use_rslora": True, "lora_targets": ("all-linear",)},
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda w: "-".join(map(str, w.values())))
+@pytest.mark.parametrize(("kind", "config"), MODELS, ids=[name for name, _ in MODELS])
+def test_trainable_parameters_are_those_of_peft(kind, config, way):
+    given = {k: v for k, v in config.items() if v is not None}
+    made = transformers.AutoConfig.for_model(kind, **given)
+    cls = getattr(
+        transformers,
+        transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind],
+    )
+    with torch.device("meta"):
+        model = cls(made)
+    targets = way.get("lora_targets")
+    settings = peft.LoraConfig(
+        r=way["lora_r"],
+        target_modules=targets[0] if targets else None,
+        use_dora=way["method"] == "dora",
+        use_rslora=way.get("use_rslora", False),
+    )
+    if targets is None and kind == "phi3":
+        pytest.skip("PEFT has no targets of its own for it")
+    if kind == "qwen3_moe" and (targets is None or settings.use_dora):
+        pytest.skip("PEFT has no targets of its own for it, and no DoRA of parameters")
+    with torch.device("meta"):
+        wrapped = peft.get_peft_model(model, settings, autocast_adapter_dtype=False)
+    expected = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+    raw = {**made.to_dict(), "architectures": [cls.__name__]}
+    report = weighbridge.train(raw, seq_len=64, **way)
+    assert report.derived["trainable_parameters"] == expected
+
+
+def test_modules_that_are_saved_are_trained_whole():
+    """Two matrices of 8 x 256, and a copy of the head."""
+    raw = {**LLAMA, "model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+    report = weighbridge.train(
+        raw, seq_len=64, method="lora", lora_targets=("q_proj",), modules_to_save=("lm_head",)
+    )
+    assert report.derived["trainable_parameters"] == 2 * 2 * 8 * 256 + 1000 * 256
