@@ -170,6 +170,10 @@ class Fakes(FakeTensorMode):  # type: ignore[misc]
     def in_kernel_invocation(self, runs: bool) -> None:
         self._kernel.runs = runs
 
+    def __deepcopy__(self, _: Any) -> "Fakes":
+        """A copy of a tensor is of the same mode. torch would copy that, and what it holds in C."""
+        return self
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False

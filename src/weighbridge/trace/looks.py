@@ -1,6 +1,6 @@
 """Looks at data: what a program is told when it asks a fake tensor for its values.
 
-Small tensors of integers, truth values and single numbers that follow from constants keep a
+Small tensors of integers, truth values and few numbers that follow from constants keep a
 shadow: the real tensor, computed beside the fake one. So positions, masks of ones and shuffled
 indices are what they are on a GPU. A tensor of any size that has one value everywhere keeps that
 (uniform.py). Of all others
@@ -30,6 +30,8 @@ from weighbridge.trace.uniform import LARGE, is_uniform, uniform
 Args = tuple[Any, ...]
 EXCEPTIONS = (DataDependentOutputException, DynamicOutputShapeException)
 SMALL = 1 << 17  # elements of a shadow
+FEW = 1 << 12  # where they are no integers: schedules, widths of layers
+DRAWN = torch.Tag.nondeterministic_seeded
 WHOLE = frozenset((torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64))
 LOOKED = (
     "the program looks at values of fake tensors ({op}) and is told {answer}; where its course "
@@ -71,18 +73,18 @@ class Looks:
             self._written(func, args, kwargs, out)
         elif isinstance(out, torch.Tensor):
             if shadow(out) is None:
-                known = _computed(func, args, kwargs) if _small(out) else None
+                known = _computed(func, args, kwargs) if _followed(func, out) else None
                 known = uniform(func, args, out, shadow) if known is None else known
                 if known is not None:
                     cast(out, known)
-        elif isinstance(out, list) and all(map(_small, out)):
+        elif isinstance(out, list) and all(_followed(func, t) for t in out):
             known = _computed(func, args, kwargs)
             for t, values in zip(out, known or (), strict=False):
                 cast(t, values)
 
     def _written(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any) -> None:
         known = None
-        if isinstance(out, torch.Tensor) and _small(out):
+        if isinstance(out, torch.Tensor) and _followed(func, out):
             known = _computed(func, args, kwargs)
         if known is not None:
             cast(out, known)
@@ -113,7 +115,14 @@ def nothing(dtype: torch.dtype) -> Any:
 
 def _small(t: torch.Tensor) -> bool:
     count = t.numel()
-    return count == 1 or (count <= SMALL and t.dtype in WHOLE)
+    return count == 1 or count <= (SMALL if t.dtype in WHOLE else FEW)
+
+
+def _followed(func: Any, out: torch.Tensor) -> bool:
+    """Drawn indices are as good as any, drawn numbers are not values that a program looks at."""
+    if out.numel() > 1 and out.dtype not in WHOLE and DRAWN in func.tags:
+        return False
+    return _small(out)
 
 
 def cast(t: torch.Tensor, known: torch.Tensor) -> None:
@@ -144,7 +153,7 @@ def _absorbed(args: Args, decisive: bool) -> torch.Tensor | None:
 
 
 def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
-    """What `func` returns for the real values; None where one is not known."""
+    """What `func` returns for the real values; None where one is not known, or drawn."""
     name = func.overloadpacket.__name__.rstrip("_")
     if name in ABSORBING and all(isinstance(a, torch.Tensor) for a in args):
         found = _absorbed(args, ABSORBING[name])

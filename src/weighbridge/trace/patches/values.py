@@ -1,5 +1,6 @@
 """Tensors that are asked for their values outside of operations."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,6 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 from weighbridge.trace.looks import shadow
 from weighbridge.trace.patches import Patch
-from weighbridge.trace.uniform import is_uniform
 
 DATA = torch._C.TensorBase.data
 
@@ -36,16 +36,21 @@ def _set_data(self: FakeTensor, new: torch.Tensor) -> None:
 
 
 def _copied(self: FakeTensor, memo: dict[int, Any]) -> Any:
-    """torch would copy what we know of its values as if that were fake."""
-    known = vars(self).pop("shadow", None)
-    try:
-        made = torch.Tensor.__deepcopy__(self, memo)
-    finally:
-        if known is not None:
-            vars(self)["shadow"] = known
-    if known is not None:
-        with unset_fake_temporarily():
-            vars(made)["shadow"] = known if is_uniform(known) else known.clone()
+    """torch would copy the fake mode and what we know of values along with it."""
+    if id(self) in memo:
+        return memo[id(self)]
+    if not self.is_leaf:
+        raise RuntimeError("only tensors created explicitly by the user support deepcopy")
+    made: Any = self.detach().clone()
+    if isinstance(self, torch.nn.Parameter):
+        made = torch.nn.Parameter(made, self.requires_grad)
+    made.requires_grad_(self.requires_grad)
+    memo[id(self)] = made
+    if self.grad is not None:
+        made.grad = copy.deepcopy(self.grad, memo)
+    own = vars(made)
+    added = {name: value for name, value in vars(self).items() if name not in own}
+    own.update(copy.deepcopy({k: v for k, v in added.items() if k != "shadow"}, memo))
     return made
 
 
