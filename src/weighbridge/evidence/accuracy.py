@@ -16,7 +16,14 @@ from weighbridge._version import __version__
 from weighbridge.evidence.predict import Outcome, Prediction, Skip
 
 SCHEMA = "weighbridge.accuracy/1"
-INCOMPLETE = ("setting incomplete", "quantization recipe unknown")  # the source's, not ours
+INCOMPLETE = (  # the source's, not ours
+    "setting incomplete",
+    "quantization recipe unknown",
+    "not modelled: the program is not published",
+    "a bound, not a figure",
+    "its offset is not known",
+    "within the scatter of its offset",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

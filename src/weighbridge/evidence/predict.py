@@ -3,7 +3,8 @@
     outcome(record) -> Prediction(bytes) or Skip(reason)
 
 A figure whose log prints an input of it (what was left for the cache, tokens of the pool) is
-predicted twice: from the setting alone, and with that input `given`.
+predicted twice: from the setting alone, and with that input `given`. Figures of a program need
+`found`, the peaks of its runs (traced.py).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,13 +12,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from weighbridge import catalogue
 from weighbridge.engines.serving import Answer
 from weighbridge.engines.subjects import LLAMA_CPP, subject
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import WeighbridgeError
 from weighbridge.estimate.load import load
-from weighbridge.evidence.records import Origin, Record, origins
+from weighbridge.evidence import training
+from weighbridge.evidence.records import Record, config, origins
+from weighbridge.evidence.traced import Failure, Found, Peaks, runs
 from weighbridge.gather import gather_config
 from weighbridge.memory import LEVELS, Bytes, Device, exactly, total
 from weighbridge.model import Model, resolve
@@ -73,18 +75,19 @@ class Skip:
 Outcome = Prediction | Skip
 
 
-def outcomes(records: Sequence[Record]) -> list[Outcome]:
+def outcomes(records: Sequence[Record], found: Found | None = None) -> list[Outcome]:
     """In their order. Figures of one model follow each other while they are predicted: engines keep
     what they have made of it."""
-    found = {r.id: tuple(_outcomes(r)) for r in sorted(records, key=_kept_for)}
-    return [outcome for r in records for outcome in found[r.id]]
+    by_id = {r.id: tuple(TASKS[r.task](r, found)) for r in sorted(records, key=_kept_for)}
+    return [outcome for r in records for outcome in by_id[r.id]]
 
 
 def _kept_for(r: Record) -> tuple[str, ...]:
     return r.engine, r.model, str(r.setting.get("quantization"))
 
 
-def _outcomes(record: Record) -> Iterator[Outcome]:
+def _reckoned(record: Record, found: Found | None) -> Iterator[Outcome]:
+    """Closed forms."""
     if not record.only_given:
         yield _outcome(record, {}, record.quantity)
     if record.given:
@@ -181,11 +184,6 @@ def _run(asked: Asked) -> Answer:
 @cache
 def _model(name: str) -> Model:
     return resolve(gather_config(config(origins()[name]), reference=name))
-
-
-def config(origin: Origin) -> dict[str, Any]:
-    base = catalogue.find(origin.catalogue).config if origin.catalogue else {}
-    return {**base, **origin.config}
 
 
 def _part(*names: str) -> "Reader":
@@ -286,6 +284,46 @@ def _most(sums: Iterable[Bytes]) -> Bytes:
     return Bytes(*(max(values) for values in zip(*sums, strict=True)))
 
 
+def _traced(record: Record, found: Found | None) -> Iterator[Outcome]:
+    """Programs that were re-run."""
+    if record.skip is not None:
+        yield Skip(record, record.quantity, record.skip)
+    elif found is None:
+        yield Skip(record, record.quantity, "needs torch: --trace")
+    else:
+        told = [found[one] for one in runs(record)]
+        failures = [one for one in told if isinstance(one, Failure)]
+        if failures:
+            yield Skip(record, record.quantity, failures[0].reason, failures[0].detail)
+        else:
+            peaks = [one for one in told if isinstance(one, Peaks)]
+            value = RERUN[record.quantity](record, *peaks)
+            yield Prediction(record, record.quantity, value, record.resolution)
+
+
+def _trained(record: Record, found: Found | None) -> Iterator[Outcome]:
+    """Steps of training, by the closed form."""
+    reason = record.skip or (None if record.model in origins() else "model not at hand")
+    if reason is not None:
+        yield Skip(record, record.quantity, reason)
+        return
+    try:
+        yield Prediction(record, record.quantity, training.peak(record), record.resolution)
+    except WeighbridgeError as error:
+        yield Skip(record, record.quantity, "refused by our rules", str(error))
+
+
+RERUN: Mapping[str, Callable[..., Bytes]] = {  # record, its peaks, those of `less`
+    "peak": lambda record, peaks: peaks.at(record.level),
+    "growth": lambda record, peaks: peaks.growth(),
+    "increment": lambda record, peaks, less: peaks.beyond(less, record.level),
+}
+TASKS: Mapping[str, Callable[[Record, Found | None], Iterator[Outcome]]] = {
+    "infer": _reckoned,
+    "load": _reckoned,
+    "trace": _traced,
+    "train": _trained,
+}
 Reader = Callable[[Answer, Record], Bytes]
 WHOLE = ("weights", "buffers")
 ROOM = "available_kv_cache_interval"

@@ -1,4 +1,4 @@
-"""Published measurements of inference and of loading: one record a figure, with its citation.
+"""Published measurements of inference, loading and training, one record a figure, and citations.
 
 records/SOURCE.jsonl     a figure: setting, what was measured, where it is printed
 models.jsonl             what the models of the figures are made of
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
+from weighbridge import catalogue
 from weighbridge.errors import NotFoundError
 
 HERE = os.path.dirname(__file__)
@@ -24,6 +25,8 @@ QUANTITIES = (
     "load",  # everything, after loading
     "context",  # what a process holds before it allocates
     "peak",  # everything, at most
+    "growth",  # the peak less what the process held before it began [torch]
+    "increment",  # the peak less that of the same program with another setting [torch]
     "decode",  # the same after the prompt
     "activation",  # growth of torch's peak in the profile run [vllm]
     "non_torch",  # growth outside torch in the profile run [vllm]
@@ -51,6 +54,14 @@ REASONS = (
     "not modelled: a part of a model",
     "not modelled: adapters at load",
     "not modelled: tensors placed by patterns",
+    "not modelled: compiled code",
+    "not modelled: the program is not published",
+    "a bound, not a figure",
+    "its offset is not known",
+    "within the scatter of its offset",
+    "needs torch: --trace",
+    "needs a package that is not installed",
+    "the program failed",
     "refused by our rules",
 )
 Confidence = Literal["high", "medium", "low"]
@@ -58,7 +69,8 @@ Confidence = Literal["high", "medium", "low"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One published figure. A setting has the names of `Infer`; what it lacks is the default."""
+    """One published figure. A setting has the names of `Infer`; what it lacks is the default. That
+    of a `trace` is the arguments of its program; `less` replaces some in the run to subtract."""
 
     id: str
     source: str  # the file it is in
@@ -70,7 +82,9 @@ class Record:
     citation: Mapping[str, Any]  # repo; commit, path and line, or the issue or pull request
     version: str | None = None  # None: not printed
     task: str = "infer"
+    program: str | None = None  # of programs/
     setting: Mapping[str, Any] = field(default_factory=dict)
+    less: Mapping[str, Any] = field(default_factory=dict)
     accelerator: str | None = None  # of our catalogue; None: a CPU, or not printed
     count: int = 1
     device: str = "gpu 0"
@@ -108,6 +122,11 @@ def records() -> tuple[Record, ...]:
 @cache
 def origins() -> Mapping[str, Origin]:
     return {line["id"]: Origin(**line) for line in _lines("models.jsonl")}
+
+
+def config(origin: Origin) -> dict[str, Any]:
+    base = catalogue.find(origin.catalogue).config if origin.catalogue else {}
+    return {**base, **origin.config}
 
 
 def _read(name: str) -> Iterator[Record]:

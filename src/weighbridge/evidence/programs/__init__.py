@@ -1,0 +1,75 @@
+"""Programs of published measurements, as their authors ran them: plain torch, a few lines each.
+
+    function(device, **setting) -> None
+
+All modules but this one import torch. Models are made from configs; nothing is downloaded, and
+batches come from nothing. What is measured is the peak of the whole function, or what follows its
+last `torch.cuda.reset_peak_memory_stats()`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """`home` is "module:function" in this package."""
+
+    home: str
+    needs: tuple[str, ...] = ()  # beside torch
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of all its records
+    seconds: int = 120  # a run may take
+
+    @property
+    def missing(self) -> list[str]:
+        """Packages that are not installed."""
+        return [name for name in ("torch", *self.needs) if find_spec(name) is None]
+
+    def load(self, setting: Mapping[str, Any]) -> Callable[[str], None]:
+        """The function, its arguments filled in. Imports torch."""
+        module, _, function = self.home.partition(":")
+        found = getattr(import_module(f"{__name__}.{module}"), function)
+        return partial(found, **{**self.settings, **setting})
+
+
+# By family; helpers of one family share its module.
+PROGRAMS: Mapping[str, Program] = {
+    "xmem_cnn": Program(home="torchvision_nets:xmem", needs=("torchvision",)),
+    "xmem_transformer": Program(home="language_nets:xmem", needs=("transformers",)),
+    "gpumemnet_cnn": Program(home="torchvision_nets:gpumemnet", needs=("torchvision",)),
+    "gpumemnet_timm": Program(home="timm_nets:train", needs=("timm", "torchvision")),
+    "gpumemnet_mlp": Program(home="perceptrons:mlp"),
+    "liger_cross_entropy": Program(home="kernels:cross_entropy", needs=("liger_kernel",)),
+    "liger_embedding": Program(home="kernels:embedding"),
+    "liger_experts": Program(home="kernels:experts"),
+    "liger_feed_forward": Program(home="kernels:gated", needs=("transformers",)),
+    "liger_linear_cross_entropy": Program(home="kernels:linear_cross_entropy"),
+    "liger_parallel_cross_entropy": Program(home="kernels:parallel_cross_entropy"),
+    "peft_metamath": Program(
+        home="adapters:metamath",
+        needs=("transformers", "peft"),
+        settings={"longest": 688},
+        seconds=600,
+    ),
+    "peft_pictures": Program(
+        home="adapters:pictures",
+        needs=("transformers", "peft", "diffusers"),
+        settings={
+            "transformer": {  # FLUX.2-klein-base-4B: 3,875,544,576 parameters, as printed
+                "num_layers": 5,
+                "num_single_layers": 20,
+                "num_attention_heads": 24,
+                "joint_attention_dim": 7680,
+                "guidance_embeds": False,
+            }
+        },
+        seconds=600,
+    ),
+    "agilerl_grpo": Program(
+        home="grpo:learn", needs=("transformers", "peft", "liger_kernel", "triton"), seconds=600
+    ),
+}

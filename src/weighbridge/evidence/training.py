@@ -1,0 +1,57 @@
+"""What `train` says for a published figure of a training run.
+
+    peak(record) -> Bytes       of one device, at the record's level
+
+A setting has the names of `Train`. The record's engine is its framework, and its version the
+framework's; of a loop over transformers it is that of transformers.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from weighbridge.estimate.train import train
+from weighbridge.evidence.records import Record, config, origins
+from weighbridge.gather import gather_config
+from weighbridge.memory import LEVELS, Bytes
+from weighbridge.model import Model, resolve
+from weighbridge.report import Report
+from weighbridge.settings import read
+
+# Engines of records -> our names of frameworks, where they differ
+FRAMEWORKS = {"transformers": "trainer"}
+OVER_TRANSFORMERS = ("trainer", "plain")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One run, as a key: figures of one log share the answer."""
+
+    model: str
+    setting: tuple[tuple[str, Any], ...]
+
+
+def peak(record: Record) -> Bytes:
+    """Raises WeighbridgeError where our rules refuse it."""
+    level = next(known for known in LEVELS if known == record.level)
+    devices = [d for d in _run(_asked(record)).devices if d.kind == "gpu"]
+    return max((d.peak(level) for d in devices), key=lambda b: b.expected)
+
+
+def _asked(record: Record) -> Asked:
+    framework = FRAMEWORKS.get(record.engine, record.engine)
+    version = "engine_version" if framework in OVER_TRANSFORMERS else "framework_version"
+    card = f"{record.accelerator}:{record.count}" if record.accelerator else None
+    given = {"framework": framework, version: record.version, "gpu": card, **record.setting}
+    setting = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
+    return Asked(record.model, tuple(sorted(setting.items())))
+
+
+@cache
+def _run(asked: Asked) -> Report:
+    return train(_model(asked.model), read("train", dict(asked.setting)))
+
+
+@cache
+def _model(name: str) -> Model:
+    return resolve(gather_config(config(origins()[name]), reference=name))
