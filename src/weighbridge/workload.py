@@ -139,6 +139,7 @@ class Train(Weighed):
     batch_size: int | None = None  # sequences of one micro-batch on one device
     seq_len: int | None = None
     gradient_accumulation: int | None = None
+    eval_batch_size: int | None = None  # sequences of a batch of an evaluation
     image_size: tuple[int, int] | None = None
     images: int | None = None
     audio_seconds: float | None = None
@@ -147,6 +148,8 @@ class Train(Weighed):
     checkpointing: str | None = None
     loss: str | None = None
     attention: str | None = None
+    compile: bool = False
+    optimizer_in_backward: bool = False
     # adapters
     lora_r: int | None = None
     lora_alpha: int | None = None

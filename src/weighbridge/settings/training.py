@@ -10,9 +10,12 @@ optimizer                                 word              adamw_torch (default
 batch_size                                count 1..1048576  Sequences of a micro-batch on one device. Default: 1.
 seq_len                                   count 1..         Tokens of a sequence. Default: 2048, or the model's maximum if smaller.
 gradient_accumulation                     whole 1..1048576  Micro-batches of a step.
+eval_batch_size                           count 1..1048576  Evaluate with so many sequences on one device (the Trainer's own default is 8).
 checkpointing                             word none|full|selective|offload   What is computed again in backward. Default: none.
 loss                                      word standard|chunked|liger|trl|unsloth   Kernel of the head and the loss.
 attention                                 word flash|efficient|cudnn|math|eager   Kernel of attention.
+compile                                   flag              Layers and loss run through torch.compile (torchtune, torchtitan).
+optimizer_in_backward                     flag              Each parameter is stepped when its gradient is there (torchtune, LOMO).
 padded                                    flag              Sequences of a batch differ in length, so that a mask is needed.
 image_size                                image             Pixels of an image. Default: what the tower was made for.
 images                                    whole 0..10000    Images of one sequence.

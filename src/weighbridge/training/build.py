@@ -52,6 +52,7 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
         root=root,
         base=root.at(path.rpartition(".")[0]) if "." in path else root,
         layers=[root.at(f"{path}.{i}") for i in numbers[start:end]],
+        encoder=_encoder(root, path, p),
         params=params,
         body=body(subject.body, s, stage),
         config=language(subject),
@@ -180,11 +181,22 @@ def _stack(p: Plan) -> tuple[str, list[int]]:
             f"{p.subject.model.reference}: {plan.cls} has no layers that we know how to train by "
             "shapes; trace its step instead: weighbridge trace, or train --exact"
         )
-    path, numbers = min(fits, key=lambda f: len(f[1]))
+    attends = p.subject.body.encoder is not None
+    path, numbers = min(fits, key=lambda f: (attends and DECODER not in f[0], len(f[1])))
     return path, numbers[:count]
 
 
 LANGUAGE = "language model"
+DECODER, ENCODER = "decoder", "encoder"
+
+
+def _encoder(root: Module, path: str, p: Plan) -> list[Module]:
+    """The layers of what is attended to, whose path is like the decoder's."""
+    inner = p.subject.body.encoder
+    if inner is None or DECODER not in path:
+        return []
+    other = path.replace(DECODER, ENCODER)
+    return [root.at(f"{other}.{i}") for i in range(len(inner.blocks))]
 
 
 def trainable(params: dict[str, Param]) -> Iterator[Param]:

@@ -45,6 +45,7 @@ class Framework:
     optimizer: str | None = None
     checkpointing: str = "none"
     loss: str = "standard"
+    losses: Mapping[str, str] = field(default_factory=dict)  # its own, by what users call them
     attention: str | None = None
     outputs: bool = True  # the model's outputs, logits among them, live until backward is over
     wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of what is frozen
@@ -60,11 +61,22 @@ FRAMEWORKS: Mapping[str, Framework] = {
         float_outputs=True,
     ),
     "plain": Framework(name="plain", source="a loop over model(...).loss.backward()"),
+    "torchtune": Framework(
+        name="torchtune",
+        source="torchtune 0.4 recipes/{full,lora}_finetune_single_device.py",
+        precision="bf16",
+        optimizer="adamw_torch_fused",
+        loss="chunked",
+        losses={"standard": "torchtune"},
+        outputs=False,
+        wide_adapters=False,
+    ),
     "litgpt": Framework(
         name="litgpt",
         source="litgpt finetune/lora.py, finetune/full.py, utils.py; lightning fabric plugins",
         precision="bf16",
         loss="litgpt",
+        losses={"standard": "litgpt-pretrain"},
         wide_adapters=False,
     ),
 }

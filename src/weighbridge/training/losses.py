@@ -119,6 +119,7 @@ def head(s: Step, hidden: Tensor) -> Tensor:
     """Of some classes the logits are scaled, or capped: cap * tanh(logits / cap)."""
     name, config = s.built.root.first(*HEADS), s.built.config
     logits = s.built.root.linear(s.m, hidden, name) if name else linear(s.m, hidden, tied(s))
+    logits = s.around.logits(s.m, logits)
     if config.get("final_logit_softcapping"):
         logits = scale(s.m, logits)
         logits = of_result(s.m, logits)

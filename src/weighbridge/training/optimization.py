@@ -7,13 +7,20 @@ from weighbridge.training.optimizers import Optimizer
 
 
 class Optimization:
-    """`elsewhere` counts the bytes of states that are not in the allocator's memory."""
+    """`elsewhere` counts the bytes of states that are not in the allocator's memory. `zeroes`:
+    zero_grad fills gradients with zeros and keeps them (torch 1)."""
 
     def __init__(
-        self, optimizer: Optimizer, params: list[Param], *, offloaded: bool = False
+        self,
+        optimizer: Optimizer,
+        params: list[Param],
+        *,
+        offloaded: bool = False,
+        zeroes: bool = False,
     ) -> None:
         self.optimizer = optimizer
         self.offloaded = offloaded
+        self.zeroes = zeroes
         self.params = params
         self.elsewhere: dict[str, int] = {}
         self._states: dict[str, list[Tensor]] = {}
@@ -33,6 +40,8 @@ class Optimization:
             self._start(m, p)
         with m.making("temporaries"):
             self.optimizer.step(m, mine)
+        if self.zeroes:
+            return
         for p in mine:
             p.grad = None
 

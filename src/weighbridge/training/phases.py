@@ -13,7 +13,7 @@ from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run
 from weighbridge.units import MIB
 
-NAMES = ("load", "forward", "loss", "backward", "step")
+NAMES = ("load", "forward", "loss", "backward", "step", "evaluation", "save")
 ASSUMED = 3  # one part in so many of what an unknown class saves
 
 

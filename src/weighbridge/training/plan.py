@@ -1,7 +1,7 @@
 """The effective settings of one run: what the user said, and the defaults of the framework."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.dtypes import FLOAT32, DType
@@ -36,6 +36,7 @@ class Plan:
     autocast: DType | None
     method: str
     batch: int
+    evaluated: int  # sequences of a batch of an evaluation; 0 is none
     length: int
     accumulation: int
     optimizer: Optimizer
@@ -49,6 +50,7 @@ class Plan:
     part: "Part | None"
     capability: tuple[int, int]
     torch: tuple[int, int]
+    compiled: bool = False
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     major: int = 5
     settings: dict[str, Any]
@@ -78,11 +80,12 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         autocast=chosen.autocast,
         method=w.method or "full",
         batch=w.batch_size or 1,
+        evaluated=w.eval_batch_size or 0,
         length=subject.context,
         accumulation=w.gradient_accumulation or 1,
-        optimizer=optimizer(w.optimizer or made.optimizer or USUAL_OPTIMIZER),
+        optimizer=_stepping(optimizer(w.optimizer or made.optimizer or USUAL_OPTIMIZER), w),
         checkpointing=w.checkpointing or made.checkpointing,
-        loss=w.loss or made.loss,
+        loss=made.losses.get(w.loss or made.loss, w.loss or made.loss),
         attention=w.attention or made.attention or _usual_attention(subject, version),
         padded=w.padded,
         reentrant=version[0] < 5,
@@ -93,6 +96,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         capability=capability,
         torch=_pair(w.torch_version) or TORCH,
         release=_numbers(w.framework_version),
+        compiled=w.compile,
         settings={},
     )
 
@@ -100,6 +104,11 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
 def _usual_attention(subject: Subject, version: tuple[int, int]) -> str | None:
     """eager where the class had nothing else in that version."""
     return "eager" if rules(version, subject.model_type).attention == "eager" else None
+
+
+def _stepping(chosen: Optimizer, w: Train) -> Optimizer:
+    """In backward, each parameter for itself."""
+    return replace(chosen, in_backward=True) if w.optimizer_in_backward else chosen
 
 
 def _numbers(written: str | None) -> tuple[int, ...] | None:

@@ -5,7 +5,7 @@ Two steps are run: in the first the optimizer has no states before its end.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from weighbridge.allocator import OutOfMemoryError
@@ -75,7 +75,9 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     found = Run(known=known)
     found.trainable = sum(x.numel for x in trainable(built.params))
     offloaded = p.sharding.offload != "none"
-    kept = Optimization(p.optimizer, around.stepped(built), offloaded=offloaded)
+    kept = Optimization(
+        p.optimizer, around.stepped(built), offloaded=offloaded, zeroes=p.torch < (2, 0)
+    )
     if p.optimizer.early or around.early:
         kept.start(m)
     found.note("load", m.heap.phase(), first=True)
@@ -88,6 +90,11 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
             kept.step(m)
         around.after_step(m, built)
         found.note("step", m.heap.phase(), first=first)
+    if p.evaluated:
+        batches.evaluate(p.evaluated)
+    if around.saves:
+        around.saving(m, built)
+        found.note("save", m.heap.phase(), first=False)
     found.elsewhere = kept.elsewhere
     found.host = around.host
     return found
@@ -107,6 +114,7 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         padded=p.padded,
         reentrant=p.reentrant,
         release=p.release,
+        compiled=p.compiled,
         around=around,
     )
 
@@ -146,6 +154,20 @@ class Batches:
         while ends:
             self._backward(ends.popleft(), last=len(ends) == 0)
 
+    def evaluate(self, sequences: int) -> None:
+        """A forward without gradients, dropouts and checkpoints, with its loss."""
+        s = replace(self.s, batch=sequences, checkpointing="none")
+        s.m.training = False
+        s.around.begins(s.m, s.built)
+        with s.m.no_grad(), s.m.casting(self.p.autocast):
+            hidden = self.forward(s)
+            if self.last_stage:
+                loss(self.p.subject.model_type, self.p.loss)(s, hidden)
+        del hidden
+        s.outputs.clear()
+        s.around.after_backward(s.m, s.built, last=True)
+        self._note("evaluation")
+
     def _note(self, name: str) -> None:
         self.found.note(name, self.s.m.heap.phase(), first=self.first)
 
@@ -165,14 +187,18 @@ class Batches:
                 logits = cast(s.m, logits, FLOAT32)
         if p.framework.outputs:
             self.logits = logits
+        else:
+            s.outputs.clear()
         return end
 
     def _backward(self, end: Tensor, *, last: bool) -> None:
         s = self.s
         if not self.found.saved:
             self.found.saved = s.m.heap.live("activations")
+        s.around.turns(s.m, s.built, last=last)
         backward(s.m, end, name="logits" if self.last_stage else TEMPORARIES)
         self.logits = None
+        s.outputs.clear()
         self._note("backward")
         s.around.after_backward(s.m, s.built, last=last)
         self._note("backward")

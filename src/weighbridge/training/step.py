@@ -1,5 +1,6 @@
 """One forward as the nets see it: the machine, the batch, and how this class computes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from weighbridge.arch.body import Body
@@ -9,6 +10,19 @@ from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import DType
 from weighbridge.training.modules import Module
 from weighbridge.training.sharding import Around
+
+
+TENTH = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.1)
+# Defaults of configuration classes that are not 0 (transformers models/*/configuration_*.py): files
+# of configs, and our catalogue, may leave them out.
+DROPOUTS: Mapping[str, Mapping[str, float]] = {
+    **dict.fromkeys(("bert", "roberta", "electra", "camembert", "xlm-roberta"), TENTH),
+    **dict.fromkeys(
+        ("gpt2", "gpt_bigcode"), dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.1)
+    ),
+    "opt": {"dropout": 0.1},
+    **dict.fromkeys(("t5", "mt5"), {"dropout_rate": 0.1}),
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,11 +56,13 @@ class Step:
     torch: tuple[int, int] = (2, 13)
     checkpointing: str = "none"  # full, selective, offload
     reentrant: bool = False
+    compiled: bool = False  # layers and loss, by torch.compile
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     padded: bool = False  # whether a mask is needed for padding
     dropout: bool = True  # those that the config has
     items: dict[str, int] = field(default_factory=dict)  # images, sounds of a sequence
     around: Around = field(default_factory=Around)
+    outputs: list[Tensor] = field(default_factory=list)  # what they hold besides logits
     held: list[Tensor] = field(default_factory=list)  # by the loop, of the step before
 
     @property
@@ -62,4 +78,6 @@ class Step:
         """A dropout of the config."""
         if not self.dropout:
             return 0.0
-        return float(self.built.config.get(*names) or 0.0)
+        found = self.built.config.get(*names)
+        usual = DROPOUTS.get(self.built.kind, {}).get(names[-1], 0.0)
+        return float(usual if found is None else found)

@@ -28,6 +28,8 @@ from weighbridge.training.nets import (
     opt,
     parallel,
     phi3,
+    t5,
+    torchtune,
     vit,
 )
 from weighbridge.training.step import Step
@@ -60,6 +62,7 @@ NETS: Mapping[str, Net] = {
         ("deepseek_v3", latent.forward),
         ("bert", bert.forward),
         ("vit", vit.forward),
+        ("t5", t5.forward),
     )
     for name in names.split()
 }
@@ -68,12 +71,18 @@ NETS: Mapping[str, Net] = {
 OWN: Mapping[str, Loss] = {
     "bert": bert.loss,
     "vit": vit.loss,
+    "t5": t5.loss,
 }
 
 
 # Classes that a framework has of its own, for all model types, and its losses by their names
-CLASSES: Mapping[str, Net] = {"litgpt": litgpt.forward}
-LOOPS: Mapping[str, Loss] = {"litgpt": litgpt.loss}
+CLASSES: Mapping[str, Net] = {"litgpt": litgpt.forward, "torchtune": torchtune.forward}
+LOOPS: Mapping[str, Loss] = {
+    "litgpt": litgpt.loss,
+    "litgpt-pretrain": litgpt.pretraining,
+    "torchtune": torchtune.loss,
+    "chunked": torchtune.chunked,
+}
 
 
 def loss(model_type: str, name: str) -> Loss:

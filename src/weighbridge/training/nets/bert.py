@@ -67,7 +67,9 @@ def attention(
     """BertAttention.forward"""
     rate = s.rate("attention_probs_dropout_prob")
     h = heads(s, number)
-    out, weights = attend(s, p.at("self"), x, h, attention_mask, names=QKV, rate=rate, wide=False)
+    out, weights = attend(
+        s, p.at("self"), x, h, attention_mask, names=QKV, rate=rate, wide=False, own=True
+    )
     out = output(s, p.at("output"), out, x)
     return out, weights
 

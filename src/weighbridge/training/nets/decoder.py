@@ -75,7 +75,8 @@ def run(s: Step, layer: Callable[..., Tensor], x: Tensor, p: Module, *rest: Any)
     def whole(x: Tensor) -> Tensor:
         if not again:
             return layer(x, s, p, *rest)
-        made: Tensor = checkpoint(s.m, layer, x, s, p, *rest, reentrant=s.reentrant)
+        away = s.checkpointing == "offload"
+        made: Tensor = checkpoint(s.m, layer, x, s, p, *rest, reentrant=s.reentrant, away=away)
         return made
 
     return s.around.layer(s.m, p, whole, x)

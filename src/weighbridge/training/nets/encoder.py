@@ -18,8 +18,7 @@ Names = tuple[str, str, str]
 
 
 def mask(s: Step, length: int) -> Tensor | None:
-    """None where nothing is padded, eager attention or not. What is padded is the same for all
-    queries of a sequence."""
+    """None where nothing is padded, eager attention or not."""
     if not s.padded or s.kernel == "flash":
         return None
     whole = (s.batch, 1, length, length)
@@ -35,7 +34,7 @@ def self_attention(
     *,
     names: Names,
     rate: float,
-    wide: bool = True,
+    **more: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """Queries, keys and values of three linears, as they are; what is attended to, as rows."""
     m, width = s.m, h.heads * h.key_dim
@@ -43,7 +42,7 @@ def self_attention(
         p.linear(m, x, name).view(h.batch, h.length, h.heads, h.key_dim) for name in names
     )
     out, weights = attended(
-        s, query, key, value, h, mask=mask, p=rate, causal=False, views=True, wide=wide
+        s, query, key, value, h, mask=mask, p=rate, causal=False, views=True, **more
     )
     return out.view(h.batch, h.length, width), weights
 

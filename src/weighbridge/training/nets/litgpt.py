@@ -551,6 +551,25 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         return total, None
 
 
+def pretraining(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+    """All logits at once, cast to float32, and the loss of 128 rows at a time."""
+    m = s.m
+    targets = m.new((s.batch, s.length), INT64)
+    with m.making("logits"):
+        logits = cast(m, _head(s, s.built.root, hidden), FLOAT32)
+        vocab = logits.shape[-1]
+        s.held = [logits]
+        sizes = [min(CHUNK, logits.rows - at) for at in range(0, logits.rows, CHUNK)]
+        flat = logits.view(logits.numel)
+        pieces = split(m, flat, [n * vocab for n in sizes])
+        total: Tensor | None = None
+        for piece, n in zip(pieces, sizes, strict=True):
+            one = cross_entropy(m, piece.view(n, vocab), targets)
+            total = one if total is None else add(m, total, one)
+    assert total is not None
+    return total, None
+
+
 def _per(shape: Shape) -> int:
     return shape[1] * shape[2]
 

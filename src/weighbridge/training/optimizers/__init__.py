@@ -23,7 +23,6 @@ ROWS: Mapping[str, Optimizer] = {row.name: row for row in TABLE}
 # Other spellings: torch's own class, and what people type.
 ALIASES: Mapping[str, str] = {
     "adamw": "adamw_torch",
-    "adamw_hf": "adamw_torch",
     "adamw_fused": "adamw_torch_fused",
     "momentum": "sgd-momentum",
     "sgd_momentum": "sgd-momentum",

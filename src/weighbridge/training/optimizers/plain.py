@@ -48,6 +48,12 @@ def one_copy(m: Machine, params: Sequence[Param]) -> None:
     copies(m, params)
 
 
+def copy_of_each(m: Machine, params: Sequence[Param]) -> None:
+    """One parameter after the other: without foreach."""
+    for p in params:
+        m.new(p.shape, p.dtype)
+
+
 def two_copies(m: Machine, params: Sequence[Param]) -> None:
     first = copies(m, params)
     copies(m, params)
@@ -94,6 +100,13 @@ ADAM = "torch optim/adam.py"
 COPIES, FUSED = "two copies", "two copies, and a float32 number a tensor"
 ROWS = (
     Optimizer(name="adamw_torch", states=two, step=one_copy, source=ADAM, formula=COPIES),
+    Optimizer(
+        name="adamw_hf",
+        states=two,
+        step=copy_of_each,
+        source="transformers 4 optimization.py (AdamW)",
+        formula=COPIES,
+    ),
     Optimizer(name="adam", states=two, step=one_copy, source=ADAM, formula=COPIES),
     Optimizer(name="adamw_torch_fused", states=two_fused, step=nothing, source=ADAM, formula=FUSED),
     Optimizer(

@@ -1,9 +1,9 @@
 """What happens around the parameters, layers and gradients of one rank. Here: nothing."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import DType
 from weighbridge.training.modules import Module
@@ -18,6 +18,7 @@ class Around:
     host memory."""
 
     early = False
+    saves = False  # whether saving takes anything
     host = 0
 
     def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
@@ -38,6 +39,13 @@ class Around:
         """Around the forward of one layer, and through the graph around its backward."""
         return run(x)
 
+    def logits(self, m: Machine, logits: Tensor) -> Tensor:
+        """Behind the head."""
+        return logits
+
+    def turns(self, m: Machine, built: "Built", *, last: bool) -> None:
+        """The forward of a micro-batch is over, and its backward begins; `last` of the step."""
+
     def after_backward(self, m: Machine, built: "Built", *, last: bool) -> None:
         """The gradients of a micro-batch are there; `last` of the step."""
 
@@ -46,3 +54,21 @@ class Around:
 
     def after_step(self, m: Machine, built: "Built") -> None:
         """It has."""
+
+    def saving(self, m: Machine, built: "Built") -> None:
+        """A checkpoint of the whole model is written: one parameter at a time is gathered, and goes
+        to the host. Only where `saves` says that anything is."""
+        largest = max(built.params.values(), key=lambda p: p.numel)
+        m.hidden(largest.nbytes, largest.nbytes)
+
+
+def passing(m: Machine, x: Tensor, call: Callable[[], None]) -> Tensor:
+    """`x` itself; `call` when its gradient is there."""
+    out = Tensor(x.shape, x.dtype, x.storage)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        call()
+        return [grads[0]]
+
+    record(m, back, [x], [], out)
+    return out

@@ -1,11 +1,21 @@
-"""Which surroundings a plan has."""
+"""Which surroundings a plan has.
 
-from weighbridge.dtypes import FLOAT32
+fsdp        mixed precision of the Trainer, TRL and axolotl reduces in 16 bits and micro-batches wait
+            (accelerate: utils/dataclasses.py, set_mixed_precision; accelerator.py, no_sync); others
+            reduce in float32, each micro-batch. Embedding and head are units of their own there and
+            with torchtitan (models/llama3/infra/parallelize.py)
+zero        sizes of DeepSpeed's configuration, or of the Trainer's "auto"
+"""
+
+from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training.plan import Plan
+from weighbridge.training.sharding import fsdp1, fsdp2
 from weighbridge.training.sharding.around import Around
 from weighbridge.training.sharding.ddp import Replicated
-from weighbridge.training.sharding.fsdp2 import FullyShard
 from weighbridge.training.sharding.zero import Sizes, Zero
+
+ACCELERATE = ("trainer", "trl", "axolotl")
+CARVED = (*ACCELERATE, "torchtitan")
 
 
 def surrounding(p: Plan) -> Around:
@@ -13,10 +23,40 @@ def surrounding(p: Plan) -> Around:
     if s.kind == "ddp" and s.shares > 1:
         return Replicated()
     if s.kind in ("fsdp2", "hsdp"):
-        mixed = p.precision.autocast
-        return FullyShard(s.shares, mixed or p.dtype, FLOAT32 if mixed else p.dtype)
+        return fsdp2.FullyShard(_fsdp2(p))
+    if s.kind == "fsdp1":
+        return fsdp1.FullyShard(_fsdp1(p))
     if s.kind.startswith("zero"):
         own = p.framework.name == "deepspeed"
         sizes = Sizes() if own else Sizes.auto(p.subject.body.hidden)
         return Zero(int(s.kind[-1]), s.shares, sizes, s.offload)
     return Around()
+
+
+def _fsdp2(p: Plan) -> fsdp2.How:
+    s = p.sharding
+    return fsdp2.How(
+        ranks=s.shares,
+        compute=p.computing,
+        reduce=_reduced(p),
+        carved=p.framework.name in CARVED,
+        waits=p.framework.name in ACCELERATE,
+        offload=s.offload == "params",
+        across=s.kind == "hsdp" and s.data * s.context > s.shares,
+    )
+
+
+def _fsdp1(p: Plan) -> fsdp1.How:
+    return fsdp1.How(
+        ranks=p.sharding.shares,
+        compute=p.computing,
+        reduce=_reduced(p),
+        waits=p.framework.name in ACCELERATE,
+        offload=p.sharding.offload == "params",
+    )
+
+
+def _reduced(p: Plan) -> DType:
+    """What gradients are reduced in."""
+    mixed = p.autocast is not None
+    return FLOAT32 if mixed and p.framework.name not in ACCELERATE else p.computing

@@ -5,23 +5,28 @@
                 the next unit's copy, in backward the next unit is gathered ahead
     scatter     gradients into one buffer of the reduce dtype, which lives until the next unit's;
                 what is left is the rank's part, cast to the parameters' dtype
-    units       each layer; embedding, last norm and head are the root's, which stays gathered from
-                its forward to the end of backward
+    units       each layer. What else there is, is the root's, which stays gathered from its forward
+                to the end of backward; or, as accelerate and torchtitan have it, the embedding is a
+                unit and the last norm and head are one that stays gathered (all three, where tied)
+    waiting     micro-batches that do not reduce keep whole gradients
+    offload     parts, their gradients and states are on the host; parts come one by one
+    across      where groups of ranks hold the same (HSDP), what is reduced among them in another
+                dtype than the parameters' stays to the end of backward
 
 Source: torch 2.13 distributed/fsdp/_fully_shard/{_fsdp_collectives,_fsdp_param_group,_fsdp_state,
-_fsdp_param}.py.
+_fsdp_param}.py; accelerate 1.15 utils/fsdp_utils.py (fsdp2_prepare_model).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from weighbridge.autograd.engine import TEMPORARIES
-from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.tensors import Param, Storage, Tensor
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.tensors import ELSEWHERE, Param, Storage, Tensor
 from weighbridge.dtypes import DType
 from weighbridge.training.modules import Module
-from weighbridge.training.sharding.around import Around
+from weighbridge.training.sharding.around import Around, passing
 from weighbridge.training.sharding.numbers import share
 
 if TYPE_CHECKING:
@@ -29,16 +34,37 @@ if TYPE_CHECKING:
     from weighbridge.training.tensors import Held
 
 GATHER, SCATTER = 1, 2  # streams
+HEADS = ("lm_head", "embed_out", "output_layer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """`compute` and `reduce` are the dtypes of MixedPrecisionPolicy; parts stay in their own.
+    `carved`: embedding and head are units; `waits`: all micro-batches but the last do not
+    reduce."""
+
+    ranks: int
+    compute: DType
+    reduce: DType
+    reshard: bool = True
+    carved: bool = False
+    waits: bool = False
+    offload: bool = False
+    across: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Unit:
     """Parameters that are gathered together, with the rank's own parts."""
 
+    stays: bool = False  # gathered from forward to backward
     params: list[Param] = field(default_factory=list)
     parts: list[Param] = field(default_factory=list)
     gathered: Storage | None = None  # all parts in one buffer
     whole: list[Storage] = field(default_factory=list)  # the parameters, while they are there
+    kept: list[Storage] = field(default_factory=list)  # gradients that wait in the reduce dtype
+    used: bool = False  # in this forward
+    done: bool = False  # with its backward
 
     @property
     def padded(self) -> int:
@@ -47,127 +73,206 @@ class Unit:
 
 
 class FullyShard(Around):
-    """`compute` and `reduce` are the dtypes of MixedPrecisionPolicy; parts stay in their own."""
+    """One rank of `how.ranks`."""
 
-    def __init__(self, ranks: int, compute: DType, reduce: DType, *, reshard: bool = True) -> None:
-        self.ranks = ranks
-        self.compute = compute
-        self.reduce = reduce
-        self.reshard_after_forward = reshard
-        self.root = Unit()
-        self.units: dict[str, Unit] = {}
+    saves = True
+
+    def __init__(self, how: How) -> None:
+        self.how = how
+        self.early = how.offload
+        self.host = 0
+        self.root = Unit(stays=True)
+        self.first = Unit()
+        self.last = Unit(stays=True)
+        self.layers: dict[str, Unit] = {}
         self._part_of: dict[str, Param] = {}
         self._copied: Storage | None = None  # the buffer of the unit before, in forward
-        self._scattered: list[Storage] = []
+        self._scattered: Storage | None = None  # that of the unit before, in backward
+        self._across: list[Storage] = []
         self._order: list[Unit] = []  # as forward ran
-        self._done: set[int] = set()
+        self._reduces = True
+
+    @property
+    def units(self) -> Iterator[Unit]:
+        yield from (self.root, *self.layers.values(), self.first, self.last)
+
+    # Placing
 
     def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
         """The rank's part takes memory; the parameter itself none, until it is gathered."""
         rows, rest = (h.shape[0], h.shape[1:]) if h.shape else (1, ())
-        part = m.param(h.name, (share(rows, self.ranks), *rest), dtype, kind=h.kind)
+        shape = (share(rows, self.how.ranks), *rest)
+        if self.how.offload:
+            part = Param(h.name, shape, dtype, None, kind=h.kind)
+            self.host += part.nbytes
+        else:
+            part = m.param(h.name, shape, dtype, kind=h.kind)
         self._part_of[h.name] = part
-        return Param(h.name, h.shape, self.compute, None, kind=h.kind)
+        return Param(h.name, h.shape, self.how.compute, None, kind=h.kind)
 
     def placed(self, m: Machine, built: "Built") -> None:
-        paths = {layer.path: Unit() for layer in built.layers}
-        self.units = paths
+        self.layers = {layer.path: Unit(stays=not self.how.reshard) for layer in built.layers}
+        tied = not any(name.startswith(HEADS) for name in built.params)
         for p in built.params.values():
             part = self._part_of.get(p.name)
-            if part is None:
+            if part is None or p.kind == ELSEWHERE:
                 continue
             part.trainable = p.trainable
-            prefix = next((path for path in paths if p.name.startswith(path)), None)
-            unit = paths[prefix] if prefix is not None else self.root
+            unit = self._unit(p, tied=tied)
             unit.params.append(p)
             unit.parts.append(part)
+            if self.how.offload and p.trainable:
+                self.host += part.nbytes
+        for unit in self.units:  # they come to the device before they are shared out
+            whole = (part.dtype.size(p.numel) for p, part in zip(unit.params, unit.parts))
+            m.hidden(*whole, name="weights")
+
+    def _unit(self, p: Param, *, tied: bool) -> Unit:
+        prefix = next((path for path in self.layers if p.name.startswith(path)), None)
+        if prefix is not None:
+            return self.layers[prefix]
+        if not self.how.carved:
+            return self.root
+        return self.first if p.kind == "embedding" and not tied else self.last
 
     def stepped(self, built: "Built") -> list[Param]:
-        mine = [p for unit in (self.root, *self.units.values()) for p in unit.parts]
+        mine = [p for unit in self.units for p in unit.parts]
         whole = [p for p in built.params.values() if p.name not in self._part_of]
         return [p for p in (*mine, *whole) if p.trainable]
 
+    # Forward
+
     def begins(self, m: Machine, built: "Built") -> None:
         self._order.clear()
-        self._done.clear()
-        self._gather(m, self.root)
-        self._copy_out(m, self.root, forward=True)
+        for unit in self.units:
+            unit.done = unit.used = False
+        tied = any(p.kind == "embedding" for p in self.last.params)
+        for unit in (self.root, self.last) if tied else (self.root, self.first):
+            self._enter(m, unit)
 
     def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        unit = self.units[p.path]
+        if not self._order and self.first.params:
+            x = self._leave(m, self.first, x)
+        unit = self.layers[p.path]
+        self._enter(m, unit)
+        out = self._leave(m, unit, run(passing(m, x, lambda: self._post_backward(m, unit))))
+        if unit is next(reversed(self.layers.values())) and self.last.params:
+            self._enter(m, self.last)
+            out = passing(m, out, lambda: self._post_backward(m, self.last))
+        return out
+
+    def logits(self, m: Machine, logits: Tensor) -> Tensor:
+        return self._leave(m, self.last, logits) if self.last.params else logits
+
+    def _enter(self, m: Machine, unit: Unit) -> None:
+        unit.used = True
         self._gather(m, unit)
         self._copy_out(m, unit, forward=True)
-        self._order.append(unit)
-        out = run(_passing(m, x, lambda: self._post_backward(m, unit)))
-        if self.reshard_after_forward:
+
+    def _leave(self, m: Machine, unit: Unit, out: Tensor) -> Tensor:
+        if not unit.stays:
             unit.whole.clear()
-        return _passing(m, out, lambda: self._pre_backward(m, unit))
+        if unit not in self._order:
+            self._order.append(unit)
+        return passing(m, out, lambda: self._pre_backward(m, unit))
+
+    # Backward
+
+    def turns(self, m: Machine, built: "Built", *, last: bool) -> None:
+        self._copied = None
+        self._reduces = last or not self.how.waits
+        if self.root.params:
+            self._ahead(m, len(self._order))
 
     def after_backward(self, m: Machine, built: "Built", *, last: bool) -> None:
-        for unit in (*self._order, self.root):
-            self._post_backward(m, unit)
-        self._scattered.clear()
-        self._copied = None
+        for unit in self.units:
+            if unit.used:
+                self._post_backward(m, unit)
+        self._scattered = None
+        self._across.clear()
+
+    def _pre_backward(self, m: Machine, unit: Unit) -> None:
+        self._gather(m, unit)
+        self._copy_out(m, unit, forward=False)
+        self._ahead(m, next(i for i, u in enumerate(self._order) if u is unit))
+
+    def _ahead(self, m: Machine, at: int) -> None:
+        if at:
+            self._gather(m, self._order[at - 1])
 
     def _gather(self, m: Machine, unit: Unit) -> None:
         if unit.whole or unit.gathered is not None or not unit.parts:
             return
-        cast = unit.parts[0].dtype != self.compute
-        own = self.compute.size(unit.padded)
-        flat = Storage(m.heap, own, TEMPORARIES, GATHER) if cast else None
-        unit.gathered = Storage(m.heap, own * self.ranks, TEMPORARIES, GATHER)
-        del flat
+        how = self.how
+        own = how.compute.size(unit.padded)
+        brought = list(self._brought(m, unit))
+        unit.gathered = Storage(m.heap, own * how.ranks, TEMPORARIES, GATHER)
+        brought.clear()
+
+    def _brought(self, m: Machine, unit: Unit) -> Iterator[Storage]:
+        """What is made of the parts before they are gathered."""
+        compute = self.how.compute
+        if self.how.offload:
+            for part in unit.parts:
+                came = Storage(m.heap, part.nbytes, TEMPORARIES, GATHER)
+                if part.dtype == compute:
+                    yield came
+                else:
+                    yield Storage(m.heap, compute.size(part.numel), TEMPORARIES, GATHER)
+        elif unit.parts[0].dtype != compute:
+            yield Storage(m.heap, compute.size(unit.padded), TEMPORARIES, GATHER)
 
     def _copy_out(self, m: Machine, unit: Unit, *, forward: bool) -> None:
         if unit.gathered is None:
             return
         self._copied = None
         for part in unit.parts:
-            nbytes = self.compute.size(part.numel * self.ranks)
+            nbytes = self.how.compute.size(part.numel * self.how.ranks)
             unit.whole.append(Storage(m.heap, nbytes, TEMPORARIES))
         if forward:
             self._copied = unit.gathered
         unit.gathered = None
 
-    def _pre_backward(self, m: Machine, unit: Unit) -> None:
-        self._gather(m, unit)
-        self._copy_out(m, unit, forward=False)
-        at = next(i for i, u in enumerate(self._order) if u is unit)
-        if at:
-            self._gather(m, self._order[at - 1])
-
     def _post_backward(self, m: Machine, unit: Unit) -> None:
-        if id(unit) in self._done:
+        if unit.done:
             return
-        self._done.add(id(unit))
+        unit.done = True
         unit.whole.clear()
+        if not self._reduces:
+            self._wait(m, unit)
+            return
         pairs = [
             (p, part) for p, part in zip(unit.params, unit.parts, strict=True) if p.grad is not None
         ]
-        self._scattered.clear()
-        if not pairs:
+        self._scattered = None
+        if pairs:
+            self._scatter(m, unit, pairs)
+
+    def _wait(self, m: Machine, unit: Unit) -> None:
+        """Whole gradients stay; the first are cast to the reduce dtype, later ones added there."""
+        how = self.how
+        if how.reduce == how.compute:
             return
+        first = not unit.kept
+        for p in unit.params:
+            if p.grad is not None and first:
+                unit.kept.append(Storage(m.heap, how.reduce.size(p.numel), "gradients"))
+            p.grad = None
+
+    def _scatter(self, m: Machine, unit: Unit, pairs: list[tuple[Param, Param]]) -> None:
+        how = self.how
         count = sum(part.numel for _, part in pairs)
-        sent = Storage(m.heap, self.reduce.size(count * self.ranks), TEMPORARIES)
+        sent = Storage(m.heap, how.reduce.size(count * how.ranks), TEMPORARIES)
         for p, _ in pairs:
             p.grad = None
-        held = Storage(m.heap, self.reduce.size(count), "gradients", SCATTER)
+        unit.kept.clear()
+        held = Storage(m.heap, how.reduce.size(count), "gradients", SCATTER)
         dtype = pairs[0][1].dtype
-        if dtype != self.reduce:
+        if dtype != how.reduce:
+            if how.across:
+                self._across.append(held)
             held = Storage(m.heap, dtype.size(count), "gradients", SCATTER)
         for _, part in pairs:
-            if part.grad is None:
+            if part.grad is None and not how.offload:
                 part.grad = Tensor(part.shape, dtype, held)
-        self._scattered.append(sent)
-
-
-def _passing(m: Machine, x: Tensor, call: Callable[[], None]) -> Tensor:
-    """`x` itself; `call` when its gradient is there."""
-    out = Tensor(x.shape, x.dtype, x.storage)
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        call()
-        return [grads[0]]
-
-    record(m, back, [x], [], out)
-    return out
+        self._scattered = sent

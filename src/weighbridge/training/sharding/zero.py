@@ -50,6 +50,7 @@ class Zero(Around):
 
     def __init__(self, stage: int, ranks: int, sizes: Sizes, offload: str) -> None:
         self.stage = stage
+        self.saves = stage == 3
         self.ranks = ranks
         self.sizes = sizes
         self.offload = offload

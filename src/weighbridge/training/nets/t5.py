@@ -1,0 +1,265 @@
+"""T5: an encoder and a decoder, norms without mean before all parts, relative positions that are
+looked up once and added to the scores of every layer, dropouts; no scale.
+
+The decoder's sequences are as long as the encoder's: `seq_len` each.
+Source: transformers 5.23 models/t5/modeling_t5.py, integrations/sdpa_attention.py
+(create_position_bias_mask).
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from weighbridge.arch.body import Body
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.biases import buckets, where
+from weighbridge.autograd.ops.losses import embedding
+from weighbridge.autograd.ops.matrix import linear
+from weighbridge.autograd.ops.pointwise import (
+    add,
+    cast,
+    dropout,
+    mean,
+    mul,
+    power,
+    rsqrt,
+    scale,
+    several,
+    shift,
+)
+from weighbridge.autograd.ops.shaping import copied
+from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.dtypes import BOOL, FLOAT32, INT64
+from weighbridge.training.attend import attended
+from weighbridge.training.modules import Module
+from weighbridge.training.nets import encoder
+from weighbridge.training.nets.decoder import run
+from weighbridge.training.step import Step
+
+Weights = Tensor | None
+
+
+class Given(NamedTuple):
+    """What a layer is given besides its input: masks, and biases of the layers before."""
+
+    mask: Tensor | None
+    bias: Tensor | None
+    states: Tensor | None = None
+    other_mask: Tensor | None = None
+    other_bias: Tensor | None = None
+
+
+@dataclass(slots=True)
+class Made:
+    """The biases of the first layer, for all others."""
+
+    biases: list[Tensor] = field(default_factory=list)
+
+    def note(self, m: Machine, *biases: Tensor | None) -> None:
+        """What is computed again makes its own."""
+        if not m.in_backward:
+            self.biases = [b for b in biases if b is not None]
+
+
+def forward(s: Step) -> Tensor:
+    """T5ForConditionalGeneration.forward up to the decoder's states"""
+    m, built, body = s.m, s.built, s.built.body
+    assert body.encoder is not None
+    ids = m.new((s.batch, s.length), INT64)
+    root = built.root.at(built.base.path.removesuffix("decoder.").rstrip("."))
+    states = stack(s, root, "encoder", built.encoder, body.encoder, ids, None)
+    s.outputs.append(states)
+    shifted = m.new((s.batch, s.length), INT64)
+    return stack(s, root, "decoder", built.layers, body, shifted, states)
+
+
+def stack(
+    s: Step,
+    root: Module,
+    name: str,
+    layers: list[Module],
+    body: Body,
+    ids: Tensor,
+    states: Tensor | None,
+) -> Tensor:
+    """T5Stack.forward"""
+    m, rate, p = s.m, s.rate("dropout_rate"), root.at(name)
+    inputs_embeds = embedding(m, ids, root.weight("shared"))
+    causal = states is not None
+    mask = _causal(s) if causal else encoder.mask(s, s.length)
+    other = encoder.mask(s, s.length) if causal else None
+    x = dropout(m, inputs_embeds, rate)
+    made = Made()
+    for i, q in enumerate(layers):
+        bias, cross = (*made.biases, None, None)[:2]
+        x = run(s, block, x, q, i, _heads(s, body), Given(mask, bias, states, other, cross), made)
+        del bias, cross
+    made.biases.clear()
+    x = norm(m, x, p.weight("final_layer_norm"))
+    return dropout(m, x, rate)
+
+
+def _causal(s: Step) -> Tensor | None:
+    """Of the decoder, whose padding is behind all that counts: eager attention has one."""
+    whole = s.batch, 1, s.length, s.length
+    return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
+
+
+def _heads(s: Step, body: Body) -> Heads:
+    from weighbridge.arch.mixers import Attention
+
+    found = next(x for x in body.blocks[0].mixers if isinstance(x, Attention))
+    return Heads(
+        batch=s.batch,
+        length=s.length,
+        seen=s.length,
+        heads=found.heads,
+        kv_heads=found.heads,
+        key_dim=found.key_dim,
+        value_dim=found.value_dim,
+    )
+
+
+def norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+    """T5LayerNorm.forward: what is normed is not cast before"""
+    variance = mean(m, power(m, cast(m, x, FLOAT32)))
+    x = mul(m, x, rsqrt(m, shift(m, variance)))
+    if w.dtype.nbytes == 2:
+        x = cast(m, x, w.dtype)
+    return mul(m, w, x)
+
+
+def block(x: Tensor, s: Step, p: Module, number: int, h: Heads, given: Given, made: Made) -> Tensor:
+    """T5Block.forward"""
+    decoder = given.states is not None
+    x, bias, _ = attention_layer(s, p.at("layer.0"), x, h, given)
+    cross: Tensor | None = None
+    if decoder:
+        x, cross, _ = cross_layer(s, p.at("layer.1"), x, h, given)
+    x = feed(s, p.at("layer.2" if decoder else "layer.1"), x)
+    made.note(s.m, bias, cross)
+    return x
+
+
+def attention_layer(
+    s: Step, p: Module, x: Tensor, h: Heads, given: Given
+) -> tuple[Tensor, Tensor, Weights]:
+    """T5LayerSelfAttention.forward"""
+    m = s.m
+    normed = norm(m, x, p.weight("layer_norm"))
+    causal = given.states is not None
+    out, bias, weights = attention(
+        s, p.at("SelfAttention"), normed, normed, h, given.mask, given.bias, causal=causal
+    )
+    out = add(m, x, dropout(m, out, s.rate("dropout_rate")))
+    return out, bias, weights
+
+
+def cross_layer(
+    s: Step, p: Module, x: Tensor, h: Heads, given: Given
+) -> tuple[Tensor, Tensor, Weights]:
+    """T5LayerCrossAttention.forward"""
+    m = s.m
+    assert given.states is not None
+    normed = norm(m, x, p.weight("layer_norm"))
+    out, bias, weights = attention(
+        s, p.at("EncDecAttention"), normed, given.states, h, given.other_mask, given.other_bias
+    )
+    out = add(m, x, dropout(m, out, s.rate("dropout_rate")))
+    return out, bias, weights
+
+
+def attention(
+    s: Step,
+    p: Module,
+    x: Tensor,
+    states: Tensor,
+    h: Heads,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    *,
+    causal: bool = False,
+) -> tuple[Tensor, Tensor, Weights]:
+    """T5Attention.forward"""
+    m, shape = s.m, (h.batch, h.length, h.heads, h.key_dim)
+    q = p.linear(m, x, "q").view(*shape)
+    k, v = p.linear(m, states, "k").view(*shape), p.linear(m, states, "v").view(*shape)
+    if bias is None:
+        bias = _bias(s, p, h, q, causal=causal)
+    added = bias if s.kernel == "eager" else superposed(s, bias, mask, h, causal=causal)
+    rate = s.rate("dropout_rate")
+    out, weights = attended(s, q, k, v, h, mask=added, p=rate, views=True, wide=False, own=True)
+    del added
+    out = p.linear(m, out.view(h.batch, h.length, h.heads * h.key_dim), "o")
+    return out, bias, weights
+
+
+def _bias(s: Step, p: Module, h: Heads, q: Tensor, *, causal: bool) -> Tensor:
+    """Looked up, [1, length, seen, heads] in memory; or zeros, which checkpointing trains."""
+    m = s.m
+    if p.has("relative_attention_bias"):
+        numbers = buckets(m, h.length, h.seen, causal=causal)
+        values = embedding(m, numbers, p.weight("relative_attention_bias"))
+        return values.view(1, h.heads, h.length, h.seen)
+    zeros = m.new((1, h.heads, h.length, h.seen), q.dtype)
+    if s.checkpointing == "none":
+        return zeros
+    return Param("position_bias", zeros.shape, zeros.dtype, zeros.storage)
+
+
+def superposed(s: Step, bias: Tensor, mask: Tensor | None, h: Heads, *, causal: bool) -> Tensor:
+    """create_position_bias_mask"""
+    m = s.m
+    if mask is not None:
+        out = where(m, mask, bias, h.scores)
+        return copied(m, out) if _permuted(bias) else out
+    if causal:
+        rows, columns = m.new((h.length,), INT64), m.new((h.seen,), INT64)
+        seen = m.new((1, 1, h.length, h.seen), BOOL)
+        del rows, columns
+        bias = where(m, seen, bias, bias.shape)
+        del seen
+        return copied(m, bias)
+    return copied(m, bias) if _permuted(bias) else bias
+
+
+def _permuted(bias: Tensor) -> bool:
+    """What was looked up has heads behind; zeros have not."""
+    return bias.node is not None
+
+
+def feed(s: Step, p: Module, x: Tensor) -> Tensor:
+    """T5LayerFF.forward"""
+    m = s.m
+    forwarded = norm(m, x, p.weight("layer_norm"))
+    forwarded = dense(s, p.at("DenseReluDense"), forwarded)
+    return add(m, x, dropout(m, forwarded, s.rate("dropout_rate")))
+
+
+def dense(s: Step, p: Module, x: Tensor) -> Tensor:
+    """T5DenseActDense.forward, T5DenseGatedActDense.forward; the last weight may be in float32"""
+    m, kind = s.m, str(s.built.config.get("feed_forward_proj") or "relu")
+    gated, _, act = kind.rpartition("gated-")
+    act = "gelu_new" if kind == "gated-gelu" else act
+    if p.has("wi"):
+        x = p.linear(m, x, "wi")
+        x = several(m, x, act)
+    else:
+        gelu = several(m, p.linear(m, x, "wi_0"), act)
+        hidden_linear = p.linear(m, x, "wi_1")
+        x = mul(m, gelu, hidden_linear)
+    x = dropout(m, x, s.rate("dropout_rate"))
+    if p.has("wo") and x.dtype != p.weight("wo").dtype:
+        x = cast(m, x, p.weight("wo").dtype)
+    return p.linear(m, x, "wo")
+
+
+def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """The head is the embedding or has its own weights; the first is scaled before."""
+    m, root, config = s.m, s.built.root, s.built.config
+    with m.making("logits"):
+        scaled = config.get("scale_decoder_outputs")
+        if scaled or (scaled is None and config.get("tie_word_embeddings") is not False):
+            hidden = scale(m, hidden)
+        name = root.first("lm_head", "shared")
+        return encoder.by_token(s, linear(m, hidden, root.weight(name)))

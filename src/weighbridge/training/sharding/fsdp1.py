@@ -1,0 +1,187 @@
+"""FSDP1 (FullyShardedDataParallel): the parameters of a unit are one flat one, of which each rank
+keeps a part.
+
+    gather      the rank's part, cast to the compute dtype, and the flat parameter, which the
+                parameters are views of. The unit before is gathered ahead in backward
+    gradients   of the parameters, together as long as the unit's backward lasts; then all in one,
+                cast to the reduce dtype; then the rank's part, cast to the flat parameter's dtype
+    units       each layer; what else there is, is the root's, which stays gathered
+    waiting     micro-batches that do not reduce (no_sync) keep whole flat gradients
+
+Source: torch 2.13 distributed/fsdp/{_flat_param,_runtime_utils}.py.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from weighbridge.autograd.engine import TEMPORARIES
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.tensors import ELSEWHERE, Param, Storage, Tensor
+from weighbridge.dtypes import DType
+from weighbridge.training.modules import Module
+from weighbridge.training.sharding.around import Around, passing
+from weighbridge.training.sharding.numbers import share
+
+if TYPE_CHECKING:
+    from weighbridge.training.step import Built
+    from weighbridge.training.tensors import Held
+
+BEFORE, GATHER, SCATTER = 1, 2, 3  # streams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """`compute` and `reduce` are the dtypes of MixedPrecision."""
+
+    ranks: int
+    compute: DType
+    reduce: DType
+    reshard: bool = True  # FULL_SHARD; else SHARD_GRAD_OP
+    waits: bool = False
+    offload: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """Parameters that are one. `part` is the rank's; none without parameters."""
+
+    params: list[Param] = field(default_factory=list)
+    part: Param | None = None
+    whole: Storage | None = None
+    grad: Storage | None = None  # of all, where it waits
+    done: bool = False
+
+    @property
+    def numel(self) -> int:
+        return sum(p.numel for p in self.params)
+
+
+class FullyShard(Around):
+    """One rank of `how.ranks`."""
+
+    def __init__(self, how: How) -> None:
+        self.how = how
+        self.early = how.offload
+        self.host = 0
+        self.root = Unit()
+        self.layers: dict[str, Unit] = {}
+        self._dtypes: dict[str, DType] = {}
+        self._order: list[Unit] = []
+        self._reduces = True
+
+    @property
+    def units(self) -> Iterator[Unit]:
+        yield from (u for u in (self.root, *self.layers.values()) if u.params)
+
+    def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
+        self._dtypes[h.name] = dtype
+        return Param(h.name, h.shape, self.how.compute, None, kind=h.kind)
+
+    def placed(self, m: Machine, built: "Built") -> None:
+        self.layers = {layer.path: Unit() for layer in built.layers}
+        for p in built.params.values():
+            if p.name in self._dtypes and p.kind != ELSEWHERE:
+                path = next((path for path in self.layers if p.name.startswith(path)), None)
+                unit = self.root if path is None else self.layers[path]
+                unit.params.append(p)
+        for unit in (*self.layers.values(), self.root):
+            if unit.params:
+                self._flatten(m, unit)
+
+    def _flatten(self, m: Machine, unit: Unit) -> None:
+        """A unit comes to the device whole, and is copied into the flat parameter."""
+        dtype = self._dtypes[unit.params[0].name]
+        own = share(unit.numel, self.how.ranks)
+        part = unit.part = Param(f"flat {unit.params[0].name}", (own,), dtype, None)
+        part.trainable = any(p.trainable for p in unit.params)
+        if self.how.offload:
+            self.host += part.nbytes * (2 if part.trainable else 1)
+            return
+        sizes = [dtype.size(p.numel) for p in unit.params]
+        m.hidden(*sizes, dtype.size(unit.numel), name="weights")
+        part.storage = Storage(m.heap, part.nbytes, "weights")
+
+    def stepped(self, built: "Built") -> list[Param]:
+        whole = [p for p in built.params.values() if p.name not in self._dtypes]
+        parts = [unit.part for unit in self.units if unit.part is not None]
+        return [p for p in (*parts, *whole) if p.trainable]
+
+    def begins(self, m: Machine, built: "Built") -> None:
+        self._order.clear()
+        for unit in self.units:
+            unit.done = False
+        self._gather(m, self.root)
+
+    def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        unit = self.layers[p.path]
+        self._gather(m, unit)
+        self._order.append(unit)
+        out = run(passing(m, x, lambda: self._post_backward(m, unit)))
+        if self.how.reshard:
+            unit.whole = None
+        return passing(m, out, lambda: self._pre_backward(m, unit))
+
+    def turns(self, m: Machine, built: "Built", *, last: bool) -> None:
+        self._reduces = last or not self.how.waits
+        if self.root.params and self._order:
+            self._gather(m, self._order[-1])
+
+    def after_backward(self, m: Machine, built: "Built", *, last: bool) -> None:
+        for unit in self.units:
+            self._post_backward(m, unit)
+
+    def _pre_backward(self, m: Machine, unit: Unit) -> None:
+        self._gather(m, unit)
+        at = next(i for i, u in enumerate(self._order) if u is unit)
+        if at:
+            self._gather(m, self._order[at - 1])
+
+    def _gather(self, m: Machine, unit: Unit) -> None:
+        part = unit.part
+        if part is None or unit.whole is not None:
+            return
+        how, came, lower = self.how, None, None
+        if how.offload:
+            came = Storage(m.heap, part.nbytes, TEMPORARIES, BEFORE)
+        if part.dtype != how.compute:
+            lower = Storage(m.heap, how.compute.size(part.numel), TEMPORARIES, BEFORE)
+            came = None
+        unit.whole = Storage(m.heap, how.compute.size(part.numel * how.ranks), TEMPORARIES, GATHER)
+        del came, lower
+
+    def _post_backward(self, m: Machine, unit: Unit) -> None:
+        if unit.done:
+            return
+        unit.done = True
+        if any(p.grad is not None for p in unit.params):
+            self._join(m, unit)
+        unit.whole = None
+        if self._reduces and unit.grad is not None:
+            self._scatter(m, unit)
+
+    def _join(self, m: Machine, unit: Unit) -> None:
+        """What autograd gives for views of the flat parameter: all in one."""
+        joined = Storage(m.heap, self.how.compute.size(unit.numel), TEMPORARIES)
+        for p in unit.params:
+            p.grad = None
+        if unit.grad is None:
+            unit.grad = joined
+            joined.rename(TEMPORARIES if self._reduces else "gradients")
+
+    def _scatter(self, m: Machine, unit: Unit) -> None:
+        how, part = self.how, unit.part
+        assert part is not None
+        given = [unit.grad]
+        if how.reduce != how.compute:
+            given.append(Storage(m.heap, how.reduce.size(unit.numel), TEMPORARIES, SCATTER))
+        unit.grad = None
+        if unit.numel % how.ranks:
+            padded = how.reduce.size(part.numel * how.ranks)
+            given.append(Storage(m.heap, padded, TEMPORARIES, SCATTER))
+        held = Storage(m.heap, how.reduce.size(part.numel), "gradients", SCATTER)
+        if how.reduce != part.dtype:
+            held = Storage(m.heap, part.nbytes, "gradients", SCATTER)
+        if part.grad is None and not how.offload:
+            part.grad = Tensor(part.shape, part.dtype, held)
+        given.clear()
