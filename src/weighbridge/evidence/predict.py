@@ -42,7 +42,7 @@ class Prediction:
     @property
     def error(self) -> float:
         """Signed, as a share of what was measured."""
-        return (self.bytes.expected - self.record.measured) / self.record.measured
+        return (self.bytes.expected - self.record.measured) / abs(self.record.measured)
 
     @property
     def under(self) -> bool:
@@ -303,16 +303,22 @@ def _traced(record: Record, found: Found | None) -> Iterator[Outcome]:
 
 def _trained(record: Record, found: Found | None) -> Iterator[Outcome]:
     """Steps of training, by the closed form."""
+    quantity = record.quantity + (GIVEN if record.given else "")
     reason = record.skip or (None if record.model in origins() else "model not at hand")
     if reason is not None:
-        yield Skip(record, record.quantity, reason)
+        yield Skip(record, quantity, reason)
         return
     try:
-        yield Prediction(record, record.quantity, training.peak(record), record.resolution)
+        value = TRAINED[record.quantity](record)
+        yield Prediction(record, quantity, value, record.resolution)
     except WeighbridgeError as error:
-        yield Skip(record, record.quantity, "refused by our rules", str(error))
+        yield Skip(record, quantity, "refused by our rules", str(error))
 
 
+TRAINED: Mapping[str, Callable[[Record], Bytes]] = {
+    "peak": training.peak,
+    "first": training.first,
+}
 RERUN: Mapping[str, Callable[..., Bytes]] = {  # record, its peaks, those of `less`
     "peak": lambda record, peaks: peaks.at(record.level),
     "growth": lambda record, peaks: peaks.growth(),

@@ -25,6 +25,7 @@ QUANTITIES = (
     "load",  # everything, after loading
     "context",  # what a process holds before it allocates
     "peak",  # everything, at most
+    "first",  # the peak of the first micro-batch, where that has the longest sequence [training]
     "growth",  # the peak less what the process held before it began [torch]
     "increment",  # the peak less that of the same program with another setting [torch]
     "decode",  # the same after the prompt
@@ -50,6 +51,10 @@ REASONS = (
     "quantization recipe unknown",
     "our constant was read here",
     "not modelled: this engine",
+    "not modelled: this training loop",
+    "not modelled: packed weights in shares",
+    "not modelled: float8 products among tensor ranks",
+    "not modelled: layers of this class",
     "not modelled: diffusion pipelines",
     "not modelled: a part of a model",
     "not modelled: adapters at load",

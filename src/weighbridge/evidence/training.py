@@ -1,6 +1,7 @@
 """What `train` says for a published figure of a training run.
 
     peak(record) -> Bytes       of one device, at the record's level
+    first(record) -> Bytes      of the first micro-batch, where that has the longest sequence
 
 A setting has the names of `Train`. The record's engine is its framework, and its version the
 framework's; of a loop over transformers it is that of transformers.
@@ -13,13 +14,15 @@ from typing import Any
 from weighbridge.estimate.train import train
 from weighbridge.evidence.records import Record, config, origins
 from weighbridge.gather import gather_config
-from weighbridge.memory import LEVELS, Bytes
+from weighbridge.memory import LEVELS, Bytes, Level, exactly
 from weighbridge.model import Model, resolve
 from weighbridge.report import Report
 from weighbridge.settings import read
+from weighbridge.units import MIB
 
 # Engines of records -> our names of frameworks, where they differ
 FRAMEWORKS = {"transformers": "trainer"}
+LIBRARIES = 300 * MIB  # kernels of cuBLAS and cuDNN, loaded after a context was read (CUDA 11)
 OVER_TRANSFORMERS = ("trainer", "plain")
 
 
@@ -33,9 +36,18 @@ class Asked:
 
 def peak(record: Record) -> Bytes:
     """Raises WeighbridgeError where our rules refuse it."""
-    level = next(known for known in LEVELS if known == record.level)
+    level: Level = next(known for known in LEVELS if known == record.level)
+    if "context" in record.given:
+        level = "reserved"
     devices = [d for d in _run(_asked(record)).devices if d.kind == "gpu"]
-    return max((d.peak(level) for d in devices), key=lambda b: b.expected)
+    found = max((d.peak(level) for d in devices), key=lambda b: b.expected)
+    context = record.given.get("context")
+    return found if context is None else found.plus(Bytes(context, context, context + LIBRARIES))
+
+
+def first(record: Record) -> Bytes:
+    """At the level `allocated`."""
+    return exactly(int(_run(_asked(record)).derived["first_step_peak_bytes"]))
 
 
 def _asked(record: Record) -> Asked:

@@ -8,6 +8,7 @@ indices are what they are on a GPU. A tensor of any size that has one value ever
     one value    is 0
     how many     (nonzero, unique, a boolean index) is all of them
     finite       are all values: isnan is false and isfinite true
+    order        numbers that are compared are equal: >= and <= are true
 
 and the program's user is warned once.
 """
@@ -25,7 +26,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._pytree import tree_flatten, tree_iter, tree_map_only, tree_unflatten
 
-from weighbridge.trace.uniform import LARGE, is_uniform, uniform
+from weighbridge.trace.uniform import LARGE, VIEWS, is_uniform, uniform
 
 Args = tuple[Any, ...]
 EXCEPTIONS = (DataDependentOutputException, DynamicOutputShapeException)
@@ -59,7 +60,8 @@ class Looks:
             raise NotImplementedError(
                 f"{func}: what it returns is in the data, and a fake tensor has none"
             )
-        self._warn(name, COUNT)
+        if name not in MASKED or any(known is None for known in map(shadow, _masks(args))):
+            self._warn(name, COUNT)
         return COUNTS[name](func, args, kwargs)
 
     def _warn(self, op: str, answer: str) -> None:
@@ -115,6 +117,8 @@ def nothing(dtype: torch.dtype) -> Any:
 
 def _small(t: torch.Tensor) -> bool:
     count = t.numel()
+    if t.layout is not torch.strided:
+        return False
     return count == 1 or count <= (SMALL if t.dtype in WHOLE else FEW)
 
 
@@ -122,7 +126,7 @@ def _followed(func: Any, out: torch.Tensor) -> bool:
     """Drawn indices are as good as any, drawn numbers are not values that a program looks at."""
     if out.numel() > 1 and out.dtype not in WHOLE and DRAWN in func.tags:
         return False
-    return _small(out)
+    return _small(out) or func.overloadpacket.__name__ in VIEWS
 
 
 def cast(t: torch.Tensor, known: torch.Tensor) -> None:
@@ -179,10 +183,10 @@ def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
 
 
 def _usable(func: Any, known: torch.Tensor) -> bool:
-    """One value that stands for many is not written to; nor are too many read."""
+    """One value that stands for many is not written to; nor are too many read, but looked at."""
     if func._schema.is_mutable and is_uniform(known):
         return False
-    return known.numel() <= LARGE
+    return known.numel() <= LARGE or func.overloadpacket.__name__ in VIEWS
 
 
 def _written(t: torch.Tensor) -> torch.Tensor | None:
@@ -224,9 +228,25 @@ def _unique_rows(_: Any, args: Args, __: Any) -> tuple[torch.Tensor, ...]:
     return torch.empty_like(t), _entries(t, rows), _entries(t, rows)
 
 
+def _masks(args: Args) -> list[torch.Tensor]:
+    found = (t for t in tree_iter(args[1:]) if isinstance(t, torch.Tensor))
+    return [t for t in found if t.dtype in (torch.bool, torch.uint8)]
+
+
+def _chosen(mask: torch.Tensor, shape: Sequence[int] | None = None) -> int:
+    """How many a mask lets through, expanded to `shape`: all, where it is not known."""
+    wanted = mask.shape if shape is None else torch.Size(shape)
+    known = shadow(mask)
+    if known is None:
+        return wanted.numel()
+    with unset_fake_temporarily():
+        return int(known.expand(wanted).count_nonzero())
+
+
 def _selected(_: Any, args: Args, __: Any) -> torch.Tensor:
     t, mask = args
-    out: torch.Tensor = t.new_empty((torch.broadcast_shapes(t.shape, mask.shape).numel(),))
+    shape = torch.broadcast_shapes(t.shape, mask.shape)
+    out: torch.Tensor = t.new_empty((_chosen(mask, shape),))
     return out
 
 
@@ -235,12 +255,12 @@ def _repeated(_: Any, args: Args, __: Any) -> torch.Tensor:
 
 
 def _indexed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
-    """A boolean index as the indices of all elements."""
+    """A boolean index as the indices of what it lets through."""
     t, indices = args
     plain: list[torch.Tensor | None] = []
     for i in indices:
         if i is not None and i.dtype in (torch.bool, torch.uint8):
-            plain += [_entries(i, i.numel()) for _ in range(i.dim())]
+            plain += [_entries(i, _chosen(i)) for _ in range(i.dim())]
         else:
             plain.append(i)
     return func(t, plain, **kwargs)
@@ -253,6 +273,7 @@ def _counted(_: Any, args: Args, kwargs: dict[str, Any]) -> torch.Tensor:
 
 EMPTY = frozenset(("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"))
 OVERWRITING = frozenset(("copy_", "fill_", "zero_", "random_", "normal_", "uniform_"))
+MASKED = frozenset(("masked_select", "index"))
 VALUES = ("_local_scalar_dense", "is_nonzero", "equal", "allclose")
 COUNTS: dict[str, Callable[[Any, Args, dict[str, Any]], Any]] = {
     "nonzero": _nonzero,

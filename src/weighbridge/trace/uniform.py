@@ -18,8 +18,10 @@ Args = tuple[Any, ...]
 Known = Callable[[torch.Tensor], torch.Tensor | None]
 LARGE = 1 << 20  # elements up to which what follows from all of them is computed
 
-VIEWS = """alias detach view _unsafe_view _reshape_alias reshape expand slice select transpose t
-permute unsqueeze squeeze unfold diagonal as_strided narrow movedim flatten"""
+VIEWS = frozenset(
+    """alias detach view _unsafe_view _reshape_alias reshape expand slice select transpose t
+permute unsqueeze squeeze unfold diagonal as_strided narrow movedim flatten""".split()
+)
 COPIES = "_to_copy clone contiguous lift_fresh lift_fresh_copy repeat flip"
 POINTWISE = """eq ne lt le gt ge mul add sub div neg abs logical_not logical_and logical_or
 bitwise_not bitwise_and bitwise_or isnan isinf isfinite"""
@@ -77,13 +79,14 @@ def _of_finite(name: str, args: Sequence[Any]) -> bool | None:
     """What a comparison says of values that are neither infinite nor not numbers."""
     if name in ("isnan", "isinf", "isfinite"):
         return name == "isfinite"
-    if name not in ("eq", "ne"):
-        return None
-    first, second = args[:2]
-    if first is second:
-        return name == "eq"
-    infinite = isinstance(second, float) and math.isinf(second)
-    return name == "ne" if infinite else None
+    first, second = args[0], args[1] if len(args) > 1 else None
+    if name in ("eq", "ne"):
+        if first is second:
+            return name == "eq"
+        infinite = isinstance(second, float) and math.isinf(second)
+        return name == "ne" if infinite else None
+    both = all(isinstance(t, torch.Tensor) and t.is_floating_point() for t in (first, second))
+    return True if name in ("ge", "le") and both else None
 
 
 def _single(t: torch.Tensor, known: Known) -> torch.Tensor | None:
@@ -95,7 +98,7 @@ def _single(t: torch.Tensor, known: Known) -> torch.Tensor | None:
 
 
 FOLLOW: dict[str, Callable[[Any, Args, torch.Tensor, Known], torch.Tensor | None]] = {
-    **dict.fromkeys(VIEWS.split(), _viewed),
+    **dict.fromkeys(VIEWS, _viewed),
     **dict.fromkeys(COPIES.split(), _copied),
     **dict.fromkeys(REDUCED.split(), _copied),
     **dict.fromkeys(POINTWISE.split(), _pointwise),

@@ -48,6 +48,7 @@ class Framework:
     losses: Mapping[str, str] = field(default_factory=dict)  # its own, by what users call them
     attention: str | None = None
     outputs: bool = True  # the model's outputs, logits among them, live until backward is over
+    unsure: int = 0  # percent of what a step holds besides weights and states, that kernels may add
     wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of what is frozen
     shares_vocab: bool = False  # embeddings are among what tensor ranks share
     float_outputs: bool = False  # accelerate: under mixed precision logits are cast to float32
@@ -68,6 +69,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         optimizer="adamw_torch_fused",
         loss="chunked",
         losses={"standard": "torchtune"},
+        unsure=4,
         outputs=False,
         wide_adapters=False,
     ),
@@ -77,6 +79,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         precision="bf16",
         loss="litgpt",
         losses={"standard": "litgpt-pretrain"},
+        unsure=4,
         wide_adapters=False,
     ),
 }

@@ -14,6 +14,8 @@ from weighbridge.training.run import Run
 from weighbridge.units import MIB
 
 NAMES = ("load", "forward", "loss", "backward", "step", "evaluation", "save")
+MOVING = ("activations", "logits", "temporaries")
+COMPILED = 12  # percent: what torch.compile keeps and takes is its partitioner's choice
 ASSUMED = 3  # one part in so many of what an unknown class saves
 
 
@@ -52,6 +54,17 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
         + (", given back where the card is full" if found.bounded else ""),
         source=REPLAY,
     )
+    unsure = p.framework.unsure + (COMPILED if p.compiled else 0)
+    if unsure and name != "load":
+        moving = sum(peak.live.get(what, 0) for what in MOVING)
+        yield Component(
+            name="temporaries",
+            detail="kernels that were not followed",
+            bytes=Bytes(0, 0, moving * unsure // 100),
+            basis="assumed",
+            formula=f"up to {unsure} % of activations, logits and temporaries",
+            source=p.framework.source,
+        )
     managed = found.elsewhere.get("managed", 0)
     if managed:
         yield Component(

@@ -67,6 +67,7 @@ def run(p: Plan, capacity: int | None = None, stage: int = 0) -> Run:
 
 def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     m = Machine(Heap(capacity))
+    m.softmax_keeps = p.torch < (1, 11)
     _workspaces(m, p)
     around = surrounding(p)
     built = litgpt.build(m, p) if p.framework.name == "litgpt" else build(m, p, around, stage)

@@ -11,7 +11,6 @@ from weighbridge.dtypes import DType
 from weighbridge.training.modules import Module
 from weighbridge.training.sharding import Around
 
-
 TENTH = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.1)
 # Defaults of configuration classes that are not 0 (transformers models/*/configuration_*.py): files
 # of configs, and our catalogue, may leave them out.
@@ -21,7 +20,7 @@ DROPOUTS: Mapping[str, Mapping[str, float]] = {
         ("gpt2", "gpt_bigcode"), dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.1)
     ),
     "opt": {"dropout": 0.1},
-    **dict.fromkeys(("t5", "mt5"), {"dropout_rate": 0.1}),
+    **{name: {"dropout_rate": 0.1} for name in ("t5", "mt5")},
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from weighbridge.trace.patches import Patch
+from weighbridge.trace.patches.values import plain
 
 
 def devices() -> Iterator[Patch]:
@@ -48,6 +49,6 @@ def _made(inner: Callable[..., Any]) -> Callable[..., Any]:
     def made(*args: Any, **kwargs: Any) -> Any:
         if "device" in kwargs:
             kwargs["device"] = _here(kwargs["device"])
-        return inner(*args, **kwargs)
+        return inner(*map(plain, args), **kwargs)
 
     return made

@@ -62,6 +62,16 @@ def _tolist(self: FakeTensor) -> Any:
     return _nested(_one(self), tuple(self.shape))
 
 
+def plain(data: Any) -> Any:
+    """What torch.tensor is given, with the numbers of fake tensors in it: C++ asks for them below
+    all modes."""
+    if not isinstance(data, list | tuple):
+        return data
+    if not any(isinstance(part, FakeTensor | list | tuple) for part in data):
+        return data
+    return [_tolist(part) if isinstance(part, FakeTensor) else plain(part) for part in data]
+
+
 def _nested(value: Any, shape: tuple[int, ...]) -> Any:
     return [_nested(value, shape[1:]) for _ in range(shape[0])] if shape else value
 

@@ -5,14 +5,15 @@
     DoRA    y = base(x) + (s - 1) base(x) + s B(A(x)) * scaling,  s = magnitude / |W + B A|
 
 The input is cast to the adapter's dtype first, for every adapter anew. DoRA makes B A of a matrix
-of ones and zeros, and adds it to the weights, in every forward. What bitsandbytes packs is cloned
-behind its product.
+of ones and zeros, and adds it to the weights, in every forward. What bitsandbytes packs in 4 bits
+is cloned behind its product.
 Source: PEFT 0.21 tuners/lora/layer.py (Linear.forward), bnb.py, dora.py.
 """
 
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.experts import adapted
 from weighbridge.autograd.ops.matrix import linear
+from weighbridge.autograd.ops.packed import Linear4
 from weighbridge.autograd.ops.pointwise import add, cast, dropout, mul, scale, shift
 from weighbridge.autograd.ops.shaping import copied
 from weighbridge.autograd.tensors import Param, Tensor
@@ -38,7 +39,7 @@ class Lora:
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
         result = self.base(m, x)
         dtype = result.dtype
-        if self.packed:
+        if isinstance(self.base, Linear4):
             result = copied(m, result)
         converts = not self.packed or m.autocast is None
         if converts:

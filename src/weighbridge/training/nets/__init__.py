@@ -22,6 +22,7 @@ from weighbridge.training.nets import (
     gptj,
     latent,
     litgpt,
+    mamba2,
     moe,
     neox,
     olmo,
@@ -63,16 +64,21 @@ NETS: Mapping[str, Net] = {
         ("bert", bert.forward),
         ("vit", vit.forward),
         ("t5", t5.forward),
+        ("mamba2", mamba2.forward),
     )
     for name in names.split()
 }
 
-# Heads and losses of classes that predict no next token, by model type
+# Heads and losses that are not those of causal language models, by model type
 OWN: Mapping[str, Loss] = {
     "bert": bert.loss,
     "vit": vit.loss,
     "t5": t5.loss,
+    "mamba2": mamba2.loss,
 }
+
+
+CAUSAL = ("mamba2",)  # of these
 
 
 # Classes that a framework has of its own, for all model types, and its losses by their names
@@ -90,7 +96,7 @@ def loss(model_type: str, name: str) -> Loss:
     if name in LOOPS:
         return LOOPS[name]
     own = OWN.get(model_type)
-    if own is None:
+    if own is None or (name != "standard" and model_type in CAUSAL):
         return LOSSES[name]
     if name != "standard":
         raise UsageError(f"--loss {name}: {model_type} predicts no next token; leave it out")

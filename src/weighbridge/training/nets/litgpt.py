@@ -44,7 +44,7 @@ from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.lora import Plain
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module, Wrap
-from weighbridge.training.nets.decoder import run
+from weighbridge.training.nets.decoder import heads, run, window
 from weighbridge.training.plan import Plan
 from weighbridge.training.step import Built, Step
 
@@ -201,10 +201,14 @@ class _Making:
             return
         shapes = (a.r * len(chosen), z.hidden), (sum(chosen), a.r)
         first, second = self._pair(path, a, *shapes)
-        grouped = z.h.heads != z.h.kv_heads
-        later = _later(self.p)
         self.wraps[path] = LoraQkv(
-            base, first, second, a.dropout, rows=chosen, grouped=grouped, later=later
+            base=base,
+            a=first,
+            b=second,
+            p=a.dropout,
+            rows=chosen,
+            grouped=z.h.heads != z.h.kv_heads,
+            later=_later(self.p),
         )
 
     def _pair(self, path: str, a: Adapters, first: Shape, second: Shape) -> tuple[Param, Param]:
@@ -272,29 +276,17 @@ class Lora:
         return add(m, pretrained, lora)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoraQkv:
     """LoRAQKVLinear.forward: B is a grouped convolution; `rows` of what has adapters."""
 
-    __slots__ = ("a", "b", "base", "grouped", "later", "p", "rows")
-
-    def __init__(
-        self,
-        base: Wrap,
-        a: Param,
-        b: Param,
-        p: float,
-        *,
-        rows: list[int],
-        grouped: bool,
-        later: bool,
-    ) -> None:
-        self.base = base
-        self.a = a
-        self.b = b
-        self.p = p
-        self.rows = rows
-        self.grouped = grouped
-        self.later = later
+    base: Wrap
+    a: Param
+    b: Param
+    p: float
+    rows: list[int]
+    grouped: bool  # fewer keys than queries
+    later: bool
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
         pretrained = self.base(m, x)
@@ -414,7 +406,7 @@ def attention(
     s: Step, p: Module, x: Tensor, number: int, positions: tuple[Tensor, Tensor]
 ) -> Tensor:
     """CausalSelfAttention.forward"""
-    m, h = s.m, _heads(s, number)
+    m, h = s.m, heads(s, number)
     cos, sin = positions
     qkv = p.linear(m, x, "attn")
     wide, narrow = h.heads * h.key_dim, h.kv_heads * h.key_dim
@@ -430,19 +422,6 @@ def attention(
     k = join(m, k_roped, cut(m, k, rest))
     y = attended_(s, q, k, v, h.repeated, number)
     return p.linear(m, y.view(h.batch, h.length, wide), "proj")
-
-
-def _heads(s: Step, number: int) -> Heads:
-    found = s.built.body.blocks[number].mixers[0]
-    return Heads(
-        batch=s.batch,
-        length=s.length,
-        seen=s.length,
-        heads=found.heads,
-        kv_heads=found.kv_heads,
-        key_dim=found.key_dim,
-        value_dim=found.value_dim,
-    )
 
 
 def _expanded(m: Machine, x: Tensor, whole: Shape, *, copy: bool, few: bool) -> Tensor:
@@ -479,7 +458,7 @@ def attended_(s: Step, q: Tensor, k: Tensor, v: Tensor, h: Heads, number: int) -
     """scaled_dot_product_attention; scores that are capped are written out."""
     m = s.m
     capped = bool(s.built.config.get("attn_logit_softcapping"))
-    reach = s.built.body.blocks[number].mixers[0].reach
+    reach = window(s, number)
     if not capped:
         return attended(s, q, k, v, h, first=True)[0]
     mask = m.new((h.length, h.length), q.dtype) if reach is not None else None

@@ -53,7 +53,7 @@ def embeddings(s: Step, p: Module, pixel_values: Tensor) -> Tensor:
     wide = rearranges(pixel_values, m, s.capability)
     x = conv(m, pixel_values, weight, bias, shape, rearranged=wide, turned=True)
     x = x.view(s.batch, rows * columns, weight.shape[0])
-    cls_tokens = expand(m, p.bare("cls_token"), s.batch)
+    cls_tokens = expand(m, p.bare("cls_token"), s.batch, 1, weight.shape[0])
     x = stack(m, cls_tokens, x)
     x = add(m, x, p.bare("position_embeddings"))
     return dropout(m, x, s.rate("hidden_dropout_prob"))

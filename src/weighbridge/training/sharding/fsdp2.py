@@ -99,15 +99,10 @@ class FullyShard(Around):
     # Placing
 
     def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
-        """The rank's part takes memory; the parameter itself none, until it is gathered."""
+        """The rank's part takes memory when units are known; the parameter, when it is gathered."""
         rows, rest = (h.shape[0], h.shape[1:]) if h.shape else (1, ())
         shape = (share(rows, self.how.ranks), *rest)
-        if self.how.offload:
-            part = Param(h.name, shape, dtype, None, kind=h.kind)
-            self.host += part.nbytes
-        else:
-            part = m.param(h.name, shape, dtype, kind=h.kind)
-        self._part_of[h.name] = part
+        self._part_of[h.name] = Param(h.name, shape, dtype, None, kind=h.kind)
         return Param(h.name, h.shape, self.how.compute, None, kind=h.kind)
 
     def placed(self, m: Machine, built: "Built") -> None:
@@ -121,11 +116,19 @@ class FullyShard(Around):
             unit = self._unit(p, tied=tied)
             unit.params.append(p)
             unit.parts.append(part)
-            if self.how.offload and p.trainable:
-                self.host += part.nbytes
-        for unit in self.units:  # they come to the device before they are shared out
-            whole = (part.dtype.size(p.numel) for p, part in zip(unit.params, unit.parts))
-            m.hidden(*whole, name="weights")
+        for unit in (*self.layers.values(), self.first, self.last, self.root):
+            self._share(m, unit)
+
+    def _share(self, m: Machine, unit: Unit) -> None:
+        """A unit comes to the device whole."""
+        pairs = zip(unit.params, unit.parts, strict=True)
+        whole = [Storage(m.heap, part.dtype.size(p.numel), "weights") for p, part in pairs]
+        for part in unit.parts:
+            if self.how.offload:
+                self.host += part.nbytes * (2 if part.trainable else 1)
+            else:
+                part.storage = Storage(m.heap, part.nbytes, "weights")
+        whole.clear()
 
     def _unit(self, p: Param, *, tied: bool) -> Unit:
         prefix = next((path for path in self.layers if p.name.startswith(path)), None)
@@ -136,9 +139,8 @@ class FullyShard(Around):
         return self.first if p.kind == "embedding" and not tied else self.last
 
     def stepped(self, built: "Built") -> list[Param]:
-        mine = [p for unit in self.units for p in unit.parts]
-        whole = [p for p in built.params.values() if p.name not in self._part_of]
-        return [p for p in (*mine, *whole) if p.trainable]
+        mine = (self._part_of.get(p.name, p) for p in built.params.values())
+        return [p for p in mine if p.trainable]
 
     # Forward
 
@@ -225,12 +227,10 @@ class FullyShard(Around):
     def _copy_out(self, m: Machine, unit: Unit, *, forward: bool) -> None:
         if unit.gathered is None:
             return
-        self._copied = None
         for part in unit.parts:
             nbytes = self.how.compute.size(part.numel * self.how.ranks)
             unit.whole.append(Storage(m.heap, nbytes, TEMPORARIES))
-        if forward:
-            self._copied = unit.gathered
+        self._copied = unit.gathered if forward else None
         unit.gathered = None
 
     def _post_backward(self, m: Machine, unit: Unit) -> None:
