@@ -1,4 +1,4 @@
-.PHONY: help fix check test test-slow test-torch bench docs golden
+.PHONY: help fix check test test-slow test-torch bench docs golden sweep traced
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,3 +41,11 @@ docs: $(BIN)/weighbridge ## write the generated parts of docs/
 golden: $(BIN)/weighbridge ## measure the golden suite on the GPU that is here
 	$(BIN)/pip install -q -e '.[golden]'
 	$(BIN)/weighbridge measure --history -o tests/golden golden
+
+traced: $(BIN)/weighbridge ## re-run published training programs on the fake GPU; half an hour
+	$(BIN)/pip install -q -e '.[test-torch]' torchvision timm peft liger-kernel
+	$(BIN)/python tools/pin_accuracy.py --trace
+
+sweep: $(BIN)/weighbridge ## trace a step of every family of timm and transformers (docs/sweep.md)
+	$(BIN)/pip install -q -e '.[test-torch]' timm torchvision scipy
+	$(BIN)/python -m tools.sweep

@@ -10,6 +10,7 @@ import weighbridge
 from weighbridge.errors import UsageError
 from weighbridge.requests import answer
 
+LAW = pytest.mark.slow  # sweeps; the single cases below run with every test
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -56,6 +57,7 @@ PRECISION = st.sampled_from(["fp32", "bf16", "bf16-mixed"])
 FEW = settings(max_examples=12, deadline=None)
 
 
+@LAW
 @FEW
 @given(ranks=st.sampled_from([2, 4, 8]), length=SEQ)
 def test_each_stage_of_zero_holds_no_more_than_the_one_before(ranks, length):
@@ -69,6 +71,7 @@ def test_each_stage_of_zero_holds_no_more_than_the_one_before(ranks, length):
     assert gradients[0] >= gradients[2] >= gradients[3] * 0.99
 
 
+@LAW
 @FEW
 @given(length=SEQ, batch=BATCH, precision=PRECISION, r=st.sampled_from([4, 16]))
 def test_adapters_take_no_more_than_training_all(length, batch, precision, r):
@@ -80,6 +83,7 @@ def test_adapters_take_no_more_than_training_all(length, batch, precision, r):
     assert lora.derived["trainable_parameters"] < full.derived["trainable_parameters"]
 
 
+@LAW
 @FEW
 @given(length=SEQ, batch=BATCH, precision=PRECISION)
 def test_checkpointing_costs_at_most_one_layer(length, batch, precision):
@@ -90,6 +94,7 @@ def test_checkpointing_costs_at_most_one_layer(length, batch, precision):
     assert again.derived["saved_activation_bytes"] <= plain.derived["saved_activation_bytes"]
 
 
+@LAW
 @FEW
 @given(
     length=SEQ, batch=BATCH, precision=PRECISION, checkpointing=st.sampled_from(["none", "full"])

@@ -85,6 +85,7 @@ def test_soap_leaves_out_sides_above_10000():
     assert kept("soap", param(20000, 100)) == 4 * (2 * 20000 * 100 + 2 * 100**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @given(
     shape=st.lists(st.integers(1, 300), min_size=1, max_size=3),

@@ -1,0 +1,150 @@
+"""What frameworks do by themselves, against figures that they published, and laws."""
+
+import pytest
+
+from weighbridge import api
+from weighbridge.errors import UsageError
+from weighbridge.training.frameworks import FRAMEWORKS
+from weighbridge.training.losses import LOSSES
+from weighbridge.training.nets import LOOPS
+from weighbridge.units import GIB
+
+GB = 10**9
+QV = ("query", "value")
+ALL = (*QV, "key", "projection", "mlp", "head")
+LITGPT = {"framework": "litgpt", "method": "lora", "gpu": "a10g", "lora_dropout": 0.05}
+PHI = {**LITGPT, "gpu": "a100-40gb", "seq_len": 1044, "lora_r": 8, "lora_targets": QV}
+TUNE = {
+    "framework": "torchtune",
+    "batch_size": 2,
+    "seq_len": 4096,
+    "gpu": "a100-80gb",
+    "torch_version": "2.5",
+}
+
+
+def report(model, **settings):
+    return api.train(model, offline=True, **settings)
+
+
+def peak(found, level="allocated"):
+    return found.devices[0].peak(level).expected
+
+
+@pytest.mark.parametrize(
+    ("model", "r", "targets", "trainable"),
+    [
+        ("falcon-7b", 32, QV, 14_024_704),  # as litgpt prints them
+        ("phi-1.5", 8, QV, 1_572_864),
+        ("gemma-2b", 8, ALL, 11_870_208),
+        ("mistral-7b-v0.1", 32, QV, 13_631_488),
+    ],
+)
+def test_litgpts_adapters_are_on_one_linear_of_three(model, r, targets, trainable):
+    found = report(model, **{**LITGPT, "lora_r": r, "lora_targets": targets, "seq_len": 16})
+    assert found.derived["trainable_parameters"] == trainable
+
+
+def test_litgpt_holds_the_embedding_and_the_head_apart():
+    """Gemma's are one matrix for others: 256,000 x 2,048 in 16 bits more."""
+    theirs = report("gemma-2b", **LITGPT, seq_len=16, lora_targets=QV)
+    weights = [
+        next(c for c in found.devices[0].phases[0].components if c.name == "weights")
+        for found in (theirs, report("gemma-2b", method="lora", seq_len=16))
+    ]
+    assert weights[0].bytes.expected - weights[1].bytes.expected == 256_000 * 2048 * 2
+
+
+@pytest.mark.parametrize(
+    ("batch", "form", "printed"),
+    [(1, None, 4.82), (2, None, 6.76), (1, "nf4", 3.78), (1, "nf4-dq", 3.72)],
+)
+def test_litgpts_table_to_its_last_digit(batch, form, printed):
+    """tutorials/resource-tables.md, whose longest sample is the first: phi-1.5, LoRA."""
+    packed = {"quantization": form, "optimizer": "paged_adamw_32bit"} if form else {}
+    found = report("phi-1.5", **PHI, **packed, batch_size=batch, framework_version="0.1")
+    assert found.derived["first_step_peak_bytes"] / GB == pytest.approx(printed, abs=0.0051)
+
+
+def test_the_loop_that_holds_its_loss_holds_inputs_of_packed_linears_twice():
+    """bitsandbytes 0.42 keeps the input on its function's context, which lives as long as the
+    graph, and litgpt's variable holds that until the next loss: of a second micro-batch those of
+    the first. 24 layers: what fc and proj of each part read."""
+    packed = {"quantization": "nf4", "optimizer": "paged_adamw_32bit", "batch_size": 1}
+    old, new = (
+        report("phi-1.5", **PHI, **packed, framework_version=v, gradient_accumulation=2)
+        for v in ("0.1", "0.5")
+    )
+    read = 24 * 1044 * 2 * (2048 + 2048 + 8192)  # the norm's output, attention's, gelu's
+    grown = peak(old) - peak(new)
+    assert grown == pytest.approx(2 * read, rel=0.15)
+
+
+def test_litgpt_has_its_own_names():
+    with pytest.raises(UsageError, match="q_proj"):
+        report("phi-1.5", **{**PHI, "lora_targets": ("q_proj",)})
+
+
+def test_every_frameworks_loss_is_known():
+    for f in FRAMEWORKS.values():
+        for name in (f.loss, *f.losses.values()):
+            assert name in LOSSES or name in LOOPS, f.name
+
+
+@pytest.mark.parametrize(
+    ("settings", "printed"),
+    [
+        ({"loss": "standard"}, 60.0),
+        ({"compile": True}, 42.9),
+        ({"compile": True, "checkpointing": "full"}, 24.9),
+        ({"compile": True, "checkpointing": "full", "optimizer_in_backward": True}, 23.1),
+        ({"compile": True, "checkpointing": "offload", "optimizer_in_backward": True}, 21.8),
+    ],
+)
+def test_torchtunes_table_of_flags(settings, printed):
+    """README.md: Llama 3.2 3B, packed to 4,096 tokens, bf16, one A100."""
+    found = peak(report("llama-3.2-3b", **TUNE, **settings))
+    assert found / GIB == pytest.approx(printed, rel=0.025)
+
+
+def test_an_offloaded_checkpoint_is_a_layers_input_less():
+    """28 layers of 8,192 tokens x 3,072 in 16 bits, but for what one layer needs again."""
+    kept, away = (
+        peak(report("llama-3.2-3b", **TUNE, compile=True, checkpointing=how))
+        for how in ("full", "offload")
+    )
+    assert kept >= away
+    loss = [
+        next(p for p in found.devices[0].phases if p.name == "loss").at("allocated").expected
+        for found in (
+            report("llama-3.2-3b", **TUNE, compile=True, checkpointing=how)
+            for how in ("full", "offload")
+        )
+    ]
+    assert loss[0] - loss[1] == pytest.approx(28 * 8192 * 3072 * 2, rel=1e-3)
+
+
+def test_torch_1_keeps_zeroed_gradients_and_inputs_of_softmax():
+    """BERT in float32, which the Trainer's page of 2022 measured: a score matrix a layer."""
+    settings = {"precision": "fp32", "batch_size": 1, "seq_len": 512, "attention": "eager"}
+    old, middle, new = (
+        report("bert-large-uncased", **settings, engine_version="4.20", torch_version=v)
+        for v in ("1.10", "1.12", "2.0")
+    )
+    scores = 24 * 16 * 512 * 512 * 4
+    forward = [
+        next(p for p in found.devices[0].phases if p.name == "forward").at("allocated").expected
+        for found in (old, middle, new)
+    ]
+    assert forward[0] - forward[1] == scores
+    assert forward[1] - forward[2] == pytest.approx(4 * 335_174_458, rel=0.01)
+
+
+def test_older_torchs_take_more_or_less_for_a_step():
+    """Adam's root and its denominator together in 2.0; one parameter at a time before."""
+    settings = {"precision": "fp32", "seq_len": 16, "optimizer": "adamw_torch"}
+    step = [
+        next(p for p in found.devices[0].phases if p.name == "step").at("allocated").expected
+        for found in (report("llama-3.2-1b", **settings, torch_version=v) for v in ("2.0", "2.1"))
+    ]
+    assert step[0] - step[1] == pytest.approx(4 * 1_235_814_400, rel=0.01)

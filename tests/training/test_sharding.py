@@ -1,0 +1,198 @@
+"""What one rank of a sharded run holds, beside figures worked by hand."""
+
+import pytest
+
+import weighbridge
+from weighbridge.autograd.tensors import Param
+from weighbridge.dtypes import BFLOAT16
+from weighbridge.errors import UsageError
+from weighbridge.training.sharding.ddp import buckets
+from weighbridge.training.sharding.zero import _staying
+from weighbridge.units import MIB
+
+GB = 10**9
+SEVEN = 6_738_415_616  # parameters of Llama-2-7B
+RANKS = 8
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 2048,
+    "torch_dtype": "bfloat16",
+}
+
+
+def most(report, *names, phase=None):
+    """Bytes of these components together, at their most."""
+    return max(
+        sum(c.bytes.expected for c in p.components if c.name in names)
+        for p in report.devices[0].phases
+        if phase in (None, p.name)
+    )
+
+
+def host(report, name):
+    """The host's share of one rank."""
+    return most_of(report.devices[-1], name) / RANKS
+
+
+def most_of(device, name):
+    parts = (c.bytes.expected for p in device.phases for c in p.components if c.name == name)
+    return max(parts, default=0)
+
+
+def seven(**settings):
+    """Few tokens: what is told is of weights, gradients and states."""
+    return weighbridge.train("llama-2-7b", seq_len=16, data_parallel_size=RANKS, **settings)
+
+
+# (2 + 2 + 12) bytes a parameter, by what is in parts: the ZeRO paper's figure 1, for N = 8
+@pytest.mark.parametrize(
+    ("stage", "weights", "gradients"),
+    [(1, 2.0, 2.0), (2, 2.0, 2 / RANKS), (3, 2 / RANKS, 2 / RANKS)],
+)
+def test_the_papers_bytes_of_a_7b(stage, weights, gradients):
+    report = seven(shard=f"zero{stage}", precision="bf16-mixed")
+    assert most(report, "weights") == pytest.approx(weights * SEVEN, rel=0.002)
+    found = most(report, "gradients", phase="backward")  # the embedding's comes last
+    assert found == pytest.approx(gradients * SEVEN, rel=0.02)
+    assert most(report, "optimizer_states") == pytest.approx(8 * SEVEN / RANKS, rel=1e-6)
+    assert most(report, "master_weights") == pytest.approx(4 * SEVEN / RANKS, rel=1e-6)
+
+
+def test_the_float32_gradients_of_a_part_are_there_at_the_step():
+    report = seven(shard="zero2", precision="bf16-mixed")
+    after = most(report, "gradients", phase="step")
+    assert after == pytest.approx((4 + 2) * SEVEN / RANKS, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("offload", "kept"), [("optimizer", 12 / RANKS), ("params", 14 / RANKS), ("nvme", 0)]
+)
+def test_what_zero_3_keeps_on_the_host(offload, kept):
+    """12 P / N of states and master copy, and with parameters 2 P / N more."""
+    report = seven(shard="zero3", offload=offload, precision="bf16-mixed")
+    found = host(report, "weights") + (host(report, "optimizer_states") if offload != "nvme" else 0)
+    assert found == pytest.approx(kept * SEVEN, rel=0.01)
+    assert most(report, "optimizer_states", "master_weights") == 0
+
+
+def test_a_reduce_bucket_of_deepspeed_is_a_gigabyte_and_the_trainers_is_small():
+    """5e8 numbers of 2 bytes; auto is the hidden size squared."""
+    trainer = seven(shard="zero1", precision="bf16-mixed")
+    load = most(trainer, "temporaries", phase="load")
+    assert load == 2 * 4096 * 4096
+
+
+def test_layers_that_are_used_again_soon_stay():
+    """Between a layer's forward and its backward lie all later layers, twice, and the head, twice.
+    With 131 million of head and 202 million a layer, two of Llama-2-7B's are nearer than 1e9."""
+    layers = tuple(f"model.layers.{i}." for i in range(32))
+    found = _staying([202_375_168] * 32, 131_072_000, 10**9, layers)
+    assert found == set(layers[-2:])
+    assert _staying([10] * 3, 10, 10**9, "abc") == set("abc")
+    assert _staying([10] * 3, 10, 20, "abc") == set()
+
+
+def test_buckets_by_hand():
+    """The last gradients come first: one that reaches 1 MiB, then those that reach 25."""
+    params = [Param(str(i), (1024, 1024), BFLOAT16, None) for i in range(16)]
+    assert [n // MIB for n in buckets(params)] == [2, 26, 4]
+    assert list(buckets([Param("b", (3,), BFLOAT16, None)])) == [6]
+    assert list(buckets([])) == []
+
+
+def test_replicas_have_gradients_twice():
+    """Those of autograd, and their buckets."""
+    alone = weighbridge.train(CONFIG, precision="fp32", seq_len=64)
+    shared = weighbridge.train(
+        CONFIG, precision="fp32", seq_len=64, shard="ddp", data_parallel_size=2
+    )
+    assert most(shared, "gradients") == pytest.approx(2 * most(alone, "gradients"), rel=0.001)
+
+
+@pytest.mark.parametrize("shard", ["fsdp1", "fsdp2", "hsdp"])
+def test_fully_sharded_parts_of_a_7b(shard):
+    """16 bytes a parameter in N parts; HSDP of two nodes has those of one."""
+    usual = {"shard": shard, "precision": "bf16-mixed"}
+    report = seven(**usual)
+    assert most(report, "weights", phase="step") == pytest.approx(4 * SEVEN / RANKS, rel=0.001)
+    assert most(report, "optimizer_states") == pytest.approx(8 * SEVEN / RANKS, rel=0.001)
+    twice = weighbridge.train("llama-2-7b", seq_len=16, **usual | {"data_parallel_size": 16})
+    shares = most(report, "optimizer_states") / most(twice, "optimizer_states")
+    assert shares == pytest.approx(1 if shard == "hsdp" else 2, rel=0.001)
+
+
+def test_rows_that_do_not_divide_are_rounded_up():
+    """FSDP2 cuts the first dimension of each parameter: 1000 rows among 7 are 143."""
+    report = weighbridge.train(
+        CONFIG | {"vocab_size": 1000},
+        shard="fsdp2",
+        data_parallel_size=7,
+        precision="bf16",
+        seq_len=16,
+        framework="plain",
+    )
+    rows = {"vocabulary": 143, "hidden": 37, "inner": 101, "kv": 19}
+    layer = 256 * (2 * rows["hidden"] + 2 * rows["kv"] + 2 * rows["inner"])
+    layer += 704 * rows["hidden"] + 2 * rows["hidden"]
+    total = 3 * layer + 2 * 256 * rows["vocabulary"] + rows["hidden"]
+    assert most(report, "weights", phase="step") == 2 * total
+
+
+def test_parameters_of_fsdp_on_the_host():
+    """Parameters and gradients, and the states beside them."""
+    report = seven(shard="fsdp2", offload="params", precision="bf16-mixed")
+    assert host(report, "weights") == pytest.approx(8 * SEVEN / RANKS, rel=0.001)
+    assert host(report, "optimizer_states") == pytest.approx(8 * SEVEN / RANKS, rel=0.001)
+    assert most(report, "weights", "optimizer_states", phase="step") < GB // 100
+
+
+def test_micro_batches_of_the_trainer_keep_whole_gradients():
+    """accelerate's no_sync: 2 bytes of every parameter between them, where others reduce each."""
+    usual = {"shard": "fsdp2", "precision": "bf16-mixed", "gradient_accumulation": 4}
+    waits = seven(**usual)
+    each = seven(framework="plain", **usual)
+    assert most(waits, "gradients") >= 2 * SEVEN
+    assert most(each, "gradients") < 2 * SEVEN
+
+
+def test_checkpoints_on_the_host():
+    """One input a layer and sequence: 32 of 16 tokens x 4096 numbers of 4 bytes."""
+    alone = weighbridge.train(
+        "llama-2-7b", seq_len=16, checkpointing="offload", precision="bf16-mixed"
+    )
+    assert most_of(alone.devices[-1], "activations") == 32 * 16 * 4096 * 4
+
+
+@pytest.mark.parametrize("length", [256, 512])
+def test_checkpoints_in_the_order_of_what_they_keep(length):
+    kinds = ("offload", "full", "selective", "none")
+    saved = [
+        weighbridge.train(CONFIG, precision="bf16", seq_len=length, checkpointing=kind).derived[
+            "saved_activation_bytes"
+        ]
+        for kind in kinds
+    ]
+    assert saved == sorted(saved)
+    assert len(set(saved)) == len(kinds)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"shard": "fsdp2", "offload": "optimizer"}, "--offload params"),
+        ({"shard": "ddp", "offload": "optimizer"}, "zero1, zero2 or zero3"),
+        ({"shard": "zero2", "offload": "params"}, "zero3"),
+        ({"expert_parallel_size": 4}, "ranks that have the same layers"),
+        ({"shard": "zero2", "pipeline_parallel_size": 2}, "stage 1 at most"),
+    ],
+)
+def test_what_contradicts_itself_is_one_line(settings, says):
+    with pytest.raises(UsageError, match=says) as error:
+        weighbridge.train(CONFIG, **settings)
+    assert "\n" not in str(error.value)
