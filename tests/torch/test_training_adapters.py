@@ -75,7 +75,7 @@ MODELS = [
     ("gpt2", {"n_embd": 256, "n_layer": 2, "n_head": 4, "vocab_size": 1000}),
     ("gpt_neox", {**LLAMA, "num_key_value_heads": None}),
     ("phi3", {**LLAMA, "pad_token_id": 0}),
-    ("falcon", {"hidden_size": 256, "num_attention_heads": 4, **SIZES}),
+    ("opt", {"hidden_size": 256, "ffn_dim": 512, "num_attention_heads": 4, **SIZES}),
     (
         "qwen3_moe",
         {**LLAMA, "head_dim": 64, "num_experts": 8, "moe_intermediate_size": 128},
@@ -87,6 +87,7 @@ WAYS = [
     {"method": "lora", "lora_r": 4},
     {"method": "dora", "lora_r": 8, "lora_targets": ("all-linear",)},
     {"method": "lora", "lora_r": 16, "use_rslora": True, "lora_targets": ("all-linear",)},
+    {"method": "qlora", "lora_r": 8, "lora_targets": ("all-linear",)},
 ]
 
 

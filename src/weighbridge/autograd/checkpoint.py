@@ -15,9 +15,24 @@ from weakref import ref
 
 from weighbridge.autograd.engine import backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Shape, Tensor
+from weighbridge.dtypes import DType
 
 Layer = Callable[..., Any]
+Choice = Callable[[str], bool]
+
+
+def every_second_product() -> Choice:
+    """What torchtitan keeps of a layer: attention, and of the products the first, third and so on
+    (models/llama3/infra/parallelize.py, _apply_ac_to_transformer_block)."""
+    products = 0
+
+    def keeps(kind: str) -> bool:
+        nonlocal products
+        products += kind == "product"
+        return kind == "attention" or products % 2 == 1
+
+    return keeps
 
 
 class _StopError(Exception):
@@ -49,7 +64,22 @@ class Frame:
         self.seen = 0
         self.holders: list[ref[_Holder]] = []
         self.kept: dict[int, Any] = {}
+        self.away = False  # the input is in host memory until it is asked for
         self.again = False
+        self.made = 0  # results, in this run of the layer
+        self.chooses: Choice | None = None  # whose results are kept
+        self.results: list[Any] = []
+
+    def result(self, kind: str, shape: Shape, dtype: DType) -> Tensor:
+        """A result that may be kept; computed again, it is what was kept, and kept no longer."""
+        assert self.chooses is not None
+        number, self.made = self.made, self.made + 1
+        if not self.again:
+            out = self.m.new(shape, dtype)
+            self.results.append(out.storage if self.chooses(kind) else None)
+            return out
+        storage, self.results[number] = self.results[number], None
+        return self.m.new(shape, dtype) if storage is None else Tensor(shape, dtype, storage)
 
     def pack(self, saved: list[Any]) -> list[Any]:
         """What a node keeps instead: the numbers of its tensors here."""
@@ -93,12 +123,17 @@ class Frame:
 
     def _run_again(self) -> None:
         m, self.again = self.m, True
+        self.made = 0
         before = m.grad, m.name, m.in_backward
         m.grad, m.name = True, "activations"
         m.frames.append(self)
+        x, *rest = self.args
+        if self.away:
+            m.away -= x.nbytes
+            x = Tensor(x.shape, x.dtype, m.new(x.shape, x.dtype).storage, x.node, x.slot)
         try:
             with m.casting(self.autocast):
-                self.layer(*self.args)
+                self.layer(x, *rest)
         except _StopError:
             pass
         finally:
@@ -106,18 +141,34 @@ class Frame:
             m.grad, m.name, m.in_backward = before
 
 
-def checkpoint(m: Machine, layer: Layer, *args: Any, reentrant: bool = False) -> Any:
-    """What `layer(*args)` gives. The first argument is the activation that runs through."""
+def checkpoint(
+    m: Machine,
+    layer: Layer,
+    *args: Any,
+    reentrant: bool = False,
+    away: bool = False,
+    chooses: Choice | None = None,
+) -> Any:
+    """What `layer(*args)` gives. The first argument is the activation that runs through; where it
+    is kept `away`, in host memory. `chooses` says of which products and attentions the results are
+    kept: then they are not computed again (create_selective_checkpoint_contexts)."""
     if not m.grad:
         return layer(*args)
-    if reentrant:
+    if reentrant and chooses is None:
         return _reentrant(m, layer, args)
     frame = Frame(m, layer, args)
+    frame.chooses = chooses
     m.frames.append(frame)
     try:
         return layer(*args)
     finally:
         m.frames.pop()
+        if away:
+            x, *rest = args
+            frame.args = (Tensor(x.shape, x.dtype, None, x.node, x.slot), *rest)
+            frame.away = True
+            m.away += x.nbytes
+            m.most_away = max(m.most_away, m.away)
 
 
 def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:

@@ -57,6 +57,8 @@ class Machine:
         self.autocast: DType | None = None
         self.name = "activations"  # what new memory counts as
         self.in_backward = False
+        self.away = self.most_away = 0  # bytes of activations in host memory
+        self.softmax_keeps = False  # its input, too: torch 1.10 and older (_softmax_backward_data)
         self.frames: list[Frame] = []
         self.casts: dict[int, tuple[Param, Tensor]] = {}  # autocast's cache of weights
         self.workspace = 0  # of cuBLAS, for each thread that multiplies
@@ -69,6 +71,13 @@ class Machine:
         tensor = Tensor(shape, dtype, None)
         tensor.storage = Storage(self.heap, tensor.nbytes, name or self.name)
         return tensor
+
+    def result(self, kind: str, shape: Shape, dtype: DType) -> Tensor:
+        """Of a product or an attention: what a checkpoint that is selective kept of it, where the
+        layer is computed again."""
+        if self.frames and self.frames[-1].chooses is not None:
+            return self.frames[-1].result(kind, shape, dtype)
+        return self.new(shape, dtype)
 
     def param(
         self, name: str, shape: Shape, dtype: DType, *, component: str = "weights", **facts: Any

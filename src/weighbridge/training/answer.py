@@ -9,6 +9,7 @@ from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.training.phases import phases
 from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run, run
+from weighbridge.training.sharding.numbers import NODE
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -46,9 +47,10 @@ def _devices(p: Plan, stages: list[Run]) -> Iterator[Device]:
 
 
 def _host(p: Plan, found: Run) -> Device:
-    """What is kept there, and what may be paged out to it."""
-    kept = sum(found.elsewhere.values())
-    managed = found.elsewhere.get("managed", 0)
+    """What is kept there for the ranks of one node, and what may be paged out to it."""
+    ranks = min(NODE, p.sharding.ranks)
+    kept = ranks * sum(found.elsewhere.values())
+    managed = ranks * found.elsewhere.get("managed", 0)
     states = Component(
         name="optimizer_states",
         bytes=Bytes(kept - managed, kept - managed, kept),
@@ -58,12 +60,20 @@ def _host(p: Plan, found: Run) -> Device:
     )
     rest = Component(
         name="weights",
-        bytes=exactly(found.host),
+        bytes=exactly(ranks * found.host),
         basis="computed",
-        formula="parameters and master copies that are kept off the device",
-        source="DeepSpeed runtime/zero",
+        formula="parameters, gradients and master copies that are kept off the device",
+        source="DeepSpeed runtime/zero; torch distributed/fsdp",
     )
-    return Device(index=0, kind="host", phases=(Phase("step", (states, rest)),))
+    inputs = Component(
+        name="activations",
+        bytes=exactly(ranks * found.away),
+        basis="computed",
+        formula="inputs of layers, from their forward to their backward",
+        source="torch autograd/graph.py, save_on_cpu",
+    )
+    backward = (Phase("backward", (states, rest, inputs)),) if found.away else ()
+    return Device(index=0, kind="host", phases=(*backward, Phase("step", (states, rest))))
 
 
 def _capacity(p: Plan, budget: "Budget | None") -> int | None:

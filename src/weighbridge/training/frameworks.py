@@ -5,6 +5,13 @@
     bf16            bfloat16  none
     fp32            float32   none
 
+    trl             float32 also where it is frozen; checkpoints; tiles of logits
+    axolotl         bf16-mixed: bfloat16 under autocast
+    deepspeed       16 bits without autocast, the float32 copy among ranks (BF16_Optimizer)
+    torchtitan      float32 parts, gathered in bfloat16 by FSDP2; alone under autocast
+    torchtune       bfloat16, also adapters and states; a step in one kernel; eight chunks of logits
+    litgpt          the same by bf16-true; logits cast to float32 by Fabric, held to the next
+
 A frozen base stays in 16 bits whatever the precision (transformers 5 loads in the model's dtype).
 """
 
@@ -50,6 +57,9 @@ class Framework:
     outputs: bool = True  # the model's outputs, logits among them, live until backward is over
     unsure: int = 0  # percent of what a step holds besides weights and states, that kernels may add
     wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of what is frozen
+    lowers_packed: bool = False  # beside packed weights LoRA is in the dtype of products after all
+    compiles: bool = False  # its layers are known as torch.compile leaves them
+    shard: str | None = None
     shares_vocab: bool = False  # embeddings are among what tensor ranks share
     float_outputs: bool = False  # accelerate: under mixed precision logits are cast to float32
 
@@ -69,6 +79,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         optimizer="adamw_torch_fused",
         loss="chunked",
         losses={"standard": "torchtune"},
+        compiles=True,
         unsure=4,
         outputs=False,
         wide_adapters=False,
@@ -82,11 +93,67 @@ FRAMEWORKS: Mapping[str, Framework] = {
         unsure=4,
         wide_adapters=False,
     ),
+    "torchtitan": Framework(
+        name="torchtitan",
+        source="torchtitan 9dec370 train.py, parallelisms/parallelize_llama.py (apply_fsdp)",
+        precisions={
+            **PRECISIONS,
+            "bf16-mixed": Precision(weights=FLOAT32, frozen=FLOAT32, autocast=BFLOAT16),
+        },
+        optimizer="adamw_torch_fused",
+        losses={"standard": "torchtitan"},
+        compiles=True,
+        unsure=4,
+        outputs=False,
+        shares_vocab=True,
+    ),
+    "trl": Framework(
+        name="trl",
+        source="trl 1.10 trainer/base_config.py, sft_config.py, sft_trainer.py, utils.py",
+        precisions={
+            **PRECISIONS,
+            "bf16-mixed": Precision(weights=FLOAT32, frozen=FLOAT32, autocast=BFLOAT16),
+            "fp16-mixed": Precision(weights=FLOAT32, frozen=FLOAT32, autocast=FLOAT16),
+        },
+        checkpointing="full",
+        loss="trl",
+        outputs=False,
+        float_outputs=True,
+        lowers_packed=True,
+    ),
+    "axolotl": Framework(
+        name="axolotl",
+        source="axolotl loaders/model.py (_configure_embedding_dtypes), utils/config (bf16: auto)",
+        precisions={
+            **PRECISIONS,
+            "bf16-mixed": Precision(weights=BFLOAT16, frozen=BFLOAT16, autocast=BFLOAT16),
+            "fp16-mixed": Precision(weights=FLOAT16, frozen=FLOAT16, autocast=FLOAT16),
+        },
+        optimizer="adamw_torch_fused",
+        outputs=False,
+        float_outputs=True,
+    ),
+    "deepspeed": Framework(
+        name="deepspeed",
+        source="DeepSpeed runtime/engine.py, runtime/bf16_optimizer.py",
+        precisions={
+            **PRECISIONS,
+            "bf16-mixed": Precision(weights=BFLOAT16, frozen=BFLOAT16),
+            "fp16-mixed": Precision(weights=FLOAT16, frozen=FLOAT16),
+        },
+        shard="zero1",
+    ),
+}
+# Known by name, and not modelled: what is near
+NEAR: Mapping[str, str] = {
+    "megatron": "its main gradients are not modelled; near is deepspeed with --shard zero1",
 }
 
 
 def framework(name: str | None) -> Framework:
     found = FRAMEWORKS.get(name or "trainer")
+    if found is None and name is not None and name in NEAR:
+        raise UsageError(f"--framework {name}: {NEAR[name]}")
     if found is None:
         raise UsageError(f"--framework {name!r} is not known; known: {', '.join(FRAMEWORKS)}")
     return found

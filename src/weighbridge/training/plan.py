@@ -10,8 +10,8 @@ from weighbridge.engines.transformers.rules import rules
 from weighbridge.errors import UsageError
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
-from weighbridge.training.frameworks import Framework, Precision, held
-from weighbridge.training.optimizers import Optimizer, optimizer
+from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held
+from weighbridge.training.optimizers import Optimizer, of_torch, optimizer
 from weighbridge.training.sharding.numbers import Sharding, sharding
 from weighbridge.workload import Train
 
@@ -70,6 +70,9 @@ class Plan:
 def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]) -> Plan:
     """`version` of transformers."""
     made, chosen = held(w)
+    if w.compile and not made.compiles:
+        known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
+        raise UsageError(f"--compile is modelled for {known}, not for {made.name}; leave it out")
     part = budget.choice.part if budget else None
     capability = part.capability if part and part.capability else CAPABILITY
     return Plan(
@@ -91,7 +94,9 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         reentrant=version[0] < 5,
         major=version[0],
         adapters=_adapters(subject, w, made, chosen),
-        sharding=sharding(w, budget.choice.count if budget else None),
+        sharding=sharding(
+            replace(w, shard=w.shard or made.shard), budget.choice.count if budget else None
+        ),
         part=part,
         capability=capability,
         torch=_pair(w.torch_version) or TORCH,
@@ -107,7 +112,8 @@ def _usual_attention(subject: Subject, version: tuple[int, int]) -> str | None:
 
 
 def _stepping(chosen: Optimizer, w: Train) -> Optimizer:
-    """In backward, each parameter for itself."""
+    """As its torch steps it; in backward, each parameter for itself."""
+    chosen = of_torch(chosen, _pair(w.torch_version) or TORCH)
     return replace(chosen, in_backward=True) if w.optimizer_in_backward else chosen
 
 
@@ -130,6 +136,7 @@ def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) ->
     """PEFT's own defaults; all linears where it has none for the model type."""
     if (w.method or "full") == "full":
         return None
+    lowered = made.lowers_packed and subject.choice.scheme is not None
     return Adapters(
         r=w.lora_r or 8,
         alpha=w.lora_alpha or 8,
@@ -138,5 +145,5 @@ def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) ->
         dora=w.method == "dora",
         rslora=w.use_rslora,
         modules_to_save=w.modules_to_save or (),
-        dtype=FLOAT32 if made.wide_adapters else chosen.frozen,
+        dtype=FLOAT32 if made.wide_adapters and not lowered else chosen.autocast or chosen.frozen,
     )

@@ -18,7 +18,7 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.training.attend import PROCESSORS, THREADS
 from weighbridge.training.build import build, trainable
-from weighbridge.training.nets import Net, litgpt, loss, net
+from weighbridge.training.nets import Net, litgpt_class, loss, net
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding.around import Around
@@ -41,6 +41,7 @@ class Run:
     trainable: int = 0
     saved: int = 0  # bytes that the graph holds at the end of the first forward
     host: int = 0  # bytes of parameters and master copies in host memory
+    away: int = 0  # bytes of activations there, at most
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
 
     def note(self, name: str, peak: Peak, *, first: bool) -> None:
@@ -70,7 +71,7 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     m.softmax_keeps = p.torch < (1, 11)
     _workspaces(m, p)
     around = surrounding(p)
-    built = litgpt.build(m, p) if p.framework.name == "litgpt" else build(m, p, around, stage)
+    built = litgpt_class.build(m, p) if p.framework.name == "litgpt" else build(m, p, around, stage)
     around.placed(m, built)
     forward, known = net(p.subject.model_type, p.framework.name)
     found = Run(known=known)
@@ -97,7 +98,7 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
         around.saving(m, built)
         found.note("save", m.heap.phase(), first=False)
     found.elsewhere = kept.elsewhere
-    found.host = around.host
+    found.host, found.away = around.host, m.most_away
     return found
 
 
@@ -186,6 +187,7 @@ class Batches:
         if p.framework.float_outputs and p.autocast is not None and logits is not None:
             with s.m.making("logits"):
                 logits = cast(s.m, logits, FLOAT32)
+        s.inputs.clear()
         if p.framework.outputs:
             self.logits = logits
         else:
@@ -199,6 +201,7 @@ class Batches:
         s.around.turns(s.m, s.built, last=last)
         backward(s.m, end, name="logits" if self.last_stage else TEMPORARIES)
         self.logits = None
+        del end  # and with it the graph
         s.outputs.clear()
         self._note("backward")
         s.around.after_backward(s.m, s.built, last=last)

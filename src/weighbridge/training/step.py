@@ -61,6 +61,9 @@ class Step:
     dropout: bool = True  # those that the config has
     items: dict[str, int] = field(default_factory=dict)  # images, sounds of a sequence
     around: Around = field(default_factory=Around)
+    inputs: list[Tensor] = field(
+        default_factory=list
+    )  # what the loop holds until the loss is there
     outputs: list[Tensor] = field(default_factory=list)  # what they hold besides logits
     held: list[Tensor] = field(default_factory=list)  # by the loop, of the step before
 

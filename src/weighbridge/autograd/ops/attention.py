@@ -21,8 +21,16 @@ from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.ops.matrix import matmul
-from weighbridge.autograd.ops.pointwise import add, add_, cast, dropout, of_result, scale, summed
-from weighbridge.autograd.ops.shaping import copied, repeat, turned
+from weighbridge.autograd.ops.pointwise import (
+    add,
+    add_,
+    cast,
+    dropout,
+    of_result,
+    scale,
+    softmax,
+)
+from weighbridge.autograd.ops.shaping import copied, expand, repeat, turned
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.units import align_up, ceil_div
@@ -64,6 +72,7 @@ class How:
     first   queries and keys have heads before tokens in memory, as what was joined has
     views   queries and keys are what linears gave, with nothing in between
     wide    eager's softmax is in float32
+    own     eager's weights stay as the softmax gives them
     cap     scores are capped: cap * tanh(scores / cap)
     large   the card has more than 100 KiB of shared memory a block
     processors   of the card: flash attention of few rows splits the keys over them
@@ -75,6 +84,7 @@ class How:
     cap: bool = False
     views: bool = False
     wide: bool = True
+    own: bool = False
     first: bool = False
     large: bool = True
     processors: int = 108
@@ -92,8 +102,8 @@ def flash(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUA
     if real % 8:
         q, k, v = _padded(m, q, h), _padded(m, k, h), _padded(m, v, h)
         h = replace(h, key_dim=align_up(real, 8), value_dim=align_up(real, 8))
-    out = m.new((h.batch, h.length, h.heads, h.value_dim), q.dtype)
-    sums = m.new((h.batch, h.heads, h.length), FLOAT32)
+    out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
+    sums = m.result("attention", (h.batch, h.heads, h.length), FLOAT32)
     state, offset = m.new((2,), INT64), m.new((), INT64)
     splits = 1 if how.p else _splits(h, 2 * how.processors)
     if splits > 1:
@@ -173,23 +183,25 @@ def efficient(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = 
     the queries' dtype."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     bias = _aligned(m, _added(m, how.mask, q))
-    out = m.new((h.batch, h.length, h.heads, h.value_dim), q.dtype)
-    sums = m.new((h.batch, h.heads, align_up(h.length, 32)), FLOAT32)
+    if bias is not None and bias.shape[0] < h.batch:
+        bias = expand(m, bias, h.batch, *bias.shape[1:])
+    out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
+    sums = m.result("attention", (h.batch, h.heads, align_up(h.length, 32)), FLOAT32)
     state, offset = m.new((), INT64), m.new((), INT64)
     if q.dtype.nbytes == 2 and h.value_dim > 128:
         m.hidden(4 * out.numel)
     p, large = how.p, how.large
     shapes, learned = (q.shape, k.shape, v.shape), bias is not None and bias.requires_grad
-    form = bias.shape if bias is not None else ()
+    whole = (*h.scores[:3], align_up(h.seen, LOADED))
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = saved[0].dtype
         made = [m.new(shape, dtype) for shape in shapes]
-        of_bias = m.new(h.scores, dtype) if learned else None
+        of_bias = m.new(whole, dtype) if learned else None
         if dtype.nbytes == 4:
             m.hidden(grads[0].nbytes)  # sum(dO * O), which only half kernels compute themselves
         m.hidden(4 * h.batch * h.heads * h.length, _workspace(h, dtype.nbytes, p, large))
-        return [*made, summed(m, of_bias, form, dtype) if of_bias is not None else None]
+        return [*made, of_bias]
 
     kept = [q, k, v, bias, Tensor(out.shape, out.dtype, out.storage), sums, state, offset]
     record(m, back, [q, k, v, bias], kept, out)
@@ -207,11 +219,21 @@ def _added(m: Machine, mask: Tensor | None, q: Tensor) -> Tensor | None:
 
 
 def _aligned(m: Machine, bias: Tensor | None) -> Tensor | None:
-    """pad_bias"""
+    """pad_bias; in backward both what is cut off and what is filled up are undone by copies."""
     if bias is None or bias.shape[-1] % LOADED == 0:
         return bias
-    whole = m.new((*bias.shape[:-1], align_up(bias.shape[-1], LOADED)), bias.dtype)
-    return Tensor(bias.shape, bias.dtype, whole.storage, bias.node, bias.slot)
+    before = bias.shape
+    shape = (*before[:-1], align_up(before[-1], LOADED))
+    out = m.new(shape, bias.dtype).view(*before)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        filled = m.new(shape, grads[0].dtype)
+        made = m.new(before, grads[0].dtype)
+        del filled
+        return [made]
+
+    record(m, back, [bias], [], out)
+    return out
 
 
 # Rows of queries and keys that a kernel of cutlassB.h works on, by the largest D
@@ -242,8 +264,8 @@ def cudnn(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUA
     do."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     bias = _added(m, how.mask, q)
-    out = m.new((h.batch, h.length, h.heads, h.value_dim), q.dtype)
-    sums = m.new((h.batch, h.heads, h.length, 1), FLOAT32)
+    out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
+    sums = m.result("attention", (h.batch, h.heads, h.length, 1), FLOAT32)
     state, offset = m.new((), INT64), m.new((), INT64)
     shapes = q.shape, k.shape, v.shape
 
@@ -319,10 +341,11 @@ def eager(
     if how.mask is not None:
         weights = add(m, weights, how.mask)
     if how.wide:
-        weights = cast(m, of_result(m, cast(m, weights, FLOAT32)), q.dtype)
+        weights = cast(m, softmax(m, cast(m, weights, FLOAT32)), q.dtype)
     else:
         weights = _softmax(m, weights)
-        weights = cast(m, weights, v.dtype)
+        if not how.own:
+            weights = cast(m, weights, v.dtype)
     weights = dropout(m, weights, how.p)
     out = _product(m, weights, value_states, h, columns=h.value_dim)
     return _contiguous(m, out, h), weights
@@ -330,7 +353,7 @@ def eager(
 
 def _softmax(m: Machine, x: Tensor) -> Tensor:
     """In its own dtype; autocast has it in float32."""
-    return of_result(m, x if m.autocast is None else cast(m, x, FLOAT32))
+    return softmax(m, x if m.autocast is None else cast(m, x, FLOAT32))
 
 
 def _product(

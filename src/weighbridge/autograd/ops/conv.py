@@ -9,7 +9,7 @@ Source: torch aten/src/ATen/native/Convolution.cpp (convolution_backward, conv_d
 workspaces as they were measured with cuDNN 9.10 to 9.20.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, lower, record
 from weighbridge.autograd.tensors import Shape, Tensor
@@ -17,18 +17,17 @@ from weighbridge.autograd.tensors import Shape, Tensor
 TAIL = 512
 
 
-def conv(
-    m: Machine,
-    x: Tensor,
-    w: Tensor,
-    b: Tensor | None,
-    shape: Shape,
-    *,
-    rearranged: bool = False,
-    turned: bool = False,
-) -> Tensor:
+class Form(NamedTuple):
     """`shape` is the output's. `turned`: its gradient comes in another order of dimensions."""
-    x, w, b = lower(m, x), lower(m, w), lower(m, b) if b is not None else None
+
+    shape: Shape
+    rearranged: bool = False
+    turned: bool = False
+
+
+def conv(m: Machine, x: Tensor, w: Tensor, b: Tensor | None, form: Form) -> Tensor:
+    shape, rearranged, turned = form
+    b, w, x = lower(m, b) if b is not None else None, lower(m, w), lower(m, x)
     kept: list[Tensor | None] = [x, w]
     ahead(m, [x, w, b], kept)
     out = m.new(shape, x.dtype)

@@ -56,7 +56,8 @@ def cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
     def unsoft(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [m.new(shape, dtype)]
 
-    record(m, unsoft, [logits], [Tensor(soft.shape, soft.dtype, soft.storage)], soft)
+    kept = [Tensor(soft.shape, soft.dtype, soft.storage)]
+    record(m, unsoft, [logits], [*kept, logits] if m.softmax_keeps else kept, soft)
     if m.autocast is not None:
         soft = cast(m, soft, FLOAT32)
     loss, weight = m.new((), soft.dtype), m.new((), soft.dtype)

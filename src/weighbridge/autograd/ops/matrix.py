@@ -16,12 +16,13 @@ from weighbridge.autograd.tensors import Tensor
 
 def linear(m: Machine, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """x [..., in], w [out, in] (or [in, out]: transformers' Conv1D)."""
-    x, w, b = lower(m, x), lower(m, w), lower(m, b) if b is not None else None
+    b, w, x = lower(m, b) if b is not None else None, lower(m, w), lower(m, x)
     inside = x.shape[-1]
     outside = w.numel // inside
     kept = [x if w.requires_grad else None, w if x.requires_grad else None]
     ahead(m, [x, w, b], kept)
-    out = m.new((*x.shape[:-1], outside), x.dtype)
+    shape = (*x.shape[:-1], outside)
+    out = m.result("product", shape, x.dtype) if b is None else m.new(shape, x.dtype)
     m.product()
     reads, holds, biased = x.shape, w.shape, b is not None
 

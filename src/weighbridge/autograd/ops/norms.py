@@ -21,6 +21,7 @@ def layer_norm(m: Machine, x: Tensor, w: Tensor | None, b: Tensor | None = None)
     if absent(w):
         return x
     if m.autocast is not None:
+        b, w = (None if t is None else cast(m, t, FLOAT32) for t in (b, w))
         x = cast(m, x, FLOAT32)
     out = m.new(x.shape, x.dtype)
     size = FLOAT32 if x.dtype != FLOAT32 else x.dtype

@@ -158,6 +158,14 @@ def of_result(m: Machine, x: Tensor) -> Tensor:
     return out
 
 
+def softmax(m: Machine, x: Tensor) -> Tensor:
+    """From the result; older versions of torch keep the input for its dtype."""
+    out = m.new(x.shape, x.dtype)
+    kept = [Tensor(out.shape, out.dtype, out.storage)]
+    record(m, _again, [x], [*kept, x] if m.softmax_keeps else kept, out)
+    return out
+
+
 def power(m: Machine, x: Tensor) -> Tensor:
     """pow(2) or pow(3): grad * (n * x ** (n - 1)). Autocast has it in float32."""
     if m.autocast is not None:

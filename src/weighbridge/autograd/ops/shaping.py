@@ -62,13 +62,37 @@ def join(m: Machine, *parts: Tensor) -> Tensor:
     return out
 
 
-def expand(m: Machine, x: Tensor, times: int) -> Tensor:
-    """A view with the first dimension repeated; in backward the sum over it."""
-    out = Tensor((times * x.shape[0], *x.shape[1:]), x.dtype, x.storage)
+def expand(m: Machine, x: Tensor, *shape: int) -> Tensor:
+    """A view with dimensions repeated; in backward the sum over them."""
+    out = Tensor(shape, x.dtype, x.storage)
     before = x.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [m.new(before, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def part(m: Machine, x: Tensor, *shape: int) -> Tensor:
+    """A view of some, along any dimension; in backward zeros of the whole."""
+    out = Tensor(shape, x.dtype, x.storage)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def shaped(m: Machine, x: Tensor, *shape: int) -> Tensor:
+    """A view of a parameter, which is no leaf itself."""
+    out = Tensor(shape, x.dtype, x.storage)
+    before = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [Tensor(before, grads[0].dtype, grads[0].storage)]
 
     record(m, back, [x], [], out)
     return out

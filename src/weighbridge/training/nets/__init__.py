@@ -17,6 +17,7 @@ from weighbridge.training.nets import (
     bloom,
     cohere,
     decoder,
+    distilbert,
     gemma,
     gpt2,
     gptj,
@@ -29,7 +30,9 @@ from weighbridge.training.nets import (
     opt,
     parallel,
     phi3,
+    qwen,
     t5,
+    torchtitan,
     torchtune,
     vit,
 )
@@ -59,9 +62,11 @@ NETS: Mapping[str, Net] = {
         ("opt", opt.forward),
         ("glm glm4", phi3.glm),
         ("phi3", phi3.forward),
+        ("qwen", qwen.forward),
         ("qwen3_moe mixtral", moe.forward),
         ("deepseek_v3", latent.forward),
-        ("bert", bert.forward),
+        ("bert roberta xlm-roberta camembert", bert.forward),
+        ("distilbert", distilbert.forward),
         ("vit", vit.forward),
         ("t5", t5.forward),
         ("mamba2", mamba2.forward),
@@ -72,6 +77,11 @@ NETS: Mapping[str, Net] = {
 # Heads and losses that are not those of causal language models, by model type
 OWN: Mapping[str, Loss] = {
     "bert": bert.loss,
+    "roberta": bert.loss,
+    "xlm-roberta": bert.loss,
+    "camembert": bert.loss,
+    "distilbert": distilbert.loss,
+    "qwen": qwen.loss,
     "vit": vit.loss,
     "t5": t5.loss,
     "mamba2": mamba2.loss,
@@ -82,11 +92,16 @@ CAUSAL = ("mamba2",)  # of these
 
 
 # Classes that a framework has of its own, for all model types, and its losses by their names
-CLASSES: Mapping[str, Net] = {"litgpt": litgpt.forward, "torchtune": torchtune.forward}
+CLASSES: Mapping[str, Net] = {
+    "litgpt": litgpt.forward,
+    "torchtune": torchtune.forward,
+    "torchtitan": torchtitan.forward,
+}
 LOOPS: Mapping[str, Loss] = {
     "litgpt": litgpt.loss,
     "litgpt-pretrain": litgpt.pretraining,
     "torchtune": torchtune.loss,
+    "torchtitan": torchtitan.loss,
     "chunked": torchtune.chunked,
 }
 

@@ -1,7 +1,7 @@
-"""BERT: three embeddings and a norm, norms behind attention and feed-forward, dropouts; the head
-of masked language models, or a pooler and a classifier.
+"""BERT and RoBERTa: three embeddings and a norm, norms behind attention and feed-forward, dropouts;
+the head of masked language models, labels of tokens, or a pooler and a classifier.
 
-Source: transformers 5.23 models/bert/modeling_bert.py.
+Source: transformers 5.23 models/bert/modeling_bert.py, models/roberta/modeling_roberta.py.
 """
 
 from weighbridge.autograd.ops.losses import embedding
@@ -9,9 +9,10 @@ from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import add, dropout, of_result, several
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT64
+from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import heads, normed, run
-from weighbridge.training.nets.encoder import by_token, classified, first_token, mask
+from weighbridge.training.nets.encoder import by_token, classified, entered, first_token, mask
 from weighbridge.training.nets.encoder import self_attention as attend
 from weighbridge.training.step import Step
 
@@ -37,11 +38,15 @@ def base(s: Step) -> Module:
 
 
 def embeddings(s: Step, p: Module, ids: Tensor) -> Tensor:
-    """BertEmbeddings.forward; positions are a buffer's, types are gathered from one."""
+    """BertEmbeddings.forward; positions are a buffer's, types are gathered from one. RoBERTa's
+    positions are of each sequence, since padding has none."""
     m = s.m
-    position_ids = Tensor((1, s.length), INT64, None)
-    token_type_ids = m.new((1, s.length), INT64)
-    inputs_embeds = embedding(m, ids, p.weight("word_embeddings"))
+    if s.built.kind == "bert":
+        position_ids = Tensor((1, s.length), INT64, None)
+    else:
+        position_ids = m.new(ids.shape, INT64)
+    token_type_ids = m.new(position_ids.shape, INT64)
+    inputs_embeds = entered(s, embedding(m, ids, p.weight("word_embeddings")))
     if p.has("token_type_embeddings"):
         types = Tensor(ids.shape, INT64, token_type_ids.storage)
         token_type_embeddings = embedding(m, types, p.weight("token_type_embeddings"))
@@ -67,9 +72,8 @@ def attention(
     """BertAttention.forward"""
     rate = s.rate("attention_probs_dropout_prob")
     h = heads(s, number)
-    out, weights = attend(
-        s, p.at("self"), x, h, attention_mask, names=QKV, rate=rate, wide=False, own=True
-    )
+    more = {"mask": attention_mask, "p": rate, "wide": False, "own": True}
+    out, weights = attend(s, p.at("self"), x, h, QKV, **more)
     out = output(s, p.at("output"), out, x)
     return out, weights
 
@@ -89,28 +93,50 @@ def intermediate(s: Step, p: Module, x: Tensor) -> Tensor:
 
 
 def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """BertForMaskedLM, BertForSequenceClassification"""
-    with s.m.making("logits"):
-        if s.built.root.has("classifier"):
+    """BertForMaskedLM, BertForTokenClassification, BertForSequenceClassification and RoBERTa's"""
+    m, root = s.m, s.built.root
+    with m.making("logits"):
+        if root.has("classifier.dense"):
+            return classified(s, _first(s, root.at("classifier"), hidden))
+        if root.has("classifier") and base(s).has("pooler.dense"):
             return classified(s, _pooled(s, hidden))
-        return by_token(s, _predicted(s, hidden))
+        if root.has("classifier"):
+            return by_token(s, root.linear(m, dropout(m, hidden, _rate(s)), "classifier"))
+        name = root.first("cls.predictions.transform.dense", "lm_head.dense")
+        if not name:
+            raise UnsupportedError(
+                f"{s.built.kind}: its head is none of a masked language model and no classifier; "
+                "trace its step instead: weighbridge trace, or train --exact"
+            )
+        return by_token(s, _predicted(s, name, hidden))
 
 
-def _predicted(s: Step, hidden: Tensor) -> Tensor:
-    """BertLMPredictionHead.forward"""
-    m, p = s.m, s.built.root.at("cls.predictions")
-    x = p.linear(m, hidden, "transform.dense")
+def _predicted(s: Step, name: str, hidden: Tensor) -> Tensor:
+    """BertLMPredictionHead.forward, RobertaLMHead.forward"""
+    m, root = s.m, s.built.root
+    owner, inner = root.at(name.split(".transform")[0].removesuffix(".dense")), name[:-6]
+    x = root.linear(m, hidden, name)
     x = several(m, x, str(s.built.config.get("hidden_act") or "gelu"))
-    x = normed(m, x, p, "transform.LayerNorm")
+    x = normed(m, x, root, root.first(f"{inner}.LayerNorm", f"{inner}.layer_norm"))
     words = base(s).weight("embeddings.word_embeddings")
-    weight = p.weight("decoder") if p.has("decoder") else words
-    return linear(m, x, weight, p.bare("bias"))
+    weight = owner.weight("decoder") if owner.has("decoder") else words
+    return linear(m, x, weight, owner.bare("bias"))
+
+
+def _rate(s: Step) -> float:
+    return s.rate("classifier_dropout", "hidden_dropout_prob")
 
 
 def _pooled(s: Step, hidden: Tensor) -> Tensor:
     """BertPooler.forward, dropout, classifier"""
     m = s.m
     pooled = of_result(m, base(s).linear(m, first_token(m, hidden), "pooler.dense"))
-    rate = s.rate("classifier_dropout", "hidden_dropout_prob")
-    pooled = dropout(m, pooled, rate)
-    return s.built.root.linear(m, pooled, "classifier")
+    return s.built.root.linear(m, dropout(m, pooled, _rate(s)), "classifier")
+
+
+def _first(s: Step, p: Module, hidden: Tensor) -> Tensor:
+    """RobertaClassificationHead.forward"""
+    m = s.m
+    x = dropout(m, first_token(m, hidden), _rate(s))
+    x = of_result(m, p.linear(m, x, "dense"))
+    return p.linear(m, dropout(m, x, _rate(s)), "out_proj")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.arch.mixers import Attention
-from weighbridge.autograd.checkpoint import checkpoint
+from weighbridge.autograd.checkpoint import checkpoint, every_second_product
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.losses import embedding
@@ -75,8 +75,18 @@ def run(s: Step, layer: Callable[..., Tensor], x: Tensor, p: Module, *rest: Any)
     def whole(x: Tensor) -> Tensor:
         if not again:
             return layer(x, s, p, *rest)
-        away = s.checkpointing == "offload"
-        made: Tensor = checkpoint(s.m, layer, x, s, p, *rest, reentrant=s.reentrant, away=away)
+        kind = s.checkpointing
+        made: Tensor = checkpoint(
+            s.m,
+            layer,
+            x,
+            s,
+            p,
+            *rest,
+            reentrant=s.reentrant and kind == "full",
+            away=kind == "offload",
+            chooses=every_second_product() if kind == "selective" else None,
+        )
         return made
 
     return s.around.layer(s.m, p, whole, x)

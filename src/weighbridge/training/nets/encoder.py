@@ -4,17 +4,27 @@ Source: transformers 5.23 models/bert/modeling_bert.py, models/vit/modeling_vit.
 masking_utils.py (create_bidirectional_mask), loss/loss_utils.py (ForSequenceClassificationLoss).
 """
 
+from typing import Any
+
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.losses import cross_entropy
 from weighbridge.autograd.ops.shaping import cut
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import BOOL, INT64
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.step import Step
 
 Names = tuple[str, str, str]
+
+
+def entered(s: Step, x: Tensor) -> Tensor:
+    """What frozen embeddings give: PEFT has it need a gradient where layers are checkpointed
+    (enable_input_require_grads)."""
+    if s.checkpointing == "none" or x.requires_grad or not s.m.grad:
+        return x
+    return Param("input", x.shape, x.dtype, x.storage)
 
 
 def mask(s: Step, length: int) -> Tensor | None:
@@ -30,20 +40,17 @@ def self_attention(
     p: Module,
     x: Tensor,
     h: Heads,
-    mask: Tensor | None,
-    *,
     names: Names,
-    rate: float,
-    **more: bool,
+    /,
+    **more: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Queries, keys and values of three linears, as they are; what is attended to, as rows."""
+    """Queries, keys and values of three linears, as they are; what is attended to, as rows. `more`
+    is for attend.How."""
     m, width = s.m, h.heads * h.key_dim
     query, key, value = (
         p.linear(m, x, name).view(h.batch, h.length, h.heads, h.key_dim) for name in names
     )
-    out, weights = attended(
-        s, query, key, value, h, mask=mask, p=rate, causal=False, views=True, **more
-    )
+    out, weights = attended(s, query, key, value, h, causal=False, views=True, **more)
     return out.view(h.batch, h.length, width), weights
 
 

@@ -6,10 +6,11 @@ Source: transformers 5.23 models/mamba2/modeling_mamba2.py (mamba2_chunk_scan, s
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from weighbridge.arch.mixers import Mamba2
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.conv import conv
+from weighbridge.autograd.ops.conv import Form, conv
 from weighbridge.autograd.ops.losses import causal_loss, embedding
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import (
@@ -32,6 +33,7 @@ from weighbridge.autograd.ops.scans import (
     filled,
     interleaved,
     masked,
+    softplus,
 )
 from weighbridge.autograd.ops.shaping import copied, expand, part, shaped, split, stack, turned
 from weighbridge.autograd.tensors import Shape, Tensor
@@ -114,16 +116,10 @@ def mixer(s: Step, p: Module, x: Tensor, f: Scan) -> Tensor:
     gate, mixed, dt = split(m, projected_states, [inner, inner + 2 * side, f.heads])
     mixed = along(m, p, mixed)
     hidden, b, c = split(m, mixed, [inner, side, side])
-    scan_result = chunk_scan(
-        m,
-        p,
-        hidden.view(f.batch, f.length, f.heads, f.dim),
-        dt,
-        a,
-        b.view(f.batch, f.length, f.groups, f.states),
-        c.view(f.batch, f.length, f.groups, f.states),
-        f,
-    )
+    grouped = f.batch, f.length, f.groups, f.states
+    hidden = hidden.view(f.batch, f.length, f.heads, f.dim)
+    given = Selected(hidden, dt, a, b.view(*grouped), c.view(*grouped))
+    scan_result = chunk_scan(m, p, given, f)
     scan_output = scan_result.view(f.batch, f.length, inner)
     scan_output = gated_norm(m, scan_output, gate, p.weight("norm"), f.groups)
     return p.linear(m, cast(m, scan_output, dtype), "out_proj")
@@ -135,24 +131,26 @@ def along(m: Machine, p: Module, x: Tensor) -> Tensor:
     batch, length, width = x.shape
     longer = batch, width, length + weight.shape[-1] - 1
     inner = cast(m, x, weight.dtype)
-    out = part(m, conv(m, inner, weight, bias, longer), batch, length, width)
+    out = part(m, conv(m, inner, weight, bias, Form(longer)), batch, length, width)
     del inner
     return cast(m, of_input(m, out), x.dtype)
 
 
-def chunk_scan(
-    m: Machine,
-    p: Module,
-    hidden: Tensor,
-    dt: Tensor,
-    a: Tensor,
-    b: Tensor,
-    c: Tensor,
-    f: Scan,
-) -> Tensor:
+class Selected(NamedTuple):
+    """What a scan is given."""
+
+    hidden: Tensor
+    dt: Tensor
+    a: Tensor
+    b: Tensor
+    c: Tensor
+
+
+def chunk_scan(m: Machine, p: Module, given: Selected, f: Scan) -> Tensor:
     """mamba2_chunk_scan; its local variables live to its end."""
-    dt = add(m, dt, p.bare("dt_bias"))
-    dt = of_input(m, dt)
+    hidden, dt, a, b, c = given
+    dt = add(m, dt, cast(m, p.bare("dt_bias"), dt.dtype))
+    dt = softplus(m, dt)
     dt = clamped(m, dt)
     hidden = cast(m, hidden, FLOAT32)
     each = f.batch, f.length, f.heads, f.states
@@ -212,8 +210,7 @@ def segment_sum(m: Machine, x: Tensor, shape: Shape) -> Tensor:
     x = masked(m, x, m.new(mask.shape, BOOL))
     total = cumulated(m, x)
     mask = _triangle(m, length)
-    mask = m.new(mask.shape, BOOL)
-    return masked(m, total, mask)
+    return masked(m, total, m.new(mask.shape, BOOL))
 
 
 def _triangle(m: Machine, length: int) -> Tensor:

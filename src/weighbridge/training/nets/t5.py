@@ -67,32 +67,32 @@ def forward(s: Step) -> Tensor:
     assert body.encoder is not None
     ids = m.new((s.batch, s.length), INT64)
     root = built.root.at(built.base.path.removesuffix("decoder.").rstrip("."))
-    states = stack(s, root, "encoder", built.encoder, body.encoder, ids, None)
+    states = stack(s, root, Side("encoder", built.encoder, body.encoder), ids, None)
     s.outputs.append(states)
     shifted = m.new((s.batch, s.length), INT64)
-    return stack(s, root, "decoder", built.layers, body, shifted, states)
+    return stack(s, root, Side("decoder", built.layers, body), shifted, states)
 
 
-def stack(
-    s: Step,
-    root: Module,
-    name: str,
-    layers: list[Module],
-    body: Body,
-    ids: Tensor,
-    states: Tensor | None,
-) -> Tensor:
+class Side(NamedTuple):
+    """The encoder or the decoder."""
+
+    name: str
+    layers: list[Module]
+    body: Body
+
+
+def stack(s: Step, root: Module, side: Side, ids: Tensor, states: Tensor | None) -> Tensor:
     """T5Stack.forward"""
-    m, rate, p = s.m, s.rate("dropout_rate"), root.at(name)
-    inputs_embeds = embedding(m, ids, root.weight("shared"))
+    m, rate, p, h = s.m, s.rate("dropout_rate"), root.at(side.name), _heads(s, side.body)
+    inputs_embeds = encoder.entered(s, embedding(m, ids, root.weight("shared")))
     causal = states is not None
     mask = _causal(s) if causal else encoder.mask(s, s.length)
     other = encoder.mask(s, s.length) if causal else None
     x = dropout(m, inputs_embeds, rate)
     made = Made()
-    for i, q in enumerate(layers):
+    for q in side.layers:
         bias, cross = (*made.biases, None, None)[:2]
-        x = run(s, block, x, q, i, _heads(s, body), Given(mask, bias, states, other, cross), made)
+        x = run(s, block, x, q, h, Given(mask, bias, states, other, cross), made)
         del bias, cross
     made.biases.clear()
     x = norm(m, x, p.weight("final_layer_norm"))
@@ -129,7 +129,7 @@ def norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     return mul(m, w, x)
 
 
-def block(x: Tensor, s: Step, p: Module, number: int, h: Heads, given: Given, made: Made) -> Tensor:
+def block(x: Tensor, s: Step, p: Module, h: Heads, given: Given, made: Made) -> Tensor:
     """T5Block.forward"""
     decoder = given.states is not None
     x, bias, _ = attention_layer(s, p.at("layer.0"), x, h, given)
@@ -148,9 +148,8 @@ def attention_layer(
     m = s.m
     normed = norm(m, x, p.weight("layer_norm"))
     causal = given.states is not None
-    out, bias, weights = attention(
-        s, p.at("SelfAttention"), normed, normed, h, given.mask, given.bias, causal=causal
-    )
+    to = To(normed, given.mask, given.bias, causal)
+    out, bias, weights = attention(s, p.at("SelfAttention"), normed, h, to)
     out = add(m, x, dropout(m, out, s.rate("dropout_rate")))
     return out, bias, weights
 
@@ -162,31 +161,30 @@ def cross_layer(
     m = s.m
     assert given.states is not None
     normed = norm(m, x, p.weight("layer_norm"))
-    out, bias, weights = attention(
-        s, p.at("EncDecAttention"), normed, given.states, h, given.other_mask, given.other_bias
-    )
+    to = To(given.states, given.other_mask, given.other_bias)
+    out, bias, weights = attention(s, p.at("EncDecAttention"), normed, h, to)
     out = add(m, x, dropout(m, out, s.rate("dropout_rate")))
     return out, bias, weights
 
 
-def attention(
-    s: Step,
-    p: Module,
-    x: Tensor,
-    states: Tensor,
-    h: Heads,
-    mask: Tensor | None,
-    bias: Tensor | None,
-    *,
-    causal: bool = False,
-) -> tuple[Tensor, Tensor, Weights]:
+class To(NamedTuple):
+    """What is attended to, and how it is hidden and shifted."""
+
+    states: Tensor
+    mask: Tensor | None
+    bias: Tensor | None
+    causal: bool = False
+
+
+def attention(s: Step, p: Module, x: Tensor, h: Heads, to: To) -> tuple[Tensor, Tensor, Weights]:
     """T5Attention.forward"""
+    states, _, bias, causal = to
     m, shape = s.m, (h.batch, h.length, h.heads, h.key_dim)
     q = p.linear(m, x, "q").view(*shape)
     k, v = p.linear(m, states, "k").view(*shape), p.linear(m, states, "v").view(*shape)
     if bias is None:
         bias = _bias(s, p, h, q, causal=causal)
-    added = bias if s.kernel == "eager" else superposed(s, bias, mask, h, causal=causal)
+    added = bias if s.kernel == "eager" else superposed(s, bias, h, to, looked_up=states is x)
     rate = s.rate("dropout_rate")
     out, weights = attended(s, q, k, v, h, mask=added, p=rate, views=True, wide=False, own=True)
     del added
@@ -207,25 +205,20 @@ def _bias(s: Step, p: Module, h: Heads, q: Tensor, *, causal: bool) -> Tensor:
     return Param("position_bias", zeros.shape, zeros.dtype, zeros.storage)
 
 
-def superposed(s: Step, bias: Tensor, mask: Tensor | None, h: Heads, *, causal: bool) -> Tensor:
-    """create_position_bias_mask"""
-    m = s.m
+def superposed(s: Step, bias: Tensor, h: Heads, to: To, *, looked_up: bool) -> Tensor:
+    """create_position_bias_mask. What was looked up has heads behind, and is copied."""
+    m, mask = s.m, to.mask
     if mask is not None:
         out = where(m, mask, bias, h.scores)
-        return copied(m, out) if _permuted(bias) else out
-    if causal:
+        return copied(m, out) if looked_up else out
+    if to.causal:
         rows, columns = m.new((h.length,), INT64), m.new((h.seen,), INT64)
         seen = m.new((1, 1, h.length, h.seen), BOOL)
         del rows, columns
         bias = where(m, seen, bias, bias.shape)
         del seen
         return copied(m, bias)
-    return copied(m, bias) if _permuted(bias) else bias
-
-
-def _permuted(bias: Tensor) -> bool:
-    """What was looked up has heads behind; zeros have not."""
-    return bias.node is not None
+    return copied(m, bias) if looked_up else bias
 
 
 def feed(s: Step, p: Module, x: Tensor) -> Tensor:
@@ -239,8 +232,7 @@ def feed(s: Step, p: Module, x: Tensor) -> Tensor:
 def dense(s: Step, p: Module, x: Tensor) -> Tensor:
     """T5DenseActDense.forward, T5DenseGatedActDense.forward; the last weight may be in float32"""
     m, kind = s.m, str(s.built.config.get("feed_forward_proj") or "relu")
-    gated, _, act = kind.rpartition("gated-")
-    act = "gelu_new" if kind == "gated-gelu" else act
+    act = "gelu_new" if kind == "gated-gelu" else kind.removeprefix("gated-")
     if p.has("wi"):
         x = p.linear(m, x, "wi")
         x = several(m, x, act)

@@ -13,6 +13,7 @@ modules/peft/lora.py, modules/loss/ce_chunked_output_loss.py, training/_compile.
 torch 2.5 _functorch/partitioners.py.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
@@ -43,15 +44,22 @@ from weighbridge.training.nets.decoder import (
 from weighbridge.training.step import Step
 from weighbridge.units import ceil_div
 
+Kernel = Callable[[Step, Tensor, Tensor, Tensor, Heads], Tensor]
+
 
 def forward(s: Step) -> Tensor:
     """TransformerDecoder.forward up to the head."""
+    return decoded(s, flex)
+
+
+def decoded(s: Step, kernel: Kernel) -> Tensor:
+    """With another kernel of attention, that of classes of its shape."""
     m, built = s.m, s.built
     tokens = m.new((s.batch, s.length), INT64)
     h = embedding(m, tokens, built.base.weight(built.base.first(*EMBEDDINGS)))
     cache = m.new((s.length, heads(s, 0).key_dim // 2, 2), FLOAT32)
     for i, p in enumerate(built.layers):
-        h = run(s, compiled_layer if s.compiled else layer, h, p, i, cache)
+        h = run(s, compiled_layer if s.compiled else layer, h, p, i, cache, kernel)
     return norm(m, h, built.base, built.base.first(*FINAL))
 
 
@@ -62,17 +70,17 @@ def norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
     return mul(m, x_normed, p.weight(name))
 
 
-def layer(x: Tensor, s: Step, p: Module, number: int, cache: Tensor) -> Tensor:
+def layer(x: Tensor, s: Step, p: Module, number: int, cache: Tensor, kernel: Kernel) -> Tensor:
     """TransformerSelfAttentionLayer.forward"""
     m = s.m
     h = norm(m, x, p, "input_layernorm")
-    attn_out = attention(s, p.at("self_attn"), h, number, cache)
+    attn_out = attention(s, p.at("self_attn"), h, number, cache, kernel)
     h = add(m, attn_out, x)
     mlp_out = feed_forward(m, p.at("mlp"), norm(m, h, p, "post_attention_layernorm"))
     return add(m, h, mlp_out)
 
 
-def attention(s: Step, p: Module, x: Tensor, number: int, cache: Tensor) -> Tensor:
+def attention(s: Step, p: Module, x: Tensor, number: int, cache: Tensor, kernel: Kernel) -> Tensor:
     """MultiHeadAttention.forward"""
     m, h = s.m, heads(s, number)
     q = p.linear(m, x, "q_proj").view(h.batch, h.length, h.heads, h.key_dim)
@@ -85,7 +93,7 @@ def attention(s: Step, p: Module, x: Tensor, number: int, cache: Tensor) -> Tens
     if h.groups > 1:
         whole = (h.batch, h.heads, h.length, h.key_dim)
         k, v = repeat(m, k, h.groups, whole), repeat(m, v, h.groups, whole)
-    output = copied(m, flex(m, q, k, v, h.repeated))
+    output = kernel(s, q, k, v, h.repeated)
     return p.linear(m, output.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
 
 
@@ -103,8 +111,13 @@ def rope(m: Machine, x: Tensor, cache: Tensor) -> Tensor:
     return cast(m, x_out, x.dtype)
 
 
-def flex(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads) -> Tensor:
-    """flex_attention, compiled: gradients in the dtype of the inputs, and the rows' sums of the
+def flex(s: Step, q: Tensor, k: Tensor, v: Tensor, h: Heads) -> Tensor:
+    """Heads before tokens; what the last linear reads is a copy."""
+    return copied(s.m, flex_attention(s.m, q, k, v, h))
+
+
+def flex_attention(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads) -> Tensor:
+    """Compiled: gradients in the dtype of the inputs, and the rows' sums of the
     output times its gradient."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     out = m.new((h.batch, h.heads, h.length, h.value_dim), q.dtype)
@@ -131,10 +144,12 @@ def feed_forward(m: Machine, p: Module, x: Tensor) -> Tensor:
 # ---- the same, compiled
 
 
-def compiled_layer(x: Tensor, s: Step, p: Module, number: int, cache: Tensor) -> Tensor:
+def compiled_layer(
+    x: Tensor, s: Step, p: Module, number: int, cache: Tensor, kernel: Kernel
+) -> Tensor:
     m = s.m
     h = fused_norm(m, x, p.weight("input_layernorm"))
-    attn_out = compiled_attention(s, p.at("self_attn"), h, number)
+    attn_out = compiled_attention(s, p.at("self_attn"), h, number, kernel)
     h = add(m, attn_out, x)
     normed = fused_norm(m, h, p.weight("post_attention_layernorm"))
     mlp = p.at("mlp")
@@ -142,14 +157,14 @@ def compiled_layer(x: Tensor, s: Step, p: Module, number: int, cache: Tensor) ->
     return add(m, h, mlp.linear(m, product, "down_proj"))
 
 
-def compiled_attention(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
+def compiled_attention(s: Step, p: Module, x: Tensor, number: int, kernel: Kernel) -> Tensor:
     m, h = s.m, heads(s, number)
     shape = h.batch, h.length, h.heads, h.key_dim
     q = one_kernel(m, p.linear(m, x, "q_proj"), shape)
     k = one_kernel(m, p.linear(m, x, "k_proj"), shape)
     v = p.linear(m, x, "v_proj")
     v = one_kernel(m, v, shape) if h.groups > 1 else v.view(*shape)
-    output = one_kernel(m, flex(m, q, k, v, h.repeated), shape)
+    output = kernel(s, q, k, v, h.repeated)
     return p.linear(m, output.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
 
 

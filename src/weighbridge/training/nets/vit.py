@@ -9,14 +9,14 @@ Source: transformers 5.23 models/vit/modeling_vit.py.
 from dataclasses import replace
 
 from weighbridge.autograd.ops.attention import Heads
-from weighbridge.autograd.ops.conv import conv, rearranges
+from weighbridge.autograd.ops.conv import Form, conv, rearranges
 from weighbridge.autograd.ops.pointwise import add, cast, dropout, several
 from weighbridge.autograd.ops.shaping import expand, stack
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import heads, normed, run
-from weighbridge.training.nets.encoder import classified, first_token, self_attention
+from weighbridge.training.nets.encoder import classified, entered, first_token, self_attention
 from weighbridge.training.step import Step
 
 QKV = ("attention.query", "attention.key", "attention.value")
@@ -28,6 +28,7 @@ def forward(s: Step) -> Tensor:
     m, built = s.m, s.built
     p = built.root.at(built.base.path.removesuffix(ENCODER).rstrip("."))
     pixel_values = m.new(pixels(s), FLOAT32)
+    s.inputs.append(pixel_values)
     weight = p.weight("embeddings.patch_embeddings.projection")
     inner_pixels = cast(m, pixel_values, weight.dtype)
     embedding_output = embeddings(s, p.at("embeddings"), inner_pixels)
@@ -51,8 +52,8 @@ def embeddings(s: Step, p: Module, pixel_values: Tensor) -> Tensor:
     rows, columns = (a // b for a, b in zip(pixel_values.shape[2:], weight.shape[2:], strict=True))
     shape = s.batch, weight.shape[0], rows, columns
     wide = rearranges(pixel_values, m, s.capability)
-    x = conv(m, pixel_values, weight, bias, shape, rearranged=wide, turned=True)
-    x = x.view(s.batch, rows * columns, weight.shape[0])
+    x = conv(m, pixel_values, weight, bias, Form(shape, rearranged=wide, turned=True))
+    x = entered(s, x.view(s.batch, rows * columns, weight.shape[0]))
     cls_tokens = expand(m, p.bare("cls_token"), s.batch, 1, weight.shape[0])
     x = stack(m, cls_tokens, x)
     x = add(m, x, p.bare("position_embeddings"))
@@ -81,7 +82,7 @@ def layer(x: Tensor, s: Step, p: Module, number: int) -> Tensor:
 def attention(s: Step, p: Module, x: Tensor, number: int) -> tuple[Tensor, Tensor | None]:
     """ViTAttention.forward"""
     h, rate = heads_of(s, number, x.shape[1]), s.rate("attention_probs_dropout_prob")
-    out, weights = self_attention(s, p, x, h, None, names=QKV, rate=rate)
+    out, weights = self_attention(s, p, x, h, QKV, p=rate)
     return p.linear(s.m, out, "output.dense"), weights
 
 

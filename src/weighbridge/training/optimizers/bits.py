@@ -7,14 +7,16 @@
     torchao         8 bit: the same in blocks of 256, where blocks fit; 4 bit: half a byte, in
                     blocks of 256 as the Trainer asks; each tensor has its own map of values
 
-Kernels update in place. Source: bitsandbytes 0.50 optim/optimizer.py (init_state,
-get_state_buffer), optim/ademamix.py; torchao 0.18 optim/adam.py, subclass_8bit.py,
-subclass_4bit.py; transformers 5.23 trainer_optimizer.py and trainer.py (GlobalOptimManager).
+Kernels of bitsandbytes update in place; torchao compiles a step for each parameter. Source:
+bitsandbytes 0.50 optim/optimizer.py (init_state, get_state_buffer), optim/ademamix.py; torchao 0.18
+optim/adam.py, subclass_8bit.py, subclass_4bit.py; transformers 5.23 trainer_optimizer.py and
+trainer.py (GlobalOptimManager).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import Param
 from weighbridge.dtypes import FLOAT32, UINT8
 from weighbridge.training.optimizers.plain import nothing
@@ -61,9 +63,22 @@ def _torchao(p: Param, *, bits: int, block: int, values: int) -> Iterator[State]
         yield State(f"{name}.qmap", (values,), FLOAT32)
 
 
+def _scaled(m: Machine, params: Sequence[Param]) -> None:
+    """The compiled step of one parameter: an average in float32 between scales and codes."""
+    for p in params:
+        if p.numel >= SMALL and p.numel % BLOCK == 0:
+            m.new(p.shape, FLOAT32)
+
+
 def _row(name: str, states: Callable[[Param], Iterator[State]], formula: str) -> Optimizer:
-    source = TORCHAO if "torch" in name else BITSANDBYTES
-    return Optimizer(name=name, states=states, step=nothing, source=source, formula=formula)
+    ours = "torch" in name
+    return Optimizer(
+        name=name,
+        states=states,
+        step=_scaled if ours else nothing,
+        source=TORCHAO if ours else BITSANDBYTES,
+        formula=formula,
+    )
 
 
 EIGHT = "a byte and 4/256 bytes for each of {} averages; float32 for embeddings and small tensors"

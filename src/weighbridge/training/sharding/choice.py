@@ -1,9 +1,10 @@
 """Which surroundings a plan has.
 
-fsdp        mixed precision of the Trainer, TRL and axolotl reduces in 16 bits and micro-batches wait
-            (accelerate: utils/dataclasses.py, set_mixed_precision; accelerator.py, no_sync); others
-            reduce in float32, each micro-batch. Embedding and head are units of their own there and
-            with torchtitan (models/llama3/infra/parallelize.py)
+fsdp        the Trainer, TRL and axolotl reduce what is mixed in 16 bits, micro-batches wait, and
+            embedding and head are units of their own (accelerate: utils/dataclasses.py,
+            set_mixed_precision; accelerator.py, no_sync; utils/fsdp_utils.py); others reduce in
+            float32, each micro-batch. torchtitan leaves the last layer gathered, and all of them
+            in a pipeline (parallelisms/parallelize_llama.py, apply_fsdp)
 zero        sizes of DeepSpeed's configuration, or of the Trainer's "auto"
 """
 
@@ -15,7 +16,6 @@ from weighbridge.training.sharding.ddp import Replicated
 from weighbridge.training.sharding.zero import Sizes, Zero
 
 ACCELERATE = ("trainer", "trl", "axolotl")
-CARVED = (*ACCELERATE, "torchtitan")
 
 
 def surrounding(p: Plan) -> Around:
@@ -34,12 +34,14 @@ def surrounding(p: Plan) -> Around:
 
 
 def _fsdp2(p: Plan) -> fsdp2.How:
-    s = p.sharding
+    s, titan = p.sharding, p.framework.name == "torchtitan"
     return fsdp2.How(
         ranks=s.shares,
         compute=p.computing,
         reduce=_reduced(p),
-        carved=p.framework.name in CARVED,
+        reshard=not (titan and s.pipeline > 1),
+        last_stays=titan,
+        carved=p.framework.name in ACCELERATE,
         waits=p.framework.name in ACCELERATE,
         offload=s.offload == "params",
         across=s.kind == "hsdp" and s.data * s.context > s.shares,

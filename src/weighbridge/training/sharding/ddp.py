@@ -1,11 +1,12 @@
 """DistributedDataParallel: buckets of all gradients, from the start and for good.
 
-    buckets     like the gradients of what is trained, 1 MiB first and 25 MiB each; gradients are
-                copied in and out (gradient_as_bucket_view is off by default)
+    buckets     like the gradients of what is trained: one of all, and after the first backward
+                1 MiB first and 25 MiB each; gradients are copied in and out
+                (gradient_as_bucket_view is off by default)
     start       parameters are broadcast in pieces of 250 MiB
 
 Source: torch 2.13 nn/parallel/distributed.py, csrc/distributed/c10d/reducer.cpp
-(initialize_buckets, compute_bucket_assignment_by_size).
+(initialize_buckets, rebuild_buckets, compute_bucket_assignment_by_size).
 """
 
 from collections.abc import Iterator
@@ -29,14 +30,25 @@ class Replicated(Around):
     def __init__(self, *, views: bool = False) -> None:
         self.views = views
         self._buckets: list[Storage] = []
+        self._ready = self._arranged = False
 
     def placed(self, m: Machine, built: "Built") -> None:
         mine = self.stepped(built)
         m.hidden(min(PIECE, sum(p.nbytes for p in built.params.values() if p.storage)))
-        self._buckets = [Storage(m.heap, n, "gradients") for n in buckets(mine)]
+        self._buckets = [Storage(m.heap, sum(p.nbytes for p in mine), "gradients")]
         if self.views:
             for p in mine:
                 p.hooks.append(_into_the_bucket)
+
+    def begins(self, m: Machine, built: "Built") -> None:
+        """Buckets are arranged anew by the order in which gradients came."""
+        if self._ready:
+            self._ready = False
+            self._buckets.clear()
+            self._buckets = [Storage(m.heap, n, "gradients") for n in buckets(self.stepped(built))]
+
+    def after_backward(self, m: Machine, built: "Built", *, last: bool) -> None:
+        self._ready, self._arranged = not self._arranged, True
 
 
 def _into_the_bucket(m: Machine, p: Param) -> None:

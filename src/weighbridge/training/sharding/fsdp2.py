@@ -6,7 +6,7 @@
     scatter     gradients into one buffer of the reduce dtype, which lives until the next unit's;
                 what is left is the rank's part, cast to the parameters' dtype
     units       each layer. What else there is, is the root's, which stays gathered from its forward
-                to the end of backward; or, as accelerate and torchtitan have it, the embedding is a
+                to the end of backward; or, as accelerate has it, the embedding is a
                 unit and the last norm and head are one that stays gathered (all three, where tied)
     waiting     micro-batches that do not reduce keep whole gradients
     offload     parts, their gradients and states are on the host; parts come one by one
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from weighbridge.training.step import Built
     from weighbridge.training.tensors import Held
 
-GATHER, SCATTER = 1, 2  # streams
+GATHER, SCATTER, ACROSS = 1, 2, 3  # streams
 HEADS = ("lm_head", "embed_out", "output_layer")
 
 
@@ -47,6 +47,7 @@ class How:
     compute: DType
     reduce: DType
     reshard: bool = True
+    last_stays: bool = False  # the last layer is not resharded after forward
     carved: bool = False
     waits: bool = False
     offload: bool = False
@@ -107,6 +108,8 @@ class FullyShard(Around):
 
     def placed(self, m: Machine, built: "Built") -> None:
         self.layers = {layer.path: Unit(stays=not self.how.reshard) for layer in built.layers}
+        if self.how.last_stays and self.layers:
+            next(reversed(self.layers.values())).stays = True
         tied = not any(name.startswith(HEADS) for name in built.params)
         for p in built.params.values():
             part = self._part_of.get(p.name)
@@ -125,6 +128,7 @@ class FullyShard(Around):
         whole = [Storage(m.heap, part.dtype.size(p.numel), "weights") for p, part in pairs]
         for part in unit.parts:
             if self.how.offload:
+                m.hidden(part.nbytes, name="weights")
                 self.host += part.nbytes * (2 if part.trainable else 1)
             else:
                 part.storage = Storage(m.heap, part.nbytes, "weights")
@@ -173,7 +177,7 @@ class FullyShard(Around):
 
     def _leave(self, m: Machine, unit: Unit, out: Tensor) -> Tensor:
         if not unit.stays:
-            unit.whole.clear()
+            _given_back(unit.whole)
         if unit not in self._order:
             self._order.append(unit)
         return passing(m, out, lambda: self._pre_backward(m, unit))
@@ -190,7 +194,7 @@ class FullyShard(Around):
         for unit in self.units:
             if unit.used:
                 self._post_backward(m, unit)
-        self._scattered = None
+        self._copied = self._scattered = None
         self._across.clear()
 
     def _pre_backward(self, m: Machine, unit: Unit) -> None:
@@ -237,7 +241,7 @@ class FullyShard(Around):
         if unit.done:
             return
         unit.done = True
-        unit.whole.clear()
+        _given_back(unit.whole)
         if not self._reduces:
             self._wait(m, unit)
             return
@@ -269,10 +273,19 @@ class FullyShard(Around):
         held = Storage(m.heap, how.reduce.size(count), "gradients", SCATTER)
         dtype = pairs[0][1].dtype
         if dtype != how.reduce:
+            stream = SCATTER
             if how.across:
                 self._across.append(held)
-            held = Storage(m.heap, dtype.size(count), "gradients", SCATTER)
+                stream = ACROSS
+            held = Storage(m.heap, dtype.size(count), "gradients", stream)
         for _, part in pairs:
             if part.grad is None and not how.offload:
                 part.grad = Tensor(part.shape, dtype, held)
         self._scattered = sent
+
+
+def _given_back(whole: list[Storage]) -> None:
+    """In the order in which they were taken."""
+    whole.reverse()
+    while whole:
+        whole.pop()

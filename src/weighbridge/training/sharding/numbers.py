@@ -77,8 +77,15 @@ def _contradictions(s: Sharding) -> tuple[tuple[bool, str], ...]:
             ),
         ),
         (
-            s.offload == "optimizer" and not stage and s.kind not in ("fsdp1", "fsdp2", "hsdp"),
-            "--offload optimizer needs --shard zero1, zero2, zero3, fsdp1 or fsdp2",
+            s.offload == "optimizer" and s.kind in ("fsdp1", "fsdp2", "hsdp"),
+            (
+                f"--offload optimizer with --shard {s.kind}: FSDP keeps parameters, gradients and "
+                "states in one place; use --offload params, or zero2"
+            ),
+        ),
+        (
+            s.offload == "optimizer" and not stage,
+            "--offload optimizer needs --shard zero1, zero2 or zero3",
         ),
         (s.offload == "nvme" and not stage, "--offload nvme is DeepSpeed's: use --shard zero3"),
         (

@@ -1,0 +1,117 @@
+"""Operators of state spaces that are written out: sums along a dimension, masks, contractions.
+
+    cumulated   cumsum; in backward flipped, summed and flipped back
+    masked      masked_fill with a constant: saves the mask
+    clamped     saves the input; in backward two masks
+    filled      constant_pad_nd, a copy even where nothing is filled up
+    contracted  einsum of two: what is not in order is copied, and bmm saves it
+
+Source: transformers 5.23 models/mamba2/modeling_mamba2.py; torch aten/src/ATen/native/Linear.cpp
+(einsum, sumproduct_pair), torch/csrc/autograd/FunctionsManual.cpp.
+"""
+
+from typing import Any
+
+from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
+from weighbridge.autograd.ops.pointwise import cast, of_input
+from weighbridge.autograd.ops.shaping import copied, turned
+from weighbridge.autograd.tensors import Shape, Tensor
+from weighbridge.dtypes import BOOL, FLOAT32
+
+
+def cumulated(m: Machine, x: Tensor) -> Tensor:
+    """Autocast has it in float32."""
+    if m.autocast is not None:
+        x = cast(m, x, FLOAT32)
+    out = m.new(x.shape, x.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        flipped = m.new(grads[0].shape, grads[0].dtype)
+        total = m.new(flipped.shape, flipped.dtype)
+        made = m.new(flipped.shape, flipped.dtype)
+        del flipped, total
+        return [made]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def softplus(m: Machine, x: Tensor) -> Tensor:
+    """Autocast has it in float32."""
+    return of_input(m, x if m.autocast is None else cast(m, x, FLOAT32))
+
+
+def masked(m: Machine, x: Tensor, mask: Tensor) -> Tensor:
+    out = m.new(x.shape, x.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(grads[0].shape, grads[0].dtype)]
+
+    record(m, back, [x], [mask], out)
+    return out
+
+
+def clamped(m: Machine, x: Tensor) -> Tensor:
+    out = m.new(x.shape, x.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        low, high = m.new(grads[0].shape, BOOL), m.new(grads[0].shape, BOOL)
+        made = m.new(grads[0].shape, grads[0].dtype)
+        del low, high
+        return [made]
+
+    record(m, back, [x], [x], out)
+    return out
+
+
+def filled(m: Machine, x: Tensor, shape: Shape) -> Tensor:
+    out = m.new(shape, x.dtype)
+    before = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(before, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def interleaved(m: Machine, x: Tensor, shape: Shape) -> Tensor:
+    """repeat_interleave: a copy, even of one for one; in backward the sum over the copies."""
+    out = m.new(shape, x.dtype)
+    before, same = x.shape, x.numel == out.numel
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [grads[0] if same else m.new(before, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def contracted(
+    m: Machine, a: Tensor, b: Tensor, shape: Shape, *, copies: str = "ab", dense: bool = False
+) -> Tensor:
+    """`copies`: which operands do not lie as the product wants them. `dense`: so does the gradient,
+    which is copied elsewhere. Autocast lowers both before."""
+    a, b = lower(m, a), lower(m, b)
+    if "a" in copies:
+        a = copied(m, a)
+    if "b" in copies:
+        b = copied(m, b)
+    out = _product(m, a, b, shape)
+    return out if dense else turned(m, out)
+
+
+def _product(m: Machine, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
+    out = m.new(shape, a.dtype)
+    m.product()
+    left, right = a.shape, b.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        m.product()
+        of_right = m.new(right, dtype) if needs[1] else None
+        return [m.new(left, dtype) if needs[0] else None, of_right]
+
+    kept = [a if b.requires_grad else None, b if a.requires_grad else None]
+    record(m, back, [a, b], kept, out)
+    return out

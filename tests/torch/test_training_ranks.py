@@ -1,0 +1,317 @@
+"""Training steps of one rank of eight beside the real wrappers on a fake process group: DDP, FSDP1
+and FSDP2 of a small Llama, their peaks phase by phase; and checkpoints that keep some, or elsewhere."""
+
+import warnings
+from types import MethodType
+from unittest.mock import patch
+
+import pytest
+
+pytest.importorskip("torch", reason="the oracle trains transformers' classes")
+pytest.importorskip("transformers", reason="the oracle trains transformers' classes")
+
+import torch
+from torch import distributed as dist
+
+import weighbridge
+from tests.torch import training_oracle
+from tests.torch.training_oracle import Asked, _Real, named, ours
+from tests.torch.training_oracle import real as plainly
+from weighbridge.trace import guard
+
+pytestmark = [
+    pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not()),
+    pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning"),
+]
+RANKS = 8
+CLOSE = 0.02
+STEP = ("load", "forward", "loss", "backward", "step")
+LLAMA = {
+    "hidden_size": 512,
+    "intermediate_size": 1408,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 4096,
+}
+BF16, FP32 = torch.bfloat16, torch.float32
+WIDE = {"param_dtype": BF16, "reduce_dtype": FP32}  # of torchtitan; accelerate reduces in bfloat16
+
+
+class Rank(_Real):
+    """`wrap` gives the wrapper of the model that is on the device. `waits`: only the last of two
+    micro-batches reduces."""
+
+    wrap = waits = None
+
+    def placed(self, config, owner):
+        return self.wrap(super().placed(config, owner))
+
+    def called(self, model):
+        if not self.waits:
+            return super().called(model)
+        count = iter(range(99))
+
+        def call(**given):
+            model.set_requires_gradient_sync(next(count) % 2 == 1)
+            return model(**given)
+
+        return call
+
+
+def real(wrap, *, early=True, waits=False, config=LLAMA, ranks=RANKS, **settings):
+    """`early`: the model is wrapped on the host, and comes to the device shard by shard."""
+    warnings.simplefilter("ignore")
+    asked = Asked(**settings, **({"prepare": wrap} if early else {}))
+    made, owner = named("llama", config)
+    with weighbridge.FakeGPU(asked.gpu, world_size=ranks, rank=0) as card:
+        dist.init_process_group("nccl")
+        run = Rank(card, asked)
+        run.wrap = (lambda model: model) if early else wrap
+        run.waits = waits
+        return run.train(made, owner)
+
+
+def sharded(policy=None, **more):
+    """As PyTorch's tutorial does: each layer, then the whole."""
+
+    def wrap(model):
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        usual = {"mesh": mesh(dist.get_world_size()), **more}
+        usual |= {"mp_policy": MixedPrecisionPolicy(**policy)} if policy else {}
+        for layer in model.model.layers:
+            fully_shard(layer, **usual)
+        fully_shard(model, **usual)
+        if "offload_policy" in more:
+            model.to = lambda *_: model
+        return model
+
+    return wrap
+
+
+def mesh(ranks):
+    """Of groups of a node's ranks, where there are several."""
+    if ranks <= RANKS:
+        return dist.init_device_mesh("cuda", (ranks,))
+    shape = ranks // RANKS, RANKS
+    return dist.init_device_mesh("cuda", shape, mesh_dim_names=("across", "within"))
+
+
+def accelerated(dtype=None):
+    """As accelerate does: embedding and head are units; everything in 16 bits, under autocast."""
+
+    def wrap(model):
+        from accelerate.utils import convert_outputs_to_fp32
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        usual = {"mesh": mesh(dist.get_world_size())}
+        if dtype is not None:
+            usual["mp_policy"] = MixedPrecisionPolicy(dtype, dtype, dtype)
+            cast = torch.autocast("cuda", dtype)(model.forward.__func__)
+            model.forward = MethodType(convert_outputs_to_fp32(cast), model)
+        for layer in model.model.layers:
+            fully_shard(layer, **usual)
+        fully_shard(model.model.embed_tokens, **usual)
+        fully_shard([model.model.norm, model.lm_head], reshard_after_forward=False, **usual)
+        return fully_shard(model, **usual)
+
+    return wrap
+
+
+def flat(policy=None):
+    """FSDP1, by the layers' class."""
+
+    def wrap(model):
+        from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecision
+        from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+
+        return FullyShardedDataParallel(
+            model,
+            auto_wrap_policy=ModuleWrapPolicy({type(model.model.layers[0])}),
+            device_id=torch.cuda.current_device(),
+            mixed_precision=MixedPrecision(**policy) if policy else None,
+        )
+
+    return wrap
+
+
+def mine(shard, **settings):
+    usual = {"data_parallel_size": RANKS, "config": LLAMA} | settings
+    return ours("llama", usual.pop("config"), shard=shard, **usual)
+
+
+def apart(there, here, *, close=CLOSE, skip=()):
+    """Phases whose peaks are further apart."""
+    steps = [m for m in here.moments if m[0] in STEP]
+    pairs = list(zip(there.moments, steps, strict=True))
+    assert [a[0] for a, _ in pairs] == [b[0] for _, b in pairs]
+    return [
+        f"{a[0]} {i}: {a[2]:,} there, {b[2]:,} here"
+        for i, (a, b) in enumerate(pairs)
+        if a[0] not in skip and abs(a[2] - b[2]) > close * a[2]
+    ]
+
+
+def reserved(seen):
+    return [m[3] for m in seen.moments if m[0] in STEP]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"precision": "fp32", "accumulation": 2}],
+    ids=lambda settings: ", ".join(settings) or "plain",
+)
+def test_replicas(settings):
+    there = real(nn_ddp, early=False, **settings)
+    here = mine("ddp", **settings)
+    assert apart(there, here, close=0.001) == []
+    assert reserved(here) == pytest.approx(reserved(there), rel=CLOSE)
+
+
+def nn_ddp(model):
+    return torch.nn.parallel.DistributedDataParallel(model)
+
+
+RAGGED = {**LLAMA, "hidden_size": 456, "head_dim": 64, "intermediate_size": 1210}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"accumulation": 2}, {"checkpointing": True}, {"config": RAGGED}],
+    ids=lambda settings: ", ".join(settings) or "plain",
+)
+def test_shards(settings):
+    there, here = real(sharded(), **settings), mine("fsdp2", **settings)
+    assert apart(there, here, close=0.001) == []
+    assert reserved(here) == pytest.approx(reserved(there), rel=CLOSE)
+
+
+def test_shards_in_mixed_precision():
+    there = real(sharded(WIDE), precision="fp32")
+    here = mine("fsdp2", precision="bf16-mixed")
+    assert apart(there, here, close=0.01) == []
+    assert reserved(here) == pytest.approx(reserved(there), rel=CLOSE)
+
+
+def test_groups_of_shards():
+    """Two nodes: what is reduced between them in 16 bits stays to the end of backward."""
+    settings = {"framework": "trainer"}
+    there = real(accelerated(BF16), ranks=2 * RANKS, precision="fp32", **settings)
+    here = mine("hsdp", precision="bf16-mixed", data_parallel_size=2 * RANKS, **settings)
+    assert apart(there, here) == []
+    assert reserved(here) == pytest.approx(reserved(there), rel=CLOSE)
+
+
+def test_shards_on_the_host():
+    from torch.distributed.fsdp import CPUOffloadPolicy
+
+    there = real(sharded(WIDE, offload_policy=CPUOffloadPolicy(pin_memory=False)), precision="fp32")
+    here = mine("fsdp2", offload="params", precision="bf16-mixed")
+    assert apart(there, here, close=0.01) == []
+    parameters = here.model.trainable
+    assert here.model.host == 2 * 4 * parameters / RANKS
+    assert here.model.elsewhere["host"] == pytest.approx(2 * 4 * parameters / RANKS, rel=0.001)
+
+
+@pytest.mark.parametrize(("mixed", "accumulation"), [(True, 2), (False, 1)])
+def test_shards_of_the_trainer(mixed, accumulation):
+    """Its micro-batches wait: whole gradients are there between them."""
+    usual = {"framework": "trainer", "accumulation": accumulation}
+    there = real(
+        accelerated(BF16 if mixed else None),
+        waits=accumulation > 1,
+        precision="fp32" if mixed else "bf16",
+        **usual,
+    )
+    here = mine("fsdp2", precision="bf16-mixed" if mixed else "bf16", **usual)
+    assert apart(there, here) == []
+    assert reserved(here) == pytest.approx(reserved(there), rel=CLOSE)
+    ends = [a[1] for a in there.moments if a[0] == "backward"]
+    if accumulation == 2:
+        assert ends[0] > ends[1] * 1.5
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_flat_shards(mixed):
+    """What other streams have used waits longer in the trace than on a card, so nothing is said of
+    what is reserved."""
+    precision = ("fp32", "bf16-mixed") if mixed else ("bf16", "bf16")
+    there = real(flat(WIDE if mixed else None), precision=precision[0])
+    here = mine("fsdp1", precision=precision[1])
+    assert apart(there, here, close=0.05, skip=("load",)) == []
+
+
+# Checkpoints of other kinds
+
+
+def chosen(model):
+    """torchtitan's selective checkpointing: attention, and every second product."""
+    aten = torch.ops.aten
+    attention = (
+        aten._scaled_dot_product_flash_attention.default,
+        aten._scaled_dot_product_efficient_attention.default,
+    )
+
+    def contexts():
+        from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+
+        counts = {True: 0, False: 0}
+
+        def policy(ctx, func, *_, **__):
+            product = func is aten.mm.default
+            counts[ctx.is_recompute] += product
+            keeps = func in attention or (product and counts[ctx.is_recompute] % 2)
+            return CheckpointPolicy.MUST_SAVE if keeps else CheckpointPolicy.PREFER_RECOMPUTE
+
+        return create_selective_checkpoint_contexts(policy)
+
+    model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
+    return model
+
+
+def away(model):
+    """Inputs of layers are kept on the host."""
+    from torch.utils.checkpoint import checkpoint
+
+    def checkpointed(layer, *args, **given):
+        with torch.autograd.graph.save_on_cpu():
+            return checkpoint(layer, *args, use_reentrant=False, **given)
+
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    for layer in model.model.layers:
+        layer._gradient_checkpointing_func = checkpointed
+    return model
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_selective_checkpoints(precision):
+    there = one(chosen, precision=precision)
+    here = alone("selective", precision=precision)
+    assert apart(there, here) == []
+    full, none = alone("full", precision=precision), alone("none", precision=precision)
+    kept = [m.model.saved for m in (full, here, none)]
+    assert kept == sorted(kept)
+    assert kept[0] < kept[1] < kept[2]
+
+
+def test_checkpoints_on_the_host():
+    here = alone("offload")
+    assert apart(one(away), here, close=0.005) == []
+    tokens = 2 * 256  # of the oracle
+    assert here.model.away == LLAMA["num_hidden_layers"] * tokens * LLAMA["hidden_size"] * 2
+
+
+def one(prepare, **settings):
+    return plainly("llama", LLAMA, prepare=prepare, **settings)
+
+
+def alone(checkpointing, **settings):
+    """`ours` says full for whatever is true."""
+    inner = training_oracle.settled
+
+    def settled(raw, **said):
+        return inner(raw, **{**said, "checkpointing": checkpointing})
+
+    with patch.object(training_oracle, "settled", settled):
+        return ours("llama", LLAMA, **settings)
