@@ -58,8 +58,8 @@ __all__ = [
     "WeighbridgeError",
     "__version__",
     "infer",
-    "train",
     "load",
+    "train",
 ]
 
 

@@ -6,10 +6,10 @@ pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
-import torch
+import torch  # noqa: E402
 
-import weighbridge
-from tests.torch.training_oracle import differences, ours, real
+import weighbridge  # noqa: E402
+from tests.torch.training_oracle import differences, ours, real  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*"),

@@ -7,13 +7,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import weighbridge
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import Tensor
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import TORCH
-from weighbridge.training.optimization import Optimization
-from weighbridge.training.optimizers import optimizer
+import weighbridge  # noqa: E402
+from weighbridge.autograd.machine import Machine  # noqa: E402
+from weighbridge.autograd.tensors import Tensor  # noqa: E402
+from weighbridge.components.activations import Heap  # noqa: E402
+from weighbridge.dtypes import TORCH  # noqa: E402
+from weighbridge.training.optimization import Optimization  # noqa: E402
+from weighbridge.training.optimizers import optimizer  # noqa: E402
 
 SHAPES = {
     "model.embed.weight": ((1000, 256), "embedding"),

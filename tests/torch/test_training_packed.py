@@ -6,10 +6,10 @@ pytest.importorskip("torch")
 pytest.importorskip("bitsandbytes")
 peft = pytest.importorskip("peft")
 
-import torch
-from bitsandbytes.nn import Int8Params, Linear4bit, Linear8bitLt, Params4bit
+import torch  # noqa: E402
+from bitsandbytes.nn import Int8Params, Linear4bit, Linear8bitLt, Params4bit  # noqa: E402
 
-from tests.torch.training_oracle import differences, ours, real
+from tests.torch.training_oracle import differences, ours, real  # noqa: E402
 
 SMALL = 4096
 LLAMA = {

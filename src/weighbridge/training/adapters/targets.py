@@ -97,9 +97,7 @@ def experts(
         return [], list(targets)
     everything = list(targets) == [ALL]
     up, back = GATED[kind], BACK[kind]
-    named = {t.rpartition(".")[2] for t in targets} | (
-        set((*up, back, "gate")) if everything else set()
-    )
+    named = {t.rpartition(".")[2] for t in targets} | ({*up, back, "gate"} if everything else set())
     if 0 < len(named & set(up)) < len(up):
         raise UsageError(
             f"--lora-targets: {' and '.join(up)} of the experts are one parameter; name both"
