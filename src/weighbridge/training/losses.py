@@ -1,31 +1,28 @@
 """The head and the loss, by the kernels that people use. N tokens, V outputs, D hidden.
 
     standard    logits of all tokens, a float32 copy, log_softmax: transformers ForCausalLMLoss
-    chunked     logits of all tokens in their own dtype, the float32 part an eighth at a time
     liger       a chunk of logits at a time, forward and gradients at once: D / V of the tokens
     trl         tiles of 4,096 tokens and 32,768 outputs; gradients in float32
     unsloth     chunks whose 16 bytes a token and output are at most 4 GB, or half of what is free
 
-Source: transformers 5.23 loss/loss_utils.py; torchtune modules/loss/ce_chunked_output_loss.py;
-liger_kernel 0.6 ops/fused_linear_cross_entropy.py; trl 1.16 kernels/chunked_logprob.py;
-unsloth_zoo fused_losses/cross_entropy_loss.py.
+Source: transformers 5.23 loss/loss_utils.py; liger_kernel 0.6
+ops/fused_linear_cross_entropy.py; trl 1.16 kernels/chunked_logprob.py; unsloth_zoo
+fused_losses/cross_entropy_loss.py. torchtune's chunks are in nets/torchtune.py.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
-from weighbridge.autograd.ops.losses import causal_loss, cross_entropy
+from weighbridge.autograd.ops.losses import causal_loss
 from weighbridge.autograd.ops.matrix import linear
-from weighbridge.autograd.ops.pointwise import add, cast, of_result, scale
-from weighbridge.autograd.ops.shaping import cut
+from weighbridge.autograd.ops.pointwise import of_result, scale
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.step import Step
 from weighbridge.units import ceil_div
 
 Loss = Callable[[Step, Tensor], "tuple[Tensor, Tensor | None]"]  # (loss, logits that are kept)
-CHUNKS = 8
 TILE = (4096, 32768)  # tokens, outputs
 MOST = 4_000_000_000  # bytes of Unsloth's chunks
 EACH = 16
@@ -39,26 +36,6 @@ def standard(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         logits = head(s, hidden)
         loss = causal_loss(m, logits, labels)
     return loss, logits
-
-
-def chunked(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Each chunk has its own head and cross-entropy; backward finds all of their softmaxes."""
-    m, rows = s.m, hidden.rows
-    labels = m.new((s.batch, s.length), INT64)
-    total: Tensor | None = None
-    with m.making("logits"):
-        parts = [head(s, _rows(m, hidden, ceil_div(rows, CHUNKS))) for _ in range(CHUNKS)]
-        for part in parts:
-            loss = cross_entropy(m, cast(m, part, FLOAT32), labels)
-            total = loss if total is None else add(m, total, loss)
-    assert total is not None
-    return total, None
-
-
-def _rows(m: Machine, hidden: Tensor, rows: int) -> Tensor:
-    """A view of some tokens; in backward zeros of all."""
-    width = hidden.shape[-1]
-    return cut(m, hidden.view(1, hidden.numel), rows * width).view(rows, width)
 
 
 def liger(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -146,7 +123,6 @@ def tied(s: Step) -> Param:
 
 LOSSES: Mapping[str, Loss] = {
     "standard": standard,
-    "chunked": chunked,
     "liger": liger,
     "trl": trl,
     "unsloth": unsloth,

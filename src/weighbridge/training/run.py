@@ -18,7 +18,7 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.training.attend import PROCESSORS, THREADS
 from weighbridge.training.build import build, trainable
-from weighbridge.training.nets import Net, litgpt_class, loss, net
+from weighbridge.training.nets import Net, loss, net
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding.around import Around
@@ -71,7 +71,7 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     m.softmax_keeps = p.torch < (1, 11)
     _workspaces(m, p)
     around = surrounding(p)
-    built = litgpt_class.build(m, p) if p.framework.name == "litgpt" else build(m, p, around, stage)
+    built = _built(m, p, around, stage)
     around.placed(m, built)
     forward, known = net(p.subject.model_type, p.framework.name)
     found = Run(known=known)
@@ -100,6 +100,15 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     found.elsewhere = kept.elsewhere
     found.host, found.away = around.host, m.most_away
     return found
+
+
+def _built(m: Machine, p: Plan, around: Around, stage: int) -> Built:
+    """litgpt has classes of its own, with modules of other names."""
+    if p.framework.name == "litgpt":
+        from weighbridge.training.nets import litgpt_class
+
+        return litgpt_class.build(m, p)
+    return build(m, p, around, stage)
 
 
 def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
