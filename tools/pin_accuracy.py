@@ -1,28 +1,55 @@
-"""Write tests/accuracy.json: how near predictions come today, by source, engine and quantity.
+"""Write tests/accuracy.json: how near predictions come today, by source, engine and quantity; with
+--trace re-run programs first and keep their peaks in tests/traced.jsonl (all, or of --source NAME).
 
 tests/test_accuracy.py fails when a row gets worse than it is there. Look at the difference before
 it is committed: a row that got worse needs a reason.
 """
 
+import argparse
 import json
 from pathlib import Path
 
+from weighbridge.evidence import kept
 from weighbridge.evidence.accuracy import rows
 from weighbridge.evidence.predict import outcomes
-from weighbridge.evidence.records import records
+from weighbridge.evidence.records import chosen, records
+from weighbridge.evidence.traced import Failure, peaks
 
-PINS = Path(__file__).parent.parent / "tests" / "accuracy.json"
+TESTS = Path(__file__).parent.parent / "tests"
+PINS, TRACED = TESTS / "accuracy.json", TESTS / "traced.jsonl"
 KEPT = ("n", "p50", "p95", "max", "under", "inside", "exact", "width_median")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trace", action="store_true", help="re-run programs: needs torch")
+    parser.add_argument("--source", help="programs of this source only")
+    asked = parser.parse_args()
+    if asked.trace:
+        trace(asked.source)
     lines = []
-    for row in rows(outcomes(records()), by_source=True):
-        found = row.to_dict()
+    found = kept.complete(kept.read(str(TRACED)), records())
+    for row in rows(outcomes(records(), found), by_source=True):
+        told = row.to_dict()
         name = f"{row.source} | {row.engine} | {row.quantity} | {row.level}"
-        values = {key: found[key] if key == "n" else round(found[key], 5) for key in KEPT}
+        values = {key: told[key] if key == "n" else round(told[key], 5) for key in KEPT}
         lines.append(f" {json.dumps(name)}: {json.dumps(values)}")
     PINS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def trace(source: str | None) -> None:
+    """A run that fails keeps the peaks it had."""
+    found = peaks(chosen(source=source))
+    for run, told in found.items():
+        if isinstance(told, Failure):
+            print(f"{run.program} {run.setting}: {told.reason} ({told.detail})")
+    before = kept.read(str(TRACED)) if TRACED.exists() else {}
+    wanted = kept.complete({**before, **known(found)}, records())
+    kept.write(str(TRACED), wanted)
+
+
+def known(found: kept.Found) -> kept.Found:
+    return {run: told for run, told in found.items() if not isinstance(told, Failure)}
 
 
 if __name__ == "__main__":
