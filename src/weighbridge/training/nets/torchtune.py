@@ -33,7 +33,7 @@ from weighbridge.autograd.ops.pointwise import (
 from weighbridge.autograd.ops.shaping import copied, cut, join, repeat, split, turned
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64
-from weighbridge.training.losses import CHUNKS, head
+from weighbridge.training.losses import head
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import (
     EMBEDDINGS,
@@ -45,6 +45,7 @@ from weighbridge.training.step import Step
 from weighbridge.units import ceil_div
 
 Kernel = Callable[[Step, Tensor, Tensor, Tensor, Heads], Tensor]
+CHUNKS = 8  # num_output_chunks
 
 
 def forward(s: Step) -> Tensor:
