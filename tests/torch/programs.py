@@ -84,7 +84,7 @@ def real(program, **settings):
     return [n for n in sizes if abs(n) >= LEAST and abs(n) != RANDOM_STATE]
 
 
-def recorded(tape):
-    """The same of a tape, without what only a GPU has."""
-    made = [(1 if e > 0 else -1, tape.storages[abs(e) - 1]) for e in tape.events]
+def recorded(tape, first=0):
+    """The same of a tape from event `first` on, without what only a GPU has."""
+    made = [(1 if e > 0 else -1, tape.storages[abs(e) - 1]) for e in tape.events[first:]]
     return [sign * s.nbytes for sign, s in made if s.nbytes >= LEAST and s.op != "cuBLAS workspace"]

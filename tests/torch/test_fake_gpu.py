@@ -1,5 +1,8 @@
 """The fake GPU: published figures, what torch says inside, and that nothing is left behind."""
 
+import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -282,3 +285,48 @@ def test_names_as_the_driver_prints_them():
         "h100": "NVIDIA H100 80GB HBM3",
         "v100": "Tesla V100-SXM2-16GB",
     }
+
+
+def test_threads_are_recorded_and_left_alone_afterwards():
+    """Each has a cuBLAS workspace of its own, as on a GPU."""
+    start = vars(threading.Thread)["_bootstrap_inner"]
+    kept = []
+
+    def work(_):
+        kept.append(torch.empty(MIB, device="cuda"))
+        weight = torch.ones(64, 64, device="cuda", requires_grad=True)
+        (weight @ weight).sum().backward()
+
+    with FakeGPU("t4", torch_version="2.5") as gpu:
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(work, range(8)))
+        assert torch.cuda.memory_allocated() >= 8 * 4 * MIB
+        kept.clear()
+    sizes = [s.nbytes for s in gpu.tape.storages if s.op == "cuBLAS workspace"]
+    assert 2 <= len(sizes) <= 4  # the engine's, and of one to three threads
+    assert vars(threading.Thread)["_bootstrap_inner"] is start
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(torch.empty(3).device.type))
+    thread.start()
+    thread.join()
+    assert seen == ["cpu"]
+
+
+def test_the_context_is_that_of_the_card():
+    """L4: 226 MiB were read on one; a fifth less or more."""
+    with FakeGPU("l4") as gpu:
+        kept = torch.empty(MIB, device="cuda")
+        del kept
+    (found,) = gpu.devices
+    assert found.driver.expected == 20 * MIB + 226 * MIB
+    assert found.driver.high - found.driver.expected < 50 * MIB
+
+
+def test_a_copy_is_of_the_same_mode():
+    """torch would copy the mode as well, with what it holds in C."""
+    with FakeGPU("t4"):
+        weight = nn.Linear(64, 64, device="cuda").weight
+        before = torch.cuda.memory_allocated()
+        copied = copy.deepcopy(weight)
+        assert copied.fake_mode is weight.fake_mode
+        assert torch.cuda.memory_allocated() - before == 64 * 64 * 4

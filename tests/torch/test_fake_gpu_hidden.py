@@ -10,7 +10,7 @@ from weighbridge.trace import guard
 from weighbridge.trace.attention import Call, Chooser
 from weighbridge.trace.card import card
 from weighbridge.trace.gpu import FakeGPU
-from weighbridge.trace.hidden import RULES, attention
+from weighbridge.trace.hidden import RULES, attention, reductions
 
 pytestmark = pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not())
 MIB = 1 << 20
@@ -290,3 +290,46 @@ def test_activations_are_one_kernel_in_backward(act):
     assert [s.op for s in gpu.tape.storages if s.phase == "backward"] == [
         f"aten.{act.__name__}_backward.default"
     ]
+
+
+def reduced(shape, call, op="sum", dtype=torch.float32, name="a100-80gb"):
+    with FakeGPU(name) as gpu:
+        call(torch.empty(shape, dtype=dtype, device="cuda"))
+    return hidden(gpu, op)
+
+
+def test_sums_of_columns_meet_in_memory():
+    """768 columns of 8,192: 4 a thread, so 192 / 32 = 6 rows of blocks of 32 x 4 threads; a thread
+    would add 2,048 values. 108 x 16 blocks run at once, 288 for each row; 2048 / 16 = 128 are enough."""
+    assert reduced((8192, 768), lambda t: t.sum(0)) == [4 * 768 * 128 * 32 * 4, 4 * 6]
+    assert reduced((8192, 768), lambda t: t.sum(0), dtype=torch.bfloat16) == [
+        4 * 768 * 128 * 32 * 4,
+        4 * 6,
+    ]
+    assert reduced((8, 1024, 768), lambda t: t.sum((0, 1))) == [4 * 768 * 128 * 32 * 4, 4 * 6]
+    assert reduced((512, 768), lambda t: t.sum(0)) == []  # 128 values a thread
+
+
+def test_a_published_configuration_of_a_sum():
+    """16 x 128 x 64 x 128 over the second: 128 inputs in 4 steps need no second block."""
+    assert reduced((16, 128, 64, 128), lambda t: t.sum(1)) == []
+
+
+def test_sums_of_everything_meet_in_little_memory():
+    """2^20 values by 512 threads: 2,048 each, 16 at least: 128 blocks."""
+    assert reduced((1 << 20,), lambda t: t.sum()) == [128 * 4, 4]
+    assert reduced((1024, 1024), lambda t: t.mean(), op="mean") == [128 * 4, 4]
+    assert reduced((100_000,), lambda t: t.sum()) == []  # 196 each
+
+
+def test_rows_are_summed_within_a_block():
+    """768 / 4 by 128 threads, two values each."""
+    assert reduced((8192, 768), lambda t: t.sum(-1)) == []
+    assert reduced((2, 1 << 22), lambda t: t.sum(-1), name="t4")[0] > 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 1 << 16), st.integers(1, 1 << 12))
+def test_a_buffer_holds_every_output_of_every_block(rows, columns):
+    taken = reductions.buffers(reductions.Axes([(rows, columns)], [(columns, 1)]), 4, A100)
+    assert taken == [] or (taken[0] % (4 * columns) == 0 and taken[0] >= 2 * 4 * columns)

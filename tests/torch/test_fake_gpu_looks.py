@@ -163,3 +163,96 @@ def test_compiled_code_is_traced_as_eager():
     with FakeGPU("a100-80gb"), pytest.warns(UserWarning, match="eager"):
         layer = torch.compile(nn.Linear(4, 4).cuda())
     assert isinstance(layer, nn.Linear)
+
+
+def test_one_value_everywhere_is_known_whatever_the_size():
+    with FakeGPU("a100-80gb"):
+        mask = torch.ones(8, 2048, device="cuda")
+        assert bool(mask.all()) and bool((mask == 1).all()) and mask.mean().item() == 1
+        wide = torch.zeros(4096, 4096).cuda()[None].expand(2, -1, -1).to(torch.bfloat16)
+        assert not bool(wide.any()) and wide[0, 3, 5].item() == 0
+        assert torch.full((300, 300), 2.5, device="cuda").transpose(0, 1)[7, 7].item() == 2.5
+
+
+def test_it_is_forgotten_with_the_first_write():
+    with FakeGPU("a100-80gb"):
+        mask = torch.ones(8, 2048, device="cuda")
+        mask[:, :3] = 0
+        with pytest.warns(UserWarning, match="is told 0"):
+            assert not bool(mask.all())
+        weight = torch.ones(3, device="cuda", requires_grad=True)
+        (weight * 2).sum().backward()
+        torch.optim.SGD([weight], lr=0.1).step()
+        assert weight.detach().sum().item() == 0  # told
+
+
+def test_values_are_finite():
+    """And what is known to be infinite is not: masks are of that."""
+    with FakeGPU("a100-80gb"):
+        x = torch.randn(64, 4096, device="cuda")
+        assert not bool(x.isnan().any()) and x.isnan().sum().item() == 0
+        assert bool(torch.isfinite(x).all()) and not bool(torch.isinf(x).any())
+        assert bool(torch.isinf(torch.full((64, 64), -torch.inf, device="cuda")).all())
+
+
+def test_a_parameter_that_moves_keeps_what_is_known_of_it_and_its_device():
+    with FakeGPU("a100-80gb"):
+        parameter = nn.Parameter(torch.log(torch.tensor([2.0])))
+        layer = nn.ParameterList([parameter]).cuda()
+        assert nn.functional.softplus(layer[0]).device.type == "cuda"
+        assert layer[0].exp().item() == pytest.approx(2)
+
+
+@pytest.mark.parametrize("settings", [{"num_beams": 4}, {"num_beams": 2, "do_sample": True}, {}])
+@pytest.mark.filterwarnings("ignore:the program looks")
+def test_generation_goes_on_to_its_length(settings):
+    ran = []
+    with FakeGPU("a100-80gb"):
+        model = llama().cuda().eval()
+        model.register_forward_hook(lambda *_: ran.append(1))
+        ids = torch.ones(2, 5, dtype=torch.long, device="cuda")
+        mask = torch.ones_like(ids)
+        model.generate(ids, attention_mask=mask, max_new_tokens=8, pad_token_id=0, **settings)
+    assert len(ran) == 8
+
+
+def test_a_known_mask_lets_a_known_number_through():
+    """As placeholders of images are counted, over all values of an embedding."""
+    with FakeGPU("a100-80gb"):
+        ids = torch.arange(2048, device="cuda")
+        x = torch.randn(2048, 4096, device="cuda")
+        mask = (ids < 576).unsqueeze(-1).expand_as(x)
+        assert x[mask].numel() == 576 * 4096
+        assert torch.masked_select(x, mask).numel() == 576 * 4096
+        assert x[ids < 3].shape == (3, 4096)
+
+
+def test_schedules_are_known():
+    """timm asks a line of numbers for its rates, and for the widths of its layers."""
+    with FakeGPU("a100-80gb"):
+        assert [round(x.item(), 2) for x in torch.linspace(0, 0.1, 3)] == [0, 0.05, 0.1]
+        widths = torch.arange(4, dtype=torch.float32, device="cuda") * 36.97 + 24
+        assert torch.round(widths / 8).int().tolist() == [3, 8, 12, 17]
+
+
+def test_tensors_are_made_of_tensors():
+    with FakeGPU("a100-80gb"):
+        steps = torch.arange(3, device="cuda")
+        made = torch.tensor([steps[1], [steps[2]][0]], device="cuda")
+        assert made.tolist() == [1, 2] and made.device.type == "cuda"
+        assert torch.tensor([[steps[1], 0.5]]).shape == (1, 2)
+
+
+def test_numbers_that_are_not_known_are_equal():
+    """Boxes of a detector have no negative width, or it refuses them."""
+    with FakeGPU("a100-80gb"):
+        boxes = torch.randn(20, 4, device="cuda")
+        assert bool((boxes[:, 2:] >= boxes[:, :2]).all())
+        assert not bool((torch.full((4,), -1.0, device="cuda") >= 0).any())
+
+
+def test_one_value_has_views_of_any_kind():
+    with FakeGPU("a100-80gb"):
+        ones = torch.ones(2, 6, device="cuda")
+        assert ones.as_strided((2, 4, 3), (6, 1, 1)).sum().item() == 24
+        assert ones.view(3, 4)[1:].all().item() and ones.t()[0].sum().item() == 2

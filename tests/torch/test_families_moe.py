@@ -113,6 +113,7 @@ INSIDE_CASES = [
 
 @pytest.mark.parametrize(("outer", "change"), INSIDE_CASES)
 def test_text_inside_a_larger_class(outer, change):
+    from weighbridge.arch.blueprint import told
     from weighbridge.arch.config import Config
     from weighbridge.arch.families import family
 
@@ -122,7 +123,7 @@ def test_text_inside_a_larger_class(outer, change):
     model = oracle.build({"model_type": outer, "text_config": text, "vision_config": vision}, cls)
     theirs = {n: s for n, s in oracle.tensors(model).items() if n.startswith(at)}
     params = family(inner).body(Config(text), at)
-    ours = {p.name: p.shape for p in params}
+    ours = {p.name: p.shape for p in told(params)}
     assert ours == {n: s for n, s in theirs.items() if not n.startswith("model.vision")}
     kept = oracle.buffers(model.model.language_model).values()
     buffers = family(inner).buffers(Config(text), at)

@@ -119,7 +119,7 @@ def _small(t: torch.Tensor) -> bool:
     count = t.numel()
     if t.layout is not torch.strided:
         return False
-    return count == 1 or count <= (SMALL if t.dtype in WHOLE else FEW)
+    return bool(count == 1 or count <= (SMALL if t.dtype in WHOLE else FEW))
 
 
 def _followed(func: Any, out: torch.Tensor) -> bool:
@@ -183,10 +183,12 @@ def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
 
 
 def _usable(func: Any, known: torch.Tensor) -> bool:
-    """One value that stands for many is not written to; nor are too many read, but looked at."""
-    if func._schema.is_mutable and is_uniform(known):
+    """One value that stands for many is not written to, and has views by itself (uniform.py); of
+    too many values there are views alone."""
+    viewed = func.overloadpacket.__name__ in VIEWS
+    if is_uniform(known) and (viewed or func._schema.is_mutable):
         return False
-    return known.numel() <= LARGE or func.overloadpacket.__name__ in VIEWS
+    return viewed or known.numel() <= LARGE
 
 
 def _written(t: torch.Tensor) -> torch.Tensor | None:
@@ -238,7 +240,7 @@ def _chosen(mask: torch.Tensor, shape: Sequence[int] | None = None) -> int:
     wanted = mask.shape if shape is None else torch.Size(shape)
     known = shadow(mask)
     if known is None:
-        return wanted.numel()
+        return int(wanted.numel())
     with unset_fake_temporarily():
         return int(known.expand(wanted).count_nonzero())
 

@@ -50,14 +50,10 @@ def _never(*_: Any, **__: Any) -> bool:
 
 def _ctc(mode: Any, func: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
     log_probs, targets = args[:2]
-    longest = targets.shape[-1]
-    if log_probs.dim() == 2:
-        losses, paths = (), (log_probs.shape[0], 2 * longest + 1)
-    else:
-        time, batch = log_probs.shape[:2]
-        losses, paths = (batch,), (batch, time, 2 * longest + 1)
+    time, batch = log_probs.shape[0], tuple(log_probs.shape[1:-1])  # or no batch
     with mode:
-        return log_probs.new_empty(losses), log_probs.new_empty(paths)
+        losses = log_probs.new_empty(batch)
+        return losses, log_probs.new_empty((*batch, time, 2 * targets.shape[-1] + 1))
 
 
 def _ctc_backward(mode: Any, func: Any, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -18,10 +18,9 @@ Args = tuple[Any, ...]
 Known = Callable[[torch.Tensor], torch.Tensor | None]
 LARGE = 1 << 20  # elements up to which what follows from all of them is computed
 
-VIEWS = frozenset(
-    """alias detach view _unsafe_view _reshape_alias reshape expand slice select transpose t
-permute unsqueeze squeeze unfold diagonal as_strided narrow movedim flatten""".split()
-)
+LISTED = """alias detach view _unsafe_view _reshape_alias reshape expand slice select transpose t
+permute unsqueeze squeeze unfold diagonal as_strided narrow movedim flatten"""
+VIEWS = frozenset(LISTED.split())
 COPIES = "_to_copy clone contiguous lift_fresh lift_fresh_copy repeat flip"
 POINTWISE = """eq ne lt le gt ge mul add sub div neg abs logical_not logical_and logical_or
 bitwise_not bitwise_and bitwise_or isnan isinf isfinite"""
