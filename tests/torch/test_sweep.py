@@ -4,7 +4,10 @@ import json
 import warnings
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
 from tools import sweep, sweep_classes, sweep_worker
 from tools.sweep import Row, document
 from tools.sweep_inputs import inputs, on
@@ -13,7 +16,6 @@ from tests.torch.programs import real, recorded
 from weighbridge.trace import guard
 from weighbridge.trace.gpu import FakeGPU
 
-pytest.importorskip("transformers")
 pytestmark = pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not())
 FEW = """
 LlamaForCausalLM MixtralForCausalLM DeepseekV3ForCausalLM GptOssForCausalLM Gemma3ForCausalLM
