@@ -5,9 +5,10 @@ import warnings
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import torch
 from tools import sweep, sweep_classes, sweep_worker
 from tools.sweep import Row, document
 from tools.sweep_inputs import inputs, on
