@@ -175,12 +175,14 @@ def train(
             each other, or an unreachable Hub.
     """
     from weighbridge.estimate.train import train as learn  # a third of all modules
+    from weighbridge.settings.training import consistent
 
     if workload is not None and settings:
         raise UsageError("give the settings as one workload or by name, not both")
     if workload is None:
         workload = read("train", settings)
     assert workload is not None
+    consistent(workload)
     workload.budget()  # an unknown device is said before anything is fetched
     options = Options(
         revision=revision,

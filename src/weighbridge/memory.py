@@ -114,7 +114,8 @@ def compared(one: Phase, other: Phase) -> Iterator[tuple[str, int, int]]:
 
 
 def _fullness(phase: Phase) -> tuple[int, int]:
-    return phase.at("driver").expected, phase.at("allocated").expected
+    """By what has to be there: blocks that an earlier phase left in the cache can be given back."""
+    return phase.at("driver").low, phase.at("driver").expected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,5 +134,5 @@ class Device:
 
     @property
     def peak_phase(self) -> str:
-        """The fullest one; of those that hold as much, the one that has most allocated."""
+        """The one that cannot do with less than any other."""
         return max(self.phases, key=_fullness).name

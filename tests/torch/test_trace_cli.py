@@ -342,7 +342,15 @@ def test_a_script_ends_as_under_python(trace, text, code, told):
         (["--gpu", "mi300x"], "script.py", "no CUDA device"),
         (["--torch-version", "new"], "script.py", "2.5"),
         (["--timeline", "memory.png"], "script.py", ".html or .json"),
+        (["--timeline", "nosuch/x.html"], "script.py", "there is no folder nosuch"),
+        (["--snapshot", "nosuch/x.pickle"], "script.py", "there is no folder nosuch"),
+        (["--alloc-conf", "foo:1"], "script.py", "--alloc-conf: "),
+        (["--torch-version", "abc"], "script.py", "--torch-version"),
+        (["--world-size", "0"], "script.py", "--world-size 0"),
+        (["--world-size", "4", "--rank", "4"], "script.py", "--rank 4"),
+        (["--check"], "script.py", "--check is no option of weighbridge trace"),
         ([], "nowhere.py", "nowhere.py: no such script"),
+        ([], "nowhere.py:", "nowhere.py: no such script"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line(trace, options, target, words):
@@ -352,6 +360,11 @@ def test_what_cannot_be_asked_is_one_line(trace, options, target, words):
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
     assert words in done.stderr
+
+
+def test_a_card_with_other_memory_says_it_once(trace):
+    done = trace("pass", options=["--gpu", "4090", "--gpu-memory", "100GiB"])
+    assert "RTX 4090 with 100.00 GiB, torch" in done.stdout
 
 
 REPLICAS = """

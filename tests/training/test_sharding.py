@@ -196,3 +196,13 @@ def test_what_contradicts_itself_is_one_line(settings, says):
     with pytest.raises(UsageError, match=says) as error:
         weighbridge.train(CONFIG, **settings)
     assert "\n" not in str(error.value)
+
+
+def test_a_tied_embedding_is_on_the_first_stage_and_the_last():
+    tied = {**CONFIG, "tie_word_embeddings": True}
+    whole = most(weighbridge.train(tied, seq_len=16), "weights")
+    report = weighbridge.train(tied, seq_len=16, pipeline_parallel_size=3)
+    stages = [most_of(d, "weights") for d in report.devices if d.kind == "gpu"]
+    embedding = 2048 * 256 * 4  # in float32
+    assert sum(stages) == whole + embedding
+    assert stages[0] == stages[1] + embedding

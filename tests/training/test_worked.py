@@ -100,3 +100,20 @@ def test_llama_recipes_in_float16_without_checkpointing_fills_the_card():
     assert part(report, "forward", "activations") > 30 * GB
     full = weighbridge.train("llama-2-7b", precision="fp16", seq_len=2048, engine_version="4.31")
     assert full.peak.expected > 80 * GB  # what training all of it would have needed
+
+
+def test_bitsandbytes_puts_linears_in_place_of_conv1d():
+    """Of other layout: as wide outside as Conv1D's; adapters stand around all of them."""
+    found = {
+        method: next(
+            c.bytes.expected
+            for p in weighbridge.train("gpt2", method=method, lora_targets="all-linear")
+            .devices[0]
+            .phases
+            if p.name == "loss"
+            for c in p.components
+            if c.name == "activations"
+        )
+        for method in ("lora", "qlora")
+    }
+    assert found["lora"] < found["qlora"] < 1.25 * found["lora"]

@@ -58,6 +58,8 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
 
     form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
     drawn = _form(options["timeline"])
+    for name in ("timeline", "snapshot"):
+        _writable(f"--{name}", options[name])
     launch = launchers.read([script, *arguments], module=options["module"])
     settings = scripts.Settings(
         gpu=options["gpu"],
@@ -101,6 +103,19 @@ def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
     if suffix not in KINDS:
         raise click.UsageError(f"--timeline {path}: the name ends in .html or .json")
     return KINDS[suffix]
+
+
+def _writable(flag: str, path: str | None) -> None:
+    """What could not be written is said before the script runs."""
+    if path is None:
+        return
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise click.UsageError(f"{flag} {path}: there is no folder {folder}")
+    if os.path.isdir(path):
+        raise click.UsageError(f"{flag} {path} is a folder; name a file")
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise click.UsageError(f"{flag} {path} cannot be written")
 
 
 def _write(path: str, content: bytes) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge import exact, fit
+from weighbridge.components.weights import Choice
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version, written
@@ -66,11 +67,28 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
         images=w.images,
         audio_seconds=w.audio_seconds,
     )
-    found = subject(model, asked, engine("transformers"), number)
+    found = _dequantized(subject(model, asked, engine("transformers"), number), form)
     if w.seq_len is None:
         length = min(USUAL_LENGTH, found.longest or USUAL_LENGTH)
         found = replace(found, context=length, context_from="the usual default")
     return found
+
+
+def _dequantized(s: Subject, asked: str | None) -> Subject:
+    """Weights that a model keeps in fp8 are trained in 16 bits: transformers'
+    FineGrainedFP8Config(dequantize=True)."""
+    form = s.choice.scheme
+    if asked is not None or form is None or not form.name.startswith("fp8"):
+        return s
+    plain = Choice(dtype=s.choice.dtype)
+    note = f"weights in {form.name} are taken as dequantized to {plain.dtype.name} for training"
+    return replace(
+        s,
+        choice=plain,
+        choices={**s.choices, s.part.name: plain},
+        why=f"dequantized from {form.name}",
+        notes=(*s.notes, note),
+    )
 
 
 def _effective(s: Subject, w: Train, number: str) -> dict[str, Any]:

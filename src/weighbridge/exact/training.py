@@ -94,14 +94,16 @@ def _traceable(p: Plan) -> None:
     reason = ""
     if p.sharding.ranks > 1:
         reason = "one process is traced; `weighbridge trace --world-size` runs a script's ranks"
+    elif p.sharding.kind != "none" or p.sharding.offload != "none":
+        reason = "shards are not traced: leave --shard and --offload out"
+    elif p.framework.name not in ("trainer", "plain"):
+        reason = f"{p.framework.name}'s own loop is not traced; --framework trainer is"
     elif p.optimizer.name not in OPTIMIZERS:
         reason = f"optimizers that are traced are {', '.join(OPTIMIZERS)}"
     elif p.loss != "standard":
         reason = "the class's own loss is traced; leave --loss out"
     elif p.checkpointing not in ("none", "full"):
         reason = f"checkpointing {p.checkpointing} is not traced"
-    elif p.framework.name not in ("trainer", "plain"):
-        reason = f"{p.framework.name}'s own loop is not traced; --framework trainer is"
     if reason:
         raise UnsupportedError(f"--exact: {reason}")
 

@@ -48,11 +48,16 @@ class Setting:
         if self.choices and found not in self.choices:
             raise UsageError(f"{self.flag} is one of {', '.join(self.choices)}, not {given!r:.80}")
         if isinstance(found, int | float) and not self.least <= found <= self.most:
-            bound = f"at least {self.least:g}" if found < self.least else f"at most {self.most:g}"
+            low = found < self.least
+            bound = f"at least {_plainly(self.least)}" if low else f"at most {_plainly(self.most)}"
             if found != found:
                 bound = self.kind.says
             raise UsageError(f"{self.flag} is {bound}, not {given!r:.80}")
         return found
+
+
+def _plainly(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else f"{bound:g}"
 
 
 def _settings(table: str) -> Iterator[Setting]:

@@ -29,6 +29,12 @@ def _word(given: Any) -> str:
     return given
 
 
+def _version(given: Any) -> str:
+    if not re.match(r"\d+\.\d+", _word(given)):
+        raise ValueError
+    return str(given)
+
+
 def _plain(given: Any) -> int | float:
     if isinstance(given, bool) or not isinstance(given, int | float):
         raise TypeError
@@ -37,6 +43,8 @@ def _plain(given: Any) -> int | float:
 
 def _count(given: Any) -> int:
     if isinstance(given, str):
+        if re.fullmatch(r"\s*-\d+\s*", given):
+            return int(given)  # its bound is what is wrong with it
         try:
             return parse_count(given)
         except UsageError:
@@ -105,6 +113,7 @@ def _words(given: Any) -> tuple[str, ...]:
 
 
 WORD = Kind(metavar="NAME", read=_word, says="text")
+VERSION = Kind(metavar="V", read=_version, says="a version such as 2.5")
 COUNT = Kind(metavar="N", read=_count, says="a number such as 8192, 8k (8,000) or 8K (8,192)")
 WHOLE = Kind(metavar="N", read=_whole, says="a whole number")
 NUMBER = Kind(metavar="X", read=_number, says="a number")
@@ -116,6 +125,7 @@ SPLIT = Kind(metavar="A,B...", read=_split, says="shares such as 3,1")
 WORDS = Kind(metavar="A,B...", read=_words, says="names such as q_proj,v_proj")
 KINDS = {
     "word": WORD,
+    "version": VERSION,
     "count": COUNT,
     "whole": WHOLE,
     "number": NUMBER,

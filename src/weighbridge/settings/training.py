@@ -1,10 +1,18 @@
-"""Every setting of `train`: a line each, as in table.py."""
+"""Every setting of `train`: a line each, as in table.py; and which of them contradict each other.
+
+A setting that another one makes meaningless is refused: silence would be a guess.
+"""
+
+import re
+
+from weighbridge.errors import UsageError
+from weighbridge.workload import Train
 
 TRAINING = """
 [Run]
 method                                    word full|lora|qlora|dora   What is trained. Default: full.
 framework                                 word trainer|trl|torchtune|torchtitan|litgpt|axolotl|deepspeed|megatron|plain   Whose defaults and conventions. Default: trainer.
-framework_version                         word              Its version. Default: the newest known.
+framework_version                         version           Its version. Default: the newest known.
 precision                                 word bf16-mixed|fp16-mixed|bf16|fp16|fp32|fp8-mixed   Of weights and products. Default: bf16-mixed.
 optimizer                                 word              adamw_torch (default), adamw_8bit, sgd-momentum, muon...
 batch_size                                count 1..1048576  Sequences of a micro-batch on one device. Default: 1.
@@ -26,7 +34,7 @@ dtype                                     word              Load in this dtype, 
 quantization                              word              Load the frozen base in this format: nf4, bnb-int8...
 base_model                                flag              The headless class, without lm_head.
 engine_version                            word              Version of transformers (4.40, 5.23). Default: the newest known.
-torch_version                             word              Version of torch that runs; it decides workspaces.
+torch_version                             version           Version of torch that runs; it decides workspaces.
 
 [Adapters]
 lora_r                                    whole 1..65536    Rank. Default: 8.
@@ -51,3 +59,57 @@ gpu_memory                                relative          What a process can h
 headroom                                  relative          What is to stay free on each device: 1GiB or 10%. Default: nothing.
 exact                                     flag              Trace the real step beside it. Needs torch and transformers.
 """  # noqa: E501
+
+OF_ADAPTERS = (
+    "lora_r",
+    "lora_alpha",
+    "lora_targets",
+    "lora_dropout",
+    "use_rslora",
+    "modules_to_save",
+)
+
+
+def consistent(w: Train) -> None:
+    """Raises UsageError where settings contradict each other, whatever the model is."""
+    if (w.method or "full") == "full":
+        _in_full(w)
+    if w.optimizer_in_backward and (w.gradient_accumulation or 1) > 1:
+        raise UsageError(
+            f"--optimizer-in-backward with --gradient-accumulation {w.gradient_accumulation}: "
+            "gradients would be applied after each micro-batch; leave one of them out"
+        )
+    if w.attention == "flash" and w.precision == "fp32" and w.dtype in (None, "float32", "fp32"):
+        raise UsageError(
+            "--attention flash with --precision fp32: flash attention takes 16 bit only; use "
+            "--attention efficient or --precision bf16-mixed"
+        )
+    _readable(w.lora_targets)
+
+
+def _in_full(w: Train) -> None:
+    """Training all weights. Source: transformers 5.23 trainer.py refuses purely quantized models;
+    one whose own config is quantized is a matter of the model's."""
+    if w.quantization is not None:
+        raise UsageError(
+            f"--quantization {w.quantization}: a quantized model is not trained in full: use "
+            "--method qlora"
+        )
+    for name in OF_ADAPTERS:
+        if getattr(w, name) not in (None, False):
+            raise UsageError(
+                f"--{name.replace('_', '-')} with --method full, which has no adapters: use "
+                "--method lora"
+            )
+
+
+def _readable(targets: tuple[str, ...] | None) -> None:
+    """A single text may be a regular expression."""
+    if targets is None or len(targets) != 1:
+        return
+    try:
+        re.compile(targets[0])
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UsageError(
+            f"--lora-targets {targets[0]!r:.80} is no regular expression: {error}"
+        ) from None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from weighbridge.accelerators.budget import budget
+from weighbridge.accelerators.names import find
 from weighbridge.accelerators.parts import Part
 from weighbridge.components.device import context
 from weighbridge.errors import UnsupportedError
@@ -74,7 +75,7 @@ def card(name: str, gpu_memory: str | None = None) -> tuple[Card, int]:
     threads, shared = BY_CAPABILITY[capability]
     found = Card(
         id=part.id,
-        name=_said(part),
+        name=_said(find(name).part),  # without the memory it was given
         capability=capability,
         total_memory=part.visible.bytes.expected,
         multiprocessors=_multiprocessors(part),

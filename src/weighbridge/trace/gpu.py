@@ -67,8 +67,10 @@ class FakeGPU:
     ) -> None:
         self.card, named = card(name, gpu_memory)
         self.world = None if world_size is None else world(world_size, rank, per_node)
-        self.version = _version(torch_version)
+        self.version = version_of(torch_version)
         self.alloc_conf = alloc_conf
+        if alloc_conf is not None:
+            parse(alloc_conf, self.version, name="alloc_conf")  # said before anything runs
         self.history = history
         beside = self.world.per_node if self.world else 1
         self.tapes = [self._tape(index) for index in range(max(count, named, beside))]
@@ -147,7 +149,7 @@ class FakeGPU:
         self.recorder.stop()
 
 
-def _version(text: str | None) -> tuple[int, int]:
+def version_of(text: str | None) -> tuple[int, int]:
     """(major, minor) of `text`, else of the torch that runs."""
     found = re.match(r"(\d+)\.(\d+)", text or torch.__version__)
     if found is None:

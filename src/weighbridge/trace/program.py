@@ -40,6 +40,12 @@ def request(target: str, arguments: Sequence[str], *, module: bool = False) -> R
     if os.path.exists(target) or not (colon and name.isidentifier()):
         path, name = target, ""
     if not os.path.isfile(path):
+        if path.startswith("-"):
+            raise UsageError(
+                f"{path} is no option of weighbridge trace; see weighbridge trace --help"
+            )
+        if not name:
+            path = path.rstrip(":")
         raise NotFoundError(f"{path}: no such script; weighbridge trace runs a Python file")
     if name:
         _defined(path, name)

@@ -5,6 +5,7 @@ Its exceptions are shown as Python shows them; what was recorded up to there sta
 
 import contextlib
 import os
+import re
 import sys
 import traceback
 import types
@@ -14,7 +15,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from weighbridge.accelerators.budget import budget
-from weighbridge.errors import UnsupportedError
+from weighbridge.allocator import parse
+from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.trace import program
 from weighbridge.trace.program import Request
 from weighbridge.trace.report import Ending, Gpu, Program, TraceReport, device, verdict
@@ -51,7 +53,11 @@ def trace(asked: Request, card: Settings) -> tuple[TraceReport, Any]:
         raise UnsupportedError(
             "weighbridge trace needs torch: pip install torch (a CPU one will do)"
         )
-    from weighbridge.trace.gpu import FakeGPU
+    _said_well(card)
+    from weighbridge.trace.gpu import FakeGPU, version_of
+
+    if card.alloc_conf is not None:
+        parse(card.alloc_conf, version_of(card.torch_version), name="--alloc-conf")
 
     limited = card.gpu is not None or card.gpu_memory is not None
     gpu = FakeGPU(
@@ -68,6 +74,19 @@ def trace(asked: Request, card: Settings) -> tuple[TraceReport, Any]:
                 gpu.notes(note)
             ran = _run(asked, main)
         return _report(ran, gpu, card, limited=limited), gpu
+
+
+def _said_well(card: Settings) -> None:
+    """Raises UsageError in the words of the command line, before anything runs."""
+    if card.torch_version is not None and not re.match(r"\d+\.\d+", card.torch_version):
+        raise UsageError(f"--torch-version is a version such as 2.5, not {card.torch_version!r}")
+    size = card.world_size
+    if size is not None and size < 1:
+        raise UsageError(f"--world-size {size}: at least one process runs")
+    if size is None and card.processes is not None:
+        size = _processes(card)["world_size"]
+    if card.rank is not None and size is not None and not 0 <= card.rank < size:
+        raise UsageError(f"--rank {card.rank}: of {size} processes the ranks are 0 to {size - 1}")
 
 
 def _processes(card: Settings) -> dict[str, Any]:

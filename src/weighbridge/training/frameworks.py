@@ -56,6 +56,7 @@ class Framework:
     attention: str | None = None
     outputs: bool = True  # the model's outputs, logits among them, live until backward is over
     unsure: int = 0  # percent of what a step holds besides weights and states, that kernels may add
+    targets: tuple[str, ...] = ()  # of LoRA; PEFT's where there are none
     wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of what is frozen
     lowers_packed: bool = False  # beside packed weights LoRA is in the dtype of products after all
     compiles: bool = False  # its layers are known as torch.compile leaves them
@@ -90,6 +91,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         precision="bf16",
         loss="litgpt",
         losses={"standard": "litgpt-pretrain"},
+        targets=("query", "value"),
         unsure=4,
         wide_adapters=False,
     ),

@@ -133,14 +133,14 @@ def _pair(written: str | None) -> tuple[int, int] | None:
 
 
 def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) -> Adapters | None:
-    """PEFT's own defaults; all linears where it has none for the model type."""
+    """The framework's own defaults, or PEFT's; all linears where it has none for the model type."""
     if (w.method or "full") == "full":
         return None
     lowered = made.lowers_packed and subject.choice.scheme is not None
     return Adapters(
         r=w.lora_r or 8,
         alpha=w.lora_alpha or 8,
-        targets=w.lora_targets or usual(subject.model_type) or (ALL,),
+        targets=w.lora_targets or made.targets or usual(subject.model_type) or (ALL,),
         dropout=w.lora_dropout or 0.0,
         dora=w.method == "dora",
         rslora=w.use_rslora,

@@ -7,10 +7,24 @@ lives and is saved there. Model types that are not in the table are read as usua
 said to be assumed. Programs are named here and imported where they run.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from weighbridge.arch.body import Block
+from weighbridge.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    GatedDelta,
+    GatedRecurrence,
+    KimiDelta,
+    Latent,
+    LinearAttention,
+    Mamba1,
+    Mamba2,
+    ShortConv,
+)
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.training.losses import LOSSES, Loss
@@ -59,17 +73,35 @@ LOOPS = {
     "torchtitan": "torchtitan.loss",
     "chunked": "torchtune.chunked",
 }
+# What mixes tokens in every layer of these modules' classes; attention in all others'
+MIXED: Mapping[str, type] = {"latent": Latent, "mamba2": Mamba2}
+WORDS: Mapping[type, str] = {
+    Attention: "attention",
+    Latent: "latent attention (MLA)",
+    Compressed: "compressed attention",
+    CrossAttention: "cross-attention",
+    Mamba1: "Mamba",
+    Mamba2: "Mamba-2",
+    GatedDelta: "gated delta",
+    KimiDelta: "Kimi delta",
+    LinearAttention: "linear attention",
+    ShortConv: "short convolution",
+    GatedRecurrence: "gated recurrence (RG-LRU)",
+}
+INSTEAD = "trace it (weighbridge trace SCRIPT)"
+UNCOVERED = f"its training step is not covered yet: {INSTEAD}"
 
 
 def loss(model_type: str, name: str) -> Loss:
     """The class's own, or that of causal language models by `name`."""
+    module = NETS.get(model_type, "").partition(".")[0]
+    own = module in OWN
+    if own and module not in CAUSAL and name != "standard":
+        raise UsageError(f"--loss {name}: {model_type} predicts no next token; leave it out")
     if name in LOOPS:
         return _program(LOOPS[name])  # type: ignore[no-any-return]
-    module = NETS.get(model_type, "").partition(".")[0]
-    if module not in OWN or (name != "standard" and module in CAUSAL):
+    if name != "standard" or not own:
         return LOSSES[name]
-    if name != "standard":
-        raise UsageError(f"--loss {name}: {model_type} predicts no next token; leave it out")
     return _program(f"{module}.loss")  # type: ignore[no-any-return]
 
 
@@ -90,9 +122,22 @@ def _assumed(s: Step) -> Tensor:
     """Llama's layers; raises UnsupportedError where the class has other modules."""
     try:
         found: Tensor = _program("decoder.forward")(s)
-    except KeyError as error:
-        raise UnsupportedError(
-            f"{s.built.kind}: {error.args[0]} is not among its parameters, so its layers are not "
-            "Llama's, and we have no others for it; trace its step: weighbridge trace, or --exact"
-        ) from None
+    except KeyError:
+        raise UnsupportedError(f"{s.built.kind}: {UNCOVERED}") from None
     return found
+
+
+def covered(model_type: str, blocks: Sequence[Block], framework: str = "") -> None:
+    """Raises UnsupportedError where a layer mixes tokens otherwise than its program does."""
+    module = NETS.get(model_type.removesuffix("_text"), "").partition(".")[0]
+    wanted = Attention if framework in CLASSES else MIXED.get(module, Attention)
+    for number, block in enumerate(blocks):
+        if any(isinstance(x, wanted) for x in block.mixers):
+            continue
+        if not block.mixers:
+            raise UnsupportedError(f"{model_type}: {UNCOVERED}")
+        kind = type(block.mixers[0])
+        raise UnsupportedError(
+            f"{model_type}: training steps of its {WORDS.get(kind, kind.__name__)} layers (layer "
+            f"{number} is the first) are not covered yet: {INSTEAD}"
+        )

@@ -11,6 +11,7 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
+from weighbridge.training.nets import INSTEAD
 from weighbridge.training.nets.decoder import heads, normed, run
 from weighbridge.training.nets.encoder import by_token, classified, entered, first_token, mask
 from weighbridge.training.nets.encoder import self_attention as attend
@@ -106,7 +107,7 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
         if not name:
             raise UnsupportedError(
                 f"{s.built.kind}: its head is none of a masked language model and no classifier; "
-                "trace its step instead: weighbridge trace, or train --exact"
+                f"it has no loss that we know: {INSTEAD}"
             )
         return by_token(s, _predicted(s, name, hidden))
 

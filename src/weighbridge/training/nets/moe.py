@@ -25,6 +25,7 @@ from weighbridge.autograd.ops.pointwise import add, cast, mul, of_result, scale,
 from weighbridge.autograd.ops.shaping import split
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT32, INT64
+from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder
 from weighbridge.training.step import Step
@@ -58,6 +59,11 @@ def decoder_layer(
 def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
     """The layer's experts, or its dense feed-forward."""
     found = experts_of(s, number)
+    if found is None and not p.has("mlp.up_proj"):
+        raise UsageError(
+            f"{s.built.kind}: layer {number} has neither experts nor a dense feed-forward: nothing "
+            "to train; correct the number of experts in the config"
+        )
     if found is None:
         return decoder.mlp(s, p.at("mlp"), x)
     inner = p.at(p.first("mlp.gate", "mlp.router", "block_sparse_moe.gate").rpartition(".")[0])

@@ -14,7 +14,9 @@ from weighbridge.autograd.ops.pointwise import add, cast, dropout, several
 from weighbridge.autograd.ops.shaping import expand, stack
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32
+from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.training.modules import Module
+from weighbridge.training.nets import INSTEAD
 from weighbridge.training.nets.decoder import heads, normed, run
 from weighbridge.training.nets.encoder import classified, entered, first_token, self_attention
 from weighbridge.training.step import Step
@@ -42,6 +44,13 @@ def pixels(s: Step) -> tuple[int, int, int, int]:
     """[batch, channels, height, width]"""
     size = s.built.config.get("image_size")
     height, width = size if isinstance(size, list | tuple) else (size, size)
+    patch = s.built.config.get("patch_size")
+    least = max(patch) if isinstance(patch, list | tuple) else patch or 1
+    if not height or not width or min(int(height), int(width)) < int(least):
+        raise UsageError(
+            f"{s.built.kind}: image_size {size} holds no patch of patch_size {patch}: nothing to "
+            "train on; correct the config"
+        )
     return s.batch, int(s.built.config.get("num_channels") or 3), int(height), int(width)
 
 
@@ -95,5 +104,10 @@ def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
 
 def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """ViTForImageClassification"""
+    if not s.built.root.has("classifier"):
+        raise UnsupportedError(
+            f"{s.built.kind}: its class has no classifier, so it has no loss that we know: "
+            f"name a checkpoint of ViTForImageClassification, or {INSTEAD}"
+        )
     with s.m.making("logits"):
         return classified(s, s.built.root.linear(s.m, first_token(s.m, hidden), "classifier"))

@@ -11,6 +11,7 @@ Source: Megatron-LM core/tensor_parallel/layers.py; transformers 5.23 base_model
 models/*/configuration_*.py; torchtitan models/llama3/infra/parallelize.py.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from weighbridge.errors import UsageError
 from weighbridge.training.sharding.numbers import Sharding, share
 from weighbridge.training.tensors import Held
 
+EXPERT = re.compile(r"experts\.(\d{1,6})\.")
 WHOLE = ("norm", "router")
 OUTPUTS = ("query", "keys", "fused", "column", "states")
 HEADS = ("lm_head", "embed_out", "output_layer")
@@ -42,6 +44,21 @@ def cut(h: Held, s: Sharding, *, vocab: bool) -> Held:
     if found == "row" and len(h.shape) > 1:
         return h._replace(shape=_divided(h, s.tensor, 0 if h.kind == "conv1d" else 1))
     return h
+
+
+def spread(specs: Sequence[Held], ranks: int) -> None:
+    """Raises UsageError where experts cannot be shared out among `ranks`."""
+    if ranks == 1:
+        return
+    counts = {h.shape[0] for h in specs if h.kind == "experts" and len(h.shape) == 3}
+    counts = counts or {
+        1 + max((int(x[1]) for h in specs if (x := EXPERT.search(h.name))), default=-1)
+    }
+    if counts == {0}:
+        raise UsageError(f"--expert-parallel-size {ranks}: the model has no experts; leave it out")
+    for count in sorted(counts):
+        if count % ranks:
+            raise UsageError(f"--expert-parallel-size {ranks} does not divide the {count} experts")
 
 
 def _divided(h: Held, ranks: int, dim: int) -> tuple[int, ...]:
@@ -105,12 +122,17 @@ def elsewhere(
     specs: Sequence[Held], path: str, kept: range, *, first: bool, last: bool
 ) -> list[Held]:
     """`specs` of one stage: layers below `path` with numbers in `kept`; what comes before the
-    layers is the first stage's, what comes behind them the last's."""
+    layers is the first stage's, what comes behind them the last's. An embedding that is the head,
+    too, is held by both (Megatron-LM share_embeddings_and_output_weights)."""
     found = []
+    tied = next((h.name for h in specs if h.kind == "embedding"), "")
+    if any(h.name.startswith(HEADS) for h in specs):
+        tied = ""
     for h in specs:
         if h.name.startswith(f"{path}."):
             here = int(h.name[len(path) + 1 :].partition(".")[0]) in kept
         else:
             here = first if h.kind == "embedding" else last
+            here = here or (last and h.name == tied)
         found.append(h if here else h._replace(kind=ELSEWHERE))
     return found

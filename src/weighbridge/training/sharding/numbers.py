@@ -95,6 +95,13 @@ def _contradictions(s: Sharding) -> tuple[tuple[bool, str], ...]:
                 f"{s.data * s.context * s.tensor} ranks that have the same layers"
             ),
         ),
+        (
+            s.data * s.context * s.tensor % s.expert > 0,
+            (
+                f"--expert-parallel-size {s.expert} does not divide the "
+                f"{s.data * s.context * s.tensor} ranks that have the same layers"
+            ),
+        ),
     )
 
 

@@ -1,0 +1,97 @@
+"""What is not covered is refused in one line that says what to do."""
+
+import pytest
+
+import weighbridge
+from weighbridge import catalogue
+from weighbridge.errors import UnsupportedError, UsageError, WeighbridgeError
+
+VIT = {"model_type": "vit", "architectures": ["ViTForImageClassification"]}
+MIXTRAL = {
+    "model_type": "mixtral",
+    "architectures": ["MixtralForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 256,
+}
+
+
+def refusal(model, kind=UsageError, **more):
+    with pytest.raises(kind) as found:
+        weighbridge.train(model, seq_len=64, **more)
+    said = str(found.value)
+    assert "\n" not in said and ".." not in said and "--exact" not in said
+    return said
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("deepseek-v2-lite", "latent attention"),
+        ("glm-4.7-flash", "latent attention"),
+        ("jamba-v0.1", "Mamba"),
+        ("lfm2-1.2b", "short convolution"),
+        ("llama-3.2-11b-vision", "cross-attention"),
+        ("qwen3.5-9b", "gated delta"),
+        ("recurrentgemma-2b", "gated recurrence"),
+        ("kimi-k2", "latent attention"),
+        ("minimax-m2", "minimax_m2: its training step is not covered yet"),
+        ("mamba-130m", "mamba: training steps of its Mamba layers"),
+        ("bart-base", "bart: its training step is not covered yet"),
+        ("clip-vit-base-patch16", "its training step is not covered yet"),
+        ("all-minilm-l6-v2", "no loss"),
+    ],
+)
+def test_other_layers_are_refused(name, words):
+    said = refusal(name, UnsupportedError)
+    assert words in said and "weighbridge trace" in said
+
+
+def test_packed_experts_are_refused():
+    said = refusal("mixtral-8x7b", UnsupportedError, method="lora", quantization="fp8-block")
+    assert "experts in fp8-block are not covered yet" in said
+
+
+@pytest.mark.parametrize(("name", "old"), [("mixtral-8x7b", "4.50"), ("qwen3-30b-a3b", "4.51")])
+def test_experts_of_transformers_4_are_refused(name, old):
+    assert "--engine-version" in refusal(name, UnsupportedError, engine_version=old)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (VIT | {"image_size": 0}, "image_size 0"),
+        (VIT | {"image_size": 8, "patch_size": 16}, "patch_size 16"),
+        ({"model_type": "vit", "architectures": ["ViTModel"]}, "no classifier"),
+        (MIXTRAL | {"num_local_experts": 0}, "experts"),
+        ({"model_type": "qwen3_5"}, ""),
+        ({"model_type": "t5", "num_decoder_layers": 0}, ""),
+    ],
+)
+def test_configs_without_a_step(config, words):
+    assert words in refusal(config, WeighbridgeError)
+
+
+@pytest.mark.slow
+def test_every_model_of_the_catalogue_has_an_answer_or_a_refusal():
+    said = {}
+    for name in catalogue.names():
+        for method in ("full", "lora"):
+            try:
+                weighbridge.train(name, method=method)
+            except WeighbridgeError:
+                pass
+            except Exception as error:  # what the command line calls a defect
+                said[name, method] = repr(error)
+    assert not said
+
+
+def test_weights_in_fp8_are_trained_dequantized():
+    report = weighbridge.train("deepseek-v3", method="lora", lora_targets="q_a_proj", seq_len=64)
+    assert any("dequantized to bfloat16" in said for said in report.warnings)
+    load = report.devices[0].phases[0]
+    weights = sum(c.bytes.expected for c in load.components if c.name == "weights")
+    assert weights == pytest.approx(2 * 671_026_404_352, rel=1e-3)
