@@ -1,10 +1,13 @@
 """What is not covered is refused in one line that says what to do."""
 
+from pathlib import Path
+
 import pytest
 
 import weighbridge
 from weighbridge import catalogue
 from weighbridge.errors import UnsupportedError, UsageError, WeighbridgeError
+from weighbridge.training.nets import NETS
 
 VIT = {"model_type": "vit", "architectures": ["ViTForImageClassification"]}
 MIXTRAL = {
@@ -95,3 +98,8 @@ def test_weights_in_fp8_are_trained_dequantized():
     load = report.devices[0].phases[0]
     weights = sum(c.bytes.expected for c in load.components if c.name == "weights")
     assert weights == pytest.approx(2 * 671_026_404_352, rel=1e-3)
+
+
+def test_the_documentation_names_every_family():
+    docs = (Path(__file__).parents[2] / "docs" / "train.md").read_text()
+    assert [name for name in NETS if f"`{name}`" not in docs] == []
