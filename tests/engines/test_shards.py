@@ -411,7 +411,7 @@ def test_ranks_together_hold_at_least_the_whole(name, tensor, pipeline, r):
     subject = served(name)
     found = ranks(subject, tensor=tensor, pipeline=pipeline, rules=r)
     assert len(found) == tensor * pipeline
-    whole = sum(t.nbytes for t in subject.tensors if t.component == "weights")
+    whole = sum(t.nbytes * t.copies for t in subject.tensors if t.component == "weights")
     assert sum(map(weights, found)) >= whole
     assert sum(len(x.layers) for x in found) == tensor * len(subject.layers)
 
@@ -428,7 +428,7 @@ def test_more_ranks_hold_no_more_each(name, few, many):
 def test_one_device_holds_the_whole(name):
     """Up to the vocabulary's padding and MXFP4's."""
     subject = served(name)
-    whole = sum(t.nbytes for t in subject.tensors if t.component == "weights")
+    whole = sum(t.nbytes * t.copies for t in subject.tensors if t.component == "weights")
     assert weights(ranks(subject)[0]) == pytest.approx(whole, rel=0.006)
 
 

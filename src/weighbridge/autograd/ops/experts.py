@@ -70,8 +70,8 @@ def gathered(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
 
 
 def divided_(m: Machine, x: Tensor) -> Tensor:
-    """x /= x.sum(-1, keepdim=True): what is divided is copied before, for backward. Autocast sums in
-    float32 (autocast_mode.h, fp32_set_opt_dtype)."""
+    """x /= x.sum(-1, keepdim=True): what is divided is copied before, for backward. Autocast sums
+    in float32 (autocast_mode.h, fp32_set_opt_dtype)."""
     total = m.new((*x.shape[:-1], 1), x.dtype if m.autocast is None else FLOAT32)
     before = m.new(x.shape, x.dtype)
     out = Tensor(x.shape, x.dtype, x.storage)
