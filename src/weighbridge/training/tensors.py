@@ -26,10 +26,9 @@ class Held(NamedTuple):
 
 def held(plan: Blueprint, *, major: int) -> list[Held]:
     """In the class's order; ties once."""
-    params = (p for p in plan.params if not p.tied)
     if major < 5:
-        return [Held(p.name, p.shape, p.kind, p.dtype) for p in params]
-    return list(_stacked(params))
+        return [Held(p.name, p.shape, p.kind, p.dtype) for p in plan.params if not p.tied]
+    return list(_stacked(p for p in plan.counted if not p.tied))
 
 
 def _stacked(params: Iterable[Param]) -> Iterator[Held]:
