@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent / "src" / "weighbridge"
 LAYERS = [  # low to high: a module imports only from its own layer and from those before it
     "_version",
     "errors",
+    "releases",
     "units",
     "dtypes",
     "tensors",

@@ -112,8 +112,7 @@ def infer(
         weighbridge.errors.WeighbridgeError: bad input, an unknown model or engine, or an
             unreachable Hub.
     """
-    if workload is not None and settings:
-        raise UsageError("give the settings as one workload or by name, not both")
+    _either(workload, settings)
     launched = None if command is None else _parsed(command)
     options = Options(
         revision=revision or (launched.revision if launched is not None else None),
@@ -177,8 +176,7 @@ def train(
     from weighbridge.estimate.train import train as learn  # a third of all modules
     from weighbridge.settings.training import consistent
 
-    if workload is not None and settings:
-        raise UsageError("give the settings as one workload or by name, not both")
+    _either(workload, settings)
     if workload is None:
         workload = read("train", settings)
     assert workload is not None
@@ -193,6 +191,11 @@ def train(
         progress=progress,
     )
     return learn(_model(model, options, base_model=workload.base_model), workload)
+
+
+def _either(workload: Infer | Train | None, settings: Mapping[str, Any]) -> None:
+    if workload is not None and settings:
+        raise UsageError("give the settings as one workload or by name, not both")
 
 
 def _parsed(command: str) -> "Launch":

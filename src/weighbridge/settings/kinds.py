@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.errors import UsageError
+from weighbridge.releases import release
 from weighbridge.units import parse_count, parse_size
 
 
@@ -30,7 +31,7 @@ def _word(given: Any) -> str:
 
 
 def _version(given: Any) -> str:
-    if not re.match(r"\d+\.\d+", _word(given)):
+    if release(_word(given)) is None:
         raise ValueError
     return str(given)
 

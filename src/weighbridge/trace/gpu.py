@@ -9,7 +9,6 @@ gpu.tape.allocated.nbytes
 import contextlib
 import inspect
 import os
-import re
 import threading
 from types import TracebackType
 from typing import Any
@@ -19,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from weighbridge.allocator import Allocator, Journal, Options, from_environment, parse
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.releases import release
 from weighbridge.trace import guard
 from weighbridge.trace.attention import Chooser
 from weighbridge.trace.card import card
@@ -151,10 +151,10 @@ class FakeGPU:
 
 def version_of(text: str | None) -> tuple[int, int]:
     """(major, minor) of `text`, else of the torch that runs."""
-    found = re.match(r"(\d+)\.(\d+)", text or torch.__version__)
+    found = release(text or torch.__version__)
     if found is None:
         raise UsageError(f"torch_version={text!r}: write it as 2.5")
-    return int(found[1]), int(found[2])
+    return found
 
 
 class Fakes(FakeTensorMode):  # type: ignore[misc]

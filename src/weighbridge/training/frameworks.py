@@ -39,6 +39,7 @@ PRECISIONS: Mapping[str, Precision] = {
     "fp16": Precision(weights=FLOAT16, frozen=FLOAT16),
     "fp32": Precision(weights=FLOAT32, frozen=FLOAT32),
 }
+WIDE = Precision(weights=FLOAT32, frozen=FLOAT32, autocast=BFLOAT16)  # a frozen base, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         source="torchtitan 9dec370 train.py, parallelisms/parallelize_llama.py (apply_fsdp)",
         precisions={
             **PRECISIONS,
-            "bf16-mixed": Precision(weights=FLOAT32, frozen=FLOAT32, autocast=BFLOAT16),
+            "bf16-mixed": WIDE,
         },
         optimizer="adamw_torch_fused",
         losses={"standard": "torchtitan"},
@@ -114,7 +115,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         source="trl 1.10 trainer/base_config.py, sft_config.py, sft_trainer.py, utils.py",
         precisions={
             **PRECISIONS,
-            "bf16-mixed": Precision(weights=FLOAT32, frozen=FLOAT32, autocast=BFLOAT16),
+            "bf16-mixed": WIDE,
             "fp16-mixed": Precision(weights=FLOAT32, frozen=FLOAT32, autocast=FLOAT16),
         },
         checkpointing="full",

@@ -1,6 +1,5 @@
 """The effective settings of one run: what the user said, and the defaults of the framework."""
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.rules import rules
 from weighbridge.errors import UsageError
+from weighbridge.releases import release
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held
@@ -99,8 +99,8 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         ),
         part=part,
         capability=capability,
-        torch=_pair(w.torch_version) or TORCH,
-        release=_numbers(w.framework_version),
+        torch=_release(w.torch_version) or TORCH,
+        release=_release(w.framework_version),
         compiled=w.compile,
         settings={},
     )
@@ -113,23 +113,17 @@ def _usual_attention(subject: Subject, version: tuple[int, int]) -> str | None:
 
 def _stepping(chosen: Optimizer, w: Train) -> Optimizer:
     """As its torch steps it; in backward, each parameter for itself."""
-    chosen = of_torch(chosen, _pair(w.torch_version) or TORCH)
+    chosen = of_torch(chosen, _release(w.torch_version) or TORCH)
     return replace(chosen, in_backward=True) if w.optimizer_in_backward else chosen
 
 
-def _numbers(written: str | None) -> tuple[int, ...] | None:
-    """(2, 5) of "2.5.1+cu124": the first two."""
+def _release(written: str | None) -> tuple[int, int] | None:
     if written is None:
         return None
-    found = re.match(r"(\d+)\.(\d+)", written)
+    found = release(written)
     if found is None:
         raise UsageError(f"{written!r} is no version: write 2.5")
-    return int(found[1]), int(found[2])
-
-
-def _pair(written: str | None) -> tuple[int, int] | None:
-    found = _numbers(written)
-    return None if found is None else (found[0], found[1])
+    return found
 
 
 def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) -> Adapters | None:

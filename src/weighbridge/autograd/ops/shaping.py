@@ -74,16 +74,7 @@ def expand(m: Machine, x: Tensor, *shape: int) -> Tensor:
     return out
 
 
-def part(m: Machine, x: Tensor, *shape: int) -> Tensor:
-    """A view of some, along any dimension; in backward zeros of the whole."""
-    out = Tensor(shape, x.dtype, x.storage)
-    whole = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]
-
-    record(m, back, [x], [], out)
-    return out
+part = expand  # a view of some, along any dimension; in backward zeros of the whole
 
 
 def shaped(m: Machine, x: Tensor, *shape: int) -> Tensor:

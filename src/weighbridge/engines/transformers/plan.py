@@ -1,6 +1,5 @@
 """The effective settings of one run: what the user said, and the defaults of this version."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -27,6 +26,7 @@ from weighbridge.engines.transformers.packed import around
 from weighbridge.engines.transformers.rules import Rules, kernel, rules
 from weighbridge.engines.transformers.step import Step, Style, style
 from weighbridge.errors import UsageError
+from weighbridge.releases import release
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _images(w: Infer) -> int:
 def _torch(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
-    found = re.match(r"(\d+)\.(\d+)", text)
-    if not found:
+    found = release(text)
+    if found is None:
         raise UsageError(f"--torch-version {text!r} is not a version; write it as 2.6")
-    return int(found[1]), int(found[2])
+    return found

@@ -125,9 +125,8 @@ def elsewhere(
     layers is the first stage's, what comes behind them the last's. An embedding that is the head,
     too, is held by both (Megatron-LM share_embeddings_and_output_weights)."""
     found = []
-    tied = next((h.name for h in specs if h.kind == "embedding"), "")
-    if any(h.name.startswith(HEADS) for h in specs):
-        tied = ""
+    headed = any(h.name.startswith(HEADS) for h in specs)
+    tied = "" if headed else next((h.name for h in specs if h.kind == "embedding"), "")
     for h in specs:
         if h.name.startswith(f"{path}."):
             here = int(h.name[len(path) + 1 :].partition(".")[0]) in kept

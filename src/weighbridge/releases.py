@@ -1,0 +1,9 @@
+"""Versions of libraries as people write them."""
+
+import re
+
+
+def release(text: str) -> tuple[int, int] | None:
+    """(2, 5) of "2.5.1+cu124"; None where it is no version."""
+    found = re.match(r"(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else None
