@@ -25,6 +25,11 @@ from weighbridge.workload import Train
         ({"lora_targets": "(((", "method": "lora"}, "--lora-targets"),
         ({"lora_targets": "*", "method": "lora"}, "--lora-targets"),
         ({"lora_targets": "re:[", "method": "lora"}, "--lora-targets"),
+        ({"attention": "flash", "gpu": "t4"}, "compute capability 7.5"),
+        ({"shard": "none", "data_parallel_size": 8}, "8 data-parallel ranks"),
+        ({"shard": "fsdp2", "framework": "deepspeed"}, "deepspeed has none of its kind"),
+        ({"shard": "zero3", "framework": "torchtitan"}, "torchtitan has none of its kind"),
+        ({"context_parallel_size": 7}, "does not divide the 2,048 tokens"),
     ],
 )
 def test_what_means_nothing_is_one_line(settings, says):
@@ -41,6 +46,30 @@ def test_experts_are_shared_out_evenly(ranks, data, says):
         api.train(
             "qwen3-30b-a3b", offline=True, expert_parallel_size=ranks, data_parallel_size=data
         )
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "says"),
+    [
+        ("llama-3.1-8b", {"gpu": "t4"}, "no units for bfloat16"),
+        ("mixtral-8x7b", {"method": "qlora"}, "they stay in bfloat16 beside linears in nf4"),
+        ("llama-3.1-8b", {"checkpointing": "selective"}, "no setting of trainer"),
+        ("qwen2.5-vl-7b", {"images": 2}, "sequences are of text alone"),
+    ],
+)
+def test_what_one_may_not_expect_is_said(model, settings, says):
+    warnings = api.train(model, offline=True, **settings).warnings
+    assert any(says in said for said in warnings)
+
+
+@pytest.mark.parametrize("settings", [{}, {"gpu": "a100-80gb"}, {"method": "qlora"}])
+def test_usual_settings_need_no_remark(settings):
+    assert api.train("llama-3.1-8b", offline=True, **settings).warnings == ()
+
+
+def test_choices_are_read_in_any_case():
+    said = api.train("qwen3-0.6b", offline=True, method="LoRA", shard="DDP")
+    assert said.workload["method"] == "lora"
 
 
 def test_a_model_that_comes_quantized_is_not_refused_for_it():

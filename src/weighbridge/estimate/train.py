@@ -15,6 +15,7 @@ from weighbridge.report import Report
 from weighbridge.training import frameworks
 from weighbridge.training.answer import Answer, answer
 from weighbridge.training.plan import USUAL_LENGTH, plan
+from weighbridge.training.remarks import remarks
 from weighbridge.workload import Infer, Train
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def train(model: Model, w: Train) -> Report:
         devices=found.devices,
         derived=_derived(asked) | dict(found.derived),
         verdict=None if budget is None else fit.serving(found.devices, budget),
-        warnings=tuple(_warnings(model, asked, found, said, budget)),
+        warnings=tuple(
+            [*_warnings(model, asked, found, said, budget), *remarks(p)],
+        ),
     )
 
 

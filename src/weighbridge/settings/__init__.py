@@ -45,8 +45,8 @@ class Setting:
             found = self.kind.read(given)
         except (TypeError, ValueError, OverflowError):
             raise UsageError(f"{self.flag} is {self.kind.says}, not {given!r:.80}") from None
-        if self.choices and found not in self.choices:
-            raise UsageError(f"{self.flag} is one of {', '.join(self.choices)}, not {given!r:.80}")
+        if self.choices:
+            return self._choice(found, given)
         if isinstance(found, int | float) and not self.least <= found <= self.most:
             low = found < self.least
             bound = f"at least {_plainly(self.least)}" if low else f"at most {_plainly(self.most)}"
@@ -54,6 +54,14 @@ class Setting:
                 bound = self.kind.says
             raise UsageError(f"{self.flag} is {bound}, not {given!r:.80}")
         return found
+
+    def _choice(self, found: Any, given: Any) -> str:
+        """In the table's spelling."""
+        spelled = {choice.lower(): choice for choice in self.choices}
+        made = spelled.get(found.lower()) if isinstance(found, str) else None
+        if made is None:
+            raise UsageError(f"{self.flag} is one of {', '.join(self.choices)}, not {given!r:.80}")
+        return made
 
 
 def _plainly(bound: float) -> str:

@@ -62,6 +62,7 @@ class Framework:
     lowers_packed: bool = False  # beside packed weights LoRA is in the dtype of products after all
     compiles: bool = False  # its layers are known as torch.compile leaves them
     shard: str | None = None
+    shards: tuple[str, ...] = ()  # what it shares out at all; anything where there are none
     shares_vocab: bool = False  # embeddings are among what tensor ranks share
     float_outputs: bool = False  # accelerate: under mixed precision logits are cast to float32
 
@@ -85,6 +86,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         unsure=4,
         outputs=False,
         wide_adapters=False,
+        shards=("none", "ddp", "fsdp1", "fsdp2", "hsdp"),
     ),
     "litgpt": Framework(
         name="litgpt",
@@ -109,6 +111,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         unsure=4,
         outputs=False,
         shares_vocab=True,
+        shards=("none", "ddp", "fsdp1", "fsdp2", "hsdp"),
     ),
     "trl": Framework(
         name="trl",
@@ -145,6 +148,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
             "fp16-mixed": Precision(weights=FLOAT16, frozen=FLOAT16),
         },
         shard="zero1",
+        shards=("none", "ddp", "zero1", "zero2", "zero3"),
     ),
 }
 # Known by name, and not modelled: what is near
@@ -166,6 +170,10 @@ def held(w: Train) -> tuple[Framework, Precision]:
     """The framework, and what weights are held in under it. DeepSpeed converts a model to 16 bits
     whatever the Trainer was told, and keeps the float32 copy itself."""
     made = framework(w.framework)
+    if w.shard is not None and made.shards and w.shard not in made.shards:
+        raise UsageError(
+            f"--shard {w.shard}: {made.name} has none of its kind; it has {', '.join(made.shards)}"
+        )
     chosen = precision(made, w.precision)
     if (w.shard or "").startswith("zero") and chosen.autocast is not None:
         chosen = Precision(weights=chosen.autocast, frozen=chosen.frozen)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
 USUAL_OPTIMIZER = "adamw_torch"
 CAPABILITY = (8, 0)  # of an A100, where no device was named
+FLASH = (8, 0)  # the oldest compute capability that flash attention runs on
 TORCH = (2, 13)  # whose sources our rules were read from
 
 
@@ -75,6 +76,19 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         raise UsageError(f"--compile is modelled for {known}, not for {made.name}; leave it out")
     part = budget.choice.part if budget else None
     capability = part.capability if part and part.capability else CAPABILITY
+    if w.attention == "flash" and capability < FLASH:
+        raise UsageError(
+            f"--attention flash: {part.name if part else ''} has compute capability "
+            f"{'.'.join(map(str, capability))} and flash attention needs 8.0; leave it out"
+        )
+    shares = sharding(
+        replace(w, shard=w.shard or made.shard), budget.choice.count if budget else None
+    )
+    if subject.context % shares.context:
+        raise UsageError(
+            f"--context-parallel-size {shares.context} does not divide the {subject.context:,} "
+            "tokens of a sequence; change --seq-len"
+        )
     return Plan(
         subject=subject,
         framework=made,
@@ -94,9 +108,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         reentrant=version[0] < 5,
         major=version[0],
         adapters=_adapters(subject, w, made, chosen),
-        sharding=sharding(
-            replace(w, shard=w.shard or made.shard), budget.choice.count if budget else None
-        ),
+        sharding=shares,
         part=part,
         capability=capability,
         torch=_release(w.torch_version) or TORCH,

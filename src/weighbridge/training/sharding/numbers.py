@@ -63,6 +63,13 @@ def _contradictions(s: Sharding) -> tuple[tuple[bool, str], ...]:
     stage = s.kind.startswith("zero")
     return (
         (
+            s.kind == "none" and s.data > 1,
+            (
+                f"--shard none with {s.data} data-parallel ranks: such runs know nothing of each "
+                "other; use --shard ddp, or weigh one rank"
+            ),
+        ),
+        (
             s.pipeline > 1 and s.kind in ("zero2", "zero3"),
             (
                 f"--shard {s.kind} with --pipeline-parallel-size {s.pipeline}: DeepSpeed's "
