@@ -1,0 +1,68 @@
+"""What a user may not expect of the settings, a line each: they are taken, and say what they do."""
+
+from collections.abc import Callable
+
+from weighbridge.dtypes import BFLOAT16
+from weighbridge.training.build import BITSANDBYTES, EXPERT
+from weighbridge.training.plan import Plan
+
+BF16_UNITS = (8, 0)  # the oldest compute capability with products in bfloat16
+OWN_SELECTION = ("torchtitan", "torchtune")  # frameworks whose own setting is selective
+
+
+def remarks(p: Plan) -> list[str]:
+    return [said for said in (remark(p) for remark in REMARKS) if said]
+
+
+def _emulated(p: Plan) -> str:
+    """transformers' Trainer refuses bf16=True there (training_args.py); torch emulates it."""
+    if p.part is None or p.computing != BFLOAT16 or p.capability >= BF16_UNITS:
+        return ""
+    return (
+        f"{p.part.name} has no units for bfloat16 (compute capability "
+        f"{'.'.join(map(str, p.capability))}): torch emulates it slowly and the Trainer refuses it; "
+        "--precision fp16-mixed takes as much memory"
+    )
+
+
+def _experts(p: Plan) -> str:
+    form = p.subject.choice.scheme
+    routed = any(x.kind == EXPERT for x in p.subject.part.blueprint.counted)
+    if form is None or not routed or not form.name.startswith(BITSANDBYTES):
+        return ""
+    return (
+        f"experts are parameters of three dimensions, which bitsandbytes does not pack: they stay "
+        f"in {p.dtype.name} beside linears in {form.name}"
+    )
+
+
+def _packed(p: Plan) -> str:
+    form = p.subject.choice.scheme
+    if form is None or form.name.startswith(BITSANDBYTES):
+        return ""
+    return (
+        f"linears in {form.name} are taken to be dequantized one at a time, as bitsandbytes' in 4 "
+        "bits are; kernels of their own may take less"
+    )
+
+
+def _selective(p: Plan) -> str:
+    if p.checkpointing != "selective" or p.framework.name in OWN_SELECTION:
+        return ""
+    return (
+        f"--checkpointing selective is no setting of {p.framework.name}: every second product is "
+        "kept, as torchtitan's policy does"
+    )
+
+
+def _images(p: Plan) -> str:
+    kinds = sorted({t.kind for t in p.subject.body.towers})
+    if not kinds:
+        return ""
+    return (
+        f"sequences are of text alone: what its {' and '.join(kinds)} tower takes in a step is not "
+        "counted, its weights are"
+    )
+
+
+REMARKS: tuple[Callable[[Plan], str], ...] = (_emulated, _experts, _packed, _selective, _images)
