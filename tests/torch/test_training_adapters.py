@@ -128,3 +128,31 @@ def test_modules_that_are_saved_are_trained_whole():
         raw, seq_len=64, method="lora", lora_targets=("q_proj",), modules_to_save=("lm_head",)
     )
     assert report.derived["trainable_parameters"] == 2 * 2 * 8 * 256 + 1000 * 256
+
+
+TIED = {**LLAMA, "tie_word_embeddings": True}
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+@pytest.mark.parametrize(
+    ("targets", "whole"),
+    [
+        (["q_proj"], ["lm_head"]),
+        (["q_proj"], ["embed_tokens"]),
+        (["q_proj", "lm_head"], []),
+        (["q_proj"], ["lm_head", "embed_tokens"]),
+    ],
+)
+def test_a_head_that_is_the_embedding_is_a_module_of_its_own_to_adapters(targets, whole, method):
+    lora = {"target_modules": targets, "modules_to_save": whole, "use_dora": method == "dora"}
+    seen = real("llama", TIED, prepare=adapted(**lora))
+    mine = ours(
+        "llama",
+        TIED,
+        method=method,
+        lora_targets=tuple(targets),
+        modules_to_save=tuple(whole) or None,
+    )
+    trained = (p.numel() for p in seen.model.parameters() if p.requires_grad)
+    assert mine.model.trainable == sum(trained)
+    assert differences(seen, mine, small=SMALL) == []

@@ -42,9 +42,7 @@ def train(model: Model, w: Train) -> Report:
         devices=found.devices,
         derived=_derived(asked) | dict(found.derived),
         verdict=None if budget is None else fit.serving(found.devices, budget),
-        warnings=tuple(
-            [*_warnings(model, asked, found, said, budget), *remarks(p)],
-        ),
+        warnings=(*_warnings(model, asked, found, said, budget), *remarks(p)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.stacks import LAYER
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.packed import Linear4, Linear8
@@ -91,7 +92,8 @@ def adapt(
     m: Machine, p: Plan, with_: Adapters, params: dict[str, Param], wraps: dict[str, Wrap]
 ) -> None:
     """Puts adapters on the modules that are targeted; modules to save are copied whole."""
-    specs = held(p.subject.part.blueprint, major=p.major)
+    plan = p.subject.part.blueprint
+    specs = [*held(plan, major=p.major), *_tied(plan, params)]
     stacks, targets = experts(specs, p.subject.model_type, with_.targets)
     for stack in stacks:
         _stacked(m, with_, stack, params, wraps)
@@ -112,6 +114,14 @@ def adapt(
         whole = params[name]
         copy = m.param(name, whole.shape, whole.dtype, component="adapters", kind=whole.kind)
         params[f"original {name}"], params[name] = whole, copy
+
+
+def _tied(plan: Blueprint, params: dict[str, Param]) -> Iterator[Held]:
+    """Heads that are the embedding: modules of their own to PEFT, whose weight is that one."""
+    for x in plan.counted:
+        if x.tied in params and x.name.endswith(".weight") and params[x.tied].kind == "embedding":
+            params[x.name] = params[x.tied]
+            yield Held(x.name, x.shape, "linear", x.dtype)
 
 
 def _of_experts(name: str, stacks: list[Stack]) -> bool:

@@ -20,7 +20,7 @@ def _emulated(p: Plan) -> str:
         return ""
     return (
         f"{p.part.name} has no units for bfloat16 (compute capability "
-        f"{'.'.join(map(str, p.capability))}): torch emulates it slowly and the Trainer refuses it; "
+        f"{'.'.join(map(str, p.capability))}): torch emulates it, and the Trainer refuses it; "
         "--precision fp16-mixed takes as much memory"
     )
 
