@@ -29,6 +29,9 @@ from weighbridge.workload import Train
         ({"shard": "none", "data_parallel_size": 8}, "8 data-parallel ranks"),
         ({"shard": "fsdp2", "framework": "deepspeed"}, "deepspeed has none of its kind"),
         ({"shard": "zero3", "framework": "torchtitan"}, "torchtitan has none of its kind"),
+        ({"precision": "fp8-mixed", "gpu": "a100-80gb"}, "float8 need 8.9"),
+        ({"precision": "fp8-mixed", "framework": "litgpt"}, "not one of litgpt"),
+        ({"precision": "fp8-mixed", "method": "lora"}, "--method lora"),
         ({"context_parallel_size": 7}, "does not divide the 2,048 tokens"),
     ],
 )

@@ -74,6 +74,11 @@ def consistent(w: Train) -> None:
     """Raises UsageError where settings contradict each other, whatever the model is."""
     if (w.method or "full") == "full":
         _in_full(w)
+    elif w.precision == "fp8-mixed":
+        raise UsageError(
+            f"--precision fp8-mixed with --method {w.method}: a frozen base gains nothing by "
+            "products in float8; use bf16-mixed"
+        )
     if w.optimizer_in_backward and (w.gradient_accumulation or 1) > 1:
         raise UsageError(
             f"--optimizer-in-backward with --gradient-accumulation {w.gradient_accumulation}: "

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.stacks import LAYER
 from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.float8 import MULTIPLE, LinearFloat8
 from weighbridge.autograd.ops.packed import Linear4, Linear8
 from weighbridge.autograd.tensors import ELSEWHERE, Param, Tensor
 from weighbridge.components.weights import alive
@@ -53,6 +54,8 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
             for b in alive(plan, subject.major)
         ]
     wraps = dict(_wraps(p, params, packed))
+    if p.precision.float8:
+        wraps |= _float8(p, whole, params)
     if p.adapters is not None:
         for x in params.values():
             x.trainable = False
@@ -204,6 +207,16 @@ def _wraps(p: Plan, params: dict[str, Param], packed: Packed) -> Iterator[tuple[
             yield path, Linear8(weight, bias)
         else:
             yield path, Linear4(weight, bias, p.computing, nested=form.name.endswith("-dq"))
+
+
+def _float8(p: Plan, specs: list[Held], params: dict[str, Param]) -> Iterator[tuple[str, Wrap]]:
+    """All linears but the first and the last, whose sides are multiples of 16. Source: accelerate
+    1.15 utils/ao.py (convert_model_to_fp8_ao, filter_linear_layers)."""
+    found = [h.name.removesuffix(".weight") for h in specs if h.kind == "linear"]
+    for path in found[1:-1]:
+        weight = params.get(f"{path}.weight")
+        if weight is not None and not any(side % MULTIPLE for side in weight.shape):
+            yield path, LinearFloat8(weight, params.get(f"{path}.bias"), p.computing)
 
 
 def _dtype(p: Plan, h: Held) -> DType:

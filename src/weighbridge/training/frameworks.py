@@ -4,6 +4,7 @@
     bf16-mixed      float32   bfloat16
     bf16            bfloat16  none
     fp32            float32   none
+    fp8-mixed       float32   bfloat16, products of linears in float8 (torchao)
 
     trl             float32 also where it is frozen; checkpoints; tiles of logits
     axolotl         bf16-mixed: bfloat16 under autocast
@@ -30,6 +31,7 @@ class Precision:
     weights: DType
     frozen: DType
     autocast: DType | None = None
+    float8: bool = False  # products of linears
 
 
 PRECISIONS: Mapping[str, Precision] = {
@@ -38,6 +40,7 @@ PRECISIONS: Mapping[str, Precision] = {
     "bf16": Precision(weights=BFLOAT16, frozen=BFLOAT16),
     "fp16": Precision(weights=FLOAT16, frozen=FLOAT16),
     "fp32": Precision(weights=FLOAT32, frozen=FLOAT32),
+    "fp8-mixed": Precision(weights=FLOAT32, frozen=BFLOAT16, autocast=BFLOAT16, float8=True),
 }
 WIDE = Precision(weights=FLOAT32, frozen=FLOAT32, autocast=BFLOAT16)  # a frozen base, too
 
@@ -64,6 +67,7 @@ class Framework:
     shard: str | None = None
     shards: tuple[str, ...] = ()  # what it shares out at all; anything where there are none
     shares_vocab: bool = False  # embeddings are among what tensor ranks share
+    float8: bool = False  # accelerate converts linears to torchao's
     float_outputs: bool = False  # accelerate: under mixed precision logits are cast to float32
 
 
@@ -72,9 +76,10 @@ FRAMEWORKS: Mapping[str, Framework] = {
         name="trainer",
         source="transformers 5.23 trainer.py, accelerate 1.15 accelerator.py (prepare_model)",
         outputs=False,
+        float8=True,
         float_outputs=True,
     ),
-    "plain": Framework(name="plain", source="a loop over model(...).loss.backward()"),
+    "plain": Framework(name="plain", source="a loop over model(...).loss.backward()", float8=True),
     "torchtune": Framework(
         name="torchtune",
         source="torchtune 0.4 recipes/{full,lora}_finetune_single_device.py",
@@ -124,6 +129,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         checkpointing="full",
         loss="trl",
         outputs=False,
+        float8=True,
         float_outputs=True,
         lowers_packed=True,
     ),
@@ -137,6 +143,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         },
         optimizer="adamw_torch_fused",
         outputs=False,
+        float8=True,
         float_outputs=True,
     ),
     "deepspeed": Framework(
@@ -182,6 +189,7 @@ def held(w: Train) -> tuple[Framework, Precision]:
 
 def precision(f: Framework, name: str | None) -> Precision:
     found = f.precisions.get(name or f.precision)
-    if found is None:
-        raise UsageError(f"--precision {name!r} is not one of {f.name}: {', '.join(f.precisions)}")
+    if found is None or (found.float8 and not f.float8):
+        known = (n for n, x in f.precisions.items() if f.float8 or not x.float8)
+        raise UsageError(f"--precision {name!r} is not one of {f.name}: {', '.join(known)}")
     return found

@@ -23,6 +23,7 @@ USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the comman
 USUAL_OPTIMIZER = "adamw_torch"
 CAPABILITY = (8, 0)  # of an A100, where no device was named
 FLASH = (8, 0)  # the oldest compute capability that flash attention runs on
+FLOAT8 = (8, 9)  # torch aten/src/ATen/native/cuda/ScaledBlas.cpp
 TORCH = (2, 13)  # whose sources our rules were read from
 
 
@@ -80,6 +81,11 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         raise UsageError(
             f"--attention flash: {part.name if part else ''} has compute capability "
             f"{'.'.join(map(str, capability))} and flash attention needs 8.0; leave it out"
+        )
+    if chosen.float8 and part is not None and capability < FLOAT8:
+        raise UsageError(
+            f"--precision fp8-mixed: {part.name} has compute capability "
+            f"{'.'.join(map(str, capability))} and products in float8 need 8.9; use bf16-mixed"
         )
     shares = sharding(
         replace(w, shard=w.shard or made.shard), budget.choice.count if budget else None
