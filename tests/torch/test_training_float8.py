@@ -6,9 +6,9 @@ pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 pytest.importorskip("torchao")
 
-from accelerate.utils.ao import convert_model_to_fp8_ao  # noqa: E402
+from accelerate.utils.ao import convert_model_to_fp8_ao
 
-from tests.torch.training_oracle import differences, ours, real  # noqa: E402
+from tests.torch.training_oracle import differences, ours, real
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torchao's kernels that do not load
 SMALL = 1024

@@ -51,9 +51,9 @@ def _back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads
     m.product()
     del turned
     columns, small_x = _cast(m, g), _cast(m, x)
-    turned = m.new(g.shape, FLOAT8), m.new(x.shape, FLOAT8)
+    turned_g, turned_x = m.new(g.shape, FLOAT8), m.new(x.shape, FLOAT8)
     of_weight = m.new(w.shape, g.dtype)
-    del turned, rows, columns, small_w, small_x
+    del turned_g, turned_x, rows, columns, small_w, small_x
     return [of_input, cast(m, of_weight, w.dtype)]
 
 
