@@ -106,8 +106,5 @@ def _derived(p: Plan, found: Run) -> dict[str, Any]:
 
 
 def _warnings(p: Plan, found: Run) -> Iterator[str]:
-    if not found.known:
-        yield (
-            f"{p.subject.model_type}: its layers were read as a usual decoder's; what they save is "
-            "assumed, a third more or less"
-        )
+    if found.program.said:
+        yield f"{p.subject.model_type}: {found.program.said}"

@@ -18,7 +18,7 @@ from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.lora import Lora, Plain, Stacked
 from weighbridge.training.adapters.targets import Stack, experts, matched, saved
 from weighbridge.training.modules import Module, Wrap
-from weighbridge.training.nets import INSTEAD, covered
+from weighbridge.training.nets import INSTEAD
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding.around import Around
 from weighbridge.training.sharding.cut import body, cut, elsewhere, layers, spread
@@ -34,7 +34,6 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
     """What one rank of a stage holds."""
     subject, s = p.subject, p.sharding
     plan = subject.part.blueprint
-    covered(subject.model_type, subject.body.blocks, p.framework.name)
     _experts_covered(p)
     path, numbers = _stack(p)
     start, end = layers(len(numbers), s.pipeline, stage)
@@ -79,12 +78,7 @@ def _experts_covered(p: Plan) -> None:
     subject, form = p.subject, p.subject.choice.scheme
     if not any(x.kind == EXPERT for x in subject.part.blueprint.counted):
         return
-    if p.major < MERGES:
-        raise UnsupportedError(
-            f"{subject.model_type}: training steps of experts as transformers {p.major} runs them, "
-            f"one by one, are not covered yet: leave --engine-version out, or {INSTEAD}"
-        )
-    if form is not None and not form.name.startswith(BITSANDBYTES):
+    if form is not None and p.major >= MERGES and not form.name.startswith(BITSANDBYTES):
         raise UnsupportedError(
             f"{subject.model_type}: training steps of experts in {form.name} are not covered yet: "
             f"name a config without its quantization_config (bfloat16 weights), or {INSTEAD}"

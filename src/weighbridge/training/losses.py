@@ -116,9 +116,10 @@ def _shape(weight: Param, hidden: Tensor) -> tuple[int, int]:
 
 
 def tied(s: Step) -> Param:
-    """The embedding that is the head, too."""
-    base = s.built.base
-    return next(p for n, p in s.built.params.items() if p.kind == "embedding" and base.path in n)
+    """The embedding that is the head, too; of decoders that share it with an encoder, elsewhere."""
+    words = [(n, p) for n, p in s.built.params.items() if p.kind == "embedding"]
+    own = (p for n, p in words if s.built.base.path in n)
+    return next(own, None) or words[0][1]
 
 
 LOSSES: Mapping[str, Loss] = {

@@ -16,7 +16,6 @@ from weighbridge.units import MIB
 NAMES = ("load", "forward", "loss", "backward", "step", "evaluation", "save")
 MOVING = ("activations", "logits", "temporaries")
 COMPILED = 12  # percent: what torch.compile keeps and takes is its partitioner's choice
-ASSUMED = 3  # one part in so many of what an unknown class saves
 
 
 def phases(p: Plan, found: Run) -> tuple[Phase, ...]:
@@ -29,11 +28,11 @@ def phases(p: Plan, found: Run) -> tuple[Phase, ...]:
 
 def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Component]:
     for what, nbytes in peak.live.items():
-        assumed = what == "activations" and not found.known
-        span = nbytes // ASSUMED if assumed else 0
+        assumed = bool(what in ("activations", "temporaries") and found.program.said)
+        low, high = (found.program.low, found.program.high) if assumed else (1, 1)
         yield Component(
             name=what,
-            bytes=Bytes(nbytes - span, nbytes, nbytes + span),
+            bytes=Bytes(int(nbytes * low), nbytes, int(nbytes * high)),
             basis="assumed" if assumed else "computed",
             formula=_formula(p, found, what),
             source=_source(p, what),

@@ -18,7 +18,7 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.training.attend import PROCESSORS, THREADS
 from weighbridge.training.build import build, trainable
-from weighbridge.training.nets import Net, loss, net
+from weighbridge.training.nets import Program, program
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding.around import Around
@@ -33,7 +33,7 @@ STEPS = 2
 class Run:
     """`moments` by phase: the fullest of all steps; `first` of the first step alone."""
 
-    known: bool  # whether the class's own program ran
+    program: Program
     bounded: bool = False  # by the card: cached blocks went back to the driver where it was full
     moments: dict[str, Peak] = field(default_factory=dict)
     first: dict[str, Peak] = field(default_factory=dict)
@@ -73,8 +73,7 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     around = surrounding(p)
     built = _built(m, p, around, stage)
     around.placed(m, built)
-    forward, known = net(p.subject.model_type, p.framework.name)
-    found = Run(known=known)
+    found = Run(program=_program(p, built))
     found.trainable = sum(x.numel for x in trainable(built.params))
     offloaded = p.sharding.offload != "none"
     kept = Optimization(
@@ -83,7 +82,7 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     if p.optimizer.early or around.early:
         kept.start(m)
     found.note("load", m.heap.phase(), first=True)
-    batches = Batches(_step(m, p, built, around), p, forward, found, stage)
+    batches = Batches(_step(m, p, built, around), p, found, stage)
     for number in range(STEPS):
         first = number == 0
         batches.all(first=first)
@@ -100,6 +99,14 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     found.elsewhere = kept.elsewhere
     found.host, found.away = around.host, m.most_away
     return found
+
+
+def _program(p: Plan, built: Built) -> Program:
+    lead = [layer.path for layer in built.layers]
+    names = (n.removeprefix(path) for path in lead for n in built.params if n.startswith(path))
+    return program(
+        p.subject.model_type, p.subject.body.blocks, names, p.loss, framework=p.framework.name
+    )
 
 
 def _built(m: Machine, p: Plan, around: Around, stage: int) -> Built:
@@ -144,10 +151,10 @@ class Batches:
     """The micro-batches of a step. Of an accumulation two are run: the second has the gradients of
     the first. A stage of a pipeline has as many in flight as there are stages from it on (1F1B)."""
 
-    def __init__(self, s: Step, p: Plan, forward: Net, found: Run, stage: int) -> None:
+    def __init__(self, s: Step, p: Plan, found: Run, stage: int) -> None:
         self.s = s
         self.p = p
-        self.forward = forward
+        self.program = found.program
         self.found = found
         self.first = False
         self.last_stage = stage == p.sharding.pipeline - 1
@@ -171,9 +178,9 @@ class Batches:
         s.m.training = False
         s.around.begins(s.m, s.built)
         with s.m.no_grad(), s.m.casting(self.p.autocast):
-            hidden = self.forward(s)
+            hidden = self.program.forward(s)
             if self.last_stage:
-                loss(self.p.subject.model_type, self.p.loss)(s, hidden)
+                self.program.loss(s, hidden)
         del hidden
         s.outputs.clear()
         s.around.after_backward(s.m, s.built, last=True)
@@ -187,11 +194,11 @@ class Batches:
         s, p = self.s, self.p
         s.around.begins(s.m, s.built)
         with s.m.casting(p.autocast):
-            hidden = _mark(s.m, self.forward(s), self._note)
+            hidden = _mark(s.m, self.program.forward(s), self._note)
             self._note("forward")
             if not self.last_stage:
                 return hidden
-            end, logits = loss(p.subject.model_type, p.loss)(s, hidden)
+            end, logits = self.program.loss(s, hidden)
         del hidden
         if p.framework.float_outputs and p.autocast is not None and logits is not None:
             with s.m.making("logits"):

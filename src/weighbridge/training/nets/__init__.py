@@ -1,30 +1,21 @@
 """Forward of every family that is trained by its layers: one program a family.
 
-    net(model_type)(s) -> Tensor        the hidden states that the head reads
+    forward(s) -> Tensor        the hidden states that the head reads
 
 A program has the local variables of the real class, so that what lives and what is saved is what
-lives and is saved there. Model types that are not in the table are read as usual decoders, and
-said to be assumed. Programs are named here and imported where they run.
+lives and is saved there. Model types that are not in the table are read as Llama's layers, where
+they have the same modules, or by their parameters alone (rough.py), and said to be assumed.
+Programs are named here and imported where they run.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from weighbridge.arch.body import Block
-from weighbridge.arch.mixers import (
-    Attention,
-    Compressed,
-    CrossAttention,
-    GatedDelta,
-    GatedRecurrence,
-    KimiDelta,
-    Latent,
-    LinearAttention,
-    Mamba1,
-    Mamba2,
-    ShortConv,
-)
+from weighbridge.arch.mixers import Attention, Latent, Mamba2
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.training.losses import LOSSES, Loss
@@ -75,69 +66,87 @@ LOOPS = {
 }
 # What mixes tokens in every layer of these modules' classes; attention in all others'
 MIXED: Mapping[str, type] = {"latent": Latent, "mamba2": Mamba2}
-WORDS: Mapping[type, str] = {
-    Attention: "attention",
-    Latent: "latent attention (MLA)",
-    Compressed: "compressed attention",
-    CrossAttention: "cross-attention",
-    Mamba1: "Mamba",
-    Mamba2: "Mamba-2",
-    GatedDelta: "gated delta",
-    KimiDelta: "Kimi delta",
-    LinearAttention: "linear attention",
-    ShortConv: "short convolution",
-    GatedRecurrence: "gated recurrence (RG-LRU)",
-}
 INSTEAD = "trace it (weighbridge trace SCRIPT)"
-UNCOVERED = f"its training step is not covered yet: {INSTEAD}"
+# Names in a layer of Llama's shape, whatever the class is called
+LLAMA = re.compile(
+    r"(self_attn\.([qkvo]_proj|[qk]_norm)|mlp\.(gate|up|down)_proj|(input|post_attention)_layernorm)"
+    r"\.(weight|bias)"
+)
+OLD_EXPERT = re.compile(r"\.experts\.\d+\.")  # transformers 4 has them one by one
+ADAPTERS = re.compile(r"\.(lora_\w+|base_layer)\.")
 
 
-def loss(model_type: str, name: str) -> Loss:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """How a model is run. `low` and `high`: what it saves may be so many times what it says;
+    `said` is why."""
+
+    forward: Net
+    loss: Loss
+    low: float = 1.0
+    high: float = 1.0
+    said: str = ""
+
+
+def program(
+    model_type: str, blocks: Sequence[Block], names: Iterable[str], loss: str, framework: str = ""
+) -> Program:
+    """By the class's name; else by the `names` of the parameters of its layers. Raises UsageError
+    for a loss that it has not, UnsupportedError where a framework's class has no such layers."""
+    kind = model_type.removesuffix("_text")
+    if framework in CLASSES:
+        _attends(model_type, blocks, framework)
+        return Program(forward=_function(f"{framework}.forward"), loss=_loss(kind, loss))
+    names = [n for n in names if not ADAPTERS.search(n)]
+    if kind in NETS and _mixed(kind, blocks) and not any(map(OLD_EXPERT.search, names)):
+        return Program(forward=_function(NETS[kind]), loss=_loss(kind, loss))
+    alike = all(map(LLAMA.fullmatch, names))
+    if alike and all(isinstance(b.mixers[0], Attention) for b in blocks if b.mixers):
+        return Program(
+            forward=_function("decoder.forward"),
+            loss=LOSSES[loss],
+            low=2 / 3,
+            high=4 / 3,
+            said="its layers have the modules of Llama's and were read as such; what they save is "
+            "assumed, a third more or less",
+        )
+    return Program(
+        forward=_function("rough.forward"),
+        loss=_function("rough.loss") if loss == "standard" else LOSSES[loss],
+        low=0.5,
+        high=2.0,
+        said="its layers were read by their parameters alone; what they save is assumed, from half "
+        f"to twice as much. For its own: --exact, or {INSTEAD}",
+    )
+
+
+def _loss(kind: str, name: str) -> Loss:
     """The class's own, or that of causal language models by `name`."""
-    module = NETS.get(model_type, "").partition(".")[0]
+    module = NETS.get(kind, "").partition(".")[0]
     own = module in OWN
     if own and module not in CAUSAL and name != "standard":
-        raise UsageError(f"--loss {name}: {model_type} predicts no next token; leave it out")
+        raise UsageError(f"--loss {name}: {kind} predicts no next token; leave it out")
     if name in LOOPS:
-        return _program(LOOPS[name])  # type: ignore[no-any-return]
-    if name != "standard" or not own:
-        return LOSSES[name]
-    return _program(f"{module}.loss")  # type: ignore[no-any-return]
+        return _function(LOOPS[name])  # type: ignore[no-any-return]
+    return _function(f"{module}.loss") if name == "standard" and own else LOSSES[name]
 
 
-def net(model_type: str, framework: str = "") -> tuple[Net, bool]:
-    """(its program, whether it is known to be this class's)."""
-    if framework in CLASSES:
-        return _program(f"{framework}.forward"), True
-    found = NETS.get(model_type.removesuffix("_text"))
-    return (_assumed, False) if found is None else (_program(found), True)
-
-
-def _program(name: str) -> Any:
+def _function(name: str) -> Any:
     module, _, function = name.partition(".")
     return getattr(import_module(f"{__name__}.{module}"), function)
 
 
-def _assumed(s: Step) -> Tensor:
-    """Llama's layers; raises UnsupportedError where the class has other modules."""
-    try:
-        found: Tensor = _program("decoder.forward")(s)
-    except KeyError:
-        raise UnsupportedError(f"{s.built.kind}: {UNCOVERED}") from None
-    return found
+def _mixed(kind: str, blocks: Sequence[Block]) -> bool:
+    """Whether each layer mixes tokens by what its program has."""
+    wanted = MIXED.get(NETS[kind].partition(".")[0], Attention)
+    return all(any(isinstance(x, wanted) for x in block.mixers) for block in blocks)
 
 
-def covered(model_type: str, blocks: Sequence[Block], framework: str = "") -> None:
-    """Raises UnsupportedError where a layer mixes tokens otherwise than its program does."""
-    module = NETS.get(model_type.removesuffix("_text"), "").partition(".")[0]
-    wanted = Attention if framework in CLASSES else MIXED.get(module, Attention)
+def _attends(model_type: str, blocks: Sequence[Block], framework: str) -> None:
     for number, block in enumerate(blocks):
-        if any(isinstance(x, wanted) for x in block.mixers):
-            continue
-        if not block.mixers:
-            raise UnsupportedError(f"{model_type}: {UNCOVERED}")
-        kind = type(block.mixers[0])
-        raise UnsupportedError(
-            f"{model_type}: training steps of its {WORDS.get(kind, kind.__name__)} layers (layer "
-            f"{number} is the first) are not covered yet: {INSTEAD}"
-        )
+        if not any(isinstance(x, Attention) for x in block.mixers):
+            name = type(block.mixers[0]).__name__ if block.mixers else "no mixer"
+            raise UnsupportedError(
+                f"{model_type}: {framework} has no class with its layer {number} ({name}); leave "
+                "--framework out"
+            )

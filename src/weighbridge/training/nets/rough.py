@@ -1,0 +1,302 @@
+"""Forward of classes whose program nobody has written: what their parameters and sizes say alone.
+
+    a layer       its children in order: each but the norms is a branch that is summed to what was
+                  there, and a norm is before each as long as there are some
+    a branch      its linears in order, each of what was last made of the width that it reads; what
+                  is made of a width for the second time is multiplied, for the first activated
+    attention     with the heads of the layer's mixer, before the last linear of the branch
+    experts       one grouped product for all, as transformers 5 runs them
+    the rest      has its gradient
+
+Weights, gradients and optimizer states are the class's own, to the byte. What is saved between
+forward and backward is `assumed`; tests/training/test_rough.py holds it beside the programs of all
+models that have one.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from weighbridge.arch.body import Block, Experts
+from weighbridge.arch.mixers import Attention, CrossAttention, Latent, Mixer
+from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.experts import gathered, grouped, summed_k
+from weighbridge.autograd.ops.losses import embedding
+from weighbridge.autograd.ops.norms import layer_norm, rms_norm
+from weighbridge.autograd.ops.pointwise import add, dropout, mul, several
+from weighbridge.autograd.ops.shaping import shaped
+from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.dtypes import FLOAT32, INT32, INT64
+from weighbridge.training.attend import attend
+from weighbridge.training.losses import HEADS, standard
+from weighbridge.training.modules import Module
+from weighbridge.training.nets import decoder, moe
+from weighbridge.training.step import Step
+
+PRODUCTS = ("linear", "conv1d")
+DROPOUTS = ("dropout", "dropout_rate", "resid_pdrop", "hidden_dropout", "hidden_dropout_prob")
+OF_WEIGHTS = ("dropout_rate", "attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
+ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activation")
+CHILD = re.compile(r"[^.]+(\.\d+)?")  # T5 and others have numbered branches
+EXPERTS = ("expert", "experts")
+WEIGHT, BIAS = ".weight", ".bias"
+OF_ADAPTERS = (".lora_", "original ")
+
+Branches = dict[str, list[str]]  # by child of the layer: names of its parameters, below the layer
+Mixes = tuple[Heads, Tensor | None]  # with the mask
+Seen = dict[int, Tensor]  # by width, what was last made of it
+
+
+def forward(s: Step) -> Tensor:
+    m, built = s.m, s.built
+    layers = [*built.encoder, *built.layers]
+    branches = [_branches(s, p) for p in layers]
+    apart = list(_apart(s, [p.path for p in layers]))
+    words = max((w for w in apart if w.kind == "embedding"), key=_rows, default=None)
+    ids = m.new((s.batch, s.length), INT64)
+    if words is None:
+        x = Tensor((s.batch, s.length, built.body.hidden), s.dtype, None)
+        x = m.new(x.shape, x.dtype)
+    else:
+        x = embedding(m, ids, words)
+    if x.shape[-1] != built.body.hidden:
+        x = grown(m, [x], built.body.hidden)
+    mask = decoder.mask(s, None)
+    for number, (p, inside) in enumerate(zip(layers, branches, strict=True)):
+        at = number - len(built.encoder)
+        block = built.body.blocks[at] if at >= 0 else _encoding(s, number)
+        x = decoder.run(s, layer, x, p, inside, block, mask)
+    return touched(m, x, [w for w in apart if w is not words])
+
+
+def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Of language models, where there is a head; else of the hidden states themselves."""
+    if s.built.body.vocab:
+        return standard(s, hidden)
+    m = s.m
+    made = m.new((), FLOAT32)
+    shape, dtype = hidden.shape, hidden.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, dtype)]
+
+    record(m, back, [hidden], [hidden], made)
+    return made, None
+
+
+def _rows(w: Param) -> int:
+    return w.shape[0]
+
+
+def _encoding(s: Step, number: int) -> Block:
+    assert s.built.body.encoder is not None
+    return s.built.body.encoder.blocks[number]
+
+
+def _branches(s: Step, p: Module) -> Branches:
+    found: Branches = {}
+    for name in s.built.params:
+        if name.startswith(p.path) and not any(word in name for word in OF_ADAPTERS):
+            below = name.removeprefix(p.path)
+            found.setdefault(CHILD.match(below)[0], []).append(below)  # type: ignore[index]
+    return found
+
+
+def _apart(s: Step, paths: Iterable[str]) -> Iterator[Param]:
+    """Parameters of no layer, but the head's."""
+    lead = tuple(paths)
+    for name, w in s.built.params.items():
+        head = name.partition(".")[0] in HEADS
+        if not head and not name.startswith(lead) and not any(x in name for x in OF_ADAPTERS):
+            yield w
+
+
+def layer(
+    x: Tensor, s: Step, p: Module, inside: Branches, block: Block, mask: Tensor | None
+) -> Tensor:
+    m = s.m
+    norms = [names for names in inside.values() if all(_kind(p, n) == "norm" for n in names)]
+    before = list(norms)
+    mixed = iter([(h, mask) for h in (_heads(s, mixer) for mixer in block.mixers) if h is not None])
+    seen: Seen = {}
+    for names in inside.values():
+        if names in before:
+            continue
+        seen[x.shape[-1]] = y = _normed(m, x, p, norms.pop(0) if norms else [])
+        if _of_kind(p, names, "experts"):
+            x = add(m, x, dealt(s, p, names, y, _top_k(block)))
+        elif _of_kind(p, names, "expert"):
+            x = add(m, x, one_by_one(s, p, names, y, _top_k(block)))
+        out = branch(s, p, names, seen, y, next(mixed, None))
+        if out.shape == x.shape:
+            x = add(m, x, dropout(m, out, _rate(s, DROPOUTS)))
+    for names in norms:
+        x = _normed(m, x, p, names)
+    return x
+
+
+def branch(
+    s: Step, p: Module, names: list[str], seen: Seen, x: Tensor, mixer: Mixes | None
+) -> Tensor:
+    """What its last parameter makes."""
+    m = s.m
+    products = [n for n in names if _kind(p, n) in PRODUCTS]
+    made: list[Tensor] = [x]
+    rest: list[Tensor] = []
+    for n in names:
+        w = p.bare(n)
+        if n in products:
+            if mixer is not None and n == products[-1]:
+                given = attention(s, made, *mixer)
+                seen[given.shape[-1]] = given
+            made.append(_product(s, p, n, seen, made[-1]))
+        elif w.kind == "norm" and n.endswith(WEIGHT):
+            made[-1] = _normed(m, made[-1], p, [n])
+        elif w.kind not in (*EXPERTS, "norm") and not _bias(n):
+            rest.append(p.stacked(m, n))
+    return touched(m, made[-1], rest)
+
+
+def _product(s: Step, p: Module, name: str, seen: Seen, last: Tensor) -> Tensor:
+    """Of a width that was there before, the product with it; else an activation of it. Outputs as
+    wide as the input go on as they are."""
+    m, w = s.m, p.bare(name)
+    inside = w.shape[0] if w.kind == "conv1d" else w.shape[1]
+    given = seen[inside] if inside in seen else grown(m, [last], inside)
+    out = p.linear(m, given, name.removesuffix(WEIGHT))
+    width = out.shape[-1]
+    if width == given.shape[-1]:
+        return out
+    known = str(s.built.config.get(*ACTIVATIONS) or "silu")
+    seen[width] = mul(m, seen[width], out) if width in seen else several(m, out, known)
+    return seen[width]
+
+
+def attention(s: Step, made: list[Tensor], h: Heads, mask: Tensor | None) -> Tensor:
+    m = s.m
+    q, k, v = (
+        grown(m, made, heads * dim).view(h.batch, h.length, heads, dim)
+        for heads, dim in ((h.heads, h.key_dim), (h.kv_heads, h.key_dim), (h.kv_heads, h.value_dim))
+    )
+    out = attend(s, q, k, v, h, mask=mask, p=_rate(s, OF_WEIGHTS))
+    return out.view(h.batch, h.length, h.heads * h.value_dim)
+
+
+def dealt(s: Step, p: Module, names: list[str], x: Tensor, k: int) -> Tensor:
+    """Tokens to `k` experts each, through their stacks in order."""
+    m, flat = s.m, x.view(s.rows, x.shape[-1])
+    stacks = [p.stacked(m, n) for n in _of_kind(p, names, "experts")]
+    pairs = s.rows * k
+    numbers = m.new((pairs,), INT64)
+    y = gathered(m, flat, numbers)
+    offsets = m.new(stacks[0].shape[:1], INT32)
+    for w in stacks:
+        count, out, inside = w.shape
+        if y.shape[-1] not in (out, inside):
+            y = moe.gated(s, y)
+        if y.shape[-1] != inside:
+            out, inside = inside, out
+        turned = w if w.shape[1] == out else shaped(m, w, count, out, inside)
+        y = grouped(m, y, turned, offsets)
+    biases = [p.bare(n) for n in names if _kind(p, n) == "experts" and len(p.bare(n).shape) < 3]
+    y = touched(m, y, biases)
+    return summed_k(m, y, s.rows).view(*x.shape)
+
+
+def one_by_one(s: Step, p: Module, names: list[str], x: Tensor, k: int) -> Tensor:
+    """The same as transformers 4 runs them: together they see as many pairs, here the first all."""
+    m, width = s.m, x.shape[-1]
+    given = _of_kind(p, names, "expert")
+    path = given[0].removesuffix(WEIGHT).rpartition(".")[0] + "."
+    y = gathered(m, x.view(s.rows, width), m.new((s.rows * k,), INT64))
+    seen: Seen = {width: y}
+    for n in given:
+        if n.startswith(path):
+            out = _product(s, p, n, seen, y)
+            y = out if out.shape == y.shape else y
+    y = touched(m, y, [p.bare(n) for n in given if not n.startswith(path)])
+    return summed_k(m, y, s.rows).view(*x.shape)
+
+
+def grown(m: Machine, given: list[Tensor], width: int) -> Tensor:
+    """Something of another width: nothing is saved, and each that was given has a gradient."""
+    out = m.new((*given[0].shape[:-1], width), given[-1].dtype)
+    shapes = [t.shape for t in given]
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [
+            m.new(shape, grads[0].dtype) if needed else None
+            for shape, needed in zip(shapes, needs, strict=True)
+        ]
+
+    record(m, back, given, [], out)
+    return out
+
+
+def touched(m: Machine, x: Tensor, params: Sequence[Tensor]) -> Tensor:
+    """What comes of other parameters, of which nothing is known but their gradients."""
+    out = Tensor(x.shape, x.dtype, x.storage)
+    sizes = [(w.shape, w.dtype) for w in params]
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        made = [m.new(*size) if need else None for size, need in zip(sizes, needs[1:], strict=True)]
+        return [grads[0], *made]
+
+    record(m, back, [x, *params], [], out)
+    return out
+
+
+def _normed(m: Machine, x: Tensor, p: Module, names: list[str]) -> Tensor:
+    """By the weights among `names`; one of heads, too."""
+    for name in names:
+        if not name.endswith(WEIGHT):
+            continue
+        w, b = p.bare(name), p.bias(name.removesuffix(WEIGHT))
+        width = w.numel if x.shape[-1] % w.numel == 0 else x.shape[-1]
+        cut = x.view(*x.shape[:-1], x.shape[-1] // width, width)
+        made = rms_norm(m, cut, w) if b is None else layer_norm(m, cut, w, b)
+        x = made.view(*x.shape)
+    return x
+
+
+def _heads(s: Step, mixer: Mixer) -> Heads | None:
+    if isinstance(mixer, Latent):
+        sides = mixer.heads, mixer.heads, mixer.nope + mixer.rotary, mixer.value_dim
+    elif isinstance(mixer, Attention | CrossAttention):
+        sides = mixer.heads, mixer.kv_heads, mixer.key_dim, mixer.value_dim
+    else:
+        return None
+    heads, kv_heads, key_dim, value_dim = sides
+    return Heads(
+        batch=s.batch,
+        length=s.length,
+        seen=s.length,
+        heads=heads,
+        kv_heads=kv_heads,
+        key_dim=key_dim,
+        value_dim=value_dim,
+    )
+
+
+def _rate(s: Step, names: tuple[str, ...]) -> float:
+    """Of whichever the class has; its own default is found by one of them."""
+    return max(s.rate(name) for name in names)
+
+
+def _kind(p: Module, name: str) -> str:
+    w = p.bare(name)
+    return "" if w.kind in PRODUCTS and (len(w.shape) != 2 or _bias(name)) else w.kind
+
+
+def _bias(name: str) -> bool:
+    return name.endswith(BIAS)
+
+
+def _of_kind(p: Module, names: list[str], kind: str) -> list[str]:
+    wanted = 3 if kind == "experts" else 2
+    return [n for n in names if p.bare(n).kind == kind and len(p.bare(n).shape) == wanted]
+
+
+def _top_k(block: Block) -> int:
+    return next((f.top_k for f in block.feeds if isinstance(f, Experts)), 1)
