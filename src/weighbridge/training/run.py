@@ -54,16 +54,18 @@ class Run:
 
 
 def run(p: Plan, capacity: int | None = None, stage: int = 0) -> Run:
-    """One rank of a stage. `capacity` is what the allocator can have of the card. Where the run
-    does not get through in it, it is run without an end."""
-    if capacity is not None:
+    """One rank of a stage. `capacity` is what the allocator can have of the card: cached blocks go
+    back to the driver there. Where tensors alone are more, the run is shown without an end."""
+    found = _run(p, None, stage)
+    if capacity is None or max(x.allocated for x in found.moments.values()) > capacity:
+        return found
+    if max(found.reserved.values()) > capacity:
         try:
             found = _run(p, capacity, stage)
         except OutOfMemoryError:
-            return _run(p, None, stage)
-        found.bounded = True
-        return found
-    return _run(p, None, stage)
+            return found
+    found.bounded = True
+    return found
 
 
 def _run(p: Plan, capacity: int | None, stage: int) -> Run:
