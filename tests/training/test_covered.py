@@ -38,7 +38,6 @@ def refusal(model, kind=UsageError, **more):
         ("jamba-v0.1", "Mamba"),
         ("lfm2-1.2b", "short convolution"),
         ("llama-3.2-11b-vision", "cross-attention"),
-        ("qwen3.5-9b", "gated delta"),
         ("recurrentgemma-2b", "gated recurrence"),
         ("kimi-k2", "latent attention"),
         ("minimax-m2", "minimax_m2: its training step is not covered yet"),

@@ -16,7 +16,7 @@ ELSEWHERE = "elsewhere"  # the kind of a parameter that another stage has
 class Storage:
     """Memory that is given back when the last reference to it goes."""
 
-    __slots__ = ("_heap", "_held")
+    __slots__ = ("__weakref__", "_heap", "_held")
 
     def __init__(self, heap: Heap, nbytes: int, name: str, stream: int = 0) -> None:
         self._held: Held = heap.take(nbytes, name, stream)

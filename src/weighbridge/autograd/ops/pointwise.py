@@ -210,6 +210,18 @@ def mean(m: Machine, x: Tensor) -> Tensor:
     return out
 
 
+def total(m: Machine, x: Tensor) -> Tensor:
+    """The sum over the last dimension, which stays as one; in backward a view with it repeated."""
+    out = m.new((*x.shape[:-1], 1), x.dtype)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [Tensor(whole, grads[0].dtype, grads[0].storage)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
 def dropout(m: Machine, x: Tensor, p: float) -> Tensor:
     """native_dropout on CUDA: a mask of one byte each."""
     if not p or not m.training:

@@ -54,6 +54,8 @@ PROGRAMS: Mapping[str, str] = {
     "qwen.forward": "qwen",
     "moe.forward": "qwen3_moe mixtral",
     "latent.forward": "deepseek_v3",
+    "qwen_next.forward": "qwen3_next",
+    "qwen_next.forward_3_5": "qwen3_5 qwen3_5_moe",
     "bert.forward": "bert roberta xlm-roberta camembert",
     "distilbert.forward": "distilbert",
     "vit.forward": "vit",
@@ -73,8 +75,12 @@ LOOPS = {
     "torchtitan": "torchtitan.loss",
     "chunked": "torchtune.chunked",
 }
-# What mixes tokens in every layer of these modules' classes; attention in all others'
-MIXED: Mapping[str, type] = {"latent": Latent, "mamba2": Mamba2}
+# What mixes tokens in the layers of these modules' classes; attention in all others'
+MIXED: Mapping[str, type | tuple[type, ...]] = {
+    "latent": Latent,
+    "mamba2": Mamba2,
+    "qwen_next": (Attention, GatedDelta),
+}
 WORDS: Mapping[type, str] = {
     Attention: "attention",
     Latent: "latent attention (MLA)",

@@ -35,14 +35,15 @@ FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f")
 def forward(
     s: Step,
     layer: Layer | None = None,
-    rotary_width: int = 0,
+    rotary: int | Callable[[Step], Rotary] = 0,
     *,
     norm: Norm | None = None,
     wide: bool = False,
     rate: float = 0.0,
 ) -> Tensor:
     """LlamaModel.forward; with another `layer`, that of classes of its shape. `wide`: cosines stay
-    in float32. `rate`: of a dropout of the embeddings."""
+    in float32. `rate`: of a dropout of the embeddings. `rotary`: how many numbers of a head turn,
+    or how cosines are made there."""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS)))
@@ -50,7 +51,10 @@ def forward(
         inputs_embeds = scale(m, inputs_embeds)
     position_ids = m.new((1, s.length), INT64)
     masks = {window: mask(s, window) for window in windows(s)}
-    cos, sin = rotary_of(s, rotary_width or heads(s, 0).key_dim, wide=wide)
+    if isinstance(rotary, int):
+        cos, sin = rotary_of(s, rotary or heads(s, 0).key_dim, wide=wide)
+    else:
+        cos, sin = rotary(s)
     x = dropout(m, inputs_embeds, rate)
     for i, p in enumerate(built.layers):
         x = run(s, layer or decoder_layer, x, p, i, (cos, sin), masks, position_ids)
@@ -238,8 +242,8 @@ def rotary_of(s: Step, width: int, *, wide: bool = False) -> Rotary:
     m, shape = s.m, (1, s.length, 1, width)
     freqs = m.new((1, s.length, width // 2), FLOAT32)
     emb = m.new((1, s.length, width), FLOAT32)
-    cos = _scaled(m, shape)
-    sin = _scaled(m, shape)
+    cos = scaled(m, shape)
+    sin = scaled(m, shape)
     if wide or s.dtype == FLOAT32:
         return cos, sin
     lower_cos, lower_sin = m.new(shape, s.dtype), m.new(shape, s.dtype)
@@ -256,7 +260,7 @@ def turned_width(s: Step) -> int:
     return int(heads(s, 0).key_dim * float(part))
 
 
-def _scaled(m: Machine, shape: Shape) -> Tensor:
+def scaled(m: Machine, shape: Shape) -> Tensor:
     """emb.cos() * attention_scaling"""
     plain = m.new(shape, FLOAT32)
     scaled = m.new(shape, FLOAT32)

@@ -127,7 +127,8 @@ def mixer(s: Step, p: Module, x: Tensor, f: Scan) -> Tensor:
 
 def along(m: Machine, p: Module, x: Tensor) -> Tensor:
     """causal_conv1d_fn: of each number alone; longer by what is cut off, which stays in memory."""
-    weight, bias = p.weight("conv1d"), p.bias("conv1d")
+    held, bias = p.weight("conv1d"), p.bias("conv1d")
+    weight = shaped(m, held, *held.shape)
     batch, length, width = x.shape
     longer = batch, width, length + weight.shape[-1] - 1
     inner = cast(m, x, weight.dtype)
