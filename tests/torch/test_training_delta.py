@@ -34,6 +34,22 @@ MOE = {
 QWEN3_NEXT = {**DELTA, **MOE, "intermediate_size": 320}
 QWEN3_5 = {**DELTA, "intermediate_size": 320}
 QWEN3_5_MOE = {**DELTA, **MOE}
+LFM2 = {
+    "hidden_size": 192,
+    "intermediate_size": 480,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "layer_types": ["conv", "full_attention", "conv"],
+    "vocab_size": 1000,
+}
+LFM2_MOE = {
+    **LFM2,
+    "moe_intermediate_size": 64,
+    "num_experts": 8,
+    "num_experts_per_tok": 4,
+    "num_dense_layers": 1,
+}
 EVEN = {"linear_num_key_heads": 4}  # keys and queries are not repeated
 CASES = [
     ("qwen3_next", QWEN3_NEXT, {"precision": "bf16", "seq_len": 450}),
@@ -44,6 +60,12 @@ CASES = [
     ("qwen3_5_text", QWEN3_5, {"precision": "bf16-mixed", "seq_len": 450}),
     ("qwen3_5_text", {**QWEN3_5, **EVEN}, {"precision": "fp32", "batch_size": 1, "seq_len": 448}),
     ("qwen3_5_moe_text", QWEN3_5_MOE, {"precision": "bf16"}),
+    ("lfm2", LFM2, {"precision": "bf16"}),
+    ("lfm2", LFM2, {"precision": "fp32", "checkpointing": True, "padded": True}),
+    ("lfm2", {**LFM2, "conv_bias": True}, {"precision": "bf16-mixed"}),
+    ("lfm2_moe", LFM2_MOE, {"precision": "bf16-mixed"}),
+    ("lfm2_moe", {**LFM2_MOE, "use_expert_bias": False}, {"precision": "bf16"}),
+    ("lfm2_moe", LFM2_MOE, {"precision": "fp32", "checkpointing": True}),
 ]
 
 

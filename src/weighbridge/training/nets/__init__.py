@@ -56,6 +56,7 @@ PROGRAMS: Mapping[str, str] = {
     "latent.forward": "deepseek_v3",
     "qwen_next.forward": "qwen3_next",
     "qwen_next.forward_3_5": "qwen3_5 qwen3_5_moe",
+    "lfm2.forward": "lfm2 lfm2_moe",
     "bert.forward": "bert roberta xlm-roberta camembert",
     "distilbert.forward": "distilbert",
     "vit.forward": "vit",
@@ -80,6 +81,7 @@ MIXED: Mapping[str, type | tuple[type, ...]] = {
     "latent": Latent,
     "mamba2": Mamba2,
     "qwen_next": (Attention, GatedDelta),
+    "lfm2": (Attention, ShortConv),
 }
 WORDS: Mapping[type, str] = {
     Attention: "attention",

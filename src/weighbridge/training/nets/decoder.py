@@ -25,11 +25,12 @@ Rotary = tuple[Tensor, Tensor]
 Layer = Callable[..., Tensor]
 Norm = Callable[[Machine, Tensor, Tensor], Tensor]
 Rotate = Callable[[Machine, Tensor, Tensor, Rotary], tuple[Tensor, Tensor]]
-QUERY_NORMS, KEY_NORMS = ("q_norm", "query_layernorm"), ("k_norm", "key_layernorm")
+QUERY_NORMS = ("q_norm", "query_layernorm", "q_layernorm")
+KEY_NORMS = ("k_norm", "key_layernorm", "k_layernorm")
 NO_ROPE_WHERE_WHOLE = ("cohere2", "exaone4")
 Masks = dict[int | None, Tensor | None]  # by how many tokens back are seen
 EMBEDDINGS = ("embed_tokens", "wte", "tok_embeddings", "embed_in", "word_embeddings")
-FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f")
+FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f", "embedding_norm")
 
 
 def forward(

@@ -5,41 +5,30 @@ Source: transformers 5.23 models/qwen3_next/modeling_qwen3_next.py,
 models/qwen3_5/modeling_qwen3_5.py, models/qwen3_5_moe/modeling_qwen3_5_moe.py.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 from weighbridge.arch.body import Experts
 from weighbridge.arch.rotary import head_dim, share
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.norms import gemma_norm
-from weighbridge.autograd.ops.pointwise import add, cast, mul, of_result
+from weighbridge.autograd.ops.pointwise import add, mul, of_result
 from weighbridge.autograd.ops.shaping import copied, split, turned
 from weighbridge.autograd.tensors import Shape, Tensor
-from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.dtypes import FLOAT32
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder, moe
 from weighbridge.training.nets.delta import delta_of, mixer
+from weighbridge.training.nets.hybrid import Seen, hybrid, unpadded
 from weighbridge.training.step import Step
 
 
 def forward(s: Step) -> Tensor:
     """Qwen3NextModel.forward"""
-    return hybrid(s, rotary_width(s))
+    return decoder.forward(s, hybrid(s, decoder_layer), rotary_width(s), norm=gemma_norm)
 
 
 def forward_3_5(s: Step) -> Tensor:
     """Qwen3_5TextModel.forward"""
-    return hybrid(s, rotary_3_5)
-
-
-def hybrid(s: Step, positions: int | Callable[[Step], decoder.Rotary]) -> Tensor:
-    padding = s.m.new((s.batch, s.length, 1), INT64) if s.padded else None
-
-    def layer(x: Tensor, s: Step, p: Module, number: int, *seen: Any) -> Tensor:
-        return decoder_layer(x, s, p, number, seen, padding)
-
-    return decoder.forward(s, layer, positions, norm=gemma_norm)
+    return decoder.forward(s, hybrid(s, decoder_layer), rotary_3_5, norm=gemma_norm)
 
 
 def rotary_width(s: Step) -> int:
@@ -72,19 +61,16 @@ def angles(m: Machine, axes: Shape) -> Tensor:
 
 
 def decoder_layer(
-    x: Tensor, s: Step, p: Module, number: int, seen: tuple[Any, ...], padding: Tensor | None
+    x: Tensor, s: Step, p: Module, number: int, seen: Seen, padding: Tensor | None
 ) -> Tensor:
-    """Qwen3NextDecoderLayer.forward; `seen`: positions and masks, which only attention reads, and
-    `padding`, which only the other mixer does."""
+    """Qwen3NextDecoderLayer.forward"""
     m, (positions, masks, *_) = s.m, seen
     residual = x
     x = gemma_norm(m, x, p.weight("input_layernorm"))
     if p.has("self_attn.q_proj"):
         x, _ = attention(s, p.at("self_attn"), x, number, positions, masks)
     else:
-        given = x if padding is None else cast(m, mul(m, x, padding), x.dtype)
-        x = mixer(s, p.at("linear_attn"), given, delta_of(s, number))
-        del given
+        x = mixer(s, p.at("linear_attn"), unpadded(m, x, padding), delta_of(s, number))
     x = add(m, residual, x)
     residual = x
     x = gemma_norm(m, x, p.weight("post_attention_layernorm"))
