@@ -85,6 +85,16 @@ class Tensor:
         return Tensor(self.shape, self.dtype, self.storage)
 
 
+class View(Tensor):
+    """Holds what it is a view of: nobody adds to it in place."""
+
+    __slots__ = ("base",)
+
+    def __init__(self, base: Tensor) -> None:
+        super().__init__(base.shape, base.dtype, base.storage)
+        self.base = base
+
+
 class Param(Tensor):
     """A leaf. Its `storage` may be None: where shards are gathered, whoever gathers holds it."""
 
