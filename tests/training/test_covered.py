@@ -37,7 +37,6 @@ def refusal(model, kind=UsageError, **more):
         ("glm-4.7-flash", "latent attention"),
         ("jamba-v0.1", "Mamba"),
         ("llama-3.2-11b-vision", "cross-attention"),
-        ("recurrentgemma-2b", "gated recurrence"),
         ("kimi-k2", "latent attention"),
         ("minimax-m2", "minimax_m2: its training step is not covered yet"),
         ("mamba-130m", "mamba: training steps of its Mamba layers"),

@@ -216,6 +216,24 @@ def rsqrt(m: Machine, x: Tensor) -> Tensor:
     return out
 
 
+def bounded_sqrt(m: Machine, x: Tensor) -> Tensor:
+    """RecurrentGemma's SqrtBoundDerivative: grad / sqrt(clip(4 * x))"""
+    out = m.new(x.shape, x.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        shape, dtype = saved[0].shape, saved[0].dtype
+        larger = m.new(shape, dtype)
+        clipped = m.new(shape, dtype)
+        del larger
+        root = m.new(shape, dtype)
+        made = m.new(shape, dtype)
+        del clipped, root
+        return [made]
+
+    record(m, back, [x], [x], out)
+    return out
+
+
 def mean(m: Machine, x: Tensor) -> Tensor:
     """Over the last dimension, which stays as one."""
     out = m.new((*x.shape[:-1], 1), x.dtype)

@@ -57,6 +57,7 @@ PROGRAMS: Mapping[str, str] = {
     "qwen_next.forward": "qwen3_next",
     "qwen_next.forward_3_5": "qwen3_5 qwen3_5_moe",
     "lfm2.forward": "lfm2 lfm2_moe",
+    "griffin.forward": "recurrent_gemma",
     "bert.forward": "bert roberta xlm-roberta camembert",
     "distilbert.forward": "distilbert",
     "vit.forward": "vit",
@@ -82,6 +83,7 @@ MIXED: Mapping[str, type | tuple[type, ...]] = {
     "mamba2": Mamba2,
     "qwen_next": (Attention, GatedDelta),
     "lfm2": (Attention, ShortConv),
+    "griffin": (Attention, GatedRecurrence),
 }
 WORDS: Mapping[type, str] = {
     Attention: "attention",

@@ -16,7 +16,7 @@ from weighbridge.autograd.ops.norms import layer_norm, rms_norm
 from weighbridge.autograd.ops.pointwise import add, dropout, mul, scale, several
 from weighbridge.autograd.ops.shaping import cut, join, turned
 from weighbridge.autograd.tensors import Shape, Tensor
-from weighbridge.dtypes import BOOL, FLOAT32, INT64
+from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.step import Step
@@ -238,16 +238,16 @@ def rotary(s: Step) -> Rotary:
     return rotary_of(s, heads(s, 0).key_dim)
 
 
-def rotary_of(s: Step, width: int, *, wide: bool = False) -> Rotary:
+def rotary_of(s: Step, width: int, *, wide: bool = False, dtype: DType | None = None) -> Rotary:
     """LlamaRotaryEmbedding.forward, for `width` numbers of a head."""
-    m, shape = s.m, (1, s.length, 1, width)
+    m, shape, dtype = s.m, (1, s.length, 1, width), dtype or s.dtype
     freqs = m.new((1, s.length, width // 2), FLOAT32)
     emb = m.new((1, s.length, width), FLOAT32)
     cos = scaled(m, shape)
     sin = scaled(m, shape)
-    if wide or s.dtype == FLOAT32:
+    if wide or dtype == FLOAT32:
         return cos, sin
-    lower_cos, lower_sin = m.new(shape, s.dtype), m.new(shape, s.dtype)
+    lower_cos, lower_sin = m.new(shape, dtype), m.new(shape, dtype)
     del freqs, emb
     return lower_cos, lower_sin
 
