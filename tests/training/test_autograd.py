@@ -247,3 +247,24 @@ def test_a_checkpoint_never_holds_more_after_forward(kinds):
     plain, other = _ran(kinds, checkpointed=False)
     assert saved <= plain + 2 * ROWS * WIDE * 4
     assert left == other
+
+
+@pytest.mark.parametrize(("uses", "most"), [(1, 1), (2, 3), (3, 3)])
+def test_gradients_of_a_tied_weight_are_views_and_not_added_in_place(uses, most):
+    """The first that comes is a view of what the product made; a sum is nobody's view."""
+    m, heap = machine()
+    w = weight(m)
+    x = m.new((ROWS, WIDE), FLOAT32)
+    out = add_all(m, [linear(m, x, w) for _ in range(uses)])
+    heap.phase()
+    before = heap.live("activations") + 256 * KB
+    backward(m, out)
+    taken = heap.phase().allocated - before
+    assert taken // (256 * KB) == most
+
+
+def add_all(m, parts):
+    total = parts[0]
+    for part in parts[1:]:
+        total = add(m, total, part)
+    return total

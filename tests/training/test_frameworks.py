@@ -102,9 +102,11 @@ def test_every_frameworks_loss_is_known():
     ],
 )
 def test_torchtunes_table_of_flags(settings, printed):
-    """README.md: Llama 3.2 3B, packed to 4,096 tokens, bf16, one A100."""
+    """README.md: Llama 3.2 3B, packed to 4,096 tokens, bf16, one A100. What compiled layers save is
+    the least certain of it; where they are computed again the figures are ours to the digit."""
     found = peak(report("llama-3.2-3b", **TUNE, **settings))
-    assert found / GIB == pytest.approx(printed, rel=0.025)
+    again = "checkpointing" in settings
+    assert found / GIB == pytest.approx(printed, rel=0.002 if again else 0.03)
 
 
 def test_an_offloaded_checkpoint_is_a_layers_input_less():

@@ -198,6 +198,11 @@ def test_what_contradicts_itself_is_one_line(settings, says):
     assert "\n" not in str(error.value)
 
 
+def test_gated_recurrences_are_whole_on_every_rank():
+    with pytest.raises(UsageError, match="gated recurrences are not shared out"):
+        weighbridge.train("recurrentgemma-2b", tensor_parallel_size=2)
+
+
 def test_a_tied_embedding_is_on_the_first_stage_and_the_last():
     tied = {**CONFIG, "tie_word_embeddings": True}
     whole = most(weighbridge.train(tied, seq_len=16), "weights")

@@ -9,6 +9,7 @@ only be shapes, since a node holds its saved tensors and nothing else.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from weighbridge.autograd.tensors import Param, Shape, Storage, Tensor
 from weighbridge.components.activations import Heap
@@ -64,12 +65,15 @@ class Machine:
         self.workspace = 0  # of cuBLAS, for each thread that multiplies
         self.processors, self.threads = 108, 2048  # of the card, and of each of them
         self.temporary_workspace = 0  # the same, given back after each product
+        self._watched: list[ref[Storage]] | None = None
         self._threads: dict[bool, Storage] = {}
         self._seq = 0
 
     def new(self, shape: Shape, dtype: DType, name: str = "") -> Tensor:
         tensor = Tensor(shape, dtype, None)
         tensor.storage = Storage(self.heap, tensor.nbytes, name or self.name)
+        if self._watched is not None:
+            self._watched.append(ref(tensor.storage))
         return tensor
 
     def result(self, kind: str, shape: Shape, dtype: DType) -> Tensor:
@@ -119,6 +123,15 @@ class Machine:
             yield
         finally:
             self.autocast, self.casts = before, kept
+
+    @contextmanager
+    def watching(self, made: "list[ref[Storage]]") -> Iterator[None]:
+        """New memory is noted."""
+        before, self._watched = self._watched, made
+        try:
+            yield
+        finally:
+            self._watched = before
 
     @contextmanager
     def making(self, name: str) -> Iterator[None]:

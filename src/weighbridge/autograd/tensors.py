@@ -16,7 +16,7 @@ ELSEWHERE = "elsewhere"  # the kind of a parameter that another stage has
 class Storage:
     """Memory that is given back when the last reference to it goes."""
 
-    __slots__ = ("_heap", "_held")
+    __slots__ = ("__weakref__", "_heap", "_held")
 
     def __init__(self, heap: Heap, nbytes: int, name: str, stream: int = 0) -> None:
         self._held: Held = heap.take(nbytes, name, stream)
@@ -83,6 +83,16 @@ class Tensor:
 
     def detach(self) -> "Tensor":
         return Tensor(self.shape, self.dtype, self.storage)
+
+
+class View(Tensor):
+    """Holds what it is a view of: nobody adds to it in place."""
+
+    __slots__ = ("base",)
+
+    def __init__(self, base: Tensor) -> None:
+        super().__init__(base.shape, base.dtype, base.storage)
+        self.base = base
 
 
 class Param(Tensor):

@@ -17,7 +17,7 @@ from typing import Any
 
 from weighbridge.autograd.machine import Machine, lower
 from weighbridge.autograd.ops.attention import Heads, How, cudnn, eager, efficient, flash, math
-from weighbridge.autograd.ops.shaping import repeat, turned
+from weighbridge.autograd.ops.shaping import expand, repeat, turned
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.training.step import Step
@@ -50,14 +50,20 @@ def attended(
         return eager(m, q, k, v, h, how)
     whole = how.mask is None and h.key_dim == h.value_dim <= FLASH_MOST and kernel != "efficient"
     if h.groups > 1 and not whole:
-        k = repeat(m, k, h.groups, (h.batch, h.seen, h.heads, h.key_dim))
-        v = repeat(m, turned(m, v), h.groups, (h.batch, h.seen, h.heads, h.value_dim))
+        k = _for_all(m, k, h, h.key_dim)
+        v = _for_all(m, v if h.kv_heads == 1 else turned(m, v), h, h.value_dim)
         h = h.repeated
     if kernel == "sdpa":
         kernel = chosen(s, lower(m, q), h, how)
     if kernel == "math":
         q, k, v = _views(m, q, k, v, views=how.views)
     return KERNELS[kernel](m, q, k, v, h, how), None
+
+
+def _for_all(m: Machine, x: Tensor, h: Heads, width: int) -> Tensor:
+    """repeat_kv: of one head a view."""
+    shape = h.batch, h.seen, h.heads, width
+    return expand(m, x, *shape) if h.kv_heads == 1 else repeat(m, x, h.groups, shape)
 
 
 KERNELS = {"flash": flash, "efficient": efficient, "cudnn": cudnn, "math": math}

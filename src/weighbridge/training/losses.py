@@ -97,7 +97,7 @@ def head(s: Step, hidden: Tensor) -> Tensor:
     name, config = s.built.root.first(*HEADS), s.built.config
     logits = s.built.root.linear(s.m, hidden, name) if name else linear(s.m, hidden, tied(s))
     logits = s.around.logits(s.m, logits)
-    if config.get("final_logit_softcapping"):
+    if config.get("final_logit_softcapping", "logits_soft_cap"):
         logits = scale(s.m, logits)
         logits = of_result(s.m, logits)
         return scale(s.m, logits)

@@ -38,6 +38,7 @@ class Built:
     kind: str  # its model type
     buffers: list[Tensor] = field(default_factory=list)
     encoder: list[Module] = field(default_factory=list)  # layers of what is attended to
+    kept: dict[int, Tensor] = field(default_factory=dict)  # by modules, to their next run
     towers: dict[str, list[Module]] = field(default_factory=dict)  # by the part's name
 
 

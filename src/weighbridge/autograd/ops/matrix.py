@@ -3,6 +3,10 @@
     linear     saves the input where the weight is trained, the weight where the input is
     matmul     saves both, as they are multiplied
 
+Rows of several sequences are multiplied as one, and weights turned round, so their gradients are
+views: what comes to a tied weight, or to an input of several linears, after them is not added in
+place.
+
 In backward gradients are made in the alphabetical order of derivatives.yaml's names: of mm the
 weight's before the input's, of addmm, which adds a bias, the input's, the weight's, the bias's.
 """
@@ -10,8 +14,9 @@ weight's before the input's, of addmm, which adds a bias, the input's, the weigh
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, lower, record
+from weighbridge.autograd.ops.pointwise import summed
 from weighbridge.autograd.ops.sums import over_rows
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Tensor, View
 
 
 def linear(m: Machine, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
@@ -34,6 +39,10 @@ def linear(m: Machine, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         if needs[0] and not biased:
             of_input = m.new(reads, dtype)
         saved.clear()  # as in pointwise.mul
+        if of_input is not None and len(reads) > 2:
+            of_input = View(of_input)
+        if of_weight is not None:
+            of_weight = View(of_weight)
         of_bias = m.new((outside,), dtype) if needs[2] else None
         if of_bias is not None:
             over_rows(m, grads[0].numel // outside, outside)
@@ -58,4 +67,22 @@ def matmul(m: Machine, a: Tensor, b: Tensor, columns: int) -> Tensor:
 
     kept = [a if b.requires_grad else None, b if a.requires_grad else None]
     record(m, back, [a, b], kept, out)
+    return out
+
+
+def baddbmm(m: Machine, bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """bias [..., 1, out] + a [..., n, in] b [..., in, out]"""
+    bias, a, b = lower(m, bias), lower(m, a), lower(m, b)
+    out = m.new((*a.shape[:-1], b.shape[-1]), a.dtype)
+    m.product()
+    first, left, right = (bias.shape, bias.dtype), a.shape, b.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        m.product()
+        dtype = grads[0].dtype
+        of_left = m.new(left, dtype) if needs[1] else None
+        of_right = m.new(right, dtype) if needs[2] else None
+        return [summed(m, grads[0], *first) if needs[0] else None, of_left, of_right]
+
+    record(m, back, [bias, a, b], [a if b.requires_grad else None, b], out)
     return out

@@ -121,6 +121,24 @@ def mul(m: Machine, a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
+def divide(m: Machine, a: Tensor, b: Tensor) -> Tensor:
+    """a / b, where b is broadcast: saves both. First is the gradient of what divides,
+    -g * (a / b / b)."""
+    out = m.new(_broadcast(a, b), wider(a, b))
+    first, second = (a.shape, a.dtype), (b.shape, b.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        steps = [m.new(g.shape, g.dtype) for _ in ("a / b", "a / b / b", "-g")]
+        other = m.new(g.shape, g.dtype)
+        del steps
+        own = m.new(g.shape, g.dtype)
+        return [summed(m, own, *first), summed(m, other, *second)]
+
+    record(m, back, [a, b], [a, b], out)
+    return out
+
+
 def _again(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
     """A gradient like the one that came."""
     return [m.new(grads[0].shape, grads[0].dtype)]
@@ -198,6 +216,24 @@ def rsqrt(m: Machine, x: Tensor) -> Tensor:
     return out
 
 
+def bounded_sqrt(m: Machine, x: Tensor) -> Tensor:
+    """RecurrentGemma's SqrtBoundDerivative: grad / sqrt(clip(4 * x))"""
+    out = m.new(x.shape, x.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        shape, dtype = saved[0].shape, saved[0].dtype
+        larger = m.new(shape, dtype)
+        clipped = m.new(shape, dtype)
+        del larger
+        root = m.new(shape, dtype)
+        made = m.new(shape, dtype)
+        del clipped, root
+        return [made]
+
+    record(m, back, [x], [x], out)
+    return out
+
+
 def mean(m: Machine, x: Tensor) -> Tensor:
     """Over the last dimension, which stays as one."""
     out = m.new((*x.shape[:-1], 1), x.dtype)
@@ -205,6 +241,20 @@ def mean(m: Machine, x: Tensor) -> Tensor:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [m.new(whole, grads[0].dtype)]  # expand / n
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def total(m: Machine, x: Tensor) -> Tensor:
+    """The sum over the last dimension, which stays as one; in backward a view with it repeated.
+    Autocast sums in float32 (autocast_mode.h, fp32_set_opt_dtype)."""
+    out = m.new((*x.shape[:-1], 1), x.dtype if m.autocast is None else FLOAT32)
+    whole, dtype = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        return [Tensor(whole, dtype, g.storage) if g.dtype == dtype else m.new(whole, dtype)]
 
     record(m, back, [x], [], out)
     return out

@@ -4,6 +4,7 @@
     masked      masked_fill with a constant: saves the mask
     clamped     saves the input; in backward two masks
     filled      constant_pad_nd, a copy even where nothing is filled up
+    solved      solve_triangular of a system: saves it and the solution
     contracted  einsum of two: what is not in order is copied, and bmm saves it
 
 Source: transformers 5.23 models/mamba2/modeling_mamba2.py; torch aten/src/ATen/native/Linear.cpp
@@ -84,6 +85,27 @@ def interleaved(m: Machine, x: Tensor, shape: Shape) -> Tensor:
         return [grads[0] if same else m.new(before, grads[0].dtype)]
 
     record(m, back, [x], [], out)
+    return out
+
+
+def solved(m: Machine, a: Tensor, b: Tensor) -> Tensor:
+    """a X = b. In backward another solution, and for the system a product, its negative and the
+    triangle of it (linalg_solve_triangular_backward). Autocast does not know it."""
+    out = m.new(b.shape, b.dtype)
+    system, right = a.shape, b.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        of_right = m.new(right, dtype)
+        m.product()
+        product = m.new(system, dtype)
+        negative = m.new(system, dtype)
+        del product
+        of_system = m.new(system, dtype)
+        del negative
+        return [of_system, of_right]
+
+    record(m, back, [a, b], [a, Tensor(out.shape, out.dtype, out.storage)], out)
     return out
 
 

@@ -5,6 +5,7 @@ split      views; in backward the pieces are joined in one piece
 join       torch.cat; in backward views
 turned     a transposed view, whose gradient is copied
 repeat     expand and reshape: a copy; in backward the sum over the copies
+written    x[..., i] = a: in backward a copy of the whole gradient, and of the slice
 pick       index_select by numbers that backward needs again
 """
 
@@ -75,6 +76,24 @@ def expand(m: Machine, x: Tensor, *shape: int) -> Tensor:
 
 
 part = expand  # a view of some, along any dimension; in backward zeros of the whole
+
+
+def written(m: Machine, whole: Tensor, x: Tensor) -> Tensor:
+    """whole[..., i] = x, in place (CopySlices): the gradient of what was there is zeros, for a
+    moment, before it is put into the copy."""
+    out = Tensor(whole.shape, whole.dtype, whole.storage)
+    before, dtype = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        rest = m.new(g.shape, g.dtype)
+        own = m.new(before, g.dtype)
+        if needs[0]:
+            m.hidden(own.nbytes)
+        return [rest if needs[0] else None, own if g.dtype == dtype else m.new(before, dtype)]
+
+    record(m, back, [whole, x], [], out)
+    return out
 
 
 def shaped(m: Machine, x: Tensor, *shape: int) -> Tensor:

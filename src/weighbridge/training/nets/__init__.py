@@ -15,7 +15,14 @@ from importlib import import_module
 from typing import Any
 
 from weighbridge.arch.body import Block
-from weighbridge.arch.mixers import Attention, Latent, Mamba2
+from weighbridge.arch.mixers import (
+    Attention,
+    GatedDelta,
+    GatedRecurrence,
+    Latent,
+    Mamba2,
+    ShortConv,
+)
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.training.losses import LOSSES, Loss
@@ -45,6 +52,10 @@ PROGRAMS: Mapping[str, str] = {
     "qwen.forward": "qwen",
     "moe.forward": "qwen3_moe mixtral",
     "latent.forward": "deepseek_v3",
+    "qwen_next.forward": "qwen3_next",
+    "qwen_next.forward_3_5": "qwen3_5 qwen3_5_moe",
+    "lfm2.forward": "lfm2 lfm2_moe",
+    "griffin.forward": "recurrent_gemma",
     "bert.forward": "bert roberta xlm-roberta camembert",
     "distilbert.forward": "distilbert",
     "vit.forward": "vit",
@@ -64,8 +75,14 @@ LOOPS = {
     "torchtitan": "torchtitan.loss",
     "chunked": "torchtune.chunked",
 }
-# What mixes tokens in every layer of these modules' classes; attention in all others'
-MIXED: Mapping[str, type] = {"latent": Latent, "mamba2": Mamba2}
+# What mixes tokens in the layers of these modules' classes; attention in all others'
+MIXED: Mapping[str, type | tuple[type, ...]] = {
+    "latent": Latent,
+    "mamba2": Mamba2,
+    "qwen_next": (Attention, GatedDelta),
+    "lfm2": (Attention, ShortConv),
+    "griffin": (Attention, GatedRecurrence),
+}
 INSTEAD = "trace it (weighbridge trace SCRIPT)"
 # Names in a layer of Llama's shape, whatever the class is called
 LLAMA = re.compile(

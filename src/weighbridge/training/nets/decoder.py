@@ -16,7 +16,7 @@ from weighbridge.autograd.ops.norms import layer_norm, rms_norm
 from weighbridge.autograd.ops.pointwise import add, dropout, mul, scale, several
 from weighbridge.autograd.ops.shaping import cut, join, turned
 from weighbridge.autograd.tensors import Shape, Tensor
-from weighbridge.dtypes import BOOL, FLOAT32, INT64
+from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.step import Step
@@ -25,24 +25,26 @@ Rotary = tuple[Tensor, Tensor]
 Layer = Callable[..., Tensor]
 Norm = Callable[[Machine, Tensor, Tensor], Tensor]
 Rotate = Callable[[Machine, Tensor, Tensor, Rotary], tuple[Tensor, Tensor]]
-QUERY_NORMS, KEY_NORMS = ("q_norm", "query_layernorm"), ("k_norm", "key_layernorm")
+QUERY_NORMS = ("q_norm", "query_layernorm", "q_layernorm")
+KEY_NORMS = ("k_norm", "key_layernorm", "k_layernorm")
 NO_ROPE_WHERE_WHOLE = ("cohere2", "exaone4")
 Masks = dict[int | None, Tensor | None]  # by how many tokens back are seen
 EMBEDDINGS = ("embed_tokens", "wte", "tok_embeddings", "embed_in", "word_embeddings")
-FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f")
+FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f", "embedding_norm")
 
 
 def forward(
     s: Step,
     layer: Layer | None = None,
-    rotary_width: int = 0,
+    rotary: int | Callable[[Step], Rotary] = 0,
     *,
     norm: Norm | None = None,
     wide: bool = False,
     rate: float = 0.0,
 ) -> Tensor:
     """LlamaModel.forward; with another `layer`, that of classes of its shape. `wide`: cosines stay
-    in float32. `rate`: of a dropout of the embeddings."""
+    in float32. `rate`: of a dropout of the embeddings. `rotary`: how many numbers of a head turn,
+    or how cosines are made there."""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS)))
@@ -50,7 +52,10 @@ def forward(
         inputs_embeds = scale(m, inputs_embeds)
     position_ids = m.new((1, s.length), INT64)
     masks = {window: mask(s, window) for window in windows(s)}
-    cos, sin = rotary_of(s, rotary_width or heads(s, 0).key_dim, wide=wide)
+    if isinstance(rotary, int):
+        cos, sin = rotary_of(s, rotary or heads(s, 0).key_dim, wide=wide)
+    else:
+        cos, sin = rotary(s)
     x = dropout(m, inputs_embeds, rate)
     for i, p in enumerate(built.layers):
         x = run(s, layer or decoder_layer, x, p, i, (cos, sin), masks, position_ids)
@@ -233,16 +238,16 @@ def rotary(s: Step) -> Rotary:
     return rotary_of(s, heads(s, 0).key_dim)
 
 
-def rotary_of(s: Step, width: int, *, wide: bool = False) -> Rotary:
+def rotary_of(s: Step, width: int, *, wide: bool = False, dtype: DType | None = None) -> Rotary:
     """LlamaRotaryEmbedding.forward, for `width` numbers of a head."""
-    m, shape = s.m, (1, s.length, 1, width)
+    m, shape, dtype = s.m, (1, s.length, 1, width), dtype or s.dtype
     freqs = m.new((1, s.length, width // 2), FLOAT32)
     emb = m.new((1, s.length, width), FLOAT32)
-    cos = _scaled(m, shape)
-    sin = _scaled(m, shape)
-    if wide or s.dtype == FLOAT32:
+    cos = scaled(m, shape)
+    sin = scaled(m, shape)
+    if wide or dtype == FLOAT32:
         return cos, sin
-    lower_cos, lower_sin = m.new(shape, s.dtype), m.new(shape, s.dtype)
+    lower_cos, lower_sin = m.new(shape, dtype), m.new(shape, dtype)
     del freqs, emb
     return lower_cos, lower_sin
 
@@ -256,7 +261,7 @@ def turned_width(s: Step) -> int:
     return int(heads(s, 0).key_dim * float(part))
 
 
-def _scaled(m: Machine, shape: Shape) -> Tensor:
+def scaled(m: Machine, shape: Shape) -> Tensor:
     """emb.cos() * attention_scaling"""
     plain = m.new(shape, FLOAT32)
     scaled = m.new(shape, FLOAT32)

@@ -126,14 +126,19 @@ def mixer(s: Step, p: Module, x: Tensor, f: Scan) -> Tensor:
 
 
 def along(m: Machine, p: Module, x: Tensor) -> Tensor:
-    """causal_conv1d_fn: of each number alone; longer by what is cut off, which stays in memory."""
-    weight, bias = p.weight("conv1d"), p.bias("conv1d")
+    """causal_conv1d_fn with silu"""
+    return cast(m, of_input(m, convolved(m, p, x, "conv1d")), x.dtype)
+
+
+def convolved(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
+    """Of each number alone; longer by what is cut off, which stays in memory."""
+    held, bias = p.weight(name), p.bias(name)
+    weight = shaped(m, held, *held.shape)
     batch, length, width = x.shape
     longer = batch, width, length + weight.shape[-1] - 1
-    inner = cast(m, x, weight.dtype)
-    out = part(m, conv(m, inner, weight, bias, Form(longer)), batch, length, width)
-    del inner
-    return cast(m, of_input(m, out), x.dtype)
+    return part(
+        m, conv(m, cast(m, x, weight.dtype), weight, bias, Form(longer)), batch, length, width
+    )
 
 
 class Selected(NamedTuple):

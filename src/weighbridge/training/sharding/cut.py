@@ -17,7 +17,14 @@ from dataclasses import replace
 from typing import Any
 
 from weighbridge.arch.body import Block, Body
-from weighbridge.arch.mixers import Attention, CrossAttention, GatedDelta, Latent, Mamba2
+from weighbridge.arch.mixers import (
+    Attention,
+    CrossAttention,
+    GatedDelta,
+    GatedRecurrence,
+    Latent,
+    Mamba2,
+)
 from weighbridge.autograd.tensors import ELSEWHERE
 from weighbridge.engines.parallel.names import role
 from weighbridge.errors import UsageError
@@ -109,6 +116,11 @@ def _fewer(m: Any, ranks: int) -> Any:
         case GatedDelta():
             _check(m.key_heads, ranks)
             return replace(m, key_heads=m.key_heads // ranks, value_heads=m.value_heads // ranks)
+        case GatedRecurrence():
+            raise UsageError(
+                f"--tensor-parallel-size {ranks}: gated recurrences are not shared out among "
+                "ranks; leave it out"
+            )
         case _:
             return m
 

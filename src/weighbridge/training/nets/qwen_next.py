@@ -1,0 +1,113 @@
+"""Qwen3-Next and Qwen3.5: gated delta nets, and every fourth layer attention whose output is gated;
+experts and one more that all tokens go to, or a dense feed-forward.
+
+Source: transformers 5.23 models/qwen3_next/modeling_qwen3_next.py,
+models/qwen3_5/modeling_qwen3_5.py, models/qwen3_5_moe/modeling_qwen3_5_moe.py.
+"""
+
+from weighbridge.arch.body import Experts
+from weighbridge.arch.rotary import head_dim, share
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.norms import gemma_norm
+from weighbridge.autograd.ops.pointwise import add, mul, of_result
+from weighbridge.autograd.ops.shaping import copied, split, turned
+from weighbridge.autograd.tensors import Shape, Tensor
+from weighbridge.dtypes import FLOAT32
+from weighbridge.training.attend import attended
+from weighbridge.training.modules import Module
+from weighbridge.training.nets import decoder, moe
+from weighbridge.training.nets.delta import delta_of, mixer
+from weighbridge.training.nets.hybrid import Seen, hybrid, unpadded
+from weighbridge.training.step import Step
+
+
+def forward(s: Step) -> Tensor:
+    """Qwen3NextModel.forward"""
+    return decoder.forward(s, hybrid(s, decoder_layer), rotary_width(s), norm=gemma_norm)
+
+
+def forward_3_5(s: Step) -> Tensor:
+    """Qwen3_5TextModel.forward"""
+    return decoder.forward(s, hybrid(s, decoder_layer), rotary_3_5, norm=gemma_norm)
+
+
+def rotary_width(s: Step) -> int:
+    config = s.built.config
+    return int(head_dim(config) * share(config, default=0.25))
+
+
+def rotary_3_5(s: Step) -> decoder.Rotary:
+    """Qwen3_5TextRotaryEmbedding.forward: times, rows and columns of every sequence, from which one
+    set is put together, in place."""
+    m, width = s.m, rotary_width(s)
+    axes = 3, s.batch, s.length, width // 2
+    freqs = angles(m, axes)
+    cos, sin = decoder.scaled(m, axes), decoder.scaled(m, axes)
+    shape = s.batch, s.length, 1, width
+    sin = m.new(shape, FLOAT32)
+    cos = m.new(shape, FLOAT32)
+    if s.dtype == FLOAT32:
+        return cos, sin
+    lower_cos, lower_sin = m.new(shape, s.dtype), m.new(shape, s.dtype)
+    del freqs, cos, sin
+    return lower_cos, lower_sin
+
+
+def angles(m: Machine, axes: Shape) -> Tensor:
+    wide = m.new((*axes[:-1], 1), FLOAT32)
+    made = m.new(axes, FLOAT32)
+    del wide
+    return made
+
+
+def decoder_layer(
+    x: Tensor, s: Step, p: Module, number: int, seen: Seen, padding: Tensor | None
+) -> Tensor:
+    """Qwen3NextDecoderLayer.forward"""
+    m, (positions, masks, *_) = s.m, seen
+    residual = x
+    x = gemma_norm(m, x, p.weight("input_layernorm"))
+    if p.has("self_attn.q_proj"):
+        x, _ = attention(s, p.at("self_attn"), x, number, positions, masks)
+    else:
+        x = mixer(s, p.at("linear_attn"), unpadded(m, x, padding), delta_of(s, number))
+    x = add(m, residual, x)
+    residual = x
+    x = gemma_norm(m, x, p.weight("post_attention_layernorm"))
+    found = moe.experts_of(s, number)
+    x = decoder.mlp(s, p.at("mlp"), x) if found is None else sparse(s, p.at("mlp"), x, found)
+    return add(m, residual, x)
+
+
+def attention(
+    s: Step, p: Module, x: Tensor, number: int, positions: decoder.Rotary, masks: decoder.Masks
+) -> tuple[Tensor, Tensor | None]:
+    """Qwen3NextAttention.forward: the gate lies beside the queries of each head."""
+    m, h = s.m, decoder.heads(s, number)
+    lead = h.batch, h.length
+    both = p.linear(m, x, "q_proj").view(*lead, h.heads, 2 * h.key_dim)
+    q, gate = split(m, both, (h.key_dim, h.key_dim))
+    del both
+    gate = copied(m, gate).view(*lead, h.heads * h.key_dim)
+    q = gemma_norm(m, q, p.weight("q_norm"))
+    k = p.linear(m, x, "k_proj").view(*lead, h.kv_heads, h.key_dim)
+    k = gemma_norm(m, k, p.weight("k_norm"))
+    v = p.linear(m, x, "v_proj").view(*lead, h.kv_heads, h.value_dim)
+    q, k = decoder.part_rotated(m, turned(m, q), turned(m, k), positions)
+    rate = s.rate("attention_dropout")
+    made, weights = attended(s, q, k, v, h, mask=masks[None], p=rate, first=True)
+    made = mul(m, made.view(*lead, h.heads * h.value_dim), of_result(m, gate))
+    return p.linear(m, made, "o_proj"), weights
+
+
+def sparse(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
+    """Qwen3NextSparseMoeBlock.forward: what all tokens go to comes first, and is gated last."""
+    m = s.m
+    flat = x.view(s.rows, x.shape[-1])
+    shared = decoder.mlp(s, p.at("shared_expert"), flat)
+    logits, weights, numbers = moe.by_softmax(s, p, flat, e)
+    out = moe.experts(s, p.at("experts"), flat, weights, numbers)
+    shared = mul(m, of_result(m, p.linear(m, flat, "shared_expert_gate")), shared)
+    out = add(m, out, shared).view(*x.shape)
+    del logits
+    return out
