@@ -66,6 +66,7 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
         layers=[root.at(f"{path}.{i}") for i in numbers[start:end]],
         encoder=_encoder(root, path, p),
         params=params,
+        parts={name: plan.part(name) for name in params} if subject.body.towers else {},
         body=body(subject.body, s, stage),
         config=language(subject),
         kind=subject.model_type,

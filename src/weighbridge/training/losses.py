@@ -20,6 +20,7 @@ from weighbridge.autograd.ops.pointwise import of_result, scale
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.step import Step
+from weighbridge.training.tensors import HEAD
 from weighbridge.units import ceil_div
 
 Loss = Callable[[Step, Tensor], "tuple[Tensor, Tensor | None]"]  # (loss, logits that are kept)
@@ -89,12 +90,9 @@ def _fused(s: Step, hidden: Tensor, weight: Param, *, tile: tuple[int, int], wid
     return loss
 
 
-HEADS = ("lm_head", "embed_out", "output_layer")
-
-
 def head(s: Step, hidden: Tensor) -> Tensor:
     """Of some classes the logits are scaled, or capped: cap * tanh(logits / cap)."""
-    name, config = s.built.root.first(*HEADS), s.built.config
+    name, config = _named(s), s.built.config
     logits = s.built.root.linear(s.m, hidden, name) if name else linear(s.m, hidden, tied(s))
     logits = s.around.logits(s.m, logits)
     if config.get("final_logit_softcapping", "logits_soft_cap"):
@@ -105,8 +103,14 @@ def head(s: Step, hidden: Tensor) -> Tensor:
 
 
 def _weight(s: Step) -> Param:
-    name = s.built.root.first(*HEADS)
+    name = _named(s)
     return s.built.root.weight(name) if name else tied(s)
+
+
+def _named(s: Step) -> str:
+    """The head's path; "" where the embedding is the head."""
+    weights = (n for n in s.built.params if n.endswith(".weight") and HEAD.search(n))
+    return next(weights, "").removesuffix(".weight")
 
 
 def _shape(weight: Param, hidden: Tensor) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from weighbridge.units import MIB
 
 NAMES = ("load", "forward", "loss", "backward", "step", "evaluation", "save")
 MOVING = ("activations", "logits", "temporaries")
+TOWERS = "towers"  # of images and sounds
 COMPILED = 12  # percent: what torch.compile keeps and takes is its partitioner's choice
 
 
@@ -28,6 +29,9 @@ def phases(p: Plan, found: Run) -> tuple[Phase, ...]:
 
 def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Component]:
     for what, nbytes in peak.live.items():
+        if what == TOWERS:
+            yield _towers(p, nbytes)
+            continue
         assumed = bool(what in ("activations", "temporaries") and found.program.said)
         low, high = (found.program.low, found.program.high) if assumed else (1, 1)
         yield Component(
@@ -77,6 +81,18 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
     if p.sharding.ranks > 1:
         yield _communication(p)
     yield context(p.part)
+
+
+def _towers(p: Plan, nbytes: int) -> Component:
+    items = ", ".join(f"{count:,} {kind}" for kind, count in p.items.items() if count)
+    return Component(
+        name="activations",
+        detail=TOWERS,
+        bytes=Bytes(nbytes // 2, nbytes, 2 * nbytes),
+        basis="assumed",
+        formula=f"{items} of a sequence, through layers that were read by their parameters alone",
+        source="the class's tensors, and the positions of an item",
+    )
 
 
 # MiB of one group of ranks: a ring of 2 to 32 channels with a receive buffer of 9.19 MiB each (NCCL

@@ -1,5 +1,6 @@
 """The effective settings of one run: what the user said, and the defaults of the framework."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ class Plan:
     batch: int
     evaluated: int  # sequences of a batch of an evaluation; 0 is none
     length: int
+    items: Mapping[str, int]  # images and sounds of a sequence
     accumulation: int
     optimizer: Optimizer
     checkpointing: str
@@ -105,6 +107,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         batch=w.batch_size or 1,
         evaluated=w.eval_batch_size or 0,
         length=subject.context,
+        items={"image": _images(w), "audio": 1 if w.audio_seconds else 0},
         accumulation=w.gradient_accumulation or 1,
         optimizer=_stepping(optimizer(w.optimizer or made.optimizer or USUAL_OPTIMIZER), w),
         checkpointing=w.checkpointing or made.checkpointing,
@@ -127,6 +130,12 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
 def _usual_attention(subject: Subject, version: tuple[int, int]) -> str | None:
     """eager where the class had nothing else in that version."""
     return "eager" if rules(version, subject.model_type).attention == "eager" else None
+
+
+def _images(w: Train) -> int:
+    if w.images is not None:
+        return w.images
+    return 0 if w.image_size is None else 1
 
 
 def _stepping(chosen: Optimizer, w: Train) -> Optimizer:

@@ -55,14 +55,19 @@ def _selective(p: Plan) -> str:
     )
 
 
-def _images(p: Plan) -> str:
-    kinds = sorted({t.kind for t in p.subject.body.towers})
-    if not kinds:
+def _items(p: Plan) -> str:
+    """What a tower of the model is given; an encoder that is attended to always runs."""
+    kinds = {t.kind for t in p.subject.body.towers}
+    if not kinds or p.subject.body.encoder is not None:
+        return ""
+    without = sorted(kinds - {kind for kind, count in p.items.items() if count})
+    said = {"image": "--images", "audio": "--audio-seconds"}
+    if not without:
         return ""
     return (
-        f"sequences are of text alone: what its {' and '.join(kinds)} tower takes in a step is not "
-        "counted, its weights are"
+        f"sequences have no {' and no '.join(without)} in them: its tower's weights are counted, "
+        f"what it takes in a step is not ({', '.join(said[kind] for kind in without)})"
     )
 
 
-REMARKS: tuple[Callable[[Plan], str], ...] = (_emulated, _experts, _packed, _selective, _images)
+REMARKS: tuple[Callable[[Plan], str], ...] = (_emulated, _experts, _packed, _selective, _items)

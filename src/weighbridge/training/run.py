@@ -18,7 +18,7 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.training.attend import PROCESSORS, THREADS
 from weighbridge.training.build import build, trainable
-from weighbridge.training.nets import Program, program
+from weighbridge.training.nets import Program, program, towers
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding.around import Around
@@ -135,6 +135,7 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         reentrant=p.reentrant,
         release=p.release,
         compiled=p.compiled,
+        items=dict(p.items) if built.body.encoder is None else {},
         around=around,
     )
 
@@ -159,6 +160,7 @@ class Batches:
         self.program = found.program
         self.found = found
         self.first = False
+        self.first_stage = stage == 0
         self.last_stage = stage == p.sharding.pipeline - 1
         self.in_flight = min(p.sharding.pipeline - stage, p.accumulation)
         self.logits: Tensor | None = None  # of the outputs, where the loop holds them
@@ -180,7 +182,7 @@ class Batches:
         s.m.training = False
         s.around.begins(s.m, s.built)
         with s.m.no_grad(), s.m.casting(self.p.autocast):
-            hidden = self.program.forward(s)
+            hidden = self._hidden(s)
             if self.last_stage:
                 self.program.loss(s, hidden)
         del hidden
@@ -196,7 +198,7 @@ class Batches:
         s, p = self.s, self.p
         s.around.begins(s.m, s.built)
         with s.m.casting(p.autocast):
-            hidden = _mark(s.m, self.program.forward(s), self._note)
+            hidden = _mark(s.m, self._hidden(s), self._note)
             self._note("forward")
             if not self.last_stage:
                 return hidden
@@ -211,6 +213,11 @@ class Batches:
         else:
             s.outputs.clear()
         return end
+
+    def _hidden(self, s: Step) -> Tensor:
+        """What comes of the tokens, and of images and sounds at the first stage."""
+        given = towers.outputs(s) if self.first_stage and any(s.items.values()) else []
+        return towers.joined(s, self.program.forward(s), given)
 
     def _backward(self, end: Tensor, *, last: bool) -> None:
         s = self.s

@@ -39,7 +39,7 @@ class Built:
     buffers: list[Tensor] = field(default_factory=list)
     encoder: list[Module] = field(default_factory=list)  # layers of what is attended to
     kept: dict[int, Tensor] = field(default_factory=dict)  # by modules, to their next run
-    towers: dict[str, list[Module]] = field(default_factory=dict)  # by the part's name
+    parts: dict[str, str] = field(default_factory=dict)  # what a parameter belongs to
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from weighbridge.arch.blueprint import Blueprint, Param
 
 EXPERT = re.compile(r"^(.*\.experts)\.(\d+)\.(\w+)\.(weight|bias)$")
+# What makes logits; of models with towers it lies below the language model
+HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output_layer)\.(?:weight|bias)$")
 UP = ("gate_proj", "up_proj", "w1", "w3")  # they become one
 
 

@@ -26,13 +26,14 @@ from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.norms import layer_norm, rms_norm
 from weighbridge.autograd.ops.pointwise import add, dropout, mul, several
 from weighbridge.autograd.ops.shaping import shaped
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import Param, Shape, Tensor
 from weighbridge.dtypes import FLOAT32, INT32, INT64
 from weighbridge.training.attend import attend
-from weighbridge.training.losses import HEADS, standard
+from weighbridge.training.losses import standard
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder, moe
 from weighbridge.training.step import Step
+from weighbridge.training.tensors import HEAD
 
 PRODUCTS = ("linear", "conv1d")
 DROPOUTS = ("dropout", "dropout_rate", "resid_pdrop", "hidden_dropout", "hidden_dropout_prob")
@@ -51,7 +52,7 @@ Seen = dict[int, Tensor]  # by width, what was last made of it
 def forward(s: Step) -> Tensor:
     m, built = s.m, s.built
     layers = [*built.encoder, *built.layers]
-    branches = [_branches(s, p) for p in layers]
+    inner = [branches(s, p) for p in layers]
     apart = list(_apart(s, [p.path for p in layers]))
     words = max((w for w in apart if w.kind == "embedding"), key=_rows, default=None)
     ids = m.new((s.batch, s.length), INT64)
@@ -61,9 +62,9 @@ def forward(s: Step) -> Tensor:
     else:
         x = embedding(m, ids, words)
     if x.shape[-1] != built.body.hidden:
-        x = grown(m, [x], built.body.hidden)
+        x = grown(m, [x], (s.batch, s.length, built.body.hidden))
     mask = decoder.mask(s, None)
-    for number, (p, inside) in enumerate(zip(layers, branches, strict=True)):
+    for number, (p, inside) in enumerate(zip(layers, inner, strict=True)):
         at = number - len(built.encoder)
         block = built.body.blocks[at] if at >= 0 else _encoding(s, number)
         x = decoder.run(s, layer, x, p, inside, block, mask)
@@ -94,7 +95,7 @@ def _encoding(s: Step, number: int) -> Block:
     return s.built.body.encoder.blocks[number]
 
 
-def _branches(s: Step, p: Module) -> Branches:
+def branches(s: Step, p: Module) -> Branches:
     found: Branches = {}
     for name in s.built.params:
         if name.startswith(p.path) and not any(word in name for word in OF_ADAPTERS):
@@ -107,8 +108,11 @@ def _apart(s: Step, paths: Iterable[str]) -> Iterator[Param]:
     """Parameters of no layer, but the head's."""
     lead = tuple(paths)
     for name, w in s.built.params.items():
-        head = name.partition(".")[0] in HEADS
-        if not head and not name.startswith(lead) and not any(x in name for x in OF_ADAPTERS):
+        if (
+            not HEAD.search(name)
+            and not name.startswith(lead)
+            and not any(x in name for x in OF_ADAPTERS)
+        ):
             yield w
 
 
@@ -163,7 +167,7 @@ def _product(s: Step, p: Module, name: str, seen: Seen, last: Tensor) -> Tensor:
     wide as the input go on as they are."""
     m, w = s.m, p.bare(name)
     inside = w.shape[0] if w.kind == "conv1d" else w.shape[1]
-    given = seen[inside] if inside in seen else grown(m, [last], inside)
+    given = seen[inside] if inside in seen else grown(m, [last], (*last.shape[:-1], inside))
     out = p.linear(m, given, name.removesuffix(WEIGHT))
     width = out.shape[-1]
     if width == given.shape[-1]:
@@ -176,7 +180,7 @@ def _product(s: Step, p: Module, name: str, seen: Seen, last: Tensor) -> Tensor:
 def attention(s: Step, made: list[Tensor], h: Heads, mask: Tensor | None) -> Tensor:
     m = s.m
     q, k, v = (
-        grown(m, made, heads * dim).view(h.batch, h.length, heads, dim)
+        grown(m, made, (h.batch, h.length, heads, dim))
         for heads, dim in ((h.heads, h.key_dim), (h.kv_heads, h.key_dim), (h.kv_heads, h.value_dim))
     )
     out = attend(s, q, k, v, h, mask=mask, p=_rate(s, OF_WEIGHTS))
@@ -219,9 +223,9 @@ def one_by_one(s: Step, p: Module, names: list[str], x: Tensor, k: int) -> Tenso
     return summed_k(m, y, s.rows).view(*x.shape)
 
 
-def grown(m: Machine, given: list[Tensor], width: int) -> Tensor:
-    """Something of another width: nothing is saved, and each that was given has a gradient."""
-    out = m.new((*given[0].shape[:-1], width), given[-1].dtype)
+def grown(m: Machine, given: list[Tensor], shape: Shape) -> Tensor:
+    """Something of another shape: nothing is saved, and each that was given has a gradient."""
+    out = m.new(shape, given[-1].dtype)
     shapes = [t.shape for t in given]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -234,16 +238,16 @@ def grown(m: Machine, given: list[Tensor], width: int) -> Tensor:
     return out
 
 
-def touched(m: Machine, x: Tensor, params: Sequence[Tensor]) -> Tensor:
-    """What comes of other parameters, of which nothing is known but their gradients."""
+def touched(m: Machine, x: Tensor, others: Sequence[Tensor], kept: Sequence[Tensor] = ()) -> Tensor:
+    """What comes of others, too, of which nothing is known but their gradients."""
     out = Tensor(x.shape, x.dtype, x.storage)
-    sizes = [(w.shape, w.dtype) for w in params]
+    sizes = [(w.shape, w.dtype) for w in others]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         made = [m.new(*size) if need else None for size, need in zip(sizes, needs[1:], strict=True)]
         return [grads[0], *made]
 
-    record(m, back, [x, *params], [], out)
+    record(m, back, [x, *others], kept, out)
     return out
 
 

@@ -29,12 +29,11 @@ from weighbridge.autograd.tensors import ELSEWHERE
 from weighbridge.engines.parallel.names import role
 from weighbridge.errors import UsageError
 from weighbridge.training.sharding.numbers import Sharding, share
-from weighbridge.training.tensors import Held
+from weighbridge.training.tensors import HEAD, Held
 
 EXPERT = re.compile(r"experts\.(\d{1,6})\.")
 WHOLE = ("norm", "router")
 OUTPUTS = ("query", "keys", "fused", "column", "states")
-HEADS = ("lm_head", "embed_out", "output_layer")
 
 
 def cut(h: Held, s: Sharding, *, vocab: bool) -> Held:
@@ -44,7 +43,7 @@ def cut(h: Held, s: Sharding, *, vocab: bool) -> Held:
     if s.tensor == 1 or h.kind in WHOLE:
         return h
     found = role(h.name)
-    if found == "vocab" and not (vocab or h.name.startswith(HEADS)):
+    if found == "vocab" and not (vocab or HEAD.search(h.name)):
         return h
     if found in OUTPUTS or found == "vocab":
         return h._replace(shape=_divided(h, s.tensor, 1 if h.kind == "conv1d" else 0))
@@ -137,7 +136,7 @@ def elsewhere(
     layers is the first stage's, what comes behind them the last's. An embedding that is the head,
     too, is held by both (Megatron-LM share_embeddings_and_output_weights)."""
     found = []
-    headed = any(h.name.startswith(HEADS) for h in specs)
+    headed = any(HEAD.search(h.name) for h in specs)
     tied = "" if headed else next((h.name for h in specs if h.kind == "embedding"), "")
     for h in specs:
         if h.name.startswith(f"{path}."):

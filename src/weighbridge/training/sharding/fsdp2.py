@@ -28,13 +28,13 @@ from weighbridge.dtypes import DType
 from weighbridge.training.modules import Module
 from weighbridge.training.sharding.around import Around, passing
 from weighbridge.training.sharding.numbers import share
+from weighbridge.training.tensors import HEAD
 
 if TYPE_CHECKING:
     from weighbridge.training.step import Built
     from weighbridge.training.tensors import Held
 
 GATHER, SCATTER, ACROSS = 1, 2, 3  # streams
-HEADS = ("lm_head", "embed_out", "output_layer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class FullyShard(Around):
         self.layers = {layer.path: Unit(stays=not self.how.reshard) for layer in built.layers}
         if self.how.last_stays and self.layers:
             next(reversed(self.layers.values())).stays = True
-        tied = not any(name.startswith(HEADS) for name in built.params)
+        tied = not any(map(HEAD.search, built.params))
         for p in built.params.values():
             part = self._part_of.get(p.name)
             if part is None or p.kind == ELSEWHERE:

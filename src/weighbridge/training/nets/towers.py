@@ -1,0 +1,94 @@
+"""Towers of images and sounds, before the language model: their layers by their parameters alone
+(rough.py), over the positions that one item has.
+
+What they give joins the embeddings of the sequence (masked_scatter): a copy of these, and the
+numbers that it took. Its gradient is there when the language model's backward is over.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from weighbridge.arch.body import Block, Tower
+from weighbridge.arch.mixers import Attention
+from weighbridge.arch.stacks import LAYER
+from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.dtypes import BOOL, FLOAT32
+from weighbridge.errors import UsageError
+from weighbridge.training.modules import Module
+from weighbridge.training.nets import decoder, rough
+from weighbridge.training.sharding import Around
+from weighbridge.training.step import Step
+
+NAME = "towers"  # what their activations count as
+PROJECTED = 2  # what a projector of two linears with an activation between them saves
+PARTS = {"image": "vision tower", "audio": "audio tower"}
+
+
+def outputs(s: Step) -> list[Tensor]:
+    """Of each tower that something of the batch goes through. Raises UsageError where items are
+    more than a sequence."""
+    found = []
+    with s.m.making(NAME):
+        for tower in s.built.body.towers:
+            count = s.items.get(tower.kind, 0)
+            if count * tower.tokens > s.length:
+                raise UsageError(
+                    f"{count:,} {tower.kind}s are {count * tower.tokens:,} tokens, more than the "
+                    f"{s.length:,} of a sequence: raise --seq-len"
+                )
+            if count:
+                found.append(_through(s, tower, count * s.batch))
+    return found
+
+
+def joined(s: Step, hidden: Tensor, given: list[Tensor]) -> Tensor:
+    """The hidden states, as what came of the towers' outputs, too."""
+    if not given:
+        return hidden
+    with s.m.making(NAME):
+        kept = s.m.new(hidden.shape, BOOL)
+        copy = s.m.new(hidden.shape, hidden.dtype)
+    return rough.touched(s.m, hidden, given, [kept, copy])
+
+
+def _through(s: Step, tower: Tower, count: int) -> Tensor:
+    m, layers = s.m, list(_layers(s, tower))
+    inside = replace(s, batch=count, length=tower.positions, padded=False, around=Around())
+    pixels = [m.new((count, tower.positions, tower.patch), d) for d in (FLOAT32, s.dtype)]
+    apart = [w for w in _params(s, tower) if not any(w.name.startswith(p.path) for p in layers)]
+    x = rough.touched(m, m.new((count, tower.positions, tower.hidden), s.dtype), apart, pixels)
+    block = Block(mixers=(_attention(tower),), feeds=(tower.feed,))
+    for p in layers:
+        x = decoder.run(inside, rough.layer, x, p, rough.branches(s, p), block, None)
+    x = rough.grown(m, [x], (count, tower.tokens, s.built.body.hidden))
+    between = [m.new(x.shape, x.dtype) for _ in range(PROJECTED)]
+    return rough.touched(m, x, [w for w in _of_part(s, "projector") if w.storage], between)
+
+
+def _attention(tower: Tower) -> Attention:
+    return Attention(
+        heads=tower.heads,
+        kv_heads=tower.heads,
+        key_dim=tower.head_dim,
+        value_dim=tower.head_dim,
+        causal=False,
+    )
+
+
+def _params(s: Step, tower: Tower) -> Iterator[Param]:
+    return _of_part(s, PARTS[tower.kind])
+
+
+def _of_part(s: Step, wanted: str) -> Iterator[Param]:
+    return (w for n, w in s.built.params.items() if s.built.parts.get(n) == wanted)
+
+
+def _layers(s: Step, tower: Tower) -> Iterator[Module]:
+    """Those of the stack that is as long as the tower."""
+    stacks: dict[str, set[int]] = {}
+    for w in _params(s, tower):
+        at = LAYER.search(w.name)
+        if at is not None:
+            stacks.setdefault(w.name[: at.start()], set()).add(int(at[1]))
+    path = max(stacks, key=lambda path: len(stacks[path]) == tower.layers, default="")
+    return (s.built.root.at(f"{path}.{i}") for i in sorted(stacks.get(path, ())))
