@@ -57,6 +57,7 @@ def gather(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
 
 def gathered(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
     """x[numbers], rows of the first dimension."""
+    ahead(m, [x], [numbers])
     out = m.new((numbers.numel, *x.shape[1:]), x.dtype)
     whole, count = x.shape, numbers.numel
 
@@ -86,21 +87,22 @@ def divided_(m: Machine, x: Tensor) -> Tensor:
     return out
 
 
-def grouped(m: Machine, x: Tensor, w: Tensor, offsets: Tensor) -> Tensor:
-    """torch.nn.functional.grouped_mm; x [S, in], w [E, out, in], the last row of each expert. It
-    is not among what autocast lowers: the rows are cast to the weights' dtype."""
+def grouped(
+    m: Machine, x: Tensor, w: Tensor, offsets: Tensor, *, transposed: bool = False
+) -> Tensor:
+    """torch.nn.functional.grouped_mm; x [S, in], w [E, out, in], or [E, in, out] where it is
+    `transposed`, the last row of each expert. It is not among what autocast lowers: the rows are
+    cast to the weights' dtype."""
     x = cast(m, x, w.dtype)
     kept = [x if w.requires_grad else None, w if x.requires_grad else None, offsets]
     ahead(m, [x, w], kept)
-    out = m.new((x.shape[0], w.shape[1]), w.dtype)
+    out = m.new((x.shape[0], w.shape[2 if transposed else 1]), w.dtype)
     reads, holds = x.shape, w.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = grads[0].dtype
-        return [
-            m.new(reads, dtype) if needs[0] else None,
-            m.new(holds, dtype) if needs[1] else None,
-        ]
+        of_weights = m.new(holds, dtype) if needs[1] else None
+        return [m.new(reads, dtype) if needs[0] else None, of_weights]
 
     record(m, back, [x, w], kept, out)
     return out

@@ -53,6 +53,7 @@ PROGRAMS: Mapping[str, str] = {
     "phi3.forward": "phi3",
     "qwen.forward": "qwen",
     "moe.forward": "qwen3_moe mixtral",
+    "gpt_oss.forward": "gpt_oss",
     "latent.forward": "deepseek_v3",
     "bert.forward": "bert roberta xlm-roberta camembert",
     "distilbert.forward": "distilbert",

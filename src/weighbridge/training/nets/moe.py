@@ -8,6 +8,9 @@ Source: transformers 5.23 integrations/moe.py (grouped_mm_experts_forward),
 models/qwen3_moe/modeling_qwen3_moe.py, models/deepseek_v3/modeling_deepseek_v3.py.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from weighbridge.arch.body import Experts
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.experts import (
@@ -21,7 +24,16 @@ from weighbridge.autograd.ops.experts import (
 )
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.norms import rms_norm
-from weighbridge.autograd.ops.pointwise import add, cast, mul, of_result, scale, several, shift
+from weighbridge.autograd.ops.pointwise import (
+    add,
+    add_,
+    cast,
+    mul,
+    of_result,
+    scale,
+    several,
+    shift,
+)
 from weighbridge.autograd.ops.shaping import split
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT32, INT64
@@ -123,7 +135,29 @@ def by_sigmoid(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tenso
     return logits, scale(m, weights), numbers
 
 
-def experts(s: Step, p: Module, x: Tensor, weights: Tensor, numbers: Tensor) -> Tensor:
+def gated(s: Step, both: Tensor) -> Tensor:
+    """_default_apply_gate"""
+    m: Machine = s.m
+    half = both.shape[-1] // 2
+    gate, up = split(m, both, (half, half))
+    kind = str(s.built.config.get("hidden_act") or "silu")
+    return mul(m, several(m, gate, kind), up)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How a class differs in its experts. `transposed`: weights are [E, in, out]."""
+
+    gate: Callable[[Step, Tensor], Tensor] = gated
+    transposed: bool = False
+
+
+QWEN3 = Form()
+
+
+def experts(
+    s: Step, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: Form = QWEN3
+) -> Tensor:
     """grouped_mm_experts_forward; its local variables live to its end."""
     m = s.m
     pairs, k = numbers.numel, numbers.shape[-1]
@@ -133,22 +167,26 @@ def experts(s: Step, p: Module, x: Tensor, weights: Tensor, numbers: Tensor) -> 
     histc_input = m.new((pairs,), INT32)
     up, down = p.stacked(m, "gate_up_proj"), p.stacked(m, "down_proj")
     tokens_per_expert, offsets = m.new(up.shape[:1], INT32), m.new(up.shape[:1], INT32)
-    proj_out = grouped(m, selected, up, offsets)
-    proj_out = gated(s, proj_out)
-    proj_out = grouped(m, proj_out, down, offsets)
+    biases = _biases(m, p, "gate_up_proj_bias", expert_ids_g)
+    proj_out = grouped(m, selected, up, offsets, transposed=form.transposed)
+    proj_out = _biased(m, proj_out, biases)
+    proj_out = form.gate(s, proj_out)
+    biases = _biases(m, p, "down_proj_bias", expert_ids_g)
+    proj_out = grouped(m, proj_out, down, offsets, transposed=form.transposed)
+    proj_out = _biased(m, proj_out, biases)
     weighted = mul(m, proj_out, sample_weights_g.view(pairs, 1))
     inv_perm = m.new((pairs,), INT64)
     m.hidden(8 * pairs)
     weighted = gathered(m, weighted, inv_perm)
     final = summed_k(m, weighted, pairs // k)
-    del expert_ids_g, histc_input, selected, tokens_per_expert
+    del expert_ids_g, biases, histc_input, selected, tokens_per_expert
     return cast(m, final, x.dtype)
 
 
-def gated(s: Step, both: Tensor) -> Tensor:
-    """_default_apply_gate"""
-    m: Machine = s.m
-    half = both.shape[-1] // 2
-    gate, up = split(m, both, (half, half))
-    kind = str(s.built.config.get("hidden_act") or "silu")
-    return mul(m, several(m, gate, kind), up)
+def _biases(m: Machine, p: Module, name: str, numbers: Tensor) -> Tensor | None:
+    """A row for each pair, where the class has biases."""
+    return gathered(m, p.bare(name), numbers) if p.has(name) else None
+
+
+def _biased(m: Machine, x: Tensor, biases: Tensor | None) -> Tensor:
+    return x if biases is None else add_(m, x, biases)

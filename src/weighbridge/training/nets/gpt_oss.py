@@ -1,0 +1,105 @@
+"""gpt-oss: sinks in attention, which is eager; experts with biases, gate and up by turns.
+
+sdpa has no sinks, so the class has eager attention alone, and kernels that are installed apart
+(_supports_sdpa). Weights in mxfp4 are trained dequantized.
+
+Source: transformers 5.23 models/gpt_oss/modeling_gpt_oss.py.
+"""
+
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.experts import topk
+from weighbridge.autograd.ops.matrix import linear
+from weighbridge.autograd.ops.norms import wide_norm
+from weighbridge.autograd.ops.pointwise import (
+    add,
+    clamp,
+    mul,
+    of_result,
+    scale,
+    shift,
+    softmax,
+    sub,
+)
+from weighbridge.autograd.ops.shaping import cut, join, split
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.errors import UsageError
+from weighbridge.training.modules import Module
+from weighbridge.training.nets import decoder, moe
+from weighbridge.training.nets.decoder import Kind, Masks, Rotary
+from weighbridge.training.step import Step
+
+
+def forward(s: Step) -> Tensor:
+    """GptOssModel.forward: cosines and sines are as wide as half a head."""
+    if s.kernel not in (None, "eager"):
+        raise UsageError(
+            f"--attention {s.kernel}: gpt-oss has sinks, which eager attention alone knows without "
+            "further kernels; leave it out"
+        )
+    return decoder.forward(s, layer, decoder.heads(s, 0).key_dim // 2, norm=wide_norm)
+
+
+def layer(
+    x: Tensor,
+    s: Step,
+    p: Module,
+    number: int,
+    positions: Rotary,
+    masks: Masks,
+    _position_ids: Tensor | None = None,
+) -> Tensor:
+    """GptOssDecoderLayer.forward"""
+    m, inner = s.m, p.at("self_attn")
+    residual = x
+    x = wide_norm(m, x, p.weight("input_layernorm"))
+    x, _ = decoder.attention_and_weights(
+        s, inner, x, number, positions, masks, kind=KIND, first=True, sinks=inner.bare("sinks")
+    )
+    x = add(m, residual, x)
+    residual = x
+    x = wide_norm(m, x, p.weight("post_attention_layernorm"))
+    x, _ = mlp(s, p.at("mlp"), x, number)
+    return add(m, residual, x)
+
+
+def mlp(s: Step, p: Module, x: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """GptOssMLP.forward; the router's logits and scores live to its end, and the scores longer."""
+    m, shape = s.m, x.shape
+    found = moe.experts_of(s, number)
+    assert found is not None
+    flat = x.view(s.rows, shape[-1])
+    logits = linear(m, flat, p.weight("router"), p.bias("router"))
+    value, numbers = topk(m, logits, found.top_k)
+    scores = softmax(m, value)
+    del value
+    out = moe.experts(s, p.at("experts"), flat, scores, numbers, FORM)
+    return out.view(*shape), scores
+
+
+def gated(s: Step, both: Tensor) -> Tensor:
+    """GptOssExperts._apply_gate: clamped, (up + 1) * gate * sigmoid(alpha * gate)."""
+    m, half = s.m, both.shape[-1] // 2
+    gate, up = cut(m, both, half), cut(m, both, half)
+    gate = clamp(m, gate, bounds=1)
+    up = clamp(m, up)
+    glu = mul(m, gate, of_result(m, scale(m, gate)))
+    return mul(m, shift(m, up), glu)
+
+
+def rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb"""
+    cos, sin = positions
+    return _turned(m, q, cos, sin), _turned(m, k, cos, sin)
+
+
+def _turned(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """_apply_rotary_emb"""
+    half = x.shape[-1] // 2
+    a, b = split(m, x, (half, half))
+    first = sub(m, mul(m, a, cos), mul(m, b, sin))
+    second = add(m, mul(m, b, cos), mul(m, a, sin))
+    return join(m, first, second)
+
+
+KIND = Kind(rotate=rotated)
+FORM = moe.Form(gate=gated, transposed=True)
