@@ -25,13 +25,44 @@ GPT_OSS = {
     "num_experts_per_tok": 4,
     "sliding_window": 100,
 }
-CONFIGS = {"gpt_oss": GPT_OSS}
+GROUPED = {"num_key_value_heads": 2, "head_dim": 48}
+SOME = {"n_routed_experts": 16, "first_k_dense_replace": 1, "n_shared_experts": 1}
+LATENT = {
+    **SHARED,
+    **EXPERTS,
+    **SOME,
+    "num_key_value_heads": 8,
+    "q_lora_rank": 96,
+    "kv_lora_rank": 64,
+    "qk_rope_head_dim": 32,
+    "qk_nope_head_dim": 48,
+    "v_head_dim": 40,
+}
+GROUPS = {"n_group": 4, "topk_group": 2, "topk_method": "group_limited_greedy"}
+LITE = {"q_lora_rank": None}
+CONFIGS = {
+    "gpt_oss": GPT_OSS,
+    "mixtral": {**GPT_OSS, "num_local_experts": 8, "num_experts_per_tok": 2},
+    "deepseek_v2": LATENT,
+    "deepseek_v3": {**LATENT, "n_group": 4, "topk_group": 2},
+    "glm4_moe_lite": LATENT,
+    "glm4_moe": {**SHARED, **EXPERTS, **SOME, **GROUPED},
+    "dots1": {**SHARED, **EXPERTS, **SOME, **GROUPED, "n_group": 1, "topk_group": 1},
+}
 BF16 = {"precision": "bf16", "seq_len": 200}
 FP32 = {"precision": "fp32", "checkpointing": True}
 MIXED = {"precision": "bf16-mixed", "seq_len": 200}
 AGAIN = {**MIXED, "checkpointing": True}
 CASES = [
     *[("gpt_oss", {}, s) for s in (BF16, FP32, MIXED, AGAIN, {**BF16, "padded": True})],
+    *[("mixtral", {}, s) for s in (BF16, AGAIN)],
+    *[("deepseek_v2", GROUPS, s) for s in (BF16, FP32, MIXED, AGAIN)],
+    *[("deepseek_v2", LITE, s) for s in (BF16, {**BF16, "attention": "eager"})],
+    ("deepseek_v3", {}, {**BF16, "checkpointing": True}),
+    *[("glm4_moe_lite", {}, s) for s in (BF16, AGAIN)],
+    *[("glm4_moe", {"use_qk_norm": True}, s) for s in (BF16, FP32, MIXED)],
+    ("glm4_moe", {}, AGAIN),
+    *[("dots1", {}, s) for s in (BF16, FP32, AGAIN)],
 ]
 
 

@@ -33,14 +33,11 @@ def refusal(model, kind=UsageError, **more):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("deepseek-v2-lite", "latent attention"),
-        ("glm-4.7-flash", "latent attention"),
         ("jamba-v0.1", "Mamba"),
         ("lfm2-1.2b", "short convolution"),
         ("llama-3.2-11b-vision", "cross-attention"),
         ("qwen3.5-9b", "gated delta"),
         ("recurrentgemma-2b", "gated recurrence"),
-        ("kimi-k2", "latent attention"),
         ("minimax-m2", "minimax_m2: its training step is not covered yet"),
         ("mamba-130m", "mamba: training steps of its Mamba layers"),
         ("bart-base", "bart: its training step is not covered yet"),

@@ -14,7 +14,7 @@ from typing import Any
 from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, record
 from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import FLOAT32, INT64, DType
+from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
 
 ITEM = 8  # bytes of a number
 
@@ -84,6 +84,21 @@ def divided_(m: Machine, x: Tensor) -> Tensor:
         return [first]
 
     record(m, back, [x], [before, total], out)
+    return out
+
+
+def masked(m: Machine, x: Tensor) -> Tensor:
+    """x.masked_fill(~mask.bool(), 0): the mask is saved."""
+    chosen = m.new(x.shape, BOOL)
+    mask = m.new(x.shape, BOOL)
+    del chosen
+    out = m.new(x.shape, x.dtype)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [mask], out)
     return out
 
 

@@ -11,21 +11,20 @@ from weighbridge.autograd.ops.experts import topk
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.norms import wide_norm
 from weighbridge.autograd.ops.pointwise import (
-    add,
     clamp,
     mul,
     of_result,
     scale,
     shift,
     softmax,
-    sub,
 )
-from weighbridge.autograd.ops.shaping import cut, join, split
+from weighbridge.autograd.ops.shaping import cut, split
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder, moe
 from weighbridge.training.nets.decoder import Kind, Masks, Rotary
+from weighbridge.training.nets.latent import pairs_turned
 from weighbridge.training.step import Step
 
 
@@ -36,35 +35,22 @@ def forward(s: Step) -> Tensor:
             f"--attention {s.kernel}: gpt-oss has sinks, which eager attention alone knows without "
             "further kernels; leave it out"
         )
+    layer = moe.layers(attention, norm=wide_norm, feeds=mlp)
     return decoder.forward(s, layer, decoder.heads(s, 0).key_dim // 2, norm=wide_norm)
 
 
-def layer(
-    x: Tensor,
-    s: Step,
-    p: Module,
-    number: int,
-    positions: Rotary,
-    masks: Masks,
-    _position_ids: Tensor | None = None,
-) -> Tensor:
-    """GptOssDecoderLayer.forward"""
-    m, inner = s.m, p.at("self_attn")
-    residual = x
-    x = wide_norm(m, x, p.weight("input_layernorm"))
-    x, _ = decoder.attention_and_weights(
-        s, inner, x, number, positions, masks, kind=KIND, first=True, sinks=inner.bare("sinks")
+def attention(
+    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
+) -> tuple[Tensor, Tensor | None]:
+    """GptOssAttention.forward"""
+    return decoder.attention_and_weights(
+        s, p, x, number, positions, masks, kind=KIND, first=True, sinks=p.bare("sinks")
     )
-    x = add(m, residual, x)
-    residual = x
-    x = wide_norm(m, x, p.weight("post_attention_layernorm"))
-    x, _ = mlp(s, p.at("mlp"), x, number)
-    return add(m, residual, x)
 
 
-def mlp(s: Step, p: Module, x: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """GptOssMLP.forward; the router's logits and scores live to its end, and the scores longer."""
-    m, shape = s.m, x.shape
+def mlp(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
+    """GptOssMLP.forward; the router's logits and scores live to its end."""
+    m, shape, p = s.m, x.shape, p.at("mlp")
     found = moe.experts_of(s, number)
     assert found is not None
     flat = x.view(s.rows, shape[-1])
@@ -73,7 +59,7 @@ def mlp(s: Step, p: Module, x: Tensor, number: int) -> tuple[Tensor, Tensor]:
     scores = softmax(m, value)
     del value
     out = moe.experts(s, p.at("experts"), flat, scores, numbers, FORM)
-    return out.view(*shape), scores
+    return out.view(*shape)
 
 
 def gated(s: Step, both: Tensor) -> Tensor:
@@ -96,9 +82,7 @@ def _turned(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """_apply_rotary_emb"""
     half = x.shape[-1] // 2
     a, b = split(m, x, (half, half))
-    first = sub(m, mul(m, a, cos), mul(m, b, sin))
-    second = add(m, mul(m, b, cos), mul(m, a, sin))
-    return join(m, first, second)
+    return pairs_turned(m, a, b, cos, sin)
 
 
 KIND = Kind(rotate=rotated)

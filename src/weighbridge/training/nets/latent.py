@@ -4,48 +4,34 @@ Source: transformers 5.23 models/deepseek_v3/modeling_deepseek_v3.py (DeepseekV3
 models/deepseek_v2/modeling_deepseek_v2.py.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from weighbridge.arch.mixers import Latent
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.norms import rms_norm
-from weighbridge.autograd.ops.pointwise import add, mul
+from weighbridge.autograd.ops.pointwise import add, mul, sub
 from weighbridge.autograd.ops.shaping import cut, join, split
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, moe
+from weighbridge.training.nets import decoder, moe, polar
 from weighbridge.training.step import Step
 
 
 def forward(s: Step) -> Tensor:
     """DeepseekV3Model.forward"""
-    return decoder.forward(s, decoder_layer, _of(s, 0).rotary)
+    return decoder.forward(s, moe.layers(attention), _of(s, 0).rotary)
+
+
+def forward_2(s: Step) -> Tensor:
+    """DeepseekV2Model.forward"""
+    return polar.forward(s, moe.layers(attention), _of(s, 0).rotary)
 
 
 def _of(s: Step, number: int) -> Latent:
     return next(m for m in s.built.body.blocks[number].mixers if isinstance(m, Latent))
-
-
-def decoder_layer(
-    x: Tensor,
-    s: Step,
-    p: Module,
-    number: int,
-    positions: decoder.Rotary,
-    masks: decoder.Masks,
-    _position_ids: Tensor | None = None,
-) -> Tensor:
-    m = s.m
-    residual = x
-    x = rms_norm(m, x, p.weight("input_layernorm"))
-    x, _ = attention(s, p.at("self_attn"), x, number, positions, masks)
-    x = add(m, residual, x)
-    residual = x
-    x = rms_norm(m, x, p.weight("post_attention_layernorm"))
-    x = moe.feed(s, p, x, number)
-    return add(m, residual, x)
 
 
 def attention(
@@ -66,8 +52,7 @@ def attention(
     kv, k_rot = split(m, compressed, (a.rank, a.rotary))
     kv = rms_norm(m, kv, p.weight("kv_a_layernorm"))
     k_rot = k_rot.view(*lead, 1, a.rotary)
-    turn = decoder.rotated if s.built.config.get("rope_interleave") is False else interleaved
-    q_rot, k_rot = turn(m, q_rot, k_rot, positions)
+    q_rot, k_rot = _turn(s)(m, q_rot, k_rot, positions)
     query = join(m, q_pass, q_rot)
     key, value = expanded(s, p, a, kv, k_rot)
     h = Heads(
@@ -83,6 +68,12 @@ def attention(
         s, query, key, value, h, mask=masks[None], p=s.rate("attention_dropout")
     )
     return p.linear(m, out.view(*lead, a.heads * a.value_dim), "o_proj"), weights
+
+
+def _turn(s: Step) -> Callable[..., tuple[Tensor, Tensor]]:
+    if s.built.kind == "deepseek_v2":
+        return polar.turned
+    return decoder.rotated if s.built.config.get("rope_interleave") is False else interleaved
 
 
 def expanded(s: Step, p: Module, a: Latent, kv: Tensor, k_rot: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,15 +116,15 @@ def interleaved(
     cos, sin = (Tensor((*t.shape[:-1], half), t.dtype, t.storage) for t in (cos, sin))
     q1, q2 = cut(m, q, half), cut(m, q, half)
     k1, k2 = cut(m, k, half), cut(m, k, half)
-    q_embed = _turned(m, q1, q2, cos, sin)
-    k_embed = _turned(m, k1, k2, cos, sin)
+    q_embed = pairs_turned(m, q1, q2, cos, sin)
+    k_embed = pairs_turned(m, k1, k2, cos, sin)
     return q_embed, k_embed
 
 
-def _turned(m: Machine, a: Tensor, b: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def pairs_turned(m: Machine, a: Tensor, b: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """cat([a * cos - b * sin, b * cos + a * sin])"""
     return join(
         m,
-        add(m, mul(m, a, cos), mul(m, b, sin)),
+        sub(m, mul(m, a, cos), mul(m, b, sin)),
         add(m, mul(m, b, cos), mul(m, a, sin)),
     )

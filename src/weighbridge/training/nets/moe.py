@@ -10,62 +10,61 @@ models/qwen3_moe/modeling_qwen3_moe.py, models/deepseek_v3/modeling_deepseek_v3.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from weighbridge.arch.body import Experts
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.experts import (
-    divided_,
-    gather,
-    gathered,
-    grouped,
-    softmax,
-    summed_k,
-    topk,
-)
-from weighbridge.autograd.ops.matrix import linear
+from weighbridge.autograd.ops.experts import gathered, grouped, summed_k
 from weighbridge.autograd.ops.norms import rms_norm
-from weighbridge.autograd.ops.pointwise import (
-    add,
-    add_,
-    cast,
-    mul,
-    of_result,
-    scale,
-    several,
-    shift,
-)
+from weighbridge.autograd.ops.pointwise import add, add_, cast, mul, scale, several
 from weighbridge.autograd.ops.shaping import split
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import BOOL, FLOAT32, INT32, INT64
+from weighbridge.dtypes import INT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder
+from weighbridge.training.nets.decoder import Kind, Norm, part_rotated, turned_width
+from weighbridge.training.nets.routers import router
 from weighbridge.training.step import Step
+
+Attend = Callable[..., tuple[Tensor, Tensor | None]]
+Feeds = Callable[[Step, Module, Tensor, int], Tensor]
 
 
 def forward(s: Step) -> Tensor:
     """Qwen3MoeModel.forward: a decoder of Llama's shape with experts in most layers."""
-    return decoder.forward(s, decoder_layer)
+    return decoder.forward(s, layers(decoder.attention_and_weights))
 
 
-def decoder_layer(
-    x: Tensor,
-    s: Step,
-    p: Module,
-    number: int,
-    positions: decoder.Rotary,
-    masks: decoder.Masks,
-    _position_ids: Tensor | None = None,
-) -> Tensor:
-    m = s.m
-    residual = x
-    x = rms_norm(m, x, p.weight("input_layernorm"))
-    x, _ = decoder.attention_and_weights(s, p.at("self_attn"), x, number, positions, masks)
-    x = add(m, residual, x)
-    residual = x
-    x = rms_norm(m, x, p.weight("post_attention_layernorm"))
-    x = feed(s, p, x, number)
-    return add(m, residual, x)
+def glm4(s: Step) -> Tensor:
+    """Glm4MoeModel.forward: a part of each head has positions, and is joined with the rest."""
+    attend = partial(decoder.attention_and_weights, kind=GLM4, first=True)
+    return decoder.forward(s, layers(attend), turned_width(s))
+
+
+def layers(attend: Attend, *, norm: Norm = rms_norm, feeds: Feeds | None = None) -> decoder.Layer:
+    """A layer of the class that has this attention, these norms, and `feed` unless told."""
+
+    def layer(
+        x: Tensor,
+        s: Step,
+        p: Module,
+        number: int,
+        positions: decoder.Rotary,
+        masks: decoder.Masks,
+        _position_ids: Tensor | None = None,
+    ) -> Tensor:
+        m, scaled = s.m, bool(s.built.config.get("residual_multiplier"))
+        residual = x
+        x = norm(m, x, p.weight("input_layernorm"))
+        x, _ = attend(s, p.at("self_attn"), x, number, positions, masks)
+        x = add(m, residual, scale(m, x) if scaled else x)
+        residual = x
+        x = norm(m, x, p.weight("post_attention_layernorm"))
+        x = (feeds or feed)(s, p, x, number)
+        return add(m, residual, scale(m, x) if scaled else x)
+
+    return layer
 
 
 def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
@@ -92,47 +91,14 @@ def sparse(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
     m, shape = s.m, x.shape
     residuals = x
     flat = x.view(s.rows, shape[-1])
-    if s.built.config.get("scoring_func") == "sigmoid" or s.built.kind in SIGMOID:
-        _, weights, numbers = by_sigmoid(s, p, flat, e)
-    else:
-        _, weights, numbers = by_softmax(s, p, flat, e)
+    _, weights, numbers = router(s)(s, p, flat, e)
     out = experts(s, p.at("experts"), flat, weights, numbers).view(*shape)
     if e.shared:
         out = add(m, out, decoder.mlp(s, p.at(p.first(*SHARED).rpartition(".")[0]), residuals))
     return out
 
 
-SIGMOID = ("deepseek_v3", "glm4_moe", "dots1")
 SHARED = ("shared_experts.up_proj", "shared_expert.up_proj")
-
-
-def by_softmax(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor, Tensor]:
-    """Qwen3MoeTopKRouter.forward"""
-    m = s.m
-    logits = linear(m, x, p.stacked(m, "gate.weight"))
-    probs = softmax(m, logits)
-    value, numbers = topk(m, probs, e.top_k)
-    if s.built.config.get("norm_topk_prob") is not False:
-        value = divided_(m, value)
-    value = cast(m, value, logits.dtype)
-    return logits, value, numbers
-
-
-def by_sigmoid(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor, Tensor]:
-    """DeepseekV3TopkRouter.forward: in float32, groups of experts chosen first."""
-    m, rows = s.m, x.shape[0]
-    logits = linear(m, cast(m, x, FLOAT32), cast(m, p.stacked(m, "gate.weight"), FLOAT32))
-    scores = of_result(m, logits)
-    choice = shift(m, scores)
-    mask = m.new((rows, e.count), FLOAT32)
-    hidden = m.new((rows, e.count), BOOL)
-    masked = scale(m, choice)
-    _, numbers = topk(m, masked, e.top_k)
-    weights = gather(m, scores, numbers)
-    if s.built.config.get("norm_topk_prob") is not False:
-        weights = divided_(m, weights)
-    del mask, hidden
-    return logits, scale(m, weights), numbers
 
 
 def gated(s: Step, both: Tensor) -> Tensor:
@@ -190,3 +156,6 @@ def _biases(m: Machine, p: Module, name: str, numbers: Tensor) -> Tensor | None:
 
 def _biased(m: Machine, x: Tensor, biases: Tensor | None) -> Tensor:
     return x if biases is None else add_(m, x, biases)
+
+
+GLM4 = Kind(rotate=part_rotated, late=True)
