@@ -16,16 +16,16 @@ SHARED = {
     "vocab_size": 1000,
 }
 EXPERTS = {"moe_intermediate_size": 192, "intermediate_size": 448, "num_experts_per_tok": 4}
+NARROW = {"intermediate_size": 192, "num_experts_per_tok": 4}
+GROUPED = {"num_key_value_heads": 2, "head_dim": 48}
+NO_TOKENS = {"bos_token_id": None, "eos_token_id": None}
 GPT_OSS = {
     **SHARED,
-    "intermediate_size": 192,
-    "num_key_value_heads": 2,
-    "head_dim": 48,
+    **NARROW,
+    **GROUPED,
     "num_local_experts": 16,
-    "num_experts_per_tok": 4,
     "sliding_window": 100,
 }
-GROUPED = {"num_key_value_heads": 2, "head_dim": 48}
 SOME = {"n_routed_experts": 16, "first_k_dense_replace": 1, "n_shared_experts": 1}
 LATENT = {
     **SHARED,
@@ -48,9 +48,29 @@ CONFIGS = {
     "glm4_moe_lite": LATENT,
     "glm4_moe": {**SHARED, **EXPERTS, **SOME, **GROUPED},
     "dots1": {**SHARED, **EXPERTS, **SOME, **GROUPED, "n_group": 1, "topk_group": 1},
+    "qwen2_moe": {
+        **SHARED,
+        **EXPERTS,
+        "num_key_value_heads": 2,
+        "num_experts": 16,
+        "shared_expert_intermediate_size": 320,
+    },
+    "olmoe": {**SHARED, **NARROW, "num_key_value_heads": 2, "num_experts": 16},
+    "granitemoe": {**SHARED, **NARROW, "num_key_value_heads": 2, "num_local_experts": 8},
+    "minimax_m2": {**SHARED, **NARROW, **GROUPED, **NO_TOKENS, "num_local_experts": 16},
+    "ernie4_5_moe": {
+        **SHARED,
+        **EXPERTS,
+        "num_key_value_heads": 2,
+        "moe_num_experts": 16,
+        "moe_k": 4,
+        "moe_num_shared_experts": 2,
+    },
 }
+OTHERS = ("qwen2_moe", "olmoe", "granitemoe", "minimax_m2", "ernie4_5_moe")
 BF16 = {"precision": "bf16", "seq_len": 200}
 FP32 = {"precision": "fp32", "checkpointing": True}
+FULL = {"precision": "fp32", "seq_len": 200}
 MIXED = {"precision": "bf16-mixed", "seq_len": 200}
 AGAIN = {**MIXED, "checkpointing": True}
 CASES = [
@@ -62,6 +82,7 @@ CASES = [
     *[("glm4_moe_lite", {}, s) for s in (BF16, AGAIN)],
     *[("glm4_moe", {"use_qk_norm": True}, s) for s in (BF16, FP32, MIXED)],
     ("glm4_moe", {}, AGAIN),
+    *[(name, {}, s) for name in OTHERS for s in (BF16, FULL, AGAIN)],
     *[("dots1", {}, s) for s in (BF16, FP32, AGAIN)],
 ]
 

@@ -38,7 +38,6 @@ def refusal(model, kind=UsageError, **more):
         ("llama-3.2-11b-vision", "cross-attention"),
         ("qwen3.5-9b", "gated delta"),
         ("recurrentgemma-2b", "gated recurrence"),
-        ("minimax-m2", "minimax_m2: its training step is not covered yet"),
         ("mamba-130m", "mamba: training steps of its Mamba layers"),
         ("bart-base", "bart: its training step is not covered yet"),
         ("clip-vit-base-patch16", "its training step is not covered yet"),

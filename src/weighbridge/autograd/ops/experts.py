@@ -87,6 +87,19 @@ def divided_(m: Machine, x: Tensor) -> Tensor:
     return out
 
 
+def divided(m: Machine, x: Tensor) -> Tensor:
+    """x / x.sum(-1, keepdim=True).clamp(min): both are saved."""
+    total = m.new((*x.shape[:-1], 1), x.dtype)
+    least = m.new(total.shape, x.dtype)
+    out = m.new(x.shape, x.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(grads[0].shape, grads[0].dtype)]
+
+    record(m, back, [x], [x, total, least], out)
+    return out
+
+
 def masked(m: Machine, x: Tensor) -> Tensor:
     """x.masked_fill(~mask.bool(), 0): the mask is saved."""
     chosen = m.new(x.shape, BOOL)

@@ -46,7 +46,7 @@ def forward(
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS)))
-    if built.config.get("embedding_multiplier"):
+    if scaled(s, "embedding_multiplier"):
         inputs_embeds = scale(m, inputs_embeds)
     position_ids = m.new((1, s.length), INT64)
     masks = {window: mask(s, window) for window in windows(s)}
@@ -101,17 +101,17 @@ def decoder_layer(
     masks: Masks,
     _position_ids: Tensor | None = None,
 ) -> Tensor:
-    m, scaled = s.m, bool(s.built.config.get("residual_multiplier"))
+    m, scales = s.m, scaled(s, "residual_multiplier")
     rate = s.rate("residual_dropout")
     residual = x
     x = normed(m, x, p, "input_layernorm")
     x, _ = attention_and_weights(s, p.at("self_attn"), x, number, positions, masks)
     x = dropout(m, x, rate)
-    x = add(m, residual, scale(m, x) if scaled else x)
+    x = add(m, residual, scale(m, x) if scales else x)
     residual = x
     x = normed(m, x, p, "post_attention_layernorm")
     x = dropout(m, mlp(s, p.at("mlp"), x), rate)
-    return add(m, residual, scale(m, x) if scaled else x)
+    return add(m, residual, scale(m, x) if scales else x)
 
 
 def attention(
@@ -187,6 +187,11 @@ def has_positions(s: Step, number: int) -> bool:
     if isinstance(listed, list) and len(listed) > number:
         return bool(listed[number])
     return not (config.model_type in NO_ROPE_WHERE_WHOLE and window(s, number) is None)
+
+
+def scaled(s: Step, name: str) -> bool:
+    """Granite's classes multiply in any case: by 1 where their configs leave it out."""
+    return bool(s.built.config.get(name)) or s.built.kind.startswith("granite")
 
 
 def heads(s: Step, number: int) -> Heads:

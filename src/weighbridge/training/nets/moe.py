@@ -10,7 +10,6 @@ models/qwen3_moe/modeling_qwen3_moe.py, models/deepseek_v3/modeling_deepseek_v3.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from weighbridge.arch.body import Experts
 from weighbridge.autograd.machine import Machine
@@ -23,7 +22,7 @@ from weighbridge.dtypes import INT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder
-from weighbridge.training.nets.decoder import Kind, Norm, part_rotated, turned_width
+from weighbridge.training.nets.decoder import Norm
 from weighbridge.training.nets.routers import router
 from weighbridge.training.step import Step
 
@@ -34,12 +33,6 @@ Feeds = Callable[[Step, Module, Tensor, int], Tensor]
 def forward(s: Step) -> Tensor:
     """Qwen3MoeModel.forward: a decoder of Llama's shape with experts in most layers."""
     return decoder.forward(s, layers(decoder.attention_and_weights))
-
-
-def glm4(s: Step) -> Tensor:
-    """Glm4MoeModel.forward: a part of each head has positions, and is joined with the rest."""
-    attend = partial(decoder.attention_and_weights, kind=GLM4, first=True)
-    return decoder.forward(s, layers(attend), turned_width(s))
 
 
 def layers(attend: Attend, *, norm: Norm = rms_norm, feeds: Feeds | None = None) -> decoder.Layer:
@@ -54,15 +47,15 @@ def layers(attend: Attend, *, norm: Norm = rms_norm, feeds: Feeds | None = None)
         masks: decoder.Masks,
         _position_ids: Tensor | None = None,
     ) -> Tensor:
-        m, scaled = s.m, bool(s.built.config.get("residual_multiplier"))
+        m, scales = s.m, decoder.scaled(s, "residual_multiplier")
         residual = x
         x = norm(m, x, p.weight("input_layernorm"))
         x, _ = attend(s, p.at("self_attn"), x, number, positions, masks)
-        x = add(m, residual, scale(m, x) if scaled else x)
+        x = add(m, residual, scale(m, x) if scales else x)
         residual = x
         x = norm(m, x, p.weight("post_attention_layernorm"))
         x = (feeds or feed)(s, p, x, number)
-        return add(m, residual, scale(m, x) if scaled else x)
+        return add(m, residual, scale(m, x) if scales else x)
 
     return layer
 
@@ -112,8 +105,11 @@ def gated(s: Step, both: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How a class differs in its experts. `transposed`: weights are [E, in, out]."""
+    """How a class differs in its experts. `up`, `down`: the names of their parameters;
+    `transposed`: these are [E, in, out]."""
 
+    up: str = "gate_up_proj"
+    down: str = "down_proj"
     gate: Callable[[Step, Tensor], Tensor] = gated
     transposed: bool = False
 
@@ -131,13 +127,13 @@ def experts(
     selected = gathered(m, x, m.new((pairs,), INT64))
     sample_weights_g = gathered(m, weights.view(pairs), perm)
     histc_input = m.new((pairs,), INT32)
-    up, down = p.stacked(m, "gate_up_proj"), p.stacked(m, "down_proj")
+    up, down = p.stacked(m, form.up), p.stacked(m, form.down)
     tokens_per_expert, offsets = m.new(up.shape[:1], INT32), m.new(up.shape[:1], INT32)
-    biases = _biases(m, p, "gate_up_proj_bias", expert_ids_g)
+    biases = _biases(m, p, form.up, expert_ids_g)
     proj_out = grouped(m, selected, up, offsets, transposed=form.transposed)
     proj_out = _biased(m, proj_out, biases)
     proj_out = form.gate(s, proj_out)
-    biases = _biases(m, p, "down_proj_bias", expert_ids_g)
+    biases = _biases(m, p, form.down, expert_ids_g)
     proj_out = grouped(m, proj_out, down, offsets, transposed=form.transposed)
     proj_out = _biased(m, proj_out, biases)
     weighted = mul(m, proj_out, sample_weights_g.view(pairs, 1))
@@ -151,11 +147,9 @@ def experts(
 
 def _biases(m: Machine, p: Module, name: str, numbers: Tensor) -> Tensor | None:
     """A row for each pair, where the class has biases."""
+    name += "_bias"
     return gathered(m, p.bare(name), numbers) if p.has(name) else None
 
 
 def _biased(m: Machine, x: Tensor, biases: Tensor | None) -> Tensor:
     return x if biases is None else add_(m, x, biases)
-
-
-GLM4 = Kind(rotate=part_rotated, late=True)

@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 from weighbridge.arch.body import Experts
 from weighbridge.autograd.ops import pointwise
-from weighbridge.autograd.ops.experts import divided_, gather, masked, softmax, topk
+from weighbridge.autograd.ops.experts import divided, divided_, gather, masked, softmax, topk
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import cast, of_result, scale, shift
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import BOOL, FLOAT32
+from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.step import Step
 
@@ -83,8 +83,43 @@ def wide_softmax(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
     return logits, scale(m, weights), numbers
 
 
+def granite(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+    """GraniteMoeTopKRouter.forward: the softmax is of the best scores alone."""
+    m = s.m
+    logits = cast(m, linear(m, x, p.stacked(m, "router.layer.weight")), FLOAT32)
+    value, numbers = topk(m, logits, e.top_k)
+    return logits, cast(m, pointwise.softmax(m, value), x.dtype), numbers
+
+
+def minimax(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+    """MiniMaxM2TopKRouter.forward: weights stay in float32."""
+    m = s.m
+    logits = linear(m, cast(m, x, s.dtype), p.stacked(m, "gate.weight"))
+    scores = of_result(m, cast(m, logits, FLOAT32))
+    choice = m.new(scores.shape, FLOAT32)
+    numbers = m.new((x.shape[0], e.top_k), INT64)
+    weights = divided_(m, gather(m, scores, numbers))
+    del choice
+    return logits, weights, numbers
+
+
+def ernie(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+    """Ernie4_5_MoeTopKRouter.forward: in float32, also under autocast."""
+    m = s.m
+    with m.casting(None):
+        logits = linear(m, cast(m, x, FLOAT32), cast(m, p.stacked(m, "gate.weight"), FLOAT32))
+        weights = pointwise.softmax(m, logits)
+        numbers = topk(m, shift(m, weights.detach()), e.top_k)[1]
+        weights = gather(m, weights, numbers)
+        weights = divided(m, weights)
+    return logits, cast(m, weights, x.dtype), numbers
+
+
 ROUTERS = {
     **dict.fromkeys(["deepseek_v3", "kimi_k2", "glm4_moe", "glm4_moe_lite", "dots1"], by_sigmoid),
     "deepseek_v2": wide_softmax,
+    "ernie4_5_moe": ernie,
+    "granitemoe": granite,
+    "minimax_m2": minimax,
     "mixtral": mixtral,
 }
