@@ -58,6 +58,17 @@ CONFIGS = {
     "olmoe": {**SHARED, **NARROW, "num_key_value_heads": 2, "num_experts": 16},
     "granitemoe": {**SHARED, **NARROW, "num_key_value_heads": 2, "num_local_experts": 8},
     "minimax_m2": {**SHARED, **NARROW, **GROUPED, **NO_TOKENS, "num_local_experts": 16},
+    "llama4_text": {
+        **SHARED,
+        **NARROW,
+        **GROUPED,
+        "num_hidden_layers": 4,
+        "intermediate_size_mlp": 320,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 1,
+        "interleave_moe_layer_step": 2,
+        "pad_token_id": 0,
+    },
     "ernie4_5_moe": {
         **SHARED,
         **EXPERTS,
@@ -70,6 +81,7 @@ CONFIGS = {
 OTHERS = ("qwen2_moe", "olmoe", "granitemoe", "minimax_m2", "ernie4_5_moe")
 BF16 = {"precision": "bf16", "seq_len": 200}
 FP32 = {"precision": "fp32", "checkpointing": True}
+HEAD = {"head_reads": "model"}  # its class is its own base model
 FULL = {"precision": "fp32", "seq_len": 200}
 MIXED = {"precision": "bf16-mixed", "seq_len": 200}
 AGAIN = {**MIXED, "checkpointing": True}
@@ -82,6 +94,7 @@ CASES = [
     *[("glm4_moe_lite", {}, s) for s in (BF16, AGAIN)],
     *[("glm4_moe", {"use_qk_norm": True}, s) for s in (BF16, FP32, MIXED)],
     ("glm4_moe", {}, AGAIN),
+    *[("llama4_text", {}, s | HEAD) for s in (BF16, FP32, MIXED, AGAIN)],
     *[(name, {}, s) for name in OTHERS for s in (BF16, FULL, AGAIN)],
     *[("dots1", {}, s) for s in (BF16, FP32, AGAIN)],
 ]

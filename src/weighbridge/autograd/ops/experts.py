@@ -137,11 +137,12 @@ def grouped(
 
 
 def summed_k(m: Machine, x: Tensor, tokens: int) -> Tensor:
-    out = m.new((tokens, x.shape[-1]), x.dtype)
-    whole = x.shape
+    """Autocast sums in float32."""
+    out = m.new((tokens, x.shape[-1]), x.dtype if m.autocast is None else FLOAT32)
+    whole, dtype = x.shape, x.dtype
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]
+        return [m.new(whole, dtype)]
 
     record(m, back, [x], [], out)
     return out

@@ -59,6 +59,7 @@ PROGRAMS: Mapping[str, str] = {
     "sparse.granite": "granitemoe",
     "sparse.minimax": "minimax_m2",
     "sparse.ernie": "ernie4_5_moe",
+    "llama4.forward": "llama4",
     "gpt_oss.forward": "gpt_oss",
     "latent.forward_2": "deepseek_v2",
     "latent.forward": "deepseek_v3 kimi_k2 glm4_moe_lite",

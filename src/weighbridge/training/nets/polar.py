@@ -13,6 +13,7 @@ from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, record
 from weighbridge.autograd.ops.losses import embedding
+from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64
@@ -20,7 +21,7 @@ from weighbridge.training.nets import decoder
 from weighbridge.training.step import Step
 
 
-def forward(s: Step, layer: decoder.Layer, width: int) -> Tensor:
+def forward(s: Step, layer: decoder.Layer, width: int, norm: decoder.Norm = rms_norm) -> Tensor:
     """DeepseekV2Model.forward; `width` of a head has positions."""
     m, base = s.m, s.built.base
     ids = m.new((s.batch, s.length), INT64)
@@ -31,7 +32,7 @@ def forward(s: Step, layer: decoder.Layer, width: int) -> Tensor:
     x = inputs_embeds
     for i, p in enumerate(s.built.layers):
         x = decoder.run(s, layer, x, p, i, positions, masks, position_ids)
-    return decoder.normed(m, x, base, "norm")
+    return norm(m, x, base.weight("norm"))
 
 
 def rotary(s: Step, width: int) -> Tensor:
