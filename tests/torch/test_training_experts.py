@@ -69,6 +69,24 @@ CONFIGS = {
         "interleave_moe_layer_step": 2,
         "pad_token_id": 0,
     },
+    "qwen3_vl_moe": {
+        "text_config": {
+            **SHARED,
+            **EXPERTS,
+            **GROUPED,
+            "num_experts": 16,
+            "pad_token_id": 0,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [8, 8, 8]},
+        },
+        "vision_config": {
+            "depth": 1,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_heads": 2,
+            "out_hidden_size": 256,
+            "deepstack_visual_indexes": [0],
+        },
+    },
     "ernie4_5_moe": {
         **SHARED,
         **EXPERTS,
@@ -82,6 +100,7 @@ OTHERS = ("qwen2_moe", "olmoe", "granitemoe", "minimax_m2", "ernie4_5_moe")
 BF16 = {"precision": "bf16", "seq_len": 200}
 FP32 = {"precision": "fp32", "checkpointing": True}
 HEAD = {"head_reads": "model"}  # its class is its own base model
+SEES = {"cls": "Qwen3VLMoeForConditionalGeneration"}  # and is given text alone
 FULL = {"precision": "fp32", "seq_len": 200}
 MIXED = {"precision": "bf16-mixed", "seq_len": 200}
 AGAIN = {**MIXED, "checkpointing": True}
@@ -94,6 +113,7 @@ CASES = [
     *[("glm4_moe_lite", {}, s) for s in (BF16, AGAIN)],
     *[("glm4_moe", {"use_qk_norm": True}, s) for s in (BF16, FP32, MIXED)],
     ("glm4_moe", {}, AGAIN),
+    *[("qwen3_vl_moe", {}, s | SEES) for s in (BF16, FULL, AGAIN)],
     *[("llama4_text", {}, s | HEAD) for s in (BF16, FP32, MIXED, AGAIN)],
     *[(name, {}, s) for name in OTHERS for s in (BF16, FULL, AGAIN)],
     *[("dots1", {}, s) for s in (BF16, FP32, AGAIN)],

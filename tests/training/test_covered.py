@@ -54,7 +54,9 @@ def test_packed_experts_are_refused():
     assert "experts in fp8-block are not covered yet" in said
 
 
-@pytest.mark.parametrize(("name", "old"), [("mixtral-8x7b", "4.50"), ("qwen3-30b-a3b", "4.51")])
+@pytest.mark.parametrize(
+    ("name", "old"), [("mixtral-8x7b", "4.50"), ("qwen3-30b-a3b", "4.51"), ("gpt-oss-20b", "4.55")]
+)
 def test_experts_of_transformers_4_are_refused(name, old):
     assert "--engine-version" in refusal(name, UnsupportedError, engine_version=old)
 

@@ -55,6 +55,7 @@ PROGRAMS: Mapping[str, str] = {
     "moe.forward": "qwen3_moe mixtral dots1",
     "sparse.glm4": "glm4_moe",
     "sparse.qwen2": "qwen2_moe",
+    "sparse.three_grids": "qwen3_vl_moe",
     "sparse.olmoe": "olmoe",
     "sparse.granite": "granitemoe",
     "sparse.minimax": "minimax_m2",

@@ -4,6 +4,7 @@
     OLMoE          queries and keys are normed whole
     GraniteMoE     the softmax is of the best scores alone; residuals are scaled
     MiniMax-M2     normed whole, and a part of each head has positions; scores are sigmoids
+    Qwen3-VL-MoE   positions in three grids, which are made for every sequence
     ERNIE 4.5      positions in float32, by pairs; the shared experts run first
     GLM-4 MoE      a part of each head has positions
 
@@ -19,7 +20,7 @@ from weighbridge.autograd.ops.shaping import cut, join
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, moe
+from weighbridge.training.nets import decoder, moe, polar
 from weighbridge.training.nets.decoder import (
     Kind,
     Rotary,
@@ -46,7 +47,8 @@ def olmoe(s: Step) -> Tensor:
 
 def granite(s: Step) -> Tensor:
     """GraniteMoeModel.forward"""
-    return decoder.forward(s, moe.layers(attention_and_weights, feeds=granite_experts))
+    feeds = partial(named_experts, form=GRANITE)
+    return decoder.forward(s, moe.layers(attention_and_weights, feeds=feeds))
 
 
 def minimax(s: Step) -> Tensor:
@@ -68,6 +70,27 @@ def glm4(s: Step) -> Tensor:
     return decoder.forward(s, moe.layers(attend), turned_width(s))
 
 
+def three_grids(s: Step) -> Tensor:
+    """Qwen3VLMoeTextModel.forward, of text alone."""
+    layer = moe.layers(attention_and_weights, feeds=partial(named_experts, form=QWEN3_VL))
+    return polar.through(s, layer, grids, rms_norm)
+
+
+def grids(s: Step) -> Rotary:
+    """Qwen3VLMoeTextRotaryEmbedding.forward: time, height and width, of every sequence."""
+    m, width = s.m, decoder.heads(s, 0).key_dim
+    half, whole = (3, s.batch, s.length, width // 2), (s.batch, s.length, 1, width)
+    freqs = m.new(half, FLOAT32)
+    halves = m.new(half, FLOAT32), m.new(half, FLOAT32)
+    cos, sin = m.new(whole, FLOAT32), m.new(whole, FLOAT32)
+    del halves
+    if s.dtype == FLOAT32:
+        return cos, sin
+    lower = m.new(whole, s.dtype), m.new(whole, s.dtype)
+    del freqs
+    return lower
+
+
 def gated_shared(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
     """Qwen2MoeSparseMoeBlock.forward"""
     m, e, shape = s.m, moe.experts_of(s, number), x.shape
@@ -81,13 +104,15 @@ def gated_shared(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
     return add(m, out, shared).view(*shape)
 
 
-def granite_experts(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
-    """GraniteMoeMoE.forward"""
+def named_experts(s: Step, p: Module, x: Tensor, number: int, form: moe.Form) -> Tensor:
+    """GraniteMoeMoE.forward, Qwen3VLMoeTextSparseMoeBlock.forward: parameters as checkpoints name
+    and turn them."""
     e = moe.experts_of(s, number)
-    assert e is not None
-    p, flat = p.at("block_sparse_moe"), x.view(s.rows, x.shape[-1])
+    if e is None:
+        return moe.feed(s, p, x, number)
+    p, flat = p.at("mlp" if p.has("mlp.gate") else "block_sparse_moe"), x.view(s.rows, x.shape[-1])
     _, weights, numbers = router(s)(s, p, flat, e)
-    return moe.experts(s, p, flat, weights, numbers, GRANITE).view(*x.shape)
+    return moe.experts(s, p, flat, weights, numbers, form).view(*x.shape)
 
 
 def shared_first(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
@@ -129,3 +154,4 @@ PART_WHOLE = Kind(norm=whole_norm, rotate=part_rotated)
 ERNIE = Kind(rotate=paired)
 GLM4 = Kind(rotate=part_rotated, late=True)
 GRANITE = moe.Form(up="input_linear.weight", down="output_linear.weight")
+QWEN3_VL = moe.Form(up="experts.gate_up_proj", down="experts.down_proj", transposed=True)
