@@ -39,6 +39,7 @@ LATENT = {
     "v_head_dim": 40,
 }
 GROUPS = {"n_group": 4, "topk_group": 2, "topk_method": "group_limited_greedy"}
+NOISY = {"input_jitter_noise": 0.01, "attention_bias": True, "lm_head_bias": True}
 LITE = {"q_lora_rank": None}
 CONFIGS = {
     "gpt_oss": GPT_OSS,
@@ -57,6 +58,7 @@ CONFIGS = {
     },
     "olmoe": {**SHARED, **NARROW, "num_key_value_heads": 2, "num_experts": 16},
     "granitemoe": {**SHARED, **NARROW, "num_key_value_heads": 2, "num_local_experts": 8},
+    "phimoe": {**SHARED, **NARROW, "num_key_value_heads": 2, "num_experts_per_tok": 2},
     "minimax_m2": {**SHARED, **NARROW, **GROUPED, **NO_TOKENS, "num_local_experts": 16},
     "llama4_text": {
         **SHARED,
@@ -113,6 +115,7 @@ CASES = [
     *[("glm4_moe_lite", {}, s) for s in (BF16, AGAIN)],
     *[("glm4_moe", {"use_qk_norm": True}, s) for s in (BF16, FP32, MIXED)],
     ("glm4_moe", {}, AGAIN),
+    *[("phimoe", NOISY, s) for s in (BF16, FP32, MIXED, AGAIN)],
     *[("qwen3_vl_moe", {}, s | SEES) for s in (BF16, FULL, AGAIN)],
     *[("llama4_text", {}, s | HEAD) for s in (BF16, FP32, MIXED, AGAIN)],
     *[(name, {}, s) for name in OTHERS for s in (BF16, FULL, AGAIN)],

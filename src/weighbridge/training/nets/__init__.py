@@ -56,6 +56,7 @@ PROGRAMS: Mapping[str, str] = {
     "sparse.glm4": "glm4_moe",
     "sparse.qwen2": "qwen2_moe",
     "sparse.three_grids": "qwen3_vl_moe",
+    "phimoe.forward": "phimoe",
     "sparse.olmoe": "olmoe",
     "sparse.granite": "granitemoe",
     "sparse.minimax": "minimax_m2",

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from weighbridge.arch.body import Experts
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.experts import gathered, grouped, summed_k
-from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import add, add_, cast, mul, scale, several
 from weighbridge.autograd.ops.shaping import split
 from weighbridge.autograd.tensors import Tensor
@@ -35,8 +34,13 @@ def forward(s: Step) -> Tensor:
     return decoder.forward(s, layers(decoder.attention_and_weights))
 
 
-def layers(attend: Attend, *, norm: Norm = rms_norm, feeds: Feeds | None = None) -> decoder.Layer:
-    """A layer of the class that has this attention, these norms, and `feed` unless told."""
+def layers(
+    attend: Attend, *, norm: Norm | None = None, feeds: Feeds | None = None
+) -> decoder.Layer:
+    """A layer of the class that has this attention; usual norms and `feed` unless told."""
+
+    def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
+        return norm(m, x, p.weight(name)) if norm else decoder.normed(m, x, p, name)
 
     def layer(
         x: Tensor,
@@ -49,11 +53,11 @@ def layers(attend: Attend, *, norm: Norm = rms_norm, feeds: Feeds | None = None)
     ) -> Tensor:
         m, scales = s.m, decoder.scaled(s, "residual_multiplier")
         residual = x
-        x = norm(m, x, p.weight("input_layernorm"))
+        x = normed(m, x, p, "input_layernorm")
         x, _ = attend(s, p.at("self_attn"), x, number, positions, masks)
         x = add(m, residual, scale(m, x) if scales else x)
         residual = x
-        x = norm(m, x, p.weight("post_attention_layernorm"))
+        x = normed(m, x, p, "post_attention_layernorm")
         x = (feeds or feed)(s, p, x, number)
         return add(m, residual, scale(m, x) if scales else x)
 
