@@ -39,6 +39,8 @@ LATENT = {
     "v_head_dim": 40,
 }
 GROUPS = {"n_group": 4, "topk_group": 2, "topk_method": "group_limited_greedy"}
+INDEXED = {"index_n_heads": 3, "index_head_dim": 44, "index_topk": 64}
+HANDED_ON = {"num_hidden_layers": 3, "indexer_types": ["full", "shared", "full"]}
 NOISY = {"input_jitter_noise": 0.01, "attention_bias": True, "lm_head_bias": True}
 LITE = {"q_lora_rank": None}
 CONFIGS = {
@@ -46,6 +48,8 @@ CONFIGS = {
     "mixtral": {**GPT_OSS, "num_local_experts": 8, "num_experts_per_tok": 2},
     "deepseek_v2": LATENT,
     "deepseek_v3": {**LATENT, "n_group": 4, "topk_group": 2},
+    "deepseek_v32": {**LATENT, **INDEXED, "n_group": 4, "topk_group": 2},
+    "glm_moe_dsa": {**LATENT, **INDEXED},
     "glm4_moe_lite": LATENT,
     "glm4_moe": {**SHARED, **EXPERTS, **SOME, **GROUPED},
     "dots1": {**SHARED, **EXPERTS, **SOME, **GROUPED, "n_group": 1, "topk_group": 1},
@@ -115,6 +119,9 @@ CASES = [
     *[("glm4_moe_lite", {}, s) for s in (BF16, AGAIN)],
     *[("glm4_moe", {"use_qk_norm": True}, s) for s in (BF16, FP32, MIXED)],
     ("glm4_moe", {}, AGAIN),
+    *[("deepseek_v32", {}, s) for s in (BF16, FP32, MIXED, AGAIN, {**BF16, "padded": True})],
+    *[("deepseek_v32", {}, BF16 | s) for s in ({"attention": "eager"}, {"batch_size": 1})],
+    *[("glm_moe_dsa", HANDED_ON, s) for s in (BF16, FULL, AGAIN)],
     *[("phimoe", NOISY, s) for s in (BF16, FP32, MIXED, AGAIN)],
     *[("qwen3_vl_moe", {}, s | SEES) for s in (BF16, FULL, AGAIN)],
     *[("llama4_text", {}, s | HEAD) for s in (BF16, FP32, MIXED, AGAIN)],

@@ -33,6 +33,7 @@ def refusal(model, kind=UsageError, **more):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
+        ("dbrx", "dbrx: its training step is not covered yet"),
         ("jamba-v0.1", "Mamba"),
         ("lfm2-1.2b", "short convolution"),
         ("llama-3.2-11b-vision", "cross-attention"),

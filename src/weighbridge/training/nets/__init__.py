@@ -63,6 +63,7 @@ PROGRAMS: Mapping[str, str] = {
     "sparse.ernie": "ernie4_5_moe",
     "llama4.forward": "llama4",
     "gpt_oss.forward": "gpt_oss",
+    "indexed.forward": "deepseek_v32 glm_moe_dsa",
     "latent.forward_2": "deepseek_v2",
     "latent.forward": "deepseek_v3 kimi_k2 glm4_moe_lite",
     "bert.forward": "bert roberta xlm-roberta camembert",
@@ -85,7 +86,7 @@ LOOPS = {
     "chunked": "torchtune.chunked",
 }
 # What mixes tokens in every layer of these modules' classes; attention in all others'
-MIXED: Mapping[str, type] = {"latent": Latent, "mamba2": Mamba2}
+MIXED: Mapping[str, type] = {"latent": Latent, "indexed": Latent, "mamba2": Mamba2}
 WORDS: Mapping[type, str] = {
     Attention: "attention",
     Latent: "latent attention (MLA)",

@@ -5,7 +5,7 @@ models/deepseek_v2/modeling_deepseek_v2.py.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from weighbridge.arch.mixers import Latent
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
@@ -22,15 +22,15 @@ from weighbridge.training.step import Step
 
 def forward(s: Step) -> Tensor:
     """DeepseekV3Model.forward"""
-    return decoder.forward(s, moe.layers(attention), _of(s, 0).rotary)
+    return decoder.forward(s, moe.layers(attention), of(s, 0).rotary)
 
 
 def forward_2(s: Step) -> Tensor:
     """DeepseekV2Model.forward"""
-    return polar.forward(s, moe.layers(attention), _of(s, 0).rotary)
+    return polar.forward(s, moe.layers(attention), of(s, 0).rotary)
 
 
-def _of(s: Step, number: int) -> Latent:
+def of(s: Step, number: int) -> Latent:
     return next(m for m in s.built.body.blocks[number].mixers if isinstance(m, Latent))
 
 
@@ -38,12 +38,28 @@ def attention(
     s: Step, p: Module, x: Tensor, number: int, positions: decoder.Rotary, masks: decoder.Masks
 ) -> tuple[Tensor, Tensor | None]:
     """DeepseekV3Attention.forward"""
-    m, a = s.m, _of(s, number)
-    lead = s.batch, s.length
+    found = states(s, p, x, number, positions)
+    return out(s, p, found, masks[None])
+
+
+class States(NamedTuple):
+    """What goes into the kernel, and what local variables hold besides."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    a: Latent
+    small: Tensor | None  # what queries are made from, where it is held
+    held: tuple[Tensor, ...]
+
+
+def states(s: Step, p: Module, x: Tensor, number: int, positions: decoder.Rotary) -> States:
+    m, a = s.m, of(s, number)
+    lead, small = (s.batch, s.length), None
     if p.has("q_a_proj"):
         small = rms_norm(m, p.linear(m, x, "q_a_proj"), p.weight("q_a_layernorm"))
         q = p.linear(m, small, "q_b_proj")
-        del small
+        small = small if a.indexer else None
     else:
         q = p.linear(m, x, "q_proj")
     q = q.view(*lead, a.heads, a.nope + a.rotary)
@@ -55,6 +71,12 @@ def attention(
     q_rot, k_rot = _turn(s)(m, q_rot, k_rot, positions)
     query = join(m, q_pass, q_rot)
     key, value = expanded(s, p, a, kv, k_rot)
+    return States(query, key, value, a, small, (q, q_rot, compressed, kv, k_rot))
+
+
+def out(s: Step, p: Module, found: States, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """(output, eager attention's weights)"""
+    a = found.a
     h = Heads(
         batch=s.batch,
         length=s.length,
@@ -64,10 +86,10 @@ def attention(
         key_dim=a.nope + a.rotary,
         value_dim=a.value_dim,
     )
-    out, weights = attended(
-        s, query, key, value, h, mask=masks[None], p=s.rate("attention_dropout")
-    )
-    return p.linear(m, out.view(*lead, a.heads * a.value_dim), "o_proj"), weights
+    rate = s.rate("attention_dropout")
+    made, weights = attended(s, found.query, found.key, found.value, h, mask=mask, p=rate)
+    made = made.view(s.batch, s.length, a.heads * a.value_dim)
+    return p.linear(s.m, made, "o_proj"), weights
 
 
 def _turn(s: Step) -> Callable[..., tuple[Tensor, Tensor]]:

@@ -116,7 +116,8 @@ def ernie(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
 
 
 ROUTERS = {
-    **dict.fromkeys(["deepseek_v3", "kimi_k2", "glm4_moe", "glm4_moe_lite", "dots1"], by_sigmoid),
+    **dict.fromkeys(["deepseek_v3", "deepseek_v32", "glm_moe_dsa", "kimi_k2"], by_sigmoid),
+    **dict.fromkeys(["glm4_moe", "glm4_moe_lite", "dots1"], by_sigmoid),
     "deepseek_v2": wide_softmax,
     "ernie4_5_moe": ernie,
     "granitemoe": granite,
