@@ -62,6 +62,13 @@ def test_experts_of_transformers_4_are_refused(name, old):
     assert "--engine-version" in refusal(name, UnsupportedError, engine_version=old)
 
 
+@pytest.mark.parametrize("framework", ["torchtune", "torchtitan"])
+def test_experts_of_other_frameworks_are_refused(framework):
+    assert f"as {framework} runs them" in refusal(
+        "qwen3-30b-a3b", UnsupportedError, framework=framework
+    )
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [

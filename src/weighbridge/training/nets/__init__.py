@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from weighbridge.arch.body import Block
+from weighbridge.arch.body import Block, Experts
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,
@@ -143,6 +143,11 @@ def covered(model_type: str, blocks: Sequence[Block], framework: str = "") -> No
     """Raises UnsupportedError where a layer mixes tokens otherwise than its program does."""
     module = NETS.get(model_type.removesuffix("_text"), "").partition(".")[0]
     wanted = Attention if framework in CLASSES else MIXED.get(module, Attention)
+    if framework in CLASSES and any(isinstance(f, Experts) for b in blocks for f in b.feeds):
+        raise UnsupportedError(
+            f"{model_type}: experts as {framework} runs them are not covered yet: leave "
+            f"--framework out, or {INSTEAD}"
+        )
     for number, block in enumerate(blocks):
         if any(isinstance(x, wanted) for x in block.mixers):
             continue
