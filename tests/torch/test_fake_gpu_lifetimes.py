@@ -101,6 +101,20 @@ def test_a_gradient_that_is_shared_is_cloned():
     assert copies == ["aten.new_empty_strided.default"] * 2  # clone_obey_contract
 
 
+def test_sums_of_what_is_computed_again_are_not_gradients():
+    """They are made anew: the engine alone adds in place, with gradients off."""
+
+    def layer(x):
+        return (x * 2 + x * 3).sigmoid()
+
+    with FakeGPU("a100-80gb") as gpu:
+        x = torch.zeros(1000, device="cuda", requires_grad=True)
+        torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False).sum().backward()
+        gpu.tape.settle()
+    made = (gpu.tape.storages[n - 1].op for n in gpu.tape.events if n > 0)
+    assert list(made).count("aten.add.Tensor") == 2
+
+
 def test_python_functions_add_for_themselves():
     class Twice(torch.autograd.Function):
         @staticmethod

@@ -48,6 +48,13 @@ def test_packed_experts_are_refused():
     assert "experts in fp8-block are not covered yet" in said
 
 
+@pytest.mark.parametrize("framework", ["torchtune", "torchtitan"])
+def test_experts_of_other_frameworks_are_refused(framework):
+    assert f"as {framework} runs them" in refusal(
+        "qwen3-30b-a3b", UnsupportedError, framework=framework
+    )
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
@@ -82,6 +89,19 @@ def test_weights_in_fp8_are_trained_dequantized():
     load = report.devices[0].phases[0]
     weights = sum(c.bytes.expected for c in load.components if c.name == "weights")
     assert weights == pytest.approx(2 * 671_026_404_352, rel=1e-3)
+
+
+def test_weights_in_mxfp4_are_trained_dequantized():
+    report = weighbridge.train("gpt-oss-20b", method="lora", seq_len=64)
+    assert any("mxfp4 are taken as dequantized to bfloat16" in said for said in report.warnings)
+    load = report.devices[0].phases[0]
+    weights = sum(c.bytes.expected for c in load.components if c.name == "weights")
+    assert weights == pytest.approx(2 * 20_914_757_184, rel=1e-3)
+
+
+def test_sinks_are_known_to_eager_attention_alone():
+    said = refusal("gpt-oss-20b", attention="flash")
+    assert "--attention flash" in said and "leave it out" in said
 
 
 def test_the_documentation_names_every_family():

@@ -21,6 +21,8 @@ from weighbridge.workload import Infer, Train
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
+DEQUANTIZED = ("fp8", "mxfp4")
+
 
 def train(model: Model, w: Train) -> Report:
     """Raises UnsupportedError where the model is outside our rules, UsageError where settings
@@ -76,10 +78,10 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
 
 
 def _dequantized(s: Subject, asked: str | None) -> Subject:
-    """Weights that a model keeps in fp8 are trained in 16 bits: transformers'
-    FineGrainedFP8Config(dequantize=True)."""
+    """Weights that a model keeps in fp8 or mxfp4 are trained in 16 bits: transformers'
+    FineGrainedFP8Config(dequantize=True), Mxfp4Config(dequantize=True)."""
     form = s.choice.scheme
-    if asked is not None or form is None or not form.name.startswith("fp8"):
+    if asked is not None or form is None or not form.name.startswith(DEQUANTIZED):
         return s
     plain = Choice(dtype=s.choice.dtype)
     note = f"weights in {form.name} are taken as dequantized to {plain.dtype.name} for training"

@@ -25,7 +25,7 @@ from weighbridge.training.sharding.cut import body, cut, elsewhere, layers, spre
 from weighbridge.training.step import Built
 from weighbridge.training.tensors import Held, held
 
-EXPERT = "expert"  # kind of the parameters of one expert among several
+EXPERTS = ("expert", "experts")  # kinds of the parameters of one expert, and of all in one
 MERGES = 5  # the version of transformers that holds the experts of a layer in stacks
 BITSANDBYTES = ("nf4", "fp4", "bnb-")  # formats that leave those stacks alone
 
@@ -77,7 +77,7 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
 def _experts_covered(p: Plan) -> None:
     """Raises where experts are not the plain stacks that transformers 5 trains."""
     subject, form = p.subject, p.subject.choice.scheme
-    if not any(x.kind == EXPERT for x in subject.part.blueprint.counted):
+    if not any(x.kind in EXPERTS for x in subject.part.blueprint.counted):
         return
     if form is not None and p.major >= MERGES and not form.name.startswith(BITSANDBYTES):
         raise UnsupportedError(

@@ -90,6 +90,9 @@ def _fused(s: Step, hidden: Tensor, weight: Param, *, tile: tuple[int, int], wid
     return loss
 
 
+SCALED = ("granite", "granitemoe", "cohere", "cohere2")  # also where configs leave it out
+
+
 def head(s: Step, hidden: Tensor) -> Tensor:
     """Of some classes the logits are scaled, or capped: cap * tanh(logits / cap)."""
     name, config = _named(s), s.built.config
@@ -99,7 +102,8 @@ def head(s: Step, hidden: Tensor) -> Tensor:
         logits = scale(s.m, logits)
         logits = of_result(s.m, logits)
         return scale(s.m, logits)
-    return scale(s.m, logits) if config.get("logits_scaling", "logit_scale") else logits
+    scales = s.built.kind in SCALED or config.get("logits_scaling", "logit_scale")
+    return scale(s.m, logits) if scales else logits
 
 
 def _weight(s: Step) -> Param:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.training.build import BITSANDBYTES, EXPERT
+from weighbridge.training.build import BITSANDBYTES, EXPERTS
 from weighbridge.training.plan import Plan
 
 BF16_UNITS = (8, 0)  # the oldest compute capability with products in bfloat16
@@ -27,7 +27,7 @@ def _emulated(p: Plan) -> str:
 
 def _experts(p: Plan) -> str:
     form = p.subject.choice.scheme
-    routed = any(x.kind == EXPERT for x in p.subject.part.blueprint.counted)
+    routed = any(x.kind in EXPERTS for x in p.subject.part.blueprint.counted)
     if form is None or not routed or not form.name.startswith(BITSANDBYTES):
         return ""
     return (

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from weighbridge.allocator import OutOfMemoryError
+from weighbridge.arch.body import Experts
 from weighbridge.autograd.engine import TEMPORARIES, backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.pointwise import cast
@@ -17,7 +18,7 @@ from weighbridge.components.activations import Heap, Peak
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.training.attend import PROCESSORS, THREADS
-from weighbridge.training.build import build, trainable
+from weighbridge.training.build import MERGES, build, trainable
 from weighbridge.training.nets import Program, program, towers
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
@@ -106,9 +107,10 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
 def _program(p: Plan, built: Built) -> Program:
     lead = [layer.path for layer in built.layers]
     names = (n.removeprefix(path) for path in lead for n in built.params if n.startswith(path))
-    return program(
-        p.subject.model_type, p.subject.body.blocks, names, p.loss, framework=p.framework.name
-    )
+    kind, blocks = p.subject.model_type, p.subject.body.blocks
+    if p.major < MERGES and any(isinstance(f, Experts) for b in blocks for f in b.feeds):
+        kind = f"{kind} of transformers {p.major}"  # whose experts run one by one
+    return program(kind, blocks, names, p.loss, framework=p.framework.name)
 
 
 def _built(m: Machine, p: Plan, around: Around, stage: int) -> Built:

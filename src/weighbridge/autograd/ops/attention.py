@@ -31,6 +31,7 @@ from weighbridge.autograd.ops.pointwise import (
     softmax,
 )
 from weighbridge.autograd.ops.shaping import copied, expand, repeat, turned
+from weighbridge.autograd.ops.sinks import with_sink
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.units import align_up, ceil_div
@@ -74,6 +75,7 @@ class How:
     wide    eager's softmax is in float32
     own     eager's weights stay as the softmax gives them
     cap     scores are capped: cap * tanh(scores / cap)
+    sinks   a number of each head that is among the scores
     large   the card has more than 100 KiB of shared memory a block
     processors   of the card: flash attention of few rows splits the keys over them
     """
@@ -86,6 +88,7 @@ class How:
     wide: bool = True
     own: bool = False
     first: bool = False
+    sinks: Tensor | None = None
     large: bool = True
     processors: int = 108
 
@@ -340,7 +343,10 @@ def eager(
         weights = scale(m, weights)
     if how.mask is not None:
         weights = add(m, weights, how.mask)
-    if how.wide:
+    if how.sinks is not None:
+        probs, _combined = with_sink(m, weights, how.sinks)  # both are held to the end
+        weights = cast(m, probs, v.dtype)
+    elif how.wide:
         weights = cast(m, softmax(m, cast(m, weights, FLOAT32)), q.dtype)
     else:
         weights = _softmax(m, weights)
@@ -348,7 +354,8 @@ def eager(
             weights = cast(m, weights, v.dtype)
     weights = dropout(m, weights, how.p)
     out = _product(m, weights, value_states, h, columns=h.value_dim)
-    return _contiguous(m, out, h), weights
+    out = _contiguous(m, out, h)
+    return out, weights
 
 
 def _softmax(m: Machine, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, record
 from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import FLOAT32, INT64, DType
+from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
 
 ITEM = 8  # bytes of a number
 
@@ -57,6 +57,7 @@ def gather(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
 
 def gathered(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
     """x[numbers], rows of the first dimension."""
+    ahead(m, [x], [numbers])
     out = m.new((numbers.numel, *x.shape[1:]), x.dtype)
     whole, count = x.shape, numbers.numel
 
@@ -86,32 +87,62 @@ def divided_(m: Machine, x: Tensor) -> Tensor:
     return out
 
 
-def grouped(m: Machine, x: Tensor, w: Tensor, offsets: Tensor) -> Tensor:
-    """torch.nn.functional.grouped_mm; x [S, in], w [E, out, in], the last row of each expert. It
-    is not among what autocast lowers: the rows are cast to the weights' dtype."""
+def divided(m: Machine, x: Tensor) -> Tensor:
+    """x / x.sum(-1, keepdim=True).clamp(min): both are saved."""
+    total = m.new((*x.shape[:-1], 1), x.dtype)
+    least = m.new(total.shape, x.dtype)
+    out = m.new(x.shape, x.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(grads[0].shape, grads[0].dtype)]
+
+    record(m, back, [x], [x, total, least], out)
+    return out
+
+
+def masked(m: Machine, x: Tensor) -> Tensor:
+    """x.masked_fill(~mask.bool(), 0): the mask is saved."""
+    chosen = m.new(x.shape, BOOL)
+    mask = m.new(x.shape, BOOL)
+    del chosen
+    out = m.new(x.shape, x.dtype)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [mask], out)
+    return out
+
+
+def grouped(
+    m: Machine, x: Tensor, w: Tensor, offsets: Tensor, *, transposed: bool = False
+) -> Tensor:
+    """torch.nn.functional.grouped_mm; x [S, in], w [E, out, in], or [E, in, out] where it is
+    `transposed`, the last row of each expert. It is not among what autocast lowers: the rows are
+    cast to the weights' dtype."""
     x = cast(m, x, w.dtype)
     kept = [x if w.requires_grad else None, w if x.requires_grad else None, offsets]
     ahead(m, [x, w], kept)
-    out = m.new((x.shape[0], w.shape[1]), w.dtype)
+    out = m.new((x.shape[0], w.shape[2 if transposed else 1]), w.dtype)
     reads, holds = x.shape, w.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = grads[0].dtype
-        return [
-            m.new(reads, dtype) if needs[0] else None,
-            m.new(holds, dtype) if needs[1] else None,
-        ]
+        of_weights = m.new(holds, dtype) if needs[1] else None
+        return [m.new(reads, dtype) if needs[0] else None, of_weights]
 
     record(m, back, [x, w], kept, out)
     return out
 
 
 def summed_k(m: Machine, x: Tensor, tokens: int) -> Tensor:
-    out = m.new((tokens, x.shape[-1]), x.dtype)
-    whole = x.shape
+    """Autocast sums in float32."""
+    out = m.new((tokens, x.shape[-1]), x.dtype if m.autocast is None else FLOAT32)
+    whole, dtype = x.shape, x.dtype
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]
+        return [m.new(whole, dtype)]
 
     record(m, back, [x], [], out)
     return out

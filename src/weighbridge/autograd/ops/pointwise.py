@@ -184,6 +184,21 @@ def softmax(m: Machine, x: Tensor) -> Tensor:
     return out
 
 
+def clamp(m: Machine, x: Tensor, bounds: int = 2) -> Tensor:
+    """From the input: a bool for each of its bounds, whether it is within."""
+    out = m.new(x.shape, x.dtype)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        inside = [m.new(whole, BOOL) for _ in range(bounds)]
+        made = m.new(whole, grads[0].dtype)
+        del inside
+        return [made]
+
+    record(m, back, [x], [x], out)
+    return out
+
+
 def power(m: Machine, x: Tensor) -> Tensor:
     """pow(2) or pow(3): grad * (n * x ** (n - 1)). Autocast has it in float32."""
     if m.autocast is not None:

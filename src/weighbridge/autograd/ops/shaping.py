@@ -47,16 +47,21 @@ def split(m: Machine, x: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
 
 
 def join(m: Machine, *parts: Tensor) -> Tensor:
-    """torch.cat along the last dimension."""
+    """torch.cat along the last dimension, in the widest dtype of the parts."""
     width = sum(p.shape[-1] for p in parts)
-    out = m.new((*parts[0].shape[:-1], width), parts[0].dtype)
-    shapes = [p.shape for p in parts]
+    dtype = max((p.dtype for p in parts), key=lambda d: d.nbytes)
+    out = m.new((*parts[0].shape[:-1], width), dtype)
+    shapes = [(p.shape, p.dtype) for p in parts]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         g = grads[0]
         return [
-            Tensor(shape, g.dtype, g.storage) if needed else None
-            for shape, needed in zip(shapes, needs, strict=True)
+            None
+            if not needed
+            else Tensor(shape, dtype, g.storage)
+            if dtype == g.dtype
+            else m.new(shape, dtype)
+            for (shape, dtype), needed in zip(shapes, needs, strict=True)
         ]
 
     record(m, back, list(parts), [], out)

@@ -48,7 +48,7 @@ def forward(
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS)))
-    if built.config.get("embedding_multiplier"):
+    if scaled(s, "embedding_multiplier"):
         inputs_embeds = scale(m, inputs_embeds)
     position_ids = m.new((1, s.length), INT64)
     masks = {window: mask(s, window) for window in windows(s)}
@@ -106,17 +106,17 @@ def decoder_layer(
     masks: Masks,
     _position_ids: Tensor | None = None,
 ) -> Tensor:
-    m, scaled = s.m, bool(s.built.config.get("residual_multiplier"))
+    m, scales = s.m, scaled(s, "residual_multiplier")
     rate = s.rate("residual_dropout")
     residual = x
     x = normed(m, x, p, "input_layernorm")
     x, _ = attention_and_weights(s, p.at("self_attn"), x, number, positions, masks)
     x = dropout(m, x, rate)
-    x = add(m, residual, scale(m, x) if scaled else x)
+    x = add(m, residual, scale(m, x) if scales else x)
     residual = x
     x = normed(m, x, p, "post_attention_layernorm")
     x = dropout(m, mlp(s, p.at("mlp"), x), rate)
-    return add(m, residual, scale(m, x) if scaled else x)
+    return add(m, residual, scale(m, x) if scales else x)
 
 
 def attention(
@@ -194,6 +194,11 @@ def has_positions(s: Step, number: int) -> bool:
     return not (config.model_type in NO_ROPE_WHERE_WHOLE and window(s, number) is None)
 
 
+def scaled(s: Step, name: str) -> bool:
+    """Granite's classes multiply in any case: by 1 where their configs leave it out."""
+    return bool(s.built.config.get(name)) or s.built.kind.startswith("granite")
+
+
 def heads(s: Step, number: int) -> Heads:
     """Of the layer's first attention."""
     found = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, Attention))
@@ -243,8 +248,8 @@ def rotary_of(s: Step, width: int, *, wide: bool = False, dtype: DType | None = 
     m, shape, dtype = s.m, (1, s.length, 1, width), dtype or s.dtype
     freqs = m.new((1, s.length, width // 2), FLOAT32)
     emb = m.new((1, s.length, width), FLOAT32)
-    cos = scaled(m, shape)
-    sin = scaled(m, shape)
+    cos = angles(m, shape)
+    sin = angles(m, shape)
     if wide or dtype == FLOAT32:
         return cos, sin
     lower_cos, lower_sin = m.new(shape, dtype), m.new(shape, dtype)
@@ -261,7 +266,7 @@ def turned_width(s: Step) -> int:
     return int(heads(s, 0).key_dim * float(part))
 
 
-def scaled(m: Machine, shape: Shape) -> Tensor:
+def angles(m: Machine, shape: Shape) -> Tensor:
     """emb.cos() * attention_scaling"""
     plain = m.new(shape, FLOAT32)
     scaled = m.new(shape, FLOAT32)

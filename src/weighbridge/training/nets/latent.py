@@ -4,60 +4,62 @@ Source: transformers 5.23 models/deepseek_v3/modeling_deepseek_v3.py (DeepseekV3
 models/deepseek_v2/modeling_deepseek_v2.py.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from weighbridge.arch.mixers import Latent
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.norms import rms_norm
-from weighbridge.autograd.ops.pointwise import add, mul
+from weighbridge.autograd.ops.pointwise import add, mul, sub
 from weighbridge.autograd.ops.shaping import cut, join, split
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, moe
+from weighbridge.training.nets import decoder, moe, polar
 from weighbridge.training.step import Step
 
 
 def forward(s: Step) -> Tensor:
     """DeepseekV3Model.forward"""
-    return decoder.forward(s, decoder_layer, _of(s, 0).rotary)
+    return decoder.forward(s, moe.layers(attention), of(s, 0).rotary)
 
 
-def _of(s: Step, number: int) -> Latent:
+def forward_2(s: Step) -> Tensor:
+    """DeepseekV2Model.forward"""
+    return polar.forward(s, moe.layers(attention), of(s, 0).rotary)
+
+
+def of(s: Step, number: int) -> Latent:
     return next(m for m in s.built.body.blocks[number].mixers if isinstance(m, Latent))
-
-
-def decoder_layer(
-    x: Tensor,
-    s: Step,
-    p: Module,
-    number: int,
-    positions: decoder.Rotary,
-    masks: decoder.Masks,
-    _position_ids: Tensor | None = None,
-) -> Tensor:
-    m = s.m
-    residual = x
-    x = rms_norm(m, x, p.weight("input_layernorm"))
-    x, _ = attention(s, p.at("self_attn"), x, number, positions, masks)
-    x = add(m, residual, x)
-    residual = x
-    x = rms_norm(m, x, p.weight("post_attention_layernorm"))
-    x = moe.feed(s, p, x, number)
-    return add(m, residual, x)
 
 
 def attention(
     s: Step, p: Module, x: Tensor, number: int, positions: decoder.Rotary, masks: decoder.Masks
 ) -> tuple[Tensor, Tensor | None]:
     """DeepseekV3Attention.forward"""
-    m, a = s.m, _of(s, number)
-    lead = s.batch, s.length
+    found = states(s, p, x, number, positions)
+    return out(s, p, found, masks[None])
+
+
+class States(NamedTuple):
+    """What goes into the kernel, and what local variables hold besides."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    a: Latent
+    small: Tensor | None  # what queries are made from, where it is held
+    held: tuple[Tensor, ...]
+
+
+def states(s: Step, p: Module, x: Tensor, number: int, positions: decoder.Rotary) -> States:
+    m, a = s.m, of(s, number)
+    lead, small = (s.batch, s.length), None
     if p.has("q_a_proj"):
         small = rms_norm(m, p.linear(m, x, "q_a_proj"), p.weight("q_a_layernorm"))
         q = p.linear(m, small, "q_b_proj")
-        del small
+        small = small if a.indexer else None
     else:
         q = p.linear(m, x, "q_proj")
     q = q.view(*lead, a.heads, a.nope + a.rotary)
@@ -66,10 +68,15 @@ def attention(
     kv, k_rot = split(m, compressed, (a.rank, a.rotary))
     kv = rms_norm(m, kv, p.weight("kv_a_layernorm"))
     k_rot = k_rot.view(*lead, 1, a.rotary)
-    turn = decoder.rotated if s.built.config.get("rope_interleave") is False else interleaved
-    q_rot, k_rot = turn(m, q_rot, k_rot, positions)
+    q_rot, k_rot = _turn(s)(m, q_rot, k_rot, positions)
     query = join(m, q_pass, q_rot)
     key, value = expanded(s, p, a, kv, k_rot)
+    return States(query, key, value, a, small, (q, q_rot, compressed, kv, k_rot))
+
+
+def out(s: Step, p: Module, found: States, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """(output, eager attention's weights)"""
+    a = found.a
     h = Heads(
         batch=s.batch,
         length=s.length,
@@ -79,10 +86,16 @@ def attention(
         key_dim=a.nope + a.rotary,
         value_dim=a.value_dim,
     )
-    out, weights = attended(
-        s, query, key, value, h, mask=masks[None], p=s.rate("attention_dropout")
-    )
-    return p.linear(m, out.view(*lead, a.heads * a.value_dim), "o_proj"), weights
+    rate = s.rate("attention_dropout")
+    made, weights = attended(s, found.query, found.key, found.value, h, mask=mask, p=rate)
+    made = made.view(s.batch, s.length, a.heads * a.value_dim)
+    return p.linear(s.m, made, "o_proj"), weights
+
+
+def _turn(s: Step) -> Callable[..., tuple[Tensor, Tensor]]:
+    if s.built.kind == "deepseek_v2":
+        return polar.turned
+    return decoder.rotated if s.built.config.get("rope_interleave") is False else interleaved
 
 
 def expanded(s: Step, p: Module, a: Latent, kv: Tensor, k_rot: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,15 +138,15 @@ def interleaved(
     cos, sin = (Tensor((*t.shape[:-1], half), t.dtype, t.storage) for t in (cos, sin))
     q1, q2 = cut(m, q, half), cut(m, q, half)
     k1, k2 = cut(m, k, half), cut(m, k, half)
-    q_embed = _turned(m, q1, q2, cos, sin)
-    k_embed = _turned(m, k1, k2, cos, sin)
+    q_embed = pairs_turned(m, q1, q2, cos, sin)
+    k_embed = pairs_turned(m, k1, k2, cos, sin)
     return q_embed, k_embed
 
 
-def _turned(m: Machine, a: Tensor, b: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def pairs_turned(m: Machine, a: Tensor, b: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """cat([a * cos - b * sin, b * cos + a * sin])"""
     return join(
         m,
-        add(m, mul(m, a, cos), mul(m, b, sin)),
+        sub(m, mul(m, a, cos), mul(m, b, sin)),
         add(m, mul(m, b, cos), mul(m, a, sin)),
     )

@@ -8,52 +8,60 @@ Source: transformers 5.23 integrations/moe.py (grouped_mm_experts_forward),
 models/qwen3_moe/modeling_qwen3_moe.py, models/deepseek_v3/modeling_deepseek_v3.py.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from weighbridge.arch.body import Experts
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.experts import (
-    divided_,
-    gather,
-    gathered,
-    grouped,
-    softmax,
-    summed_k,
-    topk,
-)
-from weighbridge.autograd.ops.matrix import linear
-from weighbridge.autograd.ops.norms import rms_norm
-from weighbridge.autograd.ops.pointwise import add, cast, mul, of_result, scale, several, shift
+from weighbridge.autograd.ops.experts import gathered, grouped, summed_k
+from weighbridge.autograd.ops.pointwise import add, add_, cast, mul, scale, several
 from weighbridge.autograd.ops.shaping import split
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import BOOL, FLOAT32, INT32, INT64
+from weighbridge.dtypes import INT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder
+from weighbridge.training.nets.decoder import Norm
+from weighbridge.training.nets.routers import router
 from weighbridge.training.step import Step
+
+Attend = Callable[..., tuple[Tensor, Tensor | None]]
+Feeds = Callable[[Step, Module, Tensor, int], Tensor]
 
 
 def forward(s: Step) -> Tensor:
     """Qwen3MoeModel.forward: a decoder of Llama's shape with experts in most layers."""
-    return decoder.forward(s, decoder_layer)
+    return decoder.forward(s, layers(decoder.attention_and_weights))
 
 
-def decoder_layer(
-    x: Tensor,
-    s: Step,
-    p: Module,
-    number: int,
-    positions: decoder.Rotary,
-    masks: decoder.Masks,
-    _position_ids: Tensor | None = None,
-) -> Tensor:
-    m = s.m
-    residual = x
-    x = rms_norm(m, x, p.weight("input_layernorm"))
-    x, _ = decoder.attention_and_weights(s, p.at("self_attn"), x, number, positions, masks)
-    x = add(m, residual, x)
-    residual = x
-    x = rms_norm(m, x, p.weight("post_attention_layernorm"))
-    x = feed(s, p, x, number)
-    return add(m, residual, x)
+def layers(
+    attend: Attend, *, norm: Norm | None = None, feeds: Feeds | None = None
+) -> decoder.Layer:
+    """A layer of the class that has this attention; usual norms and `feed` unless told."""
+
+    def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
+        return norm(m, x, p.weight(name)) if norm else decoder.normed(m, x, p, name)
+
+    def layer(
+        x: Tensor,
+        s: Step,
+        p: Module,
+        number: int,
+        positions: decoder.Rotary,
+        masks: decoder.Masks,
+        _position_ids: Tensor | None = None,
+    ) -> Tensor:
+        m, scales = s.m, decoder.scaled(s, "residual_multiplier")
+        residual = x
+        x = normed(m, x, p, "input_layernorm")
+        x, _ = attend(s, p.at("self_attn"), x, number, positions, masks)
+        x = add(m, residual, scale(m, x) if scales else x)
+        residual = x
+        x = normed(m, x, p, "post_attention_layernorm")
+        x = (feeds or feed)(s, p, x, number)
+        return add(m, residual, scale(m, x) if scales else x)
+
+    return layer
 
 
 def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
@@ -80,69 +88,14 @@ def sparse(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
     m, shape = s.m, x.shape
     residuals = x
     flat = x.view(s.rows, shape[-1])
-    if s.built.config.get("scoring_func") == "sigmoid" or s.built.kind in SIGMOID:
-        _, weights, numbers = by_sigmoid(s, p, flat, e)
-    else:
-        _, weights, numbers = by_softmax(s, p, flat, e)
+    _, weights, numbers = router(s)(s, p, flat, e)
     out = experts(s, p.at("experts"), flat, weights, numbers).view(*shape)
     if e.shared:
         out = add(m, out, decoder.mlp(s, p.at(p.first(*SHARED).rpartition(".")[0]), residuals))
     return out
 
 
-SIGMOID = ("deepseek_v3", "glm4_moe", "dots1")
 SHARED = ("shared_experts.up_proj", "shared_expert.up_proj")
-
-
-def by_softmax(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor, Tensor]:
-    """Qwen3MoeTopKRouter.forward"""
-    m = s.m
-    logits = linear(m, x, p.stacked(m, "gate.weight"))
-    probs = softmax(m, logits)
-    value, numbers = topk(m, probs, e.top_k)
-    if s.built.config.get("norm_topk_prob") is not False:
-        value = divided_(m, value)
-    value = cast(m, value, logits.dtype)
-    return logits, value, numbers
-
-
-def by_sigmoid(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor, Tensor]:
-    """DeepseekV3TopkRouter.forward: in float32, groups of experts chosen first."""
-    m, rows = s.m, x.shape[0]
-    logits = linear(m, cast(m, x, FLOAT32), cast(m, p.stacked(m, "gate.weight"), FLOAT32))
-    scores = of_result(m, logits)
-    choice = shift(m, scores)
-    mask = m.new((rows, e.count), FLOAT32)
-    hidden = m.new((rows, e.count), BOOL)
-    masked = scale(m, choice)
-    _, numbers = topk(m, masked, e.top_k)
-    weights = gather(m, scores, numbers)
-    if s.built.config.get("norm_topk_prob") is not False:
-        weights = divided_(m, weights)
-    del mask, hidden
-    return logits, scale(m, weights), numbers
-
-
-def experts(s: Step, p: Module, x: Tensor, weights: Tensor, numbers: Tensor) -> Tensor:
-    """grouped_mm_experts_forward; its local variables live to its end."""
-    m = s.m
-    pairs, k = numbers.numel, numbers.shape[-1]
-    expert_ids_g, perm = m.new((pairs,), INT64), m.new((pairs,), INT64)
-    selected = gathered(m, x, m.new((pairs,), INT64))
-    sample_weights_g = gathered(m, weights.view(pairs), perm)
-    histc_input = m.new((pairs,), INT32)
-    up, down = p.stacked(m, "gate_up_proj"), p.stacked(m, "down_proj")
-    tokens_per_expert, offsets = m.new(up.shape[:1], INT32), m.new(up.shape[:1], INT32)
-    proj_out = grouped(m, selected, up, offsets)
-    proj_out = gated(s, proj_out)
-    proj_out = grouped(m, proj_out, down, offsets)
-    weighted = mul(m, proj_out, sample_weights_g.view(pairs, 1))
-    inv_perm = m.new((pairs,), INT64)
-    m.hidden(8 * pairs)
-    weighted = gathered(m, weighted, inv_perm)
-    final = summed_k(m, weighted, pairs // k)
-    del expert_ids_g, histc_input, selected, tokens_per_expert
-    return cast(m, final, x.dtype)
 
 
 def gated(s: Step, both: Tensor) -> Tensor:
@@ -152,3 +105,55 @@ def gated(s: Step, both: Tensor) -> Tensor:
     gate, up = split(m, both, (half, half))
     kind = str(s.built.config.get("hidden_act") or "silu")
     return mul(m, several(m, gate, kind), up)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How a class differs in its experts. `up`, `down`: the names of their parameters;
+    `transposed`: these are [E, in, out]."""
+
+    up: str = "gate_up_proj"
+    down: str = "down_proj"
+    gate: Callable[[Step, Tensor], Tensor] = gated
+    transposed: bool = False
+
+
+QWEN3 = Form()
+
+
+def experts(
+    s: Step, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: Form = QWEN3
+) -> Tensor:
+    """grouped_mm_experts_forward; its local variables live to its end."""
+    m = s.m
+    pairs, k = numbers.numel, numbers.shape[-1]
+    expert_ids_g, perm = m.new((pairs,), INT64), m.new((pairs,), INT64)
+    selected = gathered(m, x, m.new((pairs,), INT64))
+    sample_weights_g = gathered(m, weights.view(pairs), perm)
+    histc_input = m.new((pairs,), INT32)
+    up, down = p.stacked(m, form.up), p.stacked(m, form.down)
+    tokens_per_expert, offsets = m.new(up.shape[:1], INT32), m.new(up.shape[:1], INT32)
+    biases = _biases(m, p, form.up, expert_ids_g)
+    proj_out = grouped(m, selected, up, offsets, transposed=form.transposed)
+    proj_out = _biased(m, proj_out, biases)
+    proj_out = form.gate(s, proj_out)
+    biases = _biases(m, p, form.down, expert_ids_g)
+    proj_out = grouped(m, proj_out, down, offsets, transposed=form.transposed)
+    proj_out = _biased(m, proj_out, biases)
+    weighted = mul(m, proj_out, sample_weights_g.view(pairs, 1))
+    inv_perm = m.new((pairs,), INT64)
+    m.hidden(8 * pairs)
+    weighted = gathered(m, weighted, inv_perm)
+    final = summed_k(m, weighted, pairs // k)
+    del expert_ids_g, biases, histc_input, selected, tokens_per_expert
+    return cast(m, final, x.dtype)
+
+
+def _biases(m: Machine, p: Module, name: str, numbers: Tensor) -> Tensor | None:
+    """A row for each pair, where the class has biases."""
+    name += "_bias"
+    return gathered(m, p.bare(name), numbers) if p.has(name) else None
+
+
+def _biased(m: Machine, x: Tensor, biases: Tensor | None) -> Tensor:
+    return x if biases is None else add_(m, x, biases)

@@ -15,7 +15,7 @@ from weighbridge.autograd.tensors import Shape, Tensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, moe
+from weighbridge.training.nets import decoder, moe, routers
 from weighbridge.training.nets.delta import delta_of, mixer
 from weighbridge.training.nets.hybrid import Seen, hybrid, unpadded
 from weighbridge.training.step import Step
@@ -42,7 +42,7 @@ def rotary_3_5(s: Step) -> decoder.Rotary:
     m, width = s.m, rotary_width(s)
     axes = 3, s.batch, s.length, width // 2
     freqs = angles(m, axes)
-    cos, sin = decoder.scaled(m, axes), decoder.scaled(m, axes)
+    cos, sin = decoder.angles(m, axes), decoder.angles(m, axes)
     shape = s.batch, s.length, 1, width
     sin = m.new(shape, FLOAT32)
     cos = m.new(shape, FLOAT32)
@@ -105,7 +105,7 @@ def sparse(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
     m = s.m
     flat = x.view(s.rows, x.shape[-1])
     shared = decoder.mlp(s, p.at("shared_expert"), flat)
-    logits, weights, numbers = moe.by_softmax(s, p, flat, e)
+    logits, weights, numbers = routers.by_softmax(s, p, flat, e)
     out = moe.experts(s, p.at("experts"), flat, weights, numbers)
     shared = mul(m, of_result(m, p.linear(m, flat, "shared_expert_gate")), shared)
     out = add(m, out, shared).view(*x.shape)

@@ -1,0 +1,89 @@
+"""gpt-oss: sinks in attention, which is eager; experts with biases, gate and up by turns.
+
+sdpa has no sinks, so the class has eager attention alone, and kernels that are installed apart
+(_supports_sdpa). Weights in mxfp4 are trained dequantized.
+
+Source: transformers 5.23 models/gpt_oss/modeling_gpt_oss.py.
+"""
+
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.experts import topk
+from weighbridge.autograd.ops.matrix import linear
+from weighbridge.autograd.ops.norms import wide_norm
+from weighbridge.autograd.ops.pointwise import (
+    clamp,
+    mul,
+    of_result,
+    scale,
+    shift,
+    softmax,
+)
+from weighbridge.autograd.ops.shaping import cut, split
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.errors import UsageError
+from weighbridge.training.modules import Module
+from weighbridge.training.nets import decoder, moe
+from weighbridge.training.nets.decoder import Kind, Masks, Rotary
+from weighbridge.training.nets.latent import pairs_turned
+from weighbridge.training.step import Step
+
+
+def forward(s: Step) -> Tensor:
+    """GptOssModel.forward: cosines and sines are as wide as half a head."""
+    if s.kernel not in (None, "eager"):
+        raise UsageError(
+            f"--attention {s.kernel}: gpt-oss has sinks, which eager attention alone knows without "
+            "further kernels; leave it out"
+        )
+    layer = moe.layers(attention, norm=wide_norm, feeds=mlp)
+    return decoder.forward(s, layer, decoder.heads(s, 0).key_dim // 2, norm=wide_norm)
+
+
+def attention(
+    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
+) -> tuple[Tensor, Tensor | None]:
+    """GptOssAttention.forward"""
+    return decoder.attention_and_weights(
+        s, p, x, number, positions, masks, kind=KIND, first=True, sinks=p.bare("sinks")
+    )
+
+
+def mlp(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
+    """GptOssMLP.forward; the router's logits and scores live to its end."""
+    m, shape, p = s.m, x.shape, p.at("mlp")
+    found = moe.experts_of(s, number)
+    assert found is not None
+    flat = x.view(s.rows, shape[-1])
+    logits = linear(m, flat, p.weight("router"), p.bias("router"))
+    value, numbers = topk(m, logits, found.top_k)
+    scores = softmax(m, value)
+    del value
+    out = moe.experts(s, p.at("experts"), flat, scores, numbers, FORM)
+    return out.view(*shape)
+
+
+def gated(s: Step, both: Tensor) -> Tensor:
+    """GptOssExperts._apply_gate: clamped, (up + 1) * gate * sigmoid(alpha * gate)."""
+    m, half = s.m, both.shape[-1] // 2
+    gate, up = cut(m, both, half), cut(m, both, half)
+    gate = clamp(m, gate, bounds=1)
+    up = clamp(m, up)
+    glu = mul(m, gate, of_result(m, scale(m, gate)))
+    return mul(m, shift(m, up), glu)
+
+
+def rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb"""
+    cos, sin = positions
+    return _turned(m, q, cos, sin), _turned(m, k, cos, sin)
+
+
+def _turned(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """_apply_rotary_emb"""
+    half = x.shape[-1] // 2
+    a, b = split(m, x, (half, half))
+    return pairs_turned(m, a, b, cos, sin)
+
+
+KIND = Kind(rotate=rotated)
+FORM = moe.Form(gate=gated, transposed=True)

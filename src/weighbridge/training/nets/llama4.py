@@ -1,0 +1,156 @@
+"""Llama 4: every expert of a layer works on every token, and what it was not chosen for is zero.
+
+    routed_in     [E N, D], all tokens once for each of the E experts, times their scores
+    experts       two products of E matrices each, of all these rows
+    attention     positions by complex numbers, and norms without weights; every fourth layer has
+                  neither, and scales its queries
+
+Source: transformers 5.23 models/llama4/modeling_llama4.py.
+"""
+
+from typing import Any
+
+from weighbridge.arch.body import Experts
+from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.ops.experts import summed_k, topk
+from weighbridge.autograd.ops.matrix import linear, matmul
+from weighbridge.autograd.ops.pointwise import (
+    add,
+    add_,
+    cast,
+    mean,
+    mul,
+    of_result,
+    power,
+    rsqrt,
+    several,
+    shift,
+)
+from weighbridge.autograd.ops.shaping import copied, repeat, split, turned
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.dtypes import FLOAT32
+from weighbridge.training.attend import attended
+from weighbridge.training.modules import Module
+from weighbridge.training.nets import decoder, moe, polar
+from weighbridge.training.nets.decoder import Masks
+from weighbridge.training.step import Step
+
+INTERVAL = 4  # every fourth layer has no positions
+
+
+def forward(s: Step) -> Tensor:
+    """Llama4TextModel.forward"""
+    return polar.forward(s, layer, decoder.heads(s, 0).key_dim, norm)
+
+
+def norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+    """Llama4TextRMSNorm.forward"""
+    return mul(m, plain_norm(m, x), w)
+
+
+def plain_norm(m: Machine, x: Tensor) -> Tensor:
+    """Llama4TextL2Norm.forward"""
+    wide = cast(m, x, FLOAT32)
+    normed = mul(m, wide, rsqrt(m, shift(m, mean(m, power(m, wide)))))
+    del wide
+    return cast(m, normed, x.dtype)
+
+
+def layer(
+    x: Tensor,
+    s: Step,
+    p: Module,
+    number: int,
+    freqs_cis: Tensor,
+    masks: Masks,
+    _position_ids: Tensor,
+) -> Tensor:
+    """Llama4TextDecoderLayer.forward"""
+    m = s.m
+    residual = x
+    x = norm(m, x, p.weight("input_layernorm"))
+    states, _ = attention(s, p.at("self_attn"), x, number, freqs_cis, masks)
+    x = add(m, residual, states)
+    residual = x
+    x = norm(m, x, p.weight("post_attention_layernorm"))
+    e, p = moe.experts_of(s, number), p.at("feed_forward")
+    if e is None:
+        return add(m, residual, decoder.mlp(s, p, x))
+    x, _ = experts(s, p, x.view(s.rows, x.shape[-1]), e)
+    return add(m, residual, x.view(*residual.shape))
+
+
+def attention(
+    s: Step, p: Module, x: Tensor, number: int, freqs_cis: Tensor, masks: Masks
+) -> tuple[Tensor, Tensor | None]:
+    """Llama4TextAttention.forward"""
+    m, h, config = s.m, decoder.heads(s, number), s.built.config
+    q = p.linear(m, x, "q_proj").view(h.batch, h.length, h.heads, h.key_dim)
+    k = p.linear(m, x, "k_proj").view(h.batch, h.length, h.kv_heads, h.key_dim)
+    v = p.linear(m, x, "v_proj").view(h.batch, h.length, h.kv_heads, h.value_dim)
+    turns = has_positions(s, number)
+    if turns:
+        q, k = polar.turned(m, q, k, freqs_cis)
+        if config.get("use_qk_norm") is not False:
+            q, k = plain_norm(m, q), plain_norm(m, k)
+    elif config.get("attn_temperature_tuning") is not False:
+        scales = m.new((1, h.length, 1, 1), FLOAT32)
+        q = cast(m, mul(m, q, scales), q.dtype)
+    reach, rate = decoder.window(s, number), s.rate("attention_dropout")
+    made, weights = attended(
+        s, turned(m, q), turned(m, k), v, h, mask=masks[reach], p=rate, wide=False
+    )
+    made = made.view(h.batch, h.length, h.heads * h.value_dim)
+    return p.linear(m, made, "o_proj"), weights
+
+
+def has_positions(s: Step, number: int) -> bool:
+    listed = s.built.config.get("no_rope_layers")
+    if isinstance(listed, list) and len(listed) > number:
+        return bool(listed[number])
+    interval = int(s.built.config.get("no_rope_layer_interval") or INTERVAL)
+    return (number + 1) % interval != 0
+
+
+def experts(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor]:
+    """Llama4TextMoe.forward: (output, the router's logits)"""
+    m, tokens, width = s.m, x.shape[0], x.shape[-1]
+    scores, logits = router(m, p, x, e)
+    routed_in = repeat(m, x, e.count, (e.count * tokens, width))
+    column = copied(m, scores).view(e.count * tokens, 1)
+    routed_in = mul(m, routed_in, column)
+    routed_out = every_expert(s, p.at("experts"), routed_in, e)
+    out = decoder.mlp(s, p.at("shared_expert"), x)
+    return add_(m, out, summed_k(m, routed_out, tokens)), logits
+
+
+def router(m: Machine, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor]:
+    """Llama4Router.forward: scores of those that were not chosen are the sigmoid of -inf."""
+    logits = linear(m, x, p.stacked(m, "router.weight"))
+    value, numbers = topk(m, logits, e.top_k)
+    wide = cast(m, scattered(m, value, numbers, logits.shape[-1]), FLOAT32)
+    return cast(m, of_result(m, wide), logits.dtype), logits
+
+
+def scattered(m: Machine, value: Tensor, numbers: Tensor, count: int) -> Tensor:
+    """full_like(-inf).scatter_(1, numbers, value)"""
+    out = m.new((value.shape[0], count), value.dtype)
+    shape = value.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, grads[0].dtype)]
+
+    record(m, back, [value], [numbers], out)
+    return out
+
+
+def every_expert(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
+    """Llama4TextExperts.forward"""
+    m, shape = s.m, x.shape
+    up_weight, down_weight = p.stacked(m, "gate_up_proj"), p.stacked(m, "down_proj")
+    x = x.view(e.count, shape[0] // e.count, shape[1])
+    gate_up = matmul(m, x, up_weight, up_weight.shape[-1])
+    gate, up = split(m, gate_up, (gate_up.shape[-1] // 2,) * 2)
+    kind = str(s.built.config.get("hidden_act") or "silu")
+    made = matmul(m, mul(m, up, several(m, gate, kind)), down_weight, shape[1])
+    return made.view(*shape)

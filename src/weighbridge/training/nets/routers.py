@@ -1,0 +1,126 @@
+"""Routers: to which experts tokens go, and what their outputs are weighed with.
+
+    scores    of all experts, from the hidden states: softmax or sigmoid, mostly in float32
+    logits    what the scores are made from; the layer holds them to its end, since they are
+              returned for the loss of balance, which is off unless it is asked for
+
+Each gives (logits, weights, numbers); weights and numbers are [tokens, k].
+
+Source: transformers 5.23 models/*/modeling_*.py (classes named TopkRouter, TopKRouter).
+"""
+
+from collections.abc import Callable
+
+from weighbridge.arch.body import Experts
+from weighbridge.autograd.ops import pointwise
+from weighbridge.autograd.ops.experts import divided, divided_, gather, masked, softmax, topk
+from weighbridge.autograd.ops.matrix import linear
+from weighbridge.autograd.ops.pointwise import cast, of_result, scale, shift
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.dtypes import BOOL, FLOAT32, INT64
+from weighbridge.training.modules import Module
+from weighbridge.training.step import Step
+
+Routed = tuple[Tensor, Tensor, Tensor]
+Router = Callable[[Step, Module, Tensor, Experts], Routed]
+
+
+def router(s: Step) -> Router:
+    """The class's own; a config may say that it is DeepSeek-V3's."""
+    if s.built.config.get("scoring_func") == "sigmoid":
+        return ROUTERS.get(s.built.kind, by_sigmoid)
+    return ROUTERS.get(s.built.kind.removesuffix("_text"), by_softmax)
+
+
+def by_softmax(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+    """Qwen3MoeTopKRouter.forward"""
+    m = s.m
+    logits = linear(m, x, p.stacked(m, "gate.weight"))
+    probs = softmax(m, logits)
+    value, numbers = topk(m, probs, e.top_k)
+    if s.built.config.get("norm_topk_prob") is not False:
+        value = divided_(m, value)
+    value = cast(m, value, logits.dtype)
+    return logits, value, numbers
+
+
+def mixtral(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+    """MixtralTopKRouter.forward: weights stay in float32, and what they weigh becomes so."""
+    m = s.m
+    logits = linear(m, x, p.stacked(m, "gate.weight"))
+    probs = pointwise.softmax(m, cast(m, logits, FLOAT32))
+    value, numbers = topk(m, probs, e.top_k)
+    return logits, divided_(m, value), numbers
+
+
+def by_sigmoid(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+    """DeepseekV3TopkRouter.forward: in float32, groups of experts chosen first."""
+    m, rows = s.m, x.shape[0]
+    logits = linear(m, cast(m, x, FLOAT32), cast(m, p.stacked(m, "gate.weight"), FLOAT32))
+    scores = of_result(m, logits)
+    choice = shift(m, scores)
+    mask = m.new((rows, e.count), FLOAT32)
+    hidden = m.new((rows, e.count), BOOL)
+    masked = scale(m, choice)
+    _, numbers = topk(m, masked, e.top_k)
+    weights = gather(m, scores, numbers)
+    if s.built.config.get("norm_topk_prob") is not False:
+        weights = divided_(m, weights)
+    del mask, hidden
+    return logits, scale(m, weights), numbers
+
+
+def wide_softmax(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+    """DeepseekV2TopkRouter.forward: in float32; groups of experts may be chosen first."""
+    m, config = s.m, s.built.config
+    logits = linear(m, cast(m, x, FLOAT32), cast(m, p.stacked(m, "gate.weight"), FLOAT32))
+    scores = softmax(m, logits)
+    if config.get("topk_method") == "group_limited_greedy":
+        chosen = m.new(scores.shape, FLOAT32)
+        scores = masked(m, scores)
+        del chosen
+    weights, numbers = topk(m, scores, e.top_k)
+    return logits, scale(m, weights), numbers
+
+
+def granite(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+    """GraniteMoeTopKRouter.forward: the softmax is of the best scores alone."""
+    m = s.m
+    logits = cast(m, linear(m, x, p.stacked(m, "router.layer.weight")), FLOAT32)
+    value, numbers = topk(m, logits, e.top_k)
+    return logits, cast(m, pointwise.softmax(m, value), x.dtype), numbers
+
+
+def minimax(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+    """MiniMaxM2TopKRouter.forward: weights stay in float32."""
+    m = s.m
+    logits = linear(m, cast(m, x, s.dtype), p.stacked(m, "gate.weight"))
+    scores = of_result(m, cast(m, logits, FLOAT32))
+    choice = m.new(scores.shape, FLOAT32)
+    numbers = m.new((x.shape[0], e.top_k), INT64)
+    weights = divided_(m, gather(m, scores, numbers))
+    del choice
+    return logits, weights, numbers
+
+
+def ernie(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+    """Ernie4_5_MoeTopKRouter.forward: in float32, also under autocast."""
+    m = s.m
+    with m.casting(None):
+        logits = linear(m, cast(m, x, FLOAT32), cast(m, p.stacked(m, "gate.weight"), FLOAT32))
+        weights = pointwise.softmax(m, logits)
+        numbers = topk(m, shift(m, weights.detach()), e.top_k)[1]
+        weights = gather(m, weights, numbers)
+        weights = divided(m, weights)
+    return logits, cast(m, weights, x.dtype), numbers
+
+
+ROUTERS = {
+    **dict.fromkeys(["deepseek_v3", "deepseek_v32", "glm_moe_dsa", "kimi_k2"], by_sigmoid),
+    **dict.fromkeys(["glm4_moe", "glm4_moe_lite", "dots1"], by_sigmoid),
+    "deepseek_v2": wide_softmax,
+    "ernie4_5_moe": ernie,
+    "granitemoe": granite,
+    "minimax_m2": minimax,
+    "mixtral": mixtral,
+}
