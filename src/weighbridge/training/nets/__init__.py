@@ -57,7 +57,7 @@ PROGRAMS: Mapping[str, str] = {
     "bert.forward": "bert roberta xlm-roberta camembert",
     "distilbert.forward": "distilbert",
     "vit.forward": "vit",
-    "t5.forward": "t5",
+    "t5.forward": "t5 mt5",
     "mamba2.forward": "mamba2",
 }
 NETS = {name: program for program, names in PROGRAMS.items() for name in names.split()}
