@@ -5,6 +5,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import torch
+
 from tests.torch.training_oracle import differences, ours, real
 
 SMALL = 1024  # bytes below which tensors are scalars and tables
@@ -17,13 +19,46 @@ MT5 = {
     "vocab_size": 1000,
     "decoder_start_token_id": 0,
 }
+BART = {
+    "d_model": 128,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 320,
+    "decoder_ffn_dim": 448,
+    "vocab_size": 1000,
+    "max_position_embeddings": 300,
+    "pad_token_id": 1,
+    "encoder_layerdrop": 0.0,
+    "decoder_layerdrop": 0.0,
+}
+MARIAN = {**BART, "pad_token_id": 999}
 CLASSES = {
     "mt5": ("mt5", MT5, {"cls": "MT5ForConditionalGeneration", "head_reads": "decoder"}),
+    "bart": ("bart", BART, {"cls": "BartForConditionalGeneration"}),
+    "mbart": ("mbart", BART, {"cls": "MBartForConditionalGeneration"}),
+    "m2m_100": ("m2m_100", BART, {"cls": "M2M100ForConditionalGeneration"}),
+    "marian": ("marian", MARIAN, {"cls": "MarianMTModel"}),
+    "pegasus": ("pegasus", BART, {"cls": "PegasusForConditionalGeneration"}),
 }
 CASES = [
     ("mt5", {"precision": "bf16", "seq_len": 200}),
     ("mt5", {"precision": "fp32", "checkpointing": True}),
     ("mt5", {"precision": "bf16-mixed"}),
+    ("bart", {"precision": "bf16", "seq_len": 200}),
+    ("bart", {"precision": "fp32", "checkpointing": True}),
+    ("bart", {"precision": "bf16-mixed", "padded": True}),
+    ("bart", {"precision": "bf16-mixed", "attention": "eager"}),
+    ("m2m_100", {"precision": "bf16", "checkpointing": True}),
+    ("m2m_100", {"precision": "fp32", "seq_len": 200}),
+    ("m2m_100", {"precision": "bf16-mixed"}),
+    ("mbart", {"precision": "bf16-mixed", "checkpointing": True}),
+    ("mbart", {"precision": "fp16"}),
+    ("marian", {"precision": "bf16"}),
+    ("marian", {"precision": "bf16-mixed"}),
+    ("pegasus", {"precision": "fp32", "seq_len": 200}),
+    ("pegasus", {"precision": "bf16-mixed"}),
 ]
 
 
@@ -34,4 +69,20 @@ def test_saved_tensors_and_peaks_are_those_of_the_class(name, settings):
     model_type, config, own = CLASSES[name]
     seen = real(model_type, config, **(own | settings))
     mine = ours(model_type, config, **(own | settings))
+    assert differences(seen, mine, small=SMALL) == []
+
+
+@pytest.mark.parametrize("name", ["bart", "m2m_100"])
+def test_a_checkpointed_step_with_adapters_takes_what_ours_takes(name):
+    peft = pytest.importorskip("peft")
+    model_type, config, own = CLASSES[name]
+    asked = {**own, "precision": "bf16-mixed", "checkpointing": True}
+    lora = peft.LoraConfig(r=8, target_modules=["q_proj", "v_proj"])
+
+    def prepare(model):
+        return peft.get_peft_model(model.to(torch.bfloat16), lora)
+
+    seen = real(model_type, config, prepare=prepare, **asked)
+    more = {"method": "lora", "lora_r": 8, "lora_targets": ("q_proj", "v_proj")}
+    mine = ours(model_type, config, **asked, **more)
     assert differences(seen, mine, small=SMALL) == []

@@ -111,3 +111,4 @@ def _warnings(p: Plan, found: Run) -> Iterator[str]:
             f"{p.subject.model_type}: its layers were read as a usual decoder's; what they save is "
             "assumed, a third more or less"
         )
+    yield from found.assumed

@@ -25,6 +25,11 @@ from weighbridge.training.tensors import Held, held
 
 EXPERT = "expert"  # kind of the parameters of one expert among several
 MERGES = 5  # the version of transformers that holds the experts of a layer in stacks
+FROZEN = {  # by their classes: sines that are parameters
+    "marian": "embed_positions",
+    "pegasus": "embed_positions",
+    "whisper": "encoder.embed_positions",
+}
 BITSANDBYTES = ("nf4", "fp4", "bnb-")  # formats that leave those stacks alone
 
 
@@ -175,7 +180,10 @@ def _param(m: Machine, p: Plan, h: Held, packed: Packed, around: Around) -> Para
         turned = h.kind == "conv1d"  # bitsandbytes puts a linear in its place
         shape, kind = (h.shape[::-1], "linear") if turned else (h.shape, h.kind)
         return Param(h.name, shape, p.dtype, None, trainable=False, kind=kind)
-    return around.place(m, h, _dtype(p, h))
+    made = around.place(m, h, _dtype(p, h))
+    never = FROZEN.get(p.subject.model_type)
+    made.trainable = never is None or f"{never}." not in h.name
+    return made
 
 
 def _wraps(p: Plan, params: dict[str, Param], packed: Packed) -> Iterator[tuple[str, Wrap]]:

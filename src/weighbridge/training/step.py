@@ -21,6 +21,8 @@ DROPOUTS: Mapping[str, Mapping[str, float]] = {
     ),
     "opt": {"dropout": 0.1},
     **{name: {"dropout_rate": 0.1} for name in ("t5", "mt5")},
+    **{name: {"dropout": 0.1} for name in ("bart", "mbart", "marian", "pegasus")},
+    "m2m_100": {"dropout": 0.1, "attention_dropout": 0.1},
 }
 
 
@@ -66,6 +68,7 @@ class Step:
     )  # what the loop holds until the loss is there
     outputs: list[Tensor] = field(default_factory=list)  # what they hold besides logits
     held: list[Tensor] = field(default_factory=list)  # by the loop, of the step before
+    assumed: list[str] = field(default_factory=list)  # of the run, in sentences
 
     @property
     def rows(self) -> int:
@@ -75,6 +78,10 @@ class Step:
     def computing(self) -> DType:
         """Of products."""
         return self.m.autocast or self.dtype
+
+    def assume(self, sentence: str) -> None:
+        if sentence not in self.assumed:
+            self.assumed.append(sentence)
 
     def rate(self, *names: str) -> float:
         """A dropout of the config."""

@@ -236,8 +236,7 @@ def feed(s: Step, p: Module, x: Tensor) -> Tensor:
 
 def dense(s: Step, p: Module, x: Tensor) -> Tensor:
     """T5DenseActDense.forward, T5DenseGatedActDense.forward; the last weight may be in float32"""
-    usual = "relu" if p.has("wi") else "gated-gelu"
-    m, kind = s.m, str(s.built.config.get("feed_forward_proj") or usual)
+    m, kind = s.m, str(s.built.config.get("feed_forward_proj") or "relu")
     act = "gelu_new" if kind == "gated-gelu" else kind.removeprefix("gated-")
     if p.has("wi"):
         x = p.linear(m, x, "wi")
