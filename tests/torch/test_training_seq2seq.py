@@ -34,6 +34,15 @@ BART = {
     "decoder_layerdrop": 0.0,
 }
 MARIAN = {**BART, "pad_token_id": 999}
+WHISPER = {
+    **BART,
+    "max_source_positions": 250,
+    "max_target_positions": 300,
+    "num_mel_bins": 20,
+    "bos_token_id": 2,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 2,
+}
 CLASSES = {
     "mt5": ("mt5", MT5, {"cls": "MT5ForConditionalGeneration", "head_reads": "decoder"}),
     "bart": ("bart", BART, {"cls": "BartForConditionalGeneration"}),
@@ -41,6 +50,7 @@ CLASSES = {
     "m2m_100": ("m2m_100", BART, {"cls": "M2M100ForConditionalGeneration"}),
     "marian": ("marian", MARIAN, {"cls": "MarianMTModel"}),
     "pegasus": ("pegasus", BART, {"cls": "PegasusForConditionalGeneration"}),
+    "whisper": ("whisper", WHISPER, {"cls": "WhisperForConditionalGeneration"}),
 }
 CASES = [
     ("mt5", {"precision": "bf16", "seq_len": 200}),
@@ -59,7 +69,23 @@ CASES = [
     ("marian", {"precision": "bf16-mixed"}),
     ("pegasus", {"precision": "fp32", "seq_len": 200}),
     ("pegasus", {"precision": "bf16-mixed"}),
+    ("whisper", {"precision": "bf16", "seq_len": 200}),
+    ("whisper", {"precision": "fp32", "checkpointing": True}),
+    ("whisper", {"precision": "bf16-mixed", "attention": "eager"}),
+    ("whisper", {"precision": "fp16", "kernel": "math"}),
 ]
+
+
+def sounds(precision):
+    """Features in the dtype of the weights."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+
+    def inputs(batch, length, device):
+        features = torch.rand(batch, 20, 500, device=device, dtype=dtype)
+        labels = torch.randint(0, 100, (batch, length), device=device)
+        return {"input_features": features, "labels": labels, "use_cache": False}
+
+    return inputs
 
 
 @pytest.mark.parametrize(
@@ -67,12 +93,13 @@ CASES = [
 )
 def test_saved_tensors_and_peaks_are_those_of_the_class(name, settings):
     model_type, config, own = CLASSES[name]
-    seen = real(model_type, config, **(own | settings))
+    inputs = sounds(settings["precision"]) if name == "whisper" else None
+    seen = real(model_type, config, inputs=inputs, **(own | settings))
     mine = ours(model_type, config, **(own | settings))
     assert differences(seen, mine, small=SMALL) == []
 
 
-@pytest.mark.parametrize("name", ["bart", "m2m_100"])
+@pytest.mark.parametrize("name", ["bart", "m2m_100", "whisper"])
 def test_a_checkpointed_step_with_adapters_takes_what_ours_takes(name):
     peft = pytest.importorskip("peft")
     model_type, config, own = CLASSES[name]
@@ -82,7 +109,8 @@ def test_a_checkpointed_step_with_adapters_takes_what_ours_takes(name):
     def prepare(model):
         return peft.get_peft_model(model.to(torch.bfloat16), lora)
 
-    seen = real(model_type, config, prepare=prepare, **asked)
+    inputs = sounds("fp32") if name == "whisper" else None
+    seen = real(model_type, config, prepare=prepare, inputs=inputs, **asked)
     more = {"method": "lora", "lora_r": 8, "lora_targets": ("q_proj", "v_proj")}
     mine = ours(model_type, config, **asked, **more)
     assert differences(seen, mine, small=SMALL) == []

@@ -16,17 +16,22 @@ from weighbridge.autograd.tensors import Tensor, absent
 from weighbridge.dtypes import FLOAT32
 
 
-def layer_norm(m: Machine, x: Tensor, w: Tensor | None, b: Tensor | None = None) -> Tensor:
-    """One kernel; under autocast it runs in float32, and so is what it gives."""
+def layer_norm(
+    m: Machine, x: Tensor, w: Tensor | None, b: Tensor | None = None, *, dense: bool = True
+) -> Tensor:
+    """One kernel; under autocast it runs in float32, and so is what it gives. What does not lie in
+    the order of its dimensions is copied for the kernel alone."""
     if absent(w):
         return x
     if m.autocast is not None:
         b, w = (None if t is None else cast(m, t, FLOAT32) for t in (b, w))
         x = cast(m, x, FLOAT32)
+    copy = None if dense else m.new(x.shape, x.dtype)
     out = m.new(x.shape, x.dtype)
     size = FLOAT32 if x.dtype != FLOAT32 else x.dtype
     centre, spread = m.new((*x.shape[:-1], 1), size), m.new((*x.shape[:-1], 1), size)
     width = x.shape[-1:]
+    del copy
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = grads[0].dtype

@@ -59,11 +59,12 @@ PROGRAMS: Mapping[str, str] = {
     "vit.forward": "vit",
     "t5.forward": "t5 mt5",
     "bart.forward": "bart mbart m2m_100 marian pegasus",
+    "whisper.forward": "whisper",
     "mamba2.forward": "mamba2",
 }
 NETS = {name: program for program, names in PROGRAMS.items() for name in names.split()}
 # Heads and losses that are not those of causal language models: of these modules
-OWN = ("bert", "distilbert", "qwen", "vit", "t5", "bart", "mamba2")
+OWN = ("bert", "distilbert", "qwen", "vit", "t5", "bart", "whisper", "mamba2")
 CAUSAL = ("mamba2",)  # of these
 # Classes that a framework has of its own, for all model types, and losses by their names
 CLASSES = ("litgpt", "torchtune", "torchtitan")

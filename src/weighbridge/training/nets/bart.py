@@ -16,6 +16,7 @@ from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import linear
+from weighbridge.autograd.ops.norms import layer_norm
 from weighbridge.autograd.ops.pointwise import add, dropout, scale, several
 from weighbridge.autograd.ops.scans import clamped
 from weighbridge.autograd.ops.shaping import copied, turned
@@ -33,13 +34,15 @@ LAID = ("whisper",)  # queries, keys and values are copied to have heads before 
 
 
 class Side(NamedTuple):
-    """The encoder or the decoder; `states` and `seen` are of what the decoder reads."""
+    """The encoder or the decoder; `states` and `seen` are of what the decoder reads. `dense`:
+    activations lie in the order of their dimensions."""
 
     name: str
     layers: list[Module]
     h: Heads
     states: Tensor | None = None
     seen: int = 0
+    dense: bool = True
 
 
 class Masks(NamedTuple):
@@ -102,7 +105,7 @@ def read(s: Step, p: Module, side: Side, inputs_embeds: Tensor) -> Tensor:
     mask = encoder.mask(s, s.length)
     for q in side.layers:
         x = run(s, layer, x, q, side, Masks(mask, None))
-    return normed(m, x, p, "layer_norm") if p.has("layer_norm") else x
+    return side_norm(s, p, "layer_norm", x, side) if p.has("layer_norm") else x
 
 
 def write(s: Step, p: Module, side: Side, inputs_embeds: Tensor) -> Tensor:
@@ -110,16 +113,16 @@ def write(s: Step, p: Module, side: Side, inputs_embeds: Tensor) -> Tensor:
     m = s.m
     position_ids = m.new((s.length,), INT64)
     attention_mask = m.new((s.batch, s.length), FLOAT32)
-    masks = Masks(_causal(s), encoder.mask(s, s.length))
+    masks = Masks(causal(s), encoder.mask(s, s.length))
     embed_pos = positions(s, p, (1, s.length))
     x = entered(s, p, inputs_embeds, embed_pos)
     for q in side.layers:
         x = run(s, layer, x, q, side, masks)
     del position_ids, attention_mask
-    return normed(m, x, p, "layer_norm") if p.has("layer_norm") else x
+    return side_norm(s, p, "layer_norm", x, side) if p.has("layer_norm") else x
 
 
-def _causal(s: Step) -> Tensor | None:
+def causal(s: Step) -> Tensor | None:
     """Eager attention has one."""
     whole = s.batch, 1, s.length, s.length
     return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
@@ -147,32 +150,36 @@ def positions(s: Step, p: Module, shape: tuple[int, int]) -> Tensor:
 def layer(x: Tensor, s: Step, p: Module, side: Side, masks: Masks) -> Tensor:
     """BartEncoderLayer.forward, BartDecoderLayer.forward, and those with norms before"""
     m, h, states = s.m, side.h, side.states
-    x = _attended(s, p, "self_attn", x, To(None, h, masks.own, states is not None))
+    x = _attended(s, p, "self_attn", x, To(None, h, masks.own, side))
     if states is not None:
-        to = To(states, replace(h, seen=side.seen), masks.other)
+        to = To(states, replace(h, seen=side.seen), masks.other, side)
         x = _attended(s, p, "encoder_attn", x, to)
     before = s.built.kind not in BEHIND
     residual = x
     if before:
-        x = normed(m, x, p, "final_layer_norm")
-    x = p.linear(m, x, "fc1")
-    x = several(m, x, str(s.built.config.get("activation_function") or "gelu"))
+        x = side_norm(s, p, "final_layer_norm", x, side)
+    kind = str(s.built.config.get("activation_function") or "gelu")
+    x = several(m, p.linear(m, x, "fc1"), kind)
     x = dropout(m, x, s.rate("activation_dropout"))
     x = p.linear(m, x, "fc2")
     x = dropout(m, x, s.rate("dropout"))
     x = add(m, residual, x)
     if not before:
-        return normed(m, x, p, "final_layer_norm")
+        return side_norm(s, p, "final_layer_norm", x, side)
     return clamped(m, x) if states is None and x.dtype == FLOAT16 else x
 
 
 class To(NamedTuple):
-    """What is attended to, none being the input itself, and how it is hidden."""
+    """What is attended to, none being the input itself, how it is hidden, and from where."""
 
     states: Tensor | None
     h: Heads
     mask: Tensor | None
-    causal: bool = False
+    side: Side
+
+    @property
+    def causal(self) -> bool:
+        return self.states is None and self.side.states is not None
 
 
 def _attended(s: Step, p: Module, name: str, x: Tensor, to: To) -> Tensor:
@@ -180,11 +187,15 @@ def _attended(s: Step, p: Module, name: str, x: Tensor, to: To) -> Tensor:
     m, before = s.m, s.built.kind not in BEHIND
     residual = x
     if before:
-        x = normed(m, x, p, f"{name}_layer_norm")
+        x = side_norm(s, p, f"{name}_layer_norm", x, to.side)
     x, _ = attention(s, p.at(name), x, to)
     x = dropout(m, x, s.rate("dropout"))
     x = add(m, residual, x)
-    return x if before else normed(m, x, p, f"{name}_layer_norm")
+    return x if before else side_norm(s, p, f"{name}_layer_norm", x, to.side)
+
+
+def side_norm(s: Step, p: Module, name: str, x: Tensor, side: Side) -> Tensor:
+    return layer_norm(s.m, x, p.weight(name), p.bias(name), dense=side.dense)
 
 
 def attention(s: Step, p: Module, x: Tensor, to: To) -> tuple[Tensor, Tensor | None]:
@@ -192,14 +203,19 @@ def attention(s: Step, p: Module, x: Tensor, to: To) -> tuple[Tensor, Tensor | N
     m, h, laid = s.m, to.h, s.built.kind in LAID
     states = x if to.states is None else to.states
     read = h.batch, h.seen, h.heads, h.key_dim
-    q = p.linear(m, x, "q_proj")
-    q = first(m, scale(m, q) if laid else q, laid=laid).view(h.batch, h.length, *read[2:])
+    q = first(m, _query(s, p, x), laid=laid).view(h.batch, h.length, *read[2:])
     k = first(m, p.linear(m, states, "k_proj"), laid=laid).view(*read)
     v = first(m, p.linear(m, states, "v_proj"), laid=laid).view(*read)
     more: dict[str, Any] = {"mask": to.mask, "p": s.rate("attention_dropout"), "causal": to.causal}
     more |= {"views": not laid, "first": laid, "wide": False, "own": True}
     out, weights = attended(s, q, k, v, h, **more)
     return p.linear(m, out.view(h.batch, h.length, h.heads * h.key_dim), "out_proj"), weights
+
+
+def _query(s: Step, p: Module, x: Tensor) -> Tensor:
+    """Whisper scales it itself."""
+    q = p.linear(s.m, x, "q_proj")
+    return scale(s.m, q) if s.built.kind in LAID else q
 
 
 def first(m: Machine, x: Tensor, *, laid: bool) -> Tensor:
