@@ -44,7 +44,6 @@ def refusal(model, kind=UsageError, **more):
         ("minimax-m2", "minimax_m2: its training step is not covered yet"),
         ("mamba-130m", "mamba: training steps of its Mamba layers"),
         ("clip-vit-base-patch16", "its training step is not covered yet"),
-        ("all-minilm-l6-v2", "no loss"),
     ],
 )
 def test_other_layers_are_refused(name, words):

@@ -12,6 +12,7 @@ from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.pointwise import cast, mean, mul, power, rsqrt, scale, shift, sub
+from weighbridge.autograd.ops.scans import clamped
 from weighbridge.autograd.tensors import Tensor, absent
 from weighbridge.dtypes import FLOAT32
 
@@ -85,6 +86,18 @@ def cohere_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     x = mul(m, sub(m, x, middle), rsqrt(m, shift(m, variance)))
     x = mul(m, cast(m, w, FLOAT32), x)
     return cast(m, x, dtype)
+
+
+def normalize(m: Machine, x: Tensor) -> Tensor:
+    """F.normalize: x over its norm, which has a least value; norms save their input and result."""
+    norm = m.new((*x.shape[:-1], 1), x.dtype)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [x, norm.detach()], norm)
+    return mul(m, x, clamped(m, norm))
 
 
 def soft_cap(m: Machine, x: Tensor) -> Tensor:

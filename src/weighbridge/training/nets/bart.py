@@ -99,7 +99,6 @@ def words(s: Step, root: Module, half: str, ids: Tensor) -> Tensor:
 
 def read(s: Step, p: Module, side: Side, inputs_embeds: Tensor) -> Tensor:
     """BartEncoder.forward"""
-    m = s.m
     embed_pos = positions(s, p, (s.batch, s.length))
     x = entered(s, p, inputs_embeds, embed_pos)
     mask = encoder.mask(s, s.length)

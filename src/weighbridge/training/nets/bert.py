@@ -11,7 +11,7 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import INSTEAD
+from weighbridge.training.nets import INSTEAD, embedder
 from weighbridge.training.nets.decoder import heads, normed, run
 from weighbridge.training.nets.encoder import by_token, classified, entered, first_token, mask
 from weighbridge.training.nets.encoder import self_attention as attend
@@ -22,6 +22,15 @@ ENCODER = "encoder."
 
 
 def forward(s: Step) -> Tensor:
+    return embedder.pair(s, encoded) if headless(s) else encoded(s)
+
+
+def headless(s: Step) -> bool:
+    """Whether the class is the encoder itself."""
+    return not base(s).path
+
+
+def encoded(s: Step) -> Tensor:
     """BertModel.forward, without its pooler"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -96,6 +105,8 @@ def intermediate(s: Step, p: Module, x: Tensor) -> Tensor:
 def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """BertForMaskedLM, BertForTokenClassification, BertForSequenceClassification and RoBERTa's"""
     m, root = s.m, s.built.root
+    if headless(s):
+        return embedder.loss(s, hidden)
     with m.making("logits"):
         if root.has("classifier.dense"):
             return classified(s, _first(s, root.at("classifier"), hidden))

@@ -1,0 +1,84 @@
+"""Encoders of sentences and images, and pairs of them: programs over shapes against the real
+classes."""
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import torch
+from torch import nn
+
+from tests.torch.training_oracle import differences, ours, real
+
+SMALL = 1024  # bytes below which tensors are scalars and tables
+BERT = {
+    "hidden_size": 128,
+    "intermediate_size": 448,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 1000,
+    "max_position_embeddings": 300,
+}
+
+
+class Both(nn.Module):
+    """Where the embeddings of both sides are there; backward comes to the second first."""
+
+    def forward(self, first, second):
+        return second, first
+
+
+class Embedder(nn.Module):
+    """The steps of sentence_transformers 6.2: SentenceTransformer.forward of each side, Pooling,
+    MultipleNegativesRankingLoss."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+        self.head_reads = Both()
+
+    def forward(self, input_ids, labels, attention_mask=None):
+        held = []
+        first, second = (self.sentence(ids, attention_mask, held) for ids in (input_ids, labels))
+        second, first = self.head_reads(first, second)
+        first, second = (nn.functional.normalize(x, p=2, dim=-1) for x in (first, second))
+        scores = 20 * torch.mm(first, second.transpose(0, 1))
+        loss = (torch.logsumexp(scores, dim=1) - scores.diagonal()).mean()
+        return {"loss": loss, "held": held}
+
+    def sentence(self, ids, attention_mask, held):
+        tokens = self.encoder(input_ids=ids, attention_mask=attention_mask).last_hidden_state
+        if attention_mask is None:
+            attention_mask = torch.ones(tokens.shape[:-1], device=tokens.device, dtype=torch.int64)
+        mask = attention_mask.unsqueeze(-1).to(tokens.dtype)
+        total = (tokens * mask).sum(dim=1, dtype=torch.float32)
+        held.append(tokens)
+        count = torch.clamp(mask.sum(dim=1, dtype=torch.float32), min=1e-9)
+        return (total / count).to(tokens.dtype)
+
+
+def sides(batch, length, device):
+    ids, labels = (torch.randint(0, 100, (batch, length), device=device) for _ in range(2))
+    return {"input_ids": ids, "labels": labels}
+
+
+CLASSES = {
+    "bert": ("bert", BERT, {"cls": "BertModel", "prepare": Embedder, "inputs": sides}),
+}
+CASES = [
+    ("bert", {"precision": "bf16", "seq_len": 200}),
+    ("bert", {"precision": "fp32", "checkpointing": True}),
+    ("bert", {"precision": "bf16-mixed", "padded": True}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), CASES, ids=[f"{n}-{'-'.join(map(str, s.values()))}" for n, s in CASES]
+)
+def test_saved_tensors_and_peaks_are_those_of_the_class(name, settings):
+    model_type, config, own = CLASSES[name]
+    seen = real(model_type, config, **(own | settings))
+    asked = {k: v for k, v in (own | settings).items() if k not in ("prepare", "inputs")}
+    mine = ours(model_type, config, **asked)
+    assert differences(seen, mine, small=SMALL) == []
