@@ -20,6 +20,7 @@ BERT = {
     "vocab_size": 1000,
     "max_position_embeddings": 300,
 }
+ELECTRA = {**BERT, "embedding_size": 96}
 
 
 class Both(nn.Module):
@@ -63,13 +64,32 @@ def sides(batch, length, device):
     return {"input_ids": ids, "labels": labels}
 
 
+def replaced(batch, length, device):
+    """Whether each token was."""
+    ids, labels = (torch.randint(0, 2, (batch, length), device=device) for _ in range(2))
+    return {"input_ids": ids, "labels": labels}
+
+
+def told(batch, length, device):
+    ids = torch.randint(0, 100, (batch, length), device=device)
+    return {"input_ids": ids, "labels": torch.randint(0, 2, (batch,), device=device)}
+
+
 CLASSES = {
     "bert": ("bert", BERT, {"cls": "BertModel", "prepare": Embedder, "inputs": sides}),
+    "electra": ("electra", ELECTRA, {"cls": "ElectraForPreTraining", "inputs": replaced}),
+    "generator": ("electra", ELECTRA, {"cls": "ElectraForMaskedLM"}),
+    "labelled": ("electra", ELECTRA, {"cls": "ElectraForSequenceClassification", "inputs": told}),
 }
 CASES = [
     ("bert", {"precision": "bf16", "seq_len": 200}),
     ("bert", {"precision": "fp32", "checkpointing": True}),
     ("bert", {"precision": "bf16-mixed", "padded": True}),
+    ("electra", {"precision": "bf16", "seq_len": 200}),
+    ("electra", {"precision": "fp32", "checkpointing": True}),
+    ("electra", {"precision": "bf16-mixed"}),
+    ("generator", {"precision": "bf16-mixed", "checkpointing": True}),
+    ("labelled", {"precision": "bf16"}),
 ]
 
 

@@ -54,7 +54,7 @@ PROGRAMS: Mapping[str, str] = {
     "qwen.forward": "qwen",
     "moe.forward": "qwen3_moe mixtral",
     "latent.forward": "deepseek_v3",
-    "bert.forward": "bert roberta xlm-roberta camembert",
+    "bert.forward": "bert roberta xlm-roberta camembert electra",
     "distilbert.forward": "distilbert",
     "vit.forward": "vit",
     "t5.forward": "t5 mt5",

@@ -21,9 +21,9 @@ from weighbridge.training.step import Step
 def pair(s: Step, encode: Net) -> Tensor:
     """The embeddings of the first sentences; those of the second are kept beside them."""
     s.assume(
-        f"{s.built.kind}: its class has no head and no loss; it is trained as sentence-transformers "
-        "trains embeddings: a batch is of pairs, the mean of tokens is the embedding, and the "
-        "loss is MultipleNegativesRankingLoss"
+        f"{s.built.kind}: its class has no head and no loss; it is trained as "
+        "sentence-transformers trains embeddings: a batch is of pairs, the mean of tokens is the "
+        "embedding, and the loss is MultipleNegativesRankingLoss"
     )
     first = sentence(s, encode(s))
     second = sentence(s, encode(s))
