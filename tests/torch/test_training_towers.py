@@ -21,6 +21,7 @@ BERT = {
     "max_position_embeddings": 300,
 }
 ELECTRA = {**BERT, "embedding_size": 96}
+ALBERT = {**ELECTRA, "num_hidden_layers": 3}
 
 
 class Both(nn.Module):
@@ -70,6 +71,11 @@ def replaced(batch, length, device):
     return {"input_ids": ids, "labels": labels}
 
 
+def masked(batch, length, device):
+    ids, labels = (torch.randint(0, 100, (batch, length), device=device) for _ in range(2))
+    return {"input_ids": ids, "labels": labels}
+
+
 def told(batch, length, device):
     ids = torch.randint(0, 100, (batch, length), device=device)
     return {"input_ids": ids, "labels": torch.randint(0, 2, (batch,), device=device)}
@@ -80,6 +86,9 @@ CLASSES = {
     "electra": ("electra", ELECTRA, {"cls": "ElectraForPreTraining", "inputs": replaced}),
     "generator": ("electra", ELECTRA, {"cls": "ElectraForMaskedLM"}),
     "labelled": ("electra", ELECTRA, {"cls": "ElectraForSequenceClassification", "inputs": told}),
+    "albert": ("albert", ALBERT, {"cls": "AlbertForMaskedLM"}),
+    "mpnet": ("mpnet", BERT, {"cls": "MPNetModel", "prepare": Embedder, "inputs": sides}),
+    "masked": ("mpnet", BERT, {"cls": "MPNetForMaskedLM", "inputs": masked}),
 }
 CASES = [
     ("bert", {"precision": "bf16", "seq_len": 200}),
@@ -90,6 +99,12 @@ CASES = [
     ("electra", {"precision": "bf16-mixed"}),
     ("generator", {"precision": "bf16-mixed", "checkpointing": True}),
     ("labelled", {"precision": "bf16"}),
+    ("albert", {"precision": "bf16", "seq_len": 200}),
+    ("albert", {"precision": "fp32"}),
+    ("albert", {"precision": "bf16-mixed", "padded": True}),
+    ("mpnet", {"precision": "bf16", "seq_len": 200}),
+    ("mpnet", {"precision": "fp32", "padded": True}),
+    ("masked", {"precision": "bf16-mixed"}),
 ]
 
 

@@ -216,6 +216,9 @@ def _stack(p: Plan) -> tuple[str, list[int]]:
         at = LAYER.search(name)
         if at is not None:
             found.setdefault(name[: at.start()], set()).add(int(at[1]))
+    if p.subject.model_type in SHARED and len(found) == 1:
+        ((path, groups),) = found.items()
+        return path, [i * len(groups) // count for i in range(count)]
     fits = [(path, sorted(numbers)) for path, numbers in found.items() if len(numbers) >= count]
     if not fits or not count:
         raise UnsupportedError(
@@ -228,6 +231,7 @@ def _stack(p: Plan) -> tuple[str, list[int]]:
 
 
 LANGUAGE = "language model"
+SHARED = ("albert",)  # a group of layers stands for several
 DECODER, ENCODER = "decoder", "encoder"
 
 

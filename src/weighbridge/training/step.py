@@ -15,13 +15,14 @@ TENTH = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0
 # Defaults of configuration classes that are not 0 (transformers models/*/configuration_*.py): files
 # of configs, and our catalogue, may leave them out.
 DROPOUTS: Mapping[str, Mapping[str, float]] = {
-    **dict.fromkeys(("bert", "roberta", "electra", "camembert", "xlm-roberta"), TENTH),
+    **dict.fromkeys(("bert", "roberta", "electra", "camembert", "xlm-roberta", "mpnet"), TENTH),
     **dict.fromkeys(
         ("gpt2", "gpt_bigcode"), dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.1)
     ),
     "opt": {"dropout": 0.1},
     **{name: {"dropout_rate": 0.1} for name in ("t5", "mt5")},
     **{name: {"dropout": 0.1} for name in ("bart", "mbart", "marian", "pegasus")},
+    "albert": {"classifier_dropout_prob": 0.1},
     "m2m_100": {"dropout": 0.1, "attention_dropout": 0.1},
 }
 

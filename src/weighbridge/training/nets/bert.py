@@ -1,5 +1,5 @@
-"""BERT, RoBERTa and ELECTRA: three embeddings and a norm, norms behind attention and feed-forward, dropouts;
-the head of masked language models, labels of tokens, or a pooler and a classifier.
+"""BERT, RoBERTa and ELECTRA: three embeddings and a norm, norms behind attention and feed-forward,
+dropouts; the head of masked language models, labels of tokens, or a pooler and a classifier.
 
 Source: transformers 5.23 models/bert/modeling_bert.py, models/roberta/modeling_roberta.py,
 models/electra/modeling_electra.py.
@@ -20,7 +20,7 @@ from weighbridge.training.step import Step
 
 QKV = ("query", "key", "value")
 ENCODER = "encoder."
-BUFFERED = ("bert", "electra")  # positions are a buffer's
+BUFFERED = ("bert", "electra", "albert")  # positions are a buffer's
 
 
 def forward(s: Step) -> Tensor:
@@ -59,9 +59,9 @@ def embeddings(s: Step, p: Module, ids: Tensor) -> Tensor:
         position_ids = Tensor((1, s.length), INT64, None)
     else:
         position_ids = m.new(ids.shape, INT64)
-    token_type_ids = m.new(position_ids.shape, INT64)
     inputs_embeds = entered(s, embedding(m, ids, p.weight("word_embeddings")))
     if p.has("token_type_embeddings"):
+        token_type_ids = m.new(position_ids.shape, INT64)
         types = Tensor(ids.shape, INT64, token_type_ids.storage)
         token_type_embeddings = embedding(m, types, p.weight("token_type_embeddings"))
         x = add(m, inputs_embeds, token_type_embeddings)
