@@ -224,14 +224,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
     def _fan_in(self, func: Any, args: tuple[Any, ...], node: Any) -> int | None:
         """The storage that a sum of gradients would be added into: after a node, the engine adds
         what it returned to what others did, if that is dense (input_buffer.cpp: accumulate,
-        can_accumulate_inplace). Whether it is held elsewhere, the tape will see.
+        can_accumulate_inplace), and no graph is made of it: sums of a layer that is computed again
+        are its own. Whether it is held elsewhere, the tape will see.
 
         A function written in Python adds by itself, to what is its own. A view holds its base.
 
         Gradients that go into zeros by number are written in place, too, but that torch makes a
         copy where a subclass of tensors is about (FunctionsManual.cpp: areAnyTensorSubclassLike),
         as fake tensors are."""
-        if node is None or func not in SUMS:
+        if node is None or func not in SUMS or torch.is_grad_enabled():
             return None
         old = args[0]
         found = self._numbers.get(old.untyped_storage()._cdata)
