@@ -22,6 +22,16 @@ BERT = {
 }
 ELECTRA = {**BERT, "embedding_size": 96}
 ALBERT = {**ELECTRA, "num_hidden_layers": 3}
+DEBERTA = {
+    **BERT,
+    "relative_attention": True,
+    "position_buckets": 80,
+    "norm_rel_ebd": "layer_norm",
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "share_att_key": True,
+    "type_vocab_size": 0,
+}
 
 
 class Both(nn.Module):
@@ -89,6 +99,12 @@ CLASSES = {
     "albert": ("albert", ALBERT, {"cls": "AlbertForMaskedLM"}),
     "mpnet": ("mpnet", BERT, {"cls": "MPNetModel", "prepare": Embedder, "inputs": sides}),
     "masked": ("mpnet", BERT, {"cls": "MPNetForMaskedLM", "inputs": masked}),
+    "deberta": (
+        "deberta-v2",
+        DEBERTA,
+        {"cls": "DebertaV2ForSequenceClassification", "inputs": told},
+    ),
+    "deberta masked": ("deberta-v2", DEBERTA, {"cls": "DebertaV2ForMaskedLM", "inputs": masked}),
 }
 CASES = [
     ("bert", {"precision": "bf16", "seq_len": 200}),
@@ -105,6 +121,10 @@ CASES = [
     ("mpnet", {"precision": "bf16", "seq_len": 200}),
     ("mpnet", {"precision": "fp32", "padded": True}),
     ("masked", {"precision": "bf16-mixed"}),
+    ("deberta", {"precision": "bf16", "seq_len": 200}),
+    ("deberta", {"precision": "fp32", "checkpointing": True}),
+    ("deberta", {"precision": "bf16-mixed", "padded": True}),
+    ("deberta masked", {"precision": "bf16-mixed", "batch_size": 1}),
 ]
 
 

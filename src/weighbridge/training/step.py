@@ -15,7 +15,9 @@ TENTH = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0
 # Defaults of configuration classes that are not 0 (transformers models/*/configuration_*.py): files
 # of configs, and our catalogue, may leave them out.
 DROPOUTS: Mapping[str, Mapping[str, float]] = {
-    **dict.fromkeys(("bert", "roberta", "electra", "camembert", "xlm-roberta", "mpnet"), TENTH),
+    **dict.fromkeys(
+        ("bert", "roberta", "electra", "camembert", "xlm-roberta", "mpnet", "deberta-v2"), TENTH
+    ),
     **dict.fromkeys(
         ("gpt2", "gpt_bigcode"), dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.1)
     ),

@@ -58,6 +58,7 @@ PROGRAMS: Mapping[str, str] = {
     "distilbert.forward": "distilbert",
     "albert.forward": "albert",
     "mpnet.forward": "mpnet",
+    "deberta.forward": "deberta-v2",
     "vit.forward": "vit",
     "t5.forward": "t5 mt5",
     "bart.forward": "bart mbart m2m_100 marian pegasus",
@@ -66,7 +67,19 @@ PROGRAMS: Mapping[str, str] = {
 }
 NETS = {name: program for program, names in PROGRAMS.items() for name in names.split()}
 # Heads and losses that are not those of causal language models: of these modules
-OWN = ("bert", "distilbert", "albert", "mpnet", "qwen", "vit", "t5", "bart", "whisper", "mamba2")
+OWN = (
+    "bert",
+    "distilbert",
+    "albert",
+    "mpnet",
+    "deberta",
+    "qwen",
+    "vit",
+    "t5",
+    "bart",
+    "whisper",
+    "mamba2",
+)
 CAUSAL = ("mamba2",)  # of these
 # Classes that a framework has of its own, for all model types, and losses by their names
 CLASSES = ("litgpt", "torchtune", "torchtitan")

@@ -19,7 +19,7 @@ from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.norms import layer_norm
 from weighbridge.autograd.ops.pointwise import add, dropout, scale, several
 from weighbridge.autograd.ops.scans import clamped
-from weighbridge.autograd.ops.shaping import copied, turned
+from weighbridge.autograd.ops.shaping import first
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT16, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
@@ -202,9 +202,10 @@ def attention(s: Step, p: Module, x: Tensor, to: To) -> tuple[Tensor, Tensor | N
     m, h, laid = s.m, to.h, s.built.kind in LAID
     states = x if to.states is None else to.states
     read = h.batch, h.seen, h.heads, h.key_dim
-    q = first(m, _query(s, p, x), laid=laid).view(h.batch, h.length, *read[2:])
-    k = first(m, p.linear(m, states, "k_proj"), laid=laid).view(*read)
-    v = first(m, p.linear(m, states, "v_proj"), laid=laid).view(*read)
+    lay = first if laid else _as_it_is
+    q = lay(m, _query(s, p, x)).view(h.batch, h.length, *read[2:])
+    k = lay(m, p.linear(m, states, "k_proj")).view(*read)
+    v = lay(m, p.linear(m, states, "v_proj")).view(*read)
     more: dict[str, Any] = {"mask": to.mask, "p": s.rate("attention_dropout"), "causal": to.causal}
     more |= {"views": not laid, "first": laid, "wide": False, "own": True}
     out, weights = attended(s, q, k, v, h, **more)
@@ -217,9 +218,8 @@ def _query(s: Step, p: Module, x: Tensor) -> Tensor:
     return scale(s.m, q) if s.built.kind in LAID else q
 
 
-def first(m: Machine, x: Tensor, *, laid: bool) -> Tensor:
-    """transpose(1, 2).contiguous()"""
-    return copied(m, turned(m, x)) if laid else x
+def _as_it_is(m: Machine, x: Tensor) -> Tensor:
+    return x
 
 
 def head(s: Step, root: Module) -> Tensor:
