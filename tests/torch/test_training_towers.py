@@ -32,6 +32,7 @@ DEBERTA = {
     "share_att_key": True,
     "type_vocab_size": 0,
 }
+MODERN = {**BERT, "num_hidden_layers": 3, "pad_token_id": 0, "local_attention": 60}
 
 
 class Both(nn.Module):
@@ -105,6 +106,12 @@ CLASSES = {
         {"cls": "DebertaV2ForSequenceClassification", "inputs": told},
     ),
     "deberta masked": ("deberta-v2", DEBERTA, {"cls": "DebertaV2ForMaskedLM", "inputs": masked}),
+    "modern": ("modernbert", MODERN, {"cls": "ModernBertForMaskedLM"}),
+    "modern sentences": (
+        "modernbert",
+        MODERN,
+        {"cls": "ModernBertForSequenceClassification", "inputs": told},
+    ),
 }
 CASES = [
     ("bert", {"precision": "bf16", "seq_len": 200}),
@@ -125,6 +132,10 @@ CASES = [
     ("deberta", {"precision": "fp32", "checkpointing": True}),
     ("deberta", {"precision": "bf16-mixed", "padded": True}),
     ("deberta masked", {"precision": "bf16-mixed", "batch_size": 1}),
+    ("modern", {"precision": "bf16", "seq_len": 200}),
+    ("modern", {"precision": "fp32", "checkpointing": True}),
+    ("modern", {"precision": "bf16-mixed", "padded": True}),
+    ("modern sentences", {"precision": "bf16-mixed", "checkpointing": True}),
 ]
 
 

@@ -59,6 +59,7 @@ PROGRAMS: Mapping[str, str] = {
     "albert.forward": "albert",
     "mpnet.forward": "mpnet",
     "deberta.forward": "deberta-v2",
+    "modernbert.forward": "modernbert",
     "vit.forward": "vit",
     "t5.forward": "t5 mt5",
     "bart.forward": "bart mbart m2m_100 marian pegasus",
@@ -73,11 +74,12 @@ OWN = (
     "albert",
     "mpnet",
     "deberta",
-    "qwen",
+    "modernbert",
     "vit",
     "t5",
     "bart",
     "whisper",
+    "qwen",
     "mamba2",
 )
 CAUSAL = ("mamba2",)  # of these
