@@ -33,6 +33,14 @@ DEBERTA = {
     "type_vocab_size": 0,
 }
 MODERN = {**BERT, "num_hidden_layers": 3, "pad_token_id": 0, "local_attention": 60}
+SIDE = 126  # pixels of an image
+DINOV2 = {
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": SIDE,
+    "patch_size": 7,
+}
 
 
 class Both(nn.Module):
@@ -87,6 +95,12 @@ def masked(batch, length, device):
     return {"input_ids": ids, "labels": labels}
 
 
+def images(batch, _length, device):
+    pixels = torch.rand(batch, 3, SIDE, SIDE, device=device)
+    labels = torch.randint(0, 2, (batch,), device=device)
+    return {"pixel_values": pixels, "labels": labels}
+
+
 def told(batch, length, device):
     ids = torch.randint(0, 100, (batch, length), device=device)
     return {"input_ids": ids, "labels": torch.randint(0, 2, (batch,), device=device)}
@@ -112,6 +126,11 @@ CLASSES = {
         MODERN,
         {"cls": "ModernBertForSequenceClassification", "inputs": told},
     ),
+    "dinov2": (
+        "dinov2",
+        DINOV2,
+        {"cls": "Dinov2ForImageClassification", "inputs": images, "seq_len": None},
+    ),
 }
 CASES = [
     ("bert", {"precision": "bf16", "seq_len": 200}),
@@ -136,6 +155,9 @@ CASES = [
     ("modern", {"precision": "fp32", "checkpointing": True}),
     ("modern", {"precision": "bf16-mixed", "padded": True}),
     ("modern sentences", {"precision": "bf16-mixed", "checkpointing": True}),
+    ("dinov2", {"precision": "bf16"}),
+    ("dinov2", {"precision": "fp32", "checkpointing": True}),
+    ("dinov2", {"precision": "bf16-mixed", "attention": "eager"}),
 ]
 
 
@@ -144,7 +166,8 @@ CASES = [
 )
 def test_saved_tensors_and_peaks_are_those_of_the_class(name, settings):
     model_type, config, own = CLASSES[name]
-    seen = real(model_type, config, **(own | settings))
-    asked = {k: v for k, v in (own | settings).items() if k not in ("prepare", "inputs")}
+    asked = {k: v for k, v in (own | settings).items() if v is not None}
+    seen = real(model_type, config, **asked)
+    asked = {k: v for k, v in asked.items() if k not in ("prepare", "inputs")}
     mine = ours(model_type, config, **asked)
     assert differences(seen, mine, small=SMALL) == []

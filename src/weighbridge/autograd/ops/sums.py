@@ -54,3 +54,15 @@ def over_tokens(m: Machine, x: Tensor) -> Tensor:
 
     record(m, back, [x], [], out)
     return out
+
+
+def mean_of_tokens(m: Machine, x: Tensor) -> Tensor:
+    """x.mean(1) of [batch, tokens, width]"""
+    out = m.new((x.shape[0], x.shape[-1]), x.dtype)
+    before = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(before, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out
