@@ -41,6 +41,18 @@ DINOV2 = {
     "image_size": SIDE,
     "patch_size": 7,
 }
+HALF = {"num_hidden_layers": 2, "num_attention_heads": 4}
+CLIP = {
+    "projection_dim": 96,
+    "text_config": {**HALF, "hidden_size": 128, "intermediate_size": 448, "vocab_size": 1000},
+    "vision_config": {
+        **HALF,
+        "hidden_size": 160,
+        "intermediate_size": 512,
+        "image_size": SIDE,
+        "patch_size": 7,
+    },
+}
 
 
 class Both(nn.Module):
@@ -101,6 +113,12 @@ def images(batch, _length, device):
     return {"pixel_values": pixels, "labels": labels}
 
 
+def pairs(batch, length, device):
+    pixels = torch.rand(batch, 3, SIDE, SIDE, device=device)
+    ids = torch.randint(0, 100, (batch, length), device=device)
+    return {"pixel_values": pixels, "input_ids": ids, "return_loss": True}
+
+
 def told(batch, length, device):
     ids = torch.randint(0, 100, (batch, length), device=device)
     return {"input_ids": ids, "labels": torch.randint(0, 2, (batch,), device=device)}
@@ -131,6 +149,11 @@ CLASSES = {
         DINOV2,
         {"cls": "Dinov2ForImageClassification", "inputs": images, "seq_len": None},
     ),
+    "clip": (
+        "clip",
+        CLIP,
+        {"cls": "CLIPModel", "inputs": pairs, "seq_len": 77, "head_reads": "text_model"},
+    ),
 }
 CASES = [
     ("bert", {"precision": "bf16", "seq_len": 200}),
@@ -158,6 +181,9 @@ CASES = [
     ("dinov2", {"precision": "bf16"}),
     ("dinov2", {"precision": "fp32", "checkpointing": True}),
     ("dinov2", {"precision": "bf16-mixed", "attention": "eager"}),
+    ("clip", {"precision": "bf16"}),
+    ("clip", {"precision": "fp32", "checkpointing": True}),
+    ("clip", {"precision": "bf16-mixed"}),
 ]
 
 

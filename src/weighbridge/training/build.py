@@ -71,6 +71,7 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
         body=body(subject.body, s, stage),
         config=language(subject),
         kind=subject.model_type,
+        whole=subject.config,
         buffers=[*buffers, *pieces],
     )
 

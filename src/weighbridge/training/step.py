@@ -41,6 +41,7 @@ class Built:
     body: Body
     config: Config  # the language model's own
     kind: str  # its model type
+    whole: Config | None = None  # that of all the class
     buffers: list[Tensor] = field(default_factory=list)
     encoder: list[Module] = field(default_factory=list)  # layers of what is attended to
     towers: dict[str, list[Module]] = field(default_factory=dict)  # by the part's name
