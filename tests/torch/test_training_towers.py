@@ -44,7 +44,7 @@ DINOV2 = {
 HALF = {"num_hidden_layers": 2, "num_attention_heads": 4}
 CLIP = {
     "projection_dim": 96,
-    "text_config": {**HALF, "hidden_size": 128, "intermediate_size": 448, "vocab_size": 1000},
+    "text_config": {**HALF, "hidden_size": 160, "intermediate_size": 448, "vocab_size": 1000},
     "vision_config": {
         **HALF,
         "hidden_size": 160,
@@ -154,6 +154,11 @@ CLASSES = {
         CLIP,
         {"cls": "CLIPModel", "inputs": pairs, "seq_len": 77, "head_reads": "text_model"},
     ),
+    "siglip": (
+        "siglip",
+        CLIP,
+        {"cls": "SiglipModel", "inputs": pairs, "seq_len": 60, "head_reads": "text_model"},
+    ),
 }
 CASES = [
     ("bert", {"precision": "bf16", "seq_len": 200}),
@@ -184,6 +189,9 @@ CASES = [
     ("clip", {"precision": "bf16"}),
     ("clip", {"precision": "fp32", "checkpointing": True}),
     ("clip", {"precision": "bf16-mixed"}),
+    ("siglip", {"precision": "bf16"}),
+    ("siglip", {"precision": "fp32", "checkpointing": True}),
+    ("siglip", {"precision": "bf16-mixed"}),
 ]
 
 

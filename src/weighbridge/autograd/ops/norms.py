@@ -89,12 +89,13 @@ def cohere_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
 
 
 def normalize(m: Machine, x: Tensor) -> Tensor:
-    """F.normalize: x over its norm, which has a least value; norms save their input and result."""
-    norm = m.new((*x.shape[:-1], 1), x.dtype)
-    whole = x.shape
+    """F.normalize: x over its norm, which has a least value; norms save their input and result.
+    Autocast has the result in float32, and does not cast the input."""
+    norm = m.new((*x.shape[:-1], 1), x.dtype if m.autocast is None else FLOAT32)
+    whole, dtype = x.shape, x.dtype
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]
+        return [m.new(whole, dtype)]
 
     record(m, back, [x], [x, norm.detach()], norm)
     return mul(m, x, clamped(m, norm))

@@ -14,6 +14,7 @@ from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.conv import Form, conv, rearranges
 from weighbridge.autograd.ops.losses import cross_entropy, embedding
 from weighbridge.autograd.ops.matrix import matmul
+from weighbridge.autograd.ops.norms import layer_norm
 from weighbridge.autograd.ops.pointwise import add, cast, mean, mul, of_result, power, several
 from weighbridge.autograd.ops.shaping import expand, pick, stack
 from weighbridge.autograd.tensors import Tensor
@@ -28,13 +29,14 @@ from weighbridge.training.step import Step
 
 
 class Side(NamedTuple):
-    """The texts or the images."""
+    """The texts or the images. `dense`: activations lie in the order of their dimensions."""
 
     h: Heads
     act: str
     rate: float
     mask: Tensor | None = None
     causal: bool = False
+    dense: bool = True
 
 
 def forward(s: Step) -> Tensor:
@@ -49,23 +51,29 @@ def forward(s: Step) -> Tensor:
 
 def seen(s: Step, p: Module) -> tuple[Tensor, Tensor]:
     """CLIPVisionModel.forward, and the projection of what it gives"""
-    m, tower, config = s.m, s.built.body.towers[0], _vision(s)
+    m, config = s.m, vision(s, "clip_vision_model")
     hidden_states = normed(m, embeddings(s, p.at("embeddings"), config), p, "pre_layrnorm")
-    act = str(config.get("hidden_act") or "quick_gelu")
-    side = Side(_heads(s, tower), act, _rate(s, config))
-    x = hidden_states
-    for number in range(tower.layers):
-        x = run(s, layer, x, p.at(f"encoder.layers.{number}"), side)
+    x = patches_through(s, p, hidden_states, config, "quick_gelu")
     pooled_output = normed(m, first_token(m, x), p, "post_layernorm")
     return x, s.built.root.linear(m, pooled_output, "visual_projection")
 
 
-def _vision(s: Step) -> Config:
+def patches_through(s: Step, p: Module, x: Tensor, config: Config, usual: str) -> Tensor:
+    """CLIPEncoder.forward of images"""
+    tower, act = s.built.body.towers[0], str(config.get("hidden_act") or usual)
+    dense = p.has("embeddings.class_embedding")  # what is joined with it
+    side = Side(_heads(s, tower), act, rate(s, config), dense=dense)
+    for number in range(tower.layers):
+        x = run(s, layer, x, p.at(f"encoder.layers.{number}"), side)
+    return x
+
+
+def vision(s: Step, model_type: str) -> Config:
     assert s.built.whole is not None
-    return s.built.whole.sub("vision_config", model_type="clip_vision_model")
+    return s.built.whole.sub("vision_config", model_type=model_type)
 
 
-def _rate(s: Step, config: Config) -> float:
+def rate(s: Step, config: Config) -> float:
     return float(config.get("attention_dropout") or 0.0) if s.dropout else 0.0
 
 
@@ -90,26 +98,36 @@ def embeddings(s: Step, p: Module, config: Config) -> Tensor:
     side, width = size // weight.shape[2], weight.shape[0]
     wide = rearranges(patches, m, s.capability)
     form = Form((s.batch, width, side, side), rearranged=wide, turned=True)
-    patch_embeds = conv(m, patches, weight, None, form)
+    patch_embeds = conv(m, patches, weight, p.bias("patch_embedding"), form)
     del patches
-    patch_embeds = entered(s, patch_embeds.view(s.batch, side**2, width))
-    class_embeds = expand(m, p.bare("class_embedding"), s.batch, 1, width)
-    x = stack(m, class_embeds, patch_embeds)
-    position_ids = Tensor((1, side**2 + 1), INT64, None)  # a buffer's
+    x = entered(s, patch_embeds.view(s.batch, side**2, width))
+    del patch_embeds
+    if p.has("class_embedding"):
+        x = stack(m, expand(m, p.bare("class_embedding"), s.batch, 1, width), x)
+    position_ids = Tensor((1, x.shape[1]), INT64, None)  # a buffer's
     return add(m, x, embedding(m, position_ids, p.weight("position_embedding")))
 
 
 def read(s: Step, p: Module) -> Tensor:
     """CLIPTextModel.forward, but for what it picks"""
-    m, config = s.m, s.built.config
+    side = Side(
+        heads(s, 0),
+        str(s.built.config.get("hidden_act") or "quick_gelu"),
+        rate(s, s.built.config),
+        mask(s, None),
+        causal=True,
+    )
+    return texts_through(s, p, side)
+
+
+def texts_through(s: Step, p: Module, side: Side) -> Tensor:
+    m = s.m
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = entered(s, embedding(m, ids, p.weight("embeddings.token_embedding")))
     position_ids = Tensor((1, s.length), INT64, None)  # a buffer's
     position_embeddings = embedding(m, position_ids, p.weight("embeddings.position_embedding"))
     hidden_states = add(m, inputs_embeds, position_embeddings)
     del inputs_embeds, position_embeddings
-    act = str(config.get("hidden_act") or "quick_gelu")
-    side = Side(heads(s, 0), act, _rate(s, config), mask(s, None), causal=True)
     x = hidden_states
     for q in s.built.layers:
         x = run(s, layer, x, q, side)
@@ -120,13 +138,17 @@ def layer(x: Tensor, s: Step, p: Module, side: Side) -> Tensor:
     """CLIPEncoderLayer.forward"""
     m = s.m
     residual = x
-    x = normed(m, x, p, "layer_norm1")
+    x = norm(m, x, p, "layer_norm1", side)
     x, _ = attention(s, p.at("self_attn"), x, side)
     x = add(m, residual, x)
     residual = x
-    x = normed(m, x, p, "layer_norm2")
+    x = norm(m, x, p, "layer_norm2", side)
     x = mlp(m, p.at("mlp"), x, side.act)
     return add(m, residual, x)
+
+
+def norm(m: Machine, x: Tensor, p: Module, name: str, side: Side) -> Tensor:
+    return layer_norm(m, x, p.weight(name), p.bias(name), dense=side.dense)
 
 
 def attention(s: Step, p: Module, x: Tensor, side: Side) -> tuple[Tensor, Tensor | None]:
@@ -156,6 +178,7 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
         pooled_output = pick(m, hidden.view(rows, hidden.shape[-1]), s.batch)
         text_embeds = root.linear(m, pooled_output, "text_projection")
         image_embeds, text_embeds = _unit(m, image_embeds), _unit(m, text_embeds)
+        s.outputs.extend((image_embeds, text_embeds))
         logits_per_text = matmul(m, text_embeds, image_embeds, s.batch)
         logits_per_text = mul(m, logits_per_text, of_result(m, root.bare("logit_scale")))
         caption_loss = cross_entropy(m, logits_per_text, m.new((s.batch,), INT64))
