@@ -4,6 +4,7 @@ requests and releases is the same, event by event."""
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from tests.torch.programs import WIDTH, Net, real, recorded, step_in_backward, train
 from weighbridge.trace import guard
@@ -129,6 +130,22 @@ def test_python_functions_add_for_themselves():
     def program(device):
         x = torch.ones(4096, device=device, requires_grad=True)
         Twice.apply(x).backward(torch.ones(4096, device=device))
+
+    with FakeGPU("a100-80gb") as gpu:
+        program("cuda")
+    assert recorded(gpu.tape) == real(program)
+
+
+def test_sums_of_a_layer_that_is_computed_again_are_its_own():
+    """What is added to may be dropped at once, and is no gradient."""
+
+    def layer(x):
+        return torch.exp(x / 2 + x) + x
+
+    def program(device):
+        x = torch.ones(4096, device=device, requires_grad=True)
+        out = checkpoint(layer, x, use_reentrant=False)
+        out.backward(torch.ones(4096, device=device))
 
     with FakeGPU("a100-80gb") as gpu:
         program("cuda")

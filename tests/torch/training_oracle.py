@@ -67,7 +67,8 @@ class Asked:
     framework       plain: outputs live until backward is over; trainer: accelerate's outputs
     prepare         called with the model on the host, gives what is trained (adapters, freezing)
     inputs          called with (batch, length, device), gives the arguments of forward
-    head_reads      the module whose output the head reads, where that is not the base model
+    head_reads      the module whose output the head reads, where that is not the base model; what
+                    is prepared may have one of its own
     """
 
     cls: str | None = None
@@ -160,6 +161,7 @@ class _Real:
             model.gradient_checkpointing_enable({"use_reentrant": asked.reentrant})
         if asked.prepare is not None:
             model = asked.prepare(model)
+            base = getattr(model, "head_reads", base)
         model.to("cuda")
         gc.collect()
         base.register_forward_hook(self.base_is_over)

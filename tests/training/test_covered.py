@@ -33,7 +33,6 @@ def refusal(model, kind=UsageError, **more):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("all-minilm-l6-v2", "no loss"),
         ("resnet-50", "no layers"),
         ("swin-tiny-patch4-window7-224", ""),
     ],

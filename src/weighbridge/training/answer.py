@@ -108,3 +108,4 @@ def _derived(p: Plan, found: Run) -> dict[str, Any]:
 def _warnings(p: Plan, found: Run) -> Iterator[str]:
     if found.program.said:
         yield f"{p.subject.model_type}: {found.program.said}"
+    yield from found.assumed

@@ -27,6 +27,11 @@ from weighbridge.training.tensors import Held, held
 
 EXPERTS = ("expert", "experts")  # kinds of the parameters of one expert, and of all in one
 MERGES = 5  # the version of transformers that holds the experts of a layer in stacks
+FROZEN = {  # by their classes: sines that are parameters
+    "marian": "embed_positions",
+    "pegasus": "embed_positions",
+    "whisper": "encoder.embed_positions",
+}
 BITSANDBYTES = ("nf4", "fp4", "bnb-")  # formats that leave those stacks alone
 
 
@@ -70,6 +75,7 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
         body=body(subject.body, s, stage),
         config=language(subject),
         kind=subject.model_type,
+        whole=subject.config,
         buffers=[*buffers, *pieces],
     )
 
@@ -183,7 +189,10 @@ def _param(m: Machine, p: Plan, h: Held, packed: Packed, around: Around) -> Para
         turned = h.kind == "conv1d"  # bitsandbytes puts a linear in its place
         shape, kind = (h.shape[::-1], "linear") if turned else (h.shape, h.kind)
         return Param(h.name, shape, p.dtype, None, trainable=False, kind=kind)
-    return around.place(m, h, _dtype(p, h))
+    made = around.place(m, h, _dtype(p, h))
+    never = FROZEN.get(p.subject.model_type)
+    made.trainable = never is None or f"{never}." not in h.name
+    return made
 
 
 def _wraps(p: Plan, params: dict[str, Param], packed: Packed) -> Iterator[tuple[str, Wrap]]:
@@ -226,6 +235,9 @@ def _stack(p: Plan) -> tuple[str, list[int]]:
         at = LAYER.search(name)
         if at is not None:
             found.setdefault(name[: at.start()], set()).add(int(at[1]))
+    if p.subject.model_type in SHARED and len(found) == 1:
+        ((path, groups),) = found.items()
+        return path, [i * len(groups) // count for i in range(count)]
     fits = [(path, sorted(numbers)) for path, numbers in found.items() if len(numbers) >= count]
     if not fits or not count:
         raise UnsupportedError(
@@ -238,6 +250,7 @@ def _stack(p: Plan) -> tuple[str, list[int]]:
 
 
 LANGUAGE = "language model"
+SHARED = ("albert",)  # a group of layers stands for several
 DECODER, ENCODER = "decoder", "encoder"
 
 

@@ -44,6 +44,7 @@ class Run:
     host: int = 0  # bytes of parameters and master copies in host memory
     away: int = 0  # bytes of activations there, at most
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
+    assumed: list[str] = field(default_factory=list)  # what the class does not say of its training
 
     def note(self, name: str, peak: Peak, *, first: bool) -> None:
         self.reserved[name] = peak.reserved
@@ -99,7 +100,7 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     if around.saves:
         around.saving(m, built)
         found.note("save", m.heap.phase(), first=False)
-    found.elsewhere = kept.elsewhere
+    found.elsewhere, found.assumed = kept.elsewhere, batches.s.assumed
     found.host, found.away = around.host, m.most_away
     return found
 

@@ -15,12 +15,17 @@ TENTH = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0
 # Defaults of configuration classes that are not 0 (transformers models/*/configuration_*.py): files
 # of configs, and our catalogue, may leave them out.
 DROPOUTS: Mapping[str, Mapping[str, float]] = {
-    **dict.fromkeys(("bert", "roberta", "electra", "camembert", "xlm-roberta"), TENTH),
+    **dict.fromkeys(
+        ("bert", "roberta", "electra", "camembert", "xlm-roberta", "mpnet", "deberta-v2"), TENTH
+    ),
     **dict.fromkeys(
         ("gpt2", "gpt_bigcode"), dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.1)
     ),
     "opt": {"dropout": 0.1},
     **{name: {"dropout_rate": 0.1} for name in ("t5", "mt5")},
+    **{name: {"dropout": 0.1} for name in ("bart", "mbart", "marian", "pegasus")},
+    "albert": {"classifier_dropout_prob": 0.1},
+    "m2m_100": {"dropout": 0.1, "attention_dropout": 0.1},
 }
 
 
@@ -36,6 +41,7 @@ class Built:
     body: Body
     config: Config  # the language model's own
     kind: str  # its model type
+    whole: Config | None = None  # that of all the class
     buffers: list[Tensor] = field(default_factory=list)
     encoder: list[Module] = field(default_factory=list)  # layers of what is attended to
     kept: dict[int, Tensor] = field(default_factory=dict)  # by modules, to their next run
@@ -67,6 +73,7 @@ class Step:
     )  # what the loop holds until the loss is there
     outputs: list[Tensor] = field(default_factory=list)  # what they hold besides logits
     held: list[Tensor] = field(default_factory=list)  # by the loop, of the step before
+    assumed: list[str] = field(default_factory=list)  # of the run, in sentences
 
     @property
     def rows(self) -> int:
@@ -76,6 +83,10 @@ class Step:
     def computing(self) -> DType:
         """Of products."""
         return self.m.autocast or self.dtype
+
+    def assume(self, sentence: str) -> None:
+        if sentence not in self.assumed:
+            self.assumed.append(sentence)
 
     def rate(self, *names: str) -> float:
         """A dropout of the config."""

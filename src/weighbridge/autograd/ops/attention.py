@@ -300,13 +300,13 @@ def _math(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How) -> Te
     soft = _scores(m, scaled, keys, h, bias, how.first)
     soft = dropout(m, soft, how.p)
     weights = cast(m, soft.detach(), dtype)  # returned beside it, and dropped
-    out = cast(m, _product(m, soft, values, h, columns=h.value_dim), dtype)
+    out = cast(m, product(m, soft, values, h, columns=h.value_dim), dtype)
     del scaled, wide_q, wide_k, wide_v, keys, values, bias, soft, weights
-    return _contiguous(m, out, h)
+    return contiguous(m, out, h)
 
 
 def _scores(m: Machine, q: Tensor, k: Tensor, h: Heads, bias: Tensor | None, first: bool) -> Tensor:
-    scores = _product(m, q, scale(m, k), h, first=first)
+    scores = product(m, q, scale(m, k), h, first=first)
     if bias is not None:
         scores = add_(m, scores, bias)
     return _safe_softmax(m, scores)
@@ -336,7 +336,7 @@ def eager(
     """eager_attention_forward: softmax(q k^T * scale + mask, float32).to(q.dtype) @ v, keys and
     values repeated; what it gives, and the weights that the layer holds to its end."""
     key_states, value_states = _spread(m, k, h, h.key_dim), _spread(m, v, h, h.value_dim)
-    weights = scale(m, _product(m, q, key_states, h, first=how.first))
+    weights = scale(m, product(m, q, key_states, h, first=how.first))
     if how.cap:
         weights = scale(m, weights)
         weights = of_result(m, weights)
@@ -349,21 +349,21 @@ def eager(
     elif how.wide:
         weights = cast(m, softmax(m, cast(m, weights, FLOAT32)), q.dtype)
     else:
-        weights = _softmax(m, weights)
+        weights = own_softmax(m, weights)
         if not how.own:
             weights = cast(m, weights, v.dtype)
     weights = dropout(m, weights, how.p)
-    out = _product(m, weights, value_states, h, columns=h.value_dim)
-    out = _contiguous(m, out, h)
+    out = product(m, weights, value_states, h, columns=h.value_dim)
+    out = contiguous(m, out, h)
     return out, weights
 
 
-def _softmax(m: Machine, x: Tensor) -> Tensor:
+def own_softmax(m: Machine, x: Tensor) -> Tensor:
     """In its own dtype; autocast has it in float32."""
     return softmax(m, x if m.autocast is None else cast(m, x, FLOAT32))
 
 
-def _product(
+def product(
     m: Machine, a: Tensor, b: Tensor, h: Heads, *, columns: int = 0, first: bool = False
 ) -> Tensor:
     """q k^T, or with `columns` weights times values. torch.matmul copies what does not have heads
@@ -390,6 +390,6 @@ def _spread(m: Machine, x: Tensor, h: Heads, width: int) -> Tensor:
     return repeat(m, x, h.groups, (h.batch, h.heads, h.seen, width))
 
 
-def _contiguous(m: Machine, out: Tensor, h: Heads) -> Tensor:
+def contiguous(m: Machine, out: Tensor, h: Heads) -> Tensor:
     """transpose(1, 2).contiguous()"""
     return copied(m, out).view(h.batch, h.length, h.heads, h.value_dim)

@@ -9,7 +9,7 @@ Source: transformers 5.23 loss/loss_utils.py (ForCausalLMLoss, fixed_cross_entro
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.ops.pointwise import cast
+from weighbridge.autograd.ops.pointwise import cast, wider
 from weighbridge.autograd.tensors import Param, Tensor, absent
 from weighbridge.dtypes import FLOAT32, INT64
 
@@ -67,6 +67,26 @@ def cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
         return [m.new(shape, wide)]
 
     record(m, unpicked, [soft], [soft.detach(), targets, weight], loss)
+    return loss
+
+
+def binary_cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
+    """F.binary_cross_entropy_with_logits, which autocast has in float32."""
+    if m.autocast is not None:
+        logits = cast(m, logits, FLOAT32)
+    dtype = wider(logits, targets)
+    rest, sigmoid = m.new(logits.shape, dtype), m.new(logits.shape, logits.dtype)
+    loss = m.new((), dtype)
+    del rest, sigmoid
+    shape, own = logits.shape, logits.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        sigmoid = m.new(shape, own)
+        made = m.new(shape, dtype)
+        del sigmoid
+        return [made if dtype == own else m.new(shape, own)]
+
+    record(m, back, [logits], [logits, targets], loss)
     return loss
 
 

@@ -12,21 +12,27 @@ from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.pointwise import cast, mean, mul, power, rsqrt, scale, shift, sub
+from weighbridge.autograd.ops.scans import clamped
 from weighbridge.autograd.tensors import Tensor, absent
 from weighbridge.dtypes import FLOAT32
 
 
-def layer_norm(m: Machine, x: Tensor, w: Tensor | None, b: Tensor | None = None) -> Tensor:
-    """One kernel; under autocast it runs in float32, and so is what it gives."""
+def layer_norm(
+    m: Machine, x: Tensor, w: Tensor | None, b: Tensor | None = None, *, dense: bool = True
+) -> Tensor:
+    """One kernel; under autocast it runs in float32, and so is what it gives. What does not lie in
+    the order of its dimensions is copied for the kernel alone."""
     if absent(w):
         return x
     if m.autocast is not None:
         b, w = (None if t is None else cast(m, t, FLOAT32) for t in (b, w))
         x = cast(m, x, FLOAT32)
+    copy = None if dense else m.new(x.shape, x.dtype)
     out = m.new(x.shape, x.dtype)
     size = FLOAT32 if x.dtype != FLOAT32 else x.dtype
     centre, spread = m.new((*x.shape[:-1], 1), size), m.new((*x.shape[:-1], 1), size)
     width = x.shape[-1:]
+    del copy
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = grads[0].dtype
@@ -80,6 +86,19 @@ def cohere_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     x = mul(m, sub(m, x, middle), rsqrt(m, shift(m, variance)))
     x = mul(m, cast(m, w, FLOAT32), x)
     return cast(m, x, dtype)
+
+
+def normalize(m: Machine, x: Tensor) -> Tensor:
+    """F.normalize: x over its norm, which has a least value; norms save their input and result.
+    Autocast has the result in float32, and does not cast the input."""
+    norm = m.new((*x.shape[:-1], 1), x.dtype if m.autocast is None else FLOAT32)
+    whole, dtype = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, dtype)]
+
+    record(m, back, [x], [x, norm.detach()], norm)
+    return mul(m, x, clamped(m, norm))
 
 
 def soft_cap(m: Machine, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ turned     a transposed view, whose gradient is copied
 repeat     expand and reshape: a copy; in backward the sum over the copies
 written    x[..., i] = a: in backward a copy of the whole gradient, and of the slice
 pick       index_select by numbers that backward needs again
+gathered   torch.gather, which saves its input and the numbers
 """
 
 from collections.abc import Sequence
@@ -178,3 +179,20 @@ def pick(m: Machine, x: Tensor, rows: int, numbers: Tensor | None = None) -> Ten
 
     record(m, back, [x], [index], out)
     return out
+
+
+def gathered(m: Machine, x: Tensor, index: Tensor, shape: Shape) -> Tensor:
+    """Along the last dimension; `index` may be a view."""
+    out = m.new(shape, x.dtype)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [x, index], out)
+    return out
+
+
+def first(m: Machine, x: Tensor) -> Tensor:
+    """transpose(1, 2).contiguous(): heads before tokens; the gradient is copied back."""
+    return copied(m, turned(m, x))

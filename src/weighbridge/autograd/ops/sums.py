@@ -7,7 +7,11 @@ A gradient of 8,192 x 768 on an A100: w 32, v 4, c 128, so 48 MiB.
 Source: torch aten/src/ATen/native/cuda/Reduce.cuh (setReduceConfig, global_memory_size).
 """
 
-from weighbridge.autograd.machine import Machine
+from typing import Any
+
+from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.dtypes import FLOAT32
 from weighbridge.units import ceil_div
 
 THREADS, WARP, VECTOR = 512, 32, 4
@@ -35,3 +39,30 @@ def _block(across: int, down: int, threads: int) -> tuple[int, int]:
     wide = min(across, WARP)
     high = min(down, threads // wide)
     return min(across, threads // high), high
+
+
+def over_tokens(m: Machine, x: Tensor) -> Tensor:
+    """x.sum(1, dtype=float32) of [batch, tokens, width]; its gradient is a view, unless it has
+    another dtype."""
+    out = m.new((x.shape[0], x.shape[-1]), FLOAT32)
+    before, dtype = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        if grads[0].dtype == dtype:
+            return [Tensor(before, dtype, grads[0].storage)]
+        return [m.new(before, dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def mean_of_tokens(m: Machine, x: Tensor) -> Tensor:
+    """x.mean(1) of [batch, tokens, width]"""
+    out = m.new((x.shape[0], x.shape[-1]), x.dtype)
+    before = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(before, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out

@@ -68,15 +68,40 @@ PROGRAMS: Mapping[str, str] = {
     "qwen_next.forward_3_5": "qwen3_5 qwen3_5_moe",
     "lfm2.forward": "lfm2 lfm2_moe",
     "griffin.forward": "recurrent_gemma",
-    "bert.forward": "bert roberta xlm-roberta camembert",
+    "bert.forward": "bert roberta xlm-roberta camembert electra",
     "distilbert.forward": "distilbert",
+    "albert.forward": "albert",
+    "mpnet.forward": "mpnet",
+    "deberta.forward": "deberta-v2",
+    "modernbert.forward": "modernbert",
     "vit.forward": "vit",
-    "t5.forward": "t5",
+    "dinov2.forward": "dinov2",
+    "clip.forward": "clip_text_model",
+    "siglip.forward": "siglip_text_model",
+    "t5.forward": "t5 mt5",
+    "bart.forward": "bart mbart m2m_100 marian pegasus",
+    "whisper.forward": "whisper",
     "mamba2.forward": "mamba2",
 }
 NETS = {name: program for program, names in PROGRAMS.items() for name in names.split()}
 # Heads and losses that are not those of causal language models: of these modules
-OWN = ("bert", "distilbert", "qwen", "vit", "t5", "mamba2")
+OWN = (
+    "bert",
+    "distilbert",
+    "albert",
+    "mpnet",
+    "deberta",
+    "modernbert",
+    "vit",
+    "dinov2",
+    "clip",
+    "siglip",
+    "t5",
+    "bart",
+    "whisper",
+    "qwen",
+    "mamba2",
+)
 CAUSAL = ("mamba2",)  # of these
 # Classes that a framework has of its own, for all model types, and losses by their names
 CLASSES = ("litgpt", "torchtune", "torchtitan")
@@ -97,6 +122,7 @@ MIXED: Mapping[str, type | tuple[type, ...]] = {
     "griffin": (Attention, GatedRecurrence),
 }
 INSTEAD = "trace it (weighbridge trace SCRIPT)"
+UNCOVERED = f"its training step is not covered yet: {INSTEAD}"
 # Names in a layer of Llama's shape, whatever the class is called
 LLAMA = re.compile(
     r"(self_attn\.([qkvo]_proj|[qk]_norm)|mlp\.(gate|up|down)_proj|(input|post_attention)_layernorm)"

@@ -1,17 +1,18 @@
-"""BERT and RoBERTa: three embeddings and a norm, norms behind attention and feed-forward, dropouts;
-the head of masked language models, labels of tokens, or a pooler and a classifier.
+"""BERT, RoBERTa and ELECTRA: three embeddings and a norm, norms behind attention and feed-forward,
+dropouts; the head of masked language models, labels of tokens, or a pooler and a classifier.
 
-Source: transformers 5.23 models/bert/modeling_bert.py, models/roberta/modeling_roberta.py.
+Source: transformers 5.23 models/bert/modeling_bert.py, models/roberta/modeling_roberta.py,
+models/electra/modeling_electra.py.
 """
 
-from weighbridge.autograd.ops.losses import embedding
+from weighbridge.autograd.ops.losses import binary_cross_entropy, embedding
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import add, dropout, of_result, several
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import INT64
+from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import INSTEAD
+from weighbridge.training.nets import INSTEAD, embedder
 from weighbridge.training.nets.decoder import heads, normed, run
 from weighbridge.training.nets.encoder import by_token, classified, entered, first_token, mask
 from weighbridge.training.nets.encoder import self_attention as attend
@@ -19,13 +20,25 @@ from weighbridge.training.step import Step
 
 QKV = ("query", "key", "value")
 ENCODER = "encoder."
+BUFFERED = ("bert", "electra", "albert")  # positions are a buffer's
 
 
 def forward(s: Step) -> Tensor:
+    return embedder.pair(s, encoded) if headless(s) else encoded(s)
+
+
+def headless(s: Step) -> bool:
+    """Whether the class is the encoder itself."""
+    return not base(s).path
+
+
+def encoded(s: Step) -> Tensor:
     """BertModel.forward, without its pooler"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     embedding_output = embeddings(s, base(s).at("embeddings"), ids)
+    if base(s).has("embeddings_project"):
+        embedding_output = base(s).linear(m, embedding_output, "embeddings_project")
     attention_mask = mask(s, s.length)
     x = embedding_output
     for i, p in enumerate(built.layers):
@@ -42,13 +55,13 @@ def embeddings(s: Step, p: Module, ids: Tensor) -> Tensor:
     """BertEmbeddings.forward; positions are a buffer's, types are gathered from one. RoBERTa's
     positions are of each sequence, since padding has none."""
     m = s.m
-    if s.built.kind == "bert":
+    if s.built.kind in BUFFERED:
         position_ids = Tensor((1, s.length), INT64, None)
     else:
         position_ids = m.new(ids.shape, INT64)
-    token_type_ids = m.new(position_ids.shape, INT64)
     inputs_embeds = entered(s, embedding(m, ids, p.weight("word_embeddings")))
     if p.has("token_type_embeddings"):
+        token_type_ids = m.new(position_ids.shape, INT64)
         types = Tensor(ids.shape, INT64, token_type_ids.storage)
         token_type_embeddings = embedding(m, types, p.weight("token_type_embeddings"))
         x = add(m, inputs_embeds, token_type_embeddings)
@@ -94,8 +107,11 @@ def intermediate(s: Step, p: Module, x: Tensor) -> Tensor:
 
 
 def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """BertForMaskedLM, BertForTokenClassification, BertForSequenceClassification and RoBERTa's"""
+    """BertForMaskedLM, BertForTokenClassification, BertForSequenceClassification, RoBERTa's and
+    ELECTRA's"""
     m, root = s.m, s.built.root
+    if headless(s):
+        return embedder.loss(s, hidden)
     with m.making("logits"):
         if root.has("classifier.dense"):
             return classified(s, _first(s, root.at("classifier"), hidden))
@@ -103,7 +119,9 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
             return classified(s, _pooled(s, hidden))
         if root.has("classifier"):
             return by_token(s, root.linear(m, dropout(m, hidden, _rate(s)), "classifier"))
-        name = root.first("cls.predictions.transform.dense", "lm_head.dense")
+        if root.has("discriminator_predictions.dense"):
+            return _told_apart(s, root.at("discriminator_predictions"), hidden)
+        name = root.first(*MASKED)
         if not name:
             raise UnsupportedError(
                 f"{s.built.kind}: its head is none of a masked language model and no classifier; "
@@ -112,14 +130,29 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
         return by_token(s, _predicted(s, name, hidden))
 
 
+MASKED = ("cls.predictions.transform.dense", "lm_head.dense", "generator_predictions.dense")
+
+
+def _told_apart(s: Step, p: Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """ElectraDiscriminatorPredictions.forward; whether each token was replaced."""
+    m = s.m
+    x = p.linear(m, hidden, "dense")
+    x = several(m, x, str(s.built.config.get("hidden_act") or "gelu"))
+    logits = p.linear(m, x, "dense_prediction").view(s.batch, s.length)
+    labels = m.new((s.batch, s.length), FLOAT32)
+    return binary_cross_entropy(m, logits, labels), logits
+
+
 def _predicted(s: Step, name: str, hidden: Tensor) -> Tensor:
-    """BertLMPredictionHead.forward, RobertaLMHead.forward"""
+    """BertLMPredictionHead.forward, RobertaLMHead.forward, ElectraGeneratorPredictions.forward"""
     m, root = s.m, s.built.root
     owner, inner = root.at(name.split(".transform")[0].removesuffix(".dense")), name[:-6]
     x = root.linear(m, hidden, name)
     x = several(m, x, str(s.built.config.get("hidden_act") or "gelu"))
     x = normed(m, x, root, root.first(f"{inner}.LayerNorm", f"{inner}.layer_norm"))
     words = base(s).weight("embeddings.word_embeddings")
+    if name.startswith("generator"):
+        return linear(m, x, words, root.bias("generator_lm_head"))
     weight = owner.weight("decoder") if owner.has("decoder") else words
     return linear(m, x, weight, owner.bare("bias"))
 
@@ -136,8 +169,8 @@ def _pooled(s: Step, hidden: Tensor) -> Tensor:
 
 
 def _first(s: Step, p: Module, hidden: Tensor) -> Tensor:
-    """RobertaClassificationHead.forward"""
+    """RobertaClassificationHead.forward; ELECTRA's has a GELU."""
     m = s.m
     x = dropout(m, first_token(m, hidden), _rate(s))
-    x = of_result(m, p.linear(m, x, "dense"))
+    x = several(m, p.linear(m, x, "dense"), "gelu" if s.built.kind == "electra" else "tanh")
     return p.linear(m, dropout(m, x, _rate(s)), "out_proj")

@@ -12,6 +12,7 @@ from weighbridge.autograd.ops.losses import cross_entropy
 from weighbridge.autograd.ops.shaping import cut
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import BOOL, INT64
+from weighbridge.errors import UsageError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.step import Step
@@ -25,6 +26,14 @@ def entered(s: Step, x: Tensor) -> Tensor:
     if s.checkpointing == "none" or x.requires_grad or not s.m.grad:
         return x
     return Param("input", x.shape, x.dtype, x.storage)
+
+
+def never_checkpointed(s: Step) -> None:
+    """Of classes whose gradient_checkpointing_enable raises."""
+    if s.checkpointing != "none":
+        raise UsageError(
+            f"{s.built.kind}: its class cannot checkpoint its layers; leave --checkpointing out"
+        )
 
 
 def mask(s: Step, length: int) -> Tensor | None:

@@ -252,10 +252,10 @@ def dense(s: Step, p: Module, x: Tensor) -> Tensor:
 
 
 def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """The head is the embedding or has its own weights; the first is scaled before."""
+    """The head is the embedding or has its own weights; the first is scaled before, but in mT5."""
     m, root, config = s.m, s.built.root, s.built.config
     with m.making("logits"):
-        scaled = config.get("scale_decoder_outputs")
+        scaled = config.get("scale_decoder_outputs") if s.built.kind != "mt5" else False
         if scaled or (scaled is None and config.get("tie_word_embeddings") is not False):
             hidden = scale(m, hidden)
         name = root.first("lm_head", "shared")

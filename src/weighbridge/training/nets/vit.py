@@ -17,7 +17,7 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import INSTEAD
-from weighbridge.training.nets.decoder import heads, normed, run
+from weighbridge.training.nets.decoder import Layer, heads, normed, run
 from weighbridge.training.nets.encoder import classified, entered, first_token, self_attention
 from weighbridge.training.step import Step
 
@@ -25,8 +25,8 @@ QKV = ("attention.query", "attention.key", "attention.value")
 ENCODER = "encoder."
 
 
-def forward(s: Step) -> Tensor:
-    """ViTModel.forward"""
+def forward(s: Step, own: Layer | None = None) -> Tensor:
+    """ViTModel.forward; with another layer, that of classes of its shape."""
     m, built = s.m, s.built
     p = built.root.at(built.base.path.removesuffix(ENCODER).rstrip("."))
     pixel_values = m.new(pixels(s), FLOAT32)
@@ -36,7 +36,7 @@ def forward(s: Step) -> Tensor:
     embedding_output = embeddings(s, p.at("embeddings"), inner_pixels)
     x = embedding_output
     for i, layer_module in enumerate(built.layers):
-        x = run(s, layer, x, layer_module, i)
+        x = run(s, own or layer, x, layer_module, i)
     return normed(m, x, p, "layernorm")
 
 

@@ -1,0 +1,246 @@
+"""BART and the encoder-decoders built alike: mBART, M2M-100 (NLLB), Marian, Pegasus.
+
+They differ in where norms stand (behind attention and feed-forward in BART and Marian, before them
+elsewhere) and in their positions: learned; sines that are a frozen parameter; sines in a buffer.
+The decoder's sequences are as long as the encoder's: `seq_len` each. Layers that are dropped at
+random (layerdrop) are not: the fullest step has them all.
+Source: transformers 5.23 models/{bart,mbart,m2m_100,marian,pegasus}/modeling_*.py.
+"""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from weighbridge.arch.body import Body
+from weighbridge.arch.mixers import Attention
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.losses import embedding
+from weighbridge.autograd.ops.matrix import linear
+from weighbridge.autograd.ops.norms import layer_norm
+from weighbridge.autograd.ops.pointwise import add, dropout, scale, several
+from weighbridge.autograd.ops.scans import clamped
+from weighbridge.autograd.ops.shaping import first
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.dtypes import FLOAT16, FLOAT32, INT64
+from weighbridge.errors import UnsupportedError
+from weighbridge.training.attend import attended
+from weighbridge.training.modules import Module
+from weighbridge.training.nets import INSTEAD, UNCOVERED, encoder
+from weighbridge.training.nets.decoder import normed, run
+from weighbridge.training.step import Step
+
+BEHIND = ("bart", "marian")  # norms
+LAID = ("whisper",)  # queries, keys and values are copied to have heads before tokens
+
+
+class Side(NamedTuple):
+    """The encoder or the decoder; `states` and `seen` are of what the decoder reads. `dense`:
+    activations lie in the order of their dimensions."""
+
+    name: str
+    layers: list[Module]
+    h: Heads
+    states: Tensor | None = None
+    seen: int = 0
+    dense: bool = True
+
+
+class Masks(NamedTuple):
+    own: Tensor | None
+    other: Tensor | None
+
+
+def forward(s: Step) -> Tensor:
+    """BartModel.forward"""
+    m, built = s.m, s.built
+    ids = m.new((s.batch, s.length), INT64)
+    root = halves(s)
+    states = read(s, root.at("encoder"), encoder_side(s, s.length), words(s, root, "encoder", ids))
+    s.outputs.append(states)
+    shifted = m.new((s.batch, s.length), INT64)
+    side = Side("decoder", built.layers, heads_of(s, built.body, s.length), states, s.length)
+    return write(s, root.at("decoder"), side, words(s, root, "decoder", shifted))
+
+
+def halves(s: Step) -> Module:
+    """What owns encoder and decoder."""
+    if s.built.body.encoder is None:
+        raise UnsupportedError(
+            f"{s.built.kind}: training steps without its encoder and decoder both are not covered "
+            f"yet: {INSTEAD}"
+        )
+    return s.built.root.at(s.built.base.path.removesuffix("decoder.").rstrip("."))
+
+
+def encoder_side(s: Step, length: int) -> Side:
+    assert s.built.body.encoder is not None
+    return Side("encoder", s.built.encoder, heads_of(s, s.built.body.encoder, length))
+
+
+def heads_of(s: Step, body: Body, length: int) -> Heads:
+    found = next(x for x in body.blocks[0].mixers if isinstance(x, Attention))
+    return Heads(
+        batch=s.batch,
+        length=length,
+        seen=length,
+        heads=found.heads,
+        kv_heads=found.heads,
+        key_dim=found.key_dim,
+        value_dim=found.value_dim,
+    )
+
+
+def words(s: Step, root: Module, half: str, ids: Tensor) -> Tensor:
+    """BartScaledWordEmbedding.forward"""
+    own = f"{half}.embed_tokens"
+    embedded = embedding(s.m, ids, root.weight(own if root.has(own) else "shared"))
+    return encoder.entered(s, scale(s.m, embedded))
+
+
+def read(s: Step, p: Module, side: Side, inputs_embeds: Tensor) -> Tensor:
+    """BartEncoder.forward"""
+    embed_pos = positions(s, p, (s.batch, s.length))
+    x = entered(s, p, inputs_embeds, embed_pos)
+    mask = encoder.mask(s, s.length)
+    for q in side.layers:
+        x = run(s, layer, x, q, side, Masks(mask, None))
+    return side_norm(s, p, "layer_norm", x, side) if p.has("layer_norm") else x
+
+
+def write(s: Step, p: Module, side: Side, inputs_embeds: Tensor) -> Tensor:
+    """BartDecoder.forward: nobody passes a mask of what is written, and one of ones is made."""
+    m = s.m
+    position_ids = m.new((s.length,), INT64)
+    attention_mask = m.new((s.batch, s.length), FLOAT32)
+    masks = Masks(causal(s), encoder.mask(s, s.length))
+    embed_pos = positions(s, p, (1, s.length))
+    x = entered(s, p, inputs_embeds, embed_pos)
+    for q in side.layers:
+        x = run(s, layer, x, q, side, masks)
+    del position_ids, attention_mask
+    return side_norm(s, p, "layer_norm", x, side) if p.has("layer_norm") else x
+
+
+def causal(s: Step) -> Tensor | None:
+    """Eager attention has one."""
+    whole = s.batch, 1, s.length, s.length
+    return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
+
+
+def entered(s: Step, p: Module, inputs_embeds: Tensor, embed_pos: Tensor) -> Tensor:
+    m = s.m
+    x = add(m, inputs_embeds, embed_pos)
+    if p.has("layernorm_embedding"):
+        x = normed(m, x, p, "layernorm_embedding")
+    return dropout(m, x, s.rate("dropout"))
+
+
+def positions(s: Step, p: Module, shape: tuple[int, int]) -> Tensor:
+    """BartLearnedPositionalEmbedding, MarianSinusoidalPositionalEmbedding, and
+    M2M100SinusoidalPositionalEmbedding, which picks rows of its buffer for every sequence."""
+    m = s.m
+    if not p.has("embed_positions"):
+        return m.new((s.batch, s.length, int(s.built.config.num("d_model"))), s.dtype)
+    weight = p.weight("embed_positions")
+    ids = m.new(shape if weight.trainable else (s.length,), INT64)
+    return embedding(m, ids, weight)
+
+
+def layer(x: Tensor, s: Step, p: Module, side: Side, masks: Masks) -> Tensor:
+    """BartEncoderLayer.forward, BartDecoderLayer.forward, and those with norms before"""
+    m, h, states = s.m, side.h, side.states
+    x = _attended(s, p, "self_attn", x, To(None, h, masks.own, side))
+    if states is not None:
+        to = To(states, replace(h, seen=side.seen), masks.other, side)
+        x = _attended(s, p, "encoder_attn", x, to)
+    before = s.built.kind not in BEHIND
+    residual = x
+    if before:
+        x = side_norm(s, p, "final_layer_norm", x, side)
+    kind = str(s.built.config.get("activation_function") or "gelu")
+    x = several(m, p.linear(m, x, "fc1"), kind)
+    x = dropout(m, x, s.rate("activation_dropout"))
+    x = p.linear(m, x, "fc2")
+    x = dropout(m, x, s.rate("dropout"))
+    x = add(m, residual, x)
+    if not before:
+        return side_norm(s, p, "final_layer_norm", x, side)
+    return clamped(m, x) if states is None and x.dtype == FLOAT16 else x
+
+
+class To(NamedTuple):
+    """What is attended to, none being the input itself, how it is hidden, and from where."""
+
+    states: Tensor | None
+    h: Heads
+    mask: Tensor | None
+    side: Side
+
+    @property
+    def causal(self) -> bool:
+        return self.states is None and self.side.states is not None
+
+
+def _attended(s: Step, p: Module, name: str, x: Tensor, to: To) -> Tensor:
+    """An attention, its dropout, its residual and its norm."""
+    m, before = s.m, s.built.kind not in BEHIND
+    residual = x
+    if before:
+        x = side_norm(s, p, f"{name}_layer_norm", x, to.side)
+    x, _ = attention(s, p.at(name), x, to)
+    x = dropout(m, x, s.rate("dropout"))
+    x = add(m, residual, x)
+    return x if before else side_norm(s, p, f"{name}_layer_norm", x, to.side)
+
+
+def side_norm(s: Step, p: Module, name: str, x: Tensor, side: Side) -> Tensor:
+    return layer_norm(s.m, x, p.weight(name), p.bias(name), dense=side.dense)
+
+
+def attention(s: Step, p: Module, x: Tensor, to: To) -> tuple[Tensor, Tensor | None]:
+    """BartAttention.forward, WhisperAttention.forward"""
+    m, h, laid = s.m, to.h, s.built.kind in LAID
+    states = x if to.states is None else to.states
+    read = h.batch, h.seen, h.heads, h.key_dim
+    lay = first if laid else _as_it_is
+    q = lay(m, _query(s, p, x)).view(h.batch, h.length, *read[2:])
+    k = lay(m, p.linear(m, states, "k_proj")).view(*read)
+    v = lay(m, p.linear(m, states, "v_proj")).view(*read)
+    more: dict[str, Any] = {"mask": to.mask, "p": s.rate("attention_dropout"), "causal": to.causal}
+    more |= {"views": not laid, "first": laid, "wide": False, "own": True}
+    out, weights = attended(s, q, k, v, h, **more)
+    return p.linear(m, out.view(h.batch, h.length, h.heads * h.key_dim), "out_proj"), weights
+
+
+def _query(s: Step, p: Module, x: Tensor) -> Tensor:
+    """Whisper scales it itself."""
+    q = p.linear(s.m, x, "q_proj")
+    return scale(s.m, q) if s.built.kind in LAID else q
+
+
+def _as_it_is(m: Machine, x: Tensor) -> Tensor:
+    return x
+
+
+def head(s: Step, root: Module) -> Tensor:
+    name = s.built.root.first("lm_head", "proj_out")
+    tied = root.first("shared", "decoder.embed_tokens")
+    return s.built.root.weight(name) if name else root.weight(tied)
+
+
+def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """BartForConditionalGeneration: the head is the embedding, and a bias in a buffer is added."""
+    m, root = s.m, halves(s)
+    if s.built.root.has("classification_head.dense"):
+        raise UnsupportedError(f"{s.built.kind}: its class is a classifier: {UNCOVERED}")
+    if not root.path:
+        s.assume(
+            f"{s.built.kind}: its class has no head and no loss; it is trained as the class that "
+            "writes, whose head is the embedding"
+        )
+    with m.making("logits"):
+        lm_logits = linear(m, hidden, head(s, root))
+        if s.built.kind not in ("m2m_100", "whisper"):
+            bias = Tensor((1, lm_logits.shape[-1]), s.dtype, None)
+            lm_logits = add(m, lm_logits, bias)
+        return encoder.by_token(s, lm_logits)

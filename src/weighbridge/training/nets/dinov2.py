@@ -1,0 +1,84 @@
+"""DINOv2: ViT whose attention and feed-forward are scaled by learned vectors; a classifier reads
+the token of the class beside the mean of the patches.
+
+Images are of the config's size (518 pixels a side of the checkpoints), where positions are not
+interpolated. Feed-forwards of the giant, in one matrix in its checkpoint, are not covered.
+Source: transformers 5.23 models/dinov2/modeling_dinov2.py.
+"""
+
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.matrix import linear
+from weighbridge.autograd.ops.pointwise import add, mul, scale, several
+from weighbridge.autograd.ops.shaping import join, part
+from weighbridge.autograd.ops.sums import mean_of_tokens
+from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.training.modules import Module
+from weighbridge.training.nets import vit
+from weighbridge.training.nets.decoder import normed
+from weighbridge.training.nets.encoder import classified, first_token, self_attention
+from weighbridge.training.step import Step
+
+
+def forward(s: Step) -> Tensor:
+    """Dinov2Model.forward"""
+    return vit.forward(s, layer)
+
+
+def layer(x: Tensor, s: Step, p: Module, number: int) -> Tensor:
+    """Dinov2Layer.forward"""
+    m = s.m
+    residual = x
+    x = normed(m, x, p, "norm1")
+    x, _ = attention(s, p.at("attention"), x, number)
+    x = mul(m, x, p.bare("layer_scale1.lambda1"))
+    x = add(m, drop_path(s, x), residual)
+    residual = x
+    x = normed(m, x, p, "norm2")
+    x = mlp(s, p.at("mlp"), x)
+    x = mul(m, x, p.bare("layer_scale2.lambda1"))
+    return add(m, drop_path(s, x), residual)
+
+
+def attention(s: Step, p: Module, x: Tensor, number: int) -> tuple[Tensor, Tensor | None]:
+    """Dinov2Attention.forward"""
+    h, rate = vit.heads_of(s, number, x.shape[1]), s.rate("attention_probs_dropout_prob")
+    out, weights = self_attention(s, p, x, h, vit.QKV, p=rate, wide=False, own=True)
+    return p.linear(s.m, out, "output.dense"), weights
+
+
+def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
+    """Dinov2MLP.forward"""
+    m = s.m
+    x = p.linear(m, x, "fc1")
+    x = several(m, x, str(s.built.config.get("hidden_act") or "gelu"))
+    return p.linear(m, x, "fc2")
+
+
+def drop_path(s: Step, x: Tensor) -> Tensor:
+    """Dinov2DropPath.forward: of whole images."""
+    m = s.m
+    if not s.rate("drop_path_rate") or not m.training:
+        return x
+    return mul(m, scale(m, x), m.new((x.shape[0], 1, 1), x.dtype))
+
+
+def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Dinov2ForImageClassification"""
+    m, root = s.m, s.built.root
+    with m.making("logits"):
+        linear_input = _read(m, hidden)
+        if root.has("classifier"):
+            return classified(s, root.linear(m, linear_input, "classifier"))
+        s.assume(
+            f"{s.built.kind}: its class has no head and no loss; it is trained as a classifier of "
+            "images, without the weights of its classifier"
+        )
+        weight = Param("classifier", (2, linear_input.shape[-1]), hidden.dtype, None)
+        return classified(s, linear(m, linear_input, weight))
+
+
+def _read(m: Machine, sequence_output: Tensor) -> Tensor:
+    batch, tokens, width = sequence_output.shape
+    cls_token = first_token(m, sequence_output)
+    patch_tokens = part(m, sequence_output, batch, tokens - 1, width)
+    return join(m, cls_token, mean_of_tokens(m, patch_tokens))
