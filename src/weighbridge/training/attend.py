@@ -49,7 +49,7 @@ def attended(
         q, k, v = _views(m, q, k, v, views=how.views)
         return eager(m, q, k, v, h, how)
     whole = how.mask is None and h.key_dim == h.value_dim <= FLASH_MOST and kernel != "efficient"
-    if h.groups > 1 and not whole:
+    if h.groups > 1 and not whole and not how.shared:
         k = repeat(m, k, h.groups, (h.batch, h.seen, h.heads, h.key_dim))
         v = repeat(m, turned(m, v), h.groups, (h.batch, h.seen, h.heads, h.value_dim))
         h = h.repeated

@@ -43,6 +43,7 @@ PROGRAMS: Mapping[str, str] = {
     "bloom.forward": "bloom",
     "neox.forward": "gpt_neox",
     "cohere.forward": "cohere cohere2",
+    "falcon.forward": "falcon",
     "olmo.forward": "olmo",
     "olmo.forward_2": "olmo2 olmo3",
     "parallel.phi": "phi",

@@ -212,10 +212,11 @@ def windows(s: Step) -> set[int | None]:
     return {window(s, i) for i in range(len(s.built.layers))}
 
 
-def mask(s: Step, reach: int | None) -> Tensor | None:
+def mask(s: Step, reach: int | None, *, always: bool = False) -> Tensor | None:
     """[batch, 1, length, length]. sdpa is given none where nothing is padded and all is within
     reach (masking_utils.py, _ignore_causal_mask_sdpa), and one for all sequences where they are
-    alike; eager has one of the model's dtype for each; flash_attention_2 never."""
+    alike; eager has one of the model's dtype for each; flash_attention_2 never. `always`: of a
+    class that skips none."""
     m, whole = s.m, (s.batch, 1, s.length, s.length)
     if s.kernel == "flash":
         return None
@@ -223,7 +224,7 @@ def mask(s: Step, reach: int | None) -> Tensor | None:
         return m.new(whole, s.dtype)
     if s.padded:
         return m.new(whole, BOOL)
-    if reach is None or s.length < reach:
+    if (reach is None or s.length < reach) and not always:
         return None
     return m.new((1, *whole[1:]), BOOL).view(*whole)
 
