@@ -14,6 +14,7 @@ BF16 = {"precision": "bf16"}
 MIXED = {"precision": "bf16-mixed"}
 FLOAT = {"precision": "fp32"}
 FULL = {"checkpointing": True}
+SHORT = {"seq_len": 40}  # a scan is a loop over tokens there
 
 FALCON = {
     "hidden_size": 128,
@@ -27,6 +28,15 @@ FALCON = {
 FALCON_7B = {**FALCON, "multi_query": True}
 FALCON_40B = {**FALCON, "new_decoder_architecture": True, "num_kv_heads": 2}
 FALCON_RW = {**FALCON, "multi_query": False, "parallel_attn": False, "alibi": True, "bias": True}
+MAMBA = {
+    "hidden_size": 96,
+    "num_hidden_layers": 2,
+    "state_size": 10,
+    "vocab_size": 520,
+    "conv_kernel": 4,
+    "expand": 2,
+    "time_step_rank": 6,
+}
 CASES = [
     ("falcon", FALCON_7B, BF16),
     ("falcon", FALCON_7B, MIXED | FULL),
@@ -34,6 +44,11 @@ CASES = [
     ("falcon", FALCON_40B, FLOAT | FULL),
     ("falcon", FALCON_RW, FLOAT),
     ("falcon", FALCON_RW, BF16 | {"padded": True}),
+    ("mamba", MAMBA, BF16 | SHORT),
+    ("mamba", MAMBA, MIXED | SHORT),
+    ("mamba", MAMBA, FLOAT | FULL | SHORT),
+    ("falcon_mamba", MAMBA, MIXED | FULL | SHORT),
+    ("falcon_mamba", MAMBA, BF16 | {"batch_size": 1, "seq_len": 30}),
 ]
 
 

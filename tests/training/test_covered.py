@@ -42,7 +42,6 @@ def refusal(model, kind=UsageError, **more):
         ("recurrentgemma-2b", "gated recurrence"),
         ("kimi-k2", "latent attention"),
         ("minimax-m2", "minimax_m2: its training step is not covered yet"),
-        ("mamba-130m", "mamba: training steps of its Mamba layers"),
         ("bart-base", "bart: its training step is not covered yet"),
         ("clip-vit-base-patch16", "its training step is not covered yet"),
         ("all-minilm-l6-v2", "no loss"),

@@ -59,12 +59,13 @@ PROGRAMS: Mapping[str, str] = {
     "distilbert.forward": "distilbert",
     "vit.forward": "vit",
     "t5.forward": "t5",
+    "mamba.forward": "mamba falcon_mamba",
     "mamba2.forward": "mamba2",
 }
 NETS = {name: program for program, names in PROGRAMS.items() for name in names.split()}
 # Heads and losses that are not those of causal language models: of these modules
-OWN = ("bert", "distilbert", "qwen", "vit", "t5", "mamba2")
-CAUSAL = ("mamba2",)  # of these
+OWN = ("bert", "distilbert", "qwen", "vit", "t5", "mamba", "mamba2")
+CAUSAL = ("mamba", "mamba2")  # of these
 # Classes that a framework has of its own, for all model types, and losses by their names
 CLASSES = ("litgpt", "torchtune", "torchtitan")
 LOOPS = {
@@ -75,7 +76,7 @@ LOOPS = {
     "chunked": "torchtune.chunked",
 }
 # What mixes tokens in every layer of these modules' classes; attention in all others'
-MIXED: Mapping[str, type] = {"latent": Latent, "mamba2": Mamba2}
+MIXED: Mapping[str, type] = {"latent": Latent, "mamba": Mamba1, "mamba2": Mamba2}
 WORDS: Mapping[type, str] = {
     Attention: "attention",
     Latent: "latent attention (MLA)",
