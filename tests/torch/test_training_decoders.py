@@ -37,6 +37,22 @@ MAMBA = {
     "expand": 2,
     "time_step_rank": 6,
 }
+JAMBA = {
+    "hidden_size": 96,
+    "intermediate_size": 200,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 520,
+    "mamba_d_state": 10,
+    "mamba_dt_rank": 6,
+    "num_experts": 6,
+    "expert_layer_period": 2,
+    "expert_layer_offset": 1,
+    "attn_layer_period": 4,
+    "attn_layer_offset": 2,
+    "pad_token_id": 0,
+}
 CASES = [
     ("falcon", FALCON_7B, BF16),
     ("falcon", FALCON_7B, MIXED | FULL),
@@ -48,6 +64,8 @@ CASES = [
     ("mamba", MAMBA, MIXED | SHORT),
     ("mamba", MAMBA, FLOAT | FULL | SHORT),
     ("falcon_mamba", MAMBA, MIXED | FULL | SHORT),
+    ("jamba", JAMBA, BF16 | FULL | SHORT),
+    ("jamba", JAMBA, MIXED | SHORT),
     ("falcon_mamba", MAMBA, BF16 | {"batch_size": 1, "seq_len": 30}),
 ]
 

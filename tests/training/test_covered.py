@@ -35,7 +35,6 @@ def refusal(model, kind=UsageError, **more):
     [
         ("deepseek-v2-lite", "latent attention"),
         ("glm-4.7-flash", "latent attention"),
-        ("jamba-v0.1", "Mamba"),
         ("lfm2-1.2b", "short convolution"),
         ("llama-3.2-11b-vision", "cross-attention"),
         ("qwen3.5-9b", "gated delta"),

@@ -40,6 +40,7 @@ PROGRAMS: Mapping[str, str] = {
     "gemma.forward": "gemma gemma2 gemma3",
     "gpt2.forward": "gpt2 gpt_bigcode",
     "gptj.forward": "gptj",
+    "jamba.forward": "jamba",
     "bloom.forward": "bloom",
     "neox.forward": "gpt_neox",
     "cohere.forward": "cohere cohere2",
@@ -75,8 +76,13 @@ LOOPS = {
     "torchtitan": "torchtitan.loss",
     "chunked": "torchtune.chunked",
 }
-# What mixes tokens in every layer of these modules' classes; attention in all others'
-MIXED: Mapping[str, type] = {"latent": Latent, "mamba": Mamba1, "mamba2": Mamba2}
+# What mixes tokens in the layers of these modules' classes; attention in all others'
+MIXED: Mapping[str, tuple[type, ...]] = {
+    "latent": (Latent,),
+    "mamba": (Mamba1,),
+    "mamba2": (Mamba2,),
+    "jamba": (Mamba1, Attention),
+}
 WORDS: Mapping[type, str] = {
     Attention: "attention",
     Latent: "latent attention (MLA)",
@@ -132,7 +138,8 @@ def _assumed(s: Step) -> Tensor:
 def covered(model_type: str, blocks: Sequence[Block], framework: str = "") -> None:
     """Raises UnsupportedError where a layer mixes tokens otherwise than its program does."""
     module = NETS.get(model_type.removesuffix("_text"), "").partition(".")[0]
-    wanted = Attention if framework in CLASSES else MIXED.get(module, Attention)
+    usual = (Attention,)
+    wanted = usual if framework in CLASSES else MIXED.get(module, usual)
     for number, block in enumerate(blocks):
         if any(isinstance(x, wanted) for x in block.mixers):
             continue

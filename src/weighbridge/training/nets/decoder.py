@@ -125,7 +125,7 @@ def attention_and_weights(
     p: Module,
     x: Tensor,
     number: int,
-    positions: Rotary,
+    positions: Rotary | None,
     masks: Masks,
     **more: Any,
 ) -> tuple[Tensor, Tensor | None]:
@@ -143,8 +143,8 @@ def attention_and_weights(
     v = p.linear(m, x, "v_proj").view(h.batch, h.length, h.kv_heads, h.value_dim)
     if late:
         q, k = head_norm(m, q, p, norm, *QUERY_NORMS), head_norm(m, k, p, norm, *KEY_NORMS)
-    turns = has_positions(s, number)
-    if turns:
+    turns = positions is not None and has_positions(s, number)
+    if positions is not None and turns:
         q, k = kind.rotate(m, turned(m, q), turned(m, k), positions)
     reach, rate = window(s, number), s.rate("attention_dropout")
     made, weights = attended(s, q, k, v, h, mask=masks[reach], p=rate, views=not turns, **more)
