@@ -42,6 +42,7 @@ PROGRAMS: Mapping[str, str] = {
     "gptj.forward": "gptj",
     "jamba.forward": "jamba",
     "bloom.forward": "bloom",
+    "nemotron_h.forward": "nemotron_h",
     "neox.forward": "gpt_neox",
     "cohere.forward": "cohere cohere2",
     "falcon.forward": "falcon",
@@ -65,8 +66,8 @@ PROGRAMS: Mapping[str, str] = {
 }
 NETS = {name: program for program, names in PROGRAMS.items() for name in names.split()}
 # Heads and losses that are not those of causal language models: of these modules
-OWN = ("bert", "distilbert", "qwen", "vit", "t5", "mamba", "mamba2")
-CAUSAL = ("mamba", "mamba2")  # of these
+OWN = ("bert", "distilbert", "qwen", "vit", "t5", "mamba", "mamba2", "nemotron_h")
+CAUSAL = ("mamba", "mamba2", "nemotron_h")  # of these
 # Classes that a framework has of its own, for all model types, and losses by their names
 CLASSES = ("litgpt", "torchtune", "torchtitan")
 LOOPS = {
@@ -82,7 +83,9 @@ MIXED: Mapping[str, tuple[type, ...]] = {
     "mamba": (Mamba1,),
     "mamba2": (Mamba2,),
     "jamba": (Mamba1, Attention),
+    "nemotron_h": (Mamba2, Attention),
 }
+FED = ("nemotron_h",)  # modules whose classes have layers that mix no tokens
 WORDS: Mapping[type, str] = {
     Attention: "attention",
     Latent: "latent attention (MLA)",
@@ -142,6 +145,8 @@ def covered(model_type: str, blocks: Sequence[Block], framework: str = "") -> No
     wanted = usual if framework in CLASSES else MIXED.get(module, usual)
     for number, block in enumerate(blocks):
         if any(isinstance(x, wanted) for x in block.mixers):
+            continue
+        if not block.mixers and module in FED:
             continue
         if not block.mixers:
             raise UnsupportedError(f"{model_type}: {UNCOVERED}")

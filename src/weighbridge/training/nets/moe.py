@@ -123,18 +123,22 @@ def by_sigmoid(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tenso
     return logits, scale(m, weights), numbers
 
 
-def experts(s: Step, p: Module, x: Tensor, weights: Tensor, numbers: Tensor) -> Tensor:
-    """grouped_mm_experts_forward; its local variables live to its end."""
+def experts(
+    s: Step, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, *, plain: str = ""
+) -> Tensor:
+    """grouped_mm_experts_forward; its local variables live to its end. `plain`: the activation of
+    experts that are not gated."""
     m = s.m
     pairs, k = numbers.numel, numbers.shape[-1]
     expert_ids_g, perm = m.new((pairs,), INT64), m.new((pairs,), INT64)
     selected = gathered(m, x, m.new((pairs,), INT64))
     sample_weights_g = gathered(m, weights.view(pairs), perm)
     histc_input = m.new((pairs,), INT32)
-    up, down = p.stacked(m, "gate_up_proj"), p.stacked(m, "down_proj")
+    up = p.stacked(m, "up_proj" if plain else "gate_up_proj")
+    down = p.stacked(m, "down_proj")
     tokens_per_expert, offsets = m.new(up.shape[:1], INT32), m.new(up.shape[:1], INT32)
     proj_out = grouped(m, selected, up, offsets)
-    proj_out = gated(s, proj_out)
+    proj_out = several(m, proj_out, plain) if plain else gated(s, proj_out)
     proj_out = grouped(m, proj_out, down, offsets)
     weighted = mul(m, proj_out, sample_weights_g.view(pairs, 1))
     inv_perm = m.new((pairs,), INT64)
