@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from tests.torch.cases_training import same
 from tests.torch.training_oracle import differences, ours, real
 
 CLOSE = 0.006
@@ -103,3 +104,17 @@ def test_saved_tensors_and_peaks_are_those_of_the_class(model_type, config, sett
     seen = real(model_type, config, **settings)
     mine = ours(model_type, config, **settings)
     assert differences(seen, mine, small=SMALL, close=CLOSE) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("ernie4_5", MIXED | FULL),
+        ("exaone4", MIXED),
+        ("helium", FLOAT | FULL),
+        ("ministral3", FLOAT),
+        ("nemotron", MIXED),
+    ],
+)
+def test_classes_near_llama(kind, settings):
+    same(kind, seq_len=100, **settings)

@@ -162,7 +162,7 @@ def test_checkpointing_never_takes_more_than_a_layer_besides(kind):
 def test_an_unknown_class_is_read_as_llamas_and_said():
     assert net("nobodys") == (net("somebodys")[0], False)
     assert net("llama") == (net("qwen3")[0], True) and NETS["llama"] == NETS["qwen3"]
-    found = trained("helium", pad_token_id=0)
+    found = trained("diffllama", pad_token_id=0)
     assert not found.known
 
 

@@ -35,7 +35,8 @@ Net = Callable[[Step], Tensor]
 # module and function -> model types, as configs spell them
 PROGRAMS: Mapping[str, str] = {
     "decoder.forward": """
-        llama arcee hunyuan_v1_dense mistral ministral qwen2 qwen3 smollm3 granite seed_oss
+        llama arcee cwm hunyuan_v1_dense internlm3 jais2 mistral ministral qwen2 qwen3 smollm3
+        granite seed_oss
     """,
     "gemma.forward": "gemma gemma2 gemma3",
     "gpt2.forward": "gpt2 gpt_bigcode",
@@ -45,6 +46,11 @@ PROGRAMS: Mapping[str, str] = {
     "nemotron_h.forward": "nemotron_h",
     "neox.forward": "gpt_neox",
     "cohere.forward": "cohere cohere2",
+    "dense.ernie": "ernie4_5",
+    "dense.exaone4": "exaone4",
+    "dense.helium": "helium",
+    "dense.ministral3": "ministral3",
+    "dense.nemotron": "nemotron",
     "falcon.forward": "falcon",
     "olmo.forward": "olmo",
     "olmo.forward_2": "olmo2 olmo3",

@@ -267,7 +267,7 @@ def _scaled(m: Machine, shape: Shape) -> Tensor:
 
 def rotated_one(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """(x * cos) + (rotate_half(x) * sin)"""
-    return add(m, mul(m, x, cos), mul(m, _half(m, x), sin))
+    return add(m, mul(m, x, cos), mul(m, turned_half(m, x), sin))
 
 
 def part_rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
@@ -284,7 +284,7 @@ def part_rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[T
     return q_embed, k_embed
 
 
-def _half(m: Machine, x: Tensor) -> Tensor:
+def turned_half(m: Machine, x: Tensor) -> Tensor:
     """rotate_half"""
     half = x.shape[-1] // 2
     x1 = cut(m, x, half)

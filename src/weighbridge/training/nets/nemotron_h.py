@@ -5,20 +5,11 @@ Source: transformers 5.23 models/nemotron_h/modeling_nemotron_h.py.
 """
 
 from weighbridge.arch.mixers import Attention, Mamba2
-from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.losses import embedding
-from weighbridge.autograd.ops.pointwise import (
-    add,
-    cast,
-    mean,
-    mul,
-    power,
-    rsqrt,
-    several,
-    shift,
-)
+from weighbridge.autograd.ops.norms import float_norm
+from weighbridge.autograd.ops.pointwise import add, cast, several
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.dtypes import INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import Masks, attention_and_weights, mask, run
 from weighbridge.training.nets.mamba2 import loss, mixer, scan_of
@@ -38,16 +29,7 @@ def forward(s: Step) -> Tensor:
     x = inputs_embeds
     for i, p in enumerate(built.layers):
         x = run(s, block, x, p, i, masks, position_ids)
-    return norm(m, x, built.base.weight("norm_f"))
-
-
-def norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
-    """NemotronHRMSNorm.forward: (weight.float() * normed float32).to(x.dtype)"""
-    dtype = x.dtype
-    x = cast(m, x, FLOAT32)
-    variance = mean(m, power(m, x))
-    x = mul(m, x, rsqrt(m, shift(m, variance)))
-    return cast(m, mul(m, cast(m, w, FLOAT32), x), dtype)
+    return float_norm(m, x, built.base.weight("norm_f"))
 
 
 def block(
@@ -56,7 +38,7 @@ def block(
     """NemotronHBlock.forward"""
     m, weight, mixers = s.m, p.weight("norm"), s.built.body.blocks[number].mixers
     residual = x
-    x = norm(m, cast(m, x, weight.dtype), weight)
+    x = float_norm(m, cast(m, x, weight.dtype), weight)
     inner = p.at("mixer")
     if any(isinstance(each, Mamba2) for each in mixers):
         x = mixer(s, inner, x, scan_of(s, number))
