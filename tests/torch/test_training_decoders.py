@@ -74,6 +74,25 @@ NEMOTRON_H = {
     "n_group": 1,
     "topk_group": 1,
 }
+PERSIMMON = {
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "vocab_size": 520,
+    "pad_token_id": 0,
+}
+GPT_NEO = {
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_layers": 2,
+    "num_heads": 8,
+    "vocab_size": 520,
+    "attention_types": [[["global", "local"], 1]],
+    "window_size": 50,
+    "max_position_embeddings": 300,
+}
+MPT = {"d_model": 128, "n_layers": 2, "n_heads": 8, "vocab_size": 520, "max_seq_len": 300}
 CASES = [
     ("falcon", FALCON_7B, BF16),
     ("falcon", FALCON_7B, MIXED | FULL),
@@ -81,6 +100,12 @@ CASES = [
     ("falcon", FALCON_40B, FLOAT | FULL),
     ("falcon", FALCON_RW, FLOAT),
     ("falcon", FALCON_RW, BF16 | {"padded": True}),
+    ("persimmon", PERSIMMON, BF16),
+    ("persimmon", PERSIMMON, MIXED | FULL),
+    ("gpt_neo", GPT_NEO, MIXED),
+    ("gpt_neo", GPT_NEO, BF16 | FULL | {"batch_size": 1}),
+    ("mpt", MPT, BF16),
+    ("mpt", MPT, FLOAT | FULL),
     ("mamba", MAMBA, BF16 | SHORT),
     ("mamba", MAMBA, MIXED | SHORT),
     ("mamba", MAMBA, FLOAT | FULL | SHORT),

@@ -16,7 +16,7 @@ from weighbridge.allocator import Allocator, Block
 from weighbridge.allocator.options import MIN_BLOCK, SMALL_SIZE
 from weighbridge.units import MIB, align_up, ceil_div
 
-FEW = 4 * MIB  # up to which tensors alike are asked for as they are
+FEW = 64 * MIB  # up to which tensors alike are asked for as they are
 
 
 class Held(NamedTuple):

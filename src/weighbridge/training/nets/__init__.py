@@ -58,6 +58,7 @@ PROGRAMS: Mapping[str, str] = {
     "parallel.stablelm": "stablelm",
     "parallel.starcoder2": "starcoder2",
     "opt.forward": "opt",
+    "persimmon.forward": "persimmon",
     "phi3.glm": "glm glm4",
     "phi3.forward": "phi3",
     "qwen.forward": "qwen",
@@ -69,6 +70,8 @@ PROGRAMS: Mapping[str, str] = {
     "t5.forward": "t5",
     "mamba.forward": "mamba falcon_mamba",
     "mamba2.forward": "mamba2",
+    "written_out.gpt_neo": "gpt_neo",
+    "written_out.mpt": "mpt",
 }
 NETS = {name: program for program, names in PROGRAMS.items() for name in names.split()}
 # Heads and losses that are not those of causal language models: of these modules
