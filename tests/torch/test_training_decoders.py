@@ -93,6 +93,24 @@ GPT_NEO = {
     "max_position_embeddings": 300,
 }
 MPT = {"d_model": 128, "n_layers": 2, "n_heads": 8, "vocab_size": 520, "max_seq_len": 300}
+GRANITE = {
+    "hidden_size": 96,
+    "intermediate_size": 104,
+    "shared_intermediate_size": 136,
+    "num_hidden_layers": 2,
+    "layer_types": ["mamba", "attention"],
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 520,
+    "mamba_d_state": 10,
+    "mamba_n_heads": 6,
+    "mamba_d_head": 32,
+    "mamba_n_groups": 2,
+    "mamba_chunk_size": 24,
+    "num_local_experts": 6,
+    "num_experts_per_tok": 2,
+}
+DENSE = {"num_local_experts": 0, "position_embedding_type": "rope"}
 CASES = [
     ("falcon", FALCON_7B, BF16),
     ("falcon", FALCON_7B, MIXED | FULL),
@@ -113,6 +131,9 @@ CASES = [
     ("nemotron_h", NEMOTRON_H, BF16),
     ("nemotron_h", NEMOTRON_H, MIXED | FULL),
     ("nemotron_h", NEMOTRON_H, FLOAT),
+    ("granitemoehybrid", GRANITE, BF16 | FULL),
+    ("granitemoehybrid", GRANITE, MIXED),
+    ("granitemoehybrid", GRANITE | DENSE, FLOAT),
     ("jamba", JAMBA, BF16 | FULL | SHORT),
     ("jamba", JAMBA, MIXED | SHORT),
     ("falcon_mamba", MAMBA, BF16 | {"batch_size": 1, "seq_len": 30}),

@@ -41,6 +41,7 @@ PROGRAMS: Mapping[str, str] = {
     "gemma.forward": "gemma gemma2 gemma3",
     "gpt2.forward": "gpt2 gpt_bigcode",
     "gptj.forward": "gptj",
+    "granite.forward": "granitemoehybrid",
     "jamba.forward": "jamba",
     "bloom.forward": "bloom",
     "nemotron_h.forward": "nemotron_h",
@@ -91,6 +92,7 @@ MIXED: Mapping[str, tuple[type, ...]] = {
     "latent": (Latent,),
     "mamba": (Mamba1,),
     "mamba2": (Mamba2,),
+    "granite": (Mamba2, Attention),
     "jamba": (Mamba1, Attention),
     "nemotron_h": (Mamba2, Attention),
 }

@@ -91,6 +91,8 @@ def sparse(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
 
 
 SIGMOID = ("deepseek_v3", "glm4_moe", "dots1")
+UP = ("gate_up_proj", "up_proj", "input_linear.weight")
+DOWN = ("down_proj", "output_linear.weight")
 SHARED = ("shared_experts.up_proj", "shared_expert.up_proj")
 
 
@@ -134,8 +136,7 @@ def experts(
     selected = gathered(m, x, m.new((pairs,), INT64))
     sample_weights_g = gathered(m, weights.view(pairs), perm)
     histc_input = m.new((pairs,), INT32)
-    up = p.stacked(m, "up_proj" if plain else "gate_up_proj")
-    down = p.stacked(m, "down_proj")
+    up, down = p.stacked(m, p.first(*UP)), p.stacked(m, p.first(*DOWN))
     tokens_per_expert, offsets = m.new(up.shape[:1], INT32), m.new(up.shape[:1], INT32)
     proj_out = grouped(m, selected, up, offsets)
     proj_out = several(m, proj_out, plain) if plain else gated(s, proj_out)
