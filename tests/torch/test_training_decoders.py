@@ -110,6 +110,11 @@ GRANITE = {
     "num_local_experts": 6,
     "num_experts_per_tok": 2,
 }
+BAMBA = {
+    **{k: v for k, v in GRANITE.items() if k not in ("layer_types", "num_experts_per_tok")},
+    "attn_layer_indices": [1],
+    "intermediate_size": 200,
+}
 DENSE = {"num_local_experts": 0, "position_embedding_type": "rope"}
 CASES = [
     ("falcon", FALCON_7B, BF16),
@@ -131,6 +136,8 @@ CASES = [
     ("nemotron_h", NEMOTRON_H, BF16),
     ("nemotron_h", NEMOTRON_H, MIXED | FULL),
     ("nemotron_h", NEMOTRON_H, FLOAT),
+    ("bamba", BAMBA, BF16),
+    ("bamba", BAMBA, MIXED | FULL),
     ("granitemoehybrid", GRANITE, BF16 | FULL),
     ("granitemoehybrid", GRANITE, MIXED),
     ("granitemoehybrid", GRANITE | DENSE, FLOAT),

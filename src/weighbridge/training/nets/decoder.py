@@ -248,13 +248,13 @@ def rotary_of(s: Step, width: int, *, wide: bool = False) -> Rotary:
     return lower_cos, lower_sin
 
 
-def turned_width(s: Step) -> int:
-    """Numbers of a head that have a position."""
+def turned_width(s: Step, number: int = 0) -> int:
+    """Numbers of a head of that layer that have a position."""
     config = s.built.config
     rope = config.get("rope_parameters", "rope_scaling")
     part = rope.get("partial_rotary_factor") if isinstance(rope, dict) else None
     part = part or config.get("partial_rotary_factor", "rotary_pct") or 1.0
-    return int(heads(s, 0).key_dim * float(part))
+    return int(heads(s, number).key_dim * float(part))
 
 
 def _scaled(m: Machine, shape: Shape) -> Tensor:
