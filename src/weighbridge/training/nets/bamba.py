@@ -3,7 +3,8 @@
 Source: transformers 5.23 models/bamba/modeling_bamba.py.
 """
 
-from weighbridge.arch.mixers import Attention, Mamba2
+from weighbridge.arch.body import Block
+from weighbridge.arch.mixers import Mamba2
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import add
@@ -35,12 +36,8 @@ def forward(s: Step) -> Tensor:
     inputs_embeds = embedding(m, ids, built.base.weight("embed_tokens"))
     position_ids = m.new((1, s.length), INT64)
     masks = {None: mask(s, None)}
-    attends = (
-        i
-        for i, b in enumerate(built.body.blocks)
-        if any(isinstance(x, Attention) for x in b.mixers)
-    )
-    first = next(attends, None)
+    blocks = built.body.blocks
+    first = next((i for i, b in enumerate(blocks) if not _scans(b)), None)
     positions = None if first is None else rotary_of(s, turned_width(s, first))
     x = inputs_embeds
     for i, p in enumerate(built.layers):
@@ -53,10 +50,10 @@ def decoder_layer(
     x: Tensor, s: Step, p: Module, number: int, positions: Rotary | None, masks: Masks
 ) -> Tensor:
     """BambaDecoderLayer.forward"""
-    m, mixers = s.m, s.built.body.blocks[number].mixers
+    m = s.m
     residual = x
     x = rms_norm(m, x, p.weight("input_layernorm"))
-    if any(isinstance(each, Mamba2) for each in mixers):
+    if _scans(s.built.body.blocks[number]):
         x = mixer(s, p.at("mamba"), x, scan_of(s, number))
     else:
         x, _ = attention_and_weights(
@@ -67,3 +64,7 @@ def decoder_layer(
     x = rms_norm(m, x, p.weight("pre_ff_layernorm"))
     x = mlp(s, p.at("feed_forward"), x)
     return add(m, residual, x)
+
+
+def _scans(block: Block) -> bool:
+    return any(isinstance(each, Mamba2) for each in block.mixers)
