@@ -40,6 +40,14 @@ CONFIGS = {
     "glm4": {**SMALL, "head_dim": 16, "pad_token_id": 0},
     "smollm3": {**SMALL, "pad_token_id": 0},
     "granite": SMALL,
+    "cwm": {**SMALL, **WINDOW, "head_dim": 16},
+    "internlm3": SMALL,
+    "jais2": SMALL,
+    "ministral3": {**SMALL, "head_dim": 16},
+    "ernie4_5": {**SMALL, "head_dim": 16},
+    "exaone4": {**SMALL, **WINDOW, "head_dim": 16},
+    "helium": {**SMALL, "head_dim": 16},
+    "nemotron": {**SMALL, "head_dim": 16},
 }
 
 

@@ -126,6 +126,11 @@ def told(batch, length, device):
 
 CLASSES = {
     "bert": ("bert", BERT, {"cls": "BertModel", "prepare": Embedder, "inputs": sides}),
+    "distilbert": (
+        "distilbert",
+        {"dim": 160, "hidden_dim": 448, "n_layers": 2, "n_heads": 4, "vocab_size": 1000},
+        {"cls": "DistilBertModel", "prepare": Embedder, "inputs": sides},
+    ),
     "electra": ("electra", ELECTRA, {"cls": "ElectraForPreTraining", "inputs": replaced}),
     "generator": ("electra", ELECTRA, {"cls": "ElectraForMaskedLM"}),
     "labelled": ("electra", ELECTRA, {"cls": "ElectraForSequenceClassification", "inputs": told}),
@@ -164,6 +169,7 @@ CASES = [
     ("bert", {"precision": "bf16", "seq_len": 200}),
     ("bert", {"precision": "fp32", "checkpointing": True}),
     ("bert", {"precision": "bf16-mixed", "padded": True}),
+    ("distilbert", {"precision": "bf16", "seq_len": 200}),
     ("electra", {"precision": "bf16", "seq_len": 200}),
     ("electra", {"precision": "fp32", "checkpointing": True}),
     ("electra", {"precision": "bf16-mixed"}),

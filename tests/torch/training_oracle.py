@@ -313,38 +313,47 @@ def _followed(run, seen):
         yield
 
 
-def _following(heap, seen):
-    class Heap(heap):
-        def __init__(self, *settings):
-            super().__init__(*settings)
-            self.alive = self.full = Counter()
-            self.said = []
+class _Followed:
+    """A heap that says what it takes and gives back."""
 
-        def take(self, nbytes, *rest):
-            self.alive[nbytes] += 1
-            before = self._most
-            self.said.append((nbytes, _where()))
-            held = super().take(nbytes, *rest)
-            if self._most > before:
-                self.full = +self.alive
-            return held
+    def __init__(self, *settings):
+        super().__init__(*settings)
+        self.alive = self.full = Counter()
+        self.said = []
 
-        def drop(self, *gone):
-            for held in gone:
-                self.alive[held.nbytes] -= 1
-                self.said.append((-held.nbytes, held.name))
-            super().drop(*gone)
+    def take(self, nbytes, *rest):
+        return self.followed(nbytes, 1, super().take, nbytes, *rest)
 
-        def phase(self):
-            found, a = super().phase(), self._allocator
-            seen.full.append(self.full)
+    def many(self, count, nbytes, *rest):
+        return self.followed(nbytes, count, super().many, count, nbytes, *rest)
+
+    def followed(self, nbytes, count, take, *given):
+        self.alive[nbytes] += count
+        before = self._most
+        self.said.append((nbytes, _where()))
+        held = take(*given)
+        if self._most > before:
             self.full = +self.alive
-            seen.tape.append(self.said)
-            self.said = []
-            seen.moments.append(("", a.allocated, found.allocated, a.reserved))
-            return found
+        return held
 
-    return Heap
+    def drop(self, *gone):
+        for held in gone:
+            self.alive[held.nbytes] -= held.alike
+            self.said.append((-held.nbytes, held.name))
+        super().drop(*gone)
+
+    def phase(self):
+        found, a = super().phase(), self._allocator
+        self.seen.full.append(self.full)
+        self.full = +self.alive
+        self.seen.tape.append(self.said)
+        self.said = []
+        self.seen.moments.append(("", a.allocated, found.allocated, a.reserved))
+        return found
+
+
+def _following(heap, seen):
+    return type("Heap", (_Followed, heap), {"seen": seen})
 
 
 def _named(seen, name):
@@ -363,11 +372,15 @@ def _named(seen, name):
 
 def _where():
     """Which of our functions take memory now, the innermost last."""
-    frame, names = sys._getframe(2), []
+    frame, names = sys._getframe(3), []
     while frame is not None and frame.f_code.co_name != "_micro_batch":
         names.append(frame.f_code.co_name)
         frame = frame.f_back
-    own = [n for n in names if n not in ("take", "new", "__init__", "hidden", "passing", "back")]
+    own = [
+        n
+        for n in names
+        if n not in ("take", "many", "followed", "new", "__init__", "hidden", "passing", "back")
+    ]
     return "<".join(own[:4])
 
 

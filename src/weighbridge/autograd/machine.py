@@ -76,6 +76,17 @@ class Machine:
             self._watched.append(ref(tensor.storage))
         return tensor
 
+    def many(self, count: int, shape: Shape, dtype: DType) -> Tensor:
+        """As many tensors of that shape, taken and given back together."""
+        tensor = Tensor((count, *shape), dtype, None)
+        tensor.storage = Storage(self.heap, tensor.nbytes // count, self.name, count=count)
+        return tensor
+
+    @property
+    def saves(self) -> bool:
+        """Whether what is saved for backward stays: not where a checkpoint forgets it."""
+        return self.grad and (not self.frames or self.frames[-1].again)
+
     def result(self, kind: str, shape: Shape, dtype: DType) -> Tensor:
         """Of a product or an attention: what a checkpoint that is selective kept of it, where the
         layer is computed again."""

@@ -18,8 +18,10 @@ class Storage:
 
     __slots__ = ("__weakref__", "_heap", "_held")
 
-    def __init__(self, heap: Heap, nbytes: int, name: str, stream: int = 0) -> None:
-        self._held: Held = heap.take(nbytes, name, stream)
+    def __init__(self, heap: Heap, nbytes: int, name: str, stream: int = 0, count: int = 1) -> None:
+        self._held: Held = (
+            heap.take(nbytes, name, stream) if count == 1 else heap.many(count, nbytes, name)
+        )
         self._heap: Heap | None = heap
 
     def __del__(self) -> None:
@@ -33,7 +35,7 @@ class Storage:
 
     @property
     def nbytes(self) -> int:
-        return self._held.nbytes
+        return self._held.total
 
     def rename(self, name: str) -> None:
         """From now on it counts as another component."""

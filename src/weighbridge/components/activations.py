@@ -13,14 +13,26 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from weighbridge.allocator import Allocator, Block
+from weighbridge.allocator.options import MIN_BLOCK, SMALL_SIZE
+from weighbridge.units import MIB, align_up, ceil_div
+
+FEW = 64 * MIB  # up to which tensors alike are asked for as they are
 
 
 class Held(NamedTuple):
-    """One tensor that is alive."""
+    """One tensor that is alive, or as many `alike` that come and go together: their blocks are the
+    first and `others`, with `spare` bytes that are not theirs."""
 
     name: str
     nbytes: int
     block: Block | None
+    alike: int = 1
+    spare: int = 0
+    others: tuple[Block | None, ...] = ()
+
+    @property
+    def total(self) -> int:
+        return self.nbytes * self.alike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +63,37 @@ class Heap:
 
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> Held:
         block = self._allocator.malloc(nbytes, stream)
+        self._count(name, nbytes)
+        return Held(name, nbytes, block)
+
+    def _count(self, name: str, nbytes: int) -> None:
         self._live[name] = self._live.get(name, 0) + nbytes
         if self._allocator.allocated > self._most:
             self._most = self._allocator.allocated
             self._at_most = self._live.copy()
-        return Held(name, nbytes, block)
+
+    def many(self, count: int, nbytes: int, name: str = "activations") -> Held:
+        """`count` tensors of `nbytes` each. Asking for thousands takes long: where there are many,
+        one block is as large as their segments, and what they leave of it is reserved alone."""
+        each, allocator = align_up(nbytes, MIN_BLOCK), self._allocator
+        segment = allocator.options.segment_size(each)
+        sizes = [ceil_div(count, segment // each) * segment]
+        if each * count <= FEW:
+            most = max(1, SMALL_SIZE // each)
+            sizes = [each * min(most, count - n) for n in range(0, count, most)]
+        before = allocator.allocated
+        block, *others = (allocator.malloc(size) for size in sizes)
+        spare = allocator.allocated - before - each * count
+        allocator.allocated -= spare
+        self._count(name, nbytes * count)
+        return Held(name, nbytes, block, count, spare, tuple(others))
 
     def drop(self, *gone: Held) -> None:
         for held in gone:
-            self._allocator.free(held.block)
-            self._live[held.name] -= held.nbytes
+            self._allocator.allocated += held.spare
+            for block in (held.block, *held.others):
+                self._allocator.free(block)
+            self._live[held.name] -= held.total
 
     def into(self, nbytes: int, *inputs: Held, name: str = "activations") -> Held:
         """The result of an operation whose inputs nobody needs any more."""
@@ -74,8 +107,8 @@ class Heap:
 
     def rename(self, held: Held, name: str) -> Held:
         """The same tensor, which from now on counts as another component."""
-        self._live[held.name] -= held.nbytes
-        self._live[name] = self._live.get(name, 0) + held.nbytes
+        self._live[held.name] -= held.total
+        self._live[name] = self._live.get(name, 0) + held.total
         return held._replace(name=name)
 
     def all(self, sizes: Iterable[int], name: str) -> tuple[Held, ...]:

@@ -49,7 +49,7 @@ def attended(
         q, k, v = _views(m, q, k, v, views=how.views)
         return eager(m, q, k, v, h, how)
     whole = how.mask is None and h.key_dim == h.value_dim <= FLASH_MOST and kernel != "efficient"
-    if h.groups > 1 and not whole:
+    if h.groups > 1 and not whole and not how.shared:
         k = _for_all(m, k, h, h.key_dim)
         v = _for_all(m, v if h.kv_heads == 1 else turned(m, v), h, h.value_dim)
         h = h.repeated

@@ -19,7 +19,7 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.training.attend import PROCESSORS, THREADS
 from weighbridge.training.build import MERGES, build, trainable
-from weighbridge.training.nets import Program, program, towers
+from weighbridge.training.nets import EMBEDDINGS, Program, program, towers
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding.around import Around
@@ -107,7 +107,8 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
 
 def _program(p: Plan, built: Built) -> Program:
     lead = [layer.path for layer in built.layers]
-    names = (n.removeprefix(path) for path in lead for n in built.params if n.startswith(path))
+    names = [n.removeprefix(path) for path in lead for n in built.params if n.startswith(path)]
+    names.append(built.base.first(*EMBEDDINGS))
     kind, blocks = p.subject.model_type, p.subject.body.blocks
     if p.major < MERGES and any(isinstance(f, Experts) for b in blocks for f in b.feeds):
         kind = f"{kind} of transformers {p.major}"  # whose experts run one by one

@@ -76,6 +76,7 @@ class How:
     own     eager's weights stay as the softmax gives them
     cap     scores are capped: cap * tanh(scores / cap)
     sinks   a number of each head that is among the scores
+    shared  one head of keys and values is broadcast to all by the products
     large   the card has more than 100 KiB of shared memory a block
     processors   of the card: flash attention of few rows splits the keys over them
     """
@@ -89,6 +90,7 @@ class How:
     own: bool = False
     first: bool = False
     sinks: Tensor | None = None
+    shared: bool = False
     large: bool = True
     processors: int = 108
 
@@ -296,17 +298,25 @@ def _math(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How) -> Te
     scaled = scale(m, wide_q)
     if bias is None and how.causal:
         bias = _triangle(m, h)
-    keys, values = _spread(m, wide_k, h, h.key_dim), _spread(m, wide_v, h, h.value_dim)
-    soft = _scores(m, scaled, keys, h, bias, how.first)
+    keys, values = wide_k, wide_v
+    if not how.shared:
+        keys, values = _spread(m, wide_k, h, h.key_dim), _spread(m, wide_v, h, h.value_dim)
+    soft = _scores(m, scaled, keys, h, bias, how)
     soft = dropout(m, soft, how.p)
     weights = cast(m, soft.detach(), dtype)  # returned beside it, and dropped
+    if how.shared:
+        values = _spread(m, wide_v, h, h.value_dim)
     out = cast(m, product(m, soft, values, h, columns=h.value_dim), dtype)
     del scaled, wide_q, wide_k, wide_v, keys, values, bias, soft, weights
     return contiguous(m, out, h)
 
 
-def _scores(m: Machine, q: Tensor, k: Tensor, h: Heads, bias: Tensor | None, first: bool) -> Tensor:
-    scores = product(m, q, scale(m, k), h, first=first)
+def _scores(m: Machine, q: Tensor, k: Tensor, h: Heads, bias: Tensor | None, how: How) -> Tensor:
+    keys = scale(m, k)
+    if how.shared:
+        keys = _spread(m, keys, h, h.key_dim)
+    scores = product(m, q, keys, h, first=how.first)
+    del keys
     if bias is not None:
         scores = add_(m, scores, bias)
     return _safe_softmax(m, scores)

@@ -77,6 +77,11 @@ def wide_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     return cast(m, mul(m, w, x), dtype)
 
 
+def float_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+    """Nemotron-H, Helium: (weight.float() * normed float32).to(x.dtype)"""
+    return x if absent(w) else wide_norm(m, x, cast(m, w, FLOAT32))
+
+
 def cohere_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     """A layer norm written out, in float32."""
     dtype = x.dtype

@@ -309,7 +309,8 @@ def _quick_gelu(m: Machine, x: Tensor) -> Tensor:
 
 
 def _relu2(m: Machine, x: Tensor) -> Tensor:
-    return power(m, of_result(m, x))
+    relu_applied = of_result(m, x)
+    return power(m, relu_applied)
 
 
 def bloom_gelu(m: Machine, x: Tensor) -> Tensor:

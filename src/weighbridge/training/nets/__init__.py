@@ -20,6 +20,7 @@ from weighbridge.arch.mixers import (
     GatedDelta,
     GatedRecurrence,
     Latent,
+    Mamba1,
     Mamba2,
     ShortConv,
 )
@@ -33,20 +34,32 @@ Net = Callable[[Step], Tensor]
 # module and function -> model types, as configs spell them
 PROGRAMS: Mapping[str, str] = {
     "decoder.forward": """
-        llama arcee hunyuan_v1_dense mistral ministral qwen2 qwen3 smollm3 granite seed_oss
+        llama arcee cwm hunyuan_v1_dense internlm3 jais2 mistral ministral qwen2 qwen3 smollm3
+        granite seed_oss
     """,
     "gemma.forward": "gemma gemma2 gemma3",
     "gpt2.forward": "gpt2 gpt_bigcode",
     "gptj.forward": "gptj",
+    "granite.forward": "granitemoehybrid",
+    "jamba.forward": "jamba",
+    "bamba.forward": "bamba",
     "bloom.forward": "bloom",
+    "nemotron_h.forward": "nemotron_h",
     "neox.forward": "gpt_neox",
     "cohere.forward": "cohere cohere2",
+    "dense.ernie": "ernie4_5",
+    "dense.exaone4": "exaone4",
+    "dense.helium": "helium",
+    "dense.ministral3": "ministral3",
+    "dense.nemotron": "nemotron",
+    "falcon.forward": "falcon",
     "olmo.forward": "olmo",
     "olmo.forward_2": "olmo2 olmo3",
     "parallel.phi": "phi",
     "parallel.stablelm": "stablelm",
     "parallel.starcoder2": "starcoder2",
     "opt.forward": "opt",
+    "persimmon.forward": "persimmon",
     "phi3.glm": "glm glm4",
     "phi3.forward": "phi3",
     "qwen.forward": "qwen",
@@ -81,7 +94,10 @@ PROGRAMS: Mapping[str, str] = {
     "t5.forward": "t5 mt5",
     "bart.forward": "bart mbart m2m_100 marian pegasus",
     "whisper.forward": "whisper",
+    "mamba.forward": "mamba falcon_mamba",
     "mamba2.forward": "mamba2",
+    "written_out.gpt_neo": "gpt_neo",
+    "written_out.mpt": "mpt",
 }
 NETS = {name: program for program, names in PROGRAMS.items() for name in names.split()}
 # Heads and losses that are not those of causal language models: of these modules
@@ -100,9 +116,11 @@ OWN = (
     "bart",
     "whisper",
     "qwen",
+    "mamba",
     "mamba2",
+    "nemotron_h",
 )
-CAUSAL = ("mamba2",)  # of these
+CAUSAL = ("mamba", "mamba2", "nemotron_h")  # of these
 # Classes that a framework has of its own, for all model types, and losses by their names
 CLASSES = ("litgpt", "torchtune", "torchtitan")
 LOOPS = {
@@ -120,14 +138,22 @@ MIXED: Mapping[str, type | tuple[type, ...]] = {
     "qwen_next": (Attention, GatedDelta),
     "lfm2": (Attention, ShortConv),
     "griffin": (Attention, GatedRecurrence),
+    "mamba": Mamba1,
+    "bamba": (Mamba2, Attention),
+    "granite": (Mamba2, Attention),
+    "jamba": (Mamba1, Attention),
+    "nemotron_h": (Mamba2, Attention),
 }
+FED = ("nemotron_h",)  # modules whose classes have layers that mix no tokens
 INSTEAD = "trace it (weighbridge trace SCRIPT)"
 UNCOVERED = f"its training step is not covered yet: {INSTEAD}"
+EMBEDDINGS = ("embed_tokens", "wte", "tok_embeddings", "embed_in", "word_embeddings")
 # Names in a layer of Llama's shape, whatever the class is called
 LLAMA = re.compile(
     r"(self_attn\.([qkvo]_proj|[qk]_norm)|mlp\.(gate|up|down)_proj|(input|post_attention)_layernorm)"
     r"\.(weight|bias)"
 )
+NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
 ADAPTERS = re.compile(r"\.(lora_\w+|base_layer)\.")
 
 
@@ -146,8 +172,9 @@ class Program:
 def program(
     model_type: str, blocks: Sequence[Block], names: Iterable[str], loss: str, framework: str = ""
 ) -> Program:
-    """By the class's name; else by the `names` of the parameters of its layers. Raises UsageError
-    for a loss that it has not, UnsupportedError where a framework's class has no such layers."""
+    """By the class's name; else by `names`, those of its embedding and of its layers' parameters.
+    Raises UsageError for a loss that it has not, UnsupportedError where a framework's class has no
+    such layers."""
     kind = model_type.removesuffix("_text")
     if framework in CLASSES:
         _attends(model_type, blocks, framework)
@@ -155,7 +182,9 @@ def program(
     names = [n for n in names if not ADAPTERS.search(n)]
     if kind in NETS and _mixed(kind, blocks):
         return Program(forward=_function(NETS[kind]), loss=_loss(kind, loss))
-    alike = all(map(LLAMA.fullmatch, names))
+    embedded = [n for n in names if n in EMBEDDINGS]
+    alike = bool(embedded) and all(LLAMA.fullmatch(n) or n in embedded for n in names)
+    alike = alike and {*NORMS} <= {*names}
     if alike and all(isinstance(b.mixers[0], Attention) for b in blocks if b.mixers):
         return Program(
             forward=_function("decoder.forward"),
@@ -193,8 +222,12 @@ def _function(name: str) -> Any:
 
 def _mixed(kind: str, blocks: Sequence[Block]) -> bool:
     """Whether each layer mixes tokens by what its program has."""
-    wanted = MIXED.get(NETS[kind].partition(".")[0], Attention)
-    return all(any(isinstance(x, wanted) for x in block.mixers) for block in blocks)
+    module = NETS[kind].partition(".")[0]
+    wanted = MIXED.get(module, Attention)
+    return all(
+        any(isinstance(x, wanted) for x in block.mixers) or (module in FED and not block.mixers)
+        for block in blocks
+    )
 
 
 def _attends(model_type: str, blocks: Sequence[Block], framework: str) -> None:

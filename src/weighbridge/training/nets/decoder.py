@@ -19,6 +19,7 @@ from weighbridge.autograd.tensors import Shape, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
+from weighbridge.training.nets import EMBEDDINGS
 from weighbridge.training.step import Step
 
 Rotary = tuple[Tensor, Tensor]
@@ -29,7 +30,6 @@ QUERY_NORMS = ("q_norm", "query_layernorm", "q_layernorm")
 KEY_NORMS = ("k_norm", "key_layernorm", "k_layernorm")
 NO_ROPE_WHERE_WHOLE = ("cohere2", "exaone4")
 Masks = dict[int | None, Tensor | None]  # by how many tokens back are seen
-EMBEDDINGS = ("embed_tokens", "wte", "tok_embeddings", "embed_in", "word_embeddings")
 FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f", "embedding_norm")
 
 
@@ -130,7 +130,7 @@ def attention_and_weights(
     p: Module,
     x: Tensor,
     number: int,
-    positions: Rotary,
+    positions: Rotary | None,
     masks: Masks,
     **more: Any,
 ) -> tuple[Tensor, Tensor | None]:
@@ -148,8 +148,8 @@ def attention_and_weights(
     v = p.linear(m, x, "v_proj").view(h.batch, h.length, h.kv_heads, h.value_dim)
     if late:
         q, k = head_norm(m, q, p, norm, *QUERY_NORMS), head_norm(m, k, p, norm, *KEY_NORMS)
-    turns = has_positions(s, number)
-    if turns:
+    turns = positions is not None and has_positions(s, number)
+    if positions is not None and turns:
         q, k = kind.rotate(m, turned(m, q), turned(m, k), positions)
     reach, rate = window(s, number), s.rate("attention_dropout")
     made, weights = attended(s, q, k, v, h, mask=masks[reach], p=rate, views=not turns, **more)
@@ -222,10 +222,11 @@ def windows(s: Step) -> set[int | None]:
     return {window(s, i) for i in range(len(s.built.layers))}
 
 
-def mask(s: Step, reach: int | None) -> Tensor | None:
+def mask(s: Step, reach: int | None, *, always: bool = False) -> Tensor | None:
     """[batch, 1, length, length]. sdpa is given none where nothing is padded and all is within
     reach (masking_utils.py, _ignore_causal_mask_sdpa), and one for all sequences where they are
-    alike; eager has one of the model's dtype for each; flash_attention_2 never."""
+    alike; eager has one of the model's dtype for each; flash_attention_2 never. `always`: of a
+    class that skips none."""
     m, whole = s.m, (s.batch, 1, s.length, s.length)
     if s.kernel == "flash":
         return None
@@ -233,7 +234,7 @@ def mask(s: Step, reach: int | None) -> Tensor | None:
         return m.new(whole, s.dtype)
     if s.padded:
         return m.new(whole, BOOL)
-    if reach is None or s.length < reach:
+    if (reach is None or s.length < reach) and not always:
         return None
     return m.new((1, *whole[1:]), BOOL).view(*whole)
 
@@ -257,13 +258,13 @@ def rotary_of(s: Step, width: int, *, wide: bool = False, dtype: DType | None = 
     return lower_cos, lower_sin
 
 
-def turned_width(s: Step) -> int:
-    """Numbers of a head that have a position."""
+def turned_width(s: Step, number: int = 0) -> int:
+    """Numbers of a head of that layer that have a position."""
     config = s.built.config
     rope = config.get("rope_parameters", "rope_scaling")
     part = rope.get("partial_rotary_factor") if isinstance(rope, dict) else None
     part = part or config.get("partial_rotary_factor", "rotary_pct") or 1.0
-    return int(heads(s, 0).key_dim * float(part))
+    return int(heads(s, number).key_dim * float(part))
 
 
 def angles(m: Machine, shape: Shape) -> Tensor:

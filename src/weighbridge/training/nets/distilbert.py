@@ -9,6 +9,7 @@ from weighbridge.autograd.ops.pointwise import add, dropout, of_result, several
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT64
 from weighbridge.training.modules import Module
+from weighbridge.training.nets import embedder
 from weighbridge.training.nets.decoder import heads, normed, run
 from weighbridge.training.nets.encoder import (
     by_token,
@@ -25,6 +26,15 @@ ENCODER = "transformer."
 
 
 def forward(s: Step) -> Tensor:
+    return embedder.pair(s, encoded) if headless(s) else encoded(s)
+
+
+def headless(s: Step) -> bool:
+    """Whether the class is the encoder itself."""
+    return not base(s).path
+
+
+def encoded(s: Step) -> Tensor:
     """DistilBertModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -80,6 +90,8 @@ def feed(s: Step, p: Module, x: Tensor) -> Tensor:
 def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """DistilBertForMaskedLM, DistilBertForSequenceClassification"""
     m, root = s.m, s.built.root
+    if headless(s):
+        return embedder.loss(s, hidden)
     with m.making("logits"):
         if root.has("pre_classifier"):
             pooled = of_result(m, root.linear(m, first_token(m, hidden), "pre_classifier"))

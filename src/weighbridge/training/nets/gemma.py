@@ -11,8 +11,8 @@ from weighbridge.autograd.ops.pointwise import add, scale
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT64
 from weighbridge.training.modules import Module
+from weighbridge.training.nets import EMBEDDINGS
 from weighbridge.training.nets.decoder import (
-    EMBEDDINGS,
     FINAL,
     Kind,
     Masks,

@@ -14,7 +14,8 @@ from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.attend import attend
 from weighbridge.training.losses import head
 from weighbridge.training.modules import Module
-from weighbridge.training.nets.decoder import EMBEDDINGS, FINAL, Rotary, heads, mask, run
+from weighbridge.training.nets import EMBEDDINGS
+from weighbridge.training.nets.decoder import FINAL, Rotary, heads, mask, run
 from weighbridge.training.step import Step
 
 

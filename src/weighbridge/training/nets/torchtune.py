@@ -35,8 +35,8 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.losses import head
 from weighbridge.training.modules import Module
+from weighbridge.training.nets import EMBEDDINGS
 from weighbridge.training.nets.decoder import (
-    EMBEDDINGS,
     FINAL,
     heads,
     run,

@@ -1,0 +1,153 @@
+"""Falcon: attention and feed-forward beside each other, keys and values of one head, or of groups.
+
+    7B            one head of keys and values, which products broadcast: only the math kernel can
+    40B, 180B     groups: keys and values copied for every head; two norms
+    RW            biases of distance in the mask instead of positions; one after the other
+
+A mask is always made. Autocast casts weights each time: FalconLinear multiplies with weight.T,
+which is no leaf.
+Source: transformers 5.23 models/falcon/modeling_falcon.py.
+"""
+
+from typing import Any
+
+from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.losses import embedding
+from weighbridge.autograd.ops.matrix import linear
+from weighbridge.autograd.ops.pointwise import add, add_, dropout, several
+from weighbridge.autograd.ops.shaping import copied, cut, expand, shaped
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.dtypes import BOOL, INT64
+from weighbridge.training.attend import attended
+from weighbridge.training.modules import Module
+from weighbridge.training.nets.decoder import Rotary, heads, mask, normed, rotary, rotated, run
+from weighbridge.training.step import Step
+
+
+def forward(s: Step) -> Tensor:
+    """FalconModel.forward"""
+    m, built = s.m, s.built
+    ids = m.new((s.batch, s.length), INT64)
+    inputs_embeds = embedding(m, ids, built.base.weight("word_embeddings"))
+    position_ids = m.new((1, s.length), INT64)
+    biased = bool(built.config.get("alibi"))
+    alibi = m.new((s.batch, heads(s, 0).heads, 1, s.length), s.dtype) if biased else None
+    causal_mask = mask(s, None, always=True)
+    if alibi is not None and causal_mask is not None:
+        causal_mask = with_biases(m, causal_mask, alibi)
+    positions = rotary(s)
+    x = inputs_embeds
+    for i, layer in enumerate(built.layers):
+        x = run(s, block, x, layer, i, positions, causal_mask, (position_ids, alibi))
+    return normed(m, x, built.base, "ln_f")
+
+
+def with_biases(m: Machine, causal_mask: Tensor, alibi: Tensor) -> Tensor:
+    """The mask as numbers, and then the biases of distance where it lets through."""
+    shape = *alibi.shape[:2], *causal_mask.shape[2:]
+    if causal_mask.dtype == BOOL:
+        causal_mask = m.new(causal_mask.shape, alibi.dtype)
+    shared = m.new(alibi.shape, alibi.dtype)
+    hidden = m.new(causal_mask.shape, BOOL)
+    made = m.new(shape, alibi.dtype)
+    del shared, hidden
+    return made
+
+
+def block(
+    x: Tensor,
+    s: Step,
+    p: Module,
+    number: int,
+    positions: Rotary,
+    causal_mask: Tensor | None,
+    _rest: tuple[Tensor, Tensor | None],
+) -> Tensor:
+    """FalconDecoderLayer.forward"""
+    m, after = s.m, p.has("post_attention_layernorm")
+    residual = x
+    normed_x = mlp_in = normed(m, x, p, p.first("ln_attn", "input_layernorm"))
+    if p.has("ln_mlp"):
+        mlp_in = normed(m, x, p, "ln_mlp")
+    made = attention(s, p.at("self_attention"), normed_x, number, positions, causal_mask)
+    if after:
+        residual = add(m, residual, dropout(m, made, s.rate("attention_dropout")))
+        mlp_in = normed(m, residual, p, "post_attention_layernorm")
+    out = mlp(s, p.at("mlp"), mlp_in)
+    if not after:
+        out = add_(m, out, made)
+    return add(m, residual, dropout(m, out, s.rate("hidden_dropout")))
+
+
+def attention(
+    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, causal_mask: Tensor | None
+) -> Tensor:
+    """FalconAttention.forward"""
+    m, h = s.m, heads(s, number)
+    fused = product(m, p, x, "query_key_value")
+    query, key, value = split_heads(s, fused, h)
+    if s.built.config.get("new_decoder_architecture"):
+        h = h.repeated
+    biased = bool(s.built.config.get("alibi"))
+    rate = s.rate("attention_dropout") if biased else 0.0
+    if not biased:
+        query, key = rotated(m, query, key, positions)
+    shared = h.groups > 1
+    out, _ = attended(
+        s,
+        query,
+        key,
+        value,
+        h,
+        kernel="math" if shared and causal_mask is not None else None,
+        mask=causal_mask,
+        p=rate,
+        shared=shared,
+    )
+    return product(m, p, out.view(h.batch, h.length, h.heads * h.value_dim), "dense")
+
+
+def split_heads(s: Step, fused: Tensor, h: Heads) -> tuple[Tensor, Tensor, Tensor]:
+    """FalconAttention._split_heads: keys and values are picked by a list, which copies."""
+    m, whole = s.m, (h.batch, h.length, h.heads, h.key_dim)
+    new, width = s.built.config.get("new_decoder_architecture"), h.heads * h.key_dim
+    own = cut(m, fused, width).view(*whole)
+    if h.kv_heads == h.heads and not new:
+        return own, cut(m, fused, width).view(*whole), cut(m, fused, width).view(*whole)
+    shape = h.batch, h.length, h.kv_heads, h.key_dim
+    key, value = picked(m, fused, shape), picked(m, fused, shape)
+    if not new:
+        return own, key, value
+    key, value = expand(m, key, *whole), expand(m, value, *whole)
+    return copied(m, own), copied(m, key), copied(m, value)
+
+
+def picked(m: Machine, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """x[..., [n], :]"""
+    out = m.new(shape, x.dtype)
+    numbers = m.new((1,), INT64)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [numbers], out)
+    return out
+
+
+def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
+    """FalconMLP.forward"""
+    m = s.m
+    x = product(m, p, x, "dense_h_to_4h")
+    x = several(m, x, str(s.built.config.get("activation") or "gelu"))
+    return product(m, p, x, "dense_4h_to_h")
+
+
+def product(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
+    """FalconLinear.forward: x @ weight.T + bias"""
+    if p.wraps.get(p.path + name) is not None:
+        return p.linear(m, x, name)
+    weight, bias = p.weight(name), p.bias(name)
+    x = linear(m, x, shaped(m, weight, *weight.shape))
+    return x if bias is None else add(m, x, bias)

@@ -1,0 +1,77 @@
+"""Persimmon: layer norms, also of queries and keys; those and values of a head side by side,
+positions on a part of them.
+
+Source: transformers 5.23 models/persimmon/modeling_persimmon.py.
+"""
+
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.norms import layer_norm
+from weighbridge.autograd.ops.pointwise import add, dropout, several
+from weighbridge.autograd.ops.shaping import cut, join, turned
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.training.attend import attended
+from weighbridge.training.modules import Module
+from weighbridge.training.nets import decoder
+from weighbridge.training.nets.decoder import Masks, Rotary, heads, normed, rotated, turned_width
+from weighbridge.training.step import Step
+
+
+def forward(s: Step) -> Tensor:
+    """PersimmonModel.forward"""
+    return decoder.forward(s, decoder_layer, turned_width(s))
+
+
+def decoder_layer(
+    x: Tensor,
+    s: Step,
+    p: Module,
+    number: int,
+    positions: Rotary,
+    masks: Masks,
+    _position_ids: Tensor,
+) -> Tensor:
+    """PersimmonDecoderLayer.forward"""
+    m = s.m
+    residual = x
+    x = normed(m, x, p, "input_layernorm")
+    x, _ = attention(s, p.at("self_attn"), x, number, positions, masks)
+    x = add(m, residual, x)
+    residual = x
+    x = normed(m, x, p, "post_attention_layernorm")
+    x = mlp(s, p.at("mlp"), x)
+    x = dropout(m, x, s.rate("hidden_dropout"))
+    return add(m, x, residual)
+
+
+def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
+    """PersimmonMLP.forward"""
+    x = p.linear(s.m, x, "dense_h_to_4h")
+    x = several(s.m, x, str(s.built.config.get("hidden_act") or "relu2"))
+    return p.linear(s.m, x, "dense_4h_to_h")
+
+
+def attention(
+    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
+) -> tuple[Tensor, Tensor | None]:
+    """PersimmonAttention.forward"""
+    m, h, width = s.m, heads(s, number), positions[0].shape[-1]
+    fused = p.linear(m, x, "query_key_value")
+    shape = h.batch, h.length, h.heads, h.key_dim
+    query, key, value = (cut(m, fused, h.heads * h.key_dim).view(*shape) for _ in range(3))
+    if p.has("q_layernorm"):
+        query = head_norm(m, query, p, "q_layernorm")
+        key = head_norm(m, key, p, "k_layernorm")
+    query_rot, query_pass = cut(m, query, width), cut(m, query, h.key_dim - width)
+    key_rot, key_pass = cut(m, key, width), cut(m, key, h.key_dim - width)
+    query_rot, key_rot = rotated(m, query_rot, key_rot, positions)
+    query, key = join(m, query_rot, query_pass), join(m, key_rot, key_pass)
+    rate = s.rate("attention_dropout")
+    out, weights = attended(s, query, key, value, h, mask=masks[None], p=rate, first=True)
+    return p.linear(m, out.view(*x.shape), "dense"), weights
+
+
+def head_norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
+    """The kernel copies what is not in one piece."""
+    if m.autocast is None:
+        m.hidden(x.nbytes, name="activations")
+    return layer_norm(m, turned(m, x), p.weight(name), p.bias(name))

@@ -1,0 +1,65 @@
+"""Programs of decoders of other shapes, without torch: what one more token saves, and how cheaply a
+loop over tokens is reckoned."""
+
+import pytest
+
+from tests.torch.training_oracle import settled
+from weighbridge.components.activations import Heap
+from weighbridge.training.run import run
+
+MAMBA = {"hidden_size": 128, "state_size": 16, "vocab_size": 512, "conv_kernel": 4, "expand": 2}
+FALCON = {"hidden_size": 256, "num_attention_heads": 4, "vocab_size": 512, "bias": False}
+NEO = {"hidden_size": 256, "num_heads": 4, "vocab_size": 512, "max_position_embeddings": 1024}
+INNER, STATES, RANK = 256, 16, 8
+
+
+def saved(kind, config, layers, length, **more):
+    count = "num_layers" if kind == "gpt_neo" else "num_hidden_layers"
+    raw = {"model_type": kind, count: layers, **config}
+    said = {"precision": "bf16", "framework": "plain", "seq_len": length, **more}
+    return run(settled(raw, **said)).saved
+
+
+def of_a_token(kind, config, **more):
+    """Bytes that a token saves in one more layer, far from the first."""
+    long, short = (
+        saved(kind, config, 2, n, **more) - saved(kind, config, 1, n, **more) for n in (512, 256)
+    )
+    return (long - short) / 256
+
+
+@pytest.mark.parametrize("kind", ["mamba", "falcon_mamba"])
+def test_a_token_of_mamba_saves_its_state_in_both_dtypes(kind):
+    """Beside decays, steps and states in float32, all of the inner size times the states."""
+    config = MAMBA | {"time_step_rank": RANK}
+    states = (4 + 4 + 4 + 2) * INNER * STATES
+    assert states < of_a_token(kind, config) < 1.4 * states
+
+
+def test_a_scan_under_checkpoints_keeps_no_states():
+    config = MAMBA | {"time_step_rank": RANK}
+    assert of_a_token("mamba", config, checkpointing="full") < 16 * MAMBA["hidden_size"]
+
+
+def test_one_head_of_keys_leaves_falcon_the_math_kernel():
+    """Scores of all tokens are saved: more a token, the more there are."""
+    new = {"new_decoder_architecture": True, "num_kv_heads": 2}
+    single, grouped = (FALCON | more for more in ({"multi_query": True}, new))
+    assert of_a_token("falcon", single) > 2 * of_a_token("falcon", grouped)
+
+
+def test_gpt_neo_writes_its_scores_out():
+    assert of_a_token("gpt_neo", NEO) > 4 * NEO["num_heads"] * 512
+
+
+@pytest.mark.parametrize(("count", "nbytes"), [(3, 100), (700, 10_000), (300, 3 << 20)])
+def test_many_tensors_are_allocated_as_one_by_one(count, nbytes):
+    alike, single = Heap(), Heap()
+    held = alike.many(count, nbytes)
+    for _ in range(count):
+        single.take(nbytes)
+    together, apart = alike.phase(), single.phase()
+    assert together.live == apart.live and together.allocated == apart.allocated
+    assert together.reserved == pytest.approx(apart.reserved, rel=0.25)
+    alike.drop(held)
+    assert alike.phase() and alike.phase().allocated == 0
