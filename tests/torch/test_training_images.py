@@ -1,4 +1,5 @@
-"""Images in a training step: towers that are read by their parameters, against LLaVA."""
+"""Images in a training step: towers that are read by their parameters, against LLaVA; and the text
+layers of Qwen's models with towers, tensor by tensor."""
 
 import pytest
 
@@ -7,7 +8,7 @@ pytest.importorskip("transformers")
 
 import torch
 
-from tests.torch.training_oracle import ours, real
+from tests.torch.training_oracle import differences, ours, real
 
 TEXT = {
     "model_type": "llama",
@@ -55,3 +56,49 @@ def test_a_step_with_an_image_takes_what_the_class_takes(precision, checkpointin
     for phase, there in seen.peaks().items():
         assert mine.peaks()[phase] == pytest.approx(there, rel=0.07), phase
     assert without.peaks()["forward"] < mine.peaks()["forward"]
+
+
+THREE = {
+    **TEXT,
+    "head_dim": 32,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": [4, 6, 6],
+    },
+}
+QWEN = [
+    ("qwen2_vl", "Qwen2VLForConditionalGeneration", {"embed_dim": 64, "hidden_size": 128}),
+    (
+        "qwen2_5_vl",
+        "Qwen2_5_VLForConditionalGeneration",
+        {"hidden_size": 64, "intermediate_size": 128, "out_hidden_size": 128},
+    ),
+    (
+        "qwen3_vl",
+        "Qwen3VLForConditionalGeneration",
+        {"hidden_size": 64, "intermediate_size": 128, "out_hidden_size": 128},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"precision": "bf16"},
+        {"precision": "fp32", "checkpointing": True},
+        {"precision": "bf16-mixed"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("kind", "cls", "vision"), QWEN, ids=[kind for kind, *_ in QWEN])
+def test_text_alone_through_classes_that_see(kind, cls, vision, settings):
+    text = {k: v for k, v in THREE.items() if k != "model_type"}
+    config = {
+        "text_config": text,
+        "vision_config": {"depth": 2, "num_heads": 4, **vision},
+        "tie_word_embeddings": False,
+    }
+    more = {"cls": cls, "seq_len": 200, **settings}
+    seen = real(kind, config, head_reads="model", **more)
+    assert differences(seen, ours(kind, config, **more), small=4096, close=0.006) == []

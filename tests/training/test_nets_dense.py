@@ -160,7 +160,7 @@ def test_checkpointing_never_takes_more_than_a_layer_besides(kind):
 
 def test_an_unknown_class_is_read_as_llamas_and_said():
     assert NETS["llama"] == NETS["qwen3"] and not trained("llama").program.said
-    found = trained("qwen2_vl")
+    found = trained("smolvlm")
     assert "modules of Llama's" in found.program.said
 
 

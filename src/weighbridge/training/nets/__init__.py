@@ -63,6 +63,7 @@ PROGRAMS: Mapping[str, str] = {
     "phi3.glm": "glm glm4",
     "phi3.forward": "phi3",
     "qwen.forward": "qwen",
+    "qwen_vl.forward": "qwen2_vl qwen2_5_vl qwen3_vl",
     "moe.forward": "qwen3_moe mixtral dots1",
     "sparse.glm4": "glm4_moe",
     "sparse.qwen2": "qwen2_moe",
