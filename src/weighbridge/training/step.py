@@ -25,6 +25,8 @@ DROPOUTS: Mapping[str, Mapping[str, float]] = {
     **{name: {"dropout_rate": 0.1} for name in ("t5", "mt5")},
     **{name: {"dropout": 0.1} for name in ("bart", "mbart", "marian", "pegasus")},
     "albert": {"classifier_dropout_prob": 0.1},
+    "distilbert": {"dropout": 0.1, "attention_dropout": 0.1, "seq_classif_dropout": 0.2},
+    "seed_oss": {"attention_dropout": 0.1, "residual_dropout": 0.1},
     "m2m_100": {"dropout": 0.1, "attention_dropout": 0.1},
 }
 

@@ -13,7 +13,7 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import bert, embedder
-from weighbridge.training.nets.decoder import heads, normed
+from weighbridge.training.nets.decoder import heads, normed, run
 from weighbridge.training.nets.encoder import never_checkpointed
 from weighbridge.training.step import Step
 
@@ -35,7 +35,7 @@ def encoded(s: Step) -> Tensor:
     x = embedding_output
     position_bias = biases(s, base.at("encoder"), heads(s, 0))
     for number, p in enumerate(s.built.layers):
-        x = layer(x, s, p, number, attention_mask, position_bias)
+        x = run(s, layer, x, p, number, attention_mask, position_bias)
     return x
 
 
