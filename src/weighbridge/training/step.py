@@ -49,6 +49,11 @@ class Built:
     kept: dict[int, Tensor] = field(default_factory=dict)  # by modules, to their next run
     parts: dict[str, str] = field(default_factory=dict)  # what a parameter belongs to
 
+    @property
+    def stacks(self) -> dict[str, Module]:
+        """All layers by their paths, in the order in which they run."""
+        return {layer.path: layer for layer in (*self.encoder, *self.layers)}
+
 
 @dataclass(slots=True, kw_only=True)
 class Step:
