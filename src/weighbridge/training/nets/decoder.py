@@ -17,6 +17,7 @@ from weighbridge.autograd.ops.pointwise import add, dropout, mul, scale, several
 from weighbridge.autograd.ops.shaping import cut, join, turned
 from weighbridge.autograd.tensors import Shape, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
+from weighbridge.errors import UsageError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import EMBEDDINGS
@@ -29,6 +30,7 @@ Rotate = Callable[[Machine, Tensor, Tensor, Rotary], tuple[Tensor, Tensor]]
 QUERY_NORMS = ("q_norm", "query_layernorm", "q_layernorm")
 KEY_NORMS = ("k_norm", "key_layernorm", "k_layernorm")
 NO_ROPE_WHERE_WHOLE = ("cohere2", "exaone4")
+NO_ROPE_BY_TURNS, INTERVAL = ("smollm3", "llama4"), 4
 Masks = dict[int | None, Tensor | None]  # by how many tokens back are seen
 FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f", "embedding_norm")
 
@@ -186,17 +188,30 @@ def head_norm(m: Machine, x: Tensor, p: Module, norm: Norm, *names: str) -> Tens
 
 
 def has_positions(s: Step, number: int) -> bool:
-    """Some layers of some classes have none: SmolLM3's, Cohere2's without a window."""
+    """Some layers of some classes have none: SmolLM3's, Llama 4's, Cohere2's without a window."""
     config = s.built.config
     listed = config.get("no_rope_layers")
     if isinstance(listed, list) and len(listed) > number:
         return bool(listed[number])
+    if s.built.kind.removesuffix("_text") in NO_ROPE_BY_TURNS:
+        interval = int(config.get("no_rope_layer_interval") or INTERVAL)
+        return (number + 1) % interval != 0
     return not (config.model_type in NO_ROPE_WHERE_WHOLE and window(s, number) is None)
 
 
 def scaled(s: Step, name: str) -> bool:
     """Granite's classes multiply in any case: by 1 where their configs leave it out."""
     return bool(s.built.config.get(name)) or s.built.kind.startswith("granite")
+
+
+def written_out(s: Step) -> None:
+    """Of classes whose attention is no kernel's, whatever there is."""
+    if s.kernel not in (None, "eager"):
+        raise UsageError(
+            f"--attention {s.kernel}: {s.built.kind} is known with eager attention alone; leave it "
+            "out"
+        )
+    s.kernel = "eager"
 
 
 def heads(s: Step, number: int) -> Heads:
