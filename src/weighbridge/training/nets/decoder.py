@@ -26,6 +26,9 @@ from weighbridge.training.step import Step
 Rotary = tuple[Tensor, Tensor]
 Layer = Callable[..., Tensor]
 Norm = Callable[[Machine, Tensor, Tensor], Tensor]
+NormOf = Callable[[Machine, Tensor, Module, str], Tensor]
+Attend = Callable[..., tuple[Tensor, Tensor | None]]
+Feeds = Callable[[Step, Module, Tensor, int], Tensor]
 Rotate = Callable[[Machine, Tensor, Tensor, Rotary], tuple[Tensor, Tensor]]
 QUERY_NORMS = ("q_norm", "query_layernorm", "q_layernorm")
 KEY_NORMS = ("k_norm", "key_layernorm", "k_layernorm")
@@ -38,7 +41,7 @@ FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f", "embed
 def forward(
     s: Step,
     layer: Layer | None = None,
-    rotary: int | Callable[[Step], Rotary] = 0,
+    rotary: int | Callable[[Step], Any] = 0,
     *,
     norm: Norm | None = None,
     wide: bool = False,
@@ -46,7 +49,7 @@ def forward(
 ) -> Tensor:
     """LlamaModel.forward; with another `layer`, that of classes of its shape. `wide`: cosines stay
     in float32. `rate`: of a dropout of the embeddings. `rotary`: how many numbers of a head turn,
-    or how cosines are made there."""
+    or what makes the positions that layers are given."""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS)))
@@ -55,12 +58,12 @@ def forward(
     position_ids = m.new((1, s.length), INT64)
     masks = {window: mask(s, window) for window in windows(s)}
     if isinstance(rotary, int):
-        cos, sin = rotary_of(s, rotary or heads(s, 0).key_dim, wide=wide)
+        positions = rotary_of(s, rotary or heads(s, 0).key_dim, wide=wide)
     else:
-        cos, sin = rotary(s)
+        positions = rotary(s)
     x = dropout(m, inputs_embeds, rate)
     for i, p in enumerate(built.layers):
-        x = run(s, layer or decoder_layer, x, p, i, (cos, sin), masks, position_ids)
+        x = run(s, layer or LAYER, x, p, i, positions, masks, position_ids)
     name = built.base.first(*FINAL)
     if norm is not None:
         return norm(m, x, built.base.weight(name)) if name else norm(m, x, x)
@@ -99,26 +102,38 @@ def run(s: Step, layer: Callable[..., Tensor], x: Tensor, p: Module, *rest: Any)
     return s.around.layer(s.m, p, whole, x)
 
 
-def decoder_layer(
-    x: Tensor,
-    s: Step,
-    p: Module,
-    number: int,
-    positions: Rotary,
-    masks: Masks,
-    _position_ids: Tensor | None = None,
-) -> Tensor:
-    m, scales = s.m, scaled(s, "residual_multiplier")
-    rate = s.rate("residual_dropout")
-    residual = x
-    x = normed(m, x, p, "input_layernorm")
-    x, _ = attention_and_weights(s, p.at("self_attn"), x, number, positions, masks)
-    x = dropout(m, x, rate)
-    x = add(m, residual, scale(m, x) if scales else x)
-    residual = x
-    x = normed(m, x, p, "post_attention_layernorm")
-    x = dropout(m, mlp(s, p.at("mlp"), x), rate)
-    return add(m, residual, scale(m, x) if scales else x)
+def nowhere(s: Step) -> None:
+    """The positions of classes that have none."""
+
+
+def dense(s: Step, p: Module, x: Tensor, _number: int) -> Tensor:
+    return mlp(s, p.at("mlp"), x)
+
+
+def layers(attend: Attend, *, norm: NormOf = normed, feeds: Feeds = dense) -> Layer:
+    """LlamaDecoderLayer.forward, with another attention, norm or feed-forward."""
+
+    def layer(
+        x: Tensor,
+        s: Step,
+        p: Module,
+        number: int,
+        positions: Any,
+        masks: Masks,
+        _position_ids: Tensor,
+    ) -> Tensor:
+        m, scales, rate = s.m, scaled(s, "residual_multiplier"), s.rate("residual_dropout")
+        residual = x
+        x = norm(m, x, p, "input_layernorm")
+        x, _ = attend(s, p.at("self_attn"), x, number, positions, masks)
+        x = dropout(m, x, rate)
+        x = add(m, residual, scale(m, x) if scales else x)
+        residual = x
+        x = norm(m, x, p, "post_attention_layernorm")
+        x = dropout(m, feeds(s, p, x, number), rate)
+        return add(m, residual, scale(m, x) if scales else x)
+
+    return layer
 
 
 def attention(
@@ -157,6 +172,9 @@ def attention_and_weights(
     made, weights = attended(s, q, k, v, h, mask=masks[reach], p=rate, views=not turns, **more)
     made = p.linear(m, made.view(h.batch, h.length, h.heads * h.value_dim), kind.out)
     return made, weights
+
+
+LAYER = layers(attention_and_weights)
 
 
 def rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:

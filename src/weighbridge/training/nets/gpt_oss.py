@@ -30,8 +30,13 @@ from weighbridge.training.step import Step
 def forward(s: Step) -> Tensor:
     """GptOssModel.forward: cosines and sines are as wide as half a head."""
     decoder.written_out(s)
-    layer = moe.layers(attention, norm=wide_norm, feeds=mlp)
+    layer = moe.layers(attention, norm=normed, feeds=mlp)
     return decoder.forward(s, layer, decoder.heads(s, 0).key_dim // 2, norm=wide_norm)
+
+
+def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
+    """GptOssRMSNorm.forward"""
+    return wide_norm(m, x, p.weight(name))
 
 
 def attention(
