@@ -57,6 +57,14 @@ def rms_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     return mul(m, w, cast(m, x, dtype))
 
 
+def plain_norm(m: Machine, x: Tensor) -> Tensor:
+    """Without a weight: Llama 4's of queries and keys, Falcon-Mamba's of what its scan is given."""
+    wide = cast(m, x, FLOAT32)
+    normed = mul(m, wide, rsqrt(m, shift(m, mean(m, power(m, wide)))))
+    del wide
+    return cast(m, normed, x.dtype)
+
+
 def gemma_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     """(norm(x.float()) * (1 + weight.float())).to(x.dtype)"""
     if absent(w):

@@ -14,17 +14,14 @@ from weighbridge.arch.body import Experts
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.experts import summed_k, topk
 from weighbridge.autograd.ops.matrix import linear, matmul
+from weighbridge.autograd.ops.norms import plain_norm
 from weighbridge.autograd.ops.pointwise import (
     add,
     add_,
     cast,
-    mean,
     mul,
     of_result,
-    power,
-    rsqrt,
     several,
-    shift,
 )
 from weighbridge.autograd.ops.shaping import copied, repeat, split, turned
 from weighbridge.autograd.tensors import Tensor, absent
@@ -44,14 +41,6 @@ def forward(s: Step) -> Tensor:
 def norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     """Llama4TextRMSNorm.forward"""
     return x if absent(w) else mul(m, plain_norm(m, x), w)
-
-
-def plain_norm(m: Machine, x: Tensor) -> Tensor:
-    """Llama4TextL2Norm.forward"""
-    wide = cast(m, x, FLOAT32)
-    normed = mul(m, wide, rsqrt(m, shift(m, mean(m, power(m, wide)))))
-    del wide
-    return cast(m, normed, x.dtype)
 
 
 def layer(
