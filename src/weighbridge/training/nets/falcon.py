@@ -28,6 +28,7 @@ from weighbridge.autograd.ops.pointwise import (
 from weighbridge.autograd.ops.shaping import copied, cut, expand, shaped
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
+from weighbridge.errors import UsageError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import Rotary, heads, mask, normed, rotary, rotated, run
@@ -51,6 +52,11 @@ def forward(s: Step) -> Tensor:
     inputs_embeds = embedding(m, ids, built.base.weight("word_embeddings"))
     position_ids = m.new((1, s.length), INT64)
     biased = bool(built.config.get("alibi"))
+    if biased and s.kernel == "flash":
+        raise UsageError(
+            f"--attention flash: {built.kind} adds biases of distance, which flash attention does "
+            "not take; leave it out"
+        )
     alibi = m.new((s.batch, heads(s, 0).heads, 1, s.length), s.dtype) if biased else None
     causal_mask = mask(s, None, always=True)
     if alibi is not None and causal_mask is not None:
