@@ -15,6 +15,7 @@ BF16 = {"precision": "bf16"}
 MIXED = {"precision": "bf16-mixed"}
 FLOAT = {"precision": "fp32"}
 FULL = {"checkpointing": True}
+EAGER = {"attention": "eager"}
 SHORT = {"seq_len": 40}  # a scan is a loop over tokens there
 
 FALCON = {
@@ -123,6 +124,9 @@ CASES = [
     ("falcon", FALCON_40B, FLOAT | FULL),
     ("falcon", FALCON_RW, FLOAT),
     ("falcon", FALCON_RW, BF16 | {"padded": True}),
+    ("falcon", FALCON_7B, MIXED | EAGER),
+    ("falcon", FALCON_40B, FLOAT | EAGER | FULL),
+    ("falcon", FALCON_RW, BF16 | EAGER),
     ("persimmon", PERSIMMON, BF16),
     ("persimmon", PERSIMMON, MIXED | FULL),
     ("gpt_neo", GPT_NEO, MIXED),

@@ -211,3 +211,21 @@ def test_a_tied_embedding_is_on_the_first_stage_and_the_last():
     embedding = 2048 * 256 * 4  # in float32
     assert sum(stages) == whole + embedding
     assert stages[0] == stages[1] + embedding
+
+
+@pytest.mark.parametrize("shard", ["fsdp1", "fsdp2", "zero3"])
+@pytest.mark.parametrize("name", ["bart-base", "t5-base", "all-mpnet-base-v2"])
+def test_all_layers_are_gathered_one_by_one(name, shard):
+    """Those of an encoder that is attended to, and of classes that never checkpoint, too."""
+    report = weighbridge.train(name, seq_len=16, shard=shard, data_parallel_size=RANKS)
+    alone = weighbridge.train(name, seq_len=16)
+    assert most(report, "optimizer_states") < most(alone, "optimizer_states") / 4
+    gathered = most(report, "temporaries", phase="forward")
+    assert 0 < gathered < most(alone, "weights")
+
+
+@pytest.mark.parametrize("shard", ["fsdp1", "fsdp2"])
+def test_layers_of_a_tower_are_the_roots(shard):
+    report = weighbridge.train("clip-vit-base-patch32", shard=shard, data_parallel_size=RANKS)
+    alone = weighbridge.train("clip-vit-base-patch32")
+    assert most(report, "optimizer_states") < most(alone, "optimizer_states") / 4

@@ -4,22 +4,20 @@
 
 What a turn made and the one after it did not let go is what every turn keeps for backward. The
 turns that are left out keep as much, in one node between the others: so what is alive when the
-loop ends, and when backward goes through its last turns, is what it is there. Where that is many
-tensors, those of one size are few requests.
+loop ends, and when backward goes through its last turns, is what it is there.
+
+A scan whose every turn is read, and not the last one alone, is in ops/recurrence.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from weakref import ref
 
-from weighbridge.allocator.options import MIN_BLOCK, SMALL_SIZE
 from weighbridge.autograd.machine import Grads, Machine, record
 from weighbridge.autograd.tensors import Storage, Tensor
 from weighbridge.dtypes import INT8
-from weighbridge.units import align_up
 
 Carried = list[Tensor]
 RUN, LAST = 5, 2  # turns that are run, and those of them after the ones that are left out
-MANY = 64
 
 
 class Pile(Tensor):
@@ -45,23 +43,10 @@ def repeat(m: Machine, count: int, turn: Callable[[Carried], None], carried: Car
         turn(carried)
     turn(carried)
     alive = [found.nbytes for found in (weak() for weak in made) if found is not None]
-    carried[0] = _through(m, carried[0], _pile(m, alive, count - RUN))
+    pile = Pile([m.many(count - RUN, (nbytes,), INT8) for nbytes in alive])
+    carried[0] = _through(m, carried[0], pile)
     for _ in range(LAST):
         turn(carried)
-
-
-def _pile(m: Machine, sizes: list[int], times: int) -> Pile:
-    if len(sizes) * times <= MANY:
-        return Pile([m.new((n,), INT8) for _ in range(times) for n in sizes])
-    return Pile([m.new((n,), INT8) for size in sizes for n in _together(size, times)])
-
-
-def _together(nbytes: int, times: int) -> Iterator[int]:
-    """Requests for `times` tensors: small ones stay within what the allocator has for small."""
-    rounded = align_up(nbytes, MIN_BLOCK)
-    each = max(1, SMALL_SIZE // rounded) if rounded <= SMALL_SIZE else times
-    for done in range(0, times, each):
-        yield rounded * min(each, times - done)
 
 
 def _through(m: Machine, x: Tensor, pile: Pile) -> Tensor:

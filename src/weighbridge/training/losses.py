@@ -90,7 +90,8 @@ def _fused(s: Step, hidden: Tensor, weight: Param, *, tile: tuple[int, int], wid
     return loss
 
 
-SCALED = ("granite", "granitemoe", "cohere", "cohere2")  # also where configs leave it out
+# also where configs leave it out
+SCALED = ("granite", "granitemoe", "granitemoehybrid", "cohere", "cohere2")
 
 
 def head(s: Step, hidden: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ DROPOUTS: Mapping[str, Mapping[str, float]] = {
     **{name: {"dropout_rate": 0.1} for name in ("t5", "mt5")},
     **{name: {"dropout": 0.1} for name in ("bart", "mbart", "marian", "pegasus")},
     "albert": {"classifier_dropout_prob": 0.1},
+    "distilbert": {"dropout": 0.1, "attention_dropout": 0.1, "seq_classif_dropout": 0.2},
+    "seed_oss": {"attention_dropout": 0.1, "residual_dropout": 0.1},
     "m2m_100": {"dropout": 0.1, "attention_dropout": 0.1},
 }
 
@@ -46,6 +48,11 @@ class Built:
     encoder: list[Module] = field(default_factory=list)  # layers of what is attended to
     kept: dict[int, Tensor] = field(default_factory=dict)  # by modules, to their next run
     parts: dict[str, str] = field(default_factory=dict)  # what a parameter belongs to
+
+    @property
+    def stacks(self) -> dict[str, Module]:
+        """All layers by their paths, in the order in which they run."""
+        return {layer.path: layer for layer in (*self.encoder, *self.layers)}
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,7 +11,7 @@ models/gemma3/modeling_gemma3.py (Gemma3RMSNorm).
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.ops.pointwise import cast, mean, mul, power, rsqrt, scale, shift, sub
+from weighbridge.autograd.ops.pointwise import cast, mean, mul, power, rsqrt, shift, sub
 from weighbridge.autograd.ops.scans import clamped
 from weighbridge.autograd.tensors import Tensor, absent
 from weighbridge.dtypes import FLOAT32
@@ -57,6 +57,14 @@ def rms_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     return mul(m, w, cast(m, x, dtype))
 
 
+def plain_norm(m: Machine, x: Tensor) -> Tensor:
+    """Without a weight: Llama 4's of queries and keys, Falcon-Mamba's of what its scan is given."""
+    wide = cast(m, x, FLOAT32)
+    normed = mul(m, wide, rsqrt(m, shift(m, mean(m, power(m, wide)))))
+    del wide
+    return cast(m, normed, x.dtype)
+
+
 def gemma_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     """(norm(x.float()) * (1 + weight.float())).to(x.dtype)"""
     if absent(w):
@@ -84,6 +92,8 @@ def float_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
 
 def cohere_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     """A layer norm written out, in float32."""
+    if absent(w):
+        return x
     dtype = x.dtype
     x = cast(m, x, FLOAT32)
     middle = mean(m, x)
@@ -104,12 +114,3 @@ def normalize(m: Machine, x: Tensor) -> Tensor:
 
     record(m, back, [x], [x, norm.detach()], norm)
     return mul(m, x, clamped(m, norm))
-
-
-def soft_cap(m: Machine, x: Tensor) -> Tensor:
-    """cap * tanh(x / cap)"""
-    from weighbridge.autograd.ops.pointwise import of_result
-
-    x = scale(m, x)
-    x = of_result(m, x)
-    return scale(m, x)

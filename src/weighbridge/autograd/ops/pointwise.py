@@ -151,6 +151,13 @@ def scale(m: Machine, x: Tensor) -> Tensor:
     return out
 
 
+def scale_(m: Machine, x: Tensor) -> Tensor:
+    """In place."""
+    out = Tensor(x.shape, x.dtype, x.storage)
+    record(m, _again, [x], [], out)
+    return out
+
+
 def shift(m: Machine, x: Tensor) -> Tensor:
     """A sum with a constant: the gradient is handed on."""
     out = m.new(x.shape, x.dtype)

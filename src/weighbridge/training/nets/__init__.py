@@ -148,7 +148,7 @@ MIXED: Mapping[str, type | tuple[type, ...]] = {
 FED = ("nemotron_h",)  # modules whose classes have layers that mix no tokens
 INSTEAD = "trace it (weighbridge trace SCRIPT)"
 UNCOVERED = f"its training step is not covered yet: {INSTEAD}"
-EMBEDDINGS = ("embed_tokens", "wte", "tok_embeddings", "embed_in", "word_embeddings")
+EMBEDDINGS = ("embed_tokens", "wte", "tok_embeddings", "embed_in", "word_embeddings", "embeddings")
 # Names in a layer of Llama's shape, whatever the class is called
 LLAMA = re.compile(
     r"(self_attn\.([qkvo]_proj|[qk]_norm)|mlp\.(gate|up|down)_proj|(input|post_attention)_layernorm)"

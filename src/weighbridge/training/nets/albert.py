@@ -10,7 +10,7 @@ from weighbridge.dtypes import INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import INSTEAD, bert, embedder
-from weighbridge.training.nets.decoder import heads, normed
+from weighbridge.training.nets.decoder import heads, normed, run
 from weighbridge.training.nets.encoder import (
     by_token,
     classified,
@@ -36,11 +36,17 @@ def encoded(s: Step) -> Tensor:
     embedding_output = bert.embeddings(s, base.at("embeddings"), ids)
     attention_mask = mask(s, s.length)
     x = base.linear(m, embedding_output, "encoder.embedding_hidden_mapping_in")
-    for number, group in enumerate(s.built.layers):
-        inner = 0
-        while group.has(f"albert_layers.{inner}.ffn"):
-            x = layer(x, s, group.at(f"albert_layers.{inner}"), number, attention_mask)
-            inner += 1
+    for number, p in enumerate(s.built.layers):
+        x = run(s, group, x, p, number, attention_mask)
+    return x
+
+
+def group(x: Tensor, s: Step, p: Module, number: int, attention_mask: Tensor | None) -> Tensor:
+    """AlbertLayerGroup.forward"""
+    inner = 0
+    while p.has(f"albert_layers.{inner}.ffn"):
+        x = layer(x, s, p.at(f"albert_layers.{inner}"), number, attention_mask)
+        inner += 1
     return x
 
 

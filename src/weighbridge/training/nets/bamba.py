@@ -5,22 +5,19 @@ Source: transformers 5.23 models/bamba/modeling_bamba.py.
 
 from weighbridge.arch.body import Block
 from weighbridge.arch.mixers import Mamba2
-from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import add
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import INT64
 from weighbridge.training.modules import Module
+from weighbridge.training.nets import decoder
 from weighbridge.training.nets.decoder import (
     Kind,
     Masks,
     Rotary,
     attention_and_weights,
-    mask,
     mlp,
     part_rotated,
     rotary_of,
-    run,
     turned_width,
 )
 from weighbridge.training.nets.mamba2 import mixer, scan_of
@@ -31,23 +28,23 @@ PART = Kind(rotate=part_rotated, late=True)
 
 def forward(s: Step) -> Tensor:
     """BambaModel.forward"""
-    m, built = s.m, s.built
-    ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, built.base.weight("embed_tokens"))
-    position_ids = m.new((1, s.length), INT64)
-    masks = {None: mask(s, None)}
-    blocks = built.body.blocks
-    first = next((i for i, b in enumerate(blocks) if not _scans(b)), None)
-    positions = None if first is None else rotary_of(s, turned_width(s, first))
-    x = inputs_embeds
-    for i, p in enumerate(built.layers):
-        x = run(s, decoder_layer, x, p, i, positions, masks)
-    del position_ids
-    return rms_norm(m, x, built.base.weight("final_layernorm"))
+    return decoder.forward(s, decoder_layer, positions)
+
+
+def positions(s: Step) -> Rotary | None:
+    """Of the layers with attention, where there are some."""
+    first = next((i for i, b in enumerate(s.built.body.blocks) if not _scans(b)), None)
+    return None if first is None else rotary_of(s, turned_width(s, first))
 
 
 def decoder_layer(
-    x: Tensor, s: Step, p: Module, number: int, positions: Rotary | None, masks: Masks
+    x: Tensor,
+    s: Step,
+    p: Module,
+    number: int,
+    positions: Rotary | None,
+    masks: Masks,
+    _position_ids: Tensor,
 ) -> Tensor:
     """BambaDecoderLayer.forward"""
     m = s.m

@@ -10,8 +10,6 @@ Source: transformers 5.23 models/{bart,mbart,m2m_100,marian,pegasus}/modeling_*.
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from weighbridge.arch.body import Body
-from weighbridge.arch.mixers import Attention
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.losses import embedding
@@ -27,6 +25,7 @@ from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import INSTEAD, UNCOVERED, encoder
 from weighbridge.training.nets.decoder import normed, run
+from weighbridge.training.nets.encoder import heads_of
 from weighbridge.training.step import Step
 
 BEHIND = ("bart", "marian")  # norms
@@ -75,19 +74,6 @@ def halves(s: Step) -> Module:
 def encoder_side(s: Step, length: int) -> Side:
     assert s.built.body.encoder is not None
     return Side("encoder", s.built.encoder, heads_of(s, s.built.body.encoder, length))
-
-
-def heads_of(s: Step, body: Body, length: int) -> Heads:
-    found = next(x for x in body.blocks[0].mixers if isinstance(x, Attention))
-    return Heads(
-        batch=s.batch,
-        length=length,
-        seen=length,
-        heads=found.heads,
-        kv_heads=found.heads,
-        key_dim=found.key_dim,
-        value_dim=found.value_dim,
-    )
 
 
 def words(s: Step, root: Module, half: str, ids: Tensor) -> Tensor:

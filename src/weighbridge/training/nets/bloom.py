@@ -13,14 +13,14 @@ from weighbridge.autograd.ops.shaping import copied, cut
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.modules import Module
-from weighbridge.training.nets.decoder import heads, mask, normed, run
+from weighbridge.training.nets.decoder import heads, mask, normed, run, written_out
 from weighbridge.training.step import Step
 
 
 def forward(s: Step) -> Tensor:
     """BloomModel.forward"""
     m, base = s.m, s.built.base
-    s.kernel = "eager"
+    written_out(s)
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = embedding(m, ids, base.weight("word_embeddings"))
     x = normed(m, inputs_embeds, base, "word_embeddings_layernorm")

@@ -62,7 +62,7 @@ def patches_through(s: Step, p: Module, x: Tensor, config: Config, usual: str) -
     """CLIPEncoder.forward of images"""
     tower, act = s.built.body.towers[0], str(config.get("hidden_act") or usual)
     dense = p.has("embeddings.class_embedding")  # what is joined with it
-    side = Side(_heads(s, tower), act, rate(s, config), dense=dense)
+    side = Side(heads_of(s, tower), act, rate(s, config), dense=dense)
     for number in range(tower.layers):
         x = run(s, layer, x, p.at(f"encoder.layers.{number}"), side)
     return x
@@ -77,7 +77,7 @@ def rate(s: Step, config: Config) -> float:
     return float(config.get("attention_dropout") or 0.0) if s.dropout else 0.0
 
 
-def _heads(s: Step, tower: Tower) -> Heads:
+def heads_of(s: Step, tower: Tower) -> Heads:
     return Heads(
         batch=s.batch,
         length=tower.positions,

@@ -29,7 +29,7 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import UNCOVERED, bert
-from weighbridge.training.nets.decoder import heads, normed, run
+from weighbridge.training.nets.decoder import heads, normed, run, written_out
 from weighbridge.training.nets.encoder import classified, entered, first_token
 from weighbridge.training.step import Step
 
@@ -45,6 +45,7 @@ class Places(NamedTuple):
 
 def forward(s: Step) -> Tensor:
     """DebertaV2Model.forward, DebertaV2Encoder.forward"""
+    written_out(s)
     m, p = s.m, bert.base(s)
     if p.has("encoder.conv.conv"):
         raise UnsupportedError(f"{s.built.kind}: of layers with a convolution {UNCOVERED}")

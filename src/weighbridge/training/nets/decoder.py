@@ -17,6 +17,7 @@ from weighbridge.autograd.ops.pointwise import add, dropout, mul, scale, several
 from weighbridge.autograd.ops.shaping import cut, join, turned
 from weighbridge.autograd.tensors import Shape, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
+from weighbridge.errors import UsageError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import EMBEDDINGS
@@ -25,10 +26,14 @@ from weighbridge.training.step import Step
 Rotary = tuple[Tensor, Tensor]
 Layer = Callable[..., Tensor]
 Norm = Callable[[Machine, Tensor, Tensor], Tensor]
+NormOf = Callable[[Machine, Tensor, Module, str], Tensor]
+Attend = Callable[..., tuple[Tensor, Tensor | None]]
+Feeds = Callable[[Step, Module, Tensor, int], Tensor]
 Rotate = Callable[[Machine, Tensor, Tensor, Rotary], tuple[Tensor, Tensor]]
 QUERY_NORMS = ("q_norm", "query_layernorm", "q_layernorm")
 KEY_NORMS = ("k_norm", "key_layernorm", "k_layernorm")
 NO_ROPE_WHERE_WHOLE = ("cohere2", "exaone4")
+NO_ROPE_BY_TURNS, INTERVAL = ("smollm3", "llama4"), 4
 Masks = dict[int | None, Tensor | None]  # by how many tokens back are seen
 FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f", "embedding_norm")
 
@@ -36,7 +41,7 @@ FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f", "embed
 def forward(
     s: Step,
     layer: Layer | None = None,
-    rotary: int | Callable[[Step], Rotary] = 0,
+    rotary: int | Callable[[Step], Any] = 0,
     *,
     norm: Norm | None = None,
     wide: bool = False,
@@ -44,7 +49,7 @@ def forward(
 ) -> Tensor:
     """LlamaModel.forward; with another `layer`, that of classes of its shape. `wide`: cosines stay
     in float32. `rate`: of a dropout of the embeddings. `rotary`: how many numbers of a head turn,
-    or how cosines are made there."""
+    or what makes the positions that layers are given."""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS)))
@@ -53,12 +58,12 @@ def forward(
     position_ids = m.new((1, s.length), INT64)
     masks = {window: mask(s, window) for window in windows(s)}
     if isinstance(rotary, int):
-        cos, sin = rotary_of(s, rotary or heads(s, 0).key_dim, wide=wide)
+        positions = rotary_of(s, rotary or heads(s, 0).key_dim, wide=wide)
     else:
-        cos, sin = rotary(s)
+        positions = rotary(s)
     x = dropout(m, inputs_embeds, rate)
     for i, p in enumerate(built.layers):
-        x = run(s, layer or decoder_layer, x, p, i, (cos, sin), masks, position_ids)
+        x = run(s, layer or LAYER, x, p, i, positions, masks, position_ids)
     name = built.base.first(*FINAL)
     if norm is not None:
         return norm(m, x, built.base.weight(name)) if name else norm(m, x, x)
@@ -97,26 +102,38 @@ def run(s: Step, layer: Callable[..., Tensor], x: Tensor, p: Module, *rest: Any)
     return s.around.layer(s.m, p, whole, x)
 
 
-def decoder_layer(
-    x: Tensor,
-    s: Step,
-    p: Module,
-    number: int,
-    positions: Rotary,
-    masks: Masks,
-    _position_ids: Tensor | None = None,
-) -> Tensor:
-    m, scales = s.m, scaled(s, "residual_multiplier")
-    rate = s.rate("residual_dropout")
-    residual = x
-    x = normed(m, x, p, "input_layernorm")
-    x, _ = attention_and_weights(s, p.at("self_attn"), x, number, positions, masks)
-    x = dropout(m, x, rate)
-    x = add(m, residual, scale(m, x) if scales else x)
-    residual = x
-    x = normed(m, x, p, "post_attention_layernorm")
-    x = dropout(m, mlp(s, p.at("mlp"), x), rate)
-    return add(m, residual, scale(m, x) if scales else x)
+def nowhere(s: Step) -> None:
+    """The positions of classes that have none."""
+
+
+def dense(s: Step, p: Module, x: Tensor, _number: int) -> Tensor:
+    return mlp(s, p.at("mlp"), x)
+
+
+def layers(attend: Attend, *, norm: NormOf = normed, feeds: Feeds = dense) -> Layer:
+    """LlamaDecoderLayer.forward, with another attention, norm or feed-forward."""
+
+    def layer(
+        x: Tensor,
+        s: Step,
+        p: Module,
+        number: int,
+        positions: Any,
+        masks: Masks,
+        _position_ids: Tensor,
+    ) -> Tensor:
+        m, scales, rate = s.m, scaled(s, "residual_multiplier"), s.rate("residual_dropout")
+        residual = x
+        x = norm(m, x, p, "input_layernorm")
+        x, _ = attend(s, p.at("self_attn"), x, number, positions, masks)
+        x = dropout(m, x, rate)
+        x = add(m, residual, scale(m, x) if scales else x)
+        residual = x
+        x = norm(m, x, p, "post_attention_layernorm")
+        x = dropout(m, feeds(s, p, x, number), rate)
+        return add(m, residual, scale(m, x) if scales else x)
+
+    return layer
 
 
 def attention(
@@ -157,6 +174,9 @@ def attention_and_weights(
     return made, weights
 
 
+LAYER = layers(attention_and_weights)
+
+
 def rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
     """apply_rotary_pos_emb"""
     cos, sin = positions
@@ -186,17 +206,30 @@ def head_norm(m: Machine, x: Tensor, p: Module, norm: Norm, *names: str) -> Tens
 
 
 def has_positions(s: Step, number: int) -> bool:
-    """Some layers of some classes have none: SmolLM3's, Cohere2's without a window."""
+    """Some layers of some classes have none: SmolLM3's, Llama 4's, Cohere2's without a window."""
     config = s.built.config
     listed = config.get("no_rope_layers")
     if isinstance(listed, list) and len(listed) > number:
         return bool(listed[number])
+    if s.built.kind.removesuffix("_text") in NO_ROPE_BY_TURNS:
+        interval = int(config.get("no_rope_layer_interval") or INTERVAL)
+        return (number + 1) % interval != 0
     return not (config.model_type in NO_ROPE_WHERE_WHOLE and window(s, number) is None)
 
 
 def scaled(s: Step, name: str) -> bool:
     """Granite's classes multiply in any case: by 1 where their configs leave it out."""
     return bool(s.built.config.get(name)) or s.built.kind.startswith("granite")
+
+
+def written_out(s: Step) -> None:
+    """Of classes whose attention is no kernel's, whatever there is."""
+    if s.kernel not in (None, "eager"):
+        raise UsageError(
+            f"--attention {s.kernel}: {s.built.kind} is known with eager attention alone; leave it "
+            "out"
+        )
+    s.kernel = "eager"
 
 
 def heads(s: Step, number: int) -> Heads:

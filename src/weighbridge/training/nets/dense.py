@@ -10,7 +10,7 @@ Source: transformers 5.23 models/{ernie4_5,helium,exaone4,nemotron}/modeling_*.p
 models/ministral3/modeling_ministral3.py.
 """
 
-from collections.abc import Callable
+from functools import partial
 
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.norms import float_norm, layer_norm, rms_norm
@@ -22,6 +22,7 @@ from weighbridge.training.nets import decoder
 from weighbridge.training.nets.decoder import (
     Kind,
     Masks,
+    NormOf,
     Rotary,
     attention_and_weights,
     half,
@@ -33,34 +34,10 @@ from weighbridge.training.nets.decoder import (
 )
 from weighbridge.training.step import Step
 
-Norm = Callable[[Machine, Tensor, Module, str], Tensor]
 
-
-def layer(kind: Kind, norm: Norm = normed, *, first: bool = False) -> decoder.Layer:
+def layer(kind: Kind, norm: NormOf = normed, *, first: bool = False) -> decoder.Layer:
     """LlamaDecoderLayer.forward, with another attention and norm."""
-
-    def made(
-        x: Tensor,
-        s: Step,
-        p: Module,
-        number: int,
-        positions: Rotary,
-        masks: Masks,
-        _position_ids: Tensor,
-    ) -> Tensor:
-        m = s.m
-        residual = x
-        x = norm(m, x, p, "input_layernorm")
-        x, _ = attention_and_weights(
-            s, p.at("self_attn"), x, number, positions, masks, kind=kind, first=first
-        )
-        x = add(m, residual, x)
-        residual = x
-        x = norm(m, x, p, "post_attention_layernorm")
-        x = mlp(s, p.at("mlp"), x)
-        return add(m, residual, x)
-
-    return made
+    return decoder.layers(partial(attention_and_weights, kind=kind, first=first), norm=norm)
 
 
 def ernie(s: Step) -> Tensor:

@@ -6,6 +6,8 @@ masking_utils.py (create_bidirectional_mask), loss/loss_utils.py (ForSequenceCla
 
 from typing import Any
 
+from weighbridge.arch.body import Body
+from weighbridge.arch.mixers import Attention
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.losses import cross_entropy
@@ -34,6 +36,20 @@ def never_checkpointed(s: Step) -> None:
         raise UsageError(
             f"{s.built.kind}: its class cannot checkpoint its layers; leave --checkpointing out"
         )
+
+
+def heads_of(s: Step, body: Body, length: int) -> Heads:
+    """Of an encoder or of the decoder that reads it, which are alike in all layers."""
+    found = next(x for x in body.blocks[0].mixers if isinstance(x, Attention))
+    return Heads(
+        batch=s.batch,
+        length=length,
+        seen=length,
+        heads=found.heads,
+        kv_heads=found.heads,
+        key_dim=found.key_dim,
+        value_dim=found.value_dim,
+    )
 
 
 def mask(s: Step, length: int) -> Tensor | None:

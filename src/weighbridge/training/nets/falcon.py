@@ -9,20 +9,40 @@ which is no leaf.
 Source: transformers 5.23 models/falcon/modeling_falcon.py.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.attention import Heads, contiguous
+from weighbridge.autograd.ops.attention import product as of_heads
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import linear
-from weighbridge.autograd.ops.pointwise import add, add_, dropout, several
+from weighbridge.autograd.ops.pointwise import (
+    add,
+    add_,
+    cast,
+    dropout,
+    scale_,
+    several,
+    softmax,
+)
 from weighbridge.autograd.ops.shaping import copied, cut, expand, shaped
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import BOOL, INT64
+from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
+from weighbridge.errors import UsageError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import Rotary, heads, mask, normed, rotary, rotated, run
 from weighbridge.training.step import Step
+
+Held = list[Tensor]  # weights of the layer before, until the next is over
+
+
+class Given(NamedTuple):
+    """What every layer is given; `alibi` are biases of distance."""
+
+    positions: Rotary
+    mask: Tensor | None
+    alibi: Tensor | None
 
 
 def forward(s: Step) -> Tensor:
@@ -32,15 +52,24 @@ def forward(s: Step) -> Tensor:
     inputs_embeds = embedding(m, ids, built.base.weight("word_embeddings"))
     position_ids = m.new((1, s.length), INT64)
     biased = bool(built.config.get("alibi"))
+    if biased and s.kernel == "flash":
+        raise UsageError(
+            f"--attention flash: {built.kind} adds biases of distance, which flash attention does "
+            "not take; leave it out"
+        )
     alibi = m.new((s.batch, heads(s, 0).heads, 1, s.length), s.dtype) if biased else None
     causal_mask = mask(s, None, always=True)
     if alibi is not None and causal_mask is not None:
         causal_mask = with_biases(m, causal_mask, alibi)
-    positions = rotary(s)
+    given = Given(rotary(s), causal_mask, alibi)
     x = inputs_embeds
+    outputs: Held = []
     for i, layer in enumerate(built.layers):
-        x = run(s, block, x, layer, i, positions, causal_mask, (position_ids, alibi))
-    return normed(m, x, built.base, "ln_f")
+        x = run(s, block, x, layer, i, given, outputs)
+    x = normed(m, x, built.base, "ln_f")
+    outputs.clear()
+    del position_ids
+    return x
 
 
 def with_biases(m: Machine, causal_mask: Tensor, alibi: Tensor) -> Tensor:
@@ -55,57 +84,73 @@ def with_biases(m: Machine, causal_mask: Tensor, alibi: Tensor) -> Tensor:
     return made
 
 
-def block(
-    x: Tensor,
-    s: Step,
-    p: Module,
-    number: int,
-    positions: Rotary,
-    causal_mask: Tensor | None,
-    _rest: tuple[Tensor, Tensor | None],
-) -> Tensor:
+def block(x: Tensor, s: Step, p: Module, number: int, given: Given, outputs: Held) -> Tensor:
     """FalconDecoderLayer.forward"""
     m, after = s.m, p.has("post_attention_layernorm")
     residual = x
     normed_x = mlp_in = normed(m, x, p, p.first("ln_attn", "input_layernorm"))
     if p.has("ln_mlp"):
         mlp_in = normed(m, x, p, "ln_mlp")
-    made = attention(s, p.at("self_attention"), normed_x, number, positions, causal_mask)
+    made, weights = attention(s, p.at("self_attention"), normed_x, number, given)
     if after:
         residual = add(m, residual, dropout(m, made, s.rate("attention_dropout")))
         mlp_in = normed(m, residual, p, "post_attention_layernorm")
     out = mlp(s, p.at("mlp"), mlp_in)
     if not after:
         out = add_(m, out, made)
-    return add(m, residual, dropout(m, out, s.rate("hidden_dropout")))
+    out = add(m, residual, dropout(m, out, s.rate("hidden_dropout")))
+    outputs[:] = [weights] if weights is not None else []
+    return out
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, causal_mask: Tensor | None
-) -> Tensor:
+    s: Step, p: Module, x: Tensor, number: int, given: Given
+) -> tuple[Tensor, Tensor | None]:
     """FalconAttention.forward"""
-    m, h = s.m, heads(s, number)
+    m, h, (positions, causal_mask, alibi) = s.m, heads(s, number), given
     fused = product(m, p, x, "query_key_value")
     query, key, value = split_heads(s, fused, h)
     if s.built.config.get("new_decoder_architecture"):
         h = h.repeated
-    biased = bool(s.built.config.get("alibi"))
-    rate = s.rate("attention_dropout") if biased else 0.0
-    if not biased:
+    rate = s.rate("attention_dropout") if alibi is not None else 0.0
+    if alibi is None:
         query, key = rotated(m, query, key, positions)
     shared = h.groups > 1
-    out, _ = attended(
-        s,
-        query,
-        key,
-        value,
-        h,
-        kernel="math" if shared and causal_mask is not None else None,
-        mask=causal_mask,
-        p=rate,
-        shared=shared,
-    )
-    return product(m, p, out.view(h.batch, h.length, h.heads * h.value_dim), "dense")
+    weights: Tensor | None
+    if s.kernel == "eager":
+        out, weights = written(s, (query, key, value), h, given, x.dtype)
+    else:
+        kernel = "math" if shared and causal_mask is not None else None
+        more: dict[str, Any] = {"mask": causal_mask, "p": rate, "shared": shared}
+        out, weights = attended(s, query, key, value, h, kernel, **more)
+    out = out.view(h.batch, h.length, h.heads * h.value_dim)
+    return product(m, p, out, "dense"), weights
+
+
+def written(
+    s: Step, three: tuple[Tensor, Tensor, Tensor], h: Heads, given: Given, dtype: DType
+) -> tuple[Tensor, Tensor]:
+    """FalconAttention.forward, eager: scaled in place, the softmax in the dtype of the input."""
+    m, (query, key, value), (_, causal_mask, alibi) = s.m, three, given
+    assert causal_mask is not None
+    if h.groups > 1:
+        whole = h.batch, h.length, h.heads, h.key_dim
+        key, value = expand(m, key, *whole), expand(m, value, *whole)
+        h = h.repeated
+    matmul_result = of_heads(m, query, key, h)
+    if alibi is None:
+        scores = scale_(m, matmul_result)
+        del matmul_result
+        scores = softmax(m, cast(m, add(m, scores, causal_mask), dtype))
+    else:  # all of these live to the end
+        wide = cast(m, matmul_result, FLOAT32)
+        logits = scale_(m, add(m, wide, alibi))
+        hidden = add(m, logits, causal_mask)
+        scores = softmax(m, cast(m, hidden, dtype))
+        del hidden
+        scores = dropout(m, scores, s.rate("attention_dropout"))
+    out = of_heads(m, scores, value, h, columns=h.value_dim)
+    return contiguous(m, out, h), scores
 
 
 def split_heads(s: Step, fused: Tensor, h: Heads) -> tuple[Tensor, Tensor, Tensor]:

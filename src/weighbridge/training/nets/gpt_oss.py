@@ -20,7 +20,6 @@ from weighbridge.autograd.ops.pointwise import (
 )
 from weighbridge.autograd.ops.shaping import cut, split
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder, moe
 from weighbridge.training.nets.decoder import Kind, Masks, Rotary
@@ -30,13 +29,14 @@ from weighbridge.training.step import Step
 
 def forward(s: Step) -> Tensor:
     """GptOssModel.forward: cosines and sines are as wide as half a head."""
-    if s.kernel not in (None, "eager"):
-        raise UsageError(
-            f"--attention {s.kernel}: gpt-oss has sinks, which eager attention alone knows without "
-            "further kernels; leave it out"
-        )
-    layer = moe.layers(attention, norm=wide_norm, feeds=mlp)
+    decoder.written_out(s)
+    layer = moe.layers(attention, norm=normed, feeds=mlp)
     return decoder.forward(s, layer, decoder.heads(s, 0).key_dim // 2, norm=wide_norm)
+
+
+def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
+    """GptOssRMSNorm.forward"""
+    return wide_norm(m, x, p.weight(name))
 
 
 def attention(

@@ -7,14 +7,13 @@ from weighbridge.arch.body import Experts
 from weighbridge.arch.mixers import Attention
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.experts import softmax, topk
-from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import add, cast
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import INT64
 from weighbridge.training.modules import Module
-from weighbridge.training.nets.decoder import Masks, attention_and_weights, mask, mlp, run
+from weighbridge.training.nets import decoder
+from weighbridge.training.nets.decoder import Masks, attention_and_weights, mlp
 from weighbridge.training.nets.mamba import mixer
 from weighbridge.training.nets.moe import experts, experts_of
 from weighbridge.training.step import Step
@@ -22,19 +21,11 @@ from weighbridge.training.step import Step
 
 def forward(s: Step) -> Tensor:
     """JambaModel.forward"""
-    m, built = s.m, s.built
-    ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, built.base.weight("embed_tokens"))
-    position_ids = m.new((1, s.length), INT64)
-    masks = {None: mask(s, None)}
-    x = inputs_embeds
-    for i, p in enumerate(built.layers):
-        x = run(s, decoder_layer, x, p, i, masks, position_ids)
-    return rms_norm(m, x, built.base.weight("final_layernorm"))
+    return decoder.forward(s, decoder_layer, decoder.nowhere)
 
 
 def decoder_layer(
-    x: Tensor, s: Step, p: Module, number: int, masks: Masks, _position_ids: Tensor
+    x: Tensor, s: Step, p: Module, number: int, _nowhere: None, masks: Masks, _position_ids: Tensor
 ) -> Tensor:
     """JambaAttentionDecoderLayer.forward, JambaMambaDecoderLayer.forward"""
     m, mixers = s.m, s.built.body.blocks[number].mixers

@@ -14,28 +14,23 @@ from weighbridge.arch.body import Experts
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.experts import summed_k, topk
 from weighbridge.autograd.ops.matrix import linear, matmul
+from weighbridge.autograd.ops.norms import plain_norm
 from weighbridge.autograd.ops.pointwise import (
     add,
     add_,
     cast,
-    mean,
     mul,
     of_result,
-    power,
-    rsqrt,
     several,
-    shift,
 )
 from weighbridge.autograd.ops.shaping import copied, repeat, split, turned
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Tensor, absent
 from weighbridge.dtypes import FLOAT32
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder, moe, polar
 from weighbridge.training.nets.decoder import Masks
 from weighbridge.training.step import Step
-
-INTERVAL = 4  # every fourth layer has no positions
 
 
 def forward(s: Step) -> Tensor:
@@ -45,15 +40,7 @@ def forward(s: Step) -> Tensor:
 
 def norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     """Llama4TextRMSNorm.forward"""
-    return mul(m, plain_norm(m, x), w)
-
-
-def plain_norm(m: Machine, x: Tensor) -> Tensor:
-    """Llama4TextL2Norm.forward"""
-    wide = cast(m, x, FLOAT32)
-    normed = mul(m, wide, rsqrt(m, shift(m, mean(m, power(m, wide)))))
-    del wide
-    return cast(m, normed, x.dtype)
+    return x if absent(w) else mul(m, plain_norm(m, x), w)
 
 
 def layer(
@@ -88,7 +75,7 @@ def attention(
     q = p.linear(m, x, "q_proj").view(h.batch, h.length, h.heads, h.key_dim)
     k = p.linear(m, x, "k_proj").view(h.batch, h.length, h.kv_heads, h.key_dim)
     v = p.linear(m, x, "v_proj").view(h.batch, h.length, h.kv_heads, h.value_dim)
-    turns = has_positions(s, number)
+    turns = decoder.has_positions(s, number)
     if turns:
         q, k = polar.turned(m, q, k, freqs_cis)
         if config.get("use_qk_norm") is not False:
@@ -102,14 +89,6 @@ def attention(
     )
     made = made.view(h.batch, h.length, h.heads * h.value_dim)
     return p.linear(m, made, "o_proj"), weights
-
-
-def has_positions(s: Step, number: int) -> bool:
-    listed = s.built.config.get("no_rope_layers")
-    if isinstance(listed, list) and len(listed) > number:
-        return bool(listed[number])
-    interval = int(s.built.config.get("no_rope_layer_interval") or INTERVAL)
-    return (number + 1) % interval != 0
 
 
 def experts(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor]:

@@ -12,18 +12,14 @@ from weighbridge.arch.mixers import Mamba1
 from weighbridge.autograd.machine import Machine, lower
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import linear
-from weighbridge.autograd.ops.norms import rms_norm
+from weighbridge.autograd.ops.norms import plain_norm, rms_norm
 from weighbridge.autograd.ops.pointwise import (
     add,
     cast,
-    mean,
     mul,
     of_input,
     of_result,
-    power,
-    rsqrt,
     scale,
-    shift,
 )
 from weighbridge.autograd.ops.recurrence import scanned
 from weighbridge.autograd.ops.scans import softplus
@@ -63,9 +59,8 @@ def block(x: Tensor, s: Step, p: Module, number: int) -> Tensor:
 
 
 def weightless(m: Machine, _p: Module, x: Tensor, _name: str) -> Tensor:
-    """FalconMambaWeightlessRMSNorm.forward"""
-    wide = cast(m, x, FLOAT32)
-    return cast(m, mul(m, wide, rsqrt(m, shift(m, mean(m, power(m, wide))))), x.dtype)
+    """rms_forward"""
+    return plain_norm(m, x)
 
 
 def mixer(s: Step, p: Module, x: Tensor, number: int, norm: Norm | None = None) -> Tensor:

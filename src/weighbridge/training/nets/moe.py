@@ -14,19 +14,16 @@ from dataclasses import dataclass
 from weighbridge.arch.body import Experts
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.experts import gathered, grouped, summed_k
-from weighbridge.autograd.ops.pointwise import add, add_, cast, mul, scale, several
+from weighbridge.autograd.ops.pointwise import add, add_, cast, mul, several
 from weighbridge.autograd.ops.shaping import split
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder
-from weighbridge.training.nets.decoder import Norm
+from weighbridge.training.nets.decoder import Attend, Feeds, Layer, NormOf
 from weighbridge.training.nets.routers import router
 from weighbridge.training.step import Step
-
-Attend = Callable[..., tuple[Tensor, Tensor | None]]
-Feeds = Callable[[Step, Module, Tensor, int], Tensor]
 
 
 def forward(s: Step) -> Tensor:
@@ -34,34 +31,9 @@ def forward(s: Step) -> Tensor:
     return decoder.forward(s, layers(decoder.attention_and_weights))
 
 
-def layers(
-    attend: Attend, *, norm: Norm | None = None, feeds: Feeds | None = None
-) -> decoder.Layer:
-    """A layer of the class that has this attention; usual norms and `feed` unless told."""
-
-    def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
-        return norm(m, x, p.weight(name)) if norm else decoder.normed(m, x, p, name)
-
-    def layer(
-        x: Tensor,
-        s: Step,
-        p: Module,
-        number: int,
-        positions: decoder.Rotary,
-        masks: decoder.Masks,
-        _position_ids: Tensor | None = None,
-    ) -> Tensor:
-        m, scales = s.m, decoder.scaled(s, "residual_multiplier")
-        residual = x
-        x = normed(m, x, p, "input_layernorm")
-        x, _ = attend(s, p.at("self_attn"), x, number, positions, masks)
-        x = add(m, residual, scale(m, x) if scales else x)
-        residual = x
-        x = normed(m, x, p, "post_attention_layernorm")
-        x = (feeds or feed)(s, p, x, number)
-        return add(m, residual, scale(m, x) if scales else x)
-
-    return layer
+def layers(attend: Attend, *, norm: NormOf = decoder.normed, feeds: Feeds | None = None) -> Layer:
+    """A layer of the class that has this attention; `feed` unless told."""
+    return decoder.layers(attend, norm=norm, feeds=feeds or feed)
 
 
 def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:

@@ -13,7 +13,7 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import bert, embedder
-from weighbridge.training.nets.decoder import heads, normed
+from weighbridge.training.nets.decoder import heads, normed, run, written_out
 from weighbridge.training.nets.encoder import never_checkpointed
 from weighbridge.training.step import Step
 
@@ -28,6 +28,7 @@ def forward(s: Step) -> Tensor:
 
 def encoded(s: Step) -> Tensor:
     """MPNetModel.forward, without its pooler"""
+    written_out(s)
     m, base = s.m, bert.base(s)
     ids = m.new((s.batch, s.length), INT64)
     embedding_output = bert.embeddings(s, base.at("embeddings"), ids)
@@ -35,7 +36,7 @@ def encoded(s: Step) -> Tensor:
     x = embedding_output
     position_bias = biases(s, base.at("encoder"), heads(s, 0))
     for number, p in enumerate(s.built.layers):
-        x = layer(x, s, p, number, attention_mask, position_bias)
+        x = run(s, layer, x, p, number, attention_mask, position_bias)
     return x
 
 

@@ -5,13 +5,12 @@ Source: transformers 5.23 models/nemotron_h/modeling_nemotron_h.py.
 """
 
 from weighbridge.arch.mixers import Attention, Mamba2
-from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.norms import float_norm
 from weighbridge.autograd.ops.pointwise import add, cast, several
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import INT64
 from weighbridge.training.modules import Module
-from weighbridge.training.nets.decoder import Masks, attention_and_weights, mask, run
+from weighbridge.training.nets import decoder
+from weighbridge.training.nets.decoder import Masks, attention_and_weights
 from weighbridge.training.nets.mamba2 import loss, mixer, scan_of
 from weighbridge.training.nets.moe import Form, experts, experts_of
 from weighbridge.training.nets.routers import by_sigmoid
@@ -22,19 +21,11 @@ __all__ = ["forward", "loss"]
 
 def forward(s: Step) -> Tensor:
     """NemotronHModel.forward"""
-    m, built = s.m, s.built
-    ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, built.base.weight("embeddings"))
-    position_ids = m.new((1, s.length), INT64)
-    masks = {None: mask(s, None)}
-    x = inputs_embeds
-    for i, p in enumerate(built.layers):
-        x = run(s, block, x, p, i, masks, position_ids)
-    return float_norm(m, x, built.base.weight("norm_f"))
+    return decoder.forward(s, block, decoder.nowhere, norm=float_norm)
 
 
 def block(
-    x: Tensor, s: Step, p: Module, number: int, masks: Masks, _position_ids: Tensor
+    x: Tensor, s: Step, p: Module, number: int, _nowhere: None, masks: Masks, _position_ids: Tensor
 ) -> Tensor:
     """NemotronHBlock.forward"""
     m, weight, mixers = s.m, p.weight("norm"), s.built.body.blocks[number].mixers

@@ -37,7 +37,12 @@ def stablelm(s: Step) -> Tensor:
 
 def starcoder2(s: Step) -> Tensor:
     """Starcoder2Model.forward"""
-    return decoder.forward(s, starcoder2_layer, rate=s.rate("embedding_dropout"))
+    layer = decoder.layers(attention_and_weights, feeds=starcoder2_feed)
+    return decoder.forward(s, layer, rate=s.rate("embedding_dropout"))
+
+
+def starcoder2_feed(s: Step, p: Module, x: Tensor, _number: int) -> Tensor:
+    return plain(s, p.at("mlp"), x, "c_fc", "c_proj")
 
 
 def phi_layer(
@@ -81,28 +86,6 @@ def stablelm_layer(
     residual = add(m, residual, attended)
     forwarded = mlp(s, p.at("mlp"), normed(m, residual, p, "post_attention_layernorm"))
     return add(m, residual, dropout(m, forwarded, rate))
-
-
-def starcoder2_layer(
-    x: Tensor,
-    s: Step,
-    p: Module,
-    number: int,
-    positions: Rotary,
-    masks: Masks,
-    _position_ids: Tensor,
-) -> Tensor:
-    """Starcoder2DecoderLayer.forward"""
-    m, rate = s.m, s.rate("residual_dropout")
-    residual = x
-    x = normed(m, x, p, "input_layernorm")
-    x, _ = attention_and_weights(s, p.at("self_attn"), x, number, positions, masks)
-    x = dropout(m, x, rate)
-    x = add(m, residual, x)
-    residual = x
-    x = normed(m, x, p, "post_attention_layernorm")
-    x = dropout(m, plain(s, p.at("mlp"), x, "c_fc", "c_proj"), rate)
-    return add(m, residual, x)
 
 
 def plain(s: Step, p: Module, x: Tensor, up: str, down: str) -> Tensor:

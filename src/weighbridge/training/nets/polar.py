@@ -9,39 +9,21 @@ Source: transformers 5.23 models/deepseek_v2/modeling_deepseek_v2.py (apply_rota
 models/llama4/modeling_llama4.py.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, record
-from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.dtypes import FLOAT32
 from weighbridge.training.nets import decoder
 from weighbridge.training.step import Step
-
-Positions = Callable[[Step], Any]
 
 
 def forward(s: Step, layer: decoder.Layer, width: int, norm: decoder.Norm = rms_norm) -> Tensor:
     """DeepseekV2Model.forward; `width` of a head has positions."""
-    return through(s, layer, partial(rotary, width=width), norm)
-
-
-def through(s: Step, layer: decoder.Layer, positions: Positions, norm: decoder.Norm) -> Tensor:
-    """A decoder whose layers are given what `positions` makes."""
-    m, base = s.m, s.built.base
-    ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, base.weight("embed_tokens"))
-    position_ids = m.new((1, s.length), INT64)
-    masks = {window: decoder.mask(s, window) for window in decoder.windows(s)}
-    made = positions(s)
-    x = inputs_embeds
-    for i, p in enumerate(s.built.layers):
-        x = decoder.run(s, layer, x, p, i, made, masks, position_ids)
-    return norm(m, x, base.weight("norm"))
+    return decoder.forward(s, layer, partial(rotary, width=width), norm=norm)
 
 
 def rotary(s: Step, width: int) -> Tensor:

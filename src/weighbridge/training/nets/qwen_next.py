@@ -5,7 +5,6 @@ Source: transformers 5.23 models/qwen3_next/modeling_qwen3_next.py,
 models/qwen3_5/modeling_qwen3_5.py, models/qwen3_5_moe/modeling_qwen3_5_moe.py.
 """
 
-from weighbridge.arch.body import Experts
 from weighbridge.arch.rotary import head_dim, share
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.norms import gemma_norm
@@ -15,7 +14,7 @@ from weighbridge.autograd.tensors import Shape, Tensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, moe, routers
+from weighbridge.training.nets import decoder, sparse
 from weighbridge.training.nets.delta import delta_of, mixer
 from weighbridge.training.nets.hybrid import Seen, hybrid, unpadded
 from weighbridge.training.step import Step
@@ -74,8 +73,7 @@ def decoder_layer(
     x = add(m, residual, x)
     residual = x
     x = gemma_norm(m, x, p.weight("post_attention_layernorm"))
-    found = moe.experts_of(s, number)
-    x = decoder.mlp(s, p.at("mlp"), x) if found is None else sparse(s, p.at("mlp"), x, found)
+    x = sparse.gated_shared(s, p, x, number)
     return add(m, residual, x)
 
 
@@ -98,16 +96,3 @@ def attention(
     made, weights = attended(s, q, k, v, h, mask=masks[None], p=rate, first=True)
     made = mul(m, made.view(*lead, h.heads * h.value_dim), of_result(m, gate))
     return p.linear(m, made, "o_proj"), weights
-
-
-def sparse(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
-    """Qwen3NextSparseMoeBlock.forward: what all tokens go to comes first, and is gated last."""
-    m = s.m
-    flat = x.view(s.rows, x.shape[-1])
-    shared = decoder.mlp(s, p.at("shared_expert"), flat)
-    logits, weights, numbers = routers.by_softmax(s, p, flat, e)
-    out = moe.experts(s, p.at("experts"), flat, weights, numbers)
-    shared = mul(m, of_result(m, p.linear(m, flat, "shared_expert_gate")), shared)
-    out = add(m, out, shared).view(*x.shape)
-    del logits
-    return out

@@ -120,7 +120,7 @@ ROUTERS = {
     **dict.fromkeys(["glm4_moe", "glm4_moe_lite", "dots1"], by_sigmoid),
     "deepseek_v2": wide_softmax,
     "ernie4_5_moe": ernie,
-    "granitemoe": granite,
+    **dict.fromkeys(["granitemoe", "granitemoehybrid"], granite),
     "minimax_m2": minimax,
     "mixtral": mixtral,
 }

@@ -5,7 +5,9 @@ Source: transformers 5.23 models/siglip/modeling_siglip.py; torch 2.13 nn/functi
 (multi_head_attention_forward).
 """
 
-from weighbridge.autograd.ops.attention import Heads, own_softmax
+from dataclasses import replace
+
+from weighbridge.autograd.ops.attention import own_softmax
 from weighbridge.autograd.ops.matrix import linear, matmul
 from weighbridge.autograd.ops.norms import layer_norm, normalize
 from weighbridge.autograd.ops.pointwise import add, mean, mul, of_input, of_result, scale
@@ -60,16 +62,7 @@ def probed(s: Step, p: Module, probe: Tensor, key: Tensor) -> Tensor:
     """multi_head_attention_forward of one query; keys and values come from one linear and are
     copied apart."""
     m, (batch, tokens, width) = s.m, key.shape
-    tower = s.built.body.towers[0]
-    h = Heads(
-        batch=batch,
-        length=1,
-        seen=tokens,
-        heads=tower.heads,
-        kv_heads=tower.heads,
-        key_dim=tower.head_dim,
-        value_dim=tower.head_dim,
-    )
+    h = replace(clip.heads_of(s, s.built.body.towers[0]), length=1)
     w_q, w_kv = split(
         m, shaped(m, p.bare("in_proj_weight"), 3 * width**2), (width**2, 2 * width**2)
     )

@@ -15,12 +15,11 @@ from functools import partial
 
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.norms import rms_norm
-from weighbridge.autograd.ops.pointwise import add, cast, mul, of_result, scale
-from weighbridge.autograd.ops.shaping import cut, join
+from weighbridge.autograd.ops.pointwise import add, cast, mul, of_result
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, moe, polar
+from weighbridge.training.nets import decoder, dense, moe
 from weighbridge.training.nets.decoder import (
     Kind,
     Rotary,
@@ -60,7 +59,7 @@ def minimax(s: Step) -> Tensor:
 
 def ernie(s: Step) -> Tensor:
     """Ernie4_5_MoeModel.forward"""
-    attend = partial(attention_and_weights, kind=ERNIE)
+    attend = partial(attention_and_weights, kind=dense.ERNIE)
     return decoder.forward(s, moe.layers(attend, feeds=shared_first), wide=True)
 
 
@@ -73,7 +72,7 @@ def glm4(s: Step) -> Tensor:
 def three_grids(s: Step) -> Tensor:
     """Qwen3VLMoeTextModel.forward, of text alone."""
     layer = moe.layers(attention_and_weights, feeds=partial(named_experts, form=QWEN3_VL))
-    return polar.through(s, layer, grids, rms_norm)
+    return decoder.forward(s, layer, grids)
 
 
 def grids(s: Step) -> Rotary:
@@ -92,7 +91,7 @@ def grids(s: Step) -> Rotary:
 
 
 def gated_shared(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
-    """Qwen2MoeSparseMoeBlock.forward"""
+    """Qwen2MoeSparseMoeBlock.forward, Qwen3NextSparseMoeBlock.forward"""
     m, e, shape = s.m, moe.experts_of(s, number), x.shape
     if e is None:
         return moe.feed(s, p, x, number)
@@ -105,8 +104,8 @@ def gated_shared(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
 
 
 def named_experts(s: Step, p: Module, x: Tensor, number: int, form: moe.Form) -> Tensor:
-    """GraniteMoeMoE.forward, Qwen3VLMoeTextSparseMoeBlock.forward: parameters as checkpoints name
-    and turn them."""
+    """GraniteMoeMoE.forward, GraniteMoeHybridMoE.forward, Qwen3VLMoeTextSparseMoeBlock.forward:
+    parameters as checkpoints name and turn them."""
     e = moe.experts_of(s, number)
     if e is None:
         return moe.feed(s, p, x, number)
@@ -135,23 +134,8 @@ def whole_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     return rms_norm(m, whole, w).view(*x.shape)
 
 
-def paired(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
-    """apply_rotary_pos_emb: each layer makes cosines and sines of its own."""
-    cos, sin = (m.new(t.shape, FLOAT32) for t in positions)
-    return _paired(m, q, cos, sin), _paired(m, k, cos, sin)
-
-
-def _paired(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    half = x.shape[-1] // 2
-    straight = mul(m, cast(m, x, FLOAT32), cos)
-    first, second = cut(m, x, half), cut(m, x, half)
-    crossed = mul(m, cast(m, join(m, scale(m, second), first), FLOAT32), sin)
-    return cast(m, add(m, straight, crossed), x.dtype)
-
-
 WHOLE = Kind(norm=whole_norm)
 PART_WHOLE = Kind(norm=whole_norm, rotate=part_rotated)
-ERNIE = Kind(rotate=paired)
 GLM4 = Kind(rotate=part_rotated, late=True)
 GRANITE = moe.Form(up="input_linear.weight", down="output_linear.weight")
 QWEN3_VL = moe.Form(up="experts.gate_up_proj", down="experts.down_proj", transposed=True)

@@ -35,6 +35,7 @@ from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import INSTEAD, encoder
 from weighbridge.training.nets.decoder import run
+from weighbridge.training.nets.encoder import heads_of
 from weighbridge.training.step import Step
 
 Weights = Tensor | None
@@ -88,7 +89,8 @@ class Side(NamedTuple):
 
 def stack(s: Step, root: Module, side: Side, ids: Tensor, states: Tensor | None) -> Tensor:
     """T5Stack.forward"""
-    m, rate, p, h = s.m, s.rate("dropout_rate"), root.at(side.name), _heads(s, side.body)
+    m, rate, p = s.m, s.rate("dropout_rate"), root.at(side.name)
+    h = heads_of(s, side.body, s.length)
     inputs_embeds = encoder.entered(s, embedding(m, ids, root.weight("shared")))
     causal = states is not None
     mask = _causal(s) if causal else encoder.mask(s, s.length)
@@ -108,21 +110,6 @@ def _causal(s: Step) -> Tensor | None:
     """Of the decoder, whose padding is behind all that counts: eager attention has one."""
     whole = s.batch, 1, s.length, s.length
     return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
-
-
-def _heads(s: Step, body: Body) -> Heads:
-    from weighbridge.arch.mixers import Attention
-
-    found = next(x for x in body.blocks[0].mixers if isinstance(x, Attention))
-    return Heads(
-        batch=s.batch,
-        length=s.length,
-        seen=s.length,
-        heads=found.heads,
-        kv_heads=found.heads,
-        key_dim=found.key_dim,
-        value_dim=found.value_dim,
-    )
 
 
 def norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import UNCOVERED, bart
 from weighbridge.training.nets.decoder import run
-from weighbridge.training.nets.encoder import entered
+from weighbridge.training.nets.encoder import entered, heads_of
 from weighbridge.training.step import Step
 
 loss = bart.loss
@@ -34,7 +34,7 @@ def forward(s: Step) -> Tensor:
     states = read(s, root.at("encoder"), bart.encoder_side(s, length)._replace(dense=False))
     s.outputs.append(states)
     shifted = m.new((s.batch, s.length), INT64)
-    h = bart.heads_of(s, built.body, s.length)
+    h = heads_of(s, built.body, s.length)
     side = bart.Side("decoder", built.layers, h, states, length)
     return write(s, root.at("decoder"), side, shifted)
 

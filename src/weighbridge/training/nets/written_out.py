@@ -25,7 +25,7 @@ from weighbridge.autograd.ops.shaping import copied, split, turned
 from weighbridge.autograd.tensors import Tensor, absent
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.modules import Module
-from weighbridge.training.nets.decoder import heads, mask, normed, run
+from weighbridge.training.nets.decoder import heads, mask, normed, run, written_out
 from weighbridge.training.step import Step
 
 Held = list[Tensor]  # weights of the layer before, until the next is over
@@ -34,7 +34,7 @@ Held = list[Tensor]  # weights of the layer before, until the next is over
 def gpt_neo(s: Step) -> Tensor:
     """GPTNeoModel.forward"""
     m, base = s.m, s.built.base
-    s.kernel = "eager"
+    written_out(s)
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = embedding(m, ids, base.weight("wte"))
     position_ids = m.new((1, s.length), INT64)
@@ -117,7 +117,7 @@ def _mixed(m: Machine, weights: Tensor, value: Tensor) -> Tensor:
 def mpt(s: Step) -> Tensor:
     """MptModel.forward"""
     m, base, longest = s.m, s.built.base, s.built.config.get("max_seq_len")
-    s.kernel = "eager"
+    written_out(s)
     ids = m.new((s.batch, s.length), INT64)
     x = embedding(m, ids, base.weight("wte"))
     alibi = m.new((heads(s, 0).heads, 1, int(longest or s.length)), FLOAT32)

@@ -79,7 +79,7 @@ class FullyShard(Around):
         return Param(h.name, h.shape, self.how.compute, None, kind=h.kind)
 
     def placed(self, m: Machine, built: "Built") -> None:
-        self.layers = {layer.path: Unit() for layer in built.layers}
+        self.layers = {path: Unit() for path in built.stacks}
         for p in built.params.values():
             if p.name in self._dtypes and p.kind != ELSEWHERE:
                 path = next((path for path in self.layers if p.name.startswith(path)), None)
@@ -114,7 +114,9 @@ class FullyShard(Around):
         self._gather(m, self.root)
 
     def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        unit = self.layers[p.path]
+        unit = self.layers.get(p.path)
+        if unit is None:  # a tower's, which the root has
+            return run(x)
         self._gather(m, unit)
         self._order.append(unit)
         out = run(passing(m, x, lambda: self._post_backward(m, unit)))

@@ -107,7 +107,7 @@ class FullyShard(Around):
         return Param(h.name, h.shape, self.how.compute, None, kind=h.kind)
 
     def placed(self, m: Machine, built: "Built") -> None:
-        self.layers = {layer.path: Unit(stays=not self.how.reshard) for layer in built.layers}
+        self.layers = {path: Unit(stays=not self.how.reshard) for path in built.stacks}
         if self.how.last_stays and self.layers:
             next(reversed(self.layers.values())).stays = True
         tied = not any(map(HEAD.search, built.params))
@@ -159,7 +159,9 @@ class FullyShard(Around):
     def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         if not self._order and self.first.params:
             x = self._leave(m, self.first, x)
-        unit = self.layers[p.path]
+        unit = self.layers.get(p.path)
+        if unit is None:  # a tower's, which the root has
+            return run(x)
         self._enter(m, unit)
         out = self._leave(m, unit, run(passing(m, x, lambda: self._post_backward(m, unit))))
         if unit is next(reversed(self.layers.values())) and self.last.params:

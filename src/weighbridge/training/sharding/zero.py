@@ -120,7 +120,7 @@ class Zero(Around):
     def begins(self, m: Machine, built: "Built") -> None:
         if self.stage < 3 or not built.layers:
             return
-        layers = tuple(layer.path for layer in built.layers)
+        layers = tuple(built.stacks)
         rest = [p for p in built.params.values() if not p.name.startswith(layers)]
         embedding = sum(self._large(p for p in rest if p.kind == "embedding"))
         head = sum(self._large(p for p in rest if p.kind != "embedding")) or embedding
@@ -128,7 +128,7 @@ class Zero(Around):
         self._head = rest[0].dtype.size(head)
         self._last = layers[-1]
         self._stay = _staying(
-            [sum(self._large(layer.params.values(), layer.path)) for layer in built.layers],
+            [sum(self._large(built.params.values(), path)) for path in layers],
             head,
             self.sizes.reuse,
             layers,
