@@ -32,6 +32,8 @@ from weighbridge.workload import Train
         ({"precision": "fp8-mixed", "gpu": "a100-80gb"}, "float8 need 8.9"),
         ({"precision": "fp8-mixed", "framework": "litgpt"}, "not one of litgpt"),
         ({"precision": "fp8-mixed", "method": "lora"}, "--method lora"),
+        ({"dtype": "int4"}, "--dtype int4"),
+        ({"base_model": True}, "no loss to train by"),
         ({"context_parallel_size": 7}, "does not divide the 2,048 tokens"),
     ],
 )
@@ -58,6 +60,8 @@ def test_experts_are_shared_out_evenly(ranks, data, says):
         ("mixtral-8x7b", {"method": "qlora"}, "they stay in bfloat16 beside linears in nf4"),
         ("llama-3.1-8b", {"checkpointing": "selective"}, "no setting of trainer"),
         ("qwen2.5-vl-7b", {}, "sequences have no image in them"),
+        ("whisper-small", {"audio_seconds": 10}, "--audio-seconds changes nothing"),
+        ("clip-vit-base-patch32", {"images": 2}, "--images changes nothing"),
     ],
 )
 def test_what_one_may_not_expect_is_said(model, settings, says):
@@ -68,6 +72,25 @@ def test_what_one_may_not_expect_is_said(model, settings, says):
 @pytest.mark.parametrize("settings", [{}, {"gpu": "a100-80gb"}, {"method": "qlora"}])
 def test_usual_settings_need_no_remark(settings):
     assert api.train("llama-3.1-8b", offline=True, **settings).warnings == ()
+
+
+def test_images_of_another_size_are_other_patches():
+    saved = [
+        api.train("dinov2-small", offline=True, image_size=side).derived["saved_activation_bytes"]
+        for side in ("112x112", "224x224", "518x518")
+    ]
+    assert saved[0] < saved[1] < saved[2] / 3
+
+
+def test_images_that_are_attended_to_take_no_tokens():
+    report = api.train("llama-3.2-11b-vision", offline=True, images=2, seq_len=64)
+    names = {(c.name, c.detail) for p in report.devices[0].phases for c in p.components}
+    assert ("activations", "towers") in names
+
+
+def test_reports_tell_their_settings():
+    said = api.train("qwen3-0.6b", offline=True, method="lora", precision="fp16-mixed").workload
+    assert (said["precision"], said["lora_r"], said["shard"]) == ("fp16-mixed", 8, "none")
 
 
 def test_choices_are_read_in_any_case():

@@ -1,12 +1,12 @@
 """From what the user typed to an inventory, by kind of reference."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
 from weighbridge import catalogue
-from weighbridge.errors import HubError, NotFoundError, WeighbridgeError
+from weighbridge.errors import HubError, NotFoundError, UsageError, WeighbridgeError
 from weighbridge.inventory import Inventory, Part, declared_quantization
 from weighbridge.reference import CatalogueRef, SizeRef, TimmRef
 from weighbridge.sources import base
@@ -64,7 +64,11 @@ def _read(text: str, ref: Any, options: Options) -> Inventory:
 
 
 def gather_config(config: Raw, *, reference: str = "config") -> Inventory:
-    """A config that is already at hand."""
+    """A config that is already at hand. Raises UsageError where keys are no text."""
+    keys: Iterable[Any] = config  # of a caller that mypy does not see
+    odd = next((key for key in keys if not isinstance(key, str)), None)
+    if odd is not None:
+        raise UsageError(f"{reference}: keys of a config are text, not {odd!r:.80}")
     name = str(config.get("_name_or_path") or config.get("model_type") or "config")
     part = Part(config=config, quantization=declared_quantization(config))
     return Inventory(reference=reference, name=name, parts=(part,), read_from=("config",))

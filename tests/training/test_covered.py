@@ -62,6 +62,13 @@ def test_experts_of_other_frameworks_are_refused(framework):
         ({"model_type": "vit", "architectures": ["ViTModel"]}, "no classifier"),
         (MIXTRAL | {"num_local_experts": 0}, "experts"),
         ({"model_type": "t5", "num_decoder_layers": 0}, ""),
+        ({"model_type": "t5", "d_kv": 1_000_000}, "key_dim 1,000,000"),
+        (MIXTRAL | {"num_experts_per_tok": 0}, "top_k 0"),
+        (MIXTRAL | {"intermediate_size": 0}, "width 0"),
+        (MIXTRAL | {"hidden_size": 1 << 32}, "hidden states of 4,294,967,296"),
+        (MIXTRAL | {"num_attention_heads": 5, "num_key_value_heads": 3}, "5 heads over 3"),
+        ({"model_type": "mamba", "expand": 0}, "inner 0"),
+        ({1: 2, "model_type": "llama"}, "keys of a config are text"),
     ],
 )
 def test_configs_without_a_step(config, words):

@@ -123,3 +123,13 @@ def test_more_tokens_take_more():
         for n in (64, 128, 256)
     ]
     assert saved[0] < saved[1] < saved[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dbrx", "rwkv-4-430m", "deepseek-v4-flash", "xlnet-base-cased"])
+def test_what_is_trained_has_gradients_and_states(name):
+    """Whatever of a layer comes to nothing here: 8 bytes of states and 4 of gradients each."""
+    report = weighbridge.train(name, seq_len=64)
+    trained = report.derived["trainable_parameters"]
+    assert most(report, ("optimizer_states",)) >= 8 * trained
+    assert most(report, ("gradients",)) >= 4 * trained

@@ -71,7 +71,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         context_from=why,
         choices={name: d.choice for name, d in decisions.items()},
         major=version[0] if engine.name == "transformers" else 5,
-        notes=(*notes, *unused(w, part.blueprint, computes, context)),
+        notes=(*notes, *(unused(w, part.blueprint, computes, context) if reads_text(part) else ())),
     )
 
 
@@ -91,7 +91,7 @@ def unused(w: Infer, plan: Blueprint, computes: Body, context: int) -> Iterator[
         (w.audio_seconds is not None, "audio", "sound"),
     ):
         if said and kind not in kinds:
-            why = f"what an {word} takes is not in our tables" if towers else "it reads text alone"
+            why = f"what {word}s take is not in our tables" if towers else "it reads none"
             yield f"{plan.cls}: the {word} is not counted; {why}"
     if w.shared_prefix is not None and w.shared_prefix > context:
         yield f"--shared-prefix {w.shared_prefix:,} is more than a request's {context:,} tokens"

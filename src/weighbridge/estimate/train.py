@@ -8,13 +8,13 @@ from weighbridge.components.weights import Choice
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version, written
-from weighbridge.errors import UnsupportedError
+from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.model import Model
 from weighbridge.report import Report
 from weighbridge.training import frameworks
 from weighbridge.training.answer import Answer, answer
-from weighbridge.training.plan import USUAL_LENGTH, plan
+from weighbridge.training.plan import USUAL_LENGTH, Plan, plan
 from weighbridge.training.remarks import remarks
 from weighbridge.workload import Infer, Train
 
@@ -40,7 +40,7 @@ def train(model: Model, w: Train) -> Report:
     return Report(
         task="train",
         model=facts(model),
-        workload=_effective(asked, w, written(number)) | dict(found.settings),
+        workload=_effective(asked, w, p, written(number)) | dict(found.settings),
         devices=found.devices,
         derived=_derived(asked) | dict(found.derived),
         verdict=None if budget is None else fit.serving(found.devices, budget),
@@ -71,6 +71,16 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
         audio_seconds=w.audio_seconds,
     )
     found = _dequantized(subject(model, asked, engine("transformers"), number), form)
+    if w.base_model and found.body.causal:
+        raise UsageError(
+            "--base-model: the headless class has no logits, and so no loss to train by; leave it "
+            "out"
+        )
+    if full and found.choice.scheme is not None:
+        raise UsageError(
+            f"{model.reference}: its weights are in {found.choice.scheme.name}, and a quantized "
+            "model is not trained in full: use --method lora"
+        )
     if w.seq_len is None:
         length = min(USUAL_LENGTH, found.longest or USUAL_LENGTH)
         found = replace(found, context=length, context_from="the usual default")
@@ -94,7 +104,7 @@ def _dequantized(s: Subject, asked: str | None) -> Subject:
     )
 
 
-def _effective(s: Subject, w: Train, number: str) -> dict[str, Any]:
+def _effective(s: Subject, w: Train, p: Plan, number: str) -> dict[str, Any]:
     return {
         "engine": "transformers",
         "engine_version": number,
@@ -103,9 +113,35 @@ def _effective(s: Subject, w: Train, number: str) -> dict[str, Any]:
         "base_model": w.base_model,
         "seq_len": s.context,
         "batch_size": w.batch_size or 1,
+        "precision": p.precision.name,
+        "shard": p.sharding.kind,
+        "data_parallel_size": p.sharding.data,
+        "tensor_parallel_size": p.sharding.tensor,
+        "pipeline_parallel_size": p.sharding.pipeline,
+        "context_parallel_size": p.sharding.context,
+        "expert_parallel_size": p.sharding.expert,
+        "offload": p.sharding.offload,
+        "padded": p.padded,
+        "eval_batch_size": w.eval_batch_size,
+        "images": p.items["image"],
+        "image_size": None if w.image_size is None else list(w.image_size),
+        "audio_seconds": w.audio_seconds,
+        **_adapters(p),
         "gpu": w.gpu,
         "gpu_memory": w.gpu_memory,
         "headroom": w.headroom,
+    }
+
+
+def _adapters(p: Plan) -> dict[str, Any]:
+    a = p.adapters
+    return {
+        "lora_r": a and a.r,
+        "lora_alpha": a and a.alpha,
+        "lora_targets": a and list(a.targets),
+        "lora_dropout": a and a.dropout,
+        "use_rslora": bool(a and a.rslora),
+        "modules_to_save": a and list(a.modules_to_save),
     }
 
 

@@ -61,10 +61,11 @@ def setting(report: Report) -> str:
 def training(report: Report) -> str:
     w, d = report.workload, report.derived
     form = w["quantization"] or w["dtype"]
+    tokens = "1 token" if w["seq_len"] == 1 else f"{w['seq_len']:,} tokens"
     sequences = "1 sequence" if w["batch_size"] == 1 else f"{w['batch_size']:,} sequences"
     return (
-        f"Training ({w['method']}) in {form} with {w['framework']}, {w['optimizer']}, "
-        f"checkpointing {w['checkpointing']}: {sequences} of {w['seq_len']:,} tokens, "
+        f"Training ({w['method']}, {w['precision']}, weights in {form}) with {w['framework']}, "
+        f"{w['optimizer']}, checkpointing {w['checkpointing']}: {sequences} of {tokens}, "
         f"{d['context_from']}; {d['trainable_parameters']:,} parameters are trained"
     )
 

@@ -60,6 +60,7 @@ headroom                                  relative          What is to stay free
 exact                                     flag              Trace the real step beside it. Needs torch and transformers.
 """  # noqa: E501
 
+TRAINED = ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16")  # all weights, in full
 OF_ADAPTERS = (
     "lora_r",
     "lora_alpha",
@@ -95,6 +96,11 @@ def consistent(w: Train) -> None:
 def _in_full(w: Train) -> None:
     """Training all weights. Source: transformers 5.23 trainer.py refuses purely quantized models;
     one whose own config is quantized is a matter of the model's."""
+    if w.dtype is not None and w.dtype not in TRAINED:
+        raise UsageError(
+            f"--dtype {w.dtype}: weights are trained in {', '.join(TRAINED[:3])}; smaller ones are "
+            "frozen: use --method qlora"
+        )
     if w.quantization is not None:
         raise UsageError(
             f"--quantization {w.quantization}: a quantized model is not trained in full: use "

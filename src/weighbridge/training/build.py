@@ -22,6 +22,7 @@ from weighbridge.training.nets import INSTEAD
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding.around import Around
 from weighbridge.training.sharding.cut import body, cut, elsewhere, layers, spread
+from weighbridge.training.sizes import possible
 from weighbridge.training.step import Built
 from weighbridge.training.tensors import Held, held
 
@@ -39,10 +40,11 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
     """What one rank of a stage holds."""
     subject, s = p.subject, p.sharding
     plan = subject.part.blueprint
+    possible(subject.body, subject.model.reference)
     _experts_covered(p)
     path, numbers = _stack(p)
     start, end = layers(len(numbers), s.pipeline, stage)
-    whole = held(plan, major=p.major)
+    whole = held(plan, major=_shape_of(p))
     spread(whole, s.expert)
     shares = [cut(h, s, vocab=p.framework.shares_vocab) for h in whole]
     if s.pipeline > 1:
@@ -78,6 +80,12 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
         whole=subject.config,
         buffers=[*buffers, *pieces],
     )
+
+
+def _shape_of(p: Plan) -> int:
+    """The version whose parameters are held. Experts that are trained whole take as much one by one
+    as in stacks, and there may be 20,000 of them; adapters and packed weights are each its own."""
+    return MERGES if p.method == "full" else p.major
 
 
 def _experts_covered(p: Plan) -> None:
@@ -141,8 +149,8 @@ def _stacked(
     count, outside, inside = shape if len(shape) == 3 else (1, *shape)
     if with_.dora or with_.dropout:
         raise UsageError(
-            f"{s.name} holds what was a linear of each expert: PEFT has no DoRA and no dropout for "
-            "parameters; name other --lora-targets"
+            f"{s.name} is a parameter and no linear since transformers 5: PEFT has no DoRA and no "
+            "dropout for it; name --lora-targets without experts and routers (q_proj,v_proj)"
         )
     a, b = _factors(m, with_, s.name, (inside, outside), with_.r * s.ranks * count)
     params[a.name], params[b.name] = a, b
@@ -231,7 +239,7 @@ def _stack(p: Plan) -> tuple[str, list[int]]:
     """(path, numbers) of the layers that the body's blocks are."""
     plan, count = p.subject.part.blueprint, len(p.subject.body.blocks)
     found: dict[str, set[int]] = {}
-    for name in (h.name for h in held(plan, major=p.major) if plan.part(h.name) == LANGUAGE):
+    for name in (h.name for h in held(plan, major=_shape_of(p)) if plan.part(h.name) == LANGUAGE):
         at = LAYER.search(name)
         if at is not None:
             found.setdefault(name[: at.start()], set()).add(int(at[1]))

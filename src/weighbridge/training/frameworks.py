@@ -17,7 +17,7 @@ A frozen base stays in 16 bits whatever the precision (transformers 5 loads in t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
@@ -30,6 +30,7 @@ class Precision:
 
     weights: DType
     frozen: DType
+    name: str = ""
     autocast: DType | None = None
     float8: bool = False  # products of linears
 
@@ -183,7 +184,7 @@ def held(w: Train) -> tuple[Framework, Precision]:
         )
     chosen = precision(made, w.precision)
     if (w.shard or "").startswith("zero") and chosen.autocast is not None:
-        chosen = Precision(weights=chosen.autocast, frozen=chosen.frozen)
+        chosen = Precision(weights=chosen.autocast, frozen=chosen.frozen, name=chosen.name)
     return made, chosen
 
 
@@ -192,4 +193,4 @@ def precision(f: Framework, name: str | None) -> Precision:
     if found is None or (found.float8 and not f.float8):
         known = (n for n, x in f.precisions.items() if f.float8 or not x.float8)
         raise UsageError(f"--precision {name!r} is not one of {f.name}: {', '.join(known)}")
-    return found
+    return replace(found, name=name or f.precision)

@@ -42,6 +42,7 @@ class Plan:
     evaluated: int  # sequences of a batch of an evaluation; 0 is none
     length: int
     items: Mapping[str, int]  # images and sounds of a sequence
+    image_size: tuple[int, int] | None
     accumulation: int
     optimizer: Optimizer
     checkpointing: str
@@ -56,7 +57,7 @@ class Plan:
     torch: tuple[int, int]
     compiled: bool = False
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
-    major: int = 5
+    major: int = 5  # of transformers
     settings: dict[str, Any]
 
     @property
@@ -107,6 +108,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         batch=w.batch_size or 1,
         evaluated=w.eval_batch_size or 0,
         length=subject.context,
+        image_size=w.image_size,
         items={"image": _images(w), "audio": 1 if w.audio_seconds else 0},
         accumulation=w.gradient_accumulation or 1,
         optimizer=_stepping(optimizer(w.optimizer or made.optimizer or USUAL_OPTIMIZER), w),

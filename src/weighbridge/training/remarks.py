@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.training.build import BITSANDBYTES, EXPERTS
+from weighbridge.training.build import BITSANDBYTES, EXPERTS, MERGES
+from weighbridge.training.nets import SEEING
 from weighbridge.training.plan import Plan
 
 BF16_UNITS = (8, 0)  # the oldest compute capability with products in bfloat16
+FLAGS = {"image": "--images", "audio": "--audio-seconds"}
 OWN_SELECTION = ("torchtitan", "torchtune")  # frameworks whose own setting is selective
 
 
@@ -28,7 +30,7 @@ def _emulated(p: Plan) -> str:
 def _experts(p: Plan) -> str:
     form = p.subject.choice.scheme
     routed = any(x.kind in EXPERTS for x in p.subject.part.blueprint.counted)
-    if form is None or not routed or not form.name.startswith(BITSANDBYTES):
+    if p.major < MERGES or form is None or not routed or not form.name.startswith(BITSANDBYTES):
         return ""
     return (
         f"experts are parameters of three dimensions, which bitsandbytes does not pack: they stay "
@@ -56,17 +58,28 @@ def _selective(p: Plan) -> str:
 
 
 def _items(p: Plan) -> str:
-    """What a tower of the model is given; an encoder that is attended to always runs."""
+    """What a tower of the model is given."""
     kinds = {t.kind for t in p.subject.body.towers}
-    if not kinds or p.subject.body.encoder is not None:
-        return ""
-    without = sorted(kinds - {kind for kind, count in p.items.items() if count})
-    said = {"image": "--images", "audio": "--audio-seconds"}
+    given = {kind for kind, count in p.items.items() if count}
+    if p.subject.model_type in SEEING:
+        return _of_a_batch(p, given)
+    without = sorted(kinds - given)
     if not without:
         return ""
     return (
         f"sequences have no {' and no '.join(without)} in them: its tower's weights are counted, "
-        f"what it takes in a step is not ({', '.join(said[kind] for kind in without)})"
+        f"what it takes in a step is not ({', '.join(FLAGS[kind] for kind in without)})"
+    )
+
+
+def _of_a_batch(p: Plan, given: set[str]) -> str:
+    sized = p.image_size is not None and p.subject.model_type in ("vit", "dinov2")
+    if not given or (sized and given == {"image"}):
+        return ""
+    return (
+        f"{' and '.join(FLAGS[kind] for kind in sorted(given))} changes nothing: "
+        f"{p.subject.model_type} is trained on batches of its own items, of its config's size; "
+        "--batch-size counts them"
     )
 
 

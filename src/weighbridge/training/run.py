@@ -19,7 +19,7 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.training.attend import PROCESSORS, THREADS
 from weighbridge.training.build import MERGES, build, trainable
-from weighbridge.training.nets import EMBEDDINGS, Program, program, towers
+from weighbridge.training.nets import EMBEDDINGS, SEEING, Program, program, towers
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding.around import Around
@@ -139,7 +139,8 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         reentrant=p.reentrant,
         release=p.release,
         compiled=p.compiled,
-        items=dict(p.items) if built.body.encoder is None else {},
+        image_size=p.image_size,
+        items={} if p.subject.model_type in SEEING else dict(p.items),
         around=around,
     )
 

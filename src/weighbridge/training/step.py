@@ -73,6 +73,7 @@ class Step:
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     padded: bool = False  # whether a mask is needed for padding
     dropout: bool = True  # those that the config has
+    image_size: tuple[int, int] | None = None  # height, width; None is the config's own
     items: dict[str, int] = field(default_factory=dict)  # images, sounds of a sequence
     around: Around = field(default_factory=Around)
     inputs: list[Tensor] = field(

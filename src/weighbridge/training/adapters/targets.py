@@ -120,7 +120,11 @@ def saved(params: Iterable[str], whole: Sequence[str]) -> list[str]:
     names = list(params)
     for name in whole:
         if not any(_within(n, (name,)) for n in names):
-            raise UsageError(f"--modules-to-save {name}: no module of the model is called so")
+            known = ", ".join(sorted({n.split(".")[0] for n in names} - {"model", "transformer"}))
+            raise UsageError(
+                f"--modules-to-save {name}: no module of the model is called so; beside its layers "
+                f"it has {known}"
+            )
     return [n for n in names if _within(n, whole)]
 
 

@@ -147,6 +147,9 @@ MIXED: Mapping[str, type | tuple[type, ...]] = {
 }
 FED = ("nemotron_h",)  # modules whose classes have layers that mix no tokens
 INSTEAD = "trace it (weighbridge trace SCRIPT)"
+# Whose programs have their towers in them: a batch is of images, of pairs, or of sounds
+SEEING = ("vit", "dinov2", "clip_text_model", "siglip_text_model", "whisper")
+LEAVE = f"leave --framework out, or {INSTEAD}"
 UNCOVERED = f"its training step is not covered yet: {INSTEAD}"
 EMBEDDINGS = ("embed_tokens", "wte", "tok_embeddings", "embed_in", "word_embeddings", "embeddings")
 # Names in a layer of Llama's shape, whatever the class is called
@@ -177,7 +180,10 @@ def program(
     Raises UsageError for a loss that it has not, UnsupportedError where a framework's class has no
     such layers."""
     kind = model_type.removesuffix("_text")
+    names = list(names)
     if framework in CLASSES:
+        if not any(n in EMBEDDINGS for n in names):
+            raise UnsupportedError(f"{model_type}: {framework} has no such class; {LEAVE}")
         _attends(model_type, blocks, framework)
         return Program(forward=_function(f"{framework}.forward"), loss=_loss(kind, loss))
     names = [n for n in names if not ADAPTERS.search(n)]
@@ -234,8 +240,7 @@ def _mixed(kind: str, blocks: Sequence[Block]) -> bool:
 def _attends(model_type: str, blocks: Sequence[Block], framework: str) -> None:
     if any(isinstance(f, Experts) for b in blocks for f in b.feeds):
         raise UnsupportedError(
-            f"{model_type}: experts as {framework} runs them are not covered yet: leave "
-            f"--framework out, or {INSTEAD}"
+            f"{model_type}: experts as {framework} runs them are not covered yet: {LEAVE}"
         )
     for number, block in enumerate(blocks):
         if not any(isinstance(x, Attention) for x in block.mixers):

@@ -137,7 +137,24 @@ def layer(
             x = add(m, x, dropout(m, out, _rate(s, DROPOUTS)))
     for names in norms:
         x = _normed(m, x, p, names)
-    return x
+    return touched(m, x, _unreached(s, p, x))
+
+
+def _unreached(s: Step, p: Module, x: Tensor) -> list[Param]:
+    """Parameters of the layer, and of its adapters, whose product came to nothing."""
+    if x.node is None:
+        return []
+    found: set[int] = set()
+    seen, todo = {x.node}, [x.node]
+    while todo:
+        for source, _ in todo.pop().inputs:
+            if isinstance(source, Param):
+                found.add(id(source))
+            elif source is not None and source not in seen:
+                seen.add(source)
+                todo.append(source)
+    mine = (w for n, w in s.built.params.items() if n.startswith(p.path))
+    return [w for w in mine if w.trainable and id(w) not in found]
 
 
 def branch(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from weighbridge.arch.body import Block, Tower
-from weighbridge.arch.mixers import Attention
+from weighbridge.arch.mixers import Attention, CrossAttention
 from weighbridge.arch.stacks import LAYER
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32
@@ -31,7 +31,7 @@ def outputs(s: Step) -> list[Tensor]:
     with s.m.making(NAME):
         for tower in s.built.body.towers:
             count = s.items.get(tower.kind, 0)
-            if count * tower.tokens > s.length:
+            if count * tower.tokens > s.length and not _apart(s):
                 raise UsageError(
                     f"{count:,} {tower.kind}s are {count * tower.tokens:,} tokens, more than the "
                     f"{s.length:,} of a sequence: raise --seq-len"
@@ -49,6 +49,12 @@ def joined(s: Step, hidden: Tensor, given: list[Tensor]) -> Tensor:
         kept = s.m.new(hidden.shape, BOOL)
         copy = s.m.new(hidden.shape, hidden.dtype)
     return rough.touched(s.m, hidden, given, [kept, copy])
+
+
+def _apart(s: Step) -> bool:
+    """Whether images are attended to beside the sequence, and not in it."""
+    mixers = (x for block in s.built.body.blocks for x in block.mixers)
+    return any(isinstance(x, CrossAttention) for x in mixers)
 
 
 def _through(s: Step, tower: Tower, count: int) -> Tensor:

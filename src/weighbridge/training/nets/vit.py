@@ -16,7 +16,7 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import INSTEAD
+from weighbridge.training.nets import INSTEAD, rough
 from weighbridge.training.nets.decoder import Layer, heads, normed, run
 from weighbridge.training.nets.encoder import classified, entered, first_token, self_attention
 from weighbridge.training.step import Step
@@ -42,7 +42,7 @@ def forward(s: Step, own: Layer | None = None) -> Tensor:
 
 def pixels(s: Step) -> tuple[int, int, int, int]:
     """[batch, channels, height, width]"""
-    size = s.built.config.get("image_size")
+    size = s.image_size or s.built.config.get("image_size")
     height, width = size if isinstance(size, list | tuple) else (size, size)
     patch = s.built.config.get("patch_size")
     least = max(patch) if isinstance(patch, list | tuple) else patch or 1
@@ -65,8 +65,17 @@ def embeddings(s: Step, p: Module, pixel_values: Tensor) -> Tensor:
     x = entered(s, x.view(s.batch, rows * columns, weight.shape[0]))
     cls_tokens = expand(m, p.bare("cls_token"), s.batch, 1, weight.shape[0])
     x = stack(m, cls_tokens, x)
-    x = add(m, x, p.bare("position_embeddings"))
+    x = add(m, x, positions(s, p.bare("position_embeddings"), x))
     return dropout(m, x, s.rate("hidden_dropout_prob"))
+
+
+def positions(s: Step, table: Tensor, x: Tensor) -> Tensor:
+    """Of another size of images than the class's own, interpolated in float32."""
+    m = s.m
+    if table.shape[1] == x.shape[1]:
+        return table
+    wide = rough.grown(m, [cast(m, table, FLOAT32)], (1, *x.shape[1:]))
+    return cast(m, wide, table.dtype)
 
 
 def heads_of(s: Step, number: int, length: int) -> Heads:

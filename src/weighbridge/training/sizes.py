@@ -1,0 +1,40 @@
+"""Sizes of a config that no step can have, told before one is run: files come from strangers."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from weighbridge.arch.body import Block, Body
+from weighbridge.arch.mixers import Attention
+from weighbridge.errors import UsageError
+
+WIDEST = 1 << 20  # numbers of a hidden state
+HEAD = 1 << 16  # the widest that a kernel of attention has (torch cutlassB.h)
+OPTIONAL = ("shared", "inputs", "rotary", "nope", "rank", "head_dim")  # 0 is none
+
+
+def possible(body: Body, model: str) -> None:
+    """Raises UsageError."""
+    said = next(_wrong(body), None)
+    if said is not None:
+        raise UsageError(f"{model}: {said}: no step can be run; correct the config")
+
+
+def _wrong(body: Body) -> Iterator[str]:
+    if body.blocks and not 0 < body.hidden <= WIDEST:
+        yield f"hidden states of {body.hidden:,} numbers"
+    blocks = (*body.blocks, *(body.encoder.blocks if body.encoder is not None else ()))
+    for number, block in enumerate(blocks):
+        yield from (f"layer {number} has {what}" for what in _wrong_layer(block))
+
+
+def _wrong_layer(block: Block) -> Iterator[str]:
+    for part in (*block.mixers, *block.feeds):
+        for field in fields(part):
+            value = getattr(part, field.name)
+            if field.name in OPTIONAL or isinstance(value, bool) or not isinstance(value, int):
+                continue
+            most = HEAD if field.name in ("key_dim", "value_dim") else WIDEST * WIDEST
+            if not 0 < value <= most:
+                yield f"{type(part).__name__.lower()} with {field.name} {value:,}"
+        if isinstance(part, Attention) and part.heads % part.kv_heads:
+            yield f"{part.heads:,} heads over {part.kv_heads:,} of keys and values"
