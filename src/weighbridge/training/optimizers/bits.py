@@ -64,10 +64,11 @@ def _torchao(p: Param, *, bits: int, block: int, values: int) -> Iterator[State]
 
 
 def _scaled(m: Machine, params: Sequence[Param]) -> None:
-    """The compiled step of one parameter: an average in float32 between scales and codes."""
+    """The compiled step of one parameter: both averages in float32, which their scales, their codes
+    and the update read (single_param_adam)."""
     for p in params:
         if p.numel >= SMALL and p.numel % BLOCK == 0:
-            m.new(p.shape, FLOAT32)
+            m.hidden(FLOAT32.size(p.numel), FLOAT32.size(p.numel))
 
 
 def _row(name: str, states: Callable[[Param], Iterator[State]], formula: str) -> Optimizer:
