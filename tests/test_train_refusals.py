@@ -60,6 +60,7 @@ def test_experts_are_shared_out_evenly(ranks, data, says):
         ("mixtral-8x7b", {"method": "qlora"}, "they stay in bfloat16 beside linears in nf4"),
         ("llama-3.1-8b", {"checkpointing": "selective"}, "no setting of trainer"),
         ("qwen2.5-vl-7b", {}, "sequences have no image in them"),
+        ("vit-huge-patch14-224", {}, "without the weights of its classifier"),
         ("whisper-small", {"audio_seconds": 10}, "--audio-seconds changes nothing"),
         ("clip-vit-base-patch32", {"images": 2}, "--images changes nothing"),
     ],

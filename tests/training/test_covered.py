@@ -59,7 +59,6 @@ def test_experts_of_other_frameworks_are_refused(framework):
     [
         (VIT | {"image_size": 0}, "image_size 0"),
         (VIT | {"image_size": 8, "patch_size": 16}, "patch_size 16"),
-        ({"model_type": "vit", "architectures": ["ViTModel"]}, "no classifier"),
         (MIXTRAL | {"num_local_experts": 0}, "experts"),
         ({"model_type": "t5", "num_decoder_layers": 0}, ""),
         ({"model_type": "t5", "d_kv": 1_000_000}, "key_dim 1,000,000"),
@@ -76,17 +75,14 @@ def test_configs_without_a_step(config, words):
 
 
 @pytest.mark.slow
-def test_every_model_of_the_catalogue_has_an_answer_or_a_refusal():
-    said = {}
-    for name in catalogue.names():
-        for method in ("full", "lora"):
-            try:
-                weighbridge.train(name, method=method)
-            except WeighbridgeError:
-                pass
-            except Exception as error:  # what the command line calls a defect
-                said[name, method] = repr(error)
-    assert not said
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("name", catalogue.names())
+def test_every_model_of_the_catalogue_has_an_answer_or_a_refusal(name, method):
+    """Anything else would be what the command line calls a defect."""
+    try:
+        weighbridge.train(name, method=method)
+    except WeighbridgeError as error:
+        assert "\n" not in str(error)
 
 
 def test_weights_in_fp8_are_trained_dequantized():

@@ -7,15 +7,14 @@ Source: transformers 5.23 models/dinov2/modeling_dinov2.py.
 """
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import add, mul, scale, several
 from weighbridge.autograd.ops.shaping import join, part
 from weighbridge.autograd.ops.sums import mean_of_tokens
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import vit
 from weighbridge.training.nets.decoder import normed
-from weighbridge.training.nets.encoder import classified, first_token, self_attention
+from weighbridge.training.nets.encoder import first_token, self_attention
 from weighbridge.training.step import Step
 
 
@@ -64,17 +63,8 @@ def drop_path(s: Step, x: Tensor) -> Tensor:
 
 def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """Dinov2ForImageClassification"""
-    m, root = s.m, s.built.root
-    with m.making("logits"):
-        linear_input = _read(m, hidden)
-        if root.has("classifier"):
-            return classified(s, root.linear(m, linear_input, "classifier"))
-        s.assume(
-            f"{s.built.kind}: its class has no head and no loss; it is trained as a classifier of "
-            "images, without the weights of its classifier"
-        )
-        weight = Param("classifier", (2, linear_input.shape[-1]), hidden.dtype, None)
-        return classified(s, linear(m, linear_input, weight))
+    with s.m.making("logits"):
+        return vit.labelled(s, _read(s.m, hidden))
 
 
 def _read(m: Machine, sequence_output: Tensor) -> Tensor:

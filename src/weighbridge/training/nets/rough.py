@@ -40,7 +40,6 @@ DROPOUTS = ("dropout", "dropout_rate", "resid_pdrop", "hidden_dropout", "hidden_
 OF_WEIGHTS = ("dropout_rate", "attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
 ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activation")
 CHILD = re.compile(r"[^.]+(\.\d+)?")  # T5 and others have numbered branches
-EXPERTS = ("expert", "experts")
 WEIGHT, BIAS = ".weight", ".bias"
 OF_ADAPTERS = (".lora_", "original ")
 
@@ -119,7 +118,7 @@ def _apart(s: Step, paths: Iterable[str]) -> Iterator[Param]:
 def layer(
     x: Tensor, s: Step, p: Module, inside: Branches, block: Block, mask: Tensor | None
 ) -> Tensor:
-    m = s.m
+    m, given = s.m, x
     norms = [names for names in inside.values() if all(_kind(p, n) == "norm" for n in names)]
     before = list(norms)
     mixed = iter([(h, mask) for h in (_heads(s, mixer) for mixer in block.mixers) if h is not None])
@@ -137,15 +136,15 @@ def layer(
             x = add(m, x, dropout(m, out, _rate(s, DROPOUTS)))
     for names in norms:
         x = _normed(m, x, p, names)
-    return touched(m, x, _unreached(s, p, x))
+    return touched(m, x, _unreached(s, p, given, x))
 
 
-def _unreached(s: Step, p: Module, x: Tensor) -> list[Param]:
-    """Parameters of the layer, and of its adapters, whose product came to nothing."""
+def _unreached(s: Step, p: Module, given: Tensor, x: Tensor) -> list[Param]:
+    """Parameters of the layer, and of its adapters, that are in nothing between both."""
     if x.node is None:
         return []
     found: set[int] = set()
-    seen, todo = {x.node}, [x.node]
+    seen, todo = {given.node, x.node}, [x.node]
     while todo:
         for source, _ in todo.pop().inputs:
             if isinstance(source, Param):
@@ -163,20 +162,16 @@ def branch(
     """What its last parameter makes."""
     m = s.m
     products = [n for n in names if _kind(p, n) in PRODUCTS]
-    made: list[Tensor] = [x]
-    rest: list[Tensor] = []
+    made = [x]
     for n in names:
-        w = p.bare(n)
         if n in products:
             if mixer is not None and n == products[-1]:
                 given = attention(s, made, *mixer)
                 seen[given.shape[-1]] = given
             made.append(_product(s, p, n, seen, made[-1]))
-        elif w.kind == "norm" and n.endswith(WEIGHT):
+        elif p.bare(n).kind == "norm" and n.endswith(WEIGHT):
             made[-1] = _normed(m, made[-1], p, [n])
-        elif w.kind not in (*EXPERTS, "norm") and not _bias(n):
-            rest.append(p.stacked(m, n))
-    return touched(m, made[-1], rest)
+    return made[-1]
 
 
 def _product(s: Step, p: Module, name: str, seen: Seen, last: Tensor) -> Tensor:
@@ -220,8 +215,6 @@ def dealt(s: Step, p: Module, names: list[str], x: Tensor, k: int) -> Tensor:
             out, inside = inside, out
         turned = w if w.shape[1] == out else shaped(m, w, count, out, inside)
         y = grouped(m, y, turned, offsets)
-    biases = [p.bare(n) for n in names if _kind(p, n) == "experts" and len(p.bare(n).shape) < 3]
-    y = touched(m, y, biases)
     return summed_k(m, y, s.rows).view(*x.shape)
 
 
@@ -236,7 +229,6 @@ def one_by_one(s: Step, p: Module, names: list[str], x: Tensor, k: int) -> Tenso
         if n.startswith(path):
             out = _product(s, p, n, seen, y)
             y = out if out.shape == y.shape else y
-    y = touched(m, y, [p.bare(n) for n in given if not n.startswith(path)])
     return summed_k(m, y, s.rows).view(*x.shape)
 
 

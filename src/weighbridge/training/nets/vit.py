@@ -10,13 +10,14 @@ from dataclasses import replace
 
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.conv import Form, conv, rearranges
+from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import add, cast, dropout, several
 from weighbridge.autograd.ops.shaping import expand, stack
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import FLOAT32
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import INSTEAD, rough
+from weighbridge.training.nets import rough
 from weighbridge.training.nets.decoder import Layer, heads, normed, run
 from weighbridge.training.nets.encoder import classified, entered, first_token, self_attention
 from weighbridge.training.step import Step
@@ -113,10 +114,18 @@ def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
 
 def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """ViTForImageClassification"""
-    if not s.built.root.has("classifier"):
-        raise UnsupportedError(
-            f"{s.built.kind}: its class has no classifier, so it has no loss that we know: "
-            f"name a checkpoint of ViTForImageClassification, or {INSTEAD}"
-        )
     with s.m.making("logits"):
-        return classified(s, s.built.root.linear(s.m, first_token(s.m, hidden), "classifier"))
+        return labelled(s, first_token(s.m, hidden))
+
+
+def labelled(s: Step, pooled: Tensor) -> tuple[Tensor, Tensor]:
+    """By the class's classifier; a class without one is trained with one of two labels."""
+    m, root = s.m, s.built.root
+    if root.has("classifier"):
+        return classified(s, root.linear(m, pooled, "classifier"))
+    s.assume(
+        f"{s.built.kind}: its class has no head and no loss; it is trained as a classifier of "
+        "images, without the weights of its classifier"
+    )
+    weight = Param("classifier", (2, pooled.shape[-1]), pooled.dtype, None)
+    return classified(s, linear(m, pooled, weight))
