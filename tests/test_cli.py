@@ -188,6 +188,7 @@ def test_wrong_usage(arguments, words, tmp_path):
     one_line(weighbridge(*arguments, env={"HF_HOME": str(tmp_path)}), 2, *words)
 
 
+@pytest.mark.slow
 def test_a_config_of_an_unknown_type_says_what_to_install(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"model_type": "never_heard_of"}))

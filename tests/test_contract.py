@@ -715,6 +715,7 @@ def test_odd_places(say, tmp_path, folder):
         complains(say("load", name), 2)
 
 
+@pytest.mark.slow
 def test_names_of_strangers_do_not_drive_the_terminal(say, tmp_path):
     tensors = packings.plain() | {"\x1b]0;owned\x07\x1b[2J.weight": ("F32", (2, 2))}
     place = tmp_path / "\x1b[31mred"

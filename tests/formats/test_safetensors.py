@@ -170,6 +170,7 @@ def test_every_truncation_is_refused(data):
     refuses(file[:cut], "bytes where its header describes", size=cut)
 
 
+@pytest.mark.slow
 def test_mutated_files_are_read_or_refused_as_by_the_reference_implementation():
     """The one difference: where a name is given twice, it takes the last."""
     reference = pytest.importorskip("safetensors")
@@ -234,6 +235,7 @@ def test_deepseek_v3_takes_one_request_a_shard_and_half_the_bytes_more_at_most()
     assert plain < 1.5 * headers
 
 
+@pytest.mark.slow
 def test_100_000_tensors():
     names = [
         f"model.layers.{i % 61}.mlp.experts.{i // 61}.down_proj.weight" for i in range(100_000)

@@ -319,6 +319,7 @@ def test_a_tree_of_two_to_the_hundred_nodes():
     assert len(found.tensors) == 2
 
 
+@pytest.mark.slow
 def test_pickles_without_end():
     loop = b"\x80\x02" + b"}" * (1 << 20) + b"}"
     refuses(zipped(loop + b".", {}), "stacks more than")

@@ -168,6 +168,7 @@ def test_mlx_quantizes_the_embedding_and_the_head_as_well():
     assert len(packed(model("llama-3.1-8b"), "mlx-4bit-g64")) == 7 * 32 + 2
 
 
+@pytest.mark.slow
 def test_experts_and_routers_by_version_of_transformers():
     moe = model("qwen3-30b-a3b")
     experts = 48 * 128 * 3

@@ -121,6 +121,7 @@ def test_revisions(hub, repo, revision):
     assert hub.requests[1].path == f"/org/name/resolve/{hub.commit('org/name')}/config.json"
 
 
+@pytest.mark.slow
 def test_a_model_of_163_shards(hub):
     names = [f"model-{i:05}-of-00163.safetensors" for i in range(1, 164)]
     tensors = {f"layers.{i}.{k}": ("BF16", (4096, 4096)) for i in range(163) for k in range(40)}
