@@ -33,6 +33,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "accelerators",
     "report",
     "fit",
+    "host_fit",
     "workload",
     "settings",
     "components",

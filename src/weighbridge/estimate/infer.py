@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import exact, fit
+from weighbridge import exact, fit, host_fit
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, version, written
@@ -44,7 +44,7 @@ def infer(
         workload=_effective(asked, w, kind, written(number)) | dict(answer.settings),
         devices=answer.devices,
         derived=_derived(asked, answer) | _limits(asked, w, kind, answer, budget),
-        verdict=_verdict(answer, kind, budget),
+        verdict=host_fit.both(_verdict(answer, kind, budget), answer.devices, w.host_memory()),
         warnings=tuple(_warnings(model, asked, answer, said, budget)),
     )
 
@@ -118,6 +118,7 @@ def _effective(s: Subject, w: Infer, kind: Engine, number: str) -> dict[str, Any
         "gpu": w.gpu,
         "gpu_memory": w.gpu_memory,
         "headroom": w.headroom,
+        "ram": w.ram,
     }
 
 

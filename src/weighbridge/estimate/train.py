@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import exact, fit
+from weighbridge import exact, fit, host_fit
 from weighbridge.components.weights import Choice
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import subject
@@ -37,13 +37,14 @@ def train(model: Model, w: Train) -> Report:
     found = answer(p, budget)
     if w.exact:
         found = exact.trained(asked, w, p, found)
+    judged = None if budget is None else fit.serving(found.devices, budget)
     return Report(
         task="train",
         model=facts(model),
         workload=_effective(asked, w, p, written(number)) | dict(found.settings),
         devices=found.devices,
         derived=_derived(asked) | dict(found.derived),
-        verdict=None if budget is None else fit.serving(found.devices, budget),
+        verdict=host_fit.both(judged, found.devices, w.host_memory()),
         warnings=(*_warnings(model, asked, found, said, budget), *remarks(p)),
     )
 
@@ -121,6 +122,7 @@ def _effective(s: Subject, w: Train, p: Plan, number: str) -> dict[str, Any]:
         "context_parallel_size": p.sharding.context,
         "expert_parallel_size": p.sharding.expert,
         "offload": p.sharding.offload,
+        "cpu_ram_efficient_loading": w.cpu_ram_efficient_loading,
         "padded": p.padded,
         "eval_batch_size": w.eval_batch_size,
         "images": p.items["image"],
@@ -130,6 +132,7 @@ def _effective(s: Subject, w: Train, p: Plan, number: str) -> dict[str, Any]:
         "gpu": w.gpu,
         "gpu_memory": w.gpu_memory,
         "headroom": w.headroom,
+        "ram": w.ram,
     }
 
 
