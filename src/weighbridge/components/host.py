@@ -38,11 +38,12 @@ PROCESS = Bytes(GIB // 2, 3 * GIB // 2, 4 * GIB)
 
 class Loaded(NamedTuple):
     """What the weights of a part become: their dtype and bytes; `native` is the dtype of the files
-    where none was read."""
+    where none was read. Blocks of GGUF files are `unpacked`, in a copy."""
 
     dtype: DType
     weights: int
     native: DType
+    unpacked: bool = False  # from a format that the class does not have
 
 
 def processes(count: int, each: Bytes = PROCESS) -> Component:
@@ -108,7 +109,8 @@ def _copies(part: ModelPart, to: Loaded, version: tuple[int, ...]) -> tuple[int,
     """Bytes that one process holds beside pages of files, and why."""
     if version < BUILT_FIRST_BEFORE:
         return to.weights, f"the model is built in memory first: {to.weights:,} bytes"
-    if not part.packed and any(d != to.dtype for d in _floating(part) or [to.native]):
+    cast = any(d != to.dtype for d in _floating(part) or [to.native])
+    if to.unpacked or (cast and not part.packed):
         return to.weights, f"{to.weights:,} bytes of copies in {to.dtype.name}"
     if version < (5, 0):
         return 0, ""

@@ -16,6 +16,7 @@ from weighbridge.training import frameworks
 from weighbridge.training.answer import Answer, answer
 from weighbridge.training.plan import USUAL_LENGTH, Plan, plan
 from weighbridge.training.remarks import remarks
+from weighbridge.training.unpacked import unpacked
 from weighbridge.workload import Infer, Train
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def train(model: Model, w: Train) -> Report:
         w = replace(w, engine_version=exact.ready(kind.name, w.engine_version))
     number, said = version(kind, w.engine_version)
     budget = w.budget()
-    asked = _subject(model, w, number)
+    asked = _subject(unpacked(model), w, number)
     p = plan(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
     found = answer(p, budget)
     if w.exact:
@@ -45,7 +46,7 @@ def train(model: Model, w: Train) -> Report:
         devices=found.devices,
         derived=_derived(asked) | dict(found.derived),
         verdict=host_fit.both(judged, found.devices, w.host_memory()),
-        warnings=(*_warnings(model, asked, found, said, budget), *remarks(p)),
+        warnings=(*_warnings(asked, found, said, budget), *remarks(p)),
     )
 
 
@@ -157,10 +158,8 @@ def _derived(s: Subject) -> dict[str, Any]:
     }
 
 
-def _warnings(
-    model: Model, s: Subject, found: Answer, said: str, budget: "Budget | None"
-) -> list[str]:
-    told = [*model.notes, *s.notes, *found.warnings]
+def _warnings(s: Subject, found: Answer, said: str, budget: "Budget | None") -> list[str]:
+    told = [*s.model.notes, *s.notes, *found.warnings]
     if said:
         told.append(said)
     if s.longest is not None and s.context > s.longest:

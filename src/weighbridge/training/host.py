@@ -88,7 +88,8 @@ def _loading(p: Plan, ranks: int) -> Iterator[Component]:
         return
     part, choice = p.subject.part, p.subject.choice
     weights = total(placed(part, choice, major=p.major), "weights")
-    to = host.Loaded(choice.dtype, weights, native_dtype(part))
+    blocks = any(t.file.endswith(".gguf") for t in part.stored)
+    to = host.Loaded(choice.dtype, weights, native_dtype(part), unpacked=blocks)
     if p.framework.name not in OF_TRANSFORMERS:
         yield _by_recipe(p, ranks, to)
         return
