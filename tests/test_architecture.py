@@ -31,6 +31,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "allocator",
     "memory",
     "accelerators",
+    "kernels",
     "report",
     "fit",
     "host_fit",

@@ -17,7 +17,6 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.components.activations import Heap, Peak
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
-from weighbridge.training.attend import PROCESSORS, THREADS
 from weighbridge.training.build import MERGES, build, trainable
 from weighbridge.training.nets import EMBEDDINGS, SEEING, Program, program, towers
 from weighbridge.training.optimization import Optimization
@@ -133,7 +132,6 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         length=share(p.length, p.sharding.context),
         dtype=p.activations,
         kernel=p.attention,
-        capability=p.capability,
         torch=p.torch,
         checkpointing=p.checkpointing,
         padded=p.padded,
@@ -147,9 +145,8 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
 
 
 def _workspaces(m: Machine, p: Plan) -> None:
-    m.processors = PROCESSORS.get(p.capability, m.processors)
-    m.threads = THREADS.get(p.capability, m.threads)
-    found = cublas(p.capability, p.torch)
+    m.chip = p.chip
+    found = cublas(p.chip.capability, p.torch)
     if found.bytes.low:
         m.workspace = found.bytes.expected
     else:
