@@ -113,10 +113,14 @@ def _formula(p: Plan, found: Run, what: str) -> str:
         "activations": f"saved for backward of {tokens}, checkpointing {p.checkpointing}",
         "logits": f"{tokens} x {p.subject.body.vocab:,} outputs and their loss, {p.loss}",
         "temporaries": "gradients of activations and what kernels take for a moment",
-        "workspaces": "cuBLAS, one for each thread that multiplies",
+        "workspaces": f"{_library(p)}, one for each thread that multiplies",
         "buffers": "tensors that modules hold and do not train",
     }
     return told.get(what, "")
+
+
+def _library(p: Plan) -> str:
+    return "hipBLAS" if p.part is not None and p.part.stack == "hip" else "cuBLAS"
 
 
 def _source(p: Plan, what: str) -> str:

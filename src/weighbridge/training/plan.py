@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.accelerators.chips import Chip
+from weighbridge.accelerators.chips import FLOAT8_SINCE, Chip
 from weighbridge.accelerators.parts import chip_of
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.engines.serving import Subject
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
 USUAL_OPTIMIZER = "adamw_torch"
 FLASH = (8, 0)  # the oldest compute capability that flash attention runs on
-FLOAT8 = (8, 9)  # torch aten/src/ATen/native/cuda/ScaledBlas.cpp
 TORCH = (2, 13)  # whose sources our rules were read from
 
 
@@ -93,7 +92,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
             f"--attention flash: {part.name if part else ''} has compute capability "
             f"{'.'.join(map(str, capability))} and flash attention needs 8.0; leave it out"
         )
-    if chosen.float8 and part is not None and capability < FLOAT8:
+    if chosen.float8 and part is not None and capability < FLOAT8_SINCE:
         raise UsageError(
             f"--precision fp8-mixed: {part.name} has compute capability "
             f"{'.'.join(map(str, capability))} and products in float8 need 8.9; use bf16-mixed"

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from weighbridge.dtypes import BFLOAT16
+from weighbridge.dtypes import FLOAT32
+from weighbridge.engines.transformers import units
 from weighbridge.training.build import BITSANDBYTES, EXPERTS, MERGES
 from weighbridge.training.nets import SEEING
 from weighbridge.training.plan import Plan
 
-BF16_UNITS = (8, 0)  # the oldest compute capability with products in bfloat16
 FLAGS = {"image": "--images", "audio": "--audio-seconds"}
 OWN_SELECTION = ("torchtitan", "torchtune")  # frameworks whose own setting is selective
 
@@ -18,12 +18,23 @@ def remarks(p: Plan) -> list[str]:
 
 def _emulated(p: Plan) -> str:
     """transformers' Trainer refuses bf16=True there (training_args.py); torch emulates it."""
-    if p.part is None or p.computing != BFLOAT16 or p.chip.capability >= BF16_UNITS:
-        return ""
+    said = units.emulated(p.part, p.computing)
     return (
-        f"{p.part.name} has no units for bfloat16 (compute capability "
-        f"{'.'.join(map(str, p.chip.capability))}): torch emulates it, and the Trainer refuses it; "
-        "--precision fp16-mixed takes as much memory"
+        f"{said}, and the Trainer refuses it; --precision fp16-mixed takes as much memory"
+        if said
+        else ""
+    )
+
+
+def _float32_base(p: Plan) -> str:
+    """TRL's own default (model_init_kwargs: dtype), where others load the model's 16 bits."""
+    frozen = p.method != "full"
+    if p.framework.name != "trl" or p.dtype != FLOAT32 or p.precision.autocast is None:
+        return ""
+    what = "the frozen base, too, is" if frozen else "weights are"
+    return (
+        f"trl loads in float32 unless model_init_kwargs name a dtype: {what} twice as large as in "
+        f'16 bits; --dtype bfloat16 weighs it with dtype="bfloat16"'
     )
 
 
@@ -83,4 +94,11 @@ def _of_a_batch(p: Plan, given: set[str]) -> str:
     )
 
 
-REMARKS: tuple[Callable[[Plan], str], ...] = (_emulated, _experts, _packed, _selective, _items)
+REMARKS: tuple[Callable[[Plan], str], ...] = (
+    _emulated,
+    _float32_base,
+    _experts,
+    _packed,
+    _selective,
+    _items,
+)

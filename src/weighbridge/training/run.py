@@ -146,6 +146,8 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
 
 def _workspaces(m: Machine, p: Plan) -> None:
     m.chip = p.chip
+    if p.part is not None and p.part.stack == "own":
+        return
     found = cublas(p.chip.capability, p.torch)
     if found.bytes.low:
         m.workspace = found.bytes.expected

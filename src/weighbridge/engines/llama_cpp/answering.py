@@ -19,7 +19,9 @@ from weighbridge.workload import Infer
 
 def answer(held: Held, subject: Subject, w: Infer, budget: Budget | None) -> Answer:
     found = projector(subject, w)
-    gpus = [parts.gpu(held, subject, d, found) for d in range(held.at.gpus) if used(held, d)]
+    part = budget.choice.part if budget is not None else None
+    made = (parts.gpu(held, subject, d, found) for d in range(held.at.gpus) if used(held, d))
+    gpus = [parts.on_stack(device, part) for device in made]
     return Answer(
         devices=(*gpus, parts.host(held, subject)),
         settings=held.at.to_dict(),

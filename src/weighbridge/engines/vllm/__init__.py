@@ -58,6 +58,7 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
             *lines.warnings(subject, w, "vllm"),
             *checks.warnings(own, w),
             *cards.caution(budget, "vllm"),
+            *cards.packed_alone(subject, budget, "vllm"),
         ),
     )
 
