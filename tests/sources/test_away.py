@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+
 import weighbridge
 from tests.hub import Fault
 from tests.sparse import write_repo
