@@ -34,6 +34,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "kernels",
     "report",
     "fit",
+    "host_fit",
     "workload",
     "settings",
     "components",

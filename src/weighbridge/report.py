@@ -42,6 +42,17 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostVerdict:
+    """Whether the memory of one machine is enough (host_fit.py). None: nobody said what it has."""
+
+    needed: Bytes  # of the fullest phase; pages of files are no need
+    phase: str
+    available: int | None
+    fits: Literal["yes", "no", "unknown"] | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """Whether it fits, on each of `count` devices: never on their sum (fit.py)."""
 
@@ -61,6 +72,7 @@ class Verdict:
     devices_used: int  # 1 where one device holds it all, or nothing splits the model
     basis: Basis  # of `visible`
     source: str
+    host: HostVerdict | None = None  # None where the answer has no host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +162,7 @@ def _component(c: Component) -> dict[str, Any]:
         "basis": c.basis,
         "formula": c.formula,
         "source": c.source,
+        "droppable": c.droppable,
     }
 
 
@@ -237,4 +250,15 @@ def _verdict(v: Verdict) -> dict[str, Any]:
         "devices_used": v.devices_used,
         "basis": v.basis,
         "source": v.source,
+        "host": None if v.host is None else _host(v.host),
+    }
+
+
+def _host(h: HostVerdict) -> dict[str, Any]:
+    return {
+        "needed": _bytes(h.needed),
+        "phase": h.phase,
+        "available": h.available,
+        "fits": h.fits,
+        "reason": h.reason,
     }

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import exact
+from weighbridge import exact, host_fit
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, version, written
@@ -44,7 +44,11 @@ def infer(
         workload=_effective(asked, w, kind, written(number)) | dict(answer.settings),
         devices=answer.devices,
         derived=_derived(asked, answer) | _limits(asked, w, kind, answer, budget),
-        verdict=None if budget is None else served.verdict(answer, w, kind.name, budget),
+        verdict=host_fit.both(
+            None if budget is None else served.verdict(answer, w, kind.name, budget),
+            answer.devices,
+            w.host_memory(),
+        ),
         remedies=() if budget is None else tuple(served.remedies(answer, budget)),
         warnings=tuple(_warnings(model, asked, answer, said, budget)),
     )
@@ -108,6 +112,7 @@ def _effective(s: Subject, w: Infer, kind: Engine, number: str) -> dict[str, Any
         "gpu": w.gpu,
         "gpu_memory": w.gpu_memory,
         "headroom": w.headroom,
+        "ram": w.ram,
     }
 
 

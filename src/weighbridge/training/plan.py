@@ -58,8 +58,14 @@ class Plan:
     torch: tuple[int, int]
     compiled: bool = False
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
-    major: int = 5  # of transformers
+    version: tuple[int, int] = (5, 23)  # of transformers
+    loads_once: bool = False  # one rank of a machine reads the weights for all
     settings: dict[str, Any]
+
+    @property
+    def major(self) -> int:
+        """Version 4 or 5 of transformers."""
+        return self.version[0]
 
     @property
     def computing(self) -> DType:
@@ -119,7 +125,8 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         attention=w.attention or made.attention or _usual_attention(subject, version),
         padded=w.padded,
         reentrant=version[0] < 5,
-        major=version[0],
+        version=version,
+        loads_once=w.cpu_ram_efficient_loading,
         adapters=_adapters(subject, w, made, chosen),
         sharding=shares,
         part=part,

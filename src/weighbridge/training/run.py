@@ -41,6 +41,7 @@ class Run:
     trainable: int = 0
     saved: int = 0  # bytes that the graph holds at the end of the first forward
     host: int = 0  # bytes of parameters and master copies in host memory
+    pinned: int = 0  # the same in pinned blocks
     away: int = 0  # bytes of activations there, at most
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
     assumed: list[str] = field(default_factory=list)  # what the class does not say of its training
@@ -100,7 +101,7 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
         around.saving(m, built)
         found.note("save", m.heap.phase(), first=False)
     found.elsewhere, found.assumed = kept.elsewhere, batches.s.assumed
-    found.host, found.away = around.host, m.most_away
+    found.host, found.pinned, found.away = around.host, around.pinned, m.most_away
     return found
 
 
