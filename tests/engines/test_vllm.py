@@ -369,10 +369,12 @@ def test_graphs_by_kernels():
     assert graphs.kernels((dense, mixed)) == 11 + 18
     assert graphs.graphs((1, 2, 4, 8), 4, 1, full=True) == 4 + 3
     assert graphs.graphs((1, 2, 4, 8), 4, 1, full=False) == 4
-    assert graphs.estimate((dense,), 0, 999, 0) == (graphs.NONE, graphs.NONE)
-    found = graphs.estimate((dense,), 5, MIB, 100 * MIB)
+    assert graphs.estimate((dense,), (0, 0), 999, 0) == (graphs.NONE, graphs.NONE)
+    found = graphs.estimate((dense,), (5, 0), MIB, 100 * MIB)
     assert found.taken.low == (64 + 1 + 100) * MIB + 5 * 11 * 12 * 1024
     assert found.charged.low == 100 * MIB + 3 * 11 * 12 * 1024
+    both = graphs.estimate((dense,), (5, 5), MIB, 0)
+    assert both.taken.low == 65 * MIB + 5 * (11 + 19) * 12 * 1024
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ max_cudagraph_capture_size                whole             Largest batch with a
 num_gpu_blocks_override                   whole 1..         Blocks of the cache, whatever there is room for.
 decode_context_parallel_size              whole 1..1024     Devices that share the tokens of a cache.
 disable_hybrid_kv_cache_manager           flag              Windows are kept whole.
+enable_sleep_mode                         flag              Weights and cache are in a pool that can be given back.
 
 [SGLang | sglang]
 mem_fraction_static                       number 0..1       Share of the free device for weights and caches.

@@ -8,6 +8,7 @@ encoders.py   images and sounds                      profile.py   the profile ru
 graphs.py     CUDA graphs                            weights.py   weights as they are held
 pool.py       blocks of the cache                    reserve.py   who counts what, and what is left
 talking.py    communicators                          hardware.py  what of a GPU matters
+growth.py     kernels while it profiles              sleeping.py  what sleep mode frees
 parts.py      the answer's components                launching.py the command line
 serving.py    flags that make it serve               checks.py    what it refuses, or leaves waiting
 """
@@ -72,9 +73,9 @@ def _derived(
         "kv_cache_bytes_per_token": sum(_marginal(r) for r in replica),
         "kv_cache_bytes_per_request": sum(r.blocks.request * r.blocks.pool.block for r in replica),
         "profile_peak_bytes": max(r.profiled.total.expected for r in found),
-        "non_torch_bytes": max(r.grown.expected for r in found),
+        "non_torch_bytes": max(r.non_torch.expected for r in found),
         "cuda_graph_bytes": max(r.captured.taken.expected for r in found),
-        "cuda_graph_estimate_bytes": max(r.captured.charged.expected for r in found),
+        "cuda_graph_estimate_bytes": max(r.estimated.expected for r in found),
         "launch": launching.command(subject, (able or own).at, (able or own).w),
     }
     if budget is None:

@@ -91,4 +91,5 @@ def _switches(at: Launch, w: Infer) -> Iterator[tuple[str, bool]]:
     yield "--enable-prefix-caching", bool(w.enable_prefix_caching)
     yield "--no-enable-prefix-caching", w.enable_prefix_caching is False
     yield "--disable-hybrid-kv-cache-manager", not at.hybrid
+    yield "--enable-sleep-mode", at.sleeps
     yield "--no-async-scheduling", w.async_scheduling is False
