@@ -39,7 +39,7 @@ def changes(before: Infer, after: Infer) -> str:
 def _weights(subject: Subject, w: Infer) -> Iterator[tuple[str, object]]:
     named = (
         ("--dtype", lines.dtype(subject, w)),
-        ("--quantization", lines.quantization(subject)),
+        ("--quantization", lines.quantization(subject, w, "vllm")),
     )
     yield from ((flag, value) for flag, value in named if value)
 
