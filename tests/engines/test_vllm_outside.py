@@ -139,6 +139,9 @@ def test_stages_talk_after_the_profile():
         pipeline_parallel_size=2,
     )
     assert found.derived["non_torch_bytes"] / MIB == pytest.approx(255, abs=1)
+    first = found.derived["first_rank"]
+    assert first["non_torch_bytes"] / MIB == pytest.approx(75, abs=1)
+    assert first["profile_peak_bytes"] < found.derived["profile_peak_bytes"]  # samples nothing
 
 
 def test_the_compiler_of_0_11_keeps_no_workspace_for_sums():

@@ -68,12 +68,19 @@ def _derived(
 ) -> dict[str, Any]:
     at, found = own.at, own.found
     replica = found[: at.tensor * at.pipeline]
+    widest = max((r.profiled.total for r in found), key=lambda b: b.expected)
     facts: dict[str, Any] = {
         "dtype_from": subject.why,
         "kv_cache_bytes_per_token": sum(_marginal(r) for r in replica),
         "kv_cache_bytes_per_request": sum(r.blocks.request * r.blocks.pool.block for r in replica),
-        "profile_peak_bytes": max(r.profiled.total.expected for r in found),
+        "profile_peak_bytes": widest.expected,
+        "profile_peak_interval": list(widest),
         "non_torch_bytes": max(r.non_torch.expected for r in found),
+        "first_rank": {  # which vLLM's log is about; those above are of the fullest
+            "profile_peak_bytes": found[0].profiled.total.expected,
+            "profile_peak_interval": list(found[0].profiled.total),
+            "non_torch_bytes": found[0].non_torch.expected,
+        },
         "cuda_graph_bytes": max(r.captured.taken.expected for r in found),
         "cuda_graph_estimate_bytes": max(r.estimated.expected for r in found),
         "launch": launching.command(subject, (able or own).at, (able or own).w),
