@@ -102,6 +102,7 @@ class Infer(Weighed):
     decode_context_parallel_size: int | None = None
     cpu_offload_gb: float | None = None
     disable_hybrid_kv_cache_manager: bool = False
+    enable_sleep_mode: bool = False
     # sglang
     mem_fraction_static: float | None = None
     enable_dp_attention: bool = False

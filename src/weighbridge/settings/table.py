@@ -17,7 +17,7 @@ audio_seconds                             number 0..1e6     Length of the sound 
 
 [Weights]
 dtype                                     word              Load in this dtype: bfloat16, float16, float32...
-quantization                              word              Load in this format: nf4, gptq-4bit-g128, Q4_K_M...
+quantization                              word              Load in this format: nf4, gptq-4bit-g128, Q4_K_M...; or by the own name of vllm or sglang: fp8...
 engine_version                            word              Version of the engine (4.40, 0.19). Default: the newest known.
 base_model                                flag              The headless class, without lm_head.
 
@@ -71,6 +71,7 @@ max_cudagraph_capture_size                whole             Largest batch with a
 num_gpu_blocks_override                   whole 1..         Blocks of the cache, whatever there is room for.
 decode_context_parallel_size              whole 1..1024     Devices that share the tokens of a cache.
 disable_hybrid_kv_cache_manager           flag              Windows are kept whole.
+enable_sleep_mode                         flag              Weights and cache are in a pool that can be given back.
 
 [SGLang | sglang]
 mem_fraction_static                       number 0..1       Share of the free device for weights and caches.
