@@ -35,6 +35,8 @@ quantization                              word              Load the frozen base
 base_model                                flag              The headless class, without lm_head.
 engine_version                            word              Version of transformers (4.40, 5.23). Default: the newest known.
 torch_version                             version           Version of torch that runs; it decides workspaces.
+kbit_upcast                               word peft|trl|norms|none   What of a packed base is cast to float32 before training. Default: the framework's.
+bitsandbytes_version                      version           Its version: up to 0.43.1 linears in 4 bits keep their inputs. Default: the newest known.
 
 [Adapters]
 lora_r                                    whole 1..65536    Rank. Default: 8.
