@@ -11,6 +11,8 @@
     deepspeed       16 bits without autocast, the float32 copy among ranks (BF16_Optimizer)
     torchtitan      float32 parts, gathered in bfloat16 by FSDP2; alone under autocast
     torchtune       bfloat16, also adapters and states; a step in one kernel; eight chunks of logits
+    accelerate      as a plain loop, whose outputs are in float32
+    lightning       float32 by default; gradients of a step live through the next forward
     litgpt          the same by bf16-true; logits cast to float32 by Fabric, held to the next
 
 A frozen base stays in 16 bits whatever the precision (transformers 5 loads in the model's dtype).
@@ -71,7 +73,8 @@ class Framework:
     loss: str = "standard"
     losses: Mapping[str, str] = field(default_factory=dict)  # its own, by what users call them
     attention: str | None = None
-    outputs: bool = True  # the model's outputs, logits among them, live until backward is over
+    outputs: bool = True  # outputs, logits among them, live until the next forward has run
+    forgets_late: bool = False  # gradients go behind the next forward, in front of its backward
     unsure: int = 0  # percent of what a step holds besides weights and states, that kernels may add
     targets: tuple[str, ...] = ()  # of LoRA; PEFT's where there are none
     wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of what is frozen
@@ -120,6 +123,21 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "plain": Framework(
         name="plain", source="a loop over model(...).loss.backward()", float8=True, upcast="peft"
+    ),
+    "accelerate": Framework(
+        name="accelerate",
+        source="accelerate 1.15 accelerator.py (prepare_model), examples/complete_nlp_example.py",
+        float8=True,
+        float_outputs=True,
+        upcast="peft",
+    ),
+    "lightning": Framework(
+        name="lightning",
+        source="lightning 2.5 pytorch/loops/optimization/automatic.py (Closure.closure)",
+        precision="fp32",
+        outputs=False,
+        forgets_late=True,
+        upcast="peft",
     ),
     "torchtune": Framework(
         name="torchtune",
