@@ -15,8 +15,8 @@ fused_losses/cross_entropy_loss.py. torchtune's chunks are in nets/torchtune.py.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.checkpoint import checkpoint
+from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.ops.losses import causal_loss, cross_entropy
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import add, cast, of_result, scale
