@@ -151,6 +151,8 @@ class Train(Weighed):
     precision: str | None = None
     optimizer: str | None = None
     torch_version: str | None = None
+    kbit_upcast: str | None = None
+    bitsandbytes_version: str | None = None
     # the batch
     batch_size: int | None = None  # sequences of one micro-batch on one device
     seq_len: int | None = None

@@ -11,7 +11,7 @@ from weighbridge.workload import Train
 TRAINING = """
 [Run]
 method                                    word full|lora|qlora|dora   What is trained. Default: full.
-framework                                 word trainer|trl|torchtune|torchtitan|litgpt|axolotl|deepspeed|megatron|plain   Whose defaults and conventions. Default: trainer.
+framework                                 word trainer|trl|accelerate|lightning|torchtune|torchtitan|litgpt|axolotl|deepspeed|megatron|plain   Whose defaults and conventions. Default: trainer.
 framework_version                         version           Its version. Default: the newest known.
 precision                                 word bf16-mixed|fp16-mixed|bf16|fp16|fp32|fp8-mixed   Of weights and products. Default: bf16-mixed.
 optimizer                                 word              adamw_torch (default), adamw_8bit, sgd-momentum, muon...
@@ -20,7 +20,7 @@ seq_len                                   count 1..         Tokens of a sequence
 gradient_accumulation                     whole 1..1048576  Micro-batches of a step.
 eval_batch_size                           count 1..1048576  Evaluate with so many sequences on one device (the Trainer's own default is 8).
 checkpointing                             word none|full|selective|offload   What is computed again in backward. Default: none.
-loss                                      word standard|chunked|liger|trl|unsloth   Kernel of the head and the loss.
+loss                                      word standard|chunked|liger|trl|trl-chunked|unsloth   Kernel of the head and the loss.
 attention                                 word flash|efficient|cudnn|math|eager   Kernel of attention.
 compile                                   flag              Layers and loss run through torch.compile (torchtune, torchtitan).
 optimizer_in_backward                     flag              Each parameter is stepped when its gradient is there (torchtune, LOMO).
@@ -35,6 +35,8 @@ quantization                              word              Load the frozen base
 base_model                                flag              The headless class, without lm_head.
 engine_version                            word              Version of transformers (4.40, 5.23). Default: the newest known.
 torch_version                             version           Version of torch that runs; it decides workspaces.
+kbit_upcast                               word peft|trl|norms|none   What of a packed base is cast to float32 before training. Default: the framework's.
+bitsandbytes_version                      version           Its version: up to 0.43.1 linears in 4 bits keep their inputs. Default: the newest known.
 
 [Adapters]
 lora_r                                    whole 1..65536    Rank. Default: 8.

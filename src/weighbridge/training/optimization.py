@@ -8,7 +8,7 @@ from weighbridge.training.optimizers import Optimizer
 
 class Optimization:
     """`elsewhere` counts the bytes of states that are not in the allocator's memory. `zeroes`:
-    zero_grad fills gradients with zeros and keeps them (torch 1)."""
+    gradients stay behind a step: zero_grad fills them with zeros (torch 1), or comes later."""
 
     def __init__(
         self,
@@ -40,9 +40,12 @@ class Optimization:
             self._start(m, p)
         with m.making("temporaries"):
             self.optimizer.step(m, mine)
-        if self.zeroes:
-            return
-        for p in mine:
+        if not self.zeroes:
+            self.forget()
+
+    def forget(self) -> None:
+        """zero_grad(set_to_none=True)"""
+        for p in self.params:
             p.grad = None
 
     def _at_once(self, m: Machine, p: Param) -> None:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.accelerators.chips import Chip
 from weighbridge.accelerators.parts import chip_of
-from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.rules import rules
 from weighbridge.errors import UsageError
-from weighbridge.releases import release
+from weighbridge.releases import numbers, release
+from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held
@@ -31,12 +32,16 @@ TORCH = (2, 13)  # whose sources our rules were read from
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`dtype` is that of the weights which are not packed."""
+    """`dtype` is that of the weights which are not packed, `loaded` what they were loaded in: some
+    or all may have been cast since (`upcast`)."""
 
     subject: Subject
     framework: Framework
     precision: Precision
     dtype: DType
+    loaded: DType
+    upcast: str  # of a packed base: kbit.py
+    asked_upcast: str | None = None  # as the user wrote it
     autocast: DType | None
     method: str
     batch: int
@@ -60,6 +65,7 @@ class Plan:
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
     loads_once: bool = False  # one rank of a machine reads the weights for all
+    bitsandbytes: tuple[int, ...] | None = None  # its release
     settings: dict[str, Any]
 
     @property
@@ -71,6 +77,11 @@ class Plan:
     def computing(self) -> DType:
         """Of products."""
         return self.autocast or self.dtype
+
+    @property
+    def unpacked(self) -> DType:
+        """What packed weights become (bnb_4bit_compute_dtype): as they were loaded."""
+        return self.autocast or self.loaded
 
     @property
     def activations(self) -> DType:
@@ -106,11 +117,16 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
             f"--context-parallel-size {shares.context} does not divide the {subject.context:,} "
             "tokens of a sequence; change --seq-len"
         )
+    loaded = subject.choice.dtype
+    upcast = _upcast(subject, w, made, chosen, shares)
     return Plan(
         subject=subject,
         framework=made,
         precision=chosen,
-        dtype=subject.choice.dtype,
+        dtype=FLOAT32 if upcast == "peft" else loaded,
+        loaded=loaded,
+        upcast=upcast,
+        asked_upcast=w.kbit_upcast,
         autocast=chosen.autocast,
         method=w.method or "full",
         batch=w.batch_size or 1,
@@ -133,8 +149,21 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         chip=chip,
         torch=_release(w.torch_version) or TORCH,
         release=_release(w.framework_version),
+        bitsandbytes=numbers(w.bitsandbytes_version) if w.bitsandbytes_version else None,
         compiled=w.compile,
         settings={},
+    )
+
+
+def _upcast(
+    subject: Subject, w: Train, made: Framework, chosen: Precision, shares: Sharding
+) -> str:
+    return kbit.chosen(
+        w.kbit_upcast,
+        subject.choice.scheme,
+        made.upcast,
+        lowered=chosen.autocast == BFLOAT16,
+        shared=shares.kind in ("fsdp1", "fsdp2", "hsdp", "zero3"),
     )
 
 

@@ -15,7 +15,7 @@ from weighbridge.training.sharding.around import Around
 from weighbridge.training.sharding.ddp import Replicated
 from weighbridge.training.sharding.zero import Sizes, Zero
 
-ACCELERATE = ("trainer", "trl", "axolotl")
+ACCELERATE = ("trainer", "accelerate", "trl", "axolotl")
 
 
 def surrounding(p: Plan) -> Around:
