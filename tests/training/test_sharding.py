@@ -141,6 +141,35 @@ def test_states_of_deepspeed_are_made_at_the_first_step():
         assert (most(report, "optimizer_states", phase="load") > 0) == early
 
 
+def test_a_step_of_zero_gradients_leaves_their_room():
+    """Up to 0.13.1: 4 bytes a number of the part, beside the states, before anything runs."""
+    usual = {"shard": "zero2", "precision": "bf16-mixed"}
+    old, new = (
+        most(seven(deepspeed_version=v, **usual), "gradients", phase="load")
+        for v in ("0.10", "0.14")
+    )
+    assert old == pytest.approx(4 * SEVEN / RANKS, rel=0.001)
+    assert new == 0
+
+
+def test_micro_batches_of_zero_2_have_their_parts_twice():
+    """Those before it and its own; of the last, added to them, one is left for the step."""
+    usual = {"shard": "zero2", "precision": "bf16-mixed", "optimizer": FUSED}
+    one, four = (seven(gradient_accumulation=n, **usual) for n in (1, 4))
+    more = most(four, "gradients", phase="backward") - most(one, "gradients", phase="backward")
+    assert more == pytest.approx(2 * SEVEN / RANKS, rel=0.001)
+    assert most(four, "gradients", phase="step") == most(one, "gradients", phase="step")
+
+
+def test_what_zero_3_gathers_has_blocks_of_its_own():
+    """A stream's blocks serve no other: an interval of a fifth says what their order may add."""
+    report = seven(shard="zero3", precision="bf16-mixed")
+    parts = [c for p in report.devices[0].phases for c in p.components if c.basis == "assumed"]
+    pieces = [c for c in parts if c.detail == "gathered parameters"]
+    assert pieces
+    assert all(c.bytes.low == c.bytes.expected == 0 < c.bytes.high for c in pieces)
+
+
 def test_a_model_that_is_on_the_device_before_zero_3_is_whole_there():
     report = seven(
         shard="zero3", precision="bf16-mixed", no_zero_init=True, zero_reduce_bucket_size=1

@@ -88,7 +88,9 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
         apart=around.apart,
     )
     if p.optimizer.early or around.early:
+        given = around.starting(m)
         kept.start(m)
+        del given
     found.note("load", m.heap.phase(), first=True)
     batches = Batches(_step(m, p, built, around), p, found, stage)
     for number in range(STEPS):

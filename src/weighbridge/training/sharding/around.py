@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import Param, Storage, Tensor
 from weighbridge.dtypes import DType
 from weighbridge.training.modules import Module
 
@@ -35,6 +35,10 @@ class Around:
     def stepped(self, built: "Built") -> list[Param]:
         """What the optimizer of this rank steps on."""
         return [p for p in built.own if p.trainable]
+
+    def starting(self, m: Machine) -> Storage | None:
+        """What is there while states are made with the optimizer."""
+        return None
 
     def begins(self, m: Machine, built: "Built") -> None:
         """A forward begins."""

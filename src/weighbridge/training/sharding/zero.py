@@ -3,16 +3,18 @@
     stage 1    2 P + 2 P + 12 P / N    16-bit weights and gradients whole, the rest in parts
     stage 2    2 P + 2 P / N + 12 P / N
     stage 3    (2 + 2 + 12) P / N, and what is gathered for the module that runs
+    averaged   of stage 2 the part's gradients, and beside them those of the next micro-batch
     bucket     reduce_bucket_size numbers, whole, however few are trained. Of stage 3 from the
                start and for good, and what is in it once more while it is scattered; of stages 1
                and 2 during a backward, two with overlap_comm
     gathered   in the first micro-batch one parameter at a time. From then on the order is known,
                and each module fetches ahead: parameters are there until they are
                max_live_parameters, and one more, for the one that is taken last may be any size.
-               Parameters below the persistence threshold are whole, beside their parts
+               Parameters below the persistence threshold are whole, beside their parts. All of
+               it is made on a stream of its own
     step       gradients of sub_group_size numbers of the part in one, and in float32
 
-States are made at the first step; up to 0.13.1 a step without gradients made them at once. With
+States are made at the first step; up to 0.13.1 a step of zero gradients made them at once. With
 the Trainer sizes are its "auto": hidden^2, 0.9 hidden^2 and 10 hidden (transformers
 integrations/deepspeed.py). Source: DeepSpeed 0.9.5 to 0.19.5 runtime/zero/config.py,
 stage_1_and_2.py (setup_buckets, _release_ipg_buffers), stage3.py (_setup_for_real_optimizer,
@@ -71,6 +73,7 @@ class How:
 EAGER = (0, 13, 2)  # the first that leaves the states to the first step
 FLATTENS = (0, 19)  # stage_1_and_2.py, since 37e232fa
 HEAD = "head"
+GATHER, SCATTER = 1, 2  # streams, whose blocks nothing else takes
 
 
 class Zero(Around):
@@ -88,7 +91,8 @@ class Zero(Around):
         self._buckets: list[Storage] = []
         self._filled = 0  # numbers in the bucket of stage 3
         self._trained = 0  # numbers of the part
-        self._averaged: Storage | None = None
+        self._averaged: Storage | None = None  # of stage 2, and those of this micro-batch
+        self._coming: Storage | None = None
         self._gathered: dict[str, Storage] = {}  # by path of a layer
         self._ahead: Storage | None = None
         self._room = 0  # numbers that are not there yet
@@ -161,6 +165,11 @@ class Zero(Around):
     def stepped(self, built: "Built") -> list[Param]:
         return self._parts
 
+    def starting(self, m: Machine) -> Storage | None:
+        if self.how.offload != "none" or not self._parts:
+            return None
+        return Storage(m.heap, self._parts[0].nbytes, "gradients")
+
     # Gathering
 
     def begins(self, m: Machine, built: "Built") -> None:
@@ -170,7 +179,7 @@ class Zero(Around):
         self._ahead = None
         if self._knows:
             lower = built.own[0].dtype
-            self._ahead = Storage(m.heap, lower.size(self._live(built)), "temporaries")
+            self._ahead = Storage(m.heap, lower.size(self._live(built)), "temporaries", GATHER)
         self._gather(m, "embedding", self._size(built, self._words))
         self._release("embedding")
         self._knows = True
@@ -248,13 +257,14 @@ class Zero(Around):
         mine = [p for p in built.own if p.trainable]
         if self.how.stage == 3 and mine:
             self._scatter(m, mine[0].dtype)
+        self._averaged, self._coming = self._averaged or self._coming, None
         self._gathered.clear()
         self._buckets.clear()
         self._ahead = None
 
     def _gather(self, m: Machine, path: str, nbytes: int) -> None:
         if path not in self._gathered and nbytes:
-            self._gathered[path] = Storage(m.heap, nbytes, "temporaries")
+            self._gathered[path] = Storage(m.heap, nbytes, "temporaries", GATHER)
 
     def _release(self, path: str) -> None:
         self._gathered.pop(path, None)
@@ -266,8 +276,8 @@ class Zero(Around):
         how = self.how
         if how.stage == 1:
             return
-        if how.stage == 2 and self._averaged is None and how.offload == "none":
-            self._averaged = Storage(m.heap, p.dtype.size(self._trained), "gradients")
+        if how.stage == 2 and self._coming is None and how.offload == "none":
+            self._coming = Storage(m.heap, p.dtype.size(self._trained), "gradients")
         if how.stage == 3:
             if self._filled + p.numel > how.sizes.reduce:
                 self._scatter(m, p.dtype)
@@ -278,7 +288,9 @@ class Zero(Around):
         """What is in the bucket is padded and put in the order of ranks, and the part's own cut
         off (reduce_scatter_coalesced)."""
         if self._filled:
-            m.hidden(dtype.size(self._filled), dtype.size(ceil_div(self._filled, self.how.ranks)))
+            sent = Storage(m.heap, dtype.size(self._filled), "temporaries", SCATTER)
+            mine = Storage(m.heap, -(-sent.nbytes // self.how.ranks), "temporaries", SCATTER)
+            del sent, mine
         self._filled = 0
 
     def before_step(self, m: Machine, built: "Built") -> None:
