@@ -153,6 +153,8 @@ class Train(Weighed):
     torch_version: str | None = None
     kbit_upcast: str | None = None
     bitsandbytes_version: str | None = None
+    accelerate_version: str | None = None
+    deepspeed_version: str | None = None
     # the batch
     batch_size: int | None = None  # sequences of one micro-batch on one device
     seq_len: int | None = None
@@ -184,4 +186,11 @@ class Train(Weighed):
     pipeline_parallel_size: int | None = None
     context_parallel_size: int | None = None
     expert_parallel_size: int | None = None
+    zero_reduce_bucket_size: int | None = None  # numbers, as DeepSpeed counts them
+    zero_prefetch_bucket_size: int | None = None
+    zero_param_persistence_threshold: int | None = None
+    zero_max_live_parameters: int | None = None
+    zero_sub_group_size: int | None = None
+    zero_overlap_comm: bool = False
+    no_zero_init: bool = False
     exact: bool = False

@@ -1,7 +1,7 @@
 """The effective settings of one run: what the user said, and the defaults of the framework."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.accelerators.chips import Chip
@@ -10,7 +10,7 @@ from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.rules import rules
 from weighbridge.errors import UsageError
-from weighbridge.releases import numbers, release
+from weighbridge.releases import numbers, patched, release
 from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
@@ -28,6 +28,16 @@ USUAL_OPTIMIZER = "adamw_torch"
 FLASH = (8, 0)  # the oldest compute capability that flash attention runs on
 FLOAT8 = (8, 9)  # torch aten/src/ATen/native/cuda/ScaledBlas.cpp
 TORCH = (2, 13)  # whose sources our rules were read from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deepspeed:
+    """What its configuration says besides the stage. `sizes` by their names in `zero.Sizes`."""
+
+    version: tuple[int, ...] | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    overlaps: bool = False
+    whole_first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +76,8 @@ class Plan:
     version: tuple[int, int] = (5, 23)  # of transformers
     loads_once: bool = False  # one rank of a machine reads the weights for all
     bitsandbytes: tuple[int, ...] | None = None  # its release
+    accelerate: tuple[int, ...] | None = None
+    zero: Deepspeed = Deepspeed()
     settings: dict[str, Any]
 
     @property
@@ -150,6 +162,8 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         torch=_release(w.torch_version) or TORCH,
         release=_release(w.framework_version),
         bitsandbytes=numbers(w.bitsandbytes_version) if w.bitsandbytes_version else None,
+        accelerate=patched(w.accelerate_version),
+        zero=_deepspeed(w, made),
         compiled=w.compile,
         settings={},
     )
@@ -164,6 +178,26 @@ def _upcast(
         made.upcast,
         lowered=chosen.autocast == BFLOAT16,
         shared=shares.kind in ("fsdp1", "fsdp2", "hsdp", "zero3"),
+    )
+
+
+SIZES: Mapping[str, str] = {  # by our names
+    "zero_reduce_bucket_size": "reduce",
+    "zero_prefetch_bucket_size": "prefetch",
+    "zero_param_persistence_threshold": "persistent",
+    "zero_max_live_parameters": "live",
+    "zero_sub_group_size": "sub_group",
+}
+
+
+def _deepspeed(w: Train, made: Framework) -> Deepspeed:
+    own = w.framework_version if made.name == "deepspeed" else None
+    said = {size: getattr(w, name) for name, size in SIZES.items()}
+    return Deepspeed(
+        version=patched(w.deepspeed_version or own),
+        sizes={size: n for size, n in said.items() if n is not None},
+        overlaps=w.zero_overlap_comm,
+        whole_first=w.no_zero_init,
     )
 
 
@@ -198,6 +232,8 @@ def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) ->
     if (w.method or "full") == "full":
         return None
     lowered = made.lowers_packed and subject.choice.scheme is not None
+    stage = (w.shard or made.shard or "").startswith("zero")  # the engine casts the whole module
+    wide = made.wide_adapters and not lowered and not stage
     return Adapters(
         r=w.lora_r or 8,
         alpha=w.lora_alpha or 8,
@@ -206,5 +242,5 @@ def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) ->
         dora=w.method == "dora",
         rslora=w.use_rslora,
         modules_to_save=w.modules_to_save or (),
-        dtype=FLOAT32 if made.wide_adapters and not lowered else chosen.autocast or chosen.frozen,
+        dtype=FLOAT32 if wide else chosen.autocast or chosen.frozen,
     )

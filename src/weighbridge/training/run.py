@@ -17,7 +17,7 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.components.activations import Heap, Peak
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
-from weighbridge.training.build import MERGES, build, trainable
+from weighbridge.training.build import MERGES, build
 from weighbridge.training.nets import EMBEDDINGS, SEEING, Program, program, towers
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
@@ -78,16 +78,19 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     built = _built(m, p, around, stage)
     around.placed(m, built)
     found = Run(program=_program(p, built))
-    found.trainable = sum(x.numel for x in trainable(built.params))
+    found.trainable = sum(x.numel for x in built.own if x.trainable)
     offloaded = p.sharding.offload != "none"
     kept = Optimization(
         p.optimizer,
         around.stepped(built),
         offloaded=offloaded,
         zeroes=p.torch < (2, 0) or p.framework.forgets_late,
+        apart=around.apart,
     )
     if p.optimizer.early or around.early:
+        given = around.starting(m)
         kept.start(m)
+        del given
     found.note("load", m.heap.phase(), first=True)
     batches = Batches(_step(m, p, built, around), p, found, stage)
     if p.framework.forgets_late and p.torch >= (2, 0):
