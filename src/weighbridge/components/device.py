@@ -28,6 +28,7 @@ CONTEXT = Bytes(200 * MIB, 450 * MIB, 650 * MIB)  # where the part is not known
 STACK = KIB  # of a thread: cudaLimitStackSize
 BASE, OTHER_BASE = 272 * MIB, 136 * MIB  # of parts with HBM, of others
 RECKONED_SINCE = (7, 0)  # compute capability: no reading of an older one is with lazy loading
+OPEN = 20 * MIB  # kLargeBuffer: the segment of blocks from 1 to 10 MiB
 REPLAY = "c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor"
 Order = Callable[[Iterable[tuple[str, Placed]]], Iterable[Placed]]  # of (module, tensor)
 
@@ -76,6 +77,12 @@ def loaded(
         context(part),
     )
     return Phase("load", tuple(c for c in components if c.bytes.high))
+
+
+def cached(free: int) -> Bytes:
+    """Blocks that nothing lives in, `free` bytes by the replay. They go back to the driver before
+    torch gives up; another order of the same blocks leaves another segment open."""
+    return Bytes(0, free, free + OPEN) if free else exactly(0)
 
 
 def context(part: "Part | None" = None) -> Component:

@@ -77,6 +77,16 @@ def fullest(report: Report) -> Device:
     return max(gpus or report.devices, key=lambda d: d.peak("driver").expected)
 
 
+def moment(report: Report) -> str:
+    """The phase that the table of components is of."""
+    device = fullest(report)
+    several = sum(d.kind == "gpu" for d in report.devices) > 1
+    where = "on the host" if device.kind == "host" else f"on the {'fullest ' * several}device"
+    count = len(device.phases)
+    among = f", the fullest of {count} phases" if count > 1 else ""
+    return f"phase {device.peak_phase} {where}{among}"
+
+
 def component_rows(device: Device, unit: str | None) -> Iterator[tuple[str, str, str, str]]:
     """(name, size, basis, formula) of each component, with a subtotal after each level."""
     phase = next(p for p in device.phases if p.name == device.peak_phase)
