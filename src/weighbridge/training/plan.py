@@ -64,6 +64,7 @@ class Plan:
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     bitsandbytes: tuple[int, ...] | None = None  # its release
     major: int = 5  # of transformers
+    transformers: tuple[int, int] = (5, 23)
     settings: dict[str, Any]
 
     @property
@@ -134,6 +135,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         padded=w.padded,
         reentrant=version[0] < 5,
         major=version[0],
+        transformers=version,
         adapters=_adapters(subject, w, made, chosen),
         sharding=shares,
         part=part,

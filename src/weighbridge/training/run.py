@@ -143,6 +143,7 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         padded=p.padded,
         reentrant=p.reentrant,
         release=p.release,
+        transformers=p.transformers,
         compiled=p.compiled,
         image_size=p.image_size,
         items={} if p.subject.model_type in SEEING else dict(p.items),
