@@ -267,6 +267,11 @@ def _told(name: str, of: str = "") -> "Reader":
     return read_told
 
 
+def _profiled(answer: Answer, record: Record) -> Bytes:
+    """The log is that of the first rank."""
+    return Bytes(*answer.derived["first_rank"]["profile_peak_interval"])
+
+
 def _over(devices: Sequence[Device], which: str, part: Callable[[Device], Bytes]) -> Bytes:
     cards = [d for d in devices if d.kind == "gpu"]
     if which == "fullest":
@@ -343,7 +348,7 @@ READERS: Mapping[tuple[str, str], Reader] = {
     ("", "kv_tokens"): _told("kv_cache_tokens", ROOM),
     ("vllm", "weights"): _held(*WHOLE, "rounding"),
     ("vllm", "peak"): _told("serving_bytes", "serving_interval"),
-    ("vllm", "activation"): _told("profile_peak_bytes"),
+    ("vllm", "activation"): _profiled,
     ("vllm", "non_torch"): _grown("communication", "other"),
     ("vllm", "cuda_graphs"): _part("cuda_graphs"),
     ("vllm", "kv_available"): _told("available_kv_cache_bytes", ROOM),

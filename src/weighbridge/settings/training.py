@@ -49,6 +49,7 @@ modules_to_save                           words             Modules that are tra
 [Ranks]
 shard                                     word none|ddp|zero1|zero2|zero3|fsdp1|fsdp2|hsdp   What data-parallel ranks share out.
 offload                                   word none|optimizer|params|nvme   What is kept off the device.
+cpu_ram_efficient_loading                 flag              One rank of a machine reads the weights for all (accelerate's setting for FSDP; off by default).
 data_parallel_size -dp                    whole 1..65536    Ranks with different data. Default: what the devices leave.
 tensor_parallel_size -tp                  whole 1..1024     Ranks that share every layer.
 pipeline_parallel_size -pp                whole 1..1024     Ranks that share the layers out.
@@ -59,10 +60,12 @@ expert_parallel_size -ep                  whole 1..1024     Ranks that share the
 gpu                                       word              Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', p5.48xlarge...
 gpu_memory                                relative          What a process can have of that device, or of any: 24GiB.
 headroom                                  relative          What is to stay free on each device: 1GiB or 10%. Default: nothing.
+ram                                       memory            Host memory that the processes of one machine can have: 64GiB, or local. Default: stated, not judged.
 exact                                     flag              Trace the real step beside it. Needs torch and transformers.
 """  # noqa: E501
 
 TRAINED = ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16")  # all weights, in full
+FSDP = ("fsdp1", "fsdp2", "hsdp")
 OF_ADAPTERS = (
     "lora_r",
     "lora_alpha",
@@ -91,6 +94,11 @@ def consistent(w: Train) -> None:
         raise UsageError(
             "--attention flash with --precision fp32: flash attention takes 16 bit only; use "
             "--attention efficient or --precision bf16-mixed"
+        )
+    if w.cpu_ram_efficient_loading and w.shard not in FSDP:
+        raise UsageError(
+            "--cpu-ram-efficient-loading is accelerate's setting for FSDP: give --shard fsdp1, "
+            "fsdp2 or hsdp, or leave it out"
         )
     _readable(w.lora_targets)
 

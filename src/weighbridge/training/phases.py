@@ -68,16 +68,6 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
             formula=f"up to {unsure} % of activations, logits and temporaries",
             source=p.framework.source,
         )
-    managed = found.elsewhere.get("managed", 0)
-    if managed:
-        yield Component(
-            name="other",
-            detail="paged optimizer states",
-            bytes=Bytes(0, managed, managed),
-            basis="computed",
-            formula=f"{p.optimizer.name}: managed memory, on the device as far as there is room",
-            source=p.optimizer.source,
-        )
     if p.sharding.ranks > 1:
         yield _communication(p)
     yield context(p.part)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.accelerators.chips import Chip
+from weighbridge.accelerators.parts import chip_of
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.rules import rules
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
 USUAL_OPTIMIZER = "adamw_torch"
-CAPABILITY = (8, 0)  # of an A100, where no device was named
 FLASH = (8, 0)  # the oldest compute capability that flash attention runs on
 FLOAT8 = (8, 9)  # torch aten/src/ATen/native/cuda/ScaledBlas.cpp
 TORCH = (2, 13)  # whose sources our rules were read from
@@ -58,14 +59,19 @@ class Plan:
     adapters: Adapters | None
     sharding: Sharding
     part: "Part | None"
-    capability: tuple[int, int]
+    chip: Chip
     torch: tuple[int, int]
     compiled: bool = False
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
+    version: tuple[int, int] = (5, 23)  # of transformers
+    loads_once: bool = False  # one rank of a machine reads the weights for all
     bitsandbytes: tuple[int, ...] | None = None  # its release
-    major: int = 5  # of transformers
-    transformers: tuple[int, int] = (5, 23)
     settings: dict[str, Any]
+
+    @property
+    def major(self) -> int:
+        """Version 4 or 5 of transformers."""
+        return self.version[0]
 
     @property
     def computing(self) -> DType:
@@ -91,7 +97,8 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
         raise UsageError(f"--compile is modelled for {known}, not for {made.name}; leave it out")
     part = budget.choice.part if budget else None
-    capability = part.capability if part and part.capability else CAPABILITY
+    chip = chip_of(part)
+    capability = chip.capability
     if w.attention == "flash" and capability < FLASH:
         raise UsageError(
             f"--attention flash: {part.name if part else ''} has compute capability "
@@ -134,12 +141,12 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         attention=w.attention or made.attention or _usual_attention(subject, version),
         padded=w.padded,
         reentrant=version[0] < 5,
-        major=version[0],
-        transformers=version,
+        version=version,
+        loads_once=w.cpu_ram_efficient_loading,
         adapters=_adapters(subject, w, made, chosen),
         sharding=shares,
         part=part,
-        capability=capability,
+        chip=chip,
         torch=_release(w.torch_version) or TORCH,
         release=_release(w.framework_version),
         bitsandbytes=numbers(w.bitsandbytes_version) if w.bitsandbytes_version else None,

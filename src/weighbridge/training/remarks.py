@@ -19,11 +19,11 @@ def remarks(p: Plan) -> list[str]:
 
 def _emulated(p: Plan) -> str:
     """transformers' Trainer refuses bf16=True there (training_args.py); torch emulates it."""
-    if p.part is None or p.computing != BFLOAT16 or p.capability >= BF16_UNITS:
+    if p.part is None or p.computing != BFLOAT16 or p.chip.capability >= BF16_UNITS:
         return ""
     return (
         f"{p.part.name} has no units for bfloat16 (compute capability "
-        f"{'.'.join(map(str, p.capability))}): torch emulates it, and the Trainer refuses it; "
+        f"{'.'.join(map(str, p.chip.capability))}): torch emulates it, and the Trainer refuses it; "
         "--precision fp16-mixed takes as much memory"
     )
 

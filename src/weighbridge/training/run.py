@@ -17,7 +17,6 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.components.activations import Heap, Peak
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
-from weighbridge.training.attend import PROCESSORS, THREADS
 from weighbridge.training.build import MERGES, build, trainable
 from weighbridge.training.nets import EMBEDDINGS, SEEING, Program, program, towers
 from weighbridge.training.optimization import Optimization
@@ -42,6 +41,7 @@ class Run:
     trainable: int = 0
     saved: int = 0  # bytes that the graph holds at the end of the first forward
     host: int = 0  # bytes of parameters and master copies in host memory
+    pinned: int = 0  # the same in pinned blocks
     away: int = 0  # bytes of activations there, at most
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
     assumed: list[str] = field(default_factory=list)  # what the class does not say of its training
@@ -106,7 +106,7 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
         around.saving(m, built)
         found.note("save", m.heap.phase(), first=False)
     found.elsewhere, found.assumed = kept.elsewhere, batches.s.assumed
-    found.host, found.away = around.host, m.most_away
+    found.host, found.pinned, found.away = around.host, around.pinned, m.most_away
     return found
 
 
@@ -137,13 +137,12 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         length=share(p.length, p.sharding.context),
         dtype=p.activations,
         kernel=p.attention,
-        capability=p.capability,
         torch=p.torch,
         checkpointing=p.checkpointing,
         padded=p.padded,
         reentrant=p.reentrant,
         release=p.release,
-        transformers=p.transformers,
+        transformers=p.version,
         compiled=p.compiled,
         image_size=p.image_size,
         items={} if p.subject.model_type in SEEING else dict(p.items),
@@ -152,9 +151,8 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
 
 
 def _workspaces(m: Machine, p: Plan) -> None:
-    m.processors = PROCESSORS.get(p.capability, m.processors)
-    m.threads = THREADS.get(p.capability, m.threads)
-    found = cublas(p.capability, p.torch)
+    m.chip = p.chip
+    found = cublas(p.chip.capability, p.torch)
     if found.bytes.low:
         m.workspace = found.bytes.expected
     else:

@@ -65,7 +65,6 @@ class Step:
     length: int
     dtype: DType
     kernel: str | None  # of attention, as it was asked for; None is the class's own
-    capability: tuple[int, int]
     torch: tuple[int, int] = (2, 13)
     checkpointing: str = "none"  # full, selective, offload
     reentrant: bool = False

@@ -29,6 +29,7 @@ from weighbridge.training.modules import Module
 from weighbridge.training.sharding.around import Around, passing
 from weighbridge.training.sharding.numbers import share
 from weighbridge.training.tensors import HEAD
+from weighbridge.units import power_of_two
 
 if TYPE_CHECKING:
     from weighbridge.training.step import Built
@@ -81,7 +82,7 @@ class FullyShard(Around):
     def __init__(self, how: How) -> None:
         self.how = how
         self.early = how.offload
-        self.host = 0
+        self.host = self.pinned = 0
         self.root = Unit(stays=True)
         self.first = Unit()
         self.last = Unit(stays=True)
@@ -129,7 +130,9 @@ class FullyShard(Around):
         for part in unit.parts:
             if self.how.offload:
                 m.hidden(part.nbytes, name="weights")
-                self.host += part.nbytes * (2 if part.trainable else 1)
+                held = 2 if part.trainable else 1  # with its gradient
+                self.host += part.nbytes * held
+                self.pinned += power_of_two(part.nbytes) * held
             else:
                 part.storage = Storage(m.heap, part.nbytes, "weights")
         whole.clear()
