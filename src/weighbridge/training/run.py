@@ -145,6 +145,7 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         padded=p.padded,
         reentrant=p.reentrant,
         release=p.release,
+        transformers=p.version,
         compiled=p.compiled,
         image_size=p.image_size,
         items={} if p.subject.model_type in SEEING else dict(p.items),
