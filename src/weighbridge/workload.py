@@ -134,11 +134,13 @@ class Infer(Weighed):
     no_kv_offload: bool = False
     no_mmap: bool = False
     cache_ram: int | None = None  # MiB of host memory for prompts
+    sched_max_copies: int | None = None  # a number that was compiled in
     mmproj: str | None = None
     # ik_llama.cpp
     mla_attn: int | None = None
     attn_max_b: int | None = None
     fused_moe: bool | None = None
+    run_time_repack: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

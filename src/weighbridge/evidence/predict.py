@@ -159,9 +159,9 @@ def _answer(record: Record, given: tuple[tuple[str, int], ...]) -> Answer:
 
 def _gpu(record: Record) -> str | None:
     """llama.cpp's buffers are the same on any one card: its name only adds a search for what fits,
-    which takes longer than all the rest."""
+    which takes longer than all the rest. Where no layer is on it, it says that there is a card."""
     alone = record.engine in LLAMA_CPP and record.count == 1
-    if record.accelerator is None or alone:
+    if record.accelerator is None or (alone and record.setting.get("n_gpu_layers") != 0):
         return None
     return f"{record.accelerator}:{record.count}"
 
