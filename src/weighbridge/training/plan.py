@@ -10,6 +10,7 @@ from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.rules import rules
 from weighbridge.errors import UsageError
+from weighbridge.kernels.attention import FLASH_SINCE
 from weighbridge.releases import numbers, patched, release
 from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
 USUAL_OPTIMIZER = "adamw_torch"
-FLASH = (8, 0)  # the oldest compute capability that flash attention runs on
 FLOAT8 = (8, 9)  # torch aten/src/ATen/native/cuda/ScaledBlas.cpp
 TORCH = (2, 13)  # whose sources our rules were read from
 
@@ -103,32 +103,16 @@ class Plan:
 
 
 def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]) -> Plan:
-    """`version` of transformers."""
+    """The plan of one run; `version` is that of transformers. Raises UsageError where settings
+    contradict each other or the card."""
     made, chosen = held(w)
-    if w.compile and not made.compiles:
-        known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
-        raise UsageError(f"--compile is modelled for {known}, not for {made.name}; leave it out")
     part = budget.choice.part if budget else None
     chip = chip_of(part)
-    capability = chip.capability
-    if w.attention == "flash" and capability < FLASH:
-        raise UsageError(
-            f"--attention flash: {part.name if part else ''} has compute capability "
-            f"{'.'.join(map(str, capability))} and flash attention needs 8.0; leave it out"
-        )
-    if chosen.float8 and part is not None and capability < FLOAT8:
-        raise UsageError(
-            f"--precision fp8-mixed: {part.name} has compute capability "
-            f"{'.'.join(map(str, capability))} and products in float8 need 8.9; use bf16-mixed"
-        )
     shares = sharding(
         replace(w, shard=w.shard or made.shard), budget.choice.count if budget else None
     )
-    if subject.context % shares.context:
-        raise UsageError(
-            f"--context-parallel-size {shares.context} does not divide the {subject.context:,} "
-            "tokens of a sequence; change --seq-len"
-        )
+    _refuse(subject, w, made, shares)
+    _refuse_card(w, chosen, part)
     loaded = subject.choice.dtype
     upcast = _upcast(subject, w, made, chosen, shares)
     return Plan(
@@ -167,6 +151,36 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         compiled=w.compile,
         settings={},
     )
+
+
+def _refuse(subject: Subject, w: Train, made: Framework, shares: Sharding) -> None:
+    """Raise UsageError for what the framework cannot do, and ranks that do not divide."""
+    if w.compile and not made.compiles:
+        known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
+        raise UsageError(f"--compile is modelled for {known}, not for {made.name}; leave it out")
+    if subject.context % shares.context:
+        raise UsageError(
+            f"--context-parallel-size {shares.context} does not divide the {subject.context:,} "
+            "tokens of a sequence; change --seq-len"
+        )
+
+
+def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
+    """Raise UsageError for kernels that the card does not have."""
+    if part is None:
+        return
+    capability = chip_of(part).capability
+    number = ".".join(map(str, capability))
+    if w.attention == "flash" and capability < FLASH_SINCE:
+        raise UsageError(
+            f"--attention flash: {part.name} has compute capability {number} and flash attention "
+            "needs 8.0; leave it out"
+        )
+    if chosen.float8 and capability < FLOAT8:
+        raise UsageError(
+            f"--precision fp8-mixed: {part.name} has compute capability {number} and products in "
+            "float8 need 8.9; use bf16-mixed"
+        )
 
 
 def _upcast(
