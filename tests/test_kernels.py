@@ -153,8 +153,13 @@ def test_each_kernel_rule_is_written_once(name):
     assert len(places) == 1, places
 
 
-# vLLM's own buffers by capability, and torch's preference of cuDNN, are no facts of cards.
-BY_CAPABILITY = {"accelerators/chips.py", "kernels/attention.py", "engines/communication.py"}
+# Buffers and kernels of vLLM by capability, and torch's preference of cuDNN, are no facts of cards.
+BY_CAPABILITY = {
+    "accelerators/chips.py",
+    "kernels/attention.py",
+    "engines/communication.py",
+    "engines/vllm/growth.py",
+}
 
 
 def capabilities_in(text):

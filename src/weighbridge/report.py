@@ -76,6 +76,17 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """Settings to change, what the fullest device holds then, and what it costs."""
+
+    change: Mapping[str, Any]
+    peak_bytes: int
+    fits: Literal["yes", "no", "unknown"]
+    cost: str
+    flags: str = ""  # the change as the engine's own flags
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     task: str
     model: ModelFacts
@@ -85,6 +96,7 @@ class Report:
     table: tuple[Row, ...] = ()
     verdict: Verdict | None = None
     warnings: tuple[str, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
 
     @property
     def peak(self) -> Bytes:
@@ -117,7 +129,7 @@ class Report:
             "derived": dict(self.derived),
             "table": [_row(r) for r in self.table],
             "verdict": None if self.verdict is None else _verdict(self.verdict),
-            "remedies": [],
+            "remedies": [_remedy(r) for r in self.remedies],
             "warnings": list(self.warnings),
         }
 
@@ -207,6 +219,16 @@ def _row(r: Row) -> dict[str, Any]:
         "training_adam_pure_bytes": r.training_adam_pure_bytes,
         "basis": r.basis,
         "left_alone": r.left_alone,
+    }
+
+
+def _remedy(r: Remedy) -> dict[str, Any]:
+    return {
+        "change": dict(r.change),
+        "peak_bytes": r.peak_bytes,
+        "fits": r.fits,
+        "cost": r.cost,
+        "flags": r.flags,
     }
 
 

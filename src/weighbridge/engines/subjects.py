@@ -14,6 +14,7 @@ from weighbridge.arch.layers import layers
 from weighbridge.arch.longest import longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
 from weighbridge.components.weights import Choice
+from weighbridge.engines import methods
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
 from weighbridge.engines.kept import kept
 from weighbridge.engines.parallel.names import role
@@ -105,6 +106,7 @@ def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Dec
         default = by_transformers(version[0])
     if w.engine_defaults and part.packed:  # a launch command only names what the files are in
         w = replace(w, quantization=None)
+    w = replace(w, quantization=methods.read(engine.name, w.quantization, packed=part.packed))
     if engine.name in LLAMA_CPP and part.library != "gguf":
         return converted(decide(part, w, default), w, packed=part.packed)
     return decide(part, w, default)

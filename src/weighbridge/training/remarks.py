@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers import units
-from weighbridge.training.build import BITSANDBYTES, EXPERTS, MERGES
+from weighbridge.training.build import EXPERTS, MERGES
+from weighbridge.training.kbit import BITSANDBYTES
 from weighbridge.training.nets import SEEING
 from weighbridge.training.plan import Plan
 
@@ -47,6 +48,18 @@ def _experts(p: Plan) -> str:
         f"experts are parameters of three dimensions, which bitsandbytes does not pack: they stay "
         f"in {p.dtype.name} beside linears in {form.name}"
     )
+
+
+def _upcast(p: Plan) -> str:
+    """What PEFT's recipe does to a base that is packed."""
+    form = p.subject.choice.scheme
+    if form is None:
+        return ""
+    if p.upcast != "none":
+        return f"{CASTS[p.upcast]}; scripts without that call: --kbit-upcast none"
+    if p.asked_upcast not in (None, "none"):
+        return f"--kbit-upcast {p.asked_upcast} changes nothing: PEFT leaves {form.name} as it is"
+    return ""
 
 
 def _packed(p: Plan) -> str:
@@ -94,10 +107,19 @@ def _of_a_batch(p: Plan, given: set[str]) -> str:
     )
 
 
+CASTS = {
+    "peft": "what is not packed is taken as cast to float32, and hidden states with it, as PEFT's "
+    "prepare_model_for_kbit_training does it",
+    "trl": "norms are taken as cast to float32, and what follows them with it, embedding and head "
+    "as bfloat16, as TRL's peft_module_casting_to_bf16 leaves them",
+    "norms": "norms are taken as cast to float32, and what follows them with it, as TRL 0.25's "
+    "prepare_model_for_kbit_training does it",
+}
 REMARKS: tuple[Callable[[Plan], str], ...] = (
     _emulated,
     _float32_base,
     _experts,
+    _upcast,
     _packed,
     _selective,
     _items,

@@ -17,7 +17,7 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.components.activations import Heap, Peak
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
-from weighbridge.training.build import MERGES, build, trainable
+from weighbridge.training.build import MERGES, build
 from weighbridge.training.nets import EMBEDDINGS, SEEING, Program, program, towers
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
@@ -78,15 +78,23 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     built = _built(m, p, around, stage)
     around.placed(m, built)
     found = Run(program=_program(p, built))
-    found.trainable = sum(x.numel for x in trainable(built.params))
+    found.trainable = sum(x.numel for x in built.own if x.trainable)
     offloaded = p.sharding.offload != "none"
     kept = Optimization(
-        p.optimizer, around.stepped(built), offloaded=offloaded, zeroes=p.torch < (2, 0)
+        p.optimizer,
+        around.stepped(built),
+        offloaded=offloaded,
+        zeroes=p.torch < (2, 0) or p.framework.forgets_late,
+        apart=around.apart,
     )
     if p.optimizer.early or around.early:
+        given = around.starting(m)
         kept.start(m)
+        del given
     found.note("load", m.heap.phase(), first=True)
     batches = Batches(_step(m, p, built, around), p, found, stage)
+    if p.framework.forgets_late and p.torch >= (2, 0):
+        batches.forgets = kept.forget
     for number in range(STEPS):
         first = number == 0
         batches.all(first=first)
@@ -137,6 +145,7 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         padded=p.padded,
         reentrant=p.reentrant,
         release=p.release,
+        transformers=p.version,
         compiled=p.compiled,
         image_size=p.image_size,
         items={} if p.subject.model_type in SEEING else dict(p.items),
@@ -167,8 +176,9 @@ class Batches:
         self.first = False
         self.first_stage = stage == 0
         self.last_stage = stage == p.sharding.pipeline - 1
+        self.forgets: Callable[[], None] | None = None  # gradients, behind the first forward
         self.in_flight = min(p.sharding.pipeline - stage, p.accumulation)
-        self.logits: Tensor | None = None  # of the outputs, where the loop holds them
+        self.kept: list[Tensor] = []  # by the loop's variables, until the next forward has run
 
     def all(self, *, first: bool) -> None:
         self.first = first
@@ -176,6 +186,8 @@ class Batches:
         ends: deque[Tensor] = deque()
         for number in range(count):
             ends.append(self._forward())
+            if self.forgets is not None and number == 0:
+                self.forgets()
             if len(ends) == self.in_flight:
                 self._backward(ends.popleft(), last=number == count - 1)
         while ends:
@@ -213,11 +225,17 @@ class Batches:
             with s.m.making("logits"):
                 logits = cast(s.m, logits, FLOAT32)
         s.inputs.clear()
-        if p.framework.outputs:
-            self.logits = logits
-        else:
-            s.outputs.clear()
+        self._compared(logits)
+        held = [end, *s.outputs] if logits is None else [end, logits, *s.outputs]
+        self.kept = held if p.framework.outputs else []
+        s.outputs.clear()
         return end
+
+    def _compared(self, logits: Tensor | None) -> None:
+        """All logits but the last of a sequence, copied for the accuracy of tokens."""
+        if self.p.framework.copies_logits and logits is not None:
+            each = logits.numel // self.s.length * (self.s.length - 1)
+            self.s.m.hidden(logits.dtype.size(each), name="logits")
 
     def _hidden(self, s: Step) -> Tensor:
         """What comes of the tokens, and of images and sounds at the first stage."""
@@ -230,9 +248,7 @@ class Batches:
             self.found.saved = s.m.heap.live("activations")
         s.around.turns(s.m, s.built, last=last)
         backward(s.m, end, name="logits" if self.last_stage else TEMPORARIES)
-        self.logits = None
-        del end  # and with it the graph
-        s.outputs.clear()
+        del end  # and with it the graph, but where the loop holds the loss
         self._note("backward")
         s.around.after_backward(s.m, s.built, last=last)
         self._note("backward")

@@ -2,7 +2,10 @@
 
     cuBLAS    kernels/cublas.py; taken at the first product and kept, up to torch 2.13
     GPTQ      exllama of AutoGPTQ unpacks into one buffer of the largest matrix in float16; its
-              second version also has float32 rows for 8 x 2,048 tokens of the widest output
+              second version also has float32 rows for 8 x 2,048 tokens of the widest output. Which
+              of them runs is the checkpoint's to say, or the loader's: transformers takes the first
+              where a config says nothing, AutoGPTQ 0.5 to 0.7 the second. Published readings are of
+              both (Qwen2.5 of the first, Qwen1.5 of the second)
 
 Source: AutoGPTQ 0.7 modeling/_utils.py
 (autogptq_post_init) and nn_modules/qlinear/qlinear_exllamav2.py (scratch_space).
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING
 from weighbridge.arch.blueprint import Param
 from weighbridge.engines.transformers.once import once
 from weighbridge.kernels import cublas as kernels
-from weighbridge.memory import Bytes, Component, exactly
+from weighbridge.memory import Bytes, Component
 from weighbridge.model import ModelPart
 
 if TYPE_CHECKING:
@@ -70,14 +73,16 @@ def gptq(part: ModelPart, scheme: str, version: tuple[int, int]) -> Component | 
         return None
     largest, widest = once(part, "matrices", lambda: _matrices(part.blueprint.counted))
     given = (part.quantization or {}).get("exllama_config")
-    second = isinstance(given, Mapping) and given.get("version") == 2
-    rows = 4 * ROWS * widest if second else 0
+    said = given.get("version") if isinstance(given, Mapping) else None
+    rows = 4 * ROWS * widest
+    low, high = largest + (rows if said == 2 else 0), largest + (0 if said == 1 else rows)
     return Component(
         name="workspaces",
         detail="exllama",
-        bytes=exactly(largest + rows),
-        basis="computed",
-        formula="the largest matrix in float16" + (", and rows in float32" if second else ""),
+        bytes=Bytes(low, low, high),
+        basis="assumed" if said is None else "computed",
+        formula="the largest matrix in float16"
+        + ("" if said == 1 else ", and rows in float32" if said else ", with version 2 rows too"),
         source="AutoGPTQ 0.7 modeling/_utils.py, autogptq_post_init",
     )
 

@@ -95,6 +95,16 @@ def _running(r: Reserve) -> Iterator[Component]:
         source="27 logs of vLLM 0.19: 0.67 to 1.84 GiB",
     )
     yield from r.talk_after
+    yield from r.asleep
+    if r.images:
+        yield Component(
+            name="activations",
+            bytes=Bytes(0, r.images, r.images),
+            basis="computed",
+            detail="images and sounds, which this version does not profile",
+            formula="what encoding a batch of them takes beyond the profile's peak",
+            source="vllm v1/worker/gpu/model_runner.py (profile_run)",
+        )
     yield Component(
         name="context",
         bytes=LATER,
@@ -108,7 +118,8 @@ def _running(r: Reserve) -> Iterator[Component]:
         bytes=r.growth,
         basis="assumed",
         detail="kernels and handles",
-        formula="growth outside torch while profiling; published: 0.04 to 0.46 GiB",
+        formula="growth outside torch while profiling: kernels, and stacks of one that filters "
+        "logits; published: 0.04 to 0.46 GiB",
         source="vllm utils/mem_utils.py (non_torch_increase)",
     )
 
