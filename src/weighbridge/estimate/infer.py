@@ -48,6 +48,7 @@ def infer(
             None if budget is None else served.verdict(answer, w, kind.name, budget),
             answer.devices,
             w.host_memory(),
+            shared=budget is not None and budget.shares_host,
         ),
         remedies=() if budget is None else tuple(served.remedies(answer, budget)),
         warnings=tuple(_warnings(model, asked, answer, said, budget)),

@@ -68,7 +68,7 @@ def load(model: Model, workload: Load) -> Report:
         choice = decisions[part.name].choice
         on_host += host.while_loading(
             part,
-            host.Loaded(choice.dtype, weights[part.name], native[part.name]),
+            host.loaded(part, choice, weights[part.name], native[part.name]),
             version=version,
             straight_to_device=host.straight(choice.scheme, device_map=straight),
         )
@@ -89,7 +89,12 @@ def load(model: Model, workload: Load) -> Report:
             "unavailable_formats": priced.unavailable,
         },
         table=priced.rows,
-        verdict=host_fit.both(judged, devices, workload.host_memory()),
+        verdict=host_fit.both(
+            judged,
+            devices,
+            workload.host_memory(),
+            shared=budget is not None and budget.shares_host,
+        ),
         warnings=(*model.notes, *said, *(() if budget is None else cautions(budget))),
     )
 

@@ -45,7 +45,12 @@ def train(model: Model, w: Train) -> Report:
         workload=_effective(asked, w, p, written(number)) | dict(found.settings),
         devices=found.devices,
         derived=_derived(asked) | dict(found.derived),
-        verdict=host_fit.both(judged, found.devices, w.host_memory()),
+        verdict=host_fit.both(
+            judged,
+            found.devices,
+            w.host_memory(),
+            shared=budget is not None and budget.shares_host,
+        ),
         warnings=(*_warnings(asked, found, said, budget), *remarks(p)),
     )
 

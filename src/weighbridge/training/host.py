@@ -88,8 +88,7 @@ def _loading(p: Plan, ranks: int) -> Iterator[Component]:
         return
     part, choice = p.subject.part, p.subject.choice
     weights = total(placed(part, choice, major=p.major), "weights")
-    blocks = any(t.file.endswith(".gguf") for t in part.stored)
-    to = host.Loaded(choice.dtype, weights, native_dtype(part), unpacked=blocks)
+    to = host.loaded(part, choice, weights, native_dtype(part))
     if p.framework.name not in OF_TRANSFORMERS:
         yield _by_recipe(p, ranks, to)
         return
