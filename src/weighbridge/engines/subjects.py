@@ -30,6 +30,7 @@ LLAMA_CPP = ("llama.cpp", "ik_llama.cpp")
 SERVERS = ("vllm", "sglang", *LLAMA_CPP)  # of language models and text encoders
 # By the bits in another format's name
 NEAR = {8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M", 4: "Q4_K_M, Q4_0, MXFP4_MOE", 3: "Q3_K_M", 2: "Q2_K"}
+LIVE = "torch"  # the library of a module that is at hand
 WORDS = "token_embedding"  # CLIP's, beside the names in parallel/names.py
 
 
@@ -151,6 +152,12 @@ def remembered(
         return layers_of_gguf(metadata), ()
     if part.library == "size":
         return (), ()
+    if config is None and part.library == LIVE:
+        raise UnsupportedError(
+            f"{part.blueprint.cls}: a live module is run to be weighed: its own step under "
+            "weighbridge.FakeGPU(...), or its script with `weighbridge trace`; a config or a "
+            "reference is answered by rule"
+        )
     if config is None:
         raise UnsupportedError(
             f"{part.blueprint.cls}: what its layers remember is not known without its config.json; "

@@ -1,6 +1,6 @@
 """What `train` says for a published figure of a training run.
 
-    peak(record) -> Bytes       of one device, at the record's level
+    peak(record) -> Bytes       of the fullest device or of all, at the record's level
     first(record) -> Bytes      of the first micro-batch, where that has the longest sequence
 
 A setting has the names of `Train`. The record's engine is its framework, and its version the
@@ -14,7 +14,7 @@ from typing import Any
 from weighbridge.estimate.train import train
 from weighbridge.evidence.records import Record, config, origins
 from weighbridge.gather import gather_config
-from weighbridge.memory import LEVELS, Bytes, Level, exactly
+from weighbridge.memory import LEVELS, Bytes, Level, exactly, total
 from weighbridge.model import Model, resolve
 from weighbridge.report import Report
 from weighbridge.settings import read
@@ -40,7 +40,8 @@ def peak(record: Record) -> Bytes:
     if "context" in record.given:
         level = "reserved"
     devices = [d for d in _run(_asked(record)).devices if d.kind == "gpu"]
-    found = max((d.peak(level) for d in devices), key=lambda b: b.expected)
+    peaks = [d.peak(level) for d in devices]
+    found = total(peaks) if record.device == "gpus" else max(peaks, key=lambda b: b.expected)
     context = record.given.get("context")
     return found if context is None else found.plus(Bytes(context, context, context + LIBRARIES))
 

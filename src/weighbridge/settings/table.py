@@ -25,6 +25,7 @@ base_model                                flag              The headless class, 
 gpu                                       word              Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', p5.48xlarge...
 gpu_memory                                relative          What a process can have of that device, or of any: 24GiB.
 headroom                                  relative          What is to stay free on each device: 1GiB or 10%. Default: nothing.
+ram                                       memory            Host memory that processes can have: 64GiB, or local. Default: stated, not judged.
 
 [Caches and attention]
 kv_cache_dtype                            word              Of keys and values: auto, fp8, q8_0... Default: the model's dtype.
@@ -114,5 +115,5 @@ run_time_repack -rtr                      flag              Weights in host memo
 """  # noqa: E501
 OF_LOAD = (
     *("dtype", "quantization", "engine_version", "device_map", "base_model"),
-    *("gpu", "gpu_memory", "headroom"),
+    *("gpu", "gpu_memory", "headroom", "ram"),
 )

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.accelerators.chips import THREADS
+from weighbridge.accelerators.parts import chip_of
 from weighbridge.engines.shards import Rank
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.sampling import FEW
@@ -72,7 +72,7 @@ def growth(at: Launch, rank: Rank, vocabulary: int, budget: Budget | None) -> By
 
 def local(vocabulary: int, budget: Budget | None) -> Bytes:
     """Memory that the driver keeps for stacks of the kernel."""
-    threads = hardware.chip(budget).processors * _threads(budget)
+    threads = chip_of(budget.choice.part if budget else None).resident
     found = stack(vocabulary, hardware.capability(budget))
     shares = zip(found, HELD, strict=True)
     return Bytes(*(nbytes * threads * share // EIGHTHS for nbytes, share in shares))
@@ -84,8 +84,3 @@ def stack(vocabulary: int, capability: tuple[int, int]) -> Bytes:
     if vocabulary % 2:
         return Bytes(odd, odd, odd)
     return aligned if vocabulary % ALIGNED == 0 else aligned._replace(high=odd)
-
-
-def _threads(budget: Budget | None) -> int:
-    major, minor = hardware.capability(budget)
-    return THREADS.get(f"{major}.{minor}", 2048)

@@ -26,14 +26,15 @@ def command(subject: Subject, at: Launch, w: Infer) -> str:
     return " ".join(words)
 
 
+def change(before: Infer, after: Infer) -> dict[str, object]:
+    """The settings that `after` has and `before` does not."""
+    return {n: v for n in CHANGED if (v := getattr(after, n)) != getattr(before, n)}
+
+
 def changes(before: Infer, after: Infer) -> str:
-    """The flags that `after` has and `before` does not."""
-    found = []
-    for name, flag in CHANGED.items():
-        value = getattr(after, name)
-        if value != getattr(before, name):
-            found.append(flag if value is True else f"{flag} {value:g}")
-    return " ".join(found)
+    """The same as flags."""
+    found = change(before, after).items()
+    return " ".join(CHANGED[n] if v is True else f"{CHANGED[n]} {v}" for n, v in found)
 
 
 def _weights(subject: Subject, w: Infer) -> Iterator[tuple[str, object]]:

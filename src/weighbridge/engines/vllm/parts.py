@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from weighbridge.components import host as host_memory
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.vllm.profile import Moment
 from weighbridge.engines.vllm.reserve import LATER, Reserve
@@ -165,15 +166,10 @@ def host(subject: Subject, found: Sequence[Reserve], at: Launch) -> Device:
         r.loaded.weights + r.loaded.offloaded for r in found
     )
     offloaded = sum(r.loaded.offloaded for r in found)
+    kept = _of("weights", offloaded, detail="offloaded", formula="pinned, by --cpu-offload-gb")
     components = (
-        Component(
-            name="weights",
-            bytes=Bytes(offloaded, offloaded + pages, offloaded + pages),
-            basis="computed",
-            formula=f"{pages:,} bytes of file pages, which the kernel may drop; "
-            f"{offloaded:,} offloaded and pinned",
-            source="safetensors are mapped",
-        ),
+        *((kept,) if offloaded else ()),
+        host_memory.pages(pages, source="safetensors are mapped"),
         Component(
             name="other",
             bytes=Bytes(*(s + len(found) * b for s, b in zip(SERVER, WORKER, strict=True))),

@@ -147,7 +147,7 @@ def _stepping(
     tried = forward.expansion(blocks, at.context, at.sequences, at.tensor)
     trial = step.projected * work.tokens + tried if tried else 0
     nbytes = max(step.widest * work.tokens, trial) * work.itemsize + held.encoder
-    benchmark = 0 if at.eager else hardware.chip(budget).cache * MIB
+    benchmark = 0 if at.eager else hardware.cache(budget) * MIB
     again = held.again if held.size == sampling.FLOAT32 else 0
     return Moment(
         name="step",
@@ -172,7 +172,7 @@ def _answering(body: Body, at: Launch, work: Work, held: _Held, budget: Budget |
     kind = at.rules.second if at.second_runner else at.rules.sampler
     each = sampling.entry(kind, work.itemsize, rows)
     copies = 1 if at.second_runner else 2
-    kept += sampling.buffer(kind, rows, body.vocab, hardware.chip(budget).processors)
+    kept += sampling.buffer(kind, rows, body.vocab, hardware.multiprocessors(budget))
     found = hidden + copies * rows * body.hidden * work.itemsize
     again = sampling.again(kind, work.itemsize) * rows * sampling.padded(body.vocab)
     return Moment(
