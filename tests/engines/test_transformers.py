@@ -226,10 +226,20 @@ def test_the_second_version_of_exllama_keeps_rows_too():
         given = said if which is None else said | {"exllama_config": {"version": which}}
         raw = {**catalogue.find("qwen2-7b").config, "quantization_config": given}
         (part,) = resolve(gather_config(raw)).parts
-        found = gptq(part, "gptq-4bit-g128", (4, 46))
+        found = gptq(part, "gptq-4bit-g128", (4, 46), None)
         matrix = 3584 * 18944 * 2
         assert found.bytes == (matrix + low, matrix + low, matrix + high)
         assert found.basis == ("assumed" if which is None else "computed")
+
+
+def test_gptqmodel_keeps_buffers_on_older_cards():
+    """Marlin has none; Turing has no Marlin."""
+    (part,) = resolve(gather_config(catalogue.find("qwen2-7b").config)).parts
+    whole = 3584 * 18944 * 2 + 4 * 8 * 2048 * 18944
+    assert gptq(part, "gptq-4bit-g128", (5, 0), (8, 0)) is None
+    assert gptq(part, "gptq-4bit-g128", (5, 0), (7, 5)).bytes == (whole, whole, whole)
+    assert gptq(part, "gptq-4bit-g128", (5, 0), None).bytes == (0, 0, whole)
+    assert gptq(part, "gptq-8bit-g128", (5, 0), (7, 5)) is None
 
 
 @pytest.mark.parametrize(
