@@ -13,3 +13,15 @@ def patched(text: str | None) -> tuple[int, ...] | None:
     """(0, 13, 5) of "0.13.5", (0, 13) of "0.13"; None of None and where it is no version."""
     found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text or "")
     return tuple(int(n) for n in found.groups() if n is not None) if found else None
+
+
+DATES = {(0, 1): (2025, 6, 17), (0, 2): (2025, 10, 17)}  # torchtitan's tags
+
+
+def dated(text: str) -> tuple[int, ...] | None:
+    """(2025, 4, 2) of "2025-04-02", (2025, 4) of "2025-04"; a tag of torchtitan by its date."""
+    found = re.fullmatch(r"(20\d\d)[-.](\d{1,2})(?:[-.](\d{1,2}))?", text)
+    if found:
+        return tuple(int(n) for n in found.groups() if n is not None)
+    tag = release(text)
+    return DATES.get(tag) if tag else None

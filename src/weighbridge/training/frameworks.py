@@ -9,7 +9,8 @@
     trl             float32 also where it is frozen; checkpoints; tiles of logits
     axolotl         bf16-mixed: bfloat16 under autocast
     deepspeed       16 bits without autocast, the float32 copy among ranks (BF16_Optimizer)
-    torchtitan      float32 parts, gathered in bfloat16 by FSDP2; alone under autocast
+    torchtitan      float32 parts, gathered in bfloat16 by FSDP2; alone under autocast. Its versions
+                    are dates: it has few releases, and users install its main branch
     torchtune       bfloat16, also adapters and states; a step in one kernel; eight chunks of logits
     litgpt          the same by bf16-true; logits cast to float32 by Fabric, held to the next
 
@@ -64,6 +65,8 @@ class Framework:
     targets: tuple[str, ...] = ()  # of LoRA; PEFT's where there are none
     wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of what is frozen
     lowers_packed: bool = False  # beside packed weights LoRA is in the dtype of products after all
+    dated: bool = False  # its versions are dates
+    versioned: bool = False  # whether any rule depends on its version
     compiles: bool = False  # its layers are known as torch.compile leaves them
     shard: str | None = None
     shards: tuple[str, ...] = ()  # what it shares out at all; anything where there are none
@@ -97,6 +100,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     "litgpt": Framework(
         name="litgpt",
         source="litgpt finetune/lora.py, finetune/full.py, utils.py; lightning fabric plugins",
+        versioned=True,
         precision="bf16",
         loss="litgpt",
         losses={"standard": "litgpt-pretrain"},
@@ -106,7 +110,9 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "torchtitan": Framework(
         name="torchtitan",
-        source="torchtitan 9dec370 train.py, parallelisms/parallelize_llama.py (apply_fsdp)",
+        source="torchtitan 9dec370 to b5bcd76 train.py, components/loss.py, parallelize_llama.py",
+        dated=True,
+        versioned=True,
         precisions={
             **PRECISIONS,
             "bf16-mixed": WIDE,
@@ -150,6 +156,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     "deepspeed": Framework(
         name="deepspeed",
         source="DeepSpeed runtime/engine.py, runtime/bf16_optimizer.py",
+        versioned=True,
         precisions={
             **PRECISIONS,
             "bf16-mixed": Precision(weights=BFLOAT16, frozen=BFLOAT16),

@@ -42,7 +42,7 @@ def standard(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 def liger(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """Chunks are a power of two, so that a chunk's logits are about as large as the hidden
     states."""
-    weight = _weight(s)
+    weight = weight_of(s)
     outputs, width = _shape(weight, hidden)
     rows = hidden.rows
     parts = ceil_div(outputs, width)
@@ -51,14 +51,14 @@ def liger(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def trl(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    weight = _weight(s)
+    weight = weight_of(s)
     outputs, _ = _shape(weight, hidden)
     tile = min(hidden.rows, TILE[0]), min(outputs, TILE[1])
     return _fused(s, hidden, weight, tile=tile, wide=True), None
 
 
 def unsloth(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    weight = _weight(s)
+    weight = weight_of(s)
     outputs, _ = _shape(weight, hidden)
     rows = min(hidden.rows, max(1, MOST // (EACH * outputs)))
     return _fused(s, hidden, weight, tile=(rows, outputs), wide=False), None
@@ -107,7 +107,7 @@ def head(s: Step, hidden: Tensor) -> Tensor:
     return scale(s.m, logits) if scales else logits
 
 
-def _weight(s: Step) -> Param:
+def weight_of(s: Step) -> Param:
     name = _named(s)
     return s.built.root.weight(name) if name else tied(s)
 

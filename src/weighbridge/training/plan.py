@@ -8,7 +8,7 @@ from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.rules import rules
 from weighbridge.errors import UsageError
-from weighbridge.releases import patched, release
+from weighbridge.releases import dated, patched, release
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held
@@ -25,6 +25,7 @@ USUAL_OPTIMIZER = "adamw_torch"
 CAPABILITY = (8, 0)  # of an A100, where no device was named
 FLASH = (8, 0)  # the oldest compute capability that flash attention runs on
 FLOAT8 = (8, 9)  # torch aten/src/ATen/native/cuda/ScaledBlas.cpp
+FUSES = (2025, 2, 24)  # torchtitan
 TORCH = (2, 13)  # whose sources our rules were read from
 
 
@@ -123,7 +124,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         image_size=w.image_size,
         items={"image": _images(w), "audio": 1 if w.audio_seconds else 0},
         accumulation=w.gradient_accumulation or 1,
-        optimizer=_stepping(optimizer(w.optimizer or made.optimizer or USUAL_OPTIMIZER), w),
+        optimizer=_stepping(optimizer(w.optimizer or _usual_optimizer(w, made)), w),
         checkpointing=w.checkpointing or made.checkpointing,
         loss=made.losses.get(w.loss or made.loss, w.loss or made.loss),
         attention=w.attention or made.attention or _usual_attention(subject, version),
@@ -135,7 +136,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         part=part,
         capability=capability,
         torch=_release(w.torch_version) or TORCH,
-        release=_release(w.framework_version),
+        release=_dated(w) if made.dated else _release(w.framework_version),
         accelerate=patched(w.accelerate_version),
         zero=_deepspeed(w, made),
         compiled=w.compile,
@@ -187,6 +188,25 @@ def _release(written: str | None) -> tuple[int, int] | None:
     if found is None:
         raise UsageError(f"{written!r} is no version: write 2.5")
     return found
+
+
+def _dated(w: Train) -> tuple[int, ...] | None:
+    if w.framework_version is None:
+        return None
+    found = dated(w.framework_version)
+    if found is None:
+        raise UsageError(
+            f"--framework-version {w.framework_version}: versions of {w.framework} are dates: "
+            "write 2025-04-02"
+        )
+    return found
+
+
+def _usual_optimizer(w: Train, made: Framework) -> str:
+    """torchtitan steps in one kernel since 6e498855; before, foreach."""
+    if made.dated and (_dated(w) or FUSES) < FUSES:
+        return USUAL_OPTIMIZER
+    return made.optimizer or USUAL_OPTIMIZER
 
 
 def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) -> Adapters | None:

@@ -83,4 +83,22 @@ def _of_a_batch(p: Plan, given: set[str]) -> str:
     )
 
 
-REMARKS: tuple[Callable[[Plan], str], ...] = (_emulated, _experts, _packed, _selective, _items)
+def _version(p: Plan) -> str:
+    """Silence would say that it was heeded."""
+    if p.release is None or p.framework.versioned:
+        return ""
+    libraries = "--engine-version (transformers), --torch-version, --accelerate-version"
+    return (
+        f"--framework-version changes nothing: no rule of {p.framework.name} depends on it; what "
+        f"does is {libraries}"
+    )
+
+
+REMARKS: tuple[Callable[[Plan], str], ...] = (
+    _emulated,
+    _experts,
+    _packed,
+    _selective,
+    _items,
+    _version,
+)
