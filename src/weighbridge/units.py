@@ -22,6 +22,11 @@ def ceil_div(count: int, size: int) -> int:
     return -(-count // size)
 
 
+def power_of_two(nbytes: int) -> int:
+    """The next power of two, or `nbytes` itself where it is one; 0 of nothing."""
+    return 1 << (nbytes - 1).bit_length() if nbytes > 0 else 0
+
+
 def align_up(nbytes: int, quantum: int) -> int:
     """`nbytes` rounded up to a multiple of `quantum`."""
     return ceil_div(nbytes, quantum) * quantum

@@ -14,6 +14,7 @@ from weighbridge.engines.transformers.loading import placement_order
 from weighbridge.engines.transformers.plan import language
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.quantization.schemes import StoredTensor, stored
+from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.lora import Lora, Plain, Stacked
 from weighbridge.training.adapters.targets import Stack, experts, matched, saved
@@ -33,7 +34,6 @@ FROZEN = {  # by their classes: sines that are parameters
     "pegasus": "embed_positions",
     "whisper": "encoder.embed_positions",
 }
-BITSANDBYTES = ("nf4", "fp4", "bnb-")  # formats that leave those stacks alone
 
 
 def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
@@ -56,9 +56,11 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
     pieces = [m.new((t.nbytes,), INT8, "weights") for group in packed.values() for t in group]
     with m.making("buffers"):
         buffers = [
-            m.new(b.shape, TORCH[b.dtype] if b.dtype else p.dtype)
+            m.new(b.shape, TORCH[b.dtype] if b.dtype else p.loaded)
             for b in alive(plan, subject.major)
         ]
+    if p.upcast != "none":
+        kbit.upcast(m, p.upcast, params)
     wraps = dict(_wraps(p, params, packed))
     if p.precision.float8:
         wraps |= _float8(p, whole, params)
@@ -93,7 +95,7 @@ def _experts_covered(p: Plan) -> None:
     subject, form = p.subject, p.subject.choice.scheme
     if not any(x.kind in EXPERTS for x in subject.part.blueprint.counted):
         return
-    if form is not None and p.major >= MERGES and not form.name.startswith(BITSANDBYTES):
+    if form is not None and p.major >= MERGES and not form.name.startswith(kbit.BITSANDBYTES):
         raise UnsupportedError(
             f"{subject.model_type}: training steps of experts in {form.name} are not covered yet: "
             f"name a config without its quantization_config (bfloat16 weights), or {INSTEAD}"
@@ -187,7 +189,7 @@ def _packed(p: Plan) -> Packed:
         return {}
     plan = p.subject.part.blueprint
     found: dict[str, list[StoredTensor]] = {}
-    for t in stored(plan, form, dtype=p.dtype, transformers=p.major):
+    for t in stored(plan, form, dtype=p.loaded, transformers=p.major):
         found.setdefault(t.source, []).append(t)
     return {n: group for n, group in found.items() if len(group) > 1}
 
@@ -198,7 +200,7 @@ def _param(m: Machine, p: Plan, h: Held, packed: Packed, around: Around) -> Para
     if h.name in packed:
         turned = h.kind == "conv1d"  # bitsandbytes puts a linear in its place
         shape, kind = (h.shape[::-1], "linear") if turned else (h.shape, h.kind)
-        return Param(h.name, shape, p.dtype, None, trainable=False, kind=kind)
+        return Param(h.name, shape, p.loaded, None, trainable=False, kind=kind)
     made = around.place(m, h, _dtype(p, h))
     never = FROZEN.get(p.subject.model_type)
     made.trainable = never is None or f"{never}." not in h.name
@@ -220,7 +222,8 @@ def _wraps(p: Plan, params: dict[str, Param], packed: Packed) -> Iterator[tuple[
         if form.name == "bnb-int8":
             yield path, Linear8(weight, bias)
         else:
-            yield path, Linear4(weight, bias, p.computing, nested=form.name.endswith("-dq"))
+            nested, keeps = form.name.endswith("-dq"), kbit.keeps_inputs(p.bitsandbytes)
+            yield path, Linear4(weight, bias, p.unpacked, nested=nested, keeps=keeps)
 
 
 def _float8(p: Plan, specs: list[Held], params: dict[str, Param]) -> Iterator[tuple[str, Wrap]]:
@@ -234,7 +237,7 @@ def _float8(p: Plan, specs: list[Held], params: dict[str, Param]) -> Iterator[tu
 
 
 def _dtype(p: Plan, h: Held) -> DType:
-    return TORCH.get(h.dtype, p.dtype)
+    return TORCH.get(h.dtype, p.loaded)
 
 
 def _stack(p: Plan) -> tuple[str, list[int]]:

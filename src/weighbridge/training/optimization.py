@@ -8,8 +8,8 @@ from weighbridge.training.optimizers import Optimizer
 
 class Optimization:
     """`elsewhere` counts the bytes of states that are not in the allocator's memory. `zeroes`:
-    zero_grad fills gradients with zeros and keeps them (torch 1). `apart`: one parameter is
-    stepped at a time."""
+    gradients stay behind a step, as zeros (torch 1) or until zero_grad comes later. `apart`: one
+    parameter is stepped at a time."""
 
     def __init__(
         self,
@@ -44,9 +44,12 @@ class Optimization:
         with m.making("temporaries"):
             for group in [[p] for p in mine] if self.apart else [mine]:
                 self.optimizer.step(m, group)
-        if self.zeroes:
-            return
-        for p in mine:
+        if not self.zeroes:
+            self.forget()
+
+    def forget(self) -> None:
+        """zero_grad(set_to_none=True)"""
+        for p in self.params:
             p.grad = None
 
     def _at_once(self, m: Machine, p: Param) -> None:

@@ -7,7 +7,7 @@ back to the driver before torch gives up: they are between the low and the high 
 from collections.abc import Iterator
 
 from weighbridge.components.activations import Peak
-from weighbridge.components.device import REPLAY, context
+from weighbridge.components.device import REPLAY, cached, context
 from weighbridge.memory import Bytes, Component, Phase, exactly
 from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run
@@ -51,7 +51,7 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
     free = max(0, found.reserved[name] - peak.allocated)
     yield Component(
         name="fragmentation",
-        bytes=Bytes(0, free, free),
+        bytes=cached(free),
         basis="computed",
         formula="free room in segments of 2 MiB, 20 MiB or a tensor's own"
         + (", given back where the card is full" if found.bounded else ""),
@@ -69,16 +69,6 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
             basis="assumed",
             formula=f"up to {unsure} % of activations, logits and temporaries",
             source=p.framework.source,
-        )
-    managed = found.elsewhere.get("managed", 0)
-    if managed:
-        yield Component(
-            name="other",
-            detail="paged optimizer states",
-            bytes=Bytes(0, managed, managed),
-            basis="computed",
-            formula=f"{p.optimizer.name}: managed memory, on the device as far as there is room",
-            source=p.optimizer.source,
         )
     if p.sharding.ranks > 1:
         yield _communication(p)

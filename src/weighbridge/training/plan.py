@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.accelerators.chips import Chip
+from weighbridge.accelerators.parts import chip_of
+from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.rules import rules
 from weighbridge.errors import UsageError
-from weighbridge.releases import dated, patched, release
+from weighbridge.kernels.attention import FLASH_SINCE
+from weighbridge.releases import dated, numbers, release
+from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held
@@ -22,8 +26,6 @@ if TYPE_CHECKING:
 
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
 USUAL_OPTIMIZER = "adamw_torch"
-CAPABILITY = (8, 0)  # of an A100, where no device was named
-FLASH = (8, 0)  # the oldest compute capability that flash attention runs on
 FLOAT8 = (8, 9)  # torch aten/src/ATen/native/cuda/ScaledBlas.cpp
 FUSES = (2025, 2, 24)  # torchtitan
 TORCH = (2, 13)  # whose sources our rules were read from
@@ -41,12 +43,16 @@ class Deepspeed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`dtype` is that of the weights which are not packed."""
+    """`dtype` is that of the weights which are not packed, `loaded` what they were loaded in: some
+    or all may have been cast since (`upcast`)."""
 
     subject: Subject
     framework: Framework
     precision: Precision
     dtype: DType
+    loaded: DType
+    upcast: str  # of a packed base: kbit.py
+    asked_upcast: str | None = None  # as the user wrote it
     autocast: DType | None
     method: str
     batch: int
@@ -64,19 +70,31 @@ class Plan:
     adapters: Adapters | None
     sharding: Sharding
     part: "Part | None"
-    capability: tuple[int, int]
+    chip: Chip
     torch: tuple[int, int]
     compiled: bool = False
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
+    version: tuple[int, int] = (5, 23)  # of transformers
+    loads_once: bool = False  # one rank of a machine reads the weights for all
+    bitsandbytes: tuple[int, ...] | None = None  # its release
     accelerate: tuple[int, ...] | None = None
     zero: Deepspeed = Deepspeed()
-    major: int = 5  # of transformers
     settings: dict[str, Any]
+
+    @property
+    def major(self) -> int:
+        """Version 4 or 5 of transformers."""
+        return self.version[0]
 
     @property
     def computing(self) -> DType:
         """Of products."""
         return self.autocast or self.dtype
+
+    @property
+    def unpacked(self) -> DType:
+        """What packed weights become (bnb_4bit_compute_dtype): as they were loaded."""
+        return self.autocast or self.loaded
 
     @property
     def activations(self) -> DType:
@@ -86,36 +104,26 @@ class Plan:
 
 
 def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]) -> Plan:
-    """`version` of transformers."""
+    """The plan of one run; `version` is that of transformers. Raises UsageError where settings
+    contradict each other or the card."""
     made, chosen = held(w)
-    if w.compile and not made.compiles:
-        known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
-        raise UsageError(f"--compile is modelled for {known}, not for {made.name}; leave it out")
     part = budget.choice.part if budget else None
-    capability = part.capability if part and part.capability else CAPABILITY
-    if w.attention == "flash" and capability < FLASH:
-        raise UsageError(
-            f"--attention flash: {part.name if part else ''} has compute capability "
-            f"{'.'.join(map(str, capability))} and flash attention needs 8.0; leave it out"
-        )
-    if chosen.float8 and part is not None and capability < FLOAT8:
-        raise UsageError(
-            f"--precision fp8-mixed: {part.name} has compute capability "
-            f"{'.'.join(map(str, capability))} and products in float8 need 8.9; use bf16-mixed"
-        )
+    chip = chip_of(part)
     shares = sharding(
         replace(w, shard=w.shard or made.shard), budget.choice.count if budget else None
     )
-    if subject.context % shares.context:
-        raise UsageError(
-            f"--context-parallel-size {shares.context} does not divide the {subject.context:,} "
-            "tokens of a sequence; change --seq-len"
-        )
+    _refuse(subject, w, made, shares)
+    _refuse_card(w, chosen, part)
+    loaded = subject.choice.dtype
+    upcast = _upcast(subject, w, made, chosen, shares)
     return Plan(
         subject=subject,
         framework=made,
         precision=chosen,
-        dtype=subject.choice.dtype,
+        dtype=FLOAT32 if upcast == "peft" else loaded,
+        loaded=loaded,
+        upcast=upcast,
+        asked_upcast=w.kbit_upcast,
         autocast=chosen.autocast,
         method=w.method or "full",
         batch=w.batch_size or 1,
@@ -130,17 +138,61 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         attention=w.attention or made.attention or _usual_attention(subject, version),
         padded=w.padded,
         reentrant=version[0] < 5,
-        major=version[0],
+        version=version,
+        loads_once=w.cpu_ram_efficient_loading,
         adapters=_adapters(subject, w, made, chosen),
         sharding=shares,
         part=part,
-        capability=capability,
+        chip=chip,
         torch=_release(w.torch_version) or TORCH,
         release=_dated(w) if made.dated else _release(w.framework_version),
-        accelerate=patched(w.accelerate_version),
+        bitsandbytes=numbers(w.bitsandbytes_version),
+        accelerate=numbers(w.accelerate_version),
         zero=_deepspeed(w, made),
         compiled=w.compile,
         settings={},
+    )
+
+
+def _refuse(subject: Subject, w: Train, made: Framework, shares: Sharding) -> None:
+    """Raise UsageError for what the framework cannot do, and ranks that do not divide."""
+    if w.compile and not made.compiles:
+        known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
+        raise UsageError(f"--compile is modelled for {known}, not for {made.name}; leave it out")
+    if subject.context % shares.context:
+        raise UsageError(
+            f"--context-parallel-size {shares.context} does not divide the {subject.context:,} "
+            "tokens of a sequence; change --seq-len"
+        )
+
+
+def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
+    """Raise UsageError for kernels that the card does not have."""
+    if part is None:
+        return
+    capability = chip_of(part).capability
+    number = ".".join(map(str, capability))
+    if w.attention == "flash" and capability < FLASH_SINCE:
+        raise UsageError(
+            f"--attention flash: {part.name} has compute capability {number} and flash attention "
+            "needs 8.0; leave it out"
+        )
+    if chosen.float8 and capability < FLOAT8:
+        raise UsageError(
+            f"--precision fp8-mixed: {part.name} has compute capability {number} and products in "
+            "float8 need 8.9; use bf16-mixed"
+        )
+
+
+def _upcast(
+    subject: Subject, w: Train, made: Framework, chosen: Precision, shares: Sharding
+) -> str:
+    return kbit.chosen(
+        w.kbit_upcast,
+        subject.choice.scheme,
+        made.upcast,
+        lowered=chosen.autocast == BFLOAT16,
+        shared=shares.kind in ("fsdp1", "fsdp2", "hsdp", "zero3"),
     )
 
 
@@ -157,7 +209,7 @@ def _deepspeed(w: Train, made: Framework) -> Deepspeed:
     own = w.framework_version if made.name == "deepspeed" else None
     said = {size: getattr(w, name) for name, size in SIZES.items()}
     return Deepspeed(
-        version=patched(w.deepspeed_version or own),
+        version=numbers(w.deepspeed_version or own),
         sizes={size: n for size, n in said.items() if n is not None},
         overlaps=w.zero_overlap_comm,
         whole_first=w.no_zero_init,

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 class Around:
     """A process alone. `early`: the optimizer's states are made with it; `apart`: it steps one
-    parameter at a time; `host` bytes are kept in host memory."""
+    parameter at a time; `host` bytes are kept in host memory, `pinned` bytes where each tensor is
+    in a pinned block of its own."""
 
     early = apart = False
     saves = False  # whether saving takes anything
-    host = 0
+    host = pinned = 0
 
     def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
         """One parameter in memory."""

@@ -25,6 +25,7 @@ from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training.modules import Module, below
 from weighbridge.training.sharding.around import Around, passing
 from weighbridge.training.sharding.numbers import share
+from weighbridge.units import power_of_two
 
 if TYPE_CHECKING:
     from weighbridge.training.step import Built
@@ -70,7 +71,7 @@ class FullyShard(Around):
     def __init__(self, how: How) -> None:
         self.how = how
         self.early = how.offload
-        self.host = 0
+        self.host = self.pinned = 0
         self.root = Unit()
         self.layers: dict[str, Unit] = {}
         self._dtypes: dict[str, DType] = {}
@@ -114,7 +115,9 @@ class FullyShard(Around):
         part = unit.part = Param(f"flat {first}", (own,), kept, None)
         part.trainable = trained
         if self.how.offload:
-            self.host += part.nbytes * (2 if part.trainable else 1)
+            held = 2 if part.trainable else 1  # with its gradient
+            self.host += part.nbytes * held
+            self.pinned += power_of_two(part.nbytes) * held
             return
         sizes = [dtype.size(p.numel) for p in unit.params]
         m.hidden(*sizes, dtype.size(unit.numel), name="weights")

@@ -31,6 +31,7 @@ from weighbridge.training.modules import Module, below
 from weighbridge.training.sharding.around import Around, passing
 from weighbridge.training.sharding.numbers import share
 from weighbridge.training.tensors import HEAD
+from weighbridge.units import power_of_two
 
 if TYPE_CHECKING:
     from weighbridge.training.step import Built
@@ -86,7 +87,7 @@ class FullyShard(Around):
     def __init__(self, how: How) -> None:
         self.how = how
         self.early = how.offload
-        self.host = 0
+        self.host = self.pinned = 0
         self.root = Unit(stays=how.root_stays)
         self.first = Unit()
         self.last = Unit(stays=True)
@@ -152,7 +153,9 @@ class FullyShard(Around):
         for part in unit.parts:
             self._widen(m, part)
             if self.how.offload:
-                self.host += part.nbytes * (2 if part.trainable else 1)
+                held = 2 if part.trainable else 1  # with its gradient
+                self.host += part.nbytes * held
+                self.pinned += power_of_two(part.nbytes) * held
 
     def _component(self, part: Param) -> str:
         return "adapters" if part.name in self._adapters else "weights"
