@@ -1,6 +1,8 @@
 """What else of torch programs call on a GPU: profilers, graphs, transforms, files, kernels."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -133,3 +135,23 @@ def test_accelerate_finds_its_states(tmp_path):
         assert len(optimizer.state) == 2
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     assert not (tmp_path / "model.safetensors").exists()
+
+
+COMPILER = """
+import sys
+import torch
+import weighbridge
+with weighbridge.FakeGPU("a100-80gb"):
+    torch.nn.Linear(8, 8).cuda()(torch.ones(2, 8, device="cuda"))
+    assert not any(name.startswith(("torch._dynamo", "torch._inductor")) for name in sys.modules)
+    torch._dynamo.reset()
+    assert vars(torch)["_dynamo"] is sys.modules["torch._dynamo"]
+with weighbridge.FakeGPU("a100-80gb"):
+    torch.ones(2, device="cuda")
+assert vars(torch)["_dynamo"] is sys.modules["torch._dynamo"]
+"""
+
+
+def test_the_compiler_is_imported_where_it_is_asked_for():
+    done = subprocess.run([sys.executable, "-c", COMPILER], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

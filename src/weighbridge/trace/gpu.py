@@ -11,6 +11,7 @@ import inspect
 import logging
 import os
 import threading
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -34,6 +35,7 @@ from weighbridge.trace.kernels import registered
 from weighbridge.trace.notes import Notes
 from weighbridge.trace.patches import generation, patched, put
 from weighbridge.trace.patches.arrivals import arriving
+from weighbridge.trace.patches.compiler import without_compiler
 from weighbridge.trace.patches.files import Files
 from weighbridge.trace.patches.graphs import graphs
 from weighbridge.trace.patches.libraries import Libraries
@@ -134,7 +136,8 @@ class FakeGPU:
             )
             enter(arriving(late, undo, self.notes))
             libraries = Libraries()
-            fakes = enter(Fakes(allow_non_fake_inputs=True))
+            fakes = enter(without_compiler(partial(Fakes, allow_non_fake_inputs=True)))
+            enter(fakes)
             self.recorder.replaced |= collectives()
             self.recorder.replaced |= enter(registered(Chooser(self.card, self.version)))
             enter(self.recorder)
