@@ -9,6 +9,7 @@ from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version, written
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.estimate import uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.model import Model
 from weighbridge.report import Report
@@ -61,6 +62,12 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
         raise UnsupportedError(
             f"{model.reference}: a bare size has no layers to train; name a model, or ask "
             "`weighbridge load` for the 16 bytes a parameter of Adam"
+        )
+    beside = uncounted.beside_weights(model)
+    if beside:
+        raise UnsupportedError(
+            f"{model.reference}: {beside} is not followed, so training it is not answered; "
+            "`weighbridge trace` runs the script that does"
         )
     _, chosen = frameworks.held(w)
     full = (w.method or "full") == "full"

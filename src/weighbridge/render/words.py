@@ -48,6 +48,8 @@ def setting(report: Report) -> str:
         return f"Loading in {form} with {engine}, {d['dtype_from']}"
     if report.task == "train":
         return training(report)
+    if w["context"] is None and d["not_counted"]:
+        return f"Weights alone in {form} with {engine}, {d['dtype_from']}"
     requests = "1 request" if w["batch_size"] == 1 else f"{w['batch_size']:,} requests"
     end = d["longest_context"]
     beyond = ""

@@ -26,6 +26,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._pytree import tree_flatten, tree_iter, tree_map_only, tree_unflatten
 
+from weighbridge.trace.refusals import refused
 from weighbridge.trace.uniform import LARGE, MADE, VIEWS, is_uniform, uniform
 
 Args = tuple[Any, ...]
@@ -57,9 +58,7 @@ class Looks:
             self._warn(name, VALUE)
             return _told(args[0]) if name == "_local_scalar_dense" else False
         if name not in COUNTS:
-            raise NotImplementedError(
-                f"{func}: what it returns is in the data, and a fake tensor has none"
-            )
+            raise refused(func, "the program")
         if name not in MASKED or any(known is None for known in map(shadow, _masks(args))):
             self._warn(name, COUNT)
         return COUNTS[name](func, args, kwargs)

@@ -11,7 +11,7 @@ from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.rules import rules
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE
-from weighbridge.releases import numbers, patched, release
+from weighbridge.releases import dated, numbers, release
 from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
 USUAL_OPTIMIZER = "adamw_torch"
+FUSES = (2025, 2, 24)  # torchtitan
 TORCH = (2, 13)  # whose sources our rules were read from
 
 
@@ -130,7 +131,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         image_size=w.image_size,
         items={"image": _images(w), "audio": 1 if w.audio_seconds else 0},
         accumulation=w.gradient_accumulation or 1,
-        optimizer=_stepping(optimizer(w.optimizer or made.optimizer or USUAL_OPTIMIZER), w),
+        optimizer=_stepping(optimizer(w.optimizer or _usual_optimizer(w, made)), w),
         checkpointing=w.checkpointing or made.checkpointing,
         loss=made.losses.get(w.loss or made.loss, w.loss or made.loss),
         attention=w.attention or made.attention or _usual_attention(subject, version),
@@ -143,9 +144,9 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         part=part,
         chip=chip,
         torch=_release(w.torch_version) or TORCH,
-        release=_release(w.framework_version),
-        bitsandbytes=numbers(w.bitsandbytes_version) if w.bitsandbytes_version else None,
-        accelerate=patched(w.accelerate_version),
+        release=_dated(w) if made.dated else _release(w.framework_version),
+        bitsandbytes=numbers(w.bitsandbytes_version),
+        accelerate=numbers(w.accelerate_version),
         zero=_deepspeed(w, made),
         compiled=w.compile,
         settings={},
@@ -207,7 +208,7 @@ def _deepspeed(w: Train, made: Framework) -> Deepspeed:
     own = w.framework_version if made.name == "deepspeed" else None
     said = {size: getattr(w, name) for name, size in SIZES.items()}
     return Deepspeed(
-        version=patched(w.deepspeed_version or own),
+        version=numbers(w.deepspeed_version or own),
         sizes={size: n for size, n in said.items() if n is not None},
         overlaps=w.zero_overlap_comm,
         whole_first=w.no_zero_init,
@@ -238,6 +239,25 @@ def _release(written: str | None) -> tuple[int, int] | None:
     if found is None:
         raise UsageError(f"{written!r} is no version: write 2.5")
     return found
+
+
+def _dated(w: Train) -> tuple[int, ...] | None:
+    if w.framework_version is None:
+        return None
+    found = dated(w.framework_version)
+    if found is None:
+        raise UsageError(
+            f"--framework-version {w.framework_version}: versions of {w.framework} are dates: "
+            "write 2025-04-02"
+        )
+    return found
+
+
+def _usual_optimizer(w: Train, made: Framework) -> str:
+    """torchtitan steps in one kernel since 6e498855; before, foreach."""
+    if made.dated and (_dated(w) or FUSES) < FUSES:
+        return USUAL_OPTIMIZER
+    return made.optimizer or USUAL_OPTIMIZER
 
 
 def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) -> Adapters | None:

@@ -107,6 +107,17 @@ def _of_a_batch(p: Plan, given: set[str]) -> str:
     )
 
 
+def _version(p: Plan) -> str:
+    """Silence would say that it was heeded."""
+    if p.release is None or p.framework.versioned or p.framework.older:
+        return ""
+    libraries = "--engine-version (transformers), --torch-version, --accelerate-version"
+    return (
+        f"--framework-version changes nothing: no rule of {p.framework.name} depends on it; what "
+        f"does is {libraries}"
+    )
+
+
 CASTS = {
     "peft": "what is not packed is taken as cast to float32, and hidden states with it, as PEFT's "
     "prepare_model_for_kbit_training does it",
@@ -123,4 +134,5 @@ REMARKS: tuple[Callable[[Plan], str], ...] = (
     _packed,
     _selective,
     _items,
+    _version,
 )

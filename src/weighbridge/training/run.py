@@ -3,8 +3,10 @@
 Two steps are run: in the first the optimizer has no states before its end.
 """
 
+import gc
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +20,7 @@ from weighbridge.components.activations import Heap, Peak
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.training.build import MERGES, build
+from weighbridge.training.modules import below
 from weighbridge.training.nets import EMBEDDINGS, SEEING, Program, program, towers
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
@@ -58,6 +61,24 @@ class Run:
 def run(p: Plan, capacity: int | None = None, stage: int = 0) -> Run:
     """One rank of a stage. `capacity` is what the allocator can have of the card: cached blocks go
     back to the driver there. Where tensors alone are more, the run is shown without an end."""
+    with _uncollected():
+        return _bounded(p, capacity, stage)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Nodes and storages go by their counts: the collector of cycles finds nothing among them, and
+    walks over all of them again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _bounded(p: Plan, capacity: int | None, stage: int) -> Run:
     found = _run(p, None, stage)
     if capacity is None or max(x.allocated for x in found.moments.values()) > capacity:
         return found
@@ -114,8 +135,8 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
 
 
 def _program(p: Plan, built: Built) -> Program:
-    lead = [layer.path for layer in built.layers]
-    names = [n.removeprefix(path) for path in lead for n in built.params if n.startswith(path)]
+    lead = {layer.path for layer in built.layers}
+    names = [n.removeprefix(path) for n in built.params if (path := below(n, lead))]
     names.append(built.base.first(*EMBEDDINGS))
     kind, blocks = p.subject.model_type, p.subject.body.blocks
     if p.major < MERGES and any(isinstance(f, Experts) for b in blocks for f in b.feeds):

@@ -119,7 +119,7 @@ def holding(subject: Subject, p: Plan, on: Loaded) -> Holding:
         *_tables(subject, p, on.share),
         context(p.part),
     )
-    packed = gptq(subject.part, _form(subject), p.rules.version)
+    packed = gptq(subject.part, _form(subject), p.rules.version, p.capability)
     return Holding(
         fixed=tuple(c for c in fixed if c.bytes.high),
         working=(*products(p.part, p.torch), *((packed,) if packed else ())),

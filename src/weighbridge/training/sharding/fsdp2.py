@@ -71,6 +71,7 @@ class Unit:
     kept: list[Storage] = field(default_factory=list)  # gradients that wait in the reduce dtype
     used: bool = False  # in this forward
     done: bool = False  # with its backward
+    at: int = -1  # in the order in which forward ran
 
     @property
     def padded(self) -> int:
@@ -186,6 +187,7 @@ class FullyShard(Around):
         self._order.clear()
         for unit in self.units:
             unit.done = unit.used = False
+            unit.at = -1
         for unit in (self.root, self.last) if self._tied else (self.root, self.first):
             self._enter(m, unit)
 
@@ -214,7 +216,8 @@ class FullyShard(Around):
     def _leave(self, m: Machine, unit: Unit, out: Tensor) -> Tensor:
         if not unit.stays:
             _given_back(unit.whole)
-        if unit not in self._order:
+        if unit.at < 0:
+            unit.at = len(self._order)
             self._order.append(unit)
         return passing(m, out, lambda: self._pre_backward(m, unit))
 
@@ -241,7 +244,7 @@ class FullyShard(Around):
     def _pre_backward(self, m: Machine, unit: Unit) -> None:
         self._gather(m, unit)
         self._copy_out(m, unit, forward=False)
-        self._ahead(m, next(i for i, u in enumerate(self._order) if u is unit))
+        self._ahead(m, unit.at)
 
     def _ahead(self, m: Machine, at: int) -> None:
         if at:
