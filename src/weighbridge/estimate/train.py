@@ -34,7 +34,7 @@ def train(model: Model, w: Train) -> Report:
         w = replace(w, engine_version=exact.ready(kind.name, w.engine_version))
     number, said = version(kind, w.engine_version)
     budget = w.budget()
-    asked = _subject(unpacked(model), w, number)
+    asked = _subject(unpacked(model, w), w, number)
     p = plan(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
     found = answer(p, budget)
     if w.exact:
