@@ -173,10 +173,12 @@ def _by_zero(p: Plan, found: Run, ranks: int) -> Iterator[Component]:
     )
     if p.sharding.offload == "params":
         whole = found.host - MASTER * own
+        flat = p.method == "full"
+        how = "in one pinned block" if flat else "each its own tensor, where it is frozen"
         yield _of(
             "weights",
-            Bytes(*(ranks * b for b in _surely(whole))),
-            f"{whole:,} bytes of parameters a rank, in one pinned block",
+            Bytes(*(ranks * b for b in (_surely if flat else _unsure)(whole))),
+            f"{whole:,} bytes of parameters a rank, {how}",
         )
 
 
