@@ -152,6 +152,7 @@ class Train(Weighed):
     optimizer: str | None = None
     torch_version: str | None = None
     kbit_upcast: str | None = None
+    gptq_kernel: str | None = None
     bitsandbytes_version: str | None = None
     # the batch
     batch_size: int | None = None  # sequences of one micro-batch on one device

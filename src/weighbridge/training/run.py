@@ -12,6 +12,7 @@ from weighbridge.allocator import OutOfMemoryError
 from weighbridge.arch.body import Experts
 from weighbridge.autograd.engine import TEMPORARIES, backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.ops.packed import DEQUANTIZED
 from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.components.activations import Heap, Peak
@@ -40,6 +41,8 @@ class Run:
     reserved: dict[str, int] = field(default_factory=dict)  # by phase, at its last end
     trainable: int = 0
     saved: int = 0  # bytes that the graph holds at the end of the first forward
+    packed: int = 0  # numbers of packed linears, and of those of the layer that has most
+    packed_in_layer: int = 0
     host: int = 0  # bytes of parameters and master copies in host memory
     pinned: int = 0  # the same in pinned blocks
     away: int = 0  # bytes of activations there, at most
@@ -79,6 +82,7 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     around.placed(m, built)
     found = Run(program=_program(p, built))
     found.trainable = sum(x.numel for x in trainable(built.params))
+    found.packed, found.packed_in_layer = _packed(built)
     offloaded = p.sharding.offload != "none"
     kept = Optimization(
         p.optimizer,
@@ -108,6 +112,14 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     found.elsewhere, found.assumed = kept.elsewhere, batches.s.assumed
     found.host, found.pinned, found.away = around.host, around.pinned, m.most_away
     return found
+
+
+def _packed(built: Built) -> tuple[int, int]:
+    """Numbers of parameters that are packed: of all, and of the layer that has most."""
+    sizes = {n: x.numel for n, x in built.params.items() if x.storage is None and not x.trainable}
+    paths = [layer.path for layer in built.layers]
+    each = [sum(n for name, n in sizes.items() if name.startswith(path)) for path in paths]
+    return sum(sizes.values()), max(each, default=0)
 
 
 def _program(p: Plan, built: Built) -> Program:
@@ -240,7 +252,7 @@ class Batches:
     def _backward(self, end: Tensor, *, last: bool) -> None:
         s = self.s
         if not self.found.saved:
-            self.found.saved = s.m.heap.live("activations")
+            self.found.saved = s.m.heap.live("activations") + s.m.heap.live(DEQUANTIZED)
         s.around.turns(s.m, s.built, last=last)
         backward(s.m, end, name="logits" if self.last_stage else TEMPORARIES)
         del end  # and with it the graph, but where the loop holds the loss
