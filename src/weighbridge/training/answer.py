@@ -72,7 +72,7 @@ def _settings(p: Plan) -> dict[str, Any]:
         "optimizer": p.optimizer.name,
         "gradient_accumulation": p.accumulation,
         "checkpointing": p.checkpointing,
-        "kbit_upcast": p.upcast,
+        "kbit_upcast": p.base.upcast,
         "loss": p.loss,
         "attention": p.attention,
         **p.settings,
