@@ -359,12 +359,6 @@ SHORT = {
     ("llamacpp_ik | ik_llama.cpp | weights | component", "max"): MATRIX,
     ("gpumemnet_timm | torch | increment | driver", "p95"): "which algorithm cuDNN's search finds "
     "the fastest, and its workspace: VGG and wide ResNets",
-    ("llamacpp_ik | ik_llama.cpp | output | component", "exact"): "its server has a sequence more "
-    "than its slots",
-    (
-        "qwen_docs | transformers | decode | allocated",
-        "p95",
-    ): "FP8 checkpoints of models with a tied head hold 0.2 to 0.7 GiB more than we say",
 }
 
 

@@ -64,7 +64,8 @@ def total(parts: Iterable[Bytes]) -> Bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """One reason for memory to be in use, and how we know."""
+    """One reason for memory to be in use, and how we know. `droppable`: pages of files, which the
+    kernel keeps as long as nobody else asks for the room."""
 
     name: str
     bytes: Bytes
@@ -72,6 +73,7 @@ class Component:
     detail: str = ""
     formula: str = ""
     source: str = ""
+    droppable: bool = False
 
     @property
     def level(self) -> Level:
@@ -89,6 +91,16 @@ class Phase:
         """The sum of all components that count at `level`."""
         rank = LEVELS.index(level)
         return total(c.bytes for c in self.components if LEVELS.index(c.level) <= rank)
+
+    @property
+    def needed(self) -> Bytes:
+        """All that the kernel cannot drop."""
+        return total(c.bytes for c in self.components if not c.droppable)
+
+    @property
+    def droppable(self) -> Bytes:
+        """Pages of files, which are no need."""
+        return total(c.bytes for c in self.components if c.droppable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

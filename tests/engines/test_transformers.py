@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weighbridge import catalogue
 from weighbridge.accelerators.budget import budget
 from weighbridge.components.activations import Heap
 from weighbridge.components.weights import Placed
@@ -12,7 +13,7 @@ from weighbridge.engines.table import engine, version
 from weighbridge.engines.transformers.dealing import deal
 from weighbridge.engines.transformers.packed import around
 from weighbridge.engines.transformers.rules import kernel, rules
-from weighbridge.engines.transformers.workspaces import cublas
+from weighbridge.engines.transformers.workspaces import cublas, gptq
 from weighbridge.errors import UsageError
 from weighbridge.gather import Options, gather, gather_config
 from weighbridge.model import resolve
@@ -214,6 +215,46 @@ def test_exllama_keeps_the_largest_matrix_in_float16():
     new = asked("qwen2-7b", engine_version="4.51", **given)
     buffer = of(old, "decode", "workspaces") - of(new, "decode", "workspaces")
     assert buffer == 3584 * 18944 * 2
+
+
+def test_the_second_version_of_exllama_keeps_rows_too():
+    """8 x 2,048 rows of float32: where no config says which version runs, up to them. Qwen1.5-7B's
+    table has 696 to 702 MiB more than the first version's 86: 11,008 x 65,536 bytes are 688."""
+    said = {"quant_method": "gptq", "bits": 4, "group_size": 128}
+    rows = 4 * 8 * 2048 * 18944
+    for which, (low, high) in ((None, (0, rows)), (1, (0, 0)), (2, (rows, rows))):
+        given = said if which is None else said | {"exllama_config": {"version": which}}
+        raw = {**catalogue.find("qwen2-7b").config, "quantization_config": given}
+        (part,) = resolve(gather_config(raw)).parts
+        found = gptq(part, "gptq-4bit-g128", (4, 46))
+        matrix = 3584 * 18944 * 2
+        assert found.bytes == (matrix + low, matrix + low, matrix + high)
+        assert found.basis == ("assumed" if which is None else "computed")
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "form", "head"),
+    [
+        ("qwen3-4b", "4.51", "fp8-block", 151_936 * 2560 * 2),
+        ("qwen3-8b", "4.51", "fp8-block", 0),  # is not tied
+        ("qwen3-4b", "4.51", "awq-4bit-g128", 0),
+        ("qwen3-4b", "5.0", "fp8-block", 0),
+    ],
+)
+def test_a_second_head_beside_blocks_of_float8(name, version, form, head):
+    w = {"dtype": "bfloat16", "context": 64}
+    load = asked(name, engine_version=version, quantization=form, **w).devices[0].phases[0]
+    found = [c.bytes for c in load.components if c.name == "weights" and c.detail]
+    assert found == ([(0, head, head)] if head else [])
+
+
+def test_a_tied_head_that_a_checkpoint_in_awq_may_store():
+    """It lives until weights are tied: 260 MiB of Qwen2.5-0.5B, which its table shows."""
+    w = {"dtype": "float16", "context": 64, "quantization": "awq-4bit-g128"}
+    old, new = (asked("qwen2.5-0.5b", engine_version=v, **w).devices[0] for v in ("4.46", "5.0"))
+    more = [d.phases[0].at("allocated").high for d in (old, new)]
+    assert more[0] - more[1] == 151_936 * 896 * 2
+    assert old.phases[0].at("allocated").expected == new.phases[0].at("allocated").expected
 
 
 # Workspaces

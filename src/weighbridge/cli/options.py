@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -66,10 +66,22 @@ def device_options(command: F) -> F:
                 help="What is to stay free on each device: 1GiB or 10%. Default: nothing.",
             ),
             click.option(
+                "--ram",
+                metavar="SIZE",
+                help="Host memory that processes can have: 64GiB, or local. Default: stated, not "
+                "judged.",
+            ),
+            click.option(
                 "--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say."
             ),
         ],
     )
+
+
+def judges(settings: Mapping[str, Any], *, check: bool) -> None:
+    """Raises where --check has nothing to judge by."""
+    if check and all(settings[name] is None for name in ("gpu", "gpu_memory", "ram")):
+        raise click.UsageError("--check needs --gpu, --gpu-memory or --ram")
 
 
 def exit_code(report: Report, *, check: bool) -> int:

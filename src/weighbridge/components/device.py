@@ -15,7 +15,7 @@ centre cards. All are of lazy loading of kernels (CUDA 11.7 and newer).
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.chips import THREADS, chip
+from weighbridge.accelerators.chips import CAPABILITIES
 from weighbridge.allocator.filling import Filling
 from weighbridge.components.weights import Placed, together, total
 from weighbridge.memory import Basis, Bytes, Component, Phase, exactly
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 CONTEXT = Bytes(200 * MIB, 450 * MIB, 650 * MIB)  # where the part is not known
 STACK = KIB  # of a thread: cudaLimitStackSize
-WITH_HBM = frozenset(("7.0", "8.0", "9.0", "10.0", "10.3"))  # compute capabilities
-BASE, OTHER_BASE = 272 * MIB, 136 * MIB
+BASE, OTHER_BASE = 272 * MIB, 136 * MIB  # of parts with HBM, of others
+RECKONED_SINCE = (7, 0)  # compute capability: no reading of an older one is with lazy loading
+OPEN = 20 * MIB  # kLargeBuffer: the segment of blocks from 1 to 10 MiB
 REPLAY = "c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor"
 Order = Callable[[Iterable[tuple[str, Placed]]], Iterable[Placed]]  # of (module, tensor)
 
@@ -78,6 +79,12 @@ def loaded(
     return Phase("load", tuple(c for c in components if c.bytes.high))
 
 
+def cached(free: int) -> Bytes:
+    """Blocks that nothing lives in, `free` bytes by the replay. They go back to the driver before
+    torch gives up; another order of the same blocks leaves another segment open."""
+    return Bytes(0, free, free + OPEN) if free else exactly(0)
+
+
 def context(part: "Part | None" = None) -> Component:
     """Of a process of torch on that part."""
     if part is not None and part.context:
@@ -92,11 +99,11 @@ def context(part: "Part | None" = None) -> Component:
 
 
 def _reckoned(part: "Part") -> int | None:
-    found, threads = chip(part.id), THREADS.get(part.compute_capability or "")
-    if found is None or threads is None:
+    chip = part.chip
+    if chip is None or part.kind != "gpu" or chip.capability < RECKONED_SINCE:
         return None
-    base = BASE if part.compute_capability in WITH_HBM else OTHER_BASE
-    return base + found.processors * threads * STACK
+    base = BASE if CAPABILITIES[chip.capability].hbm else OTHER_BASE
+    return base + chip.resident * STACK
 
 
 def _around(nbytes: int, share: int) -> Bytes:

@@ -3,17 +3,17 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import bounds, exact, fit
+from weighbridge import bounds, exact, host_fit
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, version, written
 from weighbridge.errors import UnsupportedError
-from weighbridge.estimate import rough
+from weighbridge.estimate import rough, served
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.estimate.limits import largest
 from weighbridge.memory import Bytes
 from weighbridge.model import Model
-from weighbridge.report import Report, Verdict
+from weighbridge.report import Report
 from weighbridge.settings import foreign
 from weighbridge.workload import Infer
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 UNBOUNDED = 1 << 20  # tokens: where a model names no end, the search stops here
-MANY = 4096  # requests: the search for the most at once stops here
+MANY = 1 << 16  # requests: the search for the most at once stops here
 PIPELINES = ("diffusers", "timm")
 TOLD = {  # intervals beside the devices' own, and the published figure that each is
     "serving_interval": (bounds.PEAK, "driver"),
@@ -50,7 +50,12 @@ def infer(
         workload=_effective(asked, w, kind, written(number)) | dict(answer.settings),
         devices=answer.devices,
         derived=_derived(asked, answer) | _limits(asked, w, kind, answer, budget),
-        verdict=_verdict(answer, kind, budget),
+        verdict=host_fit.both(
+            None if budget is None else served.verdict(answer, w, kind.name, budget),
+            answer.devices,
+            w.host_memory(),
+        ),
+        remedies=() if budget is None else tuple(served.remedies(answer, budget)),
         warnings=tuple(_warnings(model, asked, answer, said, budget)),
     )
 
@@ -63,7 +68,7 @@ def _holds(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> bool:
     if kind.holds is not None and not s.model.rough:
         return kind.holds(s, w, budget)
     found = widened(_answer(s, w, kind, budget), runs(s, kind))
-    return fit.serving(found.devices, budget).fits == "yes"
+    return served.verdict(found, w, kind.name, budget).fits == "yes"
 
 
 def runs(s: Subject, kind: Engine) -> bounds.Runs:
@@ -79,22 +84,15 @@ def widened(answer: Answer, like: bounds.Runs, table: bounds.Table | None = None
         for name, figure in TOLD.items()
         if answer.derived.get(name) is not None
     }
+    serves = answer.serves
+    if serves is not None and serves.changed:
+        serves = replace(serves, changed=bounds.widened(serves.changed, like, table))
     return replace(
         answer,
         devices=bounds.widened(answer.devices, like, table),
         derived={**answer.derived, **told},
+        serves=serves,
     )
-
-
-def _verdict(answer: Answer, kind: Engine, budget: "Budget | None") -> Verdict | None:
-    """Of what is needed; but no where no flag that was left to the engine would make it start."""
-    if budget is None:
-        return None
-    found = fit.serving(answer.devices, budget)
-    if answer.derived.get("launch_serves", True) or found.fits == "no":
-        return found
-    reason = f"{kind.name} does not start with the flags that were set: {found.reason}"
-    return replace(found, fits="no", reason=reason)
 
 
 def _usual(model: Model) -> str:
@@ -145,6 +143,7 @@ def _effective(s: Subject, w: Infer, kind: Engine, number: str) -> dict[str, Any
         "gpu": w.gpu,
         "gpu_memory": w.gpu_memory,
         "headroom": w.headroom,
+        "ram": w.ram,
     }
 
 
@@ -164,21 +163,33 @@ def _limits(
     """How far context and batch can go on the device, each with all else as it was asked."""
     if budget is None:
         return {}
-    apart = replace(w, prompt_len=None, max_new_tokens=None)
 
-    def holds(context: int, batch: int) -> bool:
-        asked = replace(apart, context=context, batch_size=batch)
-        return _holds(replace(s, context=context), asked, kind, budget)
+    def longer(n: int) -> bool:
+        return _holds(replace(s, context=n), _of_length(w, n), kind, budget)
+
+    def more(n: int) -> bool:
+        return _holds(s, replace(w, batch_size=n), kind, budget)
 
     batch = w.batch_size or 1
-    found = {
-        "largest_context": largest(lambda n: holds(n, batch), s.longest or UNBOUNDED),
-        "largest_batch_size": largest(lambda n: holds(s.context, n), w.max_num_seqs or MANY),
+    tokens = max(s.longest or UNBOUNDED, s.context)
+    most = w.max_num_seqs or max(MANY, batch)
+    found: dict[str, Any] = {
+        "largest_context": largest(longer, tokens, near=s.context),
+        "largest_batch_size": largest(more, most, near=batch),
+        "searched_to": {"context": tokens, "batch_size": most},
     }
     if any(d.taken is not None for d in answer.devices):  # its own share decides
         return found
     requests = found["largest_batch_size"]
     return found | {"kv_cache_tokens": requests * s.context, "max_concurrency": float(requests)}
+
+
+def _of_length(w: Infer, context: int) -> Infer:
+    """A longer or shorter prompt: what is written stays."""
+    if w.prompt_len is None:
+        return replace(w, context=context)
+    prompt = max(1, context - (w.max_new_tokens or 0))
+    return replace(w, context=context, prompt_len=prompt)
 
 
 def _warnings(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from weighbridge import bounds, fit
+from weighbridge import bounds, fit, host_fit
 from weighbridge.components import device, host
 from weighbridge.components.layers import largest_kept_whole
 from weighbridge.components.table import table
@@ -15,9 +15,10 @@ from weighbridge.components.weights import (
     volatile_bytes,
 )
 from weighbridge.engines.choosing import Decision, by_transformers, decide, native_dtype
+from weighbridge.engines.llama_cpp import parts as llama_cpp
 from weighbridge.engines.transformers import loading as transformers
 from weighbridge.estimate.facts import cautions, facts
-from weighbridge.memory import Basis, Device, Phase
+from weighbridge.memory import Basis, Component, Device, Phase
 from weighbridge.model import Model
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.report import Report, Verdict
@@ -55,36 +56,37 @@ def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> R
         warm=workload.device_map is not None and version >= transformers.WARMUP_SINCE,
         part=budget.choice.part if budget else None,
     )
-    straight = workload.device_map is not None or engine(model, first.choice.scheme) in ONE_BUFFER
-    on_host = tuple(
-        host.while_loading(
-            part,
-            decisions[part.name].choice.dtype,
-            weights[part.name],
-            major=major,
-            straight_to_device=straight,
-        )
-        for part in model.parts
-    )
+    loader = engine(model, first.choice.scheme)
+    straight = workload.device_map is not None or loader in ONE_BUFFER
     native = {part.name: native_dtype(part) for part in model.parts}
+    on_host = [_process(loader)]
+    for part in model.parts:
+        choice = decisions[part.name].choice
+        on_host += host.while_loading(
+            part,
+            host.Loaded(choice.dtype, weights[part.name], native[part.name]),
+            version=version,
+            straight_to_device=host.straight(choice.scheme, device_map=straight),
+        )
     priced = table(model, native, major=major)
     gpu = Device(index=0, kind="gpu", phases=(on_device,))
-    (gpu,) = bounds.widened((gpu,), runs(model, first.choice.scheme), margins)
+    devices = (
+        *bounds.widened((gpu,), runs(model, first.choice.scheme), margins),
+        Device(index=0, kind="host", phases=(Phase("load", tuple(on_host)),)),
+    )
+    judged = None if budget is None else _verdict(model, devices[0], everything, budget, first)
     return Report(
         task="load",
         model=found,
         workload=effective(model, workload, decisions),
-        devices=(
-            gpu,
-            Device(index=0, kind="host", phases=(Phase("load", on_host),)),
-        ),
+        devices=devices,
         derived=derived(model, decisions, major)
         | {
             "download_estimate_bytes": _download(model, decisions, weights, major),
             "unavailable_formats": priced.unavailable,
         },
         table=priced.rows,
-        verdict=None if budget is None else _verdict(model, gpu, everything, budget, first),
+        verdict=host_fit.both(judged, devices, workload.host_memory()),
         warnings=model.notes if budget is None else (*model.notes, *cautions(budget)),
     )
 
@@ -98,6 +100,13 @@ def _verdict(
     return fit.verdict(
         gpu, budget, engine=engine(model, first.choice.scheme), largest_layer=largest
     )
+
+
+def _process(loader: str) -> Component:
+    """The program that loads: llama.cpp's is small."""
+    if loader in ONE_BUFFER:
+        return host.processes(1, llama_cpp.PROCESS)
+    return host.processes(1)
 
 
 def _on_device(
@@ -149,6 +158,7 @@ def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -
         "gpu": workload.gpu,
         "gpu_memory": workload.gpu_memory,
         "headroom": workload.headroom,
+        "ram": workload.ram,
     }
 
 

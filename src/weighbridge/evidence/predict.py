@@ -189,9 +189,9 @@ def _answer(record: Record, given: tuple[tuple[str, int], ...]) -> tuple[Answer,
 
 def _gpu(record: Record) -> str | None:
     """llama.cpp's buffers are the same on any one card: its name only adds a search for what fits,
-    which takes longer than all the rest."""
+    which takes longer than all the rest. Where no layer is on it, it says that there is a card."""
     alone = record.engine in LLAMA_CPP and record.count == 1
-    if record.accelerator is None or alone:
+    if record.accelerator is None or (alone and record.setting.get("n_gpu_layers") != 0):
         return None
     return f"{record.accelerator}:{record.count}"
 
@@ -302,6 +302,11 @@ def _told(name: str, of: str = "") -> "Reader":
     return read_told
 
 
+def _profiled(answer: Answer, record: Record) -> Bytes:
+    """The log is that of the first rank."""
+    return Bytes(*answer.derived["first_rank"]["profile_peak_interval"])
+
+
 def _over(devices: Sequence[Device], which: str, part: Callable[[Device], Bytes]) -> Bytes:
     cards = [d for d in devices if d.kind == "gpu"]
     if which == "fullest":
@@ -386,7 +391,7 @@ READERS: Mapping[tuple[str, str], Reader] = {
     ("", "kv_tokens"): _told("kv_cache_tokens", ROOM),
     ("vllm", "weights"): _held(*WHOLE, "rounding"),
     ("vllm", "peak"): _told("serving_bytes", "serving_interval"),
-    ("vllm", "activation"): _told("profile_peak_bytes"),
+    ("vllm", "activation"): _profiled,
     ("vllm", "non_torch"): _grown("communication", "other"),
     ("vllm", "cuda_graphs"): _part("cuda_graphs"),
     ("vllm", "kv_available"): _told("available_kv_cache_bytes", ROOM),

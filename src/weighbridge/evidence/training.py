@@ -1,6 +1,6 @@
 """What `train` says for a published figure of a training run.
 
-    peak(record, table)     of one device, at the record's level
+    peak(record, table)     of the fullest device or of all, at the record's level
     first(record, table)    of the first micro-batch, where that has the longest sequence
     kind(record)            which published runs it is like
 
@@ -16,7 +16,7 @@ from weighbridge import bounds
 from weighbridge.estimate.train import run
 from weighbridge.evidence.records import Record, config, origins
 from weighbridge.gather import gather_config
-from weighbridge.memory import LEVELS, Bytes, Level, exactly
+from weighbridge.memory import LEVELS, Bytes, Level, exactly, total
 from weighbridge.model import Model, resolve
 from weighbridge.settings import read
 from weighbridge.training.answer import Answer
@@ -43,7 +43,8 @@ def peak(record: Record, table: bounds.Table | None) -> Bytes:
         level = "reserved"
     found, like = _run(_asked(record))
     devices = [d for d in bounds.widened(found.devices, like, table) if d.kind == "gpu"]
-    most = max((d.peak(level) for d in devices), key=lambda b: b.expected)
+    peaks = [d.peak(level) for d in devices]
+    most = total(peaks) if record.device == "gpus" else max(peaks, key=lambda b: b.expected)
     context = record.given.get("context")
     if context is None:
         return most

@@ -1,13 +1,11 @@
 """What operations return on a GPU where torch's own fake kernels refuse to say, or ask the driver.
 
-    _grouped_mm            types beside bfloat16 too: CUDA then makes one product a group into the
-                           output (aten/src/ATen/native/cuda/GroupedBlas.cpp)
-    _use_cudnn_ctc_loss    no: cuDNN takes targets and lengths on the host alone, float32 and blank
-                           0 (aten/src/ATen/native/cudnn/LossCTC.cpp); no MIOpen
-    _ctc_loss              losses, and the sums over paths: (batch, time, 2 x longest target + 1)
-                           (aten/src/ATen/native/cuda/LossCTC.cu)
-
-Targets that are concatenated say in their values how long the longest is: as long as all of them.
+_grouped_mm            types beside bfloat16 too: CUDA then makes one product a group into the
+                       output (aten/src/ATen/native/cuda/GroupedBlas.cpp)
+_use_cudnn_ctc_loss    no: cuDNN takes targets and lengths on the host alone, float32 and blank
+                       0 (aten/src/ATen/native/cudnn/LossCTC.cpp); no MIOpen
+_ctc_loss              losses, and the sums over paths: (batch, time, 2 x longest target + 1)
+                       (aten/src/ATen/native/cuda/LossCTC.cu)
 """
 
 from collections.abc import Callable, Iterator
@@ -49,11 +47,11 @@ def _never(*_: Any, **__: Any) -> bool:
 
 
 def _ctc(mode: Any, func: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    log_probs, targets = args[:2]
+    log_probs, longest = args[0], max(args[3], default=0)
     time, batch = log_probs.shape[0], tuple(log_probs.shape[1:-1])  # or no batch
     with mode:
         losses = log_probs.new_empty(batch)
-        return losses, log_probs.new_empty((*batch, time, 2 * targets.shape[-1] + 1))
+        return losses, log_probs.new_empty((*batch, time, 2 * longest + 1))
 
 
 def _ctc_backward(mode: Any, func: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -73,5 +71,5 @@ RULES: dict[Any, Callable[..., Any]] = {
     for name, rule in NAMES.items()
     if torch._C._jit_get_operation(f"aten::{name}")[0] is not None  # the older have not all
     for overload in getattr(torch.ops.aten, name).overloads()
-    if "out" not in overload
+    if "out" not in overload and overload != "Tensor"  # lengths are lists by then: kernels.py
 }

@@ -7,7 +7,7 @@ back to the driver before torch gives up: they are between the low and the high 
 from collections.abc import Iterator
 
 from weighbridge.components.activations import Peak
-from weighbridge.components.device import REPLAY, context
+from weighbridge.components.device import REPLAY, cached, context
 from weighbridge.memory import Bytes, Component, Phase, exactly
 from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run
@@ -51,12 +51,14 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
     free = max(0, found.reserved[name] - peak.allocated)
     yield Component(
         name="fragmentation",
-        bytes=Bytes(0, free, free),
+        bytes=cached(free),
         basis="computed",
         formula="free room in segments of 2 MiB, 20 MiB or a tensor's own"
         + (", given back where the card is full" if found.bounded else ""),
         source=REPLAY,
     )
+    if p.sharding.kind == "zero3" and name != "load":
+        yield _pieces(peak)
     unsure = p.framework.unsure + (COMPILED if p.compiled else 0)
     if unsure and name != "load":
         moving = sum(peak.live.get(what, 0) for what in MOVING)
@@ -68,19 +70,26 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
             formula=f"up to {unsure} % of activations, logits and temporaries",
             source=p.framework.source,
         )
-    managed = found.elsewhere.get("managed", 0)
-    if managed:
-        yield Component(
-            name="other",
-            detail="paged optimizer states",
-            bytes=Bytes(0, managed, managed),
-            basis="computed",
-            formula=f"{p.optimizer.name}: managed memory, on the device as far as there is room",
-            source=p.optimizer.source,
-        )
     if p.sharding.ranks > 1:
         yield _communication(p)
     yield context(p.part)
+
+
+# percent: what ZeRO-3 has gathered goes parameter by parameter, in an order that the host's lead
+# over the device decides, and its stream's blocks serve nothing else. Six published runs of a 72B
+# on four cards took 7 to 16 % more than what was followed
+PIECES = 20
+
+
+def _pieces(peak: Peak) -> Component:
+    return Component(
+        name="fragmentation",
+        detail="gathered parameters",
+        bytes=Bytes(0, 0, peak.allocated * PIECES // 100),
+        basis="assumed",
+        formula=f"up to {PIECES} % of what is allocated: blocks of a stream of their own",
+        source="DeepSpeed runtime/zero/partitioned_param_coordinator.py",
+    )
 
 
 def _towers(p: Plan, nbytes: int) -> Component:

@@ -1,14 +1,18 @@
 """The effective settings of one run: what the user said, and the defaults of the framework."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.accelerators.chips import Chip
+from weighbridge.accelerators.parts import chip_of
+from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.rules import rules
 from weighbridge.errors import UsageError
-from weighbridge.releases import release
+from weighbridge.kernels.attention import FLASH_SINCE
+from weighbridge.releases import numbers, patched, release
+from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held
@@ -22,20 +26,32 @@ if TYPE_CHECKING:
 
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
 USUAL_OPTIMIZER = "adamw_torch"
-CAPABILITY = (8, 0)  # of an A100, where no device was named
-FLASH = (8, 0)  # the oldest compute capability that flash attention runs on
 FLOAT8 = (8, 9)  # torch aten/src/ATen/native/cuda/ScaledBlas.cpp
 TORCH = (2, 13)  # whose sources our rules were read from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deepspeed:
+    """What its configuration says besides the stage. `sizes` by their names in `zero.Sizes`."""
+
+    version: tuple[int, ...] | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    overlaps: bool = False
+    whole_first: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`dtype` is that of the weights which are not packed."""
+    """`dtype` is that of the weights which are not packed, `loaded` what they were loaded in: some
+    or all may have been cast since (`upcast`)."""
 
     subject: Subject
     framework: Framework
     precision: Precision
     dtype: DType
+    loaded: DType
+    upcast: str  # of a packed base: kbit.py
+    asked_upcast: str | None = None  # as the user wrote it
     autocast: DType | None
     method: str
     batch: int
@@ -53,17 +69,31 @@ class Plan:
     adapters: Adapters | None
     sharding: Sharding
     part: "Part | None"
-    capability: tuple[int, int]
+    chip: Chip
     torch: tuple[int, int]
     compiled: bool = False
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
-    major: int = 5  # of transformers
+    version: tuple[int, int] = (5, 23)  # of transformers
+    loads_once: bool = False  # one rank of a machine reads the weights for all
+    bitsandbytes: tuple[int, ...] | None = None  # its release
+    accelerate: tuple[int, ...] | None = None
+    zero: Deepspeed = Deepspeed()
     settings: dict[str, Any]
+
+    @property
+    def major(self) -> int:
+        """Version 4 or 5 of transformers."""
+        return self.version[0]
 
     @property
     def computing(self) -> DType:
         """Of products."""
         return self.autocast or self.dtype
+
+    @property
+    def unpacked(self) -> DType:
+        """What packed weights become (bnb_4bit_compute_dtype): as they were loaded."""
+        return self.autocast or self.loaded
 
     @property
     def activations(self) -> DType:
@@ -73,36 +103,26 @@ class Plan:
 
 
 def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]) -> Plan:
-    """`version` of transformers."""
+    """The plan of one run; `version` is that of transformers. Raises UsageError where settings
+    contradict each other or the card."""
     made, chosen = held(w)
-    if w.compile and not made.compiles:
-        known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
-        raise UsageError(f"--compile is modelled for {known}, not for {made.name}; leave it out")
     part = budget.choice.part if budget else None
-    capability = part.capability if part and part.capability else CAPABILITY
-    if w.attention == "flash" and capability < FLASH:
-        raise UsageError(
-            f"--attention flash: {part.name if part else ''} has compute capability "
-            f"{'.'.join(map(str, capability))} and flash attention needs 8.0; leave it out"
-        )
-    if chosen.float8 and part is not None and capability < FLOAT8:
-        raise UsageError(
-            f"--precision fp8-mixed: {part.name} has compute capability "
-            f"{'.'.join(map(str, capability))} and products in float8 need 8.9; use bf16-mixed"
-        )
+    chip = chip_of(part)
     shares = sharding(
         replace(w, shard=w.shard or made.shard), budget.choice.count if budget else None
     )
-    if subject.context % shares.context:
-        raise UsageError(
-            f"--context-parallel-size {shares.context} does not divide the {subject.context:,} "
-            "tokens of a sequence; change --seq-len"
-        )
+    _refuse(subject, w, made, shares)
+    _refuse_card(w, chosen, part)
+    loaded = subject.choice.dtype
+    upcast = _upcast(subject, w, made, chosen, shares)
     return Plan(
         subject=subject,
         framework=made,
         precision=chosen,
-        dtype=subject.choice.dtype,
+        dtype=FLOAT32 if upcast == "peft" else loaded,
+        loaded=loaded,
+        upcast=upcast,
+        asked_upcast=w.kbit_upcast,
         autocast=chosen.autocast,
         method=w.method or "full",
         batch=w.batch_size or 1,
@@ -117,15 +137,81 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         attention=w.attention or made.attention or _usual_attention(subject, version),
         padded=w.padded,
         reentrant=version[0] < 5,
-        major=version[0],
+        version=version,
+        loads_once=w.cpu_ram_efficient_loading,
         adapters=_adapters(subject, w, made, chosen),
         sharding=shares,
         part=part,
-        capability=capability,
+        chip=chip,
         torch=_release(w.torch_version) or TORCH,
         release=_release(w.framework_version),
+        bitsandbytes=numbers(w.bitsandbytes_version) if w.bitsandbytes_version else None,
+        accelerate=patched(w.accelerate_version),
+        zero=_deepspeed(w, made),
         compiled=w.compile,
         settings={},
+    )
+
+
+def _refuse(subject: Subject, w: Train, made: Framework, shares: Sharding) -> None:
+    """Raise UsageError for what the framework cannot do, and ranks that do not divide."""
+    if w.compile and not made.compiles:
+        known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
+        raise UsageError(f"--compile is modelled for {known}, not for {made.name}; leave it out")
+    if subject.context % shares.context:
+        raise UsageError(
+            f"--context-parallel-size {shares.context} does not divide the {subject.context:,} "
+            "tokens of a sequence; change --seq-len"
+        )
+
+
+def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
+    """Raise UsageError for kernels that the card does not have."""
+    if part is None:
+        return
+    capability = chip_of(part).capability
+    number = ".".join(map(str, capability))
+    if w.attention == "flash" and capability < FLASH_SINCE:
+        raise UsageError(
+            f"--attention flash: {part.name} has compute capability {number} and flash attention "
+            "needs 8.0; leave it out"
+        )
+    if chosen.float8 and capability < FLOAT8:
+        raise UsageError(
+            f"--precision fp8-mixed: {part.name} has compute capability {number} and products in "
+            "float8 need 8.9; use bf16-mixed"
+        )
+
+
+def _upcast(
+    subject: Subject, w: Train, made: Framework, chosen: Precision, shares: Sharding
+) -> str:
+    return kbit.chosen(
+        w.kbit_upcast,
+        subject.choice.scheme,
+        made.upcast,
+        lowered=chosen.autocast == BFLOAT16,
+        shared=shares.kind in ("fsdp1", "fsdp2", "hsdp", "zero3"),
+    )
+
+
+SIZES: Mapping[str, str] = {  # by our names
+    "zero_reduce_bucket_size": "reduce",
+    "zero_prefetch_bucket_size": "prefetch",
+    "zero_param_persistence_threshold": "persistent",
+    "zero_max_live_parameters": "live",
+    "zero_sub_group_size": "sub_group",
+}
+
+
+def _deepspeed(w: Train, made: Framework) -> Deepspeed:
+    own = w.framework_version if made.name == "deepspeed" else None
+    said = {size: getattr(w, name) for name, size in SIZES.items()}
+    return Deepspeed(
+        version=patched(w.deepspeed_version or own),
+        sizes={size: n for size, n in said.items() if n is not None},
+        overlaps=w.zero_overlap_comm,
+        whole_first=w.no_zero_init,
     )
 
 
@@ -160,6 +246,8 @@ def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) ->
     if (w.method or "full") == "full":
         return None
     lowered = made.lowers_packed and subject.choice.scheme is not None
+    stage = (w.shard or made.shard or "").startswith("zero")  # the engine casts the whole module
+    wide = made.wide_adapters and not lowered and not stage
     return Adapters(
         r=w.lora_r or 8,
         alpha=w.lora_alpha or 8,
@@ -168,5 +256,5 @@ def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) ->
         dora=w.method == "dora",
         rslora=w.use_rslora,
         modules_to_save=w.modules_to_save or (),
-        dtype=FLOAT32 if made.wide_adapters and not lowered else chosen.autocast or chosen.frozen,
+        dtype=FLOAT32 if wide else chosen.autocast or chosen.frozen,
     )

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.training.build import BITSANDBYTES, EXPERTS, MERGES
+from weighbridge.training.build import EXPERTS, MERGES
+from weighbridge.training.kbit import BITSANDBYTES
 from weighbridge.training.nets import SEEING
 from weighbridge.training.plan import Plan
 
@@ -18,11 +19,11 @@ def remarks(p: Plan) -> list[str]:
 
 def _emulated(p: Plan) -> str:
     """transformers' Trainer refuses bf16=True there (training_args.py); torch emulates it."""
-    if p.part is None or p.computing != BFLOAT16 or p.capability >= BF16_UNITS:
+    if p.part is None or p.computing != BFLOAT16 or p.chip.capability >= BF16_UNITS:
         return ""
     return (
         f"{p.part.name} has no units for bfloat16 (compute capability "
-        f"{'.'.join(map(str, p.capability))}): torch emulates it, and the Trainer refuses it; "
+        f"{'.'.join(map(str, p.chip.capability))}): torch emulates it, and the Trainer refuses it; "
         "--precision fp16-mixed takes as much memory"
     )
 
@@ -36,6 +37,18 @@ def _experts(p: Plan) -> str:
         f"experts are parameters of three dimensions, which bitsandbytes does not pack: they stay "
         f"in {p.dtype.name} beside linears in {form.name}"
     )
+
+
+def _upcast(p: Plan) -> str:
+    """What PEFT's recipe does to a base that is packed."""
+    form = p.subject.choice.scheme
+    if form is None:
+        return ""
+    if p.upcast != "none":
+        return f"{CASTS[p.upcast]}; scripts without that call: --kbit-upcast none"
+    if p.asked_upcast not in (None, "none"):
+        return f"--kbit-upcast {p.asked_upcast} changes nothing: PEFT leaves {form.name} as it is"
+    return ""
 
 
 def _packed(p: Plan) -> str:
@@ -83,4 +96,19 @@ def _of_a_batch(p: Plan, given: set[str]) -> str:
     )
 
 
-REMARKS: tuple[Callable[[Plan], str], ...] = (_emulated, _experts, _packed, _selective, _items)
+CASTS = {
+    "peft": "what is not packed is taken as cast to float32, and hidden states with it, as PEFT's "
+    "prepare_model_for_kbit_training does it",
+    "trl": "norms are taken as cast to float32, and what follows them with it, embedding and head "
+    "as bfloat16, as TRL's peft_module_casting_to_bf16 leaves them",
+    "norms": "norms are taken as cast to float32, and what follows them with it, as TRL 0.25's "
+    "prepare_model_for_kbit_training does it",
+}
+REMARKS: tuple[Callable[[Plan], str], ...] = (
+    _emulated,
+    _experts,
+    _upcast,
+    _packed,
+    _selective,
+    _items,
+)

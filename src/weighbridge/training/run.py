@@ -17,8 +17,7 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.components.activations import Heap, Peak
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
-from weighbridge.training.attend import PROCESSORS, THREADS
-from weighbridge.training.build import MERGES, build, trainable
+from weighbridge.training.build import MERGES, build
 from weighbridge.training.nets import EMBEDDINGS, SEEING, Program, program, towers
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
@@ -42,6 +41,7 @@ class Run:
     trainable: int = 0
     saved: int = 0  # bytes that the graph holds at the end of the first forward
     host: int = 0  # bytes of parameters and master copies in host memory
+    pinned: int = 0  # the same in pinned blocks
     away: int = 0  # bytes of activations there, at most
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
     assumed: list[str] = field(default_factory=list)  # what the class does not say of its training
@@ -78,15 +78,23 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     built = _built(m, p, around, stage)
     around.placed(m, built)
     found = Run(program=_program(p, built))
-    found.trainable = sum(x.numel for x in trainable(built.params))
+    found.trainable = sum(x.numel for x in built.own if x.trainable)
     offloaded = p.sharding.offload != "none"
     kept = Optimization(
-        p.optimizer, around.stepped(built), offloaded=offloaded, zeroes=p.torch < (2, 0)
+        p.optimizer,
+        around.stepped(built),
+        offloaded=offloaded,
+        zeroes=p.torch < (2, 0) or p.framework.forgets_late,
+        apart=around.apart,
     )
     if p.optimizer.early or around.early:
+        given = around.starting(m)
         kept.start(m)
+        del given
     found.note("load", m.heap.phase(), first=True)
     batches = Batches(_step(m, p, built, around), p, found, stage)
+    if p.framework.forgets_late and p.torch >= (2, 0):
+        batches.forgets = kept.forget
     for number in range(STEPS):
         first = number == 0
         batches.all(first=first)
@@ -101,7 +109,7 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
         around.saving(m, built)
         found.note("save", m.heap.phase(), first=False)
     found.elsewhere, found.assumed = kept.elsewhere, batches.s.assumed
-    found.host, found.away = around.host, m.most_away
+    found.host, found.pinned, found.away = around.host, around.pinned, m.most_away
     return found
 
 
@@ -132,12 +140,12 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         length=share(p.length, p.sharding.context),
         dtype=p.activations,
         kernel=p.attention,
-        capability=p.capability,
         torch=p.torch,
         checkpointing=p.checkpointing,
         padded=p.padded,
         reentrant=p.reentrant,
         release=p.release,
+        transformers=p.version,
         compiled=p.compiled,
         image_size=p.image_size,
         items={} if p.subject.model_type in SEEING else dict(p.items),
@@ -146,9 +154,8 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
 
 
 def _workspaces(m: Machine, p: Plan) -> None:
-    m.processors = PROCESSORS.get(p.capability, m.processors)
-    m.threads = THREADS.get(p.capability, m.threads)
-    found = cublas(p.capability, p.torch)
+    m.chip = p.chip
+    found = cublas(p.chip.capability, p.torch)
     if found.bytes.low:
         m.workspace = found.bytes.expected
     else:
@@ -167,8 +174,9 @@ class Batches:
         self.first = False
         self.first_stage = stage == 0
         self.last_stage = stage == p.sharding.pipeline - 1
+        self.forgets: Callable[[], None] | None = None  # gradients, behind the first forward
         self.in_flight = min(p.sharding.pipeline - stage, p.accumulation)
-        self.logits: Tensor | None = None  # of the outputs, where the loop holds them
+        self.kept: list[Tensor] = []  # by the loop's variables, until the next forward has run
 
     def all(self, *, first: bool) -> None:
         self.first = first
@@ -176,6 +184,8 @@ class Batches:
         ends: deque[Tensor] = deque()
         for number in range(count):
             ends.append(self._forward())
+            if self.forgets is not None and number == 0:
+                self.forgets()
             if len(ends) == self.in_flight:
                 self._backward(ends.popleft(), last=number == count - 1)
         while ends:
@@ -213,11 +223,17 @@ class Batches:
             with s.m.making("logits"):
                 logits = cast(s.m, logits, FLOAT32)
         s.inputs.clear()
-        if p.framework.outputs:
-            self.logits = logits
-        else:
-            s.outputs.clear()
+        self._compared(logits)
+        held = [end, *s.outputs] if logits is None else [end, logits, *s.outputs]
+        self.kept = held if p.framework.outputs else []
+        s.outputs.clear()
         return end
+
+    def _compared(self, logits: Tensor | None) -> None:
+        """All logits but the last of a sequence, copied for the accuracy of tokens."""
+        if self.p.framework.copies_logits and logits is not None:
+            each = logits.numel // self.s.length * (self.s.length - 1)
+            self.s.m.hidden(logits.dtype.size(each), name="logits")
 
     def _hidden(self, s: Step) -> Tensor:
         """What comes of the tokens, and of images and sounds at the first stage."""
@@ -230,9 +246,7 @@ class Batches:
             self.found.saved = s.m.heap.live("activations")
         s.around.turns(s.m, s.built, last=last)
         backward(s.m, end, name="logits" if self.last_stage else TEMPORARIES)
-        self.logits = None
-        del end  # and with it the graph
-        s.outputs.clear()
+        del end  # and with it the graph, but where the loop holds the loss
         self._note("backward")
         s.around.after_backward(s.m, s.built, last=last)
         self._note("backward")

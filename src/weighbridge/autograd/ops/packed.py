@@ -1,6 +1,7 @@
 """Linears of bitsandbytes: weights in 4 or 8 bits, which are never trained.
 
-    4 bits    forward and backward unpack the whole matrix; nothing of the input is saved
+    4 bits    forward and backward unpack the whole matrix; nothing of the input is saved, but up to
+              bitsandbytes 0.43.1 it is kept as in 8 bits
     8 bits    the input is cast to float16 and to int8, the product is in int32; the input is kept
               on the function's context, where no checkpoint sees it; backward unpacks the matrix
 
@@ -77,7 +78,8 @@ class Linear4:
 
 
 class Linear8:
-    """LLM.int8(): rows of the input and of the weight each have a scale."""
+    """LLM.int8(): rows of the input and of the weight each have a scale. Autocast does not reach
+    it: the input stays, and the result is, in the input's own dtype."""
 
     __slots__ = ("bias", "weight")
 
@@ -86,7 +88,6 @@ class Linear8:
         self.bias = bias
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
-        x = lower(m, x)
         outside, inside = self.weight.shape
         half = m.new(x.shape, FLOAT16) if x.dtype != FLOAT16 else None
         rows, scales = m.new(x.shape, INT8), m.new((x.rows,), FLOAT32)

@@ -7,6 +7,7 @@ host         pages of the file while it is read; tensors that stay; prompts kept
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 from weighbridge.components.kv_cache import components
@@ -157,13 +158,14 @@ def _pages(h: Held, s: Subject) -> Component:
             Bytes(min(4 * MIB, moved), min(4 * MIB, moved), min(largest, moved)),
             ("four pinned buffers of 1 MiB, or the largest tensor"),
         )
-    return of(
+    found = of(
         "temporaries",
         size,
         detail="while loading",
         formula=formula,
         source="llama.cpp src/llama-model-loader.cpp (load_all_data)",
     )
+    return replace(found, droppable=h.at.mmap)
 
 
 def _host_running(h: Held, device: int) -> Iterator[Component]:

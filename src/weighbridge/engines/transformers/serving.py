@@ -46,7 +46,7 @@ def infer(subject: Subject, w: Infer, budget: "Budget | None") -> Answer:
     if subject.draft is not None:
         draft = infer(subject.draft, replace(w, draft_model=None), None).devices[0]
         found = (derived.beside(found[0], draft), *found[1:])
-    host = derived.host(subject, asked)
+    host = derived.on_host(subject, asked)
     return Answer(
         devices=(*found, host),
         settings=derived.settings(subject, w, asked),
