@@ -154,6 +154,7 @@ class Train(Weighed):
     optimizer: str | None = None
     torch_version: str | None = None
     kbit_upcast: str | None = None
+    gptq_kernel: str | None = None
     bitsandbytes_version: str | None = None
     accelerate_version: str | None = None
     deepspeed_version: str | None = None

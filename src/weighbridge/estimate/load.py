@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from weighbridge import fit, host_fit
+from weighbridge import bounds, fit, host_fit
 from weighbridge.components import device, host
 from weighbridge.components.layers import largest_kept_whole
 from weighbridge.components.table import table
@@ -34,8 +34,9 @@ ONE_BUFFER = ("llama.cpp", "mlx-lm")  # no caching allocator between the tensors
 ENGINES = {"gguf": "llama.cpp", "timm": "timm", "diffusers": "diffusers", "torch": "torch"}
 
 
-def load(model: Model, workload: Load) -> Report:
-    """What the weights of `model` take on one device: in the chosen format, and in every one."""
+def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> Report:
+    """What the weights of `model` take on one device: in the chosen format, and in every one.
+    `margins` stand for the package's own."""
     version = transformers.version(workload.engine_version)
     major = version[0]
     decisions = {part.name: decide(part, workload, by_transformers(major)) for part in model.parts}
@@ -62,8 +63,9 @@ def load(model: Model, workload: Load) -> Report:
     )
     priced = table(model, {part.name: native_dtype(part) for part in model.parts}, major=major)
     on_host = _on_host(model, decisions, weights, version, mapped=workload.device_map is not None)
+    gpu = Device(index=0, kind="gpu", phases=(on_device,))
     devices = (
-        Device(index=0, kind="gpu", phases=(on_device,)),
+        *bounds.widened((gpu,), runs(model, first.choice.scheme), margins),
         Device(index=0, kind="host", phases=(on_host,)),
     )
     judged = None if budget is None else _verdict(model, devices[0], everything, budget, first)
@@ -162,6 +164,11 @@ def _on_device(
         return device.in_one_buffer(weights, formula=formula, basis=basis, part=part)
     order = None if warm else transformers.placement_order
     return device.loaded(tensors, formula=formula, basis=basis, order=order, part=part)
+
+
+def runs(model: Model, form: Scheme | None) -> bounds.Runs:
+    """The published runs that an answer is like."""
+    return bounds.Runs("load", engine(model, form), bounds.form(form.name if form else None))
 
 
 def engine(model: Model, form: Scheme | None = None) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import exact, fit, host_fit
+from weighbridge import bounds, exact, fit, host_fit
 from weighbridge.components.weights import Choice
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import subject
@@ -13,7 +13,7 @@ from weighbridge.estimate import uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.model import Model
 from weighbridge.report import Report
-from weighbridge.training import frameworks
+from weighbridge.training import frameworks, paged
 from weighbridge.training.answer import Answer, answer
 from weighbridge.training.plan import USUAL_LENGTH, Plan, plan
 from weighbridge.training.remarks import remarks
@@ -34,11 +34,13 @@ def train(model: Model, w: Train) -> Report:
         w = replace(w, engine_version=exact.ready(kind.name, w.engine_version))
     number, said = version(kind, w.engine_version)
     budget = w.budget()
-    asked = _subject(unpacked(model, w), w, number)
-    p = plan(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
+    asked, p = _planned(model, w, number, budget)
     found = answer(p, budget)
     if w.exact:
         found = exact.trained(asked, w, p, found)
+    found = _paged(
+        replace(found, devices=bounds.widened(found.devices, _runs(asked, p))), p, budget
+    )
     judged = None if budget is None else fit.serving(found.devices, budget)
     return Report(
         task="train",
@@ -54,6 +56,33 @@ def train(model: Model, w: Train) -> Report:
         ),
         warnings=(*_warnings(asked, found, said, budget), *remarks(p)),
     )
+
+
+def run(model: Model, w: Train) -> tuple[Answer, bounds.Runs]:
+    """What the rules say alone, and which published runs it is like."""
+    number, _ = version(engine("transformers"), w.engine_version)
+    budget = w.budget()
+    asked, p = _planned(model, w, number, budget)
+    return _paged(answer(p, budget), p, budget), _runs(asked, p)
+
+
+def _paged(found: Answer, p: Plan, budget: "Budget | None") -> Answer:
+    """With states that the driver pages, where there is room beside all else."""
+    usable = None if budget is None else budget.usable
+    devices = paged.placed(found.devices, found.managed, p.optimizer, usable)
+    return replace(found, devices=devices)
+
+
+def _planned(
+    model: Model, w: Train, number: tuple[int, ...], budget: "Budget | None"
+) -> tuple[Subject, Plan]:
+    asked = _subject(unpacked(model, w), w, number)
+    return asked, plan(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
+
+
+def _runs(s: Subject, p: Plan) -> bounds.Runs:
+    form = s.choice.scheme
+    return bounds.Runs("train", p.framework.name, bounds.form(form.name if form else None))
 
 
 def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:

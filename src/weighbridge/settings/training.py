@@ -36,6 +36,7 @@ base_model                                flag              The headless class, 
 engine_version                            word              Version of transformers (4.40, 5.23). Default: the newest known.
 torch_version                             version           Version of torch that runs; it decides workspaces.
 kbit_upcast                               word peft|trl|norms|none   What of a packed base is cast to float32 before training. Default: the framework's.
+gptq_kernel                               word torch|triton  What multiplies a base in GPTQ: torch keeps each unpacked matrix (GPTQModel), triton nothing (AutoGPTQ). Default: not known, torch is expected.
 bitsandbytes_version                      version           Its version: up to 0.43.1 linears in 4 bits keep their inputs. Default: the newest known.
 accelerate_version                        version           Version of accelerate (FSDP under trainer, trl, axolotl). Default: the newest known.
 deepspeed_version                         version           Version of DeepSpeed. Default: the newest known.

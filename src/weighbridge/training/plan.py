@@ -43,15 +43,14 @@ class Deepspeed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`dtype` is that of the weights which are not packed, `loaded` what they were loaded in: some
-    or all may have been cast since (`upcast`)."""
+    or all may have been cast since."""
 
     subject: Subject
     framework: Framework
     precision: Precision
     dtype: DType
     loaded: DType
-    upcast: str  # of a packed base: kbit.py
-    asked_upcast: str | None = None  # as the user wrote it
+    base: kbit.Base
     autocast: DType | None
     method: str
     batch: int
@@ -75,7 +74,6 @@ class Plan:
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
     loads_once: bool = False  # one rank of a machine reads the weights for all
-    bitsandbytes: tuple[int, ...] | None = None  # its release
     accelerate: tuple[int, ...] | None = None
     zero: Deepspeed = Deepspeed()
     settings: dict[str, Any]
@@ -114,15 +112,14 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
     _refuse(subject, w, made, shares)
     _refuse_card(w, chosen, part)
     loaded = subject.choice.dtype
-    upcast = _upcast(subject, w, made, chosen, shares)
+    base = _base(subject, w, made, chosen, shares)
     return Plan(
         subject=subject,
         framework=made,
         precision=chosen,
-        dtype=FLOAT32 if upcast == "peft" else loaded,
+        dtype=FLOAT32 if base.upcast == "peft" else loaded,
         loaded=loaded,
-        upcast=upcast,
-        asked_upcast=w.kbit_upcast,
+        base=base,
         autocast=chosen.autocast,
         method=w.method or "full",
         batch=w.batch_size or 1,
@@ -145,7 +142,6 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         chip=chip,
         torch=_release(w.torch_version) or TORCH,
         release=_dated(w) if made.dated else _release(w.framework_version),
-        bitsandbytes=numbers(w.bitsandbytes_version),
         accelerate=numbers(w.accelerate_version),
         zero=_deepspeed(w, made),
         compiled=w.compile,
@@ -183,15 +179,22 @@ def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
         )
 
 
-def _upcast(
+def _base(
     subject: Subject, w: Train, made: Framework, chosen: Precision, shares: Sharding
-) -> str:
-    return kbit.chosen(
+) -> kbit.Base:
+    upcast = kbit.chosen(
         w.kbit_upcast,
         subject.choice.scheme,
         made.upcast,
         lowered=chosen.autocast == BFLOAT16,
         shared=shares.kind in ("fsdp1", "fsdp2", "hsdp", "zero3"),
+    )
+    return kbit.Base(
+        upcast=upcast,
+        asked_upcast=w.kbit_upcast,
+        kernel=kbit.kernel(subject.choice.scheme, w.gptq_kernel),
+        asked_kernel=w.gptq_kernel,
+        bitsandbytes=numbers(w.bitsandbytes_version),
     )
 
 

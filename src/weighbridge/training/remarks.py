@@ -55,10 +55,12 @@ def _upcast(p: Plan) -> str:
     form = p.subject.choice.scheme
     if form is None:
         return ""
-    if p.upcast != "none":
-        return f"{CASTS[p.upcast]}; scripts without that call: --kbit-upcast none"
-    if p.asked_upcast not in (None, "none"):
-        return f"--kbit-upcast {p.asked_upcast} changes nothing: PEFT leaves {form.name} as it is"
+    if p.base.upcast != "none":
+        return f"{CASTS[p.base.upcast]}; scripts without that call: --kbit-upcast none"
+    if p.base.asked_upcast not in (None, "none"):
+        return (
+            f"--kbit-upcast {p.base.asked_upcast} changes nothing: PEFT leaves {form.name} as it is"
+        )
     return ""
 
 
@@ -66,10 +68,17 @@ def _packed(p: Plan) -> str:
     form = p.subject.choice.scheme
     if form is None or form.name.startswith(BITSANDBYTES):
         return ""
-    return (
-        f"linears in {form.name} are taken to be dequantized one at a time, as bitsandbytes' in 4 "
-        "bits are; kernels of their own may take less"
-    )
+    if p.base.kernel is None:
+        return (
+            f"linears in {form.name} are taken to be dequantized one at a time, as bitsandbytes' "
+            "in 4 bits are; a kernel that keeps each of them is in the high estimate"
+        )
+    if form.name.startswith("gptq") and p.base.asked_kernel is None:
+        return (
+            "every linear in GPTQ is taken to keep its weight in 16 bits from forward to backward, "
+            "as torch's kernel does; the low estimate is without: --gptq-kernel says which runs"
+        )
+    return ""
 
 
 def _selective(p: Plan) -> str:
