@@ -21,6 +21,7 @@ from weighbridge.workload import Infer, Train
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
+MAX_LAYERS = 512  # of one step: 10 ms each, forward and backward, twice
 DEQUANTIZED = ("fp8", "mxfp4")
 
 
@@ -33,6 +34,11 @@ def train(model: Model, w: Train) -> Report:
     number, said = version(kind, w.engine_version)
     budget = w.budget()
     asked = _subject(model, w, number)
+    if len(asked.body.blocks) > MAX_LAYERS:
+        raise UnsupportedError(
+            f"{model.reference}: a step of {len(asked.body.blocks):,} layers is not replayed; our "
+            f"limit is {MAX_LAYERS:,}, and the deepest models that are published have some 130"
+        )
     p = plan(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
     found = answer(p, budget)
     if w.exact:

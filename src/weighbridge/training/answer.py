@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 
+MOST_LISTED = 2048  # devices of a report: each takes 20 kB of JSON
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """By device; the host is the last one. Settings are the effective ones, defaults included."""
@@ -42,8 +45,13 @@ def _devices(p: Plan, stages: list[Run]) -> Iterator[Device]:
     alike = p.sharding.ranks // p.sharding.pipeline
     for number, found in enumerate(stages):
         shown = phases(p, found)
-        for i in range(alike):
+        for i in range(min(alike, _listed(p))):
             yield Device(index=number * alike + i, kind="gpu", phases=shown)
+
+
+def _listed(p: Plan) -> int:
+    """Of a stage's ranks, how many are listed."""
+    return max(1, MOST_LISTED // p.sharding.pipeline)
 
 
 def _host(p: Plan, found: Run) -> Device:
@@ -106,6 +114,9 @@ def _derived(p: Plan, found: Run) -> dict[str, Any]:
 
 
 def _warnings(p: Plan, found: Run) -> Iterator[str]:
+    alike = p.sharding.ranks // p.sharding.pipeline
+    if alike > _listed(p):
+        yield f"{_listed(p):,} of {alike:,} ranks that are alike are listed"
     if found.program.said:
         yield f"{p.subject.model_type}: {found.program.said}"
     yield from found.assumed
