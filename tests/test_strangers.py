@@ -236,11 +236,6 @@ def test_what_could_not_be_followed_is_one_line_and_a_defect_of_ours_in_the_cata
         weighbridge.load("gpt2")
 
 
-def test_a_step_of_thousands_of_layers_is_refused(tmp_path):
-    place = written(tmp_path, {**TINY, "num_hidden_layers": 513})
-    assert "a step of 513 layers is not replayed" in refusal("train", place)
-
-
 def test_ranks_that_are_alike_are_listed_up_to_a_limit():
     report = weighbridge.train({**TINY}, shard="fsdp2", data_parallel_size=65_536, seq_len=64)
     assert len([d for d in report.devices if d.kind == "gpu"]) == 2048

@@ -6,7 +6,8 @@
     │   └── UnsupportedError      understood, and not something that we can answer (yet)
     ├── BadFileError (2)          a file or config that is cut, contradictory or hostile
     ├── HubError (3)              the Hub (or a URL) refuses or cannot be reached
-    │   └── GatedError            ... until the user has accepted a licence or logged in
+    │   ├── GatedError            ... until the user has accepted a licence or logged in
+    │   └── AwayError             nobody answers: no network, a Hub in trouble, or --offline
     └── OutOfMemoryError (1)      a replayed allocator has no room; a program that is traced sees
                                   torch.OutOfMemoryError, as on a GPU, in the same words
 
@@ -49,6 +50,10 @@ class HubError(WeighbridgeError):
 
 
 class GatedError(HubError):
+    pass
+
+
+class AwayError(HubError):
     pass
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from weighbridge.dtypes import torch_dtype
+from weighbridge.engines.methods import online
 from weighbridge.engines.serving import Subject
 from weighbridge.workload import Infer
 
@@ -49,11 +50,14 @@ def dtype(subject: Subject, w: Infer) -> str | None:
     return w.dtype if asked in DTYPES else None
 
 
-def quantization(subject: Subject) -> str | None:
-    """The value of --quantization, of checkpoints that are not packed themselves."""
+def quantization(subject: Subject, w: Infer, engine: str) -> str | None:
+    """The value of --quantization, of checkpoints that are not packed themselves: the engine's own
+    name where it was asked by that."""
     scheme = subject.choice.scheme
     if scheme is None or subject.part.packed:
         return None
+    if w.quantization and online(engine, w.quantization) == scheme.name:
+        return w.quantization.lower()
     return QUANTIZES.get(scheme.name)
 
 
@@ -64,7 +68,8 @@ def limits_images(subject: Subject, w: Infer) -> bool:
 def warnings(subject: Subject, w: Infer, engine: str) -> Iterator[str]:
     name = SERVERS[engine].name
     scheme = subject.choice.scheme
-    if scheme is not None and not subject.part.packed and scheme.name not in QUANTIZES:
+    stored = scheme is not None and not subject.part.packed
+    if scheme is not None and stored and quantization(subject, w, engine) is None:
         yield (
             f"the launch line names the unquantized model: {name} reads {scheme.name} from a "
             "checkpoint that is stored so; give that repository"

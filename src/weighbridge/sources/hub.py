@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from weighbridge.errors import (
+    AwayError,
     BadFileError,
     HubError,
     NotFoundError,
@@ -91,7 +92,7 @@ class HubSource:
         if listing.snapshot is not None and listing.snapshot.holds(full):
             return listing.snapshot.read(full, start, stop)
         if self._client is None:
-            raise HubError(f"{self._where()}: {full} is not in the cache, and we are offline")
+            raise AwayError(f"{self._where()}: {full} is not in the cache, and we are offline")
         if full not in listing.sizes:
             raise NotFoundError(f"{self._where()} has no file {full!r}")
         wanted = _wanted(Range(start, stop), listing.sizes[full])
@@ -109,7 +110,7 @@ class HubSource:
             asked = replace(self._asked(client), path=path, gated=listing.gated)
             raise explain(refused, asked) from None
         except UnreachableError as error:
-            raise HubError(f"{self._where()}: {path}: {error}; try again later") from None
+            raise AwayError(f"{self._where()}: {path}: {error}; try again later") from None
 
     def _where(self) -> str:
         ref = self._ref
@@ -186,12 +187,12 @@ class HubSource:
         commit = cache.commit_of(folder, self._ref.revision or "main")
         found = cache.snapshot(folder, commit)
         if found is None and failure is not None:
-            raise HubError(
+            raise AwayError(
                 f"{self._where()}: {failure}, and the cache holds nothing of it; a folder or a "
                 "config.json needs no network"
             )
         if found is None:
-            raise HubError(
+            raise AwayError(
                 f"{self._where()} is not in the cache at {folder.parent}, and we are offline: run "
                 f"`hf download {self._ref.repo_id}` once with a network, or leave out --offline"
             )

@@ -26,20 +26,21 @@ def command(subject: Subject, at: Launch, w: Infer) -> str:
     return " ".join(words)
 
 
+def change(before: Infer, after: Infer) -> dict[str, object]:
+    """The settings that `after` has and `before` does not."""
+    return {n: v for n in CHANGED if (v := getattr(after, n)) != getattr(before, n)}
+
+
 def changes(before: Infer, after: Infer) -> str:
-    """The flags that `after` has and `before` does not."""
-    found = []
-    for name, flag in CHANGED.items():
-        value = getattr(after, name)
-        if value != getattr(before, name):
-            found.append(flag if value is True else f"{flag} {value:g}")
-    return " ".join(found)
+    """The same as flags."""
+    found = change(before, after).items()
+    return " ".join(CHANGED[n] if v is True else f"{CHANGED[n]} {v}" for n, v in found)
 
 
 def _weights(subject: Subject, w: Infer) -> Iterator[tuple[str, object]]:
     named = (
         ("--dtype", lines.dtype(subject, w)),
-        ("--quantization", lines.quantization(subject)),
+        ("--quantization", lines.quantization(subject, w, "vllm")),
     )
     yield from ((flag, value) for flag, value in named if value)
 
@@ -91,4 +92,5 @@ def _switches(at: Launch, w: Infer) -> Iterator[tuple[str, bool]]:
     yield "--enable-prefix-caching", bool(w.enable_prefix_caching)
     yield "--no-enable-prefix-caching", w.enable_prefix_caching is False
     yield "--disable-hybrid-kv-cache-manager", not at.hybrid
+    yield "--enable-sleep-mode", at.sleeps
     yield "--no-async-scheduling", w.async_scheduling is False
