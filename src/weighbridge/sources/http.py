@@ -148,17 +148,21 @@ def _within(seconds: float, job: Callable[[], T]) -> T:
     """What `job` returns. Where it takes longer, it is left to its own end: a server that sends a
     byte a second never lets the client's own timeout, which is that of one read, expire."""
     done: list[Any] = []
+    late = threading.Event()
 
     def run() -> None:
         try:
             done.extend((True, job()))
         except BaseException as error:
             done.extend((False, error))
+        if late.is_set() and done[0] and hasattr(done[1], "close"):
+            done[1].close()  # a response that nobody waits for any more
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
     if len(done) < 2:
+        late.set()
         raise UnreachableError(f"the answer took more than {seconds:g} s")
     if done[0]:
         found: T = done[1]
@@ -211,7 +215,7 @@ def _chunks(response: Any, count: int) -> Iterator[bytes]:
         read += len(chunk)
         seconds = time.monotonic() - begin
         if seconds > MAX_SECONDS or (seconds > SLOW_AFTER and read < SLOWEST * seconds):
-            raise UnreachableError(f"sent {read:,} bytes in {seconds:.0f} s, which is too slow")
+            raise UnreachableError(f"took more than {seconds:.0f} s for {read:,} bytes: too slow")
 
 
 def _read(response: Any, count: int) -> bytes:
