@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 
+MOST_LISTED = 2048  # devices of a report: each takes 20 kB of JSON
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """By device; the host is the last one. Settings are the effective ones, defaults included."""
@@ -54,8 +57,13 @@ def _devices(
     for number, (found, own) in enumerate(zip(stages, shown, strict=True)):
         managed = found.elsewhere.get("managed", 0)
         held = tuple(beside(phase, managed, p.optimizer, usable) for phase in own)
-        for i in range(alike):
+        for i in range(min(alike, _listed(p))):
             yield Device(index=number * alike + i, kind="gpu", phases=held)
+
+
+def _listed(p: Plan) -> int:
+    """Of a stage's ranks, how many are listed."""
+    return max(1, MOST_LISTED // p.sharding.pipeline)
 
 
 def _capacity(p: Plan, budget: "Budget | None") -> int | None:
@@ -89,6 +97,9 @@ def _derived(p: Plan, found: Run) -> dict[str, Any]:
 
 
 def _warnings(p: Plan, found: Run) -> Iterator[str]:
+    alike = p.sharding.ranks // p.sharding.pipeline
+    if alike > _listed(p):
+        yield f"{_listed(p):,} of {alike:,} ranks that are alike are listed"
     if found.program.said:
         yield f"{p.subject.model_type}: {found.program.said}"
     yield from found.assumed
