@@ -7,6 +7,7 @@ from weighbridge.autograd.tensors import Param
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import UsageError
 from weighbridge.training.sharding.ddp import buckets
+from weighbridge.training.sharding.nccl import group
 from weighbridge.units import MIB, ceil_div, power_of_two
 
 GB = 10**9
@@ -467,3 +468,26 @@ def test_layers_of_a_tower_are_the_roots(shard):
     report = weighbridge.train("clip-vit-base-patch32", shard=shard, data_parallel_size=RANKS)
     alone = weighbridge.train("clip-vit-base-patch32")
     assert most(report, "optimizer_states") < most(alone, "optimizer_states") / 4
+
+
+def test_nccls_buffers_by_hand():
+    """A ring of two channels over PCIe, of sixteen through switches with NVLink SHARP's beside it;
+    up to torch 2.6 trees were connected with it."""
+    assert group("", lazy=True).expected == 2 * 12 * MIB
+    assert group("", lazy=False).expected == 2 * 2 * 12 * MIB
+    assert group("switch", lazy=True).expected == (16 * 12 + 256) * MIB
+    assert group("bridge", lazy=False).low <= 544_000_000 <= group("bridge", lazy=False).high
+    for links in ("", "bridge", "switch"):
+        known, any_card = group(links, lazy=True), group(None, lazy=True)
+        assert any_card.low <= known.low <= known.expected <= known.high <= any_card.high
+
+
+@pytest.mark.parametrize("name", ["tensor_parallel_size", "pipeline_parallel_size"])
+def test_two_ranks_take_more_than_one_card_by_what_they_talk_through_alone(name):
+    """Buffers of a connection are as large for a tiny model as for any."""
+    alone = weighbridge.train(CONFIG, seq_len=64, gpu="4090").devices[0].peak("driver").expected
+    shared = weighbridge.train(CONFIG, seq_len=64, gpu="4090:2", **{name: 2})
+    for device in (d for d in shared.devices if d.kind == "gpu"):
+        talking = most_of(device, "communication")
+        assert talking == 2 * 12 * MIB
+        assert device.peak("driver").expected - talking <= alone
