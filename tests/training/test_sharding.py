@@ -491,3 +491,17 @@ def test_two_ranks_take_more_than_one_card_by_what_they_talk_through_alone(name)
         talking = most_of(device, "communication")
         assert talking == 2 * 12 * MIB
         assert device.peak("driver").expected - talking <= alone
+
+
+def test_torchtunes_llama_3_gathers_embedding_and_head_apart():
+    """Where it is trained whole, so that the two are never there at once: 525 million numbers each
+    in an 8B; recipes of LoRA leave them to the root, which stays."""
+    usual = {"framework": "torchtune", "seq_len": 16, "data_parallel_size": RANKS, "shard": "fsdp2"}
+    whole, lora = (
+        weighbridge.train("llama-3.1-8b", **usual, **more)
+        for more in ({}, {"method": "lora", "lora_targets": ("q_proj",)})
+    )
+    outer, layer = 2 * 128_256 * 4096, 2 * 218_112_000  # bytes
+    gathered = [most(r, "temporaries", phase="forward") for r in (whole, lora)]
+    assert gathered[0] == pytest.approx(2 * outer + layer, rel=0.001)  # with a buffer each
+    assert gathered[1] == pytest.approx(4 * outer + 2 * layer, rel=0.001)
