@@ -505,3 +505,13 @@ def test_torchtunes_llama_3_gathers_embedding_and_head_apart():
     gathered = [most(r, "temporaries", phase="forward") for r in (whole, lora)]
     assert gathered[0] == pytest.approx(2 * outer + layer, rel=0.001)  # with a buffer each
     assert gathered[1] == pytest.approx(4 * outer + 2 * layer, rel=0.001)
+
+
+@pytest.mark.parametrize("framework", ["trainer", "trl"])
+@pytest.mark.parametrize("shard", ["zero2", "zero3"])
+def test_deepspeed_casts_a_frozen_base_too(framework, shard):
+    """TRL loads it in float32; the engine casts the whole module."""
+    settings = {"method": "lora", "lora_targets": ("q_proj",), "precision": "bf16-mixed"}
+    report = seven(shard=shard, framework=framework, **settings)
+    shares = RANKS if shard == "zero3" else 1
+    assert most(report, "weights", phase="step") == pytest.approx(2 * SEVEN / shares, rel=0.001)
