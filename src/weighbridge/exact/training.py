@@ -98,8 +98,8 @@ def _traceable(p: Plan) -> None:
         reason = "shards are not traced: leave --shard and --offload out"
     elif p.framework.name not in ("trainer", "plain"):
         reason = f"{p.framework.name}'s own loop is not traced; --framework trainer is"
-    elif p.optimizer.name not in OPTIMIZERS:
-        reason = f"optimizers that are traced are {', '.join(OPTIMIZERS)}"
+    elif p.optimizer.name not in OPTIMIZERS or p.optim_args:
+        reason = f"optimizers that are traced are {', '.join(OPTIMIZERS)}, without --optim-args"
     elif p.loss != "standard":
         reason = "the class's own loss is traced; leave --loss out"
     elif p.checkpointing not in ("none", "full"):
@@ -120,11 +120,12 @@ def _traced(s: Subject, w: Infer, p: Plan) -> tuple[Course, Roles]:
         _phases_of(model, course)
         for _ in range(STEPS):
             for _ in range(min(2, p.accumulation)):
-                _micro_batch(model, course, p)
+                kept = _micro_batch(model, course, p)  # in place of the one before
             course.begin("step")
             optimizer.step()
             optimizer.zero_grad()
         course.begin("")
+        del kept
     return course, Roles(adapters - {None}, course)
 
 
@@ -165,7 +166,8 @@ def _phases_of(model: nn.Module, course: Course) -> None:
         base.register_forward_hook(over)
 
 
-def _micro_batch(model: nn.Module, course: Course, p: Plan) -> None:
+def _micro_batch(model: nn.Module, course: Course, p: Plan) -> Any:
+    """What the loop's variable holds of it."""
     course.begin("forward")
     cast = None if p.autocast is None else getattr(torch, p.autocast.name)
     ids = torch.randint(0, 100, (p.batch, p.length), device="cuda")
@@ -183,7 +185,8 @@ def _micro_batch(model: nn.Module, course: Course, p: Plan) -> None:
 
         out = convert_to_fp32(out)
     loss = out["loss"]
-    if not p.framework.outputs:
-        del out
+    held = out if p.framework.outputs else None
+    del out
     loss.backward()
     course.begin("")
+    return held
