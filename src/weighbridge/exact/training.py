@@ -118,14 +118,15 @@ def _traced(s: Subject, w: Infer, p: Plan) -> tuple[Course, Roles]:
         adapters = {gpu.recorder.number(x) for n, x in model.named_parameters() if ".lora_" in n}
         optimizer = OPTIMIZERS[p.optimizer.name](params)
         _phases_of(model, course)
+        kept: list[Any] = []
         for _ in range(STEPS):
             for _ in range(min(2, p.accumulation)):
-                kept = _micro_batch(model, course, p)  # in place of the one before
+                _micro_batch(model, course, p, kept)
             course.begin("step")
             optimizer.step()
             optimizer.zero_grad()
         course.begin("")
-        del kept
+        kept.clear()
     return course, Roles(adapters - {None}, course)
 
 
@@ -166,8 +167,8 @@ def _phases_of(model: nn.Module, course: Course) -> None:
         base.register_forward_hook(over)
 
 
-def _micro_batch(model: nn.Module, course: Course, p: Plan) -> Any:
-    """What the loop's variable holds of it."""
+def _micro_batch(model: nn.Module, course: Course, p: Plan, kept: list[Any]) -> None:
+    """`kept` is what the loop's variable holds, of the micro-batch before until there is another."""
     course.begin("forward")
     cast = None if p.autocast is None else getattr(torch, p.autocast.name)
     ids = torch.randint(0, 100, (p.batch, p.length), device="cuda")
@@ -185,8 +186,7 @@ def _micro_batch(model: nn.Module, course: Course, p: Plan) -> Any:
 
         out = convert_to_fp32(out)
     loss = out["loss"]
-    held = out if p.framework.outputs else None
+    kept[:] = [out] if p.framework.outputs else []
     del out
     loss.backward()
     course.begin("")
-    return held
