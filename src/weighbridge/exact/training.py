@@ -168,7 +168,7 @@ def _phases_of(model: nn.Module, course: Course) -> None:
 
 
 def _micro_batch(model: nn.Module, course: Course, p: Plan, kept: list[Any]) -> None:
-    """`kept` is what the loop's variable holds, of the micro-batch before until there is another."""
+    """`kept` is what the loop's variable holds: the micro-batch before, until there is another."""
     course.begin("forward")
     cast = None if p.autocast is None else getattr(torch, p.autocast.name)
     ids = torch.randint(0, 100, (p.batch, p.length), device="cuda")
