@@ -30,6 +30,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "model",
     "allocator",
     "memory",
+    "bounds",
     "accelerators",
     "kernels",
     "report",

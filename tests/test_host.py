@@ -1,15 +1,19 @@
 """Host memory: by hand, as laws, and with a machine that is a folder."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import weighbridge
 from weighbridge.accelerators.ram import Ram, here, ram
+from weighbridge.cli.menu import run
 from weighbridge.components.host import PROCESS
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.host_fit import both, judged
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.requests import answer
 from weighbridge.units import GIB, KIB, parse_size
 
 LLAMA = "llama-3.1-8b"
@@ -236,3 +240,33 @@ def test_a_container_has_what_its_limit_leaves(tmp_path, files, left):
 def test_a_machine_that_does_not_tell(tmp_path):
     with pytest.raises(UnsupportedError, match="--ram 64GiB"):
         here(tmp_path)
+
+
+# The doors
+
+
+@pytest.mark.parametrize(
+    ("ram", "code"),
+    [("64GiB", 0), ("8GiB", 1), ("31GiB", 4)],  # 29.92 GiB of copies, 0.5 to 4 more
+)
+def test_check_is_about_both_halves(ram, code, capsys):
+    asked = ["load", LLAMA, "--dtype", "float32", "--gpu", "a100-80gb", "--ram", ram, "--check"]
+    assert run(asked) == code
+    assert f"of {float(ram[:-3]):.2f} GiB" in capsys.readouterr().out
+
+
+def test_check_needs_something_to_judge_by(capsys):
+    assert run(["load", LLAMA, "--check"]) == 2
+    assert "--ram" in capsys.readouterr().err
+    assert run(["load", LLAMA, "--check", "--ram", "8GiB", "--dtype", "float32"]) == 1
+
+
+@pytest.mark.parametrize("task", ["load", "infer", "train"])
+def test_requests_have_it_too(task):
+    workload = {"gpu": "4090", "ram": "256MiB"}
+    line = json.dumps({"task": task, "model": "llama-3.2-1b", "workload": workload})
+    found = answer(line)
+    assert found["workload"]["ram"] == "256MiB"
+    assert found["verdict"]["fits"] == found["verdict"]["host"]["fits"] == "no"
+    wrong = json.dumps({"task": task, "model": "llama-3.2-1b", "workload": {"ram": "much"}})
+    assert "much" in answer(wrong)["error"]["message"]

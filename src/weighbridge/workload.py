@@ -134,11 +134,13 @@ class Infer(Weighed):
     no_kv_offload: bool = False
     no_mmap: bool = False
     cache_ram: int | None = None  # MiB of host memory for prompts
+    sched_max_copies: int | None = None  # a number that was compiled in
     mmproj: str | None = None
     # ik_llama.cpp
     mla_attn: int | None = None
     attn_max_b: int | None = None
     fused_moe: bool | None = None
+    run_time_repack: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +157,8 @@ class Train(Weighed):
     kbit_upcast: str | None = None
     gptq_kernel: str | None = None
     bitsandbytes_version: str | None = None
+    accelerate_version: str | None = None
+    deepspeed_version: str | None = None
     # the batch
     batch_size: int | None = None  # sequences of one micro-batch on one device
     seq_len: int | None = None
@@ -186,4 +190,11 @@ class Train(Weighed):
     pipeline_parallel_size: int | None = None
     context_parallel_size: int | None = None
     expert_parallel_size: int | None = None
+    zero_reduce_bucket_size: int | None = None  # numbers, as DeepSpeed counts them
+    zero_prefetch_bucket_size: int | None = None
+    zero_param_persistence_threshold: int | None = None
+    zero_max_live_parameters: int | None = None
+    zero_sub_group_size: int | None = None
+    zero_overlap_comm: bool = False
+    no_zero_init: bool = False
     exact: bool = False

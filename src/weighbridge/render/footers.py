@@ -37,6 +37,8 @@ def _of_serving(report: Report, unit: str | None) -> Iterator[str]:
     yield from phases(report, unit)
     yield from _devices(report, unit)
     yield from _room(report, unit)
+    for what in report.derived["not_counted"]:
+        yield f"missing   {words.printable(what)}"
     for remedy in report.remedies:
         yield f"remedy    {_remedy(remedy, unit)}"
     if report.derived.get("launch"):
@@ -98,6 +100,8 @@ def _at_once(report: Report) -> float | None:
 def _largest(report: Report) -> str:
     """How far one setting can go with the others as they were asked."""
     w, d = report.workload, report.derived
+    if d["not_counted"]:
+        return "not known: something is not counted"
     verdict = report.verdict
     if verdict is not None and verdict.devices_used > verdict.count:
         return "not asked: more devices are launched than there are"

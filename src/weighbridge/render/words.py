@@ -48,6 +48,8 @@ def setting(report: Report) -> str:
         return f"Loading in {form} with {engine}, {d['dtype_from']}"
     if report.task == "train":
         return training(report)
+    if w["context"] is None and d["not_counted"]:
+        return f"Weights alone in {form} with {engine}, {d['dtype_from']}"
     requests = "1 request" if w["batch_size"] == 1 else f"{w['batch_size']:,} requests"
     end = d["longest_context"]
     beyond = ""
@@ -75,6 +77,16 @@ def fullest(report: Report) -> Device:
     """The accelerator with the highest peak; the host where there is none."""
     gpus = [d for d in report.devices if d.kind == "gpu"]
     return max(gpus or report.devices, key=lambda d: d.peak("driver").expected)
+
+
+def moment(report: Report) -> str:
+    """The phase that the table of components is of."""
+    device = fullest(report)
+    several = sum(d.kind == "gpu" for d in report.devices) > 1
+    where = "on the host" if device.kind == "host" else f"on the {'fullest ' * several}device"
+    count = len(device.phases)
+    among = f", the fullest of {count} phases" if count > 1 else ""
+    return f"phase {device.peak_phase} {where}{among}"
 
 
 def component_rows(device: Device, unit: str | None) -> Iterator[tuple[str, str, str, str]]:

@@ -104,12 +104,14 @@ main_gpu -mg                              whole             The device of what i
 no_kv_offload                             flag              The cache stays in host memory.
 no_mmap                                   flag              Files are read, not mapped.
 cache_ram                                 whole -1..        MiB of host memory for prompts; -1: no limit.
+sched_max_copies                          whole 1..64       GGML_SCHED_MAX_COPIES of the build: steps under way on several devices.
 mmproj                                    word              File of the tower for images or sounds.
 
 [ik_llama.cpp | ik_llama.cpp]
 mla_attn -mla                             whole 0..3        How latents are used.
 attn_max_b -amb                           whole             MiB that attention may take at once.
 fused_moe -fmoe                           flag              Gate and up of experts are one operation.
+run_time_repack -rtr                      flag              Weights in host memory are packed for the processor.
 """  # noqa: E501
 OF_LOAD = (
     *("dtype", "quantization", "engine_version", "device_map", "base_model"),

@@ -11,6 +11,7 @@ from weighbridge.training.paged import beside, paged_out
 from weighbridge.training.phases import phases
 from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run, run
+from weighbridge.training.sizes import followed
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -28,7 +29,10 @@ class Answer:
 
 def answer(p: Plan, budget: "Budget | None") -> Answer:
     capacity = _capacity(p, budget)
-    stages = [run(p, capacity, stage) for stage in range(p.sharding.pipeline)]
+    count = p.sharding.pipeline
+    flights = [min(count - i, p.accumulation) + 1 for i in range(count)]
+    followed(p.subject.body, p.subject.model.reference, flights)
+    stages = [run(p, capacity, stage) for stage in range(count)]
     found = max(stages, key=lambda run: max(run.reserved.values()))
     usable = None if budget is None else budget.usable
     shown = [phases(p, run) for run in stages]

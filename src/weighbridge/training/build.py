@@ -1,13 +1,13 @@
 """The class in memory: its parameters in the order in which they are placed, and its modules."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.stacks import LAYER
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.float8 import MULTIPLE, LinearFloat8
 from weighbridge.autograd.ops.packed import Dequantized, Linear4, Linear8
-from weighbridge.autograd.tensors import ELSEWHERE, Param, Tensor
+from weighbridge.autograd.tensors import ELSEWHERE, Param
 from weighbridge.components.weights import alive
 from weighbridge.dtypes import INT8, TORCH, DType
 from weighbridge.engines.transformers.loading import placement_order
@@ -67,7 +67,7 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
     if p.adapters is not None:
         for x in params.values():
             x.trainable = False
-        adapt(m, p, p.adapters, params, wraps)
+        adapt(_maker(m, p.adapters, around), p, p.adapters, params, wraps)
     root = Module(params, wraps)
     return Built(
         root=root,
@@ -102,32 +102,41 @@ def _experts_covered(p: Plan) -> None:
         )
 
 
+Maker = Callable[[Held], Param]  # of what is trained beside a frozen base; "" is its usual dtype
+
+
+def _maker(m: Machine, with_: Adapters, around: Around) -> Maker:
+    return lambda h: around.adapter(m, h, TORCH.get(h.dtype, with_.dtype))
+
+
 def adapt(
-    m: Machine, p: Plan, with_: Adapters, params: dict[str, Param], wraps: dict[str, Wrap]
+    make: Maker, p: Plan, with_: Adapters, params: dict[str, Param], wraps: dict[str, Wrap]
 ) -> None:
     """Puts adapters on the modules that are targeted; modules to save are copied whole."""
     plan = p.subject.part.blueprint
     specs = [*held(plan, major=p.major), *_tied(plan, params)]
+    dtypes = {h.name: _dtype(p, h) for h in specs}
     stacks, targets = experts(specs, p.subject.model_type, with_.targets)
     for stack in stacks:
-        _stacked(m, with_, stack, params, wraps)
+        _stacked(make, with_, stack, params, wraps)
     alone = {s.name.removesuffix(".weight") for s in stacks}
     found = matched(specs, targets, with_.modules_to_save) if targets else []
     for name in (n for n in found if n not in alone and not _of_experts(n, stacks)):
         weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
         inside, outside = weight.shape[::-1] if weight.kind != "conv1d" else weight.shape
-        a, b = _factors(m, with_, name, (inside, outside))
+        a, b = _factors(make, name, (inside, outside), with_.r)
         wrap = Lora(wraps.get(name) or Plain(weight, bias), weight, a, b, with_.dropout)
         params[a.name], params[b.name] = a, b
         if with_.dora:
             path = f"{name}.lora_magnitude_vector.weight"
-            wrap.magnitude = m.param(path, (outside,), with_.dtype, component="adapters")
+            wrap.magnitude = make(Held(path, (outside,), "linear"))
             params[path] = wrap.magnitude
         wraps[name] = wrap
     for name in saved(params, with_.modules_to_save):
         whole = params[name]
-        copy = m.param(name, whole.shape, whole.dtype, component="adapters", kind=whole.kind)
-        params[f"original {name}"], params[name] = whole, copy
+        dtype = dtypes.get(name, p.dtype).name
+        params[f"original {name}"] = whole
+        params[name] = make(Held(f"{name} (saved)", whole.shape, whole.kind, dtype))
 
 
 def _tied(plan: Blueprint, params: dict[str, Param]) -> Iterator[Held]:
@@ -145,7 +154,7 @@ def _of_experts(name: str, stacks: list[Stack]) -> bool:
 
 
 def _stacked(
-    m: Machine, with_: Adapters, s: Stack, params: dict[str, Param], wraps: dict[str, Wrap]
+    make: Maker, with_: Adapters, s: Stack, params: dict[str, Param], wraps: dict[str, Wrap]
 ) -> None:
     shape = params[s.name].shape
     count, outside, inside = shape if len(shape) == 3 else (1, *shape)
@@ -154,23 +163,16 @@ def _stacked(
             f"{s.name} is a parameter and no linear since transformers 5: PEFT has no DoRA and no "
             "dropout for it; name --lora-targets without experts and routers (q_proj,v_proj)"
         )
-    a, b = _factors(m, with_, s.name, (inside, outside), with_.r * s.ranks * count)
+    a, b = _factors(make, s.name, (inside, outside), with_.r * s.ranks * count)
     params[a.name], params[b.name] = a, b
     wraps[s.name] = Stacked(a, b)
 
 
-def _factors(
-    m: Machine, with_: Adapters, name: str, sides: tuple[int, int], r: int = 0
-) -> tuple[Param, Param]:
+def _factors(make: Maker, name: str, sides: tuple[int, int], r: int) -> tuple[Param, Param]:
     """A [r, in] and B [out, r]."""
     inside, outside = sides
-    r = r or with_.r
-    shapes = (("A", (r, inside)), ("B", (outside, r)))
-    a, b = (
-        m.param(f"{name}.lora_{which}.weight", shape, with_.dtype, component="adapters")
-        for which, shape in shapes
-    )
-    return a, b
+    a = make(Held(f"{name}.lora_A.weight", (r, inside), "linear"))
+    return a, make(Held(f"{name}.lora_B.weight", (outside, r), "linear"))
 
 
 def _module(h: Held) -> str:
@@ -274,11 +276,3 @@ def _encoder(root: Module, path: str, p: Plan) -> list[Module]:
         return []
     other = path.replace(DECODER, ENCODER)
     return [root.at(f"{other}.{i}") for i in range(len(inner.blocks))]
-
-
-def trainable(params: dict[str, Param]) -> Iterator[Param]:
-    return (p for p in params.values() if p.trainable)
-
-
-def tensors(built: Built) -> list[Tensor]:
-    return [*built.params.values(), *built.buffers]

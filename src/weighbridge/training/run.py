@@ -3,8 +3,10 @@
 Two steps are run: in the first the optimizer has no states before its end.
 """
 
-from collections import deque
-from collections.abc import Callable
+import gc
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +20,8 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.components.activations import Heap, Peak
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
-from weighbridge.training.build import MERGES, build, trainable
+from weighbridge.training.build import MERGES, build
+from weighbridge.training.modules import below
 from weighbridge.training.nets import EMBEDDINGS, SEEING, Program, program, towers
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
@@ -61,6 +64,24 @@ class Run:
 def run(p: Plan, capacity: int | None = None, stage: int = 0) -> Run:
     """One rank of a stage. `capacity` is what the allocator can have of the card: cached blocks go
     back to the driver there. Where tensors alone are more, the run is shown without an end."""
+    with _uncollected():
+        return _bounded(p, capacity, stage)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Nodes and storages go by their counts: the collector of cycles finds nothing among them, and
+    walks over all of them again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _bounded(p: Plan, capacity: int | None, stage: int) -> Run:
     found = _run(p, None, stage)
     if capacity is None or max(x.allocated for x in found.moments.values()) > capacity:
         return found
@@ -81,7 +102,7 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     built = _built(m, p, around, stage)
     around.placed(m, built)
     found = Run(program=_program(p, built))
-    found.trainable = sum(x.numel for x in trainable(built.params))
+    found.trainable = sum(x.numel for x in built.own if x.trainable)
     found.packed, found.packed_in_layer = _packed(built)
     offloaded = p.sharding.offload != "none"
     kept = Optimization(
@@ -89,9 +110,12 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
         around.stepped(built),
         offloaded=offloaded,
         zeroes=p.torch < (2, 0) or p.framework.forgets_late,
+        apart=around.apart,
     )
     if p.optimizer.early or around.early:
+        given = around.starting(m)
         kept.start(m)
+        del given
     found.note("load", m.heap.phase(), first=True)
     batches = Batches(_step(m, p, built, around), p, found, stage)
     if p.framework.forgets_late and p.torch >= (2, 0):
@@ -116,15 +140,19 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
 
 def _packed(built: Built) -> tuple[int, int]:
     """Numbers of parameters that are packed: of all, and of the layer that has most."""
-    sizes = {n: x.numel for n, x in built.params.items() if x.storage is None and not x.trainable}
-    paths = [layer.path for layer in built.layers]
-    each = [sum(n for name, n in sizes.items() if name.startswith(path)) for path in paths]
-    return sum(sizes.values()), max(each, default=0)
+    lead = {layer.path for layer in built.layers}
+    total, each = 0, Counter[str]()
+    for name, x in built.params.items():
+        if x.storage is None and not x.trainable:
+            total += x.numel
+            each[below(name, lead)] += x.numel
+    each.pop("", None)
+    return total, max(each.values(), default=0)
 
 
 def _program(p: Plan, built: Built) -> Program:
-    lead = [layer.path for layer in built.layers]
-    names = [n.removeprefix(path) for path in lead for n in built.params if n.startswith(path)]
+    lead = {layer.path for layer in built.layers}
+    names = [n.removeprefix(path) for n in built.params if (path := below(n, lead))]
     names.append(built.base.first(*EMBEDDINGS))
     kind, blocks = p.subject.model_type, p.subject.body.blocks
     if p.major < MERGES and any(isinstance(f, Experts) for b in blocks for f in b.feeds):
@@ -164,6 +192,8 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
 
 def _workspaces(m: Machine, p: Plan) -> None:
     m.chip = p.chip
+    if p.part is not None and p.part.stack == "own":
+        return
     found = cublas(p.chip.capability, p.torch)
     if found.bytes.low:
         m.workspace = found.bytes.expected

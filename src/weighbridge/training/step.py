@@ -50,6 +50,11 @@ class Built:
     parts: dict[str, str] = field(default_factory=dict)  # what a parameter belongs to
 
     @property
+    def own(self) -> list[Param]:
+        """Each parameter once, though a head that is the embedding has two names."""
+        return list({id(p): p for p in self.params.values()}.values())
+
+    @property
     def stacks(self) -> dict[str, Module]:
         """All layers by their paths, in the order in which they run."""
         return {layer.path: layer for layer in (*self.encoder, *self.layers)}

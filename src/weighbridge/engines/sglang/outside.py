@@ -40,7 +40,7 @@ GRAPH_NCCL = Bytes(10 * MIB // 100, 40 * MIB // 100, 110 * MIB // 100)
 PREFILL_GRAPH = Bytes(6 * MIB, 10 * MIB, 14 * MIB)  # a captured length
 LATENT_GRAPHS = Bytes(0, 1536 * MIB, 1536 * MIB)  # all of prefill, where attention is latent
 PROMPTS = 16_384  # max_prefill_tokens: of prompts that are not cut
-IMAGES = Bytes(0, 100 * MIB, 100 * MIB)  # what encoded images are kept in: SGLANG_VLM_CACHE_SIZE_MB
+IMAGES = Bytes(0, 50 * MIB, 100 * MIB)  # what encoded images are kept in: SGLANG_VLM_CACHE_SIZE_MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

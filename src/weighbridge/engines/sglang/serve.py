@@ -55,6 +55,7 @@ def serve(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
             *_warnings(own, able),
             *lines.warnings(s, w, "sglang"),
             *cards.caution(budget, "sglang"),
+            *cards.packed_alone(s, budget, "sglang"),
         ),
         serves=None if own.fit is None else _serves(own, able),
     )

@@ -51,6 +51,7 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
             *lines.warnings(subject, w, "vllm"),
             *checks.warnings(sized, w),
             *cards.caution(budget, "vllm"),
+            *cards.packed_alone(subject, budget, "vllm"),
         ),
         serves=None if budget is None else _serves(subject, own, able, budget),
     )
