@@ -167,6 +167,30 @@ def test_arguments_that_cannot_be(name, args, says):
         argued(optimizer(name), args, (2, 13))
 
 
+def clones(torch, **more):
+    """What the autotuner's clones count as, in the phase where the optimizer steps."""
+    found = api.train(
+        "llama-3.2-3b", offline=True, seq_len=16, torch_version=torch, precision="bf16", **more
+    )
+    name = "backward" if more.get("optimizer_in_backward") else "step"
+    phase = next(p for p in found.devices[0].phases if p.name == name)
+    return next((c.bytes for c in phase.components if "autotuner" in c.detail), None)
+
+
+def test_the_first_compiled_step_clones_what_it_changes():
+    """Of the embedding, 128,256 x 3,072 in 16 bits: itself and a byte for each of two averages,
+    half a byte in 4 bits. Since torch 2.7 clones may be in host memory."""
+    embedding = 128_256 * 3072
+    old = clones("2.5", optimizer="adamw_torch_8bit")
+    assert (old.low, old.expected, old.high) == (0, 4 * embedding, 4 * embedding)
+    new = clones("2.7", optimizer="adamw_torch_8bit")
+    assert (new.low, new.expected, new.high) == (0, 0, 4 * embedding)
+    assert clones("2.7", optimizer="adamw_torch_4bit").high == 3 * embedding
+    assert clones("2.5", optimizer="adamw_torch_fused") is None
+    inner = clones("2.7", optimizer="adamw_torch_8bit", optimizer_in_backward=True)
+    assert inner.high == 4 * embedding
+
+
 def test_arguments_come_from_the_command_line():
     found = api.train("llama-3.2-1b", offline=True, seq_len=16, optim_args="fused=True")
     assert found.workload["optim_args"] == ["fused=True"]

@@ -16,7 +16,7 @@ from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held
-from weighbridge.training.optimizers import Optimizer, argued, optimizer
+from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.sharding.numbers import Sharding, sharding
 from weighbridge.workload import Train
 
@@ -233,7 +233,8 @@ def _images(w: Train) -> int:
 
 def _stepping(chosen: Optimizer, w: Train) -> Optimizer:
     """As its torch steps it; in backward, each parameter for itself."""
-    chosen = argued(chosen, w.optim_args or (), _release(w.torch_version) or TORCH)
+    torch = _release(w.torch_version) or TORCH
+    chosen = tuned(argued(chosen, w.optim_args or (), torch), torch)
     return replace(chosen, in_backward=True) if w.optimizer_in_backward else chosen
 
 

@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from weighbridge.errors import UsageError
 from weighbridge.training.optimizers import bits, factored, lowrank, others, plain
 from weighbridge.training.optimizers.arguments import argued
+from weighbridge.training.optimizers.bits import tuned
 from weighbridge.training.optimizers.row import Optimizer, State
 
-__all__ = ["NAMES", "Optimizer", "State", "argued", "optimizer"]
+__all__ = ["NAMES", "Optimizer", "State", "argued", "optimizer", "tuned"]
 
 TABLE = (*plain.ROWS, *bits.ROWS, *factored.ROWS, *lowrank.ROWS, *others.ROWS)
 ROWS: Mapping[str, Optimizer] = {row.name: row for row in TABLE}
