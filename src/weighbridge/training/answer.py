@@ -78,6 +78,7 @@ def _settings(p: Plan) -> dict[str, Any]:
         "method": p.method,
         "framework": p.framework.name,
         "optimizer": p.optimizer.name,
+        "optim_args": list(p.optim_args),
         "gradient_accumulation": p.accumulation,
         "checkpointing": p.checkpointing,
         "kbit_upcast": p.base.upcast,

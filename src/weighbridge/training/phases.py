@@ -11,6 +11,7 @@ from weighbridge.components.activations import Peak
 from weighbridge.components.device import REPLAY, cached, context
 from weighbridge.memory import Bytes, Component, Phase, exactly
 from weighbridge.training import kbit
+from weighbridge.training.optimizers.bits import TUNING
 from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run
 from weighbridge.training.sharding.nccl import communication
@@ -72,6 +73,8 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
             formula=f"up to {unsure} % of activations, logits and temporaries",
             source=p.framework.source,
         )
+    if found.unsure and name == ("backward" if p.optimizer.in_backward else "step"):
+        yield _tuned(p, Bytes(0, 0, found.unsure))
     yield from _unread(p, found, name)
     if p.sharding.ranks > 1:
         yield communication(p)
@@ -104,6 +107,18 @@ def _towers(p: Plan, nbytes: int) -> Component:
         basis="assumed",
         formula=f"{items} of a sequence, through layers that were read by their parameters alone",
         source="the class's tensors, and the positions of an item",
+    )
+
+
+def _tuned(p: Plan, nbytes: Bytes) -> Component:
+    """Of the first step; a third average in float32 would be as much."""
+    return Component(
+        name="temporaries",
+        detail=TUNING,
+        bytes=nbytes,
+        basis="assumed",
+        formula="of the largest parameter: itself, and the codes of its averages",
+        source=p.optimizer.source,
     )
 
 
@@ -140,6 +155,7 @@ RUNNING = ("forward", "loss", "backward")
 APART: Mapping[str, Callable[[Plan, int], Component]] = {
     TOWERS: _towers,
     DEQUANTIZED: _dequantized,
+    TUNING: lambda p, nbytes: _tuned(p, Bytes(0, nbytes, nbytes)),
 }
 
 
