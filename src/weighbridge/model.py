@@ -20,6 +20,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, known
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.inventory import Inventory, Part
+from weighbridge.reference import Reference
 from weighbridge.tensors import Tensor
 
 WIDTH = 4096  # assumed, and only of a bare size: groups and blocks of all formats divide it
@@ -68,6 +69,7 @@ class Model:
     notes: tuple[str, ...] = ()
     rough: bool = False
     repo_id: str | None = None
+    origin: Reference | None = None  # None: a config or a module at hand
 
     @property
     def loads_as(self) -> str:
@@ -129,6 +131,7 @@ def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
         notes=tuple(notes),
         rough=inventory.rough,
         repo_id=inventory.repo_id,
+        origin=inventory.origin,
     )
 
 

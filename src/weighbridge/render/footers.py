@@ -9,6 +9,11 @@ from weighbridge.report import Remedy, Report
 from weighbridge.units import human, human_count
 
 
+def to_paste(report: Report) -> str:
+    """The line that launches what was sized; "" where there is none."""
+    return words.printable(report.derived.get("launch") or "")
+
+
 def footer(report: Report, unit: str | None) -> Iterator[str]:
     """Facts that belong to no table."""
     yield from FOOTERS[report.task](report, unit)
@@ -41,8 +46,8 @@ def _of_serving(report: Report, unit: str | None) -> Iterator[str]:
         yield f"missing   {words.printable(what)}"
     for remedy in report.remedies:
         yield f"remedy    {_remedy(remedy, unit)}"
-    if report.derived.get("launch"):
-        yield f"launch    {words.printable(report.derived['launch'])}"
+    if report.derived.get("launch_note"):
+        yield f"launch    {words.printable(report.derived['launch_note'])}"
     yield from _of_command(report.derived.get("command"))
 
 

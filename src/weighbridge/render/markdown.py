@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from weighbridge.render import words
-from weighbridge.render.footers import footer
+from weighbridge.render.footers import footer, to_paste
 from weighbridge.report import Report, Row
 
 
@@ -32,6 +32,9 @@ def _lines(report: Report, unit: str | None, explain: bool) -> Iterator[str]:
         yield ""
     yield from (f"- {line}" for line in footer(report, unit))
     yield from (f"- warning: {line}" for line in report.warnings)
+    paste = to_paste(report)
+    if paste:
+        yield from ("", "```", paste, "```")
 
 
 def _tables(report: Report) -> Iterator[tuple[str, list[Row]]]:

@@ -50,7 +50,10 @@ def changes(before: Infer, after: Infer) -> str:
 
 
 def launch(s: Subject, w: Infer, e: Effective) -> str:
-    words = ["python", "-m", "sglang.launch_server", "--model-path", s.model.loads_as]
+    where = lines.place(s)
+    words = ["python", "-m", "sglang.launch_server", "--model-path", where.model]
+    if where.revision:
+        words += ["--revision", where.revision]
     words = [shlex.quote(word) for word in (*words, *_flags(s, w, e))]
     return " ".join((*lines.before(s, "sglang"), *words))
 
