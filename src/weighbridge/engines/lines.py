@@ -60,17 +60,17 @@ def place(s: Subject) -> Place:
 def _place(origin: Reference, s: Subject) -> Place:
     match origin:
         case HubRef():
-            return _of_repository(origin)
+            return of_repository(origin)
         case LocalRef():
-            return _of_path(origin)
+            return of_path(origin)
         case UrlRef():
-            return Place(origin.url if origin.filename.endswith(GGUF) else "", why=_of_url(origin))
+            return Place(origin.url if origin.filename.endswith(GGUF) else "", why=of_url(origin))
         case CatalogueRef():
             return Place(s.model.loads_as)
     return Place(why=f"{s.model.reference} is no checkpoint")
 
 
-def _of_repository(at: HubRef) -> Place:
+def of_repository(at: HubRef) -> Place:
     if at.subfolder:
         return Place(why=f"{at.subfolder} is a folder within a repository")
     if at.filename and not at.filename.endswith(GGUF):
@@ -78,7 +78,7 @@ def _of_repository(at: HubRef) -> Place:
     return Place(at.repo_id, at.revision, at.filename or "", at.quant or "")
 
 
-def _of_path(at: LocalRef) -> Place:
+def of_path(at: LocalRef) -> Place:
     if at.path.endswith(GGUF):
         folder, _, name = at.path.rpartition("/")
         return Place(folder or ".", file=name)
@@ -87,7 +87,7 @@ def _of_path(at: LocalRef) -> Place:
     return Place(at.path, at.revision)
 
 
-def _of_url(origin: UrlRef) -> str:
+def of_url(origin: UrlRef) -> str:
     return "" if origin.filename.endswith(GGUF) else "a file at a URL is downloaded first"
 
 

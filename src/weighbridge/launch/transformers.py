@@ -19,6 +19,7 @@ from weighbridge.quantization.on_load import named
 
 SNIPPET = re.compile(r"\.from_pretrained\s*\(")
 MOST = 1 << 16  # characters
+DEFAULTS = ("sdpa", "dynamic")  # what is counted where nothing is said
 LOADS, ASKS = "from_pretrained", "generate"
 PLAIN = {  # keywords that weigh nothing, or are what a line is about
     *("trust_remote_code", "token", "cache_dir", "local_files_only", "use_safetensors", "variant"),
@@ -111,13 +112,15 @@ def _take(word: ast.keyword, settings: dict[str, Value], warnings: list[str]) ->
     if word.arg is None or word.arg in PLAIN:  # **inputs
         return
     reader = WORDS.get(word.arg)
+    if _value(word.value) in DEFAULTS:
+        return
     if reader is None:
         warnings.append(f"{word.arg!r:.80} is no keyword that we know; it is left out")
         return
     found = dict(reader(word.value))
     if not found:
         warnings.append(f"{word.arg}: its value is not read; the default is counted")
-    settings |= found
+    settings |= {name: value for name, value in found.items() if value != ""}
 
 
 Read = Callable[[ast.AST], Iterator[tuple[str, Value]]]
@@ -134,8 +137,17 @@ def _plain(name: str) -> Read:
 
 def _dtype(node: ast.AST) -> Iterator[tuple[str, Value]]:
     value = _value(node)
-    if isinstance(value, str) and value != "auto":
+    if value == "auto":
+        yield "dtype", ""
+    elif isinstance(value, str):
         yield "dtype", {"half": "float16", "float": "float32"}.get(value, value)
+
+
+def _device_map(node: ast.AST) -> Iterator[tuple[str, Value]]:
+    """Names of devices; a mapping deals modules out by hand."""
+    value = _value(node)
+    if isinstance(value, str):
+        yield "device_map", value
 
 
 def _attention(node: ast.AST) -> Iterator[tuple[str, Value]]:
@@ -184,7 +196,7 @@ WORDS: Mapping[str, Read] = {
     "dtype": _dtype,
     "torch_dtype": _dtype,
     "quantization_config": _config,
-    "device_map": _plain("device_map"),
+    "device_map": _device_map,
     "attn_implementation": _attention,
     "revision": _plain("revision"),
     "gguf_file": _plain("gguf_file"),

@@ -32,6 +32,7 @@ FLAGS: Mapping[str, str] = {
     "disable_radix_cache": "--disable-radix-cache",
     "max_loras": "--max-loras-per-batch",
     "max_lora_rank": "--max-lora-rank",
+    "cpu_offload_gb": "--cpu-offload-gb",
     "draft_model": "--speculative-draft-model-path",
     "num_speculative_tokens": "--speculative-num-draft-tokens",
 }

@@ -10,6 +10,7 @@ from weighbridge.engines.vllm.setting import Launch
 from weighbridge.units import GIB
 from weighbridge.workload import Infer
 
+LORA_RANK = 16  # config/lora.py
 METHODS = {"draft": "draft_model"}
 CHANGED = {
     "gpu_memory_utilization": "--gpu-memory-utilization",
@@ -70,7 +71,8 @@ def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, object]]:
         ("--decode-context-parallel-size", at.context_parallel, at.context_parallel > 1),
         ("--cpu-offload-gb", at.offload / GIB, at.offload),
         ("--max-loras", w.max_loras, w.max_loras),
-        ("--max-lora-rank", w.max_lora_rank, w.max_loras and w.max_lora_rank),
+        ("--max-lora-rank", w.max_lora_rank or LORA_RANK, w.max_loras),
+        ("--attention-backend", w.attention_backend, w.attention_backend),
     )
     yield from ((flag, value) for flag, value, said in numbers if said)
     yield from ((flag, True) for flag, said in _switches(at, w) if said)
@@ -95,4 +97,5 @@ def _switches(at: Launch, w: Infer) -> Iterator[tuple[str, bool]]:
     yield "--enable-prefix-caching", bool(w.enable_prefix_caching)
     yield "--no-enable-prefix-caching", w.enable_prefix_caching is False
     yield "--disable-hybrid-kv-cache-manager", not at.hybrid
+    yield "--async-scheduling", bool(w.async_scheduling)
     yield "--no-async-scheduling", w.async_scheduling is False
