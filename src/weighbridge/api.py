@@ -31,6 +31,7 @@ def load(
     gpu: str | None = None,
     gpu_memory: str | int | None = None,
     headroom: str | int | None = None,
+    ram: str | int | None = None,
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
@@ -51,6 +52,8 @@ def load(
         gpu: the device that the verdict is about: "4090", "a100-80gb:8", "2x RTX 4090".
         gpu_memory: what a process can have of that device, or of any: "24GiB", or bytes.
         headroom: what is to stay free on each device: "1GiB", "10%" or bytes; None is nothing.
+        ram: host memory that processes can have: "64GiB", bytes, or "local" for this machine's;
+            None states what is needed and does not judge it.
 
     Returns:
         A frozen `Report`; all sizes are bytes.
@@ -69,9 +72,10 @@ def load(
             "gpu": gpu,
             "gpu_memory": gpu_memory,
             "headroom": headroom,
+            "ram": ram,
         },
     )
-    workload.budget()  # an unknown device is said before anything is fetched
+    workload.check()
     options = Options(
         revision=revision,
         token=token,
@@ -137,7 +141,7 @@ def infer(
     assert workload is not None
     if model is None:
         raise UsageError("name a model, or a --command that does")
-    workload.budget()  # an unknown device is said before anything is fetched
+    workload.check()
     draft, projector = (
         None if name is None else _model(name, options, base_model=False)
         for name in (workload.draft_model, workload.mmproj)
@@ -181,7 +185,7 @@ def train(
         workload = read("train", settings)
     assert workload is not None
     consistent(workload)
-    workload.budget()  # an unknown device is said before anything is fetched
+    workload.check()
     options = Options(
         revision=revision,
         token=token,

@@ -26,6 +26,8 @@ class Part:
     tensors: tuple[Tensor, ...] = ()
     quantization: Mapping[str, Any] | None = None
     cls: str = ""  # the class that a pipeline's index names
+    listed: tuple[str, ...] = ()  # tensors that an index names, where no header was read
+    listed_bytes: int | None = None  # of all of them, as that index says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

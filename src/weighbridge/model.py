@@ -1,28 +1,30 @@
 """What the class holds: an inventory and a config become parameters, buffers and modules.
 
-Three ways, in this order, and the report says which was taken:
+Four ways, in this order, and the report says which was taken:
 
 1. the config's model type is in our tables: the class's own tensors (`arch/`);
 2. headers were read: the stored tensors, unpacked where a format packs them;
-3. an extra (transformers, timm, diffusers) builds the class on the meta device.
+3. an extra (transformers, timm, diffusers) builds the class on the meta device;
+4. an index says how many bytes all tensors have: numbers of 16 bits, assumed.
 
 Where 1 and headers are both at hand, stored tensors that the class does not load are told apart.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint, known
+from weighbridge.arch.families import blueprint, family, known, stems
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.inventory import Inventory, Part
 from weighbridge.reference import Reference
 from weighbridge.tensors import Tensor
 
+STORED = 2  # bytes of a number in files, where nothing says
 WIDTH = 4096  # assumed, and only of a bare size: groups and blocks of all formats divide it
 
 
@@ -171,7 +173,7 @@ def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint
     """The family's blueprint; None where the model type or its class is not in our tables."""
     if part.library != "transformers" or part.config is None or not known(part.config):
         return None
-    config = Config(part.config, where=part.where, cls=part.cls)
+    config = Config(part.config, where=part.where, cls=part.cls or _encoder_alone(part))
     try:
         plan = blueprint(config, base_model=base_model)
     except UnsupportedError as error:
@@ -182,6 +184,30 @@ def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint
     if unread:
         notes.append(f"keys that look like memory and were not read: {', '.join(unread)}")
     return plan
+
+
+def _encoder_alone(part: Part) -> str:
+    """The class of an encoder whose decoder the files do not have, where the config names none:
+    the second text encoder of a pipeline, opened by itself. Else ""."""
+    config = part.config or {}
+    classes = family(str(config.get("model_type"))).classes
+    names = {t.name for t in part.tensors} or set(part.listed)
+    begins = {name.partition(".")[0] for name in names}
+    if config.get("architectures") or "EncoderModel" not in classes or "encoder" not in begins:
+        return ""
+    stem = stems(family(str(config.get("model_type"))))[0]
+    return f"{stem}EncoderModel" if begins <= {"encoder", "shared"} else ""
+
+
+def _of_index(part: Part, parameters: int, notes: list[str]) -> Blueprint:
+    """A class that nothing here can build, and whose shards were not read."""
+    from weighbridge.loading import class_of
+
+    notes.append(
+        f"{class_of(part)} is not in our tables and no header was read: its index says "
+        f"{part.listed_bytes:,} bytes, taken as numbers of 16 bits; shapes are not known"
+    )
+    return replace(_of_size(parameters), cls=class_of(part))
 
 
 def _of_size(parameters: int) -> Blueprint:
@@ -196,6 +222,8 @@ def _from_library(part: Part, code: str | None, notes: list[str], *, base_model:
     try:
         return _built(part, code, base_model=base_model)
     except UnsupportedError as error:
+        if part.listed_bytes is not None:
+            return _of_index(part, part.listed_bytes // STORED, notes)
         refused = [note.partition("; counted from")[0] for note in notes]
         raise UnsupportedError("; ".join([*refused, str(error)])) from None
 

@@ -21,6 +21,7 @@ from weighbridge.tensors import Tensor
 
 if TYPE_CHECKING:
     from weighbridge.formats.gguf import Gguf
+    from weighbridge.formats.index import Index
 
 T = TypeVar("T")
 Raw = Mapping[str, Any]
@@ -49,6 +50,7 @@ class Reader:
         self._read: list[str] = []
         self._notes: list[str] = []
         self._download = 0
+        self._indexes: dict[str, Index] = {}  # by path
 
     def inventory(self) -> Inventory:
         parts = tuple(self._parts())
@@ -141,7 +143,15 @@ class Reader:
             where=f"{found.path}/config.json" if found.path else "config.json",
             tensors=tensors,
             quantization=quantization,
+            **({} if tensors else self._listed(chosen)),
         )
+
+    def _listed(self, chosen: Weights) -> dict[str, Any]:
+        """What an index says of shards that are not here."""
+        index = self._indexes.get(chosen.listed_in.path) if chosen.listed_in else None
+        if index is None:
+            return {}
+        return {"listed": tuple(index.weight_map), "listed_bytes": index.total_size}
 
     def _config(self, found: Folder) -> Raw | None:
         for name, read in READ_CONFIG.items():
@@ -239,7 +249,7 @@ class Reader:
         by_file: dict[str, list[str]] = {}
         from weighbridge.formats.index import MAX_INDEX, parse_index
 
-        found = self._parsed(entry.path, parse_index, MAX_INDEX)
+        found = self._indexes[entry.path] = self._parsed(entry.path, parse_index, MAX_INDEX)
         for name, file in found.weight_map.items():
             by_file.setdefault(f"{head}/{file}" if head else file, []).append(name)
         return by_file

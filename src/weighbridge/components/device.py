@@ -15,7 +15,7 @@ centre cards. All are of lazy loading of kernels (CUDA 11.7 and newer).
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.chips import THREADS, chip
+from weighbridge.accelerators.chips import CAPABILITIES
 from weighbridge.allocator.filling import Filling
 from weighbridge.components.weights import Placed, together, total
 from weighbridge.memory import Basis, Bytes, Component, Phase, exactly
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 CONTEXT = Bytes(200 * MIB, 450 * MIB, 650 * MIB)  # where the part is not known
 STACK = KIB  # of a thread: cudaLimitStackSize
-WITH_HBM = frozenset(("7.0", "8.0", "9.0", "10.0", "10.3"))  # compute capabilities
-BASE, OTHER_BASE = 272 * MIB, 136 * MIB
+BASE, OTHER_BASE = 272 * MIB, 136 * MIB  # of parts with HBM, of others
+RECKONED_SINCE = (7, 0)  # compute capability: no reading of an older one is with lazy loading
+OPEN = 20 * MIB  # kLargeBuffer: the segment of blocks from 1 to 10 MiB
 REPLAY = "c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor"
 Order = Callable[[Iterable[tuple[str, Placed]]], Iterable[Placed]]  # of (module, tensor)
 
@@ -78,37 +79,56 @@ def loaded(
     return Phase("load", tuple(c for c in components if c.bytes.high))
 
 
+def cached(free: int) -> Bytes:
+    """Blocks that nothing lives in, `free` bytes by the replay. They go back to the driver before
+    torch gives up; another order of the same blocks leaves another segment open."""
+    return Bytes(0, free, free + OPEN) if free else exactly(0)
+
+
 def context(part: "Part | None" = None) -> Component:
-    """Of a process of torch on that part."""
+    """A process of torch on that part, beside the allocator. Only CUDA and ROCm have contexts."""
+    if part is not None and part.stack == "own":
+        return Component(
+            name="other",
+            detail=f"{part.vendor}'s runtime",
+            bytes=CONTEXT,
+            basis="assumed",
+            formula="its runtime and compiled kernels: no reading is published, so as CUDA's",
+            source="GPU, driver and versions decide",
+        )
     if part is not None and part.context:
         mib, source = part.context
         return _context(_around(mib * MIB, 5), "measured", f"{mib} MiB were read", source)
     reckoned = None if part is None else _reckoned(part)
     if reckoned is None:
         told = "published readings are 226 to 616 MiB"
-        return _context(CONTEXT, "assumed", told, "GPU, driver and versions decide")
+        hip = part is not None and part.stack == "hip"
+        made = "GPU, driver and versions decide"
+        return _context(CONTEXT, "assumed", told, made, library="HIP" if hip else "CUDA")
     told = "a stack of 1 KiB for every resident thread, and what the driver takes beside"
     return _context(_around(reckoned, 4), "assumed", told, "four published readings agree in 3 %")
 
 
 def _reckoned(part: "Part") -> int | None:
-    found, threads = chip(part.id), THREADS.get(part.compute_capability or "")
-    if found is None or threads is None:
+    chip = part.chip
+    if chip is None or part.kind != "gpu" or chip.capability < RECKONED_SINCE:
         return None
-    base = BASE if part.compute_capability in WITH_HBM else OTHER_BASE
-    return base + found.processors * threads * STACK
+    base = BASE if CAPABILITIES[chip.capability].hbm else OTHER_BASE
+    return base + chip.resident * STACK
 
 
 def _around(nbytes: int, share: int) -> Bytes:
     return Bytes(nbytes - nbytes // share, nbytes, nbytes + nbytes // share)
 
 
-def _context(nbytes: Bytes, basis: Basis, told: str, source: str) -> Component:
+def _context(
+    nbytes: Bytes, basis: Basis, told: str, source: str, *, library: str = "CUDA"
+) -> Component:
     return Component(
         name="context",
         bytes=nbytes,
         basis=basis,
-        formula=f"CUDA context and kernels: {told}; other drivers differ",
+        formula=f"{library} context and kernels: {told}; other drivers differ",
         source=source,
     )
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from weighbridge.dtypes import torch_dtype
 from weighbridge.engines.choosing import ASKED
+from weighbridge.engines.methods import online
 from weighbridge.engines.serving import Subject
 from weighbridge.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
 from weighbridge.workload import Infer
@@ -115,11 +116,14 @@ def dtype(subject: Subject, w: Infer) -> str | None:
     return w.dtype if asked in DTYPES else None
 
 
-def quantization(subject: Subject) -> str | None:
-    """The value of --quantization, of checkpoints that are not packed themselves."""
+def quantization(subject: Subject, w: Infer, engine: str) -> str | None:
+    """The value of --quantization, of checkpoints that are not packed themselves: the engine's own
+    name where it was asked by that."""
     scheme = subject.choice.scheme
     if scheme is None or subject.part.packed:
         return None
+    if w.quantization and online(engine, w.quantization) == scheme.name:
+        return w.quantization.lower()
     return QUANTIZES.get(scheme.name)
 
 
@@ -130,7 +134,8 @@ def unwritten(s: Subject, w: Infer, engine: str) -> str:
         return f"{name} serves the class that the config names, not the headless one"
     if w.dtype and dtype(s, w) is None:
         return f"{name} takes float16, bfloat16 and float32, not --dtype {w.dtype}"
-    if scheme is not None and not s.part.packed and scheme.name not in QUANTIZES:
+    stored = scheme is not None and not s.part.packed
+    if scheme is not None and stored and quantization(s, w, engine) is None:
         return (
             f"{name} reads {scheme.name} from a checkpoint that is stored so; give that repository"
         )

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import exact
+from weighbridge import bounds, exact, host_fit
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, version, written
@@ -11,6 +11,7 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.estimate import rough, served, uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.estimate.limits import largest
+from weighbridge.memory import Bytes
 from weighbridge.model import Model
 from weighbridge.report import Report, Verdict
 from weighbridge.settings import foreign
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 UNBOUNDED = 1 << 20  # tokens: where a model names no end, the search stops here
 MANY = 1 << 16  # requests: the search for the most at once stops here
+TOLD = {  # intervals beside the devices' own, and the published figure that each is
+    "serving_interval": (bounds.PEAK, "driver"),
+    "available_kv_cache_interval": ("kv_available", "component"),
+}
 
 
 def infer(
@@ -41,6 +46,7 @@ def infer(
     answer = _answer(asked, w, kind, budget)
     if w.exact:
         answer = exact.answer(asked, w, answer)
+    answer = widened(answer, runs(asked, kind))
     missing = () if w.exact else uncounted.of_subject(asked, w)
     return Report(
         task="infer",
@@ -48,7 +54,11 @@ def infer(
         workload=_effective(asked, w, kind, written(number)) | dict(answer.settings),
         devices=answer.devices,
         derived=_derived(asked, answer, missing) | _limits(asked, w, kind, answer, budget),
-        verdict=None if budget is None else _verdict(answer, w, kind, budget, missing),
+        verdict=host_fit.both(
+            None if budget is None else _verdict(answer, w, kind, budget, missing),
+            answer.devices,
+            w.host_memory(),
+        ),
         remedies=() if budget is None else tuple(served.remedies(answer, budget)),
         warnings=(*_warnings(model, asked, answer, said, budget), *uncounted.warnings(missing)),
     )
@@ -76,8 +86,32 @@ def _answer(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> Answ
 def _holds(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> bool:
     if kind.holds is not None and not s.model.rough:
         return kind.holds(s, w, budget)
-    answer, missing = _answer(s, w, kind, budget), uncounted.of_subject(s, w)
-    return _verdict(answer, w, kind, budget, missing).fits == "yes"
+    found = widened(_answer(s, w, kind, budget), runs(s, kind))
+    return _verdict(found, w, kind, budget, uncounted.of_subject(s, w)).fits == "yes"
+
+
+def runs(s: Subject, kind: Engine) -> bounds.Runs:
+    """The published runs that an answer is like."""
+    form = s.choice.scheme
+    return bounds.Runs("serve", kind.name, bounds.form(form.name if form else None))
+
+
+def widened(answer: Answer, like: bounds.Runs, table: bounds.Table | None = None) -> Answer:
+    """With the margins of such runs, in devices and in the intervals that follow from them."""
+    told = {
+        name: list(bounds.around(Bytes(*answer.derived[name]), like, *figure, table=table))
+        for name, figure in TOLD.items()
+        if answer.derived.get(name) is not None
+    }
+    serves = answer.serves
+    if serves is not None and serves.changed:
+        serves = replace(serves, changed=bounds.widened(serves.changed, like, table))
+    return replace(
+        answer,
+        devices=bounds.widened(answer.devices, like, table),
+        derived={**answer.derived, **told},
+        serves=serves,
+    )
 
 
 def _usual(model: Model) -> str:
@@ -123,6 +157,7 @@ def _effective(s: Subject, w: Infer, kind: Engine, number: str) -> dict[str, Any
         "gpu": w.gpu,
         "gpu_memory": w.gpu_memory,
         "headroom": w.headroom,
+        "ram": w.ram,
     }
 
 

@@ -32,7 +32,7 @@ def _of_load(report: Report, unit: str | None) -> Iterator[str]:
         yield f"download  about {human(estimate, unit)}, as the config declares; no file was read"
     for device in report.devices:
         if device.kind == "host":
-            yield f"host      {words.span(device.peak('driver'), unit)} of memory while loading"
+            yield f"host      {words.on_host(device, unit)}"
     for name, reason in report.derived["unavailable_formats"].items():
         told = reason if reason.startswith(name) else f"{name}: {reason}"
         yield f"no row    {words.printable(told)}"
@@ -73,7 +73,7 @@ def _devices(report: Report, unit: str | None) -> Iterator[str]:
             yield f"each      {which}: {holds}"
     for device in report.devices:
         if device.kind == "host" and device is not words.fullest(report):
-            yield f"host      {words.span(device.peak('driver'), unit)} of memory"
+            yield f"host      {words.on_host(device, unit)}"
     taken = words.fullest(report).taken
     if taken is not None:
         yield f"taken     {human(taken, unit)} by the engine's own rule, whatever is needed"

@@ -13,6 +13,7 @@ def html(report: Report, *, unit: str | None = None, **_: Any) -> str:
     parts = [
         f"<p><strong>{escape(words.title(report))}</strong><br>",
         f"{escape(words.provenance(report))}. {escape(words.setting(report))}.</p>",
+        f"<p>Components in {escape(words.moment(report))}:</p>",
         _table(
             ("component", "memory", "basis", "formula"),
             words.component_rows(words.fullest(report), unit),

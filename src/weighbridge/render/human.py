@@ -40,6 +40,7 @@ def human(
     console.print(Text(words.provenance(report), style="dim"))
     console.print()
     console.print(Text(words.setting(report)))
+    console.print(Text(words.moment(report), style="dim"))
     console.print(_components(report, unit, explain))
     if words.fullest(report).exact is not None:
         console.print()

@@ -18,6 +18,8 @@ def _lines(report: Report, unit: str | None, explain: bool) -> Iterator[str]:
     yield f"{words.provenance(report)}. {words.setting(report)}."
     yield ""
     components = list(words.component_rows(words.fullest(report), unit))
+    yield f"Components in {words.moment(report)}:"
+    yield ""
     yield from _table(("component", "memory", "basis", "formula"), components)
     yield ""
     exact = list(words.exact_rows(words.fullest(report), unit))

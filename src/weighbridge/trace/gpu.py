@@ -8,8 +8,10 @@ gpu.tape.allocated.nbytes
 
 import contextlib
 import inspect
+import logging
 import os
 import threading
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -33,9 +35,12 @@ from weighbridge.trace.kernels import registered
 from weighbridge.trace.notes import Notes
 from weighbridge.trace.patches import generation, patched, put
 from weighbridge.trace.patches.arrivals import arriving
+from weighbridge.trace.patches.compiler import without_compiler
 from weighbridge.trace.patches.files import Files
+from weighbridge.trace.patches.graphs import graphs
 from weighbridge.trace.patches.libraries import Libraries
 from weighbridge.trace.patches.modules import modules
+from weighbridge.trace.patches.profiling import profiling
 from weighbridge.trace.patches.runtime import runtime
 from weighbridge.trace.patches.threads import threads
 from weighbridge.trace.patches.values import values
@@ -115,8 +120,10 @@ class FakeGPU:
             enter = self._stack.enter_context
             enter(guard.guarded())
             enter(_as_before())
+            enter(_quiet())
             enter(told(self.world))
             table = *runtime(self.card, self.recorder), *modules(), *values()
+            table = *table, *graphs(self.recorder), *profiling(self.notes)
             processes = *self._groups.patches(), *replicas(self.recorder), *devices()
             undo = enter(patched([*table, *processes, *self._files.patches()]))
             self._stack.callback(self._files.close)
@@ -129,7 +136,8 @@ class FakeGPU:
             )
             enter(arriving(late, undo, self.notes))
             libraries = Libraries()
-            fakes = enter(Fakes(allow_non_fake_inputs=True))
+            fakes = enter(without_compiler(partial(Fakes, allow_non_fake_inputs=True)))
+            enter(fakes)
             self.recorder.replaced |= collectives()
             self.recorder.replaced |= enter(registered(Chooser(self.card, self.version)))
             enter(self.recorder)
@@ -176,6 +184,15 @@ class Fakes(FakeTensorMode):  # type: ignore[misc]
         """A copy of a tensor is of the same mode. torch would copy that, and what it holds in C."""
         return self
 
+    def create_symbolic_nested_int(self, *, nt_tensor_id: int | None = None) -> Any:
+        """The number of a jagged dimension; nobody reasons about it as a symbol here."""
+        from torch.nested._internal.nested_int import NestedIntNode
+
+        if nt_tensor_id is None:
+            nt_tensor_id = self.nt_tensor_id_counter
+            self.nt_tensor_id_counter += 1
+        return torch.SymInt(NestedIntNode(nt_tensor_id, 1))
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False
@@ -194,6 +211,17 @@ def _as_before() -> Any:
         torch.set_grad_enabled(grad)
         if _default_device() is not device:
             torch.set_default_device(None if device is None else device.device)
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """torch logs the trace of an error in its fake kernels before the program sees the error."""
+    log = logging.getLogger(FakeTensorMode.__module__)
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _default_device() -> Any:

@@ -1,14 +1,14 @@
 """Looks at data: what a program is told when it asks a fake tensor for its values.
 
-Small tensors of integers, truth values and few numbers that follow from constants keep a
-shadow: the real tensor, computed beside the fake one. So positions, masks of ones and shuffled
-indices are what they are on a GPU. A tensor of any size that has one value everywhere keeps that
-(uniform.py). Of all others
+Small tensors of integers, truth values and few numbers that follow from constants, or from what
+the program made or drew on the host, keep a shadow: the real tensor, computed beside the fake one.
+So positions, masks of ones, boxes and shuffled indices are what they are on a GPU. A tensor of any
+size that has one value everywhere keeps that (uniform.py). Of all others
 
-    one value    is 0
-    how many     (nonzero, unique, a boolean index) is all of them
+    one value    is 0, or the least that a clamp left
+    how many     (nonzero, unique, a boolean index, boxes that nms keeps) is all of them, in order
     finite       are all values: isnan is false and isfinite true
-    order        numbers that are compared are equal: >= and <= are true
+    order        that all of them are >= or <= others is true, that any are is false
 
 and the program's user is warned once.
 """
@@ -26,7 +26,8 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._pytree import tree_flatten, tree_iter, tree_map_only, tree_unflatten
 
-from weighbridge.trace.uniform import LARGE, VIEWS, is_uniform, uniform
+from weighbridge.trace.refusals import refused
+from weighbridge.trace.uniform import LARGE, MADE, VIEWS, is_uniform, uniform
 
 Args = tuple[Any, ...]
 EXCEPTIONS = (DataDependentOutputException, DynamicOutputShapeException)
@@ -55,11 +56,9 @@ class Looks:
         name = func.overloadpacket.__name__
         if name in VALUES:
             self._warn(name, VALUE)
-            return nothing(args[0].dtype) if name == "_local_scalar_dense" else False
+            return _told(args[0]) if name == "_local_scalar_dense" else False
         if name not in COUNTS:
-            raise NotImplementedError(
-                f"{func}: what it returns is in the data, and a fake tensor has none"
-            )
+            raise refused(func, "the program")
         if name not in MASKED or any(known is None for known in map(shadow, _masks(args))):
             self._warn(name, COUNT)
         return COUNTS[name](func, args, kwargs)
@@ -76,10 +75,12 @@ class Looks:
         elif isinstance(out, torch.Tensor):
             if shadow(out) is None:
                 known = _computed(func, args, kwargs) if _followed(func, out) else None
-                known = uniform(func, args, out, shadow) if known is None else known
+                known = _uniform(func, args, out) if known is None else known
                 if known is not None:
                     cast(out, known)
-        elif isinstance(out, list) and all(_followed(func, t) for t in out):
+                else:
+                    _bounded(func, args, kwargs, out)
+        elif isinstance(out, list | tuple) and all(_tensor(func, t) for t in out):
             known = _computed(func, args, kwargs)
             for t, values in zip(out, known or (), strict=False):
                 cast(t, values)
@@ -108,6 +109,34 @@ def shadow(t: torch.Tensor) -> torch.Tensor | None:
     return known
 
 
+def _uniform(func: Any, args: Args, out: torch.Tensor) -> torch.Tensor | None:
+    """One value; of few that were made just now, each by itself, as they may be written to."""
+    known = uniform(func, args, out, shadow)
+    made = func.overloadpacket.__name__ in MADE and _small(out) and out.is_contiguous()
+    with unset_fake_temporarily():
+        return known.contiguous() if known is not None and made else known
+
+
+def _bounded(func: Any, args: Args, kwargs: dict[str, Any], out: torch.Tensor) -> None:
+    """What is not known may be known to be no less than a number."""
+    name = func.overloadpacket.__name__
+    if name in ("clamp", "clamp_min"):
+        least = args[1] if len(args) > 1 else kwargs.get("min")
+        if isinstance(least, int | float):
+            vars(out)["least"] = least
+    elif name in KEEPING or name in VIEWS:
+        least = vars(args[0]).get("least") if isinstance(args[0], FakeTensor) else None
+        if least is not None:
+            vars(out)["least"] = least
+
+
+def _told(t: torch.Tensor) -> Any:
+    """0, or the least that it can be."""
+    zero = nothing(t.dtype)
+    least = vars(t).get("least", 0) if isinstance(t, FakeTensor) else 0
+    return type(zero)(least) if least > 0 else zero
+
+
 def nothing(dtype: torch.dtype) -> Any:
     """0 as Python has it."""
     if dtype == torch.bool:
@@ -123,10 +152,15 @@ def _small(t: torch.Tensor) -> bool:
 
 
 def _followed(func: Any, out: torch.Tensor) -> bool:
-    """Drawn indices are as good as any, drawn numbers are not values that a program looks at."""
+    """Drawn indices are as good as any, and so are numbers that are drawn on the host; those of
+    the device are not values that a program looks at."""
     if out.numel() > 1 and out.dtype not in WHOLE and DRAWN in func.tags:
-        return False
+        return out.device.type == "cpu" and _small(out)
     return _small(out) or func.overloadpacket.__name__ in VIEWS
+
+
+def _tensor(func: Any, out: Any) -> bool:
+    return isinstance(out, torch.Tensor) and _followed(func, out)
 
 
 def cast(t: torch.Tensor, known: torch.Tensor) -> None:
@@ -168,7 +202,8 @@ def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
     real = []
     for position, value in enumerate(flat):
         if isinstance(value, torch.Tensor):
-            value = _written(value) if name in OVERWRITING and not position else shadow(value)
+            whole = not position and (name in OVERWRITING or _covered(name, args))
+            value = _written(value) if whole else shadow(value)
             if value is None or not _usable(func, value):
                 return None
         elif isinstance(value, torch.device):
@@ -180,6 +215,17 @@ def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
     if name in EMPTY:
         out.untyped_storage().lost = True
     return out
+
+
+def _covered(name: str, args: Args) -> bool:
+    """Whether indices are a permutation, of which an inverse is made: all values are written."""
+    if name != "scatter_" or args[0].dim() != 1 or args[2].shape != args[0].shape:
+        return False
+    known = shadow(args[2])
+    if known is None:
+        return False
+    with unset_fake_temporarily():
+        return bool((known.sort().values == torch.arange(known.numel())).all())
 
 
 def _usable(func: Any, known: torch.Tensor) -> bool:
@@ -215,8 +261,22 @@ def _entries(t: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _nonzero(_: Any, args: Args, __: Any) -> torch.Tensor:
+    """All of them: so they are known, one after the other."""
     t: torch.Tensor = args[0]
-    return t.new_empty((t.numel(), t.dim()), dtype=torch.int64)
+    found = t.new_empty((t.numel(), t.dim()), dtype=torch.int64)
+    if t.numel() <= SMALL:
+        with unset_fake_temporarily():
+            cast(found, torch.ones(t.shape, dtype=torch.bool).nonzero())
+    return found
+
+
+def _kept(_: Any, args: Args, __: Any) -> torch.Tensor:
+    """Boxes that do not overlap, the best first."""
+    boxes: torch.Tensor = args[0]
+    kept = _entries(boxes, boxes.shape[0])
+    with unset_fake_temporarily():
+        cast(kept, torch.arange(boxes.shape[0]))
+    return kept
 
 
 def _unique(_: Any, args: Args, __: Any) -> tuple[torch.Tensor, ...]:
@@ -275,6 +335,7 @@ def _counted(_: Any, args: Args, kwargs: dict[str, Any]) -> torch.Tensor:
 
 EMPTY = frozenset(("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"))
 OVERWRITING = frozenset(("copy_", "fill_", "zero_", "random_", "normal_", "uniform_"))
+KEEPING = frozenset(("ceil", "floor", "round", "trunc", "_to_copy", "clone", "index_select"))
 MASKED = frozenset(("masked_select", "index"))
 VALUES = ("_local_scalar_dense", "is_nonzero", "equal", "allclose")
 COUNTS: dict[str, Callable[[Any, Args, dict[str, Any]], Any]] = {
@@ -286,4 +347,5 @@ COUNTS: dict[str, Callable[[Any, Args, dict[str, Any]], Any]] = {
     "repeat_interleave": _repeated,
     "index": _indexed,
     "bincount": _counted,
+    "nms": _kept,
 }

@@ -25,7 +25,6 @@ DEFAULT_GPU = "a100-80gb"  # its kernels, where nobody names a card
 NO_END = "1024TiB"  # of memory, then
 LONGEST = 300  # signs of an error's line
 INTERRUPTED = 130  # 128 + SIGINT
-OURS = (__file__, program.__file__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,13 +155,28 @@ def _status(end: SystemExit) -> int:
 
 def _shown(error: BaseException) -> str:
     """Shows it as Python does, without our own frames; its last line."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename in OURS:
-        trace = trace.tb_next
-    error.__traceback__ = trace
+    from weighbridge.trace import refusals
+
+    for one in _chain(error):
+        one.__traceback__ = refusals.trimmed(one.__traceback__)
+    said = refusals.told(error)
     sys.stdout.flush()
-    sys.excepthook(type(error), error, trace)
+    if said:
+        for line in traceback.format_tb(error.__traceback__):
+            sys.stderr.write(line)
+        sys.stderr.write(f"weighbridge: {said}\n")
+        return said[:LONGEST]
+    sys.excepthook(type(error), error, error.__traceback__)
     return traceback.format_exception_only(error)[-1].strip().partition("\n")[0][:LONGEST]
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """It, and what it came of."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _is_oom(error: BaseException | None) -> bool:

@@ -1,13 +1,11 @@
 """What operations return on a GPU where torch's own fake kernels refuse to say, or ask the driver.
 
-    _grouped_mm            types beside bfloat16 too: CUDA then makes one product a group into the
-                           output (aten/src/ATen/native/cuda/GroupedBlas.cpp)
-    _use_cudnn_ctc_loss    no: cuDNN takes targets and lengths on the host alone, float32 and blank
-                           0 (aten/src/ATen/native/cudnn/LossCTC.cpp); no MIOpen
-    _ctc_loss              losses, and the sums over paths: (batch, time, 2 x longest target + 1)
-                           (aten/src/ATen/native/cuda/LossCTC.cu)
-
-Targets that are concatenated say in their values how long the longest is: as long as all of them.
+_grouped_mm            types beside bfloat16 too: CUDA then makes one product a group into the
+                       output (aten/src/ATen/native/cuda/GroupedBlas.cpp)
+_use_cudnn_ctc_loss    no: cuDNN takes targets and lengths on the host alone, float32 and blank
+                       0 (aten/src/ATen/native/cudnn/LossCTC.cpp); no MIOpen
+_ctc_loss              losses, and the sums over paths: (batch, time, 2 x longest target + 1)
+                       (aten/src/ATen/native/cuda/LossCTC.cu)
 """
 
 from collections.abc import Callable, Iterator
@@ -49,16 +47,44 @@ def _never(*_: Any, **__: Any) -> bool:
 
 
 def _ctc(mode: Any, func: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    log_probs, targets = args[:2]
+    log_probs, longest = args[0], max(args[3], default=0)
     time, batch = log_probs.shape[0], tuple(log_probs.shape[1:-1])  # or no batch
     with mode:
         losses = log_probs.new_empty(batch)
-        return losses, log_probs.new_empty((*batch, time, 2 * targets.shape[-1] + 1))
+        return losses, log_probs.new_empty((*batch, time, 2 * longest + 1))
 
 
 def _ctc_backward(mode: Any, func: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
     with mode:
         return torch.empty_like(args[1], memory_format=torch.legacy_contiguous_format)
+
+
+def _channels(t: torch.Tensor) -> torch.Tensor:
+    """A number for each channel, as sums are kept: acc_type of half types is float."""
+    half = t.dtype in (torch.float16, torch.bfloat16)
+    return t.new_empty(t.shape[1], dtype=torch.float32 if half else t.dtype)
+
+
+def _statistics(mode: Any, func: Any, *args: Any, **_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    with mode:
+        return _channels(args[0]), _channels(args[0])
+
+
+def _normalised(mode: Any, func: Any, *args: Any, **_: Any) -> torch.Tensor:
+    with mode:
+        return torch.empty_like(args[0])
+
+
+def _reduced(mode: Any, func: Any, *args: Any, **_: Any) -> tuple[torch.Tensor | None, ...]:
+    grad, weight, (of_input, of_weight, of_bias) = args[0], args[4], args[5:8]
+    with mode:
+        sums = [_channels(grad) if of_input else None for _ in range(2)]
+        kept = grad if weight is None else weight
+        own = [
+            kept.new_empty(grad.shape[1]) if wanted and weight is not None else None
+            for wanted in (of_weight, of_bias)
+        ]
+        return (*sums, *own)
 
 
 NAMES: dict[str, Callable[..., Any]] = {
@@ -67,11 +93,16 @@ NAMES: dict[str, Callable[..., Any]] = {
     "_use_miopen_ctc_loss": _never,
     "_ctc_loss": _ctc,
     "_ctc_loss_backward": _ctc_backward,
+    "batch_norm_stats": _statistics,
+    "batch_norm_gather_stats_with_counts": _statistics,
+    "batch_norm_elemt": _normalised,
+    "batch_norm_backward_reduce": _reduced,
+    "batch_norm_backward_elemt": _normalised,
 }
 RULES: dict[Any, Callable[..., Any]] = {
     getattr(getattr(torch.ops.aten, name), overload): rule
     for name, rule in NAMES.items()
     if torch._C._jit_get_operation(f"aten::{name}")[0] is not None  # the older have not all
     for overload in getattr(torch.ops.aten, name).overloads()
-    if "out" not in overload
+    if "out" not in overload and overload != "Tensor"  # lengths are lists by then: kernels.py
 }

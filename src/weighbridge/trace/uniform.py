@@ -4,6 +4,8 @@ made       zeros, ones, full and their like
 carried    by views, casts and copies
 computed   by operations element by element, where all that goes in is so
 finite     are all values that are not known: x == x, and x is not infinite
+agreed     where numbers that are not known are compared with >= or <=, all of them are so, and
+           nobody asks for less: a program checks that all boxes are right, or that none is wrong
 """
 
 import math
@@ -24,6 +26,7 @@ VIEWS = frozenset(LISTED.split())
 COPIES = "_to_copy clone contiguous lift_fresh lift_fresh_copy repeat flip"
 POINTWISE = """eq ne lt le gt ge mul add sub div neg abs logical_not logical_and logical_or
 bitwise_not bitwise_and bitwise_or isnan isinf isfinite"""
+AGREEING = VIEWS | frozenset(("ge", "le", "all", "logical_and", "bitwise_and"))
 REDUCED = "all any amax amin max min mean"
 MADE: dict[str, Callable[[Args], Any]] = {
     "zeros": lambda _: 0,
@@ -47,6 +50,10 @@ def uniform(func: Any, args: Args, out: torch.Tensor, known: Known) -> torch.Ten
     """The shadow of `out`, which `func` made of `args`; None where it may have several values."""
     name = func.overloadpacket.__name__
     with unset_fake_temporarily():
+        if _agreed(name, args):
+            if name == "all":
+                return torch.ones((), dtype=torch.bool).expand(out.shape)
+            vars(out)["agreed"] = True
         if name in MADE:
             value: torch.Tensor | None = torch.full((), MADE[name](args), dtype=out.dtype)
         else:
@@ -84,8 +91,17 @@ def _of_finite(name: str, args: Sequence[Any]) -> bool | None:
             return name == "eq"
         infinite = isinstance(second, float) and math.isinf(second)
         return name == "ne" if infinite else None
-    both = all(isinstance(t, torch.Tensor) and t.is_floating_point() for t in (first, second))
-    return True if name in ("ge", "le") and both else None
+    return None
+
+
+def _agreed(name: str, args: Args) -> bool:
+    """Whether `name` compares numbers that are not known, or goes on with what such gave."""
+    if name not in AGREEING:
+        return False
+    tensors = [t for t in args if isinstance(t, torch.Tensor)]
+    if name in ("ge", "le"):
+        return len(tensors) > 1 and all(t.is_floating_point() for t in tensors)
+    return all(vars(t).get("agreed", False) for t in tensors)
 
 
 def _single(t: torch.Tensor, known: Known) -> torch.Tensor | None:

@@ -4,7 +4,7 @@ layer = Module(params, "model.layers.0")
 layer.linear(m, x, "mlp.up_proj")       # with its bias, its adapter, in its format
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.matrix import linear
@@ -12,6 +12,16 @@ from weighbridge.autograd.tensors import Param, Tensor
 
 # What stands in for a linear: packed weights, an adapter around it, a share of a group of ranks.
 Wrap = Callable[[Machine, Tensor], Tensor]
+
+
+def below(name: str, paths: Container[str]) -> str:
+    """The one of `paths`, which end with a dot, that `name` lies below; "" for none."""
+    at = name.find(".")
+    while at >= 0:
+        if name[: at + 1] in paths:
+            return name[: at + 1]
+        at = name.find(".", at + 1)
+    return ""
 
 
 class Module:

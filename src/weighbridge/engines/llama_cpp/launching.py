@@ -88,8 +88,9 @@ def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, str]]:
         ("--kv-unified", bool(w.kv_unified) or _told_apart(at)),
         ("--swa-full", w.swa_full),
         ("--no-kv-offload", not at.cache_offload),
-        ("--no-mmap", not at.mmap),
+        ("--no-mmap", not at.mmap and not at.repacks),
         ("--embeddings", at.embeds),
         ("-fmoe", bool(w.fused_moe)),
+        ("-rtr", at.repacks),
     )
     yield from ((flag, "") for flag, said in switches if said)

@@ -77,7 +77,7 @@ def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
 
 
 def _of_model(s: Subject, w: Infer) -> Iterator[str]:
-    dtype, quantization = lines.dtype(s, w), lines.quantization(s)
+    dtype, quantization = lines.dtype(s, w), lines.quantization(s, w, "sglang")
     if not generates(s):
         yield "--is-embedding"
     if dtype:

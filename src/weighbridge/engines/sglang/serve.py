@@ -7,6 +7,7 @@ taken     the same with the pools that the fraction makes of the card
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.components import host
 from weighbridge.engines import cards, lines
 from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.caches.formats import refuse
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 PROCESS = Bytes(GIB, 5 * GIB // 2, 4 * GIB)  # of one rank's process on the host, without weights
-FILE_PAGES = "pages of mapped files, which the kernel may drop"
 
 
 def serve(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
@@ -56,6 +56,7 @@ def serve(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
             *_warnings(own, able),
             *lines.warnings(s, w, "sglang"),
             *cards.caution(budget, "sglang"),
+            *cards.packed_alone(s, budget, "sglang"),
         ),
         serves=None if own.fit is None else _serves(own, able),
     )
@@ -190,14 +191,7 @@ def _host(v: Served) -> Device:
         formula=f"{ranks} ranks x 1 to 4 GiB: torch, CUDA libraries, compiled kernels",
         source="no rule is published",
     )
-    read = Component(
-        name="weights",
-        bytes=Bytes(0, files, files),
-        basis="computed",
-        detail="mapped files",
-        formula=FILE_PAGES,
-        source="sglang 0.5.23 srt/model_loader/weight_utils.py",
-    )
+    read = host.pages(files, source="sglang 0.5.23 srt/model_loader/weight_utils.py")
     names = ("prefill", "decode") if generates(v.s) else ("prefill",)
     running = tuple(Phase(name, (process,)) for name in names)
     return Device(index=0, kind="host", phases=(Phase("load", (process, read)), *running))

@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.arch.mixers import GatedDelta, KimiDelta, Mamba1, Mamba2
-from weighbridge.components.host import while_loading
+from weighbridge.components import host
 from weighbridge.components.weights import placed, total
 from weighbridge.engines.caches.transformers import sizes
+from weighbridge.engines.choosing import native_dtype
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers import launching
 from weighbridge.engines.transformers.holding import chosen
@@ -68,22 +69,35 @@ def _tokens(device: Device, p: Plan, usable: Bytes) -> int:
     return max(0, free) * p.context * p.prompt.batch // max(1, cache)
 
 
-def host(subject: Subject, p: Plan) -> Device:
-    """While it loads."""
-    straight = p.device_map is not None
+def on_host(subject: Subject, p: Plan) -> Device:
+    """One process: while it loads, and when the weights are on the device."""
+    mapped = p.device_map is not None
+    version = p.rules.version
 
     def compute() -> Device:
-        parts = tuple(_part(subject, part, straight=straight) for part in subject.model.parts)
-        return Device(index=0, kind="host", phases=(Phase("load", parts),))
+        process = host.processes(1)
+        loading = [
+            c
+            for part in subject.model.parts
+            for c in _part(subject, part, version, device_map=mapped)
+        ]
+        running = tuple(Phase(name, (process,)) for name in ("prefill", "decode"))
+        phases = (Phase("load", (process, *loading)), *running)
+        return Device(index=0, kind="host", phases=phases)
 
-    return once(subject.model, ("host", chosen(subject), straight), compute)
+    return once(subject.model, ("host", chosen(subject), mapped, version), compute)
 
 
-def _part(subject: Subject, part: ModelPart, *, straight: bool) -> Component:
+def _part(
+    subject: Subject, part: ModelPart, version: tuple[int, ...], *, device_map: bool
+) -> tuple[Component, ...]:
     choice = subject.choices.get(part.name, subject.choice)
     weights = total(placed(part, choice, major=subject.major), "weights")
-    return while_loading(
-        part, choice.dtype, weights, major=subject.major, straight_to_device=straight
+    return host.while_loading(
+        part,
+        host.Loaded(choice.dtype, weights, native_dtype(part)),
+        version=version,
+        straight_to_device=host.straight(choice.scheme, device_map=device_map),
     )
 
 

@@ -8,6 +8,7 @@ encoders.py   images and sounds                      profile.py   the profile ru
 graphs.py     CUDA graphs                            weights.py   weights as they are held
 pool.py       blocks of the cache                    reserve.py   who counts what, and what is left
 talking.py    communicators                          hardware.py  what of a GPU matters
+growth.py     kernels while it profiles              sleeping.py  what sleep mode frees
 parts.py      the answer's components                launching.py the command line
 serving.py    flags that make it serve               checks.py    what it refuses, or leaves waiting
 """
@@ -50,6 +51,7 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
             *lines.warnings(subject, w, "vllm"),
             *checks.warnings(sized, w),
             *cards.caution(budget, "vllm"),
+            *cards.packed_alone(subject, budget, "vllm"),
         ),
         serves=None if budget is None else _serves(subject, own, able, budget),
     )
@@ -95,14 +97,21 @@ def _derived(
 ) -> dict[str, Any]:
     at, found = sized.at, sized.found
     replica = found[: at.tensor * at.pipeline]
+    widest = max((r.profiled.total for r in found), key=lambda b: b.expected)
     facts: dict[str, Any] = {
         "dtype_from": subject.why,
         "kv_cache_bytes_per_token": sum(_marginal(r) for r in replica),
         "kv_cache_bytes_per_request": sum(r.blocks.request * r.blocks.pool.block for r in replica),
-        "profile_peak_bytes": max(r.profiled.total.expected for r in found),
-        "non_torch_bytes": max(r.grown.expected for r in found),
+        "profile_peak_bytes": widest.expected,
+        "profile_peak_interval": list(widest),
+        "non_torch_bytes": max(r.non_torch.expected for r in found),
+        "first_rank": {  # which vLLM's log is about; those above are of the fullest
+            "profile_peak_bytes": found[0].profiled.total.expected,
+            "profile_peak_interval": list(found[0].profiled.total),
+            "non_torch_bytes": found[0].non_torch.expected,
+        },
         "cuda_graph_bytes": max(r.captured.taken.expected for r in found),
-        "cuda_graph_estimate_bytes": max(r.captured.charged.expected for r in found),
+        "cuda_graph_estimate_bytes": max(r.estimated.expected for r in found),
         **_line(subject, able or sized),
     }
     return facts if budget is None else facts | _of_card(at, found, budget)

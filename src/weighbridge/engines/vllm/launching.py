@@ -44,7 +44,7 @@ def changes(before: Infer, after: Infer) -> str:
 def _weights(subject: Subject, w: Infer) -> Iterator[tuple[str, object]]:
     named = (
         ("--dtype", lines.dtype(subject, w)),
-        ("--quantization", lines.quantization(subject)),
+        ("--quantization", lines.quantization(subject, w, "vllm")),
     )
     yield from ((flag, value) for flag, value in named if value)
 
@@ -98,4 +98,5 @@ def _switches(at: Launch, w: Infer) -> Iterator[tuple[str, bool]]:
     yield "--no-enable-prefix-caching", w.enable_prefix_caching is False
     yield "--disable-hybrid-kv-cache-manager", not at.hybrid
     yield "--async-scheduling", bool(w.async_scheduling)
+    yield "--enable-sleep-mode", at.sleeps
     yield "--no-async-scheduling", w.async_scheduling is False

@@ -7,6 +7,7 @@ indexing.py      gradients of embeddings and indexing, sorting
 norms.py         norms, softmax, foreach norms
 convolution.py   cuDNN workspaces
 reductions.py    buffers in which blocks of threads meet
+vision.py        torchvision's boxes
 """
 
 import threading
@@ -15,7 +16,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from weighbridge.trace.card import Card
-from weighbridge.trace.hidden import attention, blas, convolution, indexing, norms, reductions
+from weighbridge.trace.hidden import (
+    attention,
+    blas,
+    convolution,
+    indexing,
+    norms,
+    reductions,
+    vision,
+)
 from weighbridge.trace.hidden.rule import Op, Rule, Version, When
 
 RULES: tuple[Rule, ...] = (
@@ -25,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     *norms.RULES,
     *convolution.RULES,
     *reductions.RULES,
+    *vision.RULES,
 )
 
 
