@@ -7,7 +7,7 @@ back to the driver before torch gives up: they are between the low and the high 
 from collections.abc import Iterator
 
 from weighbridge.components.activations import Peak
-from weighbridge.components.device import REPLAY, cached, context
+from weighbridge.components.device import REPLAY, cached, context, libraries
 from weighbridge.memory import Bytes, Component, Phase, exactly
 from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run
@@ -73,6 +73,8 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
     if p.sharding.ranks > 1:
         yield _communication(p)
     yield context(p.part)
+    if name != "load":
+        yield libraries(p.torch)
 
 
 # percent: what ZeRO-3 has gathered goes parameter by parameter, in an order that the host's lead
