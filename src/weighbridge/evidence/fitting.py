@@ -18,8 +18,8 @@ from weighbridge.bounds.margin import kin
 from weighbridge.bounds.phases import base
 from weighbridge.evidence.predict import ABOVE, Outcome, Prediction
 
-MOST, LEAST = 0.97, 0.95  # shares of figures within
-NEAR = 10  # figures that are a sample
+MOST, LEAST = 0.97, 0.97  # shares of figures within
+NEAR = 8  # figures that are a sample
 DIGITS = 5
 ORDER = (("component", "allocated"), ("reserved",), ("driver",))  # of levels
 Ask = Callable[[Table], Sequence[Outcome]]
