@@ -83,6 +83,7 @@ def planned() -> Iterator[Reading]:
             continue
         tensor = int((record.get("parallelism") or "TP 1").split()[1].rstrip(","))
         w = Infer(
+            engine_defaults=True,
             engine_version="0.19",
             quantization=FORMATS.get(record["model_id"]),
             context=flags["max_model_len"],
@@ -92,13 +93,12 @@ def planned() -> Iterator[Reading]:
             block_size=16,
             tensor_parallel_size=tensor,
             gpu="H100",
-            engine_defaults=True,
         )
         yield from compared(f"{record['model_id']} x{tensor}", raw, w, record["components"])
     raw = config_of("openai/gpt-oss-20b")
     if raw is not None and logs():
         w = Infer(
-            engine_version="0.11", context=16_000, block_size=128, gpu="H100", engine_defaults=True
+            engine_defaults=True, engine_version="0.11", context=16_000, block_size=128, gpu="H100"
         )
         logged = {
             "weights_memory_gib": 13.47,
@@ -140,6 +140,7 @@ def windows() -> Iterator[Reading]:
             continue
         flags = record["engine"]
         w = Infer(
+            engine_defaults=True,
             engine_version=record["framework_version"].split("vllm ")[1],
             context=flags["max_model_len"],
             prompt_len=record["prompt_len"],
@@ -152,7 +153,6 @@ def windows() -> Iterator[Reading]:
             max_loras=flags["max_loras"],
             max_lora_rank=flags["max_lora_rank"],
             gpu=CARDS[record["gpu"]],
-            engine_defaults=True,
         )
         answer = infer(replace(found, context=flags["max_model_len"]), w, w.budget())
         who = f"{record['id']} {record['model_id']} {record['gpu']} T={flags['max_num_batched_tokens']}"

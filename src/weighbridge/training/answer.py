@@ -11,9 +11,13 @@ from weighbridge.training.paged import beside, paged_out
 from weighbridge.training.phases import phases
 from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run, run
+from weighbridge.training.sizes import followed
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+
+
+MOST_LISTED = 2048  # devices of a report: each takes 20 kB of JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +32,10 @@ class Answer:
 
 def answer(p: Plan, budget: "Budget | None") -> Answer:
     capacity = _capacity(p, budget)
-    stages = [run(p, capacity, stage) for stage in range(p.sharding.pipeline)]
+    count = p.sharding.pipeline
+    flights = [min(count - i, p.accumulation) + 1 for i in range(count)]
+    followed(p.subject.body, p.subject.model.reference, flights)
+    stages = [run(p, capacity, stage) for stage in range(count)]
     found = max(stages, key=lambda run: max(run.reserved.values()))
     usable = None if budget is None else budget.usable
     shown = [phases(p, run) for run in stages]
@@ -50,8 +57,13 @@ def _devices(
     for number, (found, own) in enumerate(zip(stages, shown, strict=True)):
         managed = found.elsewhere.get("managed", 0)
         held = tuple(beside(phase, managed, p.optimizer, usable) for phase in own)
-        for i in range(alike):
+        for i in range(min(alike, _listed(p))):
             yield Device(index=number * alike + i, kind="gpu", phases=held)
+
+
+def _listed(p: Plan) -> int:
+    """Of a stage's ranks, how many are listed."""
+    return max(1, MOST_LISTED // p.sharding.pipeline)
 
 
 def _capacity(p: Plan, budget: "Budget | None") -> int | None:
@@ -66,9 +78,10 @@ def _settings(p: Plan) -> dict[str, Any]:
         "method": p.method,
         "framework": p.framework.name,
         "optimizer": p.optimizer.name,
+        "optim_args": list(p.optim_args),
         "gradient_accumulation": p.accumulation,
         "checkpointing": p.checkpointing,
-        "kbit_upcast": p.upcast,
+        "kbit_upcast": p.base.upcast,
         "loss": p.loss,
         "attention": p.attention,
         **p.settings,
@@ -85,6 +98,9 @@ def _derived(p: Plan, found: Run) -> dict[str, Any]:
 
 
 def _warnings(p: Plan, found: Run) -> Iterator[str]:
+    alike = p.sharding.ranks // p.sharding.pipeline
+    if alike > _listed(p):
+        yield f"{_listed(p):,} of {alike:,} ranks that are alike are listed"
     if found.program.said:
         yield f"{p.subject.model_type}: {found.program.said}"
     yield from found.assumed

@@ -14,6 +14,8 @@ Source: AutoGPTQ 0.7 modeling/_utils.py
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.engines.transformers.once import once
@@ -21,9 +23,32 @@ from weighbridge.kernels import cublas as kernels
 from weighbridge.memory import Bytes, Component
 from weighbridge.model import ModelPart
 
+if TYPE_CHECKING:
+    from weighbridge.accelerators.parts import Part
+
 ROWS = 8 * 2048  # of exllama's second version: sequences x tokens
 AUTO_GPTQ_UNTIL = (4, 48)  # GPTQModel takes its place
 MARLIN = (8, 0)
+
+
+HIP = Bytes(kernels.USUAL, kernels.LARGE, 4 * kernels.LARGE)  # 128 MiB on gfx94, as far as known
+
+
+def products(part: "Part | None", torch: tuple[int, ...] | None) -> tuple[Component, ...]:
+    """The workspace of the library that multiplies on that part; others' have none of torch's."""
+    if part is not None and part.stack == "own":
+        return ()
+    found = cublas(None if part is None else part.capability, torch)
+    if part is None or part.stack == "cuda":
+        return (found,)
+    return (
+        replace(
+            found,
+            detail="hipBLAS",
+            bytes=HIP._replace(low=min(HIP.low, found.bytes.low)),
+            formula="one workspace, whose size the architecture decides",
+        ),
+    )
 
 
 def cublas(capability: tuple[int, int] | None, torch: tuple[int, ...] | None) -> Component:
