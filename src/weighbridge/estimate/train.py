@@ -73,7 +73,8 @@ def _planned(
 
 def _runs(s: Subject, p: Plan) -> bounds.Runs:
     form = s.choice.scheme
-    return bounds.Runs("train", p.framework.name, bounds.form(form.name if form else None))
+    known = bounds.COMPILED if p.compiled else bounds.form(form.name if form else None)
+    return bounds.Runs("train", p.framework.name, known)
 
 
 def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from weighbridge.autograd.ops.packed import DEQUANTIZED
 from weighbridge.components.activations import Peak
-from weighbridge.components.device import REPLAY, cached, context
+from weighbridge.components.device import REPLAY, cached, context, libraries
 from weighbridge.memory import Bytes, Component, Phase, exactly
 from weighbridge.training import kbit
 from weighbridge.training.optimizers.bits import TUNING
@@ -79,6 +79,8 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
     if p.sharding.ranks > 1:
         yield communication(p)
     yield context(p.part)
+    if name != "load":
+        yield libraries(p.torch)
 
 
 # percent: what ZeRO-3 has gathered goes parameter by parameter, in an order that the host's lead
