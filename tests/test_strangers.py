@@ -21,6 +21,7 @@ from tests.hostile.mutation import mutated
 from tests.hub import Fault, Hub
 from tests.sparse import write_repo, write_safetensors
 from weighbridge import requests, wording
+from weighbridge.allocator.filling import filled
 from weighbridge.cli.menu import run
 from weighbridge.cli.requests import lines
 from weighbridge.errors import BadFileError, HubError, UnsupportedError, WeighbridgeError
@@ -211,6 +212,19 @@ def test_sizes_that_no_model_has(tmp_path):
     assert "model.embed_tokens.weight of LlamaForCausalLM would be 0 x 0" in told
     told = refusal("infer", written(tmp_path, {**TINY, "vocab_size": 0}))
     assert "would be 0 x 256: correct the size that is 0" in told
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+@pytest.mark.parametrize("positions", [-1, -(1 << 31)])
+def test_positions_below_zero_are_refused(tmp_path, engine, positions):
+    """vLLM's table of rotary positions was filled with blocks of less than nothing, without end."""
+    place = written(tmp_path, {**TINY, "max_position_embeddings": positions})
+    assert "max_position_embeddings" in refusal("infer", place, engine=engine)
+
+
+def test_no_block_is_smaller_than_nothing():
+    with pytest.raises(ValueError, match="a block of -512 bytes"):
+        filled([-512])
 
 
 def test_a_format_that_a_config_asks_for_is_refused_as_the_configs(tmp_path):
