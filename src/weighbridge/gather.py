@@ -40,7 +40,7 @@ class Options:
 def gather(text: str, options: Options) -> Inventory:
     """The inventory of a reference. Raises NotFoundError, BadFileError, UsageError, HubError."""
     ref = resolve(text, catalogue=catalogue.has, revision=options.revision)
-    return SPECIAL.get(type(ref), _read)(text, ref, options)
+    return replace(SPECIAL.get(type(ref), _read)(text, ref, options), origin=ref)
 
 
 def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:

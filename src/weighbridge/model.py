@@ -21,6 +21,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family, known, stems
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.inventory import Inventory, Part
+from weighbridge.reference import Reference
 from weighbridge.tensors import Tensor
 
 MOST_PARAMETERS = 10**15  # the largest that are published have some 10**12
@@ -71,6 +72,7 @@ class Model:
     notes: tuple[str, ...] = ()
     rough: bool = False
     repo_id: str | None = None
+    origin: Reference | None = None  # None: a config or a module at hand
 
     @property
     def loads_as(self) -> str:
@@ -132,6 +134,7 @@ def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
         notes=tuple(notes),
         rough=inventory.rough,
         repo_id=inventory.repo_id,
+        origin=inventory.origin,
     )
 
 

@@ -10,6 +10,11 @@ from weighbridge.units import human, human_count
 from weighbridge.wording import printable
 
 
+def to_paste(report: Report) -> str:
+    """The line that launches what was sized; "" where there is none."""
+    return printable(report.derived.get("launch") or "")
+
+
 def footer(report: Report, unit: str | None) -> Iterator[str]:
     """Facts that belong to no table."""
     yield from FOOTERS[report.task](report, unit)
@@ -42,8 +47,8 @@ def _of_serving(report: Report, unit: str | None) -> Iterator[str]:
         yield f"missing   {printable(what)}"
     for remedy in report.remedies:
         yield f"remedy    {_remedy(remedy, unit)}"
-    if report.derived.get("launch"):
-        yield f"launch    {printable(report.derived['launch'])}"
+    if report.derived.get("launch_note"):
+        yield f"launch    {printable(report.derived['launch_note'])}"
     yield from _of_command(report.derived.get("command"))
 
 

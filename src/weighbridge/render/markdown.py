@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from weighbridge.render import words
-from weighbridge.render.footers import footer
+from weighbridge.render.footers import footer, to_paste
 from weighbridge.report import Report, Row
 from weighbridge.wording import redacted, safe_markdown
 
@@ -36,6 +36,10 @@ def _lines(report: Report, unit: str | None, explain: bool) -> Iterator[str]:
         yield ""
     yield from (f"- {safe_markdown(line)}" for line in footer(report, unit))
     yield from (f"- warning: {safe_markdown(redacted(line))}" for line in report.warnings)
+    paste = to_paste(report)
+    if paste:
+        fence = "```" + "`" * paste.count("`")  # longer than any run of them in a name
+        yield from ("", fence, paste, fence)
 
 
 def _tables(report: Report) -> Iterator[tuple[str, list[Row]]]:

@@ -75,6 +75,17 @@ def _tables(report: "TraceReport", unit: str | None) -> Iterator[Table]:
     for device in report.devices:
         if device.allocations or len(report.devices) == 1:
             yield from _of_device(device, unit, alone=len(report.devices) == 1)
+    if report.looks:
+        rows = [
+            (
+                printable(k.place),
+                f"{k.times:,}",
+                k.told + " (assumed)" * k.assumed,
+                printable(k.code),
+            )
+            for k in report.looks[:LARGEST]
+        ]
+        yield Table("values looked at", ("place", "times", "told", "line"), rows, (0, 2, 3))
 
 
 def _of_device(device: "DeviceTrace", unit: str | None, *, alone: bool) -> Iterator[Table]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.components.device import context
+from weighbridge.components.device import context, libraries
 from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.training.host import on_host
 from weighbridge.training.paged import beside, paged_out
@@ -70,7 +70,8 @@ def _capacity(p: Plan, budget: "Budget | None") -> int | None:
     """What the allocator surely has of each device."""
     if budget is None:
         return None
-    return max(0, budget.usable.low - context(p.part).bytes.high)
+    beside = context(p.part).bytes.high + libraries(p.torch).bytes.expected
+    return max(0, budget.usable.low - beside)
 
 
 def _settings(p: Plan) -> dict[str, Any]:
@@ -78,6 +79,7 @@ def _settings(p: Plan) -> dict[str, Any]:
         "method": p.method,
         "framework": p.framework.name,
         "optimizer": p.optimizer.name,
+        "optim_args": list(p.optim_args),
         "gradient_accumulation": p.accumulation,
         "checkpointing": p.checkpointing,
         "kbit_upcast": p.base.upcast,
