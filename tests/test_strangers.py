@@ -310,6 +310,14 @@ def test_errors_of_requests_echo_little(monkeypatch):
     assert "longer than" in requests.answer("x" * 101)["error"]["message"]
 
 
+@pytest.mark.parametrize("pattern", ["(a+)+x", "(a|a)*x", ".*" * 9 + "x"])
+def test_a_pattern_that_could_search_for_hours_is_refused(pattern):
+    with pytest.raises(WeighbridgeError, match="could search for hours"):
+        weighbridge.train(TINY, method="lora", lora_targets=[pattern], seq_len=16)
+    found = weighbridge.train(TINY, method="lora", lora_targets=[r".*\.(q|v)_proj"], seq_len=16)
+    assert found.derived["trainable_parameters"] > 0
+
+
 # Servers
 
 
