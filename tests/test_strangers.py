@@ -145,6 +145,13 @@ def test_a_token_cannot_use_more_experts_than_there_are(tmp_path):
     assert "a token cannot use 2,147,483,647 of 8 experts" in refusal("load", path)
 
 
+@pytest.mark.parametrize("used", [None, 0, 9])
+def test_a_graph_needs_experts_that_the_tensors_hold(tmp_path, used):
+    path = gguf(tmp_path, {} if used is None else {"expert_used_count": used})
+    told = refusal("infer", path, engine="llama.cpp")
+    assert f"a token cannot use {used or 0} experts of 8: correct expert_used_count" in told
+
+
 def test_experts_that_are_used_are_counted(tmp_path):
     path = gguf(tmp_path, {"expert_count": 8, "expert_used_count": 2})
     report = weighbridge.load(str(path))
