@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 
-MOST_LISTED = 2048  # devices of a report: each takes 20 kB of JSON
+MOST_LISTED = 4096  # devices of a report: each takes 20 kB of JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
