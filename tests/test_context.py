@@ -3,9 +3,9 @@
 import pytest
 
 from weighbridge import infer, load
-from weighbridge.accelerators.chips import THREADS, chip
+from weighbridge.accelerators.chips import BRIDGED, CAPABILITIES, LINKED, SWITCHED
 from weighbridge.accelerators.names import find, sized
-from weighbridge.accelerators.parts import parts
+from weighbridge.accelerators.parts import chip_of, parts
 from weighbridge.components.device import CONTEXT, _reckoned, context
 from weighbridge.memory import Bytes
 from weighbridge.units import MIB
@@ -58,22 +58,54 @@ def test_unknown(name):
 def test_every_part_has_an_interval(part):
     low, expected, high = context(part).bytes
     assert 100 * MIB < low < expected < high < 800 * MIB
-    found = chip(part.id)
-    if found is not None:
-        assert part.compute_capability in THREADS
-        assert 10 <= found.processors <= 192
-        assert 2 <= found.cache <= 128
 
 
-def test_chips_are_found_by_whole_words():
-    assert chip("nvidia-a10g").processors == 80
-    assert chip("nvidia-a10").processors == 72
-    assert chip("nvidia-a100-sxm4-80gb").processors == 108
-    assert chip("nvidia-h100-pcie-80gb").processors == 114
-    assert chip("nvidia-h100-sxm5-80gb").processors == 132
-    assert chip("nvidia-l4").processors == 58
-    assert chip("nvidia-geforce-rtx-4070-ti-super").processors == 66
-    assert chip("nvidia-gb10-dgx-spark") is None
+UNREAD = {"nvidia-l2"}  # of whose multiprocessors no source tells
+
+
+@pytest.mark.parametrize(
+    "part", [p for p in parts().values() if p.vendor == "NVIDIA"], ids=lambda p: p.id
+)
+def test_every_nvidia_part_has_its_chip(part):
+    assert part.capability in CAPABILITIES
+    assert (part.chip is None) == (part.id in UNREAD)
+    if part.chip:
+        assert part.chip.capability == part.capability
+        assert 1 <= part.chip.multiprocessors <= 192
+        assert part.chip.cache is None or 2 <= part.chip.cache <= 128
+
+
+@pytest.mark.parametrize(
+    ("name", "multiprocessors"),
+    [
+        ("rtx 4060", 24),
+        ("a30", 56),
+        ("a10g", 80),
+        ("a10", 72),
+        ("h100 pcie", 114),
+        ("h100", 132),
+        ("gb200", 152),
+        ("rtx 5060 laptop", 26),
+        ("p40", 30),
+    ],
+)
+def test_multiprocessors(name, multiprocessors):
+    """Product pages; torch's multi_processor_count for A10G and GB200."""
+    part = find(name).part
+    assert part.chip.multiprocessors == chip_of(part).multiprocessors == multiprocessors
+
+
+def test_what_is_not_known_is_an_a100():
+    assert chip_of(None).multiprocessors == 108
+    assert chip_of(find("mi300x").part).capability == (8, 0)
+    sliced = chip_of(find("h100/1g.10gb").part)
+    assert (sliced.capability, sliced.multiprocessors) == ((9, 0), 108)
+
+
+def test_links_by_hand():
+    assert {(9, 0), (10, 0), (10, 3)} == SWITCHED
+    assert {(6, 0), (7, 0), (8, 0)} == BRIDGED
+    assert LINKED == SWITCHED | BRIDGED
 
 
 def contexts(report):

@@ -731,7 +731,7 @@ def test_names_of_strangers_do_not_drive_the_terminal(say, tmp_path):
 
 
 def test_a_hub_out_of_reach_is_code_3_and_says_what_needs_none(say):
-    complains(say("load", "meta-llama/Llama-3.1-8B"), 3, "localhost:9", LISTED, "config.json")
+    complains(say("load", "org/Llama-3.1-8B"), 3, "localhost:9", LISTED, "config.json")
     complains(say("load", "org/nothing-like-it"), 3, "org/nothing-like-it", "config.json")
     complains(say("load", "org/x", "--offline"), 3, "org/x")
     complains(say("load", "org/x", "--token", ""), 2, "token")

@@ -212,7 +212,7 @@ POSTED = [
     ("docker run ghcr.io/ggml-org/llama.cpp:light -m x.gguf -p hi", "llama.cpp", "x.gguf", {"program": "cli"}, None),
     ("./llama-server -m DeepSeek-R1-IQ4_K.gguf -mla 3 -fa -fmoe -amb 512 -rtr -ot exps=CPU -ctk q8_0 -ngl 63 -c 32768 --parallel 1 -b 4096 -ub 4096",
      "ik_llama.cpp", "DeepSeek-R1-IQ4_K.gguf",
-     {**SERVER, "mla_attn": 3, "flash_attn": "on", "fused_moe": True, "attn_max_b": 512, "no_mmap": True, "n_cpu_moe": 999,
+     {**SERVER, "mla_attn": 3, "flash_attn": "on", "fused_moe": True, "attn_max_b": 512, "run_time_repack": True, "n_cpu_moe": 999,
       "cache_type_k": "q8_0", "n_gpu_layers": 63, "context": 32_768, "parallel": 1, "n_batch": 4096, "ubatch_size": 4096}, None),
     ("numactl -N 0 -m 0 ./build/bin/llama-server --model x.gguf -ser 7,1 --no-fused-moe", "ik_llama.cpp", "x.gguf", {**SERVER, "fused_moe": False}, None),
 ]  # fmt: skip

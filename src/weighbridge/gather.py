@@ -6,14 +6,16 @@ from difflib import get_close_matches
 from typing import Any
 
 from weighbridge import catalogue
-from weighbridge.errors import HubError, NotFoundError, UsageError, WeighbridgeError
+from weighbridge.errors import AwayError, HubError, NotFoundError, UsageError, WeighbridgeError
 from weighbridge.inventory import Inventory, Part, declared_quantization
-from weighbridge.reference import CatalogueRef, SizeRef, TimmRef
+from weighbridge.reference import CatalogueRef, HubRef, SizeRef, TimmRef
 from weighbridge.sources import base
 from weighbridge.sources.base import Progress
 from weighbridge.sources.opening import open_source, resolve
+from weighbridge.wording import clipped, redacted
 
 Raw = Mapping[str, Any]
+MOST_NAMED = 120  # characters of what was typed, in an error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +40,14 @@ class Options:
 def gather(text: str, options: Options) -> Inventory:
     """The inventory of a reference. Raises NotFoundError, BadFileError, UsageError, HubError."""
     ref = resolve(text, catalogue=catalogue.has, revision=options.revision)
-    special = SPECIAL.get(type(ref))
-    if special is not None:
-        return special(text, ref, options)
-    return _read(text, ref, options)
+    return replace(SPECIAL.get(type(ref), _read)(text, ref, options), origin=ref)
 
 
 def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
     """`error` with what was typed in it, and with names of the catalogue that come near."""
-    message, place = str(error), text.partition("@")[0]
+    message, place = str(error), clipped(redacted(text).partition("@")[0], MOST_NAMED)
     if place not in message and repr(place)[1:-1] not in message:
-        message = f"{text}: {message}"
+        message = f"{clipped(redacted(text), MOST_NAMED)}: {message}"
     if isinstance(error, HubError | NotFoundError):
         near = get_close_matches(place.rpartition("/")[2].lower(), catalogue.names(), n=3)
         hint = f"; the built-in catalogue has {', '.join(near)}" if near else ""
@@ -74,8 +73,32 @@ def gather_config(config: Raw, *, reference: str = "config") -> Inventory:
     return Inventory(reference=reference, name=name, parts=(part,), read_from=("config",))
 
 
+def _repository(text: str, ref: HubRef, options: Options) -> Inventory:
+    """The Hub's files; where nobody answers, the config that the built-in catalogue has of it."""
+    try:
+        return _read(text, ref, options)
+    except AwayError as error:
+        entry = catalogue.of_repository(ref.repo_id) if _whole(ref) else None
+        if entry is None:
+            raise
+        why = "--offline is set" if options.offline else str(error).partition(", and ")[0]
+        note = (
+            f"{text}: answered from the built-in catalogue's {entry.name}, not from the Hub: no "
+            f"file was read ({why})"
+        )
+        return replace(_entry(text, entry), notes=(note,))
+
+
+def _whole(ref: HubRef) -> bool:
+    """Whether a repository is meant as it is now: a catalogue has no files and no history."""
+    return ref.revision in (None, "main") and not (ref.filename or ref.subfolder or ref.quant)
+
+
 def _catalogued(text: str, ref: Any, options: Options) -> Inventory:
-    entry = catalogue.find(ref.name)
+    return _entry(text, catalogue.find(ref.name))
+
+
+def _entry(text: str, entry: catalogue.Entry) -> Inventory:
     part = Part(config=entry.config, quantization=declared_quantization(entry.config))
     return Inventory(
         reference=text,
@@ -111,6 +134,7 @@ def _timm(text: str, ref: Any, options: Options) -> Inventory:
 
 SPECIAL: dict[type, Callable[[str, Any, Options], Inventory]] = {
     CatalogueRef: _catalogued,
+    HubRef: _repository,
     SizeRef: _sized,
     TimmRef: _timm,
 }

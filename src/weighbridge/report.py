@@ -1,6 +1,6 @@
 """The answer as one frozen record; renderers and `to_dict` read it, nothing computes from it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -42,6 +42,17 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostVerdict:
+    """Whether the memory of one machine is enough (host_fit.py). None: nobody said what it has."""
+
+    needed: Bytes  # of the fullest phase; pages of files are no need
+    phase: str
+    available: int | None
+    fits: Literal["yes", "no", "unknown"] | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """Whether it fits, on each of `count` devices: never on their sum (fit.py)."""
 
@@ -61,6 +72,18 @@ class Verdict:
     devices_used: int  # 1 where one device holds it all, or nothing splits the model
     basis: Basis  # of `visible`
     source: str
+    host: HostVerdict | None = None  # None where the answer has no host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """Settings to change, what the fullest device holds then, and what it costs."""
+
+    change: Mapping[str, Any]
+    peak_bytes: int
+    fits: Literal["yes", "no", "unknown"]
+    cost: str
+    flags: str = ""  # the change as the engine's own flags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +96,7 @@ class Report:
     table: tuple[Row, ...] = ()
     verdict: Verdict | None = None
     warnings: tuple[str, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
 
     @property
     def peak(self) -> Bytes:
@@ -101,11 +125,11 @@ class Report:
                 "rough": facts.rough,
             },
             "workload": dict(self.workload),
-            "devices": [_device(d) for d in self.devices],
+            "devices": list(_devices(self.devices)),
             "derived": dict(self.derived),
             "table": [_row(r) for r in self.table],
             "verdict": None if self.verdict is None else _verdict(self.verdict),
-            "remedies": [],
+            "remedies": [_remedy(r) for r in self.remedies],
             "warnings": list(self.warnings),
         }
 
@@ -138,6 +162,7 @@ def _component(c: Component) -> dict[str, Any]:
         "basis": c.basis,
         "formula": c.formula,
         "source": c.source,
+        "droppable": c.droppable,
     }
 
 
@@ -147,6 +172,16 @@ def _phase(p: Phase) -> dict[str, Any]:
         "bytes": _bytes(p.at("driver")),
         "components": [_component(c) for c in p.components],
     }
+
+
+def _devices(devices: Iterable[Device]) -> Iterator[dict[str, Any]]:
+    """Ranks that are alike have the same phases, which are written out once."""
+    told: dict[tuple[int, int, int | None], dict[str, Any]] = {}
+    for d in devices:
+        key = id(d.phases), id(d.exact), d.taken
+        if key not in told:
+            told[key] = _device(d)
+        yield {**told[key], "index": d.index, "kind": d.kind}
 
 
 def _device(d: Device) -> dict[str, Any]:
@@ -197,6 +232,16 @@ def _row(r: Row) -> dict[str, Any]:
     }
 
 
+def _remedy(r: Remedy) -> dict[str, Any]:
+    return {
+        "change": dict(r.change),
+        "peak_bytes": r.peak_bytes,
+        "fits": r.fits,
+        "cost": r.cost,
+        "flags": r.flags,
+    }
+
+
 def _verdict(v: Verdict) -> dict[str, Any]:
     return {
         "accelerator": v.accelerator,
@@ -215,4 +260,15 @@ def _verdict(v: Verdict) -> dict[str, Any]:
         "devices_used": v.devices_used,
         "basis": v.basis,
         "source": v.source,
+        "host": None if v.host is None else _host(v.host),
+    }
+
+
+def _host(h: HostVerdict) -> dict[str, Any]:
+    return {
+        "needed": _bytes(h.needed),
+        "phase": h.phase,
+        "available": h.available,
+        "fits": h.fits,
+        "reason": h.reason,
     }

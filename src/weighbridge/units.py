@@ -22,6 +22,11 @@ def ceil_div(count: int, size: int) -> int:
     return -(-count // size)
 
 
+def power_of_two(nbytes: int) -> int:
+    """The next power of two, or `nbytes` itself where it is one; 0 of nothing."""
+    return 1 << (nbytes - 1).bit_length() if nbytes > 0 else 0
+
+
 def align_up(nbytes: int, quantum: int) -> int:
     """`nbytes` rounded up to a multiple of `quantum`."""
     return ceil_div(nbytes, quantum) * quantum
@@ -51,8 +56,8 @@ def parse_size(text: str) -> int:
 
 
 def parse_count(text: str) -> int:
-    """Tokens of "8192", "8k" (8,000) and "8K" (8,192): the suffix rule of vLLM."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmM]?)\s*", text)
+    """Numbers as "8192", "8k" (8,000), "8K" (8,192), by the suffix rule of vLLM, or "5e8"."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:[eE]\d{1,2})?)\s*([kKmM]?)\s*", text)
     if not found:
         raise UsageError(f"{text!r} is not a number of tokens; write it as 8192, 8k or 8K")
     number, suffix = found.groups()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+    from weighbridge.accelerators.ram import Ram
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class Weighed:
     gpu: str | None = None
     gpu_memory: str | None = None
     headroom: str | None = None
+    ram: str | None = None  # host memory
 
     def budget(self) -> "Budget | None":
         """The device that was named, resolved. The catalogue is read only where one was."""
@@ -31,6 +33,19 @@ class Weighed:
         from weighbridge.accelerators.budget import budget
 
         return budget(self.gpu, self.gpu_memory, self.headroom)
+
+    def host_memory(self) -> "Ram | None":
+        """The host memory that was named, read."""
+        if self.ram is None:
+            return None
+        from weighbridge.accelerators.ram import ram
+
+        return ram(self.ram)
+
+    def check(self) -> None:
+        """Raises for a device or a machine that is not known, before anything is fetched."""
+        self.budget()
+        self.host_memory()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +102,7 @@ class Infer(Weighed):
     decode_context_parallel_size: int | None = None
     cpu_offload_gb: float | None = None
     disable_hybrid_kv_cache_manager: bool = False
+    enable_sleep_mode: bool = False
     # sglang
     mem_fraction_static: float | None = None
     enable_dp_attention: bool = False
@@ -118,11 +134,13 @@ class Infer(Weighed):
     no_kv_offload: bool = False
     no_mmap: bool = False
     cache_ram: int | None = None  # MiB of host memory for prompts
+    sched_max_copies: int | None = None  # a number that was compiled in
     mmproj: str | None = None
     # ik_llama.cpp
     mla_attn: int | None = None
     attn_max_b: int | None = None
     fused_moe: bool | None = None
+    run_time_repack: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +152,13 @@ class Train(Weighed):
     framework_version: str | None = None
     precision: str | None = None
     optimizer: str | None = None
+    optim_args: tuple[str, ...] | None = None
     torch_version: str | None = None
+    kbit_upcast: str | None = None
+    gptq_kernel: str | None = None
+    bitsandbytes_version: str | None = None
+    accelerate_version: str | None = None
+    deepspeed_version: str | None = None
     # the batch
     batch_size: int | None = None  # sequences of one micro-batch on one device
     seq_len: int | None = None
@@ -160,9 +184,17 @@ class Train(Weighed):
     # ranks
     shard: str | None = None
     offload: str | None = None
+    cpu_ram_efficient_loading: bool = False  # one rank of a machine reads for all
     data_parallel_size: int | None = None
     tensor_parallel_size: int | None = None
     pipeline_parallel_size: int | None = None
     context_parallel_size: int | None = None
     expert_parallel_size: int | None = None
+    zero_reduce_bucket_size: int | None = None  # numbers, as DeepSpeed counts them
+    zero_prefetch_bucket_size: int | None = None
+    zero_param_persistence_threshold: int | None = None
+    zero_max_live_parameters: int | None = None
+    zero_sub_group_size: int | None = None
+    zero_overlap_comm: bool = False
+    no_zero_init: bool = False
     exact: bool = False

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from tests.engines.answers import answer, part
 from weighbridge.dtypes import GGML_BY_NAME
 from weighbridge.engines.ik_llama_cpp.rules import ik_rules
+from weighbridge.engines.llama_cpp.repacking import PACKED, products, repacked
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.errors import UsageError
+from weighbridge.launch import parse
 from weighbridge.units import MIB
 
 DEEPSEEK = {
@@ -100,15 +102,66 @@ def test_graphs_changed(build, field, value):
     assert getattr(ik_rules(build)[0], field) is value
 
 
+LENT = {"mla_attn": 3, "attn_max_b": 512, "flash_attn": "on", "n_batch": 4096, "ubatch_size": 2048}
+PIPELINE = LENT | {"gpu": "2xh100"}
+
+
 def test_a_pipeline_beside_experts_on_the_host():
-    """Inputs were kept four times for several GPUs, wherever the experts were."""
-    before, after = (
-        computing(
-            asked(engine_version=v, gpu="2xh100", mla_attn=3, attn_max_b=512, flash_attn="on")
-        )
-        for v in ("3907", "4000")
+    """Two builds before the default of copies became 1; every weight that is lent is there four
+    times until then, and no memory is used again: more than the card has."""
+    old, middle = (asked(engine_version=v, **PIPELINE) for v in ("3872", "3873"))
+    assert computing(old) > 40 * computing(middle)
+    (said,) = [w for w in old.warnings if "GGML_SCHED_MAX_COPIES" in w]
+    assert "--sched-max-copies 1" in said
+    rebuilt = asked(engine_version="3872", sched_max_copies=1, **PIPELINE)
+    assert computing(rebuilt) == computing(middle)
+    assert not [w for w in (*middle.warnings, *rebuilt.warnings) if "COPIES" in w]
+
+
+def test_a_build_with_more_copies():
+    """A build directory that is kept holds the old number; since 3941 experts on the host end it."""
+    four, none = (asked(engine_version=v, sched_max_copies=4, **PIPELINE) for v in ("3900", "3941"))
+    assert computing(four) > 40 * computing(none)
+
+
+# Rows that are packed for processors
+
+
+def test_repacked_experts_are_not_copied():
+    """-rtr: 256 experts of Q4_K, which a GPU does not multiply once their rows are packed."""
+    plain, packed = (
+        asked(run_time_repack=on, engine_version="4840", **LENT) for on in (False, True)
     )
-    assert before > after
+    gate = 256 * 7168 * 2048 * 144 // 256 / MIB  # 2,016 of one matrix of one layer's experts
+    assert computing(plain) > gate
+    assert computing(packed) < computing(plain) - 100
+    held = [part(a.devices[0].phases[0], "weights") for a in (plain, packed)]
+    assert held[0] == held[1]
+    assert packed.settings["no_mmap"] and packed.settings["run_time_repack"]
+    line = packed.derived["launch"]
+    assert "-rtr" in line.split() and "--no-mmap" not in line
+    assert parse(line).settings["run_time_repack"] is True
+
+
+@pytest.mark.parametrize(
+    ("build", "form", "copied"),
+    [
+        (3713, "IQ4_K", False),
+        (3714, "IQ4_K", True),
+        (3725, "IQ1_S", True),  # has no partner, and is left as it is
+        (4840, "IQ4_XS", False),
+        (4840, "Q8_0", False),
+    ],
+)
+def test_types_that_a_gpu_multiplies(build, form, copied):
+    name = repacked(form, 2048)
+    assert (not name.endswith(PACKED) or name in products(build)) is copied
+
+
+def test_rows_that_are_not_packed():
+    assert repacked("Q8_0", 12) == "Q8_0"
+    assert repacked("Q4_K", 12) == "Q4_K_R4"
+    assert repacked("F16", 16) == "F16"
 
 
 def test_versions():

@@ -84,7 +84,7 @@ def test_the_launch_serves_or_we_say_that_none_does(kind, name, w):
     [
         # weights 15.0 GiB and 4.0 of tokens on 23.6: the default fraction is made for 48 requests
         ("sglang", "llama-3.1-8b", {"gpu": "4090", "context": 32_768}, "--mem-fraction-static 0.8"),
-        ("vllm", "llama-3.1-8b", {"gpu": "l4", "context": 32_768}, "--gpu-memory-utilization 0.9"),
+        ("vllm", "llama-3.1-8b", {"gpu": "l4", "context": 33_792}, "--gpu-memory-utilization 0.9"),
         ("vllm", "llama-3.1-8b", {"gpu": "4090", "context": 61_440}, "--max-num-seqs 1"),
     ],
 )

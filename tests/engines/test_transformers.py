@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weighbridge import catalogue
 from weighbridge.accelerators.budget import budget
 from weighbridge.components.activations import Heap
 from weighbridge.components.weights import Placed
@@ -12,7 +13,7 @@ from weighbridge.engines.table import engine, version
 from weighbridge.engines.transformers.dealing import deal
 from weighbridge.engines.transformers.packed import around
 from weighbridge.engines.transformers.rules import kernel, rules
-from weighbridge.engines.transformers.workspaces import cublas
+from weighbridge.engines.transformers.workspaces import cublas, gptq
 from weighbridge.errors import UsageError
 from weighbridge.gather import Options, gather, gather_config
 from weighbridge.model import resolve
@@ -216,6 +217,56 @@ def test_exllama_keeps_the_largest_matrix_in_float16():
     assert buffer == 3584 * 18944 * 2
 
 
+def test_the_second_version_of_exllama_keeps_rows_too():
+    """8 x 2,048 rows of float32: where no config says which version runs, up to them. Qwen1.5-7B's
+    table has 696 to 702 MiB more than the first version's 86: 11,008 x 65,536 bytes are 688."""
+    said = {"quant_method": "gptq", "bits": 4, "group_size": 128}
+    rows = 4 * 8 * 2048 * 18944
+    for which, (low, high) in ((None, (0, rows)), (1, (0, 0)), (2, (rows, rows))):
+        given = said if which is None else said | {"exllama_config": {"version": which}}
+        raw = {**catalogue.find("qwen2-7b").config, "quantization_config": given}
+        (part,) = resolve(gather_config(raw)).parts
+        found = gptq(part, "gptq-4bit-g128", (4, 46), None)
+        matrix = 3584 * 18944 * 2
+        assert found.bytes == (matrix + low, matrix + low, matrix + high)
+        assert found.basis == ("assumed" if which is None else "computed")
+
+
+def test_gptqmodel_keeps_buffers_on_older_cards():
+    """Marlin has none; Turing has no Marlin."""
+    (part,) = resolve(gather_config(catalogue.find("qwen2-7b").config)).parts
+    whole = 3584 * 18944 * 2 + 4 * 8 * 2048 * 18944
+    assert gptq(part, "gptq-4bit-g128", (5, 0), (8, 0)) is None
+    assert gptq(part, "gptq-4bit-g128", (5, 0), (7, 5)).bytes == (whole, whole, whole)
+    assert gptq(part, "gptq-4bit-g128", (5, 0), None).bytes == (0, 0, whole)
+    assert gptq(part, "gptq-8bit-g128", (5, 0), (7, 5)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "form", "head"),
+    [
+        ("qwen3-4b", "4.51", "fp8-block", 151_936 * 2560 * 2),
+        ("qwen3-8b", "4.51", "fp8-block", 0),  # is not tied
+        ("qwen3-4b", "4.51", "awq-4bit-g128", 0),
+        ("qwen3-4b", "5.0", "fp8-block", 0),
+    ],
+)
+def test_a_second_head_beside_blocks_of_float8(name, version, form, head):
+    w = {"dtype": "bfloat16", "context": 64}
+    load = asked(name, engine_version=version, quantization=form, **w).devices[0].phases[0]
+    found = [c.bytes for c in load.components if c.name == "weights" and c.detail]
+    assert found == ([(0, head, head)] if head else [])
+
+
+def test_a_tied_head_that_a_checkpoint_in_awq_may_store():
+    """It lives until weights are tied: 260 MiB of Qwen2.5-0.5B, which its table shows."""
+    w = {"dtype": "float16", "context": 64, "quantization": "awq-4bit-g128"}
+    old, new = (asked("qwen2.5-0.5b", engine_version=v, **w).devices[0] for v in ("4.46", "5.0"))
+    more = [d.phases[0].at("allocated").high for d in (old, new)]
+    assert more[0] - more[1] == 151_936 * 896 * 2
+    assert old.phases[0].at("allocated").expected == new.phases[0].at("allocated").expected
+
+
 # Workspaces
 
 
@@ -252,6 +303,25 @@ def test_layers_are_dealt_out_whole():
     shares = deal(tuple(_tensors(10)), ("model.layers.*",), layers=10, devices=2)
     assert [(s.start, s.end) for s in shares] == [(0, 5), (5, 10)]
     assert [sum(t.nbytes for t in s.tensors) for s in shares] == [60, 60]
+
+
+def test_the_share_of_a_device_is_by_the_largest_block():
+    """An embedding and a head of 100 beside ten blocks of 10, on two: 150 and 5/4 of 13, the mean
+    module. The first spares the head, which is still to come: the embedding and no block. On three
+    with ten times as many blocks, 400 and 5/4 of a block; the second has no head to spare."""
+    few = [Placed("model.embed_tokens", 100, "weights")]
+    few += [t for t in _tensors(10) if "layers" in t.module]
+    few.append(Placed("lm_head", 100, "weights"))
+    first, second = deal(few, ("model.layers.*",), layers=10, devices=2)
+    mean = (100 + 10 * 6 + 10 * 4 + 100) // 22
+    assert mean == 13
+    room = 150 + 5 * mean // 4 - 100
+    assert (first.start, first.end) == (0, max(0, room - 100) // 10)
+    assert (second.start, second.end) == (0, 10)
+    many = [few[0], *(t for t in _tensors(100) if "layers" in t.module), few[-1]]
+    ends = [s.end for s in deal(many, ("model.layers.*",), layers=100, devices=3)]
+    most = 1200 // 3 + 5 * 10 // 4
+    assert ends == [(most - 100 - 100) // 10, (most - 200) // 10 + most // 10, 100]
 
 
 def test_every_device_of_several():

@@ -73,3 +73,14 @@ def test_every_tensor_is_what_torch_says():
         live.table
         == weighbridge.load(config.to_dict() | {"architectures": ["LlamaForCausalLM"]}).table
     )
+
+
+@pytest.mark.parametrize("ask", [weighbridge.train, weighbridge.infer])
+def test_what_a_live_module_takes_at_work_is_traced(ask):
+    """The one line says how."""
+    with pytest.raises(weighbridge.UnsupportedError) as raised:
+        ask(nn.Sequential(nn.Linear(4, 4)))
+    said = str(raised.value)
+    assert "\n" not in said
+    assert all(word in said for word in ("Sequential", "weighbridge trace", "FakeGPU"))
+    assert weighbridge.FakeGPU is not None

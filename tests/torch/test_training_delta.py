@@ -120,3 +120,33 @@ def test_a_step_with_adapters_on_delta_layers():
         "qwen3_next", QWEN3_NEXT, method="lora", lora_r=8, lora_targets=tuple(targets), **settings
     )
     assert differences(seen, mine, small=SMALL) == []
+
+
+def test_an_inverse_row_by_row_saves_what_torch_saves():
+    """As transformers did it before 5.17: clones of each row and of what is before it."""
+    import torch
+
+    from weighbridge.autograd.machine import Machine
+    from weighbridge.autograd.ops.scans import substituted
+    from weighbridge.components.activations import Heap
+    from weighbridge.dtypes import FLOAT32
+
+    seen = {}
+
+    def pack(t):
+        seen[t.untyped_storage().data_ptr()] = t
+        return t
+
+    start = torch.rand(2, 3, 64, 64, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        a = start * 1
+        seen.clear()
+        for i in range(1, 64):
+            row, before = a[..., i, :i].clone(), a[..., :i, :i].clone()
+            a[..., i, :i] = row + (row.unsqueeze(-1) * before).sum(-2)
+    m = Machine(Heap())
+    kept = m.heap.live("activations")
+    out = substituted(m, m.param("a", (2, 3, 64, 64), FLOAT32))
+    saved = m.heap.live("activations") - kept
+    assert out.shape == (2, 3, 64, 64)
+    assert saved == sum(t.untyped_storage().nbytes() for t in seen.values())

@@ -10,8 +10,10 @@ import torch
 
 from tests.torch.cases_training import CLOSE, SMALL, same
 from tests.torch.training_oracle import differences, ours, real, settled
+from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import Heads, How
 from weighbridge.autograd.tensors import Tensor
+from weighbridge.components.activations import Heap
 from weighbridge.dtypes import TORCH
 from weighbridge.trace.attention import Call, Chooser
 from weighbridge.trace.card import card
@@ -63,7 +65,8 @@ def test_the_kernel_of_attention_is_torchs_choice(name, dtype):
     """The chooser of the trace is asked the same."""
     there = Chooser(card(name, None)[0], (2, 13))
     step = Step.__new__(Step)
-    step.capability, step.torch = there.card.capability, (2, 13)
+    step.m, step.torch = Machine(Heap(None)), (2, 13)
+    step.m.chip = there.card.chip
     for groups in (1, 4):
         for dim in (33, 64, 80, 128, 136, 200, 224, 256, 264):
             for masked in (False, True):

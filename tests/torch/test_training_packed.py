@@ -37,7 +37,7 @@ def packed(old, form):
     return new
 
 
-def adapted(form):
+def adapted(form, upcast):
     def prepare(model):
         model = model.to(torch.bfloat16)
         for name, old in list(model.model.named_modules()):
@@ -46,6 +46,8 @@ def adapted(form):
                 setattr(model.model.get_submodule(parent), last, packed(old, form))
         model.is_loaded_in_8bit = form == "bnb-int8"  # as from_pretrained says; PEFT asks
         model.is_loaded_in_4bit = not model.is_loaded_in_8bit
+        if upcast == "peft":
+            model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         config = peft.LoraConfig(r=8, target_modules=list(TARGETS))
         return peft.get_peft_model(model.cuda(), config)
 
@@ -58,6 +60,9 @@ CASES = [
     ("nf4", {"precision": "bf16"}),
     ("bnb-int8", {"precision": "bf16-mixed"}),
     ("bnb-int8", {"precision": "bf16-mixed", "checkpointing": True}),
+    ("nf4", {"precision": "bf16-mixed", "kbit_upcast": "peft"}),
+    ("nf4", {"precision": "bf16-mixed", "checkpointing": True, "kbit_upcast": "peft"}),
+    ("bnb-int8", {"precision": "bf16-mixed", "kbit_upcast": "peft"}),
 ]
 CLOSE = {"bnb-int8": 0.08}  # what its context keeps of inputs is followed less closely
 
@@ -67,7 +72,9 @@ CLOSE = {"bnb-int8": 0.08}  # what its context keeps of inputs is followed less 
 )
 def test_a_step_on_packed_weights(form, settings):
     """But for loading, in which bitsandbytes packs one matrix after the other."""
-    seen = real("llama", LLAMA, prepare=adapted(form), **settings)
+    upcast = settings.get("kbit_upcast", "none")
+    asked = {k: v for k, v in settings.items() if k != "kbit_upcast"}
+    seen = real("llama", LLAMA, prepare=adapted(form, upcast), **asked)
     mine = ours(
         "llama",
         LLAMA,
@@ -75,7 +82,7 @@ def test_a_step_on_packed_weights(form, settings):
         quantization=form,
         lora_r=8,
         lora_targets=TARGETS,
-        **settings,
+        **{**settings, "kbit_upcast": upcast},
     )
     found = differences(seen, mine, small=SMALL, close=CLOSE.get(form, 0.02))
     passed = ("load", "saved", "step") if form in CLOSE else ("load",)

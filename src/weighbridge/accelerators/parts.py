@@ -1,9 +1,10 @@
 """The accelerator catalogue: a record a part, with the source of every figure.
 
-parts.jsonl holds what was read somewhere, in MiB as [low, expected, high]: `read` on such a part,
-or `assumed` from a sibling on the same board, of which 0.985 to 1.005 is taken (one part under
-other drivers reads 0.986 to 1 of today's figure). What it lacks is an interval of rules.py.
-instances.jsonl holds machines that clouds rent: a part and a count.
+parts.jsonl holds what of a chip decides kernels (chips.py), and memory that was read somewhere, in
+MiB as [low, expected, high]: `read` on such a part, or `assumed` from a sibling on the same board,
+of which 0.985 to 1.005 is taken (one part under other drivers reads 0.986 to 1 of today's figure).
+What it lacks is an interval of rules.py. instances.jsonl holds machines that clouds rent: a part
+and a count.
 """
 
 import json
@@ -12,12 +13,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from weighbridge.accelerators import rules
+from weighbridge.accelerators.chips import ASSUMED, CAPABILITIES, Chip
 from weighbridge.memory import Basis, Bytes
 from weighbridge.units import MIB
 
+Stack = Literal["cuda", "hip", "own"]
+# By vendor; "" is a device of a given size
+STACKS: Mapping[str, Stack] = {"NVIDIA": "cuda", "": "cuda", "AMD": "hip"}
 PROFILE = re.compile(r"\d+g\.(\d+)gb")
 
 
@@ -50,6 +55,17 @@ class Part:
     mig: tuple[str, ...]
     slices: Mapping[str, int]  # MiB that were read in a MIG slice
     context: tuple[int, str] | None  # MiB that a CUDA context took, and where it was read
+    chip: Chip | None = None  # None where its multiprocessors are not known, as those of a slice
+
+    @property
+    def stack(self) -> Stack:
+        """Whose libraries torch runs on: ROCm's are made like CUDA's, others are of their own."""
+        return STACKS.get(self.vendor, "own")
+
+    @property
+    def shares_host(self) -> bool:
+        """Whether its memory is the machine's own."""
+        return self.kind in ("soc", "apu")
 
     @property
     def capability(self) -> tuple[int, int] | None:
@@ -69,6 +85,7 @@ class Part:
             "kind": self.kind,
             "aliases": list(self.aliases),
             "compute_capability": self.compute_capability,
+            "multiprocessors": self.chip.multiprocessors if self.chip else None,
             "marketed_gb": self.marketed_gb,
             "also_sold_as_gb": list(self.also_sold_as),
             "total_bytes": self.total.to_dict(),
@@ -132,7 +149,23 @@ def _part(record: Mapping[str, Any]) -> Part:
         mig=tuple(record.get("mig", ())),
         slices=record.get("slices", {}),
         context=tuple(record["context"].values()) if "context" in record else None,
+        chip=_chip(record),
     )
+
+
+def _chip(record: Mapping[str, Any]) -> Chip | None:
+    if "multiprocessors" not in record:
+        return None
+    major, minor = map(int, record["compute"].split("."))
+    return Chip((major, minor), record["multiprocessors"], record.get("l2_mib"))
+
+
+def chip_of(part: Part | None) -> Chip:
+    """The chip whose kernels run. An A100's multiprocessors are assumed where the part's are not
+    known; no part, or one without a compute capability that CUDA has, is taken for an A100."""
+    if part is None or part.capability is None or part.capability not in CAPABILITIES:
+        return ASSUMED
+    return part.chip or replace(ASSUMED, capability=part.capability)
 
 
 def _total(record: Mapping[str, Any]) -> Figure:
@@ -173,4 +206,5 @@ def slice_of(part: Part, profile: str) -> Part:
         mig=(),
         slices={},
         context=None,
+        chip=None,
     )

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from weighbridge.accelerators.chips import ASSUMED
 from weighbridge.autograd.tensors import Param, Shape, Storage, Tensor
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import FLOAT32, DType
@@ -63,7 +64,7 @@ class Machine:
         self.frames: list[Frame] = []
         self.casts: dict[int, tuple[Param, Tensor]] = {}  # autocast's cache of weights
         self.workspace = 0  # of cuBLAS, for each thread that multiplies
-        self.processors, self.threads = 108, 2048  # of the card, and of each of them
+        self.chip = ASSUMED
         self.temporary_workspace = 0  # the same, given back after each product
         self._watched: list[ref[Storage]] | None = None
         self._threads: dict[bool, Storage] = {}

@@ -7,6 +7,7 @@ import click
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     exit_code,
+    judges,
     output_form,
     output_options,
     show,
@@ -41,8 +42,7 @@ def infer(model: str | None, **settings: Any) -> int:
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
     unit, explain, check = (settings.pop(name) for name in ("unit", "explain", "check"))
-    if check and settings["gpu"] is None and settings["gpu_memory"] is None:
-        raise click.UsageError("--check needs --gpu or --gpu-memory")
+    judges(settings, check=check)
     given = {name: value for name, value in settings.items() if value is not None}
     with progress(model or "the model") as callback:
         report = api.infer(model, progress=callback, **given)

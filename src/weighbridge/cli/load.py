@@ -8,6 +8,7 @@ from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     device_options,
     exit_code,
+    judges,
     output_form,
     output_options,
     show,
@@ -48,8 +49,7 @@ def load(model: str, **settings: Any) -> int:
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
     unit, explain, check = (settings.pop(name) for name in ("unit", "explain", "check"))
-    if check and settings["gpu"] is None and settings["gpu_memory"] is None:
-        raise click.UsageError("--check needs --gpu or --gpu-memory")
+    judges(settings, check=check)
     with progress(model) as callback:
         report = api.load(model, progress=callback, **settings)
     show(report, form, unit=unit, explain=explain)

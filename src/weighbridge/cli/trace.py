@@ -8,12 +8,14 @@ from typing import Any
 
 import click
 
-from weighbridge.cli.options import FORMS, output_form
+from weighbridge.cli.options import FORMS, ONCE, output_form
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--gpu", metavar="NAME[:COUNT]", help="The card that stands in: t4, a100-80gb:2...")
-@click.option("--gpu-memory", metavar="SIZE", help="What a process can have of it: 24GiB.")
+@click.option(
+    "--gpu", metavar="NAME[:COUNT]", **ONCE, help="The card that stands in: t4, a100-80gb:2..."
+)
+@click.option("--gpu-memory", metavar="SIZE", **ONCE, help="What a process can have of it: 24GiB.")
 @click.option("--torch-version", metavar="V", help="Whose workspaces, allocator and kernels: 2.5.")
 @click.option("--world-size", metavar="N", type=int, help="One process of N, as launchers start.")
 @click.option("--rank", metavar="R", type=int, help="Which of them; 0 where it is left out.")

@@ -5,7 +5,14 @@ from typing import Any
 import click
 
 from weighbridge.cli.completion import model_names
-from weighbridge.cli.options import exit_code, output_form, output_options, show, source_options
+from weighbridge.cli.options import (
+    exit_code,
+    judges,
+    output_form,
+    output_options,
+    show,
+    source_options,
+)
 from weighbridge.cli.sections import Sections, options
 from weighbridge.settings import TRAIN
 
@@ -33,8 +40,7 @@ def train(model: str, **settings: Any) -> int:
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
     unit, explain, check = (settings.pop(name) for name in ("unit", "explain", "check"))
-    if check and settings["gpu"] is None and settings["gpu_memory"] is None:
-        raise click.UsageError("--check needs --gpu or --gpu-memory")
+    judges(settings, check=check)
     given = {name: value for name, value in settings.items() if value is not None}
     with progress(model) as callback:
         report = api.train(model, progress=callback, **given)

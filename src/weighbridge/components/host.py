@@ -1,72 +1,153 @@
-"""Host memory while transformers loads weights.
+"""Host memory: a process, what it copies while it loads weights, and pages of the files.
 
-    5.x   safetensors are mapped. A tensor that keeps its dtype is a view of the file: its pages are
-          resident while read, and the kernel may drop them. A change of dtype copies (the target's
-          bytes, anonymous); experts that are stored apart are stacked into one parameter, a copy.
-          With a device_map tensors go straight to the device: pages of the file and nothing else.
-    4.x   `low_cpu_mem_usage` is off by default: the model is built in memory first, then one shard
-          after another is read and copied in.
+    4.51 on     the class is built without memory. Safetensors are mapped, zip pickles too: a tensor
+                that keeps its dtype is a view of the file. A change of dtype copies (the target's
+                bytes); since 5 experts that are stored apart are stacked into one parameter, a copy
+    before      without a device_map the model is built in memory first, and tensors are copied in,
+                file by file; before 4.37 a pickle was read whole
+    device_map  tensors go straight to the device: pages of the file and nothing else. bitsandbytes
+                takes one where none was given, and quantizes on the device; torchao, HQQ and
+                quanto quantize where the tensors are
 
-Source: transformers 5.23 modeling_utils.py and core_model_loading.py (WeightConverter); RssAnon of
-a 938 MiB bfloat16 model was 2 MiB when loaded in its own dtype, its full float32 size when cast,
-and 1.87 x the parameters with pages when its experts were stacked. 4.x: modeling_utils.py of
-4.40, `_load_pretrained_model`.
+Pages of files are apart (`droppable`): they stay while nobody else asks for the room, and are no
+need. Source: transformers 4.36 to 5.23 modeling_utils.py (from_pretrained, load_state_dict),
+core_model_loading.py (WeightConverter), quantizers/quantizer_bnb_4bit.py (update_device_map).
+RssAnon of a 938 MiB bfloat16 model was 2 MiB when loaded in its own dtype, its full float32 size
+when cast, and 1.87 x the parameters with pages when its experts were stacked.
 """
 
 from collections import defaultdict
+from typing import NamedTuple
 
-from weighbridge.components.weights import FLOATING
+from weighbridge.components.weights import FLOATING, Choice
 from weighbridge.dtypes import DType
-from weighbridge.memory import Bytes, Component
+from weighbridge.memory import Basis, Bytes, Component, exactly
 from weighbridge.model import ModelPart
+from weighbridge.quantization.scheme import Scheme
+from weighbridge.units import GIB
 
 SOURCE = "transformers modeling_utils.py, core_model_loading.py"
+OWN_DEVICE_MAP = ("nf4", "fp4", "bnb-")  # formats whose loader goes to the device unasked
+BUILT_FIRST_BEFORE = (4, 51)  # low_cpu_mem_usage is ignored from then on
+MAPPED_PICKLES_SINCE = (4, 37)
+QUANTIZED_HERE = ("torchao", "hqq", "quanto")  # by their loaders, where the tensors are loaded to
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+# What is resident of a process of torch and CUDA beside weights. Without a GPU the imports of torch
+# 2.13 (CUDA 13) and transformers 5.23 with its Trainer hold 0.42 GiB of anonymous memory on Linux;
+# what the driver adds for a context nobody has published
+PROCESS = Bytes(GIB // 2, 3 * GIB // 2, 4 * GIB)
+
+
+class Loaded(NamedTuple):
+    """What the weights of a part become: their dtype and bytes; `native` is the dtype of the files
+    where none was read."""
+
+    dtype: DType
+    weights: int
+    native: DType
+    made: bool = False  # on the host: unpacked or quantized there
+
+
+def processes(count: int, each: Bytes = PROCESS) -> Component:
+    """So many processes of torch."""
+    told = "a process" if count == 1 else f"{count} processes"
+    return Component(
+        name="other",
+        detail="processes",
+        bytes=Bytes(*(count * b for b in each)),
+        basis="assumed",
+        formula=f"{told} of Python, torch and CUDA's libraries",
+        source="imports alone were read: 0.42 GiB; no rule is published",
+    )
+
+
+def pages(nbytes: int, *, detail: str = "mapped files", source: str = SOURCE) -> Component:
+    """Pages of files, of which any part may be in memory."""
+    return Component(
+        name="weights",
+        detail=detail,
+        bytes=Bytes(0, nbytes, nbytes),
+        basis="computed",
+        formula=f"{nbytes:,} bytes of file pages, which the kernel may drop",
+        source=source,
+        droppable=True,
+    )
+
+
+def straight(form: Scheme | None, *, device_map: bool) -> bool:
+    """Whether transformers loads tensor by tensor to the device."""
+    return device_map or (form is not None and form.name.startswith(OWN_DEVICE_MAP))
+
+
+def loaded(part: ModelPart, choice: Choice, weights: int, native: DType) -> Loaded:
+    """The weights of a part in a format: a GGUF file's are unpacked, some formats' are packed."""
+    form = choice.scheme
+    here = form is not None and form.name.startswith(QUANTIZED_HERE)
+    packs = here and not choice.as_stored and not part.packed
+    unpacks = any(t.file.endswith(".gguf") for t in part.stored)
+    return Loaded(choice.dtype, weights, native, packs or unpacks)
 
 
 def while_loading(
-    part: ModelPart, dtype: DType, weights: int, *, major: int, straight_to_device: bool
-) -> Component:
-    """What the host holds at the worst moment of loading one part.
-
-    `weights` are the bytes that its weights take once loaded.
-    """
-    file_bytes = sum(t.nbytes for t in part.stored) or weights
-    if major < 5:
-        return _built_first(part, weights, file_bytes)
-    anonymous = 0 if straight_to_device else _copied(part, dtype, weights)
-    formula = f"{file_bytes:,} bytes of file pages, which the kernel may drop"
-    if anonymous:
-        formula += f", and {anonymous:,} bytes of copies (another dtype, or stacked experts)"
-    return Component(
+    part: ModelPart,
+    to: Loaded,
+    *,
+    version: tuple[int, ...],
+    straight_to_device: bool,
+    processes: int = 1,
+) -> tuple[Component, ...]:
+    """What the host holds at the worst moment of loading one part, in so many processes."""
+    files = _files(part)
+    whole = to.weights if part.packed else to.native.size(part.blueprint.parameters)
+    file_bytes = sum(files.values()) or whole
+    copied, formula = (0, "") if straight_to_device else _copies(part, to, version)
+    read = 0 if version >= MAPPED_PICKLES_SINCE else _largest_pickle(files)
+    if read:
+        formula = f"{formula or 'nothing is copied'}, and a file of {read:,} bytes is read whole"
+    copies = Component(
         name="weights",
-        detail=part.name or "mapped files",
-        bytes=Bytes(anonymous, anonymous + file_bytes, anonymous + file_bytes),
+        detail=part.name or "copies",
+        bytes=exactly(processes * (copied + read)),
         basis="computed",
-        formula=formula,
+        formula=formula if processes == 1 else f"{formula}; in {processes} processes",
         source=SOURCE,
     )
+    mapped = pages(file_bytes, detail=f"mapped files {part.name}".strip())
+    return (copies, mapped) if copies.bytes.high else (mapped,)
 
 
-def _copied(part: ModelPart, dtype: DType, weights: int) -> int:
-    """Bytes that cannot stay views of the file: all of another dtype, else the stacked experts."""
-    floating = (t for t in part.stored if t.dtype.name.startswith(FLOATING))
-    if not part.packed and any(t.dtype != dtype for t in floating):
-        return weights
+def _copies(part: ModelPart, to: Loaded, version: tuple[int, ...]) -> tuple[int, str]:
+    """Bytes that one process holds beside pages of files, and why."""
+    if version < BUILT_FIRST_BEFORE:
+        return to.weights, f"the model is built in memory first: {to.weights:,} bytes"
+    cast = any(d != to.dtype for d in _floating(part) or [to.native])
+    if to.made or (cast and not part.packed):
+        return to.weights, f"{to.weights:,} bytes of copies in {to.dtype.name}"
+    if version < (5, 0):
+        return 0, ""
     plan = part.blueprint
     experts = sum(p.numel * p.copies for p in plan.counted if p.kind == "expert")
-    return weights * experts // max(1, plan.parameters)
+    return to.weights * experts // max(1, plan.parameters), "experts are stacked, a copy"
 
 
-def _built_first(part: ModelPart, weights: int, file_bytes: int) -> Component:
-    shards: dict[str, int] = defaultdict(int)
+def _floating(part: ModelPart) -> list[DType]:
+    """Dtypes of the stored tensors; none where no file was read."""
+    return list({t.dtype for t in part.stored if t.dtype.name.startswith(FLOATING)})
+
+
+def _files(part: ModelPart) -> dict[str, int]:
+    sizes: dict[str, int] = defaultdict(int)
     for t in part.stored:
-        shards[t.file] += t.nbytes
-    shard = max(shards.values(), default=file_bytes)
-    return Component(
-        name="weights",
-        detail=part.name or "model and one shard",
-        bytes=Bytes(weights, weights + shard, weights + file_bytes),
-        basis="computed",
-        formula=f"{weights:,} bytes of model, and a shard of {shard:,} bytes",
-        source="transformers 4.40 modeling_utils.py, _load_pretrained_model",
-    )
+        sizes[t.file] += t.nbytes
+    return sizes
+
+
+def _largest_pickle(files: dict[str, int]) -> int:
+    return max((n for name, n in files.items() if name.endswith(PICKLES)), default=0)
+
+
+def kept(
+    name: str, nbytes: Bytes, *, formula: str, source: str, basis: Basis = "computed"
+) -> Component:
+    """What stays in host memory by design."""
+    return Component(name=name, bytes=nbytes, basis=basis, formula=formula, source=source)

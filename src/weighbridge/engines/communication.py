@@ -20,6 +20,7 @@ symm_mem,cuda_communicator}.py; sglang 0.5.23 srt/distributed/device_communicato
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Unpack
 
+from weighbridge.accelerators.chips import BRIDGED, LINKED, SWITCHED
 from weighbridge.arch.body import Body, Experts
 from weighbridge.engines.parallel.spread import Sizes, Spread
 from weighbridge.memory import Bytes, Component, exactly
@@ -29,17 +30,20 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 Version = tuple[int, ...]
+MiB = tuple[int, int, int]  # low, expected, high
 
 # (low, expected, high) MiB of a group of tensor parallelism. Cards with a switch: by ranks. vLLM
 # looks at free memory when the first communicators are there (engines/vllm/talking.py), SGLang
 # before all of them.
-SWITCHED = {
+BY_RANKS = {
     "vllm": {2: (1500, 1780, 2300), 4: (1500, 1930, 2600), 8: (1500, 2150, 3400)},
     "sglang": {2: (900, 1350, 2300), 4: (900, 1450, 2600), 8: (900, 1700, 3400)},
 }
 PLAIN = {"vllm": (40, 160, 700), "sglang": (60, 380, 700)}
-SWITCHES = frozenset({"9.0", "10.0", "10.3"})  # Hopper and Blackwell of data centres
-LINKED = frozenset({"7.0", "8.0"})  # V100 and A100, with or without
+# vLLM 0.11 grew by 0.55 GiB outside torch at two H100 with FP8, 0.13 of it kernels (one log). Its
+# compiler does not fuse sums of ranks with what follows; later ones do, and keep a workspace.
+FUSES_SINCE = (0, 12)
+UNFUSED = (300, 430, 2300)
 BETWEEN_STAGES = (40, 200, 900)  # of pipeline stages: sends and receives alone
 ALL_TO_ALL = (100, 500, 2300)
 
@@ -48,13 +52,13 @@ TABLES = 8 * MIB
 SUPPORTED = (2, 4, 6, 8)  # ranks of the custom all-reduce
 # Buffers of the custom all-reduce where symmetric memory serves larger sums.
 BESIDE_SYMMETRIC = {
-    "9.0": {2: 64 * MIB, 4: 32 * MIB, 6: MIB // 2, 8: MIB // 4},
-    "10.0": {2: 2 * MIB, 4: 2 * MIB, 6: MIB, 8: MIB},
+    (9, 0): {2: 64 * MIB, 4: 32 * MIB, 6: MIB // 2, 8: MIB // 4},
+    (10, 0): {2: 2 * MIB, 4: 2 * MIB, 6: MIB, 8: MIB},
 }
 SYMMETRIC = {
-    "9.0": {2: 64 * MIB, 4: 32 * MIB, 6: 64 * MIB, 8: 64 * MIB},
-    "10.0": {2: 8 * MIB, 4: 32 * MIB, 6: 128 * MIB, 8: 128 * MIB},
-    "10.3": {2: 4 * MIB, 4: 32 * MIB, 6: 32 * MIB, 8: 64 * MIB},
+    (9, 0): {2: 64 * MIB, 4: 32 * MIB, 6: 64 * MIB, 8: 64 * MIB},
+    (10, 0): {2: 8 * MIB, 4: 32 * MIB, 6: 128 * MIB, 8: 128 * MIB},
+    (10, 3): {2: 4 * MIB, 4: 32 * MIB, 6: 32 * MIB, 8: 64 * MIB},
 }
 SCATTER, SCATTERS_SINCE = 16 * MIB, (0, 33)
 
@@ -70,14 +74,16 @@ def communication(
     """Of one device. Nothing for one device alone, nor for replicas of a dense model."""
     over = Spread(**sizes)
     part = budget.choice.part if budget else None
-    capability = part.compute_capability if part else None
+    capability = part.capability if part else None
     found: list[Component] = []
     if over.tensor > 1:
+        fused = engine != "vllm" or version >= FUSES_SINCE
         tensor = _tensor_group(engine, over.tensor, capability, known=part is not None)
+        tensor = tensor if fused else _least(tensor, UNFUSED)
         found.append(_nccl(tensor, "tensor"))
         found += _custom(engine, version, over.tensor, capability)
     if over.pipeline > 1:
-        found.append(_nccl(BETWEEN_STAGES, "pipeline"))
+        found.append(_nccl(BETWEEN_STAGES, PIPELINE))
     sparse = body is not None and any(isinstance(f, Experts) for b in body.blocks for f in b.feeds)
     if sparse and over.data > 1 and (over.expert_parallel or engine == "vllm"):
         found.append(_nccl(ALL_TO_ALL, "experts"))
@@ -97,23 +103,36 @@ def received(tokens: int, hidden: int, itemsize: int = 2) -> Component:
 
 
 def _tensor_group(
-    engine: str, ranks: int, capability: str | None, *, known: bool
-) -> tuple[int, int, int]:
-    switched, plain = SWITCHED[engine], PLAIN[engine]
+    engine: str, ranks: int, capability: tuple[int, int] | None, *, known: bool
+) -> MiB:
+    switched, plain = BY_RANKS[engine], PLAIN[engine]
     size = next((n for n in switched if ranks <= n), max(switched))
     low, expected, high = switched[size]
-    if capability in SWITCHES:
+    if capability in SWITCHED:
         return low, expected, high
-    if capability in LINKED or not known:
+    if capability in BRIDGED or not known:
         return plain[0], expected, high
     return plain
 
 
-def _nccl(mib: tuple[int, int, int], group: str) -> Component:
+def _least(one: MiB, other: MiB) -> MiB:
+    low, expected, high = map(min, one, other)
+    return low, expected, high
+
+
+def _named(group: str) -> str:
+    return f"NCCL, {group} group"
+
+
+PIPELINE = "pipeline"
+STAGES = _named(PIPELINE)  # what the component between stages is called
+
+
+def _nccl(mib: MiB, group: str) -> Component:
     low, expected, high = (n * MIB for n in mib)
     return Component(
         name="communication",
-        detail=f"NCCL, {group} group",
+        detail=_named(group),
         bytes=Bytes(low, expected, high),
         basis="assumed",
         formula="readings are 0.2 to 1.96 GiB" if group == "tensor" else "no reading",
@@ -122,10 +141,10 @@ def _nccl(mib: tuple[int, int, int], group: str) -> Component:
 
 
 def _custom(
-    engine: str, version: Version, ranks: int, capability: str | None
+    engine: str, version: Version, ranks: int, capability: tuple[int, int] | None
 ) -> Iterator[Component]:
     """The engine's own all-reduce. More than two cards without a switch do not use it."""
-    if ranks not in SUPPORTED or (ranks > 2 and capability not in SWITCHES | LINKED | {None}):
+    if ranks not in SUPPORTED or (ranks > 2 and capability not in {*LINKED, None}):
         return
     source = f"{engine} distributed/device_communicators/custom_all_reduce.py"
     size = _buffer(engine, ranks, capability)
@@ -146,18 +165,19 @@ def _custom(
         formula="8 MiB of addresses of registered buffers",
         source=source,
     )
-    symmetric = SYMMETRIC.get(capability or "", {}).get(ranks) if engine == "vllm" else None
+    at = SYMMETRIC.get(capability, {}) if capability and engine == "vllm" else {}
+    symmetric = at.get(ranks)
     if symmetric:
         yield Component(
             name="communication",
             detail="symmetric memory",
             bytes=exactly(symmetric),
             basis="computed",
-            formula=f"{symmetric // MIB} MiB for {ranks} ranks of capability {capability}",
+            formula=f"{symmetric // MIB} MiB for {ranks} ranks on this compute capability",
             source="vllm distributed/device_communicators/symm_mem.py",
         )
 
 
-def _buffer(engine: str, ranks: int, capability: str | None) -> int:
-    limits = BESIDE_SYMMETRIC.get(capability or "", {}) if engine == "vllm" else {}
+def _buffer(engine: str, ranks: int, capability: tuple[int, int] | None) -> int:
+    limits = BESIDE_SYMMETRIC.get(capability, {}) if capability and engine == "vllm" else {}
     return min(REDUCE, limits.get(ranks, REDUCE))

@@ -8,7 +8,7 @@ own defaults and reports them.
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from weighbridge.arch.body import Body
 from weighbridge.arch.config import Config
@@ -16,6 +16,8 @@ from weighbridge.arch.mixers import Layer
 from weighbridge.components.weights import Choice, Placed, placed
 from weighbridge.memory import Device
 from weighbridge.model import Model, ModelPart
+
+Surely = Literal["yes", "no", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -37,6 +39,7 @@ class Subject:
     major: int = 5  # of transformers: decides which buffers there are
     draft: "Subject | None" = None  # the model that proposes tokens
     projector: Model | None = None  # llama.cpp's mmproj file
+    guessed: bool = False  # what its layers remember is in no table, and taken as usual attention
     narrowed: bool = False  # not in its bfloat16, which the card has not
 
     @property
@@ -78,6 +81,17 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Serves:
+    """Whether an engine starts and holds all requests at once, by the flags that were sized."""
+
+    surely: Surely
+    lacks: str = ""  # what the flags as they were asked lack, in a sentence
+    flags: str = ""  # that a launch has which serves, where those that were asked do not
+    change: Mapping[str, Any] = field(default_factory=dict)  # the same, by names of settings
+    changed: tuple[Device, ...] = ()  # the devices with them; none where they are the answer's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """By device; the host is the last one. Settings are the effective ones, defaults included."""
 
@@ -85,3 +99,4 @@ class Answer:
     settings: Mapping[str, Any]
     derived: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    serves: Serves | None = None  # of an engine that takes a share of the card

@@ -14,6 +14,7 @@ from weighbridge.arch.layers import layers
 from weighbridge.arch.longest import longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
 from weighbridge.components.weights import Choice
+from weighbridge.engines import methods
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
 from weighbridge.engines.kept import kept
 from weighbridge.engines.parallel.names import role
@@ -29,6 +30,7 @@ LLAMA_CPP = ("llama.cpp", "ik_llama.cpp")
 SERVERS = ("vllm", "sglang", *LLAMA_CPP)  # of language models and text encoders
 # By the bits in another format's name
 NEAR = {8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M", 4: "Q4_K_M, Q4_0, MXFP4_MOE", 3: "Q3_K_M", 2: "Q2_K"}
+LIVE = "torch"  # the library of a module that is at hand
 WORDS = "token_embedding"  # CLIP's, beside the names in parallel/names.py
 
 
@@ -71,6 +73,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         context_from=why,
         choices={name: d.choice for name, d in decisions.items()},
         major=version[0] if engine.name == "transformers" else 5,
+        guessed=bool(notes),
         notes=(*notes, *(unused(w, part.blueprint, computes, context) if reads_text(part) else ())),
     )
 
@@ -104,6 +107,7 @@ def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Dec
         default = by_transformers(version[0])
     if w.engine_defaults and part.packed:  # a launch command only names what the files are in
         w = replace(w, quantization=None)
+    w = replace(w, quantization=methods.read(engine.name, w.quantization, packed=part.packed))
     if engine.name in LLAMA_CPP and part.library != "gguf":
         return converted(decide(part, w, default), w, packed=part.packed)
     return decide(part, w, default)
@@ -149,6 +153,12 @@ def remembered(
         return layers_of_gguf(metadata), ()
     if part.library == "size":
         return (), ()
+    if config is None and part.library == LIVE:
+        raise UnsupportedError(
+            f"{part.blueprint.cls}: a live module is run to be weighed: its own step under "
+            "weighbridge.FakeGPU(...), or its script with `weighbridge trace`; a config or a "
+            "reference is answered by rule"
+        )
     if config is None:
         raise UnsupportedError(
             f"{part.blueprint.cls}: what its layers remember is not known without its config.json; "

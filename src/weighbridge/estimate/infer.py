@@ -3,14 +3,15 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import exact, fit
+from weighbridge import bounds, exact, host_fit
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, version, written
 from weighbridge.errors import UnsupportedError
-from weighbridge.estimate import rough
+from weighbridge.estimate import rough, served, uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.estimate.limits import largest
+from weighbridge.memory import Bytes
 from weighbridge.model import Model
 from weighbridge.report import Report, Verdict
 from weighbridge.settings import foreign
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 UNBOUNDED = 1 << 20  # tokens: where a model names no end, the search stops here
-MANY = 4096  # requests: the search for the most at once stops here
-PIPELINES = ("diffusers", "timm")
+MANY = 1 << 16  # requests: the search for the most at once stops here
+TOLD = {  # intervals beside the devices' own, and the published figure that each is
+    "serving_interval": (bounds.PEAK, "driver"),
+    "available_kv_cache_interval": ("kv_available", "component"),
+}
 
 
 def infer(
@@ -29,7 +33,11 @@ def infer(
 ) -> Report:
     """Raises UnsupportedError where the model or the engine is outside our rules."""
     kind = engine(w.engine or _usual(model))
+    w = replace(w, engine=kind.name)
     foreign(w, kind.name)
+    beside = uncounted.beside_weights(model)
+    if beside:
+        return _weights_alone(model, w, kind, beside)
     if w.exact:
         w = replace(w, engine_version=exact.ready(kind.name, w.engine_version))
     number, said = version(kind, w.engine_version)
@@ -38,15 +46,38 @@ def infer(
     answer = _answer(asked, w, kind, budget)
     if w.exact:
         answer = exact.answer(asked, w, answer)
+    answer = widened(answer, runs(asked, kind))
+    missing = () if w.exact else uncounted.of_subject(asked, w)
     return Report(
         task="infer",
         model=facts(model),
         workload=_effective(asked, w, kind, written(number)) | dict(answer.settings),
         devices=answer.devices,
-        derived=_derived(asked, answer) | _limits(asked, w, kind, answer, budget),
-        verdict=_verdict(answer, kind, budget),
-        warnings=tuple(_warnings(model, asked, answer, said, budget)),
+        derived=_derived(asked, answer, missing) | _limits(asked, w, kind, answer, budget),
+        verdict=host_fit.both(
+            None if budget is None else _verdict(answer, w, kind, budget, missing),
+            answer.devices,
+            w.host_memory(),
+            shared=budget is not None and budget.shares_host,
+        ),
+        remedies=() if budget is None else tuple(served.remedies(answer, budget)),
+        warnings=(*_warnings(model, asked, answer, said, budget), *uncounted.warnings(missing)),
     )
+
+
+def _weights_alone(model: Model, w: Infer, kind: Engine, missing: str) -> Report:
+    if kind.name != "transformers":
+        why = uncounted.refuse_to_serve(model.parts[0], kind.name)
+        raise UnsupportedError(f"{model.reference}: {why}")
+    if w.exact:
+        raise UnsupportedError(f"{model.reference}: --exact runs one model; leave it out")
+    return uncounted.weights_alone(model, w, missing)
+
+
+def _verdict(
+    answer: Answer, w: Infer, kind: Engine, budget: "Budget", missing: tuple[str, ...]
+) -> Verdict:
+    return uncounted.judged(served.verdict(answer, w, kind.name, budget), missing)
 
 
 def _answer(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> Answer:
@@ -56,18 +87,32 @@ def _answer(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> Answ
 def _holds(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> bool:
     if kind.holds is not None and not s.model.rough:
         return kind.holds(s, w, budget)
-    return fit.serving(_answer(s, w, kind, budget).devices, budget).fits == "yes"
+    found = widened(_answer(s, w, kind, budget), runs(s, kind))
+    return _verdict(found, w, kind, budget, uncounted.of_subject(s, w)).fits == "yes"
 
 
-def _verdict(answer: Answer, kind: Engine, budget: "Budget | None") -> Verdict | None:
-    """Of what is needed; but no where no flag that was left to the engine would make it start."""
-    if budget is None:
-        return None
-    found = fit.serving(answer.devices, budget)
-    if answer.derived.get("launch_serves", True) or found.fits == "no":
-        return found
-    reason = f"{kind.name} does not start with the flags that were set: {found.reason}"
-    return replace(found, fits="no", reason=reason)
+def runs(s: Subject, kind: Engine) -> bounds.Runs:
+    """The published runs that an answer is like."""
+    form = s.choice.scheme
+    return bounds.Runs("serve", kind.name, bounds.form(form.name if form else None))
+
+
+def widened(answer: Answer, like: bounds.Runs, table: bounds.Table | None = None) -> Answer:
+    """With the margins of such runs, in devices and in the intervals that follow from them."""
+    told = {
+        name: list(bounds.around(Bytes(*answer.derived[name]), like, *figure, table=table))
+        for name, figure in TOLD.items()
+        if answer.derived.get(name) is not None
+    }
+    serves = answer.serves
+    if serves is not None and serves.changed:
+        serves = replace(serves, changed=bounds.widened(serves.changed, like, table))
+    return replace(
+        answer,
+        devices=bounds.widened(answer.devices, like, table),
+        derived={**answer.derived, **told},
+        serves=serves,
+    )
 
 
 def _usual(model: Model) -> str:
@@ -83,11 +128,6 @@ def _subject(
     draft: Model | None,
     projector: Model | None,
 ) -> Subject:
-    if model.parts[0].library in PIPELINES:
-        raise UnsupportedError(
-            f"{model.reference}: a pipeline of {model.parts[0].library} is not served yet; "
-            "`weighbridge load` weighs its parts"
-        )
     found = subject(model, w, kind, number)
     if draft is not None:
         own = replace(
@@ -118,15 +158,17 @@ def _effective(s: Subject, w: Infer, kind: Engine, number: str) -> dict[str, Any
         "gpu": w.gpu,
         "gpu_memory": w.gpu_memory,
         "headroom": w.headroom,
+        "ram": w.ram,
     }
 
 
-def _derived(s: Subject, answer: Answer) -> dict[str, Any]:
+def _derived(s: Subject, answer: Answer, missing: tuple[str, ...]) -> dict[str, Any]:
     return {
         "dtype_from": s.why,
         "as_stored": s.choice.as_stored,
         "context_from": s.context_from,
         "longest_context": s.longest,
+        "not_counted": list(missing),
         **answer.derived,
     }
 
@@ -137,21 +179,33 @@ def _limits(
     """How far context and batch can go on the device, each with all else as it was asked."""
     if budget is None:
         return {}
-    apart = replace(w, prompt_len=None, max_new_tokens=None)
 
-    def holds(context: int, batch: int) -> bool:
-        asked = replace(apart, context=context, batch_size=batch)
-        return _holds(replace(s, context=context), asked, kind, budget)
+    def longer(n: int) -> bool:
+        return _holds(replace(s, context=n), _of_length(w, n), kind, budget)
+
+    def more(n: int) -> bool:
+        return _holds(s, replace(w, batch_size=n), kind, budget)
 
     batch = w.batch_size or 1
-    found = {
-        "largest_context": largest(lambda n: holds(n, batch), s.longest or UNBOUNDED),
-        "largest_batch_size": largest(lambda n: holds(s.context, n), w.max_num_seqs or MANY),
+    tokens = max(s.longest or UNBOUNDED, s.context)
+    most = w.max_num_seqs or max(MANY, batch)
+    found: dict[str, Any] = {
+        "largest_context": largest(longer, tokens, near=s.context),
+        "largest_batch_size": largest(more, most, near=batch),
+        "searched_to": {"context": tokens, "batch_size": most},
     }
     if any(d.taken is not None for d in answer.devices):  # its own share decides
         return found
     requests = found["largest_batch_size"]
     return found | {"kv_cache_tokens": requests * s.context, "max_concurrency": float(requests)}
+
+
+def _of_length(w: Infer, context: int) -> Infer:
+    """A longer or shorter prompt: what is written stays."""
+    if w.prompt_len is None:
+        return replace(w, context=context)
+    prompt = max(1, context - (w.max_new_tokens or 0))
+    return replace(w, context=context, prompt_len=prompt)
 
 
 def _warnings(

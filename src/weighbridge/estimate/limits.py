@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 
-STEPS = 24  # more than any count that is searched has binary digits
 
+def largest(holds: Callable[[int], bool], most: int, near: int = 1) -> int:
+    """Find an n of 1 to `most` that holds while n + 1 does not; 0 where not even one holds.
 
-def largest(holds: Callable[[int], bool], most: int) -> int:
-    """The largest n of 1 to `most` with `holds(n)`; 0 where not even one holds."""
+    The search begins at `near`, which is never above what is found where it holds itself.
+    """
     if holds(most):
         return most
     low, high = 0, most  # low holds (nothing is asked of 0), high does not
-    for _ in range(STEPS):
-        if high - low <= max(1, low >> 8):
-            break
+    if near < most and holds(near):
+        low = near
+    else:
+        high = min(near, most)
+    while high - low > 1:
         middle = (low + high) // 2
         if holds(middle):
             low = middle

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import exact, fit
+from weighbridge import bounds, exact, fit, host_fit
 from weighbridge.components.weights import Choice
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version, written
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.estimate import uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.model import Model
 from weighbridge.report import Report
@@ -16,6 +17,7 @@ from weighbridge.training import frameworks
 from weighbridge.training.answer import Answer, answer
 from weighbridge.training.plan import USUAL_LENGTH, Plan, plan
 from weighbridge.training.remarks import remarks
+from weighbridge.training.unpacked import unpacked
 from weighbridge.workload import Infer, Train
 
 if TYPE_CHECKING:
@@ -32,20 +34,47 @@ def train(model: Model, w: Train) -> Report:
         w = replace(w, engine_version=exact.ready(kind.name, w.engine_version))
     number, said = version(kind, w.engine_version)
     budget = w.budget()
-    asked = _subject(model, w, number)
-    p = plan(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
+    asked, p = _planned(model, w, number, budget)
     found = answer(p, budget)
     if w.exact:
         found = exact.trained(asked, w, p, found)
+    found = replace(found, devices=bounds.widened(found.devices, _runs(asked, p)))
+    judged = None if budget is None else fit.serving(found.devices, budget)
     return Report(
         task="train",
         model=facts(model),
         workload=_effective(asked, w, p, written(number)) | dict(found.settings),
         devices=found.devices,
         derived=_derived(asked) | dict(found.derived),
-        verdict=None if budget is None else fit.serving(found.devices, budget),
-        warnings=(*_warnings(model, asked, found, said, budget), *remarks(p)),
+        verdict=host_fit.both(
+            judged,
+            found.devices,
+            w.host_memory(),
+            shared=budget is not None and budget.shares_host,
+        ),
+        warnings=(*_warnings(asked, found, said, budget), *remarks(p)),
     )
+
+
+def run(model: Model, w: Train) -> tuple[Answer, bounds.Runs]:
+    """What the rules say alone, and which published runs it is like."""
+    number, _ = version(engine("transformers"), w.engine_version)
+    budget = w.budget()
+    asked, p = _planned(model, w, number, budget)
+    return answer(p, budget), _runs(asked, p)
+
+
+def _planned(
+    model: Model, w: Train, number: tuple[int, ...], budget: "Budget | None"
+) -> tuple[Subject, Plan]:
+    asked = _subject(unpacked(model, w), w, number)
+    return asked, plan(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
+
+
+def _runs(s: Subject, p: Plan) -> bounds.Runs:
+    form = s.choice.scheme
+    known = bounds.COMPILED if p.compiled else bounds.form(form.name if form else None)
+    return bounds.Runs("train", p.framework.name, known)
 
 
 def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
@@ -54,6 +83,12 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
         raise UnsupportedError(
             f"{model.reference}: a bare size has no layers to train; name a model, or ask "
             "`weighbridge load` for the 16 bytes a parameter of Adam"
+        )
+    beside = uncounted.beside_weights(model)
+    if beside:
+        raise UnsupportedError(
+            f"{model.reference}: {beside} is not followed, so training it is not answered; "
+            "`weighbridge trace` runs the script that does"
         )
     _, chosen = frameworks.held(w)
     full = (w.method or "full") == "full"
@@ -121,6 +156,7 @@ def _effective(s: Subject, w: Train, p: Plan, number: str) -> dict[str, Any]:
         "context_parallel_size": p.sharding.context,
         "expert_parallel_size": p.sharding.expert,
         "offload": p.sharding.offload,
+        "cpu_ram_efficient_loading": w.cpu_ram_efficient_loading,
         "padded": p.padded,
         "eval_batch_size": w.eval_batch_size,
         "images": p.items["image"],
@@ -130,6 +166,7 @@ def _effective(s: Subject, w: Train, p: Plan, number: str) -> dict[str, Any]:
         "gpu": w.gpu,
         "gpu_memory": w.gpu_memory,
         "headroom": w.headroom,
+        "ram": w.ram,
     }
 
 
@@ -154,10 +191,8 @@ def _derived(s: Subject) -> dict[str, Any]:
     }
 
 
-def _warnings(
-    model: Model, s: Subject, found: Answer, said: str, budget: "Budget | None"
-) -> list[str]:
-    told = [*model.notes, *s.notes, *found.warnings]
+def _warnings(s: Subject, found: Answer, said: str, budget: "Budget | None") -> list[str]:
+    told = [*s.model.notes, *s.notes, *found.warnings]
     if said:
         told.append(said)
     if s.longest is not None and s.context > s.longest:

@@ -1,16 +1,9 @@
 """What vLLM and SGLang say alike."""
 
+from weighbridge.engines.methods import OF_THE_CHECKPOINT, online
 from weighbridge.launch.reading import Reading
 
 NO_CODE = "--trust-remote-code is not obeyed: no code of the repository is run"
-# A method that only names the format of the checkpoint changes nothing: its tensors are read.
-METHODS = """
-awq awq_marlin auto_awq gptq gptq_marlin auto_gptq gptq_bitblas marlin gguf squeezellm aqlm
-compressed-tensors modelopt modelopt_fp8 modelopt_fp4 modelopt_mixed modelopt_mxfp8 quark
-fbgemm_fp8 moe_wna16 inc auto-round auto-round-int8 mxfp4 gpt_oss_mxfp4 deepseek_v4_fp8 hqq
-bitblas w8a8_fp8 w8a8_int8 w4afp8 blockwise_int8 petit_nvfp4 torchao ipex none unquant
-"""
-OF_THE_CHECKPOINT = frozenset(METHODS.split())
 ENV = {  # variables that matter for memory, whoever runs on torch
     "PYTORCH_CUDA_ALLOC_CONF": "the allocator has its own settings",
     "PYTORCH_ALLOC_CONF": "the allocator has its own settings",
@@ -44,14 +37,15 @@ def model(r: Reading) -> None:
         r.ignored.append(served[0])
 
 
-def quantization(r: Reading, online: dict[str, str]) -> None:
+def quantization(r: Reading, engine: str) -> None:
     """Methods that quantize while loading have a format of ours; or a warning."""
     said = r.last("quantization")
     if said is None:
         return
     name, method = said[0], str(said[1]).lower()
-    if method in online:
-        r.settings["quantization"] = online[method]
+    made = online(engine, method)
+    if made is not None:
+        r.settings["quantization"] = made
     elif method in OF_THE_CHECKPOINT:
         r.ignored.append(name)
     else:

@@ -163,7 +163,7 @@ IK_TABLE = """
 -amb --attention-max-batch               value   =attn_max_b whole
 -fmoe --fused-moe                        switch  =fused_moe true
 -no-fmoe --no-fused-moe                  switch  =fused_moe false
--rtr --run-time-repack                   switch  =no_mmap true
+-rtr --run-time-repack                   switch  =run_time_repack true
 -mea --max-extra-alloc                   value   !memory beside the planned
 -ictk --indexer-cache-type-k             value   !the indexer's cache is f16 unless f16
 -ctk-first --cache-type-k-first          value   !all layers have one type of cache

@@ -5,13 +5,6 @@ from weighbridge.launch.reading import Reading
 from weighbridge.launch.record import Dialect, Value
 from weighbridge.launch.sglang_flags import FLAGS
 
-# srt/arg_groups/choices.py: QUANTIZATION_CHOICES that quantize a checkpoint that is not.
-ONLINE = {
-    "fp8": "fp8-tensor",
-    "bitsandbytes": "nf4",
-    "quark_mxfp4": "mxfp4",
-    "nvfp4_online": "nvfp4",
-}
 TORCHAO = {
     "int4wo-128": "torchao-int4-g128",
     "int4wo-64": "torchao-int4-g64",
@@ -42,7 +35,7 @@ ENV = {
 
 def finish(r: Reading) -> None:
     common.model(r)
-    common.quantization(r, ONLINE)
+    common.quantization(r, "sglang")
     _torchao(r)
     _lora(r)
     _limits(r)

@@ -7,17 +7,6 @@ from weighbridge.launch.reading import Reading
 from weighbridge.launch.record import Dialect, Value
 from weighbridge.launch.vllm_flags import FLAGS
 
-# vllm/config/quantization.py (online), model_executor/layers/quantization/{fp8,bitsandbytes}.py:
-# these quantize a checkpoint that is not.
-ONLINE = {
-    "fp8": "fp8-tensor",
-    "fp8_per_tensor": "fp8-tensor",
-    "fp8_per_block": "fp8-block",
-    "fp8_per_channel": "fp8-dynamic",
-    "ptpc_fp8": "fp8-dynamic",
-    "int8_per_channel_weight_only": "w8a16",
-    "bitsandbytes": "nf4",
-}
 METHODS = {"draft_model": "draft", "draft": "draft", "eagle": "eagle", "eagle3": "eagle3"}
 GRAPH_KEYS = ("max_cudagraph_capture_size", "cudagraph_capture_sizes")
 NO_GRAPHS = ("none", "0")
@@ -33,7 +22,7 @@ ENV = {
 
 def finish(r: Reading) -> None:
     common.model(r)
-    common.quantization(r, ONLINE)
+    common.quantization(r, "vllm")
     _context(r)
     _lora(r)
     _limits(r)

@@ -102,6 +102,7 @@ TABLE = """
 --max-num-seqs                           value   =max_num_seqs whole
 --enable-chunked-prefill                 switch  ~prompts are counted in pieces
 --disable-hybrid-kv-cache-manager        switch  =disable_hybrid_kv_cache_manager true
+--enable-sleep-mode --enable-cumem-allocator  switch  =enable_sleep_mode true
 --async-scheduling                       switch  =async_scheduling true
 --enforce-eager                          switch  =enforce_eager true
 --cudagraph-capture-sizes --cuda-graph-sizes  values  @captures
@@ -182,8 +183,8 @@ TABLE = """
 --hf-token
 [ignored switch]
 --allow-deprecated-quantization --return-sampling-mask --use-fp64-gumbel --enable-trace-replay
---disable-cascade-attn --skip-tokenizer-init --enable-sleep-mode --sleep-mode-offload-cudagraph
---enable-cumem-allocator --enable-nccl-comm-suspend --use-tqdm-on-load
+--disable-cascade-attn --skip-tokenizer-init --sleep-mode-offload-cudagraph
+--enable-nccl-comm-suspend --use-tqdm-on-load
 --enable-mamba-cache-stochastic-rounding --numa-bind --dcp-q-replicate --data-parallel-hybrid-lb
 -dph --data-parallel-external-lb -dpe --data-parallel-multi-port-external-lb -dpm
 --enable-shm-tensor-arena --disable-nccl-for-dp-synchronization --ray-workers-use-nsight

@@ -5,15 +5,21 @@ from typing import Any
 
 from weighbridge.memory import Bytes
 from weighbridge.render import words
-from weighbridge.report import Report
+from weighbridge.report import Remedy, Report
 from weighbridge.units import human, human_count
+from weighbridge.wording import printable
+
+
+def to_paste(report: Report) -> str:
+    """The line that launches what was sized; "" where there is none."""
+    return printable(report.derived.get("launch") or "")
 
 
 def footer(report: Report, unit: str | None) -> Iterator[str]:
     """Facts that belong to no table."""
     yield from FOOTERS[report.task](report, unit)
     for name, count in report.model.parts:
-        yield f"part      {words.printable(name)}: {human_count(count)} parameters"
+        yield f"part      {printable(name)}: {human_count(count)} parameters"
 
 
 def _of_load(report: Report, unit: str | None) -> Iterator[str]:
@@ -27,19 +33,29 @@ def _of_load(report: Report, unit: str | None) -> Iterator[str]:
         yield f"download  about {human(estimate, unit)}, as the config declares; no file was read"
     for device in report.devices:
         if device.kind == "host":
-            yield f"host      {words.span(device.peak('driver'), unit)} of memory while loading"
+            yield f"host      {words.on_host(device, unit)}"
     for name, reason in report.derived["unavailable_formats"].items():
         told = reason if reason.startswith(name) else f"{name}: {reason}"
-        yield f"no row    {words.printable(told)}"
+        yield f"no row    {printable(told)}"
 
 
 def _of_serving(report: Report, unit: str | None) -> Iterator[str]:
     yield from phases(report, unit)
     yield from _devices(report, unit)
     yield from _room(report, unit)
-    if report.derived.get("launch"):
-        yield f"launch    {words.printable(report.derived['launch'])}"
+    for what in report.derived["not_counted"]:
+        yield f"missing   {printable(what)}"
+    for remedy in report.remedies:
+        yield f"remedy    {_remedy(remedy, unit)}"
+    if report.derived.get("launch_note"):
+        yield f"launch    {printable(report.derived['launch_note'])}"
     yield from _of_command(report.derived.get("command"))
+
+
+def _remedy(remedy: Remedy, unit: str | None) -> str:
+    """What to change, what it makes of the verdict, and what it costs."""
+    then = f"{words.FITS[remedy.fits]}, {human(remedy.peak_bytes, unit)} on the device"
+    return printable(f"{remedy.flags}: {then}; {remedy.cost}")
 
 
 def _of_training(report: Report, unit: str | None) -> Iterator[str]:
@@ -58,7 +74,7 @@ def _devices(report: Report, unit: str | None) -> Iterator[str]:
             yield f"each      {which}: {holds}"
     for device in report.devices:
         if device.kind == "host" and device is not words.fullest(report):
-            yield f"host      {words.span(device.peak('driver'), unit)} of memory"
+            yield f"host      {words.on_host(device, unit)}"
     taken = words.fullest(report).taken
     if taken is not None:
         yield f"taken     {human(taken, unit)} by the engine's own rule, whatever is needed"
@@ -72,16 +88,26 @@ def _room(report: Report, unit: str | None) -> Iterator[str]:
         where = f", on {gpus} devices together" if gpus > 1 else ""
         yield f"token     {human(d['kv_cache_bytes_per_token'])} of cache for one more{where}"
     if d.get("kv_cache_tokens") is not None and words.fullest(report).taken is not None:
-        at_once = d.get("max_concurrency")
+        at_once = _at_once(report)
         more = "" if at_once is None else f", {at_once:,.2f} requests of {context:,} at once"
         yield f"room      {d['kv_cache_tokens']:,} tokens of cache in what it takes{more}"
     if d.get("largest_context") is not None:
         yield f"largest   {_largest(report)}"
 
 
+def _at_once(report: Report) -> float | None:
+    """Requests that run at once in what is taken: no more than the engine lets run."""
+    w, held = report.workload, report.derived.get("max_concurrency")
+    if held is None or not w.get("max_num_seqs"):
+        return held
+    return min(float(held), float(w["max_num_seqs"] * (w.get("data_parallel_size") or 1)))
+
+
 def _largest(report: Report) -> str:
-    """How far one setting can go with the others as they are, on the device and not in a share."""
+    """How far one setting can go with the others as they were asked."""
     w, d = report.workload, report.derived
+    if d["not_counted"]:
+        return "not known: something is not counted"
     verdict = report.verdict
     if verdict is not None and verdict.devices_used > verdict.count:
         return "not asked: more devices are launched than there are"
@@ -89,10 +115,24 @@ def _largest(report: Report) -> str:
         return "nothing surely fits, however short"
     batch = "1 request" if w["batch_size"] == 1 else f"{w['batch_size']:,} requests"
     end = ", the model's maximum," if d["largest_context"] == d["longest_context"] else ""
+    ends = d["searched_to"]
+    if not end and d["largest_context"] == ends["context"]:
+        end = " or more"
     context = f"{d['largest_context']:,} tokens{end} for {batch}"
     some = d["largest_batch_size"]
     requests = "1 request" if some == 1 else f"{some:,} requests"
-    return f"{context}; {requests} of {w['context']:,}: what the device surely holds"
+    if some == ends["batch_size"] and some != w.get("max_num_seqs"):
+        requests += " or more"
+    return f"{context}; {requests} of {w['context']:,}: what {_held_by(report)}"
+
+
+def _held_by(report: Report) -> str:
+    """Whose bound it is: an engine with a share of the card has one for each launch."""
+    if report.derived.get("command") is not None:
+        return "this command surely serves, its other flags as they are"
+    if words.fullest(report).taken is None:
+        return "the device surely holds"
+    return "the device surely holds, each by a launch line made for it"
 
 
 def _of_command(command: Mapping[str, Any] | None) -> Iterator[str]:
@@ -101,9 +141,9 @@ def _of_command(command: Mapping[str, Any] | None) -> Iterator[str]:
         return
     for default in command["defaults"]:
         told = f"{default['name']} {default['value']}: {default['why']}"
-        yield f"default   {words.printable(told)}"
+        yield f"default   {printable(told)}"
     if command["ignored"]:
-        yield f"ignored   {words.printable(', '.join(command['ignored']))}: no influence on memory"
+        yield f"ignored   {printable(', '.join(command['ignored']))}: no influence on memory"
 
 
 FOOTERS = {"load": _of_load, "infer": _of_serving, "train": _of_training}

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from weighbridge.render import words
-from weighbridge.render.footers import footer
+from weighbridge.render.footers import footer, to_paste
 from weighbridge.report import Report
 
 
@@ -13,6 +13,7 @@ def html(report: Report, *, unit: str | None = None, **_: Any) -> str:
     parts = [
         f"<p><strong>{escape(words.title(report))}</strong><br>",
         f"{escape(words.provenance(report))}. {escape(words.setting(report))}.</p>",
+        f"<p>Components in {escape(words.moment(report))}:</p>",
         _table(
             ("component", "memory", "basis", "formula"),
             words.component_rows(words.fullest(report), unit),
@@ -23,6 +24,7 @@ def html(report: Report, *, unit: str | None = None, **_: Any) -> str:
         *(f"<li>{escape(line)}</li>" for line in footer(report, unit)),
         *(f"<li>warning: {escape(line)}</li>" for line in report.warnings),
         "</ul>",
+        *(f"<pre>{escape(line)}</pre>" for line in (to_paste(report),) if line),
     ]
     return "<div>" + "".join(parts) + "</div>"
 

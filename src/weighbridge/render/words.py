@@ -2,20 +2,15 @@
 
 from collections.abc import Iterator
 
-from weighbridge.memory import LEVELS, Bytes, Component, Device, compared
-from weighbridge.report import Report, Row, Verdict
+from weighbridge.host_fit import when
+from weighbridge.memory import LEVELS, Bytes, Component, Device, Phase, compared
+from weighbridge.report import HostVerdict, Report, Row, Verdict
 from weighbridge.units import human, human_count
+from weighbridge.wording import printable
 
 FITS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
 DIVISIONS, FORMATS = "every weight alike", "as loaders hold them"
 LOAD_COLUMNS = ("format", "largest layer", "total", "training, Adam", "pure 16 bit")
-
-
-def printable(text: str) -> str:
-    """`text` for a terminal: names come from strangers' files and may hold its control codes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def span(b: Bytes, unit: str | None) -> str:
@@ -47,6 +42,8 @@ def setting(report: Report) -> str:
         return f"Loading in {form} with {engine}, {d['dtype_from']}"
     if report.task == "train":
         return training(report)
+    if w["context"] is None and d["not_counted"]:
+        return f"Weights alone in {form} with {engine}, {d['dtype_from']}"
     requests = "1 request" if w["batch_size"] == 1 else f"{w['batch_size']:,} requests"
     end = d["longest_context"]
     beyond = ""
@@ -74,6 +71,16 @@ def fullest(report: Report) -> Device:
     """The accelerator with the highest peak; the host where there is none."""
     gpus = [d for d in report.devices if d.kind == "gpu"]
     return max(gpus or report.devices, key=lambda d: d.peak("driver").expected)
+
+
+def moment(report: Report) -> str:
+    """The phase that the table of components is of."""
+    device = fullest(report)
+    several = sum(d.kind == "gpu" for d in report.devices) > 1
+    where = "on the host" if device.kind == "host" else f"on the {'fullest ' * several}device"
+    count = len(device.phases)
+    among = f", the fullest of {count} phases" if count > 1 else ""
+    return f"phase {device.peak_phase} {where}{among}"
 
 
 def component_rows(device: Device, unit: str | None) -> Iterator[tuple[str, str, str, str]]:
@@ -132,7 +139,7 @@ def formats(report: Report) -> list[Row]:
 
 def verdict(v: Verdict, unit: str | None) -> Iterator[tuple[str, str]]:
     """(word, what it says): from what is sold to what can be used, then the verdict."""
-    name = v.accelerator if v.count == 1 else f"{v.count} x {v.accelerator}"
+    name = v.accelerator if v.count <= 1 else f"{v.count} x {v.accelerator}"
     if v.marketed_gb is None:
         yield "device", printable(name)
     else:
@@ -144,11 +151,45 @@ def verdict(v: Verdict, unit: str | None) -> Iterator[tuple[str, str]]:
     if v.count > 1:
         held = f"{span(v.per_device, unit)} of {bounds(v.usable, unit)}"
         yield "each", f"{held}, on {v.devices_used} of {v.count} devices"
+    if v.host is not None:
+        yield "host", _host(v.host, unit)
     left = f"{human(abs(v.margin_bytes), unit)} {'to spare' if v.margin_bytes >= 0 else 'short'}"
     margin = f"{left} by the expected estimate; "
-    if v.fits == "no" and v.margin_bytes >= 0:  # it is not the memory that is short
+    not_the_device = v.fits == "no" and v.margin_bytes >= 0
+    if not_the_device or _tipped(v):
         margin = ""
     yield FITS[v.fits], f"{margin}{v.reason}"
+
+
+def _tipped(v: Verdict) -> bool:
+    """Whether the margin, which is the device's, is beside the point: the host decides."""
+    return v.host is not None and v.host.fits == v.fits != "yes" and v.reason.startswith(HOST)
+
+
+HOST = "host memory"
+
+
+def _host(h: HostVerdict, unit: str | None) -> str:
+    if h.available is None:
+        return f"{span(h.needed, unit)} needed, and not judged: --ram says what there is"
+    return f"{span(h.needed, unit)} of {human(h.available, unit)}"
+
+
+def on_host(device: Device, unit: str | None) -> str:
+    """What the host needs, phase by phase, and the pages of files that are no need."""
+    needs = [f"{span(p.needed, unit)} {when(p.name)}" for p in _distinct(device)]
+    held = max(p.droppable.high for p in device.phases)
+    beside = f"; beside it {human(held, unit)} of file pages, which the kernel may drop"
+    return ", ".join(needs) + (beside if held else "")
+
+
+def _distinct(device: Device) -> Iterator[Phase]:
+    """Phases that need as much as the one before are not told again."""
+    before: Bytes | None = None
+    for phase in device.phases:
+        if phase.needed != before:
+            yield phase
+        before = phase.needed
 
 
 def bounds(b: Bytes, unit: str | None) -> str:

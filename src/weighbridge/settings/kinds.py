@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.errors import UsageError
-from weighbridge.releases import release
+from weighbridge.releases import dated, release
 from weighbridge.units import parse_count, parse_size
 
 
@@ -31,7 +31,7 @@ def _word(given: Any) -> str:
 
 
 def _version(given: Any) -> str:
-    if release(_word(given)) is None:
+    if release(_word(given)) is None and dated(given) is None:
         raise ValueError
     return str(given)
 
@@ -120,6 +120,7 @@ WHOLE = Kind(metavar="N", read=_whole, says="a whole number")
 NUMBER = Kind(metavar="X", read=_number, says="a number")
 SIZE = Kind(metavar="SIZE", read=_size, says="a size such as 24GiB")
 RELATIVE = Kind(metavar="SIZE", read=_text_size, says="a size such as 1GiB or 10%")
+MEMORY = Kind(metavar="SIZE", read=_text_size, says="a size such as 64GiB, or local")
 FLAG = Kind(metavar="", read=_flag, says="true or false")
 IMAGE = Kind(metavar="WxH", read=_image, says="a size in pixels such as 1024 or 1280x720")
 SPLIT = Kind(metavar="A,B...", read=_split, says="shares such as 3,1")
@@ -132,6 +133,7 @@ KINDS = {
     "number": NUMBER,
     "size": SIZE,
     "relative": RELATIVE,
+    "memory": MEMORY,
     "flag": FLAG,
     "image": IMAGE,
     "split": SPLIT,

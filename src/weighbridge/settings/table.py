@@ -17,7 +17,7 @@ audio_seconds                             number 0..1e6     Length of the sound 
 
 [Weights]
 dtype                                     word              Load in this dtype: bfloat16, float16, float32...
-quantization                              word              Load in this format: nf4, gptq-4bit-g128, Q4_K_M...
+quantization                              word              Load in this format: nf4, gptq-4bit-g128, Q4_K_M...; or by the own name of vllm or sglang: fp8...
 engine_version                            word              Version of the engine (4.40, 0.19). Default: the newest known.
 base_model                                flag              The headless class, without lm_head.
 
@@ -25,6 +25,7 @@ base_model                                flag              The headless class, 
 gpu                                       word              Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', p5.48xlarge...
 gpu_memory                                relative          What a process can have of that device, or of any: 24GiB.
 headroom                                  relative          What is to stay free on each device: 1GiB or 10%. Default: nothing.
+ram                                       memory            Host memory that processes can have: 64GiB, or local. Default: stated, not judged.
 
 [Caches and attention]
 kv_cache_dtype                            word              Of keys and values: auto, fp8, q8_0... Default: the model's dtype.
@@ -70,6 +71,7 @@ max_cudagraph_capture_size                whole             Largest batch with a
 num_gpu_blocks_override                   whole 1..         Blocks of the cache, whatever there is room for.
 decode_context_parallel_size              whole 1..1024     Devices that share the tokens of a cache.
 disable_hybrid_kv_cache_manager           flag              Windows are kept whole.
+enable_sleep_mode                         flag              Weights and cache are in a pool that can be given back.
 
 [SGLang | sglang]
 mem_fraction_static                       number 0..1       Share of the free device for weights and caches.
@@ -102,14 +104,16 @@ main_gpu -mg                              whole             The device of what i
 no_kv_offload                             flag              The cache stays in host memory.
 no_mmap                                   flag              Files are read, not mapped.
 cache_ram                                 whole -1..        MiB of host memory for prompts; -1: no limit.
+sched_max_copies                          whole 1..64       GGML_SCHED_MAX_COPIES of the build: steps under way on several devices.
 mmproj                                    word              File of the tower for images or sounds.
 
 [ik_llama.cpp | ik_llama.cpp]
 mla_attn -mla                             whole 0..3        How latents are used.
 attn_max_b -amb                           whole             MiB that attention may take at once.
 fused_moe -fmoe                           flag              Gate and up of experts are one operation.
+run_time_repack -rtr                      flag              Weights in host memory are packed for the processor.
 """  # noqa: E501
 OF_LOAD = (
     *("dtype", "quantization", "engine_version", "device_map", "base_model"),
-    *("gpu", "gpu_memory", "headroom"),
+    *("gpu", "gpu_memory", "headroom", "ram"),
 )

@@ -1,15 +1,8 @@
 """Which kernel scaled_dot_product_attention takes on the card, and what it then calls.
 
-    order      cuDNN first where torch prefers it, then flash, efficient, math
-    flash      capability 8.0 or more, half types, equal head dims up to 256, no mask, causal only
-               if as many queries as keys, GQA
-    efficient  float32 and half types, head dims a multiple of 16 bytes, a mask, no GQA
-    cudnn      capability 8.0 or more, half types, head dims up to 128 (256 on 9.0), a mask, GQA
-    math       everything: the S x S matrix, in float32 for half types
-
-A machine without the card has no chooser, or one that asks the driver. Source: sdp_utils.cpp
-(priority_order, can_use_*) and attention.cpp (scaled_dot_product_attention) of
-aten/src/ATen/native/transformers, PyTorch 2.5 to 2.13.
+The order of kernels, and what each can serve, is in kernels/attention.py. A machine without the
+card has no chooser, or one that asks the driver. Source: attention.cpp
+(scaled_dot_product_attention) of aten/src/ATen/native/transformers, PyTorch 2.5 to 2.13.
 """
 
 from collections.abc import Callable
@@ -20,14 +13,12 @@ import torch
 from torch.nn.functional import pad
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from weighbridge.kernels import attention as kernels
 from weighbridge.trace.card import Card
+from weighbridge.trace.hidden.attention import shape
 
 aten = torch.ops.aten
-HALF = (torch.float16, torch.bfloat16)
-BLACKWELL_SINCE = (2, 7)  # flash and efficient kernels for capability 10 and 12
-CUDNN_FIRST_SINCE = (2, 10)  # wheels with cuDNN above 9.15
-CUDNN_FIRST = ((9, 0), (10, 0), (10, 3))
-CUDNN_SINCE = (2, 5)
+FUSED = (torch.float32, torch.float16, torch.bfloat16)  # types of the fused kernels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,89 +50,32 @@ class Chooser:
 
     def choose(self, call: Call) -> str:
         """The first kernel of the order that can serve `call`."""
-        order = ["flash", "efficient", "math", "cudnn"]
-        if self.version >= CUDNN_FIRST_SINCE and self.card.capability in CUDNN_FIRST:
-            order.insert(0, "cudnn")
-        for name in order:
-            can: Callable[[Call], bool] = getattr(self, f"_{name}")
-            if ENABLED[name]() and can(call):
+        asked = None if len(call.query.shape) != 4 else shape(call.query, call.key, call.value)
+        for name in kernels.order(self.card.chip, self.version):
+            if ENABLED[name]() and (name == "math" or (asked and self._can(name, asked, call))):
                 return name
         raise RuntimeError("No available kernel. Aborting execution.")  # as torch says
 
-    def _flash(self, call: Call) -> bool:
-        q, k, v = call.tensors
-        dim = q.shape[-1]
-        return (
-            self._supported((8, 0))
-            and _dense(call, HALF)
-            and call.mask is None
-            and dim == k.shape[-1] == v.shape[-1] <= 256
-            and not (call.causal and q.shape[-2] != k.shape[-2])
-            and (call.gqa or _same_heads(call))
-            and not (call.differentiated and self._too_wide(dim, call.dropout))
+    def _can(self, name: str, asked: kernels.Shape, call: Call) -> bool:
+        told = kernels.Call(
+            masked=call.mask is not None,
+            causal=call.causal,
+            dropout=call.dropout,
+            groups=call.gqa,
+            differentiated=call.differentiated,
         )
-
-    def _efficient(self, call: Call) -> bool:
-        q, k, v = call.tensors
-        major = self.card.capability[0]
-        types = (torch.float32, torch.float16) + ((torch.bfloat16,) if major >= 8 else ())
-        align = self._alignment(q.dtype)
-        return (
-            self._supported((5, 0))
-            and _dense(call, types)
-            and q.shape[-1] == k.shape[-1]
-            and q.shape[-1] % align == 0
-            and v.shape[-1] % align == 0
-            and _same_heads(call)
-            and not call.gqa
-        )
-
-    def _cudnn(self, call: Call) -> bool:
-        q, k, v = call.tensors
-        limit = 256 if self.card.capability == (9, 0) else 128
-        return (
-            self.version >= CUDNN_SINCE
-            and self._supported((8, 0))
-            and _dense(call, HALF)
-            and max(q.shape[-1], v.shape[-1]) <= limit
-            and q.shape[-1] % 8 == 0
-            and v.shape[-1] % 8 == 0
-            and min(q.shape[-2], k.shape[-2]) > 1
-            and (call.gqa or _same_heads(call))
-        )
-
-    def _math(self, call: Call) -> bool:
-        return True
-
-    def _supported(self, lowest: tuple[int, int]) -> bool:
-        highest = (12, 1) if self.version >= BLACKWELL_SINCE else (9, 0)
-        return lowest <= self.card.capability <= highest
-
-    def _too_wide(self, dim: int, dropout: float) -> bool:
-        """For flash's backward on cards with 99 KiB of shared memory."""
-        small = (8, 6) <= self.card.capability <= (8, 9) or self.card.capability[0] == 12
-        return small and (192 < dim <= 224 or (dim > 224 and dropout > 0))
-
-    def _alignment(self, dtype: torch.dtype) -> int:
-        """Elements in what a matrix unit loads at once."""
-        major = self.card.capability[0]
-        tensor_cores = major >= 8 or (major == 7 and dtype in HALF)
-        whole = 8 if dtype in HALF else 4
-        return whole if tensor_cores else 1
+        return _dense(call) and kernels.can(name, asked, told, self.card.chip, self.version)
 
 
-def _same_heads(call: Call) -> bool:
-    q, k, v = call.tensors
-    return bool(q.shape[:-2] == k.shape[:-2] == v.shape[:-2])
-
-
-def _dense(call: Call, types: tuple[torch.dtype, ...]) -> bool:
+def _dense(call: Call) -> bool:
+    """Whether the tensors are what the fused kernels read: of one float type, without gaps."""
     q, k, v = call.tensors
     return (
         q.dim() == k.dim() == v.dim() == 4
         and q.shape[0] == k.shape[0] == v.shape[0]
+        and q.shape[-1] == k.shape[-1]
         and q.dtype == k.dtype == v.dtype
-        and q.dtype in types
+        and q.dtype in FUSED
         and min(q.shape[-2], k.shape[-2]) > 0
         and all(t.stride(-1) == 1 or t.shape[-1] == 1 for t in call.tensors)
     )

@@ -1,19 +1,20 @@
 """The class in memory: its parameters in the order in which they are placed, and its modules."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.stacks import LAYER
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.float8 import MULTIPLE, LinearFloat8
-from weighbridge.autograd.ops.packed import Linear4, Linear8
-from weighbridge.autograd.tensors import ELSEWHERE, Param, Tensor
+from weighbridge.autograd.ops.packed import Dequantized, Linear4, Linear8
+from weighbridge.autograd.tensors import ELSEWHERE, Param
 from weighbridge.components.weights import alive
 from weighbridge.dtypes import INT8, TORCH, DType
 from weighbridge.engines.transformers.loading import placement_order
 from weighbridge.engines.transformers.plan import language
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.quantization.schemes import StoredTensor, stored
+from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.lora import Lora, Plain, Stacked
 from weighbridge.training.adapters.targets import Stack, experts, matched, saved
@@ -33,7 +34,6 @@ FROZEN = {  # by their classes: sines that are parameters
     "pegasus": "embed_positions",
     "whisper": "encoder.embed_positions",
 }
-BITSANDBYTES = ("nf4", "fp4", "bnb-")  # formats that leave those stacks alone
 
 
 def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
@@ -56,16 +56,18 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
     pieces = [m.new((t.nbytes,), INT8, "weights") for group in packed.values() for t in group]
     with m.making("buffers"):
         buffers = [
-            m.new(b.shape, TORCH[b.dtype] if b.dtype else p.dtype)
+            m.new(b.shape, TORCH[b.dtype] if b.dtype else p.loaded)
             for b in alive(plan, subject.major)
         ]
+    if p.base.upcast != "none":
+        kbit.upcast(m, p.base.upcast, params)
     wraps = dict(_wraps(p, params, packed))
     if p.precision.float8:
         wraps |= _float8(p, whole, params)
     if p.adapters is not None:
         for x in params.values():
             x.trainable = False
-        adapt(m, p, p.adapters, params, wraps)
+        adapt(_maker(m, p.adapters, around), p, p.adapters, params, wraps)
     root = Module(params, wraps)
     return Built(
         root=root,
@@ -93,39 +95,48 @@ def _experts_covered(p: Plan) -> None:
     subject, form = p.subject, p.subject.choice.scheme
     if not any(x.kind in EXPERTS for x in subject.part.blueprint.counted):
         return
-    if form is not None and p.major >= MERGES and not form.name.startswith(BITSANDBYTES):
+    if form is not None and p.major >= MERGES and not form.name.startswith(kbit.BITSANDBYTES):
         raise UnsupportedError(
             f"{subject.model_type}: training steps of experts in {form.name} are not covered yet: "
             f"name a config without its quantization_config (bfloat16 weights), or {INSTEAD}"
         )
 
 
+Maker = Callable[[Held], Param]  # of what is trained beside a frozen base; "" is its usual dtype
+
+
+def _maker(m: Machine, with_: Adapters, around: Around) -> Maker:
+    return lambda h: around.adapter(m, h, TORCH.get(h.dtype, with_.dtype))
+
+
 def adapt(
-    m: Machine, p: Plan, with_: Adapters, params: dict[str, Param], wraps: dict[str, Wrap]
+    make: Maker, p: Plan, with_: Adapters, params: dict[str, Param], wraps: dict[str, Wrap]
 ) -> None:
     """Puts adapters on the modules that are targeted; modules to save are copied whole."""
     plan = p.subject.part.blueprint
     specs = [*held(plan, major=p.major), *_tied(plan, params)]
+    dtypes = {h.name: _dtype(p, h) for h in specs}
     stacks, targets = experts(specs, p.subject.model_type, with_.targets)
     for stack in stacks:
-        _stacked(m, with_, stack, params, wraps)
+        _stacked(make, with_, stack, params, wraps)
     alone = {s.name.removesuffix(".weight") for s in stacks}
     found = matched(specs, targets, with_.modules_to_save) if targets else []
     for name in (n for n in found if n not in alone and not _of_experts(n, stacks)):
         weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
         inside, outside = weight.shape[::-1] if weight.kind != "conv1d" else weight.shape
-        a, b = _factors(m, with_, name, (inside, outside))
+        a, b = _factors(make, name, (inside, outside), with_.r)
         wrap = Lora(wraps.get(name) or Plain(weight, bias), weight, a, b, with_.dropout)
         params[a.name], params[b.name] = a, b
         if with_.dora:
             path = f"{name}.lora_magnitude_vector.weight"
-            wrap.magnitude = m.param(path, (outside,), with_.dtype, component="adapters")
+            wrap.magnitude = make(Held(path, (outside,), "linear"))
             params[path] = wrap.magnitude
         wraps[name] = wrap
     for name in saved(params, with_.modules_to_save):
         whole = params[name]
-        copy = m.param(name, whole.shape, whole.dtype, component="adapters", kind=whole.kind)
-        params[f"original {name}"], params[name] = whole, copy
+        dtype = dtypes.get(name, p.dtype).name
+        params[f"original {name}"] = whole
+        params[name] = make(Held(f"{name} (saved)", whole.shape, whole.kind, dtype))
 
 
 def _tied(plan: Blueprint, params: dict[str, Param]) -> Iterator[Held]:
@@ -143,7 +154,7 @@ def _of_experts(name: str, stacks: list[Stack]) -> bool:
 
 
 def _stacked(
-    m: Machine, with_: Adapters, s: Stack, params: dict[str, Param], wraps: dict[str, Wrap]
+    make: Maker, with_: Adapters, s: Stack, params: dict[str, Param], wraps: dict[str, Wrap]
 ) -> None:
     shape = params[s.name].shape
     count, outside, inside = shape if len(shape) == 3 else (1, *shape)
@@ -152,23 +163,16 @@ def _stacked(
             f"{s.name} is a parameter and no linear since transformers 5: PEFT has no DoRA and no "
             "dropout for it; name --lora-targets without experts and routers (q_proj,v_proj)"
         )
-    a, b = _factors(m, with_, s.name, (inside, outside), with_.r * s.ranks * count)
+    a, b = _factors(make, s.name, (inside, outside), with_.r * s.ranks * count)
     params[a.name], params[b.name] = a, b
     wraps[s.name] = Stacked(a, b)
 
 
-def _factors(
-    m: Machine, with_: Adapters, name: str, sides: tuple[int, int], r: int = 0
-) -> tuple[Param, Param]:
+def _factors(make: Maker, name: str, sides: tuple[int, int], r: int) -> tuple[Param, Param]:
     """A [r, in] and B [out, r]."""
     inside, outside = sides
-    r = r or with_.r
-    shapes = (("A", (r, inside)), ("B", (outside, r)))
-    a, b = (
-        m.param(f"{name}.lora_{which}.weight", shape, with_.dtype, component="adapters")
-        for which, shape in shapes
-    )
-    return a, b
+    a = make(Held(f"{name}.lora_A.weight", (r, inside), "linear"))
+    return a, make(Held(f"{name}.lora_B.weight", (outside, r), "linear"))
 
 
 def _module(h: Held) -> str:
@@ -185,7 +189,7 @@ def _packed(p: Plan) -> Packed:
         return {}
     plan = p.subject.part.blueprint
     found: dict[str, list[StoredTensor]] = {}
-    for t in stored(plan, form, dtype=p.dtype, transformers=p.major):
+    for t in stored(plan, form, dtype=p.loaded, transformers=p.major):
         found.setdefault(t.source, []).append(t)
     return {n: group for n, group in found.items() if len(group) > 1}
 
@@ -196,7 +200,7 @@ def _param(m: Machine, p: Plan, h: Held, packed: Packed, around: Around) -> Para
     if h.name in packed:
         turned = h.kind == "conv1d"  # bitsandbytes puts a linear in its place
         shape, kind = (h.shape[::-1], "linear") if turned else (h.shape, h.kind)
-        return Param(h.name, shape, p.dtype, None, trainable=False, kind=kind)
+        return Param(h.name, shape, p.loaded, None, trainable=False, kind=kind)
     made = around.place(m, h, _dtype(p, h))
     never = FROZEN.get(p.subject.model_type)
     made.trainable = never is None or f"{never}." not in h.name
@@ -217,8 +221,11 @@ def _wraps(p: Plan, params: dict[str, Param], packed: Packed) -> Iterator[tuple[
         weight, bias = params[name], params.get(f"{path}.bias")
         if form.name == "bnb-int8":
             yield path, Linear8(weight, bias)
+        elif p.base.kernel is not None:
+            yield path, Dequantized(weight, bias, p.base.kernel)
         else:
-            yield path, Linear4(weight, bias, p.computing, nested=form.name.endswith("-dq"))
+            nested, keeps = form.name.endswith("-dq"), kbit.keeps_inputs(p.base.bitsandbytes)
+            yield path, Linear4(weight, bias, p.unpacked, nested=nested, keeps=keeps)
 
 
 def _float8(p: Plan, specs: list[Held], params: dict[str, Param]) -> Iterator[tuple[str, Wrap]]:
@@ -232,7 +239,7 @@ def _float8(p: Plan, specs: list[Held], params: dict[str, Param]) -> Iterator[tu
 
 
 def _dtype(p: Plan, h: Held) -> DType:
-    return TORCH.get(h.dtype, p.dtype)
+    return TORCH.get(h.dtype, p.loaded)
 
 
 def _stack(p: Plan) -> tuple[str, list[int]]:
@@ -269,11 +276,3 @@ def _encoder(root: Module, path: str, p: Plan) -> list[Module]:
         return []
     other = path.replace(DECODER, ENCODER)
     return [root.at(f"{other}.{i}") for i in range(len(inner.blocks))]
-
-
-def trainable(params: dict[str, Param]) -> Iterator[Param]:
-    return (p for p in params.values() if p.trainable)
-
-
-def tensors(built: Built) -> list[Tensor]:
-    return [*built.params.values(), *built.buffers]

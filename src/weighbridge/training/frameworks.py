@@ -6,11 +6,14 @@
     fp32            float32   none
     fp8-mixed       float32   bfloat16, products of linears in float8 (torchao)
 
-    trl             float32 also where it is frozen; checkpoints; tiles of logits
+    trl             float32 also where it is frozen; checkpoints; tiles of logits; by release
     axolotl         bf16-mixed: bfloat16 under autocast
     deepspeed       16 bits without autocast, the float32 copy among ranks (BF16_Optimizer)
-    torchtitan      float32 parts, gathered in bfloat16 by FSDP2; alone under autocast
+    torchtitan      float32 parts, gathered in bfloat16 by FSDP2; alone under autocast. Its versions
+                    are dates: it has few releases, and users install its main branch
     torchtune       bfloat16, also adapters and states; a step in one kernel; eight chunks of logits
+    accelerate      as a plain loop, whose outputs are in float32
+    lightning       float32 by default; gradients of a step live through the next forward
     litgpt          the same by bf16-true; logits cast to float32 by Fabric, held to the next
 
 A frozen base stays in 16 bits whatever the precision (transformers 5 loads in the model's dtype).
@@ -18,9 +21,11 @@ A frozen base stays in 16 bits whatever the precision (transformers 5 loads in t
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
+from weighbridge.releases import numbers
 from weighbridge.workload import Train
 
 
@@ -44,6 +49,16 @@ PRECISIONS: Mapping[str, Precision] = {
     "fp8-mixed": Precision(weights=FLOAT32, frozen=BFLOAT16, autocast=BFLOAT16, float8=True),
 }
 WIDE = Precision(weights=FLOAT32, frozen=FLOAT32, autocast=BFLOAT16)  # a frozen base, too
+ALL_WIDE: Mapping[str, Precision] = {
+    **PRECISIONS,
+    "bf16-mixed": WIDE,
+    "fp16-mixed": Precision(weights=FLOAT32, frozen=FLOAT32, autocast=FLOAT16),
+}
+AS_STORED: Mapping[str, Precision] = {  # in 16 bits, and autocast over them
+    **PRECISIONS,
+    "bf16-mixed": Precision(weights=BFLOAT16, frozen=BFLOAT16, autocast=BFLOAT16),
+    "fp16-mixed": Precision(weights=FLOAT16, frozen=FLOAT16, autocast=FLOAT16),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,19 +74,47 @@ class Framework:
     loss: str = "standard"
     losses: Mapping[str, str] = field(default_factory=dict)  # its own, by what users call them
     attention: str | None = None
-    outputs: bool = True  # the model's outputs, logits among them, live until backward is over
+    outputs: bool = True  # outputs, logits among them, live until the next forward has run
+    forgets_late: bool = False  # gradients go behind the next forward, in front of its backward
     unsure: int = 0  # percent of what a step holds besides weights and states, that kernels may add
     targets: tuple[str, ...] = ()  # of LoRA; PEFT's where there are none
     wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of what is frozen
     lowers_packed: bool = False  # beside packed weights LoRA is in the dtype of products after all
+    dated: bool = False  # its versions are dates
+    versioned: bool = False  # whether any rule depends on its version
     compiles: bool = False  # its layers are known as torch.compile leaves them
     shard: str | None = None
     shards: tuple[str, ...] = ()  # what it shares out at all; anything where there are none
     shares_vocab: bool = False  # embeddings are among what tensor ranks share
     float8: bool = False  # accelerate converts linears to torchao's
     float_outputs: bool = False  # accelerate: under mixed precision logits are cast to float32
+    upcast: str = "none"  # of what is not packed of a base in 4 or 8 bits (kbit.py)
+    copies_logits: bool = False  # behind the forward all logits but the last are copied
+    # what was other before a release, the newest first
+    older: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = ()
+
+    def at(self, release: tuple[int, ...] | None) -> "Framework":
+        """As it was in that release; None is the newest."""
+        found = self
+        for before, changed in self.older:
+            if release is not None and release < before:
+                found = replace(found, **changed)
+        return found
 
 
+# SFT of TRL 0.7.1 to 1.16: trainer/sft_trainer.py, sft_config.py, utils.py, models/utils.py
+TRL: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = (
+    ((1, 15), {"loss": "trl-chunked"}),
+    ((1, 7), {"loss": "standard"}),
+    ((1, 6), {"copies_logits": True}),
+    ((0, 27), {"precisions": AS_STORED}),  # loaded in the dtype of its files
+    ((0, 26), {"precisions": ALL_WIDE, "upcast": "norms", "lowers_packed": False}),
+    ((0, 25), {"upcast": "trl"}),
+    ((0, 21), {"checkpointing": "none"}),
+    ((0, 15), {"copies_logits": False}),
+    ((0, 9), {"lowers_packed": True}),
+    ((0, 7, 6), {"upcast": "peft", "lowers_packed": False}),
+)
 FRAMEWORKS: Mapping[str, Framework] = {
     "trainer": Framework(
         name="trainer",
@@ -79,8 +122,26 @@ FRAMEWORKS: Mapping[str, Framework] = {
         outputs=False,
         float8=True,
         float_outputs=True,
+        upcast="peft",
     ),
-    "plain": Framework(name="plain", source="a loop over model(...).loss.backward()", float8=True),
+    "plain": Framework(
+        name="plain", source="a loop over model(...).loss.backward()", float8=True, upcast="peft"
+    ),
+    "accelerate": Framework(
+        name="accelerate",
+        source="accelerate 1.15 accelerator.py (prepare_model), examples/complete_nlp_example.py",
+        float8=True,
+        float_outputs=True,
+        upcast="peft",
+    ),
+    "lightning": Framework(
+        name="lightning",
+        source="lightning 2.5 pytorch/loops/optimization/automatic.py (Closure.closure)",
+        precision="fp32",
+        outputs=False,
+        forgets_late=True,
+        upcast="peft",
+    ),
     "torchtune": Framework(
         name="torchtune",
         source="torchtune 0.4 recipes/{full,lora}_finetune_single_device.py",
@@ -97,6 +158,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     "litgpt": Framework(
         name="litgpt",
         source="litgpt finetune/lora.py, finetune/full.py, utils.py; lightning fabric plugins",
+        versioned=True,
         precision="bf16",
         loss="litgpt",
         losses={"standard": "litgpt-pretrain"},
@@ -106,7 +168,9 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "torchtitan": Framework(
         name="torchtitan",
-        source="torchtitan 9dec370 train.py, parallelisms/parallelize_llama.py (apply_fsdp)",
+        source="torchtitan 9dec370 to b5bcd76 train.py, components/loss.py, parallelize_llama.py",
+        dated=True,
+        versioned=True,
         precisions={
             **PRECISIONS,
             "bf16-mixed": WIDE,
@@ -121,27 +185,20 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "trl": Framework(
         name="trl",
-        source="trl 1.10 trainer/base_config.py, sft_config.py, sft_trainer.py, utils.py",
-        precisions={
-            **PRECISIONS,
-            "bf16-mixed": WIDE,
-            "fp16-mixed": Precision(weights=FLOAT32, frozen=FLOAT32, autocast=FLOAT16),
-        },
+        source="trl 1.16 trainer/base_config.py, sft_config.py, sft_trainer.py, utils.py",
+        precisions=ALL_WIDE,
         checkpointing="full",
         loss="trl",
         outputs=False,
         float8=True,
         float_outputs=True,
         lowers_packed=True,
+        older=TRL,
     ),
     "axolotl": Framework(
         name="axolotl",
         source="axolotl loaders/model.py (_configure_embedding_dtypes), utils/config (bf16: auto)",
-        precisions={
-            **PRECISIONS,
-            "bf16-mixed": Precision(weights=BFLOAT16, frozen=BFLOAT16, autocast=BFLOAT16),
-            "fp16-mixed": Precision(weights=FLOAT16, frozen=FLOAT16, autocast=FLOAT16),
-        },
+        precisions=AS_STORED,
         optimizer="adamw_torch_fused",
         outputs=False,
         float8=True,
@@ -150,6 +207,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     "deepspeed": Framework(
         name="deepspeed",
         source="DeepSpeed runtime/engine.py, runtime/bf16_optimizer.py",
+        versioned=True,
         precisions={
             **PRECISIONS,
             "bf16-mixed": Precision(weights=BFLOAT16, frozen=BFLOAT16),
@@ -165,26 +223,26 @@ NEAR: Mapping[str, str] = {
 }
 
 
-def framework(name: str | None) -> Framework:
+def framework(name: str | None, release: str | None = None) -> Framework:
     found = FRAMEWORKS.get(name or "trainer")
     if found is None and name is not None and name in NEAR:
         raise UsageError(f"--framework {name}: {NEAR[name]}")
     if found is None:
         raise UsageError(f"--framework {name!r} is not known; known: {', '.join(FRAMEWORKS)}")
-    return found
+    return found.at(numbers(release))
 
 
 def held(w: Train) -> tuple[Framework, Precision]:
     """The framework, and what weights are held in under it. DeepSpeed converts a model to 16 bits
     whatever the Trainer was told, and keeps the float32 copy itself."""
-    made = framework(w.framework)
+    made = framework(w.framework, w.framework_version)
     if w.shard is not None and made.shards and w.shard not in made.shards:
         raise UsageError(
             f"--shard {w.shard}: {made.name} has none of its kind; it has {', '.join(made.shards)}"
         )
     chosen = precision(made, w.precision)
     if (w.shard or "").startswith("zero") and chosen.autocast is not None:
-        chosen = Precision(weights=chosen.autocast, frozen=chosen.frozen, name=chosen.name)
+        chosen = Precision(weights=chosen.autocast, frozen=chosen.autocast, name=chosen.name)
     return made, chosen
 
 

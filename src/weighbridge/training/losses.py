@@ -3,20 +3,24 @@
     standard    logits of all tokens, a float32 copy, log_softmax: transformers ForCausalLMLoss
     liger       a chunk of logits at a time, forward and gradients at once: D / V of the tokens
     trl         tiles of 4,096 tokens and 32,768 outputs; gradients in float32
+    trl-chunked 256 tokens of float32 logits at a time, checkpointed, with a head in float32
     unsloth     chunks whose 16 bytes a token and output are at most 4 GB, or half of what is free
 
 Source: transformers 5.23 loss/loss_utils.py; liger_kernel 0.6
-ops/fused_linear_cross_entropy.py; trl 1.16 kernels/chunked_logprob.py; unsloth_zoo
+ops/fused_linear_cross_entropy.py; trl 1.16 kernels/chunked_logprob.py, 1.7
+trainer/sft_trainer.py (_chunk, _chunked_cross_entropy_loss); unsloth_zoo
 fused_losses/cross_entropy_loss.py. torchtune's chunks are in nets/torchtune.py.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from weighbridge.autograd.checkpoint import checkpoint
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
-from weighbridge.autograd.ops.losses import causal_loss
+from weighbridge.autograd.ops.losses import causal_loss, cross_entropy
 from weighbridge.autograd.ops.matrix import linear
-from weighbridge.autograd.ops.pointwise import of_result, scale
+from weighbridge.autograd.ops.pointwise import add, cast, of_result, scale
+from weighbridge.autograd.ops.shaping import copied, part
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.step import Step
@@ -27,6 +31,7 @@ Loss = Callable[[Step, Tensor], "tuple[Tensor, Tensor | None]"]  # (loss, logits
 TILE = (4096, 32768)  # tokens, outputs
 MOST = 4_000_000_000  # bytes of Unsloth's chunks
 EACH = 16
+CHUNK = 256  # valid tokens of TRL's chunks (_CHUNKED_LM_HEAD_CHUNK_SIZE)
 
 
 def standard(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -42,7 +47,7 @@ def standard(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 def liger(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """Chunks are a power of two, so that a chunk's logits are about as large as the hidden
     states."""
-    weight = _weight(s)
+    weight = weight_of(s)
     outputs, width = _shape(weight, hidden)
     rows = hidden.rows
     parts = ceil_div(outputs, width)
@@ -51,14 +56,44 @@ def liger(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def trl(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    weight = _weight(s)
+    weight = weight_of(s)
     outputs, _ = _shape(weight, hidden)
     tile = min(hidden.rows, TILE[0]), min(outputs, TILE[1])
     return _fused(s, hidden, weight, tile=tile, wide=True), None
 
 
+def trl_chunked(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Every token counts: those without a label would be left out."""
+    m, weight = s.m, weight_of(s)
+    labels = m.new((s.batch, s.length), INT64)
+    with m.making("logits"):
+        rows = copied(m, hidden).view(hidden.rows, hidden.shape[-1])
+        loss: Tensor | None = None
+        for start in range(0, rows.shape[0], CHUNK):
+            piece = part(m, rows, min(CHUNK, rows.shape[0] - start), rows.shape[-1])
+            one = checkpoint(m, _chunk, piece, m, weight, labels)
+            loss = one if loss is None else add(m, loss, one)
+    assert loss is not None
+    return loss, None
+
+
+def _chunk(x: Tensor, m: Machine, weight: Tensor, labels: Tensor) -> Tensor:
+    """h.float() @ w.float().t(): a head that is turned round is no leaf, and autocast casts it for
+    each chunk anew. Beside the loss there is the entropy: exp(log_p) and its product with it."""
+    turned = Tensor(weight.shape, weight.dtype, weight.storage)
+    record(m, _passed, [weight], [], turned)
+    logits = cast(m, linear(m, cast(m, x, FLOAT32), cast(m, turned, FLOAT32)), FLOAT32)
+    loss = cross_entropy(m, logits, labels)
+    m.hidden(logits.nbytes, logits.nbytes, name="logits")
+    return loss
+
+
+def _passed(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+    return [grads[0]]
+
+
 def unsloth(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    weight = _weight(s)
+    weight = weight_of(s)
     outputs, _ = _shape(weight, hidden)
     rows = min(hidden.rows, max(1, MOST // (EACH * outputs)))
     return _fused(s, hidden, weight, tile=(rows, outputs), wide=False), None
@@ -107,7 +142,7 @@ def head(s: Step, hidden: Tensor) -> Tensor:
     return scale(s.m, logits) if scales else logits
 
 
-def _weight(s: Step) -> Param:
+def weight_of(s: Step) -> Param:
     name = _named(s)
     return s.built.root.weight(name) if name else tied(s)
 
@@ -135,5 +170,6 @@ LOSSES: Mapping[str, Loss] = {
     "standard": standard,
     "liger": liger,
     "trl": trl,
+    "trl-chunked": trl_chunked,
     "unsloth": unsloth,
 }

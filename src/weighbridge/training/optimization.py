@@ -8,7 +8,8 @@ from weighbridge.training.optimizers import Optimizer
 
 class Optimization:
     """`elsewhere` counts the bytes of states that are not in the allocator's memory. `zeroes`:
-    zero_grad fills gradients with zeros and keeps them (torch 1)."""
+    gradients stay behind a step, as zeros (torch 1) or until zero_grad comes later. `apart`: one
+    parameter is stepped at a time."""
 
     def __init__(
         self,
@@ -17,10 +18,12 @@ class Optimization:
         *,
         offloaded: bool = False,
         zeroes: bool = False,
+        apart: bool = False,
     ) -> None:
         self.optimizer = optimizer
         self.offloaded = offloaded
         self.zeroes = zeroes
+        self.apart = apart
         self.params = params
         self.elsewhere: dict[str, int] = {}
         self._states: dict[str, list[Tensor]] = {}
@@ -39,10 +42,14 @@ class Optimization:
         for p in mine:
             self._start(m, p)
         with m.making("temporaries"):
-            self.optimizer.step(m, mine)
-        if self.zeroes:
-            return
-        for p in mine:
+            for group in [[p] for p in mine] if self.apart else [mine]:
+                self.optimizer.step(m, group)
+        if not self.zeroes:
+            self.forget()
+
+    def forget(self) -> None:
+        """zero_grad(set_to_none=True)"""
+        for p in self.params:
             p.grad = None
 
     def _at_once(self, m: Machine, p: Param) -> None:

@@ -1,18 +1,22 @@
 """The effective settings of one run: what the user said, and the defaults of the framework."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.accelerators.chips import FLOAT8_SINCE, Chip
+from weighbridge.accelerators.parts import chip_of
+from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.rules import rules
 from weighbridge.errors import UsageError
-from weighbridge.releases import release
+from weighbridge.kernels.attention import FLASH_SINCE
+from weighbridge.releases import dated, numbers, release
+from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held
-from weighbridge.training.optimizers import Optimizer, of_torch, optimizer
+from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.sharding.numbers import Sharding, sharding
 from weighbridge.workload import Train
 
@@ -22,20 +26,31 @@ if TYPE_CHECKING:
 
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
 USUAL_OPTIMIZER = "adamw_torch"
-CAPABILITY = (8, 0)  # of an A100, where no device was named
-FLASH = (8, 0)  # the oldest compute capability that flash attention runs on
-FLOAT8 = (8, 9)  # torch aten/src/ATen/native/cuda/ScaledBlas.cpp
+FUSES = (2025, 2, 24)  # torchtitan
 TORCH = (2, 13)  # whose sources our rules were read from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deepspeed:
+    """What its configuration says besides the stage. `sizes` by their names in `zero.Sizes`."""
+
+    version: tuple[int, ...] | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    overlaps: bool = False
+    whole_first: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`dtype` is that of the weights which are not packed."""
+    """`dtype` is that of the weights which are not packed, `loaded` what they were loaded in: some
+    or all may have been cast since."""
 
     subject: Subject
     framework: Framework
     precision: Precision
     dtype: DType
+    loaded: DType
+    base: kbit.Base
     autocast: DType | None
     method: str
     batch: int
@@ -45,6 +60,7 @@ class Plan:
     image_size: tuple[int, int] | None
     accumulation: int
     optimizer: Optimizer
+    optim_args: tuple[str, ...]
     checkpointing: str
     loss: str
     attention: str | None
@@ -53,17 +69,30 @@ class Plan:
     adapters: Adapters | None
     sharding: Sharding
     part: "Part | None"
-    capability: tuple[int, int]
+    chip: Chip
     torch: tuple[int, int]
     compiled: bool = False
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
-    major: int = 5  # of transformers
+    version: tuple[int, int] = (5, 23)  # of transformers
+    loads_once: bool = False  # one rank of a machine reads the weights for all
+    accelerate: tuple[int, ...] | None = None
+    zero: Deepspeed = Deepspeed()
     settings: dict[str, Any]
+
+    @property
+    def major(self) -> int:
+        """Version 4 or 5 of transformers."""
+        return self.version[0]
 
     @property
     def computing(self) -> DType:
         """Of products."""
         return self.autocast or self.dtype
+
+    @property
+    def unpacked(self) -> DType:
+        """What packed weights become (bnb_4bit_compute_dtype): as they were loaded."""
+        return self.autocast or self.loaded
 
     @property
     def activations(self) -> DType:
@@ -73,36 +102,25 @@ class Plan:
 
 
 def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]) -> Plan:
-    """`version` of transformers."""
+    """The plan of one run; `version` is that of transformers. Raises UsageError where settings
+    contradict each other or the card."""
     made, chosen = held(w)
-    if w.compile and not made.compiles:
-        known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
-        raise UsageError(f"--compile is modelled for {known}, not for {made.name}; leave it out")
     part = budget.choice.part if budget else None
-    capability = part.capability if part and part.capability else CAPABILITY
-    if w.attention == "flash" and capability < FLASH:
-        raise UsageError(
-            f"--attention flash: {part.name if part else ''} has compute capability "
-            f"{'.'.join(map(str, capability))} and flash attention needs 8.0; leave it out"
-        )
-    if chosen.float8 and part is not None and capability < FLOAT8:
-        raise UsageError(
-            f"--precision fp8-mixed: {part.name} has compute capability "
-            f"{'.'.join(map(str, capability))} and products in float8 need 8.9; use bf16-mixed"
-        )
+    chip = chip_of(part)
     shares = sharding(
         replace(w, shard=w.shard or made.shard), budget.choice.count if budget else None
     )
-    if subject.context % shares.context:
-        raise UsageError(
-            f"--context-parallel-size {shares.context} does not divide the {subject.context:,} "
-            "tokens of a sequence; change --seq-len"
-        )
+    _refuse(subject, w, made, shares)
+    _refuse_card(w, chosen, part)
+    loaded = subject.choice.dtype
+    base = _base(subject, w, made, chosen, shares)
     return Plan(
         subject=subject,
         framework=made,
         precision=chosen,
-        dtype=subject.choice.dtype,
+        dtype=FLOAT32 if base.upcast == "peft" else loaded,
+        loaded=loaded,
+        base=base,
         autocast=chosen.autocast,
         method=w.method or "full",
         batch=w.batch_size or 1,
@@ -111,21 +129,94 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         image_size=w.image_size,
         items={"image": _images(w), "audio": 1 if w.audio_seconds else 0},
         accumulation=w.gradient_accumulation or 1,
-        optimizer=_stepping(optimizer(w.optimizer or made.optimizer or USUAL_OPTIMIZER), w),
+        optimizer=_stepping(optimizer(w.optimizer or _usual_optimizer(w, made)), w),
+        optim_args=w.optim_args or (),
         checkpointing=w.checkpointing or made.checkpointing,
         loss=made.losses.get(w.loss or made.loss, w.loss or made.loss),
         attention=w.attention or made.attention or _usual_attention(subject, version),
         padded=w.padded,
         reentrant=version[0] < 5,
-        major=version[0],
+        version=version,
+        loads_once=w.cpu_ram_efficient_loading,
         adapters=_adapters(subject, w, made, chosen),
         sharding=shares,
         part=part,
-        capability=capability,
+        chip=chip,
         torch=_release(w.torch_version) or TORCH,
-        release=_release(w.framework_version),
+        release=_dated(w) if made.dated else _release(w.framework_version),
+        accelerate=numbers(w.accelerate_version),
+        zero=_deepspeed(w, made),
         compiled=w.compile,
         settings={},
+    )
+
+
+def _refuse(subject: Subject, w: Train, made: Framework, shares: Sharding) -> None:
+    """Raise UsageError for what the framework cannot do, and ranks that do not divide."""
+    if w.compile and not made.compiles:
+        known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
+        raise UsageError(f"--compile is modelled for {known}, not for {made.name}; leave it out")
+    if subject.context % shares.context:
+        raise UsageError(
+            f"--context-parallel-size {shares.context} does not divide the {subject.context:,} "
+            "tokens of a sequence; change --seq-len"
+        )
+
+
+def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
+    """Raise UsageError for kernels that the card does not have."""
+    if part is None:
+        return
+    capability = chip_of(part).capability
+    number = ".".join(map(str, capability))
+    if w.attention == "flash" and capability < FLASH_SINCE:
+        raise UsageError(
+            f"--attention flash: {part.name} has compute capability {number} and flash attention "
+            "needs 8.0; leave it out"
+        )
+    if chosen.float8 and capability < FLOAT8_SINCE:
+        raise UsageError(
+            f"--precision fp8-mixed: {part.name} has compute capability {number} and products in "
+            "float8 need 8.9; use bf16-mixed"
+        )
+
+
+def _base(
+    subject: Subject, w: Train, made: Framework, chosen: Precision, shares: Sharding
+) -> kbit.Base:
+    upcast = kbit.chosen(
+        w.kbit_upcast,
+        subject.choice.scheme,
+        made.upcast,
+        lowered=chosen.autocast == BFLOAT16,
+        shared=shares.kind in ("fsdp1", "fsdp2", "hsdp", "zero3"),
+    )
+    return kbit.Base(
+        upcast=upcast,
+        asked_upcast=w.kbit_upcast,
+        kernel=kbit.kernel(subject.choice.scheme, w.gptq_kernel),
+        asked_kernel=w.gptq_kernel,
+        bitsandbytes=numbers(w.bitsandbytes_version),
+    )
+
+
+SIZES: Mapping[str, str] = {  # by our names
+    "zero_reduce_bucket_size": "reduce",
+    "zero_prefetch_bucket_size": "prefetch",
+    "zero_param_persistence_threshold": "persistent",
+    "zero_max_live_parameters": "live",
+    "zero_sub_group_size": "sub_group",
+}
+
+
+def _deepspeed(w: Train, made: Framework) -> Deepspeed:
+    own = w.framework_version if made.name == "deepspeed" else None
+    said = {size: getattr(w, name) for name, size in SIZES.items()}
+    return Deepspeed(
+        version=numbers(w.deepspeed_version or own),
+        sizes={size: n for size, n in said.items() if n is not None},
+        overlaps=w.zero_overlap_comm,
+        whole_first=w.no_zero_init,
     )
 
 
@@ -142,7 +233,8 @@ def _images(w: Train) -> int:
 
 def _stepping(chosen: Optimizer, w: Train) -> Optimizer:
     """As its torch steps it; in backward, each parameter for itself."""
-    chosen = of_torch(chosen, _release(w.torch_version) or TORCH)
+    torch = _release(w.torch_version) or TORCH
+    chosen = tuned(argued(chosen, w.optim_args or (), torch), torch)
     return replace(chosen, in_backward=True) if w.optimizer_in_backward else chosen
 
 
@@ -155,11 +247,32 @@ def _release(written: str | None) -> tuple[int, int] | None:
     return found
 
 
+def _dated(w: Train) -> tuple[int, ...] | None:
+    if w.framework_version is None:
+        return None
+    found = dated(w.framework_version)
+    if found is None:
+        raise UsageError(
+            f"--framework-version {w.framework_version}: versions of {w.framework} are dates: "
+            "write 2025-04-02"
+        )
+    return found
+
+
+def _usual_optimizer(w: Train, made: Framework) -> str:
+    """torchtitan steps in one kernel since 6e498855; before, foreach."""
+    if made.dated and (_dated(w) or FUSES) < FUSES:
+        return USUAL_OPTIMIZER
+    return made.optimizer or USUAL_OPTIMIZER
+
+
 def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) -> Adapters | None:
     """The framework's own defaults, or PEFT's; all linears where it has none for the model type."""
     if (w.method or "full") == "full":
         return None
     lowered = made.lowers_packed and subject.choice.scheme is not None
+    stage = (w.shard or made.shard or "").startswith("zero")  # the engine casts the whole module
+    wide = made.wide_adapters and not lowered and not stage
     return Adapters(
         r=w.lora_r or 8,
         alpha=w.lora_alpha or 8,
@@ -168,5 +281,5 @@ def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) ->
         dora=w.method == "dora",
         rslora=w.use_rslora,
         modules_to_save=w.modules_to_save or (),
-        dtype=FLOAT32 if made.wide_adapters and not lowered else chosen.autocast or chosen.frozen,
+        dtype=FLOAT32 if wide else chosen.autocast or chosen.frozen,
     )

@@ -3,8 +3,10 @@
 Two steps are run: in the first the optimizer has no states before its end.
 """
 
-from collections import deque
-from collections.abc import Callable
+import gc
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,13 +14,14 @@ from weighbridge.allocator import OutOfMemoryError
 from weighbridge.arch.body import Experts
 from weighbridge.autograd.engine import TEMPORARIES, backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.ops.packed import DEQUANTIZED
 from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.components.activations import Heap, Peak
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
-from weighbridge.training.attend import PROCESSORS, THREADS
-from weighbridge.training.build import MERGES, build, trainable
+from weighbridge.training.build import MERGES, build
+from weighbridge.training.modules import below
 from weighbridge.training.nets import EMBEDDINGS, SEEING, Program, program, towers
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
@@ -41,7 +44,11 @@ class Run:
     reserved: dict[str, int] = field(default_factory=dict)  # by phase, at its last end
     trainable: int = 0
     saved: int = 0  # bytes that the graph holds at the end of the first forward
+    packed: int = 0  # numbers of packed linears, and of those of the layer that has most
+    packed_in_layer: int = 0
+    unsure: int = 0  # bytes that the optimizer may take besides, of one parameter at most
     host: int = 0  # bytes of parameters and master copies in host memory
+    pinned: int = 0  # the same in pinned blocks
     away: int = 0  # bytes of activations there, at most
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
     assumed: list[str] = field(default_factory=list)  # what the class does not say of its training
@@ -58,6 +65,24 @@ class Run:
 def run(p: Plan, capacity: int | None = None, stage: int = 0) -> Run:
     """One rank of a stage. `capacity` is what the allocator can have of the card: cached blocks go
     back to the driver there. Where tensors alone are more, the run is shown without an end."""
+    with _uncollected():
+        return _bounded(p, capacity, stage)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Nodes and storages go by their counts: the collector of cycles finds nothing among them, and
+    walks over all of them again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _bounded(p: Plan, capacity: int | None, stage: int) -> Run:
     found = _run(p, None, stage)
     if capacity is None or max(x.allocated for x in found.moments.values()) > capacity:
         return found
@@ -78,15 +103,26 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     built = _built(m, p, around, stage)
     around.placed(m, built)
     found = Run(program=_program(p, built))
-    found.trainable = sum(x.numel for x in trainable(built.params))
+    found.trainable = sum(x.numel for x in built.own if x.trainable)
+    found.packed, found.packed_in_layer = _packed(built)
     offloaded = p.sharding.offload != "none"
     kept = Optimization(
-        p.optimizer, around.stepped(built), offloaded=offloaded, zeroes=p.torch < (2, 0)
+        p.optimizer,
+        around.stepped(built),
+        offloaded=offloaded,
+        zeroes=p.torch < (2, 0) or p.framework.forgets_late,
+        apart=around.apart,
     )
+    if p.optimizer.unsure is not None:
+        found.unsure = max(map(p.optimizer.unsure, kept.params), default=0)
     if p.optimizer.early or around.early:
+        given = around.starting(m)
         kept.start(m)
+        del given
     found.note("load", m.heap.phase(), first=True)
     batches = Batches(_step(m, p, built, around), p, found, stage)
+    if p.framework.forgets_late and p.torch >= (2, 0):
+        batches.forgets = kept.forget
     for number in range(STEPS):
         first = number == 0
         batches.all(first=first)
@@ -101,13 +137,25 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
         around.saving(m, built)
         found.note("save", m.heap.phase(), first=False)
     found.elsewhere, found.assumed = kept.elsewhere, batches.s.assumed
-    found.host, found.away = around.host, m.most_away
+    found.host, found.pinned, found.away = around.host, around.pinned, m.most_away
     return found
 
 
+def _packed(built: Built) -> tuple[int, int]:
+    """Numbers of parameters that are packed: of all, and of the layer that has most."""
+    lead = {layer.path for layer in built.layers}
+    total, each = 0, Counter[str]()
+    for name, x in built.params.items():
+        if x.storage is None and not x.trainable:
+            total += x.numel
+            each[below(name, lead)] += x.numel
+    each.pop("", None)
+    return total, max(each.values(), default=0)
+
+
 def _program(p: Plan, built: Built) -> Program:
-    lead = [layer.path for layer in built.layers]
-    names = [n.removeprefix(path) for path in lead for n in built.params if n.startswith(path)]
+    lead = {layer.path for layer in built.layers}
+    names = [n.removeprefix(path) for n in built.params if (path := below(n, lead))]
     names.append(built.base.first(*EMBEDDINGS))
     kind, blocks = p.subject.model_type, p.subject.body.blocks
     if p.major < MERGES and any(isinstance(f, Experts) for b in blocks for f in b.feeds):
@@ -132,12 +180,12 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         length=share(p.length, p.sharding.context),
         dtype=p.activations,
         kernel=p.attention,
-        capability=p.capability,
         torch=p.torch,
         checkpointing=p.checkpointing,
         padded=p.padded,
         reentrant=p.reentrant,
         release=p.release,
+        transformers=p.version,
         compiled=p.compiled,
         image_size=p.image_size,
         items={} if p.subject.model_type in SEEING else dict(p.items),
@@ -146,9 +194,10 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
 
 
 def _workspaces(m: Machine, p: Plan) -> None:
-    m.processors = PROCESSORS.get(p.capability, m.processors)
-    m.threads = THREADS.get(p.capability, m.threads)
-    found = cublas(p.capability, p.torch)
+    m.chip = p.chip
+    if p.part is not None and p.part.stack == "own":
+        return
+    found = cublas(p.chip.capability, p.torch)
     if found.bytes.low:
         m.workspace = found.bytes.expected
     else:
@@ -167,8 +216,9 @@ class Batches:
         self.first = False
         self.first_stage = stage == 0
         self.last_stage = stage == p.sharding.pipeline - 1
+        self.forgets: Callable[[], None] | None = None  # gradients, behind the first forward
         self.in_flight = min(p.sharding.pipeline - stage, p.accumulation)
-        self.logits: Tensor | None = None  # of the outputs, where the loop holds them
+        self.kept: list[Tensor] = []  # by the loop's variables, until the next forward has run
 
     def all(self, *, first: bool) -> None:
         self.first = first
@@ -176,6 +226,8 @@ class Batches:
         ends: deque[Tensor] = deque()
         for number in range(count):
             ends.append(self._forward())
+            if self.forgets is not None and number == 0:
+                self.forgets()
             if len(ends) == self.in_flight:
                 self._backward(ends.popleft(), last=number == count - 1)
         while ends:
@@ -213,11 +265,17 @@ class Batches:
             with s.m.making("logits"):
                 logits = cast(s.m, logits, FLOAT32)
         s.inputs.clear()
-        if p.framework.outputs:
-            self.logits = logits
-        else:
-            s.outputs.clear()
+        self._compared(logits)
+        held = [end, *s.outputs] if logits is None else [end, logits, *s.outputs]
+        self.kept = held if p.framework.outputs else []
+        s.outputs.clear()
         return end
+
+    def _compared(self, logits: Tensor | None) -> None:
+        """All logits but the last of a sequence, copied for the accuracy of tokens."""
+        if self.p.framework.copies_logits and logits is not None:
+            each = logits.numel // self.s.length * (self.s.length - 1)
+            self.s.m.hidden(logits.dtype.size(each), name="logits")
 
     def _hidden(self, s: Step) -> Tensor:
         """What comes of the tokens, and of images and sounds at the first stage."""
@@ -227,12 +285,10 @@ class Batches:
     def _backward(self, end: Tensor, *, last: bool) -> None:
         s = self.s
         if not self.found.saved:
-            self.found.saved = s.m.heap.live("activations")
+            self.found.saved = s.m.heap.live("activations") + s.m.heap.live(DEQUANTIZED)
         s.around.turns(s.m, s.built, last=last)
         backward(s.m, end, name="logits" if self.last_stage else TEMPORARIES)
-        self.logits = None
-        del end  # and with it the graph
-        s.outputs.clear()
+        del end  # and with it the graph, but where the loop holds the loss
         self._note("backward")
         s.around.after_backward(s.m, s.built, last=last)
         self._note("backward")

@@ -50,6 +50,11 @@ class Built:
     parts: dict[str, str] = field(default_factory=dict)  # what a parameter belongs to
 
     @property
+    def own(self) -> list[Param]:
+        """Each parameter once, though a head that is the embedding has two names."""
+        return list({id(p): p for p in self.params.values()}.values())
+
+    @property
     def stacks(self) -> dict[str, Module]:
         """All layers by their paths, in the order in which they run."""
         return {layer.path: layer for layer in (*self.encoder, *self.layers)}
@@ -65,12 +70,12 @@ class Step:
     length: int
     dtype: DType
     kernel: str | None  # of attention, as it was asked for; None is the class's own
-    capability: tuple[int, int]
     torch: tuple[int, int] = (2, 13)
     checkpointing: str = "none"  # full, selective, offload
     reentrant: bool = False
     compiled: bool = False  # layers and loss, by torch.compile
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
+    transformers: tuple[int, int] = (5, 23)
     padded: bool = False  # whether a mask is needed for padding
     dropout: bool = True  # those that the config has
     image_size: tuple[int, int] | None = None  # height, width; None is the config's own

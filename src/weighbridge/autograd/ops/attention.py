@@ -1,14 +1,14 @@
 """Kernels of attention, forward and backward.
 
     flash       saves q, k, v, the output and a float32 a row and head
-                backward: float32 sums a row, dq in float32, keys and values for all query heads
-    efficient   the same saved, and the mask as it is added; backward: sums, and tiles of dq
-    cudnn       the same; backward: dq in float32, sums
+    efficient   the same saved, and the mask as it is added
+    cudnn       the same
     math        torch written out: float32 for half types, scores, mask, softmax
     eager       transformers written out: scores, softmax in float32, its copy, dropout
 
 Letters: B batch, H heads, M queries, N keys, D head dimension. Heads lie behind tokens in memory;
 products of matrices want them before, and copy what is not so where B > 1.
+What kernels accumulate beside their outputs is in kernels/attention.py.
 
 Source: torch aten/src/ATen/native/transformers/{attention.cpp, cuda/attention_backward.cu,
 cuda/flash_attn/flash_api.cpp, cuda/mem_eff_attention/kernel_backward.h}, native/SoftMax.cpp
@@ -16,7 +16,6 @@ cuda/flash_attn/flash_api.cpp, cuda/mem_eff_attention/kernel_backward.h}, native
 """
 
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
@@ -33,10 +32,10 @@ from weighbridge.autograd.ops.pointwise import (
 from weighbridge.autograd.ops.shaping import copied, expand, repeat, turned
 from weighbridge.autograd.ops.sinks import with_sink
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import BOOL, FLOAT32, INT64
-from weighbridge.units import align_up, ceil_div
+from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64, DType
+from weighbridge.kernels import attention as kernels
+from weighbridge.units import align_up
 
-ROWS = 128  # that flash attention's backward rounds to
 LOADED = 16  # numbers of a mask that the efficient kernel loads at once
 
 
@@ -61,6 +60,20 @@ class Heads:
         """The same with keys and values for every head."""
         return replace(self, kv_heads=self.heads)
 
+    def shape(self, dtype: DType) -> kernels.Shape:
+        """The same as kernels read it, of numbers in `dtype`."""
+        return kernels.Shape(
+            batch=self.batch,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            queries=self.length,
+            keys=self.seen,
+            key_dim=self.key_dim,
+            value_dim=self.value_dim,
+            itemsize=dtype.nbytes,
+            bfloat16=dtype == BFLOAT16,
+        )
+
     @property
     def scores(self) -> tuple[int, int, int, int]:
         return self.batch, self.heads, self.length, self.seen
@@ -77,8 +90,6 @@ class How:
     cap     scores are capped: cap * tanh(scores / cap)
     sinks   a number of each head that is among the scores
     shared  one head of keys and values is broadcast to all by the products
-    large   the card has more than 100 KiB of shared memory a block
-    processors   of the card: flash attention of few rows splits the keys over them
     """
 
     mask: Tensor | None = None
@@ -91,8 +102,6 @@ class How:
     first: bool = False
     sinks: Tensor | None = None
     shared: bool = False
-    large: bool = True
-    processors: int = 108
 
 
 USUAL = How()
@@ -110,22 +119,15 @@ def flash(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUA
     out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
     sums = m.result("attention", (h.batch, h.heads, h.length), FLOAT32)
     state, offset = m.new((2,), INT64), m.new((), INT64)
-    splits = 1 if how.p else _splits(h, 2 * how.processors)
-    if splits > 1:
-        taken = 4 * splits * h.batch * h.heads * h.length
-        m.hidden(taken, taken * _rounded(h.key_dim))
+    asked = h.shape(q.dtype)
+    m.hidden(*kernels.flash_forward(asked, how.p, m.chip))
     shapes = q.shape, k.shape, v.shape
-    rows = align_up(h.length, ROWS)
-    wide = _rounded(h.key_dim)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = saved[0].dtype
         copy = m.new(saved[3].shape, dtype) if first else None
         made = [m.new(shape, dtype) for shape in shapes]
-        repeated = saved[1].nbytes * h.groups if h.groups > 1 else 0
-        m.hidden(
-            4 * h.batch * h.heads * rows, 4 * h.batch * h.heads * rows * wide, repeated, repeated
-        )
+        m.hidden(*kernels.flash_backward(asked, m.chip))
         del copy
         return made
 
@@ -160,29 +162,6 @@ def _narrowed(m: Machine, t: Tensor, width: int) -> Tensor:
     return out
 
 
-MOST_SPLITS = 128
-
-
-def _splits(h: Heads, processors: int) -> int:
-    """num_splits_heuristic: the fewest that keep the card within 85 % of as busy as it could be."""
-    block = 256 if h.key_dim <= 64 else 128 if h.key_dim <= 128 else 64
-    blocks, keys = h.batch * h.heads * ceil_div(h.length, 64), ceil_div(h.seen, block)
-    if blocks >= 0.8 * processors:
-        return 1
-    gains = {}
-    for n in range(1, min(MOST_SPLITS, processors, keys) + 1):
-        if n == 1 or ceil_div(keys, n) != ceil_div(keys, n - 1):
-            waves = blocks * n / processors
-            gains[n] = waves / ceil(waves)
-    best = max(gains.values(), default=1.0)
-    return next((n for n, gain in gains.items() if gain >= 0.85 * best), 1)
-
-
-def _rounded(dim: int) -> int:
-    """The head size that the kernel works with."""
-    return align_up(dim, 32) if dim <= 192 else 256
-
-
 def efficient(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUAL) -> Tensor:
     """The same through the memory-efficient kernel; it has no groups. A bool mask becomes one in
     the queries' dtype."""
@@ -193,9 +172,8 @@ def efficient(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = 
     out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
     sums = m.result("attention", (h.batch, h.heads, align_up(h.length, 32)), FLOAT32)
     state, offset = m.new((), INT64), m.new((), INT64)
-    if q.dtype.nbytes == 2 and h.value_dim > 128:
-        m.hidden(4 * out.numel)
-    p, large = how.p, how.large
+    asked, p = h.shape(q.dtype), how.p
+    m.hidden(*kernels.efficient_forward(asked))
     shapes, learned = (q.shape, k.shape, v.shape), bias is not None and bias.requires_grad
     whole = (*h.scores[:3], align_up(h.seen, LOADED))
 
@@ -205,7 +183,7 @@ def efficient(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = 
         of_bias = m.new(whole, dtype) if learned else None
         if dtype.nbytes == 4:
             m.hidden(grads[0].nbytes)  # sum(dO * O), which only half kernels compute themselves
-        m.hidden(4 * h.batch * h.heads * h.length, _workspace(h, dtype.nbytes, p, large))
+        m.hidden(*kernels.efficient_backward(asked, p, m.chip))
         return [*made, of_bias]
 
     kept = [q, k, v, bias, Tensor(out.shape, out.dtype, out.storage), sums, state, offset]
@@ -241,29 +219,6 @@ def _aligned(m: Machine, bias: Tensor | None) -> Tensor | None:
     return out
 
 
-# Rows of queries and keys that a kernel of cutlassB.h works on, by the largest D
-Tiles = tuple[tuple[int, int, int], ...]
-SMALL: Tiles = ((32, 64, 64), (64, 64, 64), (128, 64, 64), (65536, 64, 64))
-LARGE_HALF = ((32, 64, 64), (64, 64, 64), (128, 128, 128), (65536, 128, 64))
-LARGE_FLOAT = ((32, 64, 64), (64, 64, 64), (128, 128, 64), (65536, 128, 64))
-
-
-def _workspace(h: Heads, size: int, p: float, large: bool) -> int:
-    """workspace_size: a float32 tile of dq a block, and dk, dv where registers cannot keep them."""
-    tiles: Tiles = SMALL
-    if large:
-        tiles = LARGE_HALF if size == 2 else LARGE_FLOAT
-        if p and size == 2:
-            tiles = (SMALL[2], LARGE_HALF[3])
-    widest = max(h.key_dim, h.value_dim)
-    dim, queries, keys = next(tile for tile in tiles if tile[0] >= widest)
-    taken = ceil_div(h.length, queries) * ceil_div(h.key_dim, keys) * (4 + queries * keys)
-    if size == 2 and dim > queries:
-        dims = align_up(h.key_dim, queries) + align_up(h.value_dim, queries)
-        taken += ceil_div(h.seen, keys) * keys * dims
-    return 4 * h.batch * h.heads * align_up(taken, 4)
-
-
 def cudnn(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUAL) -> Tensor:
     """The same through cuDNN's kernel, which knows groups and masks. The output lies as the queries
     do."""
@@ -272,12 +227,11 @@ def cudnn(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUA
     out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
     sums = m.result("attention", (h.batch, h.heads, h.length, 1), FLOAT32)
     state, offset = m.new((), INT64), m.new((), INT64)
-    shapes = q.shape, k.shape, v.shape
+    asked, shapes = h.shape(q.dtype), (q.shape, k.shape, v.shape)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         made = [m.new(shape, saved[0].dtype) for shape in shapes]
-        rows = 4 * h.batch * h.heads * h.length
-        m.hidden(rows * h.key_dim, rows)
+        m.hidden(*kernels.cudnn_backward(asked))
         return made
 
     kept = [q, k, v, bias, Tensor(out.shape, out.dtype, out.storage), sums, state, offset]

@@ -2,19 +2,17 @@
 
     saves       input and weight
     backward    the gradient in one piece, then those of input, weight and bias
-    workspace   what is read, for half types what is written, and 512 bytes
+    workspace   kernels/convolution.py
 
 Depthwise ones run in torch's own kernels, without a workspace.
-Source: torch aten/src/ATen/native/Convolution.cpp (convolution_backward, conv_depthwise*);
-workspaces as they were measured with cuDNN 9.10 to 9.20.
+Source: torch aten/src/ATen/native/Convolution.cpp (convolution_backward, conv_depthwise*).
 """
 
 from typing import Any, NamedTuple
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, lower, record
 from weighbridge.autograd.tensors import Shape, Tensor
-
-TAIL = 512
+from weighbridge.kernels.convolution import tensor_cores, workspace
 
 
 class Form(NamedTuple):
@@ -34,7 +32,7 @@ def conv(m: Machine, x: Tensor, w: Tensor, b: Tensor | None, form: Form) -> Tens
     half = x.dtype.nbytes == 2
     read, held, made = x.nbytes, w.nbytes, out.nbytes
     if rearranged:
-        m.hidden(read + held + half * made + TAIL)
+        m.hidden(workspace(read + held, made, half=half))
     reads, holds, count = x.shape, w.shape, shape[1]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -42,10 +40,10 @@ def conv(m: Machine, x: Tensor, w: Tensor, b: Tensor | None, form: Form) -> Tens
         dense = m.new(shape, dtype) if turned else grads[0]
         of_input = m.new(reads, dtype) if needs[0] else None
         if of_input is not None and rearranged:
-            m.hidden(made + held + half * read + TAIL)
+            m.hidden(workspace(made + held, read, half=half))
         of_weight = m.new(holds, dtype) if needs[1] else None
         if of_weight is not None and rearranged:
-            m.hidden(made + read + half * held + TAIL)
+            m.hidden(workspace(made + read, held, half=half))
         of_bias = m.new((count,), dtype) if needs[2] else None
         del dense
         return [of_input, of_weight, of_bias]
@@ -54,9 +52,7 @@ def conv(m: Machine, x: Tensor, w: Tensor, b: Tensor | None, form: Form) -> Tens
     return out
 
 
-def rearranges(x: Tensor, m: Machine, capability: tuple[int, int]) -> bool:
-    """Whether there are tensor cores for the type: TF32 among them."""
+def rearranges(x: Tensor, m: Machine) -> bool:
+    """Whether the card has tensor cores for the type that products of `x` are made in."""
     dtype = m.autocast or x.dtype
-    if dtype.nbytes == 2:
-        return capability >= (8, 0) or (capability >= (7, 0) and dtype.name == "float16")
-    return capability >= (8, 0)
+    return tensor_cores(m.chip, half=dtype.nbytes == 2, float16=dtype.name == "float16")

@@ -12,6 +12,9 @@ from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.pointwise import cast, wider
 from weighbridge.autograd.tensors import Param, Tensor, absent
 from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.kernels.embedding import segments, sorted_bytes, sorts
+
+INDEX = INT64.nbytes
 
 
 def embedding(m: Machine, ids: Tensor, w: Tensor) -> Tensor:
@@ -24,27 +27,13 @@ def embedding(m: Machine, ids: Tensor, w: Tensor) -> Tensor:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         made = m.new(whole, grads[0].dtype)
-        m.hidden(*_sorted(count, whole[0], whole[1], made.dtype.nbytes))
+        if sorts(count):
+            sums = whole[1] * max(made.dtype.nbytes, FLOAT32.nbytes)
+            m.hidden(*sorted_bytes(count, INDEX), *segments(count, INDEX, whole[0], sums))
         return [made]
 
     record(m, back, [w], [ids], out)
     return out
-
-
-FEW = 3072  # ids up to which embedding_dense_backward needs nothing besides its result
-SEGMENT = 10  # ids that one partial sum takes
-INDEX = 8
-
-
-def _sorted(count: int, rows: int, width: int, size: int) -> tuple[int, ...]:
-    """aten/src/ATen/native/cuda/Embedding.cu and EmbeddingBackwardKernel.cu: sorted ids, and a
-    row of partial sums for every ten ids and every row that is used."""
-    if count <= FEW:
-        return ()
-    segments = min(count, rows)
-    partial = count // SEGMENT + segments
-    sums = 4 if size < 4 else size
-    return (*[INDEX * count] * 3, 4 * INDEX * segments, partial * width * sums)
 
 
 def cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:

@@ -5,6 +5,7 @@
     clamped     saves the input; in backward two masks
     filled      constant_pad_nd, a copy even where nothing is filled up
     solved      solve_triangular of a system: saves it and the solution
+    substituted the inverse of a triangle row by row: saves every row and what is before it
     contracted  einsum of two: what is not in order is copied, and bmm saves it
 
 Source: transformers 5.23 models/mamba2/modeling_mamba2.py; torch aten/src/ATen/native/Linear.cpp
@@ -13,6 +14,7 @@ Source: transformers 5.23 models/mamba2/modeling_mamba2.py; torch aten/src/ATen/
 
 from typing import Any
 
+from weighbridge.autograd.loops import Pile
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.ops.pointwise import cast, of_input
 from weighbridge.autograd.ops.shaping import copied, turned
@@ -136,4 +138,44 @@ def _product(m: Machine, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
 
     kept = [a if b.requires_grad else None, b if a.requires_grad else None]
     record(m, back, [a, b], kept, out)
+    return out
+
+
+def triangle(m: Machine, x: Tensor) -> Tensor:
+    """tril: a copy, in backward too."""
+    out = m.new(x.shape, x.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(grads[0].shape, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def substituted(m: Machine, a: Tensor) -> Tensor:
+    """The inverse of a triangle [..., L, L] by forward substitution, in place, a row at a time:
+
+        row, sub = a[..., i, :i].clone(), a[..., :i, :i].clone()
+        a[..., i, :i] = row + (row.unsqueeze(-1) * sub).sum(-2)
+
+    The product saves both clones: i and i * i numbers, for i from 1 to L - 1. In backward the
+    gradient is copied for the row that was written, and those of both clones are filled up to the
+    whole and added."""
+    lead, side = a.shape[:-2], a.shape[-1]
+    kept = []
+    for i in range(1, side):
+        row, square = m.new((*lead, i), a.dtype), m.new((*lead, i, i), a.dtype)
+        m.hidden(square.nbytes, row.nbytes, name=m.name)
+        if m.saves and a.requires_grad:
+            kept += [row, square]
+    out = Tensor(a.shape, a.dtype, a.storage)
+    whole, last = a.nbytes, square.nbytes
+    pile = Pile(kept)
+    del kept, row, square
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        m.hidden(whole, whole, last, last, name=m.name)
+        return [m.new(grads[0].shape, grads[0].dtype)]
+
+    record(m, back, [a], [pile], out)
     return out

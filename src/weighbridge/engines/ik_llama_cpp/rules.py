@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from weighbridge.engines.llama_cpp.repacking import products
 from weighbridge.engines.llama_cpp.rules import Rules
 
 OLDEST, NEWEST = 3576, 4840
@@ -28,6 +29,7 @@ GRAPHS: Mapping[int, Mapping[str, Any]] = {
     3683: {"fused_moves": True},  # aa8ec5dfa, #405, 12 May 2025
     3745: {"expert_share": True},  # dc663fe63, #520, 12 June 2025
     3869: {"fused_feeds": True},  # 8de297b79, #741, 31 August 2025
+    3873: {"copies": 1},  # d29c21ecb, #751, 2 September 2025
     3886: {"early_weights": True},  # 4591e8382, #789, 23 September 2025
     3907: {"half_mask": True},  # 4e24d48e6, #825, 13 October 2025
     3941: {"always_pipelined": False},  # a3bd0158f, #879, 31 October 2025
@@ -63,4 +65,5 @@ def ik_rules(build: int) -> tuple[Rules, Defaults]:
     for since, graph in GRAPHS.items():
         if build >= since:
             base = replace(base, **graph)
-    return replace(base, flash=own.flash, cache_ram=own.cache_ram), own
+    packed = products(build)
+    return replace(base, flash=own.flash, cache_ram=own.cache_ram, packed_products=packed), own

@@ -1,4 +1,4 @@
-"""The effective settings of a launch of ik_llama.cpp: llama.cpp's, and its own three."""
+"""The effective settings of a launch of ik_llama.cpp: llama.cpp's, and its own."""
 
 from dataclasses import replace
 
@@ -31,5 +31,7 @@ def ik_launch(
         engine="ik_llama.cpp",
         latent_mode=mode if latent and mode else None,
         largest_batch=own.largest_batch if w.attn_max_b is None else w.attn_max_b,
+        repacks=w.run_time_repack,
+        mmap=not (w.no_mmap or w.run_time_repack),
         fused_experts=own.fused_experts if w.fused_moe is None else w.fused_moe,
     )

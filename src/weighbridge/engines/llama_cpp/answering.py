@@ -19,7 +19,9 @@ from weighbridge.workload import Infer
 
 def answer(held: Held, subject: Subject, w: Infer, budget: Budget | None) -> Answer:
     found = projector(subject, w)
-    gpus = [parts.gpu(held, subject, d, found) for d in range(held.at.gpus) if used(held, d)]
+    part = budget.choice.part if budget is not None else None
+    made = (parts.gpu(held, subject, d, found) for d in range(held.at.gpus) if used(held, d))
+    gpus = [parts.on_stack(device, part) for device in made]
     return Answer(
         devices=(*gpus, parts.host(held, subject)),
         settings=held.at.to_dict(),
@@ -70,7 +72,7 @@ def derived(held: Held, s: Subject, w: Infer, budget: Budget | None) -> dict[str
     facts: dict[str, Any] = {
         "kv_cache_bytes_per_token": fitting.marginal(held, s.context),
         "compute_buffer_bytes": list(held.compute),
-        "launch": launching.command(s, held.at, w),
+        **launching.facts(s, held.at, w),
     }
     return facts | (fitting.fitting(held, budget) if budget is not None and held.at.gpus else {})
 
@@ -92,6 +94,12 @@ def warnings(held: Held, budget: Budget | None) -> Iterator[str]:
         yield (
             f"llama.cpp's graph of {held.net.arch!r} is not in our tables; its compute buffer is "
             "that of a Llama with the same tensors"
+        )
+    if held.placed.many_copies:
+        yield (
+            f"this build keeps {held.at.copies} copies of every weight that the host lends a GPU, "
+            "which such runs fail with: build with -DGGML_SCHED_MAX_COPIES=1 and ask again with "
+            "--sched-max-copies 1, or take build 3873 or newer"
         )
     if held.at.asked_flash == "on" and not held.at.flash:
         yield "flash attention has no CUDA kernel for these heads; it runs on the host"

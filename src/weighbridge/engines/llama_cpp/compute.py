@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from weighbridge.engines.llama_cpp.ggml.allocate import Allocator, Pool
-from weighbridge.engines.llama_cpp.ggml.schedule import COPIES, Scheduler
+from weighbridge.engines.llama_cpp.ggml.schedule import Scheduler
 from weighbridge.engines.llama_cpp.ggml.tensor import F16, Tensor, elements
 from weighbridge.engines.llama_cpp.graphs.architectures import build
 from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.engines.llama_cpp.graphs.step import Placement, Step
 from weighbridge.engines.llama_cpp.placement import GPU_ALIGNMENT, HOST_ALIGNMENT, ROW, Placed
+from weighbridge.engines.llama_cpp.repacking import PACKED, repacked
 from weighbridge.engines.llama_cpp.rules import Rules
 from weighbridge.engines.llama_cpp.setting import Launch
 from weighbridge.units import align_up
@@ -52,6 +53,7 @@ def step_of(at: Launch, near: int) -> Step:
         latent_mode=at.latent_mode,
         largest_batch=at.largest_batch,
         fused_experts=at.fused_experts,
+        repacks=at.repacks,
     )
 
 
@@ -62,7 +64,7 @@ def replayed(p: Placed, s: Step) -> tuple[int, ...]:
     scheduler = Scheduler(
         host=host,
         supports=supports(host, s),
-        copies=COPIES if p.pipelined else 1,
+        copies=p.copies,
         batch=_fork_batch(s.rules) if s.rules.fused else batch,
         all_inputs=s.rules.all_inputs,
     )
@@ -80,7 +82,7 @@ def placement(p: Placed) -> Placement:
         layer=p.layer,
         cache=p.cache,
         pinned=p.full,
-        copies=COPIES if p.pipelined else 1,
+        copies=p.copies,
         cache_offload=p.at.cache_offload,
     )
 
@@ -122,9 +124,22 @@ def supports(host: int, s: Step) -> Callable[[Tensor, int], bool]:
             stored = source.dev
             if stored is not None and stored != device and stored != host:
                 return False
+        if t.op in MULTIPLY:
+            return all(_multiplies(w, s, host) for w in t.src if w.weight)
         return KERNELS.get(t.op, _always)(t)
 
     return known
+
+
+MULTIPLY = ("mul_mat", "mul_mat_id", "moe_up_gate")
+
+
+def _multiplies(weight: Tensor, s: Step, host: int) -> bool:
+    """Rows that are packed for a processor are for it alone, but for some types."""
+    name = weight.dtype.name
+    if s.repacks and weight.dev == host:
+        name = repacked(name, weight.ne[1])
+    return not name.endswith(PACKED) or name in s.rules.packed_products
 
 
 def _always(t: Tensor) -> bool:
@@ -142,14 +157,7 @@ def _scan(t: Tensor) -> bool:
     return state in (96, 128, 256) and heads % 16 == 0
 
 
-def _packed(t: Tensor) -> bool:
-    """Rows packed for a processor are for it alone."""
-    return not any(s.weight and s.dtype.name.endswith(PACKED) for s in t.src)
-
-
-PACKED = ("_R4", "_R8", "_R16")
 KERNELS: Mapping[str, Callable[[Tensor], bool]] = {
-    **dict.fromkeys(("mul_mat", "mul_mat_id", "moe_up_gate"), _packed),
     "flash_attn": _flash,
     "ssm_conv": lambda t: t.src[0].ne[1] % 128 == 0,
     "ssm_scan": _scan,

@@ -19,7 +19,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from weighbridge.dtypes import DType
-from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
+from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.setting import Launch
 from weighbridge.units import align_up
 
@@ -105,9 +105,9 @@ class Placed:
     def _weight(self, name: str) -> int:
         if name in INPUT and not name.startswith(self.net.last_norm):
             return self.host
-        if not name.startswith("blk."):
+        number = block(name)
+        if number is None:
             return self._layer(len(self.net.layers))
-        number = int(name.split(".")[1])
         if "_exps." in name and number < self.at.cpu_moe:
             return self.host
         return self._layer(number)
@@ -122,7 +122,7 @@ class Placed:
 
     @property
     def pipelined(self) -> bool:
-        """Inputs are kept four times, for as many steps under way."""
+        """Inputs are kept as often as steps are under way."""
         return (
             self.at.gpus > 1
             and self.full
@@ -130,6 +130,17 @@ class Placed:
             and self.at.cache_offload
             and (self.at.rules.always_pipelined or not self.at.cpu_moe)
         )
+
+    @property
+    def copies(self) -> int:
+        """Of each input, and of what is copied from device to device."""
+        return self.at.copies if self.pipelined else 1
+
+    @property
+    def many_copies(self) -> bool:
+        """Whether weights of the host are on a device several times at once: copies of a pipeline
+        are inputs, whose memory is not used again."""
+        return self.copies > 1 and bool(self.at.cpu_moe)
 
     def held(self) -> Iterator[tuple[Weight, int]]:
         """Every tensor and its device; the output matrix of a tied pair is one more."""

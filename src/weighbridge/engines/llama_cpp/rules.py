@@ -60,6 +60,8 @@ class Rules:
     always_pipelined: bool = False  # also where experts stay on the host
     fused_moves: bool = False  # its fused experts are computed on a GPU though they are the host's
     expert_share: bool = False  # if each expert gets enough tokens
+    copies: int = 4  # GGML_SCHED_MAX_COPIES, which is compiled in: steps under way in a pipeline
+    packed_products: frozenset[str] = frozenset()  # types of packed rows that a GPU multiplies
 
     def mask_rows(self, tokens: int) -> int:
         return align_up(tokens, self.mask_pad)

@@ -60,6 +60,8 @@ class Launch:
     latent_mode: int | None = None  # ik_llama.cpp's -mla, -amb and -fmoe
     largest_batch: int = 0
     fused_experts: bool = False
+    repacks: bool = False  # its -rtr
+    copies: int = 4  # of inputs, where devices are a pipeline
 
     @property
     def streams(self) -> int:
@@ -81,6 +83,7 @@ class Launch:
             "mla_attn": self.latent_mode or 0,
             "attn_max_b": self.largest_batch,
             "fused_moe": self.fused_experts,
+            "run_time_repack": self.repacks,
         }
         return self._common() | (own if self.engine == "ik_llama.cpp" else {})
 
@@ -106,6 +109,7 @@ class Launch:
             "no_kv_offload": not self.cache_offload,
             "no_mmap": not self.mmap,
             "cache_ram": self.cache_ram,
+            "sched_max_copies": self.copies,
         }
 
 
@@ -156,6 +160,7 @@ def launch(s: Subject, w: Infer, budget: Budget | None, rules: Rules, m: Model) 
         rules=rules,
         embeds=m.embeds,
         pooled=m.embeds,
+        copies=rules.copies if w.sched_max_copies is None else w.sched_max_copies,
     )
 
 

@@ -32,24 +32,29 @@ FLAGS: Mapping[str, str] = {
     "disable_radix_cache": "--disable-radix-cache",
     "max_loras": "--max-loras-per-batch",
     "max_lora_rank": "--max-lora-rank",
+    "cpu_offload_gb": "--cpu-offload-gb",
     "draft_model": "--speculative-draft-model-path",
     "num_speculative_tokens": "--speculative-num-draft-tokens",
 }
 ZEROS = ("chunked_prefill_size",)  # of which 0 is a value of its own: prompts are not cut
 
 
+def change(before: Infer, after: Infer) -> dict[str, object]:
+    """The settings that `after` has and `before` does not."""
+    return {n: v for n in FLAGS if (v := getattr(after, n)) != getattr(before, n)}
+
+
 def changes(before: Infer, after: Infer) -> str:
-    """The flags that `after` has and `before` does not."""
-    found = []
-    for name, flag in FLAGS.items():
-        value = getattr(after, name)
-        if value != getattr(before, name):
-            found.append(flag if value is True else f"{flag} {value:g}")
-    return " ".join(found)
+    """The same as flags."""
+    found = change(before, after).items()
+    return " ".join(FLAGS[n] if v is True else f"{FLAGS[n]} {v}" for n, v in found)
 
 
 def launch(s: Subject, w: Infer, e: Effective) -> str:
-    words = ["python", "-m", "sglang.launch_server", "--model-path", s.model.loads_as]
+    where = lines.place(s)
+    words = ["python", "-m", "sglang.launch_server", "--model-path", where.model]
+    if where.revision:
+        words += ["--revision", where.revision]
     words = [shlex.quote(word) for word in (*words, *_flags(s, w, e))]
     return " ".join((*lines.before(s, "sglang"), *words))
 
@@ -72,7 +77,7 @@ def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
 
 
 def _of_model(s: Subject, w: Infer) -> Iterator[str]:
-    dtype, quantization = lines.dtype(s, w), lines.quantization(s)
+    dtype, quantization = lines.dtype(s, w), lines.quantization(s, w, "sglang")
     if not generates(s):
         yield "--is-embedding"
     if dtype:

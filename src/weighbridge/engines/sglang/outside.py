@@ -1,7 +1,7 @@
 """What a rank of SGLang holds beside weights and pools: the part that no fraction accounts for.
 
     attention    its workspace, and rows of contexts for captured batches
-    cuBLAS       8.125 MiB, 32 on Hopper and Blackwell
+    cuBLAS       kernels/cublas.py
     captured     logits in float32 and activations of the largest batch, in the graphs' own pool
     graphs       what the driver keeps: about 60 MiB, and 0.12 MiB a layer and captured batch (0.25
                  where ranks talk, 0.4 where they talk by NCCL); 10 MiB a captured length of prefill
@@ -21,27 +21,26 @@ batches); prefill 7 to 14 MiB a length (Qwen3 8B, 58 lengths 1.40 and 1.71 GB, 7
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from weighbridge.accelerators.chips import LINKED
 from weighbridge.arch.mixers import Latent
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.sglang import kernels
 from weighbridge.engines.sglang.effective import WHOLE, Effective, classes, generates
 from weighbridge.engines.sglang.step import Split, chunk, tower
 from weighbridge.engines.shards import Rank
+from weighbridge.kernels import cublas
 from weighbridge.memory import Basis, Bytes, Component, exactly
 from weighbridge.units import MIB
 
 SOURCE = "sglang 0.5.23 srt/layers, srt/model_executor"
-CUBLAS = {9: 32 * MIB, 10: 32 * MIB, 12: 32 * MIB}  # by the major compute capability
-CUBLAS_OLD = 8_519_680
 GRAPHS = Bytes(20 * MIB, 60 * MIB, 100 * MIB)  # of the first: kernels are loaded
 GRAPH = Bytes(5 * MIB // 100, 12 * MIB // 100, 25 * MIB // 100)  # a layer and captured batch
 GRAPH_TALKING = Bytes(8 * MIB // 100, 25 * MIB // 100, 60 * MIB // 100)
 GRAPH_NCCL = Bytes(10 * MIB // 100, 40 * MIB // 100, 110 * MIB // 100)
-LINKED = frozenset(((7, 0), (8, 0), (9, 0), (10, 0), (10, 3)))  # cards that reduce without NCCL
 PREFILL_GRAPH = Bytes(6 * MIB, 10 * MIB, 14 * MIB)  # a captured length
 LATENT_GRAPHS = Bytes(0, 1536 * MIB, 1536 * MIB)  # all of prefill, where attention is latent
 PROMPTS = 16_384  # max_prefill_tokens: of prompts that are not cut
-IMAGES = Bytes(0, 100 * MIB, 100 * MIB)  # what encoded images are kept in: SGLANG_VLM_CACHE_SIZE_MB
+IMAGES = Bytes(0, 50 * MIB, 100 * MIB)  # what encoded images are kept in: SGLANG_VLM_CACHE_SIZE_MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +109,8 @@ def _always(
     workspace = kernels.workspace(e.backend, classes(s))
     if workspace:
         yield _part("workspaces", exactly(workspace), f"of {e.backend}", detail="attention")
-    cublas = CUBLAS.get(kernels.major(compute), CUBLAS_OLD)
-    unsure = Bytes(CUBLAS_OLD, cublas, 32 * MIB) if compute is None else exactly(cublas)
+    size = cublas.workspace(kernels.major(compute))
+    unsure = Bytes(cublas.USUAL, size, cublas.LARGE) if compute is None else exactly(size)
     yield _part("workspaces", unsure, "one handle and stream", detail="cuBLAS")
     if s.body.towers and rank.first:
         yield _part("temporaries", IMAGES, "kept for prefixes", detail="encoded images")
@@ -135,7 +134,8 @@ def _widest(s: Subject, rank: Rank, split: Split) -> int:
 
 def _graphs(rank: Rank, e: Effective, compute: tuple[int, int] | None) -> Component:
     each = len(e.captured) * len(rank.blocks)
-    talking = GRAPH_TALKING if compute is None or compute in LINKED else GRAPH_NCCL
+    linked = compute is None or compute in LINKED  # they reduce without NCCL
+    talking = GRAPH_TALKING if linked else GRAPH_NCCL
     own = GRAPH if e.tensor == 1 else talking
     prefills = Bytes(*(len(e.prefills) * b for b in PREFILL_GRAPH))
     if e.prefills and e.backend in ("dsa", "fa3", "flashmla") and _latent(rank):

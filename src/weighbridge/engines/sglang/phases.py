@@ -9,7 +9,7 @@ from weighbridge.engines import shards
 from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.sglang import outside
 from weighbridge.engines.sglang.replica import Fit, Served, pool_parts, weights
-from weighbridge.memory import Phase
+from weighbridge.memory import Bytes, Phase
 
 
 def phases(v: Served, rank: shards.Rank, pools: caches.Pools, running: int) -> Iterator[Phase]:
@@ -21,7 +21,7 @@ def phases(v: Served, rank: shards.Rank, pools: caches.Pools, running: int) -> I
         yield Phase(name, (*held, *cached, *(p for p in parts if p.bytes.high)))
 
 
-def taken(v: Served, first: int, fit: Fit) -> int:
+def taken(v: Served, first: int, fit: Fit) -> Bytes:
     """What the driver shows with the pools of the card."""
-    whole = phases(v, v.ranks[first], fit.pools[first], fit.running)
-    return max(p.at("driver").expected for p in whole)
+    whole = [p.at("driver") for p in phases(v, v.ranks[first], fit.pools[first], fit.running)]
+    return Bytes(*(max(bounds) for bounds in zip(*whole, strict=True)))

@@ -39,6 +39,7 @@ ENCODED = 100 * MIB  # SGLANG_VLM_CACHE_SIZE_MB, off the pools since 0.5.18
 ENCODED_COUNTED = (0, 5, 18)
 DRAFT_BEFORE_POOLS = (0, 5, 14)
 HOPPER = 9  # its layouts where no card is named
+WORST, EXPECTED, BEST = range(3)
 INDEX = 8  # int64, of a free token in a list
 
 
@@ -50,6 +51,7 @@ class Served:
     w: Infer
     e: Effective
     budget: "Budget | None"
+    by: int = EXPECTED  # the bound of what is free that is believed; of what is taken, the other
 
     @cached_property
     def ranks(self) -> tuple[shards.Rank, ...]:
@@ -179,7 +181,7 @@ class Room:
 def room(v: Served, rank: shards.Rank) -> Room | None:
     if v.budget is None or v.e.share is None:
         return None
-    free = v.budget.usable.expected - total(c.bytes for c in v.driver).expected
+    free = v.budget.usable[v.by] - total(c.bytes for c in v.driver)[2 - v.by]
     held = total(c.bytes for c in weights(v, rank)).expected
     more = [c for c in v.extra(rank) if c.name == "adapters" or _draft_counts(v)]
     held += total(c.bytes for c in more).expected

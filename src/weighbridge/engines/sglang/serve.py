@@ -7,27 +7,27 @@ taken     the same with the pools that the fraction makes of the card
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.components import host
 from weighbridge.engines import cards, lines
 from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.caches.formats import refuse
-from weighbridge.engines.serving import Answer, Subject
+from weighbridge.engines.serving import Answer, Serves, Subject
 from weighbridge.engines.sglang import serving
 from weighbridge.engines.sglang.effective import effective, generates, remembered
-from weighbridge.engines.sglang.launch import changes, launch, settings
+from weighbridge.engines.sglang.launch import change, changes, launch, settings
 from weighbridge.engines.sglang.phases import phases, taken
 from weighbridge.engines.sglang.replica import Fit, Served, layers_of, weights
 from weighbridge.engines.sglang.serving import Launched
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Bytes, Component, Device, Phase
-from weighbridge.units import GIB
+from weighbridge.units import GIB, human
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 PROCESS = Bytes(GIB, 5 * GIB // 2, 4 * GIB)  # of one rank's process on the host, without weights
-FILE_PAGES = "pages of mapped files, which the kernel may drop"
 
 
 def serve(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
@@ -43,22 +43,55 @@ def serve(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
     v = Served(s=s, w=w, e=effective(s, w, budget, number), budget=budget)
     own = Launched(v=v)
     able = serving.able(own)
-    made = {i: _device(own, i) for i in set(v.firsts)}
-    devices = [
-        Device(index=i, kind="gpu", phases=made[first][0], taken=made[first][1])
-        for i, first in enumerate(v.firsts * v.e.data)
-    ]
     line = own if able is None else able
+    sized = own if w.engine_defaults else line  # a command is taken as it is
     return Answer(
-        devices=(*devices, _host(v)),
-        settings=settings(v.e, w) | {"dtype": s.choice.dtype.name},
-        derived=_derived(own, able)
-        | {"launch": launch(s, line.v.w, line.v.e), "dtype_from": s.why},
+        devices=_devices(sized),
+        settings=settings(sized.v.e, sized.v.w) | {"dtype": s.choice.dtype.name},
+        derived=_derived(sized)
+        | _served(own, able)
+        | lines.facts(s, line.v.w, "sglang", launch(s, line.v.w, line.v.e))
+        | {"dtype_from": s.why},
         warnings=(
             *_warnings(own, able),
             *lines.warnings(s, w, "sglang"),
             *cards.caution(budget, "sglang"),
+            *cards.packed_alone(s, budget, "sglang"),
         ),
+        serves=None if own.fit is None else _serves(own, able),
+    )
+
+
+def _devices(made: Launched) -> tuple[Device, ...]:
+    v = made.v
+    kinds = {i: _device(made, i) for i in set(v.firsts)}
+    gpus = (
+        Device(index=i, kind="gpu", phases=kinds[first][0], taken=kinds[first][1])
+        for i, first in enumerate(v.firsts * v.e.data)
+    )
+    return (*gpus, _host(v))
+
+
+def _served(own: Launched, able: Launched | None) -> dict[str, Any]:
+    if own.fit is None:
+        return {}
+    return {"serves_as_asked": own.serves, "launch_serves": able is not None}
+
+
+def _serves(own: Launched, able: Launched | None) -> Serves:
+    """A command is taken as it is; else the launch line is what was sized."""
+    alike = own.v.w.engine_defaults
+    judged = own if alike or able is None else able
+    assert judged.fit is not None
+    lacks = "" if judged.surely == "yes" else _lacking(judged, judged.fit)
+    if able is own or able is None:
+        return Serves(surely=own.surely, lacks=lacks)
+    return Serves(
+        surely=judged.surely,
+        lacks=lacks,
+        flags=changes(own.v.w, able.v.w),
+        change=change(own.v.w, able.v.w),
+        changed=_devices(able) if alike else (),
     )
 
 
@@ -68,21 +101,18 @@ def _device(own: Launched, index: int) -> tuple[tuple[Phase, ...], int | None]:
     needed = tuple(phases(v, v.ranks[index], pools, serving.running(v, index)))
     if fit is None or fit.tokens <= 0:
         return needed, None
-    return needed, taken(v, index, fit)
+    return needed, taken(v, index, fit).expected
 
 
-def _derived(own: Launched, able: Launched | None) -> dict[str, Any]:
-    v, fit = own.v, own.fit
+def _derived(made: Launched) -> dict[str, Any]:
+    v, fit = made.v, made.fit
     each = {i: caches.cells(layers_of(v, v.ranks[i]), v.setting(1)) for i in set(v.firsts)}
     cells = [each[first] for first in v.firsts]
     ratio = v.e.swa_ratio
     marginal = sum(c.full + (ratio * c.sliding if c.full else c.sliding) for c in cells)
     more = v.beside * len(cells) // v.e.pipeline
     found: dict[str, Any] = {"kv_cache_bytes_per_token": (int(marginal) + more) // v.e.groups}
-    if fit is None:
-        return found
-    found |= {"serves_as_asked": able is own, "launch_serves": able is not None}
-    return found | _of_card(v, fit)
+    return found if fit is None else found | _of_card(v, fit)
 
 
 def _of_card(v: Served, fit: Fit) -> dict[str, Any]:
@@ -107,12 +137,15 @@ def _warnings(own: Launched, able: Launched | None) -> Iterator[str]:
             "tokens, which the pool does not hold"
         )
     if fit is not None and able is not own:
-        yield f"{_lacking(v, fit)}; {_way(own, able)}"
+        yield f"{_lacking(own, fit)}; {_way(own, able)}"
     if v.budget is not None and v.budget.choice.count < len(v.ranks) * v.e.data:
         yield (f"{len(v.ranks) * v.e.data} devices are needed, {v.budget.choice.count} were named")
 
 
-def _lacking(v: Served, fit: Fit) -> str:
+def _lacking(own: Launched, fit: Fit) -> str:
+    v = own.v
+    if own.serves and v.budget is not None:
+        return _nearly(own, v.budget)
     least = min(fit.rooms, key=lambda r: r.available)
     if least.available <= 0:
         above = v.e.share - least.available / least.free if v.e.share else 1.0
@@ -127,6 +160,15 @@ def _lacking(v: Served, fit: Fit) -> str:
         f"{by} leaves room for {fit.tokens:,} tokens and "
         f"{fit.running:,} requests, and {v.load.requests:,} of {v.e.context:,} tokens take "
         f"{need:,}"
+    )
+
+
+def _nearly(own: Launched, budget: "Budget") -> str:
+    """What is expected to serve, and may not."""
+    low, high = human(own.whole.low), human(own.whole.high)
+    return (
+        f"mem_fraction_static {own.v.e.share:.3f} makes pools with which the card would hold {low} "
+        f"to {high} of the {human(budget.usable.low)} that a process can have, or too few tokens"
     )
 
 
@@ -149,14 +191,7 @@ def _host(v: Served) -> Device:
         formula=f"{ranks} ranks x 1 to 4 GiB: torch, CUDA libraries, compiled kernels",
         source="no rule is published",
     )
-    read = Component(
-        name="weights",
-        bytes=Bytes(0, files, files),
-        basis="computed",
-        detail="mapped files",
-        formula=FILE_PAGES,
-        source="sglang 0.5.23 srt/model_loader/weight_utils.py",
-    )
+    read = host.pages(files, source="sglang 0.5.23 srt/model_loader/weight_utils.py")
     names = ("prefill", "decode") if generates(v.s) else ("prefill",)
     running = tuple(Phase(name, (process,)) for name in names)
     return Device(index=0, kind="host", phases=(Phase("load", (process, read)), *running))

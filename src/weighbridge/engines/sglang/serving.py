@@ -1,6 +1,7 @@
 """Which flags make SGLang serve a workload on a card, where those that were asked for do not.
 
-    serves     every pool holds what all requests need at once, and as many may run
+    serves     every pool holds what all requests need at once, and as many may run; `surely` where
+               they do by the widest bounds too, and the card has room for these pools
     fraction   the smallest that makes such pools, by the high estimate of what is there before
                weights; no more than leaves the card room for the step and the graphs
     then       as many requests as there are, chunks of 2,048 and of 1,024 tokens, no CUDA graphs:
@@ -16,11 +17,20 @@ from functools import cached_property
 from typing import Any
 
 from weighbridge.engines.caches import sglang as caches
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.serving import Subject, Surely
 from weighbridge.engines.sglang.effective import effective, requests
 from weighbridge.engines.sglang.phases import taken
-from weighbridge.engines.sglang.replica import Fit, Served, fitted, layers_of, room, weights
-from weighbridge.memory import total
+from weighbridge.engines.sglang.replica import (
+    BEST,
+    WORST,
+    Fit,
+    Served,
+    fitted,
+    layers_of,
+    room,
+    weights,
+)
+from weighbridge.memory import Bytes, total
 from weighbridge.workload import Infer
 
 STEPS = 1000  # a fraction is written in thousandths
@@ -55,8 +65,28 @@ class Launched:
         """Whether the card has room for what these pools leave outside."""
         assert self.v.budget is not None
         assert self.fit is not None
-        most = max(taken(self.v, i, self.fit) for i in set(self.v.firsts))
+        most = max(taken(self.v, i, self.fit).expected for i in set(self.v.firsts))
         return most <= self.v.budget.usable.expected
+
+    @cached_property
+    def surely(self) -> Surely:
+        """What holds by every estimate, by none, or by some."""
+        assert self.v.budget is not None
+        if self._by(WORST).serves and self.whole.high <= self.v.budget.usable.low:
+            return "yes"
+        able = self._by(BEST).serves and self.whole.low <= self.v.budget.usable.high
+        return "unknown" if able else "no"
+
+    @property
+    def whole(self) -> Bytes:
+        """What the fullest card holds with these pools."""
+        assert self.fit is not None
+        found = [taken(self.v, i, self.fit) for i in set(self.v.firsts)]
+        return Bytes(*(max(bounds) for bounds in zip(*found, strict=True)))
+
+    def _by(self, bound: int) -> "Launched":
+        """The same launch where all estimates are at one bound."""
+        return Launched(v=replace(self.v, by=bound))
 
 
 def pools_needed(v: Served, first: int) -> caches.Pools:
@@ -69,20 +99,29 @@ def launched(s: Subject, w: Infer, v: Served) -> Launched:
 
 
 def able(own: Launched) -> Launched | None:
-    """The nearest launch that serves; None where none does, or without a card."""
+    """The nearest launch that surely serves, else one that is expected to; None where none is, or
+    without a card."""
     if own.fit is None:
         return None
-    if own.serves:
+    if own.surely == "yes":
         return own
-    v = own.v
+    v, near = own.v, own if own.serves and own.fits else None
     if any(_hopeless(v, i) for i in set(v.firsts)):
-        return None
+        return near
     for w in _ladder(v):
         made = own if w == v.w else launched(v.s, w, v)
-        wider = made if made.serves else _widened(made)
-        if wider is not None and wider.serves and wider.fits:
-            return wider
-    return None
+        for wider in _near(made):
+            if wider.surely == "yes":
+                return wider
+            near = near or wider
+    return near
+
+
+def _near(made: Launched) -> Iterator[Launched]:
+    """The launch itself where it serves, and with a larger fraction."""
+    if made.serves and made.fits:
+        yield made
+    yield from _widened(made)
 
 
 def _hopeless(v: Served, first: int) -> bool:
@@ -110,19 +149,14 @@ def _ladder(v: Served) -> Iterator[Infer]:
         yield replace(w, **changes, disable_cuda_graph=True)
 
 
-def _widened(made: Launched) -> Launched | None:
+def _widened(made: Launched) -> Iterator[Launched]:
     """With a larger fraction, where one makes the pools."""
     v = made.v
-    if v.w.mem_fraction_static is not None:
-        return None
-    least = _least(v)
-    if least is None:
-        return None
-    for share in (_surely(v, least), least):
+    least = _least(v) if v.w.mem_fraction_static is None else None
+    for share in () if least is None else (_surely(v, least), least):
         wider = _with(v, share)
         if wider.serves and wider.fits:
-            return wider
-    return None
+            yield wider
 
 
 def _least(v: Served) -> float | None:
@@ -152,11 +186,10 @@ def _from_bytes(v: Served, first: int) -> int:
 
 
 def _surely(v: Served, least: float) -> float:
-    """That one, where the context and the communicators are as large as they may be."""
+    """That one, where as little is free as may be."""
     assert v.budget is not None
-    before = total(c.bytes for c in v.driver)
-    usable = v.budget.usable.expected
-    wider = least * (usable - before.expected) / max(1, usable - before.high)
+    before, usable = total(c.bytes for c in v.driver), v.budget.usable
+    wider = least * (usable.expected - before.expected) / max(1, usable.low - before.high)
     return min(STEPS - 1, math.ceil(STEPS * wider)) / STEPS
 
 

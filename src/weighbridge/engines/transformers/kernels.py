@@ -20,8 +20,7 @@ from dataclasses import dataclass
 
 from weighbridge.components.activations import Heap, Held
 from weighbridge.engines.transformers.step import Step
-
-FLASH_MOST = 256  # the widest head that the flash kernel takes
+from weighbridge.kernels.attention import FLASH_MOST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ driver before torch gives up: they are between the low and the high end.
 from collections.abc import Iterator
 
 from weighbridge.components.activations import Peak
+from weighbridge.components.device import cached
 from weighbridge.engines.transformers.holding import Holding
 from weighbridge.engines.transformers.keeping import KV, STATE
 from weighbridge.engines.transformers.plan import Plan
@@ -41,7 +42,7 @@ def _moment(p: Plan, held: Holding, peak: Peak, name: str) -> tuple[Component, .
         *held.fixed,
         *held.working,
         *_parts(p, peak, name),
-        *_allocator(held.rounding + peak.rounding, Bytes(0, free, free)),
+        *_allocator(held.rounding + peak.rounding, cached(free)),
     )
 
 

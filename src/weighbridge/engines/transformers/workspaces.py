@@ -1,40 +1,62 @@
 """What libraries keep on the device beside tensors: cuBLAS, and kernels of packed weights.
 
-    cuBLAS    2 x 4 MiB + 8 x 16 KiB; 8 x 4 MiB on compute capability 9, and on 10 and 12 since
-              torch 2.11; taken at the first product and kept, up to torch 2.13
+    cuBLAS    kernels/cublas.py; taken at the first product and kept, up to torch 2.13
     GPTQ      exllama of AutoGPTQ unpacks into one buffer of the largest matrix in float16; its
-              second version also has float32 rows for 8 x 2,048 tokens of the widest output
+              second version also has float32 rows for 8 x 2,048 tokens of the widest output. Which
+              of them runs is the checkpoint's to say, or the loader's: transformers takes the first
+              where a config says nothing, AutoGPTQ 0.5 to 0.7 the second. Published readings are of
+              both (Qwen2.5 of the first, Qwen1.5 of the second). GPTQModel, which takes its place,
+              multiplies by Marlin's kernels from compute capability 8.0 on, which keep nothing, and
+              by the second version of exllama on older cards
 
-Source: torch aten/src/ATen/cuda/CublasHandlePool.cpp (parseChosenWorkspaceSize; from 2.14 on
-workspaces are given back after each product, PR 194311); AutoGPTQ 0.7 modeling/_utils.py
+Source: AutoGPTQ 0.7 modeling/_utils.py
 (autogptq_post_init) and nn_modules/qlinear/qlinear_exllamav2.py (scratch_space).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.engines.transformers.once import once
-from weighbridge.memory import Bytes, Component, exactly
+from weighbridge.kernels import cublas as kernels
+from weighbridge.memory import Bytes, Component
 from weighbridge.model import ModelPart
-from weighbridge.units import KIB, MIB
 
-USUAL = 2 * 4 * MIB + 8 * 16 * KIB
-LARGE = 8 * 4 * MIB
-BLACKWELL_SINCE = (2, 11)
-TRANSIENT_SINCE = (2, 14)
-NEWEST_TORCH = (2, 13)  # whose sources our rules were read from
+if TYPE_CHECKING:
+    from weighbridge.accelerators.parts import Part
+
 ROWS = 8 * 2048  # of exllama's second version: sequences x tokens
-AUTO_GPTQ_UNTIL = (4, 48)  # GPTQModel takes its place, whose kernels have no such buffers
+AUTO_GPTQ_UNTIL = (4, 48)  # GPTQModel takes its place
+MARLIN = (8, 0)
+
+
+HIP = Bytes(kernels.USUAL, kernels.LARGE, 4 * kernels.LARGE)  # 128 MiB on gfx94, as far as known
+
+
+def products(part: "Part | None", torch: tuple[int, ...] | None) -> tuple[Component, ...]:
+    """The workspace of the library that multiplies on that part; others' have none of torch's."""
+    if part is not None and part.stack == "own":
+        return ()
+    found = cublas(None if part is None else part.capability, torch)
+    if part is None or part.stack == "cuda":
+        return (found,)
+    return (
+        replace(
+            found,
+            detail="hipBLAS",
+            bytes=HIP._replace(low=min(HIP.low, found.bytes.low)),
+            formula="one workspace, whose size the architecture decides",
+        ),
+    )
 
 
 def cublas(capability: tuple[int, int] | None, torch: tuple[int, ...] | None) -> Component:
     """Of one process; `capability` is None where no CUDA device was named."""
-    version = torch or NEWEST_TORCH
-    major = capability[0] if capability else None
-    large = major == 9 or (major in (10, 11, 12) and version >= BLACKWELL_SINCE)
-    size = LARGE if large else USUAL
-    low = 0 if version >= TRANSIENT_SINCE else size
-    high = size if capability else LARGE
+    version = torch or kernels.NEWEST
+    size = kernels.workspace(capability[0] if capability else None, version)
+    low = 0 if version >= kernels.TRANSIENT_SINCE else size
+    high = size if capability else kernels.LARGE
     return Component(
         name="workspaces",
         detail="cuBLAS",
@@ -49,20 +71,43 @@ def _written(capability: tuple[int, int] | None) -> str:
     return "8 (none was named)" if capability is None else "{}.{}".format(*capability)
 
 
-def gptq(part: ModelPart, scheme: str, version: tuple[int, int]) -> Component | None:
-    if not scheme.startswith("gptq-4bit") or version >= AUTO_GPTQ_UNTIL:
+def gptq(
+    part: ModelPart, scheme: str, version: tuple[int, int], capability: tuple[int, int] | None
+) -> Component | None:
+    if not scheme.startswith("gptq-4bit"):
         return None
+    if version >= AUTO_GPTQ_UNTIL:
+        return _gptqmodel(part, capability)
     largest, widest = once(part, "matrices", lambda: _matrices(part.blueprint.counted))
     given = (part.quantization or {}).get("exllama_config")
-    second = isinstance(given, Mapping) and given.get("version") == 2
-    rows = 4 * ROWS * widest if second else 0
+    said = given.get("version") if isinstance(given, Mapping) else None
+    rows = 4 * ROWS * widest
+    low, high = largest + (rows if said == 2 else 0), largest + (0 if said == 1 else rows)
     return Component(
         name="workspaces",
         detail="exllama",
-        bytes=exactly(largest + rows),
-        basis="computed",
-        formula="the largest matrix in float16" + (", and rows in float32" if second else ""),
+        bytes=Bytes(low, low, high),
+        basis="assumed" if said is None else "computed",
+        formula="the largest matrix in float16"
+        + ("" if said == 1 else ", and rows in float32" if said else ", with version 2 rows too"),
         source="AutoGPTQ 0.7 modeling/_utils.py, autogptq_post_init",
+    )
+
+
+def _gptqmodel(part: ModelPart, capability: tuple[int, int] | None) -> Component | None:
+    """Nothing where Marlin runs; where no card is named, one or the other."""
+    if capability is not None and capability >= MARLIN:
+        return None
+    largest, widest = once(part, "matrices", lambda: _matrices(part.blueprint.counted))
+    whole = largest + 4 * ROWS * widest
+    return Component(
+        name="workspaces",
+        detail="exllama",
+        bytes=Bytes(0, 0, whole) if capability is None else Bytes(whole, whole, whole),
+        basis="assumed" if capability is None else "computed",
+        formula="the largest matrix in float16, and rows in float32; none on compute capability "
+        "8.0 and newer",
+        source="GPTQModel nn_modules/qlinear/exllamav2.py (scratch_space_fixed)",
     )
 
 

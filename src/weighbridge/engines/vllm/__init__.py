@@ -8,6 +8,7 @@ encoders.py   images and sounds                      profile.py   the profile ru
 graphs.py     CUDA graphs                            weights.py   weights as they are held
 pool.py       blocks of the cache                    reserve.py   who counts what, and what is left
 talking.py    communicators                          hardware.py  what of a GPU matters
+growth.py     kernels while it profiles              sleeping.py  what sleep mode frees
 parts.py      the answer's components                launching.py the command line
 serving.py    flags that make it serve               checks.py    what it refuses, or leaves waiting
 """
@@ -18,7 +19,7 @@ from typing import Any
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines import cards, lines
 from weighbridge.engines.caches import vllm as caches
-from weighbridge.engines.serving import Answer, Subject
+from weighbridge.engines.serving import Answer, Serves, Subject
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.engines.vllm import checks, launching, parts, serving
 from weighbridge.engines.vllm.reserve import Reserve
@@ -40,50 +41,84 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
     checks.check(subject, w, number)
     own = serving.launched(subject, w, budget, rules(number))
     able = own if budget is None else serving.able(subject, own, budget)
-    gpus = [
-        Device(
-            index=i,
-            kind="gpu",
-            phases=parts.phases(r, subject, own.at),
-            taken=r.taken(budget) if budget else None,
-        )
-        for i, r in enumerate(own.found)
-    ]
+    sized = own if w.engine_defaults or able is None else able  # a command is taken as it is
     return Answer(
-        devices=(*gpus, parts.host(subject, own.found, own.at)),
-        settings=own.at.to_dict(w) | {"dtype": subject.choice.dtype.name},
-        derived=_derived(subject, own, able, budget),
+        devices=_devices(subject, sized, budget),
+        settings=sized.at.to_dict(sized.w) | {"dtype": subject.choice.dtype.name},
+        derived=_derived(subject, sized, able, budget) | _served(own, able, budget),
         warnings=(
             *(() if budget is None else _warnings(own, able, budget)),
             *lines.warnings(subject, w, "vllm"),
-            *checks.warnings(own, w),
+            *checks.warnings(sized, w),
             *cards.caution(budget, "vllm"),
+            *cards.packed_alone(subject, budget, "vllm"),
         ),
+        serves=None if budget is None else _serves(subject, own, able, budget),
+    )
+
+
+def _devices(subject: Subject, made: Launched, budget: Budget | None) -> tuple[Device, ...]:
+    gpus = (
+        Device(
+            index=i,
+            kind="gpu",
+            phases=parts.phases(r, subject, made.at),
+            taken=r.taken(budget) if budget else None,
+        )
+        for i, r in enumerate(made.found)
+    )
+    return (*gpus, parts.host(subject, made.found, made.at))
+
+
+def _served(own: Launched, able: Launched | None, budget: Budget | None) -> dict[str, Any]:
+    if budget is None:
+        return {}
+    return {"serves_as_asked": own.serves(budget), "launch_serves": able is not None}
+
+
+def _serves(subject: Subject, own: Launched, able: Launched | None, budget: Budget) -> Serves:
+    """A command is taken as it is; else the launch line is what was sized."""
+    alike = own.w.engine_defaults
+    judged = own if alike or able is None else able
+    surely, lacks = judged.surely(budget), _lacks(judged, budget)
+    if able is own or able is None:
+        return Serves(surely=surely, lacks=lacks)
+    return Serves(
+        surely=surely,
+        lacks=lacks,
+        flags=launching.changes(own.w, able.w),
+        change=launching.change(own.w, able.w),
+        changed=_devices(subject, able, budget) if alike else (),
     )
 
 
 def _derived(
-    subject: Subject, own: Launched, able: Launched | None, budget: Budget | None
+    subject: Subject, sized: Launched, able: Launched | None, budget: Budget | None
 ) -> dict[str, Any]:
-    at, found = own.at, own.found
+    at, found = sized.at, sized.found
     replica = found[: at.tensor * at.pipeline]
+    widest = max((r.profiled.total for r in found), key=lambda b: b.expected)
     facts: dict[str, Any] = {
         "dtype_from": subject.why,
         "kv_cache_bytes_per_token": sum(_marginal(r) for r in replica),
         "kv_cache_bytes_per_request": sum(r.blocks.request * r.blocks.pool.block for r in replica),
-        "profile_peak_bytes": max(r.profiled.total.expected for r in found),
-        "non_torch_bytes": max(r.grown.expected for r in found),
+        "profile_peak_bytes": widest.expected,
+        "profile_peak_interval": list(widest),
+        "non_torch_bytes": max(r.non_torch.expected for r in found),
+        "first_rank": {  # which vLLM's log is about; those above are of the fullest
+            "profile_peak_bytes": found[0].profiled.total.expected,
+            "profile_peak_interval": list(found[0].profiled.total),
+            "non_torch_bytes": found[0].non_torch.expected,
+        },
         "cuda_graph_bytes": max(r.captured.taken.expected for r in found),
-        "cuda_graph_estimate_bytes": max(r.captured.charged.expected for r in found),
-        "launch": launching.command(subject, (able or own).at, (able or own).w),
+        "cuda_graph_estimate_bytes": max(r.estimated.expected for r in found),
+        **_line(subject, able or sized),
     }
-    if budget is None:
-        return facts
-    return facts | {
-        "serves_as_asked": able is own,
-        "launch_serves": able is not None,
-        **_of_card(at, found, budget),
-    }
+    return facts if budget is None else facts | _of_card(at, found, budget)
+
+
+def _line(s: Subject, made: Launched) -> dict[str, str]:
+    return lines.facts(s, made.w, "vllm", launching.command(s, made.at, made.w))
 
 
 def _marginal(r: Reserve) -> int:
@@ -125,12 +160,34 @@ def _concurrency(r: Reserve, available: int) -> float:
 
 
 def _warnings(own: Launched, able: Launched | None, budget: Budget) -> Iterator[str]:
-    if able is own:
-        return
+    if able is not own:
+        yield _lacks(own, budget) + _way(own, able)
+
+
+def _lacks(own: Launched, budget: Budget) -> str:
+    """What the flags as they were asked leave no room for; "" where they surely serve."""
     least = min(own.found, key=lambda r: _blocks(r, budget))
-    for said in (_refusal(least, budget), _room(least, budget)):
+    for said in (_refusal(least, budget), _room(least, budget), _nearly(own, least, budget)):
         if said:
-            yield said + _way(own, able)
+            return said
+    return ""
+
+
+def _nearly(own: Launched, r: Reserve, budget: Budget) -> str:
+    """What is expected to serve, and may not."""
+    if own.surely(budget) == "yes":
+        return ""
+    if r.given is not None:
+        return (
+            f"{human(r.given)} of cache were asked for; with all else they take up to "
+            f"{human(r.inside.high + r.given + r.outside.high)} of the card"
+        )
+    low, _, high = r.available_interval(budget)
+    return (
+        f"vLLM may not start: its share of {r.at.utilization:g} leaves {human(low)} to "
+        f"{human(high)} for blocks, of which {human(r.blocks.nbytes)} are needed, and "
+        f"{human(r.outside.low)} to {human(r.outside.high)} are outside of it"
+    )
 
 
 def _room(r: Reserve, budget: Budget) -> str:
@@ -139,7 +196,13 @@ def _room(r: Reserve, budget: Budget) -> str:
     if r.available(budget) < 0:
         return (
             f"vLLM will not start: weights, the profile run and graphs take "
-            f"{human(r.inside.expected)}, and its share is {human(r.requested(budget))}"
+            f"{human(r.inside.expected)}, and its share, {r.at.utilization:g} of the card, is "
+            f"{human(r.requested(budget))}"
+        )
+    if r.given is not None and r.taken(budget) > budget.usable.expected:
+        return (
+            f"{human(r.given)} of cache were asked for, and with all else they take "
+            f"{human(r.taken(budget))} of the {human(budget.usable.expected)} that a process has"
         )
     if room >= r.blocks.nbytes:
         return ""

@@ -3,6 +3,7 @@
     pieces     a graph between attentions for each size, and one whole graph for sizes that decode
     kernels    graphs x kernels of all layers x bytes of one (assumed)
     pool       the widest layer of the largest size, and 64 MiB of the first kernels
+    adapters   since 0.12 each size twice: with slots for adapters, and without
     splits     32 partial results of attention in float32, of whole graphs on Hopper
 
     taken      kernels + pool + splits
@@ -15,7 +16,7 @@ No source gives the driver's bytes. 27 logs of vLLM 0.19 (H100, 51 or 83 sizes, 
 took 0.67 to 1.84 GiB, which leaves 11.5 to 21 KiB a kernel, in 23 of them 13 to 18.
 
 Source: vllm 0.33 and 0.19 v1/worker/gpu_model_runner.py (profile_cudagraph_memory, capture_model),
-config/compilation.py (FULL_AND_PIECEWISE), config/attention.py
+config/compilation.py (FULL_AND_PIECEWISE, cudagraph_specialize_lora), config/attention.py
 (flash_attn_max_num_splits_for_cuda_graph), v1/attention/backends/flash_attn.py.
 """
 
@@ -30,6 +31,7 @@ from weighbridge.units import KIB, MIB, ceil_div
 
 KERNEL = Bytes(12 * KIB, 15 * KIB + 512, 20 * KIB)
 DENSE, MIXTURE, LATENT = 11, 7, 6  # kernels of a layer, and more for experts and latents
+ADAPTED = 8  # and more with slots for adapters: four products, each with two kernels
 FIRST = 64 * MIB
 SPLITS = 32
 FLOAT32 = 4
@@ -46,9 +48,9 @@ class Captured(NamedTuple):
     charged: Bytes
 
 
-def kernels(blocks: Sequence[Block]) -> int:
+def kernels(blocks: Sequence[Block], *, adapted: bool = False) -> int:
     """Of one step through all layers."""
-    return sum(DENSE + _more(b) for b in blocks)
+    return sum(DENSE + ADAPTED * adapted + _more(b) for b in blocks)
 
 
 def _more(b: Block) -> int:
@@ -76,12 +78,16 @@ def _width(m: Mixer, ranks: int) -> int:
     return own.heads * own.value_dim if isinstance(own, Attention) else 0
 
 
-def estimate(blocks: Sequence[Block], count: int, widest: int, cut: int) -> Captured:
-    """Of `count` graphs; `widest` are bytes of a layer with the largest size, `cut` of splits."""
+def estimate(blocks: Sequence[Block], counts: tuple[int, int], widest: int, cut: int) -> Captured:
+    """Of so many graphs without and with slots for adapters; `widest` are bytes of a layer with the
+    largest size, `cut` of splits."""
+    count = sum(counts)
     if not count:
         return Captured(NONE, NONE)
-    nodes, pool = kernels(blocks), FIRST + widest
+    plain, adapted = counts
+    nodes = plain * kernels(blocks) + adapted * kernels(blocks, adapted=True)
+    tried, pool = nodes * max(0, count - 2) // count, FIRST + widest
     return Captured(
-        taken=Bytes(*(pool + cut + nodes * count * b for b in KERNEL)),
-        charged=Bytes(*(max(pool, cut) + nodes * max(0, count - 2) * b for b in KERNEL)),
+        taken=Bytes(*(pool + cut + nodes * b for b in KERNEL)),
+        charged=Bytes(*(max(pool, cut) + tried * b for b in KERNEL)),
     )

@@ -1,34 +1,34 @@
 """What of a GPU decides vLLM's buffers: its multiprocessors, its L2 cache, its architecture.
 
-    workspace    cuBLAS keeps 32 MiB for Hopper and Blackwell, 8.125 MiB for older parts
-    processors   rows of the buffer that top-k and top-p filter in
-    cache        Inductor's benchmark of a kernel overwrites the L2 cache before each run
+    multiprocessors   rows of the buffer that top-k and top-p filter in
+    cache             Inductor's benchmark of a kernel overwrites the L2 cache before each run
 
-Source: ATen/cuda/CublasHandlePool.cpp (parseChosenWorkspaceSize), torch/_inductor/runtime/
-benchmarking.py (InductorBenchmarker: a buffer of L2_cache_size), vllm v1/sample/ops/
-topk_topp_triton.py; accelerators/chips.py.
+Source: torch/_inductor/runtime/benchmarking.py (InductorBenchmarker: a buffer of L2_cache_size),
+vllm v1/sample/ops/topk_topp_triton.py.
 """
 
-from weighbridge.accelerators import chips
 from weighbridge.accelerators.budget import Budget
-from weighbridge.accelerators.chips import Chip
-from weighbridge.units import KIB, MIB
+from weighbridge.accelerators.parts import chip_of
+from weighbridge.kernels.cublas import workspace
 
-NEW_CUBLAS, OLD_CUBLAS = 32 * MIB, 2 * 4096 * KIB + 8 * 16 * KIB
 HOPPER = 9, 0
+CACHE = 48  # MiB of L2, assumed where it is not known
 
 
-UNKNOWN = Chip(108, 48)  # assumed where no part is named, or none of these
+def multiprocessors(budget: Budget | None) -> int:
+    """Those of the part; an A100's are assumed where they are not known."""
+    return chip_of(budget.choice.part if budget else None).multiprocessors
 
 
-def chip(budget: Budget | None) -> Chip:
-    found = chips.chip(budget.choice.part.id) if budget else None
-    return UNKNOWN if found is None else found
+def cache(budget: Budget | None) -> int:
+    """MiB of L2."""
+    found = budget.choice.part.chip if budget else None
+    return CACHE if found is None or found.cache is None else found.cache
 
 
 def cublas(budget: Budget | None) -> int:
     """Bytes of the workspace; the larger where the architecture is not known."""
-    return NEW_CUBLAS if capability(budget) >= HOPPER else OLD_CUBLAS
+    return workspace(capability(budget)[0])
 
 
 def capability(budget: Budget | None) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from weighbridge.components import host as host_memory
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.vllm.profile import Moment
 from weighbridge.engines.vllm.reserve import LATER, Reserve
@@ -94,6 +95,16 @@ def _running(r: Reserve) -> Iterator[Component]:
         source="27 logs of vLLM 0.19: 0.67 to 1.84 GiB",
     )
     yield from r.talk_after
+    yield from r.asleep
+    if r.images:
+        yield Component(
+            name="activations",
+            bytes=Bytes(0, r.images, r.images),
+            basis="computed",
+            detail="images and sounds, which this version does not profile",
+            formula="what encoding a batch of them takes beyond the profile's peak",
+            source="vllm v1/worker/gpu/model_runner.py (profile_run)",
+        )
     yield Component(
         name="context",
         bytes=LATER,
@@ -107,7 +118,8 @@ def _running(r: Reserve) -> Iterator[Component]:
         bytes=r.growth,
         basis="assumed",
         detail="kernels and handles",
-        formula="growth outside torch while profiling; published: 0.04 to 0.46 GiB",
+        formula="growth outside torch while profiling: kernels, and stacks of one that filters "
+        "logits; published: 0.04 to 0.46 GiB",
         source="vllm utils/mem_utils.py (non_torch_increase)",
     )
 
@@ -154,15 +166,17 @@ def host(subject: Subject, found: Sequence[Reserve], at: Launch) -> Device:
         r.loaded.weights + r.loaded.offloaded for r in found
     )
     offloaded = sum(r.loaded.offloaded for r in found)
+    kept = Component(
+        name="weights",
+        bytes=Bytes(offloaded, 3 * offloaded // 2, 2 * offloaded),
+        basis="assumed",
+        detail="offloaded",
+        formula="each tensor in a pinned block, rounded up to a power of two",
+        source="vllm model_executor/offloader/uva.py; torch ATen/core/CachingHostAllocator.h",
+    )
     components = (
-        Component(
-            name="weights",
-            bytes=Bytes(offloaded, offloaded + pages, offloaded + pages),
-            basis="computed",
-            formula=f"{pages:,} bytes of file pages, which the kernel may drop; "
-            f"{offloaded:,} offloaded and pinned",
-            source="safetensors are mapped",
-        ),
+        *((kept,) if offloaded else ()),
+        host_memory.pages(pages, source="safetensors are mapped"),
         Component(
             name="other",
             bytes=Bytes(*(s + len(found) * b for s, b in zip(SERVER, WORKER, strict=True))),

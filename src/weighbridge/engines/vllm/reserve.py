@@ -1,9 +1,11 @@
 """One rank's memory, by who counts it: vLLM's budget, or nobody.
 
-    inside      weights, growth of what is not torch's, the profile's peak; since 0.20 CUDA graphs;
-                since 0.27 all buffers, and segments as they were reserved
-    outside     CUDA context; NCCL, which starts before free memory is first looked at; buffers made
-                after profiling, and (before 0.27) those made before the weights
+    inside      weights, growth of what is not torch's, the profile's peak; since 0.20 CUDA graphs,
+                but for those of the newer runner before 0.29; since 0.27 all buffers, and segments
+                as they were reserved
+    outside     CUDA context; NCCL, which starts before free memory is first looked at, and between
+                stages with the first request; buffers made after profiling, and (before 0.27) those
+                made before the weights; images where they are not profiled; what sleep mode frees
 
     available   share of the card - inside            the pool of blocks
     needed      inside + outside + the workload's blocks
@@ -20,38 +22,33 @@ from dataclasses import dataclass
 from weighbridge.accelerators.budget import Budget
 from weighbridge.components.device import context
 from weighbridge.engines import extras
-from weighbridge.engines.communication import communication, received
+from weighbridge.engines.communication import STAGES, communication, received
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.shards import Rank
 from weighbridge.engines.vllm import (
     forward,
     graphs,
+    growth,
     hardware,
+    launching,
     pool,
     profile,
     sampling,
+    sleeping,
     talking,
     weights,
 )
 from weighbridge.engines.vllm.setting import Launch, has_experts
 from weighbridge.memory import Bytes, Component, exactly, total
-from weighbridge.units import GIB, MIB, ceil_div
+from weighbridge.units import MIB, ceil_div
 from weighbridge.workload import Infer
 
-# Growth of what is not torch's from the first look to the end of profiling: kernels, handles.
-# 26 of 27 logs of 0.19 on an H100 are 0.24 to 0.27 GiB, one is 0.46, and two with a pipeline 0.07;
-# 0.11 on an H100: 0.13; older ones 0.04 (12 GB card), 0.05 (T4), 0.08 (48 GB), 0.16 (H100), 0.34
-# (95 GB Blackwell).
-GROWTH = Bytes(160 * MIB, GIB // 4, 352 * MIB)
-OLD_GROWTH = Bytes(40 * MIB, 130 * MIB, GIB // 4)
-GREW_SINCE = (0, 13)
-# And after profiling, outside the share: kernels of decoding and sampling, handles of streams. No
+# After profiling, outside the share: kernels of decoding and sampling, handles of streams. No
 # log prints it. NVML read 0.45 to 0.65 GiB beyond context and share in 207 windows of AgileRL's
 # rig (vLLM 0.23 and 0.26, A100 and L4), where a trainer sleeps in the same process.
 LATER = Bytes(64 * MIB, 448 * MIB, 704 * MIB)
 FLASHINFER = 394 * MIB  # v1/attention/backends/flashinfer.py: the backend of Blackwell
 TABLE = 4  # bytes of a block's number
-LORA_RANK = 16  # config/lora.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +71,8 @@ class Reserve:
     context: Component
     talk_before: Bytes  # ranks to each other, before free memory is first looked at
     talk_after: tuple[Component, ...]
+    asleep: tuple[Component, ...] = ()  # what sleep mode puts beyond the share
+    images: int = 0  # what they take beyond the profile's peak
 
     @property
     def torch(self) -> int:
@@ -84,22 +83,32 @@ class Reserve:
     @property
     def inside(self) -> Bytes:
         own = exactly(self.torch).plus(self.grown).plus(self.profiled.total)
-        return own.plus(self.captured.charged) if self.at.rules.graphs_inside else own
+        return own.plus(self.charged)
+
+    @property
+    def estimated(self) -> Bytes:
+        """What vLLM expects of graphs: the newer runner's trial returned nothing before 0.29."""
+        tried = self.at.rules.second_charged or not self.at.second_runner
+        return self.captured.charged if tried else graphs.NONE
+
+    @property
+    def charged(self) -> Bytes:
+        """Off the cache for graphs."""
+        return self.estimated if self.at.rules.graphs_inside else graphs.NONE
 
     @property
     def outside(self) -> Bytes:
         before = 0 if self.at.rules.consumed else self.persistent + self.spread
         own = self.context.bytes.plus(LATER).plus(exactly(before + self.late))
-        own = own.plus(self.talk_outside)
+        own = own.plus(self.talk_outside).plus(Bytes(0, self.images, self.images))
+        own = own.plus(total(c.bytes for c in self.asleep))
         return own.plus(self._graphs_outside)
 
     @property
     def _graphs_outside(self) -> Bytes:
         """What they take beyond what is charged for them."""
-        taken, charged = self.captured
-        if not self.at.rules.graphs_inside:
-            return taken
-        return Bytes(*(max(0, a - b) for a, b in zip(taken, charged, strict=True)))
+        both = zip(self.captured.taken, self.charged, strict=True)
+        return Bytes(*(max(0, taken - charged) for taken, charged in both))
 
     @property
     def spread(self) -> int:
@@ -109,8 +118,18 @@ class Reserve:
     @property
     def talk_inside(self) -> Bytes:
         """NCCL started after the first look before 0.11."""
-        early = self.talk_before if self.at.rules.communication_inside else exactly(0)
-        return total(c.bytes for c in self.talk_after).plus(early)
+        if self.at.rules.communication_inside:
+            return self._talk_profiled.plus(self._talk_later).plus(self.talk_before)
+        return self._talk_profiled
+
+    @property
+    def _talk_profiled(self) -> Bytes:
+        return total(c.bytes for c in self.talk_after if c.detail != STAGES)
+
+    @property
+    def _talk_later(self) -> Bytes:
+        """The profile sends nothing from stage to stage: the first request does."""
+        return total(c.bytes for c in self.talk_after if c.detail == STAGES)
 
     @property
     def grown(self) -> Bytes:
@@ -118,8 +137,16 @@ class Reserve:
         return self.growth.plus(self.talk_inside)
 
     @property
+    def non_torch(self) -> Bytes:
+        """The same as the log prints it: without what torch holds for talking."""
+        less = total(c.bytes for c in self.talk_after if c.name != "communication")
+        return Bytes(*(a - b for a, b in zip(self.grown, less, strict=True)))
+
+    @property
     def talk_outside(self) -> Bytes:
-        return exactly(0) if self.at.rules.communication_inside else self.talk_before
+        if self.at.rules.communication_inside:
+            return exactly(0)
+        return self.talk_before.plus(self._talk_later)
 
     @property
     def needed(self) -> Bytes:
@@ -171,6 +198,8 @@ def reserve(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget |
     extra = tuple(c.bytes.expected for c in (*adapters, *draft))
     found = pool.of(subject, rank, at, w)
 
+    seen = at.rules.second_items or not at.second_runner
+
     def peak(tokens: int, sequences: int, *, items: bool) -> profile.Moment:
         work = profile.Work(
             tokens=max(1, min(tokens, at.tokens)),
@@ -184,6 +213,8 @@ def reserve(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget |
         return profile.peak(moments)
 
     rows = at.sequences * (1 + at.speculative)
+    profiled = peak(at.tokens, at.sequences, items=seen)
+    with_items = profiled if seen or w.images == 0 else peak(at.tokens, at.sequences, items=True)
     return Reserve(
         at=at,
         loaded=weights.loaded(rank, at, (*extra, imported)),
@@ -191,16 +222,18 @@ def reserve(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget |
         adapters=adapters,
         draft=draft,
         blocks=found,
-        profiled=peak(at.tokens, at.sequences, items=True),
+        profiled=profiled,
         decoding=peak(rows, at.sequences, items=False),
         asked=peak(_prompts(at, w), at.sequences, items=False),
         captured=_graphs(subject, rank, at, budget),
-        growth=GROWTH if at.rules.version >= GREW_SINCE else OLD_GROWTH,
+        growth=growth.growth(at, rank, subject.body.vocab, budget),
         persistent=_persistent(subject, at, found),
         late=_late(subject, rank, at, budget),
         context=context(budget.choice.part if budget else None),
         talk_before=talking.before(at, budget, experts=has_experts(subject)),
         talk_after=_talk(subject, rank, at, budget),
+        asleep=sleeping.asleep(subject, rank, at),
+        images=max(0, with_items.total.expected - profiled.total.expected),
     )
 
 
@@ -220,7 +253,7 @@ def _adapters(
         subject,
         rank,
         slots=w.max_loras,
-        lora_rank=w.max_lora_rank or LORA_RANK,
+        lora_rank=w.max_lora_rank or launching.LORA_RANK,
         rules=weights.spread(at),
         **weights.sizes(at, budget),
     )
@@ -262,7 +295,14 @@ def _graphs(subject: Subject, rank: Rank, at: Launch, budget: Budget | None) -> 
         decoded = min(largest, at.sequences * (1 + at.speculative))
         cut = graphs.splits(rank.blocks, decoded, at.tensor)
     widest = largest * step.widest * int(subject.choice.dtype.nbytes)
-    return graphs.estimate(rank.blocks, count, widest, cut)
+    return graphs.estimate(rank.blocks, _by_adapters(at, count), widest, cut)
+
+
+def _by_adapters(at: Launch, count: int) -> tuple[int, int]:
+    """Graphs without and with slots for adapters."""
+    if not at.adapters:
+        return count, 0
+    return (count, count) if at.rules.adapters_apart else (0, count)
 
 
 def _outer(subject: Subject) -> str:

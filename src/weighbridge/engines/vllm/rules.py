@@ -4,6 +4,7 @@ Read in the wheels of 0.9.0, 0.9.2, 0.10.0, 0.10.2, 0.11 to 0.20, 0.22 to 0.33 (
 version): config/cache.py and config/vllm.py (defaults), engine/arg_utils.py (get_batch_defaults),
 v1/worker/gpu_worker.py (determine_available_memory), utils/mem_utils.py (memory_profiling),
 v1/sample/ops/topk_topp_sampler.py, v1/worker/gpu/sample/, model_executor/layers/fused_moe/,
+v1/worker/gpu/model_runner.py (profile_cudagraph_memory, profile_run), device_allocator/cumem.py,
 platforms/cuda.py (get_valid_backends) with v1/attention/backends/mla/{flashinfer,cutlass}_mla.py.
 """
 
@@ -29,6 +30,7 @@ class Rules:
     rounds_up: bool = False  # the share of the card, to a byte
     graphs_inside: bool = False  # the estimate of CUDA graphs comes off the cache
     full_graphs: bool = False  # beside piecewise ones
+    adapters_apart: bool = False  # each size with slots for adapters, and without
     graph_step: int = 8  # from 256 tokens on
     graphs_by_sequences: bool = True  # up to twice as many tokens as sequences
     wide_graphs: bool = False  # up to 1,024 tokens on data-centre Blackwell
@@ -47,20 +49,26 @@ class Rules:
     second_dense: bool = False  # and everything without experts or states
     second_any: bool = False  # and everything else
     second: Second = "none"
+    second_charged: bool = False  # its graphs are tried before the cache is sized
+    second_items: bool = False  # and images and sounds are profiled
+    # Sleep mode: free memory counts torch's segments, also those that its pool has given back
+    phantom: bool = False
 
 
 FIRST = Rules(version=(0, 9), chunk=64 * KIB, whole_prompts=True, graphs_by_sequences=False)
 LLAMA = frozenset(("LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM"))
 MIXTURES = frozenset(("DeepseekV2ForCausalLM", "Qwen2MoeForCausalLM", "GraniteMoeForCausalLM"))
 CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
-    ((0, 10), {"latent_buffers": (1, 0)}),
+    ((0, 10), {"latent_buffers": (1, 0), "phantom": True}),
     ((0, 11), {"communication_inside": False, "full_graphs": True, "graphs_by_sequences": True}),
     (
         (0, 12),
-        {"graph_step": 16, "chunk": 16 * KIB, "whole_prompts": False, "latent_buffers": (2, 1)},
+        {"graph_step": 16, "chunk": 16 * KIB, "whole_prompts": False, "latent_buffers": (2, 1)}
+        | {"adapters_apart": True},
     ),
-    ((0, 14), {"workspace_kept": True, "rounds_up": True}),
-    ((0, 17), {"sampler": "triton"}),
+    # 0.14 to 0.16 wrote `with pool and config`, which loads outside the pool
+    ((0, 14), {"workspace_kept": True, "rounds_up": True, "phantom": False}),
+    ((0, 17), {"sampler": "triton", "phantom": True}),
     ((0, 18), {"chunk": None}),
     ((0, 20), {"utilization": 0.92, "graphs_inside": True}),
     (
@@ -83,9 +91,9 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
         },
     ),
     ((0, 26), {"second": "own", "prefixes_of_states": True}),
-    ((0, 27), {"consumed": True}),
+    ((0, 27), {"consumed": True, "second_items": True, "phantom": False}),
     ((0, 28), {"largest_tier": True, "wide_graphs": True}),
-    ((0, 29), {"second_any": True}),
+    ((0, 29), {"second_any": True, "second_charged": True}),
     ((0, 33), {"second": "warm"}),
 )
 

@@ -41,6 +41,11 @@ def entry(kind: str, itemsize: int, rows: int) -> int:
     return itemsize + copied + 2 * FLOAT32
 
 
+def again(kind: str, itemsize: int) -> int:
+    """Bytes of one logit that float32 takes beyond its entry, as published: the code shows none."""
+    return FLOAT32 if itemsize == FLOAT32 and kind in ("triton", "flashinfer", "warm") else 0
+
+
 def padded(vocabulary: int) -> int:
     return align_up(vocabulary, PADDED)
 

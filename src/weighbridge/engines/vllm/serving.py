@@ -1,6 +1,7 @@
 """Which flags make vLLM serve a workload on a card, where those that were asked for do not.
 
-    serves     every rank has room for the blocks of all requests, and vLLM accepts the share
+    serves     every rank has room for the blocks of all requests, and vLLM accepts the share, as
+               is expected; `surely` where it does by the widest bounds too
     share      what is inside and the blocks, by the high estimate; no more than leaves the expected
                bytes outside, unless the expected ones inside do not do with less
     then       as many sequences as requests, batches of 2,048 and of 512 tokens, no CUDA graphs:
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.serving import Subject, Surely
 from weighbridge.engines.vllm import hardware, setting
 from weighbridge.engines.vllm.reserve import Reserve, reserves
 from weighbridge.engines.vllm.rules import Rules
@@ -24,6 +25,7 @@ from weighbridge.workload import Infer
 
 STEPS = 1000  # a share is written in thousandths
 BATCHES = (2048, 512)
+WORST, EXPECTED, BEST = range(3)  # of what is free, the bound; of what is taken, the other one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,13 @@ class Launched:
     found: Sequence[Reserve]
 
     def serves(self, budget: Budget) -> bool:
-        return all(_serves(r, budget) for r in self.found)
+        return all(_serves(r, budget, EXPECTED) for r in self.found)
+
+    def surely(self, budget: Budget) -> Surely:
+        """What holds by every estimate, by none, or by some."""
+        if all(_serves(r, budget, WORST) for r in self.found):
+            return "yes"
+        return "unknown" if all(_serves(r, budget, BEST) for r in self.found) else "no"
 
 
 def launched(subject: Subject, w: Infer, budget: Budget | None, rules: Rules) -> Launched:
@@ -44,17 +52,19 @@ def launched(subject: Subject, w: Infer, budget: Budget | None, rules: Rules) ->
 
 
 def able(subject: Subject, own: Launched, budget: Budget) -> Launched | None:
-    """The nearest launch that serves; None where none does."""
-    if own.serves(budget):
+    """The nearest launch that surely serves, else one that is expected to; None where none is."""
+    if own.surely(budget) == "yes":
         return own
     if any(r.loaded.allocated + r.blocks.nbytes > budget.usable.expected for r in own.found):
         return None
+    near = own if own.serves(budget) else None
     for w in _ladder(own):
         made = own if w == own.w else launched(subject, w, budget, own.at.rules)
         wider = _widened(made, budget)
-        if wider.serves(budget):
+        if wider.surely(budget) == "yes":
             return wider
-    return None
+        near = near or (wider if wider.serves(budget) else None)
+    return near
 
 
 def _ladder(own: Launched) -> Iterator[Infer]:
@@ -113,18 +123,29 @@ def _down(nbytes: int, total: int) -> float:
     return math.floor(STEPS * nbytes / total) / STEPS
 
 
-def _serves(r: Reserve, budget: Budget) -> bool:
-    room = r.available(budget)
-    if r.given is not None and r.taken(budget) > budget.usable.expected:
+def _serves(r: Reserve, budget: Budget, by: int) -> bool:
+    """`by`: the estimates that are believed."""
+    if r.given is not None:
+        taken = r.inside[2 - by] + r.given + r.outside[2 - by]
+        return taken <= budget.usable[by] and r.given >= r.blocks.nbytes
+    if by == WORST and _overdrawn(r, budget):
         return False
-    return not refused(r, budget) and room >= r.blocks.nbytes
+    room = r.requested(budget) - r.inside[2 - by]
+    return not refused(r, budget, by) and room >= r.blocks.nbytes
 
 
-def refused(r: Reserve, budget: Budget) -> bool:
+def _overdrawn(r: Reserve, budget: Budget) -> bool:
+    """A larger share than vLLM's own that leaves no room for what is expected outside of it."""
+    left = budget.usable.high - r.requested(budget)
+    return r.at.utilization > r.at.rules.utilization and left < r.outside.expected
+
+
+def refused(r: Reserve, budget: Budget, by: int = EXPECTED) -> bool:
     """`request_memory`: a share that is not free when the worker starts."""
-    return r.given is None and r.requested(budget) > at_start(r, budget)
+    return r.given is None and r.requested(budget) > at_start(r, budget, by)
 
 
-def at_start(r: Reserve, budget: Budget) -> int:
+def at_start(r: Reserve, budget: Budget, by: int = EXPECTED) -> int:
     """Free once the context and the first communicators are there."""
-    return max(0, budget.usable.expected - r.context.bytes.expected - r.talk_outside.expected)
+    before = r.context.bytes.plus(r.talk_outside)
+    return max(0, budget.usable[by] - before[2 - by])

@@ -63,6 +63,8 @@ class Launch:
     speculative: int  # tokens proposed at a time
     method: str  # of proposing them
     offload: int  # bytes of weights in host memory
+    adapters: bool = False  # graphs are captured with slots and without
+    sleeps: bool = False
 
     def to_dict(self, w: Infer) -> dict[str, Any]:
         """By the names of the flags."""
@@ -87,6 +89,7 @@ class Launch:
             "decode_context_parallel_size": self.context_parallel,
             "enable_expert_parallel": self.expert_parallel,
             "disable_hybrid_kv_cache_manager": not self.hybrid,
+            "enable_sleep_mode": self.sleeps,
             "num_speculative_tokens": self.speculative,
             "cpu_offload_gb": self.offload / GIB,
             "max_loras": w.max_loras,
@@ -136,6 +139,8 @@ def launch(subject: Subject, w: Infer, budget: Budget | None, r: Rules) -> Launc
         speculative=speculative,
         method=w.speculative_method or ("draft" if w.draft_model else ""),
         offload=round((w.cpu_offload_gb or 0) * GIB),
+        adapters=bool(w.max_loras),
+        sleeps=w.enable_sleep_mode,
     )
 
 

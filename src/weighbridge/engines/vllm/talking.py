@@ -11,6 +11,7 @@ Source: vllm 0.33 distributed/parallel_state.py (initialize_model_parallel).
 """
 
 from weighbridge.accelerators.budget import Budget
+from weighbridge.accelerators.chips import LINKED
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.setting import Launch
 from weighbridge.memory import Bytes, exactly
@@ -18,7 +19,6 @@ from weighbridge.units import MIB
 
 COMMUNICATOR = Bytes(64 * MIB, 520 * MIB, 560 * MIB)
 UNLINKED = Bytes(16 * MIB, 64 * MIB, 520 * MIB)  # cards that talk through host memory
-LINKED = ((8, 0), (9, 0), (10, 0), (10, 3))  # compute capabilities of cards for data centres
 
 
 def before(at: Launch, budget: Budget | None, *, experts: bool) -> Bytes:

@@ -88,7 +88,7 @@ def loaded(rank: shards.Rank, at: Launch, extra: Iterable[int]) -> Loaded:
     """`extra` are further tensors: of a draft model, of slots for adapters, buffers of kernels."""
     allocated, reserved = _replay((*(t.nbytes for t in rank.tensors), *extra))
     weights = total(rank.tensors, "weights")
-    offloaded = min(at.offload, total(_of_layers(rank), "weights"))
+    offloaded = min(at.offload, total(of_layers(rank), "weights"))
     return Loaded(
         weights=weights - offloaded,
         buffers=total(rank.tensors, "buffers"),
@@ -98,8 +98,8 @@ def loaded(rank: shards.Rank, at: Launch, extra: Iterable[int]) -> Loaded:
     )
 
 
-def _of_layers(rank: shards.Rank) -> tuple[Placed, ...]:
-    """What offloading takes: modules of numbered layers (model_executor/models/utils.py,
+def of_layers(rank: shards.Rank) -> tuple[Placed, ...]:
+    """Tensors of numbered layers: what offloading takes (model_executor/models/utils.py,
     make_layers)."""
     return tuple(t for t in rank.tensors if any(p.isdigit() for p in t.module.split(".")))
 

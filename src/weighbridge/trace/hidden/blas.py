@@ -1,13 +1,7 @@
 """cuBLAS: a workspace of each thread, and copies of matrices that it cannot read.
 
-    cuBLAS     2 x 4 MiB + 8 x 16 KiB; 8 x 4 MiB on capability 9, and on 10 and 12 since torch 2.11;
-               CUBLAS_WORKSPACE_CONFIG=:KiB:count:... instead. Kept from the first product on; from
-               2.14 on taken for each product
-    cuBLASLt   addmm with a vector of biases: 1 MiB for each call until 2.9, kept until 2.12, then
-               the same as that of cuBLAS
-
-Backward runs in a thread of its own, so training has two. Source: aten/src/ATen/cuda/
-CublasHandlePool.cpp; PRs 145130, 151163, 156495, 168175, 175344, 175879 and 194311.
+Sizes and versions are in kernels/cublas.py; CUBLAS_WORKSPACE_CONFIG=:KiB:count:... replaces them.
+Backward runs in a thread of its own, so training has two.
 """
 
 import os
@@ -16,21 +10,13 @@ from collections.abc import Iterator
 
 import torch
 
+from weighbridge.kernels import cublas
 from weighbridge.trace.card import Card
 from weighbridge.trace.hidden.rule import Op, Rule, Version, size
-from weighbridge.units import KIB, MIB
+from weighbridge.units import KIB
 
 SOURCE = "aten/src/ATen/cuda/CublasHandlePool.cpp"
 BLAS, LT = "cuBLAS workspace", "cuBLASLt workspace"
-USUAL = 2 * 4 * MIB + 8 * 16 * KIB
-LARGE = 8 * 4 * MIB
-LIGHT = MIB
-BLACKWELL_SINCE = (2, 11)
-TRANSIENT_SINCE = (2, 14)
-LIGHT_KEPT_SINCE = (2, 9)
-UNIFIED_SINCE = (2, 12)
-FIRST_SINCE = (1, 13)  # before, cuBLAS asked the driver
-
 PRODUCTS = "mm addmm bmm baddbmm addbmm mv addmv dot vdot _addmm_activation _scaled_mm _int_mm"
 
 
@@ -39,17 +25,15 @@ def workspace(card: Card, version: Version) -> int:
     given = re.findall(r":(\d+):(\d+)", os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""))
     if given:
         return sum(int(kib) * KIB * int(count) for kib, count in given)
-    major = card.capability[0]
-    large = major == 9 or (major in (10, 12) and version >= BLACKWELL_SINCE)
-    return LARGE if large else USUAL
+    return cublas.workspace(card.capability[0], version)
 
 
 def kept(name: str, op: Op) -> Iterator[tuple[str, int]]:
     """(what, bytes) of the workspaces that a product finds, or takes and leaves, in its thread."""
-    if op.version < TRANSIENT_SINCE:
+    if op.version < cublas.TRANSIENT_SINCE:
         yield BLAS, workspace(op.card, op.version)
-    if LIGHT_KEPT_SINCE <= op.version < UNIFIED_SINCE and _light(name, op):
-        yield LT, LIGHT
+    if cublas.LIGHT_KEPT_SINCE <= op.version < cublas.UNIFIED_SINCE and _light(name, op):
+        yield LT, cublas.LIGHT
 
 
 def _light(name: str, op: Op) -> bool:
@@ -66,7 +50,7 @@ def _transient(op: Op) -> list[int]:
 
 
 def _transient_light(op: Op) -> list[int]:
-    return [LIGHT] if _light("addmm", op) else []
+    return [cublas.LIGHT] if _light("addmm", op) else []
 
 
 def _matrices(first: int) -> Rule:
@@ -93,6 +77,8 @@ def _readable(m: torch.Tensor) -> bool:
 RULES = (
     _matrices(0),
     _matrices(1),
-    Rule(ops=PRODUCTS, nbytes=_transient, source=SOURCE, what=BLAS, since=TRANSIENT_SINCE),
-    Rule(ops="addmm", nbytes=_transient_light, source=SOURCE, what=LT, until=LIGHT_KEPT_SINCE),
+    Rule(ops=PRODUCTS, nbytes=_transient, source=SOURCE, what=BLAS, since=cublas.TRANSIENT_SINCE),
+    Rule(
+        ops="addmm", nbytes=_transient_light, source=SOURCE, what=LT, until=cublas.LIGHT_KEPT_SINCE
+    ),
 )

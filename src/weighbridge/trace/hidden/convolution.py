@@ -1,18 +1,10 @@
-"""cuDNN convolutions: tensor cores want the channels last, so what is not is rearranged.
-
-    float32 (TF32)   inputs of the product + 512 bytes
-    half types       inputs and output + 512
-
-of which each direction has its own: x, w -> y; dy, w -> dx; x, dy -> dw. Nothing for channels-last
-tensors, depthwise kernels of torch's own, and cards without tensor cores for the type. Fits six
-published measurements to the byte (cuDNN 9.10 to 9.20, RTX 3090 Ti and RTX PRO 5000).
-"""
+"""cuDNN convolutions, which rearrange what they read (kernels/convolution.py)."""
 
 import torch
 
+from weighbridge.kernels.convolution import tensor_cores, workspace
 from weighbridge.trace.hidden.rule import HALF, Op, Rule, size
 
-TAIL = 512
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 SOURCE = "published workspaces of cuDNN 9.10 to 9.20 engines; algorithm choice is cuDNN's"
 
@@ -25,39 +17,35 @@ def _rearranged(x: torch.Tensor, weight: torch.Tensor, groups: int, op: Op) -> b
         x.is_contiguous(memory_format=form) or weight.is_contiguous(memory_format=form)
     ):
         return bool(x.shape[1] == 1)  # both layouts at once: nothing is known
-    major = op.card.capability[0]
-    if x.dtype in HALF:
-        return major >= 8 or (major == 7 and x.dtype == torch.float16)
-    return major >= 8 and x.dtype == torch.float32 and torch.backends.cudnn.allow_tf32
+    half = x.dtype in HALF
+    if not half and not (x.dtype == torch.float32 and torch.backends.cudnn.allow_tf32):
+        return False
+    return tensor_cores(op.card.chip, half=half, float16=x.dtype == torch.float16)
 
 
 def _own_depthwise(x: torch.Tensor, weight: torch.Tensor, groups: int) -> bool:
     return groups > 1 and groups == x.shape[1] and weight.shape[0] % groups == 0
 
 
-def _taken(inputs: int, output: int, dtype: torch.dtype) -> int:
-    return inputs + (output if dtype in HALF else 0) + TAIL
-
-
 def _forward(op: Op) -> list[int]:
     x, weight = op.args[:2]
     if not _rearranged(x, weight, op.args[8], op):
         return []
-    return [_taken(size(x) + size(weight), size(op.out), x.dtype)]
+    return [workspace(size(x) + size(weight), size(op.out), half=x.dtype in HALF)]
 
 
 def _of_input(op: Op) -> list[int]:
     grad, x, weight = op.args[:3]
     if not op.args[10][0] or not _rearranged(x, weight, op.args[9], op):
         return []
-    return [_taken(size(grad) + size(weight), size(x), x.dtype)]
+    return [workspace(size(grad) + size(weight), size(x), half=x.dtype in HALF)]
 
 
 def _of_weight(op: Op) -> list[int]:
     grad, x, weight = op.args[:3]
     if not op.args[10][1] or not _rearranged(x, weight, op.args[9], op):
         return []
-    return [_taken(size(grad) + size(x), size(weight), x.dtype)]
+    return [workspace(size(grad) + size(x), size(weight), half=x.dtype in HALF)]
 
 
 RULES = (

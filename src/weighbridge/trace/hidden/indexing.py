@@ -1,23 +1,19 @@
 """Gradients that go where indices say, and sorting: by sorting the indices first.
 
-    legend   N indices of I bytes, V rows of the table, C their length, S distinct indices,
-             P partial sums: each of at most 10 rows with one index
-
-How many indices are distinct is in the data: all of them is assumed.
+Those of embeddings are in kernels/embedding.py.
 """
 
 import torch
 
+from weighbridge.kernels.embedding import segments, sorted_bytes, sorts
 from weighbridge.trace.hidden.rule import Op, Rule, accumulated, copied, size
 
-FEW = 3072  # indices up to which one kernel sums without sorting
-ROWS = 10  # NROWS_PER_THREAD
 IN_PLACE = 4096  # values of a row that are sorted where they are
 EMBEDDING = "aten/src/ATen/native/cuda/Embedding.cu, embedding_dense_backward_cuda"
 
 
 def _sorted_ways(op: Op) -> bool:
-    return bool(op.args[1].numel() > FEW or op.arg(4, "scale_grad_by_freq", False))
+    return bool(sorts(op.args[1].numel()) or op.arg(4, "scale_grad_by_freq", False))
 
 
 def _inputs(op: Op) -> list[int]:
@@ -25,9 +21,11 @@ def _inputs(op: Op) -> list[int]:
 
 
 def _sorted(op: Op) -> list[int]:
+    if not _sorted_ways(op):
+        return []
     indices = op.args[1]
-    count = 3 if op.arg(4, "scale_grad_by_freq", False) else 2
-    return [size(indices)] * count if _sorted_ways(op) else []
+    counts = [size(indices)] if op.arg(4, "scale_grad_by_freq", False) else []
+    return [*sorted_bytes(indices.numel(), indices.element_size()), *counts]
 
 
 def _sorting(op: Op) -> list[int]:
@@ -40,16 +38,8 @@ def _segments(op: Op) -> list[int]:
     if not _sorted_ways(op):
         return []
     grad, indices, rows = op.args[:3]
-    n, i = indices.numel(), indices.element_size()
-    distinct = min(n, rows)
-    partial = min(n, n // ROWS + distinct)
-    return [
-        n * i,
-        distinct * i,
-        distinct * i,
-        partial * i,
-        partial * grad.shape[-1] * accumulated(grad),
-    ]
+    row_bytes = grad.shape[-1] * accumulated(grad)
+    return segments(indices.numel(), indices.element_size(), rows, row_bytes)
 
 
 def _accumulating(op: Op) -> list[int]:

@@ -24,7 +24,7 @@ def _partial_sums(op: Op) -> list[int]:
     grad, x, shape = op.args[:3]
     columns = prod(shape)
     rows = x.numel() // columns if columns else 0
-    if rows <= MANY_ROWS or columns // WARP >= op.card.multiprocessors // 2:
+    if rows <= MANY_ROWS or columns // WARP >= op.card.chip.multiprocessors // 2:
         return []
     parts = min(ceil_div(rows, WARP), BLOCKS // ceil_div(columns, WARP))
     nbytes = parts * columns * grad.element_size()

@@ -96,7 +96,7 @@ def embeddings(s: Step, p: Module, config: Config) -> Tensor:
     s.inputs.append(pixel_values)
     patches = cast(m, pixel_values, weight.dtype)
     side, width = size // weight.shape[2], weight.shape[0]
-    wide = rearranges(patches, m, s.capability)
+    wide = rearranges(patches, m)
     form = Form((s.batch, width, side, side), rearranged=wide, turned=True)
     patch_embeds = conv(m, patches, weight, p.bias("patch_embedding"), form)
     del patches

@@ -1,18 +1,21 @@
 """The gated delta rule as torch runs it where no kernels are installed: chunks of 64 tokens, in
 float32, whose triangular systems are solved together; the state goes through them one by one.
 
+Before transformers 5.17 a system is inverted row by row, which keeps 349,440 bytes more of every
+chunk and value head (2,016 + 85,344 numbers), and the decays are applied in each chunk.
+
 Letters: B batch, H value heads, C chunks, L tokens of a chunk, K and V dimensions of a key and a
 value.
-Source: transformers 5.23 models/qwen3_next/modeling_qwen3_next.py (torch_chunk_gated_delta_rule,
-Qwen3NextGatedDeltaNet), models/qwen3_5/modeling_qwen3_5.py.
+Source: transformers 5.23, 5.17, 5.16, 5.6, 5.5 and 4.57 models/qwen3_next/modeling_qwen3_next.py
+(torch_chunk_gated_delta_rule, Qwen3NextGatedDeltaNet), models/qwen3_5/modeling_qwen3_5.py.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from weighbridge.arch.mixers import GatedDelta
 from weighbridge.autograd.loops import Carried, repeat
-from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.matrix import matmul
 from weighbridge.autograd.ops.pointwise import (
     add,
@@ -35,6 +38,8 @@ from weighbridge.autograd.ops.scans import (
     masked,
     softplus,
     solved,
+    substituted,
+    triangle,
 )
 from weighbridge.autograd.ops.shaping import copied, join, part, split, turned, written
 from weighbridge.autograd.tensors import Shape, Tensor
@@ -45,6 +50,8 @@ from weighbridge.training.step import Step
 from weighbridge.units import ceil_div
 
 CHUNK = 64
+SOLVED_SINCE = (5, 17)  # transformers, by linalg.solve_triangular
+TRIANGULAR_SINCE = (5, 6)  # scores of a chunk are not masked again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +109,12 @@ def mixer(s: Step, p: Module, x: Tensor, d: Delta) -> Tensor:
     del parts
     beta = of_result(m, b)
     g = decays(m, p, a)
-    core = delta_rule(m, Given(query, key, value, g, beta), d)
-    if core.dtype == FLOAT32:
+    given = Given(query, key, value, g, beta)
+    if s.transformers < SOLVED_SINCE:
+        core = delta_rule_by_rows(m, given, d, filled_in_place=s.transformers < TRIANGULAR_SINCE)
+    else:
+        core = delta_rule(m, given, d)
+    if core.dtype == FLOAT32 and s.transformers >= SOLVED_SINCE:
         core = copied(m, core)  # the rule left heads before tokens
     core = gated_norm(m, core, z, p.weight("norm"))
     out = p.linear(m, core.view(d.batch, d.length, d.values), "out_proj")
@@ -209,6 +220,101 @@ def delta_rule(m: Machine, given: Given, d: Delta) -> Tensor:
     if d.padded > d.length:
         core = part(m, core, d.batch, d.heads, d.length, d.value_dim)
     return cast(m, core, dtype).view(d.batch, d.length, d.heads, d.value_dim)
+
+
+def delta_rule_by_rows(m: Machine, given: Given, d: Delta, *, filled_in_place: bool) -> Tensor:
+    """The rule before transformers 5.17; its local variables live to its end. Queries and keys are
+    normed as they come, and all is laid out with heads before tokens. `filled_in_place`: scores of
+    a chunk are masked, which keeps the mask alone."""
+    query, key, value, g, beta = given
+    dtype = query.dtype
+    if d.heads > d.key_heads:
+        each = d.batch, d.length, d.heads, d.key_dim
+        query, key = interleaved(m, query, each), interleaved(m, key, each)
+    query, key = l2norm(m, query), l2norm(m, key)
+    query, key, value, beta, g = (
+        cast(m, copied(m, x), FLOAT32) for x in (query, key, value, beta, g)
+    )
+    query, key, value = (
+        filled(m, x, (d.batch, d.heads, d.padded, x.shape[-1])) for x in (query, key, value)
+    )
+    beta, g = (filled(m, x, (d.batch, d.heads, d.padded)) for x in (beta, g))
+    query = scale(m, query)
+    v_beta = mul(m, value, beta.view(*beta.shape, 1)).view(*d.lead, d.value_dim)
+    k_beta = mul(m, key, beta.view(*beta.shape, 1)).view(*d.lead, d.key_dim)
+    query, key = query.view(*d.lead, d.key_dim), key.view(*d.lead, d.key_dim)
+    mask = upper(m)
+    g = cumulated(m, g.view(*d.lead))
+    decay_mask = decays_between(m, g)
+    attn = masked(m, mul(m, matmul(m, k_beta, key, CHUNK), decay_mask), mask)
+    attn = substituted(m, scale(m, attn))
+    attn = shift(m, attn)
+    value = matmul(m, attn, v_beta, d.value_dim)
+    k_cumdecay = matmul(m, attn, mul(m, k_beta, of_result(m, g).view(*d.lead, 1)), d.key_dim)
+    state = m.new((d.batch, d.heads, d.key_dim, d.value_dim), FLOAT32)
+    core = m.new(value.shape, FLOAT32)
+    mask = upper(m)
+    carried = [state, core]
+    del state, core
+    rows = Rows(query, key, value, k_cumdecay, g, decay_mask, mask if filled_in_place else None)
+    repeat(m, d.chunks, lambda carried: row_turn(m, rows, carried, d), carried)
+    core = carried[1]
+    carried[:] = []
+    core = core.view(d.batch, d.heads, d.padded, d.value_dim)
+    if d.padded > d.length:
+        core = part(m, core, d.batch, d.heads, d.length, d.value_dim)
+    core = cast(m, copied(m, core), dtype)
+    del attn, v_beta, k_beta
+    return core.view(d.batch, d.length, d.heads, d.value_dim)
+
+
+def decays_between(m: Machine, g: Tensor) -> Tensor:
+    """((g.unsqueeze(-1) - g.unsqueeze(-2)).tril().exp().float()).tril()"""
+    lead = g.shape
+    made = sub(m, g.view(*lead, 1), g.view(*lead[:-1], 1, lead[-1]))
+    made = triangle(m, made)
+    made = of_result(m, made)
+    return triangle(m, made)
+
+
+class Rows(NamedTuple):
+    """What the chunks of the older rule are cut from."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    k_cumdecay: Tensor
+    g: Tensor
+    decay_mask: Tensor
+    mask: Tensor | None
+
+
+def row_turn(m: Machine, t: Rows, carried: Carried, d: Delta) -> None:
+    """One chunk; the state and the output go on, and four local variables."""
+    state, core = carried[:2]
+    rows = d.batch, d.heads, CHUNK
+    keys, values = (*rows, d.key_dim), (*rows, d.value_dim)
+    q_i, k_i, v_i = part(m, t.query, *keys), part(m, t.key, *keys), part(m, t.value, *values)
+    attn = mul(m, matmul(m, q_i, k_i, CHUNK), part(m, t.decay_mask, *rows, CHUNK))
+    if t.mask is not None:
+        scores = Tensor(attn.shape, attn.dtype, attn.storage)
+        record(m, _filled, [attn], [t.mask], scores)
+        attn = scores
+    carried[2:3] = [attn]
+    carried[3:4] = [matmul(m, part(m, t.k_cumdecay, *keys), state, d.value_dim)]
+    carried[4:5] = [sub(m, v_i, carried[3])]
+    v_new, g_i = carried[4], part(m, t.g, *rows)
+    decayed = mul(m, q_i, of_result(m, g_i).view(*rows, 1))
+    carried[5:6] = [matmul(m, decayed, state, d.value_dim)]
+    core = written(m, core, add(m, carried[5], matmul(m, attn, v_new, d.value_dim)))
+    kept = mul(m, state, of_result(m, part(m, t.g, *rows[:2], 1, 1)))
+    left = of_result(m, sub(m, part(m, t.g, *rows[:2], 1), part(m, t.g, *rows)))
+    key = mul(m, k_i, left.view(*rows, 1)).view(*rows[:2], d.key_dim, CHUNK)
+    carried[:2] = [add(m, kept, matmul(m, key, v_new, d.value_dim)), core]
+
+
+def _filled(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+    return [m.new(grads[0].shape, grads[0].dtype)]
 
 
 def widened(m: Machine, given: tuple[Tensor, ...], d: Delta) -> list[Tensor]:

@@ -61,7 +61,7 @@ def embeddings(s: Step, p: Module, pixel_values: Tensor) -> Tensor:
     weight, bias = p.weight(name), p.bias(name)
     rows, columns = (a // b for a, b in zip(pixel_values.shape[2:], weight.shape[2:], strict=True))
     shape = s.batch, weight.shape[0], rows, columns
-    wide = rearranges(pixel_values, m, s.capability)
+    wide = rearranges(pixel_values, m)
     x = conv(m, pixel_values, weight, bias, Form(shape, rearranged=wide, turned=True))
     x = entered(s, x.view(s.batch, rows * columns, weight.shape[0]))
     cls_tokens = expand(m, p.bare("cls_token"), s.batch, 1, weight.shape[0])

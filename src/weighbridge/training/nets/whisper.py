@@ -61,7 +61,7 @@ def convolved(s: Step, p: Module, name: str, x: Tensor, stride: int) -> Tensor:
     """torch.nn.Conv1d of kernel 3"""
     w = p.weight(name)
     shape = s.batch, w.shape[0], x.shape[2] // stride
-    wide = rearranges(x, s.m, s.capability)
+    wide = rearranges(x, s.m)
     return conv(s.m, x, w, p.bias(name), Form(shape, rearranged=wide, turned=stride > 1))
 
 

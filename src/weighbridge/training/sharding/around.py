@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import Param, Storage, Tensor
 from weighbridge.dtypes import DType
 from weighbridge.training.modules import Module
 
@@ -14,23 +14,32 @@ if TYPE_CHECKING:
 
 
 class Around:
-    """A process alone. `early`: the optimizer's states are made with it; `host` bytes are kept in
-    host memory."""
+    """A process alone. `early`: the optimizer's states are made with it; `apart`: it steps one
+    parameter at a time; `host` bytes are kept in host memory, `pinned` bytes where each tensor is
+    in a pinned block of its own."""
 
-    early = False
+    early = apart = False
     saves = False  # whether saving takes anything
-    host = 0
+    host = pinned = 0
 
     def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
         """One parameter in memory."""
         return m.param(h.name, h.shape, dtype, kind=h.kind)
+
+    def adapter(self, m: Machine, h: "Held", dtype: DType) -> Param:
+        """One parameter that is trained beside a frozen base."""
+        return m.param(h.name, h.shape, dtype, component="adapters", kind=h.kind)
 
     def placed(self, m: Machine, built: "Built") -> None:
         """All of the model is in memory, and what is trained is known."""
 
     def stepped(self, built: "Built") -> list[Param]:
         """What the optimizer of this rank steps on."""
-        return [p for p in built.params.values() if p.trainable]
+        return [p for p in built.own if p.trainable]
+
+    def starting(self, m: Machine) -> Storage | None:
+        """What is there while states are made with the optimizer."""
+        return None
 
     def begins(self, m: Machine, built: "Built") -> None:
         """A forward begins."""
@@ -58,7 +67,7 @@ class Around:
     def saving(self, m: Machine, built: "Built") -> None:
         """A checkpoint of the whole model is written: one parameter at a time is gathered, and goes
         to the host. Only where `saves` says that anything is."""
-        largest = max(built.params.values(), key=lambda p: p.numel)
+        largest = max(built.own, key=lambda p: p.numel)
         m.hidden(largest.nbytes, largest.nbytes)
 
 

@@ -1,21 +1,23 @@
 """Which surroundings a plan has.
 
-fsdp        the Trainer, TRL and axolotl reduce what is mixed in 16 bits, micro-batches wait, and
-            embedding and head are units of their own (accelerate: utils/dataclasses.py,
-            set_mixed_precision; accelerator.py, no_sync; utils/fsdp_utils.py); others reduce in
-            float32, each micro-batch. torchtitan leaves the last layer gathered, and all of them
-            in a pipeline (parallelisms/parallelize_llama.py, apply_fsdp)
+fsdp        the Trainer, TRL and axolotl reduce what is mixed in 16 bits (accelerate:
+            utils/dataclasses.py, set_mixed_precision; what else it does is in accelerate.py);
+            others reduce in float32, each micro-batch. torchtitan left the last layer gathered,
+            since July 2025 norm and head (83e69410); all layers in a pipeline
+            (parallelize_llama.py, apply_fsdp). torchtune: training/_distributed.py (shard_model)
 zero        sizes of DeepSpeed's configuration, or of the Trainer's "auto"
 """
 
+from dataclasses import replace
+
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training.plan import Plan
-from weighbridge.training.sharding import fsdp1, fsdp2
+from weighbridge.training.sharding import accelerate, fsdp1, fsdp2, zero
 from weighbridge.training.sharding.around import Around
 from weighbridge.training.sharding.ddp import Replicated
-from weighbridge.training.sharding.zero import Sizes, Zero
 
-ACCELERATE = ("trainer", "trl", "axolotl")
+CARVES = (2025, 7, 28)  # torchtitan
+LLAMA_3 = 128_256  # outputs
 
 
 def surrounding(p: Plan) -> Around:
@@ -27,25 +29,52 @@ def surrounding(p: Plan) -> Around:
     if s.kind == "fsdp1":
         return fsdp1.FullyShard(_fsdp1(p))
     if s.kind.startswith("zero"):
-        own = p.framework.name == "deepspeed"
-        sizes = Sizes() if own else Sizes.auto(p.subject.body.hidden)
-        return Zero(int(s.kind[-1]), s.shares, sizes, s.offload)
+        return zero.Zero(_zero(p))
     return Around()
+
+
+def _zero(p: Plan) -> zero.How:
+    s = p.sharding
+    own = p.framework.name == "deepspeed"
+    sizes = zero.Sizes() if own else zero.Sizes.auto(p.subject.body.hidden)
+    return zero.How(
+        stage=int(s.kind[-1]),
+        ranks=s.shares,
+        sizes=replace(sizes, **p.zero.sizes),
+        offload=s.offload,
+        eager=zero.eager(p.zero.version),
+        overlaps=p.zero.overlaps,
+        whole_first=p.zero.whole_first,
+        flattens=zero.flattens(p.zero.version),
+    )
 
 
 def _fsdp2(p: Plan) -> fsdp2.How:
     s, titan = p.sharding, p.framework.name == "torchtitan"
+    carves = titan and (p.release is None or p.release >= CARVES)
+    theirs, apart = _accelerate(p), _of_torchtune(p)
     return fsdp2.How(
         ranks=s.shares,
         compute=p.computing,
         reduce=_reduced(p),
         reshard=not (titan and s.pipeline > 1),
-        last_stays=titan,
-        carved=p.framework.name in ACCELERATE,
-        waits=p.framework.name in ACCELERATE,
+        last_stays=titan and not carves,
+        carved=apart or carves or (theirs is not None and theirs.carves),
+        apart=apart,
+        outside=p.framework.name in ("torchtune", "torchtitan"),
+        root_stays=theirs is None or theirs.carves or p.torch < accelerate.ROOTS_GO,
+        widens=theirs.widens if theirs is not None and p.autocast is not None else "none",
+        waits=theirs is not None and theirs.waits,
         offload=s.offload == "params",
         across=s.kind == "hsdp" and s.data * s.context > s.shares,
     )
+
+
+def _of_torchtune(p: Plan) -> bool:
+    """Whether recipes give embedding and head units of their own: those that train Llama 3 whole
+    (custom_sharded_layers of llama3, llama3_1 and llama3_3)."""
+    whole = p.framework.name == "torchtune" and p.method == "full"
+    return whole and p.subject.model_type == "llama" and p.subject.body.vocab == LLAMA_3
 
 
 def _fsdp1(p: Plan) -> fsdp1.How:
@@ -53,12 +82,25 @@ def _fsdp1(p: Plan) -> fsdp1.How:
         ranks=p.sharding.shares,
         compute=p.computing,
         reduce=_reduced(p),
-        waits=p.framework.name in ACCELERATE,
+        waits=_with_accelerate(p),
+        widens=_with_accelerate(p) and p.autocast is not None,
         offload=p.sharding.offload == "params",
     )
+
+
+def _with_accelerate(p: Plan) -> bool:
+    return p.framework.name in accelerate.FRAMEWORKS
+
+
+def _accelerate(p: Plan) -> accelerate.Rules | None:
+    if not _with_accelerate(p):
+        return None
+    form = p.subject.choice.scheme
+    packed = form is not None and form.name.startswith(("nf4", "fp4"))
+    return accelerate.rules(p.framework.name, p.accelerate, packed=packed)
 
 
 def _reduced(p: Plan) -> DType:
     """What gradients are reduced in."""
     mixed = p.autocast is not None
-    return FLOAT32 if mixed and p.framework.name not in ACCELERATE else p.computing
+    return FLOAT32 if mixed and not _with_accelerate(p) else p.computing

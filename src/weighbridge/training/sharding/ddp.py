@@ -34,7 +34,7 @@ class Replicated(Around):
 
     def placed(self, m: Machine, built: "Built") -> None:
         mine = self.stepped(built)
-        m.hidden(min(PIECE, sum(p.nbytes for p in built.params.values() if p.storage)))
+        m.hidden(min(PIECE, sum(p.nbytes for p in built.own if p.storage)))
         self._buckets = [Storage(m.heap, sum(p.nbytes for p in mine), "gradients")]
         if self.views:
             for p in mine:

@@ -5,10 +5,13 @@ keeps a part.
                 parameters are views of. The unit before is gathered ahead in backward
     gradients   of the parameters, together as long as the unit's backward lasts; then all in one,
                 cast to the reduce dtype; then the rank's part, cast to the flat parameter's dtype
-    units       each layer; what else there is, is the root's, which stays gathered
+    units       each layer; what else there is, is the root's, which stays gathered. Factors of
+                adapters are units of their own (peft: fsdp_auto_wrap_policy), here one of a layer
+    widened     under mixed precision accelerate casts the parts that are trained to float32
     waiting     micro-batches that do not reduce (no_sync) keep whole flat gradients
 
-Source: torch 2.13 distributed/fsdp/{_flat_param,_runtime_utils}.py.
+Source: torch 2.13 distributed/fsdp/{_flat_param,_runtime_utils}.py; accelerate 1.15 accelerator.py
+(prepare_model).
 """
 
 from collections.abc import Callable, Iterator
@@ -18,10 +21,11 @@ from typing import TYPE_CHECKING
 from weighbridge.autograd.engine import TEMPORARIES
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import ELSEWHERE, Param, Storage, Tensor
-from weighbridge.dtypes import DType
-from weighbridge.training.modules import Module
+from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.training.modules import Module, below
 from weighbridge.training.sharding.around import Around, passing
 from weighbridge.training.sharding.numbers import share
+from weighbridge.units import power_of_two
 
 if TYPE_CHECKING:
     from weighbridge.training.step import Built
@@ -39,18 +43,22 @@ class How:
     reduce: DType
     reshard: bool = True  # FULL_SHARD; else SHARD_GRAD_OP
     waits: bool = False
+    widens: bool = False
     offload: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Unit:
-    """Parameters that are one. `part` is the rank's; none without parameters."""
+    """Parameters that are one. `part` is the rank's; none without parameters. `leaf`: adapters
+    that come and go with it."""
 
+    leaf: "Unit | None" = None
     params: list[Param] = field(default_factory=list)
     part: Param | None = None
     whole: Storage | None = None
     grad: Storage | None = None  # of all, where it waits
     done: bool = False
+    at: int = 0  # in the order in which forward last ran it
 
     @property
     def numel(self) -> int:
@@ -63,47 +71,61 @@ class FullyShard(Around):
     def __init__(self, how: How) -> None:
         self.how = how
         self.early = how.offload
-        self.host = 0
+        self.host = self.pinned = 0
         self.root = Unit()
         self.layers: dict[str, Unit] = {}
         self._dtypes: dict[str, DType] = {}
+        self._adapters: set[str] = set()
         self._order: list[Unit] = []
         self._reduces = True
 
     @property
     def units(self) -> Iterator[Unit]:
-        yield from (u for u in (self.root, *self.layers.values()) if u.params)
+        for unit in (self.root, *self.layers.values()):
+            yield from (u for u in (unit, unit.leaf) if u is not None and u.params)
 
     def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
         self._dtypes[h.name] = dtype
         return Param(h.name, h.shape, self.how.compute, None, kind=h.kind)
 
+    def adapter(self, m: Machine, h: "Held", dtype: DType) -> Param:
+        self._adapters.add(h.name)
+        return self.place(m, h, dtype)
+
     def placed(self, m: Machine, built: "Built") -> None:
-        self.layers = {path: Unit() for path in built.stacks}
-        for p in built.params.values():
+        self.layers = {path: Unit(leaf=Unit()) for path in built.stacks}
+        self.root.leaf = Unit()
+        for p in built.own:
             if p.name in self._dtypes and p.kind != ELSEWHERE:
-                path = next((path for path in self.layers if p.name.startswith(path)), None)
-                unit = self.root if path is None else self.layers[path]
-                unit.params.append(p)
-        for unit in (*self.layers.values(), self.root):
-            if unit.params:
-                self._flatten(m, unit)
+                path = below(p.name, self.layers)
+                unit = self.layers[path] if path else self.root
+                into = unit.leaf if p.name in self._adapters else unit
+                assert into is not None
+                into.params.append(p)
+        for unit in [*self.units]:
+            self._flatten(m, unit)
 
     def _flatten(self, m: Machine, unit: Unit) -> None:
         """A unit comes to the device whole, and is copied into the flat parameter."""
-        dtype = self._dtypes[unit.params[0].name]
+        first = unit.params[0].name
+        dtype = self._dtypes[first]
         own = share(unit.numel, self.how.ranks)
-        part = unit.part = Param(f"flat {unit.params[0].name}", (own,), dtype, None)
-        part.trainable = any(p.trainable for p in unit.params)
+        trained = any(p.trainable for p in unit.params)
+        kept = FLOAT32 if trained and self.how.widens else dtype
+        part = unit.part = Param(f"flat {first}", (own,), kept, None)
+        part.trainable = trained
         if self.how.offload:
-            self.host += part.nbytes * (2 if part.trainable else 1)
+            held = 2 if part.trainable else 1  # with its gradient
+            self.host += part.nbytes * held
+            self.pinned += power_of_two(part.nbytes) * held
             return
         sizes = [dtype.size(p.numel) for p in unit.params]
         m.hidden(*sizes, dtype.size(unit.numel), name="weights")
-        part.storage = Storage(m.heap, part.nbytes, "weights")
+        name = "adapters" if first in self._adapters else "weights"
+        part.storage = Storage(m.heap, part.nbytes, name)
 
     def stepped(self, built: "Built") -> list[Param]:
-        whole = [p for p in built.params.values() if p.name not in self._dtypes]
+        whole = [p for p in built.own if p.name not in self._dtypes]
         parts = [unit.part for unit in self.units if unit.part is not None]
         return [p for p in (*parts, *whole) if p.trainable]
 
@@ -118,10 +140,11 @@ class FullyShard(Around):
         if unit is None:  # a tower's, which the root has
             return run(x)
         self._gather(m, unit)
+        unit.at = len(self._order)
         self._order.append(unit)
         out = run(passing(m, x, lambda: self._post_backward(m, unit)))
         if self.how.reshard:
-            unit.whole = None
+            self._let_go(unit)
         return passing(m, out, lambda: self._pre_backward(m, unit))
 
     def turns(self, m: Machine, built: "Built", *, last: bool) -> None:
@@ -135,11 +158,17 @@ class FullyShard(Around):
 
     def _pre_backward(self, m: Machine, unit: Unit) -> None:
         self._gather(m, unit)
-        at = next(i for i, u in enumerate(self._order) if u is unit)
-        if at:
-            self._gather(m, self._order[at - 1])
+        if unit.at:
+            self._gather(m, self._order[unit.at - 1])
+
+    def _let_go(self, unit: Unit) -> None:
+        unit.whole = None
+        if unit.leaf is not None:
+            unit.leaf.whole = None
 
     def _gather(self, m: Machine, unit: Unit) -> None:
+        if unit.leaf is not None:
+            self._gather(m, unit.leaf)
         part = unit.part
         if part is None or unit.whole is not None:
             return
@@ -153,6 +182,8 @@ class FullyShard(Around):
         del came, lower
 
     def _post_backward(self, m: Machine, unit: Unit) -> None:
+        if unit.leaf is not None:
+            self._post_backward(m, unit.leaf)
         if unit.done:
             return
         unit.done = True

@@ -5,16 +5,18 @@
                 the next unit's copy, in backward the next unit is gathered ahead
     scatter     gradients into one buffer of the reduce dtype, which lives until the next unit's;
                 what is left is the rank's part, cast to the parameters' dtype
-    units       each layer. What else there is, is the root's, which stays gathered from its forward
-                to the end of backward; or, as accelerate has it, the embedding is a
-                unit and the last norm and head are one that stays gathered (all three, where tied)
+    units       each layer, with its adapters. What else there is, is the root's, which stays
+                gathered from its forward to the end of backward, or is given back between them; or,
+                as accelerate has it, the embedding is a unit and the last norm and head are
+                one that stays gathered (all three, where tied)
     waiting     micro-batches that do not reduce keep whole gradients
+    widened     parts that accelerate casts to float32 when they are on the device
     offload     parts, their gradients and states are on the host; parts come one by one
     across      where groups of ranks hold the same (HSDP), what is reduced among them in another
                 dtype than the parameters' stays to the end of backward
 
 Source: torch 2.13 distributed/fsdp/_fully_shard/{_fsdp_collectives,_fsdp_param_group,_fsdp_state,
-_fsdp_param}.py; accelerate 1.15 utils/fsdp_utils.py (fsdp2_prepare_model).
+_fsdp_param}.py; accelerate 1.6 to 1.15 utils/fsdp_utils.py (fsdp2_prepare_model).
 """
 
 from collections.abc import Callable, Iterator
@@ -24,11 +26,12 @@ from typing import TYPE_CHECKING
 from weighbridge.autograd.engine import TEMPORARIES
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import ELSEWHERE, Param, Storage, Tensor
-from weighbridge.dtypes import DType
-from weighbridge.training.modules import Module
+from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.training.modules import Module, below
 from weighbridge.training.sharding.around import Around, passing
 from weighbridge.training.sharding.numbers import share
 from weighbridge.training.tensors import HEAD
+from weighbridge.units import power_of_two
 
 if TYPE_CHECKING:
     from weighbridge.training.step import Built
@@ -40,8 +43,10 @@ GATHER, SCATTER, ACROSS = 1, 2, 3  # streams
 @dataclass(frozen=True, slots=True, kw_only=True)
 class How:
     """`compute` and `reduce` are the dtypes of MixedPrecisionPolicy; parts stay in their own.
-    `carved`: embedding and head are units; `waits`: all micro-batches but the last do not
-    reduce."""
+    `carved`: embedding and head are units, `apart`: without the last norm, and the head's goes
+    between forward and backward; `waits`: all micro-batches but the last do not
+    reduce; `outside`: the loss is no part of the model, whose forward ends with the head;
+    `widens`: which parts are cast to float32: all, trained or none."""
 
     ranks: int
     compute: DType
@@ -49,6 +54,10 @@ class How:
     reshard: bool = True
     last_stays: bool = False  # the last layer is not resharded after forward
     carved: bool = False
+    apart: bool = False
+    root_stays: bool = True  # between forward and backward
+    widens: str = "none"
+    outside: bool = False
     waits: bool = False
     offload: bool = False
     across: bool = False
@@ -66,6 +75,7 @@ class Unit:
     kept: list[Storage] = field(default_factory=list)  # gradients that wait in the reduce dtype
     used: bool = False  # in this forward
     done: bool = False  # with its backward
+    at: int = -1  # in the order in which forward ran
 
     @property
     def padded(self) -> int:
@@ -81,12 +91,13 @@ class FullyShard(Around):
     def __init__(self, how: How) -> None:
         self.how = how
         self.early = how.offload
-        self.host = 0
-        self.root = Unit(stays=True)
+        self.host = self.pinned = 0
+        self.root = Unit(stays=how.root_stays)
         self.first = Unit()
-        self.last = Unit(stays=True)
+        self.last = Unit(stays=not how.apart)
         self.layers: dict[str, Unit] = {}
         self._part_of: dict[str, Param] = {}
+        self._adapters: set[str] = set()
         self._copied: Storage | None = None  # the buffer of the unit before, in forward
         self._scattered: Storage | None = None  # that of the unit before, in backward
         self._across: list[Storage] = []
@@ -97,6 +108,12 @@ class FullyShard(Around):
     def units(self) -> Iterator[Unit]:
         yield from (self.root, *self.layers.values(), self.first, self.last)
 
+    @property
+    def _tied(self) -> bool:
+        """Whether the embedding is in the head's unit, whose first module then has no gradient of
+        what it is given: such a unit waits for the end of backward."""
+        return any(p.kind == "embedding" for p in self.last.params)
+
     # Placing
 
     def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
@@ -106,12 +123,17 @@ class FullyShard(Around):
         self._part_of[h.name] = Param(h.name, shape, dtype, None, kind=h.kind)
         return Param(h.name, h.shape, self.how.compute, None, kind=h.kind)
 
+    def adapter(self, m: Machine, h: "Held", dtype: DType) -> Param:
+        self._adapters.add(h.name)
+        return self.place(m, h, dtype)
+
     def placed(self, m: Machine, built: "Built") -> None:
         self.layers = {path: Unit(stays=not self.how.reshard) for path in built.stacks}
         if self.how.last_stays and self.layers:
             next(reversed(self.layers.values())).stays = True
-        tied = not any(map(HEAD.search, built.params))
-        for p in built.params.values():
+        heads = (p for name, p in built.params.items() if HEAD.search(name))
+        tied = all(p.kind == "embedding" for p in heads)
+        for p in built.own:
             part = self._part_of.get(p.name)
             if part is None or p.kind == ELSEWHERE:
                 continue
@@ -129,21 +151,42 @@ class FullyShard(Around):
         for part in unit.parts:
             if self.how.offload:
                 m.hidden(part.nbytes, name="weights")
-                self.host += part.nbytes * (2 if part.trainable else 1)
             else:
-                part.storage = Storage(m.heap, part.nbytes, "weights")
+                part.storage = Storage(m.heap, part.nbytes, self._component(part))
         whole.clear()
+        for part in unit.parts:
+            self._widen(m, part)
+            if self.how.offload:
+                held = 2 if part.trainable else 1  # with its gradient
+                self.host += part.nbytes * held
+                self.pinned += power_of_two(part.nbytes) * held
+
+    def _component(self, part: Param) -> str:
+        return "adapters" if part.name in self._adapters else "weights"
+
+    def _widen(self, m: Machine, part: Param) -> None:
+        how = self.how
+        chosen = how.widens == "all" or (how.widens == "trained" and part.trainable)
+        if not chosen or part.dtype == FLOAT32:
+            return
+        part.dtype = FLOAT32
+        if not how.offload:
+            part.storage = Storage(m.heap, part.nbytes, self._component(part))
 
     def _unit(self, p: Param, *, tied: bool) -> Unit:
-        prefix = next((path for path in self.layers if p.name.startswith(path)), None)
-        if prefix is not None:
+        prefix = below(p.name, self.layers)
+        if prefix:
             return self.layers[prefix]
-        if not self.how.carved:
+        if not self.how.carved or (self.how.apart and not self._outer(p)):
             return self.root
         return self.first if p.kind == "embedding" and not tied else self.last
 
+    @staticmethod
+    def _outer(p: Param) -> bool:
+        return p.kind == "embedding" or bool(HEAD.search(p.name))
+
     def stepped(self, built: "Built") -> list[Param]:
-        mine = (self._part_of.get(p.name, p) for p in built.params.values())
+        mine = (self._part_of.get(p.name, p) for p in built.own)
         return [p for p in mine if p.trainable]
 
     # Forward
@@ -152,8 +195,8 @@ class FullyShard(Around):
         self._order.clear()
         for unit in self.units:
             unit.done = unit.used = False
-        tied = any(p.kind == "embedding" for p in self.last.params)
-        for unit in (self.root, self.last) if tied else (self.root, self.first):
+            unit.at = -1
+        for unit in (self.root, self.last) if self._tied else (self.root, self.first):
             self._enter(m, unit)
 
     def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -166,11 +209,17 @@ class FullyShard(Around):
         out = self._leave(m, unit, run(passing(m, x, lambda: self._post_backward(m, unit))))
         if unit is next(reversed(self.layers.values())) and self.last.params:
             self._enter(m, self.last)
-            out = passing(m, out, lambda: self._post_backward(m, self.last))
+            if not self._tied:
+                out = passing(m, out, lambda: self._post_backward(m, self.last))
         return out
 
     def logits(self, m: Machine, logits: Tensor) -> Tensor:
-        return self._leave(m, self.last, logits) if self.last.params else logits
+        """A head that is called for each chunk is there until the last of them."""
+        if self.how.outside:
+            self._copied = None
+        if not self.last.params:
+            return logits
+        return self._turned(m, self.last, logits)
 
     def _enter(self, m: Machine, unit: Unit) -> None:
         unit.used = True
@@ -180,7 +229,11 @@ class FullyShard(Around):
     def _leave(self, m: Machine, unit: Unit, out: Tensor) -> Tensor:
         if not unit.stays:
             _given_back(unit.whole)
-        if unit not in self._order:
+        return self._turned(m, unit, out)
+
+    def _turned(self, m: Machine, unit: Unit, out: Tensor) -> Tensor:
+        if unit.at < 0:
+            unit.at = len(self._order)
             self._order.append(unit)
         return passing(m, out, lambda: self._pre_backward(m, unit))
 
@@ -189,6 +242,12 @@ class FullyShard(Around):
     def turns(self, m: Machine, built: "Built", *, last: bool) -> None:
         self._copied = None
         self._reduces = last or not self.how.waits
+        if not self.last.stays:
+            _given_back(self.last.whole)
+        if not self.root.stays:
+            _given_back(self.root.whole)
+            self._gather(m, self.root)
+            self._copy_out(m, self.root, forward=False)
         if self.root.params:
             self._ahead(m, len(self._order))
 
@@ -196,13 +255,14 @@ class FullyShard(Around):
         for unit in self.units:
             if unit.used:
                 self._post_backward(m, unit)
+            unit.gathered = None  # ahead, for a backward that never came (finalize_backward)
         self._copied = self._scattered = None
         self._across.clear()
 
     def _pre_backward(self, m: Machine, unit: Unit) -> None:
         self._gather(m, unit)
         self._copy_out(m, unit, forward=False)
-        self._ahead(m, next(i for i, u in enumerate(self._order) if u is unit))
+        self._ahead(m, unit.at)
 
     def _ahead(self, m: Machine, at: int) -> None:
         if at:
@@ -227,8 +287,10 @@ class FullyShard(Around):
                     yield came
                 else:
                     yield Storage(m.heap, compute.size(part.numel), TEMPORARIES, GATHER)
-        elif unit.parts[0].dtype != compute:
-            yield Storage(m.heap, compute.size(unit.padded), TEMPORARIES, GATHER)
+            return
+        cast = sum(part.numel for part in unit.parts if part.dtype != compute)
+        if cast:
+            yield Storage(m.heap, compute.size(cast), TEMPORARIES, GATHER)
 
     def _copy_out(self, m: Machine, unit: Unit, *, forward: bool) -> None:
         if unit.gathered is None:

@@ -3,25 +3,33 @@
     stage 1    2 P + 2 P + 12 P / N    16-bit weights and gradients whole, the rest in parts
     stage 2    2 P + 2 P / N + 12 P / N
     stage 3    (2 + 2 + 12) P / N, and what is gathered for the module that runs
-    buckets    reduce_bucket_size numbers of gradients (two with overlap_comm)
-    gathered   the largest parameter of a layer and what is prefetched, again in backward; the
-               embedding and the head while they run; layers that are used again soon stay.
-               Parameters below the persistence threshold are whole
-    step       gradients of the part in one, and in float32
+    averaged   of stage 2 the part's gradients, and beside them those of the next micro-batch
+    bucket     reduce_bucket_size numbers, whole, however few are trained. Of stage 3 from the
+               start and for good, and what is in it once more while it is scattered; of stages 1
+               and 2 during a backward, two with overlap_comm
+    gathered   in the first micro-batch one parameter at a time. From then on the order is known,
+               and each module fetches ahead: parameters are there until they are
+               max_live_parameters, and one more, for the one that is taken last may be any size.
+               Parameters below the persistence threshold are whole, beside their parts. All of
+               it is made on a stream of its own
+    step       gradients of sub_group_size numbers of the part in one, and in float32
 
-States are made when the engine is. With the Trainer sizes are its "auto": hidden^2, 0.9 hidden^2
-and 10 hidden (transformers integrations/deepspeed.py). Source: DeepSpeed runtime/zero/config.py,
-stage_1_and_2.py (setup_buckets, initialize_optimizer_states), stage3.py; the paper's section 5.
+States are made at the first step; up to 0.13.1 a step of zero gradients made them at once. With
+the Trainer sizes are its "auto": hidden^2, 0.9 hidden^2 and 10 hidden (transformers
+integrations/deepspeed.py). Source: DeepSpeed 0.9.5 to 0.19.5 runtime/zero/config.py,
+stage_1_and_2.py (setup_buckets, _release_ipg_buffers), stage3.py (_setup_for_real_optimizer,
+__add_grad_to_ipg_bucket, _prepare_fp32_grad_for_sub_group), partitioned_param_coordinator.py
+(fetch_sub_module), partition_parameters.py; the paper's section 5.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import ELSEWHERE, Param, Storage, Tensor
 from weighbridge.dtypes import FLOAT32, DType
-from weighbridge.training.modules import Module
+from weighbridge.training.modules import Module, below
 from weighbridge.training.sharding.around import Around, passing
 from weighbridge.units import ceil_div
 
@@ -37,8 +45,8 @@ class Sizes:
     reduce: int = 500_000_000
     prefetch: int = 50_000_000
     persistent: int = 100_000
-    buckets: int = 1
-    reuse: int = 1_000_000_000
+    live: int = 1_000_000_000
+    sub_group: int = 1_000_000_000
 
     @classmethod
     def auto(cls, hidden: int) -> "Sizes":
@@ -46,152 +54,267 @@ class Sizes:
         return cls(reduce=square, prefetch=square * 9 // 10, persistent=10 * hidden)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """`offload`: none, optimizer, params or nvme. `eager`: states are made with the engine;
+    `overlaps`: overlap_comm; `whole_first`: the model is on the device before it is shared out;
+    `flattens`: parameters that are trained become one on the device, and not on the host."""
+
+    stage: int
+    ranks: int
+    sizes: Sizes
+    offload: str = "none"
+    eager: bool = False
+    overlaps: bool = False
+    whole_first: bool = False
+    flattens: bool = True
+
+
+EAGER = (0, 13, 2)  # the first that leaves the states to the first step
+FLATTENS = (0, 19)  # stage_1_and_2.py, since 37e232fa
 HEAD = "head"
-
-
-def _staying(sizes: Sequence[int], head: int, reuse: int, paths: Sequence[str]) -> set[str]:
-    """Layers that are used again, in backward, before so many other numbers are: they are not
-    given back (partitioned_param_coordinator.py, __params_to_release)."""
-    found, between = set(), 2 * head
-    for path, size in zip(reversed(paths), reversed(sizes), strict=True):
-        if between >= reuse:
-            break
-        found.add(path)
-        between += 2 * size
-    return found
+GATHER, SCATTER = 1, 2  # streams, whose blocks nothing else takes
 
 
 class Zero(Around):
-    """One rank of `ranks`. `offload`: none, optimizer, params or nvme."""
+    """One rank of `how.ranks`."""
 
-    early = True
+    apart = True
 
-    def __init__(self, stage: int, ranks: int, sizes: Sizes, offload: str) -> None:
-        self.stage = stage
-        self.saves = stage == 3
-        self.ranks = ranks
-        self.sizes = sizes
-        self.offload = offload
+    def __init__(self, how: How) -> None:
+        self.how = how
+        self.early = how.eager or how.offload != "none"
+        self.saves = how.stage == 3
         self.host = 0
-        self._part: Param | None = None
+        self._parts: list[Param] = []
         self._kept: list[Storage] = []
-        self._averaged: Storage | None = None
+        self._buckets: list[Storage] = []
+        self._filled = 0  # numbers in the bucket of stage 3
+        self._trained = 0  # numbers of the part
+        self._averaged: Storage | None = None  # of stage 2, and those of this micro-batch
+        self._coming: Storage | None = None
         self._gathered: dict[str, Storage] = {}  # by path of a layer
-        self._stay: set[str] = set()
-        self._head = 0  # bytes
+        self._ahead: Storage | None = None
+        self._room = 0  # numbers that are not there yet
+        self._largest: dict[str, int] = {}  # by path of a layer
+        self._knows = False  # the order of modules
+        self._head = self._words = 0  # numbers
         self._last = ""
 
+    # Placing
+
     def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
-        if self.stage < 3:
-            return m.param(h.name, h.shape, dtype, kind=h.kind)
+        return self._placed(m, h, dtype, "weights")
+
+    def adapter(self, m: Machine, h: "Held", dtype: DType) -> Param:
+        return self._placed(m, h, dtype, "adapters")
+
+    def _placed(self, m: Machine, h: "Held", dtype: DType, component: str) -> Param:
+        how = self.how
+        if how.stage < 3:
+            return m.param(h.name, h.shape, dtype, component=component, kind=h.kind)
         whole = Param(h.name, h.shape, dtype, None, kind=h.kind)
-        own = whole.numel
-        if own > self.sizes.persistent:
-            own = ceil_div(own, self.ranks)
-            if self.offload in ("params", "nvme"):
-                self.host += dtype.size(own) if self.offload == "params" else 0
-                return whole
-        self._kept.append(Storage(m.heap, dtype.size(own), "weights"))
+        own = ceil_div(whole.numel, how.ranks)
+        if whole.numel <= how.sizes.persistent:
+            self._kept.append(Storage(m.heap, whole.nbytes, component))
+        if how.offload not in ("params", "nvme"):
+            self._kept.append(Storage(m.heap, dtype.size(own), component))
+        elif how.offload == "params":
+            self.host += dtype.size(own)
         return whole
 
     def placed(self, m: Machine, built: "Built") -> None:
-        mine = [p for p in built.params.values() if p.trainable]
+        mine = [p for p in built.own if p.trainable]
+        self._share(m, built, mine)
         if not mine:
             return
-        own = ceil_div(sum(p.numel for p in mine), self.ranks)
+        how, own = self.how, ceil_div(sum(p.numel for p in mine), self.how.ranks)
         dtype = mine[0].dtype
-        self._part = Param("partition", (own,), FLOAT32, None)
-        if self.offload == "none":
-            self._part.storage = Storage(m.heap, FLOAT32.size(own), "master_weights")
-        elif self.offload != "nvme":
-            self.host += FLOAT32.size(own)
-        if self.stage == 3:
+        self._trained = own
+        self._parts = list(self._cut(own))
+        for part in self._parts:
+            if how.offload == "none":
+                part.storage = Storage(m.heap, part.nbytes, "master_weights")
+            elif how.offload != "nvme":
+                self.host += part.nbytes
+        if how.stage == 3:
             self._kept.append(Storage(m.heap, dtype.size(own), "gradients"))
-        bucket = min(self.sizes.reduce, sum(p.numel for p in mine))
-        for _ in range(self.sizes.buckets):
-            self._kept.append(Storage(m.heap, dtype.size(bucket), "temporaries"))
-        if self.stage > 1:
-            for p in mine:
-                p.hooks.append(self._reduced)
+            self._kept.append(Storage(m.heap, dtype.size(how.sizes.reduce), "temporaries"))
+        for p in mine:
+            p.hooks.append(self._reduced)
+
+    def _share(self, m: Machine, built: "Built", mine: list[Param]) -> None:
+        """What is there for a moment before all parameters are in their places."""
+        how = self.how
+        if how.stage < 3:
+            if how.flattens:
+                m.hidden(sum(p.nbytes for p in mine), name="weights")
+            return
+        whole = [p.nbytes for p in built.own if p.kind != ELSEWHERE]
+        if how.whole_first:
+            m.hidden(max(0, sum(whole) - sum(s.nbytes for s in self._kept)), name="weights")
+        else:
+            m.hidden(max(whole, default=0), name="weights")
+
+    def _cut(self, own: int) -> Iterator[Param]:
+        """The part is stepped in groups."""
+        each = self.how.sizes.sub_group if self.how.stage == 3 else own
+        for start in range(0, own, each):
+            yield Param(f"partition {start}", (min(each, own - start),), FLOAT32, None)
 
     def stepped(self, built: "Built") -> list[Param]:
-        return [self._part] if self._part is not None else []
+        return self._parts
+
+    def starting(self, m: Machine) -> Storage | None:
+        if self.how.offload != "none" or not self._parts:
+            return None
+        return Storage(m.heap, self._parts[0].nbytes, "gradients")
+
+    # Gathering
 
     def begins(self, m: Machine, built: "Built") -> None:
-        if self.stage < 3 or not built.layers:
+        if self.how.stage < 3 or not built.layers:
             return
-        layers = tuple(built.stacks)
-        rest = [p for p in built.params.values() if not p.name.startswith(layers)]
-        embedding = sum(self._large(p for p in rest if p.kind == "embedding"))
-        head = sum(self._large(p for p in rest if p.kind != "embedding")) or embedding
-        m.hidden(rest[0].dtype.size(embedding))
-        self._head = rest[0].dtype.size(head)
-        self._last = layers[-1]
-        self._stay = _staying(
-            [sum(self._large(built.params.values(), path)) for path in layers],
-            head,
-            self.sizes.reuse,
-            layers,
-        )
+        self._measure(built)
+        self._ahead = None
+        if self._knows:
+            lower = built.own[0].dtype
+            self._ahead = Storage(m.heap, lower.size(self._live(built)), "temporaries", GATHER)
+        self._gather(m, "embedding", self._size(built, self._words))
+        self._release("embedding")
+        self._knows = True
+
+    def _measure(self, built: "Built") -> None:
+        """What is gathered with a layer, and with what stands outside of them."""
+        if self._largest:
+            return
+        stacks = built.stacks
+        self._largest = dict.fromkeys(stacks, 0)
+        for p in built.own:
+            path, n = below(p.name, stacks), self._large(p)
+            if path:
+                self._largest[path] = max(self._largest[path], n)
+            elif p.kind == "embedding":
+                self._words = max(self._words, n)
+            else:
+                self._head = max(self._head, n)
+        self._head = self._head or self._words
+        self._last = next(reversed(stacks))
+
+    def _live(self, built: "Built") -> int:
+        """Numbers that are there once modules fetch ahead, and with them a bucket that is copied
+        where several parameters are fetched at once."""
+        sizes, largest = self.how.sizes, max(self._largest.values(), default=0)
+        total = sum(self._large(p) for p in built.own)
+        ahead = min(total, sizes.live) if sizes.prefetch else 0
+        self._room = total - ahead
+        return ahead + (min(ahead, sizes.prefetch) if sizes.prefetch > largest else 0)
+
+    def _large(self, p: Param) -> int:
+        """Numbers, of what is not there all the time."""
+        there = p.kind == ELSEWHERE or p.numel <= self.how.sizes.persistent
+        return 0 if there else p.numel
+
+    def _size(self, built: "Built", numel: int) -> int:
+        return built.own[0].dtype.size(min(numel, self._room) if self._ahead else numel)
 
     def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        if self.stage < 3:
+        if self.how.stage < 3:
             return run(x)
-        path = p.path
-        params = [q for q in p.params.values() if q.name.startswith(path)]
-        large = list(self._large(params))
-        dtype = params[0].dtype
-        live = dtype.size(min(sum(large), max(large, default=0) + self.sizes.prefetch))
-        whole = dtype.size(sum(large))
-        stays = path in self._stay
-        self._gather(m, path, whole if stays else live)
+        path, dtype = p.path, next(iter(p.params.values())).dtype
+        room = self._room if self._ahead else None
+
+        def sized(numel: int) -> int:
+            return dtype.size(numel if room is None else min(numel, room))
+
+        own = sized(self._largest.get(path, 0))
+        self._gather(m, path, own)
         out = run(passing(m, x, lambda: self._release(path)))
-        if not stays:
-            self._release(path)
-        out = passing(m, out, lambda: self._gather(m, path, live))
+        self._release(path)
+        out = passing(m, out, lambda: self._gather(m, path, own))
         if path == self._last:
-            self._gather(m, HEAD, self._head)
+            self._gather(m, HEAD, sized(self._head))
             out = passing(m, out, lambda: self._release(HEAD))
         return out
 
     def logits(self, m: Machine, logits: Tensor) -> Tensor:
-        if self.stage < 3:
+        if self.how.stage < 3:
             return logits
+        there = self._gathered.get(HEAD)
+        nbytes = there.nbytes if there is not None else 0
+        del there
         self._release(HEAD)
-        return passing(m, logits, lambda: self._gather(m, HEAD, self._head))
+        return passing(m, logits, lambda: self._gather(m, HEAD, nbytes))
+
+    def turns(self, m: Machine, built: "Built", *, last: bool) -> None:
+        mine = [p for p in built.own if p.trainable]
+        if self.how.stage < 3 and mine:
+            nbytes = mine[0].dtype.size(self.how.sizes.reduce)
+            count = 2 if self.how.overlaps else 1
+            self._buckets = [Storage(m.heap, nbytes, "temporaries") for _ in range(count)]
 
     def after_backward(self, m: Machine, built: "Built", *, last: bool) -> None:
+        mine = [p for p in built.own if p.trainable]
+        if self.how.stage == 3 and mine:
+            self._scatter(m, mine[0].dtype)
+        self._averaged, self._coming = self._averaged or self._coming, None
         self._gathered.clear()
-
-    def _large(self, params: Iterable[Param], path: str = "") -> Iterator[int]:
-        """Numbers of those that are not there all the time."""
-        sizes = (p.numel for p in params if p.name.startswith(path) and p.kind != ELSEWHERE)
-        return (n for n in sizes if n > self.sizes.persistent)
+        self._buckets.clear()
+        self._ahead = None
 
     def _gather(self, m: Machine, path: str, nbytes: int) -> None:
         if path not in self._gathered and nbytes:
-            self._gathered[path] = Storage(m.heap, nbytes, "temporaries")
+            self._gathered[path] = Storage(m.heap, nbytes, "temporaries", GATHER)
 
     def _release(self, path: str) -> None:
         self._gathered.pop(path, None)
 
-    def before_step(self, m: Machine, built: "Built") -> None:
-        """The part's gradients in float32; on the host where states are."""
-        if self._part is None or self.offload != "none":
-            return
-        lower = next(p.dtype for p in built.params.values() if p.trainable)
-        joined = None if self.stage == 3 else m.new(self._part.shape, lower, "gradients")
-        self._part.grad = m.new(self._part.shape, FLOAT32, "gradients")
-        del joined
-
-    def after_step(self, m: Machine, built: "Built") -> None:
-        self._averaged = None
-        for p in built.params.values():
-            p.grad = None
+    # Gradients
 
     def _reduced(self, m: Machine, p: Param) -> None:
         """A gradient goes into the bucket, and the part's own into what is averaged."""
-        assert self._part is not None
-        if self.stage == 2 and self._averaged is None and self.offload == "none":
-            self._averaged = Storage(m.heap, p.dtype.size(self._part.numel), "gradients")
+        how = self.how
+        if how.stage == 1:
+            return
+        if how.stage == 2 and self._coming is None and how.offload == "none":
+            self._coming = Storage(m.heap, p.dtype.size(self._trained), "gradients")
+        if how.stage == 3:
+            if self._filled + p.numel > how.sizes.reduce:
+                self._scatter(m, p.dtype)
+            self._filled += p.numel
         p.grad = None
+
+    def _scatter(self, m: Machine, dtype: DType) -> None:
+        """What is in the bucket is padded and put in the order of ranks, and the part's own cut
+        off (reduce_scatter_coalesced)."""
+        if self._filled:
+            sent = Storage(m.heap, dtype.size(self._filled), "temporaries", SCATTER)
+            mine = Storage(m.heap, -(-sent.nbytes // self.how.ranks), "temporaries", SCATTER)
+            del sent, mine
+        self._filled = 0
+
+    def before_step(self, m: Machine, built: "Built") -> None:
+        """The gradients of a group of the part, first together, then in float32; on the host where
+        states are. Groups follow each other, in the same memory."""
+        if not self._parts or self.how.offload != "none":
+            return
+        lower = next(p.dtype for p in built.own if p.trainable)
+        first = self._parts[0]
+        joined = m.new(first.shape, lower, "gradients")
+        first.grad = m.new(first.shape, FLOAT32, "gradients")
+        del joined
+        for part in self._parts[1:]:
+            part.grad = Tensor(part.shape, FLOAT32, None)
+
+    def after_step(self, m: Machine, built: "Built") -> None:
+        self._averaged = None
+        for p in built.own:
+            p.grad = None
+
+
+def eager(version: tuple[int, ...] | None) -> bool:
+    return version is not None and version < EAGER
+
+
+def flattens(version: tuple[int, ...] | None) -> bool:
+    return version is None or version >= FLATTENS

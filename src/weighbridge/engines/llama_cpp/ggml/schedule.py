@@ -6,9 +6,11 @@
     the others         as their neighbours: GPUs spread down, then up, then the rest
 
 A split is a run of nodes on one device; what it needs from another is copied at its start, once a
-device. With several GPUs in a pipeline, inputs and copies are kept four times. Devices are
-numbered, the host last. Source: llama.cpp 0c1e57098 ggml/src/ggml-backend.cpp
-(ggml_backend_sched_split_graph), ggml/src/ggml-cuda/ggml-cuda.cu (offload_op, supports_op).
+device. With several GPUs in a pipeline, inputs and copies are kept several times (four as it is
+built by default), and none of their memory is used again. Devices are numbered, the host last.
+
+Source: llama.cpp 0c1e57098 ggml/src/ggml-backend.cpp (ggml_backend_sched_split_graph),
+ggml/src/ggml-cuda/ggml-cuda.cu (offload_op, supports_op).
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +19,6 @@ from dataclasses import dataclass, field
 from weighbridge.engines.llama_cpp.ggml.graph import VIEWS, Graph
 from weighbridge.engines.llama_cpp.ggml.tensor import Tensor
 
-COPIES = 4
 BATCH = 32
 Supports = Callable[[Tensor, int], bool]
 Step = tuple[Tensor, int]

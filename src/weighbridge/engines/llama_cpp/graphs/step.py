@@ -28,6 +28,7 @@ class Step:
     latent_mode: int | None = None  # ik_llama.cpp's -mla
     largest_batch: int = 0  # its -amb: MiB of scores or unfolded keys at once
     fused_experts: bool = False  # its -fmoe
+    repacks: bool = False  # its -rtr
     whole: bool = False  # every layer, also where one more of its kind changes nothing
 
 

@@ -1,0 +1,63 @@
+"""Names that the servers' own --quantization has.
+
+    ONLINE             quantize a checkpoint that is not, while it is loaded: a format of ours each
+    OF_THE_CHECKPOINT  only say what the checkpoint is stored in: its tensors are read
+
+A packed checkpoint stays as it is under either.
+
+Source: vllm 0.33 config/quantization.py, model_executor/layers/quantization/{fp8,bitsandbytes}.py;
+sglang 0.5.23 srt/arg_groups/choices.py, srt/layers/quantization/.
+"""
+
+from collections.abc import Mapping
+
+from weighbridge.errors import UsageError
+
+ONLINE: Mapping[str, Mapping[str, str]] = {
+    "vllm": {
+        "fp8": "fp8-tensor",
+        "fp8_per_tensor": "fp8-tensor",
+        "fp8_per_block": "fp8-block",
+        "fp8_per_channel": "fp8-dynamic",
+        "ptpc_fp8": "fp8-dynamic",
+        "int8_per_channel_weight_only": "w8a16",
+        "bitsandbytes": "nf4",
+    },
+    "sglang": {
+        "fp8": "fp8-tensor",
+        "bitsandbytes": "nf4",
+        "quark_mxfp4": "mxfp4",
+        "nvfp4_online": "nvfp4",
+    },
+}
+_NAMES = """
+awq awq_marlin auto_awq gptq gptq_marlin auto_gptq gptq_bitblas marlin gguf squeezellm aqlm
+compressed-tensors modelopt modelopt_fp8 modelopt_fp4 modelopt_mixed modelopt_mxfp8 quark
+fbgemm_fp8 moe_wna16 inc auto-round auto-round-int8 mxfp4 gpt_oss_mxfp4 deepseek_v4_fp8 hqq
+bitblas w8a8_fp8 w8a8_int8 w4afp8 blockwise_int8 petit_nvfp4 torchao ipex none unquant
+"""
+OF_THE_CHECKPOINT = frozenset(_NAMES.split())
+OURS_TOO = frozenset(("mxfp4",))  # names of formats of ours as well
+
+
+def online(engine: str, name: str | None) -> str | None:
+    """The format of ours that the engine makes under that name; None where it makes none."""
+    return ONLINE.get(engine, {}).get((name or "").lower())
+
+
+def read(engine: str, name: str | None, *, packed: bool) -> str | None:
+    """A format of ours for what was asked; None where the checkpoint decides. Raises UsageError for
+    a name of checkpoints where this one is not packed."""
+    if name is None or engine not in ONLINE:
+        return name
+    made, plain = online(engine, name), name.lower()
+    if made is not None:
+        return None if packed else made
+    if plain not in OF_THE_CHECKPOINT - OURS_TOO:
+        return name
+    if packed or plain in ("none", "unquant"):
+        return None
+    raise UsageError(
+        f"--quantization {name}: {engine} reads it from a checkpoint that is stored so, and this "
+        "one is not; give that repository, or a format such as awq-4bit-g128"
+    )

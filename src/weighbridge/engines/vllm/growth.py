@@ -1,0 +1,86 @@
+"""What grows outside torch from vLLM's first look at free memory to the end of profiling.
+
+    to 0.16      kernels of the model and of a sampler that sorts: 0.13 GiB on an H100, 0.16 before
+                 0.11; 0.04 (12 GB card), 0.05 (T4), 0.08 (48 GB) and 0.34 (95 GB Blackwell)
+    to 0.20      kernels of the model, 0.07 GiB on a rank that does not sample; and the local memory
+                 of one kernel for top-k and top-p. One log of 0.17 is still 0.13
+    from 0.21    FlashInfer samples, which has no such memory; no log is published
+
+Local memory: what a kernel's registers do not hold is on the stack of its thread, and the driver
+keeps room for every thread that can be resident as long as the context lives:
+
+    bytes of a thread x multiprocessors x threads that one keeps
+
+The vocabulary is a constant of that kernel and the distance between its rows. Where it is odd, rows
+are not aligned and are read number by number, which spills more. Compiled by Triton 3.6 for
+vocabularies of 32,016 to 262,208, its stack is 736 to 880 bytes on Hopper, 848 to 1,056 on A100 and
+880 on Ada; 1,888, 2,824 and 1,864 where the vocabulary is odd. 26 logs of 0.19 on an H100 are 0.24
+to 0.27 GiB, and Granite's, whose vocabulary is odd, 0.46: seven eighths of that rule.
+
+Source: vllm 0.17 to 0.23 v1/sample/ops/topk_topp_triton.py, topk_topp_sampler.py, v1/worker/
+gpu_worker.py; jgchn/llm-d-planner, accuracy/results; CUDA C++ programming guide (local memory).
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.accelerators.parts import chip_of
+from weighbridge.engines.shards import Rank
+from weighbridge.engines.vllm import hardware
+from weighbridge.engines.vllm.sampling import FEW
+from weighbridge.engines.vllm.setting import Launch
+from weighbridge.memory import Bytes
+from weighbridge.units import GIB, MIB
+
+SORTING = Bytes(40 * MIB, 130 * MIB, GIB // 4)
+MODEL = Bytes(40 * MIB, 75 * MIB, 128 * MIB)  # a rank that does not sample
+UNREAD = Bytes(40 * MIB, 130 * MIB, 352 * MIB)  # since 0.21
+FIRST_WITH_KERNEL = (0, 18)
+HELD, EIGHTHS = (6, 7, 8), 8  # of the rule
+
+
+class Stack(NamedTuple):
+    """Bytes of a thread, by whether rows of logits are aligned."""
+
+    aligned: Bytes
+    odd: int
+
+
+STACKS: Mapping[tuple[int, int], Stack] = {
+    (8, 0): Stack(Bytes(848, 950, 1056), 2824),
+    (8, 9): Stack(Bytes(800, 880, 960), 1864),
+    (9, 0): Stack(Bytes(736, 800, 880), 1888),
+}
+OTHER = Stack(Bytes(736, 850, 1056), 2824)
+ALIGNED = 4  # numbers: 16 bytes of float32
+
+
+def growth(at: Launch, rank: Rank, vocabulary: int, budget: Budget | None) -> Bytes:
+    """Bytes of one rank, communicators aside."""
+    if at.rules.sampler == "sort":
+        return SORTING
+    if at.rules.sampler == "flashinfer":
+        return UNREAD
+    if not rank.last or at.pooling or at.sequences < FEW:
+        return MODEL
+    with_kernel = MODEL.plus(local(vocabulary, budget))
+    if at.rules.version < FIRST_WITH_KERNEL:
+        return Bytes(SORTING.low, SORTING.expected, with_kernel.high)
+    return with_kernel
+
+
+def local(vocabulary: int, budget: Budget | None) -> Bytes:
+    """Memory that the driver keeps for stacks of the kernel."""
+    threads = chip_of(budget.choice.part if budget else None).resident
+    found = stack(vocabulary, hardware.capability(budget))
+    shares = zip(found, HELD, strict=True)
+    return Bytes(*(nbytes * threads * share // EIGHTHS for nbytes, share in shares))
+
+
+def stack(vocabulary: int, capability: tuple[int, int]) -> Bytes:
+    """Even vocabularies that are no multiple of four were not compiled: between the others."""
+    aligned, odd = STACKS.get(capability, OTHER)
+    if vocabulary % 2:
+        return Bytes(odd, odd, odd)
+    return aligned if vocabulary % ALIGNED == 0 else aligned._replace(high=odd)

@@ -1,0 +1,96 @@
+"""Sleep mode: what loading frees, and what vLLM takes for used all the same.
+
+Weights are made in a pool of their own. When loading ends, vLLM unmaps every segment of that pool
+in which nothing is left, and torch goes on counting it as reserved. Since 0.10 the profile reckons
+
+    outside torch = used - reserved
+
+so that it comes out too small by what was unmapped, and the cache is made larger by as much. A
+tensor that is made and freed whole while loading is thus beyond the share of the card:
+
+    tied heads    classes that make a head and tie it afterwards (FREED) free a whole one; others
+                  (SHARED) take the embedding for it at once
+    repacking     packed weights are replaced by the layout of their kernel. Replaced tensors serve
+                  the next layer's, so one layer's are left; a 70B in AWQ had 2 GiB more of cache
+                  with sleep mode than without (vllm-project/vllm issue 40256)
+    pool          buffers that are made in the pool after weights were measured, and its segments.
+                  No rule is known. Language models had up to 0.2 GiB that nothing else explains,
+                  and Gemma 4 E2B, which has towers, 0.3 to 0.9 (AgileRL/AgileRL,
+                  tools/memory_profiling)
+
+Source: vllm 0.26 device_allocator/cumem.py (use_memory_pool), utils/mem_utils.py
+(memory_profiling), model_executor/models/; v1/worker/gpu_worker.py of 0.14 to 0.17 (load_model).
+"""
+
+from weighbridge.engines.parallel.names import role
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.shards import Rank
+from weighbridge.engines.vllm.sampling import padded
+from weighbridge.engines.vllm.setting import Launch
+from weighbridge.engines.vllm.weights import of_layers
+from weighbridge.memory import Bytes, Component, exactly, total
+from weighbridge.units import GIB, MIB, ceil_div
+
+# Model types, read in 0.26. Of the language model, where it stands beside towers.
+_FREED = """
+apertus arcee falcon_h1 gemma3_text gemma4_text gemma4_unified_text gpt2 granite lfm2 lfm2_moe llama
+mamba2 minicpm mistral nemotron-nas phi4mm plamo2 plamo3 zamba2
+"""
+_SHARED = """
+glm4 mimo olmo3 qwen2 qwen2_vl qwen2_vl_text qwen2_5_vl qwen2_5_vl_text qwen3 qwen3_vl qwen3_vl_text
+qwen3_5 qwen3_5_text seed_oss
+"""
+FREED, SHARED = frozenset(_FREED.split()), frozenset(_SHARED.split())
+LAYERS = 5  # of packed weights at most: a 70B in four bits has 0.43 GiB a layer
+POOL, POOL_WITH_TOWERS = Bytes(0, 0, 200 * MIB), Bytes(0, GIB // 2, GIB)
+NONE = exactly(0)
+SOURCE = "vllm device_allocator/cumem.py, utils/mem_utils.py"
+
+
+def asleep(subject: Subject, rank: Rank, at: Launch) -> tuple[Component, ...]:
+    """Bytes of this rank that sleep mode puts beyond the share of the card."""
+    if not at.sleeps:
+        return ()
+    pool = Component(
+        name="other",
+        bytes=POOL_WITH_TOWERS if subject.body.towers else POOL,
+        basis="assumed",
+        detail="the pool of sleep mode",
+        formula="its segments, and buffers that are made in it after weights were measured",
+        source="NVML beside vLLM 0.23 and 0.26 (AgileRL/AgileRL, tools/memory_profiling)",
+    )
+    if not at.rules.phantom:
+        return (pool,)
+    phantom = Component(
+        name="other",
+        bytes=total((_head(subject, rank, at), _repacked(subject, rank))),
+        basis="computed" if subject.model_type in FREED | SHARED else "assumed",
+        detail="freed while loading, and given to the cache",
+        formula="a head that is made and then tied, weights that are packed anew: vLLM takes free "
+        "memory of its pool for used by torch",
+        source=SOURCE,
+    )
+    return (pool, phantom) if phantom.bytes.high else (pool,)
+
+
+def _head(subject: Subject, rank: Rank, at: Launch) -> Bytes:
+    """Made, and freed when it was tied. A class that was not read does one or the other."""
+    if not rank.last or subject.model_type in SHARED or not _tied(subject):
+        return NONE
+    body = subject.body
+    rows = ceil_div(padded(body.vocab), at.tensor)
+    nbytes = int(subject.choice.dtype.size(rows * body.hidden))
+    return exactly(nbytes) if subject.model_type in FREED else Bytes(0, nbytes // 2, nbytes)
+
+
+def _tied(subject: Subject) -> bool:
+    return any(p.tied and role(p.name) == "vocab" for p in subject.part.blueprint.counted)
+
+
+def _repacked(subject: Subject, rank: Rank) -> Bytes:
+    """Weights of layers that were replaced, where they are packed."""
+    if subject.choice.scheme is None and not subject.part.packed:
+        return NONE
+    layers = max(1, len(rank.layers))
+    each = sum(t.nbytes * t.copies for t in of_layers(rank)) // layers
+    return Bytes(0, each, LAYERS * each)

@@ -1,0 +1,67 @@
+"""The verdict on an engine that takes a share of the card, and what would make it serve.
+
+A device may have room for what a workload needs while the engine's own share of it has none.
+
+    with a command   the verdict is about that very command; flags that it lacks are a remedy
+    without one      the flags that the launch line adds are a part of what was sized, and said
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from weighbridge import fit
+from weighbridge.engines.serving import Answer
+from weighbridge.memory import Device
+from weighbridge.report import Remedy, Verdict
+from weighbridge.workload import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+COSTS: Mapping[str, str] = {
+    "gpu_memory_utilization": "more of the card is the engine's",
+    "mem_fraction_static": "more of the card is the engine's",
+    "max_num_seqs": "fewer requests may run at once",
+    "max_running_requests": "fewer requests may run at once",
+    "max_num_batched_tokens": "prompts are read in more steps",
+    "chunked_prefill_size": "prompts are read in more steps",
+    "enforce_eager": "no CUDA graphs: tokens are written more slowly",
+    "disable_cuda_graph": "no CUDA graphs: tokens are written more slowly",
+}
+
+
+def verdict(answer: Answer, w: Infer, engine: str, budget: "Budget") -> Verdict:
+    """Whether the devices hold what was sized, and the engine serves it by these flags."""
+    found, serves = fit.serving(answer.devices, budget), answer.serves
+    if serves is None or found.fits == "no":
+        return found
+    if serves.surely == "no" or (serves.surely == "unknown" and found.fits == "yes"):
+        return replace(found, fits=serves.surely, reason=serves.lacks)
+    if serves.flags and not w.engine_defaults:
+        more = f"{found.reason}, with {serves.flags}, which {engine} does not do by itself"
+        return replace(found, reason=more)
+    return found
+
+
+def remedies(answer: Answer, budget: "Budget") -> Iterator[Remedy]:
+    """The flags with which a command would serve."""
+    serves = answer.serves
+    if serves is None or not serves.changed:
+        return
+    found = fit.serving(serves.changed, budget)
+    yield Remedy(
+        change=dict(serves.change),
+        peak_bytes=_peak(serves.changed),
+        fits=found.fits,
+        cost="; ".join(dict.fromkeys(_costs(serves.change))),
+        flags=serves.flags,
+    )
+
+
+def _costs(change: Mapping[str, Any]) -> Iterator[str]:
+    return (COSTS[name] for name in change if name in COSTS)
+
+
+def _peak(devices: tuple[Device, ...]) -> int:
+    return max(d.peak("driver").expected for d in devices if d.kind == "gpu")

@@ -1,0 +1,123 @@
+"""Does it fit the machine? Host memory that is needed beside what processes can have of it.
+
+    needed      the fullest phase of the host, without pages of files: the kernel drops those
+    yes         needed.high <= available          no    needed.low > available
+    not judged  nobody said what the machine has: what is needed is stated alone
+
+It fits where both halves do. A need is that of one machine: with more ranks than one machine has
+devices, each of them needs as much. Where a device has no memory of its own (Apple's chips, GB10),
+what it holds is part of the need.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from weighbridge.fit import Answer, fits
+from weighbridge.memory import Bytes, Device, exactly, total
+from weighbridge.report import HostVerdict, Verdict
+from weighbridge.units import human
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.ram import Ram
+
+RANK: dict[Answer, int] = {"yes": 0, "unknown": 1, "no": 2}
+WHILE = {"load": "while loading", "save": "while saving", "step": "in a step"}
+UNNAMED = "no device was named: --gpu says which"
+
+
+def both(
+    found: Verdict | None,
+    devices: Sequence[Device],
+    ram: "Ram | None",
+    *,
+    shared: bool = False,
+) -> Verdict | None:
+    """The verdict on devices with its other half. Without a device the host alone is judged.
+    `shared`: devices have no memory of their own."""
+    host = next((d for d in devices if d.kind == "host"), None)
+    if host is None or (found is None and ram is None):
+        return found
+    half = judged(host, ram, [d for d in devices if d.kind == "gpu"] if shared else ())
+    if found is None:
+        return _alone(half, on_host=all(d.kind == "host" for d in devices))
+    if half.fits is None or RANK[half.fits] == 0:
+        return replace(found, host=half)
+    if RANK[half.fits] > RANK[found.fits]:
+        reason = f"{half.reason}; the device alone {ALONE[found.fits]}: {found.reason}"
+        return replace(found, fits=half.fits, reason=reason, host=half)
+    return replace(found, reason=f"{found.reason}; {half.reason}", host=half)
+
+
+ALONE: dict[Answer, str] = {"yes": "would do", "unknown": "may do", "no": "would not do"}
+
+
+def judged(host: Device, ram: "Ram | None", inside: Sequence[Device] = ()) -> HostVerdict:
+    """The phase that is named is the one whose bound decides. `inside` are devices whose memory is
+    the host's."""
+    held = [phase for device in inside for phase in device.phases]
+    needs = {
+        own.name: own.needed.plus(total(p.at("driver") for p in held if p.name == own.name))
+        for own in host.phases
+    }
+    needed = Bytes(*(max(bounds) for bounds in zip(*needs.values(), strict=True)))
+    answer = None if ram is None else fits(needed, exactly(ram.nbytes))
+    bound = 0 if answer == "no" else 2
+    name = max(needs, key=lambda phase: needs[phase][bound])
+    if ram is None or answer is None:
+        reason = f"{_span(needed)} of host memory {when(name)}; --ram SIZE judges it"
+    else:
+        told = when(name) + ", with what is on the device" * bool(inside)
+        reason = _compared(answer, needed, ram.nbytes, told)
+    return HostVerdict(
+        needed=needed,
+        phase=name,
+        available=None if ram is None else ram.nbytes,
+        fits=answer,
+        reason=reason,
+    )
+
+
+def when(phase: str) -> str:
+    """A phase in words."""
+    return WHILE.get(phase, f"in {phase}")
+
+
+def _compared(answer: Answer, needed: Bytes, available: int, told: str) -> str:
+    have = human(available)
+    return {
+        "yes": f"host memory {told}: the high estimate, {human(needed.high)}, is within {have}",
+        "no": f"host memory {told}: even the low estimate, {human(needed.low)}, is above {have}",
+        "unknown": f"host memory {told}: the estimate, {_span(needed)}, is about {have}",
+    }[answer]
+
+
+def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:
+    """Nothing was said of a device: it may fit only where nothing is on one."""
+    assert half.available is not None
+    assert half.fits is not None
+    answer: Answer = half.fits if on_host or half.fits == "no" else "unknown"
+    room = exactly(half.available)
+    return Verdict(
+        accelerator="the host alone",
+        accelerator_id="",
+        count=0,
+        usable_bytes=half.available,
+        fits=answer,
+        margin_bytes=half.available - half.needed.expected,
+        reason=half.reason if answer == half.fits else f"{half.reason}; {UNNAMED}",
+        marketed_gb=None,
+        total=room,
+        visible=room,
+        usable=room,
+        headroom_bytes=0,
+        per_device=exactly(0),
+        devices_used=0,
+        basis="read",
+        source="as you said",
+        host=half,
+    )
+
+
+def _span(b: Bytes) -> str:
+    return human(b.low) if b.exact else f"{human(b.low)} to {human(b.high)}"

@@ -1,0 +1,12 @@
+"""Memory that kernels of torch and its libraries take beside their inputs and outputs.
+
+attention.py    which kernel scaled_dot_product_attention takes, and what each accumulates in memory
+reductions.py   sums whose blocks of threads meet in a buffer
+embedding.py    sorting of indices before rows of a gradient are summed
+cublas.py       workspaces
+convolution.py  workspaces in which cuDNN puts channels last
+
+Sizes go in, bytes come out: no tensors, so that the closed form of training (autograd/ops), the
+engines and the fake GPU (trace/hidden) read each fact here. "What" of a card is an
+`accelerators.chips.Chip`.
+"""

@@ -1,0 +1,264 @@
+"""Attention: which kernel scaled_dot_product_attention takes, and what accumulates in memory.
+
+    order      cuDNN first where torch prefers it, then flash, efficient, math
+    flash      capability 8.0 or more, half types, equal head dims up to 256, no mask, causal only
+               if as many queries as keys, groups
+    efficient  float32 and half types, head dims a multiple of 16 bytes, a mask, no groups
+    cudnn      capability 8.0 or more, half types, head dims up to 128 (256 on 9.0), a mask, groups
+    math       everything: the matrix of scores, in float32 for half types
+
+    legend     B batch, H query heads, M queries, N keys, D head dimension
+
+    flash      forward that splits the keys: an output and a logsumexp a split, in float32
+               backward: float32 dQ rounded up (M to 128, D to 32), softmax_d, and dK, dV of each
+               query head where several share a key head
+    flash3     backward: float32 dQ, softmax_d and a second logsumexp, and the sums of dK and dV in
+               float32 where heads share them
+    efficient  forward: float32 output where the values' dimension is above 128
+               backward: delta, and a float32 tile of dQ for each block of queries (and dK, dV where
+               the kernel cannot keep them)
+    cudnn      backward: float32 dQ and delta
+
+Source: torch 2.5 to 2.13 aten/src/ATen/native/transformers/{cuda/sdp_utils.cpp (priority_order,
+can_use_*), cuda/flash_attn/flash_api.cpp (num_splits_heuristic, mha_bwd),
+cuda/attention_backward.cu, cuda/mem_eff_attention/kernel_backward.h (workspace_size)}. What
+cuDNN's backward accumulates was not measured. flash-attention hopper/flash_api.cpp (mha_bwd).
+"""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import NamedTuple
+
+from weighbridge.accelerators.chips import Chip
+from weighbridge.units import KIB, align_up, ceil_div
+
+Version = tuple[int, int]  # of torch
+FLOAT = 4  # bytes
+NEWEST = (2, 13)  # torch, whose sources these rules were read from
+FLASH_MOST = 256  # the widest head of the flash kernel
+FLASH_SINCE = (8, 0)  # compute capability; that of cuDNN's kernel, too
+EFFICIENT_SINCE = (5, 0)
+BLACKWELL_SINCE = (2, 7)  # flash and efficient kernels for capability 10 and 12
+CUDNN_SINCE = (2, 5)
+CUDNN_FIRST_SINCE = (2, 10)  # wheels with cuDNN above 9.15
+CUDNN_FIRST = ((9, 0), (10, 0), (10, 3))
+ORDER = ("flash", "efficient", "math", "cudnn")
+SMALL_MEMORY = 100 * KIB  # of shared memory a block: kernels with larger tiles need more
+ROWS = 128  # that flash attention's backward rounds to
+MOST_SPLITS = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """q [batch, heads, queries, key_dim], k [batch, kv_heads, keys, key_dim], v [..., value_dim];
+    `itemsize` bytes a number."""
+
+    batch: int
+    heads: int
+    kv_heads: int
+    queries: int
+    keys: int
+    key_dim: int
+    value_dim: int
+    itemsize: int
+    bfloat16: bool = False
+
+    @property
+    def half(self) -> bool:
+        """Whether numbers have 16 bits."""
+        return self.itemsize == 2
+
+    @property
+    def grouped(self) -> bool:
+        """Whether several query heads share a head of keys."""
+        return self.heads != self.kv_heads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """The rest of what decides the kernel; `groups` says that groups are told by enable_gqa."""
+
+    masked: bool = False
+    causal: bool = False
+    dropout: float = 0.0
+    groups: bool = False
+    differentiated: bool = True
+
+
+def order(chip: Chip, torch: Version = NEWEST) -> tuple[str, ...]:
+    """Names of kernels in torch's order of preference."""
+    first = torch >= CUDNN_FIRST_SINCE and chip.capability in CUDNN_FIRST
+    return ("cudnn", *ORDER[:3]) if first else ORDER
+
+
+def can(kernel: str, s: Shape, call: Call, chip: Chip, torch: Version = NEWEST) -> bool:
+    """Whether `kernel` of ORDER can serve the call."""
+    if kernel == "flash":
+        return _flash(s, call, chip, torch)
+    if kernel == "efficient":
+        return _efficient(s, call, chip, torch)
+    if kernel == "cudnn":
+        return _cudnn(s, call, chip, torch)
+    return True
+
+
+def _flash(s: Shape, call: Call, chip: Chip, torch: Version) -> bool:
+    return (
+        _supported(chip, FLASH_SINCE, torch)
+        and s.half
+        and not call.masked
+        and s.key_dim == s.value_dim <= FLASH_MOST
+        and not (call.causal and s.queries != s.keys)
+        and (call.groups or not s.grouped)
+        and not (call.differentiated and _too_wide(s.key_dim, call.dropout, chip))
+    )
+
+
+def _too_wide(dim: int, dropout: float, chip: Chip) -> bool:
+    """For flash's backward on cards with 99 KiB of shared memory a block, and on 8.7."""
+    small = (8, 6) <= chip.capability <= (8, 9) or chip.capability[0] == 12
+    return small and (192 < dim <= 224 or (dim > 224 and dropout > 0))
+
+
+def _efficient(s: Shape, call: Call, chip: Chip, torch: Version) -> bool:
+    align = _alignment(s, chip)
+    return (
+        _supported(chip, EFFICIENT_SINCE, torch)
+        and not (s.bfloat16 and chip.capability < (8, 0))
+        and s.key_dim % align == 0
+        and s.value_dim % align == 0
+        and not s.grouped
+        and not call.groups
+    )
+
+
+def _alignment(s: Shape, chip: Chip) -> int:
+    """Numbers in what a matrix unit loads at once, where there is one for the type."""
+    units = chip.capability >= (8, 0) or (chip.capability >= (7, 0) and s.half)
+    return (8 if s.half else 4) if units else 1
+
+
+def _cudnn(s: Shape, call: Call, chip: Chip, torch: Version) -> bool:
+    limit = 256 if chip.capability == (9, 0) else 128
+    return (
+        torch >= CUDNN_SINCE
+        and _supported(chip, FLASH_SINCE, torch)
+        and s.half
+        and max(s.key_dim, s.value_dim) <= limit
+        and s.key_dim % 8 == 0
+        and s.value_dim % 8 == 0
+        and min(s.queries, s.keys) > 1
+        and (call.groups or not s.grouped)
+    )
+
+
+def _supported(chip: Chip, lowest: Version, torch: Version) -> bool:
+    highest = (12, 1) if torch >= BLACKWELL_SINCE else (9, 0)
+    return lowest <= chip.capability <= highest
+
+
+def flash_forward(s: Shape, dropout: float, chip: Chip) -> list[int]:
+    """Bytes of the splits' logsumexps and outputs; nothing where keys are not split."""
+    if dropout > 0:
+        return []
+    queries, heads = s.queries, s.heads
+    if queries == 1 and s.grouped:  # the heads that share keys become queries
+        queries, heads = heads // s.kv_heads, s.kv_heads
+    block = 256 if s.key_dim <= 64 else 128 if s.key_dim <= 128 else 64
+    n = splits(
+        s.batch * heads * ceil_div(queries, 64), 2 * chip.multiprocessors, ceil_div(s.keys, block)
+    )
+    rows = n * s.batch * heads * queries * FLOAT
+    return [rows, rows * rounded(s.key_dim)] if n > 1 else []
+
+
+def splits(blocks: int, processors: int, key_blocks: int) -> int:
+    """num_splits_heuristic: the fewest splits of the keys that keep the card within 85 % of as busy
+    as it could be; `blocks` of queries, `processors` twice the card's multiprocessors."""
+    if blocks >= 0.8 * processors:
+        return 1
+    gains = {}
+    for n in range(1, min(MOST_SPLITS, processors, key_blocks) + 1):
+        if n == 1 or ceil_div(key_blocks, n) != ceil_div(key_blocks, n - 1):
+            waves = blocks * n / processors
+            gains[n] = waves / ceil(waves)
+    best = max(gains.values(), default=1.0)
+    return next((n for n, gain in gains.items() if gain >= 0.85 * best), 1)
+
+
+def rounded(dim: int) -> int:
+    """The head dimension that the flash kernel works with."""
+    return align_up(dim, 32) if dim <= 192 else 256
+
+
+def flash_backward(s: Shape, chip: Chip, *, deterministic: bool = False) -> list[int]:
+    """Bytes of softmax_d, of dQ in float32, and of dK and dV for all query heads."""
+    rows = s.batch * s.heads * align_up(s.queries, ROWS) * FLOAT
+    copies = ceil_div(chip.multiprocessors, s.batch * s.heads) if deterministic else 1
+    taken = [rows, copies * rows * rounded(s.key_dim)]
+    if s.grouped:
+        taken += [s.batch * s.keys * s.heads * s.key_dim * s.itemsize] * 2
+    return taken
+
+
+def flash3_backward(s: Shape) -> list[int]:
+    """Bytes of softmax_d and the logsumexp in base 2, of dQ in float32, and of the sums of dK and
+    dV in float32 where several query heads share a key head."""
+    rows = s.batch * s.heads * align_up(s.queries, ROWS) * FLOAT
+    taken = [rows, rows, rows * rounded(s.key_dim)]
+    if s.grouped:
+        keys = s.batch * s.kv_heads * align_up(s.keys, ROWS) * FLOAT
+        taken += [keys * rounded(s.key_dim), keys * rounded(s.value_dim)]
+    return taken
+
+
+def efficient_forward(s: Shape) -> list[int]:
+    """Bytes of a float32 output (kNeedsOutputAccumulatorBuffer)."""
+    if not s.half or s.value_dim <= 128:
+        return []
+    return [s.batch * s.queries * s.heads * s.value_dim * FLOAT]
+
+
+class Tile(NamedTuple):
+    """A kernel of cutlassB.h: rows of queries and keys that it works on, and its largest D."""
+
+    queries: int
+    keys: int
+    dim: int
+
+
+UNLIMITED = 65536
+SMALL = (Tile(64, 64, 32), Tile(64, 64, 64), Tile(64, 64, 128), Tile(64, 64, UNLIMITED))
+# Those that need more shared memory than SMALL_MEMORY are on cards that have it
+LARGE_HALF = (Tile(64, 64, 32), Tile(64, 64, 64), Tile(128, 128, 128), Tile(128, 64, UNLIMITED))
+LARGE_FLOAT = (Tile(64, 64, 32), Tile(64, 64, 64), Tile(128, 64, 128), Tile(128, 64, UNLIMITED))
+
+
+def _tile(s: Shape, dropout: float, chip: Chip) -> Tile:
+    large = chip.shared_memory > SMALL_MEMORY
+    tiles: tuple[Tile, ...] = SMALL
+    if large:
+        tiles = LARGE_HALF if s.half else LARGE_FLOAT
+    if large and dropout and s.half:
+        tiles = (SMALL[2], LARGE_HALF[3])
+    return next(tile for tile in tiles if tile.dim >= max(s.key_dim, s.value_dim))
+
+
+def efficient_backward(
+    s: Shape, dropout: float, chip: Chip, *, deterministic: bool = False
+) -> list[int]:
+    """Bytes of delta and of the workspace (workspace_size)."""
+    tile = _tile(s, dropout, chip)
+    of_queries = ceil_div(s.queries, tile.queries) * ceil_div(s.key_dim, tile.keys)
+    taken = of_queries * (4 + tile.queries * tile.keys)
+    if s.half and tile.dim > tile.queries:  # registers cannot keep dK and dV
+        dims = align_up(s.key_dim, tile.queries) + align_up(s.value_dim, tile.queries)
+        taken += (1 if deterministic else ceil_div(s.keys, tile.keys)) * tile.keys * dims
+    rows = s.batch * s.heads
+    return [rows * s.queries * FLOAT, rows * align_up(taken, 4) * FLOAT]
+
+
+def cudnn_backward(s: Shape) -> list[int]:
+    """Bytes of dQ in float32 and of delta."""
+    rows = s.batch * s.heads * s.queries * FLOAT
+    return [rows * s.key_dim, rows]

@@ -1,0 +1,243 @@
+"""Host memory of a training run, on one machine: what its ranks read, keep and write there.
+
+    load     every rank copies the weights where their dtype changes; one rank alone with
+             accelerate's cpu_ram_efficient_loading (FSDP); none where tensors go straight to the
+             device (device_map, bitsandbytes) or come in parts (zero.Init: rank 0 reads, mapped)
+    step     states, master copies, gradients and parameters that are offloaded, by each rank
+    save     what safetensors copies before it writes: a file's tensors; a state dict that is
+             gathered from the parts of all ranks, on rank 0
+
+    ZeRO 1, 2 on the host    4 master (pinned) + 4 gradients + 2 of 16 bits, and the states
+    ZeRO 3                   4 master + 4 gradients + 2 of 16 bits, the states, and with params 2
+                             (pinned) of what is trained
+    FSDP                     parts and gradients, pinned, and the states
+    nvme                     pinned buffers through which all of it moves
+
+A pinned block is rounded up to a power of two. DeepSpeed pins the rest where `pin_memory` says so:
+its own default is false, and most examples have true.
+
+Source: torch 2.13 ATen/core/CachingHostAllocator.h (allocate), distributed/fsdp; DeepSpeed 0.18
+runtime/zero/stage_1_and_2.py, stage3.py, offload_config.py, runtime/swap_tensor; accelerate 1.15
+utils/dataclasses.py; transformers 5.23 modeling_utils.py, training_args.py; trl 1.10
+trainer/sft_trainer.py; axolotl loaders/model.py; safetensors 0.8 torch.py (save_file).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from weighbridge.components import host
+from weighbridge.components.weights import placed, total
+from weighbridge.engines.choosing import native_dtype
+from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
+from weighbridge.training.plan import Plan
+from weighbridge.training.run import Run
+from weighbridge.training.sharding.numbers import NODE
+from weighbridge.units import ceil_div, power_of_two
+
+FULLY = ("fsdp1", "fsdp2", "hsdp")
+OF_TRANSFORMERS = ("trainer", "trl", "axolotl", "deepspeed", "plain")  # load and save as it does
+MADE_ON_DEVICE = ("torchtitan",)
+SHARD = {4: 5 * 10**9, 5: 50 * 10**9}  # bytes of a file that save_pretrained writes
+MASTER, GRADIENT, LOW = 4, 4, 2  # bytes a number
+SUB_GROUP = 10**9  # numbers that DeepSpeed's stage 3 steps at once (sub_group_size)
+STATE_BUFFERS = 4  # of a sub group each, in float32 (offload_optimizer.buffer_count)
+PARAMETER_BUFFERS = 5 * 10**8  # numbers (offload_param.buffer_count x buffer_size)
+ZERO = "DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py"
+
+
+def on_host(p: Plan, found: Run, paged_out: Bytes) -> Device:
+    """`paged_out` are states of one rank for which the device has no room."""
+    ranks = min(NODE, p.sharding.ranks)
+    process = host.processes(ranks)
+    kept = tuple(c for c in _kept(p, found, ranks, paged_out) if c.bytes.high)
+    inputs = _inputs(p, found, ranks)
+    phases = [Phase("load", (process, *_loading(p, ranks)))]
+    if found.away:
+        phases.append(Phase("backward", (process, *kept, inputs)))
+    phases.append(Phase("step", (process, *kept)))
+    saved = _saved(p, found)
+    if saved is not None:
+        phases.append(Phase("save", (process, *kept, saved)))
+    return Device(index=0, kind="host", phases=tuple(phases))
+
+
+# Loading
+
+
+class Reading(NamedTuple):
+    """How many processes copy; whether tensors go straight to the device."""
+
+    processes: int
+    straight: bool
+
+
+def _reading(p: Plan, ranks: int) -> Reading:
+    alone, kind = p.sharding.ranks == 1, p.sharding.kind
+    by_trl = p.framework.name == "trl" and alone  # device_map="auto"
+    by_axolotl = p.framework.name == "axolotl" and kind in ("none", "ddp")
+    form = p.subject.choice.scheme
+    straight = by_trl or by_axolotl or kind == "zero3" or p.sharding.tensor > 1
+    return Reading(
+        processes=1 if p.loads_once else ranks,
+        straight=host.straight(form, device_map=straight),
+    )
+
+
+def _loading(p: Plan, ranks: int) -> Iterator[Component]:
+    if p.framework.name in MADE_ON_DEVICE:
+        return
+    part, choice = p.subject.part, p.subject.choice
+    weights = total(placed(part, choice, major=p.major), "weights")
+    to = host.loaded(part, choice, weights, native_dtype(part))
+    if p.framework.name not in OF_TRANSFORMERS:
+        yield _by_recipe(p, ranks, to)
+        return
+    how = _reading(p, ranks)
+    yield from host.while_loading(
+        part,
+        to,
+        version=p.version,
+        straight_to_device=how.straight,
+        processes=how.processes,
+    )
+
+
+def _by_recipe(p: Plan, ranks: int, to: host.Loaded) -> Component:
+    """torchtune and litgpt map the files, and copy what they store in another order."""
+    most = ranks * to.weights
+    return Component(
+        name="weights",
+        detail="copies",
+        bytes=Bytes(0, most // 2, most),
+        basis="assumed",
+        formula=f"{p.framework.name} rewrites tensors as it reads them: none to all, in each rank",
+        source=p.framework.source,
+    )
+
+
+# Running
+
+
+def _kept(p: Plan, found: Run, ranks: int, paged_out: Bytes) -> Iterator[Component]:
+    yield from _states(p, found, ranks, paged_out)
+    if p.sharding.offload == "none":
+        return
+    if p.sharding.kind in FULLY:
+        yield _of(
+            "weights",
+            exactly(ranks * found.pinned),
+            f"parts and gradients: {found.host:,} bytes a rank, in pinned blocks of powers of two",
+            "torch distributed/fsdp; ATen/core/CachingHostAllocator.h",
+        )
+    elif p.sharding.offload == "nvme":
+        yield _swapped(p, found, ranks)
+    else:
+        yield from _by_zero(p, found, ranks)
+
+
+def _states(p: Plan, found: Run, ranks: int, paged_out: Bytes) -> Iterator[Component]:
+    offloaded = 0 if p.sharding.offload == "nvme" else found.elsewhere.get("host", 0)
+    yield _of(
+        "optimizer_states",
+        exactly(ranks * offloaded),
+        f"{p.optimizer.name}: states that are kept off the device",
+        p.optimizer.source,
+    )
+    yield _of(
+        "optimizer_states",
+        Bytes(*(ranks * b for b in paged_out)),
+        f"{p.optimizer.name}: what the device has no room for is paged out",
+        p.optimizer.source,
+        basis="assumed",
+    )
+
+
+def _by_zero(p: Plan, found: Run, ranks: int) -> Iterator[Component]:
+    own = ceil_div(found.trainable, p.sharding.shares)
+    third = p.sharding.kind == "zero3"
+    yield _of(
+        "master_weights",
+        Bytes(*(ranks * b for b in (_unsure if third else _surely)(MASTER * own))),
+        f"{own:,} numbers a rank in float32",
+    )
+    yield _of(
+        "gradients",
+        Bytes(*(ranks * b for b in _unsure(GRADIENT * own))),
+        "the part's gradients in float32",
+    )
+    waiting = not third and p.accumulation > 1
+    yield _of(
+        "gradients",
+        Bytes(*(ranks * (1 + waiting) * b for b in _unsure(LOW * own))),
+        "gradients and parameters in 16 bits on their way" + (", summed up" * waiting),
+    )
+    if p.sharding.offload == "params":
+        whole = found.host - MASTER * own
+        flat = p.method == "full"
+        how = "in one pinned block" if flat else "each its own tensor, where it is frozen"
+        yield _of(
+            "weights",
+            Bytes(*(ranks * b for b in (_surely if flat else _unsure)(whole))),
+            f"{whole:,} bytes of parameters a rank, {how}",
+        )
+
+
+def _surely(nbytes: int) -> Bytes:
+    return exactly(power_of_two(nbytes))
+
+
+def _unsure(nbytes: int) -> Bytes:
+    """Pinned where the configuration says so."""
+    most = power_of_two(nbytes)
+    return Bytes(nbytes, (nbytes + most) // 2, most)
+
+
+def _swapped(p: Plan, found: Run, ranks: int) -> Component:
+    own = ceil_div(found.trainable, p.sharding.shares)
+    states = STATE_BUFFERS * power_of_two(MASTER * min(own, SUB_GROUP))
+    return _of(
+        "temporaries",
+        Bytes(*(ranks * b for b in (states, states, states + LOW * PARAMETER_BUFFERS))),
+        "pinned buffers between the device and the disk",
+        "DeepSpeed runtime/swap_tensor, runtime/zero/offload_config.py",
+    )
+
+
+def _inputs(p: Plan, found: Run, ranks: int) -> Component:
+    """Tensors of one size: the inputs of layers."""
+    each = p.activations.size(p.batch * p.length * p.subject.body.hidden)
+    most = found.away * power_of_two(each) // max(1, each)
+    return _of(
+        "activations",
+        Bytes(*(ranks * b for b in (found.away, (found.away + most) // 2, most))),
+        "inputs of layers, from their forward to their backward; pinned or not",
+        "torch autograd/graph.py, save_on_cpu",
+    )
+
+
+# Saving
+
+
+def _saved(p: Plan, found: Run) -> Component | None:
+    """None where nothing of size is copied at once, or it is not known."""
+    if p.framework.name not in OF_TRANSFORMERS or p.method != "full":
+        return None
+    parameters = p.subject.model.parameters
+    if p.sharding.kind == "zero3" or p.sharding.kind in FULLY:
+        each = LOW if p.sharding.kind == "zero3" else p.dtype.size(1)
+        whole = each * parameters
+        return _of(
+            "weights",
+            Bytes(0, whole // 2, whole),
+            "on rank 0, where the whole state dict is gathered; nothing where parts are saved",
+            "transformers trainer.py (save_model), accelerate accelerator.py (get_state_dict)",
+            basis="assumed",
+        )
+    file = min(p.dtype.size(parameters), SHARD.get(p.major, SHARD[5]))
+    return _of("weights", exactly(file), "the tensors of a file", "safetensors torch.py, save_file")
+
+
+def _of(
+    name: str, nbytes: Bytes, formula: str, source: str = ZERO, *, basis: Basis = "computed"
+) -> Component:
+    return Component(name=name, bytes=nbytes, basis=basis, formula=formula, source=source)

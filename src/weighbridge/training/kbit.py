@@ -1,0 +1,103 @@
+"""What is done to a packed base before it is trained, and what its linears keep.
+
+    peft    prepare_model_for_kbit_training: every parameter of 16 bits that is not packed becomes
+            float32, one after the other: embedding, head, norms, biases, routers, towers, experts
+    trl     the same, then embedding and head are bfloat16 again (peft_module_casting_to_bf16)
+    norms   norms alone are float32 (TRL 0.25)
+    none    all stays as it was loaded
+
+PEFT leaves GPTQ, AQLM, EETQ, HQQ and torchao alone; AWQ is in no list of its exceptions.
+Source: PEFT 0.19.1 utils/other.py; TRL 0.24.0 and 0.25.1 models/utils.py; bitsandbytes 0.43.1 and
+0.43.2 autograd/_functions.py (MatMul4Bit).
+"""
+
+from dataclasses import dataclass
+
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, Kernel
+from weighbridge.autograd.tensors import ELSEWHERE, Param, Storage
+from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
+from weighbridge.errors import UsageError
+from weighbridge.quantization.schemes import Scheme
+
+BITSANDBYTES = ("nf4", "fp4", "bnb-")  # formats that leave stacks of experts alone
+CAST = (*BITSANDBYTES, "awq-")  # whose rest PEFT casts
+HALF = (BFLOAT16, FLOAT16)
+KERNELS = {"gptq": GPTQ, "awq": AWQ, "hqq": HQQ, "eetq": EETQ}
+LOWERED = ("lm_head", "embed_tokens", "wte", "wpe")
+KEPT = (0, 43, 1)  # the last bitsandbytes whose linears in 4 bits keep their inputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """How a packed base is treated; `asked` as the user wrote it. `kernel` of its linears, None is
+    as bitsandbytes' in 4 bits; `bitsandbytes` is its release."""
+
+    upcast: str = "none"
+    asked_upcast: str | None = None
+    kernel: Kernel | None = None
+    asked_kernel: str | None = None
+    bitsandbytes: tuple[int, ...] | None = None
+
+
+def chosen(
+    given: str | None, form: Scheme | None, usual: str, *, lowered: bool, shared: bool
+) -> str:
+    """How the base is cast: as the user says, or as the framework does with what bitsandbytes packs
+    and no ranks share out. `lowered`: products are in bfloat16, 8 bits excepted by TRL. Raises
+    UsageError where nothing is packed."""
+    if form is None and given is not None:
+        raise UsageError(
+            f"--kbit-upcast {given}: the base is not packed, and nothing is cast; add "
+            "--method qlora, or leave it out"
+        )
+    if form is None or not form.name.startswith(CAST):
+        return "none"
+    if given is not None:
+        return given
+    if shared or not form.name.startswith(BITSANDBYTES):
+        return "none"
+    return "peft" if usual == "trl" and (form.name == "bnb-int8" or not lowered) else usual
+
+
+def read(form: Scheme | None) -> bool:
+    """Whether what its linears keep is known."""
+    return form is None or form.name.startswith((*BITSANDBYTES, *KERNELS))
+
+
+def kernel(form: Scheme | None, gptq: str | None) -> Kernel | None:
+    """How a format multiplies, where that was read. `gptq` is a kernel of GPTQ's by its name; in
+    training GPTQModel has torch's alone, AutoGPTQ one of its own by Triton, too."""
+    kind = "" if form is None else form.name.partition("-")[0]
+    if gptq is not None and kind != "gptq":
+        raise UsageError(f"--gptq-kernel {gptq}: the base is not in GPTQ; leave it out")
+    if kind == "gptq" and gptq == "triton":
+        return GPTQ_FUSED
+    return KERNELS.get(kind)
+
+
+def target(upcast: str, name: str, dtype: DType) -> DType:
+    """What a parameter of the base, that is not packed, is held in."""
+    if upcast == "none":
+        return dtype
+    if upcast == "trl" and "norm" not in name and any(x in name for x in LOWERED):
+        return BFLOAT16
+    if dtype in HALF and (upcast != "norms" or "norm" in name.lower()):
+        return FLOAT32
+    return dtype
+
+
+def upcast(m: Machine, how: str, params: dict[str, Param]) -> None:
+    """Casts the parameters where they are, one after the other: each exists twice for a moment."""
+    for p in params.values():
+        dtype = target(how, p.name, p.dtype)
+        if p.storage is None or p.kind == ELSEWHERE or dtype == p.dtype:
+            continue
+        name = p.storage.name
+        p.storage, p.dtype = Storage(m.heap, dtype.size(p.numel), name), dtype
+
+
+def keeps_inputs(release: tuple[int, ...] | None) -> bool:
+    """Whether linears in 4 bits hold what they were given on their function's context, where no
+    checkpoint sees it. `release` of bitsandbytes; None is the newest."""
+    return release is not None and release <= KEPT

@@ -1,0 +1,121 @@
+"""A GGUF file as it is trained: transformers makes the class from its metadata and dequantizes.
+
+    from_pretrained(..., gguf_file="model.gguf")     every tensor in the dtype that is asked for;
+                                                     5.23 keeps blocks where a kernel is at hand,
+                                                     unless GgufConfig(dequantize=True) is given
+
+The class is known where the metadata tell all of its config, and taken only where it has as many
+parameters as the file. Others are refused: what they are trained as is the original's affair.
+Source: transformers 5.23 integrations/ggml.py (GGUF_CONFIG_MAPPING),
+modeling_gguf_pytorch_utils.py (load_gguf_checkpoint), quantizers/auto.py (get_hf_quantizer).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+from weighbridge.arch.blueprint import Blueprint
+from weighbridge.arch.config import Config
+from weighbridge.arch.families import blueprint
+from weighbridge.errors import BadFileError, UnsupportedError, UsageError
+from weighbridge.model import Model, ModelPart
+from weighbridge.workload import Train
+
+LIBRARY = "gguf"
+# GGUF's architecture -> model type and class
+CLASSES: Mapping[str, tuple[str, str]] = {
+    "llama": ("llama", "LlamaForCausalLM"),
+    "gemma": ("gemma", "GemmaForCausalLM"),
+    "gemma2": ("gemma2", "Gemma2ForCausalLM"),
+    "gemma3": ("gemma3_text", "Gemma3ForCausalLM"),
+    "phi3": ("phi3", "Phi3ForCausalLM"),
+    "qwen2": ("qwen2", "Qwen2ForCausalLM"),
+    "qwen2moe": ("qwen2_moe", "Qwen2MoeForCausalLM"),
+    "qwen3": ("qwen3", "Qwen3ForCausalLM"),
+    "qwen3moe": ("qwen3_moe", "Qwen3MoeForCausalLM"),
+}
+KEYS: Mapping[str, str] = {  # of the metadata, and of the config
+    "context_length": "max_position_embeddings",
+    "block_count": "num_hidden_layers",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.sliding_window": "sliding_window",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+    "vocab_size": "vocab_size",
+    "expert_count": "num_experts",
+    "expert_used_count": "num_experts_per_tok",
+    "expert_feed_forward_length": "moe_intermediate_size",
+    "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
+}
+DERIVED = ("rope_freqs", "rope_factors_long", "rope_factors_short")  # no parameters of the class
+ORIGINAL = ("general.base_model.0.repo_url", "general.source.huggingface.repository")
+
+
+def unpacked(model: Model, w: Train) -> Model:
+    """The model with its class instead of a file's tensors; itself where it is no GGUF file."""
+    part = model.parts[0]
+    if part.library != LIBRARY:
+        return model
+    form = w.quantization or ("nf4" if w.method == "qlora" else None)
+    if form is not None:
+        raise UsageError(
+            f"{model.reference}: transformers does not load a GGUF file in {form}: use --method "
+            "lora, or name the original repository"
+        )
+    config = _config(part)
+    plan = None if config is None else _plan(config)
+    if config is None or plan is None or plan.parameters != _parameters(part):
+        raise UnsupportedError(_refusal(model, part))
+    note = f"a GGUF file is dequantized to be trained: as {plan.cls}, which its metadata make"
+    made = replace(part, library="transformers", blueprint=plan, config=config, quantization=None)
+    return replace(model, parts=(made,), notes=(*model.notes, note))
+
+
+def _config(part: ModelPart) -> dict[str, Any] | None:
+    metadata = part.config.get(LIBRARY, {})
+    arch = metadata.get("general.architecture")
+    if arch not in CLASSES:
+        return None
+    kind, cls = CLASSES[arch]
+    found = {
+        ours: value
+        for theirs, ours in KEYS.items()
+        if isinstance(value := metadata.get(f"{arch}.{theirs}"), int | float)
+    }
+    shapes = {t.name: t.shape for t in part.stored}
+    words = shapes.get("token_embd.weight")
+    if words:
+        found["vocab_size"] = words[0]
+    biased = "blk.0.attn_q.bias" in shapes
+    tied = "output.weight" not in shapes
+    named = {"model_type": kind, "architectures": [cls], "tie_word_embeddings": tied}
+    return {**found, **named, "attention_bias": biased}
+
+
+def _plan(config: Mapping[str, Any]) -> Blueprint | None:
+    """None where the metadata lack what the class needs."""
+    try:
+        return blueprint(Config(config))
+    except (BadFileError, UnsupportedError):
+        return None
+
+
+def _parameters(part: ModelPart) -> int:
+    held = (t for t in part.stored if not t.name.startswith(DERIVED))
+    return sum(prod(t.shape) for t in held)
+
+
+def _refusal(model: Model, part: ModelPart) -> str:
+    metadata = part.config.get(LIBRARY, {})
+    arch = metadata.get("general.architecture")
+    original = next((str(metadata[key]) for key in ORIGINAL if metadata.get(key)), "")
+    named = f" ({original:.80})" if original else ""
+    return (
+        f"{model.reference}: a GGUF file of {arch!r:.40} is not trained here: its metadata do not "
+        f"make the class that it would be dequantized into; name the original repository{named}"
+    )

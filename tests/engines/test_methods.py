@@ -1,0 +1,64 @@
+"""The servers' own names for --quantization, asked without a command."""
+
+import pytest
+
+from tests.engines.answers import answer, of_config, part
+from weighbridge import catalogue
+from weighbridge.engines.methods import ONLINE, read
+from weighbridge.errors import UsageError
+from weighbridge.launch import parse
+from weighbridge.quantization.schemes import scheme
+from weighbridge.units import GIB
+
+
+def weights(found):
+    return part(found.devices[0].phases[0], "weights")
+
+
+@pytest.mark.parametrize(
+    ("engine", "name"), [(engine, name) for engine, names in ONLINE.items() for name in names]
+)
+def test_a_name_of_the_engine_is_its_format(engine, name):
+    """And the launch line asks for it by the same name, which reads back as the same weights."""
+    own = answer("llama-3.1-8b", engine=engine, quantization=name, context=512, gpu="H100")
+    ours = scheme(ONLINE[engine][name]).name
+    assert weights(own) == weights(
+        answer("llama-3.1-8b", engine=engine, quantization=ours, context=512, gpu="H100")
+    )
+    line = own.derived["launch"]
+    assert f"--quantization {name}" in line
+    assert parse(line).settings["quantization"] == ours
+    assert not [w for w in own.warnings if "unquantized" in w]
+
+
+def test_vllms_fp8_of_llama():
+    """Every linear in a byte, with a scale; 128,256 x 4,096 words twice in two bytes: 8.46 GiB."""
+    found = answer("llama-3.1-8b", engine="vllm", quantization="fp8", context=512)
+    linears = 8_030_261_248 - 2 * 128_256 * 4096
+    assert weights(found) == pytest.approx(linears + 2 * 2 * 128_256 * 4096, rel=1e-4)
+    assert weights(found) / GIB == pytest.approx(8.46, abs=0.01)
+
+
+def test_names_of_checkpoints():
+    """They say what is stored: nothing of a model that is stored so, a question of another."""
+    raw = {
+        **catalogue.find("qwen3-8b").config,
+        "quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128},
+    }
+    stored = of_config(raw)
+    plain, named = (
+        answer(stored, engine="vllm", context=512, quantization=name)
+        for name in (None, "awq_marlin")
+    )
+    assert weights(plain) == weights(named)
+    with pytest.raises(UsageError, match="awq-4bit-g128"):
+        answer("qwen3-8b", engine="vllm", context=512, quantization="awq")
+
+
+def test_other_names_are_left_as_they_are():
+    assert read("vllm", "nf4", packed=False) == "nf4"
+    assert read("vllm", "fp8", packed=True) is None
+    assert read("sglang", "mxfp4", packed=False) == "mxfp4"
+    assert read("transformers", "fp8", packed=False) == "fp8"
+    with pytest.raises(UsageError, match="plain dtype"):
+        answer("llama-3.1-8b", engine="transformers", quantization="fp8")

@@ -1,0 +1,166 @@
+"""What vLLM has beyond its share of the card: sleep mode, graphs that nobody charges, stacks."""
+
+import pytest
+
+from tests.engines.answers import answer, part
+from weighbridge.accelerators.budget import budget
+from weighbridge.engines.vllm import growth
+from weighbridge.evidence import predict, records
+from weighbridge.launch import parse
+from weighbridge.units import MIB
+
+FREED = "freed while loading"
+
+
+def served(name, **asked):
+    return answer(name, engine="vllm", context=4096, max_num_seqs=16, **asked)
+
+
+def freed(name, **asked):
+    found = served(name, enable_sleep_mode=True, **asked)
+    return [part(d.phases[1], "other", FREED) for d in found.devices if d.kind == "gpu"]
+
+
+def test_a_head_that_is_made_and_then_tied_is_counted_twice():
+    """128,256 x 2,048 numbers of 2 bytes of Llama 3.2 1B; a rank of two has half of them."""
+    head = 128_256 * 2048 * 2
+    assert freed("llama-3.2-1b", engine_version="0.26") == [head]
+    assert freed("llama-3.2-1b", engine_version="0.26", tensor_parallel_size=2) == [head // 2] * 2
+    assert freed("llama-3.2-1b", engine_version="0.26", pipeline_parallel_size=2) == [0, head]
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("qwen2.5-0.5b", "0.26"),  # takes the embedding for its head at once
+        ("llama-3.1-8b", "0.26"),  # is not tied
+        ("llama-3.2-1b", "0.15"),  # loads outside the pool
+        ("llama-3.2-1b", "0.27"),  # counts free memory
+        ("llama-3.2-1b", "0.9"),  # counts what is allocated
+    ],
+)
+def test_nothing_is_counted_twice(name, version):
+    assert freed(name, engine_version=version) == [0]
+
+
+def test_sleep_mode_takes_more_of_the_card_and_leaves_the_cache_alone():
+    plain, asleep = (
+        served("llama-3.2-1b", gpu="A100 SXM 40GB", engine_version="0.26", enable_sleep_mode=on)
+        for on in (False, True)
+    )
+    assert asleep.devices[0].taken - plain.devices[0].taken == 128_256 * 2048 * 2
+    told = "available_kv_cache_bytes"
+    assert asleep.derived[told] == plain.derived[told]
+    assert "--enable-sleep-mode" in asleep.derived["launch"]
+    assert parse(asleep.derived["launch"]).settings["enable_sleep_mode"] is True
+
+
+def test_repacked_weights_are_an_interval():
+    """Up to five layers of them: of 32 of Llama 3.1 8B in four bits."""
+    w = {"engine_version": "0.26", "quantization": "awq-4bit-g128"}
+    found = served("llama-3.1-8b", enable_sleep_mode=True, **w).devices[0].phases[1]
+    (one,) = [c for c in found.components if c.detail.startswith(FREED)]
+    assert one.bytes.low == 0 < one.bytes.expected < one.bytes.high == 5 * one.bytes.expected
+    assert 100 * MIB < one.bytes.expected < 125 * MIB
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "charged"),
+    [
+        ("llama-3.1-8b", "0.24", False),
+        ("llama-3.1-8b", "0.28", False),
+        ("llama-3.1-8b", "0.29", True),
+        ("granite-3.1-1b-a400m", "0.22", True),  # by the older runner
+    ],
+)
+def test_graphs_of_the_newer_runner_come_off_nothing(name, version, charged):
+    found = served(name, engine_version=version).derived
+    assert (found["cuda_graph_estimate_bytes"] > 0) is charged
+    assert found["cuda_graph_bytes"] > 64 * MIB
+
+
+def test_graphs_that_nobody_charges_leave_more_to_the_cache():
+    """What is not charged is given to the cache, and taken a second time."""
+    old, new = (served("llama-3.1-8b", gpu="H100", engine_version=v) for v in ("0.28", "0.29"))
+    told, charged = "available_kv_cache_bytes", new.derived["cuda_graph_estimate_bytes"]
+    assert old.derived[told] - new.derived[told] == pytest.approx(charged, abs=MIB)
+
+
+def test_slots_for_adapters_double_the_graphs():
+    with_slots, without = (
+        served("llama-3.1-8b", engine_version="0.33", max_loras=n).derived["cuda_graph_bytes"]
+        for n in (1, None)
+    )
+    kernels = 32 * (12 * 1024 + 3584)  # of all layers, bytes of one
+    graphs = 7 + 5  # up to 32 tokens, and whole ones up to 16
+    assert with_slots - without == graphs * 19 * kernels
+
+
+# Growth outside torch
+
+
+def grown(name="llama-3.1-8b", gpu="H100", **asked):
+    found = answer(name, engine="vllm", context=4096, gpu=gpu, **asked)
+    return [part(d.phases[1], "other", "kernels and handles") for d in found.devices[:-1]]
+
+
+def test_an_odd_vocabulary_spills_more():
+    """Logs of 0.19 on an H100: 0.25 GiB of most, 0.46 of Granite's 49,155 and 49,159 words."""
+    card = budget("H100", None, None)
+    even, odd = (growth.local(n, card).expected for n in (49_152, 49_155))
+    assert odd / even == 1888 / 800
+    assert even == 800 * 132 * 2048 * 7 // 8
+    assert growth.stack(49_154, (9, 0)).high == 1888
+    assert growth.local(49_152, budget("T4", None, None)).expected < 40 * MIB
+
+
+@pytest.mark.parametrize(
+    ("version", "mib"), [("0.11", 130), ("0.15", 130), ("0.17", 130), ("0.19", 255), ("0.33", 130)]
+)
+def test_growth_by_version(version, mib):
+    assert grown(engine_version=version)[0] / MIB == pytest.approx(mib, abs=1)
+
+
+def test_a_rank_that_does_not_sample_grows_less():
+    """0.07 GiB in two logs of 0.19 with a pipeline; the last rank has the sampler."""
+    first, last = grown(engine_version="0.19", pipeline_parallel_size=2)
+    assert (first / MIB, last / MIB) == pytest.approx((75, 255), abs=1)
+    assert grown(engine_version="0.19", max_num_seqs=4) == [75 * MIB]
+
+
+def test_stages_talk_after_the_profile():
+    """What sends and receives open is outside the share, since the profile sends nothing."""
+    found = answer(
+        "llama-3.1-8b",
+        engine="vllm",
+        context=4096,
+        gpu="H100",
+        engine_version="0.19",
+        pipeline_parallel_size=2,
+    )
+    assert found.derived["non_torch_bytes"] / MIB == pytest.approx(255, abs=1)
+    first = found.derived["first_rank"]
+    assert first["non_torch_bytes"] / MIB == pytest.approx(75, abs=1)
+    assert first["profile_peak_bytes"] < found.derived["profile_peak_bytes"]  # samples nothing
+
+
+def test_the_compiler_of_0_11_keeps_no_workspace_for_sums():
+    old, new = (
+        answer("llama-3.1-8b", engine="vllm", gpu="H100", engine_version=v, tensor_parallel_size=2)
+        for v in ("0.11", "0.19")
+    )
+    less = new.derived["non_torch_bytes"] - old.derived["non_torch_bytes"]
+    assert less / MIB == pytest.approx(1780 - 430 + 125, abs=1)
+
+
+@pytest.mark.slow
+def test_published_windows_with_sleep_mode():
+    """NVML in 207 windows of AgileRL's rig: seldom above the interval, whatever the model."""
+    found = predict.outcomes(records.chosen(source="agilerl_grpo"))
+    read = [p for p in found if isinstance(p, predict.Prediction)]
+    assert len(read) == 207
+    above = [p for p in read if p.record.measured > 1.01 * p.bytes.high]
+    assert len(above) <= 6
+    gemma = [p for p in read if "gemma-4" in p.record.model]
+    assert not [p for p in gemma if p in above]
+    assert sum(p.error for p in gemma) / len(gemma) > -0.02

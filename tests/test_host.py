@@ -1,0 +1,297 @@
+"""Host memory: by hand, as laws, and with a machine that is a folder."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import weighbridge
+from weighbridge.accelerators.ram import Ram, here, ram
+from weighbridge.cli.menu import run
+from weighbridge.components.host import PROCESS
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.host_fit import both, judged
+from weighbridge.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.requests import answer
+from weighbridge.units import GIB, KIB, parse_size
+
+LLAMA = "llama-3.1-8b"
+PARAMETERS = 8_030_261_248
+ORDER = ["yes", "unknown", "no"]
+
+
+def host(**phases):
+    """Phases of (bytes that stay, pages of files)."""
+    found = tuple(
+        Phase(
+            name,
+            (
+                Component(name="other", bytes=need, basis="assumed"),
+                Component(name="weights", bytes=pages, basis="computed", droppable=True),
+            ),
+        )
+        for name, (need, pages) in phases.items()
+    )
+    return Device(index=0, kind="host", phases=found)
+
+
+def loading(**settings):
+    return weighbridge.load(LLAMA, **settings).devices[-1].phases[0]
+
+
+def copies(phase):
+    return sum(c.bytes.low for c in phase.components if c.name == "weights" and not c.droppable)
+
+
+# Loading
+
+
+@pytest.mark.parametrize(
+    ("settings", "copied"),
+    [
+        ({}, 0),  # bfloat16 files are mapped as they are
+        ({"dtype": "float32"}, 4 * PARAMETERS),
+        ({"dtype": "float32", "device_map": "cuda"}, 0),
+        ({"quantization": "nf4"}, 0),  # on the device
+        ({"quantization": "torchao-int8", "device_map": "cuda"}, 0),
+        ({"quantization": "gptq-4bit-g128"}, 0),  # a checkpoint that is stored so
+        ({"engine_version": "4.57", "dtype": "bfloat16"}, 0),
+        ({"engine_version": "4.51", "dtype": "bfloat16"}, 0),
+        ({"engine_version": "4.50", "dtype": "bfloat16"}, 2 * PARAMETERS),  # built in memory first
+        ({"engine_version": "4.50", "dtype": "bfloat16", "device_map": "cuda"}, 0),
+    ],
+)
+def test_what_a_process_copies(settings, copied):
+    assert copies(loading(**settings)) == copied
+
+
+@pytest.mark.parametrize("form", ["torchao-int8", "hqq-4bit-g64"])
+def test_formats_that_are_made_on_the_host_are_copies(form):
+    """As large as they become."""
+    report = weighbridge.load(LLAMA, quantization=form)
+    assert copies(report.devices[-1].phases[0]) == weights(report)
+
+
+def weights(report):
+    load = report.devices[0].phases[0]
+    return sum(c.bytes.low for c in load.components if c.name == "weights")
+
+
+def test_pages_of_files_are_no_need():
+    phase = loading()
+    assert phase.needed == PROCESS
+    assert phase.droppable == Bytes(0, 2 * PARAMETERS, 2 * PARAMETERS)
+    assert phase.at("driver").high == PROCESS.high + 2 * PARAMETERS
+
+
+def test_serving_needs_no_copies_once_it_has_loaded():
+    report = weighbridge.infer(LLAMA, dtype="float32")
+    load, *running = report.devices[-1].phases
+    assert copies(load) == 4 * PARAMETERS
+    assert running
+    assert all(p.needed == PROCESS for p in running)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_servers_need_processes_and_not_the_files(engine):
+    host = weighbridge.infer(LLAMA, engine=engine).devices[-1]
+    assert host.phases[0].droppable.high == 2 * PARAMETERS
+    assert GIB <= host.phases[0].needed.low <= host.phases[0].needed.high < 8 * GIB
+
+
+# Verdicts
+
+
+def test_the_host_decides_where_it_is_too_small():
+    report = weighbridge.load(LLAMA, dtype="float32", gpu="a100-80gb", ram="16GiB")
+    v = report.verdict
+    assert v.fits == v.host.fits == "no"
+    assert v.host.phase == "load"
+    assert v.reason.startswith("host memory while loading: even the low estimate, 30.42 GiB")
+    assert "the device alone would do" in v.reason
+    assert v.host.available == 16 * GIB
+    assert weighbridge.load(LLAMA, dtype="float32", gpu="a100-80gb").verdict.fits == "yes"
+
+
+def test_without_a_size_it_is_stated_and_not_judged():
+    v = weighbridge.load(LLAMA, gpu="4090").verdict
+    assert (v.fits, v.host.fits, v.host.available) == ("yes", None, None)
+    assert v.host.needed == PROCESS
+    assert "--ram" in v.host.reason
+
+
+def test_the_states_of_a_72b_do_not_fit_beside_eight_cards():
+    """12 bytes a parameter of states and master copies alone are 812 GiB."""
+    settings = {"shard": "zero3", "offload": "optimizer", "checkpointing": "full", "seq_len": 512}
+    found = weighbridge.train("qwen2.5-72b", gpu="h100:8", ram="1000GiB", **settings).verdict
+    assert found.fits == "no"
+    assert found.reason.startswith("host memory in a step")
+    assert found.host.needed.low > 18 * 72.7e9
+    assert weighbridge.train("qwen2.5-72b", gpu="h100:8", **settings).verdict.fits == "yes"
+
+
+def test_a_machine_alone_is_judged_without_a_device():
+    """It may fit only where nothing is on a device."""
+    some = weighbridge.load(LLAMA, ram="64GiB").verdict
+    assert (some.fits, some.host.fits, some.count) == ("unknown", "yes", 0)
+    assert "--gpu" in some.reason
+    assert weighbridge.load(LLAMA, dtype="float32", ram="8GiB").verdict.fits == "no"
+    alone = {"engine": "llama.cpp", "quantization": "Q4_K_M", "n_gpu_layers": 0}
+    assert weighbridge.infer(LLAMA, **alone, ram="64GiB").verdict.fits == "yes"
+    assert weighbridge.infer(LLAMA, **alone, ram="4GiB").verdict.fits == "no"
+    assert weighbridge.load(LLAMA).verdict is None
+
+
+@pytest.mark.parametrize("ask", [weighbridge.load, weighbridge.infer])
+def test_a_chip_without_memory_of_its_own_has_the_hosts(ask):
+    """Weights and their runtime are in the same memory as the process."""
+    own, shared = (ask("llama-3.2-1b", gpu=gpu, ram="4GiB").verdict for gpu in ("4090", "m3 16gb"))
+    assert own.host.needed == PROCESS
+    assert shared.host.needed == PROCESS.plus(shared.per_device)
+    assert "with what is on the device" in shared.reason
+    assert (own.fits, shared.fits) == ("yes", "unknown")
+    assert ask("llama-3.2-1b", gpu="m3 16gb", ram="2GiB").verdict.fits == "no"
+
+
+def test_the_report_has_both_halves():
+    found = weighbridge.load(LLAMA, gpu="4090", ram=64 * GIB)
+    half = found.to_dict()["verdict"]["host"]
+    assert half["needed"] == PROCESS._asdict()
+    assert (half["available"], half["fits"], half["phase"]) == (64 * GIB, "yes", "load")
+    assert found.workload["ram"] == str(64 * GIB)
+    assert "of 64.00 GiB" in str(found)
+
+
+SIZES = st.integers(0, 1 << 40)
+NEEDS = st.lists(SIZES, min_size=3, max_size=3).map(lambda found: Bytes(*sorted(found)))
+
+
+@given(load=NEEDS, step=NEEDS, pages=SIZES, available=SIZES, more=SIZES)
+def test_more_memory_is_never_worse_and_pages_decide_nothing(load, step, pages, available, more):
+    found = host(load=(load, exactly(pages)), step=(step, exactly(0)))
+    without = host(load=(load, exactly(0)), step=(step, exactly(0)))
+    less = judged(found, Ram(available, ""))
+    assert less == judged(without, Ram(available, ""))
+    assert ORDER.index(judged(found, Ram(available + more, "")).fits) <= ORDER.index(less.fits)
+    assert (less.fits == "yes") == (max(load.high, step.high) <= available)
+    assert (less.fits == "no") == (max(load.low, step.low) > available)
+
+
+@given(need=NEEDS, available=SIZES, gpu=st.sampled_from(["4090", "t4", "h100"]))
+def test_the_worse_half_is_the_verdict(need, available, gpu):
+    of_device = weighbridge.load("qwen2.5-7b", gpu=gpu).verdict
+    found = both(of_device, [host(load=(need, exactly(0)))], Ram(available, ""))
+    halves = (of_device.fits, found.host.fits)
+    assert found.fits == max(halves, key=ORDER.index)
+    if found.fits != of_device.fits:
+        assert found.reason.startswith("host memory")
+    assert found.margin_bytes == of_device.margin_bytes
+
+
+# What a machine has
+
+
+def test_sizes_as_they_are_typed():
+    assert ram(None) is None
+    assert ram("64GiB").nbytes == 64 * GIB
+    assert ram("64GB").nbytes == parse_size("64GB") == 64 * 10**9
+    for wrong in ("lots", "0GiB", "10%"):
+        with pytest.raises(UsageError):
+            weighbridge.load(LLAMA, ram=wrong)
+
+
+def machine(folder, files):
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return here(folder)
+
+
+MEMINFO = f"MemTotal: {99 * GIB // KIB} kB\nMemAvailable: {50 * GIB // KIB} kB\n"
+
+
+def test_this_machine_is_what_can_be_had_now(tmp_path):
+    found = machine(tmp_path, {"proc/meminfo": MEMINFO})
+    assert found.nbytes == 50 * GIB
+    assert "MemAvailable" in found.source
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        (  # what it uses, less pages of files, of its own limit
+            {
+                "proc/self/cgroup": "0::/job\n",
+                "sys/fs/cgroup/job/memory.max": f"{8 * GIB}\n",
+                "sys/fs/cgroup/job/memory.current": f"{3 * GIB}\n",
+                "sys/fs/cgroup/job/memory.stat": f"anon 1\ninactive_file {GIB}\n",
+            },
+            6 * GIB,
+        ),
+        (  # the group above is tighter
+            {
+                "proc/self/cgroup": "0::/pod/job\n",
+                "sys/fs/cgroup/pod/job/memory.max": "max\n",
+                "sys/fs/cgroup/pod/job/memory.current": "0\n",
+                "sys/fs/cgroup/pod/memory.max": f"{4 * GIB}\n",
+                "sys/fs/cgroup/pod/memory.current": f"{GIB}\n",
+            },
+            3 * GIB,
+        ),
+        (  # version 1, inside a container whose path is the host's
+            {
+                "proc/self/cgroup": "5:memory:/docker/abc\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2 * GIB}\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{GIB}\n",
+            },
+            GIB,
+        ),
+        (  # no limit
+            {
+                "proc/self/cgroup": "5:cpu,memory:/\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{GIB}\n",
+            },
+            50 * GIB,
+        ),
+    ],
+)
+def test_a_container_has_what_its_limit_leaves(tmp_path, files, left):
+    assert machine(tmp_path, {"proc/meminfo": MEMINFO, **files}).nbytes == left
+
+
+def test_a_machine_that_does_not_tell(tmp_path):
+    with pytest.raises(UnsupportedError, match="--ram 64GiB"):
+        here(tmp_path)
+
+
+# The doors
+
+
+@pytest.mark.parametrize(
+    ("ram", "code"),
+    [("64GiB", 0), ("8GiB", 1), ("31GiB", 4)],  # 29.92 GiB of copies, 0.5 to 4 more
+)
+def test_check_is_about_both_halves(ram, code, capsys):
+    asked = ["load", LLAMA, "--dtype", "float32", "--gpu", "a100-80gb", "--ram", ram, "--check"]
+    assert run(asked) == code
+    assert f"of {float(ram[:-3]):.2f} GiB" in capsys.readouterr().out
+
+
+def test_check_needs_something_to_judge_by(capsys):
+    assert run(["load", LLAMA, "--check"]) == 2
+    assert "--ram" in capsys.readouterr().err
+    assert run(["load", LLAMA, "--check", "--ram", "8GiB", "--dtype", "float32"]) == 1
+
+
+@pytest.mark.parametrize("task", ["load", "infer", "train"])
+def test_requests_have_it_too(task):
+    workload = {"gpu": "4090", "ram": "256MiB"}
+    line = json.dumps({"task": task, "model": "llama-3.2-1b", "workload": workload})
+    found = answer(line)
+    assert found["workload"]["ram"] == "256MiB"
+    assert found["verdict"]["fits"] == found["verdict"]["host"]["fits"] == "no"
+    wrong = json.dumps({"task": task, "model": "llama-3.2-1b", "workload": {"ram": "much"}})
+    assert "much" in answer(wrong)["error"]["message"]

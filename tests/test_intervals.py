@@ -1,0 +1,40 @@
+"""Intervals that begin at nothing: what is expected lies inside, not at the upper end."""
+
+import pytest
+
+import weighbridge
+
+ASKED = [
+    (weighbridge.load, {"gpu": "4090"}),
+    (weighbridge.load, {"dtype": "float32"}),
+    (weighbridge.infer, {}),
+    (weighbridge.infer, {"gpu": "4090", "batch_size": 8}),
+    (weighbridge.infer, {"engine": "vllm", "gpu": "4090"}),
+    (weighbridge.infer, {"engine": "sglang", "gpu": "h100"}),
+    (weighbridge.infer, {"engine": "llama.cpp", "quantization": "Q4_K_M", "no_mmap": True}),
+    (weighbridge.train, {"seq_len": 256}),
+    (weighbridge.train, {"seq_len": 256, "gpu": "4090"}),
+    (weighbridge.train, {"seq_len": 256, "method": "lora", "framework": "trl"}),
+    (weighbridge.train, {"seq_len": 256, "framework": "litgpt"}),
+    (weighbridge.train, {"seq_len": 256, "optimizer": "paged_adamw_8bit"}),
+    (weighbridge.train, {"seq_len": 256, "shard": "fsdp2", "offload": "params", "gpu": "4090:2"}),
+    (weighbridge.train, {"seq_len": 256, "shard": "zero3", "offload": "nvme", "gpu": "4090:2"}),
+]
+
+
+@pytest.mark.parametrize(("ask", "settings"), ASKED)
+def test_nothing_is_expected_to_be_at_its_upper_end(ask, settings):
+    """Pages of files apart: all of a file may be in memory, and mostly is."""
+    devices = ask("llama-3.2-1b", **settings).devices
+    parts = [c for d in devices for p in d.phases for c in p.components if not c.droppable]
+    assert parts
+    wrong = [c for c in parts if c.bytes.low < c.bytes.expected == c.bytes.high]
+    assert not wrong
+
+
+def test_cached_blocks_are_between_nothing_and_one_segment_more():
+    report = weighbridge.train("llama-3.2-1b", seq_len=256)
+    for phase in report.devices[0].phases:
+        found = [c.bytes for c in phase.components if c.name == "fragmentation"]
+        assert all(b.low == 0 and b.high - b.expected in (0, 20 << 20) for b in found)
+        assert phase.at("reserved").low <= phase.at("reserved").expected

@@ -1,0 +1,187 @@
+"""Verdicts that people act on: about the command that was given, and one story in all numbers."""
+
+import shlex
+
+import pytest
+
+import weighbridge
+from weighbridge.cli.menu import run
+from weighbridge.launch import parse
+
+SERVERS = ("vllm", "sglang")
+ENGINES = ("transformers", *SERVERS, "llama.cpp", "ik_llama.cpp")
+SHARE = {"vllm": "gpu_memory_utilization", "sglang": "mem_fraction_static"}
+# SGLang's own fraction on a 24 GB card holds no request of this length, and a larger one does
+TIGHT = "python -m sglang.launch_server --model-path qwen3-8b --context-length 32768"
+
+
+def asked(model="llama-3.1-8b", **workload):
+    return weighbridge.infer(model, **workload)
+
+
+def exit_of(*arguments):
+    return run(["infer", *arguments, "--check", "-q"])
+
+
+# A command is judged as it is
+
+
+def test_a_command_that_does_not_serve_does_not_fit(capsys):
+    found = weighbridge.infer(command=TIGHT, gpu="4090")
+    assert not found.derived["serves_as_asked"]
+    assert found.verdict.fits == "no"
+    assert "leaves room for 7,992 tokens" in found.verdict.reason
+    assert exit_of("--command", TIGHT, "--gpu", "4090") == 1
+    assert found.verdict.margin_bytes > 0, "the card has the memory: the share is what lacks it"
+    (remedy,) = found.to_dict()["remedies"]
+    assert remedy["fits"] == "yes"
+    assert remedy["cost"] == "more of the card is the engine's"
+    helped = f"{TIGHT} {remedy['flags']}"
+    then = weighbridge.infer(command=helped, gpu="4090")
+    assert (then.verdict.fits, then.remedies) == ("yes", ())
+    assert then.peak.expected == remedy["peak_bytes"]
+    assert exit_of("--command", helped, "--gpu", "4090") == 0
+    run(["infer", "--command", TIGHT, "--gpu", "4090"])
+    assert f"remedy    {remedy['flags']}: fits" in capsys.readouterr().out
+
+
+def test_what_the_command_says_has_no_remedy():
+    """A share that was written is not changed: what would serve is another command."""
+    found = weighbridge.infer(
+        command="vllm serve qwen3-8b --gpu-memory-utilization 0.2", gpu="a100-80gb"
+    )
+    assert found.verdict.fits == "no"
+    assert "its share, 0.2 of the card" in found.verdict.reason
+    assert found.remedies == ()
+
+
+@pytest.mark.parametrize("engine", SERVERS)
+def test_without_a_command_the_flags_are_said_beside_the_verdict(engine):
+    model, context = {"sglang": ("qwen3-8b", 32_768), "vllm": ("llama-3.1-8b", 46_080)}[engine]
+    found = asked(model, engine=engine, gpu="4090", context=context)
+    assert found.verdict.fits == "yes"
+    assert not found.derived["serves_as_asked"]
+    flags = found.verdict.reason.partition(", with ")[2].partition(", which")[0]
+    assert flags
+    assert flags in found.derived["launch"]
+    assert f", which {engine} does not do by itself" in found.verdict.reason
+    plain = asked(model, engine=engine, gpu="h100", context=context)
+    assert "by itself" not in plain.verdict.reason
+
+
+def test_a_pool_that_the_card_has_no_room_for_does_not_fit():
+    """Weights 15.3 GiB of 23.5: 0.98 of what is free makes a pool, and no room for a step."""
+    line = "python -m sglang.launch_server --model-path qwen3-8b --context-length 4096"
+    assert weighbridge.infer(command=line, gpu="4090").verdict.fits == "yes"
+    full = weighbridge.infer(command=f"{line} --mem-fraction-static 0.98", gpu="4090")
+    assert full.derived["kv_cache_tokens"] > 8192
+    assert full.verdict.fits == "no"
+    given = "vllm serve qwen3-8b --max-model-len 8192 --kv-cache-memory-bytes"
+    assert weighbridge.infer(command=f"{given} 2G", gpu="4090").verdict.fits == "yes"
+    assert weighbridge.infer(command=f"{given} 12G", gpu="4090").verdict.fits == "no"
+
+
+# The reason is what is short
+
+
+def test_a_share_that_is_too_small_is_named():
+    found = asked("qwen3-8b", engine="vllm", gpu="4090", gpu_memory_utilization=0.5, context=8192)
+    assert found.verdict.fits == "no"
+    assert "its share, 0.5 of the card, is 11.79 GiB" in found.verdict.reason
+    assert "within" not in found.verdict.reason
+    assert found.derived["largest_context"] == 0, "vLLM does not start, however short"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", SERVERS)
+@pytest.mark.parametrize("gpu", ["rtx 4060 8gb", "3060", "4090", "a100-80gb"])
+def test_no_verdict_contradicts_what_stands_beside_it(engine, gpu):
+    for model in ("qwen3-0.6b", "llama-3.1-8b", "gemma-2-9b", "qwen3-30b-a3b"):
+        for context in (2048, 8192, 20_480):
+            found = asked(model, engine=engine, gpu=gpu, context=context)
+            would = any("which would do" in line for line in found.warnings)
+            verdict, serves = found.verdict, found.derived
+            assert not (verdict.fits == "no" and would), (model, context, found.warnings)
+            assert serves["launch_serves"] or verdict.fits != "yes"
+            if verdict.fits == "no" and verdict.per_device.low <= verdict.usable.high:
+                assert "the high estimate" not in verdict.reason
+
+
+# The line to paste is the answer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", SERVERS)
+@pytest.mark.parametrize("gpu", ["3060", "4090", "l4", "a100-80gb"])
+def test_the_launch_line_has_the_verdict_of_what_was_sized(engine, gpu):
+    for model in ("qwen3-0.6b", "llama-3.1-8b"):
+        for context in (2048, 30_000, 36_864):
+            found = asked(model, engine=engine, gpu=gpu, context=context)
+            pasted = weighbridge.infer(command=found.derived["launch"], gpu=gpu, offline=True)
+            assert pasted.verdict.fits == found.verdict.fits, (model, context)
+            assert pasted.peak == found.peak
+            for name in ("kv_cache_tokens", "max_concurrency", "launch"):
+                assert pasted.derived[name] == found.derived[name]
+
+
+# A maximum is maximal, and one story is told of how many
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("model", "gpu", "more"),
+    [
+        ("llama-3.1-8b", "4090", {}),
+        ("qwen3-8b", "4090", {"prompt_len": 3000, "max_new_tokens": 1000}),
+        ("qwen3-0.6b", "3060", {"batch_size": 7, "context": 1000}),
+        ("gemma-2-9b", "a100-40gb", {"context": 5000}),
+    ],
+)
+def test_a_maximum_is_maximal(engine, model, gpu, more):
+    found = asked(model, engine=engine, gpu=gpu, **more)
+    ends = found.derived["searched_to"]
+    context = found.workload["context"]
+    written = more.get("max_new_tokens")
+
+    def of_length(n):
+        lengths = {"prompt_len": n - written} if written else {"context": n}
+        return asked(model, engine=engine, gpu=gpu, **(more | lengths)).verdict.fits == "yes"
+
+    def of_many(n):
+        return asked(model, engine=engine, gpu=gpu, **(more | {"batch_size": n}))
+
+    longest = found.derived["largest_context"]
+    assert longest > (written or 0)
+    assert of_length(longest)
+    assert longest == ends["context"] or not of_length(longest + 1)
+    most = found.derived["largest_batch_size"]
+    assert most == 0 or of_many(most).verdict.fits == "yes"
+    assert most == ends["batch_size"] or of_many(most + 1).verdict.fits != "yes"
+    if found.verdict.fits == "yes":
+        assert longest >= context
+        assert most >= more.get("batch_size", 1)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_maximum_at_a_glance(engine):
+    """20,224 tokens fit and 20,225 do not: 20,200 is no answer."""
+    found = asked(engine=engine, gpu="4090").derived["largest_context"]
+    assert asked(engine=engine, gpu="4090", context=found).verdict.fits == "yes"
+    assert asked(engine=engine, gpu="4090", context=found + 1).verdict.fits != "yes"
+
+
+@pytest.mark.parametrize("engine", SERVERS)
+def test_how_many_run_at_once_is_one_story(engine):
+    """With a share that is small, the command's own bounds are those of its pool."""
+    line = {
+        "vllm": "vllm serve qwen3-0.6b --max-model-len 4096 --gpu-memory-utilization 0.3",
+        "sglang": "python -m sglang.launch_server --model-path qwen3-0.6b --context-length 4096 "
+        "--mem-fraction-static 0.3",
+    }[engine]
+    found = weighbridge.infer(command=line, gpu="4090").derived
+    assert 1 < found["largest_batch_size"] <= found["max_concurrency"]
+    assert found["max_concurrency"] < found["largest_batch_size"] + 4
+    assert found["largest_context"] == 40_960 or found["largest_context"] > 4096
+    assert parse(line).settings["context"] == 4096
+    assert shlex.split(found["launch"])[-1] == "0.3"

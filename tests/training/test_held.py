@@ -1,0 +1,76 @@
+"""What a training loop's variables keep alive, by framework and release."""
+
+import pytest
+
+from weighbridge import api
+from weighbridge.autograd.machine import Machine
+
+VOCAB, LENGTH = 151_936, 256
+PARAMETERS = 596_049_920
+SMALL = {"seq_len": LENGTH, "batch_size": 2}
+LOGITS = 2 * LENGTH * VOCAB  # numbers
+
+
+def report(**settings):
+    return api.train("qwen3-0.6b", offline=True, **{**SMALL, **settings})
+
+
+def part(found, phase, name):
+    phases = {p.name: p for p in found.devices[0].phases}
+    return sum(c.bytes.expected for c in phases[phase].components if c.name == name)
+
+
+@pytest.mark.parametrize(
+    ("framework", "each"), [("plain", 2), ("accelerate", 4), ("trainer", 0), ("lightning", 0)]
+)
+def test_logits_live_through_the_step_where_a_variable_holds_them(framework, each):
+    """`outputs = model(...)`: in 16 bits, and in float32 where accelerate casts them."""
+    held = part(report(framework=framework), "step", "logits")
+    assert held == pytest.approx(each * LOGITS, abs=1024)
+
+
+def test_and_through_the_next_forward():
+    plain, trainer = (report(framework=name) for name in ("plain", "trainer"))
+    assert part(plain, "forward", "logits") == pytest.approx(2 * LOGITS, abs=1024)
+    assert part(trainer, "forward", "logits") == 0
+    loss = (part(r, "loss", "logits") for r in (plain, trainer))
+    assert next(loss) > next(loss)
+
+
+def test_an_accumulation_holds_those_of_the_micro_batch_before():
+    found = report(framework="plain", gradient_accumulation=2)
+    assert part(found, "backward", "logits") >= 2 * LOGITS
+
+
+def test_lightnings_gradients_live_through_the_next_forward():
+    """forward, zero_grad, backward: of all parameters, in float32."""
+    late, usual = report(framework="lightning"), report(framework="trainer", precision="fp32")
+    assert part(late, "forward", "gradients") == 4 * PARAMETERS
+    assert part(usual, "forward", "gradients") == 0
+    assert part(late, "step", "gradients") == 4 * PARAMETERS
+    assert late.workload["precision"] == "fp32"
+
+
+@pytest.mark.parametrize(("release", "copied"), [("0.14", 0), ("1.5", 2), ("1.6", 0)])
+def test_trl_copied_all_logits_but_the_last(monkeypatch, release, copied):
+    """outputs.logits[..., :-1, :].contiguous(), in float32, once a step."""
+    taken, hidden = [], Machine.hidden
+
+    def noted(self, *sizes, name="temporaries"):
+        taken.extend(sizes)
+        hidden(self, *sizes, name=name)
+
+    monkeypatch.setattr(Machine, "hidden", noted)
+    report(framework="trl", framework_version=release)
+    assert taken.count(4 * 2 * (LENGTH - 1) * VOCAB) == copied
+
+
+def test_trls_chunks_never_make_all_logits():
+    """256 tokens in float32: scores, softmax and two gradients, and the head in 16 bits beside."""
+    chunks = report(framework="trl", framework_version="1.14", batch_size=8)
+    assert chunks.workload["loss"] == "trl-chunked"
+    whole = report(framework="trl", framework_version="1.6", batch_size=8)
+    assert part(whole, "loss", "logits") > 10 * 8 * LENGTH * VOCAB
+    head = 1024 * VOCAB
+    chunk = 4 * 256 * VOCAB
+    assert part(chunks, "loss", "logits") < 4 * chunk + 4 * 3 * head

@@ -1,0 +1,128 @@
+"""What is done to a packed base before it is trained, by hand and by laws."""
+
+import pytest
+
+from weighbridge import api
+from weighbridge.errors import UsageError
+from weighbridge.training.frameworks import FRAMEWORKS
+
+LLAMA = 2 * 128_256 * 4096 + 65 * 4096  # numbers of Llama-3.1-8B that are not packed
+SHORT = {"method": "qlora", "seq_len": 256}
+
+
+def report(model="llama-3.1-8b", **settings):
+    return api.train(model, offline=True, **{**SHORT, **settings})
+
+
+def part(found, phase, name):
+    phases = {p.name: p for p in found.devices[0].phases}
+    return sum(c.bytes.expected for c in phases[phase].components if c.name == name)
+
+
+def made(phase):
+    """What tensors it has, by component."""
+    blocks = ("rounding", "fragmentation", "context")
+    return {c.name: c.bytes.expected for c in phase.components if c.name not in blocks}
+
+
+def test_pefts_recipe_doubles_what_is_not_packed():
+    cast, plain = report(), report(kbit_upcast="none")
+    assert cast.workload["kbit_upcast"] == "peft"
+    assert part(cast, "step", "weights") - part(plain, "step", "weights") == 2 * LLAMA
+    assert any("prepare_model_for_kbit_training" in said for said in cast.warnings)
+
+
+def test_a_tied_head_is_cast_once():
+    cast, plain = (report("llama-3.2-1b", kbit_upcast=how) for how in ("peft", "none"))
+    grown = part(cast, "step", "weights") - part(plain, "step", "weights")
+    assert grown == 2 * (128_256 * 2048 + 33 * 2048)
+
+
+@pytest.mark.parametrize("form", ["nf4", "bnb-int8"])
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+def test_hidden_states_are_in_float32_as_those_of_a_base_in_float32(form, checkpointing):
+    """The peaks of every phase behind loading are made of the same, but for remainders of blocks."""
+    settings = {"method": "lora", "quantization": form, "checkpointing": checkpointing}
+    cast, wide = report(**settings), report(**settings, dtype="float32", kbit_upcast="none")
+    for one, other in zip(cast.devices[0].phases[1:], wide.devices[0].phases[1:], strict=True):
+        assert made(one) == made(other), one.name
+
+
+def test_while_it_is_cast_a_matrix_exists_twice():
+    """The head, the last large one: 4 bytes a number beside the 2 that it had."""
+    found = report()
+    load = part(found, "load", "weights")
+    assert load == part(found, "step", "weights") + 2 * 128_256 * 4096
+    assert part(found, "load", "fragmentation") > 2 * 128_256 * 4096  # the embedding's, free again
+
+
+def test_trls_mixture_is_between():
+    """Norms in float32: a stream that is float32 from the first feed-forward on."""
+    saved = {
+        how: report(kbit_upcast=how).derived["saved_activation_bytes"]
+        for how in ("none", "norms", "trl", "peft")
+    }
+    assert saved["none"] < saved["norms"] == saved["trl"] < saved["peft"]
+
+
+@pytest.mark.parametrize(
+    ("framework", "release", "form", "how"),
+    [
+        ("trainer", None, "nf4", "peft"),
+        ("plain", None, "bnb-int8", "peft"),
+        ("trl", "0.7.1", "nf4", "peft"),
+        ("trl", "0.24", "nf4", "trl"),
+        ("trl", "0.24", "bnb-int8", "peft"),
+        ("trl", "0.25.1", "nf4", "norms"),
+        ("trl", "0.26", "nf4", "none"),
+        ("trl", None, "nf4", "none"),
+        ("axolotl", None, "nf4", "none"),
+        ("torchtune", None, "nf4", "none"),
+        ("trainer", None, "gptq-4bit-g128", "none"),
+        ("trainer", None, "awq-4bit-g128", "none"),
+    ],
+)
+def test_who_casts_by_itself(framework, release, form, how):
+    settings = {"framework": framework, "framework_version": release, "quantization": form}
+    found = report("llama-3.2-1b", **{**settings, "method": "lora", "seq_len": 16})
+    assert found.workload["kbit_upcast"] == how
+
+
+def test_peft_leaves_gptq_alone_and_casts_awq():
+    awq = report("llama-3.2-1b", method="lora", quantization="awq-4bit-g128", kbit_upcast="peft")
+    assert awq.workload["kbit_upcast"] == "peft"
+    gptq = report("llama-3.2-1b", method="lora", quantization="gptq-4bit-g128", kbit_upcast="peft")
+    assert gptq.workload["kbit_upcast"] == "none"
+    assert any("changes nothing" in said for said in gptq.warnings)
+
+
+def test_a_base_that_is_not_packed_is_not_cast():
+    with pytest.raises(UsageError, match="not packed"):
+        report("llama-3.2-1b", method="lora", kbit_upcast="peft")
+    assert report("llama-3.2-1b", method="lora").workload["kbit_upcast"] == "none"
+
+
+def test_ranks_that_share_the_base_out_do_not_cast_it():
+    found = report("llama-3.2-1b", gpu="a100-80gb:2", shard="fsdp2")
+    assert found.workload["kbit_upcast"] == "none"
+
+
+def test_old_bitsandbytes_keeps_the_inputs_of_its_linears():
+    """Up to 0.43.1, a token and layer: what gate and up read, and what down reads; the inputs of
+    queries and of the output are saved by the adapters and by attention."""
+    kept, plain = (
+        report("llama-3.2-1b", kbit_upcast="none", bitsandbytes_version=version).derived
+        for version in ("0.43.1", "0.43.2")
+    )
+    more = kept["saved_activation_bytes"] - plain["saved_activation_bytes"]
+    assert more == 16 * 256 * 2 * (8192 + 2048)
+
+
+def test_a_framework_is_what_it_was():
+    trl = FRAMEWORKS["trl"]
+    assert trl.at(None) is trl
+    assert trl.at((1, 14)).loss == "trl-chunked"
+    assert trl.at((1, 6)).loss == "standard"
+    assert not trl.at((1, 6)).copies_logits
+    assert trl.at((1, 5)).copies_logits
+    assert trl.at((0, 20)).checkpointing == "none"

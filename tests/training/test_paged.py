@@ -1,0 +1,76 @@
+"""Paged states: what the device has no room for is on the host, and nothing is in both places."""
+
+import pytest
+
+import weighbridge
+from weighbridge.memory import Bytes
+from weighbridge.training.optimizers import NAMES
+from weighbridge.training.paged import paged_out
+from weighbridge.units import GIB
+
+SMALL = "qwen2.5-0.5b"
+MANAGED = 8 * 494_032_768  # two float32 of every parameter, nearly
+
+
+def trained(optimizer, **settings):
+    return weighbridge.train(SMALL, optimizer=optimizer, seq_len=512, **settings)
+
+
+def paged(device, phase="step"):
+    found = next(p for p in device.phases if p.name == phase)
+    parts = [c.bytes for c in found.components if "paged" in c.detail or "paged out" in c.formula]
+    return parts[0] if parts else Bytes(0, 0, 0)
+
+
+TWINS = {
+    "paged_adamw_8bit": "adamw_bnb_8bit",
+    "paged_adamw_32bit": "adamw_bnb_32bit",
+    "paged_lion_8bit": "lion_8bit",
+    "paged_lion_32bit": "lion_32bit",
+    "paged_ademamix_8bit": "ademamix_8bit",
+    "paged_ademamix_32bit": "ademamix",
+}
+
+
+def test_every_paged_optimizer_has_its_twin_here():
+    assert {n for n in NAMES if n.startswith("paged_")} == TWINS.keys()
+
+
+@pytest.mark.parametrize(("optimizer", "twin"), TWINS.items())
+def test_it_is_expected_to_take_no_more_than_its_twin(optimizer, twin):
+    """Where no device was named, too."""
+    ours, theirs = trained(optimizer).peak, trained(twin).peak
+    assert ours.expected <= theirs.expected
+    assert ours.low < theirs.low
+
+
+def test_what_a_device_has_no_room_for_is_on_the_host():
+    """Its twin does not fit the card; it does, with the rest of its states in host memory."""
+    assert trained("adamw_bnb_32bit", gpu_memory="8GiB").verdict.fits == "no"
+    found = trained("paged_adamw_32bit", gpu_memory="8GiB")
+    assert found.verdict.fits == "yes"
+    here, there = (paged(d) for d in found.devices)
+    assert 0 < here.high < MANAGED
+    assert there.low > 0
+    assert there.high >= MANAGED * 0.999 - here.high
+    assert found.verdict.per_device.high <= 8 * GIB
+
+
+def test_all_of_it_is_on_a_device_with_room():
+    found = trained("paged_adamw_32bit", gpu="h100")
+    here, there = (paged(d) for d in found.devices)
+    assert here.exact
+    assert here.low == pytest.approx(MANAGED, rel=0.001)
+    assert there == Bytes(0, 0, 0)
+
+
+def test_none_is_there_before_the_first_step():
+    assert paged(trained("paged_adamw_32bit").devices[0], "load") == Bytes(0, 0, 0)
+
+
+def test_by_hand():
+    """A device with 90 to 100; 60 to 80 are taken, and 50 are paged."""
+    assert paged_out([Bytes(60, 70, 80)], 50, Bytes(90, 95, 100)) == Bytes(10, 25, 40)
+    assert paged_out([Bytes(60, 70, 120)], 50, Bytes(90, 95, 100)) == Bytes(10, 25, 50)
+    assert paged_out([Bytes(10, 20, 30)], 50, Bytes(90, 95, 100)) == Bytes(0, 0, 0)
+    assert paged_out([Bytes(10, 20, 30)], 50, None) == Bytes(0, 25, 50)
