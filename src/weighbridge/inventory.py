@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.errors import BadFileError
+from weighbridge.reference import Reference
 from weighbridge.tensors import Tensor
 
 
@@ -41,6 +42,7 @@ class Inventory:
     repo_id: str | None = None  # where the model is on the Hub, when the reference does not say
     code: str | None = None  # the folder or repository whose own code may be run
     rough: bool = False  # a bare size, and nothing else is known
+    origin: Reference | None = None  # what the reference was read as; None: a config at hand
 
     @property
     def stored_bytes(self) -> int | None:

@@ -72,7 +72,7 @@ def derived(held: Held, s: Subject, w: Infer, budget: Budget | None) -> dict[str
     facts: dict[str, Any] = {
         "kv_cache_bytes_per_token": fitting.marginal(held, s.context),
         "compute_buffer_bytes": list(held.compute),
-        "launch": launching.command(s, held.at, w),
+        **launching.facts(s, held.at, w),
     }
     return facts | (fitting.fitting(held, budget) if budget is not None and held.at.gpus else {})
 
