@@ -79,6 +79,7 @@ class Plan:
     bitsandbytes: tuple[int, ...] | None = None  # its release
     accelerate: tuple[int, ...] | None = None
     zero: Deepspeed = Deepspeed()
+    stored_as_floats: bool = False  # packed weights
     settings: dict[str, Any]
 
     @property
@@ -149,6 +150,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         bitsandbytes=numbers(w.bitsandbytes_version),
         accelerate=numbers(w.accelerate_version),
         zero=_deepspeed(w, made),
+        stored_as_floats=w.bnb_4bit_quant_storage not in (None, "uint8"),
         compiled=w.compile,
         settings={},
     )
