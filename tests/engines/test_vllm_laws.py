@@ -69,6 +69,7 @@ def fitting(found, w):
 @LAWS
 @given(asked, st.integers(1, 4096), st.integers(1, 8))
 def test_more_needs_no_less(name, w, tokens, requests):
+    w = w | {"engine_defaults": True}  # of one command: without, its flags follow the workload
     less = answer(name, engine="vllm", **w)
     longer = answer(name, engine="vllm", **(w | {"context": w["context"] + tokens}))
     more = answer(name, engine="vllm", **(w | {"batch_size": w["batch_size"] + requests}))

@@ -91,7 +91,8 @@ def test_a_class_without_a_program_is_answered_and_said_to_be_assumed():
     parts = {c.name: c for c in phases["forward"].components}
     kept = parts["activations"].bytes
     assert parts["activations"].basis == "assumed"
-    assert (kept.low, kept.high) == (kept.expected // 2, 2 * kept.expected)
+    assert kept.low <= kept.expected // 2  # a margin takes its low end from it, too
+    assert kept.high == 2 * kept.expected
     assert parts["weights"].bytes.low == parts["weights"].bytes.high
     assert any("read by their parameters alone" in said for said in report.warnings)
 

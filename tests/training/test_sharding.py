@@ -85,6 +85,15 @@ def test_what_zero_3_keeps_on_the_host(offload):
     assert most(report, "optimizer_states", "master_weights") == 0
 
 
+def test_frozen_parameters_are_in_no_flat_block():
+    """16 bits of a base that is not trained, pinned where the configuration says so."""
+    report = seven(shard="zero3", offload="params", method="lora")
+    step = next(p for p in report.devices[-1].phases if p.name == "step")
+    found = next(c.bytes for c in step.components if c.name == "weights")
+    assert found.low == pytest.approx(2 * SEVEN, rel=0.02)
+    assert found.low < found.expected < found.high
+
+
 def test_what_is_on_a_disk_is_not_on_the_host():
     """Four pinned buffers of a part in float32, and nothing that grows with it beside."""
     report = seven(shard="zero3", offload="nvme", precision="bf16-mixed")

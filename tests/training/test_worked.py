@@ -95,7 +95,7 @@ def test_llama_recipes_in_float16_without_checkpointing_fills_the_card():
         engine_version="4.31",
         gpu="a100-40gb",
     )
-    assert report.verdict.fits == "no"
+    assert report.verdict.fits != "yes"
     assert part(report, "forward", "activations") > 30 * GB
     full = weighbridge.train("llama-2-7b", precision="fp16", seq_len=2048, engine_version="4.31")
     assert full.peak.expected > 80 * GB  # what training all of it would have needed

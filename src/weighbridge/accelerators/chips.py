@@ -58,6 +58,9 @@ CAPABILITIES: Mapping[Version, Capability] = {
     (12, 0): Capability(threads=1536, shared_memory=99 * KIB),
     (12, 1): Capability(threads=1536, shared_memory=99 * KIB),
 }
+BFLOAT16_SINCE: Version = (8, 0)  # products of bfloat16
+FLOAT8_SINCE: Version = (8, 9)  # of float8: torch aten/src/ATen/native/cuda/ScaledBlas.cpp
+MXFP4_SINCE: Version = (7, 5)  # Triton's kernels: transformers quantizers/quantizer_mxfp4.py
 SWITCHED = frozenset(v for v, c in CAPABILITIES.items() if c.links == "switch")
 BRIDGED = frozenset(v for v, c in CAPABILITIES.items() if c.links == "bridge")
 LINKED = SWITCHED | BRIDGED

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import exact, fit, host_fit
+from weighbridge import bounds, exact, fit, host_fit
 from weighbridge.components.weights import Choice
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version, written
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.estimate import uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.model import Model
 from weighbridge.report import Report
@@ -33,11 +34,11 @@ def train(model: Model, w: Train) -> Report:
         w = replace(w, engine_version=exact.ready(kind.name, w.engine_version))
     number, said = version(kind, w.engine_version)
     budget = w.budget()
-    asked = _subject(unpacked(model), w, number)
-    p = plan(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
+    asked, p = _planned(model, w, number, budget)
     found = answer(p, budget)
     if w.exact:
         found = exact.trained(asked, w, p, found)
+    found = replace(found, devices=bounds.widened(found.devices, _runs(asked, p)))
     judged = None if budget is None else fit.serving(found.devices, budget)
     return Report(
         task="train",
@@ -45,9 +46,35 @@ def train(model: Model, w: Train) -> Report:
         workload=_effective(asked, w, p, written(number)) | dict(found.settings),
         devices=found.devices,
         derived=_derived(asked) | dict(found.derived),
-        verdict=host_fit.both(judged, found.devices, w.host_memory()),
+        verdict=host_fit.both(
+            judged,
+            found.devices,
+            w.host_memory(),
+            shared=budget is not None and budget.shares_host,
+        ),
         warnings=(*_warnings(asked, found, said, budget), *remarks(p)),
     )
+
+
+def run(model: Model, w: Train) -> tuple[Answer, bounds.Runs]:
+    """What the rules say alone, and which published runs it is like."""
+    number, _ = version(engine("transformers"), w.engine_version)
+    budget = w.budget()
+    asked, p = _planned(model, w, number, budget)
+    return answer(p, budget), _runs(asked, p)
+
+
+def _planned(
+    model: Model, w: Train, number: tuple[int, ...], budget: "Budget | None"
+) -> tuple[Subject, Plan]:
+    asked = _subject(unpacked(model, w), w, number)
+    return asked, plan(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
+
+
+def _runs(s: Subject, p: Plan) -> bounds.Runs:
+    form = s.choice.scheme
+    known = bounds.COMPILED if p.compiled else bounds.form(form.name if form else None)
+    return bounds.Runs("train", p.framework.name, known)
 
 
 def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
@@ -56,6 +83,12 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
         raise UnsupportedError(
             f"{model.reference}: a bare size has no layers to train; name a model, or ask "
             "`weighbridge load` for the 16 bytes a parameter of Adam"
+        )
+    beside = uncounted.beside_weights(model)
+    if beside:
+        raise UnsupportedError(
+            f"{model.reference}: {beside} is not followed, so training it is not answered; "
+            "`weighbridge trace` runs the script that does"
         )
     _, chosen = frameworks.held(w)
     full = (w.method or "full") == "full"

@@ -8,12 +8,13 @@ as a share of what we expect.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
 from weighbridge._version import __version__
 from weighbridge.evidence.predict import Outcome, Prediction, Skip
+from weighbridge.evidence.records import LEVELS
 
 SCHEMA = "weighbridge.accuracy/1"
 INCOMPLETE = (  # the source's, not ours
@@ -41,6 +42,7 @@ class Row:
     worst: float  # signed, of the largest |error|
     under: float  # share that we put too low
     inside: float  # share within our interval
+    above: float  # share more than a hundredth above our upper bound
     exact: float  # share that the figure's digits cannot tell from ours
     width: float  # median
 
@@ -57,9 +59,44 @@ class Row:
             "max": self.worst,
             "under": self.under,
             "inside": self.inside,
+            "above": self.above,
             "exact": self.exact,
             "width_median": self.width,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """How well the intervals of one level hold; of one source, or of all. Shares are fractions."""
+
+    source: str | None
+    level: str
+    n: int
+    inside: float
+    above: float  # share more than a hundredth above the upper bound
+    width: float  # median
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def coverage(found: Iterable[Outcome], *, by_source: bool = False) -> list[Coverage]:
+    def key(p: Prediction) -> tuple[int, str]:
+        return LEVELS.index(p.record.level), p.record.source if by_source else ""
+
+    predicted = sorted((o for o in found if isinstance(o, Prediction)), key=key)
+    return [_coverage(source, list(group)) for (_, source), group in groupby(predicted, key=key)]
+
+
+def _coverage(source: str, found: Sequence[Prediction]) -> Coverage:
+    return Coverage(
+        source=source or None,
+        level=found[0].record.level,
+        n=len(found),
+        inside=sum(p.inside for p in found) / len(found),
+        above=sum(p.above for p in found) / len(found),
+        width=percentile(sorted(p.width for p in found), 50),
+    )
 
 
 def rows(found: Iterable[Outcome], *, by_source: bool = False) -> list[Row]:
@@ -85,6 +122,7 @@ def _row(source: str, engine: str, quantity: str, level: str, found: Sequence[Pr
         worst=max((p.error for p in found), key=abs),
         under=sum(p.under for p in found) / len(found),
         inside=sum(p.inside for p in found) / len(found),
+        above=sum(p.above for p in found) / len(found),
         exact=sum(p.exact for p in found) / len(found),
         width=percentile(sorted(p.width for p in found), 50),
     )
@@ -121,16 +159,29 @@ def worst(found: Iterable[Outcome], count: int) -> list[Prediction]:
 
 
 def to_dict(
-    found: Sequence[Outcome], *, by_source: bool, worst_count: int, all_records: bool
+    found: Sequence[Outcome],
+    apart: Sequence[Outcome] | None = None,
+    *,
+    by_source: bool,
+    worst_count: int,
+    all_records: bool,
 ) -> dict[str, Any]:
     """The JSON of `weighbridge accuracy`: docs/accuracy.md."""
     return {
         "schema": SCHEMA,
         "version": __version__,
         "rows": [row.to_dict() for row in rows(found, by_source=by_source)],
+        "coverage": None if apart is None else _held(found, apart),
         "skipped": skipped(found),
         "worst": [record(p) for p in worst(found, worst_count)],
         "records": [record(o) for o in found] if all_records else [],
+    }
+
+
+def _held(found: Sequence[Outcome], apart: Sequence[Outcome]) -> dict[str, Any]:
+    return {
+        "all": [c.to_dict() for c in coverage(found)],
+        "left_out": [c.to_dict() for c in (*coverage(apart), *coverage(apart, by_source=True))],
     }
 
 

@@ -12,12 +12,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from weighbridge import bounds
 from weighbridge.engines.serving import Answer
 from weighbridge.engines.subjects import LLAMA_CPP, subject
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import WeighbridgeError
+from weighbridge.estimate.infer import runs as runs_of
 from weighbridge.estimate.load import load
 from weighbridge.evidence import training
+from weighbridge.evidence.programs import PROGRAMS
 from weighbridge.evidence.records import Record, config, origins
 from weighbridge.evidence.traced import Failure, Found, Peaks, runs
 from weighbridge.gather import gather_config
@@ -25,7 +28,9 @@ from weighbridge.memory import LEVELS, Bytes, Device, exactly, total
 from weighbridge.model import Model, resolve
 from weighbridge.settings import foreign, read
 from weighbridge.settings.table import OF_LOAD
+from weighbridge.trace import levels
 
+ABOVE = 1.01
 GIVEN = ", given"  # what follows the quantity's name
 SERVERS = ("vllm", "sglang")  # launched with flags: what those do not say, the engine decides
 
@@ -38,6 +43,7 @@ class Prediction:
     quantity: str
     bytes: Bytes
     resolution: int  # of the figure, and of what is given for it
+    kind: bounds.Kind  # of runs, whose margin is in `bytes`
 
     @property
     def error(self) -> float:
@@ -53,6 +59,11 @@ class Prediction:
         """Within our interval, up to what the figure's digits tell."""
         low, high = self.bytes.low - self.resolution, self.bytes.high + self.resolution
         return low <= self.record.measured <= high
+
+    @property
+    def above(self) -> bool:
+        """A run that we called small enough took more than a hundredth beyond it."""
+        return ABOVE * self.bytes.high + self.resolution < self.record.measured
 
     @property
     def exact(self) -> bool:
@@ -75,10 +86,19 @@ class Skip:
 Outcome = Prediction | Skip
 
 
-def outcomes(records: Sequence[Record], found: Found | None = None) -> list[Outcome]:
+def outcomes(
+    records: Sequence[Record],
+    found: Found | None = None,
+    *,
+    table: bounds.Table | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Outcome]:
     """In their order. Figures of one model follow each other while they are predicted: engines keep
-    what they have made of it."""
-    by_id = {r.id: tuple(TASKS[r.task](r, found)) for r in sorted(records, key=_kept_for)}
+    what they have made of it. `table` stands for the package's own margins."""
+    by_id = {}
+    for r in sorted(records, key=_kept_for):
+        by_id[r.id] = tuple(TASKS[r.task](r, found, table))
+        progress()
     return [outcome for r in records for outcome in by_id[r.id]]
 
 
@@ -86,20 +106,21 @@ def _kept_for(r: Record) -> tuple[str, ...]:
     return r.engine, r.model, str(r.setting.get("quantization"))
 
 
-def _reckoned(record: Record, found: Found | None) -> Iterator[Outcome]:
+def _reckoned(record: Record, found: Found | None, table: bounds.Table | None) -> Iterator[Outcome]:
     """Closed forms."""
     if not record.only_given:
-        yield _outcome(record, {}, record.quantity)
+        yield _outcome(record, {}, table)
     if record.given:
-        yield _outcome(record, record.given, record.quantity + GIVEN)
+        yield _outcome(record, record.given, table)
 
 
-def _outcome(record: Record, given: Mapping[str, int], quantity: str) -> Outcome:
+def _outcome(record: Record, given: Mapping[str, int], table: bounds.Table | None) -> Outcome:
     reason = record.skip or _outside(record)
+    quantity = record.quantity + (GIVEN if given else "")
     if reason is not None:
         return Skip(record, quantity, reason)
     try:
-        return _predicted(record, given, quantity)
+        return _predicted(record, given, table)
     except WeighbridgeError as error:
         return Skip(record, quantity, "refused by our rules", str(error))
 
@@ -116,13 +137,22 @@ def _outside(record: Record) -> str | None:
     return None
 
 
-def _predicted(record: Record, given: Mapping[str, int], quantity: str) -> Prediction:
-    answer = _answer(record, tuple(sorted(given.items())))
-    found = READERS.get((record.engine, record.quantity)) or READERS[("", record.quantity)]
-    value = found(answer, record)
-    if not given:
-        return Prediction(record, quantity, value, record.resolution)
-    return Prediction(record, quantity, value, record.resolution + _slack(record, value))
+def _predicted(record: Record, given: Mapping[str, int], table: bounds.Table | None) -> Prediction:
+    answer, like = _answer(record, tuple(sorted(given.items())))
+    reader = READERS.get((record.engine, record.quantity)) or READERS[("", record.quantity)]
+    several = sum(d.kind == "gpu" for d in answer.devices) > 1
+    quantity = record.quantity + (GIVEN if given else "")
+    if reader in WHOLE_DEVICES:
+        answer = replace(answer, devices=bounds.widened(answer.devices, like, table))
+        value = reader(answer, record)
+        kind = bounds.kind(like, bounds.PEAK, record.level, several=several)
+    else:
+        kind = bounds.kind(like, quantity, record.level, several=several)
+        value = bounds.around(
+            reader(answer, record), like, quantity, record.level, several=several, table=table
+        )
+    slack = _slack(record, value) if given else 0
+    return Prediction(record, quantity, value, record.resolution + slack, kind)
 
 
 def _slack(record: Record, value: Bytes) -> int:
@@ -143,7 +173,7 @@ class Asked:
     setting: tuple[tuple[str, Any], ...]
 
 
-def _answer(record: Record, given: tuple[tuple[str, int], ...]) -> Answer:
+def _answer(record: Record, given: tuple[tuple[str, int], ...]) -> tuple[Answer, bounds.Runs]:
     setting = {n: tuple(v) if isinstance(v, list) else v for n, v in record.setting.items()}
     return _run(
         Asked(
@@ -167,18 +197,23 @@ def _gpu(record: Record) -> str | None:
 
 
 @cache
-def _run(asked: Asked) -> Answer:
+def _run(asked: Asked) -> tuple[Answer, bounds.Runs]:
+    """What the rules say alone."""
     settings = {**dict(asked.setting), "engine_version": asked.version, "gpu": asked.gpu}
     model = _model(asked.model)
     if asked.task == "load":
-        report = load(model, read("load", {n: v for n, v in settings.items() if n in OF_LOAD}))
-        return Answer(devices=report.devices, settings=report.workload, derived=report.derived)
+        asked_for = read("load", {n: v for n, v in settings.items() if n in OF_LOAD})
+        report = load(model, asked_for, bounds.NOTHING)
+        answer = Answer(devices=report.devices, settings=report.workload, derived=report.derived)
+        form = bounds.form(report.workload["quantization"])
+        return answer, bounds.Runs("load", str(report.workload["engine"]), form)
     served = asked.engine in SERVERS
     w = replace(read("infer", settings), engine=asked.engine, engine_defaults=served)
     kind = engine(asked.engine)
     foreign(w, kind.name)
     number, _ = version(kind, asked.version)
-    return kind.infer(subject(model, w, kind, number), w, w.budget())
+    about = subject(model, w, kind, number)
+    return kind.infer(about, w, w.budget()), runs_of(about, kind)
 
 
 @cache
@@ -289,7 +324,7 @@ def _most(sums: Iterable[Bytes]) -> Bytes:
     return Bytes(*(max(values) for values in zip(*sums, strict=True)))
 
 
-def _traced(record: Record, found: Found | None) -> Iterator[Outcome]:
+def _traced(record: Record, found: Found | None, table: bounds.Table | None) -> Iterator[Outcome]:
     """Programs that were re-run."""
     if record.skip is not None:
         yield Skip(record, record.quantity, record.skip)
@@ -302,11 +337,24 @@ def _traced(record: Record, found: Found | None) -> Iterator[Outcome]:
             yield Skip(record, record.quantity, failures[0].reason, failures[0].detail)
         else:
             peaks = [one for one in told if isinstance(one, Peaks)]
-            value = RERUN[record.quantity](record, *peaks)
-            yield Prediction(record, record.quantity, value, record.resolution)
+            yield _rerun(record, peaks, table)
 
 
-def _trained(record: Record, found: Found | None) -> Iterator[Outcome]:
+def _rerun(record: Record, peaks: Sequence[Peaks], table: bounds.Table | None) -> Prediction:
+    """What grows at the driver, or differs there, was reserved."""
+    level = "allocated" if record.level == "allocated" else "reserved"
+    assert record.program is not None
+    like = levels.runs(convolves=PROGRAMS[record.program].convolves(record.setting))
+    if record.quantity == "peak":
+        level, value = record.level, peaks[0].at(record.level, like, table)
+    else:
+        own = peaks[0].growth() if record.quantity == "growth" else peaks[0].beyond(peaks[1], level)
+        value = bounds.around(own, like, bounds.PEAK, level, table=table)
+    kind = bounds.kind(like, bounds.PEAK, level, several=False)
+    return Prediction(record, record.quantity, value, record.resolution, kind)
+
+
+def _trained(record: Record, found: Found | None, table: bounds.Table | None) -> Iterator[Outcome]:
     """Steps of training, by the closed form."""
     quantity = record.quantity + (GIVEN if record.given else "")
     reason = record.skip or (None if record.model in origins() else "model not at hand")
@@ -314,22 +362,17 @@ def _trained(record: Record, found: Found | None) -> Iterator[Outcome]:
         yield Skip(record, quantity, reason)
         return
     try:
-        value = TRAINED[record.quantity](record)
-        yield Prediction(record, quantity, value, record.resolution)
+        value = TRAINED[record.quantity](record, table)
+        yield Prediction(record, quantity, value, record.resolution, training.kind(record))
     except WeighbridgeError as error:
         yield Skip(record, quantity, "refused by our rules", str(error))
 
 
-TRAINED: Mapping[str, Callable[[Record], Bytes]] = {
+TRAINED: Mapping[str, Callable[[Record, bounds.Table | None], Bytes]] = {
     "peak": training.peak,
     "first": training.first,
 }
-RERUN: Mapping[str, Callable[..., Bytes]] = {  # record, its peaks, those of `less`
-    "peak": lambda record, peaks: peaks.at(record.level),
-    "growth": lambda record, peaks: peaks.growth(),
-    "increment": lambda record, peaks, less: peaks.beyond(less, record.level),
-}
-TASKS: Mapping[str, Callable[[Record, Found | None], Iterator[Outcome]]] = {
+TASKS: Mapping[str, Callable[[Record, Found | None, bounds.Table | None], Iterator[Outcome]]] = {
     "infer": _reckoned,
     "load": _reckoned,
     "trace": _traced,
@@ -359,3 +402,4 @@ READERS: Mapping[tuple[str, str], Reader] = {
     **{(name, "compute"): _named("activations", "compute buffer") for name in LLAMA_CPP},
     **{(name, "output"): _named("logits", "output buffer") for name in LLAMA_CPP},
 }
+WHOLE_DEVICES = (_peak, _decoding)  # margins stand in the devices themselves

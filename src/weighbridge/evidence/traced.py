@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
+from weighbridge import bounds
 from weighbridge.accelerators.budget import budget
 from weighbridge.components.device import context
 from weighbridge.evidence.programs import PROGRAMS
 from weighbridge.evidence.records import Record
-from weighbridge.memory import Bytes, exactly
+from weighbridge.memory import LEVELS, Bytes
+from weighbridge.trace import levels
 
 CARD = "a100-80gb"  # where none is printed
 
@@ -46,22 +48,20 @@ class Peaks:
     reserved: int
     context: Bytes
 
-    def at(self, level: str) -> Bytes:
-        if level == "allocated":
-            return exactly(self.allocated)
-        held = Bytes(self.allocated, self.reserved, 2 * self.reserved - self.allocated)
-        return held.plus(self.context) if level == "driver" else held
+    def at(self, level: str, like: bounds.Runs, table: bounds.Table | None = None) -> Bytes:
+        """As a report of a trace says it."""
+        known = next(one for one in LEVELS if one == level)
+        return levels.held(self.allocated, self.reserved, self.context, like, table).at(known)
 
     def growth(self) -> Bytes:
         """At the driver. The context was there before, or not yet."""
-        held = self.at("reserved")
-        return Bytes(held.low, held.expected, held.high + self.context.high)
+        own = self.at("reserved", levels.runs(), bounds.NOTHING)
+        return Bytes(own.low, own.expected, own.high + self.context.high)
 
     def beyond(self, less: "Peaks", level: str) -> Bytes:
-        """The context is in both and cancels."""
-        counted = "reserved" if level == "driver" else level
-        mine, other = self.at(counted), less.at(counted)
-        return Bytes(mine.low - other.high, mine.expected - other.expected, mine.high - other.low)
+        """The context is in both and cancels; so does most of what the smaller run leaves open."""
+        mine, other = (one.at(level, levels.runs(), bounds.NOTHING) for one in (self, less))
+        return Bytes(*(bound - other.expected for bound in mine))
 
 
 @dataclass(frozen=True, slots=True)

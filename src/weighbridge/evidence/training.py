@@ -1,7 +1,8 @@
 """What `train` says for a published figure of a training run.
 
-    peak(record) -> Bytes       of the fullest device or of all, at the record's level
-    first(record) -> Bytes      of the first micro-batch, where that has the longest sequence
+    peak(record, table)     of the fullest device or of all, at the record's level
+    first(record, table)    of the first micro-batch, where that has the longest sequence
+    kind(record)            which published runs it is like
 
 A setting has the names of `Train`. The record's engine is its framework, and its version the
 framework's; of a loop over transformers it is that of transformers.
@@ -11,13 +12,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from weighbridge.estimate.train import train
+from weighbridge import bounds
+from weighbridge.estimate.train import run
 from weighbridge.evidence.records import Record, config, origins
 from weighbridge.gather import gather_config
 from weighbridge.memory import LEVELS, Bytes, Level, exactly, total
 from weighbridge.model import Model, resolve
-from weighbridge.report import Report
 from weighbridge.settings import read
+from weighbridge.training.answer import Answer
 from weighbridge.units import MIB
 
 # Engines of records -> our names of frameworks, where they differ
@@ -34,21 +36,33 @@ class Asked:
     setting: tuple[tuple[str, Any], ...]
 
 
-def peak(record: Record) -> Bytes:
+def peak(record: Record, table: bounds.Table | None) -> Bytes:
     """Raises WeighbridgeError where our rules refuse it."""
     level: Level = next(known for known in LEVELS if known == record.level)
     if "context" in record.given:
         level = "reserved"
-    devices = [d for d in _run(_asked(record)).devices if d.kind == "gpu"]
+    found, like = _run(_asked(record))
+    devices = [d for d in bounds.widened(found.devices, like, table) if d.kind == "gpu"]
     peaks = [d.peak(level) for d in devices]
-    found = total(peaks) if record.device == "gpus" else max(peaks, key=lambda b: b.expected)
+    most = total(peaks) if record.device == "gpus" else max(peaks, key=lambda b: b.expected)
     context = record.given.get("context")
-    return found if context is None else found.plus(Bytes(context, context, context + LIBRARIES))
+    if context is None:
+        return most
+    beside = most.plus(Bytes(context, context, context + LIBRARIES))
+    return bounds.around(beside, like, bounds.PEAK, record.level, table=table)
 
 
-def first(record: Record) -> Bytes:
+def first(record: Record, table: bounds.Table | None) -> Bytes:
     """At the level `allocated`."""
-    return exactly(int(_run(_asked(record)).derived["first_step_peak_bytes"]))
+    found, like = _run(_asked(record))
+    value = exactly(int(found.derived["first_step_peak_bytes"]))
+    return bounds.around(value, like, bounds.PEAK, "allocated", table=table)
+
+
+def kind(record: Record) -> bounds.Kind:
+    found, like = _run(_asked(record))
+    several = sum(d.kind == "gpu" for d in found.devices) > 1
+    return bounds.kind(like, bounds.PEAK, record.level, several=several)
 
 
 def _asked(record: Record) -> Asked:
@@ -61,8 +75,8 @@ def _asked(record: Record) -> Asked:
 
 
 @cache
-def _run(asked: Asked) -> Report:
-    return train(_model(asked.model), read("train", dict(asked.setting)))
+def _run(asked: Asked) -> tuple[Answer, bounds.Runs]:
+    return run(_model(asked.model), read("train", dict(asked.setting)))
 
 
 @cache

@@ -15,6 +15,7 @@ framework                                 word trainer|trl|accelerate|lightning|
 framework_version                         version           Its version; of torchtitan a date such as 2025-04-02. Default: the newest known.
 precision                                 word bf16-mixed|fp16-mixed|bf16|fp16|fp32|fp8-mixed   Of weights and products. Default: bf16-mixed.
 optimizer                                 word              adamw_torch (default), adamw_8bit, sgd-momentum, muon...
+optim_args                                words             Of Adam and AdamW: foreach=False, fused=True, amsgrad=True, weight_decay=0.01.
 batch_size                                count 1..1048576  Sequences of a micro-batch on one device. Default: 1.
 seq_len                                   count 1..         Tokens of a sequence. Default: 2048, or the model's maximum if smaller.
 gradient_accumulation                     whole 1..1048576  Micro-batches of a step.
@@ -36,6 +37,7 @@ base_model                                flag              The headless class, 
 engine_version                            word              Version of transformers (4.40, 5.23). Default: the newest known.
 torch_version                             version           Version of torch that runs; it decides workspaces.
 kbit_upcast                               word peft|trl|norms|none   What of a packed base is cast to float32 before training. Default: the framework's.
+gptq_kernel                               word torch|triton  What multiplies a base in GPTQ: torch keeps each unpacked matrix (GPTQModel), triton nothing (AutoGPTQ). Default: not known, torch is expected.
 bitsandbytes_version                      version           Its version: up to 0.43.1 linears in 4 bits keep their inputs. Default: the newest known.
 accelerate_version                        version           Version of accelerate (FSDP under trainer, trl, axolotl). Default: the newest known.
 deepspeed_version                         version           Version of DeepSpeed. Default: the newest known.

@@ -1,7 +1,7 @@
 """What a trace found, as one frozen record (schema `weighbridge.trace/1`): the peaks of each
 device, the moment of each and the tensors that make it, and whether it fits.
 
-    driver = reserved + context         the context is no part of a trace, and an interval
+    driver = reserved + context         an interval: levels.py
 """
 
 import re
@@ -14,6 +14,8 @@ from weighbridge._version import __version__
 from weighbridge.components.device import CONTEXT
 from weighbridge.fit import Answer, fits
 from weighbridge.memory import Bytes
+from weighbridge.trace import levels
+from weighbridge.trace.places import Look
 from weighbridge.trace.tape import Refused, Storage, Tape
 from weighbridge.units import human
 
@@ -81,11 +83,13 @@ class Refusal:
     reserved: int
     roles: Mapping[str, int]
     tensors: tuple[Tensors, ...]
+    driver: Bytes  # what the driver would have shown with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceTrace:
-    """One card. `driver` adds the context to the peak of what was reserved."""
+    """One card. `driver` adds the context to the peak of what was reserved, and the margin of
+    published programs."""
 
     index: int
     allocated: Moment
@@ -128,6 +132,7 @@ class TraceReport:
     alloc_conf: str = ""
     verdict: TraceVerdict | None = None
     warnings: tuple[str, ...] = ()
+    looks: tuple[Look, ...] = ()
 
     @property
     def fullest(self) -> DeviceTrace:
@@ -143,23 +148,31 @@ class TraceReport:
         plain = asdict(self)
         for told, device in zip(plain["devices"], self.devices, strict=True):
             told["driver"] = device.driver._asdict()
+            for one, refused in zip(told["refusals"], device.refusals, strict=True):
+                one["driver"] = refused.driver._asdict()
         return {"schema": SCHEMA, "version": __version__, **plain}
 
 
 def device(index: int, tape: Tape, context: Bytes = CONTEXT) -> DeviceTrace:
     """What one tape says. Phases are in the order of their first allocation. `context` is what the
     process has outside the allocator: Card.outside."""
-    reserved = max(tape.reserves, default=0)
+    reserved, like = max(tape.reserves, default=0), levels.runs(convolves=convolves(tape))
+    allocated = max(tape.levels, default=0)
     return DeviceTrace(
         index=index,
         allocated=moment(tape, tape.allocated.event),
         reserved=moment(tape, tape.reserved.event),
-        driver=Bytes(*(reserved + part for part in context)),
+        driver=levels.held(allocated, reserved, context, like).at("driver"),
         phases=tuple(phases(tape)),
         allocations=sum(event > 0 for event in tape.events),
         left=tape.levels[-1] if tape.levels else 0,
-        refusals=tuple(refusal(tape, refused) for refused in tape.refused),
+        refusals=tuple(refusal(tape, refused, context) for refused in tape.refused),
     )
+
+
+def convolves(tape: Tape) -> bool:
+    """More than patches, which one convolution without overlap cuts out."""
+    return len({s.module for s in tape.storages if "convolution" in s.op}) > 1
 
 
 def moment(tape: Tape, event: int) -> Moment:
@@ -180,10 +193,12 @@ def moment(tape: Tape, event: int) -> Moment:
     )
 
 
-def refusal(tape: Tape, refused: Refused) -> Refusal:
+def refusal(tape: Tape, refused: Refused, context: Bytes) -> Refusal:
     asked, event = refused.storage, refused.event - 1
     alive = list(tape.alive(event))
     level = tape.levels[event] if event >= 0 else 0
+    reserved = tape.reserves[event] if event >= 0 else 0
+    like, more = levels.runs(convolves=convolves(tape)), asked.nbytes
     return Refusal(
         event=event,
         phase=asked.phase,
@@ -192,9 +207,10 @@ def refusal(tape: Tape, refused: Refused) -> Refusal:
         requested=asked.nbytes,
         message=refused.report.message,
         allocated=level,
-        reserved=tape.reserves[event] if event >= 0 else 0,
+        reserved=reserved,
         roles=roles(alive, level),
         tensors=tensors(alive),
+        driver=levels.held(level + more, reserved + more, context, like).at("driver"),
     )
 
 
@@ -239,8 +255,11 @@ def verdict(gpu: Gpu, usable: Bytes, devices: Sequence[DeviceTrace], *, died: bo
     ends = [d.refusals[-1] for d in devices if d.refusals]
     if died and ends:
         last = max(ends, key=lambda r: r.event)
-        answer: Answer = "no"
+        answer: Answer = "no" if last.driver.low > usable.high else "unknown"
         reason = f"out of memory in {where(last.phase, last.module, last.op)}: {last.message}"
+        if answer == "unknown":
+            low, high = human(last.driver.low), human(last.driver.high)
+            reason += f" But published programs differ: the driver would show {low} to {high}"
     else:
         answer = fits(fullest.driver, usable)
         reason = _compared(fullest, usable, sum(len(d.refusals) for d in devices))

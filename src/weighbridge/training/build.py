@@ -6,7 +6,7 @@ from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.stacks import LAYER
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.float8 import MULTIPLE, LinearFloat8
-from weighbridge.autograd.ops.packed import Linear4, Linear8
+from weighbridge.autograd.ops.packed import Dequantized, Linear4, Linear8
 from weighbridge.autograd.tensors import ELSEWHERE, Param, Tensor
 from weighbridge.components.weights import alive
 from weighbridge.dtypes import INT8, TORCH, DType
@@ -61,8 +61,8 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
             m.new(b.shape, TORCH[b.dtype] if b.dtype else p.loaded)
             for b in alive(plan, subject.major)
         ]
-    if p.upcast != "none":
-        kbit.upcast(m, p.upcast, params)
+    if p.base.upcast != "none":
+        kbit.upcast(m, p.base.upcast, params)
     wraps = dict(_wraps(p, params, packed))
     if p.precision.float8:
         wraps |= _float8(p, whole, params)
@@ -240,8 +240,10 @@ def _wraps(p: Plan, params: dict[str, Param], packed: Packed) -> Iterator[tuple[
         weight, bias = params[name], params.get(f"{path}.bias")
         if form.name == "bnb-int8":
             yield path, Linear8(weight, bias)
+        elif p.base.kernel is not None:
+            yield path, Dequantized(weight, bias, p.base.kernel)
         else:
-            nested, keeps = form.name.endswith("-dq"), kbit.keeps_inputs(p.bitsandbytes)
+            nested, keeps = form.name.endswith("-dq"), kbit.keeps_inputs(p.base.bitsandbytes)
             yield path, Linear4(weight, bias, p.unpacked, nested=nested, keeps=keeps)
 
 

@@ -251,8 +251,9 @@ def held(w: Train) -> tuple[Framework, Precision]:
     chosen = precision(made, w.precision)
     if (w.shard or "").startswith("zero") and chosen.autocast is not None:
         chosen = Precision(weights=chosen.autocast, frozen=chosen.autocast, name=chosen.name)
-    if w.bnb_4bit_quant_storage in STORAGE:  # one flat parameter has one dtype
-        chosen = replace(chosen, frozen=STORAGE[w.bnb_4bit_quant_storage])
+    stored = STORAGE.get(w.bnb_4bit_quant_storage or "")
+    if stored is not None:  # one flat parameter has one dtype
+        chosen = replace(chosen, frozen=stored)
     return made, chosen
 
 

@@ -4,7 +4,7 @@ Two steps are run: in the first the optimizer has no states before its end.
 """
 
 import gc
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +14,7 @@ from weighbridge.allocator import OutOfMemoryError
 from weighbridge.arch.body import Experts
 from weighbridge.autograd.engine import TEMPORARIES, backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.ops.packed import DEQUANTIZED
 from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.components.activations import Heap, Peak
@@ -43,6 +44,9 @@ class Run:
     reserved: dict[str, int] = field(default_factory=dict)  # by phase, at its last end
     trainable: int = 0
     saved: int = 0  # bytes that the graph holds at the end of the first forward
+    packed: int = 0  # numbers of packed linears, and of those of the layer that has most
+    packed_in_layer: int = 0
+    unsure: int = 0  # bytes that the optimizer may take besides, of one parameter at most
     host: int = 0  # bytes of parameters and master copies in host memory
     pinned: int = 0  # the same in pinned blocks
     away: int = 0  # bytes of activations there, at most
@@ -100,6 +104,7 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     around.placed(m, built)
     found = Run(program=_program(p, built))
     found.trainable = sum(x.numel for x in built.own if x.trainable)
+    found.packed, found.packed_in_layer = _packed(built)
     offloaded = p.sharding.offload != "none"
     kept = Optimization(
         p.optimizer,
@@ -108,6 +113,8 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
         zeroes=p.torch < (2, 0) or p.framework.forgets_late,
         apart=around.apart,
     )
+    if p.optimizer.unsure is not None:
+        found.unsure = max(map(p.optimizer.unsure, kept.params), default=0)
     if p.optimizer.early or around.early:
         given = around.starting(m)
         kept.start(m)
@@ -132,6 +139,18 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     found.elsewhere, found.assumed = kept.elsewhere, batches.s.assumed
     found.host, found.pinned, found.away = around.host, around.pinned, m.most_away
     return found
+
+
+def _packed(built: Built) -> tuple[int, int]:
+    """Numbers of parameters that are packed: of all, and of the layer that has most."""
+    lead = {layer.path for layer in built.layers}
+    total, each = 0, Counter[str]()
+    for name, x in built.params.items():
+        if x.storage is None and not x.trainable:
+            total += x.numel
+            each[below(name, lead)] += x.numel
+    each.pop("", None)
+    return total, max(each.values(), default=0)
 
 
 def _program(p: Plan, built: Built) -> Program:
@@ -176,6 +195,8 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
 
 def _workspaces(m: Machine, p: Plan) -> None:
     m.chip = p.chip
+    if p.part is not None and p.part.stack == "own":
+        return
     found = cublas(p.chip.capability, p.torch)
     if found.bytes.low:
         m.workspace = found.bytes.expected
@@ -264,7 +285,7 @@ class Batches:
     def _backward(self, end: Tensor, *, last: bool) -> None:
         s = self.s
         if not self.found.saved:
-            self.found.saved = s.m.heap.live("activations")
+            self.found.saved = s.m.heap.live("activations") + s.m.heap.live(DEQUANTIZED)
         s.around.turns(s.m, s.built, last=last)
         backward(s.m, end, name="logits" if self.last_stage else TEMPORARIES)
         del end  # and with it the graph, but where the loop holds the loss

@@ -30,6 +30,7 @@ from weighbridge.engines.vllm import (
     graphs,
     growth,
     hardware,
+    launching,
     pool,
     profile,
     sampling,
@@ -48,7 +49,6 @@ from weighbridge.workload import Infer
 LATER = Bytes(64 * MIB, 448 * MIB, 704 * MIB)
 FLASHINFER = 394 * MIB  # v1/attention/backends/flashinfer.py: the backend of Blackwell
 TABLE = 4  # bytes of a block's number
-LORA_RANK = 16  # config/lora.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +253,7 @@ def _adapters(
         subject,
         rank,
         slots=w.max_loras,
-        lora_rank=w.max_lora_rank or LORA_RANK,
+        lora_rank=w.max_lora_rank or launching.LORA_RANK,
         rules=weights.spread(at),
         **weights.sizes(at, budget),
     )

@@ -23,11 +23,16 @@ class Program:
     needs: tuple[str, ...] = ()  # beside torch
     settings: Mapping[str, Any] = field(default_factory=dict)  # of all its records
     seconds: int = 120  # a run may take
+    convolutions: bool = False  # for which cuDNN chooses workspaces
+    patches: tuple[str, ...] = ()  # models that begin so convolve for their patches alone
 
     @property
     def missing(self) -> list[str]:
         """Packages that are not installed."""
         return [name for name in ("torch", *self.needs) if find_spec(name) is None]
+
+    def convolves(self, setting: Mapping[str, Any]) -> bool:
+        return self.convolutions and not str(setting.get("model")).startswith(self.patches)
 
     def load(self, setting: Mapping[str, Any]) -> Callable[[str], None]:
         """The function, its arguments filled in. Imports torch."""
@@ -38,10 +43,20 @@ class Program:
 
 # By family; helpers of one family share its module.
 PROGRAMS: Mapping[str, Program] = {
-    "xmem_cnn": Program(home="torchvision_nets:xmem", needs=("torchvision",)),
+    "xmem_cnn": Program(home="torchvision_nets:xmem", needs=("torchvision",), convolutions=True),
     "xmem_transformer": Program(home="language_nets:xmem", needs=("transformers",)),
-    "gpumemnet_cnn": Program(home="torchvision_nets:gpumemnet", needs=("torchvision",)),
-    "gpumemnet_timm": Program(home="timm_nets:train", needs=("timm", "torchvision")),
+    "gpumemnet_cnn": Program(
+        home="torchvision_nets:gpumemnet", needs=("torchvision",), convolutions=True
+    ),
+    "gpumemnet_timm": Program(
+        home="timm_nets:train",
+        needs=("timm", "torchvision"),
+        convolutions=True,
+        patches=(
+            *("beit", "cait", "deit", "vit", "swin", "mixer", "gmixer", "gmlp", "resmlp"),
+            "convit",
+        ),
+    ),
     "gpumemnet_mlp": Program(home="perceptrons:mlp"),
     "liger_cross_entropy": Program(home="kernels:cross_entropy", needs=("liger_kernel",)),
     "liger_embedding": Program(home="kernels:embedding"),

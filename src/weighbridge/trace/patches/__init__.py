@@ -2,6 +2,7 @@
 
     runtime.py     torch.cuda and torch.accelerator below Python: devices, streams, memory
     modules.py     moving modules and pinning, data loaders, initialisers, torch.compile
+    graphs.py      CUDA graphs; profiling.py torch.profiler
     values.py      tolist, numpy and format of fake tensors
     threads.py     the program's own threads are recorded as well
     generation.py  beam search goes on to its end

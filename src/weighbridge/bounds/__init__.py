@@ -1,0 +1,47 @@
+"""How far published runs lay from what was expected of them, and what an interval gets of it.
+
+    widened(devices, runs)          every phase of a device, with what runs like it took beyond it
+    phase(found, runs)              the same of one moment
+    around(value, runs, ...)        the same of one figure
+
+margin.py      the width of a kind of runs, and of its nearest kin     margins.jsonl   all widths
+phases.py      where it stands in an answer
+
+An engine's own interval says what its rules leave open. A margin says how far 98 of 100 published
+runs of the kind were above that, and 95 of 100 below: `tools/fit_intervals.py` reads it off the
+evidence, and docs/accuracy.md tells how.
+"""
+
+from weighbridge.bounds.margin import (
+    COMPILED,
+    CONVOLUTIONS,
+    NOTHING,
+    PEAK,
+    PLAIN,
+    Kind,
+    Margin,
+    Runs,
+    Table,
+    fitted,
+    form,
+    kind,
+)
+from weighbridge.bounds.phases import around, phase, widened
+
+__all__ = [
+    "COMPILED",
+    "CONVOLUTIONS",
+    "NOTHING",
+    "PEAK",
+    "PLAIN",
+    "Kind",
+    "Margin",
+    "Runs",
+    "Table",
+    "around",
+    "fitted",
+    "form",
+    "kind",
+    "phase",
+    "widened",
+]

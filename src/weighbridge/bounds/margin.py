@@ -1,0 +1,187 @@
+"""The width of a kind of runs, and of its nearest kin where too few were published.
+
+    Kind    task, engine, quantity and level; the form of weights; one device or several
+    kin     the same without the last, of packed forms alike, of all forms, of peers of the engine
+
+A row with "*" is of all that could stand there. The first of the kin that has a row is the nearest;
+a width that is not of the kind itself is `assumed`. Levels nest, so a level at which no peer was
+published has the width of those below it, and FLOOR.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, astuple, dataclass, fields, replace
+from functools import cache
+from typing import Any
+
+from weighbridge.memory import Basis
+from weighbridge.units import GIB
+
+ANY = "*"
+PEAK = "peak"  # everything that a device holds, at most
+PLAIN, PACKED, GGUF = "plain", "packed", "gguf"
+CONVOLUTIONS, COMPILED = "convolutions", "compiled"
+BASE = GIB // 4  # shares are of what is expected and this: small runs err by more of themselves
+FLOOR = 0.002  # of what is expected: no kind of runs was ever printed to more digits
+# Engines that are each other's kin: servers that take a share of the card, ggml's, frameworks
+PEERS = {"vllm": "servers", "sglang": "servers", "llama.cpp": "ggml", "ik_llama.cpp": "ggml"}
+FRAMEWORKS = "frameworks"  # of training
+NAMES = {
+    ANY: "all engines",
+    "torch": "traced programs",
+    FRAMEWORKS: "all frameworks",
+    "ggml": "llama.cpp and its forks",
+}
+PATH = os.path.join(os.path.dirname(__file__), "margins.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """What an answer says of itself: who runs, and what form its weights have. Of a traced program
+    the form is `plain`, or `convolutions` where cuDNN chooses workspaces; of a compiled training
+    step it is `compiled`."""
+
+    task: str  # load, serve, train or trace
+    engine: str
+    form: str = PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A group of runs whose errors are one sample. Each field may be ANY."""
+
+    task: str
+    engine: str
+    quantity: str
+    level: str
+    form: str
+    several: str
+
+    @property
+    def words(self) -> str:
+        """ "runs of vllm on one device, gptq weights" """
+        who = NAMES.get(self.engine, self.engine)
+        where = {"yes": " on several devices", "no": " on one device"}.get(self.several, "")
+        own = {ANY: "", CONVOLUTIONS: " with convolutions", COMPILED: ", compiled"}
+        form = own.get(self.form, f", {self.form} weights")
+        return f"{'training ' if self.task == 'train' else ''}runs of {who}{where}{form}"
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """Shares of what is expected, beyond the rules' own interval; below nothing where that is wider
+    than its runs need. `middle` is their median error, as a share of what was expected."""
+
+    low: float
+    high: float
+    middle: float = 0.0
+    runs: int = 0
+    sources: tuple[str, ...] = ()
+    of: Kind | None = None
+    near: bool = False  # of the kind itself
+
+    @property
+    def wider(self) -> "Margin":
+        """The same where it may add and not take away."""
+        return replace(self, low=max(0.0, self.low), high=max(0.0, self.high))
+
+    @property
+    def basis(self) -> Basis:
+        return "measured" if self.near else "assumed"
+
+
+# Levels at which the rules know everything: what is loaded is read from headers
+KNOWN: Mapping[str, tuple[str, ...]] = {"load": ("component", "allocated")}
+NONE = Margin(0.0, 0.0)
+LEAST = Margin(FLOOR, FLOOR)  # where no peer was published at the level
+
+
+def kind(runs: Runs, quantity: str, level: str, *, several: bool) -> Kind:
+    return Kind(runs.task, runs.engine, quantity, level, runs.form, "yes" if several else "no")
+
+
+def form(name: str | None) -> str:
+    """Begins the name of a format: gptq of gptq-4bit-g128. GGUF has one for all of its types."""
+    if name is None:
+        return PLAIN
+    return GGUF if name[0].isupper() else name.partition("-")[0]
+
+
+def kin(asked: Kind) -> Iterator[Kind]:
+    """The nearest first."""
+    yield asked
+    yield replace(asked, several=ANY)
+    if asked.form not in (PLAIN, CONVOLUTIONS, COMPILED, ANY):
+        yield replace(asked, form=PACKED, several=ANY)
+    alike = replace(asked, form=ANY, several=ANY)
+    yield alike
+    peers = replace(
+        alike, engine=FRAMEWORKS if asked.task == "train" else PEERS.get(asked.engine, "")
+    )
+    if peers.engine:
+        yield replace(peers, form=asked.form)
+        yield peers
+    if asked.level == "component":
+        yield replace(peers, quantity=ANY)
+        yield replace(peers, engine=ANY, quantity=ANY)
+
+
+class Table(Mapping[Kind, Margin]):
+    """Widths by kind; nothing at the levels that are `unsaid`, while they are fitted."""
+
+    def __init__(self, rows: Mapping[Kind, Margin], unsaid: Iterable[str] = ()) -> None:
+        self._rows, self._unsaid = rows, frozenset(unsaid)
+
+    def __getitem__(self, key: Kind) -> Margin:
+        return self._rows[key]
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def of(self, asked: Kind) -> Margin:
+        """The kind's own, or that of its nearest kin. Nothing where the table is empty."""
+        if not self._rows or asked.level in self._unsaid:
+            return NONE
+        for one in kin(asked):
+            if one in self._rows:
+                found = replace(self._rows[one], of=one, near=one == asked)
+                return found if found.near else found.wider
+        return NONE if asked.level in KNOWN.get(asked.task, ("component",)) else LEAST
+
+
+NOTHING = Table({})
+
+
+@cache
+def fitted() -> Table:
+    """Those of the package."""
+    with open(PATH, encoding="utf-8") as lines:
+        return read(lines)
+
+
+def read(lines: Iterable[str]) -> Table:
+    rows = {}
+    for line in lines:
+        told = json.loads(line)
+        named = Kind(*(told.pop(f.name) for f in fields(Kind)))
+        rows[named] = Margin(**{**told, "sources": tuple(told["sources"])})
+    return Table(rows)
+
+
+def written(table: Table) -> Iterator[str]:
+    """A line a row, in a fixed order."""
+    for one in sorted(table, key=astuple):
+        found = table[one]
+        told: dict[str, Any] = {
+            **asdict(one),
+            "low": found.low,
+            "high": found.high,
+            "middle": found.middle,
+            "runs": found.runs,
+            "sources": list(found.sources),
+        }
+        yield json.dumps(told) + "\n"

@@ -1,0 +1,164 @@
+"""Where a margin stands in an answer: one component a level, and the low ends beside it.
+
+    allocated    temporaries       reserved    fragmentation       driver    other
+
+What published runs took beyond the high estimate is the high end of that component, whose low end
+and expected value are nothing. What they took less is taken from the low ends of components that
+the rules do not know exactly, in proportion: weights, caches, gradients and states stay as they
+are. Engines whose logs print their parts have the margin of the part that is uncertain.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import ceil
+
+from weighbridge.bounds.margin import BASE, FLOOR, KNOWN, PEAK, Margin, Runs, Table, fitted, kind
+from weighbridge.memory import LEVELS, Bytes, Component, Device, Level, Phase, total
+
+DETAIL = "margin"
+NAMES: Mapping[Level, str] = {
+    "allocated": "temporaries",
+    "reserved": "fragmentation",
+    "driver": "other",
+}
+# What the rules know, and the context, which has an interval of its own wherever it stands
+EXACT = frozenset(
+    (
+        *("weights", "buffers", "kv_cache", "recurrent_state", "adapters", "rounding", "context"),
+        *("gradients", "optimizer_states", "master_weights"),
+    )
+)
+MOVING = ("activations", "logits", "workspaces", "temporaries")
+# Whose allocated bytes nobody published as one figure: the part that logs print, and its components
+PARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "vllm": ("activation", MOVING),
+    "sglang": ("activation", MOVING),
+    "llama.cpp": ("compute", ("activations",)),
+    "ik_llama.cpp": ("compute", ("activations",)),
+}
+
+
+def widened(
+    devices: Sequence[Device], runs: Runs, table: Table | None = None
+) -> tuple[Device, ...]:
+    """Accelerators with the margins of `runs`; the host as it is."""
+    several = sum(d.kind == "gpu" for d in devices) > 1
+    margins = _margins(runs, table, several=several)
+    return tuple(_device(d, runs, margins) if d.kind == "gpu" else d for d in devices)
+
+
+def phase(found: Phase, runs: Runs, table: Table | None = None) -> Phase:
+    """One moment of one device alone."""
+    return _phase(found, runs, _margins(runs, table, several=False))
+
+
+def around(
+    value: Bytes,
+    runs: Runs,
+    quantity: str,
+    level: str,
+    *,
+    several: bool = False,
+    table: Table | None = None,
+) -> Bytes:
+    """One figure with the margin of its kind. It may be narrower than the sum of its parts, whose
+    worst cases do not meet."""
+    known = fitted() if table is None else table
+    found = known.of(kind(runs, quantity, level, several=several))
+    size = base(value.expected, level)
+    least = ceil(FLOOR * size) if found.runs and level != "component" else 0
+    low = min(value.low - ceil(found.low * size), value.expected - least)
+    high = max(value.high + ceil(found.high * size), value.expected + least)
+    return Bytes(max(0, low) if value.low >= 0 else low, value.expected, high)
+
+
+def base(expected: int, level: str) -> int:
+    """What a margin is a share of. Parts that logs print are exact to their last digit, or wrong in
+    proportion."""
+    return abs(expected) + (0 if level == "component" else BASE)
+
+
+def _margins(runs: Runs, table: Table | None, *, several: bool) -> Mapping[Level, Margin]:
+    known = fitted() if table is None else table
+    return {level: _margin(known, runs, level, several=several) for level in LEVELS}
+
+
+def _margin(table: Table, runs: Runs, level: Level, *, several: bool) -> Margin:
+    if level == "allocated" and runs.engine in PARTS:
+        return table.of(kind(runs, PARTS[runs.engine][0], "component", several=several))
+    found = table.of(kind(runs, PEAK, level, several=several))
+    if found.runs and level not in KNOWN.get(runs.task, ()):
+        return replace(found, low=max(FLOOR, found.low), high=max(FLOOR, found.high))
+    return found
+
+
+def _device(device: Device, runs: Runs, margins: Mapping[Level, Margin]) -> Device:
+    phases = tuple(_phase(one, runs, margins) for one in device.phases)
+    return replace(device, phases=phases)
+
+
+def _phase(whole: Phase, runs: Runs, margins: Mapping[Level, Margin]) -> Phase:
+    """Levels nest: what one adds is in all above it."""
+    found = whole
+    for level in LEVELS:
+        margin = margins[level]
+        size = _size(whole, runs, level)
+        low, high = ceil(margin.wider.low * size), ceil(margin.wider.high * size)
+        components = tuple(_lowered(found.components, level, low))
+        if high:
+            components = (*components, _component(level, high, margin))
+        found = Phase(whole.name, components)
+    return found
+
+
+def _size(whole: Phase, runs: Runs, level: Level) -> int:
+    if level != "allocated" or runs.engine not in PARTS:
+        return base(whole.at(level).expected, level)
+    names = PARTS[runs.engine][1]
+    return total(c.bytes for c in whole.components if c.name in names).expected
+
+
+def _lowered(components: Sequence[Component], level: Level, nbytes: int) -> Iterator[Component]:
+    """With `nbytes` less at the low end, as far as something inexact is there: first of what counts
+    at the level, then of what counts below it."""
+    rank = LEVELS.index(level)
+    own = [_lowest(c) if c.level == level else 0 for c in components]
+    below = [_lowest(c) if LEVELS.index(c.level) < rank else 0 for c in components]
+    first = min(nbytes, sum(own))
+    taken = zip(_dealt(first, own), _dealt(min(nbytes - first, sum(below)), below), strict=True)
+    for c, less in zip(components, map(sum, taken), strict=True):
+        yield replace(c, bytes=c.bytes._replace(low=c.bytes.low - less)) if less else c
+
+
+def _lowest(c: Component) -> int:
+    return 0 if c.name in EXACT else c.bytes.low
+
+
+def _dealt(nbytes: int, among: Sequence[int]) -> Iterator[int]:
+    """In proportion, and no more than there is of each."""
+    left, rest = nbytes, sum(among)
+    for each in among:
+        share = min(left, each, -(-each * left // rest)) if rest else 0
+        yield share
+        left, rest = left - share, rest - each
+
+
+def _component(level: Level, high: int, margin: Margin) -> Component:
+    return Component(
+        name=NAMES[level],
+        detail=DETAIL,
+        bytes=Bytes(0, 0, high),
+        basis=margin.basis,
+        formula=formula(margin),
+        source="published measurements: weighbridge accuracy --coverage",
+    )
+
+
+def formula(margin: Margin) -> str:
+    """What the width is made of, in words."""
+    high, low = 100 * margin.high, 100 * margin.low
+    told = f"up to {high:.1f} % more and {low:.1f} % less than the rules say"
+    if margin.of is None:
+        return f"{told}: none was published at this level"
+    kin = "" if margin.near else "none was published like this; the nearest are "
+    return f"{told}: {kin}{margin.runs:,} {margin.of.words}"

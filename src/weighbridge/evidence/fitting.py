@@ -1,0 +1,87 @@
+"""Margins from the evidence: how wide an interval must be, by the runs that are like an answer.
+
+    fit(ask)                 -> Table      of all figures
+    left_out(ask, sources)   -> outcomes, each source with margins that were fitted without it
+
+Conformal quantiles of what lies beyond the rules' own interval, as a share of what is expected:
+98 of 100 figures are no more than a hundredth above, and 95 are not below, counted so that the next
+figure of the kind is within as often. Levels nest, so they are fitted from low to high, each with
+the margins of those below. A kind with fewer than NEAR figures has no row: its kin has.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import ceil
+
+from weighbridge.bounds import Kind, Margin, Table
+from weighbridge.bounds.margin import kin
+from weighbridge.bounds.phases import base
+from weighbridge.evidence.predict import ABOVE, Outcome, Prediction
+
+MOST, LEAST = 0.97, 0.97  # shares of figures within
+NEAR = 8  # figures that are a sample
+DIGITS = 5
+ORDER = (("component", "allocated"), ("reserved",), ("driver",))  # of levels
+Ask = Callable[[Table], Sequence[Outcome]]
+
+
+def fit(ask: Ask) -> Table:
+    """`ask` predicts every figure with the margins that it is given."""
+    rows: dict[Kind, Margin] = {}
+    for number, levels in enumerate(ORDER):
+        unsaid = [level for group in ORDER[number:] for level in group]
+        told = [o for o in ask(Table(rows, unsaid)) if isinstance(o, Prediction)]
+        rows |= table([o for o in told if o.kind.level in levels and _sure(o)])
+    return Table(rows)
+
+
+def _sure(o: Prediction) -> bool:
+    """A figure of low confidence is a band."""
+    return o.record.confidence != "low"
+
+
+def table(found: Iterable[Prediction]) -> Mapping[Kind, Margin]:
+    """A row for each kind with figures enough, and for each group of kin."""
+    groups: dict[Kind, list[Prediction]] = defaultdict(list)
+    for one in found:
+        for like in dict.fromkeys(kin(one.kind)):
+            groups[like].append(one)
+    return {like: margin(group) for like, group in groups.items() if len(group) >= NEAR}
+
+
+def margin(group: Sequence[Prediction]) -> Margin:
+    above = [share(o, (o.record.measured - o.resolution) / ABOVE - o.bytes.high) for o in group]
+    below = [share(o, o.bytes.low - o.record.measured - o.resolution) for o in group]
+    errors = sorted(share(o, o.record.measured - o.bytes.expected) for o in group)
+    return Margin(
+        low=quantile(below, LEAST),
+        high=quantile(above, MOST),
+        middle=round(errors[len(errors) // 2], DIGITS),
+        runs=len(group),
+        sources=tuple(sorted({o.record.source for o in group})),
+    )
+
+
+def share(o: Prediction, nbytes: float) -> float:
+    return nbytes / max(1, base(o.bytes.expected, o.kind.level))
+
+
+def quantile(values: Sequence[float], wanted: float) -> float:
+    """The conformal one: of n values, the ceil((n + 1) x wanted)-th; the last where there are too
+    few. Rounded up."""
+    ordered = sorted(values)
+    rank = min(len(ordered), ceil((len(ordered) + 1) * wanted))
+    whole: int = 10**DIGITS
+    return ceil(ordered[rank - 1] * whole) / whole
+
+
+def left_out(ask: Ask, sources: Iterable[str]) -> list[Outcome]:
+    """Every figure, with margins of all other sources."""
+    return [o for source in sources for o in _without(ask, source)]
+
+
+def _without(ask: Ask, source: str) -> list[Outcome]:
+    def others(rows: Table) -> list[Outcome]:
+        return [o for o in ask(rows) if o.record.source != source]
+
+    return [o for o in ask(fit(others)) if o.record.source == source]

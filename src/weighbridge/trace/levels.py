@@ -1,0 +1,37 @@
+"""What a traced program holds at each level, as one interval wherever it is shown.
+
+    allocated    a count
+    reserved     and the free room inside segments: it depends on the order of releases and on
+                 workspaces that libraries choose by timing, so it may be a quarter less or more
+    driver       and the context
+
+Each with the margin of published programs that were re-run.
+"""
+
+from weighbridge import bounds
+from weighbridge.memory import Bytes, Component, Phase, exactly
+
+SPARE = 4  # one part of the free room in so many
+
+
+def runs(*, convolves: bool = False) -> bounds.Runs:
+    """The published programs that one is like: cuDNN chooses workspaces of convolutions."""
+    return bounds.Runs("trace", "torch", bounds.CONVOLUTIONS if convolves else bounds.PLAIN)
+
+
+def held(
+    allocated: int,
+    reserved: int,
+    context: Bytes,
+    like: bounds.Runs,
+    table: bounds.Table | None = None,
+) -> Phase:
+    """One device at its fullest."""
+    free = reserved - allocated
+    parts = (
+        ("temporaries", exactly(allocated)),
+        ("fragmentation", Bytes(free - free // SPARE, free, free + free // SPARE)),
+        ("context", context),
+    )
+    phase = Phase("peak", tuple(Component(name=n, bytes=b, basis="traced") for n, b in parts))
+    return bounds.phase(phase, like, table)
