@@ -9,7 +9,7 @@ import pytest
 
 import weighbridge
 from weighbridge import bounds
-from weighbridge.bounds.margin import BASE, FLOOR, LEAST, NONE, PATH, Margin, kin, read, written
+from weighbridge.bounds.margin import BASE, LEAST, NONE, PATH, Margin, kin, read, written
 from weighbridge.bounds.phases import DETAIL, NAMES
 from weighbridge.evidence import fitting, kept
 from weighbridge.evidence.accuracy import coverage
@@ -84,7 +84,7 @@ def test_a_margin_by_hand():
     found = bounds.widened(
         [device(part("weights", *[768 * MIB] * 3), part("activations", *[256 * MIB] * 3))],
         RUNS,
-        table(allocated=(0.05, 0.1), reserved=(0.0, 0.1), driver=(0.0, 0.1)),
+        bounds.Table({of("allocated"): Margin(0.05, 0.1, runs=12)}, ("reserved", "driver")),
     )
     size = GIB + BASE
     peak = found[0].peak("allocated")
@@ -170,13 +170,14 @@ def test_a_quantile_by_hand():
     """Of 49 values the 98 % one is the 49th; of 99 the 98th."""
     assert fitting.quantile([i / 100 for i in range(49)], 0.98) == 0.48
     assert fitting.quantile([i / 1000 for i in range(99)], 0.98) == 0.097
-    assert fitting.quantile([-1.0, -0.5], 0.98) == 0.0  # all lie within
+    assert fitting.quantile([-1.0, -0.5], 0.98) == -0.5  # all lie within
 
 
 def test_printed_digits_are_no_error_of_ours():
     one = GIB
     found = fitting.margin([figure(one + MIB, one, resolution=MIB)] * 12)
-    assert (found.low, found.high) == (FLOOR, FLOOR)
+    assert found.low <= 0
+    assert found.high <= 0
     off = fitting.margin([figure(2 * one, one)] * 12)
     assert off.high == pytest.approx((2 * one / 1.01 - one) / (one + BASE), abs=2e-5)
 

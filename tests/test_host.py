@@ -54,6 +54,8 @@ def copies(phase):
         ({"dtype": "float32"}, 4 * PARAMETERS),
         ({"dtype": "float32", "device_map": "cuda"}, 0),
         ({"quantization": "nf4"}, 0),  # on the device
+        ({"quantization": "torchao-int8", "device_map": "cuda"}, 0),
+        ({"quantization": "gptq-4bit-g128"}, 0),  # a checkpoint that is stored so
         ({"engine_version": "4.57", "dtype": "bfloat16"}, 0),
         ({"engine_version": "4.51", "dtype": "bfloat16"}, 0),
         ({"engine_version": "4.50", "dtype": "bfloat16"}, 2 * PARAMETERS),  # built in memory first
@@ -62,6 +64,18 @@ def copies(phase):
 )
 def test_what_a_process_copies(settings, copied):
     assert copies(loading(**settings)) == copied
+
+
+@pytest.mark.parametrize("form", ["torchao-int8", "hqq-4bit-g64"])
+def test_formats_that_are_made_on_the_host_are_copies(form):
+    """As large as they become."""
+    report = weighbridge.load(LLAMA, quantization=form)
+    assert copies(report.devices[-1].phases[0]) == weights(report)
+
+
+def weights(report):
+    load = report.devices[0].phases[0]
+    return sum(c.bytes.low for c in load.components if c.name == "weights")
 
 
 def test_pages_of_files_are_no_need():
@@ -127,6 +141,17 @@ def test_a_machine_alone_is_judged_without_a_device():
     assert weighbridge.infer(LLAMA, **alone, ram="64GiB").verdict.fits == "yes"
     assert weighbridge.infer(LLAMA, **alone, ram="4GiB").verdict.fits == "no"
     assert weighbridge.load(LLAMA).verdict is None
+
+
+@pytest.mark.parametrize("ask", [weighbridge.load, weighbridge.infer])
+def test_a_chip_without_memory_of_its_own_has_the_hosts(ask):
+    """Weights and their runtime are in the same memory as the process."""
+    own, shared = (ask("llama-3.2-1b", gpu=gpu, ram="4GiB").verdict for gpu in ("4090", "m3 16gb"))
+    assert own.host.needed == PROCESS
+    assert shared.host.needed == PROCESS.plus(shared.per_device)
+    assert "with what is on the device" in shared.reason
+    assert (own.fits, shared.fits) == ("yes", "unknown")
+    assert ask("llama-3.2-1b", gpu="m3 16gb", ram="2GiB").verdict.fits == "no"
 
 
 def test_the_report_has_both_halves():

@@ -24,6 +24,7 @@ from weighbridge.inventory import Inventory, Part
 from weighbridge.reference import Reference
 from weighbridge.tensors import Tensor
 
+MOST_PARAMETERS = 10**15  # the largest that are published have some 10**12
 STORED = 2  # bytes of a number in files, where nothing says
 WIDTH = 4096  # assumed, and only of a bare size: groups and blocks of all formats divide it
 
@@ -146,6 +147,7 @@ def _part(part: Part, code: str | None, *, base_model: bool) -> tuple[ModelPart,
         plan, stored, unloaded = _with_headers(plan, part, notes)
     elif plan is None:
         plan = _from_library(part, code, notes, base_model=base_model)
+    _check_size(plan, part)
     notes += _mismatch(plan, stored, unloaded)
     found = ModelPart(
         name=part.name,
@@ -157,6 +159,22 @@ def _part(part: Part, code: str | None, *, base_model: bool) -> tuple[ModelPart,
         quantization=part.quantization,
     )
     return found, [f"{part.name}: {note}" if part.name else note for note in notes]
+
+
+def _check_size(plan: Blueprint, part: Part) -> None:
+    """Raises BadFileError for sizes that no model has."""
+    empty = next((p for p in plan.counted if not p.numel), None)
+    if empty is not None:
+        raise BadFileError(
+            f"{part.where}: {empty.name} of {plan.cls} would be "
+            f"{' x '.join(map(str, empty.shape))}: correct the size that is 0"
+        )
+    if plan.parameters > MOST_PARAMETERS:
+        largest = max(plan.counted, key=lambda p: p.numel)
+        raise BadFileError(
+            f"{part.where}: {plan.cls} of these sizes has {plan.parameters:.1e} parameters, more "
+            f"than any model: {largest.name} is {' x '.join(map(str, largest.shape))}"
+        )
 
 
 def _with_headers(

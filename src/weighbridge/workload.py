@@ -152,6 +152,7 @@ class Train(Weighed):
     framework_version: str | None = None
     precision: str | None = None
     optimizer: str | None = None
+    optim_args: tuple[str, ...] | None = None
     torch_version: str | None = None
     kbit_upcast: str | None = None
     gptq_kernel: str | None = None

@@ -522,3 +522,56 @@ def test_what_torch_says_of_devices_is_translated(raw, said):
 
     assert told(RuntimeError(raw)).startswith(said)
     assert told(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) == ""
+
+
+EARLY = """
+    import torch
+    model = torch.nn.Linear(8, 8).cuda()
+    for step in range(5):
+        loss = model(torch.randn(2, 8, device="cuda")).sum()
+        if loss < 0.5:
+            print("small")
+        if loss.item() < 0.01:
+            break
+    print("steps", step + 1)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:the program looks", "ignore:script.py")
+def test_a_course_that_turned_on_a_value_is_reported(trace):
+    done = trace(EARLY, options=["--json"])
+    assert "steps 1" in done.stderr
+    found = json.loads(done.stdout)
+    assert [(k["place"], k["told"], k["times"]) for k in found["looks"]] == [
+        ("script.py:6", "False", 1),
+        ("script.py:8", "0.0", 1),
+    ]
+    (turned,) = [line for line in found["warnings"] if "left a loop" in line]
+    assert turned.startswith("script.py:8: `if loss.item() < 0.01:` was told 0.0")
+
+
+@pytest.mark.filterwarnings("ignore:the program looks")
+@pytest.mark.parametrize("given", ["loss=1.0", "script.py:8=1.0"])
+def test_what_the_user_assumes_is_told(trace, given):
+    done = trace(EARLY, options=["--assume", given])
+    assert "steps 5" in done.stdout and "small\n" not in done.stdout
+    assert "1.0 (assumed)" in done.stdout and "left a loop" not in done.stderr
+
+
+def test_an_assumption_that_says_nothing_is_refused(trace):
+    done = trace("pass", options=["--assume", "loss"])
+    assert done.returncode == 2 and "write it as loss=1.0" in done.stderr
+
+
+def test_a_scaler_of_gradients_finds_none_infinite(trace):
+    """And asks for no value that is not known."""
+    done = trace("""
+        import torch
+        model = torch.nn.Linear(8, 8).cuda()
+        optimizer, scaler = torch.optim.SGD(model.parameters()), torch.amp.GradScaler("cuda")
+        scaler.scale(model(torch.randn(2, 8, device="cuda")).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        print(scaler.get_scale())
+    """)
+    assert "65536.0" in done.stdout and "told" not in done.stderr + done.stdout

@@ -85,6 +85,11 @@ class Chip:
         return CAPABILITIES[self.capability].shared_memory
 
     @property
+    def links(self) -> Links:
+        """How cards of this chip in one machine reach each other."""
+        return CAPABILITIES[self.capability].links
+
+    @property
     def resident(self) -> int:
         """Threads that the whole chip keeps at once: each has a stack in device memory."""
         return self.multiprocessors * self.threads

@@ -63,6 +63,11 @@ class Part:
         return STACKS.get(self.vendor, "own")
 
     @property
+    def shares_host(self) -> bool:
+        """Whether its memory is the machine's own."""
+        return self.kind in ("soc", "apu")
+
+    @property
     def capability(self) -> tuple[int, int] | None:
         """CUDA's compute capability as numbers; None of parts that have none: AMD's architectures
         have names (gfx942)."""

@@ -13,6 +13,7 @@ evidence, and docs/accuracy.md tells how.
 """
 
 from weighbridge.bounds.margin import (
+    COMPILED,
     CONVOLUTIONS,
     NOTHING,
     PEAK,
@@ -28,6 +29,7 @@ from weighbridge.bounds.margin import (
 from weighbridge.bounds.phases import around, phase, widened
 
 __all__ = [
+    "COMPILED",
     "CONVOLUTIONS",
     "NOTHING",
     "PEAK",

@@ -20,7 +20,8 @@ from weighbridge.units import GIB
 
 ANY = "*"
 PEAK = "peak"  # everything that a device holds, at most
-PLAIN, PACKED, GGUF, CONVOLUTIONS = "plain", "packed", "gguf", "convolutions"
+PLAIN, PACKED, GGUF = "plain", "packed", "gguf"
+CONVOLUTIONS, COMPILED = "convolutions", "compiled"
 BASE = GIB // 4  # shares are of what is expected and this: small runs err by more of themselves
 FLOOR = 0.002  # of what is expected: no kind of runs was ever printed to more digits
 # Engines that are each other's kin: servers that take a share of the card, ggml's, frameworks
@@ -38,7 +39,8 @@ PATH = os.path.join(os.path.dirname(__file__), "margins.jsonl")
 @dataclass(frozen=True, slots=True)
 class Runs:
     """What an answer says of itself: who runs, and what form its weights have. Of a traced program
-    the form is `plain`, or `convolutions` where cuDNN chooses workspaces."""
+    the form is `plain`, or `convolutions` where cuDNN chooses workspaces; of a compiled training
+    step it is `compiled`."""
 
     task: str  # load, serve, train or trace
     engine: str
@@ -61,15 +63,15 @@ class Kind:
         """ "runs of vllm on one device, gptq weights" """
         who = NAMES.get(self.engine, self.engine)
         where = {"yes": " on several devices", "no": " on one device"}.get(self.several, "")
-        own = {ANY: "", CONVOLUTIONS: " with convolutions"}
+        own = {ANY: "", CONVOLUTIONS: " with convolutions", COMPILED: ", compiled"}
         form = own.get(self.form, f", {self.form} weights")
         return f"{'training ' if self.task == 'train' else ''}runs of {who}{where}{form}"
 
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """Shares of what is expected, beyond the rules' own interval; `middle` is the median error of
-    the runs, as a share of what was expected."""
+    """Shares of what is expected, beyond the rules' own interval; below nothing where that is wider
+    than its runs need. `middle` is their median error, as a share of what was expected."""
 
     low: float
     high: float
@@ -78,6 +80,11 @@ class Margin:
     sources: tuple[str, ...] = ()
     of: Kind | None = None
     near: bool = False  # of the kind itself
+
+    @property
+    def wider(self) -> "Margin":
+        """The same where it may add and not take away."""
+        return replace(self, low=max(0.0, self.low), high=max(0.0, self.high))
 
     @property
     def basis(self) -> Basis:
@@ -105,7 +112,7 @@ def kin(asked: Kind) -> Iterator[Kind]:
     """The nearest first."""
     yield asked
     yield replace(asked, several=ANY)
-    if asked.form not in (PLAIN, CONVOLUTIONS, ANY):
+    if asked.form not in (PLAIN, CONVOLUTIONS, COMPILED, ANY):
         yield replace(asked, form=PACKED, several=ANY)
     alike = replace(asked, form=ANY, several=ANY)
     yield alike
@@ -113,6 +120,7 @@ def kin(asked: Kind) -> Iterator[Kind]:
         alike, engine=FRAMEWORKS if asked.task == "train" else PEERS.get(asked.engine, "")
     )
     if peers.engine:
+        yield replace(peers, form=asked.form)
         yield peers
     if asked.level == "component":
         yield replace(peers, quantity=ANY)
@@ -140,7 +148,8 @@ class Table(Mapping[Kind, Margin]):
             return NONE
         for one in kin(asked):
             if one in self._rows:
-                return replace(self._rows[one], of=one, near=one == asked)
+                found = replace(self._rows[one], of=one, near=one == asked)
+                return found if found.near else found.wider
         return NONE if asked.level in KNOWN.get(asked.task, ("component",)) else LEAST
 
 

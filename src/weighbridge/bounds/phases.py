@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 
-from weighbridge.bounds.margin import BASE, PEAK, Margin, Runs, Table, fitted, kind
+from weighbridge.bounds.margin import BASE, FLOOR, KNOWN, PEAK, Margin, Runs, Table, fitted, kind
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Level, Phase, total
 
 DETAIL = "margin"
@@ -61,14 +61,15 @@ def around(
     several: bool = False,
     table: Table | None = None,
 ) -> Bytes:
-    """One figure with the margin of its kind."""
+    """One figure with the margin of its kind. It may be narrower than the sum of its parts, whose
+    worst cases do not meet."""
     known = fitted() if table is None else table
     found = known.of(kind(runs, quantity, level, several=several))
     size = base(value.expected, level)
-    low = value.low - ceil(found.low * size)
-    return Bytes(
-        max(0, low) if value.low >= 0 else low, value.expected, value.high + ceil(found.high * size)
-    )
+    least = ceil(FLOOR * size) if found.runs and level != "component" else 0
+    low = min(value.low - ceil(found.low * size), value.expected - least)
+    high = max(value.high + ceil(found.high * size), value.expected + least)
+    return Bytes(max(0, low) if value.low >= 0 else low, value.expected, high)
 
 
 def base(expected: int, level: str) -> int:
@@ -85,7 +86,10 @@ def _margins(runs: Runs, table: Table | None, *, several: bool) -> Mapping[Level
 def _margin(table: Table, runs: Runs, level: Level, *, several: bool) -> Margin:
     if level == "allocated" and runs.engine in PARTS:
         return table.of(kind(runs, PARTS[runs.engine][0], "component", several=several))
-    return table.of(kind(runs, PEAK, level, several=several))
+    found = table.of(kind(runs, PEAK, level, several=several))
+    if found.runs and level not in KNOWN.get(runs.task, ()):
+        return replace(found, low=max(FLOOR, found.low), high=max(FLOOR, found.high))
+    return found
 
 
 def _device(device: Device, runs: Runs, margins: Mapping[Level, Margin]) -> Device:
@@ -99,7 +103,7 @@ def _phase(whole: Phase, runs: Runs, margins: Mapping[Level, Margin]) -> Phase:
     for level in LEVELS:
         margin = margins[level]
         size = _size(whole, runs, level)
-        low, high = ceil(margin.low * size), ceil(margin.high * size)
+        low, high = ceil(margin.wider.low * size), ceil(margin.wider.high * size)
         components = tuple(_lowered(found.components, level, low))
         if high:
             components = (*components, _component(level, high, margin))

@@ -1,28 +1,41 @@
 """weighbridge accuracy"""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from weighbridge.cli.options import FORMS, output_form
+from weighbridge.cli.progress import progress
 
 if TYPE_CHECKING:
-    from weighbridge.evidence.accuracy import Row
+    from weighbridge.evidence.accuracy import Coverage, Row
     from weighbridge.evidence.predict import Outcome
 
 HEAD = (
     *("engine", "quantity", "level", "n", "p50", "p95", "median", "max"),
-    *("under", "inside", "exact", "width"),
+    *("under", "inside", "above", "exact", "width"),
 )
 TEXT = 3  # columns of words, before those of numbers
+HELD = ("source", "level", "n", "inside", "above", "width")
+WORDS = 2
+LEGEND = (
+    "error = (predicted - measured) / measured: p50 and p95 of its size, median and max signed",
+    "under: share that we put too low; inside: share within our interval",
+    "above: share more than 1 % above our upper bound",
+    "exact: share that the printed digits cannot tell from ours",
+    "width: of our interval, median, as a share of what we expect",
+)
+
+Laid = Callable[[Sequence[Sequence[str]], int], Iterator[str]]
 
 
 @click.command()
 @click.option("--engine", metavar="NAME", help="Only figures of this engine.")
 @click.option("--source", metavar="NAME", help="Only figures of this source.")
 @click.option("--trace", is_flag=True, help="Programs too, on a fake GPU: needs torch, minutes.")
+@click.option("--coverage", is_flag=True, help="How well intervals hold: each source left out.")
 @click.option("--by-source", is_flag=True, help="A row for each source.")
 @click.option("--worst", metavar="N", type=click.IntRange(0), default=0, help="And the N worst.")
 @click.option("--records", is_flag=True, help="And every figure beside what we say.")
@@ -33,39 +46,77 @@ def accuracy(form: str, as_json: bool, quiet: bool, **asked: Any) -> None:
     """Published measurements beside what we predict for them, with their citations.
 
     Errors are (predicted - measured) / measured. `under`: share that we put too low; `inside`:
-    share within our interval; `exact`: share that the printed digits cannot tell from ours;
-    `width`: of our interval, of what we expect.
+    share within our interval; `above`: share more than 1 % above our upper bound; `exact`: share
+    that the printed digits cannot tell from ours; `width`: of our interval, of what we expect.
 
     \b
     weighbridge accuracy
     weighbridge accuracy --engine vllm --worst 10
+    weighbridge accuracy --coverage
     weighbridge accuracy --trace --source xmem
     weighbridge accuracy --json | jq '.rows[] | select(.p95 > 0.1)'
     """
     from weighbridge.evidence.accuracy import rows, to_dict
-    from weighbridge.evidence.predict import outcomes
-    from weighbridge.evidence.records import chosen
-    from weighbridge.evidence.traced import peaks
 
-    figures = chosen(engine=asked["engine"], source=asked["source"])
-    found = outcomes(figures, peaks(figures) if asked["trace"] else None)
+    found = _found(asked, apart=False)
+    apart = _found(asked, apart=True) if asked["coverage"] else None
     by_source, worst, records = asked["by_source"], asked["worst"], asked["records"]
     form = output_form(form, as_json=as_json, quiet=quiet)
     if form == "json":
-        body = to_dict(found, by_source=by_source, worst_count=worst, all_records=records)
+        body = to_dict(found, apart, by_source=by_source, worst_count=worst, all_records=records)
         click.echo(json.dumps(body, indent=2, ensure_ascii=False))
         return
     if form == "quiet":
         click.echo("\n".join(_errors(found)))
         return
+    laid = _markdown if form == "markdown" else _columns
+    if apart is not None:
+        click.echo("\n".join(_held(found, apart, laid)))
+        return
     table = [HEAD, *(_cells(row) for row in rows(found, by_source=by_source))]
-    lines = _markdown(table) if form == "markdown" else _columns(table)
-    click.echo("\n".join([*lines, *_rest(found, worst=worst, records=records)]))
+    rest = _rest(found, worst=worst, records=records)
+    click.echo("\n".join([*laid(table, TEXT), "", *LEGEND, *rest]))
+
+
+def _found(asked: dict[str, Any], *, apart: bool) -> "list[Outcome]":
+    """Kept from the last time, but for programs that are re-run."""
+    from weighbridge.evidence import stored
+    from weighbridge.evidence.records import chosen
+    from weighbridge.evidence.traced import peaks
+
+    figures = chosen(engine=asked["engine"], source=asked["source"])
+    what, counted = ("margins", "sources") if apart else ("the evidence", "figures")
+    with progress(what, counted) as callback:
+        if asked["trace"] and not apart:
+            from weighbridge.evidence.predict import outcomes
+
+            return outcomes(figures, peaks(figures))
+        wanted = {r.id for r in figures}
+        every = stored.outcomes(apart=apart, progress=callback)
+        return [o for o in every if o.record.id in wanted]
+
+
+def _held(found: "Sequence[Outcome]", apart: "Sequence[Outcome]", laid: "Laid") -> Iterator[str]:
+    """How well intervals hold, of all figures, and of each source by margins of the others."""
+    from weighbridge.evidence.accuracy import coverage
+
+    yield "intervals of all figures"
+    yield from laid([HELD, *(_covered(c, "all") for c in coverage(found))], WORDS)
+    yield "\neach source left out in turn: its intervals are of all other sources"
+    rows = [*coverage(apart), *coverage(apart, by_source=True)]
+    yield from laid([HELD, *(_covered(c, "all") for c in rows)], WORDS)
+    yield ""
+    yield from (line for line in LEGEND if line.startswith(("under", "above", "width")))
+
+
+def _covered(c: "Coverage", every: str) -> tuple[str, ...]:
+    shares = (f"{100 * x:.1f}%" for x in (c.inside, c.above, c.width))
+    return (c.source or every, c.level, str(c.n), *shares)
 
 
 def _cells(row: "Row") -> tuple[str, ...]:
     where = row.engine if row.source is None else f"{row.source}: {row.engine}"
-    shares = (row.under, row.inside, row.exact, row.width)
+    shares = (row.under, row.inside, row.above, row.exact, row.width)
     return (
         *(where, row.quantity, row.level, str(row.n)),
         *(f"{100 * x:.2f}%" for x in (row.p50, row.p95)),
@@ -74,19 +125,19 @@ def _cells(row: "Row") -> tuple[str, ...]:
     )
 
 
-def _columns(table: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(len(line[i]) for line in table) for i in range(len(HEAD))]
+def _columns(table: Sequence[Sequence[str]], words: int) -> Iterator[str]:
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     for line in table:
         cells = (
-            f"{cell:<{w}}" if i < TEXT else f"{cell:>{w}}"
+            f"{cell:<{w}}" if i < words else f"{cell:>{w}}"
             for i, (cell, w) in enumerate(zip(line, widths, strict=True))
         )
         yield "  ".join(cells).rstrip()
 
 
-def _markdown(table: Sequence[Sequence[str]]) -> Iterator[str]:
+def _markdown(table: Sequence[Sequence[str]], words: int) -> Iterator[str]:
     yield f"| {' | '.join(table[0])} |"
-    yield "| --- " * TEXT + "| ---: " * (len(HEAD) - TEXT) + "|"
+    yield "| --- " * words + "| ---: " * (len(table[0]) - words) + "|"
     yield from (f"| {' | '.join(line)} |" for line in table[1:])
 
 

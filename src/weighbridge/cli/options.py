@@ -147,10 +147,10 @@ def show(report: Report, form: str, *, unit: str | None, explain: bool) -> None:
 
 def warn(report: Report) -> None:
     """Warnings, on stderr."""
-    from weighbridge.render.words import printable
+    from weighbridge.wording import printable, redacted
 
     for line in report.warnings:
-        click.echo(f"warning: {printable(line)}", err=True)
+        click.echo(f"warning: {printable(redacted(line))}", err=True)
 
 
 def writable(text: str) -> str:

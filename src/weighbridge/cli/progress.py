@@ -6,14 +6,16 @@ from contextlib import contextmanager
 from threading import Lock, Timer
 from typing import Any
 
+from weighbridge.wording import printable, redacted
+
 PATIENCE = 0.5  # seconds
 
 
 class Progress:
     """What is being read; written only once the user has waited."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, what: str, counted: str = "files") -> None:
+        self._what, self._counted = what, counted
         self._done = self._total = 0
         self._status: Any = None
         self._lock = Lock()
@@ -37,14 +39,16 @@ class Progress:
                 self._status.stop()
 
     def _text(self) -> str:
-        count = f" ({self._done} of {self._total} files)" if self._total else ""
-        return f"reading {self._what}{count}"
+        count = f" ({self._done} of {self._total} {self._counted})" if self._total else ""
+        from rich.markup import escape
+
+        return escape(f"reading {printable(redacted(self._what))}{count}")
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Progress]:
+def progress(what: str, counted: str = "files") -> Iterator[Progress]:
     """A callback for sources; silent off a terminal."""
-    shown = Progress(what)
+    shown = Progress(what, counted)
     timer = Timer(PATIENCE, shown.start)
     timer.daemon = True
     if sys.stderr.isatty():

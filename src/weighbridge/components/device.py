@@ -10,6 +10,17 @@
 The four published readings that name their part are within 3 % of what is reckoned: A100 501 MiB
 (488), H100 522 (536), L4 226 (223), RTX 3090 256 (259); 616 MiB were read on a node of eight data
 centre cards. All are of lazy loading of kernels (CUDA 11.7 and newer).
+
+    libraries(torch)        kernels that a training step loads beside it
+
+        lazy         from torch 1.13 on, which sets CUDA_MODULE_LOADING=LAZY: what cuBLAS, cuDNN and
+                     attention use. 0.1 to 0.4 GB of a step by maintainers' estimates; 940 MiB over
+                     the context of an A100 (itu-rad/GPUMemNet, perceptrons: 1,429 of nvidia-smi)
+        eager        before: all of torch's kernels as well. 690 MiB on a Titan V (pytorch#28394:
+                     1,008 less the 320 of another library), 380 between the two ways on one card
+                     (pytorch#86509), 1,488 and 879 in all (pytorch#49877)
+
+Nobody has published bytes by library, so these are assumed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +36,8 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
 
 CONTEXT = Bytes(200 * MIB, 450 * MIB, 650 * MIB)  # where the part is not known
+LAZY_SINCE = (1, 13)  # of torch
+LAZY, EAGER = Bytes(64 * MIB, 384 * MIB, 960 * MIB), Bytes(320 * MIB, 690 * MIB, 1200 * MIB)
 STACK = KIB  # of a thread: cudaLimitStackSize
 BASE, OTHER_BASE = 272 * MIB, 136 * MIB  # of parts with HBM, of others
 RECKONED_SINCE = (7, 0)  # compute capability: no reading of an older one is with lazy loading
@@ -107,6 +120,20 @@ def context(part: "Part | None" = None) -> Component:
         return _context(CONTEXT, "assumed", told, made, library="HIP" if hip else "CUDA")
     told = "a stack of 1 KiB for every resident thread, and what the driver takes beside"
     return _context(_around(reckoned, 4), "assumed", told, "four published readings agree in 3 %")
+
+
+def libraries(torch: tuple[int, int]) -> Component:
+    """Kernels that are loaded beside a context while a model is trained."""
+    eager = torch < LAZY_SINCE
+    return Component(
+        name="context",
+        detail="kernels of libraries",
+        bytes=LAZY.plus(EAGER) if eager else LAZY,
+        basis="assumed",
+        formula="loaded when they are first used: cuBLAS, cuDNN, attention"
+        + (", and all of torch's own at once, before 1.13" if eager else ""),
+        source="pytorch/pytorch issues 28394, 49877, 107667, pull 86509; itu-rad/GPUMemNet",
+    )
 
 
 def _reckoned(part: "Part") -> int | None:

@@ -58,6 +58,7 @@ def infer(
             None if budget is None else _verdict(answer, w, kind, budget, missing),
             answer.devices,
             w.host_memory(),
+            shared=budget is not None and budget.shares_host,
         ),
         remedies=() if budget is None else tuple(served.remedies(answer, budget)),
         warnings=(*_warnings(model, asked, answer, said, budget), *uncounted.warnings(missing)),

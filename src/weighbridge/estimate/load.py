@@ -61,23 +61,12 @@ def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> R
         warm=workload.device_map is not None and version >= transformers.WARMUP_SINCE,
         part=card,
     )
-    loader = engine(model, first.choice.scheme)
-    straight = workload.device_map is not None or loader in ONE_BUFFER
-    native = {part.name: native_dtype(part) for part in model.parts}
-    on_host = [_process(loader)]
-    for part in model.parts:
-        choice = decisions[part.name].choice
-        on_host += host.while_loading(
-            part,
-            host.Loaded(choice.dtype, weights[part.name], native[part.name]),
-            version=version,
-            straight_to_device=host.straight(choice.scheme, device_map=straight),
-        )
-    priced = table(model, native, major=major)
+    priced = table(model, {part.name: native_dtype(part) for part in model.parts}, major=major)
+    on_host = _on_host(model, decisions, weights, version, mapped=workload.device_map is not None)
     gpu = Device(index=0, kind="gpu", phases=(on_device,))
     devices = (
         *bounds.widened((gpu,), runs(model, first.choice.scheme), margins),
-        Device(index=0, kind="host", phases=(Phase("load", tuple(on_host)),)),
+        Device(index=0, kind="host", phases=(on_host,)),
     )
     judged = None if budget is None else _verdict(model, devices[0], everything, budget, first)
     return Report(
@@ -91,7 +80,12 @@ def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> R
             "unavailable_formats": priced.unavailable,
         },
         table=priced.rows,
-        verdict=host_fit.both(judged, devices, workload.host_memory()),
+        verdict=host_fit.both(
+            judged,
+            devices,
+            workload.host_memory(),
+            shared=budget is not None and budget.shares_host,
+        ),
         warnings=(*model.notes, *said, *(() if budget is None else cautions(budget))),
     )
 
@@ -121,6 +115,29 @@ def _on_card(
         found[part.name] = Decision(choice, f"{before.choice.name} unpacked") if told else before
         said += [told, units.advised(card, choice)]
     return found, list(dict.fromkeys(filter(None, said)))
+
+
+def _on_host(
+    model: Model,
+    decisions: Mapping[str, Decision],
+    weights: Mapping[str, int],
+    version: tuple[int, int],
+    *,
+    mapped: bool,
+) -> Phase:
+    """The program, and what it holds of each part while it loads."""
+    loader = engine(model, decisions[model.parts[0].name].choice.scheme)
+    found = [_process(loader)]
+    for part in model.parts:
+        choice = decisions[part.name].choice
+        straight = mapped or loader in ONE_BUFFER
+        found += host.while_loading(
+            part,
+            host.loaded(part, choice, weights[part.name], native_dtype(part)),
+            version=version,
+            straight_to_device=host.straight(choice.scheme, device_map=straight),
+        )
+    return Phase("load", tuple(found))
 
 
 def _process(loader: str) -> Component:

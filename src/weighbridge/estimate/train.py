@@ -46,7 +46,12 @@ def train(model: Model, w: Train) -> Report:
         workload=_effective(asked, w, p, written(number)) | dict(found.settings),
         devices=found.devices,
         derived=_derived(asked) | dict(found.derived),
-        verdict=host_fit.both(judged, found.devices, w.host_memory()),
+        verdict=host_fit.both(
+            judged,
+            found.devices,
+            w.host_memory(),
+            shared=budget is not None and budget.shares_host,
+        ),
         warnings=(*_warnings(asked, found, said, budget), *remarks(p)),
     )
 
@@ -62,13 +67,14 @@ def run(model: Model, w: Train) -> tuple[Answer, bounds.Runs]:
 def _planned(
     model: Model, w: Train, number: tuple[int, ...], budget: "Budget | None"
 ) -> tuple[Subject, Plan]:
-    asked = _subject(unpacked(model), w, number)
+    asked = _subject(unpacked(model, w), w, number)
     return asked, plan(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
 
 
 def _runs(s: Subject, p: Plan) -> bounds.Runs:
     form = s.choice.scheme
-    return bounds.Runs("train", p.framework.name, bounds.form(form.name if form else None))
+    known = bounds.COMPILED if p.compiled else bounds.form(form.name if form else None)
+    return bounds.Runs("train", p.framework.name, known)
 
 
 def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:

@@ -159,16 +159,29 @@ def worst(found: Iterable[Outcome], count: int) -> list[Prediction]:
 
 
 def to_dict(
-    found: Sequence[Outcome], *, by_source: bool, worst_count: int, all_records: bool
+    found: Sequence[Outcome],
+    apart: Sequence[Outcome] | None = None,
+    *,
+    by_source: bool,
+    worst_count: int,
+    all_records: bool,
 ) -> dict[str, Any]:
     """The JSON of `weighbridge accuracy`: docs/accuracy.md."""
     return {
         "schema": SCHEMA,
         "version": __version__,
         "rows": [row.to_dict() for row in rows(found, by_source=by_source)],
+        "coverage": None if apart is None else _held(found, apart),
         "skipped": skipped(found),
         "worst": [record(p) for p in worst(found, worst_count)],
         "records": [record(o) for o in found] if all_records else [],
+    }
+
+
+def _held(found: Sequence[Outcome], apart: Sequence[Outcome]) -> dict[str, Any]:
+    return {
+        "all": [c.to_dict() for c in coverage(found)],
+        "left_out": [c.to_dict() for c in (*coverage(apart), *coverage(apart, by_source=True))],
     }
 
 

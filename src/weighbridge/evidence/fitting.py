@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 
 from weighbridge.bounds import Kind, Margin, Table
-from weighbridge.bounds.margin import FLOOR, KNOWN, kin
+from weighbridge.bounds.margin import kin
 from weighbridge.bounds.phases import base
 from weighbridge.evidence.predict import ABOVE, Outcome, Prediction
 
-MOST, LEAST = 0.98, 0.95  # shares of figures within
-NEAR = 10  # figures that are a sample
+MOST, LEAST = 0.97, 0.97  # shares of figures within
+NEAR = 8  # figures that are a sample
 DIGITS = 5
 ORDER = (("component", "allocated"), ("reserved",), ("driver",))  # of levels
 Ask = Callable[[Table], Sequence[Outcome]]
@@ -31,8 +31,13 @@ def fit(ask: Ask) -> Table:
     for number, levels in enumerate(ORDER):
         unsaid = [level for group in ORDER[number:] for level in group]
         told = [o for o in ask(Table(rows, unsaid)) if isinstance(o, Prediction)]
-        rows |= table([o for o in told if o.kind.level in levels])
+        rows |= table([o for o in told if o.kind.level in levels and _sure(o)])
     return Table(rows)
+
+
+def _sure(o: Prediction) -> bool:
+    """A figure of low confidence is a band."""
+    return o.record.confidence != "low"
 
 
 def table(found: Iterable[Prediction]) -> Mapping[Kind, Margin]:
@@ -45,14 +50,12 @@ def table(found: Iterable[Prediction]) -> Mapping[Kind, Margin]:
 
 
 def margin(group: Sequence[Prediction]) -> Margin:
-    one = group[0].kind
-    floor = 0.0 if one.level in KNOWN.get(one.task, ("component",)) else FLOOR
     above = [share(o, (o.record.measured - o.resolution) / ABOVE - o.bytes.high) for o in group]
     below = [share(o, o.bytes.low - o.record.measured - o.resolution) for o in group]
     errors = sorted(share(o, o.record.measured - o.bytes.expected) for o in group)
     return Margin(
-        low=max(floor, quantile(below, LEAST)),
-        high=max(floor, quantile(above, MOST)),
+        low=quantile(below, LEAST),
+        high=quantile(above, MOST),
         middle=round(errors[len(errors) // 2], DIGITS),
         runs=len(group),
         sources=tuple(sorted({o.record.source for o in group})),
@@ -65,11 +68,11 @@ def share(o: Prediction, nbytes: float) -> float:
 
 def quantile(values: Sequence[float], wanted: float) -> float:
     """The conformal one: of n values, the ceil((n + 1) x wanted)-th; the last where there are too
-    few. Nothing where that lies within; rounded up."""
+    few. Rounded up."""
     ordered = sorted(values)
     rank = min(len(ordered), ceil((len(ordered) + 1) * wanted))
     whole: int = 10**DIGITS
-    return ceil(max(0.0, ordered[rank - 1]) * whole) / whole
+    return ceil(ordered[rank - 1] * whole) / whole
 
 
 def left_out(ask: Ask, sources: Iterable[str]) -> list[Outcome]:

@@ -6,17 +6,11 @@ from weighbridge.host_fit import when
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Phase, compared
 from weighbridge.report import HostVerdict, Report, Row, Verdict
 from weighbridge.units import human, human_count
+from weighbridge.wording import printable
 
 FITS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
 DIVISIONS, FORMATS = "every weight alike", "as loaders hold them"
 LOAD_COLUMNS = ("format", "largest layer", "total", "training, Adam", "pure 16 bit")
-
-
-def printable(text: str) -> str:
-    """`text` for a terminal: names come from strangers' files and may hold its control codes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def span(b: Bytes, unit: str | None) -> str:

@@ -33,7 +33,7 @@ from weighbridge.trace.distributed.world import told, world
 from weighbridge.trace.hidden import Hidden
 from weighbridge.trace.kernels import registered
 from weighbridge.trace.notes import Notes
-from weighbridge.trace.patches import generation, patched, put
+from weighbridge.trace.patches import generation, patched, put, stopping
 from weighbridge.trace.patches.arrivals import arriving
 from weighbridge.trace.patches.compiler import without_compiler
 from weighbridge.trace.patches.files import Files
@@ -44,6 +44,7 @@ from weighbridge.trace.patches.profiling import profiling
 from weighbridge.trace.patches.runtime import runtime
 from weighbridge.trace.patches.threads import threads
 from weighbridge.trace.patches.values import values
+from weighbridge.trace.places import Assume, Look
 from weighbridge.trace.recorder import Recorder
 from weighbridge.trace.report import DeviceTrace, device
 from weighbridge.trace.standins import standins
@@ -55,6 +56,8 @@ class FakeGPU:
     """`count` cards; `torch_version` ("2.5") chooses the rules of workspaces and kernels alone, the
     code that runs is the installed torch's. With `world_size` this is process `rank` of so many,
     `per_node` of them beside it, as a launcher starts them. `history` keeps what a snapshot needs.
+    `assume` says what values are that a program looks at: {"loss": 1.0, "train.py:31": 0.5}, or a
+    function of a Look.
     Raises UnsupportedError where torch cannot do this."""
 
     def __init__(  # noqa: PLR0913  the card's settings, and the launcher's
@@ -69,6 +72,7 @@ class FakeGPU:
         world_size: int | None = None,
         rank: int = 0,
         per_node: int | None = None,
+        assume: Assume | None = None,
     ) -> None:
         self.card, named = card(name, gpu_memory)
         self.world = None if world_size is None else world(world_size, rank, per_node)
@@ -79,7 +83,7 @@ class FakeGPU:
         self.history = history
         beside = self.world.per_node if self.world else 1
         self.tapes = [self._tape(index) for index in range(max(count, named, beside))]
-        self.recorder = Recorder(self.tapes, Hidden(self.card, self.version))
+        self.recorder = Recorder(self.tapes, Hidden(self.card, self.version), assume)
         self.notes = Notes()
         self._files = Files(self.notes)
         self._groups = Groups(self.world, self.notes)
@@ -96,6 +100,11 @@ class FakeGPU:
         return tuple(
             device(index, tape, self.card.outside) for index, tape in enumerate(self.tapes)
         )
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """Where the program looked at values that are not known, and what it was told."""
+        return tuple(look for _, look in self.recorder.looks.places.values())
 
     def _tape(self, index: int) -> Tape:
         """The allocator reads its settings at the first request, as torch's does."""
@@ -132,7 +141,10 @@ class FakeGPU:
                 self._files.table()
                 | standins(self.recorder)
                 | sharding(self.notes)
-                | {generation.MODULE: generation.beams}
+                | {
+                    generation.MODULE: generation.beams,
+                    stopping.MODULE: stopping.stopping(self.notes),
+                }
             )
             enter(arriving(late, undo, self.notes))
             libraries = Libraries()

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_iter
 from weighbridge.allocator import OutOfMemoryError
 from weighbridge.trace.hidden import Hidden
 from weighbridge.trace.looks import EXCEPTIONS, Looks
+from weighbridge.trace.places import Assume
 from weighbridge.trace.refusals import is_raw, refused
 from weighbridge.trace.tape import Role, Tape
 
@@ -52,11 +53,11 @@ SUMS = frozenset(
 class Recorder(TorchDispatchMode):  # type: ignore[misc]
     """Writes one tape for each device. `replaced` operations are done otherwise than torch does."""
 
-    def __init__(self, tapes: Sequence[Tape], hidden: Hidden) -> None:
+    def __init__(self, tapes: Sequence[Tape], hidden: Hidden, assume: Assume | None = None) -> None:
         super().__init__()
         self.tapes = tapes
         self.hidden = hidden
-        self.looks = Looks()
+        self.looks = Looks(assume)
         self.where: Callable[[Any], str] = _nowhere
         self.replaced: dict[Any, Callable[..., Any]] = {}
         self._kinds: dict[Any, tuple[str, bool, bool]] = {}

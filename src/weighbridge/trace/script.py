@@ -20,6 +20,7 @@ from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.trace import program
 from weighbridge.trace.program import Request
 from weighbridge.trace.report import Ending, Gpu, Program, TraceReport, device, verdict
+from weighbridge.trace.turns import Turns
 
 DEFAULT_GPU = "a100-80gb"  # its kernels, where nobody names a card
 NO_END = "1024TiB"  # of memory, then
@@ -42,6 +43,7 @@ class Settings:
     world_size: int | None = None  # said by itself
     rank: int | None = None
     variables: Mapping[str, str] = field(default_factory=dict)  # of the environment
+    assume: Mapping[str, float] = field(default_factory=dict)  # of values
     notes: tuple[str, ...] = ()  # what a launcher's line had that we do not know
 
 
@@ -65,13 +67,17 @@ def trace(asked: Request, card: Settings) -> tuple[TraceReport, Any]:
         torch_version=card.torch_version,
         alloc_conf=card.alloc_conf,
         history=card.history,
+        assume=card.assume,
         **_processes(card),
     )
     with program.as_python(asked) as main, _set(card.variables):
         with gpu:
             for note in card.notes:
                 gpu.notes(note)
-            ran = _run(asked, main)
+            turns = Turns()
+            ran = _run(asked, main, turns)
+            for line in turns.lines(gpu.recorder.looks.places.values()):
+                gpu.notes(line)
         return _report(ran, gpu, card, limited=limited), gpu
 
 
@@ -120,11 +126,11 @@ def _set(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _run(asked: Request, main: types.ModuleType) -> Program:
+def _run(asked: Request, main: types.ModuleType, turns: Turns) -> Program:
     ending: Ending = "finished"
     code, told = 0, ""
     try:
-        program.execute(asked, main)
+        program.execute(asked, main, turns)
     except SystemExit as end:
         ending, code = "exit", _status(end)
     except KeyboardInterrupt as error:
@@ -213,4 +219,5 @@ def _report(ran: Program, gpu: Any, card: Settings, *, limited: bool) -> TraceRe
         alloc_conf=card.alloc_conf or "",
         verdict=verdict(found, asked.usable, devices, died=died) if asked else None,
         warnings=(*gpu.recorder.looks.told, *gpu.notes.told),
+        looks=gpu.looks,
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.components.device import context
+from weighbridge.components.device import context, libraries
 from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.training.host import on_host
 from weighbridge.training.paged import beside, paged_out
@@ -15,6 +15,9 @@ from weighbridge.training.sizes import followed
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+
+
+MOST_LISTED = 2048  # devices of a report: each takes 20 kB of JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,15 +57,21 @@ def _devices(
     for number, (found, own) in enumerate(zip(stages, shown, strict=True)):
         managed = found.elsewhere.get("managed", 0)
         held = tuple(beside(phase, managed, p.optimizer, usable) for phase in own)
-        for i in range(alike):
+        for i in range(min(alike, _listed(p))):
             yield Device(index=number * alike + i, kind="gpu", phases=held)
+
+
+def _listed(p: Plan) -> int:
+    """Of a stage's ranks, how many are listed."""
+    return max(1, MOST_LISTED // p.sharding.pipeline)
 
 
 def _capacity(p: Plan, budget: "Budget | None") -> int | None:
     """What the allocator surely has of each device."""
     if budget is None:
         return None
-    return max(0, budget.usable.low - context(p.part).bytes.high)
+    beside = context(p.part).bytes.high + libraries(p.torch).bytes.expected
+    return max(0, budget.usable.low - beside)
 
 
 def _settings(p: Plan) -> dict[str, Any]:
@@ -70,6 +79,7 @@ def _settings(p: Plan) -> dict[str, Any]:
         "method": p.method,
         "framework": p.framework.name,
         "optimizer": p.optimizer.name,
+        "optim_args": list(p.optim_args),
         "gradient_accumulation": p.accumulation,
         "checkpointing": p.checkpointing,
         "kbit_upcast": p.base.upcast,
@@ -89,6 +99,9 @@ def _derived(p: Plan, found: Run) -> dict[str, Any]:
 
 
 def _warnings(p: Plan, found: Run) -> Iterator[str]:
+    alike = p.sharding.ranks // p.sharding.pipeline
+    if alike > _listed(p):
+        yield f"{_listed(p):,} of {alike:,} ranks that are alike are listed"
     if found.program.said:
         yield f"{p.subject.model_type}: {found.program.said}"
     yield from found.assumed

@@ -242,7 +242,7 @@ def held(w: Train) -> tuple[Framework, Precision]:
         )
     chosen = precision(made, w.precision)
     if (w.shard or "").startswith("zero") and chosen.autocast is not None:
-        chosen = Precision(weights=chosen.autocast, frozen=chosen.frozen, name=chosen.name)
+        chosen = Precision(weights=chosen.autocast, frozen=chosen.autocast, name=chosen.name)
     return made, chosen
 
 

@@ -88,8 +88,7 @@ def _loading(p: Plan, ranks: int) -> Iterator[Component]:
         return
     part, choice = p.subject.part, p.subject.choice
     weights = total(placed(part, choice, major=p.major), "weights")
-    blocks = any(t.file.endswith(".gguf") for t in part.stored)
-    to = host.Loaded(choice.dtype, weights, native_dtype(part), unpacked=blocks)
+    to = host.loaded(part, choice, weights, native_dtype(part))
     if p.framework.name not in OF_TRANSFORMERS:
         yield _by_recipe(p, ranks, to)
         return
@@ -174,10 +173,12 @@ def _by_zero(p: Plan, found: Run, ranks: int) -> Iterator[Component]:
     )
     if p.sharding.offload == "params":
         whole = found.host - MASTER * own
+        flat = p.method == "full"
+        how = "in one pinned block" if flat else "each its own tensor, where it is frozen"
         yield _of(
             "weights",
-            Bytes(*(ranks * b for b in _surely(whole))),
-            f"{whole:,} bytes of parameters a rank, in one pinned block",
+            Bytes(*(ranks * b for b in (_surely if flat else _unsure)(whole))),
+            f"{whole:,} bytes of parameters a rank, {how}",
         )
 
 

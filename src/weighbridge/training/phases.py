@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 from weighbridge.autograd.ops.packed import DEQUANTIZED
 from weighbridge.components.activations import Peak
-from weighbridge.components.device import REPLAY, cached, context
+from weighbridge.components.device import REPLAY, cached, context, libraries
 from weighbridge.memory import Bytes, Component, Phase, exactly
 from weighbridge.training import kbit
+from weighbridge.training.optimizers.bits import TUNING
 from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run
-from weighbridge.units import MIB
+from weighbridge.training.sharding.nccl import communication
 
 NAMES = ("load", "forward", "loss", "backward", "step", "evaluation", "save")
 MOVING = ("activations", "logits", "temporaries")
@@ -72,10 +73,14 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
             formula=f"up to {unsure} % of activations, logits and temporaries",
             source=p.framework.source,
         )
+    if found.unsure and name == ("backward" if p.optimizer.in_backward else "step"):
+        yield _tuned(p, Bytes(0, 0, found.unsure))
     yield from _unread(p, found, name)
     if p.sharding.ranks > 1:
-        yield _communication(p)
+        yield communication(p)
     yield context(p.part)
+    if name != "load":
+        yield libraries(p.torch)
 
 
 # percent: what ZeRO-3 has gathered goes parameter by parameter, in an order that the host's lead
@@ -104,6 +109,18 @@ def _towers(p: Plan, nbytes: int) -> Component:
         basis="assumed",
         formula=f"{items} of a sequence, through layers that were read by their parameters alone",
         source="the class's tensors, and the positions of an item",
+    )
+
+
+def _tuned(p: Plan, nbytes: Bytes) -> Component:
+    """Of the first step; a third average in float32 would be as much."""
+    return Component(
+        name="temporaries",
+        detail=TUNING,
+        bytes=nbytes,
+        basis="assumed",
+        formula="of the largest parameter: itself, and the codes of its averages",
+        source=p.optimizer.source,
     )
 
 
@@ -140,24 +157,8 @@ RUNNING = ("forward", "loss", "backward")
 APART: Mapping[str, Callable[[Plan, int], Component]] = {
     TOWERS: _towers,
     DEQUANTIZED: _dequantized,
+    TUNING: lambda p, nbytes: _tuned(p, Bytes(0, nbytes, nbytes)),
 }
-# MiB of one group of ranks: a ring of 2 to 32 channels with a receive buffer of 9.19 MiB each (NCCL
-# transport/p2p.cc), trees and NVLink SHARP beside it (2 MiB a channel and rank)
-A_GROUP = (40, 300, 1000)
-
-
-def _communication(p: Plan) -> Component:
-    s = p.sharding
-    groups = sum(n > 1 for n in (s.data, s.tensor, s.pipeline, s.context, s.expert))
-    low, expected, high = (groups * n * MIB for n in A_GROUP)
-    return Component(
-        name="communication",
-        detail="NCCL",
-        bytes=Bytes(low, expected, high),
-        basis="assumed",
-        formula=f"{groups} kinds of groups; buffers by links and channels",
-        source="NVIDIA/nccl src/init.cc, src/transport/p2p.cc, src/transport/nvls.cc",
-    )
 
 
 def _formula(p: Plan, found: Run, what: str) -> str:

@@ -16,7 +16,7 @@ from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held
-from weighbridge.training.optimizers import Optimizer, of_torch, optimizer
+from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.sharding.numbers import Sharding, sharding
 from weighbridge.workload import Train
 
@@ -60,6 +60,7 @@ class Plan:
     image_size: tuple[int, int] | None
     accumulation: int
     optimizer: Optimizer
+    optim_args: tuple[str, ...]
     checkpointing: str
     loss: str
     attention: str | None
@@ -129,6 +130,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         items={"image": _images(w), "audio": 1 if w.audio_seconds else 0},
         accumulation=w.gradient_accumulation or 1,
         optimizer=_stepping(optimizer(w.optimizer or _usual_optimizer(w, made)), w),
+        optim_args=w.optim_args or (),
         checkpointing=w.checkpointing or made.checkpointing,
         loss=made.losses.get(w.loss or made.loss, w.loss or made.loss),
         attention=w.attention or made.attention or _usual_attention(subject, version),
@@ -231,7 +233,8 @@ def _images(w: Train) -> int:
 
 def _stepping(chosen: Optimizer, w: Train) -> Optimizer:
     """As its torch steps it; in backward, each parameter for itself."""
-    chosen = of_torch(chosen, _release(w.torch_version) or TORCH)
+    torch = _release(w.torch_version) or TORCH
+    chosen = tuned(argued(chosen, w.optim_args or (), torch), torch)
     return replace(chosen, in_backward=True) if w.optimizer_in_backward else chosen
 
 

@@ -46,6 +46,7 @@ class Run:
     saved: int = 0  # bytes that the graph holds at the end of the first forward
     packed: int = 0  # numbers of packed linears, and of those of the layer that has most
     packed_in_layer: int = 0
+    unsure: int = 0  # bytes that the optimizer may take besides, of one parameter at most
     host: int = 0  # bytes of parameters and master copies in host memory
     pinned: int = 0  # the same in pinned blocks
     away: int = 0  # bytes of activations there, at most
@@ -112,6 +113,8 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
         zeroes=p.torch < (2, 0) or p.framework.forgets_late,
         apart=around.apart,
     )
+    if p.optimizer.unsure is not None:
+        found.unsure = max(map(p.optimizer.unsure, kept.params), default=0)
     if p.optimizer.early or around.early:
         given = around.starting(m)
         kept.start(m)

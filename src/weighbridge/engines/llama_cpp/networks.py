@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from weighbridge.arch.cache_layers.gguf import MAX_LAYERS, Keys
 from weighbridge.arch.mixers import Compressed, Latent, Layer
-from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
+from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.tensors import tensors
 from weighbridge.engines.serving import Subject
-from weighbridge.errors import UnsupportedError
-from weighbridge.formats.gguf import Array
+from weighbridge.errors import BadFileError, UnsupportedError
 
 # llama.cpp's architecture -> the model types that are converted to it, where the names differ
 ARCHITECTURES: Mapping[str, str] = {
@@ -128,19 +128,16 @@ def padded(layers: tuple[Layer, ...], found: Mapping[str, object]) -> tuple[Laye
     """An encoder remembers nothing, yet has layers."""
     if layers:
         return layers
-    numbers = {int(n.split(".")[1]) for n in found if n.startswith("blk.")}
-    return (Layer(),) * (1 + max(numbers, default=-1))
+    last = max((number for name in found if (number := block(name)) is not None), default=-1)
+    if last >= MAX_LAYERS:
+        raise BadFileError(
+            f"GGUF: a tensor is of block {last:,}; a model has at most {MAX_LAYERS:,} blocks"
+        )
+    return (Layer(),) * (1 + last)
 
 
 def from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    arch = metadata.get("general.architecture")
-
-    def get(name: str) -> Any:
-        value = metadata.get(f"{arch}.{name}")
-        if isinstance(value, Array):
-            return max(value.values or (0,))
-        return value
-
+    get = Keys(metadata).plain
     return {
         "top_k": get("expert_used_count"),
         "groups": get("expert_group_count"),

@@ -95,7 +95,7 @@ def _part(
     weights = total(placed(part, choice, major=subject.major), "weights")
     return host.while_loading(
         part,
-        host.Loaded(choice.dtype, weights, native_dtype(part)),
+        host.loaded(part, choice, weights, native_dtype(part)),
         version=version,
         straight_to_device=host.straight(choice.scheme, device_map=device_map),
     )
