@@ -45,6 +45,7 @@ accelerate_version                        version           Version of accelerat
 deepspeed_version                         version           Version of DeepSpeed. Default: the newest known.
 
 [Adapters]
+bnb_4bit_quant_storage                    word uint8|bfloat16|float16|float32   How packed weights are stored: FSDP shares out what is a float. Default: uint8.
 lora_r                                    whole 1..65536    Rank. Default: 8.
 lora_alpha                                whole 1..1048576  Scale; it takes no memory. Default: 8.
 lora_targets                              words             Modules: all-linear, names, or a regular expression.
@@ -108,6 +109,8 @@ MAX_REPEATS = 8  # of --lora-targets: each multiplies the time by the length of 
 def consistent(w: Train) -> None:
     """Raises UsageError where settings contradict each other, whatever the model is."""
     _of_zero(w)
+    if w.bnb_4bit_quant_storage is not None and w.method != "qlora":
+        raise UsageError("--bnb-4bit-quant-storage is of packed weights: use --method qlora")
     if (w.method or "full") == "full":
         _in_full(w)
     elif w.precision == "fp8-mixed":
