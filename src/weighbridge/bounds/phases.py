@@ -41,10 +41,15 @@ PARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 def widened(
     devices: Sequence[Device], runs: Runs, table: Table | None = None
 ) -> tuple[Device, ...]:
-    """Accelerators with the margins of `runs`; the host as it is."""
+    """Accelerators with the margins of `runs`; the host as it is. Ranks that are alike have the
+    same phases, and keep that: a report may list 65,536 of them."""
     several = sum(d.kind == "gpu" for d in devices) > 1
     margins = _margins(runs, table, several=several)
-    return tuple(_device(d, runs, margins) if d.kind == "gpu" else d for d in devices)
+    told: dict[int, tuple[Phase, ...]] = {}
+    for d in devices:
+        if d.kind == "gpu" and id(d.phases) not in told:
+            told[id(d.phases)] = tuple(_phase(one, runs, margins) for one in d.phases)
+    return tuple(replace(d, phases=told.get(id(d.phases), d.phases)) for d in devices)
 
 
 def phase(found: Phase, runs: Runs, table: Table | None = None) -> Phase:
@@ -90,11 +95,6 @@ def _margin(table: Table, runs: Runs, level: Level, *, several: bool) -> Margin:
     if found.runs and level not in KNOWN.get(runs.task, ()):
         return replace(found, low=max(FLOOR, found.low), high=max(FLOOR, found.high))
     return found
-
-
-def _device(device: Device, runs: Runs, margins: Mapping[Level, Margin]) -> Device:
-    phases = tuple(_phase(one, runs, margins) for one in device.phases)
-    return replace(device, phases=phases)
 
 
 def _phase(whole: Phase, runs: Runs, margins: Mapping[Level, Margin]) -> Phase:
