@@ -41,15 +41,13 @@ PARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 def widened(
     devices: Sequence[Device], runs: Runs, table: Table | None = None
 ) -> tuple[Device, ...]:
-    """Accelerators with the margins of `runs`; the host as it is. Ranks that are alike have the
-    same phases, and keep that: a report may list 65,536 of them."""
+    """Accelerators with the margins of `runs`; the host as it is. Ranks that are alike share their
+    phases before and after."""
     several = sum(d.kind == "gpu" for d in devices) > 1
     margins = _margins(runs, table, several=several)
-    told: dict[int, tuple[Phase, ...]] = {}
-    for d in devices:
-        if d.kind == "gpu" and id(d.phases) not in told:
-            told[id(d.phases)] = tuple(_phase(one, runs, margins) for one in d.phases)
-    return tuple(replace(d, phases=told.get(id(d.phases), d.phases)) for d in devices)
+    alike = {id(d.phases): d for d in devices if d.kind == "gpu"}
+    phases = {key: _phases(d, runs, margins) for key, d in alike.items()}
+    return tuple(replace(d, phases=phases[id(d.phases)]) if d.kind == "gpu" else d for d in devices)
 
 
 def phase(found: Phase, runs: Runs, table: Table | None = None) -> Phase:
@@ -95,6 +93,10 @@ def _margin(table: Table, runs: Runs, level: Level, *, several: bool) -> Margin:
     if found.runs and level not in KNOWN.get(runs.task, ()):
         return replace(found, low=max(FLOOR, found.low), high=max(FLOOR, found.high))
     return found
+
+
+def _phases(device: Device, runs: Runs, margins: Mapping[Level, Margin]) -> tuple[Phase, ...]:
+    return tuple(_phase(one, runs, margins) for one in device.phases)
 
 
 def _phase(whole: Phase, runs: Runs, margins: Mapping[Level, Margin]) -> Phase:

@@ -6,6 +6,8 @@ A setting that another one makes meaningless is refused: silence would be a gues
 import re
 
 from weighbridge.errors import UsageError
+from weighbridge.quantization.declared import intricate
+from weighbridge.wording import shown
 from weighbridge.workload import Train
 
 TRAINING = """
@@ -101,6 +103,8 @@ OF_ZERO = (
     "deepspeed_version",
 )
 
+MAX_REPEATS = 8  # of --lora-targets: each multiplies the time by the length of a name
+
 
 def consistent(w: Train) -> None:
     """Raises UsageError where settings contradict each other, whatever the model is."""
@@ -169,6 +173,11 @@ def _readable(targets: tuple[str, ...] | None) -> None:
     """A single text may be a regular expression."""
     if targets is None or len(targets) != 1:
         return
+    if intricate(targets[0], MAX_REPEATS):
+        raise UsageError(
+            f"--lora-targets {shown(targets[0])} could search for hours: leave out repeats of "
+            f"repeats, and more than {MAX_REPEATS} of them, or list the modules"
+        )
     try:
         re.compile(targets[0])
     except (re.error, OverflowError, RecursionError) as error:

@@ -41,6 +41,8 @@ from weighbridge.trace.patches.graphs import graphs
 from weighbridge.trace.patches.libraries import Libraries
 from weighbridge.trace.patches.modules import modules
 from weighbridge.trace.patches.profiling import profiling
+from weighbridge.trace.patches.repeats import MODULE as REPEATED
+from weighbridge.trace.patches.repeats import Repeats
 from weighbridge.trace.patches.runtime import runtime
 from weighbridge.trace.patches.threads import threads
 from weighbridge.trace.patches.values import values
@@ -137,11 +139,13 @@ class FakeGPU:
             undo = enter(patched([*table, *processes, *self._files.patches()]))
             self._stack.callback(self._files.close)
             self._stack.callback(self._groups.close)
+            repeats = Repeats(self.recorder)
             late = (
                 self._files.table()
                 | standins(self.recorder)
                 | sharding(self.notes)
                 | {
+                    REPEATED: repeats.table,
                     generation.MODULE: generation.beams,
                     stopping.MODULE: stopping.stopping(self.notes),
                 }
@@ -156,6 +160,7 @@ class FakeGPU:
             enter(patched(threads(fakes, self.recorder)))
             watch = Watch(self.recorder, lambda: undo.extend(map(put, libraries.arrived())))
             enter(watch)
+            repeats.path = watch.path
             self._stack = self._stack.pop_all()
         return self
 

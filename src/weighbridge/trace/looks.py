@@ -50,11 +50,13 @@ class Looks:
 
     def __init__(self, assume: Assume | None = None) -> None:
         self.told: list[str] = []
+        self.asked = 0  # how often the course may have depended on a value
         self.assume: Assume = {} if assume is None else assume
         self.places: dict[tuple[str, str], tuple[Seen, Look]] = {}
 
     def answer(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
         """For an operation whose result, or its size, is in the data."""
+        self.asked += 1
         known = _computed(func, args, kwargs)
         if known is not None:
             return tree_map_only(torch.Tensor, lambda t: _faked(t, args), known)

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
@@ -114,6 +114,24 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             number = tape.malloc(storage.nbytes(), op="resize_", module=where, role=role)
         self._numbers[storage._cdata] = tape, number, node
 
+    def adopt(self, tensor: torch.Tensor, tape: Tape, number: int) -> None:
+        """A tensor that no operation made here is that storage of the tape."""
+        storage = tensor.untyped_storage()
+        address = storage._cdata
+        self._numbers[address] = tape, number, None
+        self._ends[address] = weakref.ref(storage, partial(self._gone, address))
+
+    def forget(self, tensor: torch.Tensor) -> None:
+        """Its storage is released now; when its object ends is of no matter."""
+        address = tensor.untyped_storage()._cdata
+        tape, number, _ = self._numbers.pop(address)
+        del self._ends[address]
+        tape.free(number)
+
+    def refuse(self, error: OutOfMemoryError) -> NoReturn:
+        """As torch says it."""
+        raise torch.OutOfMemoryError(f"{error} {ADVICE}") from None
+
     def stop(self) -> None:
         """Forgets what still lives: its end is after the trace's."""
         self._ends.clear()
@@ -147,7 +165,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 return self._with_hidden(name, func, args, kwargs, device)
             return self._run(func, args, kwargs)
         except OutOfMemoryError as error:
-            raise torch.OutOfMemoryError(f"{error} {ADVICE}") from None
+            self.refuse(error)
 
     def _wrapped(self, types: Any) -> bool:
         """Whether one of them, as DTensor, has no memory but that of tensors inside."""

@@ -6,6 +6,7 @@
     values.py      tolist, numpy and format of fake tensors
     threads.py     the program's own threads are recorded as well
     generation.py  beam search goes on to its end
+    repeats.py     layers that repeat another are not run
     libraries.py   transformers and others that ask whether they are being traced
 
 Everything is put back in reverse order, also after an exception.
