@@ -1,26 +1,31 @@
-"""Throw mutated files at a parser: it may only answer, or raise one of our own errors.
+"""Throw what a stranger may make at the command line: it may only answer, or refuse in one line.
 
-    python -m tests.fuzz safetensors --seconds 600
-    python -m tests.fuzz all --seconds 60 --seed 7
+    python -m tests.fuzz --minutes 60 --seed 7             all targets, in turns
+    python -m tests.fuzz config gguf --minutes 5
+    python -m tests.fuzz --case "config 7:123"             one case again, with its traceback
 
-Memory is bounded by a limit on the address space, which turns greed into a MemoryError; a parser
-that takes longer than SLOW seconds for one file is a finding as well.
+Each case runs in a process of its own kind (tests/hostile/worker.py), its memory and its time
+measured. A finding is what the command line calls a defect of its own, a traceback, more than
+MOST_BYTES, more than MOST_SECONDS, an error of more than 300 characters or of several lines, one
+that does not name its input, a control character, a password, or a report that breaks a law.
 """
 
 import argparse
-import random
-import resource
+import json
+import os
+import select
+import subprocess
 import sys
 import time
-import traceback
+from collections import Counter
+from dataclasses import dataclass, field
 
-from tests.formats import corpus
-from tests.formats.drive import drive
-from weighbridge.errors import WeighbridgeError
-
-SLOW = 5.0
-ADDRESS_SPACE = 3 << 30
+MOST_BYTES = 1 << 30
+MOST_SECONDS = 10.0
+ENDS = 60.0  # seconds after which a worker is ended, and the case with it
+SHOWN = 12  # findings of one kind and target that are printed
 LARGEST = 1 << 20  # bytes of a mutated file
+TURNS = {"bomb": 10, "hub": 3}  # those that take seconds to make have a turn of so many
 
 INTERESTING = [0, 1, 2, 3, 4, 7, 8, 31, 32, 64, 127, 128, 255, 256, 4096, 65535, 65536]
 INTERESTING += [(1 << n) + d for n in (31, 32, 40, 62, 63, 64) for d in (-1, 0, 1)]
@@ -89,60 +94,138 @@ def mutate(rng, seed, mutations):
     return bytes(file[:LARGEST])
 
 
-def one(target, file, rng):
-    """The name of what happened; our own errors are fine, all others are findings."""
-    size = rng.choice((None, len(file)))
-    start = time.perf_counter()
-    try:
-        drive(target.plan(size), file)
-        outcome = "read"
-    except WeighbridgeError as error:
-        message = str(error)
-        outcome = (
-            "refused"
-            if "\n" not in message and len(message) < 1000
-            else f"message: {message[:200]!r}"
+class Worker:
+    """A process that answers cases, started anew where one has ended it."""
+
+    def __init__(self):
+        self.process = None
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.hostile.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
-    except (Exception, RecursionError, MemoryError) as error:
-        outcome = "".join(traceback.format_exception(error, limit=-3))
-    seconds = time.perf_counter() - start
-    return (outcome if seconds < SLOW else f"took {seconds:.1f} s"), seconds
+
+    def stop(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+    def result(self, case):
+        """What came of it; that the process ended, where it did."""
+        if self.process is None:
+            self.start()
+        self.process.stdin.write(f"{case}\n".encode())
+        self.process.stdin.flush()
+        end, held = time.monotonic() + ENDS, b""
+        while not held.endswith(b"\n"):
+            ready, _, _ = select.select([self.process.stdout], [], [], end - time.monotonic())
+            piece = os.read(self.process.stdout.fileno(), 1 << 16) if ready else b""
+            if not piece:
+                self.stop()
+                wrong = "the process died" if ready else "no end"
+                return {"code": None, "seconds": ENDS, "bytes": 0, "wrong": [wrong], "said": ""}
+            held += piece
+        return json.loads(held)
 
 
-def fuzz(name, seconds, seed):
-    target, rng = corpus.TARGETS[name], random.Random(seed)
-    seeds = list(target.seeds())
-    mutations = [*MUTATIONS, insert_token(target.tokens)] if target.tokens else MUTATIONS
-    counts, findings, slowest = {"read": 0, "refused": 0}, {}, 0.0
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        file = mutate(rng, rng.choice(seeds), mutations)
-        outcome, took = one(target, file, rng)
-        slowest = max(slowest, took)
-        if outcome in counts:
-            counts[outcome] += 1
-        elif outcome not in findings and len(findings) < 20:
-            findings[outcome] = file
-            print(f"FINDING {outcome}\n  {len(file)} bytes: {file[:300].hex()}", flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    print(
-        f"{name}: {sum(counts.values()):,} files in {seconds} s ({counts['read']:,} read,"
-        f" {counts['refused']:,} refused), {len(findings)} findings,"
-        f" slowest {slowest:.2f} s, peak {peak} MiB, seed {seed}",
-        flush=True,
-    )
-    return len(findings)
+@dataclass
+class Tally:
+    """What was found, by target."""
+
+    cases: Counter = field(default_factory=Counter)
+    answered: Counter = field(default_factory=Counter)
+    wrong: dict = field(default_factory=dict)  # (target, what) -> cases
+    slowest: dict = field(default_factory=dict)  # target -> (seconds, case)
+    largest: dict = field(default_factory=dict)  # target -> (bytes, case)
+
+    def add(self, target, case, result):
+        wrong = list(result["wrong"])
+        wrong += ["over 10 s"] if result["seconds"] > MOST_SECONDS else []
+        wrong += ["over 1 GiB"] if result["bytes"] > MOST_BYTES else []
+        self.cases[target] += 1
+        self.answered[target] += result["code"] in (0, 1, 4)
+        for held, key in ((self.slowest, "seconds"), (self.largest, "bytes")):
+            held[target] = max(held.get(target, (0, "")), (result[key], case))
+        for what in wrong:
+            found = self.wrong.setdefault((target, what), [])
+            found.append(case)
+            if len(found) <= SHOWN:
+                cost = f"{result['seconds']:.1f} s, {result['bytes'] >> 20} MiB"
+                print(f"FINDING {case}: {what}; {cost}; {result['said'][:300]!r}", flush=True)
+
+    def report(self, seed):
+        for target, count in self.cases.items():
+            found = {what: len(c) for (t, what), c in self.wrong.items() if t == target}
+            print(
+                f"{target}: {count:,} cases, {self.answered[target]:,} answered, slowest"
+                f" {self.slowest[target][0]:.1f} s ({self.slowest[target][1]}), most"
+                f" {self.largest[target][0] >> 20} MiB ({self.largest[target][1]}):"
+                f" {found or 'nothing found'}"
+            )
+        total = sum(len(found) for found in self.wrong.values())
+        print(f"{sum(self.cases.values()):,} cases, {total:,} findings, seed {seed}", flush=True)
+        return total
+
+
+def fuzz(targets, *, seconds=None, cases=None, seed=0):
+    """Cases of `targets` in turns, until the time is over or each target has had so many."""
+    tally, worker = Tally(), Worker()
+    end, turn = time.monotonic() + (seconds or float("inf")), 0
+    try:
+        while time.monotonic() < end and (cases is None or turn < cases):
+            for target in targets:
+                if turn % TURNS.get(target, 1):
+                    continue
+                case = f"{target} {seed}:{turn}"
+                tally.add(target, case, worker.result(case))
+            turn += 1
+    finally:
+        worker.stop()
+    return tally
+
+
+def again(case):
+    """One case in this process, with the traceback of what was not foreseen."""
+    import random
+    import tempfile
+    from pathlib import Path
+
+    from tests.hostile.cases import TARGETS, Place
+    from tests.hostile.worker import run
+
+    target = case.partition(" ")[0]
+    with tempfile.TemporaryDirectory() as folder, Place(Path(folder)) as place:
+        made = TARGETS[target](random.Random(case), place)
+        print(*made.arguments, (made.stdin or b"")[:1000], sep="\n  ")
+        for path in sorted(place.folder.glob("case*/**/*")):
+            if path.is_file():
+                print(f"{path} ({path.stat().st_size:,} bytes)\n  {path.read_bytes()[:3000]}")
+        print(*place.hub.faults, sep="\n")
+        os.environ["WEIGHBRIDGE_DEBUG"] = "1"
+        print(run(made))
 
 
 def main():
+    from tests.hostile.cases import TARGETS
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("target", choices=[*corpus.TARGETS, "all"])
-    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}")
+    parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--case", help='one case again: "config 7:123"')
     options = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
-    names = corpus.TARGETS if options.target == "all" else [options.target]
-    sys.exit(1 if sum([fuzz(name, options.seconds, options.seed) for name in names]) else 0)
+    if options.case:
+        return again(options.case)
+    targets = options.targets or list(TARGETS)
+    if unknown := set(targets) - TARGETS.keys():
+        parser.error(f"no such target: {', '.join(unknown)}; known: {', '.join(TARGETS)}")
+    tally = fuzz(targets, seconds=60 * options.minutes, seed=options.seed)
+    return sys.exit(1 if tally.report(options.seed) else 0)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "src" / "weighbridge"
 LAYERS = [  # low to high: a module imports only from its own layer and from those before it
     "_version",
+    "wording",
     "errors",
     "releases",
     "units",

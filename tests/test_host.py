@@ -1,15 +1,20 @@
 """Host memory: by hand, as laws, and with a machine that is a folder."""
 
+import json
+from functools import cache
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
 from weighbridge.accelerators.ram import Ram, here, ram
+from weighbridge.cli.menu import run
 from weighbridge.components.host import PROCESS
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.host_fit import both, judged
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.requests import answer
 from weighbridge.units import GIB, KIB, parse_size
 
 LLAMA = "llama-3.1-8b"
@@ -50,6 +55,8 @@ def copies(phase):
         ({"dtype": "float32"}, 4 * PARAMETERS),
         ({"dtype": "float32", "device_map": "cuda"}, 0),
         ({"quantization": "nf4"}, 0),  # on the device
+        ({"quantization": "torchao-int8", "device_map": "cuda"}, 0),
+        ({"quantization": "gptq-4bit-g128"}, 0),  # a checkpoint that is stored so
         ({"engine_version": "4.57", "dtype": "bfloat16"}, 0),
         ({"engine_version": "4.51", "dtype": "bfloat16"}, 0),
         ({"engine_version": "4.50", "dtype": "bfloat16"}, 2 * PARAMETERS),  # built in memory first
@@ -58,6 +65,18 @@ def copies(phase):
 )
 def test_what_a_process_copies(settings, copied):
     assert copies(loading(**settings)) == copied
+
+
+@pytest.mark.parametrize("form", ["torchao-int8", "hqq-4bit-g64"])
+def test_formats_that_are_made_on_the_host_are_copies(form):
+    """As large as they become."""
+    report = weighbridge.load(LLAMA, quantization=form)
+    assert copies(report.devices[-1].phases[0]) == weights(report)
+
+
+def weights(report):
+    load = report.devices[0].phases[0]
+    return sum(c.bytes.low for c in load.components if c.name == "weights")
 
 
 def test_pages_of_files_are_no_need():
@@ -125,6 +144,17 @@ def test_a_machine_alone_is_judged_without_a_device():
     assert weighbridge.load(LLAMA).verdict is None
 
 
+@pytest.mark.parametrize("ask", [weighbridge.load, weighbridge.infer])
+def test_a_chip_without_memory_of_its_own_has_the_hosts(ask):
+    """Weights and their runtime are in the same memory as the process."""
+    own, shared = (ask("llama-3.2-1b", gpu=gpu, ram="4GiB").verdict for gpu in ("4090", "m3 16gb"))
+    assert own.host.needed == PROCESS
+    assert shared.host.needed == PROCESS.plus(shared.per_device)
+    assert "with what is on the device" in shared.reason
+    assert (own.fits, shared.fits) == ("yes", "unknown")
+    assert ask("llama-3.2-1b", gpu="m3 16gb", ram="2GiB").verdict.fits == "no"
+
+
 def test_the_report_has_both_halves():
     found = weighbridge.load(LLAMA, gpu="4090", ram=64 * GIB)
     half = found.to_dict()["verdict"]["host"]
@@ -149,9 +179,15 @@ def test_more_memory_is_never_worse_and_pages_decide_nothing(load, step, pages, 
     assert (less.fits == "no") == (max(load.low, step.low) > available)
 
 
+@cache
+def device_alone(gpu):
+    return weighbridge.load("qwen2.5-7b", gpu=gpu).verdict
+
+
+@settings(deadline=None)
 @given(need=NEEDS, available=SIZES, gpu=st.sampled_from(["4090", "t4", "h100"]))
 def test_the_worse_half_is_the_verdict(need, available, gpu):
-    of_device = weighbridge.load("qwen2.5-7b", gpu=gpu).verdict
+    of_device = device_alone(gpu)
     found = both(of_device, [host(load=(need, exactly(0)))], Ram(available, ""))
     halves = (of_device.fits, found.host.fits)
     assert found.fits == max(halves, key=ORDER.index)
@@ -236,3 +272,33 @@ def test_a_container_has_what_its_limit_leaves(tmp_path, files, left):
 def test_a_machine_that_does_not_tell(tmp_path):
     with pytest.raises(UnsupportedError, match="--ram 64GiB"):
         here(tmp_path)
+
+
+# The doors
+
+
+@pytest.mark.parametrize(
+    ("ram", "code"),
+    [("64GiB", 0), ("8GiB", 1), ("31GiB", 4)],  # 29.92 GiB of copies, 0.5 to 4 more
+)
+def test_check_is_about_both_halves(ram, code, capsys):
+    asked = ["load", LLAMA, "--dtype", "float32", "--gpu", "a100-80gb", "--ram", ram, "--check"]
+    assert run(asked) == code
+    assert f"of {float(ram[:-3]):.2f} GiB" in capsys.readouterr().out
+
+
+def test_check_needs_something_to_judge_by(capsys):
+    assert run(["load", LLAMA, "--check"]) == 2
+    assert "--ram" in capsys.readouterr().err
+    assert run(["load", LLAMA, "--check", "--ram", "8GiB", "--dtype", "float32"]) == 1
+
+
+@pytest.mark.parametrize("task", ["load", "infer", "train"])
+def test_requests_have_it_too(task):
+    workload = {"gpu": "4090", "ram": "256MiB"}
+    line = json.dumps({"task": task, "model": "llama-3.2-1b", "workload": workload})
+    found = answer(line)
+    assert found["workload"]["ram"] == "256MiB"
+    assert found["verdict"]["fits"] == found["verdict"]["host"]["fits"] == "no"
+    wrong = json.dumps({"task": task, "model": "llama-3.2-1b", "workload": {"ram": "much"}})
+    assert "much" in answer(wrong)["error"]["message"]

@@ -7,8 +7,12 @@ import pytest
 import weighbridge
 from tests.formats.build_gguf import Writer
 from tests.sparse import as_tensors, write_repo, write_safetensors
+from weighbridge.arch import meta
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
+from weighbridge.errors import UnsupportedError
+from weighbridge.gather import Options, gather
+from weighbridge.model import resolve
 
 TINY = {
     "model_type": "llama",
@@ -334,3 +338,63 @@ def test_half_of_a_split_file(tmp_path):
     gguf(tmp_path / "m-00001-of-00002.gguf", split=0)
     with pytest.raises(weighbridge.WeighbridgeError, match="00002-of-00002"):
         weigh(tmp_path)
+
+
+def indexed(folder, config, names, total):
+    """A folder with a config and the index of shards that are not there."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    index = {
+        "metadata": {"total_size": total},
+        "weight_map": dict.fromkeys(names, "model-00001-of-00001.safetensors"),
+    }
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return resolve(gather(str(folder), Options()))
+
+
+def test_an_index_says_how_much_a_class_holds_that_nothing_here_can_build(tmp_path, monkeypatch):
+    """FLUX.1's transformer: 11,901,408,320 numbers of 16 bits."""
+
+    def lacking(config):
+        raise UnsupportedError("to build it on the meta device: pip install")
+
+    monkeypatch.setattr(meta, "diffusers", lacking)
+    config = {"_class_name": "FluxTransformer2DModel"}
+    names = ("context_embedder.bias", "proj_out.weight")
+    found = indexed(tmp_path / "transformer", config, names, 23_802_816_640)
+    assert found.parameters == 11_901_408_320
+    assert found.parts[0].blueprint.cls == "FluxTransformer2DModel"
+    assert any("23,802,816,640 bytes, taken as numbers of 16 bits" in n for n in found.notes)
+    with pytest.raises(UnsupportedError, match="meta device"):
+        indexed(tmp_path / "silent", config, names, 0)
+
+
+T5_CONFIG = {
+    "model_type": "t5",
+    "d_model": 64,
+    "d_kv": 16,
+    "d_ff": 128,
+    "num_heads": 4,
+    "num_layers": 2,
+    "num_decoder_layers": 2,
+    "vocab_size": 100,
+    "is_encoder_decoder": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "more", "cls"),
+    [
+        (("shared.weight", "encoder.block.0.x"), {}, "T5EncoderModel"),
+        (("encoder.embed_tokens.weight",), {}, "T5EncoderModel"),
+        (("shared.weight", "encoder.x", "decoder.x"), {}, "T5ForConditionalGeneration"),
+        (("shared.weight",), {}, "T5ForConditionalGeneration"),
+        (("encoder.x",), {"architectures": ["T5Model"]}, "T5Model"),
+    ],
+)
+def test_an_encoder_without_its_decoder(tmp_path, names, more, cls):
+    """The second text encoder of FLUX.1, whose config names no class."""
+    found = indexed(tmp_path / "text_encoder_2", T5_CONFIG | more, names, 1000)
+    assert found.parts[0].blueprint.cls == cls
+    held = {p.name.partition(".")[0] for p in found.parts[0].blueprint.counted}
+    assert ("decoder" in held) is (cls != "T5EncoderModel")

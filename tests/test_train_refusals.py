@@ -1,12 +1,20 @@
 """Settings of `train` that contradict each other, or are none of their values: one line each."""
 
 import re
+from cProfile import Profile
+from dataclasses import replace
 
 import pytest
 
 from weighbridge import api
+from weighbridge.arch.body import Block, Body
 from weighbridge.errors import UsageError
+from weighbridge.estimate.train import train as learn
+from weighbridge.gather import gather_config
+from weighbridge.model import resolve
+from weighbridge.render.human import human
 from weighbridge.settings.training import consistent
+from weighbridge.training.sizes import followed
 from weighbridge.workload import Train
 
 
@@ -35,6 +43,10 @@ from weighbridge.workload import Train
         ({"dtype": "int4"}, "--dtype int4"),
         ({"base_model": True}, "no loss to train by"),
         ({"context_parallel_size": 7}, "does not divide the 2,048 tokens"),
+        (
+            {"data_parallel_size": 65_536, "tensor_parallel_size": 8, "shard": "fsdp2"},
+            "524,288 ranks",
+        ),
     ],
 )
 def test_what_means_nothing_is_one_line(settings, says):
@@ -102,3 +114,54 @@ def test_choices_are_read_in_any_case():
 
 def test_a_model_that_comes_quantized_is_not_refused_for_it():
     consistent(Train())  # nobody asked for a format
+
+
+@pytest.mark.parametrize(
+    ("layers", "flights", "says"),
+    [
+        (2049, [2], "2,049 layers: a step is followed through 2,048"),
+        (2048, [33] * 32, "--pipeline-parallel-size 32: its stages run 67,584 layers"),
+    ],
+)
+def test_what_would_take_minutes_is_one_line(layers, flights, says):
+    body = Body(hidden=64, vocab=128, blocks=(Block(mixers=()),) * layers)
+    with pytest.raises(UsageError, match=re.escape(says)):
+        followed(body, "a config", flights)
+    followed(replace(body, blocks=body.blocks[:80]), "a config", flights)
+
+
+def test_what_a_layer_costs_does_not_grow_with_their_number():
+    """Calls of functions, which no load of the machine changes."""
+    few, many = (_calls(layers) for layers in (8, 64))
+    more = (many - few) / 56
+    assert many < 10 * few
+    assert _calls(128) - many < 64 * more * 1.1
+
+
+def _calls(layers):
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_hidden_layers": layers,
+        "vocab_size": 128,
+    }
+    made = resolve(gather_config(config, reference="tiny"))
+    with Profile() as seen:
+        learn(made, Train(seq_len=16, shard="fsdp2", data_parallel_size=8))
+    return sum(entry.callcount for entry in seen.getstats())
+
+
+def test_the_same_ranks_are_added_up_and_written_out_once():
+    report = api.train(
+        "qwen3-0.6b", offline=True, seq_len=16, shard="fsdp2", data_parallel_size=4096
+    )
+    with Profile() as seen:
+        told = report.to_dict()
+        assert human(report)
+    assert sum(entry.callcount for entry in seen.getstats()) < 1_000_000
+    first, *_, last, host = told["devices"]
+    assert (first["index"], last["index"], host["kind"]) == (0, 4095, "host")
+    assert {**first, "index": 4095} == last

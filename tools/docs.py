@@ -88,8 +88,16 @@ show less (A100 40536 MiB, V100 32510): trust a live reading more than this tabl
 Names are compared without case, spaces, hyphens, the maker's words (NVIDIA, GeForce, RTX, Radeon,
 ...) and the B of GB. A count stands before or after (`2x RTX 4090`, `a100-80gb:8`, `A10*4`,
 `4张3090`, `8卡A800`). A name without a size is the part that lists it (`A100` the 40 GB one, `V100`
-the 16 GB one: the report says so); where none does (`4060 Ti`, `M3 Max`) the error lists the
-sizes. A MIG slice follows a slash: `a100-80gb/1g.10gb`. A bare size is a device too: `24GiB`.
+the 16 GB one: the report says so); where none does (`4060 Ti`, `M3 Max`) the error lists the sizes.
+A MIG slice follows a slash: `a100-80gb/1g.10gb`. A bare size is a device too: `24GiB`; the report
+says what it was read as (`24GB` is 22.35 GiB) and what cards that are sold with so much give. A
+second `--gpu` is an error: an answer is about one.
+
+What a card cannot do is said by every command. Before compute capability 8.0 products in bfloat16
+are emulated. Weights in fp8 (before 8.9) and mxfp4 (before 7.5) are unpacked into 16 bits by
+transformers 5, so that they take twice or four times as much there, and transformers 4 refuses fp8;
+vLLM and SGLang keep them packed. A part of Apple, Intel or others has no context, workspaces or
+pools of CUDA: its runtime is one row, `other`, with the range of CUDA's; ROCm has rows of its own.
 """
 
 

@@ -2,11 +2,19 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.errors import NotFoundError, UsageError, WeighbridgeError
+from weighbridge import catalogue
+from weighbridge.errors import (
+    BadFileError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+    WeighbridgeError,
+)
 from weighbridge.estimate.infer import infer as serve
 from weighbridge.estimate.load import load as weigh
 from weighbridge.gather import Options, gather, gather_config, naming
@@ -14,10 +22,14 @@ from weighbridge.inventory import Inventory
 from weighbridge.model import Model, ModelPart, resolve
 from weighbridge.report import Report
 from weighbridge.settings import read
+from weighbridge.wording import clipped
 from weighbridge.workload import Infer, Load, Train
 
 if TYPE_CHECKING:
     from weighbridge.launch import Launch
+
+OF_VALUES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+BROKEN = (*OF_VALUES, RecursionError, MemoryError)
 
 
 def load(
@@ -84,7 +96,9 @@ def load(
         trust_remote_code=trust_remote_code,
         progress=progress,
     )
-    return weigh(_model(model, options, base_model=base_model), workload)
+    found = _model(model, options, base_model=base_model)
+    with _following(model):
+        return weigh(found, workload)
 
 
 def infer(
@@ -147,7 +161,8 @@ def infer(
         for name in (workload.draft_model, workload.mmproj)
     )
     found = _model(model, options, base_model=workload.base_model)
-    report = serve(found, workload, draft=draft, projector=projector)
+    with _following(model):
+        report = serve(found, workload, draft=draft, projector=projector)
     return report if launched is None else _with_command(report, launched)
 
 
@@ -194,7 +209,9 @@ def train(
         trust_remote_code=trust_remote_code,
         progress=progress,
     )
-    return learn(_model(model, options, base_model=workload.base_model), workload)
+    found = _model(model, options, base_model=workload.base_model)
+    with _following(model):
+        return learn(found, workload)
 
 
 def _either(workload: Infer | Train | None, settings: Mapping[str, Any]) -> None:
@@ -239,22 +256,59 @@ def _model(model: Any, options: Options, *, base_model: bool) -> Model:
         return _live(model)
     if isinstance(model, os.PathLike) and not os.path.exists(model):
         raise NotFoundError(f"{os.fspath(model)!r}: no such file or folder")
-    try:
+    if not isinstance(model, str | os.PathLike | Mapping):
+        raise TypeError(f"model must be a reference, a path, a config or a module, not {model!r}")
+    with _following(model, WeighbridgeError):
         return resolve(_inventory(model, options), base_model=base_model)
-    except WeighbridgeError as error:
-        if isinstance(model, str | os.PathLike):
-            raise naming(os.fspath(model), error) from error
-        raise
+
+
+@contextmanager
+def _following(model: Any, *named: type[WeighbridgeError]) -> Iterator[None]:
+    """What is wrong with a file may show only when it is estimated: its error names it as well.
+
+    A stranger's config or metadata can contradict itself in more ways than are checked one by one.
+    Where arithmetic over it breaks, the error says so in one line, and where. The built-in
+    catalogue is ours: what breaks over it is a defect, as is what breaks over a live module.
+    """
+    text, known = _reference(model), named or (BadFileError, UnsupportedError)
+    try:
+        yield
+    except known as error:
+        if not text:
+            raise
+        raise naming(text, error) from error
+    except BROKEN as error:
+        if not isinstance(model, str | os.PathLike | Mapping | Model) or catalogue.has(text):
+            raise
+        raise _unfollowed(text, error) from error
+
+
+def _unfollowed(text: str, error: Exception) -> BadFileError:
+    import traceback
+
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    told = BadFileError(
+        f"what it holds could not be followed ({type(error).__name__}: {_said(error)}"
+        f" at {os.path.basename(place.filename)}:{place.lineno}): its values contradict each other,"
+        " or that no model has; if other programs load it, report this"
+    )
+    return naming(text, told) if text else told  # type: ignore[return-value]
+
+
+def _said(error: Exception) -> str:
+    return clipped(str(error), 50)
+
+
+def _reference(model: Any) -> str:
+    if isinstance(model, Model):
+        return model.reference
+    return os.fspath(model) if isinstance(model, str | os.PathLike) else ""
 
 
 def _inventory(model: Any, options: Options) -> Inventory:
     if isinstance(model, Mapping):
         return gather_config(model)
-    if isinstance(model, os.PathLike):
-        model = os.fspath(model)
-    if not isinstance(model, str):
-        raise TypeError(f"model must be a reference, a path, a config or a module, not {model!r}")
-    return gather(model, options)
+    return gather(os.fspath(model), options)
 
 
 def _live(module: Any) -> Model:

@@ -11,16 +11,22 @@
     └── OutOfMemoryError (1)      a replayed allocator has no room; a program that is traced sees
                                   torch.OutOfMemoryError, as on a GPU, in the same words
 
-Every message is one line: what was found, where, and what to do next.
+Every message is one line of at most 300 characters (`wording.one_line`): what was found, where, and
+what to do next. What a stranger wrote is shown in part, and without passwords.
 """
 
 from typing import Any
+
+from weighbridge.wording import one_line
 
 
 class WeighbridgeError(Exception):
     """Base of all our errors; `code` is the exit code of the command line."""
 
     code = 2
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
 
 
 class UsageError(WeighbridgeError):
@@ -57,5 +63,5 @@ class OutOfMemoryError(WeighbridgeError):
     code = 1
 
     def __init__(self, report: Any) -> None:
-        super().__init__(report.message)
+        Exception.__init__(self, report.message)  # torch's own words, whole
         self.report = report

@@ -12,8 +12,10 @@ from weighbridge.reference import CatalogueRef, HubRef, SizeRef, TimmRef
 from weighbridge.sources import base
 from weighbridge.sources.base import Progress
 from weighbridge.sources.opening import open_source, resolve
+from weighbridge.wording import clipped, redacted
 
 Raw = Mapping[str, Any]
+MOST_NAMED = 120  # characters of what was typed, in an error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +40,14 @@ class Options:
 def gather(text: str, options: Options) -> Inventory:
     """The inventory of a reference. Raises NotFoundError, BadFileError, UsageError, HubError."""
     ref = resolve(text, catalogue=catalogue.has, revision=options.revision)
-    return SPECIAL.get(type(ref), _read)(text, ref, options)
+    return replace(SPECIAL.get(type(ref), _read)(text, ref, options), origin=ref)
 
 
 def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
     """`error` with what was typed in it, and with names of the catalogue that come near."""
-    message, place = str(error), text.partition("@")[0]
+    message, place = str(error), clipped(redacted(text).partition("@")[0], MOST_NAMED)
     if place not in message and repr(place)[1:-1] not in message:
-        message = f"{text}: {message}"
+        message = f"{clipped(redacted(text), MOST_NAMED)}: {message}"
     if isinstance(error, HubError | NotFoundError):
         near = get_close_matches(place.rpartition("/")[2].lower(), catalogue.names(), n=3)
         hint = f"; the built-in catalogue has {', '.join(near)}" if near else ""

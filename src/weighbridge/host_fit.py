@@ -5,7 +5,8 @@
     not judged  nobody said what the machine has: what is needed is stated alone
 
 It fits where both halves do. A need is that of one machine: with more ranks than one machine has
-devices, each of them needs as much.
+devices, each of them needs as much. Where a device has no memory of its own (Apple's chips, GB10),
+what it holds is part of the need.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.fit import Answer, fits
-from weighbridge.memory import Bytes, Device, exactly
+from weighbridge.memory import Bytes, Device, exactly, total
 from weighbridge.report import HostVerdict, Verdict
 from weighbridge.units import human
 
@@ -25,12 +26,19 @@ WHILE = {"load": "while loading", "save": "while saving", "step": "in a step"}
 UNNAMED = "no device was named: --gpu says which"
 
 
-def both(found: Verdict | None, devices: Sequence[Device], ram: "Ram | None") -> Verdict | None:
-    """The verdict on devices with its other half. Without a device the host alone is judged."""
+def both(
+    found: Verdict | None,
+    devices: Sequence[Device],
+    ram: "Ram | None",
+    *,
+    shared: bool = False,
+) -> Verdict | None:
+    """The verdict on devices with its other half. Without a device the host alone is judged.
+    `shared`: devices have no memory of their own."""
     host = next((d for d in devices if d.kind == "host"), None)
     if host is None or (found is None and ram is None):
         return found
-    half = judged(host, ram)
+    half = judged(host, ram, [d for d in devices if d.kind == "gpu"] if shared else ())
     if found is None:
         return _alone(half, on_host=all(d.kind == "host" for d in devices))
     if half.fits is None or RANK[half.fits] == 0:
@@ -44,9 +52,14 @@ def both(found: Verdict | None, devices: Sequence[Device], ram: "Ram | None") ->
 ALONE: dict[Answer, str] = {"yes": "would do", "unknown": "may do", "no": "would not do"}
 
 
-def judged(host: Device, ram: "Ram | None") -> HostVerdict:
-    """The phase that is named is the one whose bound decides."""
-    needs = {phase.name: phase.needed for phase in host.phases}
+def judged(host: Device, ram: "Ram | None", inside: Sequence[Device] = ()) -> HostVerdict:
+    """The phase that is named is the one whose bound decides. `inside` are devices whose memory is
+    the host's."""
+    held = [phase for device in inside for phase in device.phases]
+    needs = {
+        own.name: own.needed.plus(total(p.at("driver") for p in held if p.name == own.name))
+        for own in host.phases
+    }
     needed = Bytes(*(max(bounds) for bounds in zip(*needs.values(), strict=True)))
     answer = None if ram is None else fits(needed, exactly(ram.nbytes))
     bound = 0 if answer == "no" else 2
@@ -54,7 +67,8 @@ def judged(host: Device, ram: "Ram | None") -> HostVerdict:
     if ram is None or answer is None:
         reason = f"{_span(needed)} of host memory {when(name)}; --ram SIZE judges it"
     else:
-        reason = _compared(answer, needed, ram.nbytes, when(name))
+        told = when(name) + ", with what is on the device" * bool(inside)
+        reason = _compared(answer, needed, ram.nbytes, told)
     return HostVerdict(
         needed=needed,
         phase=name,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.errors import BadFileError
+from weighbridge.reference import Reference
 from weighbridge.tensors import Tensor
 
 
@@ -25,6 +26,8 @@ class Part:
     tensors: tuple[Tensor, ...] = ()
     quantization: Mapping[str, Any] | None = None
     cls: str = ""  # the class that a pipeline's index names
+    listed: tuple[str, ...] = ()  # tensors that an index names, where no header was read
+    listed_bytes: int | None = None  # of all of them, as that index says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,7 @@ class Inventory:
     repo_id: str | None = None  # where the model is on the Hub, when the reference does not say
     code: str | None = None  # the folder or repository whose own code may be run
     rough: bool = False  # a bare size, and nothing else is known
+    origin: Reference | None = None  # what the reference was read as; None: a config at hand
 
     @property
     def stored_bytes(self) -> int | None:

@@ -15,6 +15,7 @@ from operator import not_
 from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint, Buffer, Kind, Param
+from weighbridge.errors import BadFileError
 from weighbridge.inventory import Part
 from weighbridge.quantization.packed import Logical, logical
 from weighbridge.tensors import Tensor
@@ -45,6 +46,7 @@ LEGACY = re.compile(r"\b(?:LayerNorm\.gamma|LayerNorm\.beta|weight_g|weight_v)$"
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "inv_freq", "masked_bias")
 
 # Layouts (quantization/layouts.py) whose true shape is in the tensors' data, not in the headers.
+MAX_EXPERTS = 65536  # of a layer
 FLAT = frozenset({"bnb 4 bit", "hqq"})
 
 DIGITS = re.compile(r"\d+")
@@ -154,6 +156,8 @@ def from_stored(part: Part, cls: str, notes: list[str]) -> Blueprint:
     experts = _routed(part) or _experts(param.name for param in found.params)
     params, buffers = [], []
     for param in found.params:
+        if not param.numel:  # what sharded training leaves behind: it is nobody's parameter
+            continue
         if param.name.endswith(BUFFERS):
             dtype = dtypes.get(param.name, "float32")
             buffers.append(Buffer(param.name, param.shape, dtype, persistent=True))
@@ -176,7 +180,14 @@ def _routed(part: Part) -> tuple[int, int] | None:
     architecture = facts.get("general.architecture")
     used = facts.get(f"{architecture}.expert_used_count")
     count = facts.get(f"{architecture}.expert_count")
-    return (used, count) if isinstance(used, int) and isinstance(count, int) and count else None
+    if not isinstance(used, int) or not isinstance(count, int) or not count:
+        return None
+    if not 0 <= used <= count <= MAX_EXPERTS:
+        raise BadFileError(
+            f"GGUF: {architecture}.expert_used_count and expert_count: a token cannot use"
+            f" {used:,} of {count:,} experts"
+        )
+    return used, count
 
 
 def _experts(names: Iterator[str]) -> tuple[int, int]:
@@ -190,7 +201,7 @@ def _kind(name: str, rank: int) -> Kind:
     """Of a parameter with `rank` dimensions; equal for all that differ in numbers alone."""
     for pattern, kind in KINDS:
         if re.search(pattern, name):
-            return kind
+            return kind if rank > 1 or kind in ("bias", "norm") else "other"
     if rank == 2 and name.endswith("weight"):
         return "linear"
     return "conv" if 3 <= rank <= 5 and name.endswith("weight") else "other"
@@ -207,5 +218,6 @@ def _blocks(names: Iterator[str]) -> Iterator[str]:
 def class_of(part: Part) -> str:
     """The class that the config or the pipeline names; what is known of the file otherwise."""
     config: Any = part.config or {}
-    named = config.get("architectures") or [config.get("_class_name")]
-    return str(part.cls or named[0] or config.get("model_type") or "unknown class")
+    named = config.get("architectures") or config.get("_class_name")
+    first = named[0] if isinstance(named, list | tuple) and named else named
+    return str(part.cls or first or config.get("model_type") or "unknown class")

@@ -6,6 +6,7 @@ of maxima. Levels nest: a component counts at its own level and at every higher 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 Level = Literal["allocated", "reserved", "driver"]
@@ -80,17 +81,25 @@ class Component:
         return LEVEL_OF[self.name]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Phase:
-    """A moment whose components are alive together."""
+    """A moment whose components are alive together. Ranks that are alike have the same one, which
+    adds up its components once."""
 
     name: str
     components: tuple[Component, ...]
 
     def at(self, level: Level) -> Bytes:
         """The sum of all components that count at `level`."""
-        rank = LEVELS.index(level)
-        return total(c.bytes for c in self.components if LEVELS.index(c.level) <= rank)
+        return self._sums[level]
+
+    @cached_property
+    def _sums(self) -> dict[Level, Bytes]:
+        ranks = [(LEVELS.index(c.level), c.bytes) for c in self.components]
+        return {
+            level: total(nbytes for own, nbytes in ranks if own <= rank)
+            for rank, level in enumerate(LEVELS)
+        }
 
     @property
     def needed(self) -> Bytes:

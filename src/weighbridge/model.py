@@ -1,27 +1,31 @@
 """What the class holds: an inventory and a config become parameters, buffers and modules.
 
-Three ways, in this order, and the report says which was taken:
+Four ways, in this order, and the report says which was taken:
 
 1. the config's model type is in our tables: the class's own tensors (`arch/`);
 2. headers were read: the stored tensors, unpacked where a format packs them;
-3. an extra (transformers, timm, diffusers) builds the class on the meta device.
+3. an extra (transformers, timm, diffusers) builds the class on the meta device;
+4. an index says how many bytes all tensors have: numbers of 16 bits, assumed.
 
 Where 1 and headers are both at hand, stored tensors that the class does not load are told apart.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint, known
+from weighbridge.arch.families import blueprint, family, known, stems
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.inventory import Inventory, Part
+from weighbridge.reference import Reference
 from weighbridge.tensors import Tensor
 
+MOST_PARAMETERS = 10**15  # the largest that are published have some 10**12
+STORED = 2  # bytes of a number in files, where nothing says
 WIDTH = 4096  # assumed, and only of a bare size: groups and blocks of all formats divide it
 
 
@@ -68,6 +72,7 @@ class Model:
     notes: tuple[str, ...] = ()
     rough: bool = False
     repo_id: str | None = None
+    origin: Reference | None = None  # None: a config or a module at hand
 
     @property
     def loads_as(self) -> str:
@@ -129,6 +134,7 @@ def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
         notes=tuple(notes),
         rough=inventory.rough,
         repo_id=inventory.repo_id,
+        origin=inventory.origin,
     )
 
 
@@ -141,6 +147,7 @@ def _part(part: Part, code: str | None, *, base_model: bool) -> tuple[ModelPart,
         plan, stored, unloaded = _with_headers(plan, part, notes)
     elif plan is None:
         plan = _from_library(part, code, notes, base_model=base_model)
+    _check_size(plan, part)
     notes += _mismatch(plan, stored, unloaded)
     found = ModelPart(
         name=part.name,
@@ -152,6 +159,22 @@ def _part(part: Part, code: str | None, *, base_model: bool) -> tuple[ModelPart,
         quantization=part.quantization,
     )
     return found, [f"{part.name}: {note}" if part.name else note for note in notes]
+
+
+def _check_size(plan: Blueprint, part: Part) -> None:
+    """Raises BadFileError for sizes that no model has."""
+    empty = next((p for p in plan.counted if not p.numel), None)
+    if empty is not None:
+        raise BadFileError(
+            f"{part.where}: {empty.name} of {plan.cls} would be "
+            f"{' x '.join(map(str, empty.shape))}: correct the size that is 0"
+        )
+    if plan.parameters > MOST_PARAMETERS:
+        largest = max(plan.counted, key=lambda p: p.numel)
+        raise BadFileError(
+            f"{part.where}: {plan.cls} of these sizes has {plan.parameters:.1e} parameters, more "
+            f"than any model: {largest.name} is {' x '.join(map(str, largest.shape))}"
+        )
 
 
 def _with_headers(
@@ -168,7 +191,7 @@ def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint
     """The family's blueprint; None where the model type or its class is not in our tables."""
     if part.library != "transformers" or part.config is None or not known(part.config):
         return None
-    config = Config(part.config, where=part.where, cls=part.cls)
+    config = Config(part.config, where=part.where, cls=part.cls or _encoder_alone(part))
     try:
         plan = blueprint(config, base_model=base_model)
     except UnsupportedError as error:
@@ -179,6 +202,30 @@ def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint
     if unread:
         notes.append(f"keys that look like memory and were not read: {', '.join(unread)}")
     return plan
+
+
+def _encoder_alone(part: Part) -> str:
+    """The class of an encoder whose decoder the files do not have, where the config names none:
+    the second text encoder of a pipeline, opened by itself. Else ""."""
+    config = part.config or {}
+    classes = family(str(config.get("model_type"))).classes
+    names = {t.name for t in part.tensors} or set(part.listed)
+    begins = {name.partition(".")[0] for name in names}
+    if config.get("architectures") or "EncoderModel" not in classes or "encoder" not in begins:
+        return ""
+    stem = stems(family(str(config.get("model_type"))))[0]
+    return f"{stem}EncoderModel" if begins <= {"encoder", "shared"} else ""
+
+
+def _of_index(part: Part, parameters: int, notes: list[str]) -> Blueprint:
+    """A class that nothing here can build, and whose shards were not read."""
+    from weighbridge.loading import class_of
+
+    notes.append(
+        f"{class_of(part)} is not in our tables and no header was read: its index says "
+        f"{part.listed_bytes:,} bytes, taken as numbers of 16 bits; shapes are not known"
+    )
+    return replace(_of_size(parameters), cls=class_of(part))
 
 
 def _of_size(parameters: int) -> Blueprint:
@@ -193,6 +240,8 @@ def _from_library(part: Part, code: str | None, notes: list[str], *, base_model:
     try:
         return _built(part, code, base_model=base_model)
     except UnsupportedError as error:
+        if part.listed_bytes is not None:
+            return _of_index(part, part.listed_bytes // STORED, notes)
         refused = [note.partition("; counted from")[0] for note in notes]
         raise UnsupportedError("; ".join([*refused, str(error)])) from None
 

@@ -18,9 +18,11 @@ from weighbridge.layouts import WEIGHTS, Folder, Weights, folder, weights
 from weighbridge.sources import select
 from weighbridge.sources.base import Entry, Progress, Source, read_plan, read_plans
 from weighbridge.tensors import Tensor
+from weighbridge.wording import redacted
 
 if TYPE_CHECKING:
     from weighbridge.formats.gguf import Gguf
+    from weighbridge.formats.index import Index
 
 T = TypeVar("T")
 Raw = Mapping[str, Any]
@@ -32,6 +34,9 @@ QUANTIZATION_FILES = {
     "hf_quant_config.json": "modelopt",
 }
 
+MAX_TENSORS = 250_000  # a mixture of 384 experts in packed layers has 207,000
+MAX_HEADERS = 96_000_000  # and 27 MB of headers
+OF_ALL = "the headers of its files"
 FILES = (*WEIGHTS, ".json")
 BESIDE_WEIGHTS = {  # files of JSON that say nothing without others
     "model_index.json": "the index of a pipeline",
@@ -44,11 +49,13 @@ class Reader:
     """One source on its way to an inventory."""
 
     def __init__(self, text: str, source: Source, progress: Progress | None) -> None:
-        self._text, self._source, self._progress = text, source, progress
+        self._text, self._source, self._progress = redacted(text), source, progress
         self._entries = source.list()
         self._read: list[str] = []
         self._notes: list[str] = []
         self._download = 0
+        self._header_bytes = self._tensor_count = 0
+        self._indexes: dict[str, Index] = {}  # by path
 
     def inventory(self) -> Inventory:
         parts = tuple(self._parts())
@@ -141,7 +148,15 @@ class Reader:
             where=f"{found.path}/config.json" if found.path else "config.json",
             tensors=tensors,
             quantization=quantization,
+            **({} if tensors else self._listed(chosen)),
         )
+
+    def _listed(self, chosen: Weights) -> dict[str, Any]:
+        """What an index says of shards that are not here."""
+        index = self._indexes.get(chosen.listed_in.path) if chosen.listed_in else None
+        if index is None:
+            return {}
+        return {"listed": tuple(index.weight_map), "listed_bytes": index.total_size}
 
     def _config(self, found: Folder) -> Raw | None:
         for name, read in READ_CONFIG.items():
@@ -200,7 +215,7 @@ class Reader:
         from weighbridge.formats.gguf import gguf
 
         def plan(e: Entry) -> "Plan[Gguf]":
-            return gguf(e.size, file=e.path)
+            return self._bounded(gguf(e.size, file=e.path), lambda found: len(found.tensors))
 
         entries = select.file(self._entries, path, self._source.name)
         files = read_plans(plan, self._source, entries, progress=self._progress)
@@ -227,10 +242,29 @@ class Reader:
         )
 
         def plan(e: Entry) -> Plan[tuple[Tensor, ...]]:
-            return weights_file(e.path, e.size, names.get(e.path))
+            return self._bounded(weights_file(e.path, e.size, names.get(e.path)), len)
 
         found = read_plans(plan, self._source, files, progress=self._progress)
         return tuple(t for tensors in found for t in tensors)
+
+    def _bounded(self, plan: Plan[T], count: Callable[[T], int]) -> Plan[T]:
+        """`plan`, refused where the headers of all files together are larger than those of any
+        model: each file alone may be within the limits of its format."""
+        wanted = next(plan)
+        while True:
+            data = yield wanted
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADERS:
+                raise BadFileError(f"{OF_ALL} take more than {MAX_HEADERS:,} bytes, our limit")
+            try:
+                wanted = plan.send(data)
+            except StopIteration as done:
+                found: T = done.value
+                break
+        self._tensor_count += count(found)
+        if self._tensor_count > MAX_TENSORS:
+            raise BadFileError(f"{OF_ALL} name more than {MAX_TENSORS:,} tensors, our limit")
+        return found
 
     def _shards(self, entry: Entry) -> dict[str, list[str]]:
         """The shards that an index names, each with its tensors."""
@@ -239,7 +273,7 @@ class Reader:
         by_file: dict[str, list[str]] = {}
         from weighbridge.formats.index import MAX_INDEX, parse_index
 
-        found = self._parsed(entry.path, parse_index, MAX_INDEX)
+        found = self._indexes[entry.path] = self._parsed(entry.path, parse_index, MAX_INDEX)
         for name, file in found.weight_map.items():
             by_file.setdefault(f"{head}/{file}" if head else file, []).append(name)
         return by_file

@@ -3,9 +3,9 @@
 import re
 
 
-def numbers(text: str) -> tuple[int, ...] | None:
-    """(0, 43, 1) of "0.43.1.dev0", at most three numbers; None where it is no version."""
-    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+def numbers(text: str | None) -> tuple[int, ...] | None:
+    """(0, 43, 1) of "0.43.1.dev0", at most three numbers; None of None and of what is none."""
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text or "")
     return tuple(int(n) for n in found.groups() if n) if found else None
 
 
@@ -15,7 +15,13 @@ def release(text: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def patched(text: str | None) -> tuple[int, ...] | None:
-    """(0, 13, 5) of "0.13.5", (0, 13) of "0.13"; None of None and where it is no version."""
-    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text or "")
-    return tuple(int(n) for n in found.groups() if n is not None) if found else None
+DATES = {(0, 1): (2025, 6, 17), (0, 2): (2025, 10, 17)}  # torchtitan's tags
+
+
+def dated(text: str) -> tuple[int, ...] | None:
+    """(2025, 4, 2) of "2025-04-02", (2025, 4) of "2025-04"; a tag of torchtitan by its date."""
+    found = re.fullmatch(r"(20\d\d)[-.](\d{1,2})(?:[-.](\d{1,2}))?", text)
+    if found:
+        return tuple(int(n) for n in found.groups() if n is not None)
+    tag = release(text)
+    return DATES.get(tag) if tag else None

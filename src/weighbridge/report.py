@@ -1,6 +1,6 @@
 """The answer as one frozen record; renderers and `to_dict` read it, nothing computes from it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -125,7 +125,7 @@ class Report:
                 "rough": facts.rough,
             },
             "workload": dict(self.workload),
-            "devices": [_device(d) for d in self.devices],
+            "devices": list(_devices(self.devices)),
             "derived": dict(self.derived),
             "table": [_row(r) for r in self.table],
             "verdict": None if self.verdict is None else _verdict(self.verdict),
@@ -172,6 +172,16 @@ def _phase(p: Phase) -> dict[str, Any]:
         "bytes": _bytes(p.at("driver")),
         "components": [_component(c) for c in p.components],
     }
+
+
+def _devices(devices: Iterable[Device]) -> Iterator[dict[str, Any]]:
+    """Ranks that are alike have the same phases, which are written out once."""
+    told: dict[tuple[int, int, int | None], dict[str, Any]] = {}
+    for d in devices:
+        key = id(d.phases), id(d.exact), d.taken
+        if key not in told:
+            told[key] = _device(d)
+        yield {**told[key], "index": d.index, "kind": d.kind}
 
 
 def _device(d: Device) -> dict[str, Any]:

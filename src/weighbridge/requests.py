@@ -6,9 +6,12 @@ from typing import Any
 
 from weighbridge import api
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
+from weighbridge.formats.strict_json import strict_json
 from weighbridge.model import Model
 from weighbridge.report import Report
 from weighbridge.settings import INFER, TRAIN, read
+from weighbridge.units import MIB
+from weighbridge.wording import one_line, shown
 
 KEYS = frozenset({"task", "model", "workload"})
 EXTRA = {"load": ("revision",), "infer": ("revision", "command"), "train": ("revision",)}
@@ -18,7 +21,9 @@ COMMANDS: Mapping[str, Callable[..., Report]] = {
     "train": api.train,
 }
 MANY = 8  # models that are kept at once: a large mixture has 45,000 parameter records
+MOST_KEPT = MIB  # characters of a config that is kept, and tensors of all that are kept
 KEPT: dict[str, Model] = {}
+MAX_LINE = 16 * MIB  # the largest config.json that we know of is below 1 MB
 
 
 def answer(
@@ -30,7 +35,7 @@ def answer(
     except WeighbridgeError as error:
         return {"error": {"code": error.code, "message": str(error)}}
     except Exception as error:  # the other requests go on
-        message = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
+        message = one_line(f"this is a defect of weighbridge: {type(error).__name__}: {error}")
         return {"error": {"code": 2, "message": message}}
 
 
@@ -38,15 +43,15 @@ def _answer(line: str | bytes, *, cache_dir: str | None, offline: bool) -> dict[
     request = _request(line)
     task = request.get("task")
     if not isinstance(task, str) or task not in COMMANDS:
-        raise UsageError(f"task {task!r} is not known; known: {', '.join(COMMANDS)}")
+        raise UsageError(f"task {shown(task)} is not known; known: {', '.join(COMMANDS)}")
     workload = request.get("workload") or {}
     if not isinstance(workload, dict):
-        raise UsageError(f"workload is an object of settings, not {workload!r}")
+        raise UsageError(f"workload is an object of settings, not {shown(workload)}")
     given = {key: value for key, value in workload.items() if value is not None}
     expected = given.pop("engine", None) if task == "load" else None
     for name in EXTRA[task]:
         if not isinstance(given.get(name, ""), str):
-            raise UsageError(f"workload.{name} is text, not {given[name]!r:.80}")
+            raise UsageError(f"workload.{name} is text, not {shown(given[name])}")
     read(task, {key: value for key, value in given.items() if key not in EXTRA[task]})
     model = _model(request, given)
     if model is not None and "command" not in given:
@@ -55,28 +60,38 @@ def _answer(line: str | bytes, *, cache_dir: str | None, offline: bool) -> dict[
     report = COMMANDS[task](model, cache_dir=cache_dir, offline=offline, **given)
     engine = report.workload["engine"]
     if expected not in (None, engine):
-        raise UsageError(f"workload.engine is {expected!r}, but {engine} loads such files")
+        raise UsageError(f"workload.engine is {shown(expected)}, but {engine} loads such files")
     return report.to_dict()
 
 
 def _kept(model: Any, **source: Any) -> Model:
     """Resolved once for all requests that name it alike."""
     key = json.dumps([model, source], sort_keys=True)
-    if key not in KEPT:
-        if len(KEPT) >= MANY:
+    if key in KEPT:
+        return KEPT[key]
+    found = api.resolved(model, **source)
+    if len(key) <= MOST_KEPT:
+        held = [*KEPT.values(), found]
+        if len(held) > MANY or sum(len(p.stored) for m in held for p in m.parts) > MOST_KEPT // 4:
             KEPT.clear()
-        KEPT[key] = api.resolved(model, **source)
-    return KEPT[key]
+        KEPT[key] = found
+    return found
 
 
 def _request(line: str | bytes) -> dict[str, Any]:
     """The object of one line, with no keys but ours."""
+    if len(line) > MAX_LINE:
+        raise BadFileError(
+            f"the request is longer than {MAX_LINE // MIB} MiB, our limit for a line: name a large"
+            " config by its path"
+        )
+    raw = line.encode(errors="surrogatepass") if isinstance(line, str) else line
     try:
-        request = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise BadFileError(f"the request is not JSON: {error}") from None
+        request = strict_json(raw, MAX_LINE, constants=True)
+    except BadFileError as error:
+        raise BadFileError(f"the request {error}") from None
     if not isinstance(request, dict):
-        raise UsageError(f"a request is an object with task and model, not {request!r:.80}")
+        raise UsageError(f"a request is an object with task and model, not {shown(request)}")
     misplaced = sorted((request.keys() - KEYS) & (INFER.keys() | TRAIN.keys()))
     if misplaced:
         raise UsageError(f'{misplaced[0]!r} is a setting: write it under "workload"')
@@ -98,4 +113,4 @@ def _model(request: dict[str, Any], given: dict[str, Any]) -> Any:
 def _only(given: dict[str, Any], known: Set[str], what: str) -> None:
     unknown = sorted(given.keys() - known)
     if unknown:
-        raise UsageError(f"{what} has no {unknown[0]!r}; known: {', '.join(sorted(known))}")
+        raise UsageError(f"{what} has no {shown(unknown[0])}; known: {', '.join(sorted(known))}")

@@ -152,8 +152,10 @@ class Train(Weighed):
     framework_version: str | None = None
     precision: str | None = None
     optimizer: str | None = None
+    optim_args: tuple[str, ...] | None = None
     torch_version: str | None = None
     kbit_upcast: str | None = None
+    gptq_kernel: str | None = None
     bitsandbytes_version: str | None = None
     accelerate_version: str | None = None
     deepspeed_version: str | None = None
@@ -173,6 +175,7 @@ class Train(Weighed):
     compile: bool = False
     optimizer_in_backward: bool = False
     # adapters
+    bnb_4bit_quant_storage: str | None = None
     lora_r: int | None = None
     lora_alpha: int | None = None
     lora_targets: tuple[str, ...] | None = None

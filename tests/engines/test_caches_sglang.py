@@ -1,9 +1,11 @@
 """SGLang's pools: logged sizes, published figures, edges by hand."""
 
 from fractions import Fraction
+from math import ceil
 
 import pytest
 
+from tests.engines.answers import answer, part
 from weighbridge.arch.config import Config
 from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import Attention, Latent, Layer, Mamba1
@@ -11,6 +13,7 @@ from weighbridge.catalogue import find
 from weighbridge.engines.caches.sglang import (
     Pools,
     Setting,
+    buffers,
     caches,
     cells,
     fitting,
@@ -145,3 +148,48 @@ def test_components():
         ("recurrent_state", ""),
         ("kv_cache", "table of requests"),
     ]
+
+
+# Compressed attention
+
+
+FLASH = named("deepseek-v4-flash")
+V4 = {
+    "model_type": "deepseek_v4",
+    "page_size": 256,
+    "swa_full_tokens_ratio": Fraction(1, 10),
+    "max_running_requests": 256,
+}
+
+
+def test_cells_of_deepseek_v4():
+    """Rows of 584 bytes in padded pages: 65 of 576 for 64 rows, 3 for 2, 260 for 256. Beside a
+    row for four tokens there is a key of 132; eight rows of 640 keys and gates wait, twice."""
+    c = cells(FLASH, Setting(context=4096, **V4))
+    fours, many = (65 * 576 / 64 + 132) / 4, 3 * 576 / 2 / 128
+    assert c.full == ceil(21 * fours + 20 * many) == 3900
+    assert c.sliding == 43 * 260 * 576 // 256 + 21 * 8 * 4 * 640 * 4 // 256 == 31_875
+    assert c.state == 20 * 128 * 2 * 512 * 4
+
+
+def test_pools_of_deepseek_v4():
+    """A ring a running request, of 256 unless they are said; the rest is tokens, and a tenth as
+    many in the window."""
+    s = Setting(context=4096, **V4)
+    made = fitting(FLASH, s, 10 << 30)
+    assert made.slots == 257
+    c = cells(FLASH, s)
+    left = (10 << 30) - 258 * c.state
+    assert made.full == int(left / (c.full + 0.1 * c.sliding)) // 256 * 256
+    assert made.sliding == made.full // 10 // 256 * 256
+    taken = sum(buffers(FLASH, s, made))
+    sizes = made.sizes(c, 256)
+    assert taken == pytest.approx(sizes.kv + sizes.state, rel=1e-3)
+
+
+def test_deepseek_v4_is_answered():
+    found = answer("deepseek-v4-flash", engine="sglang", tensor_parallel_size=4, gpu="h200:4")
+    assert found.settings["page_size"] == 256
+    assert found.settings["max_running_requests"] == 256
+    assert found.settings["swa_full_tokens_ratio"] == 0.1
+    assert part(found.devices[0].phases[0], "weights") / GIB == pytest.approx(36.94, abs=0.01)

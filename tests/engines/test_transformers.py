@@ -226,10 +226,20 @@ def test_the_second_version_of_exllama_keeps_rows_too():
         given = said if which is None else said | {"exllama_config": {"version": which}}
         raw = {**catalogue.find("qwen2-7b").config, "quantization_config": given}
         (part,) = resolve(gather_config(raw)).parts
-        found = gptq(part, "gptq-4bit-g128", (4, 46))
+        found = gptq(part, "gptq-4bit-g128", (4, 46), None)
         matrix = 3584 * 18944 * 2
         assert found.bytes == (matrix + low, matrix + low, matrix + high)
         assert found.basis == ("assumed" if which is None else "computed")
+
+
+def test_gptqmodel_keeps_buffers_on_older_cards():
+    """Marlin has none; Turing has no Marlin."""
+    (part,) = resolve(gather_config(catalogue.find("qwen2-7b").config)).parts
+    whole = 3584 * 18944 * 2 + 4 * 8 * 2048 * 18944
+    assert gptq(part, "gptq-4bit-g128", (5, 0), (8, 0)) is None
+    assert gptq(part, "gptq-4bit-g128", (5, 0), (7, 5)).bytes == (whole, whole, whole)
+    assert gptq(part, "gptq-4bit-g128", (5, 0), None).bytes == (0, 0, whole)
+    assert gptq(part, "gptq-8bit-g128", (5, 0), (7, 5)) is None
 
 
 @pytest.mark.parametrize(
@@ -293,6 +303,25 @@ def test_layers_are_dealt_out_whole():
     shares = deal(tuple(_tensors(10)), ("model.layers.*",), layers=10, devices=2)
     assert [(s.start, s.end) for s in shares] == [(0, 5), (5, 10)]
     assert [sum(t.nbytes for t in s.tensors) for s in shares] == [60, 60]
+
+
+def test_the_share_of_a_device_is_by_the_largest_block():
+    """An embedding and a head of 100 beside ten blocks of 10, on two: 150 and 5/4 of 13, the mean
+    module. The first spares the head, which is still to come: the embedding and no block. On three
+    with ten times as many blocks, 400 and 5/4 of a block; the second has no head to spare."""
+    few = [Placed("model.embed_tokens", 100, "weights")]
+    few += [t for t in _tensors(10) if "layers" in t.module]
+    few.append(Placed("lm_head", 100, "weights"))
+    first, second = deal(few, ("model.layers.*",), layers=10, devices=2)
+    mean = (100 + 10 * 6 + 10 * 4 + 100) // 22
+    assert mean == 13
+    room = 150 + 5 * mean // 4 - 100
+    assert (first.start, first.end) == (0, max(0, room - 100) // 10)
+    assert (second.start, second.end) == (0, 10)
+    many = [few[0], *(t for t in _tensors(100) if "layers" in t.module), few[-1]]
+    ends = [s.end for s in deal(many, ("model.layers.*",), layers=100, devices=3)]
+    most = 1200 // 3 + 5 * 10 // 4
+    assert ends == [(most - 100 - 100) // 10, (most - 200) // 10 + most // 10, 100]
 
 
 def test_every_device_of_several():

@@ -477,7 +477,7 @@ def test_blocks_as_given():
 
 def test_towers_may_be_left_out():
     """Gemma 3 4B: 416,866,032 parameters of its tower, 2,950,272 of the projector."""
-    raw = catalogue.find("gemma-3-4b").config
+    raw = {**catalogue.find("gemma-3-4b").config, "_name_or_path": "org/gemma"}
     whole, text = (
         answer(of_config(raw), **H100, context=4096, language_model_only=only)
         for only in (False, True)
@@ -566,10 +566,17 @@ def test_only_the_last_stage_makes_logits():
     assert part(last, "logits") == 14 * 1024 * 128_256
 
 
+def usual_need(host):
+    """What processes take beside weights that are offloaded."""
+    return [c.bytes for c in host.phases[0].components if c.name == "other"]
+
+
 def test_the_host_is_last_and_holds_what_is_offloaded():
     found = served("llama-3.1-8b", cpu_offload_gb=4)
     host = found.devices[-1]
     assert host.kind == "host"
+    assert host.phases[0].needed.low >= 4 * GIB
+    assert usual_need(host) == usual_need(served("llama-3.1-8b").devices[-1])
     usual = served("llama-3.1-8b")
     spared = part(usual.devices[0].phases[0], "weights") - part(
         found.devices[0].phases[0], "weights"

@@ -83,6 +83,7 @@ def planned() -> Iterator[Reading]:
             continue
         tensor = int((record.get("parallelism") or "TP 1").split()[1].rstrip(","))
         w = Infer(
+            engine_defaults=True,
             engine_version="0.19",
             quantization=FORMATS.get(record["model_id"]),
             context=flags["max_model_len"],
@@ -96,7 +97,9 @@ def planned() -> Iterator[Reading]:
         yield from compared(f"{record['model_id']} x{tensor}", raw, w, record["components"])
     raw = config_of("openai/gpt-oss-20b")
     if raw is not None and logs():
-        w = Infer(engine_version="0.11", context=16_000, block_size=128, gpu="H100")
+        w = Infer(
+            engine_defaults=True, engine_version="0.11", context=16_000, block_size=128, gpu="H100"
+        )
         logged = {
             "weights_memory_gib": 13.47,
             "activation_memory_gib": 7.38,
@@ -137,6 +140,7 @@ def windows() -> Iterator[Reading]:
             continue
         flags = record["engine"]
         w = Infer(
+            engine_defaults=True,
             engine_version=record["framework_version"].split("vllm ")[1],
             context=flags["max_model_len"],
             prompt_len=record["prompt_len"],

@@ -256,3 +256,14 @@ def test_one_value_has_views_of_any_kind():
         ones = torch.ones(2, 6, device="cuda")
         assert ones.as_strided((2, 4, 3), (6, 1, 1)).sum().item() == 24
         assert ones.view(3, 4)[1:].all().item() and ones.t()[0].sum().item() == 2
+
+
+@pytest.mark.filterwarnings("ignore:the program looks")
+def test_a_beam_search_gives_back_what_it_found():
+    with FakeGPU("a100-80gb"):
+        model = llama().cuda().eval()
+        ids = torch.ones(4, 5, dtype=torch.long, device="cuda")
+        settings = {"attention_mask": torch.ones_like(ids), "pad_token_id": 0, "num_beams": 3}
+        assert model.generate(ids, max_new_tokens=8, **settings).shape == (4, 13)
+        several = model.generate(ids, max_new_tokens=8, num_return_sequences=2, **settings)
+        assert several.shape == (8, 13)

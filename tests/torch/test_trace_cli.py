@@ -474,3 +474,104 @@ def test_a_context_leaves_files_and_libraries_alone(tmp_path):
     assert sys.meta_path == finders
     kept[0]({"a": torch.ones(2)}, tmp_path / "real.pt")
     assert torch.load(tmp_path / "real.pt")["a"].tolist() == [1, 1]
+
+
+def test_an_error_of_the_script_is_shown_as_python_shows_it(trace):
+    """Its own lines and the error, and nothing of how torch finds out shapes."""
+    done = trace("""
+        import torch
+        x = torch.randn(3, 4, device="cuda")
+        x @ x
+    """)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 1 and lines[0] == "Traceback (most recent call last):"
+    assert lines[-1].startswith("RuntimeError") and len(lines) <= 5
+    assert "torch/" not in done.stderr and "weighbridge" not in done.stderr
+
+
+def test_what_cannot_be_traced_is_said_in_our_words(trace):
+    done = trace("""
+        import torch
+        class Graph(torch.nn.Module):
+            def forward(self, x):
+                return torch.sparse.mm(edges, x)
+        edges = torch.sparse_coo_tensor(
+            torch.zeros(2, 4, dtype=torch.long, device="cuda"), torch.ones(4, device="cuda"), (9, 9),
+            check_invariants=False,
+        )
+        torch.nn.Sequential(Graph())(torch.ones(9, 2, device="cuda"))
+    """)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1
+    assert last.startswith("weighbridge: aten._sparse_addmm.default in 0 has no rule")
+    assert "trace the program without it" in last and len(last) < 300
+    assert "NotImplementedError" not in done.stderr + done.stdout
+    assert "died of aten._sparse_addmm" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ("Could not run 'aten::foo' with arguments from the 'CUDA' backend. A dump", "aten.foo in"),
+        ("Found no NVIDIA driver on your system. Please", "an operation in"),
+        ("There was no rule registered for HigherOrderOperator scan and mode", "scan in"),
+    ],
+)
+def test_what_torch_says_of_devices_is_translated(raw, said):
+    from weighbridge.trace.refusals import told
+
+    assert told(RuntimeError(raw)).startswith(said)
+    assert told(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) == ""
+
+
+EARLY = """
+    import torch
+    model = torch.nn.Linear(8, 8).cuda()
+    for step in range(5):
+        loss = model(torch.randn(2, 8, device="cuda")).sum()
+        if loss < 0.5:
+            print("small")
+        if loss.item() < 0.01:
+            break
+    print("steps", step + 1)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:the program looks", "ignore:script.py")
+def test_a_course_that_turned_on_a_value_is_reported(trace):
+    done = trace(EARLY, options=["--json"])
+    assert "steps 1" in done.stderr
+    found = json.loads(done.stdout)
+    assert [(k["place"], k["told"], k["times"]) for k in found["looks"]] == [
+        ("script.py:6", "False", 1),
+        ("script.py:8", "0.0", 1),
+    ]
+    (turned,) = [line for line in found["warnings"] if "left a loop" in line]
+    assert turned.startswith("script.py:8: `if loss.item() < 0.01:` was told 0.0")
+
+
+@pytest.mark.filterwarnings("ignore:the program looks")
+@pytest.mark.parametrize("given", ["loss=1.0", "script.py:8=1.0"])
+def test_what_the_user_assumes_is_told(trace, given):
+    done = trace(EARLY, options=["--assume", given])
+    assert "steps 5" in done.stdout and "small\n" not in done.stdout
+    assert "1.0 (assumed)" in done.stdout and "left a loop" not in done.stderr
+
+
+def test_an_assumption_that_says_nothing_is_refused(trace):
+    done = trace("pass", options=["--assume", "loss"])
+    assert done.returncode == 2 and "write it as loss=1.0" in done.stderr
+
+
+def test_a_scaler_of_gradients_finds_none_infinite(trace):
+    """And asks for no value that is not known."""
+    done = trace("""
+        import torch
+        model = torch.nn.Linear(8, 8).cuda()
+        optimizer, scaler = torch.optim.SGD(model.parameters()), torch.amp.GradScaler("cuda")
+        scaler.scale(model(torch.randn(2, 8, device="cuda")).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        print(scaler.get_scale())
+    """)
+    assert "65536.0" in done.stdout and "told" not in done.stderr + done.stdout

@@ -13,7 +13,7 @@ from weighbridge.autograd.tensors import Tensor  # noqa: E402
 from weighbridge.components.activations import Heap  # noqa: E402
 from weighbridge.dtypes import TORCH  # noqa: E402
 from weighbridge.training.optimization import Optimization  # noqa: E402
-from weighbridge.training.optimizers import optimizer  # noqa: E402
+from weighbridge.training.optimizers import argued, optimizer  # noqa: E402
 
 SHAPES = {
     "model.embed.weight": ((1000, 256), "embedding"),
@@ -101,13 +101,13 @@ def real(make, dtype):
     return seen
 
 
-def ours(name, dtype):
+def ours(name, dtype, args=()):
     heap = Heap()
     m = Machine(heap)
     m.workspace = 8519680  # of an A100, where a step multiplies matrices
     plain = TORCH[dtype]
     params = [m.param(n, shape, plain, kind=kind) for n, (shape, kind) in SHAPES.items()]
-    kept = Optimization(optimizer(name), params)
+    kept = Optimization(argued(optimizer(name), args, (2, 13)), params)
     if kept.optimizer.early:
         kept.start(m)
     seen = []
@@ -158,3 +158,23 @@ def test_the_comparison_can_fail():
     seen, mine = real(CASES["adamw_torch"], torch.float32), ours("sgd", "float32")
     assert mine[2][0] != pytest.approx(seen[2][0], abs=SMALL)
     assert isinstance(Tensor((1,), TORCH["float32"], None).nbytes, int)
+
+
+ARGUMENTS = [
+    ("adamw_torch", {"foreach": False}),
+    ("adamw_torch", {"fused": True}),
+    ("adamw_torch", {"amsgrad": True, "foreach": True}),
+    ("adam", {"weight_decay": 0.01, "foreach": True}),
+    ("adam", {"weight_decay": 0.01, "foreach": False}),
+    ("adam", {"fused": True, "amsgrad": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "args"), ARGUMENTS, ids=str)
+def test_arguments_change_a_step_as_they_do_in_torch(name, args):
+    cls = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+    seen = real(functools.partial(cls, **args), torch.float32)
+    mine = ours(name, "float32", [f"{k}={v}" for k, v in args.items()])
+    for (before, peak), (own, most) in zip(seen, mine, strict=True):
+        assert own == pytest.approx(before, abs=SMALL)
+        assert most == pytest.approx(peak, abs=SMALL)

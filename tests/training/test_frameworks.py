@@ -2,6 +2,7 @@
 
 import pytest
 
+import weighbridge
 from weighbridge import api
 from weighbridge.errors import UsageError
 from weighbridge.training.frameworks import FRAMEWORKS
@@ -150,3 +151,68 @@ def test_older_torchs_take_more_or_less_for_a_step():
         for found in (report("llama-3.2-1b", **settings, torch_version=v) for v in ("2.0", "2.1"))
     ]
     assert step[0] - step[1] == pytest.approx(4 * 1_235_814_400, rel=0.01)
+
+
+TITAN = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 32_000,
+    "torch_dtype": "bfloat16",
+}
+
+
+def of_logits(version, **settings):
+    """The most that logits and their loss take, in bytes of one token and output."""
+    given = {"framework_version": version, "seq_len": 2048, "shard": "fsdp2", **settings}
+    found = weighbridge.train(TITAN, framework="torchtitan", data_parallel_size=8, **given)
+    most = max(
+        sum(c.bytes.expected for c in p.components if c.name == "logits")
+        for p in found.devices[0].phases
+    )
+    return most / (2048 * 32_000)
+
+
+@pytest.mark.parametrize(
+    ("version", "compiled", "each"),
+    [
+        ("2024-12-20", True, 12),  # logits in 16 bits, in float32, log_softmax, less what is gone
+        ("2025-04-01", True, 12),
+        ("2025-04-02", True, 4),  # logits and their gradient
+        ("0.1", True, 4),  # of June 2025
+        ("2025-04-02", False, 12),
+        ("2026-04-26", True, 4),
+        ("2026-04-27", True, 4 / 8),  # of one chunk, beside gradients in float32
+        (None, True, 4 / 8),
+    ],
+)
+def test_torchtitans_losses_by_date(version, compiled, each):
+    beside = (4 * 2048 * 256 + (4 + 2) * 32_000 * 256) / (2048 * 32_000) if each < 1 else 0
+    assert of_logits(version, compile=compiled) == pytest.approx(each + beside, rel=0.25)
+
+
+def test_torchtitans_step_is_in_one_kernel_since_february_2025():
+    used = [
+        weighbridge.train(TITAN, framework="torchtitan", framework_version=v, seq_len=64).workload[
+            "optimizer"
+        ]
+        for v in ("2025-02-23", "2025-02-24", None)
+    ]
+    assert used == ["adamw_torch", "adamw_torch_fused", "adamw_torch_fused"]
+
+
+def test_a_version_that_no_rule_depends_on_is_said_to_change_nothing():
+    for framework, said in (("axolotl", True), ("torchtitan", False), ("litgpt", False)):
+        version = "2025-04-02" if framework == "torchtitan" else "0.4"
+        found = weighbridge.train(TITAN, framework=framework, framework_version=version, seq_len=64)
+        told = [w for w in found.warnings if "--framework-version changes nothing" in w]
+        assert bool(told) == said, framework
+
+
+def test_versions_of_torchtitan_are_dates():
+    with pytest.raises(UsageError, match="are dates: write 2025-04-02"):
+        weighbridge.train(TITAN, framework="torchtitan", framework_version="2.5", seq_len=64)

@@ -10,7 +10,7 @@ from weighbridge.dtypes import GGML
 from weighbridge.engines.llama_cpp.networks import network
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.errors import UnsupportedError
+from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.gather import gather_config
 from weighbridge.model import resolve
 from weighbridge.workload import Infer
@@ -131,3 +131,12 @@ def test_a_class_with_other_parameters_than_the_file_is_none(tmp_path, lacking):
     path = written(tmp_path / "model.gguf", "llama", without=(lacking,))
     with pytest.raises(UnsupportedError, match="original repository"):
         weighbridge.train(path)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"method": "qlora"}, {"method": "lora", "quantization": "bnb-int8"}]
+)
+def test_it_is_not_packed_again(tmp_path, settings):
+    """get_hf_quantizer: "You cannot combine Quantization and loading a model from a GGUF file"."""
+    with pytest.raises(UsageError, match=r"GGUF file in .*--method lora"):
+        weighbridge.train(written(tmp_path / "model.gguf", "qwen2"), **settings)

@@ -4,10 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from weighbridge import api
+from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import Param
+from weighbridge.components.activations import Heap
 from weighbridge.dtypes import BFLOAT16, FLOAT32
 from weighbridge.errors import UsageError
-from weighbridge.training.optimizers import ALIASES, NAMES, ROWS, optimizer
+from weighbridge.training.optimizers import ALIASES, NAMES, ROWS, argued, optimizer
 
 
 def param(*shape, kind="linear", dtype=FLOAT32, name="model.layers.0.up.weight"):
@@ -109,3 +112,87 @@ def test_names_and_their_neighbours():
         optimizer("adamw_8bits")
     with pytest.raises(UsageError, match="TPU"):
         optimizer("adamw_torch_xla")
+
+
+def taken(name, args=(), torch=(2, 13), shapes=((1000, 64), (10, 64), (800, 64))):
+    """The most that a step takes besides states, in numbers of float32."""
+    m = Machine(Heap())
+    params = [m.param(f"p{i}", shape, FLOAT32) for i, shape in enumerate(shapes)]
+    before = m.heap.phase() and sum(m.heap._live.values())
+    argued(optimizer(name), args, torch).step(m, params)
+    peak = m.heap.phase()
+    return (sum(peak.live.values()) - before) // 4
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "torch", "numbers"),
+    [
+        ("adamw_torch", (), (2, 13), 1810 * 64),
+        ("adamw_torch", (), (2, 0), 2 * 1810 * 64),
+        ("adamw_torch", (), (1, 13), 2000 * 64),  # one parameter: its root and the quotient
+        ("adamw_torch", ("foreach=False",), (2, 13), 2000 * 64),
+        ("adamw_torch", ("fused=True",), (2, 13), 0),
+        ("adam", ("fused=True",), (2, 13), 0),
+        ("adam", ("weight_decay=0.01",), (2, 13), 1810 * 64),  # sums go before the root
+        ("adam", ("weight_decay=0.01", "foreach=False"), (2, 13), 3000 * 64),
+        ("adamw_torch", ("weight_decay=0.01", "foreach=False"), (2, 13), 2000 * 64),  # decoupled
+        ("adamw_hf", (), (2, 13), 1010 * 64),  # the variable holds that of the one before
+    ],
+)
+def test_what_a_step_of_adam_takes(name, args, torch, numbers):
+    assert taken(name, args, torch) == numbers
+
+
+def test_without_foreach_the_quotient_of_the_parameter_before_is_alive():
+    two = taken("adamw_torch", ("foreach=False",), shapes=((1000, 64), (1000, 64)))
+    assert two == 3 * 1000 * 64
+
+
+def test_amsgrad_keeps_a_third_average():
+    row = argued(optimizer("adamw_torch"), ("amsgrad=True",), (2, 13))
+    assert [s.name for s in row.states(param(8, 8))] == ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "says"),
+    [
+        ("sgd", ("foreach=False",), "not of sgd"),
+        ("adam", ("foreach=True", "fused=True"), "two ways"),
+        ("adam", ("eps=1",), "known are foreach=True"),
+        ("adam", ("weight_decay=much",), "weight_decay=0.01"),
+    ],
+)
+def test_arguments_that_cannot_be(name, args, says):
+    with pytest.raises(UsageError, match=says):
+        argued(optimizer(name), args, (2, 13))
+
+
+def clones(torch, **more):
+    """What the autotuner's clones count as, in the phase where the optimizer steps."""
+    found = api.train(
+        "llama-3.2-3b", offline=True, seq_len=16, torch_version=torch, precision="bf16", **more
+    )
+    name = "backward" if more.get("optimizer_in_backward") else "step"
+    phase = next(p for p in found.devices[0].phases if p.name == name)
+    return next((c.bytes for c in phase.components if "autotuner" in c.detail), None)
+
+
+def test_the_first_compiled_step_clones_what_it_changes():
+    """Of the embedding, 128,256 x 3,072 in 16 bits: itself and a byte for each of two averages,
+    half a byte in 4 bits. Since torch 2.7 clones may be in host memory."""
+    embedding = 128_256 * 3072
+    old = clones("2.5", optimizer="adamw_torch_8bit")
+    assert (old.low, old.expected, old.high) == (0, 4 * embedding, 4 * embedding)
+    new = clones("2.7", optimizer="adamw_torch_8bit")
+    assert (new.low, new.expected, new.high) == (0, 0, 4 * embedding)
+    assert clones("2.7", optimizer="adamw_torch_4bit").high == 3 * embedding
+    assert clones("2.5", optimizer="adamw_torch_fused") is None
+    inner = clones("2.7", optimizer="adamw_torch_8bit", optimizer_in_backward=True)
+    assert inner.high == 4 * embedding
+
+
+def test_arguments_come_from_the_command_line():
+    found = api.train("llama-3.2-1b", offline=True, seq_len=16, optim_args="fused=True")
+    assert found.workload["optim_args"] == ["fused=True"]
+    step = next(p for p in found.devices[0].phases if p.name == "step")
+    assert not any(c.name == "temporaries" and c.bytes.expected for c in step.components)

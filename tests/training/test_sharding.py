@@ -7,6 +7,7 @@ from weighbridge.autograd.tensors import Param
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import UsageError
 from weighbridge.training.sharding.ddp import buckets
+from weighbridge.training.sharding.nccl import group
 from weighbridge.units import MIB, ceil_div, power_of_two
 
 GB = 10**9
@@ -82,6 +83,15 @@ def test_what_zero_3_keeps_on_the_host(offload):
     parameters = power_of_two(int(2 * own)) if offload == "params" else 0
     assert host(report, *KEPT) == pytest.approx(18 * own + parameters, rel=0.002)
     assert most(report, "optimizer_states", "master_weights") == 0
+
+
+def test_frozen_parameters_are_in_no_flat_block():
+    """16 bits of a base that is not trained, pinned where the configuration says so."""
+    report = seven(shard="zero3", offload="params", method="lora")
+    step = next(p for p in report.devices[-1].phases if p.name == "step")
+    found = next(c.bytes for c in step.components if c.name == "weights")
+    assert found.low == pytest.approx(2 * SEVEN, rel=0.02)
+    assert found.low < found.expected < found.high
 
 
 def test_what_is_on_a_disk_is_not_on_the_host():
@@ -467,3 +477,69 @@ def test_layers_of_a_tower_are_the_roots(shard):
     report = weighbridge.train("clip-vit-base-patch32", shard=shard, data_parallel_size=RANKS)
     alone = weighbridge.train("clip-vit-base-patch32")
     assert most(report, "optimizer_states") < most(alone, "optimizer_states") / 4
+
+
+def test_nccls_buffers_by_hand():
+    """A ring of two channels over PCIe, of sixteen through switches with NVLink SHARP's beside it;
+    up to torch 2.6 trees were connected with it."""
+    assert group("", lazy=True).expected == 2 * 12 * MIB
+    assert group("", lazy=False).expected == 2 * 2 * 12 * MIB
+    assert group("switch", lazy=True).expected == (16 * 12 + 256) * MIB
+    assert group("bridge", lazy=False).low <= 544_000_000 <= group("bridge", lazy=False).high
+    for links in ("", "bridge", "switch"):
+        known, any_card = group(links, lazy=True), group(None, lazy=True)
+        assert any_card.low <= known.low <= known.expected <= known.high <= any_card.high
+
+
+@pytest.mark.parametrize("name", ["tensor_parallel_size", "pipeline_parallel_size"])
+def test_two_ranks_take_more_than_one_card_by_what_they_talk_through_alone(name):
+    """Buffers of a connection are as large for a tiny model as for any."""
+    alone = weighbridge.train(CONFIG, seq_len=64, gpu="4090").devices[0].peak("driver").expected
+    shared = weighbridge.train(CONFIG, seq_len=64, gpu="4090:2", **{name: 2})
+    for device in (d for d in shared.devices if d.kind == "gpu"):
+        talking = most_of(device, "communication")
+        assert talking == 2 * 12 * MIB
+        assert device.peak("driver").expected - talking <= alone
+
+
+def test_torchtunes_llama_3_gathers_embedding_and_head_apart():
+    """Where it is trained whole, so that the two are never there at once: 525 million numbers each
+    in an 8B; recipes of LoRA leave them to the root, which stays."""
+    usual = {"framework": "torchtune", "seq_len": 16, "data_parallel_size": RANKS, "shard": "fsdp2"}
+    whole, lora = (
+        weighbridge.train("llama-3.1-8b", **usual, **more)
+        for more in ({}, {"method": "lora", "lora_targets": ("q_proj",)})
+    )
+    outer, layer = 2 * 128_256 * 4096, 2 * 218_112_000  # bytes
+    gathered = [most(r, "temporaries", phase="forward") for r in (whole, lora)]
+    assert gathered[0] == pytest.approx(2 * outer + layer, rel=0.001)  # with a buffer each
+    assert gathered[1] == pytest.approx(4 * outer + 2 * layer, rel=0.001)
+
+
+@pytest.mark.parametrize("framework", ["trainer", "trl"])
+@pytest.mark.parametrize("shard", ["zero2", "zero3"])
+def test_deepspeed_casts_a_frozen_base_too(framework, shard):
+    """TRL loads it in float32; the engine casts the whole module."""
+    settings = {"method": "lora", "lora_targets": ("q_proj",), "precision": "bf16-mixed"}
+    report = seven(shard=shard, framework=framework, **settings)
+    shares = RANKS if shard == "zero3" else 1
+    assert most(report, "weights", phase="step") == pytest.approx(2 * SEVEN / shares, rel=0.001)
+
+
+@pytest.mark.parametrize("shard", ["fsdp1", "fsdp2"])
+def test_packed_weights_that_are_stored_as_floats_are_shared_out(shard):
+    """Codes are parameters to FSDP then, their scales stay whole; integers are whole on each."""
+    settings = {"method": "qlora", "shard": shard, "lora_targets": ("q_proj",)}
+    whole, parts = (
+        seven(bnb_4bit_quant_storage=kind, **settings) for kind in ("uint8", "bfloat16")
+    )
+    codes = 32 * (4 * 4096**2 + 3 * 4096 * 11008) // 2
+    held = [most(r, "weights", phase="step") for r in (whole, parts)]
+    assert held[0] - held[1] == pytest.approx(codes * (1 - 1 / RANKS), rel=0.001)
+    assert any("--bnb-4bit-quant-storage bfloat16" in w for w in whole.warnings)
+    assert not any("--bnb-4bit-quant-storage" in w for w in parts.warnings)
+
+
+def test_how_packed_weights_are_stored_is_of_packed_weights():
+    with pytest.raises(UsageError, match="use --method qlora"):
+        weighbridge.train(CONFIG, bnb_4bit_quant_storage="bfloat16")

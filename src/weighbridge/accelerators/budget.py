@@ -22,6 +22,10 @@ class Budget:
     headroom: int  # bytes of each device
 
     @property
+    def shares_host(self) -> bool:
+        return self.choice.part.shares_host
+
+    @property
     def usable(self) -> Bytes:
         return Bytes(*(max(0, b - self.headroom) for b in self.choice.part.visible.bytes))
 

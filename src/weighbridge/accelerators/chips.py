@@ -58,6 +58,9 @@ CAPABILITIES: Mapping[Version, Capability] = {
     (12, 0): Capability(threads=1536, shared_memory=99 * KIB),
     (12, 1): Capability(threads=1536, shared_memory=99 * KIB),
 }
+BFLOAT16_SINCE: Version = (8, 0)  # products of bfloat16
+FLOAT8_SINCE: Version = (8, 9)  # of float8: torch aten/src/ATen/native/cuda/ScaledBlas.cpp
+MXFP4_SINCE: Version = (7, 5)  # Triton's kernels: transformers quantizers/quantizer_mxfp4.py
 SWITCHED = frozenset(v for v, c in CAPABILITIES.items() if c.links == "switch")
 BRIDGED = frozenset(v for v, c in CAPABILITIES.items() if c.links == "bridge")
 LINKED = SWITCHED | BRIDGED
@@ -80,6 +83,11 @@ class Chip:
     def shared_memory(self) -> int:
         """Bytes of shared memory that one block of threads can opt in to."""
         return CAPABILITIES[self.capability].shared_memory
+
+    @property
+    def links(self) -> Links:
+        """How cards of this chip in one machine reach each other."""
+        return CAPABILITIES[self.capability].links
 
     @property
     def resident(self) -> int:

@@ -175,7 +175,36 @@ def _device(typed: str) -> Choice | None:
         part = _derived(spelling, typed)
         if part is not None:
             return Choice(part=part)
-    return Choice(part=sized(typed)) if MEMORY.fullmatch(typed) else None
+    return _of_size(typed) if MEMORY.fullmatch(typed) else None
+
+
+def _of_size(typed: str) -> Choice:
+    """A device that is named by a size alone: what it was read as, and what cards that are sold
+    with so much give."""
+    part = sized(typed)
+    size = part.visible.bytes.expected
+    shown = typed.upper().replace("IB", "iB")
+    read = f"{shown} is read as {size:,} bytes ({human(size)}) that a process can have"
+    return Choice(part=part, note="; ".join(filter(None, (read, _sold_as(typed)))))
+
+
+def _sold_as(typed: str) -> str:
+    """In words, cards of so many gigabytes; "" where there is none."""
+    found = re.match(r"(\d+) ?g", typed)
+    sold = [
+        p
+        for p in parts().values()
+        if found and p.kind == "gpu" and p.stack != "own" and p.marketed_gb == int(found[1])
+    ]
+    if not found or not sold:
+        return ""
+    known = max(sold, key=lambda p: (p.visible.basis == "read", p.capability or (0, 0)))
+    low = human(min(p.visible.bytes.low for p in sold))
+    high = human(max(p.visible.bytes.high for p in sold))
+    return (
+        f"cards sold with {found[1]} GB give it {low} to {high} ({known.name}: "
+        f"{human(known.visible.bytes.low)}): name the card"
+    )
 
 
 def _slice(name: str, profile: str) -> Choice | None:

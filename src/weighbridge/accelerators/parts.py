@@ -13,13 +13,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from weighbridge.accelerators import rules
 from weighbridge.accelerators.chips import ASSUMED, CAPABILITIES, Chip
 from weighbridge.memory import Basis, Bytes
 from weighbridge.units import MIB
 
+Stack = Literal["cuda", "hip", "own"]
+# By vendor; "" is a device of a given size
+STACKS: Mapping[str, Stack] = {"NVIDIA": "cuda", "": "cuda", "AMD": "hip"}
 PROFILE = re.compile(r"\d+g\.(\d+)gb")
 
 
@@ -53,6 +56,16 @@ class Part:
     slices: Mapping[str, int]  # MiB that were read in a MIG slice
     context: tuple[int, str] | None  # MiB that a CUDA context took, and where it was read
     chip: Chip | None = None  # None where its multiprocessors are not known, as those of a slice
+
+    @property
+    def stack(self) -> Stack:
+        """Whose libraries torch runs on: ROCm's are made like CUDA's, others are of their own."""
+        return STACKS.get(self.vendor, "own")
+
+    @property
+    def shares_host(self) -> bool:
+        """Whether its memory is the machine's own."""
+        return self.kind in ("soc", "apu")
 
     @property
     def capability(self) -> tuple[int, int] | None:

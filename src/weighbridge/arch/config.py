@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 from weighbridge.errors import BadFileError
+from weighbridge.wording import shown
 
 MAX_LAYERS = 4096  # a bound on what a stranger's config can make us build
 MAX_SIZE = 1 << 32
@@ -127,9 +128,9 @@ class Config:
         if value is None:
             value = default
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.error(names[0], f"must be a number, not {value!r}")
+            raise self.error(names[0], f"must be a number, not {shown(value)}")
         if not 0 <= value <= MAX_SIZE:
-            raise self.error(names[0], f"is {value}, outside 0 to {MAX_SIZE:,}")
+            raise self.error(names[0], f"is {shown(value)}, outside 0 to {MAX_SIZE:,}")
         return float(value)
 
     def pair(self, *names: str) -> tuple[int, int]:
@@ -138,7 +139,7 @@ class Config:
         if not isinstance(value, list | tuple):
             return (self.num(*names),) * 2
         if len(value) != 2:
-            raise self.error(names[0], f"must be one or two numbers, not {value!r}")
+            raise self.error(names[0], f"must be one or two numbers, not {shown(value)}")
         return self._whole(value[0], names[0]), self._whole(value[1], names[0])
 
     def flag(self, *names: str, default: bool = False) -> bool:
@@ -147,7 +148,7 @@ class Config:
             return default
         if isinstance(value, bool | int):
             return bool(value)
-        raise self.error(names[0], f"must be true or false, not {value!r}")
+        raise self.error(names[0], f"must be true or false, not {shown(value)}")
 
     def word(self, *names: str, default: str = "") -> str:
         value = self.get(*names)
@@ -159,7 +160,7 @@ class Config:
         if value is None:
             return []
         if not isinstance(value, list | tuple):
-            raise self.error(names[0], f"must be a list, not {value!r}")
+            raise self.error(names[0], f"must be a list, not {shown(value)}")
         return list(value)
 
     def nums(self, *names: str) -> tuple[int, ...]:
@@ -192,7 +193,7 @@ class Config:
         if value is None:
             value = absent or usual
         if not isinstance(value, Mapping):
-            raise self.error(names[0], f"must be an object, not {value!r}")
+            raise self.error(names[0], f"must be an object, not {shown(value)}")
         fixed = self._defaults.get("sub_configs", {}).get(names[0])
         if fixed:  # the class reads it so, whatever model type it names
             value = {**value, "model_type": fixed}
@@ -247,7 +248,12 @@ class Config:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise self.error(name, f"must be a whole number, not {value!r}")
+            raise self.error(name, f"must be a whole number, not {shown(value)}")
         if not 0 <= value <= MAX_SIZE:
-            raise self.error(name, f"is {value:,}, outside 0 to {MAX_SIZE:,}")
+            raise self.error(name, f"is {_count(value)}, outside 0 to {MAX_SIZE:,}")
         return value
+
+
+def _count(value: int) -> str:
+    text = shown(value)
+    return f"{value:,}" if text == str(value) else text

@@ -35,6 +35,7 @@ PAIRS: Sequence[tuple[str, str]] = (
     ("linear_fc2", "linear_fc1"),
     ("lin2", "lin1"),
     ("ffw_layer_2", "ffw_layer_1"),
+    ("weights_out", "weights_in"),  # the largest of DINOv2
     ("ff_out", "ff_proj"),
     ("layer_2", "layer_1"),
     ("linear_2", "linear_1"),

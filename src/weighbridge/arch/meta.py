@@ -4,13 +4,15 @@ Each needs its extra; without it the error says what to install. Nothing is down
 is at hand, and the meta device holds no data.
 """
 
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.live import from_module
-from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.errors import BadFileError, UnsupportedError, WeighbridgeError
+from weighbridge.wording import shown
 
 
 def _library(name: str, what: str) -> Any:
@@ -30,6 +32,8 @@ def _built(what: str, build: Any) -> Blueprint:
     try:
         with torch.device("meta"):
             return from_module(build())
+    except WeighbridgeError:
+        raise
     except Exception as error:
         line = " ".join(str(error).split())[:300]
         raise BadFileError(f"{what} cannot be built: {type(error).__name__}: {line}") from error
@@ -40,14 +44,15 @@ def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blue
     model_type = str(config.get("model_type") or "")
     library = _library("transformers", f"model type {model_type!r}")
     raw = {k: v for k, v in config.items() if k not in ("auto_map", "quantization_config")}
-    names = raw.get("architectures") or []
+    given = raw.get("architectures") or []
+    names = [str(name) for name in given] if isinstance(given, list) else [str(given)]
     what = f"model type {model_type!r} with transformers {library.__version__}"
 
     def build() -> Any:
         found = library.AutoConfig.for_model(**raw)
         if base_model or not names:
             return library.AutoModel.from_config(found)
-        return getattr(library, names[0])(found)
+        return _class(library, names[0], library.PreTrainedModel)(found)
 
     if model_type not in library.models.auto.configuration_auto.CONFIG_MAPPING:
         raise UnsupportedError(
@@ -56,6 +61,17 @@ def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blue
             "Point at its weights instead: headers are enough"
         )
     return _built(what, build)
+
+
+def _class(library: Any, name: str, base: type) -> Any:
+    """A model class of a library, by a name that a stranger's file gives: nothing else of the
+    library is called by it."""
+    found = getattr(library, name, None)
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise UnsupportedError(
+            f"{library.__name__} {library.__version__} has no class {shown(name)}"
+        )
+    return found
 
 
 def own_code(where: str, config: Mapping[str, Any], *, base_model: bool = False) -> Blueprint:
@@ -82,6 +98,8 @@ def own_code(where: str, config: Mapping[str, Any], *, base_model: bool = False)
 
 def timm(name: str) -> Blueprint:
     """`timm.create_model(name)`, as its library names it ("resnet50.a1_in1k")."""
+    if not re.fullmatch(r"\w+(\.\w+)*", name):  # timm itself would follow "hf-hub:" and paths
+        raise BadFileError(f"architecture: {shown(name)} is no name of a timm model")
     library = _library("timm", f"timm model {name!r}")
     return _built(f"timm model {name!r}", lambda: library.create_model(name, pretrained=False))
 
@@ -90,7 +108,5 @@ def diffusers(config: Mapping[str, Any]) -> Blueprint:
     """The class that a diffusers component's config names (`_class_name`)."""
     cls = str(config.get("_class_name") or "")
     library = _library("diffusers", f"diffusers class {cls!r}")
-    kind = getattr(library, cls, None)
-    if kind is None:
-        raise UnsupportedError(f"diffusers {library.__version__} has no class {cls!r}")
+    kind = _class(library, cls, library.ModelMixin)
     return _built(f"diffusers class {cls!r}", lambda: kind.from_config(dict(config)))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param
 
-LAYER = re.compile(r"(?:^|\.)(\d+)\.")
+LAYER = re.compile(r"(?:^|\.)(\d{1,9})\.")  # longer ones are hashes, and no numbers
 # Layers in groups of layers: Swin, ConvNeXt (blocks, layers), Funnel, ALBERT.
 INNER = re.compile(r"^(?:(?:blocks|layers|albert_layers)\.)?\d+\.")
 ENDINGS = re.compile(r"(?:\.weight|\.base_layer|\.linear)+$")  # wrappers of a Linear say nothing
@@ -116,7 +116,7 @@ def copies(params: Sequence[Param], i: int) -> int:
     return size if params[last].name.startswith(f"{head}{expert}{number + count - 1}.") else 0
 
 
-EXPERT = re.compile(r"^(.*?experts\.)(\D*)(\d+)\.(.*)$")
+EXPERT = re.compile(r"^(.*?experts\.)(\D*)(\d{1,9})\.(.*)$")
 
 
 def numbered(name: str) -> tuple[str, str, int, str]:

@@ -160,6 +160,13 @@ LOOKS: Mapping[str, tuple[Look, ...]] = {
     **dict.fromkeys(("wav2vec2", "wav2vec2-conformer", "hubert", "wavlm"), (WAVES,)),
     **dict.fromkeys(("unispeech", "unispeech-sat"), (WAVES,)),
 }
+
+
+def reads_samples(model_type: str) -> bool:
+    """Whether a class begins with convolutions over the samples of a sound."""
+    return any(look.rule is sounds.waveform for look in LOOKS.get(model_type, ()))
+
+
 # Models that hold the one that sees -> the key of its config, its type where that names none
 INSIDE = {
     "qwen2_5_omni": ("thinker_config", "qwen2_5_omni_thinker"),

@@ -15,6 +15,7 @@ from typing import Any
 
 from weighbridge.autograd.machine import Machine, Node
 from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.errors import UnsupportedError
 
 GRADIENTS, TEMPORARIES = "gradients", "temporaries"
 
@@ -25,7 +26,8 @@ def backward(
     """Accumulates `.grad` of all parameters that `loss` was made from; what is made meanwhile
     counts as `name`."""
     root = loss.node
-    assert root is not None, "the loss was made without gradients"
+    if root is None:
+        raise UnsupportedError("nothing that is trained has a part in the loss: name other targets")
     before = m.name, m.grad, m.in_backward
     m.name, m.grad, m.in_backward = name, False, True
     try:

@@ -41,10 +41,13 @@ PARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 def widened(
     devices: Sequence[Device], runs: Runs, table: Table | None = None
 ) -> tuple[Device, ...]:
-    """Accelerators with the margins of `runs`; the host as it is."""
+    """Accelerators with the margins of `runs`; the host as it is. Ranks that are alike share their
+    phases before and after."""
     several = sum(d.kind == "gpu" for d in devices) > 1
     margins = _margins(runs, table, several=several)
-    return tuple(_device(d, runs, margins) if d.kind == "gpu" else d for d in devices)
+    alike = {id(d.phases): d for d in devices if d.kind == "gpu"}
+    phases = {key: _phases(d, runs, margins) for key, d in alike.items()}
+    return tuple(replace(d, phases=phases[id(d.phases)]) if d.kind == "gpu" else d for d in devices)
 
 
 def phase(found: Phase, runs: Runs, table: Table | None = None) -> Phase:
@@ -92,9 +95,8 @@ def _margin(table: Table, runs: Runs, level: Level, *, several: bool) -> Margin:
     return found
 
 
-def _device(device: Device, runs: Runs, margins: Mapping[Level, Margin]) -> Device:
-    phases = tuple(_phase(one, runs, margins) for one in device.phases)
-    return replace(device, phases=phases)
+def _phases(device: Device, runs: Runs, margins: Mapping[Level, Margin]) -> tuple[Phase, ...]:
+    return tuple(_phase(one, runs, margins) for one in device.phases)
 
 
 def _phase(whole: Phase, runs: Runs, margins: Mapping[Level, Margin]) -> Phase:

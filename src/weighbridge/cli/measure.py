@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.cli.options import FORMS, output_form
+from weighbridge.wording import safe_json
 
 if TYPE_CHECKING:
     from weighbridge.measure.record import Record
@@ -61,7 +62,7 @@ def _arrived(record: "Record", form: str, output: str | None, *, alone: bool) ->
     if output is not None:
         write(output, record)
     if form == "json":
-        click.echo(json.dumps(record.to_dict(), ensure_ascii=False))
+        click.echo(safe_json(json.dumps(record.to_dict(), ensure_ascii=False)))
     elif form == "quiet":
         predicted = record.predicted.peak.allocated if record.predicted else "-"
         click.echo(f"{record.target} {record.measured.peak.allocated} {predicted}")

@@ -111,7 +111,7 @@ def _complain(error: Exception) -> int:
             "Set WEIGHBRIDGE_DEBUG=1 for the traceback, and report it"
         )
         code = 2
-    from weighbridge.render.words import printable
+    from weighbridge.wording import LONGEST, clipped, one_line, printable
 
-    click.echo(f"error: {printable(' '.join(line.split()))}", err=True)
+    click.echo(clipped(printable(f"error: {one_line(line)}"), LONGEST), err=True)
     return code

@@ -23,6 +23,20 @@ def _apply(command: F, options: list[Callable[[F], F]]) -> F:
     return command
 
 
+def once(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> str | None:
+    """The value of an option of which the last would silently win."""
+    if len(given) > 1:
+        raise click.UsageError(
+            f"{option.opts[-1]} is given {len(given)} times ({', '.join(given):.80}): an answer is "
+            "about one; ask once for each",
+            ctx,
+        )
+    return given[0] if given else None
+
+
+ONCE: Mapping[str, Any] = {"multiple": True, "callback": once}
+
+
 def source_options(command: F) -> F:
     """Where a model comes from."""
     return _apply(
@@ -53,11 +67,13 @@ def device_options(command: F) -> F:
             click.option(
                 "--gpu",
                 metavar="NAME[:COUNT]",
+                **ONCE,
                 help="Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', p5.48xlarge...",
             ),
             click.option(
                 "--gpu-memory",
                 metavar="SIZE",
+                **ONCE,
                 help="What a process can have of that device, or of any: 24GiB.",
             ),
             click.option(
@@ -68,6 +84,7 @@ def device_options(command: F) -> F:
             click.option(
                 "--ram",
                 metavar="SIZE",
+                **ONCE,
                 help="Host memory that processes can have: 64GiB, or local. Default: stated, not "
                 "judged.",
             ),
@@ -130,10 +147,10 @@ def show(report: Report, form: str, *, unit: str | None, explain: bool) -> None:
 
 def warn(report: Report) -> None:
     """Warnings, on stderr."""
-    from weighbridge.render.words import printable
+    from weighbridge.wording import printable, redacted
 
     for line in report.warnings:
-        click.echo(f"warning: {printable(line)}", err=True)
+        click.echo(f"warning: {printable(redacted(line))}", err=True)
 
 
 def writable(text: str) -> str:

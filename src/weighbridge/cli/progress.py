@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from threading import Lock, Timer
 from typing import Any
 
+from weighbridge.wording import printable, redacted
+
 PATIENCE = 0.5  # seconds
 
 
@@ -38,7 +40,9 @@ class Progress:
 
     def _text(self) -> str:
         count = f" ({self._done} of {self._total} {self._counted})" if self._total else ""
-        return f"reading {self._what}{count}"
+        from rich.markup import escape
+
+        return escape(f"reading {printable(redacted(self._what))}{count}")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """weighbridge run FILE|-: requests in, reports out, one JSON object a line."""
 
 import json
+from collections.abc import Iterator
 from typing import IO
 
 import click
@@ -20,8 +21,23 @@ def run(file: IO[bytes], cache_dir: str | None, offline: bool) -> None:
     A request that fails is answered in its place with {"error": {"code": 2, "message": "..."}};
     the others go on.
     """
-    from weighbridge.requests import answer
+    from weighbridge.requests import MAX_LINE, answer
 
-    for line in file:
+    for line in lines(file, MAX_LINE):
         if line.strip():
             click.echo(json.dumps(answer(line, cache_dir=cache_dir, offline=offline)))
+
+
+def lines(file: IO[bytes], limit: int) -> Iterator[bytes]:
+    """The lines of `file`, each cut where it is longer than `limit`; where twice as many bytes
+    come without the end of a line, nothing behind them is read: /dev/zero has no lines."""
+    while line := file.readline(limit + 1):
+        rest = b"" if line.endswith(b"\n") or len(line) <= limit else line
+        skipped = 0
+        while rest and not rest.endswith(b"\n"):
+            if skipped > limit:
+                yield line
+                return
+            rest = file.readline(1 << 20)
+            skipped += len(rest)
+        yield line

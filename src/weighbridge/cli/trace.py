@@ -8,15 +8,23 @@ from typing import Any
 
 import click
 
-from weighbridge.cli.options import FORMS, output_form
+from weighbridge.cli.options import FORMS, ONCE, output_form
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--gpu", metavar="NAME[:COUNT]", help="The card that stands in: t4, a100-80gb:2...")
-@click.option("--gpu-memory", metavar="SIZE", help="What a process can have of it: 24GiB.")
+@click.option(
+    "--gpu", metavar="NAME[:COUNT]", **ONCE, help="The card that stands in: t4, a100-80gb:2..."
+)
+@click.option("--gpu-memory", metavar="SIZE", **ONCE, help="What a process can have of it: 24GiB.")
 @click.option("--torch-version", metavar="V", help="Whose workspaces, allocator and kernels: 2.5.")
 @click.option("--world-size", metavar="N", type=int, help="One process of N, as launchers start.")
 @click.option("--rank", metavar="R", type=int, help="Which of them; 0 where it is left out.")
+@click.option(
+    "--assume",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="A value that the script looks at: loss=1.0, train.py:31=0.5.",
+)
 @click.option("--alloc-conf", metavar="CONF", help="PYTORCH_CUDA_ALLOC_CONF of the run.")
 @click.option(
     "--timeline", metavar="FILE", type=click.Path(), help="Memory over time: .html, .json."
@@ -73,6 +81,7 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
         nodes=launch.nodes,
         node=launch.node,
         variables=launch.variables,
+        assume=dict(map(_assumption, options["assume"])),
         notes=launch.notes,
     )
     if settings.rank is not None and settings.world_size is None and settings.processes is None:
@@ -91,6 +100,17 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     sys.stdout.flush()
     click.echo(render(report, form, unit=options["unit"]), nl=False)
     return report.program.exit_code
+
+
+def _assumption(text: str) -> tuple[str, float]:
+    name, equals, value = text.rpartition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = None
+    if not equals or not name.strip() or number is None:
+        raise click.UsageError(f"--assume {text}: write it as loss=1.0 or train.py:31=1.0")
+    return name.strip(), number
 
 
 def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:

@@ -99,27 +99,40 @@ def cached(free: int) -> Bytes:
 
 
 def context(part: "Part | None" = None) -> Component:
-    """Of a process of torch on that part."""
+    """A process of torch on that part, beside the allocator. Only CUDA and ROCm have contexts."""
+    if part is not None and part.stack == "own":
+        return Component(
+            name="other",
+            detail=f"{part.vendor}'s runtime",
+            bytes=CONTEXT,
+            basis="assumed",
+            formula="its runtime and compiled kernels: no reading is published, so as CUDA's",
+            source="GPU, driver and versions decide",
+        )
     if part is not None and part.context:
         mib, source = part.context
         return _context(_around(mib * MIB, 5), "measured", f"{mib} MiB were read", source)
     reckoned = None if part is None else _reckoned(part)
     if reckoned is None:
         told = "published readings are 226 to 616 MiB"
-        return _context(CONTEXT, "assumed", told, "GPU, driver and versions decide")
+        hip = part is not None and part.stack == "hip"
+        made = "GPU, driver and versions decide"
+        return _context(CONTEXT, "assumed", told, made, library="HIP" if hip else "CUDA")
     told = "a stack of 1 KiB for every resident thread, and what the driver takes beside"
     return _context(_around(reckoned, 4), "assumed", told, "four published readings agree in 3 %")
 
 
-def libraries(torch: tuple[int, int]) -> Component:
+def libraries(torch: tuple[int, int], part: "Part | None" = None) -> Component:
     """Kernels that are loaded beside a context while a model is trained."""
     eager = torch < LAZY_SINCE
+    hip = part is not None and part.stack == "hip"
+    named = "rocBLAS, MIOpen, attention" if hip else "cuBLAS, cuDNN, attention"
     return Component(
         name="context",
         detail="kernels of libraries",
         bytes=LAZY.plus(EAGER) if eager else LAZY,
         basis="assumed",
-        formula="loaded when they are first used: cuBLAS, cuDNN, attention"
+        formula=f"loaded when they are first used: {named}"
         + (", and all of torch's own at once, before 1.13" if eager else ""),
         source="pytorch/pytorch issues 28394, 49877, 107667, pull 86509; itu-rad/GPUMemNet",
     )
@@ -137,12 +150,14 @@ def _around(nbytes: int, share: int) -> Bytes:
     return Bytes(nbytes - nbytes // share, nbytes, nbytes + nbytes // share)
 
 
-def _context(nbytes: Bytes, basis: Basis, told: str, source: str) -> Component:
+def _context(
+    nbytes: Bytes, basis: Basis, told: str, source: str, *, library: str = "CUDA"
+) -> Component:
     return Component(
         name="context",
         bytes=nbytes,
         basis=basis,
-        formula=f"CUDA context and kernels: {told}; other drivers differ",
+        formula=f"{library} context and kernels: {told}; other drivers differ",
         source=source,
     )
 

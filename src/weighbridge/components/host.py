@@ -6,7 +6,8 @@
     before      without a device_map the model is built in memory first, and tensors are copied in,
                 file by file; before 4.37 a pickle was read whole
     device_map  tensors go straight to the device: pages of the file and nothing else. bitsandbytes
-                takes one where none was given, and quantizes on the device
+                takes one where none was given, and quantizes on the device; torchao, HQQ and
+                quanto quantize where the tensors are
 
 Pages of files are apart (`droppable`): they stay while nobody else asks for the room, and are no
 need. Source: transformers 4.36 to 5.23 modeling_utils.py (from_pretrained, load_state_dict),
@@ -18,7 +19,7 @@ when cast, and 1.87 x the parameters with pages when its experts were stacked.
 from collections import defaultdict
 from typing import NamedTuple
 
-from weighbridge.components.weights import FLOATING
+from weighbridge.components.weights import FLOATING, Choice
 from weighbridge.dtypes import DType
 from weighbridge.memory import Basis, Bytes, Component, exactly
 from weighbridge.model import ModelPart
@@ -29,6 +30,7 @@ SOURCE = "transformers modeling_utils.py, core_model_loading.py"
 OWN_DEVICE_MAP = ("nf4", "fp4", "bnb-")  # formats whose loader goes to the device unasked
 BUILT_FIRST_BEFORE = (4, 51)  # low_cpu_mem_usage is ignored from then on
 MAPPED_PICKLES_SINCE = (4, 37)
+QUANTIZED_HERE = ("torchao", "hqq", "quanto")  # by their loaders, where the tensors are loaded to
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 # What is resident of a process of torch and CUDA beside weights. Without a GPU the imports of torch
 # 2.13 (CUDA 13) and transformers 5.23 with its Trainer hold 0.42 GiB of anonymous memory on Linux;
@@ -38,12 +40,12 @@ PROCESS = Bytes(GIB // 2, 3 * GIB // 2, 4 * GIB)
 
 class Loaded(NamedTuple):
     """What the weights of a part become: their dtype and bytes; `native` is the dtype of the files
-    where none was read. Blocks of GGUF files are `unpacked`, in a copy."""
+    where none was read."""
 
     dtype: DType
     weights: int
     native: DType
-    unpacked: bool = False  # from a format that the class does not have
+    made: bool = False  # on the host: unpacked or quantized there
 
 
 def processes(count: int, each: Bytes = PROCESS) -> Component:
@@ -75,6 +77,15 @@ def pages(nbytes: int, *, detail: str = "mapped files", source: str = SOURCE) ->
 def straight(form: Scheme | None, *, device_map: bool) -> bool:
     """Whether transformers loads tensor by tensor to the device."""
     return device_map or (form is not None and form.name.startswith(OWN_DEVICE_MAP))
+
+
+def loaded(part: ModelPart, choice: Choice, weights: int, native: DType) -> Loaded:
+    """The weights of a part in a format: a GGUF file's are unpacked, some formats' are packed."""
+    form = choice.scheme
+    here = form is not None and form.name.startswith(QUANTIZED_HERE)
+    packs = here and not choice.as_stored and not part.packed
+    unpacks = any(t.file.endswith(".gguf") for t in part.stored)
+    return Loaded(choice.dtype, weights, native, packs or unpacks)
 
 
 def while_loading(
@@ -110,7 +121,7 @@ def _copies(part: ModelPart, to: Loaded, version: tuple[int, ...]) -> tuple[int,
     if version < BUILT_FIRST_BEFORE:
         return to.weights, f"the model is built in memory first: {to.weights:,} bytes"
     cast = any(d != to.dtype for d in _floating(part) or [to.native])
-    if to.unpacked or (cast and not part.packed):
+    if to.made or (cast and not part.packed):
         return to.weights, f"{to.weights:,} bytes of copies in {to.dtype.name}"
     if version < (5, 0):
         return 0, ""

@@ -15,6 +15,7 @@ model_runner_components/load_model_utils.py (maybe_downgrade_dtype_for_legacy_gp
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE
 from weighbridge.components.weights import Choice
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.engines.serving import Subject
@@ -24,9 +25,7 @@ from weighbridge.workload import Infer
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
-RUN_ON = ("NVIDIA", "AMD", "")  # "" is a device of a given size
 NEAREST = {"Apple": "; nearest is --engine llama.cpp, which runs on Metal"}
-WITH_BFLOAT16 = 8, 0
 SGLANG_SINCE = 7, 5
 UNSTABLE = frozenset(("gemma2", "gemma3", "gemma3_text", "glm4", "plamo2"))
 
@@ -36,13 +35,13 @@ def suited(subject: Subject, w: Infer, budget: "Budget | None", engine: str) -> 
     if budget is None:
         return subject
     part = budget.choice.part
-    if part.vendor not in RUN_ON:
+    if part.stack == "own":
         raise UnsupportedError(
             f"--gpu {part.name}: our rules for {engine} are those of CUDA and ROCm devices, which "
             f"it is none of{NEAREST.get(part.vendor, '; name such a device')}"
         )
     found = part.capability
-    if found is None or found >= WITH_BFLOAT16:
+    if found is None or found >= BFLOAT16_SINCE:
         return subject
     if engine == "sglang" and found < SGLANG_SINCE:
         raise UnsupportedError(
@@ -53,11 +52,27 @@ def suited(subject: Subject, w: Infer, budget: "Budget | None", engine: str) -> 
 
 
 def caution(budget: "Budget | None", engine: str) -> tuple[str, ...]:
-    if budget is None or budget.choice.part.vendor != "AMD":
+    if budget is None or budget.choice.part.stack != "hip":
         return ()
     said = (
         f"{budget.choice.part.name}: what {engine} keeps beside weights and cache is reckoned as "
         "on a CUDA device; ROCm's kernels, graphs and context differ"
+    )
+    return (said,)
+
+
+def packed_alone(subject: Subject, budget: "Budget | None", engine: str) -> tuple[str, ...]:
+    """Weights in float8 on a card that multiplies none: Marlin's kernels unpack them as they go.
+    Source: vllm 0.33 and sglang 0.5.23 layers/quantization/fp8.py (use_marlin)."""
+    form, card = subject.choice.scheme, budget.choice.part if budget else None
+    if card is None or form is None or not form.name.startswith("fp8"):
+        return ()
+    found = card.capability
+    if card.stack != "cuda" or found is None or found >= FLOAT8_SINCE:
+        return ()
+    said = (
+        f"{card.name} has no units for float8 (compute capability {found[0]}.{found[1]}): {engine} "
+        "keeps the weights packed and multiplies in 16 bits"
     )
     return (said,)
 

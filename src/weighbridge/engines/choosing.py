@@ -15,6 +15,7 @@ from weighbridge.quantization.declared import declared, fallback_dtype
 from weighbridge.quantization.schemes import scheme
 from weighbridge.workload import Weighed
 
+ASKED = "as you asked"
 Default = Callable[[ModelPart], tuple[DType, str]]  # the engine's own dtype of a part, and why
 
 
@@ -60,9 +61,9 @@ def decide(part: ModelPart, workload: Weighed, default: Default) -> Decision:
             return own
     if workload.quantization:
         dtype, _ = _dtype(part, workload, by_transformers(5))
-        return Decision(Choice(dtype=dtype, scheme=scheme(workload.quantization)), "as you asked")
+        return Decision(Choice(dtype=dtype, scheme=scheme(workload.quantization)), ASKED)
     if plain is not None:
-        return Decision(Choice(dtype=plain), "as you asked")
+        return Decision(Choice(dtype=plain), ASKED)
     dtype, why = _dtype(part, workload, default)
     return Decision(Choice(dtype=dtype), why)
 
@@ -90,7 +91,7 @@ def _dtype(part: ModelPart, workload: Weighed, default: Default) -> tuple[DType,
     if not dtype.name.startswith(FLOATING):
         known = ", ".join(DIVISIONS)
         raise UsageError(f"--dtype {workload.dtype!r} is not a dtype of weights; use {known}")
-    return dtype, "as you asked"
+    return dtype, ASKED
 
 
 def own_dtype(part: ModelPart) -> tuple[DType, str]:

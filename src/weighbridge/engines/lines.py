@@ -14,10 +14,13 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from weighbridge.dtypes import torch_dtype
+from weighbridge.engines.choosing import ASKED
 from weighbridge.engines.methods import online
 from weighbridge.engines.serving import Subject
+from weighbridge.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
 from weighbridge.workload import Infer
 
+GGUF = ".gguf"
 DTYPES: Mapping[str, str] = {"float16": "half", "bfloat16": "bfloat16", "float32": "float"}
 QUANTIZES: Mapping[str, str] = {"fp8-tensor": "fp8", "nf4": "bitsandbytes"}
 
@@ -33,6 +36,69 @@ SERVERS: Mapping[str, Server] = {
     "vllm": Server("vLLM", "VLLM_ALLOW_LONG_MAX_MODEL_LEN"),
     "sglang": Server("SGLang", "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"),
 }
+
+
+class Place(NamedTuple):
+    """What an engine is told to load: a repository or a folder, and a GGUF file in it; or why
+    there is nothing to tell it."""
+
+    model: str = ""
+    revision: str | None = None
+    file: str = ""
+    quant: str = ""  # of a repository's GGUF files
+    why: str = ""
+
+
+def place(s: Subject) -> Place:
+    origin = s.model.origin
+    found = _place(origin, s) if origin is not None else _unread(s)
+    held = s.part.stored or s.model.repo_id or isinstance(origin, HubRef)
+    if found.why or held or origin is None:
+        return found
+    return Place(why="a config alone has no weights to load; give a repository or a folder")
+
+
+def _place(origin: Reference, s: Subject) -> Place:
+    match origin:
+        case HubRef():
+            return of_repository(origin)
+        case LocalRef():
+            return of_path(origin)
+        case UrlRef():
+            return Place(origin.url if origin.filename.endswith(GGUF) else "", why=of_url(origin))
+        case CatalogueRef():
+            return Place(s.model.loads_as)
+    return Place(why=f"{s.model.reference} is no checkpoint")
+
+
+def of_repository(at: HubRef) -> Place:
+    if at.subfolder:
+        return Place(why=f"{at.subfolder} is a folder within a repository")
+    if at.filename and not at.filename.endswith(GGUF):
+        return Place(why=f"{at.filename} is one file of a repository; give the repository")
+    return Place(at.repo_id, at.revision, at.filename or "", at.quant or "")
+
+
+def of_path(at: LocalRef) -> Place:
+    if at.path.endswith(GGUF):
+        folder, _, name = at.path.rpartition("/")
+        return Place(folder or ".", file=name)
+    if at.path.endswith(FILES):
+        return Place(why=f"{at.path} is one file; give its folder")
+    return Place(at.path, at.revision)
+
+
+def of_url(origin: UrlRef) -> str:
+    return "" if origin.filename.endswith(GGUF) else "a file at a URL is downloaded first"
+
+
+def _unread(s: Subject) -> Place:
+    """Of a config that was at hand: those that transformers has saved name their repository."""
+    name = s.part.config.get("_name_or_path")
+    if isinstance(name, str) and name:
+        return Place(name)
+    what = "a module of Python" if s.part.library == "torch" else "a config alone"
+    return Place(why=f"{what} has no files to load; give a repository or a folder")
 
 
 def before(subject: Subject, engine: str) -> tuple[str, ...]:
@@ -61,24 +127,39 @@ def quantization(subject: Subject, w: Infer, engine: str) -> str | None:
     return QUANTIZES.get(scheme.name)
 
 
+def unwritten(s: Subject, w: Infer, engine: str) -> str:
+    """What a server cannot be asked for in a line; "" where it can."""
+    name, scheme = SERVERS[engine].name, s.choice.scheme
+    if w.base_model:
+        return f"{name} serves the class that the config names, not the headless one"
+    if w.dtype and dtype(s, w) is None:
+        return f"{name} takes float16, bfloat16 and float32, not --dtype {w.dtype}"
+    stored = scheme is not None and not s.part.packed
+    if scheme is not None and stored and quantization(s, w, engine) is None:
+        return (
+            f"{name} reads {scheme.name} from a checkpoint that is stored so; give that repository"
+        )
+    if s.part.packed and w.quantization and s.why == ASKED:
+        return f"the checkpoint is packed already, and is not packed again as {w.quantization}"
+    found = place(s)
+    return found.why or ("a GGUF file is llama.cpp's" if found.file or found.quant else "")
+
+
+def facts(s: Subject, w: Infer, engine: str, line: str) -> dict[str, str]:
+    """The line, or why there is none."""
+    why = unwritten(s, w, engine)
+    return {"launch_note": f"no line to paste: {why}"} if why else {"launch": line}
+
+
 def limits_images(subject: Subject, w: Infer) -> bool:
     return w.images is not None and bool(_image_tokens(subject))
 
 
 def warnings(subject: Subject, w: Infer, engine: str) -> Iterator[str]:
     name = SERVERS[engine].name
-    scheme = subject.choice.scheme
-    stored = scheme is not None and not subject.part.packed
-    if scheme is not None and stored and quantization(subject, w, engine) is None:
-        yield (
-            f"the launch line names the unquantized model: {name} reads {scheme.name} from a "
-            "checkpoint that is stored so; give that repository"
-        )
-    if w.dtype and dtype(subject, w) is None:
-        yield (
-            f"the launch line leaves out --dtype {w.dtype}: {name} takes float16, bfloat16 and "
-            "float32; for packed weights give --quantization"
-        )
+    why = unwritten(subject, w, engine)
+    if why:
+        yield f"no line to paste: {why}"
     tokens = (w.images or 0) * _image_tokens(subject)
     if tokens > subject.context:
         yield (

@@ -39,6 +39,7 @@ class Subject:
     major: int = 5  # of transformers: decides which buffers there are
     draft: "Subject | None" = None  # the model that proposes tokens
     projector: Model | None = None  # llama.cpp's mmproj file
+    guessed: bool = False  # what its layers remember is in no table, and taken as usual attention
     narrowed: bool = False  # not in its bfloat16, which the card has not
 
     @property

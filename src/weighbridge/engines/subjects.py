@@ -73,6 +73,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         context_from=why,
         choices={name: d.choice for name, d in decisions.items()},
         major=version[0] if engine.name == "transformers" else 5,
+        guessed=bool(notes),
         notes=(*notes, *(unused(w, part.blueprint, computes, context) if reads_text(part) else ())),
     )
 

@@ -9,8 +9,6 @@ from weighbridge.report import ModelFacts
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
-CUDA = ("NVIDIA", "AMD", "")  # ROCm's torch has the same allocator; "" is a device of a given size
-
 
 def facts(model: Model) -> ModelFacts:
     return ModelFacts(
@@ -33,8 +31,8 @@ def cautions(budget: "Budget") -> Iterator[str]:
     part = budget.choice.part
     if budget.choice.note:
         yield f"--gpu: {budget.choice.note}"
-    if part.vendor not in CUDA:
+    if part.stack == "own":
         yield (
-            f"{part.name}: the estimate is that of a CUDA device; the allocator and the context of "
-            f"{part.vendor}'s own stack differ"
+            f"{part.name}: tensors are counted as on a CUDA device; the allocator of "
+            f"{part.vendor}'s own stack differs"
         )

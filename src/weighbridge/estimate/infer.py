@@ -1,5 +1,6 @@
 """`infer`: what serving a model takes, by the rules of one engine."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,12 +9,12 @@ from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, version, written
 from weighbridge.errors import UnsupportedError
-from weighbridge.estimate import rough, served
+from weighbridge.estimate import rough, served, uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.estimate.limits import largest
 from weighbridge.memory import Bytes
 from weighbridge.model import Model
-from weighbridge.report import Report
+from weighbridge.report import Remedy, Report, Verdict
 from weighbridge.settings import foreign
 from weighbridge.workload import Infer
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 UNBOUNDED = 1 << 20  # tokens: where a model names no end, the search stops here
 MANY = 1 << 16  # requests: the search for the most at once stops here
-PIPELINES = ("diffusers", "timm")
 TOLD = {  # intervals beside the devices' own, and the published figure that each is
     "serving_interval": (bounds.PEAK, "driver"),
     "available_kv_cache_interval": ("kv_available", "component"),
@@ -34,7 +34,11 @@ def infer(
 ) -> Report:
     """Raises UnsupportedError where the model or the engine is outside our rules."""
     kind = engine(w.engine or _usual(model))
+    w = replace(w, engine=kind.name)
     foreign(w, kind.name)
+    beside = uncounted.beside_weights(model)
+    if beside:
+        return _weights_alone(model, w, kind, beside)
     if w.exact:
         w = replace(w, engine_version=exact.ready(kind.name, w.engine_version))
     number, said = version(kind, w.engine_version)
@@ -44,20 +48,48 @@ def infer(
     if w.exact:
         answer = exact.answer(asked, w, answer)
     answer = widened(answer, runs(asked, kind))
+    missing = () if w.exact else uncounted.of_subject(asked, w)
     return Report(
         task="infer",
         model=facts(model),
         workload=_effective(asked, w, kind, written(number)) | dict(answer.settings),
         devices=answer.devices,
-        derived=_derived(asked, answer) | _limits(asked, w, kind, answer, budget),
+        derived=_derived(asked, answer, missing) | _limits(asked, w, kind, answer, budget),
         verdict=host_fit.both(
-            None if budget is None else served.verdict(answer, w, kind.name, budget),
+            None if budget is None else _verdict(answer, w, kind, budget, missing),
             answer.devices,
             w.host_memory(),
+            shared=budget is not None and budget.shares_host,
         ),
-        remedies=() if budget is None else tuple(served.remedies(answer, budget)),
-        warnings=tuple(_warnings(model, asked, answer, said, budget)),
+        remedies=() if budget is None else tuple(_remedies(asked, w, kind, answer, budget)),
+        warnings=(*_warnings(model, asked, answer, said, budget), *uncounted.warnings(missing)),
     )
+
+
+def _weights_alone(model: Model, w: Infer, kind: Engine, missing: str) -> Report:
+    if kind.name != "transformers":
+        why = uncounted.refuse_to_serve(model.parts[0], kind.name)
+        raise UnsupportedError(f"{model.reference}: {why}")
+    if w.exact:
+        raise UnsupportedError(f"{model.reference}: --exact runs one model; leave it out")
+    return uncounted.weights_alone(model, w, missing)
+
+
+def _verdict(
+    answer: Answer, w: Infer, kind: Engine, budget: "Budget", missing: tuple[str, ...]
+) -> Verdict:
+    return uncounted.judged(served.verdict(answer, w, kind.name, budget), missing)
+
+
+def _remedies(
+    s: Subject, w: Infer, kind: Engine, answer: Answer, budget: "Budget"
+) -> Iterator[Remedy]:
+    """Flags that serve; of llama.cpp the layers that the devices hold, where not all of them do."""
+    yield from served.remedies(answer, budget)
+    count = answer.derived.get("n_gpu_layers_that_fit")
+    if count and w.n_gpu_layers is None:
+        fewer = _answer(s, replace(w, n_gpu_layers=count), kind, budget)
+        yield served.remedy_of_layers(count, widened(fewer, runs(s, kind)).devices, budget)
 
 
 def _answer(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> Answer:
@@ -65,10 +97,10 @@ def _answer(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> Answ
 
 
 def _holds(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> bool:
-    if kind.holds is not None and not s.model.rough:
-        return kind.holds(s, w, budget)
+    if kind.holds is not None and not s.model.rough and not kind.holds(s, w, budget):
+        return False  # nor does it with the margins of published runs
     found = widened(_answer(s, w, kind, budget), runs(s, kind))
-    return served.verdict(found, w, kind.name, budget).fits == "yes"
+    return _verdict(found, w, kind, budget, uncounted.of_subject(s, w)).fits == "yes"
 
 
 def runs(s: Subject, kind: Engine) -> bounds.Runs:
@@ -108,11 +140,6 @@ def _subject(
     draft: Model | None,
     projector: Model | None,
 ) -> Subject:
-    if model.parts[0].library in PIPELINES:
-        raise UnsupportedError(
-            f"{model.reference}: a pipeline of {model.parts[0].library} is not served yet; "
-            "`weighbridge load` weighs its parts"
-        )
     found = subject(model, w, kind, number)
     if draft is not None:
         own = replace(
@@ -147,12 +174,13 @@ def _effective(s: Subject, w: Infer, kind: Engine, number: str) -> dict[str, Any
     }
 
 
-def _derived(s: Subject, answer: Answer) -> dict[str, Any]:
+def _derived(s: Subject, answer: Answer, missing: tuple[str, ...]) -> dict[str, Any]:
     return {
         "dtype_from": s.why,
         "as_stored": s.choice.as_stored,
         "context_from": s.context_from,
         "longest_context": s.longest,
+        "not_counted": list(missing),
         **answer.derived,
     }
 

@@ -17,6 +17,7 @@ from weighbridge.components.weights import (
 from weighbridge.engines.choosing import Decision, by_transformers, decide, native_dtype
 from weighbridge.engines.llama_cpp import parts as llama_cpp
 from weighbridge.engines.transformers import loading as transformers
+from weighbridge.engines.transformers import units
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.memory import Basis, Component, Device, Phase
 from weighbridge.model import Model
@@ -39,6 +40,11 @@ def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> R
     version = transformers.version(workload.engine_version)
     major = version[0]
     decisions = {part.name: decide(part, workload, by_transformers(major)) for part in model.parts}
+    budget = workload.budget()
+    card = budget.choice.part if budget is not None else None
+    said: list[str] = []
+    if engine(model, decisions[model.parts[0].name].choice.scheme) == "transformers":
+        decisions, said = _on_card(model, decisions, card, version)
     first = decisions[model.parts[0].name]
     tensors = {
         part.name: tuple(placed(part, decisions[part.name].choice, major=major))
@@ -47,32 +53,20 @@ def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> R
     weights = {name: total(group, "weights") for name, group in tensors.items()}
     found = facts(model)
     everything = [t for group in tensors.values() for t in group]
-    budget = workload.budget()
     on_device = _on_device(
         model,
         everything,
         first.choice,
         formula=f"{found.parameters:,} parameters in {first.choice.name}",
         warm=workload.device_map is not None and version >= transformers.WARMUP_SINCE,
-        part=budget.choice.part if budget else None,
+        part=card,
     )
-    loader = engine(model, first.choice.scheme)
-    straight = workload.device_map is not None or loader in ONE_BUFFER
-    native = {part.name: native_dtype(part) for part in model.parts}
-    on_host = [_process(loader)]
-    for part in model.parts:
-        choice = decisions[part.name].choice
-        on_host += host.while_loading(
-            part,
-            host.Loaded(choice.dtype, weights[part.name], native[part.name]),
-            version=version,
-            straight_to_device=host.straight(choice.scheme, device_map=straight),
-        )
-    priced = table(model, native, major=major)
+    priced = table(model, {part.name: native_dtype(part) for part in model.parts}, major=major)
+    on_host = _on_host(model, decisions, weights, version, mapped=workload.device_map is not None)
     gpu = Device(index=0, kind="gpu", phases=(on_device,))
     devices = (
         *bounds.widened((gpu,), runs(model, first.choice.scheme), margins),
-        Device(index=0, kind="host", phases=(Phase("load", tuple(on_host)),)),
+        Device(index=0, kind="host", phases=(on_host,)),
     )
     judged = None if budget is None else _verdict(model, devices[0], everything, budget, first)
     return Report(
@@ -86,8 +80,13 @@ def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> R
             "unavailable_formats": priced.unavailable,
         },
         table=priced.rows,
-        verdict=host_fit.both(judged, devices, workload.host_memory()),
-        warnings=model.notes if budget is None else (*model.notes, *cautions(budget)),
+        verdict=host_fit.both(
+            judged,
+            devices,
+            workload.host_memory(),
+            shared=budget is not None and budget.shares_host,
+        ),
+        warnings=(*model.notes, *said, *(() if budget is None else cautions(budget))),
     )
 
 
@@ -100,6 +99,45 @@ def _verdict(
     return fit.verdict(
         gpu, budget, engine=engine(model, first.choice.scheme), largest_layer=largest
     )
+
+
+def _on_card(
+    model: Model,
+    decisions: Mapping[str, Decision],
+    card: "Part | None",
+    version: tuple[int, int],
+) -> tuple[dict[str, Decision], list[str]]:
+    """What is loaded on a card without units for it, and what to say."""
+    found, said = {}, []
+    for part in model.parts:
+        before = decisions[part.name]
+        choice, told = units.unpacked(before.choice, part, card, version)
+        found[part.name] = Decision(choice, f"{before.choice.name} unpacked") if told else before
+        said += [told, units.advised(card, choice)]
+    return found, list(dict.fromkeys(filter(None, said)))
+
+
+def _on_host(
+    model: Model,
+    decisions: Mapping[str, Decision],
+    weights: Mapping[str, int],
+    version: tuple[int, int],
+    *,
+    mapped: bool,
+) -> Phase:
+    """The program, and what it holds of each part while it loads."""
+    loader = engine(model, decisions[model.parts[0].name].choice.scheme)
+    found = [_process(loader)]
+    for part in model.parts:
+        choice = decisions[part.name].choice
+        straight = mapped or loader in ONE_BUFFER
+        found += host.while_loading(
+            part,
+            host.loaded(part, choice, weights[part.name], native_dtype(part)),
+            version=version,
+            straight_to_device=host.straight(choice.scheme, device_map=straight),
+        )
+    return Phase("load", tuple(found))
 
 
 def _process(loader: str) -> Component:

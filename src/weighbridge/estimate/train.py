@@ -9,10 +9,11 @@ from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version, written
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.estimate import uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.model import Model
 from weighbridge.report import Report
-from weighbridge.training import frameworks
+from weighbridge.training import frameworks, paged
 from weighbridge.training.answer import Answer, answer
 from weighbridge.training.plan import USUAL_LENGTH, Plan, plan
 from weighbridge.training.remarks import remarks
@@ -37,7 +38,9 @@ def train(model: Model, w: Train) -> Report:
     found = answer(p, budget)
     if w.exact:
         found = exact.trained(asked, w, p, found)
-    found = replace(found, devices=bounds.widened(found.devices, _runs(asked, p)))
+    found = _paged(
+        replace(found, devices=bounds.widened(found.devices, _runs(asked, p))), p, budget
+    )
     judged = None if budget is None else fit.serving(found.devices, budget)
     return Report(
         task="train",
@@ -45,7 +48,12 @@ def train(model: Model, w: Train) -> Report:
         workload=_effective(asked, w, p, written(number)) | dict(found.settings),
         devices=found.devices,
         derived=_derived(asked) | dict(found.derived),
-        verdict=host_fit.both(judged, found.devices, w.host_memory()),
+        verdict=host_fit.both(
+            judged,
+            found.devices,
+            w.host_memory(),
+            shared=budget is not None and budget.shares_host,
+        ),
         warnings=(*_warnings(asked, found, said, budget), *remarks(p)),
     )
 
@@ -55,13 +63,20 @@ def run(model: Model, w: Train) -> tuple[Answer, bounds.Runs]:
     number, _ = version(engine("transformers"), w.engine_version)
     budget = w.budget()
     asked, p = _planned(model, w, number, budget)
-    return answer(p, budget), _runs(asked, p)
+    return _paged(answer(p, budget), p, budget), _runs(asked, p)
+
+
+def _paged(found: Answer, p: Plan, budget: "Budget | None") -> Answer:
+    """With states that the driver pages, where there is room beside all else."""
+    usable = None if budget is None else budget.usable
+    devices = paged.placed(found.devices, found.managed, p.optimizer, usable)
+    return replace(found, devices=devices)
 
 
 def _planned(
     model: Model, w: Train, number: tuple[int, ...], budget: "Budget | None"
 ) -> tuple[Subject, Plan]:
-    asked = _subject(unpacked(model), w, number)
+    asked = _subject(unpacked(model, w), w, number)
     return asked, plan(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
 
 
@@ -77,6 +92,12 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
         raise UnsupportedError(
             f"{model.reference}: a bare size has no layers to train; name a model, or ask "
             "`weighbridge load` for the 16 bytes a parameter of Adam"
+        )
+    beside = uncounted.beside_weights(model)
+    if beside:
+        raise UnsupportedError(
+            f"{model.reference}: {beside} is not followed, so training it is not answered; "
+            "`weighbridge trace` runs the script that does"
         )
     _, chosen = frameworks.held(w)
     full = (w.method or "full") == "full"

@@ -98,8 +98,8 @@ def _traceable(p: Plan) -> None:
         reason = "shards are not traced: leave --shard and --offload out"
     elif p.framework.name not in ("trainer", "plain"):
         reason = f"{p.framework.name}'s own loop is not traced; --framework trainer is"
-    elif p.optimizer.name not in OPTIMIZERS:
-        reason = f"optimizers that are traced are {', '.join(OPTIMIZERS)}"
+    elif p.optimizer.name not in OPTIMIZERS or p.optim_args:
+        reason = f"optimizers that are traced are {', '.join(OPTIMIZERS)}, without --optim-args"
     elif p.loss != "standard":
         reason = "the class's own loss is traced; leave --loss out"
     elif p.checkpointing not in ("none", "full"):
@@ -118,13 +118,15 @@ def _traced(s: Subject, w: Infer, p: Plan) -> tuple[Course, Roles]:
         adapters = {gpu.recorder.number(x) for n, x in model.named_parameters() if ".lora_" in n}
         optimizer = OPTIMIZERS[p.optimizer.name](params)
         _phases_of(model, course)
+        kept: list[Any] = []
         for _ in range(STEPS):
             for _ in range(min(2, p.accumulation)):
-                _micro_batch(model, course, p)
+                _micro_batch(model, course, p, kept)
             course.begin("step")
             optimizer.step()
             optimizer.zero_grad()
         course.begin("")
+        kept.clear()
     return course, Roles(adapters - {None}, course)
 
 
@@ -165,7 +167,8 @@ def _phases_of(model: nn.Module, course: Course) -> None:
         base.register_forward_hook(over)
 
 
-def _micro_batch(model: nn.Module, course: Course, p: Plan) -> None:
+def _micro_batch(model: nn.Module, course: Course, p: Plan, kept: list[Any]) -> None:
+    """`kept` is what the loop's variable holds: the micro-batch before, until there is another."""
     course.begin("forward")
     cast = None if p.autocast is None else getattr(torch, p.autocast.name)
     ids = torch.randint(0, 100, (p.batch, p.length), device="cuda")
@@ -183,7 +186,7 @@ def _micro_batch(model: nn.Module, course: Course, p: Plan) -> None:
 
         out = convert_to_fp32(out)
     loss = out["loss"]
-    if not p.framework.outputs:
-        del out
+    kept[:] = [out] if p.framework.outputs else []
+    del out
     loss.backward()
     course.begin("")

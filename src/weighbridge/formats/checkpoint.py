@@ -32,11 +32,13 @@ from weighbridge.formats.strict_json import collector_paused, short
 from weighbridge.formats.unpickle import Call, Global, Map, Sequence
 from weighbridge.tensors import Tensor
 
-MAX_TENSORS = 1 << 18
+MAX_TENSORS = 1 << 16
 MAX_RANK = 64
 MAX_COUNT = 1 << 63
 MAX_DEPTH = 100
 MAX_NAME = 1 << 12
+MAX_NAMES = 1 << 24  # characters of all names: a key that is recalled costs the file nothing
+MAX_UNCALLED = 100
 
 STORAGES: dict[str, DType] = {
     "DoubleStorage": FLOAT64,
@@ -135,11 +137,14 @@ def checkpoint(value: Any, storages: Storages, *, file_bytes: int, file: str = "
     """The tensors of an unpickled value, under dotted names in the order of the pickle."""
     stored: dict[str, Stored] = {}
     uncalled: dict[str, None] = {}
+    letters = 0
     with collector_paused():
         for keys, leaf in _walk(value):
             if isinstance(leaf, View):
-                _add(stored, _name(keys), leaf, file)
-            elif isinstance(leaf.function, Global) and str(leaf.function) not in HARMLESS:
+                name = _name(keys)
+                letters += len(name)
+                _add(stored, name, leaf, file, letters)
+            elif len(uncalled) < MAX_UNCALLED and _unknown(leaf):
                 uncalled.setdefault(str(leaf.function)[:200])
     if uncalled and not stored:
         calls = ", ".join(list(uncalled)[:3])
@@ -155,9 +160,15 @@ def checkpoint(value: Any, storages: Storages, *, file_bytes: int, file: str = "
     )
 
 
-def _add(stored: dict[str, Stored], name: str, view: View, file: str) -> None:
+def _unknown(call: Call) -> bool:
+    return isinstance(call.function, Global) and str(call.function) not in HARMLESS
+
+
+def _add(stored: dict[str, Stored], name: str, view: View, file: str, letters: int) -> None:
     if name in stored:
         raise BadFileError(f"has two tensors called {short(name)}")
+    if letters > MAX_NAMES:
+        raise BadFileError(f"names its tensors with more than {MAX_NAMES:,} characters, our limit")
     if len(stored) >= MAX_TENSORS:
         raise BadFileError(f"holds more than {MAX_TENSORS:,} tensors, our limit")
     nbytes = view.dtype.size(prod(view.shape))

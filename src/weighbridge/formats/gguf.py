@@ -29,9 +29,9 @@ from weighbridge.tensors import Tensor
 from weighbridge.units import align_up
 
 FIRST_READ = 1 << 20
-MAX_READ = 1 << 28
-MAX_KEYS = 1 << 16
-MAX_TENSORS = 1 << 18  # experts are stacked: DeepSeek-V3 has 1,025
+MAX_READ = 1 << 26
+MAX_KEYS = 1 << 14
+MAX_TENSORS = 1 << 16  # experts are stacked: DeepSeek-V3 has 1,025
 MAX_NAME = (1 << 16) - 1  # gguf.md, of keys
 MAX_STRING = 1 << 24  # a chat template takes 100 kB
 MAX_ITEMS = 1 << 24  # strings within one array: Gemma has 262,144 tokens

@@ -14,12 +14,14 @@ from typing import Any
 
 from weighbridge.errors import BadFileError
 from weighbridge.formats import Plan, whole
+from weighbridge.wording import shown
 
 MAX_CONFIG = 16_000_000  # the largest config.json we know of is below 1 MB
-MAX_MEMORY = 3 << 28
+MAX_MEMORY = 1 << 29
 
-# Measured with CPython 3.11, per list, object and value, what the parser leaves lying included.
-_COSTS = ((b"[", 160), (b"{", 400), (b",", 72))
+# Measured with CPython 3.11, per list, object, value and half of a text, what the parser leaves
+# lying included.
+_COSTS = ((b"[", 160), (b"{", 400), (b",", 72), (b'"', 30))
 
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -89,7 +91,8 @@ def _once(pairs: Pairs) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        seen: set[str] = set()
+        twice = next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise BadFileError(f"has the key {short(twice)} twice")
     return found
 
@@ -99,7 +102,6 @@ def _no_constant(text: str) -> Any:
 
 
 def short(value: object) -> str:
-    """A value from a file, for an error of one line."""
+    """A value from a file, for an error of one line; of a container, its kind."""
     plain = isinstance(value, str | int | float | None)
-    text = repr(value) if plain else f"a {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:60]}...{text[-10:]}"
+    return shown(value) if plain else f"a {type(value).__name__}"

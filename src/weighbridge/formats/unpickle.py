@@ -18,7 +18,7 @@ from weighbridge.errors import BadFileError
 from weighbridge.formats.prefix import MissingBytesError, Prefix
 from weighbridge.formats.strict_json import collector_paused, short
 
-MAX_STEPS = 4_000_000  # a tensor takes about 35 instructions, so 110,000 tensors
+MAX_STEPS = 2_000_000  # a tensor takes about 35 instructions, so 57,000 tensors of one file
 MAX_STACK = 1 << 20
 MAX_LINE = 1 << 12
 MAX_LONG = 1 << 8  # bytes of an integer
@@ -105,12 +105,13 @@ def _run(machine: "_Machine", prefix: Prefix) -> Any:
 class _Machine:
     """The stack, the marks on it, and the memo."""
 
-    __slots__ = ("known", "marks", "memo", "persistent", "prefix", "stack")
+    __slots__ = ("copied", "known", "marks", "memo", "persistent", "prefix", "stack")
 
     def __init__(self, prefix: Prefix, known: Known, persistent: Persistent) -> None:
         self.prefix = prefix
         self.known = known
         self.persistent = persistent
+        self.copied = 0  # items of containers that calls have made of others
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -159,7 +160,14 @@ class _Machine:
 
     def call(self, function: Any, arguments: Any) -> None:
         named = isinstance(function, Global)
-        self.push(self.known(function, arguments) if named else Call(function, arguments))
+        made = self.known(function, arguments) if named else Call(function, arguments)
+        if isinstance(made, Map | Sequence):  # one list, recalled for a few bytes, copied each time
+            self.copied += len(made)
+            if self.copied > MAX_STEPS:
+                raise BadFileError(
+                    f"is a pickle that copies more than {MAX_STEPS:,} items, our limit"
+                )
+        self.push(made)
 
 
 U8, U16, I32, U32, U64, F64 = (Struct(code) for code in ("<B", "<H", "<i", "<I", "<Q", ">d"))

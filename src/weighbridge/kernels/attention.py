@@ -12,6 +12,8 @@
     flash      forward that splits the keys: an output and a logsumexp a split, in float32
                backward: float32 dQ rounded up (M to 128, D to 32), softmax_d, and dK, dV of each
                query head where several share a key head
+    flash3     backward: float32 dQ, softmax_d and a second logsumexp, and the sums of dK and dV in
+               float32 where heads share them
     efficient  forward: float32 output where the values' dimension is above 128
                backward: delta, and a float32 tile of dQ for each block of queries (and dK, dV where
                the kernel cannot keep them)
@@ -20,7 +22,7 @@
 Source: torch 2.5 to 2.13 aten/src/ATen/native/transformers/{cuda/sdp_utils.cpp (priority_order,
 can_use_*), cuda/flash_attn/flash_api.cpp (num_splits_heuristic, mha_bwd),
 cuda/attention_backward.cu, cuda/mem_eff_attention/kernel_backward.h (workspace_size)}. What
-cuDNN's backward accumulates was not measured.
+cuDNN's backward accumulates was not measured. flash-attention hopper/flash_api.cpp (mha_bwd).
 """
 
 from dataclasses import dataclass
@@ -196,6 +198,17 @@ def flash_backward(s: Shape, chip: Chip, *, deterministic: bool = False) -> list
     taken = [rows, copies * rows * rounded(s.key_dim)]
     if s.grouped:
         taken += [s.batch * s.keys * s.heads * s.key_dim * s.itemsize] * 2
+    return taken
+
+
+def flash3_backward(s: Shape) -> list[int]:
+    """Bytes of softmax_d and the logsumexp in base 2, of dQ in float32, and of the sums of dK and
+    dV in float32 where several query heads share a key head."""
+    rows = s.batch * s.heads * align_up(s.queries, ROWS) * FLOAT
+    taken = [rows, rows, rows * rounded(s.key_dim)]
+    if s.grouped:
+        keys = s.batch * s.kv_heads * align_up(s.keys, ROWS) * FLOAT
+        taken += [keys * rounded(s.key_dim), keys * rounded(s.value_dim)]
     return taken
 
 

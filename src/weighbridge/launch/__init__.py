@@ -13,7 +13,7 @@ A flag that is in no table is `unknown`, and a warning names the nearest. What t
 say is the engine's own default; those that matter are in `defaults`.
 """
 
-from weighbridge.launch import llama_cpp, sglang, vllm
+from weighbridge.launch import llama_cpp, sglang, transformers, vllm
 from weighbridge.launch.arguments import scan
 from weighbridge.launch.programs import launched
 from weighbridge.launch.reading import Reading
@@ -28,6 +28,8 @@ DIALECTS = {
 
 def parse(command: str) -> Launch:
     """Raises UsageError where the command launches nothing that we know, or has a wrong value."""
+    if transformers.is_snippet(command):
+        return transformers.read(command)
     program = launched(command)
     dialect = _dialect(program.engine, program.words)
     reading = Reading(program=program, dialect=dialect)

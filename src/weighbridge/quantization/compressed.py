@@ -61,4 +61,4 @@ def _w8a8(s: Setting) -> Pack:
 SCHEMES: dict[str, Scheme] = {
     "w8a8-int8": Scheme(name="w8a8-int8", loader=_w8a8, left=LEFT, source=SOURCE),
 }
-PATTERNS = {r"w(?P<bits>[2-8])a16(-g(?P<group>-1|[1-9]\d*))?": packed}
+PATTERNS = {r"w(?P<bits>[2-8])a16(-g(?P<group>-1|[1-9]\d{0,5}))?": packed}

@@ -21,9 +21,10 @@ from functools import cache
 from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, FLOAT16, DType
-from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.quantization.scheme import Pack, Scheme, Setting, module
 from weighbridge.quantization.schemes import scheme
+from weighbridge.wording import shown
 
 Raw = Mapping[str, Any]
 SKIPS = ("modules_to_not_convert", "llm_int8_skip_modules", "ignore", "exclude_modules")
@@ -39,10 +40,29 @@ def declared(raw: Raw) -> Scheme:
             f"config.json: quantization_config: quant_method {method!r} is not known ({known}); "
             "give --quantization FORMAT instead"
         )
-    found = scheme(name(raw))
+    found = _called(name(raw))
     if raw.get("expert_dtype") == "fp4":
         found = _experts_in(scheme("mxfp4"), found)
     return _except(found, raw)
+
+
+def _called(name: str) -> Scheme:
+    try:
+        return scheme(name)
+    except UsageError as error:
+        raise BadFileError(
+            f"config.json: quantization_config: {error}; or give --quantization FORMAT"
+        ) from None
+
+
+def _object(raw: Raw, key: str) -> Raw:
+    """A nested object; an absent one is empty."""
+    value = raw.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise BadFileError(
+            f"config.json: quantization_config: {key} must be an object, not {shown(value)}"
+        )
+    return value
 
 
 def fallback_dtype(raw: Raw) -> DType:
@@ -75,9 +95,9 @@ def _fp8(raw: Raw) -> str:
 
 
 def _compressed(raw: Raw) -> str:
-    groups = raw.get("config_groups") or {}
-    first: Raw = next(iter(groups.values()), {}) if isinstance(groups, Mapping) else {}
-    weights = first.get("weights") or {}
+    groups = _object(raw, "config_groups")
+    first = _object(groups, next(iter(groups), ""))
+    weights = _object(first, "weights")
     bits, kind = weights.get("num_bits", 4), weights.get("type", "int")
     strategy, group = weights.get("strategy"), weights.get("group_size")
     if kind == "float" and bits == 4:
@@ -86,11 +106,11 @@ def _compressed(raw: Raw) -> str:
         return {"block": "fp8-block", "channel": "fp8-dynamic"}.get(str(strategy), "fp8-tensor")
     if first.get("input_activations"):
         return "w8a8-int8"
-    return f"w{bits}a16-g{group}" if group and group > 0 else f"w{bits}a16"
+    return f"w{bits}a16-g{group}" if isinstance(group, int) and group > 0 else f"w{bits}a16"
 
 
 def _modelopt(raw: Raw) -> str:
-    algorithm = str(raw.get("quant_algo") or (raw.get("quantization") or {}).get("quant_algo"))
+    algorithm = str(raw.get("quant_algo") or _object(raw, "quantization").get("quant_algo"))
     return "nvfp4" if "FP4" in algorithm.upper() else "fp8-static"
 
 
@@ -102,8 +122,8 @@ def _torchao(raw: Raw) -> str:
 
 
 def _hqq(raw: Raw) -> str:
-    inner = raw.get("quant_config") or raw
-    weights = inner.get("weight_quant_params") or inner
+    inner = _object(raw, "quant_config") or raw
+    weights = _object(inner, "weight_quant_params") or inner
     return f"hqq-{weights.get('nbits', 4)}bit-g{weights.get('group_size', 64)}"
 
 
@@ -194,9 +214,15 @@ def _test(text: str) -> Test:
     return test
 
 
+def intricate(text: str, repeats: int) -> bool:
+    """Whether a regular expression could search for hours: repeats in repeats, or many of them."""
+    count = len(REPEAT.findall(text))
+    return len(text) > MAX_EXPRESSION or count > repeats or NESTED.search(text) is not None
+
+
 def _expression(text: str) -> re.Pattern[str]:
     """A stranger's regular expression: none that could search for hours."""
-    if len(text) > MAX_EXPRESSION or len(REPEAT.findall(text)) > MAX_REPEATS or NESTED.search(text):
+    if intricate(text, MAX_REPEATS):
         raise UnsupportedError(f"quantization_config: the pattern {text[:80]!r} is too intricate")
     try:
         return re.compile(text)

@@ -78,7 +78,8 @@ def facts(s: Setting) -> Facts:
     text = [(p, role(p)) for p in s.plan.counted if not p.tied and not in_tower(s.plan, p)]
     by_role: dict[str, Param] = {}
     for p, part in text:
-        by_role.setdefault(part, p)
+        if len(p.shape) > 1:
+            by_role.setdefault(part, p)
     latent = any(p.name.endswith("kv_b_proj.weight") for p, _ in text)
     return Facts(
         layers=1 + max((layer(p) or 0 for p, _ in text), default=0),

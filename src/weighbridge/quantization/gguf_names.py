@@ -65,5 +65,5 @@ def _numbered(parent: str, name: str) -> str:
 
 def layer(p: Param) -> int | None:
     """The first number in a name: "model.layers.3.mlp.experts.7.w1" is in layer 3."""
-    found = re.search(r"(?:^|\.)(\d+)\.", p.name)
+    found = re.search(r"(?:^|\.)(\d{1,9})\.", p.name)
     return int(found[1]) if found else None

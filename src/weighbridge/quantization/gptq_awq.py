@@ -96,6 +96,6 @@ def awq(found: Match[str]) -> Scheme:
 
 
 PATTERNS = {
-    r"gptq-(?P<bits>[2348])bit(-g(?P<group>-1|[1-9]\d*))?": gptq,
-    r"awq-(?P<bits>4)bit(-g(?P<group>-1|[1-9]\d*))?": awq,
+    r"gptq-(?P<bits>[2348])bit(-g(?P<group>-1|[1-9]\d{0,5}))?": gptq,
+    r"awq-(?P<bits>4)bit(-g(?P<group>-1|[1-9]\d{0,5}))?": awq,
 }

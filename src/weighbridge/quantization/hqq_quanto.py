@@ -145,4 +145,4 @@ SCHEMES: dict[str, Scheme] = {
     "quanto-int2": _scheme("quanto-int2", _quanto_bits(2), QUANTO),
     "eetq": _scheme("eetq", _eetq, "transformers 5.23 integrations/eetq.py"),
 }
-PATTERNS = {r"hqq-(?P<bits>[1234568])bit-g(?P<group>[1-9]\d*)": hqq}
+PATTERNS = {r"hqq-(?P<bits>[1234568])bit-g(?P<group>[1-9]\d{0,5})": hqq}

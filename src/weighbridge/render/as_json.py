@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from weighbridge.report import Report
+from weighbridge.wording import safe_json
 
 
 def as_json(report: Report, **_: Any) -> str:
-    return json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    return safe_json(json.dumps(report.to_dict(), indent=2, ensure_ascii=False)) + "\n"

@@ -7,13 +7,19 @@ from weighbridge.memory import Bytes
 from weighbridge.render import words
 from weighbridge.report import Remedy, Report
 from weighbridge.units import human, human_count
+from weighbridge.wording import printable
+
+
+def to_paste(report: Report) -> str:
+    """The line that launches what was sized; "" where there is none."""
+    return printable(report.derived.get("launch") or "")
 
 
 def footer(report: Report, unit: str | None) -> Iterator[str]:
     """Facts that belong to no table."""
     yield from FOOTERS[report.task](report, unit)
     for name, count in report.model.parts:
-        yield f"part      {words.printable(name)}: {human_count(count)} parameters"
+        yield f"part      {printable(name)}: {human_count(count)} parameters"
 
 
 def _of_load(report: Report, unit: str | None) -> Iterator[str]:
@@ -30,24 +36,26 @@ def _of_load(report: Report, unit: str | None) -> Iterator[str]:
             yield f"host      {words.on_host(device, unit)}"
     for name, reason in report.derived["unavailable_formats"].items():
         told = reason if reason.startswith(name) else f"{name}: {reason}"
-        yield f"no row    {words.printable(told)}"
+        yield f"no row    {printable(told)}"
 
 
 def _of_serving(report: Report, unit: str | None) -> Iterator[str]:
     yield from phases(report, unit)
     yield from _devices(report, unit)
     yield from _room(report, unit)
+    for what in report.derived["not_counted"]:
+        yield f"missing   {printable(what)}"
     for remedy in report.remedies:
         yield f"remedy    {_remedy(remedy, unit)}"
-    if report.derived.get("launch"):
-        yield f"launch    {words.printable(report.derived['launch'])}"
+    if report.derived.get("launch_note"):
+        yield f"launch    {printable(report.derived['launch_note'])}"
     yield from _of_command(report.derived.get("command"))
 
 
 def _remedy(remedy: Remedy, unit: str | None) -> str:
     """What to change, what it makes of the verdict, and what it costs."""
     then = f"{words.FITS[remedy.fits]}, {human(remedy.peak_bytes, unit)} on the device"
-    return words.printable(f"{remedy.flags}: {then}; {remedy.cost}")
+    return printable(f"{remedy.flags}: {then}; {remedy.cost}")
 
 
 def _of_training(report: Report, unit: str | None) -> Iterator[str]:
@@ -98,6 +106,8 @@ def _at_once(report: Report) -> float | None:
 def _largest(report: Report) -> str:
     """How far one setting can go with the others as they were asked."""
     w, d = report.workload, report.derived
+    if d["not_counted"]:
+        return "not known: something is not counted"
     verdict = report.verdict
     if verdict is not None and verdict.devices_used > verdict.count:
         return "not asked: more devices are launched than there are"
@@ -131,9 +141,9 @@ def _of_command(command: Mapping[str, Any] | None) -> Iterator[str]:
         return
     for default in command["defaults"]:
         told = f"{default['name']} {default['value']}: {default['why']}"
-        yield f"default   {words.printable(told)}"
+        yield f"default   {printable(told)}"
     if command["ignored"]:
-        yield f"ignored   {words.printable(', '.join(command['ignored']))}: no influence on memory"
+        yield f"ignored   {printable(', '.join(command['ignored']))}: no influence on memory"
 
 
 FOOTERS = {"load": _of_load, "infer": _of_serving, "train": _of_training}

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weighbridge.render import words
-from weighbridge.render.footers import footer
+from weighbridge.render.footers import footer, to_paste
 from weighbridge.report import Report, Row, Verdict
 
 WIDE = 120  # columns, enough for every model
@@ -56,9 +56,17 @@ def human(
         console.print(_table(words.FORMATS, words.formats(report), unit, explain))
     if not report.table:
         console.print()
+    _below(console, report, unit)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _below(console: Console, report: Report, unit: str | None) -> None:
+    """Facts that belong to no table, and a line to paste: in one piece, however narrow it is."""
     for line in footer(report, unit):
         console.print(Text(line))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    if paste := to_paste(report):
+        console.print(Text("\nTo paste:\n"))
+        console.print(Text(paste), soft_wrap=True)
 
 
 def _needed(report: Report, unit: str | None) -> int:

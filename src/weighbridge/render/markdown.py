@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from weighbridge.render import words
-from weighbridge.render.footers import footer
+from weighbridge.render.footers import footer, to_paste
 from weighbridge.report import Report, Row
+from weighbridge.wording import redacted, safe_markdown
 
 
 def markdown(report: Report, *, unit: str | None = None, explain: bool = False, **_: Any) -> str:
@@ -13,9 +14,9 @@ def markdown(report: Report, *, unit: str | None = None, explain: bool = False, 
 
 
 def _lines(report: Report, unit: str | None, explain: bool) -> Iterator[str]:
-    yield f"**{words.title(report)}**"
+    yield f"**{safe_markdown(words.title(report))}**"
     yield ""
-    yield f"{words.provenance(report)}. {words.setting(report)}."
+    yield safe_markdown(f"{words.provenance(report)}. {words.setting(report)}.")
     yield ""
     components = list(words.component_rows(words.fullest(report), unit))
     yield f"Components in {words.moment(report)}:"
@@ -27,13 +28,18 @@ def _lines(report: Report, unit: str | None, explain: bool) -> Iterator[str]:
         yield from _table(words.EXACT, exact)
         yield ""
     if report.verdict is not None:
-        yield from (f"- **{word}** {says}" for word, says in words.verdict(report.verdict, unit))
+        said = words.verdict(report.verdict, unit)
+        yield from (f"- **{word}** {safe_markdown(says)}" for word, says in said)
         yield ""
     for title, rows in _tables(report):
         yield from _load(title, rows, unit, explain)
         yield ""
-    yield from (f"- {line}" for line in footer(report, unit))
-    yield from (f"- warning: {line}" for line in report.warnings)
+    yield from (f"- {safe_markdown(line)}" for line in footer(report, unit))
+    yield from (f"- warning: {safe_markdown(redacted(line))}" for line in report.warnings)
+    paste = to_paste(report)
+    if paste:
+        fence = "```" + "`" * paste.count("`")  # longer than any run of them in a name
+        yield from ("", fence, paste, fence)
 
 
 def _tables(report: Report) -> Iterator[tuple[str, list[Row]]]:
@@ -57,4 +63,4 @@ def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterato
 
 
 def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(safe_markdown, cells)) + " |"

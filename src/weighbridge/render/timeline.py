@@ -5,11 +5,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from weighbridge.wording import safe_json
+
 PLACE = "{{timeline}}"
 
 
 def as_json(timeline: Mapping[str, Any]) -> str:
-    return json.dumps(timeline, ensure_ascii=False) + "\n"
+    return safe_json(json.dumps(timeline, ensure_ascii=False)) + "\n"
 
 
 def html(timeline: Mapping[str, Any]) -> str:

@@ -4,8 +4,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from weighbridge.render.words import FITS, printable, span
+from weighbridge.render.words import FITS, span
 from weighbridge.units import human as size
+from weighbridge.wording import printable, safe_json, safe_markdown
 
 if TYPE_CHECKING:
     from weighbridge.trace.report import DeviceTrace, Moment, Refusal, TraceReport
@@ -42,15 +43,15 @@ def human(report: "TraceReport", unit: str | None = None) -> str:
 
 def markdown(report: "TraceReport", unit: str | None = None) -> str:
     first, *rest = _facts(report)
-    lines = [f"**{first}**", "", *(f"{line}  " for line in rest), ""]
+    lines = [f"**{safe_markdown(first)}**", "", *(f"{safe_markdown(line)}  " for line in rest), ""]
     for table in _tables(report, unit):
         lines += [*_markdown(table), ""]
-    closing = (f"- {line}" for line in (*_closing(report, unit), *_warnings(report)))
+    closing = (f"- {safe_markdown(line)}" for line in (*_closing(report, unit), *_warnings(report)))
     return "\n".join([*lines, *closing]).rstrip() + "\n"
 
 
 def as_json(report: "TraceReport", _: str | None = None) -> str:
-    return json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    return safe_json(json.dumps(report.to_dict(), indent=2, ensure_ascii=False)) + "\n"
 
 
 def quiet(report: "TraceReport", _: str | None = None) -> str:
@@ -74,6 +75,17 @@ def _tables(report: "TraceReport", unit: str | None) -> Iterator[Table]:
     for device in report.devices:
         if device.allocations or len(report.devices) == 1:
             yield from _of_device(device, unit, alone=len(report.devices) == 1)
+    if report.looks:
+        rows = [
+            (
+                printable(k.place),
+                f"{k.times:,}",
+                k.told + " (assumed)" * k.assumed,
+                printable(k.code),
+            )
+            for k in report.looks[:LARGEST]
+        ]
+        yield Table("values looked at", ("place", "times", "told", "line"), rows, (0, 2, 3))
 
 
 def _of_device(device: "DeviceTrace", unit: str | None, *, alone: bool) -> Iterator[Table]:
@@ -159,7 +171,7 @@ def _markdown(table: Table) -> Iterator[str]:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(safe_markdown, cells)) + " |"
 
 
 RENDERERS: dict[str, Callable[["TraceReport", str | None], str]] = {

@@ -6,17 +6,11 @@ from weighbridge.host_fit import when
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Phase, compared
 from weighbridge.report import HostVerdict, Report, Row, Verdict
 from weighbridge.units import human, human_count
+from weighbridge.wording import printable
 
 FITS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
 DIVISIONS, FORMATS = "every weight alike", "as loaders hold them"
 LOAD_COLUMNS = ("format", "largest layer", "total", "training, Adam", "pure 16 bit")
-
-
-def printable(text: str) -> str:
-    """`text` for a terminal: names come from strangers' files and may hold its control codes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def span(b: Bytes, unit: str | None) -> str:
@@ -48,6 +42,8 @@ def setting(report: Report) -> str:
         return f"Loading in {form} with {engine}, {d['dtype_from']}"
     if report.task == "train":
         return training(report)
+    if w["context"] is None and d["not_counted"]:
+        return f"Weights alone in {form} with {engine}, {d['dtype_from']}"
     requests = "1 request" if w["batch_size"] == 1 else f"{w['batch_size']:,} requests"
     end = d["longest_context"]
     beyond = ""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.errors import UsageError
-from weighbridge.releases import release
+from weighbridge.releases import dated, release
 from weighbridge.units import parse_count, parse_size
 
 
@@ -31,7 +31,7 @@ def _word(given: Any) -> str:
 
 
 def _version(given: Any) -> str:
-    if release(_word(given)) is None:
+    if release(_word(given)) is None and dated(given) is None:
         raise ValueError
     return str(given)
 

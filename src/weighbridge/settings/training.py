@@ -6,15 +6,18 @@ A setting that another one makes meaningless is refused: silence would be a gues
 import re
 
 from weighbridge.errors import UsageError
+from weighbridge.quantization.declared import intricate
+from weighbridge.wording import shown
 from weighbridge.workload import Train
 
 TRAINING = """
 [Run]
 method                                    word full|lora|qlora|dora   What is trained. Default: full.
 framework                                 word trainer|trl|accelerate|lightning|torchtune|torchtitan|litgpt|axolotl|deepspeed|megatron|plain   Whose defaults and conventions. Default: trainer.
-framework_version                         version           Its version. Default: the newest known.
+framework_version                         version           Its version; of torchtitan a date such as 2025-04-02. Default: the newest known.
 precision                                 word bf16-mixed|fp16-mixed|bf16|fp16|fp32|fp8-mixed   Of weights and products. Default: bf16-mixed.
 optimizer                                 word              adamw_torch (default), adamw_8bit, sgd-momentum, muon...
+optim_args                                words             Of Adam and AdamW: foreach=False, fused=True, amsgrad=True, weight_decay=0.01.
 batch_size                                count 1..1048576  Sequences of a micro-batch on one device. Default: 1.
 seq_len                                   count 1..         Tokens of a sequence. Default: 2048, or the model's maximum if smaller.
 gradient_accumulation                     whole 1..1048576  Micro-batches of a step.
@@ -36,11 +39,13 @@ base_model                                flag              The headless class, 
 engine_version                            word              Version of transformers (4.40, 5.23). Default: the newest known.
 torch_version                             version           Version of torch that runs; it decides workspaces.
 kbit_upcast                               word peft|trl|norms|none   What of a packed base is cast to float32 before training. Default: the framework's.
+gptq_kernel                               word torch|triton  What multiplies a base in GPTQ: torch keeps each unpacked matrix (GPTQModel), triton nothing (AutoGPTQ). Default: not known, torch is expected.
 bitsandbytes_version                      version           Its version: up to 0.43.1 linears in 4 bits keep their inputs. Default: the newest known.
 accelerate_version                        version           Version of accelerate (FSDP under trainer, trl, axolotl). Default: the newest known.
 deepspeed_version                         version           Version of DeepSpeed. Default: the newest known.
 
 [Adapters]
+bnb_4bit_quant_storage                    word uint8|bfloat16|float16|float32   How packed weights are stored: FSDP shares out what is a float. Default: uint8.
 lora_r                                    whole 1..65536    Rank. Default: 8.
 lora_alpha                                whole 1..1048576  Scale; it takes no memory. Default: 8.
 lora_targets                              words             Modules: all-linear, names, or a regular expression.
@@ -98,10 +103,14 @@ OF_ZERO = (
     "deepspeed_version",
 )
 
+MAX_REPEATS = 8  # of --lora-targets: each multiplies the time by the length of a name
+
 
 def consistent(w: Train) -> None:
     """Raises UsageError where settings contradict each other, whatever the model is."""
     _of_zero(w)
+    if w.bnb_4bit_quant_storage is not None and w.method != "qlora":
+        raise UsageError("--bnb-4bit-quant-storage is of packed weights: use --method qlora")
     if (w.method or "full") == "full":
         _in_full(w)
     elif w.precision == "fp8-mixed":
@@ -164,6 +173,11 @@ def _readable(targets: tuple[str, ...] | None) -> None:
     """A single text may be a regular expression."""
     if targets is None or len(targets) != 1:
         return
+    if intricate(targets[0], MAX_REPEATS):
+        raise UsageError(
+            f"--lora-targets {shown(targets[0])} could search for hours: leave out repeats of "
+            f"repeats, and more than {MAX_REPEATS} of them, or list the modules"
+        )
     try:
         re.compile(targets[0])
     except (re.error, OverflowError, RecursionError) as error:

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from weighbridge.errors import BadFileError
 from weighbridge.formats import Plan
+from weighbridge.wording import shown
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]  # (done, total)
@@ -116,5 +117,5 @@ def span(start: int, stop: int, size: int) -> tuple[int, int]:
 def inside(path: str) -> str:
     """`path` itself, where it stays below the root: indexes and listings are not to be trusted."""
     if not path or "\\" in path or "\0" in path or {"", ".", ".."} & set(path.split("/")):
-        raise BadFileError(f"{path!r} leaves the folder of the model")
+        raise BadFileError(f"{shown(path)} leaves the folder of the model")
     return path

@@ -11,21 +11,27 @@ or not the server knows ranges; tries are repeated a few times, and only where t
 """
 
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
-from weighbridge.errors import HubError, UsageError
+from weighbridge.errors import HubError, UsageError, WeighbridgeError
 from weighbridge.formats import Range
 from weighbridge.units import MIB
+from weighbridge.wording import clipped, shown
+
+T = TypeVar("T")
 
 TRIES = 3
 BACKOFF = 0.25  # seconds before the second try, doubled for the third
 PATIENCE = 10  # seconds after which no further try is begun, waits included
 MAX_SECONDS = 60  # for one answer, so that a trickle ends as well
+HEAD_SECONDS = 15  # for all its headers, redirects included
+SLOW_AFTER, SLOWEST = 8, 4096  # seconds after which so many bytes a second are the least
 MAX_SKIP = 64 * MIB  # what is read and thrown away where a server does not know ranges
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 CHUNK = 1 << 16
@@ -127,7 +133,7 @@ def _opened(url: str, headers: Mapping[str, str], timeout: float) -> Iterator[An
 
     http_error: type[Exception] = errors.HTTPError  # the client's; requests' own are OSErrors
     try:
-        response = _send(url, headers, timeout)
+        response = _within(HEAD_SECONDS, lambda: _send(url, headers, timeout))
         try:
             yield response
         finally:
@@ -136,6 +142,43 @@ def _opened(url: str, headers: Mapping[str, str], timeout: float) -> Iterator[An
         raise HubError(f"{_host(url)}: offline mode is on (HF_HUB_OFFLINE)") from None
     except (OSError, http_error) as error:
         raise _TransientError(_plain(error)) from None
+
+
+def _within(seconds: float, job: Callable[[], T]) -> T:
+    """What `job` returns. Where it takes longer, it is left to its own end: a server that sends a
+    byte a second never lets the client's own timeout, which is that of one read, expire."""
+    done: list[Any] = []
+    late = threading.Event()
+
+    def run() -> None:
+        try:
+            done.extend((True, job()))
+        except BaseException as error:
+            done.extend((False, error))
+        if late.is_set() and done[0] and hasattr(done[1], "close"):
+            done[1].close()  # a response that nobody waits for any more
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if len(done) < 2:
+        late.set()
+        raise UnreachableError(f"the answer took more than {seconds:g} s")
+    if done[0]:
+        found: T = done[1]
+        return found
+    raise _ours(done[1])
+
+
+def _ours(error: BaseException) -> BaseException:
+    """What the client raises over a server's bytes: addresses that are none, unknown encodings."""
+    from huggingface_hub import errors
+
+    http_error: type[Exception] = errors.HTTPError
+    known = (WeighbridgeError, _TransientError, OSError, http_error, errors.OfflineModeIsEnabled)
+    if isinstance(error, known) or not isinstance(error, Exception):
+        return error
+    return UnreachableError(f"the answer is no HTTP that can be read: {_said(error)}")
 
 
 def _send(url: str, headers: Mapping[str, str], timeout: float) -> Any:
@@ -165,15 +208,21 @@ def _old_hub() -> bool:
 
 
 def _chunks(response: Any, count: int) -> Iterator[bytes]:
-    deadline = time.monotonic() + MAX_SECONDS
+    begin, read = time.monotonic(), 0
     size = min(CHUNK, count)  # requests waits until a chunk is full
     for chunk in response.iter_content(size) if _old_hub() else response.iter_bytes():
         yield chunk
-        if time.monotonic() > deadline:
-            raise _TransientError(f"took more than {MAX_SECONDS} s to answer")
+        read += len(chunk)
+        seconds = time.monotonic() - begin
+        if seconds > MAX_SECONDS or (seconds > SLOW_AFTER and read < SLOWEST * seconds):
+            raise UnreachableError(f"took more than {seconds:.0f} s for {read:,} bytes: too slow")
 
 
 def _read(response: Any, count: int) -> bytes:
+    return _within(MAX_SECONDS, lambda: _first(response, count))
+
+
+def _first(response: Any, count: int) -> bytes:
     """The first `count` bytes of the body, fewer where it ends; the rest is not fetched."""
     held, size = [], 0
     if count <= 0:
@@ -183,13 +232,18 @@ def _read(response: Any, count: int) -> bytes:
         size += len(chunk)
         if size >= count:
             break
-    return b"".join(held)[:count]
+    if size > count:
+        held[-1] = held[-1][: count - size]
+    return b"".join(held)
 
 
 def _whole(response: Any, limit: int) -> Answer:
+    why = "the size that was listed" if limit < MIB else "our limit for such a file"
     data = _read(response, limit + 1)
     if len(data) > limit:
-        raise HubError(f"{response.url} is larger than {limit:,} bytes, the limit for such a file")
+        raise HubError(
+            f"{response.url} is larger than {limit:,} bytes, {why}: try again, or download the file"
+        )
     return _answer(response, data, len(data))
 
 
@@ -235,7 +289,7 @@ def _content_range(response: Any) -> tuple[int, int, int | None]:
     span, _, total = said.removeprefix("bytes ").partition("/")
     first, _, last = span.partition("-")
     if _number(first) is None or _number(last) is None:
-        raise _TransientError(f"answered with the range {said!r}")
+        raise _TransientError(f"answered with the range {shown(said)}")
     return int(first), int(last), _number(total)
 
 
@@ -262,9 +316,12 @@ def _refuse(response: Any) -> NoReturn:
 
 def _plain(error: Exception) -> str:
     """One line of an exception of the client."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"cannot be reached ({text[:200]})"
+    return f"cannot be reached ({_said(error)})"
+
+
+def _said(error: Exception) -> str:
+    return clipped(" ".join(str(error).split()) or type(error).__name__, 120)
 
 
 def _host(url: str) -> str:
-    return urlsplit(url).netloc
+    return urlsplit(url).netloc.rpartition("@")[2]

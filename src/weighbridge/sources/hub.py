@@ -14,19 +14,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from weighbridge.errors import AwayError, BadFileError, HubError, NotFoundError, WeighbridgeError
+from weighbridge.errors import (
+    AwayError,
+    BadFileError,
+    HubError,
+    NotFoundError,
+    UsageError,
+    WeighbridgeError,
+)
 from weighbridge.formats import Range
 from weighbridge.formats.strict_json import strict_object
-from weighbridge.reference import HubRef
+from weighbridge.reference import HubRef, check_repo_id
 from weighbridge.sources import cache, select
 from weighbridge.sources.base import MAX_ENTRIES, Entry, Options, inside, span
 from weighbridge.sources.http import Client, RefusedError, UnreachableError
 from weighbridge.sources.local import LocalSource
 from weighbridge.sources.refusals import Asked, explain
 from weighbridge.units import MIB
+from weighbridge.wording import shown
 
-MAX_LISTING = 64 * MIB  # 100,000 files with their hashes
-MAX_READ = 512 * MIB  # one read: five times the largest header that a format allows
+MAX_LISTING = 48 * MIB  # 100,000 files with their hashes
+MAX_READ = 128 * MIB  # one read: twice the largest that a parser asks for
 WHOLE = MIB  # a file up to this size is fetched without a range, as the client does
 
 
@@ -95,8 +103,9 @@ class HubSource:
             return b""
         commit = quote(listing.commit or self._ref.revision or "main", safe="")
         url = f"{self._endpoint}/{listing.repo_id}/resolve/{commit}/{quote(path)}"
+        size = listing.sizes[path]
         try:
-            return client.get(url, limit=MAX_READ, wanted=wanted).data
+            return client.get(url, limit=MAX_READ if size is None else size, wanted=wanted).data
         except RefusedError as refused:
             asked = replace(self._asked(client), path=path, gated=listing.gated)
             raise explain(refused, asked) from None
@@ -145,22 +154,24 @@ class HubSource:
         try:
             info = strict_object(data, MAX_LISTING)
             sizes = dict(_files(info))
+            repo_id, commit = _identity(info, self._ref.repo_id)
         except BadFileError as error:
-            raise HubError(f"{self._endpoint} does not answer as a Hub does: {error}") from None
-        repo_id, commit = info.get("id") or self._ref.repo_id, info.get("sha")
+            raise HubError(
+                f"{self._where()}: {self._endpoint} does not answer as a Hub does: {error}"
+            ) from None
         moved = (f"{self._ref.repo_id} is now {repo_id}",) if repo_id != self._ref.repo_id else ()
         return _Listing(
-            repo_id=str(repo_id),
-            commit=commit if isinstance(commit, str) else None,
+            repo_id=repo_id,
+            commit=commit,
             sizes=sizes,
-            snapshot=self._snapshot(str(repo_id), commit),
+            snapshot=self._snapshot(repo_id, commit),
             gated=bool(info.get("gated")),
             notes=moved,
         )
 
-    def _snapshot(self, repo_id: str, commit: Any) -> LocalSource | None:
+    def _snapshot(self, repo_id: str, commit: str | None) -> LocalSource | None:
         """What the cache holds of a commit, under the id that was typed or the one it has now."""
-        if not isinstance(commit, str) or not cache.COMMIT.fullmatch(commit):
+        if commit is None:
             return None
         folders = (self._cache(self._ref.repo_id), self._cache(repo_id))
         found = next((p for folder in folders if (p := cache.snapshot(folder, commit))), None)
@@ -210,6 +221,18 @@ def _wanted(asked: Range, size: int | None) -> Range | None:
     return None if 0 < last - first == size <= WHOLE else Range(first, last)
 
 
+def _identity(info: Mapping[str, Any], asked: str) -> tuple[str, str | None]:
+    """(id, commit) of the answer: both are printed, and become parts of addresses and paths."""
+    repo_id, commit = info.get("id"), info.get("sha")
+    try:
+        found = asked if repo_id is None else check_repo_id(repo_id)
+    except (UsageError, TypeError):
+        raise BadFileError(f"id is {shown(repo_id)}, which is no name of a repository") from None
+    if commit is not None and not (isinstance(commit, str) and cache.COMMIT.fullmatch(commit)):
+        raise BadFileError(f"sha is {shown(commit)}, which is no commit")
+    return found, commit
+
+
 def _files(info: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
     """(path, size) of each file in the answer of the API; raises BadFileError."""
     siblings = info.get("siblings")
@@ -220,7 +243,7 @@ def _files(info: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
     for sibling in siblings:
         path = sibling.get("rfilename") if isinstance(sibling, dict) else None
         if not isinstance(path, str):
-            raise BadFileError(f"siblings holds {str(sibling)[:80]!r}")
+            raise BadFileError(f"siblings holds {shown(sibling)}")
         size = sibling.get("size")
         yield inside(path), size if type(size) is int and size >= 0 else None
 

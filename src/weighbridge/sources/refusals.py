@@ -53,7 +53,8 @@ def _no_repository(refused: RefusedError, asked: Asked) -> WeighbridgeError:
 
 def _no_revision(refused: RefusedError, asked: Asked) -> WeighbridgeError:
     held = f"; it has {', '.join(asked.revisions)}" if asked.revisions else ""
-    return NotFoundError(f"{asked.repo_id} has no revision {asked.revision!r}{held}")
+    revision = "branch main" if asked.revision is None else f"revision {asked.revision!r}"
+    return NotFoundError(f"{asked.repo_id} has no {revision}{held}")
 
 
 def _no_file(refused: RefusedError, asked: Asked) -> WeighbridgeError:

@@ -13,6 +13,7 @@ from weighbridge.sources.base import Entry
 
 SPLIT = re.compile(r"(.*-)(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE | re.DOTALL)
 MAX_PARTS = 10_000
+LOOKED_AT = 500  # characters and names: likeness takes their product
 
 
 def parts(path: str) -> tuple[str, ...]:
@@ -66,7 +67,11 @@ def quantization(entries: Iterable[Entry], quant: str, where: str) -> tuple[Entr
 def _hint(wanted: str, names: list[str]) -> str:
     if not names:
         return ", nor any other"
-    return f"; it has {_some(get_close_matches(wanted, names, n=3, cutoff=0.5) or sorted(names))}"
+    return f"; it has {_some(_near(wanted, names) or sorted(names))}"
+
+
+def _near(wanted: str, names: list[str]) -> list[str]:
+    return get_close_matches(wanted[:LOOKED_AT], names[:LOOKED_AT], n=3, cutoff=0.5)
 
 
 def _some(names: list[str], count: int = 8) -> str:

@@ -14,6 +14,7 @@ from weighbridge.sources import select
 from weighbridge.sources.base import Entry, Options, span
 from weighbridge.sources.http import Answer, Client, RefusedError
 from weighbridge.sources.hub import MAX_READ
+from weighbridge.wording import redacted
 
 FIRST = 100_000  # the size that parsers ask for first
 
@@ -26,12 +27,14 @@ class UrlSource:
 
         options = options or Options()
         if options.offline or constants.HF_HUB_OFFLINE:
-            raise HubError(f"{ref.url} cannot be read offline")
+            raise HubError(
+                f"{ref.url} cannot be read offline: download the file, and give its path"
+            )
         self._client = Client(token=False)
         self._urls = _part_urls(ref)
         self._heads: dict[str, Answer] = {}
         self._lock = threading.Lock()
-        self.name = ref.url
+        self.name = redacted(ref.url)
         self.revision: str | None = None
         self.notes: tuple[str, ...] = ()
 

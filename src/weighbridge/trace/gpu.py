@@ -8,8 +8,10 @@ gpu.tape.allocated.nbytes
 
 import contextlib
 import inspect
+import logging
 import os
 import threading
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -31,14 +33,20 @@ from weighbridge.trace.distributed.world import told, world
 from weighbridge.trace.hidden import Hidden
 from weighbridge.trace.kernels import registered
 from weighbridge.trace.notes import Notes
-from weighbridge.trace.patches import generation, patched, put
+from weighbridge.trace.patches import generation, patched, put, stopping
 from weighbridge.trace.patches.arrivals import arriving
+from weighbridge.trace.patches.compiler import without_compiler
 from weighbridge.trace.patches.files import Files
+from weighbridge.trace.patches.graphs import graphs
 from weighbridge.trace.patches.libraries import Libraries
 from weighbridge.trace.patches.modules import modules
+from weighbridge.trace.patches.profiling import profiling
+from weighbridge.trace.patches.repeats import MODULE as REPEATED
+from weighbridge.trace.patches.repeats import Repeats
 from weighbridge.trace.patches.runtime import runtime
 from weighbridge.trace.patches.threads import threads
 from weighbridge.trace.patches.values import values
+from weighbridge.trace.places import Assume, Look
 from weighbridge.trace.recorder import Recorder
 from weighbridge.trace.report import DeviceTrace, device
 from weighbridge.trace.standins import standins
@@ -50,6 +58,8 @@ class FakeGPU:
     """`count` cards; `torch_version` ("2.5") chooses the rules of workspaces and kernels alone, the
     code that runs is the installed torch's. With `world_size` this is process `rank` of so many,
     `per_node` of them beside it, as a launcher starts them. `history` keeps what a snapshot needs.
+    `assume` says what values are that a program looks at: {"loss": 1.0, "train.py:31": 0.5}, or a
+    function of a Look.
     Raises UnsupportedError where torch cannot do this."""
 
     def __init__(  # noqa: PLR0913  the card's settings, and the launcher's
@@ -64,6 +74,7 @@ class FakeGPU:
         world_size: int | None = None,
         rank: int = 0,
         per_node: int | None = None,
+        assume: Assume | None = None,
     ) -> None:
         self.card, named = card(name, gpu_memory)
         self.world = None if world_size is None else world(world_size, rank, per_node)
@@ -74,7 +85,7 @@ class FakeGPU:
         self.history = history
         beside = self.world.per_node if self.world else 1
         self.tapes = [self._tape(index) for index in range(max(count, named, beside))]
-        self.recorder = Recorder(self.tapes, Hidden(self.card, self.version))
+        self.recorder = Recorder(self.tapes, Hidden(self.card, self.version), assume)
         self.notes = Notes()
         self._files = Files(self.notes)
         self._groups = Groups(self.world, self.notes)
@@ -91,6 +102,11 @@ class FakeGPU:
         return tuple(
             device(index, tape, self.card.outside) for index, tape in enumerate(self.tapes)
         )
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """Where the program looked at values that are not known, and what it was told."""
+        return tuple(look for _, look in self.recorder.looks.places.values())
 
     def _tape(self, index: int) -> Tape:
         """The allocator reads its settings at the first request, as torch's does."""
@@ -115,27 +131,36 @@ class FakeGPU:
             enter = self._stack.enter_context
             enter(guard.guarded())
             enter(_as_before())
+            enter(_quiet())
             enter(told(self.world))
             table = *runtime(self.card, self.recorder), *modules(), *values()
+            table = *table, *graphs(self.recorder), *profiling(self.notes)
             processes = *self._groups.patches(), *replicas(self.recorder), *devices()
             undo = enter(patched([*table, *processes, *self._files.patches()]))
             self._stack.callback(self._files.close)
             self._stack.callback(self._groups.close)
+            repeats = Repeats(self.recorder)
             late = (
                 self._files.table()
                 | standins(self.recorder)
                 | sharding(self.notes)
-                | {generation.MODULE: generation.beams}
+                | {
+                    REPEATED: repeats.table,
+                    generation.MODULE: generation.beams,
+                    stopping.MODULE: stopping.stopping(self.notes),
+                }
             )
             enter(arriving(late, undo, self.notes))
             libraries = Libraries()
-            fakes = enter(Fakes(allow_non_fake_inputs=True))
+            fakes = enter(without_compiler(partial(Fakes, allow_non_fake_inputs=True)))
+            enter(fakes)
             self.recorder.replaced |= collectives()
             self.recorder.replaced |= enter(registered(Chooser(self.card, self.version)))
             enter(self.recorder)
             enter(patched(threads(fakes, self.recorder)))
             watch = Watch(self.recorder, lambda: undo.extend(map(put, libraries.arrived())))
             enter(watch)
+            repeats.path = watch.path
             self._stack = self._stack.pop_all()
         return self
 
@@ -176,6 +201,15 @@ class Fakes(FakeTensorMode):  # type: ignore[misc]
         """A copy of a tensor is of the same mode. torch would copy that, and what it holds in C."""
         return self
 
+    def create_symbolic_nested_int(self, *, nt_tensor_id: int | None = None) -> Any:
+        """The number of a jagged dimension; nobody reasons about it as a symbol here."""
+        from torch.nested._internal.nested_int import NestedIntNode
+
+        if nt_tensor_id is None:
+            nt_tensor_id = self.nt_tensor_id_counter
+            self.nt_tensor_id_counter += 1
+        return torch.SymInt(NestedIntNode(nt_tensor_id, 1))
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False
@@ -194,6 +228,17 @@ def _as_before() -> Any:
         torch.set_grad_enabled(grad)
         if _default_device() is not device:
             torch.set_default_device(None if device is None else device.device)
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """torch logs the trace of an error in its fake kernels before the program sees the error."""
+    log = logging.getLogger(FakeTensorMode.__module__)
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _default_device() -> Any:

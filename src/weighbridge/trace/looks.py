@@ -15,6 +15,7 @@ and the program's user is warned once.
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._pytree import tree_flatten, tree_iter, tree_map_only, tree_unflatten
 
+from weighbridge.trace.places import COMPARED, Assume, Look, Seen, assumed, seen
+from weighbridge.trace.refusals import refused
 from weighbridge.trace.uniform import LARGE, MADE, VIEWS, is_uniform, uniform
 
 Args = tuple[Any, ...]
@@ -42,27 +45,51 @@ VALUE, COUNT = "0", "that all of them count"
 
 
 class Looks:
-    """Answers, and one warning for each kind; `told` has them."""
+    """Answers, and one warning for each kind; `told` has them, `places` where they were asked for.
+    `assume` says what one value is."""
 
-    def __init__(self) -> None:
+    def __init__(self, assume: Assume | None = None) -> None:
         self.told: list[str] = []
+        self.asked = 0  # how often the course may have depended on a value
+        self.assume: Assume = {} if assume is None else assume
+        self.places: dict[tuple[str, str], tuple[Seen, Look]] = {}
 
     def answer(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
         """For an operation whose result, or its size, is in the data."""
+        self.asked += 1
         known = _computed(func, args, kwargs)
         if known is not None:
             return tree_map_only(torch.Tensor, lambda t: _faked(t, args), known)
         name = func.overloadpacket.__name__
         if name in VALUES:
-            self._warn(name, VALUE)
-            return _told(args[0]) if name == "_local_scalar_dense" else False
+            return self._value(name, args)
         if name not in COUNTS:
-            raise NotImplementedError(
-                f"{func}: what it returns is in the data, and a fake tensor has none"
-            )
+            raise refused(func, "the program")
         if name not in MASKED or any(known is None for known in map(shadow, _masks(args))):
             self._warn(name, COUNT)
+            self._placed(seen(), name, "all of them", assumed=False)
         return COUNTS[name](func, args, kwargs)
+
+    def _value(self, name: str, args: Args) -> Any:
+        """One value: the user's, else what is told of those that are not known."""
+        at, told = seen(), _told(args[0]) if name == "_local_scalar_dense" else False
+        look = Look(place=at.place, code=at.code, op=name.strip("_"), told=str(told), times=0)
+        own = assumed(self.assume, at, look) if self.assume else None
+        if own is None:
+            self._warn(name, VALUE)
+        else:
+            told = _as(args[0], own)
+        self._placed(at, look.op, str(told), assumed=own is not None)
+        return told
+
+    def _placed(self, at: Seen, op: str, told: str, *, assumed: bool) -> None:
+        before = self.places.get((at.place, op))
+        if before is not None:
+            at, look = before
+            self.places[at.place, op] = at, replace(look, times=look.times + 1)
+            return
+        look = Look(place=at.place, code=at.code, op=op, told=told, times=1, assumed=assumed)
+        self.places[at.place, op] = at, look
 
     def _warn(self, op: str, answer: str) -> None:
         if not any(answer in said for said in self.told):
@@ -93,9 +120,15 @@ class Looks:
         if known is not None:
             cast(out, known)
             return
-        for t in tree_iter(args):
-            if isinstance(t, torch.Tensor):
+        for position, t in enumerate(tree_iter(args)):
+            if isinstance(t, torch.Tensor) and not _spared(func, position, args):
                 lost(t)
+
+
+def _spared(func: Any, position: int, args: Args) -> bool:
+    """A scaler of gradients counts in its second argument how many are infinite: none is."""
+    checks = func.overloadpacket.__name__ == "_amp_foreach_non_finite_check_and_unscale_"
+    return checks and position >= len(args[0])
 
 
 def shadow(t: torch.Tensor) -> torch.Tensor | None:
@@ -125,10 +158,23 @@ def _bounded(func: Any, args: Args, kwargs: dict[str, Any], out: torch.Tensor) -
         least = args[1] if len(args) > 1 else kwargs.get("min")
         if isinstance(least, int | float):
             vars(out)["least"] = least
+    elif name in COMPARED and out.numel() == 1:
+        other = _number(args[1])
+        if other is not None:
+            vars(out)["compared"] = name, other
     elif name in KEEPING or name in VIEWS:
         least = vars(args[0]).get("least") if isinstance(args[0], FakeTensor) else None
         if least is not None:
             vars(out)["least"] = least
+
+
+def _number(value: Any) -> float | None:
+    """One that is known."""
+    if isinstance(value, torch.Tensor):
+        known = shadow(value)
+        with unset_fake_temporarily():
+            return None if known is None or known.numel() != 1 else float(known.item())
+    return float(value)
 
 
 def _told(t: torch.Tensor) -> Any:
@@ -136,6 +182,15 @@ def _told(t: torch.Tensor) -> Any:
     zero = nothing(t.dtype)
     least = vars(t).get("least", 0) if isinstance(t, FakeTensor) else 0
     return type(zero)(least) if least > 0 else zero
+
+
+def _as(t: torch.Tensor, value: float) -> Any:
+    """What the user says, as Python has a tensor's value; a comparison is made with it."""
+    compared = vars(t).get("compared") if isinstance(t, FakeTensor) else None
+    if compared is not None:
+        name, other = compared
+        return COMPARED[name](value, other)
+    return type(nothing(t.dtype))(value)
 
 
 def nothing(dtype: torch.dtype) -> Any:

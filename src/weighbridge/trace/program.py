@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from weighbridge.errors import NotFoundError, UsageError
+from weighbridge.trace.turns import SAID, Turns
 
 COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides what they hold
 
@@ -79,14 +80,19 @@ def as_python(asked: Request) -> Iterator[types.ModuleType]:
         gc.set_threshold(*before[3])
 
 
-def execute(asked: Request, main: types.ModuleType) -> None:
+def execute(asked: Request, main: types.ModuleType, turns: Turns | None = None) -> None:
     """Raises what the program raises, SystemExit as well."""
     if asked.module:
         exec(_found(asked.script, main), main.__dict__)
         return
     with io.open_code(os.path.abspath(asked.script)) as file:
         source = file.read()
-    exec(compile(source, main.__file__ or "", "exec", dont_inherit=True), main.__dict__)
+    path = main.__file__ or ""
+    code = compile(source, path, "exec", dont_inherit=True)
+    if turns is not None:
+        main.__dict__[SAID] = turns.say
+        code = compile(turns.prepared(source, path), path, "exec", dont_inherit=True)
+    exec(code, main.__dict__)
     if asked.function is not None:
         vars(main)[asked.function]()
 

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
@@ -25,6 +25,8 @@ from torch.utils._pytree import tree_iter
 from weighbridge.allocator import OutOfMemoryError
 from weighbridge.trace.hidden import Hidden
 from weighbridge.trace.looks import EXCEPTIONS, Looks
+from weighbridge.trace.places import Assume
+from weighbridge.trace.refusals import is_raw, refused
 from weighbridge.trace.tape import Role, Tape
 
 ADVICE = (
@@ -35,6 +37,7 @@ ADVICE = (
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 OWN = (torch._C.DispatchKey.CPU, torch._C.DispatchKey.CUDA)
 ATEN = torch.ops.aten
+LOOKED = object()
 SUMS = frozenset(
     (
         ATEN.add.Tensor,
@@ -50,11 +53,11 @@ SUMS = frozenset(
 class Recorder(TorchDispatchMode):  # type: ignore[misc]
     """Writes one tape for each device. `replaced` operations are done otherwise than torch does."""
 
-    def __init__(self, tapes: Sequence[Tape], hidden: Hidden) -> None:
+    def __init__(self, tapes: Sequence[Tape], hidden: Hidden, assume: Assume | None = None) -> None:
         super().__init__()
         self.tapes = tapes
         self.hidden = hidden
-        self.looks = Looks()
+        self.looks = Looks(assume)
         self.where: Callable[[Any], str] = _nowhere
         self.replaced: dict[Any, Callable[..., Any]] = {}
         self._kinds: dict[Any, tuple[str, bool, bool]] = {}
@@ -111,6 +114,24 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             number = tape.malloc(storage.nbytes(), op="resize_", module=where, role=role)
         self._numbers[storage._cdata] = tape, number, node
 
+    def adopt(self, tensor: torch.Tensor, tape: Tape, number: int) -> None:
+        """A tensor that no operation made here is that storage of the tape."""
+        storage = tensor.untyped_storage()
+        address = storage._cdata
+        self._numbers[address] = tape, number, None
+        self._ends[address] = weakref.ref(storage, partial(self._gone, address))
+
+    def forget(self, tensor: torch.Tensor) -> None:
+        """Its storage is released now; when its object ends is of no matter."""
+        address = tensor.untyped_storage()._cdata
+        tape, number, _ = self._numbers.pop(address)
+        del self._ends[address]
+        tape.free(number)
+
+    def refuse(self, error: OutOfMemoryError) -> NoReturn:
+        """As torch says it."""
+        raise torch.OutOfMemoryError(f"{error} {ADVICE}") from None
+
     def stop(self) -> None:
         """Forgets what still lives: its end is after the trace's."""
         self._ends.clear()
@@ -144,7 +165,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 return self._with_hidden(name, func, args, kwargs, device)
             return self._run(func, args, kwargs)
         except OutOfMemoryError as error:
-            raise torch.OutOfMemoryError(f"{error} {ADVICE}") from None
+            self.refuse(error)
 
     def _wrapped(self, types: Any) -> bool:
         """Whether one of them, as DTensor, has no memory but that of tensors inside."""
@@ -163,9 +184,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return name, self.hidden.knows(name), whole
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        try:
-            out = func(*args, **kwargs)
-        except EXCEPTIONS:
+        out = self._faked(func, args, kwargs)
+        if out is LOOKED:  # not within the handling of what torch said
             out = self.looks.answer(func, args, kwargs)
         for t in (out,) if isinstance(out, torch.Tensor) else tree_iter(out):
             if isinstance(t, torch.Tensor) and t.device.type == "cuda":
@@ -173,6 +193,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                     self._seen(part, func, args)
         self.looks.follow(func, args, kwargs, out)
         return out
+
+    def _faked(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What torch says that it returns; LOOKED where that is in the data."""
+        try:
+            return func(*args, **kwargs)
+        except EXCEPTIONS:
+            return LOOKED
+        except (NotImplementedError, RuntimeError) as error:
+            if not is_raw(error):
+                raise
+            where = self.where(torch._C._current_autograd_node())
+            raise refused(func, where) from None
 
     def _with_hidden(
         self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], device: int
@@ -271,6 +303,8 @@ def _released(tape: Tape) -> Iterator[list[int]]:
 
 def _parts(t: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The tensors that have its storages."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(t):  # within vmap and grad
+        t = torch._C._functorch.get_unwrapped(t)
     if is_traceable_wrapper_subclass(t):
         inside = (getattr(t, name) for name in t.__tensor_flatten__()[0])
         return tuple(p for i in inside if isinstance(i, torch.Tensor) for p in _parts(i))

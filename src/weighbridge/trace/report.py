@@ -15,6 +15,7 @@ from weighbridge.components.device import CONTEXT
 from weighbridge.fit import Answer, fits
 from weighbridge.memory import Bytes
 from weighbridge.trace import levels
+from weighbridge.trace.places import Look
 from weighbridge.trace.tape import Refused, Storage, Tape
 from weighbridge.units import human
 
@@ -131,6 +132,7 @@ class TraceReport:
     alloc_conf: str = ""
     verdict: TraceVerdict | None = None
     warnings: tuple[str, ...] = ()
+    looks: tuple[Look, ...] = ()
 
     @property
     def fullest(self) -> DeviceTrace:

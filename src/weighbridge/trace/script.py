@@ -20,12 +20,12 @@ from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.trace import program
 from weighbridge.trace.program import Request
 from weighbridge.trace.report import Ending, Gpu, Program, TraceReport, device, verdict
+from weighbridge.trace.turns import Turns
 
 DEFAULT_GPU = "a100-80gb"  # its kernels, where nobody names a card
 NO_END = "1024TiB"  # of memory, then
 LONGEST = 300  # signs of an error's line
 INTERRUPTED = 130  # 128 + SIGINT
-OURS = (__file__, program.__file__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,7 @@ class Settings:
     world_size: int | None = None  # said by itself
     rank: int | None = None
     variables: Mapping[str, str] = field(default_factory=dict)  # of the environment
+    assume: Mapping[str, float] = field(default_factory=dict)  # of values
     notes: tuple[str, ...] = ()  # what a launcher's line had that we do not know
 
 
@@ -66,13 +67,17 @@ def trace(asked: Request, card: Settings) -> tuple[TraceReport, Any]:
         torch_version=card.torch_version,
         alloc_conf=card.alloc_conf,
         history=card.history,
+        assume=card.assume,
         **_processes(card),
     )
     with program.as_python(asked) as main, _set(card.variables):
         with gpu:
             for note in card.notes:
                 gpu.notes(note)
-            ran = _run(asked, main)
+            turns = Turns()
+            ran = _run(asked, main, turns)
+            for line in turns.lines(gpu.recorder.looks.places.values()):
+                gpu.notes(line)
         return _report(ran, gpu, card, limited=limited), gpu
 
 
@@ -121,11 +126,11 @@ def _set(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _run(asked: Request, main: types.ModuleType) -> Program:
+def _run(asked: Request, main: types.ModuleType, turns: Turns) -> Program:
     ending: Ending = "finished"
     code, told = 0, ""
     try:
-        program.execute(asked, main)
+        program.execute(asked, main, turns)
     except SystemExit as end:
         ending, code = "exit", _status(end)
     except KeyboardInterrupt as error:
@@ -156,13 +161,28 @@ def _status(end: SystemExit) -> int:
 
 def _shown(error: BaseException) -> str:
     """Shows it as Python does, without our own frames; its last line."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename in OURS:
-        trace = trace.tb_next
-    error.__traceback__ = trace
+    from weighbridge.trace import refusals
+
+    for one in _chain(error):
+        one.__traceback__ = refusals.trimmed(one.__traceback__)
+    said = refusals.told(error)
     sys.stdout.flush()
-    sys.excepthook(type(error), error, trace)
+    if said:
+        for line in traceback.format_tb(error.__traceback__):
+            sys.stderr.write(line)
+        sys.stderr.write(f"weighbridge: {said}\n")
+        return said[:LONGEST]
+    sys.excepthook(type(error), error, error.__traceback__)
     return traceback.format_exception_only(error)[-1].strip().partition("\n")[0][:LONGEST]
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """It, and what it came of."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _is_oom(error: BaseException | None) -> bool:
@@ -199,4 +219,5 @@ def _report(ran: Program, gpu: Any, card: Settings, *, limited: bool) -> TraceRe
         alloc_conf=card.alloc_conf or "",
         verdict=verdict(found, asked.usable, devices, died=died) if asked else None,
         warnings=(*gpu.recorder.looks.told, *gpu.notes.told),
+        looks=gpu.looks,
     )

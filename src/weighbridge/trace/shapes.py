@@ -59,12 +59,45 @@ def _ctc_backward(mode: Any, func: Any, *args: Any, **kwargs: Any) -> torch.Tens
         return torch.empty_like(args[1], memory_format=torch.legacy_contiguous_format)
 
 
+def _channels(t: torch.Tensor) -> torch.Tensor:
+    """A number for each channel, as sums are kept: acc_type of half types is float."""
+    half = t.dtype in (torch.float16, torch.bfloat16)
+    return t.new_empty(t.shape[1], dtype=torch.float32 if half else t.dtype)
+
+
+def _statistics(mode: Any, func: Any, *args: Any, **_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    with mode:
+        return _channels(args[0]), _channels(args[0])
+
+
+def _normalised(mode: Any, func: Any, *args: Any, **_: Any) -> torch.Tensor:
+    with mode:
+        return torch.empty_like(args[0])
+
+
+def _reduced(mode: Any, func: Any, *args: Any, **_: Any) -> tuple[torch.Tensor | None, ...]:
+    grad, weight, (of_input, of_weight, of_bias) = args[0], args[4], args[5:8]
+    with mode:
+        sums = [_channels(grad) if of_input else None for _ in range(2)]
+        kept = grad if weight is None else weight
+        own = [
+            kept.new_empty(grad.shape[1]) if wanted and weight is not None else None
+            for wanted in (of_weight, of_bias)
+        ]
+        return (*sums, *own)
+
+
 NAMES: dict[str, Callable[..., Any]] = {
     "_grouped_mm": _grouped,
     "_use_cudnn_ctc_loss": _never,
     "_use_miopen_ctc_loss": _never,
     "_ctc_loss": _ctc,
     "_ctc_loss_backward": _ctc_backward,
+    "batch_norm_stats": _statistics,
+    "batch_norm_gather_stats_with_counts": _statistics,
+    "batch_norm_elemt": _normalised,
+    "batch_norm_backward_reduce": _reduced,
+    "batch_norm_backward_elemt": _normalised,
 }
 RULES: dict[Any, Callable[..., Any]] = {
     getattr(getattr(torch.ops.aten, name), overload): rule

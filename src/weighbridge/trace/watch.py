@@ -89,7 +89,7 @@ class Watch:
         recomputes = len(self.stack) > self.outside
         if node is not None and self.differentiated and not recomputes:
             return self.differentiated[-1].at(node._sequence_nr())
-        return self._path(self.stack[-1]) if self.stack else ""
+        return self.path(self.stack[-1]) if self.stack else ""
 
     def _before(self, module: nn.Module, _: Any) -> None:
         if not self.stack:
@@ -117,13 +117,13 @@ class Watch:
         if recorder.phase != "backward" and next(module.parameters(), None) is not None:
             recorder.phase = "forward" if torch.is_grad_enabled() else "eval"
 
-    def _path(self, module: nn.Module) -> str:
+    def path(self, module: nn.Module) -> str:
         if module not in self.paths:
             self.paths.update((m, name) for name, m in self.stack[0].named_modules())
         return self.paths.get(module) or type(module).__name__
 
     def _note(self) -> None:
-        path = self._path(self.stack[-1]) if self.stack else ""
+        path = self.path(self.stack[-1]) if self.stack else ""
         self._trail().note(torch.autograd._get_sequence_nr(), path)
 
     def _trail(self) -> "Trail":

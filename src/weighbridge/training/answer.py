@@ -5,15 +5,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.components.device import context, libraries
-from weighbridge.memory import Bytes, Device, Phase
+from weighbridge.memory import Device
 from weighbridge.training.host import on_host
-from weighbridge.training.paged import beside, paged_out
 from weighbridge.training.phases import phases
 from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run, run
+from weighbridge.training.sizes import followed
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+
+
+MOST_LISTED = 4096  # devices of a report: each takes 20 kB of JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +24,7 @@ class Answer:
     """By device; the host is the last one. Settings are the effective ones, defaults included."""
 
     devices: tuple[Device, ...]
+    managed: int = 0  # bytes of states that the driver pages: on no device yet (paged.py)
     settings: Mapping[str, Any]
     derived: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -28,30 +32,32 @@ class Answer:
 
 def answer(p: Plan, budget: "Budget | None") -> Answer:
     capacity = _capacity(p, budget)
-    stages = [run(p, capacity, stage) for stage in range(p.sharding.pipeline)]
+    count = p.sharding.pipeline
+    flights = [min(count - i, p.accumulation) + 1 for i in range(count)]
+    followed(p.subject.body, p.subject.model.reference, flights)
+    stages = [run(p, capacity, stage) for stage in range(count)]
     found = max(stages, key=lambda run: max(run.reserved.values()))
-    usable = None if budget is None else budget.usable
-    shown = [phases(p, run) for run in stages]
-    rests = [phase.at("driver") for phase in shown[stages.index(found)]]
-    spilled = paged_out(rests, found.elsewhere.get("managed", 0), usable)
     return Answer(
-        devices=(*_devices(p, stages, shown, usable), on_host(p, found, spilled)),
+        devices=(*_devices(p, stages), on_host(p, found)),
+        managed=found.elsewhere.get("managed", 0),
         settings=_settings(p),
         derived=_derived(p, found),
         warnings=tuple(_warnings(p, found)),
     )
 
 
-def _devices(
-    p: Plan, stages: list[Run], shown: list[tuple[Phase, ...]], usable: Bytes | None
-) -> Iterator[Device]:
+def _devices(p: Plan, stages: list[Run]) -> Iterator[Device]:
     """Ranks of a stage are alike; the first has the largest shares."""
     alike = p.sharding.ranks // p.sharding.pipeline
-    for number, (found, own) in enumerate(zip(stages, shown, strict=True)):
-        managed = found.elsewhere.get("managed", 0)
-        held = tuple(beside(phase, managed, p.optimizer, usable) for phase in own)
-        for i in range(alike):
-            yield Device(index=number * alike + i, kind="gpu", phases=held)
+    for number, found in enumerate(stages):
+        shown = phases(p, found)
+        for i in range(min(alike, _listed(p))):
+            yield Device(index=number * alike + i, kind="gpu", phases=shown)
+
+
+def _listed(p: Plan) -> int:
+    """Of a stage's ranks, how many are listed."""
+    return max(1, MOST_LISTED // p.sharding.pipeline)
 
 
 def _capacity(p: Plan, budget: "Budget | None") -> int | None:
@@ -67,9 +73,10 @@ def _settings(p: Plan) -> dict[str, Any]:
         "method": p.method,
         "framework": p.framework.name,
         "optimizer": p.optimizer.name,
+        "optim_args": list(p.optim_args),
         "gradient_accumulation": p.accumulation,
         "checkpointing": p.checkpointing,
-        "kbit_upcast": p.upcast,
+        "kbit_upcast": p.base.upcast,
         "loss": p.loss,
         "attention": p.attention,
         **p.settings,
@@ -86,6 +93,9 @@ def _derived(p: Plan, found: Run) -> dict[str, Any]:
 
 
 def _warnings(p: Plan, found: Run) -> Iterator[str]:
+    alike = p.sharding.ranks // p.sharding.pipeline
+    if alike > _listed(p):
+        yield f"{_listed(p):,} of {alike:,} ranks that are alike are listed"
     if found.program.said:
         yield f"{p.subject.model_type}: {found.program.said}"
     yield from found.assumed

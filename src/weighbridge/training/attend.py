@@ -12,6 +12,7 @@ from typing import Any
 
 from weighbridge.autograd.machine import Machine, lower
 from weighbridge.autograd.ops.attention import Heads, How, cudnn, eager, efficient, flash, math
+from weighbridge.autograd.ops.flash3 import flash3
 from weighbridge.autograd.ops.shaping import expand, repeat, turned
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.kernels import attention as kernels
@@ -32,6 +33,8 @@ def attended(
     how = How(**more)
     if how.p and not m.training:
         how = replace(how, p=0.0)
+    if kernel == "flash" and how.sinks is not None:
+        return flash3(m, q, k, v, h), None
     if kernel == "eager":
         q, k, v = _views(m, q, k, v, views=how.views)
         return eager(m, q, k, v, h, how)

@@ -9,7 +9,8 @@
     trl             float32 also where it is frozen; checkpoints; tiles of logits; by release
     axolotl         bf16-mixed: bfloat16 under autocast
     deepspeed       16 bits without autocast, the float32 copy among ranks (BF16_Optimizer)
-    torchtitan      float32 parts, gathered in bfloat16 by FSDP2; alone under autocast
+    torchtitan      float32 parts, gathered in bfloat16 by FSDP2; alone under autocast. Its versions
+                    are dates: it has few releases, and users install its main branch
     torchtune       bfloat16, also adapters and states; a step in one kernel; eight chunks of logits
     accelerate      as a plain loop, whose outputs are in float32
     lightning       float32 by default; gradients of a step live through the next forward
@@ -79,6 +80,8 @@ class Framework:
     targets: tuple[str, ...] = ()  # of LoRA; PEFT's where there are none
     wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of what is frozen
     lowers_packed: bool = False  # beside packed weights LoRA is in the dtype of products after all
+    dated: bool = False  # its versions are dates
+    versioned: bool = False  # whether any rule depends on its version
     compiles: bool = False  # its layers are known as torch.compile leaves them
     shard: str | None = None
     shards: tuple[str, ...] = ()  # what it shares out at all; anything where there are none
@@ -155,6 +158,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     "litgpt": Framework(
         name="litgpt",
         source="litgpt finetune/lora.py, finetune/full.py, utils.py; lightning fabric plugins",
+        versioned=True,
         precision="bf16",
         loss="litgpt",
         losses={"standard": "litgpt-pretrain"},
@@ -164,7 +168,9 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "torchtitan": Framework(
         name="torchtitan",
-        source="torchtitan 9dec370 train.py, parallelisms/parallelize_llama.py (apply_fsdp)",
+        source="torchtitan 9dec370 to b5bcd76 train.py, components/loss.py, parallelize_llama.py",
+        dated=True,
+        versioned=True,
         precisions={
             **PRECISIONS,
             "bf16-mixed": WIDE,
@@ -201,6 +207,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     "deepspeed": Framework(
         name="deepspeed",
         source="DeepSpeed runtime/engine.py, runtime/bf16_optimizer.py",
+        versioned=True,
         precisions={
             **PRECISIONS,
             "bf16-mixed": Precision(weights=BFLOAT16, frozen=BFLOAT16),
@@ -216,18 +223,26 @@ NEAR: Mapping[str, str] = {
 }
 
 
+STORAGE: Mapping[str, DType] = {  # of packed weights
+    "bfloat16": BFLOAT16,
+    "float16": FLOAT16,
+    "float32": FLOAT32,
+}
+
+
 def framework(name: str | None, release: str | None = None) -> Framework:
     found = FRAMEWORKS.get(name or "trainer")
     if found is None and name is not None and name in NEAR:
         raise UsageError(f"--framework {name}: {NEAR[name]}")
     if found is None:
         raise UsageError(f"--framework {name!r} is not known; known: {', '.join(FRAMEWORKS)}")
-    return found.at(numbers(release) if release else None)
+    return found.at(numbers(release))
 
 
 def held(w: Train) -> tuple[Framework, Precision]:
     """The framework, and what weights are held in under it. DeepSpeed converts a model to 16 bits
-    whatever the Trainer was told, and keeps the float32 copy itself."""
+    whatever the Trainer was told, and keeps the float32 copy itself. Beside packed weights that are
+    stored as floats for FSDP the rest is loaded in their dtype, as PEFT's recipe has it."""
     made = framework(w.framework, w.framework_version)
     if w.shard is not None and made.shards and w.shard not in made.shards:
         raise UsageError(
@@ -235,7 +250,10 @@ def held(w: Train) -> tuple[Framework, Precision]:
         )
     chosen = precision(made, w.precision)
     if (w.shard or "").startswith("zero") and chosen.autocast is not None:
-        chosen = Precision(weights=chosen.autocast, frozen=chosen.frozen, name=chosen.name)
+        chosen = Precision(weights=chosen.autocast, frozen=chosen.autocast, name=chosen.name)
+    stored = STORAGE.get(w.bnb_4bit_quant_storage or "")
+    if stored is not None:  # one flat parameter has one dtype
+        chosen = replace(chosen, frozen=stored)
     return made, chosen
 
 

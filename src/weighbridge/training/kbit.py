@@ -11,7 +11,10 @@ Source: PEFT 0.19.1 utils/other.py; TRL 0.24.0 and 0.25.1 models/utils.py; bitsa
 0.43.2 autograd/_functions.py (MatMul4Bit).
 """
 
+from dataclasses import dataclass
+
 from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, Kernel
 from weighbridge.autograd.tensors import ELSEWHERE, Param, Storage
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
@@ -20,9 +23,21 @@ from weighbridge.quantization.schemes import Scheme
 BITSANDBYTES = ("nf4", "fp4", "bnb-")  # formats that leave stacks of experts alone
 CAST = (*BITSANDBYTES, "awq-")  # whose rest PEFT casts
 HALF = (BFLOAT16, FLOAT16)
+KERNELS = {"gptq": GPTQ, "awq": AWQ, "hqq": HQQ, "eetq": EETQ}
 LOWERED = ("lm_head", "embed_tokens", "wte", "wpe")
-UPCASTS = ("peft", "trl", "norms", "none")
 KEPT = (0, 43, 1)  # the last bitsandbytes whose linears in 4 bits keep their inputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """How a packed base is treated; `asked` as the user wrote it. `kernel` of its linears, None is
+    as bitsandbytes' in 4 bits; `bitsandbytes` is its release."""
+
+    upcast: str = "none"
+    asked_upcast: str | None = None
+    kernel: Kernel | None = None
+    asked_kernel: str | None = None
+    bitsandbytes: tuple[int, ...] | None = None
 
 
 def chosen(
@@ -43,6 +58,22 @@ def chosen(
     if shared or not form.name.startswith(BITSANDBYTES):
         return "none"
     return "peft" if usual == "trl" and (form.name == "bnb-int8" or not lowered) else usual
+
+
+def read(form: Scheme | None) -> bool:
+    """Whether what its linears keep is known."""
+    return form is None or form.name.startswith((*BITSANDBYTES, *KERNELS))
+
+
+def kernel(form: Scheme | None, gptq: str | None) -> Kernel | None:
+    """How a format multiplies, where that was read. `gptq` is a kernel of GPTQ's by its name; in
+    training GPTQModel has torch's alone, AutoGPTQ one of its own by Triton, too."""
+    kind = "" if form is None else form.name.partition("-")[0]
+    if gptq is not None and kind != "gptq":
+        raise UsageError(f"--gptq-kernel {gptq}: the base is not in GPTQ; leave it out")
+    if kind == "gptq" and gptq == "triton":
+        return GPTQ_FUSED
+    return KERNELS.get(kind)
 
 
 def target(upcast: str, name: str, dtype: DType) -> DType:

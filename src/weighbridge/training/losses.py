@@ -23,6 +23,7 @@ from weighbridge.autograd.ops.pointwise import add, cast, of_result, scale
 from weighbridge.autograd.ops.shaping import copied, part
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.errors import UnsupportedError
 from weighbridge.training.step import Step
 from weighbridge.training.tensors import HEAD
 from weighbridge.units import ceil_div
@@ -47,7 +48,7 @@ def standard(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 def liger(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """Chunks are a power of two, so that a chunk's logits are about as large as the hidden
     states."""
-    weight = _weight(s)
+    weight = weight_of(s)
     outputs, width = _shape(weight, hidden)
     rows = hidden.rows
     parts = ceil_div(outputs, width)
@@ -56,7 +57,7 @@ def liger(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def trl(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    weight = _weight(s)
+    weight = weight_of(s)
     outputs, _ = _shape(weight, hidden)
     tile = min(hidden.rows, TILE[0]), min(outputs, TILE[1])
     return _fused(s, hidden, weight, tile=tile, wide=True), None
@@ -64,7 +65,7 @@ def trl(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 def trl_chunked(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """Every token counts: those without a label would be left out."""
-    m, weight = s.m, _weight(s)
+    m, weight = s.m, weight_of(s)
     labels = m.new((s.batch, s.length), INT64)
     with m.making("logits"):
         rows = copied(m, hidden).view(hidden.rows, hidden.shape[-1])
@@ -93,7 +94,7 @@ def _passed(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Gra
 
 
 def unsloth(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    weight = _weight(s)
+    weight = weight_of(s)
     outputs, _ = _shape(weight, hidden)
     rows = min(hidden.rows, max(1, MOST // (EACH * outputs)))
     return _fused(s, hidden, weight, tile=(rows, outputs), wide=False), None
@@ -142,7 +143,7 @@ def head(s: Step, hidden: Tensor) -> Tensor:
     return scale(s.m, logits) if scales else logits
 
 
-def _weight(s: Step) -> Param:
+def weight_of(s: Step) -> Param:
     name = _named(s)
     return s.built.root.weight(name) if name else tied(s)
 
@@ -162,6 +163,11 @@ def _shape(weight: Param, hidden: Tensor) -> tuple[int, int]:
 def tied(s: Step) -> Param:
     """The embedding that is the head, too; of decoders that share it with an encoder, elsewhere."""
     words = [(n, p) for n, p in s.built.params.items() if p.kind == "embedding"]
+    if not words:
+        raise UnsupportedError(
+            f"{s.built.kind}: the class has neither a head nor an embedding, and predicts no next "
+            "token; leave --loss out"
+        )
     own = (p for n, p in words if s.built.base.path in n)
     return next(own, None) or words[0][1]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Mapping
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.errors import UnsupportedError
 
 # What stands in for a linear: packed weights, an adapter around it, a share of a group of ranks.
 Wrap = Callable[[Machine, Tensor], Tensor]
@@ -40,14 +41,22 @@ class Module:
         return Module(self.params, self.wraps, self.path + name)
 
     def weight(self, name: str) -> Param:
-        return self.params[f"{self.path}{name}.weight"]
+        return self._held(f"{self.path}{name}.weight")
 
     def bias(self, name: str) -> Param | None:
         return self.params.get(f"{self.path}{name}.bias")
 
     def bare(self, name: str) -> Param:
         """A parameter of no module of its own."""
-        return self.params[self.path + name]
+        return self._held(self.path + name)
+
+    def _held(self, name: str) -> Param:
+        if name not in self.params:
+            raise UnsupportedError(
+                f"a step needs {name}, which the model does not hold: its layers differ in a way "
+                "that is not covered yet; name the config.json alone where files lack tensors"
+            )
+        return self.params[name]
 
     def stacked(self, m: Machine, name: str) -> Tensor:
         """A bare parameter as it is used: with its adapter, where it has one."""

@@ -4,14 +4,17 @@ Rounding and fragmentation are the replayed allocator's. Blocks that nothing liv
 back to the driver before torch gives up: they are between the low and the high end.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
+from weighbridge.autograd.ops.packed import DEQUANTIZED
 from weighbridge.components.activations import Peak
 from weighbridge.components.device import REPLAY, cached, context, libraries
 from weighbridge.memory import Bytes, Component, Phase, exactly
+from weighbridge.training import kbit
+from weighbridge.training.optimizers.bits import TUNING
 from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run
-from weighbridge.units import MIB
+from weighbridge.training.sharding.nccl import communication
 
 NAMES = ("load", "forward", "loss", "backward", "step", "evaluation", "save")
 MOVING = ("activations", "logits", "temporaries")
@@ -29,8 +32,8 @@ def phases(p: Plan, found: Run) -> tuple[Phase, ...]:
 
 def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Component]:
     for what, nbytes in peak.live.items():
-        if what == TOWERS:
-            yield _towers(p, nbytes)
+        if what in APART:
+            yield APART[what](p, nbytes)
             continue
         assumed = bool(what in ("activations", "temporaries") and found.program.said)
         low, high = (found.program.low, found.program.high) if assumed else (1, 1)
@@ -70,11 +73,14 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
             formula=f"up to {unsure} % of activations, logits and temporaries",
             source=p.framework.source,
         )
+    if found.unsure and name == ("backward" if p.optimizer.in_backward else "step"):
+        yield _tuned(p, Bytes(0, 0, found.unsure))
+    yield from _unread(p, found, name)
     if p.sharding.ranks > 1:
-        yield _communication(p)
+        yield communication(p)
     yield context(p.part)
-    if name != "load":
-        yield libraries(p.torch)
+    if name != "load" and (p.part is None or p.part.stack != "own"):
+        yield libraries(p.torch, p.part)
 
 
 # percent: what ZeRO-3 has gathered goes parameter by parameter, in an order that the host's lead
@@ -106,23 +112,53 @@ def _towers(p: Plan, nbytes: int) -> Component:
     )
 
 
-# MiB of one group of ranks: a ring of 2 to 32 channels with a receive buffer of 9.19 MiB each (NCCL
-# transport/p2p.cc), trees and NVLink SHARP beside it (2 MiB a channel and rank)
-A_GROUP = (40, 300, 1000)
-
-
-def _communication(p: Plan) -> Component:
-    s = p.sharding
-    groups = sum(n > 1 for n in (s.data, s.tensor, s.pipeline, s.context, s.expert))
-    low, expected, high = (groups * n * MIB for n in A_GROUP)
+def _tuned(p: Plan, nbytes: Bytes) -> Component:
+    """Of the first step; a third average in float32 would be as much."""
     return Component(
-        name="communication",
-        detail="NCCL",
-        bytes=Bytes(low, expected, high),
+        name="temporaries",
+        detail=TUNING,
+        bytes=nbytes,
         basis="assumed",
-        formula=f"{groups} kinds of groups; buffers by links and channels",
-        source="NVIDIA/nccl src/init.cc, src/transport/p2p.cc, src/transport/nvls.cc",
+        formula="of the largest parameter: itself, and the codes of its averages",
+        source=p.optimizer.source,
     )
+
+
+def _dequantized(p: Plan, nbytes: int) -> Component:
+    """Of GPTQ by torch's kernel; by another one nothing is kept."""
+    known = p.base.asked_kernel is not None
+    return Component(
+        name="activations",
+        detail=DEQUANTIZED,
+        bytes=Bytes(nbytes if known else 0, nbytes, nbytes),
+        basis="computed" if known else "assumed",
+        formula="16 bits a number of packed linears, from forward to backward",
+        source="GPTQModel nn_modules/qlinear/torch.py",
+    )
+
+
+def _unread(p: Plan, found: Run, name: str) -> Iterator[Component]:
+    """What a kernel that was not read may keep: each matrix in 16 bits, of one layer where layers
+    are computed again."""
+    if name not in RUNNING or kbit.read(p.subject.choice.scheme):
+        return
+    most = found.packed if p.checkpointing == "none" else found.packed_in_layer
+    yield Component(
+        name="activations",
+        detail=DEQUANTIZED,
+        bytes=Bytes(0, 0, 2 * most),
+        basis="assumed",
+        formula="up to 16 bits a number of packed linears, from forward to backward",
+        source="kernels of the format were not followed",
+    )
+
+
+RUNNING = ("forward", "loss", "backward")
+APART: Mapping[str, Callable[[Plan, int], Component]] = {
+    TOWERS: _towers,
+    DEQUANTIZED: _dequantized,
+    TUNING: lambda p, nbytes: _tuned(p, Bytes(0, nbytes, nbytes)),
+}
 
 
 def _formula(p: Plan, found: Run, what: str) -> str:
@@ -134,10 +170,14 @@ def _formula(p: Plan, found: Run, what: str) -> str:
         "activations": f"saved for backward of {tokens}, checkpointing {p.checkpointing}",
         "logits": f"{tokens} x {p.subject.body.vocab:,} outputs and their loss, {p.loss}",
         "temporaries": "gradients of activations and what kernels take for a moment",
-        "workspaces": "cuBLAS, one for each thread that multiplies",
+        "workspaces": f"{_library(p)}, one for each thread that multiplies",
         "buffers": "tensors that modules hold and do not train",
     }
     return told.get(what, "")
+
+
+def _library(p: Plan) -> str:
+    return "hipBLAS" if p.part is not None and p.part.stack == "hip" else "cuBLAS"
 
 
 def _source(p: Plan, what: str) -> str:

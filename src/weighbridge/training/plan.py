@@ -4,19 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.accelerators.chips import Chip
+from weighbridge.accelerators.chips import FLOAT8_SINCE, Chip
 from weighbridge.accelerators.parts import chip_of
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.rules import rules
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE
-from weighbridge.releases import numbers, patched, release
+from weighbridge.releases import dated, numbers, release
 from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held
-from weighbridge.training.optimizers import Optimizer, of_torch, optimizer
+from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.sharding.numbers import Sharding, sharding
 from weighbridge.workload import Train
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
 USUAL_OPTIMIZER = "adamw_torch"
-FLOAT8 = (8, 9)  # torch aten/src/ATen/native/cuda/ScaledBlas.cpp
+FUSES = (2025, 2, 24)  # torchtitan
 TORCH = (2, 13)  # whose sources our rules were read from
 
 
@@ -43,15 +43,14 @@ class Deepspeed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`dtype` is that of the weights which are not packed, `loaded` what they were loaded in: some
-    or all may have been cast since (`upcast`)."""
+    or all may have been cast since."""
 
     subject: Subject
     framework: Framework
     precision: Precision
     dtype: DType
     loaded: DType
-    upcast: str  # of a packed base: kbit.py
-    asked_upcast: str | None = None  # as the user wrote it
+    base: kbit.Base
     autocast: DType | None
     method: str
     batch: int
@@ -61,6 +60,7 @@ class Plan:
     image_size: tuple[int, int] | None
     accumulation: int
     optimizer: Optimizer
+    optim_args: tuple[str, ...]
     checkpointing: str
     loss: str
     attention: str | None
@@ -75,9 +75,9 @@ class Plan:
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
     loads_once: bool = False  # one rank of a machine reads the weights for all
-    bitsandbytes: tuple[int, ...] | None = None  # its release
     accelerate: tuple[int, ...] | None = None
     zero: Deepspeed = Deepspeed()
+    stored_as_floats: bool = False  # packed weights
     settings: dict[str, Any]
 
     @property
@@ -114,15 +114,14 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
     _refuse(subject, w, made, shares)
     _refuse_card(w, chosen, part)
     loaded = subject.choice.dtype
-    upcast = _upcast(subject, w, made, chosen, shares)
+    base = _base(subject, w, made, chosen, shares)
     return Plan(
         subject=subject,
         framework=made,
         precision=chosen,
-        dtype=FLOAT32 if upcast == "peft" else loaded,
+        dtype=FLOAT32 if base.upcast == "peft" else loaded,
         loaded=loaded,
-        upcast=upcast,
-        asked_upcast=w.kbit_upcast,
+        base=base,
         autocast=chosen.autocast,
         method=w.method or "full",
         batch=w.batch_size or 1,
@@ -131,7 +130,8 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         image_size=w.image_size,
         items={"image": _images(w), "audio": 1 if w.audio_seconds else 0},
         accumulation=w.gradient_accumulation or 1,
-        optimizer=_stepping(optimizer(w.optimizer or made.optimizer or USUAL_OPTIMIZER), w),
+        optimizer=_stepping(optimizer(w.optimizer or _usual_optimizer(w, made)), w),
+        optim_args=w.optim_args or (),
         checkpointing=w.checkpointing or made.checkpointing,
         loss=made.losses.get(w.loss or made.loss, w.loss or made.loss),
         attention=w.attention or made.attention or _usual_attention(subject, version),
@@ -144,10 +144,10 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         part=part,
         chip=chip,
         torch=_release(w.torch_version) or TORCH,
-        release=_release(w.framework_version),
-        bitsandbytes=numbers(w.bitsandbytes_version) if w.bitsandbytes_version else None,
-        accelerate=patched(w.accelerate_version),
+        release=_dated(w) if made.dated else _release(w.framework_version),
+        accelerate=numbers(w.accelerate_version),
         zero=_deepspeed(w, made),
+        stored_as_floats=w.bnb_4bit_quant_storage not in (None, "uint8"),
         compiled=w.compile,
         settings={},
     )
@@ -176,22 +176,29 @@ def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
             f"--attention flash: {part.name} has compute capability {number} and flash attention "
             "needs 8.0; leave it out"
         )
-    if chosen.float8 and capability < FLOAT8:
+    if chosen.float8 and capability < FLOAT8_SINCE:
         raise UsageError(
             f"--precision fp8-mixed: {part.name} has compute capability {number} and products in "
             "float8 need 8.9; use bf16-mixed"
         )
 
 
-def _upcast(
+def _base(
     subject: Subject, w: Train, made: Framework, chosen: Precision, shares: Sharding
-) -> str:
-    return kbit.chosen(
+) -> kbit.Base:
+    upcast = kbit.chosen(
         w.kbit_upcast,
         subject.choice.scheme,
         made.upcast,
         lowered=chosen.autocast == BFLOAT16,
         shared=shares.kind in ("fsdp1", "fsdp2", "hsdp", "zero3"),
+    )
+    return kbit.Base(
+        upcast=upcast,
+        asked_upcast=w.kbit_upcast,
+        kernel=kbit.kernel(subject.choice.scheme, w.gptq_kernel),
+        asked_kernel=w.gptq_kernel,
+        bitsandbytes=numbers(w.bitsandbytes_version),
     )
 
 
@@ -208,7 +215,7 @@ def _deepspeed(w: Train, made: Framework) -> Deepspeed:
     own = w.framework_version if made.name == "deepspeed" else None
     said = {size: getattr(w, name) for name, size in SIZES.items()}
     return Deepspeed(
-        version=patched(w.deepspeed_version or own),
+        version=numbers(w.deepspeed_version or own),
         sizes={size: n for size, n in said.items() if n is not None},
         overlaps=w.zero_overlap_comm,
         whole_first=w.no_zero_init,
@@ -228,7 +235,8 @@ def _images(w: Train) -> int:
 
 def _stepping(chosen: Optimizer, w: Train) -> Optimizer:
     """As its torch steps it; in backward, each parameter for itself."""
-    chosen = of_torch(chosen, _release(w.torch_version) or TORCH)
+    torch = _release(w.torch_version) or TORCH
+    chosen = tuned(argued(chosen, w.optim_args or (), torch), torch)
     return replace(chosen, in_backward=True) if w.optimizer_in_backward else chosen
 
 
@@ -239,6 +247,25 @@ def _release(written: str | None) -> tuple[int, int] | None:
     if found is None:
         raise UsageError(f"{written!r} is no version: write 2.5")
     return found
+
+
+def _dated(w: Train) -> tuple[int, ...] | None:
+    if w.framework_version is None:
+        return None
+    found = dated(w.framework_version)
+    if found is None:
+        raise UsageError(
+            f"--framework-version {w.framework_version}: versions of {w.framework} are dates: "
+            "write 2025-04-02"
+        )
+    return found
+
+
+def _usual_optimizer(w: Train, made: Framework) -> str:
+    """torchtitan steps in one kernel since 6e498855; before, foreach."""
+    if made.dated and (_dated(w) or FUSES) < FUSES:
+        return USUAL_OPTIMIZER
+    return made.optimizer or USUAL_OPTIMIZER
 
 
 def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) -> Adapters | None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from weighbridge.dtypes import BFLOAT16
+from weighbridge.dtypes import FLOAT32
+from weighbridge.engines.transformers import units
 from weighbridge.training.build import EXPERTS, MERGES
 from weighbridge.training.kbit import BITSANDBYTES
 from weighbridge.training.nets import SEEING
 from weighbridge.training.plan import Plan
 
-BF16_UNITS = (8, 0)  # the oldest compute capability with products in bfloat16
 FLAGS = {"image": "--images", "audio": "--audio-seconds"}
 OWN_SELECTION = ("torchtitan", "torchtune")  # frameworks whose own setting is selective
 
@@ -19,12 +19,23 @@ def remarks(p: Plan) -> list[str]:
 
 def _emulated(p: Plan) -> str:
     """transformers' Trainer refuses bf16=True there (training_args.py); torch emulates it."""
-    if p.part is None or p.computing != BFLOAT16 or p.chip.capability >= BF16_UNITS:
-        return ""
+    said = units.emulated(p.part, p.computing)
     return (
-        f"{p.part.name} has no units for bfloat16 (compute capability "
-        f"{'.'.join(map(str, p.chip.capability))}): torch emulates it, and the Trainer refuses it; "
-        "--precision fp16-mixed takes as much memory"
+        f"{said}, and the Trainer refuses it; --precision fp16-mixed takes as much memory"
+        if said
+        else ""
+    )
+
+
+def _float32_base(p: Plan) -> str:
+    """TRL's own default (model_init_kwargs: dtype), where others load the model's 16 bits."""
+    frozen = p.method != "full"
+    if p.framework.name != "trl" or p.dtype != FLOAT32 or p.precision.autocast is None:
+        return ""
+    what = "the frozen base, too, is" if frozen else "weights are"
+    return (
+        f"trl loads in float32 unless model_init_kwargs name a dtype: {what} twice as large as in "
+        f'16 bits; --dtype bfloat16 weighs it with dtype="bfloat16"'
     )
 
 
@@ -44,10 +55,12 @@ def _upcast(p: Plan) -> str:
     form = p.subject.choice.scheme
     if form is None:
         return ""
-    if p.upcast != "none":
-        return f"{CASTS[p.upcast]}; scripts without that call: --kbit-upcast none"
-    if p.asked_upcast not in (None, "none"):
-        return f"--kbit-upcast {p.asked_upcast} changes nothing: PEFT leaves {form.name} as it is"
+    if p.base.upcast != "none":
+        return f"{CASTS[p.base.upcast]}; scripts without that call: --kbit-upcast none"
+    if p.base.asked_upcast not in (None, "none"):
+        return (
+            f"--kbit-upcast {p.base.asked_upcast} changes nothing: PEFT leaves {form.name} as it is"
+        )
     return ""
 
 
@@ -55,10 +68,17 @@ def _packed(p: Plan) -> str:
     form = p.subject.choice.scheme
     if form is None or form.name.startswith(BITSANDBYTES):
         return ""
-    return (
-        f"linears in {form.name} are taken to be dequantized one at a time, as bitsandbytes' in 4 "
-        "bits are; kernels of their own may take less"
-    )
+    if p.base.kernel is None:
+        return (
+            f"linears in {form.name} are taken to be dequantized one at a time, as bitsandbytes' "
+            "in 4 bits are; a kernel that keeps each of them is in the high estimate"
+        )
+    if form.name.startswith("gptq") and p.base.asked_kernel is None:
+        return (
+            "every linear in GPTQ is taken to keep its weight in 16 bits from forward to backward, "
+            "as torch's kernel does; the low estimate is without: --gptq-kernel says which runs"
+        )
+    return ""
 
 
 def _selective(p: Plan) -> str:
@@ -96,6 +116,28 @@ def _of_a_batch(p: Plan, given: set[str]) -> str:
     )
 
 
+def _whole(p: Plan) -> str:
+    """accelerate 1.14 utils/fsdp_utils.py leaves integers out of what is shared."""
+    form = p.subject.choice.scheme
+    if form is None or p.stored_as_floats or p.sharding.kind not in ("fsdp1", "fsdp2", "hsdp"):
+        return ""
+    return (
+        "packed weights are integers, which FSDP leaves whole on every rank: "
+        "--bnb-4bit-quant-storage bfloat16 shares them out"
+    )
+
+
+def _version(p: Plan) -> str:
+    """Silence would say that it was heeded."""
+    if p.release is None or p.framework.versioned or p.framework.older:
+        return ""
+    libraries = "--engine-version (transformers), --torch-version, --accelerate-version"
+    return (
+        f"--framework-version changes nothing: no rule of {p.framework.name} depends on it; what "
+        f"does is {libraries}"
+    )
+
+
 CASTS = {
     "peft": "what is not packed is taken as cast to float32, and hidden states with it, as PEFT's "
     "prepare_model_for_kbit_training does it",
@@ -106,9 +148,12 @@ CASTS = {
 }
 REMARKS: tuple[Callable[[Plan], str], ...] = (
     _emulated,
+    _float32_base,
     _experts,
     _upcast,
     _packed,
     _selective,
     _items,
+    _whole,
+    _version,
 )

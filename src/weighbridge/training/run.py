@@ -3,8 +3,10 @@
 Two steps are run: in the first the optimizer has no states before its end.
 """
 
-from collections import deque
-from collections.abc import Callable
+import gc
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,12 +14,14 @@ from weighbridge.allocator import OutOfMemoryError
 from weighbridge.arch.body import Experts
 from weighbridge.autograd.engine import TEMPORARIES, backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.ops.packed import DEQUANTIZED
 from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.components.activations import Heap, Peak
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.training.build import MERGES, build
+from weighbridge.training.modules import below
 from weighbridge.training.nets import EMBEDDINGS, SEEING, Program, program, towers
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
@@ -40,6 +44,9 @@ class Run:
     reserved: dict[str, int] = field(default_factory=dict)  # by phase, at its last end
     trainable: int = 0
     saved: int = 0  # bytes that the graph holds at the end of the first forward
+    packed: int = 0  # numbers of packed linears, and of those of the layer that has most
+    packed_in_layer: int = 0
+    unsure: int = 0  # bytes that the optimizer may take besides, of one parameter at most
     host: int = 0  # bytes of parameters and master copies in host memory
     pinned: int = 0  # the same in pinned blocks
     away: int = 0  # bytes of activations there, at most
@@ -58,6 +65,24 @@ class Run:
 def run(p: Plan, capacity: int | None = None, stage: int = 0) -> Run:
     """One rank of a stage. `capacity` is what the allocator can have of the card: cached blocks go
     back to the driver there. Where tensors alone are more, the run is shown without an end."""
+    with _uncollected():
+        return _bounded(p, capacity, stage)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Nodes and storages go by their counts: the collector of cycles finds nothing among them, and
+    walks over all of them again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _bounded(p: Plan, capacity: int | None, stage: int) -> Run:
     found = _run(p, None, stage)
     if capacity is None or max(x.allocated for x in found.moments.values()) > capacity:
         return found
@@ -73,12 +98,14 @@ def run(p: Plan, capacity: int | None = None, stage: int = 0) -> Run:
 def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     m = Machine(Heap(capacity))
     m.softmax_keeps = p.torch < (1, 11)
+    m.frames_stay = p.adapters is not None
     _workspaces(m, p)
     around = surrounding(p)
     built = _built(m, p, around, stage)
     around.placed(m, built)
     found = Run(program=_program(p, built))
     found.trainable = sum(x.numel for x in built.own if x.trainable)
+    found.packed, found.packed_in_layer = _packed(built)
     offloaded = p.sharding.offload != "none"
     kept = Optimization(
         p.optimizer,
@@ -87,6 +114,8 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
         zeroes=p.torch < (2, 0) or p.framework.forgets_late,
         apart=around.apart,
     )
+    if p.optimizer.unsure is not None:
+        found.unsure = max(map(p.optimizer.unsure, kept.params), default=0)
     if p.optimizer.early or around.early:
         given = around.starting(m)
         kept.start(m)
@@ -113,9 +142,21 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     return found
 
 
+def _packed(built: Built) -> tuple[int, int]:
+    """Numbers of parameters that are packed: of all, and of the layer that has most."""
+    lead = {layer.path for layer in built.layers}
+    total, each = 0, Counter[str]()
+    for name, x in built.params.items():
+        if x.storage is None and not x.trainable:
+            total += x.numel
+            each[below(name, lead)] += x.numel
+    each.pop("", None)
+    return total, max(each.values(), default=0)
+
+
 def _program(p: Plan, built: Built) -> Program:
-    lead = [layer.path for layer in built.layers]
-    names = [n.removeprefix(path) for path in lead for n in built.params if n.startswith(path)]
+    lead = {layer.path for layer in built.layers}
+    names = [n.removeprefix(path) for n in built.params if (path := below(n, lead))]
     names.append(built.base.first(*EMBEDDINGS))
     kind, blocks = p.subject.model_type, p.subject.body.blocks
     if p.major < MERGES and any(isinstance(f, Experts) for b in blocks for f in b.feeds):
@@ -155,6 +196,8 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
 
 def _workspaces(m: Machine, p: Plan) -> None:
     m.chip = p.chip
+    if p.part is not None and p.part.stack == "own":
+        return
     found = cublas(p.chip.capability, p.torch)
     if found.bytes.low:
         m.workspace = found.bytes.expected
@@ -243,7 +286,7 @@ class Batches:
     def _backward(self, end: Tensor, *, last: bool) -> None:
         s = self.s
         if not self.found.saved:
-            self.found.saved = s.m.heap.live("activations")
+            self.found.saved = s.m.heap.live("activations") + s.m.heap.live(DEQUANTIZED)
         s.around.turns(s.m, s.built, last=last)
         backward(s.m, end, name="logits" if self.last_stage else TEMPORARIES)
         del end  # and with it the graph, but where the loop holds the loss

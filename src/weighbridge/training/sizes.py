@@ -1,6 +1,6 @@
 """Sizes of a config that no step can have, told before one is run: files come from strangers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 from weighbridge.arch.body import Block, Body
@@ -9,6 +9,8 @@ from weighbridge.errors import UsageError
 
 WIDEST = 1 << 20  # numbers of a hidden state
 HEAD = 1 << 16  # the widest that a kernel of attention has (torch cutlassB.h)
+LAYERS = 2048  # that a step is followed through, one by one; real models have up to 200
+RUNS = 8192  # of layers forward, by all stages of a pipeline and all micro-batches in flight
 OPTIONAL = ("shared", "inputs", "rotary", "nope", "rank", "head_dim")  # 0 is none
 
 
@@ -17,6 +19,24 @@ def possible(body: Body, model: str) -> None:
     said = next(_wrong(body), None)
     if said is not None:
         raise UsageError(f"{model}: {said}: no step can be run; correct the config")
+
+
+def followed(body: Body, model: str, flights: Sequence[int]) -> None:
+    """Raises UsageError where a step has more layers than are run in some seconds. `flights`: by
+    stage of a pipeline, the micro-batches that are forward at once."""
+    inner = body.encoder.blocks if body.encoder is not None else ()
+    count = len(body.blocks) + len(inner)
+    if count > LAYERS:
+        raise UsageError(
+            f"{model}: {count:,} layers: a step is followed through {LAYERS:,} at most; correct "
+            "the config"
+        )
+    runs = count * sum(flights) // len(flights)
+    if len(flights) > 1 and runs > RUNS:
+        raise UsageError(
+            f"--pipeline-parallel-size {len(flights)}: its stages run {runs:,} layers of "
+            f"micro-batches in flight, {RUNS:,} are followed at most; name fewer stages"
+        )
 
 
 def _wrong(body: Body) -> Iterator[str]:

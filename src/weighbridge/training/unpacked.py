@@ -1,11 +1,13 @@
 """A GGUF file as it is trained: transformers makes the class from its metadata and dequantizes.
 
-    from_pretrained(..., gguf_file="model.gguf")     every tensor in the dtype that is asked for
+    from_pretrained(..., gguf_file="model.gguf")     every tensor in the dtype that is asked for;
+                                                     5.23 keeps blocks where a kernel is at hand,
+                                                     unless GgufConfig(dequantize=True) is given
 
 The class is known where the metadata tell all of its config, and taken only where it has as many
 parameters as the file. Others are refused: what they are trained as is the original's affair.
 Source: transformers 5.23 integrations/ggml.py (GGUF_CONFIG_MAPPING),
-modeling_gguf_pytorch_utils.py (load_gguf_checkpoint).
+modeling_gguf_pytorch_utils.py (load_gguf_checkpoint), quantizers/auto.py (get_hf_quantizer).
 """
 
 from collections.abc import Mapping
@@ -16,8 +18,9 @@ from typing import Any
 from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
-from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.model import Model, ModelPart
+from weighbridge.workload import Train
 
 LIBRARY = "gguf"
 # GGUF's architecture -> model type and class
@@ -53,11 +56,17 @@ DERIVED = ("rope_freqs", "rope_factors_long", "rope_factors_short")  # no parame
 ORIGINAL = ("general.base_model.0.repo_url", "general.source.huggingface.repository")
 
 
-def unpacked(model: Model) -> Model:
+def unpacked(model: Model, w: Train) -> Model:
     """The model with its class instead of a file's tensors; itself where it is no GGUF file."""
     part = model.parts[0]
     if part.library != LIBRARY:
         return model
+    form = w.quantization or ("nf4" if w.method == "qlora" else None)
+    if form is not None:
+        raise UsageError(
+            f"{model.reference}: transformers does not load a GGUF file in {form}: use --method "
+            "lora, or name the original repository"
+        )
     config = _config(part)
     plan = None if config is None else _plan(config)
     if config is None or plan is None or plan.parameters != _parameters(part):

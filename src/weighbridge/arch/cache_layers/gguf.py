@@ -32,8 +32,19 @@ from weighbridge.arch.mixers import (
 )
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.formats.gguf import Array, Value
+from weighbridge.wording import shown
 
 MAX_LAYERS = 4096
+MAX_SIZE = (1 << 31) - 1  # int32_t in llama-hparams.h, and above what any model has
+MOST = {  # what graphs and caches count one by one; llama-hparams.h: LLAMA_MAX_EXPERTS 512
+    "expert_count": 65536,
+    "expert_used_count": 65536,
+    "expert_group_count": 65536,
+    "attention.head_count": 65536,
+    "attention.head_count_kv": 65536,
+    "ssm.conv_kernel": 65536,
+    "shortconv.l_cache": 65536,
+}
 # architecture -> layers to one that sees all; the last of them does
 PERIODS = {
     "gemma2": 2,
@@ -79,7 +90,7 @@ class Keys:
         for name in names:
             value = self.get(name)
             if isinstance(value, int) and not isinstance(value, bool):
-                return value
+                return self._size(name, value)
             if isinstance(value, Array):
                 raise self.error(name, "must be one number")
         if default is None:
@@ -93,7 +104,28 @@ class Keys:
             return (self.num(name, default=default),) * count
         if value.values is None or len(value.values) < count:
             raise self.error(name, f"has {value.length} entries for {count} layers")
-        return tuple(int(v) for v in value.values[:count])
+        return tuple(self._size(name, v) for v in value.values[:count])
+
+    def plain(self, name: str) -> int | float | None:
+        """A number or a flag, of an array the largest; None where there is none. Whole ones are
+        sizes; others (soft caps, scales) are not bounded."""
+        value = self.get(name)
+        if isinstance(value, Array):
+            value = max(value.values or (0,))
+        if value is None or isinstance(value, bool | float):
+            return value
+        if isinstance(value, str):
+            raise self.error(name, f"must be a number, not {shown(value)}")
+        return self._size(name, value)
+
+    def _size(self, name: str, value: object) -> int:
+        """One whole number of strangers'; some files write theirs as flags (layers that slide)."""
+        if not isinstance(value, int):
+            raise self.error(name, f"must be a whole number, not {shown(value)}")
+        most = MOST.get(name, MAX_SIZE)
+        if not 0 <= value <= most:
+            raise self.error(name, f"is {value:,}, outside 0 to {most:,}: no model has that")
+        return int(value)
 
     def error(self, name: str, what: str) -> BadFileError:
         return BadFileError(f"GGUF: {self.arch}.{name} {what}")
@@ -212,7 +244,7 @@ def delta(k: Keys) -> GatedDelta:
 
 def kimi(k: Keys) -> KimiDelta:
     return KimiDelta(
-        heads=max(k.each("attention.head_count", k.num("block_count"), 0)),
+        heads=max((0, *k.each("attention.head_count", k.num("block_count"), 0))),
         dim=k.num("kda.head_dim"),
         kernel=k.num("ssm.conv_kernel"),
     )

@@ -1,15 +1,24 @@
-"""Linears of bitsandbytes: weights in 4 or 8 bits, which are never trained.
+"""Linears whose weights are packed, which are never trained: bitsandbytes, GPTQ, AWQ, HQQ, EETQ.
 
     4 bits    forward and backward unpack the whole matrix; nothing of the input is saved, but up to
               bitsandbytes 0.43.1 it is kept as in 8 bits
     8 bits    the input is cast to float16 and to int8, the product is in int32; the input is kept
               on the function's context, where no checkpoint sees it; backward unpacks the matrix
 
+    gptq      torch.matmul(x, dequantized) saves the whole matrix in 16 bits; a fused kernel nothing
+    awq       the input is saved in float16; backward repeats the matrix for every sequence
+    hqq       the input is saved; forward and backward unpack by way of two more copies
+    eetq      the input is saved; backward multiplies a unit matrix to unpack
+
 Source: bitsandbytes 0.50 autograd/_functions.py (MatMul4Bit, MatMul8bitLt), nn/modules.py
-(Linear4bit.forward), backends/cuda/ops.py.
+(Linear4bit.forward), backends/cuda/ops.py; GPTQModel nn_modules/qlinear/torch.py (_forward);
+AutoGPTQ nn_modules/qlinear/qlinear_cuda_old.py, triton_utils/dequant.py; AutoAWQ 0.2.9
+modules/linear/gemm.py (WQLinearMMFunction); hqq 0.2.8 core/quantize.py (HQQMatmulNoCacheMul,
+Quantizer.dequantize); transformers 5.23 integrations/eetq.py (EetqLinearMMFunction).
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.ops.pointwise import cast
@@ -108,3 +117,87 @@ class Linear8:
 
         record(m, back, [x], [], out, attributes=(x.detach(),))
         return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """How a format multiplies. `unpacks` says where: a fused kernel nowhere.
+
+    keeps     what backward needs: the unpacked weight, the input, or neither
+    copies    of the matrix in 16 bits, for a moment, while it is unpacked
+    fused     rows up to which forward does not unpack
+    repeats   backward has the matrix once for every sequence
+    unit      backward multiplies a unit matrix, in float32 first
+    half      inputs are cast to float16
+    """
+
+    unpacks: Literal["both", "forward", "backward", "nowhere"] = "both"
+    keeps: Literal["weight", "input", "nothing"] = "input"
+    copies: int = 0
+    fused: int = 0
+    repeats: bool = False
+    unit: bool = False
+    half: bool = False
+
+    def forward(self, rows: int) -> bool:
+        """Whether forward makes the matrix."""
+        return self.unpacks in ("both", "forward") and rows > self.fused
+
+
+GPTQ = Kernel(unpacks="forward", keeps="weight", copies=2)
+GPTQ_FUSED = Kernel(unpacks="nowhere", keeps="nothing")
+AWQ = Kernel(fused=1023, repeats=True, half=True)
+HQQ = Kernel(copies=2)
+EETQ = Kernel(unpacks="backward", unit=True, half=True)
+DEQUANTIZED = "dequantized weights"  # what they count as, where they are kept
+
+
+class Dequantized:
+    """Stands in for a linear whose `weight` is packed for `kernel`."""
+
+    __slots__ = ("bias", "kernel", "weight")
+
+    def __init__(self, weight: Param, bias: Param | None, kernel: Kernel) -> None:
+        self.weight = weight
+        self.bias = bias
+        self.kernel = kernel
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        kernel, dtype = self.kernel, x.dtype
+        if kernel.half:
+            x = cast(m, x, FLOAT16)
+        elif kernel.keeps != "input":
+            x = lower(m, x)
+        return cast(m, self._product(m, x), dtype)
+
+    def _product(self, m: Machine, x: Tensor) -> Tensor:
+        kernel, (outside, inside) = self.kernel, self.weight.shape
+        dtype = x.dtype if m.autocast is None or kernel.half else m.autocast
+        matrix = _unpacked(m, kernel, self.weight, dtype) if kernel.forward(x.rows) else None
+        out = m.new((*x.shape[:-1], outside), dtype)
+        m.product()
+        reads, sequences, weight = x.shape, x.shape[0], self.weight
+
+        def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+            made = None
+            if kernel.unpacks in ("both", "backward"):
+                if kernel.unit:
+                    m.hidden(4 * inside * inside, 2 * inside * inside)
+                made = _unpacked(m, kernel, weight, dtype)
+            if kernel.repeats:
+                m.hidden(sequences * dtype.size(weight.numel))
+            m.product()
+            of_input = m.new(reads, dtype)
+            del made
+            return [of_input]
+
+        kept = {"weight": matrix, "input": x, "nothing": None}[kernel.keeps]
+        record(m, back, [x], [kept], out)
+        return out
+
+
+def _unpacked(m: Machine, kernel: Kernel, weight: Param, dtype: DType) -> Tensor:
+    name = DEQUANTIZED if kernel.keeps == "weight" else "temporaries"
+    matrix = m.new(weight.shape, dtype, name)
+    m.hidden(*[matrix.nbytes] * kernel.copies)
+    return matrix

@@ -7,10 +7,17 @@
                      tracked beside the step (most models since 0.5.14), else one; and one more
     table            int32, a row of the whole context for each running request and one more
 
+Compressed attention (DeepSeek-V4) has rows of 584 bytes in pages padded to 576: of the window in a
+pool 0.1 as long as the full one, with what waits to be compressed by four, eight rows of float32 a
+page; and of the past, a row for 4 or 128 tokens, with the keys of the indexer. What waits to be
+compressed by 128 is a ring of each running request.
+
 Buffers hold one page of tokens more than the pool has. Windows of model types that have no second
 pool (Gemma 2 and 3, Mistral, OLMo 3) are kept whole. Sources:
 sglang 0.5.23 srt/model_executor/pool_configurator.py (DefaultPoolConfigurator,
-HybridSWAPoolConfigurator, compute_swa_request_cap), srt/mem_cache/kv_cache_configurator.py
+HybridSWAPoolConfigurator, DSV4PoolConfigurator, compute_swa_request_cap),
+kernels/ops/attention/dsv4/kv_layout.py, srt/mem_cache/deepseek_v4_memory_pool.py,
+srt/mem_cache/kv_cache_configurator.py
 (_handle_max_mamba_cache, _calculate_mamba_ratio, calculate_mla_kv_cache_dim),
 srt/mem_cache/memory_pool.py (ReqToTokenPool, MHATokenToKVPool), srt/configs/mamba_utils.py
 (mamba2_state_dtype), srt/configs/model_config.py (is_hybrid_swa_model); and the same of 0.4.0 to
@@ -21,6 +28,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 
 from weighbridge.arch.mixers import (
     Attention,
@@ -49,6 +57,7 @@ from weighbridge.units import align_up
 SOURCE = "sglang 0.5.23 srt/model_executor/pool_configurator.py"
 SLOTS_CACHED, SLOTS_TRACKED = 3, 5
 SCALED = 128  # elements of an indexer's key to a float32 scale
+FLOAT32_BYTES = 4
 POSITION = 4  # int32, of a token in the table of requests
 NEWEST, NEVER = (0, 5, 23), (1 << 30,)
 # Model types whose windows, or chunks, have a pool of their own -> since which version.
@@ -75,10 +84,14 @@ DRAFT_COUNTED = (0, 5, 11)  # since here a draft model's own cache is
 IN_BYTES = (0, 5, 11)  # before, bytes were whole cells of all layers
 CAPPED = (0, 5, 21)  # since here a limit of requests can size the sliding pool
 EVICTED = 128  # tokens between evictions from a window: SGLANG_SWA_EVICTION_INTERVAL
+COMPRESSED, COMPRESSED_RUNNING = "deepseek_v4", 256  # its requests at once, where none are said
+PAGE_ALIGNMENT = 576
+RING = {4: 8, 128: 128}  # rows that wait, of a page and of a request
 # Layers with a cache of tokens or of states
 CACHED = (
     *(Attention, Latent, Shared, Mamba1, Mamba2, GatedDelta, KimiDelta, LinearAttention),
     ShortConv,
+    Compressed,
 )
 
 
@@ -109,8 +122,14 @@ class Setting:
         return self.version >= TRACKING and self.model_type in TRACKED
 
     @property
+    def compressed(self) -> bool:
+        return self.model_type == COMPRESSED
+
+    @property
     def slots(self) -> int:
         """Of one running request."""
+        if self.compressed:
+            return 1
         return (SLOTS_TRACKED if self.tracked else SLOTS_CACHED) if self.radix_cache else 1
 
 
@@ -128,12 +147,38 @@ def cells(layers: Iterable[Layer], s: Setting) -> Cells:
     found = [(local(m, s.tensor_parallel), n) for m, n in Counter(mixers(layers)).items()]
     near = [(m, n) for m, n in found if isinstance(m, Attention) and _near(m, s)]
     rest = [(m, n) for m, n in found if isinstance(m, Attention | Latent) and not _near(m, s)]
+    packed = [(m, n) for m, n in found if isinstance(m, Compressed)]
     return Cells(
-        full=sum(n * token(m, s) for m, n in rest),
-        sliding=sum(n * token(m, s) for m, n in near),
+        full=sum(n * token(m, s) for m, n in rest) + ceil(sum(n * _past(m, s) for m, n in packed)),
+        sliding=sum(n * token(m, s) for m, n in near)
+        + ceil(sum(n * _window(m, s) for m, n in packed)),
         state=sum(n * _state(m, s) for m, n in found),
         window=max((m.reach or 0 for m, _ in near), default=0),
     )
+
+
+def _past(m: Compressed, s: Setting) -> Fraction:
+    """Bytes of one token beyond the window: a row for every `rate`, and the indexer's key."""
+    if m.rate == 1:
+        return Fraction(0)
+    key = m.indexer.dim + m.indexer.dim // SCALED * 4 if m.indexer else 0
+    return (_row(m, max(1, s.page_size // m.rate)) + key) / m.rate
+
+
+def _window(m: Compressed, s: Setting) -> Fraction:
+    """Bytes of one token in the window, with what waits to be compressed by four: keys and gates,
+    twice as wide since groups overlap."""
+    waiting = 0
+    if m.overlaps:
+        width = m.dim + (m.indexer.dim if m.indexer else 0)
+        waiting = RING[4] * 2 * 2 * width * FLOAT32_BYTES
+    return _row(m, s.page_size) + Fraction(waiting, s.page_size)
+
+
+def _row(m: Compressed, page: int) -> Fraction:
+    """Bytes of a vector in a page of so many: 8 bits, the rotary part in 16, eight of scales."""
+    row = m.dim + m.rotary + 8
+    return Fraction(align_up(page * row, PAGE_ALIGNMENT), page)
 
 
 def _near(m: Mixer, s: Setting) -> bool:
@@ -153,7 +198,9 @@ def token(m: Attention | Latent, s: Setting) -> int:
 def _state(m: Mixer, s: Setting) -> int:
     if isinstance(m, Attention | Latent | Shared):
         return 0
-    if isinstance(m, Compressed | CrossAttention):
+    if isinstance(m, Compressed):
+        return RING[128] * 2 * m.dim * FLOAT32_BYTES if m.rate == 128 else 0
+    if isinstance(m, CrossAttention):
         raise UnsupportedError(f"our rules for sglang have no cache of {field_name(m)}")
     return state(m, Formats(conv=BFLOAT16, state=s.ssm_dtype))
 
@@ -179,7 +226,7 @@ def needed(layers: Iterable[Layer], s: Setting) -> tuple[Pools, Cells]:
     cap = _cap(c, s)
     near = min(cap, tokens) if cap else _paged(tokens * s.swa_full_tokens_ratio, s)
     sliding = near if c.full else tokens
-    slots = s.sequences * s.slots
+    slots = s.sequences * s.slots + s.compressed
     return Pools(full=tokens, sliding=sliding if c.sliding else 0, slots=slots), c
 
 
@@ -221,6 +268,8 @@ def fitting(layers: Iterable[Layer], s: Setting, available: int) -> Pools:
 def _slots(c: Cells, s: Setting, available: int) -> int:
     if not c.state:
         return 0
+    if s.compressed:  # a ring a request, whatever there is room for; and one more
+        return (s.max_running_requests or COMPRESSED_RUNNING) + 1
     if not s.radix_cache and s.max_running_requests is not None:
         return s.max_running_requests
     ratio = s.mamba_full_memory_ratio
@@ -241,6 +290,10 @@ def buffers(layers: Iterable[Layer], s: Setting, pools: Pools) -> Iterator[int]:
             tokens = (pools.sliding if _near(m, s) else pools.full) + s.page_size
             nbytes = tokens * token(m, s)
             yield from (nbytes,) if isinstance(m, Latent) else (nbytes // 2, nbytes - nbytes // 2)
+        elif isinstance(m, Compressed):
+            yield ceil((pools.sliding + s.page_size) * _window(m, s))
+            yield ceil((pools.full + s.page_size) * _past(m, s))
+            yield (pools.slots + 1) * _state(m, s)
         elif isinstance(m, Recurrent):
             whole = _state(m, s)
             part = state(m, Formats(conv=BFLOAT16, state=s.ssm_dtype), columns=0)

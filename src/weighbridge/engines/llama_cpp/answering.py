@@ -19,7 +19,9 @@ from weighbridge.workload import Infer
 
 def answer(held: Held, subject: Subject, w: Infer, budget: Budget | None) -> Answer:
     found = projector(subject, w)
-    gpus = [parts.gpu(held, subject, d, found) for d in range(held.at.gpus) if used(held, d)]
+    part = budget.choice.part if budget is not None else None
+    made = (parts.gpu(held, subject, d, found) for d in range(held.at.gpus) if used(held, d))
+    gpus = [parts.on_stack(device, part) for device in made]
     return Answer(
         devices=(*gpus, parts.host(held, subject)),
         settings=held.at.to_dict(),
@@ -70,7 +72,7 @@ def derived(held: Held, s: Subject, w: Infer, budget: Budget | None) -> dict[str
     facts: dict[str, Any] = {
         "kv_cache_bytes_per_token": fitting.marginal(held, s.context),
         "compute_buffer_bytes": list(held.compute),
-        "launch": launching.command(s, held.at, w),
+        **launching.facts(s, held.at, w),
     }
     return facts | (fitting.fitting(held, budget) if budget is not None and held.at.gpus else {})
 

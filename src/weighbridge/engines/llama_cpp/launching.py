@@ -3,10 +3,14 @@
 import shlex
 from collections.abc import Iterator
 
+from weighbridge.engines import lines
 from weighbridge.engines.llama_cpp.setting import Launch
 from weighbridge.engines.serving import Subject
+from weighbridge.reference import HubRef, LocalRef
 from weighbridge.workload import Infer
 
+# What the converter writes by itself
+CONVERTED = ("F32", "F16", "BF16", "Q8_0", "MXFP4_MOE")
 PROGRAM = {"server": "llama-server", "cli": "llama-cli"}
 
 
@@ -16,10 +20,38 @@ def command(s: Subject, at: Launch, w: Infer) -> str:
     return " ".join(words)
 
 
-def _model(s: Subject) -> tuple[str, str]:
+def facts(s: Subject, at: Launch, w: Infer) -> dict[str, str]:
+    """The line, and what has to be made before it; or why there is none."""
+    if w.base_model:
+        return {"launch_note": "no line to paste: llama.cpp runs the class that a file holds"}
+    found = {"launch": command(s, at, w)}
     if s.part.library == "gguf":
-        return "-m", shlex.quote(s.model.loads_as)
-    return "-m", f"{shlex.quote(s.model.name.rpartition('/')[2])}-{s.choice.name}.gguf"
+        return found
+    note = f"{_file(s)} has to be made first: convert_hf_to_gguf.py {_source(s)} --outfile FILE"
+    quantized = s.choice.name not in CONVERTED
+    return found | {"launch_note": note + quantized * f", then llama-quantize to {s.choice.name}"}
+
+
+def _source(s: Subject) -> str:
+    """What the converter is given: it reads folders."""
+    return shlex.quote(lines.place(s).model or s.model.name)
+
+
+def _file(s: Subject) -> str:
+    name = s.model.name.rpartition("/")[2]
+    return shlex.quote(f"{name}-{s.choice.name}.gguf")
+
+
+def _model(s: Subject) -> tuple[str, ...]:
+    """A file here, one of a repository, one at a URL, or the one that is made of the model."""
+    if s.part.library != "gguf":
+        return "-m", _file(s)
+    at = lines.place(s)
+    if not isinstance(s.model.origin, HubRef):
+        name = s.model.reference if isinstance(s.model.origin, LocalRef) else at.model
+        return "-mu" if "://" in name else "-m", shlex.quote(name or s.model.loads_as)
+    repo = shlex.quote(f"{at.model}:{at.quant}" if at.quant else at.model)
+    return ("-hf", repo, "-hff", shlex.quote(at.file)) if at.file else ("-hf", repo)
 
 
 def _told_apart(at: Launch) -> bool:
@@ -33,7 +65,7 @@ def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, str]]:
         (
             "-ngl",
             at.gpu_layers,
-            at.gpus and (w.n_gpu_layers is not None or at.rules.gpu_layers == 0),
+            w.n_gpu_layers is not None or (at.gpus and at.rules.gpu_layers == 0),
         ),
         ("-ncmoe", at.cpu_moe, at.cpu_moe),
         ("-np", at.slots, w.parallel or at.slots != at.rules.server_slots),
@@ -46,7 +78,8 @@ def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, str]]:
         ("-ts", ",".join(f"{x:g}" for x in at.tensor_split), at.tensor_split),
         ("-mg", at.main_gpu, w.main_gpu),
         ("--cache-ram", at.cache_ram, w.cache_ram is not None),
-        ("--mmproj", w.mmproj, w.mmproj),
+        ("--mmproj", w.mmproj and shlex.quote(w.mmproj), w.mmproj),
+        ("-md", w.draft_model and shlex.quote(w.draft_model), w.draft_model),
         ("-mla", w.mla_attn, w.mla_attn is not None),
         ("-amb", w.attn_max_b, w.attn_max_b is not None),
     )

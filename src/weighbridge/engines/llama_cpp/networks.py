@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from weighbridge.arch.cache_layers.gguf import MAX_LAYERS, Keys
 from weighbridge.arch.mixers import Compressed, Latent, Layer
-from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
+from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.tensors import tensors
 from weighbridge.engines.serving import Subject
-from weighbridge.errors import UnsupportedError
-from weighbridge.formats.gguf import Array
+from weighbridge.errors import BadFileError, UnsupportedError
 
 # llama.cpp's architecture -> the model types that are converted to it, where the names differ
 ARCHITECTURES: Mapping[str, str] = {
@@ -85,7 +85,20 @@ def network(s: Subject) -> Network:
     )
     facts = from_metadata(metadata) if metadata else from_config(s)
     known = {k: v for k, v in facts.items() if v is not None}
+    if metadata:
+        _enough(net, known.get("top_k") or 0)
     return replace(net, **{**known, "embedding_scale": scales_embedding(net.arch, known)})
+
+
+def _enough(net: Network, used: int) -> None:
+    """Raises BadFileError where a token uses more experts than the tensors hold, or none of them,
+    which llama.cpp refuses as well (src/llama-model.cpp, load_hparams)."""
+    held = [w.ne[2] for w in net.weights.values() if "_exps." in w.name and len(w.ne) > 2]
+    if held and not 0 < used <= max(held):
+        raise BadFileError(
+            f"{net.arch}: a token cannot use {used:,} experts of {max(held):,}: correct "
+            "expert_used_count"
+        )
 
 
 def refuse(s: Subject) -> None:
@@ -128,19 +141,16 @@ def padded(layers: tuple[Layer, ...], found: Mapping[str, object]) -> tuple[Laye
     """An encoder remembers nothing, yet has layers."""
     if layers:
         return layers
-    numbers = {int(n.split(".")[1]) for n in found if n.startswith("blk.")}
-    return (Layer(),) * (1 + max(numbers, default=-1))
+    last = max((number for name in found if (number := block(name)) is not None), default=-1)
+    if last >= MAX_LAYERS:
+        raise BadFileError(
+            f"GGUF: a tensor is of block {last:,}; a model has at most {MAX_LAYERS:,} blocks"
+        )
+    return (Layer(),) * (1 + last)
 
 
 def from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    arch = metadata.get("general.architecture")
-
-    def get(name: str) -> Any:
-        value = metadata.get(f"{arch}.{name}")
-        if isinstance(value, Array):
-            return max(value.values or (0,))
-        return value
-
+    get = Keys(metadata).plain
     return {
         "top_k": get("expert_used_count"),
         "groups": get("expert_group_count"),

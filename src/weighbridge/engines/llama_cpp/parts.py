@@ -8,7 +8,7 @@ host         pages of the file while it is read; tensors that stay; prompts kept
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from weighbridge.components.kv_cache import components
 from weighbridge.engines.llama_cpp.held import Held
@@ -18,10 +18,14 @@ from weighbridge.engines.serving import Subject
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import MIB
 
+if TYPE_CHECKING:
+    from weighbridge.accelerators.parts import Part
+
 # A process of llama.cpp on a GPU beside its buffers. Published: 256 MiB for a bare context on an
 # RTX 3090, 200 to 250 for llama.cpp; cuBLAS adds its kernels and a workspace when it is first used.
 CONTEXT = Bytes(180 * MIB, 250 * MIB, 420 * MIB)
 PROCESS = Bytes(60 * MIB, 200 * MIB, 600 * MIB)  # vocabulary, threads, libraries
+POOL = "CUDA pool"
 CHECKPOINTS = 32  # of windows and states, a slot
 LOADER = "llama.cpp src/llama-model.cpp (load_tensors)"
 SCHEDULER = "llama.cpp src/llama-context.cpp (sched_reserve), ggml-alloc.c replayed"
@@ -33,6 +37,28 @@ def gpu(h: Held, s: Subject, device: int, projector: Projector | None) -> Device
     held = tuple(_loaded(h, s, device, projector if first else None))
     running = (*held, *_running(h, device), *_clip(projector if first else None))
     return Device(index=device, kind="gpu", phases=phases(h, held, running))
+
+
+def on_stack(found: Device, part: "Part | None") -> Device:
+    """The rows that are CUDA's, under the names of the part's own libraries. ROCm's backend is
+    ggml-cuda, compiled for it; others have no such pool."""
+    if part is None or part.stack == "cuda" or found.kind != "gpu":
+        return found
+    renamed = (
+        Phase(phase.name, tuple(filter(None, (_renamed(c, part) for c in phase.components))))
+        for phase in found.phases
+    )
+    return replace(found, phases=tuple(renamed))
+
+
+def _renamed(c: Component, part: "Part") -> Component | None:
+    if part.stack == "hip":
+        told = c.formula.replace("CUDA", "HIP").replace("cuBLAS", "hipBLAS")
+        return replace(c, detail=c.detail.replace("CUDA", "HIP"), formula=told)
+    if c.name == "context":
+        told = "its runtime and compiled kernels: no reading is published, so as CUDA's"
+        return replace(c, name="other", detail=f"{part.vendor}'s runtime", formula=told)
+    return None if c.detail == POOL else c
 
 
 def phases(
@@ -92,7 +118,7 @@ def _running(h: Held, device: int) -> Iterator[Component]:
     yield of(
         "workspaces",
         pool(h, device),
-        detail="CUDA pool",
+        detail=POOL,
         basis="assumed",
         formula="the largest operation's 8-bit activations or 16-bit copies, in pieces of 2 MiB",
         source="llama.cpp ggml/src/ggml-cuda/ggml-cuda.cu (ggml_cuda_pool_vmm), mmq.cu",

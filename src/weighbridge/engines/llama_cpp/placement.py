@@ -19,7 +19,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from weighbridge.dtypes import DType
-from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
+from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.setting import Launch
 from weighbridge.units import align_up
 
@@ -105,9 +105,9 @@ class Placed:
     def _weight(self, name: str) -> int:
         if name in INPUT and not name.startswith(self.net.last_norm):
             return self.host
-        if not name.startswith("blk."):
+        number = block(name)
+        if number is None:
             return self._layer(len(self.net.layers))
-        number = int(name.split(".")[1])
         if "_exps." in name and number < self.at.cpu_moe:
             return self.host
         return self._layer(number)

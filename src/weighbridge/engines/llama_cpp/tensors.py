@@ -62,7 +62,7 @@ def of_class(
         for name, ne in _apart(gguf_name(t.name, near), _shape(t.shape), layers):
             full = _stacked(name, _folded(name, ne, layers), alike[t.source])
             if not name.startswith(DROPPED):
-                yield Weight(name, kind, full, kind.rows(full[0], prod(full)))
+                yield Weight(name, kind, full, kind.rows(full[0] if full else 1, prod(full)))
     yield from _buffers(part)
 
 

@@ -139,6 +139,8 @@ def module(name: str) -> str:
 
 def role(name: str) -> str | None:
     parts = [part for part in module(name).split(".") if not part.isdigit()]
+    if not parts:
+        return None
     last = parts[-1].removesuffix("_bias") if parts[-1] not in ROLE_OF else parts[-1]
     return ROLE_OF.get(".".join([*parts[-2:-1], last])) or ROLE_OF.get(last)
 

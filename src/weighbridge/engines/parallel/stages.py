@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from weighbridge.errors import UsageError
 
-LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk|layer)\.(\d+)\.")
+LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk|layer)\.(\d{1,9})\.")
 Bounds = Callable[[int, int], tuple[int, ...]]  # of (layers, stages)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.arch.mixers import Layer
 from weighbridge.dtypes import FLOAT32, TORCH, DType
-from weighbridge.engines.caches.sglang import Setting
+from weighbridge.engines.caches.sglang import COMPRESSED_RUNNING, Setting
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.sglang import card, kernels
 from weighbridge.engines.table import Version
@@ -44,6 +44,9 @@ CAPTURED_TOWERS = frozenset(
 NOT_CAPTURED = frozenset(
     ("deepseek_v32", "qwen3_next", "glm_moe_dsa", "bailing_hybrid")
 )  # 0.5.10-13
+
+# Pools of windows to the full one; of DeepSeek-V4's: srt/arg_groups/model_overrides/deepseek_v4.py
+NEAR, NEAR_OF_COMPRESSED = 0.8, 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,7 @@ def effective(s: Subject, w: Infer, budget: "Budget | None", version: Version) -
     algorithm = _algorithm(w)
     data, groups = _copies(w)
     sized = _sized(s, w, k, memory, groups)
+    near = NEAR_OF_COMPRESSED if k.compressed else NEAR
     return Effective(
         version=version,
         card=memory,
@@ -127,7 +131,7 @@ def effective(s: Subject, w: Infer, budget: "Budget | None", version: Version) -
         page=kernels.page(backend, w.page_size),
         kv=_kv(s, w, k),
         ssm=_ssm(s, w),
-        swa_ratio=Fraction(str(_ratio(w.swa_full_tokens_ratio, 0.8, "swa-full-tokens-ratio"))),
+        swa_ratio=Fraction(str(_ratio(w.swa_full_tokens_ratio, near, "swa-full-tokens-ratio"))),
         mamba_ratio=Fraction(str(w.mamba_full_memory_ratio or 0.9)),
         radix=not w.disable_radix_cache,
         tensor=w.tensor_parallel_size or 1,
@@ -135,7 +139,7 @@ def effective(s: Subject, w: Infer, budget: "Budget | None", version: Version) -
         data=data,
         groups=groups,
         experts=w.enable_expert_parallel,
-        running=_running(w),
+        running=_running(w) or (COMPRESSED_RUNNING * (data * groups) if k.compressed else None),
         tokens=w.max_total_tokens,
         algorithm=algorithm,
         drafted=_drafted(w, algorithm),

@@ -32,6 +32,7 @@ FLAGS: Mapping[str, str] = {
     "disable_radix_cache": "--disable-radix-cache",
     "max_loras": "--max-loras-per-batch",
     "max_lora_rank": "--max-lora-rank",
+    "cpu_offload_gb": "--cpu-offload-gb",
     "draft_model": "--speculative-draft-model-path",
     "num_speculative_tokens": "--speculative-num-draft-tokens",
 }
@@ -50,7 +51,10 @@ def changes(before: Infer, after: Infer) -> str:
 
 
 def launch(s: Subject, w: Infer, e: Effective) -> str:
-    words = ["python", "-m", "sglang.launch_server", "--model-path", s.model.loads_as]
+    where = lines.place(s)
+    words = ["python", "-m", "sglang.launch_server", "--model-path", where.model]
+    if where.revision:
+        words += ["--revision", where.revision]
     words = [shlex.quote(word) for word in (*words, *_flags(s, w, e))]
     return " ".join((*lines.before(s, "sglang"), *words))
 

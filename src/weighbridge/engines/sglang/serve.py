@@ -50,11 +50,13 @@ def serve(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
         settings=settings(sized.v.e, sized.v.w) | {"dtype": s.choice.dtype.name},
         derived=_derived(sized)
         | _served(own, able)
-        | {"launch": launch(s, line.v.w, line.v.e), "dtype_from": s.why},
+        | lines.facts(s, line.v.w, "sglang", launch(s, line.v.w, line.v.e))
+        | {"dtype_from": s.why},
         warnings=(
             *_warnings(own, able),
             *lines.warnings(s, w, "sglang"),
             *cards.caution(budget, "sglang"),
+            *cards.packed_alone(s, budget, "sglang"),
         ),
         serves=None if own.fit is None else _serves(own, able),
     )

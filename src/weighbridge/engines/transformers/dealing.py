@@ -1,18 +1,18 @@
 """Which device holds which layers: `device_map="auto"`.
 
-    each may take    total / n + 5/4 of the largest layer; the last one what is left
-    the first spares the largest layer
+    each may take    total / n + 5/4 of the largest block that is never split, or of the mean module
+                     where that is more; the last one what is left
+    the first spares the largest module that is still to come, block or not
 
 Modules are dealt out in the order of the class, each whole; tied weights go with their owner.
 Source: accelerate 1.15 utils/modeling.py, `get_balanced_memory` and `infer_auto_device_map`.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from weighbridge.components.weights import Placed, apart, together
-from weighbridge.units import ceil_div
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,19 +25,19 @@ class Share:
 
 
 def deal(
-    tensors: Sequence[Placed], blocks: Iterable[str], *, layers: int, devices: int
+    tensors: Sequence[Placed], blocks: Sequence[str], *, layers: int, devices: int
 ) -> tuple[Share, ...]:
     """One share a device. `blocks` are patterns of modules that are never split."""
     if devices == 1:
         return (Share(tensors=tuple(tensors), start=0, end=layers),)
     units = _units(tensors, blocks)
     sizes = {name: sum(t.nbytes * t.copies for t in held) for name, held in units.items()}
-    largest = max(sizes.values(), default=0)
-    most = ceil_div(sum(sizes.values()), devices) + 5 * largest // 4
+    most = sum(sizes.values()) // devices + 5 * _buffer(sizes, units, blocks) // 4
+    spared = _to_come(list(sizes.values()))
     numbers = _numbers(units, layers)
     piles: list[list[str]] = [[] for _ in range(devices)]
     at, used = 0, 0
-    for name, nbytes in sizes.items():
+    for (name, nbytes), largest in zip(sizes.items(), spared, strict=True):
         limit = most - largest if at == 0 else most
         if used + nbytes > limit and at < devices - 1 and piles[at]:
             at, used = at + 1, 0
@@ -46,9 +46,35 @@ def deal(
     return tuple(_shares(piles, units, numbers))
 
 
+def _buffer(
+    sizes: Mapping[str, int], units: Mapping[str, list[Placed]], blocks: Sequence[str]
+) -> int:
+    """The largest block that is kept whole, or the mean of the modules that own tensors."""
+    whole = [re.compile(_pattern(p)) for p in blocks]
+    kept = (n for name, n in sizes.items() if any(p.fullmatch(name) for p in whole))
+    leaves: dict[str, int] = {}
+    for t in (t for held in units.values() for t in held):
+        leaves[t.module] = leaves.get(t.module, 0) + t.nbytes * t.copies
+    mean = sum(leaves.values()) // max(1, len(leaves))
+    return max(mean, max(kept, default=0))
+
+
+def _to_come(sizes: list[int]) -> list[int]:
+    """The largest behind each."""
+    found, largest = [], 0
+    for nbytes in reversed(sizes):
+        found.append(largest)
+        largest = max(largest, nbytes)
+    return found[::-1]
+
+
+def _pattern(block: str) -> str:
+    return block.replace(".", r"\.").replace("*", r"\d+")
+
+
 def _units(tensors: Sequence[Placed], blocks: Iterable[str]) -> dict[str, list[Placed]]:
     """Tensors by the module that is kept whole, in order."""
-    whole = [re.compile(p.replace(".", r"\.").replace("*", r"\d+") + r"(?=\.|$)") for p in blocks]
+    whole = [re.compile(_pattern(p) + r"(?=\.|$)") for p in blocks]
     units: dict[str, list[Placed]] = {}
     for _, group in together(tensors):
         kept = next((m[0] for m in (p.match(group[0].module) for p in whole) if m), "")

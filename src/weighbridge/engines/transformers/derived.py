@@ -10,6 +10,7 @@ from weighbridge.components.weights import placed, total
 from weighbridge.engines.caches.transformers import sizes
 from weighbridge.engines.choosing import native_dtype
 from weighbridge.engines.serving import Subject
+from weighbridge.engines.transformers import launching
 from weighbridge.engines.transformers.holding import chosen
 from weighbridge.engines.transformers.keeping import KV, setting
 from weighbridge.engines.transformers.once import once
@@ -44,7 +45,8 @@ def facts(
     subject: Subject, w: Infer, p: Plan, devices: tuple[Device, ...], budget: "Budget | None"
 ) -> dict[str, Any]:
     token = _per_token(subject, p)
-    found: dict[str, Any] = {"kv_cache_bytes_per_token": token, "launch": launch(subject, w, p)}
+    found: dict[str, Any] = {"kv_cache_bytes_per_token": token}
+    found |= launching.line(subject, w, p).facts()
     if budget is not None and p.new and token:
         tokens = min(_tokens(d, p, budget.usable) for d in devices)
         found |= {"kv_cache_tokens": tokens, "max_concurrency": tokens // p.context}
@@ -65,33 +67,6 @@ def _tokens(device: Device, p: Plan, usable: Bytes) -> int:
     cache = sum(c.bytes.expected for c in decode.components if c.name == KV)
     free = usable.expected - decode.at("driver").expected + cache
     return max(0, free) * p.context * p.prompt.batch // max(1, cache)
-
-
-def launch(subject: Subject, w: Infer, p: Plan) -> str:
-    """A line of Python. The keyword was `torch_dtype` before 4.56."""
-    dtype = "dtype" if p.rules.version >= (4, 56) else "torch_dtype"
-    given = [f"{dtype}=torch.{subject.choice.dtype.name}"]
-    if p.device_map:
-        given.append(f'device_map="{p.device_map}"')
-    if p.prompt.kernel in ("eager", "flash"):
-        name = "eager" if p.prompt.kernel == "eager" else "flash_attention_2"
-        given.append(f'attn_implementation="{name}"')
-    model = f'{_auto(subject)}.from_pretrained("{subject.model.loads_as}", {", ".join(given)})'
-    if not p.new:
-        return model
-    apart = w.prompt_len is not None or w.max_new_tokens is not None
-    written = [f"max_new_tokens={p.new}" if apart else f"max_length={p.context}"]
-    if p.beams > 1:
-        written.append(f"num_beams={p.beams}")
-    if p.prompt.cache != "dynamic":
-        written.append(f'cache_implementation="{p.prompt.cache}"')
-    return f"{model}.generate(**inputs, {', '.join(written)})"
-
-
-def _auto(subject: Subject) -> str:
-    if subject.body.encoder is not None:
-        return "AutoModelForSeq2SeqLM"
-    return "AutoModelForCausalLM" if subject.body.causal else "AutoModel"
 
 
 def on_host(subject: Subject, p: Plan) -> Device:
@@ -120,7 +95,7 @@ def _part(
     weights = total(placed(part, choice, major=subject.major), "weights")
     return host.while_loading(
         part,
-        host.Loaded(choice.dtype, weights, native_dtype(part)),
+        host.loaded(part, choice, weights, native_dtype(part)),
         version=version,
         straight_to_device=host.straight(choice.scheme, device_map=device_map),
     )

@@ -18,7 +18,7 @@ from weighbridge.engines.transformers.dealing import Share, deal
 from weighbridge.engines.transformers.loading import WARMUP_SINCE, placement_order
 from weighbridge.engines.transformers.once import once
 from weighbridge.engines.transformers.plan import Plan, computing, language
-from weighbridge.engines.transformers.workspaces import HEADS, cublas, gptq
+from weighbridge.engines.transformers.workspaces import HEADS, gptq, products
 from weighbridge.memory import Basis, Bytes, Component, exactly
 
 DOWN = (".down_proj", ".w2", ".fc2", ".wo", ".output_linear")  # an expert's second matrix
@@ -119,10 +119,10 @@ def holding(subject: Subject, p: Plan, on: Loaded) -> Holding:
         *_tables(subject, p, on.share),
         context(p.part),
     )
-    packed = gptq(subject.part, _form(subject), p.rules.version)
+    packed = gptq(subject.part, _form(subject), p.rules.version, p.capability)
     return Holding(
         fixed=tuple(c for c in fixed if c.bytes.high),
-        working=(cublas(p.capability, p.torch), *((packed,) if packed else ())),
+        working=(*products(p.part, p.torch), *((packed,) if packed else ())),
         loading=tuple(_tied_apart(subject, p)) if last else (),
         rounding=on.allocated - on.weights - on.buffers,
         free=on.reserved - on.allocated,

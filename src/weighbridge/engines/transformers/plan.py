@@ -88,7 +88,7 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
         beams=beams,
         devices=devices,
         device_map=w.device_map or ("auto" if devices > 1 else None),
-        items={"image": _images(w), "audio": 1 if w.audio_seconds else 0},
+        items={"image": _images(subject, w), "audio": 1 if w.audio_seconds else 0},
         part=budget.choice.part if budget else None,
         capability=budget.choice.part.capability if budget else None,
         torch=_torch(w.torch_version),
@@ -190,10 +190,13 @@ def _kept(subject: Subject, w: Infer, found: Rules) -> int:
     return 0 if found.whole_logits or not subject.body.causal else 1
 
 
-def _images(w: Infer) -> int:
+def _images(subject: Subject, w: Infer) -> int:
+    """A class that writes nothing and has a tower (CLIP) does not run without an image."""
     if w.images is not None:
         return w.images
-    return 1 if w.image_size is not None else 0
+    pair = not subject.body.causal and reads_text(subject.part)
+    seen = pair and any(t.kind == "image" for t in subject.body.towers)
+    return 1 if w.image_size is not None or seen else 0
 
 
 def _torch(text: str | None) -> tuple[int, ...] | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.activations import Heap, Held, Peak
 from weighbridge.engines.serving import Answer, Subject
-from weighbridge.engines.transformers import derived
+from weighbridge.engines.transformers import derived, units
 from weighbridge.engines.transformers.forward import (
     Stage,
     grow,
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 def infer(subject: Subject, w: Infer, budget: "Budget | None") -> Answer:
     asked = plan(subject, w, budget)
+    subject, unpacked = units.suited(subject, asked.part, asked.rules.version)
+    if unpacked:
+        asked = plan(subject, w, budget)
     found = tuple(_devices(subject, asked))
     if subject.draft is not None:
         draft = infer(subject.draft, replace(w, draft_model=None), None).devices[0]
@@ -49,9 +52,13 @@ def infer(subject: Subject, w: Infer, budget: "Budget | None") -> Answer:
     host = derived.on_host(subject, asked)
     return Answer(
         devices=(*found, host),
-        settings=derived.settings(subject, w, asked),
-        derived=derived.facts(subject, w, asked, found, budget),
-        warnings=derived.warnings(subject, asked),
+        settings=derived.settings(subject, w, asked) | ({"quantization": None} if unpacked else {}),
+        derived=derived.facts(subject, w, asked, found, budget)
+        | ({"as_stored": False, "dtype_from": subject.why} if unpacked else {}),
+        warnings=(
+            *derived.warnings(subject, asked),
+            *filter(None, (unpacked, units.advised(asked.part, subject.choice))),
+        ),
     )
 
 

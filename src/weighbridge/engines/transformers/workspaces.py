@@ -5,13 +5,17 @@
               second version also has float32 rows for 8 x 2,048 tokens of the widest output. Which
               of them runs is the checkpoint's to say, or the loader's: transformers takes the first
               where a config says nothing, AutoGPTQ 0.5 to 0.7 the second. Published readings are of
-              both (Qwen2.5 of the first, Qwen1.5 of the second)
+              both (Qwen2.5 of the first, Qwen1.5 of the second). GPTQModel, which takes its place,
+              multiplies by Marlin's kernels from compute capability 8.0 on, which keep nothing, and
+              by the second version of exllama on older cards
 
 Source: AutoGPTQ 0.7 modeling/_utils.py
 (autogptq_post_init) and nn_modules/qlinear/qlinear_exllamav2.py (scratch_space).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.engines.transformers.once import once
@@ -19,8 +23,32 @@ from weighbridge.kernels import cublas as kernels
 from weighbridge.memory import Bytes, Component
 from weighbridge.model import ModelPart
 
+if TYPE_CHECKING:
+    from weighbridge.accelerators.parts import Part
+
 ROWS = 8 * 2048  # of exllama's second version: sequences x tokens
-AUTO_GPTQ_UNTIL = (4, 48)  # GPTQModel takes its place, whose kernels have no such buffers
+AUTO_GPTQ_UNTIL = (4, 48)  # GPTQModel takes its place
+MARLIN = (8, 0)
+
+
+HIP = Bytes(kernels.USUAL, kernels.LARGE, 4 * kernels.LARGE)  # 128 MiB on gfx94, as far as known
+
+
+def products(part: "Part | None", torch: tuple[int, ...] | None) -> tuple[Component, ...]:
+    """The workspace of the library that multiplies on that part; others' have none of torch's."""
+    if part is not None and part.stack == "own":
+        return ()
+    found = cublas(None if part is None else part.capability, torch)
+    if part is None or part.stack == "cuda":
+        return (found,)
+    return (
+        replace(
+            found,
+            detail="hipBLAS",
+            bytes=HIP._replace(low=min(HIP.low, found.bytes.low)),
+            formula="one workspace, whose size the architecture decides",
+        ),
+    )
 
 
 def cublas(capability: tuple[int, int] | None, torch: tuple[int, ...] | None) -> Component:
@@ -43,9 +71,13 @@ def _written(capability: tuple[int, int] | None) -> str:
     return "8 (none was named)" if capability is None else "{}.{}".format(*capability)
 
 
-def gptq(part: ModelPart, scheme: str, version: tuple[int, int]) -> Component | None:
-    if not scheme.startswith("gptq-4bit") or version >= AUTO_GPTQ_UNTIL:
+def gptq(
+    part: ModelPart, scheme: str, version: tuple[int, int], capability: tuple[int, int] | None
+) -> Component | None:
+    if not scheme.startswith("gptq-4bit"):
         return None
+    if version >= AUTO_GPTQ_UNTIL:
+        return _gptqmodel(part, capability)
     largest, widest = once(part, "matrices", lambda: _matrices(part.blueprint.counted))
     given = (part.quantization or {}).get("exllama_config")
     said = given.get("version") if isinstance(given, Mapping) else None
@@ -59,6 +91,23 @@ def gptq(part: ModelPart, scheme: str, version: tuple[int, int]) -> Component | 
         formula="the largest matrix in float16"
         + ("" if said == 1 else ", and rows in float32" if said else ", with version 2 rows too"),
         source="AutoGPTQ 0.7 modeling/_utils.py, autogptq_post_init",
+    )
+
+
+def _gptqmodel(part: ModelPart, capability: tuple[int, int] | None) -> Component | None:
+    """Nothing where Marlin runs; where no card is named, one or the other."""
+    if capability is not None and capability >= MARLIN:
+        return None
+    largest, widest = once(part, "matrices", lambda: _matrices(part.blueprint.counted))
+    whole = largest + 4 * ROWS * widest
+    return Component(
+        name="workspaces",
+        detail="exllama",
+        bytes=Bytes(0, 0, whole) if capability is None else Bytes(whole, whole, whole),
+        basis="assumed" if capability is None else "computed",
+        formula="the largest matrix in float16, and rows in float32; none on compute capability "
+        "8.0 and newer",
+        source="GPTQModel nn_modules/qlinear/exllamav2.py (scratch_space_fixed)",
     )
 
 

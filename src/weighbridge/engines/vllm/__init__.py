@@ -51,6 +51,7 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
             *lines.warnings(subject, w, "vllm"),
             *checks.warnings(sized, w),
             *cards.caution(budget, "vllm"),
+            *cards.packed_alone(subject, budget, "vllm"),
         ),
         serves=None if budget is None else _serves(subject, own, able, budget),
     )
@@ -111,9 +112,13 @@ def _derived(
         },
         "cuda_graph_bytes": max(r.captured.taken.expected for r in found),
         "cuda_graph_estimate_bytes": max(r.estimated.expected for r in found),
-        "launch": launching.command(subject, (able or sized).at, (able or sized).w),
+        **_line(subject, able or sized),
     }
     return facts if budget is None else facts | _of_card(at, found, budget)
+
+
+def _line(s: Subject, made: Launched) -> dict[str, str]:
+    return lines.facts(s, made.w, "vllm", launching.command(s, made.at, made.w))
 
 
 def _marginal(r: Reserve) -> int:

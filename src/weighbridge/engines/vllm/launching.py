@@ -10,6 +10,7 @@ from weighbridge.engines.vllm.setting import Launch
 from weighbridge.units import GIB
 from weighbridge.workload import Infer
 
+LORA_RANK = 16  # config/lora.py
 METHODS = {"draft": "draft_model"}
 CHANGED = {
     "gpu_memory_utilization": "--gpu-memory-utilization",
@@ -20,7 +21,10 @@ CHANGED = {
 
 
 def command(subject: Subject, at: Launch, w: Infer) -> str:
-    words = [*lines.before(subject, "vllm"), "vllm serve", shlex.quote(subject.model.loads_as)]
+    where = lines.place(subject)
+    words = [*lines.before(subject, "vllm"), "vllm serve", shlex.quote(where.model)]
+    if where.revision:
+        words += ["--revision", shlex.quote(where.revision)]
     for flag, value in (*_weights(subject, w), *_flags(at, w), *_extras(subject, at, w)):
         words.append(flag if value is True else f"{flag} {value}")
     return " ".join(words)
@@ -48,7 +52,7 @@ def _weights(subject: Subject, w: Infer) -> Iterator[tuple[str, object]]:
 def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, object]]:
     yield "--max-model-len", at.context
     numbers = (
-        ("--gpu-memory-utilization", f"{at.utilization:g}", w.gpu_memory_utilization is not None),
+        ("--gpu-memory-utilization", at.utilization, w.gpu_memory_utilization is not None),
         ("--max-num-seqs", at.sequences, w.max_num_seqs or at.requests == at.sequences),
         ("--max-num-batched-tokens", at.tokens, w.max_num_batched_tokens),
         ("--block-size", at.block_size, w.block_size),
@@ -65,9 +69,10 @@ def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, object]]:
         ("--pipeline-parallel-size", at.pipeline, at.pipeline > 1),
         ("--data-parallel-size", at.data, at.data > 1),
         ("--decode-context-parallel-size", at.context_parallel, at.context_parallel > 1),
-        ("--cpu-offload-gb", f"{at.offload / GIB:g}", at.offload),
+        ("--cpu-offload-gb", at.offload / GIB, at.offload),
         ("--max-loras", w.max_loras, w.max_loras),
-        ("--max-lora-rank", w.max_lora_rank, w.max_loras and w.max_lora_rank),
+        ("--max-lora-rank", w.max_lora_rank or LORA_RANK, w.max_loras),
+        ("--attention-backend", w.attention_backend, w.attention_backend),
     )
     yield from ((flag, value) for flag, value, said in numbers if said)
     yield from ((flag, True) for flag, said in _switches(at, w) if said)
@@ -92,5 +97,6 @@ def _switches(at: Launch, w: Infer) -> Iterator[tuple[str, bool]]:
     yield "--enable-prefix-caching", bool(w.enable_prefix_caching)
     yield "--no-enable-prefix-caching", w.enable_prefix_caching is False
     yield "--disable-hybrid-kv-cache-manager", not at.hybrid
+    yield "--async-scheduling", bool(w.async_scheduling)
     yield "--enable-sleep-mode", at.sleeps
     yield "--no-async-scheduling", w.async_scheduling is False

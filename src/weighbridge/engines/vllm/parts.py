@@ -166,7 +166,14 @@ def host(subject: Subject, found: Sequence[Reserve], at: Launch) -> Device:
         r.loaded.weights + r.loaded.offloaded for r in found
     )
     offloaded = sum(r.loaded.offloaded for r in found)
-    kept = _of("weights", offloaded, detail="offloaded", formula="pinned, by --cpu-offload-gb")
+    kept = Component(
+        name="weights",
+        bytes=Bytes(offloaded, 3 * offloaded // 2, 2 * offloaded),
+        basis="assumed",
+        detail="offloaded",
+        formula="each tensor in a pinned block, rounded up to a power of two",
+        source="vllm model_executor/offloader/uva.py; torch ATen/core/CachingHostAllocator.h",
+    )
     components = (
         *((kept,) if offloaded else ()),
         host_memory.pages(pages, source="safetensors are mapped"),

@@ -2,9 +2,11 @@
 
     runtime.py     torch.cuda and torch.accelerator below Python: devices, streams, memory
     modules.py     moving modules and pinning, data loaders, initialisers, torch.compile
+    graphs.py      CUDA graphs; profiling.py torch.profiler
     values.py      tolist, numpy and format of fake tensors
     threads.py     the program's own threads are recorded as well
     generation.py  beam search goes on to its end
+    repeats.py     layers that repeat another are not run
     libraries.py   transformers and others that ask whether they are being traced
 
 Everything is put back in reverse order, also after an exception.

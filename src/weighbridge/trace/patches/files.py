@@ -7,19 +7,21 @@ from weighbridge.trace.patches import Patch
 from weighbridge.trace.patches.arrivals import Patches
 from weighbridge.trace.patches.headers import USERS, Headers
 from weighbridge.trace.patches.pretrained import Pretrained
-from weighbridge.trace.patches.saving import Saved
+from weighbridge.trace.patches.saving import Marks, Saved
 
 
 class Files:
     """`patches` are of torch, `table` of libraries by module, for when they arrive."""
 
     def __init__(self, notes: Notes) -> None:
-        self._saved = Saved(notes)
-        self._headers = Headers(notes)
+        self._marks = Marks()
+        self._saved = Saved(notes, self._marks)
+        self._headers = Headers(notes, self._marks)
         self._pretrained = Pretrained(notes)
 
     def close(self) -> None:
         self._pretrained.close()
+        self._marks.close()
 
     def patches(self) -> Iterator[Patch]:
         yield from self._saved.patches()

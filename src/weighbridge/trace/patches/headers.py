@@ -1,6 +1,6 @@
 """safetensors: files give tensors of the shapes in their headers, and none is written.
 
-What is saved is kept in this process, under the file's name.
+What is saved is kept in this process, with a mark in its place (saving.py).
 """
 
 import os
@@ -16,18 +16,19 @@ from weighbridge.sources.base import read_plan
 from weighbridge.sources.local import LocalSource
 from weighbridge.trace.notes import Notes
 from weighbridge.trace.patches import Patch
-from weighbridge.trace.patches.saving import WROTE_NOTHING
+from weighbridge.trace.patches.saving import WROTE_NOTHING, Marks
 
 Look = tuple[tuple[int, ...], torch.dtype]
-USERS = ("transformers.modeling_utils", "accelerate.utils.modeling")  # of safe_open, by name
+# These have the functions by name, perhaps since before there was a fake GPU
+USERS = ("transformers.modeling_utils", "accelerate.utils.modeling", "accelerate.utils.other")
 
 
 class Headers:
     """Functions that a program has imported by name are the library's own again after the end."""
 
-    def __init__(self, notes: Notes) -> None:
+    def __init__(self, notes: Notes, marks: Marks) -> None:
         self.notes = notes
-        self.saved: dict[str, tuple[dict[str, Look], dict[str, str]]] = {}
+        self.marks = marks
         self.original: dict[str, Any] = {}
 
     def package(self, module: ModuleType) -> Iterator[Patch]:
@@ -41,9 +42,14 @@ class Headers:
             self.original[name] = vars(module)[name]
             yield Patch(module, name, value)
         yield Patch(module, "safe_open", self._open)
+        yield Patch(module, "_is_complete", _is_complete)
 
     def user(self, module: ModuleType) -> Iterator[Patch]:
-        yield Patch(module, "safe_open", self._open)
+        ours = {"safe_open": self._open, "save_file": self._save_file, "load_file": self._load_file}
+        for name, value in tuple(vars(module).items()):
+            for function, original in self.original.items():
+                if value is original:
+                    yield Patch(module, name, ours[function])
 
     def _save_file(
         self, tensors: dict[str, torch.Tensor], filename: Any, metadata: Any = None
@@ -53,7 +59,7 @@ class Headers:
             return
         self.notes(WROTE_NOTHING)
         looks = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
-        self.saved[os.path.abspath(filename)] = looks, dict(metadata or {})
+        self.marks.put(filename, (looks, dict(metadata or {})))
 
     def _load_file(self, filename: Any, device: Any = "cpu", **known: Any) -> dict[str, Any]:
         if detect_fake_mode() is None:
@@ -66,8 +72,13 @@ class Headers:
         if detect_fake_mode() is None:
             return self.original["safe_open"](filename, framework, device, **known)
         where = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
-        looks, metadata = self.saved.get(os.path.abspath(filename)) or _header(filename)
+        looks, metadata = self.marks.get(filename) or _header(filename)
         return Opened(looks, metadata, where)
+
+
+def _is_complete(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is all of its storage; the library compares addresses."""
+    return bool(tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size())
 
 
 def _header(filename: Any) -> tuple[dict[str, Look], dict[str, str]]:

@@ -1,8 +1,10 @@
 """torch.save and torch.load: a fake tensor has no values, so nothing is written over real files.
 
-What is saved is kept in this process, under the file's name, as a pickle of what tensors look
-like; loading gives that back. Of a real file it gives tensors of the right shapes, and reads none
-of their data.
+What is saved is kept in this process, as a pickle of what tensors look like; loading gives that
+back. Of a real file it gives tensors of the right shapes, and reads none of their data.
+
+Programs ask whether a file is there, list folders, and rename them: so a mark stands in the place
+of a file, but of a real one, until the end. It says which content it is.
 """
 
 import os
@@ -20,6 +22,7 @@ from weighbridge.trace.patches import Patch
 
 MAGIC = b"weighbridge: tensors without values\n"
 WROTE_NOTHING = "tensors are not written to files: they have no values here"
+MARK = b"weighbridge: number of what was saved here\n"
 Place = Callable[[torch.device], torch.device]  # where a stored tensor goes
 
 POINTER = torch.UntypedStorage.data_ptr
@@ -29,13 +32,63 @@ SAVE, LOAD = torch.save, torch.load
 _place: ContextVar[Place] = ContextVar("place", default=lambda device: device)
 
 
+class Marks:
+    """What was saved under a file's name, or under the name that this was given afterwards."""
+
+    def __init__(self) -> None:
+        self.contents: list[Any] = []
+        self.paths: dict[str, int] = {}
+        self.made: set[str] = set()  # files that are marks, and not real
+
+    def put(self, path: Any, content: Any) -> None:
+        where = os.path.abspath(path)
+        self.paths[where] = len(self.contents)
+        self.contents.append(content)
+        if where in self.made or not os.path.exists(where):
+            with open(where, "wb") as file:
+                file.write(MARK + str(self.paths[where]).encode())
+            self.made.add(where)
+
+    def get(self, path: Any) -> Any:
+        """None where this run has saved nothing there."""
+        where = os.path.abspath(path)
+        if where in self.paths and where not in self.made:
+            return self.contents[self.paths[where]]
+        number = _marked(where)
+        return None if number is None else self.contents[number]
+
+    def close(self) -> None:
+        """Takes the marks away, also those that got another name, or whose folder did."""
+        for folder in {os.path.dirname(path) for path in self.made}:
+            for place in [folder] if os.path.isdir(folder) else _beside(folder):
+                for entry in os.scandir(place):
+                    if entry.is_file() and _marked(entry.path) is not None:
+                        os.unlink(entry.path)
+        self.made.clear()
+
+
+def _beside(folder: str) -> list[str]:
+    above = os.path.dirname(folder)
+    return [e.path for e in os.scandir(above) if e.is_dir()] if os.path.isdir(above) else []
+
+
+def _marked(path: str) -> int | None:
+    """The number in a mark."""
+    try:
+        with open(path, "rb") as file:
+            found = file.read(len(MARK) + 20)
+    except OSError:
+        return None
+    return int(found[len(MARK) :]) if found.startswith(MARK) else None
+
+
 class Saved:
-    """What this run has saved, by absolute path. A program may keep these functions after the
+    """What this run has saved. A program may keep these functions after the
     end, where it has imported them by name: then they are torch's own."""
 
-    def __init__(self, notes: Notes) -> None:
+    def __init__(self, notes: Notes, marks: Marks) -> None:
         self.notes = notes
-        self.objects: dict[str, bytes] = {}
+        self.marks = marks
         self.saving = False  # a real tensor in a pickle saves its storage by torch.save
 
     def patches(self) -> Iterator[Patch]:
@@ -57,7 +110,7 @@ class Saved:
             self.saving = False
         if isinstance(f, str | os.PathLike):
             self.notes(WROTE_NOTHING)
-            self.objects[os.path.abspath(f)] = content
+            self.marks.put(f, content)
         else:
             f.write(MAGIC + content)
 
@@ -76,11 +129,11 @@ class Saved:
     def _own(self, f: Any) -> bytes | None:
         """What this run has put there."""
         if isinstance(f, str | os.PathLike):
-            return self.objects.get(os.path.abspath(f))
+            content: bytes | None = self.marks.get(f)
+            return content
         start = f.tell()
         if f.read(len(MAGIC)) == MAGIC:
-            content: bytes = f.read()
-            return content
+            return bytes(f.read())
         f.seek(start)
         return None
 

@@ -2,6 +2,7 @@
 
 tensors.py        subclasses of tensors that C++ makes of others, and addresses of data
 bitsandbytes.py   its own Python code of CUDA, over a native library that does nothing
+flex.py           one kernel of torch's, which is compiled
 torchvision.py    which boxes a detector learns from
 triton.py         launches do nothing; the driver answers as the card
 
@@ -11,9 +12,9 @@ Only what is below it, and takes addresses, is replaced.
 
 from weighbridge.trace.patches.arrivals import Patches
 from weighbridge.trace.recorder import Recorder
-from weighbridge.trace.standins import bitsandbytes, torchvision, triton
+from weighbridge.trace.standins import bitsandbytes, flex, torchvision, triton
 
 
 def standins(recorder: Recorder) -> dict[str, Patches]:
     """What is replaced in each module, for when it arrives."""
-    return {**bitsandbytes.table(recorder), **torchvision.table(), **triton.table()}
+    return {**bitsandbytes.table(recorder), **flex.table(), **torchvision.table(), **triton.table()}

@@ -13,7 +13,7 @@ Source: PEFT 0.21 tuners/lora/layer.py (Linear.forward), bnb.py, dora.py.
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.experts import adapted
 from weighbridge.autograd.ops.matrix import linear
-from weighbridge.autograd.ops.packed import Linear4, Linear8
+from weighbridge.autograd.ops.packed import Dequantized, Linear4, Linear8
 from weighbridge.autograd.ops.pointwise import add, cast, dropout, mul, scale, shift
 from weighbridge.autograd.ops.shaping import copied
 from weighbridge.autograd.tensors import Param, Tensor
@@ -34,7 +34,8 @@ class Lora:
         self.b = b
         self.p = p
         self.magnitude: Param | None = None
-        self.packed = isinstance(base, (Linear4, Linear8))
+        converting = isinstance(base, Dequantized) and base.kernel.keeps == "input"
+        self.packed = converting or isinstance(base, (Linear4, Linear8))
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
         result = self.base(m, x)

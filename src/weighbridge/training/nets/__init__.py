@@ -195,7 +195,7 @@ def program(
     if alike and all(isinstance(b.mixers[0], Attention) for b in blocks if b.mixers):
         return Program(
             forward=_function("decoder.forward"),
-            loss=LOSSES[loss],
+            loss=_by_name(loss),
             low=2 / 3,
             high=4 / 3,
             said="its layers have the modules of Llama's and were read as such; what they save is "
@@ -203,7 +203,7 @@ def program(
         )
     return Program(
         forward=_function("rough.forward"),
-        loss=_function("rough.loss") if loss == "standard" else LOSSES[loss],
+        loss=_function("rough.loss") if loss == "standard" else _by_name(loss),
         low=0.5,
         high=2.0,
         said="its layers were read by their parameters alone; what they save is assumed, from half "
@@ -217,9 +217,14 @@ def _loss(kind: str, name: str) -> Loss:
     own = module in OWN
     if own and module not in CAUSAL and name != "standard":
         raise UsageError(f"--loss {name}: {kind} predicts no next token; leave it out")
-    if name in LOOPS:
-        return _function(LOOPS[name])  # type: ignore[no-any-return]
-    return _function(f"{module}.loss") if name == "standard" and own else LOSSES[name]
+    if name == "standard" and own:
+        return _function(f"{module}.loss")  # type: ignore[no-any-return]
+    return _by_name(name)
+
+
+def _by_name(loss: str) -> Loss:
+    """A framework's own, or one that all have."""
+    return _function(LOOPS[loss]) if loss in LOOPS else LOSSES[loss]
 
 
 def _function(name: str) -> Any:

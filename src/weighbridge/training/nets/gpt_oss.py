@@ -1,7 +1,7 @@
 """gpt-oss: sinks in attention, which is eager; experts with biases, gate and up by turns.
 
-sdpa has no sinks, so the class has eager attention alone, and kernels that are installed apart
-(_supports_sdpa). Weights in mxfp4 are trained dequantized.
+sdpa has no sinks, so the class has eager attention, and flash-attention 3 that is installed apart
+(_supports_sdpa, _compatible_flash_implementations). Weights in mxfp4 are trained dequantized.
 
 Source: transformers 5.23 models/gpt_oss/modeling_gpt_oss.py.
 """
@@ -26,10 +26,18 @@ from weighbridge.training.nets.decoder import Kind, Masks, Rotary
 from weighbridge.training.nets.latent import pairs_turned
 from weighbridge.training.step import Step
 
+FLASH = (
+    "attention by flash-attention 3 with sinks (kernels-community/vllm-flash-attn3): the sinks "
+    "have no gradient, and are not trained"
+)
+
 
 def forward(s: Step) -> Tensor:
     """GptOssModel.forward: cosines and sines are as wide as half a head."""
-    decoder.written_out(s)
+    if s.kernel == "flash":
+        s.assume(FLASH)
+    else:
+        decoder.written_out(s)
     layer = moe.layers(attention, norm=normed, feeds=mlp)
     return decoder.forward(s, layer, decoder.heads(s, 0).key_dim // 2, norm=wide_norm)
 

@@ -4,6 +4,7 @@ optimizer("adamw_torch_fused") -> Optimizer
 
 row.py        the record of one
 plain.py      torch.optim
+arguments.py  foreach, fused, amsgrad
 bits.py       states in 8 and 4 bits: bitsandbytes, torchao
 factored.py   rows and columns, or nothing: Adafactor, LOMO
 lowrank.py    projected gradients: GaLore, APOLLO
@@ -11,13 +12,14 @@ others.py     schedule-free, StableAdamW, GrokAdamW, SOAP, Shampoo
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from weighbridge.errors import UsageError
 from weighbridge.training.optimizers import bits, factored, lowrank, others, plain
+from weighbridge.training.optimizers.arguments import argued
+from weighbridge.training.optimizers.bits import tuned
 from weighbridge.training.optimizers.row import Optimizer, State
 
-__all__ = ["NAMES", "Optimizer", "State", "of_torch", "optimizer"]
+__all__ = ["NAMES", "Optimizer", "State", "argued", "optimizer", "tuned"]
 
 TABLE = (*plain.ROWS, *bits.ROWS, *factored.ROWS, *lowrank.ROWS, *others.ROWS)
 ROWS: Mapping[str, Optimizer] = {row.name: row for row in TABLE}
@@ -40,17 +42,6 @@ ELSEWHERE: Mapping[str, str] = {
     "adamw_anyprecision": "torchdistx, which has it, is no longer published",
 }
 NAMES = tuple(ROWS)
-FOREACH_SINCE = (2, 0)  # by default
-IN_PLACE_SINCE = (2, 1)  # Adam adds eps to the root in place
-
-
-def of_torch(o: Optimizer, torch: tuple[int, ...]) -> Optimizer:
-    """As older versions of torch step it: the root and the denominator, or one parameter at a
-    time."""
-    if torch >= IN_PLACE_SINCE or o.name not in ("adamw_torch", "adam"):
-        return o
-    step = plain.two_copies if torch >= FOREACH_SINCE else plain.copy_of_each
-    return replace(o, step=step)
 
 
 def optimizer(name: str) -> Optimizer:

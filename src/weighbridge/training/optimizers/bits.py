@@ -9,11 +9,13 @@
 
 Kernels of bitsandbytes update in place; torchao compiles a step for each parameter. Source:
 bitsandbytes 0.50 optim/optimizer.py (init_state, get_state_buffer), optim/ademamix.py; torchao 0.18
-optim/adam.py, subclass_8bit.py, subclass_4bit.py; transformers 5.23 trainer_optimizer.py and
-trainer.py (GlobalOptimManager).
+optim/adam.py, subclass_8bit.py, subclass_4bit.py; torch 2.5.1 and 2.7.1
+_inductor/runtime/triton_heuristics.py (clone_args, copy_args_to_cpu_if_needed); transformers 5.23
+trainer_optimizer.py and trainer.py (GlobalOptimManager).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from weighbridge.autograd.machine import Machine
@@ -69,6 +71,40 @@ def _scaled(m: Machine, params: Sequence[Param]) -> None:
     for p in params:
         if p.numel >= SMALL and p.numel % BLOCK == 0:
             m.hidden(FLOAT32.size(p.numel), FLOAT32.size(p.numel))
+
+
+TUNING = "clones of the autotuner"  # what they count as
+PINNED_SINCE = (2, 7)  # torch: clones that would raise the peak go to pinned host memory
+
+
+def clones(p: Param, bits: int) -> int:
+    """Bytes of what a compiled step changes: the parameter and the codes of both averages."""
+    if p.numel < SMALL or p.numel % BLOCK:
+        return 0
+    return p.nbytes + 2 * (p.numel * bits // 8)
+
+
+def tuned(o: Optimizer, torch: tuple[int, ...]) -> Optimizer:
+    """In the first step Inductor's autotuner clones every argument that a kernel changes, to try
+    two configurations of it."""
+    bits = TUNED.get(o.name)
+    if bits is None:
+        return o
+    if torch >= PINNED_SINCE:
+        return replace(o, unsure=partial(clones, bits=bits))
+    return replace(o, step=partial(_tuned, bits=bits))
+
+
+def _tuned(m: Machine, params: Sequence[Param], *, bits: int) -> None:
+    for p in params:
+        taken = clones(p, bits)
+        if taken:
+            averages = [m.new(p.shape, FLOAT32), m.new(p.shape, FLOAT32)]
+            m.hidden(taken, name=TUNING)
+            del averages
+
+
+TUNED = {"adamw_torch_8bit": 8, "adamw_torch_4bit": 4}
 
 
 def _row(name: str, states: Callable[[Param], Iterator[State]], formula: str) -> Optimizer:

@@ -93,7 +93,7 @@ def _decomposed(m: Machine, p: Param, dtype: DType) -> None:
     m.hidden(copy, dtype.size(short * long), dtype.size(short * short), dtype.size(short * long))
 
 
-def _row(name: str, states: States, rank: int, **rest: bool) -> Optimizer:
+def _row(name: str, states: States, rank: int, *, in_backward: bool = False) -> Optimizer:
     galore = name.startswith("galore")
     return Optimizer(
         name=name,
@@ -102,7 +102,7 @@ def _row(name: str, states: States, rank: int, **rest: bool) -> Optimizer:
         source=GALORE if galore else APOLLO,
         formula=f"of matrices two averages and a projector of rank {rank}, of the rest two copies",
         assumed=True,
-        **rest,
+        in_backward=in_backward,
     )
 
 

@@ -1,7 +1,8 @@
 """torch.optim, as it runs on CUDA: all parameters at once (foreach) unless fused is asked for.
 
     adam, adamw   exp_avg, exp_avg_sq in the parameter's dtype; a step takes the root of the second,
-                  of all parameters together (_multi_tensor_adam); fused takes nothing
+                  of all parameters together (_multi_tensor_adam); fused takes nothing; both by
+                  their arguments (arguments.py)
     sgd           nothing; with momentum one copy, which is all that articles call SGD's state
     rmsprop       one copy, and its root in a step
     adagrad       one copy from the start; its root and a product in a step
@@ -10,13 +11,15 @@
 Source: torch 2.13 torch/optim.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import BFLOAT16, FLOAT32
 from weighbridge.training.optimizers.row import Optimizer, State
 
+Step = Callable[[Machine, Sequence[Param]], None]
+States = Callable[[Param], Iterable[State]]
 EMBEDDED = ("embedding", "norm", "bias", "router")
 HEADS = ("lm_head", "embed_out", "output_layer", "score", "classifier")
 
@@ -26,9 +29,18 @@ def two(p: Param) -> Iterator[State]:
     yield State("exp_avg_sq", p.shape, p.dtype)
 
 
+def with_step(states: States) -> States:
+    """Fused kernels count steps on the device."""
+
+    def all_states(p: Param) -> Iterator[State]:
+        yield State("step", (), FLOAT32)
+        yield from states(p)
+
+    return all_states
+
+
 def two_fused(p: Param) -> Iterator[State]:
-    yield State("step", (), FLOAT32)
-    yield from two(p)
+    yield from with_step(two)(p)
 
 
 def one(p: Param) -> Iterator[State]:
@@ -49,9 +61,25 @@ def one_copy(m: Machine, params: Sequence[Param]) -> None:
 
 
 def copy_of_each(m: Machine, params: Sequence[Param]) -> None:
-    """One parameter after the other: without foreach."""
+    """One parameter after the other; the variable holds that of the one before."""
+    denom = None
     for p in params:
-        m.new(p.shape, p.dtype)
+        denom = m.new(p.shape, p.dtype)
+    del denom
+
+
+def two_of_each(m: Machine, params: Sequence[Param], beside: int = 0) -> None:
+    """_single_tensor_adam: (exp_avg_sq.sqrt() / correction).add_(eps), without foreach: the root
+    goes when the quotient is there, which stays until there is that of the next parameter. So do
+    tensors `beside` them."""
+    denom: Tensor | None = None
+    grads: list[Tensor] = []
+    for p in params:
+        grads = copies(m, [p] * beside)
+        root = m.new(p.shape, p.dtype)
+        denom = m.new(p.shape, p.dtype)
+        del root
+    del denom, grads
 
 
 def two_copies(m: Machine, params: Sequence[Param]) -> None:

@@ -33,4 +33,5 @@ class Optimizer:
     formula: str = ""  # states of a parameter, in words
     early: bool = False
     in_backward: bool = False
+    unsure: Callable[[Param], int] | None = None  # bytes of one parameter that it may take besides
     assumed: bool = False  # read off its source and not followed step by step

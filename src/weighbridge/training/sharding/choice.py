@@ -2,8 +2,9 @@
 
 fsdp        the Trainer, TRL and axolotl reduce what is mixed in 16 bits (accelerate:
             utils/dataclasses.py, set_mixed_precision; what else it does is in accelerate.py);
-            others reduce in float32, each micro-batch. torchtitan leaves the last layer gathered,
-            and all of them in a pipeline (parallelisms/parallelize_llama.py, apply_fsdp)
+            others reduce in float32, each micro-batch. torchtitan left the last layer gathered,
+            since July 2025 norm and head (83e69410); all layers in a pipeline
+            (parallelize_llama.py, apply_fsdp). torchtune: training/_distributed.py (shard_model)
 zero        sizes of DeepSpeed's configuration, or of the Trainer's "auto"
 """
 
@@ -14,6 +15,9 @@ from weighbridge.training.plan import Plan
 from weighbridge.training.sharding import accelerate, fsdp1, fsdp2, zero
 from weighbridge.training.sharding.around import Around
 from weighbridge.training.sharding.ddp import Replicated
+
+CARVES = (2025, 7, 28)  # torchtitan
+LLAMA_3 = 128_256  # outputs
 
 
 def surrounding(p: Plan) -> Around:
@@ -47,20 +51,30 @@ def _zero(p: Plan) -> zero.How:
 
 def _fsdp2(p: Plan) -> fsdp2.How:
     s, titan = p.sharding, p.framework.name == "torchtitan"
-    theirs = _accelerate(p)
+    carves = titan and (p.release is None or p.release >= CARVES)
+    theirs, apart = _accelerate(p), _of_torchtune(p)
     return fsdp2.How(
         ranks=s.shares,
         compute=p.computing,
         reduce=_reduced(p),
         reshard=not (titan and s.pipeline > 1),
-        last_stays=titan,
-        carved=theirs is not None and theirs.carves,
+        last_stays=titan and not carves,
+        carved=apart or carves or (theirs is not None and theirs.carves),
+        apart=apart,
+        outside=p.framework.name in ("torchtune", "torchtitan"),
         root_stays=theirs is None or theirs.carves or p.torch < accelerate.ROOTS_GO,
         widens=theirs.widens if theirs is not None and p.autocast is not None else "none",
         waits=theirs is not None and theirs.waits,
         offload=s.offload == "params",
         across=s.kind == "hsdp" and s.data * s.context > s.shares,
     )
+
+
+def _of_torchtune(p: Plan) -> bool:
+    """Whether recipes give embedding and head units of their own: those that train Llama 3 whole
+    (custom_sharded_layers of llama3, llama3_1 and llama3_3)."""
+    whole = p.framework.name == "torchtune" and p.method == "full"
+    return whole and p.subject.model_type == "llama" and p.subject.body.vocab == LLAMA_3
 
 
 def _fsdp1(p: Plan) -> fsdp1.How:

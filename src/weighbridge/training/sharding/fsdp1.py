@@ -58,6 +58,7 @@ class Unit:
     whole: Storage | None = None
     grad: Storage | None = None  # of all, where it waits
     done: bool = False
+    at: int = 0  # in the order in which forward last ran it
 
     @property
     def numel(self) -> int:
@@ -139,6 +140,7 @@ class FullyShard(Around):
         if unit is None:  # a tower's, which the root has
             return run(x)
         self._gather(m, unit)
+        unit.at = len(self._order)
         self._order.append(unit)
         out = run(passing(m, x, lambda: self._post_backward(m, unit)))
         if self.how.reshard:
@@ -156,9 +158,8 @@ class FullyShard(Around):
 
     def _pre_backward(self, m: Machine, unit: Unit) -> None:
         self._gather(m, unit)
-        at = next(i for i, u in enumerate(self._order) if u is unit)
-        if at:
-            self._gather(m, self._order[at - 1])
+        if unit.at:
+            self._gather(m, self._order[unit.at - 1])
 
     def _let_go(self, unit: Unit) -> None:
         unit.whole = None

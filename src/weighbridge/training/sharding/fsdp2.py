@@ -43,8 +43,10 @@ GATHER, SCATTER, ACROSS = 1, 2, 3  # streams
 @dataclass(frozen=True, slots=True, kw_only=True)
 class How:
     """`compute` and `reduce` are the dtypes of MixedPrecisionPolicy; parts stay in their own.
-    `carved`: embedding and head are units; `waits`: all micro-batches but the last do not
-    reduce; `widens`: which parts are cast to float32: all, trained or none."""
+    `carved`: embedding and head are units, `apart`: without the last norm, and the head's goes
+    between forward and backward; `waits`: all micro-batches but the last do not
+    reduce; `outside`: the loss is no part of the model, whose forward ends with the head;
+    `widens`: which parts are cast to float32: all, trained or none."""
 
     ranks: int
     compute: DType
@@ -52,8 +54,10 @@ class How:
     reshard: bool = True
     last_stays: bool = False  # the last layer is not resharded after forward
     carved: bool = False
+    apart: bool = False
     root_stays: bool = True  # between forward and backward
     widens: str = "none"
+    outside: bool = False
     waits: bool = False
     offload: bool = False
     across: bool = False
@@ -71,6 +75,7 @@ class Unit:
     kept: list[Storage] = field(default_factory=list)  # gradients that wait in the reduce dtype
     used: bool = False  # in this forward
     done: bool = False  # with its backward
+    at: int = -1  # in the order in which forward ran
 
     @property
     def padded(self) -> int:
@@ -89,7 +94,7 @@ class FullyShard(Around):
         self.host = self.pinned = 0
         self.root = Unit(stays=how.root_stays)
         self.first = Unit()
-        self.last = Unit(stays=True)
+        self.last = Unit(stays=not how.apart)
         self.layers: dict[str, Unit] = {}
         self._part_of: dict[str, Param] = {}
         self._adapters: set[str] = set()
@@ -172,9 +177,13 @@ class FullyShard(Around):
         prefix = below(p.name, self.layers)
         if prefix:
             return self.layers[prefix]
-        if not self.how.carved:
+        if not self.how.carved or (self.how.apart and not self._outer(p)):
             return self.root
         return self.first if p.kind == "embedding" and not tied else self.last
+
+    @staticmethod
+    def _outer(p: Param) -> bool:
+        return p.kind == "embedding" or bool(HEAD.search(p.name))
 
     def stepped(self, built: "Built") -> list[Param]:
         mine = (self._part_of.get(p.name, p) for p in built.own)
@@ -186,6 +195,7 @@ class FullyShard(Around):
         self._order.clear()
         for unit in self.units:
             unit.done = unit.used = False
+            unit.at = -1
         for unit in (self.root, self.last) if self._tied else (self.root, self.first):
             self._enter(m, unit)
 
@@ -204,7 +214,12 @@ class FullyShard(Around):
         return out
 
     def logits(self, m: Machine, logits: Tensor) -> Tensor:
-        return self._leave(m, self.last, logits) if self.last.params else logits
+        """A head that is called for each chunk is there until the last of them."""
+        if self.how.outside:
+            self._copied = None
+        if not self.last.params:
+            return logits
+        return self._turned(m, self.last, logits)
 
     def _enter(self, m: Machine, unit: Unit) -> None:
         unit.used = True
@@ -214,7 +229,11 @@ class FullyShard(Around):
     def _leave(self, m: Machine, unit: Unit, out: Tensor) -> Tensor:
         if not unit.stays:
             _given_back(unit.whole)
-        if unit not in self._order:
+        return self._turned(m, unit, out)
+
+    def _turned(self, m: Machine, unit: Unit, out: Tensor) -> Tensor:
+        if unit.at < 0:
+            unit.at = len(self._order)
             self._order.append(unit)
         return passing(m, out, lambda: self._pre_backward(m, unit))
 
@@ -223,6 +242,8 @@ class FullyShard(Around):
     def turns(self, m: Machine, built: "Built", *, last: bool) -> None:
         self._copied = None
         self._reduces = last or not self.how.waits
+        if not self.last.stays:
+            _given_back(self.last.whole)
         if not self.root.stays:
             _given_back(self.root.whole)
             self._gather(m, self.root)
@@ -241,7 +262,7 @@ class FullyShard(Around):
     def _pre_backward(self, m: Machine, unit: Unit) -> None:
         self._gather(m, unit)
         self._copy_out(m, unit, forward=False)
-        self._ahead(m, next(i for i, u in enumerate(self._order) if u is unit))
+        self._ahead(m, unit.at)
 
     def _ahead(self, m: Machine, at: int) -> None:
         if at:

@@ -9,6 +9,7 @@ from weighbridge.errors import UsageError
 from weighbridge.units import ceil_div
 from weighbridge.workload import Train
 
+RANKS = 1 << 16  # a report lists each
 NODE = 8  # devices of one node, within which HSDP shares out
 
 
@@ -62,6 +63,10 @@ def sharding(w: Train, count: int | None) -> Sharding:
 def _contradictions(s: Sharding) -> tuple[tuple[bool, str], ...]:
     stage = s.kind.startswith("zero")
     return (
+        (
+            s.ranks > RANKS,
+            f"{s.ranks:,} ranks: a device each is listed, and {RANKS:,} at most; name fewer",
+        ),
         (
             s.kind == "none" and s.data > 1,
             (

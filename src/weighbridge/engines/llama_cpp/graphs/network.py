@@ -5,6 +5,7 @@ Shapes are ggml's, the row first: ne[0] is the number of inputs. Where a tensor 
 device computes with it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,15 @@ ENCODERS = frozenset(
     ("bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3",
      "neo-bert", "eurobert", "t5encoder")
 )  # fmt: skip
+
+
+BLOCK = re.compile(r"blk\.(\d{1,9})\..")
+
+
+def block(name: str) -> int | None:
+    """The number of the block that a tensor belongs to; None where it belongs to none."""
+    found = BLOCK.match(name)
+    return int(found[1]) if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +112,9 @@ class Network:
     def _by_layer(self) -> dict[int, tuple[Weight, ...]]:
         found: dict[int, list[Weight]] = {}
         for name, w in self.weights.items():
-            if name.startswith("blk."):
-                found.setdefault(int(name.split(".")[1]), []).append(w)
+            number = block(name)
+            if number is not None:
+                found.setdefault(number, []).append(w)
         return {i: tuple(ws) for i, ws in found.items()}
 
     def of_layer(self, layer: int) -> tuple[Weight, ...]:

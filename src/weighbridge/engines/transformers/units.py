@@ -1,0 +1,100 @@
+"""A card without units for the format of the weights: what transformers does with them there.
+
+    bfloat16    before compute capability 8.0 torch emulates products
+    fp8         FineGrainedFP8Config before 8.9, and on stacks that are neither CUDA, ROCm nor
+                Intel's: 5 unpacks the whole model into 16 bits, 4 refuses it
+    mxfp4       Mxfp4Config before 7.5, likewise: unpacked, in 4 as well
+
+Source: transformers 5.23 and 4.57 quantizers/quantizer_finegrained_fp8.py,
+quantizer_mxfp4.py (validate_environment).
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE, MXFP4_SINCE, Version
+from weighbridge.components.weights import Choice
+from weighbridge.dtypes import BFLOAT16, DType
+from weighbridge.engines.serving import Subject
+from weighbridge.errors import UnsupportedError
+from weighbridge.model import ModelPart
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.parts import Part
+
+# By the beginning of a format's name: its quant_method, and the oldest compute capability
+NEEDS = {"fp8-": ("fp8", FLOAT8_SINCE), "mxfp4": ("mxfp4", MXFP4_SINCE)}
+WITHOUT_CAPABILITY = ("AMD", "Intel", "Hygon", "")  # taken to have them, or not known
+UNPACKS_SINCE = 5  # fp8; before, it is refused
+
+
+def lacks(card: "Part | None", since: Version) -> bool:
+    """Whether the card surely has no such units."""
+    if card is None or card.vendor in WITHOUT_CAPABILITY:
+        return False
+    return card.capability is None or card.capability < since
+
+
+def told(card: "Part", what: str) -> str:
+    """ "T4 has no units for bfloat16 (compute capability 7.5)" """
+    number = (
+        "" if card.capability is None else " (compute capability {}.{})".format(*card.capability)
+    )
+    return f"{card.name} has no units for {what}{number}"
+
+
+def emulated(card: "Part | None", dtype: DType) -> str:
+    """What to say of products in bfloat16 that the card makes in software; "" where it has the
+    units. Other makers' are not known."""
+    if card is None or card.stack != "cuda" or dtype != BFLOAT16:
+        return ""
+    if not lacks(card, BFLOAT16_SINCE):
+        return ""
+    return f"{told(card, 'bfloat16')}: torch emulates it"
+
+
+def advised(card: "Part | None", choice: Choice) -> str:
+    """The same, and what to do where a model is loaded or served."""
+    said = emulated(card, choice.dtype)
+    return f"{said}; --dtype float16 takes as much memory" if said else ""
+
+
+def unpacked(
+    choice: Choice, part: ModelPart, card: "Part | None", version: tuple[int, ...]
+) -> tuple[Choice, str]:
+    """The choice as it is on that card, and what to say. Raises UnsupportedError where
+    transformers does."""
+    form = choice.scheme
+    if form is None or card is None:
+        return choice, ""
+    method = (part.quantization or {}).get("quant_method")
+    for start, (theirs, since) in NEEDS.items():
+        if not form.name.startswith(start) or method not in (None, theirs):
+            continue
+        if not lacks(card, since):
+            continue
+        if theirs == "fp8" and version[0] < UNPACKS_SINCE:
+            raise UnsupportedError(
+                f"{told(card, form.name)}: transformers {'.'.join(map(str, version))} refuses it; "
+                "use --engine-version 5, or --engine vllm"
+            )
+        said = (
+            f"{told(card, form.name)}: transformers unpacks the weights into {choice.dtype.name}; "
+            "--engine vllm keeps them packed"
+        )
+        return Choice(dtype=choice.dtype), said
+    return choice, ""
+
+
+def suited(s: Subject, card: "Part | None", version: tuple[int, ...]) -> tuple[Subject, str]:
+    """The model as transformers loads it on that card, and what to say."""
+    choice, said = unpacked(s.choice, s.part, card, version)
+    if not said:
+        return s, ""
+    choices = {
+        p.name: unpacked(s.choices[p.name], p, card, version)[0]
+        for p in s.model.parts
+        if p.name in s.choices
+    }
+    why = f"{s.choice.name} unpacked"
+    return replace(s, choice=choice, choices=choices, why=why), said

@@ -1,0 +1,210 @@
+"""A line of Python that loads a model with transformers: what it says of memory.
+
+    model = LlamaForCausalLM.from_pretrained("org/name", dtype=torch.bfloat16,
+        quantization_config=BitsAndBytesConfig(load_in_4bit=True)); model.generate(max_length=4096)
+
+Nothing is run: the text becomes a syntax tree, of which the call of `from_pretrained`, the one of
+`generate` and switches of kernels are read. Names and values that are no literals are not followed.
+"""
+
+import ast
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from weighbridge.engines.transformers.launching import CACHES, IMPLEMENTATIONS, OFF
+from weighbridge.errors import UsageError
+from weighbridge.launch.record import Launch, Value
+from weighbridge.quantization.on_load import named
+
+SNIPPET = re.compile(r"\.from_pretrained\s*\(")
+MOST = 1 << 16  # characters
+DEFAULTS = ("sdpa", "dynamic")  # what is counted where nothing is said
+LOADS, ASKS = "from_pretrained", "generate"
+PLAIN = {  # keywords that weigh nothing, or are what a line is about
+    *("trust_remote_code", "token", "cache_dir", "local_files_only", "use_safetensors", "variant"),
+    *("low_cpu_mem_usage", "do_sample", "temperature", "top_k", "top_p", "streamer"),
+}
+
+
+def is_snippet(text: str) -> bool:
+    return SNIPPET.search(text) is not None
+
+
+def read(text: str) -> Launch:
+    """The launch of a line of Python. Raises UsageError."""
+    calls = [node for node in ast.walk(_tree(text)) if isinstance(node, ast.Call)]
+    inner = {id(kw.value) for call in calls for kw in call.keywords if kw.arg in HELD}
+    loads = [c for c in calls if _name(c) == LOADS and id(c) not in inner]
+    if len(loads) != 1 or not loads[0].args:
+        raise UsageError(f"the line calls {LOADS} {len(loads)} times; give one, with its model")
+    load = loads[0]
+    settings: dict[str, Value] = {}
+    warnings: list[str] = []
+    model = _text(load.args[0], "the model")
+    for call in (load, *(c for c in calls if _name(c) == ASKS)):
+        for word in call.keywords:
+            _take(word, settings, warnings)
+    off = {name for c in calls if (name := _switched_off(c))}
+    for kernel, names in OFF.items():
+        if off == set(names):
+            settings["attention"] = kernel
+    if _class(load) == "AutoModel":
+        settings["base_model"] = True
+    file = settings.pop("gguf_file", None)
+    revision = settings.pop("revision", None)
+    return Launch(
+        engine="transformers",
+        program=f"{_class(load)}.{LOADS}",
+        model=f"{model}/{file}" if file else model,
+        revision=None if revision is None else str(revision),
+        settings=settings,
+        warnings=tuple(warnings),
+    )
+
+
+def _tree(text: str) -> ast.AST:
+    if len(text) > MOST:
+        raise UsageError(f"the line has {len(text):,} characters; our limit is {MOST:,}")
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UsageError(f"the line is not Python: {str(error)[:80]}") from None
+
+
+def _name(call: ast.Call) -> str:
+    """The last name of what is called: torch.backends.cuda.enable_flash_sdp -> enable_flash_sdp."""
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def _class(load: ast.Call) -> str:
+    held = load.func.value if isinstance(load.func, ast.Attribute) else None
+    return held.id if isinstance(held, ast.Name) else getattr(held, "attr", "")
+
+
+def _switched_off(call: ast.Call) -> str:
+    """Which kernel a call of torch.backends.cuda.enable_*_sdp(False) leaves out."""
+    found = re.fullmatch(r"enable_(\w+)_sdp", _name(call))
+    off = call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value is False
+    return found[1] if found and off else ""
+
+
+def _text(node: ast.AST, what: str) -> str:
+    value = _value(node)
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"{what} of the line is no text; write it as it is, in quotes")
+    return value
+
+
+def _value(node: ast.AST) -> Any:
+    """A literal, or the last name of torch.bfloat16; None for what else there is."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _take(word: ast.keyword, settings: dict[str, Value], warnings: list[str]) -> None:
+    if word.arg is None or word.arg in PLAIN:  # **inputs
+        return
+    reader = WORDS.get(word.arg)
+    if _value(word.value) in DEFAULTS:
+        return
+    if reader is None:
+        warnings.append(f"{word.arg!r:.80} is no keyword that we know; it is left out")
+        return
+    found = dict(reader(word.value))
+    if not found:
+        warnings.append(f"{word.arg}: its value is not read; the default is counted")
+    settings |= {name: value for name, value in found.items() if value != ""}
+
+
+Read = Callable[[ast.AST], Iterator[tuple[str, Value]]]
+
+
+def _plain(name: str) -> Read:
+    def read_plain(node: ast.AST) -> Iterator[tuple[str, Value]]:
+        value = _value(node)
+        if isinstance(value, str | int | float):
+            yield name, value
+
+    return read_plain
+
+
+def _dtype(node: ast.AST) -> Iterator[tuple[str, Value]]:
+    value = _value(node)
+    if value == "auto":
+        yield "dtype", ""
+    elif isinstance(value, str):
+        yield "dtype", {"half": "float16", "float": "float32"}.get(value, value)
+
+
+def _device_map(node: ast.AST) -> Iterator[tuple[str, Value]]:
+    """Names of devices; a mapping deals modules out by hand."""
+    value = _value(node)
+    if isinstance(value, str):
+        yield "device_map", value
+
+
+def _attention(node: ast.AST) -> Iterator[tuple[str, Value]]:
+    """sdpa is the default where a class has it, and names no kernel."""
+    value = _value(node)
+    for ours, theirs in IMPLEMENTATIONS.items():
+        if value == theirs:
+            yield "attention", ours
+
+
+def _config(node: ast.AST) -> Iterator[tuple[str, Value]]:
+    if not isinstance(node, ast.Call):
+        return
+    inner = next((a for a in node.args if isinstance(a, ast.Call)), None)
+    words = [*node.keywords, *(inner.keywords if inner is not None else ())]
+    given = {word.arg: _value(word.value) for word in words if word.arg}
+    found = named(_name(node), given, "" if inner is None else _name(inner))
+    if found is not None:
+        yield "quantization", found
+
+
+def _cache(node: ast.AST) -> Iterator[tuple[str, Value]]:
+    """quantized: by quanto, unless its config names another backend."""
+    value = _value(node)
+    if value == "quantized":
+        yield "cache_implementation", "quanto"
+    elif isinstance(value, str):
+        yield "cache_implementation", value
+
+
+def _backend(node: ast.AST) -> Iterator[tuple[str, Value]]:
+    value = _value(node)
+    for ours, (backend, bits) in CACHES.items():
+        given = value if isinstance(value, Mapping) else {}
+        if (given.get("backend"), given.get("nbits", bits)) == (backend, bits):
+            yield "cache_implementation", ours
+
+
+def _draft(node: ast.AST) -> Iterator[tuple[str, Value]]:
+    if isinstance(node, ast.Call) and _name(node) == LOADS and node.args:
+        yield "draft_model", _text(node.args[0], "the draft model")
+
+
+HELD = ("assistant_model",)  # models within the call of another
+WORDS: Mapping[str, Read] = {
+    "dtype": _dtype,
+    "torch_dtype": _dtype,
+    "quantization_config": _config,
+    "device_map": _device_map,
+    "attn_implementation": _attention,
+    "revision": _plain("revision"),
+    "gguf_file": _plain("gguf_file"),
+    "max_length": _plain("context"),
+    "max_new_tokens": _plain("max_new_tokens"),
+    "num_beams": _plain("num_beams"),
+    "cache_implementation": _cache,
+    "cache_config": _backend,
+    "logits_to_keep": _plain("logits_to_keep"),
+    "assistant_model": _draft,
+}

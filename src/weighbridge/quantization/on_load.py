@@ -1,0 +1,113 @@
+"""Formats that transformers makes while it loads, and the `quantization_config` that asks for each.
+
+    written("nf4", "bfloat16") -> Call("BitsAndBytesConfig", {"load_in_4bit": True, ...})
+    named("HqqConfig", {"nbits": 4, "group_size": 64}) -> "hqq-4bit-g64"
+
+All others are read from checkpoints that are stored so: GPTQ and AWQ need data to calibrate by.
+Source: transformers 5.23 utils/quantization_config.py; quantizers/ (since: the first release with
+each).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Version = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A config as Python calls it. `inner` is the config of torchao within the one of transformers;
+    values of `dtypes` are torch's own."""
+
+    name: str
+    given: Mapping[str, Any] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    inner: "Call | None" = None
+    since: Version = (4, 30)
+
+
+def written(form: str, computes: str) -> Call | None:
+    """The config of a format; None where transformers does not make it."""
+    for pattern, make in MAKES:
+        found = re.fullmatch(pattern, form)
+        if found:
+            return make(found, computes)
+    return None
+
+
+def named(name: str, given: Mapping[str, Any], inner: str = "") -> str | None:
+    """The format that a config makes; None where we have none of its kind."""
+    reader = READS.get(name)
+    return None if reader is None else reader(given, inner)
+
+
+def _bits4(found: re.Match[str], computes: str) -> Call:
+    given: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_quant_type": found[1]}
+    if found[2]:
+        given["bnb_4bit_use_double_quant"] = True
+    return Call(name=BNB, given=given, dtypes={"bnb_4bit_compute_dtype": computes})
+
+
+def _torchao(inner: str) -> Callable[[re.Match[str], str], Call]:
+    def make(found: re.Match[str], computes: str) -> Call:
+        given = {"group_size": int(found[1])} if found.groups() else {}
+        return Call(name=AO, inner=Call(name=inner, given=given), since=(4, 53))
+
+    return make
+
+
+def _hqq(found: re.Match[str], computes: str) -> Call:
+    given = {"nbits": int(found[1]), "group_size": int(found[2])}
+    return Call(name="HqqConfig", given=given, since=(4, 41))
+
+
+BNB, AO = "BitsAndBytesConfig", "TorchAoConfig"
+MAKES: tuple[tuple[str, Callable[[re.Match[str], str], Call]], ...] = (
+    ("(nf4|fp4)(-dq)?", _bits4),
+    ("bnb-int8", lambda found, computes: Call(name=BNB, given={"load_in_8bit": True})),
+    (r"hqq-(\d)bit-g(\d+)", _hqq),
+    ("torchao-int8", _torchao("Int8WeightOnlyConfig")),
+    ("torchao-fp8", _torchao("Float8WeightOnlyConfig")),
+    (r"torchao-int4-g(\d+)", _torchao("Int4WeightOnlyConfig")),
+    (
+        "quanto-(int8|float8|int4|int2)",
+        lambda found, computes: Call(
+            name="QuantoConfig", given={"weights": found[1]}, since=(4, 40)
+        ),
+    ),
+    (
+        "eetq",
+        lambda found, computes: Call(name="EetqConfig", given={"weights": "int8"}, since=(4, 41)),
+    ),
+    ("fp8-block", lambda found, computes: Call(name="FineGrainedFP8Config", since=(4, 49))),
+)
+
+
+def _of_bnb(given: Mapping[str, Any], inner: str) -> str | None:
+    if given.get("load_in_8bit"):
+        return "bnb-int8"
+    if not given.get("load_in_4bit"):
+        return None
+    double = "-dq" if given.get("bnb_4bit_use_double_quant") else ""
+    return f"{given.get('bnb_4bit_quant_type', 'fp4')}{double}"
+
+
+def _of_torchao(given: Mapping[str, Any], inner: str) -> str | None:
+    group = given.get("group_size", 128)
+    return {
+        "Int8WeightOnlyConfig": "torchao-int8",
+        "Float8WeightOnlyConfig": "torchao-fp8",
+        "Int4WeightOnlyConfig": f"torchao-int4-g{group}",
+    }.get(inner)
+
+
+READS: Mapping[str, Callable[[Mapping[str, Any], str], str | None]] = {
+    BNB: _of_bnb,
+    AO: _of_torchao,
+    "HqqConfig": lambda g, _: f"hqq-{g.get('nbits', 4)}bit-g{g.get('group_size', 64)}",
+    "QuantoConfig": lambda g, _: f"quanto-{g.get('weights', 'int8')}",
+    "EetqConfig": lambda g, _: "eetq",
+    "FineGrainedFP8Config": lambda g, _: "fp8-block",
+}

@@ -1,0 +1,63 @@
+"""CUDA graphs: what is captured runs once, on tensors of a stream of its own; replays do nothing.
+
+The allocator keeps a capture's blocks in a pool that nothing else is served from. Blocks of one
+stream are not given to another either, so a pool is a stream here. Source: c10/cuda/
+CUDACachingAllocator.cpp, PrivatePool.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from weighbridge.trace.patches import Patch
+from weighbridge.trace.recorder import Recorder
+from weighbridge.trace.tape import Tape
+
+Pool = tuple[int, int]
+FIRST = 1 << 40  # streams of pools: no other stream has such a number
+
+
+class Captured:
+    """torch.cuda.CUDAGraph"""
+
+    tapes: ClassVar[Sequence[Tape]] = ()
+    made = 0  # pools
+
+    def __init__(self, keep_graph: bool = False) -> None:
+        self._pool: Pool = (0, 0)
+        self._before: list[int] = []
+
+    def capture_begin(self, pool: Any = None, **_: Any) -> None:
+        self._pool = handle() if pool is None else tuple(getattr(pool, "id", pool))
+        self._before = [tape.stream for tape in self.tapes]
+        for tape in self.tapes:
+            tape.stream = FIRST + self._pool[1]
+
+    def capture_end(self) -> None:
+        for tape, stream in zip(self.tapes, self._before, strict=True):
+            tape.stream = stream
+
+    def pool(self) -> Pool:
+        return self._pool
+
+    def instantiate(self) -> None: ...
+    def replay(self) -> None: ...
+    def reset(self) -> None: ...
+    def enable_debug_mode(self) -> None: ...
+    def debug_dump(self, debug_path: str) -> None: ...
+
+
+def handle() -> Pool:
+    """torch.cuda.graph_pool_handle"""
+    Captured.made += 1
+    return (0, Captured.made)
+
+
+def graphs(recorder: Recorder) -> Iterator[Patch]:
+    captured = type("CUDAGraph", (Captured,), {"tapes": recorder.tapes})
+    for owner in (torch.cuda, torch.cuda.graphs):
+        yield Patch(owner, "CUDAGraph", captured)
+        yield Patch(owner, "graph_pool_handle", handle)
+    yield Patch(torch._C, "_host_emptyCache", lambda: None)
+    yield Patch(torch.cuda.graph, "default_capture_stream", None)

@@ -1,0 +1,95 @@
+"""Where a program looks at a value that is not known, and what the user says that it is.
+
+A look is at an expression, of the innermost function that is neither torch's nor ours; its place is
+the program's own line, where there is one. Torch-free.
+"""
+
+import linecache
+import operator
+import os
+import re
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import FrameType
+
+LONGEST = 80  # signs of a line that is shown
+PATHS = sysconfig.get_paths()
+LIBRARIES = tuple({PATHS[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+TORCH = f"{os.sep}torch{os.sep}"
+COMPARED: dict[str, Callable[[float, float], bool]] = {
+    name: getattr(operator, name) for name in ("lt", "le", "gt", "ge", "eq", "ne")
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One place, and one kind of question. `told` is what it was told first."""
+
+    place: str  # train.py:31
+    code: str  # the line
+    op: str
+    told: str
+    times: int
+    assumed: bool = False  # the user said what
+
+
+Assume = Mapping[str, float] | Callable[[Look], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A place, and the expressions in which its value is asked for, the innermost first."""
+
+    path: str
+    line: int
+    code: str
+    expressions: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        return f"{os.path.basename(self.path)}:{self.line}"
+
+
+def seen() -> Seen:
+    """Of who asks now."""
+    found = list(_outside(sys._getframe(1)))
+    own = [f for f in found if not f.f_code.co_filename.startswith(LIBRARIES)]
+    frame = (own or found or [sys._getframe(1)])[0]
+    path, line = frame.f_code.co_filename, frame.f_lineno
+    asking = dict.fromkeys([*found[:1], frame])
+    code = linecache.getline(path, line).strip()[:LONGEST]
+    return Seen(path, line, code, tuple(map(_expression, asking)))
+
+
+def _outside(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if not path.startswith((OURS, "<frozen")) and TORCH not in path:
+            yield frame
+        frame = frame.f_back
+
+
+def _expression(frame: FrameType) -> str:
+    """The text of what runs in it: that of the instruction, else of the line."""
+    positions = list(frame.f_code.co_positions())
+    first, last, start, end = positions[frame.f_lasti // 2]
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    if first is None or first != last or start is None:
+        return line.strip()
+    return line.encode()[start:end].decode(errors="replace")
+
+
+def assumed(assume: Assume, at: Seen, look: Look) -> float | None:
+    """What the user says of a name in the expression, or of a line ("train.py:31")."""
+    if not isinstance(assume, Mapping):
+        return assume(look)
+    for name, value in assume.items():
+        if name == at.place:
+            return value
+        word = rf"(?<!\w){re.escape(name)}(?!\w)"
+        if ":" not in name and any(re.search(word, text) for text in at.expressions):
+            return value
+    return None

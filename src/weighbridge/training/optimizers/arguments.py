@@ -1,0 +1,96 @@
+"""Arguments of torch's Adam and AdamW that change what they keep or what a step takes.
+
+    argued(row, ("foreach=False", "amsgrad=True"), (2, 13)) -> Optimizer
+
+    foreach=False    one parameter after the other: its root, and the root over a correction
+    fused=True       nothing
+    amsgrad=True     a third average is kept
+    weight_decay=X   Adam's, not AdamW's: gradients and decayed parameters are summed into a copy
+
+Source: torch 2.13, 2.0.1 and 1.13.1 optim/adam.py, optim/adamw.py.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.tensors import Param
+from weighbridge.errors import UsageError
+from weighbridge.training.optimizers import plain
+from weighbridge.training.optimizers.row import Optimizer, State
+
+ADAMS = ("adam", "adamw_torch", "adamw_torch_fused")
+FLAGS = ("foreach", "fused", "amsgrad")
+DECAY = "weight_decay"
+WORDS = {"true": True, "false": False, "none": False}
+FOREACH_SINCE = (2, 0)  # by default
+IN_PLACE_SINCE = (2, 1)  # Adam adds eps to the root in place
+
+
+def argued(o: Optimizer, given: Sequence[str], torch: tuple[int, ...]) -> Optimizer:
+    """As that torch steps it with these arguments. Raises UsageError."""
+    if o.name not in ADAMS:
+        if given:
+            raise UsageError(
+                f"--optim-args {','.join(given)}: they are known of {', '.join(ADAMS)}, not of "
+                f"{o.name}; leave them out"
+            )
+        return o
+    found = _read(given)
+    fused = found.get("fused", o.name.endswith("fused"))
+    if fused and found.get("foreach"):
+        raise UsageError("--optim-args: foreach and fused are two ways of one step; name one")
+    if found.get("amsgrad"):
+        o = replace(o, states=_three, formula="three copies")
+    if fused:
+        states = plain.with_step(o.states) if o.name != "adamw_torch_fused" else o.states
+        return replace(o, states=states, step=plain.nothing)
+    step = _step(found.get("foreach", torch >= FOREACH_SINCE), torch)
+    return replace(o, step=_decayed(step) if found.get(DECAY) and o.name == "adam" else step)
+
+
+def _step(foreach: bool, torch: tuple[int, ...]) -> plain.Step:
+    if not foreach:
+        return plain.two_of_each
+    return plain.one_copy if torch >= IN_PLACE_SINCE else plain.two_copies
+
+
+def _three(p: Param) -> Iterator[State]:
+    yield from plain.two(p)
+    yield State("max_exp_avg_sq", p.shape, p.dtype)
+
+
+def _decayed(step: plain.Step) -> plain.Step:
+    """Sums of all parameters go before the root is taken (torch 2.13), of one they stay."""
+
+    def decayed(m: Machine, params: Sequence[Param]) -> None:
+        if step is plain.two_of_each:
+            plain.two_of_each(m, params, beside=1)
+            return
+        plain.one_copy(m, params)
+        step(m, params)
+
+    return decayed
+
+
+def _read(given: Sequence[str]) -> dict[str, bool]:
+    found = {}
+    for one in given:
+        name, _, value = one.partition("=")
+        if name.strip() == DECAY:
+            found[DECAY] = _number(one, value)
+        elif name.strip() in FLAGS and value.strip().lower() in WORDS:
+            found[name.strip()] = WORDS[value.strip().lower()]
+        else:
+            raise UsageError(
+                f"--optim-args {one!r:.80}: known are {', '.join(f'{x}=True' for x in FLAGS)} "
+                f"(or False) and {DECAY}=0.01"
+            )
+    return found
+
+
+def _number(one: str, value: str) -> bool:
+    try:
+        return float(value) > 0
+    except ValueError:
+        raise UsageError(f"--optim-args {one!r:.80}: write {DECAY}=0.01") from None

@@ -1,0 +1,71 @@
+"""Words of strangers within lines of ours: bounded, without control characters, without secrets."""
+
+import re
+
+LONGEST = 300  # characters of an error
+SHOWN = 80  # and of one value within it
+LITTLE = 64  # items of a container that are looked at to show it
+
+# What stands before the host of an address, what stands behind its path, and what a key names.
+USER = re.compile(r"(?<=//)[^/\s?#@]*@")
+QUERY = re.compile(r"(://[^\s?#'\"]*\?)[^\s'\"]*[^\s'\",.:;)]")
+NAMED = re.compile(r"((?:signature|credential|token|password|secret)[\w-]*=)[^\s&'\"]+", re.I)
+TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
+DIGITS = 60  # of a number; more are counted
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal: names come from strangers' files and may hold its control codes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def redacted(text: str) -> str:
+    """`text` without the passwords and signatures of the addresses in it."""
+    if "=" not in text and "@" not in text and "hf_" not in text and "?" not in text:
+        return text
+    for pattern, instead in ((USER, ""), (QUERY, r"\1***"), (NAMED, r"\1***")):
+        text = pattern.sub(instead, text)
+    return TOKEN.sub("hf_***", text)
+
+
+def clipped(text: str, most: int = SHOWN) -> str:
+    """`text`, without its middle where it is longer than `most`: an error ends with what to do."""
+    if len(text) <= most:
+        return text
+    tail = (most - 3) * 2 // 5
+    return f"{text[: most - 3 - tail]}...{text[-tail:]}"
+
+
+def one_line(text: str) -> str:
+    """An error as it is told: one line, of at most LONGEST characters, without secrets."""
+    return clipped(redacted(" ".join(text.split())), LONGEST)
+
+
+def shown(value: object) -> str:
+    """A value of a stranger's, within an error. No more of it is written out than is shown."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**DIGITS:
+        return f"a number of some {value.bit_length() * 1233 >> 12:,} digits"
+    if isinstance(value, str):
+        return clipped(repr(value if len(value) <= 2 * SHOWN else clipped(value, 2 * SHOWN)))
+    if isinstance(value, list | tuple | dict) and len(value) > LITTLE:
+        return f"a {type(value).__name__} of {len(value):,} items"
+    return clipped(repr(value))
+
+
+# Signs that a terminal or a reader obeys and JSON lets through: C1 controls, line and paragraph
+# separators, marks that turn the direction of text (Unicode 16, UAX #9), halves of pairs.
+OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+MARKS = re.compile(r"[\\`*\[\]<>|]|!(?=\[)|_(?=\s|$)|(?<!\S)_|://")
+INSTEAD = {"<": "&lt;", ">": "&gt;", "://": "&#58;//"}
+
+
+def safe_json(text: str) -> str:
+    """JSON with what a terminal would obey written as escapes: the same values."""
+    return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def safe_markdown(text: str) -> str:
+    """`text` as Markdown that shows it, without markup, links, images or HTML of its own."""
+    return MARKS.sub(lambda found: INSTEAD.get(found[0], f"\\{found[0]}"), printable(text))

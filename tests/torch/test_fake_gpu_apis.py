@@ -1,0 +1,157 @@
+"""What else of torch programs call on a GPU: profilers, graphs, transforms, files, kernels."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from weighbridge.trace import guard
+from weighbridge.trace.gpu import FakeGPU
+
+pytestmark = pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not())
+
+
+def sizes(gpu, op):
+    return [s.nbytes for s in gpu.tape.storages if op in s.op]
+
+
+def test_a_profiler_of_the_device_sees_the_host():
+    from torch.profiler import ProfilerActivity, profile
+
+    with FakeGPU("a100-80gb") as gpu:
+        layer = nn.Linear(8, 8).cuda()
+        run = profile(activities=[ProfilerActivity.CUDA], acc_events=True)
+        with pytest.warns(UserWarning, match="host alone"):
+            run.start()
+        layer(torch.randn(2, 8, device="cuda")).sum().backward()
+        run.stop()
+        assert "aten::addmm" in {e.key for e in run.key_averages()}
+    assert gpu.notes.told == ["torch.profiler sees the host alone: no kernel runs here"]
+
+
+@pytest.mark.filterwarnings("ignore:rank 0 of 4", "ignore:the program looks")
+def test_synchronised_batch_norm():
+    """Half types are summed in float32: 16 channels, 4 ranks of 2 x 16 + 1 numbers."""
+    with FakeGPU("a100-80gb", world_size=4) as gpu:
+        torch.distributed.init_process_group("nccl")
+        layer = nn.SyncBatchNorm(16).cuda().half()
+        x = torch.randn(4, 16, 8, 8, device="cuda", dtype=torch.half, requires_grad=True)
+        layer(x).sum().backward()
+        assert layer.weight.grad.dtype == x.grad.dtype == torch.half
+    assert sizes(gpu, "batch_norm_stats") == [64, 64]
+    assert sizes(gpu, "batch_norm_elemt") == [4 * 16 * 64 * 2]
+    assert sizes(gpu, "batch_norm_backward_reduce") == [64, 64, 32, 32]
+    assert (2 * 16 + 1) * 4 * 4 in sizes(gpu, "aten.empty.memory_format")
+
+
+def test_blocks_of_a_graph_serve_nobody_else():
+    """A tensor of 32 MiB that the capture has released is still reserved, and not given again."""
+    with FakeGPU("a100-80gb"):
+        x = torch.ones(8 << 20, device="cuda")
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=torch.cuda.graph_pool_handle()):
+            y = (x + 1) * 2
+        graph.replay()
+        assert torch.cuda.memory_allocated() == 2 * y.numel() * 4
+        assert torch.cuda.memory_reserved() == 3 * y.numel() * 4
+        z = torch.ones_like(x)
+        assert torch.cuda.memory_reserved() == 4 * z.numel() * 4
+
+
+def test_functions_are_transformed():
+    from torch.func import functional_call, grad, vmap
+
+    with FakeGPU("a100-80gb"):
+        layer = nn.Linear(8, 4).cuda()
+        weights = {name: p.detach() for name, p in layer.named_parameters()}
+
+        def loss(weights, x):
+            return functional_call(layer, weights, (x[None],)).square().sum()
+
+        each = vmap(grad(loss), in_dims=(None, 0))(weights, torch.randn(16, 8, device="cuda"))
+        assert each["weight"].shape == (16, 4, 8)
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensor.*prototype")
+def test_jagged_tensors():
+    with FakeGPU("a100-80gb"):
+        parts = [torch.randn(5, 8), torch.randn(3, 8)]
+        nested = torch.nested.nested_tensor(parts, layout=torch.jagged, device="cuda")
+        out = nn.Linear(8, 16).cuda()(nested)
+        assert out.values().shape == (8, 16) and out.to_padded_tensor(0.0).shape == (2, 5, 16)
+        out.values().sum().backward()
+
+
+def test_flex_attention_is_one_kernel():
+    """B 2, H 4, S 256, D 64 in bfloat16: no scores of S x S, forward or backward."""
+    with FakeGPU("a100-80gb") as gpu:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        shape = (2, 4, 256, 64)
+        q, k, v = (
+            torch.ones(shape, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+            for _ in range(3)
+        )
+        first = len(gpu.tape.events)
+        flex_attention(q, k, v, score_mod=lambda score, *_: score).sum().backward()
+    whole, rows = 2 * 4 * 256 * 64 * 2, 2 * 4 * 256 * 4
+    made = [gpu.tape.storages[e - 1].nbytes for e in gpu.tape.events[first:] if e > 0]
+    assert [n for n in made if n > 512] == [whole, rows, rows, whole, whole, whole]
+
+
+@pytest.mark.filterwarnings("ignore:tensors are not written")
+def test_what_was_saved_is_found_under_its_new_name(tmp_path):
+    real = tmp_path / "real.pt"
+    torch.save({"x": torch.ones(7)}, real)
+    kept = real.read_bytes()
+    with FakeGPU("a100-80gb"):
+        (tmp_path / "draft").mkdir()
+        torch.save({"x": torch.ones(3, device="cuda")}, tmp_path / "draft" / "a.pt")
+        torch.save({"x": torch.ones(4, device="cuda")}, tmp_path / "draft" / "b.pt")
+        torch.save({"x": torch.ones(5)}, real)
+        os.rename(tmp_path / "draft", tmp_path / "done")
+        os.rename(tmp_path / "done" / "a.pt", tmp_path / "done" / "best.pt")
+        assert sorted(os.listdir(tmp_path / "done")) == ["b.pt", "best.pt"]
+        assert torch.load(tmp_path / "done" / "best.pt")["x"].shape == (3,)
+        assert torch.load(real)["x"].shape == (5,)
+    assert os.listdir(tmp_path / "done") == [] and real.read_bytes() == kept
+
+
+@pytest.mark.filterwarnings("ignore:tensors are not written", "ignore:.*lr_scheduler")
+def test_accelerate_finds_its_states(tmp_path):
+    accelerate = pytest.importorskip("accelerate")
+    with FakeGPU("a100-80gb"):
+        accelerator = accelerate.Accelerator()
+        model = nn.Linear(8, 8)
+        model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
+        accelerator.backward(model(torch.randn(2, 8, device="cuda")).sum())
+        optimizer.step()
+        accelerator.save_state(tmp_path)
+        assert (tmp_path / "model.safetensors").exists()
+        accelerator.load_state(tmp_path)
+        assert len(optimizer.state) == 2
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+COMPILER = """
+import sys
+import torch
+import weighbridge
+with weighbridge.FakeGPU("a100-80gb"):
+    torch.ones(2, 8, device="cuda")
+    assert not any(name.startswith(("torch._dynamo", "torch._inductor")) for name in sys.modules)
+    assert callable(torch._dynamo.disable)
+    assert vars(torch)["_dynamo"] is sys.modules["torch._dynamo"]
+with weighbridge.FakeGPU("a100-80gb"):
+    torch.ones(2, device="cuda")
+assert vars(torch)["_dynamo"] is sys.modules["torch._dynamo"]
+"""
+
+
+def test_the_compiler_is_imported_where_it_is_asked_for():
+    done = subprocess.run([sys.executable, "-c", COMPILER], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
