@@ -1,9 +1,10 @@
 """Host memory: by hand, as laws, and with a machine that is a folder."""
 
 import json
+from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
@@ -178,9 +179,15 @@ def test_more_memory_is_never_worse_and_pages_decide_nothing(load, step, pages, 
     assert (less.fits == "no") == (max(load.low, step.low) > available)
 
 
+@cache
+def device_alone(gpu):
+    return weighbridge.load("qwen2.5-7b", gpu=gpu).verdict
+
+
+@settings(deadline=None)
 @given(need=NEEDS, available=SIZES, gpu=st.sampled_from(["4090", "t4", "h100"]))
 def test_the_worse_half_is_the_verdict(need, available, gpu):
-    of_device = weighbridge.load("qwen2.5-7b", gpu=gpu).verdict
+    of_device = device_alone(gpu)
     found = both(of_device, [host(load=(need, exactly(0)))], Ram(available, ""))
     halves = (of_device.fits, found.host.fits)
     assert found.fits == max(halves, key=ORDER.index)

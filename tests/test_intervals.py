@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from weighbridge.memory import LEVELS
 
 ASKED = [
     (weighbridge.load, {"gpu": "4090"}),
@@ -24,17 +25,19 @@ ASKED = [
 
 @pytest.mark.parametrize(("ask", "settings"), ASKED)
 def test_nothing_is_expected_to_be_at_its_upper_end(ask, settings):
-    """Pages of files apart: all of a file may be in memory, and mostly is."""
+    """At no level of no phase; on the host no part of it, pages of files apart: all of a file may
+    be in memory, and mostly is."""
     devices = ask("llama-3.2-1b", **settings).devices
-    parts = [c for d in devices for p in d.phases for c in p.components if not c.droppable]
-    assert parts
-    wrong = [c for c in parts if c.bytes.low < c.bytes.expected == c.bytes.high]
-    assert not wrong
+    sums = [p.at(level) for d in devices if d.kind == "gpu" for p in d.phases for level in LEVELS]
+    host = [c.bytes for p in devices[-1].phases for c in p.components if not c.droppable]
+    assert sums
+    assert host
+    assert not [b for b in (*sums, *host) if b.low < b.expected == b.high]
 
 
 def test_cached_blocks_are_between_nothing_and_one_segment_more():
     report = weighbridge.train("llama-3.2-1b", seq_len=256)
     for phase in report.devices[0].phases:
-        found = [c.bytes for c in phase.components if c.name == "fragmentation"]
+        found = [c.bytes for c in phase.components if c.name == "fragmentation" and not c.detail]
         assert all(b.low == 0 and b.high - b.expected in (0, 20 << 20) for b in found)
         assert phase.at("reserved").low <= phase.at("reserved").expected

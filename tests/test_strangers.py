@@ -21,6 +21,7 @@ from tests.hostile.mutation import mutated
 from tests.hub import Fault, Hub
 from tests.sparse import write_repo, write_safetensors
 from weighbridge import requests, wording
+from weighbridge.allocator.filling import filled
 from weighbridge.cli.menu import run
 from weighbridge.cli.requests import lines
 from weighbridge.errors import BadFileError, HubError, UnsupportedError, WeighbridgeError
@@ -144,6 +145,13 @@ def test_a_token_cannot_use_more_experts_than_there_are(tmp_path):
     assert "a token cannot use 2,147,483,647 of 8 experts" in refusal("load", path)
 
 
+@pytest.mark.parametrize("used", [None, 0, 9])
+def test_a_graph_needs_experts_that_the_tensors_hold(tmp_path, used):
+    path = gguf(tmp_path, {} if used is None else {"expert_used_count": used})
+    told = refusal("infer", path, engine="llama.cpp")
+    assert f"a token cannot use {used or 0} experts of 8: correct expert_used_count" in told
+
+
 def test_experts_that_are_used_are_counted(tmp_path):
     path = gguf(tmp_path, {"expert_count": 8, "expert_used_count": 2})
     report = weighbridge.load(str(path))
@@ -213,6 +221,24 @@ def test_sizes_that_no_model_has(tmp_path):
     assert "would be 0 x 256: correct the size that is 0" in told
 
 
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+@pytest.mark.parametrize("positions", [-1, -(1 << 31)])
+def test_positions_below_zero_are_refused(tmp_path, engine, positions):
+    """vLLM's table of rotary positions was filled with blocks of less than nothing, without end."""
+    place = written(tmp_path, {**TINY, "max_position_embeddings": positions})
+    assert "max_position_embeddings" in refusal("infer", place, engine=engine)
+
+
+def test_a_model_type_is_text(tmp_path):
+    told = refusal("infer", written(tmp_path, {**TINY, "model_type": {"x": 1}}))
+    assert "model_type must be text, not {'x': 1}" in told
+
+
+def test_no_block_is_smaller_than_nothing():
+    with pytest.raises(ValueError, match="a block of -512 bytes"):
+        filled([-512])
+
+
 def test_a_format_that_a_config_asks_for_is_refused_as_the_configs(tmp_path):
     strange = {"quant_method": "gptq", "bits": {"x": 3}}
     told = refusal("load", written(tmp_path, {**TINY, "quantization_config": strange}))
@@ -238,10 +264,10 @@ def test_what_could_not_be_followed_is_one_line_and_a_defect_of_ours_in_the_cata
 
 def test_ranks_that_are_alike_are_listed_up_to_a_limit():
     report = weighbridge.train({**TINY}, shard="fsdp2", data_parallel_size=65_536, seq_len=64)
-    assert len([d for d in report.devices if d.kind == "gpu"]) == 2048
-    assert "2,048 of 65,536 ranks that are alike are listed" in report.warnings
-    few = weighbridge.train({**TINY}, shard="fsdp2", data_parallel_size=2048, seq_len=64)
-    assert len([d for d in few.devices if d.kind == "gpu"]) == 2048
+    assert len([d for d in report.devices if d.kind == "gpu"]) == 4096
+    assert "4,096 of 65,536 ranks that are alike are listed" in report.warnings
+    few = weighbridge.train({**TINY}, shard="fsdp2", data_parallel_size=4096, seq_len=64)
+    assert len([d for d in few.devices if d.kind == "gpu"]) == 4096
     assert not any("alike are listed" in w for w in few.warnings)
 
 
@@ -294,6 +320,14 @@ def test_errors_of_requests_echo_little(monkeypatch):
     assert "not a list of 100,000 items" in told["error"]["message"]
     monkeypatch.setattr(requests, "MAX_LINE", 100)
     assert "longer than" in requests.answer("x" * 101)["error"]["message"]
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+x", "(a|a)*x", ".*" * 9 + "x"])
+def test_a_pattern_that_could_search_for_hours_is_refused(pattern):
+    with pytest.raises(WeighbridgeError, match="could search for hours"):
+        weighbridge.train(TINY, method="lora", lora_targets=[pattern], seq_len=16)
+    found = weighbridge.train(TINY, method="lora", lora_targets=[r".*\.(q|v)_proj"], seq_len=16)
+    assert found.derived["trainable_parameters"] > 0
 
 
 # Servers

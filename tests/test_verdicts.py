@@ -12,7 +12,7 @@ SERVERS = ("vllm", "sglang")
 ENGINES = ("transformers", *SERVERS, "llama.cpp", "ik_llama.cpp")
 SHARE = {"vllm": "gpu_memory_utilization", "sglang": "mem_fraction_static"}
 # SGLang's own fraction on a 24 GB card holds no request of this length, and a larger one does
-TIGHT = "python -m sglang.launch_server --model-path qwen3-8b --context-length 32768"
+TIGHT = "python -m sglang.launch_server --model-path qwen3-8b --context-length 16384"
 
 
 def asked(model="llama-3.1-8b", **workload):
@@ -45,6 +45,21 @@ def test_a_command_that_does_not_serve_does_not_fit(capsys):
     assert f"remedy    {remedy['flags']}: fits" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("engine", ["llama.cpp", "ik_llama.cpp"])
+def test_layers_that_the_card_holds_are_a_remedy(engine):
+    w = {"engine": engine, "gpu": "4090", "quantization": "Q4_K_M"}
+    found = asked("llama-3.1-70b", **w)
+    assert found.verdict.fits == "no"
+    (remedy,) = found.remedies
+    count = remedy.change["n_gpu_layers"]
+    assert remedy.flags == f"-ngl {count}"
+    then = asked("llama-3.1-70b", **w, n_gpu_layers=count)
+    assert (then.verdict.fits, then.peak.expected) == (remedy.fits, remedy.peak_bytes)
+    assert then.verdict.fits != "no"
+    assert then.remedies == ()
+    assert asked("llama-3.1-8b", **w).remedies == ()
+
+
 def test_what_the_command_says_has_no_remedy():
     """A share that was written is not changed: what would serve is another command."""
     found = weighbridge.infer(
@@ -57,9 +72,9 @@ def test_what_the_command_says_has_no_remedy():
 
 @pytest.mark.parametrize("engine", SERVERS)
 def test_without_a_command_the_flags_are_said_beside_the_verdict(engine):
-    model, context = {"sglang": ("qwen3-8b", 32_768), "vllm": ("llama-3.1-8b", 46_080)}[engine]
+    model, context = {"sglang": ("qwen3-8b", 16_384), "vllm": ("llama-3.1-8b", 46_080)}[engine]
     found = asked(model, engine=engine, gpu="4090", context=context)
-    assert found.verdict.fits == "yes"
+    assert found.verdict.fits != "no"
     assert not found.derived["serves_as_asked"]
     flags = found.verdict.reason.partition(", with ")[2].partition(", which")[0]
     assert flags

@@ -175,6 +175,7 @@ class Train(Weighed):
     compile: bool = False
     optimizer_in_backward: bool = False
     # adapters
+    bnb_4bit_quant_storage: str | None = None
     lora_r: int | None = None
     lora_alpha: int | None = None
     lora_targets: tuple[str, ...] | None = None

@@ -83,7 +83,7 @@ def test_more_needs_no_less(name, w, tokens, requests):
 @LAWS
 @given(asked, st.floats(0.3, 0.9), st.floats(0.01, 0.1))
 def test_a_larger_share_leaves_more(w, share, more):
-    w = w | {"gpu": "H100"}
+    w = w | {"gpu": "H100", "engine_defaults": True}
     one, two = (
         answer("llama-3.1-8b", engine="vllm", **w, gpu_memory_utilization=u)
         for u in (share, share + more)

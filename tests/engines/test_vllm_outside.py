@@ -96,6 +96,19 @@ def test_slots_for_adapters_double_the_graphs():
     assert with_slots - without == graphs * 19 * kernels
 
 
+def test_requests_that_gave_up_their_blocks_are_read_again():
+    """16 requests of 4,096 tokens do not fit: what they have written is a prompt of as many tokens
+    as the cache holds. SmolLM2 on an L4 read 0.8 to 1.1 GiB more than with smaller batches."""
+    w = {"gpu": "L4", "context": 4096, "prompt_len": 128, "max_new_tokens": 3968}
+    w |= {"gpu_memory_utilization": 0.45, "max_num_batched_tokens": 65_536, "max_num_seqs": 16}
+    w |= {"shared_prefix": 128, "engine_version": "0.23"}
+    one, many = (answer("smollm2-1.7b", engine="vllm", batch_size=n, **w).derived for n in (1, 16))
+    held = many["kv_cache_tokens"]
+    assert 4096 < held < 16 * 4096
+    step = 2 * held * (2048 + 2 * 2048 + 3 * 8192)
+    assert many["serving_bytes"] - one["serving_bytes"] == pytest.approx(step, rel=0.1)
+
+
 # Growth outside torch
 
 
@@ -160,7 +173,7 @@ def test_published_windows_with_sleep_mode():
     read = [p for p in found if isinstance(p, predict.Prediction)]
     assert len(read) == 207
     above = [p for p in read if p.record.measured > 1.01 * p.bytes.high]
-    assert len(above) <= 6
+    assert len(above) <= 2
     gemma = [p for p in read if "gemma-4" in p.record.model]
     assert not [p for p in gemma if p in above]
     assert sum(p.error for p in gemma) / len(gemma) > -0.02

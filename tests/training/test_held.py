@@ -74,3 +74,11 @@ def test_trls_chunks_never_make_all_logits():
     head = 1024 * VOCAB
     chunk = 4 * 256 * VOCAB
     assert part(chunks, "loss", "logits") < 4 * chunk + 4 * 3 * head
+
+
+def test_a_held_graph_holds_the_inputs_of_checkpointed_layers_over_frozen_weights():
+    """28 layers of 512 tokens x 1,024 in 16 bits, beside the outputs; the Trainer's graph goes."""
+    settings = {"method": "lora", "checkpointing": "full", "precision": "bf16"}
+    plain, trainer = (report(framework=name, **settings) for name in ("plain", "trainer"))
+    assert part(plain, "step", "activations") == 28 * 2 * LENGTH * 1024 * 2
+    assert part(trainer, "step", "activations") == 0

@@ -46,6 +46,8 @@ class Filling:
 
     def _take(self, size: int, count: int) -> None:
         """`count` blocks of `size`; nothing takes no memory."""
+        if size < 0:
+            raise ValueError(f"a block of {size:,} bytes")
         if not size:
             return
         small = size <= SMALL_SIZE

@@ -41,10 +41,13 @@ PARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 def widened(
     devices: Sequence[Device], runs: Runs, table: Table | None = None
 ) -> tuple[Device, ...]:
-    """Accelerators with the margins of `runs`; the host as it is."""
+    """Accelerators with the margins of `runs`; the host as it is. Ranks that are alike share their
+    phases before and after."""
     several = sum(d.kind == "gpu" for d in devices) > 1
     margins = _margins(runs, table, several=several)
-    return tuple(_device(d, runs, margins) if d.kind == "gpu" else d for d in devices)
+    alike = {id(d.phases): d for d in devices if d.kind == "gpu"}
+    phases = {key: _phases(d, runs, margins) for key, d in alike.items()}
+    return tuple(replace(d, phases=phases[id(d.phases)]) if d.kind == "gpu" else d for d in devices)
 
 
 def phase(found: Phase, runs: Runs, table: Table | None = None) -> Phase:
@@ -92,9 +95,8 @@ def _margin(table: Table, runs: Runs, level: Level, *, several: bool) -> Margin:
     return found
 
 
-def _device(device: Device, runs: Runs, margins: Mapping[Level, Margin]) -> Device:
-    phases = tuple(_phase(one, runs, margins) for one in device.phases)
-    return replace(device, phases=phases)
+def _phases(device: Device, runs: Runs, margins: Mapping[Level, Margin]) -> tuple[Phase, ...]:
+    return tuple(_phase(one, runs, margins) for one in device.phases)
 
 
 def _phase(whole: Phase, runs: Runs, margins: Mapping[Level, Margin]) -> Phase:
@@ -104,7 +106,7 @@ def _phase(whole: Phase, runs: Runs, margins: Mapping[Level, Margin]) -> Phase:
         margin = margins[level]
         size = _size(whole, runs, level)
         low, high = ceil(margin.wider.low * size), ceil(margin.wider.high * size)
-        components = tuple(_lowered(found.components, level, low))
+        components = tuple(_lowered(found.components, level, low, deep=margin.near))
         if high:
             components = (*components, _component(level, high, margin))
         found = Phase(whole.name, components)
@@ -118,12 +120,14 @@ def _size(whole: Phase, runs: Runs, level: Level) -> int:
     return total(c.bytes for c in whole.components if c.name in names).expected
 
 
-def _lowered(components: Sequence[Component], level: Level, nbytes: int) -> Iterator[Component]:
+def _lowered(
+    components: Sequence[Component], level: Level, nbytes: int, *, deep: bool
+) -> Iterator[Component]:
     """With `nbytes` less at the low end, as far as something inexact is there: first of what counts
-    at the level, then of what counts below it."""
+    at the level, and where runs of the kind itself say so of what counts below it."""
     rank = LEVELS.index(level)
     own = [_lowest(c) if c.level == level else 0 for c in components]
-    below = [_lowest(c) if LEVELS.index(c.level) < rank else 0 for c in components]
+    below = [_lowest(c) * deep if LEVELS.index(c.level) < rank else 0 for c in components]
     first = min(nbytes, sum(own))
     taken = zip(_dealt(first, own), _dealt(min(nbytes - first, sum(below)), below), strict=True)
     for c, less in zip(components, map(sum, taken), strict=True):

@@ -122,15 +122,17 @@ def context(part: "Part | None" = None) -> Component:
     return _context(_around(reckoned, 4), "assumed", told, "four published readings agree in 3 %")
 
 
-def libraries(torch: tuple[int, int]) -> Component:
+def libraries(torch: tuple[int, int], part: "Part | None" = None) -> Component:
     """Kernels that are loaded beside a context while a model is trained."""
     eager = torch < LAZY_SINCE
+    hip = part is not None and part.stack == "hip"
+    named = "rocBLAS, MIOpen, attention" if hip else "cuBLAS, cuDNN, attention"
     return Component(
         name="context",
         detail="kernels of libraries",
         bytes=LAZY.plus(EAGER) if eager else LAZY,
         basis="assumed",
-        formula="loaded when they are first used: cuBLAS, cuDNN, attention"
+        formula=f"loaded when they are first used: {named}"
         + (", and all of torch's own at once, before 1.13" if eager else ""),
         source="pytorch/pytorch issues 28394, 49877, 107667, pull 86509; itu-rad/GPUMemNet",
     )

@@ -1,5 +1,6 @@
 """`infer`: what serving a model takes, by the rules of one engine."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from weighbridge.estimate.facts import cautions, facts
 from weighbridge.estimate.limits import largest
 from weighbridge.memory import Bytes
 from weighbridge.model import Model
-from weighbridge.report import Report, Verdict
+from weighbridge.report import Remedy, Report, Verdict
 from weighbridge.settings import foreign
 from weighbridge.workload import Infer
 
@@ -60,7 +61,7 @@ def infer(
             w.host_memory(),
             shared=budget is not None and budget.shares_host,
         ),
-        remedies=() if budget is None else tuple(served.remedies(answer, budget)),
+        remedies=() if budget is None else tuple(_remedies(asked, w, kind, answer, budget)),
         warnings=(*_warnings(model, asked, answer, said, budget), *uncounted.warnings(missing)),
     )
 
@@ -80,13 +81,24 @@ def _verdict(
     return uncounted.judged(served.verdict(answer, w, kind.name, budget), missing)
 
 
+def _remedies(
+    s: Subject, w: Infer, kind: Engine, answer: Answer, budget: "Budget"
+) -> Iterator[Remedy]:
+    """Flags that serve; of llama.cpp the layers that the devices hold, where not all of them do."""
+    yield from served.remedies(answer, budget)
+    count = answer.derived.get("n_gpu_layers_that_fit")
+    if count and w.n_gpu_layers is None:
+        fewer = _answer(s, replace(w, n_gpu_layers=count), kind, budget)
+        yield served.remedy_of_layers(count, widened(fewer, runs(s, kind)).devices, budget)
+
+
 def _answer(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> Answer:
     return rough.answer(s, w) if s.model.rough else kind.infer(s, w, budget)
 
 
 def _holds(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> bool:
-    if kind.holds is not None and not s.model.rough:
-        return kind.holds(s, w, budget)
+    if kind.holds is not None and not s.model.rough and not kind.holds(s, w, budget):
+        return False  # nor does it with the margins of published runs
     found = widened(_answer(s, w, kind, budget), runs(s, kind))
     return _verdict(found, w, kind, budget, uncounted.of_subject(s, w)).fits == "yes"
 

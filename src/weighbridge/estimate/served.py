@@ -59,6 +59,17 @@ def remedies(answer: Answer, budget: "Budget") -> Iterator[Remedy]:
     )
 
 
+def remedy_of_layers(count: int, devices: tuple[Device, ...], budget: "Budget") -> Remedy:
+    """Fewer layers on the devices."""
+    return Remedy(
+        change={"n_gpu_layers": count},
+        peak_bytes=_peak(devices),
+        fits=fit.serving(devices, budget).fits,
+        cost="the other layers run on the host, which is slower",
+        flags=f"-ngl {count}",
+    )
+
+
 def _costs(change: Mapping[str, Any]) -> Iterator[str]:
     return (COSTS[name] for name in change if name in COSTS)
 

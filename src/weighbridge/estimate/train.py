@@ -13,7 +13,7 @@ from weighbridge.estimate import uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.model import Model
 from weighbridge.report import Report
-from weighbridge.training import frameworks
+from weighbridge.training import frameworks, paged
 from weighbridge.training.answer import Answer, answer
 from weighbridge.training.plan import USUAL_LENGTH, Plan, plan
 from weighbridge.training.remarks import remarks
@@ -38,7 +38,9 @@ def train(model: Model, w: Train) -> Report:
     found = answer(p, budget)
     if w.exact:
         found = exact.trained(asked, w, p, found)
-    found = replace(found, devices=bounds.widened(found.devices, _runs(asked, p)))
+    found = _paged(
+        replace(found, devices=bounds.widened(found.devices, _runs(asked, p))), p, budget
+    )
     judged = None if budget is None else fit.serving(found.devices, budget)
     return Report(
         task="train",
@@ -61,7 +63,14 @@ def run(model: Model, w: Train) -> tuple[Answer, bounds.Runs]:
     number, _ = version(engine("transformers"), w.engine_version)
     budget = w.budget()
     asked, p = _planned(model, w, number, budget)
-    return answer(p, budget), _runs(asked, p)
+    return _paged(answer(p, budget), p, budget), _runs(asked, p)
+
+
+def _paged(found: Answer, p: Plan, budget: "Budget | None") -> Answer:
+    """With states that the driver pages, where there is room beside all else."""
+    usable = None if budget is None else budget.usable
+    devices = paged.placed(found.devices, found.managed, p.optimizer, usable)
+    return replace(found, devices=devices)
 
 
 def _planned(

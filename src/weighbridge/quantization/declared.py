@@ -214,9 +214,15 @@ def _test(text: str) -> Test:
     return test
 
 
+def intricate(text: str, repeats: int) -> bool:
+    """Whether a regular expression could search for hours: repeats in repeats, or many of them."""
+    count = len(REPEAT.findall(text))
+    return len(text) > MAX_EXPRESSION or count > repeats or NESTED.search(text) is not None
+
+
 def _expression(text: str) -> re.Pattern[str]:
     """A stranger's regular expression: none that could search for hours."""
-    if len(text) > MAX_EXPRESSION or len(REPEAT.findall(text)) > MAX_REPEATS or NESTED.search(text):
+    if intricate(text, MAX_REPEATS):
         raise UnsupportedError(f"quantization_config: the pattern {text[:80]!r} is too intricate")
     try:
         return re.compile(text)

@@ -6,6 +6,8 @@ A setting that another one makes meaningless is refused: silence would be a gues
 import re
 
 from weighbridge.errors import UsageError
+from weighbridge.quantization.declared import intricate
+from weighbridge.wording import shown
 from weighbridge.workload import Train
 
 TRAINING = """
@@ -43,6 +45,7 @@ accelerate_version                        version           Version of accelerat
 deepspeed_version                         version           Version of DeepSpeed. Default: the newest known.
 
 [Adapters]
+bnb_4bit_quant_storage                    word uint8|bfloat16|float16|float32   How packed weights are stored: FSDP shares out what is a float. Default: uint8.
 lora_r                                    whole 1..65536    Rank. Default: 8.
 lora_alpha                                whole 1..1048576  Scale; it takes no memory. Default: 8.
 lora_targets                              words             Modules: all-linear, names, or a regular expression.
@@ -100,10 +103,14 @@ OF_ZERO = (
     "deepspeed_version",
 )
 
+MAX_REPEATS = 8  # of --lora-targets: each multiplies the time by the length of a name
+
 
 def consistent(w: Train) -> None:
     """Raises UsageError where settings contradict each other, whatever the model is."""
     _of_zero(w)
+    if w.bnb_4bit_quant_storage is not None and w.method != "qlora":
+        raise UsageError("--bnb-4bit-quant-storage is of packed weights: use --method qlora")
     if (w.method or "full") == "full":
         _in_full(w)
     elif w.precision == "fp8-mixed":
@@ -166,6 +173,11 @@ def _readable(targets: tuple[str, ...] | None) -> None:
     """A single text may be a regular expression."""
     if targets is None or len(targets) != 1:
         return
+    if intricate(targets[0], MAX_REPEATS):
+        raise UsageError(
+            f"--lora-targets {shown(targets[0])} could search for hours: leave out repeats of "
+            f"repeats, and more than {MAX_REPEATS} of them, or list the modules"
+        )
     try:
         re.compile(targets[0])
     except (re.error, OverflowError, RecursionError) as error:

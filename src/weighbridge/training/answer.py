@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.components.device import context, libraries
-from weighbridge.memory import Bytes, Device, Phase
+from weighbridge.memory import Device
 from weighbridge.training.host import on_host
-from weighbridge.training.paged import beside, paged_out
 from weighbridge.training.phases import phases
 from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run, run
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 
-MOST_LISTED = 2048  # devices of a report: each takes 20 kB of JSON
+MOST_LISTED = 4096  # devices of a report: each takes 20 kB of JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +24,7 @@ class Answer:
     """By device; the host is the last one. Settings are the effective ones, defaults included."""
 
     devices: tuple[Device, ...]
+    managed: int = 0  # bytes of states that the driver pages: on no device yet (paged.py)
     settings: Mapping[str, Any]
     derived: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -37,28 +37,22 @@ def answer(p: Plan, budget: "Budget | None") -> Answer:
     followed(p.subject.body, p.subject.model.reference, flights)
     stages = [run(p, capacity, stage) for stage in range(count)]
     found = max(stages, key=lambda run: max(run.reserved.values()))
-    usable = None if budget is None else budget.usable
-    shown = [phases(p, run) for run in stages]
-    rests = [phase.at("driver") for phase in shown[stages.index(found)]]
-    spilled = paged_out(rests, found.elsewhere.get("managed", 0), usable)
     return Answer(
-        devices=(*_devices(p, stages, shown, usable), on_host(p, found, spilled)),
+        devices=(*_devices(p, stages), on_host(p, found)),
+        managed=found.elsewhere.get("managed", 0),
         settings=_settings(p),
         derived=_derived(p, found),
         warnings=tuple(_warnings(p, found)),
     )
 
 
-def _devices(
-    p: Plan, stages: list[Run], shown: list[tuple[Phase, ...]], usable: Bytes | None
-) -> Iterator[Device]:
+def _devices(p: Plan, stages: list[Run]) -> Iterator[Device]:
     """Ranks of a stage are alike; the first has the largest shares."""
     alike = p.sharding.ranks // p.sharding.pipeline
-    for number, (found, own) in enumerate(zip(stages, shown, strict=True)):
-        managed = found.elsewhere.get("managed", 0)
-        held = tuple(beside(phase, managed, p.optimizer, usable) for phase in own)
+    for number, found in enumerate(stages):
+        shown = phases(p, found)
         for i in range(min(alike, _listed(p))):
-            yield Device(index=number * alike + i, kind="gpu", phases=held)
+            yield Device(index=number * alike + i, kind="gpu", phases=shown)
 
 
 def _listed(p: Plan) -> int:

@@ -7,7 +7,7 @@ from weighbridge.arch.stacks import LAYER
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.float8 import MULTIPLE, LinearFloat8
 from weighbridge.autograd.ops.packed import Dequantized, Linear4, Linear8
-from weighbridge.autograd.tensors import ELSEWHERE, Param
+from weighbridge.autograd.tensors import ELSEWHERE, Param, Tensor
 from weighbridge.components.weights import alive
 from weighbridge.dtypes import INT8, TORCH, DType
 from weighbridge.engines.transformers.loading import placement_order
@@ -26,8 +26,10 @@ from weighbridge.training.sharding.cut import body, cut, elsewhere, layers, spre
 from weighbridge.training.sizes import possible
 from weighbridge.training.step import Built
 from weighbridge.training.tensors import Held, held
+from weighbridge.units import ceil_div
 
 EXPERTS = ("expert", "experts")  # kinds of the parameters of one expert, and of all in one
+CODES = "codes"  # of packed weights that are parameters
 MERGES = 5  # the version of transformers that holds the experts of a layer in stacks
 FROZEN = {  # by their classes: sines that are parameters
     "marian": "embed_positions",
@@ -53,7 +55,7 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
     specs = placement_order((_module(h), h) for h in shares)
     packed = _packed(p)
     params = {h.name: _param(m, p, h, packed, around) for h in specs}
-    pieces = [m.new((t.nbytes,), INT8, "weights") for group in packed.values() for t in group]
+    pieces = list(_pieces(m, p, packed, params, around))
     with m.making("buffers"):
         buffers = [
             m.new(b.shape, TORCH[b.dtype] if b.dtype else p.loaded)
@@ -192,6 +194,23 @@ def _packed(p: Plan) -> Packed:
     for t in stored(plan, form, dtype=p.loaded, transformers=p.major):
         found.setdefault(t.source, []).append(t)
     return {n: group for n, group in found.items() if len(group) > 1}
+
+
+def _pieces(
+    m: Machine, p: Plan, packed: Packed, params: dict[str, Param], around: Around
+) -> Iterator[Tensor]:
+    """Codes that are stored as floats are parameters like all others to FSDP; scales and maps are
+    attributes of them, and whole."""
+    shared = p.stored_as_floats and p.sharding.kind in ("fsdp1", "fsdp2", "hsdp")
+    for source, group in packed.items():
+        for number, t in enumerate(group):
+            if number or not shared:
+                yield m.new((t.nbytes,), INT8, "weights")
+                continue
+            count = ceil_div(t.nbytes, p.computing.size(1))
+            codes = Held(f"{source} (packed)", (count,), CODES)
+            params[codes.name] = around.place(m, codes, p.computing)
+            params[codes.name].trainable = False
 
 
 def _param(m: Machine, p: Plan, h: Held, packed: Packed, around: Around) -> Param:

@@ -223,6 +223,13 @@ NEAR: Mapping[str, str] = {
 }
 
 
+STORAGE: Mapping[str, DType] = {  # of packed weights
+    "bfloat16": BFLOAT16,
+    "float16": FLOAT16,
+    "float32": FLOAT32,
+}
+
+
 def framework(name: str | None, release: str | None = None) -> Framework:
     found = FRAMEWORKS.get(name or "trainer")
     if found is None and name is not None and name in NEAR:
@@ -234,7 +241,8 @@ def framework(name: str | None, release: str | None = None) -> Framework:
 
 def held(w: Train) -> tuple[Framework, Precision]:
     """The framework, and what weights are held in under it. DeepSpeed converts a model to 16 bits
-    whatever the Trainer was told, and keeps the float32 copy itself."""
+    whatever the Trainer was told, and keeps the float32 copy itself. Beside packed weights that are
+    stored as floats for FSDP the rest is loaded in their dtype, as PEFT's recipe has it."""
     made = framework(w.framework, w.framework_version)
     if w.shard is not None and made.shards and w.shard not in made.shards:
         raise UsageError(
@@ -243,6 +251,9 @@ def held(w: Train) -> tuple[Framework, Precision]:
     chosen = precision(made, w.precision)
     if (w.shard or "").startswith("zero") and chosen.autocast is not None:
         chosen = Precision(weights=chosen.autocast, frozen=chosen.autocast, name=chosen.name)
+    stored = STORAGE.get(w.bnb_4bit_quant_storage or "")
+    if stored is not None:  # one flat parameter has one dtype
+        chosen = replace(chosen, frozen=stored)
     return made, chosen
 
 

@@ -45,11 +45,11 @@ PARAMETER_BUFFERS = 5 * 10**8  # numbers (offload_param.buffer_count x buffer_si
 ZERO = "DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py"
 
 
-def on_host(p: Plan, found: Run, paged_out: Bytes) -> Device:
-    """`paged_out` are states of one rank for which the device has no room."""
+def on_host(p: Plan, found: Run) -> Device:
+    """One machine, without states that the driver pages (paged.py)."""
     ranks = min(NODE, p.sharding.ranks)
     process = host.processes(ranks)
-    kept = tuple(c for c in _kept(p, found, ranks, paged_out) if c.bytes.high)
+    kept = tuple(c for c in _kept(p, found, ranks) if c.bytes.high)
     inputs = _inputs(p, found, ranks)
     phases = [Phase("load", (process, *_loading(p, ranks)))]
     if found.away:
@@ -118,8 +118,8 @@ def _by_recipe(p: Plan, ranks: int, to: host.Loaded) -> Component:
 # Running
 
 
-def _kept(p: Plan, found: Run, ranks: int, paged_out: Bytes) -> Iterator[Component]:
-    yield from _states(p, found, ranks, paged_out)
+def _kept(p: Plan, found: Run, ranks: int) -> Iterator[Component]:
+    yield from _states(p, found, ranks)
     if p.sharding.offload == "none":
         return
     if p.sharding.kind in FULLY:
@@ -135,20 +135,13 @@ def _kept(p: Plan, found: Run, ranks: int, paged_out: Bytes) -> Iterator[Compone
         yield from _by_zero(p, found, ranks)
 
 
-def _states(p: Plan, found: Run, ranks: int, paged_out: Bytes) -> Iterator[Component]:
+def _states(p: Plan, found: Run, ranks: int) -> Iterator[Component]:
     offloaded = 0 if p.sharding.offload == "nvme" else found.elsewhere.get("host", 0)
     yield _of(
         "optimizer_states",
         exactly(ranks * offloaded),
         f"{p.optimizer.name}: states that are kept off the device",
         p.optimizer.source,
-    )
-    yield _of(
-        "optimizer_states",
-        Bytes(*(ranks * b for b in paged_out)),
-        f"{p.optimizer.name}: what the device has no room for is paged out",
-        p.optimizer.source,
-        basis="assumed",
     )
 
 

@@ -23,6 +23,7 @@ from weighbridge.autograd.ops.pointwise import add, cast, of_result, scale
 from weighbridge.autograd.ops.shaping import copied, part
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.errors import UnsupportedError
 from weighbridge.training.step import Step
 from weighbridge.training.tensors import HEAD
 from weighbridge.units import ceil_div
@@ -162,6 +163,11 @@ def _shape(weight: Param, hidden: Tensor) -> tuple[int, int]:
 def tied(s: Step) -> Param:
     """The embedding that is the head, too; of decoders that share it with an encoder, elsewhere."""
     words = [(n, p) for n, p in s.built.params.items() if p.kind == "embedding"]
+    if not words:
+        raise UnsupportedError(
+            f"{s.built.kind}: the class has neither a head nor an embedding, and predicts no next "
+            "token; leave --loss out"
+        )
     own = (p for n, p in words if s.built.base.path in n)
     return next(own, None) or words[0][1]
 

@@ -79,8 +79,8 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
     if p.sharding.ranks > 1:
         yield communication(p)
     yield context(p.part)
-    if name != "load":
-        yield libraries(p.torch)
+    if name != "load" and (p.part is None or p.part.stack != "own"):
+        yield libraries(p.torch, p.part)
 
 
 # percent: what ZeRO-3 has gathered goes parameter by parameter, in an order that the host's lead

@@ -77,6 +77,7 @@ class Plan:
     loads_once: bool = False  # one rank of a machine reads the weights for all
     accelerate: tuple[int, ...] | None = None
     zero: Deepspeed = Deepspeed()
+    stored_as_floats: bool = False  # packed weights
     settings: dict[str, Any]
 
     @property
@@ -146,6 +147,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         release=_dated(w) if made.dated else _release(w.framework_version),
         accelerate=numbers(w.accelerate_version),
         zero=_deepspeed(w, made),
+        stored_as_floats=w.bnb_4bit_quant_storage not in (None, "uint8"),
         compiled=w.compile,
         settings={},
     )

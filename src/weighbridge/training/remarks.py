@@ -116,6 +116,17 @@ def _of_a_batch(p: Plan, given: set[str]) -> str:
     )
 
 
+def _whole(p: Plan) -> str:
+    """accelerate 1.14 utils/fsdp_utils.py leaves integers out of what is shared."""
+    form = p.subject.choice.scheme
+    if form is None or p.stored_as_floats or p.sharding.kind not in ("fsdp1", "fsdp2", "hsdp"):
+        return ""
+    return (
+        "packed weights are integers, which FSDP leaves whole on every rank: "
+        "--bnb-4bit-quant-storage bfloat16 shares them out"
+    )
+
+
 def _version(p: Plan) -> str:
     """Silence would say that it was heeded."""
     if p.release is None or p.framework.versioned or p.framework.older:
@@ -143,5 +154,6 @@ REMARKS: tuple[Callable[[Plan], str], ...] = (
     _packed,
     _selective,
     _items,
+    _whole,
     _version,
 )

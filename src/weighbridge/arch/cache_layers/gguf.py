@@ -244,7 +244,7 @@ def delta(k: Keys) -> GatedDelta:
 
 def kimi(k: Keys) -> KimiDelta:
     return KimiDelta(
-        heads=max(k.each("attention.head_count", k.num("block_count"), 0)),
+        heads=max((0, *k.each("attention.head_count", k.num("block_count"), 0))),
         dim=k.num("kda.head_dim"),
         kernel=k.num("ssm.conv_kernel"),
     )

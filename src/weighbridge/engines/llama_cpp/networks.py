@@ -85,7 +85,20 @@ def network(s: Subject) -> Network:
     )
     facts = from_metadata(metadata) if metadata else from_config(s)
     known = {k: v for k, v in facts.items() if v is not None}
+    if metadata:
+        _enough(net, known.get("top_k") or 0)
     return replace(net, **{**known, "embedding_scale": scales_embedding(net.arch, known)})
+
+
+def _enough(net: Network, used: int) -> None:
+    """Raises BadFileError where a token uses more experts than the tensors hold, or none of them,
+    which llama.cpp refuses as well (src/llama-model.cpp, load_hparams)."""
+    held = [w.ne[2] for w in net.weights.values() if "_exps." in w.name and len(w.ne) > 2]
+    if held and not 0 < used <= max(held):
+        raise BadFileError(
+            f"{net.arch}: a token cannot use {used:,} experts of {max(held):,}: correct "
+            "expert_used_count"
+        )
 
 
 def refuse(s: Subject) -> None:

@@ -91,6 +91,8 @@ def _whole(record: Mapping[str, Any], name: str, within: str = "") -> int:
         return 0
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
         raise _wrong(within + name, "a whole number", value)
+    if value < 0:
+        raise _wrong(within + name, "0 or more", value)
     return int(value)
 
 

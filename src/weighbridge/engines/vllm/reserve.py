@@ -17,11 +17,12 @@ utils/mem_utils.py (memory_profiling).
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.components.device import context
 from weighbridge.engines import extras
+from weighbridge.engines.caches import vllm as caches
 from weighbridge.engines.communication import STAGES, communication, received
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.shards import Rank
@@ -197,7 +198,6 @@ def reserve(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget |
     imported = weights.imported(subject, at, budget)
     extra = tuple(c.bytes.expected for c in (*adapters, *draft))
     found = pool.of(subject, rank, at, w)
-
     seen = at.rules.second_items or not at.second_runner
 
     def peak(tokens: int, sequences: int, *, items: bool) -> profile.Moment:
@@ -215,7 +215,7 @@ def reserve(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget |
     rows = at.sequences * (1 + at.speculative)
     profiled = peak(at.tokens, at.sequences, items=seen)
     with_items = profiled if seen or w.images == 0 else peak(at.tokens, at.sequences, items=True)
-    return Reserve(
+    made = Reserve(
         at=at,
         loaded=weights.loaded(rank, at, (*extra, imported)),
         imported=imported,
@@ -235,6 +235,21 @@ def reserve(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget |
         asleep=sleeping.asleep(subject, rank, at),
         images=max(0, with_items.total.expected - profiled.total.expected),
     )
+    again = _again(made, _prompts(at, w), budget)
+    return replace(made, asked=peak(again, at.sequences, items=False)) if again else made
+
+
+def _again(r: Reserve, prompts: int, budget: Budget | None) -> int:
+    """Tokens of one step where requests do not all fit: those that gave up their blocks read what
+    they have written as a prompt, as many at once as the cache holds (v1/core/sched/scheduler.py,
+    _preempt_request). 0 where none does."""
+    if budget is None or not r.blocks.pool.groups or r.at.requests < 2:
+        return 0
+    room = max(0, r.available(budget))
+    if room >= r.blocks.nbytes:
+        return 0
+    held = caches.logged_tokens(r.blocks.layers, r.blocks.setting, room)
+    return held if prompts < min(held, r.at.tokens) else 0
 
 
 def _prompts(at: Launch, w: Infer) -> int:
