@@ -48,6 +48,9 @@ class Runs:
     form: str = PLAIN
 
 
+TRACED = Runs("trace", "torch")  # programs and classes that ran on a fake GPU
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A group of runs whose errors are one sample. Each field may be ANY."""

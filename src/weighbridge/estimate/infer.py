@@ -47,7 +47,7 @@ def infer(
     answer = _answer(asked, w, kind, budget)
     if w.exact:
         answer = exact.answer(asked, w, answer)
-    answer = widened(answer, runs(asked, kind))
+    answer = widened(answer, bounds.TRACED if w.exact else runs(asked, kind))
     missing = () if w.exact else uncounted.of_subject(asked, w)
     return Report(
         task="infer",

@@ -38,9 +38,8 @@ def train(model: Model, w: Train) -> Report:
     found = answer(p, budget)
     if w.exact:
         found = exact.trained(asked, w, p, found)
-    found = _paged(
-        replace(found, devices=bounds.widened(found.devices, _runs(asked, p))), p, budget
-    )
+    like = bounds.TRACED if w.exact else _runs(asked, p)
+    found = _paged(replace(found, devices=bounds.widened(found.devices, like)), p, budget)
     judged = None if budget is None else fit.serving(found.devices, budget)
     return Report(
         task="train",

@@ -76,6 +76,7 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
     if found.unsure and name == ("backward" if p.optimizer.in_backward else "step"):
         yield _tuned(p, Bytes(0, 0, found.unsure))
     yield from _unread(p, found, name)
+    yield from _wide_stream(p, peak, name)
     if p.sharding.ranks > 1:
         yield communication(p)
     yield context(p.part)
@@ -150,6 +151,23 @@ def _unread(p: Plan, found: Run, name: str) -> Iterator[Component]:
         basis="assumed",
         formula="up to 16 bits a number of packed linears, from forward to backward",
         source="kernels of the format were not followed",
+    )
+
+
+def _wide_stream(p: Plan, peak: Peak, name: str) -> Iterator[Component]:
+    """Hidden states in float32, where ranks share a packed base: a script may cast what is not
+    packed, as it does on one device. Two published runs of a 70B took 7 GiB more than without."""
+    shared = p.sharding.kind in ("fsdp1", "fsdp2", "hsdp", "zero3")
+    packed = p.subject.choice.scheme is not None and p.framework.upcast != "none"
+    if name not in RUNNING or not (shared and packed) or p.base.asked_upcast is not None:
+        return
+    yield Component(
+        name="activations",
+        detail="hidden states in float32",
+        bytes=Bytes(0, 0, peak.live.get("activations", 0)),
+        basis="assumed",
+        formula="as many bytes again, where the script casts what is not packed",
+        source="PEFT docs/source/accelerate/fsdp.md; whether it casts there is not told",
     )
 
 
