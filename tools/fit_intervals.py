@@ -36,16 +36,16 @@ def main() -> None:
         sys.exit(lines != Path(PATH).read_text())
     Path(PATH).write_text(lines)
     shown("all figures", coverage(ask(table)))
-    shown("each source by margins of the others", coverage(left_out(ask, sources())))
+    apart = left_out(ask, sources())
+    shown("each source by margins of the others", coverage(apart))
+    shown("the same by source", coverage(apart, by_source=True))
 
 
 def shown(title: str, found: list[Coverage]) -> None:
     print(title)
     for one in found:
-        print(
-            f"  {one.level:10} {one.n:5}  inside {one.inside:.3f}  above {one.above:.3f}  "
-            f"width {one.width:.3f}"
-        )
+        shares = f"inside {one.inside:.3f}  above {one.above:.3f}  width {one.width:.3f}"
+        print(f"  {one.source or '':24} {one.level:10} {one.n:5}  {shares}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 A row with "*" is of all that could stand there. The first of the kin that has a row is the nearest;
 a width that is not of the kind itself is `assumed`. Levels nest, so a level at which no peer was
-published has the width of those below it, and FLOOR.
+published has the width of those below it, and ASSUMED.
 """
 
 import json
@@ -24,6 +24,7 @@ PLAIN, PACKED, GGUF = "plain", "packed", "gguf"
 CONVOLUTIONS, COMPILED = "convolutions", "compiled"
 BASE = GIB // 4  # shares are of what is expected and this: small runs err by more of themselves
 FLOOR = 0.002  # of what is expected: no kind of runs was ever printed to more digits
+ASSUMED = 0.01  # a width of kin is at least this
 # Engines that are each other's kin: servers that take a share of the card, ggml's, frameworks
 PEERS = {"vllm": "servers", "sglang": "servers", "llama.cpp": "ggml", "ik_llama.cpp": "ggml"}
 FRAMEWORKS = "frameworks"  # of training
@@ -83,8 +84,9 @@ class Margin:
 
     @property
     def wider(self) -> "Margin":
-        """The same where it may add and not take away."""
-        return replace(self, low=max(0.0, self.low), high=max(0.0, self.high))
+        """The same where it may add and not take away; more where it is of kin."""
+        least = 0.0 if self.near or self.of is None else ASSUMED
+        return replace(self, low=max(least, self.low), high=max(least, self.high))
 
     @property
     def basis(self) -> Basis:
@@ -94,7 +96,8 @@ class Margin:
 # Levels at which the rules know everything: what is loaded is read from headers
 KNOWN: Mapping[str, tuple[str, ...]] = {"load": ("component", "allocated")}
 NONE = Margin(0.0, 0.0)
-LEAST = Margin(FLOOR, FLOOR)  # where no peer was published at the level
+REPLAYED = Margin(FLOOR, FLOOR)  # what is reserved for them is, too
+LEAST = Margin(ASSUMED, ASSUMED)  # where no peer was published at the level
 
 
 def kind(runs: Runs, quantity: str, level: str, *, several: bool) -> Kind:
@@ -150,7 +153,9 @@ class Table(Mapping[Kind, Margin]):
             if one in self._rows:
                 found = replace(self._rows[one], of=one, near=one == asked)
                 return found if found.near else found.wider
-        return NONE if asked.level in KNOWN.get(asked.task, ("component",)) else LEAST
+        if asked.level in KNOWN.get(asked.task, ("component",)):
+            return NONE
+        return REPLAYED if asked.task in KNOWN else LEAST
 
 
 NOTHING = Table({})

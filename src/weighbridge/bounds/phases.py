@@ -106,7 +106,7 @@ def _phase(whole: Phase, runs: Runs, margins: Mapping[Level, Margin]) -> Phase:
         margin = margins[level]
         size = _size(whole, runs, level)
         low, high = ceil(margin.wider.low * size), ceil(margin.wider.high * size)
-        components = tuple(_lowered(found.components, level, low))
+        components = tuple(_lowered(found.components, level, low, deep=margin.near))
         if high:
             components = (*components, _component(level, high, margin))
         found = Phase(whole.name, components)
@@ -120,12 +120,14 @@ def _size(whole: Phase, runs: Runs, level: Level) -> int:
     return total(c.bytes for c in whole.components if c.name in names).expected
 
 
-def _lowered(components: Sequence[Component], level: Level, nbytes: int) -> Iterator[Component]:
+def _lowered(
+    components: Sequence[Component], level: Level, nbytes: int, *, deep: bool
+) -> Iterator[Component]:
     """With `nbytes` less at the low end, as far as something inexact is there: first of what counts
-    at the level, then of what counts below it."""
+    at the level, and where runs of the kind itself say so of what counts below it."""
     rank = LEVELS.index(level)
     own = [_lowest(c) if c.level == level else 0 for c in components]
-    below = [_lowest(c) if LEVELS.index(c.level) < rank else 0 for c in components]
+    below = [_lowest(c) * deep if LEVELS.index(c.level) < rank else 0 for c in components]
     first = min(nbytes, sum(own))
     taken = zip(_dealt(first, own), _dealt(min(nbytes - first, sum(below)), below), strict=True)
     for c, less in zip(components, map(sum, taken), strict=True):
