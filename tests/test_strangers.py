@@ -62,6 +62,8 @@ def test_an_error_is_one_line_of_at_most_300_characters():
         (f"http://user:{PASSWORD}@host:8/x is gone", "http://host:8/x is gone"),
         (f"https://h/m.gguf?X-Amz-Signature={PASSWORD}&y=1: no", "https://h/m.gguf?***: no"),
         (f"at //u:{PASSWORD}@host", "at //host"),
+        (f"at http://u:{PASSWORD}?x is", "at http://?*** is"),
+        ("at http://host:8080/x is", "at http://host:8080/x is"),
         (f"token={PASSWORD}, then", "token=***"),
         (f"hf_{'a1' * 12} is no token", "hf_*** is no token"),
         ("org/name@main has no file", "org/name@main has no file"),
@@ -436,6 +438,12 @@ def test_a_port_that_there_is_not(url):
     told = refusal("load", url)
     assert "Port out of range" in told
     assert PASSWORD not in told
+
+
+def test_a_password_that_stands_where_a_port_does_is_not_told():
+    told = refusal("load", f"https://user:{PASSWORD}?@h/m.gguf")
+    assert PASSWORD not in told
+    assert "its port is no number" in told
 
 
 # All of it at once

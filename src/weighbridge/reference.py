@@ -248,7 +248,8 @@ def _web(t: _Typed, shown: str, url: str) -> Reference:
         parts = urlsplit(url)
         _ = parts.port, (parts.hostname or "").encode("idna")  # both raise where malformed
     except ValueError as error:
-        raise UsageError(f"{_shown(shown)} is not a URL: {error}") from None
+        why = "its port is no number" if "cast" in str(error) else error  # which may be a password
+        raise UsageError(f"{_shown(shown)} is not a URL: {why}") from None
     if not parts.hostname:
         raise UsageError(f"{_shown(shown)} is not a URL: it names no host")
     found = _hub_path(t, parts)

@@ -7,7 +7,7 @@ SHOWN = 80  # and of one value within it
 LITTLE = 64  # items of a container that are looked at to show it
 
 # What stands before the host of an address, what stands behind its path, and what a key names.
-USER = re.compile(r"(?<=//)[^/\s?#@]*@")
+USER = re.compile(r"(?<=//)[^/\s?#@]*@|(?<=//)[^/\s?#@:'\"\[]+:(?!\d)[^/\s?#@'\"]+")
 QUERY = re.compile(r"(://[^\s?#'\"]*\?)[^\s'\"]*[^\s'\",.:;)]")
 NAMED = re.compile(r"((?:signature|credential|token|password|secret)[\w-]*=)[^\s&'\"]+", re.I)
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
