@@ -42,6 +42,7 @@ def train(model: Model, w: Train) -> Report:
         replace(found, devices=bounds.widened(found.devices, _runs(asked, p))), p, budget
     )
     judged = None if budget is None else fit.serving(found.devices, budget)
+    judged = fit.cited(judged, bounds.published(found.devices, _runs(asked, p)))
     return Report(
         task="train",
         model=facts(model),
