@@ -7,8 +7,8 @@
 margin.py      the width of a kind of runs, and of its nearest kin     margins.jsonl   all widths
 phases.py      where it stands in an answer
 
-An engine's own interval says what its rules leave open. A margin says how far 97 of 100 published
-runs of the kind were above that, and 96 of 100 below: `tools/fit_intervals.py` reads it off the
+An engine's own interval says what its rules leave open. A margin says how far 98 of 100 published
+runs of the kind were above that, and 95 of 100 below: `tools/fit_intervals.py` reads it off the
 evidence, and docs/accuracy.md tells how.
 """
 
