@@ -229,6 +229,11 @@ def test_positions_below_zero_are_refused(tmp_path, engine, positions):
     assert "max_position_embeddings" in refusal("infer", place, engine=engine)
 
 
+def test_a_model_type_is_text(tmp_path):
+    told = refusal("infer", written(tmp_path, {**TINY, "model_type": {"x": 1}}))
+    assert "model_type must be text, not {'x': 1}" in told
+
+
 def test_no_block_is_smaller_than_nothing():
     with pytest.raises(ValueError, match="a block of -512 bytes"):
         filled([-512])

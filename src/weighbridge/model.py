@@ -23,6 +23,7 @@ from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.inventory import Inventory, Part
 from weighbridge.reference import Reference
 from weighbridge.tensors import Tensor
+from weighbridge.wording import shown
 
 MOST_PARAMETERS = 10**15  # the largest that are published have some 10**12
 STORED = 2  # bytes of a number in files, where nothing says
@@ -140,6 +141,9 @@ def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
 
 def _part(part: Part, code: str | None, *, base_model: bool) -> tuple[ModelPart, list[str]]:
     notes: list[str] = []
+    kind = (part.config or {}).get("model_type")
+    if not isinstance(kind, str | None):
+        raise BadFileError(f"{part.where}: model_type must be text, not {shown(kind)}")
     plan = _from_tables(part, notes, base_model=base_model)
     stored: tuple[Tensor, ...] = part.tensors
     unloaded: tuple[Tensor, ...] = ()

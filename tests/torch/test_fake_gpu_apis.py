@@ -155,3 +155,23 @@ assert vars(torch)["_dynamo"] is sys.modules["torch._dynamo"]
 def test_the_compiler_is_imported_where_it_is_asked_for():
     done = subprocess.run([sys.executable, "-c", COMPILER], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_early_stopping_of_a_trainer_is_said():
+    from types import SimpleNamespace
+
+    from weighbridge.trace.patches import patched
+    from weighbridge.trace.patches.stopping import stopping
+
+    class Callback:
+        def on_evaluate(self, args, state, control, **_):
+            control.should_training_stop = state.global_step >= 20
+
+    said = []
+    module = SimpleNamespace(EarlyStoppingCallback=Callback)
+    with patched(stopping(said.append)(module)):
+        for step in (10, 20, 100):
+            control = SimpleNamespace(should_training_stop=False)
+            state = SimpleNamespace(global_step=step, max_steps=100)
+            Callback().on_evaluate(None, state, control, metrics={})
+    assert len(said) == 1 and "ended the training at step 20" in said[0]

@@ -96,6 +96,21 @@ def test_a_layer_with_a_hook_is_always_run(repeated):
     assert len(ran) == LAYERS * STEPS and not repeated
 
 
+def test_a_layer_that_releases_what_is_not_its_own_is_run(repeated, monkeypatch):
+    """A tensor of before the step ends within each layer."""
+    held = [torch.zeros(()) for _ in range(9)]
+
+    def holding(made):
+        held[:] = [torch.zeros(64, device="cuda") for _ in range(9 * STEPS * LAYERS)]
+        inner = type(made.model.layers[0].mlp).forward
+        monkeypatch.setattr(
+            type(made.model.layers[0].mlp), "forward", lambda s, x: (held.pop(), inner(s, x))[1]
+        )
+
+    generated("llama", before=holding)
+    assert not repeated
+
+
 def test_a_layer_with_other_settings_is_run(repeated):
     """Nothing is repeated of a layer that is alone in its kind."""
 

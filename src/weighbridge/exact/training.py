@@ -41,6 +41,7 @@ COMPONENTS = {
     "gradient": "gradients",
     "optimizer state": "optimizer_states",
     "saved activation": "activations",
+    "kv cache": "activations",
     "input": "activations",
     "workspace": "workspaces",
     "temporary": "temporaries",

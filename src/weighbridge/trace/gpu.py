@@ -33,7 +33,7 @@ from weighbridge.trace.distributed.world import told, world
 from weighbridge.trace.hidden import Hidden
 from weighbridge.trace.kernels import registered
 from weighbridge.trace.notes import Notes
-from weighbridge.trace.patches import generation, patched, put, stopping
+from weighbridge.trace.patches import caches, generation, patched, put, stopping
 from weighbridge.trace.patches.arrivals import arriving
 from weighbridge.trace.patches.compiler import without_compiler
 from weighbridge.trace.patches.files import Files
@@ -146,6 +146,7 @@ class FakeGPU:
                 | sharding(self.notes)
                 | {
                     REPEATED: repeats.table,
+                    caches.MODULE: caches.caches(self.recorder),
                     generation.MODULE: generation.beams,
                     stopping.MODULE: stopping.stopping(self.notes),
                 }

@@ -38,6 +38,7 @@ COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 OWN = (torch._C.DispatchKey.CPU, torch._C.DispatchKey.CUDA)
 ATEN = torch.ops.aten
 LOOKED = object()
+COPIES = frozenset((ATEN.clone.default, ATEN._to_copy.default))
 SUMS = frozenset(
     (
         ATEN.add.Tensor,
@@ -89,6 +90,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             if found is not None:
                 tape, number, _ = found
                 tape.storages[number].role = role
+
+    def role(self, tensor: torch.Tensor) -> Role | None:
+        """What a tensor's storage is for, where it is on a tape."""
+        found = self._numbers.get(tensor.untyped_storage()._cdata)
+        return None if found is None else found[0].storages[found[1]].role
 
     def number(self, tensor: torch.Tensor) -> int | None:
         """Of a tensor's storage on its tape."""
@@ -246,6 +252,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         if old is None:
             within = module or node or self.phase == "backward" or _device(args) is not None
             role: Role = "temporary" if within else "input"
+            if func in COPIES and not module and node is None and self.role(args[0]) == "weight":
+                role = "weight"  # an average, or the best so far
             number = tape.malloc(nbytes, op=name, module=module, role=role)
         else:
             number = tape.grow(old, nbytes, op=name, module=module)

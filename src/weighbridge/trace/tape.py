@@ -22,6 +22,7 @@ Role = Literal[
     "gradient",
     "optimizer state",
     "saved activation",
+    "kv cache",
     "temporary",
     "input",
     "workspace",

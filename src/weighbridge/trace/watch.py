@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules import module as hooks
 from torch.optim import optimizer as optimizers
 
@@ -66,6 +67,7 @@ class Watch:
                 for owner in (torch.autograd, torch.autograd.graph)
             )
         )
+        enter(patched(self._copies()))
         self.recorder.where = self.where
         return self
 
@@ -136,6 +138,28 @@ class Watch:
     def _buffer(self, _: nn.Module, __: str, buffer: Any) -> None:
         if buffer is not None:
             self.recorder.mark(buffer, "buffer")
+
+    def _copies(self) -> Iterator[Patch]:
+        """Modules that move, and copies of them, have weights though they have not run."""
+        apply, copied = nn.Module._apply, FakeTensor.__deepcopy__
+
+        def moved(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+            out: nn.Module = apply(module, *args, **kwargs)
+            for parameter in module._parameters.values():
+                self._parameter(module, "", parameter)
+            for buffer in module._buffers.values():
+                self._buffer(module, "", buffer)
+            return out
+
+        def copy(tensor: FakeTensor, memo: Any) -> Any:
+            out = copied(tensor, memo)
+            role = self.recorder.role(tensor)
+            if role in ("weight", "buffer"):
+                self.recorder.mark(out, role)
+            return out
+
+        yield Patch(nn.Module, "_apply", moved)
+        yield Patch(FakeTensor, "__deepcopy__", copy)
 
     def _weight(self, parameter: torch.Tensor) -> None:
         if id(parameter) not in self.parameters:

@@ -123,8 +123,8 @@ class Repeats:
         self.patterns[key] = None
         if recorder.looks.asked == asked and len(after) == 1:
             tape, prefix = recorder.tapes[after[0]], self.path(layer)
-            found = _Reading(recorder, tape, starts[after[0]], prefix, older)
             try:
+                found = _Reading(recorder, tape, starts[after[0]], prefix, older)
                 changes = found.changes(before, state, values)
                 self.patterns[key] = found.pattern(out, changes)
             except UnlikeError:

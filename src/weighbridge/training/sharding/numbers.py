@@ -9,7 +9,7 @@ from weighbridge.errors import UsageError
 from weighbridge.units import ceil_div
 from weighbridge.workload import Train
 
-RANKS = 1 << 16  # a report lists each
+RANKS = 1 << 16
 NODE = 8  # devices of one node, within which HSDP shares out
 
 
@@ -65,7 +65,7 @@ def _contradictions(s: Sharding) -> tuple[tuple[bool, str], ...]:
     return (
         (
             s.ranks > RANKS,
-            f"{s.ranks:,} ranks: a device each is listed, and {RANKS:,} at most; name fewer",
+            f"{s.ranks:,} ranks: {RANKS:,} are weighed at most; name fewer",
         ),
         (
             s.kind == "none" and s.data > 1,
