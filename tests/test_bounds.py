@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import weighbridge
-from weighbridge import bounds
+from weighbridge import bounds, fit
 from weighbridge.bounds.margin import BASE, LEAST, NONE, PATH, Margin, kin, read, written
 from weighbridge.bounds.phases import DETAIL, NAMES
 from weighbridge.evidence import fitting, kept
@@ -147,6 +147,19 @@ def test_no_interval_of_training_is_nothing(framework):
 
 def every(gpu):
     return [c for phase in gpu.phases for c in phase.components]
+
+
+def test_a_verdict_cites_runs_of_its_kind_alone():
+    found = weighbridge.infer("qwen3-0.6b", gpu="l4").verdict
+    assert found.published["runs"] >= fitting.NEAR
+    assert f"expected at the median ({found.published['runs']} published)" in found.reason
+    told = {"level": "driver", "runs": 31, "median": 0.05, "sources": ["a"]}
+    said = fit.cited(found, told).reason
+    assert said.endswith("took 5.0 % more than expected at the median (31 published)")
+    assert found.published["sources"]
+    nobody = weighbridge.infer("qwen3-0.6b", engine="llama.cpp", quantization="Q4_K_M", gpu="l4")
+    assert nobody.verdict.published is None
+    assert "runs like this" not in nobody.verdict.reason
 
 
 # ---- how it is fitted

@@ -16,8 +16,9 @@ where shared are weights and buffers. accelerate's `get_balanced_memory` allows 
 n-th part and 5/4 of its largest layer (1.15, utils/modeling.py); llama.cpp splits by layers too.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.memory import Bytes, Device, exactly, total
 from weighbridge.report import Verdict
@@ -26,6 +27,7 @@ from weighbridge.units import ceil_div, human
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
+TENTH = 0.1  # of a percent: median errors are told to it
 SHARED = ("weights", "buffers")
 # Who splits a model over devices by layers, and the setting that does it
 SPLITS = {"transformers": 'device_map="auto"', "llama.cpp": "--split-mode layer"}
@@ -67,6 +69,17 @@ def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
     where = "on one device" if len(gpus) == 1 else f"on each of {len(gpus)} devices"
     idle = f"; {count - len(gpus)} of {count} are not used" if len(gpus) < count else ""
     return _verdict(answer, f"{reason} {where}{idle}", each, budget, used=len(gpus))
+
+
+def cited(found: Verdict | None, told: Mapping[str, Any] | None) -> Verdict | None:
+    """With what published runs of the kind took beside what was expected of them."""
+    if found is None or told is None:
+        return found
+    share = 100 * told["median"]
+    side = "more" if share >= 0 else "less"
+    much = f"{abs(share):.1f} % {side} than" if abs(share) >= TENTH / 2 else "what was"
+    said = f"runs like this took {much} expected at the median ({told['runs']} published)"
+    return replace(found, reason=f"{found.reason}; {said}", published=told)
 
 
 def _verdict(answer: Answer, reason: str, each: Bytes, budget: "Budget", *, used: int) -> Verdict:

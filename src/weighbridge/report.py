@@ -72,6 +72,7 @@ class Verdict:
     devices_used: int  # 1 where one device holds it all, or nothing splits the model
     basis: Basis  # of `visible`
     source: str
+    published: Mapping[str, Any] | None = None  # runs like this: level, runs, median, sources
     host: HostVerdict | None = None  # None where the answer has no host
 
 
@@ -260,6 +261,7 @@ def _verdict(v: Verdict) -> dict[str, Any]:
         "devices_used": v.devices_used,
         "basis": v.basis,
         "source": v.source,
+        "published": None if v.published is None else dict(v.published),
         "host": None if v.host is None else _host(v.host),
     }
 

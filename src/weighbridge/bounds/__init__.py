@@ -7,7 +7,7 @@
 margin.py      the width of a kind of runs, and of its nearest kin     margins.jsonl   all widths
 phases.py      where it stands in an answer
 
-An engine's own interval says what its rules leave open. A margin says how far 97 of 100 published
+An engine's own interval says what its rules leave open. A margin says how far 98 of 100 published
 runs of the kind were above that, and 95 of 100 below: `tools/fit_intervals.py` reads it off the
 evidence, and docs/accuracy.md tells how.
 """
@@ -27,7 +27,7 @@ from weighbridge.bounds.margin import (
     form,
     kind,
 )
-from weighbridge.bounds.phases import around, phase, widened
+from weighbridge.bounds.phases import around, phase, published, widened
 
 __all__ = [
     "COMPILED",
@@ -45,5 +45,6 @@ __all__ = [
     "form",
     "kind",
     "phase",
+    "published",
     "widened",
 ]

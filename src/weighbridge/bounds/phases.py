@@ -11,6 +11,7 @@ are. Engines whose logs print their parts have the margin of the part that is un
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
+from typing import Any
 
 from weighbridge.bounds.margin import BASE, FLOOR, KNOWN, PEAK, Margin, Runs, Table, fitted, kind
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Level, Phase, total
@@ -53,6 +54,21 @@ def widened(
 def phase(found: Phase, runs: Runs, table: Table | None = None) -> Phase:
     """One moment of one device alone."""
     return _phase(found, runs, _margins(runs, table, several=False))
+
+
+def published(devices: Sequence[Device], runs: Runs) -> dict[str, Any] | None:
+    """What is known of runs of the very kind, at the highest level that was published."""
+    several = sum(d.kind == "gpu" for d in devices) > 1
+    for level in reversed(LEVELS):
+        found = _margin(fitted(), runs, level, several=several)
+        if found.near and found.of is not None and found.of.quantity == PEAK:
+            return {
+                "level": level,
+                "runs": found.runs,
+                "median": found.middle,
+                "sources": list(found.sources),
+            }
+    return None
 
 
 def around(

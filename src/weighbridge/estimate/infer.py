@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import bounds, exact, host_fit
+from weighbridge import bounds, exact, fit, host_fit
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, version, written
@@ -56,7 +56,10 @@ def infer(
         devices=answer.devices,
         derived=_derived(asked, answer, missing) | _limits(asked, w, kind, answer, budget),
         verdict=host_fit.both(
-            None if budget is None else _verdict(answer, w, kind, budget, missing),
+            fit.cited(
+                None if budget is None else _verdict(answer, w, kind, budget, missing),
+                bounds.published(answer.devices, runs(asked, kind)),
+            ),
             answer.devices,
             w.host_memory(),
             shared=budget is not None and budget.shares_host,

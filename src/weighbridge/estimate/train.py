@@ -41,6 +41,7 @@ def train(model: Model, w: Train) -> Report:
     like = bounds.TRACED if w.exact else _runs(asked, p)
     found = _paged(replace(found, devices=bounds.widened(found.devices, like)), p, budget)
     judged = None if budget is None else fit.serving(found.devices, budget)
+    judged = fit.cited(judged, bounds.published(found.devices, _runs(asked, p)))
     return Report(
         task="train",
         model=facts(model),
