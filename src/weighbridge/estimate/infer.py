@@ -1,6 +1,6 @@
 """`infer`: what serving a model takes, by the rules of one engine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,22 +50,27 @@ def infer(
         answer = exact.answer(asked, w, answer)
     answer = widened(answer, bounds.TRACED if w.exact else runs(asked, kind))
     missing = () if w.exact else uncounted.of_subject(asked, w)
+    limits = _limits(asked, w, kind, answer, budget)
+    verdict = host_fit.both(
+        fit.cited(
+            None if budget is None else _verdict(answer, w, kind, budget, missing),
+            bounds.published(answer.devices, runs(asked, kind)),
+        ),
+        answer.devices,
+        w.host_memory(),
+        shared=budget is not None and budget.shares_host,
+    )
+    remedies = () if budget is None else tuple(_remedies(asked, w, kind, answer, budget, limits))
+    promised = [r.fits for r in remedies] if w.engine_defaults else [verdict and verdict.fits]
+    answer = replace(answer, warnings=served.softened(answer.warnings, "yes" in promised))
     return Report(
         task="infer",
         model=facts(model),
         workload=_effective(asked, w, kind, written(number)) | dict(answer.settings),
         devices=answer.devices,
-        derived=_derived(asked, answer, missing) | _limits(asked, w, kind, answer, budget),
-        verdict=host_fit.both(
-            fit.cited(
-                None if budget is None else _verdict(answer, w, kind, budget, missing),
-                bounds.published(answer.devices, runs(asked, kind)),
-            ),
-            answer.devices,
-            w.host_memory(),
-            shared=budget is not None and budget.shares_host,
-        ),
-        remedies=() if budget is None else tuple(_remedies(asked, w, kind, answer, budget)),
+        derived=_derived(asked, answer, missing) | limits,
+        verdict=verdict,
+        remedies=remedies,
         warnings=(
             *_warnings(model, asked, answer, kind, budget),
             *([said] if said else ()),
@@ -90,10 +95,22 @@ def _verdict(
 
 
 def _remedies(
-    s: Subject, w: Infer, kind: Engine, answer: Answer, budget: "Budget"
+    s: Subject,
+    w: Infer,
+    kind: Engine,
+    answer: Answer,
+    budget: "Budget",
+    limits: Mapping[str, Any],
 ) -> Iterator[Remedy]:
-    """Flags that serve; of llama.cpp the layers that the devices hold, where not all of them do."""
+    """Flags that serve; a length that a command left to the engine; of llama.cpp the layers that
+    the devices hold, where not all of them do."""
     yield from served.remedies(answer, budget)
+    length = limits["largest_context"]
+    if w.engine_defaults and w.context is None and 0 < length < s.context:
+        shorter = _answer(replace(s, context=length), _of_length(w, length), kind, budget)
+        yield from served.remedy_of_length(
+            kind.name, length, widened(shorter, runs(s, kind)).devices, budget
+        )
     count = answer.derived.get("n_gpu_layers_that_fit")
     if count and w.n_gpu_layers is None:
         fewer = _answer(s, replace(w, n_gpu_layers=count), kind, budget)
