@@ -359,3 +359,20 @@ def test_nothing_is_promised_that_the_remedy_does_not():
             would = any("which would do" in said for said in found.warnings)
             assert would == (remedy.fits == "yes"), length
     assert "unknown" in seen
+
+
+def test_a_smaller_share_is_tried_where_the_default_may_not_be_free():
+    """Two 4090s: 0.92 of the card may not be free beside both communicators, and less is enough."""
+    w = {"engine": "vllm", "tensor_parallel_size": 2, "gpu": "4090:2", "quantization": "fp8"}
+    found = asked("qwen3-30b-a3b", **w)
+    assert found.verdict.fits == "yes"
+    share = found.workload["gpu_memory_utilization"]
+    assert share < 0.92
+    assert f"--gpu-memory-utilization {share:g}" in found.verdict.reason
+    line = "vllm serve qwen3-30b-a3b -q fp8 -tp 2 --max-model-len 4096"
+    alone = weighbridge.infer(command=line, gpu="4090:2")
+    assert alone.verdict.fits == "unknown"
+    (remedy,) = alone.remedies
+    assert (remedy.fits, remedy.change["gpu_memory_utilization"]) == ("yes", share)
+    then = weighbridge.infer(command=f"{line} {remedy.flags}", gpu="4090:2")
+    assert (then.verdict.fits, then.peak.expected) == ("yes", remedy.peak_bytes)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 COSTS: Mapping[str, str] = {
-    "gpu_memory_utilization": "more of the card is the engine's",
+    "gpu_memory_utilization": "another share of the card is the engine's",
     "mem_fraction_static": "more of the card is the engine's",
     "max_num_seqs": "fewer requests may run at once",
     "max_running_requests": "fewer requests may run at once",
