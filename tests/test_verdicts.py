@@ -376,3 +376,12 @@ def test_a_smaller_share_is_tried_where_the_default_may_not_be_free():
     assert (remedy.fits, remedy.change["gpu_memory_utilization"]) == ("yes", share)
     then = weighbridge.infer(command=f"{line} {remedy.flags}", gpu="4090:2")
     assert (then.verdict.fits, then.peak.expected) == ("yes", remedy.peak_bytes)
+
+
+def test_the_fullest_phase_has_the_most_bytes():
+    """Prefill is expected to take more here, and decode's low estimate is above prefill's."""
+    line = "vllm serve qwen3-8b --max-model-len 32k --max-num-seqs 64"
+    device = weighbridge.infer(command=line, gpu="4090").devices[0]
+    most = max(device.phases, key=lambda p: p.at("driver").expected)
+    assert device.peak_phase == most.name
+    assert most.at("driver").low < max(p.at("driver").low for p in device.phases), "not a tie"
