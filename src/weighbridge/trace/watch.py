@@ -25,6 +25,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules import module as hooks
 from torch.optim import optimizer as optimizers
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from weighbridge.trace.patches import Patch, patched
 from weighbridge.trace.recorder import Recorder
@@ -144,9 +145,13 @@ class Watch:
         apply, copied = nn.Module._apply, FakeTensor.__deepcopy__
 
         def moved(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+            for parameter in module._parameters.values():
+                if is_traceable_wrapper_subclass(parameter):  # swap_tensors refuses what is known
+                    self.parameters.pop(id(parameter), None)
             out: nn.Module = apply(module, *args, **kwargs)
             for parameter in module._parameters.values():
-                self._parameter(module, "", parameter)
+                if parameter is not None:
+                    self.recorder.mark(parameter, "weight")
             for buffer in module._buffers.values():
                 self._buffer(module, "", buffer)
             return out
