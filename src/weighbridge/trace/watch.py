@@ -145,15 +145,10 @@ class Watch:
         apply, copied = nn.Module._apply, FakeTensor.__deepcopy__
 
         def moved(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
-            for parameter in module._parameters.values():
-                if is_traceable_wrapper_subclass(parameter):  # swap_tensors refuses what is known
-                    self.parameters.pop(id(parameter), None)
+            for parameter in filter(is_traceable_wrapper_subclass, module._parameters.values()):
+                self.parameters.pop(id(parameter), None)  # swap_tensors wants no weak references
             out: nn.Module = apply(module, *args, **kwargs)
-            for parameter in module._parameters.values():
-                if parameter is not None:
-                    self.recorder.mark(parameter, "weight")
-            for buffer in module._buffers.values():
-                self._buffer(module, "", buffer)
+            self._marked(module)
             return out
 
         def copy(tensor: FakeTensor, memo: Any) -> Any:
@@ -165,6 +160,13 @@ class Watch:
 
         yield Patch(nn.Module, "_apply", moved)
         yield Patch(FakeTensor, "__deepcopy__", copy)
+
+    def _marked(self, module: nn.Module) -> None:
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                self.recorder.mark(parameter, "weight")
+        for buffer in module._buffers.values():
+            self._buffer(module, "", buffer)
 
     def _weight(self, parameter: torch.Tensor) -> None:
         if id(parameter) not in self.parameters:
