@@ -93,8 +93,7 @@ def of_url(origin: UrlRef) -> str:
 
 
 def _unread(s: Subject) -> Place:
-    """Find the repository of a config that was at hand: transformers writes its name into those that
-    it saves."""
+    """Find the repository of a config that was at hand: transformers writes it where it saves."""
     name = s.part.config.get("_name_or_path")
     if isinstance(name, str) and name:
         return Place(name)

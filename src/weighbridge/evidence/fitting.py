@@ -5,8 +5,9 @@
 
 Conformal quantiles of what lies beyond the rules' own interval, as a share of what is expected:
 a share of MOST of the figures is no more than a hundredth above, and one of LEAST is not below,
-counted so that the next figure of the kind is within as often. Levels nest, so they are fitted from low to high, each with
-the margins of those below. A kind with fewer than NEAR figures has no row: its kin has.
+counted so that the next figure of the kind is within as often. Levels nest, so they are fitted
+from low to high, each with the margins of those below. A kind with fewer than NEAR figures has no
+row: its kin has.
 """
 
 from collections import defaultdict
