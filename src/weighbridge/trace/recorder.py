@@ -135,7 +135,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         tape.free(number)
 
     def refuse(self, error: OutOfMemoryError) -> NoReturn:
-        """As torch says it."""
+        """Raise what torch raises, in its words."""
         raise torch.OutOfMemoryError(f"{error} {ADVICE}") from None
 
     def stop(self) -> None:
