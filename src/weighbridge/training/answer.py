@@ -56,7 +56,7 @@ def _devices(p: Plan, stages: list[Run]) -> Iterator[Device]:
 
 
 def _listed(p: Plan) -> int:
-    """Of a stage's ranks, how many are listed."""
+    """How many of a stage's ranks are listed."""
     return max(1, MOST_LISTED // p.sharding.pipeline)
 
 

@@ -114,7 +114,7 @@ def _towers(p: Plan, nbytes: int) -> Component:
 
 
 def _tuned(p: Plan, nbytes: Bytes) -> Component:
-    """Of the first step; a third average in float32 would be as much."""
+    """What the first step tries; a third average in float32 would be as much."""
     return Component(
         name="temporaries",
         detail=TUNING,
@@ -126,7 +126,7 @@ def _tuned(p: Plan, nbytes: Bytes) -> Component:
 
 
 def _dequantized(p: Plan, nbytes: int) -> Component:
-    """Of GPTQ by torch's kernel; by another one nothing is kept."""
+    """Weights that torch's kernel of GPTQ unpacks; by another one nothing is kept."""
     known = p.base.asked_kernel is not None
     return Component(
         name="activations",
