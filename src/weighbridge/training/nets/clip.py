@@ -24,8 +24,8 @@ from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import UNCOVERED
 from weighbridge.training.nets.decoder import heads, mask, normed, run
-from weighbridge.training.nets.encoder import entered, first_token
-from weighbridge.training.step import Step
+from weighbridge.training.nets.encoder import first_token
+from weighbridge.training.step import Step, entered
 
 
 class Side(NamedTuple):
