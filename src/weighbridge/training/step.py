@@ -105,9 +105,8 @@ class Step:
         """A dropout of the config."""
         if not self.dropout:
             return 0.0
-        found = self.built.config.get(*names)
         usual = DROPOUTS.get(self.built.kind, {}).get(names[-1], 0.0)
-        return float(usual if found is None else found)
+        return self.built.config.ratio(*names, default=usual)
 
 
 def entered(s: Step, x: Tensor) -> Tensor:

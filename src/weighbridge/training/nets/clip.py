@@ -74,7 +74,7 @@ def vision(s: Step, model_type: str) -> Config:
 
 
 def rate(s: Step, config: Config) -> float:
-    return float(config.get("attention_dropout") or 0.0) if s.dropout else 0.0
+    return config.ratio("attention_dropout", default=0.0) if s.dropout else 0.0
 
 
 def heads_of(s: Step, tower: Tower) -> Heads:

@@ -212,7 +212,7 @@ def has_positions(s: Step, number: int) -> bool:
     if isinstance(listed, list) and len(listed) > number:
         return bool(listed[number])
     if s.built.kind.removesuffix("_text") in NO_ROPE_BY_TURNS:
-        interval = int(config.get("no_rope_layer_interval") or INTERVAL)
+        interval = config.num("no_rope_layer_interval", default=0) or INTERVAL
         return (number + 1) % interval != 0
     return not (config.model_type in NO_ROPE_WHERE_WHOLE and window(s, number) is None)
 

@@ -61,8 +61,8 @@ def attention(
     m, h = s.m, heads(s, number)
     shape = h.batch, h.length, h.heads, h.key_dim
     q, k, v = (p.linear(m, x, name).view(*shape) for name in ("q_proj", "k_proj", "v_proj"))
-    width = int(s.built.config.get("rotary_dim") or h.key_dim)
-    table = m.new((1, int(s.built.config.get("max_position_embeddings")), width), FLOAT32)
+    width = s.built.config.num("rotary_dim", default=0) or h.key_dim
+    table = m.new((1, s.built.config.num("max_position_embeddings"), width), FLOAT32)
     index = m.new((1, s.length, width), INT64)
     sincos = m.new((1, s.length, width), k.dtype)
     k, *k_parts = _turned(m, k, width)

@@ -142,7 +142,8 @@ def _best(s: Step, scores: Tensor) -> Tensor:
     inverse = m.new(scores.shape, BOOL) if s.kernel != "eager" else None
     scores = m.new(scores.shape, FLOAT32)
     del inverse
-    count = min(int(s.built.config.get("index_topk") or MOST), scores.shape[-1])
+    most = s.built.config.num("index_topk", default=0) or MOST
+    count = min(most, scores.shape[-1])
     values, numbers = topk(m, scores, count)
     del values
     return cast(m, numbers, INT32)

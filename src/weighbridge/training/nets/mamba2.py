@@ -75,7 +75,7 @@ def scan_of(s: Step, number: int) -> Scan:
     return Scan(
         batch=s.batch,
         length=s.length,
-        chunk=int(s.built.config.get("chunk_size", "mamba_chunk_size") or 256),
+        chunk=s.built.config.num("chunk_size", "mamba_chunk_size", default=0) or 256,
         heads=found.heads,
         dim=found.inner // found.heads,
         groups=found.groups,
