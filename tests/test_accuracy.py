@@ -384,9 +384,9 @@ def test_training_runs_of_high_confidence_are_near(found):
 
 
 def test_the_upper_bound_covers_what_programs_took(found):
-    """Of the programs that were re-run."""
+    """Programs that were re-run are seldom above it by more than a hundredth."""
     told = [o for o in found if isinstance(o, Prediction) and o.record.task == "trace"]
     at_driver = [o for o in told if o.record.level == "driver"]
-    above = [o for o in at_driver if o.bytes.high + o.resolution < o.record.measured]
+    above = [o for o in at_driver if 1.01 * o.bytes.high + o.resolution < o.record.measured]
     assert len(at_driver) > 100
     assert len(above) <= 0.02 * len(at_driver), [o.record.id for o in above]

@@ -155,6 +155,43 @@ def test_a_chip_without_memory_of_its_own_has_the_hosts(ask):
     assert ask("llama-3.2-1b", gpu="m3 16gb", ram="2GiB").verdict.fits == "no"
 
 
+@pytest.mark.parametrize(
+    ("ask", "model", "asked", "phase"),
+    [
+        (weighbridge.infer, LLAMA, {"engine": "vllm", "context": 131_072}, "prefill"),
+        (weighbridge.train, "llama-3.2-1b", {"method": "lora", "batch_size": 4}, "loss"),
+    ],
+)
+def test_phases_that_only_the_device_has_are_counted(ask, model, asked, phase):
+    """The host of a server has no `prefill`, that of training no `loss`: each is beside its worst
+    phase after loading, or loading where it has no other."""
+    found = ask(model, gpu="gb10", ram="1GiB", **asked)
+    inside, machine = found.devices
+    (held,) = (p.at("driver") for p in inside.phases if p.name == phase)
+    later = [p.needed for p in machine.phases if p.name != "load"]
+    beside = max(later or [p.needed for p in machine.phases])
+    assert phase not in [p.name for p in machine.phases]
+    assert found.verdict.host.phase == phase
+    assert found.verdict.host.needed.low == held.low + beside.low
+    assert found.verdict.host.needed.high >= held.high + beside.high
+    enough = found.verdict.host.needed
+    assert ask(model, gpu="gb10", ram=str(enough.low - 1), **asked).verdict.fits == "no"
+    assert ask(model, gpu="gb10", ram=str(enough.high - 1), **asked).verdict.fits == "unknown"
+    assert ask(model, gpu="gb10", ram=str(enough.high), **asked).verdict.fits == "yes"
+
+
+def test_several_chips_without_memory_of_their_own_are_several_machines():
+    """Each has one device; of the host it has between an even share and all."""
+    inside = [host(load=(exactly(n * GIB), exactly(0))) for n in (7, 5, 5, 5)]
+    own = host(load=(Bytes(4 * GIB, 8 * GIB, 16 * GIB), exactly(0)))
+    found = judged(own, Ram(8 * GIB - 1, ""), inside)
+    assert found.needed == Bytes(8 * GIB, 9 * GIB, 23 * GIB)
+    assert found.fits == "no"
+    assert "on one of 4 machines" in found.reason
+    asked = {"gpu": "gb10:4", "ram": "119GiB"}
+    assert "on one of 4 machines" in weighbridge.train("llama-3.2-1b", **asked).verdict.host.reason
+
+
 def test_the_report_has_both_halves():
     found = weighbridge.load(LLAMA, gpu="4090", ram=64 * GIB)
     half = found.to_dict()["verdict"]["host"]

@@ -173,7 +173,7 @@ def test_published_windows_with_sleep_mode():
     read = [p for p in found if isinstance(p, predict.Prediction)]
     assert len(read) == 207
     above = [p for p in read if p.record.measured > 1.01 * p.bytes.high]
-    assert len(above) <= 2
+    assert len(above) <= 0.02 * len(read)
     gemma = [p for p in read if "gemma-4" in p.record.model]
     assert not [p for p in gemma if p in above]
     assert sum(p.error for p in gemma) / len(gemma) > -0.02

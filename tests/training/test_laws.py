@@ -43,11 +43,12 @@ def tensors(report):
     )
 
 
-def held(report, *names):
-    """The most of these components in any phase."""
+def held(report, *names, loading=True):
+    """The most of these components in any phase; DeepSpeed has the weights twice while `loading`."""
     return max(
         sum(c.bytes.expected for c in phase.components if c.name in names)
         for phase in report.devices[0].phases
+        if loading or phase.name != "load"
     )
 
 
@@ -65,7 +66,7 @@ def test_each_stage_of_zero_holds_no_more_than_the_one_before(ranks, length):
     settings = {"precision": "bf16", "data_parallel_size": ranks, "seq_len": length}
     found = [held(train(shard=kind, **settings), "optimizer_states") for kind in kinds]
     assert found[1] >= found[2] >= found[3]
-    weights = [held(train(shard=kind, **settings), "weights") for kind in kinds]
+    weights = [held(train(shard=kind, **settings), "weights", loading=False) for kind in kinds]
     assert weights[0] == weights[1] == weights[2] >= weights[3]
     gradients = [held(train(shard=kind, **settings), "gradients") for kind in kinds]
     assert gradients[0] >= gradients[2] >= gradients[3] * 0.99

@@ -15,7 +15,6 @@ from weighbridge.components.weights import (
     volatile_bytes,
 )
 from weighbridge.engines.choosing import Decision, by_transformers, decide, native_dtype
-from weighbridge.engines.llama_cpp import parts as llama_cpp
 from weighbridge.engines.transformers import loading as transformers
 from weighbridge.engines.transformers import units
 from weighbridge.estimate.facts import cautions, facts
@@ -143,7 +142,9 @@ def _on_host(
 def _process(loader: str) -> Component:
     """The program that loads: llama.cpp's is small."""
     if loader in ONE_BUFFER:
-        return host.processes(1, llama_cpp.PROCESS)
+        from weighbridge.engines.llama_cpp.parts import PROCESS  # graphs come with it
+
+        return host.processes(1, PROCESS)
     return host.processes(1)
 
 

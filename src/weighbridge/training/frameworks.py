@@ -96,7 +96,7 @@ class Framework:
     older: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = ()
 
     def at(self, release: tuple[int, ...] | None) -> "Framework":
-        """The framework as it was in that release; None is the newest."""
+        """The framework as it was in a release; None is the newest."""
         found = self
         for before, changed in self.older:
             if release is not None and release < before:

@@ -120,7 +120,7 @@ def _towers(p: Plan, nbytes: int) -> Component:
 
 
 def _tuned(p: Plan, nbytes: Bytes) -> Component:
-    """The first step's codes; a third average in float32 would be as much."""
+    """What the first step tries; a third average in float32 would be as much."""
     return Component(
         name="temporaries",
         detail=TUNING,
@@ -132,7 +132,7 @@ def _tuned(p: Plan, nbytes: Bytes) -> Component:
 
 
 def _dequantized(p: Plan, nbytes: int) -> Component:
-    """What torch's kernel for GPTQ keeps; another one keeps nothing."""
+    """Weights that torch's kernel of GPTQ unpacks; by another one nothing is kept."""
     known = p.base.asked_kernel is not None
     return Component(
         name="activations",

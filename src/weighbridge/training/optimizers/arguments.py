@@ -28,7 +28,7 @@ IN_PLACE_SINCE = (2, 1)  # Adam adds eps to the root in place
 
 
 def argued(o: Optimizer, given: Sequence[str], torch: tuple[int, ...]) -> Optimizer:
-    """The optimizer as that torch steps it with these arguments. Raises UsageError."""
+    """An optimizer as a version of torch steps it with these arguments. Raises UsageError."""
     if o.name not in ADAMS:
         if given:
             raise UsageError(
