@@ -73,7 +73,18 @@ def _of_layers(s: Subject) -> Iterator[str]:
         yield f"how the layers of {cls} mix tokens"
     if kind in RELATIVE:
         yield f"relative positions in the attention of {cls}"
+    yield from _of_samples(s)
+
+
+def of_training(s: Subject) -> tuple[str, ...]:
+    """What a step of training takes and is not followed. A class without rules of its own is
+    refused before, or followed by its parameters within an interval."""
+    return tuple(_of_samples(s))
+
+
+def _of_samples(s: Subject) -> Iterator[str]:
     if s.config is not None and towers.reads_samples(s.config.model_type):
+        cls = s.part.blueprint.cls
         yield f"convolutions over the samples of a sound, which {cls} begins with"
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.components.device import context, libraries
+from weighbridge.components.device import context
 from weighbridge.memory import Device
 from weighbridge.training.host import on_host
-from weighbridge.training.phases import phases
+from weighbridge.training.phases import beside, phases
 from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run, run
 from weighbridge.training.sizes import followed
@@ -64,8 +64,9 @@ def _capacity(p: Plan, budget: "Budget | None") -> int | None:
     """What the allocator surely has of each device."""
     if budget is None:
         return None
-    beside = context(p.part).bytes.high + libraries(p.torch).bytes.expected
-    return max(0, budget.usable.low - beside)
+    kernels = beside(p)
+    loaded = 0 if kernels is None else kernels.bytes.expected
+    return max(0, budget.usable.low - context(p.part).bytes.high - loaded)
 
 
 def _settings(p: Plan) -> dict[str, Any]:

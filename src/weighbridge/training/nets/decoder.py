@@ -21,7 +21,7 @@ from weighbridge.errors import UsageError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import EMBEDDINGS
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 Rotary = tuple[Tensor, Tensor]
 Layer = Callable[..., Tensor]
@@ -52,7 +52,7 @@ def forward(
     or what makes the positions that layers are given."""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS)))
+    inputs_embeds = entered(s, embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS))))
     if scaled(s, "embedding_multiplier"):
         inputs_embeds = scale(m, inputs_embeds)
     position_ids = m.new((1, s.length), INT64)

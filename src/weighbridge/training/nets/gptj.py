@@ -12,7 +12,7 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import heads, mask, normed, rotated_one, run
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 
 def forward(s: Step) -> Tensor:
@@ -20,7 +20,7 @@ def forward(s: Step) -> Tensor:
     m, base = s.m, s.built.base
     s.kernel = s.kernel or "eager"
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, base.weight("wte"))
+    inputs_embeds = entered(s, embedding(m, ids, base.weight("wte")))
     position_ids = m.new((1, s.length), INT64)
     causal_mask = mask(s, None)
     outputs: list[Tensor] = []  # weights of the layer before are held until the next is over

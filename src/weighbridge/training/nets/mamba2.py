@@ -41,7 +41,7 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.losses import head
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import run
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 from weighbridge.units import ceil_div
 
 
@@ -87,7 +87,7 @@ def forward(s: Step) -> Tensor:
     """Mamba2Model.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, built.base.weight("embeddings"))
+    inputs_embeds = entered(s, embedding(m, ids, built.base.weight("embeddings")))
     x = inputs_embeds
     for i, p in enumerate(built.layers):
         x = run(s, block, x, p, i)

@@ -19,8 +19,8 @@ from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import rough
 from weighbridge.training.nets.decoder import Layer, heads, normed, run
-from weighbridge.training.nets.encoder import classified, entered, first_token, self_attention
-from weighbridge.training.step import Step
+from weighbridge.training.nets.encoder import classified, first_token, self_attention
+from weighbridge.training.step import Step, entered
 
 QKV = ("attention.query", "attention.key", "attention.value")
 ENCODER = "encoder."
