@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from weighbridge import bounds, exact, fit, host_fit
@@ -100,12 +101,15 @@ def _remedies(
     most = answer.derived.get("n_gpu_layers_that_fit")
     if most and w.n_gpu_layers is None:
 
+        @cache
         def holding(count: int) -> tuple[Device, ...]:
             fewer = _answer(s, replace(w, n_gpu_layers=count), kind, budget)
             return widened(fewer, runs(s, kind)).devices
 
-        surely = largest(lambda n: fit.serving(holding(n), budget).fits == "yes", most, near=most)
-        count = surely or most
+        def surely(count: int) -> bool:
+            return fit.serving(holding(count), budget).fits == "yes"
+
+        count = largest(surely, most, near=max(1, most - 1)) or most
         yield served.remedy_of_layers(count, holding(count), judge)
 
 
