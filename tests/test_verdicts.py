@@ -206,6 +206,26 @@ def test_how_many_run_at_once_is_one_story(engine):
     assert shlex.split(found["launch"])[-1] == "0.3"
 
 
+def test_the_layers_of_a_remedy_fit_with_the_margins_of_published_runs():
+    w = {"engine": "llama.cpp", "quantization": "Q8_0", "gpu": "t4", "context": 65_536}
+    (remedy,) = weighbridge.infer("llama-3.1-8b", **w).remedies
+    count = remedy.change["n_gpu_layers"]
+    assert (remedy.fits, remedy.flags) == ("yes", f"-ngl {count}")
+    verdicts = [
+        weighbridge.infer("llama-3.1-8b", n_gpu_layers=n, **w).verdict.fits
+        for n in (count, count + 1)
+    ]
+    assert verdicts == ["yes", "unknown"]
+
+
+def test_a_remedy_is_about_the_host_too():
+    w = {"engine": "llama.cpp", "quantization": "Q4_K_M", "gpu": "a100-40gb"}
+    for ram, fits in (("300GiB", "yes"), ("300MiB", "no")):
+        (remedy,) = weighbridge.infer("llama-3.1-70b", ram=ram, **w).remedies
+        then = weighbridge.infer("llama-3.1-70b", ram=ram, **w, **remedy.change)
+        assert remedy.fits == then.verdict.fits == fits
+
+
 # What an engine does not start with
 
 
@@ -385,3 +405,11 @@ def test_the_fullest_phase_has_the_most_bytes():
     most = max(device.phases, key=lambda p: p.at("driver").expected)
     assert device.peak_phase == most.name
     assert most.at("driver").low < max(p.at("driver").low for p in device.phases), "not a tie"
+
+
+def test_no_remedy_helps_a_line_that_the_engine_refuses():
+    (remedy,) = weighbridge.infer(command=TIGHT, gpu="4090").remedies
+    assert remedy.fits == "yes"
+    (unsure,) = weighbridge.infer(command=f"{TIGHT} --foo", gpu="4090").remedies
+    assert (unsure.flags, unsure.fits) == (remedy.flags, "unknown")
+    assert weighbridge.infer(command=f"{TIGHT} --quantization awq", gpu="4090").remedies == ()
