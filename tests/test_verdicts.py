@@ -371,13 +371,16 @@ def test_what_may_be_refused_is_not_said_to_be():
 
 def test_nothing_is_promised_that_the_remedy_does_not():
     seen = set()
-    for length in range(24_000, 41_000, 1_000):
-        line = f"vllm serve qwen3-8b --max-model-len {length}"
-        found = weighbridge.infer(command=line, gpu="4090")
-        for remedy in found.remedies:
+    lengths = [f" --max-model-len {length}" for length in range(24_000, 41_000, 1_000)]
+    for length in ("", *lengths):
+        found = weighbridge.infer(command=f"vllm serve qwen3-8b{length}", gpu="4090")
+        for remedy in (r for r in found.remedies if "utilization" in r.flags):
             seen.add(remedy.fits)
             would = any("which would do" in said for said in found.warnings)
             assert would == (remedy.fits == "yes"), length
+            assert remedy.flags in found.derived["launch"]
+            title = {"yes": "fits", "unknown": "cannot say", "no": "does not fit"}[remedy.fits]
+            assert f"With {remedy.flags} ({title}):" in str(found), "not the line that was judged"
     assert "unknown" in seen
 
 

@@ -63,8 +63,7 @@ def infer(
         shared=budget is not None and budget.shares_host,
     )
     remedies = () if budget is None else tuple(_remedies(asked, w, kind, answer, budget, limits))
-    promised = [r.fits for r in remedies] if w.engine_defaults else [verdict and verdict.fits]
-    answer = replace(answer, warnings=served.softened(answer.warnings, "yes" in promised))
+    answer = replace(answer, warnings=served.softened(answer, w, verdict, remedies))
     return Report(
         task="infer",
         model=facts(model),

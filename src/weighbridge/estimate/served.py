@@ -91,10 +91,18 @@ def remedy_of_length(
         )
 
 
-def softened(warnings: tuple[str, ...], sure: bool) -> tuple[str, ...]:
+def softened(
+    answer: Answer, w: Infer, judged: Verdict | None, remedies: tuple[Remedy, ...]
+) -> tuple[str, ...]:
     """Warnings that promise no more of a line than the verdict on it does."""
+    flags = "" if answer.serves is None else answer.serves.flags
+    told = [r.fits for r in remedies if r.flags == flags]
+    if not w.engine_defaults and judged is not None:
+        told = [judged.fits]
     promise, hope = (f"which {WOULD[s]} do" for s in SURE)
-    return warnings if sure else tuple(line.replace(promise, hope) for line in warnings)
+    if "yes" in told:
+        return answer.warnings
+    return tuple(line.replace(promise, hope) for line in answer.warnings)
 
 
 def _costs(change: Mapping[str, Any]) -> Iterator[str]:

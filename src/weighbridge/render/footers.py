@@ -19,7 +19,10 @@ def to_paste(report: Report) -> str:
 
 def heading(report: Report) -> str:
     """What the line to paste is good for: one that does not fit is not offered."""
-    judged = report.verdict
+    judged, line = report.verdict, to_paste(report)
+    for remedy in report.remedies:
+        if f" {remedy.flags}" in line:  # a command's, with the flags that it lacks
+            return f"With {remedy.flags} ({words.FITS[remedy.fits]}):"
     return PASTE if judged is None or judged.fits != "no" else f"Judged ({words.FITS['no']}):"
 
 
