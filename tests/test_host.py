@@ -339,3 +339,28 @@ def test_requests_have_it_too(task):
     assert found["verdict"]["fits"] == found["verdict"]["host"]["fits"] == "no"
     wrong = json.dumps({"task": task, "model": "llama-3.2-1b", "workload": {"ram": "much"}})
     assert "much" in answer(wrong)["error"]["message"]
+
+
+@pytest.mark.parametrize("framework", ["accelerate", "lightning", "plain"])
+def test_frameworks_over_transformers_load_and_save_as_it_does(framework):
+    """Files in bfloat16, weights in float32: a copy of 4 bytes a parameter in each process, one
+    where one rank reads for all, none where zero.Init has parts."""
+    settings = {"seq_len": 64, "precision": "bf16-mixed", "offline": True}
+    ours, trainers = (
+        weighbridge.train("llama-3.2-1b", framework=f, **settings).devices[-1]
+        for f in (framework, "trainer")
+    )
+    assert [p.name for p in ours.phases] == [p.name for p in trainers.phases]
+    assert ours.phases[0] == trainers.phases[0]
+    assert ours.phases[0].at("driver").low > 4 * 1_235_814_400
+    settings |= {"framework": framework, "data_parallel_size": 8}
+    each, once, init = (
+        weighbridge.train("llama-3.2-1b", **settings, **more).devices[-1].phases[0].at("driver")
+        for more in (
+            {"shard": "fsdp2"},
+            {"shard": "fsdp2", "cpu_ram_efficient_loading": True},
+            {"shard": "zero3"},
+        )
+    )
+    assert each.low - once.low == 7 * 4 * 1_235_814_400
+    assert init.low == 8 * PROCESS.low

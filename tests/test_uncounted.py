@@ -148,3 +148,15 @@ def test_a_tower_of_convolutions_matters_where_there_is_an_image(asked):
     config = config | {"model_type": kind, "architectures": [cls]}
     found = weighbridge.infer(config, gpu=CARD, **asked)
     assert found.verdict.fits == ("unknown" if asked else "yes")
+
+
+@pytest.mark.parametrize("model", ["wav2vec2-base", "hubert-base"])
+def test_a_step_that_is_not_followed_does_not_fit(model):
+    words = "samples of a sound"
+    found = weighbridge.train(model, gpu="t4", seq_len=64)
+    assert found.verdict.fits == "unknown"
+    assert words in found.verdict.reason
+    assert any(words in line for line in found.warnings)
+    assert words in found.derived["not_counted"][0]
+    assert weighbridge.train(model, gpu_memory="50MiB", seq_len=64).verdict.fits == "no"
+    assert weighbridge.train("qwen3-0.6b", seq_len=64).derived["not_counted"] == []

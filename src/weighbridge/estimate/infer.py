@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from weighbridge import bounds, exact, fit, host_fit
+from weighbridge.engines import lines
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, version, written
@@ -66,7 +68,11 @@ def infer(
             shared=budget is not None and budget.shares_host,
         ),
         remedies=() if budget is None else tuple(_remedies(asked, w, kind, answer, budget)),
-        warnings=(*_warnings(model, asked, answer, said, budget), *uncounted.warnings(missing)),
+        warnings=(
+            *_warnings(model, asked, answer, kind, budget),
+            *([said] if said else ()),
+            *uncounted.warnings(missing),
+        ),
     )
 
 
@@ -100,12 +106,15 @@ def _remedies(
     most = answer.derived.get("n_gpu_layers_that_fit")
     if most and w.n_gpu_layers is None:
 
+        @cache
         def holding(count: int) -> tuple[Device, ...]:
             fewer = _answer(s, replace(w, n_gpu_layers=count), kind, budget)
             return widened(fewer, runs(s, kind)).devices
 
-        surely = largest(lambda n: fit.serving(holding(n), budget).fits == "yes", most, near=most)
-        count = surely or most
+        def surely(count: int) -> bool:
+            return fit.serving(holding(count), budget).fits == "yes"
+
+        count = largest(surely, most, near=max(1, most - 1)) or most
         yield served.remedy_of_layers(count, holding(count), judge)
 
 
@@ -246,13 +255,14 @@ def _of_length(w: Infer, context: int) -> Infer:
 
 
 def _warnings(
-    model: Model, s: Subject, answer: Answer, said: str, budget: "Budget | None"
+    model: Model, s: Subject, answer: Answer, kind: Engine, budget: "Budget | None"
 ) -> list[str]:
     found = [*model.notes, *s.notes, *answer.warnings]
-    if said:
-        found.append(said)
     if s.longest is not None and s.context > s.longest:
+        server = lines.SERVERS.get(kind.name)
+        needs = f"; {server.name} needs {server.longer}=1 for them" if server else ""
         found.append(
             f"{s.context:,} tokens are more than the {s.longest:,} that the model was made for"
+            f"{needs}"
         )
     return [*found, *(cautions(budget) if budget is not None else ())]

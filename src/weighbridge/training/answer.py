@@ -31,11 +31,11 @@ class Answer:
 
 
 def answer(p: Plan, budget: "Budget | None") -> Answer:
-    capacity = _capacity(p, budget)
+    most = capacity(p, budget)
     count = p.sharding.pipeline
     flights = [min(count - i, p.accumulation) + 1 for i in range(count)]
     followed(p.subject.body, p.subject.model.reference, flights)
-    stages = [run(p, capacity, stage) for stage in range(count)]
+    stages = [run(p, most, stage) for stage in range(count)]
     found = max(stages, key=lambda run: max(run.reserved.values()))
     return Answer(
         devices=(*_devices(p, stages), on_host(p, found)),
@@ -60,7 +60,7 @@ def _listed(p: Plan) -> int:
     return max(1, MOST_LISTED // p.sharding.pipeline)
 
 
-def _capacity(p: Plan, budget: "Budget | None") -> int | None:
+def capacity(p: Plan, budget: "Budget | None") -> int | None:
     """What the allocator surely has of each device."""
     if budget is None:
         return None

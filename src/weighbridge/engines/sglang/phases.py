@@ -14,7 +14,8 @@ from weighbridge.memory import Bytes, Phase
 
 def phases(v: Served, rank: shards.Rank, pools: caches.Pools, running: int) -> Iterator[Phase]:
     held = (*weights(v, rank), *v.extra(rank), *v.driver)
-    yield Phase("load", held)
+    at = next(i for i, one in enumerate(v.ranks) if one is rank)
+    yield Phase("load", (*held, *v.arriving[at]))
     cached = pool_parts(v, rank, pools, running)
     steps = outside.components(v.s, rank, v.e, v.load, v.compute)
     for name, parts in steps.items():

@@ -20,7 +20,7 @@ from weighbridge.allocator.filling import filled
 from weighbridge.arch.mixers import Layer
 from weighbridge.components import device
 from weighbridge.components.weights import Placed
-from weighbridge.engines import extras, shards
+from weighbridge.engines import arriving, extras, shards
 from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.communication import communication
 from weighbridge.engines.parallel.spread import Sizes
@@ -57,6 +57,16 @@ class Served:
     def ranks(self) -> tuple[shards.Rank, ...]:
         """Of one replica; the others are the same."""
         return shards.ranks(self.s, rules=self.rules, **self.sizes)
+
+    @cached_property
+    def arriving(self) -> tuple[tuple[Component, ...], ...]:
+        """Of each rank, what is there while it loads alone."""
+        plain, form = arriving.plain(self.s, "sglang"), self.s.choice.scheme
+        if plain is None or form is None:
+            return ((),) * len(self.ranks)
+        pairs = zip(self.ranks, shards.ranks(plain, rules=self.rules, **self.sizes), strict=True)
+        version = self.e.version
+        return tuple((arriving.arriving("sglang", version, form.name, *p),) for p in pairs)
 
     @property
     def sizes(self) -> Sizes:

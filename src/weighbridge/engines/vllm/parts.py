@@ -23,7 +23,10 @@ def phases(r: Reserve, subject: Subject, at: Launch) -> tuple[Phase, ...]:
     """Pooling models do not decode."""
     held = tuple(c for c in _held(r, subject) if c.bytes.high)
     running = tuple(c for c in (*held, *_running(r)) if c.bytes.high)
-    found = [Phase("load", held), Phase("prefill", (*running, *_moment(r.profiled)))]
+    found = [
+        Phase("load", (*held, *r.arriving)),
+        Phase("prefill", (*running, *_moment(r.profiled))),
+    ]
     if not at.pooling:
         found.append(Phase("decode", (*running, *_moment(r.decoding))))
     return tuple(found)

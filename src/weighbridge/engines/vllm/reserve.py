@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.components.device import context
-from weighbridge.engines import extras
+from weighbridge.engines import arriving, extras
 from weighbridge.engines.caches import vllm as caches
 from weighbridge.engines.communication import STAGES, communication, received
 from weighbridge.engines.serving import Subject
@@ -74,6 +74,7 @@ class Reserve:
     talk_after: tuple[Component, ...]
     asleep: tuple[Component, ...] = ()  # what sleep mode puts beyond the share
     images: int = 0  # what they take beyond the profile's peak
+    arriving: tuple[Component, ...] = ()  # what is there while it loads alone
 
     @property
     def torch(self) -> int:
@@ -346,9 +347,23 @@ def reserves(subject: Subject, at: Launch, w: Infer, budget: Budget | None) -> S
     """Of every rank; those that hold the same are made once."""
     made: dict[tuple[object, ...], Reserve] = {}
     found = []
-    for rank in weights.ranks(subject, at, budget):
+    own = weights.ranks(subject, at, budget)
+    for rank, unpacked in zip(own, _unpacked(subject, at, budget, own), strict=True):
         key = (id(rank.tensors), rank.layers, rank.first, rank.last)
         if key not in made:
-            made[key] = reserve(subject, rank, at, w, budget)
+            one = reserve(subject, rank, at, w, budget)
+            made[key] = replace(one, arriving=unpacked)
         found.append(made[key])
     return found
+
+
+def _unpacked(
+    subject: Subject, at: Launch, budget: Budget | None, packed: Sequence[Rank]
+) -> Sequence[tuple[Component, ...]]:
+    """Of each rank, where the format is made while it loads."""
+    plain, form = arriving.plain(subject, "vllm"), subject.choice.scheme
+    if plain is None or form is None:
+        return [()] * len(packed)
+    pairs = zip(packed, weights.ranks(plain, at, budget), strict=True)
+    version = at.rules.version
+    return [(arriving.arriving("vllm", version, form.name, *pair),) for pair in pairs]

@@ -1,0 +1,76 @@
+"""What a checkpoint in 16 bits takes beside the format that a server makes of it while it loads.
+
+    whole      all of it is there before the first layer is packed: what packing will save
+    both       all of it stays until the last tensor was read, beside all that is packed
+    streamed   one layer is there at a time, up to three where tensors of several are interleaved
+
+vLLM     whole; both in 0.13 and 0.14, where tensors are packed as they come, and the loop that
+         reads them still holds the others; streamed since 0.16; 0.15 is between both and streamed
+SGLang   whole in fp8; formats of 4 bits are between streamed and whole
+
+bitsandbytes is packed tensor by tensor by both.
+
+Source: github.com/vllm-project/vllm pull requests 29196 (both), 31914 (streamed; its test of
+OLMoE-1B-7B reads 9.06 GiB for 6.65 GiB of weights, three layers of 0.8 GiB more) and 32773 (out of
+memory in 0.13.0 and 0.14.0); vllm 0.14.1 and 0.16 model_executor/layers/quantization/fp8.py; sglang
+0.5.23 srt/layers/quantization/fp8.py (create_weights) and srt/model_loader/loader.py
+(postprocess_weights), github.com/sgl-project/sglang issues 2895 and 8337 (whole).
+"""
+
+from dataclasses import replace
+
+from weighbridge.components.weights import Choice, total
+from weighbridge.engines import shards
+from weighbridge.engines.methods import ONLINE
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.table import Version
+from weighbridge.memory import Bytes, Component
+
+BY_TENSOR = "bitsandbytes"
+BOTH, UNREAD, STREAMED = (0, 13), (0, 15), (0, 16)  # vLLM
+INTERLEAVED = 3  # layers
+
+
+def plain(s: Subject, engine: str) -> Subject | None:
+    """The same model in 16 bits; None where its format is not made of that while it loads."""
+    form = s.choice.scheme
+    names = {ours for name, ours in ONLINE[engine].items() if name != BY_TENSOR}
+    if form is None or s.part.packed or form.name not in names:
+        return None
+    choices = {name: Choice(dtype=c.dtype) for name, c in s.choices.items()}
+    return replace(s, choice=Choice(dtype=s.choice.dtype), choices=choices)
+
+
+def arriving(
+    engine: str, version: Version, form: str, packed: shards.Rank, whole: shards.Rank
+) -> Component:
+    """Of one rank; `whole` is what it holds of the `plain` model."""
+    sizes = total(packed.tensors, "weights"), total(whole.tensors, "weights")
+    layer = sizes[1] // max(1, len(whole.layers), len(whole.blocks))
+    sized = _vllm(version, *sizes, layer) if engine == "vllm" else _sglang(form, *sizes, layer)
+    return Component(
+        name="weights",
+        bytes=sized,
+        basis="assumed",
+        detail="in 16 bits, until they are packed",
+        formula="16-bit tensors beside the packed ones, as many as this version holds at once",
+        source="vllm pull requests 29196 and 31914; sglang 0.5.23 srt/model_loader/loader.py",
+    )
+
+
+def _vllm(version: Version, packed: int, whole: int, layer: int) -> Bytes:
+    saved = max(0, whole - packed)
+    streamed = min(saved, layer)
+    if version >= STREAMED:
+        return Bytes(0, streamed, min(saved, INTERLEAVED * layer))
+    if version >= UNREAD:
+        return Bytes(0, streamed, whole)
+    if version >= BOTH:
+        return Bytes(saved, 2 * saved, whole)
+    return Bytes(saved, saved, saved + layer)
+
+
+def _sglang(form: str, packed: int, whole: int, layer: int) -> Bytes:
+    saved = max(0, whole - packed)
+    least = saved if form.startswith("fp8") else min(saved, layer)
+    return Bytes(least, saved, saved + layer)

@@ -1,0 +1,59 @@
+"""Checkpoints in 16 bits that a server packs while it loads them."""
+
+import pytest
+
+import weighbridge
+from weighbridge.memory import Bytes
+from weighbridge.report import Report
+
+MIXTURE = "qwen3-30b-a3b"
+
+
+def served(engine: str, version: str, form: str = "fp8") -> Report:
+    return weighbridge.infer(
+        MIXTURE, engine=engine, engine_version=version, quantization=form, gpu="h100-sxm5-80gb"
+    )
+
+
+def arriving(found: Report) -> Bytes:
+    phase = next(p for p in found.devices[0].phases if p.name == "load")
+    parts = [c.bytes for c in phase.components if c.detail.startswith("in 16 bits")]
+    return parts[0] if parts else Bytes(0, 0, 0)
+
+
+def weights(found: Report) -> int:
+    first = found.devices[0].phases[0].components
+    return next(c.bytes.expected for c in first if c.name == "weights" and not c.detail)
+
+
+def whole(engine: str, version: str) -> int:
+    return weights(weighbridge.infer(MIXTURE, engine=engine, engine_version=version))
+
+
+@pytest.mark.parametrize(
+    ("engine", "version"), [("vllm", "0.12"), ("sglang", "0.5.5"), ("sglang", "0.5.23")]
+)
+def test_all_of_it_is_there_before_it_is_packed(engine: str, version: str) -> None:
+    found = served(engine, version)
+    assert weights(found) + arriving(found).expected == whole(engine, version)
+
+
+@pytest.mark.parametrize("version", ["0.13.0", "0.14.0"])
+def test_both_are_there_and_80_gb_do_not_surely_hold_them(version: str) -> None:
+    """vLLM's pull request 32773: this model, out of memory on a card of 80 GB."""
+    found = served("vllm", version)
+    assert found.verdict is not None
+    assert found.verdict.fits != "yes"
+    assert found.devices[0].peak("driver").expected > 80 * 10**9
+
+
+def test_one_layer_is_there_at_a_time() -> None:
+    found = served("vllm", "0.33")
+    assert arriving(found).expected == whole("vllm", "0.33") // 48
+    assert arriving(found).high < weights(found) // 4
+    assert found.verdict is not None
+    assert found.verdict.fits == "yes"
+
+
+def test_bitsandbytes_packs_each_tensor_alone() -> None:
+    assert arriving(served("vllm", "0.13", "bitsandbytes")) == Bytes(0, 0, 0)
