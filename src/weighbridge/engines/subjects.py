@@ -13,6 +13,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.layers import layers
 from weighbridge.arch.longest import longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
+from weighbridge.arch.positions import learned
 from weighbridge.components.weights import Choice
 from weighbridge.engines import methods
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
@@ -48,6 +49,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
     found, notes = remembered(config, metadata, part)
     end = longest_of_gguf(metadata) if metadata else longest(part.config)
     context, why = asked(w, end)
+    within(part, end, context)
     computes = kept(
         (part,),
         ("body", w.image_size, w.audio_seconds),
@@ -76,6 +78,15 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         guessed=bool(notes),
         notes=(*notes, *(unused(w, part.blueprint, computes, context) if reads_text(part) else ())),
     )
+
+
+def within(part: ModelPart, end: int | None, context: int) -> None:
+    """Raises UsageError for a text beyond a learned table of positions."""
+    if end is not None and context > end and learned(part.blueprint, end):
+        raise UsageError(
+            f"{context:,} tokens: the positions of {part.blueprint.cls} are a learned table of "
+            f"{end:,}, and more is an error of its index; ask for at most {end}"
+        )
 
 
 def reads_text(part: ModelPart) -> bool:
