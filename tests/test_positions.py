@@ -16,9 +16,9 @@ def test_a_learned_table_ends(name: str, most: int) -> None:
 
 
 def test_it_ends_in_training_and_for_prompts() -> None:
-    with pytest.raises(UsageError, match="at most 512$"):
+    with pytest.raises(UsageError, match=r"at most 512$"):
         train("bert-base-uncased", seq_len=513)
-    with pytest.raises(UsageError, match="at most 1024$"):
+    with pytest.raises(UsageError, match=r"at most 1024$"):
         infer("gpt2", prompt_len=1000, max_new_tokens=100)
 
 

@@ -1,7 +1,7 @@
 """Whether positions are rows of a learned table: a longer text is an error of its index.
 
-The table is told by its name in the part for language and by its rows: as many as the model was made
-for, or a few more, which are for padding (RoBERTa has two, OPT and BART an offset of two).
+The table is told by its name in the part for language and by its rows: as many as the model was
+made for, or a few more, which are for padding (RoBERTa has two, OPT and BART an offset of two).
 
 Source: transformers 5.23 models/{gpt2,bert,opt,bart,gpt_neo}/modeling_*.py.
 """

@@ -14,7 +14,7 @@ from weighbridge.arch.layers import layers
 from weighbridge.arch.longest import longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
 from weighbridge.arch.positions import learned
-from weighbridge.components.weights import Choice
+from weighbridge.components.weights import DIVISIONS, Choice
 from weighbridge.engines import methods
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
 from weighbridge.engines.kept import kept
@@ -114,6 +114,7 @@ def unused(w: Infer, plan: Blueprint, computes: Body, context: int) -> Iterator[
 def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Decision:
     """llama.cpp loads GGUF alone: a model that is none is taken as converted."""
     default: Default = by_server
+    floats(w, engine)
     if engine.name == "transformers":
         default = by_transformers(version[0])
     if w.engine_defaults and part.packed:  # a launch command only names what the files are in
@@ -122,6 +123,16 @@ def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Dec
     if engine.name in LLAMA_CPP and part.library != "gguf":
         return converted(decide(part, w, default), w, packed=part.packed)
     return decide(part, w, default)
+
+
+def floats(w: Infer, engine: Engine) -> None:
+    """Raises UsageError for a --dtype that a server has not: its packed weights are a format."""
+    plain = DIVISIONS.get(w.dtype or "")
+    if engine.name in methods.ONLINE and plain is not None and plain.nbytes < 2:
+        raise UsageError(
+            f"--dtype {w.dtype}: {engine.name} takes float16, bfloat16 and float32; packed weights "
+            "are a format: --quantization fp8, or awq-4bit-g128, gptq-4bit-g128, nf4, w8a16"
+        )
 
 
 def converted(found: Decision, w: Infer, *, packed: bool) -> Decision:

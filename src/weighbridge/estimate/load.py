@@ -160,7 +160,8 @@ def _on_device(
     form, basis = first.scheme, BASIS[first.as_stored]
     weights = total(tensors, "weights")
     if model.rough:
-        return device.rough(weights, part)
+        alone = device.words_alone(model.parameters, first, weights)
+        return device.rough(weights, part, alone=alone)
     if engine(model, form) in ONE_BUFFER:
         return device.in_one_buffer(weights, formula=formula, basis=basis, part=part)
     order = None if warm else transformers.placement_order

@@ -33,6 +33,8 @@ def _float32_base(p: Plan) -> str:
     if p.framework.name != "trl" or p.dtype != FLOAT32 or p.precision.autocast is None:
         return ""
     what = "the frozen base, too, is" if frozen else "weights are"
+    if p.subject.choice.scheme is not None:
+        what = "what is not packed of the frozen base is"
     return (
         f"trl loads in float32 unless model_init_kwargs name a dtype: {what} twice as large as in "
         f'16 bits; --dtype bfloat16 weighs it with dtype="bfloat16"'
