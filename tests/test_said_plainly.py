@@ -1,9 +1,14 @@
 """What a fresh user was told wrongly: divisions, bare sizes, cards with other memory, dtypes."""
 
+from collections.abc import Callable
+
 import pytest
+from click import UsageError as ClickUsageError
 
 from weighbridge import infer, load, train
+from weighbridge.accelerators.names import find
 from weighbridge.accelerators.ram import Ram
+from weighbridge.cli.options import output_form
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.errors import UsageError
 from weighbridge.host_fit import judged
@@ -83,3 +88,29 @@ def test_too_close_to_call_on_the_host() -> None:
     host = Device(index=0, kind="host", phases=(Phase("load", (held,)),))
     said = judged(host, Ram(GIB, "as you said")).reason
     assert "too close to call: it needs 512.00 MiB to 4.00 GiB, the machine has 1.00 GiB" in said
+
+
+@pytest.mark.parametrize("ask", [load, infer])
+def test_experts_that_stay_in_16_bits_are_said(ask: Callable[..., Report]) -> None:
+    def told(version: str) -> list[str]:
+        found = ask("qwen3-30b-a3b", quantization="nf4", engine_version=version)
+        return [w for w in found.warnings if "bitsandbytes does not pack" in w]
+
+    assert len(told("5.23")) == 1
+    assert not told("4.57")
+
+
+def test_experts_are_said_once_in_training() -> None:
+    found = train("qwen3-30b-a3b", method="qlora", seq_len=128)
+    assert sum("bitsandbytes does not pack" in w for w in found.warnings) == 1
+
+
+@pytest.mark.parametrize(("name", "gb"), [("rtx 3060 laptop", 6), ("rtx 3050 laptop", 4)])
+def test_small_laptops(name: str, gb: int) -> None:
+    assert find(name).part.marketed_gb == gb
+
+
+def test_two_forms_contradict_each_other() -> None:
+    with pytest.raises(ClickUsageError, match="--json and --format markdown"):
+        output_form("markdown", as_json=True, quiet=False)
+    assert output_form("auto", as_json=True, quiet=False) == "json"
