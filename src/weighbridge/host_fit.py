@@ -108,7 +108,8 @@ def _compared(answer: Answer, needed: Bytes, available: int, told: str) -> str:
     return {
         "yes": f"host memory {told}: the high estimate, {human(needed.high)}, is within {have}",
         "no": f"host memory {told}: even the low estimate, {human(needed.low)}, is above {have}",
-        "unknown": f"host memory {told}: the estimate, {_span(needed)}, is about {have}",
+        "unknown": f"host memory {told} is too close to call: it needs {_span(needed)}, the "
+        f"machine has {have}",
     }[answer]
 
 

@@ -17,7 +17,7 @@ def served(engine: str, version: str, form: str = "fp8") -> Report:
 
 def arriving(found: Report) -> Bytes:
     phase = next(p for p in found.devices[0].phases if p.name == "load")
-    parts = [c.bytes for c in phase.components if c.detail.startswith("in 16 bits")]
+    parts = [c.bytes for c in phase.components if c.detail.startswith("weights in 16 bits")]
     return parts[0] if parts else Bytes(0, 0, 0)
 
 

@@ -9,9 +9,10 @@ import re
 from dataclasses import dataclass, replace
 
 from weighbridge.accelerators.names import Choice, find, sized
+from weighbridge.accelerators.parts import Part
 from weighbridge.errors import UsageError
 from weighbridge.memory import Bytes
-from weighbridge.units import human, parse_size
+from weighbridge.units import GIB, human, parse_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +42,17 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
         given = sized(gpu_memory)
         name = f"{choice.part.name} with {human(given.visible.bytes.expected)}"
         part = replace(choice.part, name=name, visible=given.visible)
-        choice = Choice(part=part, count=choice.count)
+        note = _more_than_sold(choice.part, given.visible.bytes.expected)
+        choice = Choice(part=part, count=choice.count, note=note)
     return Budget(choice=choice, headroom=_headroom(headroom, choice.part.visible.bytes))
+
+
+def _more_than_sold(part: Part, given: int) -> str:
+    """Of a part that no memory was named for, as much is sold; "" where it is no more."""
+    most = max((part.marketed_gb, *part.also_sold_as))
+    if given <= max(part.total.bytes.high, most * GIB):
+        return ""
+    return f"{part.name} has {most} GB; {human(given)} were taken, as you said"
 
 
 def _headroom(text: str | None, of: Bytes) -> int:

@@ -50,7 +50,8 @@ class Menu(click.Group):
     cls=Menu,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 a number, or it fits; 1 does not fit; 2 bad input; 3 Hub; 4 cannot say.",
+    epilog="Exit codes: 0 a number, or it fits; 1 does not fit; 2 bad input; 3 Hub; 4 cannot say "
+    "(1 and 4 with --check alone, and of fit).",
 )
 @click.version_option(__version__, prog_name="weighbridge")
 @click.pass_context

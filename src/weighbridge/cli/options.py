@@ -127,6 +127,8 @@ def output_options(command: F) -> F:
 
 
 def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
+    if as_json and form not in ("auto", "json"):
+        raise click.UsageError(f"--json and --format {form} are two forms; leave one of them out")
     if as_json:
         return "json"
     if quiet:

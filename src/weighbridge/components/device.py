@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.chips import CAPABILITIES
 from weighbridge.allocator.filling import Filling
-from weighbridge.components.weights import Placed, together, total
+from weighbridge.components.weights import Choice, Placed, together, total
 from weighbridge.memory import Basis, Bytes, Component, Phase, exactly
 from weighbridge.units import KIB, MIB
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 CONTEXT = Bytes(200 * MIB, 450 * MIB, 650 * MIB)  # where the part is not known
 LAZY_SINCE = (1, 13)  # of torch
 LAZY, EAGER = Bytes(64 * MIB, 384 * MIB, 960 * MIB), Bytes(320 * MIB, 690 * MIB, 1200 * MIB)
+ASPECT = 128  # width to layers: estimate/rough.py
+WORDS = 152_064  # Qwen2.5's, of the largest vocabularies; Gemma's 256,000 are one table for both
 STACK = KIB  # of a thread: cudaLimitStackSize
 BASE, OTHER_BASE = 272 * MIB, 136 * MIB  # of parts with HBM, of others
 RECKONED_SINCE = (7, 0)  # compute capability: no reading of an older one is with lazy loading
@@ -162,17 +164,29 @@ def _context(
     )
 
 
-def rough(weights: int, part: "Part | None" = None) -> Phase:
-    """A bare size. Names round: "7B" models have 6.7 to 7.7 billion parameters."""
+def rough(weights: int, part: "Part | None" = None, *, alone: int = 0) -> Phase:
+    """A bare size. Names round: "7B" models have 6.7 to 7.7 billion parameters. `alone` is what a
+    format may leave in 16 bits."""
     tenth = weights // 10
     guess = Component(
         name="weights",
-        bytes=Bytes(weights - tenth, weights, weights + tenth),
+        bytes=Bytes(weights - tenth, weights, weights + tenth + alone),
         basis="assumed",
-        formula="the size as it was typed, a tenth more or less",
+        formula="the size as it was typed, a tenth more or less"
+        + ", and words in 16 bits at most" * bool(alone),
         source="what models called 7B hold",
     )
     return Phase("load", (guess, context(part)))
+
+
+def words_alone(parameters: int, choice: Choice, weights: int) -> int:
+    """Bytes that a bare size takes more where its format leaves the embedding and the head alone:
+    at most two tables of the largest usual vocabulary, or half of the model."""
+    if choice.scheme is None or choice.scheme.engine:
+        return 0
+    layers: int = max(1, round((parameters / (12 * ASPECT**2)) ** (1 / 3)))
+    words = min(parameters // 2, 2 * WORDS * ASPECT * layers)
+    return max(0, choice.dtype.size(words) - weights * words // max(1, parameters))
 
 
 def in_one_buffer(weights: int, *, formula: str, basis: Basis, part: "Part | None" = None) -> Phase:

@@ -49,10 +49,10 @@ def arriving(
     layer = sizes[1] // max(1, len(whole.layers), len(whole.blocks))
     sized = _vllm(version, *sizes, layer) if engine == "vllm" else _sglang(form, *sizes, layer)
     return Component(
-        name="weights",
+        name="temporaries",
         bytes=sized,
         basis="assumed",
-        detail="in 16 bits, until they are packed",
+        detail="weights in 16 bits, until they are packed",
         formula="16-bit tensors beside the packed ones, as many as this version holds at once",
         source="vllm pull requests 29196 and 31914; sglang 0.5.23 srt/model_loader/loader.py",
     )

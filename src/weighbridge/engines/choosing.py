@@ -89,7 +89,8 @@ def _dtype(part: ModelPart, workload: Weighed, default: Default) -> tuple[DType,
         return default(part)
     dtype = torch_dtype(workload.dtype, "--dtype")
     if not dtype.name.startswith(FLOATING):
-        known = ", ".join(DIVISIONS)
+        packed = workload.quantization is not None  # beside a format a dtype is of what it leaves
+        known = ", ".join(n for n, d in DIVISIONS.items() if not packed or d.nbytes >= 2)
         raise UsageError(f"--dtype {workload.dtype!r} is not a dtype of weights; use {known}")
     return dtype, ASKED
 

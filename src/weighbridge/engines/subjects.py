@@ -13,7 +13,9 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.layers import layers
 from weighbridge.arch.longest import longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
-from weighbridge.components.weights import Choice
+from weighbridge.arch.positions import learned
+from weighbridge.components import unpacked_experts
+from weighbridge.components.weights import DIVISIONS, Choice
 from weighbridge.engines import methods
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
 from weighbridge.engines.kept import kept
@@ -44,11 +46,13 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
             "language models and text encoders alone; ask --engine transformers"
         )
     decisions = {p.name: decision(p, w, engine, version) for p in model.parts}
+    stacked = _stacked(part, decisions[part.name].choice, engine, version)
     config = of_part(part)
     metadata = part.config.get("gguf")
     found, notes = remembered(config, metadata, part)
     end = longest_of_gguf(metadata) if metadata else longest(part.config)
     context, why = asked(w, end)
+    within(part, end, context)
     computes = kept(
         (part,),
         ("body", w.image_size, w.audio_seconds),
@@ -75,8 +79,27 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         choices={name: d.choice for name, d in decisions.items()},
         major=version[0] if engine.name == "transformers" else 5,
         guessed=bool(notes),
-        notes=(*notes, *(unused(w, part.blueprint, computes, context) if reads_text(part) else ())),
+        notes=(
+            *notes,
+            *stacked,
+            *(unused(w, part.blueprint, computes, context) if reads_text(part) else ()),
+        ),
     )
+
+
+def _stacked(part: ModelPart, choice: Choice, engine: Engine, version: Version) -> tuple[str, ...]:
+    if engine.name != "transformers":
+        return ()
+    return tuple(filter(None, (unpacked_experts.told(part, choice, version[0]),)))
+
+
+def within(part: ModelPart, end: int | None, context: int) -> None:
+    """Raises UsageError for a text beyond a learned table of positions."""
+    if end is not None and context > end and learned(part.blueprint, end):
+        raise UsageError(
+            f"{context:,} tokens: the positions of {part.blueprint.cls} are a learned table of "
+            f"{end:,}, and more is an error of its index; ask for at most {end}"
+        )
 
 
 def reads_text(part: ModelPart) -> bool:
@@ -104,6 +127,7 @@ def unused(w: Infer, plan: Blueprint, computes: Body, context: int) -> Iterator[
 def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Decision:
     """llama.cpp loads GGUF alone: a model that is none is taken as converted."""
     default: Default = by_server
+    floats(w, engine)
     if engine.name == "transformers":
         default = by_transformers(version[0])
     if w.engine_defaults and part.packed:  # a launch command only names what the files are in
@@ -112,6 +136,16 @@ def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Dec
     if engine.name in LLAMA_CPP and part.library != "gguf":
         return converted(decide(part, w, default), w, packed=part.packed)
     return decide(part, w, default)
+
+
+def floats(w: Infer, engine: Engine) -> None:
+    """Raises UsageError for a --dtype that a server has not: its packed weights are a format."""
+    plain = DIVISIONS.get(w.dtype or "")
+    if engine.name in methods.ONLINE and plain is not None and plain.nbytes < 2:
+        raise UsageError(
+            f"--dtype {w.dtype}: {engine.name} takes float16, bfloat16 and float32; packed weights "
+            "are a format: --quantization fp8, or awq-4bit-g128, gptq-4bit-g128, nf4, w8a16"
+        )
 
 
 def converted(found: Decision, w: Infer, *, packed: bool) -> Decision:

@@ -120,6 +120,6 @@ def written(number: Version) -> str:
 
 def _said(kind: Engine, text: str, nearest: Version) -> str:
     return (
-        f"{kind.name} {text}: our rules were read from {written(kind.oldest)} to "
+        f"{kind.name} {text}: our rules are for releases {written(kind.oldest)} to "
         f"{written(kind.newest)}; those of {written(nearest)} are used"
     )

@@ -113,7 +113,7 @@ def _remedies(
         return found.fits if both is None else both.fits
 
     yield from served.remedies(answer, judge)
-    length = limits["largest_context"]
+    length = limits.get("largest_context") or 0
     if w.engine_defaults and w.context is None and 0 < length < s.context:
         shorter = _answer(replace(s, context=length), _of_length(w, length), kind, budget)
         devices = widened(shorter, runs(s, kind)).devices

@@ -7,6 +7,7 @@ from weighbridge import bounds, fit, host_fit
 from weighbridge.components import device, host
 from weighbridge.components.layers import largest_kept_whole
 from weighbridge.components.table import table
+from weighbridge.components.unpacked_experts import told
 from weighbridge.components.weights import (
     Choice,
     Placed,
@@ -44,6 +45,8 @@ def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> R
     said: list[str] = []
     if engine(model, decisions[model.parts[0].name].choice.scheme) == "transformers":
         decisions, said = _on_card(model, decisions, card, version)
+        experts = (told(p, decisions[p.name].choice, major) for p in model.parts)
+        said += dict.fromkeys(filter(None, experts))
     first = decisions[model.parts[0].name]
     tensors = {
         part.name: tuple(placed(part, decisions[part.name].choice, major=major))
@@ -160,7 +163,8 @@ def _on_device(
     form, basis = first.scheme, BASIS[first.as_stored]
     weights = total(tensors, "weights")
     if model.rough:
-        return device.rough(weights, part)
+        alone = device.words_alone(model.parameters, first, weights)
+        return device.rough(weights, part, alone=alone)
     if engine(model, form) in ONE_BUFFER:
         return device.in_one_buffer(weights, formula=formula, basis=basis, part=part)
     order = None if warm else transformers.placement_order

@@ -6,13 +6,12 @@ table 6, and the Llama family: 32 layers of 4,096 for 6.7 billion). Its keys and
 (Llama-3-8B, Qwen3-8B), and an eighth or a sixteenth is common above 30 billion.
 """
 
-from weighbridge.components.device import rough
+from weighbridge.components.device import ASPECT, rough, words_alone
 from weighbridge.components.weights import total
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.workload import Infer
 
-ASPECT = 128  # width to layers
 FEWEST, USUAL = 16, 4  # heads to a key-value head
 
 
@@ -36,7 +35,8 @@ def answer(s: Subject, w: Infer) -> Answer:
         formula="a fiftieth of the weights, at most a tenth",
         source="a rule of thumb",
     )
-    load = rough(weights)
+    alone = words_alone(s.model.parameters, s.choice, weights)
+    load = rough(weights, alone=alone)
     serving = (*load.components, cache, step)
     phases = (load, Phase("prefill", serving), Phase("decode", serving))
     return Answer(

@@ -60,7 +60,18 @@ def weights_alone(model: Model, w: Infer, missing: str) -> Report:
 
 def of_subject(s: Subject, w: Infer) -> tuple[str, ...]:
     """What the steps of one model take and our rules leave out."""
-    return () if s.model.rough else (*_of_layers(s), *_of_others(s, w))
+    divided = tuple(_of_division(s))
+    return divided if s.model.rough else (*divided, *_of_layers(s), *_of_others(s, w))
+
+
+def _of_division(s: Subject) -> Iterator[str]:
+    """Weights as if all were alike: a division of the contract's table, and no loader's format."""
+    dtype = s.choice.dtype
+    if dtype.nbytes < 2 and s.choice.scheme is None and not s.choice.as_stored:
+        yield (
+            f"what a loader keeps beside {dtype.name}: none holds every weight alike, so name a "
+            "format with --quantization (nf4, int8, fp8, Q4_K_M)"
+        )
 
 
 def _of_layers(s: Subject) -> Iterator[str]:

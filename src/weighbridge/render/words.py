@@ -8,6 +8,7 @@ from weighbridge.report import HostVerdict, Report, Row, Verdict
 from weighbridge.units import human, human_count
 from weighbridge.wording import printable
 
+SAID = "as you said"  # the source of a size that the user named
 FITS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
 DIVISIONS, FORMATS = "every weight alike", "as loaders hold them"
 LOAD_COLUMNS = ("format", "largest layer", "total", "training, Adam", "pure 16 bit")
@@ -144,7 +145,7 @@ def verdict(v: Verdict, unit: str | None) -> Iterator[tuple[str, str]]:
         yield "device", printable(name)
     else:
         shown = f"sold as {v.marketed_gb} GB, {bounds(v.total, unit)} in the driver"
-        had = f"{bounds(v.visible, unit)} for a process ({v.basis})"
+        had = f"{bounds(v.visible, unit)} for a process ({SAID if v.source == SAID else v.basis})"
         yield "device", f"{printable(name)}: {shown}, {had}"
     if v.headroom_bytes:
         yield "headroom", f"{human(v.headroom_bytes, unit)}, so {bounds(v.usable, unit)} to use"

@@ -26,7 +26,7 @@ from typing import Any
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
 from weighbridge.releases import numbers
-from weighbridge.workload import Train
+from weighbridge.workload import FSDP, Train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +158,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         unsure=4,
         outputs=False,
         wide_adapters=False,
-        shards=("none", "ddp", "fsdp1", "fsdp2", "hsdp"),
+        shards=("none", "ddp", *FSDP),
     ),
     "litgpt": Framework(
         name="litgpt",
@@ -188,7 +188,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         unsure=4,
         outputs=False,
         shares_vocab=True,
-        shards=("none", "ddp", "fsdp1", "fsdp2", "hsdp"),
+        shards=("none", "ddp", *FSDP),
     ),
     "trl": Framework(
         name="trl",

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers import units
-from weighbridge.training.build import EXPERTS, MERGES
 from weighbridge.training.kbit import BITSANDBYTES, four_bits
 from weighbridge.training.nets import SEEING
 from weighbridge.training.plan import Plan
@@ -33,20 +32,11 @@ def _float32_base(p: Plan) -> str:
     if p.framework.name != "trl" or p.dtype != FLOAT32 or p.precision.autocast is None:
         return ""
     what = "the frozen base, too, is" if frozen else "weights are"
+    if p.subject.choice.scheme is not None:
+        what = "what is not packed of the frozen base is"
     return (
         f"trl loads in float32 unless model_init_kwargs name a dtype: {what} twice as large as in "
         f'16 bits; --dtype bfloat16 weighs it with dtype="bfloat16"'
-    )
-
-
-def _experts(p: Plan) -> str:
-    form = p.subject.choice.scheme
-    routed = any(x.kind in EXPERTS for x in p.subject.part.blueprint.counted)
-    if p.major < MERGES or form is None or not routed or not form.name.startswith(BITSANDBYTES):
-        return ""
-    return (
-        f"experts are parameters of three dimensions, which bitsandbytes does not pack: they stay "
-        f"in {p.dtype.name} beside linears in {form.name}"
     )
 
 
@@ -148,7 +138,6 @@ CASTS = {
 REMARKS: tuple[Callable[[Plan], str], ...] = (
     _emulated,
     _float32_base,
-    _experts,
     _upcast,
     _packed,
     _selective,

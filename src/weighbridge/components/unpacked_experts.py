@@ -1,0 +1,23 @@
+"""Experts that bitsandbytes leaves as they are: since transformers 5 they are parameters of three
+dimensions, and it packs linears alone (integrations/bitsandbytes.py)."""
+
+from weighbridge.components.weights import Choice
+from weighbridge.model import ModelPart
+
+MERGES = 5  # transformers, which makes one tensor of a layer's experts
+BITSANDBYTES = ("nf4", "fp4", "bnb-")
+EXPERTS = ("expert", "experts")
+
+
+def told(part: ModelPart, choice: Choice, major: int) -> str:
+    """What to say of them; "" where there are none, or where they are packed."""
+    form = choice.scheme
+    routed = any(x.kind in EXPERTS for x in part.blueprint.counted)
+    if major < MERGES or form is None or not routed or choice.as_stored:
+        return ""
+    if not form.name.startswith(BITSANDBYTES):
+        return ""
+    return (
+        f"experts are parameters of three dimensions, which bitsandbytes does not pack: they stay "
+        f"in {choice.dtype.name} beside linears in {form.name}"
+    )

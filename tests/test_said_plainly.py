@@ -1,0 +1,116 @@
+"""What a fresh user was told wrongly: divisions, bare sizes, cards with other memory, dtypes."""
+
+from collections.abc import Callable
+
+import pytest
+from click import UsageError as ClickUsageError
+
+from weighbridge import infer, load, train
+from weighbridge.accelerators.names import find
+from weighbridge.accelerators.ram import Ram
+from weighbridge.cli.options import output_form
+from weighbridge.engines.table import ENGINES, version
+from weighbridge.errors import UsageError
+from weighbridge.host_fit import judged
+from weighbridge.memory import Bytes, Component, Device, Phase
+from weighbridge.report import Report
+from weighbridge.units import GIB
+
+
+@pytest.mark.parametrize("dtype", ["int4", "int8", "fp8"])
+def test_a_division_is_no_format_that_fits(dtype: str) -> None:
+    found = infer("qwen2.5-7b", dtype=dtype, gpu="rtx 4090")
+    assert found.verdict is not None
+    assert found.verdict.fits == "unknown"
+    assert "none holds every weight alike" in found.verdict.reason
+
+
+def test_16_bits_are_no_division() -> None:
+    found = infer("qwen2.5-7b", dtype="bfloat16", gpu="rtx 4090")
+    assert found.verdict is not None
+    assert found.verdict.fits == "yes"
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_a_server_names_its_formats(engine: str) -> None:
+    with pytest.raises(UsageError, match="--quantization fp8"):
+        infer("qwen2.5-7b", dtype="fp8", engine=engine)
+
+
+def test_a_dtype_beside_a_format_is_of_what_it_leaves() -> None:
+    with pytest.raises(UsageError, match=r"use float32, float16, bfloat16$"):
+        infer("qwen2.5-7b", dtype="int4", quantization="nf4")
+
+
+@pytest.mark.parametrize("model", ["qwen2.5-7b", "llama-2-7b", "qwen3-8b"])
+def test_a_bare_size_holds_real_models_in_nf4(model: str) -> None:
+    size = f"{model.rpartition('-')[2]}"
+    bare, real = _weights(load(size, quantization="nf4")), _weights(load(model, quantization="nf4"))
+    assert bare.low <= real.expected <= bare.high
+
+
+def test_a_bare_size_that_fills_its_rows() -> None:
+    """8,000,000,000 numbers are whole rows, and nothing is left."""
+    assert _weights(load("8b")).expected == 16 * 10**9
+
+
+def test_a_bare_size_in_16_bits_leaves_nothing_alone() -> None:
+    assert _weights(load("7b")).high == pytest.approx(1.1 * 14e9, abs=2)
+
+
+def _weights(found: Report) -> Bytes:
+    return next(c.bytes for c in found.devices[0].phases[0].components if c.name == "weights")
+
+
+def test_more_memory_than_such_a_card_has() -> None:
+    found = infer("qwen2.5-7b", gpu="4090", gpu_memory="40GiB")
+    assert any("has 24 GB; 40.00 GiB were taken, as you said" in w for w in found.warnings)
+    less = infer("qwen2.5-7b", gpu="4090", gpu_memory="20GiB")
+    assert not any("as you said" in w for w in less.warnings)
+
+
+def test_releases_are_no_range_that_falls() -> None:
+    _, said = version(ENGINES["vllm"], "9.9")
+    assert "our rules are for releases 0.9 to 0.33" in said
+
+
+def test_the_base_that_is_packed_is_not_twice_as_large() -> None:
+    def told(method: str) -> str:
+        found = train("qwen2.5-0.5b", method=method, framework="trl")
+        return next((w for w in found.warnings if w.startswith("trl loads in float32")), "")
+
+    assert "what is not packed of the frozen base is twice" in told("qlora")
+    assert "the frozen base, too, is twice" in told("lora")
+
+
+def test_too_close_to_call_on_the_host() -> None:
+    held = Component(name="other", bytes=Bytes(GIB // 2, GIB, 4 * GIB), basis="assumed")
+    host = Device(index=0, kind="host", phases=(Phase("load", (held,)),))
+    said = judged(host, Ram(GIB, "as you said")).reason
+    assert "too close to call: it needs 512.00 MiB to 4.00 GiB, the machine has 1.00 GiB" in said
+
+
+@pytest.mark.parametrize("ask", [load, infer])
+def test_experts_that_stay_in_16_bits_are_said(ask: Callable[..., Report]) -> None:
+    def told(version: str) -> list[str]:
+        found = ask("qwen3-30b-a3b", quantization="nf4", engine_version=version)
+        return [w for w in found.warnings if "bitsandbytes does not pack" in w]
+
+    assert len(told("5.23")) == 1
+    assert not told("4.57")
+
+
+def test_experts_are_said_once_in_training() -> None:
+    found = train("qwen3-30b-a3b", method="qlora", seq_len=128)
+    assert sum("bitsandbytes does not pack" in w for w in found.warnings) == 1
+
+
+@pytest.mark.parametrize(("name", "gb"), [("rtx 3060 laptop", 6), ("rtx 3050 laptop", 4)])
+def test_small_laptops(name: str, gb: int) -> None:
+    assert find(name).part.marketed_gb == gb
+
+
+def test_two_forms_contradict_each_other() -> None:
+    with pytest.raises(ClickUsageError, match="--json and --format markdown"):
+        output_form("markdown", as_json=True, quiet=False)
+    assert output_form("auto", as_json=True, quiet=False) == "json"
