@@ -11,6 +11,8 @@ import weighbridge
 from weighbridge import bounds, fit
 from weighbridge.bounds.margin import BASE, LEAST, NONE, PATH, Margin, kin, read, written
 from weighbridge.bounds.phases import DETAIL, NAMES
+from weighbridge.engines.serving import Answer
+from weighbridge.estimate.infer import widened
 from weighbridge.evidence import fitting, kept
 from weighbridge.evidence.accuracy import coverage
 from weighbridge.evidence.predict import Prediction, outcomes
@@ -221,6 +223,25 @@ def ask():
 @pytest.fixture(scope="module")
 def whole(ask):
     return fitting.fit(ask)
+
+
+def test_intervals_of_several_devices_have_the_margins_of_several():
+    """The evidence is scored with the same."""
+    like, told = bounds.Runs("serve", "vllm", bounds.PLAIN), exactly(10 * GIB)
+    derived = {"serving_interval": list(told)}
+    for several in (False, True):
+        cards = tuple(Device(index=n, kind="gpu", phases=()) for n in range(1 + several))
+        found = widened(Answer(devices=cards, settings={}, derived=derived), like)
+        margined = bounds.around(told, like, bounds.PEAK, "driver", several=several)
+        other = bounds.around(told, like, bounds.PEAK, "driver", several=not several)
+        assert found.derived["serving_interval"] == list(margined) != list(other)
+
+
+def test_the_document_says_what_was_fitted():
+    document = (Path(__file__).parents[1] / "docs" / "accuracy.md").read_text()
+    assert f"{100 * fitting.MOST:.1f} of 100 figures" in document
+    assert f"{100 * fitting.LEAST:.0f} of 100 are not below" in document
+    assert f"fewer than {fitting.NEAR} figures" in document
 
 
 @pytest.mark.slow

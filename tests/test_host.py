@@ -155,6 +155,43 @@ def test_a_chip_without_memory_of_its_own_has_the_hosts(ask):
     assert ask("llama-3.2-1b", gpu="m3 16gb", ram="2GiB").verdict.fits == "no"
 
 
+@pytest.mark.parametrize(
+    ("ask", "model", "asked", "phase"),
+    [
+        (weighbridge.infer, LLAMA, {"engine": "vllm", "context": 131_072}, "prefill"),
+        (weighbridge.train, "llama-3.2-1b", {"method": "lora", "batch_size": 4}, "loss"),
+    ],
+)
+def test_phases_that_only_the_device_has_are_counted(ask, model, asked, phase):
+    """The host of a server has no `prefill`, that of training no `loss`: each is beside its worst
+    phase after loading, or loading where it has no other."""
+    found = ask(model, gpu="gb10", ram="1GiB", **asked)
+    inside, machine = found.devices
+    (held,) = (p.at("driver") for p in inside.phases if p.name == phase)
+    later = [p.needed for p in machine.phases if p.name != "load"]
+    beside = max(later or [p.needed for p in machine.phases])
+    assert phase not in [p.name for p in machine.phases]
+    assert found.verdict.host.phase == phase
+    assert found.verdict.host.needed.low == held.low + beside.low
+    assert found.verdict.host.needed.high >= held.high + beside.high
+    enough = found.verdict.host.needed
+    assert ask(model, gpu="gb10", ram=str(enough.low - 1), **asked).verdict.fits == "no"
+    assert ask(model, gpu="gb10", ram=str(enough.high - 1), **asked).verdict.fits == "unknown"
+    assert ask(model, gpu="gb10", ram=str(enough.high), **asked).verdict.fits == "yes"
+
+
+def test_several_chips_without_memory_of_their_own_are_several_machines():
+    """Each has one device; of the host it has between an even share and all."""
+    inside = [host(load=(exactly(n * GIB), exactly(0))) for n in (7, 5, 5, 5)]
+    own = host(load=(Bytes(4 * GIB, 8 * GIB, 16 * GIB), exactly(0)))
+    found = judged(own, Ram(8 * GIB - 1, ""), inside)
+    assert found.needed == Bytes(8 * GIB, 9 * GIB, 23 * GIB)
+    assert found.fits == "no"
+    assert "on one of 4 machines" in found.reason
+    asked = {"gpu": "gb10:4", "ram": "119GiB"}
+    assert "on one of 4 machines" in weighbridge.train("llama-3.2-1b", **asked).verdict.host.reason
+
+
 def test_the_report_has_both_halves():
     found = weighbridge.load(LLAMA, gpu="4090", ram=64 * GIB)
     half = found.to_dict()["verdict"]["host"]
@@ -302,3 +339,28 @@ def test_requests_have_it_too(task):
     assert found["verdict"]["fits"] == found["verdict"]["host"]["fits"] == "no"
     wrong = json.dumps({"task": task, "model": "llama-3.2-1b", "workload": {"ram": "much"}})
     assert "much" in answer(wrong)["error"]["message"]
+
+
+@pytest.mark.parametrize("framework", ["accelerate", "lightning", "plain"])
+def test_frameworks_over_transformers_load_and_save_as_it_does(framework):
+    """Files in bfloat16, weights in float32: a copy of 4 bytes a parameter in each process, one
+    where one rank reads for all, none where zero.Init has parts."""
+    settings = {"seq_len": 64, "precision": "bf16-mixed", "offline": True}
+    ours, trainers = (
+        weighbridge.train("llama-3.2-1b", framework=f, **settings).devices[-1]
+        for f in (framework, "trainer")
+    )
+    assert [p.name for p in ours.phases] == [p.name for p in trainers.phases]
+    assert ours.phases[0] == trainers.phases[0]
+    assert ours.phases[0].at("driver").low > 4 * 1_235_814_400
+    settings |= {"framework": framework, "data_parallel_size": 8}
+    each, once, init = (
+        weighbridge.train("llama-3.2-1b", **settings, **more).devices[-1].phases[0].at("driver")
+        for more in (
+            {"shard": "fsdp2"},
+            {"shard": "fsdp2", "cpu_ram_efficient_loading": True},
+            {"shard": "zero3"},
+        )
+    )
+    assert each.low - once.low == 7 * 4 * 1_235_814_400
+    assert init.low == 8 * PROCESS.low

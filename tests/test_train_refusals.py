@@ -8,14 +8,20 @@ import pytest
 
 from weighbridge import api
 from weighbridge.arch.body import Block, Body
+from weighbridge.components.device import context
 from weighbridge.errors import UsageError
+from weighbridge.estimate.train import run
 from weighbridge.estimate.train import train as learn
-from weighbridge.gather import gather_config
+from weighbridge.gather import Options, gather, gather_config
 from weighbridge.model import resolve
 from weighbridge.render.human import human
 from weighbridge.settings.training import consistent
+from weighbridge.training.answer import capacity
+from weighbridge.training.phases import beside
 from weighbridge.training.sizes import followed
 from weighbridge.workload import Train
+
+MODEL = resolve(gather("qwen3-0.6b", Options(offline=True)))
 
 
 @pytest.mark.parametrize(
@@ -41,6 +47,16 @@ from weighbridge.workload import Train
         ({"precision": "fp8-mixed", "framework": "litgpt"}, "not one of litgpt"),
         ({"precision": "fp8-mixed", "method": "lora"}, "--method lora"),
         ({"dtype": "int4"}, "--dtype int4"),
+        ({"zero_prefetch_bucket_size": 0}, "--zero-prefetch-bucket-size is DeepSpeed's"),
+        ({"zero_max_live_parameters": "0"}, "--zero-max-live-parameters is DeepSpeed's"),
+        ({"accelerate_version": "2025-04-02"}, "--accelerate-version is a version such as 2.5"),
+        ({"deepspeed_version": "2025-04"}, "--deepspeed-version is a version such as 2.5"),
+        ({"torch_version": "2025-04-02"}, "--torch-version is a version such as 2.5"),
+        ({"framework_version": "2025-04-02"}, "'2025-04-02' is no version"),
+        (
+            {"cpu_ram_efficient_loading": True, "shard": "fsdp2", "framework": "torchtune"},
+            "torchtune reads weights by a loader of its own",
+        ),
         ({"base_model": True}, "no loss to train by"),
         ({"context_parallel_size": 7}, "does not divide the 2,048 tokens"),
         (
@@ -165,3 +181,34 @@ def test_the_same_ranks_are_added_up_and_written_out_once():
     first, *_, last, host = told["devices"]
     assert (first["index"], last["index"], host["kind"]) == (0, 2047, "host")
     assert {**first, "index": 2047} == last
+
+
+@pytest.mark.parametrize("storage", ["uint8", "bfloat16"])
+@pytest.mark.parametrize("form", ["bnb-int8", "gptq-4bit-g128", "awq-4bit-g128"])
+def test_storage_as_floats_is_of_bitsandbytes_four_bits(form, storage):
+    """Other formats are whole on every rank, and no setting shares them out."""
+    settings = {"method": "qlora", "quantization": form, "shard": "fsdp1", "seq_len": 64}
+    settings |= {"data_parallel_size": 8, "offline": True}
+    with pytest.raises(UsageError, match=f"weights are in {form}"):
+        api.train("llama-3.1-8b", bnb_4bit_quant_storage=storage, **settings)
+    warnings = api.train("llama-3.1-8b", **settings).warnings
+    assert any("FSDP leaves whole" in w for w in warnings)
+    assert not any("--bnb-4bit-quant-storage" in w for w in warnings)
+
+
+@pytest.mark.parametrize("settings", [{"attention": "flash"}, {"precision": "fp8-mixed"}])
+def test_a_card_without_a_compute_capability_is_not_refused_for_one(settings):
+    assert api.train("qwen3-0.6b", offline=True, gpu="mi300x", seq_len=64, **settings).verdict
+
+
+@pytest.mark.parametrize(("card", "kernels"), [("gaudi3", False), ("mi300x", True)])
+def test_the_allocator_has_what_phases_leave_it(card, kernels):
+    """Kernels of CUDA's libraries are loaded on no other stack."""
+    alone = run(MODEL, Train(gpu=card, seq_len=64))
+    found = beside(alone.plan)
+    assert (found is not None) == kernels
+    gpu = alone.answer.devices[0]
+    assert any(c.detail == "kernels of libraries" for c in gpu.phases[-1].components) == kernels
+    loaded = 0 if found is None else found.bytes.expected
+    usable = alone.budget.usable.low - context(alone.plan.part).bytes.high
+    assert capacity(alone.plan, alone.budget) == usable - loaded

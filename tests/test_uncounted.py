@@ -8,6 +8,7 @@ import weighbridge
 from tests import packings
 from tests.sparse import write_repo
 from weighbridge.cli.menu import run
+from weighbridge.cli.options import exit_code
 from weighbridge.errors import UnsupportedError
 
 CARD = "h100"
@@ -62,11 +63,30 @@ def test_nor_is_it_trained(pipeline):
         weighbridge.train(pipeline)
 
 
-def test_an_adapter_alone_lacks_its_base(tmp_path):
+@pytest.fixture
+def adapter(tmp_path):
     write_repo(tmp_path, {}, {"base_model.model.q_proj.lora_A.weight": ("F32", (8, 256))})
     (tmp_path / "config.json").rename(tmp_path / "adapter_config.json")
     (tmp_path / "adapter_config.json").write_text(json.dumps(ADAPTER))
-    found = weighbridge.infer(str(tmp_path), gpu=CARD)
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(("ram", "code"), [("100MiB", 1), ("64GiB", 4)])
+def test_the_host_of_an_adapter_is_judged(adapter, ram, code):
+    found = weighbridge.infer(adapter, ram=ram)
+    assert found.workload["ram"] == ram
+    assert found.verdict.host.fits == ("no" if code == 1 else "yes")
+    assert run(["infer", adapter, "--ram", ram, "--check"]) == code
+
+
+def test_an_answer_without_a_verdict_cannot_say(adapter):
+    told = weighbridge.infer(adapter)
+    assert told.verdict is None
+    assert (exit_code(told, check=True), exit_code(told, check=False)) == (4, 0)
+
+
+def test_an_adapter_alone_lacks_its_base(adapter):
+    found = weighbridge.infer(adapter, gpu=CARD)
     assert found.verdict.fits == "unknown"
     assert "org/base" in found.verdict.reason
 
@@ -89,7 +109,9 @@ def test_what_is_not_followed_is_said(model, words):
     assert found.verdict.fits == "unknown"
     assert words in found.verdict.reason
     assert any(words in line for line in found.warnings)
-    assert found.derived["largest_context"] == 0
+    for name in ("largest_context", "largest_batch_size", "max_concurrency", "kv_cache_tokens"):
+        assert found.to_dict()["derived"][name] is None, "not known, which is not none"
+    assert "not known: something is not counted" in str(found)
     assert weighbridge.load(model, gpu=CARD).verdict.fits == "yes"
     assert weighbridge.infer(model).verdict is None
     small = weighbridge.infer(model, gpu_memory="50MiB")
@@ -126,3 +148,15 @@ def test_a_tower_of_convolutions_matters_where_there_is_an_image(asked):
     config = config | {"model_type": kind, "architectures": [cls]}
     found = weighbridge.infer(config, gpu=CARD, **asked)
     assert found.verdict.fits == ("unknown" if asked else "yes")
+
+
+@pytest.mark.parametrize("model", ["wav2vec2-base", "hubert-base"])
+def test_a_step_that_is_not_followed_does_not_fit(model):
+    words = "samples of a sound"
+    found = weighbridge.train(model, gpu="t4", seq_len=64)
+    assert found.verdict.fits == "unknown"
+    assert words in found.verdict.reason
+    assert any(words in line for line in found.warnings)
+    assert words in found.derived["not_counted"][0]
+    assert weighbridge.train(model, gpu_memory="50MiB", seq_len=64).verdict.fits == "no"
+    assert weighbridge.train("qwen3-0.6b", seq_len=64).derived["not_counted"] == []

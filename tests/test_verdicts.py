@@ -200,3 +200,111 @@ def test_how_many_run_at_once_is_one_story(engine):
     assert found["largest_context"] == 40_960 or found["largest_context"] > 4096
     assert parse(line).settings["context"] == 4096
     assert shlex.split(found["launch"])[-1] == "0.3"
+
+
+def test_the_layers_of_a_remedy_fit_with_the_margins_of_published_runs():
+    w = {"engine": "llama.cpp", "quantization": "Q8_0", "gpu": "t4", "context": 65_536}
+    (remedy,) = weighbridge.infer("llama-3.1-8b", **w).remedies
+    count = remedy.change["n_gpu_layers"]
+    assert (remedy.fits, remedy.flags) == ("yes", f"-ngl {count}")
+    verdicts = [
+        weighbridge.infer("llama-3.1-8b", n_gpu_layers=n, **w).verdict.fits
+        for n in (count, count + 1)
+    ]
+    assert verdicts == ["yes", "unknown"]
+
+
+def test_a_remedy_is_about_the_host_too():
+    w = {"engine": "llama.cpp", "quantization": "Q4_K_M", "gpu": "a100-40gb"}
+    for ram, fits in (("300GiB", "yes"), ("300MiB", "no")):
+        (remedy,) = weighbridge.infer("llama-3.1-70b", ram=ram, **w).remedies
+        then = weighbridge.infer("llama-3.1-70b", ram=ram, **w, **remedy.change)
+        assert remedy.fits == then.verdict.fits == fits
+
+
+# What an engine does not start with
+
+
+def of_command(command, gpu="a100-80gb:2"):
+    return weighbridge.infer(command=command, gpu=gpu)
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "meant"),
+    [
+        ("vllm serve qwen3-8b --gpu-memory-utilisation 0.5", "utilisation", "utilization"),
+        ("sglang serve --model-path qwen3-8b --mem-fraction-statc 0.8", "statc", "static"),
+        ("vllm serve qwen3-8b --foo", "--foo", ""),
+    ],
+)
+def test_a_flag_that_no_engine_has_is_never_said_to_fit(command, flag, meant):
+    found = of_command(command).verdict
+    assert found.fits == "unknown"
+    assert f"may not start: --{flag.removeprefix('--')}" in found.reason or flag in found.reason
+    assert "is no flag that we know" in found.reason
+    assert (meant + "?" in found.reason) == bool(meant)
+    assert exit_of("--command", command, "--gpu", "a100-80gb:2") == 4
+
+
+def test_a_format_that_the_checkpoint_is_not_stored_in_does_not_start():
+    command = "vllm serve qwen3-8b --quantization {}"
+    found = of_command(command.format("awq")).verdict
+    assert found.fits == "no"
+    assert "vLLM will not start: --quantization awq" in found.reason
+    assert of_command(command.format("fp8")).verdict.fits == "yes", "made while it is loaded"
+    assert of_command(command.format("none")).verdict.fits == "yes"
+
+
+def test_devices_that_the_environment_hides_are_not_there():
+    command = "CUDA_VISIBLE_DEVICES={} vllm serve qwen3-8b -tp 2"
+    found = of_command(command.format("0")).verdict
+    assert (found.fits, "leaves 1" in found.reason) == ("no", True)
+    assert of_command(command.format("0,1")).verdict.fits == "yes"
+    spread = of_command(command.format("0") + " --nnodes 2").verdict
+    assert spread.fits == "unknown", "the other machine has devices as well"
+
+
+def test_another_kind_of_device_is_not_judged():
+    found = of_command("vllm serve qwen3-8b --device cpu").verdict
+    assert (found.fits, "another kind of device" in found.reason) == ("unknown", True)
+    assert of_command("vllm serve qwen3-8b --device cuda").verdict.fits == "yes"
+
+
+@pytest.mark.parametrize(
+    ("variable", "command"),
+    [
+        ("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "vllm serve qwen3-8b --max-model-len 64k"),
+        (
+            "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN",
+            "sglang serve --model-path qwen3-8b --context-length 65536",
+        ),
+    ],
+)
+def test_a_context_beyond_the_models_maximum_does_not_start(variable, command):
+    found = of_command(command)
+    assert found.verdict.fits == "no"
+    assert "the model's maximum is 40,960" in found.verdict.reason
+    assert variable not in found.derived["launch"], "the line is the one that was judged"
+    (remedy,) = found.remedies
+    assert remedy.flags == f"{variable}=1"
+    allowed = of_command(f"{remedy.flags} {command}")
+    assert (allowed.verdict.fits, allowed.peak.expected) == (remedy.fits, remedy.peak_bytes)
+    assert allowed.derived["launch"].startswith(f"{variable}=1 ")
+    assert allowed.remedies == ()
+    plain = asked("qwen3-8b", engine=found.workload["engine"], context=65_536, gpu="a100-80gb")
+    assert any(f"{variable}=1" in line for line in plain.warnings)
+
+
+def test_a_config_of_its_own_may_have_another_maximum():
+    command = "vllm serve qwen3-8b --max-model-len 64k --hf-overrides '{}'"
+    assert of_command(command).verdict.fits == "yes"
+
+
+def test_the_longest_context_that_fits_is_sized():
+    command = "vllm serve qwen3-8b --max-model-len auto"
+    found, whole = of_command(command, "4090"), of_command(command, "a100-80gb")
+    assert found.verdict.fits == "yes"
+    assert 0 < found.workload["context"] < 40_960 == whole.workload["context"]
+    one_more = f"vllm serve qwen3-8b --max-model-len {found.workload['context'] + 16}"
+    assert of_command(one_more, "4090").verdict.fits != "yes"
+    assert any(f"{found.workload['context']:,} tokens" in line for line in found.warnings)

@@ -15,6 +15,7 @@ from weighbridge.errors import (
     UsageError,
     WeighbridgeError,
 )
+from weighbridge.estimate import commanded
 from weighbridge.estimate.infer import infer as serve
 from weighbridge.estimate.load import load as weigh
 from weighbridge.gather import Options, gather, gather_config, naming
@@ -163,7 +164,14 @@ def infer(
     found = _model(model, options, base_model=workload.base_model)
     with _following(model):
         report = serve(found, workload, draft=draft, projector=projector)
-    return report if launched is None else _with_command(report, launched)
+        if launched is None:
+            return report
+        length = commanded.longest(report, workload, launched)
+        if length is not None:
+            shorter = replace(workload, context=length)
+            again = serve(found, shorter, draft=draft, projector=projector)
+            report = commanded.told_longest(again, length)
+    return _with_command(commanded.judged(report, launched, found), launched)
 
 
 def train(

@@ -6,17 +6,19 @@
 
 It fits where both halves do. A need is that of one machine: with more ranks than one machine has
 devices, each of them needs as much. Where a device has no memory of its own (Apple's chips, GB10),
-what it holds is part of the need.
+what it holds is part of the need, in every phase of the device. A machine has one such device:
+several are several machines, and one of them is judged. How processes are dealt out among those is
+not known: one has at least an even share of what the host is to hold, and at most all of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.fit import Answer, fits
-from weighbridge.memory import Bytes, Device, exactly, total
+from weighbridge.memory import Bytes, Device, exactly
 from weighbridge.report import HostVerdict, Verdict
-from weighbridge.units import human
+from weighbridge.units import ceil_div, human
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.ram import Ram
@@ -55,19 +57,16 @@ ALONE: dict[Answer, str] = {"yes": "would do", "unknown": "may do", "no": "would
 def judged(host: Device, ram: "Ram | None", inside: Sequence[Device] = ()) -> HostVerdict:
     """The phase that is named is the one whose bound decides. `inside` are devices whose memory is
     the host's."""
-    held = [phase for device in inside for phase in device.phases]
-    needs = {
-        own.name: own.needed.plus(total(p.at("driver") for p in held if p.name == own.name))
-        for own in host.phases
-    }
-    needed = Bytes(*(max(bounds) for bounds in zip(*needs.values(), strict=True)))
+    needs = _needs(host, inside)
+    needed = _worst(needs.values())
     answer = None if ram is None else fits(needed, exactly(ram.nbytes))
     bound = 0 if answer == "no" else 2
     name = max(needs, key=lambda phase: needs[phase][bound])
+    where = f" on one of {len(inside)} machines" if len(inside) > 1 else ""
     if ram is None or answer is None:
-        reason = f"{_span(needed)} of host memory {when(name)}; --ram SIZE judges it"
+        reason = f"{_span(needed)} of host memory {when(name)}{where}; --ram SIZE judges it"
     else:
-        told = when(name) + ", with what is on the device" * bool(inside)
+        told = when(name) + where + ", with what is on the device" * bool(inside)
         reason = _compared(answer, needed, ram.nbytes, told)
     return HostVerdict(
         needed=needed,
@@ -76,6 +75,27 @@ def judged(host: Device, ram: "Ram | None", inside: Sequence[Device] = ()) -> Ho
         fits=answer,
         reason=reason,
     )
+
+
+def _needs(host: Device, inside: Sequence[Device]) -> dict[str, Bytes]:
+    """What one machine needs in every phase of the host and of the device inside it. Where the host
+    has no phase of that name, it is in the worst of those after loading."""
+    own = {p.name: _of_one(p.needed, max(1, len(inside))) for p in host.phases}
+    rest = _worst([b for n, b in own.items() if n != "load"] or own.values())
+    held: dict[str, list[Bytes]] = {}
+    for phase in (p for device in inside for p in device.phases):
+        held.setdefault(phase.name, []).append(phase.at("driver"))
+    most = {name: _worst(found) for name, found in held.items()}
+    return {n: own.get(n, rest).plus(most.get(n, exactly(0))) for n in {**own, **most}}
+
+
+def _of_one(whole: Bytes, machines: int) -> Bytes:
+    """An even share at least, and all at most."""
+    return Bytes(whole.low // machines, ceil_div(whole.expected, machines), whole.high)
+
+
+def _worst(found: Collection[Bytes]) -> Bytes:
+    return Bytes(*(max(bounds) for bounds in zip(*found, strict=True)))
 
 
 def when(phase: str) -> str:

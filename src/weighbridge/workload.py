@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.ram import Ram
 
 
+FSDP = ("fsdp1", "fsdp2", "hsdp")  # values of `shard` by which all that a rank holds is in parts
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighed:
     """What every question may say: the format of the weights, and the device."""

@@ -5,7 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+import weighbridge
+from tests import packings
 from tests.engines.answers import answer, named, of_config, part
+from tests.sparse import write_repo
 from weighbridge import catalogue, fit
 from weighbridge.engines import llama_cpp
 from weighbridge.engines.llama_cpp import held as holding
@@ -57,15 +60,15 @@ def test_a_search_answers_as_the_answer_does(kind, name, gpu, quantization):
 
 
 def test_nothing_is_replayed_for_what_tensors_alone_rule_out(monkeypatch):
-    """Mixtral 8x22B in 16 bits is 262 GiB: graphs of the answer and of its remedy, and none for the
-    searches."""
+    """Mixtral 8x22B in 16 bits is 262 GiB: graphs of the answer, of its remedy and of one
+    with a layer less, which the margins leave room for, and none for the searches."""
     calls = []
     real = holding.reserved
     monkeypatch.setattr(holding, "reserved", lambda *p: calls.append(1) or real(*p))
     w = Infer(engine="llama.cpp", context=4_080, gpu="h200")
     found = infer(named("mixtral-8x22b"), w)
     assert found.derived["largest_context"] == 0
-    assert len(calls) == 2
+    assert len(calls) == 3
 
 
 def test_waiting_requests_are_not_at_once():
@@ -266,6 +269,47 @@ def test_types_of_caches_are_those_of_the_server():
     with pytest.raises(UsageError, match="q6_0"):
         asked(cache_type_k="q6_0")
     assert answer("llama-3.1-8b", engine="ik_llama.cpp", context=512, cache_type_k="q6_0").devices
+
+
+ROUTED = {
+    "model_type": "exaone_moe",
+    "hidden_size": 4096,
+    "intermediate_size": 16_384,
+    "moe_intermediate_size": 1024,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "num_experts": 64,
+    "num_experts_per_tok": 8,
+    "num_shared_experts": 1,
+    "vocab_size": 102_400,
+    "first_k_dense_replace": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "sliding_window": 4096,
+    "sliding_window_pattern": 4,
+    "max_position_embeddings": 2048,
+}
+
+
+@pytest.mark.parametrize("name", ["n_group", "topk_group", "routed_scaling_factor"])
+def test_a_config_whose_number_is_a_table_has_none(name):
+    without = {k: v for k, v in ROUTED.items() if k != name}
+    whole, wrong = (
+        weighbridge.infer(config, engine="llama.cpp").devices
+        for config in (without, ROUTED | {name: {"a": 1}})
+    )
+    assert [d.phases for d in wrong] == [d.phases for d in whole]
+
+
+def test_a_head_that_is_one_number_has_one_row(tmp_path):
+    """Nothing is known of the class: its tensors are taken as they are."""
+    tensors = packings.plain() | {"lm_head.weight": ("BF16", ())}
+    write_repo(tmp_path, packings.CONFIG | {"model_type": "never_heard_of"}, tensors)
+    found = weighbridge.infer(str(tmp_path), engine="llama.cpp").devices[0]
+    write_repo(tmp_path, packings.CONFIG | {"model_type": "never_heard_of"}, packings.plain())
+    whole = weighbridge.infer(str(tmp_path), engine="llama.cpp").devices[0]
+    assert found.peak("driver").expected < whole.peak("driver").expected
 
 
 def test_searches_are_public():

@@ -156,3 +156,21 @@ def test_a_head_that_is_the_embedding_is_a_module_of_its_own_to_adapters(targets
     trained = (p.numel() for p in seen.model.parameters() if p.requires_grad)
     assert mine.model.trainable == sum(trained)
     assert differences(seen, mine, small=SMALL) == []
+
+
+FUSED = {"gpt2": "c_attn", "bloom": "query_key_value", "gpt_neox": "query_key_value"}
+HELD = ("llama", "gemma3_text", "gpt2", "gpt_neox", "qwen3_moe", "bloom")
+
+
+@pytest.mark.parametrize("kind", HELD)
+def test_what_a_held_graph_of_checkpointed_layers_holds(kind):
+    """What frozen embeddings gave, and its gradient, but no layer's input: five layers tell."""
+    depth = "n_layer" if kind in ("gpt2", "bloom") else "num_hidden_layers"
+    config = {**dict(MODELS)[kind], depth: 5}
+    targets = [FUSED[kind]] if kind in FUSED else ["q_proj", "v_proj"]
+    asked = {"precision": "bf16-mixed", "checkpointing": True}
+    seen = real(kind, config, prepare=adapted(r=8, target_modules=targets), **asked)
+    mine = ours(kind, config, method="lora", lora_r=8, lora_targets=tuple(targets), **asked)
+    assert differences(seen, mine, small=SMALL, close=0.003) == []
+    ends = [[now for name, now, *_ in s.moments if name == "step"] for s in (seen, mine)]
+    assert ends[0] == ends[1]

@@ -369,3 +369,18 @@ def alone(checkpointing, **settings):
 
     with patch.object(training_oracle, "settled", settled):
         return ours("llama", LLAMA, **settings)
+
+
+def test_shards_that_were_trained_can_move():
+    """torch swaps the objects of DTensors, which it refuses where anybody knows them weakly."""
+    with weighbridge.FakeGPU("a100-80gb", world_size=RANKS, rank=0):
+        dist.init_process_group("nccl")
+        from torch.distributed.fsdp import fully_shard
+
+        model = torch.nn.Linear(64, 64)
+        fully_shard(model, mesh=mesh(RANKS))
+        optimizer = torch.optim.AdamW(model.parameters())
+        model(torch.ones(2, 64, device="cuda")).sum().backward()
+        optimizer.step()
+        model.to(BF16)
+        assert model.weight.dtype == BF16

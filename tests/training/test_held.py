@@ -76,9 +76,18 @@ def test_trls_chunks_never_make_all_logits():
     assert part(chunks, "loss", "logits") < 4 * chunk + 4 * 3 * head
 
 
-def test_a_held_graph_holds_the_inputs_of_checkpointed_layers_over_frozen_weights():
-    """28 layers of 512 tokens x 1,024 in 16 bits, beside the outputs; the Trainer's graph goes."""
-    settings = {"method": "lora", "checkpointing": "full", "precision": "bf16"}
-    plain, trainer = (report(framework=name, **settings) for name in ("plain", "trainer"))
-    assert part(plain, "step", "activations") == 28 * 2 * LENGTH * 1024 * 2
-    assert part(trainer, "step", "activations") == 0
+def test_a_held_graph_holds_what_frozen_embeddings_gave_to_checkpointed_layers():
+    """A leaf of 512 tokens x 1,024 in 16 bits and its gradient, however many layers there are; the
+    Trainer's graph goes, and where nothing is checkpointed there is no such leaf."""
+    settings = {"method": "lora", "precision": "bf16"}
+    leaf = 2 * LENGTH * 1024 * 2
+    for framework, checkpointing, held in (
+        ("plain", "full", leaf),
+        ("trainer", "full", 0),
+        ("plain", "none", 0),
+    ):
+        found = report(framework=framework, checkpointing=checkpointing, **settings)
+        usual = report(framework="trainer", checkpointing="none", **settings)
+        assert part(found, "step", "activations") == held
+        more = part(found, "step", "gradients") - part(usual, "step", "gradients")
+        assert more == held

@@ -132,6 +132,9 @@ def taken(name, args=(), torch=(2, 13), shapes=((1000, 64), (10, 64), (800, 64))
         ("adamw_torch", (), (1, 13), 2000 * 64),  # one parameter: its root and the quotient
         ("adamw_torch", ("foreach=False",), (2, 13), 2000 * 64),
         ("adamw_torch", ("fused=True",), (2, 13), 0),
+        ("adamw_torch", ("foreach=None", "fused=None"), (2, 13), 1810 * 64),  # torch's choice
+        ("adamw_torch", ("foreach=None",), (1, 13), 2000 * 64),
+        ("adamw_torch_fused", ("fused=None",), (2, 13), 0),
         ("adam", ("fused=True",), (2, 13), 0),
         ("adam", ("weight_decay=0.01",), (2, 13), 1810 * 64),  # sums go before the root
         ("adam", ("weight_decay=0.01", "foreach=False"), (2, 13), 3000 * 64),

@@ -3,10 +3,16 @@
 import pytest
 
 import weighbridge
+from weighbridge import bounds
+from weighbridge.bounds.margin import Margin
+from weighbridge.estimate.train import run, train
+from weighbridge.gather import Options, gather
 from weighbridge.memory import Bytes
+from weighbridge.model import resolve
 from weighbridge.training.optimizers import NAMES
 from weighbridge.training.paged import paged_out
 from weighbridge.units import GIB
+from weighbridge.workload import Train
 
 SMALL = "qwen2.5-0.5b"
 MANAGED = 8 * 494_032_768  # two float32 of every parameter, nearly
@@ -74,3 +80,18 @@ def test_by_hand():
     assert paged_out([Bytes(60, 70, 120)], 50, Bytes(90, 95, 100)) == Bytes(10, 25, 50)
     assert paged_out([Bytes(10, 20, 30)], 50, Bytes(90, 95, 100)) == Bytes(0, 0, 0)
     assert paged_out([Bytes(10, 20, 30)], 50, None) == Bytes(0, 25, 50)
+
+
+def test_margins_come_before_pages():
+    """What is paged fills the room that all else leaves with its margins, for a report and for
+    published figures."""
+    w = Train(optimizer="paged_adamw_32bit", seq_len=512, gpu_memory="8GiB")
+    model = resolve(gather(SMALL, Options(offline=True)))
+    alone = run(model, w)
+    assert alone.devices() == train(model, w).devices
+    kind = bounds.kind(alone.like, bounds.PEAK, "allocated", several=False)
+    wide = bounds.Table({kind: Margin(0.02, 0.02, runs=9)}, ("reserved", "driver"))
+    for table in (None, wide, bounds.NOTHING):
+        device = alone.devices(table)[0]
+        assert paged(device).high > 0
+        assert device.peak("driver").high <= 8 * GIB

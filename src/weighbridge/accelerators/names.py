@@ -189,7 +189,7 @@ def _of_size(typed: str) -> Choice:
 
 
 def _sold_as(typed: str) -> str:
-    """In words, cards of so many gigabytes; "" where there is none."""
+    """Name the cards that are sold with so many gigabytes; "" where there is none."""
     found = re.match(r"(\d+) ?g", typed)
     sold = [
         p

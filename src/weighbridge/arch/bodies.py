@@ -193,7 +193,7 @@ def _embedding(params: Iterable[Param]) -> Param | None:
 def _vocab(plan: Blueprint, params: Sequence[Param], metadata: Mapping[str, Any] | None) -> int:
     """Rows of the head, tied or not. A file does not repeat a matrix that the class ties."""
     last = (*params, *plan.counted[-2:])  # early code numbers the head as a layer
-    head = next((p for p in last if LOGITS.search(p.name)), None)
+    head = next((p for p in last if p.shape and LOGITS.search(p.name)), None)
     if head is not None:
         return head.shape[0]
     table = _embedding(params)

@@ -160,10 +160,7 @@ def checkpoint(
     frame.chooses = chooses
     m.frames.append(frame)
     try:
-        out = layer(*args)
-        if m.frames_stay and not away:
-            _stays(out, args[0])
-        return out
+        return layer(*args)
     finally:
         m.frames.pop()
         if away:
@@ -172,13 +169,6 @@ def checkpoint(
             frame.away = True
             m.away += x.nbytes
             m.most_away = max(m.most_away, m.away)
-
-
-def _stays(out: Any, x: Tensor) -> None:
-    """The graph holds the frame, and so its input, as long as somebody holds the graph."""
-    made = out[0] if isinstance(out, tuple) else out
-    if made.node is not None:
-        made.node.attributes = (*made.node.attributes, x.detach())
 
 
 def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:

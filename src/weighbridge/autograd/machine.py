@@ -62,7 +62,6 @@ class Machine:
         self.away = self.most_away = 0  # bytes of activations in host memory
         self.softmax_keeps = False  # its input, too: torch 1.10 and older (_softmax_backward_data)
         self.frames: list[Frame] = []
-        self.frames_stay = False  # with the graph, where layers have frozen weights
         self.casts: dict[int, tuple[Param, Tensor]] = {}  # autocast's cache of weights
         self.workspace = 0  # of cuBLAS, for each thread that multiplies
         self.chip = ASSUMED

@@ -7,9 +7,9 @@
 margin.py      the width of a kind of runs, and of its nearest kin     margins.jsonl   all widths
 phases.py      where it stands in an answer
 
-An engine's own interval says what its rules leave open. A margin says how far 98 of 100 published
-runs of the kind were above that, and 95 of 100 below: `tools/fit_intervals.py` reads it off the
-evidence, and docs/accuracy.md tells how.
+An engine's own interval says what its rules leave open. A margin says how far nearly all published
+runs of the kind were above that, and most below: `tools/fit_intervals.py` reads it off the
+evidence, and docs/accuracy.md tells how. The shares are MOST and LEAST of evidence/fitting.py.
 """
 
 from weighbridge.bounds.margin import (

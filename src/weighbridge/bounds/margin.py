@@ -149,7 +149,7 @@ class Table(Mapping[Kind, Margin]):
         return len(self._rows)
 
     def of(self, asked: Kind) -> Margin:
-        """The kind's own, or that of its nearest kin. Nothing where the table is empty."""
+        """Look up the margin of a kind, or of its nearest kin; nothing where the table is empty."""
         if not self._rows or asked.level in self._unsaid:
             return NONE
         for one in kin(asked):
@@ -166,7 +166,7 @@ NOTHING = Table({})
 
 @cache
 def fitted() -> Table:
-    """Those of the package."""
+    """Read the widths that the package has."""
     with open(PATH, encoding="utf-8") as lines:
         return read(lines)
 

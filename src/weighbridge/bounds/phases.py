@@ -155,7 +155,7 @@ def _lowest(c: Component) -> int:
 
 
 def _dealt(nbytes: int, among: Sequence[int]) -> Iterator[int]:
-    """In proportion, and no more than there is of each."""
+    """Split `nbytes` in proportion to `among`, and take no more than there is of each."""
     left, rest = nbytes, sum(among)
     for each in among:
         share = min(left, each, -(-each * left // rest)) if rest else 0

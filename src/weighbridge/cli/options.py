@@ -102,8 +102,10 @@ def judges(settings: Mapping[str, Any], *, check: bool) -> None:
 
 
 def exit_code(report: Report, *, check: bool) -> int:
-    """Of a command whose answer has a verdict."""
-    return CODES[report.verdict.fits] if check and report.verdict is not None else 0
+    """0, or with --check what the verdict is; an answer without one cannot say."""
+    if not check:
+        return 0
+    return CODES["unknown" if report.verdict is None else report.verdict.fits]
 
 
 def output_options(command: F) -> F:

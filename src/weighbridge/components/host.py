@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from weighbridge.components.weights import FLOATING, Choice
 from weighbridge.dtypes import DType
-from weighbridge.memory import Basis, Bytes, Component, exactly
+from weighbridge.memory import Bytes, Component, exactly
 from weighbridge.model import ModelPart
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.units import GIB
@@ -144,10 +144,3 @@ def _files(part: ModelPart) -> dict[str, int]:
 
 def _largest_pickle(files: dict[str, int]) -> int:
     return max((n for name, n in files.items() if name.endswith(PICKLES)), default=0)
-
-
-def kept(
-    name: str, nbytes: Bytes, *, formula: str, source: str, basis: Basis = "computed"
-) -> Component:
-    """What stays in host memory by design."""
-    return Component(name=name, bytes=nbytes, basis=basis, formula=formula, source=source)

@@ -93,7 +93,7 @@ def of_url(origin: UrlRef) -> str:
 
 
 def _unread(s: Subject) -> Place:
-    """Of a config that was at hand: those that transformers has saved name their repository."""
+    """Find the repository of a config that was at hand: transformers writes it where it saves."""
     name = s.part.config.get("_name_or_path")
     if isinstance(name, str) and name:
         return Place(name)

@@ -38,6 +38,8 @@ bitblas w8a8_fp8 w8a8_int8 w4afp8 blockwise_int8 petit_nvfp4 torchao ipex none u
 """
 OF_THE_CHECKPOINT = frozenset(_NAMES.split())
 OURS_TOO = frozenset(("mxfp4",))  # names of formats of ours as well
+PLAIN = frozenset(("none", "unquant"))
+SAID_OF_IT = OF_THE_CHECKPOINT - OURS_TOO - PLAIN  # refused where the checkpoint is not packed
 
 
 def online(engine: str, name: str | None) -> str | None:
@@ -55,7 +57,7 @@ def read(engine: str, name: str | None, *, packed: bool) -> str | None:
         return None if packed else made
     if plain not in OF_THE_CHECKPOINT - OURS_TOO:
         return name
-    if packed or plain in ("none", "unquant"):
+    if packed or plain in PLAIN:
         return None
     raise UsageError(
         f"--quantization {name}: {engine} reads it from a checkpoint that is stored so, and this "

@@ -29,7 +29,8 @@ from weighbridge.workload import Infer
 
 USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
 LLAMA_CPP = ("llama.cpp", "ik_llama.cpp")
-SERVERS = ("vllm", "sglang", *LLAMA_CPP)  # of language models and text encoders
+LAUNCHED = ("vllm", "sglang")  # with flags: what those do not say, the engine decides
+SERVERS = (*LAUNCHED, *LLAMA_CPP)  # of language models and text encoders
 # By the bits in another format's name
 NEAR = {8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M", 4: "Q4_K_M, Q4_0, MXFP4_MOE", 3: "Q3_K_M", 2: "Q2_K"}
 LIVE = "torch"  # the library of a module that is at hand

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from weighbridge import bounds, exact, fit, host_fit
+from weighbridge.engines import lines
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, version, written
@@ -12,7 +14,8 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.estimate import rough, served, uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.estimate.limits import largest
-from weighbridge.memory import Bytes
+from weighbridge.fit import Answer as Fits
+from weighbridge.memory import Bytes, Device
 from weighbridge.model import Model
 from weighbridge.report import Remedy, Report, Verdict
 from weighbridge.settings import foreign
@@ -65,7 +68,11 @@ def infer(
             shared=budget is not None and budget.shares_host,
         ),
         remedies=() if budget is None else tuple(_remedies(asked, w, kind, answer, budget)),
-        warnings=(*_warnings(model, asked, answer, said, budget), *uncounted.warnings(missing)),
+        warnings=(
+            *_warnings(model, asked, answer, kind, budget),
+            *([said] if said else ()),
+            *uncounted.warnings(missing),
+        ),
     )
 
 
@@ -88,11 +95,27 @@ def _remedies(
     s: Subject, w: Infer, kind: Engine, answer: Answer, budget: "Budget"
 ) -> Iterator[Remedy]:
     """Flags that serve; of llama.cpp the layers that the devices hold, where not all of them do."""
-    yield from served.remedies(answer, budget)
-    count = answer.derived.get("n_gpu_layers_that_fit")
-    if count and w.n_gpu_layers is None:
-        fewer = _answer(s, replace(w, n_gpu_layers=count), kind, budget)
-        yield served.remedy_of_layers(count, widened(fewer, runs(s, kind)).devices, budget)
+    missing = () if w.exact else uncounted.of_subject(s, w)
+
+    def judge(devices: tuple[Device, ...]) -> Fits:
+        found = uncounted.judged(fit.serving(devices, budget), missing)
+        both = host_fit.both(found, devices, w.host_memory(), shared=budget.shares_host)
+        return found.fits if both is None else both.fits
+
+    yield from served.remedies(answer, judge)
+    most = answer.derived.get("n_gpu_layers_that_fit")
+    if most and w.n_gpu_layers is None:
+
+        @cache
+        def holding(count: int) -> tuple[Device, ...]:
+            fewer = _answer(s, replace(w, n_gpu_layers=count), kind, budget)
+            return widened(fewer, runs(s, kind)).devices
+
+        def surely(count: int) -> bool:
+            return fit.serving(holding(count), budget).fits == "yes"
+
+        count = largest(surely, most, near=max(1, most - 1)) or most
+        yield served.remedy_of_layers(count, holding(count), judge)
 
 
 def _answer(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> Answer:
@@ -103,7 +126,7 @@ def _holds(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> bool:
     if kind.holds is not None and not s.model.rough and not kind.holds(s, w, budget):
         return False  # nor does it with the margins of published runs
     found = widened(_answer(s, w, kind, budget), runs(s, kind))
-    return _verdict(found, w, kind, budget, uncounted.of_subject(s, w)).fits == "yes"
+    return served.verdict(found, w, kind.name, budget).fits == "yes"
 
 
 def runs(s: Subject, kind: Engine) -> bounds.Runs:
@@ -114,8 +137,11 @@ def runs(s: Subject, kind: Engine) -> bounds.Runs:
 
 def widened(answer: Answer, like: bounds.Runs, table: bounds.Table | None = None) -> Answer:
     """With the margins of such runs, in devices and in the intervals that follow from them."""
+    several = sum(d.kind == "gpu" for d in answer.devices) > 1
     told = {
-        name: list(bounds.around(Bytes(*answer.derived[name]), like, *figure, table=table))
+        name: list(
+            bounds.around(Bytes(*answer.derived[name]), like, *figure, several=several, table=table)
+        )
         for name, figure in TOLD.items()
         if answer.derived.get(name) is not None
     }
@@ -191,9 +217,14 @@ def _derived(s: Subject, answer: Answer, missing: tuple[str, ...]) -> dict[str, 
 def _limits(
     s: Subject, w: Infer, kind: Engine, answer: Answer, budget: "Budget | None"
 ) -> dict[str, Any]:
-    """How far context and batch can go on the device, each with all else as it was asked."""
+    """How far context and batch can go on the device, each with all else as it was asked; null
+    where something is not counted."""
     if budget is None:
         return {}
+    own = any(d.taken is not None for d in answer.devices)  # an engine's share decides
+    if uncounted.of_subject(s, w):
+        names = ("largest_context", "largest_batch_size", "searched_to")
+        return dict.fromkeys((*names, *(() if own else ("kv_cache_tokens", "max_concurrency"))))
 
     def longer(n: int) -> bool:
         return _holds(replace(s, context=n), _of_length(w, n), kind, budget)
@@ -209,7 +240,7 @@ def _limits(
         "largest_batch_size": largest(more, most, near=batch),
         "searched_to": {"context": tokens, "batch_size": most},
     }
-    if any(d.taken is not None for d in answer.devices):  # its own share decides
+    if own:
         return found
     requests = found["largest_batch_size"]
     return found | {"kv_cache_tokens": requests * s.context, "max_concurrency": float(requests)}
@@ -224,13 +255,14 @@ def _of_length(w: Infer, context: int) -> Infer:
 
 
 def _warnings(
-    model: Model, s: Subject, answer: Answer, said: str, budget: "Budget | None"
+    model: Model, s: Subject, answer: Answer, kind: Engine, budget: "Budget | None"
 ) -> list[str]:
     found = [*model.notes, *s.notes, *answer.warnings]
-    if said:
-        found.append(said)
     if s.longest is not None and s.context > s.longest:
+        server = lines.SERVERS.get(kind.name)
+        needs = f"; {server.name} needs {server.longer}=1 for them" if server else ""
         found.append(
             f"{s.context:,} tokens are more than the {s.longest:,} that the model was made for"
+            f"{needs}"
         )
     return [*found, *(cautions(budget) if budget is not None else ())]

@@ -6,7 +6,7 @@ A device may have room for what a workload needs while the engine's own share of
     without one      the flags that the launch line adds are a part of what was sized, and said
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from weighbridge.workload import Infer
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
+Judge = Callable[[tuple[Device, ...]], fit.Answer]  # whether a machine has room for what they hold
 COSTS: Mapping[str, str] = {
     "gpu_memory_utilization": "more of the card is the engine's",
     "mem_fraction_static": "more of the card is the engine's",
@@ -44,27 +45,28 @@ def verdict(answer: Answer, w: Infer, engine: str, budget: "Budget") -> Verdict:
     return found
 
 
-def remedies(answer: Answer, budget: "Budget") -> Iterator[Remedy]:
+def remedies(answer: Answer, judge: Judge) -> Iterator[Remedy]:
     """The flags with which a command would serve."""
     serves = answer.serves
     if serves is None or not serves.changed:
         return
-    found = fit.serving(serves.changed, budget)
+    hosts = (d for d in answer.devices if d.kind == "host")
+    devices = (*(d for d in serves.changed if d.kind != "host"), *hosts)
     yield Remedy(
         change=dict(serves.change),
         peak_bytes=_peak(serves.changed),
-        fits=found.fits,
+        fits=judge(devices),
         cost="; ".join(dict.fromkeys(_costs(serves.change))),
         flags=serves.flags,
     )
 
 
-def remedy_of_layers(count: int, devices: tuple[Device, ...], budget: "Budget") -> Remedy:
+def remedy_of_layers(count: int, devices: tuple[Device, ...], judge: Judge) -> Remedy:
     """Fewer layers on the devices."""
     return Remedy(
         change={"n_gpu_layers": count},
         peak_bytes=_peak(devices),
-        fits=fit.serving(devices, budget).fits,
+        fits=judge(devices),
         cost="the other layers run on the host, which is slower",
         flags=f"-ngl {count}",
     )

@@ -1,6 +1,6 @@
 """`train`: what a training run takes, by phase, by the rules of one framework."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge import bounds, exact, fit, host_fit
@@ -11,6 +11,7 @@ from weighbridge.engines.table import engine, version, written
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import uncounted
 from weighbridge.estimate.facts import cautions, facts
+from weighbridge.memory import Device
 from weighbridge.model import Model
 from weighbridge.report import Report
 from weighbridge.training import frameworks, paged
@@ -39,38 +40,66 @@ def train(model: Model, w: Train) -> Report:
     if w.exact:
         found = exact.trained(asked, w, p, found)
     like = bounds.TRACED if w.exact else _runs(asked, p)
-    found = _paged(replace(found, devices=bounds.widened(found.devices, like)), p, budget)
-    judged = None if budget is None else fit.serving(found.devices, budget)
+    found = replace(found, devices=_widened(found, p, budget, like))
+    missing = () if w.exact else uncounted.of_training(asked)
+    judged = None
+    if budget is not None:
+        judged = uncounted.judged(fit.serving(found.devices, budget), missing)
     judged = fit.cited(judged, bounds.published(found.devices, _runs(asked, p)))
     return Report(
         task="train",
         model=facts(model),
         workload=_effective(asked, w, p, written(number)) | dict(found.settings),
         devices=found.devices,
-        derived=_derived(asked) | dict(found.derived),
+        derived=_derived(asked, missing) | dict(found.derived),
         verdict=host_fit.both(
             judged,
             found.devices,
             w.host_memory(),
             shared=budget is not None and budget.shares_host,
         ),
-        warnings=(*_warnings(asked, found, said, budget), *remarks(p)),
+        warnings=(
+            *_warnings(asked, found, said, budget),
+            *remarks(p),
+            *uncounted.warnings(missing),
+        ),
     )
 
 
-def run(model: Model, w: Train) -> tuple[Answer, bounds.Runs]:
+@dataclass(frozen=True, slots=True)
+class Alone:
     """What the rules say alone, and which published runs it is like."""
+
+    answer: Answer
+    like: bounds.Runs
+    plan: Plan
+    budget: "Budget | None"
+
+    def devices(self, table: bounds.Table | None = None) -> tuple[Device, ...]:
+        """With the margins of that table, as a report has them."""
+        return _widened(self.answer, self.plan, self.budget, self.like, table)
+
+
+def run(model: Model, w: Train) -> Alone:
+    """The run without the margins of published ones."""
     number, _ = version(engine("transformers"), w.engine_version)
     budget = w.budget()
     asked, p = _planned(model, w, number, budget)
-    return _paged(answer(p, budget), p, budget), _runs(asked, p)
+    return Alone(answer(p, budget), _runs(asked, p), p, budget)
 
 
-def _paged(found: Answer, p: Plan, budget: "Budget | None") -> Answer:
-    """With states that the driver pages, where there is room beside all else."""
+def _widened(
+    found: Answer,
+    p: Plan,
+    budget: "Budget | None",
+    like: bounds.Runs,
+    table: bounds.Table | None = None,
+) -> tuple[Device, ...]:
+    """Devices with margins, and then with states that the driver pages: they have what room all
+    else surely leaves."""
     usable = None if budget is None else budget.usable
-    devices = paged.placed(found.devices, found.managed, p.optimizer, usable)
-    return replace(found, devices=devices)
+    devices = bounds.widened(found.devices, like, table)
+    return paged.placed(devices, found.managed, p.optimizer, usable)
 
 
 def _planned(
@@ -191,12 +220,13 @@ def _adapters(p: Plan) -> dict[str, Any]:
     }
 
 
-def _derived(s: Subject) -> dict[str, Any]:
+def _derived(s: Subject, missing: tuple[str, ...]) -> dict[str, Any]:
     return {
         "dtype_from": s.why,
         "as_stored": s.choice.as_stored,
         "context_from": s.context_from,
         "longest_context": s.longest,
+        "not_counted": list(missing),
     }
 
 

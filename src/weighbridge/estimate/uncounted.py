@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from weighbridge.arch import towers
 from weighbridge.engines.serving import Subject
+from weighbridge.engines.subjects import LAUNCHED
 from weighbridge.estimate.load import load
 from weighbridge.model import Model, ModelPart
 from weighbridge.report import Report, Verdict
@@ -19,7 +20,6 @@ PIPELINES = ("diffusers", "timm")
 BESIDE = "sentence-transformers"  # a part that works on one vector a text
 # Modules that `generate` runs behind the text; servers run the language model alone.
 BEHIND = frozenset(("talker", "token2wav", "code2wav", "t2u_model", "vocoder"))
-SERVERS = ("vllm", "sglang")
 # Attention that takes other live tensors than ours: the real classes of transformers 5.23, traced
 # at 1,024 tokens, take 30 % (DeBERTa) and 88 % (XLNet) more in all than the closed form.
 RELATIVE = frozenset(("deberta", "deberta-v2", "xlnet"))
@@ -41,7 +41,7 @@ def beside_weights(model: Model) -> str:
 def weights_alone(model: Model, w: Infer, missing: str) -> Report:
     """The answer of `load`, and a verdict that says what is missing."""
     names = ("dtype", "quantization", "engine_version", "device_map", "base_model")
-    where = ("gpu", "gpu_memory", "headroom")
+    where = ("gpu", "gpu_memory", "headroom", "ram")
     found = load(model, Load(**{name: getattr(w, name) for name in (*names, *where)}))
     settings = {"context": w.context, "batch_size": w.batch_size or 1}
     derived = {
@@ -84,13 +84,24 @@ def _of_layers(s: Subject) -> Iterator[str]:
         yield f"how the layers of {cls} mix tokens"
     if kind in RELATIVE:
         yield f"relative positions in the attention of {cls}"
+    yield from _of_samples(s)
+
+
+def of_training(s: Subject) -> tuple[str, ...]:
+    """What a step of training takes and is not followed. A class without rules of its own is
+    refused before, or followed by its parameters within an interval."""
+    return tuple(_of_samples(s))
+
+
+def _of_samples(s: Subject) -> Iterator[str]:
     if s.config is not None and towers.reads_samples(s.config.model_type):
+        cls = s.part.blueprint.cls
         yield f"convolutions over the samples of a sound, which {cls} begins with"
 
 
 def _of_others(s: Subject, w: Infer) -> Iterator[str]:
     """Models within the class that run before the language model, and behind it."""
-    server = w.engine in SERVERS
+    server = w.engine in LAUNCHED
     asked = {"image": w.images or w.image_size is not None, "audio": bool(w.audio_seconds)}
     for tower in s.body.towers:
         if not tower.layers and s.body.causal and (server or asked[tower.kind]):

@@ -4,9 +4,10 @@
     left_out(ask, sources)   -> outcomes, each source with margins that were fitted without it
 
 Conformal quantiles of what lies beyond the rules' own interval, as a share of what is expected:
-98 of 100 figures are no more than a hundredth above, and 95 are not below, counted so that the next
-figure of the kind is within as often. Levels nest, so they are fitted from low to high, each with
-the margins of those below. A kind with fewer than NEAR figures has no row: its kin has.
+a share of MOST of the figures is no more than a hundredth above, and one of LEAST is not below,
+counted so that the next figure of the kind is within as often. Levels nest, so they are fitted
+from low to high, each with the margins of those below. A kind with fewer than NEAR figures has no
+row: its kin has.
 """
 
 from collections import defaultdict

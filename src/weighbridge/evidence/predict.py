@@ -14,7 +14,7 @@ from typing import Any
 
 from weighbridge import bounds
 from weighbridge.engines.serving import Answer
-from weighbridge.engines.subjects import LLAMA_CPP, subject
+from weighbridge.engines.subjects import LAUNCHED, LLAMA_CPP, subject
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import WeighbridgeError
 from weighbridge.estimate.infer import runs as runs_of
@@ -32,7 +32,6 @@ from weighbridge.trace import levels
 
 ABOVE = 1.01
 GIVEN = ", given"  # what follows the quantity's name
-SERVERS = ("vllm", "sglang")  # launched with flags: what those do not say, the engine decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +206,7 @@ def _run(asked: Asked) -> tuple[Answer, bounds.Runs]:
         answer = Answer(devices=report.devices, settings=report.workload, derived=report.derived)
         form = bounds.form(report.workload["quantization"])
         return answer, bounds.Runs("load", str(report.workload["engine"]), form)
-    served = asked.engine in SERVERS
+    served = asked.engine in LAUNCHED
     w = replace(read("infer", settings), engine=asked.engine, engine_defaults=served)
     kind = engine(asked.engine)
     foreign(w, kind.name)

@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 def outcomes(
     *, apart: bool = False, progress: Progress = lambda done, total: None
 ) -> list[Outcome]:
-    """Of what needs no torch; `progress` is told figures done, and how many there are."""
+    """Predict what needs no torch; `progress` is told figures done, and how many there are."""
     path = _path("apart" if apart else "all")
     found = _read(path)
     if found is None:

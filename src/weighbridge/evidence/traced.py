@@ -49,7 +49,7 @@ class Peaks:
     context: Bytes
 
     def at(self, level: str, like: bounds.Runs, table: bounds.Table | None = None) -> Bytes:
-        """As a report of a trace says it."""
+        """Tell a level as a report of a trace does."""
         known = next(one for one in LEVELS if one == level)
         return levels.held(self.allocated, self.reserved, self.context, like, table).at(known)
 

@@ -13,13 +13,12 @@ from functools import cache
 from typing import Any
 
 from weighbridge import bounds
-from weighbridge.estimate.train import run
+from weighbridge.estimate.train import Alone, run
 from weighbridge.evidence.records import Record, config, origins
 from weighbridge.gather import gather_config
 from weighbridge.memory import LEVELS, Bytes, Level, exactly, total
 from weighbridge.model import Model, resolve
 from weighbridge.settings import read
-from weighbridge.training.answer import Answer
 from weighbridge.units import MIB
 
 # Engines of records -> our names of frameworks, where they differ
@@ -41,28 +40,28 @@ def peak(record: Record, table: bounds.Table | None) -> Bytes:
     level: Level = next(known for known in LEVELS if known == record.level)
     if "context" in record.given:
         level = "reserved"
-    found, like = _run(_asked(record))
-    devices = [d for d in bounds.widened(found.devices, like, table) if d.kind == "gpu"]
+    found = _run(_asked(record))
+    devices = [d for d in found.devices(table) if d.kind == "gpu"]
     peaks = [d.peak(level) for d in devices]
     most = total(peaks) if record.device == "gpus" else max(peaks, key=lambda b: b.expected)
     context = record.given.get("context")
     if context is None:
         return most
     beside = most.plus(Bytes(context, context, context + LIBRARIES))
-    return bounds.around(beside, like, bounds.PEAK, record.level, table=table)
+    return bounds.around(beside, found.like, bounds.PEAK, record.level, table=table)
 
 
 def first(record: Record, table: bounds.Table | None) -> Bytes:
     """At the level `allocated`."""
-    found, like = _run(_asked(record))
-    value = exactly(int(found.derived["first_step_peak_bytes"]))
-    return bounds.around(value, like, bounds.PEAK, "allocated", table=table)
+    found = _run(_asked(record))
+    value = exactly(int(found.answer.derived["first_step_peak_bytes"]))
+    return bounds.around(value, found.like, bounds.PEAK, "allocated", table=table)
 
 
 def kind(record: Record) -> bounds.Kind:
-    found, like = _run(_asked(record))
-    several = sum(d.kind == "gpu" for d in found.devices) > 1
-    return bounds.kind(like, bounds.PEAK, record.level, several=several)
+    found = _run(_asked(record))
+    several = sum(d.kind == "gpu" for d in found.answer.devices) > 1
+    return bounds.kind(found.like, bounds.PEAK, record.level, several=several)
 
 
 def _asked(record: Record) -> Asked:
@@ -75,7 +74,7 @@ def _asked(record: Record) -> Asked:
 
 
 @cache
-def _run(asked: Asked) -> tuple[Answer, bounds.Runs]:
+def _run(asked: Asked) -> Alone:
     return run(_model(asked.model), read("train", dict(asked.setting)))
 
 

@@ -1,6 +1,6 @@
 """What vLLM and SGLang say alike."""
 
-from weighbridge.engines.methods import OF_THE_CHECKPOINT, online
+from weighbridge.engines.methods import OF_THE_CHECKPOINT, SAID_OF_IT, online
 from weighbridge.launch.reading import Reading
 
 NO_CODE = "--trust-remote-code is not obeyed: no code of the repository is run"
@@ -48,6 +48,7 @@ def quantization(r: Reading, engine: str) -> None:
         r.settings["quantization"] = made
     elif method in OF_THE_CHECKPOINT:
         r.ignored.append(name)
+        r.stored_as = f"{name} {method}" if method in SAID_OF_IT else ""
     else:
         r.warn(f"{name} {method!r:.40} is not modelled: weights are counted as they are stored")
 

@@ -6,10 +6,18 @@ from typing import Any
 
 from weighbridge.errors import UsageError
 from weighbridge.launch.programs import visible
-from weighbridge.launch.record import Dialect, Flag, Given, Launch, Program, Value
+from weighbridge.launch.record import Dialect, Flag, Given, Launch, Program, Stop, Value
 from weighbridge.launch.values import READERS, as_object, merged
 
 TOLD = 20  # unknown flags whose nearest is looked for
+DEVICE = "--device"  # of both servers: another kind of device has other rules
+# Flags of launches that have devices of other machines as well
+_MACHINES = """
+--nnodes --node-rank -r --dist-init-addr --nccl-init-addr --distributed-executor-backend
+--data-parallel-size-local -dpl --data-parallel-backend -dpb --data-parallel-start-rank -dpr
+--headless
+"""
+MACHINES = frozenset(_MACHINES.split())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,9 +37,14 @@ class Reading:
     ignored: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    stops: list[tuple[Stop, str]] = field(default_factory=list)
+    stored_as: str = ""
+    longest: bool = False
+    given: set[str] = field(default_factory=set)
 
     def take(self, given: Given) -> None:
         flag = given.flag
+        self.given.add(given.name)
         if not given.name:
             self.words.append(str(given.value))
         elif flag is None:
@@ -98,6 +111,8 @@ class Reading:
             self.ignored.append(given.name)
         else:
             self.warn(f"{given.name} is not modelled: {flag.detail}")
+            if flag.names[0] == DEVICE:
+                self.stops.append(("unknown", f"{given.name} {given.value} is {flag.detail}"))
 
     def warn(self, line: str) -> None:
         if line not in self.warnings:
@@ -112,6 +127,8 @@ class Reading:
             close = get_close_matches(name, list(self.dialect.flags), n=1, cutoff=0.6)
         nearest = f"; nearest is {close[0]}" if close else ""
         self.warn(f"{name!r:.80} is no flag of {self.dialect.engine} that we know{nearest}")
+        meant = f"; did you mean {close[0]}?" if close else ""
+        self.stops.append(("unknown", f"{name:.80} is no flag that we know{meant}"))
 
     def unused(self) -> None:
         """Flags that mean something only beside another one, which is not there."""
@@ -130,9 +147,10 @@ class Reading:
         seen = visible(self.program.env)
         self.devices = self.devices or seen or self.program.devices
         if seen is not None and self.devices is not None and seen < self.devices:
-            self.warn(
-                f"the command needs {self.devices} devices, and its environment leaves {seen}"
-            )
+            said = f"the command needs {self.devices} devices, and its environment leaves {seen}"
+            alone = self.dialect.argparse and not MACHINES & self.given
+            self.warn(said)
+            self.stops.append(("no" if alone else "unknown", said))
 
     def launch(self) -> Launch:
         """Raises UsageError where no model is named."""
@@ -154,4 +172,9 @@ class Reading:
             unknown=tuple(self.unknown),
             defaults=self.dialect.defaults(self),
             warnings=tuple(self.warnings),
+            stops=tuple(self.stops),
+            stored_as=self.stored_as,
+            longest=self.longest,
+            given=frozenset(self.given),
+            env=self.program.env,
         )

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from weighbridge.launch.reading import Reading
 
 Value = str | bool | int | float
+Stop = Literal["no", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,11 @@ class Launch:
     unknown: tuple[str, ...] = ()
     defaults: tuple[tuple[str, Value, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    stops: tuple[tuple[Stop, str], ...] = ()  # why the engine does not start, or may not
+    stored_as: str = ""  # the format that the checkpoint is said to be stored in
+    longest: bool = False  # the engine takes the longest context that fits
+    given: frozenset[str] = frozenset()  # names of flags, as they were typed
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,8 @@ from weighbridge.launch.vllm_flags import FLAGS
 
 METHODS = {"draft_model": "draft", "draft": "draft", "eagle": "eagle", "eagle3": "eagle3"}
 GRAPH_KEYS = ("max_cudagraph_capture_size", "cudagraph_capture_sizes")
+WHOLE = ("the model's maximum", "--max-model-len is not given")
+LONGEST = ("the longest that fits", "no more than the model's maximum")
 NO_GRAPHS = ("none", "0")
 ENV = {
     **common.ENV,
@@ -40,9 +42,10 @@ def _context(r: Reading) -> None:
         return
     name, text = said
     if str(text).strip().lower() in ("-1", "auto"):
+        r.longest = True
         r.warn(
-            f"{name} {text}: vLLM takes the longest context that fits the device; "
-            "the model's own maximum is counted"
+            f"{name} {text}: vLLM takes the longest context that fits the device, up to the "
+            "model's own maximum"
         )
     else:
         r.settings["context"] = r.read("count", name, text)
@@ -212,7 +215,7 @@ def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
     """vllm/engine/arg_utils.py: get_batch_defaults; vllm/config/cache.py and scheduler.py."""
     share = 0.9 if _before(r, (0, 20)) else 0.92
     unless: list[tuple[str, Value, str]] = [
-        ("context", "the model's maximum", "--max-model-len is not given"),
+        ("context", *(LONGEST if r.longest else WHOLE)),
         ("gpu_memory_utilization", share, "of the whole device"),
         ("max_num_batched_tokens", "2048, 8192 or 16384", "by the size of the device"),
         ("max_num_seqs", "256 or 1024", "by the size of the device"),

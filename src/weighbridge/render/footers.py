@@ -91,7 +91,7 @@ def _room(report: Report, unit: str | None) -> Iterator[str]:
         at_once = _at_once(report)
         more = "" if at_once is None else f", {at_once:,.2f} requests of {context:,} at once"
         yield f"room      {d['kv_cache_tokens']:,} tokens of cache in what it takes{more}"
-    if d.get("largest_context") is not None:
+    if "largest_context" in d:
         yield f"largest   {_largest(report)}"
 
 

@@ -31,9 +31,14 @@ def _word(given: Any) -> str:
 
 
 def _version(given: Any) -> str:
-    if release(_word(given)) is None and dated(given) is None:
+    if release(_word(given)) is None:
         raise ValueError
     return str(given)
+
+
+def _release(given: Any) -> str:
+    """A version, or the date of a library that has few releases."""
+    return str(given) if dated(_word(given)) is not None else _version(given)
 
 
 def _plain(given: Any) -> int | float:
@@ -115,6 +120,7 @@ def _words(given: Any) -> tuple[str, ...]:
 
 WORD = Kind(metavar="NAME", read=_word, says="text")
 VERSION = Kind(metavar="V", read=_version, says="a version such as 2.5")
+RELEASE = Kind(metavar="V", read=_release, says="a version such as 2.5, or a date")
 COUNT = Kind(metavar="N", read=_count, says="a number such as 8192, 8k (8,000) or 8K (8,192)")
 WHOLE = Kind(metavar="N", read=_whole, says="a whole number")
 NUMBER = Kind(metavar="X", read=_number, says="a number")
@@ -128,6 +134,7 @@ WORDS = Kind(metavar="A,B...", read=_words, says="names such as q_proj,v_proj")
 KINDS = {
     "word": WORD,
     "version": VERSION,
+    "release": RELEASE,
     "count": COUNT,
     "whole": WHOLE,
     "number": NUMBER,

@@ -8,13 +8,13 @@ import re
 from weighbridge.errors import UsageError
 from weighbridge.quantization.declared import intricate
 from weighbridge.wording import shown
-from weighbridge.workload import Train
+from weighbridge.workload import FSDP, Train
 
 TRAINING = """
 [Run]
 method                                    word full|lora|qlora|dora   What is trained. Default: full.
 framework                                 word trainer|trl|accelerate|lightning|torchtune|torchtitan|litgpt|axolotl|deepspeed|megatron|plain   Whose defaults and conventions. Default: trainer.
-framework_version                         version           Its version; of torchtitan a date such as 2025-04-02. Default: the newest known.
+framework_version                         release           Its version; of torchtitan a date such as 2025-04-02. Default: the newest known.
 precision                                 word bf16-mixed|fp16-mixed|bf16|fp16|fp32|fp8-mixed   Of weights and products. Default: bf16-mixed.
 optimizer                                 word              adamw_torch (default), adamw_8bit, sgd-momentum, muon...
 optim_args                                words             Of Adam and AdamW: foreach=False, fused=True, amsgrad=True, weight_decay=0.01.
@@ -41,7 +41,7 @@ torch_version                             version           Version of torch tha
 kbit_upcast                               word peft|trl|norms|none   What of a packed base is cast to float32 before training. Default: the framework's.
 gptq_kernel                               word torch|triton  What multiplies a base in GPTQ: torch keeps each unpacked matrix (GPTQModel), triton nothing (AutoGPTQ). Default: not known, torch is expected.
 bitsandbytes_version                      version           Its version: up to 0.43.1 linears in 4 bits keep their inputs. Default: the newest known.
-accelerate_version                        version           Version of accelerate (FSDP under trainer, trl, axolotl). Default: the newest known.
+accelerate_version                        version           Version of accelerate (FSDP under trainer, accelerate, trl, axolotl). Default: the newest known.
 deepspeed_version                         version           Version of DeepSpeed. Default: the newest known.
 
 [Adapters]
@@ -81,7 +81,6 @@ exact                                     flag              Trace the real step 
 """  # noqa: E501
 
 TRAINED = ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16")  # all weights, in full
-FSDP = ("fsdp1", "fsdp2", "hsdp")
 OF_ADAPTERS = (
     "lora_r",
     "lora_alpha",
@@ -141,11 +140,17 @@ def _of_zero(w: Train) -> None:
     if w.framework == "deepspeed" or (w.shard or "").startswith("zero"):
         return
     for name in OF_ZERO:
-        if getattr(w, name) not in (None, False):
+        if _given(w, name):
             raise UsageError(
                 f"--{name.replace('_', '-')} is DeepSpeed's: use --shard zero1, zero2 or zero3, or "
                 "leave it out"
             )
+
+
+def _given(w: Train, name: str) -> bool:
+    """Whether the user named it: 0 is a value, and equal to False."""
+    value = getattr(w, name)
+    return value is not None and value is not False
 
 
 def _in_full(w: Train) -> None:
@@ -162,7 +167,7 @@ def _in_full(w: Train) -> None:
             "--method qlora"
         )
     for name in OF_ADAPTERS:
-        if getattr(w, name) not in (None, False):
+        if _given(w, name):
             raise UsageError(
                 f"--{name.replace('_', '-')} with --method full, which has no adapters: use "
                 "--method lora"

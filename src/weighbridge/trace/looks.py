@@ -169,7 +169,7 @@ def _bounded(func: Any, args: Args, kwargs: dict[str, Any], out: torch.Tensor) -
 
 
 def _number(value: Any) -> float | None:
-    """One that is known."""
+    """Read a number that is known; None of others."""
     if isinstance(value, torch.Tensor):
         known = shadow(value)
         with unset_fake_temporarily():

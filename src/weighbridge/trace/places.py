@@ -54,7 +54,7 @@ class Seen:
 
 
 def seen() -> Seen:
-    """Of who asks now."""
+    """Find the line that asks now."""
     found = list(_outside(sys._getframe(1)))
     own = [f for f in found if not f.f_code.co_filename.startswith(LIBRARIES)]
     frame = (own or found or [sys._getframe(1)])[0]

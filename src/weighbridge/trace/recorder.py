@@ -121,21 +121,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self._numbers[storage._cdata] = tape, number, node
 
     def adopt(self, tensor: torch.Tensor, tape: Tape, number: int) -> None:
-        """A tensor that no operation made here is that storage of the tape."""
+        """Take a tensor that no operation made here for storage `number` of the tape."""
         storage = tensor.untyped_storage()
         address = storage._cdata
         self._numbers[address] = tape, number, None
         self._ends[address] = weakref.ref(storage, partial(self._gone, address))
 
     def forget(self, tensor: torch.Tensor) -> None:
-        """Its storage is released now; when its object ends is of no matter."""
+        """Release the storage of a tensor now; when its object ends is of no matter."""
         address = tensor.untyped_storage()._cdata
         tape, number, _ = self._numbers.pop(address)
         del self._ends[address]
         tape.free(number)
 
     def refuse(self, error: OutOfMemoryError) -> NoReturn:
-        """As torch says it."""
+        """Raise what torch raises, in its words."""
         raise torch.OutOfMemoryError(f"{error} {ADVICE}") from None
 
     def stop(self) -> None:

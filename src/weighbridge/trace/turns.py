@@ -20,7 +20,7 @@ Branch = ast.If | ast.While
 
 
 class Turns:
-    """Of one script: `prepared` is its tree with the calls, `taken` what they said."""
+    """Turns of one script: `prepared` is its tree with the calls, `taken` what they said."""
 
     def __init__(self) -> None:
         self.path = ""

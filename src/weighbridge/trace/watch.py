@@ -25,6 +25,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules import module as hooks
 from torch.optim import optimizer as optimizers
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from weighbridge.trace.patches import Patch, patched
 from weighbridge.trace.recorder import Recorder
@@ -144,11 +145,10 @@ class Watch:
         apply, copied = nn.Module._apply, FakeTensor.__deepcopy__
 
         def moved(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+            for parameter in filter(is_traceable_wrapper_subclass, module._parameters.values()):
+                self.parameters.pop(id(parameter), None)  # swap_tensors wants no weak references
             out: nn.Module = apply(module, *args, **kwargs)
-            for parameter in module._parameters.values():
-                self._parameter(module, "", parameter)
-            for buffer in module._buffers.values():
-                self._buffer(module, "", buffer)
+            self._marked(module)
             return out
 
         def copy(tensor: FakeTensor, memo: Any) -> Any:
@@ -160,6 +160,13 @@ class Watch:
 
         yield Patch(nn.Module, "_apply", moved)
         yield Patch(FakeTensor, "__deepcopy__", copy)
+
+    def _marked(self, module: nn.Module) -> None:
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                self.recorder.mark(parameter, "weight")
+        for buffer in module._buffers.values():
+            self._buffer(module, "", buffer)
 
     def _weight(self, parameter: torch.Tensor) -> None:
         if id(parameter) not in self.parameters:

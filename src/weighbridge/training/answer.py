@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.components.device import context, libraries
+from weighbridge.components.device import context
 from weighbridge.memory import Device
 from weighbridge.training.host import on_host
-from weighbridge.training.phases import phases
+from weighbridge.training.phases import beside, phases
 from weighbridge.training.plan import Plan
 from weighbridge.training.run import Run, run
 from weighbridge.training.sizes import followed
@@ -31,11 +31,11 @@ class Answer:
 
 
 def answer(p: Plan, budget: "Budget | None") -> Answer:
-    capacity = _capacity(p, budget)
+    most = capacity(p, budget)
     count = p.sharding.pipeline
     flights = [min(count - i, p.accumulation) + 1 for i in range(count)]
     followed(p.subject.body, p.subject.model.reference, flights)
-    stages = [run(p, capacity, stage) for stage in range(count)]
+    stages = [run(p, most, stage) for stage in range(count)]
     found = max(stages, key=lambda run: max(run.reserved.values()))
     return Answer(
         devices=(*_devices(p, stages), on_host(p, found)),
@@ -56,16 +56,17 @@ def _devices(p: Plan, stages: list[Run]) -> Iterator[Device]:
 
 
 def _listed(p: Plan) -> int:
-    """Of a stage's ranks, how many are listed."""
+    """How many of a stage's ranks are listed."""
     return max(1, MOST_LISTED // p.sharding.pipeline)
 
 
-def _capacity(p: Plan, budget: "Budget | None") -> int | None:
+def capacity(p: Plan, budget: "Budget | None") -> int | None:
     """What the allocator surely has of each device."""
     if budget is None:
         return None
-    beside = context(p.part).bytes.high + libraries(p.torch).bytes.expected
-    return max(0, budget.usable.low - beside)
+    kernels = beside(p)
+    loaded = 0 if kernels is None else kernels.bytes.expected
+    return max(0, budget.usable.low - context(p.part).bytes.high - loaded)
 
 
 def _settings(p: Plan) -> dict[str, Any]:

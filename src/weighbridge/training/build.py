@@ -201,7 +201,7 @@ def _pieces(
 ) -> Iterator[Tensor]:
     """Codes that are stored as floats are parameters like all others to FSDP; scales and maps are
     attributes of them, and whole."""
-    shared = p.stored_as_floats and p.sharding.kind in ("fsdp1", "fsdp2", "hsdp")
+    shared = p.stored_as_floats and p.sharding.fully
     for source, group in packed.items():
         for number, t in enumerate(group):
             if number or not shared:

@@ -26,7 +26,7 @@ from typing import Any
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
 from weighbridge.releases import numbers
-from weighbridge.workload import Train
+from weighbridge.workload import FSDP, Train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +86,8 @@ class Framework:
     shard: str | None = None
     shards: tuple[str, ...] = ()  # what it shares out at all; anything where there are none
     shares_vocab: bool = False  # embeddings are among what tensor ranks share
+    loads: str = "transformers"  # whose loader reads weights, and writes them; "" is its own
+    accelerate: bool = False  # it prepares the model, and wraps it in FSDP
     float8: bool = False  # accelerate converts linears to torchao's
     float_outputs: bool = False  # accelerate: under mixed precision logits are cast to float32
     upcast: str = "none"  # of what is not packed of a base in 4 or 8 bits (kbit.py)
@@ -94,7 +96,7 @@ class Framework:
     older: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = ()
 
     def at(self, release: tuple[int, ...] | None) -> "Framework":
-        """As it was in that release; None is the newest."""
+        """The framework as it was in a release; None is the newest."""
         found = self
         for before, changed in self.older:
             if release is not None and release < before:
@@ -118,6 +120,7 @@ TRL: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = (
 FRAMEWORKS: Mapping[str, Framework] = {
     "trainer": Framework(
         name="trainer",
+        accelerate=True,
         source="transformers 5.23 trainer.py, accelerate 1.15 accelerator.py (prepare_model)",
         outputs=False,
         float8=True,
@@ -129,6 +132,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "accelerate": Framework(
         name="accelerate",
+        accelerate=True,
         source="accelerate 1.15 accelerator.py (prepare_model), examples/complete_nlp_example.py",
         float8=True,
         float_outputs=True,
@@ -144,6 +148,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "torchtune": Framework(
         name="torchtune",
+        loads="",
         source="torchtune 0.4 recipes/{full,lora}_finetune_single_device.py",
         precision="bf16",
         optimizer="adamw_torch_fused",
@@ -153,10 +158,11 @@ FRAMEWORKS: Mapping[str, Framework] = {
         unsure=4,
         outputs=False,
         wide_adapters=False,
-        shards=("none", "ddp", "fsdp1", "fsdp2", "hsdp"),
+        shards=("none", "ddp", *FSDP),
     ),
     "litgpt": Framework(
         name="litgpt",
+        loads="",
         source="litgpt finetune/lora.py, finetune/full.py, utils.py; lightning fabric plugins",
         versioned=True,
         precision="bf16",
@@ -168,6 +174,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "torchtitan": Framework(
         name="torchtitan",
+        loads="",
         source="torchtitan 9dec370 to b5bcd76 train.py, components/loss.py, parallelize_llama.py",
         dated=True,
         versioned=True,
@@ -181,10 +188,11 @@ FRAMEWORKS: Mapping[str, Framework] = {
         unsure=4,
         outputs=False,
         shares_vocab=True,
-        shards=("none", "ddp", "fsdp1", "fsdp2", "hsdp"),
+        shards=("none", "ddp", *FSDP),
     ),
     "trl": Framework(
         name="trl",
+        accelerate=True,
         source="trl 1.16 trainer/base_config.py, sft_config.py, sft_trainer.py, utils.py",
         precisions=ALL_WIDE,
         checkpointing="full",
@@ -197,6 +205,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "axolotl": Framework(
         name="axolotl",
+        accelerate=True,
         source="axolotl loaders/model.py (_configure_embedding_dtypes), utils/config (bf16: auto)",
         precisions=AS_STORED,
         optimizer="adamw_torch_fused",

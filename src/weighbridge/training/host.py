@@ -34,8 +34,6 @@ from weighbridge.training.run import Run
 from weighbridge.training.sharding.numbers import NODE
 from weighbridge.units import ceil_div, power_of_two
 
-FULLY = ("fsdp1", "fsdp2", "hsdp")
-OF_TRANSFORMERS = ("trainer", "trl", "axolotl", "deepspeed", "plain")  # load and save as it does
 MADE_ON_DEVICE = ("torchtitan",)
 SHARD = {4: 5 * 10**9, 5: 50 * 10**9}  # bytes of a file that save_pretrained writes
 MASTER, GRADIENT, LOW = 4, 4, 2  # bytes a number
@@ -89,7 +87,7 @@ def _loading(p: Plan, ranks: int) -> Iterator[Component]:
     part, choice = p.subject.part, p.subject.choice
     weights = total(placed(part, choice, major=p.major), "weights")
     to = host.loaded(part, choice, weights, native_dtype(part))
-    if p.framework.name not in OF_TRANSFORMERS:
+    if p.framework.loads != "transformers":
         yield _by_recipe(p, ranks, to)
         return
     how = _reading(p, ranks)
@@ -122,7 +120,7 @@ def _kept(p: Plan, found: Run, ranks: int) -> Iterator[Component]:
     yield from _states(p, found, ranks)
     if p.sharding.offload == "none":
         return
-    if p.sharding.kind in FULLY:
+    if p.sharding.fully:
         yield _of(
             "weights",
             exactly(ranks * found.pinned),
@@ -213,10 +211,10 @@ def _inputs(p: Plan, found: Run, ranks: int) -> Component:
 
 def _saved(p: Plan, found: Run) -> Component | None:
     """None where nothing of size is copied at once, or it is not known."""
-    if p.framework.name not in OF_TRANSFORMERS or p.method != "full":
+    if p.framework.loads != "transformers" or p.method != "full":
         return None
     parameters = p.subject.model.parameters
-    if p.sharding.kind == "zero3" or p.sharding.kind in FULLY:
+    if p.sharding.parameters:
         each = LOW if p.sharding.kind == "zero3" else p.dtype.size(1)
         whole = each * parameters
         return _of(

@@ -20,12 +20,18 @@ from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
 from weighbridge.quantization.schemes import Scheme
 
-BITSANDBYTES = ("nf4", "fp4", "bnb-")  # formats that leave stacks of experts alone
+FOUR_BITS = ("nf4", "fp4")  # bitsandbytes' own
+BITSANDBYTES = (*FOUR_BITS, "bnb-")  # formats that leave stacks of experts alone
 CAST = (*BITSANDBYTES, "awq-")  # whose rest PEFT casts
 HALF = (BFLOAT16, FLOAT16)
 KERNELS = {"gptq": GPTQ, "awq": AWQ, "hqq": HQQ, "eetq": EETQ}
 LOWERED = ("lm_head", "embed_tokens", "wte", "wpe")
 KEPT = (0, 43, 1)  # the last bitsandbytes whose linears in 4 bits keep their inputs
+
+
+def four_bits(form: Scheme | None) -> bool:
+    """Whether bitsandbytes packs the weights in 4 bits."""
+    return form is not None and form.name.startswith(FOUR_BITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

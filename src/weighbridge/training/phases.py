@@ -80,8 +80,14 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
     if p.sharding.ranks > 1:
         yield communication(p)
     yield context(p.part)
-    if name != "load" and (p.part is None or p.part.stack != "own"):
-        yield libraries(p.torch, p.part)
+    kernels = beside(p)
+    if name != "load" and kernels is not None:
+        yield kernels
+
+
+def beside(p: Plan) -> Component | None:
+    """Kernels of libraries that are loaded beside a context; None on a stack of its own."""
+    return libraries(p.torch, p.part) if p.part is None or p.part.stack != "own" else None
 
 
 # percent: what ZeRO-3 has gathered goes parameter by parameter, in an order that the host's lead
@@ -114,7 +120,7 @@ def _towers(p: Plan, nbytes: int) -> Component:
 
 
 def _tuned(p: Plan, nbytes: Bytes) -> Component:
-    """Of the first step; a third average in float32 would be as much."""
+    """What the first step tries; a third average in float32 would be as much."""
     return Component(
         name="temporaries",
         detail=TUNING,
@@ -126,7 +132,7 @@ def _tuned(p: Plan, nbytes: Bytes) -> Component:
 
 
 def _dequantized(p: Plan, nbytes: int) -> Component:
-    """Of GPTQ by torch's kernel; by another one nothing is kept."""
+    """Weights that torch's kernel of GPTQ unpacks; by another one nothing is kept."""
     known = p.base.asked_kernel is not None
     return Component(
         name="activations",
@@ -157,9 +163,12 @@ def _unread(p: Plan, found: Run, name: str) -> Iterator[Component]:
 def _wide_stream(p: Plan, peak: Peak, name: str) -> Iterator[Component]:
     """Hidden states in float32, where ranks share a packed base: a script may cast what is not
     packed, as it does on one device. Two published runs of a 70B took 7 GiB more than without."""
-    shared = p.sharding.kind in ("fsdp1", "fsdp2", "hsdp", "zero3")
     packed = p.subject.choice.scheme is not None and p.framework.upcast != "none"
-    if name not in RUNNING or not (shared and packed) or p.base.asked_upcast is not None:
+    if (
+        name not in RUNNING
+        or not (p.sharding.parameters and packed)
+        or p.base.asked_upcast is not None
+    ):
         return
     yield Component(
         name="activations",

@@ -98,8 +98,7 @@ class Plan:
     @property
     def activations(self) -> DType:
         """Of what layers hand on: sharded parameters are gathered in the dtype of products."""
-        sharded = self.sharding.kind in ("fsdp1", "fsdp2", "hsdp")
-        return self.computing if sharded else self.dtype
+        return self.computing if self.sharding.fully else self.dtype
 
 
 def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]) -> Plan:
@@ -158,6 +157,18 @@ def _refuse(subject: Subject, w: Train, made: Framework, shares: Sharding) -> No
     if w.compile and not made.compiles:
         known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
         raise UsageError(f"--compile is modelled for {known}, not for {made.name}; leave it out")
+    if w.cpu_ram_efficient_loading and made.loads != "transformers":
+        raise UsageError(
+            f"--cpu-ram-efficient-loading: {made.name} reads weights by a loader of its own; leave "
+            "it out"
+        )
+    form = subject.choice.scheme
+    if w.bnb_4bit_quant_storage is not None and not kbit.four_bits(form):
+        raise UsageError(
+            f"--bnb-4bit-quant-storage is of bitsandbytes' 4 bits, and weights are in "
+            f"{form.name if form else subject.choice.dtype.name}: leave it out, or use "
+            "--quantization nf4"
+        )
     if subject.context % shares.context:
         raise UsageError(
             f"--context-parallel-size {shares.context} does not divide the {subject.context:,} "
@@ -169,7 +180,9 @@ def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
     """Raise UsageError for kernels that the card does not have."""
     if part is None:
         return
-    capability = chip_of(part).capability
+    capability = part.capability  # chip_of would take an AMD card for an A100
+    if capability is None:
+        return
     number = ".".join(map(str, capability))
     if w.attention == "flash" and capability < FLASH_SINCE:
         raise UsageError(
@@ -191,7 +204,7 @@ def _base(
         subject.choice.scheme,
         made.upcast,
         lowered=chosen.autocast == BFLOAT16,
-        shared=shares.kind in ("fsdp1", "fsdp2", "hsdp", "zero3"),
+        shared=shares.parameters,
     )
     return kbit.Base(
         upcast=upcast,

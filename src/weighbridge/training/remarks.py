@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers import units
-from weighbridge.training.kbit import BITSANDBYTES
+from weighbridge.training.kbit import BITSANDBYTES, four_bits
 from weighbridge.training.nets import SEEING
 from weighbridge.training.plan import Plan
 
@@ -109,12 +109,11 @@ def _of_a_batch(p: Plan, given: set[str]) -> str:
 def _whole(p: Plan) -> str:
     """accelerate 1.14 utils/fsdp_utils.py leaves integers out of what is shared."""
     form = p.subject.choice.scheme
-    if form is None or p.stored_as_floats or p.sharding.kind not in ("fsdp1", "fsdp2", "hsdp"):
+    if form is None or p.stored_as_floats or not p.sharding.fully:
         return ""
-    return (
-        "packed weights are integers, which FSDP leaves whole on every rank: "
-        "--bnb-4bit-quant-storage bfloat16 shares them out"
-    )
+    said = "packed weights are integers, which FSDP leaves whole on every rank"
+    instead = ": --bnb-4bit-quant-storage bfloat16 shares them out"
+    return said + instead * four_bits(form)
 
 
 def _version(p: Plan) -> str:

@@ -98,7 +98,6 @@ def _bounded(p: Plan, capacity: int | None, stage: int) -> Run:
 def _run(p: Plan, capacity: int | None, stage: int) -> Run:
     m = Machine(Heap(capacity))
     m.softmax_keeps = p.torch < (1, 11)
-    m.frames_stay = p.adapters is not None
     _workspaces(m, p)
     around = surrounding(p)
     built = _built(m, p, around, stage)

@@ -105,6 +105,13 @@ class Step:
         """A dropout of the config."""
         if not self.dropout:
             return 0.0
-        found = self.built.config.get(*names)
         usual = DROPOUTS.get(self.built.kind, {}).get(names[-1], 0.0)
-        return float(usual if found is None else found)
+        return self.built.config.ratio(*names, default=usual)
+
+
+def entered(s: Step, x: Tensor) -> Tensor:
+    """What frozen embeddings give. PEFT has it need a gradient where layers are checkpointed
+    (enable_input_require_grads): a leaf, which the graph holds, and its gradient with it."""
+    if s.checkpointing == "none" or x.requires_grad or not s.m.grad:
+        return x
+    return Param("input", x.shape, x.dtype, x.storage)

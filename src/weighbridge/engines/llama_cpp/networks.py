@@ -171,22 +171,29 @@ def scales(value: float | None) -> bool | None:
     return None if value is None else value not in (0.0, 1.0)
 
 
+def _number(value: object) -> float | None:
+    """A number of a config; of a list, one for each layer, the largest; None of anything else."""
+    found = value if isinstance(value, list) else [value]
+    return max((v for v in found if isinstance(v, int | float)), default=None)
+
+
 def from_config(s: Subject) -> dict[str, Any]:
     c = {**s.raw, **(s.text or {})}
     routed = {p.routed[0] for p in s.part.blueprint.counted if p.routed[1] > 1}
     latent = next((m for la in s.layers for m in la.mixers if isinstance(m, Latent)), None)
     rope = c.get("rope_scaling") or c.get("rope_parameters")
     return {
-        "top_k": max(routed, default=0) or next((c[k] for k in FEW_EXPERTS if c.get(k)), None),
-        "groups": c.get("n_group"),
-        "groups_used": c.get("topk_group"),
+        "top_k": max(routed, default=0)
+        or next(filter(None, (_number(c.get(k)) for k in FEW_EXPERTS)), None),
+        "groups": _number(c.get("n_group")),
+        "groups_used": _number(c.get("topk_group")),
         "softcap": bool(c.get("attn_logit_softcapping")),
         "logit_softcap": bool(c.get("final_logit_softcapping")),
         "logit_scale": bool(c.get("logit_scale") or c.get("logits_scaling")),
         "embedding_scale": bool(c.get("embedding_multiplier")),
-        "rotary": latent.rotary if latent else c.get("qk_rope_head_dim"),
-        "heads": c.get("num_attention_heads"),
-        "normed_weights": c.get("norm_topk_prob"),
-        "scaled_weights": scales(c.get("routed_scaling_factor")),
+        "rotary": latent.rotary if latent else _number(c.get("qk_rope_head_dim")),
+        "heads": _number(c.get("num_attention_heads")),
+        "normed_weights": _number(c.get("norm_topk_prob")),
+        "scaled_weights": scales(_number(c.get("routed_scaling_factor"))),
         "positions": 4 if isinstance(rope, Mapping) and rope.get("mrope_section") else None,
     }

@@ -133,7 +133,7 @@ class Placed:
 
     @property
     def copies(self) -> int:
-        """Of each input, and of what is copied from device to device."""
+        """How many there are of each input, and of what is copied from device to device."""
         return self.at.copies if self.pipelined else 1
 
     @property

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint
+from weighbridge.arch.config import MAX_SIZE
 from weighbridge.dtypes import DType
 from weighbridge.errors import BadFileError
 
@@ -91,8 +92,8 @@ def _whole(record: Mapping[str, Any], name: str, within: str = "") -> int:
         return 0
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
         raise _wrong(within + name, "a whole number", value)
-    if value < 0:
-        raise _wrong(within + name, "0 or more", value)
+    if not 0 <= value <= MAX_SIZE:
+        raise _wrong(within + name, f"0 to {MAX_SIZE:,}", value)
     return int(value)
 
 

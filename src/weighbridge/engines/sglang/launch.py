@@ -45,7 +45,7 @@ def change(before: Infer, after: Infer) -> dict[str, object]:
 
 
 def changes(before: Infer, after: Infer) -> str:
-    """The same as flags."""
+    """Write the settings that `after` has and `before` does not as flags."""
     found = change(before, after).items()
     return " ".join(FLAGS[n] if v is True else f"{FLAGS[n]} {v}" for n, v in found)
 

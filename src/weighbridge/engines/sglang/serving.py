@@ -186,7 +186,7 @@ def _from_bytes(v: Served, first: int) -> int:
 
 
 def _surely(v: Served, least: float) -> float:
-    """That one, where as little is free as may be."""
+    """The fraction that keeps as many bytes as `least` where as little is free as may be."""
     assert v.budget is not None
     before, usable = total(c.bytes for c in v.driver), v.budget.usable
     wider = least * (usable.expected - before.expected) / max(1, usable.low - before.high)

@@ -79,8 +79,8 @@ def _width(m: Mixer, ranks: int) -> int:
 
 
 def estimate(blocks: Sequence[Block], counts: tuple[int, int], widest: int, cut: int) -> Captured:
-    """Of so many graphs without and with slots for adapters; `widest` are bytes of a layer with the
-    largest size, `cut` of splits."""
+    """What graphs take: `counts` without and with slots for adapters. `widest` are bytes of a layer
+    with the largest size, `cut` of splits."""
     count = sum(counts)
     if not count:
         return Captured(NONE, NONE)

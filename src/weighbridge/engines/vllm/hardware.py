@@ -16,7 +16,7 @@ CACHE = 48  # MiB of L2, assumed where it is not known
 
 
 def multiprocessors(budget: Budget | None) -> int:
-    """Those of the part; an A100's are assumed where they are not known."""
+    """The count of the part; an A100's is assumed where it is not known."""
     return chip_of(budget.choice.part if budget else None).multiprocessors
 
 

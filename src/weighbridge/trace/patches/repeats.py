@@ -252,7 +252,7 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """Of a counter, which is written in place."""
+    """What a counter, which is written in place, holds."""
 
     values: Any
 
@@ -333,7 +333,7 @@ def _tensors(state: State) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _values(t: torch.Tensor) -> Any:
-    """Those of a counter, as they are now."""
+    """Read what a counter holds now; None of any other tensor."""
     known = shadow(t)
     if known is None or known.numel() > FEW:
         return None

@@ -26,7 +26,7 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets import INSTEAD, UNCOVERED, encoder
 from weighbridge.training.nets.decoder import normed, run
 from weighbridge.training.nets.encoder import heads_of
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 BEHIND = ("bart", "marian")  # norms
 LAID = ("whisper",)  # queries, keys and values are copied to have heads before tokens
@@ -80,13 +80,13 @@ def words(s: Step, root: Module, half: str, ids: Tensor) -> Tensor:
     """BartScaledWordEmbedding.forward"""
     own = f"{half}.embed_tokens"
     embedded = embedding(s.m, ids, root.weight(own if root.has(own) else "shared"))
-    return encoder.entered(s, scale(s.m, embedded))
+    return entered(s, scale(s.m, embedded))
 
 
 def read(s: Step, p: Module, side: Side, inputs_embeds: Tensor) -> Tensor:
     """BartEncoder.forward"""
     embed_pos = positions(s, p, (s.batch, s.length))
-    x = entered(s, p, inputs_embeds, embed_pos)
+    x = placed(s, p, inputs_embeds, embed_pos)
     mask = encoder.mask(s, s.length)
     for q in side.layers:
         x = run(s, layer, x, q, side, Masks(mask, None))
@@ -100,7 +100,7 @@ def write(s: Step, p: Module, side: Side, inputs_embeds: Tensor) -> Tensor:
     attention_mask = m.new((s.batch, s.length), FLOAT32)
     masks = Masks(causal(s), encoder.mask(s, s.length))
     embed_pos = positions(s, p, (1, s.length))
-    x = entered(s, p, inputs_embeds, embed_pos)
+    x = placed(s, p, inputs_embeds, embed_pos)
     for q in side.layers:
         x = run(s, layer, x, q, side, masks)
     del position_ids, attention_mask
@@ -113,7 +113,7 @@ def causal(s: Step) -> Tensor | None:
     return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
 
 
-def entered(s: Step, p: Module, inputs_embeds: Tensor, embed_pos: Tensor) -> Tensor:
+def placed(s: Step, p: Module, inputs_embeds: Tensor, embed_pos: Tensor) -> Tensor:
     m = s.m
     x = add(m, inputs_embeds, embed_pos)
     if p.has("layernorm_embedding"):

@@ -14,9 +14,9 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import INSTEAD, embedder
 from weighbridge.training.nets.decoder import heads, normed, run
-from weighbridge.training.nets.encoder import by_token, classified, entered, first_token, mask
+from weighbridge.training.nets.encoder import by_token, classified, first_token, mask
 from weighbridge.training.nets.encoder import self_attention as attend
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 QKV = ("query", "key", "value")
 ENCODER = "encoder."

@@ -14,7 +14,7 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import heads, mask, normed, run, written_out
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 
 def forward(s: Step) -> Tensor:
@@ -22,7 +22,7 @@ def forward(s: Step) -> Tensor:
     m, base = s.m, s.built.base
     written_out(s)
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, base.weight("word_embeddings"))
+    inputs_embeds = entered(s, embedding(m, ids, base.weight("word_embeddings")))
     x = normed(m, inputs_embeds, base, "word_embeddings_layernorm")
     alibi = m.new((s.batch * heads(s, 0).heads, 1, s.length), x.dtype)
     causal_mask = mask(s, None)

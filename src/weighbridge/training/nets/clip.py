@@ -24,8 +24,8 @@ from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import UNCOVERED
 from weighbridge.training.nets.decoder import heads, mask, normed, run
-from weighbridge.training.nets.encoder import entered, first_token
-from weighbridge.training.step import Step
+from weighbridge.training.nets.encoder import first_token
+from weighbridge.training.step import Step, entered
 
 
 class Side(NamedTuple):
@@ -74,7 +74,7 @@ def vision(s: Step, model_type: str) -> Config:
 
 
 def rate(s: Step, config: Config) -> float:
-    return float(config.get("attention_dropout") or 0.0) if s.dropout else 0.0
+    return config.ratio("attention_dropout", default=0.0) if s.dropout else 0.0
 
 
 def heads_of(s: Step, tower: Tower) -> Heads:

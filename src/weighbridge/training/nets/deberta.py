@@ -30,8 +30,8 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import UNCOVERED, bert
 from weighbridge.training.nets.decoder import heads, normed, run, written_out
-from weighbridge.training.nets.encoder import classified, entered, first_token
-from weighbridge.training.step import Step
+from weighbridge.training.nets.encoder import classified, first_token
+from weighbridge.training.step import Step, entered
 
 DROPOUT = "hidden_dropout_prob"
 

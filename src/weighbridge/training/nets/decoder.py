@@ -21,7 +21,7 @@ from weighbridge.errors import UsageError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import EMBEDDINGS
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 Rotary = tuple[Tensor, Tensor]
 Layer = Callable[..., Tensor]
@@ -52,7 +52,7 @@ def forward(
     or what makes the positions that layers are given."""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS)))
+    inputs_embeds = entered(s, embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS))))
     if scaled(s, "embedding_multiplier"):
         inputs_embeds = scale(m, inputs_embeds)
     position_ids = m.new((1, s.length), INT64)
@@ -212,7 +212,7 @@ def has_positions(s: Step, number: int) -> bool:
     if isinstance(listed, list) and len(listed) > number:
         return bool(listed[number])
     if s.built.kind.removesuffix("_text") in NO_ROPE_BY_TURNS:
-        interval = int(config.get("no_rope_layer_interval") or INTERVAL)
+        interval = config.num("no_rope_layer_interval", default=0) or INTERVAL
         return (number + 1) % interval != 0
     return not (config.model_type in NO_ROPE_WHERE_WHOLE and window(s, number) is None)
 

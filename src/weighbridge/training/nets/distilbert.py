@@ -14,12 +14,11 @@ from weighbridge.training.nets.decoder import heads, normed, run
 from weighbridge.training.nets.encoder import (
     by_token,
     classified,
-    entered,
     first_token,
     mask,
     self_attention,
 )
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 QKV = ("q_lin", "k_lin", "v_lin")
 ENCODER = "transformer."

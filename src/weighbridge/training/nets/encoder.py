@@ -12,7 +12,7 @@ from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.losses import cross_entropy
 from weighbridge.autograd.ops.shaping import cut
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BOOL, INT64
 from weighbridge.errors import UsageError
 from weighbridge.training.attend import attended
@@ -20,14 +20,6 @@ from weighbridge.training.modules import Module
 from weighbridge.training.step import Step
 
 Names = tuple[str, str, str]
-
-
-def entered(s: Step, x: Tensor) -> Tensor:
-    """What frozen embeddings give: PEFT has it need a gradient where layers are checkpointed
-    (enable_input_require_grads)."""
-    if s.checkpointing == "none" or x.requires_grad or not s.m.grad:
-        return x
-    return Param("input", x.shape, x.dtype, x.storage)
 
 
 def never_checkpointed(s: Step) -> None:

@@ -32,7 +32,7 @@ from weighbridge.errors import UsageError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import Rotary, heads, mask, normed, rotary, rotated, run
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 Held = list[Tensor]  # weights of the layer before, until the next is over
 
@@ -49,7 +49,7 @@ def forward(s: Step) -> Tensor:
     """FalconModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, built.base.weight("word_embeddings"))
+    inputs_embeds = entered(s, embedding(m, ids, built.base.weight("word_embeddings")))
     position_ids = m.new((1, s.length), INT64)
     biased = bool(built.config.get("alibi"))
     if biased and s.kernel == "flash":

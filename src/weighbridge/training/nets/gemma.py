@@ -25,7 +25,7 @@ from weighbridge.training.nets.decoder import (
     window,
     windows,
 )
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 GEMMA = Kind(norm=gemma_norm, late=True)
 CAP = "attn_logit_softcapping"
@@ -37,7 +37,8 @@ def forward(s: Step) -> Tensor:
     if s.kernel is None and built.config.get(CAP):
         s.kernel = "eager"
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = scale(m, embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS))))
+    words = built.base.weight(built.base.first(*EMBEDDINGS))
+    inputs_embeds = entered(s, scale(m, embedding(m, ids, words)))
     position_ids = m.new((1, s.length), INT64)
     masks = {reach: mask(s, reach) for reach in windows(s)}
     kinds = windows(s) if s.built.kind.startswith("gemma3") else {None}

@@ -12,14 +12,14 @@ from weighbridge.dtypes import INT64
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import heads, mask, normed, run
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 
 def forward(s: Step) -> Tensor:
     """GPT2Model.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, built.base.weight("wte"))
+    inputs_embeds = entered(s, embedding(m, ids, built.base.weight("wte")))
     position_ids = m.new((1, s.length), INT64)
     position_embeds = embedding(m, position_ids, built.base.weight("wpe"))
     x = add(m, inputs_embeds, position_embeds)

@@ -12,7 +12,7 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import heads, mask, normed, rotated_one, run
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 
 def forward(s: Step) -> Tensor:
@@ -20,7 +20,7 @@ def forward(s: Step) -> Tensor:
     m, base = s.m, s.built.base
     s.kernel = s.kernel or "eager"
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, base.weight("wte"))
+    inputs_embeds = entered(s, embedding(m, ids, base.weight("wte")))
     position_ids = m.new((1, s.length), INT64)
     causal_mask = mask(s, None)
     outputs: list[Tensor] = []  # weights of the layer before are held until the next is over
@@ -61,8 +61,8 @@ def attention(
     m, h = s.m, heads(s, number)
     shape = h.batch, h.length, h.heads, h.key_dim
     q, k, v = (p.linear(m, x, name).view(*shape) for name in ("q_proj", "k_proj", "v_proj"))
-    width = int(s.built.config.get("rotary_dim") or h.key_dim)
-    table = m.new((1, int(s.built.config.get("max_position_embeddings")), width), FLOAT32)
+    width = s.built.config.num("rotary_dim", default=0) or h.key_dim
+    table = m.new((1, s.built.config.num("max_position_embeddings"), width), FLOAT32)
     index = m.new((1, s.length, width), INT64)
     sincos = m.new((1, s.length, width), k.dtype)
     k, *k_parts = _turned(m, k, width)

@@ -29,14 +29,14 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 
 def forward(s: Step) -> Tensor:
     """RecurrentGemmaModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, built.base.weight("embed_tokens"))
+    inputs_embeds = entered(s, embedding(m, ids, built.base.weight("embed_tokens")))
     position_ids = m.new((1, s.length), INT64)
     causal_mask = decoder.mask(s, next((r for r in decoder.windows(s) if r is not None), None))
     x = scale(m, inputs_embeds)

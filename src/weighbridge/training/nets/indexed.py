@@ -26,7 +26,7 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder, latent, moe
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 SHARING = ("glm_moe_dsa",)
 MOST = 2048  # tokens that are picked, where the config does not say
@@ -41,7 +41,7 @@ def forward(s: Step) -> Tensor:
         )
     m, base = s.m, s.built.base
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, base.weight("embed_tokens"))
+    inputs_embeds = entered(s, embedding(m, ids, base.weight("embed_tokens")))
     position_ids = m.new((1, s.length), INT64)
     mask = causal(s)
     turns = decoder.rotary_of(s, latent.of(s, 0).rotary)
@@ -142,7 +142,8 @@ def _best(s: Step, scores: Tensor) -> Tensor:
     inverse = m.new(scores.shape, BOOL) if s.kernel != "eager" else None
     scores = m.new(scores.shape, FLOAT32)
     del inverse
-    count = min(int(s.built.config.get("index_topk") or MOST), scores.shape[-1])
+    most = s.built.config.num("index_topk", default=0) or MOST
+    count = min(most, scores.shape[-1])
     values, numbers = topk(m, scores, count)
     del values
     return cast(m, numbers, INT32)

@@ -30,7 +30,7 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets import mamba2
 from weighbridge.training.nets.decoder import run
 from weighbridge.training.nets.mamba2 import along
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 loss = mamba2.loss
 Norm = Callable[[Machine, Module, Tensor, str], Tensor]
@@ -40,7 +40,7 @@ def forward(s: Step) -> Tensor:
     """MambaModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, built.base.weight("embeddings"))
+    inputs_embeds = entered(s, embedding(m, ids, built.base.weight("embeddings")))
     x = inputs_embeds
     for i, p in enumerate(built.layers):
         x = run(s, block, x, p, i)

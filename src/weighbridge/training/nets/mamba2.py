@@ -41,7 +41,7 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.losses import head
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import run
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 from weighbridge.units import ceil_div
 
 
@@ -75,7 +75,7 @@ def scan_of(s: Step, number: int) -> Scan:
     return Scan(
         batch=s.batch,
         length=s.length,
-        chunk=int(s.built.config.get("chunk_size", "mamba_chunk_size") or 256),
+        chunk=s.built.config.num("chunk_size", "mamba_chunk_size", default=0) or 256,
         heads=found.heads,
         dim=found.inner // found.heads,
         groups=found.groups,
@@ -87,7 +87,7 @@ def forward(s: Step) -> Tensor:
     """Mamba2Model.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, built.base.weight("embeddings"))
+    inputs_embeds = entered(s, embedding(m, ids, built.base.weight("embeddings")))
     x = inputs_embeds
     for i, p in enumerate(built.layers):
         x = run(s, block, x, p, i)

@@ -20,7 +20,7 @@ from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import INSTEAD, bert, embedder, encoder
 from weighbridge.training.nets.decoder import Rotary, half, heads, rotary_of, run, window, windows
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 
 def forward(s: Step) -> Tensor:
@@ -32,7 +32,7 @@ def encoded(s: Step) -> Tensor:
     m, p = s.m, bert.base(s)
     ids = m.new((s.batch, s.length), INT64)
     position_ids = m.new((1, s.length), INT64)
-    inputs_embeds = encoder.entered(s, embedding(m, ids, p.weight("embeddings.tok_embeddings")))
+    inputs_embeds = entered(s, embedding(m, ids, p.weight("embeddings.tok_embeddings")))
     x = norm(m, inputs_embeds, p.at("embeddings"), "norm")
     del inputs_embeds
     x = dropout(m, x, s.rate("embedding_dropout"))

@@ -21,14 +21,14 @@ from weighbridge.training.nets.decoder import (
     run,
     turned_width,
 )
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 
 def forward(s: Step) -> Tensor:
     """GPTNeoXModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, built.base.weight("embed_in"))
+    inputs_embeds = entered(s, embedding(m, ids, built.base.weight("embed_in")))
     position_ids = m.new((1, s.length), INT64)
     causal_mask = mask(s, None)
     x = dropout(m, inputs_embeds, s.rate("hidden_dropout"))

@@ -10,14 +10,14 @@ from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import heads, mask, normed, run
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 
 def forward(s: Step) -> Tensor:
     """OPTDecoder.forward"""
     m, base, whole = s.m, s.built.base, (s.batch, s.length)
     ids = m.new(whole, INT64)
-    inputs_embeds = embedding(m, ids, base.weight("embed_tokens"))
+    inputs_embeds = entered(s, embedding(m, ids, base.weight("embed_tokens")))
     seen = None if s.padded else m.new(whole, FLOAT32)
     position_ids = m.new(whole, INT64)
     causal_mask = mask(s, None)

@@ -16,14 +16,14 @@ from weighbridge.training.losses import head
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import EMBEDDINGS
 from weighbridge.training.nets.decoder import FINAL, Rotary, heads, mask, run
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 
 def forward(s: Step) -> Tensor:
     """QWenModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
-    x = embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS)))
+    x = entered(s, embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS))))
     width = heads(s, 0).key_dim
     positions = m.new((s.length, 1, width), FLOAT32), m.new((s.length, 1, width), FLOAT32)
     seen = mask(s, None)

@@ -32,7 +32,7 @@ from weighbridge.training.attend import attend
 from weighbridge.training.losses import standard
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder, moe
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 from weighbridge.training.tensors import HEAD
 
 PRODUCTS = ("linear", "conv1d")
@@ -59,7 +59,7 @@ def forward(s: Step) -> Tensor:
         x = Tensor((s.batch, s.length, built.body.hidden), s.dtype, None)
         x = m.new(x.shape, x.dtype)
     else:
-        x = embedding(m, ids, words)
+        x = entered(s, embedding(m, ids, words))
     if x.shape[-1] != built.body.hidden:
         x = grown(m, [x], (s.batch, s.length, built.body.hidden))
     mask = decoder.mask(s, None)

@@ -53,7 +53,7 @@ def granite(s: Step) -> Tensor:
 def minimax(s: Step) -> Tensor:
     """MiniMaxM2Model.forward"""
     attend = partial(attention_and_weights, kind=PART_WHOLE, first=True)
-    width = int(s.built.config.get("rotary_dim") or turned_width(s))
+    width = s.built.config.num("rotary_dim", default=0) or turned_width(s)
     return decoder.forward(s, moe.layers(attend), width)
 
 

@@ -36,7 +36,7 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets import INSTEAD, encoder
 from weighbridge.training.nets.decoder import run
 from weighbridge.training.nets.encoder import heads_of
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 Weights = Tensor | None
 
@@ -91,7 +91,7 @@ def stack(s: Step, root: Module, side: Side, ids: Tensor, states: Tensor | None)
     """T5Stack.forward"""
     m, rate, p = s.m, s.rate("dropout_rate"), root.at(side.name)
     h = heads_of(s, side.body, s.length)
-    inputs_embeds = encoder.entered(s, embedding(m, ids, root.weight("shared")))
+    inputs_embeds = entered(s, embedding(m, ids, root.weight("shared")))
     causal = states is not None
     mask = _causal(s) if causal else encoder.mask(s, s.length)
     other = encoder.mask(s, s.length) if causal else None

@@ -19,8 +19,8 @@ from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import rough
 from weighbridge.training.nets.decoder import Layer, heads, normed, run
-from weighbridge.training.nets.encoder import classified, entered, first_token, self_attention
-from weighbridge.training.step import Step
+from weighbridge.training.nets.encoder import classified, first_token, self_attention
+from weighbridge.training.step import Step, entered
 
 QKV = ("attention.query", "attention.key", "attention.value")
 ENCODER = "encoder."
@@ -52,7 +52,7 @@ def pixels(s: Step) -> tuple[int, int, int, int]:
             f"{s.built.kind}: image_size {size} holds no patch of patch_size {patch}: nothing to "
             "train on; correct the config"
         )
-    return s.batch, int(s.built.config.get("num_channels") or 3), int(height), int(width)
+    return s.batch, s.built.config.num("num_channels", default=0) or 3, int(height), int(width)
 
 
 def embeddings(s: Step, p: Module, pixel_values: Tensor) -> Tensor:

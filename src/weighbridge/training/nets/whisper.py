@@ -17,8 +17,8 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import UNCOVERED, bart
 from weighbridge.training.nets.decoder import run
-from weighbridge.training.nets.encoder import entered, heads_of
-from weighbridge.training.step import Step
+from weighbridge.training.nets.encoder import heads_of
+from weighbridge.training.step import Step, entered
 
 loss = bart.loss
 STRIDE = 2  # of the second convolution

@@ -26,7 +26,7 @@ from weighbridge.autograd.tensors import Tensor, absent
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.decoder import heads, mask, normed, run, written_out
-from weighbridge.training.step import Step
+from weighbridge.training.step import Step, entered
 
 Held = list[Tensor]  # weights of the layer before, until the next is over
 
@@ -36,7 +36,7 @@ def gpt_neo(s: Step) -> Tensor:
     m, base = s.m, s.built.base
     written_out(s)
     ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = embedding(m, ids, base.weight("wte"))
+    inputs_embeds = entered(s, embedding(m, ids, base.weight("wte")))
     position_ids = m.new((1, s.length), INT64)
     causal_mask = mask(s, None)
     position_embeds = embedding(m, position_ids, base.weight("wpe"))
@@ -119,7 +119,7 @@ def mpt(s: Step) -> Tensor:
     m, base, longest = s.m, s.built.base, s.built.config.get("max_seq_len")
     written_out(s)
     ids = m.new((s.batch, s.length), INT64)
-    x = embedding(m, ids, base.weight("wte"))
+    x = entered(s, embedding(m, ids, base.weight("wte")))
     alibi = m.new((heads(s, 0).heads, 1, int(longest or s.length)), FLOAT32)
     added = mask(s, None)
     causal_mask = m.new((s.batch, 1, s.length, s.length), BOOL)

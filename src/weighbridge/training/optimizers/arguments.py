@@ -22,13 +22,13 @@ from weighbridge.training.optimizers.row import Optimizer, State
 ADAMS = ("adam", "adamw_torch", "adamw_torch_fused")
 FLAGS = ("foreach", "fused", "amsgrad")
 DECAY = "weight_decay"
-WORDS = {"true": True, "false": False, "none": False}
+WORDS = {"true": True, "false": False, "none": None}  # torch: None is its own choice
 FOREACH_SINCE = (2, 0)  # by default
 IN_PLACE_SINCE = (2, 1)  # Adam adds eps to the root in place
 
 
 def argued(o: Optimizer, given: Sequence[str], torch: tuple[int, ...]) -> Optimizer:
-    """As that torch steps it with these arguments. Raises UsageError."""
+    """An optimizer as a version of torch steps it with these arguments. Raises UsageError."""
     if o.name not in ADAMS:
         if given:
             raise UsageError(
@@ -80,7 +80,9 @@ def _read(given: Sequence[str]) -> dict[str, bool]:
         if name.strip() == DECAY:
             found[DECAY] = _number(one, value)
         elif name.strip() in FLAGS and value.strip().lower() in WORDS:
-            found[name.strip()] = WORDS[value.strip().lower()]
+            meant = WORDS[value.strip().lower()]
+            if meant is not None:
+                found[name.strip()] = meant
         else:
             raise UsageError(
                 f"--optim-args {one!r:.80}: known are {', '.join(f'{x}=True' for x in FLAGS)} "

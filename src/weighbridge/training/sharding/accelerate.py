@@ -16,8 +16,7 @@ _fsdp_state.py, 2.8.0 _fully_shard.py.
 
 from dataclasses import dataclass
 
-FRAMEWORKS = ("trainer", "accelerate", "trl", "axolotl")
-WIDENS_TRAINED, WIDENS_ALL = (1, 14), (1, 13)  # since; before
+WIDENS_ALL = (1, 13)  # before
 CARVES = (1, 14)
 WAITS = (1, 11)
 ROOTS_GO = (2, 8)  # torch

@@ -11,6 +11,7 @@ zero        sizes of DeepSpeed's configuration, or of the Trainer's "auto"
 from dataclasses import replace
 
 from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.training import kbit
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding import accelerate, fsdp1, fsdp2, zero
 from weighbridge.training.sharding.around import Around
@@ -89,14 +90,13 @@ def _fsdp1(p: Plan) -> fsdp1.How:
 
 
 def _with_accelerate(p: Plan) -> bool:
-    return p.framework.name in accelerate.FRAMEWORKS
+    return p.framework.accelerate
 
 
 def _accelerate(p: Plan) -> accelerate.Rules | None:
     if not _with_accelerate(p):
         return None
-    form = p.subject.choice.scheme
-    packed = form is not None and form.name.startswith(("nf4", "fp4"))
+    packed = kbit.four_bits(p.subject.choice.scheme)
     return accelerate.rules(p.framework.name, p.accelerate, packed=packed)
 
 

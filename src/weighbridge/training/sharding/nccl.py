@@ -46,7 +46,7 @@ def communication(p: Plan) -> Component:
 
 
 def group(links: Links | None, *, lazy: bool) -> Bytes:
-    """Of one communicator. `links` of None: any card."""
+    """Bytes of one communicator. `links` of None: any card."""
     if links is None:
         known = [group(x, lazy=lazy) for x in CHANNELS]
         return Bytes(known[0].low, known[1].expected, known[-1].high)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from weighbridge.errors import UsageError
 from weighbridge.units import ceil_div
-from weighbridge.workload import Train
+from weighbridge.workload import FSDP, Train
 
 RANKS = 1 << 16
 NODE = 8  # devices of one node, within which HSDP shares out
@@ -24,6 +24,16 @@ class Sharding:
     context: int = 1
     expert: int = 1
     offload: str = "none"
+
+    @property
+    def fully(self) -> bool:
+        """Whether parameters, gradients and states are in parts by FSDP."""
+        return self.kind in FSDP
+
+    @property
+    def parameters(self) -> bool:
+        """Whether parameters are in parts, by FSDP or by ZeRO."""
+        return self.fully or self.kind == "zero3"
 
     @property
     def ranks(self) -> int:
@@ -82,14 +92,14 @@ def _contradictions(s: Sharding) -> tuple[tuple[bool, str], ...]:
             ),
         ),
         (
-            s.offload in ("params", "nvme") and s.kind not in ("zero3", "fsdp1", "fsdp2", "hsdp"),
+            s.offload in ("params", "nvme") and not s.parameters,
             (
                 f"--offload {s.offload} needs --shard zero3, fsdp1 or fsdp2: others keep all "
                 "parameters on the device"
             ),
         ),
         (
-            s.offload == "optimizer" and s.kind in ("fsdp1", "fsdp2", "hsdp"),
+            s.offload == "optimizer" and s.fully,
             (
                 f"--offload optimizer with --shard {s.kind}: FSDP keeps parameters, gradients and "
                 "states in one place; use --offload params, or zero2"

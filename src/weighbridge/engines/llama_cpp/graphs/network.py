@@ -69,12 +69,12 @@ class Network:
     @cached_property
     def vocab(self) -> int:
         found = self.weights.get("token_embd.weight")
-        return found.ne[1] if found else 0
+        return _rows(found) if found else 0
 
     @cached_property
     def rows(self) -> int:
-        """Of the matrix that makes logits; 0 where there is none."""
-        return self.head.ne[1] if self.head else 0
+        """Rows of the matrix that makes logits; 0 where there is none."""
+        return _rows(self.head) if self.head else 0
 
     @cached_property
     def head(self) -> Weight | None:
@@ -130,3 +130,8 @@ class Network:
     def kind(self, layer: int) -> object:
         """Layers of one kind have the same mixers, and the same tensors but for their types."""
         return self._kinds[layer]
+
+
+def _rows(w: Weight) -> int:
+    """The second size of a tensor: ggml's have four, and those that a file lacks are 1."""
+    return (*w.ne, 1, 1)[1]

@@ -1,0 +1,112 @@
+"""A verdict on a command that its engine may not start with, whatever the memory.
+
+    unknown flags, another kind of device     cannot say
+    more devices than the environment leaves  does not fit
+    a format that the checkpoint is not in    does not fit
+    a context beyond the model's maximum      does not fit; the variable that allows it is a remedy
+
+Source: vllm 0.33 config/model.py (_verify_quantization, _get_and_verify_max_len); sglang 0.5.23
+srt/configs/model_config.py (_derive_context_length, _verify_quantization).
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from weighbridge.engines.lines import SERVERS
+from weighbridge.model import Model
+from weighbridge.report import Remedy, Report, Verdict
+from weighbridge.workload import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.launch import Launch
+    from weighbridge.launch.record import Stop
+
+ON = ("1", "true")  # of a variable of the environment
+STARTS = {"no": "will not start", "unknown": "may not start"}
+# Flags with which the model's maximum is another one
+_CONFIGURES = """
+--hf-overrides --rope-scaling --rope-theta --hf-config-path --config-format
+--json-model-override-args
+"""
+CONFIGURES = frozenset(_CONFIGURES.split())
+
+
+def longest(report: Report, w: Infer, launched: "Launch") -> int | None:
+    """The longest context that surely serves, where it was left to the engine and the model's own
+    maximum does not."""
+    if not launched.longest or w.context is not None:
+        return None
+    if report.verdict is None or report.verdict.fits == "yes":
+        return None
+    return report.derived.get("largest_context") or None
+
+
+def told_longest(report: Report, length: int) -> Report:
+    """With the length that was sized."""
+    said = f"{length:,} tokens is the longest context that surely serves, and what was sized"
+    return replace(report, warnings=(*report.warnings, said))
+
+
+def judged(report: Report, launched: "Launch", model: Model) -> Report:
+    """With the verdict that follows from what the engine refuses at its start."""
+    name = SERVERS[launched.engine].name if launched.engine in SERVERS else launched.engine
+    beyond = _beyond(report, launched)
+    stops = [*launched.stops, *_of_model(launched, model)]
+    if beyond:
+        stops.append(("no", beyond))
+    was = report.verdict
+    if was is not None and stops:
+        report = replace(report, verdict=_stopped(was, name, stops))
+    if not beyond:
+        return report
+    helps = was is not None and was.fits != "no" and len(stops) == 1
+    return _allowed(report, launched.engine, was if helps else None)
+
+
+def _stopped(was: Verdict, name: str, stops: "list[tuple[Stop, str]]") -> Verdict:
+    """A verdict that is no already keeps its reason."""
+    answer: Stop = "no" if any(a == "no" for a, _ in stops) else "unknown"
+    if was.fits == "no":
+        return was
+    said = "; ".join(text for a, text in stops if a == answer)
+    reason = f"{name} {STARTS[answer]}: {said}"
+    if answer == was.fits:
+        reason += f"; {was.reason}"
+    return replace(was, fits=answer, reason=reason)
+
+
+def _of_model(launched: "Launch", model: Model) -> "Iterator[tuple[Stop, str]]":
+    part = model.parts[0]
+    if launched.stored_as and not part.packed and part.library == "transformers":
+        yield "no", f"{launched.stored_as} is of a checkpoint that is stored so, and this is not"
+
+
+def _beyond(report: Report, launched: "Launch") -> str:
+    """Why the context is refused; "" where it is not."""
+    end, context = report.derived.get("longest_context"), report.workload["context"]
+    if launched.engine not in SERVERS or end is None or context is None or context <= end:
+        return ""
+    allows = SERVERS[launched.engine].longer
+    if launched.env.get(allows, "").lower() in ON or CONFIGURES & launched.given:
+        return ""
+    return f"{context:,} tokens were asked for, and the model's maximum is {end:,}"
+
+
+def _allowed(report: Report, engine: str, then: Verdict | None) -> Report:
+    """The line as it was judged, and the variable as a remedy where it leads to `then`."""
+    variable = f"{SERVERS[engine].longer}=1"
+    line = report.derived.get("launch")
+    if line:
+        told = {**report.derived, "launch": line.removeprefix(f"{variable} ")}
+        report = replace(report, derived=told)
+    if then is None:
+        return report
+    remedy = Remedy(
+        change={variable.removesuffix("=1"): "1"},
+        peak_bytes=report.peak.expected,
+        fits=then.fits,
+        cost="beyond what it was made for, a model may write nonsense",
+        flags=variable,
+    )
+    return replace(report, remedies=(remedy, *report.remedies))
