@@ -76,12 +76,16 @@ def test_without_a_command_the_flags_are_said_beside_the_verdict(engine):
     found = asked(model, engine=engine, gpu="4090", context=context)
     assert found.verdict.fits != "no"
     assert not found.derived["serves_as_asked"]
-    flags = found.verdict.reason.partition(", with ")[2].partition(", which")[0]
+    flags = (
+        found.verdict.reason.partition("the line below ")[2]
+        .partition(": ")[0]
+        .partition(", with ")[2]
+    )
     assert flags
     assert flags in found.derived["launch"]
-    assert f", which {engine} does not do by itself" in found.verdict.reason
+    assert found.verdict.reason.startswith(f"with its defaults {engine} would not serve this")
     plain = asked(model, engine=engine, gpu="h100", context=context)
-    assert "by itself" not in plain.verdict.reason
+    assert "with its defaults" not in plain.verdict.reason
 
 
 def test_a_pool_that_the_card_has_no_room_for_does_not_fit():
@@ -308,3 +312,107 @@ def test_the_longest_context_that_fits_is_sized():
     one_more = f"vllm serve qwen3-8b --max-model-len {found.workload['context'] + 16}"
     assert of_command(one_more, "4090").verdict.fits != "yes"
     assert any(f"{found.workload['context']:,} tokens" in line for line in found.warnings)
+
+
+# Lines that do not do
+
+
+def test_a_shorter_context_is_a_remedy_where_the_length_was_left_to_the_engine():
+    for line, flag in (
+        ("vllm serve qwen3-8b", "--max-model-len"),
+        ("sglang serve --model-path qwen3-8b", "--context-length"),
+    ):
+        found = weighbridge.infer(command=line, gpu="4090")
+        assert found.verdict.fits != "yes"
+        remedy = found.remedies[-1]
+        assert remedy.flags == f"{flag} {found.derived['largest_context']}"
+        then = weighbridge.infer(command=f"{line} {remedy.flags}", gpu="4090")
+        assert (then.verdict.fits, then.peak.expected) == ("yes", remedy.peak_bytes)
+        assert remedy.fits == "yes"
+        said = weighbridge.infer(command=f"{line} {flag} 40960", gpu="4090")
+        assert all(flag not in r.flags for r in said.remedies), "what was said is kept"
+
+
+def test_a_line_that_does_not_do_is_not_offered():
+    line = "vllm serve qwen3-8b --gpu-memory-utilization 0.2"
+    bad, good = (weighbridge.infer(command=line, gpu=gpu) for gpu in ("a100-80gb", "b200"))
+    for told in (str(bad), bad._repr_markdown_(), bad._repr_html_()):
+        assert "Judged (does not fit):" in told
+        assert "To paste" not in told
+    for told in (str(good), good._repr_markdown_(), good._repr_html_()):
+        assert "To paste:" in told
+
+
+def test_more_devices_than_were_named_are_said_so():
+    found = weighbridge.infer(command="vllm serve qwen3-8b -tp 4", gpu="a100-80gb:2")
+    assert found.verdict.reason.startswith("it needs 4 devices, and 2 are named")
+    assert "needs 4 devices, 2 are named" in " ".join(str(found).split())
+    assert "on 4 of 2" not in str(found)
+
+
+def test_no_fraction_above_the_whole_is_named():
+    found = asked("llama-3.1-70b", engine="sglang", gpu="a100-80gb", context=4096)
+    assert any("the weights alone do not fit" in line for line in found.warnings)
+    assert not any("above 1" in line for line in found.warnings)
+
+
+def test_what_may_be_refused_is_not_said_to_be():
+    """0.99 of the card: free by the best estimate, and not by the expected one."""
+    line = "vllm serve qwen3-0.6b --max-model-len 2048 --gpu-memory-utilization {}"
+    words = {"unknown": "vLLM may refuse", "no": "vLLM refuses"}
+    told = set()
+    for thousandths in range(970, 1001):
+        v = weighbridge.infer(command=line.format(thousandths / 1000), gpu="a100-80gb").verdict
+        if "refuse" in v.reason:
+            told.add(v.fits)
+            assert words[v.fits] in v.reason
+    assert told == {"unknown", "no"}
+
+
+def test_nothing_is_promised_that_the_remedy_does_not():
+    seen = set()
+    lengths = [f" --max-model-len {length}" for length in range(24_000, 41_000, 1_000)]
+    for length in ("", *lengths):
+        found = weighbridge.infer(command=f"vllm serve qwen3-8b{length}", gpu="4090")
+        for remedy in (r for r in found.remedies if "utilization" in r.flags):
+            seen.add(remedy.fits)
+            would = any("which would do" in said for said in found.warnings)
+            assert would == (remedy.fits == "yes"), length
+            assert remedy.flags in found.derived["launch"]
+            title = {"yes": "fits", "unknown": "cannot say", "no": "does not fit"}[remedy.fits]
+            assert f"With {remedy.flags} ({title}):" in str(found), "not the line that was judged"
+    assert "unknown" in seen
+
+
+def test_a_smaller_share_is_tried_where_the_default_may_not_be_free():
+    """Two 4090s: 0.92 of the card may not be free beside both communicators, and less is enough."""
+    w = {"engine": "vllm", "tensor_parallel_size": 2, "gpu": "4090:2", "quantization": "fp8"}
+    found = asked("qwen3-30b-a3b", **w)
+    assert found.verdict.fits == "yes"
+    share = found.workload["gpu_memory_utilization"]
+    assert share < 0.92
+    assert f"--gpu-memory-utilization {share:g}" in found.verdict.reason
+    line = "vllm serve qwen3-30b-a3b -q fp8 -tp 2 --max-model-len 4096"
+    alone = weighbridge.infer(command=line, gpu="4090:2")
+    assert alone.verdict.fits == "unknown"
+    (remedy,) = alone.remedies
+    assert (remedy.fits, remedy.change["gpu_memory_utilization"]) == ("yes", share)
+    then = weighbridge.infer(command=f"{line} {remedy.flags}", gpu="4090:2")
+    assert (then.verdict.fits, then.peak.expected) == ("yes", remedy.peak_bytes)
+
+
+def test_the_fullest_phase_has_the_most_bytes():
+    """Prefill is expected to take more here, and decode's low estimate is above prefill's."""
+    line = "vllm serve qwen3-8b --max-model-len 32k --max-num-seqs 64"
+    device = weighbridge.infer(command=line, gpu="4090").devices[0]
+    most = max(device.phases, key=lambda p: p.at("driver").expected)
+    assert device.peak_phase == most.name
+    assert most.at("driver").low < max(p.at("driver").low for p in device.phases), "not a tie"
+
+
+def test_no_remedy_helps_a_line_that_the_engine_refuses():
+    (remedy,) = weighbridge.infer(command=TIGHT, gpu="4090").remedies
+    assert remedy.fits == "yes"
+    (unsure,) = weighbridge.infer(command=f"{TIGHT} --foo", gpu="4090").remedies
+    assert (unsure.flags, unsure.fits) == (remedy.flags, "unknown")
+    assert weighbridge.infer(command=f"{TIGHT} --quantization awq", gpu="4090").remedies == ()

@@ -63,7 +63,8 @@ def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
     each = Bytes(*(max(bounds) for bounds in zip(*peaks, strict=True)))
     answer = fits(each, budget.usable)
     if len(gpus) > count:
-        reason = f"it is launched on {len(gpus)} devices, and there are {count}"
+        named = "1 is named" if count == 1 else f"{count} are named"
+        reason = f"it needs {len(gpus)} devices, and {named}"
         return _verdict("no", reason, each, budget, used=len(gpus))
     reason = _compared(answer, each, budget)
     where = "on one device" if len(gpus) == 1 else f"on each of {len(gpus)} devices"

@@ -135,8 +135,8 @@ def compared(one: Phase, other: Phase) -> Iterator[tuple[str, int, int]]:
 
 
 def _fullness(phase: Phase) -> tuple[int, int]:
-    """By what has to be there: blocks that an earlier phase left in the cache can be given back."""
-    return phase.at("driver").low, phase.at("driver").expected
+    """By the bytes that the driver is expected to show, then by what may be."""
+    return phase.at("driver").expected, phase.at("driver").high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,5 +155,5 @@ class Device:
 
     @property
     def peak_phase(self) -> str:
-        """The one that cannot do with less than any other."""
+        """The one whose bytes at driver level are the most; the first of equals."""
         return max(self.phases, key=_fullness).name

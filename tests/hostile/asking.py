@@ -142,7 +142,10 @@ def verdict(report):
     least, most = held["low"], held["high"]
     if said["fits"] == "yes" and least > left["high"]:
         yield f"it fits, and the least it takes is {least - left['high']} more than there is"
-    other = any(words in said["reason"] for words in ("share", "launched on", "does not start"))
+    other = any(
+        words in said["reason"]
+        for words in ("share", "it needs", "does not start", "will not start")
+    )
     if said["fits"] == "no" and most <= left["low"] and not other:
         yield f"it does not fit, and the most it takes leaves {left['low'] - most}: {said['reason']}"
 

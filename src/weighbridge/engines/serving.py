@@ -18,6 +18,7 @@ from weighbridge.memory import Device
 from weighbridge.model import Model, ModelPart
 
 Surely = Literal["yes", "no", "unknown"]
+WOULD: Mapping[Surely, str] = {"yes": "would", "unknown": "may", "no": "would not"}
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -89,6 +90,7 @@ class Serves:
     flags: str = ""  # that a launch has which serves, where those that were asked do not
     change: Mapping[str, Any] = field(default_factory=dict)  # the same, by names of settings
     changed: tuple[Device, ...] = ()  # the devices with them; none where they are the answer's
+    then: Surely = "yes"  # whether it surely serves with those
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,8 @@ def judged(report: Report, launched: "Launch", model: Model) -> Report:
         stops.append(("no", beyond))
     was = report.verdict
     if was is not None and stops:
-        report = replace(report, verdict=_stopped(was, name, stops))
+        told = _stopped(was, name, stops)
+        report = replace(report, verdict=told, remedies=_left(report.remedies, stops))
     if not beyond:
         return report
     helps = was is not None and was.fits != "no" and len(stops) == 1
@@ -74,6 +75,13 @@ def _stopped(was: Verdict, name: str, stops: "list[tuple[Stop, str]]") -> Verdic
     if answer == was.fits:
         reason += f"; {was.reason}"
     return replace(was, fits=answer, reason=reason)
+
+
+def _left(remedies: tuple[Remedy, ...], stops: "list[tuple[Stop, str]]") -> tuple[Remedy, ...]:
+    """Remedies are for what does not fit: none lets an engine start that refuses the line."""
+    if any(answer == "no" for answer, _ in stops):
+        return ()
+    return tuple(replace(r, fits="unknown") if r.fits == "yes" else r for r in remedies)
 
 
 def _of_model(launched: "Launch", model: Model) -> "Iterator[tuple[Stop, str]]":

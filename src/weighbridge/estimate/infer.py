@@ -1,6 +1,6 @@
 """`infer`: what serving a model takes, by the rules of one engine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -53,22 +53,26 @@ def infer(
         answer = exact.answer(asked, w, answer)
     answer = widened(answer, bounds.TRACED if w.exact else runs(asked, kind))
     missing = () if w.exact else uncounted.of_subject(asked, w)
+    limits = _limits(asked, w, kind, answer, budget)
+    verdict = host_fit.both(
+        fit.cited(
+            None if budget is None else _verdict(answer, w, kind, budget, missing),
+            bounds.published(answer.devices, runs(asked, kind)),
+        ),
+        answer.devices,
+        w.host_memory(),
+        shared=budget is not None and budget.shares_host,
+    )
+    remedies = () if budget is None else tuple(_remedies(asked, w, kind, answer, budget, limits))
+    answer = replace(answer, warnings=served.softened(answer, w, verdict, remedies))
     return Report(
         task="infer",
         model=facts(model),
         workload=_effective(asked, w, kind, written(number)) | dict(answer.settings),
         devices=answer.devices,
-        derived=_derived(asked, answer, missing) | _limits(asked, w, kind, answer, budget),
-        verdict=host_fit.both(
-            fit.cited(
-                None if budget is None else _verdict(answer, w, kind, budget, missing),
-                bounds.published(answer.devices, runs(asked, kind)),
-            ),
-            answer.devices,
-            w.host_memory(),
-            shared=budget is not None and budget.shares_host,
-        ),
-        remedies=() if budget is None else tuple(_remedies(asked, w, kind, answer, budget)),
+        derived=_derived(asked, answer, missing) | limits,
+        verdict=verdict,
+        remedies=remedies,
         warnings=(
             *_warnings(model, asked, answer, kind, budget),
             *filter(None, (_experts(asked, kind),)),
@@ -98,9 +102,15 @@ def _verdict(
 
 
 def _remedies(
-    s: Subject, w: Infer, kind: Engine, answer: Answer, budget: "Budget"
+    s: Subject,
+    w: Infer,
+    kind: Engine,
+    answer: Answer,
+    budget: "Budget",
+    limits: Mapping[str, Any],
 ) -> Iterator[Remedy]:
-    """Flags that serve; of llama.cpp the layers that the devices hold, where not all of them do."""
+    """Flags that serve; a length that a command left to the engine; of llama.cpp the layers that
+    the devices hold, where not all of them do."""
     missing = () if w.exact else uncounted.of_subject(s, w)
 
     def judge(devices: tuple[Device, ...]) -> Fits:
@@ -109,6 +119,11 @@ def _remedies(
         return found.fits if both is None else both.fits
 
     yield from served.remedies(answer, judge)
+    length = limits.get("largest_context") or 0
+    if w.engine_defaults and w.context is None and 0 < length < s.context:
+        shorter = _answer(replace(s, context=length), _of_length(w, length), kind, budget)
+        devices = widened(shorter, runs(s, kind)).devices
+        yield from served.remedy_of_length(kind.name, length, devices, judge)
     most = answer.derived.get("n_gpu_layers_that_fit")
     if most and w.n_gpu_layers is None:
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge import fit
-from weighbridge.engines.serving import Answer
+from weighbridge.engines.serving import WOULD, Answer, Surely
 from weighbridge.memory import Device
 from weighbridge.report import Remedy, Verdict
 from weighbridge.workload import Infer
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Judge = Callable[[tuple[Device, ...]], fit.Answer]  # whether a machine has room for what they hold
 COSTS: Mapping[str, str] = {
-    "gpu_memory_utilization": "more of the card is the engine's",
+    "gpu_memory_utilization": "another share of the card is the engine's",
     "mem_fraction_static": "more of the card is the engine's",
     "max_num_seqs": "fewer requests may run at once",
     "max_running_requests": "fewer requests may run at once",
@@ -30,6 +30,8 @@ COSTS: Mapping[str, str] = {
     "enforce_eager": "no CUDA graphs: tokens are written more slowly",
     "disable_cuda_graph": "no CUDA graphs: tokens are written more slowly",
 }
+SURE: tuple[Surely, Surely] = ("yes", "unknown")
+LENGTH: Mapping[str, str] = {"vllm": "--max-model-len", "sglang": "--context-length"}
 
 
 def verdict(answer: Answer, w: Infer, engine: str, budget: "Budget") -> Verdict:
@@ -40,8 +42,10 @@ def verdict(answer: Answer, w: Infer, engine: str, budget: "Budget") -> Verdict:
     if serves.surely == "no" or (serves.surely == "unknown" and found.fits == "yes"):
         return replace(found, fits=serves.surely, reason=serves.lacks)
     if serves.flags and not w.engine_defaults:
-        more = f"{found.reason}, with {serves.flags}, which {engine} does not do by itself"
-        return replace(found, reason=more)
+        own = "may" if answer.derived.get("serves_as_asked") else "would"
+        lead = f"with its defaults {engine} {own} not serve this"
+        line = f"the line below {'does' if found.fits == 'yes' else 'may'}, with {serves.flags}"
+        return replace(found, reason=f"{lead}; {line}: {found.reason}")
     return found
 
 
@@ -52,10 +56,11 @@ def remedies(answer: Answer, judge: Judge) -> Iterator[Remedy]:
         return
     hosts = (d for d in answer.devices if d.kind == "host")
     devices = (*(d for d in serves.changed if d.kind != "host"), *hosts)
+    room = judge(devices)
     yield Remedy(
         change=dict(serves.change),
         peak_bytes=_peak(serves.changed),
-        fits=judge(devices),
+        fits=serves.then if room == "yes" else room,
         cost="; ".join(dict.fromkeys(_costs(serves.change))),
         flags=serves.flags,
     )
@@ -70,6 +75,34 @@ def remedy_of_layers(count: int, devices: tuple[Device, ...], judge: Judge) -> R
         cost="the other layers run on the host, which is slower",
         flags=f"-ngl {count}",
     )
+
+
+def remedy_of_length(
+    engine: str, length: int, devices: tuple[Device, ...], judge: Judge
+) -> Iterator[Remedy]:
+    """A shorter context, where the engine has a flag for it."""
+    if engine in LENGTH:
+        yield Remedy(
+            change={"context": length},
+            peak_bytes=_peak(devices),
+            fits=judge(devices),
+            cost="longer requests are refused",
+            flags=f"{LENGTH[engine]} {length}",
+        )
+
+
+def softened(
+    answer: Answer, w: Infer, judged: Verdict | None, remedies: tuple[Remedy, ...]
+) -> tuple[str, ...]:
+    """Warnings that promise no more of a line than the verdict on it does."""
+    flags = "" if answer.serves is None else answer.serves.flags
+    told = [r.fits for r in remedies if r.flags == flags]
+    if not w.engine_defaults and judged is not None:
+        told = [judged.fits]
+    promise, hope = (f"which {WOULD[s]} do" for s in SURE)
+    if "yes" in told:
+        return answer.warnings
+    return tuple(line.replace(promise, hope) for line in answer.warnings)
 
 
 def _costs(change: Mapping[str, Any]) -> Iterator[str]:

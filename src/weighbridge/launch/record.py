@@ -30,7 +30,7 @@ class Launch:
     stored_as: str = ""  # the format that the checkpoint is said to be stored in
     longest: bool = False  # the engine takes the longest context that fits
     given: frozenset[str] = frozenset()  # names of flags, as they were typed
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,21 @@ from weighbridge.report import Remedy, Report
 from weighbridge.units import human, human_count
 from weighbridge.wording import printable
 
+PASTE = "To paste:"
+
 
 def to_paste(report: Report) -> str:
     """The line that launches what was sized; "" where there is none."""
     return printable(report.derived.get("launch") or "")
+
+
+def heading(report: Report) -> str:
+    """What the line to paste is good for: one that does not fit is not offered."""
+    judged, line = report.verdict, to_paste(report)
+    for remedy in report.remedies:
+        if f" {remedy.flags}" in line:  # a command's, with the flags that it lacks
+            return f"With {remedy.flags} ({words.FITS[remedy.fits]}):"
+    return PASTE if judged is None or judged.fits != "no" else f"Judged ({words.FITS['no']}):"
 
 
 def footer(report: Report, unit: str | None) -> Iterator[str]:

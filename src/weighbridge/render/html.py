@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from weighbridge.render import words
-from weighbridge.render.footers import footer, to_paste
+from weighbridge.render.footers import footer, heading, to_paste
 from weighbridge.report import Report
 
 
@@ -24,7 +24,11 @@ def html(report: Report, *, unit: str | None = None, **_: Any) -> str:
         *(f"<li>{escape(line)}</li>" for line in footer(report, unit)),
         *(f"<li>warning: {escape(line)}</li>" for line in report.warnings),
         "</ul>",
-        *(f"<pre>{escape(line)}</pre>" for line in (to_paste(report),) if line),
+        *(
+            f"<p>{escape(heading(report))}</p><pre>{escape(line)}</pre>"
+            for line in (to_paste(report),)
+            if line
+        ),
     ]
     return "<div>" + "".join(parts) + "</div>"
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weighbridge.render import words
-from weighbridge.render.footers import footer, to_paste
+from weighbridge.render.footers import footer, heading, to_paste
 from weighbridge.report import Report, Row, Verdict
 
 WIDE = 120  # columns, enough for every model
@@ -65,7 +65,7 @@ def _below(console: Console, report: Report, unit: str | None) -> None:
     for line in footer(report, unit):
         console.print(Text(line))
     if paste := to_paste(report):
-        console.print(Text("\nTo paste:\n"))
+        console.print(Text(f"\n{heading(report)}\n"))
         console.print(Text(paste), soft_wrap=True)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from weighbridge.render import words
-from weighbridge.render.footers import footer, to_paste
+from weighbridge.render.footers import footer, heading, to_paste
 from weighbridge.report import Report, Row
 from weighbridge.wording import redacted, safe_markdown
 
@@ -39,7 +39,7 @@ def _lines(report: Report, unit: str | None, explain: bool) -> Iterator[str]:
     paste = to_paste(report)
     if paste:
         fence = "```" + "`" * paste.count("`")  # longer than any run of them in a name
-        yield from ("", fence, paste, fence)
+        yield from ("", heading(report), "", fence, paste, fence)
 
 
 def _tables(report: Report) -> Iterator[tuple[str, list[Row]]]:

@@ -151,7 +151,9 @@ def verdict(v: Verdict, unit: str | None) -> Iterator[tuple[str, str]]:
         yield "headroom", f"{human(v.headroom_bytes, unit)}, so {bounds(v.usable, unit)} to use"
     if v.count > 1:
         held = f"{span(v.per_device, unit)} of {bounds(v.usable, unit)}"
-        yield "each", f"{held}, on {v.devices_used} of {v.count} devices"
+        lacking = f"; needs {v.devices_used} devices, {v.count} are named"
+        used = f", on {v.devices_used} of {v.count} devices"
+        yield "each", held + (lacking if v.devices_used > v.count else used)
     if v.host is not None:
         yield "host", _host(v.host, unit)
     left = f"{human(abs(v.margin_bytes), unit)} {'to spare' if v.margin_bytes >= 0 else 'short'}"

@@ -11,7 +11,7 @@ from weighbridge.components import host
 from weighbridge.engines import cards, lines
 from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.caches.formats import refuse
-from weighbridge.engines.serving import Answer, Serves, Subject
+from weighbridge.engines.serving import WOULD, Answer, Serves, Subject
 from weighbridge.engines.sglang import serving
 from weighbridge.engines.sglang.effective import effective, generates, remembered
 from weighbridge.engines.sglang.launch import change, changes, launch, settings
@@ -92,6 +92,7 @@ def _serves(own: Launched, able: Launched | None) -> Serves:
         flags=changes(own.v.w, able.v.w),
         change=change(own.v.w, able.v.w),
         changed=_devices(able) if alike else (),
+        then=able.surely,
     )
 
 
@@ -149,9 +150,11 @@ def _lacking(own: Launched, fit: Fit) -> str:
     least = min(fit.rooms, key=lambda r: r.available)
     if least.available <= 0:
         above = v.e.share - least.available / least.free if v.e.share else 1.0
+        more = f"; it would have to be above {above:.3f}"
+        none = ", and no fraction would: the weights alone do not fit"
         return (
-            f"mem_fraction_static {v.e.share:.3f} leaves nothing for the KV cache; it would have "
-            f"to be above {above:.3f}"
+            f"mem_fraction_static {v.e.share:.3f} leaves nothing for the KV cache"
+            f"{more if above < 1 else none}"
         )
     need = max(max(p.full, p.sliding) for p in (serving.pools_needed(v, i) for i in set(v.firsts)))
     capped = v.e.tokens is not None and v.e.tokens < need
@@ -175,7 +178,8 @@ def _nearly(own: Launched, budget: "Budget") -> str:
 def _way(own: Launched, able: Launched | None) -> str:
     if able is None:
         return "no flags that were left to sglang would do"
-    return f"the launch line asks for {changes(own.v.w, able.v.w)}, which would do"
+    changed = changes(own.v.w, able.v.w)
+    return f"the launch line asks for {changed}, which {WOULD[able.surely]} do"
 
 
 def _host(v: Served) -> Device:

@@ -19,7 +19,7 @@ from typing import Any
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines import cards, lines
 from weighbridge.engines.caches import vllm as caches
-from weighbridge.engines.serving import Answer, Serves, Subject
+from weighbridge.engines.serving import WOULD, Answer, Serves, Subject
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.engines.vllm import checks, launching, parts, serving
 from weighbridge.engines.vllm.reserve import Reserve
@@ -89,6 +89,7 @@ def _serves(subject: Subject, own: Launched, able: Launched | None, budget: Budg
         flags=launching.changes(own.w, able.w),
         change=launching.change(own.w, able.w),
         changed=_devices(subject, able, budget) if alike else (),
+        then=able.surely(budget),
     )
 
 
@@ -161,7 +162,7 @@ def _concurrency(r: Reserve, available: int) -> float:
 
 def _warnings(own: Launched, able: Launched | None, budget: Budget) -> Iterator[str]:
     if able is not own:
-        yield _lacks(own, budget) + _way(own, able)
+        yield _lacks(own, budget) + _way(own, able, budget)
 
 
 def _lacks(own: Launched, budget: Budget) -> str:
@@ -221,13 +222,15 @@ def _room(r: Reserve, budget: Budget) -> str:
 def _refusal(r: Reserve, budget: Budget) -> str:
     if not serving.refused(r, budget):
         return ""
+    refuses = "refuses" if serving.refused(r, budget, serving.BEST) else "may refuse"
     return (
         f"--gpu-memory-utilization {r.at.utilization:g} asks for {human(r.requested(budget))}, and "
-        f"{human(serving.at_start(r, budget))} are free once the context is there: vLLM refuses"
+        f"{human(serving.at_start(r, budget))} are free once the context is there: vLLM {refuses}"
     )
 
 
-def _way(own: Launched, able: Launched | None) -> str:
+def _way(own: Launched, able: Launched | None, budget: Budget) -> str:
     if able is None:
         return "; no flags that were left to vLLM would do"
-    return f"; the launch line asks for {launching.changes(own.w, able.w)}, which would do"
+    changes, would = launching.changes(own.w, able.w), WOULD[able.surely(budget)]
+    return f"; the launch line asks for {changes}, which {would} do"

@@ -4,6 +4,8 @@
                is expected; `surely` where it does by the widest bounds too
     share      what is inside and the blocks, by the high estimate; no more than leaves the expected
                bytes outside, unless the expected ones inside do not do with less
+    less       where the default is not surely free: the largest share that leaves what is outside,
+               else the largest that is free when it starts
     then       as many sequences as requests, batches of 2,048 and of 512 tokens, no CUDA graphs:
                one after the other, until it serves
 
@@ -60,10 +62,10 @@ def able(subject: Subject, own: Launched, budget: Budget) -> Launched | None:
     near = own if own.serves(budget) else None
     for w in _ladder(own):
         made = own if w == own.w else launched(subject, w, budget, own.at.rules)
-        wider = _widened(made, budget)
-        if wider.surely(budget) == "yes":
-            return wider
-        near = near or (wider if wider.serves(budget) else None)
+        for tried in (_widened(made, budget), *_narrowed(made, budget)):
+            if tried.surely(budget) == "yes":
+                return tried
+            near = near or (tried if tried.serves(budget) else None)
     return near
 
 
@@ -87,11 +89,29 @@ def _ladder(own: Launched) -> Iterator[Infer]:
 def _widened(made: Launched, budget: Budget) -> Launched:
     """The same with the share that it needs, where that is more than vLLM's default."""
     share = utilization(made.found, budget)
-    given = made.w.gpu_memory_utilization is not None or any(
-        r.given is not None for r in made.found
-    )
-    if given or share is None or share <= made.at.utilization:
+    if _given(made) or share is None or share <= made.at.utilization:
         return made
+    return _with(made, share)
+
+
+def _narrowed(made: Launched, budget: Budget) -> Iterator[Launched]:
+    """The same with a share that is less than vLLM's default: the largest that surely leaves all
+    that is outside of it, then the largest that is surely free when it starts."""
+    total = hardware.total(budget)
+    start = min(_down(at_start(r, budget, WORST), total) for r in made.found)
+    whole = min(_down(budget.usable.low - r.outside.high, total) for r in made.found)
+    for share in (min(start, whole), start):
+        if not _given(made) and 0 < share < made.at.utilization:
+            yield _with(made, share)
+
+
+def _given(made: Launched) -> bool:
+    """Whether the user has said what the engine may take."""
+    said = made.w.gpu_memory_utilization is not None
+    return said or any(r.given is not None for r in made.found)
+
+
+def _with(made: Launched, share: float) -> Launched:
     at = replace(made.at, utilization=share)
     return Launched(
         w=replace(made.w, gpu_memory_utilization=share),
