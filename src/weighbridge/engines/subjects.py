@@ -14,7 +14,6 @@ from weighbridge.arch.layers import layers
 from weighbridge.arch.longest import longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
 from weighbridge.arch.positions import learned
-from weighbridge.components import unpacked_experts
 from weighbridge.components.weights import DIVISIONS, Choice
 from weighbridge.engines import methods
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
@@ -46,7 +45,6 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
             "language models and text encoders alone; ask --engine transformers"
         )
     decisions = {p.name: decision(p, w, engine, version) for p in model.parts}
-    stacked = _stacked(part, decisions[part.name].choice, engine, version)
     config = of_part(part)
     metadata = part.config.get("gguf")
     found, notes = remembered(config, metadata, part)
@@ -81,16 +79,9 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         guessed=bool(notes),
         notes=(
             *notes,
-            *stacked,
             *(unused(w, part.blueprint, computes, context) if reads_text(part) else ()),
         ),
     )
-
-
-def _stacked(part: ModelPart, choice: Choice, engine: Engine, version: Version) -> tuple[str, ...]:
-    if engine.name != "transformers":
-        return ()
-    return tuple(filter(None, (unpacked_experts.told(part, choice, version[0]),)))
 
 
 def within(part: ModelPart, end: int | None, context: int) -> None:

@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from weighbridge import bounds, exact, fit, host_fit
+from weighbridge.components.unpacked_experts import told
 from weighbridge.engines import lines
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import subject
@@ -74,6 +75,7 @@ def infer(
         remedies=remedies,
         warnings=(
             *_warnings(model, asked, answer, kind, budget),
+            *filter(None, (_experts(asked, kind),)),
             *([said] if said else ()),
             *uncounted.warnings(missing),
         ),
@@ -87,6 +89,10 @@ def _weights_alone(model: Model, w: Infer, kind: Engine, missing: str) -> Report
     if w.exact:
         raise UnsupportedError(f"{model.reference}: --exact runs one model; leave it out")
     return uncounted.weights_alone(model, w, missing)
+
+
+def _experts(s: Subject, kind: Engine) -> str:
+    return told(s.part, s.choice, s.major) if kind.name == "transformers" else ""
 
 
 def _verdict(

@@ -1,7 +1,9 @@
 """What a user may not expect of the settings, a line each: they are taken, and say what they do."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from weighbridge.components.unpacked_experts import told
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers import units
 from weighbridge.training.kbit import BITSANDBYTES, four_bits
@@ -38,6 +40,10 @@ def _float32_base(p: Plan) -> str:
         f"trl loads in float32 unless model_init_kwargs name a dtype: {what} twice as large as in "
         f'16 bits; --dtype bfloat16 weighs it with dtype="bfloat16"'
     )
+
+
+def _experts(p: Plan) -> str:
+    return told(p.subject.part, replace(p.subject.choice, dtype=p.dtype), p.major)
 
 
 def _upcast(p: Plan) -> str:
@@ -138,6 +144,7 @@ CASTS = {
 REMARKS: tuple[Callable[[Plan], str], ...] = (
     _emulated,
     _float32_base,
+    _experts,
     _upcast,
     _packed,
     _selective,
