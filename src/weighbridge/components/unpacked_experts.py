@@ -4,9 +4,10 @@ dimensions, and it packs linears alone (integrations/bitsandbytes.py)."""
 from weighbridge.components.weights import Choice
 from weighbridge.model import ModelPart
 
-MERGES = 5  # transformers, which makes one tensor of a layer's experts
-BITSANDBYTES = ("nf4", "fp4", "bnb-")
-EXPERTS = ("expert", "experts")
+MERGES = 5  # the version of transformers that holds the experts of a layer in stacks
+FOUR_BITS = ("nf4", "fp4")
+BITSANDBYTES = (*FOUR_BITS, "bnb-")  # formats that leave stacks of experts alone
+EXPERTS = ("expert", "experts")  # kinds of the parameters of one expert, and of all in one
 
 
 def told(part: ModelPart, choice: Choice, major: int) -> str:

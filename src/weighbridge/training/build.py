@@ -8,6 +8,7 @@ from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.float8 import MULTIPLE, LinearFloat8
 from weighbridge.autograd.ops.packed import Dequantized, Linear4, Linear8
 from weighbridge.autograd.tensors import ELSEWHERE, Param, Tensor
+from weighbridge.components.unpacked_experts import BITSANDBYTES, EXPERTS, MERGES
 from weighbridge.components.weights import alive
 from weighbridge.dtypes import INT8, TORCH, DType
 from weighbridge.engines.transformers.loading import placement_order
@@ -28,9 +29,7 @@ from weighbridge.training.step import Built
 from weighbridge.training.tensors import Held, held
 from weighbridge.units import ceil_div
 
-EXPERTS = ("expert", "experts")  # kinds of the parameters of one expert, and of all in one
 CODES = "codes"  # of packed weights that are parameters
-MERGES = 5  # the version of transformers that holds the experts of a layer in stacks
 FROZEN = {  # by their classes: sines that are parameters
     "marian": "embed_positions",
     "pegasus": "embed_positions",
@@ -97,7 +96,7 @@ def _experts_covered(p: Plan) -> None:
     subject, form = p.subject, p.subject.choice.scheme
     if not any(x.kind in EXPERTS for x in subject.part.blueprint.counted):
         return
-    if form is not None and p.major >= MERGES and not form.name.startswith(kbit.BITSANDBYTES):
+    if form is not None and p.major >= MERGES and not form.name.startswith(BITSANDBYTES):
         raise UnsupportedError(
             f"{subject.model_type}: training steps of experts in {form.name} are not covered yet: "
             f"name a config without its quantization_config (bfloat16 weights), or {INSTEAD}"

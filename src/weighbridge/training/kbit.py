@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, Kernel
 from weighbridge.autograd.tensors import ELSEWHERE, Param, Storage
+from weighbridge.components.unpacked_experts import BITSANDBYTES, FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
 from weighbridge.quantization.schemes import Scheme
 
-FOUR_BITS = ("nf4", "fp4")  # bitsandbytes' own
-BITSANDBYTES = (*FOUR_BITS, "bnb-")  # formats that leave stacks of experts alone
 CAST = (*BITSANDBYTES, "awq-")  # whose rest PEFT casts
 HALF = (BFLOAT16, FLOAT16)
 KERNELS = {"gptq": GPTQ, "awq": AWQ, "hqq": HQQ, "eetq": EETQ}

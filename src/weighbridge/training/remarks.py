@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from weighbridge.components.unpacked_experts import told
+from weighbridge.components.unpacked_experts import BITSANDBYTES, told
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers import units
-from weighbridge.training.kbit import BITSANDBYTES, four_bits
+from weighbridge.training.kbit import four_bits
 from weighbridge.training.nets import SEEING
 from weighbridge.training.plan import Plan
 

@@ -18,9 +18,10 @@ from weighbridge.autograd.ops.packed import DEQUANTIZED
 from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.components.activations import Heap, Peak
+from weighbridge.components.unpacked_experts import MERGES
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
-from weighbridge.training.build import MERGES, build
+from weighbridge.training.build import build
 from weighbridge.training.modules import below
 from weighbridge.training.nets import EMBEDDINGS, SEEING, Program, program, towers
 from weighbridge.training.optimization import Optimization
