@@ -182,7 +182,7 @@ def figure(measured, expected, resolution=0, level="allocated", source="s"):
 
 
 def test_a_quantile_by_hand():
-    """Of 49 values the 98 % one is the 49th; of 99 the 98th."""
+    """The 98 % value of 49 is the 49th; of 99 the 98th."""
     assert fitting.quantile([i / 100 for i in range(49)], 0.98) == 0.48
     assert fitting.quantile([i / 1000 for i in range(99)], 0.98) == 0.097
     assert fitting.quantile([-1.0, -0.5], 0.98) == -0.5  # all lie within

@@ -69,7 +69,7 @@ def test_what_a_process_copies(settings, copied):
 
 @pytest.mark.parametrize("form", ["torchao-int8", "hqq-4bit-g64"])
 def test_formats_that_are_made_on_the_host_are_copies(form):
-    """As large as they become."""
+    """Tensors as large as they become."""
     report = weighbridge.load(LLAMA, quantization=form)
     assert copies(report.devices[-1].phases[0]) == weights(report)
 

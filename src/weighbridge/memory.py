@@ -135,7 +135,7 @@ def compared(one: Phase, other: Phase) -> Iterator[tuple[str, int, int]]:
 
 
 def _fullness(phase: Phase) -> tuple[int, int]:
-    """By the bytes that the driver is expected to show, then by what may be."""
+    """Order phases by the bytes that the driver is expected to show, then by what may be."""
     return phase.at("driver").expected, phase.at("driver").high
 
 

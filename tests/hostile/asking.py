@@ -151,7 +151,7 @@ def verdict(report):
 
 
 def exit_code(report):
-    """Of the command with --check."""
+    """Exit code of the command with --check."""
     from types import SimpleNamespace
 
     from weighbridge.cli import options

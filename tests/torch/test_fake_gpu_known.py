@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not())
 
 
 def test_boxes_keep_their_values_on_the_device():
-    """As detectors check them: scaled, clipped, compared. Warnings are errors here."""
+    """Boxes are scaled, clipped and compared as detectors do it. Warnings are errors here."""
     with FakeGPU("a100-80gb"):
         torch.manual_seed(0)
         drawn = torch.rand(20, 4)
@@ -56,7 +56,7 @@ def test_all_of_them_are_known_by_their_number():
 
 
 def test_few_zeros_are_written_to_one_by_one():
-    """As a sample is drawn: of what nobody knows, so many are marked."""
+    """A sample is drawn of what nobody knows, and so many are marked."""
     with FakeGPU("a100-80gb"):
         mask = torch.zeros_like(torch.randn(100, device="cuda"), dtype=torch.uint8)
         mask[torch.randperm(100, device="cuda")[:30]] = 1

@@ -48,7 +48,7 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
 
 
 def _more_than_sold(part: Part, given: int) -> str:
-    """Of a part that no memory was named for, as much is sold; "" where it is no more."""
+    """Tell how much such a part is sold with; "" where no more memory was named than that."""
     most = max((part.marketed_gb, *part.also_sold_as))
     if given <= max(part.total.bytes.high, most * GIB):
         return ""

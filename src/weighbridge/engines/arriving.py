@@ -44,7 +44,7 @@ def plain(s: Subject, engine: str) -> Subject | None:
 def arriving(
     engine: str, version: Version, form: str, packed: shards.Rank, whole: shards.Rank
 ) -> Component:
-    """Of one rank; `whole` is what it holds of the `plain` model."""
+    """Bytes that one rank holds; `whole` is what it holds of the `plain` model."""
     sizes = total(packed.tensors, "weights"), total(whole.tensors, "weights")
     layer = sizes[1] // max(1, len(whole.layers), len(whole.blocks))
     sized = _vllm(version, *sizes, layer) if engine == "vllm" else _sglang(form, *sizes, layer)

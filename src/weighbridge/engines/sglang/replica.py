@@ -60,7 +60,7 @@ class Served:
 
     @cached_property
     def arriving(self) -> tuple[tuple[Component, ...], ...]:
-        """Of each rank, what is there while it loads alone."""
+        """What each rank has while it loads, and no longer."""
         plain, form = arriving.plain(self.s, "sglang"), self.s.choice.scheme
         if plain is None or form is None:
             return ((),) * len(self.ranks)

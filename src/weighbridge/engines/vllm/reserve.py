@@ -360,7 +360,7 @@ def reserves(subject: Subject, at: Launch, w: Infer, budget: Budget | None) -> S
 def _unpacked(
     subject: Subject, at: Launch, budget: Budget | None, packed: Sequence[Rank]
 ) -> Sequence[tuple[Component, ...]]:
-    """Of each rank, where the format is made while it loads."""
+    """What each rank has of 16-bit weights, where the format is made while it loads."""
     plain, form = arriving.plain(subject, "vllm"), subject.choice.scheme
     if plain is None or form is None:
         return [()] * len(packed)
