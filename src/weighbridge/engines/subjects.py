@@ -50,7 +50,8 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
     found, notes = remembered(config, metadata, part)
     end = longest_of_gguf(metadata) if metadata else longest(part.config)
     context, why = asked(w, end)
-    within(part, end, context)
+    if engine.name not in LLAMA_CPP:  # its cache may be longer than its texts
+        within(part, end, context)
     computes = kept(
         (part,),
         ("body", w.image_size, w.audio_seconds),
