@@ -219,6 +219,7 @@ WHISPER = {
     "encoder_ffn_dim": 1024,
     "decoder_ffn_dim": 1024,
     "vocab_size": 1024,
+    "max_target_positions": 1024,
     "pad_token_id": 0,
     "bos_token_id": 0,
     "eos_token_id": 0,
