@@ -477,7 +477,7 @@ def test_a_context_leaves_files_and_libraries_alone(tmp_path):
 
 
 def test_an_error_of_the_script_is_shown_as_python_shows_it(trace):
-    """Its own lines and the error, and nothing of how torch finds out shapes."""
+    """The script's own lines are shown and the error, and nothing of how torch finds out shapes."""
     done = trace("""
         import torch
         x = torch.randn(3, 4, device="cuda")

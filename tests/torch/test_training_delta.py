@@ -123,7 +123,7 @@ def test_a_step_with_adapters_on_delta_layers():
 
 
 def test_an_inverse_row_by_row_saves_what_torch_saves():
-    """As transformers did it before 5.17: clones of each row and of what is before it."""
+    """Transformers before 5.17 made clones of each row and of what is before it."""
     import torch
 
     from weighbridge.autograd.machine import Machine

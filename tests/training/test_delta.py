@@ -25,7 +25,7 @@ def saved():
 
 
 def test_a_loop_of_rows_keeps_5460_bytes_a_token():
-    """Of a chunk of 64: rows and what is before them, 2,016 + 85,344 numbers in float32."""
+    """A chunk of 64 saves rows and what is before them, 2,016 + 85,344 numbers in float32."""
     m = Machine(Heap())
     a = m.param("a", (1, 1, 1, 64, 64), FLOAT32)
     before = m.heap.live("activations")

@@ -134,7 +134,7 @@ def test_what_asks_for_more_takes_less_by_rounding_alone(less, more):
 @LAW
 @pytest.mark.parametrize("length", [128, 512])
 def test_checkpoints_of_gpt2_xl_take_more_by_rounding_alone(length):
-    """Its step is the peak with and without: the same tensors, in blocks of another history."""
+    """The optimizer's step is the peak with and without: the same tensors, in blocks of another history."""
     plain, again = (
         weighbridge.train("gpt2-xl", seq_len=length, checkpointing=kind)
         for kind in ("none", "full")

@@ -181,7 +181,7 @@ def clones(torch, **more):
 
 
 def test_the_first_compiled_step_clones_what_it_changes():
-    """Of the embedding, 128,256 x 3,072 in 16 bits: itself and a byte for each of two averages,
+    """The embedding has 128,256 x 3,072 numbers of 16 bits: itself and a byte for each of two averages,
     half a byte in 4 bits. Since torch 2.7 clones may be in host memory."""
     embedding = 128_256 * 3072
     old = clones("2.5", optimizer="adamw_torch_8bit")

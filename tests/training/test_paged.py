@@ -51,7 +51,7 @@ def test_it_is_expected_to_take_no_more_than_its_twin(optimizer, twin):
 
 
 def test_what_a_device_has_no_room_for_is_on_the_host():
-    """Its twin may not fit the card; it does, with the rest of its states in host memory."""
+    """The plain twin may not fit the card; it does, with the rest of its states in host memory."""
     assert trained("adamw_bnb_32bit", gpu_memory="8GiB").verdict.fits != "yes"
     found = trained("paged_adamw_32bit", gpu_memory="8GiB")
     assert found.verdict.fits == "yes"

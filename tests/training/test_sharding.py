@@ -207,7 +207,7 @@ def test_modules_of_zero_3_fetch_ahead_until_so_many_parameters_are_live():
 
 
 def test_parts_of_zero_3_are_stepped_in_groups():
-    """Of a rank's 842 million numbers 1e8 at a time: those have gradients in float32."""
+    """A rank steps 1e8 of its 842 million numbers at a time: those have gradients in float32."""
     usual = {"shard": "zero3", "precision": "bf16-mixed", "optimizer": "adamw_torch_fused"}
     report = seven(zero_sub_group_size=10**8, **usual)
     own = most(report, "gradients", phase="load")
@@ -234,7 +234,7 @@ def test_a_step_of_zero_gradients_leaves_their_room():
 
 
 def test_micro_batches_of_zero_2_have_their_parts_twice():
-    """Those before it and its own; of the last, added to them, one is left for the step."""
+    """A batch has the sums before it and its own; of the last, added to them, one is left for the step."""
     usual = {"shard": "zero2", "precision": "bf16-mixed", "optimizer": FUSED}
     one, four = (seven(gradient_accumulation=n, **usual) for n in (1, 4))
     more = most(four, "gradients", phase="backward") - most(one, "gradients", phase="backward")
