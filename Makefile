@@ -1,4 +1,4 @@
-.PHONY: help fix check test test-slow test-torch bench docs golden sweep traced
+.PHONY: help fix check test test-slow test-torch replay bench docs golden sweep traced
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,6 +31,9 @@ test-slow: $(BIN)/weighbridge ## sweeps over records and corpora
 test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transformers
 	$(BIN)/pip install -q -e '.[test-torch]'
 	$(BIN)/pytest -n 2 tests/torch
+
+replay: $(BIN)/weighbridge ## ask the whole catalogue again: did any answer change?
+	$(BIN)/python -m tools.replay
 
 bench: $(BIN)/weighbridge ## speed and memory beside the other tools (benchmarks/README.md)
 	$(BIN)/python -m benchmarks

@@ -1,4 +1,4 @@
-"""python -m benchmarks [NAME...] [--rounds N] [--peers-python PATH]"""
+"""python -m benchmarks [NAME...] [--rounds N] [--peers-python PATH] [--base PATH]"""
 
 import argparse
 import datetime
@@ -9,7 +9,21 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import allocator, cold_start, header_100k, infer, load, requests, shards_163, trace
+from benchmarks import (
+    allocator,
+    answers,
+    cold_start,
+    corpus,
+    header_100k,
+    hub,
+    infer,
+    load,
+    many,
+    prepared,
+    requests,
+    shards_163,
+    trace,
+)
 from benchmarks.bench import Bench
 from benchmarks.measure import ROUNDS
 from benchmarks.peers import peers
@@ -17,11 +31,16 @@ from weighbridge._version import __version__
 
 BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "cold_start": cold_start.run,
+    "answers": answers.run,
+    "prepared": prepared.run,
+    "many": many.run,
     "load": load.run,
+    "hub": hub.run,
     "infer": infer.run,
     "header_100k": header_100k.run,
     "shards_163": shards_163.run,
     "requests": requests.run,
+    "corpus": corpus.run,
     "allocator": allocator.run,
     "trace": trace.run,
 }
@@ -37,6 +56,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--peers-python", default=sys.executable, metavar="PATH")
+    parser.add_argument(
+        "--base", default="", metavar="PATH", help="the interpreter of another weighbridge"
+    )
     typed = parser.parse_args()
     unknown = [name for name in typed.names if name not in BENCHMARKS]
     if unknown:
@@ -46,7 +68,7 @@ def main() -> None:
     print(f"{datetime.date.today()}, {machine()}, load average {os.getloadavg()[0]:.1f}")
     print(f"weighbridge {__version__}, Python {platform.python_version()}; {versions}")
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(rounds=typed.rounds, folder=Path(folder), peers=others)
+        bench = Bench(rounds=typed.rounds, folder=Path(folder), peers=others, base=typed.base)
         for name in typed.names or BENCHMARKS:
             print(f"\n### {name}\n", flush=True)
             for line in BENCHMARKS[name](bench):

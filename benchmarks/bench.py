@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.measure import NO_ENV, Command
 from benchmarks.peers import Peers
+
+BASE = "{}, base"  # the name of a command of the other weighbridge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +16,7 @@ class Bench:
     rounds: int
     folder: Path  # for models, and for the homes of clients
     peers: Peers
+    base: str = ""  # the interpreter of another weighbridge, which is asked the same
 
     def weighbridge(
         self, name: str, *arguments: str, env: Mapping[str, str] = NO_ENV, expect: str = ""
@@ -24,6 +27,13 @@ class Bench:
 
     def python(self, name: str, code: str, *arguments: str) -> Command:
         return Command(name=name, argv=[sys.executable, "-c", code, *arguments])
+
+    def beside_base(self, *commands: Command) -> list[Command]:
+        """Each command, and the same one of the other weighbridge, where one was named."""
+        if not self.base:
+            return list(commands)
+        here, there = Path(sys.executable), Path(self.base)
+        return [c for one in commands for c in (one, _moved(one, here, there))]
 
     def peer(
         self, tool: str, argv: Sequence[str], *, env: Mapping[str, str] = NO_ENV, expect: str = ""
@@ -37,3 +47,10 @@ class Bench:
     def missing(self, *tools: str) -> str:
         absent = [tool for tool in tools if not self.peers.has(tool)]
         return f"\nnot installed: {', '.join(absent)}" if absent else ""
+
+
+def _moved(command: Command, here: Path, there: Path) -> Command:
+    """The command with the other interpreter, or with the script that stands beside it."""
+    own = Path(command.argv[0]) == here
+    program = str(there if own else there.parent / Path(command.argv[0]).name)
+    return replace(command, name=BASE.format(command.name), argv=[program, *command.argv[1:]])

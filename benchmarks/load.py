@@ -47,7 +47,7 @@ def _verdicts(found: Mapping[str, Sequence[Turn]]) -> Iterator[str]:
     if accelerate is not None:
         for name in (LOCAL, CATALOGUE):
             times = ratio(accelerate, found[name])
-            yield verdict(f"accelerate / `{name}`", times.middle, 25, at_least=True)
+            yield verdict(f"accelerate / `{name}`", times.middle, 50, at_least=True)
             yield f"  - pair by pair {times}"
     if hf_mem is not None:
         times = ratio(found[HUB], hf_mem)

@@ -10,11 +10,13 @@ cache. A command that fails, or does not print what it must, stops the benchmark
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
@@ -24,12 +26,13 @@ NO_ENV: Mapping[str, str] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """`expect` is a part of what it must print."""
+    """`expect` is a part of what it must print; `fresh` is a folder that is removed before."""
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     expect: str = ""
+    fresh: Path | None = None
 
 
 class Turn(NamedTuple):
@@ -56,6 +59,8 @@ os.write(int(sys.argv[1]), f"{wall} {cpu} {use.ru_maxrss} {code}".encode())
 
 def take(command: Command) -> Turn:
     """Run it once."""
+    if command.fresh is not None:
+        shutil.rmtree(command.fresh, ignore_errors=True)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as talk:
         with tempfile.TemporaryFile() as figures:
             subprocess.run(
@@ -122,6 +127,10 @@ def wall(turns: Sequence[Turn]) -> float:
     return median(turn.wall for turn in turns)
 
 
+def cpu(turns: Sequence[Turn]) -> float:
+    return median(turn.cpu for turn in turns)
+
+
 def table(found: Mapping[str, Sequence[Turn]]) -> str:
     """Medians in Markdown, with the quickest and the slowest turn."""
     lines = [
@@ -130,9 +139,9 @@ def table(found: Mapping[str, Sequence[Turn]]) -> str:
     ]
     for name, turns in found.items():
         walls = [turn.wall for turn in turns]
-        cpu, rss = median(t.cpu for t in turns), median(t.rss for t in turns)
+        spent, rss = cpu(turns), median(t.rss for t in turns)
         span = f"{min(walls):.3f} to {max(walls):.3f}"
-        lines.append(f"| {name} | {wall(turns):.3f} | {span} | {cpu:.3f} | {rss / 1024:.0f} |")
+        lines.append(f"| {name} | {wall(turns):.3f} | {span} | {spent:.3f} | {rss / 1024:.0f} |")
     return "\n".join(lines)
 
 

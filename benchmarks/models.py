@@ -18,10 +18,15 @@ MTP_NORMS = ("enorm", "hnorm", "shared_head.norm")
 NOT_FP8 = ("norm.weight", "mlp.gate.weight", "e_score_correction_bias")
 
 
+def llama(folder: Path, name: str, *, shards: int) -> Path:
+    """A Llama of the catalogue as it was published: bfloat16."""
+    config = dict(find(name).config)
+    return write_repo(folder, config, blueprint(Config(config)), shards=shards)
+
+
 def llama_70b(folder: Path) -> Path:
     """Llama 3.1 70B as it was published: bfloat16, 30 shards, 723 tensors."""
-    config = dict(find("llama-3.1-70b").config)
-    return write_repo(folder, config, blueprint(Config(config)), shards=30)
+    return llama(folder, "llama-3.1-70b", shards=30)
 
 
 def deepseek_v3(folder: Path, *, shards: int = 163, layers: int = 61) -> Path:

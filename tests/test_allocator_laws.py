@@ -1,7 +1,6 @@
 """Laws of the replay, and a second allocator that is slow and simple: it keeps bytes in a list of
 runs, looks at all of them for each request, and knows nothing of the replay's structures."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -123,6 +122,7 @@ bends = st.builds(
     Options,
     expandable_segments=st.booleans(),
     max_split_size_mb=st.none() | st.just(20) | st.just(40),
+    max_non_split_rounding_mb=st.none(),
     roundup_power2_divisions=st.sampled_from([0, 2, 8]).map(every),
     large_segment_size_mb=st.sampled_from([12, 20]),
     garbage_collection_threshold=st.sampled_from([0.0, 0.5]),
@@ -257,7 +257,7 @@ def test_a_larger_card_does_not_run_short_earlier(program, expandable, capacity,
 
 @given(programs, bends)
 def test_a_card_that_holds_the_peak_is_as_good_as_none(program, options):
-    options = replace(options, per_process_memory_fraction=1.0)
+    options = options._replace(per_process_memory_fraction=1.0)
     free = Allocator(options, card=1 << 30)
     finished(program, free)
     enough = Allocator(options, capacity=free.peak_reserved, card=1 << 30)

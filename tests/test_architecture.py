@@ -11,8 +11,11 @@ import pytest
 ROOT = Path(__file__).parent.parent / "src" / "weighbridge"
 LAYERS = [  # low to high: a module imports only from its own layer and from those before it
     "_version",
+    "lazily",
+    "parsed",
     "wording",
     "errors",
+    "kept",
     "releases",
     "units",
     "dtypes",
@@ -34,6 +37,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "bounds",
     "accelerators",
     "kernels",
+    "judged",
     "report",
     "fit",
     "host_fit",
@@ -50,8 +54,10 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "exact",
     "estimate",
     "render",
+    "prepared",
     "api",
     "requests",
+    "jobs",
     "evidence",
     "cli",
 ]
@@ -96,18 +102,81 @@ def test_the_import_test_can_fail(tmp_path):
     assert list(upward("units", low)) == ["estimate"]
 
 
-def heavy_after(code):
-    code += f"; import sys; print(*sorted({HEAVY!r} & set(sys.modules)))"
+def imported(code):
+    """What a new Python imports for it."""
+    code = f"import sys; had = set(sys.modules); {code}; print(*{{*sys.modules}} - had, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.split()
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def imported_by(*arguments):
+    """What one command of the command line imports."""
+    return imported(f"from weighbridge.cli.menu import run; run({list(arguments)!r})")
+
+
+def ours(modules):
+    return {
+        name.removeprefix("weighbridge.") for name in modules if name.startswith("weighbridge.")
+    }
 
 
 def test_core_starts_cold():
-    assert heavy_after("import weighbridge, weighbridge.api, weighbridge.cli.menu") == []
+    assert imported("import weighbridge, weighbridge.api, weighbridge.cli.menu") & HEAVY == set()
 
 
 def test_the_cold_start_test_can_fail():
-    assert heavy_after("import rich") == ["rich"]
+    assert "rich" in imported("import rich")
+
+
+def test_the_package_itself_imports_next_to_nothing():
+    assert imported("import weighbridge") == {
+        "weighbridge",
+        "weighbridge._version",
+        "weighbridge.lazily",
+    }
+
+
+UNASKED = {  # by a question: what it has no use for
+    "load": {
+        *("accelerators.chips", "fit", "judged", "workload.infer", "workload.train", "launch"),
+        *("engines.serving", "estimate.infer", "estimate.train", "arch.mixers", "arch.bodies"),
+        *("allocator.core", "settings.consistency", "sources.base", "formats", "cli.train"),
+    },
+    "infer": {
+        *("workload.train", "launch", "estimate.train", "training", "settings.consistency"),
+        *("estimate.load", "estimate.rough", "quantization.schemes", "formats.gguf"),
+    },
+    "train": {"launch", "estimate.infer", "estimate.load", "evidence", "formats.gguf"},
+}
+MOST = {"load": 84, "infer": 148, "train": 220}  # modules of ours: a bound on what creeps back
+# Of the standard library: what costs more than a millisecond and is not needed
+SLOW = {
+    "shutil",
+    "lzma",
+    "bz2",
+    "difflib",
+    "urllib.parse",
+    "fractions",
+    "argparse",
+    "asyncio",
+    "importlib.metadata",
+}
+
+
+@pytest.mark.parametrize("form", ["human", "json"])
+@pytest.mark.parametrize("task", UNASKED)
+def test_a_question_imports_what_it_needs(task, form):
+    found = imported_by(task, "llama-3.1-8b", "--format", form)
+    assert ours(found) & UNASKED[task] == set()
+    assert len(ours(found)) <= MOST[task], sorted(ours(found))
+    assert found & (HEAVY | SLOW) == set()
+
+
+def test_what_is_not_imported_is_there():
+    for names in UNASKED.values():
+        for name in names:
+            path = ROOT / name.replace(".", "/")
+            assert path.is_dir() or path.with_suffix(".py").exists(), name
 
 
 def test_every_function_is_a_reasonable_length():

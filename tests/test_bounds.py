@@ -1,7 +1,6 @@
 """Intervals are earned: margins come from residuals, stand in one place, and hold."""
 
 import json
-from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
@@ -25,7 +24,7 @@ RUNS = bounds.Runs("serve", "transformers", "gptq")
 
 
 def of(level, **named):
-    return replace(bounds.kind(RUNS, "peak", level, several=False), **named)
+    return bounds.kind(RUNS, "peak", level, several=False)._replace(**named)
 
 
 def table(**shares):

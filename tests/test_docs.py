@@ -50,7 +50,6 @@ def test_the_readme_tree_names_every_module():
         "requests.py",
         "tensors.py",
         "units.py",
-        "workload.py",
     ]
 
 

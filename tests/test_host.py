@@ -14,7 +14,7 @@ from weighbridge.components.host import PROCESS
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.host_fit import both, judged
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
-from weighbridge.requests import answer
+from weighbridge.requests import Requests
 from weighbridge.units import GIB, KIB, parse_size
 
 LLAMA = "llama-3.1-8b"
@@ -334,11 +334,11 @@ def test_check_needs_something_to_judge_by(capsys):
 def test_requests_have_it_too(task):
     workload = {"gpu": "4090", "ram": "256MiB"}
     line = json.dumps({"task": task, "model": "llama-3.2-1b", "workload": workload})
-    found = answer(line)
+    found = Requests().answer(line)
     assert found["workload"]["ram"] == "256MiB"
     assert found["verdict"]["fits"] == found["verdict"]["host"]["fits"] == "no"
     wrong = json.dumps({"task": task, "model": "llama-3.2-1b", "workload": {"ram": "much"}})
-    assert "much" in answer(wrong)["error"]["message"]
+    assert "much" in Requests().answer(wrong)["error"]["message"]
 
 
 @pytest.mark.parametrize("framework", ["accelerate", "lightning", "plain"])

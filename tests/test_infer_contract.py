@@ -12,7 +12,7 @@ import weighbridge as package
 from weighbridge.catalogue import find
 from weighbridge.cli.menu import run as menu
 from weighbridge.launch import parse
-from weighbridge.requests import answer
+from weighbridge.requests import Requests
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def asked(model, pairs=()):
     """The report of one request, as `run` answers it."""
     workload = dict(pairs)
     request = {"task": "infer", "model": {"config": TINY} if model == "tiny" else model}
-    return answer(json.dumps({**request, "workload": workload}))
+    return Requests().answer(json.dumps({**request, "workload": workload}))
 
 
 def report(model="tiny", **workload):
@@ -683,7 +683,7 @@ def test_the_same_question_has_the_same_answer(engine):
 
 def test_a_config_and_the_name_of_its_model_agree():
     request = {"task": "infer", "model": {"config": find("llama-3.1-8b").config}}
-    by_config = answer(json.dumps({**request, "workload": {"engine": "vllm"}}))
+    by_config = Requests().answer(json.dumps({**request, "workload": {"engine": "vllm"}}))
     assert by_config["devices"] == report("llama-3.1-8b", engine="vllm")["devices"]
 
 

@@ -1,3 +1,5 @@
+import random
+
 from weighbridge.components.layers import Layers
 
 NAMES = [
@@ -38,3 +40,30 @@ def test_a_parameter_at_the_top_is_a_layer():
 def test_the_first_of_equal_layers_is_named():
     layers = Layers(NAMES, ["model.layers.*"])
     assert layers.largest([(NAMES[1], 5), (NAMES[3], 5)])[0] == "model.layers.0"
+
+
+def test_the_first_pattern_that_fits_decides():
+    """Names and patterns at random; a star stands for one name, whatever it is."""
+    rng = random.Random(3)
+    words = ["a", "b", "0", "1", "a.b", "b.0", "", "a+"]
+
+    def block(name, patterns):
+        path = name.split(".")
+        for pattern in patterns:
+            wanted = pattern.split(".")
+            head = path[: len(wanted)]
+            fits = (w in ("*", h) for w, h in zip(wanted, head, strict=False))
+            if len(path) > len(wanted) and all(fits):
+                return ".".join(head)
+        return None
+
+    for _ in range(500):
+        patterns = [
+            ".".join(rng.choices([*words, "*"], k=rng.randrange(1, 4)))
+            for _ in range(rng.randrange(4))
+        ]
+        name = ".".join([*rng.choices(words, k=rng.randrange(4)), "weight"])
+        expected = block(name, patterns)
+        if expected is None:
+            expected = name.rpartition(".")[0] or name
+        assert Layers([name], patterns).largest([(name, 1)])[0] == expected, (name, patterns)

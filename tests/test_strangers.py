@@ -257,7 +257,7 @@ def test_what_could_not_be_followed_is_one_line_and_a_defect_of_ours_in_the_cata
     def breaks(*_):
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(weighbridge.api, "weigh", breaks)
+    monkeypatch.setattr("weighbridge.estimate.load.load", breaks)
     told = refusal("load", written(tmp_path, TINY))
     assert "could not be followed (ZeroDivisionError: by zero at test_strangers.py" in told
     with pytest.raises(ZeroDivisionError):
@@ -317,11 +317,13 @@ def test_what_has_no_lines_ends():
 
 def test_errors_of_requests_echo_little(monkeypatch):
     long = json.dumps({"task": "x" * 10**6, "model": "gpt2"})
-    assert len(requests.answer(long)["error"]["message"]) <= wording.LONGEST
-    told = requests.answer(json.dumps({"task": "load", "model": "gpt2", "workload": [1] * 10**5}))
+    assert len(requests.Requests().answer(long)["error"]["message"]) <= wording.LONGEST
+    told = requests.Requests().answer(
+        json.dumps({"task": "load", "model": "gpt2", "workload": [1] * 10**5})
+    )
     assert "not a list of 100,000 items" in told["error"]["message"]
     monkeypatch.setattr(requests, "MAX_LINE", 100)
-    assert "longer than" in requests.answer("x" * 101)["error"]["message"]
+    assert "longer than" in requests.Requests().answer("x" * 101)["error"]["message"]
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+x", "(a|a)*x", ".*" * 9 + "x"])

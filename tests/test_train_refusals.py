@@ -15,7 +15,7 @@ from weighbridge.estimate.train import train as learn
 from weighbridge.gather import Options, gather, gather_config
 from weighbridge.model import resolve
 from weighbridge.render.human import human
-from weighbridge.settings.training import consistent
+from weighbridge.settings.consistency import consistent
 from weighbridge.training.answer import capacity
 from weighbridge.training.phases import beside
 from weighbridge.training.sizes import followed
@@ -135,7 +135,7 @@ def test_a_model_that_comes_quantized_is_not_refused_for_it():
 @pytest.mark.parametrize(
     ("layers", "flights", "says"),
     [
-        (2049, [2], "2,049 layers: a step is followed through 2,048"),
+        (8193, [2], "8,193 layers: a step is followed through 8,192"),
         (2048, [33] * 32, "--pipeline-parallel-size 32: its stages run 67,584 layers"),
     ],
 )

@@ -4,18 +4,20 @@
     >>> report = weighbridge.load("llama-3.1-8b")
     >>> report.model.parameters
     8030261248
+    >>> model = weighbridge.prepare("llama-3.1-8b")  # read once, asked many times
+    >>> model.infer(engine="vllm", gpu="h100").verdict.fits
+    'yes'
 
-Public names: `load`, `infer`, `Infer`, `Report`, `FakeGPU`, the errors. Each is imported when it is
-first used.
+Public names: `load`, `infer`, `train`, `prepare` and what they take and give, `FakeGPU`, the
+errors. Each is imported when it is first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+from weighbridge import lazily
 from weighbridge._version import __version__
 
+TYPE_CHECKING = False  # typing costs more to import than all that is here
 if TYPE_CHECKING:
-    from weighbridge.api import infer, load
+    from weighbridge.api import infer, load, prepare, train
     from weighbridge.errors import (
         BadFileError,
         GatedError,
@@ -25,49 +27,54 @@ if TYPE_CHECKING:
         UsageError,
         WeighbridgeError,
     )
+    from weighbridge.prepared import Prepared
     from weighbridge.report import Report
-    from weighbridge.trace.gpu import FakeGPU
-    from weighbridge.workload import Infer
+    from weighbridge.trace.gpu import FakeGPU as FakeGPU
+    from weighbridge.workload import Infer, Load, Train
 
 _HOMES = {
-    "load": "weighbridge.api",
-    "infer": "weighbridge.api",
-    "train": "weighbridge.api",
-    "Infer": "weighbridge.workload",
-    "Report": "weighbridge.report",
-    "FakeGPU": "weighbridge.trace.gpu",
-    "WeighbridgeError": "weighbridge.errors",
-    "UsageError": "weighbridge.errors",
-    "NotFoundError": "weighbridge.errors",
-    "UnsupportedError": "weighbridge.errors",
-    "BadFileError": "weighbridge.errors",
-    "HubError": "weighbridge.errors",
-    "GatedError": "weighbridge.errors",
+    "load": "api",
+    "infer": "api",
+    "train": "api",
+    "prepare": "api",
+    "Prepared": "prepared",
+    "Load": "workload",
+    "Infer": "workload",
+    "Train": "workload",
+    "Report": "report",
+    "FakeGPU": "trace.gpu",
+    "WeighbridgeError": "errors",
+    "UsageError": "errors",
+    "NotFoundError": "errors",
+    "UnsupportedError": "errors",
+    "BadFileError": "errors",
+    "HubError": "errors",
+    "GatedError": "errors",
 }
 
-__all__ = [
+__all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "BadFileError",
-    "FakeGPU",
     "GatedError",
     "HubError",
     "Infer",
+    "Load",
     "NotFoundError",
+    "Prepared",
     "Report",
+    "Train",
     "UnsupportedError",
     "UsageError",
     "WeighbridgeError",
     "__version__",
     "infer",
     "load",
+    "prepare",
     "train",
 ]
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_HOMES})
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'weighbridge' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazily.named(__name__, _HOMES)

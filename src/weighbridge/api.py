@@ -1,36 +1,51 @@
 """The Python API: one function a question, the same that the command line calls."""
 
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import catalogue
-from weighbridge.errors import (
-    BadFileError,
-    NotFoundError,
-    UnsupportedError,
-    UsageError,
-    WeighbridgeError,
-)
-from weighbridge.estimate import commanded
-from weighbridge.estimate.infer import infer as serve
-from weighbridge.estimate.load import load as weigh
-from weighbridge.gather import Options, gather, gather_config, naming
-from weighbridge.inventory import Inventory
-from weighbridge.model import Model, ModelPart, resolve
+from weighbridge.errors import UsageError
+from weighbridge.gather import Options
+from weighbridge.prepared import Prepared, asked, one_model, opened, serving
 from weighbridge.report import Report
-from weighbridge.settings import read
-from weighbridge.wording import clipped
-from weighbridge.workload import Infer, Load, Train
 
 if TYPE_CHECKING:
-    from weighbridge.launch import Launch
+    from weighbridge.workload import Infer, Train
 
-OF_VALUES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-BROKEN = (*OF_VALUES, RecursionError, MemoryError)
+Progress = Callable[[int, int], None]
+
+
+def prepare(
+    model: Any,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Reads `model` once, to be asked many times: `.load(...)`, `.infer(...)`, `.train(...)`.
+
+    Args:
+        model: as for `load`.
+
+    Returns:
+        A frozen `Prepared`. What a repository or a folder holds later, it does not see.
+
+    Raises:
+        weighbridge.errors.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
+    """
+    options = Options(
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        offline=offline,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+    found = opened(model, options)
+    found.model()
+    return found
 
 
 def load(
@@ -50,7 +65,7 @@ def load(
     cache_dir: str | None = None,
     offline: bool = False,
     trust_remote_code: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """What the weights of `model` take, in every format, and what loading them allocates.
 
@@ -74,8 +89,9 @@ def load(
     Raises:
         weighbridge.errors.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
     """
-    workload: Load = read(
+    workload = asked(
         "load",
+        None,
         {
             "dtype": dtype,
             "quantization": quantization,
@@ -88,7 +104,6 @@ def load(
             "ram": ram,
         },
     )
-    workload.check()
     options = Options(
         revision=revision,
         token=token,
@@ -96,15 +111,14 @@ def load(
         offline=offline,
         trust_remote_code=trust_remote_code,
         progress=progress,
+        then="weighbridge.estimate.load",
     )
-    found = _model(model, options, base_model=base_model)
-    with _following(model):
-        return weigh(found, workload)
+    return opened(model, options).load(workload)
 
 
 def infer(
     model: Any = None,
-    workload: Infer | None = None,
+    workload: "Infer | None" = None,
     *,
     command: str | None = None,
     revision: str | None = None,
@@ -112,7 +126,7 @@ def infer(
     cache_dir: str | None = None,
     offline: bool = False,
     trust_remote_code: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> Report:
     """What serving `model` takes, per device and phase, by the rules of one engine.
@@ -131,59 +145,36 @@ def infer(
         weighbridge.errors.WeighbridgeError: bad input, an unknown model or engine, or an
             unreachable Hub.
     """
-    _either(workload, settings)
-    launched = None if command is None else _parsed(command)
+    question = serving(workload, command, settings)
+    launched = question.launched
+    if launched is not None:
+        if model is not None:
+            one_model(model, launched)
+        model, revision = launched.model, revision or launched.revision
+    if model is None:
+        raise UsageError("name a model, or a --command that does")
     options = Options(
-        revision=revision or (launched.revision if launched is not None else None),
+        revision=revision,
         token=token,
         cache_dir=cache_dir,
         offline=offline,
         trust_remote_code=trust_remote_code,
         progress=progress,
+        then="weighbridge.estimate.infer",
     )
-    if launched is not None:
-        if workload is not None:
-            raise UsageError("give settings beside a command by name, not as a workload")
-        given = {"engine": launched.engine, **launched.settings, **settings}
-        workload = replace(read("infer", given), engine_defaults=True)
-        if model is not None and model != launched.model:
-            raise UsageError(
-                f"the command serves {launched.model!r}, not {model!r}; name one model"
-            )
-        model = launched.model
-    elif workload is None:
-        workload = read("infer", settings)
-    assert workload is not None
-    if model is None:
-        raise UsageError("name a model, or a --command that does")
-    workload.check()
-    draft, projector = (
-        None if name is None else _model(name, options, base_model=False)
-        for name in (workload.draft_model, workload.mmproj)
-    )
-    found = _model(model, options, base_model=workload.base_model)
-    with _following(model):
-        report = serve(found, workload, draft=draft, projector=projector)
-        if launched is None:
-            return report
-        length = commanded.longest(report, workload, launched)
-        if length is not None:
-            shorter = replace(workload, context=length)
-            again = serve(found, shorter, draft=draft, projector=projector)
-            report = commanded.told_longest(again, length)
-    return _with_command(commanded.judged(report, launched, found), launched)
+    return opened(model, options).serve(question)
 
 
 def train(
     model: Any,
-    workload: Train | None = None,
+    workload: "Train | None" = None,
     *,
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
     offline: bool = False,
     trust_remote_code: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> Report:
     """What fine-tuning or training `model` takes, per device and phase.
@@ -200,15 +191,7 @@ def train(
         weighbridge.errors.WeighbridgeError: bad input, an unknown model, settings that contradict
             each other, or an unreachable Hub.
     """
-    from weighbridge.estimate.train import train as learn  # a third of all modules
-    from weighbridge.settings.training import consistent
-
-    _either(workload, settings)
-    if workload is None:
-        workload = read("train", settings)
-    assert workload is not None
-    consistent(workload)
-    workload.check()
+    w = asked("train", workload, settings)
     options = Options(
         revision=revision,
         token=token,
@@ -216,122 +199,6 @@ def train(
         offline=offline,
         trust_remote_code=trust_remote_code,
         progress=progress,
+        then="weighbridge.estimate.train",
     )
-    found = _model(model, options, base_model=workload.base_model)
-    with _following(model):
-        return learn(found, workload)
-
-
-def _either(workload: Infer | Train | None, settings: Mapping[str, Any]) -> None:
-    if workload is not None and settings:
-        raise UsageError("give the settings as one workload or by name, not both")
-
-
-def _parsed(command: str) -> "Launch":
-    from weighbridge.launch import parse  # tables of flags, which few ask for
-
-    return parse(command)
-
-
-def _with_command(report: Report, launched: "Launch") -> Report:
-    """What was read of the engine's own command line, and what it decides itself."""
-    told = {
-        "engine": launched.engine,
-        "program": launched.program,
-        "ignored": launched.ignored,
-        "unknown": launched.unknown,
-        "defaults": [
-            {"name": name, "value": value, "why": why} for name, value, why in launched.defaults
-        ],
-    }
-    return replace(
-        report,
-        derived={**report.derived, "command": told},
-        warnings=(*launched.warnings, *report.warnings),
-    )
-
-
-def resolved(model: Any, *, base_model: bool = False, **source: Any) -> Model:
-    """The model alone, to be asked about many times; `source` as for `load`."""
-    return _model(model, Options(**source), base_model=base_model)
-
-
-def _model(model: Any, options: Options, *, base_model: bool) -> Model:
-    if isinstance(model, Model):
-        return model
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(model, torch.nn.Module):
-        return _live(model)
-    if isinstance(model, os.PathLike) and not os.path.exists(model):
-        raise NotFoundError(f"{os.fspath(model)!r}: no such file or folder")
-    if not isinstance(model, str | os.PathLike | Mapping):
-        raise TypeError(f"model must be a reference, a path, a config or a module, not {model!r}")
-    with _following(model, WeighbridgeError):
-        return resolve(_inventory(model, options), base_model=base_model)
-
-
-@contextmanager
-def _following(model: Any, *named: type[WeighbridgeError]) -> Iterator[None]:
-    """What is wrong with a file may show only when it is estimated: its error names it as well.
-
-    A stranger's config or metadata can contradict itself in more ways than are checked one by one.
-    Where arithmetic over it breaks, the error says so in one line, and where. The built-in
-    catalogue is ours: what breaks over it is a defect, as is what breaks over a live module.
-    """
-    text, known = _reference(model), named or (BadFileError, UnsupportedError)
-    try:
-        yield
-    except known as error:
-        if not text:
-            raise
-        raise naming(text, error) from error
-    except BROKEN as error:
-        if not isinstance(model, str | os.PathLike | Mapping | Model) or catalogue.has(text):
-            raise
-        raise _unfollowed(text, error) from error
-
-
-def _unfollowed(text: str, error: Exception) -> BadFileError:
-    import traceback
-
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    told = BadFileError(
-        f"what it holds could not be followed ({type(error).__name__}: {_said(error)}"
-        f" at {os.path.basename(place.filename)}:{place.lineno}): its values contradict each other,"
-        " or that no model has; if other programs load it, report this"
-    )
-    return naming(text, told) if text else told  # type: ignore[return-value]
-
-
-def _said(error: Exception) -> str:
-    return clipped(str(error), 50)
-
-
-def _reference(model: Any) -> str:
-    if isinstance(model, Model):
-        return model.reference
-    return os.fspath(model) if isinstance(model, str | os.PathLike) else ""
-
-
-def _inventory(model: Any, options: Options) -> Inventory:
-    if isinstance(model, Mapping):
-        return gather_config(model)
-    return gather(os.fspath(model), options)
-
-
-def _live(module: Any) -> Model:
-    from weighbridge.arch.live import from_module, own_dtype
-
-    dtype = own_dtype(module)
-    plan = from_module(module, dtype=dtype)
-    config = getattr(module, "config", None)
-    raw = config.to_dict() if config is not None and callable(getattr(config, "to_dict", 0)) else {}
-    return Model(
-        reference=plan.cls,
-        name=plan.cls,
-        revision=None,
-        parts=(
-            ModelPart(name="", library="torch", blueprint=plan, config={**raw, "dtype": dtype}),
-        ),
-        read_from=("the live module",),
-    )
+    return opened(model, options).train(w)

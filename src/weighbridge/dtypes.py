@@ -4,14 +4,13 @@ Sizes come from whole blocks, (elements, bytes), so a size is never a float. Nam
 the spellings of files (safetensors, GGUF) are aliases of the same records.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from weighbridge.errors import BadFileError
 from weighbridge.units import ceil_div
 
 
-@dataclass(frozen=True, slots=True)
-class DType:
+class DType(NamedTuple):
     """A storage format. `block` elements take `nbytes` bytes; they come in whole blocks. Some of
     ik_llama.cpp's have `head` bytes more a row."""
 

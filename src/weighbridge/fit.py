@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from weighbridge.judged import Verdict
 from weighbridge.memory import Bytes, Device, exactly, total
-from weighbridge.report import Verdict
 from weighbridge.units import ceil_div, human
 
 if TYPE_CHECKING:
@@ -70,6 +70,11 @@ def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
     where = "on one device" if len(gpus) == 1 else f"on each of {len(gpus)} devices"
     idle = f"; {count - len(gpus)} of {count} are not used" if len(gpus) < count else ""
     return _verdict(answer, f"{reason} {where}{idle}", each, budget, used=len(gpus))
+
+
+def surely(high: int, gpus: int, budget: "Budget") -> bool:
+    """Whether `serving` would say yes of so many devices, the fullest of which takes up to that."""
+    return gpus == 0 or (gpus <= budget.choice.count and high <= budget.usable.low)
 
 
 def cited(found: Verdict | None, told: Mapping[str, Any] | None) -> Verdict | None:

@@ -1,25 +1,25 @@
 """From what the user typed to an inventory, by kind of reference."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from typing import Any
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge import catalogue
 from weighbridge.errors import AwayError, HubError, NotFoundError, UsageError, WeighbridgeError
 from weighbridge.inventory import Inventory, Part, declared_quantization
 from weighbridge.reference import CatalogueRef, HubRef, SizeRef, TimmRef
-from weighbridge.sources import base
-from weighbridge.sources.base import Progress
 from weighbridge.sources.opening import open_source, resolve
 from weighbridge.wording import clipped, redacted
+
+if TYPE_CHECKING:
+    from weighbridge.sources import base
 
 Raw = Mapping[str, Any]
 MOST_NAMED = 120  # characters of what was typed, in an error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(NamedTuple):
     """How to reach what was typed. None is what the environment says."""
 
     revision: str | None = None
@@ -27,9 +27,12 @@ class Options:
     cache_dir: str | None = None
     offline: bool = False
     trust_remote_code: bool = False
-    progress: Progress | None = None
+    progress: Callable[[int, int], None] | None = None
+    then: str = ""  # the module that is needed next, imported while a source is waited for
 
-    def source(self) -> base.Options:
+    def source(self) -> "base.Options":
+        from weighbridge.sources import base
+
         return base.Options(
             token=self.token,
             cache_dir=self.cache_dir,
@@ -49,6 +52,8 @@ def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
     if place not in message and repr(place)[1:-1] not in message:
         message = f"{clipped(redacted(text), MOST_NAMED)}: {message}"
     if isinstance(error, HubError | NotFoundError):
+        from difflib import get_close_matches
+
         near = get_close_matches(place.rpartition("/")[2].lower(), catalogue.names(), n=3)
         hint = f"; the built-in catalogue has {', '.join(near)}" if near else ""
         message += hint
@@ -56,9 +61,17 @@ def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
 
 
 def _read(text: str, ref: Any, options: Options) -> Inventory:
+    from weighbridge.sources.together import Together
+
+    source = open_source(ref, options.source())
+    listed = Together([source.list]) if source.waits else None
     from weighbridge.reading import Reader  # parsers, which a catalogue name does without
 
-    found = Reader(text, open_source(ref, options.source()), options.progress).inventory()
+    if listed is not None:
+        if options.then:
+            import_module(options.then)
+        listed.results()
+    found = Reader(text, source, options.progress).inventory()
     return found if options.trust_remote_code else replace(found, code=None)
 
 

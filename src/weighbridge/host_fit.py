@@ -16,15 +16,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.fit import Answer, fits
-from weighbridge.memory import Bytes, Device, exactly
-from weighbridge.report import HostVerdict, Verdict
+from weighbridge.judged import HostVerdict, Verdict
+from weighbridge.memory import Bytes, Device, exactly, when
 from weighbridge.units import ceil_div, human
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.ram import Ram
 
 RANK: dict[Answer, int] = {"yes": 0, "unknown": 1, "no": 2}
-WHILE = {"load": "while loading", "save": "while saving", "step": "in a step"}
 UNNAMED = "no device was named: --gpu says which"
 
 
@@ -96,11 +95,6 @@ def _of_one(whole: Bytes, machines: int) -> Bytes:
 
 def _worst(found: Collection[Bytes]) -> Bytes:
     return Bytes(*(max(bounds) for bounds in zip(*found, strict=True)))
-
-
-def when(phase: str) -> str:
-    """A phase in words."""
-    return WHILE.get(phase, f"in {phase}")
 
 
 def _compared(answer: Answer, needed: Bytes, available: int, told: str) -> str:

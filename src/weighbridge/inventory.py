@@ -32,6 +32,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
+    """What was read, of one model or of the parts of a pipeline."""
+
     reference: str
     name: str
     revision: str | None = None

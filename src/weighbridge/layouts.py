@@ -16,6 +16,7 @@ from weighbridge.sources.base import Entry
 
 WEIGHTS = (".safetensors", *PICKLES, ".gguf")
 STEMS = ("model", "diffusion_pytorch_model", "pytorch_model", "adapter_model", "open_clip_model")
+INDEX = re.compile(r"(.*)(\.safetensors|\.bin)\.index\.json")
 VARIANT = re.compile(r"\.(fp16|fp32|bf16|float16|non_ema|ema|8bit|4bit)[.-]")
 # Pickles that hold no weights of the model: transformers trainer.py, accelerate checkpointing.py
 NOT_WEIGHTS = re.compile(r"^(training_args|optimizer|scheduler|rng_state|scaler|random_states)")
@@ -88,6 +89,14 @@ def _by_ending(found: Folder, endings: Sequence[str], index: str) -> Weights:
     plain = [e for e in files if not VARIANT.search(_name(e))] or files
     own = [e for e in plain if not _name(e).startswith("consolidated")] or plain
     return Weights(tuple(own))
+
+
+def shards(entries: Iterable[Entry], index: Entry) -> tuple[Entry, ...]:
+    """The shards that lie beside an index under its name, where all of them are there."""
+    stem, ending = INDEX.sub(r"\1", index.path), INDEX.sub(r"\2", index.path)
+    named = re.compile(rf"{re.escape(stem)}-\d{{5}}-of-(\d{{5,6}}){re.escape(ending)}")
+    found = [(e, match[1]) for e in entries if (match := named.fullmatch(e.path))]
+    return tuple(e for e, of in found) if {len(found)} == {int(of) for _, of in found} else ()
 
 
 def _name(entry: Entry) -> str:

@@ -8,19 +8,18 @@ nothing is told apart.
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from itertools import compress
 from operator import not_
-from typing import Any
+from typing import Any, NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Buffer, Kind, Param
 from weighbridge.errors import BadFileError
 from weighbridge.inventory import Part
-from weighbridge.quantization.packed import Logical, logical
-from weighbridge.tensors import Tensor
+from weighbridge.quantization.packed import Logical, flat, logical
+from weighbridge.tensors import EXPERTS, Counted, Tensor, counted, one_by_one
 
-Split = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 Key = Callable[[str], str]
 Distinct = tuple[tuple[Param, int], ...]
 
@@ -63,35 +62,59 @@ KINDS: tuple[tuple[str, Kind], ...] = (
 )
 
 
+class Split(NamedTuple):
+    """The stored tensors in the order of the files, and the loaded ones with like experts once
+    where that is known."""
+
+    loaded: tuple[Tensor, ...]
+    unloaded: tuple[Tensor, ...] = ()
+    counted: Counted | None = None
+
+
 def split(plan: Blueprint, part: Part, notes: list[str]) -> Split:
-    """(loaded, not loaded), in the order of the files; a note on what the files lack."""
-    found = logical(part.tensors, part.quantization)
+    """What the class loads of the files; a note on what the files lack."""
+    one = counted(part.tensors) if _alike(part) else one_by_one(part.tensors)
+    found = logical(one.first, part.quantization)
     distinct = plan.distinct()  # the experts of a layer are spelled alike
     tied = {p.name for p in plan.counted if p.tied}
     own = {p.name for p, _ in distinct} | {b.name for b in plan.buffers if b.persistent}
     key = _key(own | tied, {param.name for param in found.params})
     if key is None:
-        return part.tensors, ()
-    notes += _lacking(plan, distinct, found.params, key)
+        return Split(part.tensors, (), one)
+    copies = {t.name: count for t, count in zip(one.first, one.copies, strict=True)}
+    notes += _lacking(plan, distinct, [(p, copies[p.stored[0]]) for p in found.params], key)
     loaded = set(map(key, own - tied))
     owners = {name: key(param.name) for param in found.params for name in param.stored}
-    inside = [(owners.get(t.name) or key(t.name)) in loaded for t in part.tensors]
-    return tuple(compress(part.tensors, inside)), tuple(compress(part.tensors, map(not_, inside)))
+    own_inside = [(owners.get(t.name) or key(t.name)) in loaded for t in one.first]
+    inside = [own_inside[at] for at in one.stands]
+    return Split(
+        tuple(compress(part.tensors, inside)),
+        tuple(compress(part.tensors, map(not_, inside))),
+        one.only(own_inside),
+    )
+
+
+def _alike(part: Part) -> bool:
+    """Whether all experts are packed alike: MLX's configs may name one of them."""
+    settings = flat(part.quantization or {})
+    return not any(EXPERTS in name for name in settings)
 
 
 def _lacking(
-    plan: Blueprint, distinct: Distinct, found: tuple[Logical, ...], key: Key
+    plan: Blueprint, distinct: Distinct, found: Iterable[tuple[Logical, int]], key: Key
 ) -> Iterator[str]:
     """Parameters of the class that the files hold with fewer values, or not at all: such a model
     loads with random weights there, or does not load. A plain tensor must have all and no more."""
     held, wanted, named = defaultdict[str, int](int), defaultdict[str, int](int), dict[str, str]()
-    for stored in found:
-        held[key(stored.name)] += stored.numel
+    packed = set[str]()
+    for stored, copies in found:
+        held[key(stored.name)] += stored.numel * copies
+        if len(stored.stored) > 1:
+            packed.add(key(stored.name))
     for p, count in distinct:
         spelling = key(p.name)
         wanted[spelling] += p.numel * count
         named.setdefault(spelling, p.name)
-    packed = {key(stored.name) for stored in found if len(stored.stored) > 1}
     others = {key(p.tied): key(p.name) for p in plan.counted if p.tied}
     short = []
     for spelling, count in wanted.items():

@@ -37,6 +37,14 @@ LEVEL_OF: dict[str, Level] = {
 }
 
 
+WHILE = {"load": "while loading", "save": "while saving", "step": "in a step"}
+
+
+def when(phase: str) -> str:
+    """A phase in words."""
+    return WHILE.get(phase, f"in {phase}")
+
+
 class Bytes(NamedTuple):
     """What we expect, and what we would be surprised to see it leave."""
 
@@ -57,10 +65,10 @@ def exactly(nbytes: int) -> Bytes:
 
 
 def total(parts: Iterable[Bytes]) -> Bytes:
-    result = exactly(0)
+    low = expected = high = 0
     for part in parts:
-        result = result.plus(part)
-    return result
+        low, expected, high = low + part[0], expected + part[1], high + part[2]
+    return Bytes(low, expected, high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +89,9 @@ class Component:
         return LEVEL_OF[self.name]
 
 
+Part = tuple[str, Bytes]  # a component's name and bytes alone
+
+
 @dataclass(frozen=True)
 class Phase:
     """A moment whose components are alive together. Ranks that are alike have the same one, which
@@ -89,17 +100,23 @@ class Phase:
     name: str
     components: tuple[Component, ...]
 
+    @property
+    def parts(self) -> list[Part]:
+        return [(c.name, c.bytes) for c in self.components]
+
     def at(self, level: Level) -> Bytes:
         """The sum of all components that count at `level`."""
         return self._sums[level]
 
     @cached_property
     def _sums(self) -> dict[Level, Bytes]:
-        ranks = [(LEVELS.index(c.level), c.bytes) for c in self.components]
-        return {
-            level: total(nbytes for own, nbytes in ranks if own <= rank)
-            for rank, level in enumerate(LEVELS)
-        }
+        own: dict[Level, list[Bytes]] = {level: [] for level in LEVELS}
+        for c in self.components:
+            own[c.level].append(c.bytes)
+        below, found = exactly(0), {}
+        for level in LEVELS:
+            below = found[level] = total((below, *own[level]))
+        return found
 
     @property
     def needed(self) -> Bytes:
@@ -112,8 +129,7 @@ class Phase:
         return total(c.bytes for c in self.components if c.droppable)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exact:
+class Exact(NamedTuple):
     """Each phase by the closed form, and as the real class was traced."""
 
     phases: tuple[tuple[Phase, Phase], ...]

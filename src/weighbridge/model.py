@@ -14,23 +14,28 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family, known, stems
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.inventory import Inventory, Part
+from weighbridge.kept import kept
 from weighbridge.reference import Reference
-from weighbridge.tensors import Tensor
+from weighbridge.tensors import Counted, Tensor, counted
 from weighbridge.wording import shown
+
+if TYPE_CHECKING:
+    from weighbridge.loading import Split
 
 MOST_PARAMETERS = 10**15  # the largest that are published have some 10**12
 STORED = 2  # bytes of a number in files, where nothing says
+COUNTED = ("counted",)  # what a part keeps its own tensors under
 WIDTH = 4096  # assumed, and only of a bare size: groups and blocks of all formats divide it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class ModelPart:
     """One class with what its files hold of it."""
 
@@ -41,6 +46,11 @@ class ModelPart:
     stored: tuple[Tensor, ...] = ()  # what the class loads
     unloaded: tuple[Tensor, ...] = ()  # stored as well, and not loaded
     quantization: Mapping[str, Any] | None = None
+
+    @property
+    def counted(self) -> Counted:
+        """`stored`, with like experts told once."""
+        return kept(self, COUNTED, lambda: counted(self.stored))
 
     @property
     def packed(self) -> bool:
@@ -63,6 +73,8 @@ class ModelPart:
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Model:
+    """One model, whole: its parts, and where what is known of it was read."""
+
     reference: str
     name: str
     revision: str | None
@@ -145,14 +157,14 @@ def _part(part: Part, code: str | None, *, base_model: bool) -> tuple[ModelPart,
     if not isinstance(kind, str | None):
         raise BadFileError(f"{part.where}: model_type must be text, not {shown(kind)}")
     plan = _from_tables(part, notes, base_model=base_model)
-    stored: tuple[Tensor, ...] = part.tensors
-    unloaded: tuple[Tensor, ...] = ()
+    files: Split | None = None
     if part.tensors:
-        plan, stored, unloaded = _with_headers(plan, part, notes)
+        plan, files = _with_headers(plan, part, notes)
     elif plan is None:
         plan = _from_library(part, code, notes, base_model=base_model)
     _check_size(plan, part)
-    notes += _mismatch(plan, stored, unloaded)
+    stored, unloaded = ((), ()) if files is None else files[:2]
+    notes += _mismatch(plan, unloaded)
     found = ModelPart(
         name=part.name,
         library=part.library,
@@ -162,12 +174,14 @@ def _part(part: Part, code: str | None, *, base_model: bool) -> tuple[ModelPart,
         unloaded=unloaded,
         quantization=part.quantization,
     )
+    if files is not None and files.counted is not None:
+        kept(found, COUNTED, lambda: files.counted)
     return found, [f"{part.name}: {note}" if part.name else note for note in notes]
 
 
 def _check_size(plan: Blueprint, part: Part) -> None:
     """Raises BadFileError for sizes that no model has."""
-    empty = next((p for p in plan.counted if not p.numel), None)
+    empty = next((p for p in plan.counted if 0 in p.shape), None)
     if empty is not None:
         raise BadFileError(
             f"{part.where}: {empty.name} of {plan.cls} would be "
@@ -183,12 +197,13 @@ def _check_size(plan: Blueprint, part: Part) -> None:
 
 def _with_headers(
     plan: Blueprint | None, part: Part, notes: list[str]
-) -> tuple[Blueprint, tuple[Tensor, ...], tuple[Tensor, ...]]:
+) -> "tuple[Blueprint, Split]":
     from weighbridge import loading  # a config alone, the usual case, does without
 
     if plan is not None:
-        return (plan, *loading.split(plan, part, notes))
-    return loading.from_stored(part, loading.class_of(part), notes), part.tensors, ()
+        return plan, loading.split(plan, part, notes)
+    made = loading.from_stored(part, loading.class_of(part), notes)
+    return made, loading.Split(part.tensors)
 
 
 def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint | None:
@@ -213,9 +228,11 @@ def _encoder_alone(part: Part) -> str:
     the second text encoder of a pipeline, opened by itself. Else ""."""
     config = part.config or {}
     classes = family(str(config.get("model_type"))).classes
+    if config.get("architectures") or "EncoderModel" not in classes:
+        return ""
     names = {t.name for t in part.tensors} or set(part.listed)
     begins = {name.partition(".")[0] for name in names}
-    if config.get("architectures") or "EncoderModel" not in classes or "encoder" not in begins:
+    if "encoder" not in begins:
         return ""
     stem = stems(family(str(config.get("model_type"))))[0]
     return f"{stem}EncoderModel" if begins <= {"encoder", "shared"} else ""
@@ -269,9 +286,7 @@ def _built(part: Part, code: str | None, *, base_model: bool) -> Blueprint:
     return meta.transformers(config, base_model=base_model)
 
 
-def _mismatch(
-    plan: Blueprint, stored: tuple[Tensor, ...], unloaded: tuple[Tensor, ...]
-) -> Iterator[str]:
+def _mismatch(plan: Blueprint, unloaded: tuple[Tensor, ...]) -> Iterator[str]:
     if unloaded:
         nbytes = sum(t.nbytes for t in unloaded)
         names = ", ".join(t.name for t in unloaded[:3])

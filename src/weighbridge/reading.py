@@ -4,19 +4,22 @@ A folder is a pipeline (model_index.json), a model (config.json, params.json or 
 layers that sentence-transformers puts behind it), or a shelf of GGUF files.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from weighbridge.errors import BadFileError, HubError, NotFoundError, UsageError
 from weighbridge.formats import Plan, whole
 from weighbridge.formats.strict_json import MAX_CONFIG, strict_object
 from weighbridge.formats.weights import PICKLES, weights_file
 from weighbridge.inventory import Inventory, Part, declared_quantization
-from weighbridge.layouts import WEIGHTS, Folder, Weights, folder, weights
+from weighbridge.layouts import WEIGHTS, Folder, Weights, folder, shards, weights
 from weighbridge.sources import select
-from weighbridge.sources.base import Entry, Progress, Source, read_plan, read_plans
+from weighbridge.sources.ahead import Ahead
+from weighbridge.sources.base import Entry, Progress, Source, read_plan, read_plans, together
+from weighbridge.sources.together import Together
 from weighbridge.tensors import Tensor
 from weighbridge.wording import redacted
 
@@ -34,6 +37,7 @@ QUANTIZATION_FILES = {
     "hf_quant_config.json": "modelopt",
 }
 
+MOST_SOON = 16  # small files that are read at once: a pipeline has some seven parts
 MAX_TENSORS = 250_000  # a mixture of 384 experts in packed layers has 207,000
 MAX_HEADERS = 96_000_000  # and 27 MB of headers
 OF_ALL = "the headers of its files"
@@ -45,17 +49,66 @@ BESIDE_WEIGHTS = {  # files of JSON that say nothing without others
 }
 
 
+@dataclass
+class Bound:
+    """What the headers of all files held until now: no model has more than our limits, where each
+    file alone may be within those of its format."""
+
+    header_bytes: int = 0
+    tensors: int = 0
+
+    def keep(self, plan: Plan[T], count: Callable[[T], int]) -> Plan[T]:
+        """`plan`, refused where it passes a limit."""
+        wanted = next(plan)
+        while True:
+            data = yield wanted
+            self.header_bytes += len(data)
+            if self.header_bytes > MAX_HEADERS:
+                raise BadFileError(f"{OF_ALL} take more than {MAX_HEADERS:,} bytes, our limit")
+            try:
+                wanted = plan.send(data)
+            except StopIteration as done:
+                found: T = done.value
+                break
+        self.tensors += count(found)
+        if self.tensors > MAX_TENSORS:
+            raise BadFileError(f"{OF_ALL} name more than {MAX_TENSORS:,} tensors, our limit")
+        return found
+
+
+class Begun(NamedTuple):
+    """Files whose headers are being read, and what they add to those before."""
+
+    files: tuple[Entry, ...]
+    headers: Together[tuple[Tensor, ...]]
+    bound: Bound
+
+
 class Reader:
     """One source on its way to an inventory."""
 
     def __init__(self, text: str, source: Source, progress: Progress | None) -> None:
-        self._text, self._source, self._progress = redacted(text), source, progress
+        self._text, self._progress = redacted(text), progress
         self._entries = source.list()
+        self._source = Ahead(source, self._soon()) if source.waits else source
         self._read: list[str] = []
         self._notes: list[str] = []
         self._download = 0
-        self._header_bytes = self._tensor_count = 0
+        self._bound = Bound()
         self._indexes: dict[str, Index] = {}  # by path
+
+    def _soon(self) -> list[Entry]:
+        """Small files that will be read whatever they hold."""
+        root = folder(self._entries)
+        index = root.get("model_index.json")
+        if index is not None:
+            inner = [e for e in self._entries if e.path.count("/") == 1]
+            whole = [index, *(e for e in inner if e.path.endswith("/config.json"))]
+        else:
+            configs = [root.get(name) for name in READ_CONFIG]
+            config = next((e for e in configs if e is not None), None)
+            whole = [e for e in (config, weights(root).listed_in, root.get("modules.json")) if e]
+        return [e for e in whole if e.size is not None and e.size <= MAX_CONFIG][:MOST_SOON]
 
     def inventory(self) -> Inventory:
         parts = tuple(self._parts())
@@ -137,8 +190,13 @@ class Reader:
     def _model(self, found: Folder, name: str = "", library: str = "transformers") -> Part:
         """A folder with a config, weights, or both."""
         chosen = weights(found)
-        config = self._config(found)
-        tensors = self._tensors(chosen)
+        begun = self._begun(chosen)  # headers are on their way while the config is read
+        try:
+            config = self._config(found)
+            tensors = self._tensors(chosen, begun)
+        finally:
+            if begun is not None:
+                begun.headers.stop()
         self._download += found.side_bytes()
         quantization = declared_quantization(config or {}) or self._quantization_file(found)
         return Part(
@@ -215,7 +273,7 @@ class Reader:
         from weighbridge.formats.gguf import gguf
 
         def plan(e: Entry) -> "Plan[Gguf]":
-            return self._bounded(gguf(e.size, file=e.path), lambda found: len(found.tensors))
+            return self._bound.keep(gguf(e.size, file=e.path), lambda found: len(found.tensors))
 
         entries = select.file(self._entries, path, self._source.name)
         files = read_plans(plan, self._source, entries, progress=self._progress)
@@ -229,56 +287,49 @@ class Reader:
             tensors=tuple(t for f in files for t in f.tensors),
         )
 
-    def _tensors(self, chosen: Weights) -> tuple[Tensor, ...]:
-        files, names = chosen.files, {}
+    def _tensors(self, chosen: Weights, begun: "Begun | None" = None) -> tuple[Tensor, ...]:
+        files, first = chosen.files, None
         if chosen.listed_in is not None:
-            names = self._shards(chosen.listed_in)
-            files = self._named(chosen.listed_in, names)
+            files = self._named(chosen.listed_in, self._shards(chosen.listed_in))
+            first = _first_read(chosen.listed_in, len(files))
         if not files:
             return ()
         self._download += sum(e.size or 0 for e in files)
         self._read.append(
             "torch pickles" if files[0].path.endswith(PICKLES) else "safetensors headers"
         )
-
-        def plan(e: Entry) -> Plan[tuple[Tensor, ...]]:
-            return self._bounded(weights_file(e.path, e.size, names.get(e.path)), len)
-
-        found = read_plans(plan, self._source, files, progress=self._progress)
+        if begun is not None and set(begun.files) == set(files):
+            read = dict(zip(begun.files, begun.headers.results(self._progress), strict=True))
+            found = tuple(read[file] for file in files)
+            self._bound = begun.bound
+        else:
+            plan = partial(_plan, self._bound, first)
+            found = read_plans(plan, self._source, files, progress=self._progress)
         return tuple(t for tensors in found for t in tensors)
 
-    def _bounded(self, plan: Plan[T], count: Callable[[T], int]) -> Plan[T]:
-        """`plan`, refused where the headers of all files together are larger than those of any
-        model: each file alone may be within the limits of its format."""
-        wanted = next(plan)
-        while True:
-            data = yield wanted
-            self._header_bytes += len(data)
-            if self._header_bytes > MAX_HEADERS:
-                raise BadFileError(f"{OF_ALL} take more than {MAX_HEADERS:,} bytes, our limit")
-            try:
-                wanted = plan.send(data)
-            except StopIteration as done:
-                found: T = done.value
-                break
-        self._tensor_count += count(found)
-        if self._tensor_count > MAX_TENSORS:
-            raise BadFileError(f"{OF_ALL} name more than {MAX_TENSORS:,} tensors, our limit")
-        return found
+    def _begun(self, chosen: Weights) -> "Begun | None":
+        """Headers that are read before the index says which: of shards that are all there."""
+        if not self._source.waits:
+            return None
+        listed = chosen.listed_in
+        files = chosen.files if listed is None else shards(self._entries, listed)
+        if not files:
+            return None
+        first = None if listed is None else _first_read(listed, len(files))
+        bound = replace(self._bound)
+        jobs = together(partial(_plan, bound, first), self._source, files)
+        return Begun(files, jobs, bound)
 
-    def _shards(self, entry: Entry) -> dict[str, list[str]]:
-        """The shards that an index names, each with its tensors."""
+    def _shards(self, entry: Entry) -> tuple[str, ...]:
+        """The shards that an index names."""
         self._download += entry.size or 0
         head = entry.path.rpartition("/")[0]
-        by_file: dict[str, list[str]] = {}
         from weighbridge.formats.index import MAX_INDEX, parse_index
 
         found = self._indexes[entry.path] = self._parsed(entry.path, parse_index, MAX_INDEX)
-        for name, file in found.weight_map.items():
-            by_file.setdefault(f"{head}/{file}" if head else file, []).append(name)
-        return by_file
+        return tuple(f"{head}/{file}" if head else file for file in found.files)
 
-    def _named(self, entry: Entry, names: Mapping[str, list[str]]) -> tuple[Entry, ...]:
+    def _named(self, entry: Entry, names: Sequence[str]) -> tuple[Entry, ...]:
         by_path = {e.path: e for e in self._entries}
         missing = [path for path in names if path not in by_path]
         if len(missing) == len(names):
@@ -302,6 +353,16 @@ class Reader:
         found = read_plan(whole(parse, limit), self._source, path)
         self._read.append(path)
         return found
+
+
+def _plan(bound: Bound, first_read: int | None, e: Entry) -> Plan[tuple[Tensor, ...]]:
+    return bound.keep(weights_file(e.path, e.size, first_read), len)
+
+
+def _first_read(index: Entry, shards: int) -> int | None:
+    from weighbridge.formats.safetensors import expected
+
+    return None if index.size is None else expected(index.size, shards)
 
 
 def _from_params(raw: Raw) -> Raw:

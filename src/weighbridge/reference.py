@@ -19,7 +19,7 @@ utils/_validators.py); revisions follow git-check-ref-format(1).
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.errors import NotFoundError, UsageError
 
@@ -43,6 +43,8 @@ class LocalRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueRef:
+    """A name of the built-in catalogue."""
+
     name: str
 
 
@@ -60,6 +62,8 @@ class HubRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UrlRef:
+    """A file anywhere on the web."""
+
     url: str
     filename: str
 
@@ -82,8 +86,7 @@ class SizeRef:
 Reference = LocalRef | CatalogueRef | HubRef | UrlRef | TimmRef | SizeRef
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Typed:
+class _Typed(NamedTuple):
     text: str
     revision: str | None
     exists: Callable[[str], bool]

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge._version import __version__
-from weighbridge.memory import LEVELS, Basis, Bytes, Component, Device, Exact, Phase, compared
+from weighbridge.memory import LEVELS, Bytes, Component, Device, Exact, Phase, compared
+
+if TYPE_CHECKING:
+    from weighbridge.judged import HostVerdict, Remedy, Verdict
 
 SCHEMA = "weighbridge.report/1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFacts:
+class ModelFacts(NamedTuple):  # not a frozen dataclass, here and below: every start makes it
     """What was weighed. Counts are of the class that the config names, ties once."""
 
     reference: str
@@ -27,8 +29,7 @@ class ModelFacts:
     rough: bool = False  # from a bare size: nothing but the parameter count is known
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """One line of the load table: what the weights would take in one format."""
 
     dtype: str
@@ -42,62 +43,18 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HostVerdict:
-    """Whether the memory of one machine is enough (host_fit.py). None: nobody said what it has."""
-
-    needed: Bytes  # of the fullest phase; pages of files are no need
-    phase: str
-    available: int | None
-    fits: Literal["yes", "no", "unknown"] | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """Whether it fits, on each of `count` devices: never on their sum (fit.py)."""
-
-    accelerator: str
-    accelerator_id: str
-    count: int
-    usable_bytes: int  # of one device, at least: visible memory less the headroom
-    fits: Literal["yes", "no", "unknown"]
-    margin_bytes: int  # usable_bytes less what is expected on one device
-    reason: str
-    marketed_gb: int | None  # None for a device of a given size
-    total: Bytes  # what the driver shows
-    visible: Bytes  # what a process can have
-    usable: Bytes
-    headroom_bytes: int
-    per_device: Bytes  # what the fullest device holds, at driver level
-    devices_used: int  # 1 where one device holds it all, or nothing splits the model
-    basis: Basis  # of `visible`
-    source: str
-    published: Mapping[str, Any] | None = None  # runs like this: level, runs, median, sources
-    host: HostVerdict | None = None  # None where the answer has no host
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remedy:
-    """Settings to change, what the fullest device holds then, and what it costs."""
-
-    change: Mapping[str, Any]
-    peak_bytes: int
-    fits: Literal["yes", "no", "unknown"]
-    cost: str
-    flags: str = ""  # the change as the engine's own flags
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
+    """What was asked, of which model, and what it takes on every device."""
+
     task: str
     model: ModelFacts
     workload: Mapping[str, Any]
     devices: tuple[Device, ...]
     derived: Mapping[str, Any] = field(default_factory=dict)
     table: tuple[Row, ...] = ()
-    verdict: Verdict | None = None
+    verdict: "Verdict | None" = None
     warnings: tuple[str, ...] = ()
-    remedies: tuple[Remedy, ...] = ()
+    remedies: "tuple[Remedy, ...]" = ()
 
     @property
     def peak(self) -> Bytes:
@@ -233,7 +190,7 @@ def _row(r: Row) -> dict[str, Any]:
     }
 
 
-def _remedy(r: Remedy) -> dict[str, Any]:
+def _remedy(r: "Remedy") -> dict[str, Any]:
     return {
         "change": dict(r.change),
         "peak_bytes": r.peak_bytes,
@@ -243,7 +200,7 @@ def _remedy(r: Remedy) -> dict[str, Any]:
     }
 
 
-def _verdict(v: Verdict) -> dict[str, Any]:
+def _verdict(v: "Verdict") -> dict[str, Any]:
     return {
         "accelerator": v.accelerator,
         "accelerator_id": v.accelerator_id,
@@ -266,7 +223,7 @@ def _verdict(v: Verdict) -> dict[str, Any]:
     }
 
 
-def _host(h: HostVerdict) -> dict[str, Any]:
+def _host(h: "HostVerdict") -> dict[str, Any]:
     return {
         "needed": _bytes(h.needed),
         "phase": h.phase,

@@ -1,81 +1,125 @@
-"""One request of `weighbridge run`: a line of JSON in, a report or an error out."""
+"""Requests of `weighbridge run`: a line of JSON in, a report or an error out.
 
+A model that several requests name alike is prepared once, in whatever order they come. What is kept
+is bounded: models by their number and by the tensors that they hold, and the oldest goes first.
+"""
+
+import gc
 import json
-from collections.abc import Callable, Mapping, Set
+from collections import OrderedDict
+from collections.abc import Mapping, Set
 from typing import Any
 
-from weighbridge import api
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.formats.strict_json import strict_json
-from weighbridge.model import Model
+from weighbridge.gather import Options
+from weighbridge.prepared import Prepared, asked, one_model, opened, serving
 from weighbridge.report import Report
-from weighbridge.settings import INFER, TRAIN, read
+from weighbridge.settings import INFER, TRAIN
 from weighbridge.units import MIB
 from weighbridge.wording import one_line, shown
 
 KEYS = frozenset({"task", "model", "workload"})
-EXTRA = {"load": ("revision",), "infer": ("revision", "command"), "train": ("revision",)}
-COMMANDS: Mapping[str, Callable[..., Report]] = {
-    "load": api.load,
-    "infer": api.infer,
-    "train": api.train,
-}
-MANY = 8  # models that are kept at once: a large mixture has 45,000 parameter records
-MOST_KEPT = MIB  # characters of a config that is kept, and tensors of all that are kept
-KEPT: dict[str, Model] = {}
+BESIDE = {"load": ("revision",), "infer": ("revision", "command"), "train": ("revision",)}
+MANY = 64  # models that are kept at once
+COLLECT_AFTER = 128  # answers
+MOST_TENSORS = 1 << 18  # stored and made, of all models that are kept
+MOST_KEPT = MIB  # characters of a config that is kept
 MAX_LINE = 16 * MIB  # the largest config.json that we know of is below 1 MB
 
 
-def answer(
-    line: str | bytes, *, cache_dir: str | None = None, offline: bool = False
-) -> dict[str, Any]:
-    """The report of one request, or the error that takes its place."""
-    try:
-        return _answer(line, cache_dir=cache_dir, offline=offline)
-    except WeighbridgeError as error:
-        return {"error": {"code": error.code, "message": str(error)}}
-    except Exception as error:  # the other requests go on
-        message = one_line(f"this is a defect of weighbridge: {type(error).__name__}: {error}")
-        return {"error": {"code": 2, "message": message}}
+class Requests:
+    """Answers requests one after the other, and keeps the models that they name."""
+
+    def __init__(self, *, cache_dir: str | None = None, offline: bool = False) -> None:
+        self.cache_dir, self.offline = cache_dir, offline
+        self._kept: OrderedDict[str, Prepared] = OrderedDict()
+        self._answered = 0
+
+    def answer(self, line: str | bytes) -> dict[str, Any]:
+        """The report of one request, or the error that takes its place."""
+        self._collected()
+        try:
+            return self._report(line).to_dict()
+        except WeighbridgeError as error:
+            return failed(str(error), error.code)
+        except Exception as error:  # the other requests go on
+            message = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
+            return failed(one_line(message))
+
+    def _report(self, line: str | bytes) -> Report:
+        request = _request(line)
+        task = request.get("task")
+        if not isinstance(task, str) or task not in BESIDE:
+            raise UsageError(f"task {shown(task)} is not known; known: {', '.join(BESIDE)}")
+        given = _workload(request, task)
+        revision, command = given.pop("revision", None), given.pop("command", None)
+        model = _model(request, command)
+        if task == "infer":
+            return self._serving(model, revision, command, given)
+        expected = given.pop("engine", None) if task == "load" else None
+        w = asked(task, None, given)
+        found = self._prepared(model, revision)
+        report = found.load(w) if task == "load" else found.train(w)
+        engine = report.workload["engine"]
+        if expected not in (None, engine):
+            raise UsageError(f"workload.engine is {shown(expected)}, but {engine} loads such files")
+        return report
+
+    def _serving(
+        self, model: Any, revision: str | None, command: str | None, given: Mapping[str, Any]
+    ) -> Report:
+        question = serving(None, command, given)
+        if question.launched is not None:
+            if model is not None:
+                one_model(model, question.launched)
+            model, revision = question.launched.model, revision or question.launched.revision
+        draft, projector = (
+            None if name is None else self._prepared(name, revision)
+            for name in (question.workload.draft_model, question.workload.mmproj)
+        )
+        return self._prepared(model, revision).serve(question, draft=draft, projector=projector)
+
+    def _prepared(self, model: Any, revision: str | None) -> Prepared:
+        """Read once for all requests that name it alike."""
+        key = json.dumps([model, revision], sort_keys=True)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        options = Options(revision=revision, cache_dir=self.cache_dir, offline=self.offline)
+        found = opened(model, options)
+        if len(key) <= MOST_KEPT:
+            while len(self._kept) >= MANY or self._tensors() > MOST_TENSORS:
+                self._kept.popitem(last=False)
+            self._kept[key] = found
+        return found
+
+    def _collected(self) -> None:
+        """What is made of a model leads back to it, so that only Python's collector frees what is
+        let go; the command line lets that one wait, for speed."""
+        self._answered += 1
+        if self._answered % COLLECT_AFTER == 0:
+            gc.collect()
+
+    def _tensors(self) -> int:
+        return sum(found.tensors for found in self._kept.values())
 
 
-def _answer(line: str | bytes, *, cache_dir: str | None, offline: bool) -> dict[str, Any]:
-    request = _request(line)
-    task = request.get("task")
-    if not isinstance(task, str) or task not in COMMANDS:
-        raise UsageError(f"task {shown(task)} is not known; known: {', '.join(COMMANDS)}")
+def failed(message: str, code: int = 2) -> dict[str, Any]:
+    """What takes the place of a report."""
+    return {"error": {"code": code, "message": message}}
+
+
+def _workload(request: dict[str, Any], task: str) -> dict[str, Any]:
+    """The settings of a request that say something."""
     workload = request.get("workload") or {}
     if not isinstance(workload, dict):
         raise UsageError(f"workload is an object of settings, not {shown(workload)}")
     given = {key: value for key, value in workload.items() if value is not None}
-    expected = given.pop("engine", None) if task == "load" else None
-    for name in EXTRA[task]:
+    for name in BESIDE[task]:
         if not isinstance(given.get(name, ""), str):
             raise UsageError(f"workload.{name} is text, not {shown(given[name])}")
-    read(task, {key: value for key, value in given.items() if key not in EXTRA[task]})
-    model = _model(request, given)
-    if model is not None and "command" not in given:
-        source = {"revision": given.get("revision"), "cache_dir": cache_dir, "offline": offline}
-        model = _kept(model, base_model=given.get("base_model", False), **source)
-    report = COMMANDS[task](model, cache_dir=cache_dir, offline=offline, **given)
-    engine = report.workload["engine"]
-    if expected not in (None, engine):
-        raise UsageError(f"workload.engine is {shown(expected)}, but {engine} loads such files")
-    return report.to_dict()
-
-
-def _kept(model: Any, **source: Any) -> Model:
-    """Resolved once for all requests that name it alike."""
-    key = json.dumps([model, source], sort_keys=True)
-    if key in KEPT:
-        return KEPT[key]
-    found = api.resolved(model, **source)
-    if len(key) <= MOST_KEPT:
-        held = [*KEPT.values(), found]
-        if len(held) > MANY or sum(len(p.stored) for m in held for p in m.parts) > MOST_KEPT // 4:
-            KEPT.clear()
-        KEPT[key] = found
-    return found
+    return given
 
 
 def _request(line: str | bytes) -> dict[str, Any]:
@@ -99,9 +143,9 @@ def _request(line: str | bytes) -> dict[str, Any]:
     return request
 
 
-def _model(request: dict[str, Any], given: dict[str, Any]) -> Any:
+def _model(request: dict[str, Any], command: str | None) -> Any:
     model = request.get("model")
-    if model is None and "command" in given:
+    if model is None and command is not None:
         return None
     if isinstance(model, dict) and isinstance(model.get("config"), dict):
         return model["config"]

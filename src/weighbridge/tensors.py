@@ -1,5 +1,8 @@
 """The one record that formats produce and everything else reads: a tensor as a file stores it."""
 
+from collections import Counter
+from collections.abc import Sequence
+from itertools import compress
 from typing import NamedTuple
 
 from weighbridge.dtypes import DType
@@ -13,3 +16,109 @@ class Tensor(NamedTuple):  # not a frozen dataclass: half the cost, and there ma
     shape: tuple[int, ...]
     nbytes: int
     file: str = ""
+
+
+EXPERTS = "experts."  # and a number, and what every expert of a layer has
+
+
+class Counted(NamedTuple):
+    """Tensors of which a layer's experts are told once, where all of them have the same ones.
+
+    `copies` are how many each of `first` stands for; `stands` is for every tensor the place in
+    `first` of the one that stands for it. `ordered` says whether all of these experts come in the
+    same order as well, a module's tensors taken together, and nothing else among them.
+    """
+
+    first: tuple[Tensor, ...]
+    copies: tuple[int, ...]
+    ordered: tuple[bool, ...]
+    stands: tuple[int, ...]
+
+    def only(self, held: Sequence[bool]) -> "Counted":
+        """Keep the tensors of `first` that are held, and what they stand for."""
+        place = {at: new for new, at in enumerate(compress(range(len(held)), held))}
+        return Counted(
+            tuple(compress(self.first, held)),
+            tuple(compress(self.copies, held)),
+            tuple(compress(self.ordered, held)),
+            tuple(place[at] for at in self.stands if at in place),
+        )
+
+
+def one_by_one(tensors: Sequence[Tensor]) -> Counted:
+    count = len(tensors)
+    return Counted(tuple(tensors), (1,) * count, (True,) * count, tuple(range(count)))
+
+
+def counted(tensors: Sequence[Tensor]) -> Counted:
+    """A mixture of 90,000 tensors has some 2,000 that differ by more than an expert's number."""
+    layers: dict[str, dict[str, _Expert]] = {}
+    others = set()
+    for index, t in enumerate(tensors):
+        head, word, tail = t.name.partition(EXPERTS)
+        if not word:
+            continue
+        number, _, rest = tail.partition(".")
+        if not number.isdecimal():
+            others.add(head)
+            continue
+        experts = layers.setdefault(head, {})
+        expert = experts.get(number) or experts.setdefault(number, _Expert({}, [], []))
+        expert.kinds[rest] = (t.dtype, t.shape, t.nbytes)
+        expert.names.append(rest)
+        expert.places.append(index)
+    stands_for, apart = list(range(len(tensors))), set[int]()
+    for head, experts in layers.items():
+        all_experts = tuple(experts.values())
+        if _stand_for_each_other(all_experts):
+            _count(all_experts, stands_for)
+            if head in others or not _in_one_order(all_experts):
+                apart.update(all_experts[0].places)
+    return _gathered(tensors, stands_for, apart)
+
+
+class _Expert(NamedTuple):
+    """One expert of a layer: what its tensors are, their names and where they came."""
+
+    kinds: dict[str, tuple[DType, tuple[int, ...], int]]
+    names: list[str]
+    places: list[int]
+
+
+def _stand_for_each_other(experts: Sequence[_Expert]) -> bool:
+    """Whether each has the same tensors, once."""
+    first = experts[0]
+    return all(e.kinds == first.kinds and len(e.names) == len(e.kinds) for e in experts)
+
+
+def _in_one_order(experts: Sequence[_Expert]) -> bool:
+    first = experts[0].names
+    return all(e.names == first or _by_module(e.names) == _by_module(first) for e in experts)
+
+
+def _by_module(names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(name.rpartition(".")[0], []).append(name)
+    return list(found.items())
+
+
+def _count(experts: Sequence[_Expert], stands_for: list[int]) -> None:
+    """Let the first expert stand for all."""
+    first = dict(zip(experts[0].names, experts[0].places, strict=True))
+    for expert in experts:
+        for name, index in zip(expert.names, expert.places, strict=True):
+            stands_for[index] = first[name]
+
+
+def _gathered(tensors: Sequence[Tensor], stands_for: Sequence[int], apart: set[int]) -> Counted:
+    own = [index for index, other in enumerate(stands_for) if index == other]
+    place = {index: at for at, index in enumerate(own)}
+    stands = tuple(map(place.__getitem__, stands_for))
+    copies = Counter(stands)
+    return Counted(
+        tuple(tensors[index] for index in own),
+        tuple(copies[at] for at in range(len(own))),
+        tuple(index not in apart for index in own),
+        stands,
+    )

@@ -6,11 +6,12 @@ LONGEST = 300  # characters of an error
 SHOWN = 80  # and of one value within it
 LITTLE = 64  # items of a container that are looked at to show it
 
+# Expressions are compiled when they are first used: here and in what a load imports.
 # What stands before the host of an address, what stands behind its path, and what a key names.
-USER = re.compile(r"(?<=//)[^/\s?#@]*@|(?<=//)[^/\s?#@:'\"\[]+:(?!\d)[^/\s?#@'\"]+")
-QUERY = re.compile(r"(://[^\s?#'\"]*\?)[^\s'\"]*[^\s'\",.:;)]")
-NAMED = re.compile(r"((?:signature|credential|token|password|secret)[\w-]*=)[^\s&'\"]+", re.I)
-TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
+USER = r"(?<=//)[^/\s?#@]*@|(?<=//)[^/\s?#@:'\"\[]+:(?!\d)[^/\s?#@'\"]+"
+QUERY = r"(://[^\s?#'\"]*\?)[^\s'\"]*[^\s'\",.:;)]"
+NAMED = r"(?i)((?:signature|credential|token|password|secret)[\w-]*=)[^\s&'\"]+"
+TOKEN = r"\bhf_[A-Za-z0-9]{20,}"
 DIGITS = 60  # of a number; more are counted
 
 
@@ -26,8 +27,8 @@ def redacted(text: str) -> str:
     if "=" not in text and "@" not in text and "hf_" not in text and "?" not in text:
         return text
     for pattern, instead in ((USER, ""), (QUERY, r"\1***"), (NAMED, r"\1***")):
-        text = pattern.sub(instead, text)
-    return TOKEN.sub("hf_***", text)
+        text = re.sub(pattern, instead, text)
+    return re.sub(TOKEN, "hf_***", text)
 
 
 def clipped(text: str, most: int = SHOWN) -> str:
@@ -56,16 +57,18 @@ def shown(value: object) -> str:
 
 # Signs that a terminal or a reader obeys and JSON lets through: C1 controls, line and paragraph
 # separators, marks that turn the direction of text (Unicode 16, UAX #9), halves of pairs.
-OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
-MARKS = re.compile(r"[\\`*\[\]<>|]|!(?=\[)|_(?=\s|$)|(?<!\S)_|://")
+OBEYED = "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+MARKS = r"[\\`*\[\]<>|]|!(?=\[)|_(?=\s|$)|(?<!\S)_|://"
 INSTEAD = {"<": "&lt;", ">": "&gt;", "://": "&#58;//"}
 
 
 def safe_json(text: str) -> str:
     """JSON with what a terminal would obey written as escapes: the same values."""
-    return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return re.sub(OBEYED, lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def safe_markdown(text: str) -> str:
     """`text` as Markdown that shows it, without markup, links, images or HTML of its own."""
-    return MARKS.sub(lambda found: INSTEAD.get(found[0], f"\\{found[0]}"), printable(text))
+    return re.sub(MARKS, lambda found: INSTEAD.get(found[0], f"\\{found[0]}"), printable(text))

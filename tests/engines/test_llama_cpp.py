@@ -255,4 +255,4 @@ def test_the_command_line():
 
 
 def test_only_questions_are_public():
-    assert llama_cpp.__all__ == ["holds", "infer"]
+    assert llama_cpp.__all__ == ["holds", "infer", "probe"]

@@ -313,4 +313,4 @@ def test_a_head_that_is_one_number_has_one_row(tmp_path):
 
 
 def test_searches_are_public():
-    assert llama_cpp.__all__ == ["holds", "infer"]
+    assert llama_cpp.__all__ == ["holds", "infer", "probe"]

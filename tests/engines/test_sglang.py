@@ -257,6 +257,16 @@ def test_prefixes_are_stored_once():
     assert sizes[2] == sizes[0]
 
 
+def test_a_prefix_is_no_longer_than_the_text():
+    """No request shares more than it has: then one of them is all that is stored."""
+    w = {"batch_size": 4, "context": 512, "gpu": "4090"}
+    whole, more = (served("llama-3.1-8b", **w, shared_prefix=n) for n in (512, 8192))
+    assert more.devices[0].phases == whole.devices[0].phases
+    alone = served("llama-3.1-8b", **(w | {"batch_size": 1}))
+    kept = [part(found.devices[0].phases[1], "kv_cache") for found in (more, alone)]
+    assert kept[0] - kept[1] < 2**20, "but for the table of requests"
+
+
 def test_outside_of_the_share():
     """FlashInfer's workspace on Ada, none of FA3 on Hopper; no graphs where none are captured."""
     ada = served("llama-3.1-8b", gpu="4090").devices[0].phases[-1]

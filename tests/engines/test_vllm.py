@@ -350,10 +350,12 @@ def test_the_workspace_of_experts():
 def test_latents_try_how_much_context_fits():
     latent = Latent(heads=16, rank=512, rotary=64, nope=128, value_dim=128)
     blocks = (Block(mixers=(latent,)),)
-    assert forward.expansion(blocks, 8192, 1024, 1) == 65_536 * 16 * 256
-    assert forward.expansion(blocks, 1024, 4, 2) == 8192 * 8 * 256
-    assert forward.kept(blocks, 8192, 1024) == 65_536 * 576
-    assert forward.expansion((), 8192, 1024, 1) == 0
+    one, two = (forward.widths(blocks, 64, Share(tensor=n), eager=False) for n in (1, 2))
+    assert (one.expanded, two.expanded) == (16 * 256, 8 * 256)
+    assert (one.latent, two.latent) == (576, 576)
+    assert forward.widths((Block(mixers=(HEAD,)),), 64, ALONE, eager=False).expanded == 0
+    assert forward.expanded_rows(8192, 1024) == 65_536
+    assert forward.expanded_rows(1024, 4) == 8192
 
 
 TOWER = Tower(

@@ -170,6 +170,45 @@ def test_every_truncation_is_refused(data):
     refuses(file[:cut], "bytes where its header describes", size=cut)
 
 
+SPELLINGS = [[2, 3], [2, True], [2.0, 3], ["2", 3], "", {}, [], None, [3, 2], [2, 3, 1], [-2, -3]]
+OFFSETS = [(0, 12), (12, 24), (12, 25), (12.0, 24), (True, 13), (-12, 0), ("12", 24), (24, 12)]
+
+
+@pytest.mark.parametrize("shape", SPELLINGS, ids=repr)
+@pytest.mark.parametrize("offsets", OFFSETS, ids=repr)
+@pytest.mark.parametrize("dtype", ["BF16", "F32", 7, None])
+def test_a_tensor_like_the_one_before_it_is_checked_as_well(shape, offsets, dtype, monkeypatch):
+    from weighbridge.formats import safetensors
+
+    second = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+    scalar = {"dtype": "BF16", "shape": [], "data_offsets": [24, 26]}
+    file = file_of({"first": entry([2, 3]), "scalar": scalar, "second": second})
+    found = outcome_of(file)
+    monkeypatch.setattr(
+        safetensors,
+        "_rows",
+        lambda entries, file: [safetensors._row(n, e, file) for n, e in entries.items()],
+    )
+    assert found == outcome_of(file)
+
+
+def outcome_of(file):
+    try:
+        return parse(header(), file)
+    except BadFileError as error:
+        return str(error)
+
+
+def test_tensors_may_come_in_any_order():
+    empty = {"dtype": "BF16", "shape": [0], "data_offsets": [12, 12]}
+    entries = [("a", entry([2, 3])), ("b", entry([2, 3], 12)), ("empty", empty)]
+    for seed in range(6):
+        random.Random(seed).shuffle(entries)
+        found = parse(header(), file_of(dict(entries)))
+        assert [t.name for t in found.tensors] == [name for name, _ in entries]
+        assert found.file_bytes - found.header_bytes == 24
+
+
 @pytest.mark.slow
 def test_mutated_files_are_read_or_refused_as_by_the_reference_implementation():
     """The one difference: where a name is given twice, it takes the last."""
@@ -221,17 +260,20 @@ def deepseek_shard(names):
 
 def test_deepseek_v3_takes_one_request_a_shard_and_half_the_bytes_more_at_most():
     hinted = plain = headers = 0
+    shard = "model-00001-of-00163.safetensors"
+    weight_map = {name: shard for names in deepseek_v3_names() for name in names}
+    index = len(json.dumps({"weight_map": weight_map}, indent=2))
     for names in deepseek_v3_names():
         file = deepseek_shard(names)
         headers += len(file)
-        found, reads = drive(header(first_read=expected(names)), file)
+        found, reads = drive(header(first_read=expected(index, 163)), file)
         assert len(reads.ranges) == 1
         assert len(found.tensors) == len(names)
         hinted += reads.ranges[0].stop
         _, reads = drive(header(), file)
         assert len(reads.ranges) <= 2
         plain += max(r.stop for r in reads.ranges)
-    assert headers <= hinted < 1.2 * headers
+    assert headers <= hinted < 1.3 * headers
     assert plain < 1.5 * headers
 
 

@@ -1,5 +1,6 @@
 """Modules that a config leaves alone: names, wildcards, and a stranger's regular expressions."""
 
+import random
 import time
 
 import pytest
@@ -9,7 +10,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import BadFileError, UnsupportedError
-from weighbridge.quantization.declared import declared
+from weighbridge.quantization.declared import _named, declared
 from weighbridge.quantization.schemes import stored
 
 PLAN = blueprint(Config(CONFIG))
@@ -48,6 +49,23 @@ def ends(*names):
 )
 def test_patterns(pattern, expected):
     assert left_alone(pattern) == expected
+
+
+def test_many_names_are_found_as_one_by_one():
+    """A name stands between dots, but where a star is at that end of it."""
+    rng = random.Random(7)
+    words = ["", "a", "b", "ab", "a1", "a.b", "b.a1", "a.b.ab"]
+
+    def one_by_one(text, path):
+        before, after = ("" if star else "." for star in (text[:1] == "*", text[-1:] == "*"))
+        return f"{before}{text.strip('*')}{after}" in f".{path}."
+
+    for _ in range(2000):
+        stars = rng.choices(("", "", "", "*"), k=2)
+        names = [rng.choice(words).join(stars) for _ in range(rng.randrange(1, 9))]
+        named = _named(names)
+        path = ".".join(rng.choices(words[1:], k=rng.randrange(1, 6)))
+        assert named(path) == any(one_by_one(name, path) for name in names), (names, path)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 
 from tests.hub import Hub
-from weighbridge.sources import http
+from weighbridge.sources import http, wire
 
 CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
 
@@ -42,6 +42,7 @@ def hub(tmp_path, client_home, monkeypatch):
 @pytest.fixture(scope="session", autouse=True)
 def closed_session():
     yield
+    wire.IDLE.close()
     with suppress(ImportError):  # huggingface_hub 0 has none
         from huggingface_hub.utils import close_session
 

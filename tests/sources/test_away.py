@@ -12,7 +12,7 @@ from tests.hub import Fault
 from tests.sparse import write_repo
 from weighbridge.cli.menu import run
 from weighbridge.errors import GatedError, HubError, NotFoundError
-from weighbridge.requests import answer
+from weighbridge.requests import Requests
 
 LISTED, NAME = "Qwen/Qwen3-8B", "qwen3-8b"
 README = Path(__file__).parents[2] / "README.md"
@@ -53,7 +53,7 @@ def test_every_question_is(away):
         found = own(LISTED, **workload)
         assert found.peak == own(NAME, **workload).peak
         assert len(said(found)) == 1
-        line = answer(json.dumps({"task": task, "model": LISTED, "workload": workload}))
+        line = Requests().answer(json.dumps({"task": task, "model": LISTED, "workload": workload}))
         assert line["devices"] == found.to_dict()["devices"]
     launched = weighbridge.infer(command=LAUNCH, gpu="a100-80gb")
     assert launched.workload["context"] == 32_000

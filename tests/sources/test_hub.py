@@ -16,7 +16,7 @@ from tests.sparse import beginning, write_repo, write_safetensors
 from weighbridge.errors import BadFileError, GatedError, HubError, NotFoundError, WeighbridgeError
 from weighbridge.formats import Range
 from weighbridge.reference import HubRef
-from weighbridge.sources import http
+from weighbridge.sources import bare, http
 from weighbridge.sources import hub as hub_module
 from weighbridge.sources.base import Entry, Options, read_plans
 from weighbridge.sources.hub import HubSource
@@ -24,6 +24,12 @@ from weighbridge.sources.hub import HubSource
 CONFIG = {"model_type": "llama"}
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 WEIGHTS = {"a": ("F32", (512, 512)), "b": ("F32", (512, 512))}  # 1 MiB a shard, data included
+
+
+@pytest.fixture(autouse=True, params=["the standard library", "huggingface_hub's client"])
+def way(request, monkeypatch):
+    """Which of the two asks; a process of its own chooses by what is set up in it."""
+    monkeypatch.setattr(bare, "suits", lambda url: request.param == "the standard library")
 
 
 @pytest.fixture
@@ -163,6 +169,33 @@ def test_the_stored_login_is_used(hub, repo, client_home):
     client_home.mkdir()
     (client_home / "token").write_text("stored\n")
     assert json.loads(source().read("config.json", 0, 1 << 20)) == CONFIG
+
+
+@pytest.mark.parametrize("file", [None, "", "stored\n", " sto\r\nred "])
+@pytest.mark.parametrize("older", [None, "older"])
+@pytest.mark.parametrize("given", [None, "", " \n", "gi\nven "])
+def test_the_token_is_the_one_that_the_client_finds(client_home, monkeypatch, given, older, file):
+    from huggingface_hub import get_token
+
+    client_home.mkdir()
+    if file is not None:
+        (client_home / "token").write_text(file)
+    for name, value in (("HF_TOKEN", given), ("HUGGING_FACE_HUB_TOKEN", older)):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert http._stored_token() == get_token()
+
+
+def test_a_token_that_cannot_be_had_is_one_line(client_home, monkeypatch):
+    def fails():
+        raise RuntimeError("no id token\nset HF_OIDC_ID_TOKEN")
+
+    monkeypatch.setenv("HF_OIDC_RESOURCE", "org/name")
+    monkeypatch.setattr("huggingface_hub.utils.get_token", fails)
+    with pytest.raises(
+        WeighbridgeError, match=r"no token: no id token set HF_OIDC.*; give --token"
+    ):
+        source().list()
 
 
 def test_the_token_stays_with_the_hub(hub, repo):
@@ -478,11 +511,13 @@ def test_the_environment_configures_the_client(hub, repo, tmp_path):
     for module in ("hf_api", "file_download", "inference"):
         assert f"huggingface_hub.{module}" not in loaded
     assert not loaded & {"torch", "numpy"}
-    _, err = run(hub, tmp_path, HF_HUB_OFFLINE="1")
+    _, err = run(hub, tmp_path, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "new"))
     assert "not in the cache" in err
+    again, err = run(hub, tmp_path, HF_HUB_OFFLINE="1")
+    assert again[0] == out[0], "what was fetched is kept"
     out, err = run(hub, tmp_path, f"{hub.endpoint}/org/name/tree/v1")
     assert not err
-    assert hub.requests[-2].path == "/api/models/org/name/revision/v1?blobs=true"
+    assert hub.requests[-1].path == "/api/models/org/name/revision/v1?blobs=true"
 
 
 def test_a_proxy_of_the_environment_is_used(hub, repo, tmp_path):

@@ -152,7 +152,11 @@ def test_errors(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path", ["../x", "/etc/passwd", "a/../../x", "", ".", "a//b", "a\\b", "a\0b"]
+    "path",
+    [
+        *("../x", "/etc/passwd", "a/../../x", "", ".", "a//b", "a\\b", "a\0b"),
+        *("D:/config.json", "D:config.json", "//host/share/config.json"),
+    ],
 )
 def test_no_path_leaves_the_root(tmp_path, path):
     with pytest.raises(BadFileError, match="leaves the folder"):

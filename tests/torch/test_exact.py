@@ -16,7 +16,7 @@ from weighbridge import exact
 from weighbridge.cli import infer as command
 from weighbridge.errors import UnsupportedError
 from weighbridge.exact.inference import grow
-from weighbridge.requests import answer
+from weighbridge.requests import Requests
 from weighbridge.trace import guard
 
 WIDE = {
@@ -360,7 +360,7 @@ def test_forms_and_doors(tmp_path):
     assert int(outcomes["quiet"]) == peak
     workload = {"exact": True, "prompt_len": 256, "max_new_tokens": 4}
     line = {"task": "infer", "model": {"config": raw("llama")}, "workload": workload}
-    assert answer(json.dumps(line))["devices"][0]["peak"]["driver"]["expected"] == peak
+    assert Requests().answer(json.dumps(line))["devices"][0]["peak"]["driver"]["expected"] == peak
 
 
 REFUSED = [

@@ -9,7 +9,7 @@ pytest.importorskip("transformers")
 
 import weighbridge
 from weighbridge.errors import UnsupportedError
-from weighbridge.requests import answer
+from weighbridge.requests import Requests
 
 CONFIG = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -51,7 +51,7 @@ def test_every_phase_is_what_the_class_takes(settings):
 def test_a_request_may_ask_for_it():
     workload = {"exact": True, "seq_len": 64, "precision": "bf16"}
     line = json.dumps({"task": "train", "model": {"config": CONFIG}, "workload": workload})
-    told = answer(line)
+    told = Requests().answer(line)
     assert told["devices"][0]["exact"]["phases"][0]["name"] == "load"
 
 

@@ -191,8 +191,7 @@ def test_encoders(model_type):
     model = built(raw, "sdpa")
     with watched(model) as seen:
         model(torch.zeros(1, PROMPT, dtype=torch.int64))
-    found, none = peaks(s, plan(s, w, None), 0, len(s.body.blocks))
-    assert none is None
+    (found,) = peaks(s, plan(s, w, None), 0, len(s.body.blocks))  # nothing is written
     check(sum(found.live.values()), seen.peak, 0.05)
 
 

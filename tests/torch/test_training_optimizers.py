@@ -114,11 +114,11 @@ def ours(name, dtype, args=()):
     for _ in range(3):
         for p in params:
             p.grad = m.new(p.shape, p.dtype, "gradients")
-        before = heap._allocator.allocated
+        before = heap.allocator.allocated
         heap.phase()
         kept.step(m)
         seen.append((before, heap.phase().allocated))
-    seen.append((heap._allocator.allocated, 0))
+    seen.append((heap.allocator.allocated, 0))
     return seen
 
 

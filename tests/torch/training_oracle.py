@@ -345,7 +345,7 @@ class _Followed:
         super().drop(*gone)
 
     def phase(self):
-        found, a = super().phase(), self._allocator
+        found, a = super().phase(), self.allocator
         self.seen.full.append(self.full)
         self.full = +self.alive
         self.seen.tape.append(self.said)

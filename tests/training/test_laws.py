@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import weighbridge
 from weighbridge.errors import UsageError
-from weighbridge.requests import answer
+from weighbridge.requests import Requests
 
 LAW = pytest.mark.slow  # sweeps; the single cases below run with every test
 CONFIG = {
@@ -172,7 +172,9 @@ def test_a_phase_never_exceeds_the_peak_and_json_says_the_same():
 def test_a_request_and_python_give_one_answer():
     given = {"method": "lora", "lora_r": 4, "seq_len": 128, "checkpointing": "full"}
     line = json.dumps({"task": "train", "model": {"config": CONFIG}, "workload": given})
-    assert json.loads(json.dumps(answer(line))) == json.loads(json.dumps(train(**given).to_dict()))
+    assert json.loads(json.dumps(Requests().answer(line))) == json.loads(
+        json.dumps(train(**given).to_dict())
+    )
 
 
 def test_an_accumulation_keeps_gradients_beside_activations():
@@ -202,3 +204,14 @@ def test_what_contradicts_itself_is_one_clear_line(settings, says):
     with pytest.raises(UsageError, match=says) as error:
         train(**settings)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_inputs_that_are_away_are_brought_back_for_adapters_too(method):
+    """The first layer's input is a leaf there: frozen embeddings gave it."""
+    asked = {"method": method, "seq_len": 512}
+    kept, away = (
+        weighbridge.train("qwen3-0.6b", checkpointing=how, **asked).peak
+        for how in ("full", "offload")
+    )
+    assert away.expected <= kept.expected

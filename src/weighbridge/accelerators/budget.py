@@ -7,6 +7,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from weighbridge.accelerators.names import Choice, find, sized
 from weighbridge.accelerators.parts import Part
@@ -15,7 +16,7 @@ from weighbridge.memory import Bytes
 from weighbridge.units import GIB, human, parse_size
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Budget:
     """What was chosen, and how much of each device is to stay free."""
 
@@ -26,7 +27,7 @@ class Budget:
     def shares_host(self) -> bool:
         return self.choice.part.shares_host
 
-    @property
+    @cached_property
     def usable(self) -> Bytes:
         return Bytes(*(max(0, b - self.headroom) for b in self.choice.part.visible.bytes))
 

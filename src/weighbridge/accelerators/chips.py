@@ -85,6 +85,11 @@ class Chip:
         return CAPABILITIES[self.capability].shared_memory
 
     @property
+    def hbm(self) -> bool:
+        """Whether the part has stacked memory."""
+        return CAPABILITIES[self.capability].hbm
+
+    @property
     def links(self) -> Links:
         """How cards of this chip in one machine reach each other."""
         return CAPABILITIES[self.capability].links

@@ -10,20 +10,25 @@
     full     oversize blocks go back, then all that is wholly free, then out of memory
 
 `options` says what PYTORCH_ALLOC_CONF changes of that, `settings` reads it, `expandable` replaces
-segments by pages, `snapshot` reads and writes torch's own records.
+segments by pages, `sequence` makes many requests in one go, `snapshot` reads and writes torch's own
+records.
 
 Source: c10/cuda/CUDACachingAllocator.cpp (class DeviceCachingAllocator), read in the state of
 PyTorch 2.11 to 2.15, and compared with the one of 2.15 as it runs
 (tests/test_allocator_recorded.py).
 """
 
-from weighbridge.allocator.blocks import SHARED, Block, PoolId
-from weighbridge.allocator.core import Allocator
-from weighbridge.allocator.journal import Event, Journal
-from weighbridge.allocator.oom import OutOfMemory
-from weighbridge.allocator.options import Options, every
-from weighbridge.allocator.settings import from_environment, parse
-from weighbridge.errors import OutOfMemoryError
+from weighbridge import lazily
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from weighbridge.allocator.blocks import SHARED, Block, PoolId
+    from weighbridge.allocator.core import Allocator
+    from weighbridge.allocator.journal import Event, Journal
+    from weighbridge.allocator.oom import OutOfMemory
+    from weighbridge.allocator.options import Options, every
+    from weighbridge.allocator.settings import from_environment, parse
+    from weighbridge.errors import OutOfMemoryError
 
 __all__ = [
     "SHARED",
@@ -39,3 +44,22 @@ __all__ = [
     "from_environment",
     "parse",
 ]
+
+# What a load asks for, `filling`, is imported without all else.
+__getattr__ = lazily.named(
+    __name__,
+    {
+        "SHARED": "blocks",
+        "Allocator": "core",
+        "Block": "blocks",
+        "Event": "journal",
+        "Journal": "journal",
+        "Options": "options",
+        "OutOfMemory": "oom",
+        "OutOfMemoryError": "core",
+        "PoolId": "blocks",
+        "every": "options",
+        "from_environment": "settings",
+        "parse": "settings",
+    },
+)

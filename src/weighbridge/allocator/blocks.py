@@ -7,6 +7,7 @@ addresses without memory is a hole, ordered by address (BlockComparatorAddress).
 
 from bisect import bisect_left, insort
 from collections import defaultdict
+from collections.abc import Iterator
 
 PoolId = tuple[int, int]  # MempoolId_t
 SHARED: PoolId = (0, 0)  # the pools that serve whoever captures nothing
@@ -59,58 +60,7 @@ class Block:
         return self.previous is None and self.next is None
 
 
-Key = tuple[int, int, Block]  # no two blocks have one address, so blocks are never compared
-Place = tuple[int, Block]
-
-
-class Pool:
-    """Free blocks and holes of one kind: small or large, shared or private."""
-
-    __slots__ = ("ages", "free", "holes", "owner", "searches", "small")
-
-    def __init__(self, *, small: bool, owner: PoolId = SHARED) -> None:
-        self.small = small
-        self.owner = owner
-        self.free: defaultdict[int, list[Key]] = defaultdict(list)
-        self.holes: defaultdict[int, list[Place]] = defaultdict(list)
-        self.searches = 0  # get_free_blocks_call_count, while garbage is collected
-        self.ages: dict[Block, int] = {}  # gc_count_base, likewise
-
-    def insert(self, block: Block) -> None:
-        block.free = True
-        if self.searches:
-            self.ages[block] = self.searches
-        insort(self.free[block.stream], (block.size, block.address, block))
-
-    def remove(self, block: Block) -> None:
-        blocks = self.free[block.stream]
-        del blocks[bisect_left(blocks, (block.size, block.address))]
-        self.taken(block)
-
-    def taken(self, block: Block) -> None:
-        """After it left the list of free blocks."""
-        block.free = False
-        if self.searches:
-            self.ages.pop(block, None)
-
-    def age(self, block: Block) -> int:
-        """How many searches it has sat through (gc_count)."""
-        return self.searches - self.ages.get(block, 0)
-
-    def blocks(self) -> list[Block]:
-        """All free ones: by stream, size, address."""
-        return [key[2] for stream in sorted(self.free) for key in self.free[stream]]
-
-    def insert_hole(self, hole: Block) -> None:
-        insort(self.holes[hole.stream], (hole.address, hole))
-
-    def remove_hole(self, hole: Block) -> None:
-        holes = self.holes[hole.stream]
-        del holes[bisect_left(holes, (hole.address,))]
-
-    @property
-    def cached(self) -> int:
-        return sum(key[0] for blocks in self.free.values() for key in blocks)
+Place = tuple[int, Block]  # no two blocks have one address, so blocks are never compared
 
 
 def cut(block: Block, size: int) -> Block:
@@ -131,3 +81,119 @@ def join(first: Block, second: Block) -> Block:
     if second.next is not None:
         second.next.previous = first
     return first
+
+
+class Free:
+    """Free blocks of one stream. Thousands of them have a few dozen sizes: what comes and goes
+    moves only its own kind. `sizes` are those that there are, ascending; `places` of a size ascend
+    by address, and may be none."""
+
+    __slots__ = ("places", "sizes")
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.places: defaultdict[int, list[Place]] = defaultdict(list)
+
+    def insert(self, block: Block) -> None:
+        places = self.places[block.size]
+        if not places:
+            insort(self.sizes, block.size)
+        insort(places, (block.address, block))
+
+    def remove(self, block: Block) -> None:
+        size = block.size
+        places = self.places[size]
+        del places[bisect_left(places, (block.address,))]
+        if not places:
+            del self.sizes[bisect_left(self.sizes, size)]
+
+    def take(self, size: int, least: int) -> Block | None:
+        """The first that has room for `size`, cut to it where that leaves `least` or more."""
+        sizes = self.sizes
+        at = bisect_left(sizes, size)
+        if at == len(sizes):
+            return None
+        places = self.places[sizes[at]]
+        block = places.pop(0)[1]
+        if not places:
+            del sizes[at]
+        block.free = False
+        if block.size - size >= least:
+            rest = cut(block, size)
+            rest.free = True
+            self.insert(rest)
+        return block
+
+    def settle(self, block: Block) -> Block:
+        """Nobody has it any more: it is free, and one with its free neighbours (free_block)."""
+        previous, following = block.previous, block.next
+        if following is not None and following.free:
+            self.remove(following)
+            following.free = False
+            join(block, following)
+        if previous is not None and previous.free:
+            self.remove(previous)
+            block = join(previous, block)
+        block.free = True
+        self.insert(block)
+        return block
+
+    def blocks(self, size: int = 0) -> Iterator[Block]:
+        """By size and address, from `size` on."""
+        for at in range(bisect_left(self.sizes, size), len(self.sizes)):
+            for _, block in self.places[self.sizes[at]]:
+                yield block
+
+
+class Pool:
+    """Free blocks and holes of one kind: small or large, shared or private."""
+
+    __slots__ = ("ages", "free", "holes", "owner", "searches", "small")
+
+    def __init__(self, *, small: bool, owner: PoolId = SHARED) -> None:
+        self.small = small
+        self.owner = owner
+        self.free: defaultdict[int, Free] = defaultdict(Free)
+        self.holes: defaultdict[int, list[Place]] = defaultdict(list)
+        self.searches = 0  # get_free_blocks_call_count, while garbage is collected
+        self.ages: dict[Block, int] = {}  # gc_count_base, likewise
+
+    def insert(self, block: Block) -> None:
+        block.free = True
+        if self.searches:
+            self.ages[block] = self.searches
+        self.free[block.stream].insert(block)
+
+    def remove(self, block: Block) -> None:
+        self.free[block.stream].remove(block)
+        block.free = False
+        if self.searches:
+            self.ages.pop(block, None)
+
+    def settle(self, block: Block) -> None:
+        """Nobody has it any more."""
+        following = block.next
+        block = self.free[block.stream].settle(block)
+        if self.searches:
+            self.ages[block] = self.searches
+            if following is not None:
+                self.ages.pop(following, None)
+
+    def age(self, block: Block) -> int:
+        """How many searches it has sat through (gc_count)."""
+        return self.searches - self.ages.get(block, 0)
+
+    def blocks(self) -> list[Block]:
+        """All free ones: by stream, size, address."""
+        return [block for stream in sorted(self.free) for block in self.free[stream].blocks()]
+
+    def insert_hole(self, hole: Block) -> None:
+        insort(self.holes[hole.stream], (hole.address, hole))
+
+    def remove_hole(self, hole: Block) -> None:
+        holes = self.holes[hole.stream]
+        del holes[bisect_left(holes, (hole.address,))]
+
+    @property
+    def cached(self) -> int:
+        return sum(block.size for free in self.free.values() for block in free.blocks())

@@ -1,9 +1,7 @@
 """The allocator itself: malloc, free, and what else a program can ask of it."""
 
-from bisect import bisect_left
-
 from weighbridge.allocator import expandable
-from weighbridge.allocator.blocks import SHARED, Block, Pool, PoolId, cut, join
+from weighbridge.allocator.blocks import SHARED, Block, Pool, PoolId, cut
 from weighbridge.allocator.journal import Journal
 from weighbridge.allocator.oom import OutOfMemory
 from weighbridge.allocator.options import (
@@ -56,6 +54,17 @@ class Allocator:
     @property
     def peak_reserved(self) -> int:
         return self.reserve.peak
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing bends what serves a request: no option, no capture, no other stream that
+        still uses a block."""
+        bent = self.uses.any or self.captures.underway or self.journal is not None
+        return self._plain and not bent
+
+    def rounded(self, nbytes: int) -> int:
+        """What is taken for a request of so many bytes, where it is cut off."""
+        return self._round(nbytes)
 
     def configure(self, options: Options) -> None:
         """Settings may change while it runs, but the fraction has its own call."""
@@ -176,13 +185,10 @@ class Allocator:
             if self._collects:
                 home.searches += 1
             return fit(home, size, stream, self.options)
-        blocks = home.free[stream]
-        at = bisect_left(blocks, (size,))
-        if at == len(blocks):
-            return None
-        block = blocks.pop(at)[2]
-        block.free = False
-        return block
+        least = MIN_BLOCK if home.small else SMALL_SIZE + 1
+        if self.journal is not None or home.searches:
+            least = UNLIMITED  # what is split off is told to them
+        return home.free[stream].take(size, least)
 
     def _splits(self, home: Pool, size: int, rest: int) -> bool:
         """should_split"""
@@ -191,17 +197,9 @@ class Allocator:
         return rest > SMALL_SIZE and size < self._limit
 
     def _settle(self, block: Block) -> None:
-        """The block is free, and one with its free neighbours (free_block)."""
         if self.journal is not None:
             self.journal.completed(block)
-        previous, following = block.previous, block.next
-        if following is not None and following.free:
-            following.pool.remove(following)
-            join(block, following)
-        if previous is not None and previous.free:
-            previous.pool.remove(previous)
-            block = join(previous, block)
-        block.pool.insert(block)
+        block.pool.settle(block)
 
     def _complete_events(self) -> None:
         if not self.captures.capturing:

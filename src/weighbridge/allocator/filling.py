@@ -9,11 +9,35 @@ The same rules as core.py with default options, which a test compares with it.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 from weighbridge.allocator.options import DEFAULT, MIN_BLOCK, SMALL_SIZE
 from weighbridge.units import align_up
+
+
+class _Pool:
+    """Free blocks of one kind by their sizes, and how many there are of each."""
+
+    __slots__ = ("counts", "sizes")
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []  # those that there are, in order
+        self.counts: dict[int, int] = {}
+
+    def put(self, size: int, count: int) -> None:
+        if size in self.counts:
+            self.counts[size] += count
+            return
+        insort(self.sizes, size)
+        self.counts[size] = count
+
+    def pop(self, at: int, count: int) -> None:
+        """Blocks of the size at that place are no longer free."""
+        size = self.sizes[at]
+        self.counts[size] -= count
+        if not self.counts[size]:
+            del self.counts[size], self.sizes[at]
 
 
 class Filling:
@@ -22,27 +46,24 @@ class Filling:
     def __init__(self, freed: int = 0) -> None:
         self.allocated = 0
         self.reserved = 0
-        self._free: dict[bool, list[int]] = {True: [], False: []}  # sizes; of small ones, of large
+        self._small, self._large = _Pool(), _Pool()
         if freed:
             size = align_up(freed, MIN_BLOCK)
             self.reserved = DEFAULT.segment_size(size)
-            self._free[size <= SMALL_SIZE].append(self.reserved)
+            (self._small if size <= SMALL_SIZE else self._large).put(self.reserved, 1)
 
     def place(self, sizes: Sequence[int], times: int = 1) -> None:
         """All of `sizes` in their order, again and again."""
-        if times == 1:
-            for nbytes in sizes:
-                self._take(align_up(nbytes, MIN_BLOCK), 1)
-            return
         rounded = [align_up(nbytes, MIN_BLOCK) for nbytes in sizes]
         for small in (True, False):  # neither pool sees what the other does
-            own = [size for size in rounded if (size <= SMALL_SIZE) is small]
-            if len(set(own)) == 1:
-                self._take(own[0], len(own) * times)
+            own = groupby(size for size in rounded if (size <= SMALL_SIZE) is small)
+            runs = [(size, sum(1 for _ in equal)) for size, equal in own]
+            if len(runs) == 1:
+                self._take(runs[0][0], runs[0][1] * times)
                 continue
             for _ in range(times):
-                for size in own:
-                    self._take(size, 1)
+                for size, count in runs:
+                    self._take(size, count)
 
     def _take(self, size: int, count: int) -> None:
         """`count` blocks of `size`; nothing takes no memory."""
@@ -51,28 +72,30 @@ class Filling:
         if not size:
             return
         small = size <= SMALL_SIZE
-        free = self._free[small]
+        pool = self._small if small else self._large
         while count:
-            at = bisect_left(free, size)
-            if at < len(free):
-                block, blocks = free.pop(at), 1
+            at = bisect_left(pool.sizes, size)
+            found = at < len(pool.sizes)
+            block = pool.sizes[at] if found else DEFAULT.segment_size(size)
+            each = block // size  # of one block
+            blocks = max(1, count // each)
+            if found:
+                blocks = min(blocks, pool.counts[block])
+                pool.pop(at, blocks)
             else:
-                block = DEFAULT.segment_size(size)
-                blocks = max(1, count // (block // size))
                 self.reserved += block * blocks
-            cut = min(count, block // size)
+            cut = min(count, each)
             rest = block - cut * size
-            splits = rest >= MIN_BLOCK if small else rest > SMALL_SIZE
-            if splits:
-                for _ in range(blocks):
-                    insort(free, rest)
-            self.allocated += blocks * (cut * size if splits else block)
+            if rest >= MIN_BLOCK if small else rest > SMALL_SIZE:
+                pool.put(rest, blocks)
+                self.allocated += blocks * cut * size
+            else:
+                self.allocated += blocks * block
             count -= blocks * cut
 
 
-def filled(sizes: Iterable[int]) -> Filling:
+def filled(sizes: Sequence[int]) -> Filling:
     """One after another."""
     found = Filling()
-    for nbytes, group in groupby(sizes):
-        found.place((nbytes,), sum(1 for _ in group))
+    found.place(sizes)
     return found

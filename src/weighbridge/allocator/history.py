@@ -163,7 +163,7 @@ class _Follower:
         return ""
 
     def segment_unmap(self, event: Event) -> str:
-        free = (key[2] for pool in self._pools(event) for key in pool.free[event.stream])
+        free = (b for pool in self._pools(event) for b in pool.free[event.stream].blocks())
         block = next((b for b in free if _holds(b, event)), None)
         if block is None:
             return "torch gives the pages back, here they are in use or not there"

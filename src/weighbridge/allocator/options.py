@@ -9,7 +9,7 @@ roundup_power2_next_division and get_allocation_size of c10/cuda/CUDACachingAllo
 2.13 to 2.15. The constants have not changed since 1.x.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from weighbridge.units import MIB, align_up
 
@@ -23,8 +23,7 @@ INTERVALS = 16  # kRoundUpPowerOfTwoIntervals: from 1 MiB, the last from 32 GiB 
 FIRST_INTERVAL = 20  # log2 of kRoundUpPowerOfTwoStart
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(NamedTuple):
     """The settings of PYTORCH_ALLOC_CONF that move memory, under torch's names.
 
     `roundup_power2_divisions` has one number for each interval between powers of two: sizes below

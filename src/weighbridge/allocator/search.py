@@ -4,9 +4,9 @@ Source: get_free_block, garbage_collect_cached_blocks, release_available_cached_
 release_blocks of c10/cuda/CUDACachingAllocator.cpp.
 """
 
-from bisect import bisect_left
+from collections.abc import Iterator
 
-from weighbridge.allocator.blocks import Block, Key, Pool
+from weighbridge.allocator.blocks import Block, Pool
 from weighbridge.allocator.expandable import unmap
 from weighbridge.allocator.options import UNLIMITED, Options
 from weighbridge.allocator.reserve import Reserve
@@ -14,29 +14,24 @@ from weighbridge.allocator.reserve import Reserve
 
 def fit(pool: Pool, size: int, stream: int, options: Options) -> Block | None:
     """The best fit under options that bend it, taken from the pool."""
-    blocks = pool.free[stream]
-    at = bisect_left(blocks, (size,))
-    if at < len(blocks) and blocks[at][2].range is not None:
-        at = (_expanding if options.expandable_segments else _not_expandable)(blocks, at)
-    if at >= len(blocks):
+    blocks, limit = pool.free[stream].blocks(size), options.max_split_size
+    block = (_expanding if options.expandable_segments else _not_expandable)(blocks)
+    if block is None:
         return None
-    block, limit = blocks[at][2], options.max_split_size
     if block.size >= (limit if size < limit else size + options.max_non_split_rounding):
         return None
-    del blocks[at]
-    pool.taken(block)
+    pool.remove(block)
     return block
 
 
-def _expanding(blocks: list[Key], at: int) -> int:
+def _expanding(blocks: Iterator[Block]) -> Block | None:
     """The size of a block before a hole is the one it can grow to: larger ones may fit better."""
-    while (
-        blocks[at][2].range is not None
-        and at + 1 < len(blocks)
-        and _can_grow_to(blocks[at + 1][2]) < _can_grow_to(blocks[at][2])
-    ):
-        at += 1
-    return at
+    found = next(blocks, None)
+    for block in blocks:
+        if found is None or found.range is None or _can_grow_to(block) >= _can_grow_to(found):
+            break
+        found = block
+    return found
 
 
 def _can_grow_to(block: Block) -> int:
@@ -44,10 +39,8 @@ def _can_grow_to(block: Block) -> int:
     return block.size + (following.size if following is not None and not following.mapped else 0)
 
 
-def _not_expandable(blocks: list[Key], at: int) -> int:
-    while at < len(blocks) and blocks[at][2].range is not None:
-        at += 1
-    return at
+def _not_expandable(blocks: Iterator[Block]) -> Block | None:
+    return next((block for block in blocks if block.range is None), None)
 
 
 def collect_garbage(reserve: Reserve, large: Pool, target: int) -> None:
@@ -74,17 +67,17 @@ def release_oversize(
     if limit == UNLIMITED:
         return False
     wanted = max(size, limit)
-    blocks = pool.free[stream]
-    at = bisect_left(blocks, (wanted,))
-    if at < len(blocks) and blocks[at][2].range is None:
-        reserve.release(blocks[at][2])
+    free = pool.free[stream]
+    first = next(free.blocks(wanted), None)
+    if first is not None and first.range is None:
+        reserve.release(first)
         return True
     released = 0
-    for nbytes, _, block in reversed(blocks[:at]):
-        if released >= wanted or nbytes < limit:
+    for block in reversed([block for block in free.blocks(limit) if block.size < wanted]):
+        if released >= wanted:
             break
         if block.range is None:
-            released += nbytes
+            released += block.size
             reserve.release(block)
     return released >= wanted
 

@@ -14,7 +14,6 @@ release notes.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
 from typing import Any
 
 from weighbridge.allocator.options import DEFAULT, INTERVALS, MIN_LARGE, Options, every
@@ -122,7 +121,7 @@ def _key(reader: _Reader, key: str, options: Options) -> Options:
     if key in READ:
         since, read = READ[key]
         _known(reader, key, since)
-        return replace(options, **{key: read(reader, options)})
+        return options._replace(**{key: read(reader, options)})
     if key == "backend":
         _backend(reader)
     elif key in WITHOUT_EFFECT:
@@ -265,9 +264,7 @@ WITHOUT_EFFECT: dict[str, Version] = {  # on the device's memory: locks, host me
 def text(options: Options) -> str:
     """What would be read as `options`."""
     found = {
-        field.name: getattr(options, field.name)
-        for field in fields(Options)
-        if getattr(options, field.name) != getattr(DEFAULT, field.name)
+        name: value for name, value in options._asdict().items() if value != getattr(DEFAULT, name)
     }
     divisions = found.pop("roundup_power2_divisions", None)
     words = [f"{key}:{value}" for key, value in found.items()]

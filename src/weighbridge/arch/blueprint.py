@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, overload
 
 from weighbridge.arch.config import Config
 from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
+from weighbridge.tensors import EXPERTS
 
 Kind = Literal[
     "linear",  # weight of nn.Linear, [out, in]
@@ -49,8 +50,7 @@ class Param(NamedTuple):
         return prod(self.shape)
 
 
-@dataclass(frozen=True, slots=True)
-class Buffer:
+class Buffer(NamedTuple):
     """Memory that a module holds and does not train. Most are not in the checkpoint."""
 
     name: str
@@ -102,7 +102,7 @@ class Blueprint:
 
     @cached_property
     def parameters(self) -> int:
-        return sum(p.numel * p.copies for p in self.counted if not p.tied)
+        return sum([prod(p.shape) * p.copies for p in self.counted if not p.tied])
 
     def distinct(self) -> tuple[tuple[Param, int], ...]:
         """Untied parameters, each with how many there are of it.
@@ -125,11 +125,14 @@ class Blueprint:
 
     def part(self, name: str) -> str:
         """What the tensor `name` belongs to: the longest prefix in `parts` decides."""
-        found = [p for p in self.parts if name.startswith(p[0])]
-        return max(found, key=lambda p: len(p[0]))[1] if found else "language model"
+        for prefix, label in self._longest_first:
+            if name.startswith(prefix):
+                return label
+        return "language model"
 
-
-EXPERTS = "experts."  # and a number: where experts are counted
+    @cached_property
+    def _longest_first(self) -> tuple[tuple[str, str], ...]:
+        return tuple(sorted(self.parts, key=lambda p: -len(p[0])))
 
 
 def expert_path(name: str) -> str:
@@ -138,15 +141,25 @@ def expert_path(name: str) -> str:
     return head + word
 
 
+def alike(name: str, copies: int) -> tuple[str, int]:
+    """(path of the experts, how many) that a name stands for; ("", 1) where it is one alone."""
+    return ("", 1) if copies == 1 else (expert_path(name), copies)
+
+
+def numbered(name: str, expert: int) -> str:
+    """What that expert has in the place of the first one's `name`."""
+    path = expert_path(name)
+    return f"{path}{expert}{name[len(path) + 1 :]}"
+
+
 def last_name(p: Param) -> str:
     """Of all that `p` stands for."""
-    path = expert_path(p.name)
-    return p.name if p.copies == 1 else f"{path}{p.copies - 1}{p.name[len(path) + 1 :]}"
+    return p.name if p.copies == 1 else numbered(p.name, p.copies - 1)
 
 
 def told(params: Iterable[Param]) -> Iterator[Param]:
     """What is counted one by one: all of expert 0, all of expert 1..."""
-    for (path, count), group in groupby(params, _experts_of):
+    for (path, count), group in groupby(params, lambda p: alike(p.name, p.copies)):
         if not path:
             yield from group
             continue
@@ -155,10 +168,6 @@ def told(params: Iterable[Param]) -> Iterator[Param]:
             at = f"{path}{i}"
             for tail, facts in found:
                 yield Param(at + tail, *facts)
-
-
-def _experts_of(p: Param) -> tuple[str, int]:
-    return ("", 1) if p.copies == 1 else (expert_path(p.name), p.copies)
 
 
 def _unnumbered(p: Param) -> str:

@@ -17,7 +17,6 @@ from typing import Any
 from weighbridge.arch import encoders
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Block, Body, Dense, Tower
-from weighbridge.arch.cache_layers import gguf
 from weighbridge.arch.config import Config
 from weighbridge.arch.feeds import feeds, joined
 from weighbridge.arch.layers import layers as layers_of
@@ -197,9 +196,15 @@ def _vocab(plan: Blueprint, params: Sequence[Param], metadata: Mapping[str, Any]
     if head is not None:
         return head.shape[0]
     table = _embedding(params)
-    encodes = metadata is not None and gguf.Keys(metadata).arch in gguf.ENCODERS
+    encodes = metadata is not None and _reads_at_once(metadata)
     writes = metadata is not None or plan.cls.endswith(WRITERS)
     return table.shape[0] if table is not None and writes and not encodes else 0
+
+
+def _reads_at_once(metadata: Mapping[str, Any]) -> bool:
+    from weighbridge.arch.cache_layers import gguf  # here and below: a config does without
+
+    return gguf.Keys(metadata).arch in gguf.ENCODERS
 
 
 # What is answered
@@ -209,11 +214,17 @@ def _writes(config: Config | None) -> bool:
     return config is not None and config.model_type in encoders.WRITES_WITHOUT_CACHE
 
 
+def _pools(metadata: Mapping[str, Any]) -> bool:
+    from weighbridge.arch.cache_layers import gguf
+
+    return bool(gguf.Keys(metadata).num("pooling_type", default=0))
+
+
 def _answering(whole: Body, config: Config | None, metadata: Mapping[str, Any] | None) -> Body:
     """A model without head answers with a vector a text; a language model may be made one by its
     config (embeddings that look both ways) or its metadata (a pooling)."""
     both_ways = config is not None and config.raw.get("use_bidirectional_attention") is True
-    pooled = bool(metadata) and bool(gguf.Keys(metadata or {}).num("pooling_type", default=0))
+    pooled = bool(metadata) and _pools(metadata or {})
     headless = bool(whole.blocks) and not whole.vocab and not whole.labels
     blocks = tuple(_seen(b, whole.hidden, causal=not both_ways) for b in whole.blocks)
     return replace(

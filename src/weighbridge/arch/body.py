@@ -65,7 +65,7 @@ class Tower:
     patch: int = 0  # numbers in one position's input: 3 x 14 x 14
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Body:
     """`vocab` is the rows of the head that makes logits; 0 where the class has none. `labels` are
     the outputs of another head (rerankers, classifiers).

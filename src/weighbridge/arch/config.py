@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 from weighbridge.errors import BadFileError
+from weighbridge.parsed import Parsed
 from weighbridge.wording import shown
 
 MAX_LAYERS = 4096  # a bound on what a stranger's config can make us build
@@ -52,11 +53,16 @@ MEMORY_WORDS = (
 
 
 @cache
-def _defaults() -> dict[str, dict[str, Any]]:
+def _defaults() -> Parsed[str, str, Mapping[str, Any]]:
+    """The defaults and aliases of every model type, with which its line begins."""
     path = os.path.join(os.path.dirname(__file__), "defaults.json")
     with open(path, encoding="utf-8") as file:
-        table: dict[str, dict[str, Any]] = json.load(file)
-    return table
+        return Parsed({line.split('"', 2)[1]: line for line in file if line[0] == '"'}, _of_class)
+
+
+def _of_class(line: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads(line.partition(": ")[2].rstrip(",\n"))
+    return found
 
 
 class Config:
@@ -76,14 +82,21 @@ class Config:
         architectures = raw.get("architectures")
         named = architectures[0] if isinstance(architectures, list) and architectures else ""
         self.cls = cls or str(named)
-        known = _defaults().get(self.model_type, {})
+        known = _defaults().get(self.model_type, NOTHING)
         self._defaults: Mapping[str, Any] = known.get("defaults", {})
         self._aliases: Mapping[str, Sequence[str]] = known.get("aliases", {})
         self._seen: set[str] = set()
+        self._found: dict[tuple[str, ...], Any] = {}  # what was read: each layer asks again
+        self._whole_ones: dict[tuple[str, ...], int] = {}
         self._children: list[Config] = []
 
     def get(self, *names: str) -> Any:
         """The first of `names` that is set, then the first with a class default, else None."""
+        if names not in self._found:
+            self._found[names] = self._read(names)
+        return self._found[names]
+
+    def _read(self, names: tuple[str, ...]) -> Any:
         spellings = [s for n in names for s in (n, *self._aliases.get(n, ()))]
         self._seen.update(spellings)
         for known in (self.raw, self._defaults):
@@ -104,12 +117,16 @@ class Config:
         return name in self.raw and self.raw[name] is None
 
     def num(self, *names: str, default: int | None = None) -> int:
+        known = self._whole_ones.get(names)
+        if known is not None:
+            return known
         value = self.get(*names)
         if value is None:
             if default is None:
                 raise self.error(names[0], "is missing")
             return default
-        return self._whole(value, names[0])
+        known = self._whole_ones[names] = self._whole(value, names[0])
+        return known
 
     def layers(self, *names: str, default: int | None = None) -> int:
         """A number of layers: bounded, since we will build each."""

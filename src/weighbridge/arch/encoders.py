@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from weighbridge.arch.cache_layers.gguf import Keys
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Attention
 
@@ -66,6 +65,8 @@ def mixers(c: Config, count: int) -> tuple[Attention, ...]:
 
 def mixers_of_gguf(metadata: Mapping[str, Any], count: int) -> tuple[Attention, ...]:
     """The same from a GGUF file's metadata: modern-bert alone has windows."""
+    from weighbridge.arch.cache_layers.gguf import Keys
+
     k = Keys(metadata)
     n = k.num("attention.head_count")
     whole = one(n, k.num("attention.key_length", default=k.num("embedding_length") // max(1, n)))

@@ -65,7 +65,7 @@ def renamed(plan: Blueprint, pairs: Sequence[tuple[str, str]]) -> Blueprint:
     return replace(
         plan,
         params=Told(tuple(p._replace(name=name(p.name), tied=name(p.tied)) for p in plan.counted)),
-        buffers=tuple(replace(b, name=name(b.name)) for b in plan.buffers),
+        buffers=tuple(b._replace(name=name(b.name)) for b in plan.buffers),
         blocks=tuple(name(f"{b}.").removesuffix(".") for b in plan.blocks),
         parts=tuple((name(prefix), label) for prefix, label in plan.parts),
     )

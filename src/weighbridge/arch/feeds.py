@@ -66,11 +66,17 @@ def feeds(layer: Layer) -> tuple[Feed, ...]:
     """
     return _feeds(
         tuple(
-            (TWO_WORDS.sub(r"\1\2_\3", i.name), i.param.shape, i.param.kind, i.param.routed)
+            (name, i.param.shape, i.param.kind, i.param.routed)
             for i in layer
-            if i.param.kind in MATRICES and not MIXER.search(i.name)
+            if i.param.kind in MATRICES and (name := _feeding(i.name)) is not None
         )
     )
+
+
+@lru_cache(maxsize=4096)
+def _feeding(name: str) -> str | None:
+    """The name below the layer, two words as one; None in a module that mixes tokens."""
+    return None if MIXER.search(name) else TWO_WORDS.sub(r"\1\2_\3", name)
 
 
 Matrix = tuple[str, tuple[int, ...], str, tuple[int, int]]

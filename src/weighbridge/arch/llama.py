@@ -7,8 +7,9 @@ granite,seed_oss,arcee,helium,nemotron,starcoder2,hunyuan_v1_dense,exaone4,jais2
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from weighbridge.arch.blueprint import (
     Body,
@@ -30,8 +31,7 @@ BEFORE = ("input_layernorm", "post_attention_layernorm")  # before attention, be
 AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")  # after each: OLMo 2, EXAONE 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Switches:
+class Switches(NamedTuple):
     """What distinguishes one relative from the next."""
 
     qkv_bias: bool = False

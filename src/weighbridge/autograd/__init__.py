@@ -13,5 +13,7 @@ is alive together follows, for any order, dtype, adapter or checkpoint.
     machine.py      modes: gradients, autocast, what new memory is for; nodes of the graph
     engine.py       backward: order, sums of gradients, what is accumulated where
     checkpoint.py   layers that are computed again
+    tape.py         what a layer takes and gives back, written down
+    splice.py       layers that ask for the same again, of which few are walked
     ops/            operators
 """

@@ -15,7 +15,7 @@ from weakref import ref
 
 from weighbridge.autograd.engine import backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.tensors import Shape, Tensor
+from weighbridge.autograd.tensors import Param, Shape, Storage, Tensor
 from weighbridge.dtypes import DType
 
 Layer = Callable[..., Any]
@@ -130,7 +130,7 @@ class Frame:
         x, *rest = self.args
         if self.away:
             m.away -= x.nbytes
-            x = Tensor(x.shape, x.dtype, m.new(x.shape, x.dtype).storage, x.node, x.slot)
+            x = _elsewhere(x, m.new(x.shape, x.dtype).storage)
         try:
             with m.casting(self.autocast):
                 self.layer(x, *rest)
@@ -165,10 +165,18 @@ def checkpoint(
         m.frames.pop()
         if away:
             x, *rest = args
-            frame.args = (Tensor(x.shape, x.dtype, None, x.node, x.slot), *rest)
+            frame.args = (_elsewhere(x, None), *rest)
             frame.away = True
             m.away += x.nbytes
             m.most_away = max(m.most_away, m.away)
+
+
+def _elsewhere(x: Tensor, storage: Storage | None) -> Tensor:
+    """The same input in other bytes. A leaf that needs a gradient still does, so that what is
+    computed again saves the same; the graph holds the leaf itself."""
+    if isinstance(x, Param):
+        return Param(x.name, x.shape, x.dtype, storage, trainable=x.trainable, kind=x.kind)
+    return Tensor(x.shape, x.dtype, storage, x.node, x.slot)
 
 
 def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:

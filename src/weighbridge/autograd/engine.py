@@ -14,6 +14,7 @@ from sys import getrefcount
 from typing import Any
 
 from weighbridge.autograd.machine import Machine, Node
+from weighbridge.autograd.tape import Tape
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.errors import UnsupportedError
 
@@ -67,7 +68,7 @@ def _run(m: Machine, root: Node, slot: int, first: Tensor) -> None:
             else:
                 heappush(ready, (-source.seq, source))
         for leaf in leaves:
-            _accumulate(m, leaf, buffers.pop(leaf))
+            accumulate(m, leaf, buffers.pop(leaf))
 
 
 def _dependencies(root: Node) -> dict[Any, int]:
@@ -114,11 +115,21 @@ def _sum(m: Machine, buffer: list[Any], at: int, given: Tensor) -> None:
         buffer[at] = m.new(given.shape, given.dtype)
 
 
-def _accumulate(m: Machine, leaf: Param, buffer: list[Any]) -> None:
+def accumulate(m: Machine, leaf: Param, buffer: list[Any]) -> None:
+    """What came for a parameter becomes its gradient, or a part of it; then its hooks run."""
     if buffer[0] is None:
         return
+    owned, tape = getrefcount(buffer[0]) <= OWN_TENSOR - 1, m.heap.watch
+    if not (isinstance(tape, Tape) and tape.given(leaf, buffer[0], owned=owned)):
+        _taken(m, leaf, buffer, owned=owned)
+        return
+    with m.heap.watched(None):
+        _taken(m, leaf, buffer, owned=owned)
+
+
+def _taken(m: Machine, leaf: Param, buffer: list[Any], *, owned: bool) -> None:
     if leaf.grad is None:
-        if getrefcount(buffer[0]) <= OWN_TENSOR - 1:
+        if owned:
             leaf.grad = buffer[0]
         else:
             leaf.grad = m.new(leaf.shape, buffer[0].dtype)

@@ -109,7 +109,8 @@ class Machine:
     def product(self) -> None:
         """A product of matrices: the thread's first takes the workspace of cuBLAS."""
         if self.workspace and self.in_backward not in self._threads:
-            storage = Storage(self.heap, self.workspace, "workspaces")
+            with self.heap.watched(None):
+                storage = Storage(self.heap, self.workspace, "workspaces")
             self._threads[self.in_backward] = storage
         if self.temporary_workspace:
             self.hidden(self.temporary_workspace, name="workspaces")

@@ -24,10 +24,28 @@ class Storage:
         )
         self._heap: Heap | None = heap
 
+    @classmethod
+    def of(cls, heap: Heap, held: "Held | Storage") -> "Storage":
+        """What holds it now; itself, where that is one."""
+        if isinstance(held, Storage):
+            return held
+        made = cls.__new__(cls)
+        made._held, made._heap = held, heap
+        return made
+
+    def surrender(self) -> Held:
+        """From here on somebody else gives the memory back."""
+        self._heap = None
+        return self._held
+
     def __del__(self) -> None:
         heap = getattr(self, "_heap", None)  # none where the card had no room for it
-        if heap is not None:
+        if heap is not None and not heap.closed:
             heap.drop(self._held)
+
+    @property
+    def held(self) -> Held:
+        return self._held
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@
     widened(devices, runs)          every phase of a device, with what runs like it took beyond it
     phase(found, runs)              the same of one moment
     around(value, runs, ...)        the same of one figure
+    highest(kinds, runs)            the high end that a widened device has, in numbers alone
 
 margin.py      the width of a kind of runs, and of its nearest kin     margins.jsonl   all widths
 phases.py      where it stands in an answer
@@ -27,7 +28,7 @@ from weighbridge.bounds.margin import (
     form,
     kind,
 )
-from weighbridge.bounds.phases import around, phase, published, widened
+from weighbridge.bounds.phases import around, highest, phase, published, widened
 
 __all__ = [
     "COMPILED",
@@ -43,6 +44,7 @@ __all__ = [
     "around",
     "fitted",
     "form",
+    "highest",
     "kind",
     "phase",
     "published",

@@ -11,11 +11,11 @@ published has the width of those below it, and ASSUMED.
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass, fields, replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from weighbridge.memory import Basis
+from weighbridge.parsed import Parsed
 from weighbridge.units import GIB
 
 ANY = "*"
@@ -37,8 +37,7 @@ NAMES = {
 PATH = os.path.join(os.path.dirname(__file__), "margins.jsonl")
 
 
-@dataclass(frozen=True, slots=True)
-class Runs:
+class Runs(NamedTuple):
     """What an answer says of itself: who runs, and what form its weights have. Of a traced program
     the form is `plain`, or `convolutions` where cuDNN chooses workspaces; of a compiled training
     step it is `compiled`."""
@@ -51,8 +50,7 @@ class Runs:
 TRACED = Runs("trace", "torch")  # programs and classes that ran on a fake GPU
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """A group of runs whose errors are one sample. Each field may be ANY."""
 
     task: str
@@ -72,8 +70,7 @@ class Kind:
         return f"{'training ' if self.task == 'train' else ''}runs of {who}{where}{form}"
 
 
-@dataclass(frozen=True, slots=True)
-class Margin:
+class Margin(NamedTuple):
     """Shares of what is expected, beyond the rules' own interval; below nothing where that is wider
     than its runs need. `middle` is their median error, as a share of what was expected."""
 
@@ -88,8 +85,14 @@ class Margin:
     @property
     def wider(self) -> "Margin":
         """The same where it may add and not take away; more where it is of kin."""
+        low, high = self.added
+        return self._replace(low=low, high=high)
+
+    @property
+    def added(self) -> tuple[float, float]:
+        """What it adds below and above: nothing at least, and more where it is of kin."""
         least = 0.0 if self.near or self.of is None else ASSUMED
-        return replace(self, low=max(least, self.low), high=max(least, self.high))
+        return max(least, self.low), max(least, self.high)
 
     @property
     def basis(self) -> Basis:
@@ -117,20 +120,20 @@ def form(name: str | None) -> str:
 def kin(asked: Kind) -> Iterator[Kind]:
     """The nearest first."""
     yield asked
-    yield replace(asked, several=ANY)
+    yield asked._replace(several=ANY)
     if asked.form not in (PLAIN, CONVOLUTIONS, COMPILED, ANY):
-        yield replace(asked, form=PACKED, several=ANY)
-    alike = replace(asked, form=ANY, several=ANY)
+        yield asked._replace(form=PACKED, several=ANY)
+    alike = asked._replace(form=ANY, several=ANY)
     yield alike
-    peers = replace(
-        alike, engine=FRAMEWORKS if asked.task == "train" else PEERS.get(asked.engine, "")
+    peers = alike._replace(
+        engine=FRAMEWORKS if asked.task == "train" else PEERS.get(asked.engine, "")
     )
     if peers.engine:
-        yield replace(peers, form=asked.form)
+        yield peers._replace(form=asked.form)
         yield peers
     if asked.level == "component":
-        yield replace(peers, quantity=ANY)
-        yield replace(peers, engine=ANY, quantity=ANY)
+        yield peers._replace(quantity=ANY)
+        yield peers._replace(engine=ANY, quantity=ANY)
 
 
 class Table(Mapping[Kind, Margin]):
@@ -154,7 +157,7 @@ class Table(Mapping[Kind, Margin]):
             return NONE
         for one in kin(asked):
             if one in self._rows:
-                found = replace(self._rows[one], of=one, near=one == asked)
+                found = self._rows[one]._replace(of=one, near=one == asked)
                 return found if found.near else found.wider
         if asked.level in KNOWN.get(asked.task, ("component",)):
             return NONE
@@ -172,20 +175,25 @@ def fitted() -> Table:
 
 
 def read(lines: Iterable[str]) -> Table:
-    rows = {}
-    for line in lines:
-        told = json.loads(line)
-        named = Kind(*(told.pop(f.name) for f in fields(Kind)))
-        rows[named] = Margin(**{**told, "sources": tuple(told["sources"])})
-    return Table(rows)
+    return Table(Parsed({_named(line): line for line in lines}, _margin))
+
+
+def _named(line: str) -> Kind:
+    """Begins a line: its first values, which are words."""
+    return Kind(*line.split('"', 4 * len(Kind._fields))[3::4])
+
+
+def _margin(line: str) -> Margin:
+    told = {name: value for name, value in json.loads(line).items() if name not in Kind._fields}
+    return Margin(**{**told, "sources": tuple(told["sources"])})
 
 
 def written(table: Table) -> Iterator[str]:
     """A line a row, in a fixed order."""
-    for one in sorted(table, key=astuple):
+    for one in sorted(table):
         found = table[one]
         told: dict[str, Any] = {
-            **asdict(one),
+            **one._asdict(),
             "low": found.low,
             "high": found.high,
             "middle": found.middle,

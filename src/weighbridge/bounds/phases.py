@@ -8,13 +8,23 @@ the rules do not know exactly, in proportion: weights, caches, gradients and sta
 are. Engines whose logs print their parts have the margin of the part that is uncertain.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 from typing import Any
 
 from weighbridge.bounds.margin import BASE, FLOOR, KNOWN, PEAK, Margin, Runs, Table, fitted, kind
-from weighbridge.memory import LEVELS, Bytes, Component, Device, Level, Phase, total
+from weighbridge.kept import kept
+from weighbridge.memory import (
+    LEVEL_OF,
+    LEVELS,
+    Bytes,
+    Component,
+    Device,
+    Level,
+    Part,
+    Phase,
+)
 
 DETAIL = "margin"
 NAMES: Mapping[Level, str] = {
@@ -56,11 +66,35 @@ def phase(found: Phase, runs: Runs, table: Table | None = None) -> Phase:
     return _phase(found, runs, _margins(runs, table, several=False))
 
 
+def highest(kinds: Iterable[Iterable[Iterable[Part]]], runs: Runs, *, several: bool) -> int:
+    """The high end of the fullest device once it is `widened`, from the names and bytes of the
+    components in each of its phases."""
+    shares = [m.added[1] for m in _margins(runs, None, several=several).values()]
+    return max((_high(parts, runs, shares) for phases in kinds for parts in phases), default=0)
+
+
+def _high(parts: Iterable[Part], runs: Runs, shares: Sequence[float]) -> int:
+    """The same sums as of `_phase`."""
+    names = PARTS[runs.engine][1] if runs.engine in PARTS else None
+    sums, high, moving = dict.fromkeys(LEVELS, 0), 0, 0
+    for name, nbytes in parts:
+        high += nbytes.high
+        sums[LEVEL_OF[name]] += nbytes.expected
+        moving += nbytes.expected if names is not None and name in names else 0
+    sizes, below = [], 0
+    for level in LEVELS:
+        below += sums[level]
+        own = names is not None and level == "allocated"
+        sizes.append(moving if own else base(below, level))
+    return high + sum(ceil(share * size) for share, size in zip(shares, sizes, strict=True))
+
+
 def published(devices: Sequence[Device], runs: Runs) -> dict[str, Any] | None:
     """What is known of runs of the very kind, at the highest level that was published."""
     several = sum(d.kind == "gpu" for d in devices) > 1
+    margins = _margins(runs, None, several=several)
     for level in reversed(LEVELS):
-        found = _margin(fitted(), runs, level, several=several)
+        found = margins[level]
         if found.near and found.of is not None and found.of.quantity == PEAK:
             return {
                 "level": level,
@@ -83,7 +117,8 @@ def around(
     """One figure with the margin of its kind. It may be narrower than the sum of its parts, whose
     worst cases do not meet."""
     known = fitted() if table is None else table
-    found = known.of(kind(runs, quantity, level, several=several))
+    asked = kind(runs, quantity, level, several=several)
+    found = kept(known, ("around", asked), lambda: known.of(asked))
     size = base(value.expected, level)
     least = ceil(FLOOR * size) if found.runs and level != "component" else 0
     low = min(value.low - ceil(found.low * size), value.expected - least)
@@ -99,7 +134,11 @@ def base(expected: int, level: str) -> int:
 
 def _margins(runs: Runs, table: Table | None, *, several: bool) -> Mapping[Level, Margin]:
     known = fitted() if table is None else table
-    return {level: _margin(known, runs, level, several=several) for level in LEVELS}
+
+    def found() -> Mapping[Level, Margin]:
+        return {level: _margin(known, runs, level, several=several) for level in LEVELS}
+
+    return kept(known, ("margins", runs, several), found)
 
 
 def _margin(table: Table, runs: Runs, level: Level, *, several: bool) -> Margin:
@@ -107,7 +146,7 @@ def _margin(table: Table, runs: Runs, level: Level, *, several: bool) -> Margin:
         return table.of(kind(runs, PARTS[runs.engine][0], "component", several=several))
     found = table.of(kind(runs, PEAK, level, several=several))
     if found.runs and level not in KNOWN.get(runs.task, ()):
-        return replace(found, low=max(FLOOR, found.low), high=max(FLOOR, found.high))
+        return found._replace(low=max(FLOOR, found.low), high=max(FLOOR, found.high))
     return found
 
 
@@ -117,23 +156,23 @@ def _phases(device: Device, runs: Runs, margins: Mapping[Level, Margin]) -> tupl
 
 def _phase(whole: Phase, runs: Runs, margins: Mapping[Level, Margin]) -> Phase:
     """Levels nest: what one adds is in all above it."""
-    found = whole
+    components = whole.components
     for level in LEVELS:
         margin = margins[level]
         size = _size(whole, runs, level)
-        low, high = ceil(margin.wider.low * size), ceil(margin.wider.high * size)
-        components = tuple(_lowered(found.components, level, low, deep=margin.near))
+        low, high = (ceil(share * size) for share in margin.added)
+        if low:
+            components = tuple(_lowered(components, level, low, deep=margin.near))
         if high:
             components = (*components, _component(level, high, margin))
-        found = Phase(whole.name, components)
-    return found
+    return Phase(whole.name, components)
 
 
 def _size(whole: Phase, runs: Runs, level: Level) -> int:
     if level != "allocated" or runs.engine not in PARTS:
         return base(whole.at(level).expected, level)
     names = PARTS[runs.engine][1]
-    return total(c.bytes for c in whole.components if c.name in names).expected
+    return sum(c.bytes.expected for c in whole.components if c.name in names)
 
 
 def _lowered(
@@ -141,9 +180,9 @@ def _lowered(
 ) -> Iterator[Component]:
     """With `nbytes` less at the low end, as far as something inexact is there: first of what counts
     at the level, and where runs of the kind itself say so of what counts below it."""
-    rank = LEVELS.index(level)
+    lower = LEVELS[: LEVELS.index(level)] if deep else ()
     own = [_lowest(c) if c.level == level else 0 for c in components]
-    below = [_lowest(c) * deep if LEVELS.index(c.level) < rank else 0 for c in components]
+    below = [_lowest(c) if c.level in lower else 0 for c in components]
     first = min(nbytes, sum(own))
     taken = zip(_dealt(first, own), _dealt(min(nbytes - first, sum(below)), below), strict=True)
     for c, less in zip(components, map(sum, taken), strict=True):

@@ -7,13 +7,13 @@ lower-case; the Hub id beside each says whose config it is.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
+
+from weighbridge.parsed import Parsed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     name: str
     repo_id: str
     config: Mapping[str, Any]
@@ -34,10 +34,14 @@ class Entry:
 
 
 @cache
-def _entries() -> dict[str, Entry]:
-    with open(os.path.join(os.path.dirname(__file__), "models.jsonl"), encoding="utf-8") as lines:
-        entries = [Entry(**json.loads(line)) for line in lines]
-    return {entry.name: entry for entry in entries}
+def _entries() -> Parsed[str, str, Entry]:
+    """Entries by name, which is the first value of a line."""
+    with open(os.path.join(os.path.dirname(__file__), "models.jsonl"), encoding="utf-8") as file:
+        return Parsed({line.split('"', 4)[3]: line for line in file}, _entry)
+
+
+def _entry(line: str) -> Entry:
+    return Entry(**json.loads(line))
 
 
 def names() -> list[str]:

@@ -10,7 +10,9 @@ COLLECT_EVERY = 1_000_000
 
 def main() -> None:
     """Entry point of `weighbridge` and `weigh`."""
+    gc.set_threshold(COLLECT_EVERY)
     from weighbridge.cli.menu import run
 
-    gc.set_threshold(COLLECT_EVERY)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    gc.freeze()  # Python would look for garbage once more before it ends
+    sys.exit(code)

@@ -1,14 +1,14 @@
 """Options that several commands share, and the one place that prints a report."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from weighbridge.report import Report
+if TYPE_CHECKING:
+    from weighbridge.report import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
 ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
@@ -101,7 +101,7 @@ def judges(settings: Mapping[str, Any], *, check: bool) -> None:
         raise click.UsageError("--check needs --gpu, --gpu-memory or --ram")
 
 
-def exit_code(report: Report, *, check: bool) -> int:
+def exit_code(report: "Report", *, check: bool) -> int:
     """0, or with --check what the verdict is; an answer without one cannot say."""
     if not check:
         return 0
@@ -136,20 +136,30 @@ def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
     return "human" if form == "auto" else form
 
 
-def show(report: Report, form: str, *, unit: str | None, explain: bool) -> None:
+def show(report: "Report", form: str, *, unit: str | None, explain: bool) -> None:
     """Data to stdout, warnings to stderr."""
     from weighbridge.render import render
 
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     color = sys.stdout.isatty() and not plain
-    width = shutil.get_terminal_size((WIDTH, 24)).columns
-    text = render(report, form, unit=unit, explain=explain, color=color, width=width)
+    text = render(report, form, unit=unit, explain=explain, color=color, width=columns())
     click.echo(writable(text), nl=False, color=color)
     if form not in ("json", "markdown"):
         warn(report)
 
 
-def warn(report: Report) -> None:
+def columns() -> int:
+    """The terminal's width, as shutil.get_terminal_size finds it; shutil brings compressors."""
+    named = os.environ.get("COLUMNS", "")
+    if named.isdecimal() and int(named):
+        return int(named)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or WIDTH  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return WIDTH
+
+
+def warn(report: "Report") -> None:
     """Warnings, on stderr."""
     from weighbridge.wording import printable, redacted
 

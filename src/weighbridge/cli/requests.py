@@ -1,17 +1,27 @@
 """weighbridge run FILE|-: requests in, reports out, one JSON object a line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 import click
+
+MOST_JOBS = 256
 
 
 @click.command()
 @click.argument("file", type=click.File("rb"))
 @click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill.")
 @click.option("--offline", is_flag=True, help="Use nothing but the Hub cache.")
-def run(file: IO[bytes], cache_dir: str | None, offline: bool) -> None:
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, MOST_JOBS),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that answer; answers keep their order.",
+)
+def run(file: IO[bytes], cache_dir: str | None, offline: bool, jobs: int) -> None:
     """Answer every request of FILE (- for stdin) with one line, in order.
 
     \b
@@ -21,11 +31,27 @@ def run(file: IO[bytes], cache_dir: str | None, offline: bool) -> None:
     A request that fails is answered in its place with {"error": {"code": 2, "message": "..."}};
     the others go on.
     """
-    from weighbridge.requests import MAX_LINE, answer
+    from weighbridge.requests import MAX_LINE
 
-    for line in lines(file, MAX_LINE):
-        if line.strip():
-            click.echo(json.dumps(answer(line, cache_dir=cache_dir, offline=offline)))
+    asked = filter(bytes.strip, lines(file, MAX_LINE))
+    for told in answers(asked, jobs, cache_dir=cache_dir, offline=offline):
+        click.echo(told)
+
+
+def answers(
+    asked: Iterable[bytes], jobs: int, *, cache_dir: str | None, offline: bool
+) -> Iterator[str]:
+    """A line of JSON for each request, by this process or by several."""
+    if jobs > 1:
+        from weighbridge import jobs as processes  # and what runs them
+
+        yield from processes.answers(asked, jobs, cache_dir=cache_dir, offline=offline)
+        return
+    from weighbridge.requests import Requests
+
+    requests = Requests(cache_dir=cache_dir, offline=offline)
+    for line in asked:
+        yield json.dumps(requests.answer(line))
 
 
 def lines(file: IO[bytes], limit: int) -> Iterator[bytes]:

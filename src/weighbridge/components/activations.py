@@ -8,9 +8,10 @@ An engine writes its layers as programs over a `Heap`: `take` where an operation
 allocator is the replayed one (`allocator.py`), so rounding and fragmentation follow.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from weighbridge.allocator import Allocator, Block
 from weighbridge.allocator.options import MIN_BLOCK, SMALL_SIZE
@@ -52,30 +53,45 @@ class Peak:
         return self.reserved - self.allocated
 
 
+class Watch(Protocol):
+    """What is told of each tensor that comes and goes."""
+
+    def taken(self, held: Held, stream: int) -> None: ...
+
+    def dropped(self, held: Held) -> None: ...
+
+    def renamed(self, held: Held, made: Held) -> None: ...
+
+
 class Heap:
     """What one device holds. `capacity` is what the allocator can have of it, None for no end."""
 
     def __init__(self, capacity: int | None = None) -> None:
-        self._allocator = Allocator(capacity=capacity)
+        self.watch: Watch | None = None
+        self.closed = False
+        self.allocator = Allocator(capacity=capacity)
         self._live: dict[str, int] = {}
         self._most = 0
         self._at_most: dict[str, int] = {}
 
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> Held:
-        block = self._allocator.malloc(nbytes, stream)
+        block = self.allocator.malloc(nbytes, stream)
         self._count(name, nbytes)
-        return Held(name, nbytes, block)
+        held = Held(name, nbytes, block)
+        if self.watch is not None:
+            self.watch.taken(held, stream)
+        return held
 
     def _count(self, name: str, nbytes: int) -> None:
         self._live[name] = self._live.get(name, 0) + nbytes
-        if self._allocator.allocated > self._most:
-            self._most = self._allocator.allocated
+        if self.allocator.allocated > self._most:
+            self._most = self.allocator.allocated
             self._at_most = self._live.copy()
 
     def many(self, count: int, nbytes: int, name: str = "activations") -> Held:
         """`count` tensors of `nbytes` each. Asking for thousands takes long: where there are many,
         one block is as large as their segments, and what they leave of it is reserved alone."""
-        each, allocator = align_up(nbytes, MIN_BLOCK), self._allocator
+        each, allocator = align_up(nbytes, MIN_BLOCK), self.allocator
         segment = allocator.options.segment_size(each)
         sizes = [ceil_div(count, segment // each) * segment]
         if each * count <= FEW:
@@ -86,14 +102,35 @@ class Heap:
         spare = allocator.allocated - before - each * count
         allocator.allocated -= spare
         self._count(name, nbytes * count)
-        return Held(name, nbytes, block, count, spare, tuple(others))
+        held = Held(name, nbytes, block, count, spare, tuple(others))
+        if self.watch is not None:
+            self.watch.taken(held, 0)
+        return held
+
+    def again(self, nbytes: int, name: str, stream: int, alike: int) -> Held:
+        """What was taken before, once more."""
+        return self.take(nbytes, name, stream) if alike == 1 else self.many(alike, nbytes, name)
+
+    @contextmanager
+    def watched(self, by: Watch | None) -> Iterator[None]:
+        before, self.watch = self.watch, by
+        try:
+            yield
+        finally:
+            self.watch = before
 
     def drop(self, *gone: Held) -> None:
         for held in gone:
-            self._allocator.allocated += held.spare
+            if self.watch is not None:
+                self.watch.dropped(held)
+            self.allocator.allocated += held.spare
             for block in (held.block, *held.others):
-                self._allocator.free(block)
+                self.allocator.free(block)
             self._live[held.name] -= held.total
+
+    def close(self) -> None:
+        """Nobody asks any more: what is given back from here on is not followed."""
+        self.closed = True
 
     def into(self, nbytes: int, *inputs: Held, name: str = "activations") -> Held:
         """The result of an operation whose inputs nobody needs any more."""
@@ -109,10 +146,26 @@ class Heap:
         """The same tensor, which from now on counts as another component."""
         self._live[held.name] -= held.total
         self._live[name] = self._live.get(name, 0) + held.total
-        return held._replace(name=name)
+        made = held._replace(name=name)
+        if self.watch is not None:
+            self.watch.renamed(held, made)
+        return made
 
     def all(self, sizes: Iterable[int], name: str) -> tuple[Held, ...]:
         return tuple(self.take(nbytes, name) for nbytes in sizes)
+
+    @property
+    def most(self) -> int:
+        """Bytes that were allocated at most in this phase."""
+        return self._most
+
+    def filled(self, most: int, by: dict[str, int]) -> None:
+        """So much was allocated when components had changed `by` as much from now."""
+        self._most, self._at_most = most, _changed(self._live, by)
+
+    def changed(self, by: dict[str, int]) -> None:
+        """What components have, where the allocator was asked by somebody else."""
+        self._live = _changed(self._live, by)
 
     def live(self, name: str) -> int:
         """Bytes of one component now."""
@@ -123,7 +176,14 @@ class Heap:
         found = Peak(
             live={name: nbytes for name, nbytes in self._at_most.items() if nbytes},
             allocated=self._most,
-            reserved=self._allocator.peak_reserved,
+            reserved=self.allocator.peak_reserved,
         )
-        self._most, self._at_most = self._allocator.allocated, self._live.copy()
+        self._most, self._at_most = self.allocator.allocated, self._live.copy()
         return found
+
+
+def _changed(live: dict[str, int], by: dict[str, int]) -> dict[str, int]:
+    found = live.copy()
+    for name, nbytes in by.items():
+        found[name] = found.get(name, 0) + nbytes
+    return found

@@ -24,9 +24,9 @@ Nobody has published bytes by library, so these are assumed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.chips import CAPABILITIES
 from weighbridge.allocator.filling import Filling
 from weighbridge.components.weights import Choice, Placed, together, total
 from weighbridge.memory import Basis, Bytes, Component, Phase, exactly
@@ -48,43 +48,63 @@ REPLAY = "c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor"
 Order = Callable[[Iterable[tuple[str, Placed]]], Iterable[Placed]]  # of (module, tensor)
 
 
-def loaded(
-    tensors: Sequence[Placed],
-    *,
-    formula: str,
-    basis: Basis,
-    order: Order | None,
-    part: "Part | None" = None,
-) -> Phase:
-    """The load phase, tensors placed in the engine's `order`. Without one they come in their own,
-    after one block of all their bytes: transformers' `caching_allocator_warmup`."""
-    weights, buffers = total(tensors, "weights"), total(tensors, "buffers")
-    allocator = replay(tensors, order)
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Bytes of tensors on a device, and what the allocator has for them."""
+
+    weights: int
+    buffers: int
+    allocated: int
+    reserved: int
+
+    @property
+    def rounding(self) -> int:
+        return self.allocated - self.weights - self.buffers
+
+    @property
+    def free(self) -> int:
+        return self.reserved - self.allocated
+
+
+def settled(tensors: Sequence[Placed], order: Order | None) -> Settled:
+    """Tensors placed in the engine's `order`. Without one they come in their own, after one block
+    of all their bytes: transformers' `caching_allocator_warmup`."""
+    found = replay(tensors, order)
+    return Settled(
+        weights=total(tensors, "weights"),
+        buffers=total(tensors, "buffers"),
+        allocated=found.allocated,
+        reserved=found.reserved,
+    )
+
+
+def loaded(held: Settled, *, formula: str, basis: Basis, part: "Part | None" = None) -> Phase:
+    """The load phase: the tensors, the allocator's share, the context."""
     components = (
         Component(
             name="weights",
-            bytes=exactly(weights),
+            bytes=exactly(held.weights),
             basis=basis,
             formula=formula,
             source="file headers" if basis == "read" else "the class's tensors",
         ),
         Component(
             name="buffers",
-            bytes=exactly(buffers),
+            bytes=exactly(held.buffers),
             basis="computed",
             formula="tensors that modules hold and do not train",
             source="the class's register_buffer calls",
         ),
         Component(
             name="rounding",
-            bytes=exactly(allocator.allocated - weights - buffers),
+            bytes=exactly(held.rounding),
             basis="computed",
             formula="blocks of 512 bytes, and remainders too small to split off",
             source=REPLAY,
         ),
         Component(
             name="fragmentation",
-            bytes=exactly(allocator.reserved - allocator.allocated),
+            bytes=exactly(held.free),
             basis="computed",
             formula="free room in segments of 2 MiB, 20 MiB or a tensor's own",
             source=REPLAY,
@@ -144,7 +164,7 @@ def _reckoned(part: "Part") -> int | None:
     chip = part.chip
     if chip is None or part.kind != "gpu" or chip.capability < RECKONED_SINCE:
         return None
-    base = BASE if CAPABILITIES[chip.capability].hbm else OTHER_BASE
+    base = BASE if chip.hbm else OTHER_BASE
     return base + chip.resident * STACK
 
 
@@ -209,6 +229,13 @@ def replay(tensors: Sequence[Placed], order: Order | None) -> Filling:
     else:
         filled = Filling()
         placed = order((t.module, t) for t in tensors)
+    alone: list[int] = []  # what comes once, up to experts
     for times, group in together(placed):
+        if times == 1:
+            alone.append(group[0].nbytes)
+            continue
+        filled.place(alone)
         filled.place([t.nbytes for t in group], times)
+        alone = []
+    filled.place(alone)
     return filled

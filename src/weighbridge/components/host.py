@@ -17,13 +17,17 @@ when cast, and 1.87 x the parameters with pages when its experts were stacked.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from weighbridge.arch.blueprint import Blueprint
 from weighbridge.components.weights import FLOATING, Choice
 from weighbridge.dtypes import DType
+from weighbridge.kept import kept
 from weighbridge.memory import Bytes, Component, exactly
 from weighbridge.model import ModelPart
 from weighbridge.quantization.scheme import Scheme
+from weighbridge.tensors import Tensor
 from weighbridge.units import GIB
 
 SOURCE = "transformers modeling_utils.py, core_model_loading.py"
@@ -84,8 +88,7 @@ def loaded(part: ModelPart, choice: Choice, weights: int, native: DType) -> Load
     form = choice.scheme
     here = form is not None and form.name.startswith(QUANTIZED_HERE)
     packs = here and not choice.as_stored and not part.packed
-    unpacks = any(t.file.endswith(".gguf") for t in part.stored)
-    return Loaded(choice.dtype, weights, native, packs or unpacks)
+    return Loaded(choice.dtype, weights, native, packs or _files(part).gguf)
 
 
 def while_loading(
@@ -99,9 +102,9 @@ def while_loading(
     """What the host holds at the worst moment of loading one part, in so many processes."""
     files = _files(part)
     whole = to.weights if part.packed else to.native.size(part.blueprint.parameters)
-    file_bytes = sum(files.values()) or whole
+    file_bytes = files.nbytes or whole
     copied, formula = (0, "") if straight_to_device else _copies(part, to, version)
-    read = 0 if version >= MAPPED_PICKLES_SINCE else _largest_pickle(files)
+    read = 0 if version >= MAPPED_PICKLES_SINCE else files.largest_pickle
     if read:
         formula = f"{formula or 'nothing is copied'}, and a file of {read:,} bytes is read whole"
     copies = Component(
@@ -120,27 +123,43 @@ def _copies(part: ModelPart, to: Loaded, version: tuple[int, ...]) -> tuple[int,
     """Bytes that one process holds beside pages of files, and why."""
     if version < BUILT_FIRST_BEFORE:
         return to.weights, f"the model is built in memory first: {to.weights:,} bytes"
-    cast = any(d != to.dtype for d in _floating(part) or [to.native])
+    cast = any(d != to.dtype for d in _files(part).floating or [to.native])
     if to.made or (cast and not part.packed):
         return to.weights, f"{to.weights:,} bytes of copies in {to.dtype.name}"
     if version < (5, 0):
         return 0, ""
     plan = part.blueprint
-    experts = sum(p.numel * p.copies for p in plan.counted if p.kind == "expert")
+    experts = kept(part, ("experts",), lambda: _of_experts(plan))
     return to.weights * experts // max(1, plan.parameters), "experts are stacked, a copy"
 
 
-def _floating(part: ModelPart) -> list[DType]:
-    """Dtypes of the stored tensors; none where no file was read."""
-    return list({t.dtype for t in part.stored if t.dtype.name.startswith(FLOATING)})
+def _of_experts(plan: Blueprint) -> int:
+    """Parameters of experts that are stored apart."""
+    return sum(p.numel * p.copies for p in plan.counted if p.kind == "expert")
 
 
-def _files(part: ModelPart) -> dict[str, int]:
+class _Files(NamedTuple):
+    """What the files of a part have; nothing where none was read."""
+
+    nbytes: int
+    largest_pickle: int
+    floating: frozenset[DType]  # of the stored tensors
+    gguf: bool
+
+
+def _files(part: ModelPart) -> _Files:
+    return kept(part, ("files",), lambda: _read(part.stored))
+
+
+def _read(stored: Iterable[Tensor]) -> _Files:
     sizes: dict[str, int] = defaultdict(int)
-    for t in part.stored:
+    dtypes = set()
+    for t in stored:
         sizes[t.file] += t.nbytes
-    return sizes
-
-
-def _largest_pickle(files: dict[str, int]) -> int:
-    return max((n for name, n in files.items() if name.endswith(PICKLES)), default=0)
+        dtypes.add(t.dtype)
+    return _Files(
+        nbytes=sum(sizes.values()),
+        largest_pickle=max((n for name, n in sizes.items() if name.endswith(PICKLES)), default=0),
+        floating=frozenset(d for d in dtypes if d.name.startswith(FLOATING)),
+        gguf=any(name.endswith(".gguf") for name in sizes),
+    )

@@ -7,9 +7,9 @@ layer only at the top of the model, and otherwise part of none, as there.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-BLOCK = re.compile(r"(?:.*?\.)?\d+(?=\.|$)")
+BLOCK = r"(?:.*?\.)?\d+(?=\.|$)"
 
 # A layer, and how many it holds of what: (parameter, count).
 Composition = tuple[str, tuple[tuple[str, int], ...]]
@@ -19,22 +19,20 @@ class Layers:
     """Which layer each tensor of a model belongs to."""
 
     def __init__(self, names: Iterable[str], blocks: Sequence[str]) -> None:
-        self._blocks = [tuple(pattern.split(".")) for pattern in blocks]
+        self._block = _block(blocks)
         names = tuple(names)
         parents = {name.rpartition(".")[0] for name in names}
         inner: set[str] = set()
         for parent in parents:
             _add_ancestors(parent, inner)
-        self._layer = {name: self._find(name, inner) for name in names}
+        once: dict[str, str] = {}  # one text for all tensors of a layer
+        found = ((name, self._find(name, inner)) for name in names)
+        self._layer = {name: at and once.setdefault(at, at) for name, at in found}
 
     def _find(self, name: str, inner: set[str]) -> str | None:
-        path = tuple(name.split("."))
-        for block in self._blocks:
-            head = path[: len(block)]
-            if len(path) > len(block) and all(
-                b in ("*", p) for b, p in zip(block, head, strict=True)
-            ):
-                return ".".join(head)
+        block = self._block(name)
+        if block is not None:
+            return block[0]
         parent = name.rpartition(".")[0]
         if not parent:
             return name
@@ -62,6 +60,15 @@ class Layers:
         return tuple((layer, counts) for counts, layer in firsts.items())
 
 
+def _block(patterns: Sequence[str]) -> Callable[[str], re.Match[str] | None]:
+    """Finds the module of one of `patterns` that a tensor is in: a star is any name. The first
+    pattern that fits decides."""
+    if not patterns:
+        return lambda name: None
+    texts = (re.escape(pattern).replace(r"\*", "[^.]*") for pattern in patterns)
+    return re.compile(f"(?:{'|'.join(texts)})(?=\\.)").match
+
+
 def _add_ancestors(path: str, found: set[str]) -> None:
     """The proper ancestors of a module path, the root aside, up to one that is there already."""
     while "." in path:
@@ -78,6 +85,6 @@ def largest_kept_whole(modules: Iterable[tuple[str, int]]) -> int:
     """
     sums: dict[str, int] = defaultdict(int)
     for path, nbytes in modules:
-        found = BLOCK.match(path)
+        found = re.match(BLOCK, path)
         sums[found[0] if found else path] += nbytes
     return max(sums.values(), default=0)

@@ -8,7 +8,7 @@ mixed precision (the same in float32, whatever the compute dtype), and 8 in a pu
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,15 +17,16 @@ from weighbridge.components.layers import Composition, Layers
 from weighbridge.components.weights import DIVISIONS, divided, persistent_bytes
 from weighbridge.dtypes import DType
 from weighbridge.errors import UnsupportedError
+from weighbridge.kept import kept
 from weighbridge.model import Model, ModelPart
 from weighbridge.quantization.scheme import Scheme
-from weighbridge.quantization.schemes import USUAL, scheme, stored
+from weighbridge.quantization.schemes import USUAL, scheme, weighed
 from weighbridge.report import Row
 
 FORMATS = (*USUAL, "Q8_0", "Q6_K", "Q4_K_M")
 MIXED = ("float32", "float16", "bfloat16")
 PURE = ("float16", "bfloat16")
-NUMBER = re.compile(r"\d+")
+NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a name of its own: a "w1" is no "w2"
 
 
 class _Counted(NamedTuple):
@@ -33,10 +34,11 @@ class _Counted(NamedTuple):
 
     part: ModelPart
     plan: Blueprint  # of the distinct parameters
-    sample: Blueprint  # of the first of those that are equal but for the layer's number
+    sample: Blueprint  # of the first of each name in all layers
     parameters: int
     counts: Mapping[str, int]  # of the parameters of `plan`
     firsts: Mapping[str, int]  # of those of `sample`
+    like: Mapping[str, str]  # for each of `counts` the first of its name in another layer
     layers: Layers
     kinds: tuple[Composition, ...]  # layers that differ, in terms of `firsts`
     dtype: DType  # the model's own, which a format gives to what it leaves alone
@@ -48,19 +50,24 @@ class _Counted(NamedTuple):
 
     def price(self, form: Scheme, major: int) -> tuple[int, tuple[str, int]]:
         """Bytes of all parameters in a format, and the largest layer with its bytes."""
-        sizes = self._sizes(form, major)
-        if form.by_layer:
-            sums = {name: sizes[name] * count for name, count in self.counts.items()}
-            return sum(sums.values()), self.layers.largest(sums.items())
-        total = sum(sizes[name] * count for name, count in self.firsts.items())
-        return total, self.largest(sizes)
+        if form.by_layer is None:
+            sizes = self._sizes(form, major, self.sample, self.sample.params)
+            total = sum(sizes[name] * count for name, count in self.firsts.items())
+            return total, self.largest(sizes)
+        firsts, params = set(self.like.values()), self.plan.params
+        varied = {p.name for p in params if p.name in firsts and form.by_layer(p)}
+        asked = [p for p in params if p.name in firsts or self.like.get(p.name) in varied]
+        sizes = self._sizes(form, major, self.plan, asked)
+        sums = {
+            name: sizes[name if name in sizes else self.like[name]] * count
+            for name, count in self.counts.items()
+        }
+        return sum(sums.values()), self.layers.largest(sums.items())
 
-    def _sizes(self, form: Scheme, major: int) -> dict[str, int]:
-        plan = self.plan if form.by_layer else self.sample
-        found = dict.fromkeys((p.name for p in plan.params), 0)
-        for s in stored(plan, form, dtype=self.dtype, transformers=major):
-            found[s.source] += s.nbytes
-        return found
+    def _sizes(
+        self, form: Scheme, major: int, plan: Blueprint, params: Sequence[Param]
+    ) -> dict[str, int]:
+        return weighed(params, form, plan=plan, dtype=self.dtype, transformers=major)
 
 
 class Table(NamedTuple):
@@ -72,6 +79,11 @@ class Table(NamedTuple):
 
 def table(model: Model, dtypes: Mapping[str, DType], *, major: int) -> Table:
     """`dtypes` is the dtype of each part, by name."""
+    facts = ("table", tuple((name, dtype.name) for name, dtype in dtypes.items()), major)
+    return kept(model, facts, lambda: _table(model, dtypes, major))
+
+
+def _table(model: Model, dtypes: Mapping[str, DType], major: int) -> Table:
     parts = [_counted(part, dtypes[part.name]) for part in model.parts]
     rows = [_division(parts, name, dtype) for name, dtype in DIVISIONS.items()]
     unavailable = {}
@@ -89,10 +101,10 @@ def _counted(part: ModelPart, dtype: DType) -> _Counted:
     names = [*(p.name for p, _ in distinct), *(b.name for b in plan.buffers)]
     layers = Layers(names, plan.blocks)
     counts = {p.name: count for p, count in distinct}
-    alike = _alike(p for p, _ in distinct)
-    firsts: dict[str, int] = dict.fromkeys(alike.values(), 0)
+    like = _alike(p for p, _ in distinct)
+    firsts: dict[str, int] = dict.fromkeys(like.values(), 0)
     for name, count in counts.items():
-        firsts[alike[name]] += count
+        firsts[like[name]] += count
     tied = tuple(p for p in plan.counted if p.tied)
     return _Counted(
         part=part,
@@ -101,8 +113,9 @@ def _counted(part: ModelPart, dtype: DType) -> _Counted:
         parameters=sum(p.numel * count for p, count in distinct),
         counts=counts,
         firsts=firsts,
+        like=like,
         layers=layers,
-        kinds=layers.kinds((name, alike[name], count) for name, count in counts.items()),
+        kinds=layers.kinds((name, like[name], count) for name, count in counts.items()),
         dtype=dtype,
     )
 

@@ -13,10 +13,10 @@ EXPERTS = ("expert", "experts")  # kinds of the parameters of one expert, and of
 def told(part: ModelPart, choice: Choice, major: int) -> str:
     """What to say of them; "" where there are none, or where they are packed."""
     form = choice.scheme
-    routed = any(x.kind in EXPERTS for x in part.blueprint.counted)
-    if major < MERGES or form is None or not routed or choice.as_stored:
+    if major < MERGES or form is None or choice.as_stored:
         return ""
-    if not form.name.startswith(BITSANDBYTES):
+    routed = (x.kind in EXPERTS for x in part.blueprint.counted)
+    if not form.name.startswith(BITSANDBYTES) or not any(routed):
         return ""
     return (
         f"experts are parameters of three dimensions, which bitsandbytes does not pack: they stay "

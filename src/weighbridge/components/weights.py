@@ -9,16 +9,19 @@
 Every tensor is apart, since the allocator rounds each of them; those of like experts are counted.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from math import prod
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from weighbridge.arch.blueprint import Blueprint, Buffer, expert_path, held
+from weighbridge.arch.blueprint import Blueprint, Buffer, alike, expert_path, held
 from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
-from weighbridge.model import ModelPart
-from weighbridge.quantization.schemes import Scheme, counted
+from weighbridge.kept import kept
+from weighbridge.model import Model, ModelPart
+
+if TYPE_CHECKING:
+    from weighbridge.quantization.scheme import Scheme
 
 # The contract's plain divisions, in the order of its table.
 DIVISIONS: dict[str, DType] = {
@@ -46,7 +49,7 @@ class Choice:
     """The format that weights are loaded in. `scheme` None and `as_stored` False: plain `dtype`."""
 
     dtype: DType  # of all that a scheme leaves alone; of everything without one
-    scheme: Scheme | None = None
+    scheme: "Scheme | None" = None
     as_stored: bool = False
 
     @property
@@ -55,11 +58,75 @@ class Choice:
             return "the checkpoint's own formats"
         return self.scheme.name if self.scheme else self.dtype.name
 
+    @property
+    def facts(self) -> tuple[Hashable, ...]:
+        """With a part they say what is loaded of it: it has one scheme of a name."""
+        return (self.name, self.dtype.name, self.as_stored)
 
-def placed(part: ModelPart, choice: Choice, *, major: int) -> Iterator[Placed]:
+
+Choices = Mapping[str, Choice]  # of the parts of a model, by name
+
+
+def formats(choices: Choices) -> Hashable:
+    """With a model they say what is loaded."""
+    return tuple((name, *c.facts) for name, c in choices.items())
+
+
+def tensors(model: Model, choices: Choices, *, major: int) -> tuple[Placed, ...]:
+    """Every tensor of every part, whole: what one device would hold."""
+
+    def found() -> tuple[Placed, ...]:
+        parts = [placed(part, choices[part.name], major=major) for part in model.parts]
+        return parts[0] if len(parts) == 1 else tuple(t for part in parts for t in part)
+
+    return kept(model, ("tensors", formats(choices), major), found)
+
+
+def placed(part: ModelPart, choice: Choice, *, major: int) -> tuple[Placed, ...]:
     """Every tensor that one part puts on the device, parameters first; ties once."""
+    facts = ("placed", *choice.facts, major)
+    return kept(part, facts, lambda: tuple(_placed(part, choice, major)))
+
+
+def by_module(model: Model, choices: Choices, *, major: int) -> tuple[Placed, ...]:
+    """`tensors` for who takes a module's together: stored experts that are alike are counted."""
+    found: list[Placed] = []
+    for part in model.parts:
+        choice = choices[part.name]
+        if choice.as_stored:
+            found += _made(part, _counted(part), choice, major)
+        else:
+            found += placed(part, choice, major=major)
+    return tuple(found)
+
+
+def _counted(part: ModelPart) -> Iterator[tuple[str, int, int]]:
+    """What `_weights` has of a part as it is stored, like experts told once."""
+    first, copies, ordered, stands = part.counted
+    for t, at in zip(part.stored, stands, strict=True):
+        if not ordered[at]:
+            yield t.name, t.nbytes, 1
+        elif t is first[at]:
+            yield t.name, t.nbytes, copies[at]
+
+
+def weight_bytes(part: ModelPart, choice: Choice, *, major: int) -> int:
+    """Bytes of a part's weights, without its buffers."""
+    if choice.as_stored:
+        return kept(part, ("stored",), lambda: sum(t.nbytes for t in part.stored))
+    facts = ("weights", *choice.facts, major)
+    return kept(part, facts, lambda: total(placed(part, choice, major=major), "weights"))
+
+
+def _placed(part: ModelPart, choice: Choice, major: int) -> Iterator[Placed]:
+    return _made(part, _weights(part, choice, major), choice, major)
+
+
+def _made(
+    part: ModelPart, weights: Iterable[tuple[str, int, int]], choice: Choice, major: int
+) -> Iterator[Placed]:
     prefix = f"{part.name}." if part.name else ""
-    for name, nbytes, count in _weights(part, choice, major):
+    for name, nbytes, count in weights:
         yield Placed(prefix + name.rpartition(".")[0], nbytes, "weights", count)
     for buffer in alive(part.blueprint, major):
         nbytes = buffer_size(buffer, choice.dtype)
@@ -69,11 +136,12 @@ def placed(part: ModelPart, choice: Choice, *, major: int) -> Iterator[Placed]:
 def together(tensors: Iterable[Placed]) -> Iterator[tuple[int, tuple[Placed, ...]]]:
     """(how often, tensors): what all experts of a layer have, one expert's after the other's; all
     else once and alone."""
-    for (path, count), group in groupby(tensors, _experts_of):
-        if path:
+    for several, found in groupby(tensors, lambda t: t.copies > 1):
+        if not several:
+            yield from ((1, (t,)) for t in found)
+            continue
+        for (_, count), group in groupby(found, lambda t: alike(t.module, t.copies)):
             yield count, tuple(group)
-        else:
-            yield from ((1, (t,)) for t in group)
 
 
 def apart(tensors: Iterable[Placed]) -> Iterator[Placed]:
@@ -84,10 +152,6 @@ def apart(tensors: Iterable[Placed]) -> Iterator[Placed]:
             for path, t in found:
                 tail = t.module[len(path) + 1 :]
                 yield t if count == 1 else Placed(f"{path}{i}{tail}", t.nbytes, t.component)
-
-
-def _experts_of(t: Placed) -> tuple[str, int]:
-    return ("", 1) if t.copies == 1 else (expert_path(t.module), t.copies)
 
 
 def _weights(part: ModelPart, choice: Choice, major: int) -> Iterator[tuple[str, int, int]]:
@@ -102,6 +166,8 @@ def _weights(part: ModelPart, choice: Choice, major: int) -> Iterator[tuple[str,
             for p in plan.counted
             if not p.tied
         )
+    from weighbridge.quantization.schemes import counted  # which plain numbers do without
+
     found = counted(plan, choice.scheme, dtype=choice.dtype, transformers=major)
     return ((s.source, s.nbytes, count) for s, count in found)
 
@@ -129,8 +195,12 @@ def persistent_bytes(part: ModelPart, dtype: DType) -> int:
 
 def volatile_bytes(part: ModelPart, major: int) -> int:
     """Buffers that are made anew and never stored: positions, masks, rotary frequencies."""
-    alone = (b for b in alive(part.blueprint, major) if not b.persistent)
-    return sum(buffer_size(b, FLOAT32) for b in alone)
+
+    def found() -> int:
+        alone = (b for b in alive(part.blueprint, major) if not b.persistent)
+        return sum(buffer_size(b, FLOAT32) for b in alone)
+
+    return kept(part, ("volatile", major), found)
 
 
 def _follows(buffer: Buffer) -> bool:

@@ -5,22 +5,21 @@ leaves alone.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.components.weights import DIVISIONS, FLOATING, Choice
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.model import ModelPart
-from weighbridge.quantization.declared import declared, fallback_dtype
-from weighbridge.quantization.schemes import scheme
-from weighbridge.workload import Weighed
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Weighed
 
 ASKED = "as you asked"
 Default = Callable[[ModelPart], tuple[DType, str]]  # the engine's own dtype of a part, and why
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The format that one part is loaded in, and in words why."""
 
     choice: Choice
@@ -51,7 +50,7 @@ def by_server(part: ModelPart) -> tuple[DType, str]:
     return BFLOAT16, "the engine serves float32 models in bfloat16"
 
 
-def decide(part: ModelPart, workload: Weighed, default: Default) -> Decision:
+def decide(part: ModelPart, workload: "Weighed", default: Default) -> Decision:
     """The format that the loader gives one part."""
     plain = DIVISIONS.get(workload.dtype or "")
     divided = plain is not None and plain.nbytes < 2  # fp8, int8, int4: every weight alike
@@ -60,6 +59,8 @@ def decide(part: ModelPart, workload: Weighed, default: Default) -> Decision:
         if workload.quantization in (None, own.choice.scheme and own.choice.scheme.name):
             return own
     if workload.quantization:
+        from weighbridge.quantization.schemes import scheme  # here and below: of packed weights
+
         dtype, _ = _dtype(part, workload, by_transformers(5))
         return Decision(Choice(dtype=dtype, scheme=scheme(workload.quantization)), ASKED)
     if plain is not None:
@@ -68,8 +69,10 @@ def decide(part: ModelPart, workload: Weighed, default: Default) -> Decision:
     return Decision(Choice(dtype=dtype), why)
 
 
-def _packed(part: ModelPart, workload: Weighed, default: Default) -> Decision:
+def _packed(part: ModelPart, workload: "Weighed", default: Default) -> Decision:
     """A checkpoint in a format of its own: its tensors where headers were read."""
+    from weighbridge.quantization.declared import declared
+
     dtype = _dtype(part, workload, default)[0] if workload.dtype else native_dtype(part)
     if not part.stored:
         assert part.quantization is not None
@@ -83,7 +86,7 @@ def _packed(part: ModelPart, workload: Weighed, default: Default) -> Decision:
     return Decision(choice, "as the checkpoint is stored")
 
 
-def _dtype(part: ModelPart, workload: Weighed, default: Default) -> tuple[DType, str]:
+def _dtype(part: ModelPart, workload: "Weighed", default: Default) -> tuple[DType, str]:
     """(dtype, why): the user's, else the engine's default."""
     if not workload.dtype:
         return default(part)
@@ -103,6 +106,8 @@ def own_dtype(part: ModelPart) -> tuple[DType, str]:
         if t.dtype.name.startswith(FLOATING):
             return t.dtype, "as the first tensor of the checkpoint is stored"
     if part.quantization is not None:
+        from weighbridge.quantization.declared import fallback_dtype
+
         return fallback_dtype(part.quantization), "as loaders of this quantization take it"
     if part.library == "size":
         return BFLOAT16, "assumed: 16 bits, as models of today are released"

@@ -5,17 +5,18 @@ is the model as an engine meets it; `workload` has what the user said, and the e
 own defaults and reports them.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from weighbridge.arch.body import Body
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Layer
-from weighbridge.components.weights import Choice, Placed, placed
-from weighbridge.memory import Device
+from weighbridge.components.weights import Choice, Placed, formats, tensors
+from weighbridge.memory import Device, Part
 from weighbridge.model import Model, ModelPart
+from weighbridge.workload import Infer
 
 Surely = Literal["yes", "no", "unknown"]
 WOULD: Mapping[Surely, str] = {"yes": "would", "unknown": "may", "no": "would not"}
@@ -68,17 +69,13 @@ class Subject:
     @property
     def formats(self) -> Hashable:
         """Of every part, by name: with the model they say what is loaded."""
-        found = {"": self.choice, **self.choices}
-        return tuple((name, c.name, c.as_stored, c.dtype.name) for name, c in found.items())
+        return formats({"": self.choice, **self.choices})
 
     @cached_property
     def tensors(self) -> tuple[Placed, ...]:
         """Every tensor of every part, whole: what one device would hold."""
-        return tuple(
-            t
-            for part in self.model.parts
-            for t in placed(part, self.choices.get(part.name, self.choice), major=self.major)
-        )
+        choices = {p.name: self.choices.get(p.name, self.choice) for p in self.model.parts}
+        return tensors(self.model, choices, major=self.major)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,3 +99,44 @@ class Answer:
     derived: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     serves: Serves | None = None  # of an engine that takes a share of the card
+
+
+Kinds = Sequence[Sequence[Sequence[Part]]]
+
+
+class Held(NamedTuple):
+    """What an answer says in numbers alone, for searches: no text is written for it.
+
+    `kinds` are the accelerators that differ, each as its phases, each of those as its components'
+    names and bytes; components of one name may be summed.
+    """
+
+    gpus: int  # accelerators in all
+    kinds: Kinds
+    surely: Surely = "yes"  # of `Serves`
+    bounds: "Bounds | None" = None  # where `kinds` are no more than at most
+
+
+class Bounds(NamedTuple):
+    """What is at least held, and how to reckon it, where it lies between two bounds."""
+
+    least: Kinds
+    exactly: Callable[[], Held]
+
+
+class Point(NamedTuple):
+    """What a search changes of a workload."""
+
+    context: int  # tokens of one request
+    prompt_len: int | None
+    batch_size: int
+
+    def of(self, w: Infer) -> Infer:
+        """The workload there."""
+        return replace(
+            w, context=self.context, prompt_len=self.prompt_len, batch_size=self.batch_size
+        )
+
+
+# The same model on the same cards elsewhere, in numbers; None where it surely does not hold
+Probe = Callable[[Point], Held | None]

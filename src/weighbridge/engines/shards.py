@@ -12,14 +12,13 @@ Weights are as the engine holds them: query, key and value in one, gate and up i
 of a layer in one; with the tables of rotary positions that it makes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Unpack
 
 from weighbridge.arch.body import Block
 from weighbridge.arch.mixers import Layer
 from weighbridge.components.weights import Placed
-from weighbridge.engines.kept import kept
 from weighbridge.engines.parallel.cuts import check
 from weighbridge.engines.parallel.holding import Held, Place, hold, holding, units
 from weighbridge.engines.parallel.rules import SGLANG, VLLM, Rules, rules
@@ -27,6 +26,7 @@ from weighbridge.engines.parallel.spread import Sizes, Spread
 from weighbridge.engines.parallel.stages import given
 from weighbridge.engines.serving import Subject
 from weighbridge.errors import UsageError
+from weighbridge.kept import kept
 
 __all__ = ["SGLANG", "VLLM", "Rank", "Rules", "Spread", "ranks", "rules"]
 FLAG = "--tensor-parallel-size"
@@ -59,7 +59,9 @@ def ranks(subject: Subject, *, rules: Rules = VLLM, **sizes: Unpack[Sizes]) -> t
     named = spread.tensor > 1
     found = tensors_of(subject, rules, spread=named)
     shares: _Shares = kept(
-        (found,), ("shares", rules, spread, bounds), lambda: _shares(found, spread, bounds, rules)
+        subject.model,
+        ("shares", *_facts(subject, rules, spread=named), spread, bounds),
+        lambda: _shares(found, spread, bounds, rules),
     )
     return tuple(
         Rank(
@@ -81,9 +83,14 @@ def ranks(subject: Subject, *, rules: Rules = VLLM, **sizes: Unpack[Sizes]) -> t
 
 def tensors_of(subject: Subject, rules: Rules, *, spread: bool) -> tuple[Held, ...]:
     """`holding`, once for a model in its formats."""
+    facts = ("held", *_facts(subject, rules, spread=spread))
+    return kept(subject.model, facts, lambda: holding(subject, rules, spread))
+
+
+def _facts(subject: Subject, rules: Rules, *, spread: bool) -> tuple[Hashable, ...]:
+    """What decides beside the model which tensors there are."""
     towers = tuple((t.kind, t.heads) for t in subject.body.towers)
-    facts = ("held", subject.formats, towers, rules, spread)
-    return kept((subject.model,), facts, lambda: holding(subject, rules, spread))
+    return (subject.formats, towers, rules, spread)
 
 
 class _Shares(NamedTuple):

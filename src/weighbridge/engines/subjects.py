@@ -8,7 +8,6 @@ from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.bodies import body
 from weighbridge.arch.body import Body
 from weighbridge.arch.cache_layers.attention import usual
-from weighbridge.arch.cache_layers.gguf import layers_of_gguf
 from weighbridge.arch.config import Config
 from weighbridge.arch.layers import layers
 from weighbridge.arch.longest import longest, longest_of_gguf
@@ -17,13 +16,12 @@ from weighbridge.arch.positions import learned
 from weighbridge.components.weights import DIVISIONS, Choice
 from weighbridge.engines import methods
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
-from weighbridge.engines.kept import kept
 from weighbridge.engines.parallel.names import role
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.table import Engine, Version
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
+from weighbridge.kept import kept
 from weighbridge.model import Model, ModelPart
-from weighbridge.quantization.schemes import scheme
 from weighbridge.workload import Infer
 
 USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
@@ -45,15 +43,18 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
             "language models and text encoders alone; ask --engine transformers"
         )
     decisions = {p.name: decision(p, w, engine, version) for p in model.parts}
-    config = of_part(part)
-    metadata = part.config.get("gguf")
-    found, notes = remembered(config, metadata, part)
-    end = longest_of_gguf(metadata) if metadata else longest(part.config)
+    config, metadata = of_part(part), part.config.get("gguf")
+    found, notes = kept(part, ("remembered",), lambda: remembered(config, metadata, part))
+    end = kept(
+        part,
+        ("longest",),
+        lambda: longest_of_gguf(metadata) if metadata else longest(part.config),
+    )
     context, why = asked(w, end)
     if engine.name not in LLAMA_CPP:  # its cache may be longer than its texts
         within(part, end, context)
     computes = kept(
-        (part,),
+        part,
         ("body", w.image_size, w.audio_seconds),
         lambda: body(
             part.blueprint,
@@ -96,8 +97,12 @@ def within(part: ModelPart, end: int | None, context: int) -> None:
 
 def reads_text(part: ModelPart) -> bool:
     """Whether it has an embedding of words."""
-    named = (p.name for p in part.blueprint.counted if p.kind == "embedding")
-    return any(role(name) == "vocab" or WORDS in name for name in named)
+
+    def found() -> bool:
+        named = (p.name for p in part.blueprint.counted if p.kind == "embedding")
+        return any(role(name) == "vocab" or WORDS in name for name in named)
+
+    return kept(part, ("reads text",), found)
 
 
 def unused(w: Infer, plan: Blueprint, computes: Body, context: int) -> Iterator[str]:
@@ -148,6 +153,8 @@ def converted(found: Decision, w: Infer, *, packed: bool) -> Decision:
     kept = packed and form is not None and form.name == "mxfp4"
     if w.quantization and not kept:
         raise UsageError(not_of_gguf(w.quantization))
+    from weighbridge.quantization.schemes import scheme
+
     kind = {"float16": "F16", "float32": "F32"}.get(dtype.name, "BF16")
     why = f"as converted to GGUF, {found.why}"
     if kept:
@@ -177,6 +184,8 @@ def remembered(
     """(layers, what to say). A model type that is not in our tables is read as usual attention,
     and said; headers alone tell nothing."""
     if metadata:
+        from weighbridge.arch.cache_layers.gguf import layers_of_gguf
+
         return layers_of_gguf(metadata), ()
     if part.library == "size":
         return (), ()

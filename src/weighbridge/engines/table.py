@@ -10,7 +10,7 @@ from weighbridge.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
-    from weighbridge.engines.serving import Answer, Subject
+    from weighbridge.engines.serving import Answer, Probe, Subject
     from weighbridge.workload import Infer
 
 Version = tuple[int, ...]
@@ -25,6 +25,7 @@ class Engine:
     oldest: Version
     newest: Version
     searched: bool = False  # whether the module has `holds`, which is faster than an answer
+    probed: bool = False  # whether it has `probe`: an answer's numbers alone
 
     @property
     def infer(self) -> "Callable[[Subject, Infer, Budget | None], Answer]":
@@ -42,15 +43,36 @@ class Engine:
         ).holds
         return found
 
+    @property
+    def probe(self) -> "Callable[[Subject, Infer, Budget], Probe] | None":
+        """What prepares a search: its probe says in numbers what `infer` would answer."""
+        if not self.probed:
+            return None
+        found: Callable[[Subject, Infer, Budget], Probe] = import_module(
+            f"weighbridge.engines.{self.module}"
+        ).probe
+        return found
+
 
 ENGINES: Mapping[str, Engine] = {
     e.name: e
     for e in (
-        Engine(name="transformers", module="transformers", oldest=(4, 30), newest=(5, 23)),
-        Engine(name="vllm", module="vllm", oldest=(0, 9), newest=(0, 33)),
-        Engine(name="sglang", module="sglang", oldest=(0, 4), newest=(0, 5, 23)),
         Engine(
-            name="llama.cpp", module="llama_cpp", oldest=(4905,), newest=(11200,), searched=True
+            name="transformers",
+            module="transformers",
+            oldest=(4, 30),
+            newest=(5, 23),
+            probed=True,
+        ),
+        Engine(name="vllm", module="vllm", oldest=(0, 9), newest=(0, 33), probed=True),
+        Engine(name="sglang", module="sglang", oldest=(0, 4), newest=(0, 5, 23), probed=True),
+        Engine(
+            name="llama.cpp",
+            module="llama_cpp",
+            oldest=(4905,),
+            newest=(11200,),
+            searched=True,
+            probed=True,
         ),
         Engine(
             name="ik_llama.cpp",
@@ -58,6 +80,7 @@ ENGINES: Mapping[str, Engine] = {
             oldest=(3576,),
             newest=(4840,),
             searched=True,
+            probed=True,
         ),
     )
 }

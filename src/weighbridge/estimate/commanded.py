@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.engines.lines import SERVERS
+from weighbridge.judged import Remedy, Verdict
 from weighbridge.model import Model
-from weighbridge.report import Remedy, Report, Verdict
+from weighbridge.report import Report
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -118,3 +119,21 @@ def _allowed(report: Report, engine: str, then: Verdict | None) -> Report:
         flags=variable,
     )
     return replace(report, remedies=(remedy, *report.remedies))
+
+
+def named(report: Report, launched: "Launch") -> Report:
+    """What was read of the engine's own command line, and what it decides itself."""
+    told = {
+        "engine": launched.engine,
+        "program": launched.program,
+        "ignored": launched.ignored,
+        "unknown": launched.unknown,
+        "defaults": [
+            {"name": name, "value": value, "why": why} for name, value, why in launched.defaults
+        ],
+    }
+    return replace(
+        report,
+        derived={**report.derived, "command": told},
+        warnings=(*launched.warnings, *report.warnings),
+    )

@@ -1,6 +1,6 @@
 """`infer`: what serving a model takes, by the rules of one engine."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 from weighbridge import bounds, exact, fit, host_fit
 from weighbridge.components.unpacked_experts import told
 from weighbridge.engines import lines
-from weighbridge.engines.serving import Answer, Subject
+from weighbridge.engines.serving import Answer, Held, Point, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, version, written
 from weighbridge.errors import UnsupportedError
-from weighbridge.estimate import rough, served, uncounted
+from weighbridge.estimate import served, uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.estimate.limits import largest
 from weighbridge.fit import Answer as Fits
+from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Bytes, Device
 from weighbridge.model import Model
-from weighbridge.report import Remedy, Report, Verdict
+from weighbridge.report import Report
 from weighbridge.settings import foreign
 from weighbridge.workload import Infer
 
@@ -140,14 +141,51 @@ def _remedies(
 
 
 def _answer(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> Answer:
-    return rough.answer(s, w) if s.model.rough else kind.infer(s, w, budget)
+    if not s.model.rough:
+        return kind.infer(s, w, budget)
+    from weighbridge.estimate import rough
+
+    return rough.answer(s, w)
 
 
 def _holds(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> bool:
     if kind.holds is not None and not s.model.rough and not kind.holds(s, w, budget):
         return False  # nor does it with the margins of published runs
-    found = widened(_answer(s, w, kind, budget), runs(s, kind))
-    return served.verdict(found, w, kind.name, budget).fits == "yes"
+    found = _answer(s, w, kind, budget)
+    phases = {id(d.phases): d.phases for d in found.devices if d.kind == "gpu"}
+    told = Held(
+        gpus=sum(d.kind == "gpu" for d in found.devices),
+        kinds=[[p.parts for p in own] for own in phases.values()],
+        surely="yes" if found.serves is None else found.serves.surely,
+    )
+    return _surely(told, runs(s, kind), budget)
+
+
+def _quick(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> Callable[[Point], bool] | None:
+    """`_holds` in numbers alone, where the engine has them."""
+    if kind.probe is None or s.model.rough:
+        return None
+    probe, like = kind.probe(s, w, budget), runs(s, kind)
+
+    @cache
+    def holds(at: Point) -> bool:
+        found = probe(at)
+        if found is None:
+            return False
+        if _surely(found, like, budget):
+            return True
+        between = found.bounds
+        if between is None or not _surely(found._replace(kinds=between.least), like, budget):
+            return False
+        return _surely(between.exactly(), like, budget)
+
+    return holds
+
+
+def _surely(found: Held, like: bounds.Runs, budget: "Budget") -> bool:
+    """Whether the verdict is yes, with the margins of such runs."""
+    high = bounds.highest(found.kinds, like, several=found.gpus > 1)
+    return found.surely == "yes" and fit.surely(high, found.gpus, budget)
 
 
 def runs(s: Subject, kind: Engine) -> bounds.Runs:
@@ -253,26 +291,29 @@ def _limits(
     def more(n: int) -> bool:
         return _holds(s, replace(w, batch_size=n), kind, budget)
 
-    batch = w.batch_size or 1
-    tokens = max(s.longest or UNBOUNDED, s.context)
+    batch, tokens = w.batch_size or 1, max(s.longest or UNBOUNDED, s.context)
     most = w.max_num_seqs or max(MANY, batch)
+    quick = _quick(s, w, kind, budget)
+    by_length = None if quick is None else lambda n: quick(Point(n, _prompt(w, n), batch))
+    by_batch = None if quick is None else lambda n: quick(Point(s.context, w.prompt_len, n))
     found: dict[str, Any] = {
-        "largest_context": largest(longer, tokens, near=s.context),
-        "largest_batch_size": largest(more, most, near=batch),
+        "largest_context": largest(longer, tokens, near=s.context, quick=by_length),
+        "largest_batch_size": largest(more, most, near=batch, quick=by_batch),
         "searched_to": {"context": tokens, "batch_size": most},
     }
     if own:
         return found
-    requests = found["largest_batch_size"]
-    return found | {"kv_cache_tokens": requests * s.context, "max_concurrency": float(requests)}
+    held = found["largest_batch_size"]
+    return found | {"kv_cache_tokens": held * s.context, "max_concurrency": float(held)}
 
 
 def _of_length(w: Infer, context: int) -> Infer:
+    return replace(w, context=context, prompt_len=_prompt(w, context))
+
+
+def _prompt(w: Infer, context: int) -> int | None:
     """A longer or shorter prompt: what is written stays."""
-    if w.prompt_len is None:
-        return replace(w, context=context)
-    prompt = max(1, context - (w.max_new_tokens or 0))
-    return replace(w, context=context, prompt_len=prompt)
+    return None if w.prompt_len is None else max(1, context - (w.max_new_tokens or 0))
 
 
 def _warnings(

@@ -1,33 +1,37 @@
 """`load`: what the weights of a model take, in the chosen format and in every one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from weighbridge import bounds, fit, host_fit
+from weighbridge import bounds
 from weighbridge.components import device, host
 from weighbridge.components.layers import largest_kept_whole
 from weighbridge.components.table import table
 from weighbridge.components.unpacked_experts import told
 from weighbridge.components.weights import (
     Choice,
-    Placed,
-    placed,
-    total,
+    Choices,
+    by_module,
+    formats,
+    tensors,
     volatile_bytes,
+    weight_bytes,
 )
 from weighbridge.engines.choosing import Decision, by_transformers, decide, native_dtype
 from weighbridge.engines.transformers import loading as transformers
-from weighbridge.engines.transformers import units
 from weighbridge.estimate.facts import cautions, facts
+from weighbridge.kept import kept
 from weighbridge.memory import Basis, Component, Device, Phase
 from weighbridge.model import Model
 from weighbridge.quantization.scheme import Scheme
-from weighbridge.report import Report, Verdict
+from weighbridge.report import Report
 from weighbridge.workload import Load
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.accelerators.parts import Part
+    from weighbridge.accelerators.ram import Ram
+    from weighbridge.judged import Verdict
 
 BASIS: dict[bool, Basis] = {True: "read", False: "computed"}  # by whether it is as stored
 ONE_BUFFER = ("llama.cpp", "mlx-lm")  # no caching allocator between the tensors and the device
@@ -48,19 +52,16 @@ def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> R
         experts = (told(p, decisions[p.name].choice, major) for p in model.parts)
         said += dict.fromkeys(filter(None, experts))
     first = decisions[model.parts[0].name]
-    tensors = {
-        part.name: tuple(placed(part, decisions[part.name].choice, major=major))
-        for part in model.parts
-    }
-    weights = {name: total(group, "weights") for name, group in tensors.items()}
+    choices = {name: d.choice for name, d in decisions.items()}
+    weights = {p.name: weight_bytes(p, choices[p.name], major=major) for p in model.parts}
     found = facts(model)
-    everything = [t for group in tensors.values() for t in group]
+    warm = workload.device_map is not None and version >= transformers.WARMUP_SINCE
     on_device = _on_device(
         model,
-        everything,
+        sum(weights.values()),
+        lambda: _settled(model, choices, major, warm=warm),
         first.choice,
         formula=f"{found.parameters:,} parameters in {first.choice.name}",
-        warm=workload.device_map is not None and version >= transformers.WARMUP_SINCE,
         part=card,
     )
     priced = table(model, {part.name: native_dtype(part) for part in model.parts}, major=major)
@@ -70,7 +71,6 @@ def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> R
         *bounds.widened((gpu,), runs(model, first.choice.scheme), margins),
         Device(index=0, kind="host", phases=(on_host,)),
     )
-    judged = None if budget is None else _verdict(model, devices[0], everything, budget, first)
     return Report(
         task="load",
         model=found,
@@ -82,25 +82,48 @@ def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> R
             "unavailable_formats": priced.unavailable,
         },
         table=priced.rows,
-        verdict=host_fit.both(
-            judged,
-            devices,
-            workload.host_memory(),
-            shared=budget is not None and budget.shares_host,
-        ),
+        verdict=_verdict(model, budget, workload.host_memory(), devices, choices, major),
         warnings=(*model.notes, *said, *(() if budget is None else cautions(budget))),
     )
 
 
 def _verdict(
-    model: Model, gpu: Device, tensors: list[Placed], budget: "Budget", first: Decision
-) -> Verdict:
-    largest = None
-    if budget.choice.count > 1 and not model.rough:
-        largest = largest_kept_whole((t.module, t.nbytes * t.copies) for t in tensors)
-    return fit.verdict(
-        gpu, budget, engine=engine(model, first.choice.scheme), largest_layer=largest
-    )
+    model: Model,
+    budget: "Budget | None",
+    ram: "Ram | None",
+    devices: tuple[Device, ...],
+    choices: Choices,
+    major: int,
+) -> "Verdict | None":
+    """What is said of the devices and of the host; None where neither was named."""
+    if budget is None and ram is None:
+        return None
+    from weighbridge import fit, host_fit  # here and below: what the plain question does without
+
+    if budget is None:
+        return host_fit.both(None, devices, ram)
+    largest = _largest(model, choices, major) if budget.choice.count > 1 else None
+    loader = engine(model, choices[model.parts[0].name].scheme)
+    found = fit.verdict(devices[0], budget, engine=loader, largest_layer=largest)
+    return host_fit.both(found, devices, ram, shared=budget.shares_host)
+
+
+def _largest(model: Model, choices: Choices, major: int) -> int | None:
+    """Bytes of the largest layer, which goes to one device as a whole."""
+
+    def found() -> int:
+        placed = tensors(model, choices, major=major)
+        return largest_kept_whole((t.module, t.nbytes * t.copies) for t in placed)
+
+    return None if model.rough else kept(model, ("largest", formats(choices), major), found)
+
+
+def _settled(model: Model, choices: Choices, major: int, *, warm: bool) -> device.Settled:
+    """All tensors on one device: after a warm-up in their own order, else as `.to` moves them."""
+    order = None if warm else transformers.placement_order
+    facts = ("settled", formats(choices), major, warm)
+    held = tensors if warm else by_module
+    return kept(model, facts, lambda: device.settled(held(model, choices, major=major), order))
 
 
 def _on_card(
@@ -110,6 +133,10 @@ def _on_card(
     version: tuple[int, int],
 ) -> tuple[dict[str, Decision], list[str]]:
     """What is loaded on a card without units for it, and what to say."""
+    if card is None:
+        return dict(decisions), []
+    from weighbridge.engines.transformers import units
+
     found, said = {}, []
     for part in model.parts:
         before = decisions[part.name]
@@ -153,22 +180,20 @@ def _process(loader: str) -> Component:
 
 def _on_device(
     model: Model,
-    tensors: list[Placed],
+    weights: int,
+    settled: Callable[[], device.Settled],
     first: Choice,
     *,
     formula: str,
-    warm: bool,
     part: "Part | None",
 ) -> Phase:
     form, basis = first.scheme, BASIS[first.as_stored]
-    weights = total(tensors, "weights")
     if model.rough:
         alone = device.words_alone(model.parameters, first, weights)
         return device.rough(weights, part, alone=alone)
     if engine(model, form) in ONE_BUFFER:
         return device.in_one_buffer(weights, formula=formula, basis=basis, part=part)
-    order = None if warm else transformers.placement_order
-    return device.loaded(tensors, formula=formula, basis=basis, order=order, part=part)
+    return device.loaded(settled(), formula=formula, basis=basis, part=part)
 
 
 def runs(model: Model, form: Scheme | None) -> bounds.Runs:
@@ -218,7 +243,7 @@ def _download(
     for part in model.parts:
         own, chosen = decide(part, Load(), by_transformers(5)).choice, decisions[part.name].choice
         same = major >= 5 and (own.name, own.dtype) == (chosen.name, chosen.dtype)
-        stored = weights[part.name] if same else total(placed(part, own, major=5), "weights")
+        stored = weights[part.name] if same else weight_bytes(part, own, major=5)
         nbytes += stored
     return nbytes
 

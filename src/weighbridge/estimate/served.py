@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge import fit
 from weighbridge.engines.serving import WOULD, Answer, Surely
+from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Device
-from weighbridge.report import Remedy, Verdict
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:

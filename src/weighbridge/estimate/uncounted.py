@@ -11,11 +11,13 @@ from dataclasses import replace
 from weighbridge.arch import towers
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import LAUNCHED
-from weighbridge.estimate.load import load
+from weighbridge.judged import Verdict
+from weighbridge.kept import kept
 from weighbridge.model import Model, ModelPart
-from weighbridge.report import Report, Verdict
+from weighbridge.report import Report
 from weighbridge.workload import Infer, Load
 
+DRAFTLESS = ("llama.cpp", "ik_llama.cpp")  # whose rules have no draft model yet
 PIPELINES = ("diffusers", "timm")
 BESIDE = "sentence-transformers"  # a part that works on one vector a text
 # Modules that `generate` runs behind the text; servers run the language model alone.
@@ -40,6 +42,8 @@ def beside_weights(model: Model) -> str:
 
 def weights_alone(model: Model, w: Infer, missing: str) -> Report:
     """The answer of `load`, and a verdict that says what is missing."""
+    from weighbridge.estimate.load import load
+
     names = ("dtype", "quantization", "engine_version", "device_map", "base_model")
     where = ("gpu", "gpu_memory", "headroom", "ram")
     found = load(model, Load(**{name: getattr(w, name) for name in (*names, *where)}))
@@ -106,9 +110,15 @@ def _of_others(s: Subject, w: Infer) -> Iterator[str]:
     for tower in s.body.towers:
         if not tower.layers and s.body.causal and (server or asked[tower.kind]):
             yield f"the convolutions of its tower for {tower.kind}s"
-    behind = {p.name.partition(".")[0] for p in s.part.blueprint.counted} & BEHIND
+    if w.engine in DRAFTLESS and s.draft is not None:
+        yield "the draft model, with a cache and buffers of its own"
+    behind = kept(s.part, ("behind",), lambda: _behind(s.part))
     if behind and not server:
         yield f"what its {_listed(sorted(behind))} makes of the text"
+
+
+def _behind(part: ModelPart) -> frozenset[str]:
+    return BEHIND & {p.name.partition(".")[0] for p in part.blueprint.counted}
 
 
 def judged(found: Verdict, missing: tuple[str, ...]) -> Verdict:

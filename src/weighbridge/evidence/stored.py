@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from functools import cache
 from typing import Any
 
@@ -106,7 +105,7 @@ def _line(o: Outcome) -> dict[str, Any]:
     told = {"id": o.record.id, "quantity": o.quantity}
     if isinstance(o, Skip):
         return {**told, "reason": o.reason, "detail": o.detail}
-    return {**told, "bytes": list(o.bytes), "resolution": o.resolution, "kind": asdict(o.kind)}
+    return {**told, "bytes": list(o.bytes), "resolution": o.resolution, "kind": o.kind._asdict()}
 
 
 def _path(what: str) -> str:

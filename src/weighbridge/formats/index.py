@@ -54,6 +54,8 @@ def parse_index(data: bytes) -> Index:
 
 
 def _unique(weight_map: Mapping[str, Any]) -> Iterable[str]:
+    if set(map(type, weight_map.values())) <= {str}:
+        return dict.fromkeys(weight_map.values())
     for name, file in weight_map.items():
         if not isinstance(file, str):
             raise BadFileError(f"weight_map: {short(name)} is in {short(file)}, which is no file")

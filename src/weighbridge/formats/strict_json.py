@@ -23,6 +23,8 @@ MAX_MEMORY = 1 << 29
 # lying included.
 _COSTS = ((b"[", 160), (b"{", 400), (b",", 72), (b'"', 30))
 
+_DEAREST = max(cost for _, cost in _COSTS)
+
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Pairs = list[tuple[str, Any]]
@@ -56,7 +58,8 @@ def decode(
     """The parser below all others here; without a `hook` the last of two equal keys wins."""
     if len(data) > limit:
         raise BadFileError(f"is larger than {limit:,} bytes, the limit for such a file")
-    if sum(data.count(mark) * cost for mark, cost in _COSTS) > MAX_MEMORY:
+    most = len(data) * _DEAREST  # of small files, which need no count
+    if most > MAX_MEMORY and sum(data.count(m) * cost for m, cost in _COSTS) > MAX_MEMORY:
         raise BadFileError(f"would take more than {MAX_MEMORY:,} bytes of memory as JSON")
     constant = None if constants else _no_constant
     try:

@@ -1,7 +1,5 @@
 """Which parser reads this file of weights? Each is imported when its first file is met."""
 
-from collections.abc import Collection
-
 from weighbridge.formats import Plan
 from weighbridge.tensors import Tensor
 
@@ -9,14 +7,14 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 def weights_file(
-    path: str, size: int | None, names: Collection[str] | None = None
+    path: str, size: int | None, first_read: int | None = None
 ) -> Plan[tuple[Tensor, ...]]:
-    """The tensors of one file, ties once; `names` are those that an index promises."""
+    """The tensors of one file, ties once; `first_read` is what a header is likely to take."""
     if path.endswith(PICKLES):
         return (yield from _pickled(path, size))
     from weighbridge.formats import safetensors
 
-    first = safetensors.FIRST_READ if names is None else safetensors.expected(names)
+    first = safetensors.FIRST_READ if first_read is None else first_read
     found = yield from safetensors.header(size, first_read=first, file=path)
     return found.tensors
 

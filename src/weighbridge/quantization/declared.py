@@ -15,6 +15,7 @@ leaves alone by itself.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -168,7 +169,7 @@ def _except(found: Scheme, raw: Raw) -> Scheme:
         pack = found.loader(s)
         return lambda p: None if skipped(module(p)) else pack(p)
 
-    apart = any(ONE_EXPERT.search(pattern) for pattern in patterns)
+    apart = any(re.search(ONE_EXPERT, pattern) for pattern in patterns)
     return replace(found, loader=loader, by_expert=apart)
 
 
@@ -184,40 +185,68 @@ Test = Callable[[str], bool]
 def _named(patterns: list[str]) -> Test:
     """Whether a module is named by one of `patterns`. Experts are alike but for their number, so
     unless a pattern names one, the first is asked about in the place of all."""
-    tests = [_test(pattern) for pattern in dict.fromkeys(patterns)]
+    given = list(dict.fromkeys(patterns))
+    within = _within([_needle(text) for text in given if not _searched(text)])
+    tests = [within, *(_test(text) for text in given if _searched(text))]
 
     @cache
     def named(path: str) -> bool:
         return any(test(path) for test in tests)
 
-    if any(ONE_EXPERT.search(pattern) for pattern in patterns):
+    if any(re.search(ONE_EXPERT, pattern) for pattern in patterns):
         return named
-    return lambda path: named(ONE_EXPERT.sub("experts.0", path))
+    return lambda path: named(re.sub(ONE_EXPERT, "experts.0", path))
+
+
+def _searched(text: str) -> bool:
+    """Whether it is, or stands for, a regular expression; otherwise it is a module's name."""
+    return text.startswith("re:") or "*" in text.strip("*")
 
 
 def _test(text: str) -> Test:
-    """`re:...` is a regular expression; otherwise a module by name, with * as a wildcard."""
+    """`re:...` is a regular expression, met from the start; otherwise * is a wildcard."""
     if text.startswith("re:"):
         found = _expression(text[3:])
         return lambda path: found.match(path) is not None
-    core = text.strip("*")
-    if "*" in core:
-        ends = [r"(^|\.)", r"(\.|$)"]
-        inner = _expression(ends[0] + ".*".join(map(re.escape, text.split("*"))) + ends[1])
-        return lambda path: inner.search(path) is not None
+    ends = [r"(^|\.)", r"(\.|$)"]
+    inner = _expression(ends[0] + ".*".join(map(re.escape, text.split("*"))) + ends[1])
+    return lambda path: inner.search(path) is not None
+
+
+def _needle(text: str) -> str:
+    """What stands in the dotted path of a module that is called so, or below one."""
+    before = "" if text.startswith("*") else "."
+    after = "" if text.endswith("*") else "."
+    return f"{before}{text.strip('*')}{after}"
+
+
+def _within(needles: list[str]) -> Test:
+    """Whether a path has one of `needles` in it. Configs list hundreds of modules by their names:
+    of those that are in order and begin none of the others, the last that is not behind a text is
+    the only one that it can begin with."""
+    anywhere = [needle for needle in needles if not needle.startswith(".")]
+    names: list[str] = []
+    for needle in sorted(set(needles).difference(anywhere)):
+        if not names or not needle.startswith(names[-1]):
+            names.append(needle)
 
     def test(path: str) -> bool:
-        before = "" if text.startswith("*") else "."
-        after = "" if text.endswith("*") else "."
-        return f"{before}{core}{after}" in f".{path}."
+        text = f".{path}."
+        at = 0 if names else -1
+        while at >= 0:
+            last = bisect_right(names, text[at:]) - 1
+            if last >= 0 and text.startswith(names[last], at):
+                return True
+            at = text.find(".", at + 1)
+        return any(needle in text for needle in anywhere)
 
     return test
 
 
 def intricate(text: str, repeats: int) -> bool:
     """Whether a regular expression could search for hours: repeats in repeats, or many of them."""
-    count = len(REPEAT.findall(text))
-    return len(text) > MAX_EXPRESSION or count > repeats or NESTED.search(text) is not None
+    count = len(re.findall(REPEAT, text))
+    return len(text) > MAX_EXPRESSION or count > repeats or re.search(NESTED, text) is not None
 
 
 def _expression(text: str) -> re.Pattern[str]:
@@ -230,7 +259,7 @@ def _expression(text: str) -> re.Pattern[str]:
         raise BadFileError(f"quantization_config: {text[:80]!r} is no pattern: {error}") from None
 
 
-ONE_EXPERT = re.compile(r"experts\W{1,3}\d+")
+ONE_EXPERT = r"experts\W{1,3}\d+"
 MAX_EXPRESSION, MAX_REPEATS = 1000, 4
-REPEAT = re.compile(r"(?<!\\)[*+{]")
-NESTED = re.compile(r"\)[*+{]")  # (a+)+, (a|aa)*
+REPEAT = r"(?<!\\)[*+{]"
+NESTED = r"\)[*+{]"  # (a+)+, (a|aa)*

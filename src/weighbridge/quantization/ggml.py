@@ -13,21 +13,24 @@ Source: llama.cpp 007dbbf3f src/llama-quant.cpp (llama_tensor_get_type_impl, ten
 tensor_allows_quantization); gguf-py and convert_hf_to_gguf.py for what is F32.
 """
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, DType
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.gguf_names import layer, role
-from weighbridge.quantization.mixtures import ALIASES, FALCON, MIXTURES, Place
+from weighbridge.quantization.mixtures import ALIASES, FALCON, MIXTURES, Place, Rule
 from weighbridge.quantization.scheme import (
     Matrix,
     Pack,
     Piece,
     Scheme,
     Setting,
+    Takes,
     in_tower,
     is_weight,
     matrix,
@@ -53,12 +56,13 @@ PASSED_BY = ("altup", "laurel", "per_layer_model_projection", "indexer.k_proj", 
 KEPT = {"GptOss": "MXFP4"}
 POSITIONS = ("position", "wpe", "token_type", "pos_emb")
 QUANTIZED = ("linear", "conv1d", "expert", "experts", "embedding")
+LATENT = "kv_b_proj.weight"
 MANY = 128
+NUMBERED = re.compile(r"\.\d+\.")  # layers and experts; a "w1" is another matrix than a "w2"
 LLAMA_70B_LAYERS = 80  # LLM_TYPE_70B: 80 layers and grouped queries
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(NamedTuple):
     """What the rules ask of a model."""
 
     layers: int
@@ -74,18 +78,49 @@ class Facts:
         return self.layers == LLAMA_70B_LAYERS and self.gqa > 1
 
 
-def facts(s: Setting) -> Facts:
-    text = [(p, role(p)) for p in s.plan.counted if not p.tied and not in_tower(s.plan, p)]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Alike:
+    """What parameters have in common that differ in the numbers of layers and experts alone."""
+
+    text: bool  # of the language model
+    role: str
+    plain: DType | None  # of what a mixture does not reach
+    matrix: Matrix
+
+
+def _alike(s: Setting) -> Callable[[Param], _Alike]:
+    found: dict[tuple[str, tuple[int, ...], str, str], _Alike] = {}
+    size = width(s.plan)
+
+    def alike(p: Param) -> _Alike:
+        key = (NUMBERED.sub(".*.", p.name), p.shape, p.kind, s.plan.part(p.name))
+        if key not in found:
+            plain = left_alone(s, p)
+            seen = matrix(p, size) if plain is None else Matrix(0, 0)
+            found[key] = _Alike(not in_tower(s.plan, p), role(p), plain, seen)
+        return found[key]
+
+    return alike
+
+
+def facts(s: Setting, likes: Mapping[str, _Alike]) -> Facts:
     by_role: dict[str, Param] = {}
-    for p, part in text:
+    values, last, experts, latent = 0, 0, 1, False
+    for p in s.plan.counted:
+        like = likes.get(p.name)
+        if like is None or not like.text or p.tied:
+            continue
         if len(p.shape) > 1:
-            by_role.setdefault(part, p)
-    latent = any(p.name.endswith("kv_b_proj.weight") for p, _ in text)
+            by_role.setdefault(like.role, p)
+        values += like.role == "v"
+        last = max(last, layer(p) or 0)
+        experts = max(experts, p.routed[1])
+        latent |= p.name.endswith(LATENT)
     return Facts(
-        layers=1 + max((layer(p) or 0 for p, _ in text), default=0),
-        values=sum(part == "v" for _, part in text),
+        layers=1 + last,
+        values=values,
         gqa=query_groups(by_role, latent=latent),
-        experts=max((p.routed[1] for p, _ in text), default=1),
+        experts=experts,
         tied="output" not in by_role,
         falcon=s.plan.cls.startswith("Falcon"),
         kept=next((kind for cls, kind in KEPT.items() if s.plan.cls.startswith(cls)), ""),
@@ -110,10 +145,22 @@ def query_groups(by_role: Mapping[str, Param], *, latent: bool) -> int:
     return 2 * queries // max(1, fused - queries)
 
 
+def _rules(name: str, known: Facts) -> Mapping[str, Rule]:
+    """What a mixture says of each role."""
+    rules = MIXTURES[name].rules
+    return {**rules, **FALCON.get(name, {})} if known.falcon else rules
+
+
+def _ruled(name: str) -> Takes | None:
+    """What has a rule, which may look at the layer."""
+    roles = MIXTURES[name].rules.keys() | FALCON.get(name, {}).keys()
+    return (lambda p: role(p) in roles) if roles else None
+
+
 def _type(p: Param, m: Matrix, name: str, at: Place, known: Facts) -> str:
     """The type that the rules of `name` choose, before the row is looked at."""
     mix, part = MIXTURES[name], at.role
-    rules = {**mix.rules, **FALCON.get(name, {})} if known.falcon else mix.rules
+    rules = _rules(name, known)
     if part == "output" or (part == "embedding" and known.tied):
         whole = m.inputs % GGML_BY_NAME[mix.default].block == 0
         return mix.output if whole and not known.falcon else "Q8_0"
@@ -156,33 +203,53 @@ def left_alone(s: Setting, p: Param) -> DType | None:
 
 def _loader(name: str) -> Callable[[Setting], Pack]:
     def loader(s: Setting) -> Pack:
-        known, size = facts(s), width(s.plan)
+        alike = _alike(s)
+        likes = {p.name: alike(p) for p in s.plan.counted if not p.tied}
+        known = facts(s, likes)
         shapes = {p.name: p.shape for p in s.plan.counted}
+        rules = _rules(name, known)
         seen: Counter[str] = Counter()  # tensors of a role so far: the index of the next
+        settled: dict[_Alike, Ends] = {}  # of roles without a rule: every layer has the same
 
-        def pack(p: Param) -> Iterator[Piece]:
-            plain = left_alone(s, p)
-            if plain is not None:
-                return iter((Piece(p.name, plain, p.shape),))
-            m, part = matrix(p, size), role(p)
+        def typed(p: Param, like: _Alike) -> str:
+            part = like.role
             index = layer(p) if known.experts > 1 and part != "v" else seen[part]
             count = known.values if part == "v" else known.layers
-            seen[part] += 1
             at = Place(part, index or 0, count, known.gqa, known.experts)
-            kind = MIXTURES[name].default if name in PLAIN else _type(p, m, name, at, known)
-            kind = known.kept if known.kept and p.kind in ("expert", "experts") else kind
-            halves = latent_halves(p, m, shapes)
-            return (_piece(p, end, half, kind) for end, half in halves.items())
+            kind = (
+                MIXTURES[name].default if name in PLAIN else _type(p, like.matrix, name, at, known)
+            )
+            return known.kept if known.kept and p.kind in ("expert", "experts") else kind
+
+        def ends(p: Param, like: _Alike) -> Ends:
+            if like in settled:
+                return settled[like]
+            kind, halves = typed(p, like), latent_halves(p, like.matrix, shapes)
+            found = tuple(_end(p, end, half, kind) for end, half in halves.items())
+            if like.role not in rules and len(found) == 1:
+                settled[like] = found
+            return found
+
+        def pack(p: Param) -> Iterable[Piece]:
+            like = likes.get(p.name) or alike(p)
+            if like.plain is not None:
+                return (Piece(p.name, like.plain, p.shape),)
+            found = ends(p, like)
+            seen[like.role] += 1
+            return [Piece(f"{module(p)}{end}", dtype, shape) for end, dtype, shape in found]
 
         return pack
 
     return loader
 
 
-def _piece(p: Param, end: str, m: Matrix, kind: str) -> Piece:
+Ends = tuple[tuple[str, DType, tuple[int, ...]], ...]  # behind the module's name
+
+
+def _end(p: Param, end: str, m: Matrix, kind: str) -> tuple[str, DType, tuple[int, ...]]:
     """GGUF's row is along the inputs, whatever the class's order."""
     dtype = GGML_BY_NAME[kind if kind in PLAIN else fitting(kind, p, m.inputs)]
-    return Piece(f"{module(p)}{end}", dtype, (*m.stack, m.outputs, m.inputs))
+    return end, dtype, (*m.stack, m.outputs, m.inputs)
 
 
 def latent_halves(p: Param, m: Matrix, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Matrix]:
@@ -192,11 +259,13 @@ def latent_halves(p: Param, m: Matrix, shapes: Mapping[str, tuple[int, ...]]) ->
     Sizes from the layer's other shapes: o_proj takes all heads' values, kv_a_proj's rows are rank
     + rotated size, and the queries' are heads x (unrotated + rotated).
     """
-    at = p.name.removesuffix("kv_b_proj.weight")
+    at = p.name.removesuffix(LATENT)
+    if at == p.name:
+        return {p.name.removeprefix(module(p)): m}
     near = [f"{at}{name}.weight" for name in ("o_proj", "kv_a_proj_with_mqa", "q_b_proj")]
     if near[2] not in shapes:
         near[2] = f"{at}q_proj.weight"
-    if at == p.name or not all(name in shapes for name in near):
+    if not all(name in shapes for name in near):
         return {p.name.removeprefix(module(p)): m}
     out, down, queries = (shapes[name] for name in near)
     unrotated = m.outputs - out[1]
@@ -209,7 +278,7 @@ def _scheme(name: str) -> Scheme:
     file_type = ALIASES.get(name, name)
     return Scheme(
         engine="llama.cpp",
-        by_layer=bool(MIXTURES[file_type].rules),
+        by_layer=_ruled(file_type),
         name=name,
         loader=_loader(file_type),
         left="norms, biases, routers, convolutions and positions are F32, vision and audio parts "

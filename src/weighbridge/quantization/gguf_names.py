@@ -10,7 +10,8 @@ import re
 from weighbridge.arch.blueprint import Param
 from weighbridge.quantization.scheme import module
 
-ATTENTION = re.compile(r"att(n|ention)?(\.|_|$)|mixer\.")
+LAYER = r"(?:^|\.)(\d{1,9})\."
+ATTENTION = r"att(n|ention)?(\.|_|$)|mixer\."
 
 # The module's own name -> role, wherever it is.
 ANYWHERE = {
@@ -45,14 +46,14 @@ def role(p: Param) -> str:
     if name in ("w1", "w2"):
         return _numbered(parent, name)
     if name in DEPENDS:
-        attention = ATTENTION.search(f"{parent}.") and "linear_attn" not in parent
+        attention = re.search(ATTENTION, f"{parent}.") and "linear_attn" not in parent
         return DEPENDS[name][0 if attention else 1]
     return ANYWHERE.get(name, "")
 
 
 def _dense(parent: str) -> str:
     """BERT and Falcon: attention.output.dense, self_attention.dense, intermediate.dense."""
-    if ATTENTION.search(f"{parent}."):
+    if re.search(ATTENTION, f"{parent}."):
         return "out"
     return "up" if parent.endswith("intermediate") else "down"
 
@@ -65,5 +66,5 @@ def _numbered(parent: str, name: str) -> str:
 
 def layer(p: Param) -> int | None:
     """The first number in a name: "model.layers.3.mlp.experts.7.w1" is in layer 3."""
-    found = re.search(r"(?:^|\.)(\d{1,9})\.", p.name)
+    found = re.search(LAYER, p.name)
     return int(found[1]) if found else None

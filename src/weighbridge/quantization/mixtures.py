@@ -6,17 +6,17 @@ Source: llama.cpp 007dbbf3f src/llama-quant.cpp:llama_tensor_get_type_impl.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a tensor stands: in its role the `index`-th of `count`, in a model with so many query
+class Place(NamedTuple):
+    """Where a tensor stands: in its role the `nth` among so many, in a model with so many query
     heads to a key head (`gqa`) and so many routed experts."""
 
     role: str
-    index: int
-    count: int
+    nth: int
+    among: int
     gqa: int
     experts: int
 
@@ -32,7 +32,7 @@ def more_bits(name: str, otherwise: str | None = None) -> Rule:
     """The first and last eighth, and every third between: `use_more_bits`."""
 
     def rule(at: Place) -> str | None:
-        i, n = at.index, at.count
+        i, n = at.nth, at.among
         more = i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
         return name if more else otherwise
 
@@ -43,7 +43,7 @@ def first(share: int, name: str, otherwise: Rule | None = None) -> Rule:
     """The first 1/share of the layers."""
 
     def rule(at: Place) -> str | None:
-        if at.index < at.count // share:
+        if at.nth < at.among // share:
             return name
         return otherwise(at) if otherwise else None
 
@@ -51,7 +51,7 @@ def first(share: int, name: str, otherwise: Rule | None = None) -> Rule:
 
 
 def opening(count: int, name: str, otherwise: str | None = None) -> Rule:
-    return lambda at: name if at.index < count else otherwise
+    return lambda at: name if at.nth < count else otherwise
 
 
 def grouped(name: str, otherwise: str | None = None) -> Rule:
@@ -64,7 +64,7 @@ def grouped_or_sparse(name: str, otherwise: str) -> Rule:
 
 
 def middle(name: str) -> Rule:
-    return lambda at: name if at.count // 8 <= at.index < 7 * at.count // 8 else None
+    return lambda at: name if at.among // 8 <= at.nth < 7 * at.among // 8 else None
 
 
 def of_eight(name: str, otherwise: Rule | None = None) -> Rule:
@@ -79,16 +79,18 @@ def of_eight(name: str, otherwise: Rule | None = None) -> Rule:
 
 
 def _iq3_m_down(at: Place) -> str | None:
-    early = at.index < at.count // 8
+    early = at.nth < at.among // 8
     return "Q4_K" if early or (at.experts == 8 and more_bits("Q4_K")(at)) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Mixture:
+NO_RULES: Mapping[str, Rule] = MappingProxyType({})
+
+
+class Mixture(NamedTuple):
     """A file type. `tiny`: the lowest ones, which have their own rules for values and keys."""
 
     default: str
-    rules: Mapping[str, Rule] = field(default_factory=dict)
+    rules: Mapping[str, Rule] = NO_RULES
     output: str = "Q6_K"
     embedding: str = ""
     tiny: bool = False

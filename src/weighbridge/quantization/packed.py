@@ -43,7 +43,7 @@ def logical(tensors: Iterable[Tensor], quantization: Mapping[str, Any] | None) -
     """Parameters in the order of `tensors`. `quantization` is what the config says, as it is
     (`quantization_config`, hf_quant_config.json, MLX's `quantization`), or None."""
     index = {t.name: t for t in tensors}
-    raw = _flat(quantization or {})
+    raw = flat(quantization or {})
     ends = {name.rpartition(".")[2] for name in index}
     files = Files(index, raw, _candidates(ends))
     likely = (t for t in index.values() if t.dtype.name in files.candidates)
@@ -56,7 +56,7 @@ def logical(tensors: Iterable[Tensor], quantization: Mapping[str, Any] | None) -
     return Unpacked(tuple(params[t.name] for t in kept if t.name in params), notes)
 
 
-def _flat(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+def flat(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """modelopt's hf_quant_config.json keeps its settings one level down."""
     inner = raw.get("quantization")
     return inner if isinstance(inner, Mapping) else raw

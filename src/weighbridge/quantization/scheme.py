@@ -22,8 +22,7 @@ class Piece(NamedTuple):
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(NamedTuple):
     """What a loader knows before it looks at one parameter."""
 
     plan: Blueprint
@@ -45,8 +44,8 @@ class Scheme:
     left: str
     source: str
     engine: str = ""  # who alone loads it, where that is not transformers
-    by_layer: bool = False  # whether equal parameters of two layers may be stored differently
-    by_expert: bool = False  # and equal ones of two experts of a layer
+    by_layer: Takes | None = None  # what two layers may store differently, though it is equal
+    by_expert: bool = False  # whether two experts of a layer may
 
 
 class Matrix(NamedTuple):

@@ -8,6 +8,7 @@ each where the blueprint has them so, though loaders may stack them.
 
 import re
 from collections.abc import Iterable, Iterator
+from math import prod
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param, held
@@ -24,9 +25,19 @@ from weighbridge.quantization import (
     mx,
     torchao,
 )
-from weighbridge.quantization.scheme import Piece, Scheme, Setting
+from weighbridge.quantization.scheme import Pack, Piece, Scheme, Setting
 
-__all__ = ["NAMES", "USUAL", "Scheme", "StoredTensor", "counted", "describe", "scheme", "stored"]
+__all__ = [
+    "NAMES",
+    "USUAL",
+    "Scheme",
+    "StoredTensor",
+    "counted",
+    "describe",
+    "scheme",
+    "stored",
+    "weighed",
+]
 
 
 class StoredTensor(NamedTuple):
@@ -71,10 +82,29 @@ def stored(
     return (tensor for tensor, _ in _stored(plan.params, scheme, setting))
 
 
+def weighed(
+    params: Iterable[Param], scheme: Scheme, *, plan: Blueprint, dtype: DType, transformers: int = 5
+) -> dict[str, int]:
+    """Bytes of some of the parameters of `plan`, by name."""
+    setting = Setting(plan=plan, dtype=dtype, major=transformers)
+    pack = _loader(scheme, setting)
+    found = {}
+    for p in params:
+        pieces = None if p.tied else pack(p)
+        if p.tied:
+            found[p.name] = 0
+        elif pieces is None:
+            found[p.name] = held(p, dtype).size(p.numel)
+        else:
+            found[p.name] = sum([kind.size(prod(shape)) for _, kind, shape in pieces])
+    return found
+
+
 def counted(
     plan: Blueprint, scheme: Scheme, *, dtype: DType, transformers: int = 5
 ) -> Iterator[tuple[StoredTensor, int]]:
-    """The same, like experts of a layer as the tensors of the first with their count."""
+    """All tensors of `plan` in `scheme`: of a layer's like experts the first one's, with their
+    count."""
     params = plan.params if scheme.by_expert else plan.counted
     return _stored(params, scheme, Setting(plan=plan, dtype=dtype, major=transformers))
 
@@ -82,13 +112,7 @@ def counted(
 def _stored(
     params: Iterable[Param], scheme: Scheme, setting: Setting
 ) -> Iterator[tuple[StoredTensor, int]]:
-    flat = next((p.name for p in setting.plan.counted if p.kind == "flat"), None)
-    if flat is not None:
-        raise UnsupportedError(
-            f"{scheme.name}: the header of a packed checkpoint does not tell the shape of {flat}; "
-            "give the folder with its config.json"
-        )
-    pack = scheme.loader(setting)
+    pack = _loader(scheme, setting)
     for p in params:
         if p.tied:
             continue
@@ -96,14 +120,18 @@ def _stored(
         if pieces is None:
             pieces = (Piece(p.name, held(p, setting.dtype), p.shape),)
         for name, kind, shape in pieces:
-            yield StoredTensor(name, kind, shape, _size(kind, shape), p.name), p.copies
+            nbytes = kind.size(prod(shape))
+            yield StoredTensor(name, kind, shape, nbytes, p.name), p.copies
 
 
-def _size(dtype: DType, shape: tuple[int, ...]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return dtype.size(count)
+def _loader(scheme: Scheme, setting: Setting) -> Pack:
+    flat = next((p.name for p in setting.plan.counted if p.kind == "flat"), None)
+    if flat is not None:
+        raise UnsupportedError(
+            f"{scheme.name}: the header of a packed checkpoint does not tell the shape of {flat}; "
+            "give the folder with its config.json"
+        )
+    return scheme.loader(setting)
 
 
 def describe(scheme: Scheme) -> str:

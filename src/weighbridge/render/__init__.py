@@ -1,13 +1,14 @@
 """Renderers: a report in, a string out. Nothing here prints, computes or opens a file.
 
-`RENDERERS` names the module of each format; a renderer is imported when it is asked for, because
-rich costs more to import than everything else together.
+`RENDERERS` names the module of each format; a renderer is imported when it is asked for.
 """
 
 from collections.abc import Callable
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from weighbridge.report import Report
+if TYPE_CHECKING:
+    from weighbridge.report import Report
 
 RENDERERS = {
     "human": "weighbridge.render.human:human",
@@ -23,5 +24,5 @@ def renderer(name: str) -> Callable[..., str]:
     return found
 
 
-def render(report: Report, form: str, **options: object) -> str:
+def render(report: "Report", form: str, **options: object) -> str:
     return renderer(form)(report, **options)

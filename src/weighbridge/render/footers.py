@@ -1,23 +1,26 @@
 """The lines below the tables: facts that belong to none of them."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.memory import Bytes
 from weighbridge.render import words
-from weighbridge.report import Remedy, Report
 from weighbridge.units import human, human_count
 from weighbridge.wording import printable
+
+if TYPE_CHECKING:
+    from weighbridge.judged import Remedy
+    from weighbridge.report import Report
 
 PASTE = "To paste:"
 
 
-def to_paste(report: Report) -> str:
+def to_paste(report: "Report") -> str:
     """The line that launches what was sized; "" where there is none."""
     return printable(report.derived.get("launch") or "")
 
 
-def heading(report: Report) -> str:
+def heading(report: "Report") -> str:
     """What the line to paste is good for: one that does not fit is not offered."""
     judged, line = report.verdict, to_paste(report)
     for remedy in report.remedies:
@@ -26,14 +29,14 @@ def heading(report: Report) -> str:
     return PASTE if judged is None or judged.fits != "no" else f"Judged ({words.FITS['no']}):"
 
 
-def footer(report: Report, unit: str | None) -> Iterator[str]:
+def footer(report: "Report", unit: str | None) -> Iterator[str]:
     """Facts that belong to no table."""
     yield from FOOTERS[report.task](report, unit)
     for name, count in report.model.parts:
         yield f"part      {printable(name)}: {human_count(count)} parameters"
 
 
-def _of_load(report: Report, unit: str | None) -> Iterator[str]:
+def _of_load(report: "Report", unit: str | None) -> Iterator[str]:
     facts = report.model
     if facts.stored_bytes is not None:
         yield f"stored    {human(facts.stored_bytes, unit)} in the checkpoint's tensors"
@@ -50,7 +53,7 @@ def _of_load(report: Report, unit: str | None) -> Iterator[str]:
         yield f"no row    {printable(told)}"
 
 
-def _of_serving(report: Report, unit: str | None) -> Iterator[str]:
+def _of_serving(report: "Report", unit: str | None) -> Iterator[str]:
     yield from phases(report, unit)
     yield from _devices(report, unit)
     yield from _room(report, unit)
@@ -63,13 +66,13 @@ def _of_serving(report: Report, unit: str | None) -> Iterator[str]:
     yield from _of_command(report.derived.get("command"))
 
 
-def _remedy(remedy: Remedy, unit: str | None) -> str:
+def _remedy(remedy: "Remedy", unit: str | None) -> str:
     """What to change, what it makes of the verdict, and what it costs."""
     then = f"{words.FITS[remedy.fits]}, {human(remedy.peak_bytes, unit)} on the device"
     return printable(f"{remedy.flags}: {then}; {remedy.cost}")
 
 
-def _of_training(report: Report, unit: str | None) -> Iterator[str]:
+def _of_training(report: "Report", unit: str | None) -> Iterator[str]:
     yield from phases(report, unit)
     yield from _devices(report, unit)
     d = report.derived
@@ -78,7 +81,7 @@ def _of_training(report: Report, unit: str | None) -> Iterator[str]:
     yield f"first     {first} allocated at most in the first step, before there are states"
 
 
-def _devices(report: Report, unit: str | None) -> Iterator[str]:
+def _devices(report: "Report", unit: str | None) -> Iterator[str]:
     """What every device holds, and what the engine takes beside it."""
     if sum(device.kind == "gpu" for device in report.devices) > 1:
         for which, holds in others(report, unit):
@@ -91,7 +94,7 @@ def _devices(report: Report, unit: str | None) -> Iterator[str]:
         yield f"taken     {human(taken, unit)} by the engine's own rule, whatever is needed"
 
 
-def _room(report: Report, unit: str | None) -> Iterator[str]:
+def _room(report: "Report", unit: str | None) -> Iterator[str]:
     """What a token costs, and what the device has room for."""
     d, context = report.derived, report.workload["context"]
     if d.get("kv_cache_bytes_per_token"):
@@ -106,7 +109,7 @@ def _room(report: Report, unit: str | None) -> Iterator[str]:
         yield f"largest   {_largest(report)}"
 
 
-def _at_once(report: Report) -> float | None:
+def _at_once(report: "Report") -> float | None:
     """Requests that run at once in what is taken: no more than the engine lets run."""
     w, held = report.workload, report.derived.get("max_concurrency")
     if held is None or not w.get("max_num_seqs"):
@@ -114,7 +117,7 @@ def _at_once(report: Report) -> float | None:
     return min(float(held), float(w["max_num_seqs"] * (w.get("data_parallel_size") or 1)))
 
 
-def _largest(report: Report) -> str:
+def _largest(report: "Report") -> str:
     """How far one setting can go with the others as they were asked."""
     w, d = report.workload, report.derived
     if d["not_counted"]:
@@ -137,7 +140,7 @@ def _largest(report: Report) -> str:
     return f"{context}; {requests} of {w['context']:,}: what {_held_by(report)}"
 
 
-def _held_by(report: Report) -> str:
+def _held_by(report: "Report") -> str:
     """Whose bound it is: an engine with a share of the card has one for each launch."""
     if report.derived.get("command") is not None:
         return "this command surely serves, its other flags as they are"
@@ -160,13 +163,13 @@ def _of_command(command: Mapping[str, Any] | None) -> Iterator[str]:
 FOOTERS = {"load": _of_load, "infer": _of_serving, "train": _of_training}
 
 
-def phases(report: Report, unit: str | None) -> Iterator[str]:
+def phases(report: "Report", unit: str | None) -> Iterator[str]:
     """The fullest device at driver level, moment by moment."""
     for phase in words.fullest(report).phases:
         yield f"{phase.name:<9} {words.span(phase.at('driver'), unit)} on the device"
 
 
-def others(report: Report, unit: str | None) -> Iterator[tuple[str, str]]:
+def others(report: "Report", unit: str | None) -> Iterator[tuple[str, str]]:
     """(which devices, what they hold at most) of all but the host, equal ones together."""
     groups: dict[Bytes, list[int]] = {}
     for d in report.devices:

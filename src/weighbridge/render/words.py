@@ -1,12 +1,15 @@
 """The words that every renderer shares: titles, spans of bytes, rows of the tables."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from weighbridge.host_fit import when
-from weighbridge.memory import LEVELS, Bytes, Component, Device, Phase, compared
-from weighbridge.report import HostVerdict, Report, Row, Verdict
+from weighbridge.memory import LEVELS, Bytes, Component, Device, Phase, compared, when
 from weighbridge.units import human, human_count
 from weighbridge.wording import printable
+
+if TYPE_CHECKING:
+    from weighbridge.judged import HostVerdict, Verdict
+    from weighbridge.report import Report, Row
 
 SAID = "as you said"  # the source of a size that the user named
 FITS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
@@ -20,7 +23,7 @@ def span(b: Bytes, unit: str | None) -> str:
     return text if b.exact else f"{text} ({human(b.low, unit)} to {human(b.high, unit)})"
 
 
-def title(report: Report) -> str:
+def title(report: "Report") -> str:
     facts = report.model
     count = f"{human_count(facts.parameters)} parameters ({facts.parameters:,})"
     if facts.active_parameters != facts.parameters:
@@ -28,13 +31,13 @@ def title(report: Report) -> str:
     return " · ".join(filter(None, map(printable, (facts.name, facts.architecture, count))))
 
 
-def provenance(report: Report) -> str:
+def provenance(report: "Report") -> str:
     facts = report.model
     where = printable(", ".join(facts.read_from))
     return f"read from {where}" + (f" at {facts.revision[:12]}" if facts.revision else "")
 
 
-def setting(report: Report) -> str:
+def setting(report: "Report") -> str:
     """What is being done, in which format, by what."""
     w, d = report.workload, report.derived
     form = "its stored formats" if d["as_stored"] else w["quantization"] or w["dtype"]
@@ -56,7 +59,7 @@ def setting(report: Report) -> str:
     )
 
 
-def training(report: Report) -> str:
+def training(report: "Report") -> str:
     w, d = report.workload, report.derived
     form = w["quantization"] or w["dtype"]
     tokens = "1 token" if w["seq_len"] == 1 else f"{w['seq_len']:,} tokens"
@@ -68,13 +71,13 @@ def training(report: Report) -> str:
     )
 
 
-def fullest(report: Report) -> Device:
+def fullest(report: "Report") -> Device:
     """The accelerator with the highest peak; the host where there is none."""
     gpus = [d for d in report.devices if d.kind == "gpu"]
     return max(gpus or report.devices, key=lambda d: d.peak("driver").expected)
 
 
-def moment(report: Report) -> str:
+def moment(report: "Report") -> str:
     """The phase that the table of components is of."""
     device = fullest(report)
     several = sum(d.kind == "gpu" for d in report.devices) > 1
@@ -117,7 +120,7 @@ def _label(c: Component) -> str:
     return f"{c.name} ({c.detail})" if c.detail else c.name
 
 
-def load_row(row: Row, unit: str | None) -> tuple[str, str, str, str, str]:
+def load_row(row: "Row", unit: str | None) -> tuple[str, str, str, str, str]:
     def size(nbytes: int | None) -> str:
         return "" if nbytes is None else human(nbytes, unit)
 
@@ -130,15 +133,15 @@ def load_row(row: Row, unit: str | None) -> tuple[str, str, str, str, str]:
     )
 
 
-def divisions(report: Report) -> list[Row]:
+def divisions(report: "Report") -> "list[Row]":
     return [row for row in report.table if row.basis == "division"]
 
 
-def formats(report: Report) -> list[Row]:
+def formats(report: "Report") -> "list[Row]":
     return [row for row in report.table if row.basis == "format"]
 
 
-def verdict(v: Verdict, unit: str | None) -> Iterator[tuple[str, str]]:
+def verdict(v: "Verdict", unit: str | None) -> Iterator[tuple[str, str]]:
     """(word, what it says): from what is sold to what can be used, then the verdict."""
     name = v.accelerator if v.count <= 1 else f"{v.count} x {v.accelerator}"
     if v.marketed_gb is None:
@@ -164,7 +167,7 @@ def verdict(v: Verdict, unit: str | None) -> Iterator[tuple[str, str]]:
     yield FITS[v.fits], f"{margin}{v.reason}"
 
 
-def _tipped(v: Verdict) -> bool:
+def _tipped(v: "Verdict") -> bool:
     """Whether the margin, which is the device's, is beside the point: the host decides."""
     return v.host is not None and v.host.fits == v.fits != "yes" and v.reason.startswith(HOST)
 
@@ -172,7 +175,7 @@ def _tipped(v: Verdict) -> bool:
 HOST = "host memory"
 
 
-def _host(h: HostVerdict, unit: str | None) -> str:
+def _host(h: "HostVerdict", unit: str | None) -> str:
     if h.available is None:
         return f"{span(h.needed, unit)} needed, and not judged: --ram says what there is"
     return f"{span(h.needed, unit)} of {human(h.available, unit)}"

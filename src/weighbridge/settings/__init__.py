@@ -6,23 +6,23 @@ Unknown keys and wrong values are one line of UsageError. A setting that belongs
 refused with the others (`foreign`): silence would be a guess.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from weighbridge import workload
 from weighbridge.errors import UsageError
+from weighbridge.parsed import Parsed
 from weighbridge.settings.kinds import KINDS, Kind
 from weighbridge.settings.table import OF_LOAD, TABLE
 from weighbridge.settings.training import TRAINING
-from weighbridge.workload import Infer, Load, Train
 
-LINE = re.compile(r"(\w+)((?: --?[\w-]+)*) {2,}(\w+)(?: (\S+))? {2,}(.+)")
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
+
 MOST = float(1 << 50)  # a bound on what a stranger's number can make us do
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(NamedTuple):  # not a frozen dataclass: every start makes it
     """`flags` are spellings besides --its-name. `engines` () is every engine."""
 
     name: str
@@ -68,31 +68,43 @@ def _plainly(bound: float) -> str:
     return str(int(bound)) if bound == int(bound) else f"{bound:g}"
 
 
-def _settings(table: str) -> Iterator[Setting]:
+def _table(text: str, only: Collection[str] | None = None) -> Mapping[str, Setting]:
+    """Settings by name. `only` are the names that are of it, where not all are."""
+    lines = {line[0]: line for line in _lines(text)}
+    of_it = lines if only is None else {name: lines[name] for name in only}
+    return Parsed(of_it, lambda line: _setting(*line))
+
+
+def _lines(text: str) -> Iterator[tuple[str, str, str]]:
+    """(name, its section, the line) of every setting."""
     section = ""
-    engines: tuple[str, ...] = ()
-    for line in filter(None, table.splitlines()):
+    for line in filter(None, text.splitlines()):
         if line.startswith("["):
-            section, _, named = line.strip("[]").partition(" | ")
-            engines = tuple(named.split())
-            continue
-        found = LINE.fullmatch(line)
-        assert found is not None, line
-        name, flags, kind, rule, text = found.groups()
-        yield Setting(
-            name=name,
-            section=section,
-            kind=KINDS[kind],
-            help=text,
-            flags=tuple(flags.split()),
-            engines=engines,
-            **_bounds(rule),
-        )
+            section = line.strip("[]")
+        else:
+            yield line.partition(" ")[0], section, line
 
 
-def _bounds(rule: str | None) -> dict[str, Any]:
-    """Of "1..4096", "1.." or "auto|cuda"."""
-    if rule is None:
+def _setting(name: str, section: str, line: str) -> Setting:
+    """Columns are two blanks apart at least: name and flags, kind and rule, help."""
+    title, _, engines = section.partition(" | ")
+    spelled, _, rest = line.partition("  ")
+    ruled, _, text = rest.strip().partition("  ")
+    kind, _, rule = ruled.partition(" ")
+    return Setting(
+        name=name,
+        section=title,
+        kind=KINDS[kind],
+        help=text.strip(),
+        flags=tuple(spelled.split()[1:]),
+        engines=tuple(engines.split()),
+        **_bounds(rule),
+    )
+
+
+def _bounds(rule: str) -> dict[str, Any]:
+    """What "1..4096", "1.." and "auto|cuda" mean; "" is nothing."""
+    if not rule:
         return {}
     if ".." not in rule:
         return {"choices": tuple(rule.split("|"))}
@@ -100,14 +112,11 @@ def _bounds(rule: str | None) -> dict[str, Any]:
     return {"least": float(least), "most": float(most) if most else MOST}
 
 
-INFER: Mapping[str, Setting] = {s.name: s for s in _settings(TABLE)}
-LOAD: Mapping[str, Setting] = {name: INFER[name] for name in OF_LOAD}
-TRAIN: Mapping[str, Setting] = {s.name: s for s in _settings(TRAINING)}
-WORKLOADS: Mapping[str, tuple[type[Load | Infer | Train], Mapping[str, Setting]]] = {
-    "load": (Load, LOAD),
-    "infer": (Infer, INFER),
-    "train": (Train, TRAIN),
-}
+INFER: Mapping[str, Setting] = _table(TABLE)
+LOAD: Mapping[str, Setting] = _table(TABLE, OF_LOAD)
+TRAIN: Mapping[str, Setting] = _table(TRAINING)
+# task -> the name of its record, and its table
+WORKLOADS = {"load": ("Load", LOAD), "infer": ("Infer", INFER), "train": ("Train", TRAIN)}
 
 
 def read(task: str, given: Mapping[str, Any]) -> Any:
@@ -116,21 +125,43 @@ def read(task: str, given: Mapping[str, Any]) -> Any:
     unknown = sorted(given.keys() - table.keys())
     if unknown:
         raise UsageError(f"{task} has no setting {unknown[0]!r}; {_near(unknown[0], table)}")
-    return record(**{n: table[n].value(v) for n, v in given.items() if v is not None})
+    return getattr(workload, record)(
+        **{n: table[n].value(v) for n, v in given.items() if v is not None}
+    )
 
 
-def _near(name: str, known: Iterable[str]) -> str:
+def checked(task: str, given: Any) -> Any:
+    """A workload that was made by hand, each value of it read as `read` reads it. Raises
+    UsageError."""
+    from dataclasses import replace
+
+    record, table = WORKLOADS[task]
+    if not isinstance(given, getattr(workload, record)):
+        named = given.__name__ if isinstance(given, type) else type(given).__name__
+        raise UsageError(f"{task} takes its settings by name or as a {record}, not as {named}")
+    said = {name: getattr(given, name) for name in table}
+    return replace(given, **{n: table[n].value(v) for n, v in said.items() if v is not None})
+
+
+def _near(name: str, known: Mapping[str, Setting]) -> str:
     from difflib import get_close_matches
 
+    flag = f"--{name.replace('_', '-')}"
+    alias = next((n for n in known if flag in known[n].flags), None)
+    if alias is not None:
+        return f"it is {alias!r} here"
     close = get_close_matches(name, list(known), n=3, cutoff=0.6)
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known))}"
 
 
-def foreign(w: Infer, engine: str) -> None:
+def foreign(w: "Infer", engine: str) -> None:
     """Raises UsageError where a setting of another engine was given."""
-    for name, setting in INFER.items():
+    for name in INFER:
         given = getattr(w, name)
-        if given is None or given is False or not setting.engines or engine in setting.engines:
+        if given is None or given is False:
+            continue
+        setting = INFER[name]
+        if not setting.engines or engine in setting.engines:
             continue
         theirs = " and ".join(setting.engines)
         raise UsageError(f"{setting.flag} is a setting of {theirs}, not of {engine}")

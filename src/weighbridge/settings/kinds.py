@@ -7,16 +7,14 @@ A reader raises TypeError or ValueError for what is none of its values.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from weighbridge.errors import UsageError
 from weighbridge.releases import dated, release
 from weighbridge.units import parse_count, parse_size
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class Kind(NamedTuple):  # not a frozen dataclass: every start makes it
     """A placeholder for the help, and how a value is read."""
 
     metavar: str

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from weighbridge.errors import BadFileError
 from weighbridge.formats import Plan
+from weighbridge.sources.together import Together
 from weighbridge.wording import shown
 
 T = TypeVar("T")
@@ -80,19 +82,14 @@ def read_plans(
     """Run one parser a file, several at a time where they wait. The first error ends it."""
     if len(entries) == 1 or not source.waits:
         return tuple(_one_by_one(plan, source, entries, progress))
-    from concurrent.futures import ThreadPoolExecutor, as_completed
+    return together(plan, source, entries).results(progress)
 
-    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        jobs = [pool.submit(read_plan, plan(entry), source, entry.path) for entry in entries]
-        try:
-            for done, job in enumerate(as_completed(jobs), 1):
-                job.result()
-                if progress is not None:
-                    progress(done, len(jobs))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return tuple(job.result() for job in jobs)
+
+def together(
+    plan: Callable[[Entry], Plan[T]], source: Source, entries: Sequence[Entry]
+) -> Together[T]:
+    """Begin to run one parser a file, several at a time."""
+    return Together([partial(read_plan, plan(e), source, e.path) for e in entries], WORKERS)
 
 
 def _one_by_one(
@@ -116,6 +113,8 @@ def span(start: int, stop: int, size: int) -> tuple[int, int]:
 
 def inside(path: str) -> str:
     """`path` itself, where it stays below the root: indexes and listings are not to be trusted."""
-    if not path or "\\" in path or "\0" in path or {"", ".", ".."} & set(path.split("/")):
+    # A drive of Windows is refused everywhere, so that a repository is read alike on all systems.
+    drive = path[1:2] == ":"
+    if not path or drive or "\\" in path or "\0" in path or {"", ".", ".."} & set(path.split("/")):
         raise BadFileError(f"{shown(path)} leaves the folder of the model")
     return path

@@ -2,17 +2,31 @@
 
     HF_HUB_CACHE/models--ORG--NAME/refs/REVISION            the commit that it was, as text
                                   /snapshots/COMMIT/FILE    links into ../../blobs
+                                  /blobs/ETAG               the files themselves
 
-The layout is documented as stable (huggingface_hub docs, guides/manage-cache) and so read without
-the client, whose module for it takes longer to import than this needs.
+The layout is documented as stable (huggingface_hub docs, guides/manage-cache) and so read, and
+filled with small files, without the client, whose module for it takes longer to import than this
+needs. What is written is there whole or not at all, however many processes write it.
 """
 
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from weighbridge.errors import NotFoundError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # of git's own files, and of LFS's
+SMALL = ".json"  # the files that are kept
+
+
+class Revision(NamedTuple):
+    """A revision of a repository as it was asked for, and the commit that it is."""
+
+    name: str
+    commit: str
 
 
 def default_dir() -> Path:
@@ -58,3 +72,57 @@ def chosen_snapshot(repo: Path, revision: str | None) -> Path:
             f"{repo}: no snapshot of revision {revision or 'main'!r}; it holds {commits}"
         )
     return found
+
+
+def keep(repo: Path, revision: Revision, path: str, etag: str, data: bytes) -> None:
+    """Put a file where huggingface_hub would (file_download.py@2.4). A cache that cannot be written
+    stays as it is: nothing depends on it."""
+    with suppress(OSError):
+        blob, pointer = repo / "blobs" / etag, repo / "snapshots" / revision.commit / path
+        if not blob.is_file():
+            _write(blob, data)
+        if not pointer.is_file():
+            _point(pointer, blob, data)
+        _refer(repo, revision)
+
+
+def _write(place: Path, data: bytes) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    begun = place.with_name(f"{place.name}.{os.urandom(4).hex()}.incomplete")
+    try:
+        begun.write_bytes(data)
+        os.replace(begun, place)
+    finally:
+        begun.unlink(missing_ok=True)
+
+
+def _point(pointer: Path, blob: Path, data: bytes) -> None:
+    """A link where the system has them, else the file itself."""
+    from huggingface_hub import constants
+
+    pointer.parent.mkdir(parents=True, exist_ok=True)
+    if not getattr(constants, "HF_HUB_DISABLE_SYMLINKS", False):
+        try:
+            if pointer.is_symlink() and not pointer.exists():  # its blob was deleted by hand
+                pointer.unlink()
+            return os.symlink(os.path.relpath(blob, pointer.parent), pointer)
+        except FileExistsError:  # another process was first
+            return None
+        except (OSError, NotImplementedError):
+            pass
+    return _write(pointer, data)
+
+
+def _refer(repo: Path, revision: Revision) -> None:
+    """Note which commit a branch or tag is. It stays what it was for a snapshot that holds more
+    than small files: without a network, that is worth more than a newer config."""
+    before = commit_of(repo, revision.name)
+    held = snapshot(repo, before)
+    if before == revision.commit or (held is not None and _holds_more(held)):
+        return
+    if not {"", ".", ".."} & set(revision.name.split("/")):
+        _write(repo / "refs" / revision.name, revision.commit.encode())
+
+
+def _holds_more(folder: Path) -> bool:
+    return any(not name.endswith(SMALL) for _, _, names in os.walk(folder) for name in names)

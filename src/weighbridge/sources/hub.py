@@ -4,12 +4,13 @@
     GET /ID/resolve/COMMIT/FILE                     what the caller reads, and no more
 
 The commit of the listing decides whether a cached snapshot is current; what that snapshot holds is
-read from disk. Without a network the snapshot that `refs/REV` names is used, and said to be.
+read from disk. Small files of JSON that were fetched whole are kept there, as the client keeps
+them. Without a network the snapshot that `refs/REV` names is used, and said to be.
 """
 
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,8 +27,9 @@ from weighbridge.formats import Range
 from weighbridge.formats.strict_json import strict_object
 from weighbridge.reference import HubRef, check_repo_id
 from weighbridge.sources import cache, select
+from weighbridge.sources.answers import UnreachableError
 from weighbridge.sources.base import MAX_ENTRIES, Entry, Options, inside, span
-from weighbridge.sources.http import Client, RefusedError, UnreachableError
+from weighbridge.sources.http import Client, RefusedError
 from weighbridge.sources.local import LocalSource
 from weighbridge.sources.refusals import Asked, explain
 from weighbridge.units import MIB
@@ -36,6 +38,7 @@ from weighbridge.wording import shown
 MAX_LISTING = 48 * MIB  # 100,000 files with their hashes
 MAX_READ = 128 * MIB  # one read: twice the largest that a parser asks for
 WHOLE = MIB  # a file up to this size is fetched without a range, as the client does
+MOST_KEPT = 16 * MIB  # a file up to this size is kept: the index of 163 shards has 9 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ class _Listing:
     commit: str | None
     sizes: Mapping[str, int | None]
     snapshot: LocalSource | None  # what the cache holds of it
+    etags: Mapping[str, str] = field(default_factory=dict)  # of files that may be kept
     gated: bool = False
     notes: tuple[str, ...] = ()
 
@@ -95,8 +99,18 @@ class HubSource:
             raise AwayError(f"{self._where()}: {full} is not in the cache, and we are offline")
         if full not in listing.sizes:
             raise NotFoundError(f"{self._where()} has no file {full!r}")
-        wanted = _wanted(Range(start, stop), listing.sizes[full])
-        return self._fetch(self._client, listing, full, wanted)
+        size = listing.sizes[full]
+        wanted = _wanted(Range(start, stop), size)
+        data = self._fetch(self._client, listing, full, wanted)
+        if len(data) == size and full in listing.etags:
+            self._keep(listing, full, data)
+        return data
+
+    def _keep(self, listing: _Listing, path: str, data: bytes) -> None:
+        """Keep a whole file, but for a mirror that only a pasted URL names: it may say anything."""
+        if listing.commit is not None and self._ref.endpoint is None:
+            revision = cache.Revision(self._ref.revision or "main", listing.commit)
+            cache.keep(self._cache(self._ref.repo_id), revision, path, listing.etags[path], data)
 
     def _fetch(self, client: Client, listing: _Listing, path: str, wanted: Range | None) -> bytes:
         if wanted is not None and wanted.start == wanted.stop:
@@ -165,6 +179,7 @@ class HubSource:
             commit=commit,
             sizes=sizes,
             snapshot=self._snapshot(repo_id, commit),
+            etags=dict(_etags(info["siblings"])),
             gated=bool(info.get("gated")),
             notes=moved,
         )
@@ -246,6 +261,17 @@ def _files(info: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
             raise BadFileError(f"siblings holds {shown(sibling)}")
         size = sibling.get("size")
         yield inside(path), size if type(size) is int and size >= 0 else None
+
+
+def _etags(siblings: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """(path, ETag) of each small file; the listing has what the file's own address answers."""
+    for sibling in siblings:
+        path, size, lfs = sibling["rfilename"], sibling.get("size"), sibling.get("lfs")
+        if not path.endswith(cache.SMALL) or type(size) is not int or not 0 < size <= MOST_KEPT:
+            continue
+        etag = lfs.get("sha256") if isinstance(lfs, dict) else sibling.get("blobId")
+        if isinstance(etag, str) and cache.ETAG.fullmatch(etag):
+            yield path, etag
 
 
 def _revisions(client: Client, url: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import UsageError
 from weighbridge.reference import (
@@ -14,7 +14,9 @@ from weighbridge.reference import (
     UrlRef,
     parse,
 )
-from weighbridge.sources.base import Options, Source
+
+if TYPE_CHECKING:
+    from weighbridge.sources.base import Options, Source
 
 
 def resolve(
@@ -30,37 +32,39 @@ def resolve(
     )
 
 
-def open_source(ref: Reference, options: Options | None = None) -> Source:
+def open_source(ref: Reference, options: "Options | None" = None) -> "Source":
     """The source of a reference that names files."""
+    from weighbridge.sources.base import Options  # which a name of the catalogue does without
+
     opener = OPENERS.get(type(ref))
     if opener is None:
         raise UsageError(f"{ref} names no files")
     return opener(ref, options or Options())
 
 
-def _local(ref: LocalRef, options: Options) -> Source:
+def _local(ref: LocalRef, options: "Options") -> "Source":
     from weighbridge.sources.local import LocalSource
 
     return LocalSource(ref.path, revision=ref.revision)
 
 
-def _hub(ref: HubRef, options: Options) -> Source:
+def _hub(ref: HubRef, options: "Options") -> "Source":
     from weighbridge.sources.hub import HubSource
 
     return HubSource(ref, options)
 
 
-def _timm(ref: TimmRef, options: Options) -> Source:
+def _timm(ref: TimmRef, options: "Options") -> "Source":
     return _hub(HubRef(repo_id=f"timm/{ref.name}", revision=ref.revision), options)
 
 
-def _url(ref: UrlRef, options: Options) -> Source:
+def _url(ref: UrlRef, options: "Options") -> "Source":
     from weighbridge.sources.url import UrlSource
 
     return UrlSource(ref, options)
 
 
-OPENERS: dict[type, Callable[[Any, Options], Source]] = {
+OPENERS: dict[type, Callable[[Any, "Options"], "Source"]] = {
     LocalRef: _local,
     HubRef: _hub,
     TimmRef: _timm,

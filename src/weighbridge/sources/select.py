@@ -6,7 +6,6 @@ src/llama.cpp: llama_split_path).
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.sources.base import Entry
@@ -71,6 +70,8 @@ def _hint(wanted: str, names: list[str]) -> str:
 
 
 def _near(wanted: str, names: list[str]) -> list[str]:
+    from difflib import get_close_matches
+
     return get_close_matches(wanted[:LOOKED_AT], names[:LOOKED_AT], n=3, cutoff=0.5)
 
 

@@ -4,6 +4,7 @@ plan.py        every setting of one run, defaults filled in
 frameworks.py  what each framework does by default
 tensors.py     the class's parameters, as they are held
 modules.py     parameters by their paths; linears, plain, packed or with adapters
+alike.py       which layers are of one kind
 nets/          forward, a family a file
 attend.py      which kernel of attention runs
 losses.py      the head and the loss

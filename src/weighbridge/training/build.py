@@ -1,9 +1,9 @@
 """The class in memory: its parameters in the order in which they are placed, and its modules."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 
-from weighbridge.arch.blueprint import Blueprint
-from weighbridge.arch.stacks import LAYER
+from weighbridge.arch.blueprint import Blueprint, alike, numbered
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.float8 import MULTIPLE, LinearFloat8
 from weighbridge.autograd.ops.packed import Dequantized, Linear4, Linear8
@@ -11,10 +11,11 @@ from weighbridge.autograd.tensors import ELSEWHERE, Param, Tensor
 from weighbridge.components.unpacked_experts import BITSANDBYTES, EXPERTS, MERGES
 from weighbridge.components.weights import alive
 from weighbridge.dtypes import INT8, TORCH, DType
-from weighbridge.engines.transformers.loading import placement_order
 from weighbridge.engines.transformers.plan import language
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.quantization.schemes import StoredTensor, stored
+from weighbridge.kept import kept
+from weighbridge.quantization.scheme import Scheme
+from weighbridge.quantization.schemes import counted
 from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.lora import Lora, Plain, Stacked
@@ -26,7 +27,7 @@ from weighbridge.training.sharding.around import Around
 from weighbridge.training.sharding.cut import body, cut, elsewhere, layers, spread
 from weighbridge.training.sizes import possible
 from weighbridge.training.step import Built
-from weighbridge.training.tensors import Held, held
+from weighbridge.training.tensors import Held, Members, members
 from weighbridge.units import ceil_div
 
 CODES = "codes"  # of packed weights that are parameters
@@ -43,17 +44,23 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
     plan = subject.part.blueprint
     possible(subject.body, subject.model.reference)
     _experts_covered(p)
-    path, numbers = _stack(p)
+    known = members(plan, major=_shape_of(p))
+    whole = known.specs
+    path, numbers = _stack(p, known)
     start, end = layers(len(numbers), s.pipeline, stage)
-    whole = held(plan, major=_shape_of(p))
     spread(whole, s.expert)
     shares = [cut(h, s, vocab=p.framework.shares_vocab) for h in whole]
     if s.pipeline > 1:
-        kept = range(numbers[start], numbers[end - 1] + 1)
-        shares = elsewhere(shares, path, kept, first=stage == 0, last=stage == s.pipeline - 1)
-    specs = placement_order((_module(h), h) for h in shares)
+        here = range(numbers[start], numbers[end - 1] + 1)
+        shares = elsewhere(shares, path, here, first=stage == 0, last=stage == s.pipeline - 1)
     packed = _packed(p)
-    params = {h.name: _param(m, p, h, packed, around) for h in specs}
+    params = {
+        h.name: _param(m, p, h, packed, around) for h in map(shares.__getitem__, known.placed)
+    }
+    never = FROZEN.get(subject.model_type)
+    if never is not None:
+        for name in (n for n in params if f"{never}." in n):
+            params[name].trainable = False
     pieces = list(_pieces(m, p, packed, params, around))
     with m.making("buffers"):
         buffers = [
@@ -115,8 +122,7 @@ def adapt(
 ) -> None:
     """Puts adapters on the modules that are targeted; modules to save are copied whole."""
     plan = p.subject.part.blueprint
-    specs = [*held(plan, major=p.major), *_tied(plan, params)]
-    dtypes = {h.name: _dtype(p, h) for h in specs}
+    specs = [*members(plan, major=p.major).specs, *_tied(plan, params)]
     stacks, targets = experts(specs, p.subject.model_type, with_.targets)
     for stack in stacks:
         _stacked(make, with_, stack, params, wraps)
@@ -133,6 +139,9 @@ def adapt(
             wrap.magnitude = make(Held(path, (outside,), "linear"))
             params[path] = wrap.magnitude
         wraps[name] = wrap
+    if not with_.modules_to_save:
+        return
+    dtypes = {h.name: _dtype(p, h) for h in specs}
     for name in saved(params, with_.modules_to_save):
         whole = params[name]
         dtype = dtypes.get(name, p.dtype).name
@@ -176,23 +185,37 @@ def _factors(make: Maker, name: str, sides: tuple[int, int], r: int) -> tuple[Pa
     return a, make(Held(f"{name}.lora_B.weight", (outside, r), "linear"))
 
 
-def _module(h: Held) -> str:
-    return h.name.rpartition(".")[0]
-
-
-Packed = Mapping[str, list[StoredTensor]]  # by the parameter's name
+Packed = Mapping[str, tuple[int, ...]]  # bytes of each tensor, by the parameter's name
 
 
 def _packed(p: Plan) -> Packed:
     """What stands for the parameters that a format packs."""
-    form = p.subject.choice.scheme
+    choice = p.subject.choice
+    form = choice.scheme
     if form is None:
         return {}
+    facts = ("packed", *choice.facts, p.loaded.name, p.major)
+    return dict(_one_by_one(kept(p.subject.part, facts, lambda: _several(p, form))))
+
+
+def _several(p: Plan, form: Scheme) -> dict[tuple[str, int], tuple[int, ...]]:
+    """Bytes of the tensors that a parameter becomes, by its name and how many are like it."""
+    sizes: dict[tuple[str, int], list[int]] = {}
     plan = p.subject.part.blueprint
-    found: dict[str, list[StoredTensor]] = {}
-    for t in stored(plan, form, dtype=p.loaded, transformers=p.major):
-        found.setdefault(t.source, []).append(t)
-    return {n: group for n, group in found.items() if len(group) > 1}
+    for t, count in counted(plan, form, dtype=p.loaded, transformers=p.major):
+        sizes.setdefault((t.source, count), []).append(t.nbytes)
+    return {key: tuple(found) for key, found in sizes.items() if len(found) > 1}
+
+
+def _one_by_one(
+    several: Mapping[tuple[str, int], tuple[int, ...]],
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Like experts by their names: all of the first, all of the second..."""
+    for (_, count), group in groupby(several, lambda key: alike(*key)):
+        names = [name for name, _ in group]
+        for i in range(count):
+            for name in names:
+                yield numbered(name, i) if count > 1 else name, several[name, count]
 
 
 def _pieces(
@@ -201,12 +224,12 @@ def _pieces(
     """Codes that are stored as floats are parameters like all others to FSDP; scales and maps are
     attributes of them, and whole."""
     shared = p.stored_as_floats and p.sharding.fully
-    for source, group in packed.items():
-        for number, t in enumerate(group):
+    for source, sizes in packed.items():
+        for number, nbytes in enumerate(sizes):
             if number or not shared:
-                yield m.new((t.nbytes,), INT8, "weights")
+                yield m.new((nbytes,), INT8, "weights")
                 continue
-            count = ceil_div(t.nbytes, p.computing.size(1))
+            count = ceil_div(nbytes, p.computing.size(1))
             codes = Held(f"{source} (packed)", (count,), CODES)
             params[codes.name] = around.place(m, codes, p.computing)
             params[codes.name].trainable = False
@@ -219,10 +242,7 @@ def _param(m: Machine, p: Plan, h: Held, packed: Packed, around: Around) -> Para
         turned = h.kind == "conv1d"  # bitsandbytes puts a linear in its place
         shape, kind = (h.shape[::-1], "linear") if turned else (h.shape, h.kind)
         return Param(h.name, shape, p.loaded, None, trainable=False, kind=kind)
-    made = around.place(m, h, _dtype(p, h))
-    never = FROZEN.get(p.subject.model_type)
-    made.trainable = never is None or f"{never}." not in h.name
-    return made
+    return around.place(m, h, _dtype(p, h))
 
 
 def _wraps(p: Plan, params: dict[str, Param], packed: Packed) -> Iterator[tuple[str, Wrap]]:
@@ -246,7 +266,7 @@ def _wraps(p: Plan, params: dict[str, Param], packed: Packed) -> Iterator[tuple[
             yield path, Linear4(weight, bias, p.unpacked, nested=nested, keeps=keeps)
 
 
-def _float8(p: Plan, specs: list[Held], params: dict[str, Param]) -> Iterator[tuple[str, Wrap]]:
+def _float8(p: Plan, specs: Sequence[Held], params: dict[str, Param]) -> Iterator[tuple[str, Wrap]]:
     """All linears but the first and the last, whose sides are multiples of 16. Source: accelerate
     1.15 utils/ao.py (convert_model_to_fp8_ao, filter_linear_layers)."""
     found = [h.name.removesuffix(".weight") for h in specs if h.kind == "linear"]
@@ -260,18 +280,13 @@ def _dtype(p: Plan, h: Held) -> DType:
     return TORCH.get(h.dtype, p.loaded)
 
 
-def _stack(p: Plan) -> tuple[str, list[int]]:
+def _stack(p: Plan, known: Members) -> tuple[str, Sequence[int]]:
     """(path, numbers) of the layers that the body's blocks are."""
     plan, count = p.subject.part.blueprint, len(p.subject.body.blocks)
-    found: dict[str, set[int]] = {}
-    for name in (h.name for h in held(plan, major=_shape_of(p)) if plan.part(h.name) == LANGUAGE):
-        at = LAYER.search(name)
-        if at is not None:
-            found.setdefault(name[: at.start()], set()).add(int(at[1]))
-    if p.subject.model_type in SHARED and len(found) == 1:
-        ((path, groups),) = found.items()
+    if p.subject.model_type in SHARED and len(known.layers) == 1:
+        ((path, groups),) = known.layers.items()
         return path, [i * len(groups) // count for i in range(count)]
-    fits = [(path, sorted(numbers)) for path, numbers in found.items() if len(numbers) >= count]
+    fits = [(path, numbers) for path, numbers in known.layers.items() if len(numbers) >= count]
     if not fits or not count:
         raise UnsupportedError(
             f"{p.subject.model.reference}: {plan.cls} has no layers that we know how to train by "
@@ -282,7 +297,6 @@ def _stack(p: Plan) -> tuple[str, list[int]]:
     return path, numbers[:count]
 
 
-LANGUAGE = "language model"
 SHARED = ("albert",)  # a group of layers stands for several
 DECODER, ENCODER = "decoder", "encoder"
 

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from weighbridge.components import host
-from weighbridge.components.weights import placed, total
+from weighbridge.components.weights import weight_bytes
 from weighbridge.engines.choosing import native_dtype
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.training.plan import Plan
@@ -85,7 +85,7 @@ def _loading(p: Plan, ranks: int) -> Iterator[Component]:
     if p.framework.name in MADE_ON_DEVICE:
         return
     part, choice = p.subject.part, p.subject.choice
-    weights = total(placed(part, choice, major=p.major), "weights")
+    weights = weight_bytes(part, choice, major=p.major)
     to = host.loaded(part, choice, weights, native_dtype(part))
     if p.framework.loads != "transformers":
         yield _by_recipe(p, ranks, to)

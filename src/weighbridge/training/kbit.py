@@ -19,7 +19,7 @@ from weighbridge.autograd.tensors import ELSEWHERE, Param, Storage
 from weighbridge.components.unpacked_experts import BITSANDBYTES, FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
-from weighbridge.quantization.schemes import Scheme
+from weighbridge.quantization.scheme import Scheme
 
 CAST = (*BITSANDBYTES, "awq-")  # whose rest PEFT casts
 HALF = (BFLOAT16, FLOAT16)

@@ -1,8 +1,10 @@
 """The optimizer of one rank at work: states from the first step on, temporaries, and no gradients
 behind it."""
 
+from math import prod
+
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import Param, Storage, Tensor
+from weighbridge.autograd.tensors import Param, Storage
 from weighbridge.training.optimizers import Optimizer
 
 
@@ -26,7 +28,7 @@ class Optimization:
         self.apart = apart
         self.params = params
         self.elsewhere: dict[str, int] = {}
-        self._states: dict[str, list[Tensor]] = {}
+        self._states: dict[str, list[Storage]] = {}
         if optimizer.in_backward:
             for p in params:
                 p.hooks.append(self._at_once)
@@ -62,10 +64,9 @@ class Optimization:
             return
         made = self._states[p.name] = []
         for state in self.optimizer.states(p):
-            t = Tensor(state.shape, state.dtype, None)
+            nbytes = state.dtype.size(prod(state.shape))
             where = "host" if self.offloaded else state.where
             if where == "device":
-                t.storage = Storage(m.heap, t.nbytes, "optimizer_states")
-                made.append(t)
+                made.append(Storage(m.heap, nbytes, "optimizer_states"))
             else:
-                self.elsewhere[where] = self.elsewhere.get(where, 0) + t.nbytes
+                self.elsewhere[where] = self.elsewhere.get(where, 0) + nbytes

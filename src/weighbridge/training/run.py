@@ -16,19 +16,23 @@ from weighbridge.autograd.engine import TEMPORARIES, backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.packed import DEQUANTIZED
 from weighbridge.autograd.ops.pointwise import cast
+from weighbridge.autograd.splice import Splices, UnlikeError
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.components.activations import Heap, Peak
 from weighbridge.components.unpacked_experts import MERGES
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
+from weighbridge.training.alike import Alike
 from weighbridge.training.build import build
 from weighbridge.training.modules import below
 from weighbridge.training.nets import EMBEDDINGS, SEEING, Program, program, towers
+from weighbridge.training.nets.decoder import has_positions
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding.around import Around
 from weighbridge.training.sharding.choice import surrounding
 from weighbridge.training.sharding.numbers import share
+from weighbridge.training.sizes import LAYERS, depth, unrepeated
 from weighbridge.training.step import Built, Step
 
 STEPS = 2
@@ -63,11 +67,18 @@ class Run:
             self.moments[name] = peak
 
 
-def run(p: Plan, capacity: int | None = None, stage: int = 0) -> Run:
+def run(p: Plan, capacity: int | None = None, stage: int = 0, *, splices: bool = True) -> Run:
     """One rank of a stage. `capacity` is what the allocator can have of the card: cached blocks go
-    back to the driver there. Where tensors alone are more, the run is shown without an end."""
+    back to the driver there. Where tensors alone are more, the run is shown without an end.
+    `splices`: few layers of each kind are walked, where the others repeat them."""
     with _uncollected():
-        return _bounded(p, capacity, stage)
+        try:
+            return _bounded(p, capacity, stage, Splices() if splices else None)
+        except UnlikeError:
+            count = depth(p.subject.body)
+            if count > LAYERS:
+                raise unrepeated(p.subject.model.reference, count) from None
+            return _bounded(p, capacity, stage, None)
 
 
 @contextmanager
@@ -83,20 +94,20 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _bounded(p: Plan, capacity: int | None, stage: int) -> Run:
-    found = _run(p, None, stage)
+def _bounded(p: Plan, capacity: int | None, stage: int, splices: Splices | None) -> Run:
+    found = _run(p, None, stage, splices)
     if capacity is None or max(x.allocated for x in found.moments.values()) > capacity:
         return found
     if max(found.reserved.values()) > capacity:
         try:
-            found = _run(p, capacity, stage)
+            found = _run(p, capacity, stage, splices)
         except OutOfMemoryError:
             return found
     found.bounded = True
     return found
 
 
-def _run(p: Plan, capacity: int | None, stage: int) -> Run:
+def _run(p: Plan, capacity: int | None, stage: int, splices: Splices | None) -> Run:
     m = Machine(Heap(capacity))
     m.softmax_keeps = p.torch < (1, 11)
     _workspaces(m, p)
@@ -121,7 +132,7 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
         kept.start(m)
         del given
     found.note("load", m.heap.phase(), first=True)
-    batches = Batches(_step(m, p, built, around), p, found, stage)
+    batches = Batches(_step(m, p, built, around, splices), p, found, stage)
     if p.framework.forgets_late and p.torch >= (2, 0):
         batches.forgets = kept.forget
     for number in range(STEPS):
@@ -139,6 +150,7 @@ def _run(p: Plan, capacity: int | None, stage: int) -> Run:
         found.note("save", m.heap.phase(), first=False)
     found.elsewhere, found.assumed = kept.elsewhere, batches.s.assumed
     found.host, found.pinned, found.away = around.host, around.pinned, m.most_away
+    m.heap.close()
     return found
 
 
@@ -173,8 +185,8 @@ def _built(m: Machine, p: Plan, around: Around, stage: int) -> Built:
     return build(m, p, around, stage)
 
 
-def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
-    return Step(
+def _step(m: Machine, p: Plan, built: Built, around: Around, splices: Splices | None) -> Step:
+    s = Step(
         m=m,
         built=built,
         batch=p.batch,
@@ -192,6 +204,9 @@ def _step(m: Machine, p: Plan, built: Built, around: Around) -> Step:
         items={} if p.subject.model_type in SEEING else dict(p.items),
         around=around,
     )
+    if splices is not None:
+        s.alike = Alike(built, lambda number: has_positions(s, number), splices)
+    return s
 
 
 def _workspaces(m: Machine, p: Plan) -> None:

@@ -10,6 +10,7 @@ from weighbridge.errors import UsageError
 WIDEST = 1 << 20  # numbers of a hidden state
 HEAD = 1 << 16  # the widest that a kernel of attention has (torch cutlassB.h)
 LAYERS = 2048  # that a step is followed through, one by one; real models have up to 200
+DEEPEST = 8192  # layers, where they repeat each other
 RUNS = 8192  # of layers forward, by all stages of a pipeline and all micro-batches in flight
 OPTIONAL = ("shared", "inputs", "rotary", "nope", "rank", "head_dim")  # 0 is none
 
@@ -21,14 +22,18 @@ def possible(body: Body, model: str) -> None:
         raise UsageError(f"{model}: {said}: no step can be run; correct the config")
 
 
+def depth(body: Body) -> int:
+    """Layers, with those of what is attended to."""
+    return len(body.blocks) + (len(body.encoder.blocks) if body.encoder is not None else 0)
+
+
 def followed(body: Body, model: str, flights: Sequence[int]) -> None:
     """Raises UsageError where a step has more layers than are run in some seconds. `flights`: by
     stage of a pipeline, the micro-batches that are forward at once."""
-    inner = body.encoder.blocks if body.encoder is not None else ()
-    count = len(body.blocks) + len(inner)
-    if count > LAYERS:
+    count = depth(body)
+    if count > DEEPEST:
         raise UsageError(
-            f"{model}: {count:,} layers: a step is followed through {LAYERS:,} at most; correct "
+            f"{model}: {count:,} layers: a step is followed through {DEEPEST:,} at most; correct "
             "the config"
         )
     runs = count * sum(flights) // len(flights)
@@ -37,6 +42,14 @@ def followed(body: Body, model: str, flights: Sequence[int]) -> None:
             f"--pipeline-parallel-size {len(flights)}: its stages run {runs:,} layers of "
             f"micro-batches in flight, {RUNS:,} are followed at most; name fewer stages"
         )
+
+
+def unrepeated(model: str, count: int) -> UsageError:
+    """What to say of more layers than are walked one by one, where they do not repeat."""
+    return UsageError(
+        f"{model}: {count:,} layers that do not repeat each other: a step is followed through "
+        f"{LAYERS:,} such at most; correct the config"
+    )
 
 
 def _wrong(body: Body) -> Iterator[str]:

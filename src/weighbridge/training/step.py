@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.body import Body
 from weighbridge.arch.config import Config
@@ -10,6 +11,9 @@ from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import DType
 from weighbridge.training.modules import Module
 from weighbridge.training.sharding import Around
+
+if TYPE_CHECKING:
+    from weighbridge.training.alike import Alike
 
 TENTH = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.1)
 # Defaults of configuration classes that are not 0 (transformers models/*/configuration_*.py): files
@@ -81,6 +85,7 @@ class Step:
     image_size: tuple[int, int] | None = None  # height, width; None is the config's own
     items: dict[str, int] = field(default_factory=dict)  # images, sounds of a sequence
     around: Around = field(default_factory=Around)
+    alike: "Alike | None" = None  # layers, of which few are walked; None walks all
     inputs: list[Tensor] = field(
         default_factory=list
     )  # what the loop holds until the loss is there

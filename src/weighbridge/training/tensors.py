@@ -6,10 +6,17 @@ checkpoints do.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param
+from weighbridge.arch.stacks import LAYER
+from weighbridge.components.unpacked_experts import MERGES
+from weighbridge.engines.transformers.loading import placement_order
+from weighbridge.kept import kept
+
+LANGUAGE = "language model"
 
 EXPERT = re.compile(r"^(.*\.experts)\.(\d+)\.(\w+)\.(weight|bias)$")
 # What makes logits; of models with towers it lies below the language model
@@ -26,11 +33,44 @@ class Held(NamedTuple):
     dtype: str = ""  # "" is the model's own
 
 
-def held(plan: Blueprint, *, major: int) -> list[Held]:
-    """In the class's order; ties once."""
-    if major < 5:
-        return [Held(p.name, p.shape, p.kind, p.dtype) for p in plan.params if not p.tied]
-    return list(_stacked(p for p in plan.counted if not p.tied))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """What a class holds in one version of transformers, before any rank has its share of it.
+    `placed` are the positions of `specs` in the order in which they come to the device; `layers`
+    the numbers of the language model's, by their path."""
+
+    specs: tuple[Held, ...]
+    placed: tuple[int, ...]
+    layers: Mapping[str, tuple[int, ...]]
+
+
+def members(plan: Blueprint, *, major: int) -> Members:
+    """In the class's order; ties once. They are made once for a class."""
+    merged = major >= MERGES
+    return kept(plan, ("members", merged), lambda: _members(plan, merged=merged))
+
+
+def _members(plan: Blueprint, *, merged: bool) -> Members:
+    params = plan.counted if merged else plan.params
+    own = (p for p in params if not p.tied)
+    found = tuple(
+        _stacked(own) if merged else (Held(p.name, p.shape, p.kind, p.dtype) for p in own)
+    )
+    modules = (h.name.rpartition(".")[0] for h in found)
+    return Members(
+        specs=found,
+        placed=tuple(placement_order(zip(modules, range(len(found)), strict=True))),
+        layers=_layers(plan, found),
+    )
+
+
+def _layers(plan: Blueprint, specs: Iterable[Held]) -> dict[str, tuple[int, ...]]:
+    found: dict[str, set[int]] = {}
+    for name in (h.name for h in specs):
+        at = LAYER.search(name)
+        if at is not None and plan.part(name) == LANGUAGE:
+            found.setdefault(name[: at.start()], set()).add(int(at[1]))
+    return {path: tuple(sorted(numbers)) for path, numbers in found.items()}
 
 
 def _stacked(params: Iterable[Param]) -> Iterator[Held]:

@@ -18,6 +18,7 @@ v1/kv_cache_interface.py (max_memory_usage_bytes of each spec), v1/core/kv_cache
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from weighbridge.errors import UnsupportedError
@@ -28,11 +29,12 @@ Kind = Literal["full", "sliding", "chunked", "cross", "state"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """One layer's cache: bytes of a block, the tokens in it, and how far back it looks."""
+    """One layer's cache: bytes of a block, the tokens in it, and how far back it looks. A state has
+    all tokens of a request in one block, however many: none are named."""
 
     kind: Kind
     page: int
-    tokens: int
+    tokens: int = 0
     reach: int = 0
     latent: bool = False  # rows that cannot be padded
     encoder: int = 0  # cross: positions that are kept
@@ -63,13 +65,13 @@ def blocks(spec: Spec, load: Load) -> int:
     return ceil_div(spec.encoder if spec.kind == "cross" else load.context, spec.tokens)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # not slotted: it keeps what it has computed
 class Group:
     """Layers that share a row of block ids."""
 
     specs: tuple[Spec, ...]
 
-    @property
+    @cached_property
     def page(self) -> int:
         return sum(spec.page for spec in self.specs)
 
@@ -77,17 +79,22 @@ class Group:
     def tokens(self) -> int:
         return self.specs[0].tokens
 
+    @cached_property
+    def kinds(self) -> tuple[Spec, ...]:
+        """Caches of layers that differ, each once."""
+        return tuple(dict.fromkeys(self.specs))
+
     def blocks(self, load: Load) -> int:
-        return max(blocks(spec, load) for spec in self.specs)
+        return max(blocks(spec, load) for spec in self.kinds)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # not slotted, as above
 class Pool:
     """All groups. One block of a pool is kept empty and never given out."""
 
     groups: tuple[Group, ...]
 
-    @property
+    @cached_property
     def block(self) -> int:
         return max((group.page for group in self.groups), default=0)
 
@@ -105,9 +112,9 @@ class Pool:
         """ "GPU KV cache size" as newer versions log it."""
         return int(self.concurrency(available, load) * load.context)
 
-    def tokens_by_groups(self, available: int) -> int:
+    def tokens_by_groups(self, available: int, context: int) -> int:
         """The same as older versions log it."""
-        smallest = min((group.tokens for group in self.groups), default=0)
+        smallest = min((group.tokens or context for group in self.groups), default=0)
         return self.count(available) // max(1, len(self.groups)) * smallest
 
 

@@ -11,7 +11,8 @@ anew each time. Source: llama.cpp 0c1e57098 src/llama-kv-cache.cpp, llama-kv-cac
 llama-kv-cache-dsa.cpp, llama-memory-recurrent.cpp, llama-hparams.cpp, llama-context.cpp.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from weighbridge.arch.mixers import (
@@ -121,11 +122,6 @@ def _unflashed(m: Latent, s: Setting) -> int:
     return values.size(m.latent_elements)
 
 
-def _widest(layers: Iterable[Layer]) -> int:
-    widths = [m.value_elements for m in mixers(layers) if isinstance(m, Attention)]
-    return max(widths, default=0)
-
-
 def _of(m: Mixer, s: Setting, widest: int) -> tuple[str, Sizes]:
     """Which buffer, and its bytes."""
     if isinstance(m, Attention):
@@ -146,12 +142,17 @@ def buffers(
 ) -> dict[str, Sizes]:
     """The cache of all tokens ("") and that of sliding layers, as the log has them. Layers of one
     device stand `among` all of the model, whose widest values decide."""
-    found = tuple(layers)
-    widest = _widest((*found, *among))
+    found = tuple(mixers(layers))
+    return counted(Counter(found), s, among=(*found, *mixers(among)))
+
+
+def counted(found: Mapping[Mixer, int], s: Setting, *, among: Iterable[Mixer]) -> dict[str, Sizes]:
+    """The same of mixers with how many there are of each."""
+    widest = max((m.value_elements for m in among if isinstance(m, Attention)), default=0)
     result: dict[str, Sizes] = {"": Sizes(), "sliding": Sizes()}
-    for m in mixers(found):
+    for m, count in found.items():
         name, size = _of(m, s, widest)
-        result[name] = result[name].plus(size)
+        result[name] = result[name].plus(size.times(count))
     return result
 
 

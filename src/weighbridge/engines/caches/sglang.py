@@ -25,9 +25,10 @@ srt/mem_cache/memory_pool.py (ReqToTokenPool, MHATokenToKVPool), srt/configs/mam
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import groupby
 from math import ceil
 
 from weighbridge.arch.mixers import (
@@ -220,14 +221,26 @@ class Pools:
 
 
 def needed(layers: Iterable[Layer], s: Setting) -> tuple[Pools, Cells]:
-    """The pools that hold all requests. A sliding pool follows the full one by its ratio."""
+    """The pools that hold all requests, and what they are made of."""
     c = cells(layers, s)
+    return holding(c, s), c
+
+
+def holding(c: Cells, s: Setting) -> Pools:
+    """The pools of such cells that hold all requests. A sliding one follows the full one by its
+    ratio."""
     tokens = s.sequences * align_up(s.context, s.page_size) - s.shared
+    slots = s.sequences * s.slots + s.compressed
+    return Pools(full=tokens, sliding=_beside(c, s, tokens), slots=slots)
+
+
+def _beside(c: Cells, s: Setting, tokens: int) -> int:
+    """The sliding pool of requests that have so many tokens."""
+    if not c.sliding:
+        return 0
     cap = _cap(c, s)
     near = min(cap, tokens) if cap else _paged(tokens * s.swa_full_tokens_ratio, s)
-    sliding = near if c.full else tokens
-    slots = s.sequences * s.slots + s.compressed
-    return Pools(full=tokens, sliding=sliding if c.sliding else 0, slots=slots), c
+    return near if c.full else tokens
 
 
 def _cap(c: Cells, s: Setting) -> int:
@@ -241,14 +254,17 @@ def _cap(c: Cells, s: Setting) -> int:
     return align_up(each * (s.max_running_requests or 0) + chunks + s.page_size, s.page_size)
 
 
-def _paged(tokens: Fraction, s: Setting) -> int:
+def _paged(tokens: int | Fraction, s: Setting) -> int:
     return int(tokens) // s.page_size * s.page_size
 
 
 def fitting(layers: Iterable[Layer], s: Setting, available: int) -> Pools:
-    """The pools that SGLang makes of `available` bytes; of a hybrid, states take their share
-    first."""
-    c = cells(layers, s)
+    """The pools that SGLang makes of `available` bytes."""
+    return filling(cells(layers, s), s, available)
+
+
+def filling(c: Cells, s: Setting, available: int) -> Pools:
+    """The same of such cells; of a hybrid, states take their share first."""
     slots = _slots(c, s, available)
     if c.state:
         available -= (slots + _padding(s)) * c.state
@@ -257,12 +273,28 @@ def fitting(layers: Iterable[Layer], s: Setting, available: int) -> Pools:
     draft = s.beside if s.version >= DRAFT_COUNTED else 0
     cap = _cap(c, s)
     if cap and c.full:
-        tokens = _paged(Fraction(max(0, available - cap * c.sliding) // (c.full + draft)), s)
+        tokens = _paged(max(0, available - cap * c.sliding) // (c.full + draft), s)
         return Pools(full=tokens, sliding=cap, slots=slots)
-    unit = c.full + (s.swa_full_tokens_ratio * c.sliding if c.full else c.sliding) + draft
-    tokens = _paged(Fraction(int(available / unit)), s) if unit else s.context
-    near = _paged(tokens * s.swa_full_tokens_ratio, s) if c.full else tokens
-    return Pools(full=tokens if c.full else 0, sliding=near if c.sliding else 0, slots=slots)
+    unit = _token(c, s) + draft
+    tokens = _paged(_whole(available, unit), s) if unit else s.context
+    if not c.full:
+        return Pools(full=0, sliding=tokens if c.sliding else 0, slots=slots)
+    near = _paged(tokens * s.swa_full_tokens_ratio, s) if c.sliding else 0
+    return Pools(full=tokens, sliding=near, slots=slots)
+
+
+def _whole(available: int, unit: int | Fraction) -> int:
+    """How many there is room for; cut towards nothing."""
+    if isinstance(unit, int) and available >= 0:
+        return available // unit
+    return int(Fraction(available) / unit)
+
+
+def _token(c: Cells, s: Setting) -> int | Fraction:
+    """Bytes of a token, and of as much of one in the sliding pool."""
+    if c.full and c.sliding:
+        return c.full + s.swa_full_tokens_ratio * c.sliding
+    return c.full + c.sliding
 
 
 def _slots(c: Cells, s: Setting, available: int) -> int:
@@ -283,22 +315,37 @@ def _padding(s: Setting) -> int:
 
 
 def buffers(layers: Iterable[Layer], s: Setting, pools: Pools) -> Iterator[int]:
-    """Bytes of each tensor of the pools: keys and values of a layer apart, all states together."""
+    """Bytes of each tensor of the pools."""
+    for sizes, times in tensors(runs(layers, s), s, pools):
+        yield from sizes * times
+
+
+Runs = Sequence[tuple[Mixer, int]]  # of equal layers in their order, as one rank has them
+
+
+def runs(layers: Iterable[Layer], s: Setting) -> Runs:
+    return tuple((local(m, s.tensor_parallel), len(list(n))) for m, n in groupby(mixers(layers)))
+
+
+def tensors(found: Runs, s: Setting, pools: Pools) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Bytes of the tensors of a layer, and how many such layers follow: keys and values apart, all
+    states together at the end."""
     conv = recurrence = 0
-    for m in (local(m, s.tensor_parallel) for m in mixers(layers)):
+    for m, times in found:
         if isinstance(m, Attention | Latent):
             tokens = (pools.sliding if _near(m, s) else pools.full) + s.page_size
             nbytes = tokens * token(m, s)
-            yield from (nbytes,) if isinstance(m, Latent) else (nbytes // 2, nbytes - nbytes // 2)
+            halves = (nbytes // 2, nbytes - nbytes // 2)
+            yield (nbytes,) if isinstance(m, Latent) else halves, times
         elif isinstance(m, Compressed):
-            yield ceil((pools.sliding + s.page_size) * _window(m, s))
-            yield ceil((pools.full + s.page_size) * _past(m, s))
-            yield (pools.slots + 1) * _state(m, s)
+            window = ceil((pools.sliding + s.page_size) * _window(m, s))
+            past = ceil((pools.full + s.page_size) * _past(m, s))
+            yield (window, past, (pools.slots + 1) * _state(m, s)), times
         elif isinstance(m, Recurrent):
             whole = _state(m, s)
             part = state(m, Formats(conv=BFLOAT16, state=s.ssm_dtype), columns=0)
-            conv, recurrence = conv + whole - part, recurrence + part
-    yield from ((pools.slots + 1) * nbytes for nbytes in (conv, recurrence) if nbytes)
+            conv, recurrence = conv + times * (whole - part), recurrence + times * part
+    yield tuple((pools.slots + 1) * nbytes for nbytes in (conv, recurrence) if nbytes), 1
 
 
 def request_table(s: Setting) -> int:

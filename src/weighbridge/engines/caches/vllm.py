@@ -15,6 +15,7 @@ platforms/interface.py (_align_hybrid_block_size), model_executor/layers/mamba/m
 model_executor/layers/attention/mla_attention.py (get_kv_cache_spec), models/deepseek_v4/.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -90,14 +91,18 @@ class Setting:
 
     @property
     def load(self) -> Load:
+        return self.of(self.context, self.max_num_batched_tokens)
+
+    def of(self, context: int, tokens: int) -> Load:
+        """A request of another length, in batches of so many tokens."""
         batches = self.pipeline_parallel
         if self.version >= IN_FLIGHT_SINCE and self.asynchronous:
             batches += 1
         if self.version < IN_FLIGHT_SINCE:
             batches = 1
         return Load(
-            context=ceil_div(self.context, self.context_parallel),
-            in_flight=batches * self.max_num_batched_tokens,
+            context=ceil_div(context, self.context_parallel),
+            in_flight=batches * tokens,
             states=(2 if self.align else 1) + self.speculative,
         )
 
@@ -113,11 +118,6 @@ def ssm_dtype(c: Config) -> DType | None:
     else:
         return None
     return torch_dtype(named, c.where) if named else None
-
-
-def shorter(s: Setting, tokens: int) -> Setting:
-    """The same with so many tokens less a request."""
-    return replace(s, context=s.context - tokens)
 
 
 # Pages
@@ -186,7 +186,7 @@ def _compressed(m: Compressed, s: Setting, tokens: int) -> Iterator[Spec]:
 
 
 def _state(m: Any, s: Setting, tokens: int) -> Iterator[Spec]:
-    yield Spec(kind="state", page=state(m, _state_formats(m, s)), tokens=s.context)
+    yield Spec(kind="state", page=state(m, _state_formats(m, s)))
 
 
 def _state_formats(m: Any, s: Setting) -> Formats:
@@ -226,15 +226,19 @@ def _states_of(m: Mixer, s: Setting) -> Iterator[Spec]:
 
 def specs(layers: Iterable[Layer], s: Setting) -> list[Spec]:
     """Every cache of one rank."""
-    found = [local(m, s.tensor_parallel) for m in mixers(layers)]
-    unknown = sorted({field_name(m) for m in found if type(m) not in (*SPECS, Shared)})
+    every = list(mixers(layers))
+    found = {m: local(m, s.tensor_parallel) for m in dict.fromkeys(every)}
+    unknown = sorted({field_name(m) for m in found.values() if type(m) not in (*SPECS, Shared)})
     if unknown:
         raise UnsupportedError(
             f"vllm {s.version[0]}.{s.version[1]} has no cache of {', '.join(unknown)}"
         )
-    tokens = block_tokens(found, s)
-    result = [spec for m in found if type(m) in SPECS for spec in SPECS[type(m)](m, s, tokens)]
-    return _padded(result)
+    tokens = block_tokens(list(found.values()), s)
+    made = {
+        m: tuple(SPECS[type(own)](own, s, tokens)) if type(own) in SPECS else ()
+        for m, own in found.items()
+    }
+    return _padded([spec for m in every for spec in made[m]])
 
 
 def _padded(found: list[Spec]) -> list[Spec]:
@@ -254,11 +258,16 @@ def plan(layers: Iterable[Layer], s: Setting) -> Pool:
 
 def content(layers: Iterable[Layer], s: Setting) -> Sizes:
     """What one request's tokens and states themselves are, without blocks: one rank's."""
-    found = [local(m, s.tensor_parallel) for m in mixers(layers)]
-    states = sum(p.page for m in found for p in _states_of(m, s))
-    attends = Layer(mixers=tuple(m for m in found if SPECS.get(type(m)) is not _state))
-    kv = sum(_content(m, s) for m in attends.mixers)
-    return Sizes(kv=kv, state=states)
+    return contents(Counter(mixers(layers)), s)
+
+
+def contents(kinds: Mapping[Mixer, int], s: Setting) -> Sizes:
+    """The same of layers that were counted by kind."""
+    found = [(local(m, s.tensor_parallel), n) for m, n in kinds.items()]
+    return Sizes(
+        kv=sum(n * _content(m, s) for m, n in found),
+        state=sum(n * p.page for m, n in found for p in _states_of(m, s)),
+    )
 
 
 def _content(m: Mixer, s: Setting) -> int:
@@ -283,21 +292,28 @@ def needed(layers: Iterable[Layer], s: Setting) -> int:
 
 def logged_tokens(layers: Iterable[Layer], s: Setting, available: int) -> int:
     """ "GPU KV cache size: ... tokens", from the bytes available."""
-    held = plan(layers, s)
+    return logged(plan(layers, s), s, available)
+
+
+def logged(held: Pool, s: Setting, available: int) -> int:
+    """The same of layers whose pool is planned."""
     if s.version < LOGGED_SINCE:
-        return held.tokens_by_groups(available) * s.context_parallel
+        return held.tokens_by_groups(available, s.context) * s.context_parallel
     return int(held.concurrency(available, s.load) * s.context)
 
 
 def caches(layers: Iterable[Layer], s: Setting) -> tuple[Component, ...]:
+    found = tuple(layers)
+    return parts(Counter(mixers(found)), plan(found, s), s)
+
+
+def parts(kinds: Mapping[Mixer, int], held: Pool, s: Setting) -> tuple[Component, ...]:
     """Tokens, states, and apart from them what whole blocks add: the rest of the last one, tokens
     on their way, pages padded to be equal."""
-    found = tuple(layers)
-    held, own = plan(found, s), content(found, s).times(s.sequences)
-    total = needed(found, s)
+    own, request = contents(kinds, s).times(s.sequences), held.request(s.load)
+    total = s.sequences * request * held.block
     formula = (
-        f"{s.sequences} x {held.request(s.load):,} blocks x {held.block:,} bytes in "
-        f"{len(held.groups)} groups"
+        f"{s.sequences} x {request:,} blocks x {held.block:,} bytes in {len(held.groups)} groups"
     )
     rest = Sizes(kv=max(0, total - own.kv - own.state))
     return (

@@ -14,11 +14,11 @@ Layers, placement, scheduler and allocator are llama.cpp's; so are flags of the 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.ik_llama_cpp.rules import ik_rules
 from weighbridge.engines.ik_llama_cpp.setting import ik_launch
-from weighbridge.engines.llama_cpp import bounds
+from weighbridge.engines.llama_cpp import probing
 from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
 from weighbridge.engines.llama_cpp.held import Held
 from weighbridge.engines.llama_cpp.latents import all_heads, complete
-from weighbridge.engines.serving import Answer, Subject
+from weighbridge.engines.serving import Answer, Probe, Subject
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.workload import Infer
 
@@ -30,7 +30,13 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
 
 def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
     """Whether `infer` would say that it surely fits: for searches."""
-    return bounds.holds(hold(subject, w, budget, number(w)), subject, w, budget)
+    return probing.holds(hold(subject, w, budget, number(w)), subject, w, budget)
+
+
+def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
+    """The numbers of `infer` alone, elsewhere."""
+    build = number(w)
+    return probing.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
 
 
 def number(w: Infer) -> int:
@@ -44,4 +50,4 @@ def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> Held:
     return Held(net=net, at=at, model_type=s.model_type, free=free(budget, at))
 
 
-__all__ = ["holds", "infer"]
+__all__ = ["holds", "infer", "probe"]

@@ -9,19 +9,19 @@ graphs/       the step's graph, by architecture   ggml/         scheduler and gr
 compute.py    compute buffers                     held.py       what each device holds
 latents.py    matrices of latent attention        pool.py       CUDA's pool
 parts.py      the answer's components             fitting.py    what would fit
-bounds.py     searches
+probing.py    searches
 answering.py  the answer                          launching.py  the command line
 projector.py  mmproj
 """
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.engines.llama_cpp import bounds
+from weighbridge.engines.llama_cpp import probing
 from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
 from weighbridge.engines.llama_cpp.held import Held
 from weighbridge.engines.llama_cpp.latents import as_heads
 from weighbridge.engines.llama_cpp.rules import LATENT, NEWEST, rules
 from weighbridge.engines.llama_cpp.setting import launch
-from weighbridge.engines.serving import Answer, Subject
+from weighbridge.engines.serving import Answer, Probe, Subject
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.workload import Infer
 
@@ -33,7 +33,13 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
 
 def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
     """Whether `infer` would say that it surely fits: for searches."""
-    return bounds.holds(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
+    return probing.holds(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
+
+
+def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
+    """The numbers of `infer` alone, elsewhere."""
+    build = number(w.engine_version)
+    return probing.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
 
 
 def number(text: str | None) -> int:
@@ -51,4 +57,4 @@ def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> Held:
     return Held(net=net, at=at, model_type=s.model_type, free=free(budget, at))
 
 
-__all__ = ["holds", "infer"]
+__all__ = ["holds", "infer", "probe"]

@@ -14,14 +14,13 @@ from weighbridge.engines.llama_cpp.networks import network
 from weighbridge.engines.llama_cpp.projector import projector
 from weighbridge.engines.llama_cpp.setting import Launch, Model
 from weighbridge.engines.serving import Answer, Subject
+from weighbridge.kept import kept
 from weighbridge.workload import Infer
 
 
 def answer(held: Held, subject: Subject, w: Infer, budget: Budget | None) -> Answer:
-    found = projector(subject, w)
     part = budget.choice.part if budget is not None else None
-    made = (parts.gpu(held, subject, d, found) for d in range(held.at.gpus) if used(held, d))
-    gpus = [parts.on_stack(device, part) for device in made]
+    gpus = parts.gpus(held, subject, projector(subject, w), part)
     return Answer(
         devices=(*gpus, parts.host(held, subject)),
         settings=held.at.to_dict(),
@@ -31,23 +30,15 @@ def answer(held: Held, subject: Subject, w: Infer, budget: Budget | None) -> Ans
 
 
 def known_network(s: Subject) -> Network:
-    """Of the model whatever the context: kept for the next question about it."""
-    key = (id(s.model), id(s.part), s.choice.name, s.choice.as_stored)
-    if key not in _NETWORKS:
-        if len(_NETWORKS) > 8:
-            _NETWORKS.clear()
-        _NETWORKS[key] = (s, network(s))
-    return _NETWORKS[key][1]
-
-
-_NETWORKS: dict[tuple[Any, ...], tuple[Subject, Network]] = {}
+    """The model's, whatever the context."""
+    facts = ("llama.cpp", s.choice.name, s.choice.dtype.name, s.choice.as_stored)
+    return kept(s.part, facts, lambda: network(s))
 
 
 def model(net: Network, s: Subject) -> Model:
     pairs = [
         (m.rank + m.rotary, m.rank) if isinstance(m, Latent) else (m.key_dim, m.value_dim)
-        for la in net.layers
-        for m in la.mixers
+        for m in net.mixers
         if isinstance(m, Attention | Latent)
     ]
     return Model(
@@ -61,11 +52,6 @@ def model(net: Network, s: Subject) -> Model:
 def free(budget: Budget | None, at: Launch) -> tuple[int, ...]:
     size = budget.usable.expected if budget is not None else 1
     return (size,) * at.gpus
-
-
-def used(held: Held, device: int) -> bool:
-    """GPUs that hold a layer, or compute what the host's tensors are brought for."""
-    return held.at.gpu_layers > 0 or held.compute[device] > 0
 
 
 def derived(held: Held, s: Subject, w: Infer, budget: Budget | None) -> dict[str, Any]:

@@ -84,6 +84,7 @@ def placement(p: Placed) -> Placement:
         pinned=p.full,
         copies=p.copies,
         cache_offload=p.at.cache_offload,
+        facts=(*p.facts, p.at.cache_offload),
     )
 
 

@@ -15,6 +15,7 @@ from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.placement import Placed
 from weighbridge.engines.llama_cpp.roughly import roughly
 from weighbridge.engines.llama_cpp.setting import Launch
+from weighbridge.kept import kept
 from weighbridge.memory import Bytes, exactly
 
 
@@ -54,13 +55,8 @@ class Held:
     @cached_property
     def caches(self) -> tuple[dict[str, Sizes], ...]:
         """By device: the cache of all tokens, and that of sliding layers."""
-        layers = self.net.layers
         return tuple(
-            caches.buffers(
-                [la for i, la in enumerate(layers) if self.placed.cache(i) == d],
-                self.setting,
-                among=layers,
-            )
+            caches.counted(self.placed.cached(d), self.setting, among=self.net.mixers)
             for d in range(self.at.gpus + 1)
         )
 
@@ -69,46 +65,40 @@ class Held:
         """Cells of sliding layers, of one stream."""
         found = [
             caches.cells(m, self.setting) // self.setting.streams
-            for la in self.net.layers
-            for m in la.mixers
+            for m in self.net.mixers
             if isinstance(m, Attention) and m.reach is not None
         ]
         return min(found, default=self.setting.per_slot)
 
-    @cached_property
+    @property
     def compute(self) -> tuple[int, ...]:
-        if self.numbers not in self.replayed:
-            self.replayed[self.numbers] = self._buffers()
-        return self.replayed[self.numbers]
-
-    def _buffers(self) -> tuple[int, ...]:
-        try:
-            return reserved(self.placed, self.near)
-        except UnknownGraphError as error:
-            self.net.memo["guessed"] = str(error)
-            return roughly(self.placed)
+        return self._replayed[0]
 
     @property
     def guessed(self) -> str:
         """Why compute buffers are dominant terms alone; "" where the graph is known."""
-        return str(self.net.memo.get("guessed", "")) if self.compute else ""
+        return self._replayed[1]
+
+    @cached_property
+    def _replayed(self) -> tuple[tuple[int, ...], str]:
+        """Compute buffers by device; launches whose graphs are the same have the same."""
+        plain = replace(self.at, n_ctx=0, context=0, requests=0, slots=0, batch=0, ubatch=0)
+        return kept(self.net, ("compute", plain, self.free, self.numbers), self._buffers)
+
+    def _buffers(self) -> tuple[tuple[int, ...], str]:
+        try:
+            return reserved(self.placed, self.near), ""
+        except UnknownGraphError as error:
+            return roughly(self.placed), str(error)
 
     def buffer(self, device: int) -> Bytes:
         """The compute buffer."""
         size = self.compute[device]
         return Bytes(size // 2, size, 3 * size) if self.guessed else exactly(size)
 
-    @property
-    def replayed(self) -> dict[tuple[int, ...], tuple[int, ...]]:
-        """Compute buffers of launches that differ in `numbers` alone."""
-        at = replace(self.at, n_ctx=0, context=0, requests=0, slots=0, batch=0, ubatch=0)
-        found: dict[tuple[int, ...], tuple[int, ...]]
-        found = self.net.memo.setdefault(("compute", at, self.free), {})
-        return found
-
     @cached_property
     def numbers(self) -> tuple[int, ...]:
-        """What a search changes of the step's graph."""
+        """What contexts and batches change of the step's graph."""
         at = self.at
         return at.n_ctx, at.n_ctx // at.streams, self.near, at.slots, at.step_tokens, at.outputs
 

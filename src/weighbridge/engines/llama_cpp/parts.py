@@ -39,6 +39,14 @@ def gpu(h: Held, s: Subject, device: int, projector: Projector | None) -> Device
     return Device(index=device, kind="gpu", phases=phases(h, held, running))
 
 
+def gpus(
+    h: Held, s: Subject, projector: Projector | None, part: "Part | None"
+) -> tuple[Device, ...]:
+    """List the GPUs that hold a layer, or compute what the host's tensors are brought for."""
+    used = [d for d in range(h.at.gpus) if h.at.gpu_layers > 0 or h.compute[d] > 0]
+    return tuple(on_stack(gpu(h, s, d, projector), part) for d in used)
+
+
 def on_stack(found: Device, part: "Part | None") -> Device:
     """The rows that are CUDA's, under the names of the part's own libraries. ROCm's backend is
     ggml-cuda, compiled for it; others have no such pool."""

@@ -13,14 +13,17 @@ Source: llama.cpp 0c1e57098 src/llama-model.cpp (load_tensors, create_tensor), c
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from weighbridge.arch.mixers import Mixer
 from weighbridge.dtypes import DType
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.setting import Launch
+from weighbridge.kept import kept
 from weighbridge.units import align_up
 
 INPUT = (
@@ -41,6 +44,7 @@ class Dealt:
     weights: Mapping[str, int]
     buffers: tuple[int, ...]  # bytes of tensors by device
     products: tuple[frozenset[Product], ...]  # kinds of matrices by device
+    mixers: tuple[Mapping[Mixer, int], ...]  # of layers by device, each kind with its count
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -65,26 +69,41 @@ class Placed:
 
     @cached_property
     def dealt(self) -> Dealt:
+        return kept(self.net, ("dealt", *self.facts), self._deal)
+
+    @property
+    def facts(self) -> tuple[Hashable, ...]:
+        """What decides where all is."""
         at = self.at
         split = (at.split_mode, at.tensor_split, at.main_gpu, self.free)
-        key = ("dealt", at.gpus, at.layers, at.gpu_layers, at.cpu_moe, split)
-        if key not in self.net.memo:
-            self.net.memo[key] = self._deal()
-        found: Dealt = self.net.memo[key]
-        return found
+        return (at.gpus, at.layers, at.gpu_layers, at.cpu_moe, *split)
 
     def _deal(self) -> Dealt:
-        pairs = tuple(self.held())
+        weights = {name: self._weight(name) for name in self.net.weights}
+        pairs = tuple(self._held(weights))
         kinds: list[set[Product]] = [set() for _ in range(self.at.gpus + 1)]
         for t, device in pairs:
             logits = t.name.startswith(("output", "token_embd"))
             kinds[device].add((logits, "_exps" in t.name, t.dtype, t.ne))
         return Dealt(
             layers=tuple(self._layer(i) for i in range(len(self.net.layers) + 1)),
-            weights={name: self._weight(name) for name in self.net.weights},
+            weights=weights,
             buffers=self._buffers(pairs),
             products=tuple(map(frozenset, kinds)),
+            mixers=self._mixers(),
         )
+
+    def _mixers(self) -> tuple[Mapping[Mixer, int], ...]:
+        found: list[Counter[Mixer]] = [Counter() for _ in range(self.at.gpus + 1)]
+        for i, la in enumerate(self.net.layers):
+            found[self._layer(i)].update(la.mixers)
+        return tuple(found)
+
+    def cached(self, device: int) -> Mapping[Mixer, int]:
+        """The mixers whose caches that device has."""
+        if self.at.cache_offload:
+            return self.dealt.mixers[device]
+        return Counter(m for la in self.net.layers for m in la.mixers if device == self.host)
 
     def layer(self, i: int) -> int:
         """Layer n is the output."""
@@ -105,7 +124,7 @@ class Placed:
     def _weight(self, name: str) -> int:
         if name in INPUT and not name.startswith(self.net.last_norm):
             return self.host
-        number = block(name)
+        number = self.net.blocks[name] if name in self.net.blocks else block(name)
         if number is None:
             return self._layer(len(self.net.layers))
         if "_exps." in name and number < self.at.cpu_moe:
@@ -142,10 +161,10 @@ class Placed:
         are inputs, whose memory is not used again."""
         return self.copies > 1 and bool(self.at.cpu_moe)
 
-    def held(self) -> Iterator[tuple[Weight, int]]:
+    def _held(self, weights: Mapping[str, int]) -> Iterator[tuple[Weight, int]]:
         """Every tensor and its device; the output matrix of a tied pair is one more."""
-        for t in self.net.weights.values():
-            yield t, self._weight(t.name)
+        for name, t in self.net.weights.items():
+            yield t, weights[name]
         if self.net.tied and "token_embd.weight" in self.net.weights and not self.net.encodes:
             copy = self.net.weights["token_embd.weight"]
             if self._layer(len(self.net.layers)) != self.host:

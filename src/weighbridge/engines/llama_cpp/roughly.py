@@ -13,6 +13,7 @@ from weighbridge.engines.llama_cpp.ggml.tensor import F32
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.placement import Placed
 from weighbridge.engines.llama_cpp.setting import Launch
+from weighbridge.kept import kept
 
 
 def roughly(p: Placed) -> tuple[int, ...]:
@@ -34,14 +35,18 @@ def working(net: Network, at: Launch) -> int:
 
 def widest(net: Network) -> int:
     """Of all matrices of layers; those of experts as often as a token has experts."""
-    found = [
-        max(w.ne[:2]) * (net.top_k if "_exps" in w.name else 1)
-        for w in net.weights.values()
-        if w.name.startswith("blk.") and len(w.ne) > 1
-    ]
-    return max(found, default=net.hidden)
+
+    def found() -> int:
+        widths = (
+            max(w.ne[:2]) * (net.top_k if "_exps" in w.name else 1)
+            for w in net.weights.values()
+            if w.name.startswith("blk.") and len(w.ne) > 1
+        )
+        return max(widths, default=net.hidden)
+
+    return kept(net, ("widest",), found)
 
 
 def heads(net: Network) -> int:
-    found = [m.heads for la in net.layers for m in la.mixers if isinstance(m, Attention)]
+    found = [m.heads for m in net.mixers if isinstance(m, Attention)]
     return max(found, default=net.heads or 1)

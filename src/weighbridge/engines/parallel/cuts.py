@@ -11,11 +11,13 @@ vocab_parallel_embedding.py (DEFAULT_VOCAB_PADDING_SIZE); sglang 0.5.23 srt/laye
 """
 
 from collections.abc import Iterable
-from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from weighbridge.errors import UsageError
 from weighbridge.units import align_up
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 How = Literal["split", "repeat", "pad"]
 Side = Literal["out", "in"]
@@ -57,8 +59,10 @@ def fits(unit: Unit, ranks: int, *, grows: bool) -> bool:
     return unit.number % ranks == 0
 
 
-def held(unit: Unit, ranks: int) -> Fraction:
+def held(unit: Unit, ranks: int) -> "Fraction":
     """Units of one rank."""
+    from fractions import Fraction  # here and below: one device does without
+
     if unit.how == "pad":
         padded = align_up(unit.number, VOCABULARY)
         if padded % ranks:
@@ -69,8 +73,10 @@ def held(unit: Unit, ranks: int) -> Fraction:
     return Fraction(unit.number, ranks)
 
 
-def share(cut: Cut, ranks: int) -> Fraction:
+def share(cut: Cut, ranks: int) -> "Fraction":
     """The part of that side which one rank has; above one where it is padded."""
+    from fractions import Fraction
+
     whole = sum(p.size for p in cut.parts)
     mine = sum(Fraction(p.size, p.unit.number) * held(p.unit, ranks) for p in cut.parts if p.size)
     return Fraction(mine) / whole if whole else Fraction(1)

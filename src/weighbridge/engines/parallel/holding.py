@@ -1,6 +1,7 @@
 """Every tensor of a model with the way it is shared, `holding`, and what one rank has, `hold`."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Hashable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 from typing import Literal, NamedTuple
@@ -31,6 +32,7 @@ NO_CUT = Fraction(1)
 # Model types whose full layers have no values of their own, and whose last layers no keys either
 EQUAL_VALUES = frozenset(("gemma4_text", "gemma4_unified_text"))
 KEYS, VALUES = ".k_proj.", ".v_proj."
+NUMBER = re.compile(r"\.\d+\.")
 MATRICES = ("linear", "conv1d", "expert", "experts", "router", "embedding")
 
 
@@ -183,8 +185,25 @@ class _Reader:
         self.keys: dict[int | None, list[Held]] = {}  # of the layers of `EQUAL_VALUES`
         self.values = {p.name for p in plan.counted if VALUES in p.name}
         self.library_tower = outer in rules.library_towers
+        self.equal_values = subject.model_type in EQUAL_VALUES
+        self.alike: dict[Hashable, Held] = {}  # the first of those that differ in layers alone
 
     def held(self, piece: Piece) -> Held:
+        """What layers of one kind have in common is read of the first of them."""
+        p = piece.param
+        layer = layer_of(p.name)
+        if layer is None:
+            return self._held(piece)
+        mixing = id(mixers(self.subject, p.name, layer))  # the subject holds it
+        part = self.plan.part(p.name)
+        key = (NUMBER.sub(".*.", p.name), part, mixing, p.shape, p.kind, p.routed, *piece[1:])
+        first = self.alike.get(key)
+        if first is None:
+            first = self.alike[key] = self._held(piece)
+        where = first.where if first.where.layer is None else Where(layer=layer)
+        return first._replace(module=merged(p), where=where)
+
+    def _held(self, piece: Piece) -> Held:
         p = piece.param
         tower = self.plan.part(p.name) != LANGUAGE
         where = self._where(p, tower=tower)
@@ -224,7 +243,7 @@ class _Reader:
     def doubled(self, piece: Piece) -> Iterator[Held]:
         """Values beside keys that they are equal to: engines have room for both."""
         p = piece.param
-        if self.subject.model_type not in EQUAL_VALUES or KEYS not in p.name:
+        if not self.equal_values or KEYS not in p.name:
             return
         held = self.held(piece)
         if held.tower:

@@ -341,12 +341,13 @@ def _ssm(s: Subject, w: Infer) -> DType:
     return TORCH.get(str(named), FLOAT32)
 
 
-def requests(e: Effective, tokens: int, slots: int | None) -> int:
-    """How many run at once in a pool of `tokens`: --max-running-requests, else by the context."""
+def requests(e: Effective, tokens: int, slots: int | None, each: int) -> int:
+    """How many run at once in a pool of `tokens`: --max-running-requests, else by the context.
+    `each`: slots of one of them."""
     usual = min(4096, max(2048, int(tokens / e.context * 512)))
     found = ceil_div(e.running, e.pools_of) if e.running else usual
     if e.version >= (0, 5, 8):
         found = min(found, max(1, tokens // 2))
     if slots is not None:
-        found = min(found, slots // e.pools(1).slots)
+        found = min(found, slots // each)
     return max(1, found)

@@ -20,16 +20,19 @@ batches); prefill 7 to 14 MiB a length (Qwen3 8B, 58 lengths 1.40 and 1.71 GB, 7
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from weighbridge.accelerators.chips import LINKED
 from weighbridge.arch.mixers import Latent
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.sglang import kernels
+from weighbridge.engines.sglang.cases import Kind
 from weighbridge.engines.sglang.effective import WHOLE, Effective, classes, generates
-from weighbridge.engines.sglang.step import Split, chunk, tower
+from weighbridge.engines.sglang.step import Split, tower
 from weighbridge.engines.shards import Rank
+from weighbridge.kept import kept
 from weighbridge.kernels import cublas
-from weighbridge.memory import Basis, Bytes, Component, exactly
+from weighbridge.memory import Bytes, Component, exactly, total
 from weighbridge.units import MIB
 
 SOURCE = "sglang 0.5.23 srt/layers, srt/model_executor"
@@ -55,44 +58,59 @@ class Load:
         return self.requests * max(1, e.drafted)
 
 
-def components(
-    s: Subject, rank: Rank, e: Effective, load: Load, compute: tuple[int, int] | None
-) -> dict[str, tuple[Component, ...]]:
-    """By phase."""
-    split = Split(tensor=e.tensor, expert_parallel=e.experts, groups=e.groups)
-    always = tuple(_always(s, rank, e, split, compute))
-    tokens = prefilled(e, load)
-    widest = chunk(rank.blocks, s.body.hidden, split, s.body.blocks)
-    size = _itemsize(s)
-    prefill = Bytes(
-        *(tokens * n * size for n in (widest.widest, widest.widest, widest.with_cached))
-    )
-    encoded = _encoded(s, load, split) if rank.first else 0
-    step = load.rows(e) * widest.widest * size
-    found = {
-        "prefill": (
-            *always,
-            _part(
-                "activations",
-                Bytes(*(max(b, encoded) for b in prefill)),
-                f"{tokens:,} tokens x {size} bytes of {widest.formula}"
-                if prefill.expected >= encoded
-                else "the encoder's widest layer",
-                basis="computed",
-            ),
-            *_logits(s, rank, e, load),
-        )
-    }
+class Amounts(NamedTuple):
+    """Bytes of one rank that a context or the requests change."""
+
+    tokens: int  # of a step of prefill
+    reading: Bytes  # activations of it
+    encoding: bool  # whether the encoder's are the most of those
+    writing: Bytes | None  # activations of decoding; None where nothing is generated
+    captured: tuple[int, int, int] | None  # batches: rows of contexts, logits, a layer
+    logits: Bytes | None
+
+    def sums(self, standing: Bytes) -> tuple[Bytes, ...]:
+        """Add up what is held in each phase, beside what stands through all."""
+        both = standing if self.captured is None else standing.plus(exactly(sum(self.captured)))
+        both = both if self.logits is None else both.plus(self.logits)
+        moments = (self.reading,) if self.writing is None else (self.reading, self.writing)
+        return tuple(both.plus(one) for one in moments)
+
+
+def amounts(s: Subject, kind: Kind, e: Effective, load: Load) -> Amounts:
+    tokens, size, widest = prefilled(e, load), _itemsize(s), kind.widest
+    each = (widest.widest, widest.widest, widest.with_cached)
+    prefill = Bytes(*(tokens * n * size for n in each))
+    encoded = _encoded(s, load, kind.split) if kind.rank.first else 0
+    writing = None
     if generates(s):
         # captured prefill keeps its activations; decoding runs in the same pool
-        kept = prefill if e.prefills else exactly(step)
-        what = "as prefill captured them" if e.prefills else f"{load.rows(e):,} rows"
-        found["decode"] = (
-            *always,
-            _part("activations", kept, what, basis="computed"),
-            *_logits(s, rank, e, load),
-        )
-    return found
+        step = load.rows(e) * widest.widest * size
+        writing = prefill if e.prefills else exactly(step)
+    return Amounts(
+        tokens=tokens,
+        reading=Bytes(*(max(b, encoded) for b in prefill)),
+        encoding=prefill.expected < encoded,
+        writing=writing,
+        captured=_captured(s, kind, e) if e.largest else None,
+        logits=_logits(s, kind.rank, e, load),
+    )
+
+
+def components(
+    s: Subject, kind: Kind, e: Effective, load: Load, compute: tuple[int, int] | None
+) -> dict[str, tuple[Component, ...]]:
+    """By phase."""
+    found, rows = amounts(s, kind, e, load), load.rows(e)
+    workspaces, graphs, _ = standing(s, kind, e, compute)
+    always = (*workspaces, *_batches(e, found), *graphs)
+    answers = () if found.logits is None else (_answers(s, found.logits, rows),)
+    read = f"{found.tokens:,} tokens x {_itemsize(s)} bytes of {kind.widest.formula}"
+    what = "the encoder's widest layer" if found.encoding else read
+    phases = {"prefill": (*always, _part("activations", found.reading, what), *answers)}
+    if found.writing is not None:
+        what = "as prefill captured them" if e.prefills else f"{rows:,} rows"
+        phases["decode"] = (*always, _part("activations", found.writing, what), *answers)
+    return phases
 
 
 def prefilled(e: Effective, load: Load) -> int:
@@ -103,8 +121,42 @@ def prefilled(e: Effective, load: Load) -> int:
     return e.chunk if e.prefills else min(whole, e.chunk)
 
 
-def _always(
-    s: Subject, rank: Rank, e: Effective, split: Split, compute: tuple[int, int] | None
+Standing = tuple[tuple[Component, ...], tuple[Component, ...], Bytes]
+
+
+def standing(s: Subject, kind: Kind, e: Effective, compute: tuple[int, int] | None) -> Standing:
+    """What no context changes: workspaces, graphs, and the bytes of both."""
+
+    def made() -> Standing:
+        spaces = tuple(_workspaces(s, kind.rank, e, compute))
+        graphs = (_graphs(kind.rank, e, compute),) if e.largest else ()
+        return spaces, graphs, total(c.bytes for c in (*spaces, *graphs))
+
+    return kept(kind, ("outside", e.backend, e.captured, e.prefills), made)
+
+
+def _captured(s: Subject, kind: Kind, e: Effective) -> tuple[int, int, int]:
+    tokens = e.largest * max(1, e.drafted)
+    return (
+        kernels.rows(e.backend, e.largest, e.context, e.page),
+        tokens * s.body.vocab * 4 if kind.rank.last else 0,
+        tokens * kind.widest.widest * _itemsize(s),
+    )
+
+
+def _batches(e: Effective, found: Amounts) -> Iterator[Component]:
+    if found.captured is not None:
+        rows, logits, wide = found.captured
+        yield _part(
+            "workspaces",
+            exactly(rows + logits + wide),
+            f"{e.largest} requests: rows of contexts {rows:,}, logits {logits:,}, a layer {wide:,}",
+            detail="captured batches",
+        )
+
+
+def _workspaces(
+    s: Subject, rank: Rank, e: Effective, compute: tuple[int, int] | None
 ) -> Iterator[Component]:
     workspace = kernels.workspace(e.backend, classes(s))
     if workspace:
@@ -114,22 +166,6 @@ def _always(
     yield _part("workspaces", unsure, "one handle and stream", detail="cuBLAS")
     if s.body.towers and rank.first:
         yield _part("temporaries", IMAGES, "kept for prefixes", detail="encoded images")
-    if e.largest:
-        rows = kernels.rows(e.backend, e.largest, e.context, e.page)
-        tokens = e.largest * max(1, e.drafted)
-        wide = tokens * _widest(s, rank, split) * _itemsize(s)
-        logits = tokens * s.body.vocab * 4 if rank.last else 0
-        yield _part(
-            "workspaces",
-            exactly(rows + logits + wide),
-            f"{e.largest} requests: rows of contexts {rows:,}, logits {logits:,}, a layer {wide:,}",
-            detail="captured batches",
-        )
-        yield _graphs(rank, e, compute)
-
-
-def _widest(s: Subject, rank: Rank, split: Split) -> int:
-    return chunk(rank.blocks, s.body.hidden, split, s.body.blocks).widest
 
 
 def _graphs(rank: Rank, e: Effective, compute: tuple[int, int] | None) -> Component:
@@ -159,16 +195,21 @@ def _encoded(s: Subject, load: Load, split: Split) -> int:
     return max((items * tower(t, split) * _itemsize(s) for t in s.body.towers), default=0)
 
 
-def _logits(s: Subject, rank: Rank, e: Effective, load: Load) -> Iterator[Component]:
+def _logits(s: Subject, rank: Rank, e: Effective, load: Load) -> Bytes | None:
     if not (rank.last and s.body.vocab and generates(s)):
-        return
+        return None
     rows, size = load.rows(e), _itemsize(s)
     gathered = 2 * size if e.tensor > 1 else size
-    yield Component(
+    return Bytes(*(rows * s.body.vocab * b for b in (size + 4, gathered + 8, gathered + 16)))
+
+
+def _answers(s: Subject, nbytes: Bytes, rows: int) -> Component:
+    return Component(
         name="logits",
-        bytes=Bytes(*(rows * s.body.vocab * b for b in (size + 4, gathered + 8, gathered + 16))),
+        bytes=nbytes,
         basis="assumed",
-        formula=f"{rows:,} rows x {s.body.vocab:,}: {size} bytes, a float32 copy, probabilities",
+        formula=f"{rows:,} rows x {s.body.vocab:,}: {_itemsize(s)} bytes, a float32 copy, "
+        "probabilities",
         source="sglang 0.5.23 srt/layers/logits_processor.py, srt/layers/sampler.py",
     )
 
@@ -178,9 +219,7 @@ def _itemsize(s: Subject) -> int:
     return 4 if s.choice.dtype.name == "float32" else 2
 
 
-def _part(
-    name: str, nbytes: Bytes, formula: str, *, detail: str = "", basis: Basis = "computed"
-) -> Component:
+def _part(name: str, nbytes: Bytes, formula: str, *, detail: str = "") -> Component:
     return Component(
-        name=name, bytes=nbytes, basis=basis, detail=detail, formula=formula, source=SOURCE
+        name=name, bytes=nbytes, basis="computed", detail=detail, formula=formula, source=SOURCE
     )

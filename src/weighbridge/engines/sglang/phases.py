@@ -5,24 +5,24 @@ Source: sglang 0.5.23 srt/managers/scheduler.py (init_model_worker).
 
 from collections.abc import Iterator
 
-from weighbridge.engines import shards
 from weighbridge.engines.caches import sglang as caches
-from weighbridge.engines.sglang import outside
-from weighbridge.engines.sglang.replica import Fit, Served, pool_parts, weights
-from weighbridge.memory import Bytes, Phase
+from weighbridge.engines.sglang.replica import Fit, Served, pool_parts, pool_sizes
+from weighbridge.memory import Bytes, Phase, exactly, total
 
 
-def phases(v: Served, rank: shards.Rank, pools: caches.Pools, running: int) -> Iterator[Phase]:
-    held = (*weights(v, rank), *v.extra(rank), *v.driver)
-    at = next(i for i, one in enumerate(v.ranks) if one is rank)
-    yield Phase("load", (*held, *v.arriving[at]))
-    cached = pool_parts(v, rank, pools, running)
-    steps = outside.components(v.s, rank, v.e, v.load, v.compute)
-    for name, parts in steps.items():
+def phases(v: Served, first: int, pools: caches.Pools, running: int) -> Iterator[Phase]:
+    kind = v.case.kinds[first]
+    held = (*kind.weights, *kind.extra, *v.case.driver)
+    yield Phase("load", (*held, *kind.arriving))
+    cached = pool_parts(v, kind, pools, running)
+    for name, parts in v.steps[first].items():
         yield Phase(name, (*held, *cached, *(p for p in parts if p.bytes.high)))
 
 
 def taken(v: Served, first: int, fit: Fit) -> Bytes:
     """What the driver shows with the pools of the card."""
-    whole = [p.at("driver") for p in phases(v, v.ranks[first], fit.pools[first], fit.running)]
+    kind = v.case.kinds[first]
+    cached = exactly(sum(pool_sizes(v, kind, fit.pools[first], fit.running)))
+    loading = kind.held.plus(total(c.bytes for c in kind.arriving))
+    whole = (loading, *(moment.plus(cached) for moment in v.moments[first]))
     return Bytes(*(max(bounds) for bounds in zip(*whole, strict=True)))

@@ -14,21 +14,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
-from weighbridge.engines.caches import sglang as caches
-from weighbridge.engines.serving import Subject, Surely
-from weighbridge.engines.sglang.effective import effective, requests
+from weighbridge.engines.serving import Surely
+from weighbridge.engines.sglang.cases import saying
+from weighbridge.engines.sglang.effective import Effective
 from weighbridge.engines.sglang.phases import taken
 from weighbridge.engines.sglang.replica import (
     BEST,
+    EXPECTED,
     WORST,
     Fit,
     Served,
     fitted,
-    layers_of,
+    least_pools,
     room,
-    weights,
 )
 from weighbridge.memory import Bytes, total
 from weighbridge.workload import Infer
@@ -40,62 +39,67 @@ CHUNKS = (2048, 1024)
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Launched:
-    """A launch and the pools that it makes; `v.w` says what differs from SGLang's defaults."""
+    """A launch and the pools that it makes. `share` is the fraction, where it is not as asked."""
 
     v: Served
+    share: float | None = None
+
+    @cached_property
+    def e(self) -> Effective:
+        return self.v.e if self.share is None else replace(self.v.e, share=self.share)
+
+    @cached_property
+    def w(self) -> Infer:
+        """It says what differs from SGLang's defaults."""
+        found = saying(self.v.asked, self.v.told)
+        return found if self.share is None else replace(found, mem_fraction_static=self.share)
+
+    @property
+    def fraction(self) -> float | None:
+        return self.v.e.share if self.share is None else self.share
 
     @cached_property
     def fit(self) -> Fit | None:
-        return fitted(self.v)
+        return fitted(self.v, self.fraction)
 
-    @property
-    def serves(self) -> bool:
-        fit = self.fit
-        return fit is not None and all(self._holds(fit, i) for i in set(self.v.firsts))
+    def serves(self, by: int = EXPECTED) -> bool:
+        """`by`: the estimates that are believed."""
+        fit = self.fit if by == EXPECTED else fitted(self.v, self.fraction, by)
+        return fit is not None and all(self._holds(fit, i) for i in self.v.case.kinds)
 
     def _holds(self, fit: Fit, first: int) -> bool:
         v, made = self.v, fit.pools[first]
-        need = pools_needed(v, first)
-        slots = need.slots if states(v) else 0
-        lacking = (made.full < need.full, made.sliding < need.sliding, made.slots < slots)
-        return fit.tokens > 0 and not any(lacking) and fit.running >= v.load.requests
+        need = v.needed[first]
+        slots = need.slots if v.states else 0
+        lacking = made.full < need.full or made.sliding < need.sliding or made.slots < slots
+        return fit.tokens > 0 and not lacking and fit.running >= v.load.requests
 
     @property
     def fits(self) -> bool:
         """Whether the card has room for what these pools leave outside."""
-        assert self.v.budget is not None
-        assert self.fit is not None
-        most = max(taken(self.v, i, self.fit).expected for i in set(self.v.firsts))
-        return most <= self.v.budget.usable.expected
+        assert self.v.case.budget is not None
+        return self.whole.expected <= self.v.case.budget.usable.expected
 
     @cached_property
     def surely(self) -> Surely:
         """What holds by every estimate, by none, or by some."""
-        assert self.v.budget is not None
-        if self._by(WORST).serves and self.whole.high <= self.v.budget.usable.low:
+        if self.sure:
             return "yes"
-        able = self._by(BEST).serves and self.whole.low <= self.v.budget.usable.high
+        assert self.v.case.budget is not None
+        able = self.serves(BEST) and self.whole.low <= self.v.case.budget.usable.high
         return "unknown" if able else "no"
 
-    @property
+    @cached_property
+    def sure(self) -> bool:
+        assert self.v.case.budget is not None
+        return self.serves(WORST) and self.whole.high <= self.v.case.budget.usable.low
+
+    @cached_property
     def whole(self) -> Bytes:
         """What the fullest card holds with these pools."""
         assert self.fit is not None
-        found = [taken(self.v, i, self.fit) for i in set(self.v.firsts)]
+        found = [taken(self.v, i, self.fit) for i in self.v.case.kinds]
         return Bytes(*(max(bounds) for bounds in zip(*found, strict=True)))
-
-    def _by(self, bound: int) -> "Launched":
-        """The same launch where all estimates are at one bound."""
-        return Launched(v=replace(self.v, by=bound))
-
-
-def pools_needed(v: Served, first: int) -> caches.Pools:
-    return caches.needed(layers_of(v, v.ranks[first]), v.setting(v.load.requests))[0]
-
-
-def launched(s: Subject, w: Infer, v: Served) -> Launched:
-    """The same model and card with other settings."""
-    return Launched(v=Served(s=s, w=w, e=effective(s, w, v.budget, v.e.version), budget=v.budget))
 
 
 def able(own: Launched) -> Launched | None:
@@ -103,82 +107,103 @@ def able(own: Launched) -> Launched | None:
     without a card."""
     if own.fit is None:
         return None
-    if own.surely == "yes":
+    sure = surest(own)
+    if sure is not None:
+        return sure
+    if own.serves() and own.fits:
         return own
-    v, near = own.v, own if own.serves and own.fits else None
-    if any(_hopeless(v, i) for i in set(v.firsts)):
-        return near
-    for w in _ladder(v):
-        made = own if w == v.w else launched(v.s, w, v)
-        for wider in _near(made):
-            if wider.surely == "yes":
-                return wider
-            near = near or wider
-    return near
+    if _hopeless(own.v):
+        return None
+    made = (made for v in _ladder(own) for made in _tries(own, v))
+    return next((one for one in made if one.serves() and one.fits), None)
 
 
-def _near(made: Launched) -> Iterator[Launched]:
-    """The launch itself where it serves, and with a larger fraction."""
-    if made.serves and made.fits:
-        yield made
+def surest(own: Launched) -> Launched | None:
+    """The nearest that surely serves; None where weights and pools are more than the card."""
+    if own.sure:
+        return own
+    if _hopeless(own.v):
+        return None
+    made = (made for v in _ladder(own) if _may(v) for made in _tries(own, v))
+    return next((one for one in made if one.sure and one.serves() and one.fits), None)
+
+
+def _may(v: Served) -> bool:
+    """Whether pools that hold the workload surely leave room for the rest, if they are no larger
+    than that."""
+    assert v.case.budget is not None
+    usable = v.case.budget.usable.low
+    return all(
+        moment.high + least_pools(v, i) <= usable
+        for i, found in v.moments.items()
+        for moment in found
+    )
+
+
+def _hopeless(v: Served) -> bool:
+    """Weights and the smallest pools are more than the card."""
+    assert v.case.budget is not None
+    usable = v.case.budget.usable.expected
+    return any(_least_held(v, i) > usable for i in v.case.kinds)
+
+
+def _least_held(v: Served, first: int) -> int:
+    kind = v.case.kinds[first]
+    sizes = v.needed[first].sizes(kind.cells, v.e.page)
+    return total(p.bytes for p in kind.weights).expected + sizes.kv + sizes.state
+
+
+def _tries(own: Launched, v: Served) -> Iterator[Launched]:
+    """Launches by such steps that may serve, the nearest first."""
+    made = own if v is own.v else Launched(v=v)
+    yield made
     yield from _widened(made)
 
 
-def _hopeless(v: Served, first: int) -> bool:
-    """Weights and the smallest pools are more than the card."""
-    assert v.budget is not None
-    rank = v.ranks[first]
-    pools, c = caches.needed(layers_of(v, rank), v.setting(v.load.requests))
-    sizes = pools.sizes(c, v.e.page)
-    held = total(p.bytes for p in weights(v, rank)).expected + sizes.kv + sizes.state
-    return held > v.budget.usable.expected
-
-
-def _ladder(v: Served) -> Iterator[Infer]:
-    w, e = v.w, v.e
-    yield w
-    changes: dict[str, Any] = {}
-    if w.max_running_requests is None and e.algorithm is None:
-        changes["max_running_requests"] = v.load.requests * e.pools_of
-        yield replace(w, **changes)
+def _ladder(own: Launched) -> Iterator[Served]:
+    """What steps may be left to say, the nearest first."""
+    v, e, told = own.v, own.v.e, own.v.told
+    yield v
+    changed = told
+    if told.running is None and e.algorithm is None:
+        changed = changed._replace(running=v.load.requests * e.pools_of)
+        yield replace(v, told=changed)
     for tokens in CHUNKS:
-        if w.chunked_prefill_size is None and tokens < e.chunk:
-            changes["chunked_prefill_size"] = tokens * e.groups
-            yield replace(w, **changes)
-    if not w.disable_cuda_graph:
-        yield replace(w, **changes, disable_cuda_graph=True)
+        if told.chunk is None and tokens < e.chunk:
+            changed = changed._replace(chunk=tokens * e.groups)
+            yield replace(v, told=changed)
+    if not told.without_graphs:
+        yield replace(v, told=changed._replace(without_graphs=True))
 
 
 def _widened(made: Launched) -> Iterator[Launched]:
     """With a larger fraction, where one makes the pools."""
     v = made.v
-    least = _least(v) if v.w.mem_fraction_static is None else None
-    for share in () if least is None else (_surely(v, least), least):
-        wider = _with(v, share)
-        if wider.serves and wider.fits:
-            yield wider
+    least = _least(v) if v.asked.mem_fraction_static is None else None
+    if least is not None and least.share is not None:
+        yield Launched(v=v, share=_surely(v, least.share))
+        yield least
 
 
-def _least(v: Served) -> float | None:
-    """The smallest fraction whose pools hold the workload: from their bytes, then step by step,
-    since pools are whole pages and slots."""
-    first = max(_from_bytes(v, i) for i in set(v.firsts))
+def _least(v: Served) -> Launched | None:
+    """With the smallest fraction whose pools hold the workload: from their bytes, then step by
+    step, since pools are whole pages and slots."""
+    first = max(_from_bytes(v, i) for i in v.case.kinds)
     for steps in range(first, min(first + SEARCHED, STEPS)):
-        if _with(v, steps / STEPS).serves:
-            return steps / STEPS
+        made = Launched(v=v, share=steps / STEPS)
+        if made.serves():
+            return made
     return None
 
 
 def _from_bytes(v: Served, first: int) -> int:
     """Thousandths: what is available grows by what is free, times the fraction."""
-    r = room(v, v.ranks[first])
+    kind, pools = v.case.kinds[first], v.needed[first]
+    r = room(v, kind, v.e.share, EXPECTED)
     assert r is not None
     assert v.e.share is not None
-    layers, setting = layers_of(v, v.ranks[first]), v.setting(v.load.requests)
-    pools, c = caches.needed(layers, setting)
-    sizes = pools.sizes(c, 0)
-    own = sizes.kv + pools.full * v.beside
-    states = pools.slots * c.state
+    own = pools.sizes(kind.cells, 0).kv + pools.full * v.case.beside
+    states = pools.slots * kind.cells.state
     if states:  # they have a share of their own, and the rest is not theirs
         ratio = v.e.mamba_ratio
         own = max(own + states, int(states * (1 + ratio) / ratio), int(own * (1 + ratio)))
@@ -187,23 +212,7 @@ def _from_bytes(v: Served, first: int) -> int:
 
 def _surely(v: Served, least: float) -> float:
     """The fraction that keeps as many bytes as `least` where as little is free as may be."""
-    assert v.budget is not None
-    before, usable = total(c.bytes for c in v.driver), v.budget.usable
+    assert v.case.budget is not None
+    before, usable = v.case.before, v.case.budget.usable
     wider = least * (usable.expected - before.expected) / max(1, usable.low - before.high)
     return min(STEPS - 1, math.ceil(STEPS * wider)) / STEPS
-
-
-def _with(v: Served, share: float) -> Launched:
-    """What is kept of `v` holds for any fraction."""
-    w = replace(v.w, mem_fraction_static=share)
-    return Launched(v=Served(s=v.s, w=w, e=replace(v.e, share=share), budget=v.budget))
-
-
-def running(v: Served, first: int) -> int:
-    """Requests that the smallest pools of the workload let run."""
-    pools = pools_needed(v, first)
-    return requests(v.e, max(pools.full, pools.sliding), pools.slots if states(v) else None)
-
-
-def states(v: Served) -> bool:
-    return any(caches.cells(layers_of(v, r), v.setting(1)).state for r in v.kinds)

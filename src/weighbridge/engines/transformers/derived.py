@@ -1,20 +1,20 @@
 """What follows from an answer: the settings as used, tokens that fit, a line that launches it."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.arch.mixers import GatedDelta, KimiDelta, Mamba1, Mamba2
 from weighbridge.components import host
-from weighbridge.components.weights import placed, total
-from weighbridge.engines.caches.transformers import sizes
+from weighbridge.components.weights import weight_bytes
+from weighbridge.engines.caches.transformers import of_mixer
 from weighbridge.engines.choosing import native_dtype
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers import launching
-from weighbridge.engines.transformers.holding import chosen
 from weighbridge.engines.transformers.keeping import KV, setting
-from weighbridge.engines.transformers.once import once
 from weighbridge.engines.transformers.plan import Plan
+from weighbridge.kept import kept
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.model import ModelPart
 from weighbridge.workload import Infer
@@ -57,8 +57,9 @@ def _per_token(subject: Subject, p: Plan) -> int:
     """Of the last token of one sequence, over all devices."""
     one = replace(p.prompt, batch=1, tokens=1, past=p.context - 1, cache="dynamic", longest=0)
     before = replace(one, past=max(1, p.context - 2))
-    layers = subject.layers
-    return sizes(layers, setting(one)).kv - sizes(layers, setting(before)).kv
+    counts = Counter(m for la in subject.layers for m in la.mixers)
+    now, then = setting(one), setting(before)
+    return sum(n * (of_mixer(m, now).kv - of_mixer(m, then).kv) for m, n in counts.items())
 
 
 def _tokens(device: Device, p: Plan, usable: Bytes) -> int:
@@ -85,14 +86,14 @@ def on_host(subject: Subject, p: Plan) -> Device:
         phases = (Phase("load", (process, *loading)), *running)
         return Device(index=0, kind="host", phases=phases)
 
-    return once(subject.model, ("host", chosen(subject), mapped, version), compute)
+    return kept(subject.model, ("host", subject.formats, subject.major, mapped, version), compute)
 
 
 def _part(
     subject: Subject, part: ModelPart, version: tuple[int, ...], *, device_map: bool
 ) -> tuple[Component, ...]:
     choice = subject.choices.get(part.name, subject.choice)
-    weights = total(placed(part, choice, major=subject.major), "weights")
+    weights = weight_bytes(part, choice, major=subject.major)
     return host.while_loading(
         part,
         host.loaded(part, choice, weights, native_dtype(part)),

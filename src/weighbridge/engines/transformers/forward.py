@@ -27,8 +27,40 @@ from weighbridge.engines.transformers.keeping import JOINED, KV, STATE, Kept, st
 from weighbridge.engines.transformers.latent import compressed, latent
 from weighbridge.engines.transformers.scanning import scan
 from weighbridge.engines.transformers.step import Step, norm
+from weighbridge.kept import kept
 
 Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for none
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The layers of one device. `kinds` says of each which is the first like it."""
+
+    blocks: tuple[Block, ...]
+    kinds: tuple[int, ...]
+    whole: tuple[bool, ...]  # whether it is run: of each kind the first two and the last
+
+    @classmethod
+    def of(cls, body: Body, start: int, end: int) -> "Layers":
+        return kept(body, ("layers", start, end), lambda: cls.found(body.blocks[start:end]))
+
+    @classmethod
+    def found(cls, blocks: tuple[Block, ...]) -> "Layers":
+        firsts: dict[Block, int] = {}
+        kinds = tuple(firsts.setdefault(block, i) for i, block in enumerate(blocks))
+        last = {kind: i for i, kind in enumerate(kinds)}
+        seen: Counter[int] = Counter()
+        whole = []
+        for i, kind in enumerate(kinds):
+            seen[kind] += 1
+            whole.append(seen[kind] <= 2 or i == last[kind])
+        return cls(blocks, kinds, tuple(whole))
+
+    @property
+    def different(self) -> Iterator[tuple[int, Block, int]]:
+        """(number, layer, how many there are of it)"""
+        for kind, count in Counter(self.kinds).items():
+            yield kind, self.blocks[kind], count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,17 +68,21 @@ class Stage:
     """The layers of one device, and whether it has the embedding and the head."""
 
     body: Body
-    blocks: tuple[Block, ...]
+    layers: Layers
     first: bool = True
     last: bool = True
     kept: list[list[Kept]] = field(default_factory=list)  # of each layer's mixers
 
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return self.layers.blocks
+
     @classmethod
     def of(cls, body: Body, start: int, end: int) -> "Stage":
-        blocks = body.blocks[start:end]
-        kept = [[Kept() for _ in b.mixers] for b in blocks]
+        layers = Layers.of(body, start, end)
+        kept = [[Kept() for _ in b.mixers] for b in layers.blocks]
         last = end == len(body.blocks)
-        return cls(body=body, blocks=blocks, first=start == 0, last=last, kept=kept)
+        return cls(body=body, layers=layers, first=start == 0, last=last, kept=kept)
 
 
 def run(heap: Heap, s: Step, stage: Stage) -> list[Held]:
@@ -55,10 +91,11 @@ def run(heap: Heap, s: Step, stage: Stage) -> list[Held]:
     beside = [embedded, *_positions(heap, s, stage)]
     masks, made = _masks(heap, s, stage)
     x = embedded
-    for i, whole in _visits(stage.blocks):
-        block, kept = stage.blocks[i], stage.kept[i]
-        if not whole:
-            grow(heap, s, block, kept)
+    sizes = growth(s, stage)
+    for i, block in enumerate(stage.blocks):
+        kept = stage.kept[i]
+        if not stage.layers.whole[i]:
+            grow(heap, s, block, kept, sizes[stage.layers.kinds[i]])
             continue
         new = layer(heap, s, block, kept, masks)
         if x is not embedded:
@@ -68,15 +105,6 @@ def run(heap: Heap, s: Step, stage: Stage) -> list[Held]:
         x = new
     heap.drop(*made)
     return beside if x is embedded else [*beside, x]
-
-
-def _visits(blocks: Sequence[Block]) -> Iterator[tuple[int, bool]]:
-    """(layer, whether it is run): of each kind the first two and the last, and the very last."""
-    last = {block: i for i, block in enumerate(blocks)}
-    seen: Counter[Block] = Counter()
-    for i, block in enumerate(blocks):
-        seen[block] += 1
-        yield i, seen[block] <= 2 or i == last[block]
 
 
 def _positions(heap: Heap, s: Step, stage: Stage) -> list[Held]:
@@ -227,21 +255,39 @@ def mixed(heap: Heap, s: Step, m: Mixer, kept: Kept, masks: Masks, block: Block)
             return scan(heap, s, m, kept)
 
 
-def grow(heap: Heap, s: Step, block: Block, kept: Sequence[Kept]) -> None:
+Growth = tuple[tuple[int, str], ...]  # (bytes, component) of the tensors that a mixer keeps
+
+
+def growth(s: Step, stage: Stage) -> Mapping[int, tuple[Growth, ...]]:
+    """What the mixers of each kind of layer keep after this step."""
+    return {
+        kind: tuple(_growth(s, m) for m in block.mixers)
+        for kind, block, _ in stage.layers.different
+    }
+
+
+def _growth(s: Step, m: Mixer) -> Growth:
+    if isinstance(m, Attention) and not m.causal:
+        return ()
+    nbytes = stored(s, m)
+    own = m.expanded if isinstance(m, Latent) and not s.rules.latent_cache else m
+    states = ((nbytes.state, STATE),) if nbytes.state else ()
+    return (*((size, KV) for size in _parts(own, nbytes.kv)), *states)
+
+
+def grow(heap: Heap, s: Step, block: Block, kept: Sequence[Kept], growth: Sequence[Growth]) -> None:
     """What a layer keeps after this step, as if it had run."""
-    for m, k in zip(block.mixers, kept, strict=True):
-        if _settled(s, m, k):
-            continue
-        nbytes = stored(s, m)
-        own = m.expanded if isinstance(m, Latent) and not s.rules.latent_cache else m
-        sizes = [(size, KV) for size in _parts(own, nbytes.kv)]
-        sizes += [(nbytes.state, STATE)] if nbytes.state else []
-        renew(heap, s, k, sizes)
+    for m, k, sizes in zip(block.mixers, kept, growth, strict=True):
+        if not _settled(s, m, k):
+            renew(heap, s, k, sizes)
 
 
-def stored_kv(s: Step, stage: Stage) -> Iterator[int]:
-    """What the cache of each layer takes behind this step."""
-    yield from (stored(s, m).kv for b in stage.blocks for m in b.mixers)
+def stored_kv(s: Step, stage: Stage) -> int:
+    """What the caches of all layers take behind this step."""
+    return sum(
+        count * sum(stored(s, m).kv for m in block.mixers)
+        for _, block, count in stage.layers.different
+    )
 
 
 def renew(heap: Heap, s: Step, kept: Kept, sizes: Sequence[tuple[int, str]]) -> None:
@@ -283,10 +329,9 @@ def _parts(m: Mixer, nbytes: int) -> tuple[int, ...]:
 
 def stepped(heap: Heap, stage: Stage) -> None:
     """The step is over: a legacy cache lets the old tensors go."""
-    for kept in stage.kept:
-        for k in kept:
-            heap.drop(*k.old)
-            k.old = []
+    for k in (k for mixers in stage.kept for k in mixers if k.old):
+        heap.drop(*k.old)
+        k.old = []
 
 
 def head(heap: Heap, s: Step, body: Body, kept: int, states: Sequence[Held]) -> list[Held]:

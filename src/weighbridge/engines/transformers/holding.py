@@ -6,33 +6,30 @@ of fragmentation. Modules of older versions also hold tables of rotary positions
 tied head that the files store again is loaded, and lives until it is tied.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from weighbridge.arch.blueprint import expert_path
 from weighbridge.arch.mixers import Attention
-from weighbridge.components.device import context, replay
-from weighbridge.components.weights import Choice, Placed, placed, together, total
+from weighbridge.components.device import Settled, context, settled
+from weighbridge.components.weights import Choice, Placed, placed, together
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers.dealing import Share, deal
 from weighbridge.engines.transformers.loading import WARMUP_SINCE, placement_order
-from weighbridge.engines.transformers.once import once
 from weighbridge.engines.transformers.plan import Plan, computing, language
 from weighbridge.engines.transformers.workspaces import HEADS, gptq, products
+from weighbridge.kept import kept
 from weighbridge.memory import Basis, Bytes, Component, exactly
 
 DOWN = (".down_proj", ".w2", ".fc2", ".wo", ".output_linear")  # an expert's second matrix
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """One device's share, and what the allocator has for it."""
 
     share: Share
-    weights: int
-    buffers: int
-    allocated: int
-    reserved: int
+    held: Settled
     parameters: int  # of the whole model
 
 
@@ -51,7 +48,7 @@ class Holding:
 def loaded(subject: Subject, p: Plan) -> tuple[Loaded, ...]:
     """Each device's share."""
     warm = p.device_map is not None and p.rules.version >= WARMUP_SINCE
-    rest = ("loaded", chosen(subject), p.devices, warm)
+    rest = ("loaded", subject.formats, subject.major, p.devices, warm)
 
     def compute() -> tuple[Loaded, ...]:
         tensors = _placed(subject)
@@ -63,9 +60,10 @@ def loaded(subject: Subject, p: Plan) -> tuple[Loaded, ...]:
             devices=p.devices,
         )
         count = subject.model.parameters
-        return tuple(_settled(share, count, warm=warm) for share in shares)
+        order = None if warm else placement_order
+        return tuple(Loaded(share, settled(share.tensors, order), count) for share in shares)
 
-    return once(subject.model, rest, compute)
+    return kept(subject.model, rest, compute)
 
 
 def _placed(subject: Subject) -> tuple[Placed, ...]:
@@ -73,7 +71,7 @@ def _placed(subject: Subject) -> tuple[Placed, ...]:
     if subject.part.library != "gguf":
         return subject.tensors
     plain = Choice(dtype=computing(subject.choice.dtype))
-    return tuple(placed(subject.part, plain, major=subject.major))
+    return placed(subject.part, plain, major=subject.major)
 
 
 def stacked(tensors: Iterable[Placed]) -> tuple[Placed, ...]:
@@ -93,24 +91,6 @@ def _stack(times: int, group: Sequence[Placed]) -> Iterator[Placed]:
             yield Placed(path, nbytes, "weights")
 
 
-def chosen(subject: Subject) -> Hashable:
-    """The formats of all parts, as a key."""
-    choices = tuple((n, c.name, c.dtype.name) for n, c in subject.choices.items())
-    return (choices, subject.choice.name, subject.choice.dtype.name, subject.major)
-
-
-def _settled(share: Share, parameters: int, *, warm: bool) -> Loaded:
-    allocator = replay(share.tensors, None if warm else placement_order)
-    return Loaded(
-        share=share,
-        weights=total(share.tensors, "weights"),
-        buffers=total(share.tensors, "buffers"),
-        allocated=allocator.allocated,
-        reserved=allocator.reserved,
-        parameters=parameters,
-    )
-
-
 def holding(subject: Subject, p: Plan, on: Loaded) -> Holding:
     last = on.share.end == len(subject.body.blocks)
     fixed = (
@@ -124,8 +104,8 @@ def holding(subject: Subject, p: Plan, on: Loaded) -> Holding:
         fixed=tuple(c for c in fixed if c.bytes.high),
         working=(*products(p.part, p.torch), *((packed,) if packed else ())),
         loading=tuple(_tied_apart(subject, p)) if last else (),
-        rounding=on.allocated - on.weights - on.buffers,
-        free=on.reserved - on.allocated,
+        rounding=on.held.rounding,
+        free=on.held.free,
     )
 
 
@@ -135,14 +115,14 @@ def _tensors(subject: Subject, on: Loaded) -> Iterator[Component]:
     form = f"{computing(subject.choice.dtype).name}, unpacked" if unpacked else subject.choice.name
     yield Component(
         name="weights",
-        bytes=exactly(on.weights),
+        bytes=exactly(on.held.weights),
         basis=basis,
         formula=f"{on.parameters:,} parameters in {form}",
         source="file headers" if basis == "read" else "the class's tensors",
     )
     yield Component(
         name="buffers",
-        bytes=exactly(on.buffers),
+        bytes=exactly(on.held.buffers),
         basis="computed",
         formula="tensors that modules hold and do not train",
         source="the class's register_buffer calls",

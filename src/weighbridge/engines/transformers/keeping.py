@@ -16,6 +16,7 @@ from weighbridge.components.activations import Heap, Held
 from weighbridge.components.kv_cache import Lengths, Sizes
 from weighbridge.engines.caches.transformers import Setting, of_mixer
 from weighbridge.engines.transformers.step import Step
+from weighbridge.kept import kept
 
 KV = "kv_cache"
 STATE = "recurrent_state"
@@ -115,6 +116,10 @@ def stored(s: Step, m: Mixer) -> Sizes:
 
 def setting(s: Step) -> Setting:
     """The step as the rules of caches see it."""
+    return kept(s, ("setting",), lambda: _setting(s))
+
+
+def _setting(s: Step) -> Setting:
     return Setting(
         lengths=Lengths(context=s.context, encoder=s.encoder),
         model_type=s.kind,

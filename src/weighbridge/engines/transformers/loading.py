@@ -43,19 +43,22 @@ def placement_order(items: Iterable[tuple[str, T]]) -> list[T]:
     values: dict[str, list[T]] = {"": []}  # by module
     children: defaultdict[str, list[str]] = defaultdict(list)
     for path, value in items:
-        if path not in values:
-            for new, parent in _new(path, values):
-                values[new] = []
-                children[parent].append(new)
-        values[path].append(value)
+        found = values.get(path)
+        if found is None:
+            found = values[path] = []
+            _join(path, values, children)
+        found.append(value)
     return [value for path in _children_first(children) for value in values[path]]
 
 
-def _new(path: str, known: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """The module at `path` and those above it that are not known, each with its parent."""
-    while path not in known:
+def _join(path: str, values: dict[str, list[T]], children: defaultdict[str, list[str]]) -> None:
+    """A new module is a child of the one above it, which may be new as well."""
+    while True:
         parent = path.rpartition(".")[0]
-        yield path, parent
+        children[parent].append(path)
+        if parent in values:
+            return
+        values[parent] = []
         path = parent
 
 

@@ -7,7 +7,7 @@ tensors and of what the step makes together. Blocks that nothing lives in are gi
 driver before torch gives up: they are between the low and the high end.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from weighbridge.components.activations import Peak
 from weighbridge.components.device import cached
@@ -24,16 +24,16 @@ FOLLOWED, GUESSED = 20, 3  # one part in so many
 SMALL = 8 * MIB
 
 
-def phases(p: Plan, held: Holding, prefill: Peak, decode: Peak | None) -> tuple[Phase, ...]:
+def phases(p: Plan, held: Holding, peaks: Iterable[Peak]) -> Iterator[Phase]:
+    """The phases, each when its step is walked."""
     load = (
         *held.fixed,
         *held.loading,
         *_allocator(held.rounding, Bytes(held.free, held.free, held.free)),
     )
-    found = [Phase("load", load), Phase("prefill", _moment(p, held, prefill, "prefill"))]
-    if decode is not None:
-        found.append(Phase("decode", _moment(p, held, decode, "decode")))
-    return tuple(found)
+    yield Phase("load", load)
+    for name, peak in zip(("prefill", "decode"), peaks, strict=False):
+        yield Phase(name, _moment(p, held, peak, name))
 
 
 def _moment(p: Plan, held: Holding, peak: Peak, name: str) -> tuple[Component, ...]:

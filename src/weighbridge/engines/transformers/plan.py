@@ -21,11 +21,11 @@ from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import reads_text
 from weighbridge.engines.table import ENGINES
 from weighbridge.engines.table import version as nearest
-from weighbridge.engines.transformers.once import once
 from weighbridge.engines.transformers.packed import around
 from weighbridge.engines.transformers.rules import Rules, kernel, rules
 from weighbridge.engines.transformers.step import Step, Style, style
 from weighbridge.errors import UsageError
+from weighbridge.kept import kept
 from weighbridge.releases import release
 from weighbridge.workload import Infer
 
@@ -84,7 +84,7 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
         ),
         context=context,
         new=context - prompt if subject.body.causal else 0,
-        logits_kept=_kept(subject, w, found),
+        logits_kept=_logits_kept(subject, w, found),
         beams=beams,
         devices=devices,
         device_map=w.device_map or ("auto" if devices > 1 else None),
@@ -108,7 +108,7 @@ def _first(subject: Subject, w: Infer, found: Rules) -> Step:
         dtype=computing(subject.choice.dtype),
         kernel=kernel(w.attention, found.attention),
         rules=found,
-        style=once(subject.part, "style", lambda: _style(subject)),
+        style=kept(subject.part, ("style",), lambda: _style(subject)),
         cache=_cache(w, computing(subject.choice.dtype).name),
         packed=around(form.name) if form else None,
         kind=subject.model_type,
@@ -184,7 +184,7 @@ def language(subject: Subject) -> Config:
     return whole if text is None else Config(text, model_type=subject.model_type)
 
 
-def _kept(subject: Subject, w: Infer, found: Rules) -> int:
+def _logits_kept(subject: Subject, w: Infer, found: Rules) -> int:
     if w.logits_to_keep is not None:
         return w.logits_to_keep
     return 0 if found.whole_logits or not subject.body.causal else 1

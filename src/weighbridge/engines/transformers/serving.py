@@ -10,30 +10,35 @@ it, which is counted to it. Requests are of equal length, so that no mask is nee
 Source: transformers 4.30 to 5.23, generation/utils.py (`generate`, `_sample`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import count, islice
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.activations import Heap, Held, Peak
-from weighbridge.engines.serving import Answer, Subject
+from weighbridge.engines.serving import Answer, Point, Probe, Subject
+from weighbridge.engines.serving import Held as Serving
 from weighbridge.engines.transformers import derived, units
 from weighbridge.engines.transformers.forward import (
     Stage,
     grow,
+    growth,
     head,
     pick,
     run,
     stepped,
     stored_kv,
 )
-from weighbridge.engines.transformers.holding import holding, loaded
+from weighbridge.engines.transformers.holding import Loaded, holding, loaded
 from weighbridge.engines.transformers.keeping import JOINED, KV
 from weighbridge.engines.transformers.phases import phases
 from weighbridge.engines.transformers.plan import Plan, plan
 from weighbridge.engines.transformers.step import Step
 from weighbridge.engines.transformers.towers import encode
-from weighbridge.memory import Device
+from weighbridge.kept import kept
+from weighbridge.memory import Device, Part, Phase
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -41,10 +46,7 @@ if TYPE_CHECKING:
 
 
 def infer(subject: Subject, w: Infer, budget: "Budget | None") -> Answer:
-    asked = plan(subject, w, budget)
-    subject, unpacked = units.suited(subject, asked.part, asked.rules.version)
-    if unpacked:
-        asked = plan(subject, w, budget)
+    subject, asked, unpacked = _planned(subject, w, budget)
     found = tuple(_devices(subject, asked))
     if subject.draft is not None:
         draft = infer(subject.draft, replace(w, draft_model=None), None).devices[0]
@@ -62,15 +64,75 @@ def infer(subject: Subject, w: Infer, budget: "Budget | None") -> Answer:
     )
 
 
+def probe(subject: Subject, w: Infer, budget: "Budget") -> Probe:
+    """The devices of `infer` alone, as far as they need be walked."""
+
+    def held(at: Point) -> Serving:
+        s, p, _ = _planned(replace(subject, context=at.context), at.of(w), budget)
+        kinds = [list(_numbers(_phases(s, p, on), budget)) for on in loaded(s, p)]
+        return Serving(len(kinds), kinds)
+
+    return held
+
+
+def _numbers(phases: Iterable[Phase], budget: "Budget") -> Iterator[list[Part]]:
+    """Phases up to one that is surely too much: what follows need not be walked."""
+    for phase in phases:
+        yield [(c.name, c.bytes) for c in phase.components]
+        if sum(c.bytes.high for c in phase.components) > budget.usable.low:
+            return
+
+
+def _planned(subject: Subject, w: Infer, budget: "Budget | None") -> tuple[Subject, Plan, str]:
+    """The model as that card takes it, and what to say where it takes it unpacked."""
+    asked = plan(subject, w, budget)
+    subject, unpacked = units.suited(subject, asked.part, asked.rules.version)
+    return subject, plan(subject, w, budget) if unpacked else asked, unpacked
+
+
 def _devices(subject: Subject, p: Plan) -> Iterator[Device]:
     for i, on in enumerate(loaded(subject, p)):
-        prefill, decode = peaks(subject, p, on.share.start, on.share.end)
-        found = phases(p, holding(subject, p, on), prefill, decode)
-        yield Device(index=i, kind="gpu", phases=found)
+        yield Device(index=i, kind="gpu", phases=tuple(_phases(subject, p, on)))
 
 
-def peaks(subject: Subject, p: Plan, start: int, end: int) -> tuple[Peak, Peak | None]:
-    """Of prefill and decode, beside the weights, on the device that has these layers."""
+def _phases(subject: Subject, p: Plan, on: Loaded) -> Iterator[Phase]:
+    """What one device holds, step by step."""
+    layers = (on.share.start, on.share.end)
+    facts = (p.prompt, p.context, p.new, p.logits_kept, p.devices, *p.items.items(), p.pixels)
+    steps = kept(
+        subject.body, (*layers, *facts), lambda: Walked(lambda: peaks(subject, p, *layers))
+    )
+    return phases(p, holding(subject, p, on), steps)
+
+
+class Walked:
+    """The peaks of steps, each walked when it is first asked for, by one thread at a time."""
+
+    def __init__(self, walk: Callable[[], Iterator[Peak]]) -> None:
+        self._walk, self._steps = walk, walk()
+        self._found, self._lock = list[Peak](), Lock()
+
+    def __iter__(self) -> Iterator[Peak]:
+        for step in count():
+            with self._lock:
+                if step == len(self._found):
+                    self._next()
+                if step == len(self._found):
+                    return
+            yield self._found[step]
+
+    def _next(self) -> None:
+        """Walk a step more. A walk that was interrupted is over: it is begun anew."""
+        try:
+            self._found.extend(islice(self._steps, 1))
+        except BaseException:
+            self._steps = islice(self._walk(), len(self._found), None)
+            raise
+
+
+def peaks(subject: Subject, p: Plan, start: int, end: int) -> Iterator[Peak]:
+    """The fullest moments of prefill and decode, beside the weights, on the device that has these
+    layers."""
     heap = Heap()
     stage = Stage.of(subject.body, start, end)
     prompt = p.prompt
@@ -80,21 +142,22 @@ def peaks(subject: Subject, p: Plan, start: int, end: int) -> tuple[Peak, Peak |
         _encoders(heap, subject, p)
     outputs = _step(heap, prompt, stage, p)
     if not subject.body.causal or not p.new:
-        return heap.phase(), None
+        yield heap.phase()
+        return
     if p.rules.outputs_kept:
         second = replace(prompt, tokens=1, past=prompt.tokens)
         heap.drop(*_step(heap, second, stage, p))
     heap.drop(*outputs)
     if outputs:  # generate's variables have the last row in float32 until there is another
         heap.take(4 * prompt.batch * subject.body.vocab, "logits")
-    prefill = heap.phase()
+    yield heap.phase()
     first = _second(heap, prompt, stage, p)
     last = replace(prompt, tokens=1, past=p.context - 1)
     _grown(heap, replace(last, past=max(1, p.context - 2)), stage)
     heap.phase()
     heap.drop(*_step(heap, last, stage, p))
-    decode = told_apart(heap.phase(), sum(stored_kv(last, stage)))
-    return prefill, max(decode, first or decode, key=lambda peak: peak.allocated)
+    decode = told_apart(heap.phase(), stored_kv(last, stage))
+    yield max(decode, first or decode, key=lambda peak: peak.allocated)
 
 
 def _second(heap: Heap, prompt: Step, stage: Stage, p: Plan) -> Peak | None:
@@ -105,7 +168,7 @@ def _second(heap: Heap, prompt: Step, stage: Stage, p: Plan) -> Peak | None:
         return None
     step = replace(prompt, tokens=1, past=prompt.tokens)
     heap.drop(*_step(heap, step, stage, p))
-    return told_apart(heap.phase(), sum(stored_kv(step, stage)))
+    return told_apart(heap.phase(), stored_kv(step, stage))
 
 
 def told_apart(peak: Peak, cache: int) -> Peak:
@@ -159,6 +222,7 @@ def _step(heap: Heap, s: Step, stage: Stage, p: Plan) -> list[Held]:
 
 def _grown(heap: Heap, s: Step, stage: Stage) -> None:
     """Every layer at the length before the last step."""
-    for block, kept in zip(stage.blocks, stage.kept, strict=True):
-        grow(heap, s, block, kept)
+    sizes = growth(s, stage)
+    for block, mixers, kind in zip(stage.blocks, stage.kept, stage.layers.kinds, strict=True):
+        grow(heap, s, block, mixers, sizes[kind])
     stepped(heap, stage)

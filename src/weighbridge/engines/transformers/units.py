@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE, MXFP4_SINCE, Version
 from weighbridge.components.weights import Choice
 from weighbridge.dtypes import BFLOAT16, DType
-from weighbridge.engines.serving import Subject
 from weighbridge.errors import UnsupportedError
 from weighbridge.model import ModelPart
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
+    from weighbridge.engines.serving import Subject
 
 # By the beginning of a format's name: its quant_method, and the oldest compute capability
 NEEDS = {"fp8-": ("fp8", FLOAT8_SINCE), "mxfp4": ("mxfp4", MXFP4_SINCE)}
@@ -86,7 +86,7 @@ def unpacked(
     return choice, ""
 
 
-def suited(s: Subject, card: "Part | None", version: tuple[int, ...]) -> tuple[Subject, str]:
+def suited(s: "Subject", card: "Part | None", version: tuple[int, ...]) -> tuple["Subject", str]:
     """The model as transformers loads it on that card, and what to say."""
     choice, said = unpacked(s.choice, s.part, card, version)
     if not said:

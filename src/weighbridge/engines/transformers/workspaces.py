@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Param
-from weighbridge.engines.transformers.once import once
+from weighbridge.kept import kept
 from weighbridge.kernels import cublas as kernels
 from weighbridge.memory import Bytes, Component
 from weighbridge.model import ModelPart
@@ -78,7 +78,7 @@ def gptq(
         return None
     if version >= AUTO_GPTQ_UNTIL:
         return _gptqmodel(part, capability)
-    largest, widest = once(part, "matrices", lambda: _matrices(part.blueprint.counted))
+    largest, widest = _matrices(part)
     given = (part.quantization or {}).get("exllama_config")
     said = given.get("version") if isinstance(given, Mapping) else None
     rows = 4 * ROWS * widest
@@ -98,7 +98,7 @@ def _gptqmodel(part: ModelPart, capability: tuple[int, int] | None) -> Component
     """Nothing where Marlin runs; where no card is named, one or the other."""
     if capability is not None and capability >= MARLIN:
         return None
-    largest, widest = once(part, "matrices", lambda: _matrices(part.blueprint.counted))
+    largest, widest = _matrices(part)
     whole = largest + 4 * ROWS * widest
     return Component(
         name="workspaces",
@@ -111,8 +111,12 @@ def _gptqmodel(part: ModelPart, capability: tuple[int, int] | None) -> Component
     )
 
 
-def _matrices(params: tuple[Param, ...]) -> tuple[int, int]:
+def _matrices(part: ModelPart) -> tuple[int, int]:
     """(bytes of the largest in float16, the most outputs of any)."""
+    return kept(part, ("matrices",), lambda: _largest(part.blueprint.counted))
+
+
+def _largest(params: tuple[Param, ...]) -> tuple[int, int]:
     found = [p for p in params if p.kind in ("linear", "expert") and not p.name.endswith(HEADS)]
     largest = max((p.numel for p in found), default=0)
     return 2 * largest, max((p.shape[0] for p in found), default=0)

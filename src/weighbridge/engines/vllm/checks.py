@@ -20,9 +20,9 @@ from weighbridge.arch.mixers import Shared
 from weighbridge.engines.caches import vllm as caches
 from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.serving import Subject
+from weighbridge.engines.vllm.cases import Launched
 from weighbridge.engines.vllm.reserve import Reserve
 from weighbridge.engines.vllm.rules import Version
-from weighbridge.engines.vllm.serving import Launched
 from weighbridge.engines.vllm.setting import attends
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import human
@@ -62,7 +62,7 @@ def check(subject: Subject, w: Infer, version: Version) -> None:
 
 
 def warnings(own: Launched, w: Infer) -> Iterator[str]:
-    at, r = own.at, max(own.found, key=lambda r: r.blocks.request)
+    at, r = own.at, max(own.kinds, key=lambda r: r.blocks.request)
     asked = w.batch_size or 1
     if asked > at.sequences * at.data:
         yield (
@@ -71,7 +71,7 @@ def warnings(own: Launched, w: Infer) -> Iterator[str]:
         )
     if at.blocks is not None and at.blocks - 1 < r.blocks.request:
         yield _too_few_blocks(r, at.blocks)
-    lacking = min(at.offload - r.loaded.offloaded for r in own.found)
+    lacking = min(at.offload - r.own.resident.loaded.offloaded for r in own.kinds)
     if lacking > 0:
         yield (
             f"--cpu-offload-gb asks for {human(lacking)} more than the layers of a device have; "
@@ -82,7 +82,7 @@ def warnings(own: Launched, w: Infer) -> Iterator[str]:
 def _too_few_blocks(r: Reserve, blocks: int) -> str:
     return (
         f"--num-gpu-blocks-override {blocks:,}: one stays empty, and a request of "
-        f"{r.at.context:,} tokens takes {r.blocks.request:,}: vLLM does not start, or never "
+        f"{r.context:,} tokens takes {r.blocks.request:,}: vLLM does not start, or never "
         "schedules it"
     )
 

@@ -69,15 +69,33 @@ class Step:
     formula: str
 
 
-def kept(blocks: Sequence[Block], context: int, sequences: int) -> int:
-    """Elements of the buffer that latents of earlier tokens are gathered in, for ever."""
-    widths = [m.latent_elements for b in blocks for m in b.mixers if isinstance(m, Latent)]
-    return expanded_rows(context, sequences) * max(widths, default=0)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Widths:
+    """Elements of a token that the layers of one rank take while they run."""
+
+    step: Step
+    dense: int  # the widest product of a feed-forward without experts
+    latent: int  # gathered of an earlier token, and kept for ever
+    expanded: int  # of an earlier token in latent attention's trial
+
+
+def widths(blocks: Sequence[Block], hidden: int, share: Share, *, eager: bool) -> Widths:
+    kinds = tuple(dict.fromkeys(blocks))
+    latents = [m for b in kinds for m in b.mixers if isinstance(m, Latent)]
+    dense = [f for b in kinds for f in b.feeds if isinstance(f, Dense)]
+    heads = [(ceil_div(m.heads, share.tensor), m.nope + m.value_dim) for m in latents]
+    return Widths(
+        step=step(blocks, hidden, share, eager=eager),
+        dense=max(map(share.width, dense), default=0),
+        latent=max((m.latent_elements for m in latents), default=0),
+        expanded=max((count * width for count, width in heads), default=0),
+    )
 
 
 def step(blocks: Sequence[Block], hidden: int, share: Share, *, eager: bool) -> Step:
     moments: list[tuple[int, str]] = [(3 * hidden, "projections")]
-    for block in set(blocks):
+    kinds = dict.fromkeys(blocks)
+    for block in kinds:
         given, projected = _mixed(block, blocks, share.tensor)
         held = 0 if eager else given
         moments.append((held + given * eager + 3 * hidden + projected, "projections"))
@@ -86,9 +104,7 @@ def step(blocks: Sequence[Block], hidden: int, share: Share, *, eager: bool) -> 
     return Step(
         widest=widest,
         projected=max(n for n, what in moments if what == "projections"),
-        workspace=max(
-            (workspace(f, hidden, share) for b in set(blocks) for f in b.feeds), default=0
-        ),
+        workspace=max((workspace(f, hidden, share) for b in kinds for f in b.feeds), default=0),
         formula=f"{widest:,} elements a token at the {what}",
     )
 
@@ -189,14 +205,6 @@ SIZES: Mapping[type, Callable[[Any, Block], tuple[int, int]]] = {
     Mamba2: _mamba,
     Shared: _shared,
 }
-
-
-def expansion(blocks: Sequence[Block], context: int, sequences: int, ranks: int) -> int:
-    """Elements of latent attention's trial."""
-    rows = expanded_rows(context, sequences)
-    found = {m for b in blocks for m in b.mixers if isinstance(m, Latent)}
-    sizes = (ceil_div(m.heads, ranks) * (m.nope + m.value_dim) for m in found)
-    return rows * max(sizes, default=0)
 
 
 def expanded_rows(context: int, sequences: int) -> int:

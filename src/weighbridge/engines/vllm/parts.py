@@ -1,13 +1,15 @@
 """An answer's components: what is alive together in each phase of a device, and on the host."""
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
 
 from weighbridge.components import host as host_memory
 from weighbridge.engines.serving import Subject
+from weighbridge.engines.vllm.cases import Launched
 from weighbridge.engines.vllm.profile import Moment
-from weighbridge.engines.vllm.reserve import LATER, Reserve
-from weighbridge.engines.vllm.setting import Launch
+from weighbridge.engines.vllm.reserve import LATER, Reserve, Standing
+from weighbridge.kept import kept
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB
 
@@ -16,98 +18,109 @@ from weighbridge.units import GIB
 SERVER, WORKER = Bytes(GIB // 2, GIB, 2 * GIB), Bytes(GIB, 5 * GIB // 2, 4 * GIB)
 ITEMS = 4 * GIB  # --mm-processor-cache-gb
 RUNNER = "vllm v1/worker/gpu_model_runner.py (profile_run)"
-Phases = Literal["load", "prefill", "decode"]
 
 
-def phases(r: Reserve, subject: Subject, at: Launch) -> tuple[Phase, ...]:
+def phases(r: Reserve) -> tuple[Phase, ...]:
     """Pooling models do not decode."""
-    held = tuple(c for c in _held(r, subject) if c.bytes.high)
-    running = tuple(c for c in (*held, *_running(r)) if c.bytes.high)
+    standing = kept(r.own, ("parts",), lambda: _Standing.of(r.own))
+    held = tuple(_shown((*standing.held, _requests(r), *standing.driver)))
+    cached = (*r.blocks.components(), *_late(r), *standing.running)
+    running = (*held, *_shown((*cached, *_images(r), *standing.unseen)))
     found = [
-        Phase("load", (*held, *r.arriving)),
+        Phase("load", (*held, *r.own.resident.arriving)),
         Phase("prefill", (*running, *_moment(r.profiled))),
     ]
-    if not at.pooling:
+    if not r.own.at.pooling:
         found.append(Phase("decode", (*running, *_moment(r.decoding))))
     return tuple(found)
 
 
-def _held(r: Reserve, subject: Subject) -> Iterator[Component]:
-    extra = sum(c.bytes.expected for c in (*r.adapters, *r.draft))
+def _shown(found: Iterable[Component]) -> Iterator[Component]:
+    return (c for c in found if c.bytes.high)
+
+
+class _Standing(NamedTuple):
+    """What is there whatever the requests, in the order in which it is told."""
+
+    held: tuple[Component, ...]
+    driver: tuple[Component, ...]
+    running: tuple[Component, ...]
+    unseen: tuple[Component, ...]
+
+    @classmethod
+    def of(cls, own: Standing) -> "_Standing":
+        driver = (own.resident.context, _communication(own))
+        running = (_graphs(own), *own.talk_after, *own.resident.asleep)
+        return cls(tuple(_held(own)), driver, running, tuple(_unseen(own)))
+
+
+def _held(own: Standing) -> Iterator[Component]:
+    choice, there = own.subject.choice, own.resident
+    loaded = there.loaded
+    extra = sum(c.bytes.expected for c in (*there.adapters, *there.draft))
     yield _of(
         "weights",
-        r.loaded.weights,
-        basis="read" if subject.choice.as_stored else "computed",
-        formula=f"every tensor of this rank in {subject.choice.name}, as vLLM's layers hold it",
-        source="file headers" if subject.choice.as_stored else "the class's tensors",
+        loaded.weights,
+        basis="read" if choice.as_stored else "computed",
+        formula=f"every tensor of this rank in {choice.name}, as vLLM's layers hold it",
+        source="file headers" if choice.as_stored else "the class's tensors",
     )
-    yield _of("buffers", r.loaded.buffers, formula="tables of positions and other buffers")
-    yield from r.adapters
-    yield from r.draft
+    yield _of("buffers", loaded.buffers, formula="tables of positions and other buffers")
+    yield from there.adapters
+    yield from there.draft
     yield _of(
         "workspaces",
-        r.imported,
+        there.imported,
         detail="latent attention",
         formula="128 MiB for each module of kernels that is tried",
         source="vllm v1/attention/backends/mla/{flashinfer,cutlass}_mla.py",
     )
-    rounded = r.loaded.allocated - r.loaded.weights - r.loaded.buffers - extra - r.imported
     yield _of(
         "rounding",
-        rounded,
+        loaded.allocated - loaded.weights - loaded.buffers - extra - there.imported,
         formula="blocks of 512 bytes, and remainders too small to split off",
         source="c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor",
     )
     yield _of(
         "fragmentation",
-        r.spread,
+        own.spread,
         formula="free room in segments of 2 MiB, 20 MiB or a tensor's own",
         source="c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor",
     )
-    yield _of(
+
+
+def _requests(r: Reserve) -> Component:
+    return _of(
         "buffers",
         r.persistent,
         detail="requests",
         formula="tables of blocks, inputs of a batch, counts of the sampler",
         source="vllm v1/worker/gpu_input_batch.py, v1/worker/gpu/sample/penalties.py",
     )
-    yield r.context
-    yield Component(
+
+
+def _communication(own: Standing) -> Component:
+    return Component(
         name="communication",
-        bytes=r.talk_before,
+        bytes=own.resident.talk_before,
         basis="assumed",
         formula="communicators of NCCL, one a group of ranks; 0.50 GiB each on an H100",
         source="logs of vLLM 0.19 on 2 and 4 H100",
     )
 
 
-def _running(r: Reserve) -> Iterator[Component]:
-    yield from r.blocks.components()
-    yield _of(
-        "workspaces",
-        r.late,
-        detail="attention",
-        formula="latents gathered from the cache, scratch of the backend",
-        source="vllm model_executor/layers/attention/mla_attention.py",
-    )
-    yield Component(
+def _graphs(own: Standing) -> Component:
+    return Component(
         name="cuda_graphs",
-        bytes=r.captured.taken,
+        bytes=own.captured.taken,
         basis="assumed",
         formula="sizes x kernels x 12 to 20 KiB, the pool of the largest, splits of attention",
         source="27 logs of vLLM 0.19: 0.67 to 1.84 GiB",
     )
-    yield from r.talk_after
-    yield from r.asleep
-    if r.images:
-        yield Component(
-            name="activations",
-            bytes=Bytes(0, r.images, r.images),
-            basis="computed",
-            detail="images and sounds, which this version does not profile",
-            formula="what encoding a batch of them takes beyond the profile's peak",
-            source="vllm v1/worker/gpu/model_runner.py (profile_run)",
-        )
+
+
+def _unseen(own: Standing) -> Iterator[Component]:
+    """Outside of torch, after the first look at free memory."""
     yield Component(
         name="context",
         bytes=LATER,
@@ -118,7 +131,7 @@ def _running(r: Reserve) -> Iterator[Component]:
     )
     yield Component(
         name="other",
-        bytes=r.growth,
+        bytes=own.growth,
         basis="assumed",
         detail="kernels and handles",
         formula="growth outside torch while profiling: kernels, and stacks of one that filters "
@@ -127,6 +140,30 @@ def _running(r: Reserve) -> Iterator[Component]:
     )
 
 
+def _late(r: Reserve) -> Iterator[Component]:
+    if r.late:
+        yield _of(
+            "workspaces",
+            r.late,
+            detail="attention",
+            formula="latents gathered from the cache, scratch of the backend",
+            source="vllm model_executor/layers/attention/mla_attention.py",
+        )
+
+
+def _images(r: Reserve) -> Iterator[Component]:
+    if r.images:
+        yield Component(
+            name="activations",
+            bytes=Bytes(0, r.images, r.images),
+            basis="computed",
+            detail="images and sounds, which this version does not profile",
+            formula="what encoding a batch of them takes beyond the profile's peak",
+            source="vllm v1/worker/gpu/model_runner.py (profile_run)",
+        )
+
+
+@lru_cache(maxsize=64)
 def _moment(m: Moment) -> tuple[Component, ...]:
     found = (
         Component(
@@ -163,12 +200,13 @@ def _of(
     )
 
 
-def host(subject: Subject, found: Sequence[Reserve], at: Launch) -> Device:
+def host(subject: Subject, made: Launched) -> Device:
     """File pages, which the kernel may drop; processes; what is offloaded, pinned."""
+    found = [r.own.resident.loaded for r in made.found]
     pages = sum(t.nbytes for p in subject.model.parts for t in p.stored) or sum(
-        r.loaded.weights + r.loaded.offloaded for r in found
+        one.weights + one.offloaded for one in found
     )
-    offloaded = sum(r.loaded.offloaded for r in found)
+    offloaded = sum(one.offloaded for one in found)
     kept = Component(
         name="weights",
         bytes=Bytes(offloaded, 3 * offloaded // 2, 2 * offloaded),

@@ -7,9 +7,13 @@
 A draft model's layers join those of the model; the last rank of a pipeline has them.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
-from weighbridge.arch.mixers import Layer
+from weighbridge.arch.mixers import Layer, Mixer
+from weighbridge.components.kv_cache import mixers
 from weighbridge.dtypes import DType, torch_dtype
 from weighbridge.engines import extras
 from weighbridge.engines.caches import blocks, vllm
@@ -20,28 +24,59 @@ from weighbridge.memory import Component, exactly
 from weighbridge.workload import Infer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blocks:
-    """One rank's."""
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """The layers of one rank that have caches, and their pool, for any context and batch."""
 
-    layers: tuple[Layer, ...]
-    setting: vllm.Setting
+    kinds: Mapping[Mixer, int]  # layers, counted
+    usual: vllm.Setting
+    planned: Callable[[int], blocks.Pool]  # by the encoder's length
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Blocks:
+    """One rank's, as a launch draws them."""
+
+    cached: Cached
     pool: blocks.Pool
+    context: int  # of a request, with the tokens that are being proposed
+    requests: int
+    tokens: int  # of a batch
+    encoder: int
     shared: int  # blocks that requests have in common, and are stored once
 
-    @property
-    def request(self) -> int:
-        return self.pool.request(self.setting.load)
+    @cached_property
+    def setting(self) -> vllm.Setting:
+        return replace(
+            self.cached.usual,
+            context=self.context,
+            sequences=self.requests,
+            max_num_batched_tokens=self.tokens,
+            encoder=self.encoder,
+        )
 
-    @property
+    @cached_property
+    def request(self) -> int:
+        return self.pool.request(self.cached.usual.of(self.context, self.tokens))
+
+    @cached_property
     def count(self) -> int:
         """Blocks that the workload needs."""
-        drawn = self.setting.sequences * self.request - self.shared
+        drawn = self.requests * self.request - self.shared
         return drawn + 1 if drawn else 0
 
     @property
     def nbytes(self) -> int:
         return self.count * self.pool.block
+
+    def content(self, tokens: int) -> int:
+        """Bytes of a request of so many tokens, without blocks."""
+        own = replace(self.setting, context=tokens)
+        return vllm.contents(self.cached.kinds, own).kv
+
+    def logged(self, available: int) -> int:
+        """The tokens that vLLM says there is room for."""
+        return vllm.logged(self.pool, self.setting, available)
 
     def components(self) -> tuple[Component, ...]:
         """Tokens and states, whole blocks and padding, the empty block; less shared prefixes."""
@@ -49,7 +84,7 @@ class Blocks:
             return ()
         if self.shared:
             return (self._shared(),)
-        return (*vllm.caches(self.layers, self.setting), self._empty())
+        return (*vllm.parts(self.cached.kinds, self.pool, self.setting), self._empty())
 
     def _empty(self) -> Component:
         return Component(
@@ -67,31 +102,48 @@ class Blocks:
             bytes=exactly(self.nbytes),
             basis="computed",
             detail="blocks, those of the shared prefix once",
-            formula=f"({self.setting.sequences:,} x {self.request:,} - {self.shared:,} + 1) blocks "
+            formula=f"({self.requests:,} x {self.request:,} - {self.shared:,} + 1) blocks "
             f"x {self.pool.block:,} bytes",
             source=vllm.SOURCE,
         )
 
 
-def of(subject: Subject, rank: Rank, at: Launch, w: Infer) -> Blocks:
-    setting = _setting(subject, at, w)
-    layers = _layers(subject, rank, at)
-    pool = vllm.plan(layers, setting)
+def cached(subject: Subject, rank: Rank, at: Launch, w: Infer) -> Cached:
+    layers, setting = _layers(subject, rank, at), _setting(subject, at, w)
+
+    @lru_cache(maxsize=4)
+    def planned(encoder: int) -> blocks.Pool:
+        return vllm.plan(layers, replace(setting, encoder=encoder))
+
+    return Cached(Counter(mixers(layers)), setting, planned)
+
+
+def drawn(
+    subject: Subject, cached: Cached, at: Launch, context: int, requests: int, prefix: int
+) -> Blocks:
+    """What so many requests draw at this launch; `prefix` are tokens that they have in common."""
+    encoder = context if subject.body.encoder is not None else 0
+    pool = cached.planned(encoder)
+    alike = min(prefix, context) if at.prefix_caching else 0
     return Blocks(
-        layers=layers, setting=setting, pool=pool, shared=_shared(pool, at, w.shared_prefix or 0)
+        cached=cached,
+        pool=pool,
+        context=context + extras.lookahead(at.method or None, at.speculative),
+        requests=requests,
+        tokens=at.tokens,
+        encoder=encoder,
+        shared=_shared(pool, requests, alike),
     )
 
 
 def _setting(subject: Subject, at: Launch, w: Infer) -> vllm.Setting:
     named = w.mamba_ssm_cache_dtype if w.mamba_ssm_cache_dtype != "auto" else None
     return vllm.Setting(
-        context=at.context + extras.lookahead(at.method or None, at.speculative),
-        sequences=at.requests,
+        context=at.context,
         dtype=subject.choice.dtype,
         kv_cache_dtype=at.kv_cache_dtype,
         version=(at.rules.version[0], at.rules.version[1]),
         block_size=at.block_size,
-        max_num_batched_tokens=at.tokens,
         asynchronous=at.asynchronous,
         tensor_parallel=at.tensor,
         pipeline_parallel=at.pipeline,
@@ -100,7 +152,6 @@ def _setting(subject: Subject, at: Launch, w: Infer) -> vllm.Setting:
         speculative=at.speculative,
         context_parallel=at.context_parallel,
         hybrid=at.hybrid,
-        encoder=at.context if subject.body.encoder is not None else 0,
         images=w.images or 1,
     )
 
@@ -122,10 +173,7 @@ def _drafting(subject: Subject, rank: Rank, at: Launch) -> tuple[Layer, ...]:
     return extras.draft_layers(subject, at.method) if at.speculative and rank.last else ()
 
 
-def _shared(pool: blocks.Pool, at: Launch, prefix: int) -> int:
+def _shared(pool: blocks.Pool, requests: int, alike: int) -> int:
     """Whole blocks of layers that keep all tokens; windows and states have their own."""
-    if not at.prefix_caching or at.requests < 2:
-        return 0
-    common = min(prefix, at.context)
     whole = (g for g in pool.groups if g.specs[0].kind == "full")
-    return (at.requests - 1) * sum(common // g.tokens for g in whole)
+    return (requests - 1) * sum(alike // g.tokens for g in whole) if alike else 0

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.arch.body import Block, Body, Dense
+from weighbridge.arch.body import Body
 from weighbridge.engines.vllm import encoders, forward, hardware, sampling
 from weighbridge.engines.vllm.setting import Launch
 from weighbridge.memory import Bytes
@@ -48,6 +48,8 @@ class Work:
 
     tokens: int
     sequences: int
+    context: int
+    rows: int  # earlier tokens whose latents are expanded at once
     itemsize: int
     items: bool = True  # with images and sounds, as many as fit a batch
     kept: bool = True  # the experts' kernel takes what is never freed
@@ -56,38 +58,41 @@ class Work:
 
 def moments(
     body: Body,
-    blocks: Sequence[Block],
+    widths: forward.Widths,
     at: Launch,
     work: Work,
     budget: Budget | None,
     *,
     last: bool,
 ) -> tuple[Moment, ...]:
-    share = forward.Share(tensor=at.tensor, expert_width=_expert_width(at))
-    step = forward.step(blocks, body.hidden, share, eager=at.eager)
     seen = encoders.NONE
     if work.items:
         seen = encoders.encoded(
             body.towers,
             body.hidden,
             tokens=work.tokens,
-            context=at.context,
+            context=work.context,
             sequences=work.sequences,
-            share=share,
+            share=share(at),
         )
     held = _Held(
         cublas=hardware.cublas(budget),
         seen=seen,
-        experts=_experts(step, at, work),
+        experts=_experts(widths.step, at, work),
         size=work.itemsize,
-        again=_again(blocks, share) * work.tokens * work.itemsize,
+        again=widths.dense * work.tokens * work.itemsize,
     )
-    found = [_stepping(step, blocks, at, work, held, budget)]
+    found = [_stepping(widths, at, work, held, budget)]
     if seen.widest:
         found.insert(0, _encoding(held))
     if last:
         found.append(_answering(body, at, work, held, budget))
     return tuple(found)
+
+
+def share(at: Launch) -> forward.Share:
+    """How one rank splits what it computes."""
+    return forward.Share(tensor=at.tensor, expert_width=_expert_width(at))
 
 
 def peak(found: Sequence[Moment]) -> Moment:
@@ -121,12 +126,6 @@ def _experts(step: forward.Step, at: Launch, work: Work) -> int:
     return step.workspace * min(tokens, at.rules.chunk or tokens) * work.itemsize
 
 
-def _again(blocks: Sequence[Block], share: forward.Share) -> int:
-    """Elements of a token."""
-    dense = (f for b in set(blocks) for f in b.feeds if isinstance(f, Dense))
-    return max(map(share.width, dense), default=0)
-
-
 def _encoding(held: _Held) -> Moment:
     return Moment(
         name="encoding",
@@ -137,14 +136,10 @@ def _encoding(held: _Held) -> Moment:
 
 
 def _stepping(
-    step: forward.Step,
-    blocks: Sequence[Block],
-    at: Launch,
-    work: Work,
-    held: _Held,
-    budget: Budget | None,
+    widths: forward.Widths, at: Launch, work: Work, held: _Held, budget: Budget | None
 ) -> Moment:
-    tried = forward.expansion(blocks, at.context, at.sequences, at.tensor)
+    step = widths.step
+    tried = widths.expanded * work.rows
     trial = step.projected * work.tokens + tried if tried else 0
     nbytes = max(step.widest * work.tokens, trial) * work.itemsize + held.encoder
     benchmark = 0 if at.eager else hardware.cache(budget) * MIB

@@ -16,15 +16,15 @@ utils/mem_utils.py (memory_profiling).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.components.device import context
 from weighbridge.engines import arriving, extras
-from weighbridge.engines.caches import vllm as caches
 from weighbridge.engines.communication import STAGES, communication, received
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.serving import Point, Subject
 from weighbridge.engines.shards import Rank
 from weighbridge.engines.vllm import (
     forward,
@@ -39,6 +39,7 @@ from weighbridge.engines.vllm import (
     talking,
     weights,
 )
+from weighbridge.engines.vllm.rules import Rules
 from weighbridge.engines.vllm.setting import Launch, has_experts
 from weighbridge.memory import Bytes, Component, exactly, total
 from weighbridge.units import MIB, ceil_div
@@ -50,61 +51,68 @@ from weighbridge.workload import Infer
 LATER = Bytes(64 * MIB, 448 * MIB, 704 * MIB)
 FLASHINFER = 394 * MIB  # v1/attention/backends/flashinfer.py: the backend of Blackwell
 TABLE = 4  # bytes of a block's number
+PEAKS = 16  # moments that are kept of a launch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reserve:
-    """One rank."""
+class Resident:
+    """What one rank holds whatever is asked of it."""
 
-    at: Launch
+    rank: Rank
     loaded: weights.Loaded
     imported: int  # buffers of kernels, counted with the weights
     adapters: tuple[Component, ...]
     draft: tuple[Component, ...]
-    blocks: pool.Blocks
-    profiled: profile.Moment
-    decoding: profile.Moment
-    asked: profile.Moment  # the widest moment of this workload
-    captured: graphs.Captured
-    growth: Bytes
-    persistent: int  # buffers made before the weights
-    late: int  # buffers made after profiling
+    cached: pool.Cached
     context: Component
     talk_before: Bytes  # ranks to each other, before free memory is first looked at
-    talk_after: tuple[Component, ...]
-    asleep: tuple[Component, ...] = ()  # what sleep mode puts beyond the share
-    images: int = 0  # what they take beyond the profile's peak
-    arriving: tuple[Component, ...] = ()  # what is there while it loads alone
+    asleep: tuple[Component, ...]  # what sleep mode puts beyond the share
+    arriving: tuple[Component, ...]  # what is there while it loads alone
 
-    @property
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Standing:
+    """One rank at a launch of so many tokens and sequences, whatever contexts and requests."""
+
+    subject: Subject
+    w: Infer
+    budget: Budget | None
+    at: Launch  # its context and requests are those of another question
+    resident: Resident
+    widths: forward.Widths
+    captured: graphs.Captured
+    growth: Bytes
+    talk_after: tuple[Component, ...]
+    peak: Callable[[int, bool, int], profile.Moment]  # of tokens, with items, of a context
+
+    @cached_property
     def torch(self) -> int:
         """Of weights, as the version counts them."""
-        consumed = self.at.rules.consumed
-        return self.loaded.reserved + self.persistent if consumed else self.loaded.allocated
+        loaded = self.resident.loaded
+        return loaded.reserved if self.at.rules.consumed else loaded.allocated
 
-    @property
-    def inside(self) -> Bytes:
-        own = exactly(self.torch).plus(self.grown).plus(self.profiled.total)
-        return own.plus(self.charged)
-
-    @property
+    @cached_property
     def estimated(self) -> Bytes:
         """What vLLM expects of graphs: the newer runner's trial returned nothing before 0.29."""
         tried = self.at.rules.second_charged or not self.at.second_runner
         return self.captured.charged if tried else graphs.NONE
 
-    @property
+    @cached_property
     def charged(self) -> Bytes:
         """Off the cache for graphs."""
         return self.estimated if self.at.rules.graphs_inside else graphs.NONE
 
-    @property
+    @cached_property
+    def inside(self) -> Bytes:
+        """Within the share, but for the profile's peak and buffers of requests."""
+        return exactly(self.torch).plus(self.grown).plus(self.charged)
+
+    @cached_property
     def outside(self) -> Bytes:
-        before = 0 if self.at.rules.consumed else self.persistent + self.spread
-        own = self.context.bytes.plus(LATER).plus(exactly(before + self.late))
-        own = own.plus(self.talk_outside).plus(Bytes(0, self.images, self.images))
-        own = own.plus(total(c.bytes for c in self.asleep))
-        return own.plus(self._graphs_outside)
+        """Beyond the share, but for buffers and images."""
+        own = self.resident.context.bytes.plus(LATER).plus(self.talk_outside)
+        own = own.plus(total(c.bytes for c in self.resident.asleep)).plus(self._graphs_outside)
+        return own if self.at.rules.consumed else own.plus(exactly(self.spread))
 
     @property
     def _graphs_outside(self) -> Bytes:
@@ -115,13 +123,13 @@ class Reserve:
     @property
     def spread(self) -> int:
         """Segments beyond the weights in them."""
-        return self.loaded.reserved - self.loaded.allocated
+        return self.resident.loaded.reserved - self.resident.loaded.allocated
 
     @property
     def talk_inside(self) -> Bytes:
         """NCCL started after the first look before 0.11."""
         if self.at.rules.communication_inside:
-            return self._talk_profiled.plus(self._talk_later).plus(self.talk_before)
+            return self._talk_profiled.plus(self._talk_later).plus(self.resident.talk_before)
         return self._talk_profiled
 
     @property
@@ -133,7 +141,7 @@ class Reserve:
         """The profile sends nothing from stage to stage: the first request does."""
         return total(c.bytes for c in self.talk_after if c.detail == STAGES)
 
-    @property
+    @cached_property
     def grown(self) -> Bytes:
         """Outside torch, between the first look and the end of profiling."""
         return self.growth.plus(self.talk_inside)
@@ -144,120 +152,214 @@ class Reserve:
         less = total(c.bytes for c in self.talk_after if c.name != "communication")
         return Bytes(*(a - b for a, b in zip(self.grown, less, strict=True)))
 
-    @property
+    @cached_property
     def talk_outside(self) -> Bytes:
         if self.at.rules.communication_inside:
             return exactly(0)
-        return self.talk_before.plus(self._talk_later)
+        return self.resident.talk_before.plus(self._talk_later)
+
+    @cached_property
+    def before(self) -> Bytes:
+        """There when vLLM looks at free memory for the first time."""
+        return self.resident.context.bytes.plus(self.talk_outside)
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Reserve:
+    """One rank, with its requests."""
+
+    own: Standing
+    context: int
+    requests: int
+    prompts: int  # tokens that the workload brings at once
+
+    @cached_property
+    def blocks(self) -> pool.Blocks:
+        own = self.own
+        return pool.drawn(
+            own.subject,
+            own.resident.cached,
+            own.at,
+            self.context,
+            self.requests,
+            own.w.shared_prefix or 0,
+        )
 
     @property
-    def needed(self) -> Bytes:
-        return self.inside.plus(self.outside).plus(exactly(self.blocks.nbytes))
+    def _seen(self) -> bool:
+        """Whether images and sounds are profiled."""
+        return self.own.at.rules.second_items or not self.own.at.second_runner
+
+    @cached_property
+    def profiled(self) -> profile.Moment:
+        return self.own.peak(self.own.at.tokens, self._seen, self.context)
+
+    @property
+    def decoding(self) -> profile.Moment:
+        at = self.own.at
+        return self.own.peak(at.sequences * (1 + at.speculative), False, self.context)
+
+    @cached_property
+    def asked(self) -> profile.Moment:
+        """The widest moment of this workload."""
+        again = _again(self)
+        return self.own.peak(again or self.prompts, False, self.context)
+
+    @cached_property
+    def images(self) -> int:
+        """What they take beyond the profile's peak."""
+        if self._seen or self.own.w.images == 0:
+            return 0
+        items = self.own.peak(self.own.at.tokens, True, self.context)
+        return max(0, items.total.expected - self.profiled.total.expected)
+
+    @cached_property
+    def persistent(self) -> int:
+        """Buffers made before the weights."""
+        return _persistent(self)
+
+    @cached_property
+    def late(self) -> int:
+        """Buffers made after profiling."""
+        return _late(self)
+
+    @cached_property
+    def inside(self) -> Bytes:
+        own = self.own.inside.plus(self.profiled.total)
+        return own.plus(exactly(self.persistent)) if self.own.at.rules.consumed else own
+
+    @cached_property
+    def outside(self) -> Bytes:
+        before = 0 if self.own.at.rules.consumed else self.persistent
+        low, expected, high = self.own.outside.plus(exactly(before + self.late))
+        return Bytes(low, expected + self.images, high + self.images)
 
     @property
     def given(self) -> int | None:
         """Bytes for blocks that were asked for, whatever there is room for."""
-        if self.at.blocks is not None and self.blocks.pool.groups:
-            return self.at.blocks * self.blocks.pool.block
-        return self.at.kv_cache_bytes
+        if self.own.at.blocks is not None and self.blocks.pool.groups:
+            return self.own.at.blocks * self.blocks.pool.block
+        return self.own.at.kv_cache_bytes
 
-    def requested(self, budget: Budget) -> int:
-        share = hardware.total(budget) * self.at.utilization
-        return math.ceil(share) if self.at.rules.rounds_up else int(share)
+    def available(self, share: int) -> int:
+        """Bytes for blocks, of a share of so many; below zero where not even the weights fit."""
+        return share - self.inside.expected if self.given is None else self.given
 
-    def available(self, budget: Budget) -> int:
-        """Bytes for blocks; below zero where not even the weights fit."""
-        if self.given is not None:
-            return self.given
-        return self.requested(budget) - self.inside.expected
-
-    def available_interval(self, budget: Budget) -> Bytes:
+    def available_interval(self, share: int) -> Bytes:
         """The same from the highest to the lowest of what is inside."""
-        middle = self.available(budget)
+        middle = self.available(share)
         if self.given is not None:
             return exactly(middle)
         less, more = self.inside.high - self.inside.expected, self.inside.expected - self.inside.low
         return Bytes(*(max(0, n) for n in (middle - less, middle, middle + more)))
 
-    def taken(self, budget: Budget) -> int:
-        inside = self.inside.expected + self.available(budget)
+    def taken(self, share: int) -> int:
+        inside = self.inside.expected + self.available(share)
         return inside + self.outside.expected
 
-    def serving(self, budget: Budget) -> int:
+    def serving(self, share: int) -> int:
         """What the driver shows while this workload runs: the profile's memory was given back."""
-        return self.taken(budget) - self.profiled.total.expected + self.asked.total.expected
+        return self.taken(share) - self.profiled.total.expected + self.asked.total.expected
 
-    def serving_interval(self, budget: Budget) -> Bytes:
+    def serving_interval(self, share: int) -> Bytes:
         """The same: the share is exact, what is outside of it is not."""
-        middle, own = self.serving(budget), self.outside
+        middle, own = self.serving(share), self.outside
         return Bytes(*(middle + bound - own.expected for bound in own))
 
 
-def reserve(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget | None) -> Reserve:
+def share(r: Rules, utilization: float, budget: Budget) -> int:
+    """Bytes of the card that vLLM asks for."""
+    wanted = hardware.total(budget) * utilization
+    return math.ceil(wanted) if r.rounds_up else int(wanted)
+
+
+def resident(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget | None) -> Resident:
     adapters = _adapters(subject, rank, at, w, budget)
     draft = _draft(subject, rank, at, budget)
     imported = weights.imported(subject, at, budget)
     extra = tuple(c.bytes.expected for c in (*adapters, *draft))
-    found = pool.of(subject, rank, at, w)
-    seen = at.rules.second_items or not at.second_runner
-
-    def peak(tokens: int, sequences: int, *, items: bool) -> profile.Moment:
-        work = profile.Work(
-            tokens=max(1, min(tokens, at.tokens)),
-            sequences=sequences,
-            itemsize=int(subject.choice.dtype.nbytes),
-            items=items and rank.first,
-            kept=weights.keeps_workspace(subject, budget),
-            profiled=at.tokens,
-        )
-        moments = profile.moments(subject.body, rank.blocks, at, work, budget, last=rank.last)
-        return profile.peak(moments)
-
-    rows = at.sequences * (1 + at.speculative)
-    profiled = peak(at.tokens, at.sequences, items=seen)
-    with_items = profiled if seen or w.images == 0 else peak(at.tokens, at.sequences, items=True)
-    made = Reserve(
-        at=at,
+    return Resident(
+        rank=rank,
         loaded=weights.loaded(rank, at, (*extra, imported)),
         imported=imported,
         adapters=adapters,
         draft=draft,
-        blocks=found,
-        profiled=profiled,
-        decoding=peak(rows, at.sequences, items=False),
-        asked=peak(_prompts(at, w), at.sequences, items=False),
-        captured=_graphs(subject, rank, at, budget),
-        growth=growth.growth(at, rank, subject.body.vocab, budget),
-        persistent=_persistent(subject, at, found),
-        late=_late(subject, rank, at, budget),
+        cached=pool.cached(subject, rank, at, w),
         context=context(budget.choice.part if budget else None),
         talk_before=talking.before(at, budget, experts=has_experts(subject)),
-        talk_after=_talk(subject, rank, at, budget),
         asleep=sleeping.asleep(subject, rank, at),
-        images=max(0, with_items.total.expected - profiled.total.expected),
+        arriving=(),
     )
-    again = _again(made, _prompts(at, w), budget)
-    return replace(made, asked=peak(again, at.sequences, items=False)) if again else made
 
 
-def _again(r: Reserve, prompts: int, budget: Budget | None) -> int:
+def standing(
+    subject: Subject, found: Resident, at: Launch, w: Infer, budget: Budget | None
+) -> Standing:
+    rank = found.rank
+    widths = forward.widths(rank.blocks, subject.body.hidden, profile.share(at), eager=at.eager)
+    return Standing(
+        subject=subject,
+        w=w,
+        budget=budget,
+        at=at,
+        resident=found,
+        widths=widths,
+        captured=_graphs(subject, rank, at, budget),
+        growth=growth.growth(at, rank, subject.body.vocab, budget),
+        talk_after=_talk(subject, rank, at, budget),
+        peak=_peaks(subject, rank, at, widths, budget),
+    )
+
+
+def _peaks(
+    subject: Subject, rank: Rank, at: Launch, widths: forward.Widths, budget: Budget | None
+) -> Callable[[int, bool, int], profile.Moment]:
+    """The widest moment of so many tokens, with images and sounds or without, of a context."""
+    kept = weights.keeps_workspace(subject, budget)
+
+    @lru_cache(maxsize=PEAKS)
+    def widest(tokens: int, items: bool, context: int, rows: int) -> profile.Moment:
+        work = profile.Work(
+            tokens=tokens,
+            sequences=at.sequences,
+            context=context,
+            rows=rows,
+            itemsize=int(subject.choice.dtype.nbytes),
+            items=items,
+            kept=kept,
+            profiled=at.tokens,
+        )
+        moments = profile.moments(subject.body, widths, at, work, budget, last=rank.last)
+        return profile.peak(moments)
+
+    def peak(tokens: int, items: bool, context: int) -> profile.Moment:
+        """What does not matter is not told, so that the same is found again."""
+        items = items and rank.first and bool(subject.body.towers)
+        rows = forward.expanded_rows(context, at.sequences) if widths.expanded else 0
+        return widest(max(1, min(tokens, at.tokens)), items, context if items else 0, rows)
+
+    return peak
+
+
+def _again(r: Reserve) -> int:
     """Tokens of one step where requests do not all fit: those that gave up their blocks read what
     they have written as a prompt, as many at once as the cache holds (v1/core/sched/scheduler.py,
     _preempt_request). 0 where none does."""
-    if budget is None or not r.blocks.pool.groups or r.at.requests < 2:
+    at, budget = r.own.at, r.own.budget
+    if budget is None or not r.blocks.pool.groups or r.requests < 2:
         return 0
-    room = max(0, r.available(budget))
+    room = max(0, r.available(share(at.rules, at.utilization, budget)))
     if room >= r.blocks.nbytes:
         return 0
-    held = caches.logged_tokens(r.blocks.layers, r.blocks.setting, room)
-    return held if prompts < min(held, r.at.tokens) else 0
+    held = r.blocks.logged(room)
+    return held if r.prompts < min(held, at.tokens) else 0
 
 
-def _prompts(at: Launch, w: Infer) -> int:
+def prompts(at: Launch, w: Infer, point: Point, requests: int) -> int:
     """Tokens that this workload brings at once; a shared prefix is computed once."""
-    prompt = w.prompt_len or at.context
+    prompt = point.prompt_len or point.context
     shared = min(w.shared_prefix or 0, prompt - 1) if at.prefix_caching else 0
-    return shared + at.requests * (prompt - shared)
+    return shared + requests * (prompt - shared)
 
 
 def _adapters(
@@ -325,36 +427,41 @@ def _outer(subject: Subject) -> str:
     return subject.config.model_type if subject.config is not None else ""
 
 
-def _persistent(subject: Subject, at: Launch, found: pool.Blocks) -> int:
+def _persistent(r: Reserve) -> int:
     """Tables of blocks, inputs as embeddings (of the newer runner where there are towers alone);
     counts of the newer runner."""
-    columns = sum(ceil_div(at.context, g.tokens) for g in found.pool.groups)
+    at, subject = r.own.at, r.own.subject
+    columns = sum(ceil_div(r.context, g.tokens or r.context) for g in r.blocks.pool.groups)
     tables = TABLE * at.sequences * columns
     embedded = at.tokens * subject.body.hidden * int(subject.choice.dtype.nbytes)
     counted = sampling.counts(at.sequences, subject.body.vocab) if at.second_runner else 0
     return tables + counted + (embedded if subject.body.towers or not at.second_runner else 0)
 
 
-def _late(subject: Subject, rank: Rank, at: Launch, budget: Budget | None) -> int:
+def _late(r: Reserve) -> int:
     """What attention keeps: gathered latents, scratch of Blackwell's kernels."""
-    rows = forward.kept(rank.blocks, at.context, at.sequences)
+    at, latent = r.own.at, r.own.widths.latent
+    rows = latent and latent * forward.expanded_rows(r.context, at.sequences)
     decoding = at.rules.latent_late * weights.LATENT_BUFFER if rows else 0
-    scratch = FLASHINFER + decoding if hardware.blackwell(budget) else 0
-    return rows * int(subject.choice.dtype.nbytes) + scratch
+    scratch = FLASHINFER + decoding if hardware.blackwell(r.own.budget) else 0
+    return rows * int(r.own.subject.choice.dtype.nbytes) + scratch
 
 
-def reserves(subject: Subject, at: Launch, w: Infer, budget: Budget | None) -> Sequence[Reserve]:
-    """Of every rank; those that hold the same are made once."""
-    made: dict[tuple[object, ...], Reserve] = {}
-    found = []
+def residents(
+    subject: Subject, at: Launch, w: Infer, budget: Budget | None
+) -> tuple[tuple[Resident, ...], tuple[int, ...]]:
+    """What ranks hold, each kind once; and of each rank, which of them."""
+    made: dict[tuple[object, ...], int] = {}
+    kinds: list[Resident] = []
+    dealt: list[int] = []
     own = weights.ranks(subject, at, budget)
     for rank, unpacked in zip(own, _unpacked(subject, at, budget, own), strict=True):
         key = (id(rank.tensors), rank.layers, rank.first, rank.last)
         if key not in made:
-            one = reserve(subject, rank, at, w, budget)
-            made[key] = replace(one, arriving=unpacked)
-        found.append(made[key])
-    return found
+            made[key] = len(kinds)
+            kinds.append(replace(resident(subject, rank, at, w, budget), arriving=unpacked))
+        dealt.append(made[key])
+    return tuple(kinds), tuple(dealt)
 
 
 def _unpacked(

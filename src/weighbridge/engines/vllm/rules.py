@@ -9,6 +9,7 @@ platforms/cuda.py (get_valid_backends) with v1/attention/backends/mla/{flashinfe
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
 from weighbridge.units import KIB
@@ -98,6 +99,7 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
 )
 
 
+@cache
 def rules(version: Version) -> Rules:
     """Those of the newest change that is not newer than `version`."""
     found = FIRST

@@ -14,110 +14,108 @@ What the user has said is never changed.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.engines.serving import Subject, Surely
-from weighbridge.engines.vllm import hardware, setting
-from weighbridge.engines.vllm.reserve import Reserve, reserves
-from weighbridge.engines.vllm.rules import Rules
-from weighbridge.engines.vllm.setting import Launch
-from weighbridge.workload import Infer
+from weighbridge.engines.serving import Point, Surely
+from weighbridge.engines.vllm import hardware
+from weighbridge.engines.vllm.cases import Case, Launched
+from weighbridge.engines.vllm.reserve import Reserve, share
+from weighbridge.engines.vllm.setting import Batch
 
 STEPS = 1000  # a share is written in thousandths
 BATCHES = (2048, 512)
 WORST, EXPECTED, BEST = range(3)  # of what is free, the bound; of what is taken, the other one
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launched:
-    """A launch and what it reserves; `w` says what differs from vLLM's defaults."""
-
-    w: Infer
-    at: Launch
-    found: Sequence[Reserve]
-
-    def serves(self, budget: Budget) -> bool:
-        return all(_serves(r, budget, EXPECTED) for r in self.found)
-
-    def surely(self, budget: Budget) -> Surely:
-        """What holds by every estimate, by none, or by some."""
-        if all(_serves(r, budget, WORST) for r in self.found):
-            return "yes"
-        return "unknown" if all(_serves(r, budget, BEST) for r in self.found) else "no"
+def serves(made: Launched, budget: Budget, by: int = EXPECTED) -> bool:
+    """`by`: the estimates that are believed."""
+    return all(_serves(r, made.utilization, budget, by) for r in made.kinds)
 
 
-def launched(subject: Subject, w: Infer, budget: Budget | None, rules: Rules) -> Launched:
-    at = setting.launch(subject, w, budget, rules)
-    return Launched(w=w, at=at, found=reserves(subject, at, w, budget))
+def surely(made: Launched, budget: Budget) -> Surely:
+    """What holds by every estimate, by none, or by some."""
+    if serves(made, budget, WORST):
+        return "yes"
+    return "unknown" if serves(made, budget, BEST) else "no"
 
 
-def able(subject: Subject, own: Launched, budget: Budget) -> Launched | None:
+def able(case: Case, own: Launched, point: Point, budget: Budget) -> Launched | None:
     """The nearest launch that surely serves, else one that is expected to; None where none is."""
-    if own.surely(budget) == "yes":
+    sure = surest(case, own, point, budget)
+    if sure is not None or _hopeless(own, budget):
+        return sure
+    tried = (own, *_tries(case, own, point, budget))
+    return next((made for made in tried if serves(made, budget)), None)
+
+
+def surest(case: Case, own: Launched, point: Point, budget: Budget) -> Launched | None:
+    """The nearest that surely serves; None where weights and blocks are more than the card."""
+    if serves(own, budget, WORST):
         return own
-    if any(r.loaded.allocated + r.blocks.nbytes > budget.usable.expected for r in own.found):
+    if _hopeless(own, budget):
         return None
-    near = own if own.serves(budget) else None
-    for w in _ladder(own):
-        made = own if w == own.w else launched(subject, w, budget, own.at.rules)
-        for tried in (_widened(made, budget), *_narrowed(made, budget)):
-            if tried.surely(budget) == "yes":
-                return tried
-            near = near or (tried if tried.serves(budget) else None)
-    return near
+    tried = _tries(case, own, point, budget)
+    return next((made for made in tried if serves(made, budget, WORST)), None)
 
 
-def _ladder(own: Launched) -> Iterator[Infer]:
-    w, at = own.w, own.at
-    yield w
-    changes: dict[str, Any] = {}
-    if w.max_num_seqs is None and at.requests < at.sequences:
-        changes["max_num_seqs"] = at.requests
-        yield replace(w, **changes)
-    least = 1 if at.chunked else at.context
+def _tries(case: Case, own: Launched, point: Point, budget: Budget) -> Iterator[Launched]:
+    """Other launches, the nearest first."""
+    for batch in _ladder(own):
+        made = own if batch == own.batch else case.launched(own.asked, point, batch)
+        yield _widened(made, budget)
+        yield from _narrowed(made, budget)
+
+
+def _hopeless(own: Launched, budget: Budget) -> bool:
+    usable = budget.usable.expected
+    return any(r.own.resident.loaded.allocated + r.blocks.nbytes > usable for r in own.kinds)
+
+
+def _ladder(own: Launched) -> Iterator[Batch]:
+    at, said = own.kinds[0].own.at, own.batch
+    yield said
+    requests, changed = own.kinds[0].requests, said
+    if said.sequences is None and requests < at.sequences:
+        changed = changed._replace(sequences=requests)
+        yield changed
+    least = 1 if at.chunked else own.kinds[0].context
     for tokens in BATCHES:
-        smaller = max(tokens, least, changes.get("max_num_seqs", at.sequences))
-        if w.max_num_batched_tokens is None and smaller < at.tokens:
-            changes["max_num_batched_tokens"] = smaller
-            yield replace(w, **changes)
-    if w.enforce_eager is None:
-        yield replace(w, **changes, enforce_eager=True)
+        smaller = max(tokens, least, changed.sequences or at.sequences)
+        if said.tokens is None and smaller < at.tokens:
+            changed = changed._replace(tokens=smaller)
+            yield changed
+    if said.eager is None:
+        yield changed._replace(eager=True)
 
 
 def _widened(made: Launched, budget: Budget) -> Launched:
     """The same with the share that it needs, where that is more than vLLM's default."""
-    share = utilization(made.found, budget)
-    if _given(made) or share is None or share <= made.at.utilization:
+    if _given(made):
         return made
-    return _with(made, share)
+    wanted = utilization(made.kinds, budget)
+    if wanted is None or wanted <= made.utilization:
+        return made
+    return replace(made, share=wanted)
 
 
 def _narrowed(made: Launched, budget: Budget) -> Iterator[Launched]:
     """The same with a share that is less than vLLM's default: the largest that surely leaves all
     that is outside of it, then the largest that is surely free when it starts."""
+    if _given(made):
+        return
     total = hardware.total(budget)
-    start = min(_down(at_start(r, budget, WORST), total) for r in made.found)
-    whole = min(_down(budget.usable.low - r.outside.high, total) for r in made.found)
-    for share in (min(start, whole), start):
-        if not _given(made) and 0 < share < made.at.utilization:
-            yield _with(made, share)
+    start = min(_down(at_start(r, budget, WORST), total) for r in made.kinds)
+    whole = min(_down(budget.usable.low - r.outside.high, total) for r in made.kinds)
+    for wanted in (min(start, whole), start):
+        if 0 < wanted < made.utilization:
+            yield replace(made, share=wanted)
 
 
 def _given(made: Launched) -> bool:
     """Whether the user has said what the engine may take."""
-    said = made.w.gpu_memory_utilization is not None
-    return said or any(r.given is not None for r in made.found)
-
-
-def _with(made: Launched, share: float) -> Launched:
-    at = replace(made.at, utilization=share)
-    return Launched(
-        w=replace(made.w, gpu_memory_utilization=share),
-        at=at,
-        found=[replace(r, at=at) for r in made.found],
-    )
+    said = made.asked.gpu_memory_utilization is not None
+    return said or any(r.given is not None for r in made.kinds)
 
 
 def utilization(found: Sequence[Reserve], budget: Budget) -> float | None:
@@ -143,29 +141,28 @@ def _down(nbytes: int, total: int) -> float:
     return math.floor(STEPS * nbytes / total) / STEPS
 
 
-def _serves(r: Reserve, budget: Budget, by: int) -> bool:
-    """`by`: the estimates that are believed."""
+def _serves(r: Reserve, utilization: float, budget: Budget, by: int) -> bool:
     if r.given is not None:
         taken = r.inside[2 - by] + r.given + r.outside[2 - by]
         return taken <= budget.usable[by] and r.given >= r.blocks.nbytes
-    if by == WORST and _overdrawn(r, budget):
+    asked = share(r.own.at.rules, utilization, budget)
+    if by == WORST and _overdrawn(r, utilization, asked, budget):
         return False
-    room = r.requested(budget) - r.inside[2 - by]
-    return not refused(r, budget, by) and room >= r.blocks.nbytes
+    room = asked - r.inside[2 - by]
+    return room >= r.blocks.nbytes and not refused(r, asked, budget, by)
 
 
-def _overdrawn(r: Reserve, budget: Budget) -> bool:
+def _overdrawn(r: Reserve, utilization: float, asked: int, budget: Budget) -> bool:
     """A larger share than vLLM's own that leaves no room for what is expected outside of it."""
-    left = budget.usable.high - r.requested(budget)
-    return r.at.utilization > r.at.rules.utilization and left < r.outside.expected
+    left = budget.usable.high - asked
+    return utilization > r.own.at.rules.utilization and left < r.outside.expected
 
 
-def refused(r: Reserve, budget: Budget, by: int = EXPECTED) -> bool:
+def refused(r: Reserve, asked: int, budget: Budget, by: int = EXPECTED) -> bool:
     """`request_memory`: a share that is not free when the worker starts."""
-    return r.given is None and r.requested(budget) > at_start(r, budget, by)
+    return r.given is None and asked > at_start(r, budget, by)
 
 
 def at_start(r: Reserve, budget: Budget, by: int = EXPECTED) -> int:
     """Free once the context and the first communicators are there."""
-    before = r.context.bytes.plus(r.talk_outside)
-    return max(0, budget.usable[by] - before[2 - by])
+    return max(0, budget.usable[by] - r.own.before[2 - by])

@@ -13,7 +13,7 @@ _set_default_max_num_seqs_and_batched_tokens_args), config/vllm.py (_set_cudagra
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.body import Experts
@@ -103,7 +103,8 @@ def launch(subject: Subject, w: Infer, budget: Budget | None, r: Rules) -> Launc
     chunked = subject.body.causal and subject.body.encoder is None
     data = positive(w.data_parallel_size, "--data-parallel-size") or 1
     requests = ceil_div(positive(w.batch_size, "--batch-size") or 1, data)
-    tokens, sequences = batch(subject.context, requests, w, budget, r, chunked=chunked)
+    usual = tier(budget, r)
+    tokens, sequences = batch(subject.context, requests, said(w), usual, r, chunked=chunked)
     eager = bool(w.enforce_eager)
     speculative = _speculative(w)
     second = not pooling and second_runner(subject, r)
@@ -120,11 +121,7 @@ def launch(subject: Subject, w: Infer, budget: Budget | None, r: Rules) -> Launc
         asynchronous=_asynchronous(w, pooling=pooling),
         pooling=pooling,
         second_runner=second,
-        captures=()
-        if eager
-        else captures(
-            (tokens, sequences), speculative + 1, w, budget, r, wide=subject.model_type in WIDE
-        ),
+        captures=captured(subject, (tokens, sequences), w, budget, r, eager=eager),
         kv_cache_dtype=w.kv_cache_dtype or "auto",
         kv_cache_bytes=positive(w.kv_cache_memory_bytes, "--kv-cache-memory-bytes"),
         blocks=positive(w.num_gpu_blocks_override, "--num-gpu-blocks-override"),
@@ -212,17 +209,28 @@ def tier(budget: Budget | None, r: Rules) -> tuple[int, int]:
     return (8192, 1024) if total >= LARGE and not small else SMALL
 
 
+class Batch(NamedTuple):
+    """What was said of steps; None where it is vLLM's to choose."""
+
+    sequences: int | None  # --max-num-seqs
+    tokens: int | None  # --max-num-batched-tokens
+    eager: bool | None
+
+
+def said(w: Infer) -> Batch:
+    return Batch(w.max_num_seqs, w.max_num_batched_tokens, w.enforce_eager)
+
+
 def batch(
-    context: int, requests: int, w: Infer, budget: Budget | None, r: Rules, *, chunked: bool
+    context: int, requests: int, b: Batch, usual: tuple[int, int], r: Rules, *, chunked: bool
 ) -> tuple[int, int]:
-    """(max_num_batched_tokens, max_num_seqs)."""
-    usual, most = tier(budget, r)
-    sequences = positive(w.max_num_seqs, "--max-num-seqs") or max(most, requests)
-    tokens = positive(w.max_num_batched_tokens, "--max-num-batched-tokens")
+    """(max_num_batched_tokens, max_num_seqs); `usual` are a server's on this card."""
+    sequences = positive(b.sequences, "--max-num-seqs") or max(usual[1], requests)
+    tokens = positive(b.tokens, "--max-num-batched-tokens")
     if tokens is None:
-        tokens = usual
+        tokens = usual[0]
         if not chunked:
-            tokens = context if r.whole_prompts else max(context, usual)
+            tokens = context if r.whole_prompts else max(context, tokens)
         if not r.whole_prompts:
             tokens = min(sequences * context, tokens)
     elif not chunked and tokens < context:
@@ -230,9 +238,19 @@ def batch(
             f"--max-num-batched-tokens {tokens:,} is less than one prompt of {context:,} tokens, "
             "which this model reads at once"
         )
-    if w.max_num_seqs is None:
+    if b.sequences is None:
         sequences = min(sequences, tokens)
     return tokens, sequences
+
+
+def captured(
+    subject: Subject, at: tuple[int, int], w: Infer, budget: Budget | None, r: Rules, *, eager: bool
+) -> tuple[int, ...]:
+    """Tokens of the CUDA graphs, of which there are none where steps are eager."""
+    if eager:
+        return ()
+    wide = subject.model_type in WIDE
+    return captures(at, _speculative(w) + 1, w, budget, r, wide=wide)
 
 
 def captures(

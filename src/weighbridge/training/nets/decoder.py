@@ -99,7 +99,10 @@ def run(s: Step, layer: Callable[..., Tensor], x: Tensor, p: Module, *rest: Any)
         )
         return made
 
-    return s.around.layer(s.m, p, whole, x)
+    if s.alike is None:
+        return s.around.layer(s.m, p, whole, x)
+    called = (layer, again, s.checkpointing, *rest)
+    return s.around.layer(s.m, p, s.alike.run(s.m, p, called, whole), x)
 
 
 def nowhere(s: Step) -> None:

@@ -89,7 +89,8 @@ class Allocator:
         self._count(nodes)
         for node, device in nodes:
             for parent in node.src:
-                self._place(parent, device)
+                if not parent.held and parent.base is None and parent.dev is None:
+                    self._place(parent, device)
             self._place(node, device)
             for parent in node.src:
                 self._done(parent)

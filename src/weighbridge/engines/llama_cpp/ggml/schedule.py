@@ -68,7 +68,7 @@ class Scheduler:
             self._inherit(t)
 
     def _from_memory(self, t: Tensor) -> int:
-        stored = t.stored
+        stored = t.dev if t.base is None else t.base.dev
         if stored is not None:
             return stored if self.supports(t, stored) else -1
         if t.input:
@@ -99,7 +99,7 @@ class Scheduler:
         return max(able, key=lambda b: (sum(self._at(s) == b for s in t.src), -b))
 
     def _at(self, t: Tensor) -> int:
-        stored = t.stored
+        stored = t.dev if t.base is None else t.base.dev
         if stored is not None:
             return stored
         return t.backend if t.backend >= 0 or t.base is None else t.base.backend

@@ -45,7 +45,10 @@ class Tensor:
         self.op = op
         self.dtype = dtype
         self.ne = ne
-        self.nb = strides(dtype, ne)
+        first = dtype.nbytes  # as of `strides`
+        second = first * (ne[0] // dtype.block)
+        third = second * ne[1]
+        self.nb = (first, second, third, third * ne[2])
         self.src = list(src)
         self.base: Tensor | None = None
         self.dev: int | None = None

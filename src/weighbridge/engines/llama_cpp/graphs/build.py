@@ -9,10 +9,10 @@ from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32, I32, I64, Tensor
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.graphs.step import Placement, Step
 from weighbridge.errors import UnsupportedError
+from weighbridge.kept import kept
 
 NO_ROPE = {"smollm3": 4}  # every so many layers is not rotated
 PERIOD = 8  # layers after which the kinds of a model repeat, at most
-ENDINGS = (".weight", ".bias", "ssm_a", "ssm_d")  # the last two are named without an ending
 
 
 class UnknownGraphError(UnsupportedError):
@@ -41,11 +41,10 @@ class Build:
 
     def of(self, layer: int, *names: str) -> Tensor | None:
         """The first of these tensors that the layer has; ".weight" unless the name says more."""
+        there = self.net.named(layer)
         for name in names:
-            full = name if name.endswith(ENDINGS) else f"{name}.weight"
-            found = self.weight(f"blk.{layer}.{full}")
-            if found is not None:
-                return found
+            if name in there:
+                return self.weight(there[name])
         return None
 
     def must(self, layer: int, *names: str) -> Tensor:
@@ -164,7 +163,10 @@ class Build:
         count = len(self.net.layers)
         if self.step.whole:
             return [(i, i == count - 1) for i in range(count)]
-        return [(i, i == count - 1) for i in thinned([self._kind(i) for i in range(count)])]
+        return [(i, i == count - 1) for i in kept(self.net, ("order", *self.at.facts), self._order)]
+
+    def _order(self) -> list[int]:
+        return thinned([self._kind(i) for i in range(len(self.net.layers))])
 
     def _kind(self, layer: int) -> object:
         """What of a layer the graph and its placement depend on."""

@@ -9,9 +9,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from weighbridge.arch.mixers import Attention, Latent, Layer
+from weighbridge.arch.mixers import Attention, Latent, Layer, Mixer
 from weighbridge.dtypes import DType
 
 ENCODERS = frozenset(
@@ -20,6 +19,7 @@ ENCODERS = frozenset(
 )  # fmt: skip
 
 
+ENDINGS = (".weight", ".bias", "ssm_a", "ssm_d")  # the last two are named without an ending
 BLOCK = re.compile(r"blk\.(\d{1,9})\..")
 
 
@@ -62,11 +62,6 @@ class Network:
     scaled_weights: bool | None = None
 
     @cached_property
-    def memo(self) -> dict[Any, Any]:
-        """What was worked out of it, whatever the context: by question."""
-        return {}
-
-    @cached_property
     def vocab(self) -> int:
         found = self.weights.get("token_embd.weight")
         return _rows(found) if found else 0
@@ -94,31 +89,55 @@ class Network:
         return "token_embd_norm" if self.arch.startswith("lfm2") else "output_norm"
 
     @cached_property
+    def mixers(self) -> tuple[Mixer, ...]:
+        """The mixers of all layers, each kind once."""
+        return tuple(dict.fromkeys(m for la in self.layers for m in la.mixers))
+
+    @cached_property
     def windowed(self) -> bool:
-        return any(
-            isinstance(m, Attention) and m.reach is not None
-            for la in self.layers
-            for m in la.mixers
-        )
+        return any(isinstance(m, Attention) and m.reach is not None for m in self.mixers)
 
     @cached_property
     def latent(self) -> bool:
-        return any(isinstance(m, Latent) for la in self.layers for m in la.mixers)
+        return any(isinstance(m, Latent) for m in self.mixers)
 
     def get(self, layer: int, name: str) -> Weight | None:
         return self.weights.get(f"blk.{layer}.{name}")
 
     @cached_property
+    def blocks(self) -> Mapping[str, int | None]:
+        """The number of each tensor's block, by its name."""
+        return {name: block(name) for name in self.weights}
+
+    @cached_property
     def _by_layer(self) -> dict[int, tuple[Weight, ...]]:
         found: dict[int, list[Weight]] = {}
         for name, w in self.weights.items():
-            number = block(name)
+            number = self.blocks[name]
             if number is not None:
                 found.setdefault(number, []).append(w)
         return {i: tuple(ws) for i, ws in found.items()}
 
     def of_layer(self, layer: int) -> tuple[Weight, ...]:
         return self._by_layer.get(layer, ())
+
+    def named(self, layer: int) -> Mapping[str, str]:
+        """Full names of a layer's tensors, by their own name; `.weight` may be left out."""
+        return self._named.get(layer, {})
+
+    @cached_property
+    def _named(self) -> dict[int, dict[str, str]]:
+        found: dict[int, dict[str, str]] = {}
+        for i, weights in self._by_layer.items():
+            own = found[i] = {}
+            for w in weights:
+                name = w.name.split(".", 2)[2]
+                short = name.removesuffix(".weight")
+                if name.endswith(ENDINGS):
+                    own[name] = w.name
+                if not short.endswith(ENDINGS) and short != name:
+                    own[short] = w.name
+        return found
 
     @cached_property
     def _kinds(self) -> tuple[object, ...]:

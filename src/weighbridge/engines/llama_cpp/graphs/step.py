@@ -1,6 +1,6 @@
 """The step that a graph is built for, and where its memory is: the worst case that is reserved."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from weighbridge.dtypes import DType
@@ -43,3 +43,4 @@ class Placement:
     pinned: bool = True  # norms stay on their layer's device: all layers are on GPUs
     copies: int = 1
     cache_offload: bool = True
+    facts: tuple[Hashable, ...] = ()  # what decides where layers, caches and weights are

@@ -1,0 +1,133 @@
+"""What searches ask: does a launch fit, and the components of each GPU in numbers.
+
+    at least    compute buffers of launches that are smaller in every number
+    at most     those of launches that are larger in every number
+
+Compute buffers grow with the step and the cache, and their graphs take the longest: most of a
+search is decided by those that were replayed before.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.engines.llama_cpp.compute import step_of
+from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.parts import CONTEXT
+from weighbridge.engines.llama_cpp.pool import pool
+from weighbridge.engines.llama_cpp.projector import Projector, projector
+from weighbridge.engines.serving import Bounds, Point, Probe, Subject
+from weighbridge.engines.serving import Held as Numbers
+from weighbridge.memory import Bytes, Part, exactly
+from weighbridge.workload import Infer
+
+Hold = Callable[[Subject, Infer], Held]
+Buffers = tuple[int, ...]  # bytes by device
+
+
+def probe(hold: Hold, s: Subject, w: Infer, budget: Budget) -> Probe:
+    """How `infer` answers elsewhere, by what holds the launch there."""
+    tower, known = projector(s, w), Known()
+
+    def numbers(at: Point) -> Numbers | None:
+        h = hold(replace(s, context=at.context), at.of(w))
+        if h.at.requests > h.at.slots:  # the others wait
+            return None
+        beside = max(_beside(h, tower), default=0)
+        if beside > budget.usable.low:
+            return Numbers(h.at.gpus, [[[("weights", exactly(beside))]]])
+        bounds = known.bounds(h)
+        if bounds is None:
+            return exact(h)
+        least, most = (_kinds(h, tower, budget, list(map(exactly, sizes))) for sizes in bounds)
+        return Numbers(h.at.gpus, most, bounds=Bounds(least, lambda: exact(h)))
+
+    def exact(h: Held) -> Numbers:
+        known.add(h)
+        most = _beyond(h, tower, budget.usable.low)
+        kinds = _kinds(h, tower, budget, [h.buffer(d) for d in range(h.at.gpus)])
+        if most:
+            kinds = [[[("weights", exactly(most))]]]
+        return Numbers(len(kinds), kinds)
+
+    return numbers
+
+
+@dataclass(slots=True)
+class Known:
+    """Compute buffers of launches whose graphs were replayed in one search."""
+
+    found: list[tuple[tuple[int, ...], Buffers]] = field(default_factory=list)
+
+    def add(self, h: Held) -> None:
+        """Rough sizes take no graph, and a GPU without layers may have no part in it."""
+        if h.at.gpu_layers and not h.guessed:
+            self.found.append((_numbers(h), h.compute))
+
+    def bounds(self, h: Held) -> tuple[Buffers, Buffers] | None:
+        """Between what the buffers are; None where one of the two is not known."""
+        mine = _numbers(h)
+        below = [sizes for other, sizes in self.found if _within(other, mine)]
+        above = [sizes for other, sizes in self.found if _within(mine, other)]
+        if not below or not above:
+            return None
+        return tuple(map(max, zip(*below, strict=True))), tuple(map(min, zip(*above, strict=True)))
+
+
+def _numbers(h: Held) -> tuple[int, ...]:
+    """What the step's graph grows with; tokens are a whole number for each slot."""
+    return (*h.numbers, step_of(h.at, h.near).tokens)
+
+
+def _within(small: Iterable[int], large: Iterable[int]) -> bool:
+    return all(x <= y for x, y in zip(small, large, strict=True))
+
+
+def _kinds(
+    h: Held, tower: Projector | None, budget: Budget, compute: Sequence[Bytes]
+) -> list[list[list[Part]]]:
+    """Loading and running on each GPU that has a part in it, as `parts` says it."""
+    used = (d for d in range(h.at.gpus) if h.at.gpu_layers > 0 or compute[d].high)
+    return [_phases(h, tower if d == h.at.main_gpu else None, budget, d, compute[d]) for d in used]
+
+
+def _phases(
+    h: Held, tower: Projector | None, budget: Budget, device: int, compute: Bytes
+) -> list[list[Part]]:
+    held: list[Part] = [("weights", exactly(h.weights[device])), ("context", CONTEXT)]
+    running: list[Part] = [
+        ("kv_cache", exactly(h.kv(device))),
+        ("recurrent_state", exactly(h.state(device))),
+        ("activations", compute),
+    ]
+    if budget.choice.part.stack != "own":  # others have no such pool
+        running.append(("workspaces", pool(h, device)))
+    if tower is not None:
+        held.append(("weights", tower.weights.bytes))
+        running.append(("activations", tower.compute.bytes))
+    return [held, [*held, *running]]
+
+
+def holds(h: Held, s: Subject, w: Infer, budget: Budget) -> bool:
+    """Whether all requests run at once and every GPU surely has room for its high estimate."""
+    return h.at.requests <= h.at.slots and not _beyond(h, projector(s, w), budget.usable.low)
+
+
+def _beyond(h: Held, tower: Projector | None, room: int) -> int:
+    """What the fullest GPU needs where that is more than the room; else 0."""
+    beside = _beside(h, tower)
+    if max(beside, default=0) > room:
+        return max(beside)
+    most = max((size + h.buffer(d).high for d, size in enumerate(beside)), default=0)
+    return most if most > room else 0
+
+
+def _beside(h: Held, tower: Projector | None) -> list[int]:
+    """What each GPU holds without its compute buffer, at most."""
+    found = [
+        CONTEXT.high + h.weights[d] + h.kv(d) + h.state(d) + pool(h, d).high
+        for d in range(h.at.gpus)
+    ]
+    if tower is not None and found:
+        found[h.at.main_gpu] += tower.weights.bytes.high + tower.compute.bytes.high
+    return found

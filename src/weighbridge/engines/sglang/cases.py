@@ -1,0 +1,255 @@
+"""A model, settings and cards as SGLang meets them: prepared once for any context and batch.
+
+    case(subject, workload, budget, version)   kept by the model, the settings and the card
+What is there before weights is context and communicators; drafts and adapters are loaded with the
+weights. Source: sglang 0.5.23 srt/distributed/bootstrap.py (measure_pre_model_load_memory),
+srt/managers/scheduler.py (init_model_worker).
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache, cached_property, lru_cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from weighbridge.components import device
+from weighbridge.components.weights import Placed
+from weighbridge.engines import arriving, extras, shards
+from weighbridge.engines.caches import sglang as caches
+from weighbridge.engines.communication import communication
+from weighbridge.engines.parallel.spread import Sizes
+from weighbridge.engines.serving import Subject
+from weighbridge.engines.sglang import kernels, step
+from weighbridge.engines.sglang.effective import Effective, effective, remembered
+from weighbridge.engines.table import Version
+from weighbridge.kept import kept
+from weighbridge.memory import Bytes, Component, total
+from weighbridge.workload import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+HOPPER = 9  # its layouts where no card is named
+DRAFT_BEFORE_POOLS = (0, 5, 14)
+LAUNCHES = 16  # settings of steps that are kept of a case
+POINT = ("context", "prompt_len", "max_new_tokens", "batch_size")
+SETTINGS = attrgetter(*(f.name for f in fields(Infer) if f.name not in POINT))
+
+
+class Said(NamedTuple):
+    """What was said of steps; None where it is SGLang's to choose."""
+
+    running: int | None  # --max-running-requests
+    chunk: int | None  # --chunked-prefill-size
+    without_graphs: bool
+
+
+def said(w: Infer) -> Said:
+    return Said(w.max_running_requests, w.chunked_prefill_size, w.disable_cuda_graph)
+
+
+def saying(w: Infer, told: Said) -> Infer:
+    """The workload with that said."""
+    return replace(
+        w,
+        max_running_requests=told.running,
+        chunked_prefill_size=told.chunk,
+        disable_cuda_graph=told.without_graphs,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what was made of it
+class Kind:
+    """What ranks of one kind hold whatever is asked of them."""
+
+    rank: shards.Rank
+    weights: tuple[Component, ...]
+    extra: tuple[Component, ...]  # adapters, and the weights of what drafts
+    arriving: tuple[Component, ...]  # while it loads, and no longer
+    held: Bytes  # weights, extra, and what was there before them
+    loaded: int  # bytes that come off what pools are made of
+    cells: caches.Cells
+    runs: caches.Runs
+    split: step.Split
+    widest: step.Chunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    s: Subject  # its context is that of the first question
+    budget: "Budget | None"
+    kinds: Mapping[int, Kind]  # by the first rank that holds it
+    firsts: tuple[int, ...]  # of each rank of a replica
+    driver: tuple[Component, ...]  # what is there before weights
+    before: Bytes  # the same in all
+    beside: int  # bytes of a token in the draft model's own cache
+    settled: Callable[[Said], Effective]  # its context is that of the first question
+
+    @property
+    def compute(self) -> tuple[int, int] | None:
+        return self.budget.choice.part.capability if self.budget else None
+
+
+def case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> Case:
+    return kept(s.model, _facts(s, w, budget), lambda: _case(s, w, budget, version))
+
+
+def _facts(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Hashable, ...]:
+    """What a case depends on beside the model. It holds the card and the draft model, so that no
+    others can take their place in memory."""
+    proposes = None if s.draft is None else (id(s.draft.model), s.draft.formats)
+    card = (
+        None if budget is None else (id(budget.choice.part), budget.choice.count, budget.headroom)
+    )
+    return "sglang case", s.formats, proposes, card, SETTINGS(w)
+
+
+def _case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> Case:
+    @lru_cache(maxsize=LAUNCHES)
+    def settled(told: Said) -> Effective:
+        return effective(s, saying(w, told), budget, version)
+
+    at = _Replica(s, w, settled(said(w)), budget)
+    ranks = shards.ranks(s, rules=at.rules, **at.sizes)
+    firsts = _firsts(ranks)
+    extra = {i: at.extra(ranks[i]) for i in sorted(set(firsts))}
+    beside, unpacked, before = at.beside(), at.arriving(ranks), total(c.bytes for c in at.driver)
+    kinds = {i: at.kind(ranks[i], more, unpacked[i], before) for i, more in extra.items()}
+    return Case(
+        s=s,
+        budget=budget,
+        kinds=kinds,
+        firsts=firsts,
+        driver=at.driver,
+        before=before,
+        beside=beside,
+        settled=settled,
+    )
+
+
+@dataclass(frozen=True)  # not slotted: it keeps what it has computed
+class _Replica:
+    """How one replica is spread, of which a case is made; the others are the same."""
+
+    s: Subject
+    w: Infer
+    e: Effective
+    budget: "Budget | None"
+
+    @property
+    def rules(self) -> shards.Rules:
+        return _rules(self.e.version, self.w.language_model_only)
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        compute = self.budget.choice.part.capability if self.budget else None
+        return {
+            "tensor": self.e.tensor,
+            "pipeline": self.e.pipeline,
+            "expert_parallel": self.e.experts,
+            "groups": self.e.groups,
+            "capability": kernels.major(compute) or HOPPER,
+        }
+
+    @cached_property
+    def driver(self) -> tuple[Component, ...]:
+        sizes: Sizes = {**self.sizes, "data": self.e.pools_of}
+        talk = communication(
+            "sglang", self.e.version, body=self.s.body, budget=self.budget, **sizes
+        )
+        part = self.budget.choice.part if self.budget else None
+        return (device.context(part), *talk)
+
+    def arriving(self, ranks: tuple[shards.Rank, ...]) -> tuple[tuple[Component, ...], ...]:
+        """What each rank has while it loads."""
+        plain, form = arriving.plain(self.s, "sglang"), self.s.choice.scheme
+        if plain is None or form is None:
+            return ((),) * len(ranks)
+        pairs = zip(ranks, shards.ranks(plain, rules=self.rules, **self.sizes), strict=True)
+        version = self.e.version
+        return tuple((arriving.arriving("sglang", version, form.name, *p),) for p in pairs)
+
+    def beside(self) -> int:
+        one = self.e.pools(1)
+        if self.s.draft is not None:
+            # the draft's windows have no second pool of their own
+            c = caches.cells(remembered(self.s.draft), replace(one, model_type="draft"))
+            return c.full + c.sliding
+        if self.e.algorithm not in ("NEXTN", "EAGLE", "EAGLE3"):
+            return 0
+        layers = remembered(self.s)
+        raw = self.s.config.raw if self.s.config is not None else {}
+        drafts = int(raw.get("num_nextn_predict_layers") or 1)
+        c = caches.cells(layers, one)
+        return (c.full + c.sliding) * drafts // max(1, len(layers))
+
+    def extra(self, rank: shards.Rank) -> tuple[Component, ...]:
+        found: tuple[Component, ...] = ()
+        if self.e.loras:
+            found += extras.lora(
+                self.s,
+                rank,
+                slots=self.e.loras,
+                lora_rank=self.e.lora_rank,
+                rules=self.rules,
+                **self.sizes,
+            )
+        if self.e.algorithm is not None:
+            found += extras.draft(
+                self.s,
+                method=self.w.speculative_method or "draft",
+                tokens=self.e.drafted,
+                rules=self.rules,
+                **self.sizes,
+            )
+        return found
+
+    def kind(
+        self,
+        rank: shards.Rank,
+        extra: tuple[Component, ...],
+        unpacked: tuple[Component, ...],
+        before: Bytes,
+    ) -> Kind:
+        own, drafts = _loaded(rank.tensors, self.s.choice.as_stored), self.e.version
+        counted = [c for c in extra if c.name == "adapters" or drafts >= DRAFT_BEFORE_POOLS]
+        layers = rank.layers if rank.layers or self.s.layers else remembered(self.s)
+        one, body = self.e.pools(1), self.s.body
+        split = step.Split(
+            tensor=self.e.tensor, expert_parallel=self.e.experts, groups=self.e.groups
+        )
+        return Kind(
+            rank=rank,
+            weights=own,
+            extra=extra,
+            arriving=unpacked,
+            held=total(c.bytes for c in (*own, *extra)).plus(before),
+            loaded=total(c.bytes for c in (*own, *counted)).expected,
+            cells=caches.cells(layers, one),
+            runs=caches.runs(layers, one),
+            split=split,
+            widest=step.chunk(rank.blocks, body.hidden, split, body.blocks),
+        )
+
+
+def _firsts(ranks: tuple[shards.Rank, ...]) -> tuple[int, ...]:
+    """For each rank, the number of the first one that holds the same."""
+    seen: dict[tuple[int, int], int] = {}
+    return tuple(seen.setdefault((r.pipeline, id(r.tensors)), i) for i, r in enumerate(ranks))
+
+
+@cache
+def _rules(version: Version, language_only: bool) -> shards.Rules:
+    """One object each: what was spread by it is kept by its identity."""
+    return replace(shards.rules("sglang", version), towers=not language_only)
+
+
+@lru_cache(maxsize=64)
+def _loaded(tensors: tuple[Placed, ...], stored: bool) -> tuple[Component, ...]:
+    """Weights in the allocator, one tensor after the other; the context apart."""
+    phase = device.loaded(
+        device.settled(tensors, lambda pairs: (t for _, t in pairs)),
+        formula="the tensors of this rank",
+        basis="read" if stored else "computed",
+    )
+    return tuple(c for c in phase.components if c.name != "context")

@@ -1,0 +1,126 @@
+"""A model, settings and cards as vLLM meets them: prepared once for any context and batch.
+
+case(subject, workload, budget, rules)   kept by the model, the settings and the card
+case.launched(workload, point, batch)    ranks at a context, of so many requests, by such steps
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, lru_cache
+from operator import attrgetter
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.engines.serving import Point, Subject
+from weighbridge.engines.vllm import reserve, setting
+from weighbridge.engines.vllm.reserve import Reserve, Resident, Standing
+from weighbridge.engines.vllm.rules import Rules
+from weighbridge.engines.vllm.setting import Batch, Launch
+from weighbridge.kept import kept
+from weighbridge.units import ceil_div
+from weighbridge.workload import Infer
+
+STEPS = 16  # launches by their steps that are kept of a case
+POINT = ("context", "prompt_len", "max_new_tokens", "batch_size")
+SETTINGS = attrgetter(*(f.name for f in fields(Infer) if f.name not in POINT))
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Launched:
+    """A launch and what it reserves. `share` is of the card, where it is not as asked."""
+
+    asked: Infer
+    batch: Batch
+    kinds: tuple[Reserve, ...]  # ranks that differ
+    dealt: tuple[int, ...]  # of each rank, which of them it is
+    share: float | None = None
+
+    @property
+    def utilization(self) -> float:
+        return self.kinds[0].own.at.utilization if self.share is None else self.share
+
+    @property
+    def found(self) -> Iterator[Reserve]:
+        """Every rank's."""
+        return (self.kinds[i] for i in self.dealt)
+
+    @cached_property
+    def at(self) -> Launch:
+        first = self.kinds[0]
+        return replace(
+            first.own.at,
+            context=first.context,
+            requests=first.requests,
+            utilization=self.utilization,
+        )
+
+    @cached_property
+    def w(self) -> Infer:
+        """It says what differs from vLLM's defaults."""
+        if self.share is None and self.batch == setting.said(self.asked):
+            return self.asked
+        own = self.asked.gpu_memory_utilization
+        return replace(
+            self.asked,
+            max_num_seqs=self.batch.sequences,
+            max_num_batched_tokens=self.batch.tokens,
+            enforce_eager=self.batch.eager,
+            gpu_memory_utilization=own if self.share is None else self.share,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`first` is a launch of the first question's context and requests."""
+
+    first: Launch
+    usual: tuple[int, int]  # tokens and sequences of a server on this card
+    standing: Callable[[int, int, bool], tuple[Standing, ...]]  # by tokens, sequences, eager
+    dealt: tuple[int, ...]
+    made_of: tuple[Subject, Budget | None]
+
+    def launched(self, w: Infer, point: Point, batch: Batch) -> Launched:
+        """Raises UsageError for a context that the batch cannot read."""
+        first = self.first
+        requests = ceil_div(point.batch_size, first.data)
+        tokens, sequences = setting.batch(
+            point.context, requests, batch, self.usual, first.rules, chunked=first.chunked
+        )
+        requests = min(requests, sequences)
+        prompts = reserve.prompts(first, w, point, requests)
+        kinds = tuple(
+            Reserve(own=own, context=point.context, requests=requests, prompts=prompts)
+            for own in self.standing(tokens, sequences, bool(batch.eager))
+        )
+        return Launched(asked=w, batch=batch, kinds=kinds, dealt=self.dealt)
+
+
+def case(subject: Subject, w: Infer, budget: Budget | None, rules: Rules) -> Case:
+    return kept(subject.model, _facts(subject, w, budget), lambda: _case(subject, w, budget, rules))
+
+
+def _facts(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Hashable, ...]:
+    """What a case depends on beside the model. It holds the card and the draft model, so that no
+    others can take their place in memory."""
+    draft = subject.draft
+    proposes = None if draft is None else (id(draft.model), draft.formats)
+    card = (
+        None if budget is None else (id(budget.choice.part), budget.choice.count, budget.headroom)
+    )
+    return "vllm case", subject.formats, proposes, card, SETTINGS(w)
+
+
+def _case(subject: Subject, w: Infer, budget: Budget | None, rules: Rules) -> Case:
+    first = setting.launch(subject, w, budget, rules)
+
+    @lru_cache(maxsize=2)
+    def residents(eager: bool) -> tuple[tuple[Resident, ...], tuple[int, ...]]:
+        return reserve.residents(subject, replace(first, eager=eager), w, budget)
+
+    @lru_cache(maxsize=STEPS)
+    def standing(tokens: int, sequences: int, eager: bool) -> tuple[Standing, ...]:
+        captures = setting.captured(subject, (tokens, sequences), w, budget, rules, eager=eager)
+        at = replace(first, tokens=tokens, sequences=sequences, eager=eager, captures=captures)
+        return tuple(reserve.standing(subject, r, at, w, budget) for r in residents(eager)[0])
+
+    usual, dealt = setting.tier(budget, rules), residents(first.eager)[1]
+    return Case(first, usual, standing, dealt, made_of=(subject, budget))

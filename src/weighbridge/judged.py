@@ -1,0 +1,53 @@
+"""Whether it fits, and what to change where it does not: the part of a report that not all have."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from weighbridge.memory import Basis, Bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostVerdict:
+    """Whether the memory of one machine is enough (host_fit.py). None: nobody said what it has."""
+
+    needed: Bytes  # of the fullest phase; pages of files are no need
+    phase: str
+    available: int | None
+    fits: Literal["yes", "no", "unknown"] | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether it fits, on each of `count` devices: never on their sum (fit.py)."""
+
+    accelerator: str
+    accelerator_id: str
+    count: int
+    usable_bytes: int  # of one device, at least: visible memory less the headroom
+    fits: Literal["yes", "no", "unknown"]
+    margin_bytes: int  # usable_bytes less what is expected on one device
+    reason: str
+    marketed_gb: int | None  # None for a device of a given size
+    total: Bytes  # what the driver shows
+    visible: Bytes  # what a process can have
+    usable: Bytes
+    headroom_bytes: int
+    per_device: Bytes  # what the fullest device holds, at driver level
+    devices_used: int  # 1 where one device holds it all, or nothing splits the model
+    basis: Basis  # of `visible`
+    source: str
+    published: Mapping[str, Any] | None = None  # runs like this: level, runs, median, sources
+    host: HostVerdict | None = None  # None where the answer has no host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """Settings to change, what the fullest device holds then, and what it costs."""
+
+    change: Mapping[str, Any]
+    peak_bytes: int
+    fits: Literal["yes", "no", "unknown"]
+    cost: str
+    flags: str = ""  # the change as the engine's own flags

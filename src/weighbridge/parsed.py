@@ -1,0 +1,30 @@
+"""Tables of which a start needs one row: a row is read when it is first asked for."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key")
+Written = TypeVar("Written")
+Row = TypeVar("Row")
+
+
+class Parsed(Mapping[Key, Row], Generic[Key, Written, Row]):
+    """Rows by their keys; `written` holds all of them unread, and none is read twice."""
+
+    def __init__(self, written: Mapping[Key, Written], read: Callable[[Written], Row]) -> None:
+        self._written, self._parse = written, read
+        self._rows: dict[Key, Row] = {}
+
+    def __getitem__(self, key: Key) -> Row:
+        if key not in self._rows:
+            self._rows[key] = self._parse(self._written[key])
+        return self._rows[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._written
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._written)
+
+    def __len__(self) -> int:
+        return len(self._written)

@@ -1,0 +1,332 @@
+"""A model that is read once and asked many times.
+
+    >>> import weighbridge
+    >>> model = weighbridge.prepare("llama-3.1-8b")
+    >>> [model.infer(engine="vllm", gpu="h100", context=n).verdict.fits for n in (4096, 131072)]
+    ['yes', 'yes']
+
+What does not depend on the question is made once and kept with the model: what its files hold, its
+class, and what an engine of one version derives from both. Answers are those that
+`weighbridge.load`, `infer` and `train` give, whatever was asked before.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from weighbridge import catalogue
+from weighbridge.errors import (
+    BadFileError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+    WeighbridgeError,
+)
+from weighbridge.gather import Options, gather, gather_config, naming
+from weighbridge.inventory import Inventory
+from weighbridge.model import Model, ModelPart, resolve
+from weighbridge.report import Report
+from weighbridge.settings import checked, read
+from weighbridge.wording import clipped
+
+if TYPE_CHECKING:
+    from weighbridge.launch import Launch
+    from weighbridge.workload import Infer, Load, Train
+
+OF_VALUES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+BROKEN = (*OF_VALUES, RecursionError, MemoryError)
+
+
+class Serving(NamedTuple):
+    """What is asked about serving, and the launch command that it was read from."""
+
+    workload: "Infer"
+    launched: "Launch | None" = None
+
+
+def serving(workload: "Infer | None", command: str | None, settings: Mapping[str, Any]) -> Serving:
+    """The question of `infer`, checked before anything is fetched. Raises UsageError."""
+    launched = None if command is None else _parsed(command)
+    if launched is None:
+        found: Infer = asked("infer", workload, settings)
+        return Serving(found)
+    if workload is not None:
+        raise UsageError("give settings beside a command by name, not as a workload")
+    given = {"engine": launched.engine, **launched.settings, **settings}
+    found = replace(read("infer", given), engine_defaults=True)
+    found.check()
+    return Serving(found, launched)
+
+
+def asked(task: str, workload: Any, settings: Mapping[str, Any]) -> Any:
+    """The workload of a task, as a record or by name, checked. Raises UsageError."""
+    if workload is not None and settings:
+        raise UsageError("give the settings as one workload or by name, not both")
+    found = read(task, settings) if workload is None else checked(task, workload)
+    if task == "train":
+        from weighbridge.settings.consistency import consistent
+
+        consistent(found)
+    found.check()
+    return found
+
+
+@dataclass(frozen=True)  # not slotted: it keeps what it has made
+class Prepared:
+    """A model that was read; made by `weighbridge.prepare`."""
+
+    given: Any  # what was typed: a reference, a path, a config or a live module
+    options: Options = field(repr=False)  # they may hold a token
+    source: Inventory | Model = field(repr=False)  # a Model of a live module
+
+    @property
+    def reference(self) -> str:
+        """The text that was typed; "" for a config and a module."""
+        return os.fspath(self.given) if isinstance(self.given, str | os.PathLike) else ""
+
+    @property
+    def tensors(self) -> int:
+        """How many tensor records it holds: those of its files, and those of classes so far."""
+        made = (vars(self).get(name) for name in ("_whole", "_headless"))
+        records = sum(len(p.blueprint.counted) for m in made if m is not None for p in m.parts)
+        stored = self.source.parts if isinstance(self.source, Inventory) else ()
+        return records + sum(len(part.tensors) for part in stored)
+
+    def model(self, *, base_model: bool = False) -> Model:
+        """The class that the files are of, or its headless class.
+
+        Raises:
+            weighbridge.errors.WeighbridgeError: the class is not known, or files contradict it.
+        """
+        return self._headless if base_model else self._whole
+
+    @cached_property
+    def _whole(self) -> Model:
+        return self._resolved(base_model=False)
+
+    @cached_property
+    def _headless(self) -> Model:
+        return self._resolved(base_model=True)
+
+    def _resolved(self, *, base_model: bool) -> Model:
+        if isinstance(self.source, Model):
+            return self.source
+        with following(self.given, WeighbridgeError):
+            return resolve(self.source, base_model=base_model)
+
+    def load(self, workload: "Load | None" = None, **settings: Any) -> Report:
+        """What its weights take, in every format, and what loading them allocates.
+
+        Args:
+            workload: all settings as one record; or give them by name, as for `weighbridge.load`.
+
+        Returns:
+            A frozen `Report`; all sizes are bytes.
+
+        Raises:
+            weighbridge.errors.WeighbridgeError: bad settings, or a model outside our rules.
+        """
+        from weighbridge.estimate.load import load
+
+        w: Load = asked("load", workload, settings)
+        model = self.model(base_model=w.base_model)
+        with following(self.given):
+            return load(model, w)
+
+    def infer(
+        self,
+        workload: "Infer | None" = None,
+        *,
+        command: str | None = None,
+        draft: "Prepared | None" = None,
+        projector: "Prepared | None" = None,
+        **settings: Any,
+    ) -> Report:
+        """What serving it takes, per device and phase, by the rules of one engine.
+
+        Args:
+            workload: all settings as one record; or give them by name, as for `weighbridge.infer`.
+            command: the engine's own launch command, which names this model.
+            draft: what `draft_model` names, where it is prepared already.
+            projector: what `mmproj` names, likewise.
+
+        Returns:
+            A frozen `Report`; all sizes are bytes.
+
+        Raises:
+            weighbridge.errors.WeighbridgeError: bad settings, or a model outside our rules.
+        """
+        question = serving(workload, command, settings)
+        if question.launched is not None and question.launched.model not in self._names():
+            one_model(self.reference, question.launched)
+        return self.serve(question, draft=draft, projector=projector)
+
+    def _names(self) -> tuple[str | None, ...]:
+        """What a launch command may call it: a config at hand has no name of its own."""
+        known = self.source.repo_id, self.source.reference
+        return self.reference, *known
+
+    def serve(
+        self,
+        question: Serving,
+        *,
+        draft: "Prepared | None" = None,
+        projector: "Prepared | None" = None,
+    ) -> Report:
+        """Answers a question that `serving` has read."""
+        from weighbridge.estimate.infer import infer
+
+        w, launched = question.workload, question.launched
+        w = replace(
+            w,
+            draft_model=_named("draft", w.draft_model, draft),
+            mmproj=_named("projector", w.mmproj, projector),
+        )
+        beside = {
+            "draft": self._beside(w.draft_model, draft),
+            "projector": self._beside(w.mmproj, projector),
+        }
+        model = self.model(base_model=w.base_model)
+        with following(self.given):
+            report = infer(model, w, **beside)
+            if launched is None:
+                return report
+            from weighbridge.estimate import commanded
+
+            length = commanded.longest(report, w, launched)
+            if length is not None:
+                again = infer(model, replace(w, context=length), **beside)
+                report = commanded.told_longest(again, length)
+            return commanded.named(commanded.judged(report, launched, model), launched)
+
+    def _beside(self, name: str | None, found: "Prepared | None") -> Model | None:
+        """The model of that name, which works beside this one."""
+        if name is None:
+            return None
+        return (found or opened(name, self.options)).model()
+
+    def train(self, workload: "Train | None" = None, **settings: Any) -> Report:
+        """What fine-tuning or training it takes, per device and phase.
+
+        Args:
+            workload: all settings as one record; or give them by name, as for `weighbridge.train`.
+
+        Returns:
+            A frozen `Report`; all sizes are bytes.
+
+        Raises:
+            weighbridge.errors.WeighbridgeError: bad settings, settings that contradict each other,
+                or a model outside our rules.
+        """
+        w: Train = asked("train", workload, settings)
+        from weighbridge.estimate.train import train  # a third of all modules
+
+        model = self.model(base_model=w.base_model)
+        with following(self.given):
+            return train(model, w)
+
+
+def _named(what: str, name: str | None, found: Prepared | None) -> str | None:
+    """The name of a model beside another one, which must be that of the one that is prepared."""
+    if found is None:
+        return name
+    if not isinstance(found, Prepared):
+        raise UsageError(f"{what} is what `prepare` gave, not {type(found).__name__}")
+    own = found.reference or found.model().name
+    if name not in (None, own):
+        raise UsageError(f"{what} is {own!r}, and the settings name {name!r}: leave one out")
+    return own
+
+
+def opened(model: Any, options: Options) -> Prepared:
+    """A model whose files were read, and whose class was not looked for yet."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        return Prepared(model, options, _live(model))
+    if isinstance(model, os.PathLike) and not os.path.exists(model):
+        raise NotFoundError(f"{os.fspath(model)!r}: no such file or folder")
+    if not isinstance(model, str | os.PathLike | Mapping):
+        raise TypeError(
+            f"model must be a reference, a path, a config or a module, not a {type(model).__name__}"
+        )
+    if isinstance(model, Mapping):
+        model = deepcopy(dict(model))  # the caller may change it later
+    with following(model, WeighbridgeError):
+        return Prepared(model, options, _inventory(model, options))
+
+
+def one_model(model: Any, launched: "Launch") -> None:
+    """Raises UsageError where a command serves another model than the one that was named."""
+    if model != launched.model:
+        raise UsageError(f"the command serves {launched.model!r}, not {model!r}; name one model")
+
+
+def _parsed(command: str) -> "Launch":
+    from weighbridge.launch import parse  # tables of flags, which few ask for
+
+    if not isinstance(command, str):
+        raise UsageError(f"command is the text of a launch command, not {type(command).__name__}")
+    return parse(command)
+
+
+@contextmanager
+def following(model: Any, *named: type[WeighbridgeError]) -> Iterator[None]:
+    """What is wrong with a file may show only when it is estimated: its error names it as well.
+
+    A stranger's config or metadata can contradict itself in more ways than are checked one by one.
+    Where arithmetic over it breaks, the error says so in one line, and where. The built-in
+    catalogue is ours: what breaks over it is a defect, as is what breaks over a live module.
+    """
+    text = os.fspath(model) if isinstance(model, str | os.PathLike) else ""
+    known = named or (BadFileError, UnsupportedError)
+    try:
+        yield
+    except known as error:
+        if not text:
+            raise
+        raise naming(text, error) from error
+    except BROKEN as error:
+        if not isinstance(model, str | os.PathLike | Mapping) or catalogue.has(text):
+            raise
+        raise _unfollowed(text, error) from error
+
+
+def _unfollowed(text: str, error: Exception) -> BadFileError:
+    import traceback
+
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    told = BadFileError(
+        f"what it holds could not be followed ({type(error).__name__}: {clipped(str(error), 50)}"
+        f" at {os.path.basename(place.filename)}:{place.lineno}): its values contradict each other,"
+        " or that no model has; if other programs load it, report this"
+    )
+    return naming(text, told) if text else told  # type: ignore[return-value]
+
+
+def _inventory(model: Any, options: Options) -> Inventory:
+    if isinstance(model, Mapping):
+        return gather_config(model)
+    return gather(os.fspath(model), options)
+
+
+def _live(module: Any) -> Model:
+    from weighbridge.arch.live import from_module, own_dtype
+
+    dtype = own_dtype(module)
+    plan = from_module(module, dtype=dtype)
+    config = getattr(module, "config", None)
+    raw = config.to_dict() if config is not None and callable(getattr(config, "to_dict", 0)) else {}
+    return Model(
+        reference=plan.cls,
+        name=plan.cls,
+        revision=None,
+        parts=(
+            ModelPart(name="", library="torch", blueprint=plan, config={**raw, "dtype": dtype}),
+        ),
+        read_from=("the live module",),
+    )

@@ -1,0 +1,121 @@
+"""Settings of `train` that contradict each other.
+
+A setting that another one makes meaningless is refused: silence would be a guess.
+"""
+
+import re
+
+from weighbridge.errors import UsageError
+from weighbridge.quantization.declared import intricate
+from weighbridge.wording import shown
+from weighbridge.workload import FSDP, Train
+
+TRAINED = ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16")  # all weights, in full
+OF_ADAPTERS = (
+    "lora_r",
+    "lora_alpha",
+    "lora_targets",
+    "lora_dropout",
+    "use_rslora",
+    "modules_to_save",
+)
+
+
+OF_ZERO = (
+    "zero_reduce_bucket_size",
+    "zero_prefetch_bucket_size",
+    "zero_param_persistence_threshold",
+    "zero_max_live_parameters",
+    "zero_sub_group_size",
+    "zero_overlap_comm",
+    "no_zero_init",
+    "deepspeed_version",
+)
+
+MAX_REPEATS = 8  # of --lora-targets: each multiplies the time by the length of a name
+
+
+def consistent(w: Train) -> None:
+    """Raises UsageError where settings contradict each other, whatever the model is."""
+    _of_zero(w)
+    if w.bnb_4bit_quant_storage is not None and w.method != "qlora":
+        raise UsageError("--bnb-4bit-quant-storage is of packed weights: use --method qlora")
+    if (w.method or "full") == "full":
+        _in_full(w)
+    elif w.precision == "fp8-mixed":
+        raise UsageError(
+            f"--precision fp8-mixed with --method {w.method}: a frozen base gains nothing by "
+            "products in float8; use bf16-mixed"
+        )
+    if w.optimizer_in_backward and (w.gradient_accumulation or 1) > 1:
+        raise UsageError(
+            f"--optimizer-in-backward with --gradient-accumulation {w.gradient_accumulation}: "
+            "gradients would be applied after each micro-batch; leave one of them out"
+        )
+    if w.attention == "flash" and w.precision == "fp32" and w.dtype in (None, "float32", "fp32"):
+        raise UsageError(
+            "--attention flash with --precision fp32: flash attention takes 16 bit only; use "
+            "--attention efficient or --precision bf16-mixed"
+        )
+    if w.cpu_ram_efficient_loading and w.shard not in FSDP:
+        raise UsageError(
+            "--cpu-ram-efficient-loading is accelerate's setting for FSDP: give --shard fsdp1, "
+            "fsdp2 or hsdp, or leave it out"
+        )
+    _readable(w.lora_targets)
+
+
+def _of_zero(w: Train) -> None:
+    """Only DeepSpeed has them."""
+    if w.framework == "deepspeed" or (w.shard or "").startswith("zero"):
+        return
+    for name in OF_ZERO:
+        if _given(w, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} is DeepSpeed's: use --shard zero1, zero2 or zero3, or "
+                "leave it out"
+            )
+
+
+def _given(w: Train, name: str) -> bool:
+    """Whether the user named it: 0 is a value, and equal to False."""
+    value = getattr(w, name)
+    return value is not None and value is not False
+
+
+def _in_full(w: Train) -> None:
+    """Training all weights. Source: transformers 5.23 trainer.py refuses purely quantized models;
+    one whose own config is quantized is a matter of the model's."""
+    if w.dtype is not None and w.dtype not in TRAINED:
+        raise UsageError(
+            f"--dtype {w.dtype}: weights are trained in {', '.join(TRAINED[:3])}; smaller ones are "
+            "frozen: use --method qlora"
+        )
+    if w.quantization is not None:
+        raise UsageError(
+            f"--quantization {w.quantization}: a quantized model is not trained in full: use "
+            "--method qlora"
+        )
+    for name in OF_ADAPTERS:
+        if _given(w, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} with --method full, which has no adapters: use "
+                "--method lora"
+            )
+
+
+def _readable(targets: tuple[str, ...] | None) -> None:
+    """A single text may be a regular expression."""
+    if targets is None or len(targets) != 1:
+        return
+    if intricate(targets[0], MAX_REPEATS):
+        raise UsageError(
+            f"--lora-targets {shown(targets[0])} could search for hours: leave out repeats of "
+            f"repeats, and more than {MAX_REPEATS} of them, or list the modules"
+        )
+    try:
+        re.compile(targets[0])
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UsageError(
+            f"--lora-targets {targets[0]!r:.80} is no regular expression: {error}"
+        ) from None

@@ -1,0 +1,83 @@
+"""What an answer over HTTP is to those who read it, whichever client brought it."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+from weighbridge.errors import HubError
+from weighbridge.wording import clipped
+
+T = TypeVar("T")
+CHUNK = 1 << 16
+
+
+class UnreachableError(HubError):
+    """No answer, or none that could be used, after all tries."""
+
+
+class Headers(Protocol):
+    """Names are found however they are written."""
+
+    def get(self, name: str, default: str = "", /) -> str: ...
+
+
+class Response(Protocol):
+    """An answer whose body has not been read. `punctual` says whether each step of `chunks` ends
+    within the time that a read may take; the body arrives without its encoding.
+    """
+
+    punctual: bool
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> Headers: ...
+
+    @property
+    def url(self) -> str: ...
+
+    def chunks(self, size: int) -> Iterator[bytes]: ...
+
+    def close(self) -> None: ...
+
+
+def within(seconds: float, job: Callable[[], T]) -> T:
+    """What `job` returns. Where it takes longer, it is left to its own end: a server that sends a
+    byte a second never lets a timeout expire that is that of one read."""
+    done: list[Any] = []
+    late = threading.Event()
+
+    def run() -> None:
+        try:
+            done.extend((True, job()))
+        except BaseException as error:
+            done.extend((False, error))
+        if late.is_set() and done[0] and hasattr(done[1], "close"):
+            with suppress(Exception):  # which nobody would hear of, but for a traceback
+                done[1].close()  # a response that nobody waits for any more
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if len(done) < 2:
+        late.set()
+        raise too_late(seconds)
+    if done[0]:
+        found: T = done[1]
+        return found
+    raise done[1]
+
+
+def too_late(seconds: float) -> UnreachableError:
+    return UnreachableError(f"the answer took more than {seconds:.3g} s")
+
+
+def unreadable(why: object) -> UnreachableError:
+    return UnreachableError(f"the answer is no HTTP that can be read: {said(why)}")
+
+
+def said(error: object) -> str:
+    """One line of an exception, or of words about one."""
+    return clipped(" ".join(str(error).split()) or type(error).__name__, 120)

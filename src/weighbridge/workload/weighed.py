@@ -1,0 +1,50 @@
+"""What every question may say, and a load says alone."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+    from weighbridge.accelerators.ram import Ram
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """What every question may say: the format of the weights, and the device."""
+
+    dtype: str | None = None
+    quantization: str | None = None
+    engine_version: str | None = None
+    device_map: str | None = None
+    base_model: bool = False
+    gpu: str | None = None
+    gpu_memory: str | None = None
+    headroom: str | None = None
+    ram: str | None = None  # host memory
+
+    def budget(self) -> "Budget | None":
+        """The device that was named, resolved. The catalogue is read only where one was."""
+        if self.gpu is None and self.gpu_memory is None and self.headroom is None:
+            return None
+        from weighbridge.accelerators.budget import budget
+
+        return budget(self.gpu, self.gpu_memory, self.headroom)
+
+    def host_memory(self) -> "Ram | None":
+        """The host memory that was named, read."""
+        if self.ram is None:
+            return None
+        from weighbridge.accelerators.ram import ram
+
+        return ram(self.ram)
+
+    def check(self) -> None:
+        """Raises for a device or a machine that is not known, before anything is fetched."""
+        self.budget()
+        self.host_memory()
+
+
+class Load(Weighed):
+    """Loading the weights and nothing else."""
+
+    __slots__ = ()

@@ -1,0 +1,41 @@
+"""What engines hold is read once for the layers that are alike."""
+
+import pytest
+
+from tests.engines.serving import served
+from weighbridge import catalogue
+from weighbridge.engines.parallel import holding as module
+from weighbridge.engines.parallel.holding import holding
+from weighbridge.engines.shards import SGLANG, VLLM
+from weighbridge.errors import WeighbridgeError
+
+SOME = ("deepseek-v2-lite", "gpt-oss-20b", "gemma-4-31b", "llama-3.2-11b-vision", "falcon-7b")
+FORMATS = (None, "awq-4bit-g128")
+
+
+def same(name, form, rules, *, spread):
+    """Whether each parameter for itself gives the same, errors included."""
+
+    def found():
+        try:
+            return holding(served(name, quantization=form), rules, spread)
+        except WeighbridgeError as error:
+            return str(error)
+
+    together = found()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module._Reader, "held", module._Reader._held)
+        return together == found()
+
+
+@pytest.mark.parametrize("rules", [VLLM, SGLANG], ids=["vllm", "sglang"])
+@pytest.mark.parametrize("name", SOME)
+def test_layers_that_are_alike_are_held_alike(name, rules):
+    assert all(same(name, form, rules, spread=spread) for form in FORMATS for spread in (0, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", catalogue.names())
+def test_layers_that_are_alike_are_held_alike_throughout(name):
+    assert same(name, None, VLLM, spread=True)
+    assert same(name, None, SGLANG, spread=False)

@@ -1,0 +1,71 @@
+"""Requests in one go are served as requests one by one."""
+
+from random import Random
+
+import pytest
+
+from weighbridge.allocator import Allocator
+from weighbridge.allocator.sequence import follow, ready
+from weighbridge.errors import OutOfMemoryError
+from weighbridge.units import MIB
+
+SIZES = (1, 512, 8192, 300_000, MIB, MIB + 1, 3 * MIB, 9 * MIB, 11 * MIB, 64 * MIB)
+
+
+def random_ops(seed, before):
+    """Requests of slots that are new, and releases of any that are there."""
+    random, there, ops = Random(seed), list(range(before)), []
+    for slot in range(before, before + 200):
+        ops.append(
+            (slot, random.choice(SIZES) + random.randrange(3) * 512, random.choice((0, 0, 7)))
+        )
+        there.append(slot)
+        while there and random.random() < 0.45:
+            ops.append((there.pop(random.randrange(len(there))), 0, 0))
+    return ops
+
+
+def one_by_one(allocator, ops, slots):
+    """The most that was allocated, and the slot whose request made it."""
+    most, fullest = allocator.allocated, None
+    for slot, nbytes, stream in ops:
+        if nbytes:
+            slots[slot] = allocator.malloc(nbytes, stream)
+        else:
+            allocator.free(slots[slot])
+        if allocator.allocated > most:
+            most, fullest = allocator.allocated, slot
+    return most, fullest
+
+
+def told(allocator):
+    free = [
+        (block.stream, block.size, block.address)
+        for pool in (allocator.small, allocator.large)
+        for block in pool.blocks()
+    ]
+    counted = allocator.allocated, allocator.peak_allocated, allocator.requests
+    return *counted, allocator.reserved, allocator.peak_reserved, free
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_in_one_go_is_one_by_one(seed):
+    made = []
+    for at_once in (True, False):
+        allocator = Allocator()
+        slots = [allocator.malloc(SIZES[i % len(SIZES)]) for i in range(12)] + [None] * 200
+        ops = random_ops(seed, 12)
+        if at_once:
+            found = follow(allocator, ready(allocator, ops), slots, allocator.allocated)
+        else:
+            found = one_by_one(allocator, ops, slots)
+        made.append((found, told(allocator)))
+    assert made[0] == made[1]
+
+
+def test_what_the_card_has_no_room_for_is_refused_there_too():
+    allocator = Allocator(capacity=64 * MIB)
+    ops = ready(allocator, [(0, 40 * MIB, 0), (0, 0, 0), (1, 50 * MIB, 0), (2, 30 * MIB, 0)])
+    with pytest.raises(OutOfMemoryError):
+        follow(allocator, ops, [None] * 3, 0)
+    assert allocator.reserved == 50 * MIB  # what was cached went back before

@@ -1,0 +1,65 @@
+"""A search for the largest number that holds: what it finds, and which of two ways is believed."""
+
+import random
+
+import pytest
+
+from weighbridge.bounds import Runs, highest, widened
+from weighbridge.estimate.limits import largest
+from weighbridge.memory import LEVEL_OF, Bytes, Component, Device, Phase
+
+
+def test_the_largest_number_that_holds():
+    assert largest(lambda n: n <= 700, 1000) == 700
+    assert largest(lambda n: n <= 700, 1000, near=650) == 700
+    assert largest(lambda n: n <= 700, 500) == 500
+    assert largest(lambda n: False, 1000, near=10) == 0
+
+
+def test_a_quick_way_is_searched_and_the_other_judges_it():
+    asked = []
+
+    def holds(n):
+        asked.append(n)
+        return n <= 700
+
+    assert largest(holds, 1000, near=650, quick=lambda n: n <= 700) == 700
+    assert asked == [700, 701]
+    asked.clear()
+    assert largest(holds, 700, quick=lambda n: True) == 700
+    assert asked == [700]
+
+
+@pytest.mark.parametrize("quick", [lambda n: n <= 800, lambda n: n <= 600, lambda n: False])
+def test_a_quick_way_that_is_wrong_changes_nothing(quick):
+    assert largest(lambda n: n <= 700, 1000, near=650, quick=quick) == 700
+
+
+def test_of_several_maxima_both_ways_find_the_same():
+    def holds(n):
+        return n <= 40 or 500 <= n <= 520
+
+    for near in range(1, 45, 5):
+        assert largest(holds, 1000, near=near, quick=holds) == largest(holds, 1000, near=near)
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm", "sglang", "llama.cpp", "torch"])
+@pytest.mark.parametrize("form", ["plain", "awq", "gguf"])
+def test_the_high_end_in_numbers_is_that_of_widened_components(engine, form):
+    draw = random.Random(f"{engine} {form}")
+    runs = Runs("serve", engine, form)
+    for count in (1, 1, 1, 2):
+        devices = [_device(draw, i) for i in range(count)]
+        parts = [[[(c.name, c.bytes) for c in p.components] for p in d.phases] for d in devices]
+        found = highest(parts, runs, several=count > 1)
+        assert found == max(d.peak("driver").high for d in widened(devices, runs))
+
+
+def _device(draw, index):
+    def component():
+        low, expected, high = sorted(draw.randrange(1 << 34) for _ in range(3))
+        name = draw.choice(list(LEVEL_OF))
+        return Component(name=name, bytes=Bytes(low, expected, high), basis="computed")
+
+    phases = (Phase(n, tuple(component() for _ in range(9))) for n in ("load", "prefill"))
+    return Device(index=index, kind="gpu", phases=tuple(phases))

@@ -1,0 +1,68 @@
+"""What a class holds before any rank has its share: experts are counted, and told where they must
+be."""
+
+import pytest
+
+from weighbridge import catalogue, prepare
+from weighbridge.dtypes import BFLOAT16
+from weighbridge.engines.transformers.loading import placement_order
+from weighbridge.quantization.schemes import scheme, stored
+from weighbridge.training.build import _packed
+from weighbridge.training.tensors import members
+
+MIXTURES = ("deepseek-v2-lite", "mixtral-8x7b", "gpt-oss-20b")
+
+
+def of(name):
+    return prepare(dict(catalogue.find(name).config))
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+@pytest.mark.parametrize("form", ["nf4", "bnb-int8", "hqq-4bit-g64"])
+@pytest.mark.parametrize("major", [4, 5])
+def test_packed_parameters_are_those_that_are_stored_one_by_one(name, form, major):
+    """In the same order, with the same bytes: like experts are packed once, and told by number."""
+    part = of(name).model().parts[0]
+    found: dict[str, list[int]] = {}
+    for t in stored(part.blueprint, scheme(form), dtype=BFLOAT16, transformers=major):
+        found.setdefault(t.source, []).append(t.nbytes)
+    expected = {source: tuple(sizes) for source, sizes in found.items() if len(sizes) > 1}
+    got = _packed(Asked(part, scheme(form), major))
+    assert list(got.items()) == list(expected.items())
+    assert expected
+
+
+class Asked:
+    """What of a plan decides it."""
+
+    def __init__(self, part, form, major):
+        self.subject = self.choice = self
+        self.part, self.scheme, self.major, self.loaded = part, form, major, BFLOAT16
+        self.facts = (form.name,)
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+@pytest.mark.parametrize("major", [4, 5])
+def test_members_come_to_the_device_children_first(name, major):
+    found = members(of(name).model().parts[0].blueprint, major=major)
+    names = [h.name for h in found.specs]
+    order = placement_order((n.rpartition(".")[0], n) for n in names)
+    assert [names[i] for i in found.placed] == order
+    numbers = {n.split(".layers.")[1].partition(".")[0] for n in names if ".layers." in n}
+    assert found.layers == {"model.layers": tuple(sorted(map(int, numbers)))}
+
+
+def test_what_was_asked_before_decides_nothing():
+    """Versions 4 and 5 hold other parameters of one class."""
+    asked = of("granite-3.1-1b-a400m")
+    questions = [
+        {"method": "lora", "lora_targets": "all-linear", "engine_version": "4.40"},
+        {"method": "qlora", "engine_version": "4.40"},
+        {},
+        {"method": "lora", "lora_targets": "q_proj"},
+        {"shard": "fsdp2", "gpu": "h100:8"},
+    ]
+    given = [{**q, "seq_len": 64} for q in questions]
+    alone = [of("granite-3.1-1b-a400m").train(**q).to_dict() for q in given]
+    again = [asked.train(**q).to_dict() for q in reversed([*given, *given])]
+    assert again == [*reversed(alone), *reversed(alone)]
