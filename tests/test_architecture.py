@@ -39,7 +39,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "kernels",
     "judged",
     "report",
-    "fit",
+    "verdicts",
     "host_fit",
     "workload",
     "settings",
@@ -138,7 +138,7 @@ def test_the_package_itself_imports_next_to_nothing():
 
 UNASKED = {  # by a question: what it has no use for
     "load": {
-        *("accelerators.chips", "fit", "judged", "workload.infer", "workload.train", "launch"),
+        *("accelerators.chips", "verdicts", "judged", "workload.infer", "workload.train", "launch"),
         *("engines.serving", "estimate.infer", "estimate.train", "arch.mixers", "arch.bodies"),
         *("allocator.core", "settings.consistency", "sources.base", "formats", "cli.train"),
     },

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import weighbridge
-from weighbridge import bounds, fit
+from weighbridge import bounds, verdicts
 from weighbridge.bounds.margin import BASE, LEAST, NONE, PATH, Margin, kin, read, written
 from weighbridge.bounds.phases import DETAIL, NAMES
 from weighbridge.engines.serving import Answer
@@ -155,7 +155,7 @@ def test_a_verdict_cites_runs_of_its_kind_alone():
     assert found.published["runs"] >= fitting.NEAR
     assert f"expected at the median ({found.published['runs']} published)" in found.reason
     told = {"level": "driver", "runs": 31, "median": 0.05, "sources": ["a"]}
-    said = fit.cited(found, told).reason
+    said = verdicts.cited(found, told).reason
     assert said.endswith("took 5.0 % more than expected at the median (31 published)")
     assert found.published["sources"]
     nobody = weighbridge.infer("qwen3-0.6b", engine="llama.cpp", quantization="Q4_K_M", gpu="l4")

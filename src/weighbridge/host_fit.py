@@ -15,10 +15,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from weighbridge.fit import Answer, fits
 from weighbridge.judged import HostVerdict, Verdict
 from weighbridge.memory import Bytes, Device, exactly, when
 from weighbridge.units import ceil_div, human
+from weighbridge.verdicts import Answer, fits
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.ram import Ram

@@ -20,7 +20,7 @@ class HostVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether it fits, on each of `count` devices: never on their sum (fit.py)."""
+    """Whether it fits, on each of `count` devices: never on their sum (verdicts.py)."""
 
     accelerator: str
     accelerator_id: str

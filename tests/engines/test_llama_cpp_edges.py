@@ -9,7 +9,7 @@ import weighbridge
 from tests import packings
 from tests.engines.answers import answer, named, of_config, part
 from tests.sparse import write_repo
-from weighbridge import catalogue, fit
+from weighbridge import catalogue, verdicts
 from weighbridge.engines import llama_cpp
 from weighbridge.engines.llama_cpp import held as holding
 from weighbridge.engines.subjects import subject
@@ -55,7 +55,7 @@ def test_a_search_answers_as_the_answer_does(kind, name, gpu, quantization):
             engine=kind, context=context, batch_size=batch, gpu=gpu, quantization=quantization
         )
         s, budget = subject(named(name), w, made, number), w.budget()
-        full = fit.serving(made.infer(s, w, budget).devices, budget).fits == "yes"
+        full = verdicts.serving(made.infer(s, w, budget).devices, budget).fits == "yes"
         assert made.holds(s, w, budget) == full
 
 

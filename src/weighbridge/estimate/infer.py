@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import bounds, exact, fit, host_fit
+from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.unpacked_experts import told
 from weighbridge.engines import lines
 from weighbridge.engines.serving import Answer, Held, Point, Subject
@@ -15,12 +15,12 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.estimate import served, uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.estimate.limits import largest
-from weighbridge.fit import Answer as Fits
 from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Bytes, Device
 from weighbridge.model import Model
 from weighbridge.report import Report
 from weighbridge.settings import foreign
+from weighbridge.verdicts import Answer as Fits
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def infer(
     missing = () if w.exact else uncounted.of_subject(asked, w)
     limits = _limits(asked, w, kind, answer, budget)
     verdict = host_fit.both(
-        fit.cited(
+        verdicts.cited(
             None if budget is None else _verdict(answer, w, kind, budget, missing),
             bounds.published(answer.devices, runs(asked, kind)),
         ),
@@ -115,7 +115,7 @@ def _remedies(
     missing = () if w.exact else uncounted.of_subject(s, w)
 
     def judge(devices: tuple[Device, ...]) -> Fits:
-        found = uncounted.judged(fit.serving(devices, budget), missing)
+        found = uncounted.judged(verdicts.serving(devices, budget), missing)
         both = host_fit.both(found, devices, w.host_memory(), shared=budget.shares_host)
         return found.fits if both is None else both.fits
 
@@ -134,7 +134,7 @@ def _remedies(
             return widened(fewer, runs(s, kind)).devices
 
         def surely(count: int) -> bool:
-            return fit.serving(holding(count), budget).fits == "yes"
+            return verdicts.serving(holding(count), budget).fits == "yes"
 
         count = largest(surely, most, near=max(1, most - 1)) or most
         yield served.remedy_of_layers(count, holding(count), judge)
@@ -185,7 +185,7 @@ def _quick(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> Callable[[Po
 def _surely(found: Held, like: bounds.Runs, budget: "Budget") -> bool:
     """Whether the verdict is yes, with the margins of such runs."""
     high = bounds.highest(found.kinds, like, several=found.gpus > 1)
-    return found.surely == "yes" and fit.surely(high, found.gpus, budget)
+    return found.surely == "yes" and verdicts.surely(high, found.gpus, budget)
 
 
 def runs(s: Subject, kind: Engine) -> bounds.Runs:

@@ -98,13 +98,16 @@ def _verdict(
     """What is said of the devices and of the host; None where neither was named."""
     if budget is None and ram is None:
         return None
-    from weighbridge import fit, host_fit  # here and below: what the plain question does without
+    from weighbridge import (  # here and below: what the plain question does without
+        host_fit,
+        verdicts,
+    )
 
     if budget is None:
         return host_fit.both(None, devices, ram)
     largest = _largest(model, choices, major) if budget.choice.count > 1 else None
     loader = engine(model, choices[model.parts[0].name].scheme)
-    found = fit.verdict(devices[0], budget, engine=loader, largest_layer=largest)
+    found = verdicts.verdict(devices[0], budget, engine=loader, largest_layer=largest)
     return host_fit.both(found, devices, ram, shared=budget.shares_host)
 
 

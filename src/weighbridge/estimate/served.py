@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import fit
+from weighbridge import verdicts
 from weighbridge.engines.serving import WOULD, Answer, Surely
 from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Device
@@ -19,7 +19,7 @@ from weighbridge.workload import Infer
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
-Judge = Callable[[tuple[Device, ...]], fit.Answer]  # whether a machine has room for what they hold
+Judge = Callable[[tuple[Device, ...]], verdicts.Answer]  # has a machine room for what they hold?
 COSTS: Mapping[str, str] = {
     "gpu_memory_utilization": "another share of the card is the engine's",
     "mem_fraction_static": "more of the card is the engine's",
@@ -36,7 +36,7 @@ LENGTH: Mapping[str, str] = {"vllm": "--max-model-len", "sglang": "--context-len
 
 def verdict(answer: Answer, w: Infer, engine: str, budget: "Budget") -> Verdict:
     """Whether the devices hold what was sized, and the engine serves it by these flags."""
-    found, serves = fit.serving(answer.devices, budget), answer.serves
+    found, serves = verdicts.serving(answer.devices, budget), answer.serves
     if serves is None or found.fits == "no":
         return found
     if serves.surely == "no" or (serves.surely == "unknown" and found.fits == "yes"):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import bounds, exact, fit, host_fit
+from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.weights import Choice
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import subject
@@ -44,8 +44,8 @@ def train(model: Model, w: Train) -> Report:
     missing = () if w.exact else uncounted.of_training(asked)
     judged = None
     if budget is not None:
-        judged = uncounted.judged(fit.serving(found.devices, budget), missing)
-    judged = fit.cited(judged, bounds.published(found.devices, _runs(asked, p)))
+        judged = uncounted.judged(verdicts.serving(found.devices, budget), missing)
+    judged = verdicts.cited(judged, bounds.published(found.devices, _runs(asked, p)))
     return Report(
         task="train",
         model=facts(model),

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from weighbridge._version import __version__
 from weighbridge.components.device import CONTEXT
-from weighbridge.fit import Answer, fits
 from weighbridge.memory import Bytes
 from weighbridge.trace import levels
 from weighbridge.trace.places import Look
 from weighbridge.trace.tape import Refused, Storage, Tape
 from weighbridge.units import human
+from weighbridge.verdicts import Answer, fits
 
 SCHEMA = "weighbridge.trace/1"
 NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a step of a path: layers.3.mlp
