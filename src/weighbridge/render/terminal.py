@@ -1,7 +1,7 @@
 """A screen on a terminal: widths, ANSI codes, and signs that its encoding has."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.render.drawing import Styled, cells, wrapped
 from weighbridge.view.records import (
@@ -17,6 +17,9 @@ from weighbridge.view.records import (
     Paste,
     Screen,
 )
+
+if TYPE_CHECKING:
+    from weighbridge.render import Look
 
 WIDE = 80  # columns that a headline and a bar take at most
 BAR = 40  # columns of a bar at most, and at least
@@ -36,6 +39,8 @@ class Signs(NamedTuple):
 
 
 UNICODE = Signs({"yes": "✓", "tight": "✓", "no": "✗", "unknown": "?"}, ("█", "▓"), "░", "│")
+SIGNS = "✓✗█▓░│◀·…"
+PLAIN = str.maketrans({"·": "-", "◀": "<", "…": "..."})  # signs within sentences
 ASCII = Signs({"yes": "OK", "tight": "OK", "no": "NO", "unknown": "??"}, ("#", "="), ".", "|")
 
 
@@ -55,8 +60,8 @@ class Page(NamedTuple):
             yield indent + self.paint(piece.rstrip(), style)
 
 
-def terminal(screen: Screen, *, width: int = WIDE, color: bool = False, plain: bool = False) -> str:
-    page = Page(max(width, 2 * LEAST), color, ASCII if plain else UNICODE)
+def human(screen: Screen, look: "Look") -> str:
+    page = Page(max(look.width, 2 * LEAST), look.color, ASCII if look.plain else UNICODE)
     found = [*page.fold(screen.title, "bold"), ""]
     for section in screen.sections:
         for block in section:
@@ -64,7 +69,8 @@ def terminal(screen: Screen, *, width: int = WIDE, color: bool = False, plain: b
         found.append("")
     for text in screen.footer:
         found += page.fold(text, "dim")
-    return "\n".join(line.rstrip() for line in found) + "\n"
+    text = "\n".join(line.rstrip() for line in found) + "\n"
+    return text.translate(PLAIN) if look.plain else text
 
 
 def drawn(block: Block, page: Page) -> Iterator[str]:
@@ -102,8 +108,11 @@ def _headline(block: Headline, page: Page) -> Iterator[str]:
 def _bar(block: Bar, page: Page) -> Iterator[str]:
     label = f"{block.label}  " if block.label else ""
     margin = f"  {block.margin}" if block.margin else ""
-    room = min(page.width, WIDE) - len(INDENT) - cells(label) - cells(margin)
-    size = max(LEAST, min(BAR, room))
+    room = min(page.width, WIDE) - len(INDENT) - cells(margin)
+    if label and room - cells(label) < BAR // 2:
+        yield from page.fold(block.label, indent=INDENT)
+        label = ""
+    size = max(LEAST, min(BAR, room - cells(label)))
     yield f"{INDENT}{label}{_filled(block, size, page)}{margin}"
     yield from page.fold(block.legend, indent=INDENT)
 

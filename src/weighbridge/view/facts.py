@@ -8,6 +8,7 @@ from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.report import Report
 from weighbridge.units import human, human_count
 from weighbridge.view.answer import VERDICTS
+from weighbridge.view.infer import weights_too_big
 from weighbridge.view.load import WHEN
 from weighbridge.view.shown import Shown
 from weighbridge.wording import printable
@@ -208,7 +209,7 @@ def _of_serving(s: Shown) -> Iterator[Fact]:
     yield from _devices(s)
     if d.get("kv_cache_bytes_per_token"):
         each = human(d["kv_cache_bytes_per_token"])
-        yield s.say("fact.token"), s.say("token", size=each, gpus=s.gpus)
+        yield s.say("fact.token"), s.say(TOKEN[s.gpus > 1], size=each, gpus=s.gpus)
     yield from _bounds(s)
     for what in d["not_counted"]:
         yield s.say("fact.missing"), printable(what)
@@ -218,6 +219,9 @@ def _of_serving(s: Shown) -> Iterator[Fact]:
     if d.get("launch_note"):
         yield s.say("fact.launch"), printable(d["launch_note"])
     yield from _of_command(s, d.get("command"))
+
+
+TOKEN = {False: "token", True: "token.together"}
 
 
 def _bounds(s: Shown) -> Iterator[Fact]:
@@ -232,7 +236,8 @@ def _bounds(s: Shown) -> Iterator[Fact]:
         yield s.say("fact.longest"), s.say("largest.devices")
         return
     if not d["largest_context"] and not d["largest_batch_size"]:
-        yield s.say("fact.longest"), s.say("largest.none")
+        key = "largest.none" if weights_too_big(s) else "largest.none.short"
+        yield s.say("fact.longest"), s.say(key)
         return
     requests = s.say.some("requests.one", "requests.many", w["batch_size"])
     tokens = f"{d['largest_context']:,}"

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 
 from weighbridge.report import Report
+from weighbridge.view.answer import VERDICTS
 from weighbridge.view.load import form, ram
-from weighbridge.view.records import Paste, Section, lines
+from weighbridge.view.records import Language, Note, Paste, Section, lines
 from weighbridge.view.shown import Shown, card
 from weighbridge.wording import printable
 
 PYTHON = ("transformers",)  # engines whose line is Python's
+SHARES = ("gpu_memory_utilization", "mem_fraction_static")
 THOUSAND = 1000  # tokens
 
 
@@ -39,19 +41,37 @@ def sections(s: Shown) -> Iterator[Section]:
     told = lines(*_reserved(s), *_token(s))
     if told.lines:
         yield (told,)
-    line = printable(s.report.derived.get("launch") or "")
-    if line:
-        language = "python" if s.report.workload["engine"] in PYTHON else "sh"
-        yield (Paste(_heading(s), line, language),)  # type: ignore[arg-type]
+    if s.report.remedies:
+        from weighbridge.view import changes
+
+        yield from changes.sections(s)
+    yield from _launch(s)
     rest = lines(*_largest(s), ram(s))
     if rest.lines:
         yield (rest,)
 
 
-def _heading(s: Shown) -> str:
+def _launch(s: Shown) -> Iterator[Section]:
+    """The line that runs what was sized, or why there is none."""
+    d = s.report.derived
+    line, note = (printable(d.get(name) or "") for name in ("launch", "launch_note"))
+    told = (Note(note),) if note else ()
+    if line:
+        language: Language = "python" if s.report.workload["engine"] in PYTHON else "sh"
+        yield (Paste(_heading(s, line), line, language), *told)
+    elif told:
+        yield told
+
+
+def _heading(s: Shown, line: str) -> str:
     """What the line is good for: one that does not fit is not offered."""
     v = s.report.verdict
-    return s.say("paste.run") if v is None or v.fits != "no" else s.say("paste.judged")
+    for remedy in s.report.remedies:
+        if f" {remedy.flags}" in line:  # a command's, with the flags that it lacks
+            return s.say("paste.with", flags=remedy.flags, verdict=s.say(VERDICTS[remedy.fits]))
+    if v is None or v.fits != "no":
+        return s.say("paste.run")
+    return s.say("paste.judged", verdict=s.say(VERDICTS[v.fits]))
 
 
 def _reserved(s: Shown) -> Iterator[str]:
@@ -63,7 +83,7 @@ def _reserved(s: Shown) -> Iterator[str]:
 
     name = SERVERS[w["engine"]].name if w["engine"] in SERVERS else w["engine"]
     yield s.say("infer.reserves", engine=name, size=s.size(taken))
-    if d.get("kv_cache_tokens") is None:
+    if not d.get("kv_cache_tokens"):
         return
     tokens, held = f"{d['kv_cache_tokens']:,}", at_once(s.report)
     if held is None:
@@ -91,6 +111,22 @@ def _token(s: Shown) -> Iterator[str]:
         yield s.say(key, size=s.size(each * THOUSAND), gpus=s.gpus)
 
 
+NONE = {True: "infer.longest.weights", False: "infer.longest.none"}
+
+
+def weights_too_big(s: Shown) -> bool:
+    """Whether the weights of the fullest device alone are more than it has."""
+    held = sum(c.bytes.low for c in s.phase.components if c.name == "weights")
+    return s.report.verdict is not None and held > s.report.verdict.usable.high
+
+
+def assumes(s: Shown) -> Iterator[str]:
+    """The engine's share of the card."""
+    for name in SHARES:
+        if s.report.workload.get(name) is not None:
+            yield s.say("footer.share", share=s.report.workload[name])
+
+
 def _largest(s: Shown) -> Iterator[str]:
     """How far one setting goes with the others as they were asked."""
     d, w, v = s.report.derived, s.report.workload, s.report.verdict
@@ -98,7 +134,7 @@ def _largest(s: Shown) -> Iterator[str]:
         return
     longest, most = d["largest_context"], d["largest_batch_size"]
     if not longest:
-        yield s.say("infer.longest.none")
+        yield s.say(NONE[weights_too_big(s)])
         return
     key = "infer.longest.end" if longest == d["longest_context"] else "infer.longest"
     number = s.say.some("requests.one", "requests.many", w["batch_size"])

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from weighbridge.memory import Phase
+from weighbridge.view.phases import phase_name
 from weighbridge.view.records import Bar, Segment
 from weighbridge.view.shown import Shown
 
@@ -35,6 +36,7 @@ NAMES: Mapping[str, str] = {  # component -> key of its part's name
 }
 OTHER = "part.other"
 FROZEN = {"part.weights": "part.frozen_weights"}  # where adapters are trained
+ANOTHER_DRIVER = {"part.context": "part.driver"}  # on cards that have no CUDA
 SHARE = "part.share"
 
 
@@ -63,14 +65,17 @@ def parts(phase: Phase) -> tuple[Part, ...]:
     return (*large, *([Part(OTHER, rest)] if rest else ()))
 
 
-def bar(s: Shown, *, margin: str, label: str = "") -> Bar:
+def bar(s: Shown, *, margin: str) -> Bar:
     """What fills the device, in its unit."""
     found = (Part(SHARE, s.peak.expected),) if s.split else parts(s.phase)
-    names = {**dict(zip(NAMES.values(), NAMES.values(), strict=True)), SHARE: SHARE}
-    if any(c.name == "adapters" for c in s.phase.components):
-        names |= FROZEN
+    said = _otherwise(s)
     segments = tuple(
-        Segment(p.key.removeprefix("part."), s.say(names[p.key]), p.nbytes, s.sizes.bare(p.nbytes))
+        Segment(
+            key=p.key.removeprefix("part."),
+            name=s.say(said.get(p.key, p.key)),
+            nbytes=p.nbytes,
+            size=s.sizes.bare(p.nbytes),
+        )
         for p in found
     )
     legend = " · ".join(f"{part.name} {part.size}" for part in segments)
@@ -82,11 +87,33 @@ def bar(s: Shown, *, margin: str, label: str = "") -> Bar:
         capacity=capacity,
         low=s.peak.low,
         high=s.peak.high,
-        label=label,
+        label=_label(s),
         margin=margin,
-        legend=f"{legend} {s.sizes.unit}",
+        legend=legend,
         words=_words(s, segments, margin),
     )
+
+
+def _otherwise(s: Shown) -> Mapping[str, str]:
+    """Parts that have another name in this answer."""
+    found: dict[str, str] = {}
+    if any(c.name == "adapters" for c in s.phase.components):
+        found |= FROZEN
+    v = s.report.verdict
+    if v is not None and v.accelerator_id and not v.accelerator_id.startswith("nvidia"):
+        found |= ANOTHER_DRIVER
+    return found
+
+
+def _label(s: Shown) -> str:
+    """The phase of a step, and which of several devices."""
+    found = []
+    if s.report.task == "train" and len(s.device.phases) > 1:
+        found.append(s.say("bar.peak", phase=phase_name(s, s.phase.name)))
+    if s.gpus > 1:
+        peaks = {d.peak("driver") for d in s.report.devices if d.kind == "gpu"}
+        found.append(s.say("bar.alike" if len(peaks) == 1 else "bar.fullest", count=s.gpus))
+    return ", ".join(found)
 
 
 def _words(s: Shown, segments: tuple[Segment, ...], margin: str) -> str:

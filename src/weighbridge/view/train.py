@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
-from weighbridge.report import Report
 from weighbridge.units import human_count
 from weighbridge.view.load import ram
-from weighbridge.view.phases import label, phases
+from weighbridge.view.phases import phases
 from weighbridge.view.records import Section, lines
 from weighbridge.view.shown import Shown, card
 from weighbridge.wording import printable
-
-__all__ = ["assumes", "label", "sections", "title"]
 
 METHODS: Mapping[str, str] = {
     "full": "method.full",
@@ -34,6 +31,10 @@ def title(s: Shown) -> str:
 
 def sections(s: Shown) -> Iterator[Section]:
     yield (phases(s),)
+    if s.report.remedies:
+        from weighbridge.view import changes
+
+        yield from changes.sections(s)
     yield (lines(*_facts(s)),)
 
 
@@ -43,7 +44,7 @@ def _facts(s: Shown) -> Iterator[str]:
     yield ram(s)
 
 
-def assumes(report: Report) -> str:
+def assumes(s: Shown) -> Iterator[str]:
     """The run's own settings that matter most."""
-    w = report.workload
-    return ", ".join((w["framework"], w["optimizer"], w["precision"]))
+    w = s.report.workload
+    yield ", ".join((w["framework"], w["optimizer"], w["precision"]))
