@@ -56,6 +56,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "exact",
     "estimate",
     "render",
+    "remedies",
     "prepared",
     "api",
     "requests",
