@@ -55,6 +55,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "measure",
     "exact",
     "estimate",
+    "view",
     "render",
     "remedies",
     "prepared",
