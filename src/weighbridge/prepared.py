@@ -35,6 +35,7 @@ from weighbridge.settings import checked, read
 from weighbridge.wording import clipped
 
 if TYPE_CHECKING:
+    from weighbridge.fitted import Fit
     from weighbridge.launch import Launch
     from weighbridge.workload import Infer, Load, Train
 
@@ -229,6 +230,23 @@ class Prepared:
         model = self.model(base_model=w.base_model)
         with following(self.given):
             return train(model, w)
+
+    def fit(self, **settings: Any) -> "Fit":
+        """Whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full training.
+
+        Args:
+            settings: as for `weighbridge.fit`.
+
+        Returns:
+            A frozen `Fit`: one question each, with its verdict, its report and its remedies.
+
+        Raises:
+            weighbridge.errors.WeighbridgeError: bad settings, or a model outside our rules.
+        """
+        from weighbridge.fitting.answering import fit
+        from weighbridge.fitting.asking import asked as read_fit
+
+        return fit(self, read_fit(settings))
 
 
 def _named(what: str, name: str | None, found: Prepared | None) -> str | None:
