@@ -39,6 +39,8 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "kernels",
     "judged",
     "report",
+    "closeness",
+    "sentences",
     "verdicts",
     "host_fit",
     "workload",

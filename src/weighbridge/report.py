@@ -220,6 +220,10 @@ def _verdict(v: "Verdict") -> dict[str, Any]:
         "source": v.source,
         "published": None if v.published is None else dict(v.published),
         "host": None if v.host is None else _host(v.host),
+        "share_that_fits": v.share_that_fits,
+        "tight": v.tight,
+        "tipped_by": v.tipped_by,
+        "nodes": v.nodes,
     }
 
 
@@ -230,4 +234,7 @@ def _host(h: "HostVerdict") -> dict[str, Any]:
         "available": h.available,
         "fits": h.fits,
         "reason": h.reason,
+        "share_that_fits": h.share_that_fits,
+        "tight": h.tight,
+        "tipped_by": h.tipped_by,
     }
