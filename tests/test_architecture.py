@@ -41,6 +41,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "report",
     "closeness",
     "sentences",
+    "mixed",
     "verdicts",
     "host_fit",
     "workload",

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from weighbridge.accelerators.names import Card, Choice, find, sized
+from weighbridge.accelerators.names import Card, Choice, find, least, sized
 from weighbridge.accelerators.parts import Part
 from weighbridge.errors import UsageError
 from weighbridge.memory import Bytes
 from weighbridge.units import GIB, human, parse_size
 
 LOCAL = "local"  # --gpu
+LITTLE = 100  # under a hundredth of a device the use of others is not told in a reason
 FREE, TOTAL = "free", "total"  # --gpu-memory of it
 
 
@@ -36,7 +37,7 @@ class Budget:
 
     @cached_property
     def usable(self) -> Bytes:
-        return self._left(self.choice.part.visible.bytes)
+        return self._left(self.choice.room)
 
     @property
     def mixed(self) -> bool:
@@ -47,11 +48,30 @@ class Budget:
         """What can be used of every device, in order."""
         if not self.choice.cards:
             return (self.usable,) * self.choice.count
-        return tuple(self._left(card.part.visible.bytes) for card in self.choice.cards)
+        return tuple(self._left(card.room) for card in self.choice.cards)
 
     def of(self, device: int) -> Bytes:
         """What can be used of the device with that number; of one too many, the least."""
         return self.each[device] if self.mixed and device < len(self.each) else self.usable
+
+    def alone(self, device: int) -> "Budget":
+        """Of mixed cards that one by itself."""
+        card = self.choice.cards[device]
+        return replace(self, choice=Choice(part=card.part, cards=(card,)))
+
+    @property
+    def alike(self) -> "Budget":
+        """As if all cards were the one that has least."""
+        card = least(self.choice.cards)
+        return replace(self, choice=replace(self.choice, cards=(card,) * self.choice.count))
+
+    @property
+    def others(self) -> int:
+        """Bytes of a device that others use now, where the verdict goes by what is free; 0 of what
+        is no matter beside it."""
+        whole = self.choice.part.visible.bytes.expected
+        used = whole - self.choice.room.expected
+        return used if used * LITTLE > whole else 0
 
     @property
     def name(self) -> str:
@@ -77,7 +97,7 @@ class Budget:
 
     def _told(self, cards: Sequence[Card]) -> dict[str, Any]:
         free = [self._left(c.free).low for c in cards if c.free is not None]
-        total = min(self._left(c.idle).low for c in cards)
+        total = min(self._left(c.part.visible.bytes).low for c in cards)
         usable = {"total": total, "free": min(free) if free else None}
         return {"name": cards[0].part.name, "count": len(cards), "usable_bytes": usable}
 
@@ -93,7 +113,7 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
         return None
     if gpu is not None and gpu.strip().lower() == LOCAL:
         found = _here(gpu_memory)
-        return Budget(choice=found, headroom=_headroom(headroom, found.part.visible.bytes))
+        return Budget(choice=found, headroom=_headroom(headroom, found.room))
     choice = find(gpu) if gpu is not None else Choice(part=sized(str(gpu_memory)))
     if gpu is not None and gpu_memory is not None:
         if choice.cards:
@@ -115,7 +135,7 @@ def _here(memory: str | None) -> Choice:
         return local.choice(idle=word == TOTAL)
     found, given = local.choice(), sized(str(memory)).visible
     cards = tuple(
-        replace(c, part=replace(c.part, visible=given), idle=given.bytes, free=None)
+        replace(c, part=replace(c.part, visible=given), room=given.bytes, free=None)
         for c in found.cards
     )
     return replace(found, part=replace(found.part, visible=given), cards=cards, note="")

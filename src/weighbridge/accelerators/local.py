@@ -32,6 +32,7 @@ VENDORS: dict[Kind, str] = {
     "tpu": "Google",
 }
 NEAR = 0.12  # of the size sold, assumed: a total that is farther off is not such a part
+Told = tuple[Device, Card]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,16 @@ class Host:
 
 
 def host() -> Host:
+    left = memory()
+    return Host(ram.installed(), None if left is None else left.nbytes)
+
+
+def memory() -> ram.Ram | None:
+    """What this machine has left; None where nothing tells."""
     try:
-        left: int | None = ram.here().nbytes
+        return ram.here()
     except UnsupportedError:
-        left = None
-    return Host(ram.installed(), left)
+        return None
 
 
 def choice(*, idle: bool = False, found: Here | None = None, machine: Host | None = None) -> Choice:
@@ -58,10 +64,9 @@ def choice(*, idle: bool = False, found: Here | None = None, machine: Host | Non
     known = [(d, c) for d, c in told if c is not None]
     if not known:
         raise UsageError(f"--gpu local: {none(found)}; `weighbridge doctor` shows what was asked")
-    stack, others = _largest([c for _, c in known])
-    cards = tuple(c.judged(idle=idle) for c in stack)
-    kept = [(d, c) for d, c in known if c in stack]
-    taken = Choice(part=least(cards), count=len(cards), cards=cards)
+    kept, others = _largest(known)
+    cards = tuple(replace(c, room=c.part.visible.bytes) if idle else c for _, c in kept)
+    taken = Choice(part=least(cards).part, count=len(cards), cards=cards)
     mixed = [in_words(cards)] if taken.mixed else []
     note = "; ".join([*_said(kept, idle=idle), *others, *mixed, *found.notes])
     return replace(taken, note=note)
@@ -79,16 +84,15 @@ def none(found: Here) -> str:
     return f"no accelerator was found here{said}; name one: --gpu 4090"
 
 
-def _largest(cards: Sequence[Card]) -> tuple[list[Card], list[str]]:
+def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
     """Cards of the vendor that has most memory here: no program runs on two vendors' at once."""
     sums: dict[str, int] = {}
-    for c in cards:
-        sums[c.part.vendor] = sums.get(c.part.vendor, 0) + c.idle.low
+    for _, c in cards:
+        sums[c.part.vendor] = sums.get(c.part.vendor, 0) + c.part.visible.bytes.low
     most = max(sums, key=lambda vendor: sums[vendor])
-    rest = [c.part.name for c in cards if c.part.vendor != most]
-    return [c for c in cards if c.part.vendor == most], [
-        f"{n} is left out: no program runs on both" for n in rest
-    ]
+    rest = [c.part.name for _, c in cards if c.part.vendor != most]
+    kept = [(d, c) for d, c in cards if c.part.vendor == most]
+    return kept, [f"{name} is left out: no program runs on both" for name in rest]
 
 
 def card(device: Device, machine: Host) -> Card | None:
@@ -99,6 +103,8 @@ def card(device: Device, machine: Host) -> Card | None:
     if device.total is None:
         return _of_slice(device, part)
     total = Figure(exactly(device.total), "read", device.source)
+    if part is not None and not part.marketed_gb:  # a slice that is sold under no size
+        part = replace(part, marketed_gb=device.total // GIB + 1)
     idle = _idle(device, part)
     free = _free(device, idle)
     if device.unified and machine.left is not None:
@@ -108,7 +114,8 @@ def card(device: Device, machine: Host) -> Card | None:
 
 
 def _card(part: Part, idle: Bytes, free: Bytes, source: str) -> Card:
-    return Card(part=replace(part, visible=Figure(free, "read", source)), idle=idle, free=free)
+    visible = Figure(idle, "read", source)
+    return Card(part=replace(part, visible=visible), room=free, free=free)
 
 
 def _idle(device: Device, part: Part | None) -> Bytes:
@@ -151,7 +158,7 @@ def _of_slice(device: Device, part: Part | None) -> Card | None:
     """A slice whose profile alone was told: an interval."""
     if part is None or not device.mig or part.id.find("/") < 0:
         return None
-    return Card(part=part, idle=part.visible.bytes, free=part.visible.bytes)
+    return Card(part=part, room=part.visible.bytes)
 
 
 def _at_most(of: Bytes, limit: int) -> Bytes:
@@ -179,7 +186,7 @@ def _slice(part: Part, profile: str) -> Part:
     if short in part.mig:
         return slice_of(part, short)
     said = "a MIG slice" if profile == "?" else f"MIG {profile}"
-    return replace(part, name=f"{part.name}, {said}", chip=None, context=None)
+    return replace(part, name=f"{part.name}, {said}", chip=None, context=None, marketed_gb=0)
 
 
 def _named(name: str, size: int | None) -> Iterator[Part]:
@@ -249,7 +256,7 @@ def _said(cards: Sequence[tuple[Device, Card]], *, idle: bool) -> Iterator[str]:
 
 
 def _sentence(device: Device, c: Card, *, idle: bool) -> str:
-    most, left = c.idle.expected, (c.free or c.idle).expected
+    most, left = c.part.visible.bytes.expected, (c.free or c.room).expected
     used = max(0, most - left)
     if not used:
         return f"{c.part.name} gives {human(most)}, all of it free now"

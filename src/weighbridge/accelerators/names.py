@@ -55,25 +55,19 @@ MIXED = 64  # cards of one machine, assumed: the largest that are sold hold 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """One of several cards. `part.visible` is what the verdict goes by; `idle` and `free` were
-    measured where the card is of this machine."""
+    """One of several cards. `room` is what the verdict goes by: what a process can have of it, or
+    what is `free` of that now, which was measured where the card is of this machine."""
 
     part: Part
-    idle: Bytes
+    room: Bytes
     free: Bytes | None = None
-
-    def judged(self, *, idle: bool) -> "Card":
-        """By what the idle card gives, or by what is free now."""
-        taken = self.idle if idle or self.free is None else self.free
-        visible = replace(self.part.visible, bytes=taken)
-        return replace(self, part=replace(self.part, visible=visible))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """The devices that the user has in mind."""
 
-    part: Part  # of mixed cards the one that gives least
+    part: Part  # of mixed cards the one with the least room
     count: int = 1
     note: str = ""  # what else the name could have meant
     cards: tuple[Card, ...] = ()  # in order, where they differ or were measured
@@ -81,7 +75,12 @@ class Choice:
     @property
     def mixed(self) -> bool:
         """Whether its cards are of several kinds, or have more and less."""
-        return len({(c.part.id, c.part.name, c.part.visible.bytes) for c in self.cards}) > 1
+        return len({(c.part.id, c.part.name, c.room) for c in self.cards}) > 1
+
+    @property
+    def room(self) -> Bytes:
+        """What the verdict goes by of each device, or of the one that has least."""
+        return least(self.cards).room if self.cards else self.part.visible.bytes
 
 
 def find(text: str) -> Choice:
@@ -113,23 +112,22 @@ def _mixed(text: str) -> Choice:
                 "program that we know splits a model over both; ask once for each"
             )
     cards = tuple(
-        Card(part=c.part, idle=c.part.visible.bytes) for c in named for _ in range(c.count)
+        Card(part=c.part, room=c.part.visible.bytes) for c in named for _ in range(c.count)
     )
     if len({c.part.id for c in cards}) == 1:
         return Choice(part=first, count=len(cards), note=named[0].note)
     notes = [*(c.note for c in named if c.note), in_words(cards)]
-    return Choice(part=least(cards), count=len(cards), note="; ".join(notes), cards=cards)
+    return Choice(part=least(cards).part, count=len(cards), note="; ".join(notes), cards=cards)
 
 
-def least(cards: Iterable[Card]) -> Part:
-    """The card that gives least; of such that give as much, the oldest."""
-    parts = (c.part for c in cards)
-    return min(parts, key=lambda p: (p.visible.bytes.low, p.capability or (99, 0)))
+def least(cards: Iterable[Card]) -> Card:
+    """The card that has least; of such that have as much, the oldest."""
+    return min(cards, key=lambda c: (c.room.low, c.part.capability or (99, 0)))
 
 
 def in_words(cards: Iterable[Card]) -> str:
     """What is assumed of cards that differ."""
-    small = least(cards).name
+    small = least(cards).part.name
     return (
         "mixed cards are numbered as they are named, and judged each by its own memory, never by "
         f"their sum; engines that split evenly are held by the {small}, whose kernels are taken "
