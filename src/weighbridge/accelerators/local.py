@@ -217,6 +217,7 @@ def _named(name: str, size: int | None) -> Iterator[Part]:
 
 def _alternatives(name: str) -> Iterator[str]:
     """Of "Navi 22 [Radeon RX 6700/6700 XT / 6800M]" the cards that share the chip."""
+    name = re.sub(r"\((?:R|TM|C)\)", "", name)
     inside = re.search(r"\[([^\]]+)\]", name)
     if inside is None:
         yield name
