@@ -25,8 +25,9 @@ def areas(canvas: Canvas, plot: Areas, y: float) -> float:
         _layer(box, plot.xs, (base, over), series.style)
         base = over
     held = list(_steps(box, plot.xs, plot.line))
-    canvas.line(held, "edge", ' stroke-width="3.6"')
-    canvas.line(held, "rule", ' stroke-width="1.6"')
+    walked = _walked(held)
+    canvas.path(walked, "edge", ' fill="none" stroke-width="3.6"')
+    canvas.path(walked, "rule", ' fill="none" stroke-width="1.6"')
     middle = (plot.x.low + plot.x.high) / 2
     if plot.limit is not None:
         box.limit(plot.limit, right=plot.peak.x < middle)
@@ -41,8 +42,23 @@ def _layer(
     if high == low:
         return
     there, back = list(_steps(box, xs, high)), list(_steps(box, xs, low))
-    d = "L".join(f"{x:.1f} {y:.1f}" for x, y in (*there, *reversed(back)))
-    box.canvas.filled(f"M{d}Z", style)
+    box.canvas.filled(f"{_walked([*there, *reversed(back)])}Z", style)
+
+
+def _walked(points: Sequence[tuple[float, float]]) -> str:
+    """A path that goes level or upright from point to point; those on the way are left out."""
+    x, y = (f"{v:.1f}" for v in points[0])
+    d = [f"M{x} {y}"]
+    level = ""  # where a level stretch has come to
+    for point in points[1:]:
+        nx, ny = (f"{v:.1f}" for v in point)
+        if ny == y:
+            level, x = nx, nx
+            continue
+        d.append(f"H{level}V{ny}" if level else f"V{ny}")
+        level, y = ("" if nx == x else nx), ny
+        x = nx
+    return "".join(d) + (f"H{level}" if level else "")
 
 
 def _steps(box: Box, xs: Sequence[float], values: Sequence[float]) -> Iterator[tuple[float, float]]:

@@ -64,9 +64,10 @@ class Canvas:
 
     def filled(self, d: str, style: int) -> None:
         """A surface in the colour and the pattern of a series."""
-        self.path(d, f"s{style}")
         if PATTERNS[style]:
             self.parts.append(f'<path d="{d}" fill="url(#{ID}-p{style})"/>')
+        else:
+            self.path(d, f"s{style}")
 
     def whisker(self, y: float, low: float, high: float) -> None:
         """An interval, along x."""
@@ -113,6 +114,7 @@ def _definitions(parts: list[str]) -> str:
     used = "\n".join(parts)
     patterns = "".join(
         f'<pattern id="{ID}-p{i}" width="8" height="8" patternUnits="userSpaceOnUse">'
+        f'<rect width="8" height="8" {_painted(f"s{i}")}/>'
         f'<path d="{d}" {_painted(f"h{i}")} stroke-width="1.2" stroke-opacity="0.45"/></pattern>'
         for i, d in enumerate(PATTERNS)
         if f"#{ID}-p{i})" in used

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "load": ("load:load", "What the weights take in each format; largest layer; download."),
     "infer": ("infer:infer", "What serving takes, by engine, device and phase."),
     "train": ("train:train", "What fine-tuning and training take, by phase."),
+    "fit": ("fit:fit", "Does it fit my GPU: loading, inference, LoRA, QLoRA, full training?"),
     "measure": ("measure:measure", "Run a program on the real GPU and compare with the trace."),
     "trace": ("trace:trace", "Run a script on a GPU that is not there; its peaks."),
     "accuracy": ("accuracy:accuracy", "Predictions beside published measurements."),

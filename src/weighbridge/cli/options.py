@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from weighbridge.fitted import Fit
     from weighbridge.report import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -159,7 +160,7 @@ def columns() -> int:
         return WIDTH
 
 
-def warn(report: "Report") -> None:
+def warn(report: "Report | Fit") -> None:
     """Warnings, on stderr."""
     from weighbridge.wording import printable, redacted
 

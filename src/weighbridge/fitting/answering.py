@@ -1,0 +1,119 @@
+"""The five questions, asked of one model that was read once."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from weighbridge.errors import BadFileError, UnsupportedError, UsageError, WeighbridgeError
+from weighbridge.fitted import NAMES, Accelerator, Fit, Question
+from weighbridge.fitting.asking import DEVICE, Asked, workload
+from weighbridge.report import Report
+
+if TYPE_CHECKING:
+    from weighbridge.model import Model
+    from weighbridge.workload import Infer, Load, Train
+
+REFUSED = (UnsupportedError, BadFileError, UsageError)
+TRAINLESS = {
+    "llama.cpp": "llama.cpp trains nothing: leave --engine out to ask about training",
+    "ik_llama.cpp": "ik_llama.cpp trains nothing: leave --engine out to ask about training",
+    "gguf": "GGUF files are not trained: name the repository that they were made from",
+}
+
+
+class Asker(Protocol):
+    """Whoever answers the three questions about one model: a prepared model."""
+
+    def model(self, *, base_model: bool = False) -> "Model":
+        """The model that the questions are about."""
+
+    def load(self, workload: "Load") -> Report:
+        """What loading takes."""
+
+    def infer(self, workload: "Infer") -> Report:
+        """What serving takes."""
+
+    def train(self, workload: "Train") -> Report:
+        """What training takes."""
+
+
+class Told(NamedTuple):
+    """A question, and the error in the place of its report."""
+
+    question: Question
+    error: WeighbridgeError | None = None
+
+
+def fit(asker: Asker, a: Asked) -> Fit:
+    """Verdicts on every question. Raises where the one that the exit code is about was asked
+    wrongly, or where none has an answer."""
+    told = [_told(asker, a, name) for name in NAMES]
+    questions = tuple(t.question for t in told)
+    first = next((q.report for q in questions if q.report is not None), None)
+    if first is None:
+        raise next(t.error for t in told if t.error is not None)
+    return Fit(
+        model=first.model,
+        accelerator=_accelerator(questions),
+        questions=questions,
+        about=a.about,
+        workload=a.settings,
+        warnings=tuple(dict.fromkeys(line for q in questions for line in _warnings(q))),
+    )
+
+
+def inference(asker: Asker, a: Asked) -> str:
+    """The engine that inference is asked of."""
+    files = asker.model().parts[0].library == "gguf"
+    return a.inference or ("llama.cpp" if files else "transformers")
+
+
+def answered(asker: Asker, w: Any) -> Report:
+    """The report of a workload of any kind."""
+    task = type(w).__name__
+    if task == "Load":
+        return asker.load(w)
+    return asker.infer(w) if task == "Infer" else asker.train(w)
+
+
+def _told(asker: Asker, a: Asked, name: str) -> Told:
+    engine = inference(asker, a)
+    files = asker.model().parts[0].library
+    if NAMES[name][0] == "train":
+        reason = TRAINLESS.get(engine) or TRAINLESS.get(files)
+        if reason:
+            return Told(Question(name=name, reason=reason))
+    try:
+        return Told(Question(name=name, report=answered(asker, workload(name, a, engine))))
+    except REFUSED as error:
+        if name == a.about and isinstance(error, UsageError) and _answers_plainly(asker, a, name):
+            raise
+        return Told(Question(name=name, reason=str(error)), error)
+
+
+def _answers_plainly(asker: Asker, a: Asked, name: str) -> bool:
+    """Whether the model has an answer to the question with no setting but the device: then it is
+    the settings that are wrong."""
+    plain = {n: v for n, v in a.settings.items() if n in DEVICE}
+    if plain == a.settings:
+        return False
+    bare = replace(a, settings=plain, inference=None)
+    try:
+        answered(asker, workload(name, bare, inference(asker, bare)))
+    except REFUSED:
+        return False
+    return True
+
+
+def _warnings(q: Question) -> tuple[str, ...]:
+    return () if q.report is None else q.report.warnings
+
+
+def _accelerator(questions: tuple[Question, ...]) -> Accelerator:
+    found = next(q.verdict for q in questions if q.verdict is not None)
+    return Accelerator(
+        name=found.accelerator,
+        id=found.accelerator_id,
+        count=found.count,
+        total=found.visible.low,
+        free=found.usable_bytes,
+    )
