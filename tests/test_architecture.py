@@ -59,6 +59,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "exact",
     "estimate",
     "view",
+    "charts",
     "fitting",
     "render",
     "remedies",
