@@ -107,6 +107,7 @@ class Solved:
     question: str  # which question it is about, as --for spells it
     searched_to: int | None = None  # the largest value that was looked at
     workload: Mapping[str, Any] | None = None  # settings which, asked again, fit
+    peak_bytes: int | None = None  # of the fullest device then
     note: str = ""
     rows: tuple[Mapping[str, Any], ...] = ()
 
@@ -117,6 +118,7 @@ class Solved:
             "for": self.question,
             "searched_to": self.searched_to,
             "workload": None if self.workload is None else dict(self.workload),
+            "peak_bytes": self.peak_bytes,
             "note": self.note,
             "rows": [dict(row) for row in self.rows],
         }

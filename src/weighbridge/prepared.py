@@ -246,7 +246,11 @@ class Prepared:
         from weighbridge.fitting.answering import fit
         from weighbridge.fitting.asking import asked as read_fit
 
-        return fit(self, read_fit(settings))
+        return fit(self, read_fit(settings), self._sized)
+
+    def _sized(self, reference: str) -> "Prepared":
+        """Another model, of a bare size."""
+        return opened(reference, self.options)
 
 
 def _named(what: str, name: str | None, found: Prepared | None) -> str | None:

@@ -9,6 +9,8 @@ from weighbridge.fitting.asking import DEVICE, Asked, workload
 from weighbridge.report import Report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from weighbridge.model import Model
     from weighbridge.workload import Infer, Load, Train
 
@@ -43,9 +45,27 @@ class Told(NamedTuple):
     error: WeighbridgeError | None = None
 
 
-def fit(asker: Asker, a: Asked) -> Fit:
-    """Verdicts on every question. Raises where the one that the exit code is about was asked
+def fit(asker: Asker, a: Asked, sized: "Callable[[str], Asker]") -> Fit:
+    """Verdicts on every question, and what was solved for. `sized` opens the model of a bare size.
+
+    Raises where the one that the exit code is about was asked
     wrongly, or where none has an answer."""
+    if a.smallest is not None:
+        from weighbridge.fitting.choosing import smallest
+
+        chosen = smallest(asker, a)
+        gpu = chosen.settings["gpu"]
+        named = replace(a, settings={**a.settings, "gpu": gpu}, extra=chosen.settings)
+        return replace(_answered(asker, named), solved=chosen.solved)
+    found = _answered(asker, a)
+    if a.most is None:
+        return found
+    from weighbridge.fitting.solving import solved
+
+    return replace(found, solved=solved(asker, a, found, sized))
+
+
+def _answered(asker: Asker, a: Asked) -> Fit:
     told = [_told(asker, a, name) for name in NAMES]
     questions = tuple(t.question for t in told)
     first = next((q.report for q in questions if q.report is not None), None)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from weighbridge.fitted import Fit, Question
+from weighbridge.fitted import Fit, Question, Solved
 from weighbridge.units import human as size
 from weighbridge.wording import safe_json
 
@@ -40,6 +40,14 @@ def _lines(found: Fit) -> Iterator[str]:
     yield ""
     for q in found.questions:
         yield _line(q)
+    if found.solved is not None:
+        yield ""
+        yield from _solved(found.solved)
+
+
+def _solved(s: Solved) -> Iterator[str]:
+    value = f"{s.value:,}" if isinstance(s.value, int) else s.value or "not known"
+    yield f"{s.unknown}: {value}{f' ({s.note})' if s.note else ''}"
 
 
 def _line(q: Question) -> str:
