@@ -91,7 +91,7 @@ def questions(model: Prepared) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def answer(model: Prepared, task: str, settings: Mapping[str, Any]) -> Report:
     ask = {"load": model.load, "infer": model.infer, "train": model.train}[task]
-    return ask(**settings)
+    return ask(**settings, remedies=False)
 
 
 def kept(model: Prepared, task: str, settings: Mapping[str, Any]) -> Kept:

@@ -22,7 +22,7 @@ from weighbridge.wording import one_line, shown
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
 
-KEYS = frozenset({"task", "model", "workload"})
+KEYS = frozenset({"task", "model", "workload", "remedies"})
 BESIDE = {
     "load": ("revision",),
     "infer": ("revision", "command"),
@@ -63,21 +63,28 @@ class Requests:
         given = _workload(request, task)
         revision, command = given.pop("revision", None), given.pop("command", None)
         model = _model(request, command)
+        helped = _remedies(request)
         if task == "infer":
-            return self._serving(model, revision, command, given)
+            return self._serving(model, revision, command, given, helped)
         if task == "fit":
             return self._prepared(model, revision).fit(**given)
         expected = given.pop("engine", None) if task == "load" else None
         w = asked(task, None, given)
         found = self._prepared(model, revision)
-        report = found.load(w) if task == "load" else found.train(w)
+        ask = found.load if task == "load" else found.train
+        report = ask(w, remedies=helped)
         engine = report.workload["engine"]
         if expected not in (None, engine):
             raise UsageError(f"workload.engine is {shown(expected)}, but {engine} loads such files")
         return report
 
     def _serving(
-        self, model: Any, revision: str | None, command: str | None, given: Mapping[str, Any]
+        self,
+        model: Any,
+        revision: str | None,
+        command: str | None,
+        given: Mapping[str, Any],
+        helped: bool,
     ) -> Report:
         question = serving(None, command, given)
         if question.launched is not None:
@@ -88,7 +95,8 @@ class Requests:
             None if name is None else self._prepared(name, revision)
             for name in (question.workload.draft_model, question.workload.mmproj)
         )
-        return self._prepared(model, revision).serve(question, draft=draft, projector=projector)
+        found = self._prepared(model, revision)
+        return found.serve(question, draft=draft, projector=projector, remedies=helped)
 
     def _prepared(self, model: Any, revision: str | None) -> Prepared:
         """Read once for all requests that name it alike."""
@@ -151,6 +159,14 @@ def _request(line: str | bytes) -> dict[str, Any]:
         raise UsageError(f'{misplaced[0]!r} is a setting: write it under "workload"')
     _only(request, KEYS, "a request")
     return request
+
+
+def _remedies(request: dict[str, Any]) -> bool:
+    """Whether a request wants to know what would make it fit; it does where it does not say."""
+    told = request.get("remedies", True)
+    if not isinstance(told, bool):
+        raise UsageError(f"remedies is true or false, not {shown(told)}")
+    return told
 
 
 def _model(request: dict[str, Any], command: str | None) -> Any:

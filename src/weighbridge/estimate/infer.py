@@ -15,12 +15,12 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.estimate import served, uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.estimate.limits import largest
+from weighbridge.judged import Answer as Fits
 from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Bytes, Device
 from weighbridge.model import Model
 from weighbridge.report import Report
 from weighbridge.settings import foreign
-from weighbridge.verdicts import Answer as Fits
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
