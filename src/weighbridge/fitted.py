@@ -52,6 +52,8 @@ class Question:
     name: str  # as --for spells it
     report: Report | None = None
     reason: str = ""
+    tokens: int | None = None  # the length that it is about; None where the model reads no text
+    longest: int | None = None  # tokens of the longest context: as asked, or after the first remedy
 
     @property
     def task(self) -> str:
@@ -82,6 +84,7 @@ class Question:
             "verdict": _unanswered(accelerator, self.reason) if found is None else found,
             "report": report,
             "remedies": [] if report is None else report["remedies"],
+            "largest_context": self.longest,
         }
 
 

@@ -71,7 +71,7 @@ def _setting(asker: Asker, a: Asked, q: Question, setting: str) -> Solved:
         question=q.name,
         searched_to=bounds.most,
         workload={setting: value} if value else None,
-        note="" if value else f"nothing fits: not even {setting.replace('_', ' ')} 1",
+        note="" if value else f"not even 1 of --{setting.replace('_', '-')} fits",
         peak_bytes=_peak(_asked(asker, a, q.name, {setting: value})) if value else None,
     )
 
