@@ -42,6 +42,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "closeness",
     "sentences",
     "fitted",
+    "mixed",
     "verdicts",
     "host_fit",
     "workload",

@@ -69,13 +69,15 @@ def device_options(command: F) -> F:
                 "--gpu",
                 metavar="NAME[:COUNT]",
                 **ONCE,
-                help="Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', p5.48xlarge...",
+                help="Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', '4090+3090', "
+                "p5.48xlarge, local (what is here)...",
             ),
             click.option(
                 "--gpu-memory",
                 metavar="SIZE",
                 **ONCE,
-                help="What a process can have of that device, or of any: 24GiB.",
+                help="What a process can have of that device, or of any: 24GiB. With local: total, "
+                "as if nobody else used it; default free.",
             ),
             click.option(
                 "--headroom",
