@@ -290,7 +290,11 @@ class Prepared:
         from weighbridge.fitting.answering import fit
         from weighbridge.fitting.asking import asked as read_fit
 
-        return fit(self, read_fit(settings))
+        return fit(self, read_fit(settings), self._sized)
+
+    def _sized(self, reference: str) -> "Prepared":
+        """Another model, of a bare size."""
+        return opened(reference, self.options)
 
 
 def _served(
