@@ -61,7 +61,11 @@ class Page(NamedTuple):
 
 
 def human(screen: Screen, look: "Look") -> str:
-    page = Page(max(look.width, 2 * LEAST), look.color, ASCII if look.plain else UNICODE)
+    return terminal(screen, width=look.width, color=look.color, plain=look.plain)
+
+
+def terminal(screen: Screen, *, width: int = WIDE, color: bool = False, plain: bool = False) -> str:
+    page = Page(max(width, 2 * LEAST), color, ASCII if plain else UNICODE)
     found = [*page.fold(screen.title, "bold"), ""]
     for section in screen.sections:
         for block in section:
@@ -70,7 +74,7 @@ def human(screen: Screen, look: "Look") -> str:
     for text in screen.footer:
         found += page.fold(text, "dim")
     text = "\n".join(line.rstrip() for line in found) + "\n"
-    return text.translate(PLAIN) if look.plain else text
+    return text.translate(PLAIN) if plain else text
 
 
 def drawn(block: Block, page: Page) -> Iterator[str]:

@@ -16,21 +16,18 @@ from weighbridge.wording import printable
 if TYPE_CHECKING:
     from weighbridge.judged import HostVerdict, Verdict
 
-TIGHT = 10  # a margin of less than the tenth of what is usable is amber
 VERDICTS: Mapping[Mark, str] = {
     "yes": "verdict.yes",
     "tight": "verdict.tight",
     "no": "verdict.no",
     "unknown": "verdict.unknown",
 }
-# How the sentences begin that compare two numbers (verdicts.py): the figures say that
-OPENINGS = ("the high estimate, ", "even the low estimate, ", "the estimate, ")
+# How the sentences begin that compare two numbers (sentences.py): the figures say that
+OPENINGS = ("needs about ", "too close to call: ")
 
 
 def mark(v: "Verdict") -> Mark:
-    if v.fits != "yes":
-        return v.fits
-    return "tight" if v.margin_bytes * TIGHT < v.usable_bytes and v.devices_used else "yes"
+    return "tight" if v.fits == "yes" and v.tight else v.fits
 
 
 def headline(s: Shown) -> Headline:
