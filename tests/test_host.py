@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
-from tests.screens import full
+from tests.told import full
 from weighbridge.accelerators.ram import Ram, here, ram
 from weighbridge.cli.menu import run
 from weighbridge.components.host import PROCESS

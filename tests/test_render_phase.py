@@ -3,7 +3,7 @@
 import pytest
 
 import weighbridge
-from tests.screens import full
+from tests.told import full
 from weighbridge.render import Look, render
 
 ASKED = [

@@ -6,7 +6,7 @@ import pytest
 
 import weighbridge
 from tests import packings
-from tests.screens import full
+from tests.told import full
 from tests.sparse import write_repo
 from weighbridge.cli.menu import run
 from weighbridge.cli.options import exit_code

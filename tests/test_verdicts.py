@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 import weighbridge
-from tests.screens import full
+from tests.told import full
 from weighbridge.cli.menu import run
 from weighbridge.launch import parse
 

@@ -175,11 +175,20 @@ def _marked(row: Sequence[Cell], block: Grid, page: Page) -> list[tuple[str, str
     """Texts and styles of a row; where others of its column have a mark, it has room for one."""
     found = []
     for index, cell in enumerate(row):
+        column = [other[index] for other in block.rows]
+        if any(other.mark for other in column):
+            cell = cell._replace(text=_justified(cell.text, column, block.columns[index]))
         text, style = _cell(cell, page)
-        if cell.mark is None and any(other[index].mark for other in block.rows):
+        if cell.mark is None and any(other.mark for other in column):
             text = " " * (len(page.signs.marks["yes"]) + 1) + text
         found.append((text, style))
     return found
+
+
+def _justified(text: str, column: Sequence[Cell], how: Column) -> str:
+    """Numbers end below one another, and marks stand before them."""
+    wide = max(cells(other.text) for other in column)
+    return " " * (wide - cells(text)) + text if how.right and text else text
 
 
 def _kept(block: Grid, rows: Sequence[Sequence[tuple[str, str]]], page: Page) -> list[int]:

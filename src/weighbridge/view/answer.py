@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from weighbridge.memory import Bytes
+from weighbridge.units import GIB
+from weighbridge.view.names import NAMES
 from weighbridge.view.records import Headline, Mark
 from weighbridge.view.shown import Shown, card
 from weighbridge.view.sizes import Sizes, apart, sizes
@@ -80,14 +82,15 @@ def _figures(s: Shown, v: "Verdict") -> str:
 
 
 def _overlap(s: Shown, unit: Sizes, v: "Verdict") -> str:
-    return s.say(
-        "figures.unknown",
-        low=unit.bare(v.per_device.low),
-        high=unit.of(v.per_device.high),
-        has=unit.bare(v.usable.low)
-        if unit.range(v.usable) is None
-        else f"{unit.bare(v.usable.low)}-{unit.bare(v.usable.high)}",
-    )
+    usable = unit.bare(v.usable.low)
+    if unit.range(v.usable) is not None:
+        usable = f"{usable}-{unit.bare(v.usable.high)}"
+    low, high = unit.bare(v.per_device.low), unit.of(v.per_device.high)
+    told = s.say("figures.unknown", low=low, high=high, has=usable)
+    if v.share_that_fits is None:
+        return told
+    share = min(99, max(1, round(100 * v.share_that_fits)))  # it is neither none nor all
+    return told + s.say("figures.share", share=share)
 
 
 def _same(unit: Sizes, nbytes: int) -> str:
@@ -108,8 +111,9 @@ def margin(s: Shown) -> str:
     v = s.report.verdict
     if v is None or not v.count:
         return ""
-    key = "margin.spare" if v.margin_bytes >= 0 else "margin.short"
-    return s.say(key, size=apart(s.sizes, v.margin_bytes).of(abs(v.margin_bytes)))
+    key, left = ("margin.spare" if v.margin_bytes >= 0 else "margin.short"), abs(v.margin_bytes)
+    unit = s.sizes if left < GIB or s.sizes.unit == "GiB" else sizes(left, s.unit)
+    return s.say(key, size=apart(unit, left).of(left))
 
 
 def _reason(s: Shown, v: "Verdict") -> str:
@@ -124,7 +128,27 @@ def _reason(s: Shown, v: "Verdict") -> str:
         return s.say("reason.not_counted", what=printable("; ".join(missing)))
     if v.fits == "yes" and d.get("launch_serves") and not d.get("serves_as_asked"):
         return s.say("reason.flags")
-    return printable(_lead(v)) or _each(s, v)
+    lead = printable(_lead(v))
+    return lead or "; ".join(filter(None, (_tipped(s, v), _each(s, v), _nodes(s, v))))
+
+
+def _tipped(s: Shown, v: "Verdict") -> str:
+    """The component with which the sum is more than there is."""
+    if v.fits != "no" or v.tipped_by is None or s.split:
+        return ""
+    if weights_too_big(s):
+        return s.say("reason.weights")
+    return s.say("reason.tipped", part=s.say(NAMES[v.tipped_by]))
+
+
+def weights_too_big(s: Shown) -> bool:
+    """Whether the weights of the fullest device alone are more than it has."""
+    held = sum(c.bytes.low for c in s.phase.components if c.name == "weights")
+    return s.report.verdict is not None and held > s.report.verdict.usable.high
+
+
+def _nodes(s: Shown, v: "Verdict") -> str:
+    return s.say("reason.nodes", count=v.count, nodes=v.nodes) if v.nodes > 1 else ""
 
 
 def _lead(v: "Verdict") -> str:

@@ -7,8 +7,8 @@ from weighbridge.judged import HostVerdict, Verdict
 from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.report import Report
 from weighbridge.units import human, human_count
-from weighbridge.view.answer import VERDICTS
-from weighbridge.view.infer import weights_too_big
+from weighbridge.view.answer import VERDICTS, weights_too_big
+from weighbridge.view.known import why
 from weighbridge.view.load import WHEN
 from weighbridge.view.shown import Shown
 from weighbridge.wording import printable
@@ -50,12 +50,14 @@ def _setting(s: Shown) -> str:
     program = f"{w['engine']} {w['engine_version']}" if w["engine_version"] else w["engine"]
     if s.report.task == "train":
         return _training(s)
-    told = s.say(SETTINGS[s.report.task], form=form, engine=program, why=d["dtype_from"])
+    told = s.say(
+        SETTINGS[s.report.task], form=form, engine=program, why=why(s.say, d["dtype_from"])
+    )
     if s.report.task == "load" or w["context"] is None:
         return told
     requests = s.say.some("requests.one", "requests.many", w["batch_size"])
     size = s.say("setting.requests", requests=requests, context=f"{w['context']:,}")
-    return f"{told}: {size}, {d['context_from']}"
+    return f"{told}: {size}, {why(s.say, d['context_from'])}"
 
 
 SETTINGS: Mapping[str, str] = {"load": "setting.load", "infer": "setting.infer"}
@@ -73,7 +75,7 @@ def _training(s: Shown) -> str:
         checkpointing=w["checkpointing"],
         batch=f"{w['batch_size']:,}",
         length=f"{w['seq_len']:,}",
-        why=d["context_from"],
+        why=why(s.say, d["context_from"]),
         trained=f"{d['trainable_parameters']:,}",
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from weighbridge.report import Report
-from weighbridge.view.answer import VERDICTS
+from weighbridge.view.answer import VERDICTS, weights_too_big
 from weighbridge.view.load import form, ram
 from weighbridge.view.records import Language, Note, Paste, Section, lines
 from weighbridge.view.shown import Shown, card
@@ -38,22 +38,38 @@ def _requests(s: Shown) -> str:
 
 
 def sections(s: Shown) -> Iterator[Section]:
+    """The next step first: the line that runs it, or what would make it fit."""
+    v = s.report.verdict
+    changed = tuple(_changes(s))
+    if v is not None and v.fits == "no":
+        yield from changed
+        changed = ()
+    yield from _launch(s)
+    yield from changed
     told = lines(*_reserved(s), *_token(s))
     if told.lines:
         yield (told,)
-    if s.report.remedies:
-        from weighbridge.view import changes
-
-        yield from changes.sections(s)
-    yield from _launch(s)
     rest = lines(*_largest(s), ram(s))
     if rest.lines:
         yield (rest,)
 
 
+def _changes(s: Shown) -> Iterator[Section]:
+    if s.report.remedies:
+        from weighbridge.view import changes
+
+        grid = changes.grid(s, changes.found(s))
+        if grid is not None:
+            yield (grid,)
+
+
 def _launch(s: Shown) -> Iterator[Section]:
     """The line that runs what was sized, or why there is none."""
     d = s.report.derived
+    v = s.report.verdict
+    if v is not None and v.fits == "no" and d.get("command") is None and s.report.remedies:
+        yield from _changed(s)
+        return
     line, note = (printable(d.get(name) or "") for name in ("launch", "launch_note"))
     told = (Note(note),) if note else ()
     if line:
@@ -61,6 +77,17 @@ def _launch(s: Shown) -> Iterator[Section]:
         yield (Paste(_heading(s, line), line, language), *told)
     elif told:
         yield told
+
+
+def _changed(s: Shown) -> Iterator[Section]:
+    """The line of the first change that has one."""
+    from weighbridge.view import changes
+
+    for r in changes.found(s):
+        found = changes.paste(s, r)
+        if found is not None:
+            yield (found,)
+            return
 
 
 def _heading(s: Shown, line: str) -> str:
@@ -112,12 +139,6 @@ def _token(s: Shown) -> Iterator[str]:
 
 
 NONE = {True: "infer.longest.weights", False: "infer.longest.none"}
-
-
-def weights_too_big(s: Shown) -> bool:
-    """Whether the weights of the fullest device alone are more than it has."""
-    held = sum(c.bytes.low for c in s.phase.components if c.name == "weights")
-    return s.report.verdict is not None and held > s.report.verdict.usable.high
 
 
 def assumes(s: Shown) -> Iterator[str]:

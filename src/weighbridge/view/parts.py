@@ -8,32 +8,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from weighbridge.memory import Phase
+from weighbridge.view.names import NAMES
 from weighbridge.view.phases import phase_name
 from weighbridge.view.records import Bar, Segment
 from weighbridge.view.shown import Shown
 
 MOST = 5  # parts on a screen
 LEAST = 100  # a part of less than the hundredth of the whole is among the others
-NAMES: Mapping[str, str] = {  # component -> key of its part's name
-    "weights": "part.weights",
-    "kv_cache": "part.kv_cache",
-    "recurrent_state": "part.recurrent_state",
-    "activations": "part.activations",
-    "logits": "part.logits",
-    "gradients": "part.gradients",
-    "optimizer_states": "part.optimizer_states",
-    "master_weights": "part.master_weights",
-    "adapters": "part.adapters",
-    "temporaries": "part.workspace",
-    "workspaces": "part.workspace",
-    "buffers": "part.allocator",
-    "rounding": "part.allocator",
-    "fragmentation": "part.allocator",
-    "context": "part.context",
-    "communication": "part.communication",
-    "cuda_graphs": "part.cuda_graphs",
-    "other": "part.other",
-}
 OTHER = "part.other"
 FROZEN = {"part.weights": "part.frozen_weights"}  # where adapters are trained
 ANOTHER_DRIVER = {"part.context": "part.driver"}  # on cards that have no CUDA
@@ -78,7 +59,8 @@ def bar(s: Shown, *, margin: str) -> Bar:
         )
         for p in found
     )
-    legend = " · ".join(f"{part.name} {part.size}" for part in segments)
+    seen = [part for part in segments if part.size.strip("0.,")]
+    legend = " · ".join(f"{part.name} {part.size}" for part in seen)
     verdict = s.report.verdict
     capacity = verdict.usable_bytes if verdict is not None and verdict.count else None
     return Bar(
@@ -90,7 +72,7 @@ def bar(s: Shown, *, margin: str) -> Bar:
         label=_label(s),
         margin=margin,
         legend=legend,
-        words=_words(s, segments, margin),
+        words=_words(s, seen, margin),
     )
 
 
@@ -100,7 +82,8 @@ def _otherwise(s: Shown) -> Mapping[str, str]:
     if any(c.name == "adapters" for c in s.phase.components):
         found |= FROZEN
     v = s.report.verdict
-    if v is not None and v.accelerator_id and not v.accelerator_id.startswith("nvidia"):
+    known = v is not None and v.marketed_gb is not None  # not a device of a given size
+    if v is not None and known and not v.accelerator_id.startswith("nvidia"):
         found |= ANOTHER_DRIVER
     return found
 
@@ -116,7 +99,7 @@ def _label(s: Shown) -> str:
     return ", ".join(found)
 
 
-def _words(s: Shown, segments: tuple[Segment, ...], margin: str) -> str:
+def _words(s: Shown, segments: list[Segment], margin: str) -> str:
     """The bar for one who does not see it."""
     listed = ", ".join(f"{part.name} {part.size} {s.sizes.unit}" for part in segments)
     return s.say("bar.words", parts=listed) + (f"; {margin}" if margin else "")

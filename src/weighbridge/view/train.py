@@ -30,12 +30,21 @@ def title(s: Shown) -> str:
 
 
 def sections(s: Shown) -> Iterator[Section]:
-    yield (phases(s),)
     if s.report.remedies:
-        from weighbridge.view import changes
-
-        yield from changes.sections(s)
+        yield from _changes(s)
+    yield (phases(s),)
     yield (lines(*_facts(s)),)
+
+
+def _changes(s: Shown) -> Iterator[Section]:
+    """What would make it fit, and the line of the first that has one."""
+    from weighbridge.view import changes
+
+    told = changes.found(s)
+    grid = changes.grid(s, told)
+    pastes = [p for p in (changes.paste(s, r) for r in told) if p is not None]
+    if grid is not None:
+        yield (grid, *pastes[:1])
 
 
 def _facts(s: Shown) -> Iterator[str]:

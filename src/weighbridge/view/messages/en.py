@@ -16,6 +16,7 @@ TABLE = {
     "figures.yes.exact": "about {needs} of {has}",
     "figures.no": "needs about {needs}; the card has {has} for you",
     "figures.unknown": "too close to call: needs {low}-{high}, the card has {has}",
+    "figures.share": "; {share} % of that range fits",
     "figures.host": "needs about {needs} of host memory; the machine has {has}",
     "margin.spare": "{size} to spare",
     "margin.short": "short by {size}",
@@ -30,6 +31,9 @@ TABLE = {
     "reason.flags": "not with the engine's defaults: the line below sets what it needs",
     "reason.not_the_sum": "{count} x {each} is not {whole}: each holds whole layers and a context "
     "of its own",
+    "reason.weights": "the weights alone are more than that",
+    "reason.tipped": "what tips it over: {part}",
+    "reason.nodes": "{count} of them are {nodes} machines",
     "reason.no_device": "no device was named: --gpu says which",
     # the bar
     "bar.words": "on the card: {parts}",
@@ -113,8 +117,10 @@ TABLE = {
     "train.kept": "Kept for backward: {size} of one micro-batch",
     # changes
     "changes.fit": "What would make it fit:",
+    "changes.may": "What may make it fit:",
     "changes.room": "Room for more?",
     # lines to paste
+    "paste.change": "Run it with {flags}",
     "paste.with": "With {flags} ({verdict})",
     "paste.run": "Run",
     "paste.judged": "What was judged ({verdict})",
@@ -201,6 +207,16 @@ TABLE = {
     "ignored": "{flags}: no influence on memory",
     "kept": "{size} of one micro-batch",
     "first_step": "{size} allocated at most, before there are optimizer states",
+    # why a setting is what it is
+    "why.config": "as the config declares",
+    "why.quantization": "as the config's quantization declares",
+    "why.stored": "as the checkpoint is stored",
+    "why.asked": "as you asked",
+    "why.usual": "the usual default",
+    "why.maximum": "the model's maximum",
+    "why.sum": "prompt and new tokens",
+    "why.prompt": "the prompt alone",
+    "why.assumed": "assumed: 16 bits, as models of today are released",
     # the footer
     "footer.read": "read from {source}",
     "footer.catalogue": "config from the built-in catalogue",

@@ -16,6 +16,7 @@ TABLE = {
     "figures.yes.exact": "约 {needs},可用 {has}",
     "figures.no": "约需 {needs},可用只有 {has}",
     "figures.unknown": "差距太小:需要 {low}-{high},可用 {has}",
+    "figures.share": ";这个范围的 {share} % 放得下",
     "figures.host": "约需内存 {needs},机器有 {has}",
     "margin.spare": "余 {size}",
     "margin.short": "差 {size}",
@@ -27,6 +28,9 @@ TABLE = {
     "reason.idle": "{count} 张卡中有 {idle} 张没有用到",
     "reason.flags": "引擎的默认参数不行:下面的命令写明了需要的参数",
     "reason.not_the_sum": "{count} 张 {each} 不等于 {whole}:每张卡放整层,还有自己的上下文开销",
+    "reason.weights": "仅权重就超出",
+    "reason.tipped": "超出在:{part}",
+    "reason.nodes": "{count} 张卡是 {nodes} 台机器",
     "reason.no_device": "没有指定显卡:用 --gpu 指定",
     # the bar
     "bar.words": "显存占用:{parts}",
@@ -110,8 +114,10 @@ TABLE = {
     "train.kept": "为反向保留:每个微批次 {size}",
     # changes
     "changes.fit": "这样改就放得下:",
+    "changes.may": "这样改也许放得下:",
     "changes.room": "想省出更多显存?",
     # lines to paste
+    "paste.change": "加上 {flags} 运行",
     "paste.with": "加上 {flags}({verdict})",
     "paste.run": "运行",
     "paste.judged": "以上判断({verdict})针对这条命令",
@@ -265,6 +271,16 @@ TABLE = {
     "fit.solved.end": "{unknown}:{value},搜索到此为止",
     "fit.solved.none": "{unknown}:放不下任何值",
     "fit.solved.unknown": "{unknown}:不能确定",
+    # why a setting is what it is
+    "why.config": "按 config 的声明",
+    "why.quantization": "按 config 中的量化声明",
+    "why.stored": "按检查点的存储",
+    "why.asked": "按你的要求",
+    "why.usual": "常用默认值",
+    "why.maximum": "模型的上限",
+    "why.sum": "提示词与新 token 之和",
+    "why.prompt": "仅提示词",
+    "why.assumed": "假设为 16 位,如今的模型多如此发布",
     # the footer
     "footer.read": "读自{source}",
     "footer.catalogue": "config 来自内置目录",
