@@ -20,3 +20,13 @@ def quiet(found: Fit) -> str:
 
 def human(found: Fit, **look: Any) -> str:
     return terminal(screen(found), **look)
+
+
+def markdown(found: Fit, **_: Any) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in human(found).splitlines()) + "\n"
+
+
+def html(found: Fit, **_: Any) -> str:
+    from html import escape
+
+    return f"<pre>{escape(human(found))}</pre>"
