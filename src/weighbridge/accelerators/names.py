@@ -93,13 +93,13 @@ def find(text: str) -> Choice:
     found = _device(typed)
     if found is not None:
         return found
-    if "+" in text:
-        _mixed(text, [one.strip() for one in text.split("+")[: MIXED + 1]])
     for pattern in COUNTS:
         match = pattern.fullmatch(typed)
         inner = _device(match["name"]) if match else None
         if match and inner:
             return _times(inner, int(match["count"]), text)
+    if "+" in text:  # which of them it is
+        _mixed(text, [one.strip() for one in text.split("+")[: MIXED + 1]])
     raise _unknown(text, typed)
 
 
