@@ -132,8 +132,8 @@ def _here(memory: str | None) -> Choice:
 
     word = (memory or FREE).strip().lower()
     if word in (FREE, TOTAL):
-        return local.choice(idle=word == TOTAL)
-    found, given = local.choice(), sized(str(memory)).visible
+        return local.now(idle=word == TOTAL)
+    found, given = local.now(), sized(str(memory)).visible
     cards = tuple(
         replace(c, part=replace(c.part, visible=given), room=given.bytes, free=None)
         for c in found.cards

@@ -56,6 +56,17 @@ def memory() -> ram.Ram | None:
         return None
 
 
+_kept: dict[bool, tuple[Here, Choice]] = {}
+
+
+def now(*, idle: bool = False) -> Choice:
+    """The cards of this machine; the same ones as long as what is here is not asked anew."""
+    found, last = here(), _kept.get(idle)
+    if last is None or last[0] is not found:
+        _kept[idle] = last = (found, choice(idle=idle, found=found))
+    return last[1]
+
+
 def choice(*, idle: bool = False, found: Here | None = None, machine: Host | None = None) -> Choice:
     """All cards of this machine that one program can use. Raises UsageError where there is none."""
     found = here() if found is None else found
