@@ -100,8 +100,9 @@ def none(found: Here) -> str:
 
 
 def silent(found: Here) -> str:
-    """What programs said that told no device; "" where none is installed."""
-    return "; ".join(f"{s.source}: {s.why}" for s in found.seen if s.why)
+    """What programs said that told no device, and what hid those that they told; "" where none is
+    installed."""
+    return "; ".join((*(f"{s.source}: {s.why}" for s in found.seen if s.why), *found.notes))
 
 
 def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
