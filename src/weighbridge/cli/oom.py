@@ -2,34 +2,40 @@
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from weighbridge.wording import printable, redacted
 
 if TYPE_CHECKING:
     from weighbridge.oom import Oom
 
 METHODS = {"lora": "lora", "qlora": "qlora", "train": "full"}
-NOT_OURS = ("for_", "max", "smallest", "check", "unit", "explain", "all_gpus", "all_catalogue")
+NOT_OURS = (
+    "for_",
+    "max",
+    "smallest",
+    "check",
+    "unit",
+    "explain",
+    "all_gpus",
+    "all_catalogue",
+    "lang",
+    "details",
+    "chart",
+)
 
 
-def explain(
-    path: str,
-    model: str | None,
-    settings: Mapping[str, Any],
-    *,
-    form: str = "human",
-    lang: str = "en",
-    details: bool = False,
-) -> int:
+def explain(path: str, model: str | None, settings: Mapping[str, Any], *, form: str) -> int:
     """Prints the answer about the log at `path`, or about stdin for "-". The exit code is 0."""
     from weighbridge.api import explain_oom
 
-    given = _given(settings)
-    found = explain_oom(_read(path), model, **given)
-    click.echo(_drawn(found, form, lang, details=details), nl=False)
+    found = explain_oom(_log(path), model, **_given(settings))
+    click.echo(_drawn(found, form, settings), nl=False)
     for line in found.warnings:
-        click.echo(f"warning: {line}", err=True)
+        click.echo(f"warning: {printable(redacted(line))}", err=True)
     return 0
 
 
@@ -46,18 +52,17 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _read(path: str) -> bytes:
-    from weighbridge.oom.explain import from_file
+def _log(path: str) -> "bytes | Path":
     from weighbridge.oom.text import MOST
 
     if path != "-":
-        return from_file(path)
+        return Path(path)
     if sys.stdin.isatty():
         click.echo("paste the message, then Ctrl-D", err=True)
     return sys.stdin.buffer.read(MOST + 1)
 
 
-def _drawn(found: "Oom", form: str, lang: str, *, details: bool) -> str:
+def _drawn(found: "Oom", form: str, settings: Mapping[str, Any]) -> str:
     import json
 
     from weighbridge.cli.options import columns, writable
@@ -70,4 +75,5 @@ def _drawn(found: "Oom", form: str, lang: str, *, details: bool) -> str:
     from weighbridge.oom.screen import view
     from weighbridge.render.terminal import terminal
 
-    return writable(terminal(view(found, lang=lang, details=details), width=min(columns(), 80)))
+    told = view(found, lang=settings.get("lang") or "en", details=bool(settings.get("details")))
+    return writable(terminal(told, width=min(columns(), 80)))

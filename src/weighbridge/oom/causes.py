@@ -86,6 +86,12 @@ def _share(known: Mapping[str, Any], found: Found) -> float | None:
     return None
 
 
+def _serves(found: Found, known: Mapping[str, Any]) -> bool:
+    """Whether a server ran that takes a share of the device before it answers."""
+    engine = known.get("engine") or found.engine
+    return engine in ("vllm", "sglang") or (_share(known, found) or 0) > HIGH
+
+
 def _started_short(found: Found, known: Mapping[str, Any]) -> Judged | None:
     capacity, free = found.size("capacity"), found.size("free")
     if not capacity or free is None:
@@ -164,7 +170,7 @@ def _bare(found: Found, known: Mapping[str, Any]) -> Judged | None:
         return Judged("host_memory", "wsl", "likely", ("weights_too_big", "other_process"))
     if found.place:
         return _place(found, known)
-    if (_share(known, found) or 0) > HIGH or found.engine in ("vllm", "sglang"):
+    if _serves(found, known):
         return Judged(
             "utilization_set_too_high", "outside_share", "likely", ("cuda_graphs", "other_process")
         )
@@ -304,7 +310,7 @@ def _weights(found: Found, known: Mapping[str, Any]) -> Judged | None:
 
 def _serving(found: Found, known: Mapping[str, Any]) -> Judged | None:
     """A server has laid out its cache, and what comes beside it has no room."""
-    if found.engine not in ("vllm", "sglang") and (_share(known, found) or 0) <= HIGH:
+    if not _serves(found, known):
         return None
     return Judged(
         "utilization_set_too_high", "outside_share", "likely", ("cuda_graphs", "activations")

@@ -20,6 +20,8 @@ HINTS = ("torch-2.1", "torch-2.2..", "torch-2.4..")  # wordings of versions with
 def changes(found: Found, judged: Judged, settings: Mapping[str, Any]) -> tuple[Change, ...]:
     """The rows for this cause and program, filled; at most MOST. Where the message does not tell
     the cause, the first row for each that is possible."""
+    if not found.tool:  # a program that we do not know
+        return ()
     tags = tags_of(found, judged, settings)
     values = figures(found, settings)
     rows = [row for row in ROWS if set(row.tags) <= tags and _known(row, values)]

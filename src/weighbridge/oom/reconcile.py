@@ -105,7 +105,15 @@ def _of_need(found: Found, report: Report) -> Iterator[Match]:
     needed = found.size("needed_kv")
     own = report.derived.get("kv_cache_bytes_per_request")
     if needed and isinstance(own, int) and _agree(needed, own):
-        yield Match("kv_cache", own, "one request of the whole context", "needed")
+        yield Match("kv_cache", own, _one_request(report, own), "needed")
+
+
+def _one_request(report: Report, nbytes: int) -> str:
+    """The cache of one request, as people multiply."""
+    context, each = report.workload.get("context"), report.derived.get("kv_cache_bytes_per_token")
+    if context and each and context * each == nbytes:
+        return f"{context:,} tokens x {each:,} B"
+    return "one request of the whole context"
 
 
 def _of_request(found: Found, report: Report, model: Model) -> Iterator[Match]:

@@ -20,14 +20,14 @@ class Row(NamedTuple):
     cost: str
 
 
-SHORTER = "shorter requests"
-FEWER = "fewer requests at once"
+SHORTER = "longer requests are refused"
+FEWER = "the others wait"
 HALF_CACHE = "half of the cache per token; a small loss of quality"
 SLOWER = "slower"
-MORE_CARDS = "another card"
+MORE_CARDS = "the price of a card"
 QUALITY = "a small loss of quality"
 FREE = "nothing"
-STOPS = "stops the other program"
+STOPS = "what the other program does"
 LESS_CACHE = "a smaller cache: fewer or shorter requests"
 LESS_SPARE = "less room beside the cache: it may run out while it serves"
 SMALLER_STEPS = "more, smaller steps; the same result"
@@ -610,9 +610,9 @@ ROWS = (
     Row(
         "other_process",
         ("ranks",),
-        {"device": "LOCAL_RANK"},
+        {"rank_device": "LOCAL_RANK"},
         'torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))',
-        "nothing: each rank stays on its own card",
+        FREE,
     ),
     Row("other_process", ("rocm",), {"other_processes": "end"}, "rocm-smi --showpids", STOPS),
     Row("other_process", ("npu",), {"other_processes": "end"}, "npu-smi info", STOPS),
@@ -628,7 +628,7 @@ ROWS = (
         ("nvidia",),
         {"device": "another"},
         "export CUDA_VISIBLE_DEVICES=1",
-        MORE_CARDS,
+        "nothing, where another card is free",
     ),
     # the host
     Row("shared_memory", (), {"shm_size": "16g"}, "docker run --shm-size=16g ...", FREE),
@@ -679,7 +679,7 @@ ROWS = (
         ("loads",),
         {"low_cpu_mem_usage": "true"},
         "from_pretrained(..., low_cpu_mem_usage=True)",
-        "nothing: weights are read one by one",
+        FREE,
     ),
     Row(
         "host_memory",

@@ -161,7 +161,7 @@ def _beside(oom: Oom, s: Say) -> Iterator[Block]:
     if verdict is not None and verdict.fits == "yes":
         told.append(s("estimate.fits"))
     elif verdict is not None:
-        told.append(s("estimate", reason=verdict.reason.partition(";  ")[0]))
+        told.append(s("estimate", reason=verdict.reason.partition("; runs like")[0]))
     others = [c for c in oom.judged.others if oom.judged.sure in ("likely", "unknown")][:TOLD]
     if others:
         told.append(s("others", causes=s("or").join(s(f"cause.{c}") for c in others)))

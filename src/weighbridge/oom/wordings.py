@@ -215,7 +215,14 @@ WORDINGS = (
         ),
         ("exit",),
     ),
-    Wording("other", "", (r"[Oo]ut of memory", r"OUT_OF_MEMORY", r"OutOfMemory")),
+    Wording(
+        "other",
+        "",
+        (
+            r"(?:[Ee]rror|ERROR|[Ff]ailed|FATAL|[Ee]xception)[^.]{0,60}? [Oo]ut of memory",
+            r"OUT_OF_MEMORY|OutOfMemory(?:Error|Exception)",
+        ),
+    ),
 )
 
 _MIB = r"(\d{1,12}(?:[.,]\d{1,6})?)"  # a figure without its unit, which is MiB

@@ -222,6 +222,7 @@ TABLE = {
     "do.zero_prefetch_bucket_size": "fewer weights gathered ahead",
     "do.NCCL_BUFFSIZE": "smaller buffers for exchange",
     "do.device": "another card",
+    "do.rank_device": "each rank on a card of its own",
     "do.other_processes": "see what else runs, and end it",
     "do.shm_size": "more shared memory",
     "do.num_workers": "no workers that load data",
