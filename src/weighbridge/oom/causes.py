@@ -239,17 +239,20 @@ def _first(found: Found, known: Mapping[str, Any]) -> Judged | None:
     return Judged("device_limit", "first_allocation", "computed", ("other_process",))
 
 
+def _capped(found: Found) -> bool:
+    """Whether a limit that the message prints is what was reached. MPS prints its own always."""
+    allowed, mine, requested = found.size("allowed"), held(found), found.size("requested") or 0
+    if not allowed or mine is None or found.tool == "torch-mps":
+        return False
+    return (found.size("free") or 0) >= requested or mine + requested > allowed
+
+
 def _free(found: Found, known: Mapping[str, Any]) -> Judged | None:
     """There is room, and it is refused: a limit that somebody or the driver set."""
     free, requested = found.size("free"), found.size("requested")
-    allowed, mine = found.size("allowed"), held(found)
-    if (
-        allowed
-        and mine is not None
-        and mine + (requested or 0) > allowed
-        and "mps" not in found.wording
-    ):
-        return Judged("memory_fraction_cap", "cap.said", "said", figures={"allowed": allowed})
+    if _capped(found):
+        figures = {"allowed": found.size("allowed") or 0}
+        return Judged("memory_fraction_cap", "cap.said", "said", figures=figures)
     if free is None or requested is None or free < requested:
         return None
     share = share_between(found)

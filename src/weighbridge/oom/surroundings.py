@@ -50,7 +50,10 @@ PLACES = (
     ),
     (
         "attention",
-        r"(?:matmul|bmm)\(\s?(?:query|q)\w{0,8}, ?(?:key|k)\w{0,8}|baddbmm\(|attn_weights ?=",
+        (
+            r"(?:matmul|bmm)\(\s?\w{0,12}(?:query|\bq)\w{0,8}[^,\n]{0,30}, ?\w{0,12}(?:key|k)|"
+            r"baddbmm\(|\batt(?:entio)?n_(?:weights|probs|scores) ?=|\battn ?= ?attn\.softmax"
+        ),
     ),
     ("saving", r"state_dict\(\)|save_pretrained\(|save_model\(|_save_checkpoint|torch\.save\("),
     ("vae", r"\bvae\.decode\(|decode_first_stage|autoencoder_kl|vae\.decoder|VAEDecode"),

@@ -219,7 +219,7 @@ WORDINGS = (
         "other",
         "",
         (
-            r"(?:[Ee]rror|ERROR|[Ff]ailed|FATAL|[Ee]xception)[^.]{0,60}? [Oo]ut of memory",
+            r"(?:[Ee]rror|ERROR|[Ff]ailed|FATAL|[Ee]xception).{0,40}? [Oo]ut of memory",
             r"OUT_OF_MEMORY|OutOfMemory(?:Error|Exception)",
         ),
     ),
