@@ -24,7 +24,7 @@ def read(text: str, name: str = "the text") -> Found:
     """What `text` says. Raises BadFileError where no message is in it."""
     pasted = log(text)
     wording, at = _recognised(pasted, name)
-    lines = "\n".join(pasted.lines)
+    lines, near = "\n".join(pasted.lines), pasted.around(at, NEAR)
     ahead = pasted.packed[at : at + AHEAD]
     message = pasted.packed[max(at - HEAD, 0) : at + AHEAD]
     parsed = {
@@ -39,8 +39,8 @@ def read(text: str, name: str = "the text") -> Found:
         tool="torch-rocm" if rocm and wording.tool == "torch" else wording.tool,
         parsed=parsed,
         engine=engine_of(wording, text),
-        place=place_of(pasted.around(at, NEAR)),
-        windows=bool(re.search(WINDOWS, text)),
+        place=place_of(near),
+        windows=bool(re.search(WINDOWS, near)),
         virtual="/mnt/c/" in text or "WSL" in text or "microsoft-standard" in text,
         hint=next((name for name in RESERVE if name in message), ""),
         stated=stated_in(lines),

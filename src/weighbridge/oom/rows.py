@@ -197,6 +197,27 @@ ROWS = (
         "",
         "weights in bfloat16, or fewer on each device",
     ),
+    Row(
+        "weights_too_big",
+        ("ollama",),
+        {"n_gpu_layers": "20"},
+        "/set parameter num_gpu 20",
+        "slower: the other layers stay in host memory; raise it until it fails",
+    ),
+    Row(
+        "kv_cache_too_big",
+        ("ollama",),
+        {"context": "4096"},
+        "/set parameter num_ctx 4096",
+        SHORTER,
+    ),
+    Row(
+        "kv_cache_too_big",
+        ("ollama",),
+        {"kv_cache_dtype": "q8_0"},
+        "OLLAMA_FLASH_ATTENTION=1 OLLAMA_KV_CACHE_TYPE=q8_0 ollama serve",
+        HALF_CACHE,
+    ),
     # what a step makes
     Row(
         "activations",

@@ -1,6 +1,7 @@
 """What a person sees: what ran out, what filled it, what to change, a line to paste."""
 
 from collections.abc import Iterator, Mapping
+from string import Formatter
 from typing import Any
 
 from weighbridge.oom import figures
@@ -79,7 +80,13 @@ def _why(oom: Oom, s: Say) -> str:
         name.removesuffix("_bytes"): n for name, n in oom.parsed.items() if name.endswith("_bytes")
     }
     values = {**{name: human(n) for name, n in sized.items() if isinstance(n, int)}, **values}
-    return s(f"why.{oom.judged.why}", **values)
+    return _filled(s, f"why.{oom.judged.why}", values)
+
+
+def _filled(s: Say, key: str, values: Mapping[str, Any]) -> str:
+    """A sentence; a figure that a message with its end cut off does not give is a question mark."""
+    named = (name for _, name, _, _ in Formatter().parse(s.table[key]) if name)
+    return s(key, **{name: values.get(name, "?") for name in named})
 
 
 def _counts(oom: Oom) -> dict[str, str]:
