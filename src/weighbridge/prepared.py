@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from weighbridge import catalogue
 from weighbridge.errors import (
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 OF_VALUES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 BROKEN = (*OF_VALUES, RecursionError, MemoryError)
+
+
+Asked = TypeVar("Asked", "Load", "Infer", "Train")
 
 
 class Serving(NamedTuple):
@@ -133,10 +136,11 @@ class Prepared:
         """
         from weighbridge.estimate.load import load
 
-        w: Load = asked("load", workload, settings)
+        typed: Load = asked("load", workload, settings)
+        w = self._meant(typed)
         model = self.model(base_model=w.base_model)
         with following(self.given):
-            return load(model, w)
+            return _said(load(model, w), typed, w)
 
     def infer(
         self,
@@ -181,7 +185,8 @@ class Prepared:
         """Answers a question that `serving` has read."""
         from weighbridge.estimate.infer import infer
 
-        w, launched = question.workload, question.launched
+        typed, launched = question.workload, question.launched
+        w = typed if launched is not None else self._meant(typed)
         w = replace(
             w,
             draft_model=_named("draft", w.draft_model, draft),
@@ -195,7 +200,7 @@ class Prepared:
         with following(self.given):
             report = infer(model, w, **beside)
             if launched is None:
-                return report
+                return _said(report, typed, w)
             from weighbridge.estimate import commanded
 
             length = commanded.longest(report, w, launched)
@@ -223,12 +228,37 @@ class Prepared:
             weighbridge.errors.WeighbridgeError: bad settings, settings that contradict each other,
                 or a model outside our rules.
         """
-        w: Train = asked("train", workload, settings)
+        typed: Train = asked("train", workload, settings)
         from weighbridge.estimate.train import train  # a third of all modules
 
+        w = self._meant(typed)
         model = self.model(base_model=w.base_model)
         with following(self.given):
-            return train(model, w)
+            return _said(train(model, w), typed, w)
+
+    def _meant(self, w: Asked) -> Asked:
+        """The workload with the format that an everyday name of one stands for. What a packed
+        checkpoint declares is not packed again under its own name."""
+        if w.quantization is None:
+            return w
+        from weighbridge.quantization.everyday import meant
+
+        engine = getattr(w, "engine", "transformers")
+        declared = {(part.quantization or {}).get("quant_method") for part in self.source.parts}
+        if declared - {None}:
+            own = w.quantization.lower() in declared and engine == "transformers"
+            return replace(w, quantization=None) if own else w
+        return replace(w, quantization=meant(w.quantization, engine))
+
+
+def _said(report: Report, typed: Asked, meant: Asked) -> Report:
+    """The report, with a word on the format that a name was taken as."""
+    if typed.quantization is None or meant.quantization in (None, typed.quantization):
+        return report
+    from weighbridge.quantization.everyday import said
+
+    line = said(typed.quantization, meant.quantization or "")
+    return replace(report, warnings=(line, *report.warnings)) if line else report
 
 
 def _named(what: str, name: str | None, found: Prepared | None) -> str | None:
