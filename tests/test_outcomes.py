@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,7 @@ SAMPLE = {
     "axolotl-codellama34b-lora": "no",  # on every card of 24 GB
 }
 # Runs that died and are said to fit: none whose settings are complete
-DIED = {"sglang-6817", "vllmrec-gptoss120-2h100-95"}
+DIED = {"q3vl-1684", "sgl-23769", "sglang-6817", "vllmrec-gptoss120-2h100-95"}
 
 
 def case(name):
@@ -204,3 +205,14 @@ def test_every_answer_that_went_otherwise_is_explained(every):
 def test_nothing_is_refused_without_a_reason(every):
     assert not [j.case.id for j in every if isinstance(j, Passed) and not j.reason]
     assert passed(every).get("refused by our rules", 0) == 0
+
+
+@pytest.mark.slow
+def test_the_page_has_the_table(every):
+    page = (Path(__file__).parent.parent / "docs" / "accuracy.md").read_text()
+    for outcome, word in (("runs", "ran"), ("out of memory", "died")):
+        row = counts(every)[outcome]
+        cells = " | ".join(str(row[k]) for k in ("yes", "no", "unknown", "skipped"))
+        assert f"| {word} | {sum(row.values())} | {cells} |" in page
+    for j in outcomes.wrong(every):
+        assert f"`{j.case.id}`" in page
