@@ -67,6 +67,33 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a change costs, by kind. Each is in points that compare: about one for each percent
+    that most people would mind as much (remedies/prices.py). 0 is nothing."""
+
+    quality: float = 0  # answers, or what training learns, may be worse
+    speed: float = 0  # slower
+    scope: float = 0  # less than was asked: a shorter context, fewer requests, smaller adapters
+    effort: float = 0  # another program, or a checkpoint that must be made first
+    money: float = 0  # more hardware, or dearer
+
+    @property
+    def points(self) -> float:
+        """Everything together: the cheapest change is named first."""
+        return self.quality + self.speed + self.scope + self.effort + self.money
+
+    def no_less(self, other: "Price") -> bool:
+        """Whether it costs as much or more than `other`, in every kind."""
+        return (
+            self.quality >= other.quality
+            and self.speed >= other.speed
+            and self.scope >= other.scope
+            and self.effort >= other.effort
+            and self.money >= other.money
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
     """Settings to change, what the fullest device holds then, and what it costs."""
 
@@ -74,4 +101,11 @@ class Remedy:
     peak_bytes: int
     fits: Literal["yes", "no", "unknown"]
     cost: str
-    flags: str = ""  # the change as the engine's own flags
+    flags: str = ""  # the change as the engine's own flags, or as ours
+    source: str = ""  # of what it costs: an address, or a file of a release
+    paste: str = ""  # a whole line for a shell, or lines of Python
+    note: str = ""  # why there is nothing to paste, or what is to be done first
+    margin_bytes: int | None = None  # usable bytes less what is expected on one device
+    per_device: Bytes | None = None  # what the fullest device holds, at driver level
+    price: Price | None = None
+    kind: str = ""  # quantization, sharding, devices ...: the kinds of remedies/prices.py

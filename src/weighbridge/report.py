@@ -8,7 +8,7 @@ from weighbridge._version import __version__
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Exact, Phase, compared
 
 if TYPE_CHECKING:
-    from weighbridge.judged import HostVerdict, Remedy, Verdict
+    from weighbridge.judged import HostVerdict, Price, Remedy, Verdict
 
 SCHEMA = "weighbridge.report/1"
 
@@ -197,6 +197,24 @@ def _remedy(r: "Remedy") -> dict[str, Any]:
         "fits": r.fits,
         "cost": r.cost,
         "flags": r.flags,
+        "source": r.source,
+        "paste": r.paste,
+        "note": r.note,
+        "margin_bytes": r.margin_bytes,
+        "per_device": None if r.per_device is None else _bytes(r.per_device),
+        "price": None if r.price is None else _price(r.price),
+        "kind": r.kind,
+    }
+
+
+def _price(p: "Price") -> dict[str, float]:
+    return {
+        "quality": p.quality,
+        "speed": p.speed,
+        "scope": p.scope,
+        "effort": p.effort,
+        "money": p.money,
+        "points": p.points,
     }
 
 

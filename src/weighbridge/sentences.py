@@ -64,7 +64,8 @@ def _said(answer: Answer, each: Bytes, budget: "Budget", used: int) -> str:
     one = "card" if budget.choice.part.kind == "gpu" else "device"
     who = f"the {one}" if budget.choice.count == 1 else f"each {one}"
     spared = f", {human(budget.headroom)} of headroom kept free" if budget.headroom else ""
-    return compared(answer, each, budget.usable, who, where) + spared
+    others = f", {human(budget.others)} are used by others now" if budget.others else ""
+    return compared(answer, each, budget.usable, who, where) + others + spared
 
 
 def figure(nbytes: int, digits: int) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import closeness, sentences
+from weighbridge import closeness, mixed, sentences
 from weighbridge.judged import Answer, Verdict
 from weighbridge.memory import Bytes, Device, exactly, total
 from weighbridge.units import ceil_div
@@ -42,6 +42,8 @@ def fits(peak: Bytes, usable: Bytes) -> Answer:
 
 def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int | None) -> Verdict:
     """Of loading what `device` holds on what `budget` allows. Layers: None where unknown."""
+    if budget.mixed:
+        return of_each(mixed.dealt(device, budget, engine, largest_layer), budget)
     whole, count = device.peak("driver"), budget.choice.count
     each = whole
     split = count > 1 and engine in SPLITS and fits(whole, budget.usable) != "yes"
@@ -58,6 +60,8 @@ def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int
 def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
     """Of what an engine has dealt out already: every device must fit, the fullest decides."""
     gpus, count = [d for d in devices if d.kind == "gpu"], budget.choice.count
+    if gpus and budget.mixed:
+        return of_each(gpus, budget)
     if not gpus:
         return _verdict("yes", "nothing is on the device", exactly(0), budget, used=0)
     peaks = [d.peak("driver") for d in gpus]
@@ -69,6 +73,27 @@ def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
         return found.turned("no", f"it needs {len(gpus)} devices, and {named}")
     reason = sentences.dealt(answer, each, budget, len(gpus))
     return replace(found, reason=reason, tipped_by=tipped_by(gpus, answer, budget))
+
+
+def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
+    """Of cards that differ: device by device, and the one that is worst off decides."""
+    if len(gpus) > budget.choice.count:
+        return serving(gpus, budget.alike)
+    found = [serving((d,), budget.alone(i)) for i, d in enumerate(gpus)]
+    worst = min(found, key=lambda v: (RANK.index(v.fits), v.margin_bytes))
+    named = f"; that is device {found.index(worst)}, the {worst.accelerator}"
+    return replace(
+        worst,
+        accelerator=budget.name,
+        accelerator_id="+".join(dict.fromkeys(c.part.id for c in budget.choice.cards)),
+        count=budget.choice.count,
+        devices_used=len(gpus),
+        marketed_gb=None,
+        reason=worst.reason + named,
+    )
+
+
+RANK: tuple[Answer, ...] = ("no", "unknown", "yes")  # the worst first
 
 
 def tipped_by(gpus: Sequence[Device], answer: Answer, budget: "Budget") -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from weighbridge.fitted import Fit
     from weighbridge.report import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -68,13 +69,15 @@ def device_options(command: F) -> F:
                 "--gpu",
                 metavar="NAME[:COUNT]",
                 **ONCE,
-                help="Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', p5.48xlarge...",
+                help="Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', '4090+3090', "
+                "p5.48xlarge, local (what is here)...",
             ),
             click.option(
                 "--gpu-memory",
                 metavar="SIZE",
                 **ONCE,
-                help="What a process can have of that device, or of any: 24GiB.",
+                help="What a process can have of that device, or of any: 24GiB. With local: total, "
+                "as if nobody else used it; default free.",
             ),
             click.option(
                 "--headroom",
@@ -159,7 +162,7 @@ def columns() -> int:
         return WIDTH
 
 
-def warn(report: "Report") -> None:
+def warn(report: "Report | Fit") -> None:
     """Warnings, on stderr."""
     from weighbridge.wording import printable, redacted
 

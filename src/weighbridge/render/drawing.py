@@ -21,7 +21,10 @@ CODES = {  # ECMA-48, select graphic rendition
 }
 RULE = "─"
 # Latin letters and signs, each in one column; the soft hyphen (U+00AD) has none
-SINGLE = frozenset(chr(c) for c in (*range(0x20, 0x7F), *range(0xA0, 0x300)) if c != 0xAD)
+SIGNS = "█▓░│◀✓✗…─"  # ours
+SINGLE = frozenset(
+    (*(chr(c) for c in (*range(0x20, 0x7F), *range(0xA0, 0x300)) if c != 0xAD), *SIGNS)
+)
 
 
 class Styled(NamedTuple):

@@ -1,0 +1,89 @@
+"""weighbridge fit MODEL..."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weighbridge.cli.completion import model_names
+from weighbridge.cli.options import (
+    CODES,
+    output_form,
+    output_options,
+    source_options,
+    warn,
+    writable,
+)
+from weighbridge.cli.sections import Sections, options
+from weighbridge.settings import FIT
+
+if TYPE_CHECKING:
+    from weighbridge.fitted import Fit
+
+
+@click.command(cls=Sections)
+@click.argument("model", shell_complete=model_names)
+@click.option(
+    "--for",
+    "for_",
+    type=click.Choice(["load", "infer", "lora", "qlora", "train"]),
+    help="The question that the exit code is about. Default: infer.",
+)
+@click.option(
+    "--max",
+    type=click.Choice(["context", "batch", "users", "lora-r", "seq-len", "model-size"]),
+    help="Solve for the largest that still fits.",
+)
+@click.option(
+    "--smallest",
+    type=click.Choice(["gpu", "count", "instance"]),
+    help="Solve for the smallest card, number of cards or cloud machine that does.",
+)
+@click.option("--check", is_flag=True, help="No change here: fit always exits with its verdict.")
+@source_options
+@output_options
+def fit(model: str, **settings: Any) -> int:
+    """Does MODEL fit my GPU: loading, inference, LoRA, QLoRA, full training?
+
+    MODEL is what `weighbridge load` takes. Any setting of `infer` and `train` can be given; it
+    goes to the questions that have it. The exit code is 0 where it fits, 1 where it does not and 4
+    where we cannot say.
+
+    \b
+    weighbridge fit llama-3.1-8b --gpu 3060
+    weighbridge fit qwen3-30b-a3b --gpu 'm3 max 64gb' --engine llama.cpp
+    weighbridge fit llama-3.1-70b --gpu a100-80gb:2 --for qlora && echo "it fits"
+    """
+    from weighbridge import api
+    from weighbridge.cli.progress import progress
+
+    form = output_form(
+        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
+    )
+    for name in ("unit", "explain", "check"):
+        settings.pop(name)
+    with progress(model) as callback:
+        found = api.fit(model, progress=callback, **settings)
+    _show(found, form)
+    return code(found)
+
+
+def code(found: "Fit") -> int:
+    """What the exit code says: of a number that was solved for, whether there is one."""
+    if found.solved is None:
+        return CODES[found.fits]
+    if found.solved.value:
+        return CODES["yes"]
+    return CODES["unknown" if found.solved.value is None and found.fits != "no" else "no"]
+
+
+def _show(found: "Fit", form: str) -> None:
+    """Data to stdout, warnings to stderr."""
+    from weighbridge.render import fit as renderers
+
+    name = "as_json" if form == "json" else form
+    click.echo(writable(getattr(renderers, name)(found)), nl=False)
+    if form not in ("json", "markdown"):
+        warn(found)
+
+
+fit.params += options(FIT)
