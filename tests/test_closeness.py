@@ -196,4 +196,4 @@ def test_torch_gives_free_blocks_back_before_a_run_dies(monkeypatch):
     once = weighbridge.train("qwen2.5-7b", **asked).verdict
     assert (again.fits, once.fits) == ("yes", "unknown")
     assert again.per_device.high <= again.usable.low < once.per_device.high
-    assert again.per_device.low == once.per_device.low, "tensors are as large"
+    assert again.per_device.low == pytest.approx(once.per_device.low, rel=1e-3), "as large tensors"
