@@ -102,10 +102,19 @@ def _bar(rows: Rows, bar: Bar, y: float, limit: Limit | None) -> None:
             for start, room in _free(x, wide, rows.x(limit.low) if limit else None):
                 if _inside(canvas, (start, y, room), segment.told, style):
                     break
-    if bar.low != bar.high:
+    if at > rows.plot.axis.high:
+        _cut_off(canvas, rows.x(at), y)
+    if bar.low != bar.high and bar.low < rows.plot.axis.high:
         canvas.whisker(y + THICK + 6, rows.x(bar.low), rows.x(bar.high))
     told = cut(bar.told, SMALL, WIDE - MARGIN - rows.right, bold=bar.strong)
     canvas.text(WIDE - MARGIN, y + 15, told, size=SMALL, bold=bar.strong, anchor="end")
+
+
+def _cut_off(canvas: Canvas, x: float, y: float) -> None:
+    """Two gaps near the end of a bar that is longer than the axis."""
+    for back in (14, 22):
+        ends = [(x - back + 4, y - 2), (x - back - 4, y + THICK + 2)]
+        canvas.line(ends, "edge", ' stroke-width="3.5"')
 
 
 def _free(x: float, wide: float, line: float | None) -> Iterator[tuple[float, float]]:

@@ -140,13 +140,12 @@ class Dot(NamedTuple):
 
 
 class Dots(NamedTuple):
-    """Named points. `base` is drawn as a line across."""
+    """Named points."""
 
     dots: tuple[Dot, ...]
     series: tuple[Series, ...]
     x: Axis
     y: Axis
-    base: Limit | None = None
 
 
 class Table(NamedTuple):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ROWS = 24  # that are drawn; the table has all
 AXES = {"gpu": "axis.card", "host": "axis.host", "disk": "axis.disk"}
+SHARE = 1  # the style of what one device holds of a model that is dealt out
 NARROW = 0.02  # of what can be had: an interval of less is told as one size
 WORDS = 2  # columns of words in the table
 
@@ -56,6 +57,7 @@ def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figu
 def _plots(report: "Report", found: Sequence[Shared], rows: Rows) -> Iterator[Bars]:
     """The accelerators, then the host, which has a scale of its own."""
     split = _split(report, rows)
+    shown = (*rows.series, Series(rows.say("share"), SHARE)) if split else rows.series
     for kind in ("gpu", "host", "disk"):
         some = [s for s in found if s.device.kind == kind]
         if some:
@@ -63,7 +65,7 @@ def _plots(report: "Report", found: Sequence[Shared], rows: Rows) -> Iterator[Ba
             groups = (*split, *drawn) if kind == "gpu" else tuple(drawn)
             label = rows.say(AXES[kind], unit=rows.unit.name)
             axis = scale.memory(label, furthest(groups), rows.unit)
-            yield Bars(groups, rows.series, axis, more)
+            yield Bars(groups, shown, axis, more)
 
 
 def title(report: "Report", say: Say) -> str:
@@ -225,7 +227,7 @@ def _split(report: "Report", rows: Rows) -> tuple[Group, ...]:
         return ()
     each = v.per_device
     told = span(each, rows.say, rows.unit)
-    part = Segment(len(rows.series) - 1, each.expected, rows.say("share"))
+    part = Segment(len(rows.series), each.expected, rows.say("share"))
     one = Bar(rows.say("share"), (part,), each.low, each.high, told, strong=True)
     label = rows.say("gpu.share", count=v.count)
     return (Group(label, (one,), limit(v, rows.say, rows.unit)),)

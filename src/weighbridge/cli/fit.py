@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.cli.chart import chart_file, chart_option, draw
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     CODES,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="No change here: fit always exits with its verdict.")
 @source_options
 @output_options
+@chart_option
 def fit(model: str, **settings: Any) -> int:
     """Does MODEL fit my GPU: loading, inference, LoRA, QLoRA, full training?
 
@@ -49,11 +51,16 @@ def fit(model: str, **settings: Any) -> int:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
+    chart, unit = chart_file(settings), settings["unit"]
     for name in ("unit", "explain", "check"):
         settings.pop(name)
     with progress(model) as callback:
         found = api.fit(model, progress=callback, **settings)
     _show(found, form)
+    if chart is not None:
+        from weighbridge.charts.fits import fits
+
+        draw(chart, fits(found, unit=unit))
     return CODES[found.fits]
 
 
