@@ -36,6 +36,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "memory",
     "bounds",
     "accelerators",
+    "diagnosis",
     "kernels",
     "judged",
     "report",

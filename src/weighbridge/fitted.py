@@ -52,6 +52,8 @@ class Question:
     name: str  # as --for spells it
     report: Report | None = None
     reason: str = ""
+    tokens: int | None = None  # the length that it is about; None where the model reads no text
+    longest: int | None = None  # tokens of the longest context: as asked, or after the first remedy
 
     @property
     def task(self) -> str:
@@ -82,6 +84,7 @@ class Question:
             "verdict": _unanswered(accelerator, self.reason) if found is None else found,
             "report": report,
             "remedies": [] if report is None else report["remedies"],
+            "largest_context": self.longest,
         }
 
 
@@ -107,6 +110,7 @@ class Solved:
     question: str  # which question it is about, as --for spells it
     searched_to: int | None = None  # the largest value that was looked at
     workload: Mapping[str, Any] | None = None  # settings which, asked again, fit
+    peak_bytes: int | None = None  # of the fullest device then
     note: str = ""
     rows: tuple[Mapping[str, Any], ...] = ()
 
@@ -117,6 +121,7 @@ class Solved:
             "for": self.question,
             "searched_to": self.searched_to,
             "workload": None if self.workload is None else dict(self.workload),
+            "peak_bytes": self.peak_bytes,
             "note": self.note,
             "rows": [dict(row) for row in self.rows],
         }

@@ -152,17 +152,25 @@ class Prepared:
         self,
         task: str,
         workload: Any,
-        ask: Callable[[Any], Report],
+        answer: Callable[[Any], Report],
         remedies: bool,
         pinned: Iterable[str] | None,
+        again: Callable[[Any], Report] | None = None,
     ) -> Report:
-        """The answer, with what would make it fit where it does not."""
-        report = ask(workload)
+        """The answer, with what would make it fit where it does not. `again` is a quicker way to
+        say the same of other workloads."""
+        report = answer(workload)
         if not remedies or report.verdict is None or report.verdict.fits == "yes":
             return report
         from weighbridge.remedies import search  # of what does not fit
 
-        return replace(report, remedies=search(task, workload, report, ask, pinned=pinned))
+        def ask(changed: Any) -> Report:
+            return (again or answer)(asked(task, changed, {}))
+
+        return replace(
+            report,
+            remedies=search(task, workload, report, ask, pinned=pinned),
+        )
 
     def infer(
         self,
@@ -225,11 +233,12 @@ class Prepared:
         }
         model = self.model(base_model=w.base_model)
 
-        def ask(workload: "Infer") -> Report:
-            return _served(model, Serving(workload, question.launched), beside)
+        def answer(workload: "Infer", *, limits: bool = True) -> Report:
+            return _served(model, Serving(workload, question.launched), beside, limits=limits)
 
         with following(self.given):
-            return self._helped("infer", w, ask, remedies, pinned)
+            again = partial(answer, limits=False)
+            return self._helped("infer", w, answer, remedies, pinned, again)
 
     def _beside(self, name: str | None, found: "Prepared | None") -> Model | None:
         """The model of that name, which works beside this one."""
@@ -281,22 +290,29 @@ class Prepared:
         from weighbridge.fitting.answering import fit
         from weighbridge.fitting.asking import asked as read_fit
 
-        return fit(self, read_fit(settings))
+        return fit(self, read_fit(settings), self._sized)
+
+    def _sized(self, reference: str) -> "Prepared":
+        """Another model, of a bare size."""
+        return opened(reference, self.options)
 
 
-def _served(model: Model, question: Serving, beside: Mapping[str, Model | None]) -> Report:
+def _served(
+    model: Model, question: Serving, beside: Mapping[str, Model | None], *, limits: bool
+) -> Report:
     """The answer about serving, judged by the launch command where one was given."""
     from weighbridge.estimate.infer import infer
 
     w, launched = question.workload, question.launched
-    report = infer(model, w, **beside)
+    sought = launched is not None and launched.longest and w.context is None
+    report = infer(model, w, **beside, limits=limits or sought)
     if launched is None:
         return report
     from weighbridge.estimate import commanded
 
     length = commanded.longest(report, w, launched)
     if length is not None:
-        again = infer(model, replace(w, context=length), **beside)
+        again = infer(model, replace(w, context=length), **beside, limits=limits)
         report = commanded.told_longest(again, length)
     return commanded.named(commanded.judged(report, launched, model), launched)
 

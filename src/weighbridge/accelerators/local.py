@@ -60,8 +60,7 @@ def choice(*, idle: bool = False, found: Here | None = None, machine: Host | Non
     """All cards of this machine that one program can use. Raises UsageError where there is none."""
     found = here() if found is None else found
     machine = host() if machine is None else machine
-    told = [(d, card(d, machine)) for d in found.devices]
-    known = [(d, c) for d, c in told if c is not None]
+    known = [(d, c) for d, c in told(found, machine) if c is not None]
     if not known:
         raise UsageError(f"--gpu local: {none(found)}; `weighbridge doctor` shows what was asked")
     kept, others = _largest(known)
@@ -72,6 +71,11 @@ def choice(*, idle: bool = False, found: Here | None = None, machine: Host | Non
     return replace(taken, note=note)
 
 
+def told(found: Here, machine: Host) -> list[tuple[Device, Card | None]]:
+    """Each device as a card; None of those whose memory is not known."""
+    return [(d, card(d, machine)) for d in found.devices]
+
+
 def none(found: Here) -> str:
     """Why there is no card to judge by."""
     if found.devices:
@@ -79,9 +83,14 @@ def none(found: Here) -> str:
             dict.fromkeys(f"{d.name}: {d.why or 'its size is not known'}" for d in found.devices)
         )
         return f"{why}. --gpu NAME or --gpu-memory SIZE says it"
-    why = "; ".join(f"{s.source}: {s.why}" for s in found.seen if s.why)
+    why = silent(found)
     said = f" ({why})" if why else ""
     return f"no accelerator was found here{said}; name one: --gpu 4090"
+
+
+def silent(found: Here) -> str:
+    """What programs said that told no device; "" where none is installed."""
+    return "; ".join(f"{s.source}: {s.why}" for s in found.seen if s.why)
 
 
 def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
@@ -98,7 +107,9 @@ def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
 def card(device: Device, machine: Host) -> Card | None:
     """None where its memory is not known."""
     part = known(device, machine)
-    if device.unified and device.total is None:
+    if device.kind == "mps" and device.unified and device.total is not None:
+        machine = replace(machine, total=device.total)
+    if device.unified and (device.total is None or device.kind == "mps"):
         return _shared(device, part, machine)
     if device.total is None:
         return _of_slice(device, part)
@@ -108,14 +119,14 @@ def card(device: Device, machine: Host) -> Card | None:
     idle = _idle(device, part)
     free = _free(device, idle)
     if device.unified and machine.left is not None:
-        free = _at_most(free, machine.left)
+        free = _at_most(free or idle, machine.left)
     base = part or generic(device, device.total)
     return _card(replace(base, total=total), idle, free, device.source)
 
 
-def _card(part: Part, idle: Bytes, free: Bytes, source: str) -> Card:
+def _card(part: Part, idle: Bytes, free: Bytes | None, source: str) -> Card:
     visible = Figure(idle, "read", source)
-    return Card(part=replace(part, visible=visible), room=free, free=free)
+    return Card(part=replace(part, visible=visible), room=free or idle, free=free)
 
 
 def _idle(device: Device, part: Part | None) -> Bytes:
@@ -130,10 +141,12 @@ def _idle(device: Device, part: Part | None) -> Bytes:
     return rules.visible("nvidia", total, gb)
 
 
-def _free(device: Device, idle: Bytes) -> Bytes:
+def _free(device: Device, idle: Bytes) -> Bytes | None:
+    """None where nobody told what is in use."""
     if device.free is not None:
         return exactly(device.free)
-    return Bytes(*(max(0, b - (device.used or 0)) for b in idle))
+    used = device.used
+    return None if used is None else Bytes(*(max(0, b - used) for b in idle))
 
 
 def _shared(device: Device, part: Part | None, machine: Host) -> Card | None:
@@ -149,7 +162,7 @@ def _shared(device: Device, part: Part | None, machine: Host) -> Card | None:
         large = machine.total >= 60 * GIB  # as parts.jsonl has it: from 64 GB on
         rule = ("apple large" if large else "apple small") if device.kind == "mps" else "shared"
         idle = rules.visible(rule, exactly(machine.total), 0)
-    free = idle if machine.left is None else _at_most(idle, machine.left)
+    free = None if machine.left is None else _at_most(idle, machine.left)
     base = part or generic(device, machine.total)
     return _card(replace(base, total=total), idle, free, device.source)
 
@@ -204,6 +217,7 @@ def _named(name: str, size: int | None) -> Iterator[Part]:
 
 def _alternatives(name: str) -> Iterator[str]:
     """Of "Navi 22 [Radeon RX 6700/6700 XT / 6800M]" the cards that share the chip."""
+    name = re.sub(r"\((?:R|TM|C)\)", "", name)
     inside = re.search(r"\[([^\]]+)\]", name)
     if inside is None:
         yield name
@@ -258,6 +272,8 @@ def _said(cards: Sequence[tuple[Device, Card]], *, idle: bool) -> Iterator[str]:
 def _sentence(device: Device, c: Card, *, idle: bool) -> str:
     most, left = c.part.visible.bytes.expected, (c.free or c.room).expected
     used = max(0, most - left)
+    if c.free is None:
+        return f"{c.part.name} gives {human(most)}; what others use now is not told"
     if not used:
         return f"{c.part.name} gives {human(most)}, all of it free now"
     by = "others use" if not device.unified else "the machine uses"

@@ -13,7 +13,7 @@ derived name fits several parts, the error says what there is to choose from.
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -85,23 +85,36 @@ class Choice:
 
 def find(text: str) -> Choice:
     """The part and the count that `text` means. Raises UsageError with the nearest names."""
+    if "+" in text:
+        pieces = [one.strip() for one in text.split("+")]
+        if len(pieces) <= MIXED and all(map(_is_one, pieces)):
+            return _mixed(text, pieces)
     typed = _normal(text)
     found = _device(typed)
     if found is not None:
         return found
+    if "+" in text:
+        _mixed(text, [one.strip() for one in text.split("+")[: MIXED + 1]])
     for pattern in COUNTS:
         match = pattern.fullmatch(typed)
         inner = _device(match["name"]) if match else None
         if match and inner:
             return _times(inner, int(match["count"]), text)
-    if "+" in text:
-        return _mixed(text)
     raise _unknown(text, typed)
 
 
-def _mixed(text: str) -> Choice:
-    """Cards of several kinds in one machine, in the order in which they are typed."""
-    named = [find(one) for one in text.split("+")]
+def _is_one(text: str) -> bool:
+    """Whether it names a device by itself. A plus may be part of a name: Ryzen AI Max+ 395."""
+    try:
+        return bool(text) and find(text).count > 0
+    except UsageError:
+        return False
+
+
+def _mixed(text: str, pieces: Sequence[str]) -> Choice:
+    """Cards of several kinds in one machine, in the order in which they are typed. Raises
+    UsageError where one of them is not known."""
+    named = [find(one) for one in pieces]
     if sum(c.count for c in named) > MIXED:
         raise UsageError(f"--gpu {text!r:.80}: mixed cards stand in one machine, {MIXED} at most")
     first = named[0].part

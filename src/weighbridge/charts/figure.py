@@ -57,6 +57,7 @@ class Bar(NamedTuple):
     high: float
     told: str  # the sum in words
     strong: bool = False  # the fullest
+    mark: str = ""  # a verdict: yes, no or unknown
 
 
 class Group(NamedTuple):
@@ -149,11 +150,13 @@ class Dots(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The data in words and numbers. `words`: the leading columns that hold text."""
+    """The data in words and numbers. `words`: the leading columns that hold text; `caption`: the
+    unit of sizes."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     words: int = 1
+    caption: str = ""
 
 
 Plot = Bars | Areas | Lines | Dots

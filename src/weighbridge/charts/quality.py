@@ -41,7 +41,7 @@ def quality(
     sources = list(dict.fromkeys(r.source for r in records))
     unit = scale.unit(max(r.size for r in records)) if records[0].size >= BITS else None
     losses = [loss(r) for r in records]
-    floor = max(LEAST, min((x for x in losses if x > 0), default=LEAST))
+    floor = max(LEAST, min((x for x in losses if x > 0), default=LEAST) / 2)
     dots = (
         Dot(r.size, max(x, floor), r.format, sources.index(r.source) % MOST)
         for r, x in zip(records, losses, strict=True)

@@ -36,6 +36,10 @@ class Rows(NamedTuple):
     names: tuple[str, ...]
     series: tuple[Series, ...]
 
+    @property
+    def caption(self) -> str:
+        return self.say("sizes", unit=self.unit.name)
+
 
 def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figure:
     """The devices of one report, phase by phase."""
@@ -186,12 +190,21 @@ def _group(shared: Shared, rows: Rows, groups: int) -> Group:
     """All phases of a device; of many devices the fullest alone."""
     device = shared.device
     peak = max(device.phases, key=lambda p: (p.needed.expected, p.needed.high))
-    phases = device.phases if groups * len(device.phases) <= ROWS else (peak,)
+    phases = tuple(_distinct(device)) if groups * len(device.phases) <= ROWS else (peak,)
     drawn = (
         bar(p, rows, rows.say.named("phase", p.name), strong=p is peak and len(phases) > 1)
         for p in phases
     )
     return Group(shared.label, tuple(drawn), shared.limit)
+
+
+def _distinct(device: Device) -> Iterator[Phase]:
+    """Phases of the host that need as much as the one before are not drawn again."""
+    before: Bytes | None = None
+    for phase in device.phases:
+        if device.kind == "gpu" or phase.needed != before:
+            yield phase
+        before = phase.needed
 
 
 def _drawn(groups: Sequence[Group], found: Sequence[Shared], rows: Rows) -> tuple[list[Group], str]:
@@ -259,4 +272,4 @@ def _table(found: Sequence[Shared], rows: Rows) -> Table:
             words = (shared.label, say.named("phase", phase.name))
             lines.append((*words, *map(unit.exact, cells), usable))
     named = (*say.each(*head), *(s.name for s in rows.series), *say.each(*ends))
-    return Table(named, tuple(lines), WORDS)
+    return Table(named, tuple(lines), WORDS, rows.caption)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from weighbridge.charts.figure import Axis, Tick
-from weighbridge.units import UNITS, human
+from weighbridge.units import UNITS
 
 STEPS = (1, 2, 5, 10)  # times a power of ten
 AIM = 6  # ticks
@@ -29,8 +29,8 @@ class Unit(NamedTuple):
         return f"{self.number(nbytes)} {self.name}"
 
     def exact(self, nbytes: float) -> str:
-        """Two decimals, for tables."""
-        return human(round(nbytes), self.name)
+        """Two decimals, without the unit: for tables."""
+        return f"{nbytes / self.size:,.2f}"
 
 
 def unit(most: float, asked: str | None = None) -> Unit:

@@ -176,7 +176,12 @@ def _points(lines: dict[Hashable, list["Report"]], along: str, say: Say, unit: s
         for label, some in lines.items()
         for r in sorted(some, key=lambda r: int(r.workload[along]))
     )
-    return Table((say("head.what"), along.replace("_", "-"), *ends), tuple(rows))
+    return Table(
+        (say("head.what"), along.replace("_", "-"), *ends),
+        tuple(rows),
+        1,
+        say("sizes", unit=unit.name),
+    )
 
 
 def cells(report: "Report", unit: scale.Unit) -> tuple[str, ...]:
@@ -207,6 +212,8 @@ def _beside(found: Sequence["Report"], say: Say, unit: scale.Unit) -> Figure:
         table=Table(
             (say("head.what"), *say.each(*ENDS)),
             tuple((_label(r, found), *cells(r, unit)) for r in found),
+            1,
+            rows.caption,
         ),
         lang=say.lang,
     )

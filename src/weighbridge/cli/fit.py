@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     type=click.Choice(["load", "infer", "lora", "qlora", "train"]),
     help="The question that the exit code is about. Default: infer.",
 )
+@click.option(
+    "--max",
+    type=click.Choice(["context", "batch", "users", "lora-r", "seq-len", "model-size"]),
+    help="Solve for the largest that still fits.",
+)
+@click.option(
+    "--smallest",
+    type=click.Choice(["gpu", "count", "instance"]),
+    help="Solve for the smallest card, number of cards or cloud machine that does.",
+)
 @click.option("--check", is_flag=True, help="No change here: fit always exits with its verdict.")
 @source_options
 @output_options
@@ -61,7 +71,16 @@ def fit(model: str, **settings: Any) -> int:
         from weighbridge.charts.fits import fits
 
         draw(chart, fits(found, unit=unit))
-    return CODES[found.fits]
+    return code(found)
+
+
+def code(found: "Fit") -> int:
+    """What the exit code says: of a number that was solved for, whether there is one."""
+    if found.solved is None:
+        return CODES[found.fits]
+    if found.solved.value:
+        return CODES["yes"]
+    return CODES["unknown" if found.solved.value is None and found.fits != "no" else "no"]
 
 
 def _show(found: "Fit", form: str) -> None:

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "accuracy": ("accuracy:accuracy", "Predictions beside published measurements."),
     "gpus": ("gpus:gpus", "The accelerator catalogue: what each shows and hands out."),
     "models": ("models:models", "The built-in model catalogue."),
+    "doctor": ("doctor:doctor", "What is here: accelerators, memory, versions, extras."),
     "run": ("requests:run", "Requests in, reports out (JSON Lines)."),
     "estimate-memory": ("accelerate:estimate_memory", "accelerate estimate-memory, numbers right."),
     "completion": ("completion:completion", "Print the shell completion script."),

@@ -78,30 +78,6 @@ def remedies(answer: Answer, judge: Judge) -> Iterator[Remedy]:
     )
 
 
-def remedy_of_layers(count: int, devices: tuple[Device, ...], judge: Judge) -> Remedy:
-    """Fewer layers on the devices."""
-    cost = "the other layers run on the host, which is slower"
-    return _with({"n_gpu_layers": count}, f"-ngl {count}", cost, devices, judge)
-
-
-def remedy_of_length(
-    engine: str, length: int, devices: tuple[Device, ...], judge: Judge
-) -> Iterator[Remedy]:
-    """A shorter context, where the engine has a flag for it."""
-    if engine in LENGTH:
-        flags, cost = f"{LENGTH[engine]} {length}", "longer requests are refused"
-        yield _with({"context": length}, flags, cost, devices, judge)
-
-
-def _with(
-    change: Mapping[str, Any], flags: str, cost: str, devices: tuple[Device, ...], judge: Judge
-) -> Remedy:
-    """The remedy of one changed setting, after which the devices hold as they are told."""
-    return Remedy(
-        change=change, peak_bytes=_peak(devices), fits=judge(devices), cost=cost, flags=flags
-    )
-
-
 def softened(
     answer: Answer, w: Infer, judged: Verdict | None, remedies: tuple[Remedy, ...]
 ) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ MAX = {  # what can be solved for -> the setting, and the questions that have it
     "batch": ("batch_size", ("infer", "lora", "qlora", "train")),
     "seq-len": ("seq_len", ("lora", "qlora", "train")),
     "lora-r": ("lora_r", ("lora", "qlora")),
-    "model-size": ("model", tuple(NAMES)),
+    "model-size": ("model", ("infer", "load", "lora", "qlora", "train")),
 }
 SMALLEST = ("gpu", "count", "instance")
 DEVICE = ("gpu", "gpu_memory", "headroom", "ram")
@@ -44,6 +44,7 @@ class Asked:
     smallest: str | None = None
     inference: str | None = None  # the engine that was named, in its usual spelling
     pinned: frozenset[str] = field(default_factory=frozenset)
+    extra: Mapping[str, Any] = field(default_factory=dict)  # of the question `about` alone
 
 
 def asked(given: Mapping[str, Any]) -> Asked:
@@ -55,6 +56,8 @@ def asked(given: Mapping[str, Any]) -> Asked:
     if unknown:
         raise UsageError(_unknown(unknown[0]))
     most = _one_of("max", own["max"], MAX)
+    if most and own["smallest"]:
+        raise UsageError("--max and --smallest are two questions: ask one of them")
     _device(settings, own["smallest"])
     return Asked(
         settings=settings,
@@ -102,6 +105,8 @@ def workload(name: str, a: Asked, inference: str) -> Any:
     """The question's workload: a Load, an Infer or a Train, checked. Raises UsageError."""
     task, method = NAMES[name]
     own = dict(_own(name, a.settings, inference))
+    if name == a.about:
+        own |= {n: v for n, v in a.extra.items() if n in TABLES[task]}
     if method is not None:
         own["method"] = method
     found = read(task, own)

@@ -52,7 +52,9 @@ def judge(found: Found, settings: Mapping[str, Any]) -> Judged:
         judged = rule(found, known)
         if judged is not None:
             return judged
-    return Judged(None, "unknown", "unknown", ("weights_too_big", "activations", "kv_cache_too_big"))
+    return Judged(
+        None, "unknown", "unknown", ("weights_too_big", "activations", "kv_cache_too_big")
+    )
 
 
 def _says(cause: str, why: str = "", *others: str) -> Rule:
@@ -84,15 +86,21 @@ def _started_short(found: Found, known: Mapping[str, Any]) -> Judged | None:
         return None
     figures = {"others": capacity - free, "free": free}
     if (capacity - free) * 100 > capacity * CROWDED:
-        return Judged("other_process", "startup.others", "computed", ("utilization_set_too_high",), figures)
-    return Judged("utilization_set_too_high", "startup.share", "computed", ("other_process",), figures)
+        return Judged(
+            "other_process", "startup.others", "computed", ("utilization_set_too_high",), figures
+        )
+    return Judged(
+        "utilization_set_too_high", "startup.share", "computed", ("other_process",), figures
+    )
 
 
 def _no_blocks(found: Found, known: Mapping[str, Any]) -> Judged | None:
     share = _share(known, found)
     if share is not None and share < LOW:
         return Judged("utilization_set_too_low", "share.low", "likely", ("weights_too_big",))
-    return Judged("weights_too_big", "no_blocks", "likely", ("utilization_set_too_low", "other_process"))
+    return Judged(
+        "weights_too_big", "no_blocks", "likely", ("utilization_set_too_low", "other_process")
+    )
 
 
 def _sampler(found: Found, known: Mapping[str, Any]) -> Judged | None:
@@ -135,7 +143,11 @@ def _metal(found: Found, known: Mapping[str, Any]) -> Judged | None:
     capacity, loaded = found.size("capacity"), found.size("allocated")
     if (found.parsed.get("n_ctx") or 0) < LONG or not capacity or loaded is None:
         return None
-    return Judged("kv_cache_too_big", "metal.context", "likely", ("compute_buffer",)) if 2 * loaded < capacity else None
+    return (
+        Judged("kv_cache_too_big", "metal.context", "likely", ("compute_buffer",))
+        if 2 * loaded < capacity
+        else None
+    )
 
 
 # bare errors
@@ -147,7 +159,9 @@ def _bare(found: Found, known: Mapping[str, Any]) -> Judged | None:
     if found.place:
         return _place(found, known)
     if (_share(known, found) or 0) > HIGH or found.engine in ("vllm", "sglang"):
-        return Judged("utilization_set_too_high", "outside_share", "likely", ("cuda_graphs", "other_process"))
+        return Judged(
+            "utilization_set_too_high", "outside_share", "likely", ("cuda_graphs", "other_process")
+        )
     return None
 
 
@@ -161,7 +175,12 @@ def _xla(found: Found, known: Mapping[str, Any]) -> Judged | None:
     if sizes["temp"] and abs(requested - sizes["temp"]) * 100 <= sizes["temp"]:
         return Judged("activations", "xla.temp", "computed", figures={"temp": sizes["temp"]})
     if sizes["parameter"] * 2 > whole:
-        return Judged("weights_too_big", "xla.parameters", "computed", figures={"parameter": sizes["parameter"]})
+        return Judged(
+            "weights_too_big",
+            "xla.parameters",
+            "computed",
+            figures={"parameter": sizes["parameter"]},
+        )
     return Judged("activations", "xla.live", "likely")
 
 
@@ -212,30 +231,57 @@ def _free(found: Found, known: Mapping[str, Any]) -> Judged | None:
     """There is room, and it is refused: a limit that somebody or the driver set."""
     free, requested = found.size("free"), found.size("requested")
     allowed, mine = found.size("allowed"), held(found)
-    if allowed and mine is not None and mine + (requested or 0) > allowed and "mps" not in found.wording:
+    if (
+        allowed
+        and mine is not None
+        and mine + (requested or 0) > allowed
+        and "mps" not in found.wording
+    ):
         return Judged("memory_fraction_cap", "cap.said", "said", figures={"allowed": allowed})
     if free is None or requested is None or free < requested:
         return None
     share = share_between(found)
     if share is not None:
-        return Judged("memory_fraction_cap", "cap.share", "likely", ("device_limit", "fragmentation"), {"share": share})
-    return Judged("device_limit", "refused", "likely", ("memory_fraction_cap", "fragmentation", "other_process"))
+        return Judged(
+            "memory_fraction_cap",
+            "cap.share",
+            "likely",
+            ("device_limit", "fragmentation"),
+            {"share": share},
+        )
+    return Judged(
+        "device_limit",
+        "refused",
+        "likely",
+        ("memory_fraction_cap", "fragmentation", "other_process"),
+    )
 
 
 def _fragmented(found: Found, known: Mapping[str, Any]) -> Judged | None:
-    capacity, requested, cached = found.size("capacity"), found.size("requested"), unallocated(found)
+    capacity, requested, cached = (
+        found.size("capacity"),
+        found.size("requested"),
+        unallocated(found),
+    )
     if not capacity or requested is None or cached is None:
         return None
     if cached < requested or cached * 100 < capacity * FRAGMENTED or spilled(found):
         return None
-    return Judged("fragmentation", "fragmentation", "computed", ("activations",), {"unallocated": cached})
+    return Judged(
+        "fragmentation", "fragmentation", "computed", ("activations",), {"unallocated": cached}
+    )
 
 
 def _place(found: Found, known: Mapping[str, Any]) -> Judged | None:
     cause = PLACES.get(found.place)
     if cause is None:
         return None
-    return Judged(cause, f"place.{found.place}", "likely", tuple(c for c in ("weights_too_big", "activations") if c != cause))
+    return Judged(
+        cause,
+        f"place.{found.place}",
+        "likely",
+        tuple(c for c in ("weights_too_big", "activations") if c != cause),
+    )
 
 
 def _weights(found: Found, known: Mapping[str, Any]) -> Judged | None:
@@ -254,14 +300,18 @@ def _serving(found: Found, known: Mapping[str, Any]) -> Judged | None:
     """A server has laid out its cache, and what comes beside it has no room."""
     if found.engine not in ("vllm", "sglang") and (_share(known, found) or 0) <= HIGH:
         return None
-    return Judged("utilization_set_too_high", "outside_share", "likely", ("cuda_graphs", "activations"))
+    return Judged(
+        "utilization_set_too_high", "outside_share", "likely", ("cuda_graphs", "activations")
+    )
 
 
 def _full(found: Found, known: Mapping[str, Any]) -> Judged | None:
     """The card is full of this program's own tensors: in the end, those of a step."""
     if found.size("allocated") is None and found.wording != "torch-mps-buffer":
         return None
-    return Judged("activations", "full", "likely", ("weights_too_big", "kv_cache_too_big", "optimizer_states"))
+    return Judged(
+        "activations", "full", "likely", ("weights_too_big", "kv_cache_too_big", "optimizer_states")
+    )
 
 
 ON_A_CARD: tuple[Rule, ...] = (
@@ -289,7 +339,10 @@ BY_WORDING: dict[str, tuple[Rule, ...]] = {
     "onnxruntime": (_likely("activations", "onnxruntime", "cuda_graphs", "weights_too_big"),),
     "ggml-cuda": (_ggml,),
     "ggml-cpu": (_ggml, HOST),
-    "ggml-vulkan": (_ggml, _likely("weights_too_big", "vulkan", "compute_buffer", "kv_cache_too_big")),
+    "ggml-vulkan": (
+        _ggml,
+        _likely("weights_too_big", "vulkan", "compute_buffer", "kv_cache_too_big"),
+    ),
     "ggml-cuda-pool": (_says("compute_buffer", "ggml.pool", "kv_cache_too_big"),),
     "ggml-pinned": (_says("host_memory", "pinned"),),
     "ggml-metal": (_ggml, _metal),
@@ -314,7 +367,9 @@ BY_WORDING: dict[str, tuple[Rule, ...]] = {
 def ollama(found: Found, known: Mapping[str, Any]) -> Judged | None:
     """Host memory where it says so; of the card it gives no figures."""
     if found.size("needed_host") is not None:
-        return Judged("host_memory", "ollama", "said", figures={"needed": found.size("needed_host") or 0})
+        return Judged(
+            "host_memory", "ollama", "said", figures={"needed": found.size("needed_host") or 0}
+        )
     return None
 
 

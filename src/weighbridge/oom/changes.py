@@ -190,7 +190,9 @@ def _typed(text: str) -> Any:
 
 def _known(row: Row, values: Mapping[str, Any]) -> bool:
     texts = (row.paste, *row.change.values())
-    return all(name in values for text in texts for _, name, _, _ in Formatter().parse(text) if name)
+    return all(
+        name in values for text in texts for _, name, _, _ in Formatter().parse(text) if name
+    )
 
 
 TOOLS: Mapping[str, tuple[str, ...]] = {
@@ -213,7 +215,9 @@ def tags_of(found: Found, judged: Judged, settings: Mapping[str, Any]) -> set[st
     """What is known of the program: the rows' vocabulary."""
     engine = str(settings.get("engine") or found.engine)
     tags = {*TOOLS.get(found.tool, (found.tool,)), engine, *_allocator(found), *_machine(found)}
-    trains = found.place in TRAINS or engine in TRAINERS or bool({"method", "optimizer"} & set(settings))
+    trains = (
+        found.place in TRAINS or engine in TRAINERS or bool({"method", "optimizer"} & set(settings))
+    )
     facts = {
         "train": trains,
         "not_train": not trains,
@@ -257,7 +261,9 @@ def _ranks(found: Found) -> bool:
 def figures(found: Found, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Values for the rows, as far as the message or the settings give them."""
     known = {**found.stated, **settings, **{k: v for k, v in found.parsed.items() if v is not None}}
-    share = known.get("utilization", known.get("gpu_memory_utilization", known.get("mem_fraction_static")))
+    share = known.get(
+        "utilization", known.get("gpu_memory_utilization", known.get("mem_fraction_static"))
+    )
     ubatch = int(known.get("ubatch_size", 512))  # llama.cpp's own default
     values: dict[str, Any] = {
         "variable": found.hint or "PYTORCH_CUDA_ALLOC_CONF",
@@ -283,7 +289,11 @@ def _length(found: Found) -> int | None:
     said = found.parsed.get("estimated_max_model_len") or found.parsed.get("max_tokens")
     if said:
         return int(said)
-    asked, needed, there = found.parsed.get("max_model_len"), found.size("needed_kv"), found.size("available_kv")
+    asked, needed, there = (
+        found.parsed.get("max_model_len"),
+        found.size("needed_kv"),
+        found.size("available_kv"),
+    )
     if not asked or not needed or there is None:
         return None
     return asked * there // needed // BLOCK * BLOCK or None

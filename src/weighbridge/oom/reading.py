@@ -28,7 +28,10 @@ def read(text: str, name: str = "the text") -> Found:
     lines = "\n".join(pasted.lines)
     ahead = pasted.packed[at : at + AHEAD]
     message = pasted.packed[max(at - HEAD, 0) : at + AHEAD]
-    parsed = {**dict.fromkeys(ALWAYS), **_figures(wording, ahead, pasted.packed[max(at - BEHIND, 0) : at + AHEAD])}
+    parsed = {
+        **dict.fromkeys(ALWAYS),
+        **_figures(wording, ahead, pasted.packed[max(at - BEHIND, 0) : at + AHEAD]),
+    }
     if wording.name.startswith("ggml") and (context := re.search(N_CTX, lines)):
         parsed["n_ctx"] = int(context[1])
     rocm = "HIPoutofmemory" in message or str(parsed.get("buffer", "")).startswith("ROCm")
@@ -94,7 +97,9 @@ def _value(field: Field, text: str) -> Any:
 def _processes(wording: Wording, ahead: str, found: dict[str, Any]) -> dict[str, Any]:
     """Those that the message lists; and of the kernel's message, the pages of the one it killed."""
     if "kernel" in wording.reads:
-        pages = [found[k] for k in ("anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes") if k in found]
+        pages = [
+            found[k] for k in ("anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes") if k in found
+        ]
         return {"process_bytes": sum(pages)} if pages else {}
     listed = packed(LISTED).findall(ahead) if "torch" in wording.reads else []
     rows = [{"pid": int(pid), "bytes": read_size(size)} for pid, size in listed]

@@ -264,7 +264,9 @@ FIELDS: dict[str, tuple[Field, ...]] = {
 }  # fmt: skip
 
 LISTED = rf"Process (\d{{1,12}}) has {SIZE} memory in use"
-N_CTX = r"\bn_ctx[ \t]{0,20}=[ \t]{0,20}(\d{1,9})\b"  # in lines: the next line may begin with a figure
+N_CTX = (
+    r"\bn_ctx[ \t]{0,20}=[ \t]{0,20}(\d{1,9})\b"  # in lines: the next line may begin with a figure
+)
 
 # What tells the versions of PyTorch's text apart; the first that is found.
 TORCH = (

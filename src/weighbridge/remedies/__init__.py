@@ -40,10 +40,10 @@ def search(
     """
     if report.verdict is None or report.verdict.fits == "yes":
         return ()
-    from weighbridge.remedies.sets import found
+    from weighbridge.remedies.sets import Search
 
     kept = said(workload) if pinned is None else frozenset(pinned)
     case = Case(task=task, workload=workload, report=report, pinned=kept, ask=ask)
     own = report.remedies if getattr(workload, "engine_defaults", False) else ()
     told = {frozenset(r.change.items()) for r in own}
-    return (*own, *(r for r in found(case, most) if frozenset(r.change.items()) not in told))
+    return (*own, *(r for r in Search(case, most).run() if frozenset(r.change.items()) not in told))

@@ -1,15 +1,22 @@
 """The question as a search sees it: what was asked, what came, and what may be changed."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from math import prod
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from weighbridge.kept import kept
+from weighbridge.memory import Component, Phase
 from weighbridge.report import Report
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+    from weighbridge.accelerators.parts import Part
     from weighbridge.judged import Verdict
+    from weighbridge.remedies.moves import Move
+
+Made = TypeVar("Made")
 
 # What the verdict is about: named always, so never pinned by being named
 DEVICE = frozenset(("gpu", "gpu_memory", "headroom", "ram"))
@@ -69,14 +76,39 @@ class Case:
     def changed(self, change: Mapping[str, Any]) -> Any:
         return replace(self.workload, **change)
 
-    def held(self, names: Iterable[str]) -> int:
-        """The least that components of these names take, in the phase that has most of them."""
-        wanted = frozenset(names)
-        return max((sum(self._low(p, wanted)) for p in self._phases()), default=0)
+    def least(self, moves: "Sequence[Move]") -> float:
+        """What a device surely holds after such changes."""
+        large = ([c for c in p.components if c.name in LARGE] for p in self._phases)
+        return _fullest(large, lambda c: prod((m.least(c.name) for m in moves), start=c.bytes.low))
 
-    def _phases(self) -> Iterator[Any]:
-        return (p for d in self.report.devices if d.kind == "gpu" for p in d.phases)
+    def guessed(self, moves: "Sequence[Move]") -> float:
+        """What a device may hold after such changes: a guess. What is only fragmented is left."""
+        held = ([c for c in p.components if c.name != "fragmentation"] for p in self._phases)
+        return _fullest(held, lambda c: prod((m.remains(c.name) for m in moves), start=c.bytes.low))
 
-    @staticmethod
-    def _low(phase: Any, names: frozenset[str]) -> Iterator[int]:
-        return (c.bytes.low for c in phase.components if c.name in names)
+    @cached_property
+    def _phases(self) -> tuple[Phase, ...]:
+        """Phases that differ: devices that are alike have the same ones."""
+        gpus = {id(d.phases): d.phases for d in self.report.devices if d.kind == "gpu"}
+        return tuple(p for phases in gpus.values() for p in phases)
+
+    @cached_property
+    def part(self) -> "Part | None":
+        return None if self.budget is None else self.budget.choice.part
+
+    def kept(self, what: str, make: Callable[[], Made]) -> Made:
+        """What was made of this case before, or is made now."""
+        return kept(self, (what,), make)
+
+
+# What no change takes away by the way: all else may follow from others
+LARGE = frozenset(
+    (
+        *("weights", "kv_cache", "recurrent_state", "activations", "logits", "gradients"),
+        *("optimizer_states", "master_weights", "adapters"),
+    )
+)
+
+
+def _fullest(phases: Iterable[Sequence[Component]], held: Callable[[Component], float]) -> float:
+    return max((sum(map(held, components)) for components in phases), default=0.0)

@@ -103,6 +103,107 @@ CHANGES: Mapping[str, Cost] = {
         words="llama.cpp runs it instead",
         source="https://github.com/ggml-org/llama.cpp",
     ),
+    "vllm": Cost(
+        price=Price(effort=OTHER),
+        words="vLLM runs it instead",
+        source="https://github.com/vllm-project/vllm",
+    ),
+    "attention": Cost(
+        price=Price(),
+        words="a kernel that keeps no scores: the same result",
+        source="https://arxiv.org/abs/2112.05682",
+    ),
+    # of training
+    "liger": Cost(
+        price=Price(effort=1.0),
+        words="logits are never whole: the same result (pip install liger-kernel)",
+        source="https://arxiv.org/abs/2410.10989",
+    ),
+    "chunked": Cost(
+        price=Price(effort=0.5),
+        words="logits are made in pieces: the same result",
+        source="torchtune 0.4 modules/loss/ce_chunked_output_loss.py",
+    ),
+    "checkpointing": Cost(
+        price=Price(speed=30 * SLOWER),
+        words="layers are computed again in backward: about 30 % slower",
+        source="https://arxiv.org/abs/1604.06174",
+    ),
+    "no upcast": Cost(
+        price=Price(effort=0.5, quality=0.5),
+        words="without prepare_model_for_kbit_training: hidden states stay in 16 bits",
+        source="PEFT 0.19.1 utils/other.py",
+    ),
+    "8-bit states": Cost(
+        price=Price(quality=0.5, effort=0.5),
+        words="states in 8 bits: results as with 32 bits in the paper",
+        source="https://arxiv.org/abs/2110.02861",
+    ),
+    "paged states": Cost(
+        price=Price(quality=0.5, effort=0.5, speed=20 * SLOWER),
+        words="states in 8 bits, which go to the host where the device is full: slower then",
+        source="https://arxiv.org/abs/2305.14314",
+    ),
+    "adafactor": Cost(
+        price=Price(quality=6.0),
+        words="factored states: learning rates must be found anew",
+        source="https://arxiv.org/abs/1804.04235",
+    ),
+    "micro-batches": Cost(
+        price=Price(speed=5 * SLOWER),
+        words="the same global batch in smaller pieces: a little slower",
+        source="https://huggingface.co/docs/transformers/perf_train_gpu_one",
+    ),
+    "bf16": Cost(
+        price=Price(quality=8.0),
+        words="weights in 16 bits without a copy in 32: small steps are lost",
+        source="https://arxiv.org/abs/2010.06192",
+    ),
+    "mixed": Cost(
+        price=Price(quality=0.3),
+        words="products in 16 bits",
+        source="https://arxiv.org/abs/1710.03740",
+    ),
+    "lora": Cost(
+        price=Price(quality=6.0, scope=4.0),
+        words="adapters alone are trained",
+        source="https://arxiv.org/abs/2106.09685",
+    ),
+    "qlora": Cost(
+        price=Price(quality=LOSS * 1.5, speed=30 * SLOWER),
+        words="the frozen base is in 4 bits: as good as 16 in the paper, and slower",
+        source="https://arxiv.org/abs/2305.14314",
+    ),
+    "int8 base": Cost(
+        price=Price(quality=0.5, speed=25 * SLOWER),
+        words="the frozen base is in 8 bits: slower",
+        source="https://arxiv.org/abs/2208.07339",
+    ),
+    "fewer targets": Cost(
+        price=Price(quality=4.0, scope=2.0),
+        words="adapters beside queries and values alone",
+        source="https://arxiv.org/abs/2106.09685",
+    ),
+    "states and gradients shared": Cost(
+        price=Price(speed=5 * SLOWER),
+        words="ranks share states and gradients out",
+        source="https://arxiv.org/abs/1910.02054",
+    ),
+    "everything shared": Cost(
+        price=Price(speed=15 * SLOWER),
+        words="ranks share everything out: half as much again is sent between them",
+        source="https://arxiv.org/abs/1910.02054",
+    ),
+    "states on the host": Cost(
+        price=Price(speed=60 * SLOWER),
+        words="states live in host memory, and the processor steps: slower",
+        source="https://arxiv.org/abs/2101.06840",
+    ),
+    "parameters on the host": Cost(
+        price=Price(speed=150 * SLOWER),
+        words="parameters come from host memory for each layer: much slower",
+        source="https://arxiv.org/abs/2104.07857",
+    ),
     "weights on the host": Cost(
         price=Price(speed=150 * SLOWER),
         words="weights cross the bus for every token: much slower",
@@ -140,6 +241,23 @@ def on_host(what: str, count: int, whole: int) -> Cost:
         if what == "experts"
         else f"{count} of {whole} layers run on the processor: slower",
         source=f"https://github.com/ggml-org/llama.cpp/tree/master/tools/server ({flag})",
+    )
+
+
+def micro(share: int, words: str) -> Cost:
+    """A batch in that many pieces."""
+    found = CHANGES["micro-batches"]
+    return Cost(
+        price=Price(speed=found.price.speed * log2(share)), words=words, source=found.source
+    )
+
+
+def less(was: int, now: int, words: str, quality: float) -> Cost:
+    """A smaller adapter."""
+    return Cost(
+        price=Price(scope=2.0, quality=quality * log2(was / now)),
+        words=words,
+        source="https://arxiv.org/abs/2106.09685",
     )
 
 

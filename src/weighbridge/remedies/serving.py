@@ -1,154 +1,185 @@
 """Changes of a question about serving."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from weighbridge.remedies import formats, prices
 from weighbridge.remedies.case import Case
+from weighbridge.remedies.formats import LLAMAS
 from weighbridge.remedies.moves import Move
 
 SERVERS = ("vllm", "sglang")
-LLAMAS = ("llama.cpp", "ik_llama.cpp")
-ALL = frozenset(("*",))  # a change after which nothing need be as large
-STEPS = frozenset(("kv_cache", "activations", "logits", "temporaries", "fragmentation"))
-CACHE = frozenset(("kv_cache", "temporaries", "fragmentation", "rounding"))
-LAYERS = frozenset(("weights", "kv_cache", *STEPS, "buffers", "rounding", "workspaces"))
-SHORTEST = 256  # tokens: a shorter context is of no use (assumed)
+ALL = frozenset(("*",))
+STEPS = frozenset(("kv_cache", "activations", "logits"))
+CACHE = frozenset(("kv_cache",))
+EXPERTS = frozenset(("weights", "activations"))
+MACHINE = 8  # cards that one machine has at most (assumed)
+SHORTEST = 512  # tokens: a shorter context is of little use (assumed)
+SHARES = (2, 4, 8)  # what a context is divided by where nobody looked for the longest
+NEAR = 3  # layers beside the number that an engine's own reckoning gives
+KV: Mapping[str, Mapping[str, str]] = {  # keys and values in 8 bits, by engine
+    "vllm": {"kv_cache_dtype": "fp8"},
+    "sglang": {"kv_cache_dtype": "fp8_e4m3"},
+    "llama.cpp": {"cache_type_k": "q8_0", "cache_type_v": "q8_0"},
+    "ik_llama.cpp": {"cache_type_k": "q8_0", "cache_type_v": "q8_0"},
+}
+GRAPHS = {"vllm": "enforce_eager", "sglang": "disable_cuda_graph"}
+OF_CACHES = ("kv_cache_dtype", "cache_type_k", "cache_type_v", "cache_implementation")
 
 
 def moves(case: Case) -> Iterator[Move]:
-    """Every single change that its engine has, the cheapest kinds first."""
+    """Every single change that its engine has."""
     yield from formats.moves(case)
     yield from _shared(case)
     yield from _cache(case)
     yield from _graphs(case)
-    yield from _less(case)
+    yield from _attention(case)
+    yield from _shorter(case)
+    yield from _fewer(case)
     yield from _on_host(case)
+    yield from _offloaded(case)
     yield from _engines(case)
 
 
 def _shared(case: Case) -> Iterator[Move]:
-    """Cards that were named and are not used."""
-    if case.engine not in SERVERS or case.count < 2:
+    """Cards that were named and are not used: in one machine by tensors, between them by layers."""
+    names = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+    if case.engine not in SERVERS or case.count < 2 or not case.free(*names):
         return
-    for name, setting in (
-        ("tensor parallel", "tensor_parallel_size"),
-        ("pipeline parallel", "pipeline_parallel_size"),
-    ):
-        if case.free("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
-            cost = prices.CHANGES[name]
-            yield Move(kind=name, change={setting: case.count}, cost=cost, touches=ALL)
+    if any(int(case.effective.get(n) or 1) > 1 for n in names):
+        return
+    tensor, pipeline, _ = names
+    inside, machines = min(case.count, MACHINE), case.count // MACHINE
+    yield _parallel("tensor parallel", {tensor: inside}, inside)
+    if machines > 1 and case.count % MACHINE == 0:
+        yield _parallel("pipeline parallel", {tensor: inside, pipeline: machines}, case.count)
+    else:
+        yield _parallel("pipeline parallel", {pipeline: inside}, inside)
+
+
+def _parallel(name: str, change: Mapping[str, int], ranks: int) -> Move:
+    keeps = dict.fromkeys(("weights", "kv_cache", "logits", "activations"), 1 / ranks)
+    cost = prices.CHANGES[name]
+    return Move(kind="parallel", change=change, cost=cost, touches=ALL, keeps=keeps)
 
 
 def _cache(case: Case) -> Iterator[Move]:
     """Keys and values in 8 bits."""
-    if not case.free("kv_cache_dtype", "cache_type_k", "cache_type_v", "cache_implementation"):
+    change = KV.get(case.engine)
+    if change is None or not case.free(*OF_CACHES) or _narrow(case):
         return
-    if case.engine in SERVERS and formats.suits("fp8-tensor", case):
-        cost, change = prices.CHANGES["kv cache"], {"kv_cache_dtype": "fp8"}
-        if case.engine == "sglang":
-            change = {"kv_cache_dtype": "fp8_e4m3"}
-        yield Move(kind="kv cache", change=change, cost=cost, touches=CACHE)
-    elif case.engine in LLAMAS:
-        cost = prices.CHANGES["kv cache q8_0"]
-        change = {"cache_type_k": "q8_0", "cache_type_v": "q8_0"}
-        yield Move(kind="kv cache", change=change, cost=cost, touches=CACHE | {"activations"})
+    if case.engine in SERVERS and not formats.suits("fp8-tensor", case):
+        return
+    cost = prices.CHANGES["kv cache" if case.engine in SERVERS else "kv cache q8_0"]
+    yield Move(kind="kv cache", change=change, cost=cost, touches=CACHE | {"activations"})
+
+
+def _narrow(case: Case) -> bool:
+    """Whether keys and values are in few bits already."""
+    told = {str(case.effective.get(n) or "") for n in OF_CACHES[:3]}
+    return not told <= {"", "auto", "f16", "bf16", "f32"}
 
 
 def _graphs(case: Case) -> Iterator[Move]:
-    names = {"vllm": "enforce_eager", "sglang": "disable_cuda_graph"}
-    name = names.get(case.engine)
-    if name is None or not case.free(name) or case.effective.get(name):
+    name = GRAPHS.get(case.engine)
+    if name is not None and case.free(name) and not case.effective.get(name):
+        yield Move(kind="graphs", change={name: True}, cost=prices.CHANGES["eager"])
+
+
+def _attention(case: Case) -> Iterator[Move]:
+    """A kernel that writes no scores."""
+    if case.engine != "transformers" or not case.free("attention"):
         return
-    touches = frozenset(
-        ("cuda_graphs", "activations", "temporaries", "fragmentation", "workspaces")
-    )
-    yield Move(kind="graphs", change={name: True}, cost=prices.CHANGES["eager"], touches=touches)
+    if case.effective.get("attention") in ("eager", "math"):
+        cost = prices.CHANGES["attention"]
+        change = {"attention": "efficient"}
+        yield Move(kind="attention", change=change, cost=cost, touches=frozenset(("activations",)))
 
 
-def _less(case: Case) -> Iterator[Move]:
-    """A shorter context, fewer requests: as much as there is room for."""
-    length = case.report.derived.get("largest_context") or 0
+def _shorter(case: Case) -> Iterator[Move]:
+    """A shorter context: the longest that there is room for, where that is known."""
     asked = int(case.effective.get("context") or 0)
-    if case.free("context", "prompt_len", "max_new_tokens") and SHORTEST <= length < asked:
-        cost = prices.shorter(asked, length, "tokens")
-        yield Move(kind="context", change={"context": length}, cost=cost, touches=STEPS)
-    most = case.report.derived.get("largest_batch_size") or 0
-    batch = int(case.effective.get("batch_size") or 1)
-    if case.free("batch_size") and 0 < most < batch:
-        cost = prices.shorter(batch, most, "requests at once")
-        yield Move(kind="batch", change={"batch_size": most}, cost=cost, touches=STEPS)
+    if not case.free("context", "prompt_len", "max_new_tokens"):
+        return
+    known = case.report.derived.get("largest_context")
+    lengths = [asked // share for share in SHARES] if known is None else [int(known)]
+    for length in lengths:
+        if SHORTEST <= length < asked:
+            yield Move(
+                kind="context",
+                change={"context": length},
+                cost=prices.shorter(asked, length, "tokens"),
+                touches=STEPS,
+                graded=True,
+            )
+
+
+def _fewer(case: Case) -> Iterator[Move]:
+    """As many requests at once as there is room for."""
+    asked = int(case.effective.get("batch_size") or 1)
+    known = case.report.derived.get("largest_batch_size")
+    numbers = [asked // share for share in SHARES] if known is None else [int(known)]
+    for number in numbers:
+        if case.free("batch_size") and 0 < number < asked:
+            yield Move(
+                kind="batch",
+                change={"batch_size": number},
+                cost=prices.shorter(asked, number, "requests at once"),
+                touches=STEPS,
+                graded=True,
+            )
 
 
 def _on_host(case: Case) -> Iterator[Move]:
     """Layers, or their experts, in host memory: as few as need be."""
     if case.engine not in LLAMAS or not case.free("n_gpu_layers", "n_cpu_moe"):
         return
-    if case.report.model.active_parameters < case.report.model.parameters:
-        count = _fewest(case)
-        if count:
-            cost = prices.on_host("experts", count, _all_layers(case))
-            yield Move(kind="experts", change={"n_cpu_moe": count}, cost=cost, touches=LAYERS)
-    most = case.report.derived.get("n_gpu_layers_that_fit")
-    count = _layers(case, most) if most else 0
-    if count:
-        whole = _all_layers(case)
-        cost = prices.on_host("layers", whole - count, whole)
-        yield Move(kind="layers", change={"n_gpu_layers": count}, cost=cost, touches=ALL)
+    derived, whole = case.report.derived, int(case.effective.get("n_gpu_layers") or 1)
+    fewest, most = derived.get("n_cpu_moe_that_fits"), derived.get("n_gpu_layers_that_fit")
+    for number in range(fewest or whole, min((fewest or whole) + NEAR, whole)):
+        cost = prices.on_host("experts", number, whole)
+        change = {"n_cpu_moe": number}
+        yield Move(kind="experts", change=change, cost=cost, touches=EXPERTS, graded=True)
+    for number in range(most or 0, max((most or 0) - NEAR, 0), -1):
+        cost = prices.on_host("layers", whole - number, whole)
+        change = {"n_gpu_layers": number}
+        yield Move(kind="layers", change=change, cost=cost, touches=ALL, graded=True)
 
 
-def _fewest(case: Case) -> int:
-    """The fewest layers whose experts must go; 0 where that never is enough."""
-    return _least(lambda n: _fits(case, {"n_cpu_moe": n}), _all_layers(case) - 1)
+def _offloaded(case: Case) -> Iterator[Move]:
+    """A part of the weights in host memory, read anew in every step."""
+    if case.engine != "vllm" or not case.free("cpu_offload_gb"):
+        return
+    from weighbridge.units import GIB
 
-
-def _all_layers(case: Case) -> int:
-    """Layers that a device can hold, the output's among them."""
-    return int(case.effective.get("n_gpu_layers") or 1)
-
-
-def _layers(case: Case, most: int) -> int:
-    from weighbridge.estimate.limits import largest
-
-    return largest(lambda n: _fits(case, {"n_gpu_layers": n}), most, near=max(1, most - 1))
-
-
-def _least(holds: Any, most: int) -> int:
-    """The smallest number of 1 to `most` that holds; 0 where the most does not."""
-    if most < 1 or not holds(most):
-        return 0
-    low, high = 0, most
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
-
-
-def _fits(case: Case, change: Mapping[str, Any]) -> bool:
-    found = case.ask(case.changed(change)).verdict
-    return found is not None and found.fits == "yes"
+    lacks = max(0, -case.verdict.margin_bytes)
+    cost = prices.CHANGES["weights on the host"]
+    for more in (1, 3):
+        change = {"cpu_offload_gb": float(lacks // GIB + more)}
+        yield Move(kind="offload", change=change, cost=cost, touches=ALL, graded=True)
 
 
 def _engines(case: Case) -> Iterator[Move]:
     """Another program, for a card without room."""
-    if not case.free("engine", "quantization", "dtype") or case.engine != "transformers":
+    if not case.free("engine", "engine_version", "quantization", "dtype", "attention"):
         return
-    if formats.packed(case):
+    if case.engine != "transformers" or formats.packed(case):
         return
-    for form in formats.OFFERED["llama.cpp"]:
-        base = prices.FORMATS[form]
-        other = prices.CHANGES["llama.cpp"]
+    for form in formats.GGUF:
         yield Move(
             kind="engine",
+            apart=True,
             change={"engine": "llama.cpp", "quantization": form},
-            cost=prices.together((other, base)),
-            touches=ALL,
+            cost=prices.together((prices.CHANGES["llama.cpp"], prices.FORMATS[form])),
+            touches=ALL if form == formats.USUAL else EXPERTS | STEPS,
+            keeps={"weights": (formats.BITS[form] + 1) / formats.width(case)},
+            leaves=formats.least(form, case),
         )
     if case.count > 1:
-        cost = prices.CHANGES["tensor parallel"]
+        inside = min(case.count, MACHINE)
         yield Move(
             kind="engine",
-            change={"engine": "vllm", "tensor_parallel_size": case.count},
-            cost=cost,
+            apart=True,
+            change={"engine": "vllm", "tensor_parallel_size": inside},
+            cost=prices.together((prices.CHANGES["vllm"], prices.CHANGES["tensor parallel"])),
             touches=ALL,
         )

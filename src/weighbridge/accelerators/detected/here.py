@@ -61,6 +61,21 @@ def look(
     return Here(seen=seen, devices=devices, notes=(*(n for s in seen for n in s.notes), *notes))
 
 
+def gathered(seen: tuple[Seen, ...]) -> Here:
+    """Of another machine: all of its devices, whatever a process of it sees."""
+    told = [d for s in seen for d in s.devices]
+    notes = (*(n for s in seen for n in s.notes), *map(_aside, filter(_integrated, told)))
+    return Here(seen=seen, devices=tuple(d for d in told if not d.integrated), notes=notes)
+
+
+def _integrated(device: Device) -> bool:
+    return device.integrated
+
+
+def _aside(device: Device) -> str:
+    return f"{device.name} is graphics of the CPU: no device for models"
+
+
 def _told(ask: Ask, platform: str) -> Iterator[Seen | None]:
     if platform == "darwin":
         yield _first(ask, (("sysctl", "hw.memsize", "iogpu.wired_limit_mb", BRAND), apple.chip))
@@ -79,6 +94,8 @@ def _told(ask: Ask, platform: str) -> Iterator[Seen | None]:
         yield _of_torch()
 
 
+# What tells on Linux; on Windows nvidia-smi and PowerShell do, on a Mac sysctl
+PROGRAMS = ("nvidia-smi", "rocm-smi", "amd-smi", "xpu-smi", "npu-smi", "hl-smi", "tpu-info")
 BRAND = "machdep.cpu.brand_string"
 
 
@@ -163,9 +180,7 @@ def _seen_by_process(
         kinds.setdefault(device.kind, []).append(device)
     for kind, some in kinds.items():
         own = [d for d in some if not d.integrated]
-        notes += [
-            f"{d.name} is graphics of the CPU: no device for models" for d in some if d.integrated
-        ]
+        notes += map(_aside, filter(_integrated, some))
         set_to = visible.asked(kind, environment)
         if set_to is not None and own:
             left = visible.chosen(set_to[1], own)

@@ -61,7 +61,7 @@ def smi(text: str) -> Seen:
 
 
 def _card(row: table.Row) -> Device:
-    sizes, mig = row.sizes, "Enabled" in row.mode
+    sizes, mig, wddm = row.sizes, "Enabled" in row.mode, row.switch in ("WDDM", "TCC", "MCDM")
     used, total = (size(n) for n in sizes) if sizes else (None, None)
     return _judged(
         Device(
@@ -71,7 +71,7 @@ def _card(row: table.Row) -> Device:
             index=row.index,
             total=None if mig else total,
             used=None if mig else used,
-            raw={"Memory-Usage": row.memory, "driver model": row.switch},
+            raw={"Memory-Usage": row.memory, **({"driver model": row.switch} if wddm else {})},
             why="MIG is on, and no slice was told: nvidia-smi -L lists them" if mig else "",
         )
     )
@@ -262,7 +262,7 @@ def _told(of: "Element", gpu: "Element", index: int) -> Device:
             source="nvidia-smi -q -x",
             index=index,
             uuid=(of.findtext("uuid") or ""),
-            raw={f"fb_memory_usage {name}": named(text) for name, text in memory.items() if text},
+            raw={name: named(text) for name, text in memory.items() if text},
             total=total,
             reserved=reserved,
             used=used,
