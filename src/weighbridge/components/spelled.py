@@ -5,13 +5,16 @@ are shared, scales beside codes or blocks of an engine there is none, and the ca
 """
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from weighbridge.arch.mixers import Attention, Latent, Mixer
 from weighbridge.dtypes import DType
+
+if TYPE_CHECKING:
+    from weighbridge.arch.mixers import Attention, Latent, Mixer
 
 
 def cache(
-    kinds: Mapping[Mixer, int],
+    kinds: "Mapping[Mixer, int]",
     nbytes: int,
     *,
     batch: int,
@@ -19,36 +22,40 @@ def cache(
     dtype: DType,
 ) -> str:
     """So many bytes of a cache, of the first of `tokens` that makes them; "" where none does."""
+    from weighbridge.arch.mixers import Attention, Latent  # a load has no layers
+
+    holding = {m: n for m, n in kinds.items() if isinstance(m, Attention | Latent)}
     for count in tokens:
-        terms = [_term(m, n, count, dtype) for m, n in kinds.items() if _holds(m)]
+        terms = [
+            _latent(m, n, count, dtype) if isinstance(m, Latent) else _heads(m, n, count, dtype)
+            for m, n in holding.items()
+        ]
         if terms and batch * sum(size for _, size in terms) == nbytes:
             requests = "" if batch == 1 else f" x {batch:,} requests"
             return " + ".join(f"{text}{requests}" for text, _ in terms)
     return ""
 
 
-def _holds(m: Mixer) -> bool:
-    return isinstance(m, Attention | Latent)
-
-
-def _term(m: Mixer, layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
+def _latent(m: "Latent", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
     """Layers of one kind: in words, and their bytes."""
-    each = dtype.nbytes // dtype.block if dtype.nbytes % dtype.block == 0 else 0
-    if isinstance(m, Latent):
-        text, elements = f"({m.rank:,} + {m.rotary:,})", m.latent_elements
-        return _spelled(layers, text, elements, each, tokens, "")
-    assert isinstance(m, Attention)
+    text = f"({m.rank:,} + {m.rotary:,})"
+    return _spelled(layers, text, m.latent_elements, dtype, tokens, "")
+
+
+def _heads(m: "Attention", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
+    """The same of layers that keep every head's key and value."""
     text = f"2 x {m.kv_heads:,} heads x {m.key_dim:,}"
     if m.key_dim != m.value_dim:
         text = f"{m.kv_heads:,} heads x ({m.key_dim:,} + {m.value_dim:,})"
     held = tokens if m.reach is None else min(tokens, m.reach)
     window = " of the window" if held < tokens else ""
-    return _spelled(layers, text, m.key_elements + m.value_elements, each, held, window)
+    return _spelled(layers, text, m.key_elements + m.value_elements, dtype, held, window)
 
 
 def _spelled(
-    layers: int, text: str, elements: int, each: int, tokens: int, window: str
+    layers: int, text: str, elements: int, dtype: DType, tokens: int, window: str
 ) -> tuple[str, int]:
+    each = dtype.nbytes // dtype.block if dtype.nbytes % dtype.block == 0 else 0
     told = f"{layers:,} layer{'s' * (layers != 1)} x {text} x {each} B x {tokens:,} tokens{window}"
     return told, layers * elements * each * tokens
 
