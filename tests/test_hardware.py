@@ -61,7 +61,7 @@ def test_transformers_unpacks_what_a_card_has_no_units_for(task, form):
 
 @pytest.mark.parametrize("task", ["load", "infer"])
 def test_transformers_4_refuses_float8_there(task):
-    with pytest.raises(UnsupportedError, match=r"RTX 3090 has no units for fp8-block.*vllm"):
+    with pytest.raises(UnsupportedError, match=r"RTX 3090 has no fp8-block hardware.*vllm"):
         ASK[task](SMALL, gpu="3090", quantization="fp8-block", engine_version="4.57")
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from weighbridge.fitted import Fit
     from weighbridge.render import Look
     from weighbridge.report import Report
+    from weighbridge.view.records import Screen
 
 F = TypeVar("F", bound=Callable[..., Any])
 ASCII = str.maketrans({"─": "-", "│": "|", "·": "-"})
@@ -167,11 +168,21 @@ def look_of(settings: dict[str, Any], form: str) -> "Look":
 
 def show(report: "Report", form: str, look: "Look") -> None:
     """Data to stdout, warnings to stderr."""
-    from weighbridge.render import render
+    from weighbridge.render import DATA, draw, render
 
-    click.echo(writable(render(report, form, look)), nl=False, color=look.color)
+    if form in DATA:
+        click.echo(writable(render(report, form)), nl=False)
+        if form not in WHOLE:
+            warn(report)
+        return
+    from weighbridge.view import screen
+
+    told = screen(
+        report, lang=look.lang, unit=look.unit, details=look.details, explain=look.explain
+    )
+    click.echo(writable(draw(told, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
-        warn(report)
+        warn(told)
 
 
 WHOLE = ("json", "markdown", "html")  # forms that hold the warnings
@@ -206,7 +217,7 @@ def columns() -> int:
         return WIDTH
 
 
-def warn(report: "Report | Fit") -> None:
+def warn(report: "Report | Fit | Screen") -> None:
     """Warnings, on stderr."""
     from weighbridge.wording import printable, redacted
 

@@ -43,7 +43,7 @@ from weighbridge.cli.options import FORMS, ONCE, output_form
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
-    """Run SCRIPT unmodified on a GPU that is not there, and report what it would have held.
+    """Run SCRIPT unmodified on a simulated GPU, and report its peak memory.
 
     SCRIPT is a Python file, or file.py:function for one function of it; what follows it is its
     own. It runs as `python SCRIPT` would, on fake tensors: quickly, without a GPU, without

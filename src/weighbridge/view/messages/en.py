@@ -3,7 +3,7 @@
 TABLE = {
     # verdicts
     "verdict.yes": "fits",
-    "verdict.tight": "fits, narrowly",
+    "verdict.tight": "fits narrowly",
     "verdict.no": "does not fit",
     "verdict.unknown": "cannot say",
     "headline.on": " on {card}",
@@ -33,7 +33,7 @@ TABLE = {
     "of its own",
     "reason.weights": "the weights alone are more than that",
     "reason.tipped": "what tips it over: {part}",
-    "reason.nodes": "{count} of them are {nodes} machines",
+    "reason.nodes": "{count} GPUs are {nodes} machines",
     "reason.no_device": "no device was named: --gpu says which",
     # the bar
     "bar.words": "on the card: {parts}",
