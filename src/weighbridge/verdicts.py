@@ -90,6 +90,7 @@ def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
         devices_used=len(gpus),
         marketed_gb=None,
         reason=worst.reason + named,
+        usable_each=tuple(each.low for each in budget.each),
     )
 
 

@@ -412,6 +412,22 @@ def test_device_map_fills_a_small_card_no_further_than_it_has():
     assert verdict("3060:2", weighbridge.load, dtype="float32").fits == "no"
 
 
+def test_the_screen_of_mixed_cards_is_of_the_one_that_decides(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["infer", LLAMA, "--gpu", "4090+3060", "--engine", "llama.cpp"]) == 0
+    found = capsys.readouterr().out
+    assert "fits on RTX 4090 + GeForce RTX 3060 12GB" in found and "2 x" not in found
+    assert "of 11.7" in found and "the tightest of 2 GPUs" in found and "weights 4." in found
+    run(["load", "llama-3.1-70b", "--gpu", "4090+3060"])
+    assert "23.5 + 11.7 is not 35.2 GiB" in " ".join(capsys.readouterr().out.split())
+
+
+def test_json_has_what_each_of_mixed_cards_gives():
+    told = weighbridge.load(LLAMA, gpu="3060+4090").to_dict()["verdict"]["usable_each_bytes"]
+    assert [round(n / GIB, 1) for n in told] == [11.7, 23.5]
+    assert "usable_each_bytes" not in weighbridge.load(LLAMA, gpu="4090:2").to_dict()["verdict"]
+
+
 def test_every_card_of_mixed_ones_counts():
     small = verdict("3060+3060+4090", weighbridge.load)
     assert (small.count, small.accelerator) == (3, "2 x GeForce RTX 3060 12GB + GeForce RTX 4090")
