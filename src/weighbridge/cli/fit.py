@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Sections)
-@click.argument("model", shell_complete=model_names)
+@click.argument("model", required=False, shell_complete=model_names)
 @click.option(
     "--for",
     "for_",
     type=click.Choice(["load", "infer", "lora", "qlora", "train"]),
     help="The question that the exit code is about. Default: infer.",
+)
+@click.option(
+    "--explain-oom",
+    metavar="FILE|-",
+    help="Say why memory ran out, from the message or log in FILE, and what to change. "
+    "With or without MODEL.",
 )
 @click.option(
     "--max",
@@ -44,7 +50,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="No change here: fit always exits with its verdict.")
 @source_options
 @output_options
-def fit(model: str, **settings: Any) -> int:
+def fit(model: str | None, explain_oom: str | None, **settings: Any) -> int:
     """Does MODEL fit my GPU: loading, inference, LoRA, QLoRA, full training?
 
     MODEL is what `weighbridge load` takes. Any setting of `infer` and `train` can be given; it
@@ -55,6 +61,7 @@ def fit(model: str, **settings: Any) -> int:
     weighbridge fit llama-3.1-8b --gpu 3060
     weighbridge fit qwen3-30b-a3b --gpu 'm3 max 64gb' --engine llama.cpp
     weighbridge fit llama-3.1-70b --gpu a100-80gb:2 --for qlora && echo "it fits"
+    weighbridge fit llama-3.1-8b --explain-oom train.log
     """
     from weighbridge import api
     from weighbridge.cli.progress import progress
@@ -62,6 +69,12 @@ def fit(model: str, **settings: Any) -> int:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
+    if explain_oom is not None:
+        from weighbridge.cli import oom
+
+        return oom.explain(explain_oom, model, settings, form=form)
+    if model is None:
+        raise click.UsageError("name a MODEL, or a log with --explain-oom FILE")
     look = look_of(settings, form)
     settings.pop("check")
     with progress(model) as callback:
