@@ -277,6 +277,23 @@ def test_doctor_shows_raw_and_understood_numbers(machine_with, capsys):
     assert answered(capsys, "-q") == f"{13939 * MIB}\n"
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize(
+    "name", ["nvidia_smi_xml_t4", "nvidia_smi_xml_a100_mig", "nvidia_smi_no_driver"]
+)
+def test_doctor_keeps_to_the_width_of_the_terminal(machine_with, capsys, monkeypatch, name, width):
+    machine_with(name)
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert max(map(len, answered(capsys).splitlines())) <= width
+
+
+def test_doctor_in_other_forms_and_in_chinese(machine_with, capsys):
+    machine_with("nvidia_smi_xml_t4")
+    assert "一张加速卡" in answered(capsys, "--lang", "zh")
+    assert "| T4 |" in answered(capsys, "--format", "markdown").replace("  ", " ")
+    assert "<table" in answered(capsys, "--format", "html")
+
+
 def test_doctor_tells_no_id_of_the_machine(machine_with, capsys):
     machine_with("nvidia_smi_xml_t4")
     assert "GPU-00000001-0000" in text("nvidia_smi_xml_t4")
