@@ -189,6 +189,12 @@ def machine_with(tmp_path, monkeypatch):
     here.forget()
 
 
+@pytest.mark.parametrize("typed", ["local:2", "2x local", "local:0,1"])
+def test_local_takes_no_count(typed):
+    with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES"):
+        budget(typed, None, None)
+
+
 def test_cards_that_the_environment_hides_are_not_taken(machine_with, monkeypatch, capsys):
     machine_with("nvidia_smi_xml_t4")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
