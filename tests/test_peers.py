@@ -883,3 +883,37 @@ def test_a_gguf_of_a_trillion_parameters(tmp_path):
     assert os.stat(path).st_size > 1 << 42
     assert parameters(str(path)) == 1 << 40
     assert struct.calcsize("P") == 8
+
+
+# accelerate: docs/source/usage_guides/model_size_estimator.md, where MB and GB are MiB and GiB
+
+
+@pytest.mark.parametrize(
+    ("typed", "float32"),
+    [
+        (["bert-base-cased", "--base-model"], ("86.46 MiB", "413.18 MiB", "1.61 GiB")),
+        (
+            ["HuggingFaceM4/idefics-80b-instruct", "--base-model", "--engine-version", "4.57"],
+            ("3.02 GiB", "297.12 GiB", "1.16 TiB"),
+        ),
+        (
+            ["timm/resnet50.a1_in1k", "--library_name", "timm"],
+            ("9.00 MiB", "97.70 MiB", "389.97 MiB"),
+        ),
+    ],
+)
+def test_the_three_examples_of_accelerates_tutorial(capsys, hub, typed, float32):
+    """No network, torch or timm. The embeddings of BERT are one module that is never split."""
+    assert run(["estimate-memory", *typed, "--offline"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if "float32" in line)
+    assert tuple(cell.strip() for cell in row.strip("│").split("│"))[1:] == float32
+
+
+def test_what_accelerate_would_print_is_said(capsys):
+    assert run(["estimate-memory", "bert-base-cased"]) == 0
+    said = capsys.readouterr()
+    assert "413.30 MiB" in said.out
+    assert said.err == (
+        "note: accelerate counts BertModel, without its head: 413.18 MiB in float32; "
+        "--base-model shows that table\n"
+    )

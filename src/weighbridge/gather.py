@@ -112,7 +112,11 @@ def _catalogued(text: str, ref: Any, options: Options) -> Inventory:
 
 
 def _entry(text: str, entry: catalogue.Entry) -> Inventory:
-    part = Part(config=entry.config, quantization=declared_quantization(entry.config))
+    part = Part(
+        library="timm" if entry.model_type == catalogue.TIMM else "transformers",
+        config=entry.config,
+        quantization=declared_quantization(entry.config),
+    )
     return Inventory(
         reference=text,
         name=entry.name,
@@ -134,14 +138,15 @@ def _sized(text: str, ref: Any, options: Options) -> Inventory:
 
 
 def _timm(text: str, ref: Any, options: Options) -> Inventory:
-    """The Hub's `timm/NAME`, whose headers are enough; else the library by name."""
+    """The Hub's `timm/NAME`, whose headers are enough; else what the name says."""
     try:
         return _read(text, ref, options)
     except (HubError, NotFoundError) as error:
         part = Part(library="timm", config={"architecture": ref.name})
-        note = f"built by the timm library: {error}"
+        why = "--offline is set" if options.offline else str(error).partition(", and ")[0]
+        note = f"{text}: counted from the name of its architecture; no file was read ({why})"
         return Inventory(
-            reference=text, name=ref.name, parts=(part,), read_from=("timm",), notes=(note,)
+            reference=text, name=ref.name, parts=(part,), read_from=("the name",), notes=(note,)
         )
 
 

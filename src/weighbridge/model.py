@@ -208,6 +208,10 @@ def _with_headers(
 
 def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint | None:
     """The family's blueprint; None where the model type or its class is not in our tables."""
+    if part.library == "timm" and part.config is not None:
+        from weighbridge.arch import timm_nets  # rules, which language models do without
+
+        return timm_nets.of_config(part.config)
     if part.library != "transformers" or part.config is None or not known(part.config):
         return None
     config = Config(part.config, where=part.where, cls=part.cls or _encoder_alone(part))

@@ -35,6 +35,7 @@ from weighbridge.settings import checked, read
 from weighbridge.wording import clipped
 
 if TYPE_CHECKING:
+    from weighbridge.fitted import Fit
     from weighbridge.launch import Launch
     from weighbridge.workload import Infer, Load, Train
 
@@ -283,6 +284,27 @@ class Prepared:
         model = self.model(base_model=w.base_model)
         with following(self.given):
             return self._helped("train", w, partial(train, model), remedies, pinned)
+
+    def fit(self, **settings: Any) -> "Fit":
+        """Whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full training.
+
+        Args:
+            settings: as for `weighbridge.fit`.
+
+        Returns:
+            A frozen `Fit`: one question each, with its verdict, its report and its remedies.
+
+        Raises:
+            weighbridge.errors.WeighbridgeError: bad settings, or a model outside our rules.
+        """
+        from weighbridge.fitting.answering import fit
+        from weighbridge.fitting.asking import asked as read_fit
+
+        return fit(self, read_fit(settings), self._sized)
+
+    def _sized(self, reference: str) -> "Prepared":
+        """Another model, of a bare size."""
+        return opened(reference, self.options)
 
 
 def _served(

@@ -92,19 +92,21 @@ class Report:
         }
 
     def __str__(self) -> str:
-        from weighbridge.render.human import human
+        from weighbridge.render import render
 
-        return human(self)
+        return render(self, "human")
 
     def _repr_markdown_(self) -> str:
-        from weighbridge.render.markdown import markdown
+        from weighbridge.render import draw
+        from weighbridge.view import screen
 
-        return markdown(self)
+        return draw(screen(self)._replace(brief=()), "markdown")
 
     def _repr_html_(self) -> str:
-        from weighbridge.render.html import html
+        from weighbridge.render.html import part
+        from weighbridge.view import screen
 
-        return html(self)
+        return part(screen(self))
 
 
 def _bytes(b: Bytes) -> dict[str, int]:
@@ -238,6 +240,10 @@ def _verdict(v: "Verdict") -> dict[str, Any]:
         "source": v.source,
         "published": None if v.published is None else dict(v.published),
         "host": None if v.host is None else _host(v.host),
+        "share_that_fits": v.share_that_fits,
+        "tight": v.tight,
+        "tipped_by": v.tipped_by,
+        "nodes": v.nodes,
     }
 
 
@@ -248,4 +254,7 @@ def _host(h: "HostVerdict") -> dict[str, Any]:
         "available": h.available,
         "fits": h.fits,
         "reason": h.reason,
+        "share_that_fits": h.share_that_fits,
+        "tight": h.tight,
+        "tipped_by": h.tipped_by,
     }

@@ -8,7 +8,7 @@ import gc
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.formats.strict_json import strict_json
@@ -19,8 +19,16 @@ from weighbridge.settings import INFER, TRAIN
 from weighbridge.units import MIB
 from weighbridge.wording import one_line, shown
 
+if TYPE_CHECKING:
+    from weighbridge.fitted import Fit
+
 KEYS = frozenset({"task", "model", "workload", "remedies"})
-BESIDE = {"load": ("revision",), "infer": ("revision", "command"), "train": ("revision",)}
+BESIDE = {
+    "load": ("revision",),
+    "infer": ("revision", "command"),
+    "train": ("revision",),
+    "fit": ("revision",),
+}
 MANY = 64  # models that are kept at once
 COLLECT_AFTER = 128  # answers
 MOST_TENSORS = 1 << 18  # stored and made, of all models that are kept
@@ -47,7 +55,7 @@ class Requests:
             message = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
             return failed(one_line(message))
 
-    def _report(self, line: str | bytes) -> Report:
+    def _report(self, line: str | bytes) -> "Report | Fit":
         request = _request(line)
         task = request.get("task")
         if not isinstance(task, str) or task not in BESIDE:
@@ -58,6 +66,8 @@ class Requests:
         helped = _remedies(request)
         if task == "infer":
             return self._serving(model, revision, command, given, helped)
+        if task == "fit":
+            return self._prepared(model, revision).fit(**given)
         expected = given.pop("engine", None) if task == "load" else None
         w = asked(task, None, given)
         found = self._prepared(model, revision)

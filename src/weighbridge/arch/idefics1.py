@@ -13,6 +13,8 @@ from weighbridge.arch.clip import clip_vision, side
 from weighbridge.arch.config import Config
 from weighbridge.arch.vision import layernorm
 
+IDEFICS_POSITIONS = 2048  # default of IdeficsEmbedding, which no config changes
+
 
 def parts(c: Config) -> tuple[Config, Config]:
     return (
@@ -102,15 +104,19 @@ def head(c: Config, at: str) -> Iterator[Param]:
 
 
 def buffers(c: Config, at: str) -> Iterator[Buffer]:
-    """Every attention has frequencies of its own."""
+    """Every attention has frequencies of its own, and before transformers 5 the cosines and sines
+    of all positions (4.57, IdeficsEmbedding)."""
     places = side(parts(c)[0]) ** 2 + 1
     yield Buffer(f"{at}vision_model.embeddings.position_ids", (1, places), "int64")
     half = c.num("hidden_size") // max(1, c.num("num_attention_heads")) // 2
+    angles = (IDEFICS_POSITIONS, 2 * half)
     own = [f"layers.{i}.self_attn" for i in range(c.layers("num_hidden_layers"))]
     cross = [f"gated_cross_attn_layers.{i}.cross_attn" for i in range(crossings(c))]
     for path in own + cross:
         for name in ("inv_freq", "original_inv_freq"):
             yield Buffer(f"{at}{path}.rotary_emb.{name}", (half,), "float32")
+        for name in ("cos_cached", "sin_cached"):
+            yield Buffer(f"{at}{path}.rotary_emb.{name}", angles, "", until=5)
 
 
 IDEFICS = Family(

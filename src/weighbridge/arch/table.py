@@ -170,6 +170,7 @@ FAMILIES: dict[str, str] = {
     "siglip2_text_model": "clip:SIGLIP_TEXT",
     "siglip2_vision_model": "clip:SIGLIP2_VISION",
     "swin": "swin:SWIN",
+    "timm_wrapper": "timm_nets.wrapper:WRAPPER",
     "vit": "vit:VIT",
     "aya_vision": "llava:AYA_VISION",
     "cohere2_vision": "llava:COHERE2_VISION",

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from weighbridge.parsed import Parsed
 
+TIMM = "timm_wrapper"  # what transformers calls a network of timm
+
 
 class Entry(NamedTuple):
     name: str

@@ -6,13 +6,19 @@ the config names is counted (lm_head too), GiB is written where GiB is meant, mi
 training is the sum of what coexists (16 bytes a parameter), and local folders are read.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from weighbridge.cli.options import source_options, warn, writable
 
+if TYPE_CHECKING:
+    from weighbridge.prepared import Prepared
+    from weighbridge.report import Report
+
 DTYPES = ("float32", "float16", "int8", "int4")
+OLDER = "4.57"  # the last transformers 4
 
 
 class ManyValues(click.Command):
@@ -39,6 +45,9 @@ class ManyValues(click.Command):
 @click.option("--dtypes", multiple=True, type=click.Choice(DTYPES), default=DTYPES)
 @click.option("--trust_remote_code", "remote", is_flag=True, hidden=True)
 @click.option("--base-model", is_flag=True, help="The headless class, which accelerate counts.")
+@click.option(
+    "--engine-version", metavar="V", help="Version of transformers that builds it (4.40)."
+)
 @source_options
 def estimate_memory(
     model_name: str, library_name: str | None, dtypes: tuple[str, ...], **settings: Any
@@ -56,7 +65,28 @@ def estimate_memory(
     settings["trust_remote_code"] |= settings.pop("remote")
     if library_name == "timm" and not model_name.startswith("timm/"):
         model_name = f"timm/{model_name}"
+    asked = {name: settings.pop(name) for name in ("base_model", "engine_version")}
     with progress(model_name) as callback:
-        report = api.load(model_name, progress=callback, **settings)
+        prepared = api.prepare(model_name, progress=callback, **settings)
+    report = prepared.load(**asked)
     click.echo(writable(table(report, dtypes)))
     warn(report)
+    headless = None if asked["base_model"] else _headless(prepared, report, asked)
+    if headless:
+        click.echo(f"note: {headless}", err=True)
+
+
+def _headless(prepared: "Prepared", report: "Report", asked: Mapping[str, Any]) -> str:
+    """What accelerate itself would print for float32, where its class is another; else ""."""
+    from weighbridge.render.accelerate import total
+
+    base = prepared.load(**{**asked, "base_model": True})
+    if base.model.parameters == report.model.parameters:
+        return ""
+    found = total(base, "float32")
+    older = total(prepared.load(base_model=True, engine_version=OLDER), "float32")
+    beside = "" if older == found else f" ({older} with transformers 4)"
+    return (
+        f"accelerate counts {base.model.architecture}, without its head: {found} in float32"
+        f"{beside}; --base-model shows that table"
+    )

@@ -15,12 +15,12 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.estimate import served, uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.estimate.limits import largest
+from weighbridge.judged import Answer as Fits
 from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Bytes, Device
 from weighbridge.model import Model
 from weighbridge.report import Report
 from weighbridge.settings import foreign
-from weighbridge.verdicts import Answer as Fits
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -164,6 +164,10 @@ def _quick(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> Callable[[Po
 
 def _surely(found: Held, like: bounds.Runs, budget: "Budget") -> bool:
     """Whether the verdict is yes, with the margins of such runs."""
+    if budget.mixed and len(found.kinds) == found.gpus == budget.choice.count:
+        each = enumerate(bounds.highest([k], like, several=found.gpus > 1) for k in found.kinds)
+        rooms = all(verdicts.surely(high, 1, budget.alone(i)) for i, high in each)
+        return found.surely == "yes" and rooms
     high = bounds.highest(found.kinds, like, several=found.gpus > 1)
     return found.surely == "yes" and verdicts.surely(high, found.gpus, budget)
 

@@ -1,0 +1,134 @@
+"""Networks of the timm library that need no library: name -> the tensors of its class.
+
+    resnet50.a1_in1k -> ResNet: resnet(depth=50), 1,000 classes
+
+A name is an architecture and, behind a dot, the tag of its weights, whose ending says how many
+classes they tell apart. Each pattern below is the names of one architecture that timm has; the
+groups in it are what the rule is given.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from weighbridge.arch.blueprint import Blueprint, Buffer, Param
+from weighbridge.errors import BadFileError
+from weighbridge.wording import shown
+
+# names -> (timm's class, "module:rule")
+RULES: dict[str, tuple[str, str]] = {
+    r"resnet(18|34|50|101|152)": ("ResNet", "resnet:resnet"),
+    r"resnext(50)_(32)x(4)d": ("ResNet", "resnet:resnext"),
+    r"resnext(101)_(32)x(4|8|16|32)d": ("ResNet", "resnet:resnext"),
+    r"resnext(101)_(64)x(4)d": ("ResNet", "resnet:resnext"),
+    r"wide_resnet(50|101)_2": ("ResNet", "resnet:wide"),
+    r"convnext_(atto|femto|pico|nano|tiny|small|base|large|xlarge)": (
+        "ConvNeXt",
+        "convnext:convnext",
+    ),
+    r"(?:tf_)?efficientnet_b([0-8])": ("EfficientNet", "mobile:efficientnet"),
+    r"mobilenetv2_(035|050|075|100|110d|120d|140)": ("EfficientNet", "mobile:mobilenet_v2"),
+    r"mobilenetv3_(large|small)_(075|100)": ("MobileNetV3", "mobile:mobilenet_v3"),
+    r"mobilenetv3_(small)_(050)": ("MobileNetV3", "mobile:mobilenet_v3"),
+    r"vit_(tiny)_patch(16)_(224|384)": ("VisionTransformer", "vit:vit"),
+    r"vit_(small|base|large)_patch(16|32)_(224|384)": ("VisionTransformer", "vit:vit"),
+    r"vit_(small|base)_patch(8)_(224)": ("VisionTransformer", "vit:vit"),
+    r"vit_(large|huge)_patch(14)_(224)": ("VisionTransformer", "vit:vit"),
+    r"deit_(tiny|small|base)_patch(16)_(224)": ("VisionTransformer", "vit:vit"),
+    r"deit_(base)_patch(16)_(384)": ("VisionTransformer", "vit:vit"),
+    r"deit_(tiny|small|base)_distilled_patch(16)_(224)": (
+        "VisionTransformerDistilled",
+        "vit:distilled",
+    ),
+    r"deit_(base)_distilled_patch(16)_(384)": ("VisionTransformerDistilled", "vit:distilled"),
+    r"swin_(tiny|small|base|large)_patch(4)_window(7)_(224)": ("SwinTransformer", "swin:swin"),
+    r"swin_(base|large)_patch(4)_window(12)_(384)": ("SwinTransformer", "swin:swin"),
+    r"densenet(121|161|169|201)": ("DenseNet", "densenet:densenet"),
+    r"vgg(11|13|16|19)(_bn)?": ("VGG", "vgg:vgg"),
+    r"regnet([xy])_(002|004|006|008|016|032|040|064|080|120|160|320)": (
+        "RegNet",
+        "regnet:regnet",
+    ),
+}
+RULES |= dict.fromkeys(
+    (r"regnet(x)_(004)(_tv)", r"regnet(y)_(008|080)(_tv)"), ("RegNet", "regnet:regnet")
+)
+CLASSES = {  # by how a tag ends; timm's own names for subsets of ImageNet
+    "in1k": 1000,
+    "in12k": 11_821,
+    "in21k": 21_843,
+    "in22k": 21_841,
+}
+HEADLESS = frozenset({"orig_in21k", "dino", "mae", "seer"})  # released without classes
+OTHERS = frozenset({"miil_in21k"})  # of another subset than its name says
+MOST_CLASSES = 10**6  # of a stranger's config
+
+
+class Named(NamedTuple):
+    """What a name says: the rule, what it is given, and how many classes there are."""
+
+    cls: str
+    rule: str
+    given: tuple[str | None, ...]
+    classes: int
+
+
+def blueprint(name: str, classes: int | None = None) -> Blueprint | None:
+    """The tensors of `timm.create_model(name)`; None where our rules do not know it. `classes`
+    are what a config says; without, the tag decides."""
+    found = _named(name, classes)
+    return None if found is None else _built(found)
+
+
+def of_config(config: Mapping[str, Any]) -> Blueprint | None:
+    """The tensors of the class that a config of timm's names by its `architecture`."""
+    classes = config.get("num_classes")
+    if classes is not None and (type(classes) is not int or not 0 <= classes <= MOST_CLASSES):
+        raise BadFileError(
+            f"num_classes must be a number of classes, not {shown(classes)}: correct the config"
+        )
+    return blueprint(str(config.get("architecture")), classes)
+
+
+def _named(name: str, classes: int | None = None) -> Named | None:
+    architecture, dot, tag = name.partition(".")
+    if classes is None:
+        classes = _classes(tag) if dot else CLASSES["in1k"]
+    if classes is None:
+        return None
+    for pattern, (cls, rule) in RULES.items():
+        match = re.fullmatch(pattern, architecture)
+        if match is not None:
+            return Named(cls, rule, match.groups(), classes)
+    return None
+
+
+def _classes(tag: str) -> int | None:
+    """How many classes weights with that tag have; None where it does not say."""
+    if tag in HEADLESS:
+        return 0
+    said = re.findall(r"(?:^|_)(in\d+k)(?=_|$)", tag)
+    return CLASSES.get(said[-1]) if said and tag not in OTHERS else None
+
+
+def known(name: str) -> bool:
+    return _named(name) is not None
+
+
+@cache
+def _built(found: Named) -> Blueprint:
+    tensors = tuple(_run(found))
+    return Blueprint(
+        cls=found.cls,
+        params=tuple(t for t in tensors if isinstance(t, Param)),
+        buffers=tuple(t for t in tensors if isinstance(t, Buffer)),
+    )
+
+
+def _run(found: Named) -> Iterator[Param | Buffer]:
+    module, name = found.rule.split(":")
+    rule: Any = getattr(import_module(f"weighbridge.arch.timm_nets.{module}"), name)
+    tensors: Iterator[Param | Buffer] = rule(*found.given, classes=found.classes)
+    return tensors
