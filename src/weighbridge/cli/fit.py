@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.cli.chart import chart_file, chart_option, draw
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     CODES,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="No change here: fit always exits with its verdict.")
 @source_options
 @output_options
+@chart_option
 def fit(model: str | None, explain_oom: str | None, **settings: Any) -> int:
     """Does MODEL fit my GPU: loading, inference, LoRA, QLoRA, full training?
 
@@ -75,11 +77,15 @@ def fit(model: str | None, explain_oom: str | None, **settings: Any) -> int:
         return oom.explain(explain_oom, model, settings, form=form)
     if model is None:
         raise click.UsageError("name a MODEL, or a log with --explain-oom FILE")
-    look = look_of(settings, form)
+    chart, look = chart_file(settings), look_of(settings, form)
     settings.pop("check")
     with progress(model) as callback:
         found = api.fit(model, progress=callback, **settings)
     _show(found, form, look)
+    if chart is not None:
+        from weighbridge.charts.fits import fits
+
+        draw(chart, fits(found, unit=look.unit))
     return code(found)
 
 
