@@ -167,15 +167,25 @@ class Prepared:
         report = answer(workload)
         if not remedies or report.verdict is None or report.verdict.fits == "yes":
             return report
-        from weighbridge.remedies import search  # of what does not fit
+        from weighbridge.remedies import Case, said, search  # of what does not fit
 
         def ask(changed: Any) -> Report:
             return (again or answer)(asked(task, changed, {}))
 
-        return replace(
-            report,
-            remedies=search(task, workload, report, ask, pinned=pinned),
+        case = Case(
+            task=task,
+            workload=workload,
+            report=report,
+            ask=ask,
+            pinned=said(workload) if pinned is None else frozenset(pinned),
+            loads=self._loads(),
         )
+        return replace(report, remedies=search(case))
+
+    def _loads(self) -> str:
+        """What a line of Python is told to load; "" of a config that is at hand."""
+        named = self.source.repo_id or self.source.reference
+        return named if isinstance(self.given, str | os.PathLike) else ""
 
     def infer(
         self,
