@@ -6,6 +6,8 @@ import click
 
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
+    SOURCE,
+    beside,
     device_options,
     exit_code,
     judges,
@@ -13,12 +15,16 @@ from weighbridge.cli.options import (
     output_form,
     output_options,
     show,
+    source_of,
     source_options,
+    verdicts,
 )
+from weighbridge.cli.several import asked, cases
+from weighbridge.settings import LOAD
 
 
 @click.command()
-@click.argument("model", shell_complete=model_names)
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, shell_complete=model_names)
 @click.option("--dtype", metavar="DTYPE", help="Load in this dtype: bfloat16, float16, float32...")
 @click.option(
     "--quantization", metavar="FORMAT", help="Load in this format: nf4, gptq-4bit-g128, Q4_K_M..."
@@ -31,7 +37,7 @@ from weighbridge.cli.options import (
 @device_options
 @source_options
 @output_options
-def load(model: str, **settings: Any) -> int:
+def load(models: tuple[str, ...], **settings: Any) -> int:
     """What the weights of MODEL take in each format, and what loading them allocates.
 
     MODEL is a catalogue name, a Hub id (org/name, org/name@revision, org/name:Q4_K_M), a URL,
@@ -51,7 +57,12 @@ def load(model: str, **settings: Any) -> int:
     )
     look, check = look_of(settings, form), settings.pop("check")
     judges(settings, check=check)
-    with progress(model) as callback:
-        report = api.load(model, progress=callback, **settings)
+    found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, LOAD)
+    if len(found) > 1:
+        reports = asked(found, source_of(settings), "load", remedies=form == "json")
+        beside(reports, [case.label for case in found], form, look)
+        return verdicts(reports, check=check)
+    with progress(models[0]) as callback:
+        report = api.load(models[0], progress=callback, **settings)
     show(report, form, look)
     return exit_code(report, check=check)
