@@ -35,7 +35,7 @@ from weighbridge.settings import checked, read
 from weighbridge.wording import clipped
 
 if TYPE_CHECKING:
-    from weighbridge.fitted import Fit
+    from weighbridge.fitted import Fit, Ranking
     from weighbridge.launch import Launch
     from weighbridge.workload import Infer, Load, Train
 
@@ -237,16 +237,8 @@ class Prepared:
     ) -> Report:
         """Answers a question that `serving` has read."""
         typed, launched = question.workload, question.launched
-        w = typed if launched is not None else self._meant(typed)
-        w = replace(
-            w,
-            draft_model=_named("draft", w.draft_model, draft),
-            mmproj=_named("projector", w.mmproj, projector),
-        )
-        beside = {
-            "draft": self._beside(w.draft_model, draft),
-            "projector": self._beside(w.mmproj, projector),
-        }
+        meant = typed if launched is not None else self._meant(typed)
+        w, beside = self._with(meant, draft, projector)
         model = self.model(base_model=w.base_model)
 
         def answer(workload: "Infer", *, limits: bool = True) -> Report:
@@ -256,6 +248,27 @@ class Prepared:
             again = partial(answer, limits=False)
             report = self._helped("infer", w, answer, remedies, pinned, again)
             return _said(report, typed, w)
+
+    def briefly(self, workload: "Infer") -> Report:
+        """The answer of `infer` about peaks and verdict alone: nothing is searched for."""
+        w, beside = self._with(self._meant(asked("infer", workload, {})), None, None)
+        model = self.model(base_model=w.base_model)
+        with following(self.given):
+            return _served(model, Serving(w), beside, limits=False)
+
+    def _with(
+        self, w: "Infer", draft: "Prepared | None", projector: "Prepared | None"
+    ) -> "tuple[Infer, Mapping[str, Model | None]]":
+        """The workload, and the models that work beside this one."""
+        w = replace(
+            w,
+            draft_model=_named("draft", w.draft_model, draft),
+            mmproj=_named("projector", w.mmproj, projector),
+        )
+        return w, {
+            "draft": self._beside(w.draft_model, draft),
+            "projector": self._beside(w.mmproj, projector),
+        }
 
     def _beside(self, name: str | None, found: "Prepared | None") -> Model | None:
         """The model of that name, which works beside this one."""
@@ -310,6 +323,17 @@ class Prepared:
         from weighbridge.fitting.asking import asked as read_fit
 
         return fit(self, read_fit(settings), self._sized)
+
+    def gpus(self, **settings: Any) -> "Ranking":
+        """The cards of the catalogue for this model: what fits first, the smallest first.
+
+        Args:
+            settings: as for `weighbridge.fit`, without a card.
+        """
+        from weighbridge.fitting.asking import asked as read_fit
+        from weighbridge.fitting.ranking import gpus
+
+        return gpus(self, read_fit(settings, named=False))
 
     def _sized(self, reference: str) -> "Prepared":
         """Another model, of a bare size."""
