@@ -7,6 +7,8 @@ import click
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     CODES,
+    WHOLE,
+    look_of,
     output_form,
     output_options,
     source_options,
@@ -18,6 +20,7 @@ from weighbridge.settings import FIT
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
+    from weighbridge.render import Look
 
 
 @click.command(cls=Sections)
@@ -66,17 +69,17 @@ def fit(model: str | None, explain_oom: str | None, **settings: Any) -> int:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
+    look = look_of(settings, form)
     if explain_oom is not None:
         from weighbridge.cli import oom
 
-        return oom.explain(explain_oom, model, settings, form=form)
+        return oom.explain(explain_oom, model, settings, form, look)
     if model is None:
         raise click.UsageError("name a MODEL, or a log with --explain-oom FILE")
-    for name in ("unit", "explain", "check"):
-        settings.pop(name)
+    settings.pop("check")
     with progress(model) as callback:
         found = api.fit(model, progress=callback, **settings)
-    _show(found, form)
+    _show(found, form, look)
     return code(found)
 
 
@@ -89,13 +92,14 @@ def code(found: "Fit") -> int:
     return CODES["unknown" if found.solved.value is None and found.fits != "no" else "no"]
 
 
-def _show(found: "Fit", form: str) -> None:
+def _show(found: "Fit", form: str, look: "Look") -> None:
     """Data to stdout, warnings to stderr."""
     from weighbridge.render import fit as renderers
 
     name = "as_json" if form == "json" else form
-    click.echo(writable(getattr(renderers, name)(found)), nl=False)
-    if form not in ("json", "markdown"):
+    own = (look,) if form in ("human", "markdown", "html") else ()
+    click.echo(writable(getattr(renderers, name)(found, *own)), nl=False, color=look.color)
+    if form not in WHOLE:
         warn(found)
 
 

@@ -8,6 +8,7 @@ from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     exit_code,
     judges,
+    look_of,
     output_form,
     output_options,
     show,
@@ -41,12 +42,12 @@ def infer(model: str | None, **settings: Any) -> int:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    unit, explain, check = (settings.pop(name) for name in ("unit", "explain", "check"))
+    look, check = look_of(settings, form), settings.pop("check")
     judges(settings, check=check)
     given = {name: value for name, value in settings.items() if value is not None}
     with progress(model or "the model") as callback:
         report = api.infer(model, progress=callback, **given)
-    show(report, form, unit=unit, explain=explain)
+    show(report, form, look)
     return exit_code(report, check=check)
 
 

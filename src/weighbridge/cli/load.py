@@ -9,6 +9,7 @@ from weighbridge.cli.options import (
     device_options,
     exit_code,
     judges,
+    look_of,
     output_form,
     output_options,
     show,
@@ -48,9 +49,9 @@ def load(model: str, **settings: Any) -> int:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    unit, explain, check = (settings.pop(name) for name in ("unit", "explain", "check"))
+    look, check = look_of(settings, form), settings.pop("check")
     judges(settings, check=check)
     with progress(model) as callback:
         report = api.load(model, progress=callback, **settings)
-    show(report, form, unit=unit, explain=explain)
+    show(report, form, look)
     return exit_code(report, check=check)

@@ -8,6 +8,7 @@ from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     exit_code,
     judges,
+    look_of,
     output_form,
     output_options,
     show,
@@ -39,12 +40,12 @@ def train(model: str, **settings: Any) -> int:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    unit, explain, check = (settings.pop(name) for name in ("unit", "explain", "check"))
+    look, check = look_of(settings, form), settings.pop("check")
     judges(settings, check=check)
     given = {name: value for name, value in settings.items() if value is not None}
     with progress(model) as callback:
         report = api.train(model, progress=callback, **given)
-    show(report, form, unit=unit, explain=explain)
+    show(report, form, look)
     return exit_code(report, check=check)
 
 

@@ -165,6 +165,8 @@ TABLE = {
     "sure.likely": "likely: ",
     "others": "It may also be that {causes}.",
     "or": " or that ",
+    "explain.heading": "The model beside it",
+    "details.heading": "Figures of the message",
     "change.heading": "What to change",
     "change.peak": "{size} then",
     "change.costs": " · costs: {cost}",

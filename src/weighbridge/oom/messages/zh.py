@@ -129,6 +129,8 @@ TABLE = {
     "sure.likely": "很可能：",
     "others": "也可能是{causes}。",
     "or": "，或",
+    "explain.heading": "对照的模型",
+    "details.heading": "消息里的数字",
     "change.heading": "怎么改",
     "change.peak": "之后 {size}",
     "change.costs": " · 代价：{cost}",
