@@ -79,7 +79,7 @@ def test_a_round_share_looks_like_a_limit():
 
 
 def test_vllm_gives_opposite_advice_for_opposite_failures():
-    no_room_for_a_cache = changes_of(saying("vllm-kv-bytes"))
+    no_room_for_a_cache = changes_of(needs("4.26", "4.25"))
     assert {"gpu_memory_utilization": "0.95"} in [c.change for c in no_room_for_a_cache]
     text = "vllm/worker.py\nRuntimeError: CUDA error: out of memory"
     no_room_beside_it = changes_of(text, gpu_memory_utilization=0.97)
@@ -261,6 +261,28 @@ def asked(capfd, tmp_path, text, *arguments):
     log.write_text(text)
     code = run(["fit", *arguments, "--explain-oom", str(log)])
     return code, *capfd.readouterr()
+
+
+@pytest.mark.parametrize("form", ["markdown", "html"])
+def test_other_forms_and_languages(capfd, tmp_path, form):
+    code, out, _ = asked(capfd, tmp_path, saying("torch-2.1"), "--format", form, "--lang", "zh")
+    assert code == 0
+    assert zh.TABLE["cause.activations"] in out
+    assert "55.57 GiB" in out
+    assert "\x1b" not in out
+
+
+def test_a_notebook_shows_it():
+    found = weighbridge.explain_oom(saying("vllm-kv-bytes"))
+    assert "KV cache" in found._repr_html_()
+    assert "KV cache" in found._repr_markdown_()
+
+
+def test_details_have_every_figure(capfd, tmp_path):
+    text = saying("torch-2.1")
+    _, out, _ = asked(capfd, tmp_path, text, "--details")
+    for name, value in read(text).parsed.items():
+        assert value is None or f"{name}  " in out
 
 
 def test_json(capfd, tmp_path):

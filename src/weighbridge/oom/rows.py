@@ -47,7 +47,7 @@ ROWS = (
     ),
     Row(
         "kv_cache_too_big",
-        ("vllm",),
+        ("vllm", "near"),
         {"gpu_memory_utilization": "{up}"},
         "--gpu-memory-utilization {up}",
         LESS_SPARE,

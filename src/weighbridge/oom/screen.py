@@ -18,6 +18,7 @@ from weighbridge.view.records import (
     Grid,
     Headline,
     Lines,
+    Mark,
     Paste,
     Screen,
     Section,
@@ -69,9 +70,9 @@ def view(oom: Oom, look: Look) -> Screen:
     )
 
 
-def screen(oom: Oom, look: Look = Look()) -> str:  # noqa: B008
+def screen(oom: Oom, look: Look = Look(), form: str = "human") -> str:  # noqa: B008
     """The same as text."""
-    return draw(view(oom, look), "human", look)
+    return draw(view(oom, look), form, look)
 
 
 def _arithmetic(oom: Oom, s: Words) -> Iterator[Block]:
@@ -105,9 +106,8 @@ def _headline(oom: Oom, s: Words) -> Headline:
     verdict = s(f"cause.{judged.cause or 'none'}")
     if judged.sure == "likely":
         verdict = s("sure.likely") + verdict
-    return Headline(
-        verdict, _figures(oom.found, s), "no" if judged.cause else "unknown", _why(oom, s)
-    )
+    mark: Mark = "no" if judged.cause else "unknown"
+    return Headline(verdict, _figures(oom.found, s), mark, reason=_why(oom, s))
 
 
 def _why(oom: Oom, s: Words) -> str:
