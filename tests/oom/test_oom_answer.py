@@ -248,6 +248,29 @@ def test_a_prepared_model_and_a_log_on_disk(tmp_path):
     assert weighbridge.explain_oom(log, model).estimate.model.name == "llama-3.1-8b"
 
 
+def test_room_that_was_there_is_not_explained_away_by_a_large_model():
+    text = printed("1.00 GiB", free="12.00 GiB", allocated="10.10", unallocated="0.10")
+    assert cause(text) == "device_limit"
+    assert weighbridge.explain_oom(text, "llama-3.1-70b").cause == "device_limit"
+
+
+def one_of_each_wording():
+    return list({row["wording"]: row for row in messages()}.values())
+
+
+@pytest.mark.parametrize("row", one_of_each_wording(), ids=lambda r: r["wording"])
+def test_every_wording_beside_a_model(row, prepared):
+    found = weighbridge.explain_oom(row["message"], prepared)
+    assert found.estimate is not None
+    assert found.wording in str(found)
+    assert json.loads(json.dumps(found.to_dict()))["estimate"]["model"]["name"] == "qwen3-0.6b"
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    return weighbridge.prepare("qwen3-0.6b")
+
+
 def test_a_setting_that_there_is_not_is_refused():
     with pytest.raises(weighbridge.UsageError, match="no setting"):
         weighbridge.explain_oom(needs("16.00", "5.32"), "llama-3.1-8b", bath_size=2)

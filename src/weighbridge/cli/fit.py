@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.cli.chart import chart_file, chart_option, draw
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     CODES,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="No change here: fit always exits with its verdict.")
 @source_options
 @output_options
+@chart_option
 def fit(model: str | None, explain_oom: str | None, **settings: Any) -> int:
     """Does MODEL fit my GPU: loading, inference, LoRA, QLoRA, full training?
 
@@ -69,7 +71,7 @@ def fit(model: str | None, explain_oom: str | None, **settings: Any) -> int:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    look = look_of(settings, form)
+    chart, look = chart_file(settings), look_of(settings, form)
     if explain_oom is not None:
         from weighbridge.cli import oom
 
@@ -80,6 +82,10 @@ def fit(model: str | None, explain_oom: str | None, **settings: Any) -> int:
     with progress(model) as callback:
         found = api.fit(model, progress=callback, **settings)
     _show(found, form, look)
+    if chart is not None:
+        from weighbridge.charts.fits import fits
+
+        draw(chart, fits(found, unit=look.unit))
     return code(found)
 
 

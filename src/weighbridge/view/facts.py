@@ -100,7 +100,7 @@ def _judged(s: Shown, v: Verdict) -> Iterator[Fact]:
 
 
 def _device(s: Shown, v: Verdict) -> str:
-    name = printable(v.accelerator if v.count <= 1 else f"{v.count} x {v.accelerator}")
+    name = printable(f"{v.times}{v.accelerator}")
     if v.marketed_gb is None:
         return name
     return s.say(

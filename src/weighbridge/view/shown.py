@@ -68,4 +68,4 @@ def card(report: Report) -> str:
     if v is None or not v.count:
         return ""
     name = printable(v.accelerator).removeprefix("NVIDIA ").removeprefix("GeForce ")
-    return name if v.count == 1 else f"{v.count} x {name}"
+    return f"{v.times}{name}"
