@@ -249,7 +249,7 @@ def test_a_prepared_model_and_a_log_on_disk(tmp_path):
 
 
 def test_room_that_was_there_is_not_explained_away_by_a_large_model():
-    text = printed("1.00 GiB", free="12.00 GiB", allocated="10.10", unallocated="0.10")
+    text = printed("512.00 MiB", free="12.00 GiB", allocated="10.10", unallocated="0.10")
     assert cause(text) == "device_limit"
     assert weighbridge.explain_oom(text, "llama-3.1-70b").cause == "device_limit"
 
