@@ -65,7 +65,7 @@ def _stated(found: Found, task: str, engine: str) -> dict[str, Any]:
         value = found.parsed.get(name)
         if value is not None:
             stated[figure or _share(engine)] = value
-    capacity = found.size("capacity") or found.size("allowed")
+    capacity = found.size("allowed" if found.wording == "torch-mps" else "capacity")
     if capacity and found.wording != "ggml-metal":
         stated["gpu_memory"] = capacity
     table = TRAIN if task == "train" else INFER

@@ -187,10 +187,10 @@ def _parts(found: Found) -> Iterator[tuple[str, int]]:
     mine, held = figures.own_process(found), figures.held(found)
     beside = max(mine - held, 0) if mine is not None and held is not None else 0
     named = {
-        "allocated": allocated,
+        "loaded" if found.tool == "llama.cpp" else "allocated": allocated,
         "unallocated": figures.unallocated(found) or 0,
         "own": beside,
-        "others": figures.others(found) or 0,
+        "rest" if mine is None else "others": figures.others(found) or 0,
         "other_allocations": found.size("other") or 0,
     }
     least = (found.size("capacity") or found.size("allowed") or 0) // LEAST
