@@ -345,3 +345,12 @@ def test_the_size_of_the_smallest_segment_says_nothing_of_a_model():
     found = weighbridge.explain_oom(printed("20.00 MiB"), "llama-3.1-8b")
     assert all(m.matches != "request" for m in found.explained)
     assert found.found.size("requested") == 20 * MIB
+
+
+def test_several_ranks_are_not_judged_as_one_device():
+    text = f"tensor_parallel_size=2\nvllm/worker.py\n{printed('1.00 GiB', allocated='22.50')}"
+    found = weighbridge.explain_oom(text, "llama-3.1-8b")
+    assert found.estimate.workload["tensor_parallel_size"] == 2
+    assert found.estimate.verdict is None
+    named = weighbridge.explain_oom(text, "llama-3.1-8b", gpu="4090:2").estimate.verdict
+    assert (named.count, named.fits) == (2, "yes")
