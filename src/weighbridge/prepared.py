@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from weighbridge import catalogue
+from weighbridge.catalogue import everyday
 from weighbridge.errors import (
     BadFileError,
     NotFoundError,
@@ -231,19 +231,23 @@ class Prepared:
         typed: Train = asked("train", workload, settings)
         from weighbridge.estimate.train import train  # a third of all modules
 
-        w = self._meant(typed)
+        w = self._meant(typed, trained=True)
         model = self.model(base_model=w.base_model)
         with following(self.given):
             return _said(train(model, w), typed, w)
 
-    def _meant(self, w: Asked) -> Asked:
-        """The workload with the format that an everyday name of one stands for. What a packed
-        checkpoint declares is not packed again under its own name."""
-        if w.quantization is None:
-            return w
+    def _meant(self, w: Asked, *, trained: bool = False) -> Asked:
+        """The workload with the format that an everyday name of one stands for, or that the
+        model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
+        declares is not packed again under its own name."""
         from weighbridge.quantization.everyday import meant
 
         engine = getattr(w, "engine", "transformers")
+        named = self.source.form if isinstance(self.source, Inventory) and not trained else ""
+        if named and w.quantization is None and w.dtype is None:
+            return replace(w, quantization=meant(named, engine))
+        if w.quantization is None:
+            return w
         declared = {(part.quantization or {}).get("quant_method") for part in self.source.parts}
         if declared - {None}:
             own = w.quantization.lower() in declared and engine == "transformers"
@@ -253,7 +257,7 @@ class Prepared:
 
 def _said(report: Report, typed: Asked, meant: Asked) -> Report:
     """The report, with a word on the format that a name was taken as."""
-    if typed.quantization is None or meant.quantization in (None, typed.quantization):
+    if meant.quantization in (None, typed.quantization):
         return report
     from weighbridge.quantization.everyday import said
 
@@ -321,7 +325,7 @@ def following(model: Any, *named: type[WeighbridgeError]) -> Iterator[None]:
             raise
         raise naming(text, error) from error
     except BROKEN as error:
-        if not isinstance(model, str | os.PathLike | Mapping) or catalogue.has(text):
+        if not isinstance(model, str | os.PathLike | Mapping) or everyday.has(text):
             raise
         raise _unfollowed(text, error) from error
 
