@@ -87,7 +87,7 @@ def test_too_close_to_call_on_the_host() -> None:
     held = Component(name="other", bytes=Bytes(GIB // 2, GIB, 4 * GIB), basis="assumed")
     host = Device(index=0, kind="host", phases=(Phase("load", (held,)),))
     said = judged(host, Ram(GIB, "as you said")).reason
-    assert "too close to call: it needs 512.00 MiB to 4.00 GiB, the machine has 1.00 GiB" in said
+    assert "too close to call: needs 512.00 MiB to 4.00 GiB, the machine has 1.00 GiB" in said
 
 
 @pytest.mark.parametrize("ask", [load, infer])

@@ -8,8 +8,9 @@ comes with tests/replay.jsonl, answer by answer and component by component.
     python -m tools.replay --accept            write what came (of the questions asked)
     python -m tools.replay --show 'infer vllm, card' --models llama-3.1-8b    the whole report
 
-An answer is kept as a hash of its whole JSON report, its peak, and a hash of each component: all
-phases and devices in which that name stands. An answer that is refused is kept as its message.
+An answer is kept as a hash of its JSON report, its peak, and a hash of each component: all phases
+and devices in which that name stands. Sentences are left out (WORDS): numbers, names and bases are
+what is held. An answer that is refused is kept as its message.
 """
 
 import argparse
@@ -50,6 +51,7 @@ TRAININGS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 PRINTED = 40  # changes that are told one by one
+WORDS = frozenset({"formula", "source", "reason", "warnings", "version"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def questions(model: Prepared) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def answer(model: Prepared, task: str, settings: Mapping[str, Any]) -> Report:
     ask = {"load": model.load, "infer": model.infer, "train": model.train}[task]
-    return ask(**settings)
+    return ask(**settings, remedies=False)
 
 
 def kept(model: Prepared, task: str, settings: Mapping[str, Any]) -> Kept:
@@ -99,8 +101,7 @@ def kept(model: Prepared, task: str, settings: Mapping[str, Any]) -> Kept:
         report = answer(model, task, settings)
     except WeighbridgeError as error:
         return Kept("refused", message=str(error))
-    told = report.to_dict()
-    del told["version"]
+    told = numbers(report.to_dict())
     parts: dict[str, list[Any]] = {}
     for device in told["devices"]:
         for phase in device["phases"]:
@@ -110,6 +111,13 @@ def kept(model: Prepared, task: str, settings: Mapping[str, Any]) -> Kept:
                 parts.setdefault(name, []).append((place, component))
     hashes = {name: digest(found)[:4] for name, found in parts.items()}
     return Kept(digest(told)[:12], report.peak.expected, hashes)
+
+
+def numbers(told: Any) -> Any:
+    """The JSON of a report without its sentences."""
+    if isinstance(told, dict):
+        return {key: numbers(value) for key, value in told.items() if key not in WORDS}
+    return [numbers(one) for one in told] if isinstance(told, list | tuple) else told
 
 
 def digest(value: Any) -> str:

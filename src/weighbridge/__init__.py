@@ -8,7 +8,7 @@
     >>> model.infer(engine="vllm", gpu="h100").verdict.fits
     'yes'
 
-Public names: `load`, `infer`, `train`, `prepare` and what they take and give, `FakeGPU`, the
+Public names: `load`, `infer`, `train`, `fit`, `prepare` and what they take and give, `FakeGPU`, the
 errors. Each is imported when it is first used.
 """
 
@@ -17,7 +17,7 @@ from weighbridge._version import __version__
 
 TYPE_CHECKING = False  # typing costs more to import than all that is here
 if TYPE_CHECKING:
-    from weighbridge.api import infer, load, prepare, train
+    from weighbridge.api import explain_oom, fit, infer, load, prepare, train
     from weighbridge.errors import (
         BadFileError,
         GatedError,
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         UsageError,
         WeighbridgeError,
     )
+    from weighbridge.fitted import Fit
+    from weighbridge.oom import Oom
     from weighbridge.prepared import Prepared
     from weighbridge.report import Report
     from weighbridge.trace.gpu import FakeGPU as FakeGPU
@@ -36,12 +38,16 @@ _HOMES = {
     "load": "api",
     "infer": "api",
     "train": "api",
+    "fit": "api",
     "prepare": "api",
+    "explain_oom": "api",
+    "Oom": "oom",
     "Prepared": "prepared",
     "Load": "workload",
     "Infer": "workload",
     "Train": "workload",
     "Report": "report",
+    "Fit": "fitted",
     "FakeGPU": "trace.gpu",
     "WeighbridgeError": "errors",
     "UsageError": "errors",
@@ -54,11 +60,13 @@ _HOMES = {
 
 __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "BadFileError",
+    "Fit",
     "GatedError",
     "HubError",
     "Infer",
     "Load",
     "NotFoundError",
+    "Oom",
     "Prepared",
     "Report",
     "Train",
@@ -66,6 +74,8 @@ __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "UsageError",
     "WeighbridgeError",
     "__version__",
+    "explain_oom",
+    "fit",
     "infer",
     "load",
     "prepare",

@@ -13,12 +13,13 @@ not known: one has at least an even share of what the host is to hold, and at mo
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
-from weighbridge.judged import HostVerdict, Verdict
+from weighbridge import closeness, sentences
+from weighbridge.judged import Answer, HostVerdict, Verdict
 from weighbridge.memory import Bytes, Device, exactly, when
 from weighbridge.units import ceil_div, human
-from weighbridge.verdicts import Answer, fits
+from weighbridge.verdicts import fits
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.ram import Ram
@@ -43,10 +44,11 @@ def both(
     if found is None:
         return _alone(half, on_host=all(d.kind == "host" for d in devices))
     if half.fits is None or RANK[half.fits] == 0:
-        return replace(found, host=half)
+        return replace(found, host=half, tight=found.tight or (half.tight and found.fits == "yes"))
     if RANK[half.fits] > RANK[found.fits]:
         reason = f"{half.reason}; the device alone {ALONE[found.fits]}: {found.reason}"
-        return replace(found, fits=half.fits, reason=reason, host=half)
+        turned = found.turned(half.fits, reason, half.tipped_by)
+        return replace(turned, share_that_fits=half.share_that_fits, host=half)
     return replace(found, reason=f"{found.reason}; {half.reason}", host=half)
 
 
@@ -73,7 +75,29 @@ def judged(host: Device, ram: "Ram | None", inside: Sequence[Device] = ()) -> Ho
         available=None if ram is None else ram.nbytes,
         fits=answer,
         reason=reason,
+        **_close(host, needed, ram, answer),
     )
+
+
+class Close(TypedDict, total=False):
+    """How close it is: the fields of `Verdict` that a host has as well."""
+
+    share_that_fits: float
+    tight: bool
+    tipped_by: str | None
+
+
+def _close(host: Device, needed: Bytes, ram: "Ram | None", answer: Answer | None) -> Close:
+    if ram is None or answer is None:
+        return {}
+    room = exactly(ram.nbytes)
+    surely = answer == "no"
+    tipped = None if answer == "yes" else closeness.tipped_on_host(host.phases, room, surely=surely)
+    return {
+        "share_that_fits": closeness.share(needed, room),
+        "tight": answer == "yes" and closeness.tight(ram.nbytes - needed.expected, ram.nbytes),
+        "tipped_by": tipped,
+    }
 
 
 def _needs(host: Device, inside: Sequence[Device]) -> dict[str, Bytes]:
@@ -98,13 +122,8 @@ def _worst(found: Collection[Bytes]) -> Bytes:
 
 
 def _compared(answer: Answer, needed: Bytes, available: int, told: str) -> str:
-    have = human(available)
-    return {
-        "yes": f"host memory {told}: the high estimate, {human(needed.high)}, is within {have}",
-        "no": f"host memory {told}: even the low estimate, {human(needed.low)}, is above {have}",
-        "unknown": f"host memory {told} is too close to call: it needs {_span(needed)}, the "
-        f"machine has {have}",
-    }[answer]
+    said = sentences.compared(answer, needed, exactly(available), "the machine")
+    return f"host memory {told}: {said}"
 
 
 def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:
@@ -131,6 +150,9 @@ def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:
         basis="read",
         source="as you said",
         host=half,
+        share_that_fits=half.share_that_fits if answer == half.fits else None,
+        tight=half.tight and answer == "yes",
+        tipped_by=half.tipped_by,
     )
 
 

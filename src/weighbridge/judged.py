@@ -1,10 +1,13 @@
 """Whether it fits, and what to change where it does not: the part of a report that not all have."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from weighbridge.memory import Basis, Bytes
+
+Answer = Literal["yes", "no", "unknown"]
+SURE: Mapping[Answer, float] = {"yes": 1.0, "no": 0.0}  # the share that fits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +19,9 @@ class HostVerdict:
     available: int | None
     fits: Literal["yes", "no", "unknown"] | None
     reason: str
+    share_that_fits: float | None = None  # these three as in `Verdict`
+    tight: bool = False
+    tipped_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,56 @@ class Verdict:
     source: str
     published: Mapping[str, Any] | None = None  # runs like this: level, runs, median, sources
     host: HostVerdict | None = None  # None where the answer has no host
+    # Share of the estimate's interval that fits (closeness.py): 1 of yes, 0 of no. None where
+    # something else than the interval is what leaves it open
+    share_that_fits: float | None = None
+    tight: bool = False  # it fits with less than a tenth of `usable_bytes` to spare
+    tipped_by: str | None = None  # the component that tips it over; None where it fits
+    nodes: int = 1  # machines that `count` devices stand in, at least
+
+    @property
+    def times(self) -> str:
+        """ "2 x " before the name; "" of one, and of cards that differ: their name tells all."""
+        return "" if self.count <= 1 or " + " in self.accelerator else f"{self.count} x "
+
+    def turned(self, answer: Answer, reason: str, tipped_by: str | None = None) -> "Verdict":
+        """The same with another answer, for a reason that is not in its intervals."""
+        open_ = self.share_that_fits if self.fits == answer == "unknown" else None
+        return replace(
+            self,
+            fits=answer,
+            reason=reason,
+            share_that_fits=SURE.get(answer, open_),
+            tight=answer == self.fits == "yes" and self.tight,
+            tipped_by=None if answer == "yes" else tipped_by or self.tipped_by,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a change costs, by kind. Each is in points that compare: about one for each percent
+    that most people would mind as much (remedies/prices.py). 0 is nothing."""
+
+    quality: float = 0  # answers, or what training learns, may be worse
+    speed: float = 0  # slower
+    scope: float = 0  # less than was asked: a shorter context, fewer requests, smaller adapters
+    effort: float = 0  # another program, or a checkpoint that must be made first
+    money: float = 0  # more hardware, or dearer
+
+    @property
+    def points(self) -> float:
+        """Everything together: the cheapest change is named first."""
+        return self.quality + self.speed + self.scope + self.effort + self.money
+
+    def no_less(self, other: "Price") -> bool:
+        """Whether it costs as much or more than `other`, in every kind."""
+        return (
+            self.quality >= other.quality
+            and self.speed >= other.speed
+            and self.scope >= other.scope
+            and self.effort >= other.effort
+            and self.money >= other.money
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,4 +106,11 @@ class Remedy:
     peak_bytes: int
     fits: Literal["yes", "no", "unknown"]
     cost: str
-    flags: str = ""  # the change as the engine's own flags
+    flags: str = ""  # the change as the engine's own flags, or as ours
+    source: str = ""  # of what it costs: an address, or a file of a release
+    paste: str = ""  # a whole line for a shell, or lines of Python
+    note: str = ""  # why there is nothing to paste, or what is to be done first
+    margin_bytes: int | None = None  # usable bytes less what is expected on one device
+    per_device: Bytes | None = None  # what the fullest device holds, at driver level
+    price: Price | None = None
+    kind: str = ""  # quantization, sharding, devices ...: the kinds of remedies/prices.py

@@ -12,11 +12,11 @@ class, and what an engine of one version derives from both. Answers are those th
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from weighbridge.catalogue import everyday
@@ -35,6 +35,7 @@ from weighbridge.settings import checked, read
 from weighbridge.wording import clipped
 
 if TYPE_CHECKING:
+    from weighbridge.fitted import Fit
     from weighbridge.launch import Launch
     from weighbridge.workload import Infer, Load, Train
 
@@ -122,11 +123,20 @@ class Prepared:
         with following(self.given, WeighbridgeError):
             return resolve(self.source, base_model=base_model)
 
-    def load(self, workload: "Load | None" = None, **settings: Any) -> Report:
+    def load(
+        self,
+        workload: "Load | None" = None,
+        *,
+        remedies: bool = True,
+        pinned: Iterable[str] | None = None,
+        **settings: Any,
+    ) -> Report:
         """What its weights take, in every format, and what loading them allocates.
 
         Args:
             workload: all settings as one record; or give them by name, as for `weighbridge.load`.
+            remedies: whether to look for what would make it fit, where it does not.
+            pinned: names of settings that remedies leave alone; None is all that were given.
 
         Returns:
             A frozen `Report`; all sizes are bytes.
@@ -140,7 +150,32 @@ class Prepared:
         w = self._meant(typed)
         model = self.model(base_model=w.base_model)
         with following(self.given):
-            return _said(load(model, w), typed, w)
+            report = self._helped("load", w, partial(load, model), remedies, pinned)
+            return _said(report, typed, w)
+
+    def _helped(
+        self,
+        task: str,
+        workload: Any,
+        answer: Callable[[Any], Report],
+        remedies: bool,
+        pinned: Iterable[str] | None,
+        again: Callable[[Any], Report] | None = None,
+    ) -> Report:
+        """The answer, with what would make it fit where it does not. `again` is a quicker way to
+        say the same of other workloads."""
+        report = answer(workload)
+        if not remedies or report.verdict is None or report.verdict.fits == "yes":
+            return report
+        from weighbridge.remedies import search  # of what does not fit
+
+        def ask(changed: Any) -> Report:
+            return (again or answer)(asked(task, changed, {}))
+
+        return replace(
+            report,
+            remedies=search(task, workload, report, ask, pinned=pinned),
+        )
 
     def infer(
         self,
@@ -149,6 +184,8 @@ class Prepared:
         command: str | None = None,
         draft: "Prepared | None" = None,
         projector: "Prepared | None" = None,
+        remedies: bool = True,
+        pinned: Iterable[str] | None = None,
         **settings: Any,
     ) -> Report:
         """What serving it takes, per device and phase, by the rules of one engine.
@@ -158,6 +195,8 @@ class Prepared:
             command: the engine's own launch command, which names this model.
             draft: what `draft_model` names, where it is prepared already.
             projector: what `mmproj` names, likewise.
+            remedies: whether to look for what would make it fit, where it does not.
+            pinned: names of settings that remedies leave alone; None is all that were given.
 
         Returns:
             A frozen `Report`; all sizes are bytes.
@@ -168,7 +207,9 @@ class Prepared:
         question = serving(workload, command, settings)
         if question.launched is not None and question.launched.model not in self._names():
             one_model(self.reference, question.launched)
-        return self.serve(question, draft=draft, projector=projector)
+        return self.serve(
+            question, draft=draft, projector=projector, remedies=remedies, pinned=pinned
+        )
 
     def _names(self) -> tuple[str | None, ...]:
         """What a launch command may call it: a config at hand has no name of its own."""
@@ -181,10 +222,10 @@ class Prepared:
         *,
         draft: "Prepared | None" = None,
         projector: "Prepared | None" = None,
+        remedies: bool = True,
+        pinned: Iterable[str] | None = None,
     ) -> Report:
         """Answers a question that `serving` has read."""
-        from weighbridge.estimate.infer import infer
-
         typed, launched = question.workload, question.launched
         w = typed if launched is not None else self._meant(typed)
         w = replace(
@@ -197,17 +238,14 @@ class Prepared:
             "projector": self._beside(w.mmproj, projector),
         }
         model = self.model(base_model=w.base_model)
-        with following(self.given):
-            report = infer(model, w, **beside)
-            if launched is None:
-                return _said(report, typed, w)
-            from weighbridge.estimate import commanded
 
-            length = commanded.longest(report, w, launched)
-            if length is not None:
-                again = infer(model, replace(w, context=length), **beside)
-                report = commanded.told_longest(again, length)
-            return commanded.named(commanded.judged(report, launched, model), launched)
+        def answer(workload: "Infer", *, limits: bool = True) -> Report:
+            return _served(model, Serving(workload, question.launched), beside, limits=limits)
+
+        with following(self.given):
+            again = partial(answer, limits=False)
+            report = self._helped("infer", w, answer, remedies, pinned, again)
+            return _said(report, typed, w)
 
     def _beside(self, name: str | None, found: "Prepared | None") -> Model | None:
         """The model of that name, which works beside this one."""
@@ -215,11 +253,20 @@ class Prepared:
             return None
         return (found or opened(name, self.options)).model()
 
-    def train(self, workload: "Train | None" = None, **settings: Any) -> Report:
+    def train(
+        self,
+        workload: "Train | None" = None,
+        *,
+        remedies: bool = True,
+        pinned: Iterable[str] | None = None,
+        **settings: Any,
+    ) -> Report:
         """What fine-tuning or training it takes, per device and phase.
 
         Args:
             workload: all settings as one record; or give them by name, as for `weighbridge.train`.
+            remedies: whether to look for what would make it fit, where it does not.
+            pinned: names of settings that remedies leave alone; None is all that were given.
 
         Returns:
             A frozen `Report`; all sizes are bytes.
@@ -234,7 +281,29 @@ class Prepared:
         w = self._meant(typed, trained=True)
         model = self.model(base_model=w.base_model)
         with following(self.given):
-            return _said(train(model, w), typed, w)
+            report = self._helped("train", w, partial(train, model), remedies, pinned)
+            return _said(report, typed, w)
+
+    def fit(self, **settings: Any) -> "Fit":
+        """Whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full training.
+
+        Args:
+            settings: as for `weighbridge.fit`.
+
+        Returns:
+            A frozen `Fit`: one question each, with its verdict, its report and its remedies.
+
+        Raises:
+            weighbridge.errors.WeighbridgeError: bad settings, or a model outside our rules.
+        """
+        from weighbridge.fitting.answering import fit
+        from weighbridge.fitting.asking import asked as read_fit
+
+        return fit(self, read_fit(settings), self._sized)
+
+    def _sized(self, reference: str) -> "Prepared":
+        """Another model, of a bare size."""
+        return opened(reference, self.options)
 
     def _meant(self, w: Asked, *, trained: bool = False) -> Asked:
         """The workload with the format that an everyday name of one stands for, or that the
@@ -253,6 +322,26 @@ class Prepared:
             own = w.quantization.lower() in declared and engine == "transformers"
             return replace(w, quantization=None) if own else w
         return replace(w, quantization=meant(w.quantization, engine))
+
+
+def _served(
+    model: Model, question: Serving, beside: Mapping[str, Model | None], *, limits: bool
+) -> Report:
+    """The answer about serving, judged by the launch command where one was given."""
+    from weighbridge.estimate.infer import infer
+
+    w, launched = question.workload, question.launched
+    sought = launched is not None and launched.longest and w.context is None
+    report = infer(model, w, **beside, limits=limits or sought)
+    if launched is None:
+        return report
+    from weighbridge.estimate import commanded
+
+    length = commanded.longest(report, w, launched)
+    if length is not None:
+        again = infer(model, replace(w, context=length), **beside, limits=limits)
+        report = commanded.told_longest(again, length)
+    return commanded.named(commanded.judged(report, launched, model), launched)
 
 
 def _said(report: Report, typed: Asked, meant: Asked) -> Report:

@@ -8,7 +8,7 @@ from weighbridge._version import __version__
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Exact, Phase, compared
 
 if TYPE_CHECKING:
-    from weighbridge.judged import HostVerdict, Remedy, Verdict
+    from weighbridge.judged import HostVerdict, Price, Remedy, Verdict
 
 SCHEMA = "weighbridge.report/1"
 
@@ -92,19 +92,21 @@ class Report:
         }
 
     def __str__(self) -> str:
-        from weighbridge.render.human import human
+        from weighbridge.render import render
 
-        return human(self)
+        return render(self, "human")
 
     def _repr_markdown_(self) -> str:
-        from weighbridge.render.markdown import markdown
+        from weighbridge.render import draw
+        from weighbridge.view import screen
 
-        return markdown(self)
+        return draw(screen(self)._replace(brief=()), "markdown")
 
     def _repr_html_(self) -> str:
-        from weighbridge.render.html import html
+        from weighbridge.render.html import part
+        from weighbridge.view import screen
 
-        return html(self)
+        return part(screen(self))
 
 
 def _bytes(b: Bytes) -> dict[str, int]:
@@ -197,6 +199,24 @@ def _remedy(r: "Remedy") -> dict[str, Any]:
         "fits": r.fits,
         "cost": r.cost,
         "flags": r.flags,
+        "source": r.source,
+        "paste": r.paste,
+        "note": r.note,
+        "margin_bytes": r.margin_bytes,
+        "per_device": None if r.per_device is None else _bytes(r.per_device),
+        "price": None if r.price is None else _price(r.price),
+        "kind": r.kind,
+    }
+
+
+def _price(p: "Price") -> dict[str, float]:
+    return {
+        "quality": p.quality,
+        "speed": p.speed,
+        "scope": p.scope,
+        "effort": p.effort,
+        "money": p.money,
+        "points": p.points,
     }
 
 
@@ -220,6 +240,10 @@ def _verdict(v: "Verdict") -> dict[str, Any]:
         "source": v.source,
         "published": None if v.published is None else dict(v.published),
         "host": None if v.host is None else _host(v.host),
+        "share_that_fits": v.share_that_fits,
+        "tight": v.tight,
+        "tipped_by": v.tipped_by,
+        "nodes": v.nodes,
     }
 
 
@@ -230,4 +254,7 @@ def _host(h: "HostVerdict") -> dict[str, Any]:
         "available": h.available,
         "fits": h.fits,
         "reason": h.reason,
+        "share_that_fits": h.share_that_fits,
+        "tight": h.tight,
+        "tipped_by": h.tipped_by,
     }

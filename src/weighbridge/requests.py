@@ -8,7 +8,7 @@ import gc
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.formats.strict_json import strict_json
@@ -19,8 +19,16 @@ from weighbridge.settings import INFER, TRAIN
 from weighbridge.units import MIB
 from weighbridge.wording import one_line, shown
 
-KEYS = frozenset({"task", "model", "workload"})
-BESIDE = {"load": ("revision",), "infer": ("revision", "command"), "train": ("revision",)}
+if TYPE_CHECKING:
+    from weighbridge.fitted import Fit
+
+KEYS = frozenset({"task", "model", "workload", "remedies"})
+BESIDE = {
+    "load": ("revision",),
+    "infer": ("revision", "command"),
+    "train": ("revision",),
+    "fit": ("revision",),
+}
 MANY = 64  # models that are kept at once
 COLLECT_AFTER = 128  # answers
 MOST_TENSORS = 1 << 18  # stored and made, of all models that are kept
@@ -47,7 +55,7 @@ class Requests:
             message = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
             return failed(one_line(message))
 
-    def _report(self, line: str | bytes) -> Report:
+    def _report(self, line: str | bytes) -> "Report | Fit":
         request = _request(line)
         task = request.get("task")
         if not isinstance(task, str) or task not in BESIDE:
@@ -55,19 +63,28 @@ class Requests:
         given = _workload(request, task)
         revision, command = given.pop("revision", None), given.pop("command", None)
         model = _model(request, command)
+        helped = _remedies(request)
         if task == "infer":
-            return self._serving(model, revision, command, given)
+            return self._serving(model, revision, command, given, helped)
+        if task == "fit":
+            return self._prepared(model, revision).fit(**given)
         expected = given.pop("engine", None) if task == "load" else None
         w = asked(task, None, given)
         found = self._prepared(model, revision)
-        report = found.load(w) if task == "load" else found.train(w)
+        ask = found.load if task == "load" else found.train
+        report = ask(w, remedies=helped)
         engine = report.workload["engine"]
         if expected not in (None, engine):
             raise UsageError(f"workload.engine is {shown(expected)}, but {engine} loads such files")
         return report
 
     def _serving(
-        self, model: Any, revision: str | None, command: str | None, given: Mapping[str, Any]
+        self,
+        model: Any,
+        revision: str | None,
+        command: str | None,
+        given: Mapping[str, Any],
+        helped: bool,
     ) -> Report:
         question = serving(None, command, given)
         if question.launched is not None:
@@ -78,7 +95,8 @@ class Requests:
             None if name is None else self._prepared(name, revision)
             for name in (question.workload.draft_model, question.workload.mmproj)
         )
-        return self._prepared(model, revision).serve(question, draft=draft, projector=projector)
+        found = self._prepared(model, revision)
+        return found.serve(question, draft=draft, projector=projector, remedies=helped)
 
     def _prepared(self, model: Any, revision: str | None) -> Prepared:
         """Read once for all requests that name it alike."""
@@ -141,6 +159,14 @@ def _request(line: str | bytes) -> dict[str, Any]:
         raise UsageError(f'{misplaced[0]!r} is a setting: write it under "workload"')
     _only(request, KEYS, "a request")
     return request
+
+
+def _remedies(request: dict[str, Any]) -> bool:
+    """Whether a request wants to know what would make it fit; it does where it does not say."""
+    told = request.get("remedies", True)
+    if not isinstance(told, bool):
+        raise UsageError(f"remedies is true or false, not {shown(told)}")
+    return told
 
 
 def _model(request: dict[str, Any], command: str | None) -> Any:

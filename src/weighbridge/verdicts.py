@@ -18,11 +18,12 @@ n-th part and 5/4 of its largest layer (1.15, utils/modeling.py); llama.cpp spli
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from weighbridge.judged import Verdict
+from weighbridge import closeness, mixed, sentences
+from weighbridge.judged import Answer, Verdict
 from weighbridge.memory import Bytes, Device, exactly, total
-from weighbridge.units import ceil_div, human
+from weighbridge.units import ceil_div
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -33,9 +34,6 @@ SHARED = ("weights", "buffers")
 SPLITS = {"transformers": 'device_map="auto"', "llama.cpp": "--split-mode layer"}
 
 
-Answer = Literal["yes", "no", "unknown"]
-
-
 def fits(peak: Bytes, usable: Bytes) -> Answer:
     if peak.high <= usable.low:
         return "yes"
@@ -44,32 +42,67 @@ def fits(peak: Bytes, usable: Bytes) -> Answer:
 
 def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int | None) -> Verdict:
     """Of loading what `device` holds on what `budget` allows. Layers: None where unknown."""
+    if budget.mixed:
+        return of_each(mixed.dealt(device, budget, engine, largest_layer), budget)
     whole, count = device.peak("driver"), budget.choice.count
     each = whole
     split = count > 1 and engine in SPLITS and fits(whole, budget.usable) != "yes"
     if split:
         each = over(device, count, largest_layer)
     answer = fits(each, budget.usable)
-    reason = _reason(answer, each, budget, SPLITS[engine] if split else None)
-    return _verdict(answer, reason, each, budget, used=count if split else 1)
+    reason = sentences.loaded(answer, each, budget, SPLITS[engine] if split else None)
+    found = _verdict(answer, reason, each, budget, used=count if split else 1)
+    if split and answer != "yes":
+        return replace(found, tipped_by="weights")
+    return replace(found, tipped_by=tipped_by([device], answer, budget))
 
 
 def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
     """Of what an engine has dealt out already: every device must fit, the fullest decides."""
     gpus, count = [d for d in devices if d.kind == "gpu"], budget.choice.count
+    if gpus and budget.mixed:
+        return of_each(gpus, budget)
     if not gpus:
         return _verdict("yes", "nothing is on the device", exactly(0), budget, used=0)
     peaks = [d.peak("driver") for d in gpus]
     each = Bytes(*(max(bounds) for bounds in zip(*peaks, strict=True)))
     answer = fits(each, budget.usable)
+    found = _verdict(answer, "", each, budget, used=len(gpus))
     if len(gpus) > count:
         named = "1 is named" if count == 1 else f"{count} are named"
-        reason = f"it needs {len(gpus)} devices, and {named}"
-        return _verdict("no", reason, each, budget, used=len(gpus))
-    reason = _compared(answer, each, budget)
-    where = "on one device" if len(gpus) == 1 else f"on each of {len(gpus)} devices"
-    idle = f"; {count - len(gpus)} of {count} are not used" if len(gpus) < count else ""
-    return _verdict(answer, f"{reason} {where}{idle}", each, budget, used=len(gpus))
+        return found.turned("no", f"it needs {len(gpus)} devices, and {named}")
+    reason = sentences.dealt(answer, each, budget, len(gpus))
+    return replace(found, reason=reason, tipped_by=tipped_by(gpus, answer, budget))
+
+
+def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
+    """Of cards that differ: device by device, and the one that is worst off decides."""
+    if len(gpus) > budget.choice.count:
+        return serving(gpus, budget.alike)
+    found = [serving((d,), budget.alone(i)) for i, d in enumerate(gpus)]
+    worst = min(found, key=lambda v: (RANK.index(v.fits), v.margin_bytes))
+    named = f"; that is device {found.index(worst)}, the {worst.accelerator}"
+    return replace(
+        worst,
+        accelerator=budget.name,
+        accelerator_id="+".join(dict.fromkeys(c.part.id for c in budget.choice.cards)),
+        count=budget.choice.count,
+        devices_used=len(gpus),
+        marketed_gb=None,
+        reason=worst.reason + named,
+    )
+
+
+RANK: tuple[Answer, ...] = ("no", "unknown", "yes")  # the worst first
+
+
+def tipped_by(gpus: Sequence[Device], answer: Answer, budget: "Budget") -> str | None:
+    """The component that tips the fullest of them over."""
+    if answer == "yes":
+        return None
+    bound = closeness.LOW if answer == "no" else closeness.HIGH
+    fullest = max(gpus, key=lambda d: d.peak("driver")[bound])
+    return closeness.tipped_by(fullest.phases, budget.usable, surely=answer == "no")
 
 
 def surely(high: int, gpus: int, budget: "Budget") -> bool:
@@ -89,14 +122,16 @@ def cited(found: Verdict | None, told: Mapping[str, Any] | None) -> Verdict | No
 
 
 def _verdict(answer: Answer, reason: str, each: Bytes, budget: "Budget", *, used: int) -> Verdict:
-    part = budget.choice.part
+    from weighbridge.accelerators.machines import nodes
+
+    part, margin = budget.choice.part, budget.usable.low - each.expected
     return Verdict(
         accelerator=part.name,
         accelerator_id=part.id,
         count=budget.choice.count,
         usable_bytes=budget.usable.low,
         fits=answer,
-        margin_bytes=budget.usable.low - each.expected,
+        margin_bytes=margin,
         reason=reason,
         marketed_gb=part.marketed_gb if part.vendor else None,
         total=part.total.bytes,
@@ -107,6 +142,10 @@ def _verdict(answer: Answer, reason: str, each: Bytes, budget: "Budget", *, used
         devices_used=used,
         basis=part.visible.basis,
         source=part.visible.source,
+        share_that_fits=closeness.share(each, budget.usable),
+        tight=answer == "yes" and closeness.tight(margin, budget.usable.low),
+        tipped_by=None,
+        nodes=nodes(part, budget.choice.count),
     )
 
 
@@ -124,36 +163,3 @@ def over(device: Device, count: int, largest_layer: int | None) -> Bytes:
         high = min(whole.high, ceil_div(shared.high, count) + ceil_div(5 * layer, 4) + own.high)
         bounds.append(Bytes(low, (low + high) // 2, high))
     return Bytes(*(max(values) for values in zip(*bounds, strict=True)))
-
-
-def _compared(answer: Answer, each: Bytes, budget: "Budget") -> str:
-    """The two numbers that were compared."""
-    usable = budget.usable
-    spared = f" less {human(budget.headroom)} of headroom" if budget.headroom else ""
-    have = f"that a process can have{spared}"
-    return {
-        "yes": f"the high estimate, {human(each.high)}, is within the {human(usable.low)} {have}",
-        "no": f"even the low estimate, {human(each.low)}, is above the {human(usable.high)} {have}",
-        "unknown": f"the estimate, {_span(each)}, and the {_span(usable)} {have} overlap",
-    }[answer]
-
-
-def _reason(answer: Answer, each: Bytes, budget: "Budget", splitter: str | None) -> str:
-    """What was compared, and who would split the model."""
-    usable, count = budget.usable, budget.choice.count
-    sentence = _compared(answer, each, budget)
-    if count == 1 or (answer == "yes" and splitter is None):
-        return f"{sentence} on one device"
-    if splitter is None:
-        return f"{sentence} on one device, and nothing splits this model over {count}"
-    sentence += f" on each of {count} devices, layers dealt out by {splitter}"
-    if answer == "yes":
-        return sentence
-    return (
-        f"{sentence}; {count} x {human(usable.low)} is not {human(count * usable.low)}: each holds "
-        "whole layers and a context of its own"
-    )
-
-
-def _span(b: Bytes) -> str:
-    return human(b.low) if b.exact else f"{human(b.low)} to {human(b.high)}"

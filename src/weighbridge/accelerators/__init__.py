@@ -4,4 +4,7 @@ parts.py    records of parts.jsonl and instances.jsonl, and MIG slices
 rules.py    intervals for the figures that nobody has published
 names.py    what people type -> one part and a count
 budget.py   a part, a count and a headroom -> the bytes that a verdict is about
+detected/   what this machine's own programs tell of its accelerators
+local.py    --gpu local: those devices as parts, with what was measured
+ram.py      host memory: as it was typed, or of this machine
 """

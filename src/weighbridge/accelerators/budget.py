@@ -2,18 +2,24 @@
 
     usable = visible - headroom             for each device; a count adds devices, not memory
 
-`--gpu-memory` replaces the visible memory of the part, say with what nvidia-smi shows as free.
+`--gpu-memory` replaces the visible memory of the part, say with what nvidia-smi shows as free. Of
+`--gpu local` what is free now is taken; `--gpu-memory total` takes what the idle cards give. Cards
+that differ are judged each by its own: `usable` is that of the one that gives least.
 """
 
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from weighbridge.accelerators.names import Choice, find, sized
+from weighbridge.accelerators.names import Card, Choice, find, least, sized
 from weighbridge.accelerators.parts import Part
 from weighbridge.errors import UsageError
 from weighbridge.memory import Bytes
 from weighbridge.units import GIB, human, parse_size
+
+LOCAL = "local"  # --gpu
+LITTLE = 100  # under a hundredth of a device the use of others is not told in a reason
+FREE, TOTAL = "free", "total"  # --gpu-memory of it
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -29,7 +35,57 @@ class Budget:
 
     @cached_property
     def usable(self) -> Bytes:
-        return Bytes(*(max(0, b - self.headroom) for b in self.choice.part.visible.bytes))
+        return self._left(self.choice.room)
+
+    @property
+    def mixed(self) -> bool:
+        return self.choice.mixed
+
+    @cached_property
+    def each(self) -> tuple[Bytes, ...]:
+        """What can be used of every device, in order."""
+        if not self.choice.cards:
+            return (self.usable,) * self.choice.count
+        return tuple(self._left(card.room) for card in self.choice.cards)
+
+    def of(self, device: int) -> Bytes:
+        """What can be used of the device with that number; of one too many, the least."""
+        return self.each[device] if self.mixed and device < len(self.each) else self.usable
+
+    def alone(self, device: int) -> "Budget":
+        """Of mixed cards that one by itself."""
+        card = self.choice.cards[device]
+        return replace(self, choice=Choice(part=card.part, cards=(card,)))
+
+    @property
+    def alike(self) -> "Budget":
+        """As if all cards were the one that has least."""
+        card = least(self.choice.cards)
+        return replace(self, choice=replace(self.choice, cards=(card,) * self.choice.count))
+
+    @property
+    def others(self) -> int:
+        """Bytes of a device that others use now, where the verdict goes by what is free; 0 of what
+        is no matter beside it."""
+        whole = self.choice.part.visible.bytes.expected
+        used = whole - self.choice.room.expected
+        return used if used * LITTLE > whole else 0
+
+    @property
+    def name(self) -> str:
+        """The devices in words, without their count where they are alike."""
+        return " + ".join(name for name, _ in self._kinds) if self.mixed else self.choice.part.name
+
+    @cached_property
+    def _kinds(self) -> list[tuple[str, list[Card]]]:
+        found: dict[str, list[Card]] = {}
+        for card in self.choice.cards:
+            found.setdefault(card.part.name, []).append(card)
+        several = len(found) > 1
+        return [(f"{len(c)} x {n}" if several and len(c) > 1 else n, c) for n, c in found.items()]
+
+    def _left(self, of: Bytes) -> Bytes:
+        return Bytes(*(max(0, b - self.headroom) for b in of))
 
 
 def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Budget | None:
@@ -38,14 +94,34 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
         if headroom is not None:
             raise UsageError("--headroom needs --gpu or --gpu-memory")
         return None
+    if gpu is not None and gpu.strip().lower() == LOCAL:
+        found = _here(gpu_memory)
+        return Budget(choice=found, headroom=_headroom(headroom, found.room))
     choice = find(gpu) if gpu is not None else Choice(part=sized(str(gpu_memory)))
     if gpu is not None and gpu_memory is not None:
+        if choice.cards:
+            raise UsageError("--gpu-memory is one size, and the cards differ: leave it out")
         given = sized(gpu_memory)
         name = f"{choice.part.name} with {human(given.visible.bytes.expected)}"
         part = replace(choice.part, name=name, visible=given.visible)
         note = _more_than_sold(choice.part, given.visible.bytes.expected)
         choice = Choice(part=part, count=choice.count, note=note)
     return Budget(choice=choice, headroom=_headroom(headroom, choice.part.visible.bytes))
+
+
+def _here(memory: str | None) -> Choice:
+    """The cards of this machine: by what is free of each, when idle, or by a size that is given."""
+    from weighbridge.accelerators import local
+
+    word = (memory or FREE).strip().lower()
+    if word in (FREE, TOTAL):
+        return local.now(idle=word == TOTAL)
+    found, given = local.now(), sized(str(memory)).visible
+    cards = tuple(
+        replace(c, part=replace(c.part, visible=given), room=given.bytes, free=None)
+        for c in found.cards
+    )
+    return replace(found, part=replace(found.part, visible=given), cards=cards, note="")
 
 
 def _more_than_sold(part: Part, given: int) -> str:

@@ -2,6 +2,7 @@
 
     4090   rtx4090   NVIDIA GeForce RTX 4090   4090 48G   A100 80G   a100-80gb:8   2x RTX 4090
     4张3090   8卡A800   A10*4   p5.48xlarge   m3 max 128gb   a100-80gb/1g.10gb   24GiB
+    1x4090+1x3090
 
 Two spellings are one name when they agree without case, separators, the maker's words and "GB".
 A name is first one that a part lists (its id, name or alias), else one that can be derived from
@@ -12,13 +13,13 @@ derived name fits several parts, the error says what there is to choose from.
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 from weighbridge.accelerators.parts import Figure, Instance, Part, instances, parts, slice_of
 from weighbridge.errors import NotFoundError, UsageError
-from weighbridge.memory import exactly
+from weighbridge.memory import Bytes, exactly
 from weighbridge.units import human, parse_size
 
 # Words that name the maker or the series, before what tells parts apart
@@ -49,19 +50,45 @@ COUNTS = tuple(  # "4张3090", "A10*4", "A800 8卡", "8 A100"
     )
 )
 SHOWN = 5  # names in an error
+MIXED = 64  # cards of one machine, assumed: the largest that are sold hold 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One of several cards. `room` is what the verdict goes by: what a process can have of it, or
+    what is `free` of that now, which was measured where the card is of this machine."""
+
+    part: Part
+    room: Bytes
+    free: Bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """The devices that the user has in mind."""
 
-    part: Part
+    part: Part  # of mixed cards the one with the least room
     count: int = 1
     note: str = ""  # what else the name could have meant
+    cards: tuple[Card, ...] = ()  # in order, where they differ or were measured
+
+    @property
+    def mixed(self) -> bool:
+        """Whether its cards are of several kinds, or have more and less."""
+        return len({(c.part.id, c.part.name, c.room) for c in self.cards}) > 1
+
+    @property
+    def room(self) -> Bytes:
+        """What the verdict goes by of each device, or of the one that has least."""
+        return least(self.cards).room if self.cards else self.part.visible.bytes
 
 
 def find(text: str) -> Choice:
     """The part and the count that `text` means. Raises UsageError with the nearest names."""
+    if "+" in text:
+        pieces = [one.strip() for one in text.split("+")]
+        if len(pieces) <= MIXED and all(map(_is_one, pieces)):
+            return _mixed(text, pieces)
     typed = _normal(text)
     found = _device(typed)
     if found is not None:
@@ -71,7 +98,54 @@ def find(text: str) -> Choice:
         inner = _device(match["name"]) if match else None
         if match and inner:
             return _times(inner, int(match["count"]), text)
+    if "+" in text:  # which of them it is
+        _mixed(text, [one.strip() for one in text.split("+")[: MIXED + 1]])
     raise _unknown(text, typed)
+
+
+def _is_one(text: str) -> bool:
+    """Whether it names a device by itself. A plus may be part of a name: Ryzen AI Max+ 395."""
+    try:
+        return bool(text) and find(text).count > 0
+    except UsageError:
+        return False
+
+
+def _mixed(text: str, pieces: Sequence[str]) -> Choice:
+    """Cards of several kinds in one machine, in the order in which they are typed. Raises
+    UsageError where one of them is not known."""
+    named = [find(one) for one in pieces]
+    if sum(c.count for c in named) > MIXED:
+        raise UsageError(f"--gpu {text!r:.80}: mixed cards stand in one machine, {MIXED} at most")
+    first = named[0].part
+    for other in (c.part for c in named):
+        if (other.vendor, other.shares_host) != (first.vendor, first.shares_host):
+            raise UsageError(
+                f"--gpu {text!r:.80}: {first.name} and {other.name} are of two stacks, and no "
+                "program that we know splits a model over both; ask once for each"
+            )
+    cards = tuple(
+        Card(part=c.part, room=c.part.visible.bytes) for c in named for _ in range(c.count)
+    )
+    if len({c.part.id for c in cards}) == 1:
+        return Choice(part=first, count=len(cards), note=named[0].note)
+    notes = [*(c.note for c in named if c.note), in_words(cards)]
+    return Choice(part=least(cards).part, count=len(cards), note="; ".join(notes), cards=cards)
+
+
+def least(cards: Iterable[Card]) -> Card:
+    """The card that has least; of such that have as much, the oldest."""
+    return min(cards, key=lambda c: (c.room.low, c.part.capability or (99, 0)))
+
+
+def in_words(cards: Iterable[Card]) -> str:
+    """What is assumed of cards that differ."""
+    small = least(cards).part.name
+    return (
+        "the cards differ: each is judged by its own memory, never by their sum. An even split is "
+        f"held by the {small}, whose kernels are taken for all; llama.cpp splits by what each has, "
+        "and device_map=auto fills them in the order named"
+    )
 
 
 def sized(text: str) -> Part:

@@ -4,12 +4,15 @@
 
 Linux tells what can be had without swapping (MemAvailable), and a container's limit is that of its
 control group and of each one above it; pages of files that a group holds are given back where it
-needs room. Source: Linux Documentation/filesystems/proc.rst, admin-guide/cgroup-v2.rst and
-cgroup-v1/memory.rst.
+needs room. Kernels before 3.14 have no MemAvailable: free memory, buffers and pages of files are a
+little more than it. Source: Linux Documentation/filesystems/proc.rst, admin-guide/cgroup-v2.rst and
+cgroup-v1/memory.rst. macOS and Windows are asked in their own ways: vm_stat, GlobalMemoryStatusEx.
 """
 
 import os
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,23 +48,87 @@ def here(root: Path = Path("/")) -> Ram:
         raise UnsupportedError(
             "--ram local: this system does not tell its memory; write --ram 64GiB"
         )
-    least = min((found, *_groups(root)), key=lambda ram: ram.nbytes)
+    least = min((found, *limits(root)), key=lambda ram: ram.nbytes)
     return Ram(max(0, least.nbytes), least.source)
 
 
+def installed(root: Path = Path("/")) -> int | None:
+    """Bytes of memory that the machine has; None where nothing tells."""
+    told = meminfo("\n".join(_lines(root / "proc/meminfo"))).get("MemTotal")
+    if told is not None or root != Path("/"):
+        return told
+    if sys.platform == "win32":
+        return (_windows() or (None,))[0]
+    return _pages("SC_PHYS_PAGES")
+
+
+def meminfo(text: str) -> Mapping[str, int]:
+    """Bytes by name, of /proc/meminfo."""
+    found = re.findall(r"^(\w+): +(\d{1,15}) kB", text, re.M)
+    return {name: 1024 * int(kib) for name, kib in found}
+
+
 def _available(root: Path) -> Ram | None:
-    for line in _lines(root / "proc/meminfo"):
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return Ram(1024 * int(value.split()[0]), "MemAvailable of /proc/meminfo")
+    told = meminfo("\n".join(_lines(root / "proc/meminfo")))
+    if "MemAvailable" in told:
+        return Ram(told["MemAvailable"], "MemAvailable of /proc/meminfo")
+    if "MemFree" in told:
+        freed = sum(told.get(name, 0) for name in ("MemFree", "Buffers", "Cached"))
+        return Ram(freed, "free memory and pages of files of /proc/meminfo")
+    return _elsewhere() if root == Path("/") else None
+
+
+def _elsewhere() -> Ram | None:
+    """On systems without /proc."""
+    if sys.platform == "win32":
+        found = _windows()
+        return Ram(found[1], "available memory of GlobalMemoryStatusEx") if found else None
+    if sys.platform == "darwin":
+        from weighbridge.accelerators.detected.programs import say
+
+        left = vm_stat(say("vm_stat") or "")
+        if left is not None:
+            return Ram(left, "free and inactive pages of vm_stat")
+    whole = _pages("SC_PHYS_PAGES")
+    return Ram(whole, "physical memory") if whole else None
+
+
+def vm_stat(text: str) -> int | None:
+    """Bytes that macOS can give without swapping, of vm_stat: free, inactive, speculative and
+    purgeable pages."""
+    page = re.search(r"page size of (\d{1,6}) bytes", text)
+    kinds = ("free", "inactive", "speculative", "purgeable")
+    counts = [re.search(rf"^Pages {kind}: +(\d{{1,12}})", text, re.M) for kind in kinds]
+    if page is None or counts[0] is None:
+        return None
+    return int(page[1]) * sum(int(count[1]) for count in counts if count)
+
+
+def _pages(name: str) -> int | None:
     try:
-        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        pages, size = os.sysconf(name), os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return None
-    return Ram(pages * size, "physical memory") if root == Path("/") and pages > 0 else None
+    return pages * size if pages > 0 else None
 
 
-def _groups(root: Path) -> Iterator[Ram]:
+def _windows() -> tuple[int, int] | None:
+    """Bytes that are installed and that are left. Source: Microsoft, MEMORYSTATUSEX."""
+    import ctypes
+    import struct
+
+    form = "<II7Q"  # its own size, load, then physical: total and available, and five more
+    status = ctypes.create_string_buffer(struct.pack(form, struct.calcsize(form), *(0,) * 8))
+    try:
+        if not ctypes.windll.kernel32.GlobalMemoryStatusEx(status):  # type: ignore[attr-defined]
+            return None
+    except (AttributeError, OSError):
+        return None
+    found = struct.unpack(form, status.raw[: struct.calcsize(form)])
+    return found[2], found[3]
+
+
+def limits(root: Path = Path("/")) -> Iterator[Ram]:
     """What is left in the control group of this process, and in each above it."""
     for line in _lines(root / "proc/self/cgroup"):
         _, names, path = (*line.split(":", 2), "", "")[:3]
@@ -76,20 +143,32 @@ def _up(base: Path, path: str, limit: str, usage: str) -> Iterator[Ram]:
     """Inside a container the path may be the host's: what is missing tells nothing."""
     own = base / path.strip("/")
     for folder in (own, *own.parents):
-        most, used = _number(folder / limit), _number(folder / usage)
-        if most is not None and used is not None and most < UNLIMITED:
+        most, used = _most(folder, limit), _number(folder / usage)
+        if most is not None and used is not None:
             yield Ram(most - used + _cached(folder), "the limit of its control group")
         if folder == base:
             return
 
 
+def _most(folder: Path, limit: str) -> int | None:
+    """A group's own limit, or in version 1 the least of those above it; None where it has none."""
+    own = _number(folder / limit)
+    above = _stat(folder, "hierarchical_memory_limit")
+    found = [n for n in (own, above) if n is not None and n < UNLIMITED]
+    return min(found, default=None)
+
+
 def _cached(folder: Path) -> int:
     """Pages of files that were not used of late."""
+    return _stat(folder, "inactive_file", "total_inactive_file") or 0
+
+
+def _stat(folder: Path, *names: str) -> int | None:
     for line in _lines(folder / "memory.stat"):
         name, _, value = line.partition(" ")
-        if name in ("inactive_file", "total_inactive_file"):
+        if name in names and value.strip().isdigit():
             return int(value)
-    return 0
+    return None
 
 
 def _number(path: Path) -> int | None:

@@ -4,11 +4,13 @@ from typing import Any
 
 import click
 
+from weighbridge.cli.chart import chart_file, chart_option, draw_reports
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     device_options,
     exit_code,
     judges,
+    look_of,
     output_form,
     output_options,
     show,
@@ -30,6 +32,7 @@ from weighbridge.cli.options import (
 @device_options
 @source_options
 @output_options
+@chart_option
 def load(model: str, **settings: Any) -> int:
     """What the weights of MODEL take in each format, and what loading them allocates.
 
@@ -48,9 +51,10 @@ def load(model: str, **settings: Any) -> int:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    unit, explain, check = (settings.pop(name) for name in ("unit", "explain", "check"))
+    chart, look, check = chart_file(settings), look_of(settings, form), settings.pop("check")
     judges(settings, check=check)
     with progress(model) as callback:
         report = api.load(model, progress=callback, **settings)
-    show(report, form, unit=unit, explain=explain)
+    show(report, form, look)
+    draw_reports(chart, [report], unit=look.unit)
     return exit_code(report, check=check)

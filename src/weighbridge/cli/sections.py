@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 import click
 
 from weighbridge.cli.options import ONCE
-from weighbridge.settings import INFER, TRAIN, Setting
+from weighbridge.settings import FIT, INFER, TRAIN, Setting
 
 DEVICE = ("gpu", "gpu_memory", "ram")
-TABLES: Mapping[str, Mapping[str, Setting]] = {"infer": INFER, "train": TRAIN}
+TABLES: Mapping[str, Mapping[str, Setting]] = {"infer": INFER, "train": TRAIN, "fit": FIT}
 
 
 class Sections(click.Command):

@@ -4,10 +4,12 @@ from typing import Any
 
 import click
 
+from weighbridge.cli.chart import chart_file, chart_option, draw_reports
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     exit_code,
     judges,
+    look_of,
     output_form,
     output_options,
     show,
@@ -22,6 +24,7 @@ from weighbridge.settings import TRAIN
 @click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
 @source_options
 @output_options
+@chart_option
 def train(model: str, **settings: Any) -> int:
     """What fine-tuning or training MODEL takes on each device, phase by phase.
 
@@ -39,12 +42,13 @@ def train(model: str, **settings: Any) -> int:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    unit, explain, check = (settings.pop(name) for name in ("unit", "explain", "check"))
+    chart, look, check = chart_file(settings), look_of(settings, form), settings.pop("check")
     judges(settings, check=check)
     given = {name: value for name, value in settings.items() if value is not None}
     with progress(model) as callback:
         report = api.train(model, progress=callback, **given)
-    show(report, form, unit=unit, explain=explain)
+    show(report, form, look)
+    draw_reports(chart, [report], unit=look.unit)
     return exit_code(report, check=check)
 
 

@@ -75,7 +75,7 @@ def _stopped(was: Verdict, name: str, stops: "list[tuple[Stop, str]]") -> Verdic
     reason = f"{name} {STARTS[answer]}: {said}"
     if answer == was.fits:
         reason += f"; {was.reason}"
-    return replace(was, fits=answer, reason=reason)
+    return was.turned(answer, reason)
 
 
 def _left(remedies: tuple[Remedy, ...], stops: "list[tuple[Stop, str]]") -> tuple[Remedy, ...]:

@@ -1,6 +1,6 @@
 """`infer`: what serving a model takes, by the rules of one engine."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,12 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.estimate import served, uncounted
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.estimate.limits import largest
+from weighbridge.judged import Answer as Fits
 from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Bytes, Device
 from weighbridge.model import Model
 from weighbridge.report import Report
 from weighbridge.settings import foreign
-from weighbridge.verdicts import Answer as Fits
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -35,9 +35,15 @@ TOLD = {  # intervals beside the devices' own, and the published figure that eac
 
 
 def infer(
-    model: Model, w: Infer, *, draft: Model | None = None, projector: Model | None = None
+    model: Model,
+    w: Infer,
+    *,
+    draft: Model | None = None,
+    projector: Model | None = None,
+    limits: bool = True,
 ) -> Report:
-    """Raises UnsupportedError where the model or the engine is outside our rules."""
+    """Raises UnsupportedError where the model or the engine is outside our rules. Without `limits`
+    nobody looks how far context and batch can go."""
     kind = engine(w.engine or _usual(model))
     w = replace(w, engine=kind.name)
     foreign(w, kind.name)
@@ -54,7 +60,7 @@ def infer(
         answer = exact.answer(asked, w, answer)
     answer = widened(answer, bounds.TRACED if w.exact else runs(asked, kind))
     missing = () if w.exact else uncounted.of_subject(asked, w)
-    limits = _limits(asked, w, kind, answer, budget)
+    far = _limits(asked, w, kind, answer, budget) if limits else {}
     verdict = host_fit.both(
         verdicts.cited(
             None if budget is None else _verdict(answer, w, kind, budget, missing),
@@ -64,14 +70,14 @@ def infer(
         w.host_memory(),
         shared=budget is not None and budget.shares_host,
     )
-    remedies = () if budget is None else tuple(_remedies(asked, w, kind, answer, budget, limits))
+    remedies = () if budget is None else tuple(_remedies(asked, w, answer, budget))
     answer = replace(answer, warnings=served.softened(answer, w, verdict, remedies))
     return Report(
         task="infer",
         model=facts(model),
         workload=_effective(asked, w, kind, written(number)) | dict(answer.settings),
         devices=answer.devices,
-        derived=_derived(asked, answer, missing) | limits,
+        derived=_derived(asked, answer, missing) | far,
         verdict=verdict,
         remedies=remedies,
         warnings=(
@@ -102,16 +108,8 @@ def _verdict(
     return uncounted.judged(served.verdict(answer, w, kind.name, budget), missing)
 
 
-def _remedies(
-    s: Subject,
-    w: Infer,
-    kind: Engine,
-    answer: Answer,
-    budget: "Budget",
-    limits: Mapping[str, Any],
-) -> Iterator[Remedy]:
-    """Flags that serve; a length that a command left to the engine; of llama.cpp the layers that
-    the devices hold, where not all of them do."""
+def _remedies(s: Subject, w: Infer, answer: Answer, budget: "Budget") -> Iterator[Remedy]:
+    """Flags that serve, where those that were asked do not."""
     missing = () if w.exact else uncounted.of_subject(s, w)
 
     def judge(devices: tuple[Device, ...]) -> Fits:
@@ -120,24 +118,6 @@ def _remedies(
         return found.fits if both is None else both.fits
 
     yield from served.remedies(answer, judge)
-    length = limits.get("largest_context") or 0
-    if w.engine_defaults and w.context is None and 0 < length < s.context:
-        shorter = _answer(replace(s, context=length), _of_length(w, length), kind, budget)
-        devices = widened(shorter, runs(s, kind)).devices
-        yield from served.remedy_of_length(kind.name, length, devices, judge)
-    most = answer.derived.get("n_gpu_layers_that_fit")
-    if most and w.n_gpu_layers is None:
-
-        @cache
-        def holding(count: int) -> tuple[Device, ...]:
-            fewer = _answer(s, replace(w, n_gpu_layers=count), kind, budget)
-            return widened(fewer, runs(s, kind)).devices
-
-        def surely(count: int) -> bool:
-            return verdicts.serving(holding(count), budget).fits == "yes"
-
-        count = largest(surely, most, near=max(1, most - 1)) or most
-        yield served.remedy_of_layers(count, holding(count), judge)
 
 
 def _answer(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> Answer:
@@ -184,6 +164,10 @@ def _quick(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> Callable[[Po
 
 def _surely(found: Held, like: bounds.Runs, budget: "Budget") -> bool:
     """Whether the verdict is yes, with the margins of such runs."""
+    if budget.mixed and len(found.kinds) == found.gpus == budget.choice.count:
+        each = enumerate(bounds.highest([k], like, several=found.gpus > 1) for k in found.kinds)
+        rooms = all(verdicts.surely(high, 1, budget.alone(i)) for i, high in each)
+        return found.surely == "yes" and rooms
     high = bounds.highest(found.kinds, like, several=found.gpus > 1)
     return found.surely == "yes" and verdicts.surely(high, found.gpus, budget)
 

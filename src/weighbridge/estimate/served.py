@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import verdicts
+from weighbridge import closeness, verdicts
 from weighbridge.engines.serving import WOULD, Answer, Surely
+from weighbridge.judged import Answer as Fits
 from weighbridge.judged import Remedy, Verdict
-from weighbridge.memory import Device
+from weighbridge.memory import Device, exactly
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
-Judge = Callable[[tuple[Device, ...]], verdicts.Answer]  # has a machine room for what they hold?
+Judge = Callable[[tuple[Device, ...]], Fits]  # has a machine room for what they hold?
 COSTS: Mapping[str, str] = {
     "gpu_memory_utilization": "another share of the card is the engine's",
     "mem_fraction_static": "more of the card is the engine's",
@@ -30,6 +31,7 @@ COSTS: Mapping[str, str] = {
     "enforce_eager": "no CUDA graphs: tokens are written more slowly",
     "disable_cuda_graph": "no CUDA graphs: tokens are written more slowly",
 }
+SHARES = ("gpu_memory_utilization", "mem_fraction_static")  # of the card, an engine's
 SURE: tuple[Surely, Surely] = ("yes", "unknown")
 LENGTH: Mapping[str, str] = {"vllm": "--max-model-len", "sglang": "--context-length"}
 
@@ -40,13 +42,23 @@ def verdict(answer: Answer, w: Infer, engine: str, budget: "Budget") -> Verdict:
     if serves is None or found.fits == "no":
         return found
     if serves.surely == "no" or (serves.surely == "unknown" and found.fits == "yes"):
-        return replace(found, fits=serves.surely, reason=serves.lacks)
+        return found.turned(serves.surely, serves.lacks, _short_of(answer, budget))
     if serves.flags and not w.engine_defaults:
         own = "may" if answer.derived.get("serves_as_asked") else "would"
         lead = f"with its defaults {engine} {own} not serve this"
         line = f"the line below {'does' if found.fits == 'yes' else 'may'}, with {serves.flags}"
         return replace(found, reason=f"{lead}; {line}: {found.reason}")
     return found
+
+
+def _short_of(answer: Answer, budget: "Budget") -> str:
+    """The component that the engine's own share of the card has no room for: the cache, which is
+    made last, unless what comes before it is too much."""
+    share = next((s for name in SHARES if (s := answer.settings.get(name)) is not None), 1.0)
+    room = round(share * budget.choice.part.total.bytes.high)
+    gpus = (d for d in answer.devices if d.kind == "gpu")
+    tipped = (closeness.tipped_by(d.phases, exactly(room), surely=True) for d in gpus)
+    return next(filter(None, tipped), "kv_cache")
 
 
 def remedies(answer: Answer, judge: Judge) -> Iterator[Remedy]:
@@ -63,30 +75,6 @@ def remedies(answer: Answer, judge: Judge) -> Iterator[Remedy]:
         fits=serves.then if room == "yes" else room,
         cost="; ".join(dict.fromkeys(_costs(serves.change))),
         flags=serves.flags,
-    )
-
-
-def remedy_of_layers(count: int, devices: tuple[Device, ...], judge: Judge) -> Remedy:
-    """Fewer layers on the devices."""
-    cost = "the other layers run on the host, which is slower"
-    return _with({"n_gpu_layers": count}, f"-ngl {count}", cost, devices, judge)
-
-
-def remedy_of_length(
-    engine: str, length: int, devices: tuple[Device, ...], judge: Judge
-) -> Iterator[Remedy]:
-    """A shorter context, where the engine has a flag for it."""
-    if engine in LENGTH:
-        flags, cost = f"{LENGTH[engine]} {length}", "longer requests are refused"
-        yield _with({"context": length}, flags, cost, devices, judge)
-
-
-def _with(
-    change: Mapping[str, Any], flags: str, cost: str, devices: tuple[Device, ...], judge: Judge
-) -> Remedy:
-    """The remedy of one changed setting, after which the devices hold as they are told."""
-    return Remedy(
-        change=change, peak_bytes=_peak(devices), fits=judge(devices), cost=cost, flags=flags
     )
 
 

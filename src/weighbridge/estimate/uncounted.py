@@ -126,7 +126,7 @@ def judged(found: Verdict, missing: tuple[str, ...]) -> Verdict:
     if not missing or found.fits == "no":
         return found
     reason = f"weights only are surely counted, not {'; nor '.join(missing)}: {found.reason}"
-    return replace(found, fits="unknown", reason=reason)
+    return found.turned("unknown", reason)
 
 
 def warnings(missing: tuple[str, ...]) -> tuple[str, ...]:

@@ -126,7 +126,7 @@ def records() -> tuple[Record, ...]:
 
 @cache
 def origins() -> Mapping[str, Origin]:
-    return {line["id"]: Origin(**line) for line in _lines("models.jsonl")}
+    return {line["id"]: Origin(**line) for line in lines("models.jsonl")}
 
 
 def config(origin: Origin) -> dict[str, Any]:
@@ -135,13 +135,13 @@ def config(origin: Origin) -> dict[str, Any]:
 
 
 def _read(name: str) -> Iterator[Record]:
-    for line in _lines(os.path.join("records", f"{name}.jsonl")):
+    for line in lines(os.path.join("records", f"{name}.jsonl")):
         yield Record(source=name, **line)
 
 
-def _lines(path: str) -> Iterator[dict[str, Any]]:
-    with open(os.path.join(HERE, path), encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
+def lines(path: str) -> Iterator[dict[str, Any]]:
+    with open(os.path.join(HERE, path), encoding="utf-8") as file:
+        yield from map(json.loads, file)
 
 
 def chosen(*, engine: str | None = None, source: str | None = None) -> tuple[Record, ...]:

@@ -143,7 +143,7 @@ def formats(report: "Report") -> "list[Row]":
 
 def verdict(v: "Verdict", unit: str | None) -> Iterator[tuple[str, str]]:
     """(word, what it says): from what is sold to what can be used, then the verdict."""
-    name = v.accelerator if v.count <= 1 else f"{v.count} x {v.accelerator}"
+    name = f"{v.times}{v.accelerator}"
     if v.marketed_gb is None:
         yield "device", printable(name)
     else:
@@ -159,20 +159,7 @@ def verdict(v: "Verdict", unit: str | None) -> Iterator[tuple[str, str]]:
         yield "each", held + (lacking if v.devices_used > v.count else used)
     if v.host is not None:
         yield "host", _host(v.host, unit)
-    left = f"{human(abs(v.margin_bytes), unit)} {'to spare' if v.margin_bytes >= 0 else 'short'}"
-    margin = f"{left} by the expected estimate; "
-    not_the_device = v.fits == "no" and v.margin_bytes >= 0
-    if not_the_device or _tipped(v):
-        margin = ""
-    yield FITS[v.fits], f"{margin}{v.reason}"
-
-
-def _tipped(v: "Verdict") -> bool:
-    """Whether the margin, which is the device's, is beside the point: the host decides."""
-    return v.host is not None and v.host.fits == v.fits != "yes" and v.reason.startswith(HOST)
-
-
-HOST = "host memory"
+    yield FITS[v.fits], v.reason
 
 
 def _host(h: "HostVerdict", unit: str | None) -> str:

@@ -115,6 +115,11 @@ def _bounds(rule: str) -> dict[str, Any]:
 INFER: Mapping[str, Setting] = _table(TABLE)
 LOAD: Mapping[str, Setting] = _table(TABLE, OF_LOAD)
 TRAIN: Mapping[str, Setting] = _table(TRAINING)
+_ASKED_ALWAYS = ("method", "exact")  # fit asks about every method, and traces nothing
+FIT: Mapping[str, Setting] = Parsed(
+    {name: name for name in (*INFER, *TRAIN) if name not in _ASKED_ALWAYS},
+    lambda name: INFER[name] if name in INFER else TRAIN[name],
+)
 # task -> the name of its record, and its table
 WORKLOADS = {"load": ("Load", LOAD), "infer": ("Infer", INFER), "train": ("Train", TRAIN)}
 

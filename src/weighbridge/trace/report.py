@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 from weighbridge._version import __version__
 from weighbridge.components.device import CONTEXT
+from weighbridge.judged import Answer
 from weighbridge.memory import Bytes
 from weighbridge.trace import levels
 from weighbridge.trace.places import Look
 from weighbridge.trace.tape import Refused, Storage, Tape
 from weighbridge.units import human
-from weighbridge.verdicts import Answer, fits
+from weighbridge.verdicts import fits
 
 SCHEMA = "weighbridge.trace/1"
 NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a step of a path: layers.3.mlp

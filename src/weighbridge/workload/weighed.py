@@ -31,7 +31,11 @@ class Weighed:
         return budget(self.gpu, self.gpu_memory, self.headroom)
 
     def host_memory(self) -> "Ram | None":
-        """The host memory that was named, read."""
+        """The host memory that was named, read. With the cards of this machine goes its memory."""
+        if self.ram is None and self.gpu is not None and self.gpu.strip().lower() == "local":
+            from weighbridge.accelerators.local import memory
+
+            return memory()
         if self.ram is None:
             return None
         from weighbridge.accelerators.ram import ram

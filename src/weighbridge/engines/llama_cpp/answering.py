@@ -50,8 +50,7 @@ def model(net: Network, s: Subject) -> Model:
 
 
 def free(budget: Budget | None, at: Launch) -> tuple[int, ...]:
-    size = budget.usable.expected if budget is not None else 1
-    return (size,) * at.gpus
+    return tuple(budget.of(d).expected if budget is not None else 1 for d in range(at.gpus))
 
 
 def derived(held: Held, s: Subject, w: Infer, budget: Budget | None) -> dict[str, Any]:

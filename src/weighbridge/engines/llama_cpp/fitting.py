@@ -6,6 +6,7 @@ experts    layers whose experts go to the host until the rest fits
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,19 +42,19 @@ def fixed(h: Held, device: int) -> int:
 
 
 def fitting(h: Held, budget: Budget) -> dict[str, Any]:
-    room = budget.usable.low
-    facts: dict[str, Any] = {"kv_cache_tokens": tokens(h, room)}
-    if any(h.weights[d] + h.kv(d) + fixed(h, d) > room for d in range(h.at.gpus)):
-        facts["n_gpu_layers_that_fit"] = layers(h, room)
+    rooms = [budget.of(d).low for d in range(h.at.gpus)]
+    facts: dict[str, Any] = {"kv_cache_tokens": tokens(h, rooms)}
+    if any(h.weights[d] + h.kv(d) + fixed(h, d) > room for d, room in enumerate(rooms)):
+        facts["n_gpu_layers_that_fit"] = layers(h, rooms)
         if any("_exps." in name for name in h.net.weights):
-            facts["n_cpu_moe_that_fits"] = experts(h, room)
+            facts["n_cpu_moe_that_fits"] = experts(h, rooms)
     return facts
 
 
-def tokens(h: Held, room: int) -> int:
+def tokens(h: Held, rooms: Sequence[int]) -> int:
     """Of the GPU that is full first."""
     found = []
-    for d in range(h.at.gpus):
+    for d, room in enumerate(rooms):
         each = h.kv(d) / h.at.n_ctx
         left = room - h.weights[d] - fixed(h, d)
         if each:
@@ -61,10 +62,11 @@ def tokens(h: Held, room: int) -> int:
     return min(found, default=0)
 
 
-def layers(h: Held, room: int) -> int:
+def layers(h: Held, rooms: Sequence[int]) -> int:
     """The largest -ngl whose layers every GPU holds, as they are dealt out."""
 
-    left = room - _worst(h)
+    worst = _worst(h)
+    left = [room - worst for room in rooms]
 
     def too_many(count: int) -> bool:
         return not _holds(replace(h, at=replace(h.at, gpu_layers=count)), left)
@@ -72,10 +74,11 @@ def layers(h: Held, room: int) -> int:
     return bisect_left(range(1, h.at.layers + 1), True, key=too_many)
 
 
-def experts(h: Held, room: int) -> int | None:
+def experts(h: Held, rooms: Sequence[int]) -> int | None:
     """The smallest -ncmoe with which all layers are on GPUs; None where none is enough."""
 
-    left = room - _worst(h) - _copy(h)
+    beside = _worst(h) + _copy(h)
+    left = [room - beside for room in rooms]
 
     def enough(count: int) -> bool:
         at = replace(h.at, gpu_layers=h.at.layers, cpu_moe=count)
@@ -97,5 +100,5 @@ def _worst(h: Held) -> int:
     return max(fixed(h, d) for d in range(h.at.gpus))
 
 
-def _holds(h: Held, left: int) -> bool:
-    return all(h.weights[d] + h.kv(d) <= left for d in range(h.at.gpus))
+def _holds(h: Held, left: Sequence[int]) -> bool:
+    return all(h.weights[d] + h.kv(d) <= room for d, room in enumerate(left))

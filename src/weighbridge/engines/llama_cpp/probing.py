@@ -33,8 +33,8 @@ def probe(hold: Hold, s: Subject, w: Infer, budget: Budget) -> Probe:
         h = hold(replace(s, context=at.context), at.of(w))
         if h.at.requests > h.at.slots:  # the others wait
             return None
-        beside = max(_beside(h, tower), default=0)
-        if beside > budget.usable.low:
+        beside = _over(_beside(h, tower), budget)
+        if beside:
             return Numbers(h.at.gpus, [[[("weights", exactly(beside))]]])
         bounds = known.bounds(h)
         if bounds is None:
@@ -44,7 +44,7 @@ def probe(hold: Hold, s: Subject, w: Infer, budget: Budget) -> Probe:
 
     def exact(h: Held) -> Numbers:
         known.add(h)
-        most = _beyond(h, tower, budget.usable.low)
+        most = _beyond(h, tower, budget)
         kinds = _kinds(h, tower, budget, [h.buffer(d) for d in range(h.at.gpus)])
         if most:
             kinds = [[[("weights", exactly(most))]]]
@@ -110,16 +110,21 @@ def _phases(
 
 def holds(h: Held, s: Subject, w: Infer, budget: Budget) -> bool:
     """Whether all requests run at once and every GPU surely has room for its high estimate."""
-    return h.at.requests <= h.at.slots and not _beyond(h, projector(s, w), budget.usable.low)
+    return h.at.requests <= h.at.slots and not _beyond(h, projector(s, w), budget)
 
 
-def _beyond(h: Held, tower: Projector | None, room: int) -> int:
-    """What the fullest GPU needs where that is more than the room; else 0."""
+def _beyond(h: Held, tower: Projector | None, budget: Budget) -> int:
+    """What the fullest GPU needs of those that need more than there is; else 0."""
     beside = _beside(h, tower)
-    if max(beside, default=0) > room:
-        return max(beside)
-    most = max((size + h.buffer(d).high for d, size in enumerate(beside)), default=0)
-    return most if most > room else 0
+    over = _over(beside, budget)
+    if over:
+        return over
+    return _over([size + h.buffer(d).high for d, size in enumerate(beside)], budget)
+
+
+def _over(sizes: Sequence[int], budget: Budget) -> int:
+    """The largest of those that are more than their device has; 0 where none is."""
+    return max((size for d, size in enumerate(sizes) if size > budget.of(d).low), default=0)
 
 
 def _beside(h: Held, tower: Projector | None) -> list[int]:

@@ -1,7 +1,7 @@
 """Which device holds which layers: `device_map="auto"`.
 
     each may take    total / n + 5/4 of the largest block that is never split, or of the mean module
-                     where that is more; the last one what is left
+                     where that is more, or all that it has free; the last one what is left
     the first spares the largest module that is still to come, block or not
 
 Modules are dealt out in the order of the class, each whole; tied weights go with their owner.
@@ -25,9 +25,15 @@ class Share:
 
 
 def deal(
-    tensors: Sequence[Placed], blocks: Sequence[str], *, layers: int, devices: int
+    tensors: Sequence[Placed],
+    blocks: Sequence[str],
+    *,
+    layers: int,
+    devices: int,
+    rooms: Sequence[int] = (),
 ) -> tuple[Share, ...]:
-    """One share a device. `blocks` are patterns of modules that are never split."""
+    """One share a device. `blocks` are patterns of modules that are never split; `rooms` what each
+    device has free, where devices differ."""
     if devices == 1:
         return (Share(tensors=tuple(tensors), start=0, end=layers),)
     units = _units(tensors, blocks)
@@ -38,7 +44,8 @@ def deal(
     piles: list[list[str]] = [[] for _ in range(devices)]
     at, used = 0, 0
     for (name, nbytes), largest in zip(sizes.items(), spared, strict=True):
-        limit = most - largest if at == 0 else most
+        limit = min(most, rooms[at]) if rooms else most
+        limit -= largest if at == 0 else 0
         if used + nbytes > limit and at < devices - 1 and piles[at]:
             at, used = at + 1, 0
         piles[at].append(name)

@@ -48,7 +48,7 @@ def facts(
     found: dict[str, Any] = {"kv_cache_bytes_per_token": token}
     found |= launching.line(subject, w, p).facts()
     if budget is not None and p.new and token:
-        tokens = min(_tokens(d, p, budget.usable) for d in devices)
+        tokens = min(_tokens(d, p, budget.of(i)) for i, d in enumerate(devices))
         found |= {"kv_cache_tokens": tokens, "max_concurrency": tokens // p.context}
     return found
 

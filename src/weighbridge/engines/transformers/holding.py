@@ -48,7 +48,7 @@ class Holding:
 def loaded(subject: Subject, p: Plan) -> tuple[Loaded, ...]:
     """Each device's share."""
     warm = p.device_map is not None and p.rules.version >= WARMUP_SINCE
-    rest = ("loaded", subject.formats, subject.major, p.devices, warm)
+    rest = ("loaded", subject.formats, subject.major, p.devices, p.rooms, warm)
 
     def compute() -> tuple[Loaded, ...]:
         tensors = _placed(subject)
@@ -58,6 +58,7 @@ def loaded(subject: Subject, p: Plan) -> tuple[Loaded, ...]:
             subject.part.blueprint.blocks,
             layers=len(subject.body.blocks),
             devices=p.devices,
+            rooms=p.rooms,
         )
         count = subject.model.parameters
         order = None if warm else placement_order

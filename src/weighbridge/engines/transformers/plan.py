@@ -15,6 +15,7 @@ from weighbridge.arch.mixers import (
     LinearAttention,
     Rwkv,
 )
+from weighbridge.components.device import context
 from weighbridge.dtypes import BFLOAT16, DType
 from weighbridge.engines.caches.transformers import Kind
 from weighbridge.engines.serving import Subject
@@ -50,6 +51,7 @@ class Plan:
     logits_kept: int  # tokens of each sequence whose logits are made; 0 is all
     beams: int
     devices: int
+    rooms: tuple[int, ...]  # bytes that each has for tensors, where devices differ
     device_map: str | None
     items: Mapping[str, int]  # images and sounds of one request
     part: "Part | None"  # the device that was named
@@ -64,6 +66,14 @@ class Plan:
         tokens = min(s.tokens, self.logits_kept or s.tokens)
         size = 4 if self.rules.float_logits else s.size
         return s.batch * tokens * self.outputs * size
+
+
+def _rooms(budget: "Budget | None") -> tuple[int, ...]:
+    """What accelerate's get_max_memory reads on each card: what is free beside the context."""
+    if budget is None or not budget.mixed:
+        return ()
+    cards = zip(budget.each, budget.choice.cards, strict=True)
+    return tuple(max(0, e.expected - context(c.part).bytes.expected) for e, c in cards)
 
 
 def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
@@ -87,6 +97,7 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
         logits_kept=_logits_kept(subject, w, found),
         beams=beams,
         devices=devices,
+        rooms=_rooms(budget),
         device_map=w.device_map or ("auto" if devices > 1 else None),
         items={"image": _images(subject, w), "audio": 1 if w.audio_seconds else 0},
         part=budget.choice.part if budget else None,

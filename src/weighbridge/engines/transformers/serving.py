@@ -69,17 +69,18 @@ def probe(subject: Subject, w: Infer, budget: "Budget") -> Probe:
 
     def held(at: Point) -> Serving:
         s, p, _ = _planned(replace(subject, context=at.context), at.of(w), budget)
-        kinds = [list(_numbers(_phases(s, p, on), budget)) for on in loaded(s, p)]
+        each = enumerate(loaded(s, p))
+        kinds = [list(_numbers(_phases(s, p, on), budget.of(i).low)) for i, on in each]
         return Serving(len(kinds), kinds)
 
     return held
 
 
-def _numbers(phases: Iterable[Phase], budget: "Budget") -> Iterator[list[Part]]:
+def _numbers(phases: Iterable[Phase], room: int) -> Iterator[list[Part]]:
     """Phases up to one that is surely too much: what follows need not be walked."""
     for phase in phases:
         yield [(c.name, c.bytes) for c in phase.components]
-        if sum(c.bytes.high for c in phase.components) > budget.usable.low:
+        if sum(c.bytes.high for c in phase.components) > room:
             return
 
 

@@ -1,0 +1,164 @@
+"""A Mac: system_profiler, sysctl, and what Metal says through llama.cpp.
+
+Memory is the machine's. What Metal recommends as the most that a GPU works on is a share of it:
+`iogpu.wired_limit_mb` sets it, and 0 there stands for the system's own share. Source: Apple's
+documentation of MTLDevice.recommendedMaxWorkingSetSize.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from weighbridge.accelerators.detected.device import MOST, Device, Seen, exact, named, size
+
+UNTOLD = "this view does not tell the memory: sysctl hw.memsize does"
+FIELD = re.compile(r"^\s*([A-Z][\w ()]{1,40}): *(\S.*)$", re.M)
+METAL = re.compile(r"recommendedMaxWorkingSetSize\s*[:=] *([\d.]+ [MG]i?B)")
+DEVICE = re.compile(r"^\s*([A-Za-z]+)(\d{1,3}): (.+?) \((\d+) MiB, (\d+) MiB free\)", re.M)
+KINDS = {"MTL": "mps", "METAL": "mps", "CUDA": "cuda", "ROCM": "rocm", "SYCL": "xpu"}
+
+
+def _chip(name: str, source: str, **more: int | None) -> Device:
+    total = more.get("total")
+    return Device(
+        name=named(name),
+        kind="mps",
+        source=source,
+        total=total,
+        limit=more.get("limit"),
+        unified=True,
+        why="" if total is not None else UNTOLD,
+    )
+
+
+def profiler(text: str) -> Seen:
+    """Of SPDisplaysDataType and SPHardwareDataType, one or both."""
+    source, told = "system_profiler", FIELD.findall(text)
+    chip = next((v for k, v in told if k == "Chip"), "")
+    memory = next((size(v) for k, v in told if k == "Memory"), None)
+    found = [_graphics(name, more, source) for name, more in _displays(told)]
+    if chip.startswith("Apple"):
+        found = [_chip(chip, source, total=memory)]
+    why = "" if found else "it names no GPU"
+    return Seen(source=source, devices=tuple(found[:MOST]), ram=memory, why=why)
+
+
+def _displays(told: list[tuple[str, str]]) -> Iterator[tuple[str, dict[str, str]]]:
+    name, more = "", dict[str, str]()
+    for key, value in (*told, ("Chipset Model", "")):
+        if key == "Chipset Model":
+            if name:
+                yield name, more
+            name, more = value, {}
+        more[key] = value
+
+
+def _graphics(name: str, more: dict[str, str], source: str) -> Device:
+    if name.startswith("Apple"):
+        return _chip(name, source)
+    own = next((v for k, v in more.items() if k.startswith("VRAM")), "")
+    return Device(
+        name=named(name),
+        kind="mps",
+        source=source,
+        total=size(own),
+        integrated="Dynamic" in " ".join(more) or not own,
+        raw={"VRAM": named(own)} if own else {},
+        why="" if size(own) else UNTOLD,
+    )
+
+
+def memory(text: str) -> Seen:
+    """Of SPMemoryDataType -json."""
+    source = "system_profiler SPMemoryDataType -json"
+    try:
+        told = json.loads(text)["SPMemoryDataType"]
+        sizes = [size(one["SPMemoryDataType"]) for one in told]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return Seen(source=source, why="it is cut, or another list")
+    whole = sum(n for n in sizes if n)
+    return Seen(source=source, ram=whole or None, notes=("the GPU has the same memory",))
+
+
+def sysctl(text: str) -> Seen:
+    """Of `hw.memsize` and `iogpu.wired_limit_mb`, read or being set."""
+    told = dict(re.findall(r"^([\w.]+): *(?:\d+ *-> *)?(\S.*)$", text, re.M))
+    limit = size(told.get("iogpu.wired_limit_mb"))
+    share = ("iogpu.wired_limit_mb is 0: the system's own share",) if limit == 0 else ()
+    return Seen(
+        source="sysctl",
+        ram=exact(told.get("hw.memsize")),
+        limit=limit or None,
+        versions={"chip": named(c)} if (c := told.get("machdep.cpu.brand_string")) else {},
+        notes=share,
+    )
+
+
+def chip(text: str) -> Seen:
+    """The GPU of a Mac, of one call to sysctl. An Intel Mac's is no device that we know."""
+    told = sysctl(text)
+    name = told.versions.get("chip", "")
+    if not name.startswith("Apple") or told.ram is None:
+        return Seen(source="sysctl", ram=told.ram, why="this Mac has no Apple chip")
+    found = _chip(name, "sysctl", total=told.ram, limit=told.limit)
+    return Seen(source="sysctl", devices=(found,), ram=told.ram, limit=told.limit)
+
+
+def metal(text: str) -> Seen:
+    """Of a log that tells the working set; the last one counts."""
+    limits = [size(n) for n in METAL.findall(text)]
+    name = re.search(r"GPU name: +(\S.*)", text)
+    device = _chip(name[1] if name else "Apple GPU", "Metal", limit=limits[-1] if limits else None)
+    notes = ("limits that were told: " + ", ".join(METAL.findall(text)),) if len(limits) > 1 else ()
+    return Seen(source="Metal", devices=(device,), limit=device.limit, notes=notes)
+
+
+def llama(text: str) -> Seen:
+    """Of `llama-server --list-devices`. Of Metal the size is the limit, not the memory."""
+    found = []
+    for backend, number, name, total, free in DEVICE.findall(text)[:MOST]:
+        kind = KINDS.get(backend.upper(), "other")
+        shared = kind == "mps"
+        found.append(
+            Device(
+                name=named(name),
+                kind=kind,  # type: ignore[arg-type]
+                source="llama.cpp --list-devices",
+                index=int(number),
+                total=None if shared else size(total),
+                limit=size(total) if shared else None,
+                free=size(free),
+                unified=shared,
+                why=UNTOLD if shared else "",
+                raw={f"{backend}{number}": f"{total} MiB, {free} MiB free"},
+            )
+        )
+    return Seen(source="llama.cpp --list-devices", devices=tuple(found))
+
+
+def fastfetch(text: str) -> Seen:
+    """Of its `gpu` module: of a Mac the shared total is another one at every call."""
+    try:
+        told = json.loads(text)
+        cards = [gpu for part in told if part["type"] == "GPU" for gpu in part["result"]][:MOST]
+        found = tuple(_fetched(i, card) for i, card in enumerate(cards))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return Seen(source="fastfetch", why="it is cut, or has no GPU module")
+    return Seen(source="fastfetch", devices=found)
+
+
+def _fetched(index: int, card: dict[str, Any]) -> Device:
+    name = str(card["name"])
+    if name.startswith("Apple"):
+        return _chip(name, "fastfetch")
+    total = card["memory"]["dedicated"]["total"]
+    sized = exact(total) if total is not None else None
+    return Device(
+        name=named(name),
+        kind="other",
+        source="fastfetch",
+        index=index,
+        total=sized,
+        why="" if sized else "it tells no memory of it",
+    )

@@ -1,0 +1,193 @@
+"""This machine: every program that tells of accelerators is asked, and what they told is gathered.
+
+    Linux     NVML or nvidia-smi, rocm-smi or amd-smi, xpu-smi, npu-smi, hl-smi, tpu-info
+    Windows   NVML or nvidia-smi; what is of other makers from the registry
+    macOS     sysctl
+
+torch is asked only where it runs already: to ask it takes memory of the card.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from weighbridge.accelerators.detected import amd, apple, nvidia, nvml, others, visible, windows
+from weighbridge.accelerators.detected.device import Device, Kind, Seen
+from weighbridge.accelerators.detected.programs import Ask, say
+
+KEPT = 10.0  # seconds for which an answer stands: one question asks several times
+MAKERS: tuple[
+    tuple[tuple[str, ...], Callable[[str], Seen]], ...
+] = (  # program and arguments, and who reads what it prints
+    (("npu-smi", "info"), others.npu_smi),
+    (("hl-smi",), others.hl_smi),
+    (("tpu-info",), others.tpu_info),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Here:
+    """What was asked and what it told. `devices` are those that this process sees and can use."""
+
+    seen: tuple[Seen, ...]
+    devices: tuple[Device, ...]
+    notes: tuple[str, ...] = ()
+
+
+_last: list[tuple[float, Here]] = []
+
+
+def here() -> Here:
+    """What is here now, or was within the last seconds."""
+    now = time.monotonic()
+    if not _last or now - _last[0][0] > KEPT:
+        _last[:] = [(now, look(say))]
+    return _last[0][1]
+
+
+def forget() -> None:
+    """Ask anew the next time."""
+    _last.clear()
+
+
+def look(
+    ask: Ask, platform: str = sys.platform, environment: Mapping[str, str] | None = None
+) -> Here:
+    """Asks by `ask(program, *arguments)`, which gives the output or None."""
+    seen = tuple(s for s in _told(ask, platform) if s is not None)
+    devices, notes = _seen_by_process([d for s in seen for d in s.devices], environment)
+    return Here(seen=seen, devices=devices, notes=(*(n for s in seen for n in s.notes), *notes))
+
+
+def gathered(seen: tuple[Seen, ...]) -> Here:
+    """Of another machine: all of its devices, whatever a process of it sees."""
+    told = [d for s in seen for d in s.devices]
+    notes = (*(n for s in seen for n in s.notes), *map(_aside, filter(_integrated, told)))
+    return Here(seen=seen, devices=tuple(d for d in told if not d.integrated), notes=notes)
+
+
+def _integrated(device: Device) -> bool:
+    return device.integrated
+
+
+def _aside(device: Device) -> str:
+    return f"{device.name} is graphics of the CPU: no device for models"
+
+
+def _told(ask: Ask, platform: str) -> Iterator[Seen | None]:
+    if platform == "darwin":
+        yield _first(ask, (("sysctl", "hw.memsize", "iogpu.wired_limit_mb", BRAND), apple.chip))
+        return
+    found = (nvml.seen() if ask is say else None) or _nvidia(ask)
+    yield found
+    if platform == "win32":
+        command = ("powershell", "-NoProfile", "-NonInteractive", "-Command", windows.REGISTRY)
+        yield _beside(_first(ask, (command, windows.registry)), found)
+        return
+    yield _amd(ask)
+    yield _intel(ask)
+    for way in MAKERS:
+        yield _first(ask, way)
+    if not (found and found.devices):
+        yield _of_torch()
+
+
+# What tells on Linux; on Windows nvidia-smi and PowerShell do, on a Mac sysctl
+PROGRAMS = ("nvidia-smi", "rocm-smi", "amd-smi", "xpu-smi", "npu-smi", "hl-smi", "tpu-info")
+BRAND = "machdep.cpu.brand_string"
+
+
+def _first(ask: Ask, *ways: tuple[Sequence[str], Callable[[str], Seen]]) -> Seen | None:
+    """What the first program told that has a device; else what the last one said."""
+    found: Seen | None = None
+    for command, read in ways:
+        text = ask(*command)
+        if text is None or (not text.strip() and found is not None):
+            continue
+        found = read(text)
+        if found.devices:
+            break
+    return found
+
+
+def _nvidia(ask: Ask) -> Seen | None:
+    text = ask("nvidia-smi", "-q", "-x")
+    if text is None:
+        return None
+    found = nvidia.xml(text) if "<nvidia_smi_log" in text else nvidia.failed(text)
+    if any(d.mig for d in found.devices):
+        names = ask("nvidia-smi", "-L")
+        return nvidia.profiled(found, nvidia.listed(names or ""))
+    return found
+
+
+def _amd(ask: Ask) -> Seen | None:
+    command = ("rocm-smi", "--showproductname", "--showmeminfo", "vram", "--showuniqueid", "--json")
+    found = _first(ask, (command, amd.rocm_json))
+    if found is not None and found.devices:
+        return found
+    text = ask("amd-smi", "metric", "--mem-usage", "--json")
+    if text is None:
+        return found
+    return amd.metric(text, ask("amd-smi", "static", "--asic", "--json") or "")
+
+
+def _intel(ask: Ask) -> Seen | None:
+    dump = ("xpu-smi", "discovery", "--dump", "1,2,16")
+    return _first(ask, (dump, others.xpu_dump), (("xpu-smi",), others.xpu_table))
+
+
+def _beside(told: Seen | None, found: Seen | None) -> Seen | None:
+    """Without the cards that NVIDIA's own program has told."""
+    if told is None or found is None or not found.devices:
+        return told
+    rest = tuple(d for d in told.devices if d.kind != "cuda")
+    return replace(told, devices=rest) if rest else None
+
+
+def _of_torch() -> Seen | None:
+    """What torch says of cards on which it runs already."""
+    torch: Any = sys.modules.get("torch")
+    try:
+        if torch is None or not torch.cuda.is_initialized():
+            return None
+        return asked_of_torch(torch)
+    except Exception:  # a build without CUDA, a card that fell off: it tells nothing
+        return None
+
+
+def asked_of_torch(torch: Any) -> Seen:
+    count = torch.cuda.device_count()
+    rocm = bool(getattr(torch.version, "hip", None))
+    return others.mem_get_info(
+        [torch.cuda.mem_get_info(i) for i in range(count)],
+        names=[torch.cuda.get_device_name(i) for i in range(count)],
+        kind="rocm" if rocm else "cuda",
+        budgeted=rocm and sys.platform == "win32",
+    )
+
+
+def _seen_by_process(
+    devices: Sequence[Device], environment: Mapping[str, str] | None
+) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+    """Devices of each kind that the environment leaves; graphics of the CPU are none."""
+    kept: list[Device] = []
+    notes: list[str] = []
+    kinds: dict[Kind, list[Device]] = {}
+    for device in devices:
+        kinds.setdefault(device.kind, []).append(device)
+    for kind, some in kinds.items():
+        own = [d for d in some if not d.integrated]
+        notes += map(_aside, filter(_integrated, some))
+        set_to = visible.asked(kind, environment)
+        if set_to is not None and own:
+            left = visible.chosen(set_to[1], own)
+            notes.append(f"{set_to[0]} leaves {len(left)} of {len(own)}")
+            own = list(left)
+        parts = [d for d in own if d.mig]
+        if len(parts) > 1:
+            notes.append("CUDA gives a process one MIG slice: the first one is taken")
+        kept += [d for d in own if not d.mig] or parts[:1]
+    return tuple(kept), tuple(notes)

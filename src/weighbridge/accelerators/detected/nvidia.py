@@ -1,0 +1,285 @@
+"""nvidia-smi: its table, `-L`, `--query-gpu ... --format=csv` and `-q -x`.
+
+The table tells no part that the driver keeps; the query and the XML do (`reserved`). Where MIG is
+on the slices are the devices, not the card. Integrated chips (GB10, Orin) have no memory of their
+own, and the driver says "Not Supported" or N/A: that is neither zero nor no GPU.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from weighbridge.accelerators.detected import table
+from weighbridge.accelerators.detected.device import MOST, Device, Seen, named, size
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+# Chips that have the host's memory. Source: NVIDIA's Jetson and DGX Spark product pages
+SHARED = re.compile(r"\b(?:GB10|Thor|Orin|Xavier|Tegra|nvgpu)\b", re.I)
+UNTOLD = "the driver does not tell its memory"
+HOST = "it has the host's memory"
+LIST = re.compile(r"GPU (\d{1,4}): (.*?) \(UUID: ([\w-]+)\)")
+SLICE = re.compile(r"\s+MIG (\S+)\s+Device +(\d{1,4}): \(UUID: ([\w/-]+)\)")
+FAILS = (
+    ("couldn't communicate with the NVIDIA driver", "no NVIDIA driver is loaded"),
+    (
+        "Driver/library version mismatch",
+        "NVIDIA's library and kernel module are of two versions: a reboot settles it",
+    ),
+    ("No devices were found", "the NVIDIA driver is loaded, and has no GPU"),
+    ("Insufficient Permissions", "this user may not ask the NVIDIA driver"),
+)
+VERSIONS = (
+    ("driver", re.compile(r"(?:Driver|KMD) Version: *([\d.]+)")),
+    ("cuda", re.compile(r"CUDA (?:UMD )?Version: *([\d.]+)")),
+    ("tool", re.compile(r"NVIDIA-SMI ([\d.]+)")),
+)
+
+
+def failed(text: str) -> Seen:
+    """Of words in place of a table."""
+    why = next((why for said, why in FAILS if said in text), "")
+    return Seen(source="nvidia-smi", why=why or f"nvidia-smi said: {named(text)}")
+
+
+def smi(text: str) -> Seen:
+    found = table.rows(text)[:MOST]
+    if not found:
+        return failed(text)
+    versions = {name: m[1] for name, pattern in VERSIONS if (m := pattern.search(text))}
+    parts = list(_slices(text, {row.index: row for row in found}))
+    cut = {d.memory.split("/")[0] for d in parts}
+    cards = [_card(row) for row in found if str(row.index) not in cut]
+    return Seen(
+        source="nvidia-smi",
+        devices=tuple([*cards, *parts][:MOST]),
+        versions=versions,
+        notes=(*_of_two(versions, cards), *together(parts)),
+    )
+
+
+def _card(row: table.Row) -> Device:
+    sizes, mig, wddm = row.sizes, "Enabled" in row.mode, row.switch in ("WDDM", "TCC", "MCDM")
+    used, total = (size(n) for n in sizes) if sizes else (None, None)
+    return _judged(
+        Device(
+            name=named(row.name),
+            kind="cuda",
+            source="nvidia-smi",
+            index=row.index,
+            total=None if mig else total,
+            used=None if mig else used,
+            raw={"Memory-Usage": row.memory, **({"driver model": row.switch} if wddm else {})},
+            why="MIG is on, and no slice was told: nvidia-smi -L lists them" if mig else "",
+        )
+    )
+
+
+def _slices(text: str, cards: dict[int, table.Row]) -> Iterator[Device]:
+    for (card, instance, _, number), used, total in table.slices(text):
+        parent = cards.get(card)
+        yield Device(
+            name=named(parent.name if parent else "NVIDIA GPU"),
+            kind="cuda",
+            source="nvidia-smi",
+            index=number,
+            total=size(total),
+            used=size(used),
+            reserved=0,
+            mig="?",
+            memory=f"{card}/{instance}",
+            raw={"Shared Memory-Usage": f"{used}MiB / {total}MiB"},
+        )
+
+
+def _judged(device: Device) -> Device:
+    """With why its memory is not known, where it is not."""
+    shared = bool(SHARED.search(device.name))
+    if device.total is not None or device.why:
+        return replace(device, unified=shared)
+    return replace(device, unified=shared, why=HOST if shared else UNTOLD)
+
+
+def _of_two(versions: dict[str, str], cards: Sequence[Device]) -> Iterator[str]:
+    """Tell that a tool and a driver of two releases are why it does not tell."""
+    tool, driver = (versions.get(name, "").split(".")[0] for name in ("tool", "driver"))
+    unknown = any(d.total is None and not d.unified for d in cards)
+    if unknown and driver and tool != driver:
+        yield (
+            f"nvidia-smi {versions['tool']} and the driver, {versions['driver']}, are of two "
+            "releases: install the driver anew"
+        )
+
+
+def together(parts: Sequence[Device]) -> Iterator[str]:
+    """Tell which slices have one memory together."""
+    names = [d.memory for d in parts]
+    for name in dict.fromkeys(n for n in names if n and names.count(n) > 1):
+        yield f"{names.count(name)} slices of GPU instance {name} have one memory together"
+
+
+def listed(text: str) -> Seen:
+    """Of `nvidia-smi -L`: names and slices, without a size."""
+    found: list[Device] = []
+    card: re.Match[str] | None = None
+    parts: dict[str, list[Device]] = {}
+    for line in text.splitlines()[: 4 * MOST]:
+        head, inner = LIST.match(line), SLICE.match(line)
+        if head:
+            card = head
+            found.append(_named(head))
+        elif inner and card:
+            parts.setdefault(card[1], []).append(_named(card, inner))
+    whole = [d for d in found if str(d.index) not in parts]
+    devices = (*whole, *(d for some in parts.values() for d in some))
+    return Seen(source="nvidia-smi -L", devices=devices[:MOST])
+
+
+def _named(card: re.Match[str], inner: re.Match[str] | None = None) -> Device:
+    return Device(
+        name=named(card[2]),
+        kind="cuda",
+        source="nvidia-smi -L",
+        index=int(inner[2] if inner else card[1]),
+        uuid=inner[3] if inner else card[3],
+        mig=named(inner[1]) if inner else "",
+        memory=card[1] if inner else "",
+        unified=bool(SHARED.search(card[2])),
+        why="nvidia-smi -L tells no sizes",
+    )
+
+
+FIGURES = ("total", "reserved", "used", "free")
+BARE = ("index", "name", "memory.total", "memory.used", "memory.free")
+
+
+def queried(text: str) -> Seen:
+    """Of `--query-gpu`. Without a header the columns are those of BARE."""
+    lines = [[cell.strip() for cell in line.split(",")] for line in text.strip().splitlines()]
+    if not lines:
+        return failed(text)
+    head = BARE if lines[0][0].isdigit() else tuple(c.split(" [")[0] for c in lines.pop(0))
+    found = [dict(zip(head, line, strict=False)) for line in lines[:MOST]]
+    driver = found[0].get("driver_version") if found else None
+    versions = {"driver": named(driver)} if driver else {}
+    return Seen(
+        source="nvidia-smi --query-gpu",
+        devices=tuple(_queried(i, told) for i, told in enumerate(found)),
+        versions=versions,
+    )
+
+
+def _queried(at: int, told: dict[str, str]) -> Device:
+    mig = told.get("mig.mode.current") == "Enabled"
+    number = told.get("index", "")
+    figures = [None if mig else size(told.get(f"memory.{name}")) for name in FIGURES]
+    total, reserved, used, free = figures
+    none = f"{_was(told)} is the whole card's: MIG is on, and this view has no slices"
+    return _judged(
+        Device(
+            name=named(told.get("name", "NVIDIA GPU")),
+            kind="cuda",
+            source="nvidia-smi --query-gpu",
+            index=int(number) if number.isdigit() and len(number) < 5 else at,
+            uuid=told.get("uuid", ""),
+            capability=told.get("compute_cap"),
+            raw={k: named(v) for k, v in told.items() if k.startswith("memory") or "model" in k},
+            why=none if mig else "",
+            total=total,
+            reserved=reserved,
+            used=used,
+            free=free,
+        )
+    )
+
+
+def _was(told: dict[str, str]) -> str:
+    return named(told.get("memory.total", "the total"))
+
+
+def xml(text: str) -> Seen:
+    """Of `nvidia-smi -q -x`."""
+    root = _root(text)
+    if root is None:
+        return Seen(source="nvidia-smi -q -x", why="it is cut, or is no XML of nvidia-smi")
+    found: list[Device] = []
+    for gpu in root.iter("gpu"):
+        found += _of_xml(gpu, len(found))
+    asked = (("driver", "driver_version"), ("cuda", "cuda_version"))
+    said = root.findtext("attached_gpus", "")
+    return Seen(
+        source="nvidia-smi -q -x",
+        devices=tuple(found[:MOST]),
+        versions={name: named(root.findtext(tag, "")) for name, tag in asked if root.findtext(tag)},
+        why="" if found else "the NVIDIA driver is loaded, and has no GPU",
+        notes=(*_fewer(root, said), *together(found)),
+    )
+
+
+def _fewer(root: "Element", said: str) -> Iterator[str]:
+    here = len(root.findall("gpu"))
+    if said.isdigit() and int(said[:6]) != here:
+        yield f"{int(said[:6])} GPUs are attached, {here} of them are described"
+
+
+def _root(text: str) -> "Element | None":
+    """None of what declares entities: they can be made to grow without end."""
+    from xml.etree import ElementTree
+
+    if "<!ENTITY" in text:
+        return None
+    try:
+        return ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError):
+        return None
+
+
+def _of_xml(gpu: "Element", at: int) -> Iterator[Device]:
+    parts = gpu.findall("mig_devices/mig_device")
+    number = gpu.findtext("minor_number", "")
+    card = int(number) if number.isdigit() and len(number) < 5 else at
+    for part in parts:
+        inner = part.findtext("index", "0")
+        instance = named(part.findtext("gpu_instance_id", "?"))
+        found = _told(part, gpu, int(inner) if inner.isdigit() and len(inner) < 5 else at)
+        yield replace(found, mig="?", memory=f"{card}/{instance}")
+    if not parts:
+        mig = gpu.findtext("mig_mode/current_mig") == "Enabled"
+        found = _told(gpu, gpu, card)
+        none = "MIG is on, and the card has no slice"
+        yield replace(found, total=None, free=None, why=none) if mig else found
+
+
+def _told(of: "Element", gpu: "Element", index: int) -> Device:
+    memory = {name: of.findtext(f"fb_memory_usage/{name}", "") for name in FIGURES}
+    total, reserved, used, free = map(size, memory.values())
+    return _judged(
+        Device(
+            name=named(gpu.findtext("product_name", "NVIDIA GPU")),
+            kind="cuda",
+            source="nvidia-smi -q -x",
+            index=index,
+            uuid=(of.findtext("uuid") or ""),
+            raw={name: named(text) for name, text in memory.items() if text},
+            total=total,
+            reserved=reserved,
+            used=used,
+            free=free,
+        )
+    )
+
+
+def profiled(seen: Seen, names: Seen) -> Seen:
+    """With the profiles and ids that `nvidia-smi -L` has for slices; the order is the same."""
+    known = [d for d in names.devices if d.mig]
+    parts = [d for d in seen.devices if d.mig]
+    if len(known) != len(parts):
+        return seen
+    told = {id(d): k for d, k in zip(parts, known, strict=True)}
+    devices = (
+        replace(d, mig=told[id(d)].mig, uuid=told[id(d)].uuid) if id(d) in told else d
+        for d in seen.devices
+    )
+    return replace(seen, devices=tuple(devices))

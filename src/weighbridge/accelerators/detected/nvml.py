@@ -1,0 +1,128 @@
+"""NVML itself, through pynvml (nvidia-ml-py) where that is installed.
+
+Version 2 of its memory record has apart what the driver keeps; version 1 counts that as used.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from weighbridge.accelerators.detected.device import MOST, Device, Seen, named
+from weighbridge.accelerators.detected.nvidia import (
+    FIGURES,
+    HOST,
+    SHARED,
+    UNTOLD,
+    failed,
+    together,
+)
+
+
+def seen() -> Seen | None:
+    """None where pynvml is not installed."""
+    from importlib.util import find_spec
+
+    if find_spec("pynvml") is None:
+        return None
+    import pynvml as nv
+
+    try:
+        nv.nvmlInit()
+    except nv.NVMLError as error:
+        return replace(failed(str(error)), source="NVML")
+    try:
+        return _all(nv)
+    finally:
+        with suppress(nv.NVMLError):
+            nv.nvmlShutdown()
+
+
+def _all(nv: Any) -> Seen:
+    tell = _teller(nv)
+    count = min(tell(nv.nvmlDeviceGetCount) or 0, MOST)
+    found: list[Device] = []
+    for index in range(count):
+        handle = tell(nv.nvmlDeviceGetHandleByIndex, index)
+        if handle is not None:
+            found += _devices(nv, handle, index)
+    cuda = tell(nv.nvmlSystemGetCudaDriverVersion)
+    driver = tell(nv.nvmlSystemGetDriverVersion)
+    versions = {"driver": named(_text(driver))} if driver else {}
+    if isinstance(cuda, int):  # 12020 is 12.2
+        versions["cuda"] = f"{cuda // 1000}.{cuda % 1000 // 10}"
+    why = "" if found else "the NVIDIA driver is loaded, and has no GPU"
+    notes = tuple(together(found))
+    return Seen(source="NVML", devices=tuple(found), versions=versions, why=why, notes=notes)
+
+
+def _teller(nv: Any) -> Callable[..., Any]:
+    """Calls that give None for what a card does not support."""
+
+    def tell(call: Callable[..., Any], *given: Any, **more: Any) -> Any:
+        try:
+            return call(*given, **more)
+        except (nv.NVMLError, TypeError, AttributeError):
+            return None
+
+    return tell
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _devices(nv: Any, handle: Any, index: int) -> Iterator[Device]:
+    tell = _teller(nv)
+    whole = _device(nv, handle, index)
+    mode = tell(nv.nvmlDeviceGetMigMode, handle)
+    if not mode or mode[0] != 1:
+        yield whole
+        return
+    handles = (
+        tell(nv.nvmlDeviceGetMigDeviceHandleByIndex, handle, i)
+        for i in range(min(tell(nv.nvmlDeviceGetMaxMigDeviceCount, handle) or 0, MOST))
+    )
+    parts = [_slice(nv, h, whole, i) for i, h in enumerate(h for h in handles if h is not None)]
+    none = "MIG is on, and the card has no slice"
+    yield from parts or [replace(whole, total=None, free=None, why=none)]
+
+
+def _device(nv: Any, handle: Any, index: int) -> Device:
+    tell = _teller(nv)
+    name = named(_text(tell(nv.nvmlDeviceGetName, handle) or "NVIDIA GPU"))
+    version = getattr(nv, "nvmlMemory_v2", None)
+    memory = tell(nv.nvmlDeviceGetMemoryInfo, handle, version=version) if version else None
+    memory = memory or tell(nv.nvmlDeviceGetMemoryInfo, handle)
+    told = {key: getattr(memory, key, None) for key in FIGURES}
+    total, reserved, used, free = (None if n is None else int(n) for n in told.values())
+    capability = tell(nv.nvmlDeviceGetCudaComputeCapability, handle)
+    shared = bool(SHARED.search(name))
+    return Device(
+        name=name,
+        kind="cuda",
+        source="NVML",
+        index=index,
+        uuid=_text(tell(nv.nvmlDeviceGetUUID, handle) or ""),
+        capability=".".join(map(str, capability)) if capability else None,
+        unified=shared,
+        why="" if memory else HOST if shared else UNTOLD,
+        raw={key: str(value) for key, value in told.items() if value is not None},
+        total=total,
+        reserved=reserved,
+        used=used,
+        free=free,
+    )
+
+
+def _slice(nv: Any, handle: Any, whole: Device, index: int) -> Device:
+    found = _device(nv, handle, index)
+    name, _, profile = found.name.partition(" MIG ")
+    instance = _teller(nv)(nv.nvmlDeviceGetGpuInstanceId, handle)
+    return replace(
+        found,
+        name=name or whole.name,
+        mig=profile or "?",
+        memory=f"{whole.index}/{instance}",
+        capability=whole.capability,
+    )

@@ -1,0 +1,87 @@
+"""Other programs, run within bounds of time and output. What they print is a stranger's.
+
+Nothing is typed into them, no shell reads their command, and none is taken from the folder that we
+stand in. What is printed beyond LARGEST is cut; what runs longer than SECONDS is ended.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Thread
+
+SECONDS = 10.0  # nvidia-smi takes 2 to 5 where it has to wake up eight cards
+LARGEST = 4 << 20  # bytes of output
+PLACES = (  # where programs are that stand in no PATH: WSL 2, ROCm, Ascend
+    "/usr/lib/wsl/lib",
+    "/opt/rocm/bin",
+    "/usr/local/sbin",
+    "/usr/local/bin",
+)
+Ask = Callable[..., str | None]
+
+
+def say(*command: str, seconds: float = SECONDS) -> str | None:
+    """What the program prints; None where it is not there, or says nothing in time."""
+    path = where(command[0])
+    if path is None:
+        return None
+    try:
+        process = subprocess.Popen(
+            (path, *command[1:]),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "LC_ALL": "C"},
+            start_new_session=sys.platform != "win32",
+        )
+    except OSError:
+        return None
+    return _heard(process, seconds)
+
+
+def _heard(process: "subprocess.Popen[bytes]", seconds: float) -> str | None:
+    """What it prints, up to LARGEST. A thread reads: a pipe has no time limit on Windows."""
+    found: list[bytes] = []
+    stream = process.stdout
+    assert stream is not None
+    reader = Thread(target=lambda: found.append(stream.read(LARGEST)), daemon=True)
+    reader.start()
+    reader.join(seconds)
+    late = reader.is_alive()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(0 if late or len(found[0]) == LARGEST else seconds)
+    _end(process)
+    reader.join(1)
+    if not reader.is_alive():
+        stream.close()
+    if late or not found:
+        return None
+    return found[0].decode("utf-8", "replace")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End it, and what it started."""
+    if process.poll() is not None:
+        return
+    with suppress(OSError):
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            os.killpg(process.pid, 9)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(1)
+
+
+def where(name: str) -> str | None:
+    """The program's path: of PATH, else of PLACES, and never of the folder that we stand in."""
+    import shutil
+
+    here = os.getcwd()
+    folders = [f for f in os.environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(f)]
+    kept = [f for f in (*folders, *PLACES) if os.path.normpath(f) != here]
+    found = shutil.which(name, path=os.pathsep.join(kept))
+    if found is None or os.path.dirname(os.path.abspath(found)) == here:
+        return None
+    return found

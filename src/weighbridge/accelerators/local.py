@@ -1,0 +1,299 @@
+"""`--gpu local`: the accelerators of this machine, as the verdict takes them.
+
+What was measured wins over the catalogue, which adds what no driver tells: kernels, contexts.
+
+    idle    the total less what the driver keeps         --gpu-memory total judges by it
+    free    idle less what others use now                the default: a run now has no more
+
+Where a chip has the host's memory, its total is the machine's, and what is free is the less of what
+its GPU may take and what the machine has left.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from weighbridge.accelerators import ram, rules
+from weighbridge.accelerators.detected.device import Device, Kind
+from weighbridge.accelerators.detected.here import Here, here
+from weighbridge.accelerators.names import Card, Choice, find, in_words, least
+from weighbridge.accelerators.parts import Figure, Part, slice_of
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.memory import Bytes, exactly
+from weighbridge.units import GIB, human
+
+VENDORS: dict[Kind, str] = {
+    "cuda": "NVIDIA",
+    "rocm": "AMD",
+    "mps": "Apple",
+    "xpu": "Intel",
+    "npu": "Huawei",
+    "hpu": "Intel",
+    "tpu": "Google",
+}
+NEAR = 0.12  # of the size sold, assumed: a total that is farther off is not such a part
+Told = tuple[Device, Card]
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Bytes that the machine has, and that are left of them; None where nothing tells."""
+
+    total: int | None
+    left: int | None
+
+
+def host() -> Host:
+    left = memory()
+    return Host(ram.installed(), None if left is None else left.nbytes)
+
+
+def memory() -> ram.Ram | None:
+    """What this machine has left; None where nothing tells."""
+    try:
+        return ram.here()
+    except UnsupportedError:
+        return None
+
+
+_kept: dict[bool, tuple[Here, Choice]] = {}
+
+
+def now(*, idle: bool = False) -> Choice:
+    """The cards of this machine; the same ones as long as what is here is not asked anew."""
+    found, last = here(), _kept.get(idle)
+    if last is None or last[0] is not found:
+        _kept[idle] = last = (found, choice(idle=idle, found=found))
+    return last[1]
+
+
+def choice(*, idle: bool = False, found: Here | None = None, machine: Host | None = None) -> Choice:
+    """All cards of this machine that one program can use. Raises UsageError where there is none."""
+    found = here() if found is None else found
+    machine = host() if machine is None else machine
+    known = [(d, c) for d, c in told(found, machine) if c is not None]
+    if not known:
+        raise UsageError(f"--gpu local: {none(found)}; `weighbridge doctor` shows what was asked")
+    kept, others = _largest(known)
+    cards = tuple(replace(c, room=c.part.visible.bytes) if idle else c for _, c in kept)
+    taken = Choice(part=least(cards).part, count=len(cards), cards=cards)
+    mixed = [in_words(cards)] if taken.mixed else []
+    note = "; ".join([*_said(kept, idle=idle), *others, *mixed, *found.notes])
+    return replace(taken, note=note)
+
+
+def told(found: Here, machine: Host) -> list[tuple[Device, Card | None]]:
+    """Each device as a card; None of those whose memory is not known."""
+    return [(d, card(d, machine)) for d in found.devices]
+
+
+def none(found: Here) -> str:
+    """Why there is no card to judge by."""
+    if found.devices:
+        why = "; ".join(
+            dict.fromkeys(f"{d.name}: {d.why or 'its size is not known'}" for d in found.devices)
+        )
+        return f"{why}. --gpu NAME or --gpu-memory SIZE says it"
+    why = silent(found)
+    said = f" ({why})" if why else ""
+    return f"no accelerator was found here{said}; name one: --gpu 4090"
+
+
+def silent(found: Here) -> str:
+    """What programs said that told no device, and what hid those that they told; "" where none is
+    installed."""
+    return "; ".join((*(f"{s.source}: {s.why}" for s in found.seen if s.why), *found.notes))
+
+
+def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
+    """Cards of the vendor that has most memory here: no program runs on two vendors' at once."""
+    sums: dict[str, int] = {}
+    for _, c in cards:
+        sums[c.part.vendor] = sums.get(c.part.vendor, 0) + c.part.visible.bytes.low
+    most = max(sums, key=lambda vendor: sums[vendor])
+    rest = [c.part.name for _, c in cards if c.part.vendor != most]
+    kept = [(d, c) for d, c in cards if c.part.vendor == most]
+    return kept, [f"{name} is left out: no program runs on both" for name in rest]
+
+
+def card(device: Device, machine: Host) -> Card | None:
+    """None where its memory is not known."""
+    part = known(device, machine)
+    if device.kind == "mps" and device.unified and device.total is not None:
+        machine = replace(machine, total=device.total)
+    if device.unified and (device.total is None or device.kind == "mps"):
+        return _shared(device, part, machine)
+    if device.total is None:
+        return _of_slice(device, part)
+    total = Figure(exactly(device.total), "read", device.source)
+    if part is not None and not part.marketed_gb:  # a slice that is sold under no size
+        part = replace(part, marketed_gb=device.total // GIB + 1)
+    idle = _idle(device, part)
+    free = _free(device, idle)
+    if device.unified and machine.left is not None:
+        free = _at_most(free or idle, machine.left)
+    base = part or generic(device, device.total)
+    return _card(replace(base, total=total), idle, free, device.source)
+
+
+def _card(part: Part, idle: Bytes, free: Bytes | None, source: str) -> Card:
+    visible = Figure(idle, "read", source)
+    return Card(part=replace(part, visible=visible), room=free or idle, free=free)
+
+
+def _idle(device: Device, part: Part | None) -> Bytes:
+    """What processes can have of it when nobody else is there."""
+    assert device.total is not None
+    total = exactly(device.total)
+    if device.reserved is not None:
+        return exactly(device.total - device.reserved)
+    if device.kind != "cuda":
+        return total
+    gb = -(-device.total // GIB)
+    return rules.visible("nvidia", total, gb)
+
+
+def _free(device: Device, idle: Bytes) -> Bytes | None:
+    """None where nobody told what is in use."""
+    if device.free is not None:
+        return exactly(device.free)
+    used = device.used
+    return None if used is None else Bytes(*(max(0, b - used) for b in idle))
+
+
+def _shared(device: Device, part: Part | None, machine: Host) -> Card | None:
+    """A chip with the host's memory."""
+    if machine.total is None:
+        return None
+    total = Figure(exactly(machine.total), "read", "memory of the machine")
+    if device.limit:
+        idle = exactly(device.limit)
+    elif part is not None and abs(machine.total - part.marketed_gb * GIB) <= NEAR * machine.total:
+        idle = _at_most(part.visible.bytes, machine.total)
+    else:
+        large = machine.total >= 60 * GIB  # as parts.jsonl has it: from 64 GB on
+        rule = ("apple large" if large else "apple small") if device.kind == "mps" else "shared"
+        idle = rules.visible(rule, exactly(machine.total), 0)
+    free = None if machine.left is None else _at_most(idle, machine.left)
+    base = part or generic(device, machine.total)
+    return _card(replace(base, total=total), idle, free, device.source)
+
+
+def _of_slice(device: Device, part: Part | None) -> Card | None:
+    """A slice whose profile alone was told: an interval."""
+    if part is None or not device.mig or part.id.find("/") < 0:
+        return None
+    return Card(part=part, room=part.visible.bytes)
+
+
+def _at_most(of: Bytes, limit: int) -> Bytes:
+    return Bytes(*(min(b, limit) for b in of))
+
+
+def known(device: Device, machine: Host) -> Part | None:
+    """The part of the catalogue that it is; None of what is not in it, and of cut names."""
+    size = machine.total if device.unified and device.total is None else device.total
+    found = {p.id: p for p in _named(device.name, size)}
+    if len(found) != 1:
+        return None
+    part = next(iter(found.values()))
+    if device.capability is not None and part.compute_capability not in (None, device.capability):
+        return None
+    if device.mig:
+        return _slice(part, device.mig)
+    return part
+
+
+def _slice(part: Part, profile: str) -> Part:
+    """Of a slice whose profile the catalogue has; else of the card, under another name. A compute
+    instance ("1c.3g.71gb") has the memory of its GPU instance."""
+    short = re.sub(r"^\d+c\.", "", profile)
+    if short in part.mig:
+        return slice_of(part, short)
+    said = "a MIG slice" if profile == "?" else f"MIG {profile}"
+    return replace(part, name=f"{part.name}, {said}", chip=None, context=None, marketed_gb=0)
+
+
+def _named(name: str, size: int | None) -> Iterator[Part]:
+    """Parts that the name may mean, of about that size."""
+    if name.endswith("..."):
+        return
+    sizes = "" if size is None else f" {round(size / GIB)}GB"
+    for one in _alternatives(name):
+        for text in (one, one + sizes):
+            part = _found(text)
+            if part is not None and _sold(part, size):
+                yield part
+                break
+
+
+def _alternatives(name: str) -> Iterator[str]:
+    """Of "Navi 22 [Radeon RX 6700/6700 XT / 6800M]" the cards that share the chip."""
+    name = re.sub(r"\((?:R|TM|C)\)", "", name)
+    inside = re.search(r"\[([^\]]+)\]", name)
+    if inside is None:
+        yield name
+        return
+    first, *rest = (one.strip() for one in inside[1].split("/"))
+    series = re.match(r"\D*", first)
+    yield first
+    yield from ((series[0] if series else "") + one for one in rest)
+
+
+def _found(text: str) -> Part | None:
+    try:
+        return find(text).part
+    except UsageError:
+        return None
+
+
+def _sold(part: Part, size: int | None) -> bool:
+    """Whether the part is sold with such a memory. A share of a card has less than that."""
+    most = max((part.marketed_gb, *part.also_sold_as)) * GIB
+    return size is None or size <= most * (1 + NEAR)
+
+
+def generic(device: Device, total: int) -> Part:
+    """A part that the catalogue does not have: what was told of it, and no more."""
+    figure = Figure(exactly(total), "read", device.source)
+    return Part(
+        id="",
+        name=device.name,
+        vendor=VENDORS.get(device.kind, ""),
+        kind="soc" if device.unified else "gpu",
+        marketed_gb=-(-total // 10**9),
+        also_sold_as=(),
+        aliases=(),
+        compute_capability=device.capability,
+        total=figure,
+        visible=figure,
+        mig=(),
+        slices={},
+        context=None,
+    )
+
+
+def _said(cards: Sequence[tuple[Device, Card]], *, idle: bool) -> Iterator[str]:
+    """Tell of each kind of card what it has and what others use."""
+    told = [_sentence(d, c, idle=idle) for d, c in cards]
+    for text in dict.fromkeys(told):
+        count = told.count(text)
+        yield f"{count} x {text}" if count > 1 else text
+
+
+def _sentence(device: Device, c: Card, *, idle: bool) -> str:
+    most, left = c.part.visible.bytes.expected, (c.free or c.room).expected
+    used = max(0, most - left)
+    if c.free is None:
+        return f"{c.part.name} gives {human(most)}; what others use now is not told"
+    if not used:
+        return f"{c.part.name} gives {human(most)}, all of it free now"
+    by = "others use" if not device.unified else "the machine uses"
+    if idle:
+        return (
+            f"{c.part.name} gives {human(most)} when idle, which was judged; {by} {human(used)} now"
+        )
+    return (
+        f"{c.part.name} gives {human(most)}, and {by} {human(used)} now: judged by the "
+        f"{human(left)} that are free (--gpu-memory total judges it idle)"
+    )

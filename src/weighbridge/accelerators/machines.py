@@ -1,0 +1,65 @@
+"""How many devices stand in one machine, where boards decide that: more of them are several nodes.
+
+data centre boards   the largest machine of instances.jsonl with such a part; it counts where it
+                     is a whole board (8 or more, or 4 of GB200), or the part is on BOARDS
+with the CPU         a machine has one (Apple's chips, GB10, APUs)
+other cards          no rule: a desktop or a server holds as many as it has slots
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from weighbridge.accelerators.parts import Part, instances
+from weighbridge.units import ceil_div
+
+BOARD = 8  # GPUs of an HGX or OAM baseboard
+HGX = "an NVIDIA HGX board: nvidia.com/en-us/data-center/hgx"
+TRAY = "a compute tray of NVL72: nvidia.com/en-us/data-center/gb300-nvl72"
+OAM = "an OAM baseboard: amd.com/en/products/accelerators/instinct/platform"
+# Devices of one machine, of parts that no instance has: (count, source)
+BOARDS: Mapping[str, tuple[int, str]] = {
+    "nvidia-a800-sxm4-80gb": (BOARD, HGX),
+    "nvidia-h800-sxm5-80gb": (BOARD, HGX),
+    "nvidia-h20-96gb": (BOARD, HGX),
+    "nvidia-h20-3e-141gb": (BOARD, HGX),
+    "nvidia-gb200-186gb": (4, TRAY),
+    "nvidia-gb300-279gb": (4, TRAY),
+    "amd-instinct-mi308x": (BOARD, OAM),
+    "amd-instinct-mi325x": (BOARD, OAM),
+    "amd-instinct-mi350x": (BOARD, OAM),
+    "amd-instinct-mi355x": (BOARD, OAM),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The largest machine with such a device, and who says so."""
+
+    devices: int
+    source: str
+
+
+def machine(part: Part) -> Machine | None:
+    """None where no rule says how many one machine has."""
+    if part.shares_host:
+        return Machine(1, "its memory is the machine's own")
+    if part.id in BOARDS:
+        return Machine(*BOARDS[part.id])
+    return _rented().get(part.id)
+
+
+def nodes(part: Part, count: int) -> int:
+    """Machines that so many devices are in, at least; 1 where no rule says."""
+    one = machine(part)
+    return 1 if one is None else max(1, ceil_div(count, one.devices))
+
+
+@cache
+def _rented() -> dict[str, Machine]:
+    """The largest machine of a cloud by part, where it is a whole board."""
+    found: dict[str, Machine] = {}
+    for i in instances().values():
+        if i.count >= max(BOARD, found[i.part].devices + 1 if i.part in found else 0):
+            found[i.part] = Machine(i.count, f"{i.provider} {i.name}")
+    return found

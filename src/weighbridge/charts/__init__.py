@@ -1,0 +1,45 @@
+"""Charts: reports, timelines and records in; SVG, HTML or PNG out. Imported when one is asked for.
+
+reports.py sides.py tapes.py pairs.py quality.py    what is shown -> Figure (figure.py)
+svg.py (bars.py areas.py lines.py dots.py)          Figure -> SVG
+html.py png.py                                      Figure -> a page, a bitmap
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from weighbridge.charts.figure import Figure
+    from weighbridge.report import Report
+
+FORMS = (".svg", ".png", ".html")
+
+
+def bar_svg(report: "Report", *, unit: str | None = None, lang: str = "en") -> str:
+    """The stacked bars of one report, to stand within a page or a notebook."""
+    from weighbridge.charts.reports import bars
+    from weighbridge.charts.svg import svg
+
+    return svg(bars(report, unit=unit, lang=lang))
+
+
+def ready(form: str) -> None:
+    """Raises UsageError where a file of that form cannot be drawn here."""
+    if form == ".png":
+        from weighbridge.charts.png import ready as png_ready
+
+        png_ready()
+
+
+def drawn(figure: "Figure", form: str) -> bytes:
+    """The content of a file whose name ends in one of FORMS."""
+    if form == ".png":
+        from weighbridge.charts.png import png
+
+        return png(figure)
+    if form == ".html":
+        from weighbridge.charts.html import html
+
+        return html(figure).encode()
+    from weighbridge.charts.svg import svg
+
+    return svg(figure).encode()

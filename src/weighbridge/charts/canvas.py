@@ -1,0 +1,132 @@
+"""Elements of a picture, written down: names are strangers', so every text is escaped here.
+
+Each element has its light colour as an attribute, which every reader of SVG obeys, and a class, by
+which a style sheet gives the dark one. Ids carry a digest of the picture, so that several pictures
+on one page keep their own styles.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from html import escape
+
+from weighbridge.charts import text
+from weighbridge.charts.palette import PAINTS, PATTERNS
+from weighbridge.wording import printable
+
+ID = "@picture@"  # stands for the id until the picture is whole
+CAP = 4  # half the height of a whisker's ends
+
+
+def number(value: float) -> str:
+    """At most two decimals: 12, 12.5, 0.07."""
+    return f"{value:.2f}".rstrip("0").rstrip(".") or "0"
+
+
+def clean(words: str) -> str:
+    return escape(printable(words))
+
+
+@dataclass
+class Canvas:
+    """A picture in the making; y grows downwards."""
+
+    wide: float
+    parts: list[str] = field(default_factory=list)
+
+    def rect(
+        self, x: float, y: float, size: tuple[float, float], paint: str, more: str = ""
+    ) -> None:
+        w, h = size
+        if w > 0 and h > 0:
+            at = f'x="{number(x)}" y="{number(y)}" width="{number(w)}" height="{number(h)}"'
+            self.parts.append(f"<rect {at} {_painted(paint)}{more}/>")
+
+    def line(self, points: Iterable[tuple[float, float]], paint: str, more: str = "") -> None:
+        self.path(_d(points), paint, f' fill="none"{more}')
+
+    def shape(self, points: Iterable[tuple[float, float]], paint: str, more: str = "") -> None:
+        self.path(f"{_d(points)}Z", paint, more)
+
+    def path(self, d: str, paint: str, more: str = "") -> None:
+        self.parts.append(f'<path d="{d}" {_painted(paint)}{more}/>')
+
+    def text(self, x: float, y: float, words: str, **style: object) -> None:
+        """`size` in pixels, `paint`, `anchor` (start, middle, end), `bold`."""
+        if not words:
+            return
+        size, paint = style.get("size", 12), str(style.get("paint", "ink"))
+        anchor = style.get("anchor", "start")
+        more = "" if anchor == "start" else f' text-anchor="{anchor}"'
+        more += ' font-weight="600"' if style.get("bold") else ""
+        at = f'x="{number(x)}" y="{number(y)}" font-size="{size}"'
+        self.parts.append(f"<text {at} {_painted(paint)}{more}>{clean(words)}</text>")
+
+    def filled(self, d: str, style: int) -> None:
+        """A surface in the colour and the pattern of a series."""
+        if PATTERNS[style]:
+            self.parts.append(f'<path d="{d}" fill="url(#{ID}-p{style})"/>')
+        else:
+            self.path(d, f"s{style}")
+
+    def whisker(self, y: float, low: float, high: float) -> None:
+        """An interval, along x."""
+        d = f"M{number(low)} {number(y)}H{number(high)}"
+        ends = "".join(f"M{number(x)} {number(y - CAP)}v{2 * CAP}" for x in (low, high))
+        self.path(d + ends, "rule", ' fill="none" stroke-width="1.6"')
+
+
+def block(x: float, y: float, w: float, h: float) -> str:
+    return f"M{number(x)} {number(y)}h{number(w)}v{number(h)}h{number(-w)}Z"
+
+
+def _d(points: Iterable[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{number(x)} {number(y)}" for x, y in points)
+
+
+def _painted(paint: str) -> str:
+    return f'class="{paint}" {PAINTS[paint].css}="{PAINTS[paint].light}"'
+
+
+def whole(canvas: Canvas, high: float, title: str, description: str, lang: str) -> str:
+    """The picture, self-contained: no script, no font, no address but the name of SVG itself."""
+    w, h = number(canvas.wide), number(high)
+    body = "\n".join([_definitions(canvas.parts), *canvas.parts])
+    made = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" id="{ID}" role="img" lang="{lang}" '
+        f'width="{w}" height="{h}" viewBox="0 0 {w} {h}" '
+        f'aria-labelledby="{ID}-t {ID}-d" font-family="{text.FONTS}" '
+        'style="max-width:100%;height:auto">\n'
+        f'<title id="{ID}-t">{clean(title)}</title>\n'
+        f'<desc id="{ID}-d">{_lines(description)}</desc>\n'
+        f"{_sheet(body)}\n"
+        f'<rect width="{w}" height="{h}" {_painted("page")}/>\n'
+        f"{body}\n</svg>\n"
+    )
+    return made.replace(ID, f"wb{sha256(made.encode()).hexdigest()[:8]}")
+
+
+def _lines(words: str) -> str:
+    return "\n".join(clean(line) for line in words.split("\n"))
+
+
+def _definitions(parts: list[str]) -> str:
+    used = "\n".join(parts)
+    patterns = "".join(
+        f'<pattern id="{ID}-p{i}" width="8" height="8" patternUnits="userSpaceOnUse">'
+        f'<rect width="8" height="8" {_painted(f"s{i}")}/>'
+        f'<path d="{d}" {_painted(f"h{i}")} stroke-width="1.2" stroke-opacity="0.45"/></pattern>'
+        for i, d in enumerate(PATTERNS)
+        if f"#{ID}-p{i})" in used
+    )
+    return f"<defs>{patterns}</defs>" if patterns else ""
+
+
+def _sheet(body: str) -> str:
+    """The dark colours of the classes that are there."""
+    rules = "".join(
+        f"#{ID} .{name}{{{paint.css}:{paint.dark}}}"
+        for name, paint in PAINTS.items()
+        if f'class="{name}"' in body or name == "page"
+    )
+    return f"<style>@media (prefers-color-scheme:dark){{{rules}}}</style>"

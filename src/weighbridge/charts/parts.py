@@ -1,0 +1,91 @@
+"""Components as segments: under everyday names, the same ones in every bar of a chart."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from weighbridge.charts.figure import MOST, OTHER, Segment, Series
+from weighbridge.charts.messages import Say
+from weighbridge.charts.scale import Unit
+from weighbridge.memory import Phase
+
+# component -> its part, in the order of stacking
+NAMES = {
+    "weights": "weights",
+    "adapters": "adapters",
+    "master_weights": "master_weights",
+    "gradients": "gradients",
+    "optimizer_states": "optimizer_states",
+    "kv_cache": "kv_cache",
+    "recurrent_state": "recurrent_state",
+    "activations": "activations",
+    "logits": "logits",
+    "temporaries": "workspace",
+    "workspaces": "workspace",
+    "buffers": "allocator",
+    "rounding": "allocator",
+    "fragmentation": "allocator",
+    "context": "context",
+    "communication": "communication",
+    "cuda_graphs": "cuda_graphs",
+    "other": "other",
+}
+# The style that a part has where no other part of the same chart has it
+STYLES = {
+    "weights": 0,
+    "kv_cache": 1,
+    "activations": 1,
+    "gradients": 2,
+    "optimizer_states": 3,
+    "allocator": 4,
+    "logits": 5,
+}
+LEAST = 100  # a part below the hundredth of the fullest bar is among the others
+Sums = Counter[str]
+
+
+def sums(phase: Phase) -> Sums:
+    """Bytes by part, as expected; pages of files that the kernel may drop are none."""
+    found: Sums = Counter()
+    for c in phase.components:
+        if not c.droppable:
+            found[NAMES[c.name]] += c.bytes.expected
+    return found
+
+
+def chosen(every: Iterable[Sums], count: int = MOST) -> tuple[str, ...]:
+    """At most `count` parts, those that are largest anywhere; in the order of NAMES."""
+    bars = list(every)
+    fullest = max((s.total() for s in bars), default=0)
+    most: Sums = Counter()
+    for s in bars:
+        most |= s
+    most.pop("other", None)
+    large = [name for name, n in most.most_common(count) if n * LEAST >= fullest and n]
+    return tuple(name for name in dict.fromkeys(NAMES.values()) if name in large)
+
+
+def series(
+    names: Sequence[str], say: Say, *, frozen: bool, taken: Iterable[int] = ()
+) -> tuple[Series, ...]:
+    """One for each part, and one for the others; none in a style that is taken."""
+    used = set(taken)
+    free = [s for s in range(MOST) if s not in {STYLES.get(n) for n in names} | used]
+    found = []
+    for name in names:
+        style = STYLES.get(name, -1)
+        if style < 0 or style in used:
+            style = free.pop(0) if free else next(s for s in range(MOST) if s not in used)
+        used.add(style)
+        key = "frozen_weights" if frozen and name == "weights" else name
+        found.append(Series(say(f"part.{key}"), style))
+    return (*found, Series(say("part.other"), OTHER))
+
+
+def segments(
+    found: Sums, names: Sequence[str], shown: Sequence[Series], unit: Unit
+) -> tuple[Segment, ...]:
+    values = [found[name] for name in names]
+    values.append(found.total() - sum(values))
+    return tuple(
+        Segment(i, v, f"{shown[i].name} {unit.number(v)}") for i, v in enumerate(values) if v > 0
+    )

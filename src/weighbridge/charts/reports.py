@@ -1,0 +1,275 @@
+"""A report as stacked bars: a row for each phase of each device, beside what the device has."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from weighbridge.charts import parts, scale
+from weighbridge.charts.figure import Bar, Bars, Figure, Group, Limit, Segment, Series, Table
+from weighbridge.charts.messages import Say
+from weighbridge.memory import Bytes, Device, Phase
+
+if TYPE_CHECKING:
+    from weighbridge.judged import Verdict
+    from weighbridge.report import Report
+
+ROWS = 24  # that are drawn; the table has all
+AXES = {"gpu": "axis.card", "host": "axis.host", "disk": "axis.disk"}
+SHARE = 1  # the style of what one device holds of a model that is dealt out
+NARROW = 0.02  # of what can be had: an interval of less is told as one size
+WORDS = 2  # columns of words in the table
+
+
+class Shared(NamedTuple):
+    """Devices that hold the same in every phase."""
+
+    label: str
+    number: int
+    device: Device
+    limit: Limit | None
+
+
+class Rows(NamedTuple):
+    """What every bar of a chart is made with."""
+
+    say: Say
+    unit: scale.Unit
+    names: tuple[str, ...]
+    series: tuple[Series, ...]
+
+    @property
+    def caption(self) -> str:
+        return self.say("sizes", unit=self.unit.name)
+
+
+def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figure:
+    """The devices of one report, phase by phase."""
+    say = Say(lang)
+    one = scale.unit(report.peak.expected, unit)
+    found = list(_shared(report, say, one))
+    rows = _rows([s.device for s in found], say, one)
+    return Figure(
+        title=title(report, say),
+        answer=said(report, say, one),
+        notes=(say("thick"),),
+        description=_described(report, say, one),
+        plots=tuple(_plots(report, found, rows)),
+        table=_table(found, rows),
+        lang=lang,
+    )
+
+
+def _plots(report: "Report", found: Sequence[Shared], rows: Rows) -> Iterator[Bars]:
+    """The accelerators, then the host, which has a scale of its own."""
+    split = _split(report, rows)
+    shown = (*rows.series, Series(rows.say("share"), SHARE)) if split else rows.series
+    for kind in ("gpu", "host", "disk"):
+        some = [s for s in found if s.device.kind == kind]
+        if some:
+            drawn, more = _drawn([_group(s, rows, len(some)) for s in some], some, rows)
+            groups = (*split, *drawn) if kind == "gpu" else tuple(drawn)
+            label = rows.say(AXES[kind], unit=rows.unit.name)
+            axis = scale.memory(label, furthest(groups), rows.unit)
+            yield Bars(groups, shown, axis, more)
+
+
+def title(report: "Report", say: Say) -> str:
+    w = report.workload
+    engine = w.get("framework") or w.get("engine") or ""
+    version = w.get("framework_version") or w.get("engine_version") or ""
+    return say(
+        f"title.{report.task}",
+        model=report.model.name,
+        engine=f"{engine} {version}".strip(),
+        method=w.get("method") or "",
+    )
+
+
+def span(b: Bytes, say: Say, unit: scale.Unit) -> str:
+    """One size, and its range where it has one."""
+    about = unit.told(b.expected)
+    if unit.number(b.low) == unit.number(b.high):
+        return about
+    return say("span", about=about, low=unit.number(b.low), high=unit.number(b.high))
+
+
+def said(report: "Report", say: Say, unit: scale.Unit) -> str:
+    """The verdict, or the size where no card was named."""
+    v = report.verdict
+    if v is None or not v.count:
+        host = all(d.kind == "host" for d in report.devices)
+        return say("size.host" if host else "size", peak=span(report.peak, say, unit))
+    needs = say("needs", peak=span(v.per_device, say, unit), usable=unit.told(v.usable_bytes))
+    name = v.accelerator if v.count == 1 else f"{v.count} x {v.accelerator}"
+    return f"{say(v.fits)} ({name}): {needs}"
+
+
+def limit(v: "Verdict | None", say: Say, unit: scale.Unit) -> Limit | None:
+    """What a process can have of the card."""
+    if v is None or not v.count:
+        return None
+    low, high = v.usable.low, v.usable.high
+    if high - low <= NARROW * high:
+        return Limit(low, high, say("usable", size=unit.told(low)))
+    return Limit(low, high, say("usable.span", low=unit.number(low), high=unit.told(high)))
+
+
+def _shared(report: "Report", say: Say, unit: scale.Unit) -> Iterator[Shared]:
+    """The accelerators, equal ones once and the fullest first, then the host."""
+    alike: dict[object, list[Device]] = {}
+    for device in report.devices:
+        held = tuple((p.name, p.at("driver"), tuple(parts.sums(p).items())) for p in device.phases)
+        alike.setdefault((device.kind, held), []).append(device)
+    gpus = sum(d.kind == "gpu" for d in report.devices)
+    order = {"gpu": 0, "host": 1, "disk": 2}
+    groups = sorted(alike.values(), key=lambda ds: (order[ds[0].kind], -_full(ds[0])))
+    for devices in groups:
+        first = devices[0]
+        if not any(p.needed.high for p in first.phases):
+            continue
+        if first.kind == "gpu":
+            label = _named(report, [d.index for d in devices], gpus, say)
+            yield Shared(label, len(devices), first, limit(report.verdict, say, unit))
+        else:
+            label = say("host") if first.kind == "host" else first.kind
+            yield Shared(label, len(devices), first, _ram(report, first, say, unit))
+
+
+def _full(device: Device) -> int:
+    return device.peak("driver").expected
+
+
+def _named(report: "Report", indices: list[int], gpus: int, say: Say) -> str:
+    v = report.verdict
+    if gpus == 1 and v is not None and v.devices_used > 1:
+        return say("gpu.whole")
+    if gpus == 1:
+        return v.accelerator if v is not None and v.count == 1 else say("gpu")
+    if len(indices) == gpus:
+        return say("gpu.alike", count=gpus)
+    return say("gpu.some", which=ranges(indices))
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """[0, 1, 2, 5] -> "0-2, 5"."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def _ram(report: "Report", device: Device, say: Say, unit: scale.Unit) -> Limit | None:
+    h = report.verdict.host if report.verdict is not None else None
+    if h is None or h.available is None or device.kind != "host":
+        return None
+    return Limit(h.available, h.available, say("ram", size=unit.told(h.available)))
+
+
+def _rows(devices: Sequence[Device], say: Say, unit: scale.Unit) -> Rows:
+    every = [phase for device in devices for phase in device.phases]
+    names = parts.chosen(map(parts.sums, every))
+    frozen = any(c.name == "adapters" for phase in every for c in phase.components)
+    return Rows(say, unit, names, parts.series(names, say, frozen=frozen))
+
+
+def bar(phase: Phase, rows: Rows, label: str, *, strong: bool) -> Bar:
+    need = phase.needed
+    return Bar(
+        label=label,
+        segments=parts.segments(parts.sums(phase), rows.names, rows.series, rows.unit),
+        low=need.low,
+        high=need.high,
+        told=span(need, rows.say, rows.unit),
+        strong=strong,
+    )
+
+
+def _group(shared: Shared, rows: Rows, groups: int) -> Group:
+    """All phases of a device; of many devices the fullest alone."""
+    device = shared.device
+    peak = max(device.phases, key=lambda p: (p.needed.expected, p.needed.high))
+    phases = tuple(_distinct(device)) if groups * len(device.phases) <= ROWS else (peak,)
+    drawn = (
+        bar(p, rows, rows.say.named("phase", p.name), strong=p is peak and len(phases) > 1)
+        for p in phases
+    )
+    return Group(shared.label, tuple(drawn), shared.limit)
+
+
+def _distinct(device: Device) -> Iterator[Phase]:
+    """Phases of the host that need as much as the one before are not drawn again."""
+    before: Bytes | None = None
+    for phase in device.phases:
+        if device.kind == "gpu" or phase.needed != before:
+            yield phase
+        before = phase.needed
+
+
+def _drawn(groups: Sequence[Group], found: Sequence[Shared], rows: Rows) -> tuple[list[Group], str]:
+    """As many groups as there is room for; of many, the rows of one limit stand together."""
+    if len(groups) <= ROWS // 3:
+        return list(groups), ""
+    together = _together(groups)
+    bars = together.bars
+    if len(bars) <= ROWS:
+        return [together], ""
+    rest = found[ROWS:]
+    most = max(_full(s.device) for s in rest)
+    count = sum(s.number for s in rest)
+    told = rows.say("more", count=count, size=rows.unit.told(most))
+    return [together._replace(bars=bars[:ROWS])], told
+
+
+def _together(groups: Sequence[Group]) -> Group:
+    """One row a device, below one line of memory."""
+    bars = (
+        b._replace(label=group.label, strong=not i)
+        for i, group in enumerate(groups)
+        for b in group.bars
+    )
+    return Group("", tuple(bars), groups[0].limit)
+
+
+def _split(report: "Report", rows: Rows) -> tuple[Group, ...]:
+    """What each device holds where the engine deals out the layers of one."""
+    v = report.verdict
+    gpus = sum(d.kind == "gpu" for d in report.devices)
+    if v is None or v.devices_used < 2 or gpus != 1:
+        return ()
+    each = v.per_device
+    told = span(each, rows.say, rows.unit)
+    part = Segment(len(rows.series), each.expected, rows.say("share"))
+    one = Bar(rows.say("share"), (part,), each.low, each.high, told, strong=True)
+    label = rows.say("gpu.share", count=v.count)
+    return (Group(label, (one,), limit(v, rows.say, rows.unit)),)
+
+
+def furthest(groups: Sequence[Group]) -> float:
+    """The end of the longest bar, interval and limit."""
+    ends = [max(b.high, sum(s.value for s in b.segments)) for g in groups for b in g.bars]
+    return max([*ends, *(g.limit.high for g in groups if g.limit is not None)], default=0)
+
+
+def _described(report: "Report", say: Say, unit: scale.Unit) -> str:
+    device = max(report.devices, key=lambda d: (d.kind == "gpu", _full(d)))
+    phase = say.named("phase", device.peak_phase)
+    return say("described.bars", verdict=said(report, say, unit), peak=say("peak.in", phase=phase))
+
+
+def _table(found: Sequence[Shared], rows: Rows) -> Table:
+    say, unit = rows.say, rows.unit
+    ends = ("head.total", "head.low", "head.high", "head.usable")
+    head = ("head.device", "head.phase")
+    lines = []
+    for shared in found:
+        for phase in shared.device.phases:
+            sums, need = parts.sums(phase), phase.needed
+            values = [sums[name] for name in rows.names]
+            cells = (*values, sums.total() - sum(values), sums.total(), need.low, need.high)
+            usable = "" if shared.limit is None else unit.exact(shared.limit.low)
+            words = (shared.label, say.named("phase", phase.name))
+            lines.append((*words, *map(unit.exact, cells), usable))
+    named = (*say.each(*head), *(s.name for s in rows.series), *say.each(*ends))
+    return Table(named, tuple(lines), WORDS, rows.caption)

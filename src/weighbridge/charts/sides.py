@@ -1,0 +1,241 @@
+"""Several reports: memory as a line over the setting that grows, or a bar for each of them."""
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+
+from weighbridge.charts import parts, reports, scale
+from weighbridge.charts.figure import (
+    Bar,
+    Bars,
+    Curve,
+    Figure,
+    Group,
+    Limit,
+    Lines,
+    Point,
+    Series,
+    Table,
+)
+from weighbridge.charts.messages import Say
+from weighbridge.memory import Bytes, Device, Phase
+
+if TYPE_CHECKING:
+    from weighbridge.report import Report
+
+# Settings that people draw memory over, the first of those that differ
+ALONG = (
+    *("context", "prompt_len", "seq_len", "batch_size", "max_num_seqs", "max_num_batched_tokens"),
+    *("parallel", "images", "lora_r", "n_gpu_layers", "n_cpu_moe", "tensor_parallel_size"),
+)
+APART = ("quantization", "dtype", "kv_cache_dtype", "gpu", "gpu_memory", "engine", "method")
+CURVES = 6
+ENDS = ("head.total", "head.low", "head.high", "head.usable")
+
+
+def sides(found: Sequence["Report"], *, unit: str | None = None, lang: str = "en") -> Figure:
+    """A figure of at least one report."""
+    if len(found) == 1:
+        return reports.bars(found[0], unit=unit, lang=lang)
+    say, one = Say(lang), scale.unit(max(peak(r).expected for r in found), unit)
+    along = _along(found)
+    if along is None:
+        return _beside(found, say, one)
+    return _versus(found, along, say, one)
+
+
+def peak(report: "Report") -> Bytes:
+    """What the fullest device holds; its share where an engine deals out layers."""
+    v = report.verdict
+    return v.per_device if v is not None and v.count else report.peak
+
+
+def _values(found: Sequence["Report"], name: str) -> list[object]:
+    return [r.workload.get(name) for r in found]
+
+
+def _along(found: Sequence["Report"]) -> str | None:
+    """The first numeric setting of which each line has several values, none of them twice."""
+    for name in ALONG:
+        values = _values(found, name)
+        if len(set(values)) < 2 or not all(isinstance(v, int) for v in values):
+            continue
+        lines = _lines(found, name)
+        several = all(len(rs) > 1 for rs in lines.values())
+        if several and len(lines) <= CURVES and all(_distinct(rs, name) for rs in lines.values()):
+            return name
+    return None
+
+
+def _distinct(found: Sequence["Report"], name: str) -> bool:
+    return len(set(_values(found, name))) == len(found)
+
+
+def _lines(found: Sequence["Report"], along: str) -> dict[Hashable, list["Report"]]:
+    """Reports by everything else that tells them apart."""
+    lines: dict[Hashable, list[Report]] = {}
+    for report in found:
+        lines.setdefault(_label(report, found, skip=along), []).append(report)
+    return lines
+
+
+def _label(report: "Report", found: Sequence["Report"], *, skip: str = "") -> str:
+    """What tells a report apart from the others, in words."""
+    told = []
+    if len({r.model.name for r in found}) > 1:
+        told.append(report.model.name)
+    told += [
+        _told(name, report)
+        for name in (*APART, *ALONG)
+        if name != skip and name in report.workload and len(set(_values(found, name))) > 1
+    ]
+    return ", ".join(dict.fromkeys(told))
+
+
+def _told(name: str, report: "Report") -> str:
+    value = report.workload[name]
+    if name == "gpu" and report.verdict is not None:
+        v = report.verdict
+        return v.accelerator if v.count == 1 else f"{v.count} x {v.accelerator}"
+    if isinstance(value, int):
+        return f"{name.replace('_', '-')} {value:,}"
+    return str(value if value is not None else report.workload.get("dtype"))
+
+
+def _models(found: Sequence["Report"]) -> str:
+    return ", ".join(dict.fromkeys(r.model.name for r in found))
+
+
+def _versus(found: Sequence["Report"], along: str, say: Say, unit: scale.Unit) -> Figure:
+    what = say.named("along", along)
+    lines = _lines(found, along)
+    curves = []
+    for i, (label, some) in enumerate(lines.items()):
+        ordered = sorted(some, key=lambda r: r.workload[along])
+        curves.append(Curve(Series(str(label), i), tuple(_point(r, along, unit) for r in ordered)))
+    limits = tuple(dict.fromkeys(x for r in found if (x := _limit(r, found, say, unit))))
+    most = max(p.high for c in curves for p in c.points)
+    high = max([most, *(x.high for x in limits)]) * (1.06 if limits else 1)
+    plot = Lines(
+        tuple(curves),
+        scale.given(what, (r.workload[along] for r in found)),
+        scale.memory(say("axis.card", unit=unit.name), high, unit),
+        limits,
+    )
+    return Figure(
+        title=say("title.versus", what=what, model=_models(found)),
+        answer=_fitting(lines, along, say),
+        notes=(say("bands" if limits else "bands.alone"),),
+        description=say("described.lines", what=what),
+        plots=(plot,),
+        table=_points(lines, along, say, unit),
+        lang=say.lang,
+    )
+
+
+def _cards(found: Sequence["Report"]) -> list[str]:
+    known = (r.verdict for r in found)
+    return list(dict.fromkeys(v.accelerator for v in known if v is not None and v.count))
+
+
+def _fitting(lines: dict[Hashable, list["Report"]], along: str, say: Say) -> str:
+    """How far each line surely fits."""
+    told = []
+    for label, some in lines.items():
+        if any(r.verdict is None for r in some):
+            return ""
+        fits = [
+            r.workload[along] for r in some if r.verdict is not None and r.verdict.fits == "yes"
+        ]
+        name = str(label) or some[0].model.name
+        key = "fits.to" if fits else "fits.none"
+        told.append(say(key, name=name, value=f"{max(fits):,}" if fits else ""))
+    cards = [c for r in lines.values() for c in _cards(r)]
+    return "; ".join(told) + f" ({', '.join(dict.fromkeys(cards))})"
+
+
+def _point(report: "Report", along: str, unit: scale.Unit) -> Point:
+    b = peak(report)
+    return Point(report.workload[along], b.low, b.expected, b.high, unit.number(b.expected))
+
+
+def _limit(report: "Report", found: Sequence["Report"], say: Say, unit: scale.Unit) -> Limit | None:
+    """Named by its card where there are several."""
+    known = reports.limit(report.verdict, say, unit)
+    if known is None or report.verdict is None:
+        return None
+    cards = {r.verdict.accelerator for r in found if r.verdict is not None}
+    if len(cards) < 2:
+        return known
+    return known._replace(label=f"{report.verdict.accelerator}: {known.label}")
+
+
+def _points(lines: dict[Hashable, list["Report"]], along: str, say: Say, unit: scale.Unit) -> Table:
+    ends = say.each(*ENDS)
+    rows = (
+        (str(label), f"{r.workload[along]:,}", *cells(r, unit))
+        for label, some in lines.items()
+        for r in sorted(some, key=lambda r: int(r.workload[along]))
+    )
+    return Table(
+        (say("head.what"), along.replace("_", "-"), *ends),
+        tuple(rows),
+        1,
+        say("sizes", unit=unit.name),
+    )
+
+
+def cells(report: "Report", unit: scale.Unit) -> tuple[str, ...]:
+    b, v = peak(report), report.verdict
+    usable = unit.exact(v.usable_bytes) if v is not None and v.count else ""
+    return (unit.exact(b.expected), unit.exact(b.low), unit.exact(b.high), usable)
+
+
+def _beside(found: Sequence["Report"], say: Say, unit: scale.Unit) -> Figure:
+    """The peak of each, in parts; those of one card below one line."""
+    phases = [peak_phase(r) for r in found]
+    names = parts.chosen(map(parts.sums, phases))
+    rows = reports.Rows(say, unit, names, parts.series(names, say, frozen=False))
+    shown = found[: reports.ROWS]
+    together: dict[Limit | None, list[Bar]] = {}
+    for report in shown:
+        one = _limit(report, found, say, unit)
+        together.setdefault(one, []).append(held_in(report, rows, _label(report, found)))
+    groups = tuple(Group("", tuple(some), one) for one, some in together.items())
+    left = len(found) - len(shown)
+    axis = scale.memory(say("axis.card", unit=unit.name), reports.furthest(groups), unit)
+    return Figure(
+        title=say("title.beside", model=_models(found)),
+        answer=", ".join(_cards(found)),
+        notes=(say("thick"),),
+        description=say("described.rows"),
+        plots=(Bars(groups, rows.series, axis, f"+ {left}" if left else ""),),
+        table=Table(
+            (say("head.what"), *say.each(*ENDS)),
+            tuple((_label(r, found), *cells(r, unit)) for r in found),
+            1,
+            rows.caption,
+        ),
+        lang=say.lang,
+    )
+
+
+def held_in(report: "Report", rows: reports.Rows, label: str) -> Bar:
+    """The fullest phase in parts; in one where a device holds a share of them."""
+    phase = peak_phase(report)
+    one = reports.bar(phase, rows, label, strong=False)
+    held = peak(report)
+    if held.expected != phase.at("driver").expected:
+        share = one.segments[-1]._replace(
+            series=len(rows.series) - 1, value=held.expected, told=rows.say("share")
+        )
+        one = one._replace(segments=(share,))
+    told = reports.span(held, rows.say, rows.unit)
+    return one._replace(low=held.low, high=held.high, told=told)
+
+
+def peak_phase(report: "Report") -> Phase:
+    def full(d: Device) -> tuple[bool, int]:
+        return d.kind == "gpu", d.peak("driver").expected
+
+    device = max(report.devices, key=full)
+    return next(p for p in device.phases if p.name == device.peak_phase)

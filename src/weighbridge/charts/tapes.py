@@ -1,0 +1,143 @@
+"""A timeline (`weighbridge.timeline/1`) as layers over events: at most COLUMNS moments of each
+device, of each stretch the fullest, so that the peak is among them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.charts import scale
+from weighbridge.charts.figure import MOST, OTHER, Areas, Band, Figure, Limit, Mark, Series, Table
+from weighbridge.charts.messages import Say
+from weighbridge.units import ceil_div
+
+COLUMNS = 500
+DEVICES = 4  # that are drawn
+BANDS = 60  # phases in a row that are marked
+NEAR = 1.6  # the card's memory is drawn up to so many times the peak
+
+Lines = Mapping[str, Any]
+
+
+def tapes(timeline: Mapping[str, Any], *, unit: str | None = None, lang: str = "en") -> Figure:
+    say = Say(lang)
+    devices = _distinct([d for d in timeline["devices"] if d["length"]])
+    most = max((max(d["reserved"]) for _, d in devices), default=0)
+    one = scale.unit(most, unit)
+    plots = tuple(_areas(timeline, label, d, (say, one)) for label, d in devices[:DEVICES])
+    marks = ". ".join(p.peak.label for p in plots)
+    events = sum(d["length"] for _, d in devices)
+    return Figure(
+        title=say("title.trace", program=timeline["program"]),
+        answer=marks,
+        notes=(say("fake", gpu=timeline["gpu"]),),
+        description=say("described.areas", events=f"{events:,}", peak=marks),
+        plots=plots,
+        table=_table(devices, say, one),
+        lang=lang,
+    )
+
+
+def _distinct(devices: Sequence[Lines]) -> list[tuple[str, Lines]]:
+    """Devices with what they are called; equal ones together."""
+    groups: list[tuple[list[int], Lines]] = []
+    for d in devices:
+        like = next((g for g in groups if _same(g[1], d)), None)
+        if like is None:
+            groups.append(([d["index"]], d))
+        else:
+            like[0].append(d["index"])
+    from weighbridge.charts.reports import ranges
+
+    return [(f"cuda:{ranges(which)}" if len(devices) > 1 else "", d) for which, d in groups]
+
+
+def _same(a: Lines, b: Lines) -> bool:
+    return bool(a["allocated"] == b["allocated"] and a["reserved"] == b["reserved"])
+
+
+def _areas(
+    timeline: Mapping[str, Any], label: str, d: Lines, words: tuple[Say, scale.Unit]
+) -> Areas:
+    say, unit = words
+    kept = list(_fullest(d["allocated"]))
+    names = _names(d["roles"])
+    rest = [n for n in d["roles"] if n not in names]
+    layers = [tuple(max(0, d["roles"][n][i]) for i in kept) for n in names]
+    others = tuple(sum(max(0, d["roles"][n][i]) for n in rest) for i in kept)
+    series = [Series(n, i) for i, n in enumerate(names)]
+    if any(others):
+        layers.append(others)
+        series.append(Series(say("part.other"), OTHER))
+    top = max(d["reserved"])
+    limit = _limit(timeline["memory"], top, say, unit)
+    high = max(top * 1.18, limit.high * 1.08 if limit else 0)
+    return Areas(
+        label=label,
+        xs=tuple(d["events"][i] for i in kept),
+        layers=tuple(layers),
+        series=tuple(series),
+        line=tuple(d["reserved"][i] for i in kept),
+        line_name=say("reserved"),
+        bands=_bands(d, say),
+        peak=_peak(d, say, unit),
+        x=scale.plain(say("axis.events"), 0, max(1, d["length"] - 1)),
+        y=scale.memory(say("axis.pytorch", unit=unit.name), high, unit),
+        limit=limit,
+    )
+
+
+def _fullest(allocated: Sequence[int]) -> Iterator[int]:
+    """Of each stretch the moment with the most; the last one too."""
+    count = len(allocated)
+    width = max(1, ceil_div(count, COLUMNS))
+    last = -1
+    for first in range(0, count, width):
+        last = max(range(first, min(count, first + width)), key=allocated.__getitem__)
+        yield last
+    if last != count - 1:
+        yield count - 1
+
+
+def _names(roles: Mapping[str, Sequence[int]]) -> list[str]:
+    """Those that are largest at any time, in their own order."""
+    most = {name: max(values, default=0) for name, values in roles.items()}
+    large = sorted((n for n in most if most[n] > 0), key=lambda n: -most[n])[:MOST]
+    return [n for n in roles if n in large]
+
+
+def _limit(memory: int | None, top: int, say: Say, unit: scale.Unit) -> Limit | None:
+    if memory is None or memory > NEAR * top:
+        return None
+    return Limit(memory, memory, say("card", size=unit.told(memory)))
+
+
+def _bands(d: Lines, say: Say) -> tuple[Band, ...]:
+    bands = d["bands"][:BANDS]
+    named = [Band(say.named("phase", b["phase"]), b["first"], b["last"] + 1) for b in bands]
+    if len(d["bands"]) > BANDS:
+        named.append(Band("…", bands[-1]["last"] + 1, d["length"] - 1))
+    return tuple(b._replace(high=min(b.high, max(1, d["length"] - 1))) for b in named)
+
+
+def _peak(d: Lines, say: Say, unit: scale.Unit) -> Mark:
+    at = max(range(len(d["allocated"])), key=d["allocated"].__getitem__)
+    event, nbytes = d["events"][at], d["allocated"][at]
+    name = next((b["phase"] for b in d["bands"] if b["first"] <= event <= b["last"]), "")
+    told = say("peak.mark", size=unit.told(nbytes), phase=say.named("phase", name))
+    return Mark(event, nbytes, told)
+
+
+def _table(devices: Sequence[tuple[str, Lines]], say: Say, unit: scale.Unit) -> Table:
+    """The peaks of each phase; of phases that come again, over all of their times."""
+    rows = []
+    for label, d in devices:
+        most: dict[str, tuple[int, int]] = {}
+        for event, allocated, reserved in zip(
+            d["events"], d["allocated"], d["reserved"], strict=True
+        ):
+            name = next((b["phase"] for b in d["bands"] if b["first"] <= event <= b["last"]), "")
+            before = most.get(name, (0, 0))
+            most[name] = max(before[0], allocated), max(before[1], reserved)
+        for name, pair in most.items():
+            rows.append((label, say.named("phase", name), *map(unit.exact, pair)))
+    head = say.each("head.device", "head.phase", "head.allocated", "head.reserved")
+    return Table(head, tuple(rows), 2, say("sizes", unit=unit.name))

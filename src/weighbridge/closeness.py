@@ -1,0 +1,84 @@
+"""How close a verdict is, and what tips it.
+
+share      of what may be needed and what may be there, how much goes well: 1 where it fits, 0
+           where it does not. An estimate is as likely below `expected` as above it, and evenly
+           spread on either side; so is what a process can have
+tight      it fits, and less than a tenth of what is usable is left by the expected estimate
+tipped_by  what every process has (context) is in already; then the model, then what the method
+           keeps, then what the workload adds, then the allocator: the component with which the
+           sum passes what is usable
+"""
+
+from collections.abc import Iterable, Sequence
+
+from weighbridge.memory import Bytes, Phase
+
+TENTH = 10  # of what is usable: under that the margin is amber (contract)
+STEPS = 64  # of what may be there, where that is an interval
+# In the order in which people decide them; the first that passes the limit is what tips
+ORDER = (
+    *("weights", "buffers", "adapters", "master_weights", "gradients", "optimizer_states"),
+    *("kv_cache", "recurrent_state", "activations", "logits", "temporaries", "workspaces"),
+    *("cuda_graphs", "communication", "rounding", "fragmentation", "other", "context"),
+)
+ALWAYS = ("context",)  # a process has it before anything is loaded
+LOW, HIGH = 0, 2
+
+
+def share(needed: Bytes, usable: Bytes) -> float:
+    """The chance that what is needed is within what is usable, each as its bounds say."""
+    if needed.high <= usable.low:
+        return 1.0
+    if needed.low > usable.high:
+        return 0.0
+    rooms = [_at(usable, (i + 0.5) / STEPS) for i in range(STEPS)]
+    return sum(_below(needed, room) for room in rooms) / STEPS
+
+
+def tight(margin: int, usable: int) -> bool:
+    return TENTH * margin < usable
+
+
+def tipped_by(phases: Sequence[Phase], usable: Bytes, *, surely: bool) -> str | None:
+    """The component that tips the fullest phase over; `surely`: by the low estimates. None where
+    nothing does."""
+    bound, limit = (LOW, usable.high) if surely else (HIGH, usable.low)
+    fullest = max(phases, key=lambda p: p.at("driver")[bound])
+    return passes(((c.name, c.bytes[bound]) for c in fullest.components), limit)
+
+
+def tipped_on_host(phases: Sequence[Phase], room: Bytes, *, surely: bool) -> str | None:
+    """The component of the host that does; pages of files, which the kernel drops, are no need."""
+    kept = [Phase(p.name, tuple(c for c in p.components if not c.droppable)) for p in phases]
+    return tipped_by(kept, room, surely=surely)
+
+
+def passes(parts: Iterable[tuple[str, int]], limit: int) -> str | None:
+    """The component with which the sum is more than `limit`."""
+    held: dict[str, int] = {}
+    for name, nbytes in parts:
+        held[name] = held.get(name, 0) + nbytes
+    so_far = sum(held.pop(name, 0) for name in ALWAYS)
+    for name in sorted(held, key=ORDER.index):
+        so_far += held[name]
+        if held[name] and so_far > limit:
+            return name
+    return ALWAYS[0] if so_far > limit else None
+
+
+def _below(b: Bytes, nbytes: float) -> float:
+    """The share of `b` that is no more than so many bytes."""
+    if nbytes < b.low:
+        return 0.0
+    if nbytes >= b.high:
+        return 1.0
+    if nbytes < b.expected:
+        return (nbytes - b.low) / (b.expected - b.low) / 2
+    return 0.5 + (nbytes - b.expected) / (b.high - b.expected) / 2
+
+
+def _at(b: Bytes, rank: float) -> float:
+    """The bytes below which that share of `b` is."""
+    if rank < 0.5:
+        return b.low + 2 * rank * (b.expected - b.low)
+    return b.expected + (2 * rank - 1) * (b.high - b.expected)

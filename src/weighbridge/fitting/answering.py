@@ -1,0 +1,174 @@
+"""The five questions, asked of one model that was read once."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from weighbridge.errors import BadFileError, UnsupportedError, UsageError, WeighbridgeError
+from weighbridge.fitted import NAMES, Accelerator, Fit, Question
+from weighbridge.fitting.asking import DEVICE, Asked, workload
+from weighbridge.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from weighbridge.model import Model
+    from weighbridge.workload import Infer, Load, Train
+
+DEVICES = frozenset(DEVICE)  # what verdicts are about: remedies may name others
+REFUSED = (UnsupportedError, BadFileError, UsageError)
+TRAINLESS = {
+    "llama.cpp": "llama.cpp trains nothing: leave --engine out to ask about training",
+    "ik_llama.cpp": "ik_llama.cpp trains nothing: leave --engine out to ask about training",
+    "gguf": "GGUF files are not trained: name the repository that they were made from",
+}
+
+
+class Asker(Protocol):
+    """Whoever answers the three questions about one model: a prepared model."""
+
+    def model(self, *, base_model: bool = False) -> "Model":
+        """The model that the questions are about."""
+
+    def load(self, workload: "Load", **options: Any) -> Report:
+        """What loading takes."""
+
+    def infer(self, workload: "Infer", **options: Any) -> Report:
+        """What serving takes."""
+
+    def train(self, workload: "Train", **options: Any) -> Report:
+        """What training takes."""
+
+
+class Told(NamedTuple):
+    """A question, and the error in the place of its report."""
+
+    question: Question
+    error: WeighbridgeError | None = None
+
+
+def fit(asker: Asker, a: Asked, sized: "Callable[[str], Asker]") -> Fit:
+    """Verdicts on every question, and what was solved for. `sized` opens the model of a bare size.
+
+    Raises where the one that the exit code is about was asked
+    wrongly, or where none has an answer."""
+    if a.smallest is not None:
+        from weighbridge.fitting.choosing import smallest
+
+        chosen = smallest(asker, a)
+        gpu = chosen.settings["gpu"]
+        named = replace(a, settings={**a.settings, "gpu": gpu}, extra=chosen.settings)
+        return replace(_answered(asker, named), solved=chosen.solved)
+    found = _answered(asker, a)
+    if a.most is None:
+        return found
+    from weighbridge.fitting.solving import solved
+
+    return replace(found, solved=solved(asker, a, found, sized))
+
+
+def _answered(asker: Asker, a: Asked) -> Fit:
+    told = [_told(asker, a, name) for name in NAMES]
+    questions = tuple(t.question for t in told)
+    first = next((q.report for q in questions if q.report is not None), None)
+    if first is None:
+        raise next(t.error for t in told if t.error is not None)
+    return Fit(
+        model=first.model,
+        accelerator=_accelerator(questions),
+        questions=questions,
+        about=a.about,
+        workload=a.settings,
+        warnings=tuple(dict.fromkeys(line for q in questions for line in _warnings(q))),
+    )
+
+
+def inference(asker: Asker, a: Asked) -> str:
+    """The engine that inference is asked of."""
+    files = asker.model().parts[0].library == "gguf"
+    return a.inference or ("llama.cpp" if files else "transformers")
+
+
+def answered(asker: Asker, w: Any, **options: Any) -> Report:
+    """The report of a workload of any kind; without remedies where none are asked for."""
+    told: Mapping[str, Any] = {"remedies": False, **options}
+    task = type(w).__name__
+    if task == "Load":
+        return asker.load(w, **told)
+    return asker.infer(w, **told) if task == "Infer" else asker.train(w, **told)
+
+
+def _told(asker: Asker, a: Asked, name: str) -> Told:
+    engine = inference(asker, a)
+    files = asker.model().parts[0].library
+    if NAMES[name][0] == "train":
+        reason = TRAINLESS.get(engine) or TRAINLESS.get(files)
+        if reason:
+            return Told(Question(name=name, reason=reason))
+    try:
+        w = workload(name, a, engine)
+        report = answered(asker, w, remedies=True, pinned=a.pinned - DEVICES)
+        return Told(_question(asker, name, w, report))
+    except REFUSED as error:
+        if name == a.about and isinstance(error, UsageError) and _answers_plainly(asker, a, name):
+            raise
+        return Told(Question(name=name, reason=str(error)), error)
+
+
+def _question(asker: Asker, name: str, w: Any, report: Report) -> Question:
+    if not reads_text(asker.model()):
+        return Question(name=name, report=report)
+    tokens = report.workload.get("seq_len" if report.task == "train" else "context")
+    longest = _longest(asker, w, report)
+    return Question(name=name, report=report, tokens=tokens, longest=longest)
+
+
+def reads_text(model: "Model") -> bool:
+    """Whether a length in tokens says something about it: classifiers of images have none."""
+    configs = [part.config for part in model.parts if part.config]
+    nested = [v for c in configs for v in c.values() if isinstance(v, Mapping)]
+    return not configs or any("vocab_size" in c for c in (*configs, *nested)) or _told_apart(model)
+
+
+def _told_apart(model: "Model") -> bool:
+    """Models whose config is not one of the Hub's."""
+    return model.rough or model.parts[0].library == "gguf"
+
+
+def _longest(asker: Asker, w: Any, report: Report) -> int | None:
+    """Tokens of the longest context that fits: as asked, or with the cheapest change that fits."""
+    if report.verdict is not None and report.verdict.fits != "yes" and report.remedies:
+        if report.task != "infer":
+            return None
+        report = answered(asker, replace(w, **report.remedies[0].change))
+    found = report.derived.get("largest_context")
+    return found or None
+
+
+def _answers_plainly(asker: Asker, a: Asked, name: str) -> bool:
+    """Whether the model has an answer to the question with no setting but the device: then it is
+    the settings that are wrong."""
+    plain = {n: v for n, v in a.settings.items() if n in DEVICE}
+    if plain == a.settings:
+        return False
+    bare = replace(a, settings=plain, inference=None)
+    try:
+        answered(asker, workload(name, bare, inference(asker, bare)))
+    except REFUSED:
+        return False
+    return True
+
+
+def _warnings(q: Question) -> tuple[str, ...]:
+    return () if q.report is None else q.report.warnings
+
+
+def _accelerator(questions: tuple[Question, ...]) -> Accelerator:
+    found = next(q.verdict for q in questions if q.verdict is not None)
+    return Accelerator(
+        name=found.accelerator,
+        id=found.accelerator_id,
+        count=found.count,
+        total=found.visible.low,
+        free=found.usable_bytes,
+    )

@@ -1,0 +1,145 @@
+"""What was asked of `fit`, and which settings go to which of its questions.
+
+A setting goes to every question that has one of that name, and is pinned there. Three rules more:
+
+    engine_version   is the inference engine's; training and loading have it where that engine is
+                     transformers
+    shared names     (-tp, --torch-version ...) go to training alone where the engine lacks them
+    quantization     is of load, infer and qlora: LoRA and full training are of plain weights
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from weighbridge.engines.table import engine
+from weighbridge.errors import UsageError, WeighbridgeError
+from weighbridge.fitted import NAMES
+from weighbridge.settings import FIT, INFER, LOAD, TRAIN, read
+from weighbridge.settings.consistency import OF_ADAPTERS, consistent
+
+TABLES = {"load": LOAD, "infer": INFER, "train": TRAIN}
+MAX = {  # what can be solved for -> the setting, and the questions that have it
+    "context": ("context", ("infer",)),
+    "users": ("batch_size", ("infer",)),
+    "batch": ("batch_size", ("infer", "lora", "qlora", "train")),
+    "seq-len": ("seq_len", ("lora", "qlora", "train")),
+    "lora-r": ("lora_r", ("lora", "qlora")),
+    "model-size": ("model", ("infer", "load", "lora", "qlora", "train")),
+}
+SMALLEST = ("gpu", "count", "instance")
+DEVICE = ("gpu", "gpu_memory", "headroom", "ram")
+OWN = ("for", "max", "smallest")
+OF_PACKED = ("quantization", "bnb_4bit_quant_storage", "kbit_upcast", "gptq_kernel")
+PLAIN = ("lora", "train")  # questions about weights that are not packed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What `fit` was asked, checked; values are as they were given."""
+
+    settings: Mapping[str, Any]
+    about: str = "infer"
+    most: str | None = None
+    smallest: str | None = None
+    inference: str | None = None  # the engine that was named, in its usual spelling
+    pinned: frozenset[str] = field(default_factory=frozenset)
+    extra: Mapping[str, Any] = field(default_factory=dict)  # of the question `about` alone
+
+
+def asked(given: Mapping[str, Any]) -> Asked:
+    """Raises UsageError for what no question of `fit` has."""
+    settings = {n: v for n, v in given.items() if v is not None and v is not False}
+    about = settings.pop("for", settings.pop("for_", None))
+    own = {n: settings.pop(n, None) for n in ("max", "smallest")}
+    unknown = sorted(settings.keys() - FIT.keys())
+    if unknown:
+        raise UsageError(_unknown(unknown[0]))
+    most = _one_of("max", own["max"], MAX)
+    if most and own["smallest"]:
+        raise UsageError("--max and --smallest are two questions: ask one of them")
+    _device(settings, own["smallest"])
+    return Asked(
+        settings=settings,
+        about=_one_of("for", about, NAMES) or (MAX[most][1][0] if most else "infer"),
+        most=most,
+        smallest=_one_of("smallest", own["smallest"], SMALLEST),
+        inference=engine(settings["engine"]).name if "engine" in settings else None,
+        pinned=frozenset(settings),
+    )
+
+
+def _one_of(name: str, given: Any, known: Mapping[str, Any] | tuple[str, ...]) -> str | None:
+    if given is None:
+        return None
+    if given not in known:
+        raise UsageError(f"--{name} is one of {', '.join(known)}, not {given!r:.80}")
+    return str(given)
+
+
+def _unknown(name: str) -> str:
+    if name == "method":
+        return "fit asks about every method; --for lora, qlora or train says which one decides"
+    if name == "exact":
+        return "fit has no --exact; ask `weighbridge infer` or `train` with it"
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [*FIT, *OWN], n=3, cutoff=0.6)
+    near = f"did you mean {' or '.join(close)}?" if close else "see `weighbridge fit --help`"
+    return f"fit has no setting {name!r:.80}; {near}"
+
+
+def _device(settings: dict[str, Any], smallest: Any) -> None:
+    """The card that was named; without one, what this machine has."""
+    if smallest in ("gpu", "instance"):
+        if "gpu" in settings:
+            raise UsageError(f"--smallest {smallest} looks for the card: leave --gpu out")
+        return
+    if "gpu" in settings or "gpu_memory" in settings:
+        return
+    from weighbridge.accelerators.budget import budget
+
+    try:
+        budget("local", None, None)
+    except WeighbridgeError:
+        raise UsageError(
+            "name the card that it is to fit, since this machine has none: --gpu 4090, "
+            "--gpu a100-80gb:2 or --gpu-memory 24GiB; `weighbridge gpus` lists them"
+        ) from None
+    settings["gpu"] = "local"
+
+
+def workload(name: str, a: Asked, inference: str) -> Any:
+    """The question's workload: a Load, an Infer or a Train, checked. Raises UsageError."""
+    task, method = NAMES[name]
+    own = dict(_own(name, a.settings, inference))
+    if name == a.about:
+        own |= {n: v for n, v in a.extra.items() if n in TABLES[task]}
+    if method is not None:
+        own["method"] = method
+    found = read(task, own)
+    if task == "train":
+        consistent(found)
+    found.check()
+    return found
+
+
+def _own(name: str, settings: Mapping[str, Any], inference: str) -> Iterator[tuple[str, Any]]:
+    task, method = NAMES[name]
+    for setting, value in settings.items():
+        if setting not in TABLES[task]:
+            continue
+        if setting == "engine_version" and task != "infer" and inference != "transformers":
+            continue
+        if task == "infer" and setting in TRAIN and _is_foreign(setting, inference):
+            continue
+        if setting in OF_PACKED and name in PLAIN:
+            continue
+        if setting in OF_ADAPTERS and method == "full":
+            continue
+        yield setting, value
+
+
+def _is_foreign(setting: str, inference: str) -> bool:
+    engines = INFER[setting].engines
+    return bool(engines) and inference not in engines

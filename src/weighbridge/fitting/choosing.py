@@ -1,0 +1,175 @@
+"""The smallest hardware on which a question's verdict is yes: a card, how many, a cloud's machine.
+
+    gpu        cards of the catalogue, least memory for a process first, one of each
+    count      1, 2, 3 ... of the card that was named
+    instance   machines of the catalogue, least memory in all first
+
+Several cards share a model as the task has it, where the user did not say how:
+
+    load, transformers, llama.cpp    layers are dealt out
+    vllm, sglang                     tensor parallel up to 8 of one machine, pipeline beyond; counts
+                                     that the engine refuses (heads that they do not divide) are
+                                     passed over
+    training                         FSDP2 shares out all that a rank holds
+
+What weights alone rule out is not asked: a card that cannot hold its share of them cannot hold it
+with all else.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from weighbridge.errors import UsageError
+from weighbridge.fitted import NAMES, Solved
+from weighbridge.fitting.answering import REFUSED, Asker, answered, inference
+from weighbridge.fitting.asking import DEVICE, Asked, workload
+from weighbridge.report import Report
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.parts import Part
+
+MACHINE = 8  # devices of a usual machine: tensor parallel stays within
+COUNTS = (*range(1, MACHINE + 1), 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
+RANKS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "shard")
+
+
+class Tried(NamedTuple):
+    """One piece of hardware, and the settings that ask about it."""
+
+    value: int | str
+    part: "Part"
+    devices: int
+    settings: Mapping[str, Any]
+    told: Mapping[str, Any]
+
+
+class Found(NamedTuple):
+    """The answer, and the settings that were asked about last."""
+
+    solved: Solved
+    settings: Mapping[str, Any]
+
+
+def smallest(asker: Asker, a: Asked) -> Found:
+    """The first that fits. Raises UsageError where no card was named to count."""
+    assert a.smallest is not None
+    tries = {"gpu": _cards, "count": _counts, "instance": _machines}[a.smallest](asker, a)
+    bare = _asked(asker, a, {n: None for n in DEVICE if n != "ram"})
+    least = 0 if bare is None else _weights(bare)
+    last: Mapping[str, Any] = {}
+    for tried in tries:
+        last = tried.settings
+        if tried.part.visible.bytes.high * tried.devices < least:
+            continue
+        report = _asked(asker, a, tried.settings)
+        if report is not None and report.verdict is not None and report.verdict.fits == "yes":
+            return Found(_found(a, tried, report), tried.settings)
+    note = _none(a, bare)
+    return Found(Solved(unknown=a.smallest, value=None, question=a.about, note=note), last)
+
+
+def _found(a: Asked, tried: Tried, report: Report) -> Solved:
+    assert a.smallest is not None
+    return Solved(
+        unknown=a.smallest,
+        value=tried.value,
+        question=a.about,
+        workload=dict(tried.settings),
+        peak_bytes=report.peak.expected,
+        note=f"{tried.devices} x {tried.part.name}",
+        rows=(tried.told,),
+    )
+
+
+def _none(a: Asked, bare: Report | None) -> str:
+    missing = () if bare is None else bare.derived.get("not_counted") or ()
+    if missing:
+        return f"not counted: {'; '.join(missing)}"
+    what = {"gpu": "no card", "count": f"no count up to {COUNTS[-1]:,}", "instance": "no machine"}
+    return f"{what[a.smallest or 'gpu']} of the catalogue surely fits it as asked"
+
+
+def _asked(asker: Asker, a: Asked, change: Mapping[str, Any]) -> Report | None:
+    merged = {n: v for n, v in {**a.settings, **change}.items() if v is not None}
+    changed = replace(a, settings=merged)
+    try:
+        return answered(asker, workload(a.about, changed, inference(asker, changed)))
+    except REFUSED:
+        return None
+
+
+def _weights(report: Report) -> int:
+    """The least that weights take, on all devices together."""
+    gpus = [d for d in report.devices if d.kind == "gpu"]
+    return min(
+        (
+            sum(c.bytes.low for c in phase.components if c.name == "weights")
+            for d in gpus
+            for phase in d.phases
+        ),
+        default=0,
+    )
+
+
+def _cards(asker: Asker, a: Asked) -> Iterator[Tried]:
+    from weighbridge.accelerators.parts import parts
+
+    for part in sorted(cards(parts().values()), key=_room):
+        told = {"gpu": part.id, "name": part.name, "marketed_gb": part.marketed_gb}
+        yield Tried(part.id, part, 1, {"gpu": part.id}, told)
+
+
+def cards(parts: "Iterable[Part]") -> "Iterator[Part]":
+    """Cards that are sold as such: not chips that share a machine's memory, nor altered ones."""
+    return (p for p in parts if p.kind == "gpu" and "modified" not in p.name.lower())
+
+
+def _room(part: "Part") -> tuple[int, str]:
+    return part.visible.bytes.low, part.id
+
+
+def _counts(asker: Asker, a: Asked) -> Iterator[Tried]:
+    from weighbridge.accelerators.names import find
+
+    name = a.settings.get("gpu")
+    if name is None:
+        raise UsageError("--smallest count needs the card: --gpu 4090")
+    part = find(name).part
+    for count in COUNTS:
+        told = {"gpu": part.id, "name": part.name, "count": count}
+        settings = {"gpu": f"{part.id}:{count}", **ranks(asker, a, count)}
+        yield Tried(count, part, count, settings, told)
+
+
+def _machines(asker: Asker, a: Asked) -> Iterator[Tried]:
+    from weighbridge.accelerators.parts import instances, parts
+
+    known = parts()
+    found = sorted(
+        instances().values(), key=lambda i: (known[i.part].visible.bytes.low * i.count, i.id)
+    )
+    for machine in found:
+        told = {
+            "instance": machine.id,
+            "name": machine.name,
+            "provider": machine.provider,
+            "gpu": machine.part,
+            "count": machine.count,
+        }
+        settings = {"gpu": machine.id, **ranks(asker, a, machine.count)}
+        yield Tried(machine.id, known[machine.part], machine.count, settings, told)
+
+
+def ranks(asker: Asker, a: Asked, count: int) -> dict[str, Any]:
+    """How so many cards share the model, where the user did not say."""
+    if count == 1 or any(name in a.settings for name in RANKS):
+        return {}
+    task, method = NAMES[a.about]
+    if task == "train":
+        packed = {"bnb_4bit_quant_storage": "bfloat16"} if method == "qlora" else {}
+        return {"shard": "fsdp2", **packed}
+    if task == "infer" and inference(asker, a) in ("vllm", "sglang"):
+        across = {"pipeline_parallel_size": count // MACHINE} if count > MACHINE else {}
+        return {"tensor_parallel_size": min(count, MACHINE), **across}
+    return {}

@@ -1,0 +1,195 @@
+"""Numbers that are solved for: the largest that still fits, put back into the same question.
+
+    fits(n)   the question's verdict with n in the place of the setting is yes
+    found     fits(n), and not fits(n + 1)
+
+Peaks grow with what is solved for, but not everywhere: caches of windows stop growing, and engines
+switch kernels and pieces of prompts. The search keeps one end that fits and one that does not until
+they are neighbours, so what it returns has that property even where others do, too: a larger number
+that fits behind one that does not is not looked for. `searched_to` is where it stopped.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from weighbridge.errors import UsageError
+from weighbridge.fitted import NAMES, Fit, Question, Solved
+from weighbridge.fitting.answering import REFUSED, Asker, answered, inference
+from weighbridge.fitting.asking import MAX, Asked, workload
+from weighbridge.report import Report
+from weighbridge.settings import TRAIN
+
+UNBOUNDED = 1 << 20  # tokens: where a model names no end, as for the limits of a report
+REQUESTS = 1 << 16  # at once; sequences of a batch, too
+RANKS = 1 << 12  # of an adapter: more than the width of any layer that it is beside
+DERIVED = {"context": "largest_context", "batch_size": "largest_batch_size"}
+TENTHS = 10**8  # parameters of a step of the model's size: 0.1 B
+LARGEST = 10**5  # of those steps: a model of 10,000 B
+
+Margin = Callable[[int], int | None]  # bytes to spare where it surely fits, else a negative number
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Where a search may look, where it begins, and an answer that is most likely right."""
+
+    most: int
+    near: int = 1
+    guess: int | None = None
+
+
+def solved(asker: Asker, a: Asked, found: Fit, sized: Callable[[str], Asker]) -> Solved:
+    """The largest value that fits. Raises UsageError where the question has no such setting."""
+    assert a.most is not None
+    setting, questions = MAX[a.most]
+    if a.about not in questions:
+        raise UsageError(
+            f"--max {a.most} is about {' or '.join(questions)}: --for {a.about} has none"
+        )
+    if setting in a.settings:
+        flag = f"--{setting.replace('_', '-')}"
+        raise UsageError(f"--max {a.most} looks for {flag}: leave it out of the settings")
+    if a.most == "model-size":
+        return _size(a, sized)
+    return _setting(asker, a, found.question(a.about), setting)
+
+
+def _setting(asker: Asker, a: Asked, q: Question, setting: str) -> Solved:
+    assert a.most is not None
+    report = q.report
+    reason = _unsayable(q)
+    if report is None or reason:
+        return Solved(unknown=a.most, value=None, question=q.name, note=reason)
+    margin = cache(lambda n: _margin(_asked(asker, a, q.name, {setting: n})))
+    bounds = _bounds(report, a, setting)
+    value = largest(margin, bounds)
+    return Solved(
+        unknown=a.most,
+        value=value,
+        question=q.name,
+        searched_to=bounds.most,
+        workload={setting: value} if value else None,
+        note="" if value else f"not even 1 of --{setting.replace('_', '-')} fits",
+        peak_bytes=_peak(_asked(asker, a, q.name, {setting: value})) if value else None,
+    )
+
+
+def _unsayable(q: Question) -> str:
+    """Why nothing can be solved for; "" where something can."""
+    if q.report is None:
+        return q.reason
+    missing = q.report.derived.get("not_counted")
+    return f"not counted: {'; '.join(missing)}" if missing else ""
+
+
+def _asked(asker: Asker, a: Asked, name: str, change: Mapping[str, Any]) -> Report | None:
+    """The report with a setting changed; None where the model or the engine refuses it."""
+    changed = replace(a, settings={**a.settings, **change})
+    try:
+        return answered(asker, workload(name, changed, inference(asker, changed)))
+    except REFUSED:
+        return None
+
+
+def _margin(report: Report | None) -> int | None:
+    """Bytes to spare by the high estimate, below 0 where it does not surely fit."""
+    if report is None or report.verdict is None:
+        return None
+    v = report.verdict
+    spare = v.usable.low - v.per_device.high
+    if v.fits == "yes":
+        return max(spare, 0)
+    return spare if spare < 0 else -1
+
+
+def _peak(report: Report | None) -> int | None:
+    return None if report is None else report.peak.expected
+
+
+def _bounds(report: Report, a: Asked, setting: str) -> Bounds:
+    longest = report.derived.get("longest_context") or UNBOUNDED
+    most = {
+        "context": longest,
+        "seq_len": longest,
+        "batch_size": a.settings.get("max_num_seqs") or REQUESTS,
+        "lora_r": min(RANKS, int(TRAIN["lora_r"].most)),
+    }[setting]
+    searched = report.derived.get("searched_to") or {}
+    near = int(report.workload.get(setting) or 1)
+    return Bounds(
+        most=searched.get(setting, most),
+        near=min(near, most),
+        guess=report.derived.get(DERIVED.get(setting, "")),
+    )
+
+
+def largest(margin: Margin, bounds: Bounds) -> int:
+    """An n that fits while n + 1 does not; `most` where that fits; 0 where 1 does not."""
+
+    def holds(n: int) -> bool:
+        found = margin(n)
+        return found is not None and found >= 0
+
+    if bounds.guess is not None and _stands(holds, bounds.guess, bounds.most):
+        return bounds.guess
+    low, high = _bracket(holds, bounds)
+    while high - low > 1:
+        n = _between(margin, low, high)
+        if holds(n):
+            low = n
+        else:
+            high = n
+        middle = (low + high) // 2  # interpolation alone can creep
+        if high - low > 1:
+            low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _stands(holds: Callable[[int], bool], n: int, most: int) -> bool:
+    return (n == 0 or holds(n)) and (n >= most or not holds(n + 1))
+
+
+def _bracket(holds: Callable[[int], bool], bounds: Bounds) -> tuple[int, int]:
+    """One end that fits, or 0, and one that does not, or the end of the search and one more."""
+    if not holds(bounds.near):
+        return 0, bounds.near
+    low, high = bounds.near, min(2 * bounds.near, bounds.most)
+    while low < bounds.most and holds(high):
+        low, high = high, min(4 * high, bounds.most)
+    return (bounds.most, bounds.most + 1) if low >= bounds.most else (low, high)
+
+
+def _between(margin: Margin, low: int, high: int) -> int:
+    """Where the straight line through both ends has no byte to spare."""
+    spare, lacks = (margin(low) if low else None), margin(high)
+    if spare is None or lacks is None:
+        return (low + high) // 2
+    n = low + (high - low) * spare // (spare - lacks)
+    return min(max(n, low + 1), high - 1)
+
+
+def _size(a: Asked, sized: Callable[[str], Asker]) -> Solved:
+    """The largest dense model of no particular shape that fits: by its bare size, and rough."""
+    if NAMES[a.about][0] == "train":
+        note = "a bare size has no layers to train: --for load or infer"
+        return Solved(unknown="model-size", value=None, question=a.about, note=note)
+
+    @cache
+    def margin(n: int) -> int | None:
+        return _margin(_asked(sized(bare(n)), a, a.about, {}))
+
+    n = largest(margin, Bounds(most=LARGEST, near=70))
+    return Solved(
+        unknown="model-size",
+        value=n * TENTHS,
+        question=a.about,
+        searched_to=LARGEST * TENTHS,
+        note=f"{bare(n)}, rough: any dense model of that many parameters" if n else "",
+    )
+
+
+def bare(tenths: int) -> str:
+    """The size as a model reference: 7B, 13.5B."""
+    return f"{tenths / 10:g}B" if tenths < 10**6 else f"{tenths // 10}B"

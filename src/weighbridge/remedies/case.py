@@ -1,0 +1,114 @@
+"""The question as a search sees it: what was asked, what came, and what may be changed."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from weighbridge.kept import kept
+from weighbridge.memory import Component, Phase
+from weighbridge.report import Report
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+    from weighbridge.accelerators.parts import Part
+    from weighbridge.judged import Verdict
+    from weighbridge.remedies.moves import Move
+
+Made = TypeVar("Made")
+
+# What the verdict is about: named always, so never pinned by being named
+DEVICE = frozenset(("gpu", "gpu_memory", "headroom", "ram"))
+INNER = frozenset(("engine_defaults",))
+
+
+# The report of one workload, without remedies of its own. Raises WeighbridgeError.
+Estimator = Callable[[Any], Report]
+
+
+def said(workload: Any) -> frozenset[str]:
+    """Names of the settings that a workload says something about, but for the device."""
+    own = (f.name for f in fields(workload))
+    named = {
+        n for n in own if getattr(workload, n) is not None and getattr(workload, n) is not False
+    }
+    return frozenset(named - DEVICE - INNER)
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Case:
+    """One question that does not fit, with the answer to it."""
+
+    task: str
+    workload: Any  # Load, Infer or Train
+    report: Report
+    pinned: frozenset[str]
+    ask: Estimator
+
+    @property
+    def verdict(self) -> "Verdict":
+        assert self.report.verdict is not None
+        return self.report.verdict
+
+    @cached_property
+    def effective(self) -> Mapping[str, Any]:
+        """Every setting as it was used, defaults included."""
+        return self.report.workload
+
+    @cached_property
+    def budget(self) -> "Budget | None":
+        found: Budget | None = self.workload.budget()
+        return found
+
+    @property
+    def count(self) -> int:
+        return self.budget.choice.count if self.budget is not None else 1
+
+    @property
+    def engine(self) -> str:
+        return str(self.effective.get("engine"))
+
+    def free(self, *names: str) -> bool:
+        """Whether the user left all of these open."""
+        return self.pinned.isdisjoint(names)
+
+    def changed(self, change: Mapping[str, Any]) -> Any:
+        return replace(self.workload, **change)
+
+    def least(self, moves: "Sequence[Move]") -> float:
+        """What a device surely holds after such changes."""
+        large = ([c for c in p.components if c.name in LARGE] for p in self._phases)
+        return _fullest(large, lambda c: prod((m.least(c.name) for m in moves), start=c.bytes.low))
+
+    def guessed(self, moves: "Sequence[Move]") -> float:
+        """What a device may hold after such changes: a guess. What is only fragmented is left."""
+        held = ([c for c in p.components if c.name != "fragmentation"] for p in self._phases)
+        return _fullest(held, lambda c: prod((m.remains(c.name) for m in moves), start=c.bytes.low))
+
+    @cached_property
+    def _phases(self) -> tuple[Phase, ...]:
+        """Phases that differ: devices that are alike have the same ones."""
+        gpus = {id(d.phases): d.phases for d in self.report.devices if d.kind == "gpu"}
+        return tuple(p for phases in gpus.values() for p in phases)
+
+    @cached_property
+    def part(self) -> "Part | None":
+        return None if self.budget is None else self.budget.choice.part
+
+    def kept(self, what: str, make: Callable[[], Made]) -> Made:
+        """What was made of this case before, or is made now."""
+        return kept(self, (what,), make)
+
+
+# What no change takes away by the way: all else may follow from others
+LARGE = frozenset(
+    (
+        *("weights", "kv_cache", "recurrent_state", "activations", "logits", "gradients"),
+        *("optimizer_states", "master_weights", "adapters"),
+    )
+)
+
+
+def _fullest(phases: Iterable[Sequence[Component]], held: Callable[[Component], float]) -> float:
+    return max((sum(map(held, components)) for components in phases), default=0.0)

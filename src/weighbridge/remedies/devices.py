@@ -1,0 +1,94 @@
+"""Other devices: the next larger ones, and more of the same."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.remedies import prices
+from weighbridge.remedies.case import Case
+from weighbridge.remedies.moves import Move
+
+# What is sold and rented most of each size, by maker (assumed)
+LADDERS: Mapping[str, tuple[str, ...]] = {
+    "NVIDIA": (
+        *("geforce-rtx-3060-12gb", "geforce-rtx-4060-ti-16gb", "geforce-rtx-4090"),
+        *("geforce-rtx-5090", "l40s", "a100-sxm4-80gb", "h200-sxm-141gb", "b200-sxm-180gb"),
+    ),
+    "AMD": ("instinct-mi210", "instinct-mi300x", "instinct-mi325x", "instinct-mi355x"),
+}
+COUNTS = (2, 4, 8, 16, 32, 64)
+MACHINE = 8  # devices of one machine (assumed)
+ALL = frozenset(("*",))
+# What ranks of one step share out: each has its own sequences
+OF_RANKS = frozenset(
+    (
+        *("weights", "gradients", "optimizer_states", "master_weights", "adapters"),
+        *("temporaries", "rounding"),
+    )
+)
+LARGER = 3  # devices that are tried
+SERVERS = ("vllm", "sglang")
+
+
+def moves(case: Case) -> Iterator[Move]:
+    """The smallest larger device first, then more of the same."""
+    if case.workload.gpu is None or case.workload.gpu_memory is not None or case.budget is None:
+        return
+    yield from _larger(case)
+    yield from _more(case)
+
+
+def _larger(case: Case) -> Iterator[Move]:
+    from weighbridge.accelerators.parts import parts
+
+    here, need = case.part, case.verdict.per_device.expected
+    assert here is not None
+    known = parts()
+    ladder = [known[f"{here.vendor.lower()}-{name}"] for name in LADDERS.get(here.vendor, ())]
+    large = [p for p in ladder if p.visible.bytes.low > max(here.visible.bytes.low, need)]
+    for part in large[:LARGER]:
+        count = case.count
+        words = f"{count} x {part.name}" if count > 1 else part.name
+        words += f" instead of {here.name}"
+        yield Move(
+            kind="larger device",
+            change={"gpu": _named(part.id, count)},
+            cost=prices.hardware(here.total.bytes.expected, part.total.bytes.expected, words),
+            touches=ALL,
+        )
+
+
+def _more(case: Case) -> Iterator[Move]:
+    """As many as share what is to be held, by the setting that shares it."""
+    here = case.part
+    assert here is not None
+    assert case.budget is not None
+    need, room = case.verdict.per_device.expected * case.count, case.budget.usable.expected
+    most = max(MACHINE, 4 * case.count)
+    for count in COUNTS:
+        shared = _shared(case, count)
+        if not case.count < count <= most or count * room < need or shared is None:
+            continue
+        yield Move(
+            kind="more devices",
+            change={"gpu": _named(here.id, count), **shared},
+            cost=prices.hardware(case.count, count, f"{count} x {here.name}"),
+            touches=OF_RANKS if case.task == "train" else ALL,
+        )
+
+
+def _shared(case: Case, count: int) -> Mapping[str, Any] | None:
+    """What makes so many devices share the model; None where the user pinned it otherwise."""
+    if case.task == "train":
+        if case.effective["shard"] in ("fsdp1", "fsdp2", "hsdp", "zero3"):
+            return {}
+        return {"shard": "fsdp2"} if case.free("shard") else None
+    if case.engine in SERVERS:
+        free = case.free("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+        return {"tensor_parallel_size": count} if free else None
+    return {}
+
+
+def _named(part: str, count: int) -> str:
+    """The part without its maker, as people type it."""
+    name = part.partition("-")[2]
+    return f"{name}:{count}" if count > 1 else name

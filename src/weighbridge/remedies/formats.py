@@ -1,0 +1,117 @@
+"""Other formats of weights: what an engine makes while it loads, or reads from a file."""
+
+from collections.abc import Iterator, Mapping
+
+from weighbridge.remedies import prices
+from weighbridge.remedies.case import Case
+from weighbridge.remedies.moves import Move
+
+GGUF = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
+TORCH = ("bnb-int8", "nf4", "awq-4bit-g128", "gptq-4bit-g128")
+SERVED = ("fp8-tensor", "nf4", "awq-4bit-g128", "gptq-4bit-g128")
+OFFERED: Mapping[str, tuple[str, ...]] = {  # by engine, best first
+    "transformers": TORCH,
+    "vllm": SERVED,
+    "sglang": SERVED,
+    "llama.cpp": GGUF,
+    "ik_llama.cpp": GGUF,
+}
+USUAL = "Q4_K_M"  # the mixture that most files are in
+BITS: Mapping[str, float] = {  # of a weight, at least
+    "bnb-int8": 8,
+    "nf4": 4,
+    "awq-4bit-g128": 4,
+    "gptq-4bit-g128": 4,
+    "fp8-tensor": 8,
+    "Q8_0": 8.5,
+    "Q6_K": 6.5,
+    "Q5_K_M": 5.5,
+    "Q4_K_M": 4.5,
+    "Q3_K_M": 3.4375,
+    "Q2_K": 2.5625,
+}
+WRITTEN: Mapping[str, Mapping[str, str]] = {  # how an engine's own flag calls a format of ours
+    "vllm": {"fp8-tensor": "fp8", "nf4": "bitsandbytes"},
+    "sglang": {"fp8-tensor": "fp8", "nf4": "bitsandbytes"},
+}
+OF_CHECKPOINTS = ("awq-4bit-g128", "gptq-4bit-g128")
+WEIGHTS = frozenset(("weights",))
+MADE = "a checkpoint that is stored so must be found, or made first"
+PLAIN = {"BF16": 16, "F16": 16, "F32": 32}  # bits of plain dtypes, as files of llama.cpp name them
+WIDTHS = {"float32": 32, "bfloat16": 16, "float16": 16}
+LLAMAS = ("llama.cpp", "ik_llama.cpp")
+
+
+def moves(case: Case) -> Iterator[Move]:
+    """Smaller weights, best first."""
+    yield from narrower(case)
+    if not case.free("quantization", "dtype") or packed(case):
+        return
+    for form in OFFERED.get(case.engine, ()):
+        if suits(form, case):
+            yield quantized(form, case)
+
+
+def quantized(form: str, case: Case) -> Move:
+    """The model in that format, under the name that its engine has for it."""
+    name = WRITTEN.get(case.engine, {}).get(form, form)
+    return Move(
+        kind="quantization",
+        change={"quantization": name},
+        cost=prices.figure(case.report.model.name, form) or prices.FORMATS[form],
+        touches=WEIGHTS,
+        leaves=least(form, case),
+        keeps={"weights": (BITS[form] + 1) / width(case)},
+        note=MADE if form in OF_CHECKPOINTS else "",
+    )
+
+
+def least(form: str, case: Case) -> Mapping[str, float]:
+    """What surely remains of the weights. The mixture that is usual is asked in any case: layers
+    and experts on the host are reckoned from its answer."""
+    return {} if form == USUAL else {"weights": BITS[form] / width(case)}
+
+
+def width(case: Case) -> int:
+    """Bits of a weight as it is."""
+    form, dtype = case.effective.get("quantization"), case.effective.get("dtype")
+    return PLAIN.get(form or "", 0) or WIDTHS.get(dtype or "", 32)
+
+
+def narrower(case: Case) -> Iterator[Move]:
+    """Halves what float32 takes."""
+    if not case.free("dtype", "quantization") or packed(case):
+        return
+    if case.effective.get("dtype") != "float32" or case.engine in LLAMAS:
+        return
+    yield Move(
+        kind="dtype",
+        change={"dtype": "bfloat16" if has_bfloat16(case) else "float16"},
+        cost=prices.CHANGES["16 bits"],
+        touches=frozenset(("weights", "kv_cache", "logits", "activations", "recurrent_state")),
+        leaves={"weights": 0.5, "kv_cache": 0.5},
+    )
+
+
+def packed(case: Case) -> bool:
+    """Whether the weights are in a format already that is more than a plain dtype."""
+    return (case.effective.get("quantization") or "BF16") not in PLAIN
+
+
+def suits(form: str, case: Case) -> bool:
+    """Whether the card has what the format's kernels need."""
+    from weighbridge.accelerators.chips import FLOAT8_SINCE
+
+    part = case.part
+    if part is None or case.engine in LLAMAS:
+        return True
+    if form == "fp8-tensor":
+        return part.capability is not None and part.capability >= FLOAT8_SINCE
+    return part.stack != "own"
+
+
+def has_bfloat16(case: Case) -> bool:
+    from weighbridge.accelerators.chips import BFLOAT16_SINCE
+
+    part = case.part
+    return part is None or part.capability is None or part.capability >= BFLOAT16_SINCE

@@ -1,0 +1,295 @@
+"""What each change costs: in points that compare, in plain words, and where that is written.
+
+    quality   3 points for each percent by which perplexity rises          (assumed: the exchange)
+    speed     1 point for each 5 percent slower                            (assumed)
+    scope     1 point for each 2 percent of what was asked and is given up (assumed)
+    effort    5 for a checkpoint that must be made first, 6 for another program (assumed)
+    money     60 for each doubling of the memory that is bought            (assumed)
+
+Points only put changes in an order; the words beside them say what was measured, and by whom.
+"""
+
+from collections.abc import Mapping
+from math import log2
+
+from weighbridge.judged import Price
+from weighbridge.remedies.moves import Cost
+
+SLOWER, LOSS, PART, MADE, OTHER, DOUBLE = 1 / 5, 3.0, 1 / 2, 5.0, 6.0, 60.0
+ON_HOST = {  # its flag, and percent slower where all of them are there (assumed)
+    "experts": ("--n-cpu-moe", 150),
+    "layers": ("--n-gpu-layers", 400),
+}
+AGAIN = 2.0  # each further change of a set: one more thing to keep in mind (assumed)
+
+GGUF = (
+    "github.com/ggerganov/llama.cpp@c392e50 examples/perplexity/README.md (Llama 3 8B, wikitext-2)"
+)
+BNB = "https://huggingface.co/blog/hf-bitsandbytes-integration"
+NF4 = "github.com/qwopqwop200/GPTQ-for-LLaMa@e985b70 README.md (LLaMA 7B, C4: 5.30, 16 bits 5.22)"
+AWQ = "https://arxiv.org/abs/2306.00978 table 4 (Llama 2 7B, wikitext-2: 5.60, 16 bits 5.47)"
+GPTQ = "github.com/qwopqwop200/GPTQ-for-LLaMa@e985b70 README.md (LLaMA 7B: 5.85, 16 bits 5.68)"
+FP8 = "https://docs.vllm.ai/en/latest/features/quantization/fp8/"
+ASSUMED = "assumed: no published figure"
+
+
+def _mixture(percent: float, gain: str) -> Cost:
+    return Cost(
+        price=Price(quality=LOSS * percent, effort=MADE),
+        words=f"perplexity {percent:g} % up{gain}",
+        source=GGUF,
+    )
+
+
+FORMATS: Mapping[str, Cost] = {  # of weights
+    "bnb-int8": Cost(
+        price=Price(quality=0.5, speed=20 * SLOWER),
+        words="8 bits: no loss to speak of, 15 to 23 % slower",
+        source=BNB,
+    ),
+    "nf4": Cost(
+        price=Price(quality=LOSS * 1.5, speed=10 * SLOWER),
+        words="4 bits: perplexity about 1.5 % up",
+        source=NF4,
+    ),
+    "awq-4bit-g128": Cost(
+        price=Price(quality=LOSS * 2.4, effort=MADE),
+        words="4 bits: perplexity about 2.4 % up; a checkpoint in AWQ is needed",
+        source=AWQ,
+    ),
+    "gptq-4bit-g128": Cost(
+        price=Price(quality=LOSS * 3.0, effort=MADE),
+        words="4 bits: perplexity about 3 % up; a checkpoint in GPTQ is needed",
+        source=GPTQ,
+    ),
+    "fp8-tensor": Cost(
+        price=Price(quality=1.0), words="8 bits: a loss that is hard to measure", source=FP8
+    ),
+    "Q8_0": _mixture(0.02, ""),
+    "Q6_K": _mixture(0.3, ""),
+    "Q5_K_M": _mixture(0.9, ""),
+    "Q4_K_M": _mixture(2.8, ""),
+    "Q3_K_M": _mixture(10.5, ": worse answers"),
+    "Q2_K": _mixture(56, ": much worse answers"),
+}
+CHANGES: Mapping[str, Cost] = {
+    "16 bits": Cost(
+        price=Price(quality=0.3),
+        words="16 bits instead of 32, as models of today are released",
+        source=ASSUMED,
+    ),
+    "tensor parallel": Cost(
+        price=Price(speed=1.0),
+        words="the cards share every layer, and talk after each",
+        source="https://docs.vllm.ai/en/latest/serving/parallelism_scaling/",
+    ),
+    "pipeline parallel": Cost(
+        price=Price(speed=3.0),
+        words="the cards share the layers out; one request is no faster than on one card",
+        source="https://docs.vllm.ai/en/latest/serving/parallelism_scaling/",
+    ),
+    "kv cache": Cost(
+        price=Price(quality=1.5),
+        words="keys and values in 8 bits: a small loss",
+        source="https://docs.vllm.ai/en/latest/features/quantization/quantized_kvcache/",
+    ),
+    "kv cache q8_0": Cost(
+        price=Price(quality=LOSS * 0.04),
+        words="keys and values in 8 bits: perplexity 0.04 % up",
+        source="github.com/ggml-org/llama.cpp/pull/7412 (Llama 3 8B: 6.2346, 6.2322 in 16 bits)",
+    ),
+    "llama.cpp": Cost(
+        price=Price(effort=OTHER),
+        words="llama.cpp runs it instead",
+        source="https://github.com/ggml-org/llama.cpp",
+    ),
+    "vllm": Cost(
+        price=Price(effort=OTHER),
+        words="vLLM runs it instead",
+        source="https://github.com/vllm-project/vllm",
+    ),
+    "attention": Cost(
+        price=Price(),
+        words="a kernel that keeps no scores: the same result",
+        source="https://arxiv.org/abs/2112.05682",
+    ),
+    # of training
+    "liger": Cost(
+        price=Price(effort=1.0),
+        words="logits are never whole: the same result (pip install liger-kernel)",
+        source="https://arxiv.org/abs/2410.10989",
+    ),
+    "chunked": Cost(
+        price=Price(effort=0.5),
+        words="logits are made in pieces: the same result",
+        source="torchtune 0.4 modules/loss/ce_chunked_output_loss.py",
+    ),
+    "checkpointing": Cost(
+        price=Price(speed=30 * SLOWER),
+        words="layers are computed again in backward: about 30 % slower",
+        source="https://arxiv.org/abs/1604.06174",
+    ),
+    "no upcast": Cost(
+        price=Price(effort=0.5, quality=0.5),
+        words="without prepare_model_for_kbit_training: hidden states stay in 16 bits",
+        source="PEFT 0.19.1 utils/other.py",
+    ),
+    "8-bit states": Cost(
+        price=Price(quality=0.5, effort=0.5),
+        words="states in 8 bits: results as with 32 bits in the paper",
+        source="https://arxiv.org/abs/2110.02861",
+    ),
+    "paged states": Cost(
+        price=Price(quality=0.5, effort=0.5, speed=20 * SLOWER),
+        words="states in 8 bits, which go to the host where the device is full: slower then",
+        source="https://arxiv.org/abs/2305.14314",
+    ),
+    "adafactor": Cost(
+        price=Price(quality=6.0),
+        words="factored states: learning rates must be found anew",
+        source="https://arxiv.org/abs/1804.04235",
+    ),
+    "micro-batches": Cost(
+        price=Price(speed=5 * SLOWER),
+        words="the same global batch in smaller pieces: a little slower",
+        source="https://huggingface.co/docs/transformers/perf_train_gpu_one",
+    ),
+    "bf16": Cost(
+        price=Price(quality=8.0),
+        words="weights in 16 bits without a copy in 32: small steps are lost",
+        source="https://arxiv.org/abs/2010.06192",
+    ),
+    "mixed": Cost(
+        price=Price(quality=0.3),
+        words="products in 16 bits",
+        source="https://arxiv.org/abs/1710.03740",
+    ),
+    "lora": Cost(
+        price=Price(quality=6.0, scope=4.0),
+        words="adapters alone are trained",
+        source="https://arxiv.org/abs/2106.09685",
+    ),
+    "qlora": Cost(
+        price=Price(quality=LOSS * 1.5, speed=30 * SLOWER),
+        words="the frozen base is in 4 bits: as good as 16 in the paper, and slower",
+        source="https://arxiv.org/abs/2305.14314",
+    ),
+    "int8 base": Cost(
+        price=Price(quality=0.5, speed=25 * SLOWER),
+        words="the frozen base is in 8 bits: slower",
+        source="https://arxiv.org/abs/2208.07339",
+    ),
+    "fewer targets": Cost(
+        price=Price(quality=4.0, scope=2.0),
+        words="adapters beside queries and values alone",
+        source="https://arxiv.org/abs/2106.09685",
+    ),
+    "states and gradients shared": Cost(
+        price=Price(speed=5 * SLOWER),
+        words="ranks share states and gradients out",
+        source="https://arxiv.org/abs/1910.02054",
+    ),
+    "everything shared": Cost(
+        price=Price(speed=15 * SLOWER),
+        words="ranks share everything out: half as much again is sent between them",
+        source="https://arxiv.org/abs/1910.02054",
+    ),
+    "states on the host": Cost(
+        price=Price(speed=60 * SLOWER),
+        words="states live in host memory, and the processor steps: slower",
+        source="https://arxiv.org/abs/2101.06840",
+    ),
+    "parameters on the host": Cost(
+        price=Price(speed=150 * SLOWER),
+        words="parameters come from host memory for each layer: much slower",
+        source="https://arxiv.org/abs/2104.07857",
+    ),
+    "weights on the host": Cost(
+        price=Price(speed=150 * SLOWER),
+        words="weights cross the bus for every token: much slower",
+        source="https://docs.vllm.ai/en/latest/configuration/conserving_memory/",
+    ),
+    "eager": Cost(
+        price=Price(speed=20 * SLOWER),
+        words="no CUDA graphs: tokens are written more slowly",
+        source="https://docs.vllm.ai/en/latest/configuration/conserving_memory/",
+    ),
+    "text only": Cost(
+        price=Price(scope=10),
+        words="images and sounds are refused",
+        source="vllm 0.33 arg_utils.py",
+    ),
+}
+
+
+def shorter(was: int, now: int, what: str) -> Cost:
+    """Less of what was asked: tokens, requests."""
+    lost = 100 * (was - now) / was
+    return Cost(
+        price=Price(scope=max(1.0, lost * PART)),
+        words=f"{now:,} {what} instead of {was:,}",
+        source="what was asked",
+    )
+
+
+def on_host(what: str, count: int, whole: int) -> Cost:
+    """Layers, or their experts, that the processor runs."""
+    share, flag, slower = count / max(whole, 1), *ON_HOST[what]
+    return Cost(
+        price=Price(speed=max(1.0, slower * share * SLOWER)),
+        words=f"{what} of {count} of {whole} layers run on the processor: slower"
+        if what == "experts"
+        else f"{count} of {whole} layers run on the processor: slower",
+        source=f"https://github.com/ggml-org/llama.cpp/tree/master/tools/server ({flag})",
+    )
+
+
+def micro(share: int, words: str) -> Cost:
+    """A batch in that many pieces."""
+    found = CHANGES["micro-batches"]
+    return Cost(
+        price=Price(speed=found.price.speed * log2(share)), words=words, source=found.source
+    )
+
+
+def less(was: int, now: int, words: str, quality: float) -> Cost:
+    """A smaller adapter."""
+    return Cost(
+        price=Price(scope=2.0, quality=quality * log2(was / now)),
+        words=words,
+        source="https://arxiv.org/abs/2106.09685",
+    )
+
+
+def hardware(was: int, now: int, words: str) -> Cost:
+    """More memory than there is, in bytes."""
+    return Cost(
+        price=Price(money=max(DOUBLE / 2, DOUBLE * log2(max(now, 1) / max(was, 1)))),
+        words=words,
+        source="accelerators/parts.jsonl; prices are not in our tables",
+    )
+
+
+def together(costs: tuple[Cost, ...]) -> Cost:
+    """All of them, one after the other."""
+    prices = [c.price for c in costs]
+    return Cost(
+        price=Price(
+            quality=sum(p.quality for p in prices),
+            speed=sum(p.speed for p in prices),
+            scope=sum(p.scope for p in prices),
+            effort=sum(p.effort for p in prices) + AGAIN * (len(prices) - 1),
+            money=sum(p.money for p in prices),
+        ),
+        words="; ".join(dict.fromkeys(c.words for c in costs)),
+        source="; ".join(dict.fromkeys(c.source for c in costs)),
+    )
+
+
+def figure(model: str, form: str) -> Cost | None:
+    """The published loss of this very model in that format; None where none is known.
+
+    Figures by model family come with the tables of quality; until then a format has one price.
+    """
+    del model, form
+    return None

@@ -1,0 +1,185 @@
+"""Changes of a question about serving."""
+
+from collections.abc import Iterator, Mapping
+
+from weighbridge.remedies import formats, prices
+from weighbridge.remedies.case import Case
+from weighbridge.remedies.formats import LLAMAS
+from weighbridge.remedies.moves import Move
+
+SERVERS = ("vllm", "sglang")
+ALL = frozenset(("*",))
+STEPS = frozenset(("kv_cache", "activations", "logits"))
+CACHE = frozenset(("kv_cache",))
+EXPERTS = frozenset(("weights", "activations"))
+MACHINE = 8  # cards that one machine has at most (assumed)
+SHORTEST = 512  # tokens: a shorter context is of little use (assumed)
+SHARES = (2, 4, 8)  # what a context is divided by where nobody looked for the longest
+NEAR = 3  # layers beside the number that an engine's own reckoning gives
+KV: Mapping[str, Mapping[str, str]] = {  # keys and values in 8 bits, by engine
+    "vllm": {"kv_cache_dtype": "fp8"},
+    "sglang": {"kv_cache_dtype": "fp8_e4m3"},
+    "llama.cpp": {"cache_type_k": "q8_0", "cache_type_v": "q8_0"},
+    "ik_llama.cpp": {"cache_type_k": "q8_0", "cache_type_v": "q8_0"},
+}
+GRAPHS = {"vllm": "enforce_eager", "sglang": "disable_cuda_graph"}
+OF_CACHES = ("kv_cache_dtype", "cache_type_k", "cache_type_v", "cache_implementation")
+
+
+def moves(case: Case) -> Iterator[Move]:
+    """Every single change that its engine has."""
+    yield from formats.moves(case)
+    yield from _shared(case)
+    yield from _cache(case)
+    yield from _graphs(case)
+    yield from _attention(case)
+    yield from _shorter(case)
+    yield from _fewer(case)
+    yield from _on_host(case)
+    yield from _offloaded(case)
+    yield from _engines(case)
+
+
+def _shared(case: Case) -> Iterator[Move]:
+    """Cards that were named and are not used: in one machine by tensors, between them by layers."""
+    names = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+    if case.engine not in SERVERS or case.count < 2 or not case.free(*names):
+        return
+    if any(int(case.effective.get(n) or 1) > 1 for n in names):
+        return
+    tensor, pipeline, _ = names
+    inside, machines = min(case.count, MACHINE), case.count // MACHINE
+    yield _parallel("tensor parallel", {tensor: inside}, inside)
+    if machines > 1 and case.count % MACHINE == 0:
+        yield _parallel("pipeline parallel", {tensor: inside, pipeline: machines}, case.count)
+    else:
+        yield _parallel("pipeline parallel", {pipeline: inside}, inside)
+
+
+def _parallel(name: str, change: Mapping[str, int], ranks: int) -> Move:
+    keeps = dict.fromkeys(("weights", "kv_cache", "logits", "activations"), 1 / ranks)
+    cost = prices.CHANGES[name]
+    return Move(kind="parallel", change=change, cost=cost, touches=ALL, keeps=keeps)
+
+
+def _cache(case: Case) -> Iterator[Move]:
+    """Keys and values in 8 bits."""
+    change = KV.get(case.engine)
+    if change is None or not case.free(*OF_CACHES) or _narrow(case):
+        return
+    if case.engine in SERVERS and not formats.suits("fp8-tensor", case):
+        return
+    cost = prices.CHANGES["kv cache" if case.engine in SERVERS else "kv cache q8_0"]
+    yield Move(kind="kv cache", change=change, cost=cost, touches=CACHE | {"activations"})
+
+
+def _narrow(case: Case) -> bool:
+    """Whether keys and values are in few bits already."""
+    told = {str(case.effective.get(n) or "") for n in OF_CACHES[:3]}
+    return not told <= {"", "auto", "f16", "bf16", "f32"}
+
+
+def _graphs(case: Case) -> Iterator[Move]:
+    name = GRAPHS.get(case.engine)
+    if name is not None and case.free(name) and not case.effective.get(name):
+        yield Move(kind="graphs", change={name: True}, cost=prices.CHANGES["eager"])
+
+
+def _attention(case: Case) -> Iterator[Move]:
+    """A kernel that writes no scores."""
+    if case.engine != "transformers" or not case.free("attention"):
+        return
+    if case.effective.get("attention") in ("eager", "math"):
+        cost = prices.CHANGES["attention"]
+        change = {"attention": "efficient"}
+        yield Move(kind="attention", change=change, cost=cost, touches=frozenset(("activations",)))
+
+
+def _shorter(case: Case) -> Iterator[Move]:
+    """A shorter context: the longest that there is room for, where that is known."""
+    asked = int(case.effective.get("context") or 0)
+    if not case.free("context", "prompt_len", "max_new_tokens"):
+        return
+    known = case.report.derived.get("largest_context")
+    lengths = [asked // share for share in SHARES] if known is None else [int(known)]
+    for length in lengths:
+        if SHORTEST <= length < asked:
+            yield Move(
+                kind="context",
+                change={"context": length},
+                cost=prices.shorter(asked, length, "tokens"),
+                touches=STEPS,
+                graded=True,
+            )
+
+
+def _fewer(case: Case) -> Iterator[Move]:
+    """As many requests at once as there is room for."""
+    asked = int(case.effective.get("batch_size") or 1)
+    known = case.report.derived.get("largest_batch_size")
+    numbers = [asked // share for share in SHARES] if known is None else [int(known)]
+    for number in numbers:
+        if case.free("batch_size") and 0 < number < asked:
+            yield Move(
+                kind="batch",
+                change={"batch_size": number},
+                cost=prices.shorter(asked, number, "requests at once"),
+                touches=STEPS,
+                graded=True,
+            )
+
+
+def _on_host(case: Case) -> Iterator[Move]:
+    """Layers, or their experts, in host memory: as few as need be."""
+    if case.engine not in LLAMAS or not case.free("n_gpu_layers", "n_cpu_moe"):
+        return
+    derived, whole = case.report.derived, int(case.effective.get("n_gpu_layers") or 1)
+    fewest, most = derived.get("n_cpu_moe_that_fits"), derived.get("n_gpu_layers_that_fit")
+    for number in range(fewest or whole, min((fewest or whole) + NEAR, whole)):
+        cost = prices.on_host("experts", number, whole)
+        change = {"n_cpu_moe": number}
+        yield Move(kind="experts", change=change, cost=cost, touches=EXPERTS, graded=True)
+    for number in range(most or 0, max((most or 0) - NEAR, 0), -1):
+        cost = prices.on_host("layers", whole - number, whole)
+        change = {"n_gpu_layers": number}
+        yield Move(kind="layers", change=change, cost=cost, touches=ALL, graded=True)
+
+
+def _offloaded(case: Case) -> Iterator[Move]:
+    """A part of the weights in host memory, read anew in every step."""
+    if case.engine != "vllm" or not case.free("cpu_offload_gb"):
+        return
+    from weighbridge.units import GIB
+
+    lacks = max(0, -case.verdict.margin_bytes)
+    cost = prices.CHANGES["weights on the host"]
+    for more in (1, 3):
+        change = {"cpu_offload_gb": float(lacks // GIB + more)}
+        yield Move(kind="offload", change=change, cost=cost, touches=ALL, graded=True)
+
+
+def _engines(case: Case) -> Iterator[Move]:
+    """Another program, for a card without room."""
+    if not case.free("engine", "engine_version", "quantization", "dtype", "attention"):
+        return
+    if case.engine != "transformers" or formats.packed(case):
+        return
+    for form in formats.GGUF:
+        yield Move(
+            kind="engine",
+            apart=True,
+            change={"engine": "llama.cpp", "quantization": form},
+            cost=prices.together((prices.CHANGES["llama.cpp"], prices.FORMATS[form])),
+            touches=ALL if form == formats.USUAL else EXPERTS | STEPS,
+            keeps={"weights": (formats.BITS[form] + 1) / formats.width(case)},
+            leaves=formats.least(form, case),
+        )
+    if case.count > 1:
+        inside = min(case.count, MACHINE)
+        yield Move(
+            kind="engine",
+            apart=True,
+            change={"engine": "vllm", "tensor_parallel_size": inside},
+            cost=prices.together((prices.CHANGES["vllm"], prices.CHANGES["tensor parallel"])),
+            touches=ALL,
+        )

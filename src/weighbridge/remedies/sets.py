@@ -1,0 +1,243 @@
+"""Which changes are asked, in which order, and which of the answers are told.
+
+Single changes come first, by price; sets of them after that, where no cheap single one fits. What a
+set leaves as it is may be too large by itself: then nobody is asked, and only larger sets remain.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+
+from weighbridge.errors import WeighbridgeError
+from weighbridge.judged import Remedy
+from weighbridge.memory import Bytes
+from weighbridge.remedies import prices, written
+from weighbridge.remedies.case import Case
+from weighbridge.remedies.moves import Cost, Move
+from weighbridge.remedies.table import devices, moves
+from weighbridge.report import Report
+
+CHEAP = 20.0  # points: where no single change costs less, sets are looked for, too (assumed)
+DEPTH = 4  # changes of one set
+# Sets after which nothing dearer is looked for: a step of training takes its time
+ENOUGH: Mapping[str, int] = {"load": 3, "infer": 3, "train": 1}
+FEW = 3  # remedies: with no more of them other devices are looked for
+OF_A_KIND = 2  # remedies of the same kinds that are told
+ASKS: Mapping[str, int] = {"load": 40, "infer": 48, "train": 24}  # questions of one search
+POPPED = 4000  # sets that are looked at, asked or not
+HOPEFUL = 1.15  # of a device: sets that are guessed to take more are not asked (assumed)
+_FIRST = ("engine", "method", "quantization", "dtype", "precision", "checkpointing")
+KINDS = {kind: place for place, kind in enumerate(_FIRST)}
+HELPS = 0.985  # of a peak: a change that leaves more of it is not built upon (assumed)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Some changes together, and the answer to them."""
+
+    moves: tuple[Move, ...]
+    case: Case
+
+    @property
+    def change(self) -> Mapping[str, Any]:
+        return changed(self.in_order)
+
+    @property
+    def cost(self) -> Cost:
+        return prices.together(tuple(m.cost for m in self.in_order))
+
+    @property
+    def report(self) -> Report:
+        return self.case.report
+
+    @property
+    def peak(self) -> int:
+        return self.report.peak.expected
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(sorted(m.kind for m in self.moves))
+
+    @property
+    def in_order(self) -> tuple[Move, ...]:
+        """As people say it: what it is first, and how it runs then."""
+        return tuple(sorted(self.moves, key=lambda m: KINDS.get(m.kind, len(KINDS))))
+
+    @property
+    def place(self) -> tuple[float, int]:
+        return self.cost.price.points, len(self.moves)
+
+
+def changed(some: Iterable[Move]) -> Mapping[str, Any]:
+    """The settings of several changes."""
+    return {name: value for move in some for name, value in move.change.items()}
+
+
+class Search:
+    """A search over sets of changes, the cheapest first."""
+
+    def __init__(self, case: Case, most: int) -> None:
+        self.case, self.most = case, most
+        self.left = ASKS[case.task]
+        self.good: list[Node] = []
+        self.maybe: list[Node] = []
+        self._queue: list[tuple[bool, float, int, Node, tuple[Move, ...]]] = []
+        self._order = count()
+        self._seen: set[frozenset[tuple[str, Any]]] = set()
+
+    def run(self) -> tuple[Remedy, ...]:
+        self._grow(Node((), self.case), ())
+        for _ in range(POPPED):
+            if not self._queue or self.left <= 0:
+                break
+            larger, points, _, parent, added = heappop(self._queue)
+            if self._done(points, larger=larger):
+                break
+            self._tried(parent, added)
+        if len(self.good) <= FEW:
+            self._hardware()
+        if not self.good:
+            self.good = self.maybe[:OF_A_KIND]
+        return tuple(_remedy(node) for node in self._chosen())
+
+    def _done(self, points: float, *, larger: bool) -> bool:
+        """Whether all that is left is dearer than what was found."""
+        if len(self.good) >= self.most:
+            return True
+        if not larger:
+            return False
+        cheap = any(n.place[0] <= CHEAP for n in self.good)
+        return (cheap and points > CHEAP) or sum(len(n.moves) > 1 for n in self.good) >= ENOUGH[
+            self.case.task
+        ]
+
+    def _grow(self, node: Node, added: tuple[Move, ...]) -> None:
+        """Every set of one more change than those of `added` on top of an answer."""
+        if len(node.moves) + len(added) >= DEPTH:
+            return
+        before = (*node.moves, *added)
+        if any(m.alone for m in before):
+            return
+        used = {m.kind for m in before}
+        for move in node.case.kept("moves", lambda: tuple(moves(node.case))):
+            if move.kind in used or (before and (move.alone or not _matters(node.case, move))):
+                continue
+            if not added or not (move.apart or any(m.apart for m in added)):
+                self._push(node, (*added, move))
+
+    def _push(self, node: Node, added: tuple[Move, ...]) -> None:
+        whole = (*node.moves, *added)
+        facts = frozenset((n, repr(v)) for n, v in changed(whole).items())
+        if facts in self._seen:
+            return
+        self._seen.add(facts)
+        points = prices.together(tuple(m.cost for m in whole)).price.points
+        entry = (len(whole) > 1, points, next(self._order), node, added)
+        heappush(self._queue, entry)
+
+    def _tried(self, parent: Node, added: tuple[Move, ...]) -> None:
+        if self._better_known((*parent.moves, *added)):
+            return
+        if hopeless(parent.case, added) or not self._worth(parent, added):
+            self._grow(parent, added)
+            return
+        node = self._asked(parent, added)
+        if node is None:
+            return
+        if node.case.verdict.fits == "yes":
+            self.good.append(node)
+        elif node.peak <= HELPS * parent.peak:
+            self.maybe += [node] if node.case.verdict.fits == "unknown" else []
+            self._grow(node, ())
+
+    def _worth(self, parent: Node, added: tuple[Move, ...]) -> bool:
+        """Whether a set may be enough: of single changes all are asked that are not hopeless."""
+        if len(parent.moves) + len(added) == 1 or self.case.budget is None:
+            return True
+        return parent.case.guessed(added) <= HOPEFUL * self.case.budget.usable.high
+
+    def _better_known(self, some: tuple[Move, ...]) -> bool:
+        """Whether fewer changes are enough, or less of one of them."""
+        return any(_within(node.moves, some) for node in self.good)
+
+    def _asked(self, parent: Node, added: tuple[Move, ...]) -> Node | None:
+        """None where the model, the engine or the card refuses."""
+        self.left -= 1
+        return asked(parent, added)
+
+    def _hardware(self) -> None:
+        """More or other devices: the first of each kind that is enough."""
+        found: set[str] = set()
+        for move in devices(self.case):
+            if move.kind in found or hopeless(self.case, (move,)):
+                continue
+            node = self._asked(Node((), self.case), (move,))
+            if node is not None and node.case.verdict.fits == "yes":
+                found.add(move.kind)
+                self.good.append(node)
+
+    def _chosen(self) -> Iterator[Node]:
+        """The cheapest first, without those that another one beats, of different kinds."""
+        kept: list[Node] = []
+        for node in sorted(self.good, key=lambda n: n.place):
+            alike = sum(other.kinds == node.kinds for other in kept)
+            if alike < OF_A_KIND and not any(_beats(other, node) for other in kept):
+                kept.append(node)
+        yield from kept[: self.most]
+
+
+def _matters(case: Case, move: Move) -> bool:
+    """Whether a change takes away what a set would feel."""
+    return case.guessed((move,)) <= HELPS * case.guessed(())
+
+
+def _within(fewer: tuple[Move, ...], some: tuple[Move, ...]) -> bool:
+    """Whether `some` are those changes and others, or larger steps of them."""
+    by_kind = {m.kind: m for m in some}
+    return all(
+        m.kind in by_kind and (m.graded or by_kind[m.kind].change == m.change) for m in fewer
+    )
+
+
+def hopeless(case: Case, added: tuple[Move, ...]) -> bool:
+    """Whether what these changes leave as it is takes more than a device surely has."""
+    return case.budget is not None and case.least(added) > case.budget.usable.high
+
+
+def asked(parent: Node, added: tuple[Move, ...]) -> Node | None:
+    case, change = parent.case, changed(added)
+    try:
+        workload = case.changed(change)
+        report = case.ask(workload)
+    except WeighbridgeError:
+        return None
+    if report.verdict is None:
+        return None
+    pinned = case.pinned | change.keys()
+    then = replace(case, workload=workload, report=report, pinned=pinned)
+    return Node((*parent.moves, *added), then)
+
+
+def _beats(other: Node, node: Node) -> bool:
+    return node.cost.price.no_less(other.cost.price) and node.peak >= other.peak
+
+
+def _remedy(node: Node) -> Remedy:
+    verdict, cost = node.case.verdict, node.cost
+    own = getattr(node.case.workload, "engine_defaults", False)
+    return Remedy(
+        change=dict(node.change),
+        peak_bytes=node.peak,
+        fits=verdict.fits,
+        cost=cost.words,
+        source=cost.source,
+        price=cost.price,
+        margin_bytes=verdict.margin_bytes,
+        per_device=Bytes(*verdict.per_device),
+        kind=node.moves[0].kind,
+        flags=written.flags(node.change, node.case.engine if own else ""),
+        paste=written.paste(node.case),
+        note=written.note(node.report, tuple(m.note for m in node.moves)),
+    )

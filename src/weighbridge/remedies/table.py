@@ -1,0 +1,25 @@
+"""The changes of a question, by task."""
+
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+
+from weighbridge.remedies.case import Case
+from weighbridge.remedies.moves import Move
+
+# Where the changes of each task are: training brings what few ask for
+ROOMS: Mapping[str, str] = {"load": "formats", "infer": "serving", "train": "training"}
+
+
+def moves(case: Case) -> Iterator[Move]:
+    """Every single change that is known but for other devices, nothing pinned among them."""
+    found: Callable[[Case], Iterator[Move]] = import_module(
+        f"weighbridge.remedies.{ROOMS[case.task]}"
+    ).moves
+    return found(case)
+
+
+def devices(case: Case) -> Iterator[Move]:
+    """More of the same device, and larger ones, smallest first."""
+    from weighbridge.remedies.devices import moves as found
+
+    return found(case)

@@ -1,0 +1,297 @@
+"""Changes of a question about training."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.remedies import formats, prices
+from weighbridge.remedies.case import Case
+from weighbridge.remedies.moves import Move
+
+ALL = frozenset(("*",))
+STATES = frozenset(("optimizer_states", "master_weights"))
+SAVED = frozenset(("activations",))
+STEPS = frozenset(("activations", "logits"))
+TRAINED = frozenset(("weights", "gradients", "adapters", *STATES))
+SHORTEST = 256  # tokens: shorter sequences teach little (assumed)
+SHARES = (2, 4, 8)
+NEARLY = 0.8  # what is saved for backward is in proportion to tokens, but for a little (assumed)
+# Whose own switch there is: transformers 5.23 training_args.py (use_liger_kernel), axolotl's plugin
+LIGER = ("trainer", "trl", "accelerate", "axolotl", "plain")
+# Classes of the model types of liger_kernel 0.6 transformers/monkey_patch.py
+# (MODEL_TYPE_TO_APPLY_LIGER_FN)
+_PATCHED = """
+GemmaForCausalLM Gemma2ForCausalLM Gemma3ForCausalLM Gemma3ForConditionalGeneration
+Glm4ForCausalLM GraniteForCausalLM LlamaForCausalLM Llama4ForCausalLM
+Llama4ForConditionalGeneration LlavaForConditionalGeneration MllamaForConditionalGeneration
+MllamaForCausalLM MistralForCausalLM MixtralForCausalLM Olmo2ForCausalLM
+PaliGemmaForConditionalGeneration Phi3ForCausalLM Qwen2ForCausalLM
+Qwen2VLForConditionalGeneration Qwen2_5_VLForConditionalGeneration Qwen3ForCausalLM
+Qwen3MoeForCausalLM SmolLM3ForCausalLM
+"""
+PATCHED = frozenset(_PATCHED.split())
+EIGHT: Mapping[str, str] = {"adamw_8bit": "8-bit states", "paged_adamw_8bit": "paged states"}
+ADAMS = frozenset(("adamw_torch", "adamw_torch_fused", "adam", "adamw_apex_fused", "adamw"))
+FEW = ("q_proj", "v_proj")
+SMALL = 8  # of ranks: no smaller one is offered
+# What usually remains, as a share
+FROZEN = {"weights": 0.5, "gradients": 0.02, "optimizer_states": 0.02, "master_weights": 0.0}
+HALVED = dict.fromkeys(("weights", "gradients", "optimizer_states", "temporaries"), 0.5)
+THINNER = {"adapters": 0.3, "gradients": 0.3, "optimizer_states": 0.3, "activations": 0.8}
+AWAY = {
+    "states on the host": {"optimizer_states": 0.0, "master_weights": 0.0, "weights": 0.5},
+    "parameters on the host": dict.fromkeys(TRAINED, 0.1),
+}
+OF_RANKS = {
+    "zero2": ("gradients", "optimizer_states", "master_weights", "temporaries"),
+    "zero3": ("weights", "gradients", "optimizer_states", "master_weights", "temporaries"),
+}
+OF_RANKS["fsdp2"] = OF_RANKS["zero3"]
+SHARDED: Mapping[str, tuple[str, ...]] = {
+    "states and gradients shared": ("zero2",),
+    "everything shared": ("fsdp2", "zero3"),
+}
+
+
+def moves(case: Case) -> Iterator[Move]:
+    """Every single change that its framework has."""
+    yield from _kernels(case)
+    yield from _checkpoints(case)
+    yield from _optimizers(case)
+    yield from _batches(case)
+    yield from _lengths(case)
+    yield from _methods(case)
+    yield from _bases(case)
+    yield from _adapters(case)
+    yield from _precisions(case)
+    yield from _shards(case)
+    yield from _offloads(case)
+
+
+def _kernels(case: Case) -> Iterator[Move]:
+    """A loss without whole logits, attention without scores."""
+    e = case.effective
+    if case.free("loss") and e["loss"] == "standard":
+        name = "chunked" if e["framework"] == "torchtune" else "liger"
+        if name == "chunked" or liger(case):
+            yield Move(
+                kind="loss",
+                change={"loss": name},
+                cost=prices.CHANGES[name],
+                touches=frozenset(("logits",)),
+            )
+    if case.free("attention") and scores(case):
+        yield Move(
+            kind="attention",
+            change={"attention": "efficient"},
+            cost=prices.CHANGES["attention"],
+            touches=SAVED,
+        )
+
+
+def liger(case: Case) -> bool:
+    """Whether the framework switches it on, and it has kernels for the class."""
+    known = case.report.model.architecture in PATCHED
+    return known and case.effective["framework"] in LIGER
+
+
+def scores(case: Case) -> bool:
+    """Whether attention writes its scores out: they grow with the square of the length."""
+    return case.effective["attention"] in ("eager", "math")
+
+
+def _checkpoints(case: Case) -> Iterator[Move]:
+    if case.free("checkpointing") and case.effective["checkpointing"] == "none":
+        yield Move(
+            kind="checkpointing",
+            change={"checkpointing": "full"},
+            cost=prices.CHANGES["checkpointing"],
+            touches=SAVED,
+            keeps={"activations": 0.15},
+        )
+
+
+def _optimizers(case: Case) -> Iterator[Move]:
+    if not case.free("optimizer", "optim_args", "optimizer_in_backward"):
+        return
+    if case.effective["optimizer"] not in ADAMS:
+        return
+    for name, cost in (*EIGHT.items(), ("adafactor", "adafactor")):
+        yield Move(
+            kind="optimizer",
+            change={"optimizer": name},
+            cost=prices.CHANGES[cost],
+            touches=STATES,
+        )
+
+
+def _batches(case: Case) -> Iterator[Move]:
+    """The same global batch in more pieces."""
+    batch = int(case.effective["batch_size"])
+    pieces = int(case.effective.get("gradient_accumulation") or 1)
+    if not case.free("batch_size", "gradient_accumulation"):
+        return
+    for share in (2, 4, 8, 16, 32):
+        if batch % share:
+            return
+        change = {"batch_size": batch // share, "gradient_accumulation": pieces * share}
+        words = f"{share} times as many micro-batches of {batch // share}: the same global batch"
+        cost = prices.micro(share, words)
+        yield Move(
+            kind="batch",
+            change=change,
+            cost=cost,
+            touches=STEPS,
+            leaves=dict.fromkeys(STEPS, NEARLY / share),
+            keeps=dict.fromkeys(STEPS, 1 / share),
+            graded=True,
+        )
+
+
+def _lengths(case: Case) -> Iterator[Move]:
+    """Shorter sequences."""
+    asked = int(case.effective["seq_len"])
+    if not case.free("seq_len"):
+        return
+    for share in SHARES:
+        if asked // share >= SHORTEST:
+            cost = prices.shorter(asked, asked // share, "tokens of a sequence")
+            change = {"seq_len": asked // share}
+            part = 1 / share
+            yield Move(
+                kind="seq_len",
+                change=change,
+                cost=cost,
+                touches=STEPS,
+                leaves=dict.fromkeys(STEPS, NEARLY * (part * part if scores(case) else part)),
+                keeps=dict.fromkeys(STEPS, part),
+                graded=True,
+            )
+
+
+def _methods(case: Case) -> Iterator[Move]:
+    """Less that is trained."""
+    method = case.effective["method"]
+    if not case.free("method", "quantization", "dtype"):
+        return
+    if method == "full":
+        cost = prices.CHANGES["lora"]
+        change = {"method": "lora"}
+        yield Move(kind="method", change=change, cost=cost, touches=ALL, keeps=FROZEN, apart=True)
+    if method in ("full", "lora", "dora") and not case.effective.get("quantization"):
+        cost = prices.CHANGES["qlora"]
+        if method == "full":
+            cost = prices.together((prices.CHANGES["lora"], cost))
+        if formats.suits("nf4", case):
+            keeps = {**FROZEN, "weights": 5 / formats.width(case)}
+            change = {"method": "qlora"}
+            yield Move(
+                kind="method", change=change, cost=cost, touches=ALL, keeps=keeps, apart=True
+            )
+
+
+def _bases(case: Case) -> Iterator[Move]:
+    """A frozen base in fewer bits, and what is not packed of it in 16."""
+    e = case.effective
+    if e["method"] == "full":
+        return
+    if case.free("kbit_upcast") and e.get("kbit_upcast") == "peft":
+        cost = prices.CHANGES["no upcast"]
+        touches, keeps = STEPS | {"weights"}, {"activations": 0.6, "weights": 0.8}
+        change = {"kbit_upcast": "none"}
+        leaves = {"weights": 0.5, "activations": 0.25, "logits": 0.25}
+        yield Move(
+            kind="upcast", change=change, cost=cost, touches=touches, keeps=keeps, leaves=leaves
+        )
+    if not case.free("quantization", "dtype") or e.get("quantization"):
+        return
+    if not formats.suits("nf4", case):
+        return
+    forms = {"bnb-int8": "int8 base", "nf4": "qlora"}
+    if case.free("method"):
+        del forms["nf4"]  # under its own name
+    for form, name in forms.items():
+        yield Move(
+            kind="quantization",
+            change={"quantization": form},
+            cost=prices.CHANGES[name],
+            touches=frozenset(("weights",)),
+            leaves={"weights": formats.BITS[form] / formats.width(case)},
+            keeps={"weights": (formats.BITS[form] + 1) / formats.width(case)},
+            alone=form != "nf4",
+        )
+
+
+def _adapters(case: Case) -> Iterator[Move]:
+    """Smaller adapters, and fewer."""
+    rank = case.effective.get("lora_r")
+    if not rank:
+        return
+    touches = TRAINED - {"weights"} | STEPS
+    if case.free("lora_r") and rank > SMALL:
+        cost = prices.less(rank, SMALL, f"adapters of rank {SMALL} instead of {rank}", 1.0)
+        change = {"lora_r": SMALL}
+        yield Move(kind="rank", change=change, cost=cost, touches=touches, keeps=THINNER)
+    targets = case.effective.get("lora_targets") or ()
+    if case.free("lora_targets") and len(targets) > len(FEW) and set(FEW) <= set(targets):
+        cost = prices.CHANGES["fewer targets"]
+        fewer = {"lora_targets": FEW}
+        yield Move(kind="targets", change=fewer, cost=cost, touches=touches, keeps=THINNER)
+
+
+def _precisions(case: Case) -> Iterator[Move]:
+    now = case.effective["precision"]
+    if not case.free("precision", "dtype") or not formats.has_bfloat16(case):
+        return
+    if now == "fp32":
+        cost = prices.CHANGES["mixed"]
+        change = {"precision": "bf16-mixed"}
+        yield Move(kind="precision", change=change, cost=cost, touches=ALL)
+    if now in ("fp32", "bf16-mixed", "fp16-mixed") and case.effective["method"] == "full":
+        cost = prices.CHANGES["bf16"]
+        change = {"precision": "bf16"}
+        yield Move(kind="precision", change=change, cost=cost, touches=ALL, keeps=HALVED)
+
+
+def _shards(case: Case) -> Iterator[Move]:
+    """What the ranks that there are share out."""
+    if case.count < 2 or not case.free("shard", "tensor_parallel_size", "pipeline_parallel_size"):
+        return
+    if case.effective["shard"] not in ("none", "ddp", "zero1", "zero2"):
+        return
+    for name, kinds in SHARDED.items():
+        for kind in kinds:
+            if kind != case.effective["shard"]:
+                cost = prices.CHANGES[name]
+                part = 1 / case.count
+                keeps = dict.fromkeys(OF_RANKS[kind], part)
+                change = {"shard": kind}
+                yield Move(kind="sharding", change=change, cost=cost, touches=ALL, keeps=keeps)
+
+
+def _offloads(case: Case) -> Iterator[Move]:
+    """States, or parameters too, in host memory: ZeRO has it on one device as well."""
+    if not case.free("offload", "optimizer") or case.effective["offload"] != "none":
+        return
+    shard, full = case.effective["shard"], case.effective["method"] == "full"
+    if not full or not _offloadable(case, shard):
+        return
+    zero = shard if shard.startswith("zero") else "zero2"
+    for name, change in (
+        ("states on the host", _kept(case, zero, "optimizer")),
+        ("parameters on the host", _kept(case, "zero3", "params")),
+    ):
+        if change:
+            cost = prices.CHANGES[name]
+            yield Move(kind="offload", change=change, cost=cost, touches=ALL, keeps=AWAY[name])
+
+
+def _offloadable(case: Case, shard: str) -> bool:
+    return case.free("shard") or shard.startswith("zero")
+
+
+def _kept(case: Case, shard: str, what: str) -> dict[str, Any]:
+    """The change, with the sharding that it needs; nothing where that is pinned otherwise."""
+    now = case.effective["shard"]
+    if now == shard:
+        return {"offload": what}
+    return {"shard": shard, "offload": what} if case.free("shard") else {}

@@ -1,0 +1,244 @@
+"""A screen on a terminal: widths, ANSI codes, and signs that its encoding has."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from weighbridge.render.drawing import Styled, cells, wrapped
+from weighbridge.view.records import (
+    Bar,
+    Block,
+    Cell,
+    Column,
+    Grid,
+    Headline,
+    Lines,
+    Mark,
+    Note,
+    Paste,
+    Screen,
+)
+
+if TYPE_CHECKING:
+    from weighbridge.render import Look
+
+WIDE = 80  # columns that a headline and a bar take at most
+BAR = 40  # columns of a bar at most, and at least
+LEAST = 10
+INDENT = "  "
+COLORS = {"yes": "bold green", "tight": "bold yellow", "no": "bold red", "unknown": "bold yellow"}
+TONES = {"": "", "strong": "bold", "dim": "dim"}
+
+
+class Signs(NamedTuple):
+    """What is drawn with; a cp1252 or an ASCII terminal has other signs."""
+
+    marks: dict[Mark, str]
+    full: tuple[str, str]  # segments in turn
+    free: str
+    end: str  # where the capacity is
+
+
+UNICODE = Signs({"yes": "✓", "tight": "✓", "no": "✗", "unknown": "?"}, ("█", "▓"), "░", "│")
+SIGNS = "✓✗█▓░│◀·…"
+PLAIN = str.maketrans({"·": "-", "◀": "<", "…": "..."})  # signs within sentences
+ASCII = Signs({"yes": "OK", "tight": "OK", "no": "NO", "unknown": "??"}, ("#", "="), ".", "|")
+
+
+class Page(NamedTuple):
+    """Where it is drawn."""
+
+    width: int
+    color: bool
+    signs: Signs
+
+    def paint(self, text: str, style: str) -> str:
+        return Styled(text, style).painted(color=self.color)
+
+    def fold(self, text: str, style: str = "", indent: str = "") -> Iterator[str]:
+        """Lines of at most the width."""
+        for piece in wrapped(text, self.width - len(indent)):
+            yield indent + self.paint(piece.rstrip(), style)
+
+
+def human(screen: Screen, look: "Look") -> str:
+    return terminal(screen, width=look.width, color=look.color, plain=look.plain)
+
+
+def terminal(screen: Screen, *, width: int = WIDE, color: bool = False, plain: bool = False) -> str:
+    page = Page(max(width, 2 * LEAST), color, ASCII if plain else UNICODE)
+    found = [*page.fold(screen.title, "bold"), ""]
+    for section in screen.sections:
+        for block in section:
+            found += drawn(block, page)
+        found.append("")
+    for text in screen.footer:
+        found += page.fold(text, "dim")
+    text = "\n".join(line.rstrip() for line in found) + "\n"
+    return text.translate(PLAIN) if plain else text
+
+
+def drawn(block: Block, page: Page) -> Iterator[str]:
+    match block:
+        case Headline():
+            yield from _headline(block, page)
+        case Bar():
+            yield from _bar(block, page)
+        case Grid():
+            yield from _grid(block, page)
+        case Lines():
+            yield from _lines(block, page)
+        case Paste():
+            yield from page.fold(block.heading, "bold")
+            yield f"{INDENT}{block.text}" if block.language == "sh" else block.text
+        case Note():
+            yield from page.fold(block.text, "dim")
+
+
+def _headline(block: Headline, page: Page) -> Iterator[str]:
+    """The verdict on the left, its figures on the right; below it where there is no room."""
+    sign = "" if block.mark is None else f"{page.signs.marks[block.mark]} "
+    style = "bold" if block.mark is None else COLORS[block.mark]
+    left, wide = f"{sign}{block.verdict}", min(page.width, WIDE)
+    gap = wide - cells(left) - cells(block.figures)
+    if gap >= len(INDENT):
+        yield f"{page.paint(left, style)}{' ' * gap}{block.figures}"
+    else:
+        yield from page.fold(left, style)
+        yield from page.fold(block.figures, indent=INDENT)
+    if block.reason:
+        yield from page.fold(block.reason, indent=INDENT)
+
+
+def _bar(block: Bar, page: Page) -> Iterator[str]:
+    label = f"{block.label}  " if block.label else ""
+    margin = f"  {block.margin}" if block.margin else ""
+    room = min(page.width, WIDE) - len(INDENT) - cells(margin)
+    if label and room - cells(label) < BAR // 2:
+        yield from page.fold(block.label, indent=INDENT)
+        label = ""
+    size = max(LEAST, min(BAR, room - cells(label)))
+    yield f"{INDENT}{label}{_filled(block, size, page)}{margin}"
+    yield from page.fold(block.legend, indent=INDENT)
+
+
+def _filled(block: Bar, size: int, page: Page) -> str:
+    """The bar in `size` columns, with a sign where the capacity ends."""
+    signs = page.signs
+    scale = max(block.total, block.capacity or 0, 1)
+    room = size - (block.capacity is not None)
+    line, done = "", 0
+    for index, part in enumerate(block.segments):
+        done += part.nbytes
+        line += signs.full[index % 2] * (_at(done, scale, room) - len(line))
+    line += signs.free * (room - len(line))
+    if block.capacity is None:
+        return line
+    at = _at(block.capacity, scale, room)
+    return f"{line[:at]}{signs.end}{line[at:]}"
+
+
+def _at(nbytes: int, scale: int, room: int) -> int:
+    return (nbytes * room + scale // 2) // scale
+
+
+def _lines(block: Lines, page: Page) -> Iterator[str]:
+    if block.heading:
+        yield from page.fold(block.heading, "bold")
+    for line in block.lines:
+        text, style = _cell(line, page)
+        yield from page.fold(text, style)
+
+
+def _cell(cell: Cell, page: Page) -> tuple[str, str]:
+    if cell.mark is None:
+        return cell.text, TONES[cell.tone]
+    return f"{page.signs.marks[cell.mark]} {cell.text}", COLORS[cell.mark]
+
+
+def _grid(block: Grid, page: Page) -> Iterator[str]:
+    if block.heading:
+        yield from page.fold(block.heading, "bold")
+    rows = [_marked(row, block, page) for row in block.rows]
+    if any(c.head for c in block.columns):
+        rows.insert(0, [(c.head, "dim") for c in block.columns])
+    if not rows:
+        return
+    shown = _kept(block, rows, page)
+    columns = [block.columns[i] for i in shown]
+    rows = [[row[i] for i in shown] for row in rows]
+    widths = _widths(columns, rows, page.width, wide=block.wide)
+    for row in rows:
+        yield from _row(columns, widths, row, page)
+
+
+def _marked(row: Sequence[Cell], block: Grid, page: Page) -> list[tuple[str, str]]:
+    """Texts and styles of a row; where others of its column have a mark, it has room for one."""
+    found = []
+    for index, cell in enumerate(row):
+        column = [other[index] for other in block.rows]
+        if any(other.mark for other in column):
+            cell = cell._replace(text=_justified(cell.text, column, block.columns[index]))
+        text, style = _cell(cell, page)
+        if cell.mark is None and any(other.mark for other in column):
+            text = " " * (len(page.signs.marks["yes"]) + 1) + text
+        found.append((text, style))
+    return found
+
+
+def _justified(text: str, column: Sequence[Cell], how: Column) -> str:
+    """Numbers end below one another, and marks stand before them."""
+    wide = max(cells(other.text) for other in column)
+    return " " * (wide - cells(text)) + text if how.right and text else text
+
+
+def _kept(block: Grid, rows: Sequence[Sequence[tuple[str, str]]], page: Page) -> list[int]:
+    """The columns that there is room for, and that hold something."""
+    shown = [i for i in range(len(block.columns)) if any(row[i][0].strip() for row in rows)]
+    while True:
+        last = max(shown, key=lambda i: (block.columns[i].rank, i))
+        needed = sum(_needed(block.columns[i], [r[i][0] for r in rows]) for i in shown)
+        if not block.columns[last].rank or block.wide:
+            return shown
+        if needed + len(INDENT) * (len(shown) + 1) <= page.width:
+            return shown
+        shown.remove(last)
+
+
+def _needed(column: Column, texts: Sequence[str]) -> int:
+    return LEAST if column.folds else max(map(cells, texts))
+
+
+def _widths(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[tuple[str, str]]],
+    width: int,
+    *,
+    wide: bool,
+) -> list[int]:
+    """What each column has: the one that folds has what is left."""
+    found = [max(cells(row[i][0]) for row in rows) for i in range(len(columns))]
+    over = sum(found) + len(INDENT) * len(columns) - width
+    for index, column in enumerate(columns):
+        if column.folds and over > 0:
+            least = 3 * LEAST if wide else LEAST
+            found[index] = max(min(least, found[index]), found[index] - over)
+    return found
+
+
+def _row(
+    columns: Sequence[Column],
+    widths: Sequence[int],
+    row: Sequence[tuple[str, str]],
+    page: Page,
+) -> Iterator[str]:
+    pieces = [
+        wrapped(text, widths[i]) if columns[i].folds else [text] for i, (text, _) in enumerate(row)
+    ]
+    for at in range(max(map(len, pieces))):
+        line = ""
+        for index, column in enumerate(columns):
+            text = pieces[index][at].rstrip() if at < len(pieces[index]) else ""
+            blank = " " * max(0, widths[index] - cells(text))
+            painted = page.paint(text, row[index][1])
+            line += INDENT + (blank + painted if column.right else painted + blank)
+        yield line.rstrip()

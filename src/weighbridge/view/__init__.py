@@ -1,0 +1,102 @@
+"""What a person sees of an answer: one model, which renderers set in type.
+
+    records.py    the block types of every screen; the page to read first
+    messages/     every sentence, by language
+    shown.py      which device, which phase, which unit
+    answer.py     the headline          parts.py    the bar
+    load.py infer.py train.py           what else the screen of a command holds
+    details.py    the full tables       explain.py  the arithmetic
+
+`screen` reads a report and computes nothing that is not in it but sums, differences and words.
+"""
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.view.answer import headline, margin
+from weighbridge.view.messages import say
+from weighbridge.view.parts import bar
+from weighbridge.view.records import Lines, Paste, Screen, Section
+from weighbridge.view.shown import Shown, shown
+from weighbridge.wording import printable, redacted
+
+if TYPE_CHECKING:
+    from weighbridge.report import Report
+
+__all__ = ["screen"]
+
+
+def screen(
+    report: "Report",
+    *,
+    lang: str = "en",
+    unit: str | None = None,
+    details: bool = False,
+    explain: bool = False,
+) -> Screen:
+    """The screen of a report. `details` adds the full tables, `explain` the arithmetic."""
+    s = shown(report, say(lang), unit, full=details)
+    task = import_module(f"weighbridge.view.{report.task}")
+    sections = (_answer(s), *_named(task.sections, s))
+    return Screen(
+        title=task.title(s),
+        sections=(*sections, *_more(s, told=explain)),
+        footer=(_footer(s, task),),
+        warnings=tuple(printable(redacted(line)) for line in report.warnings),
+        lang=lang,
+        brief=_brief(sections, task.brief(s) if hasattr(task, "brief") else ()),
+    )
+
+
+def _answer(s: Shown) -> Section:
+    """Verdict, bar and reason."""
+    found = headline(s)
+    bare = s.report.verdict is not None and not s.report.verdict.count
+    return (found,) if bare else (found, bar(s, margin=margin(s)))
+
+
+def _named(build: Callable[[Shown], Iterator[Section]], s: Shown) -> Iterator[Section]:
+    """Sections that hold something."""
+    for section in build(s):
+        kept = tuple(b for b in section if not isinstance(b, Lines) or b.lines)
+        if kept:
+            yield kept
+
+
+def _more(s: Shown, *, told: bool) -> Iterator[Section]:
+    if told:
+        from weighbridge.view import explain
+
+        yield from explain.sections(s)
+    if s.full:
+        from weighbridge.view import details
+
+        yield from details.sections(s)
+
+
+def _brief(sections: tuple[Section, ...], own: Section) -> Section:
+    """What stands in a ticket: the answer, and the line that runs it."""
+    pasted = (b for section in sections[1:] for b in section if isinstance(b, Paste))
+    return (*sections[0], *own, *pasted)
+
+
+def _footer(s: Shown, task: Any) -> str:
+    """What was assumed, and where there is more."""
+    w, d = s.report.workload, s.report.derived
+    named = [*task.assumes(s), ", ".join(_read(s))]
+    if (d.get("longest_context") or 0) > (w.get("context") or w.get("seq_len") or 0):
+        named.append(s.say("footer.context", end=f"{d['longest_context']:,}"))
+    more = "" if s.full else s.say("footer.more")
+    return s.say("footer.assumes", what=" · ".join(filter(None, named))) + more
+
+
+def _read(s: Shown) -> Iterator[str]:
+    """Where the model was read from, without its address."""
+    for text in s.report.model.read_from:
+        if s.report.model.rough:
+            yield s.say("footer.size")
+        elif text.startswith("built-in catalogue"):
+            yield s.say("footer.catalogue")
+        else:
+            yield s.say("footer.read", source=printable(text).partition(" (")[0])

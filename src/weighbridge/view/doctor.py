@@ -1,0 +1,171 @@
+"""What is here, as a screen: accelerators first, then memory, versions and what is missing."""
+
+from collections.abc import Iterator
+
+from weighbridge.diagnosis import Accelerator, Diagnosis, Extra
+from weighbridge.units import GIB, human
+from weighbridge.view.messages import Say, say
+from weighbridge.view.records import (
+    Block,
+    Column,
+    Grid,
+    Headline,
+    Lines,
+    Note,
+    Screen,
+    Section,
+    lines,
+    row,
+)
+from weighbridge.wording import printable
+
+MOST = 16  # devices of a screen; JSON has all
+
+
+def screen(found: Diagnosis, lang: str = "en") -> Screen:
+    words = say(lang)
+    title = words("doctor.title", version=found.versions.get("weighbridge", ""))
+    if not found.here:
+        title = words("doctor.title.output", source=found.seen[0].source)
+    return Screen(
+        title=title,
+        sections=tuple(section for section in _sections(found, words) if section),
+        footer=(_next(found, words),) if found.here else (),
+        lang=lang,
+    )
+
+
+def _next(found: Diagnosis, words: Say) -> str:
+    known = any(one.card for one in found.accelerators)
+    return words("doctor.next" if known else "doctor.next.none")
+
+
+def _sections(found: Diagnosis, words: Say) -> Iterator[Section]:
+    yield (_headline(found, words), *_devices(found, words))
+    yield tuple(Note(printable(note)) for note in found.notes)
+    yield tuple(_memory(found, words))
+    yield tuple(_versions(found, words))
+    yield tuple(_extras(found, words))
+
+
+def _headline(found: Diagnosis, words: Say) -> Headline:
+    count = len(found.accelerators)
+    if not count:
+        none = words("doctor.none" if found.here else "doctor.none.output")
+        return Headline(none, printable(found.why) or words("doctor.none.told"), None)
+    return Headline(words.some("doctor.one", "doctor.several", count), _figures(found, words), None)
+
+
+def _figures(found: Diagnosis, words: Say) -> str:
+    cards = [one.card for one in found.accelerators if one.card]
+    if not cards:
+        return words("doctor.unknown")
+    free = [c.free.low for c in cards if c.free is not None]
+    if len(cards) > 1 and len(free) == len(cards):
+        low, high = _size(min(free)), _size(max(free))
+        key = "doctor.free.alike" if low == high else "doctor.free.several"
+        return words(key, low=low, high=high)
+    total = cards[0].part.visible.bytes.low
+    if not free:
+        return words("doctor.total", total=_size(total))
+    return words("doctor.free", free=_size(free[0]), total=_size(total))
+
+
+def _size(nbytes: int | None) -> str:
+    if nbytes is None:
+        return ""
+    return human(nbytes) if abs(nbytes) < GIB else f"{nbytes / GIB:,.1f} GiB"
+
+
+def _devices(found: Diagnosis, words: Say) -> Iterator[Block]:
+    known = [one for one in found.accelerators if one.card][:MOST]
+    if known:
+        heads = ("number", "name", "driver", "kept", "used", "left")
+        columns = tuple(
+            Column(
+                words(f"doctor.{head}"), right=head not in ("number", "name"), folds=head == "name"
+            )
+            for head in heads
+        )
+        yield Grid(columns, tuple(row(*_row(one, words)) for one in known))
+    for one in found.accelerators[:MOST]:
+        if one.card is None:
+            why = one.device.why
+            yield lines(words("doctor.unread", name=printable(one.name), why=printable(why)))
+    if found.missing:
+        yield Note(words("doctor.asked", names=", ".join(found.missing)))
+    yield from _printed(found, words)
+
+
+def _row(one: Accelerator, words: Say) -> Iterator[str]:
+    assert one.card is not None
+    card, device = one.card, one.device
+    idle, total = card.part.visible.bytes.expected, card.part.total.bytes.expected
+    kept = ("" if card.part.visible.bytes.exact else "~") + _size(total - idle)
+    name = f"{one.name} ({words('doctor.shared')})" if card.part.shares_host else one.name
+    yield str(device.index)
+    yield printable(name)
+    yield _size(total)
+    yield kept
+    yield _size(max(0, idle - card.free.expected)) if card.free else ""
+    yield _size(card.free.low) if card.free else ""
+
+
+def _printed(found: Diagnosis, words: Say) -> Iterator[Lines]:
+    """Raw numbers, as each program told them; those of alike devices once."""
+    for seen in found.seen:
+        told = [_raw(device.raw, device.index) for device in seen.devices[:MOST] if device.raw]
+        if told:
+            heading = words("doctor.printed", source=seen.source)
+            yield lines(*dict.fromkeys(told), heading=heading)
+
+
+def _raw(raw: object, index: int) -> str:
+    assert isinstance(raw, dict)
+    figures = ", ".join(f"{name} {value}" for name, value in raw.items() if value)
+    return printable(f"#{index} {figures}")
+
+
+def _memory(found: Diagnosis, words: Say) -> Iterator[Lines]:
+    host = found.host
+    told = []
+    if host.total is not None and host.available is not None:
+        left, total = _size(host.available), _size(host.total)
+        told.append(words("doctor.ram.left", left=left, total=total, source=host.source))
+    elif host.total is not None:
+        told.append(words("doctor.ram.total", total=_size(host.total)))
+    elif found.here:
+        told.append(words("doctor.ram.unknown"))
+    told += [words("doctor.ram.limit", left=_size(r.nbytes), source=r.source) for r in host.limits]
+    if told:
+        yield lines(*told, heading=words("doctor.ram"))
+
+
+def _versions(found: Diagnosis, words: Say) -> Iterator[Lines]:
+    told = [" · ".join(f"{name} {version}" for name, version in found.versions.items())]
+    have = [f"{name} {version}" for name, version in found.packages.items() if version]
+    lack = [name for name, version in found.packages.items() if not version]
+    if have:
+        told.append(words("doctor.installed", names=" · ".join(have)))
+    if lack:
+        told.append(words("doctor.not_installed", names=", ".join(lack)))
+    if any(told):
+        yield lines(*map(printable, told), heading=words("doctor.versions"))
+
+
+def _extras(found: Diagnosis, words: Say) -> Iterator[Grid]:
+    missing = [extra for extra in found.extras if extra.missing]
+    if missing:
+        heads = (words("doctor.extra.command"), words("doctor.extra.for"))
+        yield Grid(
+            (Column(heads[0]), Column(heads[1], folds=True)),
+            tuple(row(extra.install, _purpose(extra, words)) for extra in missing),
+            heading=words("doctor.extras"),
+        )
+
+
+def _purpose(extra: Extra, words: Say) -> str:
+    key = f"doctor.extra.{extra.name}"
+    if key in words.table:
+        return words(key)
+    return words("doctor.extra.other", missing=", ".join(extra.missing))

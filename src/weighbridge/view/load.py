@@ -1,0 +1,177 @@
+"""`load` on a screen: the formats to load it in, and what loading costs beside the device."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from weighbridge.report import Report, Row
+from weighbridge.units import human_count
+from weighbridge.view.answer import about, mark
+from weighbridge.view.known import why
+from weighbridge.view.records import Cell, Column, Grid, Lines, Mark, Note, Section, lines
+from weighbridge.view.records import row as cells
+from weighbridge.view.shown import Shown
+from weighbridge.view.sizes import FINEST, Sizes, sizes
+from weighbridge.wording import printable
+
+if TYPE_CHECKING:
+    from weighbridge.judged import Verdict
+
+FORMAT = "quantization"
+SHORT = 7  # rows of the short table
+# Formats that people ask for most: plain ones, and one of each kind of quantization (assumed)
+USUAL = ("float32", "bfloat16", "bnb-int8", "fp8-tensor", "nf4", "awq-4bit-g128", "Q4_K_M")
+
+
+def title(s: Shown) -> str:
+    facts = s.report.model
+    exactly = f"{facts.parameters:,}"
+    count = s.say("title.parameters", count=human_count(facts.parameters), exactly=exactly)
+    if facts.active_parameters != facts.parameters:
+        count += s.say("title.active", count=human_count(facts.active_parameters))
+    return " · ".join((printable(facts.name), count, form(s.report)))
+
+
+def form(report: Report) -> str:
+    """The format of the weights."""
+    w = report.workload
+    return str(w["quantization"] or w["dtype"])
+
+
+def sections(s: Shown) -> Iterator[Section]:
+    others = _others(s)
+    if others is not None:
+        yield (others,)
+    if s.report.table and not s.full:
+        yield (_formats(s),)
+    yield (_costs(s),)
+
+
+def assumes(s: Shown) -> Iterator[str]:
+    """Who loads it, and who says in which format."""
+    w = s.report.workload
+    yield f"{w['engine']} {w['engine_version'] or ''}".strip()
+    yield f"{form(s.report)} {why(s.say, s.report.derived['dtype_from'])}"
+
+
+def _formats(s: Shown) -> Grid:
+    """The formats that may do instead, or the usual ones; the one that was asked is marked."""
+    v = _judged(s.report)
+    rows = _rows(s.report)
+    instead = v is not None and v.fits != "yes" and len(rows) > 1
+    return _table(s, rows, "load.instead" if instead else "load.formats")
+
+
+def _judged(report: Report) -> "Verdict | None":
+    """The verdict on a device; None where none was named."""
+    return report.verdict if report.verdict is not None and report.verdict.count else None
+
+
+def _others(s: Shown) -> Grid | None:
+    """Changes that are no format, where there are some."""
+    if not s.report.remedies:
+        return None
+    from weighbridge.view import changes
+
+    told = [r for r in changes.found(s) if set(r.change) != {FORMAT}]
+    return changes.grid(s, told)
+
+
+def _rows(report: Report) -> list[Row]:
+    """The asked format, then those that remedies name, or the usual ones whose weights leave
+    room."""
+    asked, v = form(report), _judged(report)
+    own = [r for r in report.table if r.dtype == asked]
+    others = [r for r in report.table if r.dtype != asked]
+    named = {r.change.get(FORMAT) for r in report.remedies}
+    told = [r for r in others if r.dtype in named] or [r for r in others if r.dtype in USUAL]
+    if v is not None:
+        told = [r for r in told if r.total_bytes < v.usable_bytes]
+    largest = sorted(told, key=lambda r: -r.total_bytes)
+    return [*own, *largest][:SHORT]
+
+
+def brief(s: Shown) -> Section:
+    """The formats in one sentence, where nothing is judged."""
+    if s.report.verdict is not None or not s.report.table:
+        return ()
+    rows = _rows(s.report)
+    unit = sizes(max(r.total_bytes for r in rows), s.unit)
+    told = " · ".join(f"{r.dtype} {unit.bare(r.total_bytes)}" for r in rows)
+    return (Note(s.say("load.brief", formats=told, unit=unit.unit)),)
+
+
+def _table(s: Shown, rows: list[Row], heading: str) -> Grid:
+    peaks = {r.change.get(FORMAT): r for r in s.report.remedies if set(r.change) == {FORMAT}}
+    asked, v = form(s.report), _judged(s.report)
+    most = max((r.total_bytes for r in rows), default=0)
+    unit = sizes(most, s.unit)._replace(decimals=FINEST)  # formats of four bits are close together
+
+    def told(r: Row) -> tuple[Cell, ...]:
+        sign: Mark | None = None
+        on_card, which = "", ""
+        if r.dtype == asked:
+            sign = None if v is None else mark(v)
+            on_card, which = s.sizes.of(s.peak.expected), s.say("load.asked")
+        elif r.dtype in peaks:
+            then = peaks[r.dtype]
+            sign, on_card = then.fits, s.sizes.of((then.per_device or s.peak).expected)
+            which = printable(then.cost)
+        own = (unit.of(r.total_bytes), *(_facts(r, unit) if v is None else (on_card,)))
+        return cells(r.dtype, *own, which, mark=sign)
+
+    keys = ("head.largest_layer", "head.adam") if v is None else ("head.on_card",)
+    columns = (
+        Column(s.say("head.format")),
+        Column(s.say("head.weights"), right=True),
+        *(Column(s.say(key), right=True, rank=v is None) for key in keys),
+        Column("", folds=True, rank=2),
+    )
+    left = len(s.report.table) - len(rows)
+    title = s.say(heading, left=left)
+    return Grid(columns, tuple(told(r) for r in rows), title)
+
+
+def _facts(r: Row, unit: Sizes) -> tuple[str, str]:
+    adam = r.training_adam_bytes
+    return unit.of(r.largest_layer_bytes), "" if adam is None else unit.of(adam)
+
+
+def _costs(s: Shown) -> Lines:
+    """Download, and memory of the host."""
+    return lines(" · ".join(filter(None, (_download(s), ram(s)))))
+
+
+def _download(s: Shown) -> str:
+    facts = s.report.model
+    nbytes = facts.download_bytes or s.report.derived["download_estimate_bytes"]
+    if nbytes is None:
+        return ""
+    if s.unit is not None:
+        return s.say("load.download", size=s.size(nbytes))
+    decimal = Sizes("GB").of(nbytes)
+    return s.say("load.download.both", size=s.size(nbytes), decimal=decimal)
+
+
+def ram(s: Shown) -> str:
+    """What the host needs, in the phase that needs most."""
+    host = next((d for d in s.report.devices if d.kind == "host"), None)
+    if host is None or host is s.device:
+        return ""
+    phase = max(host.phases, key=lambda p: p.needed.high)
+    if not phase.needed.high:
+        return ""
+    size = about(s, sizes(phase.needed.expected, s.unit), phase.needed)
+    when = s.say(WHEN.get(phase.name, "when.serving"))
+    half = None if s.report.verdict is None else s.report.verdict.host
+    if half is None or half.available is None:
+        return s.say("host.ram", when=when, size=size)
+    return s.say("host.ram.of", when=when, size=size, has=s.size(half.available))
+
+
+WHEN: Mapping[str, str] = {
+    "load": "when.load",
+    "save": "when.save",
+    "step": "when.step",
+    "prefill": "when.serving",
+    "decode": "when.serving",
+}

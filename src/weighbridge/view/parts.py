@@ -1,0 +1,105 @@
+"""Components as they are on the bar: at most five, under everyday names.
+
+groups    what belongs together for a reader is one part ("allocator overhead")
+other     the smallest ones, and all that is less than a hundredth of the whole
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from weighbridge.memory import Phase
+from weighbridge.view.names import NAMES
+from weighbridge.view.phases import phase_name
+from weighbridge.view.records import Bar, Segment
+from weighbridge.view.shown import Shown
+
+MOST = 5  # parts on a screen
+LEAST = 100  # a part of less than the hundredth of the whole is among the others
+OTHER = "part.other"
+FROZEN = {"part.weights": "part.frozen_weights"}  # where adapters are trained
+ANOTHER_DRIVER = {"part.context": "part.driver"}  # on cards that have no CUDA
+SHARE = "part.share"
+
+
+class Part(NamedTuple):
+    """A key of messages, and the bytes of all components under it."""
+
+    key: str
+    nbytes: int
+
+
+def parts(phase: Phase) -> tuple[Part, ...]:
+    """At most MOST parts of a phase, as expected at driver level, the largest first and the others
+    last; they add up to the phase."""
+    sums: dict[str, int] = {}
+    for c in phase.components:
+        key = NAMES[c.name]
+        sums[key] = sums.get(key, 0) + c.bytes.expected
+    whole = sum(sums.values())
+    rest = sums.pop(OTHER, 0)
+    ordered = sorted((Part(*item) for item in sums.items()), key=lambda p: -p.nbytes)
+    large = [p for p in ordered if p.nbytes * LEAST >= whole and p.nbytes]
+    rest += sum(p.nbytes for p in ordered) - sum(p.nbytes for p in large)
+    if len(large) + (rest > 0) > MOST:
+        large, less = large[: MOST - 1], large[MOST - 1 :]
+        rest += sum(p.nbytes for p in less)
+    return (*large, *([Part(OTHER, rest)] if rest else ()))
+
+
+def bar(s: Shown, *, margin: str) -> Bar:
+    """What fills the device, in its unit."""
+    found = (Part(SHARE, s.peak.expected),) if s.split else parts(s.phase)
+    said = _otherwise(s)
+    segments = tuple(
+        Segment(
+            key=p.key.removeprefix("part."),
+            name=s.say(said.get(p.key, p.key)),
+            nbytes=p.nbytes,
+            size=s.sizes.bare(p.nbytes),
+        )
+        for p in found
+    )
+    seen = [part for part in segments if part.size.strip("0.,")]
+    legend = " · ".join(f"{part.name} {part.size}" for part in seen)
+    verdict = s.report.verdict
+    capacity = verdict.usable_bytes if verdict is not None and verdict.count else None
+    return Bar(
+        segments=segments,
+        total=s.peak.expected,
+        capacity=capacity,
+        low=s.peak.low,
+        high=s.peak.high,
+        label=_label(s),
+        margin=margin,
+        legend=legend,
+        words=_words(s, seen, margin),
+    )
+
+
+def _otherwise(s: Shown) -> Mapping[str, str]:
+    """Parts that have another name in this answer."""
+    found: dict[str, str] = {}
+    if any(c.name == "adapters" for c in s.phase.components):
+        found |= FROZEN
+    v = s.report.verdict
+    known = v is not None and v.marketed_gb is not None  # not a device of a given size
+    if v is not None and known and not v.accelerator_id.startswith("nvidia"):
+        found |= ANOTHER_DRIVER
+    return found
+
+
+def _label(s: Shown) -> str:
+    """The phase of a step, and which of several devices."""
+    found = []
+    if s.report.task == "train" and len(s.device.phases) > 1:
+        found.append(s.say("bar.peak", phase=phase_name(s, s.phase.name)))
+    if s.gpus > 1:
+        peaks = {d.peak("driver") for d in s.report.devices if d.kind == "gpu"}
+        found.append(s.say("bar.alike" if len(peaks) == 1 else "bar.fullest", count=s.gpus))
+    return ", ".join(found)
+
+
+def _words(s: Shown, segments: list[Segment], margin: str) -> str:
+    """The bar for one who does not see it."""
+    listed = ", ".join(f"{part.name} {part.size} {s.sizes.unit}" for part in segments)
+    return s.say("bar.words", parts=listed) + (f"; {margin}" if margin else "")

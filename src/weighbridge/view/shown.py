@@ -1,0 +1,71 @@
+"""What of an answer is on the first screen: one device, one phase, one unit."""
+
+from typing import NamedTuple
+
+from weighbridge.memory import Bytes, Device, Phase
+from weighbridge.report import Report
+from weighbridge.view.messages import Say
+from weighbridge.view.sizes import Sizes, sizes
+from weighbridge.wording import printable
+
+
+class Shown(NamedTuple):
+    """An answer, and the choices that all of its screen share."""
+
+    report: Report
+    say: Say
+    unit: str | None  # as the user asked
+    sizes: Sizes
+    device: Device  # the fullest accelerator; the host where there is none
+    phase: Phase  # that the headline, the bar and its words are of
+    peak: Bytes
+    full: bool = False  # with all tables
+
+    def size(self, nbytes: int) -> str:
+        """Bytes in the unit that suits them alone."""
+        return sizes(nbytes, self.unit).of(nbytes)
+
+    @property
+    def gpus(self) -> int:
+        return sum(d.kind == "gpu" for d in self.report.devices)
+
+    @property
+    def split(self) -> bool:
+        """Whether the peak is one device's share of what the phase lists as a whole."""
+        return self.peak.expected != self.phase.at("driver").expected
+
+
+def shown(report: Report, say: Say, unit: str | None = None, *, full: bool = False) -> Shown:
+    device = fullest(report)
+    phase, verdict = deciding(report, device), report.verdict
+    peak = device.peak("driver")
+    if verdict is not None and verdict.count and device.kind == "gpu":
+        peak = verdict.per_device
+    return Shown(report, say, unit, sizes(peak.expected, unit), device, phase, peak, full)
+
+
+def fullest(report: Report) -> Device:
+    """The accelerator with the highest peak; the host where there is none."""
+    gpus = [d for d in report.devices if d.kind == "gpu"]
+    return max(gpus or report.devices, key=lambda d: d.peak("driver").expected)
+
+
+def deciding(report: Report, device: Device) -> Phase:
+    """The phase whose bytes the verdict is about: the fullest; of equals the one whose bound
+    decides, which is the low one where it does not fit and else the high one."""
+    lower = report.verdict is not None and report.verdict.fits == "no"
+
+    def fullness(phase: Phase) -> tuple[int, int]:
+        sums = phase.at("driver")
+        return sums.expected, sums.low if lower else sums.high
+
+    return max(device.phases, key=fullness)
+
+
+def card(report: Report) -> str:
+    """The accelerator without its maker's words: "RTX 4090", "2 x A100 80GB"; "" without one."""
+    v = report.verdict
+    if v is None or not v.count:
+        return ""
+    name = printable(v.accelerator).removeprefix("NVIDIA ").removeprefix("GeForce ")
+    return f"{v.times}{name}"

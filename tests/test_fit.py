@@ -1,0 +1,150 @@
+"""`fit`: one answer for five questions, the same from all doors."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import weighbridge
+from weighbridge.cli.menu import run
+from weighbridge.errors import UsageError
+from weighbridge.requests import Requests
+
+GPU = "4090"
+NAMES = ["load", "infer", "lora", "qlora", "train"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return weighbridge.prepare("qwen3-0.6b")
+
+
+def test_each_question_is_the_one_that_its_own_command_answers(model):
+    found = model.fit(gpu=GPU, context="8K", batch_size=2)
+    assert [q.name for q in found.questions] == NAMES
+    for q in found.questions:
+        asked = {"gpu": GPU}
+        if q.task == "infer":
+            asked |= {"context": 8192, "batch_size": 2}
+        if q.task == "train":
+            asked |= {"method": q.method, "batch_size": 2}
+        alone = getattr(model, q.task)(**asked)
+        assert q.report.devices == alone.devices, q.name
+        assert q.report.verdict == alone.verdict
+
+
+def test_the_json_is_that_of_the_contract(model):
+    found = model.fit(gpu="4090:2").to_dict()
+    assert found["schema"] == "weighbridge.fit/1"
+    assert found["solved"] is None
+    (accelerator,) = found["accelerators"]
+    assert accelerator["count"] == 2
+    usable = accelerator["usable_bytes"]
+    assert 0 < usable["free"] <= usable["total"]
+    assert [(q["task"], q["method"]) for q in found["questions"]] == [
+        ("load", None),
+        ("infer", None),
+        ("train", "lora"),
+        ("train", "qlora"),
+        ("train", "full"),
+    ]
+    for q in found["questions"]:
+        assert q["verdict"] == q["report"]["verdict"]
+        assert q["report"]["schema"] == "weighbridge.report/1"
+        assert q["remedies"] == q["report"]["remedies"]
+        assert q["verdict"]["fits"] in ("yes", "no", "unknown")
+    json.dumps(found)
+
+
+def test_all_doors_give_the_same_answer(capsys):
+    asked = {"gpu": GPU, "context": 2048, "for": "qlora"}
+    line = json.dumps({"task": "fit", "model": "qwen3-0.6b", "workload": asked})
+    requested = Requests().answer(line)
+    code = run(["fit", "qwen3-0.6b", "--gpu", GPU, "--context", "2048", "--for", "qlora", "--json"])
+    typed = json.loads(capsys.readouterr().out)
+    by_name = weighbridge.fit("qwen3-0.6b", gpu=GPU, context=2048, for_="qlora").to_dict()
+    assert code == 0
+    assert requested["for"] == typed["for"] == "qlora"
+    assert requested["questions"] == typed["questions"] == by_name["questions"]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "about", "code"),
+    [("4090", "infer", 0), ("3060", "infer", 1), ("4090", "train", 1), ("4090", "load", 0)],
+)
+def test_the_exit_code_is_about_the_question_that_was_named(capsys, gpu, about, code):
+    assert run(["fit", "llama-3.1-8b", "--gpu", gpu, "--for", about]) == code
+    assert run(["fit", "llama-3.1-8b", "--gpu", gpu, "--for", about, "--check"]) == code
+
+
+def test_what_cannot_be_said_has_a_code_of_its_own(capsys):
+    assert run(["fit", "7B", "--gpu", "4090", "--for", "lora"]) == 4
+    assert "no layers to train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "name the card"),
+        (("--gpu", "nonsense"), "no accelerator 'nonsense'"),
+        (("--gpu", "4090", "--context", "many"), "--context is a number"),
+        (("--gpu", "4090", "--quantization", "nf44"), "nf44"),
+        (("--gpu", "4090", "--engine", "olama"), "olama"),
+    ],
+)
+def test_bad_input_is_one_line(capsys, arguments, says):
+    assert run(["fit", "qwen3-0.6b", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert says in err
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"method": "lora"}, "asks about every method"),
+        ({"contxt": 1}, "did you mean context"),
+        ({"for": "inference"}, "--for is one of load, infer"),
+        ({"smallest": "gpu"}, "leave --gpu out"),
+    ],
+)
+def test_settings_that_fit_has_not(model, given, says):
+    with pytest.raises(UsageError, match=says):
+        model.fit(gpu=GPU, **given)
+
+
+def test_an_engine_that_trains_nothing_says_so(model):
+    found = model.fit(gpu=GPU, engine="llama.cpp")
+    assert found.question("infer").report.workload["engine"] == "llama.cpp"
+    for name in ("lora", "qlora", "train"):
+        assert "trains nothing" in found.question(name).reason
+        answer = next(q for q in found.to_dict()["questions"] if q["method"])
+        assert answer["report"] is None
+        assert answer["verdict"]["fits"] == "unknown"
+        assert answer["verdict"]["margin_bytes"] is None
+
+
+def test_settings_go_where_they_belong(model):
+    found = model.fit(gpu="h100:2", tensor_parallel_size=2, quantization="nf4", lora_r=32)
+    reports = {q.name: q.report for q in found.questions}
+    assert reports["infer"] is not None  # transformers has no -tp: training has
+    assert reports["lora"].workload["tensor_parallel_size"] == 2
+    quantized = {name: r.workload["quantization"] for name, r in reports.items()}
+    assert quantized == {"load": "nf4", "infer": "nf4", "lora": None, "qlora": "nf4", "train": None}
+    assert reports["qlora"].workload["lora_r"] == 32
+    assert reports["train"].workload["lora_r"] is None
+
+
+def test_a_version_is_of_the_engine_that_serves(model):
+    found = model.fit(gpu="h100", engine="vllm", engine_version="0.19")
+    assert found.question("infer").report.workload["engine_version"] == "0.19"
+    assert found.question("lora").report.workload["engine_version"] != "0.19"
+
+
+@pytest.mark.parametrize("module", ["weighbridge.cli.fit", "weighbridge.render.fit"])
+def test_no_module_takes_the_place_of_the_function(module):
+    code = f"import {module}, weighbridge; weighbridge.fit('qwen3-0.6b', gpu='4090')"
+    code += "; from weighbridge import fit; assert callable(fit) and fit is weighbridge.fit"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,215 @@
+"""Laws of what `fit` solves for: put back in it fits, and one unit more does not."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import weighbridge
+from weighbridge.errors import UsageError
+from weighbridge.fitting.solving import Bounds, bare, largest
+
+# A plain cache, windows beside it, chunks, latents, states: shapes that are small or known
+MODELS = ("qwen3-0.6b", "gemma-3-4b", "gpt-oss-20b", "llama-3.1-8b", "mamba-130m")
+PREPARED: dict[str, weighbridge.Prepared] = {}
+
+
+def prepared(name):
+    if name not in PREPARED:
+        PREPARED[name] = weighbridge.prepare(name)
+    return PREPARED[name]
+
+
+def workloads(seed, count):
+    """Random workloads of which something is left open, and what is."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        engine = rng.choice(["transformers", "vllm", "sglang", "llama.cpp"])
+        yield (
+            rng.choice(MODELS),
+            {
+                "gpu": rng.choice(["4090", "3060", "a100-80gb", "l4:2", "t4"]),
+                "engine": engine,
+                "batch_size": rng.choice([1, 1, 2, 7]),
+                "headroom": rng.choice([None, "1GiB", "5%"]),
+            },
+        )
+
+
+@pytest.mark.parametrize(("name", "asked"), [*workloads(seed=13, count=24)])
+def test_a_context_that_was_solved_for_fits_and_one_more_does_not(name, asked):
+    model = prepared(name)
+    try:
+        found = model.fit(**asked, max="context").solved
+    except weighbridge.UnsupportedError:
+        return  # not every engine serves every model
+    if found.value is None:
+        assert found.note
+        return
+    verdict = lambda n: model.infer(**asked, context=n).verdict.fits  # noqa: E731
+    if found.value:
+        assert verdict(found.value) == "yes"
+    if found.value < found.searched_to:
+        assert verdict(found.value + 1) != "yes"
+
+
+@pytest.mark.parametrize("context", [512, 4096])
+@pytest.mark.parametrize("engine", ["transformers", "vllm", "llama.cpp"])
+@pytest.mark.parametrize("unknown", ["users", "batch"])
+def test_so_many_users_fit_and_one_more_does_not(unknown, engine, context):
+    model, asked = prepared("qwen3-0.6b"), {"gpu": "t4", "engine": engine, "context": context}
+    found = model.fit(**asked, max=unknown).solved
+    assert found.value > 1
+    assert model.infer(**asked, batch_size=found.value).verdict.fits == "yes"
+    if found.value < found.searched_to:
+        assert model.infer(**asked, batch_size=found.value + 1).verdict.fits != "yes"
+
+
+@pytest.mark.parametrize(
+    ("unknown", "about", "setting", "asked"),
+    [
+        ("batch", "lora", "batch_size", {"gpu": "4090", "checkpointing": "full"}),
+        ("batch", "train", "batch_size", {"gpu": "a100-80gb:2", "shard": "fsdp2"}),
+        ("seq-len", "qlora", "seq_len", {"gpu": "t4"}),
+        ("seq-len", "train", "seq_len", {"gpu": "4090"}),
+        ("lora-r", "lora", "lora_r", {"gpu": "t4", "seq_len": 512}),
+    ],
+)
+def test_what_training_takes_at_most(unknown, about, setting, asked):
+    model = prepared("qwen3-0.6b")
+    found = model.fit(**asked, for_=about, max=unknown).solved
+    method = "full" if about == "train" else about
+    ask = lambda n: model.train(method=method, **asked, **{setting: n}).verdict.fits  # noqa: E731
+    assert 0 < found.value < found.searched_to
+    assert ask(found.value) == "yes"
+    assert ask(found.value + 1) != "yes"
+    assert found.workload == {setting: found.value}
+
+
+@pytest.mark.parametrize("quantization", [None, "nf4"])
+def test_the_largest_model_is_a_bare_size(quantization):
+    asked = {"gpu": "3060", "quantization": quantization}
+    found = weighbridge.fit("7B", **asked, max="model-size").solved
+    tenths = found.value // 10**8
+    assert "rough" in found.note
+    fits = [weighbridge.infer(bare(n), **asked).verdict.fits for n in (tenths, tenths + 1)]
+    assert fits[0] == "yes"
+    assert fits[1] != "yes"
+
+
+def test_nothing_may_fit():
+    found = prepared("llama-3.1-8b").fit(gpu="t4", max="context").solved
+    assert found.value == 0
+    assert "not even 1" in found.note
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"max": "context", "context": 4096}, "leave it out"),
+        ({"max": "context", "for": "lora"}, "is about infer"),
+        ({"max": "lora-r", "for": "train"}, "is about lora or qlora"),
+        ({"max": "everything"}, "--max is one of"),
+        ({"max": "context", "smallest": "count"}, "two questions"),
+    ],
+)
+def test_what_cannot_be_solved_for(given, says):
+    with pytest.raises(UsageError, match=says):
+        prepared("qwen3-0.6b").fit(gpu="4090", **given)
+
+
+def test_what_is_not_counted_is_not_solved_for():
+    found = weighbridge.fit("whisper-tiny", gpu="t4", max="context")
+    if found.question("infer").report.derived["not_counted"]:
+        assert found.solved.value is None
+        assert "not counted" in found.solved.note
+
+
+@given(st.integers(0, 5000), st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 97))
+@settings(max_examples=300, deadline=None)
+def test_a_step_is_found_from_anywhere(last, most, near, slope):
+    """A margin that is a straight line, a staircase or flat, as caches make it."""
+    last, near = min(last, most), min(near, most)
+    for margin in (
+        lambda n: (last - n) * slope,
+        lambda n: 10**6 if n <= last else -1,
+        lambda n: (last - n) // 16 if n > last else 3,
+    ):
+        assert largest(margin, Bounds(most=most, near=near)) == last
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=200), st.integers(0, 10**6))
+@settings(max_examples=300, deadline=None)
+def test_where_fitting_is_not_monotone_its_neighbour_does_not_fit(holds, seed):
+    most = len(holds) - 1
+    margin = lambda n: 5 if holds[n] else -5  # noqa: E731
+    guess = seed % (2 * most + 2)
+    bounds = Bounds(most=most, near=1 + seed % most, guess=guess if guess <= most else None)
+    n = largest(margin, bounds)
+    assert n == 0 or holds[n]
+    assert n == most or not holds[n + 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("llama-3.1-8b", {"for": "infer"}),
+        ("qwen3-0.6b", {"for": "train"}),
+        ("qwen3-30b-a3b", {"for": "infer", "quantization": "Q4_K_M", "engine": "llama.cpp"}),
+    ],
+)
+def test_the_smallest_card_fits_and_no_smaller_one_does(name, asked):
+    from weighbridge.accelerators.parts import parts
+    from weighbridge.fitting.choosing import cards
+
+    model = prepared(name)
+    found = model.fit(**asked, smallest="gpu")
+    assert found.accelerator.id == found.solved.value
+    assert found.fits == "yes"
+    room = parts()[found.solved.value].visible.bytes.low
+    less = [p for p in cards(parts().values()) if p.visible.bytes.low < room]
+    rng = random.Random(1)
+    for part in rng.sample(less, 2):
+        assert model.fit(gpu=part.id, **asked).fits != "yes", part.name
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("llama-3.1-8b", {"gpu": "t4", "for": "infer"}),
+        ("llama-3.1-8b", {"gpu": "t4", "for": "infer", "engine": "vllm"}),
+        ("llama-3.1-8b", {"gpu": "4090", "for": "lora"}),
+        ("llama-3.1-70b", {"gpu": "a100-80gb", "for": "load"}),
+    ],
+)
+def test_the_fewest_cards_fit_and_one_less_does_not(name, asked):
+    model = prepared(name)
+    found = model.fit(**asked, smallest="count")
+    count = found.solved.value
+    assert count > 1
+    assert found.accelerator.count == count
+    assert found.fits == "yes"
+    assert found.asked.report.to_dict()["verdict"]["count"] == count
+    shared = {n: v for n, v in found.solved.workload.items() if n != "gpu"}
+    again = model.fit(**{**asked, **found.solved.workload})
+    assert again.fits == "yes"
+    if "tensor_parallel_size" in shared:
+        shared["tensor_parallel_size"] = count - 1
+    fewer = model.fit(**{**asked, **shared, "gpu": f"{asked['gpu']}:{count - 1}"})
+    assert fewer.fits != "yes"
+
+
+def test_a_machine_of_a_cloud():
+    found = prepared("llama-3.1-70b").fit(smallest="instance", quantization="nf4")
+    assert found.fits == "yes"
+    assert found.solved.rows[0]["provider"]
+    again = prepared("llama-3.1-70b").fit(gpu=found.solved.value, quantization="nf4")
+    assert again.fits == "yes"
+
+
+def test_no_card_may_do():
+    found = prepared("llama-3.1-70b").fit(smallest="gpu", **{"for": "train"})
+    assert found.solved.value is None
+    assert "no card" in found.solved.note
+    assert found.fits == "no"
