@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge import catalogue
-from weighbridge.catalogue import everyday
 from weighbridge.errors import AwayError, HubError, NotFoundError, UsageError, WeighbridgeError
 from weighbridge.inventory import Inventory, Part, declared_quantization
 from weighbridge.reference import CatalogueRef, HubRef, SizeRef, TimmRef
@@ -44,17 +43,31 @@ class Options(NamedTuple):
 
 def gather(text: str, options: Options) -> Inventory:
     """The inventory of a reference. Raises NotFoundError, BadFileError, UsageError, HubError."""
-    ref = resolve(text, catalogue=everyday.has, revision=options.revision)
-    if isinstance(ref, HubRef) and "/" not in text and not everyday.may_be_an_id(text):
-        raise NotFoundError(_no_name(text))
+    ref = resolve(text, catalogue=has_name, revision=options.revision)
+    if isinstance(ref, HubRef) and "/" not in text:
+        _may_be_an_id(text)
     return replace(SPECIAL.get(type(ref), _read)(text, ref, options), origin=ref)
 
 
-def _no_name(text: str) -> str:
-    """A name without an owner is no repository: known before anything is asked."""
+def has_name(text: str) -> bool:
+    """Whether the built-in catalogue has it, as it is or by an everyday name."""
+    if catalogue.has(text):
+        return True
+    from weighbridge.catalogue import everyday  # here and below: what a name of ours does without
+
+    return everyday.has(text)
+
+
+def _may_be_an_id(text: str) -> None:
+    """Raises NotFoundError for a name without an owner that is no repository of the Hub's first:
+    known before anything is asked."""
+    from weighbridge.catalogue import everyday
+
+    if everyday.may_be_an_id(text):
+        return
     near = everyday.nearest(text)
     hint = f"did you mean {', '.join(near)}?" if near else "`weighbridge models` lists all names;"
-    return (
+    raise NotFoundError(
         f"{clipped(redacted(text), MOST_NAMED)}: {NO_NAME}; {hint} a repository of the Hub is "
         "ORG/NAME, a folder is ./NAME"
     )
@@ -66,6 +79,8 @@ def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
     if place not in message and repr(place)[1:-1] not in message:
         message = f"{clipped(redacted(text), MOST_NAMED)}: {message}"
     if isinstance(error, HubError | NotFoundError) and NO_NAME not in message:
+        from weighbridge.catalogue import everyday
+
         near = everyday.nearest(place.rpartition("/")[2])
         hint = f"; the built-in catalogue has {', '.join(near)}" if near else ""
         message += hint
@@ -103,6 +118,8 @@ def _repository(text: str, ref: HubRef, options: Options) -> Inventory:
     try:
         return _read(text, ref, options)
     except AwayError as error:
+        from weighbridge.catalogue import everyday
+
         entry = catalogue.of_repository(ref.repo_id) if _whole(ref) else None
         tuned = everyday.of_owner(ref.repo_id) if entry is None and _whole(ref) else None
         found = tuned.entry if tuned is not None else entry
@@ -124,6 +141,10 @@ def _whole(ref: HubRef) -> bool:
 
 
 def _catalogued(text: str, ref: Any, options: Options) -> Inventory:
+    if catalogue.has(ref.name):
+        return _entry(text, catalogue.find(ref.name))
+    from weighbridge.catalogue import everyday
+
     found = everyday.meaning(ref.name)
     assert found is not None  # or it were another kind of reference
     notes = (found.said,) if found.said else ()

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from weighbridge.catalogue import everyday
 from weighbridge.errors import (
     BadFileError,
     NotFoundError,
@@ -27,7 +26,7 @@ from weighbridge.errors import (
     UsageError,
     WeighbridgeError,
 )
-from weighbridge.gather import Options, gather, gather_config, naming
+from weighbridge.gather import Options, gather, gather_config, has_name, naming
 from weighbridge.inventory import Inventory
 from weighbridge.model import Model, ModelPart, resolve
 from weighbridge.report import Report
@@ -309,14 +308,15 @@ class Prepared:
         """The workload with the format that an everyday name of one stands for, or that the
         model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
         declares is not packed again under its own name."""
+        form = self.source.form if isinstance(self.source, Inventory) and not trained else ""
+        form = form if w.quantization is None and w.dtype is None else ""
+        if w.quantization is None and not form:
+            return w
         from weighbridge.quantization.everyday import meant
 
         engine = getattr(w, "engine", "transformers")
-        named = self.source.form if isinstance(self.source, Inventory) and not trained else ""
-        if named and w.quantization is None and w.dtype is None:
-            return replace(w, quantization=meant(named, engine))
-        if w.quantization is None:
-            return w
+        if form or w.quantization is None:
+            return replace(w, quantization=meant(form, engine))
         declared = {(part.quantization or {}).get("quant_method") for part in self.source.parts}
         if declared - {None}:
             own = w.quantization.lower() in declared and engine == "transformers"
@@ -414,7 +414,7 @@ def following(model: Any, *named: type[WeighbridgeError]) -> Iterator[None]:
             raise
         raise naming(text, error) from error
     except BROKEN as error:
-        if not isinstance(model, str | os.PathLike | Mapping) or everyday.has(text):
+        if not isinstance(model, str | os.PathLike | Mapping) or has_name(text):
             raise
         raise _unfollowed(text, error) from error
 
