@@ -33,6 +33,7 @@ def chart_file(settings: dict[str, Any]) -> str | None:
 
         writable("--chart", path, FORMS)
         ready(_form(path))
+        path = os.path.abspath(path)  # a script that is traced may go to another folder
     return path
 
 
