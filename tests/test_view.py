@@ -3,8 +3,8 @@
 import pytest
 
 import weighbridge
+from weighbridge.render import Look, draw
 from weighbridge.render.drawing import cells
-from weighbridge.render.terminal import terminal
 from weighbridge.view import screen
 from weighbridge.view.records import Bar, Grid, Headline, Paste
 
@@ -58,5 +58,5 @@ def test_no_line_is_wider_than_the_terminal(report, width):
     found = screen(report)
     pasted = {b.text for b in found.blocks if isinstance(b, Paste)}
     assert not any(b.wide for b in found.blocks if isinstance(b, Grid))
-    for line in terminal(found, width=width).splitlines():
+    for line in draw(found, "human", Look(width=width)).splitlines():
         assert cells(line) <= width or line.strip() in pasted, line

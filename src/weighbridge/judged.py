@@ -53,6 +53,11 @@ class Verdict:
     tipped_by: str | None = None  # the component that tips it over; None where it fits
     nodes: int = 1  # machines that `count` devices stand in, at least
 
+    @property
+    def times(self) -> str:
+        """ "2 x " before the name; "" of one, and of cards that differ: their name tells all."""
+        return "" if self.count <= 1 or " + " in self.accelerator else f"{self.count} x "
+
     def turned(self, answer: Answer, reason: str, tipped_by: str | None = None) -> "Verdict":
         """The same with another answer, for a reason that is not in its intervals."""
         open_ = self.share_that_fits if self.fits == answer == "unknown" else None

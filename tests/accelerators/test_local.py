@@ -16,6 +16,7 @@ from weighbridge.accelerators.names import find
 from weighbridge.accelerators.parts import parts
 from weighbridge.cli.menu import run
 from weighbridge.errors import UsageError
+from weighbridge.trace.card import card
 from weighbridge.units import GIB, MIB
 
 LLAMA = "llama-3.1-8b"
@@ -155,12 +156,17 @@ def test_equal_cards_that_others_use_differently_differ():
     assert found.room.low == 4178444288
 
 
-def test_total_and_free_of_each_kind_of_card():
-    told = Budget(choice=chosen("nvidia_smi_xml_t4"), headroom=MIB).accelerators()
-    usable = {"total": (15360 - 388 - 1) * MIB, "free": 13938 * MIB}
-    assert told == [{"name": "T4", "count": 1, "usable_bytes": usable}]
-    named = budget("4090:2", None, None).accelerators()
-    assert named[0]["count"] == 2 and named[0]["usable_bytes"]["free"] is None
+def test_headroom_is_left_of_what_is_free():
+    found = Budget(choice=chosen("torch_mem_get_info_x3"), headroom=MIB)
+    assert [b.low for b in found.each] == [8732147712 - MIB, 4178444288 - MIB, 8744402944 - MIB]
+    assert found.usable.low == found.of(1).low == found.of(7).low == 4178444288 - MIB
+    assert found.alone(2).usable == found.of(2)
+    assert [b.low for b in replaced(found.alike)] == [4178444288 - MIB] * 3
+    assert found.others > 6 * GIB and found.alone(0).others > 2 * GIB
+
+
+def replaced(found):
+    return [found.of(i) for i in range(found.choice.count)]
 
 
 # In a whole process: a program on PATH that prints what was published
@@ -181,6 +187,20 @@ def machine_with(tmp_path, monkeypatch):
     here.forget()
     yield put
     here.forget()
+
+
+def test_cards_that_the_environment_hides_are_not_taken(machine_with, monkeypatch, capsys):
+    machine_with("nvidia_smi_xml_t4")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert run(["load", LLAMA, "--gpu", "local"]) == 2
+    assert "CUDA_VISIBLE_DEVICES leaves 0 of 1" in capsys.readouterr().err
+
+
+def test_a_fake_gpu_is_the_one_that_is_here(machine_with):
+    machine_with("nvidia_smi_xml_t4")
+    found, count = card("local")
+    assert (found.name, found.id, count) == ("Tesla T4", "nvidia-t4", 1)
+    assert found.total_memory == (15360 - 388) * MIB
 
 
 def test_load_infer_and_train_take_local(machine_with):
@@ -367,6 +387,18 @@ def test_what_llama_cpp_says_that_fits_does_fit():
     for length, answers in ((most, {"yes"}), (most + 256, {"no", "unknown"})):
         if length <= 131072:
             assert verdict("3090+3060", engine="llama.cpp", context=length).fits in answers
+
+
+@pytest.mark.parametrize("engine", ["transformers", "llama.cpp", "sglang"])
+@pytest.mark.parametrize("gpu", ["4090+3060", "3060+4090"])
+def test_the_longest_context_of_mixed_cards_fits_and_one_more_does_not(engine, gpu):
+    more = {"engine": engine, "gpu": gpu}
+    if engine == "sglang":
+        more["tensor_parallel_size"] = 2
+    most = weighbridge.infer(LLAMA, context=4096, **more).derived["largest_context"]
+    assert weighbridge.infer(LLAMA, context=most, **more).verdict.fits == "yes"
+    if most < 131072:
+        assert weighbridge.infer(LLAMA, context=most + 1, **more).verdict.fits != "yes"
 
 
 def test_device_map_fills_a_small_card_no_further_than_it_has():

@@ -8,6 +8,8 @@ from weighbridge.cli.chart import chart_file, chart_option, draw
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     CODES,
+    WHOLE,
+    look_of,
     output_form,
     output_options,
     source_options,
@@ -19,15 +21,22 @@ from weighbridge.settings import FIT
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
+    from weighbridge.render import Look
 
 
 @click.command(cls=Sections)
-@click.argument("model", shell_complete=model_names)
+@click.argument("model", required=False, shell_complete=model_names)
 @click.option(
     "--for",
     "for_",
     type=click.Choice(["load", "infer", "lora", "qlora", "train"]),
     help="The question that the exit code is about. Default: infer.",
+)
+@click.option(
+    "--explain-oom",
+    metavar="FILE|-",
+    help="Say why memory ran out, from the message or log in FILE, and what to change. "
+    "With or without MODEL.",
 )
 @click.option(
     "--max",
@@ -43,7 +52,7 @@ if TYPE_CHECKING:
 @source_options
 @output_options
 @chart_option
-def fit(model: str, **settings: Any) -> int:
+def fit(model: str | None, explain_oom: str | None, **settings: Any) -> int:
     """Does MODEL fit my GPU: loading, inference, LoRA, QLoRA, full training?
 
     MODEL is what `weighbridge load` takes. Any setting of `infer` and `train` can be given; it
@@ -54,6 +63,7 @@ def fit(model: str, **settings: Any) -> int:
     weighbridge fit llama-3.1-8b --gpu 3060
     weighbridge fit qwen3-30b-a3b --gpu 'm3 max 64gb' --engine llama.cpp
     weighbridge fit llama-3.1-70b --gpu a100-80gb:2 --for qlora && echo "it fits"
+    weighbridge fit llama-3.1-8b --explain-oom train.log
     """
     from weighbridge import api
     from weighbridge.cli.progress import progress
@@ -61,16 +71,21 @@ def fit(model: str, **settings: Any) -> int:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    chart, unit = chart_file(settings), settings["unit"]
-    for name in ("unit", "explain", "check"):
-        settings.pop(name)
+    if explain_oom is not None:
+        from weighbridge.cli import oom
+
+        return oom.explain(explain_oom, model, settings, form=form)
+    if model is None:
+        raise click.UsageError("name a MODEL, or a log with --explain-oom FILE")
+    chart, look = chart_file(settings), look_of(settings, form)
+    settings.pop("check")
     with progress(model) as callback:
         found = api.fit(model, progress=callback, **settings)
-    _show(found, form)
+    _show(found, form, look)
     if chart is not None:
         from weighbridge.charts.fits import fits
 
-        draw(chart, fits(found, unit=unit))
+        draw(chart, fits(found, unit=look.unit))
     return code(found)
 
 
@@ -83,13 +98,14 @@ def code(found: "Fit") -> int:
     return CODES["unknown" if found.solved.value is None and found.fits != "no" else "no"]
 
 
-def _show(found: "Fit", form: str) -> None:
+def _show(found: "Fit", form: str, look: "Look") -> None:
     """Data to stdout, warnings to stderr."""
     from weighbridge.render import fit as renderers
 
     name = "as_json" if form == "json" else form
-    click.echo(writable(getattr(renderers, name)(found)), nl=False)
-    if form not in ("json", "markdown"):
+    own = (look,) if form in ("human", "markdown", "html") else ()
+    click.echo(writable(getattr(renderers, name)(found, *own)), nl=False, color=look.color)
+    if form not in WHOLE:
         warn(found)
 
 

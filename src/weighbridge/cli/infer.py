@@ -9,6 +9,7 @@ from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     exit_code,
     judges,
+    look_of,
     output_form,
     output_options,
     show,
@@ -43,14 +44,13 @@ def infer(model: str | None, **settings: Any) -> int:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    chart = chart_file(settings)
-    unit, explain, check = (settings.pop(name) for name in ("unit", "explain", "check"))
+    chart, look, check = chart_file(settings), look_of(settings, form), settings.pop("check")
     judges(settings, check=check)
     given = {name: value for name, value in settings.items() if value is not None}
     with progress(model or "the model") as callback:
         report = api.infer(model, progress=callback, **given)
-    show(report, form, unit=unit, explain=explain)
-    draw_reports(chart, [report], unit=unit)
+    show(report, form, look)
+    draw_reports(chart, [report], unit=look.unit)
     return exit_code(report, check=check)
 
 

@@ -9,13 +9,15 @@ import click
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
+    from weighbridge.render import Look
     from weighbridge.report import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
-ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
-WIDTH = 120  # columns, where there is no terminal
+ASCII = str.maketrans({"─": "-", "│": "|", "·": "-"})
+WIDTH = 80  # columns, where there is no terminal
 CODES = {"yes": 0, "no": 1, "unknown": 4}
 FORMS = ("auto", "human", "json", "markdown", "quiet")
+SCREENS = (*FORMS[:-1], "html", "quiet")  # of answers about a model
 
 
 def _apply(command: F, options: list[Callable[[F], F]]) -> F:
@@ -119,9 +121,17 @@ def output_options(command: F) -> F:
             click.option(
                 "--unit", type=click.Choice(["GiB", "GB", "MiB"]), help="One unit for all sizes."
             ),
+            click.option(
+                "--details", is_flag=True, help="All components, levels, phases and formats."
+            ),
             click.option("--explain", is_flag=True, help="Show each number's arithmetic."),
             click.option(
-                "--format", "form", type=click.Choice(FORMS), default="auto", show_default=True
+                "--lang",
+                type=click.Choice(["en", "zh"]),
+                help="Language of the screen. Default: on a terminal, that of LANG; else en.",
+            ),
+            click.option(
+                "--format", "form", type=click.Choice(SCREENS), default="auto", show_default=True
             ),
             click.option("--json", "as_json", is_flag=True, help="Same as --format json."),
             click.option("-q", "--quiet", is_flag=True, help="One number: the peak in bytes."),
@@ -139,16 +149,50 @@ def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
     return "human" if form == "auto" else form
 
 
-def show(report: "Report", form: str, *, unit: str | None, explain: bool) -> None:
+def look_of(settings: dict[str, Any], form: str) -> "Look":
+    """Takes from the settings of a command what is about the screen."""
+    from weighbridge.render import Look
+
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return Look(
+        unit=settings.pop("unit"),
+        details=settings.pop("details"),
+        explain=settings.pop("explain"),
+        lang=settings.pop("lang") or language(),
+        width=columns(),
+        color=sys.stdout.isatty() and not plain,
+        plain=form == "human" and not _has_signs(),
+    )
+
+
+def show(report: "Report", form: str, look: "Look") -> None:
     """Data to stdout, warnings to stderr."""
     from weighbridge.render import render
 
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    color = sys.stdout.isatty() and not plain
-    text = render(report, form, unit=unit, explain=explain, color=color, width=columns())
-    click.echo(writable(text), nl=False, color=color)
-    if form not in ("json", "markdown"):
+    click.echo(writable(render(report, form, look)), nl=False, color=look.color)
+    if form not in WHOLE:
         warn(report)
+
+
+WHOLE = ("json", "markdown", "html")  # forms that hold the warnings
+
+
+def language() -> str:
+    """That of the terminal; in a pipe, English."""
+    named = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    first = next(filter(None, named), "")
+    return "zh" if sys.stdout.isatty() and first.lower().startswith("zh") else "en"
+
+
+def _has_signs() -> bool:
+    """Whether stdout can write the signs of a screen: a Windows console may have none."""
+    from weighbridge.render.terminal import SIGNS
+
+    try:
+        SIGNS.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def columns() -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from weighbridge.engines.table import engine
-from weighbridge.errors import UsageError
+from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.fitted import NAMES
 from weighbridge.settings import FIT, INFER, LOAD, TRAIN, read
 from weighbridge.settings.consistency import OF_ADAPTERS, consistent
@@ -89,16 +89,24 @@ def _unknown(name: str) -> str:
     return f"fit has no setting {name!r:.80}; {near}"
 
 
-def _device(settings: Mapping[str, Any], smallest: Any) -> None:
+def _device(settings: dict[str, Any], smallest: Any) -> None:
+    """The card that was named; without one, what this machine has."""
     if smallest in ("gpu", "instance"):
         if "gpu" in settings:
             raise UsageError(f"--smallest {smallest} looks for the card: leave --gpu out")
         return
-    if "gpu" not in settings and "gpu_memory" not in settings:
+    if "gpu" in settings or "gpu_memory" in settings:
+        return
+    from weighbridge.accelerators.budget import budget
+
+    try:
+        budget("local", None, None)
+    except WeighbridgeError:
         raise UsageError(
-            "name the card that it is to fit: --gpu 4090, --gpu a100-80gb:2, or "
-            "--gpu-memory 24GiB; `weighbridge gpus` lists them"
-        )
+            "name the card that it is to fit, since this machine has none: --gpu 4090, "
+            "--gpu a100-80gb:2 or --gpu-memory 24GiB; `weighbridge gpus` lists them"
+        ) from None
+    settings["gpu"] = "local"
 
 
 def workload(name: str, a: Asked, inference: str) -> Any:
