@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.cli.chart import chart_file, chart_option, draw
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     CODES,
     WHOLE,
+    chart_file,
+    chart_option,
     look_of,
     output_form,
     output_options,
@@ -84,8 +85,9 @@ def fit(model: str | None, explain_oom: str | None, **settings: Any) -> int:
     _show(found, form, look)
     if chart is not None:
         from weighbridge.charts.fits import fits
+        from weighbridge.cli.chart import draw
 
-        draw(chart, fits(found, unit=look.unit))
+        draw(chart, fits(found, unit=look.unit, lang=look.lang))
     return code(found)
 
 

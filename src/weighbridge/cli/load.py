@@ -4,10 +4,12 @@ from typing import Any
 
 import click
 
-from weighbridge.cli.chart import chart_file, chart_option, draw_reports
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
+    chart_file,
+    chart_option,
     device_options,
+    draw_reports,
     exit_code,
     judges,
     look_of,
@@ -56,5 +58,5 @@ def load(model: str, **settings: Any) -> int:
     with progress(model) as callback:
         report = api.load(model, progress=callback, **settings)
     show(report, form, look)
-    draw_reports(chart, [report], unit=look.unit)
+    draw_reports(chart, [report], look)
     return exit_code(report, check=check)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -137,6 +137,35 @@ def output_options(command: F) -> F:
             click.option("-q", "--quiet", is_flag=True, help="One number: the peak in bytes."),
         ],
     )
+
+
+def chart_option(command: F) -> F:
+    """A picture of the answer."""
+    option = click.option(
+        "--chart",
+        metavar="FILE",
+        type=click.Path(),
+        help="Draw the answer too: FILE ends in .svg, .png or .html.",
+    )
+    return option(command)
+
+
+def chart_file(settings: dict[str, Any]) -> str | None:
+    """Takes the file of --chart from the settings, once it is known that it can be written."""
+    path: str | None = settings.pop("chart")
+    if path is None:
+        return None
+    from weighbridge.cli.chart import checked
+
+    return checked(path)
+
+
+def draw_reports(path: str | None, found: "Sequence[Report]", look: "Look") -> None:
+    """The picture of one report, or of several side by side."""
+    if path is not None:
+        from weighbridge.cli import chart
+
+        chart.reports(path, found, unit=look.unit, lang=look.lang)
 
 
 def output_form(form: str, *, as_json: bool, quiet: bool) -> str:

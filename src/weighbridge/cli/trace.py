@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
-from weighbridge.cli.chart import chart_file, chart_option, draw
 from weighbridge.cli.files import writable, write
-from weighbridge.cli.options import FORMS, ONCE, output_form
+from weighbridge.cli.options import FORMS, ONCE, chart_file, chart_option, output_form
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -110,6 +109,7 @@ def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any)
             write(options["timeline"], drawn(told).encode())
         if chart is not None:
             from weighbridge.charts.tapes import tapes
+            from weighbridge.cli.chart import draw
 
             draw(chart, tapes(told, unit=options["unit"]))
     if options["snapshot"] is not None:

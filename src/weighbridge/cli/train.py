@@ -4,9 +4,11 @@ from typing import Any
 
 import click
 
-from weighbridge.cli.chart import chart_file, chart_option, draw_reports
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
+    chart_file,
+    chart_option,
+    draw_reports,
     exit_code,
     judges,
     look_of,
@@ -48,7 +50,7 @@ def train(model: str, **settings: Any) -> int:
     with progress(model) as callback:
         report = api.train(model, progress=callback, **given)
     show(report, form, look)
-    draw_reports(chart, [report], unit=look.unit)
+    draw_reports(chart, [report], look)
     return exit_code(report, check=check)
 
 
