@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.cli.chart import chart_file, chart_option, draw
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     CODES,
     SOURCE,
     WHOLE,
     beside,
+    chart_file,
+    chart_option,
     look_of,
     output_form,
     output_options,
@@ -113,8 +114,9 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     _show(answer, form, look)
     if chart is not None:
         from weighbridge.charts.fits import fits
+        from weighbridge.cli.chart import draw
 
-        draw(chart, fits(answer, unit=look.unit))
+        draw(chart, fits(answer, unit=look.unit, lang=look.lang))
     return code(answer)
 
 
