@@ -189,14 +189,22 @@ def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
 
 def look_of(settings: dict[str, Any], form: str) -> "Look":
     """Takes from the settings of a command what is about the screen."""
+    found = screen_look(form)
+    return found._replace(
+        unit=settings.pop("unit"),
+        details=settings.pop("details"),
+        explain=settings.pop("explain"),
+        lang=settings.pop("lang") or found.lang,
+    )
+
+
+def screen_look(form: str) -> "Look":
+    """What stdout is: how wide, in which language, with which signs."""
     from weighbridge.render import Look
 
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return Look(
-        unit=settings.pop("unit"),
-        details=settings.pop("details"),
-        explain=settings.pop("explain"),
-        lang=settings.pop("lang") or language(),
+        lang=language(),
         width=columns(),
         color=sys.stdout.isatty() and not plain,
         plain=form == "human" and not _has_signs(),

@@ -118,6 +118,10 @@ TABLE = {
     "infer.most": "Most requests at once: {requests} of {context} tokens",
     # train
     "train.kept": "Kept for backward: {size} of one micro-batch",
+    # trace
+    "trace.title": "{program} on a simulated {card}",
+    "trace.died": "it ran out of memory: what it would have needed after that is not known",
+    "headline.trace": "on the card (as nvidia-smi shows it)",
     # changes
     "changes.fit": "What would make it fit:",
     "changes.may": "What may make it fit:",
