@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from weighbridge.view.records import Screen
 
 F = TypeVar("F", bound=Callable[..., Any])
-ASCII = str.maketrans({"─": "-", "│": "|", "·": "-"})
+ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
 WIDTH = 80  # columns, where there is no terminal
 CODES = {"yes": 0, "no": 1, "unknown": 4}
 FORMS = ("auto", "human", "json", "markdown", "quiet")
