@@ -228,7 +228,7 @@ def _asked(case: Case, card: Mapping[str, Any]) -> Report:
     setting = {} if case.command else {"engine": case.engine}
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in case.setting.items()}
     question = serving(None, case.command, {**setting, **given, **_told(beside)})
-    return _prepared(case.model).serve(question)
+    return _prepared(case.model).serve(question, remedies=False)
 
 
 def _trained(case: Case, setting: Mapping[str, Any], card: Mapping[str, Any]) -> Report:
