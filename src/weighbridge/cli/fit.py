@@ -88,11 +88,12 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    chart, look = chart_file(settings), look_of(settings, form)
+    look = look_of(settings, form)
     if explain_oom is not None:
         from weighbridge.cli import oom
 
         return oom.explain(explain_oom, only(models), settings, form, look)
+    chart = chart_file(settings)
     settings.pop("check")
     if not models and settings["max"] == "model-size":
         models = (ANY,)

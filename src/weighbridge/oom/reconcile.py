@@ -79,10 +79,11 @@ def mismatch(found: Found, report: Report) -> tuple[str, ...]:
     weights = _sum(_fullest(report), "weights")
     if found.place in ("", "load") or weights <= _capacity(found, report):
         return ()
-    return (
+    told = (
         f"the weights of these settings take {human(weights)}, and the program came further than "
-        "loading: say what ran (--for, --method, --quantization, --dtype, -tp)",
+        "loading: say what ran (--for, --method, --quantization, --dtype, -tp)"
     )
+    return (told,)
 
 
 def _as(judged: Judged, cause: str, why: str, nbytes: int) -> Judged:
