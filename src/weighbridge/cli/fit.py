@@ -10,7 +10,6 @@ from weighbridge.cli.options import (
     SOURCE,
     WHOLE,
     beside,
-    chart_file,
     chart_option,
     look_of,
     output_form,
@@ -89,7 +88,7 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    chart, look = chart_file(settings), look_of(settings, form)
+    look = look_of(settings, form)
     if explain_oom is not None:
         from weighbridge.cli import oom
 
