@@ -220,7 +220,14 @@ def remedied(j: Answered) -> tuple[Remedy, ...]:
     case = j.case
     workload, ask = _question(case, case.cards[0], j.by)
     task = "load" if j.by == "weights" else case.task
-    return remedies.search(task, workload, ask(workload), ask)
+    asked = remedies.Case(
+        task=task,
+        workload=workload,
+        report=ask(workload),
+        ask=ask,
+        pinned=remedies.said(workload),
+    )
+    return remedies.search(asked)
 
 
 def _question(

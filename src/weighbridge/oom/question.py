@@ -53,7 +53,7 @@ def question(found: Found, given: Mapping[str, Any]) -> Question:
 
 def _ranks(settings: Mapping[str, Any]) -> int:
     sizes = (settings.get(f"{name}_parallel_size") for name in ("tensor", "pipeline", "data"))
-    return prod(int(size) for size in sizes if str(size).isdecimal())
+    return prod([int(str(size)) for size in sizes if str(size).isdecimal()], start=1)
 
 
 def _task(found: Found, own: Mapping[str, Any]) -> str:
