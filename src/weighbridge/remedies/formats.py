@@ -41,10 +41,8 @@ PLAIN = {"BF16": 16, "F16": 16, "F32": 32}  # bits of plain dtypes, as files of 
 WIDTHS = {"float32": 32, "bfloat16": 16, "float16": 16}
 LLAMAS = ("llama.cpp", "ik_llama.cpp")
 WIDENED = "fp8"  # checkpoints that llama.cpp's converter unpacks (convert_hf_to_gguf.py)
-OWN_DTYPE = (
-    "vllm",
-    "sglang",
-)  # what they hold in float32 is unstable in 16 bits (engines/cards.py)
+# What they hold in float32 they refuse in 16 bits, or narrow by themselves (engines/cards.py)
+OWN_DTYPE = ("vllm", "sglang")
 
 
 def moves(case: Case) -> Iterator[Move]:

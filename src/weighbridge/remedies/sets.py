@@ -156,7 +156,7 @@ class Search:
             return
         if node.case.verdict.fits == "yes":
             self.good.append(node)
-        elif node.peak <= HELPS * parent.peak:
+        elif node.peak <= HELPS * parent.peak or any(m.kind == "engine" for m in added):
             self.maybe += [node] if node.case.verdict.fits == "unknown" else []
             self._grow(node, ())
 
