@@ -21,6 +21,7 @@ from weighbridge.report import Report
 
 CHEAP = 20.0  # points: where no single change costs less, sets are looked for, too (assumed)
 DEAR = 80.0  # points: above this it is told where nothing else helps (assumed)
+SLOW = ("train",)  # tasks of which dear single changes wait for cheap sets
 DEPTH = 4  # changes of one set
 # Sets after which nothing dearer is looked for: a step of training takes its time
 ENOUGH: Mapping[str, int] = {"load": 3, "infer": 3, "train": 1}
@@ -142,7 +143,8 @@ class Search:
             return
         self._seen.add(facts)
         points = prices.together(tuple(m.cost for m in whole)).price.points
-        entry = (len(whole) > 1, points, next(self._order), node, added)
+        later = len(whole) > 1 or (points > CHEAP and self.case.task in SLOW)
+        entry = (later, points, next(self._order), node, added)
         heappush(self._queue, entry)
 
     def _tried(self, parent: Node, added: tuple[Move, ...]) -> None:
