@@ -13,6 +13,7 @@ from weighbridge.accelerators.parts import parts
 from weighbridge.evidence import kept
 from weighbridge.evidence import records as evidence
 from weighbridge.evidence.accuracy import percentile, rows, share_skipped, skipped, to_dict, worst
+from weighbridge.evidence.outcomes import cases
 from weighbridge.evidence.predict import GIVEN, TASKS, Prediction, Skip, outcomes
 from weighbridge.evidence.programs import PROGRAMS
 from weighbridge.evidence.records import Record, chosen, cited, config, origins, records
@@ -94,7 +95,8 @@ def test_every_model_is_at_hand_or_its_figures_say_why_not():
     for r in records():
         known = r.model in origins() or r.skip or r.task == "trace"
         assert known or _reason(r) == "model not at hand", r.id
-    assert set(origins()) <= {r.model for r in records()}, "models without a figure"
+    told = {r.model for r in records()} | {c.model for c in cases()}
+    assert set(origins()) <= told, "models without a figure or an outcome"
 
 
 @pytest.mark.parametrize("name", origins())

@@ -64,6 +64,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "remedies",
     "fitting",
     "prepared",
+    "oom",
     "api",
     "requests",
     "jobs",

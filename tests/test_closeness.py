@@ -9,6 +9,7 @@ from weighbridge import sentences
 from weighbridge.accelerators.machines import machine, nodes
 from weighbridge.accelerators.names import find
 from weighbridge.closeness import passes, share, tight
+from weighbridge.estimate import train
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import GIB, MIB
 from weighbridge.verdicts import fits
@@ -181,3 +182,18 @@ def test_sentences_by_hand():
     narrow = said("no", exactly(12 * GIB + 100 * MIB), card, "the card")
     assert narrow.endswith("short by 100.00 MiB")
     assert "12.10 GiB; the card has 12.00 GiB" in narrow
+
+
+# Blocks that nothing lives in
+
+
+def test_torch_gives_free_blocks_back_before_a_run_dies(monkeypatch):
+    """What the card would show at most is above it; the run comes to its end in less."""
+    asked = {"precision": "bf16", "gradient_accumulation": 16, "seq_len": 2048}
+    asked |= {"checkpointing": "full", "gpu": "nvidia-h100-pcie-80gb"}
+    again = weighbridge.train("qwen2.5-7b", **asked).verdict
+    monkeypatch.setattr(train, "_given_back", lambda found, *beside: found)
+    once = weighbridge.train("qwen2.5-7b", **asked).verdict
+    assert (again.fits, once.fits) == ("yes", "unknown")
+    assert again.per_device.high <= again.usable.low < once.per_device.high
+    assert again.per_device.low == pytest.approx(once.per_device.low, rel=1e-3), "as large tensors"

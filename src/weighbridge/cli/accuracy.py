@@ -39,10 +39,11 @@ Laid = Callable[[Sequence[Sequence[str]], int], Iterator[str]]
 @click.option("--by-source", is_flag=True, help="A row for each source.")
 @click.option("--worst", metavar="N", type=click.IntRange(0), default=0, help="And the N worst.")
 @click.option("--records", is_flag=True, help="And every figure beside what we say.")
+@click.option("--outcomes", is_flag=True, help="Runs that ran or died, beside our verdicts.")
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option("-q", "--quiet", is_flag=True, help="Ids and errors of the figures.")
-def accuracy(form: str, as_json: bool, quiet: bool, **asked: Any) -> None:
+def accuracy(form: str, as_json: bool, quiet: bool, outcomes: bool, **asked: Any) -> None:
     """Published measurements beside what we predict for them, with their citations.
 
     Errors are (predicted - measured) / measured. `under`: share that we put too low; `inside`:
@@ -53,11 +54,17 @@ def accuracy(form: str, as_json: bool, quiet: bool, **asked: Any) -> None:
     weighbridge accuracy
     weighbridge accuracy --engine vllm --worst 10
     weighbridge accuracy --coverage
+    weighbridge accuracy --outcomes --records
     weighbridge accuracy --trace --source xmem
     weighbridge accuracy --json | jq '.rows[] | select(.p95 > 0.1)'
     """
     from weighbridge.evidence.accuracy import rows, to_dict
 
+    if outcomes:
+        from weighbridge.cli.outcomes import told
+
+        told(output_form(form, as_json=as_json, quiet=quiet), asked)
+        return
     found = _found(asked, apart=False)
     apart = _found(asked, apart=True) if asked["coverage"] else None
     by_source, worst, records = asked["by_source"], asked["worst"], asked["records"]
@@ -69,7 +76,7 @@ def accuracy(form: str, as_json: bool, quiet: bool, **asked: Any) -> None:
     if form == "quiet":
         click.echo("\n".join(_errors(found)))
         return
-    laid = _markdown if form == "markdown" else _columns
+    laid = markdown if form == "markdown" else columns
     if apart is not None:
         click.echo("\n".join(_held(found, apart, laid)))
         return
@@ -125,7 +132,7 @@ def _cells(row: "Row") -> tuple[str, ...]:
     )
 
 
-def _columns(table: Sequence[Sequence[str]], words: int) -> Iterator[str]:
+def columns(table: Sequence[Sequence[str]], words: int) -> Iterator[str]:
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     for line in table:
         cells = (
@@ -135,7 +142,7 @@ def _columns(table: Sequence[Sequence[str]], words: int) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _markdown(table: Sequence[Sequence[str]], words: int) -> Iterator[str]:
+def markdown(table: Sequence[Sequence[str]], words: int) -> Iterator[str]:
     yield f"| {' | '.join(table[0])} |"
     yield "| --- " * words + "| ---: " * (len(table[0]) - words) + "|"
     yield from (f"| {' | '.join(line)} |" for line in table[1:])

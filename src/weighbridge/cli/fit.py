@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.cli.chart import chart_file, chart_option, draw
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     CODES,
@@ -38,6 +39,12 @@ ANY = "7B"  # a bare size, where the model is what is looked for
     help="The question that the exit code is about. Default: infer.",
 )
 @click.option(
+    "--explain-oom",
+    metavar="FILE|-",
+    help="Say why memory ran out, from the message or log in FILE, and what to change. "
+    "With or without MODEL.",
+)
+@click.option(
     "--max",
     type=click.Choice(["context", "batch", "users", "lora-r", "seq-len", "model-size"]),
     help="Solve for the largest that still fits.",
@@ -58,7 +65,8 @@ ANY = "7B"  # a bare size, where the model is what is looked for
 @click.option("--check", is_flag=True, help="No change here: fit always exits with its verdict.")
 @source_options
 @output_options
-def fit(models: tuple[str, ...], **settings: Any) -> int:
+@chart_option
+def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> int:
     """Does MODEL fit my GPU: loading, inference, LoRA, QLoRA, full training?
 
     MODEL is what `weighbridge load` takes. Any setting of `infer` and `train` can be given; it
@@ -72,33 +80,52 @@ def fit(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge fit llama-3.1-8b --gpu 4090 --max context
     weighbridge fit llama-3.1-8b --all-gpus --for qlora
     weighbridge fit llama-3.1-70b --gpu a100-80gb:2 --for qlora && echo "it fits"
+    weighbridge fit llama-3.1-8b --explain-oom train.log
     """
-    from weighbridge import api
-    from weighbridge.cli.progress import progress
-
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    look = look_of(settings, form)
+    if explain_oom is not None:
+        from weighbridge.cli import oom
+
+        if len(models) > 1:
+            raise click.UsageError("--explain-oom is about one MODEL, or none")
+        return oom.explain(explain_oom, models[0] if models else None, settings, form=form)
+    chart, look = chart_file(settings), look_of(settings, form)
     settings.pop("check")
+    output, ranked = settings.pop("output"), settings.pop("all_gpus")
     if not models and settings["max"] == "model-size":
         models = (ANY,)
     if not models:
-        raise click.UsageError("name a MODEL: a catalogue name, a Hub id, a file or a folder")
-    output = settings.pop("output")
-    if settings.pop("all_gpus"):
+        raise click.UsageError("name a MODEL, or a log with --explain-oom FILE")
+    if ranked:
         return _ranked(models, settings, form, look, output)
     if output is not None:
         raise click.UsageError("-o is for --all-gpus: `fit` itself has --json and --format")
+    answers = _answers(models, settings, form, look)
+    if chart is not None:
+        from weighbridge.charts.fits import fits
+
+        draw(chart, fits(answers[0], unit=look.unit))
+    return worst(answers)
+
+
+def _answers(
+    models: tuple[str, ...], settings: dict[str, Any], form: str, look: "Look"
+) -> list["Fit"]:
+    """One answer, or several beside each other; printed."""
     found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, FIT)
     if len(found) > 1:
         answers = asked(found, source_of(settings), "fit")
         beside(answers, [case.label for case in found], form, look)
-        return worst(answers)
+        return answers
+    from weighbridge import api
+    from weighbridge.cli.progress import progress
+
     with progress(models[0]) as callback:
         answer = api.fit(models[0], progress=callback, **settings)
     _show(answer, form, look)
-    return code(answer)
+    return [answer]
 
 
 def _ranked(

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from weighbridge.cli.chart import chart_file, chart_option, draw_reports
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     SOURCE,
@@ -29,6 +30,7 @@ from weighbridge.settings import INFER
 @click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
 @source_options
 @output_options
+@chart_option
 def infer(models: tuple[str, ...], **settings: Any) -> int:
     """What serving MODEL takes, per device and phase, by the rules of one engine.
 
@@ -47,18 +49,20 @@ def infer(models: tuple[str, ...], **settings: Any) -> int:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    look, check = look_of(settings, form), settings.pop("check")
+    chart, look, check = chart_file(settings), look_of(settings, form), settings.pop("check")
     judges(settings, check=check)
     given = {name: value for name, value in settings.items() if value is not None}
     found = cases(models, {n: v for n, v in given.items() if n not in SOURCE}, INFER)
     if len(found) > 1:
         reports = asked(found, source_of(settings), "infer", remedies=form == "json")
         beside(reports, [case.label for case in found], form, look)
+        draw_reports(chart, reports, unit=look.unit)
         return verdicts(reports, check=check)
     model = models[0] if models else None
     with progress(model or "the model") as callback:
         report = api.infer(model, progress=callback, **given)
     show(report, form, look)
+    draw_reports(chart, [report], unit=look.unit)
     return exit_code(report, check=check)
 
 

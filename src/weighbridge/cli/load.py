@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from weighbridge.cli.chart import chart_file, chart_option, draw_reports
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     SOURCE,
@@ -37,6 +38,7 @@ from weighbridge.settings import LOAD
 @device_options
 @source_options
 @output_options
+@chart_option
 def load(models: tuple[str, ...], **settings: Any) -> int:
     """What the weights of MODEL take in each format, and what loading them allocates.
 
@@ -55,14 +57,16 @@ def load(models: tuple[str, ...], **settings: Any) -> int:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    look, check = look_of(settings, form), settings.pop("check")
+    chart, look, check = chart_file(settings), look_of(settings, form), settings.pop("check")
     judges(settings, check=check)
     found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, LOAD)
     if len(found) > 1:
         reports = asked(found, source_of(settings), "load", remedies=form == "json")
         beside(reports, [case.label for case in found], form, look)
+        draw_reports(chart, reports, unit=look.unit)
         return verdicts(reports, check=check)
     with progress(models[0]) as callback:
         report = api.load(models[0], progress=callback, **settings)
     show(report, form, look)
+    draw_reports(chart, [report], unit=look.unit)
     return exit_code(report, check=check)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge import bounds, exact, host_fit, verdicts
+from weighbridge.components.device import OPEN
 from weighbridge.components.weights import Choice
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import subject
@@ -11,7 +12,7 @@ from weighbridge.engines.table import engine, version, written
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import uncounted
 from weighbridge.estimate.facts import cautions, facts
-from weighbridge.memory import Device
+from weighbridge.memory import Device, Phase
 from weighbridge.model import Model
 from weighbridge.report import Report
 from weighbridge.training import frameworks, paged
@@ -41,6 +42,8 @@ def train(model: Model, w: Train) -> Report:
         found = exact.trained(asked, w, p, found)
     like = bounds.TRACED if w.exact else _runs(asked, p)
     found = replace(found, devices=_widened(found, p, budget, like))
+    if budget is not None and not w.exact:
+        found = _given_back(found, p, budget, like)
     missing = () if w.exact else uncounted.of_training(asked)
     judged = None
     if budget is not None:
@@ -64,6 +67,29 @@ def train(model: Model, w: Train) -> Report:
             *uncounted.warnings(missing),
         ),
     )
+
+
+def _given_back(found: Answer, p: Plan, budget: "Budget", like: bounds.Runs) -> Answer:
+    """torch gives blocks that nothing lives in back to the driver before it gives up. Where it is
+    open whether the run fits, it is run again with only what all else surely leaves of the card:
+    if it comes to its end there, it fits."""
+    usable = budget.usable.low
+    if verdicts.serving(found.devices, budget).fits != "unknown":
+        return found
+    most = usable - max(
+        _beside_tensors(x) for d in found.devices if d.kind == "gpu" for x in d.phases
+    )
+    if most <= 0:
+        return found
+    again = answer(p, budget, most)
+    again = replace(again, devices=_widened(again, p, budget, like))
+    return again if verdicts.serving(again.devices, budget).fits == "yes" else found
+
+
+def _beside_tensors(phase: Phase) -> int:
+    """All that may be on the device beside expected tensors and the free room of segments."""
+    free = sum(c.bytes.high for c in phase.components if c.name == "fragmentation" and not c.detail)
+    return phase.at("driver").high - free - phase.at("allocated").expected + OPEN
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,18 +19,21 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
+from weighbridge._version import __version__
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import NotFoundError, WeighbridgeError
 from weighbridge.evidence.records import config, lines, origins
-from weighbridge.gather import gather_config
+from weighbridge.gather import Options, gather_config
 from weighbridge.judged import Answer, Verdict
+from weighbridge.launch import parse
 from weighbridge.model import Model
-from weighbridge.prepared import Options, Prepared, serving
+from weighbridge.prepared import Prepared, serving
 from weighbridge.report import Report
 from weighbridge.settings import read
 from weighbridge.settings.table import OF_LOAD
 from weighbridge.workload import Load, Train
 
+SCHEMA = "weighbridge.outcomes/1"
 FILE = "outcomes.jsonl"
 OUTCOMES = ("runs", "out of memory")
 STRENGTHS = ("measured", "stated", "reported")  # by a source, its maintainers, a user
@@ -187,14 +190,28 @@ def _surely_not(case: Case) -> Answered | None:
     if case.model not in origins() or not case.cards:
         return None
     try:
-        if case.least:
-            mild = [_verdict(_trained(case, case.least, card)) for card in case.cards]
-            if all(v.fits == "no" for v in mild):
-                return _answered(case, mild, "least")
-        bare = [_verdict(_loaded(case, card)) for card in case.cards]
+        return _too_much(case, "least") or _too_much(case, "weights")
     except WeighbridgeError:
         return None
-    return _answered(case, bare, "weights") if all(v.fits == "no" for v in bare) else None
+
+
+def _too_much(case: Case, by: Literal["least", "weights"]) -> Answered | None:
+    held = _held_as(case)
+    if by == "least" and case.least:
+        found = [_verdict(_trained(case, case.least, card)) for card in case.cards]
+    elif by == "weights" and held:
+        found = [_verdict(_loaded(case, held, card)) for card in case.cards]
+    else:
+        return None
+    return _answered(case, found, by) if all(v.fits == "no" for v in found) else None
+
+
+def _held_as(case: Case) -> Mapping[str, Any]:
+    """The format of the weights, where it is stated and all of them are on the devices."""
+    said = parse(case.command).settings if case.command else case.setting
+    if said.get("offload") or said.get("cpu_offload_gb"):
+        return {}
+    return {name: said[name] for name in ("dtype", "quantization") if name in said}
 
 
 def _verdict(report: Report) -> Verdict:
@@ -206,7 +223,7 @@ def _asked(case: Case, card: Mapping[str, Any]) -> Report:
     if case.task == "train":
         return _trained(case, case.setting, card)
     if case.task == "load":
-        return _loaded(case, card)
+        return _loaded(case, case.setting, card)
     beside = {"engine_version": case.version, "ram": case.ram, **card}
     setting = {} if case.command else {"engine": case.engine}
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in case.setting.items()}
@@ -226,10 +243,10 @@ def _trained(case: Case, setting: Mapping[str, Any], card: Mapping[str, Any]) ->
     return train(_model(case.model), asked)
 
 
-def _loaded(case: Case, card: Mapping[str, Any]) -> Report:
+def _loaded(case: Case, setting: Mapping[str, Any], card: Mapping[str, Any]) -> Report:
     from weighbridge.estimate.load import load
 
-    named = {n: v for n, v in {**case.setting, **card}.items() if n in OF_LOAD}
+    named = {n: v for n, v in {**setting, **card}.items() if n in OF_LOAD}
     asked: Load = read("load", _told(named))
     return load(_model(case.model), asked)
 
@@ -278,3 +295,57 @@ def cited(case: Case) -> str:
     if "issue" in c:
         return f"github.com/{c['repo']} issue {c['issue']}"
     return f"github.com/{c['repo']} at {c['commit'][:12]} {c['path']}:{c['line']}"
+
+
+def to_dict(found: Sequence[Judged]) -> dict[str, Any]:
+    """The JSON of `weighbridge accuracy --outcomes`: docs/accuracy.md."""
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "counts": counts(found),
+        "skipped": passed(found),
+        "cases": [_record(j) for j in found],
+    }
+
+
+def _record(j: Judged) -> dict[str, Any]:
+    """One case beside our verdict on it."""
+    c = j.case
+    facts = {
+        "id": c.id,
+        "task": c.task,
+        "model": c.model,
+        "engine": c.engine,
+        "engine_version": c.version,
+        "command": c.command,
+        "setting": dict(c.setting),
+        "accelerators": [c.accelerator] if c.accelerator else list(c.between),
+        "gpu_memory": c.memory,
+        "count": c.count,
+        "ram": c.ram,
+        "outcome": c.outcome,
+        "strength": c.strength,
+        "complete": c.complete,
+        "caveat": c.caveat,
+        "citation": dict(c.citation),
+    }
+    return {**facts, **(_passed(j) if isinstance(j, Passed) else _said(j))}
+
+
+def _passed(j: Passed) -> dict[str, Any]:
+    return {"fits": None, "skipped": j.reason, "detail": j.detail}
+
+
+def _said(j: Answered) -> dict[str, Any]:
+    v = j.verdict
+    return {
+        "fits": j.fits,
+        "by": j.by,
+        "reason": v.reason,
+        "share_that_fits": v.share_that_fits,
+        "tipped_by": v.tipped_by,
+        "needed": v.per_device._asdict(),
+        "usable": v.usable._asdict(),
+        "because": j.case.because if j.wrong else "",
+        "skipped": None,
+    }

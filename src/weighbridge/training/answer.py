@@ -30,8 +30,9 @@ class Answer:
     warnings: tuple[str, ...] = ()
 
 
-def answer(p: Plan, budget: "Budget | None") -> Answer:
-    most = capacity(p, budget)
+def answer(p: Plan, budget: "Budget | None", most: int | None = None) -> Answer:
+    """`most` is what the allocator can have of a device; by default all that the card has."""
+    most = capacity(p, budget) if most is None else most
     count = p.sharding.pipeline
     flights = [min(count - i, p.accumulation) + 1 for i in range(count)]
     followed(p.subject.body, p.subject.model.reference, flights)

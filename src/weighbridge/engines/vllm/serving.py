@@ -153,9 +153,9 @@ def _serves(r: Reserve, utilization: float, budget: Budget, by: int) -> bool:
 
 
 def _overdrawn(r: Reserve, utilization: float, asked: int, budget: Budget) -> bool:
-    """A larger share than vLLM's own that leaves no room for what is expected outside of it."""
-    left = budget.usable.high - asked
-    return utilization > r.own.at.rules.utilization and left < r.outside.expected
+    """A larger share than vLLM's own that may leave no room for what is outside of it."""
+    left = budget.usable.low - asked
+    return utilization > r.own.at.rules.utilization and left < r.outside.high
 
 
 def refused(r: Reserve, asked: int, budget: Budget, by: int = EXPECTED) -> bool:

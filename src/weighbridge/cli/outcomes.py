@@ -1,0 +1,91 @@
+"""weighbridge accuracy --outcomes"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weighbridge.cli.progress import progress
+from weighbridge.errors import UsageError
+
+if TYPE_CHECKING:
+    from weighbridge.evidence.outcomes import Judged
+
+# Answers as columns, in order
+HEAD = ("it", "cases", "fits", "does not fit", "cannot say", "not answered")
+KEYS = ("yes", "no", "unknown", "skipped")
+ALONE = ("source", "trace", "coverage", "by_source", "worst")  # of measured figures
+DIED = {"runs": "ran", "out of memory": "died"}
+SAID = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
+
+
+def told(form: str, asked: Mapping[str, Any]) -> None:
+    """Print published outcomes beside our verdicts. Raises UsageError for options of figures."""
+    wrong = next((name for name in ALONE if asked[name]), None)
+    if wrong is not None:
+        flag = f"--{wrong.replace('_', '-')}"
+        raise UsageError(f"{flag} is of measured figures; leave it out, or --outcomes")
+    found = _found(asked["engine"])
+    if form == "json":
+        from weighbridge.evidence.outcomes import to_dict
+
+        click.echo(json.dumps(to_dict(found), indent=2, ensure_ascii=False))
+    elif form == "quiet":
+        click.echo("\n".join(_short(j) for j in found))
+    else:
+        click.echo("\n".join(_text(found, form, records=asked["records"])))
+
+
+def _found(engine: str | None) -> "list[Judged]":
+    from weighbridge.evidence.outcomes import chosen, judged
+
+    cases = chosen(engine)
+    with progress("the outcomes", "cases") as callback:
+        found = []
+        for number, case in enumerate(cases, 1):
+            found.append(judged(case))
+            callback(number, len(cases))
+    return found
+
+
+def _text(found: "Sequence[Judged]", form: str, *, records: bool) -> Iterator[str]:
+    from weighbridge.cli.accuracy import columns, markdown
+    from weighbridge.evidence.outcomes import counts, passed, wrong
+
+    table: list[Sequence[str]] = [HEAD]
+    for outcome, row in counts(found).items():
+        cells = (str(row[key]) for key in KEYS)
+        table.append((DIED[outcome], str(sum(row.values())), *cells))
+    yield from (markdown if form == "markdown" else columns)(table, 1)
+    against = list(wrong(found))
+    if against:
+        yield "\nthe verdict is another"
+        yield from (f"  {_line(j)}" for j in against)
+    yield "\nnot answered"
+    yield from (f"  {count:>3} {reason}" for reason, count in passed(found).items())
+    if records:
+        yield "\ncases"
+        yield from (f"  {_line(j)}" for j in found)
+
+
+def _line(j: "Judged") -> str:
+    """One case: what was tried, how it went, what we say."""
+    from weighbridge.evidence.outcomes import Answered, cited
+
+    c = j.case
+    card = c.accelerator or c.memory or " or ".join(c.between) or "a card without a name"
+    start = f"{c.id}  {c.model} on {c.count} x {card}, {c.engine} {c.version or ''}".rstrip()
+    if not isinstance(j, Answered):
+        why = f"{j.reason}{f' ({j.detail})' if j.detail else ''}"
+        return f"{start}: {DIED[c.outcome]}; not answered: {why}  [{cited(c)}]"
+    because = f"; {c.because}" if c.because and j.wrong else ""
+    said = f"{SAID[j.fits]}: {j.verdict.reason}{because}"
+    return f"{start}: {DIED[c.outcome]}; {said}  [{cited(c)}]"
+
+
+def _short(j: "Judged") -> str:
+    from weighbridge.evidence.outcomes import Answered
+
+    said = SAID[j.fits] if isinstance(j, Answered) else "not answered"
+    return f"{j.case.id} {DIED[j.case.outcome]}: {said}"
