@@ -34,7 +34,7 @@ from weighbridge.settings import checked, read
 from weighbridge.wording import clipped
 
 if TYPE_CHECKING:
-    from weighbridge.fitted import Fit
+    from weighbridge.fitted import Fit, Ranking
     from weighbridge.launch import Launch
     from weighbridge.workload import Infer, Load, Train
 
@@ -166,15 +166,25 @@ class Prepared:
         report = answer(workload)
         if not remedies or report.verdict is None or report.verdict.fits == "yes":
             return report
-        from weighbridge.remedies import search  # of what does not fit
+        from weighbridge.remedies import Case, said, search  # of what does not fit
 
         def ask(changed: Any) -> Report:
             return (again or answer)(asked(task, changed, {}))
 
-        return replace(
-            report,
-            remedies=search(task, workload, report, ask, pinned=pinned),
+        case = Case(
+            task=task,
+            workload=workload,
+            report=report,
+            ask=ask,
+            pinned=said(workload) if pinned is None else frozenset(pinned),
+            loads=self._loads(),
         )
+        return replace(report, remedies=search(case))
+
+    def _loads(self) -> str:
+        """What a line of Python is told to load; "" of a config that is at hand."""
+        named = self.source.repo_id or self.source.reference
+        return named if isinstance(self.given, str | os.PathLike) else ""
 
     def infer(
         self,
@@ -226,16 +236,8 @@ class Prepared:
     ) -> Report:
         """Answers a question that `serving` has read."""
         typed, launched = question.workload, question.launched
-        w = typed if launched is not None else self._meant(typed)
-        w = replace(
-            w,
-            draft_model=_named("draft", w.draft_model, draft),
-            mmproj=_named("projector", w.mmproj, projector),
-        )
-        beside = {
-            "draft": self._beside(w.draft_model, draft),
-            "projector": self._beside(w.mmproj, projector),
-        }
+        meant = typed if launched is not None else self._meant(typed)
+        w, beside = self._with(meant, draft, projector)
         model = self.model(base_model=w.base_model)
 
         def answer(workload: "Infer", *, limits: bool = True) -> Report:
@@ -245,6 +247,27 @@ class Prepared:
             again = partial(answer, limits=False)
             report = self._helped("infer", w, answer, remedies, pinned, again)
             return _said(report, typed, w)
+
+    def briefly(self, workload: "Infer") -> Report:
+        """The answer of `infer` about peaks and verdict alone: nothing is searched for."""
+        w, beside = self._with(self._meant(asked("infer", workload, {})), None, None)
+        model = self.model(base_model=w.base_model)
+        with following(self.given):
+            return _served(model, Serving(w), beside, limits=False)
+
+    def _with(
+        self, w: "Infer", draft: "Prepared | None", projector: "Prepared | None"
+    ) -> "tuple[Infer, Mapping[str, Model | None]]":
+        """The workload, and the models that work beside this one."""
+        w = replace(
+            w,
+            draft_model=_named("draft", w.draft_model, draft),
+            mmproj=_named("projector", w.mmproj, projector),
+        )
+        return w, {
+            "draft": self._beside(w.draft_model, draft),
+            "projector": self._beside(w.mmproj, projector),
+        }
 
     def _beside(self, name: str | None, found: "Prepared | None") -> Model | None:
         """The model of that name, which works beside this one."""
@@ -299,6 +322,17 @@ class Prepared:
         from weighbridge.fitting.asking import asked as read_fit
 
         return fit(self, read_fit(settings), self._sized)
+
+    def gpus(self, **settings: Any) -> "Ranking":
+        """The cards of the catalogue for this model: what fits first, the smallest first.
+
+        Args:
+            settings: as for `weighbridge.fit`, without a card.
+        """
+        from weighbridge.fitting.asking import asked as read_fit
+        from weighbridge.fitting.ranking import gpus
+
+        return gpus(self, read_fit(settings, named=False))
 
     def _sized(self, reference: str) -> "Prepared":
         """Another model, of a bare size."""

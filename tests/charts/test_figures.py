@@ -132,7 +132,9 @@ def test_two_cards_have_two_limits():
 
 
 def test_what_is_no_number_is_a_bar_each():
-    figure = sides([with_peak(20.5, quantization=q, dtype="bfloat16") for q in ("nf4", "Q4_K_M", None)])
+    figure = sides(
+        [with_peak(20.5, quantization=q, dtype="bfloat16") for q in ("nf4", "Q4_K_M", None)]
+    )
     assert [b.label for b in rows(figure)] == ["nf4", "Q4_K_M", "bfloat16"]
     assert len(figure.plots[0].groups) == 1
 

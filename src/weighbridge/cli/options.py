@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -40,6 +40,14 @@ def once(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) ->
 ONCE: Mapping[str, Any] = {"multiple": True, "callback": once}
 
 
+def gathered(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> Any:
+    """The values of an option that may be given several times: None, one, or all of them."""
+    return given if len(given) > 1 else given[0] if given else None
+
+
+EACH: Mapping[str, Any] = {"multiple": True, "callback": gathered}
+
+
 def source_options(command: F) -> F:
     """Where a model comes from."""
     return _apply(
@@ -70,7 +78,7 @@ def device_options(command: F) -> F:
             click.option(
                 "--gpu",
                 metavar="NAME[:COUNT]",
-                **ONCE,
+                **EACH,
                 help="Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', '4090+3090', "
                 "p5.48xlarge, local (what is here)...",
             ),
@@ -139,6 +147,35 @@ def output_options(command: F) -> F:
     )
 
 
+def chart_option(command: F) -> F:
+    """A picture of the answer."""
+    option = click.option(
+        "--chart",
+        metavar="FILE",
+        type=click.Path(),
+        help="Draw the answer too: FILE ends in .svg, .png or .html.",
+    )
+    return option(command)
+
+
+def chart_file(settings: dict[str, Any]) -> str | None:
+    """Takes the file of --chart from the settings, once it is known that it can be written."""
+    path: str | None = settings.pop("chart")
+    if path is None:
+        return None
+    from weighbridge.cli.chart import checked
+
+    return checked(path)
+
+
+def draw_reports(path: str | None, found: "Sequence[Report]", look: "Look") -> None:
+    """The picture of one report, or of several side by side."""
+    if path is not None:
+        from weighbridge.cli import chart
+
+        chart.reports(path, found, unit=look.unit, lang=look.lang)
+
+
 def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
     if as_json and form not in ("auto", "json"):
         raise click.UsageError(f"--json and --format {form} are two forms; leave one of them out")
@@ -174,6 +211,28 @@ def show(report: "Report", form: str, look: "Look") -> None:
         warn(report)
 
 
+def verdicts(reports: "Sequence[Report]", *, check: bool) -> int:
+    """The exit code of several answers: that of the worst."""
+    codes = {exit_code(report, check=check) for report in reports}
+    return next(code for code in (1, 4, 0) if code in codes)
+
+
+def beside(answers: "Sequence[Any]", labels: "Sequence[str]", form: str, look: "Look") -> None:
+    """Several answers to stdout, each warning once to stderr."""
+    from weighbridge.render.beside import render
+
+    click.echo(writable(render(answers, labels, form, look)), nl=False, color=look.color)
+    if form not in WHOLE:
+        for line in dict.fromkeys(line for answer in answers for line in answer.warnings):
+            _warned(line)
+
+
+def source_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Takes from the settings of a command what says where a model comes from."""
+    return {name: settings.pop(name) for name in SOURCE}
+
+
+SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code")
 WHOLE = ("json", "markdown", "html")  # forms that hold the warnings
 
 
@@ -208,10 +267,14 @@ def columns() -> int:
 
 def warn(report: "Report | Fit") -> None:
     """Warnings, on stderr."""
+    for line in report.warnings:
+        _warned(line)
+
+
+def _warned(line: str) -> None:
     from weighbridge.wording import printable, redacted
 
-    for line in report.warnings:
-        click.echo(f"warning: {printable(redacted(line))}", err=True)
+    click.echo(f"warning: {printable(redacted(line))}", err=True)
 
 
 def writable(text: str) -> str:
