@@ -10,8 +10,8 @@ from weighbridge.cli.options import (
     SOURCE,
     WHOLE,
     beside,
-    chart_file,
     chart_option,
+    draw_reports,
     look_of,
     output_form,
     output_options,
@@ -89,7 +89,7 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    chart, look = chart_file(settings), look_of(settings, form)
+    look = look_of(settings, form)
     if explain_oom is not None:
         from weighbridge.cli import oom
 
@@ -101,6 +101,7 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
         raise click.UsageError("name a MODEL, or a log with --explain-oom FILE")
     output = settings.pop("output")
     if settings.pop("all_gpus"):
+        _undrawn(chart)
         return _ranked(models, settings, form, look, output)
     if output is not None:
         raise click.UsageError("-o is for --all-gpus: `fit` itself has --json and --format")
@@ -108,6 +109,8 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     if len(found) > 1:
         answers = asked(found, source_of(settings), "fit")
         beside(answers, [case.label for case in found], form, look)
+        known = [a.asked.report for a in answers if a.asked.report is not None]
+        draw_reports(chart if known else None, known, look)
         return worst(answers)
     with progress(models[0]) as callback:
         answer = api.fit(models[0], progress=callback, **settings)
@@ -118,6 +121,11 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
 
         draw(chart, fits(answer, unit=look.unit, lang=look.lang))
     return code(answer)
+
+
+def _undrawn(chart: str | None) -> None:
+    if chart is not None:
+        raise click.UsageError("--chart draws one card or a few; --all-gpus has -o FILE")
 
 
 def _ranked(
