@@ -60,10 +60,11 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "estimate",
     "view",
     "charts",
-    "fitting",
     "render",
     "remedies",
+    "fitting",
     "prepared",
+    "oom",
     "api",
     "requests",
     "jobs",
@@ -73,7 +74,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
 DOORS = {"__init__", "__main__"}  # may import anything
 # Report.__str__ and its notebook forms call the renderers, which read reports: the one cycle,
 # inside functions.
-ALLOWED = {("report", "render"), ("fitted", "render")}
+ALLOWED = {("report", "render"), ("report", "view"), ("fitted", "render")}
 HEAVY = {"torch", "numpy", "rich", "huggingface_hub", "httpx", "requests", "transformers", "yaml"}
 
 
@@ -157,7 +158,7 @@ UNASKED = {  # by a question: what it has no use for
     },
     "train": {"launch", "estimate.infer", "estimate.load", "evidence", "formats.gguf"},
 }
-MOST = {"load": 84, "infer": 148, "train": 220}  # modules of ours: a bound on what creeps back
+MOST = {"load": 95, "infer": 160, "train": 234}  # modules of ours: a bound on what creeps back
 # Of the standard library: what costs more than a millisecond and is not needed
 SLOW = {
     "shutil",

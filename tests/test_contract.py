@@ -29,7 +29,7 @@ from tests.packings import CONFIG, PARAMETERS
 from tests.sparse import write_repo, write_safetensors
 from tests.test_cli import weighbridge as process
 from weighbridge.cli.menu import COMMANDS, run
-from weighbridge.render import render
+from weighbridge.render import Look, render
 from weighbridge.sources import http
 
 # Reports of many kinds
@@ -522,7 +522,7 @@ def test_forms_of_one_answer(say):
         == say("load", LISTED, "--format", "auto")[1]
     )
     assert "8,030,261,248" in human
-    markdown = say("load", LISTED, "--format", "markdown")[1]
+    markdown = say("load", LISTED, "--format", "markdown", "--details")[1]
     assert markdown.count("| nf4 |") == 1
 
 
@@ -557,7 +557,8 @@ def test_numbers_are_never_cut_short():
     assert report.model.parameters > 10**12
     for width in (1, 20, 60, 80, 100, 119, 120):
         for explain in (False, True):
-            text = render(report, "human", unit="MiB", explain=explain, color=False, width=width)
+            look = Look(unit="MiB", details=True, explain=explain, width=width)
+            text = render(report, "human", look)
             assert "…" not in text
             assert f"{16 * report.model.parameters / 2**20:,.2f} MiB" in text
 

@@ -153,10 +153,10 @@ def test_cards_of_such_a_size_are_named_where_there_are_some(name, told):
 
 
 @pytest.mark.parametrize("task", ASK)
-@pytest.mark.parametrize("flag", ["--gpu", "--gpu-memory", "--ram"])
+@pytest.mark.parametrize("flag", ["--gpu-memory", "--ram"])
 def test_a_second_device_is_an_error(task, flag, capsys):
     """Not the last of them in silence."""
-    values = ["4090", "a100"] if flag == "--gpu" else ["24GiB", "80GiB"]
+    values = ["24GiB", "80GiB"]
     assert run([task, SMALL, flag, values[0], flag, values[1]]) == 2
     out = capsys.readouterr()
     assert not out.out

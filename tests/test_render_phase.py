@@ -3,7 +3,8 @@
 import pytest
 
 import weighbridge
-from weighbridge.render.markdown import markdown
+from tests.told import full
+from weighbridge.render import Look, render
 
 ASKED = [
     (weighbridge.load, {}, "phase load on the device"),
@@ -25,7 +26,7 @@ ASKED = [
 @pytest.mark.parametrize(("ask", "settings", "told"), ASKED)
 def test_the_table_names_its_phase(ask, settings, told):
     report = ask("llama-3.2-1b", **settings)
-    shown = next(d for d in report.devices if f"phase {d.peak_phase} " in markdown(report))
-    assert shown is not None
-    for text in (str(report), markdown(report), report._repr_html_()):
+    page = render(report, "markdown", Look(details=True))
+    assert any(f"phase {d.peak_phase} " in page for d in report.devices)
+    for text in (full(report), page, render(report, "html", Look(details=True))):
         assert told in text

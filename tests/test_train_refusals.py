@@ -14,7 +14,6 @@ from weighbridge.estimate.train import run
 from weighbridge.estimate.train import train as learn
 from weighbridge.gather import Options, gather, gather_config
 from weighbridge.model import resolve
-from weighbridge.render.human import human
 from weighbridge.settings.consistency import consistent
 from weighbridge.training.answer import capacity
 from weighbridge.training.phases import beside
@@ -176,7 +175,7 @@ def test_the_same_ranks_are_added_up_and_written_out_once():
     )
     with Profile() as seen:
         told = report.to_dict()
-        assert human(report)
+        assert str(report)
     assert sum(entry.callcount for entry in seen.getstats()) < 1_000_000
     first, *_, last, host = told["devices"]
     assert (first["index"], last["index"], host["kind"]) == (0, 2047, "host")

@@ -6,6 +6,7 @@ import pytest
 
 import weighbridge
 from tests import packings
+from tests.told import full
 from tests.sparse import write_repo
 from weighbridge.cli.menu import run
 from weighbridge.cli.options import exit_code
@@ -42,8 +43,8 @@ def test_a_pipeline_is_its_weights_and_cannot_be_said(pipeline, capsys):
     assert "launch" not in found.derived, "no AutoModel loads it"
     assert run(["infer", pipeline, "--gpu", CARD, "--check"]) == 4
     told = capsys.readouterr()
-    assert "Weights alone" in told.out
-    assert "missing   what" in told.out
+    assert "weights alone" in told.out
+    assert "not counted: what" in told.out
     assert "AutoModel" not in told.out
     assert "not counted" in told.err
 
@@ -111,7 +112,8 @@ def test_what_is_not_followed_is_said(model, words):
     assert any(words in line for line in found.warnings)
     for name in ("largest_context", "largest_batch_size", "max_concurrency", "kv_cache_tokens"):
         assert found.to_dict()["derived"][name] is None, "not known, which is not none"
-    assert "not known: something is not counted" in str(found)
+    assert "not known: something is not counted" in full(found)
+    assert f"not counted: {found.derived['not_counted'][0]}" in " ".join(str(found).split())
     assert weighbridge.load(model, gpu=CARD).verdict.fits == "yes"
     assert weighbridge.infer(model).verdict is None
     small = weighbridge.infer(model, gpu_memory="50MiB")

@@ -79,7 +79,17 @@ GPUS = """Three numbers belong to a device, each smaller than the one before:
   `iogpu.wired_limit_mb` changes
 
 A verdict compares the driver-level peak with the third, less `--headroom`. What other processes
-hold is not known here: say what is free with `--gpu-memory 20GiB`, alone or beside `--gpu`.
+hold is not known of a card that is named: say what is free with `--gpu-memory 20GiB`, alone or
+beside `--gpu`. Of the cards of this machine it is measured: `--gpu local` takes every card that is
+here and judges by what is free now; `--gpu-memory total` judges as if nobody else used them
+([doctor.md](doctor.md)).
+
+Cards that differ are named with a plus: `1x4090+1x3090`. Each is judged by its own memory, never
+by their sum, in the order in which they are named. An engine that splits evenly (tensor parallel,
+ranks of training) is held by the card that has least; llama.cpp deals layers by what each has free;
+`device_map="auto"` gives each card an even share or all that it has, and the last one what is left.
+Kernels are taken to be those of the card with least. Cards of two makers are refused: no program
+that we know splits a model over both.
 
 `read` figures were printed by a tool on such a part (the source is in `weighbridge gpus --json`).
 All others are `assumed`: an interval that holds every published reading of its kind. Old drivers

@@ -17,7 +17,7 @@ from weighbridge._version import __version__
 
 TYPE_CHECKING = False  # typing costs more to import than all that is here
 if TYPE_CHECKING:
-    from weighbridge.api import fit, infer, load, prepare, train
+    from weighbridge.api import explain_oom, fit, infer, load, prepare, train
     from weighbridge.errors import (
         BadFileError,
         GatedError,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         WeighbridgeError,
     )
     from weighbridge.fitted import Fit
+    from weighbridge.oom import Oom
     from weighbridge.prepared import Prepared
     from weighbridge.report import Report
     from weighbridge.trace.gpu import FakeGPU as FakeGPU
@@ -39,6 +40,8 @@ _HOMES = {
     "train": "api",
     "fit": "api",
     "prepare": "api",
+    "explain_oom": "api",
+    "Oom": "oom",
     "Prepared": "prepared",
     "Load": "workload",
     "Infer": "workload",
@@ -63,6 +66,7 @@ __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "Infer",
     "Load",
     "NotFoundError",
+    "Oom",
     "Prepared",
     "Report",
     "Train",
@@ -70,6 +74,7 @@ __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "UsageError",
     "WeighbridgeError",
     "__version__",
+    "explain_oom",
     "fit",
     "infer",
     "load",

@@ -9,7 +9,10 @@ from weighbridge.prepared import Prepared, asked, one_model, opened, serving
 from weighbridge.report import Report
 
 if TYPE_CHECKING:
+    import os
+
     from weighbridge.fitted import Fit
+    from weighbridge.oom import Oom
     from weighbridge.workload import Infer, Train
 
 Progress = Callable[[int, int], None]
@@ -249,3 +252,44 @@ def fit(
         then="weighbridge.fitting.answering",
     )
     return opened(model, options).fit(**given)
+
+
+def explain_oom(
+    text: "str | bytes | os.PathLike[str]",
+    model: Any = None,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> "Oom":
+    """Why memory ran out, from the message that was printed, and what to change.
+
+    Args:
+        text: the message or the log, as text or bytes; a path is read.
+        model: what ran, as for `load`, or what `prepare` gave: the message is then compared with
+            its estimate. None answers from the message alone.
+        settings: what is known of the run, as for `infer` and `train`; they rule over what the
+            log states. `task` is load, infer or train where the log does not tell.
+
+    Returns:
+        A frozen `Oom`; all sizes are bytes.
+
+    Raises:
+        weighbridge.errors.WeighbridgeError: no message that we know, a file that is no text, or a
+            model or settings that `infer` and `train` would refuse.
+    """
+    from weighbridge.oom import explained
+
+    options = Options(
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        offline=offline,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+    return explained(text, model, options, settings)

@@ -52,6 +52,13 @@ class Verdict:
     tight: bool = False  # it fits with less than a tenth of `usable_bytes` to spare
     tipped_by: str | None = None  # the component that tips it over; None where it fits
     nodes: int = 1  # machines that `count` devices stand in, at least
+    # Of cards that differ, in order: what can be used of each. All else is of the worst off
+    usable_each: tuple[int, ...] = ()
+
+    @property
+    def times(self) -> str:
+        """ "2 x " before the name; "" of one, and of cards that differ: their name tells all."""
+        return "" if self.count <= 1 or " + " in self.accelerator else f"{self.count} x "
 
     def turned(self, answer: Answer, reason: str, tipped_by: str | None = None) -> "Verdict":
         """The same with another answer, for a reason that is not in its intervals."""

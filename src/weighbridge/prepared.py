@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from weighbridge import catalogue
 from weighbridge.errors import (
@@ -35,12 +35,15 @@ from weighbridge.settings import checked, read
 from weighbridge.wording import clipped
 
 if TYPE_CHECKING:
-    from weighbridge.fitted import Fit
+    from weighbridge.fitted import Fit, Ranking
     from weighbridge.launch import Launch
     from weighbridge.workload import Infer, Load, Train
 
 OF_VALUES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 BROKEN = (*OF_VALUES, RecursionError, MemoryError)
+
+
+Asked = TypeVar("Asked", "Load", "Infer", "Train")
 
 
 class Serving(NamedTuple):
@@ -143,10 +146,12 @@ class Prepared:
         """
         from weighbridge.estimate.load import load
 
-        w: Load = asked("load", workload, settings)
+        typed: Load = asked("load", workload, settings)
+        w = self._meant(typed)
         model = self.model(base_model=w.base_model)
         with following(self.given):
-            return self._helped("load", w, partial(load, model), remedies, pinned)
+            report = self._helped("load", w, partial(load, model), remedies, pinned)
+            return _said(report, typed, w)
 
     def _helped(
         self,
@@ -162,15 +167,25 @@ class Prepared:
         report = answer(workload)
         if not remedies or report.verdict is None or report.verdict.fits == "yes":
             return report
-        from weighbridge.remedies import search  # of what does not fit
+        from weighbridge.remedies import Case, said, search  # of what does not fit
 
         def ask(changed: Any) -> Report:
             return (again or answer)(asked(task, changed, {}))
 
-        return replace(
-            report,
-            remedies=search(task, workload, report, ask, pinned=pinned),
+        case = Case(
+            task=task,
+            workload=workload,
+            report=report,
+            ask=ask,
+            pinned=said(workload) if pinned is None else frozenset(pinned),
+            loads=self._loads(),
         )
+        return replace(report, remedies=search(case))
+
+    def _loads(self) -> str:
+        """What a line of Python is told to load; "" of a config that is at hand."""
+        named = self.source.repo_id or self.source.reference
+        return named if isinstance(self.given, str | os.PathLike) else ""
 
     def infer(
         self,
@@ -221,16 +236,9 @@ class Prepared:
         pinned: Iterable[str] | None = None,
     ) -> Report:
         """Answers a question that `serving` has read."""
-        w = question.workload
-        w = replace(
-            w,
-            draft_model=_named("draft", w.draft_model, draft),
-            mmproj=_named("projector", w.mmproj, projector),
-        )
-        beside = {
-            "draft": self._beside(w.draft_model, draft),
-            "projector": self._beside(w.mmproj, projector),
-        }
+        typed, launched = question.workload, question.launched
+        meant = typed if launched is not None else self._meant(typed)
+        w, beside = self._with(meant, draft, projector)
         model = self.model(base_model=w.base_model)
 
         def answer(workload: "Infer", *, limits: bool = True) -> Report:
@@ -238,7 +246,29 @@ class Prepared:
 
         with following(self.given):
             again = partial(answer, limits=False)
-            return self._helped("infer", w, answer, remedies, pinned, again)
+            report = self._helped("infer", w, answer, remedies, pinned, again)
+            return _said(report, typed, w)
+
+    def briefly(self, workload: "Infer") -> Report:
+        """The answer of `infer` about peaks and verdict alone: nothing is searched for."""
+        w, beside = self._with(self._meant(asked("infer", workload, {})), None, None)
+        model = self.model(base_model=w.base_model)
+        with following(self.given):
+            return _served(model, Serving(w), beside, limits=False)
+
+    def _with(
+        self, w: "Infer", draft: "Prepared | None", projector: "Prepared | None"
+    ) -> "tuple[Infer, Mapping[str, Model | None]]":
+        """The workload, and the models that work beside this one."""
+        w = replace(
+            w,
+            draft_model=_named("draft", w.draft_model, draft),
+            mmproj=_named("projector", w.mmproj, projector),
+        )
+        return w, {
+            "draft": self._beside(w.draft_model, draft),
+            "projector": self._beside(w.mmproj, projector),
+        }
 
     def _beside(self, name: str | None, found: "Prepared | None") -> Model | None:
         """The model of that name, which works beside this one."""
@@ -268,12 +298,14 @@ class Prepared:
             weighbridge.errors.WeighbridgeError: bad settings, settings that contradict each other,
                 or a model outside our rules.
         """
-        w: Train = asked("train", workload, settings)
+        typed: Train = asked("train", workload, settings)
         from weighbridge.estimate.train import train  # a third of all modules
 
+        w = self._meant(typed)
         model = self.model(base_model=w.base_model)
         with following(self.given):
-            return self._helped("train", w, partial(train, model), remedies, pinned)
+            report = self._helped("train", w, partial(train, model), remedies, pinned)
+            return _said(report, typed, w)
 
     def fit(self, **settings: Any) -> "Fit":
         """Whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full training.
@@ -292,9 +324,34 @@ class Prepared:
 
         return fit(self, read_fit(settings), self._sized)
 
+    def gpus(self, **settings: Any) -> "Ranking":
+        """The cards of the catalogue for this model: what fits first, the smallest first.
+
+        Args:
+            settings: as for `weighbridge.fit`, without a card.
+        """
+        from weighbridge.fitting.asking import asked as read_fit
+        from weighbridge.fitting.ranking import gpus
+
+        return gpus(self, read_fit(settings, named=False))
+
     def _sized(self, reference: str) -> "Prepared":
         """Another model, of a bare size."""
         return opened(reference, self.options)
+
+    def _meant(self, w: Asked) -> Asked:
+        """The workload with the format that an everyday name of one stands for. What a packed
+        checkpoint declares is not packed again under its own name."""
+        if w.quantization is None:
+            return w
+        from weighbridge.quantization.everyday import meant
+
+        engine = getattr(w, "engine", "transformers")
+        declared = {(part.quantization or {}).get("quant_method") for part in self.source.parts}
+        if declared - {None}:
+            own = w.quantization.lower() in declared and engine == "transformers"
+            return replace(w, quantization=None) if own else w
+        return replace(w, quantization=meant(w.quantization, engine))
 
 
 def _served(
@@ -315,6 +372,16 @@ def _served(
         again = infer(model, replace(w, context=length), **beside, limits=limits)
         report = commanded.told_longest(again, length)
     return commanded.named(commanded.judged(report, launched, model), launched)
+
+
+def _said(report: Report, typed: Asked, meant: Asked) -> Report:
+    """The report, with a word on the format that a name was taken as."""
+    if typed.quantization is None or meant.quantization in (None, typed.quantization):
+        return report
+    from weighbridge.quantization.everyday import said
+
+    line = said(typed.quantization, meant.quantization or "")
+    return replace(report, warnings=(line, *report.warnings)) if line else report
 
 
 def _named(what: str, name: str | None, found: Prepared | None) -> str | None:

@@ -92,19 +92,21 @@ class Report:
         }
 
     def __str__(self) -> str:
-        from weighbridge.render.human import human
+        from weighbridge.render import render
 
-        return human(self)
+        return render(self, "human")
 
     def _repr_markdown_(self) -> str:
-        from weighbridge.render.markdown import markdown
+        from weighbridge.render import draw
+        from weighbridge.view import screen
 
-        return markdown(self)
+        return draw(screen(self)._replace(brief=()), "markdown")
 
     def _repr_html_(self) -> str:
-        from weighbridge.render.html import html
+        from weighbridge.render.html import part
+        from weighbridge.view import screen
 
-        return html(self)
+        return part(screen(self))
 
 
 def _bytes(b: Bytes) -> dict[str, int]:
@@ -242,6 +244,7 @@ def _verdict(v: "Verdict") -> dict[str, Any]:
         "tight": v.tight,
         "tipped_by": v.tipped_by,
         "nodes": v.nodes,
+        **({"usable_each_bytes": list(v.usable_each)} if v.usable_each else {}),
     }
 
 

@@ -16,6 +16,7 @@ from weighbridge.accelerators.names import find
 from weighbridge.accelerators.parts import parts
 from weighbridge.cli.menu import run
 from weighbridge.errors import UsageError
+from weighbridge.trace.card import card
 from weighbridge.units import GIB, MIB
 
 LLAMA = "llama-3.1-8b"
@@ -155,12 +156,17 @@ def test_equal_cards_that_others_use_differently_differ():
     assert found.room.low == 4178444288
 
 
-def test_total_and_free_of_each_kind_of_card():
-    told = Budget(choice=chosen("nvidia_smi_xml_t4"), headroom=MIB).accelerators()
-    usable = {"total": (15360 - 388 - 1) * MIB, "free": 13938 * MIB}
-    assert told == [{"name": "T4", "count": 1, "usable_bytes": usable}]
-    named = budget("4090:2", None, None).accelerators()
-    assert named[0]["count"] == 2 and named[0]["usable_bytes"]["free"] is None
+def test_headroom_is_left_of_what_is_free():
+    found = Budget(choice=chosen("torch_mem_get_info_x3"), headroom=MIB)
+    assert [b.low for b in found.each] == [8732147712 - MIB, 4178444288 - MIB, 8744402944 - MIB]
+    assert found.usable.low == found.of(1).low == found.of(7).low == 4178444288 - MIB
+    assert found.alone(2).usable == found.of(2)
+    assert [b.low for b in replaced(found.alike)] == [4178444288 - MIB] * 3
+    assert found.others > 6 * GIB and found.alone(0).others > 2 * GIB
+
+
+def replaced(found):
+    return [found.of(i) for i in range(found.choice.count)]
 
 
 # In a whole process: a program on PATH that prints what was published
@@ -181,6 +187,26 @@ def machine_with(tmp_path, monkeypatch):
     here.forget()
     yield put
     here.forget()
+
+
+@pytest.mark.parametrize("typed", ["local:2", "2x local", "local:0,1"])
+def test_local_takes_no_count(typed):
+    with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES"):
+        budget(typed, None, None)
+
+
+def test_cards_that_the_environment_hides_are_not_taken(machine_with, monkeypatch, capsys):
+    machine_with("nvidia_smi_xml_t4")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert run(["load", LLAMA, "--gpu", "local"]) == 2
+    assert "CUDA_VISIBLE_DEVICES leaves 0 of 1" in capsys.readouterr().err
+
+
+def test_a_fake_gpu_is_the_one_that_is_here(machine_with):
+    machine_with("nvidia_smi_xml_t4")
+    found, count = card("local")
+    assert (found.name, found.id, count) == ("Tesla T4", "nvidia-t4", 1)
+    assert found.total_memory == (15360 - 388) * MIB
 
 
 def test_load_infer_and_train_take_local(machine_with):
@@ -255,6 +281,23 @@ def test_doctor_shows_raw_and_understood_numbers(machine_with, capsys):
     assert told["host"]["total_bytes"] == ram.installed()
     assert {"torch", "transformers", "vllm"} <= set(told["packages"])
     assert answered(capsys, "-q") == f"{13939 * MIB}\n"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize(
+    "name", ["nvidia_smi_xml_t4", "nvidia_smi_xml_a100_mig", "nvidia_smi_no_driver"]
+)
+def test_doctor_keeps_to_the_width_of_the_terminal(machine_with, capsys, monkeypatch, name, width):
+    machine_with(name)
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert max(map(len, answered(capsys).splitlines())) <= width
+
+
+def test_doctor_in_other_forms_and_in_chinese(machine_with, capsys):
+    machine_with("nvidia_smi_xml_t4")
+    assert "一张加速卡" in answered(capsys, "--lang", "zh")
+    assert "| T4 |" in answered(capsys, "--format", "markdown").replace("  ", " ")
+    assert "<table" in answered(capsys, "--format", "html")
 
 
 def test_doctor_tells_no_id_of_the_machine(machine_with, capsys):
@@ -369,6 +412,18 @@ def test_what_llama_cpp_says_that_fits_does_fit():
             assert verdict("3090+3060", engine="llama.cpp", context=length).fits in answers
 
 
+@pytest.mark.parametrize("engine", ["transformers", "llama.cpp", "sglang"])
+@pytest.mark.parametrize("gpu", ["4090+3060", "3060+4090"])
+def test_the_longest_context_of_mixed_cards_fits_and_one_more_does_not(engine, gpu):
+    more = {"engine": engine, "gpu": gpu}
+    if engine == "sglang":
+        more["tensor_parallel_size"] = 2
+    most = weighbridge.infer(LLAMA, context=4096, **more).derived["largest_context"]
+    assert weighbridge.infer(LLAMA, context=most, **more).verdict.fits == "yes"
+    if most < 131072:
+        assert weighbridge.infer(LLAMA, context=most + 1, **more).verdict.fits != "yes"
+
+
 def test_device_map_fills_a_small_card_no_further_than_it_has():
     """29.5 GB over 4090 and 3060: half of it is more than the small one has."""
     device = weighbridge.load(LLAMA, dtype="float32").devices[0]
@@ -378,6 +433,22 @@ def test_device_map_fills_a_small_card_no_further_than_it_has():
     assert large.peak("driver").high < found.of(1).low
     assert verdict("3060+4090", weighbridge.load, dtype="float32").fits == "unknown"
     assert verdict("3060:2", weighbridge.load, dtype="float32").fits == "no"
+
+
+def test_the_screen_of_mixed_cards_is_of_the_one_that_decides(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["infer", LLAMA, "--gpu", "4090+3060", "--engine", "llama.cpp"]) == 0
+    found = capsys.readouterr().out
+    assert "fits on RTX 4090 + GeForce RTX 3060 12GB" in found and "2 x" not in found
+    assert "of 11.7" in found and "the tightest of 2 GPUs" in found and "weights 4." in found
+    run(["load", "llama-3.1-70b", "--gpu", "4090+3060"])
+    assert "23.5 + 11.7 is not 35.2 GiB" in " ".join(capsys.readouterr().out.split())
+
+
+def test_json_has_what_each_of_mixed_cards_gives():
+    told = weighbridge.load(LLAMA, gpu="3060+4090").to_dict()["verdict"]["usable_each_bytes"]
+    assert [round(n / GIB, 1) for n in told] == [11.7, 23.5]
+    assert "usable_each_bytes" not in weighbridge.load(LLAMA, gpu="4090:2").to_dict()["verdict"]
 
 
 def test_every_card_of_mixed_ones_counts():

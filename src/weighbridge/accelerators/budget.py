@@ -8,10 +8,8 @@ that differ are judged each by its own: `usable` is that of the one that gives l
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from weighbridge.accelerators.names import Card, Choice, find, least, sized
 from weighbridge.accelerators.parts import Part
@@ -86,21 +84,6 @@ class Budget:
         several = len(found) > 1
         return [(f"{len(c)} x {n}" if several and len(c) > 1 else n, c) for n, c in found.items()]
 
-    def accelerators(self) -> list[dict[str, Any]]:
-        """Each kind of device: its name, its count, and the bytes of one that can be used when it
-        is idle, and now where that was measured."""
-        if not self.choice.cards:
-            part = self.choice.part
-            usable = {"total": self.usable.low, "free": None}
-            return [{"name": part.name, "count": self.choice.count, "usable_bytes": usable}]
-        return [self._told(cards) for _, cards in self._kinds]
-
-    def _told(self, cards: Sequence[Card]) -> dict[str, Any]:
-        free = [self._left(c.free).low for c in cards if c.free is not None]
-        total = min(self._left(c.part.visible.bytes).low for c in cards)
-        usable = {"total": total, "free": min(free) if free else None}
-        return {"name": cards[0].part.name, "count": len(cards), "usable_bytes": usable}
-
     def _left(self, of: Bytes) -> Bytes:
         return Bytes(*(max(0, b - self.headroom) for b in of))
 
@@ -111,7 +94,7 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
         if headroom is not None:
             raise UsageError("--headroom needs --gpu or --gpu-memory")
         return None
-    if gpu is not None and gpu.strip().lower() == LOCAL:
+    if gpu is not None and is_local(gpu):
         found = _here(gpu_memory)
         return Budget(choice=found, headroom=_headroom(headroom, found.room))
     choice = find(gpu) if gpu is not None else Choice(part=sized(str(gpu_memory)))
@@ -126,14 +109,25 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
     return Budget(choice=choice, headroom=_headroom(headroom, choice.part.visible.bytes))
 
 
+def is_local(gpu: str) -> bool:
+    """Whether the cards of this machine are meant. Raises UsageError for some of them."""
+    typed = gpu.strip().lower()
+    if typed != LOCAL and re.match(rf"(\d+ *x *)?{LOCAL}\b", typed):
+        raise UsageError(
+            f"--gpu {gpu!r:.80}: local is every card that is here; CUDA_VISIBLE_DEVICES=0,1 "
+            "leaves some of them"
+        )
+    return typed == LOCAL
+
+
 def _here(memory: str | None) -> Choice:
     """The cards of this machine: by what is free of each, when idle, or by a size that is given."""
     from weighbridge.accelerators import local
 
     word = (memory or FREE).strip().lower()
     if word in (FREE, TOTAL):
-        return local.choice(idle=word == TOTAL)
-    found, given = local.choice(), sized(str(memory)).visible
+        return local.now(idle=word == TOTAL)
+    found, given = local.now(), sized(str(memory)).visible
     cards = tuple(
         replace(c, part=replace(c.part, visible=given), room=given.bytes, free=None)
         for c in found.cards

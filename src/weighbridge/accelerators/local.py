@@ -56,6 +56,17 @@ def memory() -> ram.Ram | None:
         return None
 
 
+_kept: dict[bool, tuple[Here, Choice]] = {}
+
+
+def now(*, idle: bool = False) -> Choice:
+    """The cards of this machine; the same ones as long as what is here is not asked anew."""
+    found, last = here(), _kept.get(idle)
+    if last is None or last[0] is not found:
+        _kept[idle] = last = (found, choice(idle=idle, found=found))
+    return last[1]
+
+
 def choice(*, idle: bool = False, found: Here | None = None, machine: Host | None = None) -> Choice:
     """All cards of this machine that one program can use. Raises UsageError where there is none."""
     found = here() if found is None else found
@@ -89,8 +100,9 @@ def none(found: Here) -> str:
 
 
 def silent(found: Here) -> str:
-    """What programs said that told no device; "" where none is installed."""
-    return "; ".join(f"{s.source}: {s.why}" for s in found.seen if s.why)
+    """What programs said that told no device, and what hid those that they told; "" where none is
+    installed."""
+    return "; ".join((*(f"{s.source}: {s.why}" for s in found.seen if s.why), *found.notes))
 
 
 def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:

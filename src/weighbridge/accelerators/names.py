@@ -93,13 +93,13 @@ def find(text: str) -> Choice:
     found = _device(typed)
     if found is not None:
         return found
-    if "+" in text:
-        _mixed(text, [one.strip() for one in text.split("+")[: MIXED + 1]])
     for pattern in COUNTS:
         match = pattern.fullmatch(typed)
         inner = _device(match["name"]) if match else None
         if match and inner:
             return _times(inner, int(match["count"]), text)
+    if "+" in text:  # which of them it is
+        _mixed(text, [one.strip() for one in text.split("+")[: MIXED + 1]])
     raise _unknown(text, typed)
 
 
@@ -142,9 +142,9 @@ def in_words(cards: Iterable[Card]) -> str:
     """What is assumed of cards that differ."""
     small = least(cards).part.name
     return (
-        "mixed cards are numbered as they are named, and judged each by its own memory, never by "
-        f"their sum; engines that split evenly are held by the {small}, whose kernels are taken "
-        "for all; llama.cpp splits by what each has, and device_map=auto fills them in turn"
+        "the cards differ: each is judged by its own memory, never by their sum. An even split is "
+        f"held by the {small}, whose kernels are taken for all; llama.cpp splits by what each has, "
+        "and device_map=auto fills them in the order named"
     )
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from weighbridge.charts.figure import Figure
     from weighbridge.report import Report
 
-FORMS = (".svg", ".html", ".png")
+FORMS = (".svg", ".png", ".html")
 
 
 def bar_svg(report: "Report", *, unit: str | None = None, lang: str = "en") -> str:
@@ -20,6 +20,14 @@ def bar_svg(report: "Report", *, unit: str | None = None, lang: str = "en") -> s
     from weighbridge.charts.svg import svg
 
     return svg(bars(report, unit=unit, lang=lang))
+
+
+def ready(form: str) -> None:
+    """Raises UsageError where a file of that form cannot be drawn here."""
+    if form == ".png":
+        from weighbridge.charts.png import ready as png_ready
+
+        png_ready()
 
 
 def drawn(figure: "Figure", form: str) -> bytes:

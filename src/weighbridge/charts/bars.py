@@ -2,16 +2,23 @@
 
 from collections.abc import Iterator
 
-from weighbridge.charts.canvas import Canvas, block
+from weighbridge.charts.canvas import Canvas, block, number
 from weighbridge.charts.figure import Bar, Bars, Group, Limit
 from weighbridge.charts.frame import DASHED, HAZE, MARGIN, SMALL, WIDE, named
 from weighbridge.charts.scale import apart, place
 from weighbridge.charts.text import cut, width
 
 THICK, ROW = 22, 40
-GUTTER = 220  # pixels of labels, at most
+GUTTER = 280  # pixels of labels, at most
 GROUP = 13  # size of a group's name
 GAP = 1.5  # between segments
+MARK = 16  # pixels of a verdict's sign
+MARKS = {  # drawn, as not every font has them: in a square of 9
+    "yes": "m0 5l3.5 4l5.5-9",
+    "no": "m0.5 0.5l8 8m0-8l-8 8",
+    "unknown": "m1 2.5q0-2.5 3.5-2.5q3.5 0 3.5 2.5q0 2-3.5 3v1.2m0 2v.8",
+}
+PEN = ' fill="none" stroke-width="1.8"'
 
 
 class Rows:
@@ -20,13 +27,17 @@ class Rows:
     def __init__(self, canvas: Canvas, plot: Bars) -> None:
         self.canvas, self.plot = canvas, plot
         every = [bar for group in plot.groups for bar in group.bars]
-        labels = max((width(b.label, SMALL, bold=True) for b in every), default=0)
+        labels = max((_label(b) for b in every), default=0)
         told = max((width(b.told, SMALL, bold=True) for b in every), default=0)
         self.left = MARGIN + min(GUTTER, labels) + 10
         self.right = WIDE - MARGIN - min(GUTTER, told) - 14
 
     def x(self, value: float) -> float:
         return self.left + place(self.plot.axis, value) * (self.right - self.left)
+
+
+def _label(bar: Bar) -> float:
+    return width(bar.label, SMALL, bold=True) + (MARK if bar.mark else 0)
 
 
 def bars(canvas: Canvas, plot: Bars, y: float) -> float:
@@ -89,8 +100,12 @@ def _limit(rows: Rows, limit: Limit, top: float, bottom: float) -> None:
 
 def _bar(rows: Rows, bar: Bar, y: float, limit: Limit | None) -> None:
     canvas = rows.canvas
-    label = cut(bar.label, SMALL, rows.left - MARGIN - 10, bold=bar.strong)
-    canvas.text(rows.left - 10, y + 15, label, size=SMALL, bold=bar.strong, anchor="end")
+    end = rows.left - 10
+    if bar.mark:
+        canvas.path(f"M{number(end - 9)} {number(y + 6)}{MARKS[bar.mark]}", "rule", PEN)
+        end -= MARK
+    label = cut(bar.label, SMALL, end - MARGIN, bold=bar.strong)
+    canvas.text(end, y + 15, label, size=SMALL, bold=bar.strong, anchor="end")
     at = 0.0
     for segment in bar.segments:
         x, end = rows.x(at), rows.x(at + segment.value)
@@ -102,10 +117,19 @@ def _bar(rows: Rows, bar: Bar, y: float, limit: Limit | None) -> None:
             for start, room in _free(x, wide, rows.x(limit.low) if limit else None):
                 if _inside(canvas, (start, y, room), segment.told, style):
                     break
-    if bar.low != bar.high:
+    if at > rows.plot.axis.high:
+        _cut_off(canvas, rows.x(at), y)
+    if bar.low != bar.high and bar.low < rows.plot.axis.high:
         canvas.whisker(y + THICK + 6, rows.x(bar.low), rows.x(bar.high))
     told = cut(bar.told, SMALL, WIDE - MARGIN - rows.right, bold=bar.strong)
     canvas.text(WIDE - MARGIN, y + 15, told, size=SMALL, bold=bar.strong, anchor="end")
+
+
+def _cut_off(canvas: Canvas, x: float, y: float) -> None:
+    """Two gaps near the end of a bar that is longer than the axis."""
+    for back in (14, 22):
+        ends = [(x - back + 4, y - 2), (x - back - 4, y + THICK + 2)]
+        canvas.line(ends, "edge", ' stroke-width="3.5"')
 
 
 def _free(x: float, wide: float, line: float | None) -> Iterator[tuple[float, float]]:

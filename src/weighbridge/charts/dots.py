@@ -9,6 +9,8 @@ from weighbridge.charts.frame import SMALL, Box
 from weighbridge.charts.lines import SHAPES
 from weighbridge.charts.text import cut, width
 
+TALL = 400  # pixels of the plot
+LINE = 16  # further off than so many pixels, a line leads from the dot to its name
 LONGEST = 180  # pixels of a name
 
 
@@ -24,16 +26,11 @@ class Area(NamedTuple):
 
 
 def dots(canvas: Canvas, plot: Dots, y: float) -> float:
-    box = Box(canvas, plot.x, plot.y, y + 26)
+    box = Box(canvas, plot.x, plot.y, y + 26, TALL)
     box.left += 10
     box.head()
     box.grid()
     taken = [Area(x - 5, y - 5, x + 5, y + 5) for x, y in (box.at(d.x, d.y) for d in plot.dots)]
-    if plot.base is not None:
-        box.limit(plot.base)
-        at, wide = box.up(plot.base.low), width(plot.base.label, SMALL, bold=True)
-        taken += [Area(box.right - wide - 8, at - 20, box.right, at + 2)]
-        taken += [Area(box.left, at - 2, box.right, at + 2)]
     for dot in plot.dots:
         x, y = box.at(dot.x, dot.y)
         style = plot.series[dot.series].style
@@ -51,13 +48,21 @@ def _name(box: Box, at: tuple[float, float], words: str, taken: list[Area]) -> N
         inside = inside and spot.top >= box.top and spot.bottom <= box.bottom
         if inside and not any(spot.meets(other) for other in taken):
             taken.append(spot)
+            _lead(box, at, spot)
             box.canvas.text(x, y, words, size=SMALL)
             return
 
 
+def _lead(box: Box, at: tuple[float, float], spot: Area) -> None:
+    x = min(max(at[0], spot.left), spot.right)
+    y = min(max(at[1], spot.top), spot.bottom)
+    if abs(x - at[0]) + abs(y - at[1]) > LINE:
+        box.canvas.line([at, (x, y)], "leader")
+
+
 def _around(x: float, y: float, wide: float) -> Iterator[tuple[float, float]]:
     """Baselines right, left, above and below a point, then further off."""
-    for far in (8, 14, 20):
+    for far in (8, 14, 20, 28, 38, 50, 64, 80, 96):
         yield x + far, y + 4
         yield x - far - wide, y + 4
         yield x - wide / 2, y - far

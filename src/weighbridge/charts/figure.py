@@ -57,6 +57,7 @@ class Bar(NamedTuple):
     high: float
     told: str  # the sum in words
     strong: bool = False  # the fullest
+    mark: str = ""  # a verdict: yes, no or unknown
 
 
 class Group(NamedTuple):
@@ -140,21 +141,22 @@ class Dot(NamedTuple):
 
 
 class Dots(NamedTuple):
-    """Named points. `base` is drawn as a line across."""
+    """Named points."""
 
     dots: tuple[Dot, ...]
     series: tuple[Series, ...]
     x: Axis
     y: Axis
-    base: Limit | None = None
 
 
 class Table(NamedTuple):
-    """The data in words and numbers. `words`: the leading columns that hold text."""
+    """The data in words and numbers. `words`: the leading columns that hold text; `caption`: the
+    unit of sizes."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     words: int = 1
+    caption: str = ""
 
 
 Plot = Bars | Areas | Lines | Dots

@@ -16,14 +16,14 @@ DASHED = ' stroke-width="1.8" stroke-dasharray="6 4"'
 class Box:
     """Pixels of a plot with two axes."""
 
-    def __init__(self, canvas: Canvas, x: Axis, y: Axis, top: float) -> None:
+    def __init__(self, canvas: Canvas, x: Axis, y: Axis, top: float, high: float = HIGH) -> None:
         self.canvas, self.x, self.y, self.top = canvas, x, y, top
         self.left = MARGIN + max(width(t.text, SMALL) for t in y.ticks) + 8
-        self.right, self.bottom = WIDE - MARGIN - 4, top + HIGH
+        self.right, self.bottom = WIDE - MARGIN - 4, top + high
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         across = self.left + place(self.x, x) * (self.right - self.left)
-        return across, self.bottom - place(self.y, y) * HIGH
+        return across, self.bottom - place(self.y, y) * (self.bottom - self.top)
 
     def up(self, y: float) -> float:
         return self.at(self.x.low, y)[1]

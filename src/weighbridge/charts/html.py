@@ -7,13 +7,14 @@ from weighbridge.charts.svg import svg
 
 SHEET = """
 :root{{color-scheme:light dark}}
-body{{margin:1.5rem auto;max-width:800px;padding:0 1rem;background:{page.light};color:{ink.light};
+body{{margin:1.5rem auto;max-width:860px;padding:0 1rem;background:{page.light};color:{ink.light};
 font:14px/1.5 system-ui,sans-serif}}
 div{{overflow-x:auto;margin-top:1.5rem}}
 table{{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px}}
 caption{{text-align:left;padding-bottom:.4rem;color:{faint.light}}}
-th,td{{padding:.25rem .7rem .25rem 0;text-align:right;border-bottom:1px solid {grid.light};
-white-space:nowrap}}
+th,td{{padding:.25rem .55rem .25rem 0;text-align:right;border-bottom:1px solid {grid.light};
+vertical-align:bottom}}
+td{{white-space:nowrap}}
 .w{{text-align:left}}
 @media (prefers-color-scheme:dark){{body{{background:{page.dark};color:{ink.dark}}}
 caption{{color:{faint.dark}}}th,td{{border-color:{grid.dark}}}}}
@@ -26,8 +27,12 @@ def html(figure: Figure) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{clean(figure.title)}</title>\n<style>{SHEET.format(**PAINTS)}</style>\n</head>\n"
         f'<body>\n<figure style="margin:0">\n{svg(figure)}</figure>\n'
-        f'<div tabindex="0">{table(figure.table, figure.title)}</div>\n</body>\n</html>\n'
+        f'<div tabindex="0">{table(figure.table, _caption(figure))}</div>\n</body>\n</html>\n'
     )
+
+
+def _caption(figure: Figure) -> str:
+    return ". ".join(filter(None, (figure.title, figure.table.caption)))
 
 
 def table(data: Table, caption: str) -> str:

@@ -102,4 +102,4 @@ def _table(
             error = _error(predicted.driver, measured.driver)
             rows.append((label, say("predicted"), *map(unit.exact, predicted), error))
     head = ("head.what", "head.side", *(f"head.{level}" for level in LEVELS), "head.error")
-    return Table(say.each(*head), tuple(rows), 2)
+    return Table(say.each(*head), tuple(rows), 2, say("sizes", unit=unit.name))

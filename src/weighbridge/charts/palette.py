@@ -39,6 +39,7 @@ PAINTS: dict[str, Paint] = {
     "faint": Paint("fill", "#59636e", "#a3adb8"),
     "shade": Paint("fill", "#f2f4f6", "#1d2126"),
     "grid": Paint("stroke", "#d5dae0", "#353c44"),
+    "leader": Paint("stroke", "#8a94a0", "#77828e"),
     "rule": Paint("stroke", "#1c2126", "#e4e7ea"),
     "edge": Paint("stroke", "#ffffff", "#14171a"),
     "limit": Paint("stroke", "#b3261e", "#ff8a80"),

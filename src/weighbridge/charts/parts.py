@@ -52,22 +52,24 @@ def sums(phase: Phase) -> Sums:
     return found
 
 
-def chosen(every: Iterable[Sums]) -> tuple[str, ...]:
-    """At most MOST parts, those that are largest anywhere; in the order of NAMES."""
+def chosen(every: Iterable[Sums], count: int = MOST) -> tuple[str, ...]:
+    """At most `count` parts, those that are largest anywhere; in the order of NAMES."""
     bars = list(every)
     fullest = max((s.total() for s in bars), default=0)
     most: Sums = Counter()
     for s in bars:
         most |= s
     most.pop("other", None)
-    large = [name for name, n in most.most_common(MOST) if n * LEAST >= fullest and n]
+    large = [name for name, n in most.most_common(count) if n * LEAST >= fullest and n]
     return tuple(name for name in dict.fromkeys(NAMES.values()) if name in large)
 
 
-def series(names: Sequence[str], say: Say, *, frozen: bool) -> tuple[Series, ...]:
-    """One for each part, and one for the others."""
-    free = [s for s in range(MOST) if s not in {STYLES.get(n) for n in names}]
-    used: set[int] = set()
+def series(
+    names: Sequence[str], say: Say, *, frozen: bool, taken: Iterable[int] = ()
+) -> tuple[Series, ...]:
+    """One for each part, and one for the others; none in a style that is taken."""
+    used = set(taken)
+    free = [s for s in range(MOST) if s not in {STYLES.get(n) for n in names} | used]
     found = []
     for name in names:
         style = STYLES.get(name, -1)

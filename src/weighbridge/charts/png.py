@@ -12,13 +12,9 @@ SHARP = 2.0  # pixels of the file for one of the picture
 LETTER = '<svg xmlns="http://www.w3.org/2000/svg" width="24" height="24">{}</svg>'
 
 
-def available() -> bool:
-    return find_spec("resvg_py") is not None
-
-
-def png(figure: Figure) -> bytes:
-    """The light picture. Raises UsageError where the library or every font is lacking."""
-    if not available():
+def ready() -> None:
+    """Raises UsageError where the library or every font is lacking."""
+    if find_spec("resvg_py") is None:
         raise UsageError("PNG needs resvg-py: pip install 'weighbridge[png]', or name a .svg file")
     if _drawn(LETTER.format('<text x="2" y="20" font-size="20">M</text>')) == _drawn(
         LETTER.format("")
@@ -27,6 +23,11 @@ def png(figure: Figure) -> bytes:
             "no font is installed here, and a PNG without words is of no use: install one "
             "(apt-get install fonts-dejavu), or name a .svg file"
         )
+
+
+def png(figure: Figure) -> bytes:
+    """The light picture."""
+    ready()
     return _drawn(svg(figure), zoom=SHARP)
 
 

@@ -1,21 +1,23 @@
-"""Quality against size: a dot for each format, as llama.cpp's tables are drawn.
+"""Quality against size: a dot for each format, as llama.cpp's articles draw it.
 
 Values of different sources are not comparable (other texts, other windows); what each loses
-against its own baseline is. So the axis is the value itself for one source, and the loss in percent
-for several.
+against its own baseline is. So the axis is the loss in percent; of a metric whose baseline is zero
+(a divergence) it is the value itself. It is logarithmic: good formats differ by little.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from weighbridge.charts import scale
-from weighbridge.charts.figure import MOST, Axis, Dot, Dots, Figure, Limit, Series, Table
+from weighbridge.charts.figure import MOST, Axis, Dot, Dots, Figure, Series, Table
 from weighbridge.charts.messages import Say
 from weighbridge.errors import UsageError
-from weighbridge.units import GIB
 
-WIDE = 3  # values that span more than so many times their least have a logarithmic axis
-ROOM = 1.04  # beyond the values
+WIDE = 3  # sizes that span more than so many times their least have a logarithmic axis
+BESIDE = 1.2  # the same, on a logarithmic axis of sizes, where names stand beside dots
+ROOM = 1.1  # beyond the values
+LEAST = 0.01  # percent: the smallest loss that is drawn
+BITS = 64  # of a weight, at most: greater sizes are bytes
 
 
 class Quality(NamedTuple):
@@ -37,25 +39,25 @@ def quality(
         raise UsageError(f"no published {metric} of {model} is known; there is nothing to draw")
     say = Say(lang)
     sources = list(dict.fromkeys(r.source for r in records))
-    alone = len(sources) == 1
-    bytes_ = all(r.size >= GIB / 64 for r in records)
-    unit = scale.unit(max(r.size for r in records)) if bytes_ else None
-    ys = [r.value if alone else _loss(r) for r in records]
-    base = Limit(*2 * (records[0].baseline if alone else 0.0,), _base(records[0], say, alone=alone))
+    unit = scale.unit(max(r.size for r in records)) if records[0].size >= BITS else None
+    losses = [loss(r) for r in records]
+    floor = max(LEAST, min((x for x in losses if x > 0), default=LEAST) / 2)
+    dots = (
+        Dot(r.size, max(x, floor), r.format, sources.index(r.source) % MOST)
+        for r, x in zip(records, losses, strict=True)
+    )
+    told = metric if not records[0].baseline else say("axis.loss", metric=metric)
     plot = Dots(
-        tuple(
-            Dot(r.size, y, r.format, sources.index(r.source) % MOST)
-            for r, y in sorted(zip(records, ys, strict=True), key=lambda pair: pair[0].size)
-        ),
+        tuple(sorted(dots)),
         tuple(Series(s, i) for i, s in enumerate(sources[:MOST])),
         _sizes(records, unit, say),
-        _values([*ys, base.low], metric if alone else say("axis.loss", metric=metric)),
-        base,
+        scale.ratios(told, floor / ROOM, max(max(losses), 2 * floor) * ROOM),
     )
+    edge = (say("edge"),) if min(losses) < floor else ()
     return Figure(
         title=say("title.quality", metric=metric, model=model),
         answer="",
-        notes=(say("lower", source="; ".join(sources)),),
+        notes=(say("lower", source="; ".join(sources)), *edge),
         description=say("described.dots", metric=metric),
         plots=(plot,),
         table=_table(records, unit, metric, say),
@@ -63,30 +65,19 @@ def quality(
     )
 
 
-def _loss(r: Quality) -> float:
-    """Percent above the baseline; nothing where it is below, which is noise."""
-    return max(0.0, 100 * (r.value / r.baseline - 1))
-
-
-def _base(r: Quality, say: Say, *, alone: bool) -> str:
-    return say(
-        "baseline", name=r.baseline_format, value=f"{r.baseline:.4g}" if alone else ""
-    ).strip()
+def loss(r: Quality) -> float:
+    """Percent above the baseline, nothing where it is below, which is noise; or the value."""
+    return max(0.0, 100 * (r.value / r.baseline - 1)) if r.baseline else r.value
 
 
 def _sizes(records: Sequence[Quality], unit: scale.Unit | None, say: Say) -> Axis:
-    most = max(r.size for r in records) * ROOM
+    low, high = min(r.size for r in records), max(r.size for r in records)
+    label = say("axis.size", unit=unit.name) if unit else say("axis.bits")
+    if high > WIDE * low:
+        return scale.ratios(label, low / BESIDE, high * BESIDE, unit.size if unit else 1)
     if unit is not None:
-        return scale.memory(say("axis.size", unit=unit.name), most, unit)
-    return scale.plain(say("axis.bits"), 0, most)
-
-
-def _values(values: Sequence[float], label: str) -> Axis:
-    low, high = min(values), max(values)
-    if low > 0 and high > WIDE * low:
-        return scale.ratios(label, low / ROOM, high * ROOM)
-    room = (high - low or high or 1) * 0.06
-    return scale.plain(label, max(0.0, low - room) if low >= 0 else low - room, high + room)
+        return scale.memory(label, high * ROOM, unit)
+    return scale.plain(label, 0, high * ROOM)
 
 
 def _table(records: Sequence[Quality], unit: scale.Unit | None, metric: str, say: Say) -> Table:
@@ -100,10 +91,10 @@ def _table(records: Sequence[Quality], unit: scale.Unit | None, metric: str, say
             r.format,
             unit.exact(r.size) if unit else f"{r.size:.2f}",
             f"{r.value:.4f}",
-            f"{100 * (r.value / r.baseline - 1):+.2f} %",
+            f"{100 * (r.value / r.baseline - 1):+.2f} %" if r.baseline else "",
             r.source,
         )
         for r in sorted(records, key=lambda r: -r.size)
     )
-    beyond = say("baseline", name=records[0].baseline_format, value="").strip()
+    beyond = say("head.against", name=records[0].baseline_format)
     return Table((*head, beyond, say("head.source")), tuple(rows))

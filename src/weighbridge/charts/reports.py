@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ROWS = 24  # that are drawn; the table has all
 AXES = {"gpu": "axis.card", "host": "axis.host", "disk": "axis.disk"}
+SHARE = 1  # the style of what one device holds of a model that is dealt out
 NARROW = 0.02  # of what can be had: an interval of less is told as one size
 WORDS = 2  # columns of words in the table
 
@@ -34,6 +35,10 @@ class Rows(NamedTuple):
     unit: scale.Unit
     names: tuple[str, ...]
     series: tuple[Series, ...]
+
+    @property
+    def caption(self) -> str:
+        return self.say("sizes", unit=self.unit.name)
 
 
 def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figure:
@@ -56,6 +61,7 @@ def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figu
 def _plots(report: "Report", found: Sequence[Shared], rows: Rows) -> Iterator[Bars]:
     """The accelerators, then the host, which has a scale of its own."""
     split = _split(report, rows)
+    shown = (*rows.series, Series(rows.say("share"), SHARE)) if split else rows.series
     for kind in ("gpu", "host", "disk"):
         some = [s for s in found if s.device.kind == kind]
         if some:
@@ -63,7 +69,7 @@ def _plots(report: "Report", found: Sequence[Shared], rows: Rows) -> Iterator[Ba
             groups = (*split, *drawn) if kind == "gpu" else tuple(drawn)
             label = rows.say(AXES[kind], unit=rows.unit.name)
             axis = scale.memory(label, furthest(groups), rows.unit)
-            yield Bars(groups, rows.series, axis, more)
+            yield Bars(groups, shown, axis, more)
 
 
 def title(report: "Report", say: Say) -> str:
@@ -184,12 +190,21 @@ def _group(shared: Shared, rows: Rows, groups: int) -> Group:
     """All phases of a device; of many devices the fullest alone."""
     device = shared.device
     peak = max(device.phases, key=lambda p: (p.needed.expected, p.needed.high))
-    phases = device.phases if groups * len(device.phases) <= ROWS else (peak,)
+    phases = tuple(_distinct(device)) if groups * len(device.phases) <= ROWS else (peak,)
     drawn = (
         bar(p, rows, rows.say.named("phase", p.name), strong=p is peak and len(phases) > 1)
         for p in phases
     )
     return Group(shared.label, tuple(drawn), shared.limit)
+
+
+def _distinct(device: Device) -> Iterator[Phase]:
+    """Phases of the host that need as much as the one before are not drawn again."""
+    before: Bytes | None = None
+    for phase in device.phases:
+        if device.kind == "gpu" or phase.needed != before:
+            yield phase
+        before = phase.needed
 
 
 def _drawn(groups: Sequence[Group], found: Sequence[Shared], rows: Rows) -> tuple[list[Group], str]:
@@ -225,7 +240,7 @@ def _split(report: "Report", rows: Rows) -> tuple[Group, ...]:
         return ()
     each = v.per_device
     told = span(each, rows.say, rows.unit)
-    part = Segment(len(rows.series) - 1, each.expected, rows.say("share"))
+    part = Segment(len(rows.series), each.expected, rows.say("share"))
     one = Bar(rows.say("share"), (part,), each.low, each.high, told, strong=True)
     label = rows.say("gpu.share", count=v.count)
     return (Group(label, (one,), limit(v, rows.say, rows.unit)),)
@@ -257,4 +272,4 @@ def _table(found: Sequence[Shared], rows: Rows) -> Table:
             words = (shared.label, say.named("phase", phase.name))
             lines.append((*words, *map(unit.exact, cells), usable))
     named = (*say.each(*head), *(s.name for s in rows.series), *say.each(*ends))
-    return Table(named, tuple(lines), WORDS)
+    return Table(named, tuple(lines), WORDS, rows.caption)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from weighbridge.charts.figure import Axis, Tick
-from weighbridge.units import UNITS, human
+from weighbridge.units import UNITS
 
 STEPS = (1, 2, 5, 10)  # times a power of ten
 AIM = 6  # ticks
@@ -29,8 +29,8 @@ class Unit(NamedTuple):
         return f"{self.number(nbytes)} {self.name}"
 
     def exact(self, nbytes: float) -> str:
-        """Two decimals, for tables."""
-        return human(round(nbytes), self.name)
+        """Two decimals, without the unit: for tables."""
+        return f"{nbytes / self.size:,.2f}"
 
 
 def unit(most: float, asked: str | None = None) -> Unit:
@@ -58,14 +58,12 @@ def plain(label: str, low: float, high: float) -> Axis:
     return Axis(label, low, high, tuple(ticks))
 
 
-def ratios(label: str, low: float, high: float) -> Axis:
-    """A logarithmic axis with 1, 2 and 5 of each power of ten; none of them: the ends."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    values = [m * 10.0**e for e in range(first, last + 1) for m in STEPS[:3]]
-    inside = [v for v in values if low <= v <= high]
-    if len(inside) < 2:
-        inside = [low, high]
-    return Axis(label, low, high, tuple(Tick(v, _plain(v)) for v in inside), log=True)
+def ratios(label: str, low: float, high: float, size: int = 1) -> Axis:
+    """A logarithmic axis with 1, 2, 3, 5 and 7 times powers of ten of a unit of that `size`."""
+    first, last = math.floor(math.log10(low / size)), math.ceil(math.log10(high / size))
+    values = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 3, 5, 7)]
+    inside = tuple(Tick(v * size, _plain(v)) for v in values if low <= v * size <= high)
+    return Axis(label, low, high, inside, log=True)
 
 
 def given(label: str, values: Iterable[float]) -> Axis:
@@ -80,10 +78,11 @@ def given(label: str, values: Iterable[float]) -> Axis:
 
 
 def place(axis: Axis, value: float) -> float:
-    """Where a value lies: 0 at the axis's low end, 1 at its high end."""
+    """Where a value lies: 0 at the axis's low end, 1 at its high end, and never beyond."""
+    value = min(max(value, axis.low), axis.high)
     if axis.log:
         span = math.log(axis.high / axis.low)
-        return math.log(max(value, axis.low) / axis.low) / span
+        return math.log(value / axis.low) / span
     return (value - axis.low) / (axis.high - axis.low)
 
 

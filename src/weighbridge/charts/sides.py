@@ -172,14 +172,19 @@ def _limit(report: "Report", found: Sequence["Report"], say: Say, unit: scale.Un
 def _points(lines: dict[Hashable, list["Report"]], along: str, say: Say, unit: scale.Unit) -> Table:
     ends = say.each(*ENDS)
     rows = (
-        (str(label), f"{r.workload[along]:,}", *_cells(r, unit))
+        (str(label), f"{r.workload[along]:,}", *cells(r, unit))
         for label, some in lines.items()
         for r in sorted(some, key=lambda r: int(r.workload[along]))
     )
-    return Table((say("head.what"), along.replace("_", "-"), *ends), tuple(rows))
+    return Table(
+        (say("head.what"), along.replace("_", "-"), *ends),
+        tuple(rows),
+        1,
+        say("sizes", unit=unit.name),
+    )
 
 
-def _cells(report: "Report", unit: scale.Unit) -> tuple[str, ...]:
+def cells(report: "Report", unit: scale.Unit) -> tuple[str, ...]:
     b, v = peak(report), report.verdict
     usable = unit.exact(v.usable_bytes) if v is not None and v.count else ""
     return (unit.exact(b.expected), unit.exact(b.low), unit.exact(b.high), usable)
@@ -187,14 +192,14 @@ def _cells(report: "Report", unit: scale.Unit) -> tuple[str, ...]:
 
 def _beside(found: Sequence["Report"], say: Say, unit: scale.Unit) -> Figure:
     """The peak of each, in parts; those of one card below one line."""
-    phases = [_peak_phase(r) for r in found]
+    phases = [peak_phase(r) for r in found]
     names = parts.chosen(map(parts.sums, phases))
     rows = reports.Rows(say, unit, names, parts.series(names, say, frozen=False))
     shown = found[: reports.ROWS]
     together: dict[Limit | None, list[Bar]] = {}
-    for report, phase in zip(shown, phases, strict=False):
+    for report in shown:
         one = _limit(report, found, say, unit)
-        together.setdefault(one, []).append(_row(report, phase, found, rows))
+        together.setdefault(one, []).append(held_in(report, rows, _label(report, found)))
     groups = tuple(Group("", tuple(some), one) for one, some in together.items())
     left = len(found) - len(shown)
     axis = scale.memory(say("axis.card", unit=unit.name), reports.furthest(groups), unit)
@@ -206,15 +211,18 @@ def _beside(found: Sequence["Report"], say: Say, unit: scale.Unit) -> Figure:
         plots=(Bars(groups, rows.series, axis, f"+ {left}" if left else ""),),
         table=Table(
             (say("head.what"), *say.each(*ENDS)),
-            tuple((_label(r, found), *_cells(r, unit)) for r in found),
+            tuple((_label(r, found), *cells(r, unit)) for r in found),
+            1,
+            rows.caption,
         ),
         lang=say.lang,
     )
 
 
-def _row(report: "Report", phase: Phase, found: Sequence["Report"], rows: reports.Rows) -> Bar:
-    """In parts; in one where a device holds a share of them."""
-    one = reports.bar(phase, rows, _label(report, found), strong=False)
+def held_in(report: "Report", rows: reports.Rows, label: str) -> Bar:
+    """The fullest phase in parts; in one where a device holds a share of them."""
+    phase = peak_phase(report)
+    one = reports.bar(phase, rows, label, strong=False)
     held = peak(report)
     if held.expected != phase.at("driver").expected:
         share = one.segments[-1]._replace(
@@ -225,7 +233,7 @@ def _row(report: "Report", phase: Phase, found: Sequence["Report"], rows: report
     return one._replace(low=held.low, high=held.high, told=told)
 
 
-def _peak_phase(report: "Report") -> Phase:
+def peak_phase(report: "Report") -> Phase:
     def full(d: Device) -> tuple[bool, int]:
         return d.kind == "gpu", d.peak("driver").expected
 

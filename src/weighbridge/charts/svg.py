@@ -86,4 +86,4 @@ def _placed(found: Sequence[Series], y: float) -> Iterator[tuple[float, float, S
 def _described(figure: Figure) -> str:
     """The description, and the data as lines."""
     rows = (" | ".join(row) for row in (figure.table.head, *figure.table.rows))
-    return "\n".join([figure.description, *rows])
+    return "\n".join(filter(None, [figure.description, figure.table.caption, *rows]))

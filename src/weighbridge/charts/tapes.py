@@ -140,4 +140,4 @@ def _table(devices: Sequence[tuple[str, Lines]], say: Say, unit: scale.Unit) -> 
         for name, pair in most.items():
             rows.append((label, say.named("phase", name), *map(unit.exact, pair)))
     head = say.each("head.device", "head.phase", "head.allocated", "head.reserved")
-    return Table(head, tuple(rows), 2)
+    return Table(head, tuple(rows), 2, say("sizes", unit=unit.name))

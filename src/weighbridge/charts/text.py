@@ -6,6 +6,8 @@ them fits in each.
 
 import unicodedata
 
+from weighbridge.wording import printable
+
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 # Thousandths of the size, of the signs from " " to "~"
 WIDTHS = (
@@ -21,8 +23,8 @@ SQUARE = 1000  # every other sign, at most
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float:
-    """Pixels that `text` takes at most."""
-    units = sum(_units(c) for c in text)
+    """Pixels that `text` takes at most, as it is written: without control characters."""
+    units = sum(_units(c) for c in printable(text))
     return units * size / 1000 * (BOLD if bold else 1)
 
 
@@ -34,6 +36,7 @@ def _units(c: str) -> int:
 
 def cut(text: str, size: float, room: float, *, bold: bool = False) -> str:
     """`text`, or its beginning and an ellipsis where it is wider than `room`."""
+    text = printable(text)
     if width(text, size, bold=bold) <= room:
         return text
     while text and width(f"{text}…", size, bold=bold) > room:

@@ -1,13 +1,12 @@
 """weighbridge doctor [FILE]"""
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from weighbridge.cli.options import FORMS, columns, output_form, writable
+from weighbridge.cli.options import SCREENS, look_of, output_form, writable
 
 if TYPE_CHECKING:
     from weighbridge.diagnosis import Diagnosis
@@ -16,11 +15,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", required=False)
 @click.option("--torch", is_flag=True, help="Ask torch as well: it takes memory of each GPU.")
-@click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True)
-@click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
+@click.option("--lang", type=click.Choice(["en", "zh"]), help="Default: that of LANG.")
+@click.option("--format", "form", type=click.Choice(SCREENS), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option("-q", "--quiet", is_flag=True, help="Free bytes of each accelerator, one a line.")
-def doctor(file: str | None, torch: bool, lang: str, form: str, as_json: bool, quiet: bool) -> None:
+def doctor(
+    file: str | None, torch: bool, lang: str | None, form: str, as_json: bool, quiet: bool
+) -> None:
     """What is here: accelerators, host memory, versions, and what is missing.
 
     FILE (or - for stdin) is what nvidia-smi, rocm-smi, system_profiler or another such program
@@ -74,11 +75,10 @@ def _quietly(found: "Diagnosis") -> None:
             click.echo((one.card.free or one.card.part.visible.bytes).low)
 
 
-def _shown(found: "Diagnosis", form: str, lang: str) -> None:
-    from weighbridge.render.terminal import terminal
+def _shown(found: "Diagnosis", form: str, lang: str | None) -> None:
+    from weighbridge.render import draw
     from weighbridge.view.doctor import screen
 
-    told = screen(found, lang)
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    color = sys.stdout.isatty() and not plain
-    click.echo(writable(terminal(told, width=columns(), color=color)), nl=False, color=color)
+    look = look_of({"unit": None, "details": False, "explain": False, "lang": lang}, form)
+    text = draw(screen(found, look.lang), form, look)
+    click.echo(writable(text), nl=False, color=look.color)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.cli.chart import chart_file, chart_option, draw
 from weighbridge.cli.options import FORMS, output_form
 from weighbridge.wording import safe_json
 
@@ -24,6 +25,7 @@ NEAR = {"allocated": 0.005, "reserved": 0.02}  # what we hold ourselves to
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option("--history", is_flag=True, help="Compare every allocation, in order.")
 @click.option("-o", "--output", metavar="FOLDER", help="Write each record there, as JSON.")
+@chart_option
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json: a record a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Target; allocated bytes, measured, predicted.")
@@ -42,6 +44,7 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     from weighbridge.measure.run import measure as measured
     from weighbridge.measure.target import targets
 
+    chart = chart_file(asked)
     chosen = targets(asked["target"], asked["arguments"])
     form = output_form(form, as_json=as_json, quiet=quiet)
     records: list[Record] = []
@@ -55,6 +58,10 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
             code = result.code
     if form in ("human", "markdown") and records:
         click.echo("\n".join(_shown(records, form)))
+    if chart is not None and records:
+        from weighbridge.charts.pairs import pairs
+
+        draw(chart, pairs(records))
     return code
 
 

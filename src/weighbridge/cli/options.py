@@ -2,20 +2,22 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
+    from weighbridge.render import Look
     from weighbridge.report import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
-ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
-WIDTH = 120  # columns, where there is no terminal
+ASCII = str.maketrans({"─": "-", "│": "|", "·": "-"})
+WIDTH = 80  # columns, where there is no terminal
 CODES = {"yes": 0, "no": 1, "unknown": 4}
 FORMS = ("auto", "human", "json", "markdown", "quiet")
+SCREENS = (*FORMS[:-1], "html", "quiet")  # of answers about a model
 
 
 def _apply(command: F, options: list[Callable[[F], F]]) -> F:
@@ -36,6 +38,14 @@ def once(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) ->
 
 
 ONCE: Mapping[str, Any] = {"multiple": True, "callback": once}
+
+
+def gathered(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> Any:
+    """The values of an option that may be given several times: None, one, or all of them."""
+    return given if len(given) > 1 else given[0] if given else None
+
+
+EACH: Mapping[str, Any] = {"multiple": True, "callback": gathered}
 
 
 def source_options(command: F) -> F:
@@ -68,7 +78,7 @@ def device_options(command: F) -> F:
             click.option(
                 "--gpu",
                 metavar="NAME[:COUNT]",
-                **ONCE,
+                **EACH,
                 help="Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', '4090+3090', "
                 "p5.48xlarge, local (what is here)...",
             ),
@@ -119,9 +129,17 @@ def output_options(command: F) -> F:
             click.option(
                 "--unit", type=click.Choice(["GiB", "GB", "MiB"]), help="One unit for all sizes."
             ),
+            click.option(
+                "--details", is_flag=True, help="All components, levels, phases and formats."
+            ),
             click.option("--explain", is_flag=True, help="Show each number's arithmetic."),
             click.option(
-                "--format", "form", type=click.Choice(FORMS), default="auto", show_default=True
+                "--lang",
+                type=click.Choice(["en", "zh"]),
+                help="Language of the screen. Default: on a terminal, that of LANG; else en.",
+            ),
+            click.option(
+                "--format", "form", type=click.Choice(SCREENS), default="auto", show_default=True
             ),
             click.option("--json", "as_json", is_flag=True, help="Same as --format json."),
             click.option("-q", "--quiet", is_flag=True, help="One number: the peak in bytes."),
@@ -139,16 +157,72 @@ def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
     return "human" if form == "auto" else form
 
 
-def show(report: "Report", form: str, *, unit: str | None, explain: bool) -> None:
+def look_of(settings: dict[str, Any], form: str) -> "Look":
+    """Takes from the settings of a command what is about the screen."""
+    from weighbridge.render import Look
+
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return Look(
+        unit=settings.pop("unit"),
+        details=settings.pop("details"),
+        explain=settings.pop("explain"),
+        lang=settings.pop("lang") or language(),
+        width=columns(),
+        color=sys.stdout.isatty() and not plain,
+        plain=form == "human" and not _has_signs(),
+    )
+
+
+def show(report: "Report", form: str, look: "Look") -> None:
     """Data to stdout, warnings to stderr."""
     from weighbridge.render import render
 
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    color = sys.stdout.isatty() and not plain
-    text = render(report, form, unit=unit, explain=explain, color=color, width=columns())
-    click.echo(writable(text), nl=False, color=color)
-    if form not in ("json", "markdown"):
+    click.echo(writable(render(report, form, look)), nl=False, color=look.color)
+    if form not in WHOLE:
         warn(report)
+
+
+def verdicts(reports: "Sequence[Report]", *, check: bool) -> int:
+    """The exit code of several answers: that of the worst."""
+    codes = {exit_code(report, check=check) for report in reports}
+    return next(code for code in (1, 4, 0) if code in codes)
+
+
+def beside(answers: "Sequence[Any]", labels: "Sequence[str]", form: str, look: "Look") -> None:
+    """Several answers to stdout, each warning once to stderr."""
+    from weighbridge.render.beside import render
+
+    click.echo(writable(render(answers, labels, form, look)), nl=False, color=look.color)
+    if form not in WHOLE:
+        for line in dict.fromkeys(line for answer in answers for line in answer.warnings):
+            _warned(line)
+
+
+def source_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Takes from the settings of a command what says where a model comes from."""
+    return {name: settings.pop(name) for name in SOURCE}
+
+
+SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code")
+WHOLE = ("json", "markdown", "html")  # forms that hold the warnings
+
+
+def language() -> str:
+    """That of the terminal; in a pipe, English."""
+    named = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    first = next(filter(None, named), "")
+    return "zh" if sys.stdout.isatty() and first.lower().startswith("zh") else "en"
+
+
+def _has_signs() -> bool:
+    """Whether stdout can write the signs of a screen: a Windows console may have none."""
+    from weighbridge.render.terminal import SIGNS
+
+    try:
+        SIGNS.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def columns() -> int:
@@ -164,10 +238,14 @@ def columns() -> int:
 
 def warn(report: "Report | Fit") -> None:
     """Warnings, on stderr."""
+    for line in report.warnings:
+        _warned(line)
+
+
+def _warned(line: str) -> None:
     from weighbridge.wording import printable, redacted
 
-    for line in report.warnings:
-        click.echo(f"warning: {printable(redacted(line))}", err=True)
+    click.echo(f"warning: {printable(redacted(line))}", err=True)
 
 
 def writable(text: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from weighbridge.cli.chart import chart_file, chart_option, draw
+from weighbridge.cli.files import writable, write
 from weighbridge.cli.options import FORMS, ONCE, output_form
 
 
@@ -32,6 +34,7 @@ from weighbridge.cli.options import FORMS, ONCE, output_form
 @click.option(
     "--snapshot", metavar="FILE", type=click.Path(), help="For PyTorch's memory viewer: .pickle."
 )
+@chart_option
 @click.option("--unit", type=click.Choice(["GiB", "GB", "MiB"]), help="One unit for all sizes.")
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
@@ -67,7 +70,8 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
     drawn = _form(options["timeline"])
     for name in ("timeline", "snapshot"):
-        _writable(f"--{name}", options[name])
+        writable(f"--{name}", options[name])
+    chart = chart_file(options)
     launch = launchers.read([script, *arguments], module=options["module"])
     settings = scripts.Settings(
         gpu=options["gpu"],
@@ -92,11 +96,16 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     if drawn is not None:
         from weighbridge.trace.timeline import timeline
 
-        _write(options["timeline"], drawn(timeline(report, gpu.tapes)).encode())
+        write(options["timeline"], drawn(timeline(report, gpu.tapes)).encode())
+    if chart is not None:
+        from weighbridge.charts.tapes import tapes
+        from weighbridge.trace.timeline import timeline
+
+        draw(chart, tapes(timeline(report, gpu.tapes), unit=options["unit"]))
     if options["snapshot"] is not None:
         from weighbridge.trace.timeline import snapshot
 
-        _write(options["snapshot"], snapshot(gpu.tape))
+        write(options["snapshot"], snapshot(gpu.tape))
     sys.stdout.flush()
     click.echo(render(report, form, unit=options["unit"]), nl=False)
     return report.program.exit_code
@@ -123,24 +132,6 @@ def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
     if suffix not in KINDS:
         raise click.UsageError(f"--timeline {path}: the name ends in .html or .json")
     return KINDS[suffix]
-
-
-def _writable(flag: str, path: str | None) -> None:
-    """What could not be written is said before the script runs."""
-    if path is None:
-        return
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise click.UsageError(f"{flag} {path}: there is no folder {folder}")
-    if os.path.isdir(path):
-        raise click.UsageError(f"{flag} {path} is a folder; name a file")
-    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
-        raise click.UsageError(f"{flag} {path} cannot be written")
-
-
-def _write(path: str, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from weighbridge.engines.table import engine
-from weighbridge.errors import UsageError
+from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.fitted import NAMES
 from weighbridge.settings import FIT, INFER, LOAD, TRAIN, read
 from weighbridge.settings.consistency import OF_ADAPTERS, consistent
@@ -47,8 +47,8 @@ class Asked:
     extra: Mapping[str, Any] = field(default_factory=dict)  # of the question `about` alone
 
 
-def asked(given: Mapping[str, Any]) -> Asked:
-    """Raises UsageError for what no question of `fit` has."""
+def asked(given: Mapping[str, Any], *, named: bool = True) -> Asked:
+    """Raises UsageError for what no question of `fit` has. `named`: it is about one card."""
     settings = {n: v for n, v in given.items() if v is not None and v is not False}
     about = settings.pop("for", settings.pop("for_", None))
     own = {n: settings.pop(n, None) for n in ("max", "smallest")}
@@ -58,7 +58,10 @@ def asked(given: Mapping[str, Any]) -> Asked:
     most = _one_of("max", own["max"], MAX)
     if most and own["smallest"]:
         raise UsageError("--max and --smallest are two questions: ask one of them")
-    _device(settings, own["smallest"])
+    if named:
+        _device(settings, own["smallest"])
+    elif "gpu" in settings or "gpu_memory" in settings:
+        raise UsageError("--all-gpus asks about every card: leave --gpu and --gpu-memory out")
     return Asked(
         settings=settings,
         about=_one_of("for", about, NAMES) or (MAX[most][1][0] if most else "infer"),
@@ -89,16 +92,24 @@ def _unknown(name: str) -> str:
     return f"fit has no setting {name!r:.80}; {near}"
 
 
-def _device(settings: Mapping[str, Any], smallest: Any) -> None:
+def _device(settings: dict[str, Any], smallest: Any) -> None:
+    """The card that was named; without one, what this machine has."""
     if smallest in ("gpu", "instance"):
         if "gpu" in settings:
             raise UsageError(f"--smallest {smallest} looks for the card: leave --gpu out")
         return
-    if "gpu" not in settings and "gpu_memory" not in settings:
+    if "gpu" in settings or "gpu_memory" in settings:
+        return
+    from weighbridge.accelerators.budget import budget
+
+    try:
+        budget("local", None, None)
+    except WeighbridgeError:
         raise UsageError(
-            "name the card that it is to fit: --gpu 4090, --gpu a100-80gb:2, or "
-            "--gpu-memory 24GiB; `weighbridge gpus` lists them"
-        )
+            "name the card that it is to fit, since this machine has none: --gpu 4090, "
+            "--gpu a100-80gb:2 or --gpu-memory 24GiB; `weighbridge gpus` lists them"
+        ) from None
+    settings["gpu"] = "local"
 
 
 def workload(name: str, a: Asked, inference: str) -> Any:

@@ -12,7 +12,7 @@ screen.py         what a person sees                            messages/  its s
 record.py         the answer
 """
 
-from weighbridge.oom.explain import explain_oom
+from weighbridge.oom.explain import explained
 from weighbridge.oom.record import Oom
 
-__all__ = ["Oom", "explain_oom"]
+__all__ = ["Oom", "explained"]

@@ -28,6 +28,14 @@ LOW = 0.8
 LEAST_SEGMENT = 2 * MIB  # the allocator's smallest: such a request says nothing
 LONG = 16_384  # tokens of a context whose cache is larger than many a model
 
+USUAL = ("weights_too_big", "activations", "other_process", "host_memory")
+POSSIBLE = {  # where nothing tells, by the program
+    "llama.cpp": ("kv_cache_too_big", "weights_too_big", "compute_buffer"),
+    "ollama": ("weights_too_big", "kv_cache_too_big", "compute_buffer"),
+    "tensorrt-llm": ("kv_cache_too_big", "weights_too_big", "activations"),
+    "sglang": ("kv_cache_too_big", "request_slots"),
+    "jax": ("activations", "weights_too_big", "other_process"),
+}
 PLACES = {
     "optimizer": "optimizer_states",
     "cuda_graph": "cuda_graphs",
@@ -52,9 +60,7 @@ def judge(found: Found, settings: Mapping[str, Any]) -> Judged:
         judged = rule(found, known)
         if judged is not None:
             return judged
-    return Judged(
-        None, "unknown", "unknown", ("weights_too_big", "activations", "kv_cache_too_big")
-    )
+    return Judged(None, "unknown", "unknown", POSSIBLE.get(found.tool, USUAL))
 
 
 def _says(cause: str, why: str = "", *others: str) -> Rule:
@@ -78,6 +84,12 @@ def _share(known: Mapping[str, Any], found: Found) -> float | None:
         if isinstance(value, int | float):
             return float(value)
     return None
+
+
+def _serves(found: Found, known: Mapping[str, Any]) -> bool:
+    """Whether a server ran that takes a share of the device before it answers."""
+    engine = known.get("engine") or found.engine
+    return engine in ("vllm", "sglang") or (_share(known, found) or 0) > HIGH
 
 
 def _started_short(found: Found, known: Mapping[str, Any]) -> Judged | None:
@@ -158,7 +170,7 @@ def _bare(found: Found, known: Mapping[str, Any]) -> Judged | None:
         return Judged("host_memory", "wsl", "likely", ("weights_too_big", "other_process"))
     if found.place:
         return _place(found, known)
-    if (_share(known, found) or 0) > HIGH or found.engine in ("vllm", "sglang"):
+    if _serves(found, known):
         return Judged(
             "utilization_set_too_high", "outside_share", "likely", ("cuda_graphs", "other_process")
         )
@@ -227,17 +239,20 @@ def _first(found: Found, known: Mapping[str, Any]) -> Judged | None:
     return Judged("device_limit", "first_allocation", "computed", ("other_process",))
 
 
+def _capped(found: Found) -> bool:
+    """Whether a limit that the message prints is what was reached. MPS prints its own always."""
+    allowed, mine, requested = found.size("allowed"), held(found), found.size("requested") or 0
+    if not allowed or mine is None or found.tool == "torch-mps":
+        return False
+    return (found.size("free") or 0) >= requested or mine + requested > allowed
+
+
 def _free(found: Found, known: Mapping[str, Any]) -> Judged | None:
     """There is room, and it is refused: a limit that somebody or the driver set."""
     free, requested = found.size("free"), found.size("requested")
-    allowed, mine = found.size("allowed"), held(found)
-    if (
-        allowed
-        and mine is not None
-        and mine + (requested or 0) > allowed
-        and "mps" not in found.wording
-    ):
-        return Judged("memory_fraction_cap", "cap.said", "said", figures={"allowed": allowed})
+    if _capped(found):
+        figures = {"allowed": found.size("allowed") or 0}
+        return Judged("memory_fraction_cap", "cap.said", "said", figures=figures)
     if free is None or requested is None or free < requested:
         return None
     share = share_between(found)
@@ -298,7 +313,7 @@ def _weights(found: Found, known: Mapping[str, Any]) -> Judged | None:
 
 def _serving(found: Found, known: Mapping[str, Any]) -> Judged | None:
     """A server has laid out its cache, and what comes beside it has no room."""
-    if found.engine not in ("vllm", "sglang") and (_share(known, found) or 0) <= HIGH:
+    if not _serves(found, known):
         return None
     return Judged(
         "utilization_set_too_high", "outside_share", "likely", ("cuda_graphs", "activations")

@@ -10,7 +10,6 @@ from weighbridge.oom.sizes import read_size
 from weighbridge.oom.surroundings import engine_of, place_of, stated_in
 from weighbridge.oom.text import Log, log
 from weighbridge.oom.wordings import FIELDS, LISTED, N_CTX, TORCH, WORDINGS, Field, Wording, packed
-from weighbridge.units import GIB, MIB
 
 AHEAD = 6000  # characters of one message: fifteen listed processes are 900
 BEHIND = 20_000  # of the log that leads to it
@@ -25,7 +24,7 @@ def read(text: str, name: str = "the text") -> Found:
     """What `text` says. Raises BadFileError where no message is in it."""
     pasted = log(text)
     wording, at = _recognised(pasted, name)
-    lines = "\n".join(pasted.lines)
+    lines, near = "\n".join(pasted.lines), pasted.around(at, NEAR)
     ahead = pasted.packed[at : at + AHEAD]
     message = pasted.packed[max(at - HEAD, 0) : at + AHEAD]
     parsed = {
@@ -40,8 +39,8 @@ def read(text: str, name: str = "the text") -> Found:
         tool="torch-rocm" if rocm and wording.tool == "torch" else wording.tool,
         parsed=parsed,
         engine=engine_of(wording, text),
-        place=place_of(pasted.around(at, NEAR)),
-        windows=bool(re.search(WINDOWS, text)),
+        place=place_of(near),
+        windows=bool(re.search(WINDOWS, near)),
         virtual="/mnt/c/" in text or "WSL" in text or "microsoft-standard" in text,
         hint=next((name for name in RESERVE if name in message), ""),
         stated=stated_in(lines),

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from weighbridge.errors import BadFileError
 from weighbridge.units import MIB
 
-MOST = 16 * MIB  # bytes of a log; the message is at its end
+MOST = 4 * MIB  # bytes of a log; the message is at its end
 LONGEST_LINE = 60  # columns: a shorter line was not wrapped by a terminal (assumed)
+WIDEST = 4000  # characters of one line that are searched for what a program was doing
 SAMPLE = 4096  # bytes that are looked at to tell text from other files
 CUT = f"longer than {MOST // MIB} MiB; give the end of the log: tail -n 2000 FILE | ... -"
 
 MARKS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8"))
 COLORS = re.compile(r"\x1b\[[0-9;?]{0,20}[A-Za-z]")
-ESCAPED = re.compile(r'\\(?:r\\n|n|t|"|/)')
+ESCAPED = (("\\r\\n", "\n"), ("\\n", "\n"), ("\\t", "\t"), ('\\"', '"'))  # as JSON has them
 # What stands before a line of a message: [rank0]:, worker-5:, (EngineCore pid=316), vllm-1  |,
 # ERROR 06-05 06:18:13 [core.py:390]. Each part is bounded, and none can match in two ways.
 PREFIX = re.compile(
@@ -45,7 +46,8 @@ class Log:
     def around(self, at: int, lines: int) -> str:
         """The lines about a place of `packed`."""
         here = bisect_right(self.starts, at) - 1
-        return "\n".join(self.lines[max(here - lines, 0) : here + lines])
+        near = self.lines[max(here - lines, 0) : here + lines]
+        return "\n".join(line[-WIDEST:] for line in near)
 
 
 def decoded(raw: bytes, name: str = "the text") -> str:
@@ -68,15 +70,10 @@ def log(text: str) -> Log:
     """`text` without colours, escapes, borders and prefixes."""
     if "\x1b" in text:
         text = COLORS.sub("", text)
-    lines = [_line(line) for line in text.splitlines()]
-    own = "\n".join(lines)
-    if "\\n" in own or '\\"' in own:
-        lines = ESCAPED.sub(_unescaped, own).split("\n")
+    for escaped, sign in ESCAPED:
+        text = text.replace(escaped, sign)
+    lines = [_line(line) for line in text.splitlines() if line and not line.isspace()]
     return Log(tuple(lines), *_packed(lines))
-
-
-def _unescaped(found: "re.Match[str]") -> str:
-    return {"n": "\n", "r": "\n", "t": "\t"}.get(found[0][1], found[0][1])
 
 
 def _line(line: str) -> str:

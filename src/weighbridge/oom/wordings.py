@@ -11,9 +11,9 @@ gpu_model_runner.py; sglang srt/model_executor; ggml/src of llama.cpp; ollama ll
 kernel's mm/oom_kill.c; and the messages of tests/oom/messages.jsonl, each with its thread.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cache
-from re import Pattern, compile
 
 from weighbridge.oom.sizes import SIZE
 
@@ -40,11 +40,18 @@ class Field:
 
 # The order decides where several are in one log: what says most comes first.
 WORDINGS = (
-    Wording("vllm-sampler", "vllm", (r"when warming up sampler with \d{1,9} dummy requests",), ("vllm",)),
     Wording(
-        "vllm-kv-bytes", "vllm", (r"max seq len \(\d{1,12}\), \(?[\d.]{1,20} [KMGT]iB KV cache",), ("vllm",)
+        "vllm-sampler", "vllm", (r"when warming up sampler with \d{1,9} dummy requests",), ("vllm",)
     ),
-    Wording("vllm-kv-tokens", "vllm", (r"number of tokens that can be stored in KV cache",), ("vllm",)),
+    Wording(
+        "vllm-kv-bytes",
+        "vllm",
+        (r"max seq len \(\d{1,12}\), \(?[\d.]{1,20} [KMGT]iB KV cache",),
+        ("vllm",),
+    ),
+    Wording(
+        "vllm-kv-tokens", "vllm", (r"number of tokens that can be stored in KV cache",), ("vllm",)
+    ),
     Wording("vllm-startup", "vllm", (r"on startup is less than desired GPU memory",), ("vllm",)),
     Wording("vllm-no-blocks", "vllm", (r"No available memory for the cache blocks",), ("vllm",)),
     Wording(
@@ -68,13 +75,23 @@ WORDINGS = (
             r"maxTokensInPagedKvCache must be large enough",
         ),
     ),
-    Wording("onnxruntime", "onnxruntime", (r"Failed to allocate memory for requested buffer of size",), ("bare",)),
+    Wording(
+        "onnxruntime",
+        "onnxruntime",
+        (r"Failed to allocate memory for requested buffer of size",),
+        ("bare",),
+    ),
     Wording("ggml-pinned", "llama.cpp", (r"[\d.,]{1,20} [KMGT]iB of pinned memory",), ("ggml",)),
-    Wording("ggml-cpu", "llama.cpp", (r"ggml_backend_cpu_buffer_type_alloc_buffer: failed",), ("ggml",)),
+    Wording(
+        "ggml-cpu", "llama.cpp", (r"ggml_backend_cpu_buffer_type_alloc_buffer: failed",), ("ggml",)
+    ),
     Wording(
         "ggml-vulkan",
         "llama.cpp",
-        (r"Device memory allocation of size \d{1,20} failed", r"Requested buffer size exceeds device"),
+        (
+            r"Device memory allocation of size \d{1,20} failed",
+            r"Requested buffer size exceeds device",
+        ),
         ("ggml",),
     ),
     Wording(
@@ -86,7 +103,12 @@ WORDINGS = (
         ),
         ("ggml",),
     ),
-    Wording("ggml-cuda-pool", "llama.cpp", (r"out of memory.{0,200}? cuMem(?:SetAccess|Create|Map)\(",), ("ggml",)),
+    Wording(
+        "ggml-cuda-pool",
+        "llama.cpp",
+        (r"out of memory.{0,200}? cuMem(?:SetAccess|Create|Map)\(",),
+        ("ggml",),
+    ),
     Wording(
         "ggml-metal",
         "llama.cpp",
@@ -102,14 +124,37 @@ WORDINGS = (
         (r"model requires more system memory", r"llama runner process.{0,200}? cudaMalloc failed"),
         ("ollama",),
     ),
-    Wording("torch-cuda-malloc-async", "torch", (r"Allocation on device \d{0,4} would exceed allowed",), ("async",)),
+    Wording(
+        "torch-cuda-malloc-async",
+        "torch",
+        (r"Allocation on device \d{0,4} would exceed allowed",),
+        ("async",),
+    ),
     Wording("torch-mps", "torch-mps", (r"MPS backend out of memory",), ("mps",)),
-    Wording("torch-mps-buffer", "torch-mps", (r"Invalid buffer size: [\d.]{1,20} [KMGT]i?B",), ("mps",)),
-    Wording("ipex-block-limit", "torch-xpu", (r"can NOT allocate memory block with size larger",), ("torch",)),
-    Wording("torch-xpu", "torch-xpu", (r"XPU out of memory.{0,40}? Tried to allocate",), ("torch",)),
-    Wording("torch-npu", "torch-npu", (r"NPU out of memory.{0,40}? Tried to allocate",), ("torch",)),
-    Wording("torch", "torch", (r"Tried to allocate [\d.]{1,20} (?:[KMGT]iB|bytes)[.(\s]",), ("torch",)),
-    Wording("torch-cpu", "host", (r"DefaultCPUAllocator: (?:not enough|can't allocate) memory",), ("bare",)),
+    Wording(
+        "torch-mps-buffer", "torch-mps", (r"Invalid buffer size: [\d.]{1,20} [KMGT]i?B",), ("mps",)
+    ),
+    Wording(
+        "ipex-block-limit",
+        "torch-xpu",
+        (r"can NOT allocate memory block with size larger",),
+        ("torch",),
+    ),
+    Wording(
+        "torch-xpu", "torch-xpu", (r"XPU out of memory.{0,40}? Tried to allocate",), ("torch",)
+    ),
+    Wording(
+        "torch-npu", "torch-npu", (r"NPU out of memory.{0,40}? Tried to allocate",), ("torch",)
+    ),
+    Wording(
+        "torch", "torch", (r"Tried to allocate [\d.]{1,20} (?:[KMGT]iB|bytes)[.(\s]",), ("torch",)
+    ),
+    Wording(
+        "torch-cpu",
+        "host",
+        (r"DefaultCPUAllocator: (?:not enough|can't allocate) memory",),
+        ("bare",),
+    ),
     Wording(
         "dataloader",
         "host",
@@ -118,7 +163,12 @@ WORDINGS = (
             r"DataLoader worker \(pid.{0,20}?\) is killed by signal: (?:Bus error|Killed)",
         ),
     ),
-    Wording("nccl", "nccl", (r"NCCL WARN Cuda failure.{0,4}? 'out of memory'", r"Failed to CUDA calloc"), ("bare",)),
+    Wording(
+        "nccl",
+        "nccl",
+        (r"NCCL WARN Cuda failure.{0,4}? 'out of memory'", r"Failed to CUDA calloc"),
+        ("bare",),
+    ),
     Wording(
         "jax",
         "jax",
@@ -129,10 +179,18 @@ WORDINGS = (
         ),
         ("jax",),
     ),
-    Wording("tensorflow", "tensorflow", (r"OOM when allocating tensor with shape",), ("tensorflow",)),
-    Wording("mlx", "mlx", (r"Attempting to allocate \d{1,20} bytes which is greater than",), ("mlx",)),
-    Wording("numpy", "host", (r"Unable to allocate [\d.]{1,20} [KMGT]iB for an array",), ("numpy",)),
-    Wording("cublas-status", "torch", (r"CUBLAS_STATUS_ALLOC_FAILED", r"HIPBLAS_STATUS_ALLOC_FAILED")),
+    Wording(
+        "tensorflow", "tensorflow", (r"OOM when allocating tensor with shape",), ("tensorflow",)
+    ),
+    Wording(
+        "mlx", "mlx", (r"Attempting to allocate \d{1,20} bytes which is greater than",), ("mlx",)
+    ),
+    Wording(
+        "numpy", "host", (r"Unable to allocate [\d.]{1,20} [KMGT]iB for an array",), ("numpy",)
+    ),
+    Wording(
+        "cublas-status", "torch", (r"CUBLAS_STATUS_ALLOC_FAILED", r"HIPBLAS_STATUS_ALLOC_FAILED")
+    ),
     Wording(
         "cuda-error",
         "torch",
@@ -150,11 +208,22 @@ WORDINGS = (
     Wording(
         "exit-137",
         "host",
-        (r"OOMKilled", r"(?:exit(?:ed)?|return)[ a-z]{0,16}?(?:code|status)[ :=]{0,3}137", r"^Killed$"),
+        (
+            r"OOMKilled",
+            r"(?:exit(?:ed)?|return)[ a-z]{0,16}?(?:code|status)[ :=]{0,3}137",
+            r"^Killed$",
+        ),
         ("exit",),
     ),
-    Wording("other", "", (r"[Oo]ut of memory", r"OUT_OF_MEMORY", r"OutOfMemory")),
-)  # fmt: skip
+    Wording(
+        "other",
+        "",
+        (
+            r"(?:[Ee]rror|ERROR|[Ff]ailed|FATAL|[Ee]xception).{0,40}? [Oo]ut of memory",
+            r"OUT_OF_MEMORY|OutOfMemory(?:Error|Exception)",
+        ),
+    ),
+)
 
 _MIB = r"(\d{1,12}(?:[.,]\d{1,6})?)"  # a figure without its unit, which is MiB
 _GIB = r"([\d.]{1,20})"
@@ -200,7 +269,12 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("estimated_max_model_len", r"estimated maximum model length is (\d{1,12})", "count"),
         Field("device", r"on device (?:cuda|xpu|hip|npu):(\d{1,4})", "count", before=True),
         Field("free_bytes", rf"on device (?:\w{{2,5}}:\d{{1,4}})? \({_GIB}/", "GiB", before=True),
-        Field("capacity_bytes", rf"on device [\w:]{{0,10}}\([\d.]{{1,20}}/{_GIB} GiB\)", "GiB", before=True),
+        Field(
+            "capacity_bytes",
+            rf"on device [\w:]{{0,10}}\([\d.]{{1,20}}/{_GIB} GiB\)",
+            "GiB",
+            before=True,
+        ),
         Field("utilization", r"GPU memory utilization \(([\d.]{1,20}),", "number"),
         Field("desired_bytes", rf"GPU memory utilization \([\d.]{{1,20}}, {SIZE}\)"),
         Field("dummy_requests", r"sampler with (\d{1,9}) dummy", "count"),
@@ -224,8 +298,15 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("device", r"current device: (\d{1,4}),", "count"),
         Field("buffer", r"failed to allocate ([A-Za-z]{1,16}\d{0,4}) buffer of size", "text"),
         Field("kv_bytes", rf"KV self size = {SIZE}", before=True),
-        Field("allocated_bytes", rf"allocated buffer, size = {SIZE}, \({_MIB}/", "MiB", before=True),
-        Field("capacity_bytes", rf"allocated buffer, size = {SIZE}, \([\d.]{{1,20}}/{_MIB}\)", "MiB", before=True),
+        Field(
+            "allocated_bytes", rf"allocated buffer, size = {SIZE}, \({_MIB}/", "MiB", before=True
+        ),
+        Field(
+            "capacity_bytes",
+            rf"allocated buffer, size = {SIZE}, \([\d.]{{1,20}}/{_MIB}\)",
+            "MiB",
+            before=True,
+        ),
     ),
     "ollama": (
         Field("needed_host_bytes", rf"more system memory \({SIZE}\)"),
@@ -261,7 +342,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("shmem_rss_bytes", rf"shmem-rss:{SIZE}"),
     ),
     "exit": (Field("exit_code", r"(137)", "count"),),
-}  # fmt: skip
+}
 
 LISTED = rf"Process (\d{{1,12}}) has {SIZE} memory in use"
 N_CTX = (
@@ -272,15 +353,18 @@ N_CTX = (
 TORCH = (
     ("torch-npu", r"\(NPU \d"),
     ("torch-1.0..1.3", rf"{SIZE} cached\)?"),
-    ("torch-1.10..2.0", r"reserved in total.{0,90}?max_split_size_mb|cuda.OutOfMemoryError.{0,160}?reserved in total"),
+    (
+        "torch-1.10..2.0",
+        r"reserved in total.{0,90}?max_split|cuda.OutOfMemoryError.{0,160}?reserved in total",
+    ),
     ("torch-1.4..1.9", r"reserved in total"),
     ("torch-2.1", r"total capacty of"),
     ("torch-2.4..", r"torch.OutOfMemoryError|private pools|PYTORCH_ALLOC_CONF"),
     ("torch-2.2..", r""),
-)  # fmt: skip
+)
 
 
 @cache
-def packed(pattern: str) -> "Pattern[str]":
+def packed(pattern: str) -> re.Pattern[str]:
     """`pattern` as it is searched: without the spaces that it is written with."""
-    return compile(pattern.replace(" ", ""))
+    return re.compile(pattern.replace(" ", ""))

@@ -1,21 +1,39 @@
 """Renderers: a report in, a string out. Nothing here prints, computes or opens a file.
 
+    json, quiet             of the report itself
+    human, markdown, html   of its screen (weighbridge.view), which holds all words
+
 `RENDERERS` names the module of each format; a renderer is imported when it is asked for.
 """
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from weighbridge.report import Report
+    from weighbridge.view.records import Screen
 
 RENDERERS = {
-    "human": "weighbridge.render.human:human",
     "json": "weighbridge.render.as_json:as_json",
-    "markdown": "weighbridge.render.markdown:markdown",
     "quiet": "weighbridge.render.quiet:quiet",
+    "human": "weighbridge.render.terminal:human",
+    "markdown": "weighbridge.render.markdown:markdown",
+    "html": "weighbridge.render.html:html",
 }
+DATA = ("json", "quiet")  # forms that have no screen
+
+
+class Look(NamedTuple):
+    """What is shown of an answer, and on what."""
+
+    unit: str | None = None
+    details: bool = False
+    explain: bool = False
+    lang: str = "en"
+    width: int = 80
+    color: bool = False
+    plain: bool = False  # a terminal that has no signs but those of ASCII
 
 
 def renderer(name: str) -> Callable[..., str]:
@@ -24,5 +42,18 @@ def renderer(name: str) -> Callable[..., str]:
     return found
 
 
-def render(report: "Report", form: str, **options: object) -> str:
-    return renderer(form)(report, **options)
+def render(report: "Report", form: str, look: Look = Look()) -> str:  # noqa: B008
+    """A report in one of the forms."""
+    if form in DATA:
+        return renderer(form)(report)
+    from weighbridge.view import screen
+
+    told = screen(
+        report, lang=look.lang, unit=look.unit, details=look.details, explain=look.explain
+    )
+    return draw(told, form, look)
+
+
+def draw(screen: "Screen", form: str, look: Look = Look()) -> str:  # noqa: B008
+    """A screen in one of the forms that people read."""
+    return renderer(form)(screen, look)

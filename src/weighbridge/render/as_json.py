@@ -1,11 +1,13 @@
 """JSON: bytes stay integers, since whoever reads this is a program."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
-from weighbridge.report import Report
 from weighbridge.wording import safe_json
 
+if TYPE_CHECKING:
+    from weighbridge.report import Report
 
-def as_json(report: Report, **_: Any) -> str:
+
+def as_json(report: "Report") -> str:
     return safe_json(json.dumps(report.to_dict(), indent=2, ensure_ascii=False)) + "\n"

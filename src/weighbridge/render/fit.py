@@ -1,10 +1,9 @@
 """The answer of `fit` as text: a line for each question."""
 
 import json
-from typing import Any
 
 from weighbridge.fitted import Fit
-from weighbridge.render.terminal import terminal
+from weighbridge.render import Look, draw
 from weighbridge.view.fit import screen
 from weighbridge.wording import safe_json
 
@@ -18,5 +17,13 @@ def quiet(found: Fit) -> str:
     return f"{found.fits}\n"
 
 
-def human(found: Fit, **look: Any) -> str:
-    return terminal(screen(found), **look)
+def human(found: Fit, look: Look = Look()) -> str:  # noqa: B008
+    return draw(screen(found, lang=look.lang, unit=look.unit), "human", look)
+
+
+def markdown(found: Fit, look: Look = Look()) -> str:  # noqa: B008
+    return draw(screen(found, lang=look.lang, unit=look.unit), "markdown", look)
+
+
+def html(found: Fit, look: Look = Look()) -> str:  # noqa: B008
+    return draw(screen(found, lang=look.lang, unit=look.unit), "html", look)

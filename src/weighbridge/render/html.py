@@ -1,56 +1,174 @@
-"""HTML for notebooks: plain tables in the page's own colours, no script, no style sheet."""
+"""A screen in HTML: the verdict, a bar to scale, tables. No script, nothing from elsewhere.
 
-from collections.abc import Iterable
+A notebook has the part alone; `--format html` a whole page. Text has the page's own colour; the
+bar's colours are told apart on white and on black, and its words stand below it.
+"""
+
+from collections.abc import Iterable, Iterator
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING
 
-from weighbridge.render import words
-from weighbridge.render.footers import footer, heading, to_paste
-from weighbridge.report import Report
+from weighbridge.view.records import (
+    Bar,
+    Block,
+    Cell,
+    Grid,
+    Headline,
+    Lines,
+    Mark,
+    Note,
+    Paste,
+    Screen,
+)
+
+if TYPE_CHECKING:
+    from weighbridge.render import Look
+
+MARKS: dict[Mark, str] = {"yes": "✓", "tight": "✓", "no": "✗", "unknown": "?"}
+TURN = ("#4c78a8", "#e0862c", "#3a9d8f", "#b07aa1", "#8a8a8a")  # segments in turn; other is grey
+OTHER = TURN[-1]
+WIDE, HIGH = 640, 22  # of the bar, in its own units
+STYLE = """
+.weighbridge{--yes:#1a7f37;--no:#cf222e;--tight:#9a6700;--unknown:#9a6700;max-width:60em}
+.weighbridge .yes{color:var(--yes)}.weighbridge .no{color:var(--no)}
+.weighbridge .tight,.weighbridge .unknown{color:var(--tight)}
+.weighbridge .dim{opacity:.7}.weighbridge td,.weighbridge th{padding:.1em .7em;text-align:left}
+.weighbridge .right{text-align:right}.weighbridge pre{overflow-x:auto;white-space:pre}
+.weighbridge table{display:block;overflow-x:auto;border-collapse:collapse}
+.weighbridge svg{width:100%;height:auto;display:block}
+@media (prefers-color-scheme:dark){.weighbridge{--yes:#3fb950;--no:#f85149;--tight:#d29922}}
+"""
+PAGE = """<!doctype html>
+<html lang="{lang}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>body{{font-family:system-ui,sans-serif;margin:1em;color:CanvasText;background:Canvas}}</style>
+</head>
+<body>
+{part}
+</body>
+</html>
+"""
 
 
-def html(report: Report, *, unit: str | None = None, **_: Any) -> str:
-    parts = [
-        f"<p><strong>{escape(words.title(report))}</strong><br>",
-        f"{escape(words.provenance(report))}. {escape(words.setting(report))}.</p>",
-        f"<p>Components in {escape(words.moment(report))}:</p>",
-        _table(
-            ("component", "memory", "basis", "formula"),
-            words.component_rows(words.fullest(report), unit),
-        ),
-        *_verdict(report, unit),
-        *_load(report, unit),
-        "<ul>",
-        *(f"<li>{escape(line)}</li>" for line in footer(report, unit)),
-        *(f"<li>warning: {escape(line)}</li>" for line in report.warnings),
-        "</ul>",
-        *(
-            f"<p>{escape(heading(report))}</p><pre>{escape(line)}</pre>"
-            for line in (to_paste(report),)
-            if line
-        ),
-    ]
-    return "<div>" + "".join(parts) + "</div>"
+def html(screen: Screen, look: "Look") -> str:
+    """A whole page."""
+    title = escape(screen.title)
+    return PAGE.format(lang=escape(screen.lang), title=title, part=part(screen))
 
 
-def _load(report: Report, unit: str | None) -> Iterable[str]:
-    if not report.table:
-        return ()
-    rows = (words.load_row(row, unit) for row in report.table)
-    return (_table(words.LOAD_COLUMNS, rows),)
+def part(screen: Screen) -> str:
+    """What a notebook or a page takes in."""
+    inside = [f"<style>{STYLE}</style>", f"<p><strong>{escape(screen.title)}</strong></p>"]
+    inside += ["".join(drawn(block)) for block in screen.blocks]
+    inside += [f'<p class="dim">{escape(text)}</p>' for text in screen.footer]
+    if screen.warnings:
+        told = "".join(f"<li>warning: {escape(text)}</li>" for text in screen.warnings)
+        inside.append(f"<ul>{told}</ul>")
+    return f'<div class="weighbridge" lang="{escape(screen.lang)}">{"".join(inside)}</div>'
 
 
-def _verdict(report: Report, unit: str | None) -> Iterable[str]:
-    if report.verdict is None:
-        return ()
-    says = words.verdict(report.verdict, unit)
-    rows = (f"<strong>{escape(word)}</strong> {escape(text)}" for word, text in says)
-    return ("<p>", "<br>".join(rows), "</p>")
+def drawn(block: Block) -> Iterator[str]:
+    match block:
+        case Headline():
+            yield from _headline(block)
+        case Bar():
+            yield from _bar(block)
+        case Grid():
+            yield from _grid(block)
+        case Lines():
+            yield from _lines(block)
+        case Paste():
+            yield f"<p>{escape(block.heading)}</p><pre>{escape(block.text)}</pre>"
+        case Note():
+            yield f'<p class="dim">{escape(block.text)}</p>'
 
 
-def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    head = "".join(f"<th>{escape(c)}</th>" for c in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+def _headline(block: Headline) -> Iterator[str]:
+    sign = "" if block.mark is None else f"{MARKS[block.mark]} "
+    style = f' class="{block.mark}"' if block.mark else ""
+    yield f"<p><strong{style}>{sign}{escape(block.verdict)}</strong> {escape(block.figures)}"
+    yield f"<br>{escape(block.reason)}</p>" if block.reason else "</p>"
+
+
+def _bar(block: Bar) -> Iterator[str]:
+    label = " · ".join(filter(None, (block.label, block.margin)))
+    if label:
+        yield f"<p>{escape(label)}</p>"
+    yield f'<svg viewBox="0 0 {WIDE} {HIGH}" role="img" preserveAspectRatio="none">'
+    yield f"<title>{escape(block.words)}</title>"
+    yield from _rectangles(block)
+    yield "</svg><p>"
+    yield " · ".join(
+        f'<span style="color:{color}">■</span> {escape(one.name)} {escape(one.size)}'
+        for one, color in zip(block.segments, _colors(block), strict=True)
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    yield "</p>"
+
+
+def _colors(block: Bar) -> Iterator[str]:
+    last = len(TURN) - 1
+    for index, one in enumerate(block.segments):
+        yield OTHER if one.key == "other" else TURN[index % last]
+
+
+def _rectangles(block: Bar) -> Iterator[str]:
+    """Segments to scale, the room that is left, and a line where the capacity ends."""
+    scale = max(block.total, block.capacity or 0, 1)
+    done = 0
+    for one, color in zip(block.segments, _colors(block), strict=True):
+        left, right = (round(WIDE * n / scale, 1) for n in (done, done + one.nbytes))
+        told = f"<title>{escape(one.name)} {escape(one.size)}</title>"
+        wide = round(right - left, 1)
+        yield f'<rect x="{left}" y="0" width="{wide}" height="{HIGH}" fill="{color}">{told}</rect>'
+        done += one.nbytes
+    if block.capacity is None:
+        return
+    if block.capacity > done:
+        left = round(WIDE * done / scale, 1)
+        yield f'<rect x="{left}" y="0" width="{round(WIDE - left, 1)}" height="{HIGH}" '
+        yield 'fill="currentColor" fill-opacity="0.15"/>'
+    at = round(WIDE * block.capacity / scale - 1, 1)
+    yield f'<rect x="{at}" y="0" width="2" height="{HIGH}" fill="currentColor"/>'
+
+
+def _lines(block: Lines) -> Iterator[str]:
+    if block.heading:
+        yield f"<p>{escape(block.heading)}</p>"
+    yield "<ul>"
+    yield from (f"<li{_class(line)}>{_text(line)}</li>" for line in block.lines)
+    yield "</ul>"
+
+
+def _grid(block: Grid) -> Iterator[str]:
+    shown = [i for i, c in enumerate(block.columns) if c.head or any(r[i].text for r in block.rows)]
+    yield "<table>"
+    if block.heading:
+        yield f"<caption>{escape(block.heading)}</caption>"
+    heads = (f"<th{_right(block, i)}>{escape(block.columns[i].head)}</th>" for i in shown)
+    yield f"<thead><tr>{''.join(heads)}</tr></thead><tbody>"
+    for row in block.rows:
+        yield f"<tr>{''.join(_cells(block, row, shown))}</tr>"
+    yield "</tbody></table>"
+
+
+def _cells(block: Grid, row: tuple[Cell, ...], shown: Iterable[int]) -> Iterator[str]:
+    for i in shown:
+        yield f"<td{_right(block, i)}><span{_class(row[i])}>{_text(row[i])}</span></td>"
+
+
+def _right(block: Grid, index: int) -> str:
+    return ' class="right"' if block.columns[index].right else ""
+
+
+def _class(cell: Cell) -> str:
+    name = cell.mark or ("dim" if cell.tone == "dim" else "")
+    return f' class="{name}"' if name else ""
+
+
+def _text(cell: Cell) -> str:
+    text = escape(cell.text) if cell.mark is None else f"{MARKS[cell.mark]} {escape(cell.text)}"
+    return f"<strong>{text}</strong>" if cell.tone == "strong" else text

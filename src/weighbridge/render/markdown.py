@@ -1,66 +1,91 @@
-"""Markdown: the same tables, to paste into an issue or a model card."""
+"""A screen in Markdown: six lines for a ticket or a model card, all of it with `--details`."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from weighbridge.render import words
-from weighbridge.render.footers import footer, heading, to_paste
-from weighbridge.report import Report, Row
-from weighbridge.wording import redacted, safe_markdown
+from weighbridge.view.records import (
+    Bar,
+    Block,
+    Cell,
+    Column,
+    Grid,
+    Headline,
+    Lines,
+    Mark,
+    Note,
+    Paste,
+    Screen,
+)
+from weighbridge.wording import safe_markdown
 
+if TYPE_CHECKING:
+    from weighbridge.render import Look
 
-def markdown(report: Report, *, unit: str | None = None, explain: bool = False, **_: Any) -> str:
-    return "\n".join(_lines(report, unit, explain)) + "\n"
-
-
-def _lines(report: Report, unit: str | None, explain: bool) -> Iterator[str]:
-    yield f"**{safe_markdown(words.title(report))}**"
-    yield ""
-    yield safe_markdown(f"{words.provenance(report)}. {words.setting(report)}.")
-    yield ""
-    components = list(words.component_rows(words.fullest(report), unit))
-    yield f"Components in {words.moment(report)}:"
-    yield ""
-    yield from _table(("component", "memory", "basis", "formula"), components)
-    yield ""
-    exact = list(words.exact_rows(words.fullest(report), unit))
-    if exact:
-        yield from _table(words.EXACT, exact)
-        yield ""
-    if report.verdict is not None:
-        said = words.verdict(report.verdict, unit)
-        yield from (f"- **{word}** {safe_markdown(says)}" for word, says in said)
-        yield ""
-    for title, rows in _tables(report):
-        yield from _load(title, rows, unit, explain)
-        yield ""
-    yield from (f"- {safe_markdown(line)}" for line in footer(report, unit))
-    yield from (f"- warning: {safe_markdown(redacted(line))}" for line in report.warnings)
-    paste = to_paste(report)
-    if paste:
-        fence = "```" + "`" * paste.count("`")  # longer than any run of them in a name
-        yield from ("", heading(report), "", fence, paste, fence)
+MARKS: dict[Mark, str] = {"yes": "✓", "tight": "✓", "no": "✗", "unknown": "?"}
 
 
-def _tables(report: Report) -> Iterator[tuple[str, list[Row]]]:
-    named = ((words.DIVISIONS, words.divisions(report)), (words.FORMATS, words.formats(report)))
-    return ((title, rows) for title, rows in named if rows)
+def markdown(screen: Screen, look: "Look") -> str:
+    full = look.details or look.explain or not screen.brief
+    blocks = screen.blocks if full else screen.brief
+    parts = [[f"**{safe_markdown(screen.title)}**"], *(list(drawn(b)) for b in blocks)]
+    parts += [[safe_markdown(text)] for text in screen.footer]
+    parts.append([f"- warning: {safe_markdown(text)}" for text in screen.warnings])
+    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
 
-def _load(title: str, rows: list[Row], unit: str | None, explain: bool) -> Iterator[str]:
-    training = any(row.training_adam_bytes is not None for row in rows)
-    width = len(words.LOAD_COLUMNS) if training else 3
-    columns = (title, *words.LOAD_COLUMNS[1:width], *(("left alone",) if explain else ()))
-    extra = ((r.left_alone,) if explain else () for r in rows)
-    cells = (words.load_row(r, unit)[:width] + more for r, more in zip(rows, extra, strict=True))
-    yield from _table(columns, cells)
+def drawn(block: Block) -> Iterator[str]:
+    match block:
+        case Headline():
+            yield _headline(block)
+        case Bar():
+            yield safe_markdown(": ".join(filter(None, (block.label, block.legend))))
+        case Grid():
+            yield from _grid(block)
+        case Lines():
+            yield from _lines(block)
+        case Paste():
+            yield from _paste(block)
+        case Note():
+            yield safe_markdown(block.text)
 
 
-def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    yield _row(columns)
-    yield "| --- |" + " ---: |" * (len(columns) - 1)
-    yield from (_row(row) for row in rows)
+def _headline(block: Headline) -> str:
+    sign = "" if block.mark is None else f"{MARKS[block.mark]} "
+    rest = "; ".join(map(safe_markdown, filter(None, (block.figures, block.margin, block.reason))))
+    return f"{sign}**{safe_markdown(block.verdict)}**: {rest}"
 
 
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(map(safe_markdown, cells)) + " |"
+def _lines(block: Lines) -> Iterator[str]:
+    if block.heading:
+        yield from (f"**{safe_markdown(block.heading)}**", "")
+    yield from (f"- {_cell(line)}" for line in block.lines)
+
+
+def _paste(block: Paste) -> Iterator[str]:
+    fence = "```" + "`" * block.text.count("`")  # longer than any run of them in a name
+    yield from (safe_markdown(block.heading), "", f"{fence}{block.language}", block.text, fence)
+
+
+def _grid(block: Grid) -> Iterator[str]:
+    if block.heading:
+        yield from (f"**{safe_markdown(block.heading)}**", "")
+    shown = [i for i, c in enumerate(block.columns) if c.head or any(r[i].text for r in block.rows)]
+    columns = [block.columns[i] for i in shown]
+    yield _row(c.head for c in columns)
+    yield f"| {' | '.join(_rule(c) for c in columns)} |"
+    for row in block.rows:
+        yield _row(_cell(row[i]) for i in shown)
+
+
+def _rule(column: Column) -> str:
+    return "---:" if column.right else "---"
+
+
+def _cell(cell: Cell) -> str:
+    sign = "" if cell.mark is None else f"{MARKS[cell.mark]} "
+    text = safe_markdown(cell.text)
+    return f"{sign}**{text}**" if cell.tone == "strong" and text.strip() else f"{sign}{text}"
+
+
+def _row(cells: Iterator[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

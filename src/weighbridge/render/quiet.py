@@ -1,9 +1,10 @@
 """One number for scripts: the expected driver-level peak, in bytes."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from weighbridge.report import Report
+if TYPE_CHECKING:
+    from weighbridge.report import Report
 
 
-def quiet(report: Report, **_: Any) -> str:
+def quiet(report: "Report") -> str:
     return f"{report.peak.expected}\n"

@@ -1,7 +1,7 @@
 """A screen on a terminal: widths, ANSI codes, and signs that its encoding has."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.render.drawing import Styled, cells, wrapped
 from weighbridge.view.records import (
@@ -17,6 +17,9 @@ from weighbridge.view.records import (
     Paste,
     Screen,
 )
+
+if TYPE_CHECKING:
+    from weighbridge.render import Look
 
 WIDE = 80  # columns that a headline and a bar take at most
 BAR = 40  # columns of a bar at most, and at least
@@ -36,6 +39,8 @@ class Signs(NamedTuple):
 
 
 UNICODE = Signs({"yes": "✓", "tight": "✓", "no": "✗", "unknown": "?"}, ("█", "▓"), "░", "│")
+SIGNS = "✓✗█▓░│◀·…"
+PLAIN = str.maketrans({"·": "-", "◀": "<", "…": "..."})  # signs within sentences
 ASCII = Signs({"yes": "OK", "tight": "OK", "no": "NO", "unknown": "??"}, ("#", "="), ".", "|")
 
 
@@ -55,6 +60,10 @@ class Page(NamedTuple):
             yield indent + self.paint(piece.rstrip(), style)
 
 
+def human(screen: Screen, look: "Look") -> str:
+    return terminal(screen, width=look.width, color=look.color, plain=look.plain)
+
+
 def terminal(screen: Screen, *, width: int = WIDE, color: bool = False, plain: bool = False) -> str:
     page = Page(max(width, 2 * LEAST), color, ASCII if plain else UNICODE)
     found = [*page.fold(screen.title, "bold"), ""]
@@ -64,7 +73,8 @@ def terminal(screen: Screen, *, width: int = WIDE, color: bool = False, plain: b
         found.append("")
     for text in screen.footer:
         found += page.fold(text, "dim")
-    return "\n".join(line.rstrip() for line in found) + "\n"
+    text = "\n".join(line.rstrip() for line in found) + "\n"
+    return text.translate(PLAIN) if plain else text
 
 
 def drawn(block: Block, page: Page) -> Iterator[str]:
@@ -102,8 +112,11 @@ def _headline(block: Headline, page: Page) -> Iterator[str]:
 def _bar(block: Bar, page: Page) -> Iterator[str]:
     label = f"{block.label}  " if block.label else ""
     margin = f"  {block.margin}" if block.margin else ""
-    room = min(page.width, WIDE) - len(INDENT) - cells(label) - cells(margin)
-    size = max(LEAST, min(BAR, room))
+    room = min(page.width, WIDE) - len(INDENT) - cells(margin)
+    if label and room - cells(label) < BAR // 2:
+        yield from page.fold(block.label, indent=INDENT)
+        label = ""
+    size = max(LEAST, min(BAR, room - cells(label)))
     yield f"{INDENT}{label}{_filled(block, size, page)}{margin}"
     yield from page.fold(block.legend, indent=INDENT)
 
@@ -162,11 +175,20 @@ def _marked(row: Sequence[Cell], block: Grid, page: Page) -> list[tuple[str, str
     """Texts and styles of a row; where others of its column have a mark, it has room for one."""
     found = []
     for index, cell in enumerate(row):
+        column = [other[index] for other in block.rows]
+        if any(other.mark for other in column):
+            cell = cell._replace(text=_justified(cell.text, column, block.columns[index]))
         text, style = _cell(cell, page)
-        if cell.mark is None and any(other[index].mark for other in block.rows):
+        if cell.mark is None and any(other.mark for other in column):
             text = " " * (len(page.signs.marks["yes"]) + 1) + text
         found.append((text, style))
     return found
+
+
+def _justified(text: str, column: Sequence[Cell], how: Column) -> str:
+    """Numbers end below one another, and marks stand before them."""
+    wide = max(cells(other.text) for other in column)
+    return " " * (wide - cells(text)) + text if how.right and text else text
 
 
 def _kept(block: Grid, rows: Sequence[Sequence[tuple[str, str]]], page: Page) -> list[int]:

@@ -143,7 +143,7 @@ def formats(report: "Report") -> "list[Row]":
 
 def verdict(v: "Verdict", unit: str | None) -> Iterator[tuple[str, str]]:
     """(word, what it says): from what is sold to what can be used, then the verdict."""
-    name = v.accelerator if v.count <= 1 else f"{v.count} x {v.accelerator}"
+    name = f"{v.times}{v.accelerator}"
     if v.marketed_gb is None:
         yield "device", printable(name)
     else:

@@ -36,25 +36,24 @@ def screen(
     explain: bool = False,
 ) -> Screen:
     """The screen of a report. `details` adds the full tables, `explain` the arithmetic."""
-    s = shown(report, say(lang), unit)
+    s = shown(report, say(lang), unit, full=details)
     task = import_module(f"weighbridge.view.{report.task}")
-    first = _answer(s, task.label(s) if hasattr(task, "label") else "")
-    sections = (first, *_named(task.sections, s))
+    sections = (_answer(s), *_named(task.sections, s))
     return Screen(
         title=task.title(s),
-        sections=(*sections, *_more(s, full=details, told=explain)),
-        footer=(_footer(s, task, full=details),),
+        sections=(*sections, *_more(s, told=explain)),
+        footer=(_footer(s, task),),
         warnings=tuple(printable(redacted(line)) for line in report.warnings),
         lang=lang,
-        brief=_brief(sections),
+        brief=_brief(sections, task.brief(s) if hasattr(task, "brief") else ()),
     )
 
 
-def _answer(s: Shown, label: str) -> Section:
+def _answer(s: Shown) -> Section:
     """Verdict, bar and reason."""
     found = headline(s)
     bare = s.report.verdict is not None and not s.report.verdict.count
-    return (found,) if bare else (found, bar(s, margin=margin(s), label=label))
+    return (found,) if bare else (found, bar(s, margin=margin(s)))
 
 
 def _named(build: Callable[[Shown], Iterator[Section]], s: Shown) -> Iterator[Section]:
@@ -65,33 +64,39 @@ def _named(build: Callable[[Shown], Iterator[Section]], s: Shown) -> Iterator[Se
             yield kept
 
 
-def _more(s: Shown, *, full: bool, told: bool) -> Iterator[Section]:
+def _more(s: Shown, *, told: bool) -> Iterator[Section]:
     if told:
         from weighbridge.view import explain
 
         yield from explain.sections(s)
-    if full:
+    if s.full:
         from weighbridge.view import details
 
         yield from details.sections(s)
 
 
-def _brief(sections: tuple[Section, ...]) -> Section:
+def _brief(sections: tuple[Section, ...], own: Section) -> Section:
     """What stands in a ticket: the answer, and the line that runs it."""
     pasted = (b for section in sections[1:] for b in section if isinstance(b, Paste))
-    return (*sections[0], *pasted)
+    return (*sections[0], *own, *pasted)
 
 
-def _footer(s: Shown, task: Any, *, full: bool) -> str:
+def _footer(s: Shown, task: Any) -> str:
     """What was assumed, and where there is more."""
     w, d = s.report.workload, s.report.derived
-    read = ", ".join(printable(text).partition(" (")[0] for text in s.report.model.read_from)
-    named = [s.say("footer.read", source=read)]
-    if s.report.task == "load":
-        named.insert(0, f"{w['engine']} {w['engine_version'] or ''}".strip())
-    if hasattr(task, "assumes"):
-        named.insert(0, task.assumes(s.report))
-    if d.get("context_from") and d.get("longest_context"):
+    named = [*task.assumes(s), ", ".join(_read(s))]
+    if (d.get("longest_context") or 0) > (w.get("context") or w.get("seq_len") or 0):
         named.append(s.say("footer.context", end=f"{d['longest_context']:,}"))
-    more = "" if full else s.say("footer.more")
-    return s.say("footer.assumes", what=" · ".join(named)) + more
+    more = "" if s.full else s.say("footer.more")
+    return s.say("footer.assumes", what=" · ".join(filter(None, named))) + more
+
+
+def _read(s: Shown) -> Iterator[str]:
+    """Where the model was read from, without its address."""
+    for text in s.report.model.read_from:
+        if s.report.model.rough:
+            yield s.say("footer.size")
+        elif text.startswith("built-in catalogue"):
+            yield s.say("footer.catalogue")
+        else:
+            yield s.say("footer.read", source=printable(text).partition(" (")[0])

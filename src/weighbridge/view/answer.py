@@ -5,28 +5,31 @@ memory, too few devices, a flag that an engine needs, what is not counted), that
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from weighbridge.judged import HostVerdict, Verdict
 from weighbridge.memory import Bytes
+from weighbridge.units import GIB
+from weighbridge.view.names import NAMES
 from weighbridge.view.records import Headline, Mark
 from weighbridge.view.shown import Shown, card
 from weighbridge.view.sizes import Sizes, apart, sizes
 from weighbridge.wording import printable
 
-TIGHT = 10  # a margin of less than the tenth of what is usable is amber
+if TYPE_CHECKING:
+    from weighbridge.judged import HostVerdict, Verdict
+
 VERDICTS: Mapping[Mark, str] = {
     "yes": "verdict.yes",
     "tight": "verdict.tight",
     "no": "verdict.no",
     "unknown": "verdict.unknown",
 }
-HOST = "host memory"  # how a reason begins that is the host's (host_fit.py)
+# How the sentences begin that compare two numbers (sentences.py): the figures say that
+OPENINGS = ("needs about ", "too close to call: ")
 
 
-def mark(v: Verdict) -> Mark:
-    if v.fits != "yes":
-        return v.fits
-    return "tight" if v.margin_bytes * TIGHT < v.usable_bytes and v.devices_used else "yes"
+def mark(v: "Verdict") -> Mark:
+    return "tight" if v.fits == "yes" and v.tight else v.fits
 
 
 def headline(s: Shown) -> Headline:
@@ -41,6 +44,7 @@ def headline(s: Shown) -> Headline:
         verdict=f"{s.say(VERDICTS[mark(v)])}{where}",
         figures=_figures(s, v),
         mark=mark(v),
+        margin=margin(s),
         reason=_reason(s, v),
         needs=s.peak.expected,
         has=v.usable_bytes,
@@ -61,7 +65,7 @@ def about(s: Shown, unit: Sizes, b: Bytes) -> str:
     return s.say("size.range", size=unit.of(b.expected), low=ends[0], high=ends[1])
 
 
-def _figures(s: Shown, v: Verdict) -> str:
+def _figures(s: Shown, v: "Verdict") -> str:
     """What is needed beside what there is."""
     unit = apart(s.sizes, v.margin_bytes)
     if compared(v) == "unknown":
@@ -77,15 +81,16 @@ def _figures(s: Shown, v: Verdict) -> str:
     return s.say("figures.yes", **told, low=ends[0], high=ends[1])
 
 
-def _overlap(s: Shown, unit: Sizes, v: Verdict) -> str:
-    return s.say(
-        "figures.unknown",
-        low=unit.bare(v.per_device.low),
-        high=unit.of(v.per_device.high),
-        has=unit.bare(v.usable.low)
-        if unit.range(v.usable) is None
-        else f"{unit.bare(v.usable.low)}-{unit.bare(v.usable.high)}",
-    )
+def _overlap(s: Shown, unit: Sizes, v: "Verdict") -> str:
+    usable = unit.bare(v.usable.low)
+    if unit.range(v.usable) is not None:
+        usable = f"{usable}-{unit.bare(v.usable.high)}"
+    low, high = unit.bare(v.per_device.low), unit.of(v.per_device.high)
+    told = s.say("figures.unknown", low=low, high=high, has=usable)
+    if v.share_that_fits is None:
+        return told
+    share = min(99, max(1, round(100 * v.share_that_fits)))  # it is neither none nor all
+    return told + s.say("figures.share", share=share)
 
 
 def _same(unit: Sizes, nbytes: int) -> str:
@@ -94,7 +99,7 @@ def _same(unit: Sizes, nbytes: int) -> str:
     return unit.bare(nbytes) if own.unit == unit.unit else own.of(nbytes)
 
 
-def compared(v: Verdict) -> str:
+def compared(v: "Verdict") -> str:
     """What the numbers of the device alone say."""
     if v.per_device.high <= v.usable.low:
         return "yes"
@@ -106,31 +111,59 @@ def margin(s: Shown) -> str:
     v = s.report.verdict
     if v is None or not v.count:
         return ""
-    key = "margin.spare" if v.margin_bytes >= 0 else "margin.short"
-    return s.say(key, size=apart(s.sizes, v.margin_bytes).of(abs(v.margin_bytes)))
+    key, left = ("margin.spare" if v.margin_bytes >= 0 else "margin.short"), abs(v.margin_bytes)
+    unit = s.sizes if left < GIB or s.sizes.unit == "GiB" else sizes(left, s.unit)
+    return s.say(key, size=apart(unit, left).of(left))
 
 
-def _reason(s: Shown, v: Verdict) -> str:
+def _reason(s: Shown, v: "Verdict") -> str:
     """What decides, where the numbers beside it do not."""
     if v.devices_used > v.count:
         return s.say("reason.devices", needs=v.devices_used, count=v.count)
     if _by_host(v):
         assert v.host is not None
         return _host(s, v.host)
-    missing = s.report.derived.get("not_counted")
+    missing, d = s.report.derived.get("not_counted"), s.report.derived
     if missing:
         return s.say("reason.not_counted", what=printable("; ".join(missing)))
-    if compared(v) != v.fits:
-        return printable(v.reason)
-    return _each(s, v)
+    if v.fits == "yes" and d.get("launch_serves") and not d.get("serves_as_asked"):
+        return s.say("reason.flags")
+    lead = printable(_lead(v))
+    return lead or "; ".join(filter(None, (_tipped(s, v), _each(s, v), _nodes(s, v))))
 
 
-def _by_host(v: Verdict) -> bool:
+def _tipped(s: Shown, v: "Verdict") -> str:
+    """The component with which the sum is more than there is."""
+    if v.fits != "no" or v.tipped_by is None or s.split:
+        return ""
+    if weights_too_big(s):
+        return s.say("reason.weights")
+    return s.say("reason.tipped", part=s.say(NAMES[v.tipped_by]))
+
+
+def weights_too_big(s: Shown) -> bool:
+    """Whether the weights of the fullest device alone are more than it has."""
+    held = sum(c.bytes.low for c in s.phase.components if c.name == "weights")
+    return s.report.verdict is not None and held > s.report.verdict.usable.high
+
+
+def _nodes(s: Shown, v: "Verdict") -> str:
+    return s.say("reason.nodes", count=v.count, nodes=v.nodes) if v.nodes > 1 else ""
+
+
+def _lead(v: "Verdict") -> str:
+    """What a reason says before it compares two numbers; all of it where it compares none."""
+    starts = (v.reason.find(opening) for opening in OPENINGS)
+    at = min((n for n in starts if n >= 0), default=len(v.reason))
+    return v.reason[:at].rstrip(" :;")
+
+
+def _by_host(v: "Verdict") -> bool:
     """Whether host memory is what tips the verdict."""
     return v.host is not None and v.host.fits == v.fits != "yes" and v.fits != compared(v)
 
 
-def _host(s: Shown, h: HostVerdict) -> str:
+def _host(s: Shown, h: "HostVerdict") -> str:
     """What one machine's memory lacks."""
     assert h.available is not None
     room = h.available - h.needed.expected
@@ -150,20 +183,27 @@ def _host(s: Shown, h: HostVerdict) -> str:
     )
 
 
-def _each(s: Shown, v: Verdict) -> str:
+def _each(s: Shown, v: "Verdict") -> str:
     """What several devices are to one another: memory does not add up."""
     if v.count == 1:
         return ""
     if v.devices_used == 1 and v.fits != "yes":
         return s.say("reason.one_holds_all", count=v.count)
+    idle = v.count - v.devices_used
     if v.fits == "yes":
-        return s.say("reason.each", used=v.devices_used, count=v.count)
+        return s.say("reason.idle", idle=idle, count=v.count) if idle else ""
+    if idle or not v.devices_used or not s.split:
+        return ""
+    if v.usable_each:
+        summed = " + ".join(map(s.sizes.bare, v.usable_each))
+        whole = s.sizes.of(sum(v.usable_each))
+        return s.say("reason.not_their_sum", summed=summed, whole=whole)
     each = s.sizes.of(v.usable_bytes)
     whole = s.sizes.of(v.count * v.usable_bytes)
     return s.say("reason.not_the_sum", count=v.count, each=each, whole=whole)
 
 
-def _host_alone(s: Shown, v: Verdict) -> Headline:
+def _host_alone(s: Shown, v: "Verdict") -> Headline:
     """A verdict on host memory, where no device was named."""
     assert v.host is not None
     h = v.host

@@ -67,7 +67,9 @@ def _where(s: Shown) -> str:
     key = "details.host" if s.device.kind == "host" else "details.device"
     if s.gpus > 1:
         key = "details.fullest"
-    return s.say(key, phase=phase_name(s, s.phase.name), count=len(s.device.phases))
+    count = len(s.device.phases)
+    among = s.say("details.among", count=count) if count > 1 else ""
+    return s.say(key, phase=phase_name(s, s.phase.name)) + among
 
 
 def every_phase(s: Shown) -> Grid:

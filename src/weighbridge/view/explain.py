@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from weighbridge.units import human
-from weighbridge.view.details import left_alone, name
+from weighbridge.view.details import left_alone
 from weighbridge.view.phases import phase_name
 from weighbridge.view.records import Block, Cell, Column, Grid
 from weighbridge.view.records import row as cells
@@ -25,12 +25,12 @@ def _arithmetic(s: Shown) -> Grid:
     for c in ordered:
         size = human(c.bytes.expected if c.bytes.expected else c.bytes.high, s.unit)
         told = size if c.bytes.expected else s.say("explain.up_to", size=size)
-        rows.append(cells(name(c), told, printable(c.formula), c.basis))
+        detail = f"{c.detail}: " if c.detail else ""
+        rows.append(cells(c.name, told, printable(detail + c.formula)))
     columns = (
         Column(s.say("head.component")),
         Column(s.say("head.memory"), right=True),
         Column(s.say("head.arithmetic"), folds=True),
-        Column(s.say("head.basis"), rank=1),
     )
     heading = s.say("explain.heading", phase=phase_name(s, s.phase.name))
     return Grid(columns, tuple(rows), heading)

@@ -7,7 +7,8 @@ from weighbridge.judged import HostVerdict, Verdict
 from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.report import Report
 from weighbridge.units import human, human_count
-from weighbridge.view.answer import VERDICTS
+from weighbridge.view.answer import VERDICTS, weights_too_big
+from weighbridge.view.known import why
 from weighbridge.view.load import WHEN
 from weighbridge.view.shown import Shown
 from weighbridge.wording import printable
@@ -49,12 +50,14 @@ def _setting(s: Shown) -> str:
     program = f"{w['engine']} {w['engine_version']}" if w["engine_version"] else w["engine"]
     if s.report.task == "train":
         return _training(s)
-    told = s.say(SETTINGS[s.report.task], form=form, engine=program, why=d["dtype_from"])
+    told = s.say(
+        SETTINGS[s.report.task], form=form, engine=program, why=why(s.say, d["dtype_from"])
+    )
     if s.report.task == "load" or w["context"] is None:
         return told
     requests = s.say.some("requests.one", "requests.many", w["batch_size"])
     size = s.say("setting.requests", requests=requests, context=f"{w['context']:,}")
-    return f"{told}: {size}, {d['context_from']}"
+    return f"{told}: {size}, {why(s.say, d['context_from'])}"
 
 
 SETTINGS: Mapping[str, str] = {"load": "setting.load", "infer": "setting.infer"}
@@ -72,7 +75,7 @@ def _training(s: Shown) -> str:
         checkpointing=w["checkpointing"],
         batch=f"{w['batch_size']:,}",
         length=f"{w['seq_len']:,}",
-        why=d["context_from"],
+        why=why(s.say, d["context_from"]),
         trained=f"{d['trainable_parameters']:,}",
     )
 
@@ -97,7 +100,7 @@ def _judged(s: Shown, v: Verdict) -> Iterator[Fact]:
 
 
 def _device(s: Shown, v: Verdict) -> str:
-    name = printable(v.accelerator if v.count <= 1 else f"{v.count} x {v.accelerator}")
+    name = printable(f"{v.times}{v.accelerator}")
     if v.marketed_gb is None:
         return name
     return s.say(
@@ -208,7 +211,7 @@ def _of_serving(s: Shown) -> Iterator[Fact]:
     yield from _devices(s)
     if d.get("kv_cache_bytes_per_token"):
         each = human(d["kv_cache_bytes_per_token"])
-        yield s.say("fact.token"), s.say("token", size=each, gpus=s.gpus)
+        yield s.say("fact.token"), s.say(TOKEN[s.gpus > 1], size=each, gpus=s.gpus)
     yield from _bounds(s)
     for what in d["not_counted"]:
         yield s.say("fact.missing"), printable(what)
@@ -218,6 +221,9 @@ def _of_serving(s: Shown) -> Iterator[Fact]:
     if d.get("launch_note"):
         yield s.say("fact.launch"), printable(d["launch_note"])
     yield from _of_command(s, d.get("command"))
+
+
+TOKEN = {False: "token", True: "token.together"}
 
 
 def _bounds(s: Shown) -> Iterator[Fact]:
@@ -232,7 +238,8 @@ def _bounds(s: Shown) -> Iterator[Fact]:
         yield s.say("fact.longest"), s.say("largest.devices")
         return
     if not d["largest_context"] and not d["largest_batch_size"]:
-        yield s.say("fact.longest"), s.say("largest.none")
+        key = "largest.none" if weights_too_big(s) else "largest.none.short"
+        yield s.say("fact.longest"), s.say(key)
         return
     requests = s.say.some("requests.one", "requests.many", w["batch_size"])
     tokens = f"{d['largest_context']:,}"

@@ -132,7 +132,7 @@ def _reasons(found: Fit, words: Say) -> Lines:
 
 def _costs(found: Fit, words: Say) -> Lines:
     """What the changes of the table cost, each once."""
-    told = {}
+    told: dict[str, None] = {}
     for q in found.questions:
         for r in list(_kinds(q))[: 1 + (q is found.asked)]:
             told.setdefault(printable(f"{flags(r)}: {r.cost}"), None)
@@ -191,7 +191,7 @@ def _next(found: Fit, words: Say) -> str:
 
 def _assumed(found: Fit) -> Iterator[str]:
     """Engines and versions, and where the model was read."""
-    seen = {}
+    seen: dict[str, None] = {}
     for q in found.questions:
         if q.report is not None:
             w = q.report.workload

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 
 from weighbridge.report import Report
+from weighbridge.view.answer import VERDICTS, weights_too_big
 from weighbridge.view.load import form, ram
-from weighbridge.view.records import Paste, Section, lines
+from weighbridge.view.records import Language, Note, Paste, Section, lines
 from weighbridge.view.shown import Shown, card
 from weighbridge.wording import printable
 
 PYTHON = ("transformers",)  # engines whose line is Python's
+SHARES = ("gpu_memory_utilization", "mem_fraction_static")
 THOUSAND = 1000  # tokens
 
 
@@ -36,22 +38,67 @@ def _requests(s: Shown) -> str:
 
 
 def sections(s: Shown) -> Iterator[Section]:
+    """The next step first: the line that runs it, or what would make it fit."""
+    v = s.report.verdict
+    changed = tuple(_changes(s))
+    if v is not None and v.fits == "no":
+        yield from changed
+        changed = ()
+    yield from _launch(s)
+    yield from changed
     told = lines(*_reserved(s), *_token(s))
     if told.lines:
         yield (told,)
-    line = printable(s.report.derived.get("launch") or "")
-    if line:
-        language = "python" if s.report.workload["engine"] in PYTHON else "sh"
-        yield (Paste(_heading(s), line, language),)  # type: ignore[arg-type]
     rest = lines(*_largest(s), ram(s))
     if rest.lines:
         yield (rest,)
 
 
-def _heading(s: Shown) -> str:
+def _changes(s: Shown) -> Iterator[Section]:
+    if s.report.remedies:
+        from weighbridge.view import changes
+
+        grid = changes.grid(s, changes.found(s))
+        if grid is not None:
+            yield (grid,)
+
+
+def _launch(s: Shown) -> Iterator[Section]:
+    """The line that runs what was sized, or why there is none."""
+    d = s.report.derived
+    v = s.report.verdict
+    if v is not None and v.fits == "no" and d.get("command") is None and s.report.remedies:
+        yield from _changed(s)
+        return
+    line, note = (printable(d.get(name) or "") for name in ("launch", "launch_note"))
+    told = (Note(note),) if note else ()
+    if line:
+        language: Language = "python" if s.report.workload["engine"] in PYTHON else "sh"
+        yield (Paste(_heading(s, line), line, language), *told)
+    elif told:
+        yield told
+
+
+def _changed(s: Shown) -> Iterator[Section]:
+    """The line of the first change that has one."""
+    from weighbridge.view import changes
+
+    for r in changes.found(s):
+        found = changes.paste(s, r)
+        if found is not None:
+            yield (found,)
+            return
+
+
+def _heading(s: Shown, line: str) -> str:
     """What the line is good for: one that does not fit is not offered."""
     v = s.report.verdict
-    return s.say("paste.run") if v is None or v.fits != "no" else s.say("paste.judged")
+    for remedy in s.report.remedies:
+        if f" {remedy.flags}" in line:  # a command's, with the flags that it lacks
+            return s.say("paste.with", flags=remedy.flags, verdict=s.say(VERDICTS[remedy.fits]))
+    if v is None or v.fits != "no":
+        return s.say("paste.run")
+    return s.say("paste.judged", verdict=s.say(VERDICTS[v.fits]))
 
 
 def _reserved(s: Shown) -> Iterator[str]:
@@ -63,7 +110,7 @@ def _reserved(s: Shown) -> Iterator[str]:
 
     name = SERVERS[w["engine"]].name if w["engine"] in SERVERS else w["engine"]
     yield s.say("infer.reserves", engine=name, size=s.size(taken))
-    if d.get("kv_cache_tokens") is None:
+    if not d.get("kv_cache_tokens"):
         return
     tokens, held = f"{d['kv_cache_tokens']:,}", at_once(s.report)
     if held is None:
@@ -91,6 +138,16 @@ def _token(s: Shown) -> Iterator[str]:
         yield s.say(key, size=s.size(each * THOUSAND), gpus=s.gpus)
 
 
+NONE = {True: "infer.longest.weights", False: "infer.longest.none"}
+
+
+def assumes(s: Shown) -> Iterator[str]:
+    """The engine's share of the card."""
+    for name in SHARES:
+        if s.report.workload.get(name) is not None:
+            yield s.say("footer.share", share=s.report.workload[name])
+
+
 def _largest(s: Shown) -> Iterator[str]:
     """How far one setting goes with the others as they were asked."""
     d, w, v = s.report.derived, s.report.workload, s.report.verdict
@@ -98,7 +155,7 @@ def _largest(s: Shown) -> Iterator[str]:
         return
     longest, most = d["largest_context"], d["largest_batch_size"]
     if not longest:
-        yield s.say("infer.longest.none")
+        yield s.say(NONE[weights_too_big(s)])
         return
     key = "infer.longest.end" if longest == d["longest_context"] else "infer.longest"
     number = s.say.some("requests.one", "requests.many", w["batch_size"])

@@ -1,32 +1,34 @@
 """`load` on a screen: the formats to load it in, and what loading costs beside the device."""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from weighbridge.memory import Device
 from weighbridge.report import Report, Row
-from weighbridge.units import GIB, human, human_count
+from weighbridge.units import human_count
 from weighbridge.view.answer import about, mark
-from weighbridge.view.records import Cell, Column, Grid, Lines, Mark, Section, lines
+from weighbridge.view.known import why
+from weighbridge.view.records import Cell, Column, Grid, Lines, Mark, Note, Section, lines
 from weighbridge.view.records import row as cells
 from weighbridge.view.shown import Shown
-from weighbridge.view.sizes import sizes
+from weighbridge.view.sizes import FINEST, Sizes, sizes
 from weighbridge.wording import printable
 
-SHORT = 6  # rows of the short table
-USUAL = ("float32", "bfloat16", "bnb-int8", "fp8-tensor", "nf4", "Q8_0", "Q4_K_M")  # without a card
+if TYPE_CHECKING:
+    from weighbridge.judged import Verdict
+
+FORMAT = "quantization"
+SHORT = 7  # rows of the short table
+# Formats that people ask for most: plain ones, and one of each kind of quantization (assumed)
+USUAL = ("float32", "bfloat16", "bnb-int8", "fp8-tensor", "nf4", "awq-4bit-g128", "Q4_K_M")
 
 
 def title(s: Shown) -> str:
     facts = s.report.model
-    count = s.say("title.parameters", count=human_count(facts.parameters))
+    exactly = f"{facts.parameters:,}"
+    count = s.say("title.parameters", count=human_count(facts.parameters), exactly=exactly)
     if facts.active_parameters != facts.parameters:
         count += s.say("title.active", count=human_count(facts.active_parameters))
-    return " · ".join((printable(facts.name), count, _as(s)))
-
-
-def _as(s: Shown) -> str:
-    """The format, and who says so."""
-    return f"{form(s.report)}, {s.report.derived['dtype_from']}"
+    return " · ".join((printable(facts.name), count, form(s.report)))
 
 
 def form(report: Report) -> str:
@@ -36,64 +38,102 @@ def form(report: Report) -> str:
 
 
 def sections(s: Shown) -> Iterator[Section]:
-    if s.report.table:
+    others = _others(s)
+    if others is not None:
+        yield (others,)
+    if s.report.table and not s.full:
         yield (_formats(s),)
     yield (_costs(s),)
 
 
+def assumes(s: Shown) -> Iterator[str]:
+    """Who loads it, and who says in which format."""
+    w = s.report.workload
+    yield f"{w['engine']} {w['engine_version'] or ''}".strip()
+    yield f"{form(s.report)} {why(s.say, s.report.derived['dtype_from'])}"
+
+
 def _formats(s: Shown) -> Grid:
     """The formats that may do instead, or the usual ones; the one that was asked is marked."""
-    v = s.report.verdict
-    asked = form(s.report)
-    if v is None or not v.count:
-        return _table(s, [r for r in s.report.table if r.dtype in (*USUAL, asked)], "load.formats")
-    return _table(
-        s, _nearby(s.report, asked), "load.instead" if v.fits != "yes" else "load.formats"
-    )
+    v = _judged(s.report)
+    rows = _rows(s.report)
+    instead = v is not None and v.fits != "yes" and len(rows) > 1
+    return _table(s, rows, "load.instead" if instead else "load.formats")
 
 
-def _nearby(report: Report, asked: str) -> list[Row]:
-    """Formats that remedies name, then the largest whose weights leave room, and the asked one."""
-    assert report.verdict is not None
-    named = {r.change.get("quantization") for r in report.remedies}
+def _judged(report: Report) -> "Verdict | None":
+    """The verdict on a device; None where none was named."""
+    return report.verdict if report.verdict is not None and report.verdict.count else None
+
+
+def _others(s: Shown) -> Grid | None:
+    """Changes that are no format, where there are some."""
+    if not s.report.remedies:
+        return None
+    from weighbridge.view import changes
+
+    told = [r for r in changes.found(s) if set(r.change) != {FORMAT}]
+    return changes.grid(s, told)
+
+
+def _rows(report: Report) -> list[Row]:
+    """The asked format, then those that remedies name, or the usual ones whose weights leave
+    room."""
+    asked, v = form(report), _judged(report)
     own = [r for r in report.table if r.dtype == asked]
-    room = report.verdict.usable_bytes
-    others = [
-        r for r in report.table if r.basis == "format" and r.dtype != asked and r.total_bytes < room
-    ]
-    told = [r for r in others if r.dtype in named] or others
-    distinct = {r.total_bytes * 10 // GIB: r for r in told}  # those of one size stand for others
-    largest = sorted(distinct.values(), key=lambda r: -r.total_bytes)
-    return [*own, *largest[: SHORT - len(own)]]
+    others = [r for r in report.table if r.dtype != asked]
+    named = {r.change.get(FORMAT) for r in report.remedies}
+    told = [r for r in others if r.dtype in named] or [r for r in others if r.dtype in USUAL]
+    if v is not None:
+        told = [r for r in told if r.total_bytes < v.usable_bytes]
+    largest = sorted(told, key=lambda r: -r.total_bytes)
+    return [*own, *largest][:SHORT]
+
+
+def brief(s: Shown) -> Section:
+    """The formats in one sentence, where nothing is judged."""
+    if s.report.verdict is not None or not s.report.table:
+        return ()
+    rows = _rows(s.report)
+    unit = sizes(max(r.total_bytes for r in rows), s.unit)
+    told = " · ".join(f"{r.dtype} {unit.bare(r.total_bytes)}" for r in rows)
+    return (Note(s.say("load.brief", formats=told, unit=unit.unit)),)
 
 
 def _table(s: Shown, rows: list[Row], heading: str) -> Grid:
-    peaks = {r.change.get("quantization"): r for r in s.report.remedies}
-    asked, v = form(s.report), s.report.verdict
-    unit = sizes(max((r.total_bytes for r in rows), default=0), s.unit)
+    peaks = {r.change.get(FORMAT): r for r in s.report.remedies if set(r.change) == {FORMAT}}
+    asked, v = form(s.report), _judged(s.report)
+    most = max((r.total_bytes for r in rows), default=0)
+    unit = sizes(most, s.unit)._replace(decimals=FINEST)  # formats of four bits are close together
 
     def told(r: Row) -> tuple[Cell, ...]:
         sign: Mark | None = None
-        on_card = ""
+        on_card, which = "", ""
         if r.dtype == asked:
-            sign = mark(v) if v is not None and v.count else None
-            on_card = s.sizes.of(s.peak.expected)
+            sign = None if v is None else mark(v)
+            on_card, which = s.sizes.of(s.peak.expected), s.say("load.asked")
         elif r.dtype in peaks:
-            sign, on_card = peaks[r.dtype].fits, s.sizes.of(peaks[r.dtype].peak_bytes)
-        which = s.say("load.asked") if r.dtype == asked else ""
-        largest, whole = (unit.of(n) for n in (r.largest_layer_bytes, r.total_bytes))
-        return cells(r.dtype, whole, on_card, largest, which, mark=sign)
+            then = peaks[r.dtype]
+            sign, on_card = then.fits, s.sizes.of((then.per_device or s.peak).expected)
+            which = printable(then.cost)
+        own = (unit.of(r.total_bytes), *(_facts(r, unit) if v is None else (on_card,)))
+        return cells(r.dtype, *own, which, mark=sign)
 
+    keys = ("head.largest_layer", "head.adam") if v is None else ("head.on_card",)
     columns = (
         Column(s.say("head.format")),
         Column(s.say("head.weights"), right=True),
-        Column(s.say("head.on_card"), right=True),
-        Column(s.say("head.largest_layer"), right=True, rank=1),
-        Column("", rank=2),
+        *(Column(s.say(key), right=True, rank=v is None) for key in keys),
+        Column("", folds=True, rank=2),
     )
     left = len(s.report.table) - len(rows)
     title = s.say(heading, left=left)
     return Grid(columns, tuple(told(r) for r in rows), title)
+
+
+def _facts(r: Row, unit: Sizes) -> tuple[str, str]:
+    adam = r.training_adam_bytes
+    return unit.of(r.largest_layer_bytes), "" if adam is None else unit.of(adam)
 
 
 def _costs(s: Shown) -> Lines:
@@ -106,7 +146,10 @@ def _download(s: Shown) -> str:
     nbytes = facts.download_bytes or s.report.derived["download_estimate_bytes"]
     if nbytes is None:
         return ""
-    return s.say("load.download", size=s.size(nbytes), decimal=human(nbytes, "GB"))
+    if s.unit is not None:
+        return s.say("load.download", size=s.size(nbytes))
+    decimal = Sizes("GB").of(nbytes)
+    return s.say("load.download.both", size=s.size(nbytes), decimal=decimal)
 
 
 def ram(s: Shown) -> str:
@@ -118,9 +161,11 @@ def ram(s: Shown) -> str:
     if not phase.needed.high:
         return ""
     size = about(s, sizes(phase.needed.expected, s.unit), phase.needed)
-    return s.say("host.ram", when=s.say(WHEN.get(phase.name, "when.serving")), size=size) + _pages(
-        s, host
-    )
+    when = s.say(WHEN.get(phase.name, "when.serving"))
+    half = None if s.report.verdict is None else s.report.verdict.host
+    if half is None or half.available is None:
+        return s.say("host.ram", when=when, size=size)
+    return s.say("host.ram.of", when=when, size=size, has=s.size(half.available))
 
 
 WHEN: Mapping[str, str] = {
@@ -130,9 +175,3 @@ WHEN: Mapping[str, str] = {
     "prefill": "when.serving",
     "decode": "when.serving",
 }
-
-
-def _pages(s: Shown, host: Device) -> str:
-    """Files that are mapped: no need."""
-    held = max(p.droppable.high for p in host.phases)
-    return s.say("host.pages", size=s.size(held)) if held else ""

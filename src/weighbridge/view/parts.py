@@ -8,33 +8,16 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from weighbridge.memory import Phase
+from weighbridge.view.names import NAMES
+from weighbridge.view.phases import phase_name
 from weighbridge.view.records import Bar, Segment
 from weighbridge.view.shown import Shown
 
 MOST = 5  # parts on a screen
 LEAST = 100  # a part of less than the hundredth of the whole is among the others
-NAMES: Mapping[str, str] = {  # component -> key of its part's name
-    "weights": "part.weights",
-    "kv_cache": "part.kv_cache",
-    "recurrent_state": "part.recurrent_state",
-    "activations": "part.activations",
-    "logits": "part.logits",
-    "gradients": "part.gradients",
-    "optimizer_states": "part.optimizer_states",
-    "master_weights": "part.master_weights",
-    "adapters": "part.adapters",
-    "temporaries": "part.workspace",
-    "workspaces": "part.workspace",
-    "buffers": "part.allocator",
-    "rounding": "part.allocator",
-    "fragmentation": "part.allocator",
-    "context": "part.context",
-    "communication": "part.communication",
-    "cuda_graphs": "part.cuda_graphs",
-    "other": "part.other",
-}
 OTHER = "part.other"
 FROZEN = {"part.weights": "part.frozen_weights"}  # where adapters are trained
+ANOTHER_DRIVER = {"part.context": "part.driver"}  # on cards that have no CUDA
 SHARE = "part.share"
 
 
@@ -63,17 +46,21 @@ def parts(phase: Phase) -> tuple[Part, ...]:
     return (*large, *([Part(OTHER, rest)] if rest else ()))
 
 
-def bar(s: Shown, *, margin: str, label: str = "") -> Bar:
+def bar(s: Shown, *, margin: str) -> Bar:
     """What fills the device, in its unit."""
     found = (Part(SHARE, s.peak.expected),) if s.split else parts(s.phase)
-    names = {**dict(zip(NAMES.values(), NAMES.values(), strict=True)), SHARE: SHARE}
-    if any(c.name == "adapters" for c in s.phase.components):
-        names |= FROZEN
+    said = _otherwise(s)
     segments = tuple(
-        Segment(p.key.removeprefix("part."), s.say(names[p.key]), p.nbytes, s.sizes.bare(p.nbytes))
+        Segment(
+            key=p.key.removeprefix("part."),
+            name=s.say(said.get(p.key, p.key)),
+            nbytes=p.nbytes,
+            size=s.sizes.bare(p.nbytes),
+        )
         for p in found
     )
-    legend = " · ".join(f"{part.name} {part.size}" for part in segments)
+    seen = [part for part in segments if part.size.strip("0.,")]
+    legend = " · ".join(f"{part.name} {part.size}" for part in seen)
     verdict = s.report.verdict
     capacity = verdict.usable_bytes if verdict is not None and verdict.count else None
     return Bar(
@@ -82,14 +69,39 @@ def bar(s: Shown, *, margin: str, label: str = "") -> Bar:
         capacity=capacity,
         low=s.peak.low,
         high=s.peak.high,
-        label=label,
+        label=_label(s),
         margin=margin,
-        legend=f"{legend} {s.sizes.unit}",
-        words=_words(s, segments, margin),
+        legend=legend,
+        words=_words(s, seen, margin),
     )
 
 
-def _words(s: Shown, segments: tuple[Segment, ...], margin: str) -> str:
+def _otherwise(s: Shown) -> Mapping[str, str]:
+    """Parts that have another name in this answer."""
+    found: dict[str, str] = {}
+    if any(c.name == "adapters" for c in s.phase.components):
+        found |= FROZEN
+    v = s.report.verdict
+    known = v is not None and v.marketed_gb is not None  # not a device of a given size
+    if v is not None and known and not v.accelerator_id.startswith("nvidia"):
+        found |= ANOTHER_DRIVER
+    return found
+
+
+def _label(s: Shown) -> str:
+    """The phase of a step, and which of several devices."""
+    found = []
+    if s.report.task == "train" and len(s.device.phases) > 1:
+        found.append(s.say("bar.peak", phase=phase_name(s, s.phase.name)))
+    if s.gpus > 1:
+        peaks = {d.peak("driver") for d in s.report.devices if d.kind == "gpu"}
+        differ = s.report.verdict is not None and bool(s.report.verdict.usable_each)
+        key = "bar.tightest" if differ else "bar.alike" if len(peaks) == 1 else "bar.fullest"
+        found.append(s.say(key, count=s.gpus))
+    return ", ".join(found)
+
+
+def _words(s: Shown, segments: list[Segment], margin: str) -> str:
     """The bar for one who does not see it."""
     listed = ", ".join(f"{part.name} {part.size} {s.sizes.unit}" for part in segments)
     return s.say("bar.words", parts=listed) + (f"; {margin}" if margin else "")

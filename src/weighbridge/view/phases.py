@@ -23,13 +23,6 @@ def phase_name(s: Shown, name: str) -> str:
     return s.say(PHASES[name]) if name in PHASES else name
 
 
-def label(s: Shown) -> str:
-    """The phase that the bar is of."""
-    if len(s.device.phases) < 2:
-        return ""
-    return s.say("bar.peak", phase=phase_name(s, s.phase.name))
-
-
 def phases(s: Shown) -> Grid:
     """Each phase of the fullest device; the one of the bar is marked."""
     heads, told = [Column()], [Cell(s.sizes.unit, None, "dim")]

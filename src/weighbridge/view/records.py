@@ -15,6 +15,7 @@ Markdown or HTML; it looks at nothing else, and computes nothing but widths.
 from typing import Literal, NamedTuple
 
 Mark = Literal["yes", "tight", "no", "unknown"]  # ✓ ✓ ✗ ?, and what colour
+Language = Literal["sh", "python", "json", "yaml"]
 Tone = Literal["", "strong", "dim"]
 
 
@@ -42,6 +43,7 @@ class Headline(NamedTuple):
     verdict: str  # "does not fit on RTX 3060 12GB"
     figures: str  # "needs about 15.3 GiB; the card has 11.7 for you"
     mark: Mark | None = None
+    margin: str = ""  # "short by 3.6 GiB": a bar beside it has it too
     reason: str = ""  # a further sentence, where figures do not say it all
     needs: int | None = None  # bytes
     has: int | None = None
@@ -91,7 +93,7 @@ class Paste(NamedTuple):
 
     heading: str
     text: str
-    language: Literal["sh", "python", "json", "yaml"] = "sh"
+    language: Language = "sh"
 
 
 class Note(NamedTuple):

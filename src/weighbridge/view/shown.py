@@ -19,6 +19,7 @@ class Shown(NamedTuple):
     device: Device  # the fullest accelerator; the host where there is none
     phase: Phase  # that the headline, the bar and its words are of
     peak: Bytes
+    full: bool = False  # with all tables
 
     def size(self, nbytes: int) -> str:
         """Bytes in the unit that suits them alone."""
@@ -34,18 +35,21 @@ class Shown(NamedTuple):
         return self.peak.expected != self.phase.at("driver").expected
 
 
-def shown(report: Report, say: Say, unit: str | None = None) -> Shown:
+def shown(report: Report, say: Say, unit: str | None = None, *, full: bool = False) -> Shown:
     device = fullest(report)
     phase, verdict = deciding(report, device), report.verdict
     peak = device.peak("driver")
     if verdict is not None and verdict.count and device.kind == "gpu":
         peak = verdict.per_device
-    return Shown(report, say, unit, sizes(peak.expected, unit), device, phase, peak)
+    return Shown(report, say, unit, sizes(peak.expected, unit), device, phase, peak, full)
 
 
 def fullest(report: Report) -> Device:
-    """The accelerator with the highest peak; the host where there is none."""
-    gpus = [d for d in report.devices if d.kind == "gpu"]
+    """The accelerator with the highest peak; the host where there is none. Of cards that differ
+    the one that decides."""
+    gpus, v = [d for d in report.devices if d.kind == "gpu"], report.verdict
+    if v is not None and v.usable_each:
+        gpus = [d for d in gpus if d.peak("driver") == v.per_device] or gpus
     return max(gpus or report.devices, key=lambda d: d.peak("driver").expected)
 
 
@@ -67,4 +71,4 @@ def card(report: Report) -> str:
     if v is None or not v.count:
         return ""
     name = printable(v.accelerator).removeprefix("NVIDIA ").removeprefix("GeForce ")
-    return name if v.count == 1 else f"{v.count} x {name}"
+    return f"{v.times}{name}"

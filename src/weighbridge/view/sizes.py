@@ -29,9 +29,10 @@ class Sizes(NamedTuple):
 
 
 def sizes(like: int, unit: str | None = None) -> Sizes:
-    """For numbers that are compared with one of so many bytes."""
+    """For numbers that are compared with one of so many bytes. Who names a unit wants to compare,
+    and has all decimals."""
     if unit is not None:
-        return Sizes(unit, 0 if unit == "MiB" else 1)
+        return Sizes(unit, FINEST)
     if like >= GIB:
         return Sizes("GiB")
     if like >= FEW * MIB:

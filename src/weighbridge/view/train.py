@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
-from weighbridge.report import Report
 from weighbridge.units import human_count
 from weighbridge.view.load import ram
-from weighbridge.view.phases import label, phases
+from weighbridge.view.phases import phases
 from weighbridge.view.records import Section, lines
 from weighbridge.view.shown import Shown, card
 from weighbridge.wording import printable
-
-__all__ = ["assumes", "label", "sections", "title"]
 
 METHODS: Mapping[str, str] = {
     "full": "method.full",
@@ -33,8 +30,21 @@ def title(s: Shown) -> str:
 
 
 def sections(s: Shown) -> Iterator[Section]:
+    if s.report.remedies:
+        yield from _changes(s)
     yield (phases(s),)
     yield (lines(*_facts(s)),)
+
+
+def _changes(s: Shown) -> Iterator[Section]:
+    """What would make it fit, and the line of the first that has one."""
+    from weighbridge.view import changes
+
+    told = changes.found(s)
+    grid = changes.grid(s, told)
+    pastes = [p for p in (changes.paste(s, r) for r in told) if p is not None]
+    if grid is not None:
+        yield (grid, *pastes[:1])
 
 
 def _facts(s: Shown) -> Iterator[str]:
@@ -43,7 +53,7 @@ def _facts(s: Shown) -> Iterator[str]:
     yield ram(s)
 
 
-def assumes(report: Report) -> str:
+def assumes(s: Shown) -> Iterator[str]:
     """The run's own settings that matter most."""
-    w = report.workload
-    return ", ".join((w["framework"], w["optimizer"], w["precision"]))
+    w = s.report.workload
+    yield ", ".join((w["framework"], w["optimizer"], w["precision"]))

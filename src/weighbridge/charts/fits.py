@@ -1,0 +1,97 @@
+"""The answer of `fit`: a bar for each question, and one for the first change that makes it fit."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from weighbridge.charts import parts, reports, scale
+from weighbridge.charts.figure import MOST, Bar, Bars, Figure, Group, Limit, Segment, Series, Table
+from weighbridge.charts.messages import Say
+from weighbridge.charts.sides import ENDS, cells, held_in, peak, peak_phase
+
+if TYPE_CHECKING:
+    from weighbridge.fitted import Fit, Question
+    from weighbridge.report import Report
+
+CHANGED = 1  # the style of what is needed after a change
+CUT = 4  # times the card: longer bars are cut, and say how long they are
+
+
+def fits(found: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
+    """Questions without an answer are in the table alone."""
+    say, card = Say(lang), found.accelerator
+    known = [q.report for q in found.questions if q.report is not None]
+    one = scale.unit(max([card.free, *(peak(r).expected for r in known)]), unit)
+    rows = _rows(known, CUT * card.free, (say, one))
+    limit = Limit(card.free, card.free, say("usable", size=one.told(card.free)))
+    group = Group("", tuple(_bars(found.questions, rows)), limit)
+    far = min(reports.furthest([group]), CUT * card.free) or 1
+    axis = scale.memory(say("axis.card", unit=one.name), far, one)
+    name = card.name if card.count == 1 else f"{card.count} x {card.name}"
+    return Figure(
+        title=say("title.fit", model=found.model.name, card=name),
+        answer=say("answer.fit", what=say(f"question.{found.about}"), fits=say(found.fits)),
+        notes=(say("thick"),),
+        description=say("described.fit", card=name),
+        plots=(Bars((group,), _shown(group, rows), axis),),
+        table=_table(found.questions, rows),
+        lang=lang,
+    )
+
+
+def _rows(found: "Sequence[Report]", most: float, words: tuple[Say, scale.Unit]) -> reports.Rows:
+    """Parts of bars that are seen to `most`; style CHANGED is left free."""
+    say, unit = words
+    seen = (_seen(parts.sums(peak_phase(r)), most) for r in found)
+    names = parts.chosen(seen, MOST - 1)
+    series = parts.series(names, say, frozen=False, taken={CHANGED})
+    return reports.Rows(say, unit, names, series)
+
+
+def _shown(group: Group, rows: reports.Rows) -> tuple[Series, ...]:
+    """With the change where there is one."""
+    changed = Series(rows.say("changed"), CHANGED)
+    last = len(rows.series)
+    there = any(s.series == last for b in group.bars for s in b.segments)
+    return (*rows.series, changed) if there else rows.series
+
+
+def _seen(sums: parts.Sums, most: float) -> parts.Sums:
+    """Scaled down where the bar is cut: its parts would hide those of the others."""
+    whole = sums.total()
+    return parts.Sums(
+        {n: round(v * min(1, most / whole)) for n, v in sums.items()} if whole else {}
+    )
+
+
+def _bars(found: "Sequence[Question]", rows: reports.Rows) -> Iterator[Bar]:
+    for q in found:
+        if q.report is None:
+            continue
+        name = rows.say(f"question.{q.name}")
+        yield held_in(q.report, rows, name)._replace(strong=True, mark=q.fits)
+        first = next((r for r in q.remedies if r.fits == "yes"), None)
+        if first is not None and q.fits != "yes":
+            changed = Segment(len(rows.series), first.peak_bytes, rows.say("changed"))
+            low, high = first.peak_bytes, first.peak_bytes
+            if first.per_device is not None:
+                low, high = first.per_device.low, first.per_device.high
+            told = rows.unit.told(first.peak_bytes)
+            yield Bar(first.flags, (changed,), low, high, told, mark="yes")
+
+
+def _table(found: "Sequence[Question]", rows: reports.Rows) -> Table:
+    say = rows.say
+    lines: list[tuple[str, ...]] = []
+    for q in found:
+        name = say(f"question.{q.name}")
+        if q.report is None:
+            lines.append((name, q.reason, "", "", "", ""))
+            continue
+        lines.append((name, say(q.fits), *cells(q.report, rows.unit)))
+        lines += [
+            (f"{name}, {r.flags}", say(r.fits), rows.unit.exact(r.peak_bytes), "", "", "")
+            for r in q.remedies
+        ]
+    return Table(
+        (say("head.what"), say("head.fits"), *say.each(*ENDS)), tuple(lines), 2, rows.caption
+    )

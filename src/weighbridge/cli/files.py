@@ -1,0 +1,42 @@
+"""Files beside stdout: checked before the work, written whole or not at all."""
+
+import os
+from collections.abc import Sequence
+
+import click
+
+
+def writable(flag: str, path: str | None, forms: Sequence[str] = ()) -> None:
+    """Raises where `path` cannot be written, or ends in none of `forms`."""
+    if path is None:
+        return
+    if forms and os.path.splitext(path)[1].lower() not in forms:
+        told = f"{', '.join(forms[:-1])} or {forms[-1]}" if len(forms) > 1 else forms[0]
+        raise click.UsageError(f"{flag} {path}: the name ends in {told}")
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise click.UsageError(f"{flag} {path}: there is no folder {folder}")
+    if os.path.isdir(path):
+        raise click.UsageError(f"{flag} {path} is a folder; name a file")
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise click.UsageError(f"{flag} {path} cannot be written")
+
+
+def write(path: str, content: bytes) -> None:
+    """The whole file, or the one that was there. What is no plain file is written to directly."""
+    if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout, a pipe
+        with open(path, "wb") as file:
+            file.write(content)
+        return
+    target = os.path.realpath(path)  # a link stays a link
+    beside = f"{target}.{os.getpid()}.part"
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+        if os.path.exists(target):
+            os.chmod(beside, os.stat(target).st_mode & 0o777)
+        os.replace(beside, target)
+    except OSError as error:
+        if os.path.exists(beside):
+            os.remove(beside)
+        raise OSError(error.errno, error.strerror, path) from error

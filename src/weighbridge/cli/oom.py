@@ -1,0 +1,79 @@
+"""`weighbridge fit [MODEL] --explain-oom FILE|-`: why memory ran out, and what to change."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weighbridge.wording import printable, redacted
+
+if TYPE_CHECKING:
+    from weighbridge.oom import Oom
+
+METHODS = {"lora": "lora", "qlora": "qlora", "train": "full"}
+NOT_OURS = (
+    "for_",
+    "max",
+    "smallest",
+    "check",
+    "unit",
+    "explain",
+    "all_gpus",
+    "all_catalogue",
+    "lang",
+    "details",
+    "chart",
+)
+
+
+def explain(path: str, model: str | None, settings: Mapping[str, Any], *, form: str) -> int:
+    """Prints the answer about the log at `path`, or about stdin for "-". The exit code is 0."""
+    from weighbridge.api import explain_oom
+
+    found = explain_oom(_log(path), model, **_given(settings))
+    click.echo(_drawn(found, form, settings), nl=False)
+    for line in found.warnings:
+        click.echo(f"warning: {printable(redacted(line))}", err=True)
+    return 0
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the run: those that `infer` and `train` have, and what --for says."""
+    given = {
+        k: v for k, v in settings.items() if v is not None and v is not False and k not in NOT_OURS
+    }
+    asked = settings.get("for_")
+    if asked in METHODS:
+        given.setdefault("method", METHODS[asked])
+    elif asked:
+        given["task"] = asked
+    return given
+
+
+def _log(path: str) -> "bytes | Path":
+    from weighbridge.oom.text import MOST
+
+    if path != "-":
+        return Path(path)
+    if sys.stdin.isatty():
+        click.echo("paste the message, then Ctrl-D", err=True)
+    return sys.stdin.buffer.read(MOST + 1)
+
+
+def _drawn(found: "Oom", form: str, settings: Mapping[str, Any]) -> str:
+    import json
+
+    from weighbridge.cli.options import columns, writable
+    from weighbridge.wording import safe_json
+
+    if form == "json":
+        return safe_json(json.dumps(found.to_dict(), indent=2, ensure_ascii=False)) + "\n"
+    if form == "quiet":
+        return f"{found.cause or 'unknown'}\n"
+    from weighbridge.oom.screen import view
+    from weighbridge.render.terminal import terminal
+
+    told = view(found, lang=settings.get("lang") or "en", details=bool(settings.get("details")))
+    return writable(terminal(told, width=min(columns(), 80)))

@@ -1,0 +1,92 @@
+"""The question that a log is an answer to: which task, which engine, which settings.
+
+What the user says rules. What the log states is added where the task and the engine have it; what
+they do not take is left out with a warning.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from weighbridge.errors import UsageError
+from weighbridge.oom.record import Found
+from weighbridge.prepared import Prepared
+from weighbridge.report import Report
+from weighbridge.settings import INFER, TRAIN
+
+ENGINES = {"vllm": "vllm", "sglang": "sglang", "llama.cpp": "llama.cpp", "ollama": "llama.cpp"}
+OF_A_STEP = ("optimizer", "backward", "saving")
+TRAINERS = ("trainer", "deepspeed")
+TRAINING = TRAIN.keys() - INFER.keys()
+DEVICE = ("gpu", "gpu_memory")
+TASKS = ("load", "infer", "train")
+
+
+class Question(NamedTuple):
+    """`pinned` are the names that the user gave: what no remedy touches."""
+
+    task: str
+    settings: Mapping[str, Any]
+    pinned: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def question(found: Found, given: Mapping[str, Any]) -> Question:
+    """The question about the model of a log. Raises UsageError for a setting that no task has."""
+    own = {name: value for name, value in given.items() if value is not None}
+    task = own.pop("task", None) or _task(found, own)
+    if task not in TASKS:
+        raise UsageError(f"task {task!r:.40} is not known; known: {', '.join(TASKS)}")
+    known = TRAIN if task == "train" else INFER
+    unknown = sorted(own.keys() - INFER.keys() - TRAIN.keys())
+    if unknown:
+        raise UsageError(f"there is no setting {unknown[0]!r:.40}; see weighbridge infer --help")
+    engine = str(own.get("engine") or ENGINES.get(found.engine, "transformers"))
+    settings = {**_stated(found, task, engine), **{k: v for k, v in own.items() if k in known}}
+    if task == "infer":
+        settings["engine"] = engine
+    pinned = (*own, "engine", *DEVICE)
+    return Question(task, settings, pinned, tuple(_unused(own, known, task)))
+
+
+def _task(found: Found, own: Mapping[str, Any]) -> str:
+    trains = found.place in OF_A_STEP or found.engine in TRAINERS
+    return "train" if TRAINING & own.keys() or (trains and "engine" not in own) else "infer"
+
+
+def _unused(own: Mapping[str, Any], known: Mapping[str, Any], task: str) -> list[str]:
+    left = sorted(own.keys() - known.keys())
+    return [f"{', '.join(left)}: not a setting of {task}, and not used"] if left else []
+
+
+def _stated(found: Found, task: str, engine: str) -> dict[str, Any]:
+    """Settings of the log that this task and engine have."""
+    stated = dict(found.stated)
+    for name, figure in (("max_model_len", "context"), ("n_ctx", "context"), ("utilization", "")):
+        value = found.parsed.get(name)
+        if value is not None:
+            stated[figure or _share(engine)] = value
+    capacity = found.size("capacity")
+    if capacity and found.wording != "ggml-metal":
+        stated["gpu_memory"] = capacity
+    table = TRAIN if task == "train" else INFER
+    engines = {name: getattr(table[name], "engines", ()) for name in stated if name in table}
+    return {name: stated[name] for name, of in engines.items() if not of or engine in of}
+
+
+def _share(engine: str) -> str:
+    return "mem_fraction_static" if engine == "sglang" else "gpu_memory_utilization"
+
+
+def answered(model: Prepared, asked: Question) -> tuple[Report, tuple[str, ...]]:
+    """The estimate; without the settings of the log where they do not go together."""
+    settings = dict(asked.settings)
+    if "gpu" in settings:
+        settings.pop("gpu_memory", None) if "gpu_memory" not in asked.pinned[:-3] else None
+    ask = getattr(model, asked.task)
+    try:
+        return ask(pinned=asked.pinned, **settings), ()
+    except UsageError as error:
+        own = {k: v for k, v in settings.items() if k in asked.pinned}
+        if own == settings:
+            raise
+        return ask(pinned=asked.pinned, **own), (f"settings of the log were not used: {error}",)

@@ -1,0 +1,186 @@
+"""A message beside the estimate of its model: what has the size that failed, and what fills.
+
+The request is compared with tensors that the model has, with its logits, with the matrix of its
+attention and with its cache: a figure of the message is known to half of its last digit, and
+PyTorch asks the driver for whole segments. Where one agrees, it names the component.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from weighbridge.memory import Component, Device
+from weighbridge.model import Model
+from weighbridge.oom.record import Found, Judged, Match
+from weighbridge.report import Report
+from weighbridge.units import GIB, KIB, MIB, align_up
+
+SEGMENT = 2 * MIB  # c10/core/AllocatorConfig.h: kRoundLarge
+SMALLEST = 20 * MIB  # kLargeBuffer: requests up to 10 MiB get this, or 2 MiB
+WIDTHS = {2: "2 bytes", 4: "4 bytes"}
+FILLED = 90  # percent of a device that weights alone fill
+CAUSE_OF = {
+    "kv_cache": "kv_cache_too_big",
+    "recurrent_state": "kv_cache_too_big",
+    "weights": "weights_too_big",
+    "logits": "logits",
+    "activations": "activations",
+    "temporaries": "activations",
+    "optimizer_states": "optimizer_states",
+    "gradients": "optimizer_states",
+    "master_weights": "optimizer_states",
+    "communication": "communication_buffers",
+    "cuda_graphs": "cuda_graphs",
+}
+OPEN = ("likely", "unknown")
+
+
+def matches(found: Found, report: Report, model: Model) -> tuple[Match, ...]:
+    """What of the model has the size of the request or of the need, and what fills the device."""
+    return (*_of_need(found, report), *_of_request(found, report, model), *_of_device(report))
+
+
+def rejudged(found: Found, judged: Judged, report: Report, told: tuple[Match, ...]) -> Judged:
+    """The cause, with what the model tells; what the message says or shows stays."""
+    if judged.sure not in OPEN and judged.why != "one_tensor":
+        return judged
+    request = next((m for m in told if m.matches == "request"), None)
+    if request is not None and request.component in ("logits", "attention_matrix", "kv_cache"):
+        cause = CAUSE_OF.get(request.component, request.component)
+        return _as(judged, cause, "model.request", request.nbytes)
+    if judged.why == "one_tensor":
+        return judged
+    return _by_filling(found, judged, report)
+
+
+def _by_filling(found: Found, judged: Judged, report: Report) -> Judged:
+    capacity = found.size("capacity") or (report.verdict.usable_bytes if report.verdict else None)
+    weights = _sum(_fullest(report), "weights")
+    if capacity and weights * 100 > capacity * FILLED:
+        return _as(judged, "weights_too_big", "model.weights", weights)
+    if report.verdict is None or report.verdict.fits != "no" or judged.why.startswith("place."):
+        return judged
+    name, nbytes = _largest(_fullest(report))
+    return _as(judged, CAUSE_OF[name], "model.fills", nbytes) if name in CAUSE_OF else judged
+
+
+def _as(judged: Judged, cause: str, why: str, nbytes: int) -> Judged:
+    others = tuple(c for c in dict.fromkeys((judged.cause, *judged.others)) if c and c != cause)
+    return replace(
+        judged, cause=cause, why=why, sure="computed", others=others, figures={"model": nbytes}
+    )
+
+
+def _fullest(report: Report) -> Device:
+    gpus = [d for d in report.devices if d.kind == "gpu"] or list(report.devices)
+    return max(gpus, key=lambda d: d.peak("driver").expected)
+
+
+def _components(device: Device) -> tuple[Component, ...]:
+    return next(p.components for p in device.phases if p.name == device.peak_phase)
+
+
+def _sum(device: Device, name: str) -> int:
+    return sum(c.bytes.expected for c in _components(device) if c.name == name)
+
+
+def _largest(device: Device) -> tuple[str, int]:
+    sums: dict[str, int] = {}
+    for c in _components(device):
+        sums[c.name] = sums.get(c.name, 0) + c.bytes.expected
+    return max(sums.items(), key=lambda item: item[1])
+
+
+def _of_device(report: Report) -> Iterator[Match]:
+    """The largest component at the peak."""
+    name, nbytes = _largest(_fullest(report))
+    part = max(
+        (c for c in _components(_fullest(report)) if c.name == name), key=lambda c: c.bytes.expected
+    )
+    yield Match(name, nbytes, part.formula, "device")
+
+
+def _of_need(found: Found, report: Report) -> Iterator[Match]:
+    """The cache of one request, where the message says what it needs."""
+    needed = found.size("needed_kv")
+    own = report.derived.get("kv_cache_bytes_per_request")
+    if needed and isinstance(own, int) and _agree(needed, own):
+        yield Match("kv_cache", own, _one_request(report, own), "needed")
+
+
+def _one_request(report: Report, nbytes: int) -> str:
+    """The cache of one request, as people multiply."""
+    context, each = report.workload.get("context"), report.derived.get("kv_cache_bytes_per_token")
+    if context and each and context * each == nbytes:
+        return f"{context:,} tokens x {each:,} B"
+    return "one request of the whole context"
+
+
+def _of_request(found: Found, report: Report, model: Model) -> Iterator[Match]:
+    """The first part of the model that has the size of the failed request."""
+    requested = found.size("requested")
+    if requested is None or requested <= SMALLEST:
+        return
+    segments = found.wording.startswith("torch") and "cpu" not in found.wording
+    for component, nbytes, formula in _candidates(report, model):
+        if _agree(requested, align_up(nbytes, SEGMENT) if segments else nbytes):
+            yield Match(component, nbytes, formula, "request")
+            return
+
+
+def _agree(printed: int, nbytes: int) -> bool:
+    """Whether a figure with two decimals of its unit (or one: newer vLLM) can be `nbytes`."""
+    unit = GIB if printed >= GIB else MIB if printed >= MIB else KIB
+    return abs(printed - nbytes) <= unit // 200 + 1
+
+
+def _candidates(report: Report, model: Model) -> Iterator[tuple[str, int, str]]:
+    shape = _shape(model)
+    batch, length = _tokens(report.workload)
+    vocabulary, heads = shape.get("vocab_size"), shape.get("num_attention_heads")
+    for width in WIDTHS:
+        if vocabulary and length:
+            told = f"{batch} x {length:,} tokens x {vocabulary:,} x {width} B"
+            yield "logits", batch * length * vocabulary * width, told
+            yield (
+                "logits",
+                batch * (length - 1) * vocabulary * width,
+                f"{told}, less the last token",
+            )
+        if heads and length:
+            told = f"{batch} x {heads} heads x {length:,} x {length:,} x {width} B"
+            yield "attention_matrix", batch * heads * length * length * width, told
+    yield from _caches(report)
+    yield from _tensors(model)
+
+
+def _caches(report: Report) -> Iterator[tuple[str, int, str]]:
+    for c in _components(_fullest(report)):
+        if c.name == "kv_cache":
+            yield "kv_cache", c.bytes.expected, c.formula
+
+
+def _tensors(model: Model) -> Iterator[tuple[str, int, str]]:
+    """Weights as a loader asks for them, one by one."""
+    for part in model.parts:
+        for param, _ in part.blueprint.distinct():
+            for width in WIDTHS:
+                told = f"{param.name}: {' x '.join(f'{n:,}' for n in param.shape)} x {width} B"
+                yield "weights", param.numel * width, told
+
+
+def _shape(model: Model) -> Mapping[str, int]:
+    """Sizes of the language model, from its config."""
+    found: dict[str, int] = {}
+    for part in model.parts:
+        text = part.config.get("text_config")
+        for config in (part.config, text if isinstance(text, Mapping) else {}):
+            for key in ("vocab_size", "num_attention_heads"):
+                if isinstance(config.get(key), int):
+                    found[key] = config[key]
+    return found
+
+
+def _tokens(workload: Mapping[str, Any]) -> tuple[int, int]:
+    length = workload.get("seq_len") or workload.get("prompt_len") or workload.get("context") or 0
+    return int(workload.get("batch_size") or 1), int(length)

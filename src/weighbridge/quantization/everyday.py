@@ -1,0 +1,83 @@
+"""What people call a format of weights, and the usual one of that name.
+
+    4bit   nf4 with transformers, awq-4bit-g128 with a server, Q4_K_M with llama.cpp
+    awq    awq-4bit-g128: four bits, groups of 128, what most such checkpoints have
+    q4     Q4_K_M
+
+Which is the usual one is assumed: nf4 is what QLoRA uses (arXiv 2305.14314), groups of 128 are the
+default of GPTQModel and AutoAWQ, Q4_K_M is what llama.cpp's tools/quantize recommends, and fp8 is
+one scale a tensor as with `vllm --quantization fp8`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+SERVERS = frozenset(("vllm", "sglang"))
+GGUF = frozenset(("llama.cpp", "ik_llama.cpp"))
+PLAIN = ("fp8", "int8", "int4")  # names of plain dtypes as well, which --dtype takes
+
+
+class Usual(NamedTuple):
+    """The format by loader: transformers, a server, llama.cpp. "" is the loader's own name."""
+
+    plain: str
+    server: str
+    gguf: str
+
+    def by(self, engine: str) -> str:
+        if engine in SERVERS:
+            return self.server
+        return self.gguf if engine in GGUF else self.plain
+
+
+FOUR = Usual("nf4", "awq-4bit-g128", "Q4_K_M")
+EIGHT = Usual("bnb-int8", "w8a8-int8", "Q8_0")
+OWN = Usual("nf4", "", "nf4")  # bitsandbytes is a method of vLLM and SGLang themselves
+
+
+def everywhere(form: str) -> Usual:
+    return Usual(form, form, form)
+
+
+NAMES: Mapping[str, Usual] = {  # without case, blanks, hyphens and underscores
+    **dict.fromkeys(("4bit", "int4", "loadin4bit"), FOUR),
+    **dict.fromkeys(("8bit", "int8", "loadin8bit"), EIGHT),
+    **dict.fromkeys(("bnb4bit", "bnb4", "bnbnf4", "qlora"), everywhere("nf4")),
+    **dict.fromkeys(("bnb", "bitsandbytes"), OWN),
+    **dict.fromkeys(
+        ("bnb8bit", "bnb8", "llmint8", "llm.int8", "llm.int8()"), everywhere("bnb-int8")
+    ),
+    "fp8": Usual("fp8-tensor", "", "fp8-tensor"),
+    "float8": everywhere("fp8-tensor"),
+    **dict.fromkeys(("awq", "awq4bit", "awqint4", "awq4"), everywhere("awq-4bit-g128")),
+    **dict.fromkeys(("gptq", "gptq4bit", "gptqint4", "gptq4"), everywhere("gptq-4bit-g128")),
+    **dict.fromkeys(("gptq8bit", "gptqint8", "gptq8"), everywhere("gptq-8bit-g128")),
+    "hqq": everywhere("hqq-4bit-g64"),
+    **dict.fromkeys(("mlx", "mlx4bit", "mlx4"), everywhere("mlx-4bit-g64")),
+    **dict.fromkeys(("mlx8bit", "mlx8"), everywhere("mlx-8bit-g64")),
+    "torchao": everywhere("torchao-int4-g128"),
+    "w8a8": everywhere("w8a8-int8"),
+    "gguf": everywhere("Q4_K_M"),
+    **dict.fromkeys(("q2", "q2k"), everywhere("Q2_K")),
+    **dict.fromkeys(("q3", "q3k"), everywhere("Q3_K_M")),
+    **dict.fromkeys(("q4", "q4k", "q4km"), everywhere("Q4_K_M")),
+    **dict.fromkeys(("q5", "q5k", "q5km"), everywhere("Q5_K_M")),
+    **dict.fromkeys(("q6", "q6k"), everywhere("Q6_K")),
+    **dict.fromkeys(("q8", "q80"), everywhere("Q8_0")),
+}
+
+
+def meant(name: str, engine: str = "transformers") -> str:
+    """The usual format that `name` stands for with this engine; `name` itself where it stands for
+    none, or where the engine knows it."""
+    found = NAMES.get(re.sub(r"[\s_-]", "", name.lower()))
+    return (found.by(engine) if found else "") or name
+
+
+def said(name: str, form: str) -> str:
+    """One sentence about the choice, where there was one; spellings of one name are none."""
+    if form == name or form.lower().replace("_", "-") == name.lower().replace("_", "-"):
+        return ""
+    plain = f" (--dtype {name} is the plain division)" if name in PLAIN else ""
+    return f"--quantization {name} is taken as {form}, the usual format of that name{plain}"

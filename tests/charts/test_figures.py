@@ -1,0 +1,249 @@
+"""Figures say what reports, timelines and records say: nothing is lost, nothing is made up."""
+
+import pytest
+
+from tests.charts import made
+from tests.charts.made import GIB
+from weighbridge.charts.figure import OTHER
+from weighbridge.charts.fits import fits
+from weighbridge.charts.pairs import pairs
+from weighbridge.charts.quality import Quality, loss, quality
+from weighbridge.charts.reports import bars, ranges
+from weighbridge.charts.sides import sides
+from weighbridge.charts.tapes import COLUMNS, tapes
+from weighbridge.errors import UsageError
+from weighbridge.fitted import Accelerator, Fit, Question
+from weighbridge.judged import Remedy
+
+
+def rows(figure, plot=0):
+    return [bar for group in figure.plots[plot].groups for bar in group.bars]
+
+
+def test_a_bar_is_a_phase_and_its_parts_add_up():
+    report = made.report()
+    for bar, phase in zip(rows(bars(report)), report.devices[0].phases, strict=True):
+        expected = phase.at("driver")
+        assert sum(s.value for s in bar.segments) == expected.expected
+        assert (bar.low, bar.high) == (expected.low, expected.high)
+
+
+def test_the_fullest_phase_is_the_strong_one():
+    assert [b.label for b in rows(bars(made.report())) if b.strong] == ["prefill"]
+
+
+def test_devices_alike_are_drawn_once():
+    figure = bars(made.report([made.device(i) for i in range(8)]))
+    assert [g.label for g in figure.plots[0].groups] == ["per GPU (all 8 alike)"]
+
+
+def test_devices_that_differ_are_named_the_fullest_first():
+    figure = bars(made.report([made.scaled(0, 0.5), made.scaled(1, 1), made.scaled(2, 0.5)]))
+    assert [g.label for g in figure.plots[0].groups] == ["GPU 1", "GPU 0, 2"]
+    assert ranges([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
+
+
+def test_of_64_devices_the_fullest_are_drawn_and_all_are_in_the_table():
+    figure = bars(made.report([made.scaled(i, 1 - i / 100) for i in range(64)]))
+    plot = figure.plots[0]
+    assert [b.label for b in rows(figure)] == [f"GPU {i}" for i in range(24)]
+    assert plot.more == f"40 further GPUs hold at most {20.5 * 0.76:.1f} GiB"
+    assert len(figure.table.rows) == 64 * 3
+
+
+def test_pages_of_files_are_no_need():
+    figure = bars(made.report([made.device(), made.host(size=2, pages=500)]))
+    host = rows(figure, 1)
+    assert [sum(s.value for s in b.segments) for b in host] == [2 * GIB]
+    assert figure.plots[1].axis.high < 3 * GIB
+
+
+def test_the_limit_is_what_a_process_can_have():
+    limit = bars(made.report(judged=made.verdict(usable=(23, 23.5, 25)))).plots[0].groups[0].limit
+    assert (limit.low, limit.high) == (23 * GIB, 25 * GIB)
+    assert limit.label == "the card has 23.0 to 25.0 GiB for you"
+    assert bars(made.report()).plots[0].groups[0].limit is None
+
+
+def test_the_ram_that_was_named_is_the_limit_of_the_host():
+    devices = (made.device(), made.host())
+    figure = bars(made.report(devices, made.verdict(ram=64)))
+    assert figure.plots[1].groups[0].limit.low == 64 * GIB
+
+
+def test_a_model_that_is_dealt_out_has_a_share():
+    judged = made.verdict("no", per_device=made.gib(33, 34, 36), count=4, used=4)
+    figure = bars(made.report(judged=judged, task="load"))
+    share, whole = figure.plots[0].groups
+    assert share.bars[0].segments[0].value == 34 * GIB
+    assert figure.plots[0].series[share.bars[0].segments[0].series].name == "share"
+    assert whole.label == "all of it on one GPU"
+
+
+@pytest.mark.parametrize(
+    ("fits", "said"), [("yes", "Fits"), ("no", "Does not fit"), ("unknown", "Cannot say")]
+)
+def test_the_verdict_is_said_first(fits, said):
+    figure = bars(made.report(judged=made.verdict(fits)))
+    assert figure.answer.startswith(f"{said} (RTX 4090): needs about 20.5 GiB (20.0 to 21.5)")
+
+
+def with_peak(expected, name="m", fits="yes", **workload):
+    judged = made.verdict(fits, per_device=made.gib(expected - 1, expected, expected + 1))
+    return made.report(judged=judged, name=name, **workload)
+
+
+def test_values_of_a_number_are_a_line():
+    found = [
+        with_peak(10 + c, context=1 << c, fits="yes" if c < 13 else "no") for c in (14, 10, 12)
+    ]
+    (curve,) = sides(found).plots[0].curves
+    assert [(p.x, p.low / GIB, p.y / GIB, p.high / GIB) for p in curve.points] == [
+        (1 << 10, 19, 20, 21),
+        (1 << 12, 21, 22, 23),
+        (1 << 14, 23, 24, 25),
+    ]
+    assert sides(found).answer == "m fits up to 4,096 (RTX 4090)"
+
+
+def test_models_and_numbers_are_a_line_each():
+    found = [with_peak(9 + b, name, batch_size=b) for name in ("a", "b") for b in (1, 2, 4)]
+    figure = sides(found)
+    assert [c.series.name for c in figure.plots[0].curves] == ["a", "b"]
+    assert len(figure.plots[0].limits) == 1
+    assert len(figure.table.rows) == 6
+
+
+def test_two_cards_have_two_limits():
+    small = [with_peak(9 + b, batch_size=b) for b in (1, 2)]
+    large = [
+        made.report(
+            judged=made.verdict(usable=(79, 79, 79), per_device=made.gib(9 + b), card="H100"),
+            batch_size=b,
+            gpu="h100",
+        )
+        for b in (1, 2)
+    ]
+    labels = [x.label for x in sides([*small, *large]).plots[0].limits]
+    assert labels == [
+        "RTX 4090: the card has 23.5 GiB for you",
+        "H100: the card has 79.0 GiB for you",
+    ]
+
+
+def test_what_is_no_number_is_a_bar_each():
+    figure = sides([with_peak(20.5, quantization=q, dtype="bfloat16") for q in ("nf4", "Q4_K_M", None)])
+    assert [b.label for b in rows(figure)] == ["nf4", "Q4_K_M", "bfloat16"]
+    assert len(figure.plots[0].groups) == 1
+
+
+def test_one_number_twice_is_no_line():
+    figure = sides([with_peak(20.5, context=4096, batch_size=1) for _ in range(2)])
+    assert len(rows(figure)) == 2
+
+
+def test_the_peak_of_a_timeline_is_among_what_is_drawn():
+    long = made.timeline(5000)
+    long["devices"][0]["allocated"][1234] = 9000 * GIB
+    (plot,) = tapes(long).plots
+    assert (plot.peak.x, plot.peak.y) == (1234, 9000 * GIB)
+    assert 1234 in plot.xs
+    assert plot.xs[-1] == 4999
+    assert len(plot.xs) <= COLUMNS + 1
+
+
+def test_layers_of_a_timeline_add_up():
+    given = made.timeline(40)
+    (plot,) = tapes(given).plots
+    sums = [sum(values) for values in zip(*plot.layers, strict=True)]
+    assert sums == given["devices"][0]["allocated"]
+    assert [s.name for s in plot.series] == ["weight", "saved activation"]
+
+
+def test_phases_of_a_timeline_are_named_and_told():
+    figure = tapes(made.timeline(40))
+    assert [(b.label, b.low, b.high) for b in figure.plots[0].bands] == [
+        ("forward", 0, 20),
+        ("backward", 20, 39),
+    ]
+    assert figure.answer == "Peak 3.4 GiB, in forward"
+    assert figure.table.rows == (("", "forward", "3.38", "3.88"), ("", "backward", "3.38", "3.88"))
+
+
+@pytest.mark.parametrize(("memory", "drawn"), [(4, True), (40, False)])
+def test_a_card_that_is_far_larger_is_not_drawn(memory, drawn):
+    (plot,) = tapes(made.timeline(memory=memory * GIB)).plots
+    assert (plot.limit is not None) is drawn
+
+
+def test_more_roles_than_styles_are_others():
+    given = made.timeline(10)
+    given["devices"][0]["roles"] |= {f"role {i}": [GIB * (i + 1)] * 10 for i in range(9)}
+    (plot,) = tapes(given).plots
+    assert len(plot.series) == 7
+    assert plot.series[-1].style == OTHER
+    whole = sum(sum(values) for values in given["devices"][0]["roles"].values())
+    assert sum(map(sum, plot.layers)) == whole
+
+
+def test_levels_of_a_measurement_are_stacked():
+    figure = pairs([made.record()])
+    load, backward = figure.plots[0].groups
+    measured, predicted = backward.bars
+    assert [s.value / GIB for s in measured.segments] == [33, 1, 1]
+    assert predicted.told == "35.7 GiB (+2.0 %)"
+    assert load.bars[1].told == "15.5 GiB (-3.1 %)"
+    assert figure.answer == "The prediction of the fullest is off by +2.0 %"
+
+
+def test_a_program_without_a_prediction_has_one_bar():
+    figure = pairs([made.record(predicted=False)])
+    assert [len(g.bars) for g in figure.plots[0].groups] == [1, 1]
+    assert figure.answer == ""
+
+
+def test_quality_is_what_is_lost_against_the_own_baseline():
+    one = Quality("q8_0", 8.5, 6.3, 6.0, "a")
+    assert loss(one) == pytest.approx(5)
+    assert loss(one._replace(value=5.9)) == 0
+    assert loss(one._replace(value=0.02, baseline=0.0)) == 0.02
+    figure = quality([one, one._replace(format="x", value=5.9, source="b")], model="m")
+    assert [(d.label, round(d.y, 3), d.series) for d in figure.plots[0].dots] == [
+        ("x", 2.5, 1),
+        ("q8_0", 5, 0),
+    ]
+    assert [row[0] for row in figure.table.rows] == ["q8_0", "x"]
+
+
+def test_quality_that_nobody_published_is_said():
+    with pytest.raises(UsageError, match="no published perplexity of m is known"):
+        quality([], model="m")
+
+
+def test_fit_has_a_bar_for_each_question_and_its_first_change():
+    change = Remedy(
+        change={"q": 1}, peak_bytes=9 * GIB, fits="yes", cost="", flags="--quantization nf4"
+    )
+    short = made.report(judged=made.verdict("no", usable=(11, 11, 11)))
+    from dataclasses import replace
+
+    found = Fit(
+        model=made.facts(),
+        accelerator=Accelerator("RTX 3060", "3060", 1, 12 * GIB, 11 * GIB),
+        questions=(
+            Question(name="load", report=made.report(judged=made.verdict())),
+            Question(name="infer", report=replace(short, remedies=(change,))),
+            Question(name="qlora", reason="no such class"),
+        ),
+        workload={},
+    )
+    figure = fits(found)
+    assert [(b.label, b.mark) for b in rows(figure)] == [
+        ("load", "yes"),
+        ("inference", "no"),
+        ("--quantization nf4", "yes"),
+    ]
+    assert rows(figure)[2].segments[0].value == 9 * GIB
+    assert figure.plots[0].groups[0].limit.low == 11 * GIB
+    assert figure.answer == "Does not fit: inference"
+    assert ("QLoRA", "no such class", "", "", "", "") in figure.table.rows

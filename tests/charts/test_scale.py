@@ -1,0 +1,87 @@
+"""Round ticks, widths of texts, words in two languages."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weighbridge.charts import scale
+from weighbridge.charts.messages import LANGUAGES, WORDS, Say
+from weighbridge.charts.text import cut, folded, width
+from weighbridge.units import GIB
+
+sizes = st.integers(1, 1 << 50)
+
+
+@pytest.mark.parametrize(
+    ("most", "told"),
+    [
+        (23.5, ["0", "5", "10", "15", "20"]),
+        (79.2, ["0", "20", "40", "60", "80"]),
+        (0.9, ["0", "0.2", "0.4", "0.6", "0.8"]),
+        (2048, ["0", "500", "1,000", "1,500", "2,000"]),
+    ],
+)
+def test_ticks_are_round_numbers_of_the_unit(most, told):
+    axis = scale.memory("", most * GIB, scale.Unit("GiB"))
+    assert [t.text for t in axis.ticks] == told
+
+
+@given(sizes)
+def test_an_axis_holds_what_it_is_made_for(most):
+    unit = scale.unit(most)
+    axis = scale.memory("", most, unit)
+    assert 2 <= len(axis.ticks) <= 9
+    assert axis.high >= most
+    assert all(0 <= scale.place(axis, t.value) <= 1 for t in axis.ticks)
+
+
+@given(st.floats(1e-3, 1e6), st.floats(1.3, 1e4))
+def test_ratios_have_equal_lengths(low, times):
+    axis = scale.ratios("", low, low * times)
+    middle = scale.place(axis, low * times**0.5)
+    assert middle == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("most", "name"), [(1 << 10, "KiB"), (922 << 20, "MiB"), (1 << 30, "GiB"), (1 << 42, "TiB")]
+)
+def test_the_unit_suits_the_most(most, name):
+    assert scale.unit(most).name == name
+    assert scale.unit(most, "GB").name == "GB"
+
+
+@given(st.text(max_size=80), st.floats(20, 400))
+def test_what_is_cut_fits(words, room):
+    assert width(cut(words, 12, room), 12) <= room
+
+
+@given(st.text(string.ascii_letters + " ", min_size=1, max_size=200), st.floats(60, 400))
+def test_folded_lines_fit_and_are_few(words, room):
+    lines = folded(words, 12, room, most=3)
+    assert len(lines) <= 3
+    assert all(width(line, 12) <= room for line in lines)
+
+
+def test_what_fits_is_left_whole():
+    assert cut("weights", 12, 100) == "weights"
+    assert folded("one two", 12, 300) == ["one two"]
+    assert cut("a long name indeed", 12, 60).endswith("…")
+
+
+def placeholders(words):
+    return {name for _, name, _, _ in string.Formatter().parse(words) if name}
+
+
+@pytest.mark.parametrize("key", WORDS)
+def test_both_languages_say_the_same_things(key):
+    english, chinese = WORDS[key]
+    assert placeholders(english) == placeholders(chinese)
+    assert english
+    assert chinese
+
+
+def test_a_name_of_a_stranger_stays():
+    for lang in LANGUAGES:
+        assert Say(lang).named("phase", "my phase") == "my phase"

@@ -1,0 +1,302 @@
+"""The rules, the changes, the model beside the message, and what a person sees."""
+
+import ast
+import json
+import re
+from pathlib import Path
+from string import Formatter
+
+import pytest
+
+import weighbridge
+from tests.oom.messages import messages, saying
+from weighbridge.cli.menu import run
+from weighbridge.oom import causes, rows
+from weighbridge.oom import messages as sentences
+from weighbridge.oom.causes import judge
+from weighbridge.oom.changes import changes, figures
+from weighbridge.oom.figures import own_process, share_between
+from weighbridge.oom.messages import en, zh
+from weighbridge.oom.reading import read
+from weighbridge.oom.record import CAUSES
+from weighbridge.units import GIB, MIB
+
+TORCH = (
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {requested}. GPU 0 has a total "
+    "capacity of {capacity} GiB of which {free} is free. Of the allocated memory {allocated} GiB is "
+    "allocated by PyTorch, and {unallocated} GiB is reserved by PyTorch but unallocated."
+)
+
+
+def printed(requested, *, capacity="24.00", free="1.00 GiB", allocated="20.00", unallocated="0.50"):
+    return TORCH.format(
+        requested=requested,
+        capacity=capacity,
+        free=free,
+        allocated=allocated,
+        unallocated=unallocated,
+    )
+
+
+def cause(text, **settings):
+    return judge(read(text), settings).cause
+
+
+# The rules
+
+
+def test_fragmentation_is_a_tenth_of_the_card_and_the_whole_request():
+    def full(asked, cached):
+        allocated = f"{22.5 - float(cached):.2f}"
+        return cause(printed(asked, allocated=allocated, unallocated=cached))
+
+    assert full("2.00 GiB", "2.50") == "fragmentation"
+    assert full("2.60 GiB", "2.50") != "fragmentation"  # it would not have held it
+    assert full("2.00 GiB", "2.30") != "fragmentation"  # less than a tenth
+
+
+def test_one_request_above_the_card_is_one_tensor():
+    found = judge(read(printed("24.50 GiB")), {})
+    assert (found.cause, found.sure) == ("activations", "computed")
+    assert "weights_too_big" not in (found.cause, *found.others)
+
+
+def test_a_first_allocation_is_refused_by_the_driver():
+    text = printed("16.00 GiB", free="23.00 GiB", allocated="0.00", unallocated="0.00")
+    assert cause(text) == "device_limit"
+
+
+def test_others_on_the_card_come_before_the_line_that_asked_last():
+    text = printed("2.00 GiB", allocated="8.00") + "\n    exp_avg_sq_sqrt = ..."
+    assert cause(text) == "other_process"
+    assert cause(printed("2.00 GiB") + "\n    exp_avg_sq_sqrt = ...") == "optimizer_states"
+
+
+def test_a_round_share_looks_like_a_limit():
+    text = printed("1.00 GiB", free="12.00 GiB", allocated="11.00", unallocated="0.50")
+    assert share_between(read(text)) == 50
+    assert cause(text) == "memory_fraction_cap"
+
+
+def test_vllm_gives_opposite_advice_for_opposite_failures():
+    no_room_for_a_cache = changes_of(saying("vllm-kv-bytes"))
+    assert {"gpu_memory_utilization": "0.95"} in [c.change for c in no_room_for_a_cache]
+    text = "vllm/worker.py\nRuntimeError: CUDA error: out of memory"
+    no_room_beside_it = changes_of(text, gpu_memory_utilization=0.97)
+    assert no_room_beside_it[0].change == {"gpu_memory_utilization": "0.92"}
+
+
+def test_a_listed_process_is_this_one_where_no_other_line_is_about_it():
+    text = next(r["message"] for r in messages() if "Process 734147" in r["message"])
+    assert own_process(read(text)) == round(29.07 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(None, "logits"), (0.95, "utilization_set_too_high")]
+)
+def test_settings_decide_where_the_wording_is_the_same(share, expected):
+    settings = {} if share is None else {"gpu_memory_utilization": share}
+    assert cause(saying("vllm-sampler"), **settings) == expected
+
+
+# What to change
+
+
+def changes_of(text, **settings):
+    found = read(text)
+    return changes(found, judge(found, settings), settings)
+
+
+@pytest.mark.parametrize("row", messages(), ids=lambda r: r["source"][19:])
+def test_every_cause_has_something_to_change(row):
+    found = read(row["message"])
+    told = changes(found, judge(found, {}), {})
+    assert told
+    assert all(
+        "{" not in c.paste.replace("{{", "") or c.paste.count("{") == c.paste.count("}")
+        for c in told
+    )
+
+
+def test_an_old_pytorch_is_not_told_of_expandable_segments():
+    by_wording = {
+        wording: " ".join(c.paste for c in changes_of(text))
+        for wording, text in {
+            "torch-1.4..1.9": next(
+                r["message"] for r in messages() if "14.80 GiB reserved" in r["message"]
+            ),
+            "torch-2.4..": printed("2.00 GiB", allocated="19.00", unallocated="2.50"),
+        }.items()
+    }
+    assert "expandable" in by_wording["torch-2.4.."]
+    assert "expandable" not in by_wording["torch-1.4..1.9"]
+
+
+def test_the_variable_is_the_one_that_the_message_names():
+    text = printed("2.00 GiB", allocated="19.00", unallocated="2.50").replace("CUDA", "HIP")
+    named = f"{text} try setting PYTORCH_HIP_ALLOC_CONF=expandable_segments:True"
+    assert changes_of(named)[0].paste == "export PYTORCH_HIP_ALLOC_CONF=expandable_segments:True"
+
+
+def test_a_length_that_the_cache_holds():
+    text = saying("vllm-kv-bytes").replace("24.00 GiB KV", "24.00 GiB KV")
+    found = read(text)
+    length = figures(found, {})["length"]
+    assert length == 1048576 * round(9.97 * GIB) // (24 * GIB) // 16 * 16
+    assert changes_of(text)[0].paste == f"--max-model-len {length}"
+
+
+def test_the_largest_share_that_is_free():
+    text = next(r["message"] for r in messages() if "19.77/22.05" in r["message"])
+    assert changes_of(text)[0].paste == "--gpu-memory-utilization 0.89"
+
+
+# Sentences
+
+
+def test_both_languages_say_the_same_things():
+    assert en.TABLE.keys() == zh.TABLE.keys()
+    for key, text in en.TABLE.items():
+        assert fields(text) == fields(zh.TABLE[key]), key
+
+
+def fields(text):
+    return sorted(name for _, name, _, _ in Formatter().parse(text) if name)
+
+
+def test_every_cause_reason_change_and_cost_has_its_words():
+    assert {f"cause.{c}" for c in CAUSES} <= en.TABLE.keys()
+    source = ast.parse(Path(causes.__file__).read_text())
+    texts = {n.value for n in ast.walk(source) if isinstance(n, ast.Constant)}
+    reasons = {key.removeprefix("why.") for key in en.TABLE if key.startswith("why.")}
+    unused = {r for r in reasons if r not in texts and not r.startswith(("place.", "model."))}
+    assert unused == set()
+    for row in messages():
+        assert f"why.{judge(read(row['message']), {}).why}" in en.TABLE
+    for row in rows.ROWS:
+        assert row.cause in CAUSES
+        assert f"do.{next(iter(row.change))}" in en.TABLE
+        assert row.cost in zh.COSTS
+    assert {row.cost for row in rows.ROWS} == zh.COSTS.keys()
+
+
+def test_every_place_has_a_cause_and_a_sentence():
+    for place in causes.PLACES:
+        assert f"why.place.{place}" in en.TABLE
+    assert sentences.cost("something new", "zh") == "something new"
+
+
+# With a model
+
+
+def needs(gib, available, length=131072):
+    return (
+        f"ValueError: To serve at least one request with the models's max seq len ({length}), ({gib} "
+        f"GiB KV cache is needed, which is larger than the available KV cache memory ({available} "
+        "GiB)."
+    )
+
+
+def test_the_cache_that_vllm_names_is_the_models():
+    found = weighbridge.explain_oom(needs("16.00", "5.32"), "llama-3.1-8b", gpu="4090")
+    assert found.estimate is not None
+    assert found.estimate.workload["context"] == 131072
+    assert found.explained[0].component == "kv_cache"
+    assert found.explained[0].nbytes == 16 * GIB
+    assert any(c.fits == "yes" and c.peak_bytes for c in found.remedies)
+    assert found.remedies[0].paste == f"--max-model-len {131072 * 532 // 1600 // 16 * 16}"
+
+
+def test_the_logits_of_the_batch_have_the_size_of_the_request():
+    nbytes = 2 * 4096 * 128256 * 4
+    text = printed(f"{nbytes / GIB:.2f} GiB", allocated="21.50")
+    assert cause(text) == "activations"
+    found = weighbridge.explain_oom(text, "llama-3.1-8b", method="lora", batch_size=2, seq_len=4096)
+    assert found.cause == "logits"
+    assert found.explained[0].nbytes == nbytes
+    assert "2 x 4,096 tokens x 128,256 x 4 B" in str(found)
+    other = weighbridge.explain_oom(text, "llama-3.1-8b", method="lora", batch_size=1, seq_len=4096)
+    assert other.cause != "logits"
+
+
+def test_the_scores_of_unfused_attention_have_the_size_of_the_request():
+    nbytes = 32 * 16384 * 16384 * 2
+    text = printed(f"{nbytes / GIB:.2f} GiB", allocated="17.00", free="6.00 GiB")
+    found = weighbridge.explain_oom(text, "llama-3.1-8b", context=16384)
+    assert found.cause == "attention_matrix"
+    assert "32 heads x 16,384 x 16,384" in found.explained[0].formula
+
+
+def test_weights_that_fill_the_card():
+    found = weighbridge.explain_oom(saying("vllm-no-blocks"), "llama-3.1-70b", gpu="a100-80gb")
+    assert (found.cause, found.judged.sure) == ("weights_too_big", "computed")
+
+
+def test_what_the_log_states_is_asked_and_what_is_said_rules():
+    text = f"config: max_model_len=8192, tensor_parallel_size=2\n{saying('vllm-no-blocks')}"
+    stated = weighbridge.explain_oom(text, "llama-3.1-8b", gpu="h100:2").estimate
+    assert stated.workload["context"] == 8192
+    assert stated.workload["tensor_parallel_size"] == 2
+    said = weighbridge.explain_oom(text, "llama-3.1-8b", gpu="h100:2", context=4096).estimate
+    assert said.workload["context"] == 4096
+
+
+def test_a_prepared_model_and_a_log_on_disk(tmp_path):
+    log = tmp_path / "serve.log"
+    log.write_text(needs("16.00", "5.32"))
+    model = weighbridge.prepare("llama-3.1-8b")
+    assert weighbridge.explain_oom(log, model).estimate.model.name == "llama-3.1-8b"
+
+
+def test_a_setting_that_there_is_not_is_refused():
+    with pytest.raises(weighbridge.UsageError, match="no setting"):
+        weighbridge.explain_oom(needs("16.00", "5.32"), "llama-3.1-8b", bath_size=2)
+
+
+# The command
+
+
+def asked(capfd, tmp_path, text, *arguments):
+    log = tmp_path / "run.log"
+    log.write_text(text)
+    code = run(["fit", *arguments, "--explain-oom", str(log)])
+    return code, *capfd.readouterr()
+
+
+def test_json(capfd, tmp_path):
+    code, out, err = asked(capfd, tmp_path, saying("torch-2.1"), "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert err == ""
+    assert told["schema"] == "weighbridge.oom/1"
+    assert told.keys() >= {"wording", "parsed", "cause", "causes", "estimate", "remedies"}
+    assert told["estimate"] is None
+    assert told["parsed"]["requested_bytes"] == round(55.57 * GIB)
+    assert told["parsed"]["max_tokens"] is None
+    assert told["remedies"][0].keys() >= {"change", "peak_bytes", "fits", "cost"}
+
+
+def test_json_with_a_model(capfd, tmp_path):
+    code, out, _ = asked(capfd, tmp_path, needs("16.00", "5.32"), "llama-3.1-8b", "--json")
+    assert code == 0
+    assert json.loads(out)["estimate"]["schema"] == "weighbridge.report/1"
+
+
+@pytest.mark.parametrize("row", messages(), ids=lambda r: r["source"][19:])
+def test_a_screen_answers_first_and_is_80_columns_wide(row):
+    lines = str(weighbridge.explain_oom(row["message"])).splitlines()
+    assert lines[2][0] in "✗?"
+    pasted = {
+        line
+        for c in weighbridge.explain_oom(row["message"]).remedies
+        for line in c.paste.split("\n")
+    }
+    for line in lines:
+        assert len(line) <= 80 or line.strip() in pasted
+    assert not re.search(r"\{\w*\}|None|\bnan\b", "\n".join(lines[:8]))
+
+
+def test_the_size_of_the_smallest_segment_says_nothing_of_a_model():
+    found = weighbridge.explain_oom(printed("20.00 MiB"), "llama-3.1-8b")
+    assert all(m.matches != "request" for m in found.explained)
+    assert found.found.size("requested") == 20 * MIB

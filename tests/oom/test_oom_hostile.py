@@ -1,0 +1,122 @@
+"""What strangers paste: nothing, binaries, far too much, and text that tries to be slow."""
+
+import time
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import weighbridge
+from tests.oom.messages import messages, saying
+from weighbridge.cli.menu import run
+from weighbridge.errors import WeighbridgeError
+from weighbridge.oom.text import MOST
+
+SECONDS = 8  # of a log as large as is read, on a slow machine
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"", "is empty"),
+        (b" \n\t\n", "is empty"),
+        (b"\x7fELF\0\0\0", "is binary"),
+        (b"x" * (MOST + 1), "is longer than 4 MiB"),
+        (b"loading model\nall is well\n", "no out-of-memory message"),
+    ],
+    ids=["nothing", "space", "binary", "too long", "no message"],
+)
+def test_no_message(raw, says, tmp_path, capfd):
+    with pytest.raises(WeighbridgeError, match=says):
+        weighbridge.explain_oom(raw)
+    log = tmp_path / "run.log"
+    log.write_bytes(raw)
+    assert run(["fit", "--explain-oom", str(log)]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert says in err
+    assert "run.log" in err
+
+
+@pytest.mark.parametrize("name", ["missing.log", "."])
+def test_no_file(name, tmp_path, capfd):
+    assert run(["fit", "--explain-oom", str(tmp_path / name)]) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_a_device_without_an_end(capfd):
+    assert run(["fit", "--explain-oom", "/dev/zero"]) == 2
+    assert "longer than" in capfd.readouterr().err
+
+
+def test_neither_model_nor_log(capfd):
+    assert run(["fit"]) == 2
+    assert "--explain-oom" in capfd.readouterr().err
+
+
+SLOW = {
+    "digits": "1" * 60 + "\n",
+    "requests": "Tried to allocate 1.00 ",
+    "prefixes": "[rank0]: (A b=1) " * 4 + "\n",
+    "commas": "1,2,3,4,5.6.7.8 MiB of pinned ",
+    "escapes": "\\n\\\\n",
+    "graphs": "Capture cuda graph failed: ",
+    "brackets": "max seq len (1), (1.0 GiB ",
+    "colours": "\x1b[0",
+    "lines": "\n",
+}
+
+
+@pytest.mark.parametrize("piece", SLOW.values(), ids=SLOW.keys())
+def test_a_long_log_is_read_in_seconds(piece):
+    text = piece * ((MOST - 4096) // len(piece)) + "\n" + saying("torch-2.1")
+    start = time.perf_counter()
+    found = weighbridge.explain_oom(text)
+    assert time.perf_counter() - start < SECONDS
+    assert found.cause is not None
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=40)
+@given(st.text(max_size=100), st.sampled_from(range(145)), st.integers(0, 200))
+def test_any_text_around_or_within_is_answered_or_refused(text, number, at):
+    message = messages()[number]["message"]
+    for pasted in (text, f"{text}\n{message}\n{text}", message[:at] + text + message[at:]):
+        found = answered(pasted)
+        assert found is None or str(found)
+        sizes = {} if found is None else found.parsed
+        assert all(v is None or v >= 0 for k, v in sizes.items() if k.endswith("_bytes"))
+
+
+def answered(pasted):
+    """The answer, or None where it is refused in one line."""
+    try:
+        return weighbridge.explain_oom(pasted)
+    except WeighbridgeError:
+        return None
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes(raw):
+    found = answered(raw)
+    assert found is None or found.wording
+
+
+def test_control_codes_of_a_log_do_not_reach_the_terminal():
+    text = saying("vllm-kv-bytes") + "\x1b]0;owned\x07"
+    shown = str(weighbridge.explain_oom(text, {"model_type": "llama", "vocab_size": 32}))
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+
+
+def test_a_log_of_powershell():
+    raw = "﻿".encode("utf-16-le") + saying("torch-2.1").encode("utf-16-le")
+    assert weighbridge.explain_oom(raw).wording == "torch-2.1"
+
+
+def test_stdin():
+    from weighbridge.cli.menu import menu
+
+    done = CliRunner().invoke(menu, ["fit", "--explain-oom", "-", "-q"], input=saying("kernel-oom"))
+    assert done.output == "host_memory\n"

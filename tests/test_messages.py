@@ -1,0 +1,47 @@
+"""The sentences of the screens: complete in both languages, and every one is said somewhere."""
+
+import re
+from pathlib import Path
+from string import Formatter
+
+import pytest
+
+from weighbridge.view.messages import LANGUAGES, en, say, zh
+
+VIEW = Path(__file__).parent.parent / "src" / "weighbridge" / "view"
+SOURCES = "\n".join(p.read_text() for p in VIEW.rglob("*.py") if p.parent.name != "messages")
+
+
+def placeholders(sentence):
+    return sorted(name for _, name, _, _ in Formatter().parse(sentence) if name is not None)
+
+
+def test_both_languages_have_the_same_keys():
+    assert set(en.TABLE) == set(zh.TABLE)
+
+
+@pytest.mark.parametrize("key", sorted(en.TABLE))
+def test_both_languages_say_the_same_things(key):
+    ours, theirs = placeholders(en.TABLE[key]), placeholders(zh.TABLE[key])
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("key", sorted(en.TABLE))
+def test_every_sentence_is_said(key):
+    stem = key.rpartition(".")[0]
+    spelled = any(f"{q}{key}{q}" in SOURCES for q in "\"'")
+    built = re.search(rf'f"{re.escape(stem)}\.\{{', SOURCES) is not None
+    assert spelled or built, f"{key} is said nowhere"
+
+
+def test_no_language_is_invented():
+    with pytest.raises(ValueError, match="no language"):
+        say("tlh")
+    assert {say(lang).lang for lang in LANGUAGES} == {"en", "zh"}
+
+
+def test_chinese_is_chinese():
+    """What is left in English is what has no other name."""
+    same = {k for k, v in en.TABLE.items() if v == zh.TABLE[k] and re.search("[a-z]{3}", v)}
+    words = {w for k in same for w in re.findall("[a-z]{3,}", re.sub(r"\{\w+\}", "", en.TABLE[k]))}
+    assert words <= {"logits", "allocated", "reserved", "driver", "details", "explain", "json"}
