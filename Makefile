@@ -15,12 +15,14 @@ fix: $(BIN)/weighbridge ## format, lint what can be mended, regenerate the docs
 	$(BIN)/ruff format src tests tools benchmarks
 	$(BIN)/ruff check --fix src tests tools benchmarks
 	$(BIN)/python tools/docs.py
+	$(BIN)/python -m tools.screens
 
 check: $(BIN)/weighbridge ## the same, and fail on a difference; types
 	$(BIN)/ruff format --check src tests tools benchmarks
 	$(BIN)/ruff check src tests tools benchmarks
 	$(BIN)/mypy
 	$(BIN)/python tools/docs.py --check
+	$(BIN)/python -m tools.screens --check
 
 test: $(BIN)/weighbridge ## the torch-free tests
 	$(BIN)/pytest -n 2
@@ -40,6 +42,7 @@ bench: $(BIN)/weighbridge ## speed and memory beside the other tools (benchmarks
 
 docs: $(BIN)/weighbridge ## write the generated parts of docs/
 	$(BIN)/python tools/docs.py
+	$(BIN)/python -m tools.screens
 
 golden: $(BIN)/weighbridge ## measure the golden suite on the GPU that is here
 	$(BIN)/pip install -q -e '.[golden]'

@@ -60,6 +60,13 @@ def test_generated_pages_are_current():
     assert done.returncode == 0, done.stdout
 
 
+def test_screens_in_the_docs_are_what_is_printed():
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.screens", "--check"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def test_public_functions_are_documented():
     tree = ast.parse((ROOT / "src/weighbridge/api.py").read_text())
     public = [n for n in tree.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]

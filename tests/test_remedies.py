@@ -1,61 +1,390 @@
 """What would make it fit: every remedy holds what it promises, and touches nothing that is pinned."""
 
+import json
+from functools import cache
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import weighbridge
+from tests import trainer_lines
+from weighbridge.errors import WeighbridgeError
+from weighbridge.launch import parse
+from weighbridge.remedies import Case, said
+from weighbridge.remedies.sets import ASKS, Node, asked, hopeless
+from weighbridge.remedies.table import moves
+from weighbridge.requests import Requests
 
-LLAMA = weighbridge.prepare("llama-3.1-8b")
-MIXTRAL = weighbridge.prepare("mixtral-8x7b")
-LARGE = weighbridge.prepare("llama-3.1-70b")
+MOST = 6
+SOME = settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+prepared = cache(weighbridge.prepare)
 
 
 def changes(report):
     return [dict(r.change) for r in report.remedies]
 
 
-def holds(model, task, settings, report):
+def answer(model, task, workload, **more):
+    return getattr(prepared(model), task)(**workload, **more)
+
+
+def holds(model, task, workload, report):
     """Every remedy of a report, asked like any other question."""
     for remedy in report.remedies:
-        asked = {**settings, **remedy.change}
-        again = getattr(model, task)(remedies=False, **asked)
+        again = answer(model, task, {**workload, **remedy.change}, remedies=False)
         assert again.peak.expected == remedy.peak_bytes, remedy.change
         assert again.verdict.fits == remedy.fits, remedy.change
         assert again.verdict.margin_bytes == remedy.margin_bytes, remedy.change
+        assert again.verdict.per_device == remedy.per_device, remedy.change
+        assert remedy.cost, "it says what it costs"
+        assert remedy.source, "it says where that is written"
+
+
+def ordered(report):
+    points = [r.price.points for r in report.remedies if r.fits == "yes"]
+    assert points == sorted(points)
+    assert len(report.remedies) <= MOST
+
+
+def untouched(report, workload):
+    pinned = workload.keys() - {"gpu", "ram"}
+    for change in changes(report):
+        assert not pinned & change.keys()
+
+
+# What people must be offered
 
 
 def test_a_card_without_room_is_offered_smaller_weights_and_llama_cpp():
-    settings = {"gpu": "3060"}
-    report = LLAMA.infer(**settings)
-    kinds = {r.kind for r in report.remedies}
-    assert {"quantization", "engine"} <= kinds
+    workload = {"gpu": "3060"}
+    report = answer("llama-3.1-8b", "infer", workload)
+    assert {"quantization", "engine"} <= {r.kind for r in report.remedies}
     assert {"quantization": "nf4"} in changes(report)
-    holds(LLAMA, "infer", settings, report)
+    holds("llama-3.1-8b", "infer", workload, report)
 
 
-def test_experts_stay_on_the_host_where_the_card_is_small():
-    settings = {"gpu": "3060", "engine": "llama.cpp"}
-    report = MIXTRAL.infer(**settings)
+@pytest.mark.parametrize("gpu", ["3060", "4070", "3080 12gb"])
+def test_experts_stay_on_the_host_where_the_card_is_small(gpu):
+    workload = {"gpu": gpu, "engine": "llama.cpp"}
+    report = answer("mixtral-8x7b", "infer", workload)
     assert any("n_cpu_moe" in change for change in changes(report))
-    holds(MIXTRAL, "infer", settings, report)
+    holds("mixtral-8x7b", "infer", workload, report)
+
+
+def test_experts_on_the_host_are_offered_under_another_engine_too():
+    report = answer("mixtral-8x7b", "infer", {"gpu": "3060"})
+    best = report.remedies[0]
+    assert best.change["engine"] == "llama.cpp"
+    assert best.change["n_cpu_moe"] > 0
+    assert best.fits == "yes"
 
 
 @pytest.mark.parametrize("gpu", ["a100-80gb:2", "h100:2"])
 def test_two_cards_are_offered_nf4_and_tensor_parallel(gpu):
-    settings = {"gpu": gpu, "engine": "vllm"}
-    report = LARGE.infer(**settings)
+    workload = {"gpu": gpu, "engine": "vllm"}
+    report = answer("llama-3.1-70b", "infer", workload)
     assert {"tensor_parallel_size": 2} in changes(report)
     assert {"quantization": "bitsandbytes"} in changes(report)
-    holds(LARGE, "infer", settings, report)
+    holds("llama-3.1-70b", "infer", workload, report)
+
+
+def test_two_small_cards_are_offered_four_bits_that_both_hold():
+    report = answer("llama-3.1-70b", "infer", {"gpu": "4090:2", "engine": "vllm"})
+    shared = [r for r in report.remedies if r.change.get("tensor_parallel_size") == 2]
+    assert {"awq-4bit-g128", "bitsandbytes"} <= {r.change.get("quantization") for r in shared}
+    assert any(r.fits == "yes" for r in shared)
+
+
+def test_qlora_is_offered_what_a_single_change_does_not_give():
+    workload = {"gpu": "3060", "method": "qlora"}
+    report = answer("llama-3.1-8b", "train", workload)
+    best = report.remedies[0]
+    assert best.fits == "yes"
+    assert best.change.get("checkpointing") == "full"
+    holds("llama-3.1-8b", "train", workload, report)
+
+
+def test_ranks_share_out_what_one_cannot_hold():
+    workload = {"gpu": "h100:8", "method": "full"}
+    report = answer("llama-3.1-8b", "train", workload)
+    assert {"shard": "fsdp2"} in changes(report)
+    holds("llama-3.1-8b", "train", workload, report)
+
+
+def test_a_batch_is_split_and_stays_as_large():
+    workload = {"gpu": "4090", "method": "lora", "checkpointing": "full", "loss": "liger"}
+    free = [*workload, "seq_len"]
+    report = answer(
+        "llama-3.1-8b", "train", {**workload, "batch_size": 16, "seq_len": 4096}, pinned=free
+    )
+    split = [c for c in changes(report) if "batch_size" in c]
+    assert split
+    assert all(c["batch_size"] * c["gradient_accumulation"] == 16 for c in split)
+
+
+# Laws
+
+
+SERVED = st.fixed_dictionaries(
+    {
+        "engine": st.sampled_from(["transformers", "vllm", "sglang", "llama.cpp"]),
+        "gpu": st.sampled_from(["3060", "4090", "t4", "l4", "4090:2", "a100-80gb:2", "h100:4"]),
+    },
+    optional={
+        "context": st.sampled_from([1024, 8192, 40_000]),
+        "batch_size": st.sampled_from([2, 16]),
+        "ram": st.sampled_from(["16GiB", "256GiB"]),
+    },
+)
+TRAINED = st.fixed_dictionaries(
+    {"gpu": st.sampled_from(["3060", "4090", "t4", "a100-40gb", "4090:2", "h100:4"])},
+    optional={
+        "method": st.sampled_from(["full", "lora", "qlora"]),
+        "framework": st.sampled_from(["trainer", "trl"]),
+        "batch_size": st.sampled_from([2, 8]),
+        "seq_len": st.sampled_from([1024, 4096]),
+        "lora_r": st.just(64),
+        "optimizer": st.just("adamw_torch_fused"),
+        "precision": st.sampled_from(["fp32", "bf16-mixed"]),
+        "attention": st.sampled_from(["eager", "efficient"]),
+    },
+)
+MODELS = (
+    *("llama-3.1-8b", "mixtral-8x7b", "qwen3-0.6b", "gemma-3-27b", "deepseek-v2-lite", "gpt2"),
+    *("qwen2.5-vl-7b", "mamba-2.8b", "phi-3-mini-4k", "llama-3.1-70b", "qwen3-30b-a3b"),
+)
+
+
+def checked(model, task, workload):
+    """The answer; None where the question itself is refused."""
+    try:
+        report = answer(model, task, workload)
+    except WeighbridgeError:
+        return None
+    holds(model, task, workload, report)
+    ordered(report)
+    untouched(report, workload)
+    if report.verdict.fits == "yes":
+        assert report.remedies == ()
+    return report
+
+
+@SOME
+@given(st.sampled_from([m for m in MODELS if m in weighbridge.catalogue.names()]), SERVED)
+def test_what_is_promised_of_serving_is_what_the_changed_question_gives(model, workload):
+    report = checked(model, "infer", workload)
+    if report is None:
+        return
+    for remedy in report.remedies:
+        pasted(model, workload, remedy)
+
+
+@SOME
+@given(st.sampled_from([m for m in MODELS if m in weighbridge.catalogue.names()]), TRAINED)
+def test_what_is_promised_of_training_is_what_the_changed_question_gives(model, workload):
+    report = checked(model, "train", workload)
+    if report is None:
+        return
+    for remedy in report.remedies:
+        trained(model, workload, remedy)
+
+
+@pytest.mark.parametrize("gpu", ["3060", "t4", "4060", "2x RTX 3060"])
+def test_what_is_promised_of_loading_is_what_the_changed_question_gives(gpu):
+    for model in ("llama-3.1-8b", "qwen2.5-14b", "gpt2"):
+        if model not in weighbridge.catalogue.names():
+            continue
+        report = checked(model, "load", {"gpu": gpu})
+        for remedy in report.remedies:
+            if remedy.paste:
+                told = parse(remedy.paste).settings
+                own = {n: told[n] for n in ("dtype", "quantization") if n in told}
+                device = remedy.change.get("gpu", gpu)
+                again = answer(model, "load", {**own, "gpu": device}, remedies=False)
+                assert again.peak.expected == remedy.peak_bytes
+
+
+# Lines to paste
+
+
+def pasted(model, workload, remedy):
+    """A line for a shell or for Python, parsed back on the same card."""
+    if not remedy.paste:
+        assert remedy.note
+        return
+    assert "\n" not in remedy.paste
+    launch = parse(remedy.paste)
+    assert launch.unknown == ()
+    told = {**workload, **remedy.change}
+    beside = {n: told[n] for n in ("gpu", "batch_size", "ram") if n in told}
+    engine = told["engine"]
+    line = remedy.paste.replace(launch.model, model)
+    if engine == "llama.cpp":
+        found = answer(model, "infer", {**told, "n_gpu_layers": None}, remedies=False)
+        beside["quantization"] = found.workload["quantization"]
+    if engine == "transformers" and "generate(" not in line:
+        beside["context"] = told.get("context")
+    again = prepared(model).infer(command=line, remedies=False, **beside)
+    assert again.peak.expected == remedy.peak_bytes, remedy.paste
+
+
+def trained(model, workload, remedy):
+    """A line for the Trainer or TRL, read back on the same card."""
+    if not remedy.paste:
+        assert remedy.note
+        return
+    assert "\n" not in remedy.paste
+    told = trainer_lines.settings(remedy.paste)
+    device = {**workload, **remedy.change}["gpu"]
+    again = prepared(model).train(**told, gpu=device, remedies=False)
+    assert again.peak.expected == remedy.peak_bytes, remedy.paste
+    assert trainer_lines.model(remedy.paste)
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        {"gpu": "3060", "method": "qlora"},
+        {"gpu": "3060", "framework": "trl", "method": "lora"},
+        {"gpu": "h100:2", "method": "full"},
+        {"gpu": "4090", "method": "full", "seq_len": 512},
+        {"gpu": "4090", "method": "lora", "attention": "eager", "batch_size": 4},
+        {"gpu": "a100-40gb:4", "framework": "trl"},
+    ],
+    ids=str,
+)
+def test_lines_for_trainers_are_read_back(workload):
+    report = answer("llama-3.1-8b", "train", workload)
+    assert report.remedies
+    assert any(r.paste for r in report.remedies)
+    for remedy in report.remedies:
+        trained("llama-3.1-8b", workload, remedy)
+
+
+def test_what_a_framework_cannot_be_told_in_a_line_is_said():
+    report = answer("llama-3.1-8b", "train", {"gpu": "3090", "framework": "torchtune"})
+    assert report.remedies
+    assert all("no line to paste: torchtune" in r.note for r in report.remedies)
+
+
+# Nothing cheaper is left out
+
+
+def case_of(model, task, workload):
+    """The question, and what a search sees of it."""
+    report = answer(model, task, workload, remedies=False)
+    record = weighbridge.settings.read(task, workload)
+
+    def ask(changed):
+        given = weighbridge.prepared.asked(task, changed, {})
+        return getattr(prepared(model), task)(given, remedies=False)
+
+    return Case(task=task, workload=record, report=report, ask=ask, pinned=said(record))
+
+
+GRID = [
+    (model, task, {**more, "gpu": gpu})
+    for gpu in ("3060", "a100-40gb")
+    for model, task, more in (
+        ("llama-3.1-8b", "infer", {"engine": "transformers", "context": 32_768}),
+        ("llama-3.1-8b", "infer", {"engine": "vllm", "batch_size": 32}),
+        ("mixtral-8x7b", "infer", {"engine": "llama.cpp"}),
+        ("llama-3.1-70b", "load", {}),
+        ("qwen3-0.6b", "train", {"batch_size": 8, "seq_len": 4096}),
+        ("llama-3.1-8b", "train", {"method": "lora", "seq_len": 1024}),
+    )
+]
+
+
+@pytest.mark.parametrize(("model", "task", "workload"), GRID, ids=str)
+def test_no_cheaper_single_change_is_left_out(model, task, workload):
+    """Brute force: every single change is asked, those that the search thought hopeless too."""
+    case = case_of(model, task, workload)
+    if case.verdict.fits == "yes":
+        return
+    told = answer(model, task, workload).remedies
+    dearest = max((r.price.points for r in told if r.fits == "yes"), default=float("inf"))
+    stepped = set()
+    for move in moves(case):
+        found = asked(Node((), case), (move,))
+        if found is None or found.case.verdict.fits != "yes" or move.kind in stepped:
+            continue
+        stepped |= {move.kind} if move.graded else set()
+        assert not hopeless(case, (move,)), move.change
+        if move.points < dearest and len(told) < MOST:
+            assert any(within(r, move, found) for r in told), move.change
+
+
+def within(remedy, move, found):
+    """Whether a remedy is that change, or one that is as cheap, of its kind or smaller."""
+    if dict(remedy.change) == dict(move.change):
+        return True
+    cheaper = remedy.price.points <= move.points
+    return cheaper and (remedy.kind == move.kind or remedy.peak_bytes <= found.peak)
+
+
+def test_the_search_asks_few_questions(monkeypatch):
+    from weighbridge.remedies import sets
+
+    seen = []
+    honest = sets.asked
+    monkeypatch.setattr(sets, "asked", lambda *a: (seen.append(a), honest(*a))[1])
+    for workload in ({"method": "qlora"}, {"method": "lora"}, {"method": "full"}, {}):
+        seen.clear()
+        answer("llama-3.1-8b", "train", {"gpu": "3060", **workload})
+        assert 0 < len(seen) <= ASKS["train"]
+
+
+# Where they are, and where not
 
 
 def test_nothing_is_said_where_it_fits_or_where_nobody_asks():
-    assert LLAMA.infer(gpu="h100").remedies == ()
-    assert LLAMA.infer().remedies == ()
-    assert LLAMA.infer(gpu="3060", remedies=False).remedies == ()
+    model = prepared("llama-3.1-8b")
+    assert model.infer(gpu="h100").remedies == ()
+    assert model.infer().remedies == ()
+    assert model.infer(gpu="3060", remedies=False).remedies == ()
 
 
 def test_what_was_given_by_name_stays():
-    report = LLAMA.infer(gpu="3060", engine="transformers", context=4096, dtype="bfloat16")
-    assert not any({"engine", "context", "dtype"} & change.keys() for change in changes(report))
-    free = LLAMA.infer(gpu="3060", engine="vllm", quantization="bitsandbytes", context=60000)
-    assert not any({"context", "quantization"} & change.keys() for change in changes(free))
+    report = answer(
+        "llama-3.1-8b",
+        "infer",
+        {"gpu": "3060", "engine": "transformers", "context": 4096, "dtype": "bfloat16"},
+    )
+    for change in changes(report):
+        assert not {"engine", "context", "dtype", "quantization"} & change.keys()
+
+
+def test_pinned_may_be_named_apart():
+    """`fit` asks with a method that nobody typed."""
+    free = prepared("llama-3.1-8b").train(gpu="3060", method="lora", pinned=())
+    assert any(c.get("method") == "qlora" for c in changes(free))
+    kept = prepared("llama-3.1-8b").train(gpu="3060", method="lora")
+    assert not any("method" in c for c in changes(kept))
+
+
+def test_a_request_may_leave_them_out():
+    request = {"task": "infer", "model": "llama-3.1-8b", "workload": {"gpu": "3060"}}
+    told = Requests().answer(json.dumps(request))["remedies"]
+    assert told
+    keys = {"source", "paste", "note", "margin_bytes", "per_device", "price", "kind"}
+    assert keys <= told[0].keys()
+    json.dumps(told)
+    assert Requests().answer(json.dumps({**request, "remedies": False}))["remedies"] == []
+    refused = Requests().answer(json.dumps({**request, "remedies": "no"}))
+    assert refused["error"] == {"code": 2, "message": "remedies is true or false, not 'no'"}
+
+
+def test_a_command_keeps_its_own_flags():
+    line = "vllm serve llama-3.1-8b --max-model-len 8192"
+    report = weighbridge.infer(command=line, gpu="3060")
+    assert report.remedies
+    for remedy in report.remedies:
+        assert "context" not in remedy.change
+        assert "--max-model-len 8192" in remedy.paste or remedy.note

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from weighbridge import catalogue
 from weighbridge.errors import (
     BadFileError,
     NotFoundError,
@@ -27,7 +26,7 @@ from weighbridge.errors import (
     UsageError,
     WeighbridgeError,
 )
-from weighbridge.gather import Options, gather, gather_config, naming
+from weighbridge.gather import Options, gather, gather_config, has_name, naming
 from weighbridge.inventory import Inventory
 from weighbridge.model import Model, ModelPart, resolve
 from weighbridge.report import Report
@@ -167,15 +166,25 @@ class Prepared:
         report = answer(workload)
         if not remedies or report.verdict is None or report.verdict.fits == "yes":
             return report
-        from weighbridge.remedies import search  # of what does not fit
+        from weighbridge.remedies import Case, said, search  # of what does not fit
 
         def ask(changed: Any) -> Report:
             return (again or answer)(asked(task, changed, {}))
 
-        return replace(
-            report,
-            remedies=search(task, workload, report, ask, pinned=pinned),
+        case = Case(
+            task=task,
+            workload=workload,
+            report=report,
+            ask=ask,
+            pinned=said(workload) if pinned is None else frozenset(pinned),
+            loads=self._loads(),
         )
+        return replace(report, remedies=search(case))
+
+    def _loads(self) -> str:
+        """What a line of Python is told to load; "" of a config that is at hand."""
+        named = self.source.repo_id or self.source.reference
+        return named if isinstance(self.given, str | os.PathLike) else ""
 
     def infer(
         self,
@@ -291,7 +300,7 @@ class Prepared:
         typed: Train = asked("train", workload, settings)
         from weighbridge.estimate.train import train  # a third of all modules
 
-        w = self._meant(typed)
+        w = self._meant(typed, trained=True)
         model = self.model(base_model=w.base_model)
         with following(self.given):
             report = self._helped(
@@ -347,14 +356,19 @@ class Prepared:
         """Another model, of a bare size."""
         return opened(reference, self.options)
 
-    def _meant(self, w: Asked) -> Asked:
-        """The workload with the format that an everyday name of one stands for. What a packed
-        checkpoint declares is not packed again under its own name."""
-        if w.quantization is None:
+    def _meant(self, w: Asked, *, trained: bool = False) -> Asked:
+        """The workload with the format that an everyday name of one stands for, or that the
+        model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
+        declares is not packed again under its own name."""
+        form = self.source.form if isinstance(self.source, Inventory) and not trained else ""
+        form = form if w.quantization is None and w.dtype is None else ""
+        if w.quantization is None and not form:
             return w
         from weighbridge.quantization.everyday import meant
 
         engine = getattr(w, "engine", "transformers")
+        if form or w.quantization is None:
+            return replace(w, quantization=meant(form, engine))
         declared = {(part.quantization or {}).get("quant_method") for part in self.source.parts}
         if declared - {None}:
             own = w.quantization.lower() in declared and engine == "transformers"
@@ -384,7 +398,7 @@ def _served(
 
 def _said(report: Report, typed: Asked, meant: Asked) -> Report:
     """The report, with a word on the format that a name was taken as."""
-    if typed.quantization is None or meant.quantization in (None, typed.quantization):
+    if meant.quantization in (None, typed.quantization):
         return report
     from weighbridge.quantization.everyday import said
 
@@ -452,7 +466,7 @@ def following(model: Any, *named: type[WeighbridgeError]) -> Iterator[None]:
             raise
         raise naming(text, error) from error
     except BROKEN as error:
-        if not isinstance(model, str | os.PathLike | Mapping) or catalogue.has(text):
+        if not isinstance(model, str | os.PathLike | Mapping) or has_name(text):
             raise
         raise _unfollowed(text, error) from error
 

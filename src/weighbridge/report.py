@@ -244,6 +244,7 @@ def _verdict(v: "Verdict") -> dict[str, Any]:
         "tight": v.tight,
         "tipped_by": v.tipped_by,
         "nodes": v.nodes,
+        **({"usable_each_bytes": list(v.usable_each)} if v.usable_each else {}),
     }
 
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import closeness, mixed, sentences
+from weighbridge import closeness, sentences
 from weighbridge.judged import Answer, Verdict
 from weighbridge.memory import Bytes, Device, exactly, total
 from weighbridge.units import ceil_div
@@ -43,7 +43,9 @@ def fits(peak: Bytes, usable: Bytes) -> Answer:
 def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int | None) -> Verdict:
     """Of loading what `device` holds on what `budget` allows. Layers: None where unknown."""
     if budget.mixed:
-        return of_each(mixed.dealt(device, budget, engine, largest_layer), budget)
+        from weighbridge.mixed import dealt  # few machines have cards that differ
+
+        return of_each(dealt(device, budget, engine, largest_layer), budget)
     whole, count = device.peak("driver"), budget.choice.count
     each = whole
     split = count > 1 and engine in SPLITS and fits(whole, budget.usable) != "yes"
@@ -90,6 +92,7 @@ def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
         devices_used=len(gpus),
         marketed_gb=None,
         reason=worst.reason + named,
+        usable_each=tuple(each.low for each in budget.each),
     )
 
 

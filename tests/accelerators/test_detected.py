@@ -544,7 +544,12 @@ def path(tmp_path, monkeypatch):
 
 def test_a_program_that_hangs_is_ended(path):
     script(path, "hangs", "sleep 60")
-    assert programs.say("hangs", seconds=0.2) is None
+    assert programs.say("hangs", seconds=0.2) == ""
+
+
+def test_a_tool_that_does_not_answer_is_told():
+    (seen,) = look(answering(nvidia_smi=""), "linux", {}).seen
+    assert seen.why == "it did not answer in time, or printed nothing"
 
 
 def test_a_program_that_prints_without_end_is_cut(path):

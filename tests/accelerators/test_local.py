@@ -189,6 +189,12 @@ def machine_with(tmp_path, monkeypatch):
     here.forget()
 
 
+@pytest.mark.parametrize("typed", ["local:2", "2x local", "local:0,1"])
+def test_local_takes_no_count(typed):
+    with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES"):
+        budget(typed, None, None)
+
+
 def test_cards_that_the_environment_hides_are_not_taken(machine_with, monkeypatch, capsys):
     machine_with("nvidia_smi_xml_t4")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
@@ -275,6 +281,23 @@ def test_doctor_shows_raw_and_understood_numbers(machine_with, capsys):
     assert told["host"]["total_bytes"] == ram.installed()
     assert {"torch", "transformers", "vllm"} <= set(told["packages"])
     assert answered(capsys, "-q") == f"{13939 * MIB}\n"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize(
+    "name", ["nvidia_smi_xml_t4", "nvidia_smi_xml_a100_mig", "nvidia_smi_no_driver"]
+)
+def test_doctor_keeps_to_the_width_of_the_terminal(machine_with, capsys, monkeypatch, name, width):
+    machine_with(name)
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert max(map(len, answered(capsys).splitlines())) <= width
+
+
+def test_doctor_in_other_forms_and_in_chinese(machine_with, capsys):
+    machine_with("nvidia_smi_xml_t4")
+    assert "一张加速卡" in answered(capsys, "--lang", "zh")
+    assert "| T4 |" in answered(capsys, "--format", "markdown").replace("  ", " ")
+    assert "<table" in answered(capsys, "--format", "html")
 
 
 def test_doctor_tells_no_id_of_the_machine(machine_with, capsys):
@@ -410,6 +433,22 @@ def test_device_map_fills_a_small_card_no_further_than_it_has():
     assert large.peak("driver").high < found.of(1).low
     assert verdict("3060+4090", weighbridge.load, dtype="float32").fits == "unknown"
     assert verdict("3060:2", weighbridge.load, dtype="float32").fits == "no"
+
+
+def test_the_screen_of_mixed_cards_is_of_the_one_that_decides(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["infer", LLAMA, "--gpu", "4090+3060", "--engine", "llama.cpp"]) == 0
+    found = capsys.readouterr().out
+    assert "fits on RTX 4090 + GeForce RTX 3060 12GB" in found and "2 x" not in found
+    assert "of 11.7" in found and "the tightest of 2 GPUs" in found and "weights 4." in found
+    run(["load", "llama-3.1-70b", "--gpu", "4090+3060"])
+    assert "23.5 + 11.7 is not 35.2 GiB" in " ".join(capsys.readouterr().out.split())
+
+
+def test_json_has_what_each_of_mixed_cards_gives():
+    told = weighbridge.load(LLAMA, gpu="3060+4090").to_dict()["verdict"]["usable_each_bytes"]
+    assert [round(n / GIB, 1) for n in told] == [11.7, 23.5]
+    assert "usable_each_bytes" not in weighbridge.load(LLAMA, gpu="4090:2").to_dict()["verdict"]
 
 
 def test_every_card_of_mixed_ones_counts():

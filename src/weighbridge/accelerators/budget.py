@@ -94,7 +94,7 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
         if headroom is not None:
             raise UsageError("--headroom needs --gpu or --gpu-memory")
         return None
-    if gpu is not None and gpu.strip().lower() == LOCAL:
+    if gpu is not None and is_local(gpu):
         found = _here(gpu_memory)
         return Budget(choice=found, headroom=_headroom(headroom, found.room))
     choice = find(gpu) if gpu is not None else Choice(part=sized(str(gpu_memory)))
@@ -107,6 +107,17 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
         note = _more_than_sold(choice.part, given.visible.bytes.expected)
         choice = Choice(part=part, count=choice.count, note=note)
     return Budget(choice=choice, headroom=_headroom(headroom, choice.part.visible.bytes))
+
+
+def is_local(gpu: str) -> bool:
+    """Whether the cards of this machine are meant. Raises UsageError for some of them."""
+    typed = gpu.strip().lower()
+    if typed != LOCAL and re.match(rf"(\d+ *x *)?{LOCAL}\b", typed):
+        raise UsageError(
+            f"--gpu {gpu!r:.80}: local is every card that is here; CUDA_VISIBLE_DEVICES=0,1 "
+            "leaves some of them"
+        )
+    return typed == LOCAL
 
 
 def _here(memory: str | None) -> Choice:

@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.cli.chart import chart_file, chart_option, draw
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     CODES,
     SOURCE,
     WHOLE,
     beside,
+    chart_file,
+    chart_option,
     look_of,
     output_form,
     output_options,
@@ -20,7 +21,7 @@ from weighbridge.cli.options import (
     writable,
 )
 from weighbridge.cli.sections import Sections, options
-from weighbridge.cli.several import asked, cases
+from weighbridge.cli.several import Case, asked, cases
 from weighbridge.settings import FIT
 
 if TYPE_CHECKING:
@@ -85,13 +86,11 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
+    chart, look = chart_file(settings), look_of(settings, form)
     if explain_oom is not None:
         from weighbridge.cli import oom
 
-        if len(models) > 1:
-            raise click.UsageError("--explain-oom is about one MODEL, or none")
-        return oom.explain(explain_oom, models[0] if models else None, settings, form=form)
-    chart, look = chart_file(settings), look_of(settings, form)
+        return oom.explain(explain_oom, only(models), settings, form, look)
     settings.pop("check")
     output, ranked = settings.pop("output"), settings.pop("all_gpus")
     if not models and settings["max"] == "model-size":
@@ -102,19 +101,22 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
         return _ranked(models, settings, form, look, output)
     if output is not None:
         raise click.UsageError("-o is for --all-gpus: `fit` itself has --json and --format")
-    answers = _answers(models, settings, form, look)
+    found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, FIT)
+    if chart is not None and len(found) > 1:
+        raise click.UsageError(
+            f"--chart draws one answer of fit, not {len(found)}: ask one of them"
+        )
+    answers = _answers(found, settings, form, look)
     if chart is not None:
         from weighbridge.charts.fits import fits
+        from weighbridge.cli.chart import draw
 
-        draw(chart, fits(answers[0], unit=look.unit))
+        draw(chart, fits(answers[0], unit=look.unit, lang=look.lang))
     return worst(answers)
 
 
-def _answers(
-    models: tuple[str, ...], settings: dict[str, Any], form: str, look: "Look"
-) -> list["Fit"]:
+def _answers(found: list[Case], settings: dict[str, Any], form: str, look: "Look") -> list["Fit"]:
     """One answer, or several beside each other; printed."""
-    found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, FIT)
     if len(found) > 1:
         answers = asked(found, source_of(settings), "fit")
         beside(answers, [case.label for case in found], form, look)
@@ -122,8 +124,9 @@ def _answers(
     from weighbridge import api
     from weighbridge.cli.progress import progress
 
-    with progress(models[0]) as callback:
-        answer = api.fit(models[0], progress=callback, **settings)
+    model = found[0].model
+    with progress(model or "the model") as callback:
+        answer = api.fit(model, progress=callback, **settings)
     _show(answer, form, look)
     return [answer]
 
@@ -143,6 +146,13 @@ def _ranked(
     ranking = found.gpus(**settings)
     told(ranking, form, look, output)
     return CODES["yes" if ranking.fitting else "no"]
+
+
+def only(models: tuple[str, ...]) -> str | None:
+    """The model that a message is of, where one is named."""
+    if len(models) > 1:
+        raise click.UsageError("--explain-oom is about one MODEL, or none")
+    return models[0] if models else None
 
 
 def worst(answers: list["Fit"]) -> int:

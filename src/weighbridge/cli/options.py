@@ -150,6 +150,35 @@ def output_options(command: F) -> F:
     )
 
 
+def chart_option(command: F) -> F:
+    """A picture of the answer."""
+    option = click.option(
+        "--chart",
+        metavar="FILE",
+        type=click.Path(),
+        help="Draw the answer too: FILE ends in .svg, .png or .html.",
+    )
+    return option(command)
+
+
+def chart_file(settings: dict[str, Any]) -> str | None:
+    """Takes the file of --chart from the settings, once it is known that it can be written."""
+    path: str | None = settings.pop("chart")
+    if path is None:
+        return None
+    from weighbridge.cli.chart import checked
+
+    return checked(path)
+
+
+def draw_reports(path: str | None, found: "Sequence[Report]", look: "Look") -> None:
+    """The picture of one report, or of several side by side."""
+    if path is not None:
+        from weighbridge.cli import chart
+
+        chart.reports(path, found, unit=look.unit, lang=look.lang)
+
+
 def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
     if as_json and form not in ("auto", "json"):
         raise click.UsageError(f"--json and --format {form} are two forms; leave one of them out")

@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
-from weighbridge.cli.chart import chart_file, chart_option, draw
 from weighbridge.cli.files import writable, write
-from weighbridge.cli.options import FORMS, ONCE, output_form
+from weighbridge.cli.options import FORMS, ONCE, chart_file, chart_option, output_form
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -68,7 +67,7 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     from weighbridge.trace.program import request
 
     form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
-    drawn = _form(options["timeline"])
+    _form(options["timeline"])
     for name in ("timeline", "snapshot"):
         writable(f"--{name}", options[name])
     chart = chart_file(options)
@@ -93,22 +92,30 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     asked = request(launch.program, launch.arguments, module=launch.module)
     with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
         report, gpu = scripts.trace(asked, settings)
-    if drawn is not None:
+    _files(options, chart, report, gpu)
+    sys.stdout.flush()
+    click.echo(render(report, form, unit=options["unit"]), nl=False)
+    return report.program.exit_code
+
+
+def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any) -> None:
+    """Memory over time, in the forms that were asked for."""
+    drawn = _form(options["timeline"])
+    if drawn is not None or chart is not None:
         from weighbridge.trace.timeline import timeline
 
-        write(options["timeline"], drawn(timeline(report, gpu.tapes)).encode())
-    if chart is not None:
-        from weighbridge.charts.tapes import tapes
-        from weighbridge.trace.timeline import timeline
+        told = timeline(report, gpu.tapes)
+        if drawn is not None:
+            write(options["timeline"], drawn(told).encode())
+        if chart is not None:
+            from weighbridge.charts.tapes import tapes
+            from weighbridge.cli.chart import draw
 
-        draw(chart, tapes(timeline(report, gpu.tapes), unit=options["unit"]))
+            draw(chart, tapes(told, unit=options["unit"]))
     if options["snapshot"] is not None:
         from weighbridge.trace.timeline import snapshot
 
         write(options["snapshot"], snapshot(gpu.tape))
-    sys.stdout.flush()
-    click.echo(render(report, form, unit=options["unit"]), nl=False)
-    return report.program.exit_code
 
 
 def _assumption(text: str) -> tuple[str, float]:

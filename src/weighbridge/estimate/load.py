@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from weighbridge import bounds
-from weighbridge.components import device, host
+from weighbridge.components import device, host, spelled
 from weighbridge.components.layers import largest_kept_whole
 from weighbridge.components.table import table
 from weighbridge.components.unpacked_experts import told
@@ -61,7 +61,7 @@ def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> R
         sum(weights.values()),
         lambda: _settled(model, choices, major, warm=warm),
         first.choice,
-        formula=f"{found.parameters:,} parameters in {first.choice.name}",
+        formula=spelled.parameters(found.parameters, first.choice.name, sum(weights.values())),
         part=card,
     )
     priced = table(model, {part.name: native_dtype(part) for part in model.parts}, major=major)

@@ -64,15 +64,18 @@ def _together(
     searched: tuple[Remedy, ...], rows: tuple[Change, ...], judged: Judged
 ) -> tuple[Change, ...]:
     """Changes that were computed for this model, and those of the table."""
-    computed = tuple(
-        Change(r.change, r.cost, r.paste or r.flags, r.peak_bytes, r.fits)
-        for r in searched[:SEARCHED]
-    )
+    computed = tuple(_computed(r, rows) for r in searched[:SEARCHED])
     if judged.cause in OUTSIDE:
         return (*rows, *computed)[:TOLD]
     own, rest = (rows[:1], rows[1:]) if judged.sure == "said" else ((), rows)
     named = {name for change in computed for name in change.change}
     return (*own, *computed, *(row for row in rest if not named & row.change.keys()))[:TOLD]
+
+
+def _computed(r: Remedy, rows: tuple[Change, ...]) -> Change:
+    """With its own line to paste, or that of the row that changes the same."""
+    alike = (row.paste for row in rows if row.change.keys() == r.change.keys())
+    return Change(r.change, r.cost, r.paste or next(alike, ""), r.peak_bytes, r.fits)
 
 
 def _text(text: Text) -> str:

@@ -33,6 +33,7 @@ CAUSE_OF = {
     "cuda_graphs": "cuda_graphs",
 }
 OPEN = ("likely", "unknown")
+DECIDED = ("one_tensor", "refused", "cap.share")  # by figures that no estimate takes back
 
 
 def matches(found: Found, report: Report, model: Model) -> tuple[Match, ...]:
@@ -48,7 +49,7 @@ def rejudged(found: Found, judged: Judged, report: Report, told: tuple[Match, ..
     if request is not None and request.component in ("logits", "attention_matrix", "kv_cache"):
         cause = CAUSE_OF.get(request.component, request.component)
         return _as(judged, cause, "model.request", request.nbytes)
-    if judged.why == "one_tensor":
+    if judged.why in DECIDED:
         return judged
     return _by_filling(found, judged, report)
 

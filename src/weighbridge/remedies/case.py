@@ -43,8 +43,9 @@ class Case:
     task: str
     workload: Any  # Load, Infer or Train
     report: Report
-    pinned: frozenset[str]
     ask: Estimator
+    pinned: frozenset[str]
+    loads: str = ""  # what a line of Python is told to load
 
     @property
     def verdict(self) -> "Verdict":
@@ -64,6 +65,16 @@ class Case:
     @property
     def count(self) -> int:
         return self.budget.choice.count if self.budget is not None else 1
+
+    @property
+    def commanded(self) -> bool:
+        """Whether an engine's own launch command was given."""
+        return bool(getattr(self.workload, "engine_defaults", False))
+
+    @property
+    def refused(self) -> bool:
+        """Whether a command has flags that its engine does not know."""
+        return bool(self.report.derived.get("command", {}).get("unknown"))
 
     @property
     def engine(self) -> str:

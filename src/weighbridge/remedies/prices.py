@@ -108,6 +108,11 @@ CHANGES: Mapping[str, Cost] = {
         words="vLLM runs it instead",
         source="https://github.com/vllm-project/vllm",
     ),
+    "flags": Cost(
+        price=Price(speed=1.0),
+        words="other flags of the same engine",
+        source="vllm 0.33 gpu_worker.py; sglang 0.5.23 server_args.py",
+    ),
     "attention": Cost(
         price=Price(),
         words="a kernel that keeps no scores: the same result",

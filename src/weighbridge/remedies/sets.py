@@ -20,6 +20,7 @@ from weighbridge.remedies.table import devices, moves
 from weighbridge.report import Report
 
 CHEAP = 20.0  # points: where no single change costs less, sets are looked for, too (assumed)
+DEAR = 80.0  # points: above this it is told where nothing else helps (assumed)
 DEPTH = 4  # changes of one set
 # Sets after which nothing dearer is looked for: a step of training takes its time
 ENOUGH: Mapping[str, int] = {"load": 3, "infer": 3, "train": 1}
@@ -98,9 +99,17 @@ class Search:
             self._tried(parent, added)
         if len(self.good) <= FEW:
             self._hardware()
-        if not self.good:
-            self.good = self.maybe[:OF_A_KIND]
-        return tuple(_remedy(node) for node in self._chosen())
+        chosen = tuple(self._chosen())
+        return tuple(map(_remedy, (*chosen, *self._unsure(chosen))))
+
+    def _unsure(self, chosen: tuple[Node, ...]) -> Iterator[Node]:
+        """What may fit: where nothing surely does, and else the cheapest, where it is cheap."""
+        ranked = sorted(self.maybe, key=lambda n: n.place)
+        if not chosen:
+            yield from ranked[:OF_A_KIND]
+        elif len(chosen) < self.most:
+            graded = any(m.graded for n in ranked[:1] for m in n.moves)
+            yield from [n for n in ranked[:1] if n.place < chosen[0].place and not graded]
 
     def _done(self, points: float, *, larger: bool) -> bool:
         """Whether all that is left is dearer than what was found."""
@@ -109,9 +118,8 @@ class Search:
         if not larger:
             return False
         cheap = any(n.place[0] <= CHEAP for n in self.good)
-        return (cheap and points > CHEAP) or sum(len(n.moves) > 1 for n in self.good) >= ENOUGH[
-            self.case.task
-        ]
+        sets = sum(len(n.moves) > 1 for n in self.good)
+        return (cheap and points > CHEAP) or sets >= ENOUGH[self.case.task]
 
     def _grow(self, node: Node, added: tuple[Move, ...]) -> None:
         """Every set of one more change than those of `added` on top of an answer."""
@@ -183,7 +191,8 @@ class Search:
         kept: list[Node] = []
         for node in sorted(self.good, key=lambda n: n.place):
             alike = sum(other.kinds == node.kinds for other in kept)
-            if alike < OF_A_KIND and not any(_beats(other, node) for other in kept):
+            beaten = any(_beats(other, node) for other in kept)
+            if alike < OF_A_KIND and not beaten and not (kept and _dear(node)):
                 kept.append(node)
         yield from kept[: self.most]
 
@@ -220,13 +229,38 @@ def asked(parent: Node, added: tuple[Move, ...]) -> Node | None:
     return Node((*parent.moves, *added), then)
 
 
+def _dear(node: Node) -> bool:
+    """Whether it costs so much, money aside, that nobody takes it who has a choice."""
+    price = node.cost.price
+    return price.points - price.money > DEAR
+
+
 def _beats(other: Node, node: Node) -> bool:
     return node.cost.price.no_less(other.cost.price) and node.peak >= other.peak
 
 
+def flagged(case: Case) -> tuple[Remedy, ...]:
+    """The flags that a command lacks, as its engine's rules say: with what comes of them."""
+    return tuple(_flagged(case, r) for r in case.report.remedies) if case.commanded else ()
+
+
+def _flagged(case: Case, lacking: Remedy) -> Remedy:
+    cost = prices.CHANGES["flags"]
+    move = Move(kind="flags", change=lacking.change, cost=cost)
+    known = all(hasattr(case.workload, name) for name in lacking.change)
+    node = asked(Node((), case), (move,)) if known else None
+    line = str(case.report.derived.get("launch") or "")
+    if node is None:  # a variable of the environment
+        paste = f"{lacking.flags} {line}" if line else ""
+        return replace(lacking, paste=paste, price=cost.price, kind=move.kind)
+    made = _remedy(node)
+    return replace(
+        made, fits=lacking.fits, cost=lacking.cost, flags=lacking.flags, source=cost.source
+    )
+
+
 def _remedy(node: Node) -> Remedy:
-    verdict, cost = node.case.verdict, node.cost
-    own = getattr(node.case.workload, "engine_defaults", False)
+    verdict, cost, line = node.case.verdict, node.cost, written.paste(node.case)
     return Remedy(
         change=dict(node.change),
         peak_bytes=node.peak,
@@ -237,7 +271,7 @@ def _remedy(node: Node) -> Remedy:
         margin_bytes=verdict.margin_bytes,
         per_device=Bytes(*verdict.per_device),
         kind=node.moves[0].kind,
-        flags=written.flags(node.change, node.case.engine if own else ""),
-        paste=written.paste(node.case),
-        note=written.note(node.report, tuple(m.note for m in node.moves)),
+        flags=written.flags(node.change, node.case.engine if node.case.commanded else ""),
+        paste=line.text,
+        note="; ".join(dict.fromkeys(filter(None, (*(m.note for m in node.moves), line.why)))),
     )

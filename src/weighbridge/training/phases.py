@@ -7,6 +7,7 @@ back to the driver before torch gives up: they are between the low and the high 
 from collections.abc import Callable, Iterator, Mapping
 
 from weighbridge.autograd.ops.packed import DEQUANTIZED
+from weighbridge.components import spelled
 from weighbridge.components.activations import Peak
 from weighbridge.components.device import REPLAY, cached, context, libraries
 from weighbridge.memory import Bytes, Component, Phase, exactly
@@ -41,7 +42,7 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
             name=what,
             bytes=Bytes(int(nbytes * low), nbytes, int(nbytes * high)),
             basis="assumed" if assumed else "computed",
-            formula=_formula(p, found, what),
+            formula=_formula(p, found, what, nbytes),
             source=_source(p, what),
         )
     yield Component(
@@ -188,19 +189,30 @@ APART: Mapping[str, Callable[[Plan, int], Component]] = {
 }
 
 
-def _formula(p: Plan, found: Run, what: str) -> str:
-    tokens = f"{p.batch:,} x {p.length:,} tokens"
+def _formula(p: Plan, found: Run, what: str, nbytes: int) -> str:
+    tokens, vocab = p.batch * p.length, p.subject.body.vocab
+    trained = spelled.each(nbytes, found.trainable, "trained parameters")
+    outputs = spelled.each(nbytes, tokens * vocab, "numbers")
+    rows = f"{p.batch:,} x {p.length:,} tokens"
     told = {
-        "weights": f"{p.subject.model.parameters:,} parameters in {p.dtype.name}",
-        "gradients": f"of {found.trainable:,} trainable parameters",
-        "optimizer_states": f"{p.optimizer.name}: {p.optimizer.formula} of what is trained",
-        "activations": f"saved for backward of {tokens}, checkpointing {p.checkpointing}",
-        "logits": f"{tokens} x {p.subject.body.vocab:,} outputs and their loss, {p.loss}",
+        "weights": spelled.parameters(p.subject.model.parameters, _form(p), nbytes),
+        "gradients": trained,
+        "adapters": trained,
+        "optimizer_states": f"{trained}: {p.optimizer.name}, {p.optimizer.formula}",
+        "activations": f"{spelled.each(nbytes, tokens, 'tokens')}, kept for backward: "
+        f"checkpointing {p.checkpointing}",
+        "logits": f"{rows} x {vocab:,} outputs = {outputs} with their loss, {p.loss}",
         "temporaries": "gradients of activations and what kernels take for a moment",
         "workspaces": f"{_library(p)}, one for each thread that multiplies",
         "buffers": "tensors that modules hold and do not train",
     }
     return told.get(what, "")
+
+
+def _form(p: Plan) -> str:
+    """What the base is held in."""
+    form = p.subject.choice.scheme
+    return p.dtype.name if form is None else f"{form.name} and {p.dtype.name}"
 
 
 def _library(p: Plan) -> str:

@@ -194,6 +194,10 @@ def _each(s: Shown, v: "Verdict") -> str:
         return s.say("reason.idle", idle=idle, count=v.count) if idle else ""
     if idle or not v.devices_used or not s.split:
         return ""
+    if v.usable_each:
+        summed = " + ".join(map(s.sizes.bare, v.usable_each))
+        whole = s.sizes.of(sum(v.usable_each))
+        return s.say("reason.not_their_sum", summed=summed, whole=whole)
     each = s.sizes.of(v.usable_bytes)
     whole = s.sizes.of(v.count * v.usable_bytes)
     return s.say("reason.not_the_sum", count=v.count, each=each, whole=whole)

@@ -80,12 +80,13 @@ def _size(nbytes: int | None) -> str:
 def _devices(found: Diagnosis, words: Say) -> Iterator[Block]:
     known = [one for one in found.accelerators if one.card][:MOST]
     if known:
-        heads = ("number", "name", "driver", "kept", "used", "left")
-        columns = tuple(
-            Column(
-                words(f"doctor.{head}"), right=head not in ("number", "name"), folds=head == "name"
-            )
-            for head in heads
+        columns = (
+            Column(words("doctor.number")),
+            Column(words("doctor.name"), folds=True),
+            Column(words("doctor.driver"), right=True),
+            Column(words("doctor.kept"), right=True, rank=2),
+            Column(words("doctor.used"), right=True, rank=1),
+            Column(words("doctor.left"), right=True),
         )
         yield Grid(columns, tuple(row(*_row(one, words)) for one in known))
     for one in found.accelerators[:MOST]:

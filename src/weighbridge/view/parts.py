@@ -95,7 +95,9 @@ def _label(s: Shown) -> str:
         found.append(s.say("bar.peak", phase=phase_name(s, s.phase.name)))
     if s.gpus > 1:
         peaks = {d.peak("driver") for d in s.report.devices if d.kind == "gpu"}
-        found.append(s.say("bar.alike" if len(peaks) == 1 else "bar.fullest", count=s.gpus))
+        differ = s.report.verdict is not None and bool(s.report.verdict.usable_each)
+        key = "bar.tightest" if differ else "bar.alike" if len(peaks) == 1 else "bar.fullest"
+        found.append(s.say(key, count=s.gpus))
     return ", ".join(found)
 
 

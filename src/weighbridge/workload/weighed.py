@@ -32,7 +32,7 @@ class Weighed:
 
     def host_memory(self) -> "Ram | None":
         """The host memory that was named, read. With the cards of this machine goes its memory."""
-        if self.ram is None and self.gpu is not None and self.gpu.strip().lower() == "local":
+        if self.ram is None and self.gpu is not None and _is_local(self.gpu):
             from weighbridge.accelerators.local import memory
 
             return memory()
@@ -46,6 +46,11 @@ class Weighed:
         """Raises for a device or a machine that is not known, before anything is fetched."""
         self.budget()
         self.host_memory()
+
+
+def _is_local(gpu: str) -> bool:
+    """Without the catalogue, which is not read for it."""
+    return gpu.strip().lower() == "local"
 
 
 class Load(Weighed):

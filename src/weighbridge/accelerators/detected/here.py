@@ -94,8 +94,8 @@ def _told(ask: Ask, platform: str) -> Iterator[Seen | None]:
         yield _of_torch()
 
 
-# What tells on Linux; on Windows nvidia-smi and PowerShell do, on a Mac sysctl
-PROGRAMS = ("nvidia-smi", "rocm-smi", "amd-smi", "xpu-smi", "npu-smi", "hl-smi", "tpu-info")
+LINUX = ("nvidia-smi", "rocm-smi", "amd-smi", "xpu-smi", "npu-smi", "hl-smi", "tpu-info")
+PROGRAMS = {"darwin": ("sysctl",), "win32": ("nvidia-smi", "powershell")}.get(sys.platform, LINUX)
 BRAND = "machdep.cpu.brand_string"
 
 

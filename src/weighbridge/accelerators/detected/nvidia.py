@@ -39,7 +39,9 @@ VERSIONS = (
 
 
 def failed(text: str) -> Seen:
-    """Of words in place of a table."""
+    """Of words in place of a table, or of none."""
+    if not text.strip():
+        return Seen(source="nvidia-smi", why="it did not answer in time, or printed nothing")
     why = next((why for said, why in FAILS if said in text), "")
     return Seen(source="nvidia-smi", why=why or f"nvidia-smi said: {named(text)}")
 

@@ -23,7 +23,7 @@ Ask = Callable[..., str | None]
 
 
 def say(*command: str, seconds: float = SECONDS) -> str | None:
-    """What the program prints; None where it is not there, or says nothing in time."""
+    """What the program prints, "" where it says nothing in time; None where it is not there."""
     path = where(command[0])
     if path is None:
         return None
@@ -41,7 +41,7 @@ def say(*command: str, seconds: float = SECONDS) -> str | None:
     return _heard(process, seconds)
 
 
-def _heard(process: "subprocess.Popen[bytes]", seconds: float) -> str | None:
+def _heard(process: "subprocess.Popen[bytes]", seconds: float) -> str:
     """What it prints, up to LARGEST. A thread reads: a pipe has no time limit on Windows."""
     found: list[bytes] = []
     stream = process.stdout
@@ -57,7 +57,7 @@ def _heard(process: "subprocess.Popen[bytes]", seconds: float) -> str | None:
     if not reader.is_alive():
         stream.close()
     if late or not found:
-        return None
+        return ""
     return found[0].decode("utf-8", "replace")
 
 

@@ -37,6 +37,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
+from weighbridge.components import spelled
 from weighbridge.components.kv_cache import (
     Formats,
     Lengths,
@@ -45,7 +46,7 @@ from weighbridge.components.kv_cache import (
     mixers,
     state,
 )
-from weighbridge.dtypes import BFLOAT16, FLOAT32, DType, torch_dtype
+from weighbridge.dtypes import BFLOAT16, FLOAT8, FLOAT32, DType, torch_dtype
 from weighbridge.engines.caches.blocks import Load, Pool, Spec, pool
 from weighbridge.engines.caches.formats import VLLM, field_name
 from weighbridge.engines.caches.sharding import local
@@ -316,8 +317,11 @@ def parts(kinds: Mapping[Mixer, int], held: Pool, s: Setting) -> tuple[Component
         f"{s.sequences} x {request:,} blocks x {held.block:,} bytes in {len(held.groups)} groups"
     )
     rest = Sizes(kv=max(0, total - own.kv - own.state))
+    here = {local(m, s.tensor_parallel): n for m, n in kinds.items()}
+    dtype = s.dtype if s.kv_cache_dtype == "auto" else FLOAT8
+    told = spelled.cache(here, own.kv, batch=s.sequences, tokens=(s.context,), dtype=dtype)
     return (
-        *components(own, formula=f"{s.sequences} x {s.context:,} tokens", source=SOURCE),
+        *components(own, formula=told or f"{s.sequences} x {s.context:,} tokens", source=SOURCE),
         *components(rest, formula=formula, source=SOURCE, detail="whole blocks and padding"),
     )
 

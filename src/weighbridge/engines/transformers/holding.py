@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from weighbridge.arch.blueprint import expert_path
 from weighbridge.arch.mixers import Attention
+from weighbridge.components import spelled
 from weighbridge.components.device import Settled, context, settled
 from weighbridge.components.weights import Choice, Placed, placed, together
 from weighbridge.engines.serving import Subject
@@ -118,7 +119,7 @@ def _tensors(subject: Subject, on: Loaded) -> Iterator[Component]:
         name="weights",
         bytes=exactly(on.held.weights),
         basis=basis,
-        formula=f"{on.parameters:,} parameters in {form}",
+        formula=spelled.parameters(on.parameters, form, on.held.weights),
         source="file headers" if basis == "read" else "the class's tensors",
     )
     yield Component(

@@ -9,6 +9,7 @@ driver before torch gives up: they are between the low and the high end.
 
 from collections.abc import Iterable, Iterator
 
+from weighbridge.components import spelled
 from weighbridge.components.activations import Peak
 from weighbridge.components.device import cached
 from weighbridge.engines.transformers.holding import Holding
@@ -53,7 +54,7 @@ def _parts(p: Plan, peak: Peak, phase: str) -> Iterator[Component]:
             name=name,
             bytes=_interval(p, name, nbytes),
             basis="assumed" if guessed else "computed",
-            formula=_formula(p, name, phase),
+            formula=_formula(p, name, phase, nbytes),
             source=SOURCES.get(name, "transformers models/*/modeling_*.py, as a program"),
         )
 
@@ -76,14 +77,23 @@ def _interval(p: Plan, name: str, nbytes: int) -> Bytes:
     return Bytes(nbytes, nbytes, nbytes + SAMPLING * 4 * p.prompt.batch * p.outputs)
 
 
-def _formula(p: Plan, name: str, phase: str) -> str:
+def _formula(p: Plan, name: str, phase: str, nbytes: int) -> str:
     tokens = p.prompt.tokens if phase == "prefill" else p.context
     of = f"{p.prompt.batch:,} x {tokens:,} tokens"
+    if name == KV and p.prompt.cache == "dynamic":
+        lengths = (tokens, tokens - 1)  # the last token is written, and never read
+        told = spelled.cache(
+            p.kinds, nbytes, batch=p.prompt.batch, tokens=lengths, dtype=p.prompt.dtype
+        )
+        if told:
+            return told
+    rows = p.prompt.batch * (tokens if phase == "prefill" else 1)
+    outputs = "of all tokens" if not p.logits_kept else f"of {p.logits_kept} tokens a sequence"
     return {
         KV: f"{of}, {p.prompt.cache} cache in {p.prompt.dtype.name}",
         STATE: f"{p.prompt.batch:,} sequences",
-        "activations": f"one layer of a step over {of if phase == 'prefill' else 'one token each'}",
-        "logits": f"{p.outputs:,} outputs, of {p.logits_kept or 'all'} tokens a sequence",
+        "activations": f"one layer of a step: {spelled.each(nbytes, rows, 'tokens')}",
+        "logits": f"{spelled.each(nbytes, p.outputs, 'outputs')}, {outputs}",
         "temporaries": "caches while they are joined; what is packed, unpacked for a moment",
     }[name]
 

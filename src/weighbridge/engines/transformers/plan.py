@@ -1,5 +1,6 @@
 """The effective settings of one run: what the user said, and the defaults of this version."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from weighbridge.arch.mixers import (
     GatedRecurrence,
     KimiDelta,
     LinearAttention,
+    Mixer,
     Rwkv,
 )
 from weighbridge.components.device import context
@@ -59,6 +61,7 @@ class Plan:
     torch: tuple[int, ...] | None
     outputs: int  # numbers a token that the head makes
     pixels: int  # numbers of the image that a class without words reads
+    kinds: Mapping[Mixer, int]  # the language model's mixers, and how many there are of each
     guessed: bool  # whether a layer is of a kind whose live tensors were not followed
 
     def logits(self, s: Step) -> int:
@@ -83,6 +86,7 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
     read, prompt, context = _lengths(subject, w)
     beams, devices = w.num_beams or 1, budget.choice.count if budget else 1
     first = _first(subject, w, found)
+    kinds = Counter(m for b in subject.body.blocks for m in b.mixers)
     return Plan(
         rules=found,
         prompt=replace(
@@ -105,7 +109,8 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
         torch=_torch(w.torch_version),
         outputs=subject.body.vocab or subject.body.labels,
         pixels=seen.positions * seen.patch if (seen := _seen(subject)) else 0,
-        guessed=any(isinstance(m, GUESSED) for b in subject.body.blocks for m in b.mixers),
+        kinds=kinds,
+        guessed=any(isinstance(m, GUESSED) for m in kinds),
     )
 
 

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from weighbridge.components import host as host_memory
+from weighbridge.components.weights import Choice
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.vllm.cases import Launched
 from weighbridge.engines.vllm.profile import Moment
@@ -54,6 +55,14 @@ class _Standing(NamedTuple):
         return cls(tuple(_held(own)), driver, running, tuple(_unseen(own)))
 
 
+def _weights(choice: Choice, nbytes: int) -> str:
+    told = f"every tensor of this rank in {choice.name}, as vLLM's layers hold it"
+    size = choice.dtype.size(1)
+    if choice.scheme is not None or nbytes % size:
+        return told
+    return f"{nbytes // size:,} numbers of this rank x {size} B ({choice.name})"
+
+
 def _held(own: Standing) -> Iterator[Component]:
     choice, there = own.subject.choice, own.resident
     loaded = there.loaded
@@ -62,7 +71,7 @@ def _held(own: Standing) -> Iterator[Component]:
         "weights",
         loaded.weights,
         basis="read" if choice.as_stored else "computed",
-        formula=f"every tensor of this rank in {choice.name}, as vLLM's layers hold it",
+        formula=_weights(choice, loaded.weights),
         source="file headers" if choice.as_stored else "the class's tensors",
     )
     yield _of("buffers", loaded.buffers, formula="tables of positions and other buffers")

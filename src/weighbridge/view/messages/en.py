@@ -29,6 +29,8 @@ TABLE = {
     "reason.one_holds_all": "nothing splits this model: one of the {count} must hold it all",
     "reason.idle": "{idle} of the {count} are not used",
     "reason.flags": "not with the engine's defaults: the line below sets what it needs",
+    "reason.not_their_sum": "{summed} is not {whole}: each holds whole layers and a context of "
+    "its own",
     "reason.not_the_sum": "{count} x {each} is not {whole}: each holds whole layers and a context "
     "of its own",
     "reason.weights": "the weights alone are more than that",
@@ -40,6 +42,7 @@ TABLE = {
     "bar.peak": "peak in the {phase}",
     "bar.alike": "per GPU (all {count} alike)",
     "bar.fullest": "the fullest of {count} GPUs",
+    "bar.tightest": "the tightest of {count} GPUs",
     "part.weights": "weights",
     "part.frozen_weights": "frozen weights",
     "part.kv_cache": "KV cache",

@@ -1,0 +1,74 @@
+"""Arithmetic as people write it, for formulas: 32 layers x 2 x 8 heads x 128 x 2 B x 4,096 tokens.
+
+A formula is spelled out only where its product is the number that it explains: with windows that
+are shared, scales beside codes or blocks of an engine there is none, and the caller's words stand.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from weighbridge.dtypes import DType
+
+if TYPE_CHECKING:
+    from weighbridge.arch.mixers import Attention, Latent, Mixer
+
+
+def cache(
+    kinds: "Mapping[Mixer, int]",
+    nbytes: int,
+    *,
+    batch: int,
+    tokens: Iterable[int],
+    dtype: DType,
+) -> str:
+    """So many bytes of a cache, of the first of `tokens` that makes them; "" where none does."""
+    from weighbridge.arch.mixers import Attention, Latent  # a load has no layers
+
+    holding = {m: n for m, n in kinds.items() if isinstance(m, Attention | Latent)}
+    for count in tokens:
+        terms = [
+            _latent(m, n, count, dtype) if isinstance(m, Latent) else _heads(m, n, count, dtype)
+            for m, n in holding.items()
+        ]
+        if terms and batch * sum(size for _, size in terms) == nbytes:
+            requests = "" if batch == 1 else f" x {batch:,} requests"
+            return " + ".join(f"{text}{requests}" for text, _ in terms)
+    return ""
+
+
+def _latent(m: "Latent", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
+    """Layers of one kind: in words, and their bytes."""
+    text = f"({m.rank:,} + {m.rotary:,})"
+    return _spelled(layers, text, m.latent_elements, dtype, tokens, "")
+
+
+def _heads(m: "Attention", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
+    """The same of layers that keep every head's key and value."""
+    text = f"2 x {m.kv_heads:,} heads x {m.key_dim:,}"
+    if m.key_dim != m.value_dim:
+        text = f"{m.kv_heads:,} heads x ({m.key_dim:,} + {m.value_dim:,})"
+    held = tokens if m.reach is None else min(tokens, m.reach)
+    window = " of the window" if held < tokens else ""
+    return _spelled(layers, text, m.key_elements + m.value_elements, dtype, held, window)
+
+
+def _spelled(
+    layers: int, text: str, elements: int, dtype: DType, tokens: int, window: str
+) -> tuple[str, int]:
+    each = dtype.nbytes // dtype.block if dtype.nbytes % dtype.block == 0 else 0
+    told = f"{layers:,} layer{'s' * (layers != 1)} x {text} x {each} B x {tokens:,} tokens{window}"
+    return told, layers * elements * each * tokens
+
+
+def parameters(count: int, form: str, nbytes: int) -> str:
+    """Weights: how many of them, and what each takes where all are alike."""
+    told = f"{count:,} parameters in {form}"
+    return f"{told} x {nbytes // count} B" if count and nbytes % count == 0 else told
+
+
+def each(nbytes: int, count: int, of: str) -> str:
+    """`count` things of so many bytes each: `of` names them. Whole bytes, or one decimal."""
+    if not count:
+        return f"{count:,} {of}"
+    size = f"{nbytes // count:,}" if nbytes % count == 0 else f"about {nbytes / count:,.1f}"
+    return f"{count:,} {of} x {size} B"

@@ -1,0 +1,253 @@
+"""The lines of Python that train a model as it was sized, or why there are none.
+
+    import torch; from transformers import LlamaForCausalLM, TrainingArguments; model =
+        LlamaForCausalLM.from_pretrained("org/name", dtype=torch.float32); args =
+        TrainingArguments("out", per_device_train_batch_size=1, bf16=True); tokens = {...}
+
+The Trainer is handed its model, adapters and arguments; TRL's SFTTrainer is told what to make.
+Source: transformers 5.23 training_args.py (fsdp, fsdp_config, deepspeed, optim); trl 1.16
+trainer/sft_config.py, base_config.py; PEFT 0.21 tuners/lora/config.py, utils/other.py.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from weighbridge.engines.transformers.launching import IMPLEMENTATIONS, OFF
+from weighbridge.quantization.on_load import Call, written
+from weighbridge.workload import Train
+
+WRITES = ("trainer", "trl")
+CONFIGS = {"trainer": "TrainingArguments", "trl": "SFTConfig"}
+# Switches of the loss: what each framework does without one, and with use_liger_kernel
+LOSSES: Mapping[str, Mapping[str, bool]] = {
+    "trainer": {"standard": False, "liger": True},
+    "trl": {"trl": False, "liger": True},
+}
+UPCASTS = {"trainer": ("none", "peft"), "trl": ("none", "trl")}
+CHECKPOINTS = {"none": False, "full": True}
+# transformers 5.23 training_args.py (OptimizerNames), of those whose memory we know
+_OPTIMIZERS = """
+adamw_torch adamw_torch_fused adafactor adamw_torch_4bit adamw_torch_8bit ademamix sgd adagrad
+adamw_bnb_8bit adamw_8bit ademamix_8bit lion_8bit lion_32bit paged_adamw_32bit paged_adamw_8bit
+paged_ademamix_32bit paged_ademamix_8bit paged_lion_32bit paged_lion_8bit rmsprop rmsprop_bnb
+rmsprop_bnb_8bit rmsprop_bnb_32bit lomo adalomo grokadamw schedule_free_radam schedule_free_adamw
+schedule_free_sgd stable_adamw
+"""
+OPTIMIZERS = frozenset(_OPTIMIZERS.split())
+MIXED = {"bf16-mixed": "bf16", "fp16-mixed": "fp16"}
+PRECISIONS = (*MIXED, "bf16", "fp16", "fp32")
+SHARDS = ("none", "ddp", "zero1", "zero2", "zero3", "fsdp2")
+RANKS = ("tensor", "pipeline", "context", "expert")
+# What a line has no words for, where the user asked for it
+ELSEWHERE = (
+    *("optim_args", "compile", "optimizer_in_backward", "padded", "gptq_kernel", "images"),
+    *("image_size", "audio_seconds", "base_model", "engine_version", "framework_version"),
+    *("torch_version", "bitsandbytes_version", "accelerate_version", "deepspeed_version"),
+    *("zero_reduce_bucket_size", "zero_prefetch_bucket_size", "zero_overlap_comm", "no_zero_init"),
+    *("zero_param_persistence_threshold", "zero_max_live_parameters", "zero_sub_group_size"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line to paste, or a sentence that says why there is none."""
+
+    text: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run: `told` has every setting as it was used, `asked` what the user said."""
+
+    told: Mapping[str, Any]
+    asked: Train
+    model: str  # what from_pretrained is given
+    cls: str
+
+    @property
+    def framework(self) -> str:
+        return str(self.told["framework"])
+
+    @property
+    def zero(self) -> bool:
+        return str(self.told["shard"]).startswith("zero")
+
+    @property
+    def packs(self) -> Call | None:
+        """The config of bitsandbytes and others, where the loader packs."""
+        form = self.told["quantization"]
+        return None if form is None else written(form, self._computes)
+
+    @property
+    def _computes(self) -> str:
+        """Of products with what is unpacked: autocast's, else as it was loaded."""
+        mixed = {"bf16-mixed": "bfloat16", "fp16-mixed": "float16"}
+        return mixed.get(str(self.told["precision"]), str(self.told["dtype"]))
+
+
+def line(run: Run) -> Line:
+    why = unwritten(run)
+    if why:
+        return Line(why=f"no line to paste: {why}")
+    made = _trl if run.framework == "trl" else _trainer
+    return Line("; ".join((*_imports(run), *_kernels(run), *made(run))))
+
+
+def unwritten(run: Run) -> str:
+    """What the framework cannot be asked for in a line; "" where it can."""
+    t = run.told
+    if run.framework not in WRITES:
+        return f"{run.framework} is told by files of its own; lines are for {' and '.join(WRITES)}"
+    if not run.model:
+        return "a config alone has no weights to load; give a repository or a folder"
+    if not run.cls.isidentifier():
+        return f"{run.cls} is several models"
+    checks: tuple[tuple[str, Any, Any], ...] = (
+        ("loss", t["loss"], LOSSES[run.framework]),
+        ("checkpointing", t["checkpointing"], CHECKPOINTS),
+        ("optimizer", t["optimizer"], OPTIMIZERS),
+        ("precision", t["precision"], PRECISIONS),
+        ("shard", t["shard"], SHARDS),
+        ("offload", t["offload"], ("none", "optimizer", "params")),
+        ("kbit-upcast", t["kbit_upcast"], UPCASTS[run.framework]),
+    )
+    for name, value, known in checks:
+        if value not in known:
+            return f"{run.framework} has no switch for --{name} {value}"
+    return _beside(run)
+
+
+def _beside(run: Run) -> str:
+    for name in ELSEWHERE:
+        if getattr(run.asked, name) not in (None, False):
+            return f"--{name.replace('_', '-')} is said elsewhere"
+    if any(int(run.told[f"{name}_parallel_size"]) > 1 for name in RANKS):
+        return "ranks that share a layer or a sequence are accelerate's own settings"
+    if run.told["offload"] == "optimizer" and not run.zero:
+        return "only DeepSpeed keeps states alone on the host"
+    if run.told["quantization"] is not None and run.packs is None:
+        return f"{run.told['quantization']} is read from a checkpoint that is stored so"
+    return ""
+
+
+def _imports(run: Run) -> Iterator[str]:
+    config, t = run.packs, run.told
+    names = [run.cls] if run.framework == "trainer" else []
+    names += ["TrainingArguments"] if run.framework == "trainer" else []
+    names += [config.name] if config is not None else []
+    yield "import torch"
+    if names:
+        yield f"from transformers import {', '.join(sorted(names))}"
+    if t["lora_r"]:
+        peft = ["LoraConfig"]
+        peft += ["get_peft_model"] if run.framework == "trainer" else []
+        peft += ["prepare_model_for_kbit_training"] if t["kbit_upcast"] == "peft" else []
+        yield f"from peft import {', '.join(peft)}"
+    if run.framework == "trl":
+        yield "from trl import SFTConfig"
+
+
+def _kernels(run: Run) -> Iterator[str]:
+    for name in OFF.get(run.told["attention"] or "", ()):
+        yield f"torch.backends.cuda.enable_{name}_sdp(False)"
+
+
+def _trainer(run: Run) -> Iterator[str]:
+    t = run.told
+    loaded = ", ".join([json.dumps(run.model), *_loading(run)])
+    yield f"model = {run.cls}.from_pretrained({loaded})"
+    if t["kbit_upcast"] == "peft":
+        checkpoints = CHECKPOINTS[t["checkpointing"]]
+        given = f"model, use_gradient_checkpointing={checkpoints}"
+        yield f"model = prepare_model_for_kbit_training({given})"
+    if t["lora_r"]:
+        yield f"model = get_peft_model(model, {_adapters(run)})"
+    yield f"args = TrainingArguments({', '.join(_arguments(run))})"
+    yield f'tokens = {{"truncation": True, "max_length": {t["seq_len"]}}}'
+
+
+def _trl(run: Run) -> Iterator[str]:
+    yield f"model = {json.dumps(run.model)}"
+    if run.told["lora_r"]:
+        yield f"peft_config = {_adapters(run)}"
+    loading = ", ".join(_loading(run))
+    length = f"max_length={run.told['seq_len']}"
+    given = ", ".join((*_arguments(run), length, f"model_init_kwargs=dict({loading})"))
+    yield f"args = SFTConfig({given})"
+
+
+def _loading(run: Run) -> Iterator[str]:
+    yield f"dtype=torch.{run.told['dtype']}"
+    config = run.packs
+    if config is not None:
+        yield f"quantization_config={call(config, run.asked.bnb_4bit_quant_storage)}"
+    kernel = run.told["attention"] or ""
+    if kernel in IMPLEMENTATIONS:
+        yield f'attn_implementation="{IMPLEMENTATIONS[kernel]}"'
+
+
+def call(c: Call, storage: str | None = None) -> str:
+    """A quantization_config; `storage` is the dtype that packed weights are stored in."""
+    given = [f"{name}={value!r}" for name, value in c.given.items()]
+    given += [f"{name}=torch.{value}" for name, value in c.dtypes.items()]
+    given += [f"bnb_4bit_quant_storage=torch.{storage}"] if storage is not None else []
+    return f"{c.name}({', '.join(given)})"
+
+
+def _adapters(run: Run) -> str:
+    t = run.told
+    given = [f"r={t['lora_r']}", f"lora_alpha={t['lora_alpha']}"]
+    targets = list(t["lora_targets"])
+    given.append(f"target_modules={json.dumps(targets[0] if len(targets) == 1 else targets)}")
+    given += [f"lora_dropout={t['lora_dropout']}"] if t["lora_dropout"] else []
+    given += ["use_dora=True"] if t["method"] == "dora" else []
+    given += ["use_rslora=True"] if t["use_rslora"] else []
+    given += [f"modules_to_save={json.dumps(t['modules_to_save'])}"] if t["modules_to_save"] else []
+    return f"LoraConfig({', '.join(given)})"
+
+
+def _arguments(run: Run) -> Iterator[str]:
+    t = run.told
+    yield '"out"'
+    yield f"per_device_train_batch_size={t['batch_size']}"
+    yield f"gradient_accumulation_steps={t['gradient_accumulation']}"
+    if t["eval_batch_size"]:
+        yield f'eval_strategy="steps", per_device_eval_batch_size={t["eval_batch_size"]}'
+    yield f"gradient_checkpointing={CHECKPOINTS[t['checkpointing']]}"
+    yield f"optim={json.dumps(t['optimizer'])}"
+    yield f"bf16={t['precision'] == 'bf16-mixed'}"
+    if t["precision"] == "fp16-mixed":
+        yield "fp16=True"
+    if LOSSES[run.framework][t["loss"]]:
+        yield "use_liger_kernel=True"
+    yield from _shards(run)
+
+
+def _shards(run: Run) -> Iterator[str]:
+    t = run.told
+    if t["shard"] == "fsdp2":
+        config: dict[str, Any] = {"version": 2}
+        config |= {"cpu_offload": True} if t["offload"] == "params" else {}
+        config |= {"cpu_ram_efficient_loading": True} if t["cpu_ram_efficient_loading"] else {}
+        yield f"fsdp=True, fsdp_config={config!r}"
+    if run.zero:
+        yield f"deepspeed={_deepspeed(run)!r}"
+
+
+def _deepspeed(run: Run) -> dict[str, Any]:
+    """DeepSpeed's configuration; what is "auto" the Trainer fills in."""
+    away, stage = run.told["offload"], int(run.told["shard"][-1])
+    share: dict[str, Any] = {"stage": stage, "reduce_bucket_size": "auto"}
+    if stage == 3:
+        share["stage3_prefetch_bucket_size"] = "auto"
+        share["stage3_param_persistence_threshold"] = "auto"
+    if away != "none":
+        share["offload_optimizer"] = {"device": "cpu"}
+    if away == "params":
+        share["offload_param"] = {"device": "cpu"}
+    kinds = {name: {"enabled": "auto"} for name in ("bf16", "fp16")}
+    batch = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "train_batch_size")
+    return {"zero_optimization": share, **kinds, **dict.fromkeys(batch, "auto")}
