@@ -169,7 +169,8 @@ class Prepared:
         from weighbridge.remedies import Case, said, search  # of what does not fit
 
         def ask(changed: Any) -> Report:
-            return (again or answer)(asked(task, changed, {}))
+            with following(self.given):  # what breaks over a change is a change that is refused
+                return (again or answer)(asked(task, changed, {}))
 
         case = Case(
             task=task,

@@ -354,3 +354,20 @@ def test_several_ranks_are_not_judged_as_one_device():
     assert found.estimate.verdict is None
     named = weighbridge.explain_oom(text, "llama-3.1-8b", gpu="4090:2").estimate.verdict
     assert (named.count, named.fits) == (2, "yes")
+
+
+def test_weights_that_the_settings_would_not_have_loaded_are_a_warning():
+    text = (
+        f"transformers/trainer.py\nin fixed_cross_entropy\n{printed('3.91 GiB', allocated='21.50')}"
+    )
+    found = weighbridge.explain_oom(text, "llama-3.1-8b")
+    assert found.cause == "logits"
+    assert "say what ran" in found.warnings[0]
+    assert weighbridge.explain_oom(text, "llama-3.1-8b", method="lora").warnings == ()
+
+
+def test_one_run_and_one_model(capfd, tmp_path):
+    text = saying("torch-2.1")
+    assert asked(capfd, tmp_path, text, "llama-3.1-8b", "--gpu", "4090", "--gpu", "3060")[0] == 2
+    assert asked(capfd, tmp_path, text, "llama-3.1-8b", "qwen3-8b")[0] == 2
+    assert asked(capfd, tmp_path, text, "qwen3-0.6b", "--gpu", "4090")[0] == 0

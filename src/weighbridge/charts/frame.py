@@ -61,10 +61,10 @@ class Box:
     def _widths(self) -> Iterator[float]:
         return (width(t.text, SMALL) for t in self.x.ticks)
 
-    def head(self) -> None:
+    def head(self, y: float) -> None:
         """The name of the y axis, above it."""
         words = cut(self.y.label, SMALL, WIDE - 2 * MARGIN)
-        self.canvas.text(MARGIN, self.top - 10, words, size=SMALL, paint="faint")
+        self.canvas.text(MARGIN, y, words, size=SMALL, paint="faint")
 
     def limit(self, limit: Limit, *, right: bool = True, drop: float = 0) -> None:
         """A line across, the interval as a band, and its words above the line."""

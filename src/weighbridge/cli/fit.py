@@ -12,6 +12,7 @@ from weighbridge.cli.options import (
     beside,
     chart_file,
     chart_option,
+    draw_reports,
     look_of,
     output_form,
     output_options,
@@ -21,7 +22,7 @@ from weighbridge.cli.options import (
     writable,
 )
 from weighbridge.cli.sections import Sections, options
-from weighbridge.cli.several import Case, asked, cases
+from weighbridge.cli.several import asked, cases
 from weighbridge.settings import FIT
 
 if TYPE_CHECKING:
@@ -86,11 +87,14 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    chart, look = chart_file(settings), look_of(settings, form)
     if explain_oom is not None:
         from weighbridge.cli import oom
 
-        return oom.explain(explain_oom, only(models), settings, form, look)
+        if len(models) > 1:
+            raise click.UsageError("--explain-oom is about one MODEL, or none")
+        look = look_of(settings, form)
+        return oom.explain(explain_oom, models[0] if models else None, settings, form, look)
+    chart, look = chart_file(settings), look_of(settings, form)
     settings.pop("check")
     output, ranked = settings.pop("output"), settings.pop("all_gpus")
     if not models and settings["max"] == "model-size":
@@ -98,25 +102,32 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     if not models:
         raise click.UsageError("name a MODEL, or a log with --explain-oom FILE")
     if ranked:
+        _undrawn(chart)
         return _ranked(models, settings, form, look, output)
     if output is not None:
         raise click.UsageError("-o is for --all-gpus: `fit` itself has --json and --format")
-    found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, FIT)
-    if chart is not None and len(found) > 1:
-        raise click.UsageError(
-            f"--chart draws one answer of fit, not {len(found)}: ask one of them"
-        )
-    answers = _answers(found, settings, form, look)
+    answers = _answers(models, settings, form, look)
     if chart is not None:
-        from weighbridge.charts.fits import fits
-        from weighbridge.cli.chart import draw
-
-        draw(chart, fits(answers[0], unit=look.unit, lang=look.lang))
+        _draw(chart, answers, look)
     return worst(answers)
 
 
-def _answers(found: list[Case], settings: dict[str, Any], form: str, look: "Look") -> list["Fit"]:
+def _draw(chart: str, answers: list["Fit"], look: "Look") -> None:
+    """The questions of one answer; of several answers, the question that --for names."""
+    if len(answers) > 1:
+        known = [a.asked.report for a in answers if a.asked.report is not None]
+        return draw_reports(chart if known else None, known, look)
+    from weighbridge.charts.fits import fits
+    from weighbridge.cli.chart import draw
+
+    return draw(chart, fits(answers[0], unit=look.unit, lang=look.lang))
+
+
+def _answers(
+    models: tuple[str, ...], settings: dict[str, Any], form: str, look: "Look"
+) -> list["Fit"]:
     """One answer, or several beside each other; printed."""
+    found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, FIT)
     if len(found) > 1:
         answers = asked(found, source_of(settings), "fit")
         beside(answers, [case.label for case in found], form, look)
@@ -124,9 +135,8 @@ def _answers(found: list[Case], settings: dict[str, Any], form: str, look: "Look
     from weighbridge import api
     from weighbridge.cli.progress import progress
 
-    model = found[0].model
-    with progress(model or "the model") as callback:
-        answer = api.fit(model, progress=callback, **settings)
+    with progress(models[0]) as callback:
+        answer = api.fit(models[0], progress=callback, **settings)
     _show(answer, form, look)
     return [answer]
 
@@ -148,11 +158,9 @@ def _ranked(
     return CODES["yes" if ranking.fitting else "no"]
 
 
-def only(models: tuple[str, ...]) -> str | None:
-    """The model that a message is of, where one is named."""
-    if len(models) > 1:
-        raise click.UsageError("--explain-oom is about one MODEL, or none")
-    return models[0] if models else None
+def _undrawn(chart: str | None) -> None:
+    if chart is not None:
+        raise click.UsageError("--chart draws one card or a few; --all-gpus has -o FILE")
 
 
 def worst(answers: list["Fit"]) -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from weighbridge.render import Look
 
 METHODS = {"lora": "lora", "qlora": "qlora", "train": "full"}
-NOT_OURS = ("for_", "max", "smallest", "check", "all_gpus", "all_catalogue", "chart")
+NOT_OURS = ("for_", "max", "smallest", "check", "all_gpus", "all_catalogue", "output", "chart")
 
 
 def explain(
@@ -26,6 +26,8 @@ def explain(
     from weighbridge.api import explain_oom
     from weighbridge.cli.progress import progress
 
+    if settings.get("chart") is not None:
+        raise click.UsageError("--chart draws an estimate; leave it out with --explain-oom")
     log = _log(path)
     with progress(model or "the log") as callback:
         found = explain_oom(log, model, progress=callback, **_given(settings))
@@ -38,9 +40,13 @@ def explain(
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the run: those that `infer` and `train` have, and what --for says."""
-    given = {
-        k: v for k, v in settings.items() if v is not None and v is not False and k not in NOT_OURS
-    }
+    said = {k: v for k, v in settings.items() if v is not None and v is not False and v != ()}
+    given = {name: value for name, value in said.items() if name not in NOT_OURS}
+    for name, value in given.items():
+        if isinstance(value, tuple):
+            if len(value) > 1:
+                raise click.UsageError(f"--explain-oom is about one run: give one --{name}")
+            given[name] = value[0]
     asked = settings.get("for_")
     if asked in METHODS:
         given.setdefault("method", METHODS[asked])

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from weighbridge.fitted import Fit
     from weighbridge.render import Look
     from weighbridge.report import Report
+    from weighbridge.view.records import Screen
 
 F = TypeVar("F", bound=Callable[..., Any])
-ASCII = str.maketrans({"─": "-", "│": "|", "·": "-"})
+ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
 WIDTH = 80  # columns, where there is no terminal
 CODES = {"yes": 0, "no": 1, "unknown": 4}
 FORMS = ("auto", "human", "json", "markdown", "quiet")
@@ -191,14 +192,22 @@ def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
 
 def look_of(settings: dict[str, Any], form: str) -> "Look":
     """Takes from the settings of a command what is about the screen."""
+    found = screen_look(form)
+    return found._replace(
+        unit=settings.pop("unit"),
+        details=settings.pop("details"),
+        explain=settings.pop("explain"),
+        lang=settings.pop("lang") or found.lang,
+    )
+
+
+def screen_look(form: str) -> "Look":
+    """What stdout is: how wide, in which language, with which signs."""
     from weighbridge.render import Look
 
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return Look(
-        unit=settings.pop("unit"),
-        details=settings.pop("details"),
-        explain=settings.pop("explain"),
-        lang=settings.pop("lang") or language(),
+        lang=language(),
         width=columns(),
         color=sys.stdout.isatty() and not plain,
         plain=form == "human" and not _has_signs(),
@@ -207,11 +216,21 @@ def look_of(settings: dict[str, Any], form: str) -> "Look":
 
 def show(report: "Report", form: str, look: "Look") -> None:
     """Data to stdout, warnings to stderr."""
-    from weighbridge.render import render
+    from weighbridge.render import DATA, draw, render
 
-    click.echo(writable(render(report, form, look)), nl=False, color=look.color)
+    if form in DATA:
+        click.echo(writable(render(report, form)), nl=False)
+        if form not in WHOLE:
+            warn(report)
+        return
+    from weighbridge.view import screen
+
+    told = screen(
+        report, lang=look.lang, unit=look.unit, details=look.details, explain=look.explain
+    )
+    click.echo(writable(draw(told, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
-        warn(report)
+        warn(told)
 
 
 def verdicts(reports: "Sequence[Report]", *, check: bool) -> int:
@@ -268,7 +287,7 @@ def columns() -> int:
         return WIDTH
 
 
-def warn(report: "Report | Fit") -> None:
+def warn(report: "Report | Fit | Screen") -> None:
     """Warnings, on stderr."""
     for line in report.warnings:
         _warned(line)

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from weighbridge.cli.files import writable, write
-from weighbridge.cli.options import FORMS, ONCE, chart_file, chart_option, output_form
+from weighbridge.cli.options import FORMS, ONCE, chart_file, chart_option, output_form, screen_look
+from weighbridge.cli.options import writable as terminal_text
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -42,7 +43,7 @@ from weighbridge.cli.options import FORMS, ONCE, chart_file, chart_option, outpu
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
-    """Run SCRIPT unmodified on a GPU that is not there, and report what it would have held.
+    """Run SCRIPT unmodified on a simulated GPU, and report its peak memory.
 
     SCRIPT is a Python file, or file.py:function for one function of it; what follows it is its
     own. It runs as `python SCRIPT` would, on fake tensors: quickly, without a GPU, without
@@ -94,7 +95,9 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
         report, gpu = scripts.trace(asked, settings)
     _files(options, chart, report, gpu)
     sys.stdout.flush()
-    click.echo(render(report, form, unit=options["unit"]), nl=False)
+    look = screen_look(form)
+    text = render(report, form, unit=options["unit"], look=look)
+    click.echo(terminal_text(text), nl=False, color=look.color)
     return report.program.exit_code
 
 

@@ -44,7 +44,7 @@ def explained(text: Text, model: Any, options: Options, settings: Mapping[str, A
 def _beside(model: Prepared, found: Found, judged: Judged, settings: Mapping[str, Any]) -> Oom:
     """The answer with the estimate of the model."""
     from weighbridge.oom.question import answered, question
-    from weighbridge.oom.reconcile import matches, rejudged
+    from weighbridge.oom.reconcile import matches, mismatch, rejudged
 
     asked = question(found, settings)
     report, warnings = answered(model, asked)
@@ -56,7 +56,7 @@ def _beside(model: Prepared, found: Found, judged: Judged, settings: Mapping[str
         remedies=_together(report.remedies, changes(found, final, settings), final),
         estimate=report,
         explained=told,
-        warnings=(*asked.warnings, *warnings),
+        warnings=(*asked.warnings, *warnings, *mismatch(found, report)),
     )
 
 

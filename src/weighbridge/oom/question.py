@@ -5,7 +5,6 @@ they do not take is left out with a warning.
 """
 
 from collections.abc import Mapping
-from math import prod
 from typing import Any, NamedTuple
 
 from weighbridge.errors import UsageError
@@ -52,8 +51,12 @@ def question(found: Found, given: Mapping[str, Any]) -> Question:
 
 
 def _ranks(settings: Mapping[str, Any]) -> int:
-    sizes = (settings.get(f"{name}_parallel_size") for name in ("tensor", "pipeline", "data"))
-    return prod([int(str(size)) for size in sizes if str(size).isdecimal()], start=1)
+    """How many devices the settings ask for."""
+    ranks = 1
+    for name in ("tensor", "pipeline", "data"):
+        size = str(settings.get(f"{name}_parallel_size", ""))
+        ranks *= int(size) if size.isdecimal() else 1
+    return ranks
 
 
 def _task(found: Found, own: Mapping[str, Any]) -> str:
