@@ -205,7 +205,7 @@ def test_eight_kinds_of_remedies_appear():
     """`python -m tools.outcome_remedies` lists those of all cases."""
     found = {c.id: told for c, told in helped(c for c in cases() if c.id in HELPED)}
     assert set(found) == HELPED
-    assert all(r.fits == "yes" for told in found.values() for r in told)
+    assert all(any(r.fits == "yes" for r in told) for told in found.values())
     assert len(set().union(*(kinds(told) for told in found.values()))) >= 8
 
 
