@@ -34,6 +34,8 @@ STORED = 2  # bytes of a number in files, where nothing says
 COUNTED = ("counted",)  # what a part keeps its own tensors under
 WIDTH = 4096  # assumed, and only of a bare size: groups and blocks of all formats divide it
 
+UNREAD = "keys that look like memory and were not read"  # of a config: for --details
+
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class ModelPart:
@@ -212,6 +214,10 @@ def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint
         from weighbridge.arch import timm_nets  # rules, which language models do without
 
         return timm_nets.of_config(part.config)
+    if part.library == "diffusers" and part.config is not None and not part.tensors:
+        from weighbridge.arch import diffusers_nets
+
+        return diffusers_nets.of_config(part.config)
     if part.library != "transformers" or part.config is None or not known(part.config):
         return None
     config = Config(part.config, where=part.where, cls=part.cls or _encoder_alone(part))
@@ -223,7 +229,7 @@ def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint
         return None
     unread = config.unread()
     if unread:
-        notes.append(f"keys that look like memory and were not read: {', '.join(unread)}")
+        notes.append(f"{UNREAD}: {', '.join(unread)}")
     return plan
 
 

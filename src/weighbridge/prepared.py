@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from weighbridge import catalogue
 from weighbridge.errors import (
     BadFileError,
     NotFoundError,
@@ -27,7 +26,7 @@ from weighbridge.errors import (
     UsageError,
     WeighbridgeError,
 )
-from weighbridge.gather import Options, gather, gather_config, naming
+from weighbridge.gather import Options, gather, gather_config, has_name, naming
 from weighbridge.inventory import Inventory
 from weighbridge.model import Model, ModelPart, resolve
 from weighbridge.report import Report
@@ -170,7 +169,8 @@ class Prepared:
         from weighbridge.remedies import Case, said, search  # of what does not fit
 
         def ask(changed: Any) -> Report:
-            return (again or answer)(asked(task, changed, {}))
+            with following(self.given):  # what breaks over a change is a change that is refused
+                return (again or answer)(asked(task, changed, {}))
 
         case = Case(
             task=task,
@@ -301,10 +301,12 @@ class Prepared:
         typed: Train = asked("train", workload, settings)
         from weighbridge.estimate.train import train  # a third of all modules
 
-        w = self._meant(typed)
+        w = self._meant(typed, trained=True)
         model = self.model(base_model=w.base_model)
         with following(self.given):
-            report = self._helped("train", w, partial(train, model), remedies, pinned)
+            report = self._helped(
+                "train", w, self._remembered(partial(train, model)), remedies, pinned
+            )
             return _said(report, typed, w)
 
     def fit(self, **settings: Any) -> "Fit":
@@ -322,7 +324,23 @@ class Prepared:
         from weighbridge.fitting.answering import fit
         from weighbridge.fitting.asking import asked as read_fit
 
-        return fit(self, read_fit(settings), self._sized)
+        self.model()
+        remembering = replace(self)  # answers that several questions ask for, for this once
+        vars(remembering).update(vars(self), _answers={})
+        return fit(remembering, read_fit(settings), self._sized)
+
+    def _remembered(self, answer: Callable[[Any], Report]) -> Callable[[Any], Report]:
+        """The same, asked once for each workload where several questions look for remedies."""
+        answers: dict[Any, Report] | None = vars(self).get("_answers")
+        if answers is None:
+            return answer
+
+        def ask(workload: Any) -> Report:
+            if workload not in answers:
+                answers[workload] = answer(workload)
+            return answers[workload]
+
+        return ask
 
     def gpus(self, **settings: Any) -> "Ranking":
         """The cards of the catalogue for this model: what fits first, the smallest first.
@@ -339,14 +357,19 @@ class Prepared:
         """Another model, of a bare size."""
         return opened(reference, self.options)
 
-    def _meant(self, w: Asked) -> Asked:
-        """The workload with the format that an everyday name of one stands for. What a packed
-        checkpoint declares is not packed again under its own name."""
-        if w.quantization is None:
+    def _meant(self, w: Asked, *, trained: bool = False) -> Asked:
+        """The workload with the format that an everyday name of one stands for, or that the
+        model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
+        declares is not packed again under its own name."""
+        form = self.source.form if isinstance(self.source, Inventory) and not trained else ""
+        form = form if w.quantization is None and w.dtype is None else ""
+        if w.quantization is None and not form:
             return w
         from weighbridge.quantization.everyday import meant
 
         engine = getattr(w, "engine", "transformers")
+        if form or w.quantization is None:
+            return replace(w, quantization=meant(form, engine))
         declared = {(part.quantization or {}).get("quant_method") for part in self.source.parts}
         if declared - {None}:
             own = w.quantization.lower() in declared and engine == "transformers"
@@ -376,7 +399,7 @@ def _served(
 
 def _said(report: Report, typed: Asked, meant: Asked) -> Report:
     """The report, with a word on the format that a name was taken as."""
-    if typed.quantization is None or meant.quantization in (None, typed.quantization):
+    if meant.quantization in (None, typed.quantization):
         return report
     from weighbridge.quantization.everyday import said
 
@@ -444,7 +467,7 @@ def following(model: Any, *named: type[WeighbridgeError]) -> Iterator[None]:
             raise
         raise naming(text, error) from error
     except BROKEN as error:
-        if not isinstance(model, str | os.PathLike | Mapping) or catalogue.has(text):
+        if not isinstance(model, str | os.PathLike | Mapping) or has_name(text):
             raise
         raise _unfollowed(text, error) from error
 

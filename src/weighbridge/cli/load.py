@@ -4,12 +4,14 @@ from typing import Any
 
 import click
 
-from weighbridge.cli.chart import chart_file, chart_option, draw_reports
-from weighbridge.cli.completion import model_names
+from weighbridge.cli.completion import format_names, model_names
 from weighbridge.cli.options import (
     SOURCE,
     beside,
+    chart_file,
+    chart_option,
     device_options,
+    draw_reports,
     exit_code,
     judges,
     look_of,
@@ -28,7 +30,10 @@ from weighbridge.settings import LOAD
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, shell_complete=model_names)
 @click.option("--dtype", metavar="DTYPE", help="Load in this dtype: bfloat16, float16, float32...")
 @click.option(
-    "--quantization", metavar="FORMAT", help="Load in this format: nf4, gptq-4bit-g128, Q4_K_M..."
+    "--quantization",
+    metavar="FORMAT",
+    shell_complete=format_names,
+    help="Load in this format: nf4, gptq-4bit-g128, Q4_K_M...",
 )
 @click.option("--engine-version", metavar="V", help="Version of transformers that loads (4.40).")
 @click.option(
@@ -63,10 +68,10 @@ def load(models: tuple[str, ...], **settings: Any) -> int:
     if len(found) > 1:
         reports = asked(found, source_of(settings), "load", remedies=form == "json")
         beside(reports, [case.label for case in found], form, look)
-        draw_reports(chart, reports, unit=look.unit)
+        draw_reports(chart, reports, look)
         return verdicts(reports, check=check)
     with progress(models[0]) as callback:
         report = api.load(models[0], progress=callback, **settings)
     show(report, form, look)
-    draw_reports(chart, [report], unit=look.unit)
+    draw_reports(chart, [report], look)
     return exit_code(report, check=check)

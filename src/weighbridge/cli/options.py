@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from weighbridge.cli.completion import gpu_names
+
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
     from weighbridge.render import Look
     from weighbridge.report import Report
+    from weighbridge.view.records import Screen
 
 F = TypeVar("F", bound=Callable[..., Any])
-ASCII = str.maketrans({"─": "-", "│": "|", "·": "-"})
+ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
 WIDTH = 80  # columns, where there is no terminal
 CODES = {"yes": 0, "no": 1, "unknown": 4}
 FORMS = ("auto", "human", "json", "markdown", "quiet")
@@ -78,6 +81,7 @@ def device_options(command: F) -> F:
             click.option(
                 "--gpu",
                 metavar="NAME[:COUNT]",
+                shell_complete=gpu_names,
                 **EACH,
                 help="Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', '4090+3090', "
                 "p5.48xlarge, local (what is here)...",
@@ -147,6 +151,35 @@ def output_options(command: F) -> F:
     )
 
 
+def chart_option(command: F) -> F:
+    """A picture of the answer."""
+    option = click.option(
+        "--chart",
+        metavar="FILE",
+        type=click.Path(),
+        help="Draw the answer too: FILE ends in .svg, .png or .html.",
+    )
+    return option(command)
+
+
+def chart_file(settings: dict[str, Any]) -> str | None:
+    """Takes the file of --chart from the settings, once it is known that it can be written."""
+    path: str | None = settings.pop("chart")
+    if path is None:
+        return None
+    from weighbridge.cli.chart import checked
+
+    return checked(path)
+
+
+def draw_reports(path: str | None, found: "Sequence[Report]", look: "Look") -> None:
+    """The picture of one report, or of several side by side."""
+    if path is not None:
+        from weighbridge.cli import chart
+
+        chart.reports(path, found, unit=look.unit, lang=look.lang)
+
+
 def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
     if as_json and form not in ("auto", "json"):
         raise click.UsageError(f"--json and --format {form} are two forms; leave one of them out")
@@ -159,14 +192,22 @@ def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
 
 def look_of(settings: dict[str, Any], form: str) -> "Look":
     """Takes from the settings of a command what is about the screen."""
+    found = screen_look(form)
+    return found._replace(
+        unit=settings.pop("unit"),
+        details=settings.pop("details"),
+        explain=settings.pop("explain"),
+        lang=settings.pop("lang") or found.lang,
+    )
+
+
+def screen_look(form: str) -> "Look":
+    """What stdout is: how wide, in which language, with which signs."""
     from weighbridge.render import Look
 
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return Look(
-        unit=settings.pop("unit"),
-        details=settings.pop("details"),
-        explain=settings.pop("explain"),
-        lang=settings.pop("lang") or language(),
+        lang=language(),
         width=columns(),
         color=sys.stdout.isatty() and not plain,
         plain=form == "human" and not _has_signs(),
@@ -175,11 +216,21 @@ def look_of(settings: dict[str, Any], form: str) -> "Look":
 
 def show(report: "Report", form: str, look: "Look") -> None:
     """Data to stdout, warnings to stderr."""
-    from weighbridge.render import render
+    from weighbridge.render import DATA, draw, render
 
-    click.echo(writable(render(report, form, look)), nl=False, color=look.color)
+    if form in DATA:
+        click.echo(writable(render(report, form)), nl=False)
+        if form not in WHOLE:
+            warn(report)
+        return
+    from weighbridge.view import screen
+
+    told = screen(
+        report, lang=look.lang, unit=look.unit, details=look.details, explain=look.explain
+    )
+    click.echo(writable(draw(told, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
-        warn(report)
+        warn(told)
 
 
 def verdicts(reports: "Sequence[Report]", *, check: bool) -> int:
@@ -236,7 +287,7 @@ def columns() -> int:
         return WIDTH
 
 
-def warn(report: "Report | Fit") -> None:
+def warn(report: "Report | Fit | Screen") -> None:
     """Warnings, on stderr."""
     for line in report.warnings:
         _warned(line)

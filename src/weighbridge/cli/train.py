@@ -4,11 +4,13 @@ from typing import Any
 
 import click
 
-from weighbridge.cli.chart import chart_file, chart_option, draw_reports
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     SOURCE,
     beside,
+    chart_file,
+    chart_option,
+    draw_reports,
     exit_code,
     judges,
     look_of,
@@ -54,12 +56,12 @@ def train(models: tuple[str, ...], **settings: Any) -> int:
     if len(found) > 1:
         reports = asked(found, source_of(settings), "train", remedies=form == "json")
         beside(reports, [case.label for case in found], form, look)
-        draw_reports(chart, reports, unit=look.unit)
+        draw_reports(chart, reports, look)
         return verdicts(reports, check=check)
     with progress(models[0]) as callback:
         report = api.train(models[0], progress=callback, **given)
     show(report, form, look)
-    draw_reports(chart, [report], unit=look.unit)
+    draw_reports(chart, [report], look)
     return exit_code(report, check=check)
 
 

@@ -114,6 +114,10 @@ TABLE = {
     "infer.most": "最多同时 {requests} 个 {context} token 的请求",
     # train
     "train.kept": "为反向保留:每个微批次 {size}",
+    # trace
+    "trace.title": "{program},模拟的 {card}",
+    "trace.died": "显存用尽:之后还需要多少未知",
+    "headline.trace": "显存占用(nvidia-smi 口径)",
     # changes
     "changes.fit": "这样改就放得下:",
     "changes.may": "这样改也许放得下:",
