@@ -20,6 +20,7 @@ from benchmarks import (
     load,
     many,
     prepared,
+    remedies,
     requests,
     shards_163,
     trace,
@@ -32,6 +33,7 @@ from weighbridge._version import __version__
 BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "cold_start": cold_start.run,
     "answers": answers.run,
+    "remedies": remedies.run,
     "prepared": prepared.run,
     "many": many.run,
     "load": load.run,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tools.outcome_remedies import helped, kinds
 
 from weighbridge.accelerators.names import find
 from weighbridge.cli.menu import run
@@ -14,6 +15,7 @@ from weighbridge.evidence import outcomes
 from weighbridge.evidence.outcomes import Answered, Passed, cases, cited, counts, judged, passed
 from weighbridge.evidence.records import config, origins
 from weighbridge.gather import gather_config
+from weighbridge.judged import Remedy
 from weighbridge.launch import parse
 from weighbridge.model import resolve
 from weighbridge.settings import read
@@ -176,6 +178,34 @@ def test_what_the_command_refuses(capsys):
     assert "vllm" in capsys.readouterr().err
     with pytest.raises(NotFoundError):
         outcomes.chosen("nothing")
+
+
+# ---- what would have helped
+
+HELPED = {  # quick to search: serving, and small training runs
+    *("fastchat-274", "litgpt-hub-21", "litgpt-inf-156", "vllm-23278", "vllm-33155-new"),
+    *("vllm-41695", "vllmrec-q25vl72-2a100", "vllmrec-q3coder-bf16-full", "cook-413"),
+}
+
+
+def test_kinds_of_remedies_by_hand():
+    plain = {"peak_bytes": 1, "fits": "yes", "cost": ""}
+    told = [
+        Remedy(change={"dtype": "float16"}, kind="quantization", **plain),
+        Remedy(change={"max_num_seqs": 1}, **plain),
+        Remedy(change={"max_num_seqs": 1, "enforce_eager": True}, **plain),
+    ]
+    assert kinds(told) == {"quantization", "max_num_seqs", "enforce_eager, max_num_seqs"}
+    assert list(helped([case("litgpt-rt-53"), case("mlx-236")])) == [], "one ran, one is not asked"
+
+
+@pytest.mark.slow
+def test_eight_kinds_of_remedies_appear():
+    """`python -m tools.outcome_remedies` lists those of all cases."""
+    found = {c.id: told for c, told in helped(c for c in cases() if c.id in HELPED)}
+    assert set(found) == HELPED
+    assert all(r.fits == "yes" for told in found.values() for r in told)
+    assert len(set().union(*(kinds(told) for told in found.values()))) >= 8
 
 
 # ---- all of them

@@ -6,8 +6,8 @@ import pytest
 
 import weighbridge
 from tests import packings
-from tests.told import full
 from tests.sparse import write_repo
+from tests.told import full
 from weighbridge.cli.menu import run
 from weighbridge.cli.options import exit_code
 from weighbridge.errors import UnsupportedError

@@ -38,9 +38,10 @@ def bars(found):
 
 def test_segments_add_up_to_the_bar(report):
     for bar in bars(screen(report)):
-        assert sum(part.nbytes for part in bar.segments) == bar.total == report.peak.expected or (
-            report.verdict is not None and bar.total == report.verdict.per_device.expected
-        )
+        assert sum(part.nbytes for part in bar.segments) == bar.total
+        judged = report.verdict is not None and report.verdict.count
+        whole = report.verdict.per_device if judged else report.peak
+        assert 0.99 * whole.expected <= bar.total <= whole.expected
 
 
 def test_at_most_five_components(report):

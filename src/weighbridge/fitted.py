@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from weighbridge.judged import Remedy, Verdict
 
 SCHEMA = "weighbridge.fit/1"
+RANKING = "weighbridge.ranking/1"
 # What --for names -> the task and the method of its question
 NAMES: Mapping[str, tuple[str, str | None]] = {
     "load": ("load", None),
@@ -192,3 +193,32 @@ class Fit:
         from weighbridge.render.fit import html
 
         return html(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Cards for one model, or models for one card: what fits comes first."""
+
+    of: Literal["gpus", "models"]
+    about: str  # the question, as --for spells it
+    rows: tuple[Mapping[str, Any], ...]
+    model: str | None = None
+    accelerator: str | None = None
+    count: int = 1
+
+    @property
+    def fitting(self) -> tuple[Mapping[str, Any], ...]:
+        return tuple(row for row in self.rows if row["fits"] == "yes")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON answer (docs/report.md)."""
+        return {
+            "schema": RANKING,
+            "version": __version__,
+            "of": self.of,
+            "for": self.about,
+            "model": self.model,
+            "accelerator": self.accelerator,
+            "count": self.count,
+            "rows": [dict(row) for row in self.rows],
+        }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from weighbridge.sources import base
 
 Raw = Mapping[str, Any]
+NO_NAME = "no such name in the built-in catalogue"
 MOST_NAMED = 120  # characters of what was typed, in an error
 
 
@@ -42,8 +43,34 @@ class Options(NamedTuple):
 
 def gather(text: str, options: Options) -> Inventory:
     """The inventory of a reference. Raises NotFoundError, BadFileError, UsageError, HubError."""
-    ref = resolve(text, catalogue=catalogue.has, revision=options.revision)
+    ref = resolve(text, catalogue=has_name, revision=options.revision)
+    if isinstance(ref, HubRef) and "/" not in text:
+        _may_be_an_id(text)
     return replace(SPECIAL.get(type(ref), _read)(text, ref, options), origin=ref)
+
+
+def has_name(text: str) -> bool:
+    """Whether the built-in catalogue has it, as it is or by an everyday name."""
+    if catalogue.has(text):
+        return True
+    from weighbridge.catalogue import everyday  # here and below: what a name of ours does without
+
+    return everyday.has(text)
+
+
+def _may_be_an_id(text: str) -> None:
+    """Raises NotFoundError for a name without an owner that is no repository of the Hub's first:
+    known before anything is asked."""
+    from weighbridge.catalogue import everyday
+
+    if everyday.may_be_an_id(text):
+        return
+    near = everyday.nearest(text)
+    hint = f"did you mean {', '.join(near)}?" if near else "`weighbridge models` lists all names;"
+    raise NotFoundError(
+        f"{clipped(redacted(text), MOST_NAMED)}: {NO_NAME}; {hint} a repository of the Hub is "
+        "ORG/NAME, a folder is ./NAME"
+    )
 
 
 def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
@@ -51,10 +78,10 @@ def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
     message, place = str(error), clipped(redacted(text).partition("@")[0], MOST_NAMED)
     if place not in message and repr(place)[1:-1] not in message:
         message = f"{clipped(redacted(text), MOST_NAMED)}: {message}"
-    if isinstance(error, HubError | NotFoundError):
-        from difflib import get_close_matches
+    if isinstance(error, HubError | NotFoundError) and NO_NAME not in message:
+        from weighbridge.catalogue import everyday
 
-        near = get_close_matches(place.rpartition("/")[2].lower(), catalogue.names(), n=3)
+        near = everyday.nearest(place.rpartition("/")[2])
         hint = f"; the built-in catalogue has {', '.join(near)}" if near else ""
         message += hint
     return type(error)(message)
@@ -91,15 +118,21 @@ def _repository(text: str, ref: HubRef, options: Options) -> Inventory:
     try:
         return _read(text, ref, options)
     except AwayError as error:
+        from weighbridge.catalogue import everyday
+
         entry = catalogue.of_repository(ref.repo_id) if _whole(ref) else None
-        if entry is None:
+        tuned = everyday.of_owner(ref.repo_id) if entry is None and _whole(ref) else None
+        found = tuned.entry if tuned is not None else entry
+        if found is None:
             raise
         why = "--offline is set" if options.offline else str(error).partition(", and ")[0]
+        shapes = "the shapes of " if tuned is not None else ""
         note = (
-            f"{text}: answered from the built-in catalogue's {entry.name}, not from the Hub: no "
-            f"file was read ({why})"
+            f"{text}: answered from {shapes}the built-in catalogue's {found.name}, not from the "
+            f"Hub: no file was read ({why})"
         )
-        return replace(_entry(text, entry), notes=(note,))
+        repo_id = found.repo_id if tuned is None else ref.repo_id
+        return replace(_entry(text, found), notes=(note,), repo_id=repo_id)
 
 
 def _whole(ref: HubRef) -> bool:
@@ -108,7 +141,14 @@ def _whole(ref: HubRef) -> bool:
 
 
 def _catalogued(text: str, ref: Any, options: Options) -> Inventory:
-    return _entry(text, catalogue.find(ref.name))
+    if catalogue.has(ref.name):
+        return _entry(text, catalogue.find(ref.name))
+    from weighbridge.catalogue import everyday
+
+    found = everyday.meaning(ref.name)
+    assert found is not None  # or it were another kind of reference
+    notes = (found.said,) if found.said else ()
+    return replace(_entry(text, found.entry), notes=notes, form=found.quantization)
 
 
 def _entry(text: str, entry: catalogue.Entry) -> Inventory:

@@ -45,6 +45,7 @@ class Inventory:
     code: str | None = None  # the folder or repository whose own code may be run
     rough: bool = False  # a bare size, and nothing else is known
     origin: Reference | None = None  # what the reference was read as; None: a config at hand
+    form: str = ""  # the format that the name itself asks for (llama3.1:8b-q8_0)
 
     @property
     def stored_bytes(self) -> int | None:

@@ -34,6 +34,8 @@ STORED = 2  # bytes of a number in files, where nothing says
 COUNTED = ("counted",)  # what a part keeps its own tensors under
 WIDTH = 4096  # assumed, and only of a bare size: groups and blocks of all formats divide it
 
+UNREAD = "keys that look like memory and were not read"  # of a config: for --details
+
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class ModelPart:
@@ -223,7 +225,7 @@ def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint
         return None
     unread = config.unread()
     if unread:
-        notes.append(f"keys that look like memory and were not read: {', '.join(unread)}")
+        notes.append(f"{UNREAD}: {', '.join(unread)}")
     return plan
 
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from weighbridge import catalogue
 from weighbridge.errors import (
     BadFileError,
     NotFoundError,
@@ -27,7 +26,7 @@ from weighbridge.errors import (
     UsageError,
     WeighbridgeError,
 )
-from weighbridge.gather import Options, gather, gather_config, naming
+from weighbridge.gather import Options, gather, gather_config, has_name, naming
 from weighbridge.inventory import Inventory
 from weighbridge.model import Model, ModelPart, resolve
 from weighbridge.report import Report
@@ -35,7 +34,7 @@ from weighbridge.settings import checked, read
 from weighbridge.wording import clipped
 
 if TYPE_CHECKING:
-    from weighbridge.fitted import Fit
+    from weighbridge.fitted import Fit, Ranking
     from weighbridge.launch import Launch
     from weighbridge.workload import Infer, Load, Train
 
@@ -170,7 +169,8 @@ class Prepared:
         from weighbridge.remedies import Case, said, search  # of what does not fit
 
         def ask(changed: Any) -> Report:
-            return (again or answer)(asked(task, changed, {}))
+            with following(self.given):  # what breaks over a change is a change that is refused
+                return (again or answer)(asked(task, changed, {}))
 
         case = Case(
             task=task,
@@ -237,16 +237,8 @@ class Prepared:
     ) -> Report:
         """Answers a question that `serving` has read."""
         typed, launched = question.workload, question.launched
-        w = typed if launched is not None else self._meant(typed)
-        w = replace(
-            w,
-            draft_model=_named("draft", w.draft_model, draft),
-            mmproj=_named("projector", w.mmproj, projector),
-        )
-        beside = {
-            "draft": self._beside(w.draft_model, draft),
-            "projector": self._beside(w.mmproj, projector),
-        }
+        meant = typed if launched is not None else self._meant(typed)
+        w, beside = self._with(meant, draft, projector)
         model = self.model(base_model=w.base_model)
 
         def answer(workload: "Infer", *, limits: bool = True) -> Report:
@@ -256,6 +248,27 @@ class Prepared:
             again = partial(answer, limits=False)
             report = self._helped("infer", w, answer, remedies, pinned, again)
             return _said(report, typed, w)
+
+    def briefly(self, workload: "Infer") -> Report:
+        """The answer of `infer` about peaks and verdict alone: nothing is searched for."""
+        w, beside = self._with(self._meant(asked("infer", workload, {})), None, None)
+        model = self.model(base_model=w.base_model)
+        with following(self.given):
+            return _served(model, Serving(w), beside, limits=False)
+
+    def _with(
+        self, w: "Infer", draft: "Prepared | None", projector: "Prepared | None"
+    ) -> "tuple[Infer, Mapping[str, Model | None]]":
+        """The workload, and the models that work beside this one."""
+        w = replace(
+            w,
+            draft_model=_named("draft", w.draft_model, draft),
+            mmproj=_named("projector", w.mmproj, projector),
+        )
+        return w, {
+            "draft": self._beside(w.draft_model, draft),
+            "projector": self._beside(w.mmproj, projector),
+        }
 
     def _beside(self, name: str | None, found: "Prepared | None") -> Model | None:
         """The model of that name, which works beside this one."""
@@ -288,7 +301,7 @@ class Prepared:
         typed: Train = asked("train", workload, settings)
         from weighbridge.estimate.train import train  # a third of all modules
 
-        w = self._meant(typed)
+        w = self._meant(typed, trained=True)
         model = self.model(base_model=w.base_model)
         with following(self.given):
             report = self._helped("train", w, partial(train, model), remedies, pinned)
@@ -311,18 +324,34 @@ class Prepared:
 
         return fit(self, read_fit(settings), self._sized)
 
+    def gpus(self, **settings: Any) -> "Ranking":
+        """The cards of the catalogue for this model: what fits first, the smallest first.
+
+        Args:
+            settings: as for `weighbridge.fit`, without a card.
+        """
+        from weighbridge.fitting.asking import asked as read_fit
+        from weighbridge.fitting.ranking import gpus
+
+        return gpus(self, read_fit(settings, named=False))
+
     def _sized(self, reference: str) -> "Prepared":
         """Another model, of a bare size."""
         return opened(reference, self.options)
 
-    def _meant(self, w: Asked) -> Asked:
-        """The workload with the format that an everyday name of one stands for. What a packed
-        checkpoint declares is not packed again under its own name."""
-        if w.quantization is None:
+    def _meant(self, w: Asked, *, trained: bool = False) -> Asked:
+        """The workload with the format that an everyday name of one stands for, or that the
+        model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
+        declares is not packed again under its own name."""
+        form = self.source.form if isinstance(self.source, Inventory) and not trained else ""
+        form = form if w.quantization is None and w.dtype is None else ""
+        if w.quantization is None and not form:
             return w
         from weighbridge.quantization.everyday import meant
 
         engine = getattr(w, "engine", "transformers")
+        if form or w.quantization is None:
+            return replace(w, quantization=meant(form, engine))
         declared = {(part.quantization or {}).get("quant_method") for part in self.source.parts}
         if declared - {None}:
             own = w.quantization.lower() in declared and engine == "transformers"
@@ -352,7 +381,7 @@ def _served(
 
 def _said(report: Report, typed: Asked, meant: Asked) -> Report:
     """The report, with a word on the format that a name was taken as."""
-    if typed.quantization is None or meant.quantization in (None, typed.quantization):
+    if meant.quantization in (None, typed.quantization):
         return report
     from weighbridge.quantization.everyday import said
 
@@ -420,7 +449,7 @@ def following(model: Any, *named: type[WeighbridgeError]) -> Iterator[None]:
             raise
         raise naming(text, error) from error
     except BROKEN as error:
-        if not isinstance(model, str | os.PathLike | Mapping) or catalogue.has(text):
+        if not isinstance(model, str | os.PathLike | Mapping) or has_name(text):
             raise
         raise _unfollowed(text, error) from error
 

@@ -103,10 +103,11 @@ class Report:
         return draw(screen(self)._replace(brief=()), "markdown")
 
     def _repr_html_(self) -> str:
+        from weighbridge.charts import notebook
         from weighbridge.render.html import part
         from weighbridge.view import screen
 
-        return part(screen(self))
+        return part(screen(self)) + notebook(self)
 
 
 def _bytes(b: Bytes) -> dict[str, int]:

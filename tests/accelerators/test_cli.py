@@ -48,7 +48,7 @@ def test_the_verdict_and_its_exit_code(flags, code, word):
     assert done.returncode == code
     assert re.search(rf"^{word}  ", done.stdout, re.MULTILINE)
     said = done.stderr.splitlines()
-    assert all(line.startswith("warning: T4 has no units for bfloat16") for line in said)
+    assert all(line.startswith("warning: T4 has no bfloat16 hardware") for line in said)
     assert len(said) == ("t4" in " ".join(flags))
     assert weighbridge("load", LLAMA, *flags, "-q").returncode == 0  # without --check
 

@@ -24,6 +24,26 @@ def sought(text):
 
 
 TYPED = {
+    # the size before the name, or before the form factor; several in words
+    "24gb 3090": ("nvidia-geforce-rtx-3090", 1),
+    "2x 24GB 3090": ("nvidia-geforce-rtx-3090", 2),
+    "80gb A100": ("nvidia-a100-sxm4-80gb", 1),
+    "a100 80g sxm": ("nvidia-a100-sxm4-80gb", 1),
+    "a100 80gb pcie": ("nvidia-a100-pcie-80gb", 1),
+    "rtx 4090 24gb vram": ("nvidia-geforce-rtx-4090", 1),
+    "dual 4090": ("nvidia-geforce-rtx-4090", 2),
+    "two 3090s": ("nvidia-geforce-rtx-3090", 2),
+    "a pair of a6000": ("nvidia-rtx-a6000", 2),
+    "eight H100s": ("nvidia-h100-sxm5-80gb", 8),
+    "3090s": ("nvidia-geforce-rtx-3090", 1),
+    "macbook air m2 16gb": ("apple-m2-16gb", 1),
+    "agx orin 64gb": ("nvidia-jetson-agx-orin-64gb", 1),
+    "w7900": ("amd-radeon-pro-w7900", 1),
+    "hl-225": ("intel-gaudi-2-hl-225", 1),
+    "ml.p4d.24xlarge": ("nvidia-a100-sxm4-40gb", 8),
+    "ml.g5.2xlarge": ("nvidia-a10g", 1),
+    "l40s": ("nvidia-l40s", 1),
+    "v100s": ("nvidia-tesla-v100s-pcie-32gb", 1),
     "4090": ("nvidia-geforce-rtx-4090", 1),
     "rtx4090": ("nvidia-geforce-rtx-4090", 1),
     "RTX 4090": ("nvidia-geforce-rtx-4090", 1),

@@ -42,6 +42,21 @@ def test_the_answer_is_printed_all_the_same(tmp_path):
     assert "<svg " in page
 
 
+def test_values_of_one_setting_are_a_line(tmp_path):
+    done = weighbridge(
+        *COMMANDS["infer"], "--context", "1K,2K,4K", "-q", "--chart", tmp_path / "a.svg"
+    )
+    assert done.returncode == 0, done.stderr
+    picture = (tmp_path / "a.svg").read_text()
+    assert list(flaws(picture)) == []
+    assert {"1,024", "2,048", "4,096", "context, tokens"} <= set(texts(picture))
+
+
+def test_a_ranking_of_cards_has_no_chart(tmp_path):
+    done = weighbridge("fit", "qwen3-0.6b", "--all-gpus", "--chart", tmp_path / "a.svg")
+    one_line(done, 2, "--chart", "--all-gpus has -o FILE")
+
+
 @pytest.mark.parametrize("name", ["chart.gif", "chart", "chart.svgz", ".", "svg"])
 def test_another_extension_is_refused(name):
     one_line(

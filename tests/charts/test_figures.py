@@ -132,7 +132,9 @@ def test_two_cards_have_two_limits():
 
 
 def test_what_is_no_number_is_a_bar_each():
-    figure = sides([with_peak(20.5, quantization=q, dtype="bfloat16") for q in ("nf4", "Q4_K_M", None)])
+    figure = sides(
+        [with_peak(20.5, quantization=q, dtype="bfloat16") for q in ("nf4", "Q4_K_M", None)]
+    )
     assert [b.label for b in rows(figure)] == ["nf4", "Q4_K_M", "bfloat16"]
     assert len(figure.plots[0].groups) == 1
 
@@ -247,3 +249,30 @@ def test_fit_has_a_bar_for_each_question_and_its_first_change():
     assert figure.plots[0].groups[0].limit.low == 11 * GIB
     assert figure.answer == "Does not fit: inference"
     assert ("QLoRA", "no such class", "", "", "", "") in figure.table.rows
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "settings"),
+    [
+        ("load", "7B", {}),
+        ("load", "llama-3.1-70b", {"gpu": "4 x RTX 4090", "unit": None}),
+        ("infer", "gemma-3-27b", {"engine": "llama.cpp", "quantization": "Q4_K_M", "n_gpu_layers": 0, "ram": "64GiB"}),
+        ("infer", "deepseek-v3", {"engine": "vllm", "tensor_parallel_size": 8, "gpu": "h200:8"}),
+        ("infer", "qwen3-30b-a3b", {"engine": "llama.cpp", "quantization": "Q4_K_M", "gpu": "m3 max 64gb"}),
+        ("train", "llama-3.1-8b", {"shard": "zero3", "offload": "optimizer", "gpu": "4090:2", "ram": "128GiB"}),
+        ("train", "vit-base-patch16-224", {"gpu": "t4"}),
+    ],
+)  # fmt: skip
+def test_real_answers_are_drawn_without_a_flaw(task, model, settings):
+    import weighbridge
+    from tests.charts.pictures import flaws
+    from weighbridge.charts.svg import svg
+
+    settings.pop("unit", None)
+    report = getattr(weighbridge, task)(model, **settings)
+    for lang in ("en", "zh"):
+        assert list(flaws(svg(bars(report, lang=lang)))) == []
+    page = report._repr_html_()
+    assert "<script" not in page
+    assert "<table>" in page
+    assert page.count("<svg ") >= 1

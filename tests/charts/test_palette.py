@@ -109,7 +109,9 @@ def test_series_are_told_apart(theme, eye):
 
 
 def test_the_distance_test_can_fail():
-    assert distance("#d62728", "#2ca02c", "no green") < APART < distance("#d62728", "#2ca02c", "all")
+    assert (
+        distance("#d62728", "#2ca02c", "no green") < APART < distance("#d62728", "#2ca02c", "all")
+    )
 
 
 def test_series_differ_in_pattern_too():

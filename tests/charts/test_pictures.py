@@ -52,6 +52,13 @@ FIGURES = {
     "alike": lambda: bars(made.report([made.device(i) for i in range(8)], made.verdict(count=8, used=8))),
     "devices-64": lambda: bars(made.report([made.scaled(i, 1 - i / 100) for i in range(64)])),
     "contexts": lambda: sides(list(contexts())),
+    "cards": lambda: sides(
+        [
+            made.report(judged=made.verdict(usable=(23.5 + i / 5,) * 3, card=f"Card {i}"), batch_size=b, gpu=f"{i}")
+            for i in range(5)
+            for b in (1, 2)
+        ]
+    ),
     "formats": lambda: sides([made.report(judged=made.verdict(), quantization=q) for q in ("nf4", "Q4_K_M")]),
     "timeline": lambda: tapes(made.timeline(memory=4 * made.GIB)),
     "timelines": lambda: tapes(made.timeline(3000, devices=3), lang="zh"),

@@ -57,3 +57,39 @@ def test_one_layer_is_there_at_a_time() -> None:
 
 def test_bitsandbytes_packs_each_tensor_alone() -> None:
     assert arriving(served("vllm", "0.13", "bitsandbytes")) == Bytes(0, 0, 0)
+
+
+# ---- packed weights that are laid out anew
+
+
+def laid_out(model: str, gpu: str, **settings: int) -> Bytes:
+    found = weighbridge.infer(model, engine="vllm", engine_version="0.12", gpu=gpu, **settings)
+    parts = {c.detail: c.bytes for c in found.devices[0].phases[0].components}
+    return parts.get("experts, while they are laid out anew", Bytes(0, 0, 0))
+
+
+def test_experts_in_mxfp4_are_laid_out_anew() -> None:
+    """TensorRT-LLM's pull request 16125 read 9.3 GiB for gpt-oss-120b on a Hopper card: eight
+    temporaries and copies of one tensor of 128 x 5,760 x 1,440 bytes."""
+    tensor = 128 * 5760 * 1440
+    found = laid_out("gpt-oss-120b", "h100")
+    assert (found.expected, found.high) == (9 * tensor, 10 * tensor)
+    assert found.low <= 9.3 * 2**30 <= found.high
+    other = laid_out("gpt-oss-120b", "a100-80gb")
+    padded = 128 * 5888 * 1536  # Marlin's tiles: 128 by 256
+    assert (other.expected, other.high) == (2 * padded, 3 * padded)
+    assert laid_out("gpt-oss-20b", "h100").expected == 9 * tensor // 4, "32 experts of 128"
+    assert laid_out("qwen3-30b-a3b", "h100") == Bytes(0, 0, 0)
+
+
+def test_ranks_lay_out_what_they_hold() -> None:
+    two = laid_out("gpt-oss-120b", "h100:2", tensor_parallel_size=2)
+    assert 0.45 < two.expected / laid_out("gpt-oss-120b", "h100").expected < 0.55
+
+
+def test_it_is_gone_once_the_model_serves() -> None:
+    found = weighbridge.infer("gpt-oss-120b", engine="vllm", gpu="h100")
+    after = (c.detail for p in found.devices[0].phases[1:] for c in p.components)
+    assert "experts, while they are laid out anew" not in set(after)
+    assert found.verdict is not None
+    assert found.verdict.fits == "yes", "as its makers say"

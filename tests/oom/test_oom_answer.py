@@ -79,7 +79,7 @@ def test_a_round_share_looks_like_a_limit():
 
 
 def test_vllm_gives_opposite_advice_for_opposite_failures():
-    no_room_for_a_cache = changes_of(saying("vllm-kv-bytes"))
+    no_room_for_a_cache = changes_of(needs("4.26", "4.25"))
     assert {"gpu_memory_utilization": "0.95"} in [c.change for c in no_room_for_a_cache]
     text = "vllm/worker.py\nRuntimeError: CUDA error: out of memory"
     no_room_beside_it = changes_of(text, gpu_memory_utilization=0.97)
@@ -248,6 +248,29 @@ def test_a_prepared_model_and_a_log_on_disk(tmp_path):
     assert weighbridge.explain_oom(log, model).estimate.model.name == "llama-3.1-8b"
 
 
+def test_room_that_was_there_is_not_explained_away_by_a_large_model():
+    text = printed("512.00 MiB", free="12.00 GiB", allocated="10.10", unallocated="0.10")
+    assert cause(text) == "device_limit"
+    assert weighbridge.explain_oom(text, "llama-3.1-70b").cause == "device_limit"
+
+
+def one_of_each_wording():
+    return list({row["wording"]: row for row in messages()}.values())
+
+
+@pytest.mark.parametrize("row", one_of_each_wording(), ids=lambda r: r["wording"])
+def test_every_wording_beside_a_model(row, prepared):
+    found = weighbridge.explain_oom(row["message"], prepared)
+    assert found.estimate is not None
+    assert found.wording in str(found)
+    assert json.loads(json.dumps(found.to_dict()))["estimate"]["model"]["name"] == "qwen3-0.6b"
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    return weighbridge.prepare("qwen3-0.6b")
+
+
 def test_a_setting_that_there_is_not_is_refused():
     with pytest.raises(weighbridge.UsageError, match="no setting"):
         weighbridge.explain_oom(needs("16.00", "5.32"), "llama-3.1-8b", bath_size=2)
@@ -261,6 +284,28 @@ def asked(capfd, tmp_path, text, *arguments):
     log.write_text(text)
     code = run(["fit", *arguments, "--explain-oom", str(log)])
     return code, *capfd.readouterr()
+
+
+@pytest.mark.parametrize("form", ["markdown", "html"])
+def test_other_forms_and_languages(capfd, tmp_path, form):
+    code, out, _ = asked(capfd, tmp_path, saying("torch-2.1"), "--format", form, "--lang", "zh")
+    assert code == 0
+    assert zh.TABLE["cause.activations"] in out
+    assert "55.57 GiB" in out
+    assert "\x1b" not in out
+
+
+def test_a_notebook_shows_it():
+    found = weighbridge.explain_oom(saying("vllm-kv-bytes"))
+    assert "KV cache" in found._repr_html_()
+    assert "KV cache" in found._repr_markdown_()
+
+
+def test_details_have_every_figure(capfd, tmp_path):
+    text = saying("torch-2.1")
+    _, out, _ = asked(capfd, tmp_path, text, "--details")
+    for name, value in read(text).parsed.items():
+        assert value is None or f"{name}  " in out
 
 
 def test_json(capfd, tmp_path):
@@ -300,3 +345,29 @@ def test_the_size_of_the_smallest_segment_says_nothing_of_a_model():
     found = weighbridge.explain_oom(printed("20.00 MiB"), "llama-3.1-8b")
     assert all(m.matches != "request" for m in found.explained)
     assert found.found.size("requested") == 20 * MIB
+
+
+def test_several_ranks_are_not_judged_as_one_device():
+    text = f"tensor_parallel_size=2\nvllm/worker.py\n{printed('1.00 GiB', allocated='22.50')}"
+    found = weighbridge.explain_oom(text, "llama-3.1-8b")
+    assert found.estimate.workload["tensor_parallel_size"] == 2
+    assert found.estimate.verdict is None
+    named = weighbridge.explain_oom(text, "llama-3.1-8b", gpu="4090:2").estimate.verdict
+    assert (named.count, named.fits) == (2, "yes")
+
+
+def test_weights_that_the_settings_would_not_have_loaded_are_a_warning():
+    text = (
+        f"transformers/trainer.py\nin fixed_cross_entropy\n{printed('3.91 GiB', allocated='21.50')}"
+    )
+    found = weighbridge.explain_oom(text, "llama-3.1-8b")
+    assert found.cause == "logits"
+    assert "say what ran" in found.warnings[0]
+    assert weighbridge.explain_oom(text, "llama-3.1-8b", method="lora").warnings == ()
+
+
+def test_one_run_and_one_model(capfd, tmp_path):
+    text = saying("torch-2.1")
+    assert asked(capfd, tmp_path, text, "llama-3.1-8b", "--gpu", "4090", "--gpu", "3060")[0] == 2
+    assert asked(capfd, tmp_path, text, "llama-3.1-8b", "qwen3-8b")[0] == 2
+    assert asked(capfd, tmp_path, text, "qwen3-0.6b", "--gpu", "4090")[0] == 0

@@ -13,7 +13,7 @@ derived name fits several parts, the error says what there is to choose from.
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -25,11 +25,11 @@ from weighbridge.units import human, parse_size
 # Words that name the maker or the series, before what tells parts apart
 SERIES = re.compile(
     r"(?:nvidia|geforce|rtx|gtx|tesla|amd|radeon|instinct|rx|apple|intel|arc|huawei|ascend|amazon|"
-    r"google|aws|tenstorrent|macbookpro|macstudio|macmini|英伟达|昇腾|华为|苹果)+(?=\D*\d)"
+    r"google|aws|tenstorrent|macbookpro|macbookair|macbook|macstudio|macmini|imac|英伟达|昇腾|华为|苹果)+(?=\D*\d)"
 )
 # ... and words that tell nothing, wherever they stand
 FILLER = re.compile(
-    r"\b(?:gpus?|graphics|cards?|generation|edition|modified|blackwell)\b|显卡|显存"
+    r"\b(?:gpus?|graphics|cards?|generation|edition|modified|blackwell|v?ram|memory)\b|显卡|显存"
 )
 FORM = re.compile(r"[ -]+(?:sxm\d?|pcie|nvl)\b")
 GIGABYTES = re.compile(r"(?<=\d) ?(?:gi?b(?!\d)|g(?![a-z0-9.]))")
@@ -40,6 +40,20 @@ SEPARATORS = re.compile(r"(?:[^\w:*\u00d7]|_)+")  # the signs of a count are par
 
 NUMERALS = dict(zip("单一两双二三四五六七八", (1, 1, 2, 2, 2, 3, 4, 5, 6, 7, 8), strict=True))
 PIECES = "[张卡块个片]"
+WORDS: Mapping[str, int] = {  # "dual 4090", "two 3090s", "a pair of a6000"
+    **dict.fromkeys(("one", "single"), 1),
+    **dict.fromkeys(("two", "dual", "pair"), 2),
+    **dict.fromkeys(("three", "triple"), 3),
+    **dict.fromkeys(("four", "quad"), 4),
+    "six": 6,
+    "eight": 8,
+}
+COUNTED = re.compile(rf"(?:an? )?({'|'.join(WORDS)})(?: of)? (?=\S)")
+RENTED = re.compile(r"ml\.(?=[a-z]+\d)")  # SageMaker's name of an instance of EC2
+MISPLACED = re.compile(r"(?P<size>\d+ ?g(?:i?b)?)[ -]+(?P<name>\S.*)")  # "24gb 3090"
+REVERSED = re.compile(
+    r"(?P<name>.+?)(?P<size>[ -]+\d+ ?g(?:i?b)?)(?P<form>[ -]+(?:sxm\d?|pcie|nvl))"
+)
 COUNTS = tuple(  # "4张3090", "A10*4", "A800 8卡", "8 A100"
     re.compile(pattern)
     for pattern in (
@@ -223,7 +237,9 @@ def _normal(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).casefold().strip()
     text = text.replace("笔记本", " laptop").replace("mobile", "laptop").replace("十六", "16")
     text = re.sub(f"[{''.join(NUMERALS)}](?={PIECES})", lambda m: str(NUMERALS[m[0]]), text)
-    return re.sub(r"[\s_]+", " ", text)
+    text = re.sub(r"[\s_]+", " ", RENTED.sub("", text, count=1))
+    counted = COUNTED.match(text)
+    return f"{WORDS[counted[1]]} {text[counted.end() :]}" if counted else text
 
 
 def _joined(text: str) -> str:
@@ -237,10 +253,31 @@ def _key(text: str) -> str:
 
 
 def _device(typed: str) -> Choice | None:
-    """What `typed` names without a count, if anything."""
+    """What `typed` names without a count, if anything: in the usual order of words, with the size
+    before the name or before the form factor, or as several ("3090s")."""
     match = SLICE.search(typed)
     if match:
         return _slice(typed[: match.start()], match[1])
+    found = (_ordered(text) for text in _orders(typed))
+    usual = next((one for one in found if one is not None), None)
+    size = FILLER.sub("", typed).strip()
+    return _of_size(size) if usual is None and MEMORY.fullmatch(size) else usual
+
+
+def _orders(typed: str) -> Iterator[str]:
+    """`typed`, and what it may stand for where nothing is called so."""
+    yield typed
+    moved = MISPLACED.fullmatch(typed)
+    if moved:
+        yield f"{moved['name']} {moved['size']}"
+    turned = REVERSED.fullmatch(typed)
+    if turned:
+        yield f"{turned['name']}{turned['form']}{turned['size']}"
+    if re.search(r"\ds$", typed):
+        yield typed[:-1]
+
+
+def _ordered(typed: str) -> Choice | None:
     key = _key(typed)
     for spelling in (_joined(typed), key, key + "g"):
         found = _listed().get(spelling)
@@ -249,7 +286,7 @@ def _device(typed: str) -> Choice | None:
         part = _derived(spelling, typed)
         if part is not None:
             return Choice(part=part)
-    return _of_size(typed) if MEMORY.fullmatch(typed) else None
+    return None
 
 
 def _of_size(typed: str) -> Choice:

@@ -22,6 +22,14 @@ def bar_svg(report: "Report", *, unit: str | None = None, lang: str = "en") -> s
     return svg(bars(report, unit=unit, lang=lang))
 
 
+def notebook(report: "Report") -> str:
+    """The stacked bars of one report and their table, folded up, to stand below its screen."""
+    from weighbridge.charts.html import part
+    from weighbridge.charts.reports import bars
+
+    return part(bars(report))
+
+
 def ready(form: str) -> None:
     """Raises UsageError where a file of that form cannot be drawn here."""
     if form == ".png":

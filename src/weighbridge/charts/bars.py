@@ -12,6 +12,7 @@ THICK, ROW = 22, 40
 GUTTER = 280  # pixels of labels, at most
 GROUP = 13  # size of a group's name
 GAP = 1.5  # between segments
+CUT_END = 28  # pixels at the end of an axis where no words stand: a bar may be cut there
 MARK = 16  # pixels of a verdict's sign
 MARKS = {  # drawn, as not every font has them: in a square of 9
     "yes": "m0 5l3.5 4l5.5-9",
@@ -114,7 +115,8 @@ def _bar(rows: Rows, bar: Bar, y: float, limit: Limit | None) -> None:
         wide = max(end - x - GAP, min(1.0, end - x))
         if wide > 0:
             canvas.filled(block(x, y, wide, THICK), style)
-            for start, room in _free(x, wide, rows.x(limit.low) if limit else None):
+            seen = wide - CUT_END if end >= rows.right else wide
+            for start, room in _free(x, seen, rows.x(limit.low) if limit else None):
                 if _inside(canvas, (start, y, room), segment.told, style):
                     break
     if at > rows.plot.axis.high:

@@ -28,7 +28,7 @@ class Area(NamedTuple):
 def dots(canvas: Canvas, plot: Dots, y: float) -> float:
     box = Box(canvas, plot.x, plot.y, y + 26, TALL)
     box.left += 10
-    box.head()
+    box.head(y + 16)
     box.grid()
     taken = [Area(x - 5, y - 5, x + 5, y + 5) for x, y in (box.at(d.x, d.y) for d in plot.dots)]
     for dot in plot.dots:

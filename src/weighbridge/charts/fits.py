@@ -43,7 +43,7 @@ def _rows(found: "Sequence[Report]", most: float, words: tuple[Say, scale.Unit])
     say, unit = words
     seen = (_seen(parts.sums(peak_phase(r)), most) for r in found)
     names = parts.chosen(seen, MOST - 1)
-    series = parts.series(names, say, frozen=False, taken={CHANGED})
+    series = parts.series(names, say, parts.otherwise(found), {CHANGED})
     return reports.Rows(say, unit, names, series)
 
 

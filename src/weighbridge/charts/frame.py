@@ -19,7 +19,8 @@ class Box:
     def __init__(self, canvas: Canvas, x: Axis, y: Axis, top: float, high: float = HIGH) -> None:
         self.canvas, self.x, self.y, self.top = canvas, x, y, top
         self.left = MARGIN + max(width(t.text, SMALL) for t in y.ticks) + 8
-        self.right, self.bottom = WIDE - MARGIN - 4, top + high
+        half = width(x.ticks[-1].text, SMALL) / 2 if x.ticks else 0.0
+        self.right, self.bottom = WIDE - MARGIN - max(4.0, half), top + high
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         across = self.left + place(self.x, x) * (self.right - self.left)
@@ -60,10 +61,10 @@ class Box:
     def _widths(self) -> Iterator[float]:
         return (width(t.text, SMALL) for t in self.x.ticks)
 
-    def head(self) -> None:
+    def head(self, y: float) -> None:
         """The name of the y axis, above it."""
         words = cut(self.y.label, SMALL, WIDE - 2 * MARGIN)
-        self.canvas.text(MARGIN, self.top - 10, words, size=SMALL, paint="faint")
+        self.canvas.text(MARGIN, y, words, size=SMALL, paint="faint")
 
     def limit(self, limit: Limit, *, right: bool = True, drop: float = 0) -> None:
         """A line across, the interval as a band, and its words above the line."""

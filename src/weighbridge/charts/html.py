@@ -31,6 +31,14 @@ def html(figure: Figure) -> str:
     )
 
 
+def part(figure: Figure) -> str:
+    """What a notebook shows below a screen: the picture and the table, to be opened."""
+    return (
+        f"<details><summary>{clean(figure.title)}</summary>\n{svg(figure)}"
+        f"{table(figure.table, _caption(figure))}</details>"
+    )
+
+
 def _caption(figure: Figure) -> str:
     return ". ".join(filter(None, (figure.title, figure.table.caption)))
 

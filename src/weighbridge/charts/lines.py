@@ -17,9 +17,10 @@ SHAPES = (  # around (0, 0): circle, square, diamond, triangles, cross
 
 
 def lines(canvas: Canvas, plot: Lines, y: float) -> float:
-    box = Box(canvas, plot.x, plot.y, y + 26)
+    above = max(0, len(plot.limits) - 1) * (SMALL + 4)  # words of close limits stand higher
+    box = Box(canvas, plot.x, plot.y, y + 26 + above)
     box.left += 14
-    box.head()
+    box.head(y + 16)
     box.grid()
     for curve in plot.curves:
         _band(box, curve)

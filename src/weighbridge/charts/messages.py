@@ -1,6 +1,11 @@
-"""The words of charts, in English and Chinese: the same keys, the same placeholders."""
+"""The words of charts, in English and Chinese: the same keys, the same placeholders.
+
+Parts and phases are called what the screens call them (weighbridge.view.messages).
+"""
 
 from typing import NamedTuple
+
+from weighbridge.view.messages import LANGUAGES, say
 
 WORDS: dict[str, tuple[str, str]] = {
     "title.load": ("Loading {model}", "加载 {model}"),
@@ -120,32 +125,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "A dot for each format: {metric} over size.",
         "每种格式一点:{metric}与大小。",
     ),
-    "part.weights": ("weights", "权重"),
-    "part.frozen_weights": ("frozen weights", "冻结的权重"),
-    "part.kv_cache": ("KV cache", "KV 缓存"),
-    "part.recurrent_state": ("recurrent state", "循环状态"),
-    "part.activations": ("activations", "激活"),
-    "part.logits": ("logits", "logits"),
-    "part.gradients": ("gradients", "梯度"),
-    "part.optimizer_states": ("optimizer", "优化器"),
-    "part.master_weights": ("float32 copy of the weights", "float32 权重副本"),
-    "part.adapters": ("adapters", "适配器"),
-    "part.workspace": ("work space", "工作区"),
-    "part.allocator": ("allocator overhead", "分配器开销"),
-    "part.context": ("CUDA context", "CUDA 上下文"),
-    "part.communication": ("communication", "通信"),
-    "part.cuda_graphs": ("CUDA graphs", "CUDA 图"),
-    "part.other": ("other", "其他"),
-    "phase.load": ("load", "加载"),
-    "phase.prefill": ("prefill", "预填充"),
-    "phase.decode": ("decode", "解码"),
-    "phase.forward": ("forward", "前向"),
-    "phase.loss": ("loss", "损失"),
-    "phase.backward": ("backward", "反向"),
-    "phase.step": ("step", "优化器步"),
-    "phase.save": ("save", "保存"),
 }
-LANGUAGES = ("en", "zh")
 
 
 class Say(NamedTuple):
@@ -154,6 +134,8 @@ class Say(NamedTuple):
     lang: str
 
     def __call__(self, key: str, **values: object) -> str:
+        if key not in WORDS:
+            return say(self.lang)(key, **values)
         return WORDS[key][LANGUAGES.index(self.lang)].format(**values)
 
     def each(self, *keys: str) -> tuple[str, ...]:
@@ -162,4 +144,4 @@ class Say(NamedTuple):
     def named(self, kind: str, name: str) -> str:
         """A phase or a part by its name; a stranger's name as it is."""
         key = f"{kind}.{name}"
-        return self(key) if key in WORDS else name
+        return self(key) if key in WORDS or key in say(self.lang).table else name

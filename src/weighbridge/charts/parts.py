@@ -1,34 +1,19 @@
 """Components as segments: under everyday names, the same ones in every bar of a chart."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from weighbridge.charts.figure import MOST, OTHER, Segment, Series
 from weighbridge.charts.messages import Say
 from weighbridge.charts.scale import Unit
 from weighbridge.memory import Phase
+from weighbridge.view import names as view
 
-# component -> its part, in the order of stacking
-NAMES = {
-    "weights": "weights",
-    "adapters": "adapters",
-    "master_weights": "master_weights",
-    "gradients": "gradients",
-    "optimizer_states": "optimizer_states",
-    "kv_cache": "kv_cache",
-    "recurrent_state": "recurrent_state",
-    "activations": "activations",
-    "logits": "logits",
-    "temporaries": "workspace",
-    "workspaces": "workspace",
-    "buffers": "allocator",
-    "rounding": "allocator",
-    "fragmentation": "allocator",
-    "context": "context",
-    "communication": "communication",
-    "cuda_graphs": "cuda_graphs",
-    "other": "other",
-}
+if TYPE_CHECKING:
+    from weighbridge.report import Report
+
+NAMES = {name: key.removeprefix("part.") for name, key in view.NAMES.items()}
 # The style that a part has where no other part of the same chart has it
 STYLES = {
     "weights": 0,
@@ -65,9 +50,10 @@ def chosen(every: Iterable[Sums], count: int = MOST) -> tuple[str, ...]:
 
 
 def series(
-    names: Sequence[str], say: Say, *, frozen: bool, taken: Iterable[int] = ()
+    names: Sequence[str], say: Say, otherwise: Mapping[str, str], taken: Iterable[int] = ()
 ) -> tuple[Series, ...]:
-    """One for each part, and one for the others; none in a style that is taken."""
+    """One for each part, under its other name where it has one, and one for the others; none in a
+    style that is taken."""
     used = set(taken)
     free = [s for s in range(MOST) if s not in {STYLES.get(n) for n in names} | used]
     found = []
@@ -76,9 +62,24 @@ def series(
         if style < 0 or style in used:
             style = free.pop(0) if free else next(s for s in range(MOST) if s not in used)
         used.add(style)
-        key = "frozen_weights" if frozen and name == "weights" else name
-        found.append(Series(say(f"part.{key}"), style))
+        found.append(Series(say(f"part.{otherwise.get(name, name)}"), style))
     return (*found, Series(say("part.other"), OTHER))
+
+
+def otherwise(reports: "Sequence[Report]") -> dict[str, str]:
+    """Parts that have another name in all of these answers."""
+    found = {}
+    if all(_adapted(r) for r in reports):
+        found["weights"] = "frozen_weights"
+    cards = [r.verdict for r in reports if r.verdict is not None and r.verdict.marketed_gb]
+    if cards and not any(v.accelerator_id.startswith("nvidia") for v in cards):
+        found["context"] = "driver"
+    return found
+
+
+def _adapted(report: "Report") -> bool:
+    phases = (p for d in report.devices for p in d.phases)
+    return any(c.name == "adapters" for p in phases for c in p.components)
 
 
 def segments(

@@ -46,7 +46,7 @@ def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figu
     say = Say(lang)
     one = scale.unit(report.peak.expected, unit)
     found = list(_shared(report, say, one))
-    rows = _rows([s.device for s in found], say, one)
+    rows = _rows(report, found, say, one)
     return Figure(
         title=title(report, say),
         answer=said(report, say, one),
@@ -167,11 +167,10 @@ def _ram(report: "Report", device: Device, say: Say, unit: scale.Unit) -> Limit 
     return Limit(h.available, h.available, say("ram", size=unit.told(h.available)))
 
 
-def _rows(devices: Sequence[Device], say: Say, unit: scale.Unit) -> Rows:
-    every = [phase for device in devices for phase in device.phases]
+def _rows(report: "Report", found: Sequence[Shared], say: Say, unit: scale.Unit) -> Rows:
+    every = (phase for shared in found for phase in shared.device.phases)
     names = parts.chosen(map(parts.sums, every))
-    frozen = any(c.name == "adapters" for phase in every for c in phase.components)
-    return Rows(say, unit, names, parts.series(names, say, frozen=frozen))
+    return Rows(say, unit, names, parts.series(names, say, parts.otherwise([report])))
 
 
 def bar(phase: Phase, rows: Rows, label: str, *, strong: bool) -> Bar:

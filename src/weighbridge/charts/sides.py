@@ -194,7 +194,7 @@ def _beside(found: Sequence["Report"], say: Say, unit: scale.Unit) -> Figure:
     """The peak of each, in parts; those of one card below one line."""
     phases = [peak_phase(r) for r in found]
     names = parts.chosen(map(parts.sums, phases))
-    rows = reports.Rows(say, unit, names, parts.series(names, say, frozen=False))
+    rows = reports.Rows(say, unit, names, parts.series(names, say, parts.otherwise(found)))
     shown = found[: reports.ROWS]
     together: dict[Limit | None, list[Bar]] = {}
     for report in shown:

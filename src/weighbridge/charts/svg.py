@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 
 from weighbridge.charts.areas import areas
 from weighbridge.charts.bars import bars
-from weighbridge.charts.canvas import Canvas, block, whole
+from weighbridge.charts.canvas import Canvas, block, number, whole
 from weighbridge.charts.dots import dots
-from weighbridge.charts.figure import Areas, Bars, Figure, Lines, Plot, Series
+from weighbridge.charts.figure import Areas, Bars, Dots, Figure, Lines, Plot, Series
 from weighbridge.charts.frame import MARGIN, WIDE
-from weighbridge.charts.lines import lines
+from weighbridge.charts.lines import SHAPES, lines
 from weighbridge.charts.text import folded, width
 
 TITLE, NOTE, KEY = 17, 12.5, 12  # sizes of text
@@ -60,7 +60,12 @@ def _key(canvas: Canvas, plot: Plot, y: float) -> float:
     row = y + KEY
     for x, at, series in _placed(found, row):
         row = at
-        canvas.filled(block(x, row - 10, 12, 12), series.style)
+        if isinstance(plot, Lines | Dots):
+            canvas.path(
+                f"M{number(x + 6)} {number(row - 4)}{SHAPES[series.style]}", f"s{series.style}"
+            )
+        else:
+            canvas.filled(block(x, row - 10, 12, 12), series.style)
         canvas.text(x + 17, row, _cut(series.name), size=KEY)
     return row + 14
 

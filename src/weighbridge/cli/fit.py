@@ -4,28 +4,35 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.cli.chart import chart_file, chart_option, draw
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     CODES,
+    SOURCE,
     WHOLE,
+    beside,
+    chart_option,
+    draw_reports,
     look_of,
     output_form,
     output_options,
+    source_of,
     source_options,
     warn,
     writable,
 )
 from weighbridge.cli.sections import Sections, options
+from weighbridge.cli.several import asked, cases
 from weighbridge.settings import FIT
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
     from weighbridge.render import Look
 
+ANY = "7B"  # a bare size, where the model is what is looked for
+
 
 @click.command(cls=Sections)
-@click.argument("model", required=False, shell_complete=model_names)
+@click.argument("models", metavar="MODEL...", nargs=-1, shell_complete=model_names)
 @click.option(
     "--for",
     "for_",
@@ -48,11 +55,19 @@ if TYPE_CHECKING:
     type=click.Choice(["gpu", "count", "instance"]),
     help="Solve for the smallest card, number of cards or cloud machine that does.",
 )
+@click.option("--all-gpus", is_flag=True, help="Rank every card of the catalogue for MODEL.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="With --all-gpus: write the rank to FILE.csv, .json or .parquet.",
+)
 @click.option("--check", is_flag=True, help="No change here: fit always exits with its verdict.")
 @source_options
 @output_options
 @chart_option
-def fit(model: str | None, explain_oom: str | None, **settings: Any) -> int:
+def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> int:
     """Does MODEL fit my GPU: loading, inference, LoRA, QLoRA, full training?
 
     MODEL is what `weighbridge load` takes. Any setting of `infer` and `train` can be given; it
@@ -62,6 +77,9 @@ def fit(model: str | None, explain_oom: str | None, **settings: Any) -> int:
     \b
     weighbridge fit llama-3.1-8b --gpu 3060
     weighbridge fit qwen3-30b-a3b --gpu 'm3 max 64gb' --engine llama.cpp
+    weighbridge fit llama-3.1-8b qwen3-8b --gpu 3060 --gpu 4090
+    weighbridge fit llama-3.1-8b --gpu 4090 --max context
+    weighbridge fit llama-3.1-8b --all-gpus --for qlora
     weighbridge fit llama-3.1-70b --gpu a100-80gb:2 --for qlora && echo "it fits"
     weighbridge fit llama-3.1-8b --explain-oom train.log
     """
@@ -71,22 +89,73 @@ def fit(model: str | None, explain_oom: str | None, **settings: Any) -> int:
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
+    look = look_of(settings, form)
     if explain_oom is not None:
         from weighbridge.cli import oom
 
-        return oom.explain(explain_oom, model, settings, form=form)
-    if model is None:
-        raise click.UsageError("name a MODEL, or a log with --explain-oom FILE")
-    chart, look = chart_file(settings), look_of(settings, form)
+        return oom.explain(explain_oom, only(models), settings, form, look)
     settings.pop("check")
-    with progress(model) as callback:
-        found = api.fit(model, progress=callback, **settings)
-    _show(found, form, look)
+    if not models and settings["max"] == "model-size":
+        models = (ANY,)
+    if not models:
+        raise click.UsageError("name a MODEL, or a log with --explain-oom FILE")
+    output = settings.pop("output")
+    if settings.pop("all_gpus"):
+        _undrawn(chart)
+        return _ranked(models, settings, form, look, output)
+    if output is not None:
+        raise click.UsageError("-o is for --all-gpus: `fit` itself has --json and --format")
+    found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, FIT)
+    if len(found) > 1:
+        answers = asked(found, source_of(settings), "fit")
+        beside(answers, [case.label for case in found], form, look)
+        known = [a.asked.report for a in answers if a.asked.report is not None]
+        draw_reports(chart if known else None, known, look)
+        return worst(answers)
+    with progress(models[0]) as callback:
+        answer = api.fit(models[0], progress=callback, **settings)
+    _show(answer, form, look)
     if chart is not None:
         from weighbridge.charts.fits import fits
+        from weighbridge.cli.chart import draw
 
-        draw(chart, fits(found, unit=look.unit))
-    return code(found)
+        draw(chart, fits(answer, unit=look.unit, lang=look.lang))
+    return code(answer)
+
+
+def _undrawn(chart: str | None) -> None:
+    if chart is not None:
+        raise click.UsageError("--chart draws one card or a few; --all-gpus has -o FILE")
+
+
+def _ranked(
+    models: tuple[str, ...], settings: dict[str, Any], form: str, look: "Look", output: str | None
+) -> int:
+    """Every card for one model."""
+    if len(models) > 1:
+        raise click.UsageError("--all-gpus ranks the cards for one MODEL; ask once for each")
+    from weighbridge import api
+    from weighbridge.cli.progress import progress
+    from weighbridge.cli.tables import told
+
+    with progress(models[0]) as callback:
+        found = api.prepare(models[0], progress=callback, **source_of(settings))
+    ranking = found.gpus(**settings)
+    told(ranking, form, look, output)
+    return CODES["yes" if ranking.fitting else "no"]
+
+
+def only(models: tuple[str, ...]) -> str | None:
+    """The model that a message is of, where one is named."""
+    if len(models) > 1:
+        raise click.UsageError("--explain-oom is about one MODEL, or none")
+    return models[0] if models else None
+
+
+def worst(answers: list["Fit"]) -> int:
+    """The exit code of several answers: that of the worst."""
+    codes = {code(answer) for answer in answers}
+    return next(n for n in (1, 4, 0) if n in codes)
 
 
 def code(found: "Fit") -> int:

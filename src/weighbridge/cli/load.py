@@ -4,22 +4,30 @@ from typing import Any
 
 import click
 
-from weighbridge.cli.chart import chart_file, chart_option, draw_reports
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
+    SOURCE,
+    beside,
+    chart_file,
+    chart_option,
     device_options,
+    draw_reports,
     exit_code,
     judges,
     look_of,
     output_form,
     output_options,
     show,
+    source_of,
     source_options,
+    verdicts,
 )
+from weighbridge.cli.several import asked, cases
+from weighbridge.settings import LOAD
 
 
 @click.command()
-@click.argument("model", shell_complete=model_names)
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, shell_complete=model_names)
 @click.option("--dtype", metavar="DTYPE", help="Load in this dtype: bfloat16, float16, float32...")
 @click.option(
     "--quantization", metavar="FORMAT", help="Load in this format: nf4, gptq-4bit-g128, Q4_K_M..."
@@ -33,7 +41,7 @@ from weighbridge.cli.options import (
 @source_options
 @output_options
 @chart_option
-def load(model: str, **settings: Any) -> int:
+def load(models: tuple[str, ...], **settings: Any) -> int:
     """What the weights of MODEL take in each format, and what loading them allocates.
 
     MODEL is a catalogue name, a Hub id (org/name, org/name@revision, org/name:Q4_K_M), a URL,
@@ -53,8 +61,14 @@ def load(model: str, **settings: Any) -> int:
     )
     chart, look, check = chart_file(settings), look_of(settings, form), settings.pop("check")
     judges(settings, check=check)
-    with progress(model) as callback:
-        report = api.load(model, progress=callback, **settings)
+    found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, LOAD)
+    if len(found) > 1:
+        reports = asked(found, source_of(settings), "load", remedies=form == "json")
+        beside(reports, [case.label for case in found], form, look)
+        draw_reports(chart, reports, look)
+        return verdicts(reports, check=check)
+    with progress(models[0]) as callback:
+        report = api.load(models[0], progress=callback, **settings)
     show(report, form, look)
-    draw_reports(chart, [report], unit=look.unit)
+    draw_reports(chart, [report], look)
     return exit_code(report, check=check)

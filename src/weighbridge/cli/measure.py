@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.cli.chart import chart_file, chart_option, draw
-from weighbridge.cli.options import FORMS, output_form
+from weighbridge.cli.options import FORMS, chart_file, chart_option, output_form
 from weighbridge.wording import safe_json
 
 if TYPE_CHECKING:
@@ -60,6 +59,7 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
         click.echo("\n".join(_shown(records, form)))
     if chart is not None and records:
         from weighbridge.charts.pairs import pairs
+        from weighbridge.cli.chart import draw
 
         draw(chart, pairs(records))
     return code

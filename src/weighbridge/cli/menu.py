@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train:train", "What fine-tuning and training take, by phase."),
     "fit": ("fit:fit", "Does it fit my GPU: loading, inference, LoRA, QLoRA, full training?"),
     "measure": ("measure:measure", "Run a program on the real GPU and compare with the trace."),
-    "trace": ("trace:trace", "Run a script on a GPU that is not there; its peaks."),
+    "trace": ("trace:trace", "Run your script on a simulated GPU and report its peak memory."),
     "accuracy": ("accuracy:accuracy", "Predictions beside published measurements."),
     "gpus": ("gpus:gpus", "The accelerator catalogue: what each shows and hands out."),
     "models": ("models:models", "The built-in model catalogue."),
@@ -52,8 +52,8 @@ class Menu(click.Group):
     cls=Menu,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 a number, or it fits; 1 does not fit; 2 bad input; 3 Hub; 4 cannot say "
-    "(1 and 4 with --check alone, and of fit).",
+    epilog="Exit codes: 0 a number, or it fits; 1 does not fit; 2 bad input; 3 Hub cannot be "
+    "reached; 4 cannot say: too close to call (1 and 4 with --check alone, and of fit).",
 )
 @click.version_option(__version__, prog_name="weighbridge")
 @click.pass_context

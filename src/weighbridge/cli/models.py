@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,13 +17,35 @@ if TYPE_CHECKING:
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
-def models(pattern: str, form: str, as_json: bool, quiet: bool) -> None:
+@click.option("--gpu", metavar="NAME[:COUNT]", help="Rank the models for a card: 4090, local...")
+@click.option("--gpu-memory", metavar="SIZE", help="What a process can have of it: 24GiB.")
+@click.option(
+    "--for",
+    "for_",
+    type=click.Choice(["load", "infer", "lora", "qlora", "train"]),
+    help="What it is to fit for. Default: infer.",
+)
+@click.option("--engine", metavar="NAME", help="Engine that serves. Default: transformers.")
+@click.option("--quantization", metavar="FORMAT", help="In this format alone. Default: the best.")
+@click.option("--min-context", metavar="N", help="With a context of at least so many tokens: 8K.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write the rank to FILE.csv, .json or .parquet.",
+)
+def models(
+    pattern: str, form: str, as_json: bool, quiet: bool, output: str | None, **card: Any
+) -> None:
     """The built-in catalogue: models that are answered without a network.
 
     PATTERN is part of a name, of a Hub id or of a model type.
 
     \b
     weighbridge models qwen3
+    weighbridge models --gpu 4090 --min-context 8K
+    weighbridge models --gpu 4090 --for qlora -o can-i-train-it.csv
     weighbridge models --json | jq -r '.models[].name'
     """
     from weighbridge.catalogue import search
@@ -36,11 +58,32 @@ def models(pattern: str, form: str, as_json: bool, quiet: bool) -> None:
             "`weighbridge models` lists them all, and any Hub id can be given instead"
         )
     form = output_form(form, as_json=as_json, quiet=quiet)
+    if any(value is not None for value in (output, *card.values())):
+        _ranked([m.name for m in found], form, output, card)
+        return
     if form == "json":
         body = {"schema": "weighbridge.models/1", "models": [m.to_dict() for m in found]}
         click.echo(json.dumps(body, indent=2))
         return
     click.echo("\n".join(LINES[form](found)))
+
+
+def _ranked(names: list[str], form: str, output: str | None, card: dict[str, Any]) -> None:
+    """The models for a card: what fits first, the largest first."""
+    if card["gpu"] is None and card["gpu_memory"] is None:
+        raise click.UsageError("name the card to rank models for: --gpu 4090, or --gpu local")
+    from weighbridge import api
+    from weighbridge.cli.options import columns, language
+    from weighbridge.cli.tables import told
+    from weighbridge.fitting.asking import asked
+    from weighbridge.fitting.ranking import models as rank
+    from weighbridge.render import Look
+    from weighbridge.units import parse_count
+
+    least = card.pop("min_context")
+    least = None if least is None else parse_count(least)
+    ranking = rank(names, api.prepare, asked(card), least=least)
+    told(ranking, form, Look(lang=language(), width=columns()), output)
 
 
 def _names(found: "Sequence[Entry]") -> Iterator[str]:

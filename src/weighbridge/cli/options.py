@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from weighbridge.fitted import Fit
     from weighbridge.render import Look
     from weighbridge.report import Report
+    from weighbridge.view.records import Screen
 
 F = TypeVar("F", bound=Callable[..., Any])
-ASCII = str.maketrans({"─": "-", "│": "|", "·": "-"})
+ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
 WIDTH = 80  # columns, where there is no terminal
 CODES = {"yes": 0, "no": 1, "unknown": 4}
 FORMS = ("auto", "human", "json", "markdown", "quiet")
@@ -38,6 +39,14 @@ def once(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) ->
 
 
 ONCE: Mapping[str, Any] = {"multiple": True, "callback": once}
+
+
+def gathered(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> Any:
+    """The values of an option that may be given several times: None, one, or all of them."""
+    return given if len(given) > 1 else given[0] if given else None
+
+
+EACH: Mapping[str, Any] = {"multiple": True, "callback": gathered}
 
 
 def source_options(command: F) -> F:
@@ -70,7 +79,7 @@ def device_options(command: F) -> F:
             click.option(
                 "--gpu",
                 metavar="NAME[:COUNT]",
-                **ONCE,
+                **EACH,
                 help="Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', '4090+3090', "
                 "p5.48xlarge, local (what is here)...",
             ),
@@ -139,6 +148,35 @@ def output_options(command: F) -> F:
     )
 
 
+def chart_option(command: F) -> F:
+    """A picture of the answer."""
+    option = click.option(
+        "--chart",
+        metavar="FILE",
+        type=click.Path(),
+        help="Draw the answer too: FILE ends in .svg, .png or .html.",
+    )
+    return option(command)
+
+
+def chart_file(settings: dict[str, Any]) -> str | None:
+    """Takes the file of --chart from the settings, once it is known that it can be written."""
+    path: str | None = settings.pop("chart")
+    if path is None:
+        return None
+    from weighbridge.cli.chart import checked
+
+    return checked(path)
+
+
+def draw_reports(path: str | None, found: "Sequence[Report]", look: "Look") -> None:
+    """The picture of one report, or of several side by side."""
+    if path is not None:
+        from weighbridge.cli import chart
+
+        chart.reports(path, found, unit=look.unit, lang=look.lang)
+
+
 def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
     if as_json and form not in ("auto", "json"):
         raise click.UsageError(f"--json and --format {form} are two forms; leave one of them out")
@@ -151,14 +189,22 @@ def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
 
 def look_of(settings: dict[str, Any], form: str) -> "Look":
     """Takes from the settings of a command what is about the screen."""
+    found = screen_look(form)
+    return found._replace(
+        unit=settings.pop("unit"),
+        details=settings.pop("details"),
+        explain=settings.pop("explain"),
+        lang=settings.pop("lang") or found.lang,
+    )
+
+
+def screen_look(form: str) -> "Look":
+    """What stdout is: how wide, in which language, with which signs."""
     from weighbridge.render import Look
 
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return Look(
-        unit=settings.pop("unit"),
-        details=settings.pop("details"),
-        explain=settings.pop("explain"),
-        lang=settings.pop("lang") or language(),
+        lang=language(),
         width=columns(),
         color=sys.stdout.isatty() and not plain,
         plain=form == "human" and not _has_signs(),
@@ -167,13 +213,45 @@ def look_of(settings: dict[str, Any], form: str) -> "Look":
 
 def show(report: "Report", form: str, look: "Look") -> None:
     """Data to stdout, warnings to stderr."""
-    from weighbridge.render import render
+    from weighbridge.render import DATA, draw, render
 
-    click.echo(writable(render(report, form, look)), nl=False, color=look.color)
+    if form in DATA:
+        click.echo(writable(render(report, form)), nl=False)
+        if form not in WHOLE:
+            warn(report)
+        return
+    from weighbridge.view import screen
+
+    told = screen(
+        report, lang=look.lang, unit=look.unit, details=look.details, explain=look.explain
+    )
+    click.echo(writable(draw(told, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
-        warn(report)
+        warn(told)
 
 
+def verdicts(reports: "Sequence[Report]", *, check: bool) -> int:
+    """The exit code of several answers: that of the worst."""
+    codes = {exit_code(report, check=check) for report in reports}
+    return next(code for code in (1, 4, 0) if code in codes)
+
+
+def beside(answers: "Sequence[Any]", labels: "Sequence[str]", form: str, look: "Look") -> None:
+    """Several answers to stdout, each warning once to stderr."""
+    from weighbridge.render.beside import render
+
+    click.echo(writable(render(answers, labels, form, look)), nl=False, color=look.color)
+    if form not in WHOLE:
+        for line in dict.fromkeys(line for answer in answers for line in answer.warnings):
+            _warned(line)
+
+
+def source_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Takes from the settings of a command what says where a model comes from."""
+    return {name: settings.pop(name) for name in SOURCE}
+
+
+SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code")
 WHOLE = ("json", "markdown", "html")  # forms that hold the warnings
 
 
@@ -206,12 +284,16 @@ def columns() -> int:
         return WIDTH
 
 
-def warn(report: "Report | Fit") -> None:
+def warn(report: "Report | Fit | Screen") -> None:
     """Warnings, on stderr."""
+    for line in report.warnings:
+        _warned(line)
+
+
+def _warned(line: str) -> None:
     from weighbridge.wording import printable, redacted
 
-    for line in report.warnings:
-        click.echo(f"warning: {printable(redacted(line))}", err=True)
+    click.echo(f"warning: {printable(redacted(line))}", err=True)
 
 
 def writable(text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from weighbridge.cli.options import ONCE
+from weighbridge.cli.options import EACH, ONCE
 from weighbridge.settings import FIT, INFER, TRAIN, Setting
 
 DEVICE = ("gpu", "gpu_memory", "ram")
@@ -36,7 +36,7 @@ def options(table: Mapping[str, Setting]) -> Iterator[click.Option]:
 def _option(s: Setting) -> click.Option:
     if s.kind.metavar:
         metavar = "|".join(s.choices) or s.kind.metavar
-        alone = ONCE if s.name in DEVICE else {}
+        alone = EACH if s.name == "gpu" else ONCE if s.name in DEVICE else {}
         return click.Option([s.name, s.flag, *s.flags], metavar=metavar, help=s.help, **alone)
     plain = f"{s.flag}/--no-{s.flag[2:]}" if not s.flag.startswith("--no-") else s.flag
     return click.Option([s.name, plain, *s.flags], is_flag=True, default=None, help=s.help)

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from weighbridge.cli.chart import chart_file, chart_option, draw
 from weighbridge.cli.files import writable, write
-from weighbridge.cli.options import FORMS, ONCE, output_form
+from weighbridge.cli.options import FORMS, ONCE, chart_file, chart_option, output_form, screen_look
+from weighbridge.cli.options import writable as terminal_text
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -43,7 +43,7 @@ from weighbridge.cli.options import FORMS, ONCE, output_form
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
-    """Run SCRIPT unmodified on a GPU that is not there, and report what it would have held.
+    """Run SCRIPT unmodified on a simulated GPU, and report its peak memory.
 
     SCRIPT is a Python file, or file.py:function for one function of it; what follows it is its
     own. It runs as `python SCRIPT` would, on fake tensors: quickly, without a GPU, without
@@ -68,7 +68,7 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     from weighbridge.trace.program import request
 
     form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
-    drawn = _form(options["timeline"])
+    _form(options["timeline"])
     for name in ("timeline", "snapshot"):
         writable(f"--{name}", options[name])
     chart = chart_file(options)
@@ -93,22 +93,32 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     asked = request(launch.program, launch.arguments, module=launch.module)
     with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
         report, gpu = scripts.trace(asked, settings)
-    if drawn is not None:
+    _files(options, chart, report, gpu)
+    sys.stdout.flush()
+    look = screen_look(form)
+    text = render(report, form, unit=options["unit"], look=look)
+    click.echo(terminal_text(text), nl=False, color=look.color)
+    return report.program.exit_code
+
+
+def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any) -> None:
+    """Memory over time, in the forms that were asked for."""
+    drawn = _form(options["timeline"])
+    if drawn is not None or chart is not None:
         from weighbridge.trace.timeline import timeline
 
-        write(options["timeline"], drawn(timeline(report, gpu.tapes)).encode())
-    if chart is not None:
-        from weighbridge.charts.tapes import tapes
-        from weighbridge.trace.timeline import timeline
+        told = timeline(report, gpu.tapes)
+        if drawn is not None:
+            write(options["timeline"], drawn(told).encode())
+        if chart is not None:
+            from weighbridge.charts.tapes import tapes
+            from weighbridge.cli.chart import draw
 
-        draw(chart, tapes(timeline(report, gpu.tapes), unit=options["unit"]))
+            draw(chart, tapes(told, unit=options["unit"]))
     if options["snapshot"] is not None:
         from weighbridge.trace.timeline import snapshot
 
         write(options["snapshot"], snapshot(gpu.tape))
-    sys.stdout.flush()
-    click.echo(render(report, form, unit=options["unit"]), nl=False)
-    return report.program.exit_code
 
 
 def _assumption(text: str) -> tuple[str, float]:

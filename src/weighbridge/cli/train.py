@@ -4,28 +4,35 @@ from typing import Any
 
 import click
 
-from weighbridge.cli.chart import chart_file, chart_option, draw_reports
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
+    SOURCE,
+    beside,
+    chart_file,
+    chart_option,
+    draw_reports,
     exit_code,
     judges,
     look_of,
     output_form,
     output_options,
     show,
+    source_of,
     source_options,
+    verdicts,
 )
 from weighbridge.cli.sections import Sections, options
+from weighbridge.cli.several import asked, cases
 from weighbridge.settings import TRAIN
 
 
 @click.command(cls=Sections)
-@click.argument("model", shell_complete=model_names)
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, shell_complete=model_names)
 @click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
 @source_options
 @output_options
 @chart_option
-def train(model: str, **settings: Any) -> int:
+def train(models: tuple[str, ...], **settings: Any) -> int:
     """What fine-tuning or training MODEL takes on each device, phase by phase.
 
     MODEL is what `weighbridge load` takes. What is not said is the framework's default, and
@@ -45,10 +52,16 @@ def train(model: str, **settings: Any) -> int:
     chart, look, check = chart_file(settings), look_of(settings, form), settings.pop("check")
     judges(settings, check=check)
     given = {name: value for name, value in settings.items() if value is not None}
-    with progress(model) as callback:
-        report = api.train(model, progress=callback, **given)
+    found = cases(models, {n: v for n, v in given.items() if n not in SOURCE}, TRAIN)
+    if len(found) > 1:
+        reports = asked(found, source_of(settings), "train", remedies=form == "json")
+        beside(reports, [case.label for case in found], form, look)
+        draw_reports(chart, reports, look)
+        return verdicts(reports, check=check)
+    with progress(models[0]) as callback:
+        report = api.train(models[0], progress=callback, **given)
     show(report, form, look)
-    draw_reports(chart, [report], unit=look.unit)
+    draw_reports(chart, [report], look)
     return exit_code(report, check=check)
 
 

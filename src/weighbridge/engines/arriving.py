@@ -1,4 +1,5 @@
-"""What a checkpoint in 16 bits takes beside the format that a server makes of it while it loads.
+"""What loading takes beside the weights, and gives back: a checkpoint in 16 bits beside the format
+that a server makes of it, and copies of packed weights that are laid out anew.
 
     whole      all of it is there before the first layer is packed: what packing will save
     both       all of it stays until the last tensor was read, beside all that is packed
@@ -10,11 +11,20 @@ SGLang   whole in fp8; formats of 4 bits are between streamed and whole
 
 bitsandbytes is packed tensor by tensor by both.
 
+vLLM lays mxfp4 experts out anew once all weights are there, a whole tensor of a layer at a time:
+
+    Hopper     Triton's layout holds eight temporaries as large as the padded tensor, and padded
+               copies: 9.3 GiB were read for the 0.99 GiB of gpt-oss-120b (TensorRT-LLM, which calls
+               the same function); how many of them torch frees in time is its allocator's
+    others     Marlin's or FlashInfer's: experts one by one, then all of them stacked
+
 Source: github.com/vllm-project/vllm pull requests 29196 (both), 31914 (streamed; its test of
 OLMoE-1B-7B reads 9.06 GiB for 6.65 GiB of weights, three layers of 0.8 GiB more) and 32773 (out of
 memory in 0.13.0 and 0.14.0); vllm 0.14.1 and 0.16 model_executor/layers/quantization/fp8.py; sglang
 0.5.23 srt/layers/quantization/fp8.py (create_weights) and srt/model_loader/loader.py
-(postprocess_weights), github.com/sgl-project/sglang issues 2895 and 8337 (whole).
+(postprocess_weights), github.com/sgl-project/sglang issues 2895 and 8337 (whole);
+github.com/NVIDIA/TensorRT-LLM pull request 16125, github.com/vllm-project/vllm issue 34877, vllm
+0.12 model_executor/layers/quantization/mxfp4.py (process_weights_after_loading).
 """
 
 from dataclasses import replace
@@ -29,6 +39,9 @@ from weighbridge.memory import Bytes, Component
 BY_TENSOR = "bitsandbytes"
 BOTH, UNREAD, STREAMED = (0, 13), (0, 15), (0, 16)  # vLLM
 INTERLEAVED = 3  # layers
+MXFP4, HOPPER = "mxfp4", (9, 0)
+# Copies of the largest tensor of experts while it is laid out anew
+SWIZZLED, STACKED = Bytes(1, 9, 10), Bytes(1, 2, 3)
 
 
 def plain(s: Subject, engine: str) -> Subject | None:
@@ -39,6 +52,23 @@ def plain(s: Subject, engine: str) -> Subject | None:
         return None
     choices = {name: Choice(dtype=c.dtype) for name, c in s.choices.items()}
     return replace(s, choice=Choice(dtype=s.choice.dtype), choices=choices)
+
+
+def laid_out(form: str, capability: tuple[int, int], packed: shards.Rank) -> Component | None:
+    """What vLLM takes for a moment to lay packed experts out for its kernels."""
+    experts = [t.nbytes * t.copies for t in packed.tensors if "experts" in t.module]
+    if form != MXFP4 or not experts:
+        return None
+    hopper = capability == HOPPER
+    copies = SWIZZLED if hopper else STACKED
+    return Component(
+        name="temporaries",
+        bytes=Bytes(*(count * max(experts) for count in copies)),
+        basis="assumed",
+        detail="experts, while they are laid out anew",
+        formula=f"{copies.low} to {copies.high} copies of the largest tensor of experts",
+        source="TensorRT-LLM pull request 16125; vllm issue 34877 and mxfp4.py",
+    )
 
 
 def arriving(

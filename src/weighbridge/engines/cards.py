@@ -71,7 +71,7 @@ def packed_alone(subject: Subject, budget: "Budget | None", engine: str) -> tupl
     if card.stack != "cuda" or found is None or found >= FLOAT8_SINCE:
         return ()
     said = (
-        f"{card.name} has no units for float8 (compute capability {found[0]}.{found[1]}): {engine} "
+        f"{card.name} has no float8 hardware (compute capability {found[0]}.{found[1]}): {engine} "
         "keeps the weights packed and multiplies in 16 bits"
     )
     return (said,)

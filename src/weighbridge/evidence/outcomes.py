@@ -14,7 +14,7 @@ card: then it does not fit, whatever the rest.
     open      cannot say
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -24,15 +24,15 @@ from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import NotFoundError, WeighbridgeError
 from weighbridge.evidence.records import config, lines, origins
 from weighbridge.gather import Options, gather_config
-from weighbridge.judged import Answer, Verdict
+from weighbridge.judged import Answer, Remedy, Verdict
 from weighbridge.launch import parse
-from weighbridge.model import Model
-from weighbridge.prepared import Prepared, serving
+from weighbridge.prepared import Prepared, Serving, serving
 from weighbridge.report import Report
 from weighbridge.settings import read
 from weighbridge.settings.table import OF_LOAD
-from weighbridge.workload import Load, Train
+from weighbridge.workload import Infer, Load, Train
 
+By = Literal["case", "least", "weights"]
 SCHEMA = "weighbridge.outcomes/1"
 FILE = "outcomes.jsonl"
 OUTCOMES = ("runs", "out of memory")
@@ -102,7 +102,7 @@ class Answered:
     case: Case
     fits: Answer
     verdict: Verdict
-    by: Literal["case", "least", "weights"] = "case"
+    by: By = "case"
 
     @property
     def right(self) -> bool:
@@ -175,9 +175,7 @@ def _of_engine(case: Case) -> str | None:
     return "version outside our rules" if beyond else None
 
 
-def _answered(
-    case: Case, found: Sequence[Verdict], by: Literal["case", "least", "weights"] = "case"
-) -> Answered:
+def _answered(case: Case, found: Sequence[Verdict], by: By = "case") -> Answered:
     """Where only a size is printed: the answer that all cards of it have, else an open one."""
     answers = {v.fits for v in found}
     fits: Answer = answers.pop() if len(answers) == 1 else "unknown"
@@ -195,14 +193,10 @@ def _surely_not(case: Case) -> Answered | None:
         return None
 
 
-def _too_much(case: Case, by: Literal["least", "weights"]) -> Answered | None:
-    held = _held_as(case)
-    if by == "least" and case.least:
-        found = [_verdict(_trained(case, case.least, card)) for card in case.cards]
-    elif by == "weights" and held:
-        found = [_verdict(_loaded(case, held, card)) for card in case.cards]
-    else:
+def _too_much(case: Case, by: By) -> Answered | None:
+    if not (case.least if by == "least" else _held_as(case)):
         return None
+    found = [_verdict(_asked(case, card, by)) for card in case.cards]
     return _answered(case, found, by) if all(v.fits == "no" for v in found) else None
 
 
@@ -219,45 +213,68 @@ def _verdict(report: Report) -> Verdict:
     return report.verdict
 
 
-def _asked(case: Case, card: Mapping[str, Any]) -> Report:
-    if case.task == "train":
-        return _trained(case, case.setting, card)
+def remedied(j: Answered) -> tuple[Remedy, ...]:
+    """Changes after which it would fit, of what its source leaves open; the cheapest first."""
+    from weighbridge import remedies
+
+    case = j.case
+    workload, ask = _question(case, case.cards[0], j.by)
+    task = "load" if j.by == "weights" else case.task
+    asked = remedies.Case(
+        task=task,
+        workload=workload,
+        report=ask(workload),
+        ask=ask,
+        pinned=remedies.said(workload),
+    )
+    return remedies.search(asked)
+
+
+def _question(
+    case: Case, card: Mapping[str, Any], by: By
+) -> tuple[Load | Infer | Train, Callable[[Any], Report]]:
+    """What is asked, as a record, and who answers it."""
+    own = _prepared(case.model)
+    if by == "weights":
+        return _loading(_held_as(case), card), own.load
     if case.task == "load":
-        return _loaded(case, case.setting, card)
+        return _loading(case.setting, card), own.load
+    if case.task == "train":
+        return _training(case, case.least if by == "least" else case.setting, card), own.train
+    asked = _serving(case, card)
+    return asked.workload, lambda w: own.serve(asked._replace(workload=w))
+
+
+def _asked(case: Case, card: Mapping[str, Any], by: By = "case") -> Report:
+    workload, ask = _question(case, card, by)
+    return ask(workload)
+
+
+def _serving(case: Case, card: Mapping[str, Any]) -> Serving:
     beside = {"engine_version": case.version, "ram": case.ram, **card}
     setting = {} if case.command else {"engine": case.engine}
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in case.setting.items()}
-    question = serving(None, case.command, {**setting, **given, **_told(beside)})
-    return _prepared(case.model).serve(question, remedies=False)
+    return serving(None, case.command, {**setting, **given, **_told(beside)})
 
 
-def _trained(case: Case, setting: Mapping[str, Any], card: Mapping[str, Any]) -> Report:
-    from weighbridge.estimate.train import train
-
+def _training(case: Case, setting: Mapping[str, Any], card: Mapping[str, Any]) -> Train:
     framework = FRAMEWORKS.get(case.engine, case.engine)
     own = {"framework": framework, "ram": case.ram, **card}
     if framework not in FRAMEWORKS.values():
         own["framework_version"] = case.version
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in setting.items()}
-    asked: Train = read("train", _told({**own, **given}))
-    return train(_model(case.model), asked)
+    found: Train = read("train", _told({**own, **given}))
+    return found
 
 
-def _loaded(case: Case, setting: Mapping[str, Any], card: Mapping[str, Any]) -> Report:
-    from weighbridge.estimate.load import load
-
+def _loading(setting: Mapping[str, Any], card: Mapping[str, Any]) -> Load:
     named = {n: v for n, v in {**setting, **card}.items() if n in OF_LOAD}
-    asked: Load = read("load", _told(named))
-    return load(_model(case.model), asked)
+    found: Load = read("load", _told(named))
+    return found
 
 
 def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
-
-
-@cache
-def _model(name: str) -> Model:
-    return _prepared(name).model()
 
 
 @cache

@@ -36,6 +36,9 @@ class Asker(Protocol):
     def infer(self, workload: "Infer", **options: Any) -> Report:
         """What serving takes."""
 
+    def briefly(self, workload: "Infer") -> Report:
+        """What serving takes, and its verdict: nothing is searched for."""
+
     def train(self, workload: "Train", **options: Any) -> Report:
         """What training takes."""
 
@@ -96,6 +99,13 @@ def answered(asker: Asker, w: Any, **options: Any) -> Report:
     if task == "Load":
         return asker.load(w, **told)
     return asker.infer(w, **told) if task == "Infer" else asker.train(w, **told)
+
+
+def judged(asker: Asker, w: Any) -> Report:
+    """The report of a workload with its verdict, and nothing that is searched for."""
+    if type(w).__name__ == "Infer":
+        return asker.briefly(w)
+    return answered(asker, w)
 
 
 def _told(asker: Asker, a: Asked, name: str) -> Told:

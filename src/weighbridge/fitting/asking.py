@@ -47,8 +47,8 @@ class Asked:
     extra: Mapping[str, Any] = field(default_factory=dict)  # of the question `about` alone
 
 
-def asked(given: Mapping[str, Any]) -> Asked:
-    """Raises UsageError for what no question of `fit` has."""
+def asked(given: Mapping[str, Any], *, named: bool = True) -> Asked:
+    """Raises UsageError for what no question of `fit` has. `named`: it is about one card."""
     settings = {n: v for n, v in given.items() if v is not None and v is not False}
     about = settings.pop("for", settings.pop("for_", None))
     own = {n: settings.pop(n, None) for n in ("max", "smallest")}
@@ -58,7 +58,10 @@ def asked(given: Mapping[str, Any]) -> Asked:
     most = _one_of("max", own["max"], MAX)
     if most and own["smallest"]:
         raise UsageError("--max and --smallest are two questions: ask one of them")
-    _device(settings, own["smallest"])
+    if named:
+        _device(settings, own["smallest"])
+    elif "gpu" in settings or "gpu_memory" in settings:
+        raise UsageError("--all-gpus asks about every card: leave --gpu and --gpu-memory out")
     return Asked(
         settings=settings,
         about=_one_of("for", about, NAMES) or (MAX[most][1][0] if most else "infer"),

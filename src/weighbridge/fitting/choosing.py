@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.errors import UsageError
 from weighbridge.fitted import NAMES, Solved
-from weighbridge.fitting.answering import REFUSED, Asker, answered, inference
+from weighbridge.fitting.answering import REFUSED, Asker, inference, judged
 from weighbridge.fitting.asking import DEVICE, Asked, workload
 from weighbridge.report import Report
 
@@ -56,7 +56,7 @@ def smallest(asker: Asker, a: Asked) -> Found:
     assert a.smallest is not None
     tries = {"gpu": _cards, "count": _counts, "instance": _machines}[a.smallest](asker, a)
     bare = _asked(asker, a, {n: None for n in DEVICE if n != "ram"})
-    least = 0 if bare is None else _weights(bare)
+    least = 0 if bare is None else weights(bare)
     last: Mapping[str, Any] = {}
     for tried in tries:
         last = tried.settings
@@ -94,12 +94,12 @@ def _asked(asker: Asker, a: Asked, change: Mapping[str, Any]) -> Report | None:
     merged = {n: v for n, v in {**a.settings, **change}.items() if v is not None}
     changed = replace(a, settings=merged)
     try:
-        return answered(asker, workload(a.about, changed, inference(asker, changed)))
+        return judged(asker, workload(a.about, changed, inference(asker, changed)))
     except REFUSED:
         return None
 
 
-def _weights(report: Report) -> int:
+def weights(report: Report) -> int:
     """The least that weights take, on all devices together."""
     gpus = [d for d in report.devices if d.kind == "gpu"]
     return min(

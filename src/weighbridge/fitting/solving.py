@@ -16,7 +16,7 @@ from typing import Any
 
 from weighbridge.errors import UsageError
 from weighbridge.fitted import NAMES, Fit, Question, Solved
-from weighbridge.fitting.answering import REFUSED, Asker, answered, inference
+from weighbridge.fitting.answering import REFUSED, Asker, inference, judged
 from weighbridge.fitting.asking import MAX, Asked, workload
 from weighbridge.report import Report
 from weighbridge.settings import TRAIN
@@ -38,6 +38,7 @@ class Bounds:
     most: int
     near: int = 1
     guess: int | None = None
+    fails: int | None = None  # where `near` fits: a number that does not
 
 
 def solved(asker: Asker, a: Asked, found: Fit, sized: Callable[[str], Asker]) -> Solved:
@@ -62,7 +63,7 @@ def _setting(asker: Asker, a: Asked, q: Question, setting: str) -> Solved:
     reason = _unsayable(q)
     if report is None or reason:
         return Solved(unknown=a.most, value=None, question=q.name, note=reason)
-    margin = cache(lambda n: _margin(_asked(asker, a, q.name, {setting: n})))
+    margin = cache(lambda n: margin_of(_asked(asker, a, q.name, {setting: n})))
     bounds = _bounds(report, a, setting)
     value = largest(margin, bounds)
     return Solved(
@@ -88,12 +89,12 @@ def _asked(asker: Asker, a: Asked, name: str, change: Mapping[str, Any]) -> Repo
     """The report with a setting changed; None where the model or the engine refuses it."""
     changed = replace(a, settings={**a.settings, **change})
     try:
-        return answered(asker, workload(name, changed, inference(asker, changed)))
+        return judged(asker, workload(name, changed, inference(asker, changed)))
     except REFUSED:
         return None
 
 
-def _margin(report: Report | None) -> int | None:
+def margin_of(report: Report | None) -> int | None:
     """Bytes to spare by the high estimate, below 0 where it does not surely fit."""
     if report is None or report.verdict is None:
         return None
@@ -136,13 +137,11 @@ def largest(margin: Margin, bounds: Bounds) -> int:
         return bounds.guess
     low, high = _bracket(holds, bounds)
     while high - low > 1:
+        wide = high - low
         n = _between(margin, low, high)
-        if holds(n):
-            low = n
-        else:
-            high = n
-        middle = (low + high) // 2  # interpolation alone can creep
-        if high - low > 1:
+        low, high = (n, high) if holds(n) else (low, n)
+        if high - low > max(1, wide // 2):  # interpolation alone can creep
+            middle = (low + high) // 2
             low, high = (middle, high) if holds(middle) else (low, middle)
     return low
 
@@ -155,6 +154,8 @@ def _bracket(holds: Callable[[int], bool], bounds: Bounds) -> tuple[int, int]:
     """One end that fits, or 0, and one that does not, or the end of the search and one more."""
     if not holds(bounds.near):
         return 0, bounds.near
+    if bounds.fails is not None:
+        return bounds.near, bounds.fails
     low, high = bounds.near, min(2 * bounds.near, bounds.most)
     while low < bounds.most and holds(high):
         low, high = high, min(4 * high, bounds.most)
@@ -178,7 +179,7 @@ def _size(a: Asked, sized: Callable[[str], Asker]) -> Solved:
 
     @cache
     def margin(n: int) -> int | None:
-        return _margin(_asked(sized(bare(n)), a, a.about, {}))
+        return margin_of(_asked(sized(bare(n)), a, a.about, {}))
 
     n = largest(margin, Bounds(most=LARGEST, near=70))
     return Solved(

@@ -11,6 +11,7 @@ from weighbridge.units import GIB
 
 MOST = 4  # changes that are told: more are not read
 BLOCK = 16  # tokens of a block of vLLM's cache, which a length is a whole number of
+NEAR = 1.25  # times the cache: what a few more percent of the card can give (assumed)
 RANKS = 3  # processes of equal size on one card: ranks that all began on the first
 
 
@@ -81,7 +82,8 @@ def tags_of(found: Found, judged: Judged, settings: Mapping[str, Any]) -> set[st
         "foreach": "_foreach_" in found.message,
         "copies": "pipelineparallelismenabled" in found.message,
         "no_blocks": judged.why == "no_blocks",
-        "half_fits": (found.size("needed_kv") or 0) <= 2 * (found.size("available_kv") or 0),
+        "half_fits": _missing(found) <= 2,
+        "near": _missing(found) <= NEAR,
         "no_context": "n_ctx" not in found.parsed and "context" not in settings,
         "vulkan": found.wording == "ggml-vulkan",
         "ranks": _ranks(found),
@@ -93,6 +95,14 @@ def tags_of(found: Found, judged: Judged, settings: Mapping[str, Any]) -> set[st
         "loads": found.wording == "torch-cpu",
     }
     return tags | {name for name, holds in facts.items() if holds}
+
+
+def _missing(found: Found) -> float:
+    """How many times the cache that there is would do."""
+    needed, there = found.size("needed_kv"), found.size("available_kv")
+    if needed is None:
+        needed, there = found.parsed.get("max_model_len"), found.parsed.get("max_tokens")
+    return needed / there if needed and there else 1
 
 
 def _allocator(found: Found) -> set[str]:

@@ -44,7 +44,7 @@ def explained(text: Text, model: Any, options: Options, settings: Mapping[str, A
 def _beside(model: Prepared, found: Found, judged: Judged, settings: Mapping[str, Any]) -> Oom:
     """The answer with the estimate of the model."""
     from weighbridge.oom.question import answered, question
-    from weighbridge.oom.reconcile import matches, rejudged
+    from weighbridge.oom.reconcile import matches, mismatch, rejudged
 
     asked = question(found, settings)
     report, warnings = answered(model, asked)
@@ -56,7 +56,7 @@ def _beside(model: Prepared, found: Found, judged: Judged, settings: Mapping[str
         remedies=_together(report.remedies, changes(found, final, settings), final),
         estimate=report,
         explained=told,
-        warnings=(*asked.warnings, *warnings),
+        warnings=(*asked.warnings, *warnings, *mismatch(found, report)),
     )
 
 
@@ -64,15 +64,18 @@ def _together(
     searched: tuple[Remedy, ...], rows: tuple[Change, ...], judged: Judged
 ) -> tuple[Change, ...]:
     """Changes that were computed for this model, and those of the table."""
-    computed = tuple(
-        Change(r.change, r.cost, r.paste or r.flags, r.peak_bytes, r.fits)
-        for r in searched[:SEARCHED]
-    )
+    computed = tuple(_computed(r, rows) for r in searched[:SEARCHED])
     if judged.cause in OUTSIDE:
         return (*rows, *computed)[:TOLD]
     own, rest = (rows[:1], rows[1:]) if judged.sure == "said" else ((), rows)
     named = {name for change in computed for name in change.change}
     return (*own, *computed, *(row for row in rest if not named & row.change.keys()))[:TOLD]
+
+
+def _computed(r: Remedy, rows: tuple[Change, ...]) -> Change:
+    """With its own line to paste, or that of the row that changes the same."""
+    alike = (row.paste for row in rows if row.change.keys() == r.change.keys())
+    return Change(r.change, r.cost, r.paste or next(alike, ""), r.peak_bytes, r.fits)
 
 
 def _text(text: Text) -> str:

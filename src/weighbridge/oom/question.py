@@ -42,10 +42,21 @@ def question(found: Found, given: Mapping[str, Any]) -> Question:
         raise UsageError(f"there is no setting {unknown[0]!r:.40}; see weighbridge infer --help")
     engine = str(own.get("engine") or ENGINES.get(found.engine, "transformers"))
     settings = {**_stated(found, task, engine), **{k: v for k, v in own.items() if k in known}}
+    if "gpu_memory" not in own and ("gpu" in own or _ranks(settings) > 1):
+        settings.pop("gpu_memory", None)  # a size alone is one device
     if task == "infer":
         settings["engine"] = engine
     pinned = (*own, "engine", *DEVICE)
     return Question(task, settings, pinned, tuple(_unused(own, known, task)))
+
+
+def _ranks(settings: Mapping[str, Any]) -> int:
+    """How many devices the settings ask for."""
+    ranks = 1
+    for name in ("tensor", "pipeline", "data"):
+        size = str(settings.get(f"{name}_parallel_size", ""))
+        ranks *= int(size) if size.isdecimal() else 1
+    return ranks
 
 
 def _task(found: Found, own: Mapping[str, Any]) -> str:
@@ -65,7 +76,7 @@ def _stated(found: Found, task: str, engine: str) -> dict[str, Any]:
         value = found.parsed.get(name)
         if value is not None:
             stated[figure or _share(engine)] = value
-    capacity = found.size("capacity")
+    capacity = found.size("allowed" if found.wording == "torch-mps" else "capacity")
     if capacity and found.wording != "ggml-metal":
         stated["gpu_memory"] = capacity
     table = TRAIN if task == "train" else INFER
@@ -80,8 +91,6 @@ def _share(engine: str) -> str:
 def answered(model: Prepared, asked: Question) -> tuple[Report, tuple[str, ...]]:
     """The estimate; without the settings of the log where they do not go together."""
     settings = dict(asked.settings)
-    if "gpu" in settings:
-        settings.pop("gpu_memory", None) if "gpu_memory" not in asked.pinned[:-3] else None
     ask = getattr(model, asked.task)
     try:
         return ask(pinned=asked.pinned, **settings), ()

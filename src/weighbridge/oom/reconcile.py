@@ -13,7 +13,7 @@ from weighbridge.memory import Component, Device
 from weighbridge.model import Model
 from weighbridge.oom.record import Found, Judged, Match
 from weighbridge.report import Report
-from weighbridge.units import GIB, KIB, MIB, align_up
+from weighbridge.units import GIB, KIB, MIB, align_up, human
 
 SEGMENT = 2 * MIB  # c10/core/AllocatorConfig.h: kRoundLarge
 SMALLEST = 20 * MIB  # kLargeBuffer: requests up to 10 MiB get this, or 2 MiB
@@ -33,6 +33,7 @@ CAUSE_OF = {
     "cuda_graphs": "cuda_graphs",
 }
 OPEN = ("likely", "unknown")
+DECIDED = ("one_tensor", "refused", "cap.share")  # by figures that no estimate takes back
 
 
 def matches(found: Found, report: Report, model: Model) -> tuple[Match, ...]:
@@ -48,20 +49,41 @@ def rejudged(found: Found, judged: Judged, report: Report, told: tuple[Match, ..
     if request is not None and request.component in ("logits", "attention_matrix", "kv_cache"):
         cause = CAUSE_OF.get(request.component, request.component)
         return _as(judged, cause, "model.request", request.nbytes)
-    if judged.why == "one_tensor":
+    if judged.why in DECIDED:
         return judged
     return _by_filling(found, judged, report)
 
 
 def _by_filling(found: Found, judged: Judged, report: Report) -> Judged:
-    capacity = found.size("capacity") or (report.verdict.usable_bytes if report.verdict else None)
+    """By the weights, where they fill the device, or else by the largest part of what does not
+    fit. A program that came further than loading had no weights that fill it."""
+    if judged.why.startswith("place.") and found.place != "load":
+        return judged
     weights = _sum(_fullest(report), "weights")
-    if capacity and weights * 100 > capacity * FILLED:
+    if weights * 100 > _capacity(found, report) * FILLED:
         return _as(judged, "weights_too_big", "model.weights", weights)
     if report.verdict is None or report.verdict.fits != "no" or judged.why.startswith("place."):
         return judged
     name, nbytes = _largest(_fullest(report))
     return _as(judged, CAUSE_OF[name], "model.fills", nbytes) if name in CAUSE_OF else judged
+
+
+def _capacity(found: Found, report: Report) -> int:
+    """Bytes of the device; more than any has where nothing tells."""
+    named = report.verdict.usable_bytes if report.verdict is not None else 0
+    return found.size("capacity") or named or 1 << 60
+
+
+def mismatch(found: Found, report: Report) -> tuple[str, ...]:
+    """A warning where these settings are not those of the program: it came further than they do."""
+    weights = _sum(_fullest(report), "weights")
+    if found.place in ("", "load") or weights <= _capacity(found, report):
+        return ()
+    told = (
+        f"the weights of these settings take {human(weights)}, and the program came further than "
+        "loading: say what ran (--for, --method, --quantization, --dtype, -tp)"
+    )
+    return (told,)
 
 
 def _as(judged: Judged, cause: str, why: str, nbytes: int) -> Judged:

@@ -98,6 +98,7 @@ class Change:
             "fits": self.fits,
             "cost": self.cost,
             "flags": self.paste,
+            "paste": self.paste,
         }
 
 
@@ -167,3 +168,15 @@ class Oom:
         from weighbridge.oom.screen import screen
 
         return screen(self)
+
+    def _repr_markdown_(self) -> str:
+        from weighbridge.oom.screen import screen
+
+        return screen(self, form="markdown")
+
+    def _repr_html_(self) -> str:
+        from weighbridge.oom.screen import view
+        from weighbridge.render import Look
+        from weighbridge.render.html import part
+
+        return part(view(self, Look()))

@@ -47,7 +47,7 @@ ROWS = (
     ),
     Row(
         "kv_cache_too_big",
-        ("vllm",),
+        ("vllm", "near"),
         {"gpu_memory_utilization": "{up}"},
         "--gpu-memory-utilization {up}",
         LESS_SPARE,
@@ -283,6 +283,7 @@ ROWS = (
         "export PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0",
         "takes away the limit: the machine may swap or hang",
     ),
+    Row("activations", ("jax",), {"batch_size": "half"}, "", SMALLER_STEPS),
     Row(
         "activations",
         ("jax",),
@@ -652,7 +653,7 @@ ROWS = (
         "nothing, where another card is free",
     ),
     # the host
-    Row("shared_memory", (), {"shm_size": "16g"}, "docker run --shm-size=16g ...", FREE),
+    Row("shared_memory", (), {"shm_size": "16g"}, "--shm-size=16g", FREE),
     Row(
         "shared_memory",
         (),
@@ -663,10 +664,11 @@ ROWS = (
     Row(
         "host_memory",
         ("ollama",),
-        {"model": "a smaller quantization"},
+        {"loaded_models": "stop"},
         "ollama ps",
-        "stop what is loaded (ollama stop NAME), or take a smaller tag of the model",
+        "it is loaded again when it is asked",
     ),
+    Row("host_memory", ("ollama",), {"model": "a smaller tag"}, "", QUALITY),
     Row(
         "host_memory",
         ("wsl",),
@@ -692,14 +694,14 @@ ROWS = (
         "host_memory",
         ("container",),
         {"memory": "larger"},
-        "docker run --memory=64g --shm-size=16g ...",
+        "--memory=64g --shm-size=16g",
         "more of the machine's memory",
     ),
     Row(
         "host_memory",
         ("loads",),
         {"low_cpu_mem_usage": "true"},
-        "from_pretrained(..., low_cpu_mem_usage=True)",
+        "low_cpu_mem_usage=True",
         FREE,
     ),
     Row(

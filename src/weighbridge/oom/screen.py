@@ -2,23 +2,29 @@
 
 from collections.abc import Iterator, Mapping
 from string import Formatter
-from typing import Any
+from typing import Any, NamedTuple
 
 from weighbridge.oom import figures
 from weighbridge.oom.messages import cost, say
 from weighbridge.oom.record import Change, Found, Match, Oom
+from weighbridge.render import Look, draw
 from weighbridge.units import human
 from weighbridge.view.messages import Say
 from weighbridge.view.records import (
     Bar,
     Block,
     Cell,
+    Column,
+    Grid,
     Headline,
     Lines,
+    Mark,
     Paste,
     Screen,
     Section,
     Segment,
+    lines,
+    row,
 )
 from weighbridge.view.sizes import sizes
 from weighbridge.wording import printable, redacted
@@ -29,63 +35,95 @@ LEAST = 200  # a part of less than so small a share of the device is not drawn
 TOLD = 2  # further causes
 
 
-def view(oom: Oom, *, lang: str = "en", details: bool = False) -> Screen:
+class Words(NamedTuple):
+    """The words of one language, and the unit of sizes; None is what suits each."""
+
+    say: Say
+    unit: str | None = None
+
+    def __call__(self, key: str, **values: object) -> str:
+        return self.say(key, **values)
+
+    def size(self, nbytes: int) -> str:
+        return human(nbytes, self.unit)
+
+
+def view(oom: Oom, look: Look) -> Screen:
     """The screen of an answer, for any renderer."""
-    s = say(lang)
+    s = Words(say(look.lang), look.unit)
     answer: Section = (_headline(oom, s), *_bar(oom, s), *_beside(oom, s))
-    most = None if details else SHOWN
+    most = None if look.details else SHOWN
     changes = tuple(b for change in oom.remedies[:most] for b in _change(change, s))
     heading = (Lines((), s("change.heading")),) if changes else ()
-    sections: tuple[Section, ...] = (answer, *((heading + changes,) if changes else ()))
+    told: list[Section] = [answer, (*heading, *changes)]
+    if look.explain:
+        told.append(tuple(_arithmetic(oom, s)))
+    if look.details:
+        told.append((_read(oom.found, s),))
     return Screen(
         title=_title(oom.found, s),
-        sections=sections,
+        sections=tuple(section for section in told if section),
         footer=(_footer(oom, s),),
         warnings=tuple(printable(redacted(line)) for line in oom.warnings),
-        lang=lang,
+        lang=look.lang,
         brief=(*answer, *changes),
     )
 
 
-def screen(oom: Oom, *, lang: str = "en", width: int = 80) -> str:
+def screen(oom: Oom, look: Look = Look(), form: str = "human") -> str:  # noqa: B008
     """The same as text."""
-    from weighbridge.render.terminal import terminal
-
-    return terminal(view(oom, lang=lang), width=width)
+    return draw(view(oom, look), form, look)
 
 
-def _title(found: Found, s: Say) -> str:
+def _arithmetic(oom: Oom, s: Words) -> Iterator[Block]:
+    """What of the model was compared, as people multiply."""
+    texts = [f"{m.component}: {printable(m.formula)} = {s.size(m.nbytes)}" for m in oom.explained]
+    if texts:
+        yield lines(*texts, heading=s("explain.heading"))
+
+
+def _read(found: Found, s: Words) -> Grid:
+    """Every figure of the message, by its name in the JSON form."""
+    rows = []
+    for name, value in found.parsed.items():
+        if value is not None and not isinstance(value, list):
+            shown = f"{value:,}" if isinstance(value, int) else printable(str(value))
+            rows.append(row(name, shown, s.size(value) if name.endswith("_bytes") else ""))
+    columns = (Column(), Column(right=True), Column(right=True))
+    return Grid(columns, tuple(rows), s("details.heading"))
+
+
+def _title(found: Found, s: Words) -> str:
     capacity = found.size("capacity")
     text = s("title", program=s(f"tool.{found.tool}"))
     if "device" in found.parsed:
         text += s("title.device", device=found.parsed["device"])
-    return text + (s("title.capacity", size=human(capacity)) if capacity else "")
+    return text + (s("title.capacity", size=s.size(capacity)) if capacity else "")
 
 
-def _headline(oom: Oom, s: Say) -> Headline:
+def _headline(oom: Oom, s: Words) -> Headline:
     judged = oom.judged
     verdict = s(f"cause.{judged.cause or 'none'}")
     if judged.sure == "likely":
         verdict = s("sure.likely") + verdict
-    return Headline(
-        verdict, _figures(oom.found, s), "no" if judged.cause else "unknown", _why(oom, s)
-    )
+    mark: Mark = "no" if judged.cause else "unknown"
+    return Headline(verdict, _figures(oom.found, s), mark, reason=_why(oom, s))
 
 
-def _why(oom: Oom, s: Say) -> str:
+def _why(oom: Oom, s: Words) -> str:
     request = next((m for m in oom.explained if m.matches == "request"), None)
-    values: dict[str, Any] = {name: human(n) for name, n in oom.judged.figures.items()}
+    values: dict[str, Any] = {name: s.size(n) for name, n in oom.judged.figures.items()}
     values |= {"formula": printable(request.formula) if request else "", **_counts(oom)}
     sized = {
         name.removesuffix("_bytes"): n for name, n in oom.parsed.items() if name.endswith("_bytes")
     }
-    values = {**{name: human(n) for name, n in sized.items() if isinstance(n, int)}, **values}
+    values = {**{name: s.size(n) for name, n in sized.items() if isinstance(n, int)}, **values}
     return _filled(s, f"why.{oom.judged.why}", values)
 
 
-def _filled(s: Say, key: str, values: Mapping[str, Any]) -> str:
+def _filled(s: Words, key: str, values: Mapping[str, Any]) -> str:
     """A sentence; a figure that a message with its end cut off does not give is a question mark."""
-    named = (name for _, name, _, _ in Formatter().parse(s.table[key]) if name)
+    named = (name for _, name, _, _ in Formatter().parse(s.say.table[key]) if name)
     return s(key, **{name: values.get(name, "?") for name in named})
 
 
@@ -112,20 +150,20 @@ FIGURES: tuple[tuple[str, Mapping[str, str]], ...] = (  # the first of which all
 )
 
 
-def _figures(found: Found, s: Say) -> str:
+def _figures(found: Found, s: Words) -> str:
     for key, named in FIGURES:
         values = {name: found.parsed.get(field) for name, field in named.items()}
         if all(isinstance(v, int) for v in values.values()):
-            told = {n: _told(named[n], v) for n, v in values.items() if isinstance(v, int)}
+            told = {n: _told(named[n], v, s) for n, v in values.items() if isinstance(v, int)}
             return s(key, **told)
     return s("figures.none")
 
 
-def _told(field: str, value: int) -> str:
-    return human(value) if field.endswith("_bytes") else f"{value:,}"
+def _told(field: str, value: int, s: Words) -> str:
+    return s.size(value) if field.endswith("_bytes") else f"{value:,}"
 
 
-def _bar(oom: Oom, s: Say) -> Iterator[Bar]:
+def _bar(oom: Oom, s: Words) -> Iterator[Bar]:
     """What the message says of the device, where it says enough."""
     found = oom.found
     capacity = found.size("capacity") or found.size("allowed")
@@ -133,11 +171,11 @@ def _bar(oom: Oom, s: Say) -> Iterator[Bar]:
     used = sum(nbytes for _, nbytes in parts)
     if not capacity or not parts or used > capacity * 1.05 or used == 0:
         return
-    unit = sizes(capacity)
+    unit = sizes(capacity, s.unit)
     segments = tuple(Segment(key, s(f"part.{key}"), n, unit.bare(n)) for key, n in parts)
     legend = " · ".join(f"{p.name} {p.size}" for p in segments) + f" {unit.unit}"
     requested = found.size("requested")
-    margin = s("bar.margin", size=human(requested)) if requested else ""
+    margin = s("bar.margin", size=s.size(requested)) if requested else ""
     words = ", ".join(f"{p.name} {p.size} {unit.unit}" for p in segments)
     yield Bar(segments, used, capacity, used, used, "", margin, legend, s("bar.words", parts=words))
 
@@ -149,17 +187,17 @@ def _parts(found: Found) -> Iterator[tuple[str, int]]:
     mine, held = figures.own_process(found), figures.held(found)
     beside = max(mine - held, 0) if mine is not None and held is not None else 0
     named = {
-        "allocated": allocated,
+        "loaded" if found.tool == "llama.cpp" else "allocated": allocated,
         "unallocated": figures.unallocated(found) or 0,
         "own": beside,
-        "others": figures.others(found) or 0,
+        "rest" if mine is None else "others": figures.others(found) or 0,
         "other_allocations": found.size("other") or 0,
     }
     least = (found.size("capacity") or found.size("allowed") or 0) // LEAST
     yield from ((key, nbytes) for key, nbytes in named.items() if nbytes > least)
 
 
-def _beside(oom: Oom, s: Say) -> Iterator[Block]:
+def _beside(oom: Oom, s: Words) -> Iterator[Block]:
     """What the model tells, and what else it may be."""
     told: list[str] = []
     for match in oom.explained:
@@ -176,30 +214,30 @@ def _beside(oom: Oom, s: Say) -> Iterator[Block]:
         yield Lines(tuple(Cell(line) for line in told))
 
 
-def _match(oom: Oom, match: Match, s: Say) -> list[str]:
+def _match(oom: Oom, match: Match, s: Words) -> list[str]:
     if match.matches == "device" or oom.judged.why == "model.request":
         return []
-    return [s("needed", formula=printable(match.formula), size=human(match.nbytes))]
+    return [s("needed", formula=printable(match.formula), size=s.size(match.nbytes))]
 
 
-def _change(change: Change, s: Say) -> Iterator[Block]:
+def _change(change: Change, s: Words) -> Iterator[Block]:
     """What it does and what it costs, with the line to paste below."""
     told = _does(change, s)
     if change.peak_bytes is not None:
-        told += f", {s('change.peak', size=human(change.peak_bytes))}"
+        told += f", {s('change.peak', size=s.size(change.peak_bytes))}"
     told += s("change.add") if change.paste.startswith("-") else ""
-    told += s("change.costs", cost=printable(cost(change.cost, s.lang)))
+    told += s("change.costs", cost=printable(cost(change.cost, s.say.lang)))
     if change.paste:
         yield Paste(told, printable_lines(change.paste), _language(change.paste))
     else:
         yield Lines((Cell(told, None, "strong"),))
 
 
-def _does(change: Change, s: Say) -> str:
+def _does(change: Change, s: Words) -> str:
     """The settings that it changes, in words."""
     words = []
     for name, value in change.change.items():
-        key = f"do.{name}" if f"do.{name}" in s.table else "do.other"
+        key = f"do.{name}" if f"do.{name}" in s.say.table else "do.other"
         shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
         words.append(s(key, name=name.replace("_", "-"), value=printable(str(shown))))
     return ", ".join(dict.fromkeys(words))
@@ -218,7 +256,7 @@ def _language(paste: str) -> Any:
     return "sh" if shell else "python"
 
 
-def _footer(oom: Oom, s: Say) -> str:
+def _footer(oom: Oom, s: Words) -> str:
     told = [s("footer", wording=oom.wording)]
     if oom.estimate is None:
         told.append(s("footer.model"))

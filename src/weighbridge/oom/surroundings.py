@@ -28,12 +28,12 @@ PROGRAMS = (
 )
 BY_TOOL = {"vllm": "vllm", "sglang": "sglang", "llama.cpp": "llama.cpp", "ollama": "ollama"}
 
-# Lines of a traceback -> what the program was doing; the first that is found, and it is the place
-# that needs the memory: the innermost are first.
+# Lines of a traceback -> what the program was doing. The first that is found decides, and what is
+# called by others stands before them.
 PLACES = (
     (
         "optimizer",
-        r"exp_avg|_foreach_(?:sqrt|add|div|mul)|\boptimizer\.step\(|initialize_optimizer_states",
+        r"exp_avg|_foreach_(?:sqrt|add|div|mul)|\boptimizer\.step\(|torch[/\\]optim[/\\]",
     ),
     (
         "cuda_graph",
@@ -46,7 +46,7 @@ PLACES = (
     ("sampler", r"_dummy_sampler_run|warming up sampler|logits\.sort\(|compute_logprobs"),
     (
         "logits",
-        r"\blogits? ?=|logits\.(?:float|clone|to)\(|cross_entropy\(|log_softmax\(|lm_head\(",
+        r"\blogits? ?=|logits\.(?:float|clone|to)\(|cross_entropy\b|log_softmax\(|lm_head\(",
     ),
     (
         "attention",

@@ -75,8 +75,11 @@ def meant(name: str, engine: str = "transformers") -> str:
     return (found.by(engine) if found else "") or name
 
 
-def said(name: str, form: str) -> str:
-    """One sentence about the choice, where there was one; spellings of one name are none."""
+def said(name: str | None, form: str) -> str:
+    """One sentence about the choice, where there was one; spellings of one name are none. Without
+    `name` it was the model's own that asked for it."""
+    if name is None:
+        return f"in {form}, as the model's name says: --dtype or --quantization ask for another"
     if form == name or form.lower().replace("_", "-") == name.lower().replace("_", "-"):
         return ""
     plain = f" (--dtype {name} is the plain division)" if name in PLAIN else ""

@@ -27,6 +27,7 @@ OF_RANKS = frozenset(
 )
 LARGER = 3  # devices that are tried
 SERVERS = ("vllm", "sglang")
+SHARES = ("fsdp1", "fsdp2", "hsdp", "zero3")  # by which ranks share everything out
 
 
 def moves(case: Case) -> Iterator[Move]:
@@ -62,7 +63,7 @@ def _more(case: Case) -> Iterator[Move]:
     here = case.part
     assert here is not None
     assert case.budget is not None
-    need, room = case.verdict.per_device.expected * case.count, case.budget.usable.expected
+    need, room = _needed(case), case.budget.usable.expected
     most = max(MACHINE, 4 * case.count)
     for count in COUNTS:
         shared = _shared(case, count)
@@ -76,10 +77,17 @@ def _more(case: Case) -> Iterator[Move]:
         )
 
 
+def _needed(case: Case) -> int:
+    """What one copy of all takes: ranks that share nothing hold a copy each."""
+    copied = case.task == "train" and case.effective["shard"] not in SHARES
+    used = 1 if copied else max(1, case.verdict.devices_used)
+    return case.verdict.per_device.expected * used
+
+
 def _shared(case: Case, count: int) -> Mapping[str, Any] | None:
     """What makes so many devices share the model; None where the user pinned it otherwise."""
     if case.task == "train":
-        if case.effective["shard"] in ("fsdp1", "fsdp2", "hsdp", "zero3"):
+        if case.effective["shard"] in SHARES:
             return {}
         return {"shard": "fsdp2"} if case.free("shard") else None
     if case.engine in SERVERS:

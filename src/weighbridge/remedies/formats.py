@@ -40,6 +40,9 @@ MADE = "a checkpoint that is stored so must be found, or made first"
 PLAIN = {"BF16": 16, "F16": 16, "F32": 32}  # bits of plain dtypes, as files of llama.cpp name them
 WIDTHS = {"float32": 32, "bfloat16": 16, "float16": 16}
 LLAMAS = ("llama.cpp", "ik_llama.cpp")
+WIDENED = "fp8"  # checkpoints that llama.cpp's converter unpacks (convert_hf_to_gguf.py)
+# What they hold in float32 they refuse in 16 bits, or narrow by themselves (engines/cards.py)
+OWN_DTYPE = ("vllm", "sglang")
 
 
 def moves(case: Case) -> Iterator[Move]:
@@ -69,12 +72,14 @@ def quantized(form: str, case: Case) -> Move:
 def least(form: str, case: Case) -> Mapping[str, float]:
     """What surely remains of the weights. The mixture that is usual is asked in any case: layers
     and experts on the host are reckoned from its answer."""
-    return {} if form == USUAL else {"weights": BITS[form] / width(case)}
+    return {} if form == USUAL else {"weights": min(1.0, BITS[form] / width(case))}
 
 
 def width(case: Case) -> int:
     """Bits of a weight as it is."""
     form, dtype = case.effective.get("quantization"), case.effective.get("dtype")
+    if (form or "").startswith(WIDENED):
+        return 8
     return PLAIN.get(form or "", 0) or WIDTHS.get(dtype or "", 32)
 
 
@@ -82,7 +87,7 @@ def narrower(case: Case) -> Iterator[Move]:
     """Halves what float32 takes."""
     if not case.free("dtype", "quantization") or packed(case):
         return
-    if case.effective.get("dtype") != "float32" or case.engine in LLAMAS:
+    if case.effective.get("dtype") != "float32" or case.engine in (*LLAMAS, *OWN_DTYPE):
         return
     yield Move(
         kind="dtype",
@@ -95,7 +100,8 @@ def narrower(case: Case) -> Iterator[Move]:
 
 def packed(case: Case) -> bool:
     """Whether the weights are in a format already that is more than a plain dtype."""
-    return (case.effective.get("quantization") or "BF16") not in PLAIN
+    form = str(case.effective.get("quantization") or "BF16")
+    return form not in PLAIN and not (case.engine in LLAMAS and form.startswith(WIDENED))
 
 
 def suits(form: str, case: Case) -> bool:

@@ -20,6 +20,7 @@ ON_HOST = {  # its flag, and percent slower where all of them are there (assumed
     "experts": ("--n-cpu-moe", 150),
     "layers": ("--n-gpu-layers", 400),
 }
+ACROSS = 800  # percent slower where all weights come from the host (assumed)
 AGAIN = 2.0  # each further change of a set: one more thing to keep in mind (assumed)
 
 GGUF = (
@@ -209,11 +210,6 @@ CHANGES: Mapping[str, Cost] = {
         words="parameters come from host memory for each layer: much slower",
         source="https://arxiv.org/abs/2104.07857",
     ),
-    "weights on the host": Cost(
-        price=Price(speed=150 * SLOWER),
-        words="weights cross the bus for every token: much slower",
-        source="https://docs.vllm.ai/en/latest/configuration/conserving_memory/",
-    ),
     "eager": Cost(
         price=Price(speed=20 * SLOWER),
         words="no CUDA graphs: tokens are written more slowly",
@@ -263,6 +259,15 @@ def less(was: int, now: int, words: str, quality: float) -> Cost:
         price=Price(scope=2.0, quality=quality * log2(was / now)),
         words=words,
         source="https://arxiv.org/abs/2106.09685",
+    )
+
+
+def crossing(share: float) -> Cost:
+    """A part of the weights that is read from the host for every token."""
+    return Cost(
+        price=Price(speed=max(10.0, ACROSS * share * SLOWER)),
+        words=f"{share:.0%} of what is held crosses the bus for every token: much slower",
+        source="https://docs.vllm.ai/en/latest/configuration/conserving_memory/",
     )
 
 

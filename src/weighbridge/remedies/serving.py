@@ -12,7 +12,9 @@ ALL = frozenset(("*",))
 STEPS = frozenset(("kv_cache", "activations", "logits"))
 CACHE = frozenset(("kv_cache",))
 EXPERTS = frozenset(("weights", "activations"))
+KEPT = "mxfp4"  # what files of llama.cpp hold as it is
 MACHINE = 8  # cards that one machine has at most (assumed)
+AWAY = {"weights": 0.01, "kv_cache": 0.01}  # reckoned from what fits: surely worth asking
 SHORTEST = 512  # tokens: a shorter context is of little use (assumed)
 SHARES = (2, 4, 8)  # what a context is divided by where nobody looked for the longest
 NEAR = 3  # layers beside the number that an engine's own reckoning gives
@@ -138,11 +140,27 @@ def _on_host(case: Case) -> Iterator[Move]:
     for number in range(fewest or whole, min((fewest or whole) + NEAR, whole)):
         cost = prices.on_host("experts", number, whole)
         change = {"n_cpu_moe": number}
-        yield Move(kind="experts", change=change, cost=cost, touches=EXPERTS, graded=True)
+        yield Move(
+            kind="experts",
+            change=change,
+            cost=cost,
+            touches=EXPERTS,
+            keeps=AWAY,
+            graded=True,
+            apart=True,
+        )
     for number in range(most or 0, max((most or 0) - NEAR, 0), -1):
         cost = prices.on_host("layers", whole - number, whole)
         change = {"n_gpu_layers": number}
-        yield Move(kind="layers", change=change, cost=cost, touches=ALL, graded=True)
+        yield Move(
+            kind="layers",
+            change=change,
+            cost=cost,
+            touches=ALL,
+            keeps=AWAY,
+            graded=True,
+            apart=True,
+        )
 
 
 def _offloaded(case: Case) -> Iterator[Move]:
@@ -152,28 +170,27 @@ def _offloaded(case: Case) -> Iterator[Move]:
     from weighbridge.units import GIB
 
     lacks = max(0, -case.verdict.margin_bytes)
-    cost = prices.CHANGES["weights on the host"]
+    held = max(1, case.verdict.per_device.expected)
     for more in (1, 3):
+        cost = prices.crossing(min(1.0, lacks / held))
         change = {"cpu_offload_gb": float(lacks // GIB + more)}
-        yield Move(kind="offload", change=change, cost=cost, touches=ALL, graded=True)
+        yield Move(kind="offload", change=change, cost=cost, touches=ALL, graded=True, apart=True)
 
 
 def _engines(case: Case) -> Iterator[Move]:
     """Another program, for a card without room."""
     if not case.free("engine", "engine_version", "quantization", "dtype", "attention"):
         return
-    if case.engine != "transformers" or formats.packed(case):
+    if case.engine != "transformers":
         return
-    for form in formats.GGUF:
-        yield Move(
-            kind="engine",
-            apart=True,
-            change={"engine": "llama.cpp", "quantization": form},
-            cost=prices.together((prices.CHANGES["llama.cpp"], prices.FORMATS[form])),
-            touches=ALL if form == formats.USUAL else EXPERTS | STEPS,
-            keeps={"weights": (formats.BITS[form] + 1) / formats.width(case)},
-            leaves=formats.least(form, case),
-        )
+    stored = str(case.effective.get("quantization") or "")
+    if not formats.packed(case) or stored.startswith(formats.WIDENED):
+        for form in formats.GGUF:
+            yield _llama(form, case)
+    elif stored.startswith(KEPT):
+        cost = prices.CHANGES["llama.cpp"]
+        change = {"engine": "llama.cpp"}
+        yield Move(kind="engine", change=change, cost=cost, touches=ALL, apart=True)
     if case.count > 1:
         inside = min(case.count, MACHINE)
         yield Move(
@@ -183,3 +200,15 @@ def _engines(case: Case) -> Iterator[Move]:
             cost=prices.together((prices.CHANGES["vllm"], prices.CHANGES["tensor parallel"])),
             touches=ALL,
         )
+
+
+def _llama(form: str, case: Case) -> Move:
+    return Move(
+        kind="engine",
+        apart=True,
+        change={"engine": "llama.cpp", "quantization": form},
+        cost=prices.together((prices.CHANGES["llama.cpp"], prices.FORMATS[form])),
+        touches=ALL if form == formats.USUAL else EXPERTS | STEPS,
+        keeps={"weights": (formats.BITS[form] + 1) / formats.width(case)},
+        leaves=formats.least(form, case),
+    )

@@ -21,12 +21,13 @@ from weighbridge.report import Report
 
 CHEAP = 20.0  # points: where no single change costs less, sets are looked for, too (assumed)
 DEAR = 80.0  # points: above this it is told where nothing else helps (assumed)
+SLOW = ("train",)  # tasks of which dear single changes wait for cheap sets
 DEPTH = 4  # changes of one set
 # Sets after which nothing dearer is looked for: a step of training takes its time
 ENOUGH: Mapping[str, int] = {"load": 3, "infer": 3, "train": 1}
 FEW = 3  # remedies: with no more of them other devices are looked for
 OF_A_KIND = 2  # remedies of the same kinds that are told
-ASKS: Mapping[str, int] = {"load": 40, "infer": 48, "train": 24}  # questions of one search
+ASKS: Mapping[str, int] = {"load": 40, "infer": 48, "train": 14}  # questions of one search
 POPPED = 4000  # sets that are looked at, asked or not
 HOPEFUL = 1.15  # of a device: sets that are guessed to take more are not asked (assumed)
 _FIRST = ("engine", "method", "quantization", "dtype", "precision", "checkpointing")
@@ -142,7 +143,8 @@ class Search:
             return
         self._seen.add(facts)
         points = prices.together(tuple(m.cost for m in whole)).price.points
-        entry = (len(whole) > 1, points, next(self._order), node, added)
+        later = len(whole) > 1 or (points > CHEAP and self.case.task in SLOW)
+        entry = (later, points, next(self._order), node, added)
         heappush(self._queue, entry)
 
     def _tried(self, parent: Node, added: tuple[Move, ...]) -> None:
@@ -156,7 +158,7 @@ class Search:
             return
         if node.case.verdict.fits == "yes":
             self.good.append(node)
-        elif node.peak <= HELPS * parent.peak:
+        elif node.peak <= HELPS * parent.peak or any(m.kind == "engine" for m in added):
             self.maybe += [node] if node.case.verdict.fits == "unknown" else []
             self._grow(node, ())
 
@@ -168,7 +170,8 @@ class Search:
 
     def _better_known(self, some: tuple[Move, ...]) -> bool:
         """Whether fewer changes are enough, or less of one of them."""
-        return any(_within(node.moves, some) for node in self.good)
+        points = prices.together(tuple(m.cost for m in some)).price.points
+        return any(_within(node, some, points) for node in self.good)
 
     def _asked(self, parent: Node, added: tuple[Move, ...]) -> Node | None:
         """None where the model, the engine or the card refuses."""
@@ -202,17 +205,26 @@ def _matters(case: Case, move: Move) -> bool:
     return case.guessed((move,)) <= HELPS * case.guessed(())
 
 
-def _within(fewer: tuple[Move, ...], some: tuple[Move, ...]) -> bool:
-    """Whether `some` are those changes and others, or larger steps of them."""
+def _within(node: Node, some: tuple[Move, ...], points: float) -> bool:
+    """Whether `some` are the changes of a node and others, or dearer steps of them."""
     by_kind = {m.kind: m for m in some}
     return all(
-        m.kind in by_kind and (m.graded or by_kind[m.kind].change == m.change) for m in fewer
+        m.kind in by_kind
+        and (by_kind[m.kind].change == m.change or (m.graded and points >= node.place[0]))
+        for m in node.moves
     )
 
 
 def hopeless(case: Case, added: tuple[Move, ...]) -> bool:
     """Whether what these changes leave as it is takes more than a device surely has."""
     return case.budget is not None and case.least(added) > case.budget.usable.high
+
+
+def _note(node: Node, why: str) -> str:
+    """What is to be done beside the line, or why there is none."""
+    several = node.case.task == "train" and node.case.count > 1 and not why
+    start = f"start it with torchrun --nproc-per-node {node.case.count}" if several else ""
+    return "; ".join(dict.fromkeys(filter(None, (*(m.note for m in node.moves), why, start))))
 
 
 def asked(parent: Node, added: tuple[Move, ...]) -> Node | None:
@@ -273,5 +285,5 @@ def _remedy(node: Node) -> Remedy:
         kind=node.moves[0].kind,
         flags=written.flags(node.change, node.case.engine if node.case.commanded else ""),
         paste=line.text,
-        note="; ".join(dict.fromkeys(filter(None, (*(m.note for m in node.moves), line.why)))),
+        note=_note(node, line.why),
     )

@@ -35,6 +35,7 @@ STYLE = """
 .weighbridge .dim{opacity:.7}.weighbridge td,.weighbridge th{padding:.1em .7em;text-align:left}
 .weighbridge .right{text-align:right}.weighbridge pre{overflow-x:auto;white-space:pre}
 .weighbridge table{display:block;overflow-x:auto;border-collapse:collapse}
+.weighbridge caption{text-align:left}.weighbridge ul{padding-left:1.2em}
 .weighbridge svg{width:100%;height:auto;display:block}
 @media (prefers-color-scheme:dark){.weighbridge{--yes:#3fb950;--no:#f85149;--tight:#d29922}}
 """

@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from weighbridge.render import Look, draw
 from weighbridge.render.words import FITS, span
 from weighbridge.units import human as size
+from weighbridge.view.trace import screen
 from weighbridge.wording import printable, safe_json, safe_markdown
 
 if TYPE_CHECKING:
@@ -30,7 +32,15 @@ class Table(NamedTuple):
     words: tuple[int, ...] = (0,)
 
 
-def render(report: "TraceReport", form: str, *, unit: str | None = None) -> str:
+def render(
+    report: "TraceReport",
+    form: str,
+    *,
+    unit: str | None = None,
+    look: Look = Look(),  # noqa: B008
+) -> str:
+    if form == "human":
+        return f"{draw(screen(report, unit=unit, lang=look.lang), form, look)}{human(report, unit)}"
     return RENDERERS[form](report, unit)
 
 

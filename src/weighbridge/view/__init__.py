@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.model import UNREAD
 from weighbridge.view.answer import headline, margin
 from weighbridge.view.messages import say
 from weighbridge.view.parts import bar
@@ -43,7 +44,7 @@ def screen(
         title=task.title(s),
         sections=(*sections, *_more(s, told=explain)),
         footer=(_footer(s, task),),
-        warnings=tuple(printable(redacted(line)) for line in report.warnings),
+        warnings=tuple(_warnings(s)),
         lang=lang,
         brief=_brief(sections, task.brief(s) if hasattr(task, "brief") else ()),
     )
@@ -73,6 +74,13 @@ def _more(s: Shown, *, told: bool) -> Iterator[Section]:
         from weighbridge.view import details
 
         yield from details.sections(s)
+
+
+def _warnings(s: Shown) -> Iterator[str]:
+    """What was not read of a config is a detail."""
+    for line in s.report.warnings:
+        if s.full or UNREAD not in line:
+            yield printable(redacted(line))
 
 
 def _brief(sections: tuple[Section, ...], own: Section) -> Section:

@@ -65,7 +65,7 @@ def bar(s: Shown, *, margin: str) -> Bar:
     capacity = verdict.usable_bytes if verdict is not None and verdict.count else None
     return Bar(
         segments=segments,
-        total=s.peak.expected,
+        total=sum(p.nbytes for p in found),
         capacity=capacity,
         low=s.peak.low,
         high=s.peak.high,

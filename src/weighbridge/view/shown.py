@@ -8,6 +8,8 @@ from weighbridge.view.messages import Say
 from weighbridge.view.sizes import Sizes, sizes
 from weighbridge.wording import printable
 
+PERCENT = 100  # phases within a percent of the fullest are as full
+
 
 class Shown(NamedTuple):
     """An answer, and the choices that all of its screen share."""
@@ -32,7 +34,7 @@ class Shown(NamedTuple):
     @property
     def split(self) -> bool:
         """Whether the peak is one device's share of what the phase lists as a whole."""
-        return self.peak.expected != self.phase.at("driver").expected
+        return self.peak.expected != self.device.peak("driver").expected
 
 
 def shown(report: Report, say: Say, unit: str | None = None, *, full: bool = False) -> Shown:
@@ -54,15 +56,18 @@ def fullest(report: Report) -> Device:
 
 
 def deciding(report: Report, device: Device) -> Phase:
-    """The phase whose bytes the verdict is about: the fullest; of equals the one whose bound
-    decides, which is the low one where it does not fit and else the high one."""
+    """The phase that the answer is about. The allocator keeps what it has taken, so later phases
+    show as much as the one that needed it: of those that are as full, the one that has most
+    allocated, and then the one whose bound decides."""
+    most = device.peak("driver").expected
     lower = report.verdict is not None and report.verdict.fits == "no"
 
-    def fullness(phase: Phase) -> tuple[int, int]:
+    def need(phase: Phase) -> tuple[int, int]:
         sums = phase.at("driver")
-        return sums.expected, sums.low if lower else sums.high
+        return phase.at("allocated").expected, sums.low if lower else sums.high
 
-    return max(device.phases, key=fullness)
+    full = [p for p in device.phases if p.at("driver").expected * PERCENT >= most * (PERCENT - 1)]
+    return max(full, key=need)
 
 
 def card(report: Report) -> str:
@@ -70,5 +75,5 @@ def card(report: Report) -> str:
     v = report.verdict
     if v is None or not v.count:
         return ""
-    name = printable(v.accelerator).removeprefix("NVIDIA ").removeprefix("GeForce ")
+    name = printable(v.accelerator).removeprefix("NVIDIA ").replace("GeForce ", "")
     return f"{v.times}{name}"

@@ -44,7 +44,8 @@ def _changes(s: Shown) -> Iterator[Section]:
     grid = changes.grid(s, told)
     pastes = [p for p in (changes.paste(s, r) for r in told) if p is not None]
     if grid is not None:
-        yield (grid, *pastes[:1])
+        yield (grid,)
+        yield tuple(pastes[:1])
 
 
 def _facts(s: Shown) -> Iterator[str]:

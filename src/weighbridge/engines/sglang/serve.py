@@ -204,7 +204,7 @@ def _nearly(own: Launched, budget: "Budget") -> str:
 
 def _way(own: Launched, able: Launched | None) -> str:
     if able is None:
-        return "no flags that were left to sglang would do"
+        return "no default that we may change makes it start"
     changed = changes(own.w, able.w)
     return f"the launch line asks for {changed}, which {WOULD[able.surely]} do"
 

@@ -36,11 +36,11 @@ def lacks(card: "Part | None", since: Version) -> bool:
 
 
 def told(card: "Part", what: str) -> str:
-    """ "T4 has no units for bfloat16 (compute capability 7.5)" """
+    """ "T4 has no bfloat16 hardware (compute capability 7.5)" """
     number = (
         "" if card.capability is None else " (compute capability {}.{})".format(*card.capability)
     )
-    return f"{card.name} has no units for {what}{number}"
+    return f"{card.name} has no {what} hardware{number}"
 
 
 def emulated(card: "Part | None", dtype: DType) -> str:

@@ -263,6 +263,6 @@ def _refusal(own: Launched, r: Reserve, budget: Budget) -> str:
 
 def _way(own: Launched, able: Launched | None, budget: Budget) -> str:
     if able is None:
-        return "; no flags that were left to vLLM would do"
+        return "; no default that we may change makes it start"
     changes, would = launching.changes(own.w, able.w), WOULD[serving.surely(able, budget)]
     return f"; the launch line asks for {changes}, which {would} do"

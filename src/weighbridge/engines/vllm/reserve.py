@@ -467,10 +467,15 @@ def residents(
 def _unpacked(
     subject: Subject, at: Launch, budget: Budget | None, packed: Sequence[Rank]
 ) -> Sequence[tuple[Component, ...]]:
-    """What each rank has of 16-bit weights, where the format is made while it loads."""
+    """What each rank has of 16-bit weights, where the format is made while it loads, or of packed
+    ones that are laid out anew."""
     plain, form = arriving.plain(subject, "vllm"), subject.choice.scheme
-    if plain is None or form is None:
+    if form is None:
         return [()] * len(packed)
+    if plain is None:
+        capability = hardware.capability(budget)
+        moved = (arriving.laid_out(form.name, capability, rank) for rank in packed)
+        return [() if c is None else (c,) for c in moved]
     pairs = zip(packed, weights.ranks(plain, at, budget), strict=True)
     version = at.rules.version
     return [(arriving.arriving("vllm", version, form.name, *pair),) for pair in pairs]

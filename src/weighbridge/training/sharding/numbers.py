@@ -80,8 +80,8 @@ def _contradictions(s: Sharding) -> tuple[tuple[bool, str], ...]:
         (
             s.kind == "none" and s.data > 1,
             (
-                f"--shard none with {s.data} data-parallel ranks: such runs know nothing of each "
-                "other; use --shard ddp, or weigh one rank"
+                f"--shard none with {s.data} data-parallel ranks: {s.data} unsharded runs are "
+                "independent; use --shard ddp, or ask for one GPU"
             ),
         ),
         (

@@ -3,7 +3,7 @@
 TABLE = {
     # verdicts
     "verdict.yes": "fits",
-    "verdict.tight": "fits, narrowly",
+    "verdict.tight": "fits narrowly",
     "verdict.no": "does not fit",
     "verdict.unknown": "cannot say",
     "headline.on": " on {card}",
@@ -35,7 +35,7 @@ TABLE = {
     "of its own",
     "reason.weights": "the weights alone are more than that",
     "reason.tipped": "what tips it over: {part}",
-    "reason.nodes": "{count} of them are {nodes} machines",
+    "reason.nodes": "{count} GPUs are {nodes} machines",
     "reason.no_device": "no device was named: --gpu says which",
     # the bar
     "bar.words": "on the card: {parts}",
@@ -118,6 +118,10 @@ TABLE = {
     "infer.most": "Most requests at once: {requests} of {context} tokens",
     # train
     "train.kept": "Kept for backward: {size} of one micro-batch",
+    # trace
+    "trace.title": "{program} on a simulated {card}",
+    "trace.died": "it ran out of memory: what it would have needed after that is not known",
+    "headline.trace": "on the card (as nvidia-smi shows it)",
     # changes
     "changes.fit": "What would make it fit:",
     "changes.may": "What may make it fit:",
@@ -296,4 +300,22 @@ TABLE = {
     "fit.solved.end": "{unknown}: {value}, which is where the search ends",
     "fit.solved.none": "{unknown}: nothing fits",
     "fit.solved.unknown": "{unknown}: cannot say",
+    # side by side, and ranks
+    "beside.one": "{model}, {count} ways",
+    "beside.many": "{count} models, {ways} answers",
+    "beside.room": "for you",
+    "beside.needs": "needs",
+    "beside.has": "the card has",
+    "beside.spare": "to spare",
+    "beside.context": "longest context",
+    "beside.changes": "Cheapest change for {question}",
+    "rank.gpus": "{model}: {question} fits {fitting} of {count} cards",
+    "rank.models": "{card}: {question} fits {fitting} of {count} models of the catalogue",
+    "rank.card": "card",
+    "rank.model": "model",
+    "rank.task": "task",
+    "rank.parameters": "parameters",
+    "rank.format": "format",
+    "rank.more": "{count} more: --json, --format markdown or -o FILE.csv has all",
+    "rank.none": "nothing fits",
 }

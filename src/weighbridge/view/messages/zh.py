@@ -114,6 +114,10 @@ TABLE = {
     "infer.most": "最多同时 {requests} 个 {context} token 的请求",
     # train
     "train.kept": "为反向保留:每个微批次 {size}",
+    # trace
+    "trace.title": "{program},模拟的 {card}",
+    "trace.died": "显存用尽:之后还需要多少未知",
+    "headline.trace": "显存占用(nvidia-smi 口径)",
     # changes
     "changes.fit": "这样改就放得下:",
     "changes.may": "这样改也许放得下:",
@@ -273,6 +277,24 @@ TABLE = {
     "fit.solved.end": "{unknown}:{value},搜索到此为止",
     "fit.solved.none": "{unknown}:放不下任何值",
     "fit.solved.unknown": "{unknown}:不能确定",
+    # side by side, and ranks
+    "beside.one": "{model},{count} 种方案",
+    "beside.many": "{count} 个模型,{ways} 个答案",
+    "beside.room": "可用",
+    "beside.needs": "需要",
+    "beside.has": "显卡有",
+    "beside.spare": "余量",
+    "beside.context": "最长上下文",
+    "beside.changes": "{question} 的最小改动",
+    "rank.gpus": "{model}:{count} 种显卡中 {fitting} 种放得下({question})",
+    "rank.models": "{card}:目录中 {count} 个模型有 {fitting} 个放得下({question})",
+    "rank.card": "显卡",
+    "rank.model": "模型",
+    "rank.task": "任务",
+    "rank.parameters": "参数量",
+    "rank.format": "格式",
+    "rank.more": "还有 {count} 个:--json、--format markdown 或 -o FILE.csv 列出全部",
+    "rank.none": "没有放得下的",
     # why a setting is what it is
     "why.config": "按 config 的声明",
     "why.quantization": "按 config 中的量化声明",

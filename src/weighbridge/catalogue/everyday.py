@@ -1,0 +1,349 @@
+"""What people type for a model without its full name -> an entry of the built-in catalogue.
+
+    Llama_3.1 8B, llama3.1-8b            another spelling: hyphens and blanks tell nothing
+    llama-3.1-8b-instruct, gemma-3-27b-it   a tune of a base has the base's shapes
+    llama3.1:8b, qwen3:30b, mixtral:latest  tags of Ollama: NAME:SIZE[-VARIANT][-QUANTIZATION]
+    mixtral, mistral-7b, phi3    a short table
+    vit_b_16, regnet_y_400mf             torchvision's names of networks that timm has too
+
+Sizes of mixtures are understood without their active part (qwen3:30b is qwen3-30b-a3b). Whatever
+is answered with the shapes of another name is said.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+from weighbridge import catalogue
+from weighbridge.catalogue import Entry
+
+# Words of tunes and of files: the same shapes with other weights
+OF_TUNES = ("instruct", "it", "chat", "base", "hf", "pt", "text", "thinking", "reasoning", "inst")
+OF_FILES = ("preview", "qat", "sft", "dpo", "latest", "gguf", "beta", "meta")
+TUNES = frozenset((*OF_TUNES, *OF_FILES))
+DATE, VERSION = re.compile(r"\d{4}"), re.compile(r"v\d(?:\.\d)?")  # releases: 2407, v0.1
+FORMS = frozenset(
+    ("awq", "gptq", "fp8", "4bit", "8bit", "bnb", "nf4", "int4", "int8", "mlx", "mxfp4", "nvfp4")
+)
+QUANT = re.compile(r"(?:ud-)?i?q\d(?:_[a-z0-9]+)*|bf16|fp16|f16|fp32|f32|mxfp4")
+GGUF = re.compile(r"i?q\d")
+FLOATS = frozenset(("bf16", "fp16", "f16", "fp32", "f32"))  # as published, or nearly
+SIZE = re.compile(r"e?\d+(?:\.\d+)?(?:x\d+(?:\.\d+)?)?[bmt]")
+OLLAMAS = "Q4_K_M"  # assumed: what most tags without a quantization are (ollama.com/library)
+
+# Everyday name -> entry. Sizes: what `latest` is at ollama.com/library, read in tags of
+# github.com/ollama/ollama's README (August 2026) and of the models' own pages; the others: cards of
+# the models at huggingface.co, which name their base.
+NAMES: dict[str, str] = {
+    # the size that a bare name means
+    "llama2": "llama-2-7b",
+    "llama3": "llama-3-8b",
+    "llama3.1": "llama-3.1-8b",
+    "llama3.2": "llama-3.2-3b",
+    "llama3.3": "llama-3.3-70b",
+    "llama4": "llama-4-scout",
+    "mistral": "mistral-7b-v0.3",
+    "mistral-7b": "mistral-7b-v0.3",
+    "mistral-nemo": "mistral-nemo-12b",
+    "mistral-small": "mistral-small-24b",
+    "mistral-large": "mistral-large-123b",
+    "mixtral": "mixtral-8x7b",
+    "qwen2": "qwen2-7b",
+    "qwen2.5": "qwen2.5-7b",
+    "qwen2.5vl": "qwen2.5-vl-7b",
+    "qwen3": "qwen3-8b",
+    "qwen3-vl": "qwen3-vl-8b",
+    "gemma": "gemma-7b",
+    "gemma2": "gemma-2-9b",
+    "gemma3": "gemma-3-4b",
+    "phi3": "phi-3-mini",
+    "phi3.5": "phi-3.5-mini",
+    "gpt-oss": "gpt-oss-20b",
+    "falcon": "falcon-7b",
+    "codellama": "codellama-7b",
+    "tinyllama": "tinyllama-1.1b",
+    "starcoder2": "starcoder2-3b",
+    "smollm2": "smollm2-1.7b",
+    "smollm3": "smollm3-3b",
+    "olmo2": "olmo-2-7b",
+    "yi": "yi-6b",
+    "glm4": "glm-4-9b",
+    "granite3.3": "granite-3.3-8b",
+    "nomic-embed-text": "nomic-embed-text-v1.5",
+    "all-minilm": "all-minilm-l6-v2",
+    "bert": "bert-base-uncased",
+    "bert-base": "bert-base-uncased",
+    "bert-large": "bert-large-uncased",
+    "roberta": "roberta-base",
+    "distilbert": "distilbert-base-uncased",
+    "gpt2-small": "gpt2",
+    "vit": "vit-base-patch16-224",
+    "vit-base": "vit-base-patch16-224",
+    "vit-large": "vit-large-patch16-224",
+    "whisper": "whisper-large-v3",
+    "whisper-large": "whisper-large-v3",
+    "whisper-turbo": "whisper-large-v3-turbo",
+    "clip": "clip-vit-base-patch32",
+    "sam": "sam-vit-huge",
+    # sizes that a name of ours does not have
+    "all-minilm-22m": "all-minilm-l6-v2",
+    "all-minilm-33m": "all-minilm-l12-v2",
+    "bloom-176b": "bloom",
+    "command-r-35b": "command-r",
+    "dbrx-132b": "dbrx",
+    "deepseek-r1-671b": "deepseek-r1",
+    "deepseek-v2-16b": "deepseek-v2-lite",
+    "deepseek-v2-236b": "deepseek-v2",
+    "deepseek-v3-671b": "deepseek-v3",
+    "deepseek-v3.1-671b": "deepseek-v3.1",
+    "glm-4.5-355b": "glm-4.5",
+    "glm-4.5-106b": "glm-4.5-air",
+    "gpt-neox": "gpt-neox-20b",
+    "gpt-j": "gpt-j-6b",
+    "kimi-k2-1t": "kimi-k2",
+    "llama4-16x17b": "llama-4-scout",
+    "llama4-128x17b": "llama-4-maverick",
+    "llama-4-109b": "llama-4-scout",
+    "llama-4-400b": "llama-4-maverick",
+    "llama-4-scout-17b-16e": "llama-4-scout",
+    "llama-4-maverick-17b-128e": "llama-4-maverick",
+    "minimax-m2-230b": "minimax-m2",
+    "phi-2.7b": "phi-2",
+    "phi-3-3.8b": "phi-3-mini",
+    "phi-3.5-3.8b": "phi-3.5-mini",
+    "phi-4-14b": "phi-4",
+    "phi-4-mini-3.8b": "phi-4-mini",
+    "phi-3-mini-4k": "phi-3-mini",
+    "starcoder-15b": "starcoder",
+    # another order of words
+    "llama3.2-vision": "llama-3.2-11b-vision",
+    "llama3.2-vision-11b": "llama-3.2-11b-vision",
+    "llama3.2-vision-90b": "llama-3.2-90b-vision",
+    "aya-8b": "aya-23-8b",
+    # tunes by other names, of the same shapes
+    "deepseek-coder-v2": "deepseek-v2-lite",
+    "deepseek-coder-v2-16b": "deepseek-v2-lite",
+    "deepseek-coder-v2-lite": "deepseek-v2-lite",
+    "deepseek-coder-v2-236b": "deepseek-v2",
+    "deepseek-r1-7b": "qwen2.5-7b",
+    "deepseek-r1-8b": "qwen3-8b",
+    "deepseek-r1-14b": "qwen2.5-14b",
+    "deepseek-r1-32b": "qwen2.5-32b",
+    "deepseek-r1-70b": "llama-3.3-70b",
+    "deepseek-r1-distill-llama-8b": "llama-3.1-8b",
+    "deepseek-r1-distill-llama-70b": "llama-3.3-70b",
+    "deepseek-r1-distill-qwen-7b": "qwen2.5-7b",
+    "deepseek-r1-distill-qwen-14b": "qwen2.5-14b",
+    "deepseek-r1-distill-qwen-32b": "qwen2.5-32b",
+    "qwen2.5-coder": "qwen2.5-7b",
+    "qwen3-coder": "qwen3-30b-a3b",
+    "qwen3-coder-30b": "qwen3-30b-a3b",
+    "qwen3-coder-30b-a3b": "qwen3-30b-a3b",
+    "qwq": "qwen2.5-32b",
+    "qwq-32b": "qwen2.5-32b",
+    "vicuna": "llama-2-7b",
+    "vicuna-7b": "llama-2-7b",
+    "vicuna-13b": "llama-2-13b",
+    "zephyr": "mistral-7b-v0.1",
+    "zephyr-7b": "mistral-7b-v0.1",
+    # torchvision's names (torchvision 0.28 models/): the same counts, by other names of tensors
+    "mobilenet-v2": "mobilenetv2-100",
+    "mobilenet-v3-large": "mobilenetv3-large-100",
+    "mobilenet-v3-small": "mobilenetv3-small-100",
+    "swin-t": "swin-tiny-patch4-window7-224",
+    "swin-s": "swin-small-patch4-window7-224",
+    "swin-b": "swin-base-patch4-window7-224",
+    "vit-b-16": "vit-base-patch16-224",
+    "vit-b-32": "vit-base-patch32-224",
+    "vit-l-16": "vit-large-patch16-224",
+    "regnet-x-400mf": "regnetx-004-tv",
+    "regnet-x-800mf": "regnetx-008",
+    "regnet-x-1-6gf": "regnetx-016",
+    "regnet-x-3-2gf": "regnetx-032",
+    "regnet-x-8gf": "regnetx-080",
+    "regnet-x-16gf": "regnetx-160",
+    "regnet-x-32gf": "regnetx-320",
+    "regnet-y-400mf": "regnety-004",
+    "regnet-y-800mf": "regnety-008-tv",
+    "regnet-y-1-6gf": "regnety-016",
+    "regnet-y-3-2gf": "regnety-032",
+    "regnet-y-8gf": "regnety-080-tv",
+    "regnet-y-16gf": "regnety-160",
+    "regnet-y-32gf": "regnety-320",
+    # networks whose weights timm has under its port's name alone
+    "efficientnet-b6": "tf-efficientnet-b6",
+    "efficientnet-b7": "tf-efficientnet-b7",
+    "efficientnet-b8": "tf-efficientnet-b8",
+}
+CODERS = re.compile(r"qwen2\.5-?coder-?(.*)")  # every size of it has the shapes of Qwen2.5's
+
+
+# Repositories of tunes: a base's id, the word of its tunes, and what that makes of the id. The
+# others keep their base's, which has the same shapes.
+TUNED = (
+    (re.compile(r"(meta-llama/(?:Meta-)?Llama-3(?:\.\d)?-\d+B)"), "instruct", r"\1-Instruct"),
+    (re.compile(r"(meta-llama/Llama-2-\d+b)-hf"), "chat", r"\1-chat-hf"),
+    (re.compile(r"(Qwen/Qwen2(?:\.5)?-[\d.]+B)"), "instruct", r"\1-Instruct"),
+    (re.compile(r"(google/gemma-(?:[23]-)?\d+b)(?:-pt)?"), "it", r"\1-it"),
+)
+
+
+class Meaning(NamedTuple):
+    """What was meant: the entry, the format that was named with it, and what is to be said."""
+
+    entry: Entry
+    quantization: str = ""
+    said: str = ""
+
+
+def has(text: str) -> bool:
+    return meaning(text) is not None
+
+
+@cache
+def meaning(text: str) -> Meaning | None:
+    """None where the text is no name of ours, in whatever spelling."""
+    typed = text.strip().lower()
+    if catalogue.has(typed):
+        return Meaning(catalogue.find(typed))
+    if not re.fullmatch(r"[\w.: -]{2,96}", typed, re.ASCII):
+        return None
+    name, form = _without_form(typed)
+    entry = _entry(name)
+    if entry is None:
+        return None
+    said = _said(text.strip(), entry, form)
+    kept = "" if form in FLOATS else form.upper() if GGUF.match(form) else form
+    return Meaning(entry._replace(repo_id=_tuned(typed, entry)), kept, said)
+
+
+def _without_form(typed: str) -> tuple[str, str]:
+    """(the name with its tag behind a hyphen, the format at its end)."""
+    found = re.fullmatch(rf"(.+?)[-:. ]({QUANT.pattern})", typed)
+    name, form = (found[1], found[2]) if found else (typed, "")
+    words = _words(name)
+    while len(words) > 1 and words[-1] in FORMS and not QUANT.fullmatch(form):
+        form = words.pop()
+    return "-".join(words), form.removeprefix("ud-")
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[-_: ]+", name) if word]
+
+
+def _entry(name: str) -> Entry | None:
+    """The entry of a name in hyphens: as it is, then without words that tell no shapes."""
+    for shorter in _shorter(name):
+        found = _spelled(shorter) or _coder(shorter)
+        if found is not None:
+            return found
+    return None
+
+
+def _shorter(name: str) -> Iterator[str]:
+    words = _words(name)
+    yield name
+    tuned = [word for word in words if word not in TUNES]
+    undated = [word for word in tuned if not DATE.fullmatch(word)]
+    yield "-".join(tuned)
+    yield "-".join(undated)
+    yield "-".join(word for word in undated if not VERSION.fullmatch(word))
+
+
+def _spelled(name: str) -> Entry | None:
+    key = _key(name)
+    found = NAMES.get(name) or (_keys().get(key) if key else None)
+    if found is None and SIZE.fullmatch(_words(name)[-1] if name else ""):
+        mixtures = [n for k, n in _keys().items() if re.fullmatch(rf"{re.escape(key)}a\d.*", k)]
+        found = mixtures[0] if len(mixtures) == 1 else None
+    return None if found is None else catalogue.find(found)
+
+
+def _coder(name: str) -> Entry | None:
+    match = CODERS.fullmatch(name)
+    return _spelled(f"qwen2.5-{match[1]}") if match and match[1] else None
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name)
+
+
+@cache
+def _keys() -> dict[str, str]:
+    """Name of an entry by what all spellings of it have in common."""
+    found = {_key(name): name for name in reversed(catalogue.names())}
+    for name, entry in NAMES.items():
+        found.setdefault(_key(name), entry)
+    return found
+
+
+def _said(typed: str, entry: Entry, form: str) -> str:
+    """What was made of the name; "" for another spelling of it."""
+    if _key(typed) == _key(entry.name):
+        return ""
+    shapes = f"{typed}: answered with the shapes of {entry.name} ({entry.repo_id})"
+    if ":" not in typed or form or not _generates(entry):
+        return shapes
+    return (
+        f"{shapes} and its weights as published; what Ollama downloads is usually {OLLAMAS}: "
+        f"--engine llama.cpp --quantization {OLLAMAS}"
+    )
+
+
+def _tuned(typed: str, entry: Entry) -> str:
+    """The repository that a name means: Ollama's tags are tunes, unless they say `text`."""
+    words = set(_words(typed))
+    if not _key("-".join(_words(typed))).startswith(_key(entry.name)):
+        return entry.repo_id
+    for base, word, tune in TUNED:
+        match = base.fullmatch(entry.repo_id)
+        if match and (word in words or (":" in typed and not words & {"text", "base", "pt"})):
+            return match.expand(tune)
+    return entry.repo_id
+
+
+def _generates(entry: Entry) -> bool:
+    """Whether it writes text, and its weights are not packed as they are published."""
+    named = entry.config.get("architectures") or ("",)
+    writes = str(named[0]).endswith(("ForCausalLM", "ForConditionalGeneration"))
+    return writes and "quantization_config" not in entry.config
+
+
+# Hub ids
+
+
+# Repositories without an owner in their id: the first that were on the Hub. Source:
+# docs/source/pretrained_models.rst of github.com/huggingface/transformers at 02ef825be208.
+FIRST = re.compile(
+    r"(?:albert|bert|camembert|ctrl|distil(?:bert|gpt2|roberta)|gpt2|openai-gpt|roberta|t5|"
+    r"transfo-xl|xlm|xlnet)(?:[-@:].*)?"
+)
+
+
+def may_be_an_id(text: str) -> bool:
+    """Whether a name without an owner can be a repository of the Hub."""
+    return FIRST.fullmatch(text.strip().lower()) is not None
+
+
+def of_owner(repo_id: str) -> Meaning | None:
+    """The entry with the shapes of a repository of the same owner: Llama-3.1-8B-Instruct of
+    meta-llama."""
+    owner, _, name = repo_id.lower().rpartition("/")
+    found = meaning(name) if owner else None
+    same = found is not None and found.entry.repo_id.lower().startswith(f"{owner}/")
+    return found if same and found and not found.quantization else None
+
+
+# What comes near
+
+
+def nearest(text: str, most: int = 3) -> list[str]:
+    """Names of the catalogue that look like `text`, nearest first."""
+    from difflib import get_close_matches
+
+    key = _key(re.sub(r"[:/]", "-", text.strip().lower()))[:96]
+    keys = _keys()
+    close = get_close_matches(key, keys, n=4 * most, cutoff=0.6)
+    close += [known for known in keys if key and known.startswith(key)]
+    return list(dict.fromkeys(keys[known] for known in close))[:most]

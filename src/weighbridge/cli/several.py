@@ -1,0 +1,116 @@
+"""Several models, several cards or several values of one setting: a question for each.
+
+    --gpu 3060 --gpu 4090     --batch-size 1,2,4,8     --quantization nf4,Q4_K_M
+
+A comma belongs to a value where its setting is a list (--lora-targets q_proj,v_proj) or a size in
+two numbers (--image-size), and in --gpu where what stands beside it names no card: a100,8 is eight.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from weighbridge.errors import UsageError
+
+if TYPE_CHECKING:
+    from weighbridge.settings import Setting
+
+MOST = 12  # answers side by side
+LISTS = ("A,B...", "WxH")  # kinds of values that have commas of their own
+SPEAKING = ("gpu", "gpu_memory", "quantization", "dtype", "engine", "kv_cache_dtype", "optimizer")
+PATHS = ("draft_model", "mmproj", "model")  # names of files may hold a comma
+
+
+class Case(NamedTuple):
+    """One of the questions, and what tells it from the others."""
+
+    model: str | None
+    settings: Mapping[str, Any]
+    label: str
+
+
+def cases(
+    models: Sequence[str], settings: Mapping[str, Any], table: "Mapping[str, Setting]"
+) -> list[Case]:
+    """One case for each combination. Raises UsageError where they are too many to stand beside
+    each other."""
+    values = {name: list(_values(name, given, table)) for name, given in settings.items()}
+    many = {name: found for name, found in values.items() if len(found) > 1}
+    named: list[str | None] = [*dict.fromkeys(models)] or [None]
+    count = len(named)
+    for found in many.values():
+        count *= len(found)
+    if count > MOST:
+        raise UsageError(
+            f"{count} answers beside each other are more than {MOST}: name fewer models, cards or "
+            f"values ({', '.join(_flag(name) for name in many) or 'models'})"
+        )
+    alone = {name: found[0] for name, found in values.items() if len(found) == 1}
+    return [
+        Case(model, {**alone, **chosen}, _label(model if len(named) > 1 else None, chosen))
+        for model in named
+        for chosen in (dict(zip(many, picked, strict=True)) for picked in product(*many.values()))
+    ]
+
+
+def _label(model: str | None, chosen: Mapping[str, Any]) -> str:
+    """What tells a case from the others; names of cards and formats speak for themselves."""
+    told = [str(v) if n in SPEAKING else f"{_flag(n)[2:]} {v}" for n, v in chosen.items()]
+    return " ".join([*([model] if model else []), *told])
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _values(name: str, given: Any, table: "Mapping[str, Setting]") -> Iterator[Any]:
+    """Every value that was given for one setting."""
+    for each in given if isinstance(given, tuple) else (given,):
+        if not isinstance(each, str) or "," not in each or name not in table:
+            yield each
+        elif name == "gpu":
+            yield from _cards(each)
+        elif table[name].kind.metavar in LISTS or name in PATHS:
+            yield each
+        else:
+            yield from _pieces(name, each)
+
+
+def _pieces(name: str, given: str) -> list[str]:
+    pieces = [piece.strip() for piece in given.split(",")]
+    if not all(pieces):
+        raise UsageError(f"{_flag(name)} {given!r:.80}: a value between commas is empty")
+    return pieces
+
+
+def _cards(given: str) -> list[str]:
+    """Cards that are listed; one name where a piece of it names no card."""
+    from weighbridge.accelerators.names import find
+    from weighbridge.errors import WeighbridgeError
+
+    pieces = _pieces("gpu", given)
+    try:
+        for piece in pieces:
+            find(piece)
+    except WeighbridgeError:
+        return [given]
+    return pieces
+
+
+def asked(found: Sequence[Case], source: Mapping[str, Any], task: str, **options: Any) -> list[Any]:
+    """The answer to each case; a model is read once. `options` are those of a prepared model."""
+    from weighbridge import api
+    from weighbridge.cli.progress import progress
+
+    prepared: dict[str | None, Any] = {}
+    answers = []
+    for case in found:
+        given = {name: value for name, value in case.settings.items() if value is not None}
+        if "command" in given:  # it may name the model
+            answers.append(api.infer(case.model, **source, **given))
+            continue
+        if case.model not in prepared:
+            with progress(case.model or "the model") as callback:
+                prepared[case.model] = api.prepare(case.model, progress=callback, **source)
+        answers.append(getattr(prepared[case.model], task)(**options, **given))
+    return answers

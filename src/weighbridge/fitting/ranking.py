@@ -1,0 +1,191 @@
+"""Ranks: the cards of the catalogue for a model, and its models for a card.
+
+A model is asked about in the best format that can fit, best first: as it is published, then what
+its engine loads it in (remedies/formats.py). A format whose bare bits are more than the card has is
+passed over without being asked. The context is the longest that fits in that format, to 256 tokens.
+
+    models    what fits first, the most parameters first
+    cards     what fits first, the least memory first
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.fitted import Ranking
+from weighbridge.fitting.answering import REFUSED, Asker, inference, judged, reads_text
+from weighbridge.fitting.asking import Asked, workload
+from weighbridge.fitting.choosing import cards, weights
+from weighbridge.fitting.solving import UNBOUNDED, Bounds, largest, margin_of
+from weighbridge.report import Report
+from weighbridge.units import ceil_div
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+    from weighbridge.accelerators.parts import Part
+
+Row = Mapping[str, Any]
+RANK = {"yes": 0, "unknown": 1, "no": 2}
+LEAST = {"lora": 16, "train": 64}  # bits of a parameter: weights; with gradients and Adam's states
+STEP = 256  # tokens: contexts of a rank are found to so many
+TASKS = {  # end of a class's name -> what it is for
+    "ForCausalLM": "text",
+    "LMHeadModel": "text",
+    "ForMaskedLM": "encoder",
+    "ForImageClassification": "images",
+    "ForSpeechSeq2Seq": "speech",
+    "ForCTC": "speech",
+    "ForConditionalGeneration": "text from text, images or sound",
+}
+
+
+def gpus(asker: Asker, a: Asked) -> Ranking:
+    """Every card of the catalogue for one model, by the question that was asked."""
+    from weighbridge.accelerators.parts import parts
+
+    bare = _judged(asker, replace(a, settings=_without_device(a.settings)))
+    least = 0 if bare is None else weights(bare)
+    rows = [_card(asker, a, part, least) for part in cards(parts().values())]
+    rows.sort(key=lambda r: (RANK[r["fits"]], r["usable_bytes"], r["id"]))
+    return Ranking(about=a.about, of="gpus", rows=tuple(rows), model=asker.model().name)
+
+
+def _without_device(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: v for n, v in settings.items() if n not in ("gpu", "gpu_memory", "headroom")}
+
+
+def _card(asker: Asker, a: Asked, part: "Part", least: int) -> Row:
+    usable = part.visible.bytes
+    row = {
+        "id": part.id,
+        "name": part.name,
+        "marketed_gb": part.marketed_gb,
+        "fits": "no",
+        "usable_bytes": usable.low,
+        "peak_bytes": None,
+        "margin_bytes": None,
+        "context": None,
+    }
+    if usable.high < least:
+        return row
+    named = replace(a, settings={**a.settings, "gpu": part.id})
+    return {**row, **_measures(asker, named, _judged(asker, named))}
+
+
+def _judged(asker: Asker, a: Asked) -> Report | None:
+    try:
+        return judged(asker, workload(a.about, a, inference(asker, a)))
+    except REFUSED:
+        return None
+
+
+def _measures(asker: Asker, a: Asked, report: Report | None) -> dict[str, Any]:
+    """Verdict, peak, margin, and the context that fits."""
+    if report is None or report.verdict is None:
+        return {"fits": "unknown"}
+    v = report.verdict
+    return {
+        "fits": v.fits,
+        "usable_bytes": v.usable_bytes,
+        "peak_bytes": v.per_device.expected,
+        "margin_bytes": v.margin_bytes,
+        "context": _context(asker, a, report) if v.fits == "yes" else None,
+    }
+
+
+def _context(asker: Asker, a: Asked, report: Report) -> int | None:
+    """The longest context that fits, where the question has one."""
+    if a.about != "infer" or not reads_text(asker.model()):
+        return None
+    asked = int(report.workload.get("context") or 1)
+    most = max(report.derived.get("longest_context") or UNBOUNDED, asked)
+
+    @cache
+    def margin(steps: int) -> int | None:
+        n = min(asked + (steps - 1) * STEP, most)
+        if n == asked:
+            return margin_of(report)
+        return margin_of(_judged(asker, replace(a, settings={**a.settings, "context": n})))
+
+    last = 1 + ceil_div(most - asked, STEP)
+    end = margin(last)
+    if end is not None and end >= 0:
+        return most
+    return asked + (largest(margin, Bounds(most=last, fails=last)) - 1) * STEP
+
+
+def models(
+    names: "list[str]", opened: Callable[[str], Asker], a: Asked, *, least: int | None = None
+) -> Ranking:
+    """Models of the catalogue for one card. `least`: those with a context of so many tokens."""
+    from weighbridge.accelerators.budget import budget
+
+    given = a.settings
+    room = budget(given.get("gpu"), given.get("gpu_memory"), given.get("headroom"))
+    assert room is not None
+    if least is not None and a.about == "infer":
+        a = replace(a, settings={**given, "context": least})
+    rows = [_model(opened(name), a, room, name) for name in names]
+    rows.sort(key=lambda r: (RANK[r["fits"]], -r["parameters"], r["name"]))
+    return Ranking(
+        about=a.about,
+        of="models",
+        rows=tuple(rows),
+        accelerator=room.choice.part.name,
+        count=room.choice.count,
+    )
+
+
+def _model(asker: Asker, a: Asked, room: "Budget", name: str) -> Row:
+    model = asker.model()
+    parameters = sum(part.blueprint.parameters for part in model.parts)
+    row = {
+        "name": name,
+        "task": purpose(model.parts[0].blueprint.cls),
+        "parameters": parameters,
+        "format": None,
+        "engine": None,
+        "fits": "no",
+        "usable_bytes": room.usable.low,
+        "peak_bytes": None,
+        "margin_bytes": None,
+        "context": None,
+    }
+    best: dict[str, Any] = {}
+    for form in _formats(asker, a, parameters, room):
+        tried = replace(a, settings={**a.settings, **form})
+        report = _judged(asker, tried)
+        if report is None:
+            continue
+        best = {**_told(report), **_measures(asker, tried, report)}
+        if best["fits"] == "yes" or report.derived.get("not_counted"):
+            break  # what is not counted is not counted in smaller formats, either
+    return {**row, **best}
+
+
+def _told(report: Report) -> dict[str, Any]:
+    w = report.workload
+    return {"format": w["quantization"] or w["dtype"], "engine": w["engine"]}
+
+
+def _formats(
+    asker: Asker, a: Asked, parameters: int, room: "Budget"
+) -> Iterator[Mapping[str, Any]]:
+    """Settings of each format that can fit, best first."""
+    from weighbridge.remedies.formats import BITS, OFFERED
+
+    have = 8 * room.usable.high * room.choice.count
+    if parameters * LEAST.get(a.about, 0) > have:
+        return
+    yield {}
+    if a.about not in ("load", "infer") or {"quantization", "dtype"} & a.settings.keys():
+        return
+    for form in OFFERED.get(inference(asker, a), ()):
+        if parameters * BITS[form] <= have:
+            yield {"quantization": form}
+
+
+def purpose(cls: str) -> str:
+    """What a class is for, in a word or two."""
+    return next((told for end, told in TASKS.items() if cls.endswith(end)), "features")

@@ -1,0 +1,146 @@
+"""Several answers beside each other: a column each, or a row each where they are many."""
+
+from collections.abc import Iterator, Sequence
+
+from weighbridge.fitted import Fit
+from weighbridge.report import Report
+from weighbridge.view.answer import mark
+from weighbridge.view.fit import flags, length, name
+from weighbridge.view.messages import Say, say
+from weighbridge.view.parts import parts
+from weighbridge.view.records import Cell, Column, Grid, Lines, Screen
+from weighbridge.view.shown import Shown, shown
+from weighbridge.view.sizes import Sizes, apart, sizes
+from weighbridge.wording import printable, redacted
+
+COLUMNS = 4  # answers that stand as columns; more stand as rows
+PARTS = 4  # of what fills the card, in columns
+
+
+def reports(
+    answers: Sequence[Report], labels: Sequence[str], *, lang: str = "en", unit: str | None = None
+) -> Screen:
+    """Answers of one command."""
+    words = say(lang)
+    told = [shown(report, words, unit) for report in answers]
+    size = sizes(max(s.peak.expected for s in told), unit)
+    rows = [*_measured(told, words, size), *_parts(told, size), *_reach(told, words)]
+    return Screen(
+        title=_title(answers, words),
+        sections=((_grid(labels, rows),),),
+        warnings=_warnings(answers),
+        lang=lang,
+    )
+
+
+def fits(
+    answers: Sequence[Fit], labels: Sequence[str], *, lang: str = "en", unit: str | None = None
+) -> Screen:
+    """Answers of `fit`: a row a question."""
+    words = say(lang)
+    rows = [(words("beside.room"), [Cell(_room(f, unit)) for f in answers])]
+    for index in range(len(answers[0].questions)):
+        asked = [f.questions[index] for f in answers]
+        told = max((name(q, words) for q in asked), key=len)
+        rows.append((told, [_question(f, index, unit) for f in answers]))
+    changes = tuple(
+        Cell(f"{label}: {printable(flags(r))}")
+        for label, f in zip(labels, answers, strict=True)
+        for r in f.asked.remedies[:1]
+    )
+    asked_of = name(answers[0].asked, words)
+    below = Lines(changes, words("beside.changes", question=asked_of)) if changes else None
+    return Screen(
+        title=_of(answers[0].model.name, [f.model.name for f in answers], words),
+        sections=((_grid(labels, rows),), *([(below,)] if below else [])),
+        warnings=tuple(dict.fromkeys(line for f in answers for line in map(_said, f.warnings))),
+        lang=lang,
+    )
+
+
+def _title(answers: Sequence[Report], words: Say) -> str:
+    names = [r.model.name for r in answers]
+    return _of(names[0], names, words)
+
+
+def _of(first: str, names: Sequence[str], words: Say) -> str:
+    if len(set(names)) == 1:
+        return words("beside.one", model=printable(first), count=len(names))
+    return words("beside.many", count=len(set(names)), ways=len(names))
+
+
+def _grid(labels: Sequence[str], rows: Sequence[tuple[str, list[Cell]]]) -> Grid:
+    heads = [printable(label) for label in labels]
+    if len(heads) <= COLUMNS:
+        columns = (Column(), *(Column(head) for head in heads))
+        return Grid(columns, tuple((Cell(text), *cells) for text, cells in rows))
+    columns = (Column(), *(Column(text, rank=at) for at, (text, _) in enumerate(rows)))
+    return Grid(
+        columns,
+        tuple((Cell(head), *(cells[at] for _, cells in rows)) for at, head in enumerate(heads)),
+    )
+
+
+def _measured(told: Sequence[Shown], words: Say, size: Sizes) -> Iterator[tuple[str, list[Cell]]]:
+    yield words("beside.needs"), [_needs(s, size) for s in told]
+    if any(s.report.verdict is not None for s in told):
+        yield words("beside.has"), [_has(s, size) for s in told]
+        yield words("beside.spare"), [_spare(s, size) for s in told]
+
+
+def _needs(s: Shown, size: Sizes) -> Cell:
+    v = s.report.verdict
+    return Cell(size.of(s.peak.expected), None if v is None else mark(v))
+
+
+def _has(s: Shown, size: Sizes) -> Cell:
+    v = s.report.verdict
+    return Cell("" if v is None else size.of(v.usable_bytes))
+
+
+def _spare(s: Shown, size: Sizes) -> Cell:
+    v = s.report.verdict
+    return Cell("" if v is None else _signed(v.margin_bytes, size))
+
+
+def _signed(nbytes: int, size: Sizes) -> str:
+    sign = "-" if nbytes < 0 else "+"
+    return sign + apart(size, nbytes).of(abs(nbytes))
+
+
+def _parts(told: Sequence[Shown], size: Sizes) -> Iterator[tuple[str, list[Cell]]]:
+    """What fills each, by the order of the first that has it."""
+    found = [{p.key: p.nbytes for p in parts(s.phase)} if not s.split else {} for s in told]
+    keys = list(dict.fromkeys(key for own in found for key in own))
+    for key in keys[:PARTS]:
+        yield told[0].say(key), [Cell(size.of(own[key]) if key in own else "") for own in found]
+
+
+def _reach(told: Sequence[Shown], words: Say) -> Iterator[tuple[str, list[Cell]]]:
+    """How far the context goes, where it was searched."""
+    far = [s.report.derived.get("largest_context") for s in told]
+    if any(far):
+        yield words("beside.context"), [Cell(f"{n:,}" if n else "") for n in far]
+
+
+def _room(found: Fit, unit: str | None) -> str:
+    a = found.accelerator
+    room = sizes(a.free, unit).of(a.free)
+    return room if a.count == 1 else f"{a.count} x {room}"
+
+
+def _question(found: Fit, index: int, unit: str | None) -> Cell:
+    q = found.questions[index]
+    if q.verdict is None:
+        return Cell("", "unknown")
+    each = sizes(q.verdict.per_device.expected, unit)
+    reach = f", {length(q.longest)}" if q.fits == "yes" and q.longest else ""
+    return Cell(each.of(q.verdict.per_device.expected) + reach, mark(q.verdict))
+
+
+def _warnings(answers: Sequence[Report]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_said(line) for r in answers for line in r.warnings))
+
+
+def _said(line: str) -> str:
+    return printable(redacted(line))

@@ -1,0 +1,191 @@
+"""Names that people type, without a network: spellings, tunes, Ollama's tags, torchvision's names."""
+
+import pytest
+
+import weighbridge
+from weighbridge import catalogue
+from weighbridge.catalogue import everyday
+from weighbridge.cli.menu import run
+from weighbridge.errors import NotFoundError
+
+MEANT = {
+    # another spelling, of which nothing is said
+    "Llama-3.1-8B": "llama-3.1-8b",
+    "llama 3.1 8b": "llama-3.1-8b",
+    "llama3.1-8b": "llama-3.1-8b",
+    "gpt-2": "gpt2",
+    "wide_resnet50_2": "wide-resnet50-2",
+    "resnet-18": "resnet18",
+    # the size that a bare name means
+    "mistral-7b": "mistral-7b-v0.3",
+    "mixtral": "mixtral-8x7b",
+    "llama3.1": "llama-3.1-8b",
+    "gpt-oss": "gpt-oss-20b",
+    "vit": "vit-base-patch16-224",
+    # tunes
+    "llama-3.1-8b-instruct": "llama-3.1-8b",
+    "Llama-3.1-8B_Instruct": "llama-3.1-8b",
+    "meta-llama-3-8b-instruct": "llama-3-8b",
+    "llama-2-7b-chat": "llama-2-7b",
+    "gemma-3-27b-it": "gemma-3-27b",
+    "mistral-7b-instruct-v0.1": "mistral-7b-v0.1",
+    "mistral-7b-instruct-v0.2": "mistral-7b-v0.2",
+    "mistral-7b-instruct-v0.3": "mistral-7b-v0.3",
+    "mixtral-8x7b-instruct-v0.1": "mixtral-8x7b",
+    "deepseek-v3-0324": "deepseek-v3",
+    "qwen3-4b-instruct-2507": "qwen3-4b",
+    "qwen2.5-coder-32b-instruct": "qwen2.5-32b",
+    "vicuna-7b-v1.5": "llama-2-7b",
+    # tags of Ollama
+    "llama3.1:8b": "llama-3.1-8b",
+    "llama3:70b-instruct": "llama-3-70b",
+    "llama3.1:latest": "llama-3.1-8b",
+    "qwen3:8b": "qwen3-8b",
+    "qwen3:30b": "qwen3-30b-a3b",
+    "qwen3:235b-a22b": "qwen3-235b-a22b",
+    "gpt-oss:20b": "gpt-oss-20b",
+    "gemma2:2b": "gemma-2-2b",
+    "gemma:2b": "gemma-2b",
+    "phi4:14b": "phi-4",
+    "deepseek-r1:8b": "qwen3-8b",
+    "deepseek-r1:671b": "deepseek-r1",
+    "llama3.2-vision:11b": "llama-3.2-11b-vision",
+    "mixtral:8x22b": "mixtral-8x22b",
+    # torchvision
+    "vit_b_16": "vit-base-patch16-224",
+    "mobilenet_v3_large": "mobilenetv3-large-100",
+    "regnet_y_400mf": "regnety-004",
+    "efficientnet_b7": "tf-efficientnet-b7",
+}
+FORMS = {
+    "llama3.1:70b-instruct-q4_K_M": ("llama-3.1-70b", "Q4_K_M"),
+    "qwen3:32b-q8_0": ("qwen3-32b", "Q8_0"),
+    "mistral:7b-instruct-v0.2-q4_0": ("mistral-7b-v0.2", "Q4_0"),
+    "llama-3.1-8b-instruct-awq": ("llama-3.1-8b", "awq"),
+    "qwen2.5-7b-instruct-gptq-int4": ("qwen2.5-7b", "gptq"),
+    "llama3.2:3b-instruct-fp16": ("llama-3.2-3b", ""),
+}
+STRANGERS = ["llama-3.1-13b", "lama-3.1-8b", "gemma3:270m", "deepseek-r1:1.5b", "llava:7b", "qwen"]
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_what_is_meant(name):
+    found = everyday.meaning(name)
+    assert found.entry.name == MEANT[name]
+    same = everyday._key(name.lower()) == everyday._key(MEANT[name])
+    assert bool(found.said) is not same
+    assert found.quantization == ""
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_format_in_a_name(name):
+    found = everyday.meaning(name)
+    assert (found.entry.name, found.quantization) == FORMS[name]
+
+
+@pytest.mark.parametrize("name", everyday.NAMES)
+def test_the_table_names_entries_and_adds_to_them(name):
+    entry = everyday.NAMES[name]
+    assert catalogue.has(entry)
+    assert not catalogue.has(name)
+    assert everyday.meaning(name).entry.name == entry
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_a_name_of_the_catalogue_means_itself(name):
+    assert everyday.meaning(name.upper()) == (catalogue.find(name), "", "")
+    if not set(name.split("-")) & everyday.TUNES and not catalogue.has(f"{name}-instruct"):
+        assert everyday.meaning(f"{name}-instruct").entry.name.replace("-", "") == name.replace(
+            "-", ""
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "repo_id"),
+    [
+        ("llama3.1:8b", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("llama3.1:8b-text-q8_0", "meta-llama/Llama-3.1-8B"),
+        ("llama-2-13b-chat", "meta-llama/Llama-2-13b-chat-hf"),
+        ("gemma-3-27b-it", "google/gemma-3-27b-it"),
+        ("qwen2.5:7b", "Qwen/Qwen2.5-7B-Instruct"),
+        ("qwen2.5-coder:7b", "Qwen/Qwen2.5-7B"),
+        ("llama-3.1-8b", "meta-llama/Llama-3.1-8B"),
+    ],
+)
+def test_the_repository_that_is_loaded(name, repo_id):
+    assert everyday.meaning(name).entry.repo_id == repo_id
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_did_you_mean_before_any_network(name, monkeypatch, capsys):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a network was asked"))
+    assert run(["load", name]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(
+        f"error: {name}: no such name in the built-in catalogue; did you mean "
+    )
+    assert said.err.count("\n") == 1
+
+
+def test_nothing_near():
+    with pytest.raises(NotFoundError, match="weighbridge models"):
+        weighbridge.load("zzzzzz")
+
+
+@pytest.mark.parametrize("name", ["bert-base-multilingual-cased", "distilgpt2", "t5-base@main"])
+def test_the_first_ids_of_the_hub_have_no_owner(name):
+    assert everyday.may_be_an_id(name)
+
+
+def test_what_comes_near():
+    assert everyday.nearest("lama-3.1-8b")[0] == "llama-3.1-8b"
+    assert everyday.nearest("mixtrall")[0] == "mixtral-8x7b"
+    assert everyday.nearest("") == []
+
+
+# In answers
+
+
+def test_a_tune_is_answered_with_its_base_and_it_is_said():
+    found, base = weighbridge.load("llama-3.1-8b-instruct"), weighbridge.load("llama-3.1-8b")
+    assert found.peak == base.peak
+    assert found.model.parameters == 8_030_261_248
+    assert found.warnings[0] == (
+        "llama-3.1-8b-instruct: answered with the shapes of llama-3.1-8b (meta-llama/Llama-3.1-8B)"
+    )
+    line = weighbridge.infer("llama-3.1-8b-instruct", engine="vllm").derived["launch"]
+    assert "vllm serve meta-llama/Llama-3.1-8B-Instruct" in line
+
+
+def test_a_tag_of_ollama_is_the_weights_as_published_unless_it_names_a_format():
+    plain, base = weighbridge.load("qwen3:0.6b"), weighbridge.load("qwen3-0.6b")
+    assert plain.peak == base.peak
+    assert "what Ollama downloads is usually Q4_K_M" in plain.warnings[0]
+    packed = weighbridge.load("qwen3:0.6b-q8_0")
+    assert packed.peak == weighbridge.load("qwen3-0.6b", quantization="Q8_0").peak
+    assert packed.warnings[0] == (
+        "in Q8_0, as the model's name says: --dtype or --quantization ask for another"
+    )
+    for other in ({"dtype": "bfloat16"}, {"quantization": "nf4"}):
+        assert (
+            weighbridge.load("qwen3:0.6b-q8_0", **other).peak
+            == weighbridge.load("qwen3-0.6b", **other).peak
+        )
+
+
+def test_training_takes_no_format_from_a_name():
+    w = {"method": "lora", "seq_len": 128}
+    assert (
+        weighbridge.train("qwen3:0.6b-q8_0", **w).peak == weighbridge.train("qwen3-0.6b", **w).peak
+    )
+
+
+def test_a_tune_of_a_repository_that_the_catalogue_holds(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    found = weighbridge.load("Qwen/Qwen3-0.6B-Base", offline=True)
+    assert found.model.parameters == 596_049_920
+    assert "the shapes of the built-in catalogue's qwen3-0.6b" in found.warnings[0]
+    for other in ("someone/Qwen3-0.6B-Base", "Qwen/Qwen3-0.6B-AWQ"):
+        with pytest.raises(weighbridge.errors.WeighbridgeError):
+            weighbridge.load(other, offline=True)
