@@ -243,6 +243,28 @@ def test_estimate_memory_as_it_is_typed(online):
     assert "float16" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("complete", "typed", "found"),
+    [
+        ("gpu_names", "409", "4090"),
+        ("gpu_names", "RTX-30", "rtx-3090"),
+        ("gpu_names", "loc", "local"),
+        ("gpu_names", "aws-p5", "aws-p5-48xlarge"),
+        ("format_names", "q4", "Q4_K_M"),
+        ("format_names", "nf", "nf4"),
+        ("engine_names", "v", "vllm"),
+        ("engine_names", "l", "llama.cpp"),
+    ],
+)
+def test_completion_of_cards_formats_and_engines(complete, typed, found):
+    from weighbridge.cli import completion
+
+    names = getattr(completion, complete)(None, None, typed)
+    assert found in names
+    assert all(name.lower().startswith(typed.lower()) for name in names)
+    assert len(set(names)) == len(names)
+
+
 def test_completion_script():
     assert "_WEIGHBRIDGE_COMPLETE" in weighbridge("completion", "bash").stdout
 

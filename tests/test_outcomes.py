@@ -185,6 +185,7 @@ def test_what_the_command_refuses(capsys):
 HELPED = {  # quick to search: serving, and small training runs
     *("fastchat-274", "litgpt-hub-21", "litgpt-inf-156", "vllm-23278", "vllm-33155-new"),
     *("vllm-41695", "vllmrec-q25vl72-2a100", "vllmrec-q3coder-bf16-full", "cook-413"),
+    "alpaca-56-1",
 }
 
 

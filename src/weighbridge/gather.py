@@ -13,6 +13,7 @@ from weighbridge.sources.opening import open_source, resolve
 from weighbridge.wording import clipped, redacted
 
 if TYPE_CHECKING:
+    from weighbridge.catalogue.pipelines import Pipeline
     from weighbridge.sources import base
 
 Raw = Mapping[str, Any]
@@ -53,9 +54,10 @@ def has_name(text: str) -> bool:
     """Whether the built-in catalogue has it, as it is or by an everyday name."""
     if catalogue.has(text):
         return True
-    from weighbridge.catalogue import everyday  # here and below: what a name of ours does without
+    # here and below: what a name of ours does without
+    from weighbridge.catalogue import everyday, pipelines
 
-    return everyday.has(text)
+    return everyday.has(text) or pipelines.find(text) is not None
 
 
 def _may_be_an_id(text: str) -> None:
@@ -118,21 +120,38 @@ def _repository(text: str, ref: HubRef, options: Options) -> Inventory:
     try:
         return _read(text, ref, options)
     except AwayError as error:
-        from weighbridge.catalogue import everyday
-
-        entry = catalogue.of_repository(ref.repo_id) if _whole(ref) else None
-        tuned = everyday.of_owner(ref.repo_id) if entry is None and _whole(ref) else None
-        found = tuned.entry if tuned is not None else entry
+        found = _held(text, ref) if _whole(ref) else None
         if found is None:
             raise
         why = "--offline is set" if options.offline else str(error).partition(", and ")[0]
-        shapes = "the shapes of " if tuned is not None else ""
+        shapes = "" if found.repo_id == _own_id(found.name) else "the shapes of "
         note = (
             f"{text}: answered from {shapes}the built-in catalogue's {found.name}, not from the "
             f"Hub: no file was read ({why})"
         )
-        repo_id = found.repo_id if tuned is None else ref.repo_id
-        return replace(_entry(text, found), notes=(note,), repo_id=repo_id)
+        return replace(found, notes=(note,))
+
+
+def _held(text: str, ref: HubRef) -> Inventory | None:
+    """What the built-in catalogue has of a repository: its config, those of its parts, or the
+    shapes of a base of the same owner."""
+    from weighbridge.catalogue import everyday, pipelines
+
+    entry, pipeline = catalogue.of_repository(ref.repo_id), pipelines.of_repository(ref.repo_id)
+    if entry is not None:
+        return _entry(text, entry)
+    if pipeline is not None:
+        return _pipeline(text, pipeline)
+    tuned = everyday.of_owner(ref.repo_id)
+    return replace(_entry(text, tuned.entry), repo_id=ref.repo_id) if tuned else None
+
+
+def _own_id(name: str) -> str | None:
+    """The repository of a name of the catalogue."""
+    from weighbridge.catalogue import pipelines
+
+    pipeline = pipelines.find(name)
+    return catalogue.find(name).repo_id if pipeline is None else pipeline.repo_id
 
 
 def _whole(ref: HubRef) -> bool:
@@ -143,8 +162,11 @@ def _whole(ref: HubRef) -> bool:
 def _catalogued(text: str, ref: Any, options: Options) -> Inventory:
     if catalogue.has(ref.name):
         return _entry(text, catalogue.find(ref.name))
-    from weighbridge.catalogue import everyday
+    from weighbridge.catalogue import everyday, pipelines
 
+    pipeline = pipelines.find(ref.name)
+    if pipeline is not None:
+        return _pipeline(text, pipeline)
     found = everyday.meaning(ref.name)
     assert found is not None  # or it were another kind of reference
     notes = (found.said,) if found.said else ()
@@ -163,6 +185,25 @@ def _entry(text: str, entry: catalogue.Entry) -> Inventory:
         parts=(part,),
         read_from=(f"built-in catalogue ({entry.source})",),
         repo_id=entry.repo_id,
+    )
+
+
+def _pipeline(text: str, found: "Pipeline") -> Inventory:
+    parts = [
+        Part(
+            name=name,
+            library="diffusers" if "_class_name" in config else "transformers",
+            config=config,
+            where=f"{name}/config.json",
+        )
+        for name, config in found.parts.items()
+    ]
+    return Inventory(
+        reference=text,
+        name=found.name,
+        parts=tuple(parts),
+        read_from=(f"built-in catalogue ({found.source})",),
+        repo_id=found.repo_id,
     )
 
 

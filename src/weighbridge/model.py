@@ -214,6 +214,10 @@ def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint
         from weighbridge.arch import timm_nets  # rules, which language models do without
 
         return timm_nets.of_config(part.config)
+    if part.library == "diffusers" and part.config is not None and not part.tensors:
+        from weighbridge.arch import diffusers_nets
+
+        return diffusers_nets.of_config(part.config)
     if part.library != "transformers" or part.config is None or not known(part.config):
         return None
     config = Config(part.config, where=part.where, cls=part.cls or _encoder_alone(part))

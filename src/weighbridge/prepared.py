@@ -304,7 +304,9 @@ class Prepared:
         w = self._meant(typed, trained=True)
         model = self.model(base_model=w.base_model)
         with following(self.given):
-            report = self._helped("train", w, partial(train, model), remedies, pinned)
+            report = self._helped(
+                "train", w, self._remembered(partial(train, model)), remedies, pinned
+            )
             return _said(report, typed, w)
 
     def fit(self, **settings: Any) -> "Fit":
@@ -322,7 +324,23 @@ class Prepared:
         from weighbridge.fitting.answering import fit
         from weighbridge.fitting.asking import asked as read_fit
 
-        return fit(self, read_fit(settings), self._sized)
+        self.model()
+        remembering = replace(self)  # answers that several questions ask for, for this once
+        vars(remembering).update(vars(self), _answers={})
+        return fit(remembering, read_fit(settings), self._sized)
+
+    def _remembered(self, answer: Callable[[Any], Report]) -> Callable[[Any], Report]:
+        """The same, asked once for each workload where several questions look for remedies."""
+        answers: dict[Any, Report] | None = vars(self).get("_answers")
+        if answers is None:
+            return answer
+
+        def ask(workload: Any) -> Report:
+            if workload not in answers:
+                answers[workload] = answer(workload)
+            return answers[workload]
+
+        return ask
 
     def gpus(self, **settings: Any) -> "Ranking":
         """The cards of the catalogue for this model: what fits first, the smallest first.

@@ -16,7 +16,7 @@ from functools import cache
 from typing import NamedTuple
 
 from weighbridge import catalogue
-from weighbridge.catalogue import Entry
+from weighbridge.catalogue import Entry, pipelines
 
 # Words of tunes and of files: the same shapes with other weights
 OF_TUNES = ("instruct", "it", "chat", "base", "hf", "pt", "text", "thinking", "reasoning", "inst")
@@ -343,7 +343,8 @@ def nearest(text: str, most: int = 3) -> list[str]:
     from difflib import get_close_matches
 
     key = _key(re.sub(r"[:/]", "-", text.strip().lower()))[:96]
-    keys = _keys()
+    keys = {**_keys(), **{_key(name): name for name in pipelines.names()}}
+    keys |= {_key(name): meant for name, meant in pipelines.NAMES.items()}
     close = get_close_matches(key, keys, n=4 * most, cutoff=0.6)
     close += [known for known in keys if key and known.startswith(key)]
     return list(dict.fromkeys(keys[known] for known in close))[:most]

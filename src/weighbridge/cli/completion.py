@@ -10,10 +10,55 @@ def model_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
     return [name for name in names() if name.startswith(incomplete.lower())]
 
 
+def gpu_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Cards and machines that begin with what was typed, and "local": ids, and what of an id is
+    enough to name its card."""
+    from weighbridge.accelerators.parts import instances, parts
+
+    typed = incomplete.lower()
+    known = [name for name in ("local", *parts(), *instances()) if name.startswith(typed)]
+    short = (end for name in parts() for end in _ends(name) if end.startswith(typed))
+    return [*known, *dict.fromkeys(end for end in short if _names_a_card(end))]
+
+
+def _ends(name: str) -> list[str]:
+    """nvidia-geforce-rtx-4090: geforce-rtx-4090, rtx-4090, 4090."""
+    words = name.split("-")
+    return ["-".join(words[at:]) for at in range(1, len(words))]
+
+
+def _names_a_card(name: str) -> bool:
+    from weighbridge.accelerators.names import find
+    from weighbridge.errors import WeighbridgeError
+
+    try:
+        return bool(find(name).part.vendor)
+    except WeighbridgeError:
+        return False
+
+
+def format_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Formats of weights that begin with what was typed, in any case."""
+    from weighbridge.quantization.schemes import NAMES
+
+    return [name for name in NAMES if name.lower().startswith(incomplete.lower())]
+
+
+def engine_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Engines that begin with what was typed."""
+    from weighbridge.engines.table import ENGINES
+
+    return [name for name in ENGINES if name.startswith(incomplete.lower())]
+
+
+# Settings whose values are known by heart to nobody
+COMPLETED = {"gpu": gpu_names, "quantization": format_names, "engine": engine_names}
+
+
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that completes commands, options and catalogue names in SHELL.
+    """Print the script that completes commands, options, models, cards and formats in SHELL.
 
     \b
     eval "$(weighbridge completion bash)"      in ~/.bashrc

@@ -10,6 +10,7 @@ from weighbridge.cli.options import (
     SOURCE,
     WHOLE,
     beside,
+    chart_file,
     chart_option,
     draw_reports,
     look_of,
@@ -83,49 +84,61 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     weighbridge fit llama-3.1-70b --gpu a100-80gb:2 --for qlora && echo "it fits"
     weighbridge fit llama-3.1-8b --explain-oom train.log
     """
-    from weighbridge import api
-    from weighbridge.cli.progress import progress
-
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    look = look_of(settings, form)
     if explain_oom is not None:
         from weighbridge.cli import oom
 
-        return oom.explain(explain_oom, only(models), settings, form, look)
+        if len(models) > 1:
+            raise click.UsageError("--explain-oom is about one MODEL, or none")
+        look = look_of(settings, form)
+        return oom.explain(explain_oom, models[0] if models else None, settings, form, look)
+    chart, look = chart_file(settings), look_of(settings, form)
     settings.pop("check")
+    output, ranked = settings.pop("output"), settings.pop("all_gpus")
     if not models and settings["max"] == "model-size":
         models = (ANY,)
     if not models:
         raise click.UsageError("name a MODEL, or a log with --explain-oom FILE")
-    output = settings.pop("output")
-    if settings.pop("all_gpus"):
+    if ranked:
         _undrawn(chart)
         return _ranked(models, settings, form, look, output)
     if output is not None:
         raise click.UsageError("-o is for --all-gpus: `fit` itself has --json and --format")
+    answers = _answers(models, settings, form, look)
+    if chart is not None:
+        _draw(chart, answers, look)
+    return worst(answers)
+
+
+def _draw(chart: str, answers: list["Fit"], look: "Look") -> None:
+    """The questions of one answer; of several answers, the question that --for names."""
+    if len(answers) > 1:
+        known = [a.asked.report for a in answers if a.asked.report is not None]
+        return draw_reports(chart if known else None, known, look)
+    from weighbridge.charts.fits import fits
+    from weighbridge.cli.chart import draw
+
+    return draw(chart, fits(answers[0], unit=look.unit, lang=look.lang))
+
+
+def _answers(
+    models: tuple[str, ...], settings: dict[str, Any], form: str, look: "Look"
+) -> list["Fit"]:
+    """One answer, or several beside each other; printed."""
     found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, FIT)
     if len(found) > 1:
         answers = asked(found, source_of(settings), "fit")
         beside(answers, [case.label for case in found], form, look)
-        known = [a.asked.report for a in answers if a.asked.report is not None]
-        draw_reports(chart if known else None, known, look)
-        return worst(answers)
+        return answers
+    from weighbridge import api
+    from weighbridge.cli.progress import progress
+
     with progress(models[0]) as callback:
         answer = api.fit(models[0], progress=callback, **settings)
     _show(answer, form, look)
-    if chart is not None:
-        from weighbridge.charts.fits import fits
-        from weighbridge.cli.chart import draw
-
-        draw(chart, fits(answer, unit=look.unit, lang=look.lang))
-    return code(answer)
-
-
-def _undrawn(chart: str | None) -> None:
-    if chart is not None:
-        raise click.UsageError("--chart draws one card or a few; --all-gpus has -o FILE")
+    return [answer]
 
 
 def _ranked(
@@ -145,11 +158,9 @@ def _ranked(
     return CODES["yes" if ranking.fitting else "no"]
 
 
-def only(models: tuple[str, ...]) -> str | None:
-    """The model that a message is of, where one is named."""
-    if len(models) > 1:
-        raise click.UsageError("--explain-oom is about one MODEL, or none")
-    return models[0] if models else None
+def _undrawn(chart: str | None) -> None:
+    if chart is not None:
+        raise click.UsageError("--chart draws one card or a few; --all-gpus has -o FILE")
 
 
 def worst(answers: list["Fit"]) -> int:

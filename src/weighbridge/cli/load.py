@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from weighbridge.cli.completion import model_names
+from weighbridge.cli.completion import format_names, model_names
 from weighbridge.cli.options import (
     SOURCE,
     beside,
@@ -30,7 +30,10 @@ from weighbridge.settings import LOAD
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, shell_complete=model_names)
 @click.option("--dtype", metavar="DTYPE", help="Load in this dtype: bfloat16, float16, float32...")
 @click.option(
-    "--quantization", metavar="FORMAT", help="Load in this format: nf4, gptq-4bit-g128, Q4_K_M..."
+    "--quantization",
+    metavar="FORMAT",
+    shell_complete=format_names,
+    help="Load in this format: nf4, gptq-4bit-g128, Q4_K_M...",
 )
 @click.option("--engine-version", metavar="V", help="Version of transformers that loads (4.40).")
 @click.option(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.cli.completion import engine_names, format_names, gpu_names
 from weighbridge.cli.options import FORMS, output_form
 
 if TYPE_CHECKING:
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
-@click.option("--gpu", metavar="NAME[:COUNT]", help="Rank the models for a card: 4090, local...")
+@click.option(
+    "--gpu",
+    metavar="NAME[:COUNT]",
+    shell_complete=gpu_names,
+    help="Rank the models for a card: 4090, local...",
+)
 @click.option("--gpu-memory", metavar="SIZE", help="What a process can have of it: 24GiB.")
 @click.option(
     "--for",
@@ -25,8 +31,18 @@ if TYPE_CHECKING:
     type=click.Choice(["load", "infer", "lora", "qlora", "train"]),
     help="What it is to fit for. Default: infer.",
 )
-@click.option("--engine", metavar="NAME", help="Engine that serves. Default: transformers.")
-@click.option("--quantization", metavar="FORMAT", help="In this format alone. Default: the best.")
+@click.option(
+    "--engine",
+    metavar="NAME",
+    shell_complete=engine_names,
+    help="Engine that serves. Default: transformers.",
+)
+@click.option(
+    "--quantization",
+    metavar="FORMAT",
+    shell_complete=format_names,
+    help="In this format alone. Default: the best.",
+)
 @click.option("--min-context", metavar="N", help="With a context of at least so many tokens: 8K.")
 @click.option(
     "-o",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from weighbridge.cli.completion import gpu_names
+
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
     from weighbridge.render import Look
@@ -79,6 +81,7 @@ def device_options(command: F) -> F:
             click.option(
                 "--gpu",
                 metavar="NAME[:COUNT]",
+                shell_complete=gpu_names,
                 **EACH,
                 help="Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', '4090+3090', "
                 "p5.48xlarge, local (what is here)...",

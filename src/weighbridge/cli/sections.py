@@ -1,9 +1,11 @@
 """Commands whose options are settings of the table, listed in its sections."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import click
 
+from weighbridge.cli.completion import COMPLETED
 from weighbridge.cli.options import EACH, ONCE
 from weighbridge.settings import FIT, INFER, TRAIN, Setting
 
@@ -37,6 +39,11 @@ def _option(s: Setting) -> click.Option:
     if s.kind.metavar:
         metavar = "|".join(s.choices) or s.kind.metavar
         alone = EACH if s.name == "gpu" else ONCE if s.name in DEVICE else {}
-        return click.Option([s.name, s.flag, *s.flags], metavar=metavar, help=s.help, **alone)
+        known: dict[str, Any] = {}
+        if s.name in COMPLETED:
+            known["shell_complete"] = COMPLETED[s.name]
+        return click.Option(
+            [s.name, s.flag, *s.flags], metavar=metavar, help=s.help, **alone, **known
+        )
     plain = f"{s.flag}/--no-{s.flag[2:]}" if not s.flag.startswith("--no-") else s.flag
     return click.Option([s.name, plain, *s.flags], is_flag=True, default=None, help=s.help)

@@ -5,7 +5,12 @@ import json
 from weighbridge.fitted import Fit
 from weighbridge.render import Look, draw
 from weighbridge.view.fit import screen
+from weighbridge.view.records import Screen
 from weighbridge.wording import safe_json
+
+
+def _screen(found: Fit, look: Look) -> Screen:
+    return screen(found, lang=look.lang, unit=look.unit, details=look.details)
 
 
 def as_json(found: Fit) -> str:
@@ -18,12 +23,12 @@ def quiet(found: Fit) -> str:
 
 
 def human(found: Fit, look: Look = Look()) -> str:  # noqa: B008
-    return draw(screen(found, lang=look.lang, unit=look.unit), "human", look)
+    return draw(_screen(found, look), "human", look)
 
 
 def markdown(found: Fit, look: Look = Look()) -> str:  # noqa: B008
-    return draw(screen(found, lang=look.lang, unit=look.unit), "markdown", look)
+    return draw(_screen(found, look), "markdown", look)
 
 
 def html(found: Fit, look: Look = Look()) -> str:  # noqa: B008
-    return draw(screen(found, lang=look.lang, unit=look.unit), "html", look)
+    return draw(_screen(found, look), "html", look)

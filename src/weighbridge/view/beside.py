@@ -7,7 +7,8 @@ from weighbridge.report import Report
 from weighbridge.view.answer import mark
 from weighbridge.view.fit import flags, length, name
 from weighbridge.view.messages import Say, say
-from weighbridge.view.parts import parts
+from weighbridge.view.names import NAMES
+from weighbridge.view.parts import OTHER, parts
 from weighbridge.view.records import Cell, Column, Grid, Lines, Screen
 from weighbridge.view.shown import Shown, shown
 from weighbridge.view.sizes import Sizes, apart, sizes
@@ -110,10 +111,19 @@ def _signed(nbytes: int, size: Sizes) -> str:
 
 def _parts(told: Sequence[Shown], size: Sizes) -> Iterator[tuple[str, list[Cell]]]:
     """What fills each, by the order of the first that has it."""
-    found = [{p.key: p.nbytes for p in parts(s.phase)} if not s.split else {} for s in told]
-    keys = list(dict.fromkeys(key for own in found for key in own))
+    found = [{} if s.split else _sums(s) for s in told]
+    large = (p.key for s in told if not s.split for p in parts(s.phase))
+    keys = [key for key in dict.fromkeys(large) if key != OTHER]
     for key in keys[:PARTS]:
         yield told[0].say(key), [Cell(size.of(own[key]) if key in own else "") for own in found]
+
+
+def _sums(s: Shown) -> dict[str, int]:
+    """The bytes of every part of the fullest phase."""
+    found: dict[str, int] = {}
+    for c in s.phase.components:
+        found[NAMES[c.name]] = found.get(NAMES[c.name], 0) + c.bytes.expected
+    return found
 
 
 def _reach(told: Sequence[Shown], words: Say) -> Iterator[tuple[str, list[Cell]]]:

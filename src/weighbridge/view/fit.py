@@ -30,18 +30,23 @@ CODES: Mapping[str, str] = {
 }
 
 
-def screen(found: Fit, *, lang: str = "en", unit: str | None = None) -> Screen:
-    """The screen of one model on one kind of accelerator."""
+def screen(
+    found: Fit, *, lang: str = "en", unit: str | None = None, details: bool = False
+) -> Screen:
+    """The screen of one model on one kind of accelerator. `details`: what every change costs, and
+    not only those of the question that the exit code is about."""
     words = say(lang)
     table = _table(found, words, unit)
-    asides = tuple(b for b in (_reasons(found, words), _costs(found, words)) if b.lines)
-    sections: list[Section] = [(table,), *([asides] if asides else [])]
+    asides = tuple(
+        b for b in (_reasons(found, words), _costs(found, words, every=details)) if b.lines
+    )
+    codes = lines(_code(found, words), _next(found, words))
+    sections: list[Section] = [(table,), (codes,), *([asides] if asides else [])]
     if found.solved is not None:
         sections.insert(0, (Lines(tuple(_solved(found.solved, words))),))
     paste = tuple(_paste(found, words))
     if paste:
         sections.append(paste)
-    sections.append((lines(_code(found, words), _next(found, words)),))
     return Screen(
         title=_title(found, words, unit),
         sections=tuple(sections),
@@ -102,7 +107,8 @@ def _then(q: Question, words: Say, unit: str | None) -> Iterator[tuple[Cell, Cel
         told = words("reason.not_counted", what=printable("; ".join(missing))) if missing else ""
         yield Cell(""), Cell(told or words("fit.none"))
     for r in _kinds(q):
-        size = sizes(r.peak_bytes, unit).of(r.peak_bytes)
+        needs = r.peak_bytes if r.per_device is None else r.per_device.expected
+        size = sizes(needs, unit).of(needs)
         tokens = q.longest if r is q.remedies[0] else None
         fits = f" ({words('fit.context', tokens=f'{tokens:,}')})" if tokens else ""
         yield Cell(size, r.fits), Cell(printable(flags(r)) + fits)
@@ -130,10 +136,10 @@ def _reasons(found: Fit, words: Say) -> Lines:
     return lines(*(f"{', '.join(names)}: {reason}" for reason, names in told.items()))
 
 
-def _costs(found: Fit, words: Say) -> Lines:
-    """What the changes of the table cost, each once."""
+def _costs(found: Fit, words: Say, *, every: bool) -> Lines:
+    """What changes of the table cost, each once."""
     told: dict[str, None] = {}
-    for q in found.questions:
+    for q in found.questions if every else (found.asked,):
         for r in list(_kinds(q))[: 1 + (q is found.asked)]:
             told.setdefault(printable(f"{flags(r)}: {r.cost}"), None)
     return lines(*told, heading=words("fit.costs") if told else "")
@@ -186,7 +192,7 @@ def _next(found: Fit, words: Say) -> str:
     wanted = ["--max context", "--smallest gpu"]
     given = {found.solved.unknown} if found.solved is not None else set()
     tried = [text for text in wanted if text.split(" ")[1] not in given]
-    return words("fit.try", what=" · ".join([*tried, "--json", "--format markdown"]))
+    return words("fit.try", what=" · ".join([*tried, "--details", "--json"]))
 
 
 def _assumed(found: Fit) -> Iterator[str]:

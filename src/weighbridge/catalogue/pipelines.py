@@ -1,0 +1,57 @@
+"""Pipelines of diffusers that people ask for by name: a config for each of their parts."""
+
+import json
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+# Everyday name -> name of a pipeline; repositories as huggingface.co has them
+NAMES = {
+    "sd1.5": "sd-1.5",
+    "sd15": "sd-1.5",
+    "sd-v1.5": "sd-1.5",
+    "sd-v1-5": "sd-1.5",
+    "stable-diffusion": "sd-1.5",
+    "stable-diffusion-1.5": "sd-1.5",
+    "stable-diffusion-v1-5": "sd-1.5",
+    "sd2.1": "sd-2.1",
+    "sd21": "sd-2.1",
+    "stable-diffusion-2.1": "sd-2.1",
+    "stable-diffusion-2-1": "sd-2.1",
+    "sdxl-1.0": "sdxl",
+    "sdxl-base": "sdxl",
+    "sd-xl": "sdxl",
+    "stable-diffusion-xl": "sdxl",
+    "stable-diffusion-xl-base": "sdxl",
+    "stable-diffusion-xl-base-1.0": "sdxl",
+}
+
+
+class Pipeline(NamedTuple):
+    name: str
+    repo_id: str
+    parts: Mapping[str, Mapping[str, Any]]  # in the order of its model_index.json
+    source: str
+
+
+@cache
+def _pipelines() -> Mapping[str, Pipeline]:
+    with open(os.path.join(os.path.dirname(__file__), "pipelines.jsonl"), encoding="utf-8") as file:
+        found = [Pipeline(**json.loads(line)) for line in file]
+    return {pipeline.name: pipeline for pipeline in found}
+
+
+def names() -> list[str]:
+    return list(_pipelines())
+
+
+def find(text: str) -> Pipeline | None:
+    """The pipeline of that name, in any case and with blanks or underscores."""
+    typed = text.strip().lower().replace("_", "-").replace(" ", "-")
+    return _pipelines().get(NAMES.get(typed, typed))
+
+
+def of_repository(repo_id: str) -> Pipeline | None:
+    wanted = repo_id.lower()
+    return next((p for p in _pipelines().values() if p.repo_id.lower() == wanted), None)
