@@ -39,6 +39,7 @@ LATER: Mapping[Metric, float] = {
 WEAKER, MATRIX = 1.0, 0.1
 SINGLE = {"average": 0.0, "openllm": 0.0, "mmlu": 0.5}  # one task says less than many
 TASK = 0.6
+SMALL, LARGE = 0.1, 10  # percent: two decimals below, none above
 NOISY = ("gsm8k", "humaneval", "aime", "gpqa", "mbpp", "math-500", "arena-hard")
 UNITS: Mapping[Metric, str] = {
     "perplexity": "percent",
@@ -65,6 +66,17 @@ class Finding(NamedTuple):
     value: float
     baseline: float | None
     source: str
+
+    @property
+    def amount(self) -> str:
+        """The change to two figures or so."""
+        places = 3 if self.metric == "kl_divergence" else 2 if self.change < SMALL else 1
+        return f"{self.change:.{0 if self.change >= LARGE else places}f}"
+
+    @property
+    def task(self) -> str:
+        """The text without what stands beside it in brackets."""
+        return self.text.partition(" (")[0]
 
     def to_dict(self) -> dict[str, Any]:
         found = self._asdict()
