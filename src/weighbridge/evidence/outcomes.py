@@ -14,7 +14,7 @@ card: then it does not fit, whatever the rest.
     open      cannot say
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from weighbridge.prepared import Prepared, Serving, serving
 from weighbridge.report import Report
 from weighbridge.settings import read
 from weighbridge.settings.table import OF_LOAD
-from weighbridge.workload import Infer, Load, Train
+from weighbridge.workload import Load, Train
 
 By = Literal["case", "least", "weights"]
 SCHEMA = "weighbridge.outcomes/1"
@@ -215,39 +215,20 @@ def _verdict(report: Report) -> Verdict:
 
 def remedied(j: Answered) -> tuple[Remedy, ...]:
     """Changes after which it would fit, of what its source leaves open; the cheapest first."""
-    from weighbridge import remedies
-
-    case = j.case
-    workload, ask = _question(case, case.cards[0], j.by)
-    task = "load" if j.by == "weights" else case.task
-    asked = remedies.Case(
-        task=task,
-        workload=workload,
-        report=ask(workload),
-        ask=ask,
-        pinned=remedies.said(workload),
-    )
-    return remedies.search(asked)
+    return _asked(j.case, j.case.cards[0], j.by, remedies=True).remedies
 
 
-def _question(
-    case: Case, card: Mapping[str, Any], by: By
-) -> tuple[Load | Infer | Train, Callable[[Any], Report]]:
-    """What is asked, as a record, and who answers it."""
+def _asked(
+    case: Case, card: Mapping[str, Any], by: By = "case", *, remedies: bool = False
+) -> Report:
     own = _prepared(case.model)
-    if by == "weights":
-        return _loading(_held_as(case), card), own.load
-    if case.task == "load":
-        return _loading(case.setting, card), own.load
+    if by == "weights" or case.task == "load":
+        setting = _held_as(case) if by == "weights" else case.setting
+        return own.load(_loading(setting, card), remedies=remedies)
     if case.task == "train":
-        return _training(case, case.least if by == "least" else case.setting, card), own.train
-    asked = _serving(case, card)
-    return asked.workload, lambda w: own.serve(asked._replace(workload=w))
-
-
-def _asked(case: Case, card: Mapping[str, Any], by: By = "case") -> Report:
-    workload, ask = _question(case, card, by)
-    return ask(workload)
+        setting = case.least if by == "least" else case.setting
+        return own.train(_training(case, setting, card), remedies=remedies)
+    return own.serve(_serving(case, card), remedies=remedies)
 
 
 def _serving(case: Case, card: Mapping[str, Any]) -> Serving:
