@@ -9,6 +9,7 @@ from weighbridge.memory import LEVELS, Bytes, Component, Device, Exact, Phase, c
 
 if TYPE_CHECKING:
     from weighbridge.judged import HostVerdict, Price, Remedy, Verdict
+    from weighbridge.quantization.quality.lookup import Finding
 
 SCHEMA = "weighbridge.report/1"
 
@@ -40,6 +41,7 @@ class Row(NamedTuple):
     training_adam_pure_bytes: int | None
     basis: str  # "division" of all parameters alike, or "format": scales and exceptions counted
     left_alone: str = ""  # what the format keeps in the model's own dtype
+    quality: "Finding | None" = None  # None where no published figure is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +192,7 @@ def _row(r: Row) -> dict[str, Any]:
         "training_adam_pure_bytes": r.training_adam_pure_bytes,
         "basis": r.basis,
         "left_alone": r.left_alone,
+        "quality": None if r.quality is None else r.quality.to_dict(),
     }
 
 

@@ -19,6 +19,7 @@ from weighbridge.dtypes import DType
 from weighbridge.errors import UnsupportedError
 from weighbridge.kept import kept
 from weighbridge.model import Model, ModelPart
+from weighbridge.quantization.quality.lookup import Finding, published
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import USUAL, scheme, weighed
 from weighbridge.report import Row
@@ -89,10 +90,15 @@ def _table(model: Model, dtypes: Mapping[str, DType], major: int) -> Table:
     unavailable = {}
     for name in FORMATS:
         try:
-            rows.append(_format(parts, name, major))
+            rows.append(_format(parts, name, major)._replace(quality=_quality(model, name)))
         except UnsupportedError as error:
             unavailable[name] = str(error)
     return Table(tuple(rows), unavailable)
+
+
+def _quality(model: Model, form: str) -> Finding | None:
+    experts = model.active_parameters < model.parameters
+    return published(model.name, model.parameters, form, experts=experts)
 
 
 def _counted(part: ModelPart, dtype: DType) -> _Counted:

@@ -13,6 +13,7 @@ from weighbridge.remedies.case import Case, said
 
 __all__ = ["Case", "said", "search"]
 
+LENGTH = "context"  # what is told beside flags that are enough: the length was left to the engine
 MOST = 6  # remedies of one answer
 
 
@@ -25,7 +26,10 @@ def search(case: Case, *, most: int = MOST) -> tuple[Remedy, ...]:
     from weighbridge.remedies.sets import Search, flagged
 
     lacking = flagged(case)
-    if case.refused or any(r.fits == "yes" for r in lacking):
+    if case.refused:
         return lacking
+    enough = any(r.fits == "yes" for r in lacking)
     told = {r.flags for r in lacking}
-    return (*lacking, *(r for r in Search(case, most).run() if r.flags not in told))
+    found = Search(case, most, only=LENGTH if enough else None).run()
+    both = (*lacking, *(r for r in found if r.flags not in told))
+    return tuple(sorted(both, key=lambda r: r.fits != "yes"))

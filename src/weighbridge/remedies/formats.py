@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from weighbridge.remedies import prices
+from weighbridge.remedies import losses, prices
 from weighbridge.remedies.case import Case
 from weighbridge.remedies.moves import Move
 
@@ -61,7 +61,7 @@ def quantized(form: str, case: Case) -> Move:
     return Move(
         kind="quantization",
         change={"quantization": name},
-        cost=prices.figure(case.report.model.name, form) or prices.FORMATS[form],
+        cost=losses.cost(case.report.model, form),
         touches=WEIGHTS,
         leaves=least(form, case),
         keeps={"weights": (BITS[form] + 1) / width(case)},

@@ -6,16 +6,18 @@
     effort    5 for a checkpoint that must be made first, 6 for another program (assumed)
     money     60 for each doubling of the memory that is bought            (assumed)
 
-Points only put changes in an order; the words beside them say what was measured, and by whom.
+Points only put changes in an order; the words beside them say what was measured, and by whom. What
+formats cost stands in losses.py.
 """
 
 from collections.abc import Mapping
 from math import log2
 
 from weighbridge.judged import Price
+from weighbridge.remedies.losses import SLOWER, points
 from weighbridge.remedies.moves import Cost
 
-SLOWER, LOSS, PART, MADE, OTHER, DOUBLE = 1 / 5, 3.0, 1 / 2, 5.0, 6.0, 60.0
+PART, OTHER, DOUBLE = 1 / 2, 6.0, 60.0
 ON_HOST = {  # its flag, and percent slower where all of them are there (assumed)
     "experts": ("--n-cpu-moe", 150),
     "layers": ("--n-gpu-layers", 400),
@@ -23,56 +25,9 @@ ON_HOST = {  # its flag, and percent slower where all of them are there (assumed
 ACROSS = 800  # percent slower where all weights come from the host (assumed)
 AGAIN = 2.0  # each further change of a set: one more thing to keep in mind (assumed)
 
-GGUF = (
-    "github.com/ggerganov/llama.cpp@c392e50 examples/perplexity/README.md (Llama 3 8B, wikitext-2)"
-)
-BNB = "https://huggingface.co/blog/hf-bitsandbytes-integration"
-NF4 = "github.com/qwopqwop200/GPTQ-for-LLaMa@e985b70 README.md (LLaMA 7B, C4: 5.30, 16 bits 5.22)"
-AWQ = "https://arxiv.org/abs/2306.00978 table 4 (Llama 2 7B, wikitext-2: 5.60, 16 bits 5.47)"
-GPTQ = "github.com/qwopqwop200/GPTQ-for-LLaMa@e985b70 README.md (LLaMA 7B: 5.85, 16 bits 5.68)"
-FP8 = "https://docs.vllm.ai/en/latest/features/quantization/fp8/"
 ASSUMED = "assumed: no published figure"
 
 
-def _mixture(percent: float, gain: str) -> Cost:
-    return Cost(
-        price=Price(quality=LOSS * percent, effort=MADE),
-        words=f"perplexity {percent:g} % up{gain}",
-        source=GGUF,
-    )
-
-
-FORMATS: Mapping[str, Cost] = {  # of weights
-    "bnb-int8": Cost(
-        price=Price(quality=0.5, speed=20 * SLOWER),
-        words="8 bits: no loss to speak of, 15 to 23 % slower",
-        source=BNB,
-    ),
-    "nf4": Cost(
-        price=Price(quality=LOSS * 1.5, speed=10 * SLOWER),
-        words="4 bits: perplexity about 1.5 % up",
-        source=NF4,
-    ),
-    "awq-4bit-g128": Cost(
-        price=Price(quality=LOSS * 2.4, effort=MADE),
-        words="4 bits: perplexity about 2.4 % up; a checkpoint in AWQ is needed",
-        source=AWQ,
-    ),
-    "gptq-4bit-g128": Cost(
-        price=Price(quality=LOSS * 3.0, effort=MADE),
-        words="4 bits: perplexity about 3 % up; a checkpoint in GPTQ is needed",
-        source=GPTQ,
-    ),
-    "fp8-tensor": Cost(
-        price=Price(quality=1.0), words="8 bits: a loss that is hard to measure", source=FP8
-    ),
-    "Q8_0": _mixture(0.02, ""),
-    "Q6_K": _mixture(0.3, ""),
-    "Q5_K_M": _mixture(0.9, ""),
-    "Q4_K_M": _mixture(2.8, ""),
-    "Q3_K_M": _mixture(10.5, ": worse answers"),
-    "Q2_K": _mixture(56, ": much worse answers"),
-}
 CHANGES: Mapping[str, Cost] = {
     "16 bits": Cost(
         price=Price(quality=0.3),
@@ -93,11 +48,6 @@ CHANGES: Mapping[str, Cost] = {
         price=Price(quality=1.5),
         words="keys and values in 8 bits: a small loss",
         source="https://docs.vllm.ai/en/latest/features/quantization/quantized_kvcache/",
-    ),
-    "kv cache q8_0": Cost(
-        price=Price(quality=LOSS * 0.04),
-        words="keys and values in 8 bits: perplexity 0.04 % up",
-        source="github.com/ggml-org/llama.cpp/pull/7412 (Llama 3 8B: 6.2346, 6.2322 in 16 bits)",
     ),
     "llama.cpp": Cost(
         price=Price(effort=OTHER),
@@ -176,7 +126,7 @@ CHANGES: Mapping[str, Cost] = {
         source="https://arxiv.org/abs/2106.09685",
     ),
     "qlora": Cost(
-        price=Price(quality=LOSS * 1.5, speed=30 * SLOWER),
+        price=Price(quality=points("nf4"), speed=30 * SLOWER),
         words="the frozen base is in 4 bits: as good as 16 in the paper, and slower",
         source="https://arxiv.org/abs/2305.14314",
     ),
@@ -294,12 +244,3 @@ def together(costs: tuple[Cost, ...]) -> Cost:
         words="; ".join(dict.fromkeys(c.words for c in costs)),
         source="; ".join(dict.fromkeys(c.source for c in costs)),
     )
-
-
-def figure(model: str, form: str) -> Cost | None:
-    """The published loss of this very model in that format; None where none is known.
-
-    Figures by model family come with the tables of quality; until then a format has one price.
-    """
-    del model, form
-    return None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from weighbridge.remedies import formats, prices
+from weighbridge.remedies import formats, losses, prices
 from weighbridge.remedies.case import Case
 from weighbridge.remedies.formats import LLAMAS
 from weighbridge.remedies.moves import Move
@@ -71,7 +71,8 @@ def _cache(case: Case) -> Iterator[Move]:
         return
     if case.engine in SERVERS and not formats.suits("fp8-tensor", case):
         return
-    cost = prices.CHANGES["kv cache" if case.engine in SERVERS else "kv cache q8_0"]
+    model = case.report.model
+    cost = prices.CHANGES["kv cache"] if case.engine in SERVERS else losses.cache_in_q8(model)
     yield Move(kind="kv cache", change=change, cost=cost, touches=CACHE | {"activations"})
 
 
@@ -207,7 +208,7 @@ def _llama(form: str, case: Case) -> Move:
         kind="engine",
         apart=True,
         change={"engine": "llama.cpp", "quantization": form},
-        cost=prices.together((prices.CHANGES["llama.cpp"], prices.FORMATS[form])),
+        cost=prices.together((prices.CHANGES["llama.cpp"], losses.cost(case.report.model, form))),
         touches=ALL if form == formats.USUAL else EXPERTS | STEPS,
         keeps={"weights": (formats.BITS[form] + 1) / formats.width(case)},
         leaves=formats.least(form, case),

@@ -80,8 +80,8 @@ def changed(some: Iterable[Move]) -> Mapping[str, Any]:
 class Search:
     """A search over sets of changes, the cheapest first."""
 
-    def __init__(self, case: Case, most: int) -> None:
-        self.case, self.most = case, most
+    def __init__(self, case: Case, most: int, *, only: str | None = None) -> None:
+        self.case, self.most, self.only = case, most, only
         self.left = ASKS[case.task]
         self.good: list[Node] = []
         self.maybe: list[Node] = []
@@ -98,7 +98,7 @@ class Search:
             if self._done(points, larger=larger):
                 break
             self._tried(parent, added)
-        if len(self.good) <= FEW:
+        if len(self.good) <= FEW and self.only is None:
             self._hardware()
         chosen = tuple(self._chosen())
         return tuple(map(_remedy, (*chosen, *self._unsure(chosen))))
@@ -127,10 +127,12 @@ class Search:
         if len(node.moves) + len(added) >= DEPTH:
             return
         before = (*node.moves, *added)
-        if any(m.alone for m in before):
+        if any(m.alone for m in before) or (before and self.only is not None):
             return
         used = {m.kind for m in before}
         for move in node.case.kept("moves", lambda: tuple(moves(node.case))):
+            if self.only not in (None, move.kind):
+                continue
             if move.kind in used or (before and (move.alone or not _matters(node.case, move))):
                 continue
             if not added or not (move.apart or any(m.apart for m in added)):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 WIDE = 80  # columns that a headline and a bar take at most
 BAR = 40  # columns of a bar at most, and at least
 LEAST = 10
+NARROW = 60  # columns below which a grid leaves out no more: numbers are not cut short
 INDENT = "  "
 COLORS = {"yes": "bold green", "tight": "bold yellow", "no": "bold red", "unknown": "bold yellow"}
 TONES = {"": "", "strong": "bold", "dim": "dim"}
@@ -199,7 +200,7 @@ def _kept(block: Grid, rows: Sequence[Sequence[tuple[str, str]]], page: Page) ->
         needed = sum(_needed(block.columns[i], [r[i][0] for r in rows]) for i in shown)
         if not block.columns[last].rank or block.wide:
             return shown
-        if needed + len(INDENT) * (len(shown) + 1) <= page.width:
+        if needed + len(INDENT) * (len(shown) + 1) <= max(page.width, NARROW):
             return shown
         shown.remove(last)
 

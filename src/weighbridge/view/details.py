@@ -1,6 +1,7 @@
 """`--details`: every component, level and phase, the device, and all that follows from them."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from weighbridge.memory import LEVELS, Component, compared
 from weighbridge.report import Row
@@ -8,10 +9,14 @@ from weighbridge.units import human
 from weighbridge.view import facts
 from weighbridge.view.facts import span
 from weighbridge.view.phases import phase_name
+from weighbridge.view.quality import short
 from weighbridge.view.records import Cell, Column, Grid, Section, lines
 from weighbridge.view.records import row as cells
 from weighbridge.view.shown import Shown
 from weighbridge.wording import printable
+
+if TYPE_CHECKING:
+    from weighbridge.quantization.quality.lookup import Finding
 
 LEVEL = {"allocated": "level.allocated", "reserved": "level.reserved", "driver": "level.driver"}
 DIVISIONS, FORMATS = "division", "format"  # bases of rows
@@ -117,17 +122,20 @@ def _table(s: Shown, rows: list[Row], basis: str) -> Grid:
     """Every format of the load table."""
     key = "details.divisions" if basis == DIVISIONS else "details.formats"
     keys = ("head.format", "head.largest_layer", "head.total", "head.adam", "head.adam_pure")
-    heads = tuple(Column(s.say(k), right=bool(i)) for i, k in enumerate(keys))
-    told = tuple(
-        cells(
-            r.dtype,
-            human(r.largest_layer_bytes, s.unit),
-            human(r.total_bytes, s.unit),
-            *(_maybe(s, n) for n in (r.training_adam_bytes, r.training_adam_pure_bytes)),
-        )
-        for r in rows
-    )
-    return Grid(heads, told, s.say(key), wide=True)
+    heads = [Column(s.say(k), right=bool(i)) for i, k in enumerate(keys)]
+    if any(r.quality for r in rows):
+        heads.append(Column(s.say("head.quality")))
+    told = tuple(cells(*tuple(_row(s, r))[: len(heads)]) for r in rows)
+    return Grid(tuple(heads), told, s.say(key), wide=True)
+
+
+def _row(s: Shown, r: Row) -> Iterator[str]:
+    yield r.dtype
+    yield human(r.largest_layer_bytes, s.unit)
+    yield human(r.total_bytes, s.unit)
+    yield _maybe(s, r.training_adam_bytes)
+    yield _maybe(s, r.training_adam_pure_bytes)
+    yield short(s.say, r.quality)
 
 
 def _maybe(s: Shown, nbytes: int | None) -> str:
@@ -148,3 +156,16 @@ def left_alone(s: Shown) -> Grid | None:
         Column(s.say("head.left_alone"), folds=True),
     )
     return Grid(heads, rows, s.say("explain.left_alone"))
+
+
+def quality_sources(s: Shown) -> Grid | None:
+    """Where the published figures of each format are printed."""
+    found = tuple(cells(r.dtype, _published(r.quality)) for r in s.report.table if r.quality)
+    heads = (Column(s.say("head.format")), Column(s.say("head.source"), folds=True))
+    return Grid(heads, found, s.say("explain.quality")) if found else None
+
+
+def _published(found: "Finding") -> str:
+    """The text, the way of making and the page of a figure."""
+    told = (found.text, found.under, found.caution, found.source)
+    return printable(" · ".join(filter(None, told)))

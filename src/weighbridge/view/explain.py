@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from weighbridge.units import human
-from weighbridge.view.details import left_alone
+from weighbridge.view.details import left_alone, quality_sources
 from weighbridge.view.phases import phase_name
 from weighbridge.view.records import Block, Cell, Column, Grid
 from weighbridge.view.records import row as cells
@@ -13,9 +13,9 @@ from weighbridge.wording import printable
 
 def sections(s: Shown) -> Iterator[tuple[Block, ...]]:
     yield (_arithmetic(s),)
-    kept = left_alone(s)
-    if kept is not None:
-        yield (kept,)
+    for grid in (left_alone(s), quality_sources(s)):
+        if grid is not None:
+            yield (grid,)
 
 
 def _arithmetic(s: Shown) -> Grid:

@@ -7,6 +7,7 @@ from weighbridge.report import Report, Row
 from weighbridge.units import human_count
 from weighbridge.view.answer import about, mark
 from weighbridge.view.known import why
+from weighbridge.view.quality import short
 from weighbridge.view.records import Cell, Column, Grid, Lines, Mark, Note, Section, lines
 from weighbridge.view.records import row as cells
 from weighbridge.view.shown import Shown
@@ -105,6 +106,7 @@ def _table(s: Shown, rows: list[Row], heading: str) -> Grid:
     asked, v = form(s.report), _judged(s.report)
     most = max((r.total_bytes for r in rows), default=0)
     unit = sizes(most, s.unit)._replace(decimals=FINEST)  # formats of four bits are close together
+    known = any(r.quality for r in s.report.table)
 
     def told(r: Row) -> tuple[Cell, ...]:
         sign: Mark | None = None
@@ -115,7 +117,9 @@ def _table(s: Shown, rows: list[Row], heading: str) -> Grid:
         elif r.dtype in peaks:
             then = peaks[r.dtype]
             sign, on_card = then.fits, s.sizes.of((then.per_device or s.peak).expected)
-            which = printable(then.cost)
+            which = "" if r.quality else printable(then.cost)
+        if not which and known and r.basis == "format":
+            which = short(s.say, r.quality)
         own = (unit.of(r.total_bytes), *(_facts(r, unit) if v is None else (on_card,)))
         return cells(r.dtype, *own, which, mark=sign)
 
@@ -124,7 +128,7 @@ def _table(s: Shown, rows: list[Row], heading: str) -> Grid:
         Column(s.say("head.format")),
         Column(s.say("head.weights"), right=True),
         *(Column(s.say(key), right=True, rank=v is None) for key in keys),
-        Column("", folds=True, rank=2),
+        Column(s.say("head.quality") if known else "", folds=True, rank=2),
     )
     left = len(s.report.table) - len(rows)
     title = s.say(heading, left=left)

@@ -1,0 +1,143 @@
+"""What a format costs in quality: in words, from published figures, and in points for the order.
+
+Words are about the model that was asked, or about the nearest of its family (the figure says which
+model it was measured on). Points are the same for every model: figures of different pages cannot
+put formats in an order, so each has those of one model, which is assumed to stand for others.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import NamedTuple
+
+from weighbridge.judged import Price
+from weighbridge.quantization.quality.lookup import Finding, published
+from weighbridge.remedies.moves import Cost
+from weighbridge.report import ModelFacts
+
+POINTS = 3.0  # for each percent by which perplexity rises (assumed: the exchange)
+SLOWER = 1 / 5  # points for each percent
+MADE = 5.0  # for a checkpoint that must be made first
+WORSE = {30: ": much worse answers", 10: ": worse answers"}  # from so many percent on (assumed)
+BNB = "https://huggingface.co/blog/hf-bitsandbytes-integration"
+FP8 = "https://docs.vllm.ai/en/latest/features/quantization/fp8/"
+
+
+class Known(NamedTuple):
+    """What is said of a format whatever the model. `model` and its parameters are those whose
+    figure orders it; "" where `points` are assumed."""
+
+    bits: str = ""
+    model: str = ""
+    parameters: int = 0
+    points: float = 0.0
+    slower: float = 0.0  # percent
+    made: float = 0.0
+    words: str = ""
+    otherwise: str = ""  # without a figure of its own
+    source: str = ""
+
+
+GGUF = Known(model="llama-3-8b", parameters=8_030_261_248, made=MADE)
+LLAMA = 6_738_415_616  # parameters of LLaMA 7B and Llama 2 7B
+FORMATS: Mapping[str, Known] = {
+    "bnb-int8": Known(
+        bits="8 bits",
+        points=0.5,
+        slower=20,
+        words="15 to 23 % slower",
+        otherwise="no loss to speak of",
+        source=BNB,
+    ),
+    "nf4": Known(bits="4 bits", model="llama-7b", parameters=LLAMA, slower=10),
+    "awq-4bit-g128": Known(
+        bits="4 bits",
+        model="llama-2-7b",
+        parameters=LLAMA,
+        made=MADE,
+        words="a checkpoint in AWQ is needed",
+    ),
+    "gptq-4bit-g128": Known(
+        bits="4 bits",
+        model="llama-7b",
+        parameters=LLAMA,
+        made=MADE,
+        words="a checkpoint in GPTQ is needed",
+    ),
+    "fp8-tensor": Known(
+        bits="8 bits", points=1.0, otherwise="a loss that is hard to measure", source=FP8
+    ),
+    **dict.fromkeys(("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"), GGUF),
+}
+
+
+def cost(model: ModelFacts, form: str) -> Cost:
+    """What it costs to have the weights of this model in that format."""
+    known, found = FORMATS[form], of_model(model, form)
+    quality, source = _told(known, form, found)
+    bits = f"{known.bits}: " if known.bits else ""
+    return Cost(
+        price=Price(quality=points(form), speed=known.slower * SLOWER, effort=known.made),
+        words="; ".join(filter(None, (f"{bits}{quality}", known.words))),
+        source=" ".join(dict.fromkeys(filter(None, (source, known.source)))),
+    )
+
+
+def of_model(model: ModelFacts, form: str, of: str = "weights") -> Finding | None:
+    """The published figure of this model, or of the nearest."""
+    experts = model.active_parameters < model.parameters
+    return published(model.name, model.parameters, form, experts=experts, of=of)
+
+
+def points(form: str) -> float:
+    """The price of a format in quality."""
+    known = FORMATS[form]
+    found = _ordering(known.model, known.parameters, form)
+    return known.points if found is None else POINTS * found.change
+
+
+@cache
+def _ordering(model: str, parameters: int, form: str, of: str = "weights") -> Finding | None:
+    return published(model, parameters, form, of=of) if model else None
+
+
+def _told(known: Known, form: str, found: Finding | None) -> tuple[str, str]:
+    """In words, and where that is written."""
+    if found is not None:
+        return words(found), found.source
+    if known.otherwise:
+        return known.otherwise, ""
+    other = _ordering(known.model, known.parameters, form)
+    return _unknown(other)
+
+
+def _unknown(other: Finding | None) -> tuple[str, str]:
+    told = "no published figure of this model is known"
+    if other is None:
+        return told, ""
+    alone = words(other._replace(near="model"))
+    return f"{told} ({other.measured_on}: {alone})", other.source
+
+
+def words(found: Finding) -> str:
+    """A figure as part of a sentence."""
+    where = "" if found.near == "model" else f" on {found.measured_on}"
+    if not found.change:
+        return f"no measurable loss{where}"
+    if found.metric == "kl_divergence":
+        return f"KL divergence {found.amount}{where}"
+    if found.metric == "accuracy":
+        return f"accuracy {found.amount} % down ({found.task}){where}"
+    per = " by word" if found.metric == "word_perplexity" else ""
+    worse = next((w for least, w in WORSE.items() if found.change >= least), "")
+    return f"perplexity{per} {found.amount} % up{where}{worse}"
+
+
+def cache_in_q8(model: ModelFacts) -> Cost:
+    """Keys and values in llama.cpp's 8 bits."""
+    found = of_model(model, "q8_0", "kv cache")
+    ordering = _ordering(GGUF.model, GGUF.parameters, "q8_0", "kv cache")
+    told, source = (words(found), found.source) if found else _unknown(ordering)
+    quality = POINTS * ordering.change if ordering else 0.0
+    return Cost(
+        price=Price(quality=quality), words=f"keys and values in 8 bits: {told}", source=source
+    )
