@@ -294,14 +294,7 @@ def _offloads(case: Case) -> Iterator[Move]:
     ):
         if change:
             cost = prices.CHANGES[name]
-            yield Move(
-                kind="offload",
-                change=change,
-                cost=cost,
-                touches=ALL,
-                keeps=AWAY[name],
-                leaves=dict.fromkeys(SAVED, NEARLY),
-            )
+            yield Move(kind="offload", change=change, cost=cost, touches=ALL, keeps=AWAY[name])
 
 
 def _offloadable(case: Case, shard: str) -> bool:
