@@ -14,7 +14,9 @@ from weighbridge.render import Look, draw
 from weighbridge.render.drawing import cells
 from weighbridge.render.fit import html, human, markdown
 from weighbridge.view import beside, rank
+from weighbridge.view.costs import brief
 from weighbridge.view.fit import screen
+from weighbridge.view.messages import say
 from weighbridge.view.records import Paste
 
 KEPT = Path(__file__).parent / "screens"
@@ -67,12 +69,53 @@ def test_no_line_is_wider_than_the_terminal(name, width):
 @pytest.mark.parametrize("name", ASKED)
 def test_every_question_is_answered_within_its_rows(name):
     found = answer(name)
-    first = human(found).partition("Exit")[0]
+    first = human(found).partition("Exit code")[0]
     for sign, fits in (("✓", "yes"), ("✗", "no")):
         if any(q.fits == fits for q in found.questions):
             assert sign in first
     code = {"yes": 0, "no": 1, "unknown": 4}[found.fits]
-    assert f"Exit {code}: " in human(found)
+    assert f"Exit code {code}: " in human(found)
+
+
+@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_verdict_stands_above_the_table(name, lang):
+    found, words = answer(name), say(lang)
+    verdict = {"yes": "verdict.yes", "no": "verdict.no", "unknown": "verdict.unknown"}
+    first = human(found, Look(lang=lang)).split("\n\n")[1]
+    assert words(verdict[found.fits]) in first
+
+
+def test_full_training_that_no_method_saves_names_the_cards_that_do():
+    found = answer("fit-llama-on-a-3060")
+    there = found.question("train").elsewhere
+    assert there is not None
+    assert there.fits == "yes"
+    again = weighbridge.train("llama-3.1-8b", **there.change)
+    assert again.verdict.fits == "yes"
+    assert again.verdict.per_device.expected == there.peak_bytes
+    number = there.change["gpu"].partition(":")[2]
+    assert f"about {number} x H100 with fsdp2" in " ".join(human(found).split())
+    fewer = {**there.change, "gpu": f"h100-sxm:{int(number) - 1}"}
+    assert weighbridge.train("llama-3.1-8b", **fewer).verdict.fits != "yes"
+
+
+def test_cards_elsewhere_leave_alone_what_was_asked():
+    found = weighbridge.fit("llama-3.1-8b", gpu="3060", shard="ddp", **{"for": "train"})
+    assert found.question("train").elsewhere is None
+
+
+def test_every_change_says_what_it_costs_in_a_few_words():
+    words = say("en")
+    for name in ASKED:
+        for q in answer(name).questions:
+            for r in q.remedies:
+                told = brief(words, r)
+                assert 1 <= len(told.split()) <= 8, r
+                if r.price.money:
+                    assert "card" in told
+                if r.price.quality == r.price.speed == r.price.scope == r.price.money == 0:
+                    assert told == ("another program" if "engine" in r.change else "free")
 
 
 def test_a_notebook_shows_it():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge._version import __version__
-from weighbridge.report import ModelFacts, Report
+from weighbridge.report import ModelFacts, Report, as_dict
 
 if TYPE_CHECKING:
     from weighbridge.judged import Remedy, Verdict
@@ -55,6 +55,7 @@ class Question:
     reason: str = ""
     tokens: int | None = None  # the length that it is about; None where the model reads no text
     longest: int | None = None  # tokens of the longest context: as asked, or after the first remedy
+    elsewhere: "Remedy | None" = None  # the large cards that it takes, where none of these will do
 
     @property
     def task(self) -> str:
@@ -76,6 +77,15 @@ class Question:
     def fits(self) -> Answer:
         return "unknown" if self.verdict is None else self.verdict.fits
 
+    @property
+    def helped(self) -> bool:
+        """Whether a change is enough that leaves the method and the cards as they are."""
+        bought = (r.price is not None and r.price.money for r in self.remedies)
+        return any(
+            r.fits == "yes" and "method" not in r.change and not dear
+            for r, dear in zip(self.remedies, bought, strict=True)
+        )
+
     def to_dict(self, accelerator: Accelerator) -> dict[str, Any]:
         report = None if self.report is None else self.report.to_dict()
         found = None if report is None else report["verdict"]
@@ -86,6 +96,7 @@ class Question:
             "report": report,
             "remedies": [] if report is None else report["remedies"],
             "largest_context": self.longest,
+            "elsewhere": None if self.elsewhere is None else as_dict(self.elsewhere),
         }
 
 

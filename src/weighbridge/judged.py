@@ -7,6 +7,7 @@ from typing import Any, Literal
 from weighbridge.memory import Basis, Bytes
 
 Answer = Literal["yes", "no", "unknown"]
+A_POINT = 5  # percent slower that one point of a price stands for (assumed)
 SURE: Mapping[Answer, float] = {"yes": 1.0, "no": 0.0}  # the share that fits
 
 
@@ -88,6 +89,11 @@ class Price:
     def points(self) -> float:
         """Everything together: the cheapest change is named first."""
         return self.quality + self.speed + self.scope + self.effort + self.money
+
+    @property
+    def slower(self) -> float:
+        """Percent slower."""
+        return self.speed * A_POINT
 
     def no_less(self, other: "Price") -> bool:
         """Whether it costs as much or more than `other`, in every kind."""

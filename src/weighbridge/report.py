@@ -89,7 +89,7 @@ class Report:
             "derived": dict(self.derived),
             "table": [_row(r) for r in self.table],
             "verdict": None if self.verdict is None else _verdict(self.verdict),
-            "remedies": [_remedy(r) for r in self.remedies],
+            "remedies": [as_dict(r) for r in self.remedies],
             "warnings": list(self.warnings),
         }
 
@@ -196,7 +196,7 @@ def _row(r: Row) -> dict[str, Any]:
     }
 
 
-def _remedy(r: "Remedy") -> dict[str, Any]:
+def as_dict(r: "Remedy") -> dict[str, Any]:
     return {
         "change": dict(r.change),
         "peak_bytes": r.peak_bytes,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError, WeighbridgeError
 from weighbridge.fitted import NAMES, Accelerator, Fit, Question
-from weighbridge.fitting.asking import DEVICE, Asked, workload
+from weighbridge.fitting.asking import DEVICE, PLAIN, Asked, workload
 from weighbridge.report import Report
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _told(asker: Asker, a: Asked, name: str) -> Told:
     try:
         w = workload(name, a, engine)
         report = answered(asker, w, remedies=True, pinned=a.pinned - DEVICES)
-        return Told(_question(asker, name, w, report))
+        return Told(_elsewhere(asker, a, w, _question(asker, name, w, report)))
     except REFUSED as error:
         if name == a.about and isinstance(error, UsageError) and _answers_plainly(asker, a, name):
             raise
@@ -132,6 +132,17 @@ def _question(asker: Asker, name: str, w: Any, report: Report) -> Question:
     tokens = report.workload.get("seq_len" if report.task == "train" else "context")
     longest = _longest(asker, w, report)
     return Question(name=name, report=report, tokens=tokens, longest=longest)
+
+
+def _elsewhere(asker: Asker, a: Asked, w: Any, q: Question) -> Question:
+    """With the number of large cards, where plain weights are trained and these have no room."""
+    if q.name not in PLAIN or q.fits == "yes" or q.helped or q.report is None:
+        return q
+    if q.name == "lora" and q.remedies:
+        return q
+    from weighbridge.fitting.sharded import sharded
+
+    return replace(q, elsewhere=sharded(asker, w, q.report, a.pinned))
 
 
 def reads_text(model: "Model") -> bool:

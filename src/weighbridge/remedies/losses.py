@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
-from weighbridge.judged import Price
+from weighbridge.judged import A_POINT, Price
 from weighbridge.quantization.quality.lookup import Finding, published
 from weighbridge.remedies.moves import Cost
 from weighbridge.report import ModelFacts
 
 POINTS = 3.0  # for each percent by which perplexity rises (assumed: the exchange)
-SLOWER = 1 / 5  # points for each percent
+SLOWER = 1 / A_POINT  # points for each percent
 MADE = 5.0  # for a checkpoint that must be made first
 WORSE = {30: ": much worse answers", 10: ": worse answers"}  # from so many percent on (assumed)
 BNB = "https://huggingface.co/blog/hf-bitsandbytes-integration"

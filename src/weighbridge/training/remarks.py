@@ -52,7 +52,7 @@ def _upcast(p: Plan) -> str:
     if form is None:
         return ""
     if p.base.upcast != "none":
-        return f"{CASTS[p.base.upcast]}; scripts without that call: --kbit-upcast none"
+        return f"{CASTS[p.base.upcast]}; without that call: --kbit-upcast none"
     if p.base.asked_upcast not in (None, "none"):
         return (
             f"--kbit-upcast {p.base.asked_upcast} changes nothing: PEFT leaves {form.name} as it is"
@@ -134,8 +134,8 @@ def _version(p: Plan) -> str:
 
 
 CASTS = {
-    "peft": "what is not packed is taken as cast to float32, and hidden states with it, as PEFT's "
-    "prepare_model_for_kbit_training does it",
+    "peft": "QLoRA: weights that are not packed, and hidden states, count in float32, as PEFT's "
+    "prepare_model_for_kbit_training leaves them",
     "trl": "norms are taken as cast to float32, and what follows them with it, embedding and head "
     "as bfloat16, as TRL's peft_module_casting_to_bf16 leaves them",
     "norms": "norms are taken as cast to float32, and what follows them with it, as TRL 0.25's "

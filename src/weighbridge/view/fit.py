@@ -5,15 +5,15 @@ from itertools import islice
 
 from weighbridge.fitted import Fit, Question, Solved
 from weighbridge.judged import Remedy
-from weighbridge.units import KIB, human_count
-from weighbridge.view.answer import mark
+from weighbridge.units import GIB, KIB, human_count
+from weighbridge.view.answer import VERDICTS, mark
+from weighbridge.view.costs import brief
 from weighbridge.view.messages import Say, say
 from weighbridge.view.records import (
     Cell,
     Column,
     Grid,
     Lines,
-    Note,
     Paste,
     Screen,
     Section,
@@ -33,27 +33,24 @@ CODES: Mapping[str, str] = {
 def screen(
     found: Fit, *, lang: str = "en", unit: str | None = None, details: bool = False
 ) -> Screen:
-    """The screen of one model on one kind of accelerator. `details`: what every change costs, and
-    not only those of the question that the exit code is about."""
+    """The screen of one model on one kind of accelerator. `details`: all that is known of what
+    changes cost."""
     words = say(lang)
     table = _table(found, words, unit)
-    asides = tuple(
-        b for b in (_reasons(found, words), _costs(found, words, every=details)) if b.lines
-    )
+    asides = [_reasons(found, words), *([_costs(found, words)] if details else [])]
     codes = lines(_code(found, words), _next(found, words))
-    sections: list[Section] = [(table,), (codes,), *([asides] if asides else [])]
-    if found.solved is not None:
-        sections.insert(0, (Lines(tuple(_solved(found.solved, words))),))
+    told = tuple(b for b in asides if b.lines)
+    solved = () if found.solved is None else tuple(_solved(found.solved, words))
+    first: Section = (Lines((*solved, _answer(found, words, unit))),)
     paste = tuple(_paste(found, words))
-    if paste:
-        sections.append(paste)
+    sections = [s for s in (first, (table,), told, paste, (codes,)) if s]
     return Screen(
         title=_title(found, words, unit),
         sections=tuple(sections),
         footer=(words("fit.assumes", what=" · ".join(_assumed(found))),),
         warnings=tuple(printable(redacted(line)) for line in found.warnings),
         lang=lang,
-        brief=(*sections[0], Note(_code(found, words))),
+        brief=(*first, table),
     )
 
 
@@ -69,49 +66,105 @@ def _title(found: Fit, words: Say, unit: str | None) -> str:
     )
 
 
+def _answer(found: Fit, words: Say, unit: str | None) -> Cell:
+    """Whether it fits, of the question that the exit code is about."""
+    q, v = found.asked, found.asked.verdict
+    about = name(q, words)
+    if v is None:
+        return Cell(words("fit.answer.none", question=about), "unknown")
+    needs, left = v.per_device.expected, abs(v.margin_bytes)
+    size = sizes(needs, unit)
+    key = "margin.spare" if v.margin_bytes >= 0 else "margin.short"
+    own = size if left < GIB or size.unit == "GiB" else sizes(left, unit)
+    margin = words(key, size=apart(own, left).of(left))
+    verdict = words(VERDICTS[mark(v)])
+    needed = size.of(needs)
+    told = words("fit.answer", question=about, verdict=verdict, needs=needed, margin=margin)
+    return Cell(told, mark(v))
+
+
 def _table(found: Fit, words: Say, unit: str | None) -> Grid:
     columns = (
         Column(),
         Column(words("fit.head.asked")),
         Column(words("fit.head.margin"), right=True, rank=1),
         Column(),
-        Column(words("fit.head.then"), folds=True),
+        Column(folds=True),
     )
-    rows = [row for q in found.questions for row in _rows(q, words, unit, also=q is found.asked)]
+    rows = [row for q in found.questions for row in _rows(q, found, words, unit)]
+    if any(row[-1].text for row in rows):
+        columns = (*columns[:-1], Column(words("fit.head.then"), folds=True))
     return Grid(columns, tuple(rows))
 
 
-def _rows(q: Question, words: Say, unit: str | None, *, also: bool) -> Iterator[tuple[Cell, ...]]:
+def _rows(q: Question, found: Fit, words: Say, unit: str | None) -> Iterator[tuple[Cell, ...]]:
     label = Cell(name(q, words))
     if q.report is None or q.verdict is None:
         yield label, Cell("", "unknown"), Cell(""), Cell(""), Cell(words("fit.below"))
         return
     v = q.verdict
     needs = sizes(v.per_device.expected, unit)
-    spare = apart(sizes(abs(v.margin_bytes), unit), v.margin_bytes)
-    sign = "-" if v.margin_bytes < 0 else "+"
     asked = Cell(needs.of(v.per_device.expected), mark(v))
-    then = [*_then(q, words, unit)]
-    yield label, asked, Cell(sign + spare.of(abs(v.margin_bytes))), *then[0]
-    for other in then[1 : 1 + also]:
+    then = [*_then(q, found, words, unit)]
+    yield label, asked, Cell(_spare(v.margin_bytes, found, unit)), *then[0]
+    for other in then[1 : 1 + (q is found.asked)]:
         yield Cell(""), Cell(""), Cell(""), *other
 
 
-def _then(q: Question, words: Say, unit: str | None) -> Iterator[tuple[Cell, Cell]]:
+def _spare(nbytes: int, found: Fit, unit: str | None) -> str:
+    """What is left, or lacking; its unit is that of its neighbours where all have the same."""
+    all_of_them = [q.verdict.per_device.expected for q in found.questions if q.verdict is not None]
+    spare = apart(sizes(max(abs(nbytes), GIB), unit), nbytes)
+    sign = "-" if nbytes < 0 else "+"
+    bare = min(all_of_them) >= GIB
+    return sign + (spare.bare if bare else spare.of)(abs(nbytes))
+
+
+def _then(q: Question, found: Fit, words: Say, unit: str | None) -> Iterator[tuple[Cell, Cell]]:
     """What would make it fit, the cheapest first, and one of another kind; how far it goes where
     it fits as asked."""
     if q.fits == "yes":
         yield Cell(""), Cell(words("fit.fits", tokens=f"{q.longest:,}") if q.longest else "")
-    elif not q.remedies:
+        return
+    if q.elsewhere is not None and not q.helped:
+        yield Cell(""), Cell(_elsewhere(q, q.elsewhere, found, words))
+        return
+    if not q.remedies:
         missing = q.report.derived.get("not_counted") if q.report is not None else None
         told = words("reason.not_counted", what=printable("; ".join(missing))) if missing else ""
         yield Cell(""), Cell(told or words("fit.none"))
     for r in _kinds(q):
-        needs = r.peak_bytes if r.per_device is None else r.per_device.expected
-        size = sizes(needs, unit).of(needs)
-        tokens = q.longest if r is q.remedies[0] else None
-        fits = f" ({words('fit.context', tokens=f'{tokens:,}')})" if tokens else ""
-        yield Cell(size, r.fits), Cell(printable(flags(r)) + fits)
+        yield _change(q, r, found, words, unit)
+
+
+def _change(q: Question, r: Remedy, found: Fit, words: Say, unit: str | None) -> tuple[Cell, Cell]:
+    """What it takes after a change, the change, and what that costs."""
+    needs = r.peak_bytes if r.per_device is None else r.per_device.expected
+    size = Cell(sizes(needs, unit).of(needs), r.fits)
+    if _is_row_below(q, r, found):
+        return size, Cell(words("fit.qlora.below"))
+    tokens = q.longest if r is q.remedies[0] else None
+    told = [flags(r), brief(words, r)]
+    told += [words("fit.context", tokens=f"{tokens:,}")] if tokens else []
+    return size, Cell(printable(" · ".join(filter(None, told))))
+
+
+def _is_row_below(q: Question, r: Remedy, found: Fit) -> bool:
+    """Whether a change of LoRA is what the row of QLoRA says."""
+    below = found.question("qlora").remedies[:1] if q.name == "lora" else ()
+    method = {"method": "qlora"}
+    return any({**method, **other.change} == {**r.change} for other in below)
+
+
+def _elsewhere(q: Question, r: Remedy, found: Fit, words: Say) -> str:
+    """No card like these will do: how many large ones."""
+    count = found.accelerator.count
+    gpu, _, number = str(r.change["gpu"]).partition(":")
+    key = "fit.elsewhere.one" if count == 1 else "fit.elsewhere.many"
+    told = words(key, count=count, number=number or "1", card=gpu.partition("-")[0].upper())
+    return told + (
+        words("fit.elsewhere.with", shard=r.change["shard"]) if "shard" in r.change else ""
+    )
 
 
 def _kinds(q: Question) -> Iterator[Remedy]:
@@ -136,11 +189,11 @@ def _reasons(found: Fit, words: Say) -> Lines:
     return lines(*(f"{', '.join(names)}: {reason}" for reason, names in told.items()))
 
 
-def _costs(found: Fit, words: Say, *, every: bool) -> Lines:
+def _costs(found: Fit, words: Say) -> Lines:
     """What changes of the table cost, each once."""
     told: dict[str, None] = {}
-    for q in found.questions if every else (found.asked,):
-        for r in list(_kinds(q))[: 1 + (q is found.asked)]:
+    for q in found.questions:
+        for r in _kinds(q):
             told.setdefault(printable(f"{flags(r)}: {r.cost}"), None)
     return lines(*told, heading=words("fit.costs") if told else "")
 
@@ -174,11 +227,14 @@ def _paste(found: Fit, words: Say) -> Iterator[Paste]:
     """What runs the question that the exit code is about, after its cheapest change."""
     first = next(iter(found.asked.remedies), None)
     text = None if first is None else first.paste
+    heading = words("paste.run")
+    if first is not None:
+        heading = words("paste.change", flags=printable(flags(first)))
     if found.fits == "yes" and found.asked.report is not None:
         text = found.asked.report.derived.get("launch")
     if text:
         language = "python" if "import " in text or "(" in text.split(" ")[0] else "sh"
-        yield Paste(words("paste.run"), printable(text), language)  # type: ignore[arg-type]
+        yield Paste(heading, printable(text), language)  # type: ignore[arg-type]
 
 
 def _code(found: Fit, words: Say) -> str:
