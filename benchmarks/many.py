@@ -46,7 +46,9 @@ def mixed() -> list[dict[str, Any]]:
 def run(bench: Bench) -> Iterator[str]:
     some, every = bench.folder / "mixed.jsonl", bench.folder / "every.jsonl"
     some.write_text("\n".join(map(json.dumps, mixed())))
-    asked = ({"task": t, "model": n, "workload": w} for n in names() for t, w in FIVE)
+    asked = (
+        {"task": t, "model": n, "workload": w, "remedies": False} for n in names() for t, w in FIVE
+    )
     every.write_text("\n".join(map(json.dumps, asked)))
     commands = [
         bench.weighbridge(MIXED, "run", str(some), expect="parameters"),

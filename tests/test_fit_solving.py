@@ -73,7 +73,7 @@ def test_so_many_users_fit_and_one_more_does_not(unknown, engine, context):
         ("batch", "train", "batch_size", {"gpu": "a100-80gb:2", "shard": "fsdp2"}),
         ("seq-len", "qlora", "seq_len", {"gpu": "t4"}),
         ("seq-len", "train", "seq_len", {"gpu": "4090"}),
-        ("lora-r", "lora", "lora_r", {"gpu": "t4", "seq_len": 512}),
+        ("lora-r", "lora", "lora_r", {"gpu": "t4", "seq_len": 640}),
     ],
 )
 def test_what_training_takes_at_most(unknown, about, setting, asked):

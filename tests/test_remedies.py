@@ -389,3 +389,9 @@ def test_a_command_keeps_its_own_flags():
     for remedy in report.remedies:
         assert "context" not in remedy.change
         assert "--max-model-len 8192" in remedy.paste or remedy.note
+
+
+def test_nobody_adds_a_second_computer():
+    """A Mac that is too small becomes a larger Mac, not two."""
+    found = weighbridge.load("qwen3-30b-a3b", gpu="m3-max-64gb")
+    assert [r.flags for r in found.remedies] == ["--gpu m4-max-128gb"]

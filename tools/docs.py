@@ -19,10 +19,11 @@ from weighbridge.accelerators.rules import KEPT, RULES
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family
 from weighbridge.arch.table import FAMILIES
-from weighbridge.cli.gpus import HEAD, row
 from weighbridge.cli.menu import COMMANDS, menu
 from weighbridge.quantization.schemes import NAMES, scheme
 from weighbridge.units import human_count
+from weighbridge.view.gpus import screen
+from weighbridge.view.records import Grid
 
 DOCS = Path(__file__).parent.parent / "docs"
 NOTE = "<!-- written by tools/docs.py -->\n"
@@ -91,6 +92,21 @@ ranks of training) is held by the card that has least; llama.cpp deals layers by
 Kernels are taken to be those of the card with least. Cards of two makers are refused: no program
 that we know splits a model over both.
 
+`weighbridge gpus` lists them, with filters and an order:
+
+```sh
+weighbridge gpus --bf16 --min-memory 24GiB --sort memory   # sold with 24 GB or more
+weighbridge gpus --fp8 --nvlink --vendor nvidia
+weighbridge gpus --fp4 --format markdown
+```
+
+*computes in* follows from the architecture by rule: NVIDIA's compute capability (bf16 from 8.0, fp8
+from 8.9, fp4 from 10.0, int8 from 6.1), AMD's gfx name, the generation of the others; the pages are
+named in `src/weighbridge/accelerators/abilities.py`. A blank is "not known"; a filter leaves such
+parts out. Bandwidth stands only where a page that we read prints it. NVLink is what the board has:
+through switches, by a bridge, or wired directly. Years of release are unverified: they order the
+list (`--sort year`) and are no figure.
+
 `read` figures were printed by a tool on such a part (the source is in `weighbridge gpus --json`).
 All others are `assumed`: an interval that holds every published reading of its kind. Old drivers
 show less (A100 40536 MiB, V100 32510): trust a live reading more than this table.
@@ -124,10 +140,16 @@ def gpus() -> Iterator[str]:
     sizes = "; ".join(f"up to {gib} GiB {low} to {high} MiB" for gib, low, high in KEPT[:-1])
     yield f"\nWhat NVIDIA's driver keeps: {sizes}; above {KEPT[-1][1]} to {KEPT[-1][2]} MiB.\n"
     yield f"## {len(parts())} parts\n"
-    yield f"| {' | '.join((*HEAD, 'also'))} |"
-    yield "| --- |" + " ---: |" * (len(HEAD) - 2) + " --- | --- |"
-    for part in parts().values():
-        yield f"| {' | '.join((*row(part), ', '.join(part.aliases)))} |"
+    page = screen(list(parts().values()), [], full=True)
+    table = next(block for block in page.blocks if isinstance(block, Grid))
+    yield f"| {' | '.join((*(column.head for column in table.columns), 'also'))} |"
+    yield (
+        "| --- |"
+        + "".join(" ---: |" if c.right else " --- |" for c in table.columns[1:])
+        + " --- |"
+    )
+    for part, cells in zip(parts().values(), table.rows, strict=True):
+        yield f"| {' | '.join((*(cell.text for cell in cells), ', '.join(part.aliases)))} |"
     yield f"\n## {len(instances())} machines of clouds\n"
     yield "| name | provider | devices |\n| --- | --- | --- |"
     for i in instances().values():

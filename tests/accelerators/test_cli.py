@@ -146,9 +146,8 @@ def test_gpus_as_json():
 
 def test_gpus_for_people_and_pages():
     text = weighbridge("gpus", "4090").stdout
-    assert text.splitlines()[0].split()[:2] == ["name", "sold"]
-    assert "23.99 GiB" in text
-    assert "23.52-23.65 GiB" in text
+    assert text.splitlines()[2].split()[:2] == ["name", "sold"]
+    assert "23.5 GiB" in text
     page = weighbridge("gpus", "h200", "--format", "markdown").stdout
     assert "| H200 SXM 141GB | 141 GB | 140.40 GiB |" in page
     assert "| p5en.48xlarge | AWS | 8 x H200 SXM 141GB |" in page

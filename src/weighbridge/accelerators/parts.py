@@ -3,8 +3,9 @@
 parts.jsonl holds what of a chip decides kernels (chips.py), and memory that was read somewhere, in
 MiB as [low, expected, high]: `read` on such a part, or `assumed` from a sibling on the same board,
 of which 0.985 to 1.005 is taken (one part under other drivers reads 0.986 to 1 of today's figure).
-What it lacks is an interval of rules.py. instances.jsonl holds machines that clouds rent: a part
-and a count.
+What it lacks is an interval of rules.py. Bandwidth has its source; `nvlink` is what the board's
+product page says; `year` is unverified, and only puts parts in an order. instances.jsonl holds
+machines that clouds rent: a part and a count.
 """
 
 import json
@@ -20,6 +21,7 @@ from weighbridge.accelerators.chips import ASSUMED, CAPABILITIES, Chip
 from weighbridge.memory import Basis, Bytes
 from weighbridge.units import MIB
 
+Link = Literal["switch", "bridge", "direct"]  # between cards of a machine
 Stack = Literal["cuda", "hip", "own"]
 # By vendor; "" is a device of a given size
 STACKS: Mapping[str, Stack] = {"NVIDIA": "cuda", "": "cuda", "AMD": "hip"}
@@ -56,6 +58,9 @@ class Part:
     slices: Mapping[str, int]  # MiB that were read in a MIG slice
     context: tuple[int, str] | None  # MiB that a CUDA context took, and where it was read
     chip: Chip | None = None  # None where its multiprocessors are not known, as those of a slice
+    bandwidth: tuple[float, str] | None = None  # GB/s of its memory, and where that was read
+    nvlink: Link | None = None
+    year: int | None = None  # of release; unverified
 
     @property
     def stack(self) -> Stack:
@@ -78,6 +83,9 @@ class Part:
         context = None
         if self.context:
             context = {"bytes": self.context[0] * MIB, "source": self.context[1]}
+        bandwidth = None
+        if self.bandwidth:
+            bandwidth = {"gb_per_second": self.bandwidth[0], "source": self.bandwidth[1]}
         return {
             "id": self.id,
             "name": self.name,
@@ -92,6 +100,9 @@ class Part:
             "visible_bytes": self.visible.to_dict(),
             "mig": list(self.mig),
             "context": context,
+            "bandwidth": bandwidth,
+            "nvlink": self.nvlink,
+            "released": None if self.year is None else {"year": self.year, "basis": "unverified"},
         }
 
 
@@ -150,6 +161,9 @@ def _part(record: Mapping[str, Any]) -> Part:
         slices=record.get("slices", {}),
         context=tuple(record["context"].values()) if "context" in record else None,
         chip=_chip(record),
+        bandwidth=tuple(record["bandwidth"].values()) if "bandwidth" in record else None,
+        nvlink=record.get("nvlink"),
+        year=record.get("year"),
     )
 
 

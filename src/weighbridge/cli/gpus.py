@@ -1,101 +1,106 @@
 """weighbridge gpus [PATTERN]"""
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.cli.options import FORMS, output_form
+from weighbridge.cli.options import SCREENS, output_form, writable
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.parts import Figure, Instance, Part
+    from weighbridge.accelerators.parts import Instance, Part
 
 SCHEMA = "weighbridge.gpus/1"
-HEAD = ("name", "sold as", "driver shows", "a process can have", "basis")
+TYPES = ("bf16", "fp8", "fp4", "int8")
+SORTS = ("memory", "name", "bandwidth", "year")
+
+
+def _filters(command: Callable[..., None]) -> Callable[..., None]:
+    for name in reversed(TYPES):
+        option = click.option(f"--{name}", is_flag=True, help=f"Only those with units for {name}.")
+        command = option(command)
+    return command
 
 
 @click.command()
 @click.argument("pattern", default="")
-@click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
+@_filters
+@click.option("--nvlink", is_flag=True, help="Only those with NVLink between cards.")
+@click.option("--min-memory", metavar="SIZE", help="Only those sold with so much: 24GiB.")
+@click.option(
+    "--vendor", metavar="NAME", help="Only those of a maker: nvidia, amd, apple, intel..."
+)
+@click.option("--sort", type=click.Choice(SORTS), help="Default: as in the catalogue.")
+@click.option("--details", is_flag=True, help="Both ends of each figure, and its basis.")
+@click.option("--lang", type=click.Choice(["en", "zh"]), help="Default: that of LANG.")
+@click.option("--format", "form", type=click.Choice(SCREENS), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option("-q", "--quiet", is_flag=True, help="Ids only.")
-def gpus(pattern: str, form: str, as_json: bool, quiet: bool) -> None:
-    """The accelerator catalogue: what each is sold as, what its driver shows, what is left.
+def gpus(pattern: str, form: str, as_json: bool, quiet: bool, **chosen: Any) -> None:
+    """The accelerator catalogue: memory, what each computes in, and how cards are linked.
 
-    PATTERN is part of a name, of a maker or of a cloud's machine. `read` figures were printed by a
-    tool on such a part; `assumed` ones are intervals.
+    PATTERN is part of a name, of a maker or of a cloud's machine. `usable` is what a process surely
+    has. With --details `read` figures were printed by a tool on such a part; `assumed` ones are
+    intervals.
 
     \b
     weighbridge gpus 4090
-    weighbridge gpus apple
+    weighbridge gpus --bf16 --min-memory 24GiB --sort memory
+    weighbridge gpus --fp8 --nvlink --vendor nvidia
     weighbridge gpus --json | jq -r '.gpus[].id'
     """
+    form = output_form(form, as_json=as_json, quiet=quiet)
+    found, machines = _found(pattern, chosen)
+    if form == "json":
+        click.echo(_json(found, machines))
+    elif form == "quiet":
+        click.echo("\n".join([*(p.id for p in found), *(i.id for i in machines)]))
+    else:
+        _show(found, machines, form, chosen)
+
+
+def _found(pattern: str, chosen: Mapping[str, Any]) -> "tuple[Sequence[Part], Sequence[Instance]]":
+    """What is asked for. Raises NotFoundError where that is nothing."""
+    from weighbridge.accelerators.choosing import Wanted, kept, ordered
     from weighbridge.accelerators.names import search
     from weighbridge.errors import NotFoundError
+    from weighbridge.units import parse_size
 
-    found, machines = search(pattern)
-    if not found and not machines:
+    least = chosen["min_memory"]
+    wanted = Wanted(
+        types=tuple(name for name in TYPES if chosen[name]),
+        nvlink=chosen["nvlink"],
+        memory=0 if least is None else parse_size(least),
+        vendor=chosen["vendor"] or "",
+    )
+    named, machines = search(pattern)
+    found, rented = kept(named, machines, wanted)
+    if found or rented:
+        return ordered(found, chosen["sort"]), rented
+    if not named and not machines:
         raise NotFoundError(
             f"no accelerator matches {pattern!r}; `weighbridge gpus` lists them all, and "
             "--gpu-memory 24GiB takes a size"
         )
-    form = output_form(form, as_json=as_json, quiet=quiet)
-    if form == "json":
-        body = {
-            "schema": SCHEMA,
-            "gpus": [p.to_dict() for p in found],
-            "instances": [i.to_dict() for i in machines],
-        }
-        click.echo(json.dumps(body, indent=2, ensure_ascii=False))
-        return
-    click.echo("\n".join(LINES[form](found, machines)))
+    raise NotFoundError("no accelerator that we know of has all that; leave a filter out")
 
 
-def row(part: "Part") -> tuple[str, str, str, str, str]:
-    return (
-        part.name,
-        f"{part.marketed_gb} GB",
-        _gib(part.total),
-        _gib(part.visible),
-        part.visible.basis,
-    )
+def _json(found: "Sequence[Part]", machines: "Sequence[Instance]") -> str:
+    from weighbridge.accelerators.abilities import abilities
+
+    told = [{**p.to_dict(), "computes_in": dict(abilities(p))} for p in found]
+    body = {"schema": SCHEMA, "gpus": told, "instances": [i.to_dict() for i in machines]}
+    return json.dumps(body, indent=2, ensure_ascii=False)
 
 
-def _gib(figure: "Figure") -> str:
-    low, high = (f"{nbytes / (1 << 30):.2f}" for nbytes in figure.bytes[::2])
-    return f"{low} GiB" if low == high else f"{low}-{high} GiB"
+def _show(
+    found: "Sequence[Part]", machines: "Sequence[Instance]", form: str, chosen: Mapping[str, Any]
+) -> None:
+    from weighbridge.cli.options import look_of
+    from weighbridge.render import draw
+    from weighbridge.view.gpus import screen
 
-
-def _ids(found: "Sequence[Part]", machines: "Sequence[Instance]") -> Iterator[str]:
-    yield from (p.id for p in found)
-    yield from (i.id for i in machines)
-
-
-def _columns(found: "Sequence[Part]", machines: "Sequence[Instance]") -> Iterator[str]:
-    rows = [row(p) for p in found]
-    if rows:
-        widths = [max(len(line[i]) for line in (HEAD, *rows)) for i in range(len(HEAD))]
-        for line in (HEAD, *rows):
-            yield "  ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)).rstrip()
-    if rows and machines:
-        yield ""
-    yield from (f"{i.name} ({i.provider}) is {_devices(i)}" for i in machines)
-
-
-def _devices(machine: "Instance") -> str:
-    from weighbridge.accelerators.parts import parts
-
-    return f"{machine.count} x {parts()[machine.part].name}"
-
-
-def _markdown(found: "Sequence[Part]", machines: "Sequence[Instance]") -> Iterator[str]:
-    yield f"| {' | '.join(HEAD)} |"
-    yield "| --- |" + " ---: |" * (len(HEAD) - 2) + " --- |"
-    yield from (f"| {' | '.join(row(p))} |" for p in found)
-    if machines:
-        yield "\n| machine | provider | devices |\n| --- | --- | --- |"
-        yield from (f"| {i.name} | {i.provider} | {_devices(i)} |" for i in machines)
-
-
-LINES = {"quiet": _ids, "human": _columns, "markdown": _markdown}
+    look = look_of({"unit": None, "details": False, "explain": False, "lang": chosen["lang"]}, form)
+    page = screen(found, machines, look.lang, full=chosen["details"] or form != "human")
+    click.echo(writable(draw(page, form, look)), nl=False, color=look.color)

@@ -44,7 +44,13 @@ from weighbridge.settings import LOAD
 @source_options
 @output_options
 @chart_option
-def load(models: tuple[str, ...], **settings: Any) -> int:
+@click.option(
+    "--chart-of",
+    type=click.Choice(["memory", "quality"]),
+    default="memory",
+    help="What --chart draws: memory, or published losses of quality against size.",
+)
+def load(models: tuple[str, ...], chart_of: str, **settings: Any) -> int:
     """What the weights of MODEL take in each format, and what loading them allocates.
 
     MODEL is a catalogue name, a Hub id (org/name, org/name@revision, org/name:Q4_K_M), a URL,
@@ -54,6 +60,7 @@ def load(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge load llama-3.1-70b --explain
     weighbridge load Qwen/Qwen3-8B --quantization nf4
     weighbridge load llama-3.1-70b --gpu '2x RTX 4090' --check
+    weighbridge load llama-3.1-8b --chart quality.svg --chart-of quality
     weighbridge load ./config.json --json | jq .model.parameters
     """
     from weighbridge import api
@@ -64,6 +71,9 @@ def load(models: tuple[str, ...], **settings: Any) -> int:
     )
     chart, look, check = chart_file(settings), look_of(settings, form), settings.pop("check")
     judges(settings, check=check)
+    if chart_of == "quality":
+        _draw_quality(models, chart, settings, look.lang)
+        chart = None
     found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, LOAD)
     if len(found) > 1:
         reports = asked(found, source_of(settings), "load", remedies=form == "json")
@@ -75,3 +85,17 @@ def load(models: tuple[str, ...], **settings: Any) -> int:
     show(report, form, look)
     draw_reports(chart, [report], look)
     return exit_code(report, check=check)
+
+
+def _draw_quality(
+    models: tuple[str, ...], chart: str | None, settings: dict[str, Any], lang: str
+) -> None:
+    """Before the answer is told: where nothing is published, that is the answer."""
+    from weighbridge import api
+    from weighbridge.cli.chart import draw
+    from weighbridge.cli.quality import figure
+
+    if chart is None or len(models) > 1:
+        raise click.UsageError("--chart-of quality draws one model: load MODEL --chart FILE.svg")
+    origin = {name: settings[name] for name in SOURCE}
+    draw(chart, figure(api.prepare(models[0], **origin), settings, lang))

@@ -1,13 +1,13 @@
 """weighbridge models [PATTERN]"""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from weighbridge.cli.completion import engine_names, format_names, gpu_names
-from weighbridge.cli.options import FORMS, output_form
+from weighbridge.cli.options import FORMS, output_form, writable
 
 if TYPE_CHECKING:
     from weighbridge.catalogue import Entry
@@ -81,7 +81,10 @@ def models(
         body = {"schema": "weighbridge.models/1", "models": [m.to_dict() for m in found]}
         click.echo(json.dumps(body, indent=2))
         return
-    click.echo("\n".join(LINES[form](found)))
+    if form == "quiet":
+        click.echo("\n".join(m.name for m in found))
+    else:
+        _show(found, form)
 
 
 def _ranked(names: list[str], form: str, output: str | None, card: dict[str, Any]) -> None:
@@ -102,21 +105,10 @@ def _ranked(names: list[str], form: str, output: str | None, card: dict[str, Any
     told(ranking, form, Look(lang=language(), width=columns()), output)
 
 
-def _names(found: "Sequence[Entry]") -> Iterator[str]:
-    return (m.name for m in found)
+def _show(found: "Sequence[Entry]", form: str) -> None:
+    from weighbridge.cli.options import look_of
+    from weighbridge.render import draw
+    from weighbridge.view.models import screen
 
-
-def _columns(found: "Sequence[Entry]") -> Iterator[str]:
-    width = max(len(m.name) for m in found)
-    for m in found:
-        yield f"{m.name:<{width}}  {m.model_type:<18}  {m.repo_id}".rstrip()
-
-
-def _markdown(found: "Sequence[Entry]") -> Iterator[str]:
-    yield "| name | type | Hub id |"
-    yield "| --- | --- | --- |"
-    for m in found:
-        yield f"| {m.name} | {m.model_type} | {m.repo_id} |"
-
-
-LINES = {"quiet": _names, "human": _columns, "markdown": _markdown}
+    look = look_of({"unit": None, "details": False, "explain": False, "lang": None}, form)
+    click.echo(writable(draw(screen(found, look.lang), form, look)), nl=False, color=look.color)

@@ -1,5 +1,6 @@
 """`train`: what a training run takes, by phase, by the rules of one framework."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from weighbridge.memory import Device, Phase
 from weighbridge.model import Model
 from weighbridge.report import Report
 from weighbridge.training import frameworks, paged
-from weighbridge.training.answer import Answer, answer
+from weighbridge.training.answer import Answer, answer, runs_of
 from weighbridge.training.plan import USUAL_LENGTH, Plan, plan
 from weighbridge.training.remarks import remarks
+from weighbridge.training.run import Runs
 from weighbridge.training.unpacked import unpacked
 from weighbridge.workload import Infer, Train
 
@@ -37,13 +39,14 @@ def train(model: Model, w: Train) -> Report:
     number, said = version(kind, w.engine_version)
     budget = w.budget()
     asked, p = _planned(model, w, number, budget)
-    found = answer(p, budget)
+    stages = runs_of(p)
+    found = answer(p, budget, runs=stages)
     if w.exact:
         found = exact.trained(asked, w, p, found)
     like = bounds.TRACED if w.exact else _runs(asked, p)
     found = replace(found, devices=_widened(found, p, budget, like))
     if budget is not None and not w.exact:
-        found = _given_back(found, p, budget, like)
+        found = _given_back(found, p, budget, like, stages)
     missing = () if w.exact else uncounted.of_training(asked)
     judged = None
     if budget is not None:
@@ -69,7 +72,9 @@ def train(model: Model, w: Train) -> Report:
     )
 
 
-def _given_back(found: Answer, p: Plan, budget: "Budget", like: bounds.Runs) -> Answer:
+def _given_back(
+    found: Answer, p: Plan, budget: "Budget", like: bounds.Runs, stages: Sequence[Runs]
+) -> Answer:
     """torch gives blocks that nothing lives in back to the driver before it gives up. Where it is
     open whether the run fits, it is run again with only what all else surely leaves of the card:
     if it comes to its end there, it fits."""
@@ -81,7 +86,7 @@ def _given_back(found: Answer, p: Plan, budget: "Budget", like: bounds.Runs) -> 
     )
     if most <= 0:
         return found
-    again = answer(p, budget, most)
+    again = answer(p, budget, most, stages)
     again = replace(again, devices=_widened(again, p, budget, like))
     return again if verdicts.serving(again.devices, budget).fits == "yes" else found
 

@@ -14,7 +14,12 @@ LADDERS: Mapping[str, tuple[str, ...]] = {
         *("geforce-rtx-5090", "l40s", "a100-sxm4-80gb", "h200-sxm-141gb", "b200-sxm-180gb"),
     ),
     "AMD": ("instinct-mi210", "instinct-mi300x", "instinct-mi325x", "instinct-mi355x"),
+    "Apple": (
+        *("m4-24gb", "m4-pro-48gb", "m4-max-64gb"),
+        *("m4-max-128gb", "m3-ultra-256gb", "m3-ultra-512gb"),
+    ),
 }
+ALONE = frozenset(("Apple",))  # makers whose device is a whole computer: nobody adds another
 COUNTS = (2, 4, 8, 16, 32, 64)
 MACHINE = 8  # devices of one machine (assumed)
 ALL = frozenset(("*",))
@@ -63,6 +68,8 @@ def _more(case: Case) -> Iterator[Move]:
     here = case.part
     assert here is not None
     assert case.budget is not None
+    if here.vendor in ALONE:
+        return
     need, room = _needed(case), case.budget.usable.expected
     most = max(MACHINE, 4 * case.count)
     for count in COUNTS:

@@ -1,6 +1,6 @@
 """A run in the words of the report: devices, effective settings, what follows from them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from weighbridge.memory import Device
 from weighbridge.training.host import on_host
 from weighbridge.training.phases import beside, phases
 from weighbridge.training.plan import Plan
-from weighbridge.training.run import Run, run
+from weighbridge.training.run import Run, Runs
 from weighbridge.training.sizes import followed
 
 if TYPE_CHECKING:
@@ -30,13 +30,16 @@ class Answer:
     warnings: tuple[str, ...] = ()
 
 
-def answer(p: Plan, budget: "Budget | None", most: int | None = None) -> Answer:
-    """`most` is what the allocator can have of a device; by default all that the card has."""
+def answer(
+    p: Plan, budget: "Budget | None", most: int | None = None, runs: Sequence[Runs] | None = None
+) -> Answer:
+    """`most` is what the allocator can have of a device; by default all that the card has. `runs`
+    are those of an answer before with the same plan."""
     most = capacity(p, budget) if most is None else most
     count = p.sharding.pipeline
     flights = [min(count - i, p.accumulation) + 1 for i in range(count)]
     followed(p.subject.body, p.subject.model.reference, flights)
-    stages = [run(p, most, stage) for stage in range(count)]
+    stages = [run.within(most) for run in (runs or runs_of(p))]
     found = max(stages, key=lambda run: max(run.reserved.values()))
     return Answer(
         devices=(*_devices(p, stages), on_host(p, found)),
@@ -45,6 +48,11 @@ def answer(p: Plan, budget: "Budget | None", most: int | None = None) -> Answer:
         derived=_derived(p, found),
         warnings=tuple(_warnings(p, found)),
     )
+
+
+def runs_of(p: Plan) -> tuple[Runs, ...]:
+    """One for each stage of a pipeline, not run yet."""
+    return tuple(Runs(p, stage) for stage in range(p.sharding.pipeline))
 
 
 def _devices(p: Plan, stages: list[Run]) -> Iterator[Device]:

@@ -71,14 +71,44 @@ def run(p: Plan, capacity: int | None = None, stage: int = 0, *, splices: bool =
     """One rank of a stage. `capacity` is what the allocator can have of the card: cached blocks go
     back to the driver there. Where tensors alone are more, the run is shown without an end.
     `splices`: few layers of each kind are walked, where the others repeat them."""
-    with _uncollected():
-        try:
-            return _bounded(p, capacity, stage, Splices() if splices else None)
-        except UnlikeError:
-            count = depth(p.subject.body)
-            if count > LAYERS:
-                raise unrepeated(p.subject.model.reference, count) from None
-            return _bounded(p, capacity, stage, None)
+    return Runs(p, stage, splices=splices).within(capacity)
+
+
+class Runs:
+    """One rank of a stage, run within one capacity after another. What it takes without an end is
+    found once, and so is what layers of a kind do."""
+
+    def __init__(self, p: Plan, stage: int = 0, *, splices: bool = True) -> None:
+        self._p, self._stage = p, stage
+        self._splices = Splices() if splices else None
+        self._free: Run | None = None
+
+    def within(self, capacity: int | None) -> Run:
+        with _uncollected():
+            try:
+                return self._bounded(capacity)
+            except UnlikeError:
+                count = depth(self._p.subject.body)
+                if count > LAYERS:
+                    raise unrepeated(self._p.subject.model.reference, count) from None
+                self._splices = self._free = None
+                return self._bounded(capacity)
+
+    def _bounded(self, capacity: int | None) -> Run:
+        if self._free is None:
+            self._free = self._run(None)
+        found = self._free
+        if capacity is None or max(x.allocated for x in found.moments.values()) > capacity:
+            return found
+        if max(found.reserved.values()) > capacity:
+            try:
+                found = self._run(capacity)
+            except OutOfMemoryError:
+                return found
+        return replace(found, bounded=True)
+
+    def _run(self, capacity: int | None) -> Run:
+        return _run(self._p, capacity, self._stage, self._splices)
 
 
 @contextmanager
@@ -92,19 +122,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
-
-
-def _bounded(p: Plan, capacity: int | None, stage: int, splices: Splices | None) -> Run:
-    found = _run(p, None, stage, splices)
-    if capacity is None or max(x.allocated for x in found.moments.values()) > capacity:
-        return found
-    if max(found.reserved.values()) > capacity:
-        try:
-            found = _run(p, capacity, stage, splices)
-        except OutOfMemoryError:
-            return found
-    found.bounded = True
-    return found
 
 
 def _run(p: Plan, capacity: int | None, stage: int, splices: Splices | None) -> Run:

@@ -10,18 +10,20 @@ it, which is counted to it. Requests are of equal length, so that no mask is nee
 Source: transformers 4.30 to 5.23, generation/utils.py (`generate`, `_sample`).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import replace
 from itertools import count, islice
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from weighbridge.arch.body import Body
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.activations import Heap, Held, Peak
 from weighbridge.engines.serving import Answer, Point, Probe, Subject
 from weighbridge.engines.serving import Held as Serving
 from weighbridge.engines.transformers import derived, units
 from weighbridge.engines.transformers.forward import (
+    Layers,
     Stage,
     grow,
     growth,
@@ -69,11 +71,26 @@ def probe(subject: Subject, w: Infer, budget: "Budget") -> Probe:
 
     def held(at: Point) -> Serving:
         s, p, _ = _planned(replace(subject, context=at.context), at.of(w), budget)
-        each = enumerate(loaded(s, p))
-        kinds = [list(_numbers(_phases(s, p, on), budget.of(i).low)) for i, on in each]
-        return Serving(len(kinds), kinds)
+        found: dict[Hashable, list[list[Part]]] = {}
+        kinds = []
+        for i, on in enumerate(loaded(s, p)):
+            room = budget.of(i).low
+            alike = room, on.held, _layers(s.body, on)
+            if alike not in found:
+                found[alike] = list(_numbers(_phases(s, p, on), room))
+            kinds.append(found[alike])
+        return Serving(len(kinds), kinds if budget.mixed else list(found.values()))
 
     return held
+
+
+def _layers(body: Body, on: Loaded) -> Hashable:
+    """What a device's share of the layers is told from another one's by: their kinds, in order,
+    and whether it has the first and the last. The deepest models are dealt to a hundred devices,
+    and most of these have the like."""
+    start, end = on.share.start, on.share.end
+    kinds = kept(body, ("kinds",), lambda: Layers.found(body.blocks).kinds)
+    return start == 0, end == len(kinds), kinds[start:end]
 
 
 def _numbers(phases: Iterable[Phase], room: int) -> Iterator[list[Part]]:
@@ -101,7 +118,9 @@ def _phases(subject: Subject, p: Plan, on: Loaded) -> Iterator[Phase]:
     layers = (on.share.start, on.share.end)
     facts = (p.prompt, p.context, p.new, p.logits_kept, p.devices, *p.items.items(), p.pixels)
     steps = kept(
-        subject.body, (*layers, *facts), lambda: Walked(lambda: peaks(subject, p, *layers))
+        subject.body,
+        (_layers(subject.body, on), *facts),
+        lambda: Walked(lambda: peaks(subject, p, *layers)),
     )
     return phases(p, holding(subject, p, on), steps)
 

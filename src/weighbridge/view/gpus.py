@@ -1,0 +1,83 @@
+"""The accelerator catalogue on a screen: a row a part, and the machines that clouds rent."""
+
+from collections.abc import Iterator, Sequence
+
+from weighbridge.accelerators.abilities import abilities
+from weighbridge.accelerators.parts import Figure, Instance, Part, parts
+from weighbridge.units import GIB
+from weighbridge.view.messages import Say, say
+from weighbridge.view.records import Block, Cell, Column, Grid, Screen, row
+
+
+def screen(
+    found: Sequence[Part], machines: Sequence[Instance], lang: str = "en", *, full: bool = False
+) -> Screen:
+    """`full` has both ends of each figure, and where it comes from."""
+    words = say(lang)
+    blocks = tuple(_blocks(found, machines, words, full=full))
+    return Screen(
+        title=words.some("gpus.title.one", "gpus.title", len(found)),
+        sections=tuple((block,) for block in blocks),
+        footer=(words("gpus.footer"),),
+        lang=lang,
+    )
+
+
+def _blocks(
+    found: Sequence[Part], machines: Sequence[Instance], words: Say, *, full: bool
+) -> Iterator[Block]:
+    if found:
+        columns = _heads(words, full=full)
+        yield Grid(columns, tuple(tuple(_row(p, words, full=full)) for p in found))
+    if machines:
+        heads = ("gpus.machine", "gpus.provider", "gpus.devices")
+        rows = tuple(row(i.name, i.provider, _devices(i)) for i in machines)
+        yield Grid(tuple(Column(words(key)) for key in heads), rows, words("gpus.machines"))
+
+
+def _heads(words: Say, *, full: bool) -> tuple[Column, ...]:
+    return (
+        Column(words("gpus.name"), folds=not full),
+        Column(words("gpus.sold"), right=True, rank=0 if full else 3),
+        Column(words("gpus.driver"), right=True, rank=0 if full else 5),
+        Column(words("gpus.left" if full else "gpus.left.short"), right=True),
+        Column(words("gpus.compute"), rank=0 if full else 1),
+        Column(words("gpus.types")),
+        Column(words("gpus.bandwidth"), right=True, rank=0 if full else 4),
+        Column(words("gpus.link"), rank=0 if full else 2),
+        *((Column(words("gpus.basis")),) if full else ()),
+    )
+
+
+def _row(part: Part, words: Say, *, full: bool) -> Iterator[Cell]:
+    size = _both if full else _least
+    yield Cell(part.name)
+    yield Cell(f"{part.marketed_gb} GB")
+    yield Cell(size(part.total))
+    yield Cell(size(part.visible))
+    yield Cell(part.compute_capability or "")
+    yield Cell(types(part) or words("gpus.unknown"))
+    yield Cell(f"{part.bandwidth[0]:,.0f} GB/s" if part.bandwidth else "")
+    yield Cell(words(f"gpus.{part.nvlink}") if part.nvlink else "")
+    if full:
+        yield Cell(part.visible.basis)
+
+
+def types(part: Part) -> str:
+    """Below 16 bits, and bfloat16; "-" of a part that is known to have none, "" where none is."""
+    known = abilities(part)
+    told = " ".join(name for name, has in known.items() if has)
+    return told or ("" if None in known.values() else "-")
+
+
+def _least(figure: Figure) -> str:
+    return f"{figure.bytes.low / GIB:,.1f} GiB"
+
+
+def _both(figure: Figure) -> str:
+    low, high = (f"{nbytes / GIB:.2f}" for nbytes in figure.bytes[::2])
+    return f"{low} GiB" if low == high else f"{low}-{high} GiB"
+
+
+def _devices(machine: Instance) -> str:
+    return f"{machine.count} x {parts()[machine.part].name}"
