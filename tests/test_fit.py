@@ -148,3 +148,20 @@ def test_no_module_takes_the_place_of_the_function(module):
     code = f"import {module}, weighbridge; weighbridge.fit('qwen3-0.6b', gpu='4090')"
     code += "; from weighbridge import fit; assert callable(fit) and fit is weighbridge.fit"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_what_several_questions_need_is_answered_once(monkeypatch):
+    from weighbridge.estimate import train
+
+    told, answer = [], train.train
+
+    def counted(model, workload):
+        told.append(workload)
+        return answer(model, workload)
+
+    monkeypatch.setattr(train, "train", counted)
+    found = weighbridge.prepare("llama-3.1-8b").fit(gpu="3060")
+    assert len(told) == len(set(told)) <= 12
+    lines = [r.flags for q in found.questions for r in q.report.remedies if q.task == "train"]
+    assert any("--checkpointing full" in line for line in lines)
+    assert not any("lora --quantization nf4" in line for line in lines)  # QLoRA by its name

@@ -172,3 +172,21 @@ def test_limits_are_those_of_a_search_over_full_answers(engine, name):
 
     for way, end, near in ((longer, most, s.context), (more, 4096, w.batch_size or 1)):
         assert largest(way(quick), end, near=near) == largest(way(full), end, near=near)
+
+
+def test_devices_that_have_the_like_are_walked_once(monkeypatch):
+    from weighbridge.engines.transformers import serving
+
+    walked = []
+    peaks = serving.peaks
+
+    def counted(subject, p, start, end):
+        walked.append((start, end))
+        return peaks(subject, p, start, end)
+
+    monkeypatch.setattr(serving, "peaks", counted)
+    found = prepare("llama-3.1-70b").infer(gpu="a100-80gb:64", batch_size=3)
+    assert len(found.devices) > 40
+    # two searches of some twenty points: at each of them five shares of layers differ
+    assert len(set(walked)) == 5
+    assert len(walked) < 5 * 2 * 20

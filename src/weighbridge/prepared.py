@@ -12,7 +12,7 @@ class, and what an engine of one version derives from both. Answers are those th
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -34,13 +34,13 @@ from weighbridge.settings import checked, read
 from weighbridge.wording import clipped
 
 if TYPE_CHECKING:
+    from weighbridge.estimate.infer import Setting
     from weighbridge.fitted import Fit, Ranking
     from weighbridge.launch import Launch
     from weighbridge.workload import Infer, Load, Train
 
 OF_VALUES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 BROKEN = (*OF_VALUES, RecursionError, MemoryError)
-
 
 Asked = TypeVar("Asked", "Load", "Infer", "Train")
 
@@ -241,20 +241,21 @@ class Prepared:
         w, beside = self._with(meant, draft, projector)
         model = self.model(base_model=w.base_model)
 
-        def answer(workload: "Infer", *, limits: bool = True) -> Report:
+        def answer(workload: "Infer", *, limits: "Sequence[Setting] | None" = None) -> Report:
             return _served(model, Serving(workload, question.launched), beside, limits=limits)
 
         with following(self.given):
-            again = partial(answer, limits=False)
+            again = partial(answer, limits=())
             report = self._helped("infer", w, answer, remedies, pinned, again)
             return _said(report, typed, w)
 
-    def briefly(self, workload: "Infer") -> Report:
-        """The answer of `infer` about peaks and verdict alone: nothing is searched for."""
+    def briefly(self, workload: "Infer", *limits: "Setting") -> Report:
+        """The answer of `infer` about peaks and verdict, and how far these settings can go: nothing
+        else is searched for."""
         w, beside = self._with(self._meant(asked("infer", workload, {})), None, None)
         model = self.model(base_model=w.base_model)
         with following(self.given):
-            return _served(model, Serving(w), beside, limits=False)
+            return _served(model, Serving(w), beside, limits=limits)
 
     def _with(
         self, w: "Infer", draft: "Prepared | None", projector: "Prepared | None"
@@ -391,14 +392,18 @@ class Prepared:
 
 
 def _served(
-    model: Model, question: Serving, beside: Mapping[str, Model | None], *, limits: bool
+    model: Model,
+    question: Serving,
+    beside: Mapping[str, Model | None],
+    *,
+    limits: "Sequence[Setting] | None",
 ) -> Report:
     """The answer about serving, judged by the launch command where one was given."""
     from weighbridge.estimate.infer import infer
 
     w, launched = question.workload, question.launched
     sought = launched is not None and launched.longest and w.context is None
-    report = infer(model, w, **beside, limits=limits or sought)
+    report = infer(model, w, **beside, limits=None if sought else limits)
     if launched is None:
         return report
     from weighbridge.estimate import commanded

@@ -34,9 +34,10 @@ def test_one_page_and_one_model_are_in_a_picture():
         assert "github.com/ggerganov/llama.cpp@c392e50" in found.notes[0]
 
 
-def test_nothing_published_is_nothing_drawn(tmp_path):
+@pytest.mark.parametrize("name", ["bert-base-uncased", "qwen3-8b"])  # of that, divergence alone
+def test_nothing_published_is_nothing_drawn(name, tmp_path):
     file = tmp_path / "q.svg"
-    flags = ["bert-base-uncased", "--chart", str(file), "--chart-of", "quality"]
+    flags = [name, "--chart", str(file), "--chart-of", "quality"]
     with pytest.raises(UsageError, match="no published perplexity"):
         CliRunner().invoke(load, flags, catch_exceptions=False)
     assert not file.exists()

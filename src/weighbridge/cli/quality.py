@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from weighbridge.prepared import Prepared
 
 MANY = 4  # formats that a table has at least, to be worth a picture
-NAMES: Mapping[str, str] = {"perplexity": "perplexity", "kl": "KL divergence"}
+PERPLEXITY = "perplexity"  # the metric that a picture is of
 
 
 def figure(model: "Prepared", settings: Mapping[str, Any], lang: str) -> "Figure":
@@ -31,19 +31,19 @@ def figure(model: "Prepared", settings: Mapping[str, Any], lang: str) -> "Figure
                     format=row.formats[0],
                     size=sizes[row.formats[0]],
                     value=row.value,
-                    baseline=0.0 if table.metric == "kl" else table.baseline or 0.0,
+                    baseline=table.baseline or 0.0,
                     source=_source(table),
                     baseline_format=table.baseline_name,
                 )
                 for row in _ours(table)
                 if row.formats[0] in sizes
             ]
-            return quality(records, model=facts.name, metric=NAMES[table.metric], lang=lang)
+            return quality(records, model=facts.name, lang=lang)
     return quality([], model=facts.name, lang=lang)
 
 
 def _drawable(table: Table) -> bool:
-    return table.metric in NAMES and len({r.formats for r in _ours(table)}) >= MANY
+    return table.metric == PERPLEXITY and len({r.formats for r in _ours(table)}) >= MANY
 
 
 def _ours(table: Table) -> list[Row]:

@@ -1,9 +1,9 @@
 """`infer`: what serving a model takes, by the rules of one engine."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.unpacked_experts import told
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 UNBOUNDED = 1 << 20  # tokens: where a model names no end, the search stops here
+Setting = Literal["context", "batch_size"]
+LIMITED: tuple[Setting, ...] = ("context", "batch_size")
 MANY = 1 << 16  # requests: the search for the most at once stops here
 TOLD = {  # intervals beside the devices' own, and the published figure that each is
     "serving_interval": (bounds.PEAK, "driver"),
@@ -40,10 +42,11 @@ def infer(
     *,
     draft: Model | None = None,
     projector: Model | None = None,
-    limits: bool = True,
+    limits: Sequence[Setting] | None = None,
 ) -> Report:
-    """Raises UnsupportedError where the model or the engine is outside our rules. Without `limits`
-    nobody looks how far context and batch can go."""
+    """Raises UnsupportedError where the model or the engine is outside our rules. `limits` are the
+    settings of which somebody looks how far they can go: all that have one, unless it is said."""
+    limits = LIMITED if limits is None else limits
     kind = engine(w.engine or _usual(model))
     w = replace(w, engine=kind.name)
     foreign(w, kind.name)
@@ -60,7 +63,7 @@ def infer(
         answer = exact.answer(asked, w, answer)
     answer = widened(answer, bounds.TRACED if w.exact else runs(asked, kind))
     missing = () if w.exact else uncounted.of_subject(asked, w)
-    far = _limits(asked, w, kind, answer, budget) if limits else {}
+    far = _limits(asked, w, kind, answer, budget, limits) if limits else {}
     verdict = host_fit.both(
         verdicts.cited(
             None if budget is None else _verdict(answer, w, kind, budget, missing),
@@ -258,7 +261,12 @@ def _derived(s: Subject, answer: Answer, missing: tuple[str, ...]) -> dict[str, 
 
 
 def _limits(
-    s: Subject, w: Infer, kind: Engine, answer: Answer, budget: "Budget | None"
+    s: Subject,
+    w: Infer,
+    kind: Engine,
+    answer: Answer,
+    budget: "Budget | None",
+    wanted: Sequence[Setting],
 ) -> dict[str, Any]:
     """How far context and batch can go on the device, each with all else as it was asked; null
     where something is not counted."""
@@ -280,12 +288,13 @@ def _limits(
     quick = _quick(s, w, kind, budget)
     by_length = None if quick is None else lambda n: quick(Point(n, _prompt(w, n), batch))
     by_batch = None if quick is None else lambda n: quick(Point(s.context, w.prompt_len, n))
-    found: dict[str, Any] = {
-        "largest_context": largest(longer, tokens, near=s.context, quick=by_length),
-        "largest_batch_size": largest(more, most, near=batch, quick=by_batch),
-        "searched_to": {"context": tokens, "batch_size": most},
-    }
-    if own:
+    found: dict[str, Any] = {}
+    if "context" in wanted:
+        found["largest_context"] = largest(longer, tokens, near=s.context, quick=by_length)
+    if "batch_size" in wanted:
+        found["largest_batch_size"] = largest(more, most, near=batch, quick=by_batch)
+    found["searched_to"] = {"context": tokens, "batch_size": most}
+    if own or "batch_size" not in wanted:
         return found
     held = found["largest_batch_size"]
     return found | {"kv_cache_tokens": held * s.context, "max_concurrency": float(held)}

@@ -38,9 +38,11 @@ ONE_BUFFER = ("llama.cpp", "mlx-lm")  # no caching allocator between the tensors
 ENGINES = {"gguf": "llama.cpp", "timm": "timm", "diffusers": "diffusers", "torch": "torch"}
 
 
-def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> Report:
-    """What the weights of `model` take on one device: in the chosen format, and in every one.
-    `margins` stand for the package's own."""
+def load(
+    model: Model, workload: Load, margins: bounds.Table | None = None, *, formats: bool = True
+) -> Report:
+    """What the weights of `model` take on one device: in the chosen format, and in every one where
+    `formats` are asked for. `margins` stand for the package's own."""
     version = transformers.version(workload.engine_version)
     major = version[0]
     decisions = {part.name: decide(part, workload, by_transformers(major)) for part in model.parts}
@@ -64,7 +66,8 @@ def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> R
         formula=spelled.parameters(found.parameters, first.choice.name, sum(weights.values())),
         part=card,
     )
-    priced = table(model, {part.name: native_dtype(part) for part in model.parts}, major=major)
+    dtypes = {part.name: native_dtype(part) for part in model.parts}
+    priced = table(model, dtypes, major=major) if formats else None
     on_host = _on_host(model, decisions, weights, version, mapped=workload.device_map is not None)
     gpu = Device(index=0, kind="gpu", phases=(on_device,))
     devices = (
@@ -79,9 +82,9 @@ def load(model: Model, workload: Load, margins: bounds.Table | None = None) -> R
         derived=derived(model, decisions, major)
         | {
             "download_estimate_bytes": _download(model, decisions, weights, major),
-            "unavailable_formats": priced.unavailable,
+            "unavailable_formats": priced.unavailable if priced else {},
         },
-        table=priced.rows,
+        table=priced.rows if priced else (),
         verdict=_verdict(model, budget, workload.host_memory(), devices, choices, major),
         warnings=(*model.notes, *said, *(() if budget is None else cautions(budget))),
     )

@@ -46,7 +46,8 @@ def weights_alone(model: Model, w: Infer, missing: str) -> Report:
 
     names = ("dtype", "quantization", "engine_version", "device_map", "base_model")
     where = ("gpu", "gpu_memory", "headroom", "ram")
-    found = load(model, Load(**{name: getattr(w, name) for name in (*names, *where)}))
+    asked = Load(**{name: getattr(w, name) for name in (*names, *where)})
+    found = load(model, asked, formats=False)
     settings = {"context": w.context, "batch_size": w.batch_size or 1}
     derived = {
         name: found.derived[name] for name in ("dtype_from", "as_stored", "volatile_buffer_bytes")

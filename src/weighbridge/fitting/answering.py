@@ -12,6 +12,7 @@ from weighbridge.report import Report
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from weighbridge.estimate.infer import Setting
     from weighbridge.model import Model
     from weighbridge.workload import Infer, Load, Train
 
@@ -36,8 +37,8 @@ class Asker(Protocol):
     def infer(self, workload: "Infer", **options: Any) -> Report:
         """What serving takes."""
 
-    def briefly(self, workload: "Infer") -> Report:
-        """What serving takes, and its verdict: nothing is searched for."""
+    def briefly(self, workload: "Infer", *limits: "Setting") -> Report:
+        """What serving takes, and its verdict; how far these settings can go."""
 
     def train(self, workload: "Train", **options: Any) -> Report:
         """What training takes."""
@@ -161,7 +162,7 @@ def _longest(asker: Asker, w: Any, report: Report) -> int | None:
     if report.verdict is not None and report.verdict.fits != "yes" and report.remedies:
         if report.task != "infer":
             return None
-        report = answered(asker, replace(w, **report.remedies[0].change))
+        report = asker.briefly(replace(w, **report.remedies[0].change), "context")
     found = report.derived.get("largest_context")
     return found or None
 

@@ -74,8 +74,12 @@ class Node:
 
 
 def changed(some: Iterable[Move]) -> Mapping[str, Any]:
-    """The settings of several changes."""
-    return {name: value for move in some for name, value in move.change.items()}
+    """The settings of several changes. LoRA of a base in nf4 is QLoRA, and said so."""
+    found = {name: value for move in some for name, value in move.change.items()}
+    if found.get("method") == "lora" and found.get("quantization") == "nf4":
+        del found["quantization"]
+        found["method"] = "qlora"
+    return found
 
 
 class Search:
@@ -231,7 +235,7 @@ def _note(node: Node, why: str) -> str:
 
 
 def asked(parent: Node, added: tuple[Move, ...]) -> Node | None:
-    case, change = parent.case, changed(added)
+    case, change = parent.case, changed((*parent.moves, *added))
     try:
         workload = case.changed(change)
         report = case.ask(workload)

@@ -35,6 +35,7 @@ FEW = ("q_proj", "v_proj")
 SMALL = 8  # of ranks: no smaller one is offered
 # What usually remains, as a share
 FROZEN = {"weights": 0.5, "gradients": 0.02, "optimizer_states": 0.02, "master_weights": 0.0}
+NARROWED = {"weights": 0.5, "gradients": 0.5, "activations": 0.4}  # surely remains
 HALVED = dict.fromkeys(("weights", "gradients", "optimizer_states", "temporaries"), 0.5)
 THINNER = {"adapters": 0.3, "gradients": 0.3, "optimizer_states": 0.3, "activations": 0.8}
 AWAY = {
@@ -46,6 +47,8 @@ OF_RANKS = {
     "zero3": ("weights", "gradients", "optimizer_states", "master_weights", "temporaries"),
 }
 OF_RANKS["fsdp2"] = OF_RANKS["zero3"]
+# Every rank surely has all weights under ZeRO-2, in 16 bits where they were in 32
+WHOLE: Mapping[str, Mapping[str, float]] = {"zero2": {"weights": 0.4}}
 SHARDED: Mapping[str, tuple[str, ...]] = {
     "states and gradients shared": ("zero2",),
     "everything shared": ("fsdp2", "zero3"),
@@ -249,7 +252,9 @@ def _precisions(case: Case) -> Iterator[Move]:
     if now in ("fp32", "bf16-mixed", "fp16-mixed") and case.effective["method"] == "full":
         cost = prices.CHANGES["bf16"]
         change = {"precision": "bf16"}
-        yield Move(kind="precision", change=change, cost=cost, touches=ALL, keeps=HALVED)
+        yield Move(
+            kind="precision", change=change, cost=cost, touches=ALL, keeps=HALVED, leaves=NARROWED
+        )
 
 
 def _shards(case: Case) -> Iterator[Move]:
@@ -265,7 +270,14 @@ def _shards(case: Case) -> Iterator[Move]:
                 part = 1 / case.count
                 keeps = dict.fromkeys(OF_RANKS[kind], part)
                 change = {"shard": kind}
-                yield Move(kind="sharding", change=change, cost=cost, touches=ALL, keeps=keeps)
+                yield Move(
+                    kind="sharding",
+                    change=change,
+                    cost=cost,
+                    touches=ALL,
+                    keeps=keeps,
+                    leaves=WHOLE.get(kind, {}),
+                )
 
 
 def _offloads(case: Case) -> Iterator[Move]:
