@@ -14,7 +14,7 @@ from weighbridge.render import Look, draw
 from weighbridge.render.drawing import cells
 from weighbridge.render.fit import html, human, markdown
 from weighbridge.view import beside, rank
-from weighbridge.view.costs import brief
+from weighbridge.view.costs import few
 from weighbridge.view.fit import screen
 from weighbridge.view.messages import say
 from weighbridge.view.records import Paste
@@ -110,7 +110,7 @@ def test_every_change_says_what_it_costs_in_a_few_words():
     for name in ASKED:
         for q in answer(name).questions:
             for r in q.remedies:
-                told = brief(words, r)
+                told = few(words, r)
                 assert 1 <= len(told.split()) <= 8, r
                 if r.price.money:
                     assert "card" in told

@@ -308,7 +308,20 @@ class Prepared:
             report = self._helped(
                 "train", w, self._remembered(partial(train, model)), remedies, pinned
             )
-            return _said(report, typed, w)
+            return _said(self._with_line(report, w) if remedies else report, typed, w)
+
+    def _with_line(self, report: Report, w: "Train") -> Report:
+        """With the line that trains it so, where it is not known that it does not fit."""
+        v = report.verdict
+        if v is not None and v.fits == "no":
+            return report
+        from weighbridge.training.launching import Run, line, start
+
+        found = line(Run(report.workload, w, self._loads(), report.model.architecture))
+        count = 1 if v is None else v.count
+        note = found.why or start(count)
+        told = {"launch": found.text or None, "launch_note": note or None}
+        return replace(report, derived={**report.derived, **told})
 
     def fit(self, **settings: Any) -> "Fit":
         """Whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full training.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.cli.options import source_options, warn, writable
+from weighbridge.cli.options import language, language_option, source_options, warn, writable
 
 if TYPE_CHECKING:
     from weighbridge.prepared import Prepared
@@ -48,9 +48,14 @@ class ManyValues(click.Command):
 @click.option(
     "--engine-version", metavar="V", help="Version of transformers that builds it (4.40)."
 )
+@language_option
 @source_options
 def estimate_memory(
-    model_name: str, library_name: str | None, dtypes: tuple[str, ...], **settings: Any
+    model_name: str,
+    library_name: str | None,
+    dtypes: tuple[str, ...],
+    lang: str | None,
+    **settings: Any,
 ) -> None:
     """accelerate's own table for MODEL_NAME: dtype, largest layer, total, Adam training.
 
@@ -60,7 +65,8 @@ def estimate_memory(
     """
     from weighbridge import api
     from weighbridge.cli.progress import progress
-    from weighbridge.render.accelerate import table
+    from weighbridge.render.accelerate import table, total
+    from weighbridge.view.estimate import answer
 
     settings["trust_remote_code"] |= settings.pop("remote")
     if library_name == "timm" and not model_name.startswith("timm/"):
@@ -69,6 +75,10 @@ def estimate_memory(
     with progress(model_name) as callback:
         prepared = api.prepare(model_name, progress=callback, **settings)
     report = prepared.load(**asked)
+    row = next(row for row in report.table if row.dtype == dtypes[0])
+    size, adam = total(report, dtypes[0]), row.training_adam_bytes
+    first = answer(report.model.reference, dtypes[0], size, adam, lang=lang or language())
+    click.echo(writable(first), err=True)  # stdout is the table that scripts read
     click.echo(writable(table(report, dtypes)))
     warn(report)
     headless = None if asked["base_model"] else _headless(prepared, report, asked)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.cli.completion import engine_names, format_names, gpu_names
-from weighbridge.cli.options import FORMS, output_form, writable
+from weighbridge.cli.options import FORMS, language_option, output_form, writable
 
 if TYPE_CHECKING:
     from weighbridge.catalogue import Entry
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("pattern", default="")
+@language_option
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
@@ -52,7 +53,13 @@ if TYPE_CHECKING:
     help="Write the rank to FILE.csv, .json or .parquet.",
 )
 def models(
-    pattern: str, form: str, as_json: bool, quiet: bool, output: str | None, **card: Any
+    pattern: str,
+    form: str,
+    as_json: bool,
+    quiet: bool,
+    output: str | None,
+    lang: str | None,
+    **card: Any,
 ) -> None:
     """The built-in catalogue: models that are answered without a network.
 
@@ -75,7 +82,7 @@ def models(
         )
     form = output_form(form, as_json=as_json, quiet=quiet)
     if any(value is not None for value in (output, *card.values())):
-        _ranked([m.name for m in found], form, output, card)
+        _ranked([m.name for m in found], form, output, card, lang)
         return
     if form == "json":
         body = {"schema": "weighbridge.models/1", "models": [m.to_dict() for m in found]}
@@ -84,10 +91,12 @@ def models(
     if form == "quiet":
         click.echo("\n".join(m.name for m in found))
     else:
-        _show(found, form)
+        _show(found, form, lang)
 
 
-def _ranked(names: list[str], form: str, output: str | None, card: dict[str, Any]) -> None:
+def _ranked(
+    names: list[str], form: str, output: str | None, card: dict[str, Any], lang: str | None
+) -> None:
     """The models for a card: what fits first, the largest first."""
     if card["gpu"] is None and card["gpu_memory"] is None:
         raise click.UsageError("name the card to rank models for: --gpu 4090, or --gpu local")
@@ -102,13 +111,13 @@ def _ranked(names: list[str], form: str, output: str | None, card: dict[str, Any
     least = card.pop("min_context")
     least = None if least is None else parse_count(least)
     ranking = rank(names, api.prepare, asked(card), least=least)
-    told(ranking, form, Look(lang=language(), width=columns()), output)
+    told(ranking, form, Look(lang=lang or language(), width=columns()), output)
 
 
-def _show(found: "Sequence[Entry]", form: str) -> None:
+def _show(found: "Sequence[Entry]", form: str, lang: str | None) -> None:
     from weighbridge.cli.options import look_of
     from weighbridge.render import draw
     from weighbridge.view.models import screen
 
-    look = look_of({"unit": None, "details": False, "explain": False, "lang": None}, form)
+    look = look_of({"unit": None, "details": False, "explain": False, "lang": lang}, form)
     click.echo(writable(draw(screen(found, look.lang), form, look)), nl=False, color=look.color)

@@ -151,6 +151,12 @@ def output_options(command: F) -> F:
     )
 
 
+def language_option(command: F) -> F:
+    """The language of a screen, where that is all that can be chosen of it."""
+    choices = click.Choice(["en", "zh"])
+    return click.option("--lang", type=choices, help="Default: that of LANG.")(command)
+
+
 def chart_option(command: F) -> F:
     """A picture of the answer."""
     option = click.option(

@@ -9,7 +9,15 @@ from typing import Any
 import click
 
 from weighbridge.cli.files import writable, write
-from weighbridge.cli.options import FORMS, ONCE, chart_file, chart_option, output_form, screen_look
+from weighbridge.cli.options import (
+    FORMS,
+    ONCE,
+    chart_file,
+    chart_option,
+    language_option,
+    output_form,
+    screen_look,
+)
 from weighbridge.cli.options import writable as terminal_text
 
 
@@ -35,6 +43,7 @@ from weighbridge.cli.options import writable as terminal_text
     "--snapshot", metavar="FILE", type=click.Path(), help="For PyTorch's memory viewer: .pickle."
 )
 @chart_option
+@language_option
 @click.option("--unit", type=click.Choice(["GiB", "GB", "MiB"]), help="One unit for all sizes.")
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
@@ -96,6 +105,7 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     _files(options, chart, report, gpu)
     sys.stdout.flush()
     look = screen_look(form)
+    look = look._replace(lang=options["lang"] or look.lang)
     text = render(report, form, unit=options["unit"], look=look)
     click.echo(terminal_text(text), nl=False, color=look.color)
     return report.program.exit_code

@@ -18,6 +18,7 @@ from weighbridge.remedies.case import Case
 from weighbridge.remedies.moves import Cost, Move
 from weighbridge.remedies.table import devices, moves
 from weighbridge.report import Report
+from weighbridge.training.launching import start
 
 CHEAP = 20.0  # points: where no single change costs less, sets are looked for, too (assumed)
 DEAR = 80.0  # points: above this it is told where nothing else helps (assumed)
@@ -228,9 +229,9 @@ def hopeless(case: Case, added: tuple[Move, ...]) -> bool:
 
 def _note(node: Node, why: str) -> str:
     """What is to be done beside the line, or why there is none."""
-    several = node.case.task == "train" and node.case.count > 1 and not why
-    start = f"start it with torchrun --nproc-per-node {node.case.count}" if several else ""
-    return "; ".join(dict.fromkeys(filter(None, (*(m.note for m in node.moves), why, start))))
+    several = node.case.task == "train" and not why
+    told = start(node.case.count) if several else ""
+    return "; ".join(dict.fromkeys(filter(None, (*(m.note for m in node.moves), why, told))))
 
 
 def asked(parent: Node, added: tuple[Move, ...]) -> Node | None:

@@ -114,7 +114,7 @@ def _bar(block: Bar, page: Page) -> Iterator[str]:
     label = f"{block.label}  " if block.label else ""
     margin = f"  {block.margin}" if block.margin else ""
     room = min(page.width, WIDE) - len(INDENT) - cells(margin)
-    if label and room - cells(label) < BAR // 2:
+    if label and room - cells(label) < LEAST:
         yield from page.fold(block.label, indent=INDENT)
         label = ""
     size = max(LEAST, min(BAR, room - cells(label)))

@@ -96,6 +96,11 @@ def line(run: Run) -> Line:
     return Line("; ".join((*_imports(run), *_kernels(run), *made(run))))
 
 
+def start(count: int) -> str:
+    """What starts a line's script on several devices; "" of one."""
+    return f"start it with torchrun --nproc-per-node {count}" if count > 1 else ""
+
+
 def unwritten(run: Run) -> str:
     """What the framework cannot be asked for in a line; "" where it can."""
     t = run.told

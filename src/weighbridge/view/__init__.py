@@ -4,7 +4,8 @@
     messages/     every sentence, by language
     shown.py      which device, which phase, which unit
     answer.py     the headline          parts.py    the bar
-    load.py infer.py train.py           what else the screen of a command holds
+    load.py infer.py train.py fit.py    what else the screen of a command holds
+    changes.py  what would make it fit  costs.py    what that costs, in a few words
     details.py    the full tables       explain.py  the arithmetic
 
 `screen` reads a report and computes nothing that is not in it but sums, differences and words.
@@ -12,6 +13,7 @@
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.model import UNREAD
@@ -86,7 +88,7 @@ def _warnings(s: Shown) -> Iterator[str]:
 def _brief(sections: tuple[Section, ...], own: Section) -> Section:
     """What stands in a ticket: the answer, and the line that runs it."""
     pasted = (b for section in sections[1:] for b in section if isinstance(b, Paste))
-    return (*sections[0], *own, *pasted)
+    return (*sections[0], *own, *islice(pasted, 1))
 
 
 def _footer(s: Shown, task: Any) -> str:

@@ -86,11 +86,7 @@ def _overlap(s: Shown, unit: Sizes, v: "Verdict") -> str:
     if unit.range(v.usable) is not None:
         usable = f"{usable}-{unit.bare(v.usable.high)}"
     low, high = unit.bare(v.per_device.low), unit.of(v.per_device.high)
-    told = s.say("figures.unknown", low=low, high=high, has=usable)
-    if v.share_that_fits is None:
-        return told
-    share = min(99, max(1, round(100 * v.share_that_fits)))  # it is neither none nor all
-    return told + s.say("figures.share", share=share)
+    return s.say("figures.unknown", low=low, high=high, has=usable)
 
 
 def _same(unit: Sizes, nbytes: int) -> str:
@@ -107,10 +103,13 @@ def compared(v: "Verdict") -> str:
 
 
 def margin(s: Shown) -> str:
-    """What is left, or lacking."""
+    """What is left, or lacking; which share of the range fits where nobody can say."""
     v = s.report.verdict
     if v is None or not v.count:
         return ""
+    if compared(v) == "unknown" and v.share_that_fits is not None:
+        share = min(99, max(1, round(100 * v.share_that_fits)))  # it is neither none nor all
+        return s.say("margin.share", share=share)
     key, left = ("margin.spare" if v.margin_bytes >= 0 else "margin.short"), abs(v.margin_bytes)
     unit = s.sizes if left < GIB or s.sizes.unit == "GiB" else sizes(left, s.unit)
     return s.say(key, size=apart(unit, left).of(left))

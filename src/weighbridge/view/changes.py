@@ -1,12 +1,13 @@
 """What would make it fit, or leave more room: the cheapest changes that a report has.
 
-A row is the peak after the change, and the change with what it costs. All of the cost is in
-`--details`; on the first screen it ends where a sentence does.
+A row is the peak after the change, and the change with what it costs: in a few words on the first
+screen, in sentences with `--details`, which end where one does.
 """
 
 from collections.abc import Iterable
 
 from weighbridge.judged import Remedy
+from weighbridge.view.costs import few
 from weighbridge.view.records import Cell, Column, Grid, Language, Paste
 from weighbridge.view.shown import Shown
 from weighbridge.wording import printable
@@ -33,7 +34,7 @@ def grid(s: Shown, remedies: Iterable[Remedy]) -> Grid | None:
 
 def _row(s: Shown, r: Remedy) -> tuple[Cell, ...]:
     told = printable(r.flags or settings(r))
-    cost = short(printable(r.cost))
+    cost = short(printable(r.cost)) if s.full or r.price is None else few(s.say, r)
     return Cell(s.sizes.of(held(r)), r.fits), Cell(f"{told}  ({cost})" if cost else told)
 
 

@@ -4,9 +4,12 @@ The words follow the price that the change has (judged.py); all of its sentences
 """
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from weighbridge.judged import Price, Remedy
 from weighbridge.view.messages import Say
+
+if TYPE_CHECKING:
+    from weighbridge.judged import Price, Remedy
 
 LEAST = 0.4  # points: below it nothing is told
 QUALITY = (  # points, from which on -> the words (assumed: about 3 for each percent of perplexity)
@@ -27,7 +30,7 @@ SCOPES: Mapping[str, str] = {  # the setting that was made smaller -> the words
 MOST = 2  # that are named
 
 
-def brief(words: Say, r: Remedy) -> str:
+def few(words: Say, r: "Remedy") -> str:
     """The dearest of it, "free" where it costs nothing; "" where no price is known."""
     if r.price is None:
         return ""
@@ -37,7 +40,7 @@ def brief(words: Say, r: Remedy) -> str:
     return words("cost.and").join(told) or words(free)
 
 
-def _parts(p: Price, r: Remedy) -> Iterator[tuple[float, str]]:
+def _parts(p: "Price", r: "Remedy") -> Iterator[tuple[float, str]]:
     """(points, key) of each kind of cost."""
     if p.money:
         yield p.money, "cost.more" if r.kind == "more devices" else "cost.larger"
@@ -53,7 +56,7 @@ def _parts(p: Price, r: Remedy) -> Iterator[tuple[float, str]]:
         yield p.speed, _slower(p, r)
 
 
-def _slower(p: Price, r: Remedy) -> str:
+def _slower(p: "Price", r: "Remedy") -> str:
     if p.slower >= MUCH:
         return "cost.much_slower"
     if p.slower < LITTLE:

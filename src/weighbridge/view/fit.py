@@ -7,7 +7,7 @@ from weighbridge.fitted import Fit, Question, Solved
 from weighbridge.judged import Remedy
 from weighbridge.units import GIB, KIB, human_count
 from weighbridge.view.answer import VERDICTS, mark
-from weighbridge.view.costs import brief
+from weighbridge.view.costs import few
 from weighbridge.view.messages import Say, say
 from weighbridge.view.records import (
     Cell,
@@ -144,7 +144,7 @@ def _change(q: Question, r: Remedy, found: Fit, words: Say, unit: str | None) ->
     if _is_row_below(q, r, found):
         return size, Cell(words("fit.qlora.below"))
     tokens = q.longest if r is q.remedies[0] else None
-    told = [flags(r), brief(words, r)]
+    told = [flags(r), few(words, r)]
     told += [words("fit.context", tokens=f"{tokens:,}")] if tokens else []
     return size, Cell(printable(" · ".join(filter(None, told))))
 

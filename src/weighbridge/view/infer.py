@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 from weighbridge.report import Report
 from weighbridge.view.answer import VERDICTS, weights_too_big
+from weighbridge.view.further import smallest, unhelped
 from weighbridge.view.load import form, ram
 from weighbridge.view.records import Language, Note, Paste, Section, lines
-from weighbridge.view.shown import Shown, card
+from weighbridge.view.shown import Shown
 from weighbridge.wording import printable
 
 PYTHON = ("transformers",)  # engines whose line is Python's
@@ -26,7 +27,7 @@ def engine(report: Report) -> str:
 
 def title(s: Shown) -> str:
     what = s.say("title.on", model=printable(s.report.model.name), engine=engine(s.report))
-    return " · ".join(filter(None, (what, card(s.report), form(s.report), _requests(s))))
+    return " · ".join(filter(None, (what, form(s.report), _requests(s))))
 
 
 def _requests(s: Shown) -> str:
@@ -44,14 +45,18 @@ def sections(s: Shown) -> Iterator[Section]:
     if v is not None and v.fits == "no":
         yield from changed
         changed = ()
+    if unhelped(s.report) and s.report.derived.get("command") is None:
+        yield (smallest(s),)
     yield from _launch(s)
     yield from changed
     told = lines(*_reserved(s), *_token(s))
     if told.lines:
         yield (told,)
-    rest = lines(*_largest(s), ram(s))
-    if rest.lines:
-        yield (rest,)
+    rest = lines(*_largest(s))
+    if v is not None and v.fits == "yes":
+        rest = rest._replace(heading=s.say("changes.room"))
+    yield (rest,)
+    yield (lines(ram(s)),)
 
 
 def _changes(s: Shown) -> Iterator[Section]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from weighbridge.report import Report, Row
 from weighbridge.units import human_count
 from weighbridge.view.answer import about, mark
+from weighbridge.view.costs import few
+from weighbridge.view.further import smallest, unhelped
 from weighbridge.view.known import why
 from weighbridge.view.quality import short
 from weighbridge.view.records import Cell, Column, Grid, Lines, Mark, Note, Section, lines
@@ -26,8 +28,10 @@ USUAL = ("float32", "bfloat16", "bnb-int8", "fp8-tensor", "nf4", "awq-4bit-g128"
 def title(s: Shown) -> str:
     facts = s.report.model
     exactly = f"{facts.parameters:,}"
-    count = s.say("title.parameters", count=human_count(facts.parameters), exactly=exactly)
-    if facts.active_parameters != facts.parameters:
+    sparse, whole = facts.active_parameters != facts.parameters, human_count(facts.parameters)
+    key = "title.parameters.about" if sparse and not s.full else "title.parameters"
+    count = s.say(key, count=whole, exactly=exactly)
+    if sparse:
         count += s.say("title.active", count=human_count(facts.active_parameters))
     return " · ".join((printable(facts.name), count, form(s.report)))
 
@@ -42,6 +46,8 @@ def sections(s: Shown) -> Iterator[Section]:
     others = _others(s)
     if others is not None:
         yield (others,)
+    elif unhelped(s.report):
+        yield (smallest(s),)
     if s.report.table and not s.full:
         yield (_formats(s),)
     yield (_costs(s),)
@@ -117,7 +123,7 @@ def _table(s: Shown, rows: list[Row], heading: str) -> Grid:
         elif r.dtype in peaks:
             then = peaks[r.dtype]
             sign, on_card = then.fits, s.sizes.of((then.per_device or s.peak).expected)
-            which = "" if r.quality else printable(then.cost)
+            which = "" if r.quality else few(s.say, then) or printable(then.cost)
         if not which and known and r.basis == "format":
             which = short(s.say, r.quality)
         own = (unit.of(r.total_bytes), *(_facts(r, unit) if v is None else (on_card,)))

@@ -15,6 +15,8 @@ from weighbridge.view.shown import Shown
 
 MOST = 5  # parts on a screen
 LEAST = 100  # a part of less than the hundredth of the whole is among the others
+LEGEND = 76  # characters of a legend
+LEGIBLE = 3  # parts that are told at least
 OTHER = "part.other"
 FROZEN = {"part.weights": "part.frozen_weights"}  # where adapters are trained
 ANOTHER_DRIVER = {"part.context": "part.driver"}  # on cards that have no CUDA
@@ -28,9 +30,9 @@ class Part(NamedTuple):
     nbytes: int
 
 
-def parts(phase: Phase) -> tuple[Part, ...]:
-    """At most MOST parts of a phase, as expected at driver level, the largest first and the others
-    last; they add up to the phase."""
+def parts(phase: Phase, most: int = MOST) -> tuple[Part, ...]:
+    """At most `most` parts of a phase, as expected at driver level, which add up to it: the largest
+    first, and the others last."""
     sums: dict[str, int] = {}
     for c in phase.components:
         key = NAMES[c.name]
@@ -40,15 +42,15 @@ def parts(phase: Phase) -> tuple[Part, ...]:
     ordered = sorted((Part(*item) for item in sums.items()), key=lambda p: -p.nbytes)
     large = [p for p in ordered if p.nbytes * LEAST >= whole and p.nbytes]
     rest += sum(p.nbytes for p in ordered) - sum(p.nbytes for p in large)
-    if len(large) + (rest > 0) > MOST:
-        large, less = large[: MOST - 1], large[MOST - 1 :]
+    if len(large) + (rest > 0) > most:
+        large, less = large[: most - 1], large[most - 1 :]
         rest += sum(p.nbytes for p in less)
     return (*large, *([Part(OTHER, rest)] if rest else ()))
 
 
-def bar(s: Shown, *, margin: str) -> Bar:
-    """What fills the device, in its unit."""
-    found = (Part(SHARE, s.peak.expected),) if s.split else parts(s.phase)
+def bar(s: Shown, *, margin: str, most: int = MOST) -> Bar:
+    """What fills the device, in its unit; its legend stands on one line."""
+    found = (Part(SHARE, s.peak.expected),) if s.split else parts(s.phase, most)
     said = _otherwise(s)
     segments = tuple(
         Segment(
@@ -61,6 +63,8 @@ def bar(s: Shown, *, margin: str) -> Bar:
     )
     seen = [part for part in segments if part.size.strip("0.,")]
     legend = " · ".join(f"{part.name} {part.size}" for part in seen)
+    if len(legend) > LEGEND and len(found) > LEGIBLE and not s.full:
+        return bar(s, margin=margin, most=len(found) - 1)
     verdict = s.report.verdict
     capacity = verdict.usable_bytes if verdict is not None and verdict.count else None
     return Bar(

@@ -3,12 +3,21 @@
 from collections.abc import Iterator, Mapping
 
 from weighbridge.units import human_count
+from weighbridge.view.further import asks, smallest, unhelped
 from weighbridge.view.load import ram
 from weighbridge.view.phases import phases
-from weighbridge.view.records import Section, lines
-from weighbridge.view.shown import Shown, card
+from weighbridge.view.records import Note, Paste, Section, lines
+from weighbridge.view.shown import Shown
 from weighbridge.wording import printable
 
+USUAL: Mapping[str, str] = {  # settings that say how far it goes -> their defaults
+    "checkpointing": "none",
+    "optimizer": "adamw_torch",
+    "precision": "bf16-mixed",
+    "loss": "standard",
+    "shard": "none",
+    "offload": "none",
+}
 METHODS: Mapping[str, str] = {
     "full": "method.full",
     "lora": "method.lora",
@@ -18,21 +27,19 @@ METHODS: Mapping[str, str] = {
 
 
 def title(s: Shown) -> str:
-    w, d = s.report.workload, s.report.derived
+    w = s.report.workload
     what = s.say(METHODS[w["method"]], model=printable(s.report.model.name))
     asked = s.say("title.sequences", batch=f"{w['batch_size']:,}", length=f"{w['seq_len']:,}")
-    whole = s.report.model.parameters
-    trained = ""
-    if d["trainable_parameters"] != whole:
-        few, all_of_them = human_count(d["trainable_parameters"]), human_count(whole)
-        trained = s.say("title.trained", count=few, whole=all_of_them)
-    return " · ".join(filter(None, (what, card(s.report), asked, trained)))
+    return f"{what} · {asked}"
 
 
 def sections(s: Shown) -> Iterator[Section]:
     if s.report.remedies:
         yield from _changes(s)
+    else:
+        yield from _next(s)
     yield (phases(s),)
+    yield from _room(s)
     yield (lines(*_facts(s)),)
 
 
@@ -48,6 +55,26 @@ def _changes(s: Shown) -> Iterator[Section]:
         yield tuple(pastes[:1])
 
 
+def _next(s: Shown) -> Iterator[Section]:
+    """The line that trains it so; where no change makes it fit, the question to ask then."""
+    if unhelped(s.report):
+        yield (smallest(s),)
+    line, note = (printable(s.report.derived.get(name) or "") for name in ("launch", "launch_note"))
+    told = (Note(note),) if note else ()
+    if line:
+        yield (Paste(s.say("paste.run"), line, "python"), *told)
+
+
+def _room(s: Shown) -> Iterator[Section]:
+    """Where there is room: the question that says how much."""
+    v, w = s.report.verdict, s.report.workload
+    if v is None or v.fits != "yes" or not v.marketed_gb or v.usable_each:
+        return
+    given = [f"--{n.replace('_', '-')} {w[n]}" for n, usual in USUAL.items() if w[n] != usual]
+    named = " ".join((asks(s.report), *given))
+    yield (Paste(s.say("changes.room"), f"{named} --max seq-len"),)
+
+
 def _facts(s: Shown) -> Iterator[str]:
     d = s.report.derived
     yield s.say("train.kept", size=s.size(d["saved_activation_bytes"]))
@@ -58,3 +85,6 @@ def assumes(s: Shown) -> Iterator[str]:
     """The run's own settings that matter most."""
     w = s.report.workload
     yield ", ".join((w["framework"], w["optimizer"], w["precision"]))
+    few, whole = s.report.derived["trainable_parameters"], s.report.model.parameters
+    if few != whole:
+        yield s.say("footer.trained", count=human_count(few), whole=human_count(whole))

@@ -15,10 +15,10 @@ TABLE = {
     "figures.yes": "约 {needs},可用 {has}({low} 到 {high})",
     "figures.yes.exact": "约 {needs},可用 {has}",
     "figures.no": "约需 {needs},可用只有 {has}",
-    "figures.unknown": "差距太小:需要 {low}-{high},可用 {has}",
-    "figures.share": ";这个范围的 {share} % 放得下",
+    "figures.unknown": "需要 {low}-{high},可用 {has}",
     "figures.host": "约需内存 {needs},机器有 {has}",
     "margin.spare": "余 {size}",
+    "margin.share": "范围的 {share} % 放得下",
     "margin.short": "差 {size}",
     "reason.devices": "需要 {needs} 张卡,只指定了 {count} 张",
     "reason.host.no": "内存不够:约需 {needs},机器有 {has},差 {short}",
@@ -30,7 +30,7 @@ TABLE = {
     "reason.not_their_sum": "{summed} 不等于 {whole}:每张卡放整层,还有自己的上下文开销",
     "reason.not_the_sum": "{count} 张 {each} 不等于 {whole}:每张卡放整层,还有自己的上下文开销",
     "reason.weights": "仅权重就超出",
-    "reason.tipped": "超出在:{part}",
+    "reason.tipped": "放不下的是:{part}",
     "reason.nodes": "{count} 张卡是 {nodes} 台机器",
     "reason.no_device": "没有指定显卡:用 --gpu 指定",
     # the bar
@@ -50,7 +50,7 @@ TABLE = {
     "part.master_weights": "float32 权重副本",
     "part.adapters": "适配器",
     "part.workspace": "工作区",
-    "part.allocator": "分配器开销",
+    "part.allocator": "分配器",
     "part.context": "CUDA 上下文",
     "part.driver": "驱动上下文",
     "part.communication": "通信",
@@ -113,12 +113,12 @@ TABLE = {
     "when.serving": "推理时",
     # titles
     "title.parameters": "参数量 {count}({exactly})",
+    "title.parameters.about": "参数量 {count}",
     "title.active": ",每个 token 激活 {count}",
     "title.on": "{model},{engine}",
     "title.requests": "{requests} x {context} token",
     "title.weights_alone": "只有权重",
     "title.sequences": "{batch} x {length} token",
-    "title.trained": "训练 {whole} 中的 {count}",
     "method.full": "{model} 全参训练",
     "method.lora": "{model} LoRA",
     "method.qlora": "{model} QLoRA",
@@ -161,7 +161,8 @@ TABLE = {
     # changes
     "changes.fit": "这样改就放得下:",
     "changes.may": "这样改也许放得下:",
-    "changes.room": "想省出更多显存?",
+    "changes.none": "没有找到放得下的改动。下一步:",
+    "changes.room": "还有余量:",
     # what a change costs, in a few words
     "cost.free": "无代价",
     "cost.and": ",",
@@ -345,6 +346,9 @@ TABLE = {
     "fit.solved.end": "{unknown}:{value},搜索到此为止",
     "fit.solved.none": "{unknown}:放不下任何值",
     "fit.solved.unknown": "{unknown}:不能确定",
+    # estimate-memory
+    "estimate.answer": "{model} 以 {dtype} 占 {size},用 Adam 训练需 {training}",
+    "estimate.answer.load": "{model} 以 {dtype} 占 {size}",
     # side by side, and ranks
     "beside.one": "{model},{count} 种方案",
     "beside.many": "{count} 个模型,{ways} 个答案",
@@ -374,6 +378,7 @@ TABLE = {
     "why.prompt": "仅提示词",
     "why.assumed": "假设为 16 位,如今的模型多如此发布",
     # the footer
+    "footer.trained": "训练 {whole} 参数中的 {count}",
     "footer.read": "读自{source}",
     "footer.catalogue": "config 来自内置目录",
     "footer.size": "只知道参数量",

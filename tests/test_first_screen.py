@@ -1,0 +1,56 @@
+"""The law of every first screen: verdict, bar, reason and next step in eight lines of 80 columns."""
+
+import pytest
+
+import weighbridge
+from weighbridge.catalogue import search
+from weighbridge.render import Look, render
+from weighbridge.render.drawing import cells
+from weighbridge.view import screen
+from weighbridge.view.messages import say
+from weighbridge.view.records import Bar, Grid, Headline, Paste
+
+FIRST, WIDTH = 8, 80
+MODELS = [entry.name for entry in search("")][5::19]
+ASKED = (
+    ("load", {"gpu": "3060"}),
+    ("load", {"gpu": "4090:2"}),
+    ("infer", {"gpu": "4090", "engine": "vllm"}),
+    ("infer", {"gpu": "t4"}),
+    ("train", {"gpu": "4090", "method": "lora"}),
+)
+SAMPLE = [(m, *ASKED[(i + k) % len(ASKED)]) for i, m in enumerate(MODELS) for k in (0, 2)]
+VERDICTS = {"yes": ("verdict.yes", "verdict.tight"), "no": ("verdict.no",)}
+
+
+def answered(model, task, settings):
+    try:
+        return getattr(weighbridge, task)(model, **settings)
+    except weighbridge.WeighbridgeError:
+        pytest.skip("refused: it has no screen")
+
+
+@pytest.mark.parametrize(("model", "task", "settings"), SAMPLE)
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_answer_and_the_next_step_stand_in_eight_lines(model, task, settings, lang):
+    report = answered(model, task, settings)
+    first = render(report, "human", Look(lang=lang)).splitlines()[:FIRST]
+    told, words = "\n".join(first), say(lang)
+    keys = VERDICTS.get(report.verdict.fits, ("verdict.unknown",))
+    assert any(words(key) in told for key in keys)
+    assert "\u2502" in told, "a bar with its capacity"
+    shown = screen(report, lang=lang)
+    steps = [b.heading for s in shown.sections[1:] for b in s if isinstance(b, Paste | Grid)]
+    missing = report.derived.get("not_counted")
+    assert any(step and step[:40] in told for step in steps[:1]) or missing
+
+
+@pytest.mark.parametrize(("model", "task", "settings"), SAMPLE)
+def test_titles_and_legends_stand_on_one_line(model, task, settings):
+    shown = screen(answered(model, task, settings))
+    assert cells(shown.title) <= WIDTH
+    bar = next(b for b in shown.blocks if isinstance(b, Bar))
+    assert cells(bar.legend) <= WIDTH - 2
+    assert sum(part.nbytes for part in bar.segments) == bar.total
+    head = next(b for b in shown.blocks if isinstance(b, Headline))
+    assert cells(f"  {head.verdict}  {head.figures}") <= WIDTH
