@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.cli.completion import engine_names, format_names, gpu_names
-from weighbridge.cli.options import FORMS, language_option, output_form, writable
+from weighbridge.cli.options import FORMS, in_signs, language_option, output_form, writable
 
 if TYPE_CHECKING:
     from weighbridge.catalogue import Entry
@@ -111,7 +111,7 @@ def _ranked(
     least = card.pop("min_context")
     least = None if least is None else parse_count(least)
     ranking = rank(names, api.prepare, asked(card), least=least)
-    told(ranking, form, Look(lang=lang or language(), width=columns()), output)
+    told(ranking, form, Look(lang=in_signs(lang or language()), width=columns()), output)
 
 
 def _show(found: "Sequence[Entry]", form: str, lang: str | None) -> None:
