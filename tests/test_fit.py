@@ -148,3 +148,22 @@ def test_no_module_takes_the_place_of_the_function(module):
     code = f"import {module}, weighbridge; weighbridge.fit('qwen3-0.6b', gpu='4090')"
     code += "; from weighbridge import fit; assert callable(fit) and fit is weighbridge.fit"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_value_that_no_question_can_read_is_an_error_of_the_whole(model):
+    with pytest.raises(UsageError, match="--lora-r is at least 1"):
+        model.fit(gpu=GPU, lora_r=0)
+    with pytest.raises(UsageError, match="--checkpointing is one of"):
+        model.fit(gpu=GPU, checkpointing="some")
+
+
+def test_peak_is_that_of_the_question_asked_about(model):
+    found = model.fit(gpu=GPU, for_="lora")
+    assert found.peak == found.question("lora").report.peak
+
+
+@pytest.mark.parametrize("given", ["[]", '""', "0"])
+def test_a_request_whose_workload_is_no_object_is_refused(given):
+    line = f'{{"task": "load", "model": "qwen3-0.6b", "workload": {given}}}'
+    answer = Requests().answer(line)
+    assert "workload is an object of settings" in answer["error"]["message"]
