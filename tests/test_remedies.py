@@ -395,3 +395,13 @@ def test_nobody_adds_a_second_computer():
     """A Mac that is too small becomes a larger Mac, not two."""
     found = weighbridge.load("qwen3-30b-a3b", gpu="m3-max-64gb")
     assert [r.flags for r in found.remedies] == ["--gpu m4-max-128gb"]
+
+
+def test_ranks_share_a_base_in_four_bits_that_is_stored_as_a_float():
+    asked = {"method": "qlora", "gpu": "4090:8"}
+    model = weighbridge.prepare("llama-3.1-70b")
+    remedy = model.train(**asked).remedies[0]
+    assert remedy.change["bnb_4bit_quant_storage"] == "bfloat16"
+    assert "bnb_4bit_quant_storage=torch.bfloat16" in remedy.paste
+    applied = model.train(**asked, **remedy.change).verdict
+    assert (applied.fits, applied.per_device.expected) == ("yes", remedy.peak_bytes)
