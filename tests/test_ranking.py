@@ -126,6 +126,7 @@ def test_the_command_line_ranks(capsys):
     assert "nothing fits" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_files(tmp_path, capsys):
     for end in ("csv", "json"):
         path = tmp_path / f"rank.{end}"
