@@ -152,7 +152,6 @@ def test_no_module_takes_the_place_of_the_function(module):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-<<<<<<< HEAD
 def test_what_several_questions_need_is_answered_once(monkeypatch):
     from weighbridge.estimate import train
 
@@ -168,7 +167,8 @@ def test_what_several_questions_need_is_answered_once(monkeypatch):
     lines = [r.flags for q in found.questions for r in q.report.remedies if q.task == "train"]
     assert any("--checkpointing full" in line for line in lines)
     assert not any("lora --quantization nf4" in line for line in lines)  # QLoRA by its name
-=======
+
+
 def test_a_value_that_no_question_can_read_is_an_error_of_the_whole(model):
     with pytest.raises(UsageError, match="--lora-r is at least 1"):
         model.fit(gpu=GPU, lora_r=0)
@@ -186,4 +186,3 @@ def test_a_request_whose_workload_is_no_object_is_refused(given):
     line = f'{{"task": "load", "model": "qwen3-0.6b", "workload": {given}}}'
     answer = Requests().answer(line)
     assert "workload is an object of settings" in answer["error"]["message"]
->>>>>>> 3763c0c296f3effed928a4259a9b2883767045e8

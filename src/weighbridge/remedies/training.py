@@ -269,8 +269,7 @@ def _shards(case: Case) -> Iterator[Move]:
                 cost = prices.CHANGES[name]
                 part = 1 / case.count
                 keeps = dict.fromkeys(OF_RANKS[kind], part)
-<<<<<<< HEAD
-                change = {"shard": kind}
+                change = {"shard": kind, **_stored(case, kind)}
                 yield Move(
                     kind="sharding",
                     change=change,
@@ -279,10 +278,6 @@ def _shards(case: Case) -> Iterator[Move]:
                     keeps=keeps,
                     leaves=WHOLE.get(kind, {}),
                 )
-=======
-                change = {"shard": kind, **_stored(case, kind)}
-                yield Move(kind="sharding", change=change, cost=cost, touches=ALL, keeps=keeps)
->>>>>>> 3763c0c296f3effed928a4259a9b2883767045e8
 
 
 def _stored(case: Case, kind: str) -> dict[str, Any]:
