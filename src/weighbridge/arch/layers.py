@@ -119,7 +119,7 @@ WITHOUT: Mapping[str, str] = {
         git_vision_model ovis2_vision ernie4_5_vl_moe_vision chameleon_vqgan emu3_vqgan
         janus_vision_model janus_vqgan qwen2_5_omni_vision_encoder qwen3_omni_moe_vision_encoder
         paddleocr_vl_vision idefics2_vision idefics3_vision llama4_vision_model mllama_vision_model
-        smolvlm_vision
+        smolvlm_vision timm_wrapper
     """,
     "an audio tower, codec or vocoder": """
         encodec mimi dac gemma3n_audio gemma4_audio granite_speech_encoder qwen2_audio_encoder
