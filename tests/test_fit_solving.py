@@ -55,6 +55,7 @@ def test_a_context_that_was_solved_for_fits_and_one_more_does_not(name, asked):
         assert verdict(found.value + 1) != "yes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", [512, 4096])
 @pytest.mark.parametrize("engine", ["transformers", "vllm", "llama.cpp"])
 @pytest.mark.parametrize("unknown", ["users", "batch"])
