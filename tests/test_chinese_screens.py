@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import weighbridge
+from weighbridge.cli.menu import run
 from weighbridge.view.known import SENTENCES, told
 from weighbridge.view.messages import en, say
 
@@ -60,3 +61,26 @@ def test_in_english_and_where_it_is_not_known_a_sentence_stays():
     text = "llama.cpp trains nothing: leave --engine out to ask about training"
     assert told(say("en"), text) == text
     assert told(say("zh"), "something else") == "something else"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("models qwen3-0.6b --lang zh", "不联网即可回答"),
+        ("estimate-memory qwen3-0.6b --dtypes int8 --lang zh", "qwen3-0.6b 以 int8 占"),
+        ("estimate-memory qwen3-0.6b --lang zh", "用 Adam 训练需"),
+        ("train qwen3-0.6b --gpu 3060 --lang zh", "放得下"),
+    ],
+)
+def test_commands_heed_the_language(capfd, typed, said):
+    assert run(typed.split()) == 0
+    shown = capfd.readouterr()
+    assert said in shown.out + shown.err
+
+
+def test_a_training_that_fits_has_its_line():
+    fits = weighbridge.train("qwen3-0.6b", gpu="h100")
+    assert fits.verdict.fits == "yes"
+    assert "TrainingArguments(" in fits.derived["launch"]
+    assert fits.derived["launch"] in str(fits)
+    assert "launch" not in weighbridge.train("llama-3.1-8b", gpu="3060").derived
