@@ -269,7 +269,7 @@ def _shards(case: Case) -> Iterator[Move]:
                 cost = prices.CHANGES[name]
                 part = 1 / case.count
                 keeps = dict.fromkeys(OF_RANKS[kind], part)
-                change = {"shard": kind}
+                change = {"shard": kind, **_stored(case, kind)}
                 yield Move(
                     kind="sharding",
                     change=change,
@@ -278,6 +278,15 @@ def _shards(case: Case) -> Iterator[Move]:
                     keeps=keeps,
                     leaves=WHOLE.get(kind, {}),
                 )
+
+
+def _stored(case: Case, kind: str) -> dict[str, Any]:
+    """FSDP shares out what is a float: a base in 4 bits has to be stored as one."""
+    e = case.effective
+    packed = e["method"] == "qlora" and e.get("quantization") in (None, "nf4", "nf4-dq")
+    if kind != "fsdp2" or not packed or not case.free("bnb_4bit_quant_storage"):
+        return {}
+    return {"bnb_4bit_quant_storage": "bfloat16"}
 
 
 def _offloads(case: Case) -> Iterator[Move]:
