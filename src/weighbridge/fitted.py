@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SCHEMA = "weighbridge.fit/1"
 RANKING = "weighbridge.ranking/1"
 # What --for names -> the task and the method of its question
+SMALLEST = ("gpu", "count", "instance")  # hardware that can be solved for
 NAMES: Mapping[str, tuple[str, str | None]] = {
     "load": ("load", None),
     "infer": ("infer", None),

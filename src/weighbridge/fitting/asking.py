@@ -14,7 +14,7 @@ from typing import Any
 
 from weighbridge.engines.table import engine
 from weighbridge.errors import UsageError, WeighbridgeError
-from weighbridge.fitted import NAMES
+from weighbridge.fitted import NAMES, SMALLEST
 from weighbridge.settings import FIT, INFER, LOAD, TRAIN, read
 from weighbridge.settings.consistency import OF_ADAPTERS, consistent
 
@@ -27,7 +27,6 @@ MAX = {  # what can be solved for -> the setting, and the questions that have it
     "lora-r": ("lora_r", ("lora", "qlora")),
     "model-size": ("model", ("infer", "load", "lora", "qlora", "train")),
 }
-SMALLEST = ("gpu", "count", "instance")
 DEVICE = ("gpu", "gpu_memory", "headroom", "ram")
 OWN = ("for", "max", "smallest")
 OF_PACKED = ("quantization", "bnb_4bit_quant_storage", "kbit_upcast", "gptq_kernel")

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from weighbridge.fitted import Fit
-from weighbridge.fitting.asking import SMALLEST
+from weighbridge.fitted import SMALLEST, Fit
 from weighbridge.report import Report
 from weighbridge.view.answer import mark
 from weighbridge.view.fit import flags, length, name
