@@ -111,7 +111,7 @@ def test_what_the_user_said_is_kept(kind):
     found = answered("llama-3.1-8b", Infer(engine=kind, gpu="h100", **{said: 0.1}))
     assert not found.derived["launch_serves"]
     assert f"--{said.replace('_', '-')} 0.1" in found.derived["launch"]
-    assert "no flags" in found.warnings[-1]
+    assert "no default that we may change" in found.warnings[-1]
 
 
 @pytest.mark.parametrize("kind", ENGINES)
