@@ -20,6 +20,7 @@ def model():
     return weighbridge.prepare("qwen3-0.6b")
 
 
+@pytest.mark.slow
 def test_each_question_is_the_one_that_its_own_command_answers(model):
     found = model.fit(gpu=GPU, context="8K", batch_size=2)
     assert [q.name for q in found.questions] == NAMES
@@ -69,6 +70,7 @@ def test_all_doors_give_the_same_answer(capsys):
     assert requested["questions"] == typed["questions"] == by_name["questions"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gpu", "about", "code"),
     [("4090", "infer", 0), ("3060", "infer", 1), ("4090", "train", 1), ("4090", "load", 0)],
@@ -161,7 +163,26 @@ def test_what_several_questions_need_is_answered_once(monkeypatch):
 
     monkeypatch.setattr(train, "train", counted)
     found = weighbridge.prepare("llama-3.1-8b").fit(gpu="3060")
-    assert len(told) == len(set(told)) <= 12
+    assert len(told) == len(set(told)) <= 14
     lines = [r.flags for q in found.questions for r in q.report.remedies if q.task == "train"]
     assert any("--checkpointing full" in line for line in lines)
     assert not any("lora --quantization nf4" in line for line in lines)  # QLoRA by its name
+
+
+def test_a_value_that_no_question_can_read_is_an_error_of_the_whole(model):
+    with pytest.raises(UsageError, match="--lora-r is at least 1"):
+        model.fit(gpu=GPU, lora_r=0)
+    with pytest.raises(UsageError, match="--checkpointing is one of"):
+        model.fit(gpu=GPU, checkpointing="some")
+
+
+def test_peak_is_that_of_the_question_asked_about(model):
+    found = model.fit(gpu=GPU, for_="lora")
+    assert found.peak == found.question("lora").report.peak
+
+
+@pytest.mark.parametrize("given", ["[]", '""', "0"])
+def test_a_request_whose_workload_is_no_object_is_refused(given):
+    line = f'{{"task": "load", "model": "qwen3-0.6b", "workload": {given}}}'
+    answer = Requests().answer(line)
+    assert "workload is an object of settings" in answer["error"]["message"]

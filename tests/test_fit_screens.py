@@ -100,6 +100,7 @@ def test_full_training_that_no_method_saves_names_the_cards_that_do():
     assert weighbridge.train("llama-3.1-8b", **fewer).verdict.fits != "yes"
 
 
+@pytest.mark.slow
 def test_cards_elsewhere_leave_alone_what_was_asked():
     found = weighbridge.fit("llama-3.1-8b", gpu="3060", shard="ddp", **{"for": "train"})
     assert found.question("train").elsewhere is None
@@ -135,6 +136,7 @@ def test_details_tell_what_every_change_costs():
     assert cost in " ".join(human(found, Look(details=True)).split())
 
 
+@pytest.mark.slow
 def test_columns_are_what_they_were():
     model = weighbridge.prepare("qwen3-0.6b")
     reports = [model.infer(gpu="t4", batch_size=n) for n in (1, 4, 16)]

@@ -37,6 +37,7 @@ def workloads(seed, count):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "asked"), [*workloads(seed=13, count=24)])
 def test_a_context_that_was_solved_for_fits_and_one_more_does_not(name, asked):
     model = prepared(name)
@@ -54,6 +55,7 @@ def test_a_context_that_was_solved_for_fits_and_one_more_does_not(name, asked):
         assert verdict(found.value + 1) != "yes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", [512, 4096])
 @pytest.mark.parametrize("engine", ["transformers", "vllm", "llama.cpp"])
 @pytest.mark.parametrize("unknown", ["users", "batch"])
@@ -66,6 +68,7 @@ def test_so_many_users_fit_and_one_more_does_not(unknown, engine, context):
         assert model.infer(**asked, batch_size=found.value + 1).verdict.fits != "yes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unknown", "about", "setting", "asked"),
     [
@@ -151,6 +154,7 @@ def test_where_fitting_is_not_monotone_its_neighbour_does_not_fit(holds, seed):
     assert n == most or not holds[n + 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "asked"),
     [
@@ -174,6 +178,7 @@ def test_the_smallest_card_fits_and_no_smaller_one_does(name, asked):
         assert model.fit(gpu=part.id, **asked).fits != "yes", part.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "asked"),
     [
@@ -200,6 +205,7 @@ def test_the_fewest_cards_fit_and_one_less_does_not(name, asked):
     assert fewer.fits != "yes"
 
 
+@pytest.mark.slow
 def test_a_machine_of_a_cloud():
     found = prepared("llama-3.1-70b").fit(smallest="instance", quantization="nf4")
     assert found.fits == "yes"
@@ -208,6 +214,7 @@ def test_a_machine_of_a_cloud():
     assert again.fits == "yes"
 
 
+@pytest.mark.slow
 def test_no_card_may_do():
     found = prepared("llama-3.1-70b").fit(smallest="gpu", **{"for": "train"})
     assert found.solved.value is None

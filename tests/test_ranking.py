@@ -126,6 +126,7 @@ def test_the_command_line_ranks(capsys):
     assert "nothing fits" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_files(tmp_path, capsys):
     for end in ("csv", "json"):
         path = tmp_path / f"rank.{end}"
@@ -174,3 +175,8 @@ def test_bad_input_is_one_line(capsys, arguments, says):
 )
 def test_what_a_class_is_for(cls, said):
     assert purpose(cls) == said
+
+
+def test_the_whole_catalogue_is_asked_about_without_a_model(capsys):
+    assert run(["fit", "llama-3.1-8b", "--all-catalogue", "--gpu", "4090"]) == 2
+    assert "name no MODEL" in capsys.readouterr().err

@@ -175,6 +175,7 @@ def checked(model, task, workload):
     return report
 
 
+@pytest.mark.slow
 @SOME
 @given(st.sampled_from([m for m in MODELS if m in weighbridge.catalogue.names()]), SERVED)
 def test_what_is_promised_of_serving_is_what_the_changed_question_gives(model, workload):
@@ -185,6 +186,7 @@ def test_what_is_promised_of_serving_is_what_the_changed_question_gives(model, w
         pasted(model, workload, remedy)
 
 
+@pytest.mark.slow
 @SOME
 @given(st.sampled_from([m for m in MODELS if m in weighbridge.catalogue.names()]), TRAINED)
 def test_what_is_promised_of_training_is_what_the_changed_question_gives(model, workload):
@@ -247,6 +249,7 @@ def trained(model, workload, remedy):
     assert trainer_lines.model(remedy.paste)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "workload",
     [
@@ -302,6 +305,7 @@ GRID = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "task", "workload"), GRID, ids=str)
 def test_no_cheaper_single_change_is_left_out(model, task, workload):
     """Brute force: every single change is asked, those that the search thought hopeless too."""
@@ -330,6 +334,7 @@ def within(remedy, move, found):
     return cheaper and (remedy.kind == move.kind or remedy.peak_bytes <= found.peak)
 
 
+@pytest.mark.slow
 def test_the_search_asks_few_questions(monkeypatch):
     from weighbridge.remedies import sets
 
@@ -395,6 +400,16 @@ def test_nobody_adds_a_second_computer():
     """A Mac that is too small becomes a larger Mac, not two."""
     found = weighbridge.load("qwen3-30b-a3b", gpu="m3-max-64gb")
     assert [r.flags for r in found.remedies] == ["--gpu m4-max-128gb"]
+
+
+def test_ranks_share_a_base_in_four_bits_that_is_stored_as_a_float():
+    asked = {"method": "qlora", "gpu": "4090:8"}
+    model = weighbridge.prepare("llama-3.1-70b")
+    remedy = model.train(**asked).remedies[0]
+    assert remedy.change["bnb_4bit_quant_storage"] == "bfloat16"
+    assert "bnb_4bit_quant_storage=torch.bfloat16" in remedy.paste
+    applied = model.train(**asked, **remedy.change).verdict
+    assert (applied.fits, applied.per_device.expected) == ("yes", remedy.peak_bytes)
 
 
 # Flags and other devices; what a device can run

@@ -45,12 +45,14 @@ def test_several_models_and_cards(capsys, task):
     assert names == [(m, g) for m in (SMALL, "bert-base-uncased") for g in ("t4", "4090")]
 
 
+@pytest.mark.slow
 def test_fits_stand_beside_each_other(capsys):
     found = json.loads(told(capsys, "fit", SMALL, "--gpu", "t4,4090", "--json"))
     assert [f["accelerators"][0]["name"] for f in found] == ["T4", "GeForce RTX 4090"]
     assert all(f["schema"] == "weighbridge.fit/1" for f in found)
 
 
+@pytest.mark.slow
 def test_the_exit_code_is_that_of_the_worst(capsys):
     arguments = ["load", "llama-3.1-8b", "--gpu", "3060", "--gpu", "4090"]
     assert run(arguments) == 0

@@ -17,6 +17,7 @@ from weighbridge.report import ModelFacts, Report, as_dict
 
 if TYPE_CHECKING:
     from weighbridge.judged import Remedy, Verdict
+    from weighbridge.memory import Bytes
 
 SCHEMA = "weighbridge.fit/1"
 RANKING = "weighbridge.ranking/1"
@@ -163,6 +164,12 @@ class Fit:
     @property
     def verdict(self) -> "Verdict | None":
         return self.asked.verdict
+
+    @property
+    def peak(self) -> "Bytes | None":
+        """As `Report.peak`, of the question asked about; None where it has no answer."""
+        report = self.asked.report
+        return None if report is None else report.peak
 
     def question(self, name: str) -> Question:
         """The question of that name: load, infer, lora, qlora or train. Raises KeyError."""

@@ -130,7 +130,9 @@ def failed(message: str, code: int = 2) -> dict[str, Any]:
 
 def _workload(request: dict[str, Any], task: str) -> dict[str, Any]:
     """The settings of a request that say something."""
-    workload = request.get("workload") or {}
+    workload = request.get("workload")
+    if workload is None:
+        return {}
     if not isinstance(workload, dict):
         raise UsageError(f"workload is an object of settings, not {shown(workload)}")
     given = {key: value for key, value in workload.items() if value is not None}

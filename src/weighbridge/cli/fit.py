@@ -58,11 +58,14 @@ ANY = "7B"  # a bare size, where the model is what is looked for
 )
 @click.option("--all-gpus", is_flag=True, help="Rank every card of the catalogue for MODEL.")
 @click.option(
+    "--all-catalogue", is_flag=True, help="Rank every model of the catalogue for the card."
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="With --all-gpus: write the rank to FILE.csv, .json or .parquet.",
+    help="With --all-gpus or --all-catalogue: write the rank to FILE.csv, .json or .parquet.",
 )
 @click.option("--check", is_flag=True, help="No change here: fit always exits with its verdict.")
 @source_options
@@ -97,19 +100,30 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     chart, look = chart_file(settings), look_of(settings, form)
     settings.pop("check")
     output, ranked = settings.pop("output"), settings.pop("all_gpus")
-    if not models and settings["max"] == "model-size":
-        models = (ANY,)
-    if not models:
-        raise click.UsageError("name a MODEL, or a log with --explain-oom FILE")
+    if settings.pop("all_catalogue"):
+        _undrawn(chart)
+        return _catalogue(models, settings, form, look, output)
+    models = _named(models, settings)
     if ranked:
         _undrawn(chart)
         return _ranked(models, settings, form, look, output)
     if output is not None:
-        raise click.UsageError("-o is for --all-gpus: `fit` itself has --json and --format")
+        raise click.UsageError(
+            "-o is for --all-gpus and --all-catalogue: `fit` itself has --json and --format"
+        )
     answers = _answers(models, settings, form, look)
     if chart is not None:
         _draw(chart, answers, look)
     return worst(answers)
+
+
+def _named(models: tuple[str, ...], settings: dict[str, Any]) -> tuple[str, ...]:
+    """The models that were named; any size where the size is what is looked for."""
+    if not models and settings["max"] == "model-size":
+        return (ANY,)
+    if not models:
+        raise click.UsageError("name a MODEL, or a log with --explain-oom FILE")
+    return models
 
 
 def _draw(chart: str, answers: list["Fit"], look: "Look") -> None:
@@ -158,9 +172,23 @@ def _ranked(
     return CODES["yes" if ranking.fitting else "no"]
 
 
+def _catalogue(
+    models: tuple[str, ...], settings: dict[str, Any], form: str, look: "Look", output: str | None
+) -> int:
+    """Every model for one card, as `weighbridge models --gpu` ranks them."""
+    if models:
+        raise click.UsageError("--all-catalogue asks about every model: name no MODEL")
+    from weighbridge import catalogue
+    from weighbridge.cli.models import ranked
+
+    given = {n: v for n, v in settings.items() if n not in SOURCE and v is not None}
+    ranking = ranked(list(catalogue.names()), given, form, look, output)
+    return CODES["yes" if ranking.fitting else "no"]
+
+
 def _undrawn(chart: str | None) -> None:
     if chart is not None:
-        raise click.UsageError("--chart draws one card or a few; --all-gpus has -o FILE")
+        raise click.UsageError("--chart draws one card or a few; a rank has -o FILE")
 
 
 def worst(answers: list["Fit"]) -> int:

@@ -11,6 +11,8 @@ from weighbridge.cli.options import FORMS, language_option, output_form, writabl
 
 if TYPE_CHECKING:
     from weighbridge.catalogue import Entry
+    from weighbridge.fitted import Ranking
+    from weighbridge.render import Look
 
 
 @click.command()
@@ -100,18 +102,27 @@ def _ranked(
     """The models for a card: what fits first, the largest first."""
     if card["gpu"] is None and card["gpu_memory"] is None:
         raise click.UsageError("name the card to rank models for: --gpu 4090, or --gpu local")
-    from weighbridge import api
     from weighbridge.cli.options import columns, language
+    from weighbridge.render import Look
+
+    ranked(names, card, form, Look(lang=lang or language(), width=columns()), output)
+
+
+def ranked(
+    names: list[str], card: dict[str, Any], form: str, look: "Look", output: str | None
+) -> "Ranking":
+    """Prints the rank of models for a card, or writes it to a file."""
+    from weighbridge import api
     from weighbridge.cli.tables import told
     from weighbridge.fitting.asking import asked
     from weighbridge.fitting.ranking import models as rank
-    from weighbridge.render import Look
     from weighbridge.units import parse_count
 
-    least = card.pop("min_context")
+    least = card.pop("min_context", None)
     least = None if least is None else parse_count(least)
     ranking = rank(names, api.prepare, asked(card), least=least)
-    told(ranking, form, Look(lang=lang or language(), width=columns()), output)
+    told(ranking, form, look, output)
+    return ranking
 
 
 def _show(found: "Sequence[Entry]", form: str, lang: str | None) -> None:

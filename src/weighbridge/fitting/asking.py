@@ -62,6 +62,7 @@ def asked(given: Mapping[str, Any], *, named: bool = True) -> Asked:
         _device(settings, own["smallest"])
     elif "gpu" in settings or "gpu_memory" in settings:
         raise UsageError("--all-gpus asks about every card: leave --gpu and --gpu-memory out")
+    _values(settings)
     return Asked(
         settings=settings,
         about=_one_of("for", about, NAMES) or (MAX[most][1][0] if most else "infer"),
@@ -70,6 +71,23 @@ def asked(given: Mapping[str, Any], *, named: bool = True) -> Asked:
         inference=engine(settings["engine"]).name if "engine" in settings else None,
         pinned=frozenset(settings),
     )
+
+
+def _values(settings: Mapping[str, Any]) -> None:
+    """Raises UsageError for a value that no question can read: a slip of the pen, not an answer."""
+    for name, value in settings.items():
+        refused = [_refused(task, name, value) for task in TABLES if name in TABLES[task]]
+        if refused and None not in refused:
+            raise next(error for error in refused if error is not None)
+
+
+def _refused(task: str, name: str, value: Any) -> UsageError | None:
+    """What is wrong with one value, whatever else was asked."""
+    try:
+        read(task, {name: value})
+    except UsageError as error:
+        return error
+    return None
 
 
 def _one_of(name: str, given: Any, known: Mapping[str, Any] | tuple[str, ...]) -> str | None:

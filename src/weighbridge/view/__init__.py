@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.model import UNREAD
 from weighbridge.view.answer import headline, margin
+from weighbridge.view.known import told
 from weighbridge.view.messages import say
 from weighbridge.view.parts import bar
 from weighbridge.view.records import Lines, Paste, Screen, Section
@@ -82,7 +83,7 @@ def _warnings(s: Shown) -> Iterator[str]:
     """What was not read of a config is a detail."""
     for line in s.report.warnings:
         if s.full or UNREAD not in line:
-            yield printable(redacted(line))
+            yield told(s.say, printable(redacted(line)))
 
 
 def _brief(sections: tuple[Section, ...], own: Section) -> Section:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.memory import Bytes
 from weighbridge.units import GIB
+from weighbridge.view.known import told
 from weighbridge.view.names import NAMES
 from weighbridge.view.records import Headline, Mark
 from weighbridge.view.shown import Shown, card
@@ -124,7 +125,7 @@ def _reason(s: Shown, v: "Verdict") -> str:
         return _host(s, v.host)
     missing, d = s.report.derived.get("not_counted"), s.report.derived
     if missing:
-        return s.say("reason.not_counted", what=printable("; ".join(missing)))
+        return s.say("reason.not_counted", what=told(s.say, printable("; ".join(missing))))
     if v.fits == "yes" and d.get("launch_serves") and not d.get("serves_as_asked"):
         return s.say("reason.flags")
     lead = printable(_lead(v))

@@ -8,6 +8,7 @@ from weighbridge.judged import Remedy
 from weighbridge.units import GIB, KIB, human_count
 from weighbridge.view.answer import VERDICTS, mark
 from weighbridge.view.costs import few
+from weighbridge.view.known import told as known
 from weighbridge.view.messages import Say, say
 from weighbridge.view.records import (
     Cell,
@@ -47,8 +48,8 @@ def screen(
     return Screen(
         title=_title(found, words, unit),
         sections=tuple(sections),
-        footer=(words("fit.assumes", what=" · ".join(_assumed(found))),),
-        warnings=tuple(printable(redacted(line)) for line in found.warnings),
+        footer=(words("fit.assumes", what=" · ".join(_assumed(found, words))),),
+        warnings=tuple(known(words, printable(redacted(line))) for line in found.warnings),
         lang=lang,
         brief=(*first, table),
     )
@@ -131,7 +132,8 @@ def _then(q: Question, found: Fit, words: Say, unit: str | None) -> Iterator[tup
         return
     if not q.remedies:
         missing = q.report.derived.get("not_counted") if q.report is not None else None
-        told = words("reason.not_counted", what=printable("; ".join(missing))) if missing else ""
+        what = known(words, printable("; ".join(missing or ())))
+        told = words("reason.not_counted", what=what) if missing else ""
         yield Cell(""), Cell(told or words("fit.none"))
     for r in _kinds(q):
         yield _change(q, r, found, words, unit)
@@ -185,7 +187,7 @@ def _reasons(found: Fit, words: Say) -> Lines:
     told: dict[str, list[str]] = {}
     for q in found.questions:
         if q.report is None:
-            told.setdefault(printable(q.reason), []).append(name(q, words))
+            told.setdefault(known(words, printable(q.reason)), []).append(name(q, words))
     return lines(*(f"{', '.join(names)}: {reason}" for reason, names in told.items()))
 
 
@@ -220,7 +222,7 @@ def _solved(s: Solved, words: Say) -> Iterator[Cell]:
         key = "fit.solved.end" if s.value == s.searched_to else "fit.solved"
         yield Cell(words(key, unknown=s.unknown, value=value), "yes")
     if s.note:
-        yield Cell(printable(s.note), None, "dim")
+        yield Cell(known(words, printable(s.note)), None, "dim")
 
 
 def _paste(found: Fit, words: Say) -> Iterator[Paste]:
@@ -251,7 +253,7 @@ def _next(found: Fit, words: Say) -> str:
     return words("fit.try", what=" · ".join([*tried, "--details", "--json"]))
 
 
-def _assumed(found: Fit) -> Iterator[str]:
+def _assumed(found: Fit, words: Say) -> Iterator[str]:
     """Engines and versions, and where the model was read."""
     seen: dict[str, None] = {}
     for q in found.questions:
@@ -262,9 +264,12 @@ def _assumed(found: Fit) -> Iterator[str]:
             if q.task == "train":
                 seen[" ".join(str(w[n]) for n in ("framework", "optimizer", "precision"))] = None
     yield from map(printable, seen)
-    yield words_of(found)
+    yield words_of(found, words)
 
 
-def words_of(found: Fit) -> str:
+def words_of(found: Fit, words: Say) -> str:
     """Where the model was read."""
-    return printable(", ".join(found.model.read_from)).partition(" (")[0]
+    source = ", ".join(found.model.read_from)
+    if source.startswith("built-in catalogue"):
+        return words("footer.catalogue")
+    return printable(source).partition(" (")[0]

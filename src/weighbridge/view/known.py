@@ -1,8 +1,10 @@
 """Words that come with an answer, and that the screens have in both languages."""
 
+import re
 from collections.abc import Mapping
+from functools import cache
 
-from weighbridge.view.messages import Say
+from weighbridge.view.messages import Say, say
 from weighbridge.wording import printable
 
 KNOWN: Mapping[str, str] = {  # why a setting is what it is: as a report says it -> key
@@ -21,3 +23,34 @@ KNOWN: Mapping[str, str] = {  # why a setting is what it is: as a report says it
 def why(say: Say, text: str) -> str:
     """The sentence in the language of the screen, where that is known."""
     return say(KNOWN[text]) if text in KNOWN else printable(text)
+
+
+SENTENCES = (  # reasons and warnings that are frequent: keys of their English sentence
+    "known.trainless",
+    "known.size_trainless",
+    "known.rough",
+    "known.not_followed",
+    "known.peft_casts",
+    "known.no_bfloat16",
+    "known.shapes",
+    "known.apple",
+)
+
+
+def told(words: Say, text: str) -> str:
+    """A reason or a warning in the language of the screen, where that is known."""
+    if words.lang == "en":
+        return text
+    for key in SENTENCES:
+        found = _pattern(key).fullmatch(text)
+        if found:
+            return words(key, **found.groupdict())
+    return text
+
+
+@cache
+def _pattern(key: str) -> re.Pattern[str]:
+    """What reads the English sentence of a key."""
+    literal = re.split(r"\{(\w+)\}", say("en").table[key])
+    parts = (f"(?P<{p}>.*?)" if i % 2 else re.escape(p) for i, p in enumerate(literal))
+    return re.compile("".join(parts))

@@ -372,6 +372,19 @@ TABLE = {
     # estimate-memory
     "estimate.answer": "{model} takes {size} in {dtype}, and {training} to train with Adam",
     "estimate.answer.load": "{model} takes {size} in {dtype}",
+    # reasons and warnings that are frequent, as they come with an answer
+    "known.trainless": "{engine} trains nothing: leave --engine out to ask about training",
+    "known.size_trainless": "{model}: a bare size has no layers to train; name a model, or ask "
+    "`weighbridge load` for the 16 bytes a parameter of Adam",
+    "known.rough": "{size}, rough: any dense model of that many parameters",
+    "known.not_followed": "what {cls} computes: its layers are of no kind that is followed",
+    "known.peft_casts": "QLoRA: weights that are not packed, and hidden states, count in float32, "
+    "as PEFT's prepare_model_for_kbit_training leaves them; without that call: --kbit-upcast none",
+    "known.no_bfloat16": "{card} has no bfloat16 hardware{number}: torch emulates it, and the "
+    "Trainer refuses it; --precision fp16-mixed takes as much memory",
+    "known.shapes": "{typed}: answered with the shapes of {name}",
+    "known.apple": "{card}: tensors are counted as on a CUDA device; the allocator of Apple's own "
+    "stack differs",
     # side by side, and ranks
     "beside.one": "{model}, {count} ways",
     "beside.many": "{count} models, {ways} answers",

@@ -349,6 +349,18 @@ TABLE = {
     # estimate-memory
     "estimate.answer": "{model} 以 {dtype} 占 {size},用 Adam 训练需 {training}",
     "estimate.answer.load": "{model} 以 {dtype} 占 {size}",
+    # reasons and warnings that are frequent, as they come with an answer
+    "known.trainless": "{engine} 不能训练:不写 --engine 就可以问训练",
+    "known.size_trainless": "{model}:只有参数量,没有层结构,不能估算训练;请写出模型名,或用 "
+    "`weighbridge load` 看 Adam 的每参数 16 字节",
+    "known.rough": "{size},粗略值:任意同样参数量的稠密模型",
+    "known.not_followed": "{cls} 的计算:它的层不在支持之列",
+    "known.peft_casts": "QLoRA:未量化的权重和隐藏状态按 float32 计算,与 PEFT 的 "
+    "prepare_model_for_kbit_training 一致;不调用它时用 --kbit-upcast none",
+    "known.no_bfloat16": "{card} 没有 bfloat16 硬件{number}:torch 用模拟实现,Trainer 会拒绝;"
+    "--precision fp16-mixed 占用相同",
+    "known.shapes": "{typed}:按 {name} 的形状回答",
+    "known.apple": "{card}:张量按 CUDA 设备计算;Apple 自己的分配器有所不同",
     # side by side, and ranks
     "beside.one": "{model},{count} 种方案",
     "beside.many": "{count} 个模型,{ways} 个答案",
