@@ -454,7 +454,7 @@ def test_the_table_of_formats_says_what_each_takes_or_leaves_the_column_out(caps
     assert packed[0].count("GiB") == 2
     run(["load", "sdxl", "--gpu", "3060"])
     shown = capsys.readouterr().out
-    assert [line.count("GiB") for line in shown.splitlines() if " float16  " in line] == [2]
+    assert [line.count("GiB") for line in shown.splitlines() if "✓ float16 " in line] == [2]
     run(["load", "sdxl", "--gpu", "3060", "--dtype", "float32"])
     assert "float16" in capsys.readouterr().out
 
