@@ -67,6 +67,12 @@ def _may_be_an_id(text: str) -> None:
 
     if everyday.may_be_an_id(text):
         return
+    name, at, _ = text.partition("@")
+    if at and has_name(name):
+        raise UsageError(
+            f"{clipped(redacted(text), MOST_NAMED)}: {name} is a name of the built-in catalogue, "
+            "which has no revisions: leave the @ and what follows out, or name ORG/NAME of the Hub"
+        )
     near = everyday.nearest(text)
     hint = f"did you mean {', '.join(near)}?" if near else "`weighbridge models` lists all names;"
     raise NotFoundError(

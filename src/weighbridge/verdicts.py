@@ -82,7 +82,7 @@ def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
     if len(gpus) > budget.choice.count:
         return serving(gpus, budget.alike)
     found = [serving((d,), budget.alone(i)) for i, d in enumerate(gpus)]
-    worst = min(found, key=lambda v: (RANK.index(v.fits), v.margin_bytes))
+    worst = min(found, key=_worse)
     named = f"; that is device {found.index(worst)}, the {worst.accelerator}"
     return replace(
         worst,
@@ -94,6 +94,12 @@ def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
         reason=worst.reason + named,
         usable_each=tuple(each.low for each in budget.each),
     )
+
+
+def _worse(v: Verdict) -> tuple[int, float]:
+    """What orders cards: the verdict, what is lacking, or the share that is left."""
+    left = v.margin_bytes / max(1, v.usable_bytes) if v.fits == "yes" else v.margin_bytes
+    return RANK.index(v.fits), left
 
 
 RANK: tuple[Answer, ...] = ("no", "unknown", "yes")  # the worst first

@@ -57,12 +57,15 @@ REVERSED = re.compile(
 COUNTS = tuple(  # "4张3090", "A10*4", "A800 8卡", "8 A100"
     re.compile(pattern)
     for pattern in (
-        rf"(?P<count>\d{{1,5}}) *(?:[x\u00d7*]|{PIECES}) *(?P<name>.+)",
-        r"(?P<name>.+?) *[x\u00d7*:,] *(?P<count>\d{1,5})",
-        rf"(?P<name>.+?) *(?P<count>\d{{1,5}}) *{PIECES}",
-        r"(?P<count>\d{1,5}) +(?P<name>.+)",
+        rf"(?P<count>\d{{1,9}}) *(?:[x\u00d7*]|{PIECES}) *(?P<name>.+)",
+        r"(?P<name>.+?) *[x\u00d7*:,] *(?P<count>\d{1,9})",
+        rf"(?P<name>.+?) *(?P<count>\d{{1,9}}) *{PIECES}",
+        r"(?P<count>\d{1,9}) +(?P<name>.+)",
     )
 )
+MOST = 1 << 14  # devices, our limit: more than the largest trainings that are published
+HOST = ("cpu", "cpus", "host", "ram", "none")  # what is no accelerator
+NUMBER = 3  # digits of the shortest that says something of a card: 780
 SHOWN = 5  # names in an error
 MIXED = 64  # cards of one machine, assumed: the largest that are sold hold 16
 
@@ -106,7 +109,7 @@ def find(text: str) -> Choice:
     typed = _normal(text)
     found = _device(typed)
     if found is not None:
-        return found
+        return _whole(text, found)
     for pattern in COUNTS:
         match = pattern.fullmatch(typed)
         inner = _device(match["name"]) if match else None
@@ -115,6 +118,16 @@ def find(text: str) -> Choice:
     if "+" in text:  # which of them it is
         _mixed(text, [one.strip() for one in text.split("+")[: MIXED + 1]])
     raise _unknown(text, typed)
+
+
+def _whole(text: str, found: Choice) -> Choice:
+    """Raises UsageError where a plus joins the device to nothing. Some names end with one."""
+    plus = text.strip()
+    if not plus.startswith("+") and not plus.endswith("+"):
+        return found
+    if any(name.casefold().endswith("+") for name in (found.part.name, *found.part.aliases)):
+        return found
+    raise UsageError(f"--gpu {text!r:.80}: + joins two cards, and here it joins one: 4090+3090")
 
 
 def _is_one(text: str) -> bool:
@@ -229,6 +242,10 @@ def _named(pattern: str) -> Part | None:
 def _times(choice: Choice, count: int, text: str) -> Choice:
     if count < 1:
         raise UsageError(f"--gpu {text!r}: a count is 1 or more")
+    if choice.count * count > MOST:
+        raise UsageError(
+            f"--gpu {text!r:.80}: {choice.count * count:,} devices; our limit is {MOST:,}"
+        )
     return Choice(part=choice.part, count=choice.count * count, note=choice.note)
 
 
@@ -396,12 +413,17 @@ def _unknown(text: str, typed: str) -> NotFoundError:
     """Names that hold what was typed, then names that look like it."""
     from difflib import get_close_matches
 
-    key = _key(typed)[:40]
+    if typed in HOST:
+        return NotFoundError(
+            f"no accelerator {text[:60]!r}: --gpu names an accelerator; --ram 64GiB judges by host "
+            "memory, and no --gpu says what a model needs"
+        )
+    key = "" if typed.isdigit() and len(typed) < NUMBER else _key(typed)[:40]
     names: dict[str, str] = {}
     for name, choice in _listed().items():
         names.setdefault(name, choice.part.name)
     close = [name for name in names if key and key in name]
-    close += get_close_matches(key, names, n=2 * SHOWN, cutoff=0.5)
+    close += get_close_matches(key, names, n=2 * SHOWN, cutoff=0.5) if key else []
     nearest = list(dict.fromkeys(names[name] for name in close))[:SHOWN]
     hint = f"the nearest are {', '.join(nearest)}" if nearest else "no name is near"
     return NotFoundError(

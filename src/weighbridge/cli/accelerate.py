@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.cli.options import language, language_option, source_options, warn, writable
+from weighbridge.cli.options import (
+    in_signs,
+    language,
+    language_option,
+    source_options,
+    warn,
+    writable,
+)
 
 if TYPE_CHECKING:
     from weighbridge.prepared import Prepared
@@ -77,7 +84,7 @@ def estimate_memory(
     report = prepared.load(**asked)
     row = next(row for row in report.table if row.dtype == dtypes[0])
     size, adam = total(report, dtypes[0]), row.training_adam_bytes
-    first = answer(report.model.reference, dtypes[0], size, adam, lang=lang or language())
+    first = answer(report.model.reference, dtypes[0], size, adam, lang=in_signs(lang or language()))
     click.echo(writable(first), err=True)  # stdout is the table that scripts read
     click.echo(writable(table(report, dtypes)))
     warn(report)

@@ -7,6 +7,7 @@ import click
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
     CODES,
+    ONCE,
     SOURCE,
     WHOLE,
     beside,
@@ -38,6 +39,7 @@ ANY = "7B"  # a bare size, where the model is what is looked for
     "--for",
     "for_",
     type=click.Choice(["load", "infer", "lora", "qlora", "train"]),
+    **ONCE,
     help="The question that the exit code is about. Default: infer.",
 )
 @click.option(
@@ -49,11 +51,13 @@ ANY = "7B"  # a bare size, where the model is what is looked for
 @click.option(
     "--max",
     type=click.Choice(["context", "batch", "users", "lora-r", "seq-len", "model-size"]),
+    **ONCE,
     help="Solve for the largest that still fits.",
 )
 @click.option(
     "--smallest",
     type=click.Choice(["gpu", "count", "instance"]),
+    **ONCE,
     help="Solve for the smallest card, number of cards or cloud machine that does.",
 )
 @click.option("--all-gpus", is_flag=True, help="Rank every card of the catalogue for MODEL.")

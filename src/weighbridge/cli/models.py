@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.cli.completion import engine_names, format_names, gpu_names
-from weighbridge.cli.options import FORMS, language_option, output_form, writable
+from weighbridge.cli.options import FORMS, in_signs, language_option, output_form, writable
 
 if TYPE_CHECKING:
     from weighbridge.catalogue import Entry
@@ -105,7 +105,7 @@ def _ranked(
     from weighbridge.cli.options import columns, language
     from weighbridge.render import Look
 
-    ranked(names, card, form, Look(lang=lang or language(), width=columns()), output)
+    ranked(names, card, form, Look(lang=in_signs(lang or language()), width=columns()), output)
 
 
 def ranked(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
+CHINESE = "显存"
 WIDTH = 80  # columns, where there is no terminal
 CODES = {"yes": 0, "no": 1, "unknown": 4}
 FORMS = ("auto", "human", "json", "markdown", "quiet")
@@ -203,7 +204,7 @@ def look_of(settings: dict[str, Any], form: str) -> "Look":
         unit=settings.pop("unit"),
         details=settings.pop("details"),
         explain=settings.pop("explain"),
-        lang=settings.pop("lang") or found.lang,
+        lang=in_signs(settings.pop("lang") or found.lang),
     )
 
 
@@ -268,18 +269,27 @@ def language() -> str:
     """That of the terminal; in a pipe, English."""
     named = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     first = next(filter(None, named), "")
-    return "zh" if sys.stdout.isatty() and first.lower().startswith("zh") else "en"
+    return in_signs("zh" if sys.stdout.isatty() and first.lower().startswith("zh") else "en")
+
+
+def in_signs(lang: str) -> str:
+    """The language, or English where stdout cannot write its signs."""
+    return lang if lang == "en" or _can_write(CHINESE) else "en"
+
+
+def _can_write(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _has_signs() -> bool:
     """Whether stdout can write the signs of a screen: a Windows console may have none."""
     from weighbridge.render.terminal import SIGNS
 
-    try:
-        SIGNS.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return _can_write(SIGNS)
 
 
 def columns() -> int:

@@ -81,7 +81,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         guessed=bool(notes),
         notes=(
             *notes,
-            *(unused(w, part.blueprint, computes, context) if reads_text(part) else ()),
+            *(unused(w, part.blueprint, computes, context) if reads_text(part) else _textless(w)),
         ),
     )
 
@@ -103,6 +103,12 @@ def reads_text(part: ModelPart) -> bool:
         return any(role(name) == "vocab" or WORDS in name for name in named)
 
     return kept(part, ("reads text",), found)
+
+
+def _textless(w: Infer) -> Iterator[str]:
+    """What was said of text, to a model that reads none."""
+    if w.context is not None:
+        yield "--context changes nothing: this model reads no text; --batch-size counts its items"
 
 
 def unused(w: Infer, plan: Blueprint, computes: Body, context: int) -> Iterator[str]:

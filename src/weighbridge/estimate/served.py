@@ -46,7 +46,8 @@ def verdict(answer: Answer, w: Infer, engine: str, budget: "Budget") -> Verdict:
     if serves.flags and not w.engine_defaults:
         own = "may" if answer.derived.get("serves_as_asked") else "would"
         lead = f"with its defaults {engine} {own} not serve this"
-        line = f"the line below {'does' if found.fits == 'yes' else 'may'}, with {serves.flags}"
+        what = "the line below" if answer.derived.get("launch") else "it"
+        line = f"{what} {'does' if found.fits == 'yes' else 'may'}, with {serves.flags}"
         return replace(found, reason=f"{lead}; {line}: {found.reason}")
     return found
 

@@ -16,11 +16,12 @@ from typing import Any
 
 from weighbridge.errors import UsageError
 from weighbridge.fitted import NAMES, Fit, Question, Solved
-from weighbridge.fitting.answering import REFUSED, Asker, inference, judged
+from weighbridge.fitting.answering import REFUSED, Asker, inference, judged, reads_text
 from weighbridge.fitting.asking import MAX, Asked, workload
 from weighbridge.report import Report
 from weighbridge.settings import TRAIN
 
+OF_TEXT = ("context", "seq-len", "users")  # what is solved for of a model that reads text
 UNBOUNDED = 1 << 20  # tokens: where a model names no end, as for the limits of a report
 REQUESTS = 1 << 16  # at once; sequences of a batch, too
 RANKS = 1 << 12  # of an adapter: more than the width of any layer that it is beside
@@ -48,6 +49,11 @@ def solved(asker: Asker, a: Asked, found: Fit, sized: Callable[[str], Asker]) ->
     if a.about not in questions:
         raise UsageError(
             f"--max {a.most} is about {' or '.join(questions)}: --for {a.about} has none"
+        )
+    if a.most in OF_TEXT and not reads_text(asker.model()):
+        raise UsageError(
+            f"--max {a.most} is about text, and {found.model.name} reads none: --max batch is the "
+            "most images"
         )
     if setting in a.settings:
         flag = f"--{setting.replace('_', '-')}"

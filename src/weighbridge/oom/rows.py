@@ -309,7 +309,7 @@ ROWS = (
         "activations",
         ("torch", "python"),
         {"grad": "off"},
-        "with torch.inference_mode():",
+        "torch.set_grad_enabled(False)",
         "nothing, where nothing is trained",
     ),
     Row(

@@ -256,8 +256,18 @@ def _language(paste: str) -> Any:
     return "sh" if shell else "python"
 
 
+def _program(oom: Oom, s: Words) -> str:
+    """Whose message it is, with the releases that word it so: torch-2.2..2.3, torch-2.4.."""
+    program = s(f"tool.{oom.found.tool}")
+    first, dots, last = oom.wording.removeprefix("torch-").partition("..")
+    if not first[:1].isdigit():
+        return program
+    key = "footer.until" if last else "footer.since" if dots else "footer.only"
+    return s(key, program=program, first=first, last=last)
+
+
 def _footer(oom: Oom, s: Words) -> str:
-    told = [s("footer", wording=oom.wording)]
+    told = [s("footer", program=_program(oom, s))]
     if oom.estimate is None:
         told.append(s("footer.model"))
     else:

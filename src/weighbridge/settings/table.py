@@ -6,7 +6,7 @@ name [more spellings of its flag]    kind [least..most or choices]    what it me
 TABLE = """
 [Requests]
 engine                                    word              transformers (default), vllm, sglang, llama.cpp or ik_llama.cpp.
-context --max-model-len                   count 1..         Tokens of one request. Default: 4096, or the model's maximum if smaller.
+context --max-model-len                   count 1..2147483648  Tokens of one request. Default: 4096, or the model's maximum if smaller.
 prompt_len                                count             Tokens of the prompt; with --max-new-tokens they are the context.
 max_new_tokens                            count             Tokens of the answer.
 batch_size                                count 1..1048576  Requests at once. Default: 1.

@@ -9,7 +9,7 @@ precision                                 word bf16-mixed|fp16-mixed|bf16|fp16|f
 optimizer                                 word              adamw_torch (default), adamw_8bit, sgd-momentum, muon...
 optim_args                                words             Of Adam and AdamW: foreach=False, fused=True, amsgrad=True, weight_decay=0.01.
 batch_size                                count 1..1048576  Sequences of a micro-batch on one device. Default: 1.
-seq_len                                   count 1..         Tokens of a sequence. Default: 2048, or the model's maximum if smaller.
+seq_len                                   count 1..2147483648  Tokens of a sequence. Default: 2048, or the model's maximum if smaller.
 gradient_accumulation                     whole 1..1048576  Micro-batches of a step.
 eval_batch_size                           count 1..1048576  Evaluate with so many sequences on one device (the Trainer's own default is 8).
 checkpointing                             word none|full|selective|offload   What is computed again in backward. Default: none.

@@ -21,11 +21,7 @@ def remarks(p: Plan) -> list[str]:
 def _emulated(p: Plan) -> str:
     """transformers' Trainer refuses bf16=True there (training_args.py); torch emulates it."""
     said = units.emulated(p.part, p.computing)
-    return (
-        f"{said}, and the Trainer refuses it; --precision fp16-mixed takes as much memory"
-        if said
-        else ""
-    )
+    return f"{said}, and the Trainer refuses it; use --precision fp16-mixed" if said else ""
 
 
 def _float32_base(p: Plan) -> str:

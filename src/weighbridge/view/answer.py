@@ -39,17 +39,25 @@ def headline(s: Shown) -> Headline:
         return _size(s)
     if not v.count:
         return _host_alone(s, v)
-    on = card(s.report)
+    on, sign = card(s.report), mark(v)
+    if sign == "yes" and _by_unwritten_flags(s, v):
+        sign = "tight"
     where = s.say("headline.on", card=on)
     return Headline(
         verdict=f"{s.say(VERDICTS[mark(v)])}{where}",
         figures=_figures(s, v),
-        mark=mark(v),
+        mark=sign,
         margin=margin(s),
         reason=_reason(s, v),
         needs=s.peak.expected,
         has=v.usable_bytes,
     )
+
+
+def _by_unwritten_flags(s: Shown, v: "Verdict") -> bool:
+    """Whether the engine may not start by its defaults, and no line says the flags."""
+    by_flags = "launch_serves" in s.report.derived and v.reason.startswith("with its defaults")
+    return by_flags and not s.report.derived.get("launch")
 
 
 def _size(s: Shown) -> Headline:
@@ -127,7 +135,7 @@ def _reason(s: Shown, v: "Verdict") -> str:
     if missing:
         return s.say("reason.not_counted", what=told(s.say, printable("; ".join(missing))))
     if v.fits == "yes" and d.get("launch_serves") and not d.get("serves_as_asked"):
-        return s.say("reason.flags")
+        return s.say("reason.flags" if d.get("launch") else "reason.flags.alone")
     lead = printable(_lead(v))
     return lead or "; ".join(filter(None, (_tipped(s, v), _each(s, v), _nodes(s, v))))
 

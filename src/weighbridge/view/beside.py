@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from weighbridge.fitted import Fit
+from weighbridge.fitting.asking import SMALLEST
 from weighbridge.report import Report
 from weighbridge.view.answer import mark
 from weighbridge.view.fit import flags, length, name
@@ -44,6 +45,8 @@ def fits(
         asked = [f.questions[index] for f in answers]
         told = max((name(q, words) for q in asked), key=len)
         rows.append((told, [_question(f, index, unit) for f in answers]))
+    if any(f.solved is not None for f in answers):
+        rows.append((_sought(answers, words), [_solved(f) for f in answers]))
     changes = tuple(
         Cell(f"{label}: {printable(flags(r))}")
         for label, f in zip(labels, answers, strict=True)
@@ -57,6 +60,25 @@ def fits(
         warnings=tuple(dict.fromkeys(line for f in answers for line in map(_said, f.warnings))),
         lang=lang,
     )
+
+
+def _sought(answers: Sequence[Fit], words: Say) -> str:
+    """What was solved for, as it was asked."""
+    solved = next(f.solved for f in answers if f.solved is not None)
+    key = "beside.smallest" if solved.unknown in SMALLEST else "beside.largest"
+    return words(key, what=solved.unknown)
+
+
+def _solved(found: Fit) -> Cell:
+    """The number or the card that was found; "none" where nothing fits, or why nobody can say."""
+    s = found.solved
+    if s is None:
+        return Cell("")
+    if s.value:
+        named = s.note if s.unknown in ("gpu", "instance") and s.note else None
+        value = f"{s.value:,}" if isinstance(s.value, int) else printable(str(s.value))
+        return Cell(printable(named) if named else value, "yes")
+    return Cell("", "no" if s.value == 0 or found.fits == "no" else "unknown")
 
 
 def _title(answers: Sequence[Report], words: Say) -> str:

@@ -34,6 +34,8 @@ def _requests(s: Shown) -> str:
     w = s.report.workload
     if w["context"] is None:
         return s.say("title.weights_alone")
+    if s.sees:
+        return s.say.some("images.one", "images.many", w["batch_size"])
     number = s.say.some("requests.one", "requests.many", w["batch_size"])
     return s.say("title.requests", requests=number, context=f"{w['context']:,}")
 
@@ -121,10 +123,10 @@ def _reserved(s: Shown) -> Iterator[str]:
     if held is None:
         yield s.say("infer.tokens", tokens=tokens)
     else:
-        context = f"{w['context']:,}"
-        yield s.say(
-            "infer.tokens.requests", tokens=tokens, requests=f"{held:,.1f}", context=context
-        )
+        context, requests = f"{w['context']:,}", f"{held:,.1f}"
+        capped = held < d["max_concurrency"]
+        key = "infer.tokens.capped" if capped else "infer.tokens.requests"
+        yield s.say(key, tokens=tokens, requests=requests, context=context)
 
 
 def at_once(report: Report) -> float | None:
@@ -161,6 +163,9 @@ def _largest(s: Shown) -> Iterator[str]:
     longest, most = d["largest_context"], d["largest_batch_size"]
     if not longest:
         yield s.say(NONE[weights_too_big(s)])
+        return
+    if s.sees:
+        yield s.say("infer.most.images", images=f"{most:,}")
         return
     key = "infer.longest.end" if longest == d["longest_context"] else "infer.longest"
     number = s.say.some("requests.one", "requests.many", w["batch_size"])

@@ -32,6 +32,11 @@ class Shown(NamedTuple):
         return sum(d.kind == "gpu" for d in self.report.devices)
 
     @property
+    def sees(self) -> bool:
+        """Whether it classifies images, and reads no text."""
+        return self.report.model.architecture.endswith("ForImageClassification")
+
+    @property
     def split(self) -> bool:
         """Whether the peak is one device's share of what the phase lists as a whole."""
         return self.peak.expected != self.device.peak("driver").expected

@@ -29,6 +29,8 @@ METHODS: Mapping[str, str] = {
 def title(s: Shown) -> str:
     w = s.report.workload
     what = s.say(METHODS[w["method"]], model=printable(s.report.model.name))
+    if s.sees:
+        return f"{what} · {s.say.some('images.one', 'images.many', w['batch_size'])}"
     asked = s.say("title.sequences", batch=f"{w['batch_size']:,}", length=f"{w['seq_len']:,}")
     return f"{what} · {asked}"
 
@@ -70,9 +72,10 @@ def _room(s: Shown) -> Iterator[Section]:
     v, w = s.report.verdict, s.report.workload
     if v is None or v.fits != "yes" or not v.marketed_gb or v.usable_each:
         return
+    most = "batch" if s.sees else "seq-len"
     given = [f"--{n.replace('_', '-')} {w[n]}" for n, usual in USUAL.items() if w[n] != usual]
     named = " ".join((asks(s.report), *given))
-    yield (Paste(s.say("changes.room"), f"{named} --max seq-len"),)
+    yield (Paste(s.say("changes.room"), f"{named} --max {most}"),)
 
 
 def _facts(s: Shown) -> Iterator[str]:

@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.ram import Ram
 
 
+COMPUTES = frozenset({"bfloat16", "float16", "float32", "float64"})  # dtypes of products
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighed:
     """What every question may say: the format of the weights, and the device."""
@@ -44,8 +47,23 @@ class Weighed:
 
     def check(self) -> None:
         """Raises for a device or a machine that is not known, before anything is fetched."""
+        self._unpacked()
         self.budget()
         self.host_memory()
+
+    def _unpacked(self) -> None:
+        """Raises UsageError for a dtype of what is not packed that nothing computes in."""
+        if self.dtype is None or self.quantization is None:
+            return
+        from weighbridge.dtypes import ALIASES, TORCH
+        from weighbridge.errors import UsageError
+
+        plain = self.dtype.removeprefix("torch.").lower()
+        if ALIASES.get(plain, plain) in TORCH.keys() - COMPUTES:
+            raise UsageError(
+                f"--dtype {self.dtype} with --quantization {self.quantization}: there --dtype is "
+                "that of what is not packed, bfloat16, float16 or float32; leave one of them out"
+            )
 
 
 def _is_local(gpu: str) -> bool:

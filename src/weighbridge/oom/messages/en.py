@@ -251,7 +251,10 @@ TABLE = {
     "do.cache_implementation": "a {value} cache",
     "do.parallel": "{value} requests at once",
     "do.other": "{name} {value}",
-    "footer": "read as {wording}",
+    "footer": "read as a message of {program}",
+    "footer.only": "{program} {first}",
+    "footer.since": "{program} {first} or newer",
+    "footer.until": "{program} {first} to {last}",
     "footer.model": "name the MODEL, too, to compare it with its estimate",
     "footer.estimate": "estimate for {name}, {task}",
 }

@@ -214,7 +214,10 @@ TABLE = {
     "do.cache_implementation": "{value} 缓存",
     "do.parallel": "同时 {value} 个请求",
     "do.other": "{name} {value}",
-    "footer": "按 {wording} 读取",
+    "footer": "按 {program} 的报错读取",
+    "footer.only": "{program} {first}",
+    "footer.since": "{program} {first} 或更新版本",
+    "footer.until": "{program} {first} 到 {last}",
     "footer.model": "再给出 MODEL，可与其估算对照",
     "footer.estimate": "对 {name} 的估算，{task}",
 }

@@ -28,6 +28,7 @@ TABLE = {
     "reason.one_holds_all": "nothing splits this model: one of the {count} must hold it all",
     "reason.idle": "{idle} of the {count} are not used",
     "reason.flags": "not with the engine's defaults: the line below sets what it needs",
+    "reason.flags.alone": "not with the engine's defaults: it needs flags of its own",
     "reason.not_their_sum": "{summed} is not {whole}: each holds whole layers and a context of "
     "its own",
     "reason.not_the_sum": "{count} x {each} is not {whole}: each holds whole layers and a context "
@@ -126,6 +127,9 @@ TABLE = {
     "method.lora": "LoRA of {model}",
     "method.qlora": "QLoRA of {model}",
     "method.dora": "DoRA of {model}",
+    "images.one": "{count} image",
+    "images.many": "{count} images",
+    "infer.most.images": "Most images at once: {images}",
     "requests.one": "{count} request",
     "requests.many": "{count} requests",
     # heads of columns
@@ -148,6 +152,8 @@ TABLE = {
     "infer.tokens": "In that: {tokens} cached tokens",
     "infer.tokens.requests": "In that: {tokens} cached tokens, {requests} full requests of "
     "{context} at once",
+    "infer.tokens.capped": "In that: {tokens} cached tokens; --max-num-seqs lets {requests} "
+    "requests of {context} run at once",
     "infer.each": "Each further 1,000 tokens: {size} of cache",
     "infer.each.together": "Each further 1,000 tokens: {size} of cache, on {gpus} GPUs together",
     "infer.longest": "Longest context: {tokens} tokens for {requests}",
@@ -393,6 +399,8 @@ TABLE = {
     "beside.has": "the card has",
     "beside.spare": "to spare",
     "beside.context": "longest context",
+    "beside.smallest": "smallest {what}",
+    "beside.largest": "largest {what}",
     "beside.changes": "Cheapest change for {question}",
     "rank.gpus": "{model}: {question} fits {fitting} of {count} cards",
     "rank.models": "{card}: {question} fits {fitting} of {count} models of the catalogue",

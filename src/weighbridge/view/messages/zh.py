@@ -27,6 +27,7 @@ TABLE = {
     "reason.one_holds_all": "这个模型不能切分:{count} 张卡中的一张要放下全部",
     "reason.idle": "{count} 张卡中有 {idle} 张没有用到",
     "reason.flags": "引擎的默认参数不行:下面的命令写明了需要的参数",
+    "reason.flags.alone": "引擎的默认参数不行:需要另设参数",
     "reason.not_their_sum": "{summed} 不等于 {whole}:每张卡放整层,还有自己的上下文开销",
     "reason.not_the_sum": "{count} 张 {each} 不等于 {whole}:每张卡放整层,还有自己的上下文开销",
     "reason.weights": "仅权重就超出",
@@ -123,6 +124,9 @@ TABLE = {
     "method.lora": "{model} LoRA",
     "method.qlora": "{model} QLoRA",
     "method.dora": "{model} DoRA",
+    "images.one": "{count} 张图片",
+    "images.many": "{count} 张图片",
+    "infer.most.images": "同时最多处理图片:{images} 张",
     "requests.one": "{count} 个请求",
     "requests.many": "{count} 个请求",
     # heads of columns
@@ -145,6 +149,8 @@ TABLE = {
     "infer.tokens": "其中可缓存 {tokens} 个 token",
     "infer.tokens.requests": "其中可缓存 {tokens} 个 token,即同时 {requests} 个 {context} token 的"
     "请求",
+    "infer.tokens.capped": "其中可缓存 {tokens} 个 token;--max-num-seqs 只允许 {requests} 个 "
+    "{context} token 的请求同时运行",
     "infer.each": "每多 1,000 个 token:KV 缓存 {size}",
     "infer.each.together": "每多 1,000 个 token:KV 缓存 {size}({gpus} 张卡合计)",
     "infer.longest": "最长上下文:{tokens} token({requests})",
@@ -369,6 +375,8 @@ TABLE = {
     "beside.has": "显卡有",
     "beside.spare": "余量",
     "beside.context": "最长上下文",
+    "beside.smallest": "最小的 {what}",
+    "beside.largest": "最大的 {what}",
     "beside.changes": "{question} 的最小改动",
     "rank.gpus": "{model}:{count} 种显卡中 {fitting} 种放得下({question})",
     "rank.models": "{card}:目录中 {count} 个模型有 {fitting} 个放得下({question})",
