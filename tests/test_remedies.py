@@ -447,15 +447,15 @@ def test_cards_that_share_a_model_are_offered_its_packed_formats():
 
 
 def test_the_table_of_formats_says_what_each_takes_or_leaves_the_column_out(capsys):
-    from weighbridge.cli import main
+    from weighbridge.cli.menu import run
 
-    main(["load", "llama-3.1-70b", "--gpu", "4090:4"])
+    run(["load", "llama-3.1-70b", "--gpu", "4090:4"])
     packed = [line for line in capsys.readouterr().out.splitlines() if " nf4 " in line]
     assert packed[0].count("GiB") == 2
-    main(["load", "sdxl", "--gpu", "3060"])
+    run(["load", "sdxl", "--gpu", "3060"])
     shown = capsys.readouterr().out
-    assert [line.count("GiB") for line in shown.splitlines() if " float16  " in line] == [2]
-    main(["load", "sdxl", "--gpu", "3060", "--dtype", "float32"])
+    assert [line.count("GiB") for line in shown.splitlines() if "✓ float16 " in line] == [2]
+    run(["load", "sdxl", "--gpu", "3060", "--dtype", "float32"])
     assert "float16" in capsys.readouterr().out
 
 
