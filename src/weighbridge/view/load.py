@@ -96,7 +96,7 @@ def _rows(report: Report) -> list[Row]:
     if v is not None:
         told = [r for r in told if r.total_bytes < v.usable_bytes * v.count]
     largest = sorted(told, key=lambda r: -r.total_bytes)
-    return [*own, *largest][:SHORT]
+    return [*own, *largest][: SHORT + len(usual) - len(USUAL)]
 
 
 def brief(s: Shown) -> Section:
