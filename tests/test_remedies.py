@@ -410,3 +410,84 @@ def test_ranks_share_a_base_in_four_bits_that_is_stored_as_a_float():
     assert "bnb_4bit_quant_storage=torch.bfloat16" in remedy.paste
     applied = model.train(**asked, **remedy.change).verdict
     assert (applied.fits, applied.per_device.expected) == ("yes", remedy.peak_bytes)
+
+
+# Flags and other devices; what a device can run
+
+
+def test_flags_are_joined_with_larger_cards_where_neither_is_enough():
+    workload = {"gpu": "4090:2", "method": "qlora"}
+    report = answer("llama-3.1-70b", "train", workload, pinned=())
+    best = report.remedies[0]
+    assert best.fits == "yes"
+    assert best.change["checkpointing"] == "full"
+    assert best.change["bnb_4bit_quant_storage"] == "bfloat16"
+    assert best.change["gpu"] == "l40s:2"
+    dear = [r for r in report.remedies if set(r.change) == {"gpu"}]
+    assert all(r.price.points > best.price.points for r in dear)
+    for flag in ("checkpointing", "bnb_4bit_quant_storage"):
+        less = {n: v for n, v in best.change.items() if n != flag}
+        again = answer("llama-3.1-70b", "train", {**workload, **less}, remedies=False)
+        assert again.verdict.fits != "yes", flag
+
+
+def test_the_parts_of_a_pipeline_are_loaded_in_sixteen_bits():
+    workload = {"gpu": "3060"}
+    report = answer("sdxl", "load", workload)
+    assert changes(report)[0] == {"dtype": "float16"}
+    holds("sdxl", "load", workload, report)
+    assert not any("dtype" in c for c in changes(answer("sdxl", "load", {"gpu": "t4:2"})))
+
+
+def test_cards_that_share_a_model_are_offered_its_packed_formats():
+    workload = {"gpu": "4090:4"}
+    report = answer("llama-3.1-70b", "load", workload)
+    assert {"quantization": "nf4"} in changes(report)
+    holds("llama-3.1-70b", "load", workload, report)
+
+
+def test_the_table_of_formats_says_what_each_takes_or_leaves_the_column_out(capsys):
+    from weighbridge.cli.menu import run
+
+    run(["load", "llama-3.1-70b", "--gpu", "4090:4"])
+    packed = [line for line in capsys.readouterr().out.splitlines() if " nf4 " in line]
+    assert packed[0].count("GiB") == 2
+    run(["load", "sdxl", "--gpu", "3060"])
+    shown = capsys.readouterr().out
+    assert [line.count("GiB") for line in shown.splitlines() if "✓ float16 " in line] == [2]
+    run(["load", "sdxl", "--gpu", "3060", "--dtype", "float32"])
+    assert "float16" in capsys.readouterr().out
+
+
+def test_a_mac_is_offered_nothing_that_needs_kernels_of_cuda():
+    for method in ("qlora", "lora", "full"):
+        report = answer(
+            "llama-3.1-8b", "train", {"gpu": "m1-8gb", "method": method}, pinned=("gpu",)
+        )
+        told = str([dict(r.change) for r in report.remedies])
+        assert not any(w in told for w in ("liger", "8bit", "nf4", "qlora", "bnb", "zero"))
+        assert method != "qlora" or report.remedies == ()
+    served = str(changes(answer("llama-3.1-70b", "infer", {"gpu": "m3 max 64gb"})))
+    assert "llama.cpp" in served
+    assert not any(w in served for w in ("awq", "gptq", "nf4", "bnb", "fp8", "vllm"))
+
+
+def test_models_for_a_mac_are_ranked_in_files_of_llama_cpp():
+    from weighbridge.fitting.asking import asked as read
+    from weighbridge.fitting.ranking import models
+
+    rows = models(["llama-3.1-70b"], prepared, read({"gpu": "m3 max 64gb"})).rows
+    assert rows[0]["engine"] == "llama.cpp"
+    assert rows[0]["format"].startswith("Q")
+    rows = models(["llama-3.1-70b"], prepared, read({"gpu": "a100-80gb"})).rows
+    assert rows[0]["engine"] == "transformers"
+
+
+def test_what_crosses_the_bus_is_never_nothing():
+    workload = {"engine": "vllm", "tensor_parallel_size": 2, "quantization": "awq-4bit-g128"}
+    report = answer("llama-3.1-70b", "infer", {**workload, "gpu": "4090:2", "context": 12288})
+    told = [r.cost for r in report.remedies if "cpu_offload_gb" in r.change]
+    assert told
+    assert all(cost.startswith("5% of what is held") for cost in told)
+    assert weighbridge.remedies.prices.crossing(0.004).words.startswith("0.4%")
+    assert weighbridge.remedies.prices.crossing(0.0).words.startswith("less than 0.1%")

@@ -30,6 +30,10 @@ VERDICT = {
     "source": str,
     "published": type(None),  # of loading, nobody has
     "host": dict,
+    "share_that_fits": float,
+    "tight": bool,
+    "tipped_by": type(None),
+    "nodes": int,
 }
 
 
@@ -46,7 +50,7 @@ VERDICT = {
 def test_the_verdict_and_its_exit_code(flags, code, word):
     done = weighbridge("load", LLAMA, "--check", *flags)
     assert done.returncode == code
-    assert re.search(rf"^{word}  ", done.stdout, re.MULTILINE)
+    assert re.search(rf"^[✓✗?] {word}", done.stdout, re.MULTILINE)
     said = done.stderr.splitlines()
     assert all(line.startswith("warning: T4 has no bfloat16 hardware") for line in said)
     assert len(said) == ("t4" in " ".join(flags))
@@ -67,7 +71,7 @@ def test_the_report_holds_the_verdict():
 
 
 def test_human_and_markdown_say_what_json_says():
-    flags = ("load", "llama-3.1-70b", "--gpu", "4张4090")
+    flags = ("load", "llama-3.1-70b", "--gpu", "4张4090", "--details")
     verdict = json.loads(weighbridge(*flags, "--json").stdout)["verdict"]
     human = " ".join(weighbridge(*flags).stdout.split())
     page = weighbridge(*flags, "--format", "markdown").stdout
@@ -77,15 +81,15 @@ def test_human_and_markdown_say_what_json_says():
         assert f"{verdict['per_device']['low'] / 2**30:.2f} GiB" in text
         assert f"{verdict['visible']['high'] / 2**30:.2f} GiB" in text
     assert "is not" in verdict["reason"]
-    assert "- **does not fit** " in page
+    assert "does not fit" in page
 
 
 def test_a_notebook_shows_it():
     import weighbridge as package
 
     report = package.load(TINY, gpu="t4")
-    assert "<strong>fits</strong>" in report._repr_html_()
-    assert "**fits**" in report._repr_markdown_()
+    assert "fits on T4" in report._repr_html_()
+    assert "fits on T4" in report._repr_markdown_()
     assert "verdict" in report.to_dict()
 
 

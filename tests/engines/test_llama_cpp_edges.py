@@ -60,15 +60,14 @@ def test_a_search_answers_as_the_answer_does(kind, name, gpu, quantization):
 
 
 def test_nothing_is_replayed_for_what_tensors_alone_rule_out(monkeypatch):
-    """Mixtral 8x22B in 16 bits is 262 GiB: graphs of the answer, of its remedy and of one
-    with a layer less, which the margins leave room for, and none for the searches."""
+    """Mixtral 8x22B in 16 bits is 262 GiB: graphs of the answer, and none for the searches."""
     calls = []
     real = holding.reserved
     monkeypatch.setattr(holding, "reserved", lambda *p: calls.append(1) or real(*p))
     w = Infer(engine="llama.cpp", context=4_080, gpu="h200")
     found = infer(named("mixtral-8x22b"), w)
     assert found.derived["largest_context"] == 0
-    assert len(calls) == 3
+    assert len(calls) == 1
 
 
 def test_waiting_requests_are_not_at_once():
@@ -153,7 +152,10 @@ def told(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize(
+    "name",
+    [n for n in catalogue.names() if catalogue.find(n).config.get("model_type") != "timm_wrapper"],
+)
 def test_every_name_of_the_catalogue_is_answered_or_refused(name):
     said, found = told(name)
     assert said.startswith(name) == ("--engine" in said) == (found is None)

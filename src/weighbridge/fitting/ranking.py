@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 RANK = {"yes": 0, "unknown": 1, "no": 2}
 LEAST = {"lora": 16, "train": 64}  # bits of a parameter: weights; with gradients and Adam's states
+FILES = "llama.cpp"  # runs smaller formats where kernels of CUDA do not
 STEP = 256  # tokens: contexts of a rank are found to so many
 TASKS = {  # end of a class's name -> what it is for
     "ForCausalLM": "text",
@@ -154,7 +155,8 @@ def _model(asker: Asker, a: Asked, room: "Budget", name: str) -> Row:
     }
     best: dict[str, Any] = {}
     for form in _formats(asker, a, parameters, room):
-        tried = replace(a, settings={**a.settings, **form})
+        named = form.get("engine", a.inference)
+        tried = replace(a, settings={**a.settings, **form}, inference=named)
         report = _judged(asker, tried)
         if report is None:
             continue
@@ -173,7 +175,7 @@ def _formats(
     asker: Asker, a: Asked, parameters: int, room: "Budget"
 ) -> Iterator[Mapping[str, Any]]:
     """Settings of each format that can fit, best first."""
-    from weighbridge.remedies.formats import BITS, OFFERED
+    from weighbridge.remedies.formats import BITS, OFFERED, compiled
 
     have = 8 * room.usable.high * room.choice.count
     if parameters * LEAST.get(a.about, 0) > have:
@@ -181,9 +183,12 @@ def _formats(
     yield {}
     if a.about not in ("load", "infer") or {"quantization", "dtype"} & a.settings.keys():
         return
-    for form in OFFERED.get(inference(asker, a), ()):
-        if parameters * BITS[form] <= have:
-            yield {"quantization": form}
+    engine = inference(asker, a)
+    own = room.choice.part.vendor == "Apple" and not compiled(room.choice.part)
+    elsewhere = {"engine": FILES} if own and a.inference is None else {}
+    for form in OFFERED.get(elsewhere.get("engine", engine), ()):
+        if parameters * BITS[form] <= have and (not own or form.startswith("Q")):
+            yield {"quantization": form, **elsewhere}
 
 
 def purpose(cls: str) -> str:

@@ -67,6 +67,14 @@ class Case:
         return self.budget.choice.count if self.budget is not None else 1
 
     @property
+    def room(self) -> int | None:
+        """What there is at most for what a report tells of one device: loading tells of all that
+        share the model as of one."""
+        if self.budget is None:
+            return None
+        return self.budget.usable.high * (self.count if self.task == "load" else 1)
+
+    @property
     def commanded(self) -> bool:
         """Whether an engine's own launch command was given."""
         return bool(getattr(self.workload, "engine_defaults", False))

@@ -5,6 +5,7 @@ from typing import Any
 
 from weighbridge.remedies import prices
 from weighbridge.remedies.case import Case
+from weighbridge.remedies.formats import unrunnable
 from weighbridge.remedies.moves import Move
 
 # What is sold and rented most of each size, by maker (assumed)
@@ -38,6 +39,8 @@ SHARES = ("fsdp1", "fsdp2", "hsdp", "zero3")  # by which ranks share everything 
 def moves(case: Case) -> Iterator[Move]:
     """The smallest larger device first, then more of the same."""
     if case.workload.gpu is None or case.workload.gpu_memory is not None or case.budget is None:
+        return
+    if unrunnable(case):  # nor on a larger one of its kind
         return
     yield from _larger(case)
     yield from _more(case)

@@ -1,10 +1,14 @@
 """Other formats of weights: what an engine makes while it loads, or reads from a file."""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from weighbridge.remedies import losses, prices
 from weighbridge.remedies.case import Case
 from weighbridge.remedies.moves import Move
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.parts import Part
 
 GGUF = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
 TORCH = ("bnb-int8", "nf4", "awq-4bit-g128", "gptq-4bit-g128")
@@ -87,11 +91,13 @@ def narrower(case: Case) -> Iterator[Move]:
     """Halves what float32 takes."""
     if not case.free("dtype", "quantization") or packed(case):
         return
-    if case.effective.get("dtype") != "float32" or case.engine in (*LLAMAS, *OWN_DTYPE):
+    dtype = str(case.effective.get("dtype"))  # parts of a pipeline may differ
+    if "float32" not in dtype or case.engine in (*LLAMAS, *OWN_DTYPE):
         return
+    half = has_bfloat16(case) and "float16" not in dtype.split()
     yield Move(
         kind="dtype",
-        change={"dtype": "bfloat16" if has_bfloat16(case) else "float16"},
+        change={"dtype": "bfloat16" if half else "float16"},
         cost=prices.CHANGES["16 bits"],
         touches=frozenset(("weights", "kv_cache", "logits", "activations", "recurrent_state")),
         leaves={"weights": 0.5, "kv_cache": 0.5},
@@ -113,7 +119,18 @@ def suits(form: str, case: Case) -> bool:
         return True
     if form == "fp8-tensor":
         return part.capability is not None and part.capability >= FLOAT8_SINCE
-    return part.stack != "own"
+    return compiled(part)
+
+
+def compiled(part: "Part | None") -> bool:
+    """Whether kernels of CUDA, HIP and Triton run there: bitsandbytes, AWQ, GPTQ, Liger, vLLM."""
+    return part is None or part.stack != "own"
+
+
+def unrunnable(case: Case) -> bool:
+    """Whether what is trained is packed in a format that the device has no kernels for."""
+    packs = case.task == "train" and bool(case.effective.get("quantization"))
+    return packs and not compiled(case.part)
 
 
 def has_bfloat16(case: Case) -> bool:

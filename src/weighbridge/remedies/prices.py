@@ -216,9 +216,16 @@ def crossing(share: float) -> Cost:
     """A part of the weights that is read from the host for every token."""
     return Cost(
         price=Price(speed=max(10.0, ACROSS * share * SLOWER)),
-        words=f"{share:.0%} of what is held crosses the bus for every token: much slower",
+        words=f"{_percent(share)} of what is held crosses the bus for every token: much slower",
         source="https://docs.vllm.ai/en/latest/configuration/conserving_memory/",
     )
+
+
+def _percent(share: float) -> str:
+    """Never 0 % of something."""
+    if share >= 0.01:
+        return f"{share:.0%}"
+    return f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
 
 
 def hardware(was: int, now: int, words: str) -> Cost:

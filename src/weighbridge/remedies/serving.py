@@ -173,8 +173,9 @@ def _offloaded(case: Case) -> Iterator[Move]:
     lacks = max(0, -case.verdict.margin_bytes)
     held = max(1, case.verdict.per_device.expected)
     for more in (1, 3):
-        cost = prices.crossing(min(1.0, lacks / held))
-        change = {"cpu_offload_gb": float(lacks // GIB + more)}
+        away = lacks // GIB + more
+        cost = prices.crossing(min(1.0, away * GIB / held))
+        change = {"cpu_offload_gb": float(away)}
         yield Move(kind="offload", change=change, cost=cost, touches=ALL, graded=True, apart=True)
 
 
@@ -192,7 +193,7 @@ def _engines(case: Case) -> Iterator[Move]:
         cost = prices.CHANGES["llama.cpp"]
         change = {"engine": "llama.cpp"}
         yield Move(kind="engine", change=change, cost=cost, touches=ALL, apart=True)
-    if case.count > 1:
+    if case.count > 1 and formats.compiled(case.part):
         inside = min(case.count, MACHINE)
         yield Move(
             kind="engine",

@@ -7,7 +7,7 @@ set leaves as it is may be too large by itself: then nobody is asked, and only l
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 from weighbridge.errors import WeighbridgeError
@@ -33,6 +33,10 @@ POPPED = 4000  # sets that are looked at, asked or not
 HOPEFUL = 1.15  # of a device: sets that are guessed to take more are not asked (assumed)
 _FIRST = ("engine", "method", "quantization", "dtype", "precision", "checkpointing")
 KINDS = {kind: place for place, kind in enumerate(_FIRST)}
+# Changes of training that leave the result as it is: they are joined with other devices
+FREE = ("checkpointing", "loss", "attention", "upcast", "sharding")
+LESSER = ("zero2",)  # shares out less than others do
+TRIED = 4  # devices that are tried with all those flags
 HELPS = 0.985  # of a peak: a change that leaves more of it is not built upon (assumed)
 
 
@@ -171,9 +175,9 @@ class Search:
 
     def _worth(self, parent: Node, added: tuple[Move, ...]) -> bool:
         """Whether a set may be enough: of single changes all are asked that are not hopeless."""
-        if len(parent.moves) + len(added) == 1 or self.case.budget is None:
+        if len(parent.moves) + len(added) == 1 or self.case.room is None:
             return True
-        return parent.case.guessed(added) <= HOPEFUL * self.case.budget.usable.high
+        return parent.case.guessed(added) <= HOPEFUL * self.case.room
 
     def _better_known(self, some: tuple[Move, ...]) -> bool:
         """Whether fewer changes are enough, or less of one of them."""
@@ -187,6 +191,8 @@ class Search:
 
     def _hardware(self) -> None:
         """More or other devices: the first of each kind that is enough."""
+        if not self.good and self.case.task in SLOW:
+            self.good += together(self.case)
         found: set[str] = set()
         for move in devices(self.case):
             if move.kind in found or hopeless(self.case, (move,)):
@@ -207,6 +213,37 @@ class Search:
         yield from kept[: self.most]
 
 
+def together(case: Case) -> Iterator[Node]:
+    """Flags and other devices: all flags that cost no quality, the smallest device that fits then,
+    and of the flags those that it needs. A dozen questions at most."""
+    free: dict[str, Move] = {}
+    for move in moves(case):
+        if move.kind in FREE and move.kind not in free and move.change.get("shard") not in LESSER:
+            free[move.kind] = move
+    flagged = asked(Node((), case), tuple(free.values())) if free else None
+    if flagged is None:
+        return
+    for device in islice(devices(flagged.case), TRIED):
+        if hopeless(flagged.case, (device,)):
+            continue
+        node = asked(flagged, (device,))
+        if node is not None and node.case.verdict.fits == "yes":
+            yield _needed(Node((), case), node)
+            return
+
+
+def _needed(root: Node, node: Node) -> Node:
+    """The same without the flags that its device can do without, the dearest first."""
+    for move in sorted(node.moves, key=lambda m: -m.points):
+        rest = tuple(m for m in node.moves if m is not move)
+        if move.kind not in FREE or len(rest) < 2:
+            continue
+        less = asked(root, rest)
+        if less is not None and less.case.verdict.fits == "yes":
+            node = less
+    return node
+
+
 def _matters(case: Case, move: Move) -> bool:
     """Whether a change takes away what a set would feel."""
     return case.guessed((move,)) <= HELPS * case.guessed(())
@@ -224,7 +261,7 @@ def _within(node: Node, some: tuple[Move, ...], points: float) -> bool:
 
 def hopeless(case: Case, added: tuple[Move, ...]) -> bool:
     """Whether what these changes leave as it is takes more than a device surely has."""
-    return case.budget is not None and case.least(added) > case.budget.usable.high
+    return case.room is not None and case.least(added) > case.room
 
 
 def _note(node: Node, why: str) -> str:

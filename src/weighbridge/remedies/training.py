@@ -56,7 +56,9 @@ SHARDED: Mapping[str, tuple[str, ...]] = {
 
 
 def moves(case: Case) -> Iterator[Move]:
-    """Every single change that its framework has."""
+    """Every single change that its framework has; none where its base has no kernels."""
+    if formats.unrunnable(case):
+        return
     yield from _kernels(case)
     yield from _checkpoints(case)
     yield from _optimizers(case)
@@ -93,7 +95,7 @@ def _kernels(case: Case) -> Iterator[Move]:
 
 def liger(case: Case) -> bool:
     """Whether the framework switches it on, and it has kernels for the class."""
-    known = case.report.model.architecture in PATCHED
+    known = case.report.model.architecture in PATCHED and formats.compiled(case.part)
     return known and case.effective["framework"] in LIGER
 
 
@@ -118,7 +120,8 @@ def _optimizers(case: Case) -> Iterator[Move]:
         return
     if case.effective["optimizer"] not in ADAMS:
         return
-    for name, cost in (*EIGHT.items(), ("adafactor", "adafactor")):
+    eight = EIGHT.items() if formats.compiled(case.part) else ()  # of bitsandbytes
+    for name, cost in (*eight, ("adafactor", "adafactor")):
         yield Move(
             kind="optimizer",
             change={"optimizer": name},
@@ -269,7 +272,7 @@ def _shards(case: Case) -> Iterator[Move]:
                 cost = prices.CHANGES[name]
                 part = 1 / case.count
                 keeps = dict.fromkeys(OF_RANKS[kind], part)
-                change = {"shard": kind, **_stored(case, kind)}
+                change = {"shard": kind, **_storage(case, kind)}
                 yield Move(
                     kind="sharding",
                     change=change,
@@ -280,13 +283,11 @@ def _shards(case: Case) -> Iterator[Move]:
                 )
 
 
-def _stored(case: Case, kind: str) -> dict[str, Any]:
-    """FSDP shares out what is a float: a base in 4 bits has to be stored as one."""
-    e = case.effective
-    packed = e["method"] == "qlora" and e.get("quantization") in (None, "nf4", "nf4-dq")
-    if kind != "fsdp2" or not packed or not case.free("bnb_4bit_quant_storage"):
-        return {}
-    return {"bnb_4bit_quant_storage": "bfloat16"}
+def _storage(case: Case, shard: str) -> Mapping[str, str]:
+    """FSDP shares out what is stored as floats: packed weights too, if they are stored so."""
+    e, stored = case.effective, "bnb_4bit_quant_storage"
+    packed = e.get("quantization") == "nf4" and shard == "fsdp2" and case.free(stored)
+    return {stored: "bfloat16"} if packed and e.get(stored) in (None, "uint8") else {}
 
 
 def _offloads(case: Case) -> Iterator[Move]:
@@ -294,7 +295,7 @@ def _offloads(case: Case) -> Iterator[Move]:
     if not case.free("offload", "optimizer") or case.effective["offload"] != "none":
         return
     shard, full = case.effective["shard"], case.effective["method"] == "full"
-    if not full or not _offloadable(case, shard):
+    if not full or not _offloadable(case, shard) or not formats.compiled(case.part):
         return
     zero = shard if shard.startswith("zero") else "zero2"
     for name, change in (

@@ -17,9 +17,10 @@ from weighbridge.view.sizes import FINEST, Sizes, sizes
 from weighbridge.wording import printable
 
 if TYPE_CHECKING:
-    from weighbridge.judged import Verdict
+    from weighbridge.judged import Remedy, Verdict
 
 FORMAT = "quantization"
+HALF = "float16"  # shown where what was asked is wider
 SHORT = 7  # rows of the short table
 # Formats that people ask for most: plain ones, and one of each kind of quantization (assumed)
 USUAL = ("float32", "bfloat16", "bnb-int8", "fp8-tensor", "nf4", "awq-4bit-g128", "Q4_K_M")
@@ -90,11 +91,12 @@ def _rows(report: Report) -> list[Row]:
     own = [r for r in report.table if r.dtype == asked]
     others = [r for r in report.table if r.dtype != asked]
     named = {r.change.get(FORMAT) for r in report.remedies}
-    told = [r for r in others if r.dtype in named] or [r for r in others if r.dtype in USUAL]
+    usual = (*USUAL, HALF) if "float32" in asked else USUAL
+    told = [r for r in others if r.dtype in named] or [r for r in others if r.dtype in usual]
     if v is not None:
-        told = [r for r in told if r.total_bytes < v.usable_bytes]
+        told = [r for r in told if r.total_bytes < v.usable_bytes * v.count]
     largest = sorted(told, key=lambda r: -r.total_bytes)
-    return [*own, *largest][:SHORT]
+    return [*own, *largest][: SHORT + len(usual) - len(USUAL)]
 
 
 def brief(s: Shown) -> Section:
@@ -108,11 +110,12 @@ def brief(s: Shown) -> Section:
 
 
 def _table(s: Shown, rows: list[Row], heading: str) -> Grid:
-    peaks = {r.change.get(FORMAT): r for r in s.report.remedies if set(r.change) == {FORMAT}}
+    peaks = _answered(s.report)
     asked, v = form(s.report), _judged(s.report)
     most = max((r.total_bytes for r in rows), default=0)
     unit = sizes(most, s.unit)._replace(decimals=FINEST)  # formats of four bits are close together
     known = any(r.quality for r in s.report.table)
+    answered = any(r.dtype in peaks for r in rows)  # else the column has what was said above
 
     def told(r: Row) -> tuple[Cell, ...]:
         sign: Mark | None = None
@@ -126,10 +129,10 @@ def _table(s: Shown, rows: list[Row], heading: str) -> Grid:
             which = "" if r.quality else few(s.say, then) or printable(then.cost)
         if not which and known and r.basis == "format":
             which = short(s.say, r.quality)
-        own = (unit.of(r.total_bytes), *(_facts(r, unit) if v is None else (on_card,)))
+        own = (unit.of(r.total_bytes), *(_facts(r, unit) if v is None else (on_card,) * answered))
         return cells(r.dtype, *own, which, mark=sign)
 
-    keys = ("head.largest_layer", "head.adam") if v is None else ("head.on_card",)
+    keys = ("head.largest_layer", "head.adam") if v is None else ("head.on_card",) * answered
     columns = (
         Column(s.say("head.format")),
         Column(s.say("head.weights"), right=True),
@@ -139,6 +142,12 @@ def _table(s: Shown, rows: list[Row], heading: str) -> Grid:
     left = len(s.report.table) - len(rows)
     title = s.say(heading, left=left)
     return Grid(columns, tuple(told(r) for r in rows), title)
+
+
+def _answered(report: Report) -> "dict[str, Remedy]":
+    """The formats of which the device was asked, and what came of it."""
+    single = [(next(iter(r.change.items())), r) for r in report.remedies if len(r.change) == 1]
+    return {str(value): r for (name, value), r in single if name in (FORMAT, "dtype")}
 
 
 def _facts(r: Row, unit: Sizes) -> tuple[str, str]:
