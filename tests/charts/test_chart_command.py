@@ -54,7 +54,7 @@ def test_values_of_one_setting_are_a_line(tmp_path):
 
 def test_a_ranking_of_cards_has_no_chart(tmp_path):
     done = weighbridge("fit", "qwen3-0.6b", "--all-gpus", "--chart", tmp_path / "a.svg")
-    one_line(done, 2, "--chart", "--all-gpus has -o FILE")
+    one_line(done, 2, "--chart", "a rank has -o FILE")
 
 
 @pytest.mark.parametrize("name", ["chart.gif", "chart", "chart.svgz", ".", "svg"])

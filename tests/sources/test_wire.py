@@ -292,7 +292,10 @@ def test_a_connection_with_a_body_left_on_it_is_not_used_again(client):
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfound", "closed .* 4 bytes too early"),
         (plain(b"fo", b"Content-Encoding: br"), "encoding br"),
         (plain(b"fo", b"Content-Encoding: gzip"), "no HTTP that can be read"),
-        (plain(gzip.compress(b"found", mtime=0)[:-9], b"Content-Encoding: gzip"), "packed body is cut"),
+        (
+            plain(gzip.compress(b"found", mtime=0)[:-9], b"Content-Encoding: gzip"),
+            "packed body is cut",
+        ),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: odd\r\n\r\n", "no HTTP .* encoding odd"),
         (b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: file:///x\r\n\r\n", "no address"),
         (b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: /x\r\n\r\n", "20 redirects"),

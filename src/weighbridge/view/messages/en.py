@@ -387,7 +387,7 @@ TABLE = {
     "known.peft_casts": "QLoRA: weights that are not packed, and hidden states, count in float32, "
     "as PEFT's prepare_model_for_kbit_training leaves them; without that call: --kbit-upcast none",
     "known.no_bfloat16": "{card} has no bfloat16 hardware{number}: torch emulates it, and the "
-    "Trainer refuses it; --precision fp16-mixed takes as much memory",
+    "Trainer refuses it; use --precision fp16-mixed",
     "known.shapes": "{typed}: answered with the shapes of {name}",
     "known.apple": "{card}: tensors are counted as on a CUDA device; the allocator of Apple's own "
     "stack differs",

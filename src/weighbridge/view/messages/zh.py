@@ -364,7 +364,7 @@ TABLE = {
     "known.peft_casts": "QLoRA:未量化的权重和隐藏状态按 float32 计算,与 PEFT 的 "
     "prepare_model_for_kbit_training 一致;不调用它时用 --kbit-upcast none",
     "known.no_bfloat16": "{card} 没有 bfloat16 硬件{number}:torch 用模拟实现,Trainer 会拒绝;"
-    "--precision fp16-mixed 占用相同",
+    "请用 --precision fp16-mixed",
     "known.shapes": "{typed}:按 {name} 的形状回答",
     "known.apple": "{card}:张量按 CUDA 设备计算;Apple 自己的分配器有所不同",
     # side by side, and ranks
