@@ -359,7 +359,8 @@ def test_more_context_takes_no_less(context, more, number, attention):
     greater = asked(TINY, context=context + more, **given)
     for phase in ("prefill", "decode"):
         assert of(greater, phase, "kv_cache") >= of(less, phase, "kv_cache")
-    assert peak(greater) >= peak(less)
+    # A token more may leave less unused between blocks: 12,358 take 0.05 % less than 12,357
+    assert peak(greater) >= 0.99 * peak(less)
 
 
 @settings(max_examples=20, deadline=None)
