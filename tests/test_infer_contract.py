@@ -449,7 +449,7 @@ def test_a_check_needs_a_device(weighbridge):
         ({"gpu": "rtx 9999"}, ["9999"]),
         ({"contxt": 100}, ["contxt", "context"]),
         ({"kv_cache_dtype": "int3"}, ["int3"]),
-        ({"quantization": "q4km"}, ["q4km"]),
+        ({"quantization": "q9km"}, ["q9km"]),
         ({"dtype": "float12"}, ["float12"]),
         ({"command": "make coffee"}, ["no engine"]),
     ],
