@@ -114,6 +114,7 @@ def _noted(left, spliced, *given):
     return spliced(*given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ASKED)
 def test_a_step_of_which_few_layers_are_walked_is_the_whole_step(monkeypatch, name):
     assert same(monkeypatch, {**LLAMA, "num_hidden_layers": 14}, **ASKED[name], seq_len=96)
@@ -132,6 +133,7 @@ def test_what_autocast_keeps_of_a_leaf_stays_kept(monkeypatch):
     assert same(monkeypatch, config, **ASKED["qlora"], seq_len=2048)
 
 
+@pytest.mark.slow
 def test_layers_that_hand_on_more_than_their_result_are_all_walked(monkeypatch):
     assert not same(monkeypatch, "flan-t5-small")
     assert not same(monkeypatch, "albert-base-v2")
