@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 
 def resolve(
-    text: str, *, catalogue: Callable[[str], bool], revision: str | None = None
+    text: str, *, catalogue: Callable[[str], bool], revision: str | None = None, disk: bool = True
 ) -> Reference:
-    """`parse` with this machine's files and the Hub that HF_ENDPOINT names."""
+    """`parse` with this machine's files, or without its `disk`, and the Hub that HF_ENDPOINT
+    names."""
     return parse(
         text,
         revision=revision,
-        exists=lambda path: os.path.lexists(os.path.expanduser(path)),
+        exists=lambda path: disk and os.path.lexists(os.path.expanduser(path)),
         catalogue=catalogue,
         endpoint=os.environ.get("HF_ENDPOINT") or ENDPOINT,
     )
