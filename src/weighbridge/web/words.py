@@ -8,6 +8,7 @@ ENGLISH: Mapping[str, str] = {
     "form": "What is asked",
     "answer": "Answer",
     "table": "Table",
+    "table.same": "The same as a table",
     "theme": "Light or dark",
     "theme.system": "As the system",
     "theme.light": "Light",
@@ -121,6 +122,7 @@ CHINESE: Mapping[str, str] = {
     "form": "要问什么",
     "answer": "回答",
     "table": "表格",
+    "table.same": "同样内容的表格",
     "theme": "浅色或深色",
     "theme.system": "跟随系统",
     "theme.light": "浅色",
@@ -194,8 +196,8 @@ CHINESE: Mapping[str, str] = {
     "open.train": "细看",
     "share": "复制链接",
     "share.done": "链接已复制,打开就是同样的回答。",
-    "share.served": "链接已复制。这个 weighbridge web 运行期间,打开就是同样的回答;# 之后的部分在任何"
-    "一份页面上都有效。",
+    "share.served": "链接已复制。这个 weighbridge web 运行期间,打开就是同样的回答;# 之后的部分"
+    "在任何一份页面上都有效。",
     "share.by_hand": "浏览器不允许复制:请从地址栏复制链接。",
     "export": "导出",
     "export.markdown": "Markdown",

@@ -10,14 +10,16 @@ const MOST = 5;
 /** @param {Component[]} components */
 const total = (components) => components.reduce((sum, one) => sum + one.bytes.expected, 0);
 
-/** The phase that a bar draws: of all devices, the peak whose components add up to it. @param {Report} report @param {number} whole */
-export function phaseOf(report, whole) {
+/** The phase that a bar draws: of all devices, the one whose components add up to it. @param {Report} report @param {Bar} bar @param {Form} form */
+export function phaseOf(report, bar, form) {
   /** @type {Phase | null} */
   let best = null;
-  for (const device of report.devices) {
-    for (const phase of device.phases.filter((one) => one.name === device.peak_phase)) {
-      if (!best || Math.abs(total(phase.components) - whole) < Math.abs(total(best.components) - whole)) best = phase;
-    }
+  let least = Infinity;
+  for (const phase of report.devices.flatMap((device) => device.phases)) {
+    const keys = new Set(phase.components.filter((one) => one.bytes.expected).map((one) => partOf(form, one)));
+    const strange = bar.segments.filter((one) => one.key !== "other" && !keys.has(one.key)).length;
+    const far = Math.abs(total(phase.components) - bar.total) + strange * bar.total;
+    if (far < least) [best, least] = [phase, far];
   }
   return best;
 }
@@ -44,7 +46,7 @@ export function Weighed({ bar, report, form, unit }) {
   const words = form.words;
   const styles = styled(bar.segments.map((one) => one.key), form.styles ?? {});
   const whole = extent([bar]);
-  const phase = phaseOf(report, bar.total);
+  const phase = phaseOf(report, bar, form);
   const inside = grouped(form, phase?.components ?? [], bar.segments);
   return html`<figure class="weighed">
     <figcaption>${[bar.label, bar.margin].filter(Boolean).join(" · ")}</figcaption>
@@ -104,6 +106,8 @@ export function segments(form, phase, only) {
     if (key !== "other" && large) found.push({ key, name: form.words[`part.${key}`] ?? key, nbytes, size: size(nbytes, "") });
     else rest += nbytes;
   }
+  const order = [...new Set(Object.values(form.parts ?? {}))];
+  if (only) found.sort((a, b) => order.indexOf(a.key) - order.indexOf(b.key));
   if (rest) found.push({ key: "other", name: form.words["part.other"] ?? "other", nbytes: rest, size: size(rest, "") });
   return found;
 }
@@ -129,11 +133,12 @@ export function common(form, phases) {
 /** The colours of several rows, once. @param {{ rows: { segments: Segment[] }[], styles: Map<string, number> }} props */
 export function Legend({ rows, styles }) {
   const named = new Map(rows.flatMap((row) => row.segments).map((one) => [one.key, one.name]));
-  return html`<ul class="legend">${[...named].map(([key, name]) => html`<li key=${key}><svg class="swatch" width="12" height="12" aria-hidden="true"><rect class=${`s${styles.get(key) ?? 6}`} width="12" height="12" rx="3" /></svg>${name}</li>`)}</ul>`;
+  const sorted = [...named].sort(([a], [b]) => Number(a === "other") - Number(b === "other"));
+  return html`<ul class="legend">${sorted.map(([key, name]) => html`<li key=${key}><svg class="swatch" width="12" height="12" aria-hidden="true"><rect class=${`s${styles.get(key) ?? 6}`} width="12" height="12" rx="3" /></svg>${name}</li>`)}</ul>`;
 }
 
-/** A step of training, phase by phase. @param {{ report: Report, form: Form, unit: string, capacity: number | null }} props */
-export function Phases({ report, form, unit, capacity }) {
+/** A step of training, phase by phase. @param {{ report: Report, form: Form, unit: string, capacity: number | null, peak: string, table?: any }} props */
+export function Phases({ report, form, unit, capacity, peak, table = null }) {
   const device = fullest(report);
   if (!device || device.phases.length < 3) return null;
   const keys = common(form, device.phases);
@@ -141,7 +146,7 @@ export function Phases({ report, form, unit, capacity }) {
     const parts = segments(form, phase, keys);
     const label = form.words[`phase.${phase.name}`] ?? phase.name;
     const whole = phase.bytes.expected;
-    return { label, peak: phase.name === device.peak_phase, segments: parts, total: whole, capacity, words: `${label}: ${size(whole, unit)}; ${parts.map((p) => `${p.name} ${size(p.nbytes, unit)}`).join(", ")}` };
+    return { label, peak: phase.name === peak, segments: parts, total: whole, capacity, words: `${label}: ${size(whole, unit)}; ${parts.map((p) => `${p.name} ${size(p.nbytes, unit)}`).join(", ")}` };
   });
   const whole = extent(rows);
   const styles = styled([...keys], form.styles ?? {});
@@ -149,7 +154,7 @@ export function Phases({ report, form, unit, capacity }) {
     ${rows.map((row) => html`<div key=${row.label} class=${`row${row.peak ? " peak" : ""}`}><span class="row-label">${row.label}</span>
       <${Picture} row=${row} whole=${whole} styles=${styles} high=${18} /><span class="row-told">${size(row.total, unit)}</span></div>`)}
     <div class="row"><span></span><div><${Axis} whole=${whole} unit=${unit} capacity=${capacity} words=${form.words} /></div><span></span></div>
-    <${Legend} rows=${rows} styles=${styles} /></figure>`;
+    <${Legend} rows=${rows} styles=${styles} />${table}</figure>`;
 }
 
 /** @typedef {{ label: string, mark: string, report: Report | null, capacity: number | null, told: string, key: string }} Side */

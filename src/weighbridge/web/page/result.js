@@ -1,6 +1,6 @@
 // An answer: the blocks of its screen in their order, and what the report holds behind them.
 import { html, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
-import { linked, markOf, offered, Phases, Sides, Sign, Weighed } from "./parts.js";
+import { linked, markOf, offered, phaseOf, Phases, Sides, Sign, Weighed } from "./parts.js";
 import { size } from "./sizes.js";
 /** @import { Block, Cell, Change, Fit, Form, Grid, Headline, Lines, Paste, Question, Remedy, Report, Screen, Shown, Words } from "./types.js" */
 
@@ -14,16 +14,25 @@ export function Result(props) {
   const { shown, form } = props;
   const screen = shown.answer.screen;
   if (!screen) return null;
-  const rest = together(shown.task === "fit" ? screen.sections.slice(1) : screen.sections);
+  const steps = shown.task === "train" ? phasesOf(screen, shown.answer.report) : null;
+  const sections = screen.sections.map((section) => section.filter((block) => block !== steps)).filter((section) => section.length);
+  const rest = together(shown.task === "fit" ? sections.slice(1) : sections);
   return html`<article class=${`result of-${shown.task}`}>
     <h2 id="answer" tabindex="-1">${screen.title}</h2>
     ${shown.task === "fit" ? html`<${FitAnswer} ...${props} />` : null}
     ${shown.task === "compare" ? html`<${Compared} ...${props} />` : null}
-    ${rest.map((section, at) => html`<${Section} key=${at} ...${props} blocks=${section} first=${at === 0} />`)}
+    ${rest.map((section, at) => html`<${Section} key=${at} ...${props} blocks=${section} first=${at === 0} steps=${steps} />`)}
     ${screen.warnings.length ? html`<section class="warnings" aria-label=${form.words["warnings"]}><ul>
       ${screen.warnings.map((text, at) => html`<li key=${at}>${text}</li>`)}</ul></section>` : null}
     <footer class="assumed">${screen.footer.map((text, at) => html`<p key=${at}>${text}</p>`)}</footer>
   </article>`;
+}
+
+/** The table of a step's phases, which stands below their picture. @param {Screen} screen @param {Report} report */
+function phasesOf(screen, report) {
+  const most = Math.max(0, ...report.devices.map((device) => device.phases.length));
+  const found = screen.sections.flat().find((block) => block.block === "grid" && !block.heading && block.columns.length === most + 1);
+  return found ?? null;
 }
 
 /** Sections of nothing but sentences stand on one card. @param {Block[][]} sections @returns {Block[][]} */
@@ -40,16 +49,19 @@ function together(sections) {
   return found;
 }
 
-/** Blocks that belong together. @param {ResultProps & { blocks: Block[], first: boolean }} props */
+/** Blocks that belong together. @param {ResultProps & { blocks: Block[], first: boolean, steps: Grid | null }} props */
 function Section(props) {
-  const { blocks, first, shown, form, unit, seeking } = props;
+  const { blocks, first, steps, shown, form, unit, seeking } = props;
   const drawn = blocks.map((block, at) => html`<${Drawn} key=${at} ...${props} block=${block} />`);
   if (!first || !["load", "infer", "train"].includes(shown.task)) return html`<section class="blocks">${drawn}</section>`;
   /** @type {Report} */
   const report = shown.answer.report;
+  const bar = blocks.find((block) => block.block === "bar");
+  const peak = bar?.block === "bar" ? phaseOf(report, bar, form)?.name : "";
+  const table = steps ? html`<${Table} grid=${steps} words=${form.words} task="train" />` : null;
   return html`<section class="blocks answer">${drawn}</section>
     ${seeking ? html`<p class="seeking">${form.words["seeking"]}</p>` : null}
-    ${shown.task === "train" ? html`<section class="blocks"><${Phases} report=${report} form=${form} unit=${unit} capacity=${report.verdict?.usable_bytes ?? null} /></section>` : null}`;
+    ${shown.task === "train" ? html`<section class="blocks"><${Phases} report=${report} form=${form} unit=${unit} capacity=${report.verdict?.usable_bytes ?? null} peak=${peak} table=${table} /></section>` : null}`;
 }
 
 /** @param {ResultProps & { block: Block }} props */
@@ -62,6 +74,7 @@ function Drawn({ block, shown, form, unit, apply }) {
       return html`<${Weighed} bar=${block} report=${shown.answer.report} form=${form} unit=${unit} />`;
     case "grid":
       if (block.actions?.some(Boolean) && shown.task !== "fit") return html`<${Remedies} grid=${block} words=${words} apply=${apply} />`;
+      if (shown.task === "fit") return html`<details><summary>${words["table.same"]}</summary><${Table} grid=${block} words=${words} task="fit" /></details>`;
       return html`<${Table} grid=${block} words=${words} task=${shown.task} />`;
     case "lines":
       return html`<${Sentences} block=${block} words=${words} />`;
@@ -97,17 +110,24 @@ function Remedies({ grid, words, apply }) {
 function Table({ grid, words, task }) {
   const shown = grid.columns.map((column, at) => ({ column, at })).filter(({ column, at }) => column.head || grid.rows.some((row) => row[at]?.text || row[at]?.mark));
   const headed = shown.some(({ column }) => column.head);
-  const link = { gpus: "gpu", models: "model" }[task];
+  const listing = task === "gpus" || task === "models";
+  /** @param {number} row */
+  const to = (row) => {
+    const action = grid.actions?.[row];
+    return listing && action ? `#${new URLSearchParams({ task: "fit", ...Object.fromEntries(Object.entries(action).map(([name, value]) => [name, String(value)])) })}` : "";
+  };
   return html`<${Scrolled} label=${grid.heading || words["table"]}><table class="grid">
     ${grid.heading ? html`<caption>${grid.heading}</caption>` : null}
     ${headed ? html`<thead><tr>${shown.map(({ column, at }) => (column.head ? html`<th key=${at} scope="col" class=${column.right ? "right" : ""}>${column.head}</th>` : html`<td key=${at}></td>`))}</tr></thead>` : null}
     <tbody>${grid.rows.map((row, index) => html`<tr key=${index}>${shown.map(({ column, at }, i) => html`<${Entry} key=${at} cell=${row[at]} first=${i === 0} right=${column.right} words=${words}
-      href=${link && i === 0 ? `#task=fit&${link}=${encodeURIComponent(grid.names?.[index] ?? row[at]?.text ?? "")}` : ""} />`)}</tr>`)}</tbody></table></${Scrolled}>`;
+      href=${i === 0 ? to(index) : ""} />`)}</tr>`)}</tbody></table></${Scrolled}>`;
 }
+
+const SHORT = 18; // characters of a cell that is never broken
 
 /** @param {{ cell: Cell | undefined, first: boolean, right: boolean, words: Words, href: string }} props */
 function Entry({ cell, first, right, words, href }) {
-  const side = right ? "right" : "";
+  const side = `${right ? "right" : ""}${(cell?.text.length ?? 0) <= SHORT ? " short" : ""}`;
   const inside = html`${cell?.mark ? html`<${Sign} mark=${cell.mark} words=${words} /> ` : null}${href ? html`<a href=${href}>${cell?.text}</a>` : cell?.tone === "strong" ? html`<strong>${cell.text}</strong>` : linked(cell?.text ?? "")}`;
   if (first && cell?.text) return html`<th scope="row" class=${side}>${inside}</th>`;
   return html`<td class=${`${side} ${cell?.tone === "dim" ? "dim" : ""}`}>${inside}</td>`;
@@ -141,7 +161,7 @@ export function Pasted({ block, words }) {
   };
   return html`<div class="paste"><div class="paste-head"><h3>${block.heading}</h3>
     <button type="button" class="small" onClick=${copy} aria-label=${`${words["copy"]}: ${block.heading}`}>${copied ? words["copied"] : words["copy"]}</button></div>
-    <pre tabindex="0" ref=${box} aria-label=${block.heading}><code>${block.text}</code></pre></div>`;
+    <pre ref=${box} aria-label=${block.heading}><code>${block.text}</code></pre></div>`;
 }
 
 /** Copies; where the browser does not let it, selects. @param {string} text @param {HTMLElement | null} [shown] */

@@ -47,7 +47,7 @@ export interface Headline {
 }
 export interface Grid {
   block: "grid"; columns: Column[]; rows: Cell[][]; heading: string; wide: boolean;
-  actions?: (Change | null)[]; names?: string[];
+  actions?: (Change | null)[];
 }
 export interface Lines { block: "lines"; lines: Cell[]; heading: string }
 export interface Paste { block: "paste"; heading: string; text: string; language: string }
