@@ -19,8 +19,8 @@ ENGLISH: Mapping[str, str] = {
     "model.placeholder": "llama-3.1-8b, org/name, 7B",
     "model.help": "A name of the catalogue, a Hub id or its address, or a bare size.",
     "file.open": "Open a file",
-    "file.help": "Or drop it anywhere here: config.json, .safetensors, .gguf (only the header is"
-    " read), or requests of weighbridge run.",
+    "file.help": "Or drop one here: config.json, .safetensors or .gguf (only the header is read),"
+    " or requests of weighbridge run.",
     "file.remove": "Remove",
     "file.again": "This address is about {name}, a file that it does not hold. Drop or open that"
     " file again.",
@@ -132,7 +132,7 @@ CHINESE: Mapping[str, str] = {
     "model.placeholder": "llama-3.1-8b、org/name、7B",
     "model.help": "目录中的名称、Hub id 或网址,或者只写参数量。",
     "file.open": "打开文件",
-    "file.help": "也可以把文件拖到这里:config.json、.safetensors、.gguf(只读文件头),或 weighbridge"
+    "file.help": "也可以把文件拖到这里: config.json、.safetensors、.gguf(只读文件头),或 weighbridge"
     " run 的请求文件。",
     "file.remove": "移除",
     "file.again": "这个地址问的是文件 {name},地址里没有文件本身。请重新拖入或打开它。",
