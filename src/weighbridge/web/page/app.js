@@ -158,6 +158,7 @@ function Tabs({ form, task, go }) {
     go(name);
     document.getElementById(`tab-${name}`)?.focus();
   };
+  useEffect(() => document.getElementById(`tab-${task}`)?.scrollIntoView({ block: "nearest", inline: "center" }), [task]);
   return html`<nav class="tabs"><div role="tablist" aria-label=${form.words["tabs"]} onKeyDown=${key}>
     ${form.tabs.map((tab) => html`<button key=${tab.name} type="button" role="tab" id=${`tab-${tab.name}`} aria-selected=${tab.name === task} aria-controls="panel"
       tabindex=${tab.name === task ? 0 : -1} onClick=${() => go(tab.name)}>${tab.label}</button>`)}</div></nav>`;
