@@ -36,6 +36,13 @@ compiled(library, "/library.zip", library)
 compiled("/package.zip", "/compiled.zip", PLACE)
 `;
 
+// A page has the same modules uncompiled: what Python knows of files is read anew there.
+const FORGET = `
+import zipimport
+sys.path_importer_cache.clear()
+zipimport._zip_directory_cache.clear()
+`;
+
 async function compiled() {
   const python = await loadPyodide({ env, lockFileContents });
   python.FS.writeFile("/package.zip", readFileSync(archive));
@@ -50,7 +57,7 @@ async function main() {
   const python = await loadPyodide({ env, lockFileContents, stdLibURL: path, _makeSnapshot: true });
   python.FS.mkdirTree(PLACE);
   python.unpackArchive(ours, "zip", { extractDir: PLACE });
-  python.runPython(`import sys\nsys.path.insert(0, ${JSON.stringify(PLACE)})\n${begin}`);
+  python.runPython(`import sys\nsys.path.insert(0, ${JSON.stringify(PLACE)})\n${begin}\n${FORGET}`);
   writeFileSync(out, python.makeMemorySnapshot());
 }
 

@@ -6,6 +6,7 @@ import { answered, engine as made, Lane } from "./engine.js";
 import { Fields } from "./fields.js";
 import { opened, told } from "./files.js";
 import { Choices, Export, KEPT, Looks, remembered, Share, Token } from "./menus.js";
+import { Strip } from "./parts.js";
 import { Pasted, Result } from "./result.js";
 import { ASKED, changed, kept, LISTS, MOST_BESIDE, question, read, settingsOf, write } from "./state.js";
 /** @import { Answer, Ask, Change, Dropped, Form, Lang, Shown, State, Values } from "./types.js" */
@@ -139,6 +140,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
           ${shown.answer.command ? html`<${Pasted} block=${{ heading: words["command"] ?? "", text: shown.answer.command }} words=${words} />` : null}</div>` : null}
       </section>
     </main>
+    ${shown?.answer.screen && !error ? html`<${Strip} screen=${shown.answer.screen} form=${form} />` : null}
     <footer class="bottom"><p>weighbridge ${form.version} · ${words[`engine.${engine.kind}`]}</p></footer>
   </div>`;
 }
@@ -156,6 +158,7 @@ function Tabs({ form, task, go }) {
     go(name);
     document.getElementById(`tab-${name}`)?.focus();
   };
+  useEffect(() => document.getElementById(`tab-${task}`)?.scrollIntoView({ block: "nearest", inline: "center" }), [task]);
   return html`<nav class="tabs"><div role="tablist" aria-label=${form.words["tabs"]} onKeyDown=${key}>
     ${form.tabs.map((tab) => html`<button key=${tab.name} type="button" role="tab" id=${`tab-${tab.name}`} aria-selected=${tab.name === task} aria-controls="panel"
       tabindex=${tab.name === task ? 0 : -1} onClick=${() => go(tab.name)}>${tab.label}</button>`)}</div></nav>`;

@@ -2,7 +2,7 @@
 import { html, useState } from "./vendor/htm-preact.js";
 import { Axis, extent, Picture, styled } from "./bars.js";
 import { size } from "./sizes.js";
-/** @import { Bar, Component, Device, Fit, Form, Phase, Question, Report, Segment, Words } from "./types.js" */
+/** @import { Bar, Component, Device, Fit, Form, Phase, Question, Report, Screen, Segment, Words } from "./types.js" */
 
 const LEAST = 0.012; // of the whole: a smaller part is among the others
 const MOST = 5;
@@ -58,6 +58,22 @@ export function Weighed({ bar, report, form, unit }) {
         inside=${inside.get(segment.key) ?? []} words=${words} unit=${unit} />`)}
     </table>
   </figure>`;
+}
+
+/** The verdict and its bar on one small strip, for a phone. @param {{ screen: Screen, form: Form }} props */
+export function Strip({ screen, form }) {
+  const blocks = screen.sections[0] ?? [];
+  const head = blocks.find((block) => block.block === "headline");
+  const bar = blocks.find((block) => block.block === "bar");
+  const line = blocks.find((block) => block.block === "lines");
+  const told = head?.block === "headline" ? { mark: head.mark, text: head.verdict, more: head.figures } : line?.block === "lines" ? { mark: line.lines[0]?.mark ?? null, text: line.lines[0]?.text ?? "", more: "" } : null;
+  if (!told) return null;
+  const styles = styled(bar?.block === "bar" ? bar.segments.map((one) => one.key) : [], form.styles ?? {});
+  return html`<a class="strip" href="#answer" aria-hidden="true" tabindex="-1" onClick=${(/** @type {Event} */ event) => {
+    event.preventDefault();
+    document.getElementById("answer")?.scrollIntoView();
+  }}><p><${Sign} mark=${told.mark} words=${form.words} /> <strong>${told.text}</strong> <span class="dim">${told.more}</span></p>
+    ${bar?.block === "bar" ? html`<${Picture} row=${{ ...bar, low: 0, high: 0 }} whole=${extent([bar])} styles=${styles} high=${10} />` : null}</a>`;
 }
 
 /** @param {{ segment: Segment, whole: number, style: number, inside: Component[], words: Words, unit: string }} props */

@@ -73,9 +73,9 @@ function Drawn({ block, shown, form, unit, apply }) {
     case "bar":
       return html`<${Weighed} bar=${block} report=${shown.answer.report} form=${form} unit=${unit} />`;
     case "grid":
-      if (block.actions?.some(Boolean) && shown.task !== "fit") return html`<${Remedies} grid=${block} words=${words} apply=${apply} />`;
+      if (block.actions?.some(Boolean) && !block.columns.some((column) => column.head)) return html`<${Remedies} grid=${block} words=${words} apply=${apply} />`;
       if (shown.task === "fit") return html`<details><summary>${words["table.same"]}</summary><${Table} grid=${block} words=${words} task="fit" /></details>`;
-      return html`<${Table} grid=${block} words=${words} task=${shown.task} />`;
+      return html`<${Table} grid=${block} words=${words} task=${shown.task} apply=${apply} />`;
     case "lines":
       return html`<${Sentences} block=${block} words=${words} />`;
     case "paste":
@@ -106,11 +106,12 @@ function Remedies({ grid, words, apply }) {
     })}</ul></div>`;
 }
 
-/** A table; it scrolls where it is wider than its place, and can then be reached by keyboard. @param {{ grid: Grid, words: Words, task: string }} props */
-function Table({ grid, words, task }) {
+/** A table; it scrolls where it is wider than its place, and can then be reached by keyboard. @param {{ grid: Grid, words: Words, task: string, apply?: (change: Change) => void }} props */
+function Table({ grid, words, task, apply }) {
   const shown = grid.columns.map((column, at) => ({ column, at })).filter(({ column, at }) => column.head || grid.rows.some((row) => row[at]?.text || row[at]?.mark));
   const headed = shown.some(({ column }) => column.head);
   const listing = task === "gpus" || task === "models";
+  const acts = !listing && apply && grid.actions?.some(Boolean) ? grid.actions : null;
   /** @param {number} row */
   const to = (row) => {
     const action = grid.actions?.[row];
@@ -118,9 +119,10 @@ function Table({ grid, words, task }) {
   };
   return html`<${Scrolled} label=${grid.heading || words["table"]}><table class="grid">
     ${grid.heading ? html`<caption>${grid.heading}</caption>` : null}
-    ${headed ? html`<thead><tr>${shown.map(({ column, at }) => (column.head ? html`<th key=${at} scope="col" class=${column.right ? "right" : ""}>${column.head}</th>` : html`<td key=${at}></td>`))}</tr></thead>` : null}
+    ${headed ? html`<thead><tr>${shown.map(({ column, at }) => (column.head ? html`<th key=${at} scope="col" class=${column.right ? "right" : ""}>${column.head}</th>` : html`<td key=${at}></td>`))}${acts ? html`<td></td>` : null}</tr></thead>` : null}
     <tbody>${grid.rows.map((row, index) => html`<tr key=${index}>${shown.map(({ column, at }, i) => html`<${Entry} key=${at} cell=${row[at]} first=${i === 0} right=${column.right} words=${words}
-      href=${i === 0 ? to(index) : ""} />`)}</tr>`)}</tbody></table></${Scrolled}>`;
+      href=${i === 0 ? to(index) : ""} />`)}
+      ${acts ? html`<td class="right">${acts[index] && apply ? html`<button type="button" class="small" aria-label=${`${words["remedy.apply"]}: ${row.map((cell) => cell.text).find(Boolean)}`} onClick=${() => apply(acts[index] ?? {})}>${words["remedy.apply"]}</button>` : null}</td>` : null}</tr>`)}</tbody></table></${Scrolled}>`;
 }
 
 const SHORT = 18; // characters of a cell that is never broken
