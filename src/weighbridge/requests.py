@@ -7,7 +7,7 @@ is bounded: models by their number and by the tensors that they hold, and the ol
 import gc
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
@@ -46,17 +46,11 @@ class Requests:
 
     def answer(self, line: str | bytes) -> dict[str, Any]:
         """The report of one request, or the error that takes its place."""
-        self._collected()
-        try:
-            return self._report(line).to_dict()
-        except WeighbridgeError as error:
-            return failed(str(error), error.code)
-        except Exception as error:  # the other requests go on
-            message = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
-            return failed(one_line(message))
+        return settled(lambda: self.report(_request(line)).to_dict())
 
-    def _report(self, line: str | bytes) -> "Report | Fit":
-        request = _request(line)
+    def report(self, request: dict[str, Any]) -> "Report | Fit":
+        """The answer to a request that was parsed. Raises WeighbridgeError."""
+        self._collected()
         task = request.get("task")
         if not isinstance(task, str) or task not in BESIDE:
             raise UsageError(f"task {shown(task)} is not known; known: {', '.join(BESIDE)}")
@@ -121,6 +115,17 @@ class Requests:
 
     def _tensors(self) -> int:
         return sum(found.tensors for found in self._kept.values())
+
+
+def settled(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The answer, or the error that takes its place: the other requests go on."""
+    try:
+        return answer()
+    except WeighbridgeError as error:
+        return failed(str(error), error.code)
+    except Exception as error:
+        message = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
+        return failed(one_line(message))
 
 
 def failed(message: str, code: int = 2) -> dict[str, Any]:
