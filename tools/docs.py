@@ -5,6 +5,7 @@ docs/architectures.md model types in our tables, and the classes of each
 docs/formats.md       formats of weights, and what each leaves alone
 docs/models.md        the built-in catalogue
 docs/gpus.md          the accelerators, and what each figure rests on
+skills/weighbridge/SKILL.md   what agents are told: the copy that is installed from the repository
 """
 
 import sys
@@ -16,6 +17,7 @@ import click
 from weighbridge import catalogue
 from weighbridge.accelerators.parts import instances, parts
 from weighbridge.accelerators.rules import KEPT, RULES
+from weighbridge.agents import skill as told
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family
 from weighbridge.arch.table import FAMILIES
@@ -161,12 +163,17 @@ def _share(mille: tuple[int, int, int]) -> str:
     return f"{low / 1000:.3f}" if low == high else f"{low / 1000:.3f} to {high / 1000:.3f}"
 
 
+def skill() -> Iterator[str]:
+    yield told.text()
+
+
 PAGES = {
     "commands.md": commands,
     "architectures.md": architectures,
     "formats.md": formats,
     "models.md": models,
     "gpus.md": gpus,
+    "../skills/weighbridge/SKILL.md": skill,
 }
 
 
