@@ -81,16 +81,16 @@ def staged(lang: str, *, page: bool) -> None:
 
 def generated(lang: str) -> None:
     """Run the generator over the copy. Raises CalledProcessError where it warns."""
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-f"]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    subprocess.run([*command, "-f", PAGES / f"{lang}.yml"], check=True, env=environment)
+    subprocess.run([*command, str(PAGES / f"{lang}.yml")], check=True, env=environment)
 
 
 def calculator() -> str:
     """Build the static page beside the copies; the reason where that is not to be had, else ""."""
     if shutil.which("npm") is None:
         return "npm is not on this machine"
-    command = [sys.executable, "-m", "weighbridge", "web", "build", BUILD / CALCULATOR]
+    command = [sys.executable, "-m", "weighbridge", "web", "build", str(BUILD / CALCULATOR)]
     done = subprocess.run(command, capture_output=True, text=True)
     told = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
     return told[-1] if done.returncode else ""
