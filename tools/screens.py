@@ -11,13 +11,22 @@ import io
 import os
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "README.zh.md", "docs/screens.md")
+PAGES = (
+    "README.md",
+    "README.zh.md",
+    "docs/screens.md",
+    "docs/index.md",
+    "docs/first-steps.md",
+    *(f"docs/zh/{name}.md" for name in ("index", "first-steps", "load", "infer", "train", "fit")),
+)
 BLOCK = re.compile(r"^```\n\$ weighbridge (?P<command>[^\n]+)\n\n?(?P<shown>.+?)^```$", re.M | re.S)
 
 
+@cache
 def printed(command: str) -> str:
     """What one command prints in a pipe of 80 columns."""
     from weighbridge.cli.menu import run
