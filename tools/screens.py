@@ -15,13 +15,13 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+FIRST = ("index", "first-steps", "load", "infer", "train", "fit")  # there in Chinese, too
 PAGES = (
     "README.md",
     "README.zh.md",
     "docs/screens.md",
-    "docs/index.md",
-    "docs/first-steps.md",
-    *(f"docs/zh/{name}.md" for name in ("index", "first-steps", "load", "infer", "train", "fit")),
+    *(f"docs/{name}.md" for name in FIRST),
+    *(f"docs/zh/{name}.md" for name in FIRST),
 )
 BLOCK = re.compile(r"^```\n\$ weighbridge (?P<command>[^\n]+)\n\n?(?P<shown>.+?)^```$", re.M | re.S)
 
