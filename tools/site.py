@@ -2,8 +2,9 @@
 
     python -m tools.site              English, Chinese and the calculator
     python -m tools.site --no-page    without the calculator
+    python -m tools.site --to DIR     into DIR/site
 
-Pages are copied to build/pages first. There each line `<!-- calculator: FRAGMENT | TITLE -->`
+Pages are copied to DIR/pages first. There each line `<!-- calculator: FRAGMENT | TITLE -->`
 becomes the calculator with that fragment preset, or nothing where the calculator is not built, and
 links of the Chinese edition to pages that are in English alone lead there. Neither needs a plug-in
 of the generator (docs/adr/0003-docs-site.md). Then mkdocs builds both editions with --strict.
@@ -23,10 +24,10 @@ from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).parent.parent
 DOCS, BUILD = ROOT / "docs", ROOT / "build"
-PAGES, SITE = BUILD / "pages", BUILD / "site"
 CALCULATOR = "calculator"
 MARK = re.compile(r"^<!-- calculator: (?P<state>\S+) \| (?P<title>[^\n]+?) -->$", re.M)
 TO_ENGLISH = re.compile(r"\]\(\.\./(?P<page>[\w/-]+)\.md(?P<anchor>#[\w-]+)?\)")
+BROKEN = re.compile(r"(?<=[\u3000-\u9fff,.:;)])\n(?=[\u4e00-\u9fff(`])")
 WORDS = {
     "en": "The calculator below runs in this page; nothing is sent to a server. "
     '<a href="{link}">Open it alone</a>.',
@@ -60,37 +61,44 @@ def to_english(page: str) -> str:
     return TO_ENGLISH.sub(lambda m: f"](../{m['page']}.html{m['anchor'] or ''})", page)
 
 
-def staged(lang: str, *, page: bool) -> None:
-    """Copy the sources of one edition, ready for the generator."""
-    source, target = DOCS / "zh" if lang == "zh" else DOCS, PAGES / lang
+def joined(page: str) -> str:
+    """Chinese lines without the spaces that a browser would make of line ends; screens stay."""
+    parts = re.split(r"(^```.*?^```$)", page, flags=re.M | re.S)
+    return "".join(part if part.startswith("```") else BROKEN.sub("", part) for part in parts)
+
+
+def staged(lang: str, to: Path, *, page: bool) -> Path:
+    """Copy the sources of one edition, and give the generator's configuration for them."""
+    source, target = DOCS / "zh" if lang == "zh" else DOCS, to / "pages" / lang
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("zh"))
     for path in target.rglob("*.md"):
         text = path.read_text(encoding="utf-8")
         text = embedded(text, lang) if page else MARK.sub("", text)
-        path.write_text(to_english(text) if lang == "zh" else text, encoding="utf-8")
+        path.write_text(joined(to_english(text)) if lang == "zh" else text, encoding="utf-8")
     if lang == "zh":
         shutil.copytree(DOCS / "assets", target / "assets")
     base = {"en": "mkdocs.yml", "zh": "mkdocs.zh.yml"}[lang]
-    site = SITE / "zh" if lang == "zh" else SITE
-    (PAGES / f"{lang}.yml").write_text(
+    site = to / "site" / "zh" if lang == "zh" else to / "site"
+    (to / "pages" / f"{lang}.yml").write_text(
         f"INHERIT: {ROOT / base}\ndocs_dir: {target}\nsite_dir: {site}\n"
         f"theme: {{custom_dir: {ROOT / 'tools/theme'}}}\n"
         f"extra: {{translated: [{', '.join(translated())}]}}\n"
     )
+    return to / "pages" / f"{lang}.yml"
 
 
-def generated(lang: str) -> None:
-    """Run the generator over the copy. Raises CalledProcessError where it warns."""
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-f"]
+def generated(configuration: Path) -> None:
+    """Run the generator. Raises CalledProcessError where it warns."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    subprocess.run([*command, str(PAGES / f"{lang}.yml")], check=True, env=environment)
+    subprocess.run([*command, "-f", str(configuration)], check=True, env=environment)
 
 
-def calculator() -> str:
-    """Build the static page beside the copies; the reason where that is not to be had, else ""."""
+def calculator(to: Path) -> str:
+    """Build the static page into a folder; the reason where that is not to be had, else ""."""
     if shutil.which("npm") is None:
         return "npm is not on this machine"
-    command = [sys.executable, "-m", "weighbridge", "web", "build", str(BUILD / CALCULATOR)]
+    command = [sys.executable, "-m", "weighbridge", "web", "build", str(to)]
     done = subprocess.run(command, capture_output=True, text=True)
     told = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
     return told[-1] if done.returncode else ""
@@ -174,19 +182,20 @@ def _foreign(page: Page) -> Iterator[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--no-page", action="store_true", help="without the calculator")
+    parser.add_argument("--to", type=Path, default=BUILD, metavar="DIR", help="default: build")
     asked = parser.parse_args(arguments)
-    for folder in (PAGES, SITE, BUILD / CALCULATOR):
-        shutil.rmtree(folder, ignore_errors=True)
-    without = "--no-page" if asked.no_page else calculator()
+    to, site = asked.to.resolve(), asked.to.resolve() / "site"
+    for folder in ("pages", "site", CALCULATOR):
+        shutil.rmtree(to / folder, ignore_errors=True)
+    without = "--no-page" if asked.no_page else calculator(to / CALCULATOR)
     for lang in WORDS:
-        staged(lang, page=not without)
-        generated(lang)
+        generated(staged(lang, to, page=not without))
     if not without:
-        shutil.copytree(BUILD / CALCULATOR, SITE / CALCULATOR)
-    wrong = faults(SITE)
+        shutil.copytree(to / CALCULATOR, site / CALCULATOR)
+    wrong = faults(site)
     print(*wrong, sep="\n", end="\n" if wrong else "")
     end = f"without the calculator: {without}" if without else "with the calculator"
-    print(f"site: {len(pages(SITE))} pages in {SITE.relative_to(ROOT)}, {end}")
+    print(f"site: {len(pages(site))} pages in {site}, {end}")
     return int(bool(wrong))
 
 
