@@ -111,5 +111,5 @@ def test_what_is_written_out_is_no_kernels(name, kernel):
 
 
 def test_the_documentation_names_every_family():
-    docs = (Path(__file__).parents[2] / "docs" / "train.md").read_text()
+    docs = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     assert [name for name in NETS if f"`{name}`" not in docs] == []
