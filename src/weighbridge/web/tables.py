@@ -32,10 +32,14 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
 
 def table(ask: dict[str, Any], view: View) -> dict[str, Any]:
     """The answer to a task of TEXTS. Raises UsageError, or NotFoundError where nothing matches."""
-    task = str(ask["task"])
-    given = _filters(task, ask.get("workload"))
-    report, screen = TASKS[task](given, view)
+    report, screen = answered(ask, view)
     return {"report": report, "screen": as_json(screen)}
+
+
+def answered(ask: Mapping[str, Any], view: View) -> Answer:
+    """The same, with the screen as it is drawn."""
+    task = str(ask["task"])
+    return TASKS[task](_filters(task, ask.get("workload")), view)
 
 
 def _filters(task: str, given: Any) -> Given:
