@@ -177,7 +177,7 @@ function Model({ form, state, set, dropped, drop, take, fileError, setting, prob
       ${state.file ? html`<p class="chip"><span>${state.file}</span><button type="button" class="small" onClick=${drop} aria-label=${`${words["file.remove"]}: ${state.file}`}>${words["file.remove"]}</button></p>
         ${dropped ? null : html`<p class="error">${told(words["file.again"], state.file)}</p>`}`
         : html`<${Combobox} id="model" label=${words["model"]} value=${command ? "" : state.model} options=${form.models} words=${words} placeholder=${words["model.placeholder"]}
-          described=${`model-help${wrong ? " model-error" : ""}`} invalid=${Boolean(wrong)} note=${parameters} commit=${(/** @type {string} */ model) => { setting("command", ""); set({ model }); }} />`}
+          described=${`model-help${wrong ? " model-error" : ""}`} invalid=${Boolean(wrong)} note=${parameters} title=${named} commit=${(/** @type {string} */ model) => { setting("command", ""); set({ model }); }} />`}
       <p class="help" id="model-help">${words["model.help"]}</p>
       ${wrong ? html`<p class="error" id="model-error">${wrong}</p>` : null}
       <label class="file"><input id="file" type="file" accept=".json,.jsonl,.safetensors,.gguf" aria-describedby="file-help" onChange=${(/** @type {Event} */ e) => {
@@ -201,6 +201,9 @@ function parameters({ parameters: count }) {
   return `${(count / scale).toLocaleString("en", { maximumSignificantDigits: 3 })} ${letter}`;
 }
 
+/** @param {{ name: string }} option */
+const named = (option) => option.name;
+
 /** What to do first. @param {{ words: Record<string, string>, state: State, set: (change: Partial<State>) => void, dropped: Dropped | null }} props */
 function Welcome({ words, state, set, dropped }) {
   if (state.task === "compare") return html`<div class="welcome"><h2>${words["welcome.compare"]}</h2><p>${words["welcome.compare.how"]}</p></div>`;
@@ -214,7 +217,7 @@ function spoken(shown, words) {
   const screen = shown?.answer.screen;
   if (!screen) return "";
   const block = screen.sections[0]?.[0];
-  if (block?.block === "headline") return `${words[`mark.${block.mark}`] ?? ""}: ${block.verdict}. ${block.figures}`;
+  if (block?.block === "headline") return `${words[`verdict.${block.mark}`] ?? ""}: ${block.verdict}. ${block.figures}`;
   if (block?.block === "lines") return block.lines.map((line) => line.text).join(" ");
   return screen.title;
 }

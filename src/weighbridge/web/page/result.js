@@ -188,7 +188,7 @@ function FitAnswer({ shown, form, unit, open }) {
     const needs = verdict?.per_device?.expected ?? 0;
     const margin = verdict ? words[verdict.margin_bytes >= 0 ? "margin.spare" : "margin.short"]?.replace("{size}", size(Math.abs(verdict.margin_bytes), unit)) : "";
     return { key: question.method ?? question.task, label: words[`question.${question.method ?? question.task}`] ?? question.task, mark: markOf({ verdict }), report: question.report,
-      capacity: verdict?.usable_bytes ?? null, told: verdict ? `${size(needs, unit)} · ${margin}` : words["mark.unknown"] ?? "" };
+      capacity: verdict?.usable_bytes ?? null, told: verdict ? `${size(needs, unit)} · ${margin}` : words["verdict.unknown"] ?? "" };
   });
   /** @param {number} at */
   const below = (at) => html`<${Offers} question=${fit.questions[at]} words=${words} unit=${unit} open=${open} />`;
