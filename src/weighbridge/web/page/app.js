@@ -92,7 +92,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   /** @param {File | undefined} file */
   const take = async (file) => {
     if (!file) return;
-    const found = await opened(file, words);
+    const found = await opened(file, words, (ask) => engine.ask(ask)).catch(() => ({ error: FIRST_WORDS[state.lang].gone }));
     setFileError("error" in found ? found.error : "");
     if ("dropped" in found) {
       setDropped(found.dropped);
@@ -131,7 +131,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
         ${shown && !error ? html`<div class="tools"><${Looks} words=${words} state=${state} set=${set} />
           <span class="gap"></span>${asked && !dropped ? html`<button type="button" id="compare-this" onClick=${compare}>${words["compare.this"]}</button>` : null}
           <${Share} words=${words} engine=${engine} say=${setSaid} />
-          ${listing ? null : html`<${Export} words=${words} of=${shown.ask} ask=${(/** @type {Ask} */ ask) => answered(engine, ask, null)} say=${setSaid} />`}</div>` : null}
+          ${listing ? null : html`<${Export} words=${words} of=${shown.ask} ask=${(/** @type {Ask} */ ask) => answered(engine, ask, asked ? dropped : null)} say=${setSaid} />`}</div>` : null}
         <p class="said" role="status">${said}</p>
         <p class="unseen" role="status" id="live">${busy ? "" : spoken(shown, words)}</p>
         ${error ? html`<div class="problem" role="alert"><p>${error.message}</p>${gone ? html`<button type="button" onClick=${again}>${words["again"]}</button>` : null}</div>` : null}
