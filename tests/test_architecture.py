@@ -69,6 +69,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "requests",
     "jobs",
     "evidence",
+    "web",
     "agents",
     "cli",
 ]

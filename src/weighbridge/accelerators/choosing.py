@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.accelerators.abilities import abilities
-from weighbridge.accelerators.names import search
 from weighbridge.accelerators.parts import Instance, Part, parts
-from weighbridge.errors import NotFoundError, UsageError
-from weighbridge.units import GIB, parse_size
-
-TYPES = ("bf16", "fp8", "fp4", "int8")  # that a part can be asked to compute in
+from weighbridge.errors import UsageError
+from weighbridge.units import GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,28 +40,6 @@ def kept(
         raise UsageError(f"--vendor {wanted.vendor!r:.40} is not in the catalogue; known: {known}")
     rented = [i for i in machines if wanted.by(parts()[i.part])]
     return [p for p in found if wanted.by(p)], rented
-
-
-def listed(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], Sequence[Instance]]:
-    """What has that in its name and all that was chosen: types, nvlink, min_memory, vendor, sort.
-    Raises NotFoundError where that is nothing."""
-    least = chosen.get("min_memory")
-    wanted = Wanted(
-        types=tuple(name for name in TYPES if chosen.get(name)),
-        nvlink=bool(chosen.get("nvlink")),
-        memory=0 if least is None else parse_size(least),
-        vendor=chosen.get("vendor") or "",
-    )
-    named, machines = search(pattern)
-    found, rented = kept(named, machines, wanted)
-    if found or rented:
-        return ordered(found, chosen.get("sort")), rented
-    if not named and not machines:
-        raise NotFoundError(
-            f"no accelerator matches {pattern!r}; `weighbridge gpus` lists them all, and "
-            "--gpu-memory 24GiB takes a size"
-        )
-    raise NotFoundError("no accelerator that we know of has all that; leave a filter out")
 
 
 ORDERS: Mapping[str, Callable[[Part], Any]] = {

@@ -143,7 +143,7 @@ def _told(text: str, numbers: dict[str, Any], form: str) -> Answer:
 
 
 def _gpus(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    from weighbridge.accelerators.choosing import listed
+    from weighbridge.accelerators.listing import found as listed
 
     pattern = _text("pattern", given)
     return brief.of_gpus(*listed(pattern, _checked("gpus", given)))

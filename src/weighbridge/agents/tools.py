@@ -8,7 +8,7 @@ can send; what the command line reads besides ("32K" for a count) is taken as we
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from weighbridge.accelerators.choosing import ORDERS, TYPES
+from weighbridge.accelerators.listing import SORTS, TYPES
 from weighbridge.fitted import NAMES, SMALLEST
 from weighbridge.fitting.asking import MAX
 from weighbridge.requests import BESIDE
@@ -125,7 +125,7 @@ def _filters() -> dict[str, Schema]:
         },
         "min_memory": _said("Only those sold with so much: 24GiB."),
         "vendor": _said("Only those of a maker: nvidia, amd, apple, intel..."),
-        "sort": _one_of(list(ORDERS), "Default: as in the catalogue."),
+        "sort": _one_of(list(SORTS), "Default: as in the catalogue."),
     }
 
 

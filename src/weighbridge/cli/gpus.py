@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.accelerators.choosing import ORDERS, TYPES, listed
+from weighbridge.accelerators.listing import SORTS, TYPES
 from weighbridge.cli.options import SCREENS, output_form, writable
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Instance, Part
-
-SCHEMA = "weighbridge.gpus/1"
 
 
 def _filters(command: Callable[..., None]) -> Callable[..., None]:
@@ -30,7 +28,7 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--vendor", metavar="NAME", help="Only those of a maker: nvidia, amd, apple, intel..."
 )
-@click.option("--sort", type=click.Choice(list(ORDERS)), help="Default: as in the catalogue.")
+@click.option("--sort", type=click.Choice(SORTS), help="Default: as in the catalogue.")
 @click.option("--details", is_flag=True, help="Both ends of each figure, and its basis.")
 @click.option("--lang", type=click.Choice(["en", "zh"]), help="Default: that of LANG.")
 @click.option("--format", "form", type=click.Choice(SCREENS), default="auto", show_default=True)
@@ -49,22 +47,16 @@ def gpus(pattern: str, form: str, as_json: bool, quiet: bool, **chosen: Any) -> 
     weighbridge gpus --fp8 --nvlink --vendor nvidia
     weighbridge gpus --json | jq -r '.gpus[].id'
     """
+    from weighbridge.accelerators import listing
+
     form = output_form(form, as_json=as_json, quiet=quiet)
-    found, machines = listed(pattern, chosen)
+    found, machines = listing.found(pattern, chosen)
     if form == "json":
-        click.echo(_json(found, machines))
+        click.echo(json.dumps(listing.to_dict(found, machines), indent=2, ensure_ascii=False))
     elif form == "quiet":
         click.echo("\n".join([*(p.id for p in found), *(i.id for i in machines)]))
     else:
         _show(found, machines, form, chosen)
-
-
-def _json(found: "Sequence[Part]", machines: "Sequence[Instance]") -> str:
-    from weighbridge.accelerators.abilities import abilities
-
-    told = [{**p.to_dict(), "computes_in": dict(abilities(p))} for p in found]
-    body = {"schema": SCHEMA, "gpus": told, "instances": [i.to_dict() for i in machines]}
-    return json.dumps(body, indent=2, ensure_ascii=False)
 
 
 def _show(

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("models:models", "The built-in model catalogue."),
     "doctor": ("doctor:doctor", "What is here: accelerators, memory, versions, extras."),
     "run": ("requests:run", "Requests in, reports out (JSON Lines)."),
+    "web": ("web:web", "The page: the same answers in a browser, on this machine."),
     "mcp": ("mcp:mcp", "The same answers as tools for coding agents (stdio)."),
     "estimate-memory": ("accelerate:estimate_memory", "accelerate estimate-memory, numbers right."),
     "completion": ("completion:completion", "Print the shell completion script."),
