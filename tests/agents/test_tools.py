@@ -196,6 +196,8 @@ def test_a_whole_report_is_bounded_and_says_what_it_left_out(ask, task, given, f
     if form == "json":
         body = json.loads(told.text)
         assert body["left_out"]
+        assert body["whole"].startswith(f"weighbridge {task} {given['model']} --")
+        assert body["whole"].endswith(" --json")
         assert body["schema"] == f"weighbridge.{'fit' if task == 'fit' else 'report'}/1"
 
 

@@ -64,8 +64,11 @@ class Answers:
         if name in LISTS:
             text, numbers = LISTS[name](given)
             return _told(text, numbers, form)
-        found = self._requests.report(_request(name, given))
-        return _answer(found, form, full=detail == "full")
+        request = _request(name, given)
+        found = self._requests.report(request)
+        if detail == "full":
+            return _whole(found, form, request)
+        return _told(*_brief(found), form)
 
 
 def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
@@ -129,13 +132,18 @@ def _model(given: Any) -> Any:
     return given
 
 
-def _answer(found: "Report | Fit", form: str, *, full: bool) -> Answer:
+def _brief(found: "Report | Fit") -> tuple[str, dict[str, Any]]:
     from weighbridge.fitted import Fit
 
-    text, numbers = brief.of_fit(found) if isinstance(found, Fit) else brief.of_report(found)
-    if full:
-        return Answer((whole.as_json if form == "json" else whole.as_markdown)(found), numbers)
-    return _told(text, numbers, form)
+    return brief.of_fit(found) if isinstance(found, Fit) else brief.of_report(found)
+
+
+def _whole(found: "Report | Fit", form: str, request: dict[str, Any]) -> Answer:
+    from weighbridge.web.asks import View
+    from weighbridge.web.command import command
+
+    write = whole.as_json if form == "json" else whole.as_markdown
+    return Answer(write(found, command(request, View())), _brief(found)[1])
 
 
 def _told(text: str, numbers: dict[str, Any], form: str) -> Answer:
