@@ -1,6 +1,8 @@
 """What agents are offered and answered, without the protocol."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -263,6 +265,16 @@ def test_a_config_is_the_same_as_text_and_as_an_object(answers):
     assert told[0]["parameters"] > 0
 
 
+def test_of_the_hub_alone_no_file_is_read(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "gpt2"}))
+    asked = Answers(offline=True, hub_only=True)
+    assert asked.call("load", {"model": str(path)}).failed
+    assert "not read here" in asked.call("load", {"model": "https://example.com/a.gguf"}).text
+    assert not asked.call("load", {"model": "gpt2"}).failed
+    assert not Answers(offline=True).call("load", {"model": str(path)}).failed
+
+
 def test_what_says_nothing_is_left_out(answers):
     told = answers.call("infer", {"model": "llama-3.1-8b", "gpu": 4090, "engine": "", "ram": None})
     assert told.numbers == answers.call("infer", {"model": "llama-3.1-8b", "gpu": "4090"}).numbers
@@ -288,3 +300,26 @@ def test_models_are_ranked_for_a_card(answers):
     told = answers.call("models", {"pattern": "qwen3-4b", "gpu": "3060", "min_context": 8192})
     assert told.numbers["models"]
     assert all(row["context"] >= 8192 for row in told.numbers["models"])
+
+
+def test_without_the_sdk_one_line_says_what_to_install():
+    code = "import sys; sys.modules['mcp'] = None; from weighbridge.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "mcp"], capture_output=True, text=True)
+    told = "error: tools for agents need the mcp SDK: pip install 'weighbridge[mcp]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", told)
+
+
+def test_the_skill_needs_no_sdk():
+    code = "import sys; sys.modules['mcp'] = None; from weighbridge.cli import main; main()"
+    asked = [sys.executable, "-c", code, "mcp", "--skill"]
+    done = subprocess.run(asked, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("---\nname: weighbridge\n")
+
+
+@pytest.mark.parametrize("names", ["foo", "", ","])
+def test_tools_that_are_none_are_refused(names):
+    asked = [sys.executable, "-m", "weighbridge", "mcp", "--tools", names]
+    done = subprocess.run(asked, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --tools names tools of fit, infer")

@@ -40,10 +40,13 @@ class Answer(NamedTuple):
 
 
 class Answers:
-    """Answers calls one after the other, and keeps the models that they name."""
+    """Answers calls one after the other, and keeps the models that they name. With `hub_only` files
+    of this machine and addresses that are not the Hub's stay unread."""
 
-    def __init__(self, *, cache_dir: str | None = None, offline: bool = False) -> None:
-        self._requests = Requests(cache_dir=cache_dir, offline=offline)
+    def __init__(
+        self, *, cache_dir: str | None = None, offline: bool = False, hub_only: bool = False
+    ) -> None:
+        self._requests = Requests(cache_dir=cache_dir, offline=offline, ours=not hub_only)
         self._tools = {tool.name: tool for tool in tools()}
 
     def call(self, name: str, arguments: Arguments | None) -> Answer:
