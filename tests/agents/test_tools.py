@@ -9,6 +9,8 @@ import pytest
 from weighbridge.agents.answering import Answers
 from weighbridge.agents.tools import SLOW, tools
 from weighbridge.agents.whole import MOST
+from weighbridge.cli.mcp import TOOLS
+from weighbridge.cli.menu import run
 from weighbridge.requests import BESIDE, Requests
 from weighbridge.settings import FIT, INFER, LOAD, TRAIN
 from weighbridge.settings import MOST as UNBOUNDED
@@ -157,6 +159,15 @@ def test_the_verdict_comes_first(ask):
     assert told.numbers["changes"][0]["paste"] in told.text
 
 
+def test_a_change_is_told_whole(answers):
+    """A cell of a table is not cut: an agent asks again with what stands in it."""
+    given = {"model": "qwen3-8b", "gpu": "3060", "context": 32768, "kv_cache_dtype": "q8_0"}
+    told = answers.call("fit", {**given, "engine": "llama.cpp"})
+    change = told.numbers["questions"]["infer"]["change"]["arguments"]
+    assert all(str(value) in told.text for value in change.values())
+    assert "..." not in told.text
+
+
 def test_what_an_answer_proposes_can_be_asked(ask, answers):
     asked = {"model": "llama-3.1-8b", "gpu": "3060", **SHORTEST}
     for change in ask("infer", asked).numbers["changes"]:
@@ -204,6 +215,12 @@ def test_a_whole_report_is_bounded_and_says_what_it_left_out(ask, task, given, f
 
 
 WRONG = [
+    (
+        "infer",
+        {"model": "gpt2", "max_model_len": 512},
+        "no argument 'max_model_len'; it is context",
+    ),
+    ("fit", {"model": "gpt2", "gpu": ["4090", "3060"]}, "--gpu is text"),
     ("infer", {}, "name a model"),
     ("infer", {"model": "llama-3.1-8b", "context": "many"}, "--context is a number such as"),
     ("infer", {"model": "llama-3.1-8b", "gpu": "rtx 9999"}, "9999"),
@@ -317,9 +334,11 @@ def test_the_skill_needs_no_sdk():
     assert done.stdout.startswith("---\nname: weighbridge\n")
 
 
-@pytest.mark.parametrize("names", ["foo", "", ","])
-def test_tools_that_are_none_are_refused(names):
-    asked = [sys.executable, "-m", "weighbridge", "mcp", "--tools", names]
-    done = subprocess.run(asked, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: --tools names tools of fit, infer")
+@pytest.mark.parametrize("names", ["foo", "", ",", "fit,foo"])
+def test_tools_that_are_none_are_refused(names, capfd):
+    assert run(["mcp", "--tools", names]) == 2
+    assert capfd.readouterr().err.startswith("error: --tools names tools of fit, infer")
+
+
+def test_the_tools_are_those_of_the_help():
+    assert TOOLS == ",".join(OFFERED)

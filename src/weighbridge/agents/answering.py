@@ -15,7 +15,7 @@ from weighbridge.agents.tools import DETAILS, FORMS, OUTPUT, SLOW, Tool, tools
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats.strict_json import strict_json
 from weighbridge.requests import MAX_LINE, Requests, settled
-from weighbridge.settings import FIT, INFER, LOAD, TRAIN
+from weighbridge.settings import FIT, INFER, LOAD, TRAIN, Setting
 from weighbridge.wording import printable, safe_json, shown
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
                 f" --{name}` in a shell"
             )
         if name not in known:
-            raise UsageError(f"{tool.name} has no argument {shown(name)}; {_near(name, known)}")
+            near = _near(name, known, TABLES.get(tool.name, {}))
+            raise UsageError(f"{tool.name} has no argument {shown(name)}; {near}")
         _bounded(name, arguments[name])
     told = {name: value for name, value in arguments.items() if value not in (None, "")}
     return {name: _as_text(known[name], value) for name, value in told.items()}
@@ -96,7 +97,11 @@ def _bounded(name: str, value: Any) -> None:
         raise UsageError(f"{name} is longer than {LONGEST} characters: {shown(value)}")
 
 
-def _near(name: str, known: Mapping[str, Any]) -> str:
+def _near(name: str, known: Mapping[str, Any], table: Mapping[str, Setting]) -> str:
+    flag = f"--{name.replace('_', '-')}"
+    alias = next((n for n, setting in table.items() if flag in setting.flags), None)
+    if alias is not None:
+        return f"it is {alias} here"
     close = get_close_matches(name[:80], list(known), n=3, cutoff=0.6)
     return f"did you mean {' or '.join(close)}?" if close else "the tool's schema lists them"
 

@@ -34,7 +34,7 @@ from weighbridge.view.records import (
     Screen,
 )
 from weighbridge.view.shown import fullest, shown
-from weighbridge.wording import clipped, one_line, printable, safe_markdown
+from weighbridge.wording import LONGEST, clipped, one_line, printable, safe_markdown
 
 Numbers = dict[str, Any]
 LONGEST_LINE = 1_500  # characters of a line to paste: a longer one is left out
@@ -105,7 +105,9 @@ def _rows(block: Grid) -> Iterator[str]:
 
 def _bounded(block: Grid) -> Grid:
     """Cells hold names of strangers."""
-    rows = tuple(tuple(c._replace(text=clipped(c.text)) for c in row) for row in block.rows)
+    rows = tuple(
+        tuple(c._replace(text=clipped(c.text, LONGEST)) for c in row) for row in block.rows
+    )
     heading = block.heading.replace("--details", "detail: full")
     return block._replace(rows=rows, heading=heading)
 

@@ -1,10 +1,15 @@
 """weighbridge mcp"""
 
+import sys
 from typing import Any
 
 import click
 
 TOOLS = "fit,infer,train,load,gpus,models"
+WAITING = (
+    "waiting for an agent, which is to start this by itself: claude mcp add weighbridge -- "
+    "weighbridge mcp; Ctrl-C ends it"
+)
 
 
 @click.command()
@@ -41,7 +46,10 @@ def mcp(names: str | None, skill: bool, **source: Any) -> None:
     from weighbridge.agents.answering import Answers
     from weighbridge.agents.server import serve
 
-    serve(Answers(**source), _chosen(names))
+    offered = _chosen(names)
+    if sys.stdin.isatty():
+        click.echo(WAITING, err=True)
+    serve(Answers(**source), offered)
 
 
 def _chosen(names: str | None) -> tuple[str, ...]:
