@@ -341,4 +341,4 @@ def test_tools_that_are_none_are_refused(names, capfd):
 
 
 def test_the_tools_are_those_of_the_help():
-    assert TOOLS == ",".join(OFFERED)
+    assert ",".join(OFFERED) == TOOLS
