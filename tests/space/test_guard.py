@@ -38,8 +38,12 @@ def ask(guarded, path, method="POST", *, headers=(), body=b"", peer="192.0.2.1",
         told.append(message)
 
     scope = {
-        "type": "http", "path": path, "method": method, "query_string": query,
-        "headers": [*headers], "client": (peer, 1),
+        "type": "http",
+        "path": path,
+        "method": method,
+        "query_string": query,
+        "headers": [*headers],
+        "client": (peer, 1),
     }
     asyncio.run(guarded(scope, receive, send))
     if not told:

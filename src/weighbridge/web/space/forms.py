@@ -158,7 +158,8 @@ def sections(tab: str, say: gr.I18n, between: Callable[[], None]) -> Iterator[Se
         elif shown:
             key = f"{tab}.section.{section['name']}"
             there = any(meant(Field(s, None), {}) for s in shown)
-            with gr.Accordion(say(key), open=False, visible=there) as frame:
+            place = f"{tab}-{section['name'].replace(' ', '-')}"
+            with gr.Accordion(say(key), open=False, visible=there, elem_id=place) as frame:
                 found = tuple(_field(s, tab, say) for s in shown)
             yield Section(found, frame)
 
