@@ -128,7 +128,8 @@ FILTERS: Mapping[str, tuple[Setting, ...]] = {
 @cache
 def form(lang: str) -> dict[str, Any]:
     """Everything that the page shows before it has asked anything, in one language."""
-    from weighbridge.web.words import WORDS
+    from weighbridge.charts.parts import STYLES
+    from weighbridge.web.words import words
 
     return {
         "tabs": [*(_tab(name, tab, lang) for name, tab in TABS.items()), *_others(lang)],
@@ -140,7 +141,8 @@ def form(lang: str) -> dict[str, Any]:
         "parts": {name: key.removeprefix("part.") for name, key in PARTS.items()},
         "version": __version__,
         "lang": lang,
-        "words": WORDS[lang],
+        "styles": STYLES,
+        "words": words(lang),
     }
 
 

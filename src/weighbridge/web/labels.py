@@ -46,7 +46,7 @@ LABELS: Mapping[str, str] = {  # tab.setting, or setting
     "data_parallel_size": "Data parallel",
     "context_parallel_size": "Context parallel",
     "expert_parallel_size": "Expert parallel",
-    "enable_expert_parallel": "Expert parallel",
+    "enable_expert_parallel": "Experts dealt out whole",
     "max_loras": "Slots for LoRA",
     "max_lora_rank": "Largest LoRA rank",
     "max_num_seqs": "Requests at once, at most (max-num-seqs)",
@@ -138,7 +138,7 @@ def tab(name: str, lang: str) -> str:
 
 
 def section(title: str, lang: str) -> str:
-    return chinese.SECTIONS.get(title, title) if lang == "zh" else title
+    return chinese.SECTIONS[title] if lang == "zh" else title
 
 
 def setting(name: str, where: str, lang: str) -> str:
@@ -156,5 +156,5 @@ def _spelled(name: str) -> str:
 def help_of(s: Setting, where: str, lang: str) -> str:
     """What it means, in one sentence."""
     if lang == "zh":
-        return chinese.HELP.get(f"{where}.{s.name}") or chinese.HELP.get(s.name) or s.help
+        return chinese.HELP.get(f"{where}.{s.name}") or chinese.HELP[s.name]
     return HELP.get(f"{where}.{s.name}") or s.help or HELP[s.name]
