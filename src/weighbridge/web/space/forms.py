@@ -17,12 +17,16 @@ LANGUAGES = ("en", "zh")
 NONE = ("-", "")  # of a list: nothing is said, and the default rules
 ASKED = ("fit", "load", "infer", "train")
 LISTED = ("gpus", "models")
-# A slider from 2^least to 2^most in steps of a quarter of a doubling, whole numbers beside it.
+# A slider from 2^least to 2^most in steps of a quarter of a doubling; three times a second at most.
 SLIDE = """
 const range = element.querySelector("input");
+let waiting = 0;
 range.addEventListener("input", () => {
-  props.value = String(Math.round(2 ** Number(range.value)));
-  trigger("input");
+  waiting = waiting || setTimeout(() => {
+    waiting = 0;
+    props.value = String(Math.round(2 ** Number(range.value)));
+    trigger("input");
+  }, 300);
 });
 """
 
