@@ -5,20 +5,25 @@ docs/architectures.md model types in our tables, and the classes of each
 docs/formats.md       formats of weights, and what each leaves alone
 docs/models.md        the built-in catalogue
 docs/gpus.md          the accelerators, and what each figure rests on
+src/weighbridge/catalogue/parameters.json   how many each model has, for lists of them
+skills/weighbridge/SKILL.md   what agents are told: the copy that is installed from the repository
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from weighbridge import catalogue
+from weighbridge import catalogue, prepare
 from weighbridge.accelerators.parts import instances, parts
 from weighbridge.accelerators.rules import KEPT, RULES
+from weighbridge.agents import skill as told
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family
 from weighbridge.arch.table import FAMILIES
+from weighbridge.catalogue import pipelines
 from weighbridge.cli.menu import COMMANDS, menu
 from weighbridge.quantization.schemes import NAMES, scheme
 from weighbridge.units import human_count
@@ -67,6 +72,13 @@ def models() -> Iterator[str]:
     for entry in catalogue.search(""):
         count = blueprint(Config(entry.config)).parameters
         yield f"| {entry.name} | {human_count(count)} | {entry.model_type} | {entry.repo_id} |"
+
+
+def parameters() -> Iterator[str]:
+    """As JSON: who lists models has no time to count."""
+    names = [*catalogue.names(), *pipelines.names()]
+    counts = {name: prepare(name).model().parameters for name in names}
+    yield json.dumps(counts, indent=1)
 
 
 GPUS = """Three numbers belong to a device, each smaller than the one before:
@@ -161,12 +173,18 @@ def _share(mille: tuple[int, int, int]) -> str:
     return f"{low / 1000:.3f}" if low == high else f"{low / 1000:.3f} to {high / 1000:.3f}"
 
 
+def skill() -> Iterator[str]:
+    yield told.text()
+
+
 PAGES = {
     "commands.md": commands,
     "architectures.md": architectures,
     "formats.md": formats,
     "models.md": models,
     "gpus.md": gpus,
+    "../src/weighbridge/catalogue/parameters.json": parameters,
+    "../skills/weighbridge/SKILL.md": skill,
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weighbridge import catalogue
 from weighbridge.errors import AwayError, HubError, NotFoundError, UsageError, WeighbridgeError
 from weighbridge.inventory import Inventory, Part, declared_quantization
-from weighbridge.reference import CatalogueRef, HubRef, SizeRef, TimmRef
+from weighbridge.reference import CatalogueRef, HubRef, LocalRef, SizeRef, TimmRef, UrlRef
 from weighbridge.sources.opening import open_source, resolve
 from weighbridge.wording import clipped, redacted
 
@@ -30,6 +30,7 @@ class Options(NamedTuple):
     offline: bool = False
     trust_remote_code: bool = False
     progress: Callable[[int, int], None] | None = None
+    ours: bool = True  # who asks owns this machine: files of it are read, and any address
     then: str = ""  # the module that is needed next, imported while a source is waited for
 
     def source(self) -> "base.Options":
@@ -44,7 +45,12 @@ class Options(NamedTuple):
 
 def gather(text: str, options: Options) -> Inventory:
     """The inventory of a reference. Raises NotFoundError, BadFileError, UsageError, HubError."""
-    ref = resolve(text, catalogue=has_name, revision=options.revision)
+    ref = resolve(text, catalogue=has_name, revision=options.revision, disk=options.ours)
+    if not options.ours and isinstance(ref, LocalRef | UrlRef):
+        raise UsageError(
+            f"{clipped(redacted(text), MOST_NAMED)}: files and other addresses are not read here; "
+            "name a model of the catalogue or of the Hub (org/name)"
+        )
     if isinstance(ref, HubRef) and "/" not in text:
         _may_be_an_id(text)
     return replace(SPECIAL.get(type(ref), _read)(text, ref, options), origin=ref)

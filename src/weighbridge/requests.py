@@ -6,9 +6,12 @@ is bounded: models by their number and by the tensors that they hold, and the ol
 
 import gc
 import json
+import os
 from collections import OrderedDict
-from collections.abc import Mapping, Set
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.formats.strict_json import strict_json
@@ -37,40 +40,40 @@ MAX_LINE = 16 * MIB  # the largest config.json that we know of is below 1 MB
 
 
 class Requests:
-    """Answers requests one after the other, and keeps the models that they name."""
+    """Answers requests one after the other, and keeps the models that they name. Where strangers
+    ask (`ours` is False), files of this machine and addresses that are not the Hub's stay unread.
+    """
 
-    def __init__(self, *, cache_dir: str | None = None, offline: bool = False) -> None:
-        self.cache_dir, self.offline = cache_dir, offline
+    def __init__(
+        self, *, cache_dir: str | None = None, offline: bool = False, ours: bool = True
+    ) -> None:
+        self._options = Options(cache_dir=cache_dir, offline=offline, ours=ours)
         self._kept: OrderedDict[str, Prepared] = OrderedDict()
         self._answered = 0
+        self._salt = os.urandom(16)
 
     def answer(self, line: str | bytes) -> dict[str, Any]:
         """The report of one request, or the error that takes its place."""
-        self._collected()
-        try:
-            return self._report(line).to_dict()
-        except WeighbridgeError as error:
-            return failed(str(error), error.code)
-        except Exception as error:  # the other requests go on
-            message = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
-            return failed(one_line(message))
+        return settled(lambda: self.report(parsed(line)).to_dict())
 
-    def _report(self, line: str | bytes) -> "Report | Fit":
-        request = _request(line)
-        task = request.get("task")
-        if not isinstance(task, str) or task not in BESIDE:
-            raise UsageError(f"task {shown(task)} is not known; known: {', '.join(BESIDE)}")
+    def report(self, request: dict[str, Any], token: str | None = None) -> "Report | Fit":
+        """The answer to a request that was parsed. Raises WeighbridgeError. `token` is for the Hub:
+        nothing of this object holds it afterwards."""
+        self._collected()
+        _checked(request)
+        task = request["task"]
         given = _workload(request, task)
         revision, command = given.pop("revision", None), given.pop("command", None)
         model = _model(request, command)
         helped = _remedies(request)
+        open_ = partial(self._prepared, token=token)
         if task == "infer":
-            return self._serving(model, revision, command, given, helped)
+            return _serving(_Served(model, revision, command, given), open_, helped)
         if task == "fit":
-            return self._prepared(model, revision).fit(**given)
+            return open_(model, revision).fit(**given)
         expected = given.pop("engine", None) if task == "load" else None
         w = asked(task, None, given)
-        found = self._prepared(model, revision)
+        found = open_(model, revision)
         ask = found.load if task == "load" else found.train
         report = ask(w, remedies=helped)
         engine = report.workload["engine"]
@@ -78,39 +81,29 @@ class Requests:
             raise UsageError(f"workload.engine is {shown(expected)}, but {engine} loads such files")
         return report
 
-    def _serving(
-        self,
-        model: Any,
-        revision: str | None,
-        command: str | None,
-        given: Mapping[str, Any],
-        helped: bool,
-    ) -> Report:
-        question = serving(None, command, given)
-        if question.launched is not None:
-            if model is not None:
-                one_model(model, question.launched)
-            model, revision = question.launched.model, revision or question.launched.revision
-        draft, projector = (
-            None if name is None else self._prepared(name, revision)
-            for name in (question.workload.draft_model, question.workload.mmproj)
-        )
-        found = self._prepared(model, revision)
-        return found.serve(question, draft=draft, projector=projector, remedies=helped)
-
-    def _prepared(self, model: Any, revision: str | None) -> Prepared:
-        """Read once for all requests that name it alike."""
-        key = json.dumps([model, revision], sort_keys=True)
+    def _prepared(self, model: Any, revision: str | None, token: str | None = None) -> Prepared:
+        """Read once for all requests that name it alike, with the same token or with none."""
+        if isinstance(model, Prepared):
+            return model
+        key = json.dumps([model, revision, self._mark(token)], sort_keys=True)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        options = Options(revision=revision, cache_dir=self.cache_dir, offline=self.offline)
-        found = opened(model, options)
+        found = opened(model, self._options._replace(revision=revision, token=token))
+        found = replace(found, options=found.options._replace(token=None))
         if len(key) <= MOST_KEPT:
             while len(self._kept) >= MANY or self._tensors() > MOST_TENSORS:
                 self._kept.popitem(last=False)
             self._kept[key] = found
         return found
+
+    def _mark(self, token: str | None) -> str | None:
+        """What tells tokens apart, and cannot be turned back into one."""
+        if token is None:
+            return None
+        from hashlib import blake2b  # few requests bring a token
+
+        return blake2b(token.encode(errors="surrogatepass"), key=self._salt).hexdigest()
 
     def _collected(self) -> None:
         """What is made of a model leads back to it, so that only Python's collector frees what is
@@ -121,6 +114,41 @@ class Requests:
 
     def _tensors(self) -> int:
         return sum(found.tensors for found in self._kept.values())
+
+
+class _Served(NamedTuple):
+    """What a request for serving says."""
+
+    model: Any
+    revision: str | None
+    command: str | None
+    given: Mapping[str, Any]
+
+
+def _serving(asks: _Served, open_: Callable[..., Prepared], helped: bool) -> Report:
+    question = serving(None, asks.command, asks.given)
+    model, revision = asks.model, asks.revision
+    if question.launched is not None:
+        if model is not None:
+            one_model(model, question.launched)
+        model, revision = question.launched.model, revision or question.launched.revision
+    draft, projector = (
+        None if name is None else open_(name, revision)
+        for name in (question.workload.draft_model, question.workload.mmproj)
+    )
+    found = open_(model, revision)
+    return found.serve(question, draft=draft, projector=projector, remedies=helped)
+
+
+def settled(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The answer, or the error that takes its place: the other requests go on."""
+    try:
+        return answer()
+    except WeighbridgeError as error:
+        return failed(str(error), error.code)
+    except Exception as error:
+        message = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
+        return failed(one_line(message))
 
 
 def failed(message: str, code: int = 2) -> dict[str, Any]:
@@ -142,25 +170,32 @@ def _workload(request: dict[str, Any], task: str) -> dict[str, Any]:
     return given
 
 
-def _request(line: str | bytes) -> dict[str, Any]:
-    """The object of one line, with no keys but ours."""
-    if len(line) > MAX_LINE:
+def parsed(line: str | bytes, most: int = MAX_LINE) -> dict[str, Any]:
+    """The object of one line. Raises UsageError, or BadFileError for what is no JSON."""
+    if len(line) > most:
         raise BadFileError(
-            f"the request is longer than {MAX_LINE // MIB} MiB, our limit for a line: name a large"
+            f"the request is longer than {most // MIB} MiB, our limit for a line: name a large"
             " config by its path"
         )
     raw = line.encode(errors="surrogatepass") if isinstance(line, str) else line
     try:
-        request = strict_json(raw, MAX_LINE, constants=True)
+        request = strict_json(raw, most, constants=True)
     except BadFileError as error:
         raise BadFileError(f"the request {error}") from None
     if not isinstance(request, dict):
         raise UsageError(f"a request is an object with task and model, not {shown(request)}")
+    return request
+
+
+def _checked(request: dict[str, Any]) -> None:
+    """Raises UsageError for keys that are not ours, and for a task that we have not."""
     misplaced = sorted((request.keys() - KEYS) & (INFER.keys() | TRAIN.keys()))
     if misplaced:
         raise UsageError(f'{misplaced[0]!r} is a setting: write it under "workload"')
     _only(request, KEYS, "a request")
-    return request
+    task = request.get("task")
+    if not isinstance(task, str) or task not in BESIDE:
+        raise UsageError(f"task {shown(task)} is not known; known: {', '.join(BESIDE)}")
 
 
 def _remedies(request: dict[str, Any]) -> bool:
@@ -177,7 +212,7 @@ def _model(request: dict[str, Any], command: str | None) -> Any:
         return None
     if isinstance(model, dict) and isinstance(model.get("config"), dict):
         return model["config"]
-    if isinstance(model, str) and model:
+    if (isinstance(model, str) and model) or isinstance(model, Prepared):
         return model
     raise UsageError('model is a reference, or {"config": {...}} with the config itself')
 

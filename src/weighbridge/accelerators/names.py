@@ -430,3 +430,22 @@ def _unknown(text: str, typed: str) -> NotFoundError:
         f"no accelerator {text[:60]!r}; {hint}; `weighbridge gpus` lists all, and "
         "--gpu-memory 24GiB takes a size"
     )
+
+
+def spellings() -> dict[str, list[str]]:
+    """Id of a part or a machine -> keys by which `find` knows it, without blanks, hyphens, case
+    and the maker's words: 4090, a10080g, p548xlarge."""
+    machines = {key: i for i in instances().values() for key in _keys_of(i)}
+    found: dict[str, list[str]] = {i.id: [] for i in instances().values()}
+    for key, choice in _listed().items():
+        machine = machines.get(key)
+        rented = machine is not None and machine.part == choice.part.id
+        found.setdefault(machine.id if machine and rented else choice.part.id, []).append(key)
+    for key, fitting in _by_derived_key().items():
+        if len(fitting) == 1 and key not in _listed():
+            found.setdefault(next(iter(fitting)), []).append(key)
+    return found
+
+
+def _keys_of(machine: Instance) -> set[str]:
+    return {_key(_normal(name)) for name in (machine.id, machine.name)}

@@ -6,12 +6,13 @@ lower-case; the Hub id beside each says whose config it is.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 from weighbridge.parsed import Parsed
 
+SCHEMA = "weighbridge.models/1"
 TIMM = "timm_wrapper"  # what transformers calls a network of timm
 
 
@@ -67,6 +68,19 @@ def search(pattern: str) -> list[Entry]:
         for e in _entries().values()
         if wanted in e.name or wanted in e.repo_id.lower() or wanted in e.model_type
     ]
+
+
+@cache
+def parameters() -> dict[str, int]:
+    """Parameters of every name, pipelines included; written by tools/docs.py."""
+    with open(os.path.join(os.path.dirname(__file__), "parameters.json"), encoding="utf-8") as file:
+        found: dict[str, int] = json.load(file)
+        return found
+
+
+def to_dict(found: Iterable[Entry]) -> dict[str, Any]:
+    """The JSON of `weighbridge models`: docs/models.md."""
+    return {"schema": SCHEMA, "models": [entry.to_dict() for entry in found]}
 
 
 def of_repository(repo_id: str) -> Entry | None:

@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.accelerators.listing import SORTS, TYPES
 from weighbridge.cli.options import SCREENS, output_form, writable
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Instance, Part
-
-SCHEMA = "weighbridge.gpus/1"
-TYPES = ("bf16", "fp8", "fp4", "int8")
-SORTS = ("memory", "name", "bandwidth", "year")
 
 
 def _filters(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,48 +47,16 @@ def gpus(pattern: str, form: str, as_json: bool, quiet: bool, **chosen: Any) -> 
     weighbridge gpus --fp8 --nvlink --vendor nvidia
     weighbridge gpus --json | jq -r '.gpus[].id'
     """
+    from weighbridge.accelerators import listing
+
     form = output_form(form, as_json=as_json, quiet=quiet)
-    found, machines = _found(pattern, chosen)
+    found, machines = listing.found(pattern, chosen)
     if form == "json":
-        click.echo(_json(found, machines))
+        click.echo(json.dumps(listing.to_dict(found, machines), indent=2, ensure_ascii=False))
     elif form == "quiet":
         click.echo("\n".join([*(p.id for p in found), *(i.id for i in machines)]))
     else:
         _show(found, machines, form, chosen)
-
-
-def _found(pattern: str, chosen: Mapping[str, Any]) -> "tuple[Sequence[Part], Sequence[Instance]]":
-    """What is asked for. Raises NotFoundError where that is nothing."""
-    from weighbridge.accelerators.choosing import Wanted, kept, ordered
-    from weighbridge.accelerators.names import search
-    from weighbridge.errors import NotFoundError
-    from weighbridge.units import parse_size
-
-    least = chosen["min_memory"]
-    wanted = Wanted(
-        types=tuple(name for name in TYPES if chosen[name]),
-        nvlink=chosen["nvlink"],
-        memory=0 if least is None else parse_size(least),
-        vendor=chosen["vendor"] or "",
-    )
-    named, machines = search(pattern)
-    found, rented = kept(named, machines, wanted)
-    if found or rented:
-        return ordered(found, chosen["sort"]), rented
-    if not named and not machines:
-        raise NotFoundError(
-            f"no accelerator matches {pattern!r}; `weighbridge gpus` lists them all, and "
-            "--gpu-memory 24GiB takes a size"
-        )
-    raise NotFoundError("no accelerator that we know of has all that; leave a filter out")
-
-
-def _json(found: "Sequence[Part]", machines: "Sequence[Instance]") -> str:
-    from weighbridge.accelerators.abilities import abilities
-
-    told = [{**p.to_dict(), "computes_in": dict(abilities(p))} for p in found]
-    body = {"schema": SCHEMA, "gpus": told, "instances": [i.to_dict() for i in machines]}
-    return json.dumps(body, indent=2, ensure_ascii=False)
 
 
 def _show(

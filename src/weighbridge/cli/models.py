@@ -73,7 +73,7 @@ def models(
     weighbridge models --gpu 4090 --for qlora -o can-i-train-it.csv
     weighbridge models --json | jq -r '.models[].name'
     """
-    from weighbridge.catalogue import search
+    from weighbridge.catalogue import search, to_dict
     from weighbridge.errors import NotFoundError
 
     found = search(pattern)
@@ -87,8 +87,7 @@ def models(
         _ranked([m.name for m in found], form, output, card, lang)
         return
     if form == "json":
-        body = {"schema": "weighbridge.models/1", "models": [m.to_dict() for m in found]}
-        click.echo(json.dumps(body, indent=2))
+        click.echo(json.dumps(to_dict(found), indent=2))
         return
     if form == "quiet":
         click.echo("\n".join(m.name for m in found))

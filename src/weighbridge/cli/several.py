@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 MOST = 12  # answers side by side
 LISTS = ("A,B...", "WxH")  # kinds of values that have commas of their own
-SPEAKING = ("gpu", "gpu_memory", "quantization", "dtype", "engine", "kv_cache_dtype", "optimizer")
 PATHS = ("draft_model", "mmproj", "model")  # names of files may hold a comma
 
 
@@ -46,17 +45,15 @@ def cases(
             f"values ({', '.join(_flag(name) for name in many) or 'models'})"
         )
     alone = {name: found[0] for name, found in values.items() if len(found) == 1}
+    if count == 1:
+        return [Case(named[0], alone, "")]
+    from weighbridge.view.labels import label
+
     return [
-        Case(model, {**alone, **chosen}, _label(model if len(named) > 1 else None, chosen))
+        Case(model, {**alone, **chosen}, label(model if len(named) > 1 else None, chosen))
         for model in named
         for chosen in (dict(zip(many, picked, strict=True)) for picked in product(*many.values()))
     ]
-
-
-def _label(model: str | None, chosen: Mapping[str, Any]) -> str:
-    """What tells a case from the others; names of cards and formats speak for themselves."""
-    told = [str(v) if n in SPEAKING else f"{_flag(n)[2:]} {v}" for n, v in chosen.items()]
-    return " ".join([*([model] if model else []), *told])
 
 
 def _flag(name: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from weighbridge.errors import NotFoundError
+from weighbridge.sources import surroundings
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # of git's own files, and of LFS's
@@ -30,9 +31,7 @@ class Revision(NamedTuple):
 
 
 def default_dir() -> Path:
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)
+    return Path(surroundings.constants().HF_HUB_CACHE)
 
 
 def repository(cache_dir: Path, repo_id: str) -> Path:
@@ -76,7 +75,9 @@ def chosen_snapshot(repo: Path, revision: str | None) -> Path:
 
 def keep(repo: Path, revision: Revision, path: str, etag: str, data: bytes) -> None:
     """Put a file where huggingface_hub would (file_download.py@2.4). A cache that cannot be written
-    stays as it is: nothing depends on it."""
+    stays as it is: nothing depends on it. A page has none."""
+    if surroundings.IN_BROWSER:
+        return
     with suppress(OSError):
         blob, pointer = repo / "blobs" / etag, repo / "snapshots" / revision.commit / path
         if not blob.is_file():
@@ -98,8 +99,7 @@ def _write(place: Path, data: bytes) -> None:
 
 def _point(pointer: Path, blob: Path, data: bytes) -> None:
     """A link where the system has them, else the file itself."""
-    from huggingface_hub import constants
-
+    constants = surroundings.constants()
     pointer.parent.mkdir(parents=True, exist_ok=True)
     if not getattr(constants, "HF_HUB_DISABLE_SYMLINKS", False):
         try:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from weighbridge.errors import HubError, UsageError
 from weighbridge.formats import Range
-from weighbridge.sources import bare
+from weighbridge.sources import surroundings
 from weighbridge.sources.answers import CHUNK, Headers, Response, UnreachableError, said, within
 from weighbridge.units import MIB
 from weighbridge.wording import shown
@@ -64,16 +64,9 @@ class Client:
 
     def __init__(self, *, token: str | bool | None) -> None:
         """`token` is a token, None for the stored one (HF_TOKEN, a login), or False for none."""
-        from huggingface_hub import __version__ as hub_version
-        from huggingface_hub import constants
-
-        from weighbridge._version import __version__
-
-        python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        agent = f"weighbridge/{__version__}; hf_hub/{hub_version}; python/{python}"
-        self._headers = {"User-Agent": agent, **_authorization(token)}
+        self._headers = {"User-Agent": surroundings.agent(), **_authorization(token)}
         self.authorized = "Authorization" in self._headers
-        self._timeout: float = constants.HF_HUB_ETAG_TIMEOUT
+        self._timeout: float = surroundings.constants().HF_HUB_ETAG_TIMEOUT
         self._get: Get | None = None
 
     def get(self, url: str, *, limit: int, wanted: Range | None = None) -> Answer:
@@ -109,6 +102,12 @@ class Client:
 
 
 def _way(url: str) -> Get:
+    if surroundings.IN_BROWSER:
+        from weighbridge.sources import browser
+
+        return browser.get
+    from weighbridge.sources import bare
+
     if bare.suits(url):
         from weighbridge.sources import wire
 
@@ -119,9 +118,7 @@ def _way(url: str) -> Get:
 
 
 def _authorization(token: str | bool | None) -> Mapping[str, str]:
-    from huggingface_hub import constants
-
-    if token is None and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+    if token is None and not surroundings.constants().HF_HUB_DISABLE_IMPLICIT_TOKEN:
         token = _stored_token()
     if not isinstance(token, str):
         return {}
@@ -133,8 +130,7 @@ def _authorization(token: str | bool | None) -> Mapping[str, str]:
 def _stored_token() -> str | None:
     """What `huggingface_hub.get_token` finds. Where there is no login, or one that is not renewed,
     that is a variable or a file (utils/_auth.py@2.4); importing it imports its client."""
-    from huggingface_hub import constants
-
+    constants = surroundings.constants()
     exchanged = os.environ.get("HF_OIDC_RESOURCE") or "google.colab" in sys.modules
     if not exchanged:
         given = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN") or ""
@@ -166,9 +162,7 @@ def _file(path: str) -> str:
 @contextmanager
 def _opened(get: Get, url: str, headers: Mapping[str, str], timeout: float) -> Iterator[Response]:
     """A response whose body has not been read, after redirects; all failures are ours."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
+    if surroundings.constants().HF_HUB_OFFLINE:
         raise HubError(f"{_host(url)}: offline mode is on (HF_HUB_OFFLINE)")
     try:
         response = get(url, headers, timeout, HEAD_SECONDS)
@@ -280,7 +274,8 @@ def _again(response: Response) -> NoReturn:
     status = response.status_code
     wait = _number(response.headers.get("Retry-After"))
     when = "" if wait is None else f", again in {wait} s"
-    words = {429: "too many requests; wait, or log in with `hf auth login` for a higher limit"}
+    more = "a token of yours has" if surroundings.IN_BROWSER else "log in with `hf auth login` for"
+    words = {429: f"too many requests; wait, or {more} a higher limit"}
     raise _TransientError(f"answers {status} ({words.get(status, 'it is in trouble')}{when})", wait)
 
 

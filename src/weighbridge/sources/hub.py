@@ -26,7 +26,7 @@ from weighbridge.errors import (
 from weighbridge.formats import Range
 from weighbridge.formats.strict_json import strict_object
 from weighbridge.reference import HubRef, check_repo_id
-from weighbridge.sources import cache, select
+from weighbridge.sources import cache, select, surroundings
 from weighbridge.sources.answers import UnreachableError
 from weighbridge.sources.base import MAX_ENTRIES, Entry, Options, inside, span
 from weighbridge.sources.http import Client, RefusedError
@@ -58,8 +58,7 @@ class HubSource:
     waits = True
 
     def __init__(self, ref: HubRef, options: Options | None = None) -> None:
-        from huggingface_hub import constants
-
+        constants = surroundings.constants()
         self._ref, self._options = ref, options or Options()
         self._endpoint: str = ref.endpoint or constants.ENDPOINT
         self._offline: bool = self._options.offline or constants.HF_HUB_OFFLINE

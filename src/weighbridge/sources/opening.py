@@ -20,16 +20,22 @@ if TYPE_CHECKING:
 
 
 def resolve(
-    text: str, *, catalogue: Callable[[str], bool], revision: str | None = None
+    text: str, *, catalogue: Callable[[str], bool], revision: str | None = None, disk: bool = True
 ) -> Reference:
-    """`parse` with this machine's files and the Hub that HF_ENDPOINT names."""
+    """`parse` with this machine's files, or without its `disk`, and the Hub that HF_ENDPOINT
+    names."""
     return parse(
         text,
         revision=revision,
-        exists=lambda path: os.path.lexists(os.path.expanduser(path)),
+        exists=lambda path: disk and os.path.lexists(os.path.expanduser(path)),
         catalogue=catalogue,
-        endpoint=os.environ.get("HF_ENDPOINT") or ENDPOINT,
+        endpoint=endpoint(),
     )
+
+
+def endpoint() -> str:
+    """The address of the Hub that is configured."""
+    return os.environ.get("HF_ENDPOINT") or ENDPOINT
 
 
 def open_source(ref: Reference, options: "Options | None" = None) -> "Source":

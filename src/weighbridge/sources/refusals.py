@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from weighbridge.errors import GatedError, HubError, NotFoundError, WeighbridgeError
 from weighbridge.sources.http import RefusedError
+from weighbridge.sources.surroundings import login
 
-LOGIN = "log in with `hf auth login` or give --token"
+LOGIN = login()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from weighbridge.errors import HubError, NotFoundError
 from weighbridge.formats import Range
 from weighbridge.reference import UrlRef
-from weighbridge.sources import select
+from weighbridge.sources import select, surroundings
 from weighbridge.sources.base import Entry, Options, span
 from weighbridge.sources.http import Answer, Client, RefusedError
 from weighbridge.sources.hub import MAX_READ
@@ -23,10 +23,8 @@ class UrlSource:
     waits = True
 
     def __init__(self, ref: UrlRef, options: Options | None = None) -> None:
-        from huggingface_hub import constants
-
         options = options or Options()
-        if options.offline or constants.HF_HUB_OFFLINE:
+        if options.offline or surroundings.constants().HF_HUB_OFFLINE:
             raise HubError(
                 f"{ref.url} cannot be read offline: download the file, and give its path"
             )

@@ -29,7 +29,10 @@ def grid(s: Shown, remedies: Iterable[Remedy]) -> Grid | None:
     key = "changes.fit" if any(r.fits == "yes" for r in told) else "changes.may"
     if s.report.verdict is not None and s.report.verdict.fits == "yes":
         key = "changes.room"
-    return Grid((Column(right=True), Column(folds=True)), rows, s.say(key)) if rows else None
+    if not rows:
+        return None
+    columns, actions = (Column(right=True), Column(folds=True)), tuple(r.change for r in told)
+    return Grid(columns, rows, s.say(key), actions=actions)
 
 
 def _row(s: Shown, r: Remedy) -> tuple[Cell, ...]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import NamedTuple
 
-from weighbridge.fitted import Fit, Question, Solved
+from weighbridge.fitted import NAMES, Fit, Question, Solved
 from weighbridge.judged import Remedy
 from weighbridge.units import GIB, KIB, human_count
 from weighbridge.view.answer import VERDICTS, mark
@@ -11,6 +12,7 @@ from weighbridge.view.costs import few
 from weighbridge.view.known import told as known
 from weighbridge.view.messages import Say, say
 from weighbridge.view.records import (
+    Action,
     Cell,
     Column,
     Grid,
@@ -93,23 +95,33 @@ def _table(found: Fit, words: Say, unit: str | None) -> Grid:
         Column(folds=True),
     )
     rows = [row for q in found.questions for row in _rows(q, found, words, unit)]
-    if any(row[-1].text for row in rows):
+    if any(row.cells[-1].text for row in rows):
         columns = (*columns[:-1], Column(words("fit.head.then"), folds=True))
-    return Grid(columns, tuple(rows))
+    return Grid(
+        columns, tuple(row.cells for row in rows), actions=tuple(row.action for row in rows)
+    )
 
 
-def _rows(q: Question, found: Fit, words: Say, unit: str | None) -> Iterator[tuple[Cell, ...]]:
+class _Row(NamedTuple):
+    """Cells, and what the row's change sets."""
+
+    cells: tuple[Cell, ...]
+    action: Action | None = None
+
+
+def _rows(q: Question, found: Fit, words: Say, unit: str | None) -> Iterator[_Row]:
     label = Cell(name(q, words))
     if q.report is None or q.verdict is None:
-        yield label, Cell("", "unknown"), Cell(""), Cell(""), Cell(words("fit.below"))
+        yield _Row((label, Cell("", "unknown"), Cell(""), Cell(""), Cell(words("fit.below"))))
         return
     v = q.verdict
     needs = sizes(v.per_device.expected, unit)
     asked = Cell(needs.of(v.per_device.expected), mark(v))
     then = [*_then(q, found, words, unit)]
-    yield label, asked, Cell(_spare(v.margin_bytes, found, unit)), *then[0]
+    first = (label, asked, Cell(_spare(v.margin_bytes, found, unit)))
+    yield _Row((*first, *then[0].cells), then[0].action)
     for other in then[1 : 1 + (q is found.asked)]:
-        yield Cell(""), Cell(""), Cell(""), *other
+        yield _Row((Cell(""), Cell(""), Cell(""), *other.cells), other.action)
 
 
 def _spare(nbytes: int, found: Fit, unit: str | None) -> str:
@@ -121,22 +133,32 @@ def _spare(nbytes: int, found: Fit, unit: str | None) -> str:
     return sign + (spare.bare if bare else spare.of)(abs(nbytes))
 
 
-def _then(q: Question, found: Fit, words: Say, unit: str | None) -> Iterator[tuple[Cell, Cell]]:
+def _then(q: Question, found: Fit, words: Say, unit: str | None) -> Iterator[_Row]:
     """What would make it fit, the cheapest first, and one of another kind; how far it goes where
     it fits as asked."""
     if q.fits == "yes":
-        yield Cell(""), Cell(words("fit.fits", tokens=f"{q.longest:,}") if q.longest else "")
+        told = words("fit.fits", tokens=f"{q.longest:,}") if q.longest else ""
+        yield _Row((Cell(""), Cell(told)))
         return
     if q.elsewhere is not None and not q.helped:
-        yield Cell(""), Cell(_elsewhere(q, q.elsewhere, found, words))
+        told = _elsewhere(q, q.elsewhere, found, words)
+        yield _Row((Cell(""), Cell(told)), _sets(q, q.elsewhere, found))
         return
     if not q.remedies:
         missing = q.report.derived.get("not_counted") if q.report is not None else None
         what = known(words, printable("; ".join(missing or ())))
         told = words("reason.not_counted", what=what) if missing else ""
-        yield Cell(""), Cell(told or words("fit.none"))
+        yield _Row((Cell(""), Cell(told or words("fit.none"))))
     for r in _kinds(q):
-        yield _change(q, r, found, words, unit)
+        yield _Row(_change(q, r, found, words, unit), _sets(q, r, found))
+
+
+def _sets(q: Question, r: Remedy, found: Fit) -> Action:
+    """A change as settings of `fit`, which asks about every method: the question decides then."""
+    others = {name: value for name, value in r.change.items() if name != "method"}
+    method = r.change.get("method", q.method)
+    about = next(n for n, asked in NAMES.items() if asked == (q.task, method))
+    return others if about == found.about else {"for": about, **others}
 
 
 def _change(q: Question, r: Remedy, found: Fit, words: Say, unit: str | None) -> tuple[Cell, Cell]:

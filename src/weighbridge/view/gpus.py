@@ -28,11 +28,16 @@ def _blocks(
 ) -> Iterator[Block]:
     if found:
         columns = _heads(words, full=full)
-        yield Grid(columns, tuple(tuple(_row(p, words, full=full)) for p in found))
+        cards = tuple(tuple(_row(p, words, full=full)) for p in found)
+        yield Grid(columns, cards, actions=tuple({"gpu": p.id} for p in found))
     if machines:
         heads = ("gpus.machine", "gpus.provider", "gpus.devices")
         rows = tuple(row(i.name, i.provider, _devices(i)) for i in machines)
-        yield Grid(tuple(Column(words(key)) for key in heads), rows, words("gpus.machines"))
+        columns, actions = (
+            tuple(Column(words(key)) for key in heads),
+            ({"gpu": i.id} for i in machines),
+        )
+        yield Grid(columns, rows, words("gpus.machines"), actions=tuple(actions))
 
 
 def _heads(words: Say, *, full: bool) -> tuple[Column, ...]:

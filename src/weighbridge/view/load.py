@@ -10,7 +10,7 @@ from weighbridge.view.costs import few
 from weighbridge.view.further import smallest, unhelped
 from weighbridge.view.known import why
 from weighbridge.view.quality import short
-from weighbridge.view.records import Cell, Column, Grid, Lines, Mark, Note, Section, lines
+from weighbridge.view.records import Action, Cell, Column, Grid, Lines, Mark, Note, Section, lines
 from weighbridge.view.records import row as cells
 from weighbridge.view.shown import Shown
 from weighbridge.view.sizes import FINEST, Sizes, sizes
@@ -141,7 +141,15 @@ def _table(s: Shown, rows: list[Row], heading: str) -> Grid:
     )
     left = len(s.report.table) - len(rows)
     title = s.say(heading, left=left)
-    return Grid(columns, tuple(told(r) for r in rows), title)
+    actions = tuple(None if r.dtype == asked else _chosen(r, peaks) for r in rows)
+    return Grid(columns, tuple(told(r) for r in rows), title, actions=actions)
+
+
+def _chosen(r: Row, peaks: "Mapping[str, Remedy]") -> Action:
+    """The setting that loads in that format."""
+    if r.dtype in peaks:
+        return peaks[r.dtype].change
+    return {FORMAT: r.dtype} if r.basis == "format" else {"dtype": r.dtype}
 
 
 def _answered(report: Report) -> "dict[str, Remedy]":

@@ -18,6 +18,6 @@ def screen(found: Sequence[Entry], lang: str = "en") -> Screen:
     rows = (row(*map(printable, (m.name, m.model_type, m.repo_id))) for m in found)
     return Screen(
         title=words.some("models.title.one", "models.title", len(found)),
-        sections=((Grid(columns, tuple(rows)),),),
+        sections=((Grid(columns, tuple(rows), actions=tuple({"model": m.name} for m in found)),),),
         lang=lang,
     )

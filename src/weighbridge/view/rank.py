@@ -50,7 +50,8 @@ def _cards(rows: tuple[Mapping[str, Any], ...], words: Say, unit: str | None) ->
         Column(words("beside.spare"), right=True, rank=1),
         Column(words("beside.context"), right=True, rank=2),
     )
-    return Grid(columns, tuple(_card(row, unit) for row in rows))
+    actions = tuple({"gpu": row["id"]} for row in rows)
+    return Grid(columns, tuple(_card(row, unit) for row in rows), actions=actions)
 
 
 def _card(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
@@ -79,7 +80,8 @@ def _models(rows: tuple[Mapping[str, Any], ...], words: Say, unit: str | None) -
         Column(words("beside.spare"), right=True, rank=2),
         Column(words("beside.context"), right=True, rank=1),
     )
-    return Grid(columns, tuple(_model(row, unit) for row in rows))
+    actions = tuple({"model": row["name"]} for row in rows)
+    return Grid(columns, tuple(_model(row, unit) for row in rows), actions=actions)
 
 
 def _model(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:

@@ -12,11 +12,13 @@ Markdown or HTML; it looks at nothing else, and computes nothing but widths.
     Note       a sentence aside, dim
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 Mark = Literal["yes", "tight", "no", "unknown"]  # ✓ ✓ ✗ ?, and what colour
 Language = Literal["sh", "python", "json", "yaml"]
 Tone = Literal["", "strong", "dim"]
+Action = Mapping[str, Any]  # settings, or a model, that a row stands for: a button sets them
 
 
 class Cell(NamedTuple):
@@ -73,12 +75,14 @@ class Bar(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Rows below heads. `wide`: its lines may be longer than the terminal (full tables)."""
+    """Rows below heads. `wide`: its lines may be longer than the terminal (full tables).
+    `actions`: one for each row, None where it only tells; () where none does more."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     heading: str = ""
     wide: bool = False
+    actions: tuple[Action | None, ...] = ()
 
 
 class Lines(NamedTuple):

@@ -84,6 +84,18 @@ TABLE = {
     "gpus.unknown": "not known",
     "gpus.footer": "blank: not known, or without a source · sources: weighbridge gpus --json · "
     "filters: --bf16 --fp8 --fp4 --int8 --nvlink --min-memory 24GiB --vendor nvidia",
+    # predictions beside measurements
+    "accuracy.title": "{count} published measurements beside what we predict for them",
+    "accuracy.engine": "engine",
+    "accuracy.quantity": "quantity",
+    "accuracy.level": "level",
+    "accuracy.figures": "figures",
+    "accuracy.median": "median error",
+    "accuracy.p95": "19 of 20 within",
+    "accuracy.worst": "worst",
+    "accuracy.inside": "in our range",
+    "accuracy.footer": "error = (predicted - measured) / measured; every figure and its source: "
+    "weighbridge accuracy --records",
     # the catalogue of models
     "models.title": "{count} models, answered without a network",
     "models.title.one": "1 model, answered without a network",

@@ -81,6 +81,18 @@ TABLE = {
     "gpus.unknown": "未知",
     "gpus.footer": "空白:未知或没有出处 · 出处见 weighbridge gpus --json · "
     "筛选:--bf16 --fp8 --fp4 --int8 --nvlink --min-memory 24GiB --vendor nvidia",
+    # predictions beside measurements
+    "accuracy.title": "{count} 个公开的实测值与我们的预测",
+    "accuracy.engine": "引擎",
+    "accuracy.quantity": "量",
+    "accuracy.level": "口径",
+    "accuracy.figures": "数据个数",
+    "accuracy.median": "误差中位数",
+    "accuracy.p95": "95% 的误差不超过",
+    "accuracy.worst": "最大误差",
+    "accuracy.inside": "落在区间内",
+    "accuracy.footer": "误差 = (预测 - 实测) / 实测;每个数据及其出处:"
+    "weighbridge accuracy --records",
     # the catalogue of models
     "models.title": "{count} 个模型,不联网即可回答",
     "models.title.one": "1 个模型,不联网即可回答",

@@ -1,0 +1,78 @@
+"""weighbridge web, weighbridge web build DIR"""
+
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Listen on this port of 127.0.0.1; 0 is any that is free. Default: 7860.",
+)
+@click.option("--no-open", is_flag=True, help="Print the address and open no browser.")
+@click.option("--offline", is_flag=True, help="Use nothing but the Hub cache.")
+@click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill.")
+@click.option("--gradio", is_flag=True, help="Serve the Gradio edition, as a Space runs it.")
+@click.pass_context
+def web(
+    ctx: click.Context,
+    port: int | None,
+    no_open: bool,
+    offline: bool,
+    cache_dir: str | None,
+    gradio: bool,
+) -> None:
+    """Open the page: the same answers in a browser, computed on this machine.
+
+    The address that is printed holds a secret: who has it can ask. Nothing listens on the network.
+    Ctrl-C ends it.
+
+    \b
+    weighbridge web
+    weighbridge web --port 8000 --no-open
+    weighbridge web build ./site
+    weighbridge web --gradio
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if gradio:
+        import_module("weighbridge.web.space.app").serve(port, not no_open)
+        return
+    from weighbridge.web.protocol import Desk
+    from weighbridge.web.server import PORT, Server
+
+    server = Server(PORT if port is None else port, Desk(cache_dir=cache_dir, offline=offline))
+    _announced(server.address, open_=not no_open)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        click.echo("", err=True)
+    finally:
+        server.server_close()
+
+
+def _announced(address: str, *, open_: bool) -> None:
+    """The address on stdout, and in a browser."""
+    click.echo(address)
+    click.echo("The page is at this address until Ctrl-C.", err=True)
+    if open_:
+        import webbrowser
+
+        webbrowser.open(address)
+
+
+@web.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--space", is_flag=True, help="Write the files of a Space (Gradio) instead.")
+def build(folder: Path, space: bool) -> None:
+    """Write the page as a folder of static files that need no server of ours.
+
+    \b
+    weighbridge web build ./site
+    weighbridge web build ./my-space --space
+    """
+    import_module("weighbridge.web.build").build(folder, space=space)

@@ -1,0 +1,82 @@
+"""What the page says beside a request: how the answer is to look, and a token for the Hub."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from weighbridge.errors import UsageError
+from weighbridge.view.messages import LANGUAGES
+from weighbridge.wording import shown
+
+UNITS = ("GiB", "GB", "MiB")
+LONGEST_TOKEN = 1024  # characters; the Hub's have some 40
+SHORTEST = 8  # of a token that is looked for in answers: a shorter one is a word like others
+MASK = "***"
+
+
+class View(NamedTuple):
+    """How an answer is shown."""
+
+    lang: str = "en"
+    unit: str | None = None
+    details: bool = False
+    explain: bool = False
+    svg: bool = False  # with a picture beside it
+
+
+def view_of(given: Any) -> View:
+    """Raises UsageError for what a view has not."""
+    if given is None:
+        return View()
+    if not isinstance(given, dict):
+        raise UsageError(f"view is an object, not {shown(given)}")
+    unknown = sorted(given.keys() - set(View._fields))
+    if unknown:
+        raise UsageError(f"view has no {shown(unknown[0])}; known: {', '.join(View._fields)}")
+    told = {name: value for name, value in given.items() if value is not None}
+    _one_of(told, "lang", LANGUAGES)
+    _one_of(told, "unit", UNITS)
+    for name in ("details", "explain", "svg"):
+        if not isinstance(told.get(name, False), bool):
+            raise UsageError(f"view.{name} is true or false, not {shown(told[name])}")
+    return View(**told)
+
+
+def _one_of(told: dict[str, Any], name: str, known: tuple[str, ...]) -> None:
+    if name in told and told[name] not in known:
+        raise UsageError(f"view.{name} is one of {', '.join(known)}, not {shown(told[name])}")
+
+
+def taken_token(ask: dict[str, Any]) -> str | None:
+    """Takes the token out of an ask and out of the requests within it. Raises UsageError."""
+    found = [one.pop("token") for one in _requests(ask) if "token" in one]
+    told = [token for token in found if token is not None and token != ""]
+    if not told:
+        return None
+    token = told[0]
+    if not isinstance(token, str) or len(token) > LONGEST_TOKEN:
+        raise UsageError(f"token is text of at most {LONGEST_TOKEN} characters")
+    return token
+
+
+def _requests(ask: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield ask
+    for inner in (ask.get("of"), *_listed(ask.get("asks"))):
+        if isinstance(inner, dict):
+            yield from _requests(inner)
+
+
+def _listed(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else []
+
+
+def masked(value: Any, token: str | None) -> Any:
+    """`value` without the token, wherever a stranger's answer or a message has put it."""
+    if token is None or len(token) < SHORTEST:
+        return value
+    if isinstance(value, str):
+        return value.replace(token, MASK) if token in value else value
+    if isinstance(value, dict):
+        return {masked(name, token): masked(one, token) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(one, token) for one in value]
+    return value

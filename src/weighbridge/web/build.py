@@ -1,0 +1,301 @@
+"""The page as a folder of static files: `weighbridge web build DIR`.
+
+    build(folder)    page/ as it is, Pyodide, our package, and the memory of a Python that has
+                     imported it; with a list of all files and their hashes
+
+Files of engine/ have a part of their hash in their names and are packed with gzip, whatever their
+server does; all addresses are relative. A folder is written that is empty or that an earlier build
+wrote; of the latter, what the earlier build wrote and this one does not is deleted, and no more.
+"""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from weighbridge._version import __version__
+from weighbridge.errors import BadFileError, UsageError
+from weighbridge.reference import ENDPOINT
+from weighbridge.sources.browser import HOSTS
+from weighbridge.web import packed, pyodide
+from weighbridge.web.server import PAGE, POLICY
+from weighbridge.wording import clipped, shown
+
+MAKER = "weighbridge web build"
+LIST, SITE, OFFLINE, INDEX = "site.json", "site.js", "offline.js", "index.html"
+BEGIN = "from weighbridge.web.worker import begun\nbegun()"
+LOOK, CSP = '<meta name="weighbridge-engine" content="served">', "Content-Security-Policy"
+STATIC = LOOK.replace("served", "static")
+UNLISTED = "const SITE = null;"
+FRAMES = "'self' https://huggingface.co https://*.hf.space"  # who may show the page in a frame
+KEPT = frozenset({".git", "CNAME"})  # may stand in a folder that is otherwise empty
+SNAPSHOT_SECONDS = 900
+MOST_SNAPSHOTS = 3
+
+
+class Part(NamedTuple):
+    """A file of engine/: what the worker calls it, its ending and its contents."""
+
+    name: str
+    ending: str
+    data: bytes
+
+    @property
+    def path(self) -> str:
+        return f"engine/{self.name}.{_digest(self.data)[:12]}.{self.ending}"
+
+
+class Built(NamedTuple):
+    """What was written."""
+
+    folder: Path
+    version: str
+    files: Mapping[str, bytes]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(len(data) for data in self.files.values())
+
+
+def build(
+    folder: Path, *, space: bool = False, hub: str = ENDPOINT, beside: Sequence[str] = ()
+) -> Built:
+    """Write the site. `hub` is the Hub, or a mirror, that it reads; `beside` are further addresses
+    to which that one may lead. Raises UsageError, BadFileError, HubError."""
+    _ours(folder)
+    hosts = _hosts(hub, beside)
+    files = site(engine(), hub.rstrip("/"), hosts)
+    return _written(folder, files)
+
+
+class Engine(NamedTuple):
+    """Python for the page: Pyodide's files, our package, and their memory after the start; `info`
+    is what Pyodide says of itself."""
+
+    parts: Sequence[Part]
+    info: Mapping[str, Any]
+
+
+def engine() -> Engine:
+    """Raises UsageError, BadFileError, HubError."""
+    held = dict(packed.members())
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        pyodide.unpacked(pyodide.package(), folder)
+        loader, script, wasm, library = ((folder / f).read_bytes() for f in pyodide.FILES)
+        info = json.loads((folder / pyodide.LOCK).read_bytes())["info"]
+        memory = _snapshot(folder, packed.zipped(held))
+    parts = [
+        Part("loader", "js", loader),
+        Part("script", "js", script),
+        Part("wasm", "bin", packed.gzipped(wasm)),
+        Part("library", "bin", packed.gzipped(library)),
+        Part("package", "bin", packed.tar(held)),
+        Part("snapshot", "bin", memory),
+    ]
+    return Engine(parts, info)
+
+
+def _snapshot(folder: Path, archive: bytes) -> bytes:
+    """The memory of a started Python, packed; made anew only for what it was not made for yet."""
+    script = Path(__file__).with_name("snapshot.mjs")
+    key = _digest(archive + script.read_bytes() + pyodide.SHA512.encode())[:24]
+    kept = pyodide.cache_folder() / f"snapshot-{key}.bin"
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        begun = kept.with_suffix(f".{os.getpid()}")
+        begun.write_bytes(packed.gzipped(_memory(folder, archive, script)))
+        begun.replace(kept)
+        _forget(kept.parent)
+    return kept.read_bytes()
+
+
+def _memory(folder: Path, archive: bytes, script: Path) -> bytes:
+    given, made = folder / "package.zip", folder / "memory"
+    given.write_bytes(archive)
+    command = [pyodide.program("node"), *map(str, (script, folder, given, made)), BEGIN]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=SNAPSHOT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"node does not start Pyodide: {clipped(str(error), 120)}") from None
+    if done.returncode or not made.is_file():
+        said = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        raise UsageError(
+            f"node does not start Pyodide ({clipped(said, 160)}): version 20 or newer is needed"
+        )
+    return made.read_bytes()
+
+
+def _forget(cache: Path) -> None:
+    """Keep the newest snapshots."""
+    held = sorted(cache.glob("snapshot-*.bin"), key=lambda path: path.stat().st_mtime)
+    for path in held[:-MOST_SNAPSHOTS]:
+        path.unlink(missing_ok=True)
+
+
+# What the site is made of.
+
+
+def site(python: Engine, hub: str, hosts: Sequence[str]) -> dict[str, bytes]:
+    """Every file of the site by its path; the list and the service worker come last."""
+    files = {part.path: part.data for part in python.parts}
+    for path in sorted(PAGE.rglob("*")):
+        name = path.relative_to(PAGE).as_posix()
+        if path.is_file() and not name.endswith(".d.ts"):
+            files[name] = path.read_bytes()
+    offline = files.pop(OFFLINE).decode()
+    files[INDEX] = _index(files[INDEX].decode(), hosts).encode()
+    files[SITE] = _site(python, hub).encode()
+    files["licences.txt"] = f"{pyodide.LICENCE}\n".encode()
+    listed = _list(files)
+    told = json.dumps({"version": listed["version"], "files": listed["files"] | {LIST: {}}})
+    assert offline.count(UNLISTED) == 1
+    return {
+        **files,
+        ".nojekyll": b"",
+        "_headers": _headers(hosts).encode(),
+        LIST: (json.dumps(listed, indent=1) + "\n").encode(),
+        OFFLINE: offline.replace(UNLISTED, f"const SITE = {told};").encode(),
+    }
+
+
+def _index(page: str, hosts: Sequence[str]) -> str:
+    assert page.count(LOOK) == 1
+    policy = {k: v for k, v in _policy(hosts).items() if k != "frame-ancestors"}  # not in a <meta>
+    meta = f'<meta http-equiv="{CSP}" content="{escape(_joined(policy))}">'
+    # before anything that is loaded
+    first, head, rest = page.partition('<meta charset="utf-8">\n')
+    assert head
+    return first + head + meta + "\n" + rest.replace(LOOK, STATIC)
+
+
+def _site(python: Engine, hub: str) -> str:
+    told = {
+        "hub": hub,
+        "info": python.info,
+        "engine": {
+            part.name: {"path": part.path, "bytes": len(part.data)} for part in python.parts
+        },
+    }
+    return f"export const SITE = {json.dumps(told, indent=1)};\n"
+
+
+def _list(files: Mapping[str, bytes]) -> dict[str, Any]:
+    listed = {
+        name: {"bytes": len(data), "sha256": _digest(data)} for name, data in sorted(files.items())
+    }
+    version = _digest(json.dumps(listed).encode())[:16]
+    made = {"made_by": MAKER, "weighbridge": __version__, pyodide.NAME: pyodide.VERSION}
+    return {**made, "version": version, "files": listed}
+
+
+def _policy(hosts: Sequence[str]) -> dict[str, str]:
+    """The server's policy, with Python in the page and the Hub beside it."""
+    policy = dict(rule.split(" ", 1) for rule in POLICY.split("; "))
+    policy["script-src"] += " 'wasm-unsafe-eval'"
+    policy["connect-src"] = " ".join((policy["connect-src"], *hosts))
+    policy["frame-ancestors"] = FRAMES
+    return policy
+
+
+def _joined(policy: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} {sources}" for name, sources in policy.items())
+
+
+def _headers(hosts: Sequence[str]) -> str:
+    """Headers for hosts that read such a file (Cloudflare Pages, Netlify)."""
+    always = {
+        CSP: _joined(_policy(hosts)),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }
+    lines = ["/*", *(f"  {name}: {value}" for name, value in always.items())]
+    lines += ["/engine/*", "  Cache-Control: public, max-age=31536000, immutable"]
+    return "\n".join(lines) + "\n"
+
+
+def _hosts(hub: str, beside: Sequence[str]) -> list[str]:
+    """Whom the page may ask: the Hub with its CDNs, and what was named."""
+    usual = [f"https://{name}{host}" for host in HOSTS for name in ("", "*.")]
+    named = [_origin(address) for address in (hub, *beside)]
+    return list(dict.fromkeys([*usual, *(found for found in named if found not in usual)]))
+
+
+def _origin(address: str) -> str:
+    parts = urlsplit(address)
+    place = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not re.fullmatch(r"[a-z0-9.-]+", place):
+        raise UsageError(f"{shown(address)} is no address of a Hub; one is {ENDPOINT}")
+    try:
+        port = parts.port
+    except ValueError:
+        raise UsageError(f"{shown(address)} is no address of a Hub; one is {ENDPOINT}") from None
+    return f"{parts.scheme}://{place}" + (f":{port}" if port else "")
+
+
+# The folder.
+
+
+def _ours(folder: Path) -> list[str]:
+    """The files that an earlier build wrote there. Raises UsageError for anybody else's folder."""
+    if not folder.exists():
+        return []
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file: name a folder that is empty or not there yet")
+    held = {path.name for path in folder.iterdir()}
+    if not held - KEPT:
+        return []
+    listed = _read_list(folder / LIST)
+    if listed is None:
+        raise UsageError(
+            f"{folder} holds files that {MAKER} did not write: name an empty folder, or empty this"
+            " one yourself"
+        )
+    return listed
+
+
+def _read_list(path: Path) -> list[str] | None:
+    try:
+        with path.open("rb") as file:
+            found = json.loads(file.read(1 << 20))
+        ours = found["made_by"] == MAKER
+        names = [str(name) for name in found["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    safe = all(name and not name.startswith("/") and ".." not in name.split("/") for name in names)
+    return names if ours and safe else None
+
+
+def _written(folder: Path, files: Mapping[str, bytes]) -> Built:
+    """The list comes first, so that a build that was stopped can be done again; the service worker,
+    by which visitors hear of a new version, comes last."""
+    before = _ours(folder)
+    try:
+        for name in (LIST, *(name for name in files if name != LIST)):
+            _put(folder / name, files[name])
+        for name in before:
+            if name not in files:
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise BadFileError(f"{folder} cannot be written: {error.strerror}") from None
+    return Built(folder, json.loads(files[LIST])["version"], files)
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begun = path.with_name(f".{path.name}.{os.getpid()}")
+    begun.write_bytes(data)
+    begun.replace(path)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,100 @@
+"""A request as the command that gives the same answer."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.settings import FIT, INFER, LOAD, TRAIN, Setting
+from weighbridge.settings.kinds import COUNT, FLAG, IMAGE, NUMBER, SIZE, WHOLE
+
+if TYPE_CHECKING:
+    from weighbridge.web.asks import View
+
+TABLES: Mapping[str, Mapping[str, Setting]] = {
+    "load": LOAD,
+    "infer": INFER,
+    "train": TRAIN,
+    "fit": FIT,
+}
+NUMBERS = (COUNT, WHOLE, SIZE)
+CONFIG = "./config.json"  # the file that a config at hand is taken to be in
+
+
+def command(request: Mapping[str, Any], view: "View") -> str:
+    """The line, quoted for a shell of POSIX. Settings that no task has are left to the answer."""
+    task = str(request["task"])
+    words = ["weighbridge", task, *_model(request.get("model"))]
+    workload = request.get("workload") or {}
+    for name, value in workload.items():
+        words += _option(task, name, value)
+    return shlex.join([*words, *_look(view)])
+
+
+def _model(model: Any) -> Iterator[str]:
+    if isinstance(model, str):
+        if model.startswith("-"):
+            yield "--"
+        yield model
+    elif isinstance(model, dict):
+        file = model.get("file")
+        name = file.get("name") if isinstance(file, dict) else None
+        yield f"./{name}" if isinstance(name, str) else CONFIG
+
+
+def _option(task: str, name: str, value: Any) -> Iterator[str]:
+    if value is None or (task == "load" and name == "engine"):  # the engine is the file's
+        return
+    setting = TABLES[task].get(name)
+    if setting is None:
+        flag = f"--{name.removesuffix('_').replace('_', '-')}"
+        yield from _pair(flag, str(value))
+    elif setting.kind is FLAG:
+        yield from _flag(task, setting, value)
+    else:
+        yield from _pair(setting.flag, text(setting, value))
+
+
+def _flag(task: str, setting: Setting, value: Any) -> Iterator[str]:
+    if value:
+        yield setting.flag
+    elif task != "load" and not setting.flag.startswith("--no-"):
+        yield f"--no-{setting.flag[2:]}"
+
+
+def _pair(flag: str, value: str) -> Iterator[str]:
+    """A value that begins like a flag stands behind an equals sign."""
+    if value.startswith("-"):
+        yield f"{flag}={value}"
+    else:
+        yield flag
+        yield value
+
+
+def text(setting: Setting, value: Any) -> str:
+    """A value as it is typed. A comma would mean several answers: numbers lose theirs, and cards
+    have a colon before their count."""
+    if setting.kind is IMAGE and isinstance(value, list | tuple):
+        height, width = value
+        return f"{width}x{height}"
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    if setting.name == "gpu":
+        return re.sub(r",\s*(?=\d+$)", ":", str(value))
+    if setting.kind in NUMBERS and (isinstance(value, float) or "," in str(value)):
+        return str(setting.value(value))
+    if setting.kind is NUMBER and "," in str(value):
+        return repr(setting.value(value))
+    return str(value)
+
+
+def _look(view: "View") -> Iterator[str]:
+    """The options of the screen."""
+    if view.unit is not None:
+        yield from ("--unit", view.unit)
+    if view.lang != "en":
+        yield from ("--lang", view.lang)
+    if view.details:
+        yield "--details"
+    if view.explain:
+        yield "--explain"

@@ -1,0 +1,147 @@
+"""Files that were dropped on the page: their name, their size, and as many first bytes as a parser
+wants. Where it wants more, `ShortError` says how many."""
+
+import json
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections import OrderedDict
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from weighbridge.errors import BadFileError, NotFoundError, UsageError
+from weighbridge.formats.strict_json import MAX_CONFIG, strict_json
+from weighbridge.gather import Options
+from weighbridge.prepared import Prepared
+from weighbridge.reading import Reader
+from weighbridge.sources.base import Entry, inside, span
+from weighbridge.wording import shown
+
+KINDS = (".safetensors", ".gguf", ".json", ".jsonl")
+RUN = ".jsonl"
+KEYS = frozenset({"name", "size", "head", "key"})
+KEPT = 4  # files that may be named by their key alone
+MOST_NAME = 255  # characters
+MOST_SIZE = 1 << 62
+MOST_ASKS = 12  # requests of a run file: as many as stand beside each other
+
+
+class ShortError(Exception):
+    """More bytes of a dropped file are needed: so many of its first."""
+
+    def __init__(self, nbytes: int) -> None:
+        super().__init__(f"the first {nbytes:,} bytes are needed")
+        self.nbytes = nbytes
+
+
+class Head(NamedTuple):
+    """The first bytes of a file; it is read like a folder that holds nothing else."""
+
+    name: str
+    size: int
+    head: bytes
+    revision: str | None = None
+    notes: tuple[str, ...] = ()
+    waits: bool = False
+
+    def list(self) -> tuple[Entry, ...]:
+        return (Entry(self.name, self.size),)
+
+    def read(self, path: str, start: int, stop: int) -> bytes:
+        if path != self.name:
+            raise NotFoundError(f"{self.name} was dropped alone, without {shown(path)}")
+        first, last = span(start, stop, self.size)
+        if last > len(self.head):
+            raise ShortError(last)
+        return self.head[first:last]
+
+    @property
+    def key(self) -> str:
+        """What names it again, for who has it."""
+        told = f"{self.name}\0{self.size}\0".encode(errors="surrogatepass")
+        return sha256(told + self.head).hexdigest()
+
+
+class Dropped:
+    """The last files that were read, by their keys."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Prepared] = OrderedDict()
+
+    def prepared(self, file: Any) -> tuple[Prepared, str]:
+        """What a file holds, and its key. Raises ShortError, UsageError or BadFileError."""
+        given = _checked(file)
+        key = given.get("key")
+        if isinstance(key, str) and key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key], key
+        head = head_of(given)
+        if head.name.lower().endswith(RUN):
+            raise UsageError(f'{head.name} holds requests: ask {{"task": "asks"}} for them')
+        inventory = Reader(head.name, head, None).inventory()
+        found = Prepared(head.name, Options(), inventory)
+        while len(self._kept) >= KEPT:
+            self._kept.popitem(last=False)
+        self._kept[head.key] = found
+        return found, head.key
+
+
+def _checked(file: Any) -> dict[str, Any]:
+    if not isinstance(file, dict) or not file.keys() <= KEYS:
+        raise UsageError('a dropped file is {"name": ..., "size": ..., "head": "<base64>"}')
+    return file
+
+
+def head_of(given: dict[str, Any]) -> Head:
+    """The first bytes as they were sent. Raises ShortError where none were, and UsageError."""
+    name, size = given.get("name"), given.get("size")
+    if not isinstance(name, str) or not name.isprintable() or len(name) > MOST_NAME:
+        raise UsageError(f"a dropped file has a name of at most {MOST_NAME} signs")
+    if "/" in name or not name.lower().endswith(KINDS):
+        raise UsageError(f"{shown(name)} is no file that we read here: drop {', '.join(KINDS)}")
+    inside(name)
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MOST_SIZE:
+        raise UsageError(f"size of {shown(name)} is its number of bytes, not {shown(size)}")
+    if given.get("head") is None:
+        raise ShortError(min(size, FIRST))
+    head = _decoded(given["head"], name)
+    if len(head) > size:
+        raise UsageError(f"{shown(name)} has {size:,} bytes, and {len(head):,} were sent")
+    return Head(name, size, head)
+
+
+FIRST = 1 << 20  # bytes that are asked for first: the headers of most files
+
+
+def _decoded(text: Any, name: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except (TypeError, ValueError, Base64Error):
+        raise UsageError(f"head of {shown(name)} is its first bytes in base64") from None
+
+
+def asks_of(file: Any) -> list[dict[str, Any]]:
+    """The requests of a run file, one a line. Raises ShortError, UsageError or BadFileError."""
+    head = head_of(_checked(file))
+    if head.size > MAX_CONFIG:
+        raise BadFileError(
+            f"{head.name} is larger than {MAX_CONFIG:,} bytes: use `weighbridge run`"
+        )
+    data = head.read(head.name, 0, head.size)
+    lines = [line for line in data.splitlines() if line.strip()]
+    if not 1 <= len(lines) <= MOST_ASKS:
+        raise UsageError(
+            f"{head.name} holds {len(lines):,} requests, and the page shows 1 to {MOST_ASKS}: "
+            "use `weighbridge run`"
+        )
+    return [_ask(line, f"{head.name}, line {at}") for at, line in enumerate(lines, 1)]
+
+
+def _ask(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        found = strict_json(line, MAX_CONFIG, constants=True)
+        json.dumps(found)
+    except BadFileError as error:
+        raise BadFileError(f"{where} {error}") from None
+    if not isinstance(found, dict) or "task" not in found:
+        raise BadFileError(f"{where} is no request: an object with task and model")
+    return found

@@ -1,0 +1,141 @@
+"""An answer as a file: Markdown, JSON, SVG, CSV, HTML, or the command that gives it."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.errors import UsageError
+from weighbridge.fitted import Fit
+from weighbridge.render import Look, draw
+from weighbridge.web.command import command
+from weighbridge.web.compare import named
+from weighbridge.web.compare import screen_of as together
+from weighbridge.web.screens import screen_of
+from weighbridge.wording import safe_json, shown
+
+if TYPE_CHECKING:
+    from weighbridge.report import Report
+    from weighbridge.web.asks import View
+    from weighbridge.web.protocol import One
+
+COLUMNS = (
+    *("answer", "model", "question", "device", "kind", "phase", "component", "detail", "level"),
+    *("low", "expected", "high", "basis", "formula", "source"),
+)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
+STEM = re.compile(r"[^A-Za-z0-9._-]+")
+MOST_STEM = 60  # characters of a file's name
+
+
+def export(form: Any, asked: "Sequence[One]", view: "View") -> dict[str, str]:
+    """The file's name, its type and its text. Raises UsageError."""
+    if not isinstance(form, str) or form not in FORMS:
+        raise UsageError(f"form is one of {', '.join(FORMS)}, not {shown(form)}")
+    write, kind, end = FORMS[form]
+    return {"name": f"{_stem(asked)}.{end}", "type": kind, "text": write(asked, view)}
+
+
+def _stem(asked: "Sequence[One]") -> str:
+    """A file's name without its ending: the task and the model."""
+    first = asked[0]
+    task = first.request["task"] if len(asked) == 1 else "compare"
+    model = STEM.sub("-", first.found.model.name).strip("-.")[:MOST_STEM]
+    return "-".join(filter(None, ("weighbridge", task, model)))
+
+
+def _screen(asked: "Sequence[One]", view: "View") -> Any:
+    return screen_of(asked[0].found, view) if len(asked) == 1 else together(asked, view)
+
+
+def _look(view: "View") -> Look:
+    return Look(unit=view.unit, details=view.details, explain=view.explain, lang=view.lang)
+
+
+def _markdown(asked: "Sequence[One]", view: "View") -> str:
+    return draw(_screen(asked, view), "markdown", _look(view))
+
+
+def _html(asked: "Sequence[One]", view: "View") -> str:
+    return draw(_screen(asked, view), "html", _look(view))
+
+
+def _json(asked: "Sequence[One]", view: "View") -> str:
+    """What the command line prints with --json: a report, or a list of them."""
+    told = [one.found.to_dict() for one in asked]
+    body = told if len(told) > 1 else told[0]
+    return safe_json(json.dumps(body, indent=2, ensure_ascii=False)) + "\n"
+
+
+def _svg(asked: "Sequence[One]", view: "View") -> str:
+    return svg([one.found for one in asked], view)
+
+
+def svg(found: "Sequence[Report | Fit]", view: "View") -> str:
+    """The picture that --chart draws."""
+    from weighbridge.charts.svg import svg as drawn
+
+    fits = [one for one in found if isinstance(one, Fit)]
+    if len(fits) == len(found) == 1:
+        from weighbridge.charts.fits import fits as figure
+
+        return drawn(figure(fits[0], unit=view.unit, lang=view.lang))
+    from weighbridge.charts.sides import sides
+
+    reports = [one.asked.report if isinstance(one, Fit) else one for one in found]
+    known = [one for one in reports if one is not None]
+    if not known:
+        raise UsageError("there is nothing to draw: the question has no answer")
+    return drawn(sides(known, unit=view.unit, lang=view.lang))
+
+
+def _command(asked: "Sequence[One]", view: "View") -> str:
+    return "".join(f"{command(one.request, view)}\n" for one in asked)
+
+
+def _csv(asked: "Sequence[One]", view: "View") -> str:
+    """A row for each component of each phase: bytes are whole numbers."""
+    out = StringIO()
+    writer = csv.writer(out)
+    writer.writerow(COLUMNS)
+    heads = named(asked) if len(asked) > 1 else [""]
+    for one, head in zip(asked, heads, strict=True):
+        for question, report in _reports(one.found):
+            for row in _rows(report):
+                told = (head, report.model.name, question, *row)
+                writer.writerow([_cell(value) for value in told])
+    return out.getvalue()
+
+
+def _reports(found: "Report | Fit") -> "Iterator[tuple[str, Report]]":
+    if isinstance(found, Fit):
+        yield from ((q.name, q.report) for q in found.questions if q.report is not None)
+    else:
+        yield found.task, found
+
+
+def _rows(report: "Report") -> Iterator[tuple[Any, ...]]:
+    for device in report.devices:
+        for phase in device.phases:
+            for c in phase.components:
+                where = (device.index, device.kind, phase.name, c.name, c.detail, c.level)
+                yield (*where, *c.bytes, c.basis, c.formula, c.source)
+
+
+def _cell(value: Any) -> Any:
+    """Text that no spreadsheet takes for a formula: names come from strangers' files."""
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return f"'{value}"
+    return value
+
+
+FORMS: Mapping[str, tuple[Callable[["Sequence[One]", "View"], str], str, str]] = {
+    "markdown": (_markdown, "text/markdown", "md"),
+    "json": (_json, "application/json", "json"),
+    "svg": (_svg, "image/svg+xml", "svg"),
+    "csv": (_csv, "text/csv", "csv"),
+    "html": (_html, "text/html", "html"),
+    "command": (_command, "text/plain", "sh"),
+}

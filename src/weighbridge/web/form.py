@@ -1,0 +1,299 @@
+"""The form of the page, made from the tables of settings: what a tab asks, and what is known of
+the values.
+
+A setting is relevant where its `engines` hold the engine (none: every engine) and one of its `when`
+is so: {"method": ["lora"]} is "where the method is lora", an empty list "where it was given".
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from weighbridge import catalogue
+from weighbridge._version import __version__
+from weighbridge.accelerators import listing
+from weighbridge.accelerators.names import spellings
+from weighbridge.accelerators.parts import instances, parts
+from weighbridge.catalogue import everyday, pipelines
+from weighbridge.engines.table import ENGINES
+from weighbridge.errors import UsageError
+from weighbridge.fitted import NAMES, SMALLEST
+from weighbridge.fitting.asking import MAX, OF_PACKED
+from weighbridge.settings import FIT, INFER, LOAD, MOST, TRAIN, Setting
+from weighbridge.settings.consistency import OF_ADAPTERS, OF_ZERO
+from weighbridge.settings.kinds import COUNT, KINDS, NUMBER, WHOLE, WORD
+from weighbridge.view.names import NAMES as PARTS
+from weighbridge.web import labels
+from weighbridge.workload import FSDP
+
+Table = Mapping[str, Setting]
+When = Mapping[str, list[str]]
+
+
+class Range(NamedTuple):
+    """The ends of a slider on a logarithmic scale."""
+
+    least: int
+    most: int
+
+
+class Tab(NamedTuple):
+    """A tab with a form. `first` are the settings that stand above the others, in that order."""
+
+    table: Table
+    first: tuple[str, ...]
+
+
+SLIDERS: Mapping[str, Range] = {  # ends that people have use for, within those of the setting
+    "context": Range(128, 1 << 20),
+    "batch_size": Range(1, 1024),
+    "max_num_seqs": Range(1, 1024),
+    "max_running_requests": Range(1, 1024),
+    "parallel": Range(1, 256),
+    "seq_len": Range(128, 1 << 18),
+    "lora_r": Range(1, 1024),
+}
+ADAPTERS: When = {"method": ["lora", "qlora", "dora"]}
+PACKED: When = {"method": ["qlora"]}
+ZERO: When = {"shard": ["zero1", "zero2", "zero3"], "framework": ["deepspeed"]}
+OF_TRAINING: Mapping[str, When] = {  # setting -> where training has it
+    **dict.fromkeys(OF_ADAPTERS, ADAPTERS),
+    **dict.fromkeys(OF_PACKED, PACKED),
+    **dict.fromkeys(OF_ZERO, ZERO),
+    "cpu_ram_efficient_loading": {"shard": list(FSDP)},
+    "accelerate_version": {"shard": list(FSDP)},
+}
+OF_SERVING: Mapping[str, When] = {
+    "num_speculative_tokens": {"speculative_method": [], "draft_model": []},
+    "max_lora_rank": {"max_loras": []},
+}
+OF_SHARDING: Mapping[str, When] = {
+    name: OF_TRAINING[name] for name in (*OF_ZERO, "cpu_ram_efficient_loading")
+}
+
+
+def _own(name: str, kind: str = "word", *, choices: tuple[str, ...] = ()) -> Setting:
+    """What a request has that is in no table of settings."""
+    return Setting(name, "Answer", KINDS[kind], "", choices=choices)
+
+
+def _with(table: Table, *own: Setting) -> Table:
+    return {**table, **{s.name: s for s in own}}
+
+
+ANYWHERE = (_own("revision"),)
+SERVED = (_own("command"),)
+SOLVED = (
+    _own("for", choices=tuple(NAMES)),
+    _own("max", choices=tuple(MAX)),
+    _own("smallest", choices=SMALLEST),
+)
+TABS: Mapping[str, Tab] = {
+    "fit": Tab(
+        _with(FIT, *SOLVED, *ANYWHERE),
+        ("gpu", "context", "batch_size", "seq_len", "engine", "checkpointing", "for", "max"),
+    ),
+    "load": Tab(_with(LOAD, *ANYWHERE), ("gpu", "quantization", "dtype")),
+    "infer": Tab(
+        _with(INFER, *SERVED, *ANYWHERE),
+        (
+            *("gpu", "engine", "context", "batch_size", "max_num_seqs", "max_running_requests"),
+            *("parallel", "quantization", "kv_cache_dtype", "tensor_parallel_size"),
+        ),
+    ),
+    "train": Tab(
+        _with(TRAIN, *ANYWHERE),
+        (
+            *("gpu", "method", "seq_len", "batch_size", "lora_r", "checkpointing", "optimizer"),
+            *("loss", "precision", "quantization", "shard"),
+        ),
+    ),
+}
+FILTERS: Mapping[str, tuple[Setting, ...]] = {
+    "compare": (),
+    "gpus": (
+        _own("pattern"),
+        *(_own(name, "flag") for name in (*listing.TYPES, "nvlink")),
+        *(_own("min_memory"), _own("vendor"), _own("sort", choices=listing.SORTS)),
+    ),
+    "models": (
+        *(_own("pattern"), _own("gpu"), _own("for", choices=tuple(NAMES))),
+        *(_own("engine", choices=tuple(ENGINES)), _own("quantization"), _own("min_context")),
+    ),
+    "accuracy": (_own("engine"), _own("source"), _own("by_source", "flag")),
+}
+
+
+@cache
+def form(lang: str) -> dict[str, Any]:
+    """Everything that the page shows before it has asked anything, in one language."""
+    from weighbridge.charts.parts import STYLES
+    from weighbridge.web.words import words
+
+    return {
+        "tabs": [*(_tab(name, tab, lang) for name, tab in TABS.items()), *_others(lang)],
+        "models": list(_models()),
+        "gpus": list(_gpus()),
+        "engines": [
+            {"name": e.name, "newest": ".".join(map(str, e.newest))} for e in ENGINES.values()
+        ],
+        "parts": {name: key.removeprefix("part.") for name, key in PARTS.items()},
+        "version": __version__,
+        "lang": lang,
+        "styles": STYLES,
+        "words": words(lang),
+    }
+
+
+def _tab(name: str, tab: Tab, lang: str) -> dict[str, Any]:
+    """Its sections in the order of the table, the first settings on top."""
+    first = [_setting(tab.table[one], name, lang) for one in tab.first if one in tab.table]
+    sections: dict[str, list[dict[str, Any]]] = {labels.MAIN: first}
+    for setting in tab.table.values():
+        if setting.name not in tab.first:
+            sections.setdefault(setting.section, []).append(_setting(setting, name, lang))
+    return {
+        "name": name,
+        "label": labels.tab(name, lang),
+        "sections": [
+            {"name": title, "label": labels.section(title, lang), "settings": found}
+            for title, found in sections.items()
+            if found
+        ],
+    }
+
+
+def _others(lang: str) -> Iterator[dict[str, Any]]:
+    """Tabs without a model: filters of a table."""
+    for name, filters in FILTERS.items():
+        found = [_setting(one, name, lang) for one in filters]
+        section = {
+            "name": labels.MAIN,
+            "label": labels.section(labels.MAIN, lang),
+            "settings": found,
+        }
+        yield {
+            "name": name,
+            "label": labels.tab(name, lang),
+            "sections": [section] if found else [],
+        }
+
+
+def _setting(s: Setting, tab: str, lang: str) -> dict[str, Any]:
+    choices = s.choices or (tuple(ENGINES) if s.name == "engine" and tab != "accuracy" else ())
+    found = {
+        "name": s.name,
+        "label": labels.setting(s.name, tab, lang),
+        "flag": s.flag,
+        "kind": next(name for name, kind in KINDS.items() if kind is s.kind),
+        "metavar": s.kind.metavar,
+        "help": labels.help_of(s, tab, lang),
+        "least": _bound(s, s.least),
+        "most": None if s.most == MOST else _bound(s, s.most),
+        "choices": list(choices),
+        "known": list(_known(s, tab)),
+        "default": default(s),
+        "slider": None,
+        "engines": list(_engines(s, tab)),
+        "when": _when(s.name, tab),
+    }
+    if s.name in SLIDERS and tab in TABS:
+        found["slider"] = {"scale": "log", **SLIDERS[s.name]._asdict()}
+    return found
+
+
+def _bound(s: Setting, bound: float) -> float | int | None:
+    if s.kind not in (COUNT, WHOLE, NUMBER):
+        return None
+    return int(bound) if bound == int(bound) else bound
+
+
+def default(s: Setting) -> Any:
+    """What its help names as the default, where that is one of its values."""
+    found = re.search(r"Default: ([\w.+-]+?)(?:\.$|\.\s|, or )", f"{s.help} ")
+    found = found or re.search(r"(\S+) \(default\)", s.help)
+    if found is None or (s.kind is WORD and "(default)" not in found[0] and not s.choices):
+        return None
+    try:
+        return s.value(found[1]) if s.kind in (WORD, COUNT, WHOLE, NUMBER) else None
+    except UsageError:
+        return None
+
+
+def _engines(s: Setting, tab: str) -> tuple[str, ...]:
+    """In `fit` a setting that training has too is never out of place."""
+    return () if tab == "fit" and s.name in TRAIN else s.engines
+
+
+def _when(name: str, tab: str) -> When | None:
+    if tab == "train":
+        return OF_TRAINING.get(name)
+    if tab == "fit":
+        return OF_SHARDING.get(name)
+    return OF_SERVING.get(name) if tab == "infer" else None
+
+
+def _known(s: Setting, tab: str) -> Iterator[str]:
+    """Values to choose from where others are values too."""
+    if s.name == "quantization":
+        from weighbridge.quantization.schemes import NAMES as FORMATS
+
+        yield from FORMATS
+    elif s.name == "optimizer":
+        from weighbridge.training.optimizers import NAMES as OPTIMIZERS
+
+        yield from OPTIMIZERS
+    elif s.name == "vendor":
+        yield from sorted({part.vendor for part in parts().values()})
+    elif tab == "accuracy" and s.name in ("engine", "source"):
+        from weighbridge.evidence.records import records, sources
+
+        yield from sources() if s.name == "source" else sorted({r.engine for r in records()})
+
+
+def _models() -> Iterator[dict[str, Any]]:
+    typed: dict[str, list[str]] = {}
+    for name, meant in (*everyday.NAMES.items(), *pipelines.NAMES.items()):
+        typed.setdefault(meant, []).append(name)
+    counts = catalogue.parameters()
+    for entry in catalogue.search(""):
+        yield _model(entry.name, entry.repo_id, typed, counts)
+    for name in pipelines.names():
+        found = pipelines.find(name)
+        assert found is not None
+        yield _model(name, found.repo_id, typed, counts)
+
+
+def _model(
+    name: str, repo_id: str, typed: Mapping[str, list[str]], counts: Mapping[str, int]
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "label": repo_id,
+        "spellings": typed.get(name, []),
+        "parameters": counts[name],
+    }
+
+
+def _gpus() -> Iterator[dict[str, Any]]:
+    """Cards, then machines. Spellings have no blanks, hyphens and capitals: take them out of what
+    is typed before it is compared."""
+    keys = spellings()
+    for part in parts().values():
+        yield {
+            "name": part.id,
+            "label": part.name,
+            "spellings": keys[part.id],
+            "memory": part.visible.bytes.low,
+            "count": 1,
+        }
+    for machine in instances().values():
+        part = parts()[machine.part]
+        yield {
+            "name": machine.id,
+            "label": f"{machine.name} ({machine.provider}): {machine.count} x {part.name}",
+            "spellings": keys[machine.id],
+            "memory": part.visible.bytes.low,
+            "count": machine.count,
+        }

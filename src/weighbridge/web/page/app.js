@@ -1,0 +1,316 @@
+// The page: a form, an answer, and the address that holds both.
+import { html, render, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
+import { Combobox } from "./combobox.js";
+import { Beside } from "./compare.js";
+import { answered, engine as made, Lane } from "./engine.js";
+import { Fields } from "./fields.js";
+import { opened, told } from "./files.js";
+import { Choices, Export, KEPT, Looks, remembered, Share, Token } from "./menus.js";
+import { Strip } from "./parts.js";
+import { Pasted, Result } from "./result.js";
+import { ASKED, changed, kept, LISTS, MOST_BESIDE, question, read, settingsOf, write } from "./state.js";
+/** @import { Answer, Ask, Change, Dropped, Form, Lang, Shown, State, Values } from "./types.js" */
+
+const REST = 300; // milliseconds without a change after which what helps is looked for
+const SLOW = 250; // milliseconds: an answer that takes longer is first asked for without remedies
+const EXAMPLES = [["llama-3.1-8b", "4090"], ["qwen3-0.6b", "3060"], ["gpt-oss-20b", "rtx 5090"], ["llama-3.1-70b", "h100:4"]];
+/** Before the form has come there are no words: @type {Record<Lang, { start: string, gone: string, again: string }>} */
+const FIRST_WORDS = {
+  en: { start: "Starting…", gone: "Nobody answers. Is `weighbridge web` still running? Start it again, and open the address that it prints.", again: "Try again" },
+  zh: { start: "正在启动……", gone: "没有应答。`weighbridge web` 还在运行吗?请重新启动,并打开它给出的地址。", again: "重试" },
+};
+
+function App() {
+  const [state, setState] = useState(() => read(location.hash));
+  const [form, setForm] = useState(/** @type {{ lang: Lang, is: Form } | null} */ (null));
+  const [progress, setProgress] = useState({ text: "", share: 0 });
+  const [gone, setGone] = useState("");
+  const [tries, setTries] = useState(0);
+  const engine = useMemo(() => made((text, share) => setProgress({ text, share })), [tries]);
+
+  useEffect(() => {
+    const moved = () => setState(read(location.hash));
+    addEventListener("hashchange", moved);
+    return () => removeEventListener("hashchange", moved);
+  }, []);
+  useEffect(() => {
+    document.documentElement.lang = state.lang === "zh" ? "zh-CN" : "en";
+    setGone("");
+    engine.ask({ task: "form", view: { lang: state.lang } }).then(
+      (answer) => (answer.error ? setGone(answer.error.message) : setForm({ lang: state.lang, is: answer })),
+      () => setGone(FIRST_WORDS[state.lang].gone),
+    );
+  }, [state.lang, engine]);
+
+  if (form) return html`<${Page} form=${form.is} formLang=${form.lang} state=${state} setState=${setState} engine=${engine} progress=${progress} />`;
+  const words = FIRST_WORDS[state.lang];
+  return html`<main class="starting"><h1>weighbridge</h1>
+    ${gone ? html`<p role="alert" class="problem">${gone}</p><button type="button" onClick=${() => setTries(tries + 1)}>${words.again}</button>` : html`<div role="status"><p>${progress.text || words.start}</p><progress max="1" value=${progress.share || undefined} aria-label=${words.start}></progress></div>`}
+  </main>`;
+}
+
+/**
+ * @param {{ form: Form, formLang: Lang, state: State, setState: (next: State | ((old: State) => State)) => void,
+ *   engine: import("./types.js").Engine, progress: { text: string, share: number } }} props
+ */
+function Page({ form, formLang, state, setState, engine, progress }) {
+  const words = form.words;
+  const [dropped, setDropped] = useState(/** @type {Dropped | null} */ (null));
+  const [token, setToken] = useState(remembered(KEPT));
+  const [said, setSaid] = useState("");
+  const [fileError, setFileError] = useState("");
+  const { shown, busy, seeking, settled, none, gone, again } = useAnswers({ form, formLang, state, engine, dropped, token, words });
+
+  /** @param {Partial<State>} change */
+  const set = (change) => setState((old) => ({ ...old, ...change }));
+  /** @param {string} name @param {string} value */
+  const setting = (name, value) => setState((old) => ({ ...old, given: { ...old.given, [name]: value } }));
+  const address = write(state, form);
+  const task = useRef(state.task);
+  useEffect(() => {
+    if (address === location.hash) return;
+    const how = task.current === state.task ? "replaceState" : "pushState";
+    history[how](null, "", address);
+    task.current = state.task;
+  }, [address]);
+  useEffect(() => {
+    const title = shown?.answer.screen?.title;
+    document.title = title ? `${title} · weighbridge` : "weighbridge";
+  }, [shown]);
+
+  const toAnswer = () => requestAnimationFrame(() => document.getElementById("answer")?.focus({ preventScroll: true }));
+  /** @param {Change} change */
+  const apply = (change) => {
+    setState((old) => changed(old, change));
+    toAnswer();
+  };
+  /** @param {string} to @param {Change} change */
+  const open = (to, change) => {
+    setState((old) => changed({ ...old, task: to, given: { ...old.given, command: "" } }, change));
+    scrollTo({ top: 0 });
+  };
+  /** @param {File | undefined} file */
+  const take = async (file) => {
+    if (!file) return;
+    const found = await opened(file, words);
+    setFileError("error" in found ? found.error : "");
+    if ("dropped" in found) {
+      setDropped(found.dropped);
+      setState((old) => ({ ...old, task: ASKED.includes(old.task) ? old.task : "fit", model: "", file: found.dropped.name, given: { ...old.given, command: "" } }));
+    } else if ("state" in found) {
+      setDropped(null);
+      setState((old) => ({ ...old, file: "", ...found.state, given: found.state.given ?? old.given }));
+    }
+  };
+  const compare = () => setState((old) => ({
+    ...old, task: "compare", of: old.task,
+    beside: [...(old.of === old.task ? old.beside : []), { model: old.model, given: kept(old.given, form, old.task) }].slice(-MOST_BESIDE),
+  }));
+
+  const error = gone ? { code: 3, message: FIRST_WORDS[state.lang].gone } : shown?.answer.error;
+  const problem = error ? placed(error.message, form, state.task) : null;
+  const asked = ASKED.includes(state.task);
+  const listing = LISTS.includes(state.task);
+  return html`<div class="page" onDragOver=${(/** @type {DragEvent} */ e) => e.preventDefault()} onDrop=${(/** @type {DragEvent} */ e) => {
+    e.preventDefault();
+    void take(e.dataTransfer?.files[0]);
+  }}>
+    <header class="top"><div class="brand"><img src="icon.svg" alt="" width="30" height="30" /><h1>weighbridge</h1><p>${words["tagline"]}</p></div>
+      <div class="choices"><${Choices} words=${words} state=${state} set=${set} /></div></header>
+    <${Tabs} form=${form} task=${state.task} go=${(/** @type {string} */ to) => set({ task: to })} />
+    <main id="panel" role="tabpanel" aria-labelledby=${`tab-${state.task}`} class=${listing ? "listing" : ""}>
+      ${listing && !settingsOf(form, state.task).length ? null : html`<form class="form" aria-label=${words["form"]} onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
+        ${asked ? html`<${Model} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} take=${take} fileError=${fileError} setting=${setting} problem=${problem} />` : null}
+        ${state.task === "compare" ? html`<${Beside} form=${form} state=${state} set=${set} />`
+          : html`<${Fields} form=${form} task=${state.task} given=${state.given} effective=${effective(shown, state.task)} problem=${problem} prefix="set" set=${setting}
+            only=${state.task === "infer" && state.given.command ? ["gpu", "gpu_memory", "headroom", "ram"] : undefined} />`}
+        ${listing ? null : html`<${Token} words=${words} token=${token} set=${setToken} wanted=${error?.code === 3 && /gated|token|401|403/i.test(error.message)} />`}
+      </form>`}
+      <section class="answers" aria-label=${words["answer"]} aria-busy=${busy ? "true" : "false"} data-settled=${settled}>
+        <div class=${`progress${busy ? " on" : ""}`}>${busy && progress.share < 1 && progress.text ? html`<p>${progress.text}</p>` : null}<div class="line"></div></div>
+        ${shown && !error ? html`<div class="tools"><${Looks} words=${words} state=${state} set=${set} />
+          <span class="gap"></span>${asked && !dropped ? html`<button type="button" id="compare-this" onClick=${compare}>${words["compare.this"]}</button>` : null}
+          <${Share} words=${words} engine=${engine} say=${setSaid} />
+          ${listing ? null : html`<${Export} words=${words} of=${shown.ask} ask=${(/** @type {Ask} */ ask) => answered(engine, ask, null)} say=${setSaid} />`}</div>` : null}
+        <p class="said" role="status">${said}</p>
+        <p class="unseen" role="status" id="live">${busy ? "" : spoken(shown, words)}</p>
+        ${error ? html`<div class="problem" role="alert"><p>${error.message}</p>${gone ? html`<button type="button" onClick=${again}>${words["again"]}</button>` : null}</div>` : null}
+        ${none ? html`<${Welcome} words=${words} state=${state} set=${set} dropped=${dropped} />` : null}
+        ${shown && !error ? html`<div class=${busy ? "stale" : ""}><${Result} shown=${shown} form=${form} unit=${state.unit} apply=${apply} open=${open} seeking=${seeking} />
+          ${shown.answer.command ? html`<${Pasted} block=${{ heading: words["command"] ?? "", text: shown.answer.command }} words=${words} />` : null}</div>` : null}
+      </section>
+    </main>
+    ${shown?.answer.screen && !error ? html`<${Strip} screen=${shown.answer.screen} form=${form} />` : null}
+    <footer class="bottom"><p>weighbridge ${form.version} · ${words[`engine.${engine.kind}`]}</p></footer>
+  </div>`;
+}
+
+/** @param {{ form: Form, task: string, go: (task: string) => void }} props */
+function Tabs({ form, task, go }) {
+  const names = form.tabs.map((tab) => tab.name);
+  /** @param {KeyboardEvent} event */
+  const key = (event) => {
+    const at = names.indexOf(task);
+    const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: names.length - 1 }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    const name = names[(next + names.length) % names.length] ?? "fit";
+    go(name);
+    document.getElementById(`tab-${name}`)?.focus();
+  };
+  useEffect(() => document.getElementById(`tab-${task}`)?.scrollIntoView({ block: "nearest", inline: "center" }), [task]);
+  return html`<nav class="tabs"><div role="tablist" aria-label=${form.words["tabs"]} onKeyDown=${key}>
+    ${form.tabs.map((tab) => html`<button key=${tab.name} type="button" role="tab" id=${`tab-${tab.name}`} aria-selected=${tab.name === task} aria-controls="panel"
+      tabindex=${tab.name === task ? 0 : -1} onClick=${() => go(tab.name)}>${tab.label}</button>`)}</div></nav>`;
+}
+
+/**
+ * What is weighed: a name, a file, or a command.
+ * @param {{ form: Form, state: State, set: (change: Partial<State>) => void, dropped: Dropped | null, drop: () => void, take: (file?: File) => void,
+ *   fileError: string, setting: (name: string, value: string) => void, problem: { name: string, message: string } | null }} props
+ */
+function Model({ form, state, set, dropped, drop, take, fileError, setting, problem }) {
+  const words = form.words;
+  const wrong = problem?.name === "model" ? problem.message : "";
+  const command = state.task === "infer" ? (state.given.command ?? "") : "";
+  return html`<div class="field model"><label for="model">${words["model"]}</label>
+      ${state.file ? html`<p class="chip"><span>${state.file}</span><button type="button" class="small" onClick=${drop} aria-label=${`${words["file.remove"]}: ${state.file}`}>${words["file.remove"]}</button></p>
+        ${dropped ? null : html`<p class="error">${told(words["file.again"], state.file)}</p>`}`
+        : html`<${Combobox} id="model" label=${words["model"]} value=${command ? "" : state.model} options=${form.models} words=${words} placeholder=${words["model.placeholder"]}
+          described=${`model-help${wrong ? " model-error" : ""}`} invalid=${Boolean(wrong)} note=${parameters} commit=${(/** @type {string} */ model) => { setting("command", ""); set({ model }); }} />`}
+      <p class="help" id="model-help">${words["model.help"]}</p>
+      ${wrong ? html`<p class="error" id="model-error">${wrong}</p>` : null}
+      <label class="file"><input id="file" type="file" accept=".json,.jsonl,.safetensors,.gguf" aria-describedby="file-help" onChange=${(/** @type {Event} */ e) => {
+        const box = /** @type {HTMLInputElement} */ (e.target);
+        take(box.files?.[0]);
+        box.value = "";
+      }} /><span>${words["file.open"]}</span></label><p class="help" id="file-help">${words["file.help"]}</p>
+      ${fileError ? html`<p class="error" role="alert">${fileError}</p>` : null}</div>
+    ${state.task === "infer" ? html`<details class="command" open=${Boolean(command) || undefined}><summary>${words["command.paste"]}</summary>
+      <div class="field"><label for="command">${words["command.label"]}</label>
+        <textarea id="command" rows="3" spellcheck=${false} aria-describedby="command-help" value=${command} placeholder="vllm serve Qwen/Qwen3-8B --max-model-len 32k"
+          onChange=${(/** @type {Event} */ e) => setting("command", /** @type {HTMLTextAreaElement} */ (e.target).value.replace(/\\\n/g, " ").replace(/\s+/g, " ").trim())}></textarea>
+        <p class="help" id="command-help">${words["command.help"]}</p>
+        ${command ? html`<button type="button" class="small" id="command-clear" onClick=${() => setting("command", "")}>${words["command.clear"]}</button>` : null}</div></details>` : null}`;
+}
+
+/** "8.03 B". @param {{ parameters?: number | null }} option */
+function parameters({ parameters: count }) {
+  if (!count) return "";
+  const [scale, letter] = count >= 1e9 ? [1e9, "B"] : [1e6, "M"];
+  return `${(count / scale).toLocaleString("en", { maximumSignificantDigits: 3 })} ${letter}`;
+}
+
+/** What to do first. @param {{ words: Record<string, string>, state: State, set: (change: Partial<State>) => void, dropped: Dropped | null }} props */
+function Welcome({ words, state, set, dropped }) {
+  if (state.task === "compare") return html`<div class="welcome"><h2>${words["welcome.compare"]}</h2><p>${words["welcome.compare.how"]}</p></div>`;
+  if (state.file && !dropped) return html`<div class="welcome"><p>${told(words["file.again"], state.file)}</p></div>`;
+  return html`<div class="welcome"><h2>${words["welcome"]}</h2><p>${words["welcome.how"]}</p><ul class="examples">
+    ${EXAMPLES.map(([model = "", gpu = ""]) => html`<li key=${model}><button type="button" onClick=${() => set({ model, given: { ...state.given, gpu } })}>${model}<small>${gpu}</small></button></li>`)}</ul></div>`;
+}
+
+/** What is read aloud once an answer stands. @param {Shown | null} shown @param {Record<string, string>} words */
+function spoken(shown, words) {
+  const screen = shown?.answer.screen;
+  if (!screen) return "";
+  const block = screen.sections[0]?.[0];
+  if (block?.block === "headline") return `${words[`mark.${block.mark}`] ?? ""}: ${block.verdict}. ${block.figures}`;
+  if (block?.block === "lines") return block.lines.map((line) => line.text).join(" ");
+  return screen.title;
+}
+
+/** What holds where the form says nothing: the workload that the report is of. @param {Shown | null} shown @param {string} task @returns {Record<string, unknown>} */
+function effective(shown, task) {
+  return shown?.task === task ? (shown.answer.report?.workload ?? {}) : {};
+}
+
+/** The control that an error is about: the flag that its sentence names, or the model. @param {string} message @param {Form} form @param {string} task */
+function placed(message, form, task) {
+  const named = message.match(/--([a-z][a-z0-9-]+)/g) ?? [];
+  const flags = new Map(settingsOf(form, task).map((one) => [one.flag, one.name]));
+  const first = /^--/.test(message) ? flags.get(named[0] ?? "") : undefined;
+  return first ? { name: first, message } : null;
+}
+
+/**
+ * Asks whenever something changes; the newest question is answered last.
+ * @param {{ form: Form, formLang: Lang, state: State, engine: import("./types.js").Engine, dropped: Dropped | null, token: string, words: Record<string, string> }} props
+ */
+function useAnswers({ form, formLang, state, engine, dropped, token }) {
+  const [shown, setShown] = useState(/** @type {Shown | null} */ (null));
+  const [busy, setBusy] = useState(false);
+  const [seeking, setSeeking] = useState(false);
+  const [gone, setGone] = useState(false);
+  const [tries, setTries] = useState(0);
+  const lane = useRef(/** @type {Lane | null} */ (null));
+  lane.current ??= new Lane();
+  const took = useRef(/** @type {Values & Record<string, any>} */ ({}));
+  const newest = useRef("");
+  const newestTask = useRef("");
+  const later = useRef(/** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined));
+
+  const file = ASKED.includes(state.task) ? dropped : null;
+  const ask = file || !state.file || !ASKED.includes(state.task) ? question(state, form, Boolean(file)) : null;
+  const key = ask ? JSON.stringify(ask) + (file ? `${file.name} ${file.file?.size ?? ""} ${file.file?.lastModified ?? ""}` : "") : "";
+
+  useEffect(() => {
+    newest.current = key;
+    newestTask.current = state.task;
+    clearTimeout(later.current);
+    setSeeking(false);
+    if (!ask) {
+      setShown(null);
+      setBusy(false);
+      return;
+    }
+    if (shown && shown.task !== state.task) setShown(null);
+    const kind = `${ask.task} ${state.task === "compare" ? state.of : ""}`;
+    const brief = ["infer", "load", "train"].includes(ask.task) && (took.current[kind] ?? 0) > SLOW;
+    setBusy(true);
+    lane.current?.put(() => put(brief ? { ...ask, remedies: false } : ask, kind, brief));
+  }, [key, token, formLang, tries]);
+
+  /** @param {Ask} own @param {string} kind @param {boolean} brief */
+  async function put(own, kind, brief) {
+    const begun = performance.now();
+    const withToken = token ? { ...own, token } : own;
+    /** @type {Answer} */
+    let answer;
+    try {
+      answer = await answered(engine, withToken, file);
+      setGone(false);
+    } catch {
+      if (newest.current === key) {
+        setGone(true);
+        setBusy(false);
+      }
+      return;
+    }
+    if (!brief) took.current[kind] = performance.now() - begun;
+    const current = newest.current === key;
+    if (!current && (answer.error || newestTask.current !== state.task)) return;
+    setShown({ key, task: state.task, lang: state.lang, answer, ask: /** @type {Ask} */ (ask) });
+    if (!current) return;
+    setBusy(false);
+    if (!brief || answer.error) return setSeeking(false);
+    const fits = answer.report?.verdict?.fits;
+    if (!fits || fits === "yes") return;
+    setSeeking(true);
+    later.current = setTimeout(() => lane.current?.put(() => seek(kind)), REST);
+  }
+
+  /** What would make it fit, once nothing moves any more. @param {string} kind */
+  async function seek(kind) {
+    await put(/** @type {Ask} */ (ask), kind, false);
+    if (newest.current === key) setSeeking(false);
+  }
+
+  const settled = !busy && !seeking && (gone || !key || shown?.key === key);
+  return { shown, busy: busy || Boolean(key && !gone && shown?.key !== key), seeking, settled, none: !key, gone, again: () => setTries(tries + 1) };
+}
+
+const place = document.getElementById("app");
+if (place) {
+  place.textContent = "";
+  render(html`<${App} />`, place);
+}

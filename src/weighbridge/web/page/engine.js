@@ -1,0 +1,124 @@
+// One question at a time to whoever answers: this Python behind a server, or Pyodide in a worker.
+/** @import { Answer, Ask, Dropped, Engine, Progress } from "./types.js" */
+
+const TRIES = 4; // of a file whose header is longer than what was sent
+const FIRST = 1 << 20; // bytes of a dropped file that are sent at first
+const MOST = 1 << 27; // and at most
+
+/** The engine that this page was built for. @param {Progress} progress @returns {Engine} */
+export function engine(progress) {
+  const meta = document.querySelector('meta[name="weighbridge-engine"]');
+  return meta?.getAttribute("content") === "static" ? inWorker(progress) : served();
+}
+
+/** @returns {Engine} */
+function served() {
+  return {
+    kind: "served",
+    async ask(object) {
+      const headers = { "Content-Type": "application/json" };
+      const reply = await fetch("ask", { method: "POST", headers, body: JSON.stringify(object) });
+      return reply.json();
+    },
+  };
+}
+
+/** @param {Progress} progress @returns {Engine} */
+function inWorker(progress) {
+  const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  /** @type {Map<number, { done: (answer: any) => void, failed: (error: Error) => void }>} */
+  const waiting = new Map();
+  let id = 0;
+  /** @type {Error | null} */
+  let dead = null;
+  /** @param {string} message */
+  const die = (message) => {
+    dead = new Error(message);
+    for (const { failed } of waiting.values()) failed(dead);
+    waiting.clear();
+  };
+  worker.onerror = (event) => die(event.message || "worker.js");
+  worker.onmessage = ({ data }) => {
+    if (typeof data.progress === "string") progress(data.progress, Number(data.share) || 0);
+    else if (data.ready) progress("", 1);
+    else if (data.id !== undefined) {
+      waiting.get(data.id)?.done(data.answer);
+      waiting.delete(data.id);
+    } else if (data.error) die(String(data.error));
+  };
+  return {
+    kind: "static",
+    ask(object) {
+      if (dead) return Promise.reject(dead);
+      return new Promise((done, failed) => {
+        waiting.set(++id, { done, failed });
+        worker.postMessage({ id, ask: object });
+      });
+    },
+  };
+}
+
+/**
+ * Asks, and sends more of a dropped file for as long as its header is longer than what was sent.
+ * @param {Engine} to @param {Ask} ask @param {Dropped | null} dropped @returns {Promise<Answer>}
+ */
+export async function answered(to, ask, dropped) {
+  let bytes = FIRST;
+  for (let left = TRIES; ; left -= 1) {
+    const answer = await to.ask(await withFile(ask, dropped, bytes));
+    const more = answer.need?.bytes;
+    if (!more || !left || more <= bytes || more > MOST) return answer;
+    bytes = more;
+  }
+}
+
+/** @param {Ask} ask @param {Dropped | null} dropped @param {number} bytes @returns {Promise<Ask>} */
+async function withFile(ask, dropped, bytes) {
+  if (!dropped) return ask;
+  if (!dropped.file) return { ...ask, model: dropped.model };
+  const { name, size } = dropped.file;
+  const head = await base64(dropped.file.slice(0, bytes));
+  return { ...ask, model: { file: { name, size, head } } };
+}
+
+/** @param {Blob} blob @returns {Promise<string>} */
+function base64(blob) {
+  return new Promise((done, failed) => {
+    const reader = new FileReader();
+    reader.onload = () => done(String(reader.result).replace(/^[^,]*,/, ""));
+    reader.onerror = () => failed(reader.error);
+    reader.readAsDataURL(blob);
+  });
+}
+
+/**
+ * A lane with one question under way: of those that wait only the newest is asked, so that a slider
+ * moves the picture while it moves, and an older answer never follows a newer one.
+ */
+export class Lane {
+  constructor() {
+    /** @type {(() => Promise<void>) | null} */
+    this.next = null;
+    this.running = false;
+  }
+
+  /** @param {() => Promise<void>} job */
+  put(job) {
+    this.next = job;
+    if (!this.running) void this.run();
+  }
+
+  get waits() {
+    return this.next !== null;
+  }
+
+  async run() {
+    this.running = true;
+    while (this.next) {
+      const job = this.next;
+      this.next = null;
+      await job();
+    }
+    this.running = false;
+  }
+}

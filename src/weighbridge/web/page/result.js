@@ -1,0 +1,234 @@
+// An answer: the blocks of its screen in their order, and what the report holds behind them.
+import { html, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { linked, markOf, offered, phaseOf, Phases, Sides, Sign, Weighed } from "./parts.js";
+import { size } from "./sizes.js";
+/** @import { Block, Cell, Change, Fit, Form, Grid, Headline, Lines, Paste, Question, Remedy, Report, Screen, Shown, Words } from "./types.js" */
+
+/**
+ * @typedef {{ shown: Shown, form: Form, unit: string, apply: (change: Change) => void,
+ *   open: (task: string, change: Change) => void, seeking: boolean }} ResultProps
+ */
+
+/** @param {ResultProps} props */
+export function Result(props) {
+  const { shown, form } = props;
+  const screen = shown.answer.screen;
+  if (!screen) return null;
+  const steps = shown.task === "train" ? phasesOf(screen, shown.answer.report) : null;
+  const sections = screen.sections.map((section) => section.filter((block) => block !== steps)).filter((section) => section.length);
+  const rest = together(shown.task === "fit" ? sections.slice(1) : sections);
+  return html`<article class=${`result of-${shown.task}`}>
+    <h2 id="answer" tabindex="-1">${screen.title}</h2>
+    ${shown.task === "fit" ? html`<${FitAnswer} ...${props} />` : null}
+    ${shown.task === "compare" ? html`<${Compared} ...${props} />` : null}
+    ${rest.map((section, at) => html`<${Section} key=${at} ...${props} blocks=${section} first=${at === 0} steps=${steps} />`)}
+    ${screen.warnings.length ? html`<section class="warnings" aria-label=${form.words["warnings"]}><ul>
+      ${screen.warnings.map((text, at) => html`<li key=${at}>${text}</li>`)}</ul></section>` : null}
+    <footer class="assumed">${screen.footer.map((text, at) => html`<p key=${at}>${text}</p>`)}</footer>
+  </article>`;
+}
+
+/** The table of a step's phases, which stands below their picture. @param {Screen} screen @param {Report} report */
+function phasesOf(screen, report) {
+  const most = Math.max(0, ...report.devices.map((device) => device.phases.length));
+  const found = screen.sections.flat().find((block) => block.block === "grid" && !block.heading && block.columns.length === most + 1);
+  return found ?? null;
+}
+
+/** Sections of nothing but sentences stand on one card. @param {Block[][]} sections @returns {Block[][]} */
+function together(sections) {
+  /** @param {Block[] | undefined} section */
+  const told = (section) => Boolean(section?.every((block) => block.block === "lines" || block.block === "note"));
+  /** @type {Block[][]} */
+  const found = [];
+  for (const section of sections) {
+    const last = found.at(-1);
+    if (last && told(last) && told(section)) last.push(...section);
+    else found.push([...section]);
+  }
+  return found;
+}
+
+/** Blocks that belong together. @param {ResultProps & { blocks: Block[], first: boolean, steps: Grid | null }} props */
+function Section(props) {
+  const { blocks, first, steps, shown, form, unit, seeking } = props;
+  const drawn = blocks.map((block, at) => html`<${Drawn} key=${at} ...${props} block=${block} />`);
+  if (!first || !["load", "infer", "train"].includes(shown.task)) return html`<section class="blocks">${drawn}</section>`;
+  /** @type {Report} */
+  const report = shown.answer.report;
+  const bar = blocks.find((block) => block.block === "bar");
+  const peak = bar?.block === "bar" ? phaseOf(report, bar, form)?.name : "";
+  const table = steps ? html`<${Table} grid=${steps} words=${form.words} task="train" />` : null;
+  return html`<section class="blocks answer">${drawn}</section>
+    ${seeking ? html`<p class="seeking">${form.words["seeking"]}</p>` : null}
+    ${shown.task === "train" ? html`<section class="blocks"><${Phases} report=${report} form=${form} unit=${unit} capacity=${report.verdict?.usable_bytes ?? null} peak=${peak} table=${table} /></section>` : null}`;
+}
+
+/** @param {ResultProps & { block: Block }} props */
+function Drawn({ block, shown, form, unit, apply }) {
+  const words = form.words;
+  switch (block.block) {
+    case "headline":
+      return html`<${Answered} block=${block} words=${words} />`;
+    case "bar":
+      return html`<${Weighed} bar=${block} report=${shown.answer.report} form=${form} unit=${unit} />`;
+    case "grid":
+      if (block.actions?.some(Boolean) && !block.columns.some((column) => column.head)) return html`<${Remedies} grid=${block} words=${words} apply=${apply} />`;
+      if (shown.task === "fit") return html`<details><summary>${words["table.same"]}</summary><${Table} grid=${block} words=${words} task="fit" /></details>`;
+      return html`<${Table} grid=${block} words=${words} task=${shown.task} apply=${apply} />`;
+    case "lines":
+      return html`<${Sentences} block=${block} words=${words} />`;
+    case "paste":
+      return html`<${Pasted} block=${block} words=${words} />`;
+    case "note":
+      return html`<p class="dim">${linked(block.text)}</p>`;
+    default:
+      return null;
+  }
+}
+
+/** The verdict. @param {{ block: Headline, words: Words }} props */
+function Answered({ block, words }) {
+  return html`<div class=${`headline ${block.mark ?? "plain"}`}>
+    <p class="verdict"><${Sign} mark=${block.mark} words=${words} /> <strong>${block.verdict}</strong></p>
+    <p class="figures">${block.figures}</p>
+    ${block.reason ? html`<p class="reason">${block.reason}</p>` : null}
+  </div>`;
+}
+
+/** Changes that apply themselves. @param {{ grid: Grid, words: Words, apply: (change: Change) => void }} props */
+function Remedies({ grid, words, apply }) {
+  return html`<div class="remedies"><h3>${grid.heading}</h3><ul>
+    ${grid.rows.map((row, at) => {
+      const change = grid.actions?.[at];
+      const cells = row.map((cell, i) => html`<span key=${i} class=${i === 0 ? "after" : "what"}>${cell.mark ? html`<${Sign} mark=${cell.mark} words=${words} /> ` : null}${cell.text}</span>`);
+      return html`<li key=${at}>${change ? html`<button type="button" class="remedy" onClick=${() => apply(change)}>${cells}<span class="do">${words["remedy.apply"]}</span></button>` : html`<p class="remedy">${cells}</p>`}</li>`;
+    })}</ul></div>`;
+}
+
+/** A table; it scrolls where it is wider than its place, and can then be reached by keyboard. @param {{ grid: Grid, words: Words, task: string, apply?: (change: Change) => void }} props */
+function Table({ grid, words, task, apply }) {
+  const shown = grid.columns.map((column, at) => ({ column, at })).filter(({ column, at }) => column.head || grid.rows.some((row) => row[at]?.text || row[at]?.mark));
+  const headed = shown.some(({ column }) => column.head);
+  const listing = task === "gpus" || task === "models";
+  const acts = !listing && apply && grid.actions?.some(Boolean) ? grid.actions : null;
+  /** @param {number} row */
+  const to = (row) => {
+    const action = grid.actions?.[row];
+    return listing && action ? `#${new URLSearchParams({ task: "fit", ...Object.fromEntries(Object.entries(action).map(([name, value]) => [name, String(value)])) })}` : "";
+  };
+  return html`<${Scrolled} label=${grid.heading || words["table"]}><table class="grid">
+    ${grid.heading ? html`<caption>${grid.heading}</caption>` : null}
+    ${headed ? html`<thead><tr>${shown.map(({ column, at }) => (column.head ? html`<th key=${at} scope="col" class=${column.right ? "right" : ""}>${column.head}</th>` : html`<td key=${at}></td>`))}${acts ? html`<td></td>` : null}</tr></thead>` : null}
+    <tbody>${grid.rows.map((row, index) => html`<tr key=${index}>${shown.map(({ column, at }, i) => html`<${Entry} key=${at} cell=${row[at]} first=${i === 0} right=${column.right} words=${words}
+      href=${i === 0 ? to(index) : ""} />`)}
+      ${acts ? html`<td class="right">${acts[index] && apply ? html`<button type="button" class="small" aria-label=${`${words["remedy.apply"]}: ${row.map((cell) => cell.text).find(Boolean)}`} onClick=${() => apply(acts[index] ?? {})}>${words["remedy.apply"]}</button>` : null}</td>` : null}</tr>`)}</tbody></table></${Scrolled}>`;
+}
+
+const SHORT = 18; // characters of a cell that is never broken
+
+/** @param {{ cell: Cell | undefined, first: boolean, right: boolean, words: Words, href: string }} props */
+function Entry({ cell, first, right, words, href }) {
+  const side = `${right ? "right" : ""}${(cell?.text.length ?? 0) <= SHORT ? " short" : ""}`;
+  const inside = html`${cell?.mark ? html`<${Sign} mark=${cell.mark} words=${words} /> ` : null}${href ? html`<a href=${href}>${cell?.text}</a>` : cell?.tone === "strong" ? html`<strong>${cell.text}</strong>` : linked(cell?.text ?? "")}`;
+  if (first && cell?.text) return html`<th scope="row" class=${side}>${inside}</th>`;
+  return html`<td class=${`${side} ${cell?.tone === "dim" ? "dim" : ""}`}>${inside}</td>`;
+}
+
+/** @param {{ label: string, children?: any }} props */
+function Scrolled({ label, children }) {
+  const box = useRef(/** @type {HTMLElement | null} */ (null));
+  const [wide, setWide] = useState(false);
+  useLayoutEffect(() => {
+    const look = () => setWide(Boolean(box.current && box.current.scrollWidth > box.current.clientWidth + 1));
+    look();
+    addEventListener("resize", look);
+    return () => removeEventListener("resize", look);
+  });
+  return html`<div class="scrolled" ref=${box} tabindex=${wide ? 0 : undefined} role=${wide ? "region" : undefined} aria-label=${wide ? label : undefined}>${children}</div>`;
+}
+
+/** @param {{ block: Lines, words: Words }} props */
+function Sentences({ block, words }) {
+  return html`<div class="lines">${block.heading ? html`<h3>${block.heading}</h3>` : null}<ul>
+    ${block.lines.map((line, at) => html`<li key=${at} class=${line.mark ?? line.tone}>${line.mark ? html`<${Sign} mark=${line.mark} words=${words} /> ` : null}${linked(line.text)}</li>`)}</ul></div>`;
+}
+
+/** A line to paste, with a button that copies it. @param {{ block: Pick<Paste, "heading" | "text">, words: Words }} props */
+export function Pasted({ block, words }) {
+  const [copied, setCopied] = useState(false);
+  const box = useRef(/** @type {HTMLElement | null} */ (null));
+  const copy = async () => {
+    setCopied(await copyText(block.text, box.current));
+  };
+  return html`<div class="paste"><div class="paste-head"><h3>${block.heading}</h3>
+    <button type="button" class="small" onClick=${copy} aria-label=${`${words["copy"]}: ${block.heading}`}>${copied ? words["copied"] : words["copy"]}</button></div>
+    <pre ref=${box} aria-label=${block.heading}><code>${block.text}</code></pre></div>`;
+}
+
+/** Copies; where the browser does not let it, selects. @param {string} text @param {HTMLElement | null} [shown] */
+export async function copyText(text, shown) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    if (shown) getSelection()?.selectAllChildren(shown);
+    return false;
+  }
+}
+
+/** The five questions, a row each, with what would make each fit. @param {ResultProps} props */
+function FitAnswer({ shown, form, unit, open }) {
+  /** @type {Fit} */
+  const fit = shown.answer.report;
+  const words = form.words;
+  const lead = /** @type {Screen} */ (shown.answer.screen).sections[0] ?? [];
+  const sides = fit.questions.map((question) => {
+    const verdict = question.verdict;
+    const needs = verdict?.per_device?.expected ?? 0;
+    const margin = verdict ? words[verdict.margin_bytes >= 0 ? "margin.spare" : "margin.short"]?.replace("{size}", size(Math.abs(verdict.margin_bytes), unit)) : "";
+    return { key: question.method ?? question.task, label: words[`question.${question.method ?? question.task}`] ?? question.task, mark: markOf({ verdict }), report: question.report,
+      capacity: verdict?.usable_bytes ?? null, told: verdict ? `${size(needs, unit)} · ${margin}` : words["mark.unknown"] ?? "" };
+  });
+  /** @param {number} at */
+  const below = (at) => html`<${Offers} question=${fit.questions[at]} words=${words} unit=${unit} open=${open} />`;
+  return html`<section class="blocks answer">
+    ${lead.map((block, at) => (block.block === "lines" ? html`<div key=${at}>${block.lines.map((line, i) => html`<div key=${i} class=${`headline ${line.mark ?? "plain"}`}><p class="verdict"><${Sign} mark=${line.mark} words=${words} /> <strong>${line.text}</strong></p></div>`)}</div>` : null))}
+    <${Sides} sides=${sides} form=${form} unit=${unit} below=${below} /></section>`;
+}
+
+/** @param {{ question: Question | undefined, words: Words, unit: string, open: (task: string, change: Change) => void }} props */
+function Offers({ question, words, unit, open }) {
+  if (!question) return null;
+  const base = question.method ? { method: question.method } : {};
+  const remedies = question.verdict?.fits === "yes" ? [] : offered(question);
+  /** @param {Remedy} remedy */
+  const after = (remedy) => size(remedy.per_device?.expected ?? remedy.peak_bytes, unit);
+  return html`<div class="offers">
+    ${remedies.map((remedy, at) => html`<button key=${at} type="button" class="offer" onClick=${() => open(question.task, { ...base, ...remedy.change })}>
+      <${Sign} mark=${remedy.fits} words=${words} /> ${after(remedy)} <code>${remedy.flags}</code></button>`)}
+    <button type="button" class="link" onClick=${() => open(question.task, base)}>${words[`open.${question.task}`]}</button></div>`;
+}
+
+/** Several answers on one scale. @param {ResultProps} props */
+function Compared({ shown, form, unit }) {
+  const words = form.words;
+  const reports = /** @type {any[]} */ (shown.answer.reports ?? []);
+  const heads = labels(shown.answer.screen, reports.length);
+  const sides = reports.map((report, at) => {
+    const asked = "questions" in report ? report.questions.find((/** @type {Question} */ q) => q.task === (report.for === "load" ? "load" : "infer"))?.report : report;
+    const verdict = asked?.verdict ?? null;
+    const peak = verdict?.per_device?.expected;
+    return { key: String(at), label: heads[at] ?? report.model?.name ?? "", mark: verdict ? markOf({ verdict }) : "", report: asked ?? null, capacity: verdict?.usable_bytes ?? null,
+      told: peak === undefined ? "" : size(peak, unit) };
+  });
+  return html`<section class="blocks answer"><${Sides} sides=${sides} form=${form} unit=${unit} /></section>`;
+}
+
+/** What each answer is called in the table below. @param {Screen | undefined} screen @param {number} count */
+function labels(screen, count) {
+  const grid = screen?.sections.flat().find((block) => block.block === "grid");
+  if (!grid || grid.block !== "grid") return [];
+  if (grid.columns.length === count + 1) return grid.columns.slice(1).map((column) => column.head);
+  return grid.rows.map((row) => row[0]?.text ?? "");
+}

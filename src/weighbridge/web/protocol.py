@@ -1,0 +1,138 @@
+"""The protocol of the page: one object asked, one object answered.
+
+    {"task": "infer", "model": "llama-3.1-8b", "workload": {...}, "view": {...}, "token": "hf_..."}
+    -> {"report": <what `weighbridge run` prints>, "screen": {...}, "command": "weighbridge ..."}
+    or {"error": {"code": 2, "message": "..."}}, or {"need": {"bytes": 1048576}} of a dropped file
+
+`docs/web.md` lists the tasks. A token is used for one ask: nothing here holds it, and no answer
+repeats it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from weighbridge.errors import UsageError, WeighbridgeError
+from weighbridge.formats.gguf import MAX_READ
+from weighbridge.requests import BESIDE, Requests, failed, parsed, settled
+from weighbridge.web.asks import masked, taken_token, view_of
+from weighbridge.web.command import command
+from weighbridge.web.dropped import Dropped, ShortError, asks_of
+from weighbridge.web.screens import as_json, screen_of
+from weighbridge.wording import shown
+
+if TYPE_CHECKING:
+    from weighbridge.fitted import Fit
+    from weighbridge.report import Report
+
+MOST = MAX_READ * 4 // 3 + (1 << 16)  # bytes of an ask: a dropped header in base64
+
+
+class One(NamedTuple):
+    """A request, and what came of it."""
+
+    request: dict[str, Any]
+    found: "Report | Fit"
+    file: str | None = None  # the key of a dropped file
+
+
+class Desk:
+    """Answers asks one after the other. Where strangers ask (`ours` is False), files of this
+    machine and addresses that are not the Hub's stay unread."""
+
+    def __init__(
+        self, *, cache_dir: str | None = None, offline: bool = False, ours: bool = True
+    ) -> None:
+        self._requests = Requests(cache_dir=cache_dir, offline=offline, ours=ours)
+        self._dropped = Dropped()
+        self._tasks: Mapping[str, Callable[[dict[str, Any], str | None], dict[str, Any]]] = {
+            **dict.fromkeys(BESIDE, self._answered),
+            "compare": self._compared,
+            "export": self._exported,
+            "form": _form,
+            "asks": _asks,
+            **dict.fromkeys(("gpus", "models", "accuracy"), _table),
+        }
+
+    def answer(self, line: str | bytes) -> dict[str, Any]:
+        """What an ask is answered with; an error takes its place."""
+        try:
+            ask = parsed(line, MOST)
+            token = taken_token(ask)
+        except WeighbridgeError as error:
+            return failed(str(error), error.code)
+        found: dict[str, Any] = masked(settled(lambda: self._told(ask, token)), token)
+        return found
+
+    def _told(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+        task = ask.get("task")
+        if not isinstance(task, str) or task not in self._tasks:
+            raise UsageError(f"task {shown(task)} is not known; known: {', '.join(self._tasks)}")
+        try:
+            return self._tasks[task](ask, token)
+        except ShortError as short:
+            return {"need": {"bytes": short.nbytes}}
+
+    def _answered(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+        view = view_of(ask.pop("view", None))
+        one = self._one(ask, token)
+        told = {
+            "report": one.found.to_dict(),
+            "screen": as_json(screen_of(one.found, view)),
+            "command": command(one.request, view),
+        }
+        if one.file is not None:
+            told["file"] = one.file
+        if view.svg:
+            from weighbridge.web.exports import svg
+
+            told["svg"] = svg([one.found], view)
+        return told
+
+    def _one(self, request: dict[str, Any], token: str | None) -> One:
+        """The answer to one request, with a dropped file in the place of its model."""
+        model, key = request.get("model"), None
+        if isinstance(model, dict) and "file" in model:
+            prepared, key = self._dropped.prepared(model["file"])
+            return One(request, self._requests.report({**request, "model": prepared}, token), key)
+        return One(request, self._requests.report(request, token), key)
+
+    def _compared(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+        from weighbridge.web.compare import asks_in, beside
+
+        view = view_of(ask.pop("view", None))
+        asked = asks_in(ask)
+        answers = [self._or_error(request, token) for request in asked]
+        return beside(answers, view)
+
+    def _or_error(self, request: dict[str, Any], token: str | None) -> "One | WeighbridgeError":
+        try:
+            return self._one(request, token)
+        except WeighbridgeError as error:
+            return error
+
+    def _exported(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+        from weighbridge.web.compare import asks_in
+        from weighbridge.web.exports import export
+
+        of = ask.get("of")
+        if not isinstance(of, dict):
+            raise UsageError('export takes "of": a request, or a compare with its asks')
+        view = view_of(of.pop("view", None) or ask.get("view"))
+        asked = asks_in(of) if of.get("task") == "compare" else [of]
+        return export(ask.get("form"), [self._one(one, token) for one in asked], view)
+
+
+def _form(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+    from weighbridge.web.form import form
+
+    return form(view_of(ask.get("view")).lang)
+
+
+def _asks(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+    return {"asks": asks_of(ask.get("file"))}
+
+
+def _table(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+    from weighbridge.web.tables import table
+
+    return table(ask, view_of(ask.get("view")))

@@ -1,0 +1,50 @@
+"""A screen as JSON: blocks as objects, everything in them under the names of view/records.py."""
+
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.view.records import Block, Screen
+
+if TYPE_CHECKING:
+    from weighbridge.fitted import Fit
+    from weighbridge.report import Report
+    from weighbridge.web.asks import View
+
+
+def screen_of(found: "Report | Fit", view: "View") -> Screen:
+    """The screen of one answer."""
+    from weighbridge.fitted import Fit
+
+    if isinstance(found, Fit):
+        from weighbridge.view import fit
+
+        return fit.screen(found, lang=view.lang, unit=view.unit, details=view.details)
+    from weighbridge.view import screen
+
+    return screen(found, lang=view.lang, unit=view.unit, details=view.details, explain=view.explain)
+
+
+def as_json(screen: Screen) -> dict[str, Any]:
+    """Sections are lists of blocks; each block names its kind under "block"."""
+    return {
+        "title": screen.title,
+        "sections": [[_block(b) for b in section] for section in screen.sections],
+        "footer": list(screen.footer),
+        "warnings": list(screen.warnings),
+        "lang": screen.lang,
+        "brief": [_block(b) for b in screen.brief],
+    }
+
+
+def _block(block: Block) -> dict[str, Any]:
+    return {"block": type(block).__name__.lower(), **_plain(block)}
+
+
+def _plain(value: Any) -> Any:
+    """Records as objects, other tuples as lists."""
+    if hasattr(value, "_asdict"):
+        return {name: _plain(one) for name, one in value._asdict().items()}
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return value

@@ -1,0 +1,304 @@
+"""The page on this machine: files of web/page, and one address that takes asks.
+
+Only 127.0.0.1 is listened on, and that is not enough: every page that a browser has open can reach
+it, and every user of the machine. So the path begins with a secret; the Host must be our own (a
+name that was pointed here has another one), the Origin of an ask must be our own, and nothing but
+JSON is taken, which no form of another page can send.
+"""
+
+import json
+import select
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hmac import compare_digest
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from secrets import token_urlsafe
+from socketserver import TCPServer
+from typing import Any, NamedTuple
+
+from weighbridge._version import __version__
+from weighbridge.errors import UsageError
+from weighbridge.requests import failed
+from weighbridge.web.protocol import MOST, Desk
+
+ADDRESS = "127.0.0.1"
+PORT = 7860
+PAGE = Path(__file__).with_name("page")
+INDEX = "index.html"
+ASK = "ask"
+SECRET = 24  # random bytes of the path
+PATIENCE = 30.0  # seconds that a client may take to send its request
+BUSY = 120.0  # seconds that an ask waits for those before it
+CROWD = 64  # connections at once: a browser opens six
+TYPES: Mapping[str, str] = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".webmanifest": "application/manifest+json",
+}
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        *("script-src 'self'", "style-src 'self'", "img-src 'self' data: blob:"),
+        *("connect-src 'self'", "worker-src 'self'", "manifest-src 'self'", "font-src 'self'"),
+        *("base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"),
+    )
+)
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+OURS = "same-origin"
+
+
+class RefusedError(Exception):
+    """A request that is not answered, and why."""
+
+    def __init__(self, status: HTTPStatus, why: str) -> None:
+        super().__init__(why)
+        self.status, self.why = status, why
+
+
+class Asked(NamedTuple):
+    """Where a request comes from and goes to, as its headers say."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+class Gate(NamedTuple):
+    """What lets a request in."""
+
+    port: int
+    secret: str
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return (f"{ADDRESS}:{self.port}", f"localhost:{self.port}")
+
+    def entered(self, asked: Asked) -> str:
+        """The path below the secret. Raises RefusedError."""
+        if asked.headers.get("Host", "").lower() not in self.hosts:
+            raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST, "this is not the host of this page")
+        parts = asked.path.partition("?")[0].removeprefix("/").split("/", 1)
+        known = compare_digest(parts[0].encode(errors="replace"), self.secret.encode())
+        if not known or len(parts) == 1:
+            raise RefusedError(HTTPStatus.NOT_FOUND, "there is nothing here: use the whole address")
+        if asked.method == "POST":
+            self._own(asked.headers)
+        return parts[1]
+
+    def _own(self, headers: Mapping[str, str]) -> None:
+        """Raises RefusedError for an ask of another page."""
+        origin = headers.get("Origin")
+        if origin is None or origin.lower() not in {f"http://{host}" for host in self.hosts}:
+            raise RefusedError(HTTPStatus.FORBIDDEN, "only the page itself may ask")
+        if headers.get("Sec-Fetch-Site", OURS).lower() != OURS:
+            raise RefusedError(HTTPStatus.FORBIDDEN, "only the page itself may ask")
+        if headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
+            raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "an ask is application/json")
+
+
+class Counter:
+    """The desk, and who stands at it: one at a time, in the order in which they came."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._turn = threading.Condition()
+        self._next = self._served = 0
+        self._left: set[int] = set()
+
+    def answer(self, line: bytes, gone: "Gone") -> dict[str, Any] | None:
+        """The answer; None where who asked has left meanwhile."""
+        with self._waited(gone) as mine:
+            if mine is None:
+                return failed("the answers before this one take too long: ask again")
+            return None if gone() else self._desk.answer(line)
+
+    @contextmanager
+    def _waited(self, gone: "Gone") -> Iterator[int | None]:
+        """A turn; None where it did not come in time."""
+        with self._turn:
+            mine = self._next
+            self._next += 1
+            came = self._turn.wait_for(lambda: self._served == mine, BUSY)
+        try:
+            yield mine if came else None
+        finally:
+            with self._turn:
+                self._left.add(mine)
+                while self._served in self._left:
+                    self._left.discard(self._served)
+                    self._served += 1
+                self._turn.notify_all()
+
+
+class Gone:
+    """Whether the client has closed its connection: a slider that moved on."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def __call__(self) -> bool:
+        try:
+            ready, _, _ = select.select([self._connection], [], [], 0)
+            return bool(ready) and not self._connection.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
+            return True
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the page. Raises UsageError where the port is taken."""
+
+    daemon_threads = True
+    allow_reuse_address = sys.platform != "win32"  # where it would share a port that is taken
+
+    def __init__(self, port: int, desk: Desk, page: Path = PAGE) -> None:
+        try:
+            super().__init__((ADDRESS, port), Handler)
+        except (OSError, OverflowError) as error:
+            raise UsageError(
+                f"port {port} of {ADDRESS} cannot be had ({_why(error)}): give another one, or "
+                "--port 0 for any that is free"
+            ) from None
+        self.gate = Gate(self.server_address[1], token_urlsafe(SECRET))
+        self.counter = Counter(desk)
+        self.files = files(page)
+        self.crowd = threading.BoundedSemaphore(CROWD)
+
+    def server_bind(self) -> None:
+        """Without asking for this machine's name, which may take long."""
+        TCPServer.server_bind(self)
+
+    @property
+    def address(self) -> str:
+        return f"http://{ADDRESS}:{self.gate.port}/{self.gate.secret}/"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """One more connection, or none where there are too many."""
+        if self.crowd.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.crowd.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that leaves in the middle is no error of ours."""
+
+
+def _why(error: Exception) -> str:
+    told = error.strerror if isinstance(error, OSError) else str(error)
+    return (told or "no reason was given").lower()
+
+
+def files(page: Path) -> Mapping[str, Path]:
+    """The files of the page by their paths: what is not listed here is not there."""
+    found = (path for path in sorted(page.rglob("*")) if path.is_file() and path.suffix in TYPES)
+    return {path.relative_to(page).as_posix(): path for path in found}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    timeout = PATIENCE
+
+    def do_GET(self) -> None:
+        self._guarded("GET")
+
+    def do_HEAD(self) -> None:
+        self._guarded("HEAD")
+
+    def do_POST(self) -> None:
+        self._guarded("POST")
+
+    def version_string(self) -> str:
+        return f"weighbridge/{__version__}"
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Nothing: addresses hold the secret, and asks may hold a token."""
+
+    def _guarded(self, method: str) -> None:
+        try:
+            path = self.server.gate.entered(Asked(method, self.path, _single(self.headers)))
+            if method == "POST":
+                self._asked(path)
+            else:
+                self._file(path)
+        except RefusedError as refusal:
+            self.close_connection = True  # its body may be unread
+            body = json.dumps(failed(refusal.why)).encode()
+            self._send(refusal.status, "application/json", body)
+
+    def _file(self, path: str) -> None:
+        place = self.server.files.get(path or INDEX)
+        if place is None:
+            raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such file")
+        self._send(HTTPStatus.OK, TYPES[place.suffix], place.read_bytes())
+
+    def _asked(self, path: str) -> None:
+        if path != ASK:
+            raise RefusedError(HTTPStatus.NOT_FOUND, f"asks go to {ASK}")
+        line = self.rfile.read(self._length())
+        answer = self.server.counter.answer(line, Gone(self.connection))
+        if answer is None:
+            self.close_connection = True
+            return
+        self._send(HTTPStatus.OK, "application/json", json.dumps(answer).encode())
+
+    def _length(self) -> int:
+        """Bytes of the body. Raises RefusedError where they are not told, or too many."""
+        told = self.headers.get("Content-Length", "")
+        if self.headers.get("Transfer-Encoding") or not told.isdecimal() or not told.isascii():
+            raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "an ask tells its Content-Length")
+        if len(told) > len(str(MOST)) or int(told) > MOST:
+            raise RefusedError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"an ask has at most {MOST:,} bytes"
+            )
+        return int(told)
+
+    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def _single(headers: Any) -> Mapping[str, str]:
+    """The headers that decide, by name. Raises RefusedError where one stands there twice."""
+    found: dict[str, str] = {}
+    for name in ("Host", "Origin", "Content-Type", "Sec-Fetch-Site"):
+        told = headers.get_all(name) or []
+        if len(told) > 1:
+            raise RefusedError(HTTPStatus.BAD_REQUEST, f"the header {name} stands there twice")
+        if told:
+            found[name] = told[0].strip()
+    return found

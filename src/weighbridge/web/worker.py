@@ -1,0 +1,54 @@
+"""What page/worker.js calls: a line of JSON in, a line out, in Pyodide and nowhere else.
+
+`begun` is called while the snapshot of the site is made, so that a visit begins with all of this
+imported; `answering` is called once a visit.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+
+from weighbridge.web.protocol import Desk
+
+MODEL = "llama-3.1-8b"  # that the snapshot is asked about: what an answer imports is imported then
+ENGINES = ("transformers", "vllm", "sglang", "llama.cpp")
+METHODS = ("full", "lora", "qlora")
+
+
+def answering(hub: str) -> Callable[[str], str]:
+    """A desk of this page's own. `hub` is the address of the Hub that the site reads."""
+    os.environ["HF_ENDPOINT"] = hub
+    desk = Desk(ours=False)
+    return lambda line: _text(desk.answer(line))
+
+
+def _text(answer: object) -> str:
+    return json.dumps(answer, ensure_ascii=False)
+
+
+def begun() -> None:
+    """Import what answers need and fill what is kept between them, so that a visit need not."""
+    desk = Desk(ours=False)
+    for ask in _asks():
+        answer = desk.answer(json.dumps(ask))
+        if "error" in answer:
+            raise AssertionError(f"{ask} was answered with {answer}")
+    sys.dont_write_bytecode = True
+
+
+def _asks() -> list[dict[str, object]]:
+    serving = ({"gpu": "3060", "engine": engine} for engine in ENGINES)
+    training = ({"gpu": "4090", "method": method} for method in METHODS)
+    return [
+        {"task": "form"},
+        {"task": "form", "view": {"lang": "zh"}},
+        {"task": "gpus", "workload": {}},
+        {"task": "load", "model": MODEL, "workload": {"gpu": "3060"}},
+        *(_request("infer", given) for given in serving),
+        *(_request("train", given) for given in training),
+    ]
+
+
+def _request(task: str, given: dict[str, str]) -> dict[str, object]:
+    return {"task": task, "model": MODEL, "workload": given, "remedies": False}

@@ -1,0 +1,134 @@
+"""The form has every setting of the tables, in both languages, and offers what is taken."""
+
+import re
+
+import pytest
+
+from weighbridge import catalogue
+from weighbridge.accelerators.names import find
+from weighbridge.accelerators.parts import instances, parts
+from weighbridge.api import prepare
+from weighbridge.catalogue import pipelines
+from weighbridge.engines.table import ENGINES
+from weighbridge.fitting.asking import MAX
+from weighbridge.gather import has_name
+from weighbridge.memory import LEVEL_OF
+from weighbridge.settings import FIT, INFER, LOAD, TRAIN
+from weighbridge.web import chinese, labels
+from weighbridge.web.form import SLIDERS, form
+
+TABLES = {"fit": FIT, "load": LOAD, "infer": INFER, "train": TRAIN}
+LANGUAGES = ("en", "zh")
+
+
+def settings(name, lang="en"):
+    tab = next(tab for tab in form(lang)["tabs"] if tab["name"] == name)
+    return [setting for section in tab["sections"] for setting in section["settings"]]
+
+
+def setting(tab, name):
+    return next(one for one in settings(tab) if one["name"] == name)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_tab_has_every_setting_once(name):
+    found = [one["name"] for one in settings(name)]
+    assert len(found) == len(set(found))
+    assert set(found) - set(TABLES[name]) <= {"revision", "command", "for", "max", "smallest"}
+    assert set(TABLES[name]) <= set(found)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("name", labels.TABS)
+def test_every_setting_has_a_name_and_a_sentence(name, lang):
+    for one in settings(name, lang):
+        assert one["label"]
+        assert one["help"].endswith((".", "。", "……")), one
+        chinese_signs = re.search("[\u4e00-\u9fff]", one["label"] + one["help"])
+        assert bool(chinese_signs) == (lang == "zh"), one
+
+
+def test_chinese_says_nothing_of_what_is_not_there():
+    known = {one["name"] for tab in labels.TABS for one in settings(tab)}
+    assert {name.rpartition(".")[2] for name in chinese.LABELS} == known
+    assert {name.rpartition(".")[2] for name in labels.LABELS} <= known
+    assert set(chinese.TABS) == set(labels.TABS)
+    assert set(chinese.SECTIONS) == {
+        s["name"] for tab in form("en")["tabs"] for s in tab["sections"]
+    }
+
+
+def test_names_within_a_tab_differ():
+    """But for those of which only one is shown: each engine has its own."""
+    for lang in LANGUAGES:
+        for tab in labels.TABS:
+            seen = {}
+            for one in settings(tab, lang):
+                other = seen.setdefault(one["label"], one)
+                apart = set(other["engines"] or ENGINES).isdisjoint(one["engines"] or ENGINES)
+                assert other is one or apart, (one["name"], other["name"])
+
+
+def test_defaults_are_values_and_their_sentences_name_them():
+    assert setting("infer", "engine")["default"] == "transformers"
+    assert setting("infer", "context")["default"] == 4096
+    assert setting("train", "seq_len")["default"] == 2048
+    assert setting("train", "optimizer")["default"] == "adamw_torch"
+    for tab, table in TABLES.items():
+        for one in settings(tab):
+            if one["default"] is not None:
+                assert table[one["name"]].value(one["default"]) == one["default"]
+    assert [one["default"] for one in settings("infer") if one["name"] == "kv_cache_dtype"] == [
+        None
+    ]
+
+
+def test_sliders_move_within_what_is_taken():
+    for tab, table in TABLES.items():
+        for one in settings(tab):
+            assert (one["slider"] is not None) == (one["name"] in SLIDERS)
+            if one["slider"] is not None:
+                for end in ("least", "most"):
+                    table[one["name"]].value(one["slider"][end])
+    assert MAX["users"][0] == "batch_size"  # what users are, here and for --max
+
+
+def test_what_is_relevant_to_an_engine_is_that_of_the_table():
+    for one in settings("infer"):
+        if one["name"] in INFER:
+            assert tuple(one["engines"]) == INFER[one["name"]].engines
+    assert setting("fit", "tensor_parallel_size")["engines"] == []  # training has it too
+    assert setting("train", "lora_r")["when"] == {"method": ["lora", "qlora", "dora"]}
+
+
+def test_conditions_name_settings_of_their_tab():
+    for tab in TABLES:
+        known = {one["name"]: one for one in settings(tab)}
+        for one in known.values():
+            for name, values in (one["when"] or {}).items():
+                assert set(values) <= set(known[name]["choices"])
+
+
+def test_every_model_of_the_catalogue_is_offered_with_its_size():
+    offered = form("en")["models"]
+    assert [m["name"] for m in offered] == [*catalogue.names(), *pipelines.names()]
+    for model in offered[::40]:
+        assert model["parameters"] == prepare(model["name"]).model().parameters
+    assert all(has_name(spelled) for model in offered for spelled in model["spellings"])
+
+
+def test_every_card_is_offered_and_each_spelling_is_understood():
+    offered = {gpu["name"]: gpu for gpu in form("en")["gpus"]}
+    assert set(offered) == {*parts(), *instances()}
+    assert "4090" in offered["nvidia-geforce-rtx-4090"]["spellings"]
+    for name, gpu in offered.items():
+        meant = instances()[name].part if name in instances() else name
+        for spelled in gpu["spellings"]:
+            assert find(spelled).part.id == meant
+
+
+def test_the_rest_is_what_the_tables_have():
+    found = form("zh")
+    assert found["lang"] == "zh"
+    assert [e["name"] for e in found["engines"]] == list(ENGINES)
+    assert set(found["parts"]) == set(LEVEL_OF)
