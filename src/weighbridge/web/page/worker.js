@@ -73,16 +73,10 @@ function unpack(python, archive) {
   }
 }
 
-/** @param {any} load @param {any} create @param {Uint8Array | null} snapshot */
-function begin(load, create, snapshot) {
-  const grown = async (settings) => {
-    const module = await create(settings);
-    if (snapshot && module.HEAP8.length < snapshot.length) module.growMemory(snapshot.length);
-    return module;
-  };
+/** @param {any} load @param {Uint8Array | null} snapshot */
+function begin(load, snapshot) {
   return load({
     indexURL: new URL("engine/", import.meta.url).href,
-    createPyodideModule: grown,
     lockFileContents: { info: SITE.info, packages: {} },
     env: { HOME: "/home/page", PYTHONHASHSEED: "0", PYTHONDONTWRITEBYTECODE: "1" },
     stdout: () => {},
@@ -97,7 +91,7 @@ async function start() {
   const [library, archive, snapshot] = ["library", "package", "snapshot"].map(bytes);
   const later = [wasm, library, archive, snapshot];
   for (const promise of later) promise.catch(() => {}); // heard where it is awaited
-  const [{ loadPyodide }, { default: create }] = await Promise.all(
+  const [{ loadPyodide }] = await Promise.all(
     ["loader", "script"].map((name) => import(new URL(SITE.engine[name].path, import.meta.url).href)),
   );
   const begun = [wasm]; // a second start reads it again
@@ -108,7 +102,7 @@ async function start() {
     },
     "python_stdlib.zip": async () => new Response(await library),
   });
-  const python = await started(loadPyodide, create, await snapshot);
+  const python = await started(loadPyodide, await snapshot);
   unpack(python, await archive);
   return python.runPython(
     `import sys\nif ${JSON.stringify(PLACE)} not in sys.path: sys.path.insert(0, ${JSON.stringify(PLACE)})\n` +
@@ -116,14 +110,14 @@ async function start() {
   );
 }
 
-async function started(load, create, snapshot) {
+async function started(load, snapshot) {
   tell(words.start);
   try {
-    return await begin(load, create, snapshot);
+    return await begin(load, snapshot);
   } catch (error) {
     console.warn(`the snapshot does not start here: ${error}`);
     tell(words.slow);
-    return begin(load, create, null);
+    return begin(load, null);
   }
 }
 
