@@ -1,4 +1,4 @@
-.PHONY: help fix check test test-slow test-torch replay bench docs golden sweep traced
+.PHONY: help fix check test test-slow test-torch test-web replay bench docs site golden sweep traced
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,6 +34,10 @@ test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transfor
 	$(BIN)/pip install -q -e '.[test-torch]'
 	$(BIN)/pytest -n 2 tests/torch
 
+test-web: $(BIN)/weighbridge ## the page in Chromium, and the types of its modules (npm)
+	$(BIN)/pip install -q -e '.[test-web]'
+	$(BIN)/pytest tests/browser tests/web
+
 replay: $(BIN)/weighbridge ## ask the whole catalogue again: did any answer change?
 	$(BIN)/python -m tools.replay
 
@@ -43,6 +47,12 @@ bench: $(BIN)/weighbridge ## speed and memory beside the other tools (benchmarks
 docs: $(BIN)/weighbridge ## write the generated parts of docs/
 	$(BIN)/python tools/docs.py
 	$(BIN)/python -m tools.screens
+	$(BIN)/python -m tools.gallery
+	$(BIN)/python -m tools.evidence
+
+site: $(BIN)/weighbridge ## build the docs as a site in build/site, with the calculator
+	$(BIN)/python -c 'import mkdocs, material' 2>/dev/null || $(BIN)/pip install -q -e '.[docs]'
+	$(BIN)/python -m tools.site
 
 golden: $(BIN)/weighbridge ## measure the golden suite on the GPU that is here
 	$(BIN)/pip install -q -e '.[golden]'

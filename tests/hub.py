@@ -23,6 +23,7 @@ EXPOSED = (  # to pages, by huggingface.co
     "X-Repo-Commit,X-Request-Id,X-Error-Code,X-Error-Message,X-Total-Count,ETag,Link,Accept-Ranges,"
     "Content-Range,X-Linked-Size,X-Linked-ETag,X-Xet-Hash"
 )
+WHEN = "2026-11-21T10:00:00.000Z"
 
 
 @dataclass
@@ -67,6 +68,10 @@ class Hub:
     moved: dict = field(default_factory=dict)  # old id -> new id
     gated: dict = field(default_factory=dict)  # id -> tokens that were given access
     private: dict = field(default_factory=dict)
+    users: dict = field(default_factory=dict)  # token -> {"name", "may_write"}
+    silent: set = field(default_factory=set)  # ids whose owner switched discussions off
+    discussions: dict = field(default_factory=dict)  # id -> what stands there
+    page: int = 10  # discussions of one answer
     faults: list = field(default_factory=list)
     requests: list = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -181,6 +186,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.fault = Fault(match="")
         asked = self.headers["Access-Control-Request-Headers"] or ""
         self.send(204, b"", {"Access-Control-Allow-Headers": asked, "Access-Control-Max-Age": 60})
+
+    def do_POST(self):
+        self.posted = json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)))
+        self.answer()
 
     def answer(self):
         hub, token = self.hub, (self.headers["Authorization"] or "").removeprefix("Bearer ") or None
@@ -315,6 +324,54 @@ class _Handler(BaseHTTPRequestHandler):
             }
             self.json({**named, "converts": []})
 
+    def whoami(self, query):
+        user = self.hub.users.get(self.request_record.token)
+        if user is None:
+            return self.refuse(401, "", "Invalid credentials in Authorization header")
+        return self.json({"type": "user", "name": user["name"], "auth": {"type": "access_token"}})
+
+    def talk(self, query, repo):
+        """What is said on a page, page by page; and what is said anew."""
+        if not self.admitted(repo):
+            return None
+        if self.command == "POST":
+            return self.said(repo)
+        first = self.hub.page * int(query.get("p", ["0"])[0])
+        told = self.hub.discussions.get(repo, [])
+        shown = [_listed(repo, one) for one in told[first : first + self.hub.page]]
+        return self.json({"discussions": shown, "count": len(told), "start": first})
+
+    def said(self, repo):
+        user = self.hub.users.get(self.request_record.token)
+        if user is None:
+            return self.refuse(401, "", "Invalid credentials in Authorization header")
+        if not user.get("may_write", True):
+            return self.refuse(403, "", "Forbidden: you don't have the rights to do this")
+        if repo in self.hub.silent:
+            return self.refuse(403, "", "Discussions are disabled for this repo")
+        with self.hub.lock:
+            told = self.hub.discussions.setdefault(repo, [])
+            one = {"num": len(told) + 1, "author": user["name"], "status": "open", **self.posted}
+            told.append(one)
+        return self.json({"num": one["num"], "pullRequest": False})
+
+    def discussion(self, query, repo, num):
+        told = self.hub.discussions.get(repo, [])
+        if not self.admitted(repo):
+            return None
+        if int(num) > len(told):
+            return self.refuse(404, "", "Not found")
+        one = told[int(num) - 1]
+        latest = {"raw": one["description"], "html": "", "updatedAt": WHEN}
+        comment = {
+            "id": "1",
+            "type": "comment",
+            "createdAt": WHEN,
+            "author": {"name": one["author"]},
+            "data": {"edited": False, "hidden": False, "latest": latest, "history": [latest]},
+        }
+        return self.json({**_listed(repo, one), "events": [comment]})
+
     def tree(self, query, repo, rev, sub=""):
         hub = self.hub
         if not self.admitted(repo) or self.at(repo, rev) is None:
@@ -374,6 +431,16 @@ class _Handler(BaseHTTPRequestHandler):
         return self.body(_chunks(place, start, stop))
 
 
+def _listed(repo, one):
+    return {
+        **{key: one[key] for key in ("num", "title", "status")},
+        "author": {"name": one["author"]},
+        "createdAt": WHEN,
+        "repo": {"name": repo, "type": "model"},
+        "isPullRequest": False,
+    }
+
+
 def _bounds(found, size):
     if not found or found[0] == "bytes=-":
         return 0, size
@@ -392,6 +459,9 @@ def _chunks(place, start, stop):
 
 REPO = r"(?P<repo>[\w.-]+(?:/[\w.-]+)?)"
 ROUTES = (
+    (r"/api/whoami-v2", _Handler.whoami),
+    (rf"/api/models/{REPO}/discussions/(?P<num>\d+)", _Handler.discussion),
+    (rf"/api/models/{REPO}/discussions", _Handler.talk),
     (rf"/api/models/{REPO}/revision/(?P<rev>.+)", _Handler.model),
     (rf"/api/models/{REPO}/tree/(?P<rev>[^/]+)(?P<sub>/.*)?", _Handler.tree),
     (rf"/api/models/{REPO}/refs", _Handler.refs),

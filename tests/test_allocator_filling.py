@@ -1,5 +1,6 @@
 """The allocator that only fills is the allocator, as long as nothing is given back."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ SIZES = st.one_of(
 RUNS = st.lists(st.tuples(st.lists(SIZES, min_size=1, max_size=4), st.integers(1, 40)), max_size=6)
 
 
+@pytest.mark.slow
 @given(runs=RUNS, freed=st.one_of(st.just(0), st.integers(1, 200 * MIB)))
 def test_filling_is_the_replay_of_requests_alone(runs, freed):
     full, filled = Allocator(), Filling(freed=freed)

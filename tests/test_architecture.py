@@ -70,6 +70,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "jobs",
     "evidence",
     "web",
+    "agents",
     "cli",
 ]
 DOORS = {"__init__", "__main__"}  # may import anything

@@ -43,6 +43,7 @@ def asked(model, task, settings):
         return str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_no_answer_depends_on_what_was_asked_before(name):
     chosen = random.Random(name)

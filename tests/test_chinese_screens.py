@@ -49,6 +49,7 @@ def sentences():
     return found | {what for r in infers for what in r.derived["not_counted"] or ()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", SENTENCES)
 def test_known_sentences_are_those_of_real_answers(key):
     words = say("zh")
@@ -63,6 +64,7 @@ def test_in_english_and_where_it_is_not_known_a_sentence_stays():
     assert told(say("zh"), "something else") == "something else"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
@@ -78,6 +80,7 @@ def test_commands_heed_the_language(capfd, typed, said):
     assert said in shown.out + shown.err
 
 
+@pytest.mark.slow
 def test_a_training_that_fits_has_its_line():
     fits = weighbridge.train("qwen3-0.6b", gpu="h100")
     assert fits.verdict.fits == "yes"

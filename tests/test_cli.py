@@ -82,6 +82,7 @@ def test_a_hub_model_is_read_from_its_headers(hub, online):
     assert len(hub.asked(r"\.safetensors$")) <= 2 * 2 * 3  # a redirect and a read, twice at most
 
 
+@pytest.mark.slow
 def test_config_headers_and_folder_agree(hub, online):
     def weigh(reference):
         report = json.loads(weighbridge("load", reference, "--json", env=online).stdout)
@@ -96,6 +97,7 @@ def test_config_headers_and_folder_agree(hub, online):
     )
 
 
+@pytest.mark.slow
 def test_human_and_json_say_the_same(online):
     report = json.loads(weighbridge("load", "org/tiny", "--json", env=online).stdout)
     text = weighbridge("load", "org/tiny", "--unit", "MiB", "--details", env=online).stdout
@@ -107,6 +109,7 @@ def test_human_and_json_say_the_same(online):
         assert f"{expected / 2**20:,.2f} MiB" in text
 
 
+@pytest.mark.slow
 def test_markdown_and_quiet(online):
     page = weighbridge("load", "org/tiny", "--format", "markdown", env=online).stdout
     assert len([line for line in page.splitlines() if line]) <= 6
@@ -135,6 +138,7 @@ def test_missing_repository(online):
     one_line(weighbridge("load", "org/none", env=online), 2, "org/none")
 
 
+@pytest.mark.slow
 def test_gated_repository(hub, online):
     one_line(weighbridge("load", "org/gated", env=online), 3, "org/gated", "hf auth login")
     done = weighbridge("load", "org/gated", "-q", "--token", "hf_good", env=online)
@@ -149,6 +153,7 @@ def test_refusals(hub, online, status, code):
     one_line(weighbridge("load", "org/tiny", env=online), code, "org/tiny")
 
 
+@pytest.mark.slow
 def test_no_network(tmp_path):
     env = {"HF_ENDPOINT": "http://localhost:9", "HF_HOME": str(tmp_path)}
     one_line(weighbridge("load", "org/tiny", env=env), 3)
@@ -160,6 +165,7 @@ def test_offline_without_a_cache(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_connection_cut_inside_a_header(hub, online):
     hub.faults.append(Fault(match=r"\.safetensors$", cut=20))
     hub.faults.append(Fault(match="/cdn/", cut=20))
@@ -197,6 +203,7 @@ def test_a_config_of_an_unknown_type_says_what_to_install(tmp_path):
     one_line(weighbridge("load", path), 2, "never_heard_of")
 
 
+@pytest.mark.slow
 def test_an_empty_folder(tmp_path):
     one_line(weighbridge("load", tmp_path), 2, "config.json")
 
@@ -204,6 +211,7 @@ def test_an_empty_folder(tmp_path):
 # The other commands
 
 
+@pytest.mark.slow
 def test_requests_are_answered_in_place(tmp_path):
     lines = [
         json.dumps({"task": "load", "model": {"config": TINY}, "workload": {"dtype": "float16"}}),
@@ -220,6 +228,7 @@ def test_requests_are_answered_in_place(tmp_path):
     assert answers[0]["workload"]["dtype"] == "float16"
 
 
+@pytest.mark.slow
 def test_estimate_memory_as_it_is_typed(online):
     done = weighbridge(
         "estimate-memory",

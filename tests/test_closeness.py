@@ -37,6 +37,7 @@ def test_shares_by_hand(needed, usable, expected):
     assert share(needed, usable) == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.slow
 @given(intervals, intervals)
 def test_the_share_is_one_where_it_fits_and_none_where_it_does_not(needed, usable):
     found = share(needed, usable)
@@ -46,6 +47,7 @@ def test_the_share_is_one_where_it_fits_and_none_where_it_does_not(needed, usabl
     assert (answer == "no") <= (found == 0)
 
 
+@pytest.mark.slow
 @given(intervals, intervals, st.integers(0, 100))
 def test_more_room_is_never_a_smaller_share(needed, usable, more):
     roomier = Bytes(*(b + more for b in usable))
@@ -83,6 +85,7 @@ def test_what_tips_by_hand(parts, limit, name):
     assert passes(parts, limit) == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "settings", "name"),
     [
@@ -187,6 +190,7 @@ def test_sentences_by_hand():
 # Blocks that nothing lives in
 
 
+@pytest.mark.slow
 def test_torch_gives_free_blocks_back_before_a_run_dies(monkeypatch):
     """What the card would show at most is above it; the run comes to its end in less."""
     asked = {"precision": "bf16", "gradient_accumulation": 16, "seq_len": 2048}

@@ -925,6 +925,7 @@ def test_a_reader_that_leaves_is_no_error(arguments):
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
 
 
+@pytest.mark.slow
 def test_closed_streams():
     assert shell(f"$WB load {LISTED} -q 2>&-").stdout.strip().isdigit()
     done = shell(f"$WB load {LISTED} -q >&-")
@@ -941,6 +942,7 @@ def test_a_full_disk_is_one_line():
     assert os.strerror(errno.ENOSPC) in done.stderr
 
 
+@pytest.mark.slow
 def test_an_encoding_without_our_signs():
     for encoding in ("ascii", "cp1252", "utf-8"):
         done = shell(f"$WB load {LISTED} >/dev/null", PYTHONIOENCODING=encoding, LC_ALL="C")
@@ -967,6 +969,7 @@ def terminal(arguments, *, columns=100, env=None, interrupt=None):
     return done.returncode, output.decode()
 
 
+@pytest.mark.slow
 def test_colour_is_for_terminals_that_want_it():
     assert "\x1b[" in terminal(["load", LISTED])[1]
     for env in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
@@ -985,6 +988,7 @@ def test_a_terminal_of_any_width_shows_all(columns):
         assert size in output
 
 
+@pytest.mark.slow
 def test_an_interrupt_is_quiet(folder, tmp_path):
     with Hub(folder, latency=20) as hub:
         env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path), "NO_COLOR": "1"}
@@ -1001,6 +1005,7 @@ def test_an_interrupt_is_quiet(folder, tmp_path):
     assert "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_progress_is_silent_in_a_pipe(folder, tmp_path):
     with Hub(folder, latency=0.15) as hub:
         done = process(

@@ -38,6 +38,7 @@ def said(*, weights, memory, count=1, headroom=0, layer=None, engine="transforme
 # Runs that people report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "settings", "gpu", "answer"),
     [

@@ -30,6 +30,7 @@ def answered(model, task, settings):
         pytest.skip("refused: it has no screen")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "task", "settings"), SAMPLE)
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_the_answer_and_the_next_step_stand_in_eight_lines(model, task, settings, lang):
@@ -45,6 +46,7 @@ def test_the_answer_and_the_next_step_stand_in_eight_lines(model, task, settings
     assert any(step and step[:40] in told for step in steps[:1]) or missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "task", "settings"), SAMPLE)
 def test_titles_and_legends_stand_on_one_line(model, task, settings):
     shown = screen(answered(model, task, settings))

@@ -35,6 +35,7 @@ def test_each_question_is_the_one_that_its_own_command_answers(model):
         assert q.report.verdict == alone.verdict
 
 
+@pytest.mark.slow
 def test_the_json_is_that_of_the_contract(model):
     found = model.fit(gpu="4090:2").to_dict()
     assert found["schema"] == "weighbridge.fit/1"
@@ -117,6 +118,7 @@ def test_settings_that_fit_has_not(model, given, says):
         model.fit(gpu=GPU, **given)
 
 
+@pytest.mark.slow
 def test_an_engine_that_trains_nothing_says_so(model):
     found = model.fit(gpu=GPU, engine="llama.cpp")
     assert found.question("infer").report.workload["engine"] == "llama.cpp"
@@ -128,6 +130,7 @@ def test_an_engine_that_trains_nothing_says_so(model):
         assert answer["verdict"]["margin_bytes"] is None
 
 
+@pytest.mark.slow
 def test_settings_go_where_they_belong(model):
     found = model.fit(gpu="h100:2", tensor_parallel_size=2, quantization="nf4", lora_r=32)
     reports = {q.name: q.report for q in found.questions}
@@ -139,12 +142,14 @@ def test_settings_go_where_they_belong(model):
     assert reports["train"].workload["lora_r"] is None
 
 
+@pytest.mark.slow
 def test_a_version_is_of_the_engine_that_serves(model):
     found = model.fit(gpu="h100", engine="vllm", engine_version="0.19")
     assert found.question("infer").report.workload["engine_version"] == "0.19"
     assert found.question("lora").report.workload["engine_version"] != "0.19"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["weighbridge.cli.fit", "weighbridge.render.fit"])
 def test_no_module_takes_the_place_of_the_function(module):
     code = f"import {module}, weighbridge; weighbridge.fit('qwen3-0.6b', gpu='4090')"
@@ -152,6 +157,7 @@ def test_no_module_takes_the_place_of_the_function(module):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_what_several_questions_need_is_answered_once(monkeypatch):
     from weighbridge.estimate import train
 

@@ -49,6 +49,7 @@ def kept(name, shown):
     assert shown == path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ASKED)
 def test_screens_are_what_they_were(name):
     found = answer(name)
@@ -86,6 +87,7 @@ def test_the_verdict_stands_above_the_table(name, lang):
     assert words(verdict[found.fits]) in first
 
 
+@pytest.mark.slow
 def test_full_training_that_no_method_saves_names_the_cards_that_do():
     found = answer("fit-llama-on-a-3060")
     there = found.question("train").elsewhere

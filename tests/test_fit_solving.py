@@ -101,12 +101,14 @@ def test_the_largest_model_is_a_bare_size(quantization):
     assert fits[1] != "yes"
 
 
+@pytest.mark.slow
 def test_nothing_may_fit():
     found = prepared("llama-3.1-8b").fit(gpu="t4", max="context").solved
     assert found.value == 0
     assert "not even 1" in found.note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "says"),
     [

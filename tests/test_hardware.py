@@ -26,6 +26,7 @@ def names(report):
 # Units
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ASK)
 @pytest.mark.parametrize(("gpu", "told"), [("v100", True), ("t4", True), ("a10", False)])
 def test_bfloat16_is_emulated_before_ampere(task, gpu, told):
@@ -45,6 +46,7 @@ def weights(report):
     return sum(c.bytes.expected for c in load.components if c.name == "weights")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["load", "infer"])
 @pytest.mark.parametrize("form", ["fp8-block", "mxfp4"])
 def test_transformers_unpacks_what_a_card_has_no_units_for(task, form):
@@ -135,6 +137,7 @@ def test_every_vendor_has_a_stack():
 # Names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ASK)
 def test_a_size_as_a_name_says_what_it_was_read_as(task):
     settings = {"seq_len": 64} if task == "train" else {}
@@ -164,6 +167,7 @@ def test_a_second_device_is_an_error(task, flag, capsys):
     assert f"{flag} is given 2 times ({', '.join(values)})" in line
 
 
+@pytest.mark.slow
 def test_trl_says_that_it_loads_in_float32():
     for settings in ({}, {"method": "lora"}):
         usual = weighbridge.train(SMALL, framework="trl", seq_len=64, **settings)

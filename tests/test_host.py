@@ -49,6 +49,7 @@ def copies(phase):
 # Loading
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "copied"),
     [
@@ -125,6 +126,7 @@ def test_without_a_size_it_is_stated_and_not_judged():
     assert "--ram" in v.host.reason
 
 
+@pytest.mark.slow
 def test_the_states_of_a_72b_do_not_fit_beside_eight_cards():
     """12 bytes a parameter of states and master copies alone are 812 GiB."""
     settings = {"shard": "zero3", "offload": "optimizer", "checkpointing": "full", "seq_len": 512}
@@ -147,6 +149,7 @@ def test_a_machine_alone_is_judged_without_a_device():
     assert weighbridge.load(LLAMA).verdict is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", [weighbridge.load, weighbridge.infer])
 def test_a_chip_without_memory_of_its_own_has_the_hosts(ask):
     """Weights and their runtime are in the same memory as the process."""
@@ -158,6 +161,7 @@ def test_a_chip_without_memory_of_its_own_has_the_hosts(ask):
     assert ask("llama-3.2-1b", gpu="m3 16gb", ram="2GiB").verdict.fits == "no"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ask", "model", "asked", "phase"),
     [
@@ -335,6 +339,7 @@ def test_check_needs_something_to_judge_by(capsys):
     assert run(["load", LLAMA, "--check", "--ram", "8GiB", "--dtype", "float32"]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["load", "infer", "train"])
 def test_requests_have_it_too(task):
     workload = {"gpu": "4090", "ram": "256MiB"}

@@ -23,6 +23,7 @@ ASKED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ask", "settings"), ASKED)
 def test_nothing_is_expected_to_be_at_its_upper_end(ask, settings):
     """At no level of no phase; on the host no part of it, pages of files apart: all of a file may

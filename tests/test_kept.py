@@ -66,6 +66,7 @@ def test_the_one_that_nobody_asked_for_goes_first():
     assert asked[-1] == "gone"
 
 
+@pytest.mark.slow
 def test_it_goes_with_its_record():
     """Also where what was made holds the record."""
 

@@ -147,6 +147,7 @@ DECIDING = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DECIDING)
 def test_each_kernel_rule_is_written_once(name):
     places = [p for p in SOURCE.rglob("*.py") if name in re.sub(r"\s+", " ", p.read_text())]
@@ -182,6 +183,7 @@ def _capability(node):
     return value in list(CAPABILITIES)
 
 
+@pytest.mark.slow
 def test_no_second_table_of_compute_capabilities():
     found = {
         str(path.relative_to(SOURCE)): list(capabilities_in(path.read_text()))

@@ -96,6 +96,7 @@ def test_every_card_is_of_the_catalogue():
         assert find(name).part.id == name
 
 
+@pytest.mark.slow
 def test_every_model_resolves():
     for name in sorted({c.model for c in cases()} & set(origins())):
         assert resolve(gather_config(config(origins()[name]))).parameters > 0
@@ -125,6 +126,7 @@ def test_what_is_passed_over():
         assert found.reason == reason
 
 
+@pytest.mark.slow
 def test_a_size_without_a_name_is_asked_of_both_ends():
     """24 GB are 22.1 GiB on an A10G and 23.5 on an RTX 4090: what is between them is open."""
     asked = replace(case("litgpt-rt-53"), accelerator=None, between=("nvidia-a10g",))
@@ -160,6 +162,7 @@ def test_an_answer_is_right_wrong_or_open():
     assert list(passed(skips).items()) == [("b", 2), ("a", 1)]
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table(capsys):
     assert run(["accuracy", "--outcomes", "--engine", "sglang"]) == 0
     out = capsys.readouterr().out

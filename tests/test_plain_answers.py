@@ -84,6 +84,7 @@ def test_a_name_of_the_catalogue_has_no_revisions():
         weighbridge.load("llama-3.1-8b@main")
 
 
+@pytest.mark.slow
 def test_side_by_side_names_the_card_that_was_found(capsys):
     run(["fit", "llama-3.1-8b", "qwen3-8b", "--smallest", "gpu"])
     told = [line for line in capsys.readouterr().out.splitlines() if "smallest gpu" in line]
@@ -91,6 +92,7 @@ def test_side_by_side_names_the_card_that_was_found(capsys):
     assert len(told) == 1 and found.note in told[0]
 
 
+@pytest.mark.slow
 def test_side_by_side_names_the_number_that_was_found(capsys):
     run(["fit", "llama-3.1-8b", "qwen3-8b", "--gpu", "4090", "--max", "batch"])
     told = [line for line in capsys.readouterr().out.splitlines() if "largest batch" in line]

@@ -54,6 +54,7 @@ def told(model, task, settings):
     return json.dumps(getattr(model, task)(**settings).to_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["qwen3-0.6b", "gemma-2-2b", "gpt2"])
 def test_what_was_asked_before_changes_nothing(name):
     questions = [(t, s) for t, s in QUESTIONS if name != "gpt2" or "Q4_K_M" not in s.values()]
@@ -65,6 +66,7 @@ def test_what_was_asked_before_changes_nothing(name):
         assert told(model, *questions[i]) == afresh[i], questions[i]
 
 
+@pytest.mark.slow
 def test_three_functions_and_what_is_prepared_give_one_answer():
     model = prepare(CONFIG)
     for task, settings in QUESTIONS:
@@ -151,11 +153,13 @@ LINES = [
 ] * 3
 
 
+@pytest.mark.slow
 def test_several_processes_answer_in_order():
     one = Requests(offline=True)
     assert list(answers(LINES, 2, offline=True)) == [json.dumps(one.answer(x)) for x in LINES]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_loses_no_request(monkeypatch):
     worker, asked = Worker(None, True), line("gpt2")
     expected = json.dumps(Requests(offline=True).answer(asked))
@@ -206,6 +210,7 @@ def test_models_go_to_the_process_that_has_them():
     assert workers[1] in busy, "one model alone keeps the other process idle"
 
 
+@pytest.mark.slow
 def test_threads_that_ask_one_model_get_the_answers_of_one():
     model, alone = prepare("qwen3-0.6b"), prepare("qwen3-0.6b")
     asked = [("infer", {"context": n, "gpu": "4090"}) for n in (64, 128, 256)] * 4
@@ -370,6 +375,7 @@ def test_a_refusal_is_refused_again():
         assert answers[1:] == answers[:1] * 2
 
 
+@pytest.mark.slow
 def test_models_that_are_let_go_are_freed(monkeypatch):
     """What is kept of a model leads back to it, and the command line hardly collects."""
     monkeypatch.setattr(requests, "MANY", 2)

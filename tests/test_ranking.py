@@ -27,6 +27,7 @@ def by_card():
     return weighbridge.prepare("llama-3.1-8b").gpus()
 
 
+@pytest.mark.slow
 def test_rows_are_what_the_questions_answer(ranked):
     assert {row["name"] for row in ranked.rows} == set(SOME)
     for row in ranked.rows:
@@ -44,6 +45,7 @@ def test_what_fits_comes_first_and_then_the_largest(ranked):
     assert keys == sorted(keys)
 
 
+@pytest.mark.slow
 def test_the_best_format_is_the_first_that_fits(ranked):
     rows = {row["name"]: row for row in ranked.rows}
     assert rows["llama-3.1-8b"]["format"] == "bfloat16"
@@ -58,6 +60,7 @@ def test_the_best_format_is_the_first_that_fits(ranked):
         assert alone.verdict.fits != "yes"
 
 
+@pytest.mark.slow
 def test_the_context_of_a_row_fits_and_a_step_more_does_not(ranked):
     for row in ranked.fitting:
         if not row["context"]:
@@ -80,6 +83,7 @@ def test_a_least_context_is_asked_for():
     assert rows["llama-3.1-8b"]["peak_bytes"] > weighbridge.infer("llama-3.1-8b").peak.expected
 
 
+@pytest.mark.slow
 def test_cards_that_are_not_asked_cannot_hold_the_weights(by_card):
     assert {row["id"] for row in by_card.rows} == {p.id for p in cards(parts().values())}
     unasked = [row for row in by_card.rows if row["peak_bytes"] is None]
@@ -98,11 +102,13 @@ def test_cards_come_in_order(by_card):
     assert sizes == sorted(sizes)
 
 
+@pytest.mark.slow
 def test_the_smallest_card_is_the_first_of_the_rank(by_card):
     model = weighbridge.prepare("llama-3.1-8b")
     assert model.fit(smallest="gpu").solved.value == by_card.fitting[0]["id"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("about", ["lora", "qlora", "train"])
 def test_ranks_are_of_any_question(about):
     found = models(
@@ -115,6 +121,7 @@ def test_ranks_are_of_any_question(about):
     assert rows["qwen3-0.6b"]["margin_bytes"] == alone.verdict.margin_bytes
 
 
+@pytest.mark.slow
 def test_the_command_line_ranks(capsys):
     assert run(["models", "qwen3-0.6b", "--gpu", "t4", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

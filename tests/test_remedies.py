@@ -69,6 +69,7 @@ def test_a_card_without_room_is_offered_smaller_weights_and_llama_cpp():
     holds("llama-3.1-8b", "infer", workload, report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpu", ["3060", "4070", "3080 12gb"])
 def test_experts_stay_on_the_host_where_the_card_is_small(gpu):
     workload = {"gpu": gpu, "engine": "llama.cpp"}
@@ -94,6 +95,7 @@ def test_two_cards_are_offered_nf4_and_tensor_parallel(gpu):
     holds("llama-3.1-70b", "infer", workload, report)
 
 
+@pytest.mark.slow
 def test_two_small_cards_are_offered_four_bits_that_both_hold():
     report = answer("llama-3.1-70b", "infer", {"gpu": "4090:2", "engine": "vllm"})
     shared = [r for r in report.remedies if r.change.get("tensor_parallel_size") == 2]
@@ -101,6 +103,7 @@ def test_two_small_cards_are_offered_four_bits_that_both_hold():
     assert any(r.fits == "yes" for r in shared)
 
 
+@pytest.mark.slow
 def test_qlora_is_offered_what_a_single_change_does_not_give():
     workload = {"gpu": "3060", "method": "qlora"}
     report = answer("llama-3.1-8b", "train", workload)
@@ -110,6 +113,7 @@ def test_qlora_is_offered_what_a_single_change_does_not_give():
     holds("llama-3.1-8b", "train", workload, report)
 
 
+@pytest.mark.slow
 def test_ranks_share_out_what_one_cannot_hold():
     workload = {"gpu": "h100:8", "method": "full"}
     report = answer("llama-3.1-8b", "train", workload)
@@ -117,6 +121,7 @@ def test_ranks_share_out_what_one_cannot_hold():
     holds("llama-3.1-8b", "train", workload, report)
 
 
+@pytest.mark.slow
 def test_a_batch_is_split_and_stays_as_large():
     workload = {"gpu": "4090", "method": "lora", "checkpointing": "full", "loss": "liger"}
     free = [*workload, "seq_len"]
@@ -270,6 +275,7 @@ def test_lines_for_trainers_are_read_back(workload):
         trained("llama-3.1-8b", workload, remedy)
 
 
+@pytest.mark.slow
 def test_what_a_framework_cannot_be_told_in_a_line_is_said():
     report = answer("llama-3.1-8b", "train", {"gpu": "3090", "framework": "torchtune"})
     assert report.remedies
@@ -367,6 +373,7 @@ def test_what_was_given_by_name_stays():
         assert not {"engine", "context", "dtype", "quantization"} & change.keys()
 
 
+@pytest.mark.slow
 def test_pinned_may_be_named_apart():
     """`fit` asks with a method that nobody typed."""
     free = prepared("llama-3.1-8b").train(gpu="3060", method="lora", pinned=())
@@ -402,6 +409,7 @@ def test_nobody_adds_a_second_computer():
     assert [r.flags for r in found.remedies] == ["--gpu m4-max-128gb"]
 
 
+@pytest.mark.slow
 def test_ranks_share_a_base_in_four_bits_that_is_stored_as_a_float():
     asked = {"method": "qlora", "gpu": "4090:8"}
     model = weighbridge.prepare("llama-3.1-70b")
@@ -415,6 +423,7 @@ def test_ranks_share_a_base_in_four_bits_that_is_stored_as_a_float():
 # Flags and other devices; what a device can run
 
 
+@pytest.mark.slow
 def test_flags_are_joined_with_larger_cards_where_neither_is_enough():
     workload = {"gpu": "4090:2", "method": "qlora"}
     report = answer("llama-3.1-70b", "train", workload, pinned=())
@@ -459,6 +468,7 @@ def test_the_table_of_formats_says_what_each_takes_or_leaves_the_column_out(caps
     assert "float16" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_mac_is_offered_nothing_that_needs_kernels_of_cuda():
     for method in ("qlora", "lora", "full"):
         report = answer(

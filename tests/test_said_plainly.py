@@ -17,6 +17,7 @@ from weighbridge.report import Report
 from weighbridge.units import GIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["int4", "int8", "fp8"])
 def test_a_division_is_no_format_that_fits(dtype: str) -> None:
     found = infer("qwen2.5-7b", dtype=dtype, gpu="rtx 4090")

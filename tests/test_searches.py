@@ -131,6 +131,7 @@ def compare(draw, name, engine, points=POINTS):
     return points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", PROBED)
 def test_numbers_alone_say_what_answers_say(engine):
     draw = random.Random(engine)
@@ -174,6 +175,7 @@ def test_limits_are_those_of_a_search_over_full_answers(engine, name):
         assert largest(way(quick), end, near=near) == largest(way(full), end, near=near)
 
 
+@pytest.mark.slow
 def test_devices_that_have_the_like_are_walked_once(monkeypatch):
     from weighbridge.engines.transformers import serving
 

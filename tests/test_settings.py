@@ -88,6 +88,7 @@ def test_a_flag_that_is_off_is_no_setting_of_another_engine():
     foreign(Infer(swa_full=False), "vllm")
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(sorted(INFER)), st.one_of(st.text(), st.floats(), st.integers(), st.booleans())
 )

@@ -22,6 +22,7 @@ def listed(capsys, *arguments):
     return json.loads(told(capsys, *arguments, "--json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "flag", "values", "setting"),
     [
@@ -38,6 +39,7 @@ def test_values_of_one_setting(capsys, task, flag, values, setting):
     assert found == json.loads(json.dumps(alone))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["load", "infer", "train"])
 def test_several_models_and_cards(capsys, task):
     found = listed(capsys, task, SMALL, "bert-base-uncased", "--gpu", "t4", "--gpu", "4090")
@@ -107,6 +109,7 @@ def test_labels_tell_the_cases_apart():
     assert cases(("a", "a"), {}, LOAD)[0].label == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["human", "markdown", "html", "quiet"])
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_every_form_shows_every_answer(capsys, form, lang):
@@ -121,6 +124,7 @@ def test_every_form_shows_every_answer(capsys, form, lang):
         assert f"{r.verdict.per_device.expected / 2**30:.1f} GiB" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4, 6])
 @pytest.mark.parametrize("width", [80, 120])
 def test_columns_fit_the_terminal(capsys, monkeypatch, count, width):
@@ -131,6 +135,7 @@ def test_columns_fit_the_terminal(capsys, monkeypatch, count, width):
     assert all(f"batch-size {2**n}" in out for n in range(count))
 
 
+@pytest.mark.slow
 def test_a_command_and_several_cards(capsys):
     line = "vllm serve Qwen/Qwen3-0.6B --max-model-len 2048"
     found = listed(capsys, "infer", "--command", line, "--gpu", "4090", "--gpu", "t4")

@@ -19,6 +19,7 @@ def worked_out(formula):
     return eval(arithmetic)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "settings"),
     [

@@ -108,6 +108,7 @@ def test_markdown_shows_names_and_does_not_follow_them(tmp_path, capsys, name):
 # Files
 
 
+@pytest.mark.slow
 def test_a_list_that_is_copied_for_each_recall_is_refused(tmp_path):
     """1 MB that made 5 GB: OrderedDict(list), and the list recalled from the memo."""
     head = b"]q\x01(" + b"K\x01K\x02\x86" * 65_000 + b"e0]q\x02"
@@ -188,6 +189,7 @@ def test_tensors_of_ranks_that_their_names_do_not_have(tmp_path, shape):
     assert laws.broken(report.to_dict()) == []
 
 
+@pytest.mark.slow
 def test_junk_keys_are_refused_before_they_are_built():
     text = b"{" + b"".join(b'"%d":"x",' % i for i in range(4_000_000)) + b'"x":1}'
     with pytest.raises(BadFileError, match="would take more than"):
@@ -385,6 +387,7 @@ def test_a_file_is_no_larger_than_its_listing_says(hub, tmp_path):
     assert "the size that was listed" in asked(tmp_path)
 
 
+@pytest.mark.slow
 def test_an_answer_that_unpacks_to_more_is_left_off(hub, tmp_path):
     import gzip
 
@@ -395,6 +398,7 @@ def test_an_answer_that_unpacks_to_more_is_left_off(hub, tmp_path):
     assert "the size that was listed" in asked(tmp_path)
 
 
+@pytest.mark.slow
 def test_headers_that_trickle_end(tmp_path, monkeypatch):
     import socket
     import threading
@@ -485,6 +489,7 @@ def found(targets, cases, seed):
     return {f"{target}: {what}": held[:3] for (target, what), held in tally.wrong.items()}
 
 
+@pytest.mark.slow
 def test_strangers_files_are_answered_or_refused():
     assert found(CHEAP, 6, seed=1) == {}
 
@@ -496,6 +501,7 @@ def test_strangers_files_and_servers_are_answered_or_refused():
     assert MOST_BYTES == 1 << 30
 
 
+@pytest.mark.slow
 def test_random_requests_keep_the_laws():
     answered, refused, wrong = asking.run(12, 5)
     assert wrong == {}

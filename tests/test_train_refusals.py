@@ -80,6 +80,7 @@ def test_experts_are_shared_out_evenly(ranks, data, says):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "settings", "says"),
     [
@@ -98,6 +99,7 @@ def test_what_one_may_not_expect_is_said(model, settings, says):
     assert any(says in said for said in warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"gpu": "a100-80gb"}, {"method": "lora"}])
 def test_usual_settings_need_no_remark(settings):
     assert api.train("llama-3.1-8b", offline=True, **settings).warnings == ()
@@ -111,6 +113,7 @@ def test_images_of_another_size_are_other_patches():
     assert saved[0] < saved[1] < saved[2] / 3
 
 
+@pytest.mark.slow
 def test_images_that_are_attended_to_take_no_tokens():
     report = api.train("llama-3.2-11b-vision", offline=True, images=2, seq_len=64)
     names = {(c.name, c.detail) for p in report.devices[0].phases for c in p.components}
@@ -145,6 +148,7 @@ def test_what_would_take_minutes_is_one_line(layers, flights, says):
     followed(replace(body, blocks=body.blocks[:80]), "a config", flights)
 
 
+@pytest.mark.slow
 def test_what_a_layer_costs_does_not_grow_with_their_number():
     """Calls of functions, which no load of the machine changes."""
     few, many = (_calls(layers) for layers in (8, 64))
@@ -169,6 +173,7 @@ def _calls(layers):
     return sum(entry.callcount for entry in seen.getstats())
 
 
+@pytest.mark.slow
 def test_the_same_ranks_are_added_up_and_written_out_once():
     report = api.train(
         "qwen3-0.6b", offline=True, seq_len=16, shard="fsdp2", data_parallel_size=2048
@@ -182,6 +187,7 @@ def test_the_same_ranks_are_added_up_and_written_out_once():
     assert {**first, "index": 2047} == last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["uint8", "bfloat16"])
 @pytest.mark.parametrize("form", ["bnb-int8", "gptq-4bit-g128", "awq-4bit-g128"])
 def test_storage_as_floats_is_of_bitsandbytes_four_bits(form, storage):
@@ -195,6 +201,7 @@ def test_storage_as_floats_is_of_bitsandbytes_four_bits(form, storage):
     assert not any("--bnb-4bit-quant-storage" in w for w in warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"attention": "flash"}, {"precision": "fp8-mixed"}])
 def test_a_card_without_a_compute_capability_is_not_refused_for_one(settings):
     assert api.train("qwen3-0.6b", offline=True, gpu="mi300x", seq_len=64, **settings).verdict

@@ -92,6 +92,7 @@ def test_an_adapter_alone_lacks_its_base(adapter):
     assert "org/base" in found.verdict.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "words"),
     [
@@ -120,6 +121,7 @@ def test_what_is_not_followed_is_said(model, words):
     assert small.verdict.fits == "no", "the weights are more than that"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["gpt2", "t5-small", "vit-base-patch16-224", "dinov2-giant"])
 def test_what_is_followed_is_not(model):
     found = weighbridge.infer(model, gpu=CARD)
@@ -134,6 +136,7 @@ def test_the_largest_dinov2_computes_as_the_others_do():
     assert step.expected > 90 << 20
 
 
+@pytest.mark.slow
 def test_an_unknown_type_of_layers_is_said(tmp_path):
     config = packings.CONFIG | {"model_type": "never_heard_of"}
     write_repo(tmp_path, config, packings.plain())
@@ -142,6 +145,7 @@ def test_an_unknown_type_of_layers_is_said(tmp_path):
     assert "'never_heard_of'" in found.verdict.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [{}, {"images": 1}])
 def test_a_tower_of_convolutions_matters_where_there_is_an_image(asked):
     from tests.arch.published_multimodal import PUBLISHED
@@ -152,6 +156,7 @@ def test_a_tower_of_convolutions_matters_where_there_is_an_image(asked):
     assert found.verdict.fits == ("unknown" if asked else "yes")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["wav2vec2-base", "hubert-base"])
 def test_a_step_that_is_not_followed_does_not_fit(model):
     words = "samples of a sound"

@@ -46,6 +46,7 @@ def test_a_command_that_does_not_serve_does_not_fit(capsys):
     assert f" GiB  {remedy['flags']}  (" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["llama.cpp", "ik_llama.cpp"])
 def test_layers_that_the_card_holds_are_a_remedy(engine):
     w = {"engine": engine, "gpu": "4090", "quantization": "Q4_K_M"}
@@ -89,6 +90,7 @@ def test_without_a_command_the_flags_are_said_beside_the_verdict(engine):
     assert "with its defaults" not in plain.verdict.reason
 
 
+@pytest.mark.slow
 def test_a_pool_that_the_card_has_no_room_for_does_not_fit():
     """Weights 15.3 GiB of 23.5: 0.98 of what is free makes a pool, and no room for a step."""
     line = "python -m sglang.launch_server --model-path qwen3-8b --context-length 4096"
@@ -183,6 +185,7 @@ def test_a_maximum_is_maximal(engine, model, gpu, more):
         assert most >= more.get("batch_size", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_maximum_at_a_glance(engine):
     """20,224 tokens fit and 20,225 do not: 20,200 is no answer."""
@@ -207,6 +210,7 @@ def test_how_many_run_at_once_is_one_story(engine):
     assert shlex.split(found["launch"])[-1] == "0.3"
 
 
+@pytest.mark.slow
 def test_the_layers_of_a_remedy_fit_with_the_margins_of_published_runs():
     w = {"engine": "llama.cpp", "quantization": "Q8_0", "gpu": "t4", "context": 65_536}
     remedies = weighbridge.infer("llama-3.1-8b", **w).remedies
@@ -220,6 +224,7 @@ def test_the_layers_of_a_remedy_fit_with_the_margins_of_published_runs():
     assert verdicts == ["yes", "unknown"]
 
 
+@pytest.mark.slow
 def test_a_remedy_is_about_the_host_too():
     w = {"engine": "llama.cpp", "quantization": "Q4_K_M", "gpu": "a100-40gb"}
     for ram, fits in (("300GiB", "yes"), ("300MiB", "no")):
@@ -254,6 +259,7 @@ def test_a_flag_that_no_engine_has_is_never_said_to_fit(command, flag, meant):
     assert exit_of("--command", command, "--gpu", "a100-80gb:2") == 4
 
 
+@pytest.mark.slow
 def test_a_format_that_the_checkpoint_is_not_stored_in_does_not_start():
     command = "vllm serve qwen3-8b --quantization {}"
     found = of_command(command.format("awq")).verdict
@@ -263,6 +269,7 @@ def test_a_format_that_the_checkpoint_is_not_stored_in_does_not_start():
     assert of_command(command.format("none")).verdict.fits == "yes"
 
 
+@pytest.mark.slow
 def test_devices_that_the_environment_hides_are_not_there():
     command = "CUDA_VISIBLE_DEVICES={} vllm serve qwen3-8b -tp 2"
     found = of_command(command.format("0")).verdict
@@ -272,6 +279,7 @@ def test_devices_that_the_environment_hides_are_not_there():
     assert spread.fits == "unknown", "the other machine has devices as well"
 
 
+@pytest.mark.slow
 def test_another_kind_of_device_is_not_judged():
     found = of_command("vllm serve qwen3-8b --device cpu").verdict
     assert (found.fits, "another kind of device" in found.reason) == ("unknown", True)
@@ -321,6 +329,7 @@ def test_the_longest_context_that_fits_is_sized():
 # Lines that do not do
 
 
+@pytest.mark.slow
 def test_a_shorter_context_is_a_remedy_where_the_length_was_left_to_the_engine():
     for line, flag in (
         ("vllm serve qwen3-8b", "--max-model-len"),
@@ -337,6 +346,7 @@ def test_a_shorter_context_is_a_remedy_where_the_length_was_left_to_the_engine()
         assert all(flag not in r.flags for r in said.remedies), "what was said is kept"
 
 
+@pytest.mark.slow
 def test_a_line_that_does_not_do_is_not_offered():
     line = "vllm serve qwen3-8b --gpu-memory-utilization 0.2"
     bad, good = (weighbridge.infer(command=line, gpu=gpu) for gpu in ("a100-80gb", "b200"))
@@ -347,6 +357,7 @@ def test_a_line_that_does_not_do_is_not_offered():
         assert "Run" in told
 
 
+@pytest.mark.slow
 def test_more_devices_than_were_named_are_said_so():
     found = weighbridge.infer(command="vllm serve qwen3-8b -tp 4", gpu="a100-80gb:2")
     assert found.verdict.reason.startswith("it needs 4 devices, and 2 are named")
@@ -355,12 +366,14 @@ def test_more_devices_than_were_named_are_said_so():
     assert "on 4 of 2" not in full(found)
 
 
+@pytest.mark.slow
 def test_no_fraction_above_the_whole_is_named():
     found = asked("llama-3.1-70b", engine="sglang", gpu="a100-80gb", context=4096)
     assert any("the weights alone do not fit" in line for line in found.warnings)
     assert not any("above 1" in line for line in found.warnings)
 
 
+@pytest.mark.slow
 def test_what_may_be_refused_is_not_said_to_be():
     """0.99 of the card: free by the best estimate, and not by the expected one."""
     line = "vllm serve qwen3-0.6b --max-model-len 2048 --gpu-memory-utilization {}"
@@ -374,6 +387,7 @@ def test_what_may_be_refused_is_not_said_to_be():
     assert told == {"unknown", "no"}
 
 
+@pytest.mark.slow
 def test_nothing_is_promised_that_the_remedy_does_not():
     seen = set()
     lengths = [f" --max-model-len {length}" for length in range(24_000, 41_000, 1_000)]

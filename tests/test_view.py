@@ -36,6 +36,7 @@ def bars(found):
     return [b for b in found.blocks if isinstance(b, Bar)]
 
 
+@pytest.mark.slow
 def test_segments_add_up_to_the_bar(report):
     for bar in bars(screen(report)):
         assert sum(part.nbytes for part in bar.segments) == bar.total

@@ -6,6 +6,7 @@ docs/formats.md       formats of weights, and what each leaves alone
 docs/models.md        the built-in catalogue
 docs/gpus.md          the accelerators, and what each figure rests on
 src/weighbridge/catalogue/parameters.json   how many each model has, for lists of them
+skills/weighbridge/SKILL.md   what agents are told: the copy that is installed from the repository
 """
 
 import json
@@ -18,6 +19,7 @@ import click
 from weighbridge import catalogue, prepare
 from weighbridge.accelerators.parts import instances, parts
 from weighbridge.accelerators.rules import KEPT, RULES
+from weighbridge.agents import skill as told
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family
 from weighbridge.arch.table import FAMILIES
@@ -171,6 +173,10 @@ def _share(mille: tuple[int, int, int]) -> str:
     return f"{low / 1000:.3f}" if low == high else f"{low / 1000:.3f} to {high / 1000:.3f}"
 
 
+def skill() -> Iterator[str]:
+    yield told.text()
+
+
 PAGES = {
     "commands.md": commands,
     "architectures.md": architectures,
@@ -178,6 +184,7 @@ PAGES = {
     "models.md": models,
     "gpus.md": gpus,
     "../src/weighbridge/catalogue/parameters.json": parameters,
+    "../skills/weighbridge/SKILL.md": skill,
 }
 
 

@@ -209,6 +209,7 @@ def test_a_fake_gpu_is_the_one_that_is_here(machine_with):
     assert found.total_memory == (15360 - 388) * MIB
 
 
+@pytest.mark.slow
 def test_load_infer_and_train_take_local(machine_with):
     machine_with("nvidia_smi_xml_t4")
     for report in (
@@ -412,6 +413,7 @@ def test_what_llama_cpp_says_that_fits_does_fit():
             assert verdict("3090+3060", engine="llama.cpp", context=length).fits in answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["transformers", "llama.cpp", "sglang"])
 @pytest.mark.parametrize("gpu", ["4090+3060", "3060+4090"])
 def test_the_longest_context_of_mixed_cards_fits_and_one_more_does_not(engine, gpu):

@@ -250,6 +250,7 @@ def test_every_alias_of_the_corpus_is_one_part_or_an_error_that_lists_it():
 GPUS_OF_MEASUREMENTS = ROOT / "measurements"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not GPUS_OF_MEASUREMENTS.exists(), reason="the corpus is not here")
 def test_the_devices_of_published_measurements_are_known():
     """As papers, issues and logs spell them."""

@@ -113,6 +113,7 @@ dense_types = st.sampled_from(sorted(k for k, v in FAMILIES.items() if v.split("
 junk = st.sampled_from([0, None, -1, "x", 1.5, [], {}, [None], {"x": 1}, True, 10**12])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(dense_types, st.dictionaries(st.sampled_from(KEYS), junk, max_size=3))
 def test_a_nonsensical_config_is_weighed_or_refused(model_type, wrong):

@@ -33,6 +33,7 @@ def test_commands_about_a_model_draw(command, tmp_path):
     assert os.listdir(tmp_path) == ["chart.svg"]
 
 
+@pytest.mark.slow
 def test_the_answer_is_printed_all_the_same(tmp_path):
     arguments = [*COMMANDS["load"], "--json"]
     plain, too = weighbridge(*arguments), weighbridge(*arguments, "--chart", tmp_path / "a.html")
@@ -42,6 +43,7 @@ def test_the_answer_is_printed_all_the_same(tmp_path):
     assert "<svg " in page
 
 
+@pytest.mark.slow
 def test_values_of_one_setting_are_a_line(tmp_path):
     done = weighbridge(
         *COMMANDS["infer"], "--context", "1K,2K,4K", "-q", "--chart", tmp_path / "a.svg"

@@ -251,6 +251,7 @@ def test_fit_has_a_bar_for_each_question_and_its_first_change():
     assert ("QLoRA", "no such class", "", "", "", "") in figure.table.rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "model", "settings"),
     [

@@ -113,6 +113,7 @@ def test_names_of_strangers_are_text(name):
     assert page.count("<table>") == page.count("<svg ") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [
     lambda: bars(made.report(name=LONG, judged=made.verdict(card=LONG))),
     lambda: sides([made.report(name=LONG + str(i), judged=made.verdict(card=LONG)) for i in range(30)]),
@@ -147,6 +148,7 @@ def groups(draw):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(groups(), names, names)
 def test_any_bars_are_drawn_without_a_flaw(drawn, title, answer):

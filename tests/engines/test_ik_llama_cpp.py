@@ -106,6 +106,7 @@ LENT = {"mla_attn": 3, "attn_max_b": 512, "flash_attn": "on", "n_batch": 4096, "
 PIPELINE = LENT | {"gpu": "2xh100"}
 
 
+@pytest.mark.slow
 def test_a_pipeline_beside_experts_on_the_host():
     """Two builds before the default of copies became 1; every weight that is lent is there four
     times until then, and no memory is used again: more than the card has."""
@@ -214,6 +215,7 @@ def test_rows_with_a_scale_of_their_own():
     assert GGML_BY_NAME["IQ4_KS"].rows(7168, 71_680) == 10 * (4 + 28 * 136)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     st.sampled_from(["3576", "3588", "3682", "3700", "3800", "4000", "4840"]),

@@ -33,6 +33,7 @@ def corpus_files(name):
 # Strict JSON
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.recursive(
@@ -181,6 +182,7 @@ def test_hostile_indexes(data, words):
         parse_index(data)
 
 
+@pytest.mark.slow
 def test_every_index_of_the_corpus():
     for file in corpus_files(".index.json"):
         found = parse_index(file.read_bytes())

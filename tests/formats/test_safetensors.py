@@ -258,6 +258,7 @@ def deepseek_shard(names):
     return file_of(entries)
 
 
+@pytest.mark.slow
 def test_deepseek_v3_takes_one_request_a_shard_and_half_the_bytes_more_at_most():
     hinted = plain = headers = 0
     shard = "model-00001-of-00163.safetensors"

@@ -357,6 +357,7 @@ def test_several_ranks_are_not_judged_as_one_device():
     assert (named.count, named.fits) == (2, "yes")
 
 
+@pytest.mark.slow
 def test_weights_that_the_settings_would_not_have_loaded_are_a_warning():
     text = (
         f"transformers/trainer.py\nin fixed_cross_entropy\n{printed('3.91 GiB', allocated='21.50')}"

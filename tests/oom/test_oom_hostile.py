@@ -69,6 +69,7 @@ SLOW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", SLOW.values(), ids=SLOW.keys())
 def test_a_long_log_is_read_in_seconds(piece):
     text = piece * ((MOST - 4096) // len(piece)) + "\n" + saying("torch-2.1")

@@ -372,6 +372,7 @@ def blueprints(draw):
     return plan(*params)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(what=blueprints(), name=st.sampled_from(NAMED), transformers=st.sampled_from([4, 5]))
 def test_reading_back_gives_the_same_parameters(what, name, transformers):
@@ -382,6 +383,7 @@ def test_reading_back_gives_the_same_parameters(what, name, transformers):
     assert sorted(n for p in found.params for n in p.stored) == sorted(t.name for t in tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("which", "name"),
     [

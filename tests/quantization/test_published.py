@@ -78,6 +78,7 @@ def test_gguf_mixtures_of_llama_8b_are_llama_cpps_own_table(name):
     assert round(total(plan, name) * 8 / plan.parameters, 4) == README[name]
 
 
+@pytest.mark.slow
 def test_deepseek_v3_in_q8_0_is_what_llama_cpp_logs():
     # llama.cpp build 4905, DeepSeek-R1: "params 671.03 B, model size 664.29 GiB (8.50 BPW)";
     # ik_llama.cpp: 671.026 B, 664.295 GiB (8.504 BPW)

@@ -30,6 +30,7 @@ def one_by_one(part, form):
     return sum(found.values()), Layers(names, plan.blocks).largest(found.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_format_is_priced_as_tensor_by_tensor(name):
     for part in prepare(name).model().parts:

@@ -42,6 +42,7 @@ def test_a_full_id_is_answered_from_the_catalogue(away, reference):
     assert said(known) == []
 
 
+@pytest.mark.slow
 def test_every_question_is(away):
     asked = {
         "load": {},

@@ -499,6 +499,7 @@ def run(hub, tmp_path, reference="org/name", **environment):
     return done.stdout.splitlines(), done.stderr
 
 
+@pytest.mark.slow
 def test_the_environment_configures_the_client(hub, repo, tmp_path):
     out, err = run(hub, tmp_path)
     assert not err

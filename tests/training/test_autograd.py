@@ -235,12 +235,14 @@ def _ran(kinds, *, checkpointed):
     return saved, live(heap)
 
 
+@pytest.mark.slow
 @given(CHAINS)
 def test_after_backward_weights_and_gradients_alone_are_left(kinds):
     _, left = _ran(kinds, checkpointed=False)
     assert left == {"weights": 512 * KB, "gradients": 256 * KB}
 
 
+@pytest.mark.slow
 @given(CHAINS)
 def test_a_checkpoint_never_holds_more_after_forward(kinds):
     saved, left = _ran(kinds, checkpointed=True)

@@ -84,6 +84,7 @@ def test_every_model_of_the_catalogue_has_an_answer_or_a_refusal(name, method):
         weighbridge.train(name, method=method)
 
 
+@pytest.mark.slow
 def test_weights_in_fp8_are_trained_dequantized():
     report = weighbridge.train("deepseek-v3", method="lora", lora_targets="q_a_proj", seq_len=64)
     assert any("dequantized to bfloat16" in said for said in report.warnings)
@@ -110,5 +111,5 @@ def test_what_is_written_out_is_no_kernels(name, kernel):
 
 
 def test_the_documentation_names_every_family():
-    docs = (Path(__file__).parents[2] / "docs" / "train.md").read_text()
+    docs = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     assert [name for name in NETS if f"`{name}`" not in docs] == []

@@ -42,6 +42,7 @@ def test_and_nothing_where_nobody_asks_for_gradients():
     assert m.heap.live("activations") == before
 
 
+@pytest.mark.slow
 def test_it_was_so_until_transformers_5_17(saved):
     """5,460 more, and queries and keys, that are normed in 16 bits, some hundred less."""
     each = (saved["5.16"] - saved["5.17"]) / (LAYERS * HEADS * LENGTH)
@@ -50,6 +51,7 @@ def test_it_was_so_until_transformers_5_17(saved):
     assert saved["5.17"] == saved["5.23"]
 
 
+@pytest.mark.slow
 def test_checkpoints_keep_it_for_one_layer():
     """349,440 bytes of a chunk and value head."""
     old, new = (

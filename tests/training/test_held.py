@@ -76,6 +76,7 @@ def test_trls_chunks_never_make_all_logits():
     assert part(chunks, "loss", "logits") < 4 * chunk + 4 * 3 * head
 
 
+@pytest.mark.slow
 def test_a_held_graph_holds_what_frozen_embeddings_gave_to_checkpointed_layers():
     """A leaf of 512 tokens x 1,024 in 16 bits and its gradient, however many layers there are; the
     Trainer's graph goes, and where nothing is checkpointed there is no such leaf."""

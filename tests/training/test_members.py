@@ -52,6 +52,7 @@ def test_members_come_to_the_device_children_first(name, major):
     assert found.layers == {"model.layers": tuple(sorted(map(int, numbers)))}
 
 
+@pytest.mark.slow
 def test_what_was_asked_before_decides_nothing():
     """Versions 4 and 5 hold other parameters of one class."""
     asked = of("granite-3.1-1b-a400m")

@@ -149,6 +149,7 @@ def peak(found):
     return max(p.allocated for p in found.moments.values())
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.sampled_from(("llama", "gemma2", "gpt2")), st.integers(1, 6), st.integers(1, 3))
 def test_more_tokens_never_take_less(kind, length, batch):

@@ -108,6 +108,7 @@ def peak(found):
     return max(p.allocated for p in found.moments.values())
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.sampled_from(sorted(CONFIGS)), st.integers(1, 4), st.integers(1, 3))
 def test_more_never_takes_less(kind, length, batch):

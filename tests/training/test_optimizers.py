@@ -180,6 +180,7 @@ def clones(torch, **more):
     return next((c.bytes for c in phase.components if "autotuner" in c.detail), None)
 
 
+@pytest.mark.slow
 def test_the_first_compiled_step_clones_what_it_changes():
     """The embedding has 128,256 x 3,072 numbers of 16 bits: itself and a byte for each of two averages,
     half a byte in 4 bits. Since torch 2.7 clones may be in host memory."""

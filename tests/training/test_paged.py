@@ -42,6 +42,7 @@ def test_every_paged_optimizer_has_its_twin_here():
     assert {n for n in NAMES if n.startswith("paged_")} == TWINS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "twin"), TWINS.items())
 def test_it_is_expected_to_take_no_more_than_its_twin(optimizer, twin):
     """Where no device was named, too."""
@@ -50,6 +51,7 @@ def test_it_is_expected_to_take_no_more_than_its_twin(optimizer, twin):
     assert ours.low < theirs.low
 
 
+@pytest.mark.slow
 def test_what_a_device_has_no_room_for_is_on_the_host():
     """The plain twin may not fit the card; it does, with the rest of its states in host memory."""
     assert trained("adamw_bnb_32bit", gpu_memory="8GiB").verdict.fits != "yes"

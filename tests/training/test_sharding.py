@@ -100,6 +100,7 @@ def test_what_is_on_a_disk_is_not_on_the_host():
     assert host(report, *KEPT) == 4 * power_of_two(4 * ceil_div(SEVEN, RANKS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["zero1", "zero2"])
 def test_what_the_earlier_stages_keep_on_the_host(stage):
     """The master copy is pinned whatever the configuration says; sums of an accumulation are kept
@@ -121,6 +122,7 @@ def test_pinned_blocks_are_between_what_is_asked_for_and_twice_that():
     assert gradients.low < gradients.expected < gradients.high < 2 * gradients.low
 
 
+@pytest.mark.slow
 def test_every_rank_of_a_machine_copies_the_model_unless_one_reads_for_all():
     """Float32 copies of a float16 checkpoint, by eight processes; sixteen ranks are two machines."""
     usual = {"shard": "fsdp2", "precision": "bf16-mixed"}
@@ -170,6 +172,7 @@ def kept(report):
     return most(report, "temporaries", phase="step")
 
 
+@pytest.mark.slow
 def test_the_bucket_of_zero_3_is_whole_and_there_for_good():
     """Auto is the hidden size squared, DeepSpeed's own 5e8 numbers; adapters of 2 million too."""
     usual = {"shard": "zero3", "precision": "bf16-mixed", "optimizer": FUSED, **LORA}
@@ -178,6 +181,7 @@ def test_the_bucket_of_zero_3_is_whole_and_there_for_good():
     assert kept(seven(zero_reduce_bucket_size=200_000_000, **usual)) == 400_000_000
 
 
+@pytest.mark.slow
 def test_buckets_of_zero_1_and_2_are_there_in_backward_alone():
     for shard in ("zero1", "zero2"):
         usual = {"shard": shard, "optimizer": FUSED, "zero_reduce_bucket_size": 5 * 10**8}
@@ -188,6 +192,7 @@ def test_buckets_of_zero_1_and_2_are_there_in_backward_alone():
         assert backward[1] - backward[0] == GB
 
 
+@pytest.mark.slow
 def test_modules_of_zero_3_fetch_ahead_until_so_many_parameters_are_live():
     """1e9 numbers of 2 bytes, and one parameter more, in all micro-batches but the first; all
     6.6 billion that are larger than 40,960, where that many may be."""
@@ -303,6 +308,7 @@ def test_axolotl_casts_nothing_and_has_units_of_layers_alone():
     assert most(report, "weights", phase="step") == pytest.approx(2 * SEVEN / 8, rel=0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "waits"), [("1.10", False), ("1.11", True), (None, True)])
 def test_micro_batches_reduce_each_before_accelerate_1_11(version, waits):
     usual = {"shard": "fsdp2", "precision": "bf16-mixed", "gradient_accumulation": 4}
@@ -310,6 +316,7 @@ def test_micro_batches_reduce_each_before_accelerate_1_11(version, waits):
     assert (found >= 2 * SEVEN) == waits
 
 
+@pytest.mark.slow
 def test_a_root_gives_its_parameters_back_since_torch_2_8():
     """Embedding, norm and head of 262 million numbers, when a unit of layers is gathered."""
     usual = {"accelerate_version": "1.12", **FULL}
@@ -397,6 +404,7 @@ def test_parameters_of_fsdp_on_the_host():
     assert most(report, "weights", "optimizer_states", phase="step") < GB // 100
 
 
+@pytest.mark.slow
 def test_micro_batches_of_the_trainer_keep_whole_gradients():
     """accelerate's no_sync: 2 bytes of every parameter between them, where others reduce each."""
     usual = {"shard": "fsdp2", "precision": "bf16-mixed", "gradient_accumulation": 4}
@@ -461,6 +469,7 @@ def test_a_tied_embedding_is_on_the_first_stage_and_the_last():
     assert stages[0] == stages[1] + embedding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard", ["fsdp1", "fsdp2", "zero3"])
 @pytest.mark.parametrize("name", ["bart-base", "t5-base", "all-mpnet-base-v2"])
 def test_all_layers_are_gathered_one_by_one(name, shard):
@@ -472,6 +481,7 @@ def test_all_layers_are_gathered_one_by_one(name, shard):
     assert 0 < gathered < most(alone, "weights")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard", ["fsdp1", "fsdp2"])
 def test_layers_of_a_tower_are_the_roots(shard):
     report = weighbridge.train("clip-vit-base-patch32", shard=shard, data_parallel_size=RANKS)
@@ -491,6 +501,7 @@ def test_nccls_buffers_by_hand():
         assert any_card.low <= known.low <= known.expected <= known.high <= any_card.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tensor_parallel_size", "pipeline_parallel_size"])
 def test_two_ranks_take_more_than_one_card_by_what_they_talk_through_alone(name):
     """Buffers of a connection are as large for a tiny model as for any."""
@@ -502,6 +513,7 @@ def test_two_ranks_take_more_than_one_card_by_what_they_talk_through_alone(name)
         assert device.peak("driver").expected - talking <= alone
 
 
+@pytest.mark.slow
 def test_torchtunes_llama_3_gathers_embedding_and_head_apart():
     """Where it is trained whole, so that the two are never there at once: 525 million numbers each
     in an 8B; recipes of LoRA leave them to the root, which stays."""
@@ -526,6 +538,7 @@ def test_deepspeed_casts_a_frozen_base_too(framework, shard):
     assert most(report, "weights", phase="step") == pytest.approx(2 * SEVEN / shares, rel=0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard", ["fsdp1", "fsdp2"])
 def test_packed_weights_that_are_stored_as_floats_are_shared_out(shard):
     """Codes are parameters to FSDP then, their scales stay whole; integers are whole on each."""
@@ -545,6 +558,7 @@ def test_how_packed_weights_are_stored_is_of_packed_weights():
         weighbridge.train(CONFIG, bnb_4bit_quant_storage="bfloat16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("offload", "measured"), [("none", 35.6), ("params", 19.6)])
 def test_a_packed_70b_on_two_cards_is_within(offload, measured):
     """PEFT 0.10 docs/source/accelerate/fsdp.md: QLoRA of Llama-2-70B on two cards, in GiB of each;

@@ -23,6 +23,7 @@ def saved():
     }
 
 
+@pytest.mark.slow
 def test_flash_saves_no_scores(saved):
     """Eager keeps a row of scores, with the sink's column, in 16 bits for every token and head."""
     scores = 2 * HEADS * LENGTH * (LENGTH + 1) * LAYERS

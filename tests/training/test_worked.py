@@ -84,6 +84,7 @@ def test_llama_recipes_quickstart_in_int8():
     assert report.verdict.fits == "yes"
 
 
+@pytest.mark.slow
 def test_llama_recipes_in_float16_without_checkpointing_fills_the_card():
     """The same at batch 1: 40 GB are not enough, for the scores of 32 layers."""
     report = weighbridge.train(

@@ -8,11 +8,11 @@ import sys
 COLLECT_EVERY = 1_000_000
 
 
-def main() -> None:
-    """Entry point of `weighbridge` and `weigh`."""
+def main(name: str = "weighbridge") -> None:
+    """Entry point of `weighbridge` and `weigh`. `name`: what was typed for it."""
     gc.set_threshold(COLLECT_EVERY)
     from weighbridge.cli.menu import run
 
-    code = run(sys.argv[1:])
+    code = run(sys.argv[1:], name)
     gc.freeze()  # Python would look for garbage once more before it ends
     sys.exit(code)

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor:doctor", "What is here: accelerators, memory, versions, extras."),
     "run": ("requests:run", "Requests in, reports out (JSON Lines)."),
     "web": ("web:web", "The page: the same answers in a browser, on this machine."),
+    "mcp": ("mcp:mcp", "The same answers as tools for coding agents (stdio)."),
     "estimate-memory": ("accelerate:estimate_memory", "accelerate estimate-memory, numbers right."),
     "completion": ("completion:completion", "Print the shell completion script."),
 }
@@ -72,11 +73,11 @@ def menu(ctx: click.Context) -> None:
         ctx.exit(2)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """The whole program: exit code out, nothing raised."""
+def run(arguments: Sequence[str], name: str = "weighbridge") -> int:
+    """The whole program: exit code out, nothing raised. `name`: what was typed for it."""
     _open_streams()
     try:
-        return _run(arguments)
+        return _run(arguments, name)
     except click.exceptions.Abort:
         return 130
     except (BrokenPipeError, SystemExit):  # `weighbridge ... | head`: click exits with 1 then
@@ -95,8 +96,8 @@ def _open_streams() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
-def _run(arguments: Sequence[str]) -> int:
-    code: Any = menu.main(args=list(arguments), prog_name="weighbridge", standalone_mode=False)
+def _run(arguments: Sequence[str], name: str) -> int:
+    code: Any = menu.main(args=list(arguments), prog_name=name, standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 

@@ -146,14 +146,22 @@ def _lines(block: Lines) -> Iterator[str]:
 
 def _grid(block: Grid) -> Iterator[str]:
     shown = [i for i, c in enumerate(block.columns) if c.head or any(r[i].text for r in block.rows)]
-    yield "<table>"
+    yield '<table tabindex="0">'  # what scrolls can be reached by keys
     if block.heading:
         yield f"<caption>{escape(block.heading)}</caption>"
-    heads = (f"<th{_right(block, i)}>{escape(block.columns[i].head)}</th>" for i in shown)
-    yield f"<thead><tr>{''.join(heads)}</tr></thead><tbody>"
+    if any(block.columns[i].head for i in shown):
+        yield f"<thead><tr>{''.join(_heads(block, shown))}</tr></thead>"
+    yield "<tbody>"
     for row in block.rows:
         yield f"<tr>{''.join(_cells(block, row, shown))}</tr>"
     yield "</tbody></table>"
+
+
+def _heads(block: Grid, shown: Iterable[int]) -> Iterator[str]:
+    """A column without a name has no head: a screen reader would announce nothing."""
+    for i in shown:
+        name = "th" if block.columns[i].head else "td"
+        yield f"<{name}{_right(block, i)}>{escape(block.columns[i].head)}</{name}>"
 
 
 def _cells(block: Grid, row: tuple[Cell, ...], shown: Iterable[int]) -> Iterator[str]:

@@ -29,8 +29,13 @@ def resolve(
         revision=revision,
         exists=lambda path: disk and os.path.lexists(os.path.expanduser(path)),
         catalogue=catalogue,
-        endpoint=os.environ.get("HF_ENDPOINT") or ENDPOINT,
+        endpoint=endpoint(),
     )
+
+
+def endpoint() -> str:
+    """The address of the Hub that is configured."""
+    return os.environ.get("HF_ENDPOINT") or ENDPOINT
 
 
 def open_source(ref: Reference, options: "Options | None" = None) -> "Source":

@@ -76,11 +76,12 @@ def run(p: Plan, capacity: int | None = None, stage: int = 0, *, splices: bool =
 
 class Runs:
     """One rank of a stage, run within one capacity after another. What it takes without an end is
-    found once, and so is what layers of a kind do."""
+    found once. Each run finds anew what layers of a kind do: where the course of a layer leads
+    depends on the free blocks that the run before it found, and on the end of the card."""
 
     def __init__(self, p: Plan, stage: int = 0, *, splices: bool = True) -> None:
         self._p, self._stage = p, stage
-        self._splices = Splices() if splices else None
+        self._splices = splices
         self._free: Run | None = None
 
     def within(self, capacity: int | None) -> Run:
@@ -91,7 +92,7 @@ class Runs:
                 count = depth(self._p.subject.body)
                 if count > LAYERS:
                     raise unrepeated(self._p.subject.model.reference, count) from None
-                self._splices = self._free = None
+                self._splices, self._free = False, None
                 return self._bounded(capacity)
 
     def _bounded(self, capacity: int | None) -> Run:
@@ -108,7 +109,7 @@ class Runs:
         return replace(found, bounded=True)
 
     def _run(self, capacity: int | None) -> Run:
-        return _run(self._p, capacity, self._stage, self._splices)
+        return _run(self._p, capacity, self._stage, Splices() if self._splices else None)
 
 
 @contextmanager

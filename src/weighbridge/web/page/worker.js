@@ -9,8 +9,8 @@ import { SITE } from "./site.js";
 
 const PLACE = "/lib/weighbridge";
 const WORDS = {
-  en: { load: "Loading Python", start: "Starting Python", slow: "Starting Python from its files" },
-  zh: { load: "正在加载 Python", start: "正在启动 Python", slow: "正在从文件启动 Python" },
+  en: { load: "Loading Python", start: "Starting Python", slow: "Starting Python from its files", broken: "this question needs more memory than a browser gives: ask it with `weighbridge` on a computer" },
+  zh: { load: "正在加载 Python", start: "正在启动 Python", slow: "正在从文件启动 Python", broken: "此问题需要的内存超出浏览器所能提供的：请在电脑上用 `weighbridge` 提问" },
 };
 const words = (navigator.language || "").startsWith("zh") ? WORDS.zh : WORDS.en;
 const total = Object.values(SITE.engine).reduce((sum, file) => sum + file.bytes, 0);
@@ -121,13 +121,26 @@ async function started(load, snapshot) {
   }
 }
 
-const answer = start();
-answer.then(
+let python = start();
+python.then(
   () => postMessage({ ready: true }),
   (error) => postMessage({ error: String(error?.message ?? error).trim().split("\n").pop() }),
 );
 
+/** One line for another. A failure that Python does not survive is an answer as well. @param {string} line */
+async function answered(line) {
+  const answer = await python;
+  try {
+    return answer(line);
+  } catch (error) {
+    console.warn(`Python is started again: ${error}`);
+    python = start();
+    return JSON.stringify({ error: { code: 2, message: words.broken } });
+  }
+}
+
 self.onmessage = async ({ data: { id, ask } }) => {
-  const text = (await answer)(typeof ask === "string" ? ask : JSON.stringify(ask));
-  postMessage({ id, answer: typeof ask === "string" ? text : JSON.parse(text) });
+  const plain = typeof ask === "string";
+  const line = await answered(plain ? ask : JSON.stringify(ask)).catch(() => null);
+  if (line !== null) postMessage({ id, answer: plain ? line : JSON.parse(line) });
 };

@@ -1,0 +1,205 @@
+"""A tool's arguments in, an answer out: no protocol, no printing.
+
+    Answers().call("infer", {"model": "llama-3.1-8b", "gpu": "4090"}).text
+
+Models are read once for all questions about them (weighbridge.requests). What is wrong with the
+arguments is an answer too, of one line that says what to do next: an agent reads it and asks again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from weighbridge.agents import brief, whole
+from weighbridge.agents.tools import DETAILS, FORMS, OUTPUT, SLOW, Tool, tools
+from weighbridge.errors import BadFileError, NotFoundError, UsageError
+from weighbridge.formats.strict_json import strict_json
+from weighbridge.requests import MAX_LINE, Requests, settled
+from weighbridge.settings import FIT, INFER, LOAD, TRAIN
+from weighbridge.wording import printable, safe_json, shown
+
+if TYPE_CHECKING:
+    from weighbridge.fitted import Fit
+    from weighbridge.report import Report
+
+Arguments = Mapping[str, Any]
+LONG = ("model", "command")  # arguments of any length: a config, a launch line
+LONGEST = 200  # characters of another one
+TABLES = {"load": LOAD, "infer": INFER, "train": TRAIN, "fit": FIT}
+
+
+class Answer(NamedTuple):
+    """What an agent reads, and the same as few numbers; an error has none."""
+
+    text: str
+    numbers: dict[str, Any] | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.numbers is None
+
+
+class Answers:
+    """Answers calls one after the other, and keeps the models that they name."""
+
+    def __init__(self, *, cache_dir: str | None = None, offline: bool = False) -> None:
+        self._requests = Requests(cache_dir=cache_dir, offline=offline)
+        self._tools = {tool.name: tool for tool in tools()}
+
+    def call(self, name: str, arguments: Arguments | None) -> Answer:
+        """What a tool answers; an error is an answer."""
+        found = settled(lambda: {"answer": self._called(name, arguments or {})})
+        if "error" in found:
+            return Answer(safe_json(f"error: {printable(found['error']['message'])}"))
+        answer: Answer = found["answer"]
+        return answer
+
+    def _called(self, name: str, arguments: Arguments) -> Answer:
+        tool = self._tools.get(name)
+        if tool is None:
+            raise UsageError(f"no tool {shown(name)}; known: {', '.join(self._tools)}")
+        given = _given(tool, arguments)
+        form = _choice("response_format", given.pop("response_format", FORMS[0]), FORMS)
+        detail = _choice("detail", given.pop("detail", DETAILS[0]), DETAILS)
+        if name in LISTS:
+            text, numbers = LISTS[name](given)
+            return _told(text, numbers, form)
+        found = self._requests.report(_request(name, given))
+        return _answer(found, form, full=detail == "full")
+
+
+def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
+    """Arguments that say something. Raises UsageError for what the tool has not."""
+    known = tool.schema["properties"]
+    for name in arguments:
+        if name in SLOW and name in TABLES.get(tool.name, ()):
+            raise UsageError(
+                f"{name} takes minutes, and is no argument here: run `weighbridge {tool.name} MODEL"
+                f" --{name}` in a shell"
+            )
+        if name not in known:
+            raise UsageError(f"{tool.name} has no argument {shown(name)}; {_near(name, known)}")
+        _bounded(name, arguments[name])
+    told = {name: value for name, value in arguments.items() if value not in (None, "")}
+    return {name: _as_text(known[name], value) for name, value in told.items()}
+
+
+def _bounded(name: str, value: Any) -> None:
+    """Raises UsageError for a text that is longer than any name."""
+    if name not in LONG and isinstance(value, str) and len(value) > LONGEST:
+        raise UsageError(f"{name} is longer than {LONGEST} characters: {shown(value)}")
+
+
+def _near(name: str, known: Mapping[str, Any]) -> str:
+    close = get_close_matches(name[:80], list(known), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(close)}?" if close else "the tool's schema lists them"
+
+
+def _as_text(schema: Mapping[str, Any], value: Any) -> Any:
+    """A number in place of a text is what it looks like: {"gpu": 4090}."""
+    whole_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if whole_number and schema["type"] == "string" else value
+
+
+def _choice(name: str, given: Any, known: Sequence[str]) -> str:
+    if given not in known:
+        raise UsageError(f"{name} is one of {', '.join(known)}, not {shown(given)}")
+    return str(given)
+
+
+def _request(task: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The request of `weighbridge run` that the arguments are."""
+    model = given.pop("model", None)
+    if model is None and "command" not in given:
+        raise UsageError(
+            "name a model: a catalogue name (llama-3.1-8b), a Hub id (org/name) or a path"
+        )
+    return {"task": task, "model": _model(model), "workload": given}
+
+
+def _model(given: Any) -> Any:
+    """A reference; or a config, as text or as an object."""
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        try:
+            given = strict_json(given.encode(errors="surrogatepass"), MAX_LINE, constants=True)
+        except BadFileError as error:
+            raise BadFileError(f"model, read as the text of a config.json, {error}") from None
+    if isinstance(given, dict) and not isinstance(given.get("config"), dict):
+        return {"config": given}
+    return given
+
+
+def _answer(found: "Report | Fit", form: str, *, full: bool) -> Answer:
+    from weighbridge.fitted import Fit
+
+    text, numbers = brief.of_fit(found) if isinstance(found, Fit) else brief.of_report(found)
+    if full:
+        return Answer((whole.as_json if form == "json" else whole.as_markdown)(found), numbers)
+    return _told(text, numbers, form)
+
+
+def _told(text: str, numbers: dict[str, Any], form: str) -> Answer:
+    return Answer(whole.dumped(numbers) if form == "json" else text, numbers)
+
+
+def _gpus(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    from weighbridge.accelerators.listing import found as listed
+
+    pattern = _text("pattern", given)
+    return brief.of_gpus(*listed(pattern, _checked("gpus", given)))
+
+
+def _models(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    from weighbridge.catalogue import search
+
+    pattern = _text("pattern", given)
+    found = search(pattern)
+    if not found:
+        raise NotFoundError(
+            f"no model in the catalogue matches {shown(pattern)}; any Hub id (org/name) can be"
+            " asked about instead"
+        )
+    if not given:
+        return brief.of_models(found)
+    return brief.of_ranking(_ranking([entry.name for entry in found], given))
+
+
+def _ranking(names: list[str], given: dict[str, Any]) -> Any:
+    from weighbridge import api
+    from weighbridge.fitting.asking import asked
+    from weighbridge.fitting.ranking import models as rank
+    from weighbridge.units import parse_count
+
+    if "gpu" not in given and "gpu_memory" not in given:
+        raise UsageError("name the card to rank models for: gpu (4090, or local) or gpu_memory")
+    least = given.pop("min_context", None)
+    bound = parse_count(str(least)) if least is not None else None
+    return rank(names, api.prepare, asked(given), least=bound)
+
+
+def _text(name: str, given: dict[str, Any]) -> str:
+    value = given.pop(name, "")
+    if not isinstance(value, str):
+        raise UsageError(f"{name} is text, not {shown(value)}")
+    return value
+
+
+def _checked(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Filters of a list, each of the type that its schema says. Raises UsageError."""
+    schema = next(tool.schema for tool in tools() if tool.name == name)
+    for key, value in given.items():
+        own = schema["properties"][key]
+        if own["type"] == "boolean" and not isinstance(value, bool):
+            raise UsageError(f"{key} is true or false, not {shown(value)}")
+        if own["type"] == "string" and not isinstance(value, str):
+            raise UsageError(f"{key} is text, not {shown(value)}")
+        if "enum" in own:
+            _choice(key, value, own["enum"])
+    return given
+
+
+LISTS: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {
+    "gpus": _gpus,
+    "models": _models,
+}
+assert not OUTPUT.keys() & FIT.keys()  # no setting hides behind an argument of ours

@@ -1,0 +1,295 @@
+"""An answer in few words and few numbers: what an agent reads in place of a report.
+
+The words are those of the first screen (weighbridge.view), verdict first, without its pictures. The
+numbers are the report's own; `answer` is the verdict in one sentence, for clients that show an
+agent nothing but the numbers.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.accelerators.abilities import abilities
+from weighbridge.accelerators.parts import Instance, Part
+from weighbridge.catalogue import Entry
+from weighbridge.fitted import Fit, Question, Ranking
+from weighbridge.judged import Remedy, Verdict
+from weighbridge.render.markdown import MARKS, drawn
+from weighbridge.report import Report
+from weighbridge.view import screen
+from weighbridge.view.changes import found as cheapest
+from weighbridge.view.changes import held
+from weighbridge.view.costs import few
+from weighbridge.view.fit import screen as fit_screen
+from weighbridge.view.messages import say
+from weighbridge.view.records import (
+    Bar,
+    Block,
+    Cell,
+    Grid,
+    Headline,
+    Lines,
+    Mark,
+    Note,
+    Paste,
+    Screen,
+)
+from weighbridge.view.shown import fullest, shown
+from weighbridge.wording import clipped, one_line, printable, safe_markdown
+
+Numbers = dict[str, Any]
+LONGEST_LINE = 1_500  # characters of a line to paste: a longer one is left out
+ROWS = 20  # of a list
+WARNINGS = 5
+ROOM = ("largest_context", "largest_batch_size", "kv_cache_tokens", "max_concurrency")
+LAUNCH = ("launch", "launch_note")
+EN = say("en")
+
+
+def text(page: Screen) -> str:
+    """The first screen as a few lines of Markdown."""
+    head = f"**{_line(page.title)}**"
+    told = ["\n".join(line for block in part for line in _lines(block)) for part in page.sections]
+    foot = "\n".join(_line(line.removesuffix(EN("footer.more"))) for line in page.footer)
+    warned = "\n".join(f"- warning: {_line(line)}" for line in page.warnings[:WARNINGS])
+    return "\n\n".join(filter(None, (head, *told, foot, warned)))
+
+
+def _line(words: str) -> str:
+    """A line that may hold names of strangers. An option of ours is called as the tool has it."""
+    return safe_markdown(one_line(words)).replace("--details", "detail: full")
+
+
+def _lines(block: Block) -> Iterator[str]:
+    match block:
+        case Bar():
+            yield f"- {_line(': '.join(filter(None, (block.label, block.legend))))}"
+        case Grid() if not any(column.head for column in block.columns):
+            yield from _rows(block)
+        case Grid():
+            yield from drawn(_bounded(block))
+        case Headline():
+            yield f"{_sign(block.mark)}**{_line(block.verdict)}**: {_line(_figures(block))}"
+        case Lines():
+            yield from filter(None, (_line(block.heading),))
+            yield from (f"- {_marked(line)}" for line in block.lines)
+        case Paste():
+            yield from _pasted(block)
+        case Note():
+            yield _line(block.text)
+
+
+def _pasted(block: Paste) -> Iterator[str]:
+    if len(block.text) > LONGEST_LINE:
+        yield f"{_line(block.heading)}: a line of {len(block.text):,} characters"
+    else:
+        yield from filter(None, drawn(block))
+
+
+def _marked(cell: Cell) -> str:
+    return f"{_sign(cell.mark)}{_line(cell.text)}"
+
+
+def _sign(mark: Mark | None) -> str:
+    return "" if mark is None else f"{MARKS[mark]} "
+
+
+def _rows(block: Grid) -> Iterator[str]:
+    """A grid without heads, as a list."""
+    if block.heading:
+        yield _line(block.heading)
+    for row in block.rows:
+        yield f"- {_sign(row[0].mark)}{_line(' '.join(cell.text for cell in row if cell.text))}"
+
+
+def _bounded(block: Grid) -> Grid:
+    """Cells hold names of strangers."""
+    rows = tuple(tuple(c._replace(text=clipped(c.text)) for c in row) for row in block.rows)
+    heading = block.heading.replace("--details", "detail: full")
+    return block._replace(rows=rows, heading=heading)
+
+
+def of_report(report: Report) -> tuple[str, Numbers]:
+    page = screen(report)
+    return text(page), _numbers(report, page)
+
+
+def _numbers(report: Report, page: Screen) -> Numbers:
+    s = shown(report, EN)
+    head = next(b for b in page.blocks if isinstance(b, Headline))
+    d = report.derived
+    told: Numbers = {
+        "answer": _sentence(head),
+        "task": report.task,
+        "model": _name(report.model.name),
+        "parameters": report.model.parameters,
+        **_judged(report.verdict),
+        "peak_bytes": s.peak._asdict(),
+        "peak_phase": s.phase.name,
+        "parts_bytes": _parts(page),
+        "host_bytes": _host(report),
+        **{name: d.get(name) for name in ROOM},
+        **({} if _refused(report) else {name: d.get(name) for name in LAUNCH}),
+        "changes": _changes(cheapest(s)),
+        "warnings": [one_line(line) for line in report.warnings[:WARNINGS]],
+    }
+    if report.task == "load":
+        told["weights_bytes"] = {row.dtype: row.total_bytes for row in report.table}
+        told["download_bytes"] = report.model.download_bytes
+    return {name: value for name, value in told.items() if value not in (None, [], {})}
+
+
+def _name(text: str) -> str:
+    return clipped(printable(text))
+
+
+def _sentence(head: Headline) -> str:
+    return printable(one_line(f"{head.verdict}: {_figures(head)}"))
+
+
+def _figures(head: Headline) -> str:
+    return "; ".join(filter(None, (head.figures, head.margin, head.reason)))
+
+
+def _judged(v: Verdict | None) -> Numbers:
+    if v is None:
+        return {}
+    return {
+        "fits": v.fits,
+        "accelerator": v.accelerator,
+        "count": v.count,
+        "usable_bytes": v.usable_bytes,
+        "margin_bytes": v.margin_bytes,
+        "share_that_fits": v.share_that_fits if v.fits == "unknown" else None,
+    }
+
+
+def _parts(page: Screen) -> Numbers:
+    """What fills the card, as the bar has it."""
+    bar = next((b for b in page.blocks if isinstance(b, Bar)), None)
+    return {} if bar is None else {part.name: part.nbytes for part in bar.segments}
+
+
+def _host(report: Report) -> int | None:
+    """What the machine's own memory needs at most, as expected."""
+    hosts = [d for d in report.devices if d.kind == "host" and d is not fullest(report)]
+    return max((p.needed.expected for d in hosts for p in d.phases), default=None)
+
+
+def _refused(report: Report) -> bool:
+    return report.verdict is not None and report.verdict.fits == "no"
+
+
+def _changes(found: Sequence[Remedy]) -> list[Numbers]:
+    """The cheapest first, which alone has its line to paste."""
+    return [_change(r, line=not n) for n, r in enumerate(found)]
+
+
+def _change(r: Remedy, *, line: bool) -> Numbers:
+    """Arguments to ask again with, and what they cost."""
+    told: Numbers = {"arguments": dict(r.change), "fits": r.fits, "peak_bytes": held(r)}
+    cost = few(EN, r)
+    if cost:
+        told["cost"] = cost
+    if line and r.paste and len(r.paste) <= LONGEST_LINE:
+        told["paste"] = "\n".join(map(printable, r.paste.splitlines()))
+    return told
+
+
+def of_fit(found: Fit) -> tuple[str, Numbers]:
+    page = fit_screen(found)
+    told = page._replace(sections=page.sections[:-1])  # the last says exit codes
+    return text(told), _fit_numbers(found, page)
+
+
+def _fit_numbers(found: Fit, page: Screen) -> Numbers:
+    first = page.blocks[0]
+    told = [cell.text for cell in getattr(first, "lines", ())]
+    solved = found.solved
+    numbers: Numbers = {
+        "answer": printable(one_line("; ".join(told))),
+        "model": _name(found.model.name),
+        "accelerator": found.accelerator.name,
+        "count": found.accelerator.count,
+        "usable_bytes": found.accelerator.free,
+        "for": found.about,
+        "fits": found.fits,
+        "questions": {q.name: _question(q, line=q is found.asked) for q in found.questions},
+        "solved": None if solved is None else {solved.unknown: solved.value},
+        "warnings": [one_line(line) for line in found.warnings[:WARNINGS]],
+    }
+    return {name: value for name, value in numbers.items() if value not in (None, [])}
+
+
+def _question(q: Question, *, line: bool) -> Numbers:
+    if q.report is None or q.verdict is None:
+        return {"fits": q.fits, "reason": one_line(q.reason)}
+    told: Numbers = {
+        "fits": q.fits,
+        "peak_bytes": q.verdict.per_device.expected,
+        "margin_bytes": q.verdict.margin_bytes,
+    }
+    first = next(iter(cheapest(shown(q.report, EN))), None)
+    if first is not None:
+        told["change"] = _change(first, line=line)
+    return told
+
+
+def of_gpus(found: Iterable[Part], machines: Iterable[Instance]) -> tuple[str, Numbers]:
+    from weighbridge.view.gpus import screen as gpus_screen
+
+    parts, rented = list(found), list(machines)
+    page = gpus_screen(parts[:ROWS], rented[:ROWS])._replace(footer=())
+    more = _more(len(parts) - ROWS, "pattern") + _more(len(rented) - ROWS, "pattern")
+    numbers = {
+        "count": len(parts),
+        "gpus": [_part(p) for p in parts[:ROWS]],
+        "machines": [i.to_dict() for i in rented[:ROWS]],
+    }
+    return text(page._replace(title=EN.some("gpus.title.one", "gpus.title", len(parts)))) + more, (
+        numbers
+    )
+
+
+def _part(p: Part) -> Numbers:
+    return {
+        "id": p.id,
+        "name": p.name,
+        "marketed_gb": p.marketed_gb,
+        "usable_bytes": p.visible.bytes.low,
+        "computes_in": [name for name, can in abilities(p).items() if can],
+    }
+
+
+def of_models(found: Iterable[Entry]) -> tuple[str, Numbers]:
+    from weighbridge.view.models import screen as models_screen
+
+    entries = list(found)
+    page = models_screen(entries[:ROWS])
+    title = EN.some("models.title.one", "models.title", len(entries))
+    rows = [{"name": m.name, "repo_id": m.repo_id} for m in entries[:ROWS]]
+    told = text(page._replace(title=title)) + _more(len(entries) - ROWS, "pattern")
+    return told, {"count": len(entries), "models": rows}
+
+
+def of_ranking(found: Ranking) -> tuple[str, Numbers]:
+    from weighbridge.view.rank import screen as rank_screen
+
+    rows = [_ranked(row) for row in found.fitting[:ROWS]]
+    numbers = {
+        "accelerator": found.accelerator,
+        "for": found.about,
+        "count": len(found.rows),
+        "fitting": len(found.fitting),
+        "models": rows,
+    }
+    more = _more(len(found.fitting) - ROWS, "pattern, quantization or min_context")
+    return text(rank_screen(found)._replace(footer=())) + more, numbers
+
+
+def _ranked(row: Mapping[str, Any]) -> Numbers:
+    names = ("name", "parameters", "format", "peak_bytes", "margin_bytes", "context")
+    return {name: row[name] for name in names if row.get(name) is not None}
+
+
+def _more(left: int, arguments: str) -> str:
+    return f"\n\n{left:,} more: narrow them down with {arguments}" if left > 0 else ""

@@ -1,0 +1,199 @@
+"""The tools that agents see: what each is for, and the schema of its arguments.
+
+Settings come from the tables that the command line and requests share (weighbridge.settings), so
+that a tool takes what a flag takes. A schema says the plainest form of a value, which every client
+can send; what the command line reads besides ("32K" for a count) is taken as well.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from weighbridge.accelerators.listing import SORTS, TYPES
+from weighbridge.fitted import NAMES, SMALLEST
+from weighbridge.fitting.asking import MAX
+from weighbridge.requests import BESIDE
+from weighbridge.settings import FIT, INFER, LOAD, MOST, TRAIN, Setting
+from weighbridge.settings.kinds import KINDS, Kind
+
+Schema = dict[str, Any]
+TEXT: Schema = {"type": "string"}
+PLAINEST: Mapping[str, Schema] = {  # kind of a setting -> the JSON type of its plainest form
+    **dict.fromkeys(("word", "version", "release", "image", "split"), TEXT),
+    **dict.fromkeys(("size", "relative", "memory"), TEXT),
+    "count": {"type": "integer"},
+    "whole": {"type": "integer"},
+    "number": {"type": "number"},
+    "flag": {"type": "boolean"},
+    "words": {"type": "array", "items": TEXT},
+}
+NAME_OF: Mapping[Kind, str] = {kind: name for name, kind in KINDS.items()}
+SLOW = ("exact",)  # runs torch for minutes: a matter of the command line
+FORMS = ("markdown", "json")
+DETAILS = ("short", "full")
+
+
+class Tool(NamedTuple):
+    """`sources`: whether it may read the Hub, files and addresses that are named."""
+
+    name: str
+    title: str
+    description: str
+    schema: Schema
+    sources: bool = True
+
+
+def setting_schema(setting: Setting) -> Schema:
+    """What one setting takes: type, bounds, choices and its sentence."""
+    found = dict(PLAINEST[NAME_OF[setting.kind]])
+    if setting.choices:
+        found["enum"] = list(setting.choices)
+    if found["type"] in ("integer", "number"):
+        found["minimum"] = int(setting.least)
+        if setting.most != MOST:
+            found["maximum"] = int(setting.most)
+    theirs = f" ({', '.join(setting.engines)})" if setting.engines else ""
+    return {**found, "description": f"{setting.help}{theirs}"}
+
+
+def _in_short(setting: Setting) -> Schema:
+    """Without its sentence where it is one of an engine or of DeepSpeed: `infer` and `train` have
+    those, and an agent reads the schemas of all tools in every session."""
+    found = setting_schema(setting)
+    if setting.engines or setting.section == "ZeRO":
+        del found["description"]
+    return found
+
+
+def _one_of(choices: tuple[str, ...] | list[str], told: str) -> Schema:
+    return {**TEXT, "enum": list(choices), "description": told}
+
+
+def _said(text: str) -> Schema:
+    return {**TEXT, "description": text}
+
+
+MODEL = _said(
+    "Catalogue name (llama-3.1-8b), Hub id or URL, org/name:Q4_K_M, absolute path of a folder or"
+    " file, a bare size (7B), or the text of a config.json."
+)
+REVISION = _said("Branch, tag or commit on the Hub.")
+COMMAND = _said(
+    "A launch line to judge as it stands, instead of `model`: vllm serve ..., llama-server ..."
+)
+OUTPUT: Mapping[str, Schema] = {
+    "response_format": _one_of(FORMS, "Default: markdown, a few lines."),
+    "detail": _one_of(DETAILS, "Default: short. full: every component, phase and device."),
+}
+OF_FIT: Mapping[str, Schema] = {
+    "for": _one_of(list(NAMES), "The question that the verdict is about. Default: infer."),
+    "max": _one_of(list(MAX), "Find the largest that fits, of this."),
+    "smallest": _one_of(SMALLEST, "Find the smallest of these that is enough."),
+}
+PATTERN = "Part of a name: "
+
+
+def _settings(table: Mapping[str, Setting]) -> dict[str, Schema]:
+    return {name: setting_schema(table[name]) for name in table if name not in SLOW}
+
+
+def _of_fit() -> dict[str, Schema]:
+    return {name: _in_short(FIT[name]) for name in FIT}
+
+
+def _object(properties: Mapping[str, Schema], *required: str) -> Schema:
+    found: Schema = {"type": "object", "properties": {**properties, **OUTPUT}}
+    if required:
+        found["required"] = list(required)
+    return {**found, "additionalProperties": False}
+
+
+def _task(name: str, own: Mapping[str, Schema], *required: str) -> Schema:
+    """The arguments of a question about a model."""
+    beside = {"revision": REVISION, "command": COMMAND}
+    said = {key: beside[key] for key in BESIDE[name]}
+    return _object({"model": MODEL, **own, **said}, *required)
+
+
+def _filters() -> dict[str, Schema]:
+    """What narrows the list of accelerators."""
+    flags = (*TYPES, "nvlink")
+    return {
+        "pattern": _said(f"{PATTERN}4090, h100, MI300X, or a cloud's machine."),
+        **{
+            name: {"type": "boolean", "description": f"Only those that have {name}."}
+            for name in flags
+        },
+        "min_memory": _said("Only those sold with so much: 24GiB."),
+        "vendor": _said("Only those of a maker: nvidia, amd, apple, intel..."),
+        "sort": _one_of(list(SORTS), "Default: as in the catalogue."),
+    }
+
+
+def _ranked() -> dict[str, Schema]:
+    """What narrows the list of models, or ranks them for a card."""
+    shared = ("gpu", "gpu_memory", "engine", "quantization")
+    return {
+        "pattern": _said(f"{PATTERN}qwen3, llama."),
+        **{name: setting_schema(FIT[name]) for name in shared},
+        "for": OF_FIT["for"],
+        "min_context": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "Only with a context of at least so many tokens.",
+        },
+    }
+
+
+def tools() -> tuple[Tool, ...]:
+    """All of them, the question that most people have first."""
+    return (
+        Tool(
+            "fit",
+            "Does it fit my GPU?",
+            "Says whether a model fits an accelerator for loading, inference, LoRA, QLoRA and full"
+            " training, by how much, and the cheapest change that would make it fit. Also finds the"
+            " longest context, the most users, or the smallest GPU (max, smallest). Without gpu it"
+            " is about this machine's own. Start here when no engine or method is settled. Settings"
+            " without a sentence here have one in infer or train.",
+            _task("fit", {**OF_FIT, **_of_fit()}, "model"),
+        ),
+        Tool(
+            "infer",
+            "Memory of serving a model",
+            "GPU memory of serving a model with transformers, vLLM, SGLang or llama.cpp at a"
+            " context length and a number of requests: peak, verdict for `gpu`, launch line,"
+            " room for more. `command` judges a launch line as it stands.",
+            _task("infer", _settings(INFER)),
+        ),
+        Tool(
+            "train",
+            "Memory of fine-tuning or training",
+            "GPU memory of training a model: full, LoRA, QLoRA or DoRA, by batch, sequence length,"
+            " optimizer, checkpointing and sharding (DDP, ZeRO, FSDP): peak, verdict for `gpu`,"
+            " what would make it fit.",
+            _task("train", _settings(TRAIN), "model"),
+        ),
+        Tool(
+            "load",
+            "Memory of the weights",
+            "Size of a model's weights in every format (bfloat16, nf4, GGUF, GPTQ, FP8...),"
+            " download size, and memory of loading it. Serving and training need more: ask infer or"
+            " train.",
+            _task("load", _settings(LOAD), "model"),
+        ),
+        Tool(
+            "gpus",
+            "List of accelerators",
+            "Accelerators and clouds' machines, with the memory that a process can really use.",
+            _object(_filters()),
+            sources=False,
+        ),
+        Tool(
+            "models",
+            "List of models",
+            "Models that are answered without a network. With gpu: which of them fit it, the"
+            " largest first, in which format, with how long a context (this takes some seconds).",
+            _object(_ranked()),
+            sources=False,
+        ),
+    )

@@ -1,0 +1,124 @@
+"""The whole answer, within a bound: clients cut what is longer, or refuse it.
+
+A report that is too long loses what is least asked for, and says in `left_out` what that was.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from weighbridge.fitted import NAMES, Fit
+from weighbridge.render import Look, render
+from weighbridge.render.fit import markdown
+from weighbridge.report import Report
+from weighbridge.wording import safe_json
+
+MOST = 40_000  # characters: some 13,000 tokens; Claude Code shows 25,000 (docs/agents.md)
+Body = dict[str, Any]
+
+
+def as_markdown(found: Report | Fit) -> str:
+    """Every component, phase and device as tables."""
+    look = Look(details=True)
+    told = markdown(found, look) if isinstance(found, Fit) else render(found, "markdown", look)
+    if len(told) <= MOST:
+        return told
+    kept = told[: told.rfind("\n", 0, MOST)]
+    shown = f"{kept.count(chr(10)) + 1:,} of {told.count(chr(10)):,} lines"
+    return f"{kept}\n\n(cut here: {shown}; `weighbridge ... --details` in a shell prints all)"
+
+
+def as_json(found: Report | Fit) -> str:
+    """The JSON report (docs/report.md), or as much of it as there is room for."""
+    left: list[str] = []
+    body = found.to_dict()
+    told = dumped(body)
+    for name, without in LIGHTER:
+        if len(told) <= MOST:
+            return told
+        lighter = without(body)
+        if lighter != body:
+            left.append(name)
+            body = {**lighter, "left_out": left}
+            told = dumped(body)
+    return told
+
+
+def dumped(body: Any) -> str:
+    return safe_json(json.dumps(body, ensure_ascii=False, separators=(",", ":")))
+
+
+def _reports(body: Body, change: Callable[[Body], Body]) -> Body:
+    """The body with each report in it changed: itself, or those of its questions."""
+    if "questions" not in body:
+        return change(body)
+    asked = [{**q, "report": q["report"] and change(q["report"])} for q in body["questions"]]
+    return {**body, "questions": asked}
+
+
+def _asked_alone(body: Body) -> Body:
+    """Of `fit` the report of the question that was asked; verdicts and changes of all."""
+    if "questions" not in body:
+        return body
+    asked = NAMES[body["for"]]
+    kept = [
+        q if (q["task"], q["method"]) == asked else {**q, "report": None} for q in body["questions"]
+    ]
+    return {**body, "questions": kept}
+
+
+def _fullest_alone(body: Body) -> Body:
+    """The accelerator that is fullest, and the host."""
+
+    def change(report: Body) -> Body:
+        gpus = [d for d in report["devices"] if d["kind"] == "gpu"]
+        first = max(gpus, key=lambda d: d["peak"]["driver"]["expected"], default=None)
+        kept = [d for d in report["devices"] if d["kind"] != "gpu" or d is first]
+        return {**report, "devices": kept}
+
+    return _reports(body, change)
+
+
+def _peaks_alone(body: Body) -> Body:
+    """The phase of each device's peak."""
+
+    def change(report: Body) -> Body:
+        return {**report, "devices": [_at_peak(d) for d in report["devices"]]}
+
+    return _reports(body, change)
+
+
+def _at_peak(device: Body) -> Body:
+    return {**device, "phases": [p for p in device["phases"] if p["name"] == device["peak_phase"]]}
+
+
+def _bare(body: Body) -> Body:
+    """Components without arithmetic and sources."""
+
+    def change(report: Body) -> Body:
+        return {**report, "devices": [_without(d) for d in report["devices"]]}
+
+    return _reports(body, change)
+
+
+def _without(device: Body) -> Body:
+    phases = [{**p, "components": [*_few(p["components"])]} for p in device["phases"]]
+    return {**device, "phases": phases}
+
+
+def _few(components: list[Mapping[str, Any]]) -> Iterator[Body]:
+    for c in components:
+        yield {name: value for name, value in c.items() if name not in ("formula", "source")}
+
+
+def _no_devices(body: Body) -> Body:
+    return _reports(body, lambda report: {**report, "devices": [], "table": []})
+
+
+LIGHTER: tuple[tuple[str, Callable[[Body], Body]], ...] = (
+    ("reports of the other questions", _asked_alone),
+    ("accelerators that hold less or as much", _fullest_alone),
+    ("phases below the peak", _peaks_alone),
+    ("arithmetic and sources of components", _bare),
+    ("devices and formats", _no_devices),
+)

@@ -1,0 +1,50 @@
+"""weighbridge mcp"""
+
+import click
+
+TOOLS = "fit,infer,train,load,gpus,models"
+
+
+@click.command()
+@click.option(
+    "--tools",
+    "names",
+    metavar="A,B...",
+    help=f"Offer these tools alone: their schemas are read in every session. Default: {TOOLS}.",
+)
+@click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill.")
+@click.option("--offline", is_flag=True, help="Use nothing but the Hub cache.")
+@click.option("--skill", is_flag=True, help="Print SKILL.md for agents with a shell, and end.")
+def mcp(names: str | None, cache_dir: str | None, offline: bool, skill: bool) -> None:
+    """Answer coding agents: load, infer, train, fit, gpus and models as tools (stdio).
+
+    An agent starts this program itself and speaks the Model Context Protocol with it; nothing is
+    to be typed. It reads models and changes nothing. Needs `pip install 'weighbridge[mcp]'`.
+
+    \b
+    claude mcp add weighbridge -- weighbridge mcp
+    codex mcp add weighbridge -- weighbridge mcp
+    weighbridge mcp --skill > ~/.claude/skills/weighbridge/SKILL.md
+    """
+    if skill:
+        from weighbridge.agents.skill import text
+
+        click.echo(text(), nl=False)
+        return
+    from weighbridge.agents.answering import Answers
+    from weighbridge.agents.server import serve
+
+    serve(Answers(cache_dir=cache_dir, offline=offline), _chosen(names))
+
+
+def _chosen(names: str | None) -> tuple[str, ...]:
+    """The tools that were named. Raises UsageError for one that is none."""
+    if names is None:
+        return ()
+    known = TOOLS.split(",")
+    found = tuple(filter(None, map(str.strip, names.split(","))))
+    wrong = [name for name in found if name not in known]
+    if wrong or not found:
+        named = wrong[0] if wrong else names
+        raise click.UsageError(f"--tools names tools of {', '.join(known)}, not {named!r:.80}")
+    return found

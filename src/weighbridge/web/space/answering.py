@@ -1,0 +1,105 @@
+"""A request in; report, screen and text out: what one process of the server does, without gradio.
+
+    {"task": "infer", "model": ..., "workload": {...}, "view": {"lang": "zh"}, "token": "hf_..."}
+    -> {"report": {...}, "html": "...", "markdown": "...", "command": "...", "draft": {...}}
+    {"task": "post", "draft": {...}, "token": "hf_..."} -> {"posted": {"url", "already"}}
+
+or {"error": {"code", "message"}}. Without a view the answer is the report itself, as `weighbridge
+run` gives it. A token is used for one answer: what was read with it is in no cache, while models
+and files that were read without one are kept for the next who asks.
+"""
+
+from collections.abc import Mapping
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.errors import UsageError
+from weighbridge.requests import BESIDE, Requests, settled
+from weighbridge.web.asks import View, masked, taken_token, view_of
+from weighbridge.web.screens import screen_of
+from weighbridge.web.space import discussion
+from weighbridge.web.space.admission import admit
+
+if TYPE_CHECKING:
+    from weighbridge.fitted import Fit
+    from weighbridge.report import Report
+    from weighbridge.view.records import Screen
+
+TABLES = ("gpus", "models")
+
+
+class Desk:
+    """Answers one request after the other, for strangers."""
+
+    def __init__(self, *, cache_dir: str) -> None:
+        self._open = Requests(cache_dir=cache_dir, ours=False)
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What was asked, or the error that takes its place; never with the token in it."""
+        token = request.get("token")
+        found = settled(lambda: self._answer(request, taken_token(request)))
+        told: dict[str, Any] = masked(found, token if isinstance(token, str) else None)
+        return told
+
+    def _answer(self, asked: dict[str, Any], token: str | None) -> dict[str, Any]:
+        given = asked.pop("view", None)
+        view = None if given is None else view_of(given)
+        if asked.get("task") == "post":
+            return _posted(asked, token)
+        admit(asked)
+        if asked.get("task") in TABLES:
+            return _table(asked, view)
+        if token is None:
+            return _told(self._open, asked, token, view)
+        with TemporaryDirectory() as folder:
+            return _told(Requests(cache_dir=folder, ours=False), asked, token, view)
+
+
+def _told(
+    requests: Requests, asked: dict[str, Any], token: str | None, view: View | None
+) -> dict[str, Any]:
+    """The report, and where a view is asked for, what people see of it."""
+    found = requests.report(asked, token)
+    if view is None:
+        return found.to_dict()
+    from weighbridge.web.command import command
+
+    told = _seen(screen_of(found, view), view)
+    told |= {"report": found.to_dict(), "command": command(asked, view)}
+    return told | {"draft": _draft(found, told["markdown"])}
+
+
+def _seen(screen: "Screen", view: View) -> dict[str, Any]:
+    from weighbridge.render import Look
+    from weighbridge.render.html import part
+    from weighbridge.render.markdown import markdown
+
+    look = Look(view.unit, view.details, view.explain, view.lang)
+    return {"html": part(screen), "markdown": markdown(screen, look)}
+
+
+def _draft(found: "Report | Fit", text: str) -> dict[str, str] | None:
+    """The discussion that this answer would be; None where it is of no revision of the Hub's."""
+    model = found.model
+    if model.revision is None:
+        return None
+    return discussion.draft(model.name, model.revision, text)._asdict()
+
+
+def _table(asked: Mapping[str, Any], view: View | None) -> dict[str, Any]:
+    from weighbridge.web.tables import answered
+
+    report, screen = answered(asked, view or View())
+    return report if view is None else {"report": report, **_seen(screen, view)}
+
+
+def _posted(asked: Mapping[str, Any], token: str | None) -> dict[str, Any]:
+    given = asked.get("draft")
+    if not isinstance(given, Mapping) or given.keys() != set(discussion.Draft._fields):
+        raise UsageError("there is nothing to post: ask for a preview first")
+    if token is None:
+        raise UsageError("a discussion is posted with your own token: give one that may write")
+    return {"posted": discussion.post(discussion.Draft(**given), token)._asdict()}
+
+
+TASKS = (*BESIDE, *TABLES)

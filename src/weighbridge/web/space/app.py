@@ -1,0 +1,81 @@
+"""The server edition, started: `weighbridge web --gradio`, and app.py of a Space."""
+
+import os
+from importlib.util import find_spec
+from socket import socket
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.errors import UsageError
+
+if TYPE_CHECKING:
+    from weighbridge.web.space.office import Office
+
+NEEDED = ("gradio", "mcp")
+MISSING = "the page for Spaces needs gradio: pip install 'weighbridge[web]'"
+
+
+def serve(port: int | None = None, open_: bool = False) -> None:
+    """Serves until it is stopped. Raises UsageError where gradio is not installed."""
+    if any(find_spec(name) is None for name in NEEDED):
+        raise UsageError(MISSING)
+    # Nothing is sent to anybody; both are read when gradio is imported.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    from weighbridge.web.space.office import Office
+
+    office = Office()
+    try:
+        _launched(office, port, open_=open_)
+    finally:
+        office.close()
+
+
+def _launched(office: "Office", port: int | None, *, open_: bool) -> None:
+    from starlette.middleware import Middleware
+
+    from weighbridge.web.space.guard import Guard
+    from weighbridge.web.space.page import CSS, first, theme
+
+    blocks, say = app(office)
+    _, url, _ = blocks.launch(
+        server_port=_free() if port == 0 else port,
+        inbrowser=open_,
+        share=False,
+        i18n=say,
+        css=CSS,
+        theme=theme(),
+        mcp_server=True,
+        ssr_mode=False,
+        run_history=False,  # Gradio would keep what was asked, the token too, in the browser
+        enable_monitoring=False,
+        show_error=False,
+        pwa=False,
+        footer_links=[],
+        max_file_size=0,
+        app_kwargs={"middleware": [Middleware(Guard)], "docs_url": None, "redoc_url": None},
+        prevent_thread_lock=True,
+        quiet=True,
+    )
+    print(f"weighbridge at {url} (Ctrl+C stops it)", flush=True)  # noqa: T201
+    for lang in ("en", "zh"):  # the first page of everybody, before anybody asks
+        Thread(target=office.ask, args=(first(lang),), daemon=True).start()
+    blocks.block_thread()
+
+
+def _free() -> int:
+    """A port that nobody listens on."""
+    with socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def app(office: "Office") -> "tuple[Any, Any]":
+    """The page with its endpoints, and its words."""
+    from weighbridge.web.space import endpoints
+    from weighbridge.web.space.page import page
+
+    blocks, say = page(office.ask)
+    with blocks:
+        endpoints.add(office.ask)
+    return blocks, say

@@ -1,0 +1,323 @@
+"""Draw docs/accuracy.md from the evidence: predicted against measured, and how often we hold.
+
+    python -m tools.evidence            writes the two pictures and the tables between the marks
+    python -m tools.evidence --check    says what is out of date, and exits with 1
+
+The numbers are those of `weighbridge accuracy`, with the programs whose peaks are kept in
+tests/traced.jsonl. It takes a minute or two: every figure is predicted, and then once more with
+margins that were fitted without its source.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from weighbridge.bounds import fitted
+from weighbridge.charts.canvas import Canvas, block, number, whole
+from weighbridge.charts.figure import Axis, Tick
+from weighbridge.charts.frame import MARGIN, SMALL, WIDE, Box
+from weighbridge.charts.text import folded
+from weighbridge.evidence import kept
+from weighbridge.evidence.accuracy import percentile
+from weighbridge.evidence.fitting import left_out
+from weighbridge.evidence.predict import Prediction, outcomes
+from weighbridge.evidence.records import records, sources
+from weighbridge.units import GIB, MIB
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "accuracy.md"
+SCATTER, COVERAGE = "accuracy-scatter.svg", "accuracy-coverage.svg"
+START, END = "<!-- evidence: written by tools/evidence.py -->", "<!-- evidence: end -->"
+COMMANDS = {"load": 5, "infer": 1, "train": 0, "trace": 4}  # the style of each
+BASES = ("measured", "assumed")  # filled, hollow
+DOT = "m-2.4 0a2.4 2.4 0 1 0 4.8 0a2.4 2.4 0 1 0-4.8 0Z"
+ODDS = 2.0  # the ratios that are drawn go from one half to this
+Place = Callable[[Prediction], tuple[float, float]]  # where a figure stands in a plot
+
+
+class Group(NamedTuple):
+    """Figures of one command and basis, or of one source."""
+
+    name: str
+    found: tuple[Prediction, ...]
+
+    @property
+    def inside(self) -> float:
+        return sum(p.inside for p in self.found) / len(self.found)
+
+    @property
+    def above(self) -> float:
+        return sum(p.above for p in self.found) / len(self.found)
+
+    def error(self, percent: int) -> float:
+        return percentile(sorted(abs(p.error) for p in self.found), percent)
+
+    @property
+    def width(self) -> float:
+        return percentile(sorted(p.width for p in self.found), 50)
+
+
+class Evidence(NamedTuple):
+    """All predictions, and those by margins that were fitted without their source."""
+
+    found: tuple[Prediction, ...]
+    apart: tuple[Prediction, ...]
+
+
+def evidence() -> Evidence:
+    traced = kept.complete(kept.read(str(ROOT / "tests" / "traced.jsonl")), records())
+    found = outcomes(records(), traced)
+    apart = left_out(lambda table: outcomes(records(), traced, table=table), sources())
+    return Evidence(*(tuple(o for o in os if isinstance(o, Prediction)) for os in (found, apart)))
+
+
+def basis(p: Prediction) -> str:
+    """How the width of its interval is known: of runs of its kind, or of their nearest kin."""
+    return str(fitted().of(p.kind).basis)
+
+
+def by_command(found: Iterable[Prediction]) -> list[Group]:
+    def key(p: Prediction) -> tuple[int, int]:
+        return list(COMMANDS).index(p.record.task), BASES.index(basis(p))
+
+    ordered = sorted(found, key=key)
+    return [
+        Group(f"{list(COMMANDS)[c]}, {BASES[b]}", tuple(group))
+        for (c, b), group in groupby(ordered, key=key)
+    ]
+
+
+def by_source(found: Iterable[Prediction]) -> list[Group]:
+    def source(p: Prediction) -> str:
+        return p.record.source
+
+    ordered = sorted(found, key=source)
+    groups = [Group(name, tuple(group)) for name, group in groupby(ordered, key=source)]
+    return sorted(groups, key=lambda g: -len(g.found))  # that with the most figures first
+
+
+def drawn(found: Iterable[Prediction]) -> list[Prediction]:
+    """Those that an axis of ratios can show: bytes, and more than nothing."""
+    return [p for p in found if p.record.unit == "bytes" and p.record.measured > 0 < p.bytes.low]
+
+
+# ---- pictures
+
+
+def sizes(label: str, found: Sequence[Prediction]) -> Axis:
+    """A logarithmic axis of memory in steps of eight times."""
+    told = [v for p in found for v in (p.record.measured, p.bytes.expected)]
+    low, high = min(told) / 1.2, max(told) * 1.2
+    ticks = tuple(Tick(8**n, _size(8**n)) for n in range(18) if low <= 8**n <= high)
+    return Axis(label, low, high, ticks, log=True)
+
+
+def _size(nbytes: int) -> str:
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (1024, "KiB")):
+        if nbytes >= unit:
+            return f"{nbytes // unit:,} {name}"
+    return f"{nbytes} B"
+
+
+def scatter(found: Sequence[Prediction]) -> str:
+    """Predicted against measured, and below it the ratio of the two with our interval."""
+    canvas, told = Canvas(WIDE), drawn(found)
+    y = _heading(canvas, "Predicted against measured", _scatter_note(found, told))
+    y = _key(canvas, told, y)
+    x = sizes("measured", told)
+    upper = Box(canvas, x, sizes("predicted", told), y + 26, 360)
+    upper.head(y + 16)
+    upper.grid()
+    ends = [upper.at(v, v) for v in (x.low, x.high)]
+    canvas.line(ends, "leader", ' stroke-dasharray="4 4"')
+    _dots(upper, told, lambda p: (p.record.measured, p.bytes.expected))
+    y = upper.foot() + 18
+    ratios = tuple(Tick(v, f"{v:g}") for v in (0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2))
+    label = "predicted / measured, with our interval"
+    lower = Box(canvas, x, Axis(label, 1 / ODDS, ODDS, ratios, log=True), y + 26, 300)
+    lower.left = upper.left
+    lower.head(y + 16)
+    lower.grid()
+    _intervals(lower, told)
+    _dots(lower, told, lambda p: (p.record.measured, p.bytes.expected / p.record.measured))
+    end = lower.foot()
+    return whole(canvas, end + MARGIN / 2, "Predicted against measured", _summed(found), "en")
+
+
+def _scatter_note(found: Sequence[Prediction], told: Sequence[Prediction]) -> str:
+    beyond = sum(not 1 / ODDS <= p.bytes.expected / p.record.measured <= ODDS for p in told)
+    return (
+        f"{len(told):,} of {len(found):,} published figures: those in bytes. Below, the thin line "
+        f"goes from our low to our high end; {beyond} beyond half and twice stand at the edge."
+    )
+
+
+def _summed(found: Sequence[Prediction]) -> str:
+    return "\n".join(
+        f"{g.name}: {len(g.found)} figures, {g.inside:.1%} inside our interval, {g.above:.1%} above"
+        for g in by_command(found)
+    )
+
+
+def _heading(canvas: Canvas, title: str, note: str) -> float:
+    canvas.text(MARGIN, MARGIN + 17, title, size=17, bold=True)
+    y = MARGIN + 17 + 22
+    for line in folded(note, 12.5, WIDE - 2 * MARGIN):
+        canvas.text(MARGIN, y, line, size=12.5, paint="faint")
+        y += 19
+    return y
+
+
+def _key(canvas: Canvas, told: Sequence[Prediction], y: float) -> float:
+    x = MARGIN
+    for group in by_command(told):
+        _path(canvas, group.found[0], f"M{number(x + 5)} {number(y + 6)}{DOT}")
+        canvas.text(x + 14, y + 10, group.name, size=12)
+        x += 22 + 7.2 * len(group.name)
+    return y + 20
+
+
+def _path(canvas: Canvas, like: Prediction, d: str) -> None:
+    style = COMMANDS[like.record.task]
+    if basis(like) == "measured":
+        canvas.path(d, f"s{style}", ' fill-opacity="0.75"')
+    else:
+        canvas.path(d, f"l{style}", ' fill="none" stroke-width="1.1"')
+
+
+def _dots(box: Box, told: Sequence[Prediction], at: Place) -> None:
+    """One path for each command and basis; what falls on the same half pixel is drawn once."""
+    for group in by_command(told):
+        spots = sorted({tuple(round(2 * v) / 2 for v in box.at(*at(p))) for p in group.found})
+        d = "".join(f"M{number(x)} {number(y)}{DOT}" for x, y in spots)
+        _path(box.canvas, group.found[0], d)
+
+
+def _intervals(box: Box, told: Sequence[Prediction]) -> None:
+    for group in by_command(told):
+        ends = sorted({_ends(box, p) for p in group.found})
+        d = "".join(f"M{number(x)} {number(low)}V{number(high)}" for x, low, high in ends)
+        style = COMMANDS[group.found[0].record.task]
+        box.canvas.path(d, f"l{style}", ' fill="none" stroke-opacity="0.35"')
+
+
+def _ends(box: Box, p: Prediction) -> tuple[float, ...]:
+    x, low = box.at(p.record.measured, p.bytes.low / p.record.measured)
+    high = box.at(p.record.measured, p.bytes.high / p.record.measured)[1]
+    return tuple(round(2 * v) / 2 for v in (x, low, high))
+
+
+def coverage(apart: Sequence[Prediction]) -> str:
+    """A bar for each source: the share inside, and above."""
+    canvas, groups, every = Canvas(WIDE), by_source(apart), Group("all", tuple(apart))
+    note = (
+        "Each source by margins that were fitted without it. Full bar: inside our interval; red: "
+        f"more than a hundredth above it. Dashed: {every.inside:.1%}, of all figures together."
+    )
+    y = _heading(canvas, "How often our interval holds, by source", note) + 6
+    left, right = 250.0, WIDE - 190
+    top = y
+    for group in groups:
+        canvas.text(left - 10, y + 11, group.name, size=SMALL, anchor="end")
+        canvas.rect(left, y, (right - left, 14), "shade")
+        canvas.filled(block(left, y, (right - left) * group.inside, 14), 0)
+        wide = (right - left) * group.above
+        canvas.rect(right - wide, y, (wide, 14), "warn")
+        told = f"{group.inside:.0%} in, {group.above:.0%} above, of {len(group.found)}"
+        canvas.text(right + 10, y + 11, told, size=SMALL, paint="faint")
+        y += 22
+    x = left + (right - left) * every.inside
+    canvas.line([(x, top - 4), (x, y - 4)], "rule", ' stroke-width="1.4" stroke-dasharray="5 4"')
+    words = "\n".join(
+        f"{g.name}: {len(g.found)} figures, {g.inside:.1%} inside, {g.above:.1%} above"
+        for g in groups
+    )
+    return whole(canvas, y + MARGIN / 2, "How often our interval holds, by source", words, "en")
+
+
+# ---- words and tables
+
+
+def section(told: Evidence) -> str:
+    """What stands between the marks of the page."""
+    return "\n".join((START, *_answer(told), *_commands(told), *_sources(told), END))
+
+
+def _answer(told: Evidence) -> Iterator[str]:
+    every, apart = Group("", told.found), Group("", told.apart)
+    yield (
+        f"\n**{every.inside:.1%} of {len(told.found):,} published figures lie inside our interval, "
+        f"and {every.above:.1%} are more than a hundredth above it.**"
+    )
+    yield (
+        "With margins that were fitted without the figure's own source it is "
+        f"{apart.inside:.1%} and {apart.above:.1%}."
+    )
+    yield f"Half of our predictions are off by less than {every.error(50):.1%}.\n"
+    yield f"![Every figure as a dot: predicted against measured]({SCATTER})\n"
+
+
+def _commands(told: Evidence) -> Iterator[str]:
+    yield "*Basis* says how we know the width of an interval: it was `measured` on runs of its"
+    yield "kind, or it is `assumed` from runs of the nearest kind. `weighbridge accuracy --records`"
+    yield "lists every figure.\n"
+    yield _row("command, basis", "figures", "inside", "above", "error, p50", "error, p95", "width")
+    yield _rule(7)
+    for g in (*by_command(told.found), Group("all", told.found)):
+        shares = (f"{g.inside:.1%}", f"{g.above:.1%}", f"{g.error(50):.2%}", f"{g.error(95):.1%}")
+        yield _row(g.name, f"{len(g.found):,}", *shares, f"{g.width:.1%}")
+
+
+def _sources(told: Evidence) -> Iterator[str]:
+    yield f"\n![A bar for each source: the share of its figures inside our interval]({COVERAGE})\n"
+    yield "The bars are the last two columns: they treat a source as one that we have never seen.\n"
+    yield _row("source", "figures", "inside", "above", "inside, without it", "above, without it")
+    yield _rule(6)
+    apart = {g.name: g for g in by_source(told.apart)}
+    for g in by_source(told.found):
+        shares = (f"{v:.1%}" for h in (g, apart[g.name]) for v in (h.inside, h.above))
+        yield _row(g.name, str(len(g.found)), *shares)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _rule(columns: int) -> str:
+    return _row("---", *["---:"] * (columns - 1))
+
+
+def renewed(page: str, told: Evidence) -> str:
+    return re.sub(f"{START}.*{END}", lambda _: section(told), page, flags=re.S)
+
+
+def files(told: Evidence) -> dict[Path, str]:
+    """What this tool writes, by path."""
+    return {
+        PAGE: renewed(PAGE.read_text(encoding="utf-8"), told),
+        PAGE.parent / SCATTER: scatter(told.found),
+        PAGE.parent / COVERAGE: coverage(told.apart),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = []
+    for path, text in files(evidence()).items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(path.name)
+            if not check:
+                path.write_text(text, encoding="utf-8")
+    if stale:
+        print(f"evidence: {'out of date' if check else 'wrote'}: {', '.join(stale)}")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
