@@ -19,11 +19,11 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 LFS = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt")
 CHUNK = 1 << 16
+WHEN = "2026-11-21T10:00:00.000Z"
 EXPOSED = (  # to pages, by huggingface.co
     "X-Repo-Commit,X-Request-Id,X-Error-Code,X-Error-Message,X-Total-Count,ETag,Link,Accept-Ranges,"
     "Content-Range,X-Linked-Size,X-Linked-ETag,X-Xet-Hash"
 )
-WHEN = "2026-11-21T10:00:00.000Z"
 
 
 @dataclass
@@ -180,16 +180,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.answer()
 
+    def do_POST(self):
+        self.posted = json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)))
+        self.answer()
+
     def do_OPTIONS(self):
         """What a browser asks before it sends a header such as Authorization for a page."""
         self.request_record = Request(self.command, self.path, self.headers["Host"], None, None)
         self.fault = Fault(match="")
         asked = self.headers["Access-Control-Request-Headers"] or ""
         self.send(204, b"", {"Access-Control-Allow-Headers": asked, "Access-Control-Max-Age": 60})
-
-    def do_POST(self):
-        self.posted = json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)))
-        self.answer()
 
     def answer(self):
         hub, token = self.hub, (self.headers["Authorization"] or "").removeprefix("Bearer ") or None

@@ -29,9 +29,9 @@ MARK = re.compile(r"^<!-- calculator: (?P<state>\S+) \| (?P<title>[^\n]+?) -->$"
 TO_ENGLISH = re.compile(r"\]\(\.\./(?P<page>[\w/-]+)\.md(?P<anchor>#[\w-]+)?\)")
 BROKEN = re.compile(r"(?<=[\u3000-\u9fff,.:;)])\n(?=[\u4e00-\u9fff(`])")
 WORDS = {
-    "en": "The calculator below runs in this page; nothing is sent to a server. "
-    '<a href="{link}">Open it alone</a>.',
-    "zh": '下面的计算器在本页内运行,不向任何服务器发送数据。<a href="{link}">单独打开</a>。',
+    "en": "The calculator runs in your browser; what you ask is sent to no server. "
+    '<a href="{link}">Open it on a page of its own</a>',
+    "zh": '计算器在您的浏览器里运行,问题不发送给任何服务器。<a href="{link}">单独打开</a>',
 }
 
 
