@@ -158,7 +158,7 @@ def tools() -> tuple[Tool, ...]:
             " training, by how much, and the cheapest change that would make it fit. Also finds the"
             " longest context, the most users, or the smallest GPU (max, smallest), and why a run"
             " was out of memory (explain_oom). Without gpu it is about this machine's own. Start"
-            " here when no engine or method is settled. Settings without a sentence here have one in"
+            " here when no engine or method is settled. Settings without a sentence have one in"
             " infer or train.",
             _task("fit", {**OF_FIT, **_of_fit()}),
         ),
