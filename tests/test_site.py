@@ -125,7 +125,7 @@ def test_commands_of_the_first_pages_run(line, tmp_path, monkeypatch, capsys):
         assert "--gpu" in told.err
     else:
         assert code in (0, 1, 4), told.err
-        assert told.out
+        assert told.out or list(tmp_path.iterdir())  # -o FILE
 
 
 # ---- what a newcomer reads first
@@ -177,6 +177,13 @@ def test_links_to_pages_in_english_lead_there():
     )
 
 
+def test_files_outside_the_docs_are_named_and_not_linked():
+    page = "[a](../Makefile), [`Makefile`](../Makefile#x), [c](load.md)"
+    assert site.in_words(page, DOCS) == "a (`Makefile`), `Makefile`, [c](load.md)"
+    inside = "[b](../load.md)"
+    assert site.in_words(inside, DOCS / "adr") == inside
+
+
 def test_line_ends_between_chinese_signs_go_and_screens_stay():
     page = "这一页,\n讲显存。\n\n```\n第一行\n第二行\n```\n\n- 项\n- 目\n"
     assert site.joined(page) == "这一页,讲显存。\n\n```\n第一行\n第二行\n```\n\n- 项\n- 目\n"
@@ -211,6 +218,15 @@ def built(tmp_path_factory):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return to / "site"
+
+
+def test_the_generator_refuses_what_leads_nowhere(tmp_path):
+    pytest.importorskip("material", reason="needs the extra [docs]")
+    configuration = site.staged("en", tmp_path, page=False)
+    with (tmp_path / "pages" / "en" / "index.md").open("a") as page:
+        page.write("\n[one](nowhere.md), [two](load.md#no-such-place)\n")
+    with pytest.raises(site.SiteError, match=r"(?s)nowhere\.md.*no-such-place"):
+        site.generated(configuration)
 
 
 def test_every_page_is_built_with_a_title_of_its_own(built):
