@@ -177,6 +177,14 @@ def test_links_to_pages_in_english_lead_there():
     )
 
 
+def test_links_that_are_names_of_files_get_the_words_of_the_navigation():
+    page = "[gpus.md](gpus.md) says, [load.md](load.md#host-memory), [x](load.md), [no.md](no.md)"
+    wanted = (
+        "[Accelerators](gpus.md) says, [Load](load.md#host-memory), [x](load.md), [no.md](no.md)"
+    )
+    assert site.labelled(page) == wanted
+
+
 def test_files_outside_the_docs_are_named_and_not_linked():
     page = "[a](../Makefile), [`Makefile`](../Makefile#x), [c](load.md)"
     assert site.in_words(page, DOCS) == "a (`Makefile`), `Makefile`, [c](load.md)"

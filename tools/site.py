@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -28,6 +29,8 @@ CALCULATOR = "calculator"
 MARK = re.compile(r"^<!-- calculator: (?P<state>\S+) \| (?P<title>[^\n]+?) -->$", re.M)
 TO_ENGLISH = re.compile(r"\]\(\.\./(?P<page>[\w/-]+)\.md(?P<anchor>#[\w-]+)?\)")
 LINK = re.compile(r"\[(?P<text>[^\]\n]+)\]\((?P<path>\.\./[^)#\s]+)[^)\s]*\)")
+LABEL = re.compile(r"^ +- (?P<label>.+): (?P<page>\S+\.md)$", re.M)
+NAMED = re.compile(r"\[(?P<page>[\w-]+\.md)\]\((?P=page)")
 BROKEN = re.compile(r"(?<=[\u3000-\u9fff,.:;)])\n(?=[\u4e00-\u9fff(`])")
 WORDS = {
     "en": "The calculator runs in your browser; what you ask is sent to no server. "
@@ -66,6 +69,23 @@ def to_english(page: str) -> str:
     return TO_ENGLISH.sub(lambda m: f"](../{m['page']}.html{m['anchor'] or ''})", page)
 
 
+@cache
+def labels() -> dict[str, str]:
+    """What the navigation calls each page."""
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    return {m["page"]: m["label"] for m in LABEL.finditer(text)}
+
+
+def labelled(page: str) -> str:
+    """Links whose words are a file's name, by what the navigation calls that page."""
+
+    def link(found: re.Match[str]) -> str:
+        label = labels().get(found["page"])
+        return f"[{label}]({found['page']}" if label else found[0]
+
+    return NAMED.sub(link, page)
+
+
 def in_words(page: str, folder: Path) -> str:
     """The page with links to files outside docs/, which are no part of the site, as paths."""
 
@@ -91,7 +111,7 @@ def staged(lang: str, to: Path, *, page: bool) -> Path:
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("zh"))
     for path in target.rglob("*.md"):
         text = path.read_text(encoding="utf-8")
-        text = in_words(text, (source / path.relative_to(target)).parent)
+        text = in_words(labelled(text), (source / path.relative_to(target)).parent)
         text = embedded(text, lang) if page else MARK.sub("", text)
         path.write_text(joined(to_english(text)) if lang == "zh" else text, encoding="utf-8")
     if lang == "zh":
