@@ -247,9 +247,9 @@ def _known(s: Setting, tab: str) -> Iterator[str]:
     elif s.name == "vendor":
         yield from sorted({part.vendor for part in parts().values()})
     elif tab == "accuracy" and s.name in ("engine", "source"):
-        from weighbridge.evidence.records import records, sources
+        from weighbridge.evidence import pinned
 
-        yield from sources() if s.name == "source" else sorted({r.engine for r in records()})
+        yield from pinned.names(s.name)
 
 
 def _models() -> Iterator[dict[str, Any]]:

@@ -1,9 +1,11 @@
 """The server edition, started: `weighbridge web --gradio`, and app.py of a Space."""
 
 import os
+import sys
 from importlib.util import find_spec
+from signal import SIGTERM, signal
 from socket import socket
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import UsageError
@@ -25,6 +27,8 @@ def serve(port: int | None = None, open_: bool = False) -> None:
     from weighbridge.web.space.office import Office
 
     office = Office()
+    if current_thread() is main_thread():
+        signal(SIGTERM, lambda *_: sys.exit(0))  # as a Space is stopped: processes go, too
     try:
         _launched(office, port, open_=open_)
     finally:
