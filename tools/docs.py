@@ -37,7 +37,7 @@ NOTE = "<!-- written by tools/docs.py -->\n"
 def commands() -> Iterator[str]:
     yield "# Commands\n"
     yield NOTE
-    yield "You need this page if you look for a flag. `weighbridge load --help` prints such a part.\n"
+    yield "You need this page if you look for a flag. `weighbridge load --help` prints a part.\n"
     context = click.Context(menu, info_name="weighbridge", max_content_width=90)
     for name in ("", *COMMANDS):
         command = menu if not name else menu.get_command(context, name)
@@ -62,7 +62,7 @@ def architectures() -> Iterator[str]:
 def formats() -> Iterator[str]:
     yield "# Formats of weights\n"
     yield NOTE
-    yield "You need this page if you choose a format with `weighbridge load MODEL --quantization nf4`,"
+    yield "You need this page if you choose a format (`weighbridge load MODEL --quantization nf4`)"
     yield "and want to know which modules its loader leaves in the model's own dtype.\n"
     yield "| format | left alone | source |\n| --- | --- | --- |"
     for name in NAMES:
@@ -88,8 +88,8 @@ def parameters() -> Iterator[str]:
     yield json.dumps(counts, indent=1)
 
 
-GPUS = """You need this page if you want to know what `--gpu NAME` understands, and how much of a card you
-can use: `weighbridge gpus PATTERN` lists the cards.
+GPUS = """You need this page if you want to know what `--gpu NAME` understands, and how much of a
+card you can use: `weighbridge gpus PATTERN` lists the cards.
 
 Three numbers belong to a device, each smaller than the one before:
 
