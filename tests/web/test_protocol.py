@@ -70,3 +70,11 @@ def test_a_screen_of_the_page_names_no_option_of_the_command_line(desk, lang):
         for text in said:
             assert "--" not in text
             assert "weighbridge " not in text
+
+
+def test_what_one_types_is_not_on_the_page():
+    asked = {"task": "fit", "model": "qwen3-0.6b", "workload": {"gpu": "t4"}}
+    told = json.dumps(Desk().answer(json.dumps(asked))["screen"])
+    assert "infer 4K fits" in told
+    assert "--smallest gpu" not in told
+    assert "Exit code" not in told
