@@ -118,7 +118,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
     <header class="top"><div class="brand"><img src="icon.svg" alt="" width="30" height="30" /><h1>weighbridge</h1><p>${words["tagline"]}</p></div>
       <div class="choices"><${Choices} words=${words} state=${state} set=${set} /></div></header>
     <${Tabs} form=${form} task=${state.task} go=${(/** @type {string} */ to) => set({ task: to })} />
-    <main id="panel" role="tabpanel" aria-labelledby=${`tab-${state.task}`} class=${listing ? "listing" : ""}>
+    <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${state.task}`} class=${listing ? "listing" : ""}>
       ${listing && !settingsOf(form, state.task).length ? null : html`<form class="form" aria-label=${words["form"]} onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
         ${asked ? html`<${Model} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} take=${take} fileError=${fileError} setting=${setting} problem=${problem} />` : null}
         ${state.task === "compare" ? html`<${Beside} form=${form} state=${state} set=${set} />`
@@ -139,7 +139,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
         ${shown && !error ? html`<div class=${busy ? "stale" : ""}><${Result} shown=${shown} form=${form} unit=${state.unit} apply=${apply} open=${open} seeking=${seeking} />
           ${shown.answer.command ? html`<${Pasted} block=${{ heading: words["command"] ?? "", text: shown.answer.command }} words=${words} />` : null}</div>` : null}
       </section>
-    </main>
+    </div></main>
     ${shown?.answer.screen && !error ? html`<${Strip} screen=${shown.answer.screen} form=${form} />` : null}
     <footer class="bottom"><p>weighbridge ${form.version} · ${words[`engine.${engine.kind}`]}</p></footer>
   </div>`;
@@ -158,8 +158,12 @@ function Tabs({ form, task, go }) {
     go(name);
     document.getElementById(`tab-${name}`)?.focus();
   };
-  useEffect(() => document.getElementById(`tab-${task}`)?.scrollIntoView({ block: "nearest", inline: "center" }), [task]);
-  return html`<nav class="tabs"><div role="tablist" aria-label=${form.words["tabs"]} onKeyDown=${key}>
+  const row = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => {
+    const tab = document.getElementById(`tab-${task}`); // scrollIntoView would move where Tab starts
+    if (row.current && tab) row.current.scrollLeft = tab.offsetLeft - row.current.clientWidth / 2 + tab.clientWidth / 2;
+  }, [task]);
+  return html`<nav class="tabs" ref=${row}><div role="tablist" aria-label=${form.words["tabs"]} onKeyDown=${key}>
     ${form.tabs.map((tab) => html`<button key=${tab.name} type="button" role="tab" id=${`tab-${tab.name}`} aria-selected=${tab.name === task} aria-controls="panel"
       tabindex=${tab.name === task ? 0 : -1} onClick=${() => go(tab.name)}>${tab.label}</button>`)}</div></nav>`;
 }
