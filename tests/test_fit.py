@@ -78,7 +78,14 @@ def test_all_doors_give_the_same_answer(capsys):
 )
 def test_the_exit_code_is_about_the_question_that_was_named(capsys, gpu, about, code):
     assert run(["fit", "llama-3.1-8b", "--gpu", gpu, "--for", about]) == code
-    assert run(["fit", "llama-3.1-8b", "--gpu", gpu, "--for", about, "--check"]) == code
+
+
+def test_fit_checks_without_being_told_to(capsys):
+    assert (
+        run(["fit", "qwen3-0.6b", "--gpu", "t4", "--for", "qlora", "--check", "--seq-len", "256"])
+        == 0
+    )
+    assert run(["fit", "llama-3.1-8b", "--gpu", "t4", "--for", "load", "--check"]) == 1
 
 
 def test_what_cannot_be_said_has_a_code_of_its_own(capsys):

@@ -38,7 +38,7 @@ def workloads(seed, count):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "asked"), [*workloads(seed=13, count=24)])
+@pytest.mark.parametrize(("name", "asked"), [*workloads(seed=13, count=8)])
 def test_a_context_that_was_solved_for_fits_and_one_more_does_not(name, asked):
     model = prepared(name)
     try:
@@ -56,9 +56,10 @@ def test_a_context_that_was_solved_for_fits_and_one_more_does_not(name, asked):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("context", [512, 4096])
-@pytest.mark.parametrize("engine", ["transformers", "vllm", "llama.cpp"])
-@pytest.mark.parametrize("unknown", ["users", "batch"])
+@pytest.mark.parametrize(
+    ("unknown", "engine", "context"),
+    [("users", "transformers", 512), ("batch", "vllm", 4096), ("users", "llama.cpp", 4096)],
+)
 def test_so_many_users_fit_and_one_more_does_not(unknown, engine, context):
     model, asked = prepared("qwen3-0.6b"), {"gpu": "t4", "engine": engine, "context": context}
     found = model.fit(**asked, max=unknown).solved
@@ -122,6 +123,12 @@ def test_nothing_may_fit():
 def test_what_cannot_be_solved_for(given, says):
     with pytest.raises(UsageError, match=says):
         prepared("qwen3-0.6b").fit(gpu="4090", **given)
+
+
+def test_changes_that_fit_are_looked_for_in_the_question_alone():
+    found = prepared("llama-3.1-8b").fit(gpu="t4", max="context")
+    assert found.question("infer").remedies
+    assert not any(q.remedies or q.elsewhere for q in found.questions if q.name != "infer")
 
 
 def test_what_is_not_counted_is_not_solved_for():

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from functools import cache
 
 import pytest
 
@@ -25,6 +26,11 @@ BESIDE = {
 LLAMA_CPP = ("llama.cpp", "ik_llama.cpp")
 
 
+@cache
+def prepared(model):
+    return weighbridge.prepare(model, offline=True)
+
+
 def again(report, engine, workload, model=MODEL):
     """What the line alone says, with the same requests on the same machine."""
     line = report.derived["launch"]
@@ -40,7 +46,7 @@ def again(report, engine, workload, model=MODEL):
         beside |= {"quantization": report.workload["quantization"], "engine": engine}
     if engine == "transformers" and "generate(" not in line:  # what is read is its inputs
         beside |= {"context": report.workload["context"]}
-    found = weighbridge.infer(command=line, offline=True, **beside)
+    found = prepared(parse(line).model).infer(command=line, remedies=False, **beside)
     assert not [w for w in found.warnings if "is no" in w]
     return found
 
@@ -66,7 +72,7 @@ OF_LARGEST = ("kv_cache_tokens", "max_concurrency")  # of engines without a shar
 
 
 def check(engine, workload, model=MODEL):
-    first = weighbridge.infer(model, engine=engine, **workload)
+    first = prepared(model).infer(engine=engine, remedies=False, **workload)
     if "launch" not in first.derived:
         assert first.derived["launch_note"].startswith("no line to paste: ")
         return False

@@ -24,7 +24,7 @@ PACKAGES = (  # what runs models, and what our extras bring
 )
 OWN = "weighbridge"
 DEVELOPERS = frozenset(
-    {"test", "test-torch", "test-quantization", "dev", "golden"}
+    {"test", "test-torch", "test-quantization", "test-space", "dev", "golden"}
 )  # extras of our tests
 
 

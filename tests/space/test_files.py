@@ -1,6 +1,8 @@
 """The folder of a Space: what stands in it, and that it is started as a Space would."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -44,6 +46,24 @@ def test_it_is_written_again_and_nothing_else_is_overwritten(tmp_path):
     with pytest.raises(UsageError, match="there already"):
         files.write(tmp_path)
     assert (tmp_path / "app.py").read_text() == "mine"
+
+
+def test_the_command_writes_them(tmp_path):
+    place = tmp_path / "space"
+    command = [sys.executable, "-m", "weighbridge", "web", "build", str(place), "--space"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(place)
+    assert {p.name for p in place.iterdir()} == set(files.FILES)
+
+
+def test_a_missing_extra_is_one_line(tmp_path):
+    """As where gradio is not installed."""
+    hidden = "import sys; sys.modules['gradio'] = None; from importlib import util\n"
+    hidden += "util.find_spec = lambda name, package=None: None\n"
+    code = hidden + "from weighbridge.cli.menu import run; sys.exit(run(['web', '--gradio']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "pip install 'weighbridge[web]'" in done.stderr
 
 
 def test_a_file_is_no_folder(tmp_path):

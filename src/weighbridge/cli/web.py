@@ -75,4 +75,8 @@ def build(folder: Path, space: bool) -> None:
     weighbridge web build ./site
     weighbridge web build ./my-space --space
     """
-    import_module("weighbridge.web.build").build(folder, space=space)
+    if space:
+        import_module("weighbridge.web.space.files").write(folder)
+        click.echo(folder)
+        return
+    import_module("weighbridge.web.build").build(folder)

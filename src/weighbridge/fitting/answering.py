@@ -118,8 +118,10 @@ def _told(asker: Asker, a: Asked, name: str) -> Told:
             return Told(Question(name=name, reason=reason))
     try:
         w = workload(name, a, engine)
-        report = answered(asker, w, remedies=True, pinned=a.pinned - DEVICES)
-        return Told(_elsewhere(asker, a, w, _question(asker, name, w, report)))
+        helped = name == a.about or not a.solves
+        report = answered(asker, w, remedies=helped, pinned=a.pinned - DEVICES)
+        found = _question(asker, name, w, report)
+        return Told(_elsewhere(asker, a, w, found) if helped else found)
     except REFUSED as error:
         if name == a.about and isinstance(error, UsageError) and _answers_plainly(asker, a, name):
             raise

@@ -45,6 +45,11 @@ class Asked:
     pinned: frozenset[str] = field(default_factory=frozenset)
     extra: Mapping[str, Any] = field(default_factory=dict)  # of the question `about` alone
 
+    @property
+    def solves(self) -> bool:
+        """Whether one number is looked for: changes that fit are then of its question alone."""
+        return self.most is not None or self.smallest is not None
+
 
 def asked(given: Mapping[str, Any], *, named: bool = True) -> Asked:
     """Raises UsageError for what no question of `fit` has. `named`: it is about one card."""

@@ -44,6 +44,7 @@ function inWorker(progress) {
     else if (data.id !== undefined) {
       waiting.get(data.id)?.done(data.answer);
       waiting.delete(data.id);
+      keep();
     } else if (data.error) die(String(data.error));
   };
   return {
@@ -56,6 +57,15 @@ function inWorker(progress) {
       });
     },
   };
+}
+
+let kept = false;
+
+/** Once there is an answer: the site is kept for visits without a network. */
+function keep() {
+  if (kept || !("serviceWorker" in navigator)) return;
+  kept = true;
+  navigator.serviceWorker.register(new URL("offline.js", import.meta.url)).catch(() => {});
 }
 
 /**

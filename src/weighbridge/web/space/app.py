@@ -1,9 +1,12 @@
 """The server edition, started: `weighbridge web --gradio`, and app.py of a Space."""
 
 import os
+import sys
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from signal import SIGTERM, signal
 from socket import socket
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import UsageError
@@ -25,6 +28,8 @@ def serve(port: int | None = None, open_: bool = False) -> None:
     from weighbridge.web.space.office import Office
 
     office = Office()
+    if current_thread() is main_thread():
+        signal(SIGTERM, lambda *_: sys.exit(0))  # as a Space is stopped: processes go, too
     try:
         _launched(office, port, open_=open_)
     finally:
@@ -34,6 +39,7 @@ def serve(port: int | None = None, open_: bool = False) -> None:
 def _launched(office: "Office", port: int | None, *, open_: bool) -> None:
     from starlette.middleware import Middleware
 
+    from weighbridge.web.space.forms import LANGUAGES
     from weighbridge.web.space.guard import Guard
     from weighbridge.web.space.page import CSS, first, theme
 
@@ -58,9 +64,14 @@ def _launched(office: "Office", port: int | None, *, open_: bool) -> None:
         quiet=True,
     )
     print(f"weighbridge at {url} (Ctrl+C stops it)", flush=True)  # noqa: T201
-    for lang in ("en", "zh"):  # the first page of everybody, before anybody asks
-        Thread(target=office.ask, args=(first(lang),), daemon=True).start()
+    Thread(target=_warmed, args=(office.ask, map(first, LANGUAGES)), daemon=True).start()
     blocks.block_thread()
+
+
+def _warmed(ask: Callable[[Any], Any], requests: Iterable[Any]) -> None:
+    """The first page of everybody, before anybody asks; one process is left for who is faster."""
+    for request in requests:
+        ask(request)
 
 
 def _free() -> int:

@@ -5,8 +5,9 @@ gradio_client:  client.predict({"model": "llama-3.1-8b"}, api_name="/infer")
 MCP:            the tools load, infer, train, fit, gpus, models at /gradio_api/mcp/
 """
 
+import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 
@@ -15,6 +16,7 @@ from weighbridge.web.space import forms
 
 Request = dict[str, Any]
 Ask = Callable[[Mapping[str, Any]], dict[str, Any]]
+MCP = "/gradio_api/mcp"
 SAYS: Mapping[str, str] = {
     "load": "Weigh a model's weights: bytes in each format, largest layer, Adam training.",
     "infer": "Weigh serving a model: bytes by device and phase, cache, requests, launch command.",
@@ -51,20 +53,28 @@ def add(ask: Ask) -> None:
         gr.api(_endpoint(name, ask), api_name=name, queue=False)
 
 
-def _endpoint(task: str, ask: Ask) -> Callable[[Request], Request]:
-    def endpoint(request: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(request, dict):
-            return failed("a request is an object with model and workload")
-        if request.get("task", task) != task:
-            return failed(f"this is /{task}: leave the task out, or ask at its own address")
-        if "view" in request:
-            return failed("a request has no view here: the answer is the report itself")
-        return ask({**request, "task": task})
+def _endpoint(task: str, ask: Ask) -> Callable[..., Any]:
+    def endpoint(request: dict[str, Any], carried: gr.Request) -> dict[str, Any]:
+        if MCP not in carried.url.path:
+            return answered(ask, task, request)
+        # Gradio writes the answer of a tool as Python does, so a tool's is text already.
+        return cast("dict[str, Any]", json.dumps(answered(ask, task, request, short=True)))
 
     text = ASKING if task in forms.ASKED else LISTING
     endpoint.__name__ = task
     endpoint.__doc__ = text.format(says=SAYS[task], names=", ".join(_names(task)))
     return endpoint
+
+
+def answered(ask: Ask, task: str, request: Any, *, short: bool = False) -> Request:
+    """The answer to one request of this task and of no other."""
+    if not isinstance(request, dict):
+        return failed("a request is an object with model and workload")
+    if request.get("task", task) != task:
+        return failed(f"this is /{task}: leave the task out, or ask at its own address")
+    if "view" in request:
+        return failed("a request has no view here: the answer is the report itself")
+    return ask({**request, "task": task, **({"short": True} if short else {})})
 
 
 def _names(task: str) -> list[str]:

@@ -17,12 +17,16 @@ LANGUAGES = ("en", "zh")
 NONE = ("-", "")  # of a list: nothing is said, and the default rules
 ASKED = ("fit", "load", "infer", "train")
 LISTED = ("gpus", "models")
-# A slider from 2^least to 2^most in steps of a quarter of a doubling, whole numbers beside it.
+# A slider from 2^least to 2^most in steps of a quarter of a doubling; three times a second at most.
 SLIDE = """
 const range = element.querySelector("input");
+let waiting = 0;
 range.addEventListener("input", () => {
-  props.value = String(Math.round(2 ** Number(range.value)));
-  trigger("input");
+  waiting = waiting || setTimeout(() => {
+    waiting = 0;
+    props.value = String(Math.round(2 ** Number(range.value)));
+    trigger("input");
+  }, 300);
 });
 """
 
@@ -158,7 +162,8 @@ def sections(tab: str, say: gr.I18n, between: Callable[[], None]) -> Iterator[Se
         elif shown:
             key = f"{tab}.section.{section['name']}"
             there = any(meant(Field(s, None), {}) for s in shown)
-            with gr.Accordion(say(key), open=False, visible=there) as frame:
+            place = f"{tab}-{section['name'].replace(' ', '-')}"
+            with gr.Accordion(say(key), open=False, visible=there, elem_id=place) as frame:
                 found = tuple(_field(s, tab, say) for s in shown)
             yield Section(found, frame)
 
