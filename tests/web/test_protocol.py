@@ -49,6 +49,29 @@ def test_what_is_unknown_is_one_line(desk):
         assert "\n" not in error["message"]
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_screen_of_the_page_names_no_option_of_the_command_line(desk, lang):
+    for told in (
+        {"task": "load", "model": "llama-3.1-8b"},
+        {"task": "load", "model": "gpt2", "workload": {"ram": "64GiB"}},
+        {"task": "fit", "model": "gpt2", "workload": {"gpu": "t4"}},
+        {"task": "gpus", "workload": {"pattern": "4090"}},
+        {"task": "models", "workload": {"pattern": "gpt2", "gpu": "t4"}},
+    ):
+        screen = ask(desk, **told, view={"lang": lang})["screen"]
+        said = [screen["title"], *screen["footer"]]
+        for section in screen["sections"]:
+            said += [
+                block.get(name) or ""
+                for block in section
+                for name in ("heading", "figures", "reason")
+            ]
+            said += [c["text"] for b in section if b["block"] == "lines" for c in b["lines"]]
+        for text in said:
+            assert "--" not in text
+            assert "weighbridge " not in text
+
+
 def test_what_one_types_is_not_on_the_page():
     asked = {"task": "fit", "model": "qwen3-0.6b", "workload": {"gpu": "t4"}}
     told = json.dumps(Desk().answer(json.dumps(asked))["screen"])
