@@ -14,10 +14,10 @@ import { ASKED, changed, kept, LISTS, MOST_BESIDE, question, read, settingsOf, w
 const REST = 300; // milliseconds without a change after which what helps is looked for
 const SLOW = 250; // milliseconds: an answer that takes longer is first asked for without remedies
 const EXAMPLES = [["llama-3.1-8b", "4090"], ["qwen3-0.6b", "3060"], ["gpt-oss-20b", "rtx 5090"], ["llama-3.1-70b", "h100:4"]];
-/** Before the form has come there are no words: @type {Record<Lang, { start: string, gone: string, again: string }>} */
+/** Before the form has come there are no words: @type {Record<Lang, { start: string, gone: string, broken: string, again: string }>} */
 const FIRST_WORDS = {
-  en: { start: "Starting…", gone: "Nobody answers. Is `weighbridge web` still running? Start it again, and open the address that it prints.", again: "Try again" },
-  zh: { start: "正在启动……", gone: "没有应答。`weighbridge web` 还在运行吗?请重新启动,并打开它给出的地址。", again: "重试" },
+  en: { start: "Starting…", gone: "Nobody answers. Is `weighbridge web` still running? Start it again, and open the address that it prints.", broken: "Python could not start in this browser:", again: "Try again" },
+  zh: { start: "正在启动……", gone: "没有应答。`weighbridge web` 还在运行吗?请重新启动,并打开它给出的地址。", broken: "Python 无法在这个浏览器里启动:", again: "重试" },
 };
 
 function App() {
@@ -38,7 +38,7 @@ function App() {
     setGone("");
     engine.ask({ task: "form", view: { lang: state.lang } }).then(
       (answer) => (answer.error ? setGone(answer.error.message) : setForm({ lang: state.lang, is: answer })),
-      () => setGone(FIRST_WORDS[state.lang].gone),
+      (error) => setGone(noAnswer(engine, state.lang, error)),
     );
   }, [state.lang, engine]);
 
@@ -47,6 +47,12 @@ function App() {
   return html`<main class="starting"><h1>weighbridge</h1>
     ${gone ? html`<p role="alert" class="problem">${gone}</p><button type="button" onClick=${() => setTries(tries + 1)}>${words.again}</button>` : html`<div role="status"><p>${progress.text || words.start}</p><progress max="1" value=${progress.share || undefined} aria-label=${words.start}></progress></div>`}
   </main>`;
+}
+
+/** Why nobody answers. @param {import("./types.js").Engine} engine @param {Lang} lang @param {Error} error */
+function noAnswer(engine, lang, error) {
+  const words = FIRST_WORDS[lang];
+  return engine.kind === "served" ? words.gone : `${words.broken} ${error.message}`;
 }
 
 /**
@@ -92,7 +98,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   /** @param {File | undefined} file */
   const take = async (file) => {
     if (!file) return;
-    const found = await opened(file, words, (ask) => engine.ask(ask)).catch(() => ({ error: FIRST_WORDS[state.lang].gone }));
+    const found = await opened(file, words, (ask) => engine.ask(ask)).catch((error) => ({ error: noAnswer(engine, state.lang, error) }));
     setFileError("error" in found ? found.error : "");
     if ("dropped" in found) {
       setDropped(found.dropped);
@@ -107,7 +113,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
     beside: [...(old.of === old.task ? old.beside : []), { model: old.model, given: kept(old.given, form, old.task) }].slice(-MOST_BESIDE),
   }));
 
-  const error = gone ? { code: 3, message: FIRST_WORDS[state.lang].gone } : shown?.answer.error;
+  const error = gone ? { code: 3, message: noAnswer(engine, state.lang, gone) } : shown?.answer.error;
   const problem = error ? placed(error.message, form, state.task) : null;
   const asked = ASKED.includes(state.task);
   const listing = LISTS.includes(state.task);
@@ -128,7 +134,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
       </form>`}
       <section class="answers" aria-label=${words["answer"]} aria-busy=${busy ? "true" : "false"} data-settled=${settled}>
         <div class=${`progress${busy ? " on" : ""}`}>${busy && progress.share < 1 && progress.text ? html`<p>${progress.text}</p>` : null}<div class="line"></div></div>
-        ${shown && !error ? html`<div class="tools"><${Looks} words=${words} state=${state} set=${set} />
+        ${shown && !error ? html`<div class="tools">${state.task === "models" || state.task === "accuracy" ? null : html`<${Looks} words=${words} state=${state} set=${set} />`}
           <span class="gap"></span>${asked && !dropped ? html`<button type="button" id="compare-this" onClick=${compare}>${words["compare.this"]}</button>` : null}
           <${Share} words=${words} engine=${engine} say=${setSaid} />
           ${listing ? null : html`<${Export} words=${words} of=${shown.ask} ask=${(/** @type {Ask} */ ask) => answered(engine, ask, asked ? dropped : null)} say=${setSaid} />`}</div>` : null}
@@ -247,7 +253,7 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
   const [shown, setShown] = useState(/** @type {Shown | null} */ (null));
   const [busy, setBusy] = useState(false);
   const [seeking, setSeeking] = useState(false);
-  const [gone, setGone] = useState(false);
+  const [gone, setGone] = useState(/** @type {Error | null} */ (null));
   const [tries, setTries] = useState(0);
   const lane = useRef(/** @type {Lane | null} */ (null));
   lane.current ??= new Lane();
@@ -285,10 +291,10 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
     let answer;
     try {
       answer = await answered(engine, withToken, file);
-      setGone(false);
-    } catch {
+      setGone(null);
+    } catch (error) {
       if (newest.current === key) {
-        setGone(true);
+        setGone(error instanceof Error ? error : new Error(String(error)));
         setBusy(false);
       }
       return;
@@ -312,7 +318,7 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
     if (newest.current === key) setSeeking(false);
   }
 
-  const settled = !busy && !seeking && (gone || !key || shown?.key === key);
+  const settled = !busy && !seeking && (Boolean(gone) || !key || shown?.key === key);
   return { shown, busy: busy || Boolean(key && !gone && shown?.key !== key), seeking, settled, none: !key, gone, again: () => setTries(tries + 1) };
 }
 
