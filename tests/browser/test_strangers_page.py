@@ -88,6 +88,12 @@ def test_a_dropped_config(opened):
     settled(page)
     assert "fits" in verdict(page)
     assert state_of(page)["file"] == "config.json" and "model" not in state_of(page)
+    page.click("#export")
+    with page.expect_download() as saved:
+        page.click("[data-form=json]")
+    assert '"LlamaForCausalLM"' in saved.value.path().read_text()
+    page.goto(page.url.partition("#")[0] + "#task=load&model=llama-3.1-8b")
+    page.wait_for_selector(".result > h2:has-text('llama-3.1-8b')")  # the file is let go
 
 
 def test_only_the_header_of_a_file_is_sent(opened, tmp_path):

@@ -61,10 +61,12 @@ function noAnswer(engine, lang, error) {
  */
 function Page({ form, formLang, state, setState, engine, progress }) {
   const words = form.words;
-  const [dropped, setDropped] = useState(/** @type {Dropped | null} */ (null));
+  const [held, setDropped] = useState(/** @type {Dropped | null} */ (null));
+  const dropped = held?.name === state.file ? held : null;
   const [token, setToken] = useState(remembered(KEPT));
   const [said, setSaid] = useState("");
   const [fileError, setFileError] = useState("");
+  const [over, setOver] = useState(false); // a file is held over the page
   const { shown, busy, seeking, settled, none, gone, again } = useAnswers({ form, formLang, state, engine, dropped, token, words });
 
   /** @param {Partial<State>} change */
@@ -117,8 +119,12 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const problem = error ? placed(error.message, form, state.task) : null;
   const asked = ASKED.includes(state.task);
   const listing = LISTS.includes(state.task);
-  return html`<div class="page" onDragOver=${(/** @type {DragEvent} */ e) => e.preventDefault()} onDrop=${(/** @type {DragEvent} */ e) => {
+  return html`<div class=${`page${over ? " over" : ""}`} onDragOver=${(/** @type {DragEvent} */ e) => {
     e.preventDefault();
+    setOver(true);
+  }} onDragLeave=${(/** @type {DragEvent} */ e) => setOver(e.relatedTarget !== null)} onDrop=${(/** @type {DragEvent} */ e) => {
+    e.preventDefault();
+    setOver(false);
     void take(e.dataTransfer?.files[0]);
   }}>
     <header class="top"><div class="brand"><img src="icon.svg" alt="" width="30" height="30" /><h1>weighbridge</h1><p>${words["tagline"]}</p></div>
