@@ -38,7 +38,7 @@ function App() {
     setGone("");
     engine.ask({ task: "form", view: { lang: state.lang } }).then(
       (answer) => (answer.error ? setGone(answer.error.message) : setForm({ lang: state.lang, is: answer })),
-      () => setGone(FIRST_WORDS[state.lang].gone),
+      (error) => setGone(engine.kind === "static" && error.message ? error.message : FIRST_WORDS[state.lang].gone),
     );
   }, [state.lang, engine]);
 
