@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import (
+    agents,
     allocator,
     answers,
     cold_start,
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "corpus": corpus.run,
     "allocator": allocator.run,
     "trace": trace.run,
+    "agents": agents.run,
 }
 
 

@@ -20,6 +20,10 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 LFS = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt")
 CHUNK = 1 << 16
 WHEN = "2026-11-21T10:00:00.000Z"
+EXPOSED = (  # to pages, by huggingface.co
+    "X-Repo-Commit,X-Request-Id,X-Error-Code,X-Error-Message,X-Total-Count,ETag,Link,Accept-Ranges,"
+    "Content-Range,X-Linked-Size,X-Linked-ETag,X-Xet-Hash"
+)
 
 
 @dataclass
@@ -46,6 +50,7 @@ class Fault:
     extra: int = 0  # add to Content-Length
     delay: float = 0.0
     body: bytes | None = None  # send this
+    cors: bool = True  # False: no page may read this
 
 
 @dataclass
@@ -56,6 +61,7 @@ class Hub:
     latency: float = 0.0
     port: int = 0
     cdn: bool = True
+    exposing: bool = True  # whether the CDN lets pages read Content-Range
     static: bool = False  # the files do not change: commits are computed once
     commits: dict = field(default_factory=dict)
     missing_status: int = 404  # the real Hub says 401 to those who are not logged in
@@ -178,6 +184,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.posted = json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)))
         self.answer()
 
+    def do_OPTIONS(self):
+        """What a browser asks before it sends a header such as Authorization for a page."""
+        self.request_record = Request(self.command, self.path, self.headers["Host"], None, None)
+        self.fault = Fault(match="")
+        asked = self.headers["Access-Control-Request-Headers"] or ""
+        self.send(204, b"", {"Access-Control-Allow-Headers": asked, "Access-Control-Max-Age": 60})
+
     def answer(self):
         hub, token = self.hub, (self.headers["Authorization"] or "").removeprefix("Bearer ") or None
         self.request_record = Request(
@@ -215,10 +228,24 @@ class _Handler(BaseHTTPRequestHandler):
     def begin(self, status, length, headers):
         self.request_record.status = status
         self.send_response(status)
-        for key, value in headers.items():
+        for key, value in (headers | self.for_pages()).items():
             self.send_header(key, str(value))
         self.send_header("Content-Length", str(length + self.fault.extra))
         self.end_headers()
+
+    def for_pages(self):
+        """What the Hub says to pages of other sites, and its CDN, which knows no origin."""
+        origin = self.headers["Origin"]
+        if origin is None or not self.fault.cors:
+            return {}
+        if self.path.startswith("/cdn/"):
+            exposed = {"Access-Control-Expose-Headers": "Content-Range"}
+            return {"Access-Control-Allow-Origin": "*"} | (exposed if self.hub.exposing else {})
+        return {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Expose-Headers": EXPOSED,
+            "Vary": "Origin",
+        }
 
     def body(self, chunks):
         left = self.fault.cut

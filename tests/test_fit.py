@@ -81,7 +81,10 @@ def test_the_exit_code_is_about_the_question_that_was_named(capsys, gpu, about, 
 
 
 def test_fit_checks_without_being_told_to(capsys):
-    assert run(["fit", "qwen3-0.6b", "--gpu", "t4", "--for", "lora", "--check"]) == 0
+    assert (
+        run(["fit", "qwen3-0.6b", "--gpu", "t4", "--for", "qlora", "--check", "--seq-len", "256"])
+        == 0
+    )
     assert run(["fit", "llama-3.1-8b", "--gpu", "t4", "--for", "load", "--check"]) == 1
 
 

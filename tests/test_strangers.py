@@ -317,15 +317,15 @@ def test_what_has_no_lines_ends():
     assert zeros.read_bytes < 4 << 20
 
 
-def test_errors_of_requests_echo_little(monkeypatch):
+def test_errors_of_requests_echo_little():
     long = json.dumps({"task": "x" * 10**6, "model": "gpt2"})
     assert len(requests.Requests().answer(long)["error"]["message"]) <= wording.LONGEST
     told = requests.Requests().answer(
         json.dumps({"task": "load", "model": "gpt2", "workload": [1] * 10**5})
     )
     assert "not a list of 100,000 items" in told["error"]["message"]
-    monkeypatch.setattr(requests, "MAX_LINE", 100)
-    assert "longer than" in requests.Requests().answer("x" * 101)["error"]["message"]
+    with pytest.raises(BadFileError, match="longer than"):
+        requests.parsed("x" * 101, most=100)
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+x", "(a|a)*x", ".*" * 9 + "x"])

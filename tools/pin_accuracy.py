@@ -1,5 +1,6 @@
 """Write tests/accuracy.json: how near predictions come today, by source, engine and quantity; with
 --trace re-run programs first and keep their peaks in tests/traced.jsonl (all, or of --source NAME).
+The page has the same rows from src/weighbridge/evidence/rows.json.
 
 tests/test_accuracy.py fails when a row gets worse than it is there. Look at the difference before
 it is committed: a row that got worse needs a reason.
@@ -7,11 +8,12 @@ it is committed: a row that got worse needs a reason.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from weighbridge.evidence import kept
+from weighbridge.evidence import kept, pinned
 from weighbridge.evidence.accuracy import rows
-from weighbridge.evidence.predict import outcomes
+from weighbridge.evidence.predict import Outcome, outcomes
 from weighbridge.evidence.records import chosen, records
 from weighbridge.evidence.traced import Failure, peaks
 
@@ -29,12 +31,21 @@ def main() -> None:
         trace(asked.source)
     lines = []
     found = kept.complete(kept.read(str(TRACED)), records())
-    for row in rows(outcomes(records(), found), by_source=True):
-        told = row.to_dict()
+    told = outcomes(records(), found)
+    write_rows(told)
+    for row in rows(told, by_source=True):
+        facts = row.to_dict()
         name = f"{row.source} | {row.engine} | {row.quantity} | {row.level}"
-        values = {key: told[key] if key == "n" else round(told[key], 5) for key in KEPT}
+        values = {key: facts[key] if key == "n" else round(facts[key], 5) for key in KEPT}
         lines.append(f" {json.dumps(name)}: {json.dumps(values)}")
     PINS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def write_rows(told: Sequence[Outcome]) -> None:
+    """Rows of all sources, then those of each."""
+    every = [row.to_dict() for each in (False, True) for row in rows(told, by_source=each)]
+    plain = [{k: round(v, 5) if isinstance(v, float) else v for k, v in r.items()} for r in every]
+    Path(pinned.FILE).write_text("[\n" + ",\n".join(map(json.dumps, plain)) + "\n]\n")
 
 
 def trace(source: str | None) -> None:

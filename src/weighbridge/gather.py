@@ -14,6 +14,7 @@ from weighbridge.wording import clipped, redacted
 
 if TYPE_CHECKING:
     from weighbridge.catalogue.pipelines import Pipeline
+    from weighbridge.reference import Reference
     from weighbridge.sources import base
 
 Raw = Mapping[str, Any]
@@ -37,7 +38,7 @@ class Options(NamedTuple):
         from weighbridge.sources import base
 
         return base.Options(
-            token=self.token,
+            token=self.token if self.ours or self.token else False,  # never the owner's own
             cache_dir=self.cache_dir,
             offline=self.offline,
         )
@@ -45,15 +46,27 @@ class Options(NamedTuple):
 
 def gather(text: str, options: Options) -> Inventory:
     """The inventory of a reference. Raises NotFoundError, BadFileError, UsageError, HubError."""
-    ref = resolve(text, catalogue=has_name, revision=options.revision, disk=options.ours)
-    if not options.ours and isinstance(ref, LocalRef | UrlRef):
+    ref = _resolved(text, options)
+    if isinstance(ref, HubRef) and "/" not in text:
+        _may_be_an_id(text)
+    return replace(SPECIAL.get(type(ref), _read)(text, ref, options), origin=ref)
+
+
+def _resolved(text: str, options: Options) -> "Reference":
+    """What was typed. Raises UsageError for what is not read where strangers ask: whether such a
+    file is there is not told, either."""
+    if options.ours:
+        return resolve(text, catalogue=has_name, revision=options.revision)
+    try:
+        ref = resolve(text, catalogue=has_name, revision=options.revision, disk=False)
+    except NotFoundError:
+        ref = None
+    if ref is None or isinstance(ref, LocalRef | UrlRef):
         raise UsageError(
             f"{clipped(redacted(text), MOST_NAMED)}: files and other addresses are not read here; "
             "name a model of the catalogue or of the Hub (org/name)"
         )
-    if isinstance(ref, HubRef) and "/" not in text:
-        _may_be_an_id(text)
-    return replace(SPECIAL.get(type(ref), _read)(text, ref, options), origin=ref)
+    return ref
 
 
 def has_name(text: str) -> bool:

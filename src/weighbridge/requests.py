@@ -89,13 +89,24 @@ class Requests:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        found = opened(model, self._options._replace(revision=revision, token=token))
-        found = replace(found, options=found.options._replace(token=None))
+        found = self._opened(model, self._options._replace(revision=revision, token=token))
         if len(key) <= MOST_KEPT:
             while len(self._kept) >= MANY or self._tensors() > MOST_TENSORS:
                 self._kept.popitem(last=False)
             self._kept[key] = found
         return found
+
+    def _opened(self, model: Any, options: Options) -> Prepared:
+        """Read with the token, and without it from then on. What a stranger's token lets us read is
+        kept in no cache that others are answered from."""
+        if options.token is None or options.ours:
+            found = opened(model, options)
+        else:
+            from tempfile import TemporaryDirectory  # where strangers ask
+
+            with TemporaryDirectory() as folder:
+                found = opened(model, options._replace(cache_dir=folder))
+        return replace(found, options=options._replace(token=None))
 
     def _mark(self, token: str | None) -> str | None:
         """What tells tokens apart, and cannot be turned back into one."""

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.hub import Hub
+from tests.sparse import write_repo
 from weighbridge.agents.answering import Answers
 from weighbridge.agents.tools import tools
 
@@ -31,11 +33,14 @@ READY = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 BAD_MODEL = "\x1b[2J<script>" + "x" * 5_000
 
 
-def session(ask, *options, errors=None):
-    """What `ask` finds in one session with the server."""
+def session(ask, *options, errors=None, env=None):
+    """What `ask` finds in one session with the server. With `env` it is not offline."""
+    command = SERVER if env is None else SERVER[:-1]
 
     async def run():
-        parameters = mcp.StdioServerParameters(command=SERVER[0], args=[*SERVER[1:], *options])
+        parameters = mcp.StdioServerParameters(
+            command=command[0], args=[*command[1:], *options], env=env
+        )
         with open(errors or os.devnull, "w") as log:
             async with (
                 mcp.stdio_client(parameters, errlog=log) as (read, write),
@@ -131,6 +136,44 @@ def test_what_is_wrong_is_an_error_to_read_and_the_session_goes_on(tmp_path):
         assert len(text) < 400
     assert not last["isError"]
     assert log.read_text() == ""
+
+
+CONFIG = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "vocab_size": 1000,
+    "_name_or_path": BAD_MODEL,
+    "torch_dtype": "bfloat16",
+}
+TOKEN = "hf_" + "aB3" * 12
+
+
+@pytest.mark.parametrize("given", [TOKEN, "hf_" + "zZ9" * 12])
+def test_a_gated_repository_is_read_with_the_token_which_stands_nowhere(tmp_path, given):
+    root, log = tmp_path / "repos", tmp_path / "stderr"
+    root.mkdir()
+    with Hub(root) as hub:
+        write_repo(root / "org/name", CONFIG, {"a": ("F32", (8, 8))})
+        hub.gated = {"org/name": (TOKEN,)}
+        env = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": given, "HF_HOME": str(tmp_path / "home")}
+        asks = [("load", {"model": "org/name"}), ("load", {"model": "org/name", "detail": "full"})]
+        found = called(*asks, env=env, errors=log)
+        assert {r.token for r in hub.requests} <= {given, None}  # weights' host gets none
+        listings = [r for r in hub.requests if "/api/models/" in r.path]
+    told = json.dumps(found)
+    assert given not in told + log.read_text()
+    for result in found:
+        assert result["isError"] is (given != TOKEN)
+        assert "\x1b" not in result["content"][0]["text"]
+    if given == TOKEN:
+        assert found[0]["structuredContent"]["parameters"] > 0
+        assert len(listings) == 1  # the second question does not ask the Hub again
+    else:
+        assert "gated" in found[0]["content"][0]["text"]
 
 
 def test_tools_that_are_not_offered_are_not_there():

@@ -1,18 +1,24 @@
 """What agents are offered and answered, without the protocol."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
+from weighbridge import explain_oom
 from weighbridge.agents.answering import Answers
 from weighbridge.agents.tools import SLOW, tools
 from weighbridge.agents.whole import MOST
+from weighbridge.cli.mcp import TOOLS
+from weighbridge.cli.menu import run
 from weighbridge.requests import BESIDE, Requests
 from weighbridge.settings import FIT, INFER, LOAD, TRAIN
 from weighbridge.settings import MOST as UNBOUNDED
 
 TABLES = {"load": LOAD, "infer": INFER, "train": TRAIN, "fit": FIT}
-OWN = {"model", "revision", "command", "for", "max", "smallest", "response_format", "detail"}
+OWN = {"model", "revision", "command", "for", "max", "smallest", "explain_oom"}
+OWN |= {"response_format", "detail"}
 SHORT = 4_000  # characters of an answer: a thousand tokens
 ALL_TOOLS = 40_000  # of what a client reads of all tools, in every session
 OFFERED = {tool.name: tool for tool in tools()}
@@ -155,6 +161,15 @@ def test_the_verdict_comes_first(ask):
     assert told.numbers["changes"][0]["paste"] in told.text
 
 
+def test_a_change_is_told_whole(answers):
+    """A cell of a table is not cut: an agent asks again with what stands in it."""
+    given = {"model": "qwen3-8b", "gpu": "3060", "context": 32768, "kv_cache_dtype": "q8_0"}
+    told = answers.call("fit", {**given, "engine": "llama.cpp"})
+    change = told.numbers["questions"]["infer"]["change"]["arguments"]
+    assert all(str(value) in told.text for value in change.values())
+    assert "..." not in told.text
+
+
 def test_what_an_answer_proposes_can_be_asked(ask, answers):
     asked = {"model": "llama-3.1-8b", "gpu": "3060", **SHORTEST}
     for change in ask("infer", asked).numbers["changes"]:
@@ -196,10 +211,18 @@ def test_a_whole_report_is_bounded_and_says_what_it_left_out(ask, task, given, f
     if form == "json":
         body = json.loads(told.text)
         assert body["left_out"]
+        assert body["whole"].startswith(f"weighbridge {task} {given['model']} --")
+        assert body["whole"].endswith(" --json")
         assert body["schema"] == f"weighbridge.{'fit' if task == 'fit' else 'report'}/1"
 
 
 WRONG = [
+    (
+        "infer",
+        {"model": "gpt2", "max_model_len": 512},
+        "no argument 'max_model_len'; it is context",
+    ),
+    ("fit", {"model": "gpt2", "gpu": ["4090", "3060"]}, "--gpu is text"),
     ("infer", {}, "name a model"),
     ("infer", {"model": "llama-3.1-8b", "context": "many"}, "--context is a number such as"),
     ("infer", {"model": "llama-3.1-8b", "gpu": "rtx 9999"}, "9999"),
@@ -261,6 +284,16 @@ def test_a_config_is_the_same_as_text_and_as_an_object(answers):
     assert told[0]["parameters"] > 0
 
 
+def test_of_the_hub_alone_no_file_is_read(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "gpt2"}))
+    asked = Answers(offline=True, hub_only=True)
+    assert asked.call("load", {"model": str(path)}).failed
+    assert "not read here" in asked.call("load", {"model": "https://example.com/a.gguf"}).text
+    assert not asked.call("load", {"model": "gpt2"}).failed
+    assert not Answers(offline=True).call("load", {"model": str(path)}).failed
+
+
 def test_what_says_nothing_is_left_out(answers):
     told = answers.call("infer", {"model": "llama-3.1-8b", "gpu": 4090, "engine": "", "ram": None})
     assert told.numbers == answers.call("infer", {"model": "llama-3.1-8b", "gpu": "4090"}).numbers
@@ -272,6 +305,46 @@ def test_a_model_is_prepared_once():
         asked.call("infer", {"model": "llama-3.1-8b", "context": context})
     asked.call("train", {"model": "llama-3.1-8b"})
     assert len(asked._requests._kept) == 1
+
+
+OOM = (
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total "
+    "capacity of 23.64 GiB of which 1.19 GiB is free. Including non-PyTorch memory, this process "
+    "has 22.44 GiB memory in use. Of the allocated memory 21.90 GiB is allocated by PyTorch, and "
+    "95.26 MiB is reserved by PyTorch but unallocated."
+)
+
+
+@pytest.mark.parametrize("given", [{}, {"model": "qwen3-0.6b", "for": "lora", "batch_size": 64}])
+def test_a_message_is_explained(answers, given):
+    told = answers.call("fit", {"explain_oom": OOM, **given})
+    own = explain_oom(OOM, given.get("model"), method="lora", batch_size=64) if given else None
+    body = (own or explain_oom(OOM)).to_dict()
+    assert not told.failed, told.text
+    assert told.numbers["cause"] == body["cause"]
+    assert told.numbers["parsed"]["requested_bytes"] == 2 << 30
+    assert told.numbers["answer"].split(":")[0] in told.text
+    assert len(told.text) < SHORT
+    whole = {"explain_oom": OOM, **given, "detail": "full", "response_format": "json"}
+    assert json.loads(answers.call("fit", whole).text) == json.loads(json.dumps(body))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"explain_oom": "it broke"}, "error: "),
+        ({"explain_oom": OOM, "max": "context"}, "leave max out"),
+        ({"explain_oom": OOM, "for": "fun"}, "for is one of load, infer"),
+        ({"explain_oom": OOM, "model": "no-such"}, "no such name"),
+        ({"explain_oom": HOSTILE * 50}, "error: "),
+    ],
+)
+def test_a_message_that_cannot_be_explained_is_an_error(answers, given, told):
+    found = answers.call("fit", given)
+    assert found.failed
+    assert told in found.text
+    assert found.text.isprintable()
+    assert len(found.text) < 400
 
 
 def test_lists_are_bounded(answers):
@@ -286,3 +359,28 @@ def test_models_are_ranked_for_a_card(answers):
     told = answers.call("models", {"pattern": "qwen3-4b", "gpu": "3060", "min_context": 8192})
     assert told.numbers["models"]
     assert all(row["context"] >= 8192 for row in told.numbers["models"])
+
+
+def test_without_the_sdk_one_line_says_what_to_install():
+    code = "import sys; sys.modules['mcp'] = None; from weighbridge.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "mcp"], capture_output=True, text=True)
+    told = "error: tools for agents need the mcp SDK: pip install 'weighbridge[mcp]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", told)
+
+
+def test_the_skill_needs_no_sdk():
+    code = "import sys; sys.modules['mcp'] = None; from weighbridge.cli import main; main()"
+    asked = [sys.executable, "-c", code, "mcp", "--skill"]
+    done = subprocess.run(asked, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("---\nname: weighbridge\n")
+
+
+@pytest.mark.parametrize("names", ["foo", "", ",", "fit,foo"])
+def test_tools_that_are_none_are_refused(names, capfd):
+    assert run(["mcp", "--tools", names]) == 2
+    assert capfd.readouterr().err.startswith("error: --tools names tools of fit, infer")
+
+
+def test_the_tools_are_those_of_the_help():
+    assert ",".join(OFFERED) == TOOLS

@@ -14,8 +14,9 @@ from weighbridge.agents import brief, whole
 from weighbridge.agents.tools import DETAILS, FORMS, OUTPUT, SLOW, Tool, tools
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats.strict_json import strict_json
+from weighbridge.gather import Options
 from weighbridge.requests import MAX_LINE, Requests, settled
-from weighbridge.settings import FIT, INFER, LOAD, TRAIN
+from weighbridge.settings import FIT, INFER, LOAD, TRAIN, Setting
 from weighbridge.wording import printable, safe_json, shown
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from weighbridge.report import Report
 
 Arguments = Mapping[str, Any]
-LONG = ("model", "command")  # arguments of any length: a config, a launch line
+LONG = ("model", "command", "explain_oom")  # of any length: a config, a launch line, a log
 LONGEST = 200  # characters of another one
 TABLES = {"load": LOAD, "infer": INFER, "train": TRAIN, "fit": FIT}
 
@@ -40,10 +41,14 @@ class Answer(NamedTuple):
 
 
 class Answers:
-    """Answers calls one after the other, and keeps the models that they name."""
+    """Answers calls one after the other, and keeps the models that they name. With `hub_only` files
+    of this machine and addresses that are not the Hub's stay unread."""
 
-    def __init__(self, *, cache_dir: str | None = None, offline: bool = False) -> None:
-        self._requests = Requests(cache_dir=cache_dir, offline=offline)
+    def __init__(
+        self, *, cache_dir: str | None = None, offline: bool = False, hub_only: bool = False
+    ) -> None:
+        self._requests = Requests(cache_dir=cache_dir, offline=offline, ours=not hub_only)
+        self._options = Options(cache_dir=cache_dir, offline=offline, ours=not hub_only)
         self._tools = {tool.name: tool for tool in tools()}
 
     def call(self, name: str, arguments: Arguments | None) -> Answer:
@@ -64,8 +69,23 @@ class Answers:
         if name in LISTS:
             text, numbers = LISTS[name](given)
             return _told(text, numbers, form)
-        found = self._requests.report(_request(name, given))
-        return _answer(found, form, full=detail == "full")
+        if name == "fit" and "explain_oom" in given:
+            return self._explained(given, form, full=detail == "full")
+        request = _request(name, given)
+        found = self._requests.report(request)
+        if detail == "full":
+            return _whole(found, form, request)
+        return _told(*_brief(found), form)
+
+    def _explained(self, given: dict[str, Any], form: str, *, full: bool) -> Answer:
+        """Why a run was out of memory."""
+        from weighbridge.agents import oom
+
+        model, revision = _model(given.pop("model", None)), given.pop("revision", None)
+        config = model["config"] if isinstance(model, dict) else model
+        found = oom.explain(given, config, self._options._replace(revision=revision))
+        text, numbers = oom.brief(found)
+        return Answer(oom.whole(found, form), numbers) if full else _told(text, numbers, form)
 
 
 def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
@@ -78,7 +98,8 @@ def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
                 f" --{name}` in a shell"
             )
         if name not in known:
-            raise UsageError(f"{tool.name} has no argument {shown(name)}; {_near(name, known)}")
+            near = _near(name, known, TABLES.get(tool.name, {}))
+            raise UsageError(f"{tool.name} has no argument {shown(name)}; {near}")
         _bounded(name, arguments[name])
     told = {name: value for name, value in arguments.items() if value not in (None, "")}
     return {name: _as_text(known[name], value) for name, value in told.items()}
@@ -90,7 +111,11 @@ def _bounded(name: str, value: Any) -> None:
         raise UsageError(f"{name} is longer than {LONGEST} characters: {shown(value)}")
 
 
-def _near(name: str, known: Mapping[str, Any]) -> str:
+def _near(name: str, known: Mapping[str, Any], table: Mapping[str, Setting]) -> str:
+    flag = f"--{name.replace('_', '-')}"
+    alias = next((n for n, setting in table.items() if flag in setting.flags), None)
+    if alias is not None:
+        return f"it is {alias} here"
     close = get_close_matches(name[:80], list(known), n=3, cutoff=0.6)
     return f"did you mean {' or '.join(close)}?" if close else "the tool's schema lists them"
 
@@ -129,13 +154,18 @@ def _model(given: Any) -> Any:
     return given
 
 
-def _answer(found: "Report | Fit", form: str, *, full: bool) -> Answer:
+def _brief(found: "Report | Fit") -> tuple[str, dict[str, Any]]:
     from weighbridge.fitted import Fit
 
-    text, numbers = brief.of_fit(found) if isinstance(found, Fit) else brief.of_report(found)
-    if full:
-        return Answer((whole.as_json if form == "json" else whole.as_markdown)(found), numbers)
-    return _told(text, numbers, form)
+    return brief.of_fit(found) if isinstance(found, Fit) else brief.of_report(found)
+
+
+def _whole(found: "Report | Fit", form: str, request: dict[str, Any]) -> Answer:
+    from weighbridge.web.asks import View
+    from weighbridge.web.command import command
+
+    write = whole.as_json if form == "json" else whole.as_markdown
+    return Answer(write(found, command(request, View())), _brief(found)[1])
 
 
 def _told(text: str, numbers: dict[str, Any], form: str) -> Answer:

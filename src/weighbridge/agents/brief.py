@@ -11,7 +11,7 @@ from typing import Any
 from weighbridge.accelerators.abilities import abilities
 from weighbridge.accelerators.parts import Instance, Part
 from weighbridge.catalogue import Entry
-from weighbridge.fitted import Fit, Question, Ranking
+from weighbridge.fitted import Fit, Question, Ranking, Solved
 from weighbridge.judged import Remedy, Verdict
 from weighbridge.render.markdown import MARKS, drawn
 from weighbridge.report import Report
@@ -34,7 +34,7 @@ from weighbridge.view.records import (
     Screen,
 )
 from weighbridge.view.shown import fullest, shown
-from weighbridge.wording import clipped, one_line, printable, safe_markdown
+from weighbridge.wording import LONGEST, clipped, one_line, printable, safe_markdown
 
 Numbers = dict[str, Any]
 LONGEST_LINE = 1_500  # characters of a line to paste: a longer one is left out
@@ -50,7 +50,9 @@ def text(page: Screen) -> str:
     head = f"**{_line(page.title)}**"
     told = ["\n".join(line for block in part for line in _lines(block)) for part in page.sections]
     foot = "\n".join(_line(line.removesuffix(EN("footer.more"))) for line in page.footer)
-    warned = "\n".join(f"- warning: {_line(line)}" for line in page.warnings[:WARNINGS])
+    said = "\n".join(told)
+    new = [line for line in map(_line, page.warnings[:WARNINGS]) if line not in said]
+    warned = "\n".join(f"- warning: {line}" for line in new)
     return "\n\n".join(filter(None, (head, *told, foot, warned)))
 
 
@@ -103,7 +105,9 @@ def _rows(block: Grid) -> Iterator[str]:
 
 def _bounded(block: Grid) -> Grid:
     """Cells hold names of strangers."""
-    rows = tuple(tuple(c._replace(text=clipped(c.text)) for c in row) for row in block.rows)
+    rows = tuple(
+        tuple(c._replace(text=clipped(c.text, LONGEST)) for c in row) for row in block.rows
+    )
     heading = block.heading.replace("--details", "detail: full")
     return block._replace(rows=rows, heading=heading)
 
@@ -122,12 +126,13 @@ def _numbers(report: Report, page: Screen) -> Numbers:
         "task": report.task,
         "model": _name(report.model.name),
         "parameters": report.model.parameters,
+        "active_parameters": _active(report),
         **_judged(report.verdict),
         "peak_bytes": s.peak._asdict(),
         "peak_phase": s.phase.name,
         "parts_bytes": _parts(page),
         "host_bytes": _host(report),
-        **{name: d.get(name) for name in ROOM},
+        **{name: d.get(name) or None for name in ROOM},  # the text says why there is none
         **({} if _refused(report) else {name: d.get(name) for name in LAUNCH}),
         "changes": _changes(cheapest(s)),
         "warnings": [one_line(line) for line in report.warnings[:WARNINGS]],
@@ -135,7 +140,18 @@ def _numbers(report: Report, page: Screen) -> Numbers:
     if report.task == "load":
         told["weights_bytes"] = {row.dtype: row.total_bytes for row in report.table}
         told["download_bytes"] = report.model.download_bytes
-    return {name: value for name, value in told.items() if value not in (None, [], {})}
+    return numbers_told(told)
+
+
+def numbers_told(found: Numbers) -> Numbers:
+    """Those that say something."""
+    return {name: value for name, value in found.items() if value not in (None, [], {})}
+
+
+def _active(report: Report) -> int | None:
+    """Parameters that a token meets, where not all of them."""
+    facts = report.model
+    return None if facts.active_parameters == facts.parameters else facts.active_parameters
 
 
 def _name(text: str) -> str:
@@ -159,8 +175,14 @@ def _judged(v: Verdict | None) -> Numbers:
         "count": v.count,
         "usable_bytes": v.usable_bytes,
         "margin_bytes": v.margin_bytes,
-        "share_that_fits": v.share_that_fits if v.fits == "unknown" else None,
+        "share_that_fits": _share(v),
     }
+
+
+def _share(v: Verdict) -> float | None:
+    """Of the estimate's range, where the verdict is open."""
+    open_ = v.fits == "unknown" and v.share_that_fits is not None
+    return round(v.share_that_fits or 0, 2) if open_ else None
 
 
 def _parts(page: Screen) -> Numbers:
@@ -180,8 +202,9 @@ def _refused(report: Report) -> bool:
 
 
 def _changes(found: Sequence[Remedy]) -> list[Numbers]:
-    """The cheapest first, which alone has its line to paste."""
-    return [_change(r, line=not n) for n, r in enumerate(found)]
+    """The cheapest first. The first of which there is a line to paste has it."""
+    pasted = next((r for r in found if r.paste), None)
+    return [_change(r, line=r is pasted) for r in found]
 
 
 def _change(r: Remedy, *, line: bool) -> Numbers:
@@ -214,10 +237,16 @@ def _fit_numbers(found: Fit, page: Screen) -> Numbers:
         "for": found.about,
         "fits": found.fits,
         "questions": {q.name: _question(q, line=q is found.asked) for q in found.questions},
-        "solved": None if solved is None else {solved.unknown: solved.value},
+        "solved": None if solved is None else _solved(solved),
         "warnings": [one_line(line) for line in found.warnings[:WARNINGS]],
     }
-    return {name: value for name, value in numbers.items() if value not in (None, [])}
+    return numbers_told(numbers)
+
+
+def _solved(found: Solved) -> Numbers:
+    """What was sought, and the arguments that fit when they are asked again."""
+    told: Numbers = {found.unknown: found.value}
+    return {**told, "arguments": dict(found.workload)} if found.workload else told
 
 
 def _question(q: Question, *, line: bool) -> Numbers:

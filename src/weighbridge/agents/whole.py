@@ -17,19 +17,20 @@ MOST = 40_000  # characters: some 13,000 tokens; Claude Code shows 25,000 (docs/
 Body = dict[str, Any]
 
 
-def as_markdown(found: Report | Fit) -> str:
-    """Every component, phase and device as tables."""
+def as_markdown(found: Report | Fit, line: str) -> str:
+    """Every component, phase and device as tables. `line` is the command that asks the same."""
     look = Look(details=True)
     told = markdown(found, look) if isinstance(found, Fit) else render(found, "markdown", look)
     if len(told) <= MOST:
         return told
     kept = told[: told.rfind("\n", 0, MOST)]
     shown = f"{kept.count(chr(10)) + 1:,} of {told.count(chr(10)):,} lines"
-    return f"{kept}\n\n(cut here: {shown}; `weighbridge ... --details` in a shell prints all)"
+    return f"{kept}\n\n(cut here: {shown}; `{line} --details` in a shell prints all)"
 
 
-def as_json(found: Report | Fit) -> str:
-    """The JSON report (docs/report.md), or as much of it as there is room for."""
+def as_json(found: Report | Fit, line: str) -> str:
+    """The JSON report (docs/report.md), or as much of it as there is room for, and the command that
+    prints all."""
     left: list[str] = []
     body = found.to_dict()
     told = dumped(body)
@@ -39,7 +40,7 @@ def as_json(found: Report | Fit) -> str:
         lighter = without(body)
         if lighter != body:
             left.append(name)
-            body = {**lighter, "left_out": left}
+            body = {**lighter, "left_out": left, "whole": f"{line} --json"}
             told = dumped(body)
     return told
 

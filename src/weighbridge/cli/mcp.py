@@ -1,8 +1,15 @@
 """weighbridge mcp"""
 
+import sys
+from typing import Any
+
 import click
 
 TOOLS = "fit,infer,train,load,gpus,models"
+WAITING = (
+    "waiting for an agent, which is to start this by itself: claude mcp add weighbridge -- "
+    "weighbridge mcp; Ctrl-C ends it"
+)
 
 
 @click.command()
@@ -14,8 +21,13 @@ TOOLS = "fit,infer,train,load,gpus,models"
 )
 @click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill.")
 @click.option("--offline", is_flag=True, help="Use nothing but the Hub cache.")
+@click.option(
+    "--hub-only",
+    is_flag=True,
+    help="Read the catalogue and the Hub alone: no files of this machine, no other address.",
+)
 @click.option("--skill", is_flag=True, help="Print SKILL.md for agents with a shell, and end.")
-def mcp(names: str | None, cache_dir: str | None, offline: bool, skill: bool) -> None:
+def mcp(names: str | None, skill: bool, **source: Any) -> None:
     """Answer coding agents: load, infer, train, fit, gpus and models as tools (stdio).
 
     An agent starts this program itself and speaks the Model Context Protocol with it; nothing is
@@ -34,7 +46,10 @@ def mcp(names: str | None, cache_dir: str | None, offline: bool, skill: bool) ->
     from weighbridge.agents.answering import Answers
     from weighbridge.agents.server import serve
 
-    serve(Answers(cache_dir=cache_dir, offline=offline), _chosen(names))
+    offered = _chosen(names)
+    if sys.stdin.isatty():
+        click.echo(WAITING, err=True)
+    serve(Answers(**source), offered)
 
 
 def _chosen(names: str | None) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from weighbridge.errors import HubError
-from weighbridge.sources.surroundings import IN_BROWSER
+from weighbridge.sources import surroundings
 from weighbridge.wording import clipped
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ def within(seconds: float, job: Callable[[], T]) -> T:
     """What `job` returns. Where it takes longer, it is left to its own end: a server that sends a
     byte a second never lets a timeout expire that is that of one read. Without threads it takes
     what it takes: the browser's requests have a time limit of their own."""
-    if IN_BROWSER:
+    if surroundings.IN_BROWSER:
         return job()
     done: list[Any] = []
     late = threading.Event()

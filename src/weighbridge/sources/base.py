@@ -26,9 +26,10 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to reach a source. None is what huggingface_hub's settings and environment say."""
+    """How to reach a source. None is what huggingface_hub's settings and environment say; a token
+    of False is none at all."""
 
-    token: str | None = None
+    token: str | bool | None = None
     cache_dir: str | None = None
     offline: bool = False
 

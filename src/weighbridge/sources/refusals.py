@@ -12,8 +12,6 @@ from weighbridge.errors import GatedError, HubError, NotFoundError, WeighbridgeE
 from weighbridge.sources.http import RefusedError
 from weighbridge.sources.surroundings import login
 
-LOGIN = login()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -39,7 +37,7 @@ def explain(refused: RefusedError, asked: Asked) -> WeighbridgeError:
 
 def _gated(refused: RefusedError, asked: Asked) -> WeighbridgeError:
     then = (
-        f"then {LOGIN}"
+        f"then {login()}"
         if not asked.authorized
         else "your account has not been given access yet, or the token may not read gated models"
     )
@@ -47,7 +45,7 @@ def _gated(refused: RefusedError, asked: Asked) -> WeighbridgeError:
 
 
 def _no_repository(refused: RefusedError, asked: Asked) -> WeighbridgeError:
-    hint = "" if asked.authorized else f"; if it is private, {LOGIN}"
+    hint = "" if asked.authorized else f"; if it is private, {login()}"
     message = f"there is no model {asked.repo_id!r} at {asked.endpoint}: check its spelling{hint}"
     return NotFoundError(message) if refused.status == 404 else HubError(message)
 
@@ -68,7 +66,7 @@ def _denied(refused: RefusedError, asked: Asked) -> WeighbridgeError:
     said = f" ({refused.detail})" if refused.detail else ""
     return HubError(
         f"{asked.endpoint} refuses access to {asked.repo_id} with {refused.status}{said}: if it is "
-        f"gated, accept its licence at {asked.page}; {LOGIN} that may read it"
+        f"gated, accept its licence at {asked.page}; {login()} that may read it"
     )
 
 

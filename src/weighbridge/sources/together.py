@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-from weighbridge.sources.surroundings import IN_BROWSER
+from weighbridge.sources import surroundings
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ class Together(Generic[T]):
         self._done: SimpleQueue[tuple[int, Callable[[], T]]] = SimpleQueue()
         self._found: dict[int, T] = {}
         self._asking = threading.Lock()  # whoever comes second finds what the first has collected
-        for _ in range(0 if IN_BROWSER else min(workers, len(jobs))):
+        for _ in range(0 if surroundings.IN_BROWSER else min(workers, len(jobs))):
             threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self) -> None:
@@ -41,7 +41,7 @@ class Together(Generic[T]):
         return tuple(self._found[index] for index in range(self._count))
 
     def _collect(self) -> None:
-        if IN_BROWSER and (job := self._next()) is not None:  # nobody else does it
+        if surroundings.IN_BROWSER and (job := self._next()) is not None:  # nobody else does it
             self._done.put((job[0], _outcome(job[1])))
         index, outcome = self._done.get()
         try:

@@ -1,12 +1,12 @@
 """A request as the command that gives the same answer."""
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.errors import UsageError
 from weighbridge.settings import FIT, INFER, LOAD, TRAIN, Setting
-from weighbridge.settings.kinds import COUNT, FLAG, IMAGE, NUMBER, SIZE, WHOLE
+from weighbridge.settings.kinds import COUNT, FLAG, IMAGE, SIZE, WHOLE
 
 if TYPE_CHECKING:
     from weighbridge.web.asks import View
@@ -72,20 +72,30 @@ def _pair(flag: str, value: str) -> Iterator[str]:
 
 
 def text(setting: Setting, value: Any) -> str:
-    """A value as it is typed. A comma would mean several answers: numbers lose theirs, and cards
-    have a colon before their count."""
+    """A value as it is typed."""
     if setting.kind is IMAGE and isinstance(value, list | tuple):
         height, width = value
         return f"{width}x{height}"
     if isinstance(value, list | tuple):
         return ",".join(map(str, value))
     if setting.name == "gpu":
-        return re.sub(r",\s*(?=\d+$)", ":", str(value))
-    if setting.kind in NUMBERS and (isinstance(value, float) or "," in str(value)):
-        return str(setting.value(value))
-    if setting.kind is NUMBER and "," in str(value):
-        return repr(setting.value(value))
-    return str(value)
+        return _card(str(value))
+    whole = setting.kind in NUMBERS and isinstance(value, float)
+    return str(setting.value(value) if whole else value)
+
+
+def _card(value: str) -> str:
+    """A count behind a comma, where the command line would see two cards."""
+    name, comma, count = value.partition(",")
+    if not comma or "," in count:
+        return value
+    from weighbridge.accelerators.names import find
+
+    try:
+        find(name), find(count)
+    except UsageError:
+        return value
+    return f"{name.strip()}:{count.strip()}"
 
 
 def _look(view: "View") -> Iterator[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent
 OUT = (
     *("cli", "golden", "measure", "jobs.py", "__main__.py", "py.typed"),
-    *("evidence/programs", "render/timeline.html"),
+    "render/timeline.html",
     *("web/page", "web/server.py", "web/build.py", "web/pyodide.py", "web/packed.py", "web/space"),
     *("web/snapshot.mjs", "agents"),
     *("sources/session.py", "sources/wire.py", "sources/bare.py"),  # other ways to ask over HTTP
@@ -22,6 +22,7 @@ OUT = (
 ONLY = {  # of these folders nothing but this
     "exact": ("__init__.py",),
     "trace": ("__init__.py", "levels.py"),
+    "evidence/programs": ("__init__.py",),
 }
 
 
@@ -35,9 +36,9 @@ def members(package: Path = PACKAGE) -> Iterator[tuple[str, bytes]]:
 
 def wanted(name: str) -> bool:
     """Whether a page needs the file; `name` is its path in the package."""
-    folder, _, rest = name.partition("/")
-    if rest and folder in ONLY:
-        return rest in ONLY[folder]
+    for folder, names in ONLY.items():
+        if name.startswith(f"{folder}/"):
+            return name.removeprefix(f"{folder}/") in names
     return not any(name == out or name.startswith(f"{out}/") for out in OUT)
 
 

@@ -124,6 +124,11 @@ class Counter:
         self._next = self._served = 0
         self._left: set[int] = set()
 
+    @property
+    def standing(self) -> int:
+        """How many wait, or are answered."""
+        return self._next - self._served
+
     def answer(self, line: bytes, gone: "Gone") -> dict[str, Any] | None:
         """The answer; None where who asked has left meanwhile."""
         with self._waited(gone) as mine:

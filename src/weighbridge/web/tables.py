@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from weighbridge import catalogue
+from weighbridge._version import __version__
 from weighbridge.accelerators import listing
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.units import parse_count
@@ -15,6 +16,7 @@ from weighbridge.wording import shown
 
 Given = Mapping[str, Any]
 Answer = tuple[dict[str, Any], Screen]
+SCHEMA = "weighbridge.accuracy/1"  # rows alone
 MOST_RANKED = 60  # models: each is asked about in several formats
 MOST_TEXT = 200  # characters of a filter
 
@@ -105,16 +107,11 @@ def _ranked(names: list[str], given: Given, view: View) -> Answer:
 
 
 def _accuracy(given: Given, view: View) -> Answer:
-    from weighbridge.evidence import stored
-    from weighbridge.evidence.accuracy import to_dict
-    from weighbridge.evidence.records import chosen
+    from weighbridge.evidence import pinned
     from weighbridge.view.accuracy import screen
 
-    wanted = {r.id for r in chosen(engine=given.get("engine"), source=given.get("source"))}
-    found = [o for o in stored.outcomes() if o.record.id in wanted]
-    by_source = given.get("by_source", False)
-    report = to_dict(found, by_source=by_source, worst_count=0, all_records=False)
-    return report, screen(report["rows"], view.lang)
+    rows = pinned.rows(**given)
+    return {"schema": SCHEMA, "version": __version__, "rows": rows}, screen(rows, view.lang)
 
 
 TASKS: Mapping[str, Callable[[Given, View], Answer]] = {

@@ -48,13 +48,7 @@ ENGLISH: Mapping[str, str] = {
     "token.keep": "Keep it in this browser",
     "token.kept": "Ticked: it is stored in this browser, unencrypted, until you untick this.",
     # the answer
-    "mark.yes": "fits",
-    "mark.tight": "fits narrowly",
-    "mark.no": "does not fit",
-    "mark.unknown": "cannot say",
     "bar.capacity": "{size} usable",
-    "margin.spare": "{size} to spare",
-    "margin.short": "short by {size}",
     "parts.caption": "What fills the memory",
     "parts.part": "What",
     "parts.size": "Memory",
@@ -157,13 +151,7 @@ CHINESE: Mapping[str, str] = {
     "token.help": "读取模型时随问题发送,只存在这个页面的内存里,绝不出现在地址中。",
     "token.keep": "保存在这个浏览器里",
     "token.kept": "勾选后会以明文保存在这个浏览器里,直到取消勾选。",
-    "mark.yes": "放得下",
-    "mark.tight": "放得下,余量很小",
-    "mark.no": "放不下",
-    "mark.unknown": "不能确定",
     "bar.capacity": "可用 {size}",
-    "margin.spare": "余 {size}",
-    "margin.short": "差 {size}",
     "parts.caption": "显存里有什么",
     "parts.part": "组成",
     "parts.size": "大小",
@@ -222,7 +210,7 @@ CHINESE: Mapping[str, str] = {
     "engine.static": "在你的浏览器里回答;除了向 Hub 的询问,什么都不会发出",
 }
 WORDS: Mapping[str, Mapping[str, str]] = {"en": ENGLISH, "zh": CHINESE}
-PARTS = ("part.", "phase.")  # what the page takes from view/messages
+PARTS = ("part.", "phase.", "verdict.", "margin.")  # what the page takes from view/messages
 
 
 def words(lang: str) -> dict[str, str]:

@@ -92,7 +92,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   /** @param {File | undefined} file */
   const take = async (file) => {
     if (!file) return;
-    const found = await opened(file, words);
+    const found = await opened(file, words, (ask) => engine.ask(ask)).catch(() => ({ error: FIRST_WORDS[state.lang].gone }));
     setFileError("error" in found ? found.error : "");
     if ("dropped" in found) {
       setDropped(found.dropped);
@@ -131,7 +131,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
         ${shown && !error ? html`<div class="tools"><${Looks} words=${words} state=${state} set=${set} />
           <span class="gap"></span>${asked && !dropped ? html`<button type="button" id="compare-this" onClick=${compare}>${words["compare.this"]}</button>` : null}
           <${Share} words=${words} engine=${engine} say=${setSaid} />
-          ${listing ? null : html`<${Export} words=${words} of=${shown.ask} ask=${(/** @type {Ask} */ ask) => answered(engine, ask, null)} say=${setSaid} />`}</div>` : null}
+          ${listing ? null : html`<${Export} words=${words} of=${shown.ask} ask=${(/** @type {Ask} */ ask) => answered(engine, ask, asked ? dropped : null)} say=${setSaid} />`}</div>` : null}
         <p class="said" role="status">${said}</p>
         <p class="unseen" role="status" id="live">${busy ? "" : spoken(shown, words)}</p>
         ${error ? html`<div class="problem" role="alert"><p>${error.message}</p>${gone ? html`<button type="button" onClick=${again}>${words["again"]}</button>` : null}</div>` : null}
@@ -177,7 +177,7 @@ function Model({ form, state, set, dropped, drop, take, fileError, setting, prob
       ${state.file ? html`<p class="chip"><span>${state.file}</span><button type="button" class="small" onClick=${drop} aria-label=${`${words["file.remove"]}: ${state.file}`}>${words["file.remove"]}</button></p>
         ${dropped ? null : html`<p class="error">${told(words["file.again"], state.file)}</p>`}`
         : html`<${Combobox} id="model" label=${words["model"]} value=${command ? "" : state.model} options=${form.models} words=${words} placeholder=${words["model.placeholder"]}
-          described=${`model-help${wrong ? " model-error" : ""}`} invalid=${Boolean(wrong)} note=${parameters} commit=${(/** @type {string} */ model) => { setting("command", ""); set({ model }); }} />`}
+          described=${`model-help${wrong ? " model-error" : ""}`} invalid=${Boolean(wrong)} note=${parameters} title=${named} commit=${(/** @type {string} */ model) => { setting("command", ""); set({ model }); }} />`}
       <p class="help" id="model-help">${words["model.help"]}</p>
       ${wrong ? html`<p class="error" id="model-error">${wrong}</p>` : null}
       <label class="file"><input id="file" type="file" accept=".json,.jsonl,.safetensors,.gguf" aria-describedby="file-help" onChange=${(/** @type {Event} */ e) => {
@@ -201,6 +201,9 @@ function parameters({ parameters: count }) {
   return `${(count / scale).toLocaleString("en", { maximumSignificantDigits: 3 })} ${letter}`;
 }
 
+/** @param {{ name: string }} option */
+const named = (option) => option.name;
+
 /** What to do first. @param {{ words: Record<string, string>, state: State, set: (change: Partial<State>) => void, dropped: Dropped | null }} props */
 function Welcome({ words, state, set, dropped }) {
   if (state.task === "compare") return html`<div class="welcome"><h2>${words["welcome.compare"]}</h2><p>${words["welcome.compare.how"]}</p></div>`;
@@ -214,7 +217,7 @@ function spoken(shown, words) {
   const screen = shown?.answer.screen;
   if (!screen) return "";
   const block = screen.sections[0]?.[0];
-  if (block?.block === "headline") return `${words[`mark.${block.mark}`] ?? ""}: ${block.verdict}. ${block.figures}`;
+  if (block?.block === "headline") return `${words[`verdict.${block.mark}`] ?? ""}: ${block.verdict}. ${block.figures}`;
   if (block?.block === "lines") return block.lines.map((line) => line.text).join(" ");
   return screen.title;
 }

@@ -47,10 +47,10 @@ export function matches(all, text) {
 
 /**
  * @param {{ id: string, value: string, options: Option[], words: Record<string, string>, label: string,
- *   placeholder?: string, described?: string, invalid?: boolean, counts?: boolean, note?: (o: Option) => string,
+ *   placeholder?: string, described?: string, invalid?: boolean, counts?: boolean, note?: (o: Option) => string, title?: (o: Option) => string,
  *   commit: (value: string) => void }} props
  */
-export function Combobox({ id, value, options, words, label, placeholder = "", described, invalid, counts, note, commit }) {
+export function Combobox({ id, value, options, words, label, placeholder = "", described, invalid, counts, note, title = (option) => option.label, commit }) {
   const [typed, setTyped] = useState(/** @type {string | null} */ (null));
   const [open, setOpen] = useState(false);
   const [at, setAt] = useState(-1);
@@ -106,7 +106,7 @@ export function Combobox({ id, value, options, words, label, placeholder = "", d
     <ul id=${list} role="listbox" aria-label=${label} hidden=${!open || !listed.length}>
       ${listed.map((option, index) => html`<li key=${option.name} id=${`${list}-${index}`} role="option" aria-selected=${index === at}
         onMouseDown=${(/** @type {Event} */ e) => e.preventDefault()} onClick=${() => pick(option)}>
-        <span>${option.label}</span>${note ? html`<small>${note(option)}</small>` : null}</li>`)}
+        <span>${title(option)}</span>${note ? html`<small>${note(option)}</small>` : null}</li>`)}
       ${found.length > MOST ? html`<li role="option" aria-disabled="true" aria-selected="false" class="more">${words["combo.more"]?.replace("{count}", String(found.length - MOST))}</li>` : null}
     </ul>
   </div>`;

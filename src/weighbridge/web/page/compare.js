@@ -38,7 +38,7 @@ function Card({ form, of, one, at, put, twice, drop }) {
   const id = `beside-${at}`;
   return html`<fieldset class="variant"><legend>${at + 1}</legend>
     <div class="field"><label for=${`${id}-model`}>${words["model"]}</label>
-      <${Combobox} id=${`${id}-model`} label=${words["model"]} value=${one.model} options=${form.models} words=${words} placeholder=${words["model.placeholder"]}
+      <${Combobox} id=${`${id}-model`} label=${words["model"]} value=${one.model} options=${form.models} words=${words} placeholder=${words["model.placeholder"]} title=${(/** @type {{ name: string }} */ option) => option.name}
         commit=${(/** @type {string} */ model) => put({ ...one, model })} /></div>
     <${Fields} form=${form} task=${of} given=${one.given} effective=${{}} problem=${null} prefix=${id} only=${shown}
       set=${(/** @type {string} */ name, /** @type {string} */ value) => put({ ...one, given: { ...one.given, [name]: value } })} />

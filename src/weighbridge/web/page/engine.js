@@ -44,6 +44,7 @@ function inWorker(progress) {
     else if (data.id !== undefined) {
       waiting.get(data.id)?.done(data.answer);
       waiting.delete(data.id);
+      keep();
     } else if (data.error) die(String(data.error));
   };
   return {
@@ -58,31 +59,49 @@ function inWorker(progress) {
   };
 }
 
+let kept = false;
+
+/** Once there is an answer: the site is kept for visits without a network. */
+function keep() {
+  if (kept || !("serviceWorker" in navigator)) return;
+  kept = true;
+  navigator.serviceWorker.register(new URL("offline.js", import.meta.url)).catch(() => {});
+}
+
 /**
- * Asks, and sends more of a dropped file for as long as its header is longer than what was sent.
+ * Asks, and sends more of a dropped file for as long as its header is longer than what was sent. A
+ * file that was read once is named by its key.
  * @param {Engine} to @param {Ask} ask @param {Dropped | null} dropped @returns {Promise<Answer>}
  */
 export async function answered(to, ask, dropped) {
   let bytes = FIRST;
   for (let left = TRIES; ; left -= 1) {
-    const answer = await to.ask(await withFile(ask, dropped, bytes));
+    const answer = await to.ask(dropped ? await withModel(ask, dropped, bytes) : ask);
     const more = answer.need?.bytes;
-    if (!more || !left || more <= bytes || more > MOST) return answer;
-    bytes = more;
+    if (!more || !left || more > MOST) {
+      if (dropped && answer.file) dropped.key = answer.file;
+      return answer;
+    }
+    if (dropped) dropped.key = "";
+    bytes = Math.max(more, FIRST);
   }
 }
 
-/** @param {Ask} ask @param {Dropped | null} dropped @param {number} bytes @returns {Promise<Ask>} */
-async function withFile(ask, dropped, bytes) {
-  if (!dropped) return ask;
-  if (!dropped.file) return { ...ask, model: dropped.model };
-  const { name, size } = dropped.file;
-  const head = await base64(dropped.file.slice(0, bytes));
-  return { ...ask, model: { file: { name, size, head } } };
+/** An ask with a dropped file as its model, or as that of the ask that it exports. @param {Ask} ask @param {Dropped} dropped @param {number} bytes @returns {Promise<Ask>} */
+async function withModel(ask, dropped, bytes) {
+  const model = dropped.file ? { file: await piece(dropped.file, dropped.key, bytes) } : dropped.model;
+  const of = /** @type {Ask | undefined} */ (ask.of);
+  return of ? { ...ask, of: { ...of, model } } : { ...ask, model };
+}
+
+/** @param {File} file @param {string} key @param {number} bytes */
+async function piece(file, key, bytes) {
+  const { name, size } = file;
+  return key ? { name, size, key } : { name, size, head: await base64(file.slice(0, bytes)) };
 }
 
 /** @param {Blob} blob @returns {Promise<string>} */
-function base64(blob) {
+export function base64(blob) {
   return new Promise((done, failed) => {
     const reader = new FileReader();
     reader.onload = () => done(String(reader.result).replace(/^[^,]*,/, ""));
@@ -108,17 +127,16 @@ export class Lane {
     if (!this.running) void this.run();
   }
 
-  get waits() {
-    return this.next !== null;
-  }
-
   async run() {
     this.running = true;
-    while (this.next) {
-      const job = this.next;
-      this.next = null;
-      await job();
+    try {
+      while (this.next) {
+        const job = this.next;
+        this.next = null;
+        await job();
+      }
+    } finally {
+      this.running = false;
     }
-    this.running = false;
   }
 }

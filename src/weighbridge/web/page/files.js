@@ -1,56 +1,56 @@
 // Files that are dropped or chosen: a config, a header, or requests of `weighbridge run`.
+import { base64 } from "./engine.js";
 import { ASKED, MOST_BESIDE, spelled } from "./state.js";
-/** @import { Dropped, State, Variant, Words } from "./types.js" */
+/** @import { Ask, Dropped, State, Variant, Words } from "./types.js" */
 
 const LARGEST = 1 << 24; // bytes of a text file that is read
 const WEIGHTS = /\.(safetensors|gguf)$/i;
+const LINES = /\.jsonl$/i;
+
+/**
+ * @typedef {{ dropped: Dropped } | { state: Partial<State> } | { error: string }} Opened
+ * @typedef {(ask: Ask) => Promise<any>} Asker
+ */
 
 /**
  * What a file is: a model, or a state that its requests say.
- * @param {File} file @param {Words} words
- * @returns {Promise<{ dropped: Dropped } | { state: Partial<State> } | { error: string }>}
+ * @param {File} file @param {Words} words @param {Asker} ask @returns {Promise<Opened>}
  */
-export async function opened(file, words) {
-  if (WEIGHTS.test(file.name)) return { dropped: { name: file.name, model: {}, file } };
+export async function opened(file, words, ask) {
+  if (WEIGHTS.test(file.name)) return { dropped: { name: file.name, model: {}, file, key: "" } };
   if (file.size > LARGEST) return { error: told(words["file.large"], file.name) };
-  const text = await file.text();
-  try {
-    const lines = objects(text);
-    const first = lines[0];
-    if (first && "task" in first) return requests(lines, file.name, words);
-    if (first && lines.length === 1) return { dropped: { name: file.name, model: { config: first }, file: null } };
-  } catch {
-    // said below
-  }
-  return { error: told(words["file.unknown"], file.name) };
+  if (LINES.test(file.name)) return requests(file, file.name, words, ask);
+  const found = await object(file);
+  if (!found) return { error: told(words["file.unknown"], file.name) };
+  if ("task" in found) return requests(new Blob([JSON.stringify(found)]), `${file.name}l`, words, ask);
+  return { dropped: { name: file.name, model: { config: found }, file: null, key: "" } };
 }
 
 /** @param {string | undefined} text @param {string} name */
 export function told(text, name) {
-  return (text ?? "{name}").replace("{name}", name);
+  return (text ?? "{name}").replace("{name}", () => name);
 }
 
-/** The objects of JSON, or of JSON Lines. @param {string} text @returns {Record<string, any>[]} */
-function objects(text) {
-  let found;
+/** The object that a file of JSON holds; null is none. @param {File} file @returns {Promise<Record<string, unknown> | null>} */
+async function object(file) {
   try {
-    found = [JSON.parse(text)].flat();
+    const found = JSON.parse(await file.text());
+    return found && typeof found === "object" && !Array.isArray(found) ? found : null;
   } catch {
-    found = text.split("\n").filter((line) => line.trim()).map((line) => JSON.parse(line));
+    return null;
   }
-  if (!found.every((one) => one && typeof one === "object" && !Array.isArray(one))) throw new TypeError();
-  return found;
 }
 
-/** @param {Record<string, any>[]} lines @param {string} name @param {Words} words */
-function requests(lines, name, words) {
-  const task = lines[0]?.task;
-  if (!ASKED.includes(task) || lines.some((one) => one.task !== task || typeof (one.model ?? "") !== "string")) {
-    return { error: told(words["file.mixed"], name) };
-  }
-  const variants = lines.slice(0, MOST_BESIDE).map(variant);
-  const first = variants[0];
-  if (variants.length === 1 && first) return { state: { task, ...first } };
+/** @param {Blob} blob @param {string} name @param {Words} words @param {Asker} ask @returns {Promise<Opened>} */
+async function requests(blob, name, words, ask) {
+  const file = { name, size: blob.size, head: await base64(blob) };
+  const { asks, error } = await ask({ task: "asks", file });
+  if (!asks) return { error: error?.message ?? told(words["file.unknown"], name) };
+  const task = asks[0]?.task;
+  const alike = asks.every((/** @type {any} */ one) => one.task === task && typeof (one.model ?? "") === "string");
+  if (!ASKED.includes(task) || !alike) return { error: told(words["file.mixed"], name) };
+  const variants = asks.slice(0, MOST_BESIDE).map(variant);
+  if (variants.length === 1) return { state: { task, ...variants[0] } };
   return { state: { task: "compare", of: task, beside: variants } };
 }
 

@@ -209,7 +209,7 @@ const SIGNS = { yes: "✓", tight: "✓", no: "✗", unknown: "?" };
 export function Sign({ mark, words }) {
   if (!mark) return null;
   const sign = SIGNS[/** @type {keyof typeof SIGNS} */ (mark)] ?? "";
-  return html`<span class=${`sign ${mark}`} role="img" aria-label=${words[`mark.${mark}`] ?? mark}>${sign}</span>`;
+  return html`<span class=${`sign ${mark}`} role="img" aria-label=${words[`verdict.${mark}`] ?? mark}>${sign}</span>`;
 }
 
 /** @param {{ verdict: { fits: string, tight?: boolean } | null }} of */

@@ -188,7 +188,7 @@ function FitAnswer({ shown, form, unit, open }) {
     const needs = verdict?.per_device?.expected ?? 0;
     const margin = verdict ? words[verdict.margin_bytes >= 0 ? "margin.spare" : "margin.short"]?.replace("{size}", size(Math.abs(verdict.margin_bytes), unit)) : "";
     return { key: question.method ?? question.task, label: words[`question.${question.method ?? question.task}`] ?? question.task, mark: markOf({ verdict }), report: question.report,
-      capacity: verdict?.usable_bytes ?? null, told: verdict ? `${size(needs, unit)} · ${margin}` : words["mark.unknown"] ?? "" };
+      capacity: verdict?.usable_bytes ?? null, told: verdict ? `${size(needs, unit)} · ${margin}` : words["verdict.unknown"] ?? "" };
   });
   /** @param {number} at */
   const below = (at) => html`<${Offers} question=${fit.questions[at]} words=${words} unit=${unit} open=${open} />`;
@@ -210,25 +210,24 @@ function Offers({ question, words, unit, open }) {
     <button type="button" class="link" onClick=${() => open(question.task, base)}>${words[`open.${question.task}`]}</button></div>`;
 }
 
-/** Several answers on one scale. @param {ResultProps} props */
+/** Several answers on one scale; what was not answered says why. @param {ResultProps} props */
 function Compared({ shown, form, unit }) {
-  const words = form.words;
-  const reports = /** @type {any[]} */ (shown.answer.reports ?? []);
-  const heads = labels(shown.answer.screen, reports.length);
-  const sides = reports.map((report, at) => {
-    const asked = "questions" in report ? report.questions.find((/** @type {Question} */ q) => q.task === (report.for === "load" ? "load" : "infer"))?.report : report;
-    const verdict = asked?.verdict ?? null;
-    const peak = verdict?.per_device?.expected;
-    return { key: String(at), label: heads[at] ?? report.model?.name ?? "", mark: verdict ? markOf({ verdict }) : "", report: asked ?? null, capacity: verdict?.usable_bytes ?? null,
-      told: peak === undefined ? "" : size(peak, unit) };
-  });
-  return html`<section class="blocks answer"><${Sides} sides=${sides} form=${form} unit=${unit} /></section>`;
+  /** @type {any[]} */
+  const reports = shown.answer.reports ?? [];
+  const heads = [...(shown.answer.labels ?? [])];
+  const named = reports.map((report) => ({ report, label: report.error ? "" : (heads.shift() ?? report.model.name) }));
+  const sides = named.flatMap(({ report, label }, at) => (report.error ? [] : [side(report, label, String(at), unit)]));
+  const errors = named.flatMap(({ report }, at) => (report.error ? [`${at + 1}: ${report.error.message}`] : []));
+  return html`<section class="blocks answer">${sides.length ? html`<${Sides} sides=${sides} form=${form} unit=${unit} />` : null}
+    ${errors.map((text) => html`<p key=${text} class="error">${text}</p>`)}</section>`;
 }
 
-/** What each answer is called in the table below. @param {Screen | undefined} screen @param {number} count */
-function labels(screen, count) {
-  const grid = screen?.sections.flat().find((block) => block.block === "grid");
-  if (!grid || grid.block !== "grid") return [];
-  if (grid.columns.length === count + 1) return grid.columns.slice(1).map((column) => column.head);
-  return grid.rows.map((row) => row[0]?.text ?? "");
+/** @param {any} report of a task, or of fit: then of the question that its verdict is about @param {string} label @param {string} key @param {string} unit */
+function side(report, label, key, unit) {
+  /** @param {Question} one */
+  const name = (one) => (one.method === "full" ? "train" : one.method) ?? one.task;
+  const asked = report.questions?.find((/** @type {Question} */ one) => name(one) === report.for)?.report ?? report;
+  const verdict = asked.verdict ?? null;
+  const peak = verdict?.per_device?.expected;
+  return { key, label, mark: verdict ? markOf({ verdict }) : "", report: asked.devices ? asked : null, capacity: verdict?.usable_bytes ?? null, told: peak === undefined ? "" : size(peak, unit) };
 }

@@ -68,7 +68,7 @@ export interface Failure { code: number; message: string }
 
 export interface Answer {
   report?: any; reports?: any[]; screen?: Screen; command?: string;
-  error?: Failure; need?: { bytes: number };
+  error?: Failure; need?: { bytes: number }; file?: string; labels?: string[];
 }
 export interface Ask { task: string; [key: string]: unknown }
 export interface Engine { kind: "served" | "static"; ask(object: object): Promise<any> }
@@ -79,5 +79,5 @@ export interface State {
   task: string; model: string; given: Values; beside: Variant[]; of: string;
   lang: Lang; unit: string; details: boolean; file: string;
 }
-export interface Dropped { name: string; model: object; file: File | null }
+export interface Dropped { name: string; model: object; file: File | null; key: string }
 export interface Shown { key: string; task: string; lang: Lang; answer: Answer; ask: Ask }

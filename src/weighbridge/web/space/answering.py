@@ -69,20 +69,20 @@ class How(NamedTuple):
 
 def _told(requests: Requests, asked: dict[str, Any], how: How) -> dict[str, Any]:
     """The report, and where a view is asked for, what people see of it."""
-    found, view = requests.report(asked, how.token), how.view
-    if view is None:
-        return _within(found) if how.short else found.to_dict()
     from weighbridge.web.command import command
 
+    found, view = requests.report(asked, how.token), how.view
+    if view is None:
+        return _within(found, command(asked, View())) if how.short else found.to_dict()
     told = _seen(screen_of(found, view), view)
     told |= {"report": found.to_dict(), "command": command(asked, view)}
     return told | {"draft": _draft(found, told["markdown"])}
 
 
-def _within(found: "Report | Fit") -> dict[str, Any]:
+def _within(found: "Report | Fit", line: str) -> dict[str, Any]:
     from weighbridge.agents.whole import as_json
 
-    told: dict[str, Any] = json.loads(as_json(found))
+    told: dict[str, Any] = json.loads(as_json(found, line))
     return told
 
 

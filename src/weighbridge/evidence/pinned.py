@@ -1,0 +1,46 @@
+"""How near predictions come, as it was found when this version was made: for who has no time to
+predict every figure again, which takes half a minute here and minutes in a browser.
+
+rows.json is written by tools/pin_accuracy.py, programs that were traced included; a test holds it
+to the evidence.
+"""
+
+import json
+import os
+from functools import cache
+from typing import Any
+
+from weighbridge.errors import NotFoundError
+
+FILE = os.path.join(os.path.dirname(__file__), "rows.json")
+
+
+@cache
+def _rows() -> tuple[dict[str, Any], ...]:
+    """As `weighbridge accuracy --json` has them: those of all sources, then those of each."""
+    with open(FILE, encoding="utf-8") as file:
+        return tuple(json.load(file))
+
+
+def names(key: str) -> list[str]:
+    """Every "engine", or every "source", that has figures."""
+    return sorted({row[key] for row in _rows() if row[key] is not None})
+
+
+def rows(
+    *, engine: str | None = None, source: str | None = None, by_source: bool = False
+) -> list[dict[str, Any]]:
+    """Raises NotFoundError for a name that has no figures."""
+    for key, asked in (("engine", engine), ("source", source)):
+        if asked is not None and asked not in names(key):
+            raise NotFoundError(
+                f"{key} {asked!r:.80} has no figures; those with some: {', '.join(names(key))}"
+            )
+    each = by_source or source is not None
+    return [
+        row
+        for row in _rows()
+        if (row["source"] is not None) == each
+        and engine in (None, row["engine"])
+        and source in (None, row["source"])
+    ]

@@ -1,0 +1,338 @@
+"""Answers on the page: each tab, sliders, remedies, links, languages."""
+
+import json
+import re
+
+import pytest
+
+from tests.browser.conftest import settled, state_of, verdict
+from weighbridge.requests import Requests
+
+LLAMA = "llama-3.1-8b"
+
+
+def asked(task, model, **workload):
+    """What `weighbridge run` answers."""
+    request = {"task": task, "model": model, "workload": workload}
+    return Requests(offline=True).answer(json.dumps(request))
+
+
+def bytes_in(text):
+    value, unit = re.fullmatch(r"([\d.,]+) (KiB|MiB|GiB)", text.strip()).groups()
+    return float(value.replace(",", "")) * {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[unit]
+
+
+def test_an_example_answers_at_once(opened):
+    page = opened()
+    page.get_by_role("button", name=re.compile(LLAMA)).click()
+    settled(page)
+    assert page.locator(".side").count() == 5
+    assert "4090" in page.inner_text(".result > h2")
+    assert state_of(page)["model"] == LLAMA
+
+
+def test_a_model_is_found_as_people_type_it(opened):
+    page = opened("load")
+    page.fill("#model", "Llama 3.1 8")
+    options = page.locator("#model-list [role=option]")
+    options.first.wait_for()
+    assert LLAMA in options.first.inner_text()
+    page.keyboard.press("ArrowDown")
+    assert page.get_attribute("#model", "aria-activedescendant") == "model-list-0"
+    page.keyboard.press("Enter")
+    settled(page)
+    assert state_of(page)["model"] == LLAMA
+    assert "8.03 B" in page.inner_text(".result > h2")
+
+
+@pytest.mark.parametrize(
+    ("typed", "picked", "given"),
+    [
+        ("4090", "4090", None),
+        ("2x rtx 4090", "4090", ":2"),
+        ("4张3090", "3090", ":4"),
+        ("a100 80", "A100", None),
+    ],
+)
+def test_a_card_is_found_as_people_type_it(opened, typed, picked, given):
+    page = opened("load", model=LLAMA)
+    page.fill("#set-gpu", typed)
+    options = page.locator("#set-gpu-list [role=option]")
+    options.first.wait_for()
+    assert picked in options.first.inner_text()
+    options.first.click()
+    settled(page)
+    assert page.locator(".headline .sign").count() == 1
+    if given:
+        assert state_of(page)["gpu"].endswith(given)
+
+
+def test_the_picture_is_to_scale_and_its_table_says_the_same(opened):
+    page = opened("infer", model=LLAMA, gpu="4090", engine="vllm", context="32768")
+    report = asked("infer", LLAMA, gpu="4090", engine="vllm", context=32768)
+    peak = report["devices"][0]["phases"]
+    total = max(p["bytes"]["expected"] for p in peak)
+    shown = page.locator(".parts > tbody > tr:not(.inside) > td:nth-child(2)").all_inner_texts()
+    assert sum(map(bytes_in, shown)) == pytest.approx(total, rel=0.02)
+    line = page.evaluate("parseFloat(document.querySelector('.weighed .limit').getAttribute('x1'))")
+    widths = page.evaluate(
+        "[...document.querySelectorAll('.weighed .picture > rect[class^=s]')].map((r) => parseFloat(r.getAttribute('width')))"
+    )
+    usable = report["verdict"]["usable_bytes"]
+    assert sum(widths) / line == pytest.approx(total / usable, rel=0.03)
+    assert page.get_attribute(".weighed .picture", "role") == "img"
+    assert "weights" in page.get_attribute(".weighed .picture", "aria-label")
+
+
+def test_every_number_says_how_it_is_computed(opened):
+    page = opened("infer", model=LLAMA, gpu="4090", engine="vllm")
+    report = asked("infer", LLAMA, gpu="4090", engine="vllm")
+    components = [c for p in report["devices"][0]["phases"] for c in p["components"]]
+    cache = next(c for c in components if c["name"] == "kv_cache")
+    for button in page.locator("button.how").all():
+        button.click()
+        assert button.get_attribute("aria-expanded") == "true"
+    told = page.inner_text(".parts")
+    assert cache["formula"] in told and cache["source"][:40] in told
+    assert page.locator(".told .basis").count() >= 5
+
+
+@pytest.mark.parametrize(
+    ("task", "settings"),
+    [
+        ("infer", {"context", "batch_size", "max_num_seqs"}),
+        ("train", {"seq_len", "batch_size", "lora_r"}),
+        ("fit", {"context", "batch_size", "seq_len"}),
+    ],
+)
+def test_every_slider_asks_again(opened, task, settings):
+    more = {"infer": {"engine": "vllm"}, "train": {"method": "lora"}, "fit": {}}[task]
+    page = opened(task, model="qwen3-0.6b", gpu="4090", **more)
+    sliders = page.locator(".form > .field.slide")
+    found = {one.get_attribute("data-setting") for one in sliders.all()}
+    assert settings <= found
+    for name in sorted(found):
+        field = page.locator(f".form > [data-setting={name}]")
+        before = page.inner_text("#live")
+        field.locator("input[type=range]").focus()
+        page.keyboard.press("ArrowRight")
+        settled(page)
+        value = state_of(page)[name]
+        assert field.locator("input[type=text]").input_value() == value
+        assert field.locator("input[type=range]").get_attribute("aria-valuetext") == value
+        assert page.locator(".problem").count() == 0
+        assert before or page.inner_text("#live")
+
+
+def test_a_slider_that_is_dragged_ends_with_its_last_value(opened):
+    page = opened("infer", model=LLAMA, gpu="4090", engine="vllm")
+    page.evaluate(
+        """() => {
+          const box = document.querySelector("[data-setting=context] input[type=range]");
+          for (let at = Number(box.min); at <= Number(box.max) - 20; at += 1) {
+            box.value = String(at);
+            box.dispatchEvent(new Event("input", { bubbles: true }));
+          }
+        }"""
+    )
+    settled(page)
+    context = int(state_of(page)["context"])
+    assert f"{context:,} tokens" in page.inner_text(".result > h2")
+
+
+def test_a_box_takes_what_the_command_line_takes(opened):
+    page = opened("infer", model=LLAMA, gpu="4090")
+    page.fill("#set-context", "32K")
+    page.keyboard.press("Enter")
+    settled(page)
+    assert "32,768 tokens" in page.inner_text(".result > h2")
+    assert state_of(page)["context"] == "32K"
+
+
+def test_a_wrong_value_is_told_at_its_place(opened):
+    page = opened("infer", model=LLAMA, gpu="4090")
+    page.fill("#set-context", "many")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#set-context-error")
+    settled(page)
+    assert "--context is a number" in page.inner_text("#set-context-error")
+    assert page.get_attribute("#set-context", "aria-invalid") == "true"
+    assert "set-context-error" in page.get_attribute("#set-context", "aria-describedby")
+    page.fill("#set-context", "4096")
+    page.keyboard.press("Enter")
+    settled(page)
+    assert page.locator(".problem").count() == 0 and "fits" in verdict(page)
+
+
+def test_a_remedy_applies_itself(opened):
+    page = opened("train", model="qwen3-0.6b", gpu="3060", batch_size="4")
+    assert verdict(page).startswith("does not fit")
+    first = page.locator("button.remedy").first
+    settings = re.findall(r"--([a-z-]+) (\S+)", first.inner_text())
+    first.click()
+    page.wait_for_selector(".headline.yes, .headline.tight")
+    settled(page)
+    said = state_of(page)
+    assert settings and all(said[name.replace("-", "_")] == value for name, value in settings)
+
+
+def test_a_row_of_fit_opens_its_own_tab(opened):
+    page = opened("fit", model=LLAMA, gpu="3060")
+    row = page.locator("[data-question=infer]")
+    assert row.locator(".sign.no").count() == 1
+    row.locator("button.offer").first.click()
+    settled(page)
+    assert state_of(page)["task"] == "infer"
+    assert verdict(page).startswith("fits")
+
+
+def test_formats_of_load_apply_themselves(opened):
+    page = opened("load", model=LLAMA, gpu="3060")
+    page.get_by_role("button", name="Apply: nf4").click()
+    page.wait_for_selector(".headline.yes, .headline.tight")
+    settled(page)
+    assert state_of(page)["quantization"] == "nf4"
+
+
+def test_a_link_reopens_the_same_answer(opened):
+    state = {
+        "model": LLAMA,
+        "gpu": "4090",
+        "engine": "vllm",
+        "context": "8192",
+        "kv_cache_dtype": "fp8",
+    }
+    page = opened("infer", **state, lang="zh", details="1")
+    again = opened(url=page.url)
+    assert again.inner_text(".result") == page.inner_text(".result")
+    assert again.input_value("#set-kv_cache_dtype") == "fp8"
+
+
+def test_share_copies_the_link(opened):
+    granted = {"permissions": ["clipboard-read", "clipboard-write"]}
+    page = opened("load", model=LLAMA, where=granted)
+    page.click("#share")
+    page.wait_for_selector(".said:not(:empty)")
+    assert page.evaluate("navigator.clipboard.readText()") == page.url
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"),
+    [
+        ("markdown", "**llama-3.1-8b"),
+        ("json", "{"),
+        ("svg", "<svg"),
+        ("csv", ""),
+        ("html", "<!doctype html"),
+    ],
+)
+def test_export(opened, form, begins):
+    page = opened("load", model=LLAMA, gpu="4090")
+    page.click("#export")
+    with page.expect_download() as saved:
+        page.click(f"[data-form={form}]")
+    text = saved.value.path().read_text(encoding="utf-8")
+    assert text.lower().startswith(begins.lower()) or LLAMA in text[:200]
+    assert LLAMA in text
+
+
+def test_export_of_the_command_line(opened):
+    granted = {"permissions": ["clipboard-read", "clipboard-write"]}
+    page = opened("load", model=LLAMA, gpu="4090", where=granted)
+    page.click("#export")
+    page.click("[data-form=command]")
+    page.wait_for_selector(".said:not(:empty)")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.strip() == "weighbridge load llama-3.1-8b --gpu 4090"
+
+
+def test_a_command_is_judged_as_it_is(opened):
+    page = opened("infer", gpu="4090")
+    page.click("details.command summary")
+    page.fill("#command", "vllm serve org/tiny \\\n  --max-model-len 1024")
+    page.press("#command", "Tab")
+    page.wait_for_selector(".headline")
+    settled(page)
+    assert "1,024 tokens" in page.inner_text(".result > h2")
+    assert page.locator("#set-context").count() == 0  # the command says it
+    page.click("#command-clear")
+    page.wait_for_selector("#set-context")
+
+
+def test_compare_puts_answers_on_one_scale(opened):
+    page = opened("infer", model=LLAMA, gpu="4090", engine="vllm")
+    page.click("#compare-this")
+    settled(page)
+    page.get_by_role("button", name="Duplicate: 1").click()
+    page.fill("#beside-1-model", "qwen3-0.6b")
+    page.press("#beside-1-model", "Enter")
+    page.wait_for_selector(".side >> nth=1")
+    settled(page)
+    again = opened(url=page.url)
+    assert again.locator(".side").count() == 2
+    lines = again.evaluate(
+        "[...document.querySelectorAll('.sides .picture .limit')].map((l) => l.getAttribute('x1'))"
+    )
+    assert len(set(lines)) == 1  # the same card
+    assert "qwen3-0.6b" in again.inner_text(".sides")
+
+
+@pytest.mark.parametrize(
+    ("tab", "cell"), [("gpus", "H100"), ("models", LLAMA), ("accuracy", "vllm")]
+)
+def test_tables(opened, tab, cell):
+    page = opened(tab)
+    assert cell in page.inner_text(".result table")
+
+
+def test_a_card_of_the_list_is_taken_from_there(opened):
+    page = opened("gpus", pattern="4090")
+    page.locator(".result tbody a").first.click()
+    page.wait_for_selector("[role=tab][aria-selected=true]#tab-fit")
+    assert state_of(page)["gpu"]
+
+
+def test_only_what_is_relevant_is_asked(opened):
+    page = opened("infer", model=LLAMA)
+    assert page.locator("#set-gpu_memory_utilization").count() == 0
+    page.select_option("#set-engine", "vllm")
+    page.wait_for_selector("#set-gpu_memory_utilization", state="attached")
+    settled(page)
+    page.select_option("#set-engine", "llama.cpp")
+    page.wait_for_selector("#set-n_gpu_layers", state="attached")
+    assert page.locator("#set-gpu_memory_utilization").count() == 0
+    opened_train = opened("train", model=LLAMA)
+    assert opened_train.locator("#set-lora_r").count() == 0
+    opened_train.select_option("#set-method", "lora")
+    opened_train.wait_for_selector("#set-lora_r")
+
+
+def test_chinese(opened):
+    page = opened("infer", model=LLAMA, gpu="4090", engine="vllm", lang="zh")
+    assert page.get_attribute("html", "lang") == "zh-CN"
+    assert "放得下" in verdict(page)
+    assert page.inner_text("#share") == "复制链接"
+    page.select_option("#lang", "en")
+    page.wait_for_selector("#share:text-is('Copy link')")
+    settled(page)
+    assert "fits" in verdict(page)
+
+
+def test_a_chinese_browser_has_chinese(opened):
+    page = opened("load", model=LLAMA, where={"locale": "zh-CN"})
+    assert page.input_value("#lang") == "zh"
+
+
+def test_dark_by_the_system_and_by_the_switch(opened):
+    page = opened("load", model=LLAMA, where={"color_scheme": "dark"})
+    ground = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(ground)
+    page.select_option("#theme", "light")
+    page.wait_for_selector(":root[data-theme=light]")
+    assert page.evaluate(ground) != dark
+    page.reload()
+    settled(page)
+    assert page.evaluate(ground) != dark  # it is remembered
+    page.select_option("#theme", "dark")
+    page.wait_for_selector(":root[data-theme=dark]")
+    assert page.evaluate(ground) == dark

@@ -1,0 +1,146 @@
+"""A dropped file is answered from its first bytes as the whole file would be."""
+
+import json
+from base64 import b64encode
+
+import pytest
+
+from tests.formats.build_gguf import Writer
+from tests.sparse import as_tensors, write_safetensors
+from weighbridge import catalogue
+from weighbridge.arch.config import Config
+from weighbridge.arch.families import blueprint
+from weighbridge.requests import Requests
+from weighbridge.web.protocol import Desk
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A GGUF file whose header is long, a safetensors file and a config."""
+    place = tmp_path_factory.mktemp("dropped")
+    w = Writer()
+    w.key("general.architecture", w.value("str", "llama"))
+    w.key("tokenizer.ggml.tokens", w.array("str", ["a token"] * 90_000))
+    for layer in range(2):
+        w.tensor(f"blk.{layer}.attn_q.weight", [64, 64], "Q8_0")
+    (place / "model.gguf").write_bytes(w.file() + bytes(1 << 20))
+    entry = catalogue.find("qwen3-0.6b")
+    write_safetensors(place / "model.safetensors", as_tensors(blueprint(Config(entry.config))))
+    (place / "config.json").write_text(json.dumps(dict(entry.config)))
+    return place
+
+
+def file_of(path, nbytes=None):
+    told = {"name": path.name, "size": path.stat().st_size}
+    if nbytes is not None:
+        with path.open("rb") as file:
+            told["head"] = b64encode(file.read(nbytes)).decode()
+    return told
+
+
+def ask(desk, file, task="load", **workload):
+    return desk.answer(json.dumps({"task": task, "model": {"file": file}, "workload": workload}))
+
+
+def answered(desk, path, **workload):
+    """The answer, after as many rounds as it takes, and the bytes that each sent."""
+    sent, file = [], file_of(path)
+    while True:
+        found = ask(desk, file, **workload)
+        if "need" not in found:
+            return found, sent
+        sent.append(found["need"]["bytes"])
+        assert len(sent) < 6
+        assert sent == sorted(set(sent))
+        file = file_of(path, sent[-1])
+
+
+@pytest.mark.parametrize("name", ["model.gguf", "model.safetensors", "config.json"])
+def test_the_answer_is_that_of_the_whole_file(folder, tmp_path, name, monkeypatch):
+    path = folder / name
+    (tmp_path / name).symlink_to(path)  # alone: what lies beside a file is read with it
+    monkeypatch.chdir(tmp_path)
+    found, sent = answered(Desk(offline=True), path, gpu="t4")
+    whole = Requests().answer(
+        json.dumps({"task": "load", "model": name, "workload": {"gpu": "t4"}})
+    )
+    assert json.dumps(found["report"]) == json.dumps(whole)
+    assert found["command"] == f"weighbridge load ./{name} --gpu t4"
+    if name != "config.json":
+        assert sent[-1] < path.stat().st_size
+
+
+def test_a_file_is_named_again_by_its_key(folder):
+    desk = Desk(offline=True)
+    found, _ = answered(desk, folder / "model.gguf")
+    named = {**file_of(folder / "model.gguf"), "key": found["file"]}
+    assert ask(desk, named, gpu="t4")["report"]["model"] == found["report"]["model"]
+    assert "need" in ask(Desk(), named)  # another desk has never seen it
+
+
+def test_few_files_are_kept(folder):
+    desk = Desk(offline=True)
+    first, _ = answered(desk, folder / "config.json")
+    raw = (folder / "config.json").read_bytes()
+    for number in range(4):
+        told = {"name": f"{number}.json", "size": len(raw), "head": b64encode(raw).decode()}
+        assert "report" in ask(desk, told)
+    assert "need" in ask(desk, {**file_of(folder / "config.json"), "key": first["file"]})
+
+
+HOSTILE = (
+    None,
+    [],
+    {"name": 1, "size": 1},
+    {"name": "../../etc/passwd", "size": 1, "head": ""},
+    {"name": "..\\..\\x.gguf", "size": 1, "head": ""},
+    {"name": "/x.gguf", "size": 1, "head": ""},
+    {"name": "x.exe", "size": 1, "head": ""},
+    {"name": "x" * 300 + ".gguf", "size": 1, "head": ""},
+    {"name": "x\x1b[2J.gguf", "size": 1, "head": ""},
+    {"name": "x.gguf", "size": -1, "head": ""},
+    {"name": "x.gguf", "size": True, "head": ""},
+    {"name": "x.gguf", "size": 1 << 80, "head": ""},
+    {"name": "x.gguf", "size": 4, "head": "AAAAAAAA"},
+    {"name": "x.gguf", "size": 4, "head": "not base64"},
+    {"name": "x.gguf", "size": 4, "head": 7},
+    {"name": "x.gguf", "size": 4, "head": "AAAAAA=="},
+    {"name": "x.safetensors", "size": 8, "head": "//////////8="},
+    {"name": "x.json", "size": 2, "head": "e30="},
+    {"name": "x.json", "size": 2, "head": "W10="},
+    {"name": "x.jsonl", "size": 2, "head": "e30="},
+    {"name": "x.gguf", "size": 4, "path": "/etc/passwd"},
+)
+
+
+@pytest.mark.parametrize("file", HOSTILE, ids=repr)
+def test_what_is_no_file_of_ours_is_one_line(file):
+    found = ask(Desk(offline=True), file)
+    assert found["error"]["code"] == 2
+    assert found["error"]["message"].isprintable()
+    assert "defect" not in found["error"]["message"]
+
+
+def test_a_header_that_claims_too_much_is_not_asked_for():
+    file = {"name": "x.safetensors", "size": 1 << 50}
+    need = ask(Desk(), file)["need"]["bytes"]
+    head = b64encode((1 << 40).to_bytes(8, "little") + bytes(need - 8)).decode()
+    found = ask(Desk(), {**file, "head": head})
+    assert "our limit" in found["error"]["message"]
+
+
+def test_a_run_file_is_requests():
+    lines = [{"task": "load", "model": "gpt2"}, {"task": "fit", "model": "gpt2"}]
+    told = run_file("\n".join(map(json.dumps, lines)) + "\n\n")
+    assert told == {"asks": lines}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "\n".join(['{"task": "load"}'] * 13), '{"task'])
+def test_a_run_file_that_is_none_is_one_line(text):
+    assert run_file(text)["error"]["code"] == 2
+
+
+def run_file(text):
+    raw = text.encode()
+    file = {"name": "asked.jsonl", "size": len(raw), "head": b64encode(raw).decode()}
+    return Desk().answer(json.dumps({"task": "asks", "file": file}))

@@ -1,0 +1,52 @@
+"""The files of the page: the vendored module, colours, words. No browser is needed."""
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+
+from weighbridge.charts.palette import FILLS
+from weighbridge.web.words import CHINESE, ENGLISH, words
+
+PAGE = Path(__file__).parents[2] / "src" / "weighbridge" / "web" / "page"
+
+
+def test_the_vendored_module_is_what_its_readme_says():
+    said = re.search(r"`sha384-([^`]+)`", (PAGE / "vendor" / "README.md").read_text())[1]
+    module = (PAGE / "vendor" / "htm-preact.js").read_bytes()
+    assert base64.b64encode(hashlib.sha384(module).digest()).decode() == said
+
+
+def test_colours_are_those_of_the_charts():
+    style = (PAGE / "style.css").read_text()
+    found = re.findall(r"--s(\d): light-dark\((#\w+), (#\w+)\)", style)
+    assert [(light, dark) for _, light, dark in found] == list(FILLS)
+
+
+def test_nothing_is_inline_and_nothing_comes_from_elsewhere():
+    index = (PAGE / "index.html").read_text()
+    assert not re.search(
+        r"<style|style=|<script(?! type=\"module\" src=\"app.js\">)|\bon\w+=", index
+    )
+    for path in PAGE.rglob("*"):
+        if path.suffix in (".css", ".html", ".js") and "vendor" not in path.parts:
+            assert not re.search(
+                r"""(?:src|href|url\(|from|import\()\s*=?\s*["']?https?:""", path.read_text()
+            ), path
+    scripts = "".join(p.read_text() for p in PAGE.glob("*.js"))
+    assert not re.search(
+        r"innerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", scripts
+    )
+
+
+def test_both_languages_have_every_word_and_the_page_has_no_other():
+    assert ENGLISH.keys() == CHINESE.keys()
+    scripts = "".join(p.read_text() for p in PAGE.glob("*.js"))
+    used = set(re.findall(r'words\["([a-z._]+)"\]', scripts))
+    used |= {"share.served", "share.done", "margin.spare", "margin.short"}
+    assert used <= words("en").keys()
+    prefixes = tuple(set(re.findall(r"words\[`([a-z]+\.)\$", scripts)))
+    unused = {key for key in ENGLISH if key not in used and not key.startswith(prefixes)}
+    assert unused == set()
+    for key, text in ENGLISH.items():
+        assert re.findall(r"\{\w+\}", text) == re.findall(r"\{\w+\}", CHINESE[key]), key

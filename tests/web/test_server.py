@@ -1,0 +1,333 @@
+"""The served page: who may ask, what is there, and that answers keep their order."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+
+import pytest
+
+from weighbridge.errors import UsageError
+from weighbridge.web import server as served
+from weighbridge.web.protocol import MOST, Desk
+from weighbridge.web.server import Server, files
+
+ASK = json.dumps({"task": "load", "model": "gpt2"})
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "index.html").write_text("<!doctype html>")
+    (folder / "vendor").mkdir()
+    (folder / "vendor" / "view.js").write_text("export {}")
+    (folder / "notes.txt").write_text("not of the page")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(page):
+    with Server(0, Desk(offline=True), page) as found:
+        thread = threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield found
+        found.shutdown()
+
+
+def own(server, **other):
+    origin = {"Origin": f"http://127.0.0.1:{server.gate.port}", "Content-Type": "application/json"}
+    return {name: value for name, value in {**origin, **other}.items() if value is not None}
+
+
+def send(server, method, path, body=None, headers=()):
+    connection = http.client.HTTPConnection("127.0.0.1", server.gate.port, timeout=20)
+    with closing(connection):
+        connection.request(method, path, body, dict(headers))
+        answer = connection.getresponse()
+        return answer, answer.read()
+
+
+def below(server, path=""):
+    return f"/{server.gate.secret}/{path}"
+
+
+def test_the_page_is_there_and_nothing_beside_it(server):
+    for path, kind in (
+        ("", "text/html"),
+        ("index.html", "text/html"),
+        ("vendor/view.js", "text/javascript"),
+    ):
+        answer, body = send(server, "GET", below(server, path))
+        assert answer.status == 200
+        assert answer.headers["Content-Type"].startswith(kind)
+        assert body
+    for path in (
+        "notes.txt",
+        "../server.py",
+        "..%2fserver.py",
+        "vendor",
+        "vendor/",
+        "/etc/passwd",
+        "ask",
+    ):
+        assert send(server, "GET", below(server, path))[0].status == 404
+    answer, body = send(server, "HEAD", below(server))
+    assert (answer.status, body) == (200, b"")
+
+
+def test_the_page_of_the_package_is_whole():
+    found = files(served.PAGE)
+    if found:
+        assert served.INDEX in found
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/wrong/", "/{secret}", "/{secret}x/", "/x/{secret}/", "/é/", "*"]
+)
+def test_without_the_secret_there_is_nothing(server, path):
+    told = path.replace("{secret}", server.gate.secret).encode("latin-1").decode("latin-1")
+    raw = f"GET {told} HTTP/1.1\r\nHost: 127.0.0.1:{server.gate.port}\r\nConnection: close\r\n\r\n"
+    assert b" 404 " in talk(server, raw.encode("latin-1")).split(b"\r\n")[0]
+
+
+def talk(server, raw):
+    with socket.create_connection(("127.0.0.1", server.gate.port), timeout=20) as line:
+        line.sendall(raw)
+        return b"".join(iter(lambda: line.recv(1 << 16), b""))
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.evil:{port}", ""]
+)
+def test_another_host_is_another_page(server, host):
+    """A name of a stranger's that was pointed at this machine."""
+    headers = {"Host": host.replace("{port}", str(server.gate.port))}
+    assert send(server, "GET", below(server), headers=headers)[0].status == 421
+
+
+def test_localhost_is_this_machine_too(server):
+    host = f"localhost:{server.gate.port}"
+    headers = own(server, Host=host, Origin=f"http://{host}")
+    assert send(server, "POST", below(server, "ask"), ASK, headers)[0].status == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "status"),
+    [
+        ("Origin", None, 403),
+        ("Origin", "null", 403),
+        ("Origin", "http://evil.example", 403),
+        ("Origin", "https://127.0.0.1:{port}", 403),
+        ("Origin", "http://127.0.0.1:1", 403),
+        ("Sec-Fetch-Site", "cross-site", 403),
+        ("Sec-Fetch-Site", "same-site", 403),
+        ("Content-Type", "text/plain", 415),
+        ("Content-Type", None, 415),
+        ("Content-Length", str(MOST + 1), 413),
+        ("Content-Length", "9" * 400, 413),
+        ("Content-Length", "-1", 411),
+        ("Content-Length", "²", 411),
+        ("Transfer-Encoding", "chunked", 411),
+    ],
+)
+def test_only_the_page_itself_may_ask(server, header, value, status):
+    told = value if value is None else value.replace("{port}", str(server.gate.port))
+    headers = own(server, **{header: told})
+    raw = [f"POST {below(server, 'ask')} HTTP/1.1", "Connection: close"]
+    headers.setdefault("Host", f"127.0.0.1:{server.gate.port}")
+    headers.setdefault("Content-Length", str(len(ASK)))
+    raw += [f"{name}: {text}" for name, text in headers.items()]
+    found = talk(server, "\r\n".join([*raw, "", ASK]).encode("latin-1"))
+    assert f" {status} ".encode() in found.split(b"\r\n")[0]
+    assert b"gpt2" not in found
+    assert b"Access-Control" not in found
+
+
+def test_a_header_that_stands_there_twice_decides_nothing(server):
+    host = f"Host: 127.0.0.1:{server.gate.port}\r\n"
+    raw = f"GET {below(server)} HTTP/1.1\r\n{host}Host: evil\r\nConnection: close\r\n\r\n"
+    assert b" 400 " in talk(server, raw.encode()).split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "PUT", "DELETE", "TRACE", "CONNECT"])
+def test_other_methods_are_not_there(server, method):
+    answer, body = send(server, method, below(server, "ask"), headers=own(server))
+    assert answer.status == 501
+    assert server.gate.secret.encode() not in body
+
+
+def test_an_ask_is_answered_as_the_desk_answers_it(server):
+    answer, body = send(server, "POST", below(server, "ask"), ASK, own(server))
+    assert answer.status == 200
+    assert json.loads(body) == json.loads(json.dumps(Desk(offline=True).answer(ASK)))
+    _, body = send(server, "POST", below(server, "ask"), b"\xff{", own(server))
+    assert json.loads(body)["error"]["code"] == 2
+
+
+def test_headers_keep_others_out(server):
+    for method, path in (("GET", ""), ("GET", "none"), ("POST", "ask")):
+        answer, _ = send(server, method, below(server, path), ASK, own(server))
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "same-origin"
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "Python" not in answer.headers["Server"]
+
+
+class Slow:
+    """A desk that answers when it is let, and remembers what it was asked."""
+
+    def __init__(self):
+        self.let, self.asked, self.began = threading.Event(), [], threading.Event()
+
+    def answer(self, line):
+        self.asked.append(json.loads(line))
+        self.began.set()
+        assert self.let.wait(20)
+        return {"told": self.asked[-1]}
+
+
+@pytest.fixture
+def slow(page):
+    desk = Slow()
+    with Server(0, desk, page) as found:
+        threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True).start()
+        yield found, desk
+        desk.let.set()
+        found.shutdown()
+
+
+class Begun:
+    """A connection with an ask on its way."""
+
+    def __init__(self, server, number):
+        self.line = http.client.HTTPConnection("127.0.0.1", server.gate.port, timeout=20)
+        self.line.request("POST", below(server, "ask"), json.dumps(number), own(server))
+
+    def told(self):
+        with closing(self.line):
+            return json.loads(self.line.getresponse().read())
+
+
+def standing(server, count):
+    """Waits until so many stand at the counter."""
+    until = time.monotonic() + 20
+    while server.counter.standing < count:
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_answers_come_in_order_and_the_page_does_not_wait(slow):
+    server, desk = slow
+    lines = []
+    for number in range(4):
+        lines.append(Begun(server, number))
+        standing(server, number + 1)
+    assert send(server, "GET", below(server))[0].status == 200
+    desk.let.set()
+    told = [line.told()["told"] for line in lines]
+    assert told == desk.asked == [0, 1, 2, 3]
+
+
+def test_an_ask_that_was_given_up_is_not_answered(slow):
+    server, desk = slow
+    first = Begun(server, 0)
+    desk.began.wait(20)
+    second = Begun(server, 1)
+    standing(server, 2)
+    second.line.close()
+    third = Begun(server, 2)
+    standing(server, 3)
+    desk.let.set()
+    assert first.told()["told"] == 0
+    assert third.told()["told"] == 2
+    assert desk.asked == [0, 2]
+
+
+def test_an_ask_does_not_wait_for_ever(slow, monkeypatch):
+    server, desk = slow
+    monkeypatch.setattr(served, "BUSY", 0.05)
+    first = Begun(server, 0)
+    desk.began.wait(20)
+    told = Begun(server, 1).told()
+    assert "take too long" in told["error"]["message"]
+    desk.let.set()
+    assert first.told()["told"] == 0
+    assert Begun(server, 2).told()["told"] == 2
+
+
+def test_too_many_connections_are_closed(page, monkeypatch):
+    monkeypatch.setattr(served, "CROWD", 2)
+    with Server(0, Desk(), page) as found:
+        threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True).start()
+        kept = [socket.create_connection(("127.0.0.1", found.gate.port), 20) for _ in range(2)]
+        for one in kept:
+            one.sendall(b"GET / HTTP/1.1\r\n")
+        try:
+            with pytest.raises((ConnectionError, http.client.HTTPException)):
+                send(found, "GET", below(found))
+        finally:
+            for one in kept:
+                one.close()
+            found.shutdown()
+
+
+def test_a_port_that_is_taken_is_one_line(server):
+    with pytest.raises(UsageError, match=rf"port {server.gate.port} .* cannot be had"):
+        Server(server.gate.port, Desk())
+
+
+def test_each_start_has_a_secret_of_its_own(server, page):
+    with Server(0, Desk(), page) as other:
+        assert other.gate.secret != server.gate.secret
+        assert len(other.gate.secret) >= 32
+
+
+def command(*words, **options):
+    code = "from weighbridge.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "web", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_the_command_prints_the_address_and_ends_quietly():
+    with command("--port", "0", "--no-open") as running:
+        address = running.stdout.readline().strip()
+        port, secret = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/([\w-]{32,})/", address).groups()
+        line = http.client.HTTPConnection("127.0.0.1", int(port), timeout=20)
+        line.request(
+            "POST",
+            f"/{secret}/ask",
+            ASK,
+            {"Origin": f"http://127.0.0.1:{port}", "Content-Type": "application/json"},
+        )
+        assert "report" in json.loads(line.getresponse().read())
+        line.close()
+        running.send_signal(signal.SIGINT if os.name != "nt" else signal.CTRL_C_EVENT)
+        out, err = running.communicate(timeout=20)
+        assert (running.returncode, out) == (0, "")
+        assert "Traceback" not in err
+        assert secret not in err
+
+
+def test_the_command_says_that_a_port_is_taken(server):
+    with command("--port", str(server.gate.port), "--no-open") as running:
+        out, err = running.communicate(timeout=20)
+    assert (running.returncode, out) == (2, "")
+    assert err.startswith(f"error: port {server.gate.port} ")
+    assert err.count("\n") == 1
