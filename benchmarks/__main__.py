@@ -25,6 +25,7 @@ from benchmarks import (
     remedies,
     requests,
     shards_163,
+    space,
     trace,
 )
 from benchmarks.bench import Bench
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "allocator": allocator.run,
     "trace": trace.run,
     "agents": agents.run,
+    "space": space.run,
 }
 
 
