@@ -56,8 +56,8 @@ def setting_schema(setting: Setting) -> Schema:
 
 
 def _in_short(setting: Setting) -> Schema:
-    """Without its sentence where it is one of an engine or of DeepSpeed: `infer` and `train` have
-    those, and an agent reads the schemas of all tools in every session."""
+    """The same without its sentence, where it is a setting of some engines or of DeepSpeed: `infer`
+    and `train` have the sentence, and an agent reads the schemas of all tools in every session."""
     found = setting_schema(setting)
     if setting.engines or setting.section == "ZeRO":
         del found["description"]

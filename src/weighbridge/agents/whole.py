@@ -50,7 +50,7 @@ def dumped(body: Any) -> str:
 
 
 def _reports(body: Body, change: Callable[[Body], Body]) -> Body:
-    """The body with each report in it changed: itself, or those of its questions."""
+    """An answer with each report in it changed: itself, or the reports of its questions."""
     if "questions" not in body:
         return change(body)
     asked = [{**q, "report": q["report"] and change(q["report"])} for q in body["questions"]]
@@ -58,7 +58,7 @@ def _reports(body: Body, change: Callable[[Body], Body]) -> Body:
 
 
 def _asked_alone(body: Body) -> Body:
-    """Of `fit` the report of the question that was asked; verdicts and changes of all."""
+    """An answer of `fit` with the report of its own question alone, and with all verdicts."""
     if "questions" not in body:
         return body
     asked = NAMES[body["for"]]
@@ -69,7 +69,7 @@ def _asked_alone(body: Body) -> Body:
 
 
 def _fullest_alone(body: Body) -> Body:
-    """The accelerator that is fullest, and the host."""
+    """Reports with their fullest accelerator and their host alone."""
 
     def change(report: Body) -> Body:
         gpus = [d for d in report["devices"] if d["kind"] == "gpu"]
@@ -81,7 +81,7 @@ def _fullest_alone(body: Body) -> Body:
 
 
 def _peaks_alone(body: Body) -> Body:
-    """The phase of each device's peak."""
+    """Reports with the phase of each device's peak alone."""
 
     def change(report: Body) -> Body:
         return {**report, "devices": [_at_peak(d) for d in report["devices"]]}
@@ -94,7 +94,7 @@ def _at_peak(device: Body) -> Body:
 
 
 def _bare(body: Body) -> Body:
-    """Components without arithmetic and sources."""
+    """Reports whose components have no arithmetic and no sources."""
 
     def change(report: Body) -> Body:
         return {**report, "devices": [_without(d) for d in report["devices"]]}
