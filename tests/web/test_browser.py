@@ -59,7 +59,7 @@ class Request:
         assert (method, asynchronous) == ("GET", False)
         self.url, self.headers, self.status, self.response = url, {}, 0, None
 
-    def setRequestHeader(self, name, value):
+    def setRequestHeader(self, name, value):  # noqa: N802
         assert name.lower() not in FORBIDDEN
         self.headers[name] = value
 
@@ -88,7 +88,7 @@ class Request:
             if name.lower() in SAFE | exposed
         )
 
-    def getAllResponseHeaders(self):
+    def getAllResponseHeaders(self):  # noqa: N802
         return self.shown
 
 
@@ -154,7 +154,7 @@ def test_the_token_goes_to_the_hub_alone(hub):
 
 
 def test_who_may_not_read_is_told_what_to_do_in_a_page(hub):
-    with pytest.raises(GatedError, match="accept its licence .* give a token of yours"):
+    with pytest.raises(GatedError, match=r"accept its licence .* give a token of yours"):
         gather("org/gated", Options())
     with pytest.raises(NotFoundError, match="there is no model 'org/none'"):
         gather("org/none", Options())
