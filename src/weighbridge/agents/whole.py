@@ -17,7 +17,7 @@ MOST = 40_000  # characters: some 13,000 tokens; Claude Code shows 25,000 (docs/
 Body = dict[str, Any]
 
 
-def as_markdown(found: Report | Fit, line: str) -> str:
+def as_markdown(found: Report | Fit, line: str = "") -> str:
     """Every component, phase and device as tables. `line` is the command that asks the same."""
     look = Look(details=True)
     told = markdown(found, look) if isinstance(found, Fit) else render(found, "markdown", look)
@@ -25,12 +25,14 @@ def as_markdown(found: Report | Fit, line: str) -> str:
         return told
     kept = told[: told.rfind("\n", 0, MOST)]
     shown = f"{kept.count(chr(10)) + 1:,} of {told.count(chr(10)):,} lines"
-    return f"{kept}\n\n(cut here: {shown}; `{line} --details` in a shell prints all)"
+    told = f"; `{line} --details` in a shell prints all" if line else ""
+    return f"{kept}\n\n(cut here: {shown}{told})"
 
 
-def as_json(found: Report | Fit, line: str) -> str:
+def as_json(found: Report | Fit, line: str = "") -> str:
     """The JSON report (docs/report.md), or as much of it as there is room for, and the command that
-    prints all."""
+    prints all where `line` is the one that asks the same."""
+    whole = {"whole": f"{line} --json"} if line else {}
     left: list[str] = []
     body = found.to_dict()
     told = dumped(body)
@@ -40,7 +42,7 @@ def as_json(found: Report | Fit, line: str) -> str:
         lighter = without(body)
         if lighter != body:
             left.append(name)
-            body = {**lighter, "left_out": left, "whole": f"{line} --json"}
+            body = {**lighter, "left_out": left, **whole}
             told = dumped(body)
     return told
 
