@@ -286,10 +286,11 @@ def test_tables(opened, tab, cell):
 
 
 def test_a_card_of_the_list_is_taken_from_there(opened):
-    page = opened("gpus", pattern="4090")
+    page = opened("gpus", pattern="4090", lang="zh")
     page.locator(".result tbody a").first.click()
     page.wait_for_selector("[role=tab][aria-selected=true]#tab-fit")
-    assert state_of(page)["gpu"]
+    assert "4090" in state_of(page)["gpu"]
+    assert page.input_value("#lang") == "zh"
 
 
 def test_only_what_is_relevant_is_asked(opened):

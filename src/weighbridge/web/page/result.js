@@ -115,7 +115,8 @@ function Table({ grid, words, task, apply }) {
   /** @param {number} row */
   const to = (row) => {
     const action = grid.actions?.[row];
-    return listing && action ? `#${new URLSearchParams({ task: "fit", ...Object.fromEntries(Object.entries(action).map(([name, value]) => [name, String(value)])) })}` : "";
+    const lang = document.documentElement.lang.slice(0, 2);
+    return listing && action ? `#${new URLSearchParams({ task: "fit", lang, ...Object.fromEntries(Object.entries(action).map(([name, value]) => [name, String(value)])) })}` : "";
   };
   return html`<${Scrolled} label=${grid.heading || words["table"]}><table class="grid">
     ${grid.heading ? html`<caption>${grid.heading}</caption>` : null}
