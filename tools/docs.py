@@ -82,7 +82,7 @@ def models() -> Iterator[str]:
 
 
 def parameters() -> Iterator[str]:
-    """As JSON: who lists models has no time to count."""
+    """A JSON object, since who lists models has no time to count."""
     names = [*catalogue.names(), *pipelines.names()]
     counts = {name: prepare(name).model().parameters for name in names}
     yield json.dumps(counts, indent=1)

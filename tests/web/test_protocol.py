@@ -72,9 +72,11 @@ def test_a_screen_of_the_page_names_no_option_of_the_command_line(desk, lang):
             assert "weighbridge " not in text
 
 
-def test_what_one_types_is_not_on_the_page():
-    asked = {"task": "fit", "model": "qwen3-0.6b", "workload": {"gpu": "t4"}}
-    told = json.dumps(Desk().answer(json.dumps(asked))["screen"])
-    assert "infer 4K fits" in told
-    assert "--smallest gpu" not in told
-    assert "Exit code" not in told
+def test_fit_without_remedies_has_the_same_verdicts_and_looks_for_none(desk):
+    told = {"task": "fit", "model": "gpt2", "workload": {"gpu_memory": "600MiB", "max": "context"}}
+    found, bare = (ask(desk, **told, remedies=helped) for helped in (True, False))
+    verdicts = [[q["verdict"] for q in one["report"]["questions"]] for one in (found, bare)]
+    assert verdicts[0] == verdicts[1]
+    assert any(q["remedies"] for q in found["report"]["questions"])
+    assert not any(q["remedies"] for q in bare["report"]["questions"])
+    assert "no change found" not in json.dumps(bare["screen"])

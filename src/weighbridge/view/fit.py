@@ -149,6 +149,9 @@ def _then(q: Question, found: Fit, words: Say, unit: str | None) -> Iterator[_Ro
         told = _elsewhere(q, q.elsewhere, found, words)
         yield _Row((Cell(""), Cell(told)), _sets(q, q.elsewhere, found))
         return
+    if not q.sought:
+        yield _Row((Cell(""), Cell("")))
+        return
     if not q.remedies:
         missing = q.report.derived.get("not_counted") if q.report is not None else None
         what = known(words, printable("; ".join(missing or ())))

@@ -75,7 +75,7 @@ class RefusedError(Exception):
 
 
 class Asked(NamedTuple):
-    """Where a request comes from and goes to, as its headers say."""
+    """A request: where it comes from and goes to, by its headers."""
 
     method: str
     path: str
@@ -188,7 +188,7 @@ class Server(ThreadingHTTPServer):
         self.crowd = threading.BoundedSemaphore(CROWD)
 
     def server_bind(self) -> None:
-        """Without asking for this machine's name, which may take long."""
+        """Binds without asking for this machine's name, which may take long."""
         TCPServer.server_bind(self)
 
     @property
@@ -228,6 +228,7 @@ class Handler(BaseHTTPRequestHandler):
 
     server: Server
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer goes out in two pieces
     timeout = PATIENCE
 
     def do_GET(self) -> None:
