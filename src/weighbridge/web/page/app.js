@@ -13,6 +13,7 @@ import { ASKED, changed, kept, LISTS, MOST_BESIDE, question, read, settingsOf, w
 
 const REST = 300; // milliseconds without a change after which what helps is looked for
 const SLOW = 250; // milliseconds: an answer that takes longer is first asked for without remedies
+const SLOW_TASKS = ["fit", "train"]; // that are known to take longer
 const EXAMPLES = [["llama-3.1-8b", "4090"], ["qwen3-0.6b", "3060"], ["gpt-oss-20b", "rtx 5090"], ["llama-3.1-70b", "h100:4"]];
 /** Before the form has come there are no words: @type {Record<Lang, { start: string, gone: string, broken: string, again: string }>} */
 const FIRST_WORDS = {
@@ -251,6 +252,12 @@ function placed(message, form, task) {
   return first ? { name: first, message } : null;
 }
 
+/** Whether anything does not fit, so that what helps is worth a search. @param {any} report */
+function lacking(report) {
+  const verdicts = report?.questions ? report.questions.map((/** @type {any} */ one) => one.verdict) : [report?.verdict];
+  return verdicts.some((/** @type {any} */ verdict) => verdict && verdict.fits !== "yes");
+}
+
 /**
  * Asks whenever something changes; the newest question is answered last.
  * @param {{ form: Form, formLang: Lang, state: State, engine: import("./types.js").Engine, dropped: Dropped | null, token: string, words: Record<string, string> }} props
@@ -284,7 +291,7 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
     }
     if (shown && shown.task !== state.task) setShown(null);
     const kind = `${ask.task} ${state.task === "compare" ? state.of : ""}`;
-    const brief = ["infer", "load", "train"].includes(ask.task) && (took.current[kind] ?? 0) > SLOW;
+    const brief = ASKED.includes(ask.task) && (took.current[kind] ?? Number(SLOW_TASKS.includes(ask.task)) * 2 * SLOW) > SLOW;
     setBusy(true);
     lane.current?.put(() => put(brief ? { ...ask, remedies: false } : ask, kind, brief));
   }, [key, token, formLang, tries]);
@@ -312,8 +319,7 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
     if (!current) return;
     setBusy(false);
     if (!brief || answer.error) return setSeeking(false);
-    const fits = answer.report?.verdict?.fits;
-    if (!fits || fits === "yes") return;
+    if (!lacking(answer.report)) return;
     setSeeking(true);
     later.current = setTimeout(() => lane.current?.put(() => seek(kind)), REST);
   }
