@@ -21,6 +21,7 @@ from benchmarks import (
     infer,
     load,
     many,
+    page,
     prepared,
     remedies,
     requests,
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "allocator": allocator.run,
     "trace": trace.run,
     "agents": agents.run,
+    "page": page.run,
 }
 
 
