@@ -21,6 +21,7 @@ from benchmarks import (
     infer,
     load,
     many,
+    page,
     prepared,
     remedies,
     requests,
@@ -51,6 +52,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "trace": trace.run,
     "agents": agents.run,
     "space": space.run,
+    "page": page.run,
 }
 
 
