@@ -1,4 +1,4 @@
-.PHONY: help fix check test test-slow test-torch replay bench docs site golden sweep traced
+.PHONY: help fix check test test-slow test-torch test-web replay bench docs site golden sweep traced
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,10 @@ test-slow: $(BIN)/weighbridge ## sweeps over records and corpora
 test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transformers
 	$(BIN)/pip install -q -e '.[test-torch]'
 	$(BIN)/pytest -n 2 tests/torch
+
+test-web: $(BIN)/weighbridge ## the page in Chromium, and the types of its modules (npm)
+	$(BIN)/pip install -q -e '.[test-web]'
+	$(BIN)/pytest tests/browser tests/web
 
 replay: $(BIN)/weighbridge ## ask the whole catalogue again: did any answer change?
 	$(BIN)/python -m tools.replay

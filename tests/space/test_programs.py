@@ -1,6 +1,7 @@
 """The endpoints as programs and agents use them: gradio_client, plain HTTP, the official MCP client."""
 
 import asyncio
+import http.client
 import json
 import subprocess
 import sys
@@ -127,6 +128,8 @@ def test_the_official_mcp_client(server):
         ("load", {"request": request}),
         ("infer", {"request": {"model": "/etc/passwd"}}),
         ("gpus", {"request": {"workload": {"pattern": "h100"}}}),
+        ("fit", {"request": {"model": "llama-3.1-8b", "workload": {"gpu": "3060"}}}),
+        ("models", {"request": {}}),
     )
     assert {tool.name for tool in tools} == {name[1:] for name in ENDPOINTS}
     for tool in tools:
@@ -136,6 +139,9 @@ def test_the_official_mcp_client(server):
     assert told[0]["verdict"]["fits"] == "yes"
     assert told[1]["error"]["code"] == 2
     assert told[2]["gpus"]
+    assert told[3]["schema"] == "weighbridge.fit/1" and told[3]["left_out"]
+    assert told[4]["left_out"]["models"] > 0
+    assert max(len(answer.content[0].text) for answer in answers) < 45_000
 
 
 # Plain HTTP
@@ -177,8 +183,13 @@ def test_no_uploads(server):
 
 
 def test_a_request_that_is_too_large(server):
-    kind = {"Content-Type": "application/json"}
-    assert status(f"{server.url}gradio_api/run/load", b" " * (3 << 20), kind)[0] == 413
+    """Refused by its head: nothing of the body is waited for."""
+    line = http.client.HTTPConnection(server.url.split("/")[2], timeout=30)
+    line.putrequest("POST", "/gradio_api/run/load")
+    line.putheader("Content-Length", str(3 << 20))
+    line.endheaders()
+    assert line.getresponse().status == 413
+    line.close()
 
 
 def test_the_policy_of_the_page(server):
@@ -190,8 +201,6 @@ def test_the_policy_of_the_page(server):
 
 def test_rates(server):
     """As a client of its own: /24 of loopback addresses are all this machine."""
-    import http.client
-
     codes = []
     for _ in range(75):
         line = http.client.HTTPConnection(

@@ -4,23 +4,14 @@ import random
 
 from weighbridge.web.form import form
 
-MODELS = ("gpt2", "qwen3-0.6b", "bert-base-uncased", "qwen1.5-moe-a2.7b", "llama3.2:1b", "7B")
+MODELS = ("gpt2", "qwen3-0.6b", "bert-base-uncased", "llama3.2:1b")
 TYPED = {  # settings whose values are names
-    "gpu": (
-        "4090",
-        "2x RTX 4090",
-        "a100-80gb:4",
-        "a100,2",
-        "T4",
-        "m3 max 64gb",
-        "24GiB",
-        "4张3090",
-    ),
-    "gpu_memory": ("24GiB", "11.5GiB", 8 << 30),
+    "gpu": ("H100", "2x H200", "a100-80gb:4", "8卡A800", "b200", "141GiB"),
+    "gpu_memory": ("79GiB", 76 << 30),
     "headroom": ("1GiB", "10%", 1 << 30),
     "ram": ("64GiB", 32 << 30),
     "dtype": ("float16", "bfloat16", "float32"),
-    "engine_version": ("4.50", "5.0", "0.11"),
+    "engine_version": ("5.0",),
     "torch_version": ("2.6",),
     "kv_cache_dtype": ("fp8", "auto"),
     "cache_type_k": ("q8_0", "f16"),
@@ -38,22 +29,27 @@ TYPED = {  # settings whose values are names
 }
 
 
+SMALL = {  # where answers have remedies, which take their time
+    **TYPED,
+    "gpu": ("4090", "2x RTX 4090", "a100,2", "T4", "m3 max 64gb", "24GiB", "4张3090"),
+    "gpu_memory": ("24GiB", "11.5GiB", 8 << 30),
+}
 DECIDING = {"load": (), "infer": ("engine",), "train": ("method", "shard")}
 
 
-def requests(seed, count):
+def requests(seed, count, typed=TYPED):
     """So many requests of load, infer and train, of settings that the form shows together."""
     rng = random.Random(seed)
     tabs = {tab["name"]: _settings(tab) for tab in form("en")["tabs"]}
     for number in range(count):
         task = ("load", "infer", "train", "infer", "train")[number % 5]
         settings = {s["name"]: s for s in tabs[task]}
-        workload = {name: _value(rng, settings[name]) for name in DECIDING[task]}
+        workload = {name: _value(rng, settings[name], typed) for name in DECIDING[task]}
         shown = [s for s in settings.values() if relevant(s, workload)]
         for s in rng.sample(shown, k=rng.randint(1, 4)):
-            workload.setdefault(s["name"], _value(rng, s))
+            workload.setdefault(s["name"], _value(rng, s, typed))
         if rng.random() < 0.7:
-            workload["gpu"] = _value(rng, settings["gpu"])
+            workload["gpu"] = _value(rng, settings["gpu"], typed)
         told = {name: value for name, value in workload.items() if value is not None}
         yield {"task": task, "model": rng.choice(MODELS), "workload": told}
 
@@ -72,15 +68,17 @@ def _settings(tab):
     return [setting for section in tab["sections"] for setting in section["settings"]]
 
 
-def _value(rng, s):
-    if s["name"] in TYPED:
-        return rng.choice(TYPED[s["name"]]) if TYPED[s["name"]] else None
+def _value(rng, s, typed):
+    if s["name"] in typed:
+        return rng.choice(typed[s["name"]]) if typed[s["name"]] else None
     if s["kind"] == "flag":
         return rng.choice((True, False))
     if s["choices"] or s["known"]:
         return rng.choice(s["choices"] or s["known"])
     if s["slider"]:
         return rng.randint(s["slider"]["least"], min(s["slider"]["most"], 4096))
+    if s["name"].endswith("_parallel_size"):
+        return rng.choice((1, 2))
     if s["kind"] in ("count", "whole", "number"):
         return rng.randint(int(s["least"] or 0), int(min(s["most"] or 64, 64)))
     return None

@@ -47,3 +47,11 @@ def test_what_is_unknown_is_one_line(desk):
         error = ask(desk, **told)["error"]
         assert error["code"] == 2
         assert "\n" not in error["message"]
+
+
+def test_what_one_types_is_not_on_the_page():
+    asked = {"task": "fit", "model": "qwen3-0.6b", "workload": {"gpu": "t4"}}
+    told = json.dumps(Desk().answer(json.dumps(asked))["screen"])
+    assert "infer 4K fits" in told
+    assert "--smallest gpu" not in told
+    assert "Exit code" not in told

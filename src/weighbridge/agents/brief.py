@@ -140,7 +140,12 @@ def _numbers(report: Report, page: Screen) -> Numbers:
     if report.task == "load":
         told["weights_bytes"] = {row.dtype: row.total_bytes for row in report.table}
         told["download_bytes"] = report.model.download_bytes
-    return {name: value for name, value in told.items() if value not in (None, [], {})}
+    return numbers_told(told)
+
+
+def numbers_told(found: Numbers) -> Numbers:
+    """Those that say something."""
+    return {name: value for name, value in found.items() if value not in (None, [], {})}
 
 
 def _active(report: Report) -> int | None:
@@ -235,7 +240,7 @@ def _fit_numbers(found: Fit, page: Screen) -> Numbers:
         "solved": None if solved is None else _solved(solved),
         "warnings": [one_line(line) for line in found.warnings[:WARNINGS]],
     }
-    return {name: value for name, value in numbers.items() if value not in (None, [])}
+    return numbers_told(numbers)
 
 
 def _solved(found: Solved) -> Numbers:

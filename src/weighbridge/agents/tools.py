@@ -88,6 +88,10 @@ OF_FIT: Mapping[str, Schema] = {
     "for": _one_of(list(NAMES), "The question that the verdict is about. Default: infer."),
     "max": _one_of(list(MAX), "Find the largest that fits, of this."),
     "smallest": _one_of(SMALLEST, "Find the smallest of these that is enough."),
+    "explain_oom": _said(
+        "Text of an out-of-memory message or log: says what ran out, why, and what to change;"
+        " model, for and settings are then what ran, if known."
+    ),
 }
 PATTERN = "Part of a name: "
 
@@ -152,10 +156,11 @@ def tools() -> tuple[Tool, ...]:
             "Does it fit my GPU?",
             "Says whether a model fits an accelerator for loading, inference, LoRA, QLoRA and full"
             " training, by how much, and the cheapest change that would make it fit. Also finds the"
-            " longest context, the most users, or the smallest GPU (max, smallest). Without gpu it"
-            " is about this machine's own. Start here when no engine or method is settled. Settings"
-            " without a sentence here have one in infer or train.",
-            _task("fit", {**OF_FIT, **_of_fit()}, "model"),
+            " longest context, the most users, or the smallest GPU (max, smallest), and why a run"
+            " was out of memory (explain_oom). Without gpu it is about this machine's own. Start"
+            " here when no engine or method is settled. Settings without a sentence have one in"
+            " infer or train.",
+            _task("fit", {**OF_FIT, **_of_fit()}),
         ),
         Tool(
             "infer",

@@ -41,7 +41,7 @@ def screen(
     words = say(lang)
     table = _table(found, words, unit)
     asides = [_reasons(found, words), *([_costs(found, words)] if details else [])]
-    codes = lines(_code(found, words), _next(found, words))
+    codes = lines(_code(found, words), _next(found, words))._replace(typed=True)
     told = tuple(b for b in asides if b.lines)
     solved = () if found.solved is None else tuple(_solved(found.solved, words))
     first: Section = (Lines((*solved, _answer(found, words, unit))),)

@@ -86,10 +86,11 @@ class Grid(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """Sentences, one a line."""
+    """Sentences, one a line. `typed`: for one who types commands; a page leaves them out."""
 
     lines: tuple[Cell, ...]
     heading: str = ""
+    typed: bool = False
 
 
 class Paste(NamedTuple):

@@ -63,7 +63,9 @@ OF_TRAINING: Mapping[str, When] = {  # setting -> where training has it
     **dict.fromkeys(OF_ZERO, ZERO),
     "cpu_ram_efficient_loading": {"shard": list(FSDP)},
     "accelerate_version": {"shard": list(FSDP)},
+    "compile": {"framework": ["torchtune", "torchtitan"]},
 }
+OF_A_DEVICE: Mapping[str, When] = {"headroom": {"gpu": [], "gpu_memory": []}}
 OF_SERVING: Mapping[str, When] = {
     "num_speculative_tokens": {"speculative_method": [], "draft_model": []},
     "max_lora_rank": {"max_loras": []},
@@ -227,6 +229,8 @@ def _engines(s: Setting, tab: str) -> tuple[str, ...]:
 
 
 def _when(name: str, tab: str) -> When | None:
+    if name in OF_A_DEVICE:
+        return OF_A_DEVICE[name]
     if tab == "train":
         return OF_TRAINING.get(name)
     if tab == "fit":

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.view.records import Block, Screen
+from weighbridge.view.records import Block, Lines, Screen, Section
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
@@ -27,12 +27,17 @@ def as_json(screen: Screen) -> dict[str, Any]:
     """Sections are lists of blocks; each block names its kind under "block"."""
     return {
         "title": screen.title,
-        "sections": [[_block(b) for b in section] for section in screen.sections],
+        "sections": list(filter(None, map(_section, screen.sections))),
         "footer": list(screen.footer),
         "warnings": list(screen.warnings),
         "lang": screen.lang,
         "brief": [_block(b) for b in screen.brief],
     }
+
+
+def _section(section: Section) -> list[dict[str, Any]]:
+    """Its blocks, but for what one needs who types commands."""
+    return [_block(b) for b in section if not (isinstance(b, Lines) and b.typed)]
 
 
 def _block(block: Block) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import { SITE } from "./site.js";
 
 const PLACE = "/lib/weighbridge";
 const WORDS = {
-  en: { load: "Loading Python", start: "Starting Python", slow: "Starting Python from its files" },
-  zh: { load: "正在加载 Python", start: "正在启动 Python", slow: "正在从文件启动 Python" },
+  en: { load: "Loading Python", start: "Starting Python", slow: "Starting Python from its files", broken: "this question needs more memory than a browser gives: ask it with `weighbridge` on a computer" },
+  zh: { load: "正在加载 Python", start: "正在启动 Python", slow: "正在从文件启动 Python", broken: "此问题需要的内存超出浏览器所能提供的：请在电脑上用 `weighbridge` 提问" },
 };
 const words = (navigator.language || "").startsWith("zh") ? WORDS.zh : WORDS.en;
 const total = Object.values(SITE.engine).reduce((sum, file) => sum + file.bytes, 0);
@@ -73,16 +73,10 @@ function unpack(python, archive) {
   }
 }
 
-/** @param {any} load @param {any} create @param {Uint8Array | null} snapshot */
-function begin(load, create, snapshot) {
-  const grown = async (settings) => {
-    const module = await create(settings);
-    if (snapshot && module.HEAP8.length < snapshot.length) module.growMemory(snapshot.length);
-    return module;
-  };
+/** @param {any} load @param {Uint8Array | null} snapshot */
+function begin(load, snapshot) {
   return load({
     indexURL: new URL("engine/", import.meta.url).href,
-    createPyodideModule: grown,
     lockFileContents: { info: SITE.info, packages: {} },
     env: { HOME: "/home/page", PYTHONHASHSEED: "0", PYTHONDONTWRITEBYTECODE: "1" },
     stdout: () => {},
@@ -97,7 +91,7 @@ async function start() {
   const [library, archive, snapshot] = ["library", "package", "snapshot"].map(bytes);
   const later = [wasm, library, archive, snapshot];
   for (const promise of later) promise.catch(() => {}); // heard where it is awaited
-  const [{ loadPyodide }, { default: create }] = await Promise.all(
+  const [{ loadPyodide }] = await Promise.all(
     ["loader", "script"].map((name) => import(new URL(SITE.engine[name].path, import.meta.url).href)),
   );
   const begun = [wasm]; // a second start reads it again
@@ -108,7 +102,7 @@ async function start() {
     },
     "python_stdlib.zip": async () => new Response(await library),
   });
-  const python = await started(loadPyodide, create, await snapshot);
+  const python = await started(loadPyodide, await snapshot);
   unpack(python, await archive);
   return python.runPython(
     `import sys\nif ${JSON.stringify(PLACE)} not in sys.path: sys.path.insert(0, ${JSON.stringify(PLACE)})\n` +
@@ -116,24 +110,37 @@ async function start() {
   );
 }
 
-async function started(load, create, snapshot) {
+async function started(load, snapshot) {
   tell(words.start);
   try {
-    return await begin(load, create, snapshot);
+    return await begin(load, snapshot);
   } catch (error) {
     console.warn(`the snapshot does not start here: ${error}`);
     tell(words.slow);
-    return begin(load, create, null);
+    return begin(load, null);
   }
 }
 
-const answer = start();
-answer.then(
+let python = start();
+python.then(
   () => postMessage({ ready: true }),
   (error) => postMessage({ error: String(error?.message ?? error).trim().split("\n").pop() }),
 );
 
+/** One line for another. A failure that Python does not survive is an answer as well. @param {string} line */
+async function answered(line) {
+  const answer = await python;
+  try {
+    return answer(line);
+  } catch (error) {
+    console.warn(`Python is started again: ${error}`);
+    python = start();
+    return JSON.stringify({ error: { code: 2, message: words.broken } });
+  }
+}
+
 self.onmessage = async ({ data: { id, ask } }) => {
-  const text = (await answer)(typeof ask === "string" ? ask : JSON.stringify(ask));
-  postMessage({ id, answer: typeof ask === "string" ? text : JSON.parse(text) });
+  const plain = typeof ask === "string";
+  const line = await answered(plain ? ask : JSON.stringify(ask)).catch(() => null);
+  if (line !== null) postMessage({ id, answer: plain ? line : JSON.parse(line) });
 };

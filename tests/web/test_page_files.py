@@ -1,20 +1,14 @@
-"""The files of the page: types, the vendored module, colours, words. No browser is needed."""
+"""The files of the page: the vendored module, colours, words. No browser is needed."""
 
 import base64
 import hashlib
-import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
-
-import pytest
 
 from weighbridge.charts.palette import FILLS
 from weighbridge.web.words import CHINESE, ENGLISH, words
 
 PAGE = Path(__file__).parents[2] / "src" / "weighbridge" / "web" / "page"
-TYPESCRIPT = "7.0.2"
 
 
 def test_the_vendored_module_is_what_its_readme_says():
@@ -56,25 +50,3 @@ def test_both_languages_have_every_word_and_the_page_has_no_other():
     assert unused == set()
     for key, text in ENGLISH.items():
         assert re.findall(r"\{\w+\}", text) == re.findall(r"\{\w+\}", CHINESE[key]), key
-
-
-def test_types(tmp_path):
-    """`tsc --checkJs --strict` over the modules, where npm and its packages can be had."""
-    npx = shutil.which("npx")
-    if npx is None:
-        pytest.skip("needs npm")
-    options = {
-        "checkJs": True, "allowJs": True, "strict": True, "noEmit": True, "types": [],
-        "noUncheckedIndexedAccess": True, "target": "es2023", "module": "esnext",
-        "moduleResolution": "bundler", "lib": ["es2023", "dom", "dom.iterable"],
-    }  # fmt: skip
-    checked = [
-        str(p) for p in sorted(PAGE.glob("*.js")) if p.name not in ("worker.js", "offline.js")
-    ]
-    config = {"compilerOptions": options, "files": [*checked, str(PAGE / "types.d.ts")]}
-    (tmp_path / "tsconfig.json").write_text(json.dumps(config))
-    command = [npx, "--yes", f"--package=typescript@{TYPESCRIPT}", "tsc", "-p", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    if done.returncode and "error TS" not in done.stdout:
-        pytest.skip(f"npm cannot give typescript: {done.stderr.strip()[-200:]}")
-    assert done.stdout.strip() == ""
