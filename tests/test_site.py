@@ -250,6 +250,9 @@ def test_each_edition_says_its_language_and_links_to_the_other(built):
         chinese = path.is_relative_to(built / "zh")
         head = path.read_text().partition("<head>")[0]
         assert f'<html lang="{"zh" if chinese else "en"}"' in head
+        assert 'rel="alternate"' not in path.read_text(), (
+            "the theme leads its links to a first page"
+        )
         other = built / path.relative_to(built / "zh") if chinese else built / "zh" / path.name
         wanted = other if other.exists() else built / "zh" / "index.html"
         assert wanted in {(path.parent / link.partition("#")[0]).resolve() for link in page.links}

@@ -96,12 +96,12 @@ def test_search_finds_a_page(opened, path, words, wanted):
 
 
 def test_the_switch_of_language_stays_on_the_page(opened):
-    page = opened("load.html")
+    page = opened("first-steps.html")
     page.get_by_role("link", name="中文").click()
-    page.wait_for_url("**/zh/load.html")
+    page.wait_for_url("**/zh/first-steps.html")
     assert page.locator("html").get_attribute("lang") == "zh"
     page.get_by_role("link", name="English").click()
-    page.wait_for_url(re.compile(r"(?<!zh)/load\.html"))
+    page.wait_for_url(re.compile(r"(?<!zh)/first-steps\.html"))
 
 
 def test_a_page_in_one_language_leads_to_the_other_edition(opened):
