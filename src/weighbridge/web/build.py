@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from weighbridge._version import __version__
 from weighbridge.errors import BadFileError, UsageError
+from weighbridge.evidence import stored
 from weighbridge.reference import ENDPOINT
 from weighbridge.sources.browser import HOSTS
 from weighbridge.web import packed, pyodide
@@ -83,7 +84,8 @@ class Engine(NamedTuple):
 
 def engine() -> Engine:
     """Raises UsageError, BadFileError, HubError."""
-    held = dict(packed.members())
+    predicted = {f"{packed.PACKAGE.name}/{stored.WITHIN}": stored.kept()}
+    held = dict(sorted({**dict(packed.members()), **predicted}.items()))
     with TemporaryDirectory() as name:
         folder = Path(name)
         pyodide.unpacked(pyodide.package(), folder)
