@@ -69,7 +69,7 @@ def _announced(address: str, *, open_: bool) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--space", is_flag=True, help="Write the files of a Space (Gradio) instead.")
 def build(folder: Path, space: bool) -> None:
-    """Write the page as a folder of static files that need no server of ours.
+    """Write the page as static files for any web server.
 
     \b
     weighbridge web build ./site
