@@ -21,10 +21,12 @@ from benchmarks import (
     infer,
     load,
     many,
+    page,
     prepared,
     remedies,
     requests,
     shards_163,
+    space,
     trace,
 )
 from benchmarks.bench import Bench
@@ -49,6 +51,8 @@ BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "allocator": allocator.run,
     "trace": trace.run,
     "agents": agents.run,
+    "space": space.run,
+    "page": page.run,
 }
 
 

@@ -44,6 +44,18 @@ def commands() -> Iterator[str]:
         inner = context if not name else click.Context(command, info_name=name, parent=context)
         yield f"## weighbridge {name}".rstrip() + "\n"
         yield "```\n" + command.get_help(inner) + "\n```\n"
+        if name and isinstance(command, click.Group):
+            yield from _below(command, inner)
+
+
+def _below(group: click.Group, outer: click.Context) -> Iterator[str]:
+    """The commands of a command."""
+    for name in group.list_commands(outer):
+        command = group.get_command(outer, name)
+        assert command is not None
+        inner = click.Context(command, info_name=name, parent=outer)
+        yield f"### {inner.command_path}\n"
+        yield "```\n" + command.get_help(inner) + "\n```\n"
 
 
 def architectures() -> Iterator[str]:
@@ -82,7 +94,7 @@ def models() -> Iterator[str]:
 
 
 def parameters() -> Iterator[str]:
-    """As JSON: who lists models has no time to count."""
+    """A JSON object, since who lists models has no time to count."""
     names = [*catalogue.names(), *pipelines.names()]
     counts = {name: prepare(name).model().parameters for name in names}
     yield json.dumps(counts, indent=1)

@@ -10,6 +10,7 @@ tipped_by  what every process has (context) is in already; then the model, then 
 """
 
 from collections.abc import Iterable, Sequence
+from math import fsum
 
 from weighbridge.memory import Bytes, Phase
 
@@ -32,7 +33,7 @@ def share(needed: Bytes, usable: Bytes) -> float:
     if needed.low > usable.high:
         return 0.0
     rooms = [_at(usable, (i + 0.5) / STEPS) for i in range(STEPS)]
-    return sum(_below(needed, room) for room in rooms) / STEPS
+    return fsum(_below(needed, room) for room in rooms) / STEPS  # `sum` adds otherwise since 3.12
 
 
 def tight(margin: int, usable: int) -> bool:

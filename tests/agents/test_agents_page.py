@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from weighbridge.agents.answering import Answers
 from weighbridge.agents.tools import tools
 from weighbridge.agents.whole import MOST
 from weighbridge.cli.mcp import mcp
@@ -33,6 +34,13 @@ def test_every_tool_and_every_option_is_there():
         assert f"| `{tool.name}` |" in PAGE
     for option in mcp.params:
         assert option.name == "cache_dir" or option.opts[0] in PAGE
+
+
+def test_the_example_is_what_is_answered():
+    asked, told = re.search(
+        r"````\ninfer (.*)\n\n([^`]*(?:```[^`]*```)?[^`]*)\n````", PAGE
+    ).groups()
+    assert Answers(offline=True).call("infer", json.loads(asked)).text == told
 
 
 def test_the_bounds_are_those_of_the_program():

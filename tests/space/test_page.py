@@ -112,6 +112,7 @@ def test_a_setting_changes_answer_and_address(visit):
     box.fill("8K")
     box.press("Enter")
     page.answer("infer", "8,192 tokens")
+    assert float(page.page.input_value("#infer-context-slider input")) == 13.0
     assert page.query(tab="infer", context="8K")["model"] == "qwen3-8b"
 
 

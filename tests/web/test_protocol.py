@@ -49,9 +49,34 @@ def test_what_is_unknown_is_one_line(desk):
         assert "\n" not in error["message"]
 
 
-def test_what_one_types_is_not_on_the_page():
-    asked = {"task": "fit", "model": "qwen3-0.6b", "workload": {"gpu": "t4"}}
-    told = json.dumps(Desk().answer(json.dumps(asked))["screen"])
-    assert "infer 4K fits" in told
-    assert "--smallest gpu" not in told
-    assert "Exit code" not in told
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_screen_of_the_page_names_no_option_of_the_command_line(desk, lang):
+    for told in (
+        {"task": "load", "model": "llama-3.1-8b"},
+        {"task": "load", "model": "gpt2", "workload": {"ram": "64GiB"}},
+        {"task": "fit", "model": "gpt2", "workload": {"gpu": "t4"}},
+        {"task": "gpus", "workload": {"pattern": "4090"}},
+        {"task": "models", "workload": {"pattern": "gpt2", "gpu": "t4"}},
+    ):
+        screen = ask(desk, **told, view={"lang": lang})["screen"]
+        said = [screen["title"], *screen["footer"]]
+        for section in screen["sections"]:
+            said += [
+                block.get(name) or ""
+                for block in section
+                for name in ("heading", "figures", "reason")
+            ]
+            said += [c["text"] for b in section if b["block"] == "lines" for c in b["lines"]]
+        for text in said:
+            assert "--" not in text
+            assert "weighbridge " not in text
+
+
+def test_fit_without_remedies_has_the_same_verdicts_and_looks_for_none(desk):
+    told = {"task": "fit", "model": "gpt2", "workload": {"gpu_memory": "600MiB", "max": "context"}}
+    found, bare = (ask(desk, **told, remedies=helped) for helped in (True, False))
+    verdicts = [[q["verdict"] for q in one["report"]["questions"]] for one in (found, bare)]
+    assert verdicts[0] == verdicts[1]
+    assert any(q["remedies"] for q in found["report"]["questions"])
+    assert not any(q["remedies"] for q in bare["report"]["questions"])
+    assert "no change found" not in json.dumps(bare["screen"])

@@ -42,11 +42,18 @@ class Answer(NamedTuple):
 
 class Answers:
     """Answers calls one after the other, and keeps the models that they name. With `hub_only` files
-    of this machine and addresses that are not the Hub's stay unread."""
+    of this machine and addresses that are not the Hub's stay unread. `line` writes a request as a
+    command, for answers that are cut."""
 
     def __init__(
-        self, *, cache_dir: str | None = None, offline: bool = False, hub_only: bool = False
+        self,
+        *,
+        cache_dir: str | None = None,
+        offline: bool = False,
+        hub_only: bool = False,
+        line: Callable[[Arguments], str] | None = None,
     ) -> None:
+        self._line = line
         self._requests = Requests(cache_dir=cache_dir, offline=offline, ours=not hub_only)
         self._options = Options(cache_dir=cache_dir, offline=offline, ours=not hub_only)
         self._tools = {tool.name: tool for tool in tools()}
@@ -74,7 +81,9 @@ class Answers:
         request = _request(name, given)
         found = self._requests.report(request)
         if detail == "full":
-            return _whole(found, form, request)
+            write = whole.as_json if form == "json" else whole.as_markdown
+            line = "" if self._line is None else self._line(request)
+            return Answer(write(found, line), _brief(found)[1])
         return _told(*_brief(found), form)
 
     def _explained(self, given: dict[str, Any], form: str, *, full: bool) -> Answer:
@@ -158,14 +167,6 @@ def _brief(found: "Report | Fit") -> tuple[str, dict[str, Any]]:
     from weighbridge.fitted import Fit
 
     return brief.of_fit(found) if isinstance(found, Fit) else brief.of_report(found)
-
-
-def _whole(found: "Report | Fit", form: str, request: dict[str, Any]) -> Answer:
-    from weighbridge.web.asks import View
-    from weighbridge.web.command import command
-
-    write = whole.as_json if form == "json" else whole.as_markdown
-    return Answer(write(found, command(request, View())), _brief(found)[1])
 
 
 def _told(text: str, numbers: dict[str, Any], form: str) -> Answer:

@@ -104,7 +104,7 @@ def _rows(block: Grid) -> Iterator[str]:
 
 
 def _bounded(block: Grid) -> Grid:
-    """Cells hold names of strangers."""
+    """A grid with cells of a bounded length: they may hold names of strangers."""
     rows = tuple(
         tuple(c._replace(text=clipped(c.text, LONGEST)) for c in row) for row in block.rows
     )
@@ -144,7 +144,7 @@ def _numbers(report: Report, page: Screen) -> Numbers:
 
 
 def numbers_told(found: Numbers) -> Numbers:
-    """Those that say something."""
+    """Numbers without the empty ones."""
     return {name: value for name, value in found.items() if value not in (None, [], {})}
 
 
@@ -180,7 +180,7 @@ def _judged(v: Verdict | None) -> Numbers:
 
 
 def _share(v: Verdict) -> float | None:
-    """Of the estimate's range, where the verdict is open."""
+    """The share of the estimate's range that fits, where the verdict is open."""
     open_ = v.fits == "unknown" and v.share_that_fits is not None
     return round(v.share_that_fits or 0, 2) if open_ else None
 

@@ -68,15 +68,22 @@ def _announced(address: str, *, open_: bool) -> None:
 @web.command()
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--space", is_flag=True, help="Write the files of a Space (Gradio) instead.")
-def build(folder: Path, space: bool) -> None:
-    """Write the page as a folder of static files that need no server of ours.
+@click.option("--hub", metavar="URL", help="The Hub that the page reads. Default: the public one.")
+def build(folder: Path, space: bool, hub: str | None) -> None:
+    """Write the page as static files for any web server.
+
+    It needs npm and node once: they fetch Pyodide and start it.
 
     \b
     weighbridge web build ./site
+    weighbridge web build ./site --hub https://hf-mirror.com
     weighbridge web build ./my-space --space
     """
     if space:
         import_module("weighbridge.web.space.files").write(folder)
         click.echo(folder)
         return
-    import_module("weighbridge.web.build").build(folder)
+    made = import_module("weighbridge.web.build").build(folder, **({"hub": hub} if hub else {}))
+    click.echo(made.folder)
+    size = f"{len(made.files)} files, {made.nbytes / 1e6:.1f} MB"
+    click.echo(f"{size}, version {made.version}: any web server can serve it", err=True)

@@ -86,11 +86,10 @@ class Grid(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """Sentences, one a line. `typed`: for one who types commands; a page leaves them out."""
+    """Sentences, one a line."""
 
     lines: tuple[Cell, ...]
     heading: str = ""
-    typed: bool = False
 
 
 class Paste(NamedTuple):

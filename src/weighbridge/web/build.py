@@ -64,9 +64,7 @@ class Built(NamedTuple):
         return sum(len(data) for data in self.files.values())
 
 
-def build(
-    folder: Path, *, space: bool = False, hub: str = ENDPOINT, beside: Sequence[str] = ()
-) -> Built:
+def build(folder: Path, *, hub: str = ENDPOINT, beside: Sequence[str] = ()) -> Built:
     """Write the site. `hub` is the Hub, or a mirror, that it reads; `beside` are further addresses
     to which that one may lead. Raises UsageError, BadFileError, HubError."""
     _ours(folder)

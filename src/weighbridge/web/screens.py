@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.view.records import Block, Lines, Screen, Section
+from weighbridge.view.records import Block, Screen
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
@@ -10,34 +10,30 @@ if TYPE_CHECKING:
     from weighbridge.web.asks import View
 
 
-def screen_of(found: "Report | Fit", view: "View") -> Screen:
-    """The screen of one answer."""
+def screen_of(found: "Report | Fit", view: "View", *, page: bool = True) -> Screen:
+    """The screen of one answer; without `page` that of the command line."""
+    told: dict[str, Any] = {"lang": view.lang, "unit": view.unit, "details": view.details}
     from weighbridge.fitted import Fit
 
     if isinstance(found, Fit):
         from weighbridge.view import fit
 
-        return fit.screen(found, lang=view.lang, unit=view.unit, details=view.details)
+        return fit.screen(found, **told, page=page)
     from weighbridge.view import screen
 
-    return screen(found, lang=view.lang, unit=view.unit, details=view.details, explain=view.explain)
+    return screen(found, **told, explain=view.explain, page=page)
 
 
 def as_json(screen: Screen) -> dict[str, Any]:
     """Sections are lists of blocks; each block names its kind under "block"."""
     return {
         "title": screen.title,
-        "sections": list(filter(None, map(_section, screen.sections))),
+        "sections": [[_block(b) for b in section] for section in screen.sections],
         "footer": list(screen.footer),
         "warnings": list(screen.warnings),
         "lang": screen.lang,
         "brief": [_block(b) for b in screen.brief],
     }
-
-
-def _section(section: Section) -> list[dict[str, Any]]:
-    """Its blocks, but for what one needs who types commands."""
-    return [_block(b) for b in section if not (isinstance(b, Lines) and b.typed)]
 
 
 def _block(block: Block) -> dict[str, Any]:
