@@ -39,10 +39,12 @@ def screen(
     details: bool = False,
     explain: bool = False,
     page: bool = False,
+    sought: bool = True,
 ) -> Screen:
     """The screen of a report. `details` adds the full tables, `explain` the arithmetic; a `page`
-    names no options of the command line where it has its own."""
-    s = shown(report, say(lang, page=page), unit, full=details)
+    names no options of the command line where it has its own. Not `sought`: nobody has looked for
+    changes that help, and nothing is said of them."""
+    s = shown(report, say(lang, page=page), unit, full=details, sought=sought)
     task = import_module(f"weighbridge.view.{report.task}")
     sections = (_answer(s), *_named(task.sections, s))
     return Screen(

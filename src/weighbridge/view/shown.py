@@ -22,6 +22,7 @@ class Shown(NamedTuple):
     phase: Phase  # that the headline, the bar and its words are of
     peak: Bytes
     full: bool = False  # with all tables
+    sought: bool = True  # whether changes that help were looked for
 
     def size(self, nbytes: int) -> str:
         """Bytes in the unit that suits them alone."""
@@ -42,13 +43,15 @@ class Shown(NamedTuple):
         return self.peak.expected != self.device.peak("driver").expected
 
 
-def shown(report: Report, say: Say, unit: str | None = None, *, full: bool = False) -> Shown:
+def shown(
+    report: Report, say: Say, unit: str | None = None, *, full: bool = False, sought: bool = True
+) -> Shown:
     device = fullest(report)
     phase, verdict = deciding(report, device), report.verdict
     peak = device.peak("driver")
     if verdict is not None and verdict.count and device.kind == "gpu":
         peak = verdict.per_device
-    return Shown(report, say, unit, sizes(peak.expected, unit), device, phase, peak, full)
+    return Shown(report, say, unit, sizes(peak.expected, unit), device, phase, peak, full, sought)
 
 
 def fullest(report: Report) -> Device:

@@ -75,9 +75,10 @@ class Desk:
     def _answered(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
         view = view_of(ask.pop("view", None))
         one = self._one(ask, token)
+        sought = one.request.get("remedies") is not False
         told = {
             "report": one.found.to_dict(),
-            "screen": as_json(screen_of(one.found, view)),
+            "screen": as_json(screen_of(one.found, view, sought=sought)),
             "command": command(one.request, view),
         }
         if one.file is not None:

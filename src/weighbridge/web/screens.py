@@ -10,8 +10,11 @@ if TYPE_CHECKING:
     from weighbridge.web.asks import View
 
 
-def screen_of(found: "Report | Fit", view: "View", *, page: bool = True) -> Screen:
-    """The screen of one answer; without `page` that of the command line."""
+def screen_of(
+    found: "Report | Fit", view: "View", *, page: bool = True, sought: bool = True
+) -> Screen:
+    """The screen of one answer; without `page` that of the command line. `sought`: whether the
+    request wanted to know what would make it fit."""
     told: dict[str, Any] = {"lang": view.lang, "unit": view.unit, "details": view.details}
     from weighbridge.fitted import Fit
 
@@ -21,7 +24,7 @@ def screen_of(found: "Report | Fit", view: "View", *, page: bool = True) -> Scre
         return fit.screen(found, **told, page=page)
     from weighbridge.view import screen
 
-    return screen(found, **told, explain=view.explain, page=page)
+    return screen(found, **told, explain=view.explain, page=page, sought=sought)
 
 
 def as_json(screen: Screen) -> dict[str, Any]:
