@@ -11,6 +11,12 @@ from weighbridge.wording import printable
 PERCENT = 100  # phases within a percent of the fullest are as full
 
 
+class Page(NamedTuple):
+    """An answer on a page, which names no options where it has its own words."""
+
+    sought: bool = True  # whether changes that help were looked for
+
+
 class Shown(NamedTuple):
     """An answer, and the choices that all of its screen share."""
 
