@@ -2,6 +2,7 @@
 
     WeighbridgeError
     ├── UsageError (2)            a flag, a name or a combination of settings that means nothing
+    │   ├── NoCardError           nobody named an accelerator where one is needed
     │   ├── NotFoundError         no such file, repository, revision, catalogue name or GPU
     │   └── UnsupportedError      understood, and not something that we can answer (yet)
     ├── BadFileError (2)          a file or config that is cut, contradictory or hostile
@@ -30,6 +31,10 @@ class WeighbridgeError(Exception):
 
 
 class UsageError(WeighbridgeError):
+    pass
+
+
+class NoCardError(UsageError):
     pass
 
 

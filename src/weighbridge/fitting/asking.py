@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from weighbridge.engines.table import engine
-from weighbridge.errors import UsageError, WeighbridgeError
+from weighbridge.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.fitted import NAMES, SMALLEST
 from weighbridge.settings import FIT, INFER, LOAD, TRAIN, read
 from weighbridge.settings.consistency import OF_ADAPTERS, consistent
@@ -128,7 +128,7 @@ def _device(settings: dict[str, Any], smallest: Any) -> None:
     try:
         budget("local", None, None)
     except WeighbridgeError:
-        raise UsageError(
+        raise NoCardError(
             "name the card that it is to fit, since this machine has none: --gpu 4090, "
             "--gpu a100-80gb:2 or --gpu-memory 24GiB; `weighbridge gpus` lists them"
         ) from None

@@ -36,7 +36,7 @@ SECTIONS: Mapping[str, str] = {
     "ik_llama.cpp": "ik_llama.cpp",
 }
 TABLE = """
-gpu                               显卡                    判断放不放得下:4090、a100-80gb:8、2x RTX 4090、p5.48xlarge……
+gpu                               显卡                    平常怎么写就怎么写:4090、a100-80gb:8、2x RTX 4090、p5.48xlarge。
 gpu_memory                        可用显存                进程在这张卡(或任意一张卡)上能用多少:24GiB。
 headroom                          预留显存                每张卡要空出多少:1GiB 或 10%。默认不预留。
 ram                               内存                    进程能用的主机内存:64GiB,或 local(本机)。默认只给出需要多少,不作判断。

@@ -107,7 +107,9 @@ WORDS: Mapping[str, str] = {  # within names that follow
     "dp": "DP",
     "ssm": "SSM",
 }
-HELP: Mapping[str, str] = {  # of settings that stand in no table
+CARD = "A card as people write it: 4090, a100-80gb:8, '2x RTX 4090', p5.48xlarge."
+HELP: Mapping[str, str] = {  # of settings that stand in no table, or are said otherwise here
+    **dict.fromkeys((f"{tab}.gpu" for tab in ("fit", "load", "infer", "train")), CARD),
     "revision": "Branch, tag or commit on the Hub.",
     "command": "The engine's own command: 'vllm serve ...'. Then its own defaults rule.",
     "for": "The question that the verdict is about. Default: infer.",

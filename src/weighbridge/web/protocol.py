@@ -18,6 +18,7 @@ from weighbridge.view.shown import Page
 from weighbridge.web.asks import masked, taken_token, view_of
 from weighbridge.web.command import command
 from weighbridge.web.dropped import Dropped, ShortError, asks_of
+from weighbridge.web.mistakes import told as told_of
 from weighbridge.web.screens import as_json, screen_of
 from weighbridge.wording import shown
 
@@ -61,8 +62,18 @@ class Desk:
             token = taken_token(ask)
         except WeighbridgeError as error:
             return failed(str(error), error.code)
-        found: dict[str, Any] = masked(settled(lambda: self._told(ask, token)), token)
+        asked = {**ask}
+        found: dict[str, Any] = masked(settled(lambda: self._caught(ask, asked, token)), token)
         return found
+
+    def _caught(
+        self, ask: dict[str, Any], asked: Mapping[str, Any], token: str | None
+    ) -> dict[str, Any]:
+        """An answer, or an error in the words of a page."""
+        try:
+            return self._told(ask, token)
+        except WeighbridgeError as error:
+            return told_of(error, asked)
 
     def _told(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
         task = ask.get("task")

@@ -8,7 +8,7 @@ import { opened, told } from "./files.js";
 import { Choices, Export, KEPT, Looks, remembered, Share, Token } from "./menus.js";
 import { Strip } from "./parts.js";
 import { Pasted, Result } from "./result.js";
-import { ASKED, changed, kept, LISTS, MOST_BESIDE, question, read, settingsOf, write } from "./state.js";
+import { ASKED, changed, commandIn, kept, LISTS, MOST_BESIDE, question, read, settingsOf, strangers, write } from "./state.js";
 /** @import { Answer, Ask, Change, Dropped, Form, Lang, Shown, State, Values } from "./types.js" */
 
 const REST = 300; // milliseconds without a change after which what helps is looked for
@@ -71,9 +71,9 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const { shown, busy, seeking, settled, none, gone, again } = useAnswers({ form, formLang, state, engine, dropped, token, words });
 
   /** @param {Partial<State>} change */
-  const set = (change) => setState((old) => ({ ...old, ...change }));
+  const set = (change) => setState((old) => ({ ...old, strange: [], ...change }));
   /** @param {string} name @param {string} value */
-  const setting = (name, value) => setState((old) => ({ ...old, given: { ...old.given, [name]: value } }));
+  const setting = (name, value) => setState((old) => ({ ...old, strange: [], given: { ...old.given, [name]: value } }));
   const address = write(state, form);
   const task = useRef(state.task);
   useEffect(() => {
@@ -117,7 +117,9 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   }));
 
   const error = gone ? { code: 3, message: noAnswer(engine, state.lang, gone) } : shown?.answer.error;
-  const problem = error ? placed(error.message, form, state.task) : null;
+  const problem = error?.setting ? { name: error.setting, message: error.message } : null;
+  const wanted = error?.wants ? { name: error.wants, message: error.message } : null;
+  const strange = strangers(state, form);
   const asked = ASKED.includes(state.task);
   const listing = LISTS.includes(state.task);
   return html`<div class=${`page${over ? " over" : ""}`} onDragOver=${(/** @type {DragEvent} */ e) => {
@@ -135,7 +137,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
       ${listing && !settingsOf(form, state.task).length ? null : html`<form class="form" aria-label=${words["form"]} onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
         ${asked ? html`<${Model} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} take=${take} fileError=${fileError} setting=${setting} problem=${problem} />` : null}
         ${state.task === "compare" ? html`<${Beside} form=${form} state=${state} set=${set} />`
-          : html`<${Fields} form=${form} task=${state.task} given=${state.given} effective=${effective(shown, state.task)} problem=${problem} prefix="set" set=${setting}
+          : html`<${Fields} form=${form} task=${state.task} given=${state.given} effective=${effective(shown, state.task)} problem=${problem} wanted=${wanted} prefix="set" set=${setting}
             only=${state.task === "infer" && state.given.command ? ["gpu", "gpu_memory", "headroom", "ram"] : undefined} />`}
         ${listing ? null : html`<${Token} words=${words} token=${token} set=${setToken} wanted=${error?.code === 3 && /gated|token|401|403/i.test(error.message)} />`}
       </form>`}
@@ -147,7 +149,8 @@ function Page({ form, formLang, state, setState, engine, progress }) {
           ${listing ? null : html`<${Export} words=${words} of=${shown.ask} ask=${(/** @type {Ask} */ ask) => answered(engine, ask, asked ? dropped : null)} say=${setSaid} />`}</div>` : null}
         <p class="said" role="status">${said}</p>
         <p class="unseen" role="status" id="live">${busy ? "" : spoken(shown, words)}</p>
-        ${error ? html`<div class="problem" role="alert"><p>${error.message}</p>${gone ? html`<button type="button" onClick=${again}>${words["again"]}</button>` : null}</div>` : null}
+        ${strange ? html`<p class="strange" role="status">${words["link.strange"]?.replace("{names}", () => strange)}</p>` : null}
+        ${wanted ? html`<div class=${`welcome wanted${busy ? " stale" : ""}`}><h2>${wanted.message}</h2></div>` : error ? html`<div class=${`problem${busy ? " stale" : ""}`} role="alert"><p>${error.message}</p>${gone ? html`<button type="button" onClick=${again}>${words["again"]}</button>` : null}</div>` : null}
         ${none ? html`<${Welcome} words=${words} state=${state} set=${set} dropped=${dropped} />` : null}
         ${shown && !error ? html`<div class=${busy ? "stale" : ""}><${Result} shown=${shown} form=${form} unit=${state.unit} apply=${apply} open=${open} seeking=${seeking} />
           ${shown.answer.command ? html`<${Pasted} block=${{ heading: words["command"] ?? "", text: shown.answer.command }} words=${words} />` : null}</div>` : null}
@@ -194,7 +197,11 @@ function Model({ form, state, set, dropped, drop, take, fileError, setting, prob
       ${state.file ? html`<p class="chip"><span>${state.file}</span><button type="button" class="small" onClick=${drop} aria-label=${`${words["file.remove"]}: ${state.file}`}>${words["file.remove"]}</button></p>
         ${dropped ? null : html`<p class="error">${told(words["file.again"], state.file)}</p>`}`
         : html`<${Combobox} id="model" label=${words["model"]} value=${command ? "" : state.model} options=${form.models} words=${words} placeholder=${words["model.placeholder"]}
-          described=${`model-help${wrong ? " model-error" : ""}`} invalid=${Boolean(wrong)} note=${parameters} title=${named} commit=${(/** @type {string} */ model) => { setting("command", ""); set({ model }); }} />`}
+          described=${`model-help${wrong ? " model-error" : ""}`} invalid=${Boolean(wrong)} note=${parameters} title=${named} commit=${(/** @type {string} */ model) => {
+            const pasted = commandIn(model);
+            if (pasted) set({ task: "infer", model: "", given: { ...state.given, command: pasted } });
+            else set({ model, given: { ...state.given, command: "" } });
+          }} />`}
       <p class="help" id="model-help">${words["model.help"]}</p>
       ${wrong ? html`<p class="error" id="model-error">${wrong}</p>` : null}
       <label class="file"><input id="file" type="file" accept=".json,.jsonl,.safetensors,.gguf" aria-describedby="file-help" onChange=${(/** @type {Event} */ e) => {
@@ -242,14 +249,6 @@ function spoken(shown, words) {
 /** What holds where the form says nothing: the workload that the report is of. @param {Shown | null} shown @param {string} task @returns {Record<string, unknown>} */
 function effective(shown, task) {
   return shown?.task === task ? (shown.answer.report?.workload ?? {}) : {};
-}
-
-/** The control that an error is about: the flag that its sentence names, or the model. @param {string} message @param {Form} form @param {string} task */
-function placed(message, form, task) {
-  const named = message.match(/--([a-z][a-z0-9-]+)/g) ?? [];
-  const flags = new Map(settingsOf(form, task).map((one) => [one.flag, one.name]));
-  const first = /^--/.test(message) ? flags.get(named[0] ?? "") : undefined;
-  return first ? { name: first, message } : null;
 }
 
 /** Whether anything does not fit, so that what helps is worth a search. @param {any} report */

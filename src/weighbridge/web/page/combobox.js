@@ -82,9 +82,9 @@ export function Combobox({ id, value, options, words, label, placeholder = "", d
       if (open && chosen) pick(chosen);
       else choose(text);
     } else if (event.key === "Escape") {
-      if (open) event.preventDefault();
+      event.preventDefault();
+      if (!open) setTyped(null); // the second Escape takes back what was typed, the first keeps it
       setOpen(false);
-      setTyped(null);
       setAt(-1);
     }
   };

@@ -12,7 +12,7 @@ const valueOf = (event) => /** @type {HTMLInputElement} */ (event.target).value;
 
 /**
  * @typedef {{ form: Form, task: string, given: Values, effective: Record<string, unknown>,
- *   problem: { name: string, message: string } | null, prefix: string, only?: string[],
+ *   problem: { name: string, message: string } | null, wanted?: { name: string, message: string } | null, prefix: string, only?: string[],
  *   set: (name: string, value: string, live?: boolean) => void }} FieldsProps
  */
 
@@ -45,7 +45,7 @@ function problemIn(sections, problem) {
 
 /** @param {FieldsProps & { setting: Setting }} props */
 function Field(props) {
-  const { setting, problem, prefix } = props;
+  const { setting, problem, wanted, prefix } = props;
   const id = `${prefix}-${setting.name}`;
   const wrong = problem?.name === setting.name ? problem.message : "";
   const described = [`${id}-help`, wrong ? `${id}-error` : ""].filter(Boolean).join(" ");
@@ -55,6 +55,7 @@ function Field(props) {
   return html`<div class=${`field ${kind}${wrong ? " wrong" : ""}`} data-setting=${setting.name}>
     ${kind === "check" ? html`<${Check} ...${own} />` : html`${label}<${CONTROLS[kind]} ...${own} />`}
     <p class="help" id=${`${id}-help`}>${setting.help}</p>
+    ${wanted?.name === setting.name ? html`<p class="next">${wanted.message}</p>` : null}
     ${wrong ? html`<p class="error" id=${`${id}-error`}>${wrong}</p>` : null}
   </div>`;
 }

@@ -135,12 +135,13 @@ export function fullest(report) {
   return cards.sort((a, b) => peak(b) - peak(a))[0] ?? report.devices[0];
 }
 
-/** The phase that an answer is about, as view/shown.py has it: the allocator keeps what it has taken, so of those that are as full the one with most allocated. @param {Device} device */
-function deciding(device) {
+/** The phase that an answer is about, as view/shown.py has it: the allocator keeps what it has taken, so of those that are as full the one with most allocated, and then the one whose bound decides. @param {Device} device @param {boolean} lower whether it does not fit */
+function deciding(device, lower) {
   const most = Math.max(...device.phases.map((phase) => phase.bytes.expected));
   const full = device.phases.filter((phase) => phase.bytes.expected >= most * 0.99);
   const allocated = (/** @type {Phase} */ phase) => total(phase.components.filter((one) => one.level === "allocated"));
-  return full.sort((a, b) => allocated(b) - allocated(a))[0];
+  const bound = (/** @type {Phase} */ phase) => (lower ? phase.bytes.low : phase.bytes.high);
+  return full.sort((a, b) => allocated(b) - allocated(a) || bound(b) - bound(a))[0];
 }
 
 /** Parts that are large in any of some phases, so that rows of one picture have the same ones. @param {Form} form @param {Phase[]} phases */
@@ -187,7 +188,7 @@ export function Phases({ report, form, unit, capacity, peak, table = null }) {
 export function Sides({ sides, form, unit, below = () => null }) {
   const peaks = sides.map((side) => {
     const device = side.report ? fullest(side.report) : undefined;
-    return device && deciding(device);
+    return device && deciding(device, side.mark === "no");
   });
   const keys = common(form, peaks.filter((one) => one !== undefined));
   const rows = sides.map((side, at) => {

@@ -6,6 +6,7 @@ export const LISTS = ["gpus", "models", "accuracy"];
 export const MOST_BESIDE = 12;
 const LONGEST = 1 << 14; // characters of an address that are read
 const OWN = new Set(["task", "model", "lang", "unit", "details", "file", "of", "with"]);
+const MOST_STRANGE = 6; // settings of a link that are named as not known
 const NAME = /^[a-z][a-z0-9_]{0,63}$/;
 
 /** @returns {Lang} */
@@ -28,7 +29,34 @@ export function read(fragment) {
     unit: ["GiB", "GB", "MiB"].includes(said.get("unit") ?? "") ? String(said.get("unit")) : "",
     details: said.get("details") === "1",
     file: said.get("file") ?? "",
+    strange: [...wrong(said), ...Object.keys(settings(said))],
   };
+}
+
+/** What an address says that nobody reads: a key twice, or a value that its key has not. @param {URLSearchParams} said */
+function* wrong(said) {
+  const known = { task: [...ASKED, ...LISTS, "compare"], of: ASKED, lang: ["en", "zh"], unit: ["GiB", "GB", "MiB"], details: ["1"] };
+  const seen = new Set();
+  for (const [name, value] of said) {
+    if (seen.has(name) && name !== "with") yield `${name}=${value}`;
+    else if (name in known ? !known[/** @type {keyof typeof known} */ (name)].includes(value) : !OWN.has(name) && !NAME.test(name)) yield `${name}=${value}`;
+    seen.add(name);
+  }
+}
+
+/** The settings of a link that no question has, in a line. @param {State} state @param {Form} form */
+export function strangers(state, form) {
+  const settings = new Set(["command", ...form.tabs.flatMap((tab) => settingsOf(form, tab.name)).map((one) => one.name)]);
+  const unknown = state.strange.filter((name) => !settings.has(name));
+  const all = [...new Set(unknown)].map((text) => (text.length > 40 ? `${text.slice(0, 40)}…` : text));
+  return all.slice(0, MOST_STRANGE).join(", ") + (all.length > MOST_STRANGE ? ", …" : "");
+}
+
+const COMMAND = /^\s*(?:\$\s+)?(?:[A-Z_][A-Z0-9_]*=\S*\s+)*(?:\S*\/)?(?:vllm|sglang|llama-server|python3?|docker|uv|CUDA_VISIBLE_DEVICES)\s+\S/;
+
+/** A launch command where a model was expected; "" is none. @param {string} text */
+export function commandIn(text) {
+  return COMMAND.test(text) ? text.replace(/^\s*\$\s+/, "").replace(/\\\s/g, " ").replace(/\s+/g, " ").trim() : "";
 }
 
 /** @param {URLSearchParams} said @returns {Values} */

@@ -64,7 +64,7 @@ export interface Remedy { change: Change; peak_bytes: number; fits: string; flag
 export interface Report { task: string; devices: Device[]; workload: Record<string, unknown>; verdict: Verdict | null; remedies: Remedy[]; model: { name: string } }
 export interface Question { task: string; method: string | null; verdict: Verdict | null; report: Report | null; remedies: Remedy[] }
 export interface Fit { questions: Question[]; accelerators: { name: string }[] }
-export interface Failure { code: number; message: string }
+export interface Failure { code: number; message: string; setting?: string; wants?: string }
 
 export interface Answer {
   report?: any; reports?: any[]; screen?: Screen; command?: string;
@@ -77,7 +77,7 @@ export type Progress = (text: string, share: number) => void;
 export interface Variant { model: string; given: Values }
 export interface State {
   task: string; model: string; given: Values; beside: Variant[]; of: string;
-  lang: Lang; unit: string; details: boolean; file: string;
+  lang: Lang; unit: string; details: boolean; file: string; strange: string[];
 }
 export interface Dropped { name: string; model: object; file: File | null; key: string }
 export interface Shown { key: string; task: string; lang: Lang; answer: Answer; ask: Ask }

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.errors import UsageError
 from weighbridge.requests import Requests, settled
+from weighbridge.view.shown import Page
 from weighbridge.web.asks import View, masked, taken_token, view_of
 from weighbridge.web.screens import screen_of
 from weighbridge.web.space import discussion
@@ -74,7 +75,8 @@ def _told(requests: Requests, asked: dict[str, Any], how: How) -> dict[str, Any]
     found, view = requests.report(asked, how.token), how.view
     if view is None:
         return _within(found, command(asked, View())) if how.short else found.to_dict()
-    told = _seen(screen_of(found, view), view)
+    page = Page(sought=asked.get("remedies") is not False)
+    told = _seen(screen_of(found, view, page), view)
     told |= {"report": found.to_dict(), "command": command(asked, view)}
     return told | {"draft": _draft(found, told["markdown"])}
 

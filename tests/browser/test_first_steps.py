@@ -1,0 +1,111 @@
+"""What a person does first, in the order in which they do it."""
+
+import pytest
+
+from tests.browser.conftest import settled, state_of
+
+LLAMA = "llama-3.1-8b"
+NONE = "No change was found"
+
+
+@pytest.mark.parametrize(
+    ("task", "state"),
+    [
+        ("train", {"model": "qwen3-8b", "gpu": "4090", "method": "qlora"}),
+        (
+            "infer",
+            {
+                "model": "qwen3-30b-a3b",
+                "engine": "llama.cpp",
+                "gpu": "M3 Max 64GB",
+                "context": "1M",
+            },
+        ),
+    ],
+)
+def test_nothing_is_said_of_a_search_before_it_has_ended(opened, task, state):
+    page = opened(task, wait=False, **state)
+    page.add_init_script("")
+    page.evaluate(
+        """(none) => { window.seen = []; new MutationObserver(() => {
+        const text = document.body.innerText;
+        if (document.querySelector(".seeking") && text.includes(none)) window.seen.push(text);
+        }).observe(document.body, { childList: true, subtree: true, characterData: true }); }""",
+        NONE,
+    )
+    settled(page)
+    assert page.evaluate("window.seen") == []
+    page.select_option("#set-method" if task == "train" else "#set-engine", index=1)
+    settled(page)
+    assert page.evaluate("window.seen") == []
+    assert page.locator(".seeking").count() == 0
+    if page.locator(".headline.no").count():
+        assert page.locator(".remedies").count() or NONE in page.inner_text(".result")
+
+
+def test_fit_draws_the_phase_that_the_answer_is_about(opened):
+    page = opened("fit", model=LLAMA, gpu="3060")
+    told = page.get_attribute('[data-question="lora"] .picture', "aria-label")
+    page.locator('[data-question="lora"] .link').click()
+    settled(page)
+    shown = page.locator(".parts > tbody:has-text('activations') td").first.inner_text()
+    assert f"activations {shown}" in told
+    assert float(shown.split()[0]) > 9
+
+
+@pytest.mark.parametrize(("lang", "words"), [("en", "Now name a card"), ("zh", "现在写出一张卡")])
+def test_a_card_is_asked_for_calmly(opened, lang, words):
+    page = opened("fit", model=LLAMA, lang=lang)
+    assert page.inner_text('[data-setting="gpu"] .next').startswith(words)
+    assert page.locator('[role="alert"]').count() == 0
+    page.fill("#set-gpu", "4090")
+    page.keyboard.press("Enter")
+    settled(page)
+    assert page.locator('[data-setting="gpu"] .next').count() == 0
+    assert page.locator(".side").count() == 5
+
+
+def test_the_first_escape_closes_the_list_and_keeps_the_text(opened):
+    page = opened("load", model=LLAMA)
+    page.fill("#set-gpu", "3060")
+    page.locator("#set-gpu-list [role=option]").first.wait_for()
+    page.keyboard.press("Escape")
+    assert not page.locator("#set-gpu-list").is_visible()
+    assert page.input_value("#set-gpu") == "3060"
+    page.keyboard.press("Escape")
+    assert page.input_value("#set-gpu") == ""
+
+
+def test_settings_of_a_link_that_nobody_knows_are_named(opened, address):
+    page = opened(
+        url=f"{address}#task=load&model={LLAMA}&quantisation=nf4&unit=parsec&gpu=4090&gpu=3060"
+        "&%3Cb%3E=1&" + "&".join(f"odd{n}=1" for n in range(20))
+    )
+    told = page.inner_text(".strange")
+    for part in ("quantisation", "unit=parsec", "gpu=3060", "<b>=1", "…"):
+        assert part in told
+    assert len(told) < 400
+    page.select_option("#set-quantization", "nf4")
+    settled(page)
+    assert page.locator(".strange").count() == 0
+
+
+def test_a_link_of_our_own_is_known(opened):
+    page = opened("infer", model=LLAMA, gpu="4090", context="8192", unit="GiB", details="1")
+    assert page.locator(".strange").count() == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "vllm serve Qwen/Qwen3-8B --max-model-len 32k",
+        "$ CUDA_VISIBLE_DEVICES=0 python -m sglang.launch_server --model-path Qwen/Qwen3-8B",
+    ],
+)
+def test_a_command_is_taken_where_a_model_was_expected(opened, command):
+    page = opened("fit")
+    page.fill("#model", command)
+    page.keyboard.press("Enter")
+    page.locator("#command").wait_for()
+    assert state_of(page)["task"] == "infer"
+    assert state_of(page)["command"] == command.removeprefix("$ ")
