@@ -26,6 +26,7 @@ from benchmarks import (
     remedies,
     requests,
     shards_163,
+    space,
     trace,
 )
 from benchmarks.bench import Bench
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "allocator": allocator.run,
     "trace": trace.run,
     "agents": agents.run,
+    "space": space.run,
     "page": page.run,
 }
 

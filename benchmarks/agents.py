@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.bench import Bench
-from benchmarks.measure import Turn, side_by_side, verdict
+from benchmarks.measure import Turn, cpu, side_by_side, verdict
 
 NAME = "weighbridge mcp"
 CLIENT = """
@@ -58,6 +58,7 @@ def run(bench: Bench) -> Iterator[str]:
         yield f"| {step} | {1000 * _median(turns, step, 0):.0f} | {_median(turns, step, 1):,.0f} |"
     yield ""
     yield verdict("handshake, s", _median(turns, "handshake", 0), 2)
+    yield verdict("a session of two answers, CPU s", cpu(turns), 2)
     yield verdict("second answer, ms", 1000 * _median(turns, "second answer", 0), 50)
     yield verdict("schemas, tokens", _median(turns, "tools", 1) / TOKEN, 12_000)
 

@@ -69,8 +69,8 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "requests",
     "jobs",
     "evidence",
-    "web",
     "agents",
+    "web",
     "cli",
 ]
 DOORS = {"__init__", "__main__"}  # may import anything

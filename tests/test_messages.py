@@ -7,6 +7,7 @@ from string import Formatter
 import pytest
 
 from weighbridge.view.messages import LANGUAGES, en, say, zh
+from weighbridge.view.messages.page import PAGE
 
 VIEW = Path(__file__).parent.parent / "src" / "weighbridge" / "view"
 SOURCES = "\n".join(p.read_text() for p in VIEW.rglob("*.py") if p.parent.name != "messages")
@@ -32,6 +33,16 @@ def test_every_sentence_is_said(key):
     spelled = any(f"{q}{key}{q}" in SOURCES for q in "\"'")
     built = re.search(rf'f"{re.escape(stem)}\.\{{', SOURCES) is not None
     assert spelled or built, f"{key} is said nowhere"
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_page_says_the_same_without_options(lang):
+    told, page = say(lang), say(lang, page=True)
+    assert set(page.table) == set(told.table)
+    assert set(PAGE[lang]) == set(PAGE["en"])
+    for key, sentence in PAGE[lang].items():
+        assert placeholders(sentence) in ([], placeholders(told.table[key]))
+        assert "--" not in sentence
 
 
 def test_no_language_is_invented():

@@ -37,17 +37,32 @@ NOTE = "<!-- written by tools/docs.py -->\n"
 def commands() -> Iterator[str]:
     yield "# Commands\n"
     yield NOTE
+    yield "You need this page if you look for a flag. `weighbridge load --help` prints a part.\n"
     context = click.Context(menu, info_name="weighbridge", max_content_width=90)
     for name in ("", *COMMANDS):
         command = menu if not name else menu.get_command(context, name)
         inner = context if not name else click.Context(command, info_name=name, parent=context)
         yield f"## weighbridge {name}".rstrip() + "\n"
         yield "```\n" + command.get_help(inner) + "\n```\n"
+        if name and isinstance(command, click.Group):
+            yield from _below(command, inner)
+
+
+def _below(group: click.Group, outer: click.Context) -> Iterator[str]:
+    """The commands of a command."""
+    for name in group.list_commands(outer):
+        command = group.get_command(outer, name)
+        assert command is not None
+        inner = click.Context(command, info_name=name, parent=outer)
+        yield f"### {inner.command_path}\n"
+        yield "```\n" + command.get_help(inner) + "\n```\n"
 
 
 def architectures() -> Iterator[str]:
     yield "# Architectures\n"
     yield NOTE
+    yield "You need this page if a model of yours is refused, or read by its headers alone:"
+    yield "`weighbridge load ./config.json` says its model type.\n"
     yield f"{len(FAMILIES)} model types are read from their config alone, without torch.\n"
     yield "| model_type | default class | classes with a head |\n| --- | --- | --- |"
     for model_type in sorted(FAMILIES):
@@ -59,6 +74,8 @@ def architectures() -> Iterator[str]:
 def formats() -> Iterator[str]:
     yield "# Formats of weights\n"
     yield NOTE
+    yield "You need this page if you choose a format (`weighbridge load MODEL --quantization nf4`)"
+    yield "and want to know which modules its loader leaves in the model's own dtype.\n"
     yield "| format | left alone | source |\n| --- | --- | --- |"
     for name in NAMES:
         found = scheme(name)
@@ -68,6 +85,8 @@ def formats() -> Iterator[str]:
 def models() -> Iterator[str]:
     yield "# The built-in catalogue\n"
     yield NOTE
+    yield "You need this page if you look for a model that is answered without a network:"
+    yield "`weighbridge models PATTERN` searches it, and `weighbridge load NAME` asks about one.\n"
     yield "| name | parameters | model_type | Hub id |\n| --- | ---: | --- | --- |"
     for entry in catalogue.search(""):
         count = blueprint(Config(entry.config)).parameters
@@ -75,13 +94,16 @@ def models() -> Iterator[str]:
 
 
 def parameters() -> Iterator[str]:
-    """As JSON: who lists models has no time to count."""
+    """A JSON object, since who lists models has no time to count."""
     names = [*catalogue.names(), *pipelines.names()]
     counts = {name: prepare(name).model().parameters for name in names}
     yield json.dumps(counts, indent=1)
 
 
-GPUS = """Three numbers belong to a device, each smaller than the one before:
+GPUS = """You need this page if you want to know what `--gpu NAME` understands, and how much of a
+card you can use: `weighbridge gpus PATTERN` lists the cards.
+
+Three numbers belong to a device, each smaller than the one before:
 
 - *sold as*: what the data sheet says, in GB. "24 GB" of a card is about 24 GiB, and less where
   ECC takes a part

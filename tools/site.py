@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -27,12 +28,19 @@ DOCS, BUILD = ROOT / "docs", ROOT / "build"
 CALCULATOR = "calculator"
 MARK = re.compile(r"^<!-- calculator: (?P<state>\S+) \| (?P<title>[^\n]+?) -->$", re.M)
 TO_ENGLISH = re.compile(r"\]\(\.\./(?P<page>[\w/-]+)\.md(?P<anchor>#[\w-]+)?\)")
+LINK = re.compile(r"\[(?P<text>[^\]\n]+)\]\((?P<path>\.\./[^)#\s]+)[^)\s]*\)")
+LABEL = re.compile(r"^ +- (?P<label>.+): (?P<page>\S+\.md)$", re.M)
+NAMED = re.compile(r"\[(?P<page>[\w-]+\.md)\]\((?P=page)")
 BROKEN = re.compile(r"(?<=[\u3000-\u9fff,.:;)])\n(?=[\u4e00-\u9fff(`])")
 WORDS = {
     "en": "The calculator runs in your browser; what you ask is sent to no server. "
     '<a href="{link}">Open it on a page of its own</a>',
     "zh": '计算器在您的浏览器里运行,问题不发送给任何服务器。<a href="{link}">单独打开</a>',
 }
+
+
+class SiteError(Exception):
+    """What the generator says is wrong, a line each."""
 
 
 def translated() -> list[str]:
@@ -61,6 +69,36 @@ def to_english(page: str) -> str:
     return TO_ENGLISH.sub(lambda m: f"](../{m['page']}.html{m['anchor'] or ''})", page)
 
 
+@cache
+def labels() -> dict[str, str]:
+    """What the navigation calls each page."""
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    return {m["page"]: m["label"] for m in LABEL.finditer(text)}
+
+
+def labelled(page: str) -> str:
+    """Links whose words are a file's name, by what the navigation calls that page."""
+
+    def link(found: re.Match[str]) -> str:
+        label = labels().get(found["page"])
+        return f"[{label}]({found['page']}" if label else found[0]
+
+    return NAMED.sub(link, page)
+
+
+def in_words(page: str, folder: Path) -> str:
+    """The page with links to files outside docs/, which are no part of the site, as paths."""
+
+    def link(found: re.Match[str]) -> str:
+        target = (folder / found["path"]).resolve()
+        if target.is_relative_to(DOCS) or not target.is_relative_to(ROOT):
+            return found[0]
+        path = f"`{target.relative_to(ROOT)}`"
+        return path if found["text"] == path else f"{found['text']} ({path})"
+
+    return LINK.sub(link, page)
+
+
 def joined(page: str) -> str:
     """Chinese lines without the spaces that a browser would make of line ends; screens stay."""
     parts = re.split(r"(^```.*?^```$)", page, flags=re.M | re.S)
@@ -73,6 +111,7 @@ def staged(lang: str, to: Path, *, page: bool) -> Path:
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("zh"))
     for path in target.rglob("*.md"):
         text = path.read_text(encoding="utf-8")
+        text = in_words(labelled(text), (source / path.relative_to(target)).parent)
         text = embedded(text, lang) if page else MARK.sub("", text)
         path.write_text(joined(to_english(text)) if lang == "zh" else text, encoding="utf-8")
     if lang == "zh":
@@ -88,10 +127,13 @@ def staged(lang: str, to: Path, *, page: bool) -> Path:
 
 
 def generated(configuration: Path) -> None:
-    """Run the generator. Raises CalledProcessError where it warns."""
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    """Run the generator. Raises SiteError, with what it says, where it warns."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(configuration)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    subprocess.run([*command, "-f", str(configuration)], check=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        lines = (done.stdout + done.stderr).splitlines()
+        raise SiteError("\n".join(line for line in lines if not line.startswith("INFO")))
 
 
 def calculator(to: Path) -> str:
@@ -188,8 +230,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for folder in ("pages", "site", CALCULATOR):
         shutil.rmtree(to / folder, ignore_errors=True)
     without = "--no-page" if asked.no_page else calculator(to / CALCULATOR)
-    for lang in WORDS:
-        generated(staged(lang, to, page=not without))
+    try:
+        for lang in WORDS:
+            generated(staged(lang, to, page=not without))
+    except SiteError as error:
+        print(error)
+        return 1
     if not without:
         shutil.copytree(to / CALCULATOR, site / CALCULATOR)
     wrong = faults(site)

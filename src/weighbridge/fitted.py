@@ -58,6 +58,7 @@ class Question:
     tokens: int | None = None  # the length that it is about; None where the model reads no text
     longest: int | None = None  # tokens of the longest context: as asked, or after the first remedy
     elsewhere: "Remedy | None" = None  # the large cards that it takes, where none of these will do
+    sought: bool = True  # whether changes were looked for
 
     @property
     def task(self) -> str:

@@ -323,10 +323,11 @@ class Prepared:
         told = {"launch": found.text or None, "launch_note": note or None}
         return replace(report, derived={**report.derived, **told})
 
-    def fit(self, **settings: Any) -> "Fit":
+    def fit(self, *, remedies: bool = True, **settings: Any) -> "Fit":
         """Whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full training.
 
         Args:
+            remedies: whether to look for what would make it fit, where it does not.
             settings: as for `weighbridge.fit`.
 
         Returns:
@@ -341,7 +342,7 @@ class Prepared:
         self.model()
         remembering = replace(self)  # answers that several questions ask for, for this once
         vars(remembering).update(vars(self), _answers={})
-        return fit(remembering, read_fit(settings), self._sized)
+        return fit(remembering, replace(read_fit(settings), helped=remedies), self._sized)
 
     def _remembered(self, answer: Callable[[Any], Report]) -> Callable[[Any], Report]:
         """The same, asked once for each workload where several questions look for remedies."""

@@ -70,7 +70,7 @@ class Requests:
         if task == "infer":
             return _serving(_Served(model, revision, command, given), open_, helped)
         if task == "fit":
-            return open_(model, revision).fit(**given)
+            return open_(model, revision).fit(remedies=helped, **given)
         expected = given.pop("engine", None) if task == "load" else None
         w = asked(task, None, given)
         found = open_(model, revision)

@@ -18,7 +18,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-PATIENCE = 120_000  # milliseconds: a condition that is waited for, on a busy machine
+PATIENCE = 60_000  # milliseconds: a condition that is waited for, on a busy machine
 TOKEN = "hf_good0123456789abcdef"
 TINY = {
     "model_type": "llama",
@@ -115,6 +115,15 @@ def settled(page):
     except Late:
         shown = page.inner_text("body")[-600:]
         raise AssertionError(f"no answer at {page.url}; the page shows: {shown}") from None
+
+
+def unfolded(page):
+    """Opens every disclosure."""
+    folded = page.locator("details:not([open]) > summary")
+    while folded.count():
+        folded.first.click()
+    for button in page.locator("button.how").all():
+        button.click()
 
 
 def verdict(page):

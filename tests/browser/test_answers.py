@@ -67,6 +67,17 @@ def test_a_card_is_found_as_people_type_it(opened, typed, picked, given):
         assert state_of(page)["gpu"].endswith(given)
 
 
+def test_the_chosen_option_is_in_sight(opened):
+    page = opened("load", model=LLAMA)
+    page.click("#set-gpu")
+    page.locator("#set-gpu-list [role=option]").first.wait_for()
+    for _ in range(12):
+        page.keyboard.press("ArrowDown")
+    chosen = page.locator("#set-gpu-list [aria-selected=true]")
+    place, box = page.locator("#set-gpu-list").bounding_box(), chosen.bounding_box()
+    assert place["y"] <= box["y"] and box["y"] + box["height"] <= place["y"] + place["height"] + 1
+
+
 def test_the_picture_is_to_scale_and_its_table_says_the_same(opened):
     page = opened("infer", model=LLAMA, gpu="4090", engine="vllm", context="32768")
     report = asked("infer", LLAMA, gpu="4090", engine="vllm", context=32768)
@@ -286,10 +297,11 @@ def test_tables(opened, tab, cell):
 
 
 def test_a_card_of_the_list_is_taken_from_there(opened):
-    page = opened("gpus", pattern="4090")
+    page = opened("gpus", pattern="4090", lang="zh")
     page.locator(".result tbody a").first.click()
     page.wait_for_selector("[role=tab][aria-selected=true]#tab-fit")
-    assert state_of(page)["gpu"]
+    assert "4090" in state_of(page)["gpu"]
+    assert page.input_value("#lang") == "zh"
 
 
 def test_only_what_is_relevant_is_asked(opened):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.conftest import settled, state_of, verdict
+from tests.browser.conftest import settled, state_of, unfolded, verdict
 
 LLAMA = "llama-3.1-8b"
 SERVE = {"model": LLAMA, "gpu": "4090", "engine": "vllm"}
@@ -26,10 +26,7 @@ def test_axe_finds_nothing(opened, state, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     task, said = STATES[state]
     page = opened(task, **said, where={"color_scheme": scheme, "reduced_motion": "reduce"})
-    for summary in page.locator("details:not([open]) > summary").all():
-        summary.click()
-    for button in page.locator("button.how").all():
-        button.click()
+    unfolded(page)
     found = axe.Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
 
@@ -39,11 +36,10 @@ def test_axe_finds_nothing(opened, state, scheme):
 def test_a_phone_of_360_pixels(opened, state, lang):
     task, said = STATES[state]
     page = opened(task, **said, lang=lang, where={"viewport": {"width": 360, "height": 740}})
-    for summary in page.locator("details:not([open]) > summary").all():
-        summary.click()
+    unfolded(page)
     wide = page.evaluate(
         """() => [...document.querySelectorAll("body *")]
-          .filter((e) => e.getBoundingClientRect().right > 361 && !e.closest(".scrolled, .tabs, svg, .unseen, .sides .picture"))
+          .filter((e) => e.getBoundingClientRect().right > 361 && !e.closest(".scrolled, .tabs, .strip, svg, .unseen, .sides .picture"))
           .map((e) => e.tagName + "." + e.className).slice(0, 5)"""
     )
     assert wide == []
@@ -118,8 +114,8 @@ def test_every_setting_has_a_name_and_a_sentence(opened):
     page = opened("infer", **SERVE)
     bare = page.evaluate(
         """() => [...document.querySelectorAll(".form [data-setting]")].filter((field) => {
-          const help = field.querySelector(".help")?.innerText ?? field.querySelector(".help")?.textContent;
-          return !field.querySelector("label")?.textContent || !help?.trim();
+          const told = (part) => field.querySelector(part)?.textContent.trim();
+          return !told("label") || !told(".help");
         }).map((field) => field.dataset.setting)"""
     )
     assert bare == []

@@ -88,6 +88,12 @@ def test_a_dropped_config(opened):
     settled(page)
     assert "fits" in verdict(page)
     assert state_of(page)["file"] == "config.json" and "model" not in state_of(page)
+    page.click("#export")
+    with page.expect_download() as saved:
+        page.click("[data-form=json]")
+    assert '"LlamaForCausalLM"' in saved.value.path().read_text()
+    page.goto(page.url.partition("#")[0] + "#task=load&model=llama-3.1-8b")
+    page.wait_for_selector(".result > h2:has-text('llama-3.1-8b')")  # the file is let go
 
 
 def test_only_the_header_of_a_file_is_sent(opened, tmp_path):
@@ -95,7 +101,9 @@ def test_only_the_header_of_a_file_is_sent(opened, tmp_path):
     size = write_safetensors(tmp_path / "big.safetensors", tensors)
     page = opened("load", gpu="3060")
     sent = []
-    page.on("request", lambda request: sent.append(len(request.post_data_buffer or b"")))
+    page.on(
+        "request", lambda r: sent.append(len(r.post_data_buffer)) if r.method == "POST" else None
+    )
     page.set_input_files("#file", tmp_path / "big.safetensors")
     page.wait_for_selector(".headline")
     settled(page)
@@ -132,7 +140,7 @@ def test_a_file_that_nobody_can_read(opened, text):
 
 def test_a_server_that_has_ended(opened):
     page = opened("infer", model="llama-3.1-8b", gpu="4090")
-    page.route("**/ask", lambda route: route.fulfill(status=502, body="gone"))
+    page.route("**/ask", lambda route: route.fulfill(body="gone"))
     page.fill("#set-context", "8192")
     page.keyboard.press("Enter")
     page.wait_for_selector(".problem")

@@ -16,6 +16,7 @@ from tests.hub import Hub
 CHROMIUM = Path("/usr/bin/chromium")
 WRITER = "hf_" + "W" * 34  # may post, and may see the gated repository
 READER = "hf_" + "R" * 34
+OWNER = "hf_" + "O" * 34  # the server's own, which strangers must not borrow
 HOSTILE = "<img src=x onerror=alert(1)>{{value}}${1+1}"
 TINY = {
     "model_type": "llama",
@@ -79,7 +80,7 @@ def server(hub, tmp_path_factory):
         "HF_ENDPOINT": hub.endpoint,
         "HF_HOME": str(home),
         "PYTHONUNBUFFERED": "1",
-        "HF_TOKEN": "hf_" + "O" * 34,
+        "HF_TOKEN": OWNER,
         "GRADIO_TEMP_DIR": str(home / "gradio"),
     }
     process = subprocess.Popen(

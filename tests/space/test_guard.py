@@ -90,7 +90,7 @@ def test_a_rate_for_each_client():
     assert ask(guarded, path, peer="192.0.2.2")[0] == 200
     assert ask(guarded, "/", "GET")[0] == 200  # the page itself costs nothing
     status, body = ask(guarded, path)
-    assert status == 429 and "wait a little" in json.loads(body)["error"]["message"]
+    assert status == 429 and "wait a little" in json.loads(body)["error"]
 
 
 def test_a_bucket_fills_again(monkeypatch):

@@ -60,6 +60,7 @@ def test_it_starts_and_answers(folder, hub):
         server = Running(process, hub)
         client = gradio_client.Client("http://127.0.0.1:7861/", verbose=False)
         found = client.predict({"model": "org/tiny"}, api_name="/load")
+        assert "error" not in found, found
         assert found["model"]["name"] == "org/tiny"
         refused = client.predict({"model": "app.py"}, api_name="/load")
         assert refused["error"]["code"] == 2

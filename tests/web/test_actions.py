@@ -13,7 +13,7 @@ ASKS = (
     ("load", "llama-3.1-8b", {}),
     ("infer", "llama-3.1-8b", {"gpu": "3060", "engine": "vllm"}),
     ("infer", "qwen3-4b", {"gpu": "t4", "context": "128K"}),
-    ("train", "qwen3-0.6b", {"gpu": "t4", "seq_len": "16K"}),
+    pytest.param("train", "qwen3-0.6b", {"gpu": "t4", "seq_len": "16K"}, marks=pytest.mark.slow),
     ("train", "qwen3-0.6b", {"gpu": "3060", "method": "lora", "batch_size": 8}),
 )
 
@@ -54,15 +54,16 @@ def test_the_format_that_was_asked_for_is_no_button(desk):
     assert [action for row, action in grids(found) if row[0]["text"] == "nf4"] == [None]
 
 
+@pytest.mark.slow
 def test_a_row_of_fit_does_what_it_says(desk):
-    given = {"gpu_memory": "3GiB"}
-    actions = [(row, a) for row, a in grids(answered(desk, "fit", "qwen3-0.6b", given)) if a]
+    given = {"gpu_memory": "600MiB"}
+    actions = [(row, a) for row, a in grids(answered(desk, "fit", "gpt2", given)) if a]
     assert len(actions) > 1
     for row, action in actions:
         change = dict(action)
         task, method = NAMES[change.pop("for", "infer")]
         own = {} if method is None else {"method": method}
-        again = answered(desk, task, "qwen3-0.6b", {**given, **change, **own})
+        again = answered(desk, task, "gpt2", {**given, **change, **own})
         mark = row[3]["mark"] or "yes"
         assert again["report"]["verdict"]["fits"] in MARKS[mark], (row, action)
 

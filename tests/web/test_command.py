@@ -13,7 +13,7 @@ from weighbridge.requests import Requests
 from weighbridge.web.asks import View
 from weighbridge.web.command import command
 
-REQUESTS = list(requests(seed=14, count=30))
+REQUESTS = list(requests(seed=14, count=20))
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def one_object(line):
     return text
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=5))
 def test_an_ask_of_anything(ask):
     one_object(json.dumps(ask))

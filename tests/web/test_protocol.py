@@ -47,3 +47,36 @@ def test_what_is_unknown_is_one_line(desk):
         error = ask(desk, **told)["error"]
         assert error["code"] == 2
         assert "\n" not in error["message"]
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_screen_of_the_page_names_no_option_of_the_command_line(desk, lang):
+    for told in (
+        {"task": "load", "model": "llama-3.1-8b"},
+        {"task": "load", "model": "gpt2", "workload": {"ram": "64GiB"}},
+        {"task": "fit", "model": "gpt2", "workload": {"gpu": "t4"}},
+        {"task": "gpus", "workload": {"pattern": "4090"}},
+        {"task": "models", "workload": {"pattern": "gpt2", "gpu": "t4"}},
+    ):
+        screen = ask(desk, **told, view={"lang": lang})["screen"]
+        said = [screen["title"], *screen["footer"]]
+        for section in screen["sections"]:
+            said += [
+                block.get(name) or ""
+                for block in section
+                for name in ("heading", "figures", "reason")
+            ]
+            said += [c["text"] for b in section if b["block"] == "lines" for c in b["lines"]]
+        for text in said:
+            assert "--" not in text
+            assert "weighbridge " not in text
+
+
+def test_fit_without_remedies_has_the_same_verdicts_and_looks_for_none(desk):
+    told = {"task": "fit", "model": "gpt2", "workload": {"gpu_memory": "600MiB", "max": "context"}}
+    found, bare = (ask(desk, **told, remedies=helped) for helped in (True, False))
+    verdicts = [[q["verdict"] for q in one["report"]["questions"]] for one in (found, bare)]
+    assert verdicts[0] == verdicts[1]
+    assert any(q["remedies"] for q in found["report"]["questions"])
+    assert not any(q["remedies"] for q in bare["report"]["questions"])
+    assert "no change found" not in json.dumps(bare["screen"])

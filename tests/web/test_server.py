@@ -17,7 +17,7 @@ import pytest
 from weighbridge.errors import UsageError
 from weighbridge.web import server as served
 from weighbridge.web.protocol import MOST, Desk
-from weighbridge.web.server import Server, files
+from weighbridge.web.server import POLICY, Server, files
 
 ASK = json.dumps({"task": "load", "model": "gpt2"})
 
@@ -160,6 +160,8 @@ def test_a_header_that_stands_there_twice_decides_nothing(server):
 def test_other_methods_are_not_there(server, method):
     answer, body = send(server, method, below(server, "ask"), headers=own(server))
     assert answer.status == 501
+    assert answer.headers["Content-Security-Policy"] == POLICY
+    assert answer.headers["Content-Type"].startswith("text/plain")
     assert server.gate.secret.encode() not in body
 
 

@@ -14,6 +14,7 @@ from weighbridge.agents import brief, whole
 from weighbridge.agents.tools import DETAILS, FORMS, OUTPUT, SLOW, Tool, tools
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats.strict_json import strict_json
+from weighbridge.gather import Options
 from weighbridge.requests import MAX_LINE, Requests, settled
 from weighbridge.settings import FIT, INFER, LOAD, TRAIN, Setting
 from weighbridge.wording import printable, safe_json, shown
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from weighbridge.report import Report
 
 Arguments = Mapping[str, Any]
-LONG = ("model", "command")  # arguments of any length: a config, a launch line
+LONG = ("model", "command", "explain_oom")  # of any length: a config, a launch line, a log
 LONGEST = 200  # characters of another one
 TABLES = {"load": LOAD, "infer": INFER, "train": TRAIN, "fit": FIT}
 
@@ -41,12 +42,20 @@ class Answer(NamedTuple):
 
 class Answers:
     """Answers calls one after the other, and keeps the models that they name. With `hub_only` files
-    of this machine and addresses that are not the Hub's stay unread."""
+    of this machine and addresses that are not the Hub's stay unread. `line` writes a request as a
+    command, for answers that are cut."""
 
     def __init__(
-        self, *, cache_dir: str | None = None, offline: bool = False, hub_only: bool = False
+        self,
+        *,
+        cache_dir: str | None = None,
+        offline: bool = False,
+        hub_only: bool = False,
+        line: Callable[[Arguments], str] | None = None,
     ) -> None:
+        self._line = line
         self._requests = Requests(cache_dir=cache_dir, offline=offline, ours=not hub_only)
+        self._options = Options(cache_dir=cache_dir, offline=offline, ours=not hub_only)
         self._tools = {tool.name: tool for tool in tools()}
 
     def call(self, name: str, arguments: Arguments | None) -> Answer:
@@ -67,11 +76,25 @@ class Answers:
         if name in LISTS:
             text, numbers = LISTS[name](given)
             return _told(text, numbers, form)
+        if name == "fit" and "explain_oom" in given:
+            return self._explained(given, form, full=detail == "full")
         request = _request(name, given)
         found = self._requests.report(request)
         if detail == "full":
-            return _whole(found, form, request)
+            write = whole.as_json if form == "json" else whole.as_markdown
+            line = "" if self._line is None else self._line(request)
+            return Answer(write(found, line), _brief(found)[1])
         return _told(*_brief(found), form)
+
+    def _explained(self, given: dict[str, Any], form: str, *, full: bool) -> Answer:
+        """Why a run was out of memory."""
+        from weighbridge.agents import oom
+
+        model, revision = _model(given.pop("model", None)), given.pop("revision", None)
+        config = model["config"] if isinstance(model, dict) else model
+        found = oom.explain(given, config, self._options._replace(revision=revision))
+        text, numbers = oom.brief(found)
+        return Answer(oom.whole(found, form), numbers) if full else _told(text, numbers, form)
 
 
 def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
@@ -144,14 +167,6 @@ def _brief(found: "Report | Fit") -> tuple[str, dict[str, Any]]:
     from weighbridge.fitted import Fit
 
     return brief.of_fit(found) if isinstance(found, Fit) else brief.of_report(found)
-
-
-def _whole(found: "Report | Fit", form: str, request: dict[str, Any]) -> Answer:
-    from weighbridge.web.asks import View
-    from weighbridge.web.command import command
-
-    write = whole.as_json if form == "json" else whole.as_markdown
-    return Answer(write(found, command(request, View())), _brief(found)[1])
 
 
 def _told(text: str, numbers: dict[str, Any], form: str) -> Answer:

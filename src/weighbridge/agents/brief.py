@@ -104,7 +104,7 @@ def _rows(block: Grid) -> Iterator[str]:
 
 
 def _bounded(block: Grid) -> Grid:
-    """Cells hold names of strangers."""
+    """A grid with cells of a bounded length: they may hold names of strangers."""
     rows = tuple(
         tuple(c._replace(text=clipped(c.text, LONGEST)) for c in row) for row in block.rows
     )
@@ -140,7 +140,12 @@ def _numbers(report: Report, page: Screen) -> Numbers:
     if report.task == "load":
         told["weights_bytes"] = {row.dtype: row.total_bytes for row in report.table}
         told["download_bytes"] = report.model.download_bytes
-    return {name: value for name, value in told.items() if value not in (None, [], {})}
+    return numbers_told(told)
+
+
+def numbers_told(found: Numbers) -> Numbers:
+    """Numbers without the empty ones."""
+    return {name: value for name, value in found.items() if value not in (None, [], {})}
 
 
 def _active(report: Report) -> int | None:
@@ -175,7 +180,7 @@ def _judged(v: Verdict | None) -> Numbers:
 
 
 def _share(v: Verdict) -> float | None:
-    """Of the estimate's range, where the verdict is open."""
+    """The share of the estimate's range that fits, where the verdict is open."""
     open_ = v.fits == "unknown" and v.share_that_fits is not None
     return round(v.share_that_fits or 0, 2) if open_ else None
 
@@ -235,7 +240,7 @@ def _fit_numbers(found: Fit, page: Screen) -> Numbers:
         "solved": None if solved is None else _solved(solved),
         "warnings": [one_line(line) for line in found.warnings[:WARNINGS]],
     }
-    return {name: value for name, value in numbers.items() if value not in (None, [])}
+    return numbers_told(numbers)
 
 
 def _solved(found: Solved) -> Numbers:

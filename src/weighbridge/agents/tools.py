@@ -56,8 +56,8 @@ def setting_schema(setting: Setting) -> Schema:
 
 
 def _in_short(setting: Setting) -> Schema:
-    """Without its sentence where it is one of an engine or of DeepSpeed: `infer` and `train` have
-    those, and an agent reads the schemas of all tools in every session."""
+    """The same without its sentence, where it is a setting of some engines or of DeepSpeed: `infer`
+    and `train` have the sentence, and an agent reads the schemas of all tools in every session."""
     found = setting_schema(setting)
     if setting.engines or setting.section == "ZeRO":
         del found["description"]
@@ -80,14 +80,21 @@ REVISION = _said("Branch, tag or commit on the Hub.")
 COMMAND = _said(
     "A launch line to judge as it stands, instead of `model`: vllm serve ..., llama-server ..."
 )
-OUTPUT: Mapping[str, Schema] = {
+FORM: Mapping[str, Schema] = {
     "response_format": _one_of(FORMS, "Default: markdown, a few lines."),
+}
+OUTPUT: Mapping[str, Schema] = {
+    **FORM,
     "detail": _one_of(DETAILS, "Default: short. full: every component, phase and device."),
 }
 OF_FIT: Mapping[str, Schema] = {
     "for": _one_of(list(NAMES), "The question that the verdict is about. Default: infer."),
     "max": _one_of(list(MAX), "Find the largest that fits, of this."),
     "smallest": _one_of(SMALLEST, "Find the smallest of these that is enough."),
+    "explain_oom": _said(
+        "Text of an out-of-memory message or log: says what ran out, why, and what to change;"
+        " model, for and settings are then what ran, if known."
+    ),
 }
 PATTERN = "Part of a name: "
 
@@ -101,7 +108,7 @@ def _of_fit() -> dict[str, Schema]:
 
 
 def _object(properties: Mapping[str, Schema], *required: str) -> Schema:
-    found: Schema = {"type": "object", "properties": {**properties, **OUTPUT}}
+    found: Schema = {"type": "object", "properties": properties}
     if required:
         found["required"] = list(required)
     return {**found, "additionalProperties": False}
@@ -111,7 +118,7 @@ def _task(name: str, own: Mapping[str, Schema], *required: str) -> Schema:
     """The arguments of a question about a model."""
     beside = {"revision": REVISION, "command": COMMAND}
     said = {key: beside[key] for key in BESIDE[name]}
-    return _object({"model": MODEL, **own, **said}, *required)
+    return _object({"model": MODEL, **own, **said, **OUTPUT}, *required)
 
 
 def _filters() -> dict[str, Schema]:
@@ -152,10 +159,11 @@ def tools() -> tuple[Tool, ...]:
             "Does it fit my GPU?",
             "Says whether a model fits an accelerator for loading, inference, LoRA, QLoRA and full"
             " training, by how much, and the cheapest change that would make it fit. Also finds the"
-            " longest context, the most users, or the smallest GPU (max, smallest). Without gpu it"
-            " is about this machine's own. Start here when no engine or method is settled. Settings"
-            " without a sentence here have one in infer or train.",
-            _task("fit", {**OF_FIT, **_of_fit()}, "model"),
+            " longest context, the most users, or the smallest GPU (max, smallest), and why a run"
+            " was out of memory (explain_oom). Without gpu it is about this machine's own. Start"
+            " here when no engine or method is settled. Settings without a sentence have one in"
+            " infer or train.",
+            _task("fit", {**OF_FIT, **_of_fit()}),
         ),
         Tool(
             "infer",
@@ -185,7 +193,7 @@ def tools() -> tuple[Tool, ...]:
             "gpus",
             "List of accelerators",
             "Accelerators and clouds' machines, with the memory that a process can really use.",
-            _object(_filters()),
+            _object({**_filters(), **FORM}),
             sources=False,
         ),
         Tool(
@@ -193,7 +201,7 @@ def tools() -> tuple[Tool, ...]:
             "List of models",
             "Models that are answered without a network. With gpu: which of them fit it, the"
             " largest first, in which format, with how long a context (this takes some seconds).",
-            _object(_ranked()),
+            _object({**_ranked(), **FORM}),
             sources=False,
         ),
     )

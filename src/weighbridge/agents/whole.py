@@ -17,7 +17,7 @@ MOST = 40_000  # characters: some 13,000 tokens; Claude Code shows 25,000 (docs/
 Body = dict[str, Any]
 
 
-def as_markdown(found: Report | Fit, line: str) -> str:
+def as_markdown(found: Report | Fit, line: str = "") -> str:
     """Every component, phase and device as tables. `line` is the command that asks the same."""
     look = Look(details=True)
     told = markdown(found, look) if isinstance(found, Fit) else render(found, "markdown", look)
@@ -25,12 +25,14 @@ def as_markdown(found: Report | Fit, line: str) -> str:
         return told
     kept = told[: told.rfind("\n", 0, MOST)]
     shown = f"{kept.count(chr(10)) + 1:,} of {told.count(chr(10)):,} lines"
-    return f"{kept}\n\n(cut here: {shown}; `{line} --details` in a shell prints all)"
+    told = f"; `{line} --details` in a shell prints all" if line else ""
+    return f"{kept}\n\n(cut here: {shown}{told})"
 
 
-def as_json(found: Report | Fit, line: str) -> str:
+def as_json(found: Report | Fit, line: str = "") -> str:
     """The JSON report (docs/report.md), or as much of it as there is room for, and the command that
-    prints all."""
+    prints all where `line` is the one that asks the same."""
+    whole = {"whole": f"{line} --json"} if line else {}
     left: list[str] = []
     body = found.to_dict()
     told = dumped(body)
@@ -40,7 +42,7 @@ def as_json(found: Report | Fit, line: str) -> str:
         lighter = without(body)
         if lighter != body:
             left.append(name)
-            body = {**lighter, "left_out": left, "whole": f"{line} --json"}
+            body = {**lighter, "left_out": left, **whole}
             told = dumped(body)
     return told
 
@@ -50,7 +52,7 @@ def dumped(body: Any) -> str:
 
 
 def _reports(body: Body, change: Callable[[Body], Body]) -> Body:
-    """The body with each report in it changed: itself, or those of its questions."""
+    """An answer with each report in it changed: itself, or the reports of its questions."""
     if "questions" not in body:
         return change(body)
     asked = [{**q, "report": q["report"] and change(q["report"])} for q in body["questions"]]
@@ -58,7 +60,7 @@ def _reports(body: Body, change: Callable[[Body], Body]) -> Body:
 
 
 def _asked_alone(body: Body) -> Body:
-    """Of `fit` the report of the question that was asked; verdicts and changes of all."""
+    """An answer of `fit` with the report of its own question alone, and with all verdicts."""
     if "questions" not in body:
         return body
     asked = NAMES[body["for"]]
@@ -69,7 +71,7 @@ def _asked_alone(body: Body) -> Body:
 
 
 def _fullest_alone(body: Body) -> Body:
-    """The accelerator that is fullest, and the host."""
+    """Reports with their fullest accelerator and their host alone."""
 
     def change(report: Body) -> Body:
         gpus = [d for d in report["devices"] if d["kind"] == "gpu"]
@@ -81,7 +83,7 @@ def _fullest_alone(body: Body) -> Body:
 
 
 def _peaks_alone(body: Body) -> Body:
-    """The phase of each device's peak."""
+    """Reports with the phase of each device's peak alone."""
 
     def change(report: Body) -> Body:
         return {**report, "devices": [_at_peak(d) for d in report["devices"]]}
@@ -94,7 +96,7 @@ def _at_peak(device: Body) -> Body:
 
 
 def _bare(body: Body) -> Body:
-    """Components without arithmetic and sources."""
+    """Reports whose components have no arithmetic and no sources."""
 
     def change(report: Body) -> Body:
         return {**report, "devices": [_without(d) for d in report["devices"]]}

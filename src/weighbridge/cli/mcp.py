@@ -1,6 +1,7 @@
 """weighbridge mcp"""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -49,7 +50,15 @@ def mcp(names: str | None, skill: bool, **source: Any) -> None:
     offered = _chosen(names)
     if sys.stdin.isatty():
         click.echo(WAITING, err=True)
-    serve(Answers(**source), offered)
+    serve(Answers(**source, line=_line), offered)
+
+
+def _line(request: Mapping[str, Any]) -> str:
+    """A request as the command that asks the same."""
+    from weighbridge.web.asks import View
+    from weighbridge.web.command import command
+
+    return command(request, View())
 
 
 def _chosen(names: str | None) -> tuple[str, ...]:

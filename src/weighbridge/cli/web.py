@@ -70,7 +70,7 @@ def _announced(address: str, *, open_: bool) -> None:
 @click.option("--space", is_flag=True, help="Write the files of a Space (Gradio) instead.")
 @click.option("--hub", metavar="URL", help="The Hub that the page reads. Default: the public one.")
 def build(folder: Path, space: bool, hub: str | None) -> None:
-    """Write the page as a folder of static files that need no server of ours.
+    """Write the page as static files for any web server.
 
     It needs npm and node once: they fetch Pyodide and start it.
 

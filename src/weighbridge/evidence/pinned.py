@@ -17,7 +17,7 @@ FILE = os.path.join(os.path.dirname(__file__), "rows.json")
 
 @cache
 def _rows() -> tuple[dict[str, Any], ...]:
-    """As `weighbridge accuracy --json` has them: those of all sources, then those of each."""
+    """Rows as `weighbridge accuracy --json` has them: of all sources, then of each."""
     with open(FILE, encoding="utf-8") as file:
         return tuple(json.load(file))
 

@@ -118,9 +118,9 @@ def _told(asker: Asker, a: Asked, name: str) -> Told:
             return Told(Question(name=name, reason=reason))
     try:
         w = workload(name, a, engine)
-        helped = name == a.about or not a.solves
+        helped = a.helped and (name == a.about or not a.solves)
         report = answered(asker, w, remedies=helped, pinned=a.pinned - DEVICES)
-        found = _question(asker, name, w, report)
+        found = replace(_question(asker, name, w, report), sought=helped)
         return Told(_elsewhere(asker, a, w, found) if helped else found)
     except REFUSED as error:
         if name == a.about and isinstance(error, UsageError) and _answers_plainly(asker, a, name):

@@ -43,6 +43,7 @@ class Asked:
     smallest: str | None = None
     inference: str | None = None  # the engine that was named, in its usual spelling
     pinned: frozenset[str] = field(default_factory=frozenset)
+    helped: bool = True  # whether changes are looked for that make it fit
     extra: Mapping[str, Any] = field(default_factory=dict)  # of the question `about` alone
 
     @property

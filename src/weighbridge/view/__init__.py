@@ -38,9 +38,11 @@ def screen(
     unit: str | None = None,
     details: bool = False,
     explain: bool = False,
+    page: bool = False,
 ) -> Screen:
-    """The screen of a report. `details` adds the full tables, `explain` the arithmetic."""
-    s = shown(report, say(lang), unit, full=details)
+    """The screen of a report. `details` adds the full tables, `explain` the arithmetic; a `page`
+    names no options of the command line where it has its own."""
+    s = shown(report, say(lang, page=page), unit, full=details)
     task = import_module(f"weighbridge.view.{report.task}")
     sections = (_answer(s), *_named(task.sections, s))
     return Screen(

@@ -12,7 +12,7 @@ WORDS = 3  # columns of words, before those of numbers
 
 def screen(rows: Sequence[Mapping[str, Any]], lang: str = "en") -> Screen:
     """`rows` as the JSON of `weighbridge accuracy` has them."""
-    words = say(lang)
+    words = say(lang, page=True)  # the command line prints it as text
     columns = tuple(
         Column(words(f"accuracy.{head}"), right=at >= WORDS) for at, head in enumerate(HEADS)
     )

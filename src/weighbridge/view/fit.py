@@ -34,19 +34,24 @@ CODES: Mapping[str, str] = {
 
 
 def screen(
-    found: Fit, *, lang: str = "en", unit: str | None = None, details: bool = False
+    found: Fit,
+    *,
+    lang: str = "en",
+    unit: str | None = None,
+    details: bool = False,
+    page: bool = False,
 ) -> Screen:
     """The screen of one model on one kind of accelerator. `details`: all that is known of what
-    changes cost."""
-    words = say(lang)
+    changes cost. A `page` has no exit code."""
+    words = say(lang, page=page)
     table = _table(found, words, unit)
     asides = [_reasons(found, words), *([_costs(found, words)] if details else [])]
-    codes = lines(_code(found, words), _next(found, words))
+    codes = () if page else (lines(_code(found, words), _next(found, words)),)
     told = tuple(b for b in asides if b.lines)
     solved = () if found.solved is None else tuple(_solved(found.solved, words))
     first: Section = (Lines((*solved, _answer(found, words, unit))),)
     paste = tuple(_paste(found, words))
-    sections = [s for s in (first, (table,), told, paste, (codes,)) if s]
+    sections = [s for s in (first, (table,), told, paste, codes) if s]
     return Screen(
         title=_title(found, words, unit),
         sections=tuple(sections),
@@ -143,6 +148,9 @@ def _then(q: Question, found: Fit, words: Say, unit: str | None) -> Iterator[_Ro
     if q.elsewhere is not None and not q.helped:
         told = _elsewhere(q, q.elsewhere, found, words)
         yield _Row((Cell(""), Cell(told)), _sets(q, q.elsewhere, found))
+        return
+    if not q.sought:
+        yield _Row((Cell(""), Cell("")))
         return
     if not q.remedies:
         missing = q.report.derived.get("not_counted") if q.report is not None else None

@@ -10,10 +10,15 @@ from weighbridge.view.records import Block, Cell, Column, Grid, Screen, row
 
 
 def screen(
-    found: Sequence[Part], machines: Sequence[Instance], lang: str = "en", *, full: bool = False
+    found: Sequence[Part],
+    machines: Sequence[Instance],
+    lang: str = "en",
+    *,
+    full: bool = False,
+    page: bool = False,
 ) -> Screen:
     """`full` has both ends of each figure, and where it comes from."""
-    words = say(lang)
+    words = say(lang, page=page)
     blocks = tuple(_blocks(found, machines, words, full=full))
     return Screen(
         title=words.some("gpus.title.one", "gpus.title", len(found)),

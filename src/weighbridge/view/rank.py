@@ -15,10 +15,15 @@ MARKS: Mapping[str, Mark] = {"yes": "yes", "no": "no", "unknown": "unknown"}
 
 
 def screen(
-    found: Ranking, *, lang: str = "en", unit: str | None = None, full: bool = False
+    found: Ranking,
+    *,
+    lang: str = "en",
+    unit: str | None = None,
+    full: bool = False,
+    page: bool = False,
 ) -> Screen:
     """`full` has every row; else those that fit, as many as one reads."""
-    words = say(lang)
+    words = say(lang, page=page)
     rows = found.rows if full else found.fitting[:FIRST]
     left = len(found.rows) - len(rows)
     more = words("rank.more", count=f"{left:,}") if left else ""

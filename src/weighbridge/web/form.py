@@ -149,7 +149,7 @@ def form(lang: str) -> dict[str, Any]:
 
 
 def _tab(name: str, tab: Tab, lang: str) -> dict[str, Any]:
-    """Its sections in the order of the table, the first settings on top."""
+    """A tab with its sections in the order of the table, the first settings on top."""
     first = [_setting(tab.table[one], name, lang) for one in tab.first if one in tab.table]
     sections: dict[str, list[dict[str, Any]]] = {labels.MAIN: first}
     for setting in tab.table.values():

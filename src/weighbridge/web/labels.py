@@ -142,7 +142,7 @@ def section(title: str, lang: str) -> str:
 
 
 def setting(name: str, where: str, lang: str) -> str:
-    """Its name on that tab."""
+    """The name of a setting on that tab."""
     table = chinese.LABELS if lang == "zh" else LABELS
     return table.get(f"{where}.{name}") or table.get(name) or _spelled(name)
 

@@ -10,17 +10,18 @@ if TYPE_CHECKING:
     from weighbridge.web.asks import View
 
 
-def screen_of(found: "Report | Fit", view: "View") -> Screen:
-    """The screen of one answer."""
+def screen_of(found: "Report | Fit", view: "View", *, page: bool = True) -> Screen:
+    """The screen of one answer; without `page` that of the command line."""
+    told: dict[str, Any] = {"lang": view.lang, "unit": view.unit, "details": view.details}
     from weighbridge.fitted import Fit
 
     if isinstance(found, Fit):
         from weighbridge.view import fit
 
-        return fit.screen(found, lang=view.lang, unit=view.unit, details=view.details)
+        return fit.screen(found, **told, page=page)
     from weighbridge.view import screen
 
-    return screen(found, lang=view.lang, unit=view.unit, details=view.details, explain=view.explain)
+    return screen(found, **told, explain=view.explain, page=page)
 
 
 def as_json(screen: Screen) -> dict[str, Any]:

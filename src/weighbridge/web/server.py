@@ -75,7 +75,7 @@ class RefusedError(Exception):
 
 
 class Asked(NamedTuple):
-    """Where a request comes from and goes to, as its headers say."""
+    """A request: where it comes from and goes to, by its headers."""
 
     method: str
     path: str
@@ -188,7 +188,7 @@ class Server(ThreadingHTTPServer):
         self.crowd = threading.BoundedSemaphore(CROWD)
 
     def server_bind(self) -> None:
-        """Without asking for this machine's name, which may take long."""
+        """Binds without asking for this machine's name, which may take long."""
         TCPServer.server_bind(self)
 
     @property
@@ -228,7 +228,9 @@ class Handler(BaseHTTPRequestHandler):
 
     server: Server
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer goes out in two pieces
     timeout = PATIENCE
+    error_message_format, error_content_type = "%(code)d %(message)s\n", "text/plain"
 
     def do_GET(self) -> None:
         self._guarded("GET")
@@ -238,6 +240,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._guarded("POST")
+
+    def end_headers(self) -> None:
+        """Every answer has them, those of http.server to what is no request as well."""
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
 
     def version_string(self) -> str:
         return f"weighbridge/{__version__}"
@@ -288,8 +296,6 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        for name, value in HEADERS.items():
-            self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()

@@ -67,7 +67,7 @@ def _gpus(given: Given, view: View) -> Answer:
         raise UsageError(f"sort is one of {', '.join(listing.SORTS)}, not {shown(given['sort'])}")
     cards, machines = listing.found(given.get("pattern", ""), given)
     report = listing.to_dict(cards, machines)
-    return report, screen(cards, machines, view.lang, full=view.details)
+    return report, screen(cards, machines, view.lang, full=view.details, page=True)
 
 
 def _models(given: Given, view: View) -> Answer:
@@ -103,7 +103,7 @@ def _ranked(names: list[str], given: Given, view: View) -> Answer:
     least = given.get("min_context")
     least = None if least is None else parse_count(least)
     ranking = models(names, prepare, asked(own), least=least)
-    return ranking.to_dict(), screen(ranking, lang=view.lang, unit=view.unit, full=True)
+    return ranking.to_dict(), screen(ranking, lang=view.lang, unit=view.unit, full=True, page=True)
 
 
 def _accuracy(given: Given, view: View) -> Answer:

@@ -15,6 +15,7 @@ class Say(NamedTuple):
 
     lang: str
     table: dict[str, str]
+    page: bool = False  # where nobody types options
 
     def __call__(self, key: str, **values: object) -> str:
         return self.table[key].format(**values)
@@ -24,8 +25,13 @@ class Say(NamedTuple):
         return self(one if count == 1 else many, count=f"{count:,}")
 
 
-def say(lang: str) -> Say:
+def say(lang: str, *, page: bool = False) -> Say:
+    """The words of a language, on a terminal or on a page."""
     if lang not in LANGUAGES:
         raise ValueError(f"{lang!r} is no language of the screens: {', '.join(LANGUAGES)}")
     table: dict[str, str] = import_module(f"weighbridge.view.messages.{lang}").TABLE
-    return Say(lang, table)
+    if not page:
+        return Say(lang, table)
+    from weighbridge.view.messages.page import PAGE  # which the command line does without
+
+    return Say(lang, {**table, **PAGE[lang]}, page)

@@ -94,8 +94,7 @@ TABLE = {
     "accuracy.p95": "19 of 20 within",
     "accuracy.worst": "worst",
     "accuracy.inside": "in our range",
-    "accuracy.footer": "error = (predicted - measured) / measured; every figure and its source: "
-    "weighbridge accuracy --records",
+    "accuracy.footer": "error = (predicted - measured) / measured",
     # the catalogue of models
     "models.title": "{count} models, answered without a network",
     "models.title.one": "1 model, answered without a network",

@@ -91,8 +91,7 @@ TABLE = {
     "accuracy.p95": "95% 的误差不超过",
     "accuracy.worst": "最大误差",
     "accuracy.inside": "落在区间内",
-    "accuracy.footer": "误差 = (预测 - 实测) / 实测;每个数据及其出处:"
-    "weighbridge accuracy --records",
+    "accuracy.footer": "误差 = (预测 - 实测) / 实测",
     # the catalogue of models
     "models.title": "{count} 个模型,不联网即可回答",
     "models.title.one": "1 个模型,不联网即可回答",

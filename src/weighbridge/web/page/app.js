@@ -13,11 +13,12 @@ import { ASKED, changed, kept, LISTS, MOST_BESIDE, question, read, settingsOf, w
 
 const REST = 300; // milliseconds without a change after which what helps is looked for
 const SLOW = 250; // milliseconds: an answer that takes longer is first asked for without remedies
+const SLOW_TASKS = ["fit", "train"]; // that are known to take longer
 const EXAMPLES = [["llama-3.1-8b", "4090"], ["qwen3-0.6b", "3060"], ["gpt-oss-20b", "rtx 5090"], ["llama-3.1-70b", "h100:4"]];
-/** Before the form has come there are no words: @type {Record<Lang, { start: string, gone: string, again: string }>} */
+/** Before the form has come there are no words: @type {Record<Lang, { start: string, gone: string, broken: string, again: string }>} */
 const FIRST_WORDS = {
-  en: { start: "Starting…", gone: "Nobody answers. Is `weighbridge web` still running? Start it again, and open the address that it prints.", again: "Try again" },
-  zh: { start: "正在启动……", gone: "没有应答。`weighbridge web` 还在运行吗?请重新启动,并打开它给出的地址。", again: "重试" },
+  en: { start: "Starting…", gone: "Nobody answers. Is `weighbridge web` still running? Start it again, and open the address that it prints.", broken: "Python could not start in this browser:", again: "Try again" },
+  zh: { start: "正在启动……", gone: "没有应答。`weighbridge web` 还在运行吗?请重新启动,并打开它给出的地址。", broken: "Python 无法在这个浏览器里启动:", again: "重试" },
 };
 
 function App() {
@@ -38,7 +39,7 @@ function App() {
     setGone("");
     engine.ask({ task: "form", view: { lang: state.lang } }).then(
       (answer) => (answer.error ? setGone(answer.error.message) : setForm({ lang: state.lang, is: answer })),
-      (error) => setGone(engine.kind === "static" && error.message ? error.message : FIRST_WORDS[state.lang].gone),
+      (error) => setGone(noAnswer(engine, state.lang, error)),
     );
   }, [state.lang, engine]);
 
@@ -49,16 +50,24 @@ function App() {
   </main>`;
 }
 
+/** Why nobody answers. @param {import("./types.js").Engine} engine @param {Lang} lang @param {Error} error */
+function noAnswer(engine, lang, error) {
+  const words = FIRST_WORDS[lang];
+  return engine.kind === "served" ? words.gone : `${words.broken} ${error.message}`;
+}
+
 /**
  * @param {{ form: Form, formLang: Lang, state: State, setState: (next: State | ((old: State) => State)) => void,
  *   engine: import("./types.js").Engine, progress: { text: string, share: number } }} props
  */
 function Page({ form, formLang, state, setState, engine, progress }) {
   const words = form.words;
-  const [dropped, setDropped] = useState(/** @type {Dropped | null} */ (null));
+  const [held, setDropped] = useState(/** @type {Dropped | null} */ (null));
+  const dropped = held?.name === state.file ? held : null;
   const [token, setToken] = useState(remembered(KEPT));
   const [said, setSaid] = useState("");
   const [fileError, setFileError] = useState("");
+  const [over, setOver] = useState(false); // a file is held over the page
   const { shown, busy, seeking, settled, none, gone, again } = useAnswers({ form, formLang, state, engine, dropped, token, words });
 
   /** @param {Partial<State>} change */
@@ -92,7 +101,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   /** @param {File | undefined} file */
   const take = async (file) => {
     if (!file) return;
-    const found = await opened(file, words, (ask) => engine.ask(ask)).catch(() => ({ error: FIRST_WORDS[state.lang].gone }));
+    const found = await opened(file, words, (ask) => engine.ask(ask)).catch((error) => ({ error: noAnswer(engine, state.lang, error) }));
     setFileError("error" in found ? found.error : "");
     if ("dropped" in found) {
       setDropped(found.dropped);
@@ -107,18 +116,22 @@ function Page({ form, formLang, state, setState, engine, progress }) {
     beside: [...(old.of === old.task ? old.beside : []), { model: old.model, given: kept(old.given, form, old.task) }].slice(-MOST_BESIDE),
   }));
 
-  const error = gone ? { code: 3, message: FIRST_WORDS[state.lang].gone } : shown?.answer.error;
+  const error = gone ? { code: 3, message: noAnswer(engine, state.lang, gone) } : shown?.answer.error;
   const problem = error ? placed(error.message, form, state.task) : null;
   const asked = ASKED.includes(state.task);
   const listing = LISTS.includes(state.task);
-  return html`<div class="page" onDragOver=${(/** @type {DragEvent} */ e) => e.preventDefault()} onDrop=${(/** @type {DragEvent} */ e) => {
+  return html`<div class=${`page${over ? " over" : ""}`} onDragOver=${(/** @type {DragEvent} */ e) => {
     e.preventDefault();
+    setOver(true);
+  }} onDragLeave=${(/** @type {DragEvent} */ e) => setOver(e.relatedTarget !== null)} onDrop=${(/** @type {DragEvent} */ e) => {
+    e.preventDefault();
+    setOver(false);
     void take(e.dataTransfer?.files[0]);
   }}>
     <header class="top"><div class="brand"><img src="icon.svg" alt="" width="30" height="30" /><h1>weighbridge</h1><p>${words["tagline"]}</p></div>
       <div class="choices"><${Choices} words=${words} state=${state} set=${set} /></div></header>
     <${Tabs} form=${form} task=${state.task} go=${(/** @type {string} */ to) => set({ task: to })} />
-    <main id="panel" role="tabpanel" aria-labelledby=${`tab-${state.task}`} class=${listing ? "listing" : ""}>
+    <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${state.task}`} class=${listing ? "listing" : ""}>
       ${listing && !settingsOf(form, state.task).length ? null : html`<form class="form" aria-label=${words["form"]} onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
         ${asked ? html`<${Model} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} take=${take} fileError=${fileError} setting=${setting} problem=${problem} />` : null}
         ${state.task === "compare" ? html`<${Beside} form=${form} state=${state} set=${set} />`
@@ -128,7 +141,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
       </form>`}
       <section class="answers" aria-label=${words["answer"]} aria-busy=${busy ? "true" : "false"} data-settled=${settled}>
         <div class=${`progress${busy ? " on" : ""}`}>${busy && progress.share < 1 && progress.text ? html`<p>${progress.text}</p>` : null}<div class="line"></div></div>
-        ${shown && !error ? html`<div class="tools"><${Looks} words=${words} state=${state} set=${set} />
+        ${shown && !error ? html`<div class="tools">${state.task === "models" || state.task === "accuracy" ? null : html`<${Looks} words=${words} state=${state} set=${set} />`}
           <span class="gap"></span>${asked && !dropped ? html`<button type="button" id="compare-this" onClick=${compare}>${words["compare.this"]}</button>` : null}
           <${Share} words=${words} engine=${engine} say=${setSaid} />
           ${listing ? null : html`<${Export} words=${words} of=${shown.ask} ask=${(/** @type {Ask} */ ask) => answered(engine, ask, asked ? dropped : null)} say=${setSaid} />`}</div>` : null}
@@ -139,7 +152,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
         ${shown && !error ? html`<div class=${busy ? "stale" : ""}><${Result} shown=${shown} form=${form} unit=${state.unit} apply=${apply} open=${open} seeking=${seeking} />
           ${shown.answer.command ? html`<${Pasted} block=${{ heading: words["command"] ?? "", text: shown.answer.command }} words=${words} />` : null}</div>` : null}
       </section>
-    </main>
+    </div></main>
     ${shown?.answer.screen && !error ? html`<${Strip} screen=${shown.answer.screen} form=${form} />` : null}
     <footer class="bottom"><p>weighbridge ${form.version} · ${words[`engine.${engine.kind}`]}</p></footer>
   </div>`;
@@ -158,8 +171,12 @@ function Tabs({ form, task, go }) {
     go(name);
     document.getElementById(`tab-${name}`)?.focus();
   };
-  useEffect(() => document.getElementById(`tab-${task}`)?.scrollIntoView({ block: "nearest", inline: "center" }), [task]);
-  return html`<nav class="tabs"><div role="tablist" aria-label=${form.words["tabs"]} onKeyDown=${key}>
+  const row = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => {
+    const tab = document.getElementById(`tab-${task}`); // scrollIntoView would move where Tab starts
+    if (row.current && tab) row.current.scrollLeft = tab.offsetLeft - row.current.clientWidth / 2 + tab.clientWidth / 2;
+  }, [task]);
+  return html`<nav class="tabs" ref=${row}><div role="tablist" aria-label=${form.words["tabs"]} onKeyDown=${key}>
     ${form.tabs.map((tab) => html`<button key=${tab.name} type="button" role="tab" id=${`tab-${tab.name}`} aria-selected=${tab.name === task} aria-controls="panel"
       tabindex=${tab.name === task ? 0 : -1} onClick=${() => go(tab.name)}>${tab.label}</button>`)}</div></nav>`;
 }
@@ -235,6 +252,12 @@ function placed(message, form, task) {
   return first ? { name: first, message } : null;
 }
 
+/** Whether anything does not fit, so that what helps is worth a search. @param {any} report */
+function lacking(report) {
+  const verdicts = report?.questions ? report.questions.map((/** @type {any} */ one) => one.verdict) : [report?.verdict];
+  return verdicts.some((/** @type {any} */ verdict) => verdict && verdict.fits !== "yes");
+}
+
 /**
  * Asks whenever something changes; the newest question is answered last.
  * @param {{ form: Form, formLang: Lang, state: State, engine: import("./types.js").Engine, dropped: Dropped | null, token: string, words: Record<string, string> }} props
@@ -243,7 +266,7 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
   const [shown, setShown] = useState(/** @type {Shown | null} */ (null));
   const [busy, setBusy] = useState(false);
   const [seeking, setSeeking] = useState(false);
-  const [gone, setGone] = useState(false);
+  const [gone, setGone] = useState(/** @type {Error | null} */ (null));
   const [tries, setTries] = useState(0);
   const lane = useRef(/** @type {Lane | null} */ (null));
   lane.current ??= new Lane();
@@ -268,7 +291,7 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
     }
     if (shown && shown.task !== state.task) setShown(null);
     const kind = `${ask.task} ${state.task === "compare" ? state.of : ""}`;
-    const brief = ["infer", "load", "train"].includes(ask.task) && (took.current[kind] ?? 0) > SLOW;
+    const brief = ASKED.includes(ask.task) && (took.current[kind] ?? Number(SLOW_TASKS.includes(ask.task)) * 2 * SLOW) > SLOW;
     setBusy(true);
     lane.current?.put(() => put(brief ? { ...ask, remedies: false } : ask, kind, brief));
   }, [key, token, formLang, tries]);
@@ -281,10 +304,10 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
     let answer;
     try {
       answer = await answered(engine, withToken, file);
-      setGone(false);
-    } catch {
+      setGone(null);
+    } catch (error) {
       if (newest.current === key) {
-        setGone(true);
+        setGone(error instanceof Error ? error : new Error(String(error)));
         setBusy(false);
       }
       return;
@@ -296,8 +319,7 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
     if (!current) return;
     setBusy(false);
     if (!brief || answer.error) return setSeeking(false);
-    const fits = answer.report?.verdict?.fits;
-    if (!fits || fits === "yes") return;
+    if (!lacking(answer.report)) return;
     setSeeking(true);
     later.current = setTimeout(() => lane.current?.put(() => seek(kind)), REST);
   }
@@ -308,7 +330,7 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
     if (newest.current === key) setSeeking(false);
   }
 
-  const settled = !busy && !seeking && (gone || !key || shown?.key === key);
+  const settled = !busy && !seeking && (Boolean(gone) || !key || shown?.key === key);
   return { shown, busy: busy || Boolean(key && !gone && shown?.key !== key), seeking, settled, none: !key, gone, again: () => setTries(tries + 1) };
 }
 

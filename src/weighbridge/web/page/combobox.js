@@ -1,5 +1,5 @@
 // A text box with a list of what it may mean: the editable combobox of the ARIA patterns.
-import { html, useMemo, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useEffect, useMemo, useState } from "./vendor/htm-preact.js";
 /** @import { Option } from "./types.js" */
 
 const MOST = 12; // that are listed
@@ -54,7 +54,6 @@ export function Combobox({ id, value, options, words, label, placeholder = "", d
   const [typed, setTyped] = useState(/** @type {string | null} */ (null));
   const [open, setOpen] = useState(false);
   const [at, setAt] = useState(-1);
-  const box = useRef(/** @type {HTMLInputElement | null} */ (null));
   const all = useMemo(() => index(options), [options]);
   const text = typed ?? value;
   const asked = counts ? counted(text) : { name: text, count: "" };
@@ -90,8 +89,11 @@ export function Combobox({ id, value, options, words, label, placeholder = "", d
     }
   };
   const list = `${id}-list`;
+  useEffect(() => {
+    if (at >= 0) document.getElementById(`${list}-${at}`)?.scrollIntoView({ block: "nearest" });
+  }, [at]);
   return html`<div class="combo">
-    <input ref=${box} id=${id} type="text" role="combobox" autocomplete="off" autocapitalize="off" spellcheck=${false}
+    <input id=${id} type="text" role="combobox" autocomplete="off" autocapitalize="off" spellcheck=${false}
       aria-expanded=${open && listed.length > 0} aria-controls=${list} aria-autocomplete="list" aria-describedby=${described}
       aria-invalid=${invalid ? "true" : undefined} aria-activedescendant=${open && at >= 0 ? `${list}-${at}` : undefined}
       placeholder=${placeholder} value=${text}

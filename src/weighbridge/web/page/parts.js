@@ -135,6 +135,14 @@ export function fullest(report) {
   return cards.sort((a, b) => peak(b) - peak(a))[0] ?? report.devices[0];
 }
 
+/** The phase that an answer is about, as view/shown.py has it: the allocator keeps what it has taken, so of those that are as full the one with most allocated. @param {Device} device */
+function deciding(device) {
+  const most = Math.max(...device.phases.map((phase) => phase.bytes.expected));
+  const full = device.phases.filter((phase) => phase.bytes.expected >= most * 0.99);
+  const allocated = (/** @type {Phase} */ phase) => total(phase.components.filter((one) => one.level === "allocated"));
+  return full.sort((a, b) => allocated(b) - allocated(a))[0];
+}
+
 /** Parts that are large in any of some phases, so that rows of one picture have the same ones. @param {Form} form @param {Phase[]} phases */
 export function common(form, phases) {
   /** @type {Map<string, number>} */
@@ -179,7 +187,7 @@ export function Phases({ report, form, unit, capacity, peak, table = null }) {
 export function Sides({ sides, form, unit, below = () => null }) {
   const peaks = sides.map((side) => {
     const device = side.report ? fullest(side.report) : undefined;
-    return device?.phases.find((phase) => phase.name === device.peak_phase);
+    return device && deciding(device);
   });
   const keys = common(form, peaks.filter((one) => one !== undefined));
   const rows = sides.map((side, at) => {

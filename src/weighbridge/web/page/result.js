@@ -115,7 +115,8 @@ function Table({ grid, words, task, apply }) {
   /** @param {number} row */
   const to = (row) => {
     const action = grid.actions?.[row];
-    return listing && action ? `#${new URLSearchParams({ task: "fit", ...Object.fromEntries(Object.entries(action).map(([name, value]) => [name, String(value)])) })}` : "";
+    const lang = document.documentElement.lang.slice(0, 2);
+    return listing && action ? `#${new URLSearchParams({ task: "fit", lang, ...Object.fromEntries(Object.entries(action).map(([name, value]) => [name, String(value)])) })}` : "";
   };
   return html`<${Scrolled} label=${grid.heading || words["table"]}><table class="grid">
     ${grid.heading ? html`<caption>${grid.heading}</caption>` : null}
@@ -178,7 +179,7 @@ export async function copyText(text, shown) {
 }
 
 /** The five questions, a row each, with what would make each fit. @param {ResultProps} props */
-function FitAnswer({ shown, form, unit, open }) {
+function FitAnswer({ shown, form, unit, open, seeking }) {
   /** @type {Fit} */
   const fit = shown.answer.report;
   const words = form.words;
@@ -194,6 +195,7 @@ function FitAnswer({ shown, form, unit, open }) {
   const below = (at) => html`<${Offers} question=${fit.questions[at]} words=${words} unit=${unit} open=${open} />`;
   return html`<section class="blocks answer">
     ${lead.map((block, at) => (block.block === "lines" ? html`<div key=${at}>${block.lines.map((line, i) => html`<div key=${i} class=${`headline ${line.mark ?? "plain"}`}><p class="verdict"><${Sign} mark=${line.mark} words=${words} /> <strong>${line.text}</strong></p></div>`)}</div>` : null))}
+    ${seeking ? html`<p class="seeking">${words["seeking"]}</p>` : null}
     <${Sides} sides=${sides} form=${form} unit=${unit} below=${below} /></section>`;
 }
 

@@ -2,6 +2,7 @@
 
     {"task": "infer", "model": ..., "workload": {...}, "view": {"lang": "zh"}, "token": "hf_..."}
     -> {"report": {...}, "html": "...", "markdown": "...", "command": "...", "draft": {...}}
+    {..., "short": true} -> the report within 40,000 characters, for agents (agents.whole)
     {"task": "post", "draft": {...}, "token": "hf_..."} -> {"posted": {"url", "already"}}
 
 or {"error": {"code", "message"}}. Without a view the answer is the report itself, as `weighbridge
@@ -9,12 +10,13 @@ run` gives it. A token is used for one answer: what was read with it is in no ca
 and files that were read without one are kept for the next who asks.
 """
 
+import json
 from collections.abc import Mapping
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.errors import UsageError
-from weighbridge.requests import BESIDE, Requests, settled
+from weighbridge.requests import Requests, settled
 from weighbridge.web.asks import View, masked, taken_token, view_of
 from weighbridge.web.screens import screen_of
 from weighbridge.web.space import discussion
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from weighbridge.view.records import Screen
 
 TABLES = ("gpus", "models")
+MANY = 512  # rows of a list, for agents
 
 
 class Desk:
@@ -47,26 +50,40 @@ class Desk:
         if asked.get("task") == "post":
             return _posted(asked, token)
         admit(asked)
+        how = How(view, asked.pop("short", None) is True, token)
         if asked.get("task") in TABLES:
-            return _table(asked, view)
+            return _table(asked, how)
         if token is None:
-            return _told(self._open, asked, token, view)
+            return _told(self._open, asked, how)
         with TemporaryDirectory() as folder:
-            return _told(Requests(cache_dir=folder, ours=False), asked, token, view)
+            return _told(Requests(cache_dir=folder, ours=False), asked, how)
 
 
-def _told(
-    requests: Requests, asked: dict[str, Any], token: str | None, view: View | None
-) -> dict[str, Any]:
+class How(NamedTuple):
+    """What an answer is to be."""
+
+    view: View | None
+    short: bool
+    token: str | None
+
+
+def _told(requests: Requests, asked: dict[str, Any], how: How) -> dict[str, Any]:
     """The report, and where a view is asked for, what people see of it."""
-    found = requests.report(asked, token)
-    if view is None:
-        return found.to_dict()
     from weighbridge.web.command import command
 
+    found, view = requests.report(asked, how.token), how.view
+    if view is None:
+        return _within(found, command(asked, View())) if how.short else found.to_dict()
     told = _seen(screen_of(found, view), view)
     told |= {"report": found.to_dict(), "command": command(asked, view)}
     return told | {"draft": _draft(found, told["markdown"])}
+
+
+def _within(found: "Report | Fit", line: str) -> dict[str, Any]:
+    from weighbridge.agents.whole import as_json
+
+    told: dict[str, Any] = json.loads(as_json(found, line))
+    return told
 
 
 def _seen(screen: "Screen", view: View) -> dict[str, Any]:
@@ -86,11 +103,26 @@ def _draft(found: "Report | Fit", text: str) -> dict[str, str] | None:
     return discussion.draft(model.name, model.revision, text)._asdict()
 
 
-def _table(asked: Mapping[str, Any], view: View | None) -> dict[str, Any]:
+def _table(asked: Mapping[str, Any], how: How) -> dict[str, Any]:
     from weighbridge.web.tables import answered
 
-    report, screen = answered(asked, view or View())
-    return report if view is None else {"report": report, **_seen(screen, view)}
+    report, screen = answered(asked, how.view or View())
+    if how.view is None:
+        return _few(report) if how.short else report
+    return {"report": report, **_seen(screen, how.view)}
+
+
+def _few(report: dict[str, Any]) -> dict[str, Any]:
+    """The first rows of each list, and how many were left out."""
+    from weighbridge.agents.whole import MOST, dumped
+
+    told, most = report, MANY
+    while len(dumped(told)) > MOST:
+        most //= 2
+        lists = {name: value for name, value in report.items() if isinstance(value, list)}
+        told = {**report, **{name: rows[:most] for name, rows in lists.items()}}
+        told["left_out"] = {n: len(rows) - most for n, rows in lists.items() if len(rows) > most}
+    return told
 
 
 def _posted(asked: Mapping[str, Any], token: str | None) -> dict[str, Any]:
@@ -100,6 +132,3 @@ def _posted(asked: Mapping[str, Any], token: str | None) -> dict[str, Any]:
     if token is None:
         raise UsageError("a discussion is posted with your own token: give one that may write")
     return {"posted": discussion.post(discussion.Draft(**given), token)._asdict()}
-
-
-TASKS = (*BESIDE, *TABLES)

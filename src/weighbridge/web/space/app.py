@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from signal import SIGTERM, signal
 from socket import socket
@@ -38,6 +39,7 @@ def serve(port: int | None = None, open_: bool = False) -> None:
 def _launched(office: "Office", port: int | None, *, open_: bool) -> None:
     from starlette.middleware import Middleware
 
+    from weighbridge.web.space.forms import LANGUAGES
     from weighbridge.web.space.guard import Guard
     from weighbridge.web.space.page import CSS, first, theme
 
@@ -53,7 +55,7 @@ def _launched(office: "Office", port: int | None, *, open_: bool) -> None:
         ssr_mode=False,
         run_history=False,  # Gradio would keep what was asked, the token too, in the browser
         enable_monitoring=False,
-        show_error=False,
+        show_error=True,  # a refusal of guard.py is seen on the page
         pwa=False,
         footer_links=[],
         max_file_size=0,
@@ -62,9 +64,14 @@ def _launched(office: "Office", port: int | None, *, open_: bool) -> None:
         quiet=True,
     )
     print(f"weighbridge at {url} (Ctrl+C stops it)", flush=True)  # noqa: T201
-    for lang in ("en", "zh"):  # the first page of everybody, before anybody asks
-        Thread(target=office.ask, args=(first(lang),), daemon=True).start()
+    Thread(target=_warmed, args=(office.ask, map(first, LANGUAGES)), daemon=True).start()
     blocks.block_thread()
+
+
+def _warmed(ask: Callable[[Any], Any], requests: Iterable[Any]) -> None:
+    """The first page of everybody, before anybody asks; one process is left for who is faster."""
+    for request in requests:
+        ask(request)
 
 
 def _free() -> int:

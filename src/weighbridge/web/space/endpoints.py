@@ -55,10 +55,10 @@ def add(ask: Ask) -> None:
 
 def _endpoint(task: str, ask: Ask) -> Callable[..., Any]:
     def endpoint(request: dict[str, Any], carried: gr.Request) -> dict[str, Any]:
-        told = answered(ask, task, request)
+        if MCP not in carried.url.path:
+            return answered(ask, task, request)
         # Gradio writes the answer of a tool as Python does, so a tool's is text already.
-        of_tool = MCP in carried.url.path
-        return cast("dict[str, Any]", json.dumps(told)) if of_tool else told
+        return cast("dict[str, Any]", json.dumps(answered(ask, task, request, short=True)))
 
     text = ASKING if task in forms.ASKED else LISTING
     endpoint.__name__ = task
@@ -66,7 +66,7 @@ def _endpoint(task: str, ask: Ask) -> Callable[..., Any]:
     return endpoint
 
 
-def answered(ask: Ask, task: str, request: Any) -> Request:
+def answered(ask: Ask, task: str, request: Any, *, short: bool = False) -> Request:
     """The answer to one request of this task and of no other."""
     if not isinstance(request, dict):
         return failed("a request is an object with model and workload")
@@ -74,7 +74,7 @@ def answered(ask: Ask, task: str, request: Any) -> Request:
         return failed(f"this is /{task}: leave the task out, or ask at its own address")
     if "view" in request:
         return failed("a request has no view here: the answer is the report itself")
-    return ask({**request, "task": task})
+    return ask({**request, "task": task, **({"short": True} if short else {})})
 
 
 def _names(task: str) -> list[str]:

@@ -153,7 +153,7 @@ async def shut(send: Send) -> None:
 
 
 async def _refuse(send: Send, status: int, why: str) -> None:
-    body = json.dumps({"detail": why, "error": {"code": 3, "message": why}}).encode()
+    body = json.dumps({"detail": why, "error": why}).encode()  # as Gradio's own page reads it
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if status == 429:
         headers.append((b"retry-after", b"10"))

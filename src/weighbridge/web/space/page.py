@@ -35,11 +35,6 @@ CONTRAST: Mapping[str, str] = {
     "button_primary_background_fill_dark": "*primary_700",
     "button_primary_text_color": "white",
 }
-NUMBER = """(text) => {
-  const found = /^\\s*([0-9][0-9.,_]*)\\s*([kKmM]?)\\s*$/.exec(text || "");
-  const times = {k: 1000, K: 1024, m: 1000000, M: 1048576};
-  return found ? String(Number(found[1].replace(/[,_]/g, "")) * (times[found[2]] || 1)) : "";
-}"""
 MOST_NAME = 400  # characters of a model in an address
 FIRST = {"model": "llama-3.1-8b", "gpu": "4090"}  # what a first visit is answered with
 CSS = """
@@ -167,7 +162,9 @@ def _top(say: gr.I18n) -> Top:
             elem_id="token",
             html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
         )
-    current, address = (gr.Textbox(value, visible=False) for value in (forms.ASKED[0], ""))
+    current = gr.Textbox(forms.ASKED[0], visible=False)
+    address = gr.Textbox("", visible="hidden", label="address")
+    address.change(None, address, None, js=KEEP, **QUIET)
     return Top(model, gpu, lang, details, token, current, address, gr.State(None), gr.State(None))
 
 
@@ -220,21 +217,13 @@ def _events(shown: Shown, top: Top, ask: Ask, asked: list[Any], opened: Any) -> 
     outputs = [*shown.outputs, top.draft, top.address]
     answer = partial(_answered, ask, shown)
 
-    def kept(event: Any) -> None:
-        event.then(None, top.address, None, js=KEEP, **QUIET)
-
     for field in tab.fields:
         asked += _changed(field)
-    kept(gr.on(asked, answer, inputs, outputs, **LIVE))
+    gr.on(asked, answer, inputs, outputs, **LIVE)
     shared = [part.input for part in (top.model, top.gpu, top.lang, top.details)]
-    where = partial(_where, tab.name, answer)
-    kept(gr.on(shared, where, [top.current, *inputs], outputs, **LIVE))
+    gr.on(shared, partial(_where, tab.name, answer), [top.current, *inputs], outputs, **LIVE)
     turned = partial(_turned, tab.name, answer)
-    kept(opened(turned, [top.current, *inputs], [*outputs, top.current], **LIVE))
-    for field in (f for f in tab.fields if f.slider is not None):
-        slid = field.slider.input(None, field.slider, field.component, js="(n) => n", **QUIET)
-        kept(slid.then(answer, inputs, outputs, **QUIET))
-        field.component.blur(None, field.component, field.slider, js=NUMBER, **QUIET)
+    opened(turned, [top.current, *inputs], [*outputs, top.current], **LIVE)
     if tab.deciding:
         parts = list(tab.shown({}))
         changed = [field.component.change for field in tab.deciding]

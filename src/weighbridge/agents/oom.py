@@ -1,0 +1,74 @@
+"""Why memory ran out: `fit` with the message that was printed, in place of a question."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from weighbridge.agents.brief import numbers_told, text
+from weighbridge.agents.whole import MOST, dumped
+from weighbridge.errors import UsageError
+from weighbridge.fitted import NAMES
+from weighbridge.gather import Options
+from weighbridge.oom import Oom, explained
+from weighbridge.oom.screen import view
+from weighbridge.render import Look, draw
+from weighbridge.view.records import Headline
+from weighbridge.wording import one_line, printable
+
+ARGUMENT = "explain_oom"
+NOT_OURS = ("max", "smallest")  # arguments of `fit` that look for a card
+CHANGES = 3
+
+
+def explain(given: Mapping[str, Any], model: Any, options: Options) -> Oom:
+    """The answer about a message. Raises UsageError for arguments that are of another question."""
+    wrong = next((name for name in NOT_OURS if name in given), None)
+    if wrong is not None:
+        raise UsageError(f"{ARGUMENT} is about a run that ended: leave {wrong} out")
+    settings = {name: value for name, value in given.items() if name not in (ARGUMENT, "for")}
+    log = given[ARGUMENT]
+    if not isinstance(log, str):
+        raise UsageError(f"{ARGUMENT} is the text of the message, not {type(log).__name__}")
+    return explained(log, model, options, {**_task(given.get("for")), **settings})
+
+
+def _task(about: str | None) -> dict[str, str]:
+    """What `for` says of a run."""
+    if about is None:
+        return {}
+    if about not in NAMES:
+        raise UsageError(f"for is one of {', '.join(NAMES)}, not {about!r:.80}")
+    task, method = NAMES[about]
+    return {"task": task} if method is None else {"method": method}
+
+
+def brief(found: Oom) -> tuple[str, dict[str, Any]]:
+    page = view(found, Look())
+    head = next(b for b in page.blocks if isinstance(b, Headline))
+    body = found.to_dict()
+    told = "; ".join(filter(None, (head.figures, head.reason)))
+    return text(page), numbers_told(
+        {
+            "answer": printable(one_line(f"{head.verdict}: {told}")),
+            "cause": found.cause,
+            "sure": body["sure"],
+            "causes": body["causes"],
+            "parsed": {name: n for name, n in body["parsed"].items() if n is not None},
+            "changes": [_change(change) for change in body["remedies"][:CHANGES]],
+            "warnings": [one_line(line) for line in found.warnings],
+        }
+    )
+
+
+def _change(remedy: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("change", "fits", "peak_bytes", "cost")
+    return {name: remedy[name] for name in names if remedy[name] is not None}
+
+
+def whole(found: Oom, form: str) -> str:
+    """All that is known; without the estimate where there is no room for it."""
+    if form != "json":
+        look = Look(details=True, explain=True)
+        return draw(view(found, look), form, look)[:MOST]
+    body = found.to_dict()
+    told = dumped(body)
+    return told if len(told) <= MOST else dumped({**body, "estimate": None, "left_out": "estimate"})
