@@ -80,3 +80,25 @@ def test_fit_without_remedies_has_the_same_verdicts_and_looks_for_none(desk):
     assert any(q["remedies"] for q in found["report"]["questions"])
     assert not any(q["remedies"] for q in bare["report"]["questions"])
     assert "no change found" not in json.dumps(bare["screen"])
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "workload"),
+    [
+        ("load", "qwen3-8b", {"gpu": "3060"}),
+        ("train", "qwen3-8b", {"gpu": "4090", "method": "qlora"}),
+        ("infer", "qwen3-30b-a3b", {"engine": "llama.cpp", "gpu": "M3 Max 64GB", "context": "1M"}),
+        ("infer", "llama-3.1-70b", {"engine": "vllm", "gpu": "4090"}),
+    ],
+)
+def test_an_answer_that_looked_for_nothing_says_nothing_of_what_helps(desk, task, model, workload):
+    told = ask(desk, task=task, model=model, workload=workload, remedies=False)
+    assert told["report"]["verdict"]["fits"] == "no"
+    assert "No change was found" not in json.dumps(told["screen"])
+
+
+def test_where_a_search_found_nothing_that_is_said(desk):
+    workload = {"gpu_memory": "1GiB", "engine": "vllm"}
+    told = ask(desk, task="infer", model="llama-3.1-405b", workload=workload)
+    assert told["report"]["remedies"] == []
+    assert "No change was found" in json.dumps(told["screen"])

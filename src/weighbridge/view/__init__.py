@@ -22,7 +22,7 @@ from weighbridge.view.known import told
 from weighbridge.view.messages import say
 from weighbridge.view.parts import bar
 from weighbridge.view.records import Lines, Paste, Screen, Section
-from weighbridge.view.shown import Shown, shown
+from weighbridge.view.shown import Page, Shown, shown
 from weighbridge.wording import printable, redacted
 
 if TYPE_CHECKING:
@@ -38,11 +38,13 @@ def screen(
     unit: str | None = None,
     details: bool = False,
     explain: bool = False,
-    page: bool = False,
+    page: Page | None = None,
 ) -> Screen:
     """The screen of a report. `details` adds the full tables, `explain` the arithmetic; a `page`
-    names no options of the command line where it has its own."""
-    s = shown(report, say(lang, page=page), unit, full=details)
+    names no options of the command line where it has its own, and says nothing of changes that
+    nobody has looked for."""
+    words, sought = say(lang, page=page is not None), page is None or page.sought
+    s = shown(report, words, unit, full=details, sought=sought)
     task = import_module(f"weighbridge.view.{report.task}")
     sections = (_answer(s), *_named(task.sections, s))
     return Screen(

@@ -32,10 +32,11 @@ def asks(report: "Report", *, on: bool = True) -> str:
     return " ".join(("weighbridge fit", model, *named, *wanted))
 
 
-def unhelped(report: "Report") -> bool:
-    """Whether it does not fit, and no change was found."""
-    v = report.verdict
-    return v is not None and v.count > 0 and v.fits == "no" and not report.remedies
+def unhelped(s: Shown) -> bool:
+    """Whether it does not fit, and a search has found no change."""
+    v = s.report.verdict
+    missing = v is not None and v.count > 0 and v.fits == "no" and not s.report.remedies
+    return missing and s.sought
 
 
 def smallest(s: Shown) -> Paste:

@@ -47,7 +47,7 @@ def sections(s: Shown) -> Iterator[Section]:
     if v is not None and v.fits == "no":
         yield from changed
         changed = ()
-    if unhelped(s.report) and s.report.derived.get("command") is None:
+    if unhelped(s) and s.report.derived.get("command") is None:
         yield (smallest(s),)
     yield from _launch(s)
     yield from changed

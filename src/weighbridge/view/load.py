@@ -47,7 +47,7 @@ def sections(s: Shown) -> Iterator[Section]:
     others = _others(s)
     if others is not None:
         yield (others,)
-    elif unhelped(s.report):
+    elif unhelped(s):
         yield (smallest(s),)
     if s.report.table and not s.full:
         yield (_formats(s),)

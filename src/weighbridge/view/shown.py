@@ -11,6 +11,12 @@ from weighbridge.wording import printable
 PERCENT = 100  # phases within a percent of the fullest are as full
 
 
+class Page(NamedTuple):
+    """An answer on a page, which names no options where it has its own words."""
+
+    sought: bool = True  # whether changes that help were looked for
+
+
 class Shown(NamedTuple):
     """An answer, and the choices that all of its screen share."""
 
@@ -22,6 +28,7 @@ class Shown(NamedTuple):
     phase: Phase  # that the headline, the bar and its words are of
     peak: Bytes
     full: bool = False  # with all tables
+    sought: bool = True  # whether changes that help were looked for
 
     def size(self, nbytes: int) -> str:
         """Bytes in the unit that suits them alone."""
@@ -42,13 +49,15 @@ class Shown(NamedTuple):
         return self.peak.expected != self.device.peak("driver").expected
 
 
-def shown(report: Report, say: Say, unit: str | None = None, *, full: bool = False) -> Shown:
+def shown(
+    report: Report, say: Say, unit: str | None = None, *, full: bool = False, sought: bool = True
+) -> Shown:
     device = fullest(report)
     phase, verdict = deciding(report, device), report.verdict
     peak = device.peak("driver")
     if verdict is not None and verdict.count and device.kind == "gpu":
         peak = verdict.per_device
-    return Shown(report, say, unit, sizes(peak.expected, unit), device, phase, peak, full)
+    return Shown(report, say, unit, sizes(peak.expected, unit), device, phase, peak, full, sought)
 
 
 def fullest(report: Report) -> Device:

@@ -59,7 +59,7 @@ def _changes(s: Shown) -> Iterator[Section]:
 
 def _next(s: Shown) -> Iterator[Section]:
     """The line that trains it so; where no change makes it fit, the question to ask then."""
-    if unhelped(s.report):
+    if unhelped(s):
         yield (smallest(s),)
     line, note = (printable(s.report.derived.get(name) or "") for name in ("launch", "launch_note"))
     told = (Note(note),) if note else ()

@@ -47,7 +47,7 @@ def _stem(asked: "Sequence[One]") -> str:
 
 
 def _screen(asked: "Sequence[One]", view: "View") -> Any:
-    return screen_of(asked[0].found, view, page=False) if len(asked) == 1 else together(asked, view)
+    return screen_of(asked[0].found, view, None) if len(asked) == 1 else together(asked, view)
 
 
 def _look(view: "View") -> Look:

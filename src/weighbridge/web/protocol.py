@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.formats.gguf import MAX_READ
 from weighbridge.requests import BESIDE, Requests, failed, parsed, settled
+from weighbridge.view.shown import Page
 from weighbridge.web.asks import masked, taken_token, view_of
 from weighbridge.web.command import command
 from weighbridge.web.dropped import Dropped, ShortError, asks_of
@@ -75,9 +76,10 @@ class Desk:
     def _answered(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
         view = view_of(ask.pop("view", None))
         one = self._one(ask, token)
+        page = Page(sought=one.request.get("remedies") is not False)
         told = {
             "report": one.found.to_dict(),
-            "screen": as_json(screen_of(one.found, view)),
+            "screen": as_json(screen_of(one.found, view, page)),
             "command": command(one.request, view),
         }
         if one.file is not None:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.view.records import Block, Screen
+from weighbridge.view.shown import Page
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from weighbridge.web.asks import View
 
 
-def screen_of(found: "Report | Fit", view: "View", *, page: bool = True) -> Screen:
+def screen_of(found: "Report | Fit", view: "View", page: Page | None) -> Screen:
     """The screen of one answer; without `page` that of the command line."""
     told: dict[str, Any] = {"lang": view.lang, "unit": view.unit, "details": view.details}
     from weighbridge.fitted import Fit
@@ -18,7 +19,7 @@ def screen_of(found: "Report | Fit", view: "View", *, page: bool = True) -> Scre
     if isinstance(found, Fit):
         from weighbridge.view import fit
 
-        return fit.screen(found, **told, page=page)
+        return fit.screen(found, **told, page=page is not None)
     from weighbridge.view import screen
 
     return screen(found, **told, explain=view.explain, page=page)
