@@ -69,12 +69,13 @@ class How(NamedTuple):
 
 def _told(requests: Requests, asked: dict[str, Any], how: How) -> dict[str, Any]:
     """The report, and where a view is asked for, what people see of it."""
+    from weighbridge.view.shown import Page
     from weighbridge.web.command import command
 
     found, view = requests.report(asked, how.token), how.view
     if view is None:
         return _within(found, command(asked, View())) if how.short else found.to_dict()
-    told = _seen(screen_of(found, view), view)
+    told = _seen(screen_of(found, view, Page()), view)
     told |= {"report": found.to_dict(), "command": command(asked, view)}
     return told | {"draft": _draft(found, told["markdown"])}
 
