@@ -58,6 +58,7 @@ def test_screens_are_what_they_were(name):
     kept(name, "\n".join(shown))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ASKED)
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_line_is_wider_than_the_terminal(name, width):

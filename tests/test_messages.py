@@ -21,18 +21,19 @@ def test_both_languages_have_the_same_keys():
     assert set(en.TABLE) == set(zh.TABLE)
 
 
-@pytest.mark.parametrize("key", sorted(en.TABLE))
-def test_both_languages_say_the_same_things(key):
-    ours, theirs = placeholders(en.TABLE[key]), placeholders(zh.TABLE[key])
+def test_both_languages_say_the_same_things():
+    ours, theirs = ({k: placeholders(v) for k, v in table.TABLE.items()} for table in (en, zh))
     assert ours == theirs
 
 
-@pytest.mark.parametrize("key", sorted(en.TABLE))
-def test_every_sentence_is_said(key):
+def said(key):
     stem = key.rpartition(".")[0]
     spelled = any(f"{q}{key}{q}" in SOURCES for q in "\"'")
-    built = re.search(rf'f"{re.escape(stem)}\.\{{', SOURCES) is not None
-    assert spelled or built, f"{key} is said nowhere"
+    return spelled or re.search(rf'f"{re.escape(stem)}\.\{{', SOURCES) is not None
+
+
+def test_every_sentence_is_said():
+    assert [key for key in sorted(en.TABLE) if not said(key)] == []
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

@@ -105,6 +105,7 @@ def test_every_model_resolves():
 # ---- what we say
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "answer"), SAMPLE.items())
 def test_a_sample(name, answer):
     found = judged(case(name))

@@ -45,6 +45,7 @@ def test_segments_add_up_to_the_bar(report):
         assert 0.99 * whole.expected <= bar.total <= whole.expected
 
 
+@pytest.mark.slow
 def test_at_most_five_components(report):
     assert all(1 <= len(bar.segments) <= 5 for bar in bars(screen(report)))
 

@@ -41,6 +41,7 @@ def started(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_it_is_the_same_program_under_the_name_that_was_typed():
     found = started("load", "llama-3.1-8b", "-q")
     assert (found.returncode, found.stderr) == (0, "")

@@ -85,7 +85,8 @@ def test_settings_of_a_link_that_nobody_knows_are_named(opened, address):
     for part in ("quantisation", "unit=parsec", "gpu=3060", "<b>=1", "…"):
         assert part in told
     assert len(told) < 400
-    page.select_option("#set-quantization", "nf4")
+    page.fill("#set-quantization", "nf4")
+    page.keyboard.press("Enter")
     settled(page)
     assert page.locator(".strange").count() == 0
 
@@ -109,3 +110,22 @@ def test_a_command_is_taken_where_a_model_was_expected(opened, command):
     page.locator("#command").wait_for()
     assert state_of(page)["task"] == "infer"
     assert state_of(page)["command"] == command.removeprefix("$ ")
+
+
+def test_a_change_says_what_it_costs_and_that_it_is_another_method(opened):
+    page = opened("fit", model=LLAMA, gpu="3060")
+    chips = page.locator('[data-question="full"] .offer').all_inner_texts()
+    assert any("instead: QLoRA" in chip for chip in chips)
+    assert not any(
+        "instead" in t for t in page.locator('[data-question="qlora"] .offer').all_inner_texts()
+    )
+    prices = page.locator(".offer small").all_inner_texts()
+    assert any("slower" in price for price in prices)
+
+
+def test_an_empty_file_is_told(opened, tmp_path):
+    (tmp_path / "empty.json").write_text("")
+    page = opened("load")
+    page.set_input_files("#file", tmp_path / "empty.json")
+    page.wait_for_selector(".model .error")
+    assert page.inner_text(".model .error") == "empty.json is empty."

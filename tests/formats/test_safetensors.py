@@ -368,7 +368,9 @@ def test_hostile_headers(text, words):
 
 @pytest.mark.parametrize("length", [1 << 63, (1 << 64) - 1, MAX_HEADER + 1])
 def test_absurd_lengths_are_refused_after_one_read(length):
-    refuses(length.to_bytes(8, "little") + b"{}", "our limit is 40,000,000")
+    refuses(
+        length.to_bytes(8, "little") + b"{}", "our limit is 40,000,000|is not a safetensors file"
+    )
 
 
 def test_a_length_beyond_the_file():

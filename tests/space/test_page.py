@@ -202,16 +202,6 @@ def test_axe_finds_nothing(visit, tab, look):
     assert wide <= 0
 
 
-def test_a_refusal_of_the_guard_is_seen(visit):
-    page = visit().open(tab="load", model="qwen3-8b")
-    page.answer("load", "qwen3-8b")
-    why = "more than 120 requests a minute from one client"
-    body = json.dumps({"detail": why, "error": why})  # as guard.py refuses
-    page.page.route("**/run/predict*", lambda one: one.fulfill(status=429, body=body))
-    page.page.click("#load-ask")
-    page.page.get_by_text(why).first.wait_for()
-
-
 # Tokens and posting
 
 

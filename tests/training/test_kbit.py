@@ -38,6 +38,7 @@ def test_a_tied_head_is_cast_once():
     assert grown == 2 * (128_256 * 2048 + 33 * 2048)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["nf4", "bnb-int8"])
 @pytest.mark.parametrize("checkpointing", ["none", "full"])
 def test_hidden_states_are_in_float32_as_those_of_a_base_in_float32(form, checkpointing):

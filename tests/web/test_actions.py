@@ -37,6 +37,7 @@ def grids(found):
                 yield from zip(block["rows"], block["actions"], strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "model", "workload"), ASKS, ids=str)
 def test_a_row_does_what_it_says(desk, task, model, workload):
     rows = [(row, action) for row, action in grids(answered(desk, task, model, workload)) if action]

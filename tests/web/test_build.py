@@ -121,6 +121,7 @@ def test_the_folder_of_a_new_branch_is_taken(tmp_path, monkeypatch):
 # Our package.
 
 
+@pytest.mark.slow
 def test_the_archive_is_the_same_bytes_and_holds_what_a_page_asks():
     held = dict(packed.members())
     assert packed.tar(held) == packed.tar(dict(packed.members()))
@@ -147,6 +148,7 @@ NEVER = {  # imports of what stays out that no page reaches: torch, a terminal, 
 }
 
 
+@pytest.mark.slow
 def test_nothing_that_is_in_imports_what_is_out():
     held = {name.removeprefix("weighbridge/"): data for name, data in packed.members()}
     found = {

@@ -129,6 +129,23 @@ def test_a_header_that_claims_too_much_is_not_asked_for():
     assert "our limit" in found["error"]["message"]
 
 
+def test_text_is_no_weights():
+    text = b"hello, this is a text file\n" * 40
+    found = dropped("x.safetensors", text)["error"]["message"]
+    assert found.startswith("x.safetensors: is not a safetensors file")
+
+
+def test_an_error_names_the_file_that_was_dropped():
+    config = b'{"model_type": "llama", "hidden_size": -5, "num_hidden_layers": 2}'
+    assert dropped("neg.json", config)["error"]["message"].startswith("neg.json: hidden_size is -5")
+
+
+def dropped(name, data):
+    head = b64encode(data).decode()
+    file = {"name": name, "size": len(data), "head": head}
+    return Desk(offline=True).answer(json.dumps({"task": "load", "model": {"file": file}}))
+
+
 def test_a_run_file_is_requests():
     lines = [{"task": "load", "model": "gpt2"}, {"task": "fit", "model": "gpt2"}]
     told = run_file("\n".join(map(json.dumps, lines)) + "\n\n")

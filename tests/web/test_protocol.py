@@ -102,3 +102,23 @@ def test_where_a_search_found_nothing_that_is_said(desk):
     told = ask(desk, task="infer", model="llama-3.1-405b", workload=workload)
     assert told["report"]["remedies"] == []
     assert "No change was found" in json.dumps(told["screen"])
+
+
+def test_every_change_of_fit_has_its_price(desk):
+    told = ask(desk, task="fit", model="gpt2", workload={"gpu_memory": "600MiB"})
+    counts = [len(q["remedies"]) for q in told["report"]["questions"]]
+    assert [len(one) for one in told["prices"]] == counts
+    assert any(price for one in told["prices"] for price in one)
+
+
+@pytest.mark.parametrize(("lang", "end"), [("en", "the model's maximum"), ("zh", "模型的上限")])
+def test_a_search_that_ends_at_the_model_says_so(desk, lang, end):
+    workload = {"gpu": "4090", "max": "context"}
+    told = ask(desk, task="fit", model="qwen3-0.6b", workload=workload, view={"lang": lang})
+    solved = told["report"]["solved"]
+    first, second = told["screen"]["sections"][0][0]["lines"][:2]
+    assert f"{solved['value']:,}" in first["text"]
+    assert first["text"].endswith(end)
+    assert second["text"].startswith({"en": "as asked", "zh": "按所问"}[lang])
+    pastes = [b for s in told["screen"]["sections"] for b in s if b["block"] == "paste"]
+    assert pastes[0]["heading"] == {"en": "Run it as asked", "zh": "按所问的设置运行"}[lang]

@@ -1,5 +1,6 @@
 """weighbridge web, weighbridge web build DIR"""
 
+import shlex
 from importlib import import_module
 from pathlib import Path
 
@@ -87,3 +88,5 @@ def build(folder: Path, space: bool, hub: str | None) -> None:
     click.echo(made.folder)
     size = f"{len(made.files)} files, {made.nbytes / 1e6:.1f} MB"
     click.echo(f"{size}, version {made.version}: any web server can serve it", err=True)
+    look = shlex.join(["python", "-m", "http.server", "-d", str(made.folder)])
+    click.echo(f"Look at it: {look}, then http://localhost:8000", err=True)

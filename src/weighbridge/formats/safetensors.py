@@ -26,6 +26,7 @@ from weighbridge.tensors import Tensor
 
 FIRST_READ = 100_000  # for a lone file: about 900 tensors; what huggingface_hub reads as well
 MAX_HEADER = 40_000_000  # 300,000 tensors; the format allows 100,000,000 (tensor.rs)
+NO_LENGTH = 1 << 56  # what begins with eight bytes that are not 0 is text, or another format
 MAX_RANK = 64  # torch's limit; without one, a product of a million numbers would be computed
 MAX_COUNT = 1 << 63
 
@@ -78,6 +79,8 @@ def header(
 
 
 def _check_length(length: int, size: int | None) -> None:
+    if length >= NO_LENGTH:
+        raise BadFileError("is not a safetensors file: it begins with no length of a header")
     if length > MAX_HEADER:
         raise BadFileError(f"claims a header of {length:,} bytes; our limit is {MAX_HEADER:,}")
     if size is not None and 8 + length > size:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from weighbridge.fitted import NAMES, Fit, Question, Solved
+from weighbridge.fitted import NAMES, SMALLEST, Fit, Question, Solved
 from weighbridge.judged import Remedy
 from weighbridge.units import GIB, KIB, human_count
 from weighbridge.view.answer import VERDICTS, mark
@@ -48,7 +48,7 @@ def screen(
     asides = [_reasons(found, words), *([_costs(found, words)] if details else [])]
     codes = () if page else (lines(_code(found, words), _next(found, words)),)
     told = tuple(b for b in asides if b.lines)
-    solved = () if found.solved is None else tuple(_solved(found.solved, words))
+    solved = () if found.solved is None else tuple(_solved(found, found.solved, words))
     first: Section = (Lines((*solved, _answer(found, words, unit))),)
     paste = tuple(_paste(found, words))
     sections = [s for s in (first, (table,), told, paste, codes) if s]
@@ -74,6 +74,11 @@ def _title(found: Fit, words: Say, unit: str | None) -> str:
     )
 
 
+def _aside(found: Fit) -> bool:
+    """Whether the solved number is another than what the verdict and the line are about."""
+    return found.solved is not None and found.solved.unknown not in SMALLEST
+
+
 def _answer(found: Fit, words: Say, unit: str | None) -> Cell:
     """Whether it fits, of the question that the exit code is about."""
     q, v = found.asked, found.asked.verdict
@@ -87,7 +92,8 @@ def _answer(found: Fit, words: Say, unit: str | None) -> Cell:
     margin = words(key, size=apart(own, left).of(left))
     verdict = words(VERDICTS[mark(v)])
     needed = size.of(needs)
-    told = words("fit.answer", question=about, verdict=verdict, needs=needed, margin=margin)
+    key = "fit.answer.asked" if _aside(found) else "fit.answer"
+    told = words(key, question=about, verdict=verdict, needs=needed, margin=margin)
     return Cell(told, mark(v))
 
 
@@ -242,24 +248,32 @@ def length(tokens: int | None) -> str:
     return f"{tokens // KIB}K" if tokens % KIB == 0 else f"{tokens:,}"
 
 
-def _solved(s: Solved, words: Say) -> Iterator[Cell]:
+def _solved(found: Fit, s: Solved, words: Say) -> Iterator[Cell]:
     if s.value is None:
         yield Cell(words("fit.solved.unknown", unknown=s.unknown), "unknown")
     elif not s.value:
         yield Cell(words("fit.solved.none", unknown=s.unknown), "no")
     else:
         value = f"{s.value:,}" if isinstance(s.value, int) else s.value
-        key = "fit.solved.end" if s.value == s.searched_to else "fit.solved"
-        yield Cell(words(key, unknown=s.unknown, value=value), "yes")
+        yield Cell(words(_end(found, s), unknown=s.unknown, value=value), "yes")
     if s.note:
         yield Cell(known(words, printable(s.note)), None, "dim")
+
+
+def _end(found: Fit, s: Solved) -> str:
+    """What ends the search: that more does not fit, the model, or that nobody looked further."""
+    if s.value != s.searched_to:
+        return "fit.solved"
+    report = found.question(s.question).report
+    longest = None if report is None else report.derived.get("longest_context")
+    return "fit.solved.model" if s.value == longest else "fit.solved.end"
 
 
 def _paste(found: Fit, words: Say) -> Iterator[Paste]:
     """What runs the question that the exit code is about, after its cheapest change."""
     first = next(iter(found.asked.remedies), None)
     text = None if first is None else first.paste
-    heading = words("paste.run")
+    heading = words("paste.run.asked" if _aside(found) else "paste.run")
     if first is not None:
         heading = words("paste.change", flags=printable(flags(first)))
     if found.fits == "yes" and found.asked.report is not None:

@@ -19,7 +19,7 @@ from weighbridge.web.asks import masked, taken_token, view_of
 from weighbridge.web.command import command
 from weighbridge.web.dropped import Dropped, ShortError, asks_of
 from weighbridge.web.mistakes import told as told_of
-from weighbridge.web.screens import as_json, screen_of
+from weighbridge.web.screens import as_json, prices, screen_of
 from weighbridge.wording import shown
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class Desk:
             "report": one.found.to_dict(),
             "screen": as_json(screen_of(one.found, view, page)),
             "command": command(one.request, view),
+            **({"prices": found} if (found := prices(one.found, view.lang)) else {}),
         }
         if one.file is not None:
             told["file"] = one.file

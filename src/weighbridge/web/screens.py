@@ -25,6 +25,17 @@ def screen_of(found: "Report | Fit", view: "View", page: Page | None) -> Screen:
     return screen(found, **told, explain=view.explain, page=page)
 
 
+def prices(found: "Report | Fit", lang: str) -> list[list[str]]:
+    """What each remedy of each question of `fit` costs, in a few words."""
+    from weighbridge.fitted import Fit
+    from weighbridge.view.costs import few
+    from weighbridge.view.messages import say
+
+    if not isinstance(found, Fit):
+        return []
+    return [[few(say(lang, page=True), r) for r in q.remedies] for q in found.questions]
+
+
 def as_json(screen: Screen) -> dict[str, Any]:
     """Sections are lists of blocks; each block names its kind under "block"."""
     return {

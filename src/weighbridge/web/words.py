@@ -24,6 +24,7 @@ ENGLISH: Mapping[str, str] = {
     "file.remove": "Remove",
     "file.again": "This address is about {name}, a file that it does not hold. Drop or open that"
     " file again.",
+    "file.empty": "{name} is empty.",
     "file.large": "{name} is larger than 16 MiB, our limit for a text file.",
     "file.unknown": "{name} is not a file that can be weighed: drop a config.json, a .safetensors"
     " or .gguf file, or requests of weighbridge run.",
@@ -44,7 +45,8 @@ ENGLISH: Mapping[str, str] = {
     "gpu.wanted": "Now name a card, to see whether it fits.",
     "gpu.all": "the tab of the cards lists all",
     "needs.library": "a weighbridge that runs beside {name} and torch can read it",
-    "link.strange": "This link has settings that this page does not know, or says them twice: {names}.",
+    "link.strange": "This link has settings that this page does not know, or says them twice:"
+    " {names}.",
     "token": "Token for gated models",
     "token.label": "Hugging Face token",
     "token.help": "It is sent with each question to read the model, and is held in the memory of"
@@ -67,6 +69,11 @@ ENGLISH: Mapping[str, str] = {
     "basis.assumed": "assumed",
     "phases.title": "Over one step",
     "remedy.apply": "Apply",
+    "offer.instead": "instead: {method}",
+    "method.full": "all of it",
+    "method.lora": "LoRA",
+    "method.qlora": "QLoRA",
+    "method.dora": "DoRA",
     "seeking": "Looking for what would make it fit…",
     "warnings": "Warnings",
     "copy": "Copy",
@@ -134,6 +141,7 @@ CHINESE: Mapping[str, str] = {
     " run 的请求文件。",
     "file.remove": "移除",
     "file.again": "这个地址问的是文件 {name},地址里没有文件本身。请重新拖入或打开它。",
+    "file.empty": "{name} 是空的。",
     "file.large": "{name} 超过 16 MiB,这是文本文件的上限。",
     "file.unknown": "{name} 不能称重:请拖入 config.json、.safetensors、.gguf,或 weighbridge run"
     " 的请求文件。",
@@ -174,6 +182,11 @@ CHINESE: Mapping[str, str] = {
     "basis.assumed": "假设",
     "phases.title": "一步之内",
     "remedy.apply": "应用",
+    "offer.instead": "改用:{method}",
+    "method.full": "全参训练",
+    "method.lora": "LoRA",
+    "method.qlora": "QLoRA",
+    "method.dora": "DoRA",
     "seeking": "正在找放得下的改动……",
     "warnings": "提醒",
     "copy": "复制",

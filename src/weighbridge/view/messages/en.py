@@ -208,6 +208,7 @@ TABLE = {
     "paste.change": "Run it with {flags}",
     "paste.with": "With {flags} ({verdict})",
     "paste.run": "Run",
+    "paste.run.asked": "Run it as asked",
     "paste.judged": "What was judged ({verdict})",
     # --details
     "level.allocated": "allocated",
@@ -356,6 +357,7 @@ TABLE = {
     "doctor.next.none": "Next: weighbridge fit llama-3.1-8b --gpu 4090 · names: weighbridge gpus",
     # fit
     "fit.answer": "{question} {verdict}: needs about {needs}, {margin}",
+    "fit.answer.asked": "as asked: {question} {verdict}, needs about {needs}, {margin}",
     "fit.answer.none": "{question}: cannot say, see below",
     "fit.elsewhere.one": "nothing on one card; about {number} x {card}",
     "fit.elsewhere.many": "nothing on these {count}; about {number} x {card}",
@@ -383,6 +385,7 @@ TABLE = {
     "fit.try": "Try: {what}",
     "fit.assumes": "assumes {what}",
     "fit.solved": "{unknown}: {value}",
+    "fit.solved.model": "{unknown}: {value}, the model's maximum",
     "fit.solved.end": "{unknown}: {value}, which is where the search ends",
     "fit.solved.none": "{unknown}: nothing fits",
     "fit.solved.unknown": "{unknown}: cannot say",

@@ -205,6 +205,7 @@ TABLE = {
     "paste.change": "加上 {flags} 运行",
     "paste.with": "加上 {flags}({verdict})",
     "paste.run": "运行",
+    "paste.run.asked": "按所问的设置运行",
     "paste.judged": "以上判断({verdict})针对这条命令",
     # --details
     "level.allocated": "allocated",
@@ -333,6 +334,7 @@ TABLE = {
     "doctor.next.none": "下一步:weighbridge fit llama-3.1-8b --gpu 4090 · 型号:weighbridge gpus",
     # fit
     "fit.answer": "{question} {verdict}:约需 {needs},{margin}",
+    "fit.answer.asked": "按所问的设置:{question} {verdict},约需 {needs},{margin}",
     "fit.answer.none": "{question}:不能确定,见下",
     "fit.elsewhere.one": "一张卡放不下;约需 {number} 张 {card}",
     "fit.elsewhere.many": "这 {count} 张卡放不下;约需 {number} 张 {card}",
@@ -360,6 +362,7 @@ TABLE = {
     "fit.try": "试试:{what}",
     "fit.assumes": "前提:{what}",
     "fit.solved": "{unknown}:{value}",
+    "fit.solved.model": "{unknown}:{value},即模型的上限",
     "fit.solved.end": "{unknown}:{value},搜索到此为止",
     "fit.solved.none": "{unknown}:放不下任何值",
     "fit.solved.unknown": "{unknown}:不能确定",

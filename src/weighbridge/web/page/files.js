@@ -17,13 +17,14 @@ const LINES = /\.jsonl$/i;
  * @param {File} file @param {Words} words @param {Asker} ask @returns {Promise<Opened>}
  */
 export async function opened(file, words, ask) {
+  if (!file.size) return { error: told(words["file.empty"], file.name) };
   if (WEIGHTS.test(file.name)) return { dropped: { name: file.name, model: {}, file, key: "" } };
   if (file.size > LARGEST) return { error: told(words["file.large"], file.name) };
   if (LINES.test(file.name)) return requests(file, file.name, words, ask);
   const found = await object(file);
   if (!found) return { error: told(words["file.unknown"], file.name) };
   if ("task" in found) return requests(new Blob([JSON.stringify(found)]), `${file.name}l`, words, ask);
-  return { dropped: { name: file.name, model: { config: found }, file: null, key: "" } };
+  return { dropped: { name: file.name, model: {}, file, key: "" } };
 }
 
 /** @param {string | undefined} text @param {string} name */

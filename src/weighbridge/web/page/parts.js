@@ -231,7 +231,7 @@ export function markOf({ verdict }) {
 export function offered(question) {
   const usable = question.remedies.filter((one) => one.fits !== "no");
   const other = usable.find((one) => one.kind !== usable[0]?.kind);
-  return [usable[0], other].filter((one) => one !== undefined);
+  return [usable[0], other].flatMap((one) => (one ? [{ one, at: question.remedies.indexOf(one) }] : []));
 }
 
 /** @param {Fit} fit @param {number} at */

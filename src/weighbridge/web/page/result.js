@@ -192,23 +192,30 @@ function FitAnswer({ shown, form, unit, open, seeking }) {
       capacity: verdict?.usable_bytes ?? null, told: verdict ? `${size(needs, unit)} · ${margin}` : words["verdict.unknown"] ?? "" };
   });
   /** @param {number} at */
-  const below = (at) => html`<${Offers} question=${fit.questions[at]} words=${words} unit=${unit} open=${open} />`;
+  const below = (at) => html`<${Offers} question=${fit.questions[at]} prices=${shown.answer.prices?.[at] ?? []} words=${words} unit=${unit} open=${open} />`;
   return html`<section class="blocks answer">
     ${lead.map((block, at) => (block.block === "lines" ? html`<div key=${at}>${block.lines.map((line, i) => html`<div key=${i} class=${`headline ${line.mark ?? "plain"}`}><p class="verdict"><${Sign} mark=${line.mark} words=${words} /> <strong>${line.text}</strong></p></div>`)}</div>` : null))}
     ${seeking ? html`<p class="seeking">${words["seeking"]}</p>` : null}
     <${Sides} sides=${sides} form=${form} unit=${unit} below=${below} /></section>`;
 }
 
-/** @param {{ question: Question | undefined, words: Words, unit: string, open: (task: string, change: Change) => void }} props */
-function Offers({ question, words, unit, open }) {
+/** That a change is another method, and which. @param {Remedy} one @param {Question} question @param {Words} words */
+function instead(one, question, words) {
+  const method = one.change["method"];
+  if (typeof method !== "string" || method === question.method) return null;
+  return html`<strong>${words["offer.instead"]?.replace("{method}", () => words[`method.${method}`] ?? method)}</strong> `;
+}
+
+/** @param {{ question: Question | undefined, prices: string[], words: Words, unit: string, open: (task: string, change: Change) => void }} props */
+function Offers({ question, prices, words, unit, open }) {
   if (!question) return null;
   const base = question.method ? { method: question.method } : {};
   const remedies = question.verdict?.fits === "yes" ? [] : offered(question);
   /** @param {Remedy} remedy */
   const after = (remedy) => size(remedy.per_device?.expected ?? remedy.peak_bytes, unit);
   return html`<div class="offers">
-    ${remedies.map((remedy, at) => html`<button key=${at} type="button" class="offer" onClick=${() => open(question.task, { ...base, ...remedy.change })}>
-      <${Sign} mark=${remedy.fits} words=${words} /> ${after(remedy)} <code>${remedy.flags}</code></button>`)}
+    ${remedies.map(({ one, at }) => html`<button key=${at} type="button" class="offer" onClick=${() => open(question.task, { ...base, ...one.change })}>
+      <${Sign} mark=${one.fits} words=${words} /> ${after(one)} ${instead(one, question, words)}<code>${one.flags}</code>${prices[at] ? html` <small>${prices[at]}</small>` : null}</button>`)}
     <button type="button" class="link" onClick=${() => open(question.task, base)}>${words[`open.${question.task}`]}</button></div>`;
 }
 

@@ -68,7 +68,7 @@ export interface Failure { code: number; message: string; setting?: string; want
 
 export interface Answer {
   report?: any; reports?: any[]; screen?: Screen; command?: string;
-  error?: Failure; need?: { bytes: number }; file?: string; labels?: string[];
+  error?: Failure; need?: { bytes: number }; file?: string; labels?: string[]; prices?: string[][];
 }
 export interface Ask { task: string; [key: string]: unknown }
 export interface Engine { kind: "served" | "static"; ask(object: object): Promise<any> }

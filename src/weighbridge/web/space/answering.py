@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.errors import UsageError
 from weighbridge.requests import Requests, settled
-from weighbridge.view.shown import Page
 from weighbridge.web.asks import View, masked, taken_token, view_of
 from weighbridge.web.screens import screen_of
 from weighbridge.web.space import discussion
@@ -70,6 +69,7 @@ class How(NamedTuple):
 
 def _told(requests: Requests, asked: dict[str, Any], how: How) -> dict[str, Any]:
     """The report, and where a view is asked for, what people see of it."""
+    from weighbridge.view.shown import Page
     from weighbridge.web.command import command
 
     found, view = requests.report(asked, how.token), how.view

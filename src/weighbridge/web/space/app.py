@@ -55,7 +55,7 @@ def _launched(office: "Office", port: int | None, *, open_: bool) -> None:
         ssr_mode=False,
         run_history=False,  # Gradio would keep what was asked, the token too, in the browser
         enable_monitoring=False,
-        show_error=True,  # a refusal of guard.py is seen on the page
+        show_error=False,
         pwa=False,
         footer_links=[],
         max_file_size=0,
