@@ -129,3 +129,28 @@ def test_an_empty_file_is_told(opened, tmp_path):
     page.set_input_files("#file", tmp_path / "empty.json")
     page.wait_for_selector(".model .error")
     assert page.inner_text(".model .error") == "empty.json is empty."
+
+
+def test_a_part_has_the_same_colour_on_every_tab(opened):
+    beside = [f"model={LLAMA}&gpu=4090&context={context}" for context in ("131072", "4096")]
+    page = opened("compare", of="infer", **{"with": beside[0]})
+    compared = colours(page)
+    page.goto(page.url.partition("#")[0] + f"#task=infer&model={LLAMA}&gpu=4090&context=32768")
+    page.wait_for_selector(".weighed")
+    settled(page)
+    served = colours(page)
+    page.goto(page.url.partition("#")[0] + f"#task=train&model={LLAMA}&gpu=4090&method=lora")
+    page.wait_for_selector(".of-train .weighed")
+    settled(page)
+    trained = colours(page)
+    assert compared["KV cache"] == served["KV cache"]
+    assert compared["activations"] == served["activations"] == trained["activations"]
+
+
+def colours(page):
+    """The class of each part's swatch, by its name."""
+    found = page.evaluate(
+        """[...document.querySelectorAll(".parts th, .legend li")].filter((e) => e.querySelector("rect"))
+        .map((e) => [e.innerText.trim(), e.querySelector("rect").getAttribute("class")])"""
+    )
+    return dict(found)

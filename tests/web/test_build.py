@@ -258,3 +258,16 @@ def test_a_node_that_does_not_start_it(cache, tmp_path, monkeypatch):
     assert gzip.decompress(build._snapshot(tmp_path, b"archive")) == b"memory"
     node.unlink()
     assert gzip.decompress(build._snapshot(tmp_path, b"archive")) == b"memory"  # kept
+
+
+def test_the_command_says_how_to_look_at_what_it_wrote(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from weighbridge.cli.web import web
+
+    made = build.Built(tmp_path / "a site", "1", {"index.html": b"x"})
+    monkeypatch.setattr(build, "build", lambda folder: made)
+    done = CliRunner().invoke(web, ["build", str(made.folder)])
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[0] == str(made.folder)
+    assert f"python -m http.server -d '{made.folder}'" in done.output

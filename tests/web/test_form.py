@@ -132,3 +132,11 @@ def test_the_rest_is_what_the_tables_have():
     assert found["lang"] == "zh"
     assert [e["name"] for e in found["engines"]] == list(ENGINES)
     assert set(found["parts"]) == set(LEVEL_OF)
+
+
+def test_what_stands_in_one_answer_has_colours_of_its_own():
+    styles = form("en")["styles"]
+    served = [styles[key] for key in ("weights", "kv_cache", "activations", "allocator", "logits")]
+    trained = [styles[key] for key in styles if key != "kv_cache"]
+    assert len(set(served)) == len(served)
+    assert len(set(trained)) == len(trained)

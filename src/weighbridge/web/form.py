@@ -143,7 +143,7 @@ def form(lang: str) -> dict[str, Any]:
         "parts": {name: key.removeprefix("part.") for name, key in PARTS.items()},
         "version": __version__,
         "lang": lang,
-        "styles": STYLES,
+        "styles": {**STYLES, "kv_cache": STYLES["gradients"]},  # beside activations on every tab
         "words": words(lang),
     }
 

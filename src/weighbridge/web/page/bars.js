@@ -6,16 +6,19 @@ import { size, ticks } from "./sizes.js";
 const HIGH = 30;
 const OTHER = 6; // the style of "other"
 const FAR = 2.6; // memories that a row may be long before it is cut
+const LAST = "kv_cache"; // the key that gives way
 const GAP = 0.15; // percent between segments
 
 /**
  * @typedef {{ label?: string, segments: Segment[], total: number, capacity: number | null, low?: number, high?: number, words: string }} Row
  */
 
-/** A style for each key, the same on every picture of a screen. @param {string[]} keys @param {Record<string, number>} usual @returns {Map<string, number>} */
+/** A style for each key, the same on every tab: where two have one style, the first of the table keeps it (what training keeps before a cache). @param {string[]} keys @param {Record<string, number>} usual @returns {Map<string, number>} */
 export function styled(keys, usual) {
   const found = new Map([["other", OTHER]]);
-  const wanted = keys.filter((key) => key !== "other");
+  const first = Object.keys(usual).filter((key) => key !== LAST);
+  const rank = (/** @type {string} */ key) => (first.includes(key) ? first.indexOf(key) : first.length);
+  const wanted = keys.filter((key) => key !== "other").sort((a, b) => rank(a) - rank(b));
   const taken = new Set(wanted.map((key) => usual[key]).filter((style) => style !== undefined));
   const free = [0, 1, 2, 3, 4, 5].filter((style) => !taken.has(style));
   const used = new Set();
