@@ -55,6 +55,8 @@ def test_a_screen_of_the_page_names_no_option_of_the_command_line(desk, lang):
         {"task": "load", "model": "llama-3.1-8b"},
         {"task": "load", "model": "gpt2", "workload": {"ram": "64GiB"}},
         {"task": "fit", "model": "gpt2", "workload": {"gpu": "t4"}},
+        {"task": "train", "model": "gpt2", "workload": {"gpu": "3060"}},
+        {"task": "load", "model": "llama-3.1-405b", "workload": {"gpu_memory": "1GiB"}},
         {"task": "gpus", "workload": {"pattern": "4090"}},
         {"task": "models", "workload": {"pattern": "gpt2", "gpu": "t4"}},
     ):
@@ -66,6 +68,9 @@ def test_a_screen_of_the_page_names_no_option_of_the_command_line(desk, lang):
                 for block in section
                 for name in ("heading", "figures", "reason")
             ]
+            said += [b["text"] for b in section if b["block"] == "note"]
+            pasted = [b["text"] for b in section if b["block"] == "paste"]
+            assert not [text for text in pasted if text.startswith("weighbridge")]
             said += [c["text"] for b in section if b["block"] == "lines" for c in b["lines"]]
         for text in said:
             assert "--" not in text

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from weighbridge.view.records import Paste
+from weighbridge.view.records import Note, Paste
 from weighbridge.view.shown import Shown
 from weighbridge.wording import printable
 
@@ -39,6 +39,8 @@ def unhelped(s: Shown) -> bool:
     return missing and s.sought
 
 
-def smallest(s: Shown) -> Paste:
-    """The question that finds a card."""
+def smallest(s: Shown) -> Paste | Note:
+    """The question that finds a card; on a page it is asked by its form."""
+    if s.say.page:
+        return Note(s.say("changes.none"))
     return Paste(s.say("changes.none"), f"{asks(s.report, on=False)} --smallest gpu")

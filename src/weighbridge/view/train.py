@@ -70,7 +70,7 @@ def _next(s: Shown) -> Iterator[Section]:
 def _room(s: Shown) -> Iterator[Section]:
     """Where there is room: the question that says how much."""
     v, w = s.report.verdict, s.report.workload
-    if v is None or v.fits != "yes" or not v.marketed_gb or v.usable_each:
+    if v is None or s.say.page or v.fits != "yes" or not v.marketed_gb or v.usable_each:
         return
     most = "batch" if s.sees else "seq-len"
     given = [f"--{n.replace('_', '-')} {w[n]}" for n, usual in USUAL.items() if w[n] != usual]

@@ -10,6 +10,8 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         "load.formats": "In other formats (the full tables have {left} more):",
         "load.instead": "Load it in one of these instead (the full tables have {left} more):",
         "host.unjudged": "{needed} needed, and not judged: host memory says what there is",
+        "changes.none": "No change was found that makes it fit. Fit finds the smallest card that"
+        " does: All settings, Solve for the smallest.",
         "footer.more": "",
         "rank.more": "{count} more",
     },
@@ -20,6 +22,8 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         "load.formats": "其他格式(完整表格另有 {left} 种):",
         "load.instead": "可以换成以下格式(完整表格另有 {left} 种):",
         "host.unjudged": "需要 {needed},未作判断:在「内存」里填写机器有多少",
+        "changes.none": "没有找到放得下的改动。「放得下吗」页可以找出够用的最小显卡:全部设置,"
+        "求最小的硬件。",
         "footer.more": "",
         "rank.more": "还有 {count} 个",
     },
