@@ -20,6 +20,8 @@ from weighbridge.view.messages import say
 from weighbridge.view.records import Paste
 
 KEPT = Path(__file__).parent / "screens"
+pytestmark = pytest.mark.slow  # five questions each, with all that would make them fit
+
 ASKED = {
     "fit-llama-on-a-3060": ("llama-3.1-8b", {"gpu": "3060"}),
     "fit-llama-on-two-a100": ("llama-3.1-70b", {"gpu": "a100-80gb:2", "for": "load"}),
@@ -49,7 +51,6 @@ def kept(name, shown):
     assert shown == path.read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ASKED)
 def test_screens_are_what_they_were(name):
     found = answer(name)
@@ -58,7 +59,6 @@ def test_screens_are_what_they_were(name):
     kept(name, "\n".join(shown))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ASKED)
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_line_is_wider_than_the_terminal(name, width):
@@ -88,7 +88,6 @@ def test_the_verdict_stands_above_the_table(name, lang):
     assert words(verdict[found.fits]) in first
 
 
-@pytest.mark.slow
 def test_full_training_that_no_method_saves_names_the_cards_that_do():
     found = answer("fit-llama-on-a-3060")
     there = found.question("train").elsewhere
@@ -103,7 +102,6 @@ def test_full_training_that_no_method_saves_names_the_cards_that_do():
     assert weighbridge.train("llama-3.1-8b", **fewer).verdict.fits != "yes"
 
 
-@pytest.mark.slow
 def test_cards_elsewhere_leave_alone_what_was_asked():
     found = weighbridge.fit("llama-3.1-8b", gpu="3060", shard="ddp", **{"for": "train"})
     assert found.question("train").elsewhere is None
@@ -139,7 +137,6 @@ def test_details_tell_what_every_change_costs():
     assert cost in " ".join(human(found, Look(details=True)).split())
 
 
-@pytest.mark.slow
 def test_columns_are_what_they_were():
     model = weighbridge.prepare("qwen3-0.6b")
     reports = [model.infer(gpu="t4", batch_size=n) for n in (1, 4, 16)]
