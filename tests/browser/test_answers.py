@@ -166,7 +166,7 @@ def test_a_wrong_value_is_told_at_its_place(opened):
     page.keyboard.press("Enter")
     page.wait_for_selector("#set-context-error")
     settled(page)
-    assert "--context is a number" in page.inner_text("#set-context-error")
+    assert "Context (tokens) is a number" in page.inner_text("#set-context-error")
     assert page.get_attribute("#set-context", "aria-invalid") == "true"
     assert "set-context-error" in page.get_attribute("#set-context", "aria-describedby")
     page.fill("#set-context", "4096")

@@ -39,7 +39,7 @@ function* wrong(said) {
   const seen = new Set();
   for (const [name, value] of said) {
     if (seen.has(name) && name !== "with") yield `${name}=${value}`;
-    else if (name in known ? !known[/** @type {keyof typeof known} */ (name)].includes(value) : !OWN.has(name) && !NAME.test(name)) yield `${name}=${value}`;
+    else if (Object.hasOwn(known, name) ? !known[/** @type {keyof typeof known} */ (name)].includes(value) : !OWN.has(name) && !NAME.test(name)) yield `${name}=${value}`;
     seen.add(name);
   }
 }
