@@ -89,6 +89,21 @@ class Question:
             for r, dear in zip(self.remedies, bought, strict=True)
         )
 
+    @property
+    def replaced(self) -> "Remedy | None":
+        """The first change to as many larger cards that leaves the method as it is and fits."""
+        kept = (r for r in self.remedies if "method" not in r.change)
+        return next((r for r in kept if r.kind == "larger device" and r.fits == "yes"), None)
+
+    @property
+    def ways(self) -> "tuple[Remedy, ...]":
+        """Remedies as a row tells them: full training is no other method's row, so that larger
+        cards come first where they alone leave the method as it is."""
+        first = self.replaced if self.name == "train" and not self.helped else None
+        if first is None:
+            return self.remedies
+        return (first, *(r for r in self.remedies if r is not first))
+
     def to_dict(self, accelerator: Accelerator) -> dict[str, Any]:
         report = None if self.report is None else self.report.to_dict()
         found = None if report is None else report["verdict"]

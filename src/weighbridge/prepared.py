@@ -164,9 +164,11 @@ class Prepared:
         """The answer, with what would make it fit where it does not. `again` is a quicker way to
         say the same of other workloads."""
         report = answer(workload)
-        if not remedies or report.verdict is None or report.verdict.fits == "yes":
+        if not remedies or report.verdict is None:
             return report
-        from weighbridge.remedies import Case, said, search  # of what does not fit
+        if report.verdict.fits == "yes" and "runs_only" not in report.derived:
+            return report
+        from weighbridge.remedies import Case, said, search  # of what does not fit, or not run
 
         def ask(changed: Any) -> Report:
             with following(self.given):  # what breaks over a change is a change that is refused

@@ -178,7 +178,27 @@ def _workload(request: dict[str, Any], task: str) -> dict[str, Any]:
     for name in BESIDE[task]:
         if not isinstance(given.get(name, ""), str):
             raise UsageError(f"workload.{name} is text, not {shown(given[name])}")
+    _one_device(given.get("gpu"))
     return given
+
+
+def _one_device(gpu: Any) -> None:
+    """Raises UsageError for cards in a list, which the command line answers side by side. A name
+    may hold a comma by itself."""
+    if not isinstance(gpu, str) or "," not in gpu:
+        return
+    from weighbridge.accelerators.names import find  # where a comma was typed
+
+    pieces = [piece.strip() for piece in gpu.split(",")]
+    try:
+        for piece in pieces:
+            find(piece)
+    except UsageError:
+        return
+    raise UsageError(
+        f"workload.gpu {shown(gpu)} lists {len(pieces)} cards, and a request is about one kind: "
+        f"send one request for each, or write {shown('+'.join(pieces))} for one machine with all"
+    )
 
 
 def parsed(line: str | bytes, most: int = MAX_LINE) -> dict[str, Any]:

@@ -140,3 +140,14 @@ class Point(NamedTuple):
 
 # The same model on the same cards elsewhere, in numbers; None where it surely does not hold
 Probe = Callable[[Point], Held | None]
+
+
+def unhelped(named: int, ranks: int) -> str:
+    """Why no flag of ours helps a launch. With more cards than ranks it is about what was asked:
+    remedies may lay it out over all."""
+    if named <= ranks:
+        return "no default that we may change makes it start"
+    return (
+        f"as asked, on {ranks} of {named} cards, no default that we may change makes it start: "
+        "use the others too, or smaller weights"
+    )

@@ -19,7 +19,7 @@ from weighbridge.report import Report
 from weighbridge.training import frameworks, paged
 from weighbridge.training.answer import Answer, answer, runs_of
 from weighbridge.training.plan import USUAL_LENGTH, Plan, plan
-from weighbridge.training.remarks import remarks
+from weighbridge.training.remarks import refused, remarks
 from weighbridge.training.run import Runs
 from weighbridge.training.unpacked import unpacked
 from weighbridge.workload import Infer, Train
@@ -51,13 +51,16 @@ def train(model: Model, w: Train) -> Report:
     judged = None
     if budget is not None:
         judged = uncounted.judged(verdicts.serving(found.devices, budget), missing)
+    said_no = refused(p)
+    if judged is not None and said_no:
+        judged = judged.turned(judged.fits, f"{said_no}; {judged.reason}")
     judged = verdicts.cited(judged, bounds.published(found.devices, _runs(asked, p)))
     return Report(
         task="train",
         model=facts(model),
         workload=_effective(asked, w, p, written(number)) | dict(found.settings),
         devices=found.devices,
-        derived=_derived(asked, missing) | dict(found.derived),
+        derived=_derived(asked, missing) | dict(found.derived) | _condition(said_no),
         verdict=host_fit.both(
             judged,
             found.devices,
@@ -70,6 +73,11 @@ def train(model: Model, w: Train) -> Report:
             *uncounted.warnings(missing),
         ),
     )
+
+
+def _condition(said: str) -> dict[str, Any]:
+    """On what the verdict stands, where the launch is refused as asked."""
+    return {"runs_only": said} if said else {}
 
 
 def _given_back(

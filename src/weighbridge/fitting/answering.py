@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError, WeighbridgeError
 from weighbridge.fitted import NAMES, Accelerator, Fit, Question
-from weighbridge.fitting.asking import DEVICE, PLAIN, Asked, workload
+from weighbridge.fitting.asking import DEVICE, PLAIN, Asked, takers, workload
 from weighbridge.report import Report
+from weighbridge.settings import FIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +74,9 @@ def fit(asker: Asker, a: Asked, sized: "Callable[[str], Asker]") -> Fit:
 
 def _answered(asker: Asker, a: Asked) -> Fit:
     told = [_told(asker, a, name) for name in NAMES]
+    wrong = _wrong(told, a, inference(asker, a))
+    if wrong is not None:
+        raise wrong
     questions = tuple(t.question for t in told)
     first = next((q.report for q in questions if q.report is not None), None)
     if first is None:
@@ -85,6 +89,25 @@ def _answered(asker: Asker, a: Asked) -> Fit:
         workload=a.settings,
         warnings=tuple(dict.fromkeys(line for q in questions for line in _warnings(q))),
     )
+
+
+def _wrong(told: list[Told], a: Asked, engine: str) -> WeighbridgeError | None:
+    """The error of a value that every question refuses which takes its setting: the value is wrong
+    then, whatever the exit code is about. Where one of them takes it, it is a reason of others."""
+    errors = {t.question.name: t.error for t in told if t.question.report or t.error}
+    open_ = [name for name in a.settings if not FIT[name].choices]  # any text may be their value
+    for error in errors.values():
+        for name in open_ if type(error) is UsageError else ():
+            asked = takers(name, a, engine) & errors.keys()
+            if _is_about(error, name, a) and all(_is_about(errors[n], name, a) for n in asked):
+                return error
+    return None
+
+
+def _is_about(error: WeighbridgeError | None, name: str, a: Asked) -> bool:
+    """Whether an error names a setting first, or its value."""
+    named = (f"--{name.replace('_', '-')} ", f"{a.settings[name]!r} is not a ")
+    return type(error) is UsageError and str(error).startswith(named)
 
 
 def inference(asker: Asker, a: Asked) -> str:
@@ -137,8 +160,11 @@ def _question(asker: Asker, name: str, w: Any, report: Report) -> Question:
 
 
 def _elsewhere(asker: Asker, a: Asked, w: Any, q: Question) -> Question:
-    """With the number of large cards, where plain weights are trained and these have no room."""
+    """With the number of large cards, where plain weights are trained and neither these nor as many
+    larger ones have room."""
     if q.name not in PLAIN or q.fits == "yes" or q.helped or q.report is None:
+        return q
+    if q.replaced is not None:
         return q
     if q.name == "lora" and q.remedies:
         return q

@@ -84,6 +84,10 @@ def _values(settings: Mapping[str, Any]) -> None:
         refused = [_refused(task, name, value) for task in TABLES if name in TABLES[task]]
         if refused and None not in refused:
             raise next(error for error in refused if error is not None)
+    if "optimizer" in settings:
+        from weighbridge.training.optimizers import optimizer  # where one is named
+
+        optimizer(settings["optimizer"])
 
 
 def _refused(task: str, name: str, value: Any) -> UsageError | None:
@@ -151,6 +155,7 @@ def workload(name: str, a: Asked, inference: str) -> Any:
 
 
 def _own(name: str, settings: Mapping[str, Any], inference: str) -> Iterator[tuple[str, Any]]:
+    """The settings that one question takes."""
     task, method = NAMES[name]
     for setting, value in settings.items():
         if setting not in TABLES[task]:
@@ -164,6 +169,11 @@ def _own(name: str, settings: Mapping[str, Any], inference: str) -> Iterator[tup
         if setting in OF_ADAPTERS and method == "full":
             continue
         yield setting, value
+
+
+def takers(setting: str, a: Asked, inference: str) -> frozenset[str]:
+    """Names of the questions that take a setting."""
+    return frozenset(n for n in NAMES if setting in dict(_own(n, a.settings, inference)))
 
 
 def _is_foreign(setting: str, inference: str) -> bool:

@@ -18,18 +18,23 @@ MOST = 6  # remedies of one answer
 
 
 def search(case: Case, *, most: int = MOST) -> tuple[Remedy, ...]:
-    """Changes that make a question fit, the cheapest first; none where it fits, or where no device
-    was named."""
+    """Changes that make a question fit, the cheapest first; none where no device was named, or
+    where it fits and runs as asked."""
     report = case.report
-    if report.verdict is None or report.verdict.fits == "yes":
+    if report.verdict is None:
         return ()
-    from weighbridge.remedies.sets import Search, flagged
+    if report.verdict.fits == "yes" and not report.derived.get("runs_only"):
+        return ()
+    from weighbridge.remedies.sets import Search, flagged, needed, told
 
+    first = next(iter(needed(case)), None)
+    if report.verdict.fits == "yes" or (first and first.case.verdict.fits == "yes"):
+        return () if first is None else (told(first),)
     lacking = flagged(case)
     if case.refused:
         return lacking
     enough = any(r.fits == "yes" for r in lacking)
-    told = {r.flags for r in lacking}
-    found = Search(case, most, only=LENGTH if enough else None).run()
-    both = (*lacking, *(r for r in found if r.flags not in told))
+    known = {r.flags for r in lacking}
+    found = Search(case, most, only=LENGTH if enough else None, root=first).run()
+    both = (*lacking, *(r for r in found if r.flags not in known))
     return tuple(sorted(both, key=lambda r: r.fits != "yes"))

@@ -11,14 +11,15 @@ from itertools import count, islice
 from typing import Any
 
 from weighbridge.errors import WeighbridgeError
-from weighbridge.judged import Remedy
+from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Bytes
 from weighbridge.remedies import prices, written
 from weighbridge.remedies.case import Case
 from weighbridge.remedies.moves import Cost, Move
-from weighbridge.remedies.table import devices, moves
+from weighbridge.remedies.table import devices, moves, runnable
 from weighbridge.report import Report
 from weighbridge.training.launching import start
+from weighbridge.units import human
 
 CHEAP = 20.0  # points: where no single change costs less, sets are looked for, too (assumed)
 DEAR = 80.0  # points: above this it is told where nothing else helps (assumed)
@@ -37,6 +38,7 @@ KINDS = {kind: place for place, kind in enumerate(_FIRST)}
 FREE = ("checkpointing", "loss", "attention", "upcast", "sharding")
 LESSER = ("zero2",)  # shares out less than others do
 TRIED = 4  # devices that are tried with all those flags
+TO_HOST = frozenset(("n_cpu_moe", "n_gpu_layers", "cpu_offload_gb"))  # settings that move weights
 HELPS = 0.985  # of a peak: a change that leaves more of it is not built upon (assumed)
 
 
@@ -89,8 +91,13 @@ def changed(some: Iterable[Move]) -> Mapping[str, Any]:
 class Search:
     """A search over sets of changes, the cheapest first."""
 
-    def __init__(self, case: Case, most: int, *, only: str | None = None) -> None:
+    def __init__(
+        self, case: Case, most: int, *, only: str | None = None, root: Node | None = None
+    ) -> None:
+        """`root`: what any set begins with, where nothing runs without it."""
         self.case, self.most, self.only = case, most, only
+        self.root = root or Node((), case)
+        self._base = len(self.root.moves)
         self.left = ASKS[case.task]
         self.good: list[Node] = []
         self.maybe: list[Node] = []
@@ -99,7 +106,7 @@ class Search:
         self._seen: set[frozenset[tuple[str, Any]]] = set()
 
     def run(self) -> tuple[Remedy, ...]:
-        self._grow(Node((), self.case), ())
+        self._grow(self.root, ())
         for _ in range(POPPED):
             if not self._queue or self.left <= 0:
                 break
@@ -128,7 +135,7 @@ class Search:
         if not larger:
             return False
         cheap = any(n.place[0] <= CHEAP for n in self.good)
-        sets = sum(len(n.moves) > 1 for n in self.good)
+        sets = sum(len(n.moves) - self._base > 1 for n in self.good)
         return (cheap and points > CHEAP) or sets >= ENOUGH[self.case.task]
 
     def _grow(self, node: Node, added: tuple[Move, ...]) -> None:
@@ -154,7 +161,7 @@ class Search:
             return
         self._seen.add(facts)
         points = prices.together(tuple(m.cost for m in whole)).price.points
-        later = len(whole) > 1 or (points > CHEAP and self.case.task in SLOW)
+        later = len(whole) - self._base > 1 or (points > CHEAP and self.case.task in SLOW)
         entry = (later, points, next(self._order), node, added)
         heappush(self._queue, entry)
 
@@ -175,7 +182,7 @@ class Search:
 
     def _worth(self, parent: Node, added: tuple[Move, ...]) -> bool:
         """Whether a set may be enough: of single changes all are asked that are not hopeless."""
-        if len(parent.moves) + len(added) == 1 or self.case.room is None:
+        if len(parent.moves) + len(added) - self._base == 1 or self.case.room is None:
             return True
         return parent.case.guessed(added) <= HOPEFUL * self.case.room
 
@@ -267,7 +274,7 @@ def hopeless(case: Case, added: tuple[Move, ...]) -> bool:
 def _note(node: Node, why: str) -> str:
     """What is to be done beside the line, or why there is none."""
     several = node.case.task == "train" and not why
-    told = start(node.case.count) if several else ""
+    told = start(node.case.count) if several else _same_memory(node)
     return "; ".join(dict.fromkeys(filter(None, (*(m.note for m in node.moves), why, told))))
 
 
@@ -278,11 +285,34 @@ def asked(parent: Node, added: tuple[Move, ...]) -> Node | None:
         report = case.ask(workload)
     except WeighbridgeError:
         return None
-    if report.verdict is None:
+    if report.verdict is None or not _room_beside(case, change, report.verdict):
         return None
     pinned = case.pinned | change.keys()
     then = replace(case, workload=workload, report=report, pinned=pinned)
     return Node((*parent.moves, *added), then)
+
+
+def _same_memory(node: Node) -> str:
+    """What moving weights off the device means where both have the same memory."""
+    case, host = node.case, node.case.verdict.host
+    if host is None or case.part is None or not case.part.shares_host:
+        return ""
+    if TO_HOST.isdisjoint(node.change):
+        return ""
+    whole = human(host.available or case.part.total.bytes.low)
+    return f"both halves stay in the same memory: {human(host.needed.expected)} of {whole} in all"
+
+
+def _room_beside(case: Case, change: Mapping[str, Any], verdict: Verdict) -> bool:
+    """Whether what goes to the host surely has room there. Where a device has no memory of its own,
+    that is the same memory: Metal's working set bounds what the GPU may hold of it, and both halves
+    together are bound by what the machine has. What --ram says is judged by the verdict itself."""
+    if case.part is None or not case.part.shares_host or TO_HOST.isdisjoint(change):
+        return True
+    host = verdict.host
+    if host is None or host.available is not None:
+        return True
+    return host.needed.high <= case.part.total.bytes.low
 
 
 def _dear(node: Node) -> bool:
@@ -293,6 +323,18 @@ def _dear(node: Node) -> bool:
 
 def _beats(other: Node, node: Node) -> bool:
     return node.cost.price.no_less(other.cost.price) and node.peak >= other.peak
+
+
+def needed(case: Case) -> tuple[Node, ...]:
+    """What a launch of training needs that is refused as asked, and the answer to that."""
+    move = runnable(case) if case.task == "train" else None
+    node = asked(Node((), case), (move,)) if move is not None else None
+    return () if node is None else (node,)
+
+
+def told(node: Node) -> Remedy:
+    """A set of changes as it is told."""
+    return _remedy(node)
 
 
 def flagged(case: Case) -> tuple[Remedy, ...]:

@@ -72,6 +72,14 @@ def moves(case: Case) -> Iterator[Move]:
     yield from _offloads(case)
 
 
+def runnable(case: Case) -> Move | None:
+    """Another precision, where the card has no hardware for the one that was not named."""
+    if not case.free("precision"):
+        return None
+    cost, change = prices.CHANGES["mixed"], {"precision": "fp16-mixed"}
+    return Move(kind="precision", change=change, cost=cost, touches=ALL)
+
+
 def _kernels(case: Case) -> Iterator[Move]:
     """A loss without whole logits, attention without scores."""
     e = case.effective

@@ -24,6 +24,16 @@ def _emulated(p: Plan) -> str:
     return f"{said}, and the Trainer refuses it; use --precision fp16-mixed" if said else ""
 
 
+def refused(p: Plan) -> str:
+    """Why the launch does not run as asked; "" where nothing is known against it."""
+    trainers = ("trainer", "trl", "axolotl")
+    if p.framework.name not in trainers or p.precision.name not in ("bf16", "bf16-mixed"):
+        return ""
+    if not units.emulated(p.part, p.computing):
+        return ""
+    return "only with --precision fp16-mixed: the Trainer refuses bfloat16 on this card"
+
+
 def _float32_base(p: Plan) -> str:
     """TRL's own default (model_init_kwargs: dtype), where others load the model's 16 bits."""
     frozen = p.method != "full"

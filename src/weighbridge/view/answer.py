@@ -82,7 +82,9 @@ def _figures(s: Shown, v: "Verdict") -> str:
     has = _same(unit, v.usable_bytes)
     if v.margin_bytes < 0:
         short = unit.of(-v.margin_bytes)
-        return s.say("figures.no", needs=unit.of(v.per_device.expected), has=has, short=short)
+        key = "figures.no" if v.count < 2 or v.usable_each else "figures.no.each"
+        needs = unit.of(v.per_device.expected)
+        return s.say(key, needs=needs, has=has, short=short, count=v.count)
     ends = unit.range(v.per_device)
     told = {"needs": unit.of(v.per_device.expected), "has": has}
     if ends is None:

@@ -207,10 +207,10 @@ def _elsewhere(q: Question, r: Remedy, found: Fit, words: Say) -> str:
 
 def _kinds(q: Question) -> Iterator[Remedy]:
     """The first remedy, and the first of another kind."""
-    if q.fits == "yes" or not q.remedies:
+    if q.fits == "yes" or not q.ways:
         return
-    yield q.remedies[0]
-    other = (r for r in q.remedies if r.kind != q.remedies[0].kind)
+    yield q.ways[0]
+    other = (r for r in q.ways if r.kind != q.ways[0].kind)
     yield from islice(other, 1)
 
 
@@ -271,7 +271,7 @@ def _end(found: Fit, s: Solved) -> str:
 
 def _paste(found: Fit, words: Say) -> Iterator[Paste]:
     """What runs the question that the exit code is about, after its cheapest change."""
-    first = next(iter(found.asked.remedies), None)
+    first = next(iter(found.asked.ways), None)
     text = None if first is None else first.paste
     heading = words("paste.run.asked" if _aside(found) else "paste.run")
     if first is not None:
@@ -291,10 +291,13 @@ def _code(found: Fit, words: Say) -> str:
 
 
 def _next(found: Fit, words: Say) -> str:
-    wanted = ["--max context", "--smallest gpu"]
-    given = {found.solved.unknown} if found.solved is not None else set()
-    tried = [text for text in wanted if text.split(" ")[1] not in given]
-    return words("fit.try", what=" · ".join([*tried, "--details", "--json"]))
+    """What else can be typed: --smallest gpu looks for the card itself, so that none is named."""
+    given = found.solved.unknown if found.solved is not None else None
+    reads = any(q.tokens is not None for q in found.questions)
+    more = ["--max context"] if reads and given is None else []
+    if given is None and "gpu_memory" not in found.workload:
+        more.append(words("fit.try.smallest"))
+    return words("fit.try", what=" · ".join([*more, "--details", "--json"]))
 
 
 def _assumed(found: Fit, words: Say) -> Iterator[str]:

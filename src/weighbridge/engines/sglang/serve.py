@@ -11,7 +11,7 @@ from weighbridge.components import host
 from weighbridge.engines import cards, lines
 from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.caches.formats import refuse
-from weighbridge.engines.serving import WOULD, Answer, Held, Point, Probe, Serves, Subject
+from weighbridge.engines.serving import WOULD, Answer, Held, Point, Probe, Serves, Subject, unhelped
 from weighbridge.engines.sglang import serving
 from weighbridge.engines.sglang.cases import Case, case, said
 from weighbridge.engines.sglang.effective import generates, remembered
@@ -204,9 +204,14 @@ def _nearly(own: Launched, budget: "Budget") -> str:
 
 def _way(own: Launched, able: Launched | None) -> str:
     if able is None:
-        return "no default that we may change makes it start"
+        return unhelped(_named(own), len(own.v.case.firsts) * own.v.e.data)
     changed = changes(own.w, able.w)
     return f"the launch line asks for {changed}, which {WOULD[able.surely]} do"
+
+
+def _named(own: Launched) -> int:
+    budget = own.v.case.budget
+    return 1 if budget is None else budget.choice.count
 
 
 def _host(v: Served) -> Device:

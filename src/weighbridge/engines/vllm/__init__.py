@@ -14,12 +14,13 @@ serving.py    flags that make it serve               checks.py    what it refuse
 cases.py      what is prepared once for a model
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines import cards, lines
-from weighbridge.engines.serving import WOULD, Answer, Held, Point, Probe, Serves, Subject
+from weighbridge.engines.serving import WOULD, Answer, Held, Point, Probe, Serves, Subject, unhelped
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.engines.vllm import checks, launching, parts, serving, setting
 from weighbridge.engines.vllm.cases import Case, Launched, case
@@ -261,8 +262,13 @@ def _refusal(own: Launched, r: Reserve, budget: Budget) -> str:
     )
 
 
+def _ranks(w: Infer) -> int:
+    sizes = (w.tensor_parallel_size, w.pipeline_parallel_size, w.data_parallel_size)
+    return math.prod(int(size or 1) for size in sizes)
+
+
 def _way(own: Launched, able: Launched | None, budget: Budget) -> str:
     if able is None:
-        return "; no default that we may change makes it start"
+        return f"; {unhelped(budget.choice.count, _ranks(own.w))}"
     changes, would = launching.changes(own.w, able.w), WOULD[serving.surely(able, budget)]
     return f"; the launch line asks for {changes}, which {would} do"

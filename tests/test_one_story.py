@@ -1,0 +1,114 @@
+"""What one answer says in several places is one story: rows and remedies, warnings and remedies."""
+
+import json
+
+import pytest
+
+import weighbridge
+from weighbridge.cli.menu import run
+from weighbridge.errors import UsageError
+from weighbridge.requests import Requests
+
+
+@pytest.fixture(scope="module")
+def small():
+    return weighbridge.prepare("qwen3-0.6b")
+
+
+def _asked(capsys, *words):
+    code = run(list(words))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_a_row_names_the_one_card_that_its_remedies_name(capsys):
+    found = weighbridge.fit("llama-3.1-8b", gpu="3060")
+    full = found.question("train")
+    named = full.replaced
+    assert named is not None
+    assert named in full.remedies
+    assert ":" not in named.change["gpu"]
+    assert full.elsewhere is None
+    assert full.ways[0] is named
+    _, out, _ = _asked(capsys, "fit", "llama-3.1-8b", "--gpu", "3060")
+    assert f"--gpu {named.change['gpu']}" in out
+    assert "nothing on one card" not in out
+
+
+@pytest.mark.parametrize("setting", ["optimizer", "optim_args", "lora_targets"])
+def test_a_value_that_every_taker_refuses_is_wrong_whatever_the_exit_code_is_about(small, setting):
+    flag = f"--{setting.replace('_', '-')}"
+    with pytest.raises(UsageError, match=f"^{flag} '?banana"):
+        small.fit(gpu="3060", remedies=False, **{setting: "banana"})
+
+
+def test_a_format_that_nobody_knows_is_wrong_though_full_training_does_not_take_it(small):
+    with pytest.raises(UsageError, match="'banana' is not a format"):
+        small.fit(gpu="3060", remedies=False, quantization="banana", for_="train")
+
+
+def test_a_value_that_one_question_takes_is_a_reason_of_the_others_alone(small):
+    found = small.fit(gpu="3060", remedies=False, attention="flash", precision="fp32")
+    assert found.fits == "yes"
+    assert "--attention flash" in found.question("lora").reason
+    partly = small.fit(gpu="h100", remedies=False, precision="fp8-mixed", for_="infer")
+    assert partly.question("train").report is not None
+    assert "fp8-mixed" in partly.question("lora").reason
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_a_warning_about_the_asked_layout_does_not_deny_its_remedies(engine, capsys):
+    words = ("infer", "llama-3.1-70b", "--engine", engine, "--gpu", "a100-80gb:2")
+    _, out, err = _asked(capsys, *words)
+    assert "each of the 2 has 79.3" in out
+    assert "2" in out.partition("What would make it fit")[2].splitlines()[1]
+    assert "as asked, on 1 of 2 cards, no default" in err
+
+
+def test_experts_on_the_host_of_a_mac_need_room_in_the_same_memory():
+    """gpt-oss-20b: the GPU may hold 10.7 of 16 GiB, and llama-server's prompt cache takes 8 more
+    of the same."""
+    found = weighbridge.infer("gpt-oss-20b", gpu="m4-16gb", engine="llama.cpp")
+    assert found.verdict.fits != "yes"
+    for r in found.remedies:
+        assert not {"n_cpu_moe", "n_gpu_layers"} & r.change.keys()
+    card = weighbridge.infer("gpt-oss-20b", gpu="3080", engine="llama.cpp")
+    assert any("n_cpu_moe" in r.change for r in card.remedies)
+
+
+def test_a_launch_that_the_trainer_refuses_says_so_in_its_verdict_and_offers_the_way(capsys):
+    found = weighbridge.train("qwen3-0.6b", gpu="t4", checkpointing="full")
+    assert found.verdict.fits == "yes"
+    assert found.verdict.reason.startswith("only with --precision fp16-mixed: ")
+    (way,) = found.remedies
+    assert dict(way.change) == {"precision": "fp16-mixed"}
+    then = weighbridge.train("qwen3-0.6b", gpu="t4", checkpointing="full", **way.change)
+    assert (then.verdict.fits, then.remedies) == ("yes", ())
+    assert not then.verdict.reason.startswith("only")
+    _, out, _ = _asked(capsys, "train", "qwen3-0.6b", "--gpu", "t4", "--checkpointing", "full")
+    assert "only with --precision fp16-mixed" in out
+    assert "fp16=True" in out
+
+
+def test_what_does_not_fit_there_either_is_answered_with_both_changes():
+    found = weighbridge.train("qwen3-0.6b", gpu="t4")
+    assert dict(found.remedies[0].change) == {"precision": "fp16-mixed", "checkpointing": "full"}
+
+
+def test_cards_in_a_list_are_no_number_of_cards_in_a_request():
+    def answered(gpu):
+        asked = {"task": "load", "model": "qwen3-0.6b", "workload": {"gpu": gpu}}
+        return Requests().answer(json.dumps(asked))
+
+    error = answered("4090,3090")["error"]
+    assert error["code"] == 2
+    assert "4090+3090" in error["message"]
+    assert answered("4090+3090")["verdict"]["count"] == 2
+    assert "no accelerator" in answered("Intel(R) Arc(TM), 9")["error"]["message"]
+
+
+def test_what_is_to_be_tried_next_can_be_typed(capsys):
+    _, out, _ = _asked(capsys, "fit", "qwen3-0.6b", "--gpu", "3060")
+    assert "Try: --max context · --smallest gpu without --gpu ·" in out
+    _, out, _ = _asked(capsys, "fit", "vit-base-patch16-224", "--gpu", "3060")
+    assert "--max context" not in out
