@@ -89,17 +89,17 @@ def test_the_verdict_stands_above_the_table(name, lang):
 
 
 def test_full_training_that_no_method_saves_names_the_cards_that_do():
-    found = answer("fit-llama-on-a-3060")
+    found = weighbridge.fit("qwen3-14b", gpu="3060")
     there = found.question("train").elsewhere
     assert there is not None
     assert there.fits == "yes"
-    again = weighbridge.train("llama-3.1-8b", **there.change)
+    again = weighbridge.train("qwen3-14b", **there.change)
     assert again.verdict.fits == "yes"
     assert again.verdict.per_device.expected == there.peak_bytes
     number = there.change["gpu"].partition(":")[2]
     assert f"about {number} x H100 with fsdp2" in " ".join(human(found).split())
     fewer = {**there.change, "gpu": f"h100-sxm:{int(number) - 1}"}
-    assert weighbridge.train("llama-3.1-8b", **fewer).verdict.fits != "yes"
+    assert weighbridge.train("qwen3-14b", **fewer).verdict.fits != "yes"
 
 
 def test_cards_elsewhere_leave_alone_what_was_asked():
