@@ -1,5 +1,6 @@
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,12 +73,14 @@ def test_neighbours_merge_and_serve_a_larger_request():
 # Laws
 
 
+@pytest.mark.slow
 @given(sizes)
 def test_allocated_holds_every_request_and_reserved_holds_allocated(requests):
     allocator, _ = replay(requests)
     assert sum(align_up(n, 512) for n in requests) <= allocator.allocated <= allocator.reserved
 
 
+@pytest.mark.slow
 @given(sizes, st.randoms(use_true_random=False))
 def test_what_is_freed_can_be_had_again(requests, random):
     allocator, blocks = replay(requests)

@@ -199,11 +199,13 @@ options = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(options)
 def test_options_survive_their_text(given_options):
     assert parse(text(given_options)) == given_options
 
 
+@pytest.mark.slow
 @given(options, st.integers(1, 1 << 40))
 def test_rounding_holds_the_request_and_rounds_no_further(given_options, nbytes):
     size = given_options.round_size(nbytes)

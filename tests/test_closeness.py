@@ -103,6 +103,7 @@ def test_the_component_that_tips(task, settings, name):
     assert found.to_dict()["verdict"]["tipped_by"] == name
 
 
+@pytest.mark.slow
 def test_a_share_of_the_card_that_is_too_small_lacks_its_cache():
     asked = {"engine": "vllm", "gpu": "4090", "context": 8192}
     little = weighbridge.infer("qwen3-8b", **asked, gpu_memory_utilization=0.7).verdict
@@ -149,12 +150,14 @@ def test_nodes(gpu, expected):
     assert one is None or one.source
 
 
+@pytest.mark.slow
 def test_two_nodes_say_so():
     found = weighbridge.train(LLAMA, gpu="h100:16", shard="fsdp2").verdict
     assert "16 are 2 nodes of 8" in found.reason
     assert "nodes" not in weighbridge.train(LLAMA, gpu="h100:8", shard="fsdp2").verdict.reason
 
 
+@pytest.mark.slow
 def test_four_cards_are_no_larger_card():
     """131 GiB of weights: 94 GiB would not do either, but no card has more than its own."""
     for found in (

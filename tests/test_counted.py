@@ -1,5 +1,6 @@
 """Like experts are one record with a count, and told one by one they are what they always were."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,6 +119,7 @@ def test_together_and_apart():
     assert modules == ["embed", *one, "layers.0.norm"]
 
 
+@pytest.mark.slow
 @given(count=st.integers(1, 30), sizes=st.lists(st.integers(1, 30 * MIB), min_size=1, max_size=5))
 def test_the_replay_of_counted_tensors_is_that_of_all(count, sizes):
     tensors = [

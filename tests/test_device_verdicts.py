@@ -206,6 +206,7 @@ def test_more_memory_is_never_worse(weights, context, a, b, count, layer):
     assert rank(memory=min(a, b), **settings) <= rank(memory=max(a, b), **settings)
 
 
+@pytest.mark.slow
 @given(weights=sizes, context=spans, memory=sizes, a=sizes, b=sizes, count=counts)
 def test_more_headroom_is_never_better(weights, context, memory, a, b, count):
     settings = {
@@ -218,12 +219,14 @@ def test_more_headroom_is_never_better(weights, context, memory, a, b, count):
     assert rank(headroom=max(a, b), **settings) <= rank(headroom=min(a, b), **settings)
 
 
+@pytest.mark.slow
 @given(a=sizes, b=sizes, context=spans, memory=sizes, count=counts)
 def test_a_larger_model_never_fits_better(a, b, context, memory, count):
     settings = {"context": context, "memory": memory, "count": count, "layer": 1}
     assert rank(weights=max(a, b), **settings) <= rank(weights=min(a, b), **settings)
 
 
+@pytest.mark.slow
 @given(weights=sizes, context=spans, memory=sizes, a=counts, b=counts, layer=sizes)
 def test_more_devices_are_never_worse(weights, context, memory, a, b, layer):
     settings = {
@@ -253,6 +256,7 @@ def test_fitting_and_not_fitting_exclude_each_other(peak, usable):
         assert peak.low > usable.high
 
 
+@pytest.mark.slow
 @given(weights=sizes, context=spans, memory=sizes, headroom=sizes, count=counts)
 def test_the_margin_has_the_sign_of_the_answer(weights, context, memory, headroom, count):
     found = said(

@@ -80,6 +80,7 @@ def test_the_exit_code_is_about_the_question_that_was_named(capsys, gpu, about, 
     assert run(["fit", "llama-3.1-8b", "--gpu", gpu, "--for", about]) == code
 
 
+@pytest.mark.slow
 def test_fit_checks_without_being_told_to(capsys):
     assert (
         run(["fit", "qwen3-0.6b", "--gpu", "t4", "--for", "qlora", "--check", "--seq-len", "256"])
@@ -189,6 +190,7 @@ def test_a_value_that_no_question_can_read_is_an_error_of_the_whole(model):
         model.fit(gpu=GPU, checkpointing="some")
 
 
+@pytest.mark.slow
 def test_peak_is_that_of_the_question_asked_about(model):
     found = model.fit(gpu=GPU, for_="lora")
     assert found.peak == found.question("lora").report.peak

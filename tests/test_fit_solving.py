@@ -125,12 +125,14 @@ def test_what_cannot_be_solved_for(given, says):
         prepared("qwen3-0.6b").fit(gpu="4090", **given)
 
 
+@pytest.mark.slow
 def test_changes_that_fit_are_looked_for_in_the_question_alone():
     found = prepared("llama-3.1-8b").fit(gpu="t4", max="context")
     assert found.question("infer").remedies
     assert not any(q.remedies or q.elsewhere for q in found.questions if q.name != "infer")
 
 
+@pytest.mark.slow
 def test_what_is_not_counted_is_not_solved_for():
     found = weighbridge.fit("whisper-tiny", gpu="t4", max="context")
     if found.question("infer").report.derived["not_counted"]:
@@ -138,6 +140,7 @@ def test_what_is_not_counted_is_not_solved_for():
         assert "not counted" in found.solved.note
 
 
+@pytest.mark.slow
 @given(st.integers(0, 5000), st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 97))
 @settings(max_examples=300, deadline=None)
 def test_a_step_is_found_from_anywhere(last, most, near, slope):
@@ -151,6 +154,7 @@ def test_a_step_is_found_from_anywhere(last, most, near, slope):
         assert largest(margin, Bounds(most=most, near=near)) == last
 
 
+@pytest.mark.slow
 @given(st.lists(st.booleans(), min_size=2, max_size=200), st.integers(0, 10**6))
 @settings(max_examples=300, deadline=None)
 def test_where_fitting_is_not_monotone_its_neighbour_does_not_fit(holds, seed):

@@ -85,6 +85,7 @@ def test_compressed_tensors_are_not_transformers_own_float8():
     assert weights(old) == weights(new)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_servers_keep_float8_packed_and_say_how_they_multiply(engine):
     report = weighbridge.infer(

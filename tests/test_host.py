@@ -137,6 +137,7 @@ def test_the_states_of_a_72b_do_not_fit_beside_eight_cards():
     assert weighbridge.train("qwen2.5-72b", gpu="h100:8", **settings).verdict.fits == "yes"
 
 
+@pytest.mark.slow
 def test_a_machine_alone_is_judged_without_a_device():
     """It may fit only where nothing is on a device."""
     some = weighbridge.load(LLAMA, ram="64GiB").verdict
@@ -213,6 +214,7 @@ SIZES = st.integers(0, 1 << 40)
 NEEDS = st.lists(SIZES, min_size=3, max_size=3).map(lambda found: Bytes(*sorted(found)))
 
 
+@pytest.mark.slow
 @given(load=NEEDS, step=NEEDS, pages=SIZES, available=SIZES, more=SIZES)
 def test_more_memory_is_never_worse_and_pages_decide_nothing(load, step, pages, available, more):
     found = host(load=(load, exactly(pages)), step=(step, exactly(0)))
@@ -229,6 +231,7 @@ def device_alone(gpu):
     return weighbridge.load("qwen2.5-7b", gpu=gpu).verdict
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(need=NEEDS, available=SIZES, gpu=st.sampled_from(["4090", "t4", "h100"]))
 def test_the_worse_half_is_the_verdict(need, available, gpu):
@@ -351,6 +354,7 @@ def test_requests_have_it_too(task):
     assert "much" in Requests().answer(wrong)["error"]["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["accelerate", "lightning", "plain"])
 def test_frameworks_over_transformers_load_and_save_as_it_does(framework):
     """Files in bfloat16, weights in float32: a copy of 4 bytes a parameter in each process, one

@@ -262,6 +262,7 @@ def test_words_that_a_shell_would_take_apart(tmp_path):
 # The line stands alone
 
 
+@pytest.mark.slow
 def test_a_line_is_never_wrapped(monkeypatch, capsys):
     for width in ("20", "80", "200"):
         monkeypatch.setenv("COLUMNS", width)

@@ -194,6 +194,7 @@ def test_unknown_settings_are_one_clear_line():
 small = st.integers(1, 8)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(layers=small, heads=small, vocab=st.integers(1, 2000))
 def test_laws_of_the_levels_and_of_the_table(layers, heads, vocab):

@@ -141,6 +141,7 @@ def test_a_function_apart():
     assert apart("operator:add", 2, 3) == 5
 
 
+@pytest.mark.slow
 def test_errors_come_back():
     with pytest.raises(NotFoundError, match="did you mean"):
         apart("weighbridge.golden:find", "perceptron-sdg")
@@ -256,6 +257,7 @@ def streams(draw):
     return tuple(events)
 
 
+@pytest.mark.slow
 @given(streams())
 def test_a_tape_and_a_snapshot_of_it_are_one(events):
     tape, numbers, entries, addresses = Tape(), [], [], []
@@ -294,6 +296,7 @@ def test_the_order_of_releases_of_one_moment_does_not_count():
     assert not history.compare((5, 6, -1, 7, -2), (5, 6, -2, 7, -1))["equal"]
 
 
+@pytest.mark.slow
 @given(streams(), st.randoms())
 def test_that_order_leaves_the_same_memory(events, random):
     def shuffled(run):
@@ -305,6 +308,7 @@ def test_that_order_leaves_the_same_memory(events, random):
     assert history.compare(events, other)["equal"]
 
 
+@pytest.mark.slow
 @given(streams())
 def test_a_stream_is_equal_to_itself(events):
     told = history.compare(events, events)
@@ -392,6 +396,7 @@ def test_records_are_written(told, tmp_path):
     assert history.read(str(place / "perceptron-sgd.events.json.gz")) == (512, -1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("torch") is not None, reason="torch is installed")
 def test_without_torch_it_says_so(capsys):
     assert menu.run(["measure", "perceptron-sgd"]) == 2

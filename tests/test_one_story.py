@@ -21,6 +21,7 @@ def _asked(capsys, *words):
     return code, out, err
 
 
+@pytest.mark.slow
 def test_a_row_names_the_one_card_that_its_remedies_name(capsys):
     found = weighbridge.fit("llama-3.1-8b", gpu="3060")
     full = found.question("train")
@@ -47,6 +48,7 @@ def test_a_format_that_nobody_knows_is_wrong_though_full_training_does_not_take_
         small.fit(gpu="3060", remedies=False, quantization="banana", for_="train")
 
 
+@pytest.mark.slow
 def test_a_value_that_one_question_takes_is_a_reason_of_the_others_alone(small):
     found = small.fit(gpu="3060", remedies=False, attention="flash", precision="fp32")
     assert found.fits == "yes"
@@ -56,6 +58,7 @@ def test_a_value_that_one_question_takes_is_a_reason_of_the_others_alone(small):
     assert "fp8-mixed" in partly.question("lora").reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_a_warning_about_the_asked_layout_does_not_deny_its_remedies(engine, capsys):
     words = ("infer", "llama-3.1-70b", "--engine", engine, "--gpu", "a100-80gb:2")
@@ -65,6 +68,7 @@ def test_a_warning_about_the_asked_layout_does_not_deny_its_remedies(engine, cap
     assert "as asked, on 1 of 2 cards, no default" in err
 
 
+@pytest.mark.slow
 def test_experts_on_the_host_of_a_mac_need_room_in_the_same_memory():
     """gpt-oss-20b: the GPU may hold 10.7 of 16 GiB, and llama-server's prompt cache takes 8 more
     of the same."""
@@ -76,6 +80,7 @@ def test_experts_on_the_host_of_a_mac_need_room_in_the_same_memory():
     assert any("n_cpu_moe" in r.change for r in card.remedies)
 
 
+@pytest.mark.slow
 def test_a_launch_that_the_trainer_refuses_says_so_in_its_verdict_and_offers_the_way(capsys):
     found = weighbridge.train("qwen3-0.6b", gpu="t4", checkpointing="full")
     assert found.verdict.fits == "yes"
@@ -90,6 +95,7 @@ def test_a_launch_that_the_trainer_refuses_says_so_in_its_verdict_and_offers_the
     assert "fp16=True" in out
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_there_either_is_answered_with_both_changes():
     found = weighbridge.train("qwen3-0.6b", gpu="t4")
     assert dict(found.remedies[0].change) == {"precision": "fp16-mixed", "checkpointing": "full"}
@@ -107,6 +113,7 @@ def test_cards_in_a_list_are_no_number_of_cards_in_a_request():
     assert "no accelerator" in answered("Intel(R) Arc(TM), 9")["error"]["message"]
 
 
+@pytest.mark.slow
 def test_what_is_to_be_tried_next_can_be_typed(capsys):
     _, out, _ = _asked(capsys, "fit", "qwen3-0.6b", "--gpu", "3060")
     assert "Try: --max context · --smallest gpu without --gpu ·" in out

@@ -798,6 +798,7 @@ def test_a_quantized_config_alone_is_packed_too():
 # llmfit 1.1.17: the catalogue; xtuner: billions
 
 
+@pytest.mark.slow
 def test_no_entry_has_half_the_parameters_of_its_name():
     """Dense ones; a mixture may be called by its active part."""
     for name in catalogue.names():
@@ -836,6 +837,7 @@ def test_names_of_dtypes_mean_one_thing(typed, meant):
 # gpu_poor: one input in several forms
 
 
+@pytest.mark.slow
 def test_every_form_of_a_model_gives_one_answer(hub):
     folder = hub.root / "org" / "plain"
     forms = (

@@ -26,6 +26,7 @@ def test_a_question_that_is_asked_twice_is_an_error(given, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_chinese_is_not_written_where_stdout_has_no_signs_of_it():
     found = subprocess.run(
         [*PYTHON, "infer", "llama-3.1-8b", "--lang", "zh"],

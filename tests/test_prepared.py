@@ -258,6 +258,7 @@ def test_a_draft_is_the_one_that_is_named():
         model.infer(draft="qwen3-0.6b", **asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["llama.cpp", "ik_llama.cpp"])
 def test_a_draft_that_is_not_counted_is_said(engine):
     asked = {"engine": engine, "quantization": "Q4_K_M", "gpu": "h100"}
@@ -316,6 +317,7 @@ def test_a_token_is_never_shown():
     assert "hf_SECRET" not in repr(prepare("gpt2", token="hf_SECRET"))
 
 
+@pytest.mark.slow
 def test_processes_end_with_the_one_that_asks(tmp_path):
     """A parent that is killed stops nobody."""
     program = tmp_path / "parent.py"

@@ -40,6 +40,7 @@ def test_rows_are_what_the_questions_answer(ranked):
         assert row["peak_bytes"] == alone.verdict.per_device.expected
 
 
+@pytest.mark.slow
 def test_what_fits_comes_first_and_then_the_largest(ranked):
     keys = [(row["fits"] != "yes", -row["parameters"]) for row in ranked.rows]
     assert keys == sorted(keys)
@@ -97,6 +98,7 @@ def test_cards_that_are_not_asked_cannot_hold_the_weights(by_card):
         assert alone.verdict.per_device.expected == row["peak_bytes"]
 
 
+@pytest.mark.slow
 def test_cards_come_in_order(by_card):
     sizes = [row["usable_bytes"] for row in by_card.fitting]
     assert sizes == sorted(sizes)

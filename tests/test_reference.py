@@ -198,6 +198,7 @@ def test_revisions():
 ids = st.text(st.sampled_from("ab9-_./é G") | st.characters(codec="ascii"), max_size=12)
 
 
+@pytest.mark.slow
 @given(ids | st.from_regex(r"[a-z0-9_.-]{1,8}/[A-Za-z0-9_.-]{1,98}", fullmatch=True))
 def test_ids_obey_the_rules_of_the_hub(text):
     try:
@@ -215,6 +216,7 @@ def test_ids_obey_the_rules_of_the_hub(text):
 word = st.from_regex(r"[a-z0-9][a-z0-9_]{0,6}", fullmatch=True)
 
 
+@pytest.mark.slow
 @given(
     word,
     word,
@@ -231,6 +233,7 @@ def test_hf_uris_read_as_the_client_reads_them(org, name, revision, path):
     assert (ours.subfolder or "") == theirs.path_in_repo
 
 
+@pytest.mark.slow
 @given(st.text(max_size=40) | st.text(st.sampled_from("hf:/@.%[]~\\a1 -"), max_size=30))
 def test_any_text_is_a_record_or_one_error(text):
     try:

@@ -61,6 +61,7 @@ def untouched(report, workload):
 # What people must be offered
 
 
+@pytest.mark.slow
 def test_a_card_without_room_is_offered_smaller_weights_and_llama_cpp():
     workload = {"gpu": "3060"}
     report = answer("llama-3.1-8b", "infer", workload)
@@ -78,6 +79,7 @@ def test_experts_stay_on_the_host_where_the_card_is_small(gpu):
     holds("mixtral-8x7b", "infer", workload, report)
 
 
+@pytest.mark.slow
 def test_experts_on_the_host_are_offered_under_another_engine_too():
     report = answer("mixtral-8x7b", "infer", {"gpu": "3060"})
     best = report.remedies[0]
@@ -86,6 +88,7 @@ def test_experts_on_the_host_are_offered_under_another_engine_too():
     assert best.fits == "yes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpu", ["a100-80gb:2", "h100:2"])
 def test_two_cards_are_offered_nf4_and_tensor_parallel(gpu):
     workload = {"gpu": gpu, "engine": "vllm"}
@@ -202,6 +205,7 @@ def test_what_is_promised_of_training_is_what_the_changed_question_gives(model, 
         trained(model, workload, remedy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpu", ["3060", "t4", "4060", "2x RTX 3060"])
 def test_what_is_promised_of_loading_is_what_the_changed_question_gives(gpu):
     for model in ("llama-3.1-8b", "qwen2.5-14b", "gpt2"):
@@ -356,6 +360,7 @@ def test_the_search_asks_few_questions(monkeypatch):
 # Where they are, and where not
 
 
+@pytest.mark.slow
 def test_nothing_is_said_where_it_fits_or_where_nobody_asks():
     model = prepared("llama-3.1-8b")
     assert model.infer(gpu="h100").remedies == ()
@@ -455,6 +460,7 @@ def test_cards_that_share_a_model_are_offered_its_packed_formats():
     holds("llama-3.1-70b", "load", workload, report)
 
 
+@pytest.mark.slow
 def test_the_table_of_formats_says_what_each_takes_or_leaves_the_column_out(capsys):
     from weighbridge.cli.menu import run
 
@@ -482,6 +488,7 @@ def test_a_mac_is_offered_nothing_that_needs_kernels_of_cuda():
     assert not any(w in served for w in ("awq", "gptq", "nf4", "bnb", "fp8", "vllm"))
 
 
+@pytest.mark.slow
 def test_models_for_a_mac_are_ranked_in_files_of_llama_cpp():
     from weighbridge.fitting.asking import asked as read
     from weighbridge.fitting.ranking import models

@@ -63,6 +63,7 @@ def _weights(found: Report) -> Bytes:
     return next(c.bytes for c in found.devices[0].phases[0].components if c.name == "weights")
 
 
+@pytest.mark.slow
 def test_more_memory_than_such_a_card_has() -> None:
     found = infer("qwen2.5-7b", gpu="4090", gpu_memory="40GiB")
     assert any("has 24 GB; 40.00 GiB were taken, as you said" in w for w in found.warnings)
@@ -75,6 +76,7 @@ def test_releases_are_no_range_that_falls() -> None:
     assert "our rules are for releases 0.9 to 0.33" in said
 
 
+@pytest.mark.slow
 def test_the_base_that_is_packed_is_not_twice_as_large() -> None:
     def told(method: str) -> str:
         found = train("qwen2.5-0.5b", method=method, framework="trl")
@@ -91,6 +93,7 @@ def test_too_close_to_call_on_the_host() -> None:
     assert "too close to call: needs 512.00 MiB to 4.00 GiB, the machine has 1.00 GiB" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", [load, infer])
 def test_experts_that_stay_in_16_bits_are_said(ask: Callable[..., Report]) -> None:
     def told(version: str) -> list[str]:
@@ -101,6 +104,7 @@ def test_experts_that_stay_in_16_bits_are_said(ask: Callable[..., Report]) -> No
     assert not told("4.57")
 
 
+@pytest.mark.slow
 def test_experts_are_said_once_in_training() -> None:
     found = train("qwen3-30b-a3b", method="qlora", seq_len=128)
     assert sum("bitsandbytes does not pack" in w for w in found.warnings) == 1

@@ -105,6 +105,7 @@ def test_usual_settings_need_no_remark(settings):
     assert api.train("llama-3.1-8b", offline=True, **settings).warnings == ()
 
 
+@pytest.mark.slow
 def test_images_of_another_size_are_other_patches():
     saved = [
         api.train("dinov2-small", offline=True, image_size=side).derived["saved_activation_bytes"]

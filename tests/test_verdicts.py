@@ -27,6 +27,7 @@ def exit_of(*arguments):
 # A command is judged as it is
 
 
+@pytest.mark.slow
 def test_a_command_that_does_not_serve_does_not_fit(capsys):
     found = weighbridge.infer(command=TIGHT, gpu="4090")
     assert not found.derived["serves_as_asked"]
@@ -106,6 +107,7 @@ def test_a_pool_that_the_card_has_no_room_for_does_not_fit():
 # The reason is what is short
 
 
+@pytest.mark.slow
 def test_a_share_that_is_too_small_is_named():
     found = asked("qwen3-8b", engine="vllm", gpu="4090", gpu_memory_utilization=0.5, context=8192)
     assert found.verdict.fits == "no"
@@ -403,6 +405,7 @@ def test_nothing_is_promised_that_the_remedy_does_not():
     assert "unknown" in seen
 
 
+@pytest.mark.slow
 def test_a_smaller_share_is_tried_where_the_default_may_not_be_free():
     """Two 4090s: 0.92 of the card may not be free beside both communicators, and less is enough."""
     w = {"engine": "vllm", "tensor_parallel_size": 2, "gpu": "4090:2", "quantization": "fp8"}
@@ -429,6 +432,7 @@ def test_the_fullest_phase_has_the_most_bytes():
     assert most.at("driver").low < max(p.at("driver").low for p in device.phases), "not a tie"
 
 
+@pytest.mark.slow
 def test_no_remedy_helps_a_line_that_the_engine_refuses():
     (remedy,) = weighbridge.infer(command=TIGHT, gpu="4090").remedies
     assert remedy.fits == "yes"

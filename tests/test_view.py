@@ -50,6 +50,7 @@ def test_at_most_five_components(report):
     assert all(1 <= len(bar.segments) <= 5 for bar in bars(screen(report)))
 
 
+@pytest.mark.slow
 def test_the_headline_is_the_verdict(report):
     (head,) = (b for b in screen(report).blocks if isinstance(b, Headline))
     if report.verdict is None:

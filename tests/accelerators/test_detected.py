@@ -542,6 +542,7 @@ def path(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_program_that_hangs_is_ended(path):
     script(path, "hangs", "sleep 60")
     assert programs.say("hangs", seconds=0.2) == ""

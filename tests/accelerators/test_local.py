@@ -374,6 +374,7 @@ def verdict(gpu, task=weighbridge.infer, **more):
     return task(LLAMA, gpu=gpu, **more).verdict
 
 
+@pytest.mark.slow
 def test_engines_that_split_evenly_are_held_by_the_least_card():
     more = {"engine": "vllm", "tensor_parallel_size": 2}
     mixed, small = verdict("4090+3060", **more), verdict("3060:2", **more)
@@ -381,6 +382,7 @@ def test_engines_that_split_evenly_are_held_by_the_least_card():
     assert "device 1, the GeForce RTX 3060 12GB" in mixed.reason
 
 
+@pytest.mark.slow
 def test_a_model_in_parallel_is_held_by_the_least_card():
     more = {"method": "qlora", "checkpointing": "full", "shard": "ddp", "seq_len": 1024}
     mixed = verdict("a100-80gb+4090", weighbridge.train, **more)
@@ -388,6 +390,7 @@ def test_a_model_in_parallel_is_held_by_the_least_card():
     assert mixed.fits == small.fits and mixed.devices_used == 2
 
 
+@pytest.mark.slow
 def test_a_sum_that_would_be_enough_is_not_asked():
     """Each of two 3060 must hold half of it; 24 + 12 GiB are more than 33, and still no."""
     found = verdict("4090+3060", engine="vllm", tensor_parallel_size=2, context=131072)
@@ -437,6 +440,7 @@ def test_device_map_fills_a_small_card_no_further_than_it_has():
     assert verdict("3060:2", weighbridge.load, dtype="float32").fits == "no"
 
 
+@pytest.mark.slow
 def test_the_screen_of_mixed_cards_is_of_the_one_that_decides(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert run(["infer", LLAMA, "--gpu", "4090+3060", "--engine", "llama.cpp"]) == 0

@@ -270,6 +270,7 @@ def test_the_devices_of_published_measurements_are_known():
 # Laws
 
 
+@pytest.mark.slow
 @given(st.text(max_size=40))
 def test_any_text_is_a_part_or_one_line(text):
     found, message = sought(text)
@@ -292,6 +293,7 @@ def test_counts_multiply(text, count):
 # Search
 
 
+@pytest.mark.slow
 def test_search():
     found, machines = search("4090")
     assert {p.id for p in found} >= {"nvidia-geforce-rtx-4090", "nvidia-geforce-rtx-4090-d"}

@@ -74,6 +74,7 @@ def test_there_are_lines_to_run():
     assert {shlex.split(line)[1] for line in LINES} <= COMMANDS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", RUN)
 def test_every_line_runs_as_it_stands(line, here, capfd):
     words = shlex.split(line, comments=True)

@@ -118,6 +118,7 @@ SHORTEST = {"detail": "short", "response_format": "markdown"}
 WHOLE = {"detail": "full", "response_format": "json"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "given"), ASKS)
 def test_an_answer_has_the_numbers_of_the_report(ask, task, given):
     told = ask(task, {**given, **WHOLE})
@@ -138,6 +139,7 @@ def test_an_answer_has_the_numbers_of_the_report(ask, task, given):
         assert change["arguments"] in [r["change"] for r in report["remedies"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "given"), ASKS)
 def test_an_answer_is_short_and_speaks_of_no_options_of_the_command_line(ask, task, given):
     told = ask(task, {**given, **SHORTEST}).text
@@ -161,6 +163,7 @@ def test_the_verdict_comes_first(ask):
     assert told.numbers["changes"][0]["paste"] in told.text
 
 
+@pytest.mark.slow
 def test_a_change_is_told_whole(answers):
     """A cell of a table is not cut: an agent asks again with what stands in it."""
     given = {"model": "qwen3-8b", "gpu": "3060", "context": 32768, "kv_cache_dtype": "q8_0"}
@@ -170,6 +173,7 @@ def test_a_change_is_told_whole(answers):
     assert "..." not in told.text
 
 
+@pytest.mark.slow
 def test_what_an_answer_proposes_can_be_asked(ask, answers):
     asked = {"model": "llama-3.1-8b", "gpu": "3060", **SHORTEST}
     for change in ask("infer", asked).numbers["changes"]:
@@ -178,12 +182,14 @@ def test_what_an_answer_proposes_can_be_asked(ask, answers):
         assert again["peak_bytes"]["expected"] == change["peak_bytes"]
 
 
+@pytest.mark.slow
 def test_json_is_the_same_numbers(answers):
     asked = {"model": "llama-3.1-8b", "gpu": "4090"}
     told = answers.call("infer", {**asked, "response_format": "json"})
     assert json.loads(told.text) == told.numbers == answers.call("infer", asked).numbers
 
 
+@pytest.mark.slow
 def test_the_whole_report_is_there_on_request(answers):
     asked = {"model": "llama-3.1-8b", "gpu": "4090", "detail": "full"}
     whole = json.loads(answers.call("infer", {**asked, "response_format": "json"}).text)
@@ -194,6 +200,7 @@ def test_the_whole_report_is_there_on_request(answers):
     assert len(tables) > len(answers.call("infer", {**asked, "detail": "short"}).text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["json", "markdown"])
 @pytest.mark.parametrize(
     ("task", "given"),
@@ -315,6 +322,7 @@ OOM = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [{}, {"model": "qwen3-0.6b", "for": "lora", "batch_size": 64}])
 def test_a_message_is_explained(answers, given):
     told = answers.call("fit", {"explain_oom": OOM, **given})
@@ -361,6 +369,7 @@ def test_models_are_ranked_for_a_card(answers):
     assert all(row["context"] >= 8192 for row in told.numbers["models"])
 
 
+@pytest.mark.slow
 def test_without_the_sdk_one_line_says_what_to_install():
     code = "import sys; sys.modules['mcp'] = None; from weighbridge.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "mcp"], capture_output=True, text=True)

@@ -54,6 +54,7 @@ def layers_of(plan):
     return found
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(small_configs())
 def test_one_layer_more_costs_one_layer(raw):
@@ -67,6 +68,7 @@ def test_one_layer_more_costs_one_layer(raw):
     assert more.parameters - plan.parameters == each[0]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(small_configs())
 def test_base_and_head_are_the_class(raw):
@@ -80,6 +82,7 @@ def test_base_and_head_are_the_class(raw):
     assert whole.parameters == base.parameters + sum(p.numel for p in head if not p.tied)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(small_configs())
 def test_tying_saves_exactly_the_embedding(raw):
@@ -88,6 +91,7 @@ def test_tying_saves_exactly_the_embedding(raw):
     assert untied.parameters - tied.parameters == raw["vocab_size"] * raw["hidden_size"]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(small_configs())
 def test_names_are_unique_and_sizes_are_whole(raw):

@@ -441,6 +441,7 @@ def every_class():
 ALL = list(every_class())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model_type", "cls"), ALL)
 def test_names_are_unique_and_views_have_owners(model_type, cls):
     base, variants = CASES[model_type]
@@ -474,6 +475,7 @@ LAYERED = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from(sorted(LAYERED.items())), st.integers(1, 12), st.integers(1, 12))
 def test_every_layer_beyond_the_first_weighs_the_same(family_and_key, first, more):

@@ -39,6 +39,7 @@ def small_moes(draw):
     } | latent(*(draw(sizes) for _ in range(5)))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(small_moes())
 def test_active_is_at_most_all_and_all_when_every_expert_works(raw):
@@ -48,6 +49,7 @@ def test_active_is_at_most_all_and_all_when_every_expert_works(raw):
     assert active(everyone.params) == everyone.parameters == plan.parameters
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(small_moes())
 def test_one_layer_more_costs_one_layer(raw):
@@ -58,6 +60,7 @@ def test_one_layer_more_costs_one_layer(raw):
     assert active(three.params) - active(two.params) == active(two.params) - active(one.params)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(small_moes())
 def test_each_expert_more_adds_its_matrices_and_a_row_of_the_router(raw):

@@ -205,6 +205,7 @@ def test_a_layer_of_the_language_model_changes_no_tower(case):
     assert before["vision tower"] == after["vision tower"]
 
 
+@pytest.mark.slow
 @given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 64))
 def test_positions_grow_with_the_area_of_an_image(side, patch, heads):
     width = 4 * heads

@@ -34,6 +34,7 @@ def heard(rule, seconds, tower=(), whole=()):
 # Which tower there is
 
 
+@pytest.mark.slow
 def test_the_tower_of_llava():
     (one,) = seen(find("llava-1.5-7b").config)
     assert (one.kind, one.hidden, one.heads, one.head_dim) == ("image", 1024, 16, 64)
@@ -308,6 +309,7 @@ def test_a_sound(rule, seconds, expected):
 sides = st.integers(28, 3000)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(sides, sides)
 def test_merged_patches_are_counted_once(high, wide):
@@ -319,6 +321,7 @@ def test_merged_patches_are_counted_once(high, wide):
 TILED = (images.internvl, images.llama4, images.idefics3, images.aya, images.cohere2)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.sampled_from(TILED), sides, sides)
 def test_tiles_are_whole(rule, high, wide):

@@ -22,6 +22,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_about_a_model_draw(command, tmp_path):
     path = tmp_path / "chart.svg"
@@ -83,6 +84,7 @@ def test_a_model_that_is_not_there_leaves_the_old_file(tmp_path):
     assert path.read_text() == "before"
 
 
+@pytest.mark.slow
 def test_the_extension_is_read_in_any_case(tmp_path):
     assert weighbridge(*COMMANDS["load"], "-q", "--chart", tmp_path / "A.SVG").returncode == 0
     assert (tmp_path / "A.SVG").read_text().startswith("<svg ")
@@ -138,6 +140,7 @@ def test_png_without_a_font_says_so(monkeypatch):
         png.png(bars(made.report()))
 
 
+@pytest.mark.slow
 def test_charts_are_imported_when_they_are_asked_for():
     from tests.test_architecture import imported_by, ours
 

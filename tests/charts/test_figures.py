@@ -144,6 +144,7 @@ def test_one_number_twice_is_no_line():
     assert len(rows(figure)) == 2
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_timeline_is_among_what_is_drawn():
     long = made.timeline(5000)
     long["devices"][0]["allocated"][1234] = 9000 * GIB

@@ -69,6 +69,7 @@ FIGURES = {
 KEPT = ("report", "alike", "contexts", "timeline", "measured", "quality")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_picture_has_a_flaw(name):
     assert list(flaws(svg(FIGURES[name]()))) == []
@@ -99,6 +100,7 @@ def test_pictures_are_as_they_were(name):
     assert now == svg(FIGURES[name]())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_names_of_strangers_are_text(name):
     figure = FIGURES[name]()
@@ -165,6 +167,7 @@ def test_any_bars_are_drawn_without_a_flaw(drawn, title, answer):
     assert list(flaws(svg(figure))) == []
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0.5, 70), st.floats(0.001, 1e5), names), min_size=1, max_size=40)

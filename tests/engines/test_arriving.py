@@ -38,6 +38,7 @@ def test_all_of_it_is_there_before_it_is_packed(engine: str, version: str) -> No
     assert weights(found) + arriving(found).expected == whole(engine, version)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["0.13.0", "0.14.0"])
 def test_both_are_there_and_80_gb_do_not_surely_hold_them(version: str) -> None:
     """vLLM's pull request 32773: this model, out of memory on a card of 80 GB."""
@@ -82,6 +83,7 @@ def test_experts_in_mxfp4_are_laid_out_anew() -> None:
     assert laid_out("qwen3-30b-a3b", "h100") == Bytes(0, 0, 0)
 
 
+@pytest.mark.slow
 def test_ranks_lay_out_what_they_hold() -> None:
     two = laid_out("gpt-oss-120b", "h100:2", tensor_parallel_size=2)
     assert 0.45 < two.expected / laid_out("gpt-oss-120b", "h100").expected < 0.55

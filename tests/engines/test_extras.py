@@ -96,6 +96,7 @@ def test_a_shared_prefix_by_hand():
     assert shared_tokens(15, 8, 16) == 0
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**5), st.integers(0, 500), st.integers(1, 128))
 def test_a_prefix_saves_less_than_it_is(prefix, requests, block):
     saved = shared_tokens(prefix, requests, block)
@@ -103,6 +104,7 @@ def test_a_prefix_saves_less_than_it_is(prefix, requests, block):
     assert shared_tokens(prefix, requests + 1, block) >= saved
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(
     st.sampled_from(("qwen2.5-0.5b", "llama-3-8b", "mixtral-8x7b", "deepseek-v2-lite")),

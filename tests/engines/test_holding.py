@@ -28,6 +28,7 @@ def same(name, form, rules, *, spread):
         return together == found()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", [VLLM, SGLANG], ids=["vllm", "sglang"])
 @pytest.mark.parametrize("name", SOME)
 def test_layers_that_are_alike_are_held_alike(name, rules):

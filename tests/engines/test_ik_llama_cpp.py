@@ -119,6 +119,7 @@ def test_a_pipeline_beside_experts_on_the_host():
     assert not [w for w in (*middle.warnings, *rebuilt.warnings) if "COPIES" in w]
 
 
+@pytest.mark.slow
 def test_a_build_with_more_copies():
     """A build directory that is kept holds the old number; since 3941 experts on the host end it."""
     four, none = (asked(engine_version=v, sched_max_copies=4, **PIPELINE) for v in ("3900", "3941"))

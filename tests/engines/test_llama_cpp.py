@@ -139,6 +139,7 @@ def test_what_a_card_holds():
     assert less.devices[0].peak("driver").high < 24 * 2**30 < budget
 
 
+@pytest.mark.slow
 def test_how_many_layers_must_leave_their_experts():
     found = asked("qwen3-30b-a3b", gpu="rtx-3060-12gb", quantization="Q4_K_M")
     moved = found.derived["n_cpu_moe_that_fits"]

@@ -179,6 +179,7 @@ def test_every_truncation_is_refused(cut):
     refuses(file[:cut], "ends after|where its tensors end", size=cut)
 
 
+@pytest.mark.slow
 def test_a_large_vocabulary_is_stepped_over_once():
     w = Writer()
     w.key("tokenizer.ggml.tokens", w.array("str", [f"token {i}" for i in range(250_000)]))

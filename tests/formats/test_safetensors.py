@@ -137,6 +137,7 @@ names = st.text(max_size=20)
 shapes = st.lists(st.integers(0, 5), max_size=4)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.dictionaries(

@@ -90,6 +90,7 @@ def test_every_truncation_is_refused(build):
             parse(pytorch(cut), file[:cut])
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 500))
 def test_any_first_read_of_the_old_format(first):
@@ -97,6 +98,7 @@ def test_any_first_read_of_the_old_format(first):
     assert parse(torch_legacy(len(file), first_read=first), file) == parse(torch_legacy(), file)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 700))
 def test_any_head_of_a_zip(length):
@@ -104,6 +106,7 @@ def test_any_head_of_a_zip(length):
     assert parse(torch_zip(len(file), head=file[:length]), file) == parse(torch_zip(), file)
 
 
+@pytest.mark.slow
 def test_a_directory_larger_than_the_tail():
     storages = {str(i): 4 for i in range(2000)}
     file = zipped({f"layer.{i}": tensor(str(i), (1,)) for i in range(2000)}, storages)
@@ -144,6 +147,7 @@ PLAIN = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(PLAIN, st.integers(0, 5))
 def test_plain_values_are_what_pickle_wrote(v, protocol):

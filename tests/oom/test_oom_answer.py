@@ -207,6 +207,7 @@ def test_the_cache_that_vllm_names_is_the_models():
     assert found.remedies[0].paste == f"--max-model-len {131072 * 532 // 1600 // 16 * 16}"
 
 
+@pytest.mark.slow
 def test_the_logits_of_the_batch_have_the_size_of_the_request():
     nbytes = 2 * 4096 * 128256 * 4
     text = printed(f"{nbytes / GIB:.2f} GiB", allocated="21.50")
@@ -219,6 +220,7 @@ def test_the_logits_of_the_batch_have_the_size_of_the_request():
     assert other.cause != "logits"
 
 
+@pytest.mark.slow
 def test_the_scores_of_unfused_attention_have_the_size_of_the_request():
     nbytes = 32 * 16384 * 16384 * 2
     text = printed(f"{nbytes / GIB:.2f} GiB", allocated="17.00", free="6.00 GiB")
@@ -227,6 +229,7 @@ def test_the_scores_of_unfused_attention_have_the_size_of_the_request():
     assert "32 heads x 16,384 x 16,384" in found.explained[0].formula
 
 
+@pytest.mark.slow
 def test_weights_that_fill_the_card():
     found = weighbridge.explain_oom(saying("vllm-no-blocks"), "llama-3.1-70b", gpu="a100-80gb")
     assert (found.cause, found.judged.sure) == ("weights_too_big", "computed")
@@ -342,6 +345,7 @@ def test_a_screen_answers_first_and_is_80_columns_wide(row):
     assert not re.search(r"\{\w*\}|None|\bnan\b", "\n".join(lines[:8]))
 
 
+@pytest.mark.slow
 def test_the_size_of_the_smallest_segment_says_nothing_of_a_model():
     found = weighbridge.explain_oom(printed("20.00 MiB"), "llama-3.1-8b")
     assert all(m.matches != "request" for m in found.explained)

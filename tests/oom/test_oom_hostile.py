@@ -79,6 +79,7 @@ def test_a_long_log_is_read_in_seconds(piece):
     assert found.cause is not None
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=40)
 @given(st.text(max_size=100), st.sampled_from(range(145)), st.integers(0, 200))
 def test_any_text_around_or_within_is_answered_or_refused(text, number, at):

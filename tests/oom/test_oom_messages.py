@@ -55,6 +55,7 @@ def wrapped(text, width):
     )
 
 
+@pytest.mark.slow
 @EVERY
 def test_a_source_is_a_page(row):
     assert row["source"].startswith("https://github.com/")

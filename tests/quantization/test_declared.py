@@ -89,6 +89,7 @@ def test_a_word_in_the_place_of_a_list():
     }
 
 
+@pytest.mark.slow
 def test_hundreds_of_names_of_a_model_of_many_experts():
     """nvidia/Qwen3.5-397B-A17B-NVFP4 names 184 modules for 92,160 experts' matrices."""
     moe = {

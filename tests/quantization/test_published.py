@@ -89,6 +89,7 @@ def test_deepseek_v3_in_q8_0_is_what_llama_cpp_logs():
     assert round(size * 8 / plan.parameters, 3) == 8.504
 
 
+@pytest.mark.slow
 def test_experts_stay_in_16_bit_under_transformers_5():
     """Measured with transformers 5.23: only q, k, v and o of a Qwen3-MoE become Params4bit."""
     plan = model("qwen3-30b-a3b")

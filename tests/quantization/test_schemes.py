@@ -396,6 +396,7 @@ def test_a_tied_embedding_has_the_type_of_the_output():
     assert found["weight"][0] == "Q8_0"  # 896 is not a multiple of 256: Q6_K does not fit
 
 
+@pytest.mark.slow
 def test_latent_attention_splits_the_keys_from_the_values():
     found = pieces(model("deepseek-v3"), "Q4_K_M", "model.layers.9.self_attn.kv_b_proj.weight")
     assert found == {"k_b.weight": ("Q5_0", (128, 512, 128)), "v_b.weight": ("Q4_K", (16384, 512))}

@@ -171,6 +171,7 @@ def test_the_stored_login_is_used(hub, repo, client_home):
     assert json.loads(source().read("config.json", 0, 1 << 20)) == CONFIG
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [None, "", "stored\n", " sto\r\nred "])
 @pytest.mark.parametrize("older", [None, "older"])
 @pytest.mark.parametrize("given", [None, "", " \n", "gi\nven "])
@@ -342,6 +343,7 @@ def test_a_server_that_sends_another_range(hub, repo):
         source().read(SHARDS[0], 0, 1000)
 
 
+@pytest.mark.slow
 def test_a_slow_server(hub, repo, monkeypatch):
     from huggingface_hub import constants
 
@@ -410,6 +412,7 @@ def downloaded(hub, repo, monkeypatch):
     return path
 
 
+@pytest.mark.slow
 def test_a_current_snapshot_is_read_from_disk(hub, repo, downloaded):
     opened = source()
     for entry in opened.list():
@@ -521,6 +524,7 @@ def test_the_environment_configures_the_client(hub, repo, tmp_path):
     assert hub.requests[-1].path == "/api/models/org/name/revision/v1?blobs=true"
 
 
+@pytest.mark.slow
 def test_a_proxy_of_the_environment_is_used(hub, repo, tmp_path):
     proxy = f"http://127.0.0.1:{hub.port}"
     clean = {"NO_PROXY": "", "no_proxy": "", "HTTP_PROXY": proxy, "http_proxy": proxy}

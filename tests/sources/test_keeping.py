@@ -168,6 +168,7 @@ for turn in range(60):
 """
 
 
+@pytest.mark.slow
 def test_several_processes_keep_the_same_at_once(tmp_path):
     argv = [sys.executable, "-c", RACE, str(tmp_path)]
     running = [subprocess.Popen(argv) for _ in range(3)]

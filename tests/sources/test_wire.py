@@ -222,6 +222,7 @@ def certificate(tmp_path):
     return place
 
 
+@pytest.mark.slow
 def test_over_tls_and_only_with_a_certificate_that_is_trusted(
     bare, client, certificate, monkeypatch
 ):
@@ -318,6 +319,7 @@ def test_a_token_follows_to_https_and_no_further():
     assert not wire._same_host(secure, hub)
 
 
+@pytest.mark.slow
 def test_any_bytes_end_in_an_answer_or_one_line(client, monkeypatch):
     monkeypatch.setattr(http, "TRIES", 1)
     turn = random.Random(12)
@@ -362,6 +364,7 @@ def trickling(*parts):
         thread.join(5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parts",
     [

@@ -81,6 +81,7 @@ def test_too_many_discussions_are_not_looked_through(hub, monkeypatch):
     assert not [r for r in hub.requests if r.method == "POST"]
 
 
+@pytest.mark.slow
 def test_two_at_once_post_one(hub):
     hub.latency = 0.02
     found = []

@@ -56,6 +56,7 @@ def test_litgpt_holds_the_embedding_and_the_head_apart():
     assert weights[0].bytes.expected - weights[1].bytes.expected == 256_000 * 2048 * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch", "form", "printed"),
     [(1, None, 4.82), (2, None, 6.76), (1, "nf4", 3.78), (1, "nf4-dq", 3.72)],
@@ -67,6 +68,7 @@ def test_litgpts_table_to_its_last_digit(batch, form, printed):
     assert found.derived["first_step_peak_bytes"] / GB == pytest.approx(printed, abs=0.0051)
 
 
+@pytest.mark.slow
 def test_the_loop_that_holds_its_loss_holds_inputs_of_packed_linears_twice():
     """bitsandbytes 0.42 keeps the input on its function's context, which lives as long as the
     graph, and litgpt's variable holds that until the next loss: of a second micro-batch those of
@@ -110,6 +112,7 @@ def test_torchtunes_table_of_flags(settings, printed):
     assert found / GIB == pytest.approx(printed, rel=0.002 if again else 0.03)
 
 
+@pytest.mark.slow
 def test_an_offloaded_checkpoint_is_a_layers_input_less():
     """28 layers of 8,192 tokens x 3,072 in 16 bits, but for what one layer needs again."""
     kept, away = (
@@ -127,6 +130,7 @@ def test_an_offloaded_checkpoint_is_a_layers_input_less():
     assert loss[0] - loss[1] == pytest.approx(28 * 8192 * 3072 * 2, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_torch_1_keeps_zeroed_gradients_and_inputs_of_softmax():
     """BERT in float32, which the Trainer's page of 2022 measured: a score matrix a layer."""
     settings = {"precision": "fp32", "batch_size": 1, "seq_len": 512, "attention": "eager"}

@@ -65,6 +65,7 @@ def test_trl_copied_all_logits_but_the_last(monkeypatch, release, copied):
     assert taken.count(4 * 2 * (LENGTH - 1) * VOCAB) == copied
 
 
+@pytest.mark.slow
 def test_trls_chunks_never_make_all_logits():
     """256 tokens in float32: scores, softmax and two gradients, and the head in 16 bits beside."""
     chunks = report(framework="trl", framework_version="1.14", batch_size=8)

@@ -57,6 +57,7 @@ def test_while_it_is_cast_a_matrix_exists_twice():
     assert part(found, "load", "fragmentation") > 2 * 128_256 * 4096  # the embedding's, free again
 
 
+@pytest.mark.slow
 def test_trls_mixture_is_between():
     """Norms in float32: a stream that is float32 from the first feed-forward on."""
     saved = {
@@ -66,6 +67,7 @@ def test_trls_mixture_is_between():
     assert saved["none"] < saved["norms"] == saved["trl"] < saved["peft"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("framework", "release", "form", "how"),
     [
@@ -89,6 +91,7 @@ def test_who_casts_by_itself(framework, release, form, how):
     assert found.workload["kbit_upcast"] == how
 
 
+@pytest.mark.slow
 def test_peft_leaves_gptq_alone_and_casts_awq():
     awq = report("llama-3.2-1b", method="lora", quantization="awq-4bit-g128", kbit_upcast="peft")
     assert awq.workload["kbit_upcast"] == "peft"
@@ -108,6 +111,7 @@ def test_ranks_that_share_the_base_out_do_not_cast_it():
     assert found.workload["kbit_upcast"] == "none"
 
 
+@pytest.mark.slow
 def test_old_bitsandbytes_keeps_the_inputs_of_its_linears():
     """Up to 0.43.1, a token and layer: what gate and up read, and what down reads; the inputs of
     queries and of the output are saved by the adapters and by attention."""

@@ -206,6 +206,7 @@ def test_what_contradicts_itself_is_one_clear_line(settings, says):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 def test_inputs_that_are_away_are_brought_back_for_adapters_too(method):
     """The first layer's input is a leaf there: frozen embeddings gave it."""

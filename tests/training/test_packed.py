@@ -74,6 +74,7 @@ def test_gptq_costs_its_weights_in_16_bits_between_forward_and_backward():
     assert kept.low == 0
 
 
+@pytest.mark.slow
 def test_the_kernel_settles_it():
     known, unknown = (
         dequantized(report("gptq-4bit-g128", gptq_kernel=name), "loss") for name in ("torch", None)

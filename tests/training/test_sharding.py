@@ -219,6 +219,7 @@ def test_parts_of_zero_3_are_stepped_in_groups():
     assert most(report, "gradients", phase="step") - own == pytest.approx(6 * 10**8, rel=0.001)
 
 
+@pytest.mark.slow
 def test_states_of_deepspeed_are_made_at_the_first_step():
     """Up to 0.13.1 a step without gradients made them with the engine."""
     usual = {"shard": "zero2", "precision": "bf16-mixed"}
@@ -227,6 +228,7 @@ def test_states_of_deepspeed_are_made_at_the_first_step():
         assert (most(report, "optimizer_states", phase="load") > 0) == early
 
 
+@pytest.mark.slow
 def test_a_step_of_zero_gradients_leaves_their_room():
     """Up to 0.13.1: 4 bytes a number of the part, beside the states, before anything runs."""
     usual = {"shard": "zero2", "precision": "bf16-mixed"}
@@ -238,6 +240,7 @@ def test_a_step_of_zero_gradients_leaves_their_room():
     assert new == 0
 
 
+@pytest.mark.slow
 def test_micro_batches_of_zero_2_have_their_parts_twice():
     """A batch has the sums before it and its own; of the last, added to them, one is left for the step."""
     usual = {"shard": "zero2", "precision": "bf16-mixed", "optimizer": FUSED}
@@ -256,6 +259,7 @@ def test_what_zero_3_gathers_has_blocks_of_its_own():
     assert all(c.bytes.low == c.bytes.expected == 0 < c.bytes.high for c in pieces)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_on_the_device_before_zero_3_is_whole_there():
     report = seven(
         shard="zero3", precision="bf16-mixed", no_zero_init=True, zero_reduce_bucket_size=1
@@ -364,6 +368,7 @@ def test_replicas_have_gradients_twice():
     assert most(shared, "gradients") == pytest.approx(2 * most(alone, "gradients"), rel=0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard", ["fsdp1", "fsdp2", "hsdp"])
 def test_fully_sharded_parts_of_a_7b(shard):
     """16 bytes a parameter in N parts; HSDP of two nodes has those of one."""

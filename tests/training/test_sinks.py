@@ -31,6 +31,7 @@ def test_flash_saves_no_scores(saved):
     assert less > 0.9 * scores
 
 
+@pytest.mark.slow
 def test_flash_grows_with_the_tokens(saved):
     assert saved["flash", 2 * LENGTH] == pytest.approx(2 * saved["flash", LENGTH], rel=0.01)
     assert saved[None, 2 * LENGTH] > 2.5 * saved[None, LENGTH]

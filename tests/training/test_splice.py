@@ -120,11 +120,13 @@ def test_a_step_of_which_few_layers_are_walked_is_the_whole_step(monkeypatch, na
     assert same(monkeypatch, {**LLAMA, "num_hidden_layers": 14}, **ASKED[name], seq_len=96)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_layers_of_several_kinds_are_left_out_each_by_its_own(monkeypatch, name):
     assert same(monkeypatch, CONFIGS[name], seq_len=256)
 
 
+@pytest.mark.slow
 def test_what_autocast_keeps_of_a_leaf_stays_kept(monkeypatch):
     """PEFT makes a leaf of what the embedding gives, and the first linear reads it as it is."""
     config = {**LLAMA, "architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2"}
@@ -139,6 +141,7 @@ def test_layers_that_hand_on_more_than_their_result_are_all_walked(monkeypatch):
     assert not same(monkeypatch, "albert-base-v2")
 
 
+@pytest.mark.slow
 def test_layers_that_were_taken_for_alike_and_are_not_are_all_walked(monkeypatch):
     """A block alone does not show that one of the last layers has no positions."""
     config = {**LLAMA, "num_hidden_layers": 16, "no_rope_layers": [1] * 14 + [0, 1]}
@@ -158,6 +161,7 @@ def test_layers_that_were_taken_for_alike_and_are_not_are_all_walked(monkeypatch
     assert len(walks) == 3
 
 
+@pytest.mark.slow
 def test_more_layers_than_are_walked_are_followed_where_they_repeat(monkeypatch):
     monkeypatch.setattr("weighbridge.training.run.LAYERS", 20)
     monkeypatch.setattr("weighbridge.training.alike.LAYERS", 20)
@@ -170,6 +174,7 @@ def test_more_layers_than_are_walked_are_followed_where_they_repeat(monkeypatch)
     assert "24 layers that do not repeat each other" in asked(deep)
 
 
+@pytest.mark.slow
 def test_near_the_end_of_the_card_layers_are_walked_anew(monkeypatch):
     """What the run without an end found of a layer does not hold where blocks go back to the
     driver: 10 MiB of 73 GiB."""

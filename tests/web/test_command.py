@@ -32,6 +32,7 @@ def printed(line, capsys):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("request_", REQUESTS, ids=str)
 def test_a_command_gives_the_same_answer(run, request_, capsys):
     gives_the_same(run, request_, capsys)
@@ -49,6 +50,7 @@ def gives_the_same(run, request_, capsys):
     assert again == ("refused" if "error" in found else found)
 
 
+@pytest.mark.slow
 def test_most_of_these_requests_have_an_answer(run):
     asked = [{**request_, "remedies": False} for request_ in REQUESTS]
     refused = sum("error" in run.answer(json.dumps(one)) for one in asked)

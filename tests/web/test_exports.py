@@ -38,6 +38,7 @@ def error(desk, **told):
     return found["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "of", [ONE, FIT, {"task": "compare", "asks": SIDES}], ids=["one", "fit", "3"]
 )
@@ -121,6 +122,7 @@ def test_equal_questions_are_told_apart(desk):
     assert len(set(ask(desk, task="compare", asks=[SIDES[0]] * 2)["labels"])) == 2
 
 
+@pytest.mark.slow
 def test_fits_stand_beside_fits(desk):
     found = ask(desk, task="compare", asks=[FIT, {**FIT, "workload": {"gpu": "4090"}}])
     assert found["labels"] == ["t4", "4090"]

@@ -65,6 +65,7 @@ def one_object(line):
     return text
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=5))
 def test_an_ask_of_anything(ask):
@@ -101,6 +102,7 @@ def test_a_line_that_is_too_long_is_not_parsed():
     assert "longer than" in one_object(b" " * (MOST + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evil", EVIL)
 @pytest.mark.parametrize(
     "where", ["model", "name", "architecture", "gpu", "setting", "task", "filter"]

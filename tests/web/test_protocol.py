@@ -30,6 +30,7 @@ def ask(desk, **told):
     return desk.answer(json.dumps(told))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("request_", ASKS, ids=str)
 def test_a_report_is_what_run_prints(desk, request_):
     line = json.dumps(request_)
@@ -49,6 +50,7 @@ def test_what_is_unknown_is_one_line(desk):
         assert "\n" not in error["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_a_screen_of_the_page_names_no_option_of_the_command_line(desk, lang):
     for told in (
@@ -77,6 +79,7 @@ def test_a_screen_of_the_page_names_no_option_of_the_command_line(desk, lang):
             assert "weighbridge " not in text
 
 
+@pytest.mark.slow
 def test_fit_without_remedies_has_the_same_verdicts_and_looks_for_none(desk):
     told = {"task": "fit", "model": "gpt2", "workload": {"gpu_memory": "600MiB", "max": "context"}}
     found, bare = (ask(desk, **told, remedies=helped) for helped in (True, False))
@@ -109,6 +112,7 @@ def test_where_a_search_found_nothing_that_is_said(desk):
     assert "No change was found" in json.dumps(told["screen"])
 
 
+@pytest.mark.slow
 def test_every_change_of_fit_has_its_price(desk):
     told = ask(desk, task="fit", model="gpt2", workload={"gpu_memory": "600MiB"})
     counts = [len(q["remedies"]) for q in told["report"]["questions"]]
@@ -116,6 +120,7 @@ def test_every_change_of_fit_has_its_price(desk):
     assert any(price for one in told["prices"] for price in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lang", "end"), [("en", "the model's maximum"), ("zh", "模型的上限")])
 def test_a_search_that_ends_at_the_model_says_so(desk, lang, end):
     workload = {"gpu": "4090", "max": "context"}

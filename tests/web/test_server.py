@@ -307,6 +307,7 @@ def command(*words, **options):
     )
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_address_and_ends_quietly():
     with command("--port", "0", "--no-open") as running:
         address = running.stdout.readline().strip()
