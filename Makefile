@@ -1,4 +1,4 @@
-.PHONY: help fix check test test-slow test-torch test-web replay bench docs site golden sweep traced
+.PHONY: help fix check test test-slow test-torch test-web test-space replay bench docs site golden sweep traced
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,6 +37,10 @@ test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transfor
 test-web: $(BIN)/weighbridge ## the page in Chromium, and the types of its modules (npm)
 	$(BIN)/pip install -q -e '.[test-web]'
 	$(BIN)/pytest tests/browser tests/web
+
+test-space: $(BIN)/weighbridge ## the Gradio edition, in an environment of its own: as a process, in Chromium, its API, its tools
+	$(PYTHON) -m venv .venv-space && .venv-space/bin/pip install -q -e '.[test-space]'
+	.venv-space/bin/pytest tests/space
 
 replay: $(BIN)/weighbridge ## ask the whole catalogue again: did any answer change?
 	$(BIN)/python -m tools.replay
