@@ -77,10 +77,10 @@ def _more(s: Shown, *, told: bool) -> Iterator[Section]:
         from weighbridge.view import explain
 
         yield from explain.sections(s)
-    if s.full:
+    if s.full or s.device.exact is not None:  # what was traced was asked for
         from weighbridge.view import details
 
-        yield from details.sections(s)
+        yield from details.sections(s) if s.full else ((details.exact(s),),)
 
 
 def _warnings(s: Shown) -> Iterator[str]:
