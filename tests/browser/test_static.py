@@ -7,6 +7,7 @@ a test; so does an answer that is not CPython's to the byte.
 
 import functools
 import json
+import os
 import shutil
 import threading
 from contextlib import contextmanager
@@ -328,6 +329,11 @@ async (lines) => {
 """
 
 
+def difference(line, here, there):
+    at = len(os.path.commonprefix((here, there)))
+    return f"{line[:200]}: {here[at - 60 : at + 60]!r} here, {there[at - 60 : at + 60]!r} there"
+
+
 def test_answers_are_those_of_cpython(browser, site, hub):
     tables = [{"task": task} for task in ("accuracy", "gpus", "models", "form")]
     asked = [*requests(200), *tables]
@@ -339,6 +345,6 @@ def test_answers_are_those_of_cpython(browser, site, hub):
         page.goto(f"{site.address}licences.txt")
         there = page.evaluate(ASKING, lines)
     other = [(line, a, b) for line, a, b in zip(lines, here, there, strict=True) if a != b]
-    assert not other, f"{len(other)} differ; the first: {other[0]}"
+    assert not other, f"{len(other)} differ; the first: {difference(*other[0])}"
     answered = sum("report" in json.loads(answer) for answer in here)
     assert 90 <= answered < len(lines)  # right ones and wrong ones

@@ -1,6 +1,9 @@
 """The form has every setting of the tables, in both languages, and offers what is taken."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -140,3 +143,18 @@ def test_what_stands_in_one_answer_has_colours_of_its_own():
     trained = [styles[key] for key in styles if key != "kv_cache"]
     assert len(set(served)) == len(served)
     assert len(set(trained)) == len(trained)
+
+
+def test_every_process_makes_the_same_form():
+    """Sets of texts have another order in each process; nothing that is shown may follow it."""
+    program = "from weighbridge.web.form import form; print(form('en'))"
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(seen) == 1

@@ -441,7 +441,7 @@ def spellings() -> dict[str, list[str]]:
         machine = machines.get(key)
         rented = machine is not None and machine.part == choice.part.id
         found.setdefault(machine.id if machine and rented else choice.part.id, []).append(key)
-    for key, fitting in _by_derived_key().items():
+    for key, fitting in sorted(_by_derived_key().items()):  # it is made of sets, in no order
         if len(fitting) == 1 and key not in _listed():
             found.setdefault(next(iter(fitting)), []).append(key)
     return found
