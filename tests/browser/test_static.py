@@ -7,7 +7,6 @@ a test; so does an answer that is not CPython's to the byte.
 
 import functools
 import json
-import os
 import shutil
 import threading
 from contextlib import contextmanager
@@ -330,7 +329,7 @@ async (lines) => {
 
 
 def difference(line, here, there):
-    at = len(os.path.commonprefix((here, there)))
+    at = next((i for i, (a, b) in enumerate(zip(here, there, strict=False)) if a != b), 0)
     return f"{line[:200]}: {here[at - 60 : at + 60]!r} here, {there[at - 60 : at + 60]!r} there"
 
 
