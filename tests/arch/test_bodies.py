@@ -15,11 +15,12 @@ from weighbridge.arch import encoders
 from weighbridge.arch.bodies import body
 from weighbridge.arch.body import Block, Dense, Experts
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import FAMILIES, blueprint, known
+from weighbridge.arch.families import blueprint, known
 from weighbridge.arch.feeds import feeds
-from weighbridge.arch.layers import READER_OF, layers
+from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import Attention, CrossAttention, Latent, Mamba2, Shared
 from weighbridge.arch.stacks import singly, sort
+from weighbridge.arch.table import column
 from weighbridge.catalogue import find, names
 from weighbridge.errors import WeighbridgeError
 from weighbridge.model import active
@@ -218,7 +219,7 @@ def test_an_embedding_model_that_looks_both_ways():
 LM = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForMaskedLM")
 
 
-@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+@pytest.mark.parametrize("model_type", sorted(column("family")))
 def test_a_head_that_writes_has_a_vocabulary(model_type):
     """And no other class has one."""
     from weighbridge.arch.families import family, stems
@@ -377,7 +378,7 @@ def lays_out(raw):
     return len(found) == 1 and next(iter(found)).endswith("layers")
 
 
-@pytest.mark.parametrize("model_type", sorted(set(READER_OF) - NEEDS_MORE))
+@pytest.mark.parametrize("model_type", sorted(set(column("layers")) - NEEDS_MORE))
 def test_widths_account_for_all_weights(model_type):
     raw = {"model_type": model_type}
     if lays_out(raw):

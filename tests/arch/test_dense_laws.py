@@ -10,14 +10,14 @@ from tests import corpus
 from tests.arch.test_dense import TIED, UNTIED
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family
-from weighbridge.arch.table import FAMILIES
+from weighbridge.arch.table import column
 from weighbridge.errors import WeighbridgeError
 
 # Laws
 
 SMALL = {  # model types that read Llama's keys
     name
-    for name, place in FAMILIES.items()
+    for name, place in column("family").items()
     if place.split(":")[0]
     in {"llama", "gemma", "phi", "cohere", "olmo", "stablelm", "glm", "apertus", "gemma4"}
     and name not in {"phi-msft", "mixformer-sequential"}
@@ -113,7 +113,9 @@ KEYS = (
     "num_kv_shared_layers", "altup_num_inputs", "num_experts", "q_lora_rank", "layer_types",
     "block_configs", "per_layer_config", "attn_config", "tie_word_embeddings",
 )  # fmt: skip
-dense_types = st.sampled_from(sorted(k for k, v in FAMILIES.items() if v.split(":")[0] in DENSE))
+dense_types = st.sampled_from(
+    sorted(k for k, v in column("family").items() if v.split(":")[0] in DENSE)
+)
 junk = st.sampled_from([0, None, -1, "x", 1.5, [], {}, [None], {"x": 1}, True, 10**12])
 
 
@@ -142,7 +144,7 @@ ODD = {
 
 def weight_maps():
     for file, raw in corpus.configs():
-        place = FAMILIES.get(str(raw.get("model_type")), "")
+        place = column("family").get(str(raw.get("model_type")), "")
         folder = (corpus.MODELS / file).parent
         maps = sorted(folder.glob("*.index.json"))
         plain = "quantization_config" not in raw and "visual" not in raw and maps

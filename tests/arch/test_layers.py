@@ -4,8 +4,8 @@ import pytest
 
 from tests.corpus import configs
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import FAMILIES, known
-from weighbridge.arch.layers import READER_OF, READERS, REASON_OF, layers
+from weighbridge.arch.families import known
+from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,
@@ -22,6 +22,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
+from weighbridge.arch.table import column
 from weighbridge.catalogue import find
 from weighbridge.errors import BadFileError, UnsupportedError
 
@@ -63,13 +64,8 @@ def windows(raw):
 
 
 def test_every_model_type_is_read_or_has_a_reason():
-    assert set(READER_OF) | set(REASON_OF) == set(FAMILIES)
-    assert set(READER_OF).isdisjoint(REASON_OF)
-
-
-def test_no_model_type_is_listed_twice():
-    names = [name for group in READERS.values() for name in group.split()]
-    assert len(names) == len(set(names))
+    assert set(column("layers")) | set(column("no_cache")) == set(column("family"))
+    assert set(column("layers")).isdisjoint(column("no_cache"))
 
 
 @pytest.mark.parametrize("model_type", ["bert", "vit", "encodec", "colpali"])

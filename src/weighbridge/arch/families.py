@@ -12,7 +12,7 @@ from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint, Body, Buffer, Family, Param, Told
 from weighbridge.arch.config import Config
-from weighbridge.arch.table import FAMILIES
+from weighbridge.arch.table import column
 from weighbridge.errors import BadFileError, UnsupportedError
 
 MAX_TENSORS = 500_000  # Kimi-K2 has about 200,000; a config that asks for more is hostile
@@ -21,7 +21,7 @@ MAX_TENSORS = 500_000  # Kimi-K2 has about 200,000; a config that asks for more 
 def family(model_type: str) -> Family:
     """The record of `model_type`. Raises UnsupportedError when we have none."""
     try:
-        module, record = FAMILIES[model_type].split(":")
+        module, record = column("family")[model_type].split(":")
     except KeyError:
         raise UnsupportedError(f"model type {model_type!r} is not in our tables") from None
     found = getattr(import_module(f"weighbridge.arch.{module}"), record)
@@ -30,7 +30,7 @@ def family(model_type: str) -> Family:
 
 
 def known(raw: Mapping[str, Any]) -> bool:
-    return str(raw.get("model_type") or "") in FAMILIES
+    return str(raw.get("model_type") or "") in column("family")
 
 
 def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:

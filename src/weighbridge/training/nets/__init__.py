@@ -3,9 +3,9 @@
     forward(s) -> Tensor        the hidden states that the head reads
 
 A program has the local variables of the real class, so that what lives and what is saved is what
-lives and is saved there. Model types that are not in the table are read as Llama's layers, where
-they have the same modules, or by their parameters alone (rough.py), and said to be assumed.
-Programs are named here and imported where they run.
+lives and is saved there. The table of model types names it (`trains`); it is imported where it
+runs. Model types without one are read as Llama's layers, where they have the same modules, or by
+their parameters alone (rough.py), and said to be assumed.
 """
 
 import re
@@ -24,6 +24,7 @@ from weighbridge.arch.mixers import (
     Mamba2,
     ShortConv,
 )
+from weighbridge.arch.table import column
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.training.losses import LOSSES, Loss
@@ -31,76 +32,7 @@ from weighbridge.training.step import Step
 
 Net = Callable[[Step], Tensor]
 
-# module and function -> model types, as configs spell them
-PROGRAMS: Mapping[str, str] = {
-    "decoder.forward": """
-        llama arcee cwm hunyuan_v1_dense internlm3 jais2 mistral ministral qwen2 qwen3 smollm3
-        granite seed_oss
-    """,
-    "gemma.forward": "gemma gemma2 gemma3",
-    "gpt2.forward": "gpt2 gpt_bigcode",
-    "gptj.forward": "gptj",
-    "granite.forward": "granitemoehybrid",
-    "jamba.forward": "jamba",
-    "bamba.forward": "bamba",
-    "bloom.forward": "bloom",
-    "nemotron_h.forward": "nemotron_h",
-    "neox.forward": "gpt_neox",
-    "cohere.forward": "cohere cohere2",
-    "dense.ernie": "ernie4_5",
-    "dense.exaone4": "exaone4",
-    "dense.helium": "helium",
-    "dense.ministral3": "ministral3",
-    "dense.nemotron": "nemotron",
-    "falcon.forward": "falcon",
-    "olmo.forward": "olmo",
-    "olmo.forward_2": "olmo2 olmo3",
-    "parallel.phi": "phi",
-    "parallel.stablelm": "stablelm",
-    "parallel.starcoder2": "starcoder2",
-    "opt.forward": "opt",
-    "persimmon.forward": "persimmon",
-    "phi3.glm": "glm glm4",
-    "phi3.forward": "phi3",
-    "qwen.forward": "qwen",
-    "qwen_vl.forward": "qwen2_vl qwen2_5_vl qwen3_vl",
-    "moe.forward": "qwen3_moe mixtral dots1",
-    "sparse.glm4": "glm4_moe",
-    "sparse.qwen2": "qwen2_moe",
-    "sparse.three_grids": "qwen3_vl_moe",
-    "phimoe.forward": "phimoe",
-    "sparse.olmoe": "olmoe",
-    "sparse.granite": "granitemoe",
-    "sparse.minimax": "minimax_m2",
-    "sparse.ernie": "ernie4_5_moe",
-    "llama4.forward": "llama4",
-    "gpt_oss.forward": "gpt_oss",
-    "indexed.forward": "deepseek_v32 glm_moe_dsa",
-    "latent.forward_2": "deepseek_v2",
-    "latent.forward": "deepseek_v3 kimi_k2 glm4_moe_lite",
-    "qwen_next.forward": "qwen3_next",
-    "qwen_next.forward_3_5": "qwen3_5 qwen3_5_moe",
-    "lfm2.forward": "lfm2 lfm2_moe",
-    "griffin.forward": "recurrent_gemma",
-    "bert.forward": "bert roberta xlm-roberta camembert electra",
-    "distilbert.forward": "distilbert",
-    "albert.forward": "albert",
-    "mpnet.forward": "mpnet",
-    "deberta.forward": "deberta-v2",
-    "modernbert.forward": "modernbert",
-    "vit.forward": "vit",
-    "dinov2.forward": "dinov2",
-    "clip.forward": "clip_text_model",
-    "siglip.forward": "siglip_text_model",
-    "t5.forward": "t5 mt5",
-    "bart.forward": "bart mbart m2m_100 marian pegasus",
-    "whisper.forward": "whisper",
-    "mamba.forward": "mamba falcon_mamba",
-    "mamba2.forward": "mamba2",
-    "written_out.gpt_neo": "gpt_neo",
-    "written_out.mpt": "mpt",
-}
-NETS = {name: program for program, names in PROGRAMS.items() for name in names.split()}
+NETS = column("trains")  # model type -> module and function here
 # Heads and losses that are not those of causal language models: of these modules
 OWN = (
     "bert",

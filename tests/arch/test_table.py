@@ -1,0 +1,38 @@
+"""The table of model types: its words are known, each is read, and by one module."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import weighbridge
+from weighbridge.arch.table import COLUMNS, ROWS, column
+
+SOURCE = Path(weighbridge.__file__).parent
+
+
+def test_rows_are_made_of_known_words():
+    used = {word.partition("=")[0] for row in ROWS.values() for word in row.split()[1:]}
+    assert used <= set(COLUMNS)
+
+
+def test_no_row_says_a_thing_twice():
+    for model_type, row in ROWS.items():
+        names = [word.partition("=")[0] for word in row.split()[1:]]
+        assert len(names) == len(set(names)), model_type
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_each_fact_is_read_in_one_module(name):
+    asks = re.compile(rf'column\("{re.escape(name)}"\)')
+    readers = [p for p in SOURCE.rglob("*.py") if asks.search(p.read_text())]
+    assert len(readers) == 1
+    place = str(readers[0].relative_to(SOURCE)).removesuffix("/__init__.py")
+    assert f"({place})" in COLUMNS[name].replace("\n", " ")
+
+
+def test_a_column_has_what_the_rows_say():
+    assert column("family")["llama"] == "llama:LLAMA"
+    assert column("layers")["deepseek_v2"] == "latent:maybe"
+    assert column("no_cache")["bert"] == "encoder"
+    assert "bert" not in column("layers")
