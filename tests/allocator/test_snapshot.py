@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.allocator_programs import PROGRAMS, snapshot_bytes
+from tests.allocator.programs import PROGRAMS, snapshot_bytes
 from weighbridge.allocator import SHARED, Allocator, Event, Journal, Options
 from weighbridge.allocator.history import replay
 from weighbridge.allocator.layout import segments

@@ -1,11 +1,11 @@
 """The replay against torch's own allocator: what libc10_cuda of PyTorch 2.15 did, call by call.
 
-Each of these numbers is torch's, not ours (tests/allocator_programs.py).
+Each of these numbers is torch's, not ours (tests/allocator/programs.py).
 """
 
 import pytest
 
-from tests.allocator_programs import PROGRAMS, machine, moved, snapshot_of
+from tests.allocator.programs import PROGRAMS, machine, moved, snapshot_of
 from weighbridge.allocator import Allocator, Journal, Options, OutOfMemoryError
 from weighbridge.allocator.history import replay, rerun
 from weighbridge.allocator.layout import differences, segments

@@ -15,7 +15,7 @@ from weighbridge.accelerators.names import find
 from weighbridge.kernels import attention, convolution, cublas, embedding, reductions
 from weighbridge.units import MIB
 
-SOURCE = Path(__file__).parent.parent / "src" / "weighbridge"
+SOURCE = Path(__file__).parents[2] / "src" / "weighbridge"
 A100, L4, H100 = (find(name).part.chip for name in ("a100-80gb", "l4", "h100"))
 SHAPE = attention.Shape(
     batch=1, heads=32, kv_heads=8, queries=8192, keys=8192, key_dim=128, value_dim=128, itemsize=2

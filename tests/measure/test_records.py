@@ -31,7 +31,7 @@ from weighbridge.measure.target import Target, targets
 from weighbridge.trace.tape import Tape
 
 MIB = 1 << 20
-DOCS = Path(__file__).parent.parent / "docs" / "measure.md"
+DOCS = Path(__file__).parents[2] / "docs" / "measure.md"
 
 
 # The suite as a list

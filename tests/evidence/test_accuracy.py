@@ -25,8 +25,8 @@ from weighbridge.settings import read
 
 pytestmark = pytest.mark.slow
 
-PINS = json.loads((Path(__file__).parent / "accuracy.json").read_text())
-TRACED = str(Path(__file__).parent / "traced.jsonl")  # what re-run programs gave
+PINS = json.loads((Path(__file__).parents[1] / "accuracy.json").read_text())
+TRACED = str(Path(__file__).parents[1] / "traced.jsonl")  # what re-run programs gave
 SLACK = 0.0005  # pins are rounded; less than this is not a regression
 
 
@@ -251,7 +251,7 @@ def test_the_json_is_documented():
     done = weighbridge("--source", "agilerl_snapshots", "--records", "--json")
     body = json.loads(done.stdout)
     assert body["schema"] == "weighbridge.accuracy/1"
-    docs = (Path(__file__).parent.parent / "docs" / "accuracy.md").read_text()
+    docs = (Path(__file__).parents[2] / "docs" / "accuracy.md").read_text()
     keys = {*body, *body["rows"][0], *(k for r in body["records"] for k in r)}
     assert [k for k in keys if f'"{k}"' not in docs and f"`{k}`" not in docs] == []
     for name in (*evidence.QUANTITIES, *evidence.LEVELS, *evidence.DEVICES):

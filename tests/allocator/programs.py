@@ -13,7 +13,7 @@ from weighbridge.allocator import Allocator, OutOfMemoryError, parse
 from weighbridge.allocator.reserve import FIRST_ADDRESS
 from weighbridge.allocator.snapshot import read
 
-FILE = Path(__file__).parent / "allocator_recorded.json.gz"
+FILE = Path(__file__).parent / "recorded.json.gz"
 PROGRAMS = json.loads(gzip.decompress(FILE.read_bytes()))["programs"]
 SEGMENTS, RANGES = 0x7F0000000000, 0x700000000000  # where the stand-in begins
 

@@ -19,7 +19,7 @@ from weighbridge.evidence.records import Record, records, sources
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB, MIB
 
-TRACED = str(Path(__file__).parent / "traced.jsonl")
+TRACED = str(Path(__file__).parents[1] / "traced.jsonl")
 RUNS = bounds.Runs("serve", "transformers", "gptq")
 
 
@@ -237,7 +237,7 @@ def test_intervals_of_several_devices_have_the_margins_of_several():
 
 
 def test_the_document_says_what_was_fitted():
-    document = (Path(__file__).parents[1] / "docs" / "accuracy.md").read_text()
+    document = (Path(__file__).parents[2] / "docs" / "accuracy.md").read_text()
     assert f"{100 * fitting.MOST:.1f} of 100 figures" in document
     assert f"{100 * fitting.LEAST:.0f} of 100 are not below" in document
     assert f"fewer than {fitting.NEAR} figures" in document

@@ -1,6 +1,6 @@
 """What people see, sign by sign: tests/screens/*.txt, at several widths, in every form.
 
-WRITE_SCREENS=1 pytest tests/test_golden_screens.py     writes them anew: read the difference
+WRITE_SCREENS=1 pytest tests/cli/test_golden_screens.py     writes them anew: read the difference
 """
 
 import os
@@ -11,7 +11,7 @@ import pytest
 import weighbridge
 from weighbridge.render import Look, render
 
-KEPT = Path(__file__).parent / "screens"
+KEPT = Path(__file__).parents[1] / "screens"
 NARROW, USUAL, WIDE = (Look(width=width) for width in (60, 80, 120))
 PLAIN, CHINESE = Look(plain=True), Look(lang="zh")
 COLOR, FULL, WHY = Look(color=True), Look(details=True), Look(explain=True)

@@ -1,6 +1,6 @@
 """Screens of `fit`, of answers side by side and of ranks, sign by sign: tests/screens/*.txt.
 
-WRITE_SCREENS=1 pytest tests/test_fit_screens.py     writes them anew: read the difference
+WRITE_SCREENS=1 pytest tests/cli/test_fit_screens.py     writes them anew: read the difference
 """
 
 import os
@@ -19,7 +19,7 @@ from weighbridge.view.fit import screen
 from weighbridge.view.messages import say
 from weighbridge.view.records import Paste
 
-KEPT = Path(__file__).parent / "screens"
+KEPT = Path(__file__).parents[1] / "screens"
 pytestmark = pytest.mark.slow  # five questions each, with all that would make them fit
 
 ASKED = {

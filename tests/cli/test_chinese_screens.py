@@ -11,7 +11,7 @@ from weighbridge.cli.menu import run
 from weighbridge.view.known import SENTENCES, told
 from weighbridge.view.messages import en, say
 
-KEPT = Path(__file__).parent / "screens"
+KEPT = Path(__file__).parents[1] / "screens"
 ZH = re.compile(r"^(?:=====|---) zh\n(.*?)(?=^(?:=====|---) |\Z)", re.M | re.S)
 ENGLISH = re.compile(r"[A-Za-z]{2,},? [a-z]{2,} [a-z]{2,}")
 FLAGS = re.compile(r"--?[a-z][\w-]*( [\w.:-]+)?|`[^`]*`")

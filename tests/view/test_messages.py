@@ -9,7 +9,7 @@ import pytest
 from weighbridge.view.messages import LANGUAGES, en, say, zh
 from weighbridge.view.messages.page import PAGE
 
-VIEW = Path(__file__).parent.parent / "src" / "weighbridge" / "view"
+VIEW = Path(__file__).parents[2] / "src" / "weighbridge" / "view"
 SOURCES = "\n".join(p.read_text() for p in VIEW.rglob("*.py") if p.parent.name != "messages")
 
 
