@@ -267,7 +267,7 @@ def _scanned(b: Build, layer: int, m: Scanned, x: Tensor, style: Style) -> Tenso
 
 
 def names(b: Build, layer: int) -> tuple[str, str, str]:
-    """Of the norm behind attention, the one before the feed-forward and the one behind it; ""
+    """Return the names of three norms: behind attention, before the feed-forward, behind it; ""
     where there is none."""
     after = "post_attention_norm" if b.of(layer, "post_attention_norm") is not None else ""
     before = "ffn_norm" if b.of(layer, "ffn_norm") is not None else ""
