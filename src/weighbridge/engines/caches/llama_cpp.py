@@ -14,6 +14,7 @@ llama-kv-cache-dsa.cpp, llama-memory-recurrent.cpp, llama-hparams.cpp, llama-con
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 from weighbridge.arch.mixers import (
     Attention,
@@ -22,6 +23,7 @@ from weighbridge.arch.mixers import (
     Latent,
     Layer,
     Mixer,
+    Recurrent,
     Shared,
 )
 from weighbridge.components.kv_cache import Formats, Sizes, components, mixers, state
@@ -124,17 +126,21 @@ def _unflashed(m: Latent, s: Setting) -> int:
 
 def _of(m: Mixer, s: Setting, widest: int) -> tuple[str, Sizes]:
     """Which buffer, and its bytes."""
-    if isinstance(m, Attention):
-        near = _window(m, s) is not None
-        return "sliding" if near else "", Sizes(kv=_attention(m, s, widest))
-    if isinstance(m, Latent):
-        return "", Sizes(kv=_latent(m, s))
-    if isinstance(m, Compressed):
-        raise UnsupportedError("our rules for llama.cpp do not cover DeepSeek-V4's caches yet")
-    if isinstance(m, Shared | CrossAttention):
-        return "", Sizes()
-    rows = s.slots * (1 + s.rollback)
-    return "", Sizes(state=rows * state(m, Formats(conv=FLOAT32, state=FLOAT32)))
+    match m:
+        case Attention():
+            near = _window(m, s) is not None
+            return "sliding" if near else "", Sizes(kv=_attention(m, s, widest))
+        case Latent():
+            return "", Sizes(kv=_latent(m, s))
+        case Compressed():
+            raise UnsupportedError("our rules for llama.cpp do not cover DeepSeek-V4's caches yet")
+        case Shared() | CrossAttention():
+            return "", Sizes()
+        case _ if isinstance(m, Recurrent):
+            rows = s.slots * (1 + s.rollback)
+            return "", Sizes(state=rows * state(m, Formats(conv=FLOAT32, state=FLOAT32)))
+        case _:
+            assert_never(m)
 
 
 def buffers(
