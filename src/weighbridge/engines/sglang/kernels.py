@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from weighbridge.arch.mixers import Attention, Compressed, Latent, Layer
-from weighbridge.engines.table import Version
+from weighbridge.engines.engine import Version
 from weighbridge.units import MIB
 
 TRTLLM = (0, 5, 9)  # since here the default of data-centre Blackwell
