@@ -74,7 +74,7 @@ class Worker:
         self.connection.send(job)
 
     def answer(self, limit: float) -> Row | None:
-        """Of the model it was asked for, once there is one."""
+        """Return the row of the model that was asked for, or None after `limit` seconds."""
         seconds, last = monotonic() - self.began, True
         if self.connection.poll():
             try:

@@ -42,7 +42,7 @@ PLAIN = Format(dtype=BFLOAT16)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Formats:
-    """Of keys, values, convolutions and running states."""
+    """Number formats of cached keys and values, and dtypes of convolution and running states."""
 
     key: Format = PLAIN
     value: Format = PLAIN

@@ -128,7 +128,7 @@ class Setting:
 
     @property
     def slots(self) -> int:
-        """Of one running request."""
+        """Count the state slots that one running request takes."""
         if self.compressed:
             return 1
         return (SLOTS_TRACKED if self.tracked else SLOTS_CACHED) if self.radix_cache else 1

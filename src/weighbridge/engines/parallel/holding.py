@@ -79,7 +79,7 @@ class Place(NamedTuple):
     groups: int = 1  # of ranks, which have attention each
 
     def ranks(self, h: Held) -> int:
-        """Those that share `h`."""
+        """Count the ranks among which `h` is split."""
         return self.tensor // self.groups if h.attends else self.tensor
 
 

@@ -327,7 +327,8 @@ def _kv(s: Subject, w: Infer, k: kernels.Kind) -> str:
 
 
 def _declares_fp8(raw: Mapping[str, Any]) -> bool:
-    """Of modelopt's checkpoints alone does SGLang read the format of the cache."""
+    """Tell whether the checkpoint sets an FP8 KV cache. SGLang reads that only from modelopt's
+    checkpoints."""
     if not str(raw.get("quant_method", "")).startswith("modelopt"):
         return False
     own = raw.get("kv_cache_scheme")

@@ -90,7 +90,8 @@ def kind(
 
 
 def major(compute: tuple[int, int] | None) -> int:
-    """Of NVIDIA's compute capability; 0 for other makers and for an unnamed card."""
+    """Return the major number of NVIDIA's compute capability; 0 for other makers and for an unnamed
+    card."""
     return compute[0] if compute else 0
 
 

@@ -202,7 +202,8 @@ def told_apart(peak: Peak, cache: int) -> Peak:
 
 
 def _pixels(heap: Heap, p: Plan) -> None:
-    """As a processor gives them, in float32, and in the model's dtype."""
+    """Put the images on the heap: in float32, as a processor gives them, and in the model's
+    dtype."""
     count = p.prompt.batch * p.pixels
     heap.all((4 * count, count * p.prompt.size if p.prompt.size < 4 else 0), "activations")
 

@@ -132,7 +132,7 @@ def _first(subject: Subject, w: Infer, found: Rules) -> Step:
 
 
 def computing(dtype: DType) -> DType:
-    """Of activations: weights in 8 or 4 bits are multiplied in 16."""
+    """Return the dtype of activations: weights in 8 or 4 bits are multiplied in 16."""
     return dtype if dtype.name in ("float32", "float16", "bfloat16") else BFLOAT16
 
 

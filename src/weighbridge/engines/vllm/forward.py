@@ -49,7 +49,7 @@ LATENT_BLOCK = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Of one rank: how it splits heads and widths, and how experts."""
+    """How one rank splits heads and widths, and how experts."""
 
     tensor: int = 1
     expert_width: int = 1  # ranks that split each expert

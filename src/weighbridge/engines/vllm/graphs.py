@@ -49,7 +49,7 @@ class Captured(NamedTuple):
 
 
 def kernels(blocks: Sequence[Block], *, adapted: bool = False) -> int:
-    """Of one step through all layers."""
+    """Count the kernels that one step through all layers starts."""
     return sum(DENSE + ADAPTED * adapted + _more(b) for b in blocks)
 
 

@@ -87,7 +87,8 @@ class Standing:
 
     @cached_property
     def torch(self) -> int:
-        """Of weights, as the version counts them."""
+        """Return the bytes of weights as this version of vLLM counts them: reserved or
+        allocated."""
         loaded = self.resident.loaded
         return loaded.reserved if self.at.rules.consumed else loaded.allocated
 

@@ -67,7 +67,7 @@ class Launch:
     sleeps: bool = False
 
     def to_dict(self, w: Infer) -> dict[str, Any]:
-        """By the names of the flags."""
+        """Return the settings under the names of vLLM's flags."""
         return {
             "gpu_memory_utilization": self.utilization,
             "max_model_len": self.context,

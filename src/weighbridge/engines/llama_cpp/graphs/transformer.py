@@ -244,7 +244,7 @@ def mix(b: Build, layer: int, m: Mixer, x: Tensor, style: Style) -> Tensor:
 
 
 def names(b: Build, layer: int) -> tuple[str, str, str]:
-    """Of the norm behind attention, the one before the feed-forward and the one behind it; ""
+    """Return the names of three norms: behind attention, before the feed-forward, behind it; ""
     where there is none."""
     after = "post_attention_norm" if b.of(layer, "post_attention_norm") is not None else ""
     before = "ffn_norm" if b.of(layer, "ffn_norm") is not None else ""
