@@ -12,7 +12,7 @@ from weighbridge.estimate import infer, served
 from weighbridge.estimate.limits import largest
 from weighbridge.settings import read
 
-PROBED = [name for name, kind in ENGINES.items() if kind.probed]
+PROBED = [name for name, kind in ENGINES.items() if kind.probe]
 FEW = (
     *("llama-3.1-8b", "gemma-3-4b", "gpt-oss-20b", "qwen3-30b-a3b", "deepseek-v2-lite"),
     *(
@@ -177,7 +177,7 @@ def test_limits_are_those_of_a_search_over_full_answers(engine, name):
 
 @pytest.mark.slow
 def test_devices_that_have_the_like_are_walked_once(monkeypatch):
-    from weighbridge.engines.transformers import serving
+    from weighbridge.engines.transformers import infer as serving
 
     walked = []
     peaks = serving.peaks

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from weighbridge.arch.mixers import Attention, Compressed, Latent, Layer
 from weighbridge.arch.table import column
+from weighbridge.engines.engine import Version
 from weighbridge.engines.table import Version
 from weighbridge.units import MIB
 

@@ -11,15 +11,15 @@ from weighbridge.components import host
 from weighbridge.engines import cards, lines
 from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.caches.formats import refuse
+from weighbridge.engines.engine import version
 from weighbridge.engines.serving import WOULD, Answer, Held, Point, Probe, Serves, Subject, unhelped
-from weighbridge.engines.sglang import serving
+from weighbridge.engines.sglang import ENGINE, serving
 from weighbridge.engines.sglang.cases import Case, case, said
 from weighbridge.engines.sglang.effective import generates, remembered
 from weighbridge.engines.sglang.launch import change, changes, launch, settings
 from weighbridge.engines.sglang.phases import phases, taken
 from weighbridge.engines.sglang.replica import Fit, Served
 from weighbridge.engines.sglang.serving import Launched
-from weighbridge.engines.table import ENGINES, version
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.units import GIB, human
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PROCESS = Bytes(GIB, 5 * GIB // 2, 4 * GIB)  # of one rank's process on the host, without weights
 
 
-def serve(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
+def infer(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
     s, found = _met(s, w, budget)
     point = Point(s.context, w.prompt_len, w.batch_size or 1)
     own = Launched(v=Served(case=found, asked=w, told=said(w), point=point))
@@ -56,7 +56,7 @@ def serve(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
 
 
 def probe(s: Subject, w: Infer, budget: "Budget") -> Probe:
-    """Prepares the numbers of `serve` for searches."""
+    """Prepares the numbers of `infer` for searches."""
     _, found = _met(s, w, budget)
 
     def ask(point: Point) -> Held | None:
@@ -73,7 +73,7 @@ def probe(s: Subject, w: Infer, budget: "Budget") -> Probe:
 
 def _met(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Subject, Case]:
     """The model as SGLang takes it on that card, and what was prepared of it."""
-    number, _ = version(ENGINES["sglang"], w.engine_version)
+    number, _ = version(ENGINE, w.engine_version)
     s = cards.suited(s, w, budget, "sglang")
     if not remembered(s):
         raise UnsupportedError(
