@@ -46,20 +46,21 @@ __all__ = [
 ]
 
 # What a load asks for, `filling`, is imported without all else.
-__getattr__ = lazily.named(
-    __name__,
-    {
-        "SHARED": "blocks",
-        "Allocator": "core",
-        "Block": "blocks",
-        "Event": "journal",
-        "Journal": "journal",
-        "Options": "options",
-        "OutOfMemory": "oom",
-        "OutOfMemoryError": "core",
-        "PoolId": "blocks",
-        "every": "options",
-        "from_environment": "settings",
-        "parse": "settings",
-    },
-)
+if not TYPE_CHECKING:  # or a type checker would take any name of this package for an object
+    __getattr__ = lazily.named(
+        __name__,
+        {
+            "SHARED": "blocks",
+            "Allocator": "core",
+            "Block": "blocks",
+            "Event": "journal",
+            "Journal": "journal",
+            "Options": "options",
+            "OutOfMemory": "oom",
+            "OutOfMemoryError": "core",
+            "PoolId": "blocks",
+            "every": "options",
+            "from_environment": "settings",
+            "parse": "settings",
+        },
+    )
