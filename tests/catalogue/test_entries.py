@@ -10,7 +10,7 @@ import pytest
 from weighbridge import catalogue
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
-from weighbridge.arch.table import ROWS
+from weighbridge.arch.table import column
 
 pytestmark = pytest.mark.slow
 
@@ -195,7 +195,7 @@ def test_there_are_many_of_many_kinds():
     kinds = {catalogue.find(name).model_type for name in NAMES}
     assert len(NAMES) >= 150
     assert len(kinds) >= 40
-    assert kinds <= ROWS.keys()
+    assert kinds <= column("family").keys()
 
 
 @pytest.mark.parametrize("name", NAMES)
