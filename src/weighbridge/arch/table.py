@@ -171,19 +171,19 @@ ROWS: Mapping[str, str] = {
     "sglang.every_stage=head",
     "arcee": "llama:ARCEE trains=decoder.forward vllm.tied_head=freed sglang.every_stage=head",
     "baichuan": "baichuan:BAICHUAN",
-    "biogpt": "early:BIOGPT layers=attention:multi_head transformers.caches=4.53 "
+    "biogpt": "early:BIOGPT transformers.caches=4.53 "
     "transformers.last_logits=5.0 transformers.sdpa=4.45",
     "bitnet": "apertus:BITNET",
-    "bloom": "bloom:BLOOM layers=attention:multi_head trains=bloom.forward "
+    "bloom": "bloom:BLOOM trains=bloom.forward "
     "transformers.caches=4.44 transformers.last_logits=5.0 transformers.sdpa=never "
     "vllm.every_stage=both",
-    "chatglm": "chatglm:CHATGLM layers=attention:chatglm vllm.every_stage=both",
-    "codegen": "gptj:CODEGEN layers=attention:multi_head transformers.caches=4.45 "
+    "chatglm": "chatglm:CHATGLM vllm.every_stage=both",
+    "codegen": "gptj:CODEGEN transformers.caches=4.45 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "cohere": "cohere:COHERE trains=cohere.forward llama_cpp=command-r "
     "transformers.sdpa=4.40 vllm.every_stage=both",
     "cohere2": "cohere:COHERE2 trains=cohere.forward llama_cpp.windows vllm.every_stage=both",
-    "ctrl": "early:CTRL layers=attention:multi_head llama_cpp=none transformers.caches=4.55 "
+    "ctrl": "early:CTRL llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=5.1",
     "cwm": "llama:CWM trains=decoder.forward",
     "diffllama": "apertus:DIFFLLAMA",
@@ -208,20 +208,20 @@ ROWS: Mapping[str, str] = {
     "sglang.windows=0.5.13 sglang.attention=triton keys_as_values",
     "glm": "glm:GLM trains=phi3.glm",
     "glm4": "glm:GLM4 trains=phi3.glm vllm.tied_head=shared vllm.not_float16",
-    "gpt2": "gpt2:GPT2 layers=attention:multi_head trains=gpt2.forward transformers.caches=4.53 "
+    "gpt2": "gpt2:GPT2 trains=gpt2.forward transformers.caches=4.53 "
     "transformers.last_logits=4.53 transformers.sdpa=4.42 vllm.every_stage=both "
     "vllm.tied_head=freed",
-    "gpt_bigcode": "gpt2:GPT_BIGCODE layers=attention:bigcode trains=gpt2.forward "
+    "gpt_bigcode": "gpt2:GPT_BIGCODE trains=gpt2.forward "
     "llama_cpp=starcoder transformers.caches=4.55 transformers.last_logits=5.0",
-    "gpt_neo": "gpt_neo:GPT_NEO layers=attention:multi_head trains=written_out.gpt_neo "
+    "gpt_neo": "gpt_neo:GPT_NEO trains=written_out.gpt_neo "
     "llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0",
-    "gpt_neox": "gpt_neox:GPT_NEOX layers=attention:multi_head trains=neox.forward "
+    "gpt_neox": "gpt_neox:GPT_NEOX trains=neox.forward "
     "llama_cpp=gptneox transformers.caches=4.45 transformers.last_logits=4.50 "
     "transformers.sdpa=4.42 transformers.rotary_tables=4.30-4.45",
-    "gpt_neox_japanese": "gpt_neox:GPT_NEOX_JAPANESE layers=attention:multi_head "
+    "gpt_neox_japanese": "gpt_neox:GPT_NEOX_JAPANESE "
     "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never",
-    "gpt_neox_reward_model": "gpt_neox:GPT_NEOX_REWARD layers=attention:multi_head",
-    "gptj": "gptj:GPTJ layers=attention:multi_head trains=gptj.forward llama_cpp=none "
+    "gpt_neox_reward_model": "gpt_neox:GPT_NEOX_REWARD",
+    "gptj": "gptj:GPTJ trains=gptj.forward llama_cpp=none "
     "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never "
     "vllm.every_stage=both",
     "granite": "llama:GRANITE trains=decoder.forward "
@@ -245,8 +245,8 @@ ROWS: Mapping[str, str] = {
     "ministral": "llama:MINISTRAL trains=decoder.forward llama_cpp=llama",
     "ministral3": "llama:MINISTRAL3 trains=dense.ministral3 llama_cpp=llama",
     "mixformer-sequential": "phi:MIXFORMER",
-    "moss": "gptj:MOSS layers=attention:multi_head",
-    "mpt": "bloom:MPT layers=attention:mpt trains=written_out.mpt transformers.caches=4.55 "
+    "moss": "gptj:MOSS",
+    "mpt": "bloom:MPT trains=written_out.mpt transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "nanochat": "apertus:NANOCHAT",
     "nemotron": "llama:NEMOTRON trains=dense.nemotron "
@@ -260,11 +260,11 @@ ROWS: Mapping[str, str] = {
     "llama_cpp.windows vllm.tied_head=shared",
     "openai-gpt": "early:OPENAI_GPT no_cache=without llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
-    "opt": "opt:OPT layers=attention:multi_head trains=opt.forward llama_cpp=none "
+    "opt": "opt:OPT trains=opt.forward llama_cpp=none "
     "transformers.caches=4.51 transformers.last_logits=5.0 transformers.sdpa=4.46 "
     "vllm.every_stage=both sglang.every_stage=both",
     "orion": "baichuan:ORION vllm.every_stage=both",
-    "persimmon": "gpt_neox:PERSIMMON layers=attention:multi_head trains=persimmon.forward "
+    "persimmon": "gpt_neox:PERSIMMON trains=persimmon.forward "
     "llama_cpp=none transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45",
     "phi": "phi:PHI trains=parallel.phi llama_cpp=phi2 "
     "transformers.sdpa=4.40 transformers.rotary_tables=4.36-4.45 sglang.every_stage=both",
@@ -282,7 +282,7 @@ ROWS: Mapping[str, str] = {
     "transformers.sdpa=4.40 transformers.rotary_tables=4.39-4.45 transformers.flash_repeats "
     "sglang.every_stage=both",
     "vaultgemma": "gemma:VAULTGEMMA llama_cpp=llama transformers.sdpa=never",
-    "xglm": "opt:XGLM layers=attention:xglm transformers.caches=4.55 transformers.last_logits=5.0 "
+    "xglm": "opt:XGLM transformers.caches=4.55 transformers.last_logits=5.0 "
     "transformers.sdpa=never",
     "youtu": "minicpm:YOUTU layers=latent:everywhere llama_cpp=deepseek2",
     # images, and images beside text
