@@ -238,10 +238,8 @@ ROWS: Mapping[str, str] = {
     "iquestcoder": "llama:IQUEST_CODER",
     "jais2": "llama:JAIS2 trains=decoder.forward",
     "mimo": "mimo:MIMO vllm.tied_head=shared",
-    "minicpm": "minicpm:MINICPM layers=attention:usual vllm.every_stage=both "
-    "vllm.adapted_embedding vllm.tied_head=freed",
-    "minicpm3": "minicpm:MINICPM3 layers=latent:everywhere vllm.every_stage=both "
-    "vllm.adapted_embedding",
+    "minicpm": "minicpm:MINICPM vllm.every_stage=both vllm.adapted_embedding vllm.tied_head=freed",
+    "minicpm3": "minicpm:MINICPM3 vllm.every_stage=both vllm.adapted_embedding",
     "ministral": "llama:MINISTRAL trains=decoder.forward llama_cpp=llama",
     "ministral3": "llama:MINISTRAL3 trains=dense.ministral3 llama_cpp=llama",
     "mixformer-sequential": "phi:MIXFORMER",
@@ -284,7 +282,7 @@ ROWS: Mapping[str, str] = {
     "vaultgemma": "gemma:VAULTGEMMA llama_cpp=llama transformers.sdpa=never",
     "xglm": "opt:XGLM transformers.caches=4.55 transformers.last_logits=5.0 "
     "transformers.sdpa=never",
-    "youtu": "minicpm:YOUTU layers=latent:everywhere llama_cpp=deepseek2",
+    "youtu": "minicpm:YOUTU llama_cpp=deepseek2",
     # images, and images beside text
     "beit": "vit:BEIT no_cache=image transformers.sdpa=4.48",
     "chinese_clip": "clip:CHINESE no_cache=encoder",
@@ -349,8 +347,7 @@ ROWS: Mapping[str, str] = {
     "qwen3_vl_vision": "qwen_vl:VISION3 no_cache=image",
     "qwen3_vl_moe": "qwen_vl:QWEN3_VL_MOE layers=nested:of_part trains=sparse.three_grids",
     "qwen3_vl_moe_vision": "qwen_vl:VISION3 no_cache=image",
-    "qwen3_vl_moe_text": "vl_moe:QWEN3_VL_MOE_TEXT layers=attention:usual llama_cpp=qwen3vlmoe "
-    "vllm.every_stage=both",
+    "qwen3_vl_moe_text": "vl_moe:QWEN3_VL_MOE_TEXT llama_cpp=qwen3vlmoe vllm.every_stage=both",
     "qwen3_5": "qwen_vl:QWEN3_5 layers=nested:of_part trains=qwen_next.forward_3_5 "
     "vllm.tied_head=shared sglang.prefill_graphs=towers vllm.states=mamba_ssm_dtype",
     "qwen3_5_vision": "qwen_vl:VISION3_5 no_cache=image",
@@ -367,7 +364,7 @@ ROWS: Mapping[str, str] = {
     "gemma4_vision": "gemma4_vl:GEMMA4_VISION no_cache=image",
     "glm4v": "glm_vl:GLM4V layers=nested:of_part",
     "glm4v_moe": "glm_vl:GLM4V_MOE layers=nested:of_part",
-    "glm4v_moe_text": "glm4_moe:GLM4_MOE layers=attention:usual llama_cpp=glm4moe",
+    "glm4v_moe_text": "glm4_moe:GLM4_MOE llama_cpp=glm4moe",
     "glm4v_moe_vision": "glm_vl:GLM4V_VISION no_cache=image",
     "glm4v_text": "glm_vl:GLM4V_TEXT layers=attention:usual llama_cpp=glm4",
     "glm4v_vision": "glm_vl:GLM4V_VISION no_cache=image",
@@ -437,7 +434,7 @@ ROWS: Mapping[str, str] = {
     "qwen3_omni_moe_audio_encoder": "qwen_omni:AUDIO3 no_cache=audio",
     "qwen3_omni_moe_code2wav": "omni_wave:CODE2WAV no_cache=audio",
     "qwen3_omni_moe_talker": "qwen_omni:TALKER3 layers=nested:of_part",
-    "qwen3_omni_moe_text": "qwen_moe:QWEN3_MOE layers=attention:usual",
+    "qwen3_omni_moe_text": "qwen_moe:QWEN3_MOE",
     "qwen3_omni_moe_thinker": "qwen_omni:THINKER3 layers=nested:of_part",
     "qwen3_omni_moe_vision_encoder": "qwen_omni:VISION3 no_cache=image",
     "phi4_multimodal": "phi_vl:PHI4_MULTIMODAL layers=attention:usual llama_cpp=phi3",
@@ -459,69 +456,65 @@ ROWS: Mapping[str, str] = {
     "smolvlm": "idefics:SMOLVLM layers=nested:of_part",
     "smolvlm_vision": "idefics:VISION_TOWER no_cache=image",
     # mixtures of experts, hybrids, state spaces
-    "mixtral": "mixtral:MIXTRAL layers=attention:usual trains=moe.forward llama_cpp=llama "
+    "mixtral": "mixtral:MIXTRAL trains=moe.forward llama_cpp=llama "
     "transformers.sdpa=4.37 transformers.rotary_tables=4.36-4.48 transformers.flash_repeats "
     "vllm.every_stage=both vllm.adapted_embedding sglang.every_stage=head",
-    "phimoe": "mixtral:PHIMOE layers=attention:usual trains=phimoe.forward "
+    "phimoe": "mixtral:PHIMOE trains=phimoe.forward "
     "transformers.flash_repeats vllm.every_stage=both vllm.adapted_embedding",
-    "minimax": "mixtral:MINIMAX layers=recurrent:minimax",
-    "minimax_m1": "mixtral:MINIMAX_M1 layers=recurrent:minimax_m1",
-    "minimax_text_01": "mixtral:MINIMAX_TEXT_01 layers=recurrent:minimax",
-    "minimax_m2": "mixtral:MINIMAX_M2 layers=attention:usual trains=sparse.minimax "
+    "minimax": "mixtral:MINIMAX",
+    "minimax_m1": "mixtral:MINIMAX_M1",
+    "minimax_text_01": "mixtral:MINIMAX_TEXT_01",
+    "minimax_m2": "mixtral:MINIMAX_M2 trains=sparse.minimax "
     "llama_cpp=minimax-m2 sglang.every_stage=embedding",
-    "qwen2_moe": "qwen_moe:QWEN2_MOE layers=attention:usual trains=sparse.qwen2 llama_cpp=qwen2moe "
+    "qwen2_moe": "qwen_moe:QWEN2_MOE trains=sparse.qwen2 llama_cpp=qwen2moe "
     "transformers.rotary_tables=4.40-4.45 transformers.flash_repeats vllm.every_stage=both "
     "vllm.whole_shared_experts sglang.every_stage=head",
-    "qwen3_moe": "qwen_moe:QWEN3_MOE layers=attention:usual trains=moe.forward llama_cpp=qwen3moe "
+    "qwen3_moe": "qwen_moe:QWEN3_MOE trains=moe.forward llama_cpp=qwen3moe "
     "vllm.every_stage=both vllm.adapted_embedding sglang.every_stage=head",
-    "qwen3_next": "qwen_moe:QWEN3_NEXT layers=recurrent:qwen_next trains=qwen_next.forward "
+    "qwen3_next": "qwen_moe:QWEN3_NEXT trains=qwen_next.forward "
     "llama_cpp=qwen3next vllm.every_stage=both vllm.whole_shared_experts sglang.tracked_states "
     "sglang.prefill_graphs=0.5.15",
-    "qwen3_5_text": "qwen_moe:QWEN3_5 layers=recurrent:qwen_next llama_cpp=qwen35 "
+    "qwen3_5_text": "qwen_moe:QWEN3_5 llama_cpp=qwen35 "
     "vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=shared sglang.tracked_states "
     "vllm.states=mamba_ssm_dtype",
-    "qwen3_5_moe_text": "qwen_moe:QWEN3_5_MOE layers=recurrent:qwen_next llama_cpp=qwen35moe "
+    "qwen3_5_moe_text": "qwen_moe:QWEN3_5_MOE llama_cpp=qwen35moe "
     "vllm.every_stage=embedding vllm.whole_shared_experts vllm.adapted_embedding "
     "sglang.tracked_states vllm.states=mamba_ssm_dtype",
-    "olmoe": "qwen_moe:OLMOE layers=attention:usual trains=sparse.olmoe transformers.caches=4.45 "
+    "olmoe": "qwen_moe:OLMOE trains=sparse.olmoe transformers.caches=4.45 "
     "transformers.sdpa=4.45 vllm.every_stage=both",
-    "flex_olmo": "qwen_moe:FLEX_OLMO layers=attention:usual",
-    "mellum": "qwen_moe:MELLUM layers=attention:usual sglang.windows=0.5.16",
-    "deepseek": "deepseek:DEEPSEEK layers=attention:usual",
-    "deepseek_v2": "deepseek:DEEPSEEK_V2 layers=latent:maybe trains=latent.forward_2 "
+    "flex_olmo": "qwen_moe:FLEX_OLMO",
+    "mellum": "qwen_moe:MELLUM sglang.windows=0.5.16",
+    "deepseek": "deepseek:DEEPSEEK",
+    "deepseek_v2": "deepseek:DEEPSEEK_V2 trains=latent.forward_2 "
     "llama_cpp=deepseek2 vllm.whole_shared_experts",
-    "deepseek_v3": "deepseek:DEEPSEEK_V3 layers=latent:everywhere trains=latent.forward "
+    "deepseek_v3": "deepseek:DEEPSEEK_V3 trains=latent.forward "
     "llama_cpp=deepseek2 vllm.whole_shared_experts",
-    "deepseek_v32": "deepseek:DEEPSEEK_V32 layers=latent:indexed trains=indexed.forward "
+    "deepseek_v32": "deepseek:DEEPSEEK_V32 trains=indexed.forward "
     "vllm.whole_shared_experts sglang.prefill_graphs=0.5.15",
-    "kimi_k2": "deepseek:KIMI_K2 layers=latent:kimi_k2 trains=latent.forward llama_cpp=deepseek2 "
+    "kimi_k2": "deepseek:KIMI_K2 trains=latent.forward llama_cpp=deepseek2 "
     "vllm.whole_shared_experts",
-    "glm4_moe_lite": "deepseek:GLM4_MOE_LITE layers=latent:everywhere trains=latent.forward "
+    "glm4_moe_lite": "deepseek:GLM4_MOE_LITE trains=latent.forward "
     "llama_cpp=deepseek2 sglang.every_stage=head",
-    "glm_moe_dsa": "deepseek:GLM_MOE_DSA layers=latent:glm_indexed trains=indexed.forward "
+    "glm_moe_dsa": "deepseek:GLM_MOE_DSA trains=indexed.forward "
     "vllm.whole_shared_experts sglang.prefill_graphs=0.5.15",
-    "mistral4": "deepseek:MISTRAL_4 layers=latent:everywhere llama_cpp=deepseek2",
-    "longcat_flash": "deepseek:LONGCAT layers=latent:twice llama_cpp=none",
+    "mistral4": "deepseek:MISTRAL_4 llama_cpp=deepseek2",
+    "longcat_flash": "deepseek:LONGCAT llama_cpp=none",
     "deepseek_v4": "deepseek_v4:DEEPSEEK_V4 layers=latent:compressed transformers.sdpa=never "
     "sglang.compressed",
-    "glm4_moe": "glm4_moe:GLM4_MOE layers=attention:usual trains=sparse.glm4 llama_cpp=glm4moe "
-    "sglang.every_stage=head",
-    "dots1": "glm4_moe:DOTS1 layers=attention:usual trains=moe.forward",
-    "solar_open": "glm4_moe:SOLAR_OPEN layers=attention:usual",
-    "exaone_moe": "glm4_moe:EXAONE_MOE layers=attention:usual llama_cpp.windows "
+    "glm4_moe": "glm4_moe:GLM4_MOE trains=sparse.glm4 llama_cpp=glm4moe sglang.every_stage=head",
+    "dots1": "glm4_moe:DOTS1 trains=moe.forward",
+    "solar_open": "glm4_moe:SOLAR_OPEN",
+    "exaone_moe": "glm4_moe:EXAONE_MOE llama_cpp.windows "
     "vllm.adapted_embedding sglang.every_stage=head",
-    "hy_v3": "glm4_moe:HY_V3 layers=attention:usual vllm.every_stage=both",
-    "afmoe": "glm4_moe:AFMOE layers=attention:usual llama_cpp.windows",
-    "cohere2_moe": "glm4_moe:COHERE2_MOE layers=attention:usual llama_cpp.windows "
-    "vllm.every_stage=both",
-    "ernie4_5_moe": "glm4_moe:ERNIE4_5_MOE layers=attention:usual trains=sparse.ernie "
-    "llama_cpp=ernie4_5-moe",
-    "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE layers=attention:hunyuan llama_cpp=hunyuan-moe",
-    "mimo_v2_flash": "window_moe:MIMO_V2_FLASH layers=attention:mimo_v2 llama_cpp.windows "
+    "hy_v3": "glm4_moe:HY_V3 vllm.every_stage=both",
+    "afmoe": "glm4_moe:AFMOE llama_cpp.windows",
+    "cohere2_moe": "glm4_moe:COHERE2_MOE llama_cpp.windows vllm.every_stage=both",
+    "ernie4_5_moe": "glm4_moe:ERNIE4_5_MOE trains=sparse.ernie llama_cpp=ernie4_5-moe",
+    "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE llama_cpp=hunyuan-moe",
+    "mimo_v2_flash": "window_moe:MIMO_V2_FLASH llama_cpp.windows "
     "transformers.sdpa=never sglang.windows=0.5.7",
-    "laguna": "window_moe:LAGUNA layers=attention:usual llama_cpp.windows sglang.windows=0.5.12",
-    "step3p7_text": "window_moe:STEP3P7_TEXT layers=attention:usual llama_cpp.windows "
-    "sglang.windows=0.5.13",
+    "laguna": "window_moe:LAGUNA llama_cpp.windows sglang.windows=0.5.12",
+    "step3p7_text": "window_moe:STEP3P7_TEXT llama_cpp.windows sglang.windows=0.5.13",
     "gpt_oss": "stacked_moe:GPT_OSS layers=attention:usual trains=gpt_oss.forward "
     "llama_cpp=gpt-oss llama_cpp.windows transformers.last_logits=4.55 transformers.sdpa=never "
     "vllm.every_stage=both vllm.wide_graphs sglang.every_stage=head sglang.windows=0.5.8 "
@@ -564,14 +557,11 @@ ROWS: Mapping[str, str] = {
     "lfm2_moe": "lfm2:LFM2_MOE layers=recurrent:short_convs trains=lfm2.forward llama_cpp=lfm2moe "
     "vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=freed "
     "sglang.every_stage=both",
-    "kimi_linear": "kimi_linear:KIMI_LINEAR layers=recurrent:kimi sglang.tracked_states "
-    "sglang.prefill_graphs=never",
-    "bailing_hybrid": "kimi_linear:BAILING_HYBRID layers=recurrent:bailing sglang.tracked_states "
+    "kimi_linear": "kimi_linear:KIMI_LINEAR sglang.tracked_states sglang.prefill_graphs=never",
+    "bailing_hybrid": "kimi_linear:BAILING_HYBRID sglang.tracked_states "
     "sglang.prefill_graphs=0.5.15",
-    "bailing_moe": "bailing:BAILING_MOE layers=attention:usual llama_cpp=bailingmoe "
-    "sglang.every_stage=both",
-    "bailing_moe_v2": "bailing:BAILING_MOE_V2 layers=attention:usual llama_cpp=bailingmoe2 "
-    "sglang.every_stage=head",
+    "bailing_moe": "bailing:BAILING_MOE llama_cpp=bailingmoe sglang.every_stage=both",
+    "bailing_moe_v2": "bailing:BAILING_MOE_V2 llama_cpp=bailingmoe2 sglang.every_stage=head",
     "minimax_m3": "minimax_m3:MINIMAX_M3 layers=latent:minimax_m3",
     "minimax_m3_vl_text": "minimax_m3:MINIMAX_M3 layers=latent:minimax_m3",
     # known by their headers alone: no family of ours
