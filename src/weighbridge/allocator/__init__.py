@@ -15,7 +15,7 @@ records.
 
 Source: c10/cuda/CUDACachingAllocator.cpp (class DeviceCachingAllocator), read in the state of
 PyTorch 2.11 to 2.15, and compared with the one of 2.15 as it runs
-(tests/test_allocator_recorded.py).
+(tests/allocator/test_recorded.py).
 """
 
 from weighbridge import lazily

@@ -153,7 +153,7 @@ def numbered(name: str, expert: int) -> str:
 
 
 def last_name(p: Param) -> str:
-    """Of all that `p` stands for."""
+    """Return the name of the last of the `copies` parameters that `p` stands for."""
     return p.name if p.copies == 1 else numbered(p.name, p.copies - 1)
 
 

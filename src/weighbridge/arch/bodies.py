@@ -238,7 +238,8 @@ def _answering(whole: Body, config: Config | None, metadata: Mapping[str, Any] |
 
 @lru_cache(maxsize=4096)
 def _seen(block: Block, hidden: int, *, causal: bool) -> Block:
-    """Its feed-forwards' inputs by exception, and its mask."""
+    """Drop `inputs` where it equals `hidden`, so that equal blocks compare equal, and set whether
+    attention is causal."""
     return Block(
         mixers=tuple(
             replace(m, causal=False) if isinstance(m, Attention) and not causal else m

@@ -37,7 +37,8 @@ VISION = Inner(
 
 
 def experts_of(c: Config) -> tuple[Routed, Routed]:
-    """Of words and of images; the config gives one number or one for each."""
+    """Return the routed experts for words and for images; the config gives one number, or one
+    each."""
     counts = c.per_layer("moe_num_experts", count=2)
     inner = c.nums("moe_intermediate_size") or (1536, 512)  # Ernie4_5_VLMoeTextConfig
     if len(inner) < 2:

@@ -44,7 +44,8 @@ class Layer(NamedTuple):
 
 
 def kinds(c: Config) -> list[str]:
-    """As given, every sixth full; the last layer is full whatever the config says."""
+    """Return the kind of each layer: the config's, else every sixth full. The last layer is always
+    full."""
     return [*layer_types(c, period=6)[:-1], FULL]
 
 

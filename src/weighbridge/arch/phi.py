@@ -55,7 +55,7 @@ def phi3_layer(c: Config, at: str) -> Iterator[Param]:
 
 
 def old_layer(c: Config, at: str) -> Iterator[Param]:
-    """Of both remote layouts. Queries, keys and values in one Linear."""
+    """Yield a layer of both remote layouts, with queries, keys and values in one Linear."""
     width = c.num("hidden_size", "n_embd")
     heads = c.num("num_attention_heads", "n_head")
     c.skip("rotary_dim")

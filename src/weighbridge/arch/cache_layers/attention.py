@@ -24,7 +24,7 @@ HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Of one layer's attention."""
+    """Heads, key-value heads and head sizes of one attention layer."""
 
     heads: int
     kv_heads: int
@@ -41,7 +41,7 @@ def width(c: Config) -> int:
 
 
 def size(c: Config) -> int:
-    """Of a head: given, else the width over the heads."""
+    """Return the size of a head: the config's `head_dim`, else the width over the heads."""
     return c.num("head_dim", default=width(c) // max(1, heads(c)))
 
 
@@ -56,7 +56,8 @@ def grouped(c: Config) -> Sizes:
 
 
 def plain(c: Config) -> Sizes:
-    """As many key-value heads as heads, whatever else the config says."""
+    """Return the sizes of multi-head attention: as many key-value heads as heads, whatever else the
+    config says."""
     return Sizes(heads(c), heads(c), width(c) // max(1, heads(c)))
 
 

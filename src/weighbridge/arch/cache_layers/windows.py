@@ -40,8 +40,8 @@ def nowhere(c: Config) -> Sequence[str]:
 
 
 def period(every: int, *names: str, first: bool = False) -> Rule:
-    """Of `every` layers, or as many as the config says under `names`, the last (or the first)
-    sees all."""
+    """Return a rule by which one layer of `every` (or of the number that the config has under
+    `names`) sees all tokens: the last of each group, or the first."""
 
     def rule(c: Config) -> Sequence[str]:
         step = c.num(*names, default=every) if names else every

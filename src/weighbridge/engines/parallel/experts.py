@@ -54,8 +54,8 @@ def routed(param: Param, hidden: int) -> Routed | None:
 def part(
     e: Routed, sides: tuple[bool, bool], group: Group, *, what: What = "", more: bool = False
 ) -> Fraction:
-    """Of a tensor that has the outputs, the inputs (`sides`) of its parameter. `more`: this rank
-    has one expert more than others."""
+    """Return the share of an expert tensor that one rank holds. `sides`: whether the tensor has its
+    parameter's outputs, its inputs. `more`: this rank has one expert more than others."""
     outputs, inputs = sides
     result = Fraction(1)
     if what:

@@ -71,7 +71,7 @@ def forward(
 
 
 def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
-    """By the norm's parameters: those with a bias are layer norms."""
+    """Normalize `x`: layer norm if the norm has a bias, else RMS norm."""
     bias = p.bias(name)
     if bias is not None:
         return layer_norm(m, x, p.weight(name), bias)
@@ -226,7 +226,7 @@ def scaled(s: Step, name: str) -> bool:
 
 
 def written_out(s: Step) -> None:
-    """Of classes whose attention is no kernel's, whatever there is."""
+    """Set attention to eager for classes that write it out; other kernels raise UsageError."""
     if s.kernel not in (None, "eager"):
         raise UsageError(
             f"--attention {s.kernel}: {s.built.kind} is known with eager attention alone; leave it "
@@ -236,7 +236,7 @@ def written_out(s: Step) -> None:
 
 
 def heads(s: Step, number: int) -> Heads:
-    """Of the layer's first attention."""
+    """Return the heads of the first attention in layer `number`."""
     found = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, Attention))
     return Heads(
         batch=s.batch,

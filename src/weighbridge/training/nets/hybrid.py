@@ -19,8 +19,8 @@ Layer = Callable[[Tensor, Step, Module, int, Seen, Tensor | None], Tensor]
 
 
 def hybrid(s: Step, layer: Layer) -> Callable[..., Tensor]:
-    """As a decoder runs it; the last argument of `layer` is the mask of tokens that only mixers
-    other than attention read, None where nothing is padded."""
+    """Wrap `layer` so that a decoder can run it. Its last argument is the padding mask, which only
+    mixers other than attention read; None where nothing is padded."""
     padding = s.m.new((s.batch, s.length, 1), INT64) if s.padded else None
 
     def run(x: Tensor, s: Step, p: Module, number: int, *seen: Any) -> Tensor:
