@@ -1,6 +1,6 @@
 """The table of model types: what reads each of them, one row a model type.
 
-    "llama": "llama:LLAMA trains=decoder.forward"
+    "llama": "llama:LLAMA layers=attention:usual trains=decoder.forward"
 
 The first word is "module:RECORD", the family that describes it: `weighbridge.arch.llama.LLAMA`,
 which is imported when its first model is met. Each further word is a fact that another room reads:
@@ -14,7 +14,8 @@ from functools import cache
 # name of a fact -> what its value is, and the module that reads it
 COLUMNS: Mapping[str, str] = {
     "family": '"module:RECORD" below weighbridge.arch: the first word (arch/families.py)',
-    "layers": '"module:function" below arch/cache_layers: what layers remember (arch/layers.py)',
+    "layers": '"module:function" below arch/cache_layers: what layers remember, where no tree '
+    "of modules says it (arch/layers.py)",
     "no_cache": "why nothing is kept between tokens: an `encoder`, an `image` or `audio` tower, a "
     "class that `embeds`, or one that generates `without` a cache (arch/layers.py)",
     "trains": '"module.function" below training/nets: the forward pass (training/nets)',
@@ -162,43 +163,40 @@ ROWS: Mapping[str, str] = {
     "transformers.rotary_tables=4.37-4.45 transformers.flash_repeats vllm.tied_head=shared",
     "qwen3": "llama:QWEN3 trains=decoder.forward vllm.adapted_embedding vllm.tied_head=shared",
     # dense text decoders
-    "PanguEmbedded": "baichuan:PANGU layers=attention:usual",
-    "RefinedWeb": "falcon:REFINED_WEB layers=attention:falcon llama_cpp=falcon "
-    "transformers.repeated_cache",
-    "RefinedWebModel": "falcon:REFINED_WEB layers=attention:falcon llama_cpp=falcon",
-    "apertus": "apertus:APERTUS layers=attention:usual vllm.adapted_embedding "
-    "vllm.tied_head=freed sglang.every_stage=head",
+    "PanguEmbedded": "baichuan:PANGU",
+    "RefinedWeb": "falcon:REFINED_WEB llama_cpp=falcon transformers.repeated_cache",
+    "RefinedWebModel": "falcon:REFINED_WEB llama_cpp=falcon",
+    "apertus": "apertus:APERTUS vllm.adapted_embedding vllm.tied_head=freed "
+    "sglang.every_stage=head",
     "arcee": "llama:ARCEE trains=decoder.forward vllm.tied_head=freed sglang.every_stage=head",
-    "baichuan": "baichuan:BAICHUAN layers=attention:usual",
+    "baichuan": "baichuan:BAICHUAN",
     "biogpt": "early:BIOGPT layers=attention:multi_head transformers.caches=4.53 "
     "transformers.last_logits=5.0 transformers.sdpa=4.45",
-    "bitnet": "apertus:BITNET layers=attention:usual",
+    "bitnet": "apertus:BITNET",
     "bloom": "bloom:BLOOM layers=attention:multi_head trains=bloom.forward "
     "transformers.caches=4.44 transformers.last_logits=5.0 transformers.sdpa=never "
     "vllm.every_stage=both",
     "chatglm": "chatglm:CHATGLM layers=attention:chatglm vllm.every_stage=both",
     "codegen": "gptj:CODEGEN layers=attention:multi_head transformers.caches=4.45 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
-    "cohere": "cohere:COHERE layers=attention:usual trains=cohere.forward llama_cpp=command-r "
-    "transformers.sdpa=4.40 vllm.every_stage=both",
-    "cohere2": "cohere:COHERE2 layers=attention:usual trains=cohere.forward llama_cpp.windows "
+    "cohere": "cohere:COHERE trains=cohere.forward llama_cpp=command-r transformers.sdpa=4.40 "
     "vllm.every_stage=both",
+    "cohere2": "cohere:COHERE2 trains=cohere.forward llama_cpp.windows vllm.every_stage=both",
     "ctrl": "early:CTRL layers=attention:multi_head llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=5.1",
     "cwm": "llama:CWM trains=decoder.forward",
-    "diffllama": "apertus:DIFFLLAMA layers=attention:usual",
+    "diffllama": "apertus:DIFFLLAMA",
     "ernie4_5": "llama:ERNIE4_5 trains=dense.ernie",
-    "exaone": "exaone:EXAONE layers=attention:usual vllm.adapted_embedding",
+    "exaone": "exaone:EXAONE vllm.adapted_embedding",
     "exaone4": "llama:EXAONE4 trains=dense.exaone4 llama_cpp.windows vllm.adapted_embedding",
-    "falcon": "falcon:FALCON layers=attention:falcon trains=falcon.forward "
-    "transformers.caches=4.45 transformers.last_logits=4.47 transformers.rotary_tables=4.34-4.45 "
+    "falcon": "falcon:FALCON trains=falcon.forward transformers.caches=4.45 "
+    "transformers.last_logits=4.47 transformers.rotary_tables=4.34-4.45 "
     "transformers.repeated_cache vllm.every_stage=both",
-    "gemma": "gemma:GEMMA layers=attention:usual trains=gemma.forward transformers.sdpa=4.38 "
-    "vllm.every_stage=both",
-    "gemma2": "gemma:GEMMA2 layers=attention:usual trains=gemma.forward llama_cpp.windows "
-    "transformers.caches=4.44 transformers.sdpa=never vllm.every_stage=both vllm.not_float16",
-    "gemma3_text": "gemma:GEMMA3 layers=attention:usual llama_cpp=gemma3 llama_cpp.windows "
-    "vllm.every_stage=both vllm.tied_head=freed vllm.not_float16 sglang.whole_embedding",
+    "gemma": "gemma:GEMMA trains=gemma.forward transformers.sdpa=4.38 vllm.every_stage=both",
+    "gemma2": "gemma:GEMMA2 trains=gemma.forward llama_cpp.windows transformers.caches=4.44 "
+    "transformers.sdpa=never vllm.every_stage=both vllm.not_float16",
+    "gemma3_text": "gemma:GEMMA3 llama_cpp=gemma3 llama_cpp.windows vllm.every_stage=both "
+    "vllm.tied_head=freed vllm.not_float16 sglang.whole_embedding",
     "gemma3n_text": "gemma3n:GEMMA3N layers=attention:gemma3n llama_cpp=gemma3n "
     "llama_cpp.windows sglang.whole_embedding",
     "gemma4_text": "gemma4:GEMMA4 layers=attention:gemma4 llama_cpp=gemma4 llama_cpp.windows "
@@ -207,9 +205,8 @@ ROWS: Mapping[str, str] = {
     "gemma4_unified_text": "gemma4:GEMMA4_UNIFIED layers=attention:gemma4 llama_cpp=gemma4 "
     "llama_cpp.windows vllm.other_kernels vllm.tied_head=freed sglang.whole_embedding "
     "sglang.windows=0.5.13 sglang.attention=triton keys_as_values",
-    "glm": "glm:GLM layers=attention:usual trains=phi3.glm",
-    "glm4": "glm:GLM4 layers=attention:usual trains=phi3.glm vllm.tied_head=shared "
-    "vllm.not_float16",
+    "glm": "glm:GLM trains=phi3.glm",
+    "glm4": "glm:GLM4 trains=phi3.glm vllm.tied_head=shared vllm.not_float16",
     "gpt2": "gpt2:GPT2 layers=attention:multi_head trains=gpt2.forward transformers.caches=4.53 "
     "transformers.last_logits=4.53 transformers.sdpa=4.42 vllm.every_stage=both "
     "vllm.tied_head=freed",
@@ -233,55 +230,55 @@ ROWS: Mapping[str, str] = {
     "helium": "llama:HELIUM trains=dense.helium",
     "hunyuan_v1_dense": "llama:HUNYUAN trains=decoder.forward llama_cpp=hunyuan-dense",
     "hyperclovax": "llama:HYPERCLOVAX vllm.adapted_embedding",
-    "internlm": "baichuan:INTERNLM layers=attention:usual llama_cpp=llama",
-    "internlm2": "baichuan:INTERNLM2 layers=attention:usual vllm.every_stage=both",
+    "internlm": "baichuan:INTERNLM llama_cpp=llama",
+    "internlm2": "baichuan:INTERNLM2 vllm.every_stage=both",
     "internlm3": "llama:INTERNLM3 trains=decoder.forward llama_cpp=llama",
     "iquestcoder": "llama:IQUEST_CODER",
     "jais2": "llama:JAIS2 trains=decoder.forward",
-    "mimo": "mimo:MIMO layers=attention:usual vllm.tied_head=shared",
+    "mimo": "mimo:MIMO vllm.tied_head=shared",
     "minicpm": "minicpm:MINICPM layers=attention:usual vllm.every_stage=both "
     "vllm.adapted_embedding vllm.tied_head=freed",
     "minicpm3": "minicpm:MINICPM3 layers=latent:everywhere vllm.every_stage=both "
     "vllm.adapted_embedding",
     "ministral": "llama:MINISTRAL trains=decoder.forward llama_cpp=llama",
     "ministral3": "llama:MINISTRAL3 trains=dense.ministral3 llama_cpp=llama",
-    "mixformer-sequential": "phi:MIXFORMER layers=attention:multi_head",
+    "mixformer-sequential": "phi:MIXFORMER",
     "moss": "gptj:MOSS layers=attention:multi_head",
     "mpt": "bloom:MPT layers=attention:mpt trains=written_out.mpt transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
-    "nanochat": "apertus:NANOCHAT layers=attention:usual",
+    "nanochat": "apertus:NANOCHAT",
     "nemotron": "llama:NEMOTRON trains=dense.nemotron transformers.caches=4.44 "
     "vllm.adapted_embedding",
     "nemotron-nas": "deci:DECI layers=attention:deci llama_cpp=deci vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head",
-    "olmo": "olmo:OLMO layers=attention:usual trains=olmo.forward transformers.sdpa=4.40 "
+    "olmo": "olmo:OLMO trains=olmo.forward transformers.sdpa=4.40 "
     "transformers.rotary_tables=4.40-4.41",
-    "olmo2": "olmo:OLMO2 layers=attention:usual trains=olmo.forward_2",
-    "olmo3": "olmo:OLMO3 layers=attention:usual trains=olmo.forward_2 llama_cpp=olmo2 "
-    "llama_cpp.windows vllm.tied_head=shared",
+    "olmo2": "olmo:OLMO2 trains=olmo.forward_2",
+    "olmo3": "olmo:OLMO3 trains=olmo.forward_2 llama_cpp=olmo2 llama_cpp.windows "
+    "vllm.tied_head=shared",
     "openai-gpt": "early:OPENAI_GPT no_cache=without llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "opt": "opt:OPT layers=attention:multi_head trains=opt.forward llama_cpp=none "
     "transformers.caches=4.51 transformers.last_logits=5.0 transformers.sdpa=4.46 "
     "vllm.every_stage=both sglang.every_stage=both",
-    "orion": "baichuan:ORION layers=attention:usual vllm.every_stage=both",
+    "orion": "baichuan:ORION vllm.every_stage=both",
     "persimmon": "gpt_neox:PERSIMMON layers=attention:multi_head trains=persimmon.forward "
     "llama_cpp=none transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45",
-    "phi": "phi:PHI layers=attention:usual trains=parallel.phi llama_cpp=phi2 "
-    "transformers.sdpa=4.40 transformers.rotary_tables=4.36-4.45 sglang.every_stage=both",
-    "phi-msft": "phi:PHI_MSFT layers=attention:multi_head llama_cpp=phi2",
-    "phi3": "phi:PHI3 layers=attention:usual trains=phi3.forward transformers.sdpa=4.41 "
-    "transformers.flash_repeats vllm.adapted_embedding sglang.every_stage=head",
-    "phi4": "phi:PHI3 layers=attention:usual llama_cpp=phi3",
-    "qwen": "qwen:QWEN layers=attention:qwen1 trains=qwen.forward",
+    "phi": "phi:PHI trains=parallel.phi llama_cpp=phi2 transformers.sdpa=4.40 "
+    "transformers.rotary_tables=4.36-4.45 sglang.every_stage=both",
+    "phi-msft": "phi:PHI_MSFT llama_cpp=phi2",
+    "phi3": "phi:PHI3 trains=phi3.forward transformers.sdpa=4.41 transformers.flash_repeats "
+    "vllm.adapted_embedding sglang.every_stage=head",
+    "phi4": "phi:PHI3 llama_cpp=phi3",
+    "qwen": "qwen:QWEN trains=qwen.forward",
     "seed_oss": "llama:SEED_OSS trains=decoder.forward vllm.tied_head=shared",
     "smollm3": "llama:SMOLLM3 trains=decoder.forward",
-    "stablelm": "stablelm:STABLELM layers=attention:usual trains=parallel.stablelm "
-    "transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 vllm.every_stage=both",
-    "stablelm_epoch": "stablelm:STABLELM layers=attention:usual",
+    "stablelm": "stablelm:STABLELM trains=parallel.stablelm transformers.sdpa=4.40 "
+    "transformers.rotary_tables=4.38-4.45 vllm.every_stage=both",
+    "stablelm_epoch": "stablelm:STABLELM",
     "starcoder2": "llama:STARCODER2 trains=parallel.starcoder2 transformers.sdpa=4.40 "
     "transformers.rotary_tables=4.39-4.45 transformers.flash_repeats sglang.every_stage=both",
-    "vaultgemma": "gemma:VAULTGEMMA layers=attention:usual llama_cpp=llama transformers.sdpa=never",
+    "vaultgemma": "gemma:VAULTGEMMA llama_cpp=llama transformers.sdpa=never",
     "xglm": "opt:XGLM layers=attention:xglm transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "youtu": "minicpm:YOUTU layers=latent:everywhere llama_cpp=deepseek2",
