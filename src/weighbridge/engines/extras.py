@@ -20,6 +20,7 @@ from typing import Unpack
 
 from weighbridge.arch.mixers import Attention, Latent, Layer
 from weighbridge.arch.roles import VOCAB, role
+from weighbridge.arch.table import column
 from weighbridge.components.weights import Choice, total
 from weighbridge.engines.parallel import experts
 from weighbridge.engines.parallel.experts import Group
@@ -31,13 +32,6 @@ from weighbridge.errors import UsageError
 from weighbridge.memory import Component, exactly
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vllm config/lora.py MaxLoRARanks
-# vLLM's classes whose embedding and head take adapters (embedding_modules)
-_EMBEDDED = """
-    apertus exaone exaone4 exaone_moe falcon_h1 granite granitemoe granitemoehybrid
-    granitemoeshared hyperclovax jamba lfm2 lfm2_moe llama phi3 minicpm minicpm3 mixtral nemotron
-    nemotron_h nemotron-nas phimoe qwen3 qwen3_moe qwen3_5_text qwen3_5_moe_text solar
-"""
-EMBEDDED = frozenset(_EMBEDDED.split())
 EXTRA_VOCABULARY, WITHOUT_EXTRA = 256, (0, 12)  # lora_extra_vocab_size, until it was dropped
 LORA_SOURCES = {"vllm": "vllm lora/layers/*.py", "sglang": "sglang srt/lora/mem_pool.py"}
 NOTHING = ("ngram", "suffix")
@@ -153,7 +147,7 @@ def _sides(h: Held, place: Place, subject: Subject, rules: Rules) -> int:
     if h.expert is not None:
         return _of_experts(h, place.group)
     if role(h.module) in VOCAB:
-        whole = rules.name == "vllm" and subject.model_type in EMBEDDED
+        whole = rules.name == "vllm" and subject.model_type in column("vllm.adapted_embedding")
         extra = EXTRA_VOCABULARY if rules.version < WITHOUT_EXTRA else 0
         return (outputs + inputs + extra) * whole
     mine = outputs * side(h, place, "out") + inputs * side(h, place, "in")

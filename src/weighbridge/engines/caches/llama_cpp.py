@@ -26,6 +26,7 @@ from weighbridge.arch.mixers import (
     Recurrent,
     Shared,
 )
+from weighbridge.arch.table import column
 from weighbridge.components.kv_cache import Formats, Sizes, components, mixers, state
 from weighbridge.dtypes import FLOAT32, GGML_BY_NAME, DType
 from weighbridge.errors import UnsupportedError, UsageError
@@ -37,15 +38,6 @@ CELLS = 256
 # common/arg.cpp (kv_cache_types); ik_llama.cpp common/common.cpp (kv_cache_type_from_str)
 OF_CACHES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 OF_IK = (*OF_CACHES, "q6_0", "q8_kv")
-# Of the model types with windows, those whose windows llama.cpp knows; Phi-3's are switched off.
-WINDOWED = frozenset(
-    (
-        *("gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text"),
-        *("gemma4_unified_text", "cohere2", "cohere2_vision", "cohere2_moe", "gpt_oss", "olmo3"),
-        *("llama4", "llama4_text", "exaone4", "exaone_moe", "afmoe", "mimo_v2_flash", "laguna"),
-        *("step3p7", "step3p7_text"),
-    )
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +85,8 @@ def ggml(name: str, flag: str, known: tuple[str, ...] = OF_CACHES) -> DType:
 
 
 def _window(m: Attention, s: Setting) -> int | None:
-    return m.reach if not s.model_type or s.model_type in WINDOWED else None
+    """The layer's window, where llama.cpp knows those of the model type; Phi-3's are off."""
+    return m.reach if not s.model_type or s.model_type in column("llama_cpp.windows") else None
 
 
 def cells(m: Attention, s: Setting) -> int:

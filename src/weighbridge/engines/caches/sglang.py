@@ -25,7 +25,7 @@ srt/mem_cache/memory_pool.py (ReqToTokenPool, MHATokenToKVPool), srt/configs/mam
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
@@ -49,6 +49,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
+from weighbridge.arch.table import column, since
 from weighbridge.components.kv_cache import Formats, Sizes, components, mixers, state
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.caches.formats import SGLANG, field_name
@@ -62,32 +63,14 @@ SLOTS_CACHED, SLOTS_TRACKED = 3, 5
 SCALED = 128  # elements of an indexer's key to a float32 scale
 FLOAT32_BYTES = 4
 POSITION = 4  # int32, of a token in the table of requests
-NEWEST, NEVER = (0, 5, 23), (1 << 30,)
-# Model types whose windows, or chunks, have a pool of their own -> since which version.
-WINDOWED: Mapping[str, tuple[int, ...]] = {
-    **dict.fromkeys(("gpt_oss", "llama4", "llama4_text"), (0, 5, 8)),
-    "mimo_v2_flash": (0, 5, 7),
-    "step3p5": (0, 5, 9),
-    **dict.fromkeys(("gemma4", "gemma4_text"), (0, 5, 11)),
-    "laguna": (0, 5, 12),
-    **dict.fromkeys(("gemma4_unified_text", "step3p7", "step3p7_text"), (0, 5, 13)),
-    "mellum": (0, 5, 16),
-    "granite_swa": NEWEST,
-}
-# Model types whose states are tracked in two slots more a request -> since which version.
-TRACKED = frozenset(
-    (
-        *("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "kimi_linear", "bailing_hybrid"),
-        *("falcon_h1", "granitemoehybrid", "nemotron_h"),
-    )
-)
+NEWEST = (0, 5, 23)
 TRACKING = (0, 5, 14)
 PADDED = (0, 5, 17)  # since here the slot for padding is part of the budget
 DRAFT_COUNTED = (0, 5, 11)  # since here a draft model's own cache is
 IN_BYTES = (0, 5, 11)  # before, bytes were whole cells of all layers
 CAPPED = (0, 5, 21)  # since here a limit of requests can size the sliding pool
 EVICTED = 128  # tokens between evictions from a window: SGLANG_SWA_EVICTION_INTERVAL
-COMPRESSED, COMPRESSED_RUNNING = "deepseek_v4", 256  # its requests at once, where none are said
+COMPRESSED_RUNNING = 256  # its requests at once, where none are said
 PAGE_ALIGNMENT = 576
 RING = {4: 8, 128: 128}  # rows that wait, of a page and of a request
 LACKED = CrossAttention | Rwkv | GatedRecurrence  # our rules have no cache of them
@@ -118,11 +101,11 @@ class Setting:
 
     @property
     def tracked(self) -> bool:
-        return self.version >= TRACKING and self.model_type in TRACKED
+        return self.version >= TRACKING and self.model_type in column("sglang.tracked_states")
 
     @property
     def compressed(self) -> bool:
-        return self.model_type == COMPRESSED
+        return self.model_type in column("sglang.compressed")
 
     @property
     def slots(self) -> int:
@@ -182,7 +165,7 @@ def _row(m: Compressed, page: int) -> Fraction:
 
 def _near(m: Mixer, s: Setting) -> bool:
     """Whether it is in the second pool."""
-    second = not s.model_type or s.version >= WINDOWED.get(s.model_type, NEVER)
+    second = not s.model_type or s.version >= since("sglang.windows", s.model_type, "never")
     return second and isinstance(m, Attention) and m.reach is not None
 
 

@@ -36,6 +36,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
+from weighbridge.arch.table import column
 from weighbridge.components.kv_cache import (
     Format,
     Formats,
@@ -53,8 +54,6 @@ from weighbridge.errors import UsageError
 from weighbridge.memory import Component
 from weighbridge.units import ceil_div
 
-# Classes that repeat several key-value heads for all heads before they store them (Falcon 40B).
-REPEATED = frozenset({"falcon", "RefinedWeb"})
 LATENT_SINCE = (5, 15)
 SLIDING_SINCE = (4, 56)
 SOURCE = "transformers 5.23 cache_utils.py"
@@ -85,7 +84,7 @@ class Setting:
 
 
 def _attention(m: Attention, s: Setting) -> Sizes:
-    if s.model_type in REPEATED and m.kv_heads > 1:
+    if s.model_type in column("transformers.repeated_cache") and m.kv_heads > 1:  # Falcon 40B
         m = replace(m, kv_heads=m.heads)
     if s.cache in ("quanto", "hqq", "fp8"):
         return _quantized(m, s)

@@ -40,6 +40,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
+from weighbridge.arch.table import column
 from weighbridge.components import spelled
 from weighbridge.components.kv_cache import (
     Formats,
@@ -116,13 +117,11 @@ class Setting:
 def ssm_dtype(c: Config) -> DType | None:
     """What `--mamba-ssm-cache-dtype auto` means for a model: Qwen 3.5 and Nemotron-H say it
     themselves, the latter float32 when it does not."""
-    text = c.sub("text_config") if c.has("text_config") else c
-    if c.model_type.startswith("qwen3_5"):
-        named = text.word("mamba_ssm_dtype")
-    elif c.model_type == "nemotron_h":
-        named = c.word("mamba_ssm_cache_dtype", default="float32")
-    else:
+    key, _, usual = column("vllm.states").get(c.model_type, "").partition(",")
+    if not key:
         return None
+    text = c.sub("text_config") if c.has("text_config") else c
+    named = text.word(key, default=usual)
     return torch_dtype(named, c.where) if named else None
 
 

@@ -16,6 +16,7 @@ model_executor/offloader/uva.py.
 
 from collections.abc import Iterator, Mapping
 
+from weighbridge.arch.table import column
 from weighbridge.engines.caches import vllm as caches
 from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.serving import Subject
@@ -42,7 +43,6 @@ ENCODER_DECODERS: Mapping[str, tuple[Version, Version]] = {
     "NemotronParseForConditionalGeneration": ((0, 14), ALWAYS),
     "WhisperForConditionalGeneration": ((0, 9), ALWAYS),
 }
-T5 = frozenset(("t5", "mt5", "umt5", "longt5", "switch_transformers"))
 BLOCKS = (1, 8, 16, 32, 64, 128)
 NAMED_BLOCKS_UNTIL: Version = (0, 18)
 KERNEL = 16  # tokens: every block of attention is a multiple
@@ -89,7 +89,7 @@ def _too_few_blocks(r: Reserve, blocks: int) -> str:
 def _registered(subject: Subject, version: Version) -> None:
     cls = subject.part.blueprint.cls
     decodes = subject.body.encoder is not None or cls in ENCODER_DECODERS
-    if not decodes and subject.model_type not in T5:
+    if not decodes and subject.model_type not in column("vllm.no_encoder_alone"):
         return
     first, ended = ENCODER_DECODERS.get(cls, (ALWAYS, ALWAYS))
     if not first <= version < ended:
