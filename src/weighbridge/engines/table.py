@@ -29,6 +29,8 @@ FOLDERS: Mapping[str, str] = {
     "sglang": "sglang",
     "llama.cpp": "llama_cpp",
     "ik_llama.cpp": "ik_llama_cpp",
+    "mlx": "mlx",
+    "ollama": "ollama",
 }
 
 
@@ -39,9 +41,6 @@ def _record(folder: str) -> Engine:
 
 ENGINES: Mapping[str, Engine] = Parsed(FOLDERS, _record)
 NOT_YET = {
-    "mlx": "llama.cpp",
-    "mlx-lm": "llama.cpp",
-    "ollama": "llama.cpp",
     "lmstudio": "llama.cpp",
     "koboldcpp": "llama.cpp",
     "exllamav2": "vllm",
