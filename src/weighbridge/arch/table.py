@@ -59,7 +59,8 @@ COLUMNS: Mapping[str, str] = {
     "vllm.whole_shared_experts": "shared experts are whole where each rank routes tokens of its "
     "own (engines/vllm/spread.py)",
     "vllm.library_towers": "its towers are the classes of transformers (engines/vllm/spread.py)",
-    "vllm.adapted_embedding": "embedding and head take adapters, too (engines/vllm/spread.py)",
+    "vllm.adapted_embedding": "embedding and head take a LoRA's matrices, too "
+    "(engines/vllm/spread.py)",
     "vllm.other_kernels": "attention by other kernels than FlashAttention: images that see all of "
     "themselves, heads of two sizes (engines/vllm/reserve.py)",
     "vllm.tied_head": "a head that is tied is made and `freed`, or `shared` with the embedding at "
