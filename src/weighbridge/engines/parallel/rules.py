@@ -1,16 +1,17 @@
 """What differs between the engines, and between their versions, in how a model is spread.
 
-    rules("vllm", (0, 19)) -> Rules
+Each engine makes its own: see spread.py of its folder.
 
 Source: vllm 0.33 and 0.19: distributed/utils.py, model_executor/layers/{linear,mla,
 vocab_parallel_embedding}.py, fused_moe/{config,expert_map_manager}.py, model_executor/models/;
 sglang 0.5.23: srt/distributed/utils.py, srt/layers/moe/fused_moe_triton/layer.py, srt/models/.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from weighbridge.dtypes import FLOAT32, DType
-from weighbridge.engines.parallel import stages
+from weighbridge.dtypes import DType
+from weighbridge.engines.parallel.kernels import MARLIN, Kernel
+from weighbridge.engines.parallel.stages import Bounds
 
 Version = tuple[int, ...]
 
@@ -21,7 +22,7 @@ class Rules:
 
     name: str
     version: Version
-    bounds: stages.Bounds  # of the layers of each pipeline stage
+    bounds: Bounds  # of the layers of each pipeline stage
     embedding: frozenset[str]  # model types with the embedding on every stage
     head: frozenset[str]  # and with the head
     grows: bool  # the vocabulary is padded to 64 a rank where 64 rows do not divide
@@ -37,62 +38,14 @@ class Rules:
     # model types whose embedding is torch's own, whole on every rank
     whole_embedding: frozenset[str] = frozenset()
     towers: bool = True  # are loaded
+    hopper: Kernel  # that multiplies MXFP4 on compute capability 9
+    blackwell: Kernel  # and on 10
+    lora_source: str
+    lora_ranks: tuple[int, ...] = ()  # those that adapters may have; () is any
+    adapted: frozenset[str] = frozenset()  # model types whose embedding and head take adapters
+    extra_vocabulary: int = 0  # rows that each adapter adds to them
     shared_hold: bool = True  # layers that share another's cache hold keys and values of their own
 
-
-# srt/models/gemma3_causal.py, gemma3n_causal.py, gemma4_causal.py (Gemma3TextScaledWordEmbedding)
-WHOLE_EMBEDDING = frozenset({"gemma3_text", "gemma3n_text", "gemma4_text", "gemma4_unified_text"})
-# is_sequence_parallel of vllm model_executor/models/*.py
-WHOLE_SHARED = frozenset(
-    {
-        "deepseek_v2",
-        "deepseek_v3",
-        "deepseek_v32",
-        "glm_moe_dsa",
-        "kimi_k2",
-        "llama4_text",
-        "nemotron_h",
-        "qwen2_moe",
-        "qwen3_5_moe_text",
-        "qwen3_next",
-    }
-)
-VLLM = Rules(
-    name="vllm",
-    version=(0, 33),
-    bounds=stages.vllm,
-    embedding=stages.VLLM_EMBEDDING,
-    head=stages.VLLM_HEAD,
-    grows=False,
-    uneven=True,
-    replicas_share=True,
-    absorbs=False,
-    whole_shared=WHOLE_SHARED,
-    library_towers=frozenset({"gemma4", "gemma3n"}),  # AutoModel.from_config in gemma*_mm.py
-)
-SGLANG = Rules(
-    name="sglang",
-    version=(0, 5, 23),
-    bounds=stages.sglang,
-    embedding=stages.SGLANG_EMBEDDING,
-    head=stages.SGLANG_HEAD,
-    grows=True,
-    uneven=False,
-    replicas_share=False,
-    absorbs=True,
-    rotary=FLOAT32,
-    whole_embedding=WHOLE_EMBEDDING,
-)
-SHARED_HOLD_NOTHING = (0, 30)  # vllm model_executor/models/gemma4.py (is_kv_shared_layer)
-FIRST_STAGE_TOWERS = (0, 30)  # vLLM's second model runner, which encodes on the first stage alone
-
-
-def rules(engine: str, version: Version) -> Rules:
-    if engine == "sglang":
-        return replace(SGLANG, version=version)
-    return replace(
-        VLLM,
-        version=version,
-        towers_everywhere=version < FIRST_STAGE_TOWERS,
-        shared_hold=version < SHARED_HOLD_NOTHING,
-    )
+    def kernel(self, major: int) -> Kernel:
+        """Find the kernel for MXFP4 by the major number of the compute capability."""
+        return {9: self.hopper, 10: self.blackwell}.get(major, MARLIN)
