@@ -37,9 +37,7 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
 
     # Command lines that launch it: read by DIALECT of its dialect.py
     programs: Mapping[str, tuple[str, ...]] = {}  # program -> subcommands that launch it, if any
-    images: Mapping[
-        str, str
-    ] = {}  # pattern of a container's name -> the program that it runs, or ""
+    images: Mapping[str, str] = {}  # pattern of a container's name -> its program, or ""
     snippet: str = ""  # pattern of a line of Python that does; `read` of its dialect.py reads one
 
     # What it loads

@@ -52,7 +52,7 @@ class Run:
 
     @property
     def bits(self) -> float:
-        """Of a weight, scales included."""
+        """Bits of one weight, its scales included."""
         return min(16.0, 8 * sum(self.tensors) / max(1, self.subject.part.blueprint.parameters))
 
     def cache(self, *, reading: bool) -> Sizes:

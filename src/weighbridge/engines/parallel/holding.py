@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Body
 from weighbridge.arch.mixers import Mixer, Shared
+from weighbridge.arch.table import column
 from weighbridge.components.weights import Choice, Placed, alive, buffer_size
 from weighbridge.engines.parallel import experts, positions
 from weighbridge.engines.parallel.cuts import Cut, Unit, fits, share
@@ -29,8 +30,6 @@ TOWERS = {"vision tower": "image", "audio tower": "audio"}
 # MLA's up-projection: decoding multiplies by its two halves apart, unpacked.
 UP = "kv_b_proj.weight"
 NO_CUT = Fraction(1)
-# Model types whose full layers have no values of their own, and whose last layers no keys either
-EQUAL_VALUES = frozenset(("gemma4_text", "gemma4_unified_text"))
 KEYS, VALUES = ".k_proj.", ".v_proj."
 NUMBER = re.compile(r"\.\d+\.")
 MATRICES = ("linear", "conv1d", "expert", "experts", "router", "embedding")
@@ -182,10 +181,10 @@ class _Reader:
         self.heads: dict[str, int] = {t.kind: t.heads for t in subject.body.towers}
         outer = subject.config.model_type if subject.config else ""
         self.whole_shared = subject.model_type in rules.whole_shared
-        self.keys: dict[int | None, list[Held]] = {}  # of the layers of `EQUAL_VALUES`
+        self.keys: dict[int | None, list[Held]] = {}  # of layers without values
         self.values = {p.name for p in plan.counted if VALUES in p.name}
         self.library_tower = outer in rules.library_towers
-        self.equal_values = subject.model_type in EQUAL_VALUES
+        self.equal_values = subject.model_type in column("keys_as_values")
         self.alike: dict[Hashable, Held] = {}  # the first of those that differ in layers alone
 
     def held(self, piece: Piece) -> Held:

@@ -13,7 +13,7 @@ srt/models/*.py.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from weighbridge.errors import UsageError
 
@@ -42,3 +42,8 @@ def bounds(sizes: list[int]) -> tuple[int, ...]:
     for size in sizes:
         ends.append(ends[-1] + size)
     return tuple(ends)
+
+
+def every_stage(known: Mapping[str, str], what: str) -> frozenset[str]:
+    """Find the model types whose class makes its "embedding", or its "head", on every stage."""
+    return frozenset(kind for kind, made in known.items() if made in (what, "both"))

@@ -81,7 +81,7 @@ def _met(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Subject, Case]:
             f"{s.model.reference}: its layers are not known, so the pools that sglang makes for "
             "them are not either; give the model's config.json"
         )
-    refuse(s.model.reference, ENGINE.name, remembered(s), caches.CACHED)
+    refuse(s.model.reference, ENGINE.name, remembered(s), caches.LACKED)
     s = s.without_towers() if w.language_model_only else s
     return s, case(s, w, budget, number)
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from weighbridge.arch.mixers import Attention, Compressed, Latent, Layer
+from weighbridge.arch.table import column
 from weighbridge.engines.engine import Version
 from weighbridge.units import MIB
 
@@ -47,14 +48,6 @@ PAGES: Mapping[str, tuple[tuple[int, ...], int]] = {  # that it takes, and that 
     "dsa": ((64,), 64),
     "dsv4": ((256,), 256),
 }
-# Attention with sinks, or of a mask that only these kernels have
-BY_TRITON = frozenset(
-    (
-        *("gpt_oss", "gemma4", "gemma4_text", "gemma4_unified_text", "llama4", "llama4_text"),
-        "granite_swa",
-    )
-)
-FA3_TOO = frozenset(("gpt_oss", "llama4", "llama4_text"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +101,9 @@ def default(k: Kind) -> str:
         return "aiter"
     if newest == 10 and k.version >= TRTLLM:
         return "trtllm_mha"
-    if k.model_type in BY_TRITON:
-        return "fa3" if hopper and k.model_type in FA3_TOO else "triton"
+    few = column("sglang.attention").get(k.model_type, "")
+    if few:
+        return "fa3" if hopper and "fa3" in few else "triton"
     return "fa3" if hopper else "flashinfer"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from weighbridge.accelerators.budget import Budget
+from weighbridge.arch.table import column
 from weighbridge.engines import cards, lines
 from weighbridge.engines.engine import version
 from weighbridge.engines.serving import WOULD, Answer, Held, Point, Probe, Serves, Subject, unhelped
@@ -18,8 +19,7 @@ from weighbridge.workload import Infer
 
 SPAN = 256  # tokens over which a marginal byte is measured
 BATCH = "--batch-size"
-UNSTABLE = frozenset(("gemma2", "gemma3", "gemma3_text", "glm4", "plamo2"))
-NEEDS = cards.Needs(ENGINE.name, refuses=True, unstable=UNSTABLE)
+NEEDS = cards.Needs(ENGINE.name, refuses=True, unstable=frozenset(column("vllm.not_float16")))
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:

@@ -8,6 +8,7 @@ config/lora.py (MaxLoRARanks).
 
 from functools import cache
 
+from weighbridge.arch.table import column
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.parallel import rules as parallel
 from weighbridge.engines.parallel import stages
@@ -15,39 +16,6 @@ from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.rules import Version, rules
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-# vLLM's classes whose embedding and head take adapters (embedding_modules)
-_EMBEDDED = """
-    apertus exaone exaone4 exaone_moe falcon_h1 granite granitemoe granitemoehybrid
-    granitemoeshared hyperclovax jamba lfm2 lfm2_moe llama phi3 minicpm minicpm3 mixtral nemotron
-    nemotron_h nemotron-nas phimoe qwen3 qwen3_moe qwen3_5_text qwen3_5_moe_text solar
-"""
-EMBEDDED = frozenset(_EMBEDDED.split())
-# Model types whose class makes the embedding, or the head, on every stage.
-_EMBEDDING = """
-    bloom chatglm cohere cohere2 cohere2_moe dbrx falcon gemma gemma2 gemma3_text gemma4_text gpt2
-    gptj gpt_oss granitemoe granitemoehybrid granitemoeshared hy_v3 internlm2 jamba lfm2 lfm2_moe
-    mamba mamba2 minicpm minicpm3 mixtral molmo nemotron_h olmo_hybrid olmoe opt orion phi3_v
-    phimoe qwen2_moe qwen3_moe qwen3_next qwen3_5_text qwen3_5_moe_text qwen3_vl_moe_text stablelm
-
-"""
-EMBEDDING = frozenset(_EMBEDDING.split())
-HEAD = EMBEDDING - frozenset(["lfm2", "lfm2_moe", "qwen3_5_text", "qwen3_5_moe_text"])
-# is_sequence_parallel of vllm model_executor/models/*.py
-WHOLE_SHARED = frozenset(
-    {
-        "deepseek_v2",
-        "deepseek_v3",
-        "deepseek_v32",
-        "glm_moe_dsa",
-        "kimi_k2",
-        "llama4_text",
-        "nemotron_h",
-        "qwen2_moe",
-        "qwen3_5_moe_text",
-        "qwen3_next",
-    }
-)
-LIBRARY_TOWERS = frozenset({"gemma4", "gemma3n"})  # AutoModel.from_config in gemma*_mm.py
 
 
 def bounds(layers: int, ranks: int) -> tuple[int, ...]:
@@ -66,22 +34,23 @@ def spread(version: Version, *, eager: bool = False, towers: bool = True) -> par
         name=ENGINE.name,
         version=version,
         bounds=bounds,
-        embedding=EMBEDDING,
-        head=HEAD,
+        embedding=stages.every_stage(column("vllm.every_stage"), "embedding"),
+        head=stages.every_stage(column("vllm.every_stage"), "head"),
         grows=False,
         uneven=True,
         replicas_share=True,
         absorbs=False,
         rotary_latent=FLOAT32 if eager and r.wide_latents else None,
         towers_everywhere=r.towers_everywhere,
-        whole_shared=WHOLE_SHARED,
-        library_towers=LIBRARY_TOWERS,
+        # is_sequence_parallel of vllm model_executor/models/*.py
+        whole_shared=frozenset(column("vllm.whole_shared_experts")),
+        library_towers=frozenset(column("vllm.library_towers")),  # AutoModel.from_config
         towers=towers,
         shared_hold=r.shared_hold,
         hopper=r.hopper,
         blackwell=r.blackwell,
         lora_source="vllm lora/layers/*.py",
         lora_ranks=LORA_RANKS,
-        adapted=EMBEDDED,
+        adapted=frozenset(column("vllm.adapted_embedding")),
         extra_vocabulary=r.extra_vocabulary,
     )
