@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tests.engines.answers import of_config
 from tests.engines.serving import served
 from tests.engines.spreads import SGLANG, VLLM, draft, ranks, rules, sglang, vllm
+from weighbridge.arch.roles import role
 from weighbridge.components.device import replay
-from weighbridge.engines.parallel.names import role
+from weighbridge.engines.parallel.names import WAY_OF
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
@@ -384,7 +385,7 @@ def test_no_device_and_too_many_stages():
     ],
 )
 def test_names(name, expected):
-    assert role(name) == expected
+    assert WAY_OF[role(name)] == expected
 
 
 # Laws

@@ -105,7 +105,7 @@ def warnings(s: Subject, w: Infer, budget: Budget | None, h: Held) -> Iterator[s
 
 
 def memory(budget: Budget) -> int:
-    """Of all cards, as the driver shows it."""
+    """Memory of all cards, as the driver shows it."""
     return budget.choice.count * budget.choice.part.total.bytes.expected
 
 

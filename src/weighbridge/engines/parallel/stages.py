@@ -12,18 +12,16 @@ get_pp_group() of model_executor/models/*.py; sglang 0.5.23 srt/distributed/util
 srt/models/*.py.
 """
 
-import re
 from collections.abc import Callable, Mapping
 
 from weighbridge.errors import UsageError
 
-LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk|layer)\.(\d{1,9})\.")
 Bounds = Callable[[int, int], tuple[int, ...]]  # of (layers, stages)
 
 
-def layer_of(name: str) -> int | None:
-    found = LAYER.search(name)
-    return int(found[1]) if found else None
+def made(classes: Mapping[str, str], what: str) -> frozenset[str]:
+    """Model types whose class makes the "embedding", or the "head", on every stage."""
+    return frozenset(kind for kind, said in classes.items() if said in (what, "both"))
 
 
 def given(partition: tuple[int, ...], layers: int, stages: int) -> tuple[int, ...]:
@@ -42,8 +40,3 @@ def bounds(sizes: list[int]) -> tuple[int, ...]:
     for size in sizes:
         ends.append(ends[-1] + size)
     return tuple(ends)
-
-
-def every_stage(known: Mapping[str, str], what: str) -> frozenset[str]:
-    """Find the model types whose class makes its "embedding", or its "head", on every stage."""
-    return frozenset(kind for kind, made in known.items() if made in (what, "both"))
