@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from weighbridge.engines.servers import flags as common
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.flags import FLAGS
-from weighbridge.launch import common
 from weighbridge.launch.reading import Reading
 from weighbridge.launch.record import Dialect, Value
 
