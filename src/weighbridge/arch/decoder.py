@@ -63,7 +63,7 @@ def tree(
 def alike(
     c: Config, layer: Callable[[], Submodules], count: str = "num_hidden_layers"
 ) -> tuple[Submodules, ...]:
-    """As many equal layers as the config asks for."""
+    """Yield as many equal layers as the config asks for."""
     return by_kind((True,) * c.layers(count), lambda _: layer())
 
 

@@ -345,7 +345,7 @@ ROWS: Mapping[str, str] = {
     "qwen2_5_vl_vision": "qwen_vl:VISION2_5 no_cache=image",
     "qwen3_vl": "qwen_vl:QWEN3_VL layers=nested:of_part trains=qwen_vl.forward "
     "vllm.tied_head=shared",
-    "qwen3_vl_text": "llama_cpp=qwen3vl vllm.tied_head=shared llama:QWEN3_VL_TEXT",
+    "qwen3_vl_text": "llama:QWEN3_VL_TEXT llama_cpp=qwen3vl vllm.tied_head=shared",
     "qwen3_vl_vision": "qwen_vl:VISION3 no_cache=image",
     "qwen3_vl_moe": "qwen_vl:QWEN3_VL_MOE layers=nested:of_part trains=sparse.three_grids",
     "qwen3_vl_moe_vision": "qwen_vl:VISION3 no_cache=image",
