@@ -4,13 +4,13 @@
                 and in backward, is written on a tape
     spliced     those between: one node of the graph each, which asks for the same again
 
-A kind repeats where two of its layers in a row left the same tape, on which nothing stands but what
-the layer took itself, its input, its result and their gradients. All layers that are walked must
-leave that tape, but for two: the first of the kind, which is the last to let go what all of them
-read, and the last of all layers, which is given another gradient. Otherwise `UnlikeError` says
-that the step must be walked whole. Where parameters have hooks, their gradients are handed over one by
-one, and the hooks run as they do behind a layer that is walked. Without hooks, the allocator is
-asked for all gradients at once.
+A kind repeats where two of its layers in a row left the same tape, on which nothing stands
+but what the layer took itself, its input, its result and their gradients. All layers that
+are walked must leave that tape, but for two: the first of the kind, which is the last to let
+go what all of them read, and the last of all layers, which is given another gradient.
+Otherwise `UnlikeError` says that the step must be walked whole. Where parameters have hooks,
+their gradients are handed over one by one, and the hooks run as they do behind a layer that
+is walked. Without hooks, the allocator is asked for all gradients at once.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
