@@ -73,14 +73,14 @@ def params(c: Config, at: str, parts: Iterable[Inner]) -> Iterator[Param]:
     for part, config, kind in present(c, parts):
         path = f"{at}{part.path}"
         if not part.head:
-            yield from kind.body(config, path)
+            yield from kind.tensors(config, path)
             continue
-        body = kind.body(config, f"{path}{below(kind, part)}")
+        body = kind.tensors(config, f"{path}{below(kind, part)}")
         yield from tied(config, kind, (*body, *kind.heads[part.head](config, path)))
 
 
 def below(kind: Family, part: Inner) -> str:
-    """Where a part with a head has its base model."""
+    """Return the path at which a part with a head has its base model."""
     base = kind.bases.get(part.head, kind.base) if part.head else ""
     return f"{base}." if base else ""
 

@@ -20,7 +20,6 @@ from weighbridge.arch.blueprint import Body, Buffer, Family, Param, gated_mlp, l
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import Names, kinds, stack
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention
 from weighbridge.arch.rotary import frequencies, rotary
 from weighbridge.arch.sparse import (
     Parts,
@@ -36,6 +35,7 @@ from weighbridge.arch.sparse import (
     sparse_decoder,
     stacked_pair,
 )
+from weighbridge.arch.written import Switches, attention
 
 
 def query_rank(c: Config) -> int | None:
@@ -184,7 +184,7 @@ def latent_rotary(c: Config, at: str) -> Iterator[Buffer]:
 def balanced(
     parts: Parts, chosen: Callable[[Config], Routed] = choice
 ) -> Callable[[Config, str], Iterator[Buffer]]:
-    """With the correction bias of V3's router."""
+    """Return a rule that yields the correction bias of V3's router."""
 
     def buffers(c: Config, at: str) -> Iterator[Buffer]:
         yield from latent_rotary(c, at)

@@ -14,7 +14,8 @@ from functools import cache
 # name of a fact -> what its value is, and the module that reads it
 COLUMNS: Mapping[str, str] = {
     "family": '"module:RECORD" below weighbridge.arch: the first word (arch/families.py)',
-    "layers": '"module:function" below arch/cache_layers: what layers remember (arch/layers.py)',
+    "layers": '"module:function" below arch/cache_layers: what layers remember, where no tree '
+    "of modules says it (arch/layers.py)",
     "no_cache": "why nothing is kept between tokens: an `encoder`, an `image` or `audio` tower, a "
     "class that `embeds`, or one that generates `without` a cache (arch/layers.py)",
     "trains": '"module.function" below training/nets: the forward pass (training/nets)',
@@ -153,67 +154,59 @@ ROWS: Mapping[str, str] = {
     "encodec": "codecs:ENCODEC no_cache=audio",
     "mimi": "codecs:MIMI no_cache=audio",
     "dac": "codecs:DAC no_cache=audio",
-    "llama": "llama:LLAMA layers=attention:usual trains=decoder.forward "
-    "transformers.rotary_tables=4.30-4.41 vllm.adapted_embedding vllm.tied_head=freed "
+    "llama": "llama:LLAMA trains=decoder.forward transformers.rotary_tables=4.30-4.41 "
+    "vllm.adapted_embedding vllm.tied_head=freed sglang.every_stage=head",
+    "mistral": "llama:MISTRAL trains=decoder.forward llama_cpp=llama transformers.sdpa=4.37 "
+    "transformers.rotary_tables=4.34-4.42 transformers.flash_repeats vllm.tied_head=freed "
     "sglang.every_stage=head",
-    "mistral": "llama:MISTRAL layers=attention:usual trains=decoder.forward llama_cpp=llama "
-    "transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 transformers.flash_repeats "
-    "vllm.tied_head=freed sglang.every_stage=head",
-    "qwen2": "llama:QWEN2 layers=attention:usual trains=decoder.forward transformers.sdpa=4.37 "
+    "qwen2": "llama:QWEN2 trains=decoder.forward transformers.sdpa=4.37 "
     "transformers.rotary_tables=4.37-4.45 transformers.flash_repeats vllm.tied_head=shared",
-    "qwen3": "llama:QWEN3 layers=attention:usual trains=decoder.forward vllm.adapted_embedding "
-    "vllm.tied_head=shared",
+    "qwen3": "llama:QWEN3 trains=decoder.forward vllm.adapted_embedding vllm.tied_head=shared",
     # dense text decoders
-    "PanguEmbedded": "baichuan:PANGU layers=attention:usual",
-    "RefinedWeb": "falcon:REFINED_WEB layers=attention:falcon llama_cpp=falcon "
-    "transformers.repeated_cache",
-    "RefinedWebModel": "falcon:REFINED_WEB layers=attention:falcon llama_cpp=falcon",
-    "apertus": "apertus:APERTUS layers=attention:usual vllm.adapted_embedding vllm.tied_head=freed "
+    "PanguEmbedded": "baichuan:PANGU",
+    "RefinedWeb": "falcon:REFINED_WEB llama_cpp=falcon transformers.repeated_cache",
+    "RefinedWebModel": "falcon:REFINED_WEB llama_cpp=falcon",
+    "apertus": "apertus:APERTUS vllm.adapted_embedding vllm.tied_head=freed "
     "sglang.every_stage=head",
-    "arcee": "llama:ARCEE layers=attention:usual trains=decoder.forward vllm.tied_head=freed "
-    "sglang.every_stage=head",
-    "baichuan": "baichuan:BAICHUAN layers=attention:usual",
+    "arcee": "llama:ARCEE trains=decoder.forward vllm.tied_head=freed sglang.every_stage=head",
+    "baichuan": "baichuan:BAICHUAN",
     "biogpt": "early:BIOGPT layers=attention:multi_head transformers.caches=4.53 "
     "transformers.last_logits=5.0 transformers.sdpa=4.45",
-    "bitnet": "apertus:BITNET layers=attention:usual",
+    "bitnet": "apertus:BITNET",
     "bloom": "bloom:BLOOM layers=attention:multi_head trains=bloom.forward "
     "transformers.caches=4.44 transformers.last_logits=5.0 transformers.sdpa=never "
     "vllm.every_stage=both",
     "chatglm": "chatglm:CHATGLM layers=attention:chatglm vllm.every_stage=both",
     "codegen": "gptj:CODEGEN layers=attention:multi_head transformers.caches=4.45 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
-    "cohere": "cohere:COHERE layers=attention:usual trains=cohere.forward llama_cpp=command-r "
-    "transformers.sdpa=4.40 vllm.every_stage=both",
-    "cohere2": "cohere:COHERE2 layers=attention:usual trains=cohere.forward llama_cpp.windows "
+    "cohere": "cohere:COHERE trains=cohere.forward llama_cpp=command-r transformers.sdpa=4.40 "
     "vllm.every_stage=both",
+    "cohere2": "cohere:COHERE2 trains=cohere.forward llama_cpp.windows vllm.every_stage=both",
     "ctrl": "early:CTRL layers=attention:multi_head llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=5.1",
-    "cwm": "llama:CWM layers=attention:usual trains=decoder.forward",
-    "diffllama": "apertus:DIFFLLAMA layers=attention:usual",
-    "ernie4_5": "llama:ERNIE4_5 layers=attention:usual trains=dense.ernie",
-    "exaone": "exaone:EXAONE layers=attention:usual vllm.adapted_embedding",
-    "exaone4": "llama:EXAONE4 layers=attention:usual trains=dense.exaone4 llama_cpp.windows "
-    "vllm.adapted_embedding",
-    "falcon": "falcon:FALCON layers=attention:falcon trains=falcon.forward "
-    "transformers.caches=4.45 transformers.last_logits=4.47 transformers.rotary_tables=4.34-4.45 "
+    "cwm": "llama:CWM trains=decoder.forward",
+    "diffllama": "apertus:DIFFLLAMA",
+    "ernie4_5": "llama:ERNIE4_5 trains=dense.ernie",
+    "exaone": "exaone:EXAONE vllm.adapted_embedding",
+    "exaone4": "llama:EXAONE4 trains=dense.exaone4 llama_cpp.windows vllm.adapted_embedding",
+    "falcon": "falcon:FALCON trains=falcon.forward transformers.caches=4.45 "
+    "transformers.last_logits=4.47 transformers.rotary_tables=4.34-4.45 "
     "transformers.repeated_cache vllm.every_stage=both",
-    "gemma": "gemma:GEMMA layers=attention:usual trains=gemma.forward transformers.sdpa=4.38 "
-    "vllm.every_stage=both",
-    "gemma2": "gemma:GEMMA2 layers=attention:usual trains=gemma.forward llama_cpp.windows "
-    "transformers.caches=4.44 transformers.sdpa=never vllm.every_stage=both vllm.not_float16",
-    "gemma3_text": "gemma:GEMMA3 layers=attention:usual llama_cpp=gemma3 llama_cpp.windows "
-    "vllm.every_stage=both vllm.tied_head=freed vllm.not_float16 sglang.whole_embedding",
-    "gemma3n_text": "gemma3n:GEMMA3N layers=attention:gemma3n llama_cpp=gemma3n llama_cpp.windows "
-    "sglang.whole_embedding",
+    "gemma": "gemma:GEMMA trains=gemma.forward transformers.sdpa=4.38 vllm.every_stage=both",
+    "gemma2": "gemma:GEMMA2 trains=gemma.forward llama_cpp.windows transformers.caches=4.44 "
+    "transformers.sdpa=never vllm.every_stage=both vllm.not_float16",
+    "gemma3_text": "gemma:GEMMA3 llama_cpp=gemma3 llama_cpp.windows vllm.every_stage=both "
+    "vllm.tied_head=freed vllm.not_float16 sglang.whole_embedding",
+    "gemma3n_text": "gemma3n:GEMMA3N layers=attention:gemma3n llama_cpp=gemma3n "
+    "llama_cpp.windows sglang.whole_embedding",
     "gemma4_text": "gemma4:GEMMA4 layers=attention:gemma4 llama_cpp=gemma4 llama_cpp.windows "
     "vllm.every_stage=both vllm.other_kernels vllm.tied_head=freed sglang.whole_embedding "
     "sglang.windows=0.5.11 sglang.attention=triton keys_as_values",
     "gemma4_unified_text": "gemma4:GEMMA4_UNIFIED layers=attention:gemma4 llama_cpp=gemma4 "
     "llama_cpp.windows vllm.other_kernels vllm.tied_head=freed sglang.whole_embedding "
     "sglang.windows=0.5.13 sglang.attention=triton keys_as_values",
-    "glm": "glm:GLM layers=attention:usual trains=phi3.glm",
-    "glm4": "glm:GLM4 layers=attention:usual trains=phi3.glm vllm.tied_head=shared "
-    "vllm.not_float16",
+    "glm": "glm:GLM trains=phi3.glm",
+    "glm4": "glm:GLM4 trains=phi3.glm vllm.tied_head=shared vllm.not_float16",
     "gpt2": "gpt2:GPT2 layers=attention:multi_head trains=gpt2.forward transformers.caches=4.53 "
     "transformers.last_logits=4.53 transformers.sdpa=4.42 vllm.every_stage=both "
     "vllm.tied_head=freed",
@@ -230,68 +223,64 @@ ROWS: Mapping[str, str] = {
     "gptj": "gptj:GPTJ layers=attention:multi_head trains=gptj.forward llama_cpp=none "
     "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never "
     "vllm.every_stage=both",
-    "granite": "llama:GRANITE layers=attention:usual trains=decoder.forward "
-    "transformers.caches=4.45 transformers.last_logits=4.48 vllm.adapted_embedding "
-    "vllm.tied_head=freed",
-    "granite_swa": "llama:GRANITE_SWA layers=attention:usual transformers.sdpa=never "
-    "sglang.windows=0.5.23 sglang.attention=triton",
-    "helium": "llama:HELIUM layers=attention:usual trains=dense.helium",
-    "hunyuan_v1_dense": "llama:HUNYUAN layers=attention:hunyuan trains=decoder.forward "
-    "llama_cpp=hunyuan-dense",
-    "hyperclovax": "llama:HYPERCLOVAX layers=attention:usual vllm.adapted_embedding",
-    "internlm": "baichuan:INTERNLM layers=attention:usual llama_cpp=llama",
-    "internlm2": "baichuan:INTERNLM2 layers=attention:usual vllm.every_stage=both",
-    "internlm3": "llama:INTERNLM3 layers=attention:usual trains=decoder.forward llama_cpp=llama",
-    "iquestcoder": "llama:IQUEST_CODER layers=attention:usual",
-    "jais2": "llama:JAIS2 layers=attention:usual trains=decoder.forward",
-    "mimo": "mimo:MIMO layers=attention:usual vllm.tied_head=shared",
+    "granite": "llama:GRANITE trains=decoder.forward transformers.caches=4.45 "
+    "transformers.last_logits=4.48 vllm.adapted_embedding vllm.tied_head=freed",
+    "granite_swa": "llama:GRANITE_SWA transformers.sdpa=never sglang.windows=0.5.23 "
+    "sglang.attention=triton",
+    "helium": "llama:HELIUM trains=dense.helium",
+    "hunyuan_v1_dense": "llama:HUNYUAN trains=decoder.forward llama_cpp=hunyuan-dense",
+    "hyperclovax": "llama:HYPERCLOVAX vllm.adapted_embedding",
+    "internlm": "baichuan:INTERNLM llama_cpp=llama",
+    "internlm2": "baichuan:INTERNLM2 vllm.every_stage=both",
+    "internlm3": "llama:INTERNLM3 trains=decoder.forward llama_cpp=llama",
+    "iquestcoder": "llama:IQUEST_CODER",
+    "jais2": "llama:JAIS2 trains=decoder.forward",
+    "mimo": "mimo:MIMO vllm.tied_head=shared",
     "minicpm": "minicpm:MINICPM layers=attention:usual vllm.every_stage=both "
     "vllm.adapted_embedding vllm.tied_head=freed",
     "minicpm3": "minicpm:MINICPM3 layers=latent:everywhere vllm.every_stage=both "
     "vllm.adapted_embedding",
-    "ministral": "llama:MINISTRAL layers=attention:usual trains=decoder.forward llama_cpp=llama",
-    "ministral3": "llama:MINISTRAL3 layers=attention:usual trains=dense.ministral3 llama_cpp=llama",
-    "mixformer-sequential": "phi:MIXFORMER layers=attention:multi_head",
+    "ministral": "llama:MINISTRAL trains=decoder.forward llama_cpp=llama",
+    "ministral3": "llama:MINISTRAL3 trains=dense.ministral3 llama_cpp=llama",
+    "mixformer-sequential": "phi:MIXFORMER",
     "moss": "gptj:MOSS layers=attention:multi_head",
     "mpt": "bloom:MPT layers=attention:mpt trains=written_out.mpt transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
-    "nanochat": "apertus:NANOCHAT layers=attention:usual",
-    "nemotron": "llama:NEMOTRON layers=attention:usual trains=dense.nemotron "
-    "transformers.caches=4.44 vllm.adapted_embedding",
+    "nanochat": "apertus:NANOCHAT",
+    "nemotron": "llama:NEMOTRON trains=dense.nemotron transformers.caches=4.44 "
+    "vllm.adapted_embedding",
     "nemotron-nas": "deci:DECI layers=attention:deci llama_cpp=deci vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head",
-    "olmo": "olmo:OLMO layers=attention:usual trains=olmo.forward transformers.sdpa=4.40 "
+    "olmo": "olmo:OLMO trains=olmo.forward transformers.sdpa=4.40 "
     "transformers.rotary_tables=4.40-4.41",
-    "olmo2": "olmo:OLMO2 layers=attention:usual trains=olmo.forward_2",
-    "olmo3": "olmo:OLMO3 layers=attention:usual trains=olmo.forward_2 llama_cpp=olmo2 "
-    "llama_cpp.windows vllm.tied_head=shared",
+    "olmo2": "olmo:OLMO2 trains=olmo.forward_2",
+    "olmo3": "olmo:OLMO3 trains=olmo.forward_2 llama_cpp=olmo2 llama_cpp.windows "
+    "vllm.tied_head=shared",
     "openai-gpt": "early:OPENAI_GPT no_cache=without llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "opt": "opt:OPT layers=attention:multi_head trains=opt.forward llama_cpp=none "
     "transformers.caches=4.51 transformers.last_logits=5.0 transformers.sdpa=4.46 "
     "vllm.every_stage=both sglang.every_stage=both",
-    "orion": "baichuan:ORION layers=attention:usual vllm.every_stage=both",
+    "orion": "baichuan:ORION vllm.every_stage=both",
     "persimmon": "gpt_neox:PERSIMMON layers=attention:multi_head trains=persimmon.forward "
     "llama_cpp=none transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45",
-    "phi": "phi:PHI layers=attention:usual trains=parallel.phi llama_cpp=phi2 "
-    "transformers.sdpa=4.40 transformers.rotary_tables=4.36-4.45 sglang.every_stage=both",
-    "phi-msft": "phi:PHI_MSFT layers=attention:multi_head llama_cpp=phi2",
-    "phi3": "phi:PHI3 layers=attention:usual trains=phi3.forward transformers.sdpa=4.41 "
-    "transformers.flash_repeats vllm.adapted_embedding sglang.every_stage=head",
-    "phi4": "phi:PHI3 layers=attention:usual llama_cpp=phi3",
-    "qwen": "qwen:QWEN layers=attention:qwen1 trains=qwen.forward",
-    "seed_oss": "llama:SEED_OSS layers=attention:usual trains=decoder.forward "
-    "vllm.tied_head=shared",
-    "smollm3": "llama:SMOLLM3 layers=attention:usual trains=decoder.forward",
-    "stablelm": "stablelm:STABLELM layers=attention:usual trains=parallel.stablelm "
-    "transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 vllm.every_stage=both",
-    "stablelm_epoch": "stablelm:STABLELM layers=attention:usual",
-    "starcoder2": "llama:STARCODER2 layers=attention:usual trains=parallel.starcoder2 "
-    "transformers.sdpa=4.40 transformers.rotary_tables=4.39-4.45 transformers.flash_repeats "
-    "sglang.every_stage=both",
-    "vaultgemma": "gemma:VAULTGEMMA layers=attention:usual llama_cpp=llama transformers.sdpa=never",
-    "xglm": "opt:XGLM layers=attention:xglm transformers.caches=4.55 transformers.last_logits=5.0 "
-    "transformers.sdpa=never",
+    "phi": "phi:PHI trains=parallel.phi llama_cpp=phi2 transformers.sdpa=4.40 "
+    "transformers.rotary_tables=4.36-4.45 sglang.every_stage=both",
+    "phi-msft": "phi:PHI_MSFT llama_cpp=phi2",
+    "phi3": "phi:PHI3 trains=phi3.forward transformers.sdpa=4.41 transformers.flash_repeats "
+    "vllm.adapted_embedding sglang.every_stage=head",
+    "phi4": "phi:PHI3 llama_cpp=phi3",
+    "qwen": "qwen:QWEN trains=qwen.forward",
+    "seed_oss": "llama:SEED_OSS trains=decoder.forward vllm.tied_head=shared",
+    "smollm3": "llama:SMOLLM3 trains=decoder.forward",
+    "stablelm": "stablelm:STABLELM trains=parallel.stablelm transformers.sdpa=4.40 "
+    "transformers.rotary_tables=4.38-4.45 vllm.every_stage=both",
+    "stablelm_epoch": "stablelm:STABLELM",
+    "starcoder2": "llama:STARCODER2 trains=parallel.starcoder2 transformers.sdpa=4.40 "
+    "transformers.rotary_tables=4.39-4.45 transformers.flash_repeats sglang.every_stage=both",
+    "vaultgemma": "gemma:VAULTGEMMA llama_cpp=llama transformers.sdpa=never",
+    "xglm": "opt:XGLM layers=attention:xglm transformers.caches=4.55 "
+    "transformers.last_logits=5.0 transformers.sdpa=never",
     "youtu": "minicpm:YOUTU layers=latent:everywhere llama_cpp=deepseek2",
     # images, and images beside text
     "beit": "vit:BEIT no_cache=image transformers.sdpa=4.48",
@@ -345,15 +334,15 @@ ROWS: Mapping[str, str] = {
     "qwen2_vl": "qwen_vl:QWEN2_VL layers=nested:of_part trains=qwen_vl.forward llama_cpp=qwen2vl "
     "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=4.45 "
     "vllm.tied_head=shared",
-    "qwen2_vl_text": "llama:QWEN2 layers=attention:usual llama_cpp=qwen2vl vllm.tied_head=shared",
+    "qwen2_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_vl_vision": "qwen_vl:VISION2 no_cache=image",
     "qwen2_5_vl": "qwen_vl:QWEN2_5_VL layers=nested:of_part trains=qwen_vl.forward "
     "llama_cpp=qwen2vl transformers.last_logits=4.55 vllm.tied_head=shared",
-    "qwen2_5_vl_text": "llama:QWEN2 layers=attention:usual llama_cpp=qwen2vl vllm.tied_head=shared",
+    "qwen2_5_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_5_vl_vision": "qwen_vl:VISION2_5 no_cache=image",
     "qwen3_vl": "qwen_vl:QWEN3_VL layers=nested:of_part trains=qwen_vl.forward "
     "vllm.tied_head=shared",
-    "qwen3_vl_text": "llama:QWEN3 layers=attention:usual llama_cpp=qwen3vl vllm.tied_head=shared",
+    "qwen3_vl_text": "llama:QWEN3_VL_TEXT llama_cpp=qwen3vl vllm.tied_head=shared",
     "qwen3_vl_vision": "qwen_vl:VISION3 no_cache=image",
     "qwen3_vl_moe": "qwen_vl:QWEN3_VL_MOE layers=nested:of_part trains=sparse.three_grids",
     "qwen3_vl_moe_vision": "qwen_vl:VISION3 no_cache=image",
@@ -427,7 +416,7 @@ ROWS: Mapping[str, str] = {
     "chameleon": "chameleon:CHAMELEON layers=attention:usual transformers.caches=4.43",
     "chameleon_vqgan": "vqgan:CHAMELEON_VQ no_cache=image",
     "emu3": "emu3:EMU3 layers=nested:of_part",
-    "emu3_text_model": "llama:LLAMA layers=attention:usual",
+    "emu3_text_model": "llama:LLAMA",
     "emu3_vqgan": "emu3:EMU3_VQ no_cache=image",
     "janus": "janus:JANUS layers=nested:of_part",
     "janus_vision_model": "janus:JANUS_VISION no_cache=image",
@@ -437,7 +426,7 @@ ROWS: Mapping[str, str] = {
     "qwen2_5_omni": "qwen_omni:QWEN2_5_OMNI layers=nested:of_part",
     "qwen2_5_omni_audio_encoder": "qwen_omni:AUDIO2_5 no_cache=audio",
     "qwen2_5_omni_talker": "qwen_omni:TALKER2_5 layers=attention:usual",
-    "qwen2_5_omni_text": "llama:QWEN2 layers=attention:usual",
+    "qwen2_5_omni_text": "llama:QWEN2",
     "qwen2_5_omni_thinker": "qwen_omni:THINKER2_5 layers=nested:of_part",
     "qwen2_5_omni_token2wav": "omni_wave:TOKEN2WAV no_cache=audio",
     "qwen2_5_omni_vision_encoder": "qwen_omni:VISION2_5 no_cache=image",
@@ -451,7 +440,7 @@ ROWS: Mapping[str, str] = {
     "phi4_multimodal": "phi_vl:PHI4_MULTIMODAL layers=attention:usual llama_cpp=phi3",
     "phi4mm": "phi_vl:PHI4MM layers=attention:usual llama_cpp=phi3 vllm.tied_head=freed",
     "paddleocr_vl": "paddleocr:PADDLEOCR_VL layers=nested:of_part",
-    "paddleocr_vl_text": "llama:ERNIE4_5 layers=attention:usual",
+    "paddleocr_vl_text": "llama:ERNIE4_5",
     "paddleocr_vl_vision": "paddleocr:PADDLEOCR_VISION no_cache=image",
     "idefics2": "idefics:IDEFICS2 layers=nested:of_part transformers.sdpa=4.46",
     "idefics2_vision": "idefics:VISION_TOWER no_cache=image",
@@ -477,17 +466,17 @@ ROWS: Mapping[str, str] = {
     "minimax_text_01": "mixtral:MINIMAX_TEXT_01 layers=recurrent:minimax",
     "minimax_m2": "mixtral:MINIMAX_M2 layers=attention:usual trains=sparse.minimax "
     "llama_cpp=minimax-m2 sglang.every_stage=embedding",
-    "qwen2_moe": "qwen_moe:QWEN2_MOE layers=attention:usual trains=sparse.qwen2 llama_cpp=qwen2moe "
-    "transformers.rotary_tables=4.40-4.45 transformers.flash_repeats vllm.every_stage=both "
-    "vllm.whole_shared_experts sglang.every_stage=head",
-    "qwen3_moe": "qwen_moe:QWEN3_MOE layers=attention:usual trains=moe.forward llama_cpp=qwen3moe "
-    "vllm.every_stage=both vllm.adapted_embedding sglang.every_stage=head",
+    "qwen2_moe": "qwen_moe:QWEN2_MOE layers=attention:usual trains=sparse.qwen2 "
+    "llama_cpp=qwen2moe transformers.rotary_tables=4.40-4.45 transformers.flash_repeats "
+    "vllm.every_stage=both vllm.whole_shared_experts sglang.every_stage=head",
+    "qwen3_moe": "qwen_moe:QWEN3_MOE layers=attention:usual trains=moe.forward "
+    "llama_cpp=qwen3moe vllm.every_stage=both vllm.adapted_embedding sglang.every_stage=head",
     "qwen3_next": "qwen_moe:QWEN3_NEXT layers=recurrent:qwen_next trains=qwen_next.forward "
     "llama_cpp=qwen3next vllm.every_stage=both vllm.whole_shared_experts sglang.tracked_states "
     "sglang.prefill_graphs=0.5.15",
     "qwen3_5_text": "qwen_moe:QWEN3_5 layers=recurrent:qwen_next llama_cpp=qwen35 "
-    "vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=shared sglang.tracked_states "
-    "vllm.states=mamba_ssm_dtype",
+    "vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=shared "
+    "sglang.tracked_states vllm.states=mamba_ssm_dtype",
     "qwen3_5_moe_text": "qwen_moe:QWEN3_5_MOE layers=recurrent:qwen_next llama_cpp=qwen35moe "
     "vllm.every_stage=embedding vllm.whole_shared_experts vllm.adapted_embedding "
     "sglang.tracked_states vllm.states=mamba_ssm_dtype",
@@ -535,7 +524,8 @@ ROWS: Mapping[str, str] = {
     "vllm.every_stage=both vllm.wide_graphs sglang.every_stage=head sglang.windows=0.5.8 "
     "sglang.attention=triton,fa3",
     "llama4_text": "stacked_moe:LLAMA4_TEXT layers=attention:usual llama_cpp=llama4 "
-    "llama_cpp.windows vllm.whole_shared_experts sglang.windows=0.5.8 sglang.attention=triton,fa3",
+    "llama_cpp.windows vllm.whole_shared_experts sglang.windows=0.5.8 "
+    "sglang.attention=triton,fa3",
     "dbrx": "stacked_moe:DBRX layers=attention:dbrx transformers.sdpa=4.40 vllm.every_stage=both",
     "jetmoe": "stacked_moe:JETMOE layers=attention:jetmoe transformers.sdpa=4.41",
     "mamba": "mamba:MAMBA layers=recurrent:mamba1 trains=mamba.forward "
@@ -553,8 +543,8 @@ ROWS: Mapping[str, str] = {
     "granitemoe": "mamba_hybrid:GRANITEMOE layers=attention:usual trains=sparse.granite "
     "transformers.caches=4.45 transformers.last_logits=4.53 vllm.every_stage=both "
     "vllm.adapted_embedding",
-    "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED layers=attention:usual llama_cpp=granitemoe "
-    "vllm.every_stage=both vllm.adapted_embedding",
+    "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED layers=attention:usual "
+    "llama_cpp=granitemoe vllm.every_stage=both vllm.adapted_embedding",
     "granitemoehybrid": "mamba_hybrid:GRANITEMOEHYBRID layers=recurrent:granite_hybrid "
     "trains=granite.forward llama_cpp=granitehybrid vllm.every_stage=both vllm.adapted_embedding "
     "sglang.every_stage=head sglang.tracked_states",
@@ -567,10 +557,11 @@ ROWS: Mapping[str, str] = {
     "rwkv5": "rwkv:RWKV_5 layers=recurrent:rwkv5",
     "recurrent_gemma": "griffin:RECURRENT_GEMMA layers=recurrent:recurrent_gemma "
     "trains=griffin.forward llama_cpp=none transformers.last_logits=5.0 transformers.sdpa=5.1",
-    "lfm2": "lfm2:LFM2 layers=recurrent:short_convs trains=lfm2.forward vllm.every_stage=embedding "
-    "vllm.adapted_embedding vllm.tied_head=freed sglang.every_stage=both",
-    "lfm2_moe": "lfm2:LFM2_MOE layers=recurrent:short_convs trains=lfm2.forward llama_cpp=lfm2moe "
+    "lfm2": "lfm2:LFM2 layers=recurrent:short_convs trains=lfm2.forward "
     "vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=freed "
+    "sglang.every_stage=both",
+    "lfm2_moe": "lfm2:LFM2_MOE layers=recurrent:short_convs trains=lfm2.forward "
+    "llama_cpp=lfm2moe vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=freed "
     "sglang.every_stage=both",
     "kimi_linear": "kimi_linear:KIMI_LINEAR layers=recurrent:kimi sglang.tracked_states "
     "sglang.prefill_graphs=never",

@@ -320,8 +320,8 @@ def _alone(slots: Slots, slot: int) -> bool:
 
 
 def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> Course | None:
-    """None where what is there before does not go, or many are taken at once. Gradients that are
-    `fresh` stay, others are added to what is there, and go."""
+    """Return the moves of a spliced layer; None where what is there before does not go, or many are
+    taken at once. Gradients that are `fresh` stay, others are added to what is there, and go."""
     steps: list[tuple[int, int, int, str]] = []
     taken: set[int] = set()
     left: set[int] = set()

@@ -30,6 +30,7 @@ FOLDERS: Mapping[str, str] = {
     "llama.cpp": "llama_cpp",
     "ik_llama.cpp": "ik_llama_cpp",
     "mlx": "mlx",
+    "ollama": "ollama",
 }
 
 
@@ -40,7 +41,6 @@ def _record(folder: str) -> Engine:
 
 ENGINES: Mapping[str, Engine] = Parsed(FOLDERS, _record)
 NOT_YET = {
-    "ollama": "llama.cpp",
     "lmstudio": "llama.cpp",
     "koboldcpp": "llama.cpp",
     "exllamav2": "vllm",

@@ -76,7 +76,7 @@ def train(model: Model, w: Train) -> Report:
 
 
 def _condition(said: str) -> dict[str, Any]:
-    """On what the verdict stands, where the launch is refused as asked."""
+    """Return what the verdict rests on where the launch is refused as asked."""
     return {"runs_only": said} if said else {}
 
 

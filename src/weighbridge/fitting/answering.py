@@ -27,7 +27,7 @@ TRAINLESS = {
 
 
 class Asker(Protocol):
-    """Whoever answers the three questions about one model: a prepared model."""
+    """Answers the three questions about one model; a prepared model does."""
 
     def model(self, *, base_model: bool = False) -> "Model":
         """The model that the questions are about."""

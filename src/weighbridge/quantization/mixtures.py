@@ -68,7 +68,7 @@ def middle(name: str) -> Rule:
 
 
 def of_eight(name: str, otherwise: Rule | None = None) -> Rule:
-    """In models of exactly eight experts."""
+    """Return a rule that holds for models of exactly eight experts."""
 
     def rule(at: Place) -> str | None:
         if at.experts == 8:

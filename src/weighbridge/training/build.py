@@ -210,7 +210,7 @@ def _several(p: Plan, form: Scheme) -> dict[tuple[str, int], tuple[int, ...]]:
 def _one_by_one(
     several: Mapping[tuple[str, int], tuple[int, ...]],
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Like experts by their names: all of the first, all of the second..."""
+    """Yield like experts in the order of their names: all of the first, all of the second..."""
     for (_, count), group in groupby(several, lambda key: alike(*key)):
         names = [name for name, _ in group]
         for i in range(count):

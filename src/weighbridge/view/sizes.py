@@ -29,8 +29,8 @@ class Sizes(NamedTuple):
 
 
 def sizes(like: int, unit: str | None = None) -> Sizes:
-    """For numbers that are compared with one of so many bytes. Who names a unit wants to compare,
-    and has all decimals."""
+    """Choose how to write numbers that are compared with `like` bytes. Who names a unit wants to
+    compare, and gets all decimals."""
     if unit is not None:
         return Sizes(unit, FINEST)
     if like >= GIB:

@@ -85,8 +85,7 @@ def ggml(name: str, flag: str, known: tuple[str, ...] = OF_CACHES) -> DType:
 
 
 def _window(m: Attention, s: Setting) -> int | None:
-    """Return the sliding window, where llama.cpp knows those of the model type; Phi-3's are
-    switched off."""
+    """The layer's window, where llama.cpp knows those of the model type; Phi-3's are off."""
     return m.reach if not s.model_type or s.model_type in column("llama_cpp.windows") else None
 
 

@@ -51,7 +51,7 @@ class Run:
 
     @property
     def bits(self) -> float:
-        """Return the bits of one weight, scales included."""
+        """Bits of one weight, its scales included."""
         return min(16.0, 8 * sum(self.tensors) / max(1, self.subject.part.blueprint.parameters))
 
     def cache(self, *, reading: bool) -> Sizes:

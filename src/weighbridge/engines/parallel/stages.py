@@ -12,19 +12,12 @@ get_pp_group() of model_executor/models/*.py; sglang 0.5.23 srt/distributed/util
 srt/models/*.py.
 """
 
-import re
 from collections.abc import Callable
 
 from weighbridge.arch.table import column
 from weighbridge.errors import UsageError
 
-LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk|layer)\.(\d{1,9})\.")
 Bounds = Callable[[int, int], tuple[int, ...]]  # of (layers, stages)
-
-
-def layer_of(name: str) -> int | None:
-    found = LAYER.search(name)
-    return int(found[1]) if found else None
 
 
 def vllm(layers: int, stages: int) -> tuple[int, ...]:

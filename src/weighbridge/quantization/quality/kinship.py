@@ -91,7 +91,7 @@ def generations(a: str, b: str) -> float:
 
 
 def nearness(a: Named, b: Named) -> Near:
-    """In a word."""
+    """Tell in a word how near two models are."""
     if distance(a, b) == 0:
         return "model"
     return "generation" if generations(a.generation, b.generation) < OTHER else "family"

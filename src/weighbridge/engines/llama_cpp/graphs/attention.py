@@ -82,7 +82,8 @@ def stored_values(b: Build, h: Heads, v: Tensor) -> Tensor:
 
 
 def old_values(b: Build, h: Heads, v: Tensor, cache: Tensor) -> Tensor:
-    """Before rows were stored by number: a copy to the cells in order, turned for the product."""
+    """Store values as builds did before rows were stored by number: a copy to the cells in order,
+    turned for the product."""
     width, tokens = h.kv * h.value, b.step.tokens
     flat = g.reshape(v, width, tokens)
     if b.step.flash:

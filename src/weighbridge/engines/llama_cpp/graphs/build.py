@@ -180,7 +180,7 @@ class Build:
         return self.net.kind(layer), at, self.at.cache(layer), moved, turn
 
     def output(self, t: Tensor) -> Tensor:
-        """Kept to the end of the step, for whoever asks for it."""
+        """Keep a tensor to the end of the step, for whoever asks for it."""
         t.kept = self.step.rules.keeps_outputs
         return t
 

@@ -133,8 +133,16 @@ RULES: Mapping[str, Rule] = {
 
 
 def layer_kinds(c: Config) -> Sequence[str]:
-    """The kind of each layer; the rule's where the config has no list."""
-    rule = RULES.get(c.model_type, own)
+    """The kind of each layer, by the rule of its model type."""
+    return _listed(c, RULES.get(c.model_type, own))
+
+
+def by(rule: Rule) -> Rule:
+    """The kind of each layer: the config's list, or the rule's where it has none."""
+    return lambda c: _listed(c, rule)
+
+
+def _listed(c: Config, rule: Rule) -> Sequence[str]:
     if c.get("layer_types") is None:
         return rule(c)
     c.skip("sliding_window_pattern", "max_window_layers", "no_rope_layers")
