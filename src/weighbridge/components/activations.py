@@ -160,8 +160,8 @@ class Heap:
         return self._most
 
     def filled(self, most: int, by: dict[str, int]) -> None:
-        """Record a moment when `most` bytes were allocated and components had changed `by` as much
-        from now."""
+        """Set the fullest moment: `most` bytes were allocated when components had changed `by` as
+        much from now."""
         self._most, self._at_most = most, _changed(self._live, by)
 
     def changed(self, by: dict[str, int]) -> None:

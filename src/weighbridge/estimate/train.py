@@ -115,7 +115,7 @@ class Alone:
     budget: "Budget | None"
 
     def devices(self, table: bounds.Table | None = None) -> tuple[Device, ...]:
-        """With the margins of that table, as a report has them."""
+        """Return the devices with the margins of `table`, as a report has them."""
         return _widened(self.answer, self.plan, self.budget, self.like, table)
 
 

@@ -160,7 +160,7 @@ def _question(asker: Asker, name: str, w: Any, report: Report) -> Question:
 
 
 def _elsewhere(asker: Asker, a: Asked, w: Any, q: Question) -> Question:
-    """With the number of large cards, where plain weights are trained and neither these nor as many
+    """Add the number of large cards, where plain weights are trained and neither these nor as many
     larger ones have room."""
     if q.name not in PLAIN or q.fits == "yes" or q.helped or q.report is None:
         return q

@@ -280,7 +280,8 @@ def second_runner(subject: Subject, r: Rules) -> bool:
 
 
 def _not_plain(subject: Subject, r: Rules) -> frozenset[str]:
-    """Return what full graphs leave out: up to 0.23 neither experts nor packed weights."""
+    """Return the classes that the newer runner does not serve for this model: up to 0.23 all, where
+    it has experts or packed weights."""
     plain = subject.choice.scheme is None and not has_experts(subject)
     return frozenset() if plain or r.version >= (0, 24) else r.second_runner
 

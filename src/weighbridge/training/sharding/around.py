@@ -49,7 +49,7 @@ class Around:
         return run(x)
 
     def logits(self, m: Machine, logits: Tensor) -> Tensor:
-        """Pass on the logits, which a strategy may change behind the head."""
+        """Return the logits unchanged; a strategy may change them behind the head."""
         return logits
 
     def turns(self, m: Machine, built: "Built", *, last: bool) -> None:

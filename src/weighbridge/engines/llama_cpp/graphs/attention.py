@@ -93,7 +93,8 @@ def old_values(b: Build, h: Heads, v: Tensor, cache: Tensor) -> Tensor:
 
 
 def width_of_values(b: Build, h: Heads) -> int:
-    """Without flash attention all layers have the widest (TAG_V_CACHE_VARIABLE)."""
+    """Return the width of cached values. Without flash attention all layers have the widest
+    (TAG_V_CACHE_VARIABLE)."""
     own = h.kv * h.value
     return own if b.step.flash else max(own, b.widest)
 
