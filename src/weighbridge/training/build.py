@@ -93,8 +93,9 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
 
 
 def _shape_of(p: Plan) -> int:
-    """The version whose parameters are held. Experts that are trained whole take as much one by one
-    as in stacks, and there may be 20,000 of them; adapters and packed weights are each its own."""
+    """Choose the transformers layout to build (4: a tensor for each expert, 5: stacked). Full
+    training uses stacks: they take as many bytes, in far fewer tensors than 20,000. Adapters and
+    packed weights are one by one."""
     return MERGES if p.method == "full" else p.major
 
 

@@ -43,7 +43,7 @@ def sizes(like: int, unit: str | None = None) -> Sizes:
 
 
 def apart(found: Sizes, difference: int) -> Sizes:
-    """With decimals enough for a difference to be seen."""
+    """Return the format with enough decimals for a difference to be seen."""
     shown = abs(difference) * 10**found.decimals * 2 >= UNITS[found.unit.upper()]
     if shown or found.decimals >= FINEST:
         return found
