@@ -24,6 +24,7 @@ from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer
 from weighbridge.arch.modules import Decoder, Submodules
 from weighbridge.arch.stacks import LAYER, Stack, sort
 from weighbridge.arch.stacks import Layer as Parameters
+from weighbridge.arch.table import differs
 
 LANGUAGE = "language model"
 # The linear that makes logits, as the classes of all families call it.
@@ -155,7 +156,7 @@ def _read_at_once(
         return ()
     found = joined(text)
     part = encoders.reading_part(config, seeing="vision" in text[0].path) if config else None
-    if part is not None and part.model_type == "albert":  # one for all
+    if part is not None and differs(part.model_type, "one_layer_for_all"):
         found = found[:1] * part.layers("num_hidden_layers")
     return _unmasked(found, _mixers(part, metadata, len(found)))
 

@@ -135,7 +135,7 @@ def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Dec
         default = by_transformers(version[0])
     if w.engine_defaults and part.packed:  # a launch command only names what the files are in
         w = replace(w, quantization=None)
-    w = replace(w, quantization=methods.read(engine.name, w.quantization, packed=part.packed))
+    w = replace(w, quantization=methods.read(engine, w.quantization, packed=part.packed))
     if engine.name in LLAMA_CPP and part.library != "gguf":
         return converted(decide(part, w, default), w, packed=part.packed)
     return decide(part, w, default)
@@ -144,7 +144,7 @@ def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Dec
 def floats(w: Infer, engine: Engine) -> None:
     """Raises UsageError for a --dtype that a server has not: its packed weights are a format."""
     plain = DIVISIONS.get(w.dtype or "")
-    if engine.name in methods.ONLINE and plain is not None and plain.nbytes < 2:
+    if engine.online and plain is not None and plain.nbytes < 2:
         raise UsageError(
             f"--dtype {w.dtype}: {engine.name} takes float16, bfloat16 and float32; packed weights "
             "are a format: --quantization fp8, or awq-4bit-g128, gptq-4bit-g128, nf4, w8a16"

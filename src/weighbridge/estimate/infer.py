@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.unpacked_experts import told
-from weighbridge.engines import lines
 from weighbridge.engines.serving import Answer, Held, Point, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, version, written
@@ -315,8 +314,7 @@ def _warnings(
 ) -> list[str]:
     found = [*model.notes, *s.notes, *answer.warnings]
     if s.longest is not None and s.context > s.longest:
-        server = lines.SERVERS.get(kind.name)
-        needs = f"; {server.name} needs {server.longer}=1 for them" if server else ""
+        needs = f"; {kind.title} needs {kind.longer}=1 for them" if kind.longer else ""
         found.append(
             f"{s.context:,} tokens are more than the {s.longest:,} that the model was made for"
             f"{needs}"

@@ -5,7 +5,7 @@ Source: mlx-lm d78bf58 generate.py, chat.py and server.py (setup_arg_parser, mai
 
 from weighbridge.engines.mlx.plan import GROUP
 from weighbridge.engines.mlx.rules import DECODED, PROMPTS, QUANTIZED_FROM
-from weighbridge.launch import common
+from weighbridge.engines.servers import flags as common
 from weighbridge.launch.reading import Reading
 from weighbridge.launch.record import Dialect, Value
 from weighbridge.launch.table import flags
