@@ -253,23 +253,22 @@ ROWS: Mapping[str, str] = {
     "sglang.every_stage=head",
     "arcee": "llama:ARCEE trains=decoder.forward vllm.tied_head=freed sglang.every_stage=head",
     "baichuan": "baichuan:BAICHUAN",
-    "biogpt": "early:BIOGPT layers=attention:multi_head computes=not_rotary "
-    "transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.45",
+    "biogpt": "early:BIOGPT computes=not_rotary transformers.caches=4.53 "
+    "transformers.last_logits=5.0 transformers.sdpa=4.45",
     "bitnet": "apertus:BITNET",
-    "bloom": "bloom:BLOOM layers=attention:multi_head computes=not_rotary trains=bloom.forward "
-    "lora=query_key_value transformers.caches=4.44 transformers.last_logits=5.0 "
-    "transformers.sdpa=never vllm.every_stage=both",
-    "chatglm": "chatglm:CHATGLM layers=attention:chatglm windows=nowhere lora=query_key_value "
+    "bloom": "bloom:BLOOM computes=not_rotary trains=bloom.forward lora=query_key_value "
+    "transformers.caches=4.44 transformers.last_logits=5.0 transformers.sdpa=never "
     "vllm.every_stage=both",
-    "codegen": "gptj:CODEGEN layers=attention:multi_head computes=parallel lora=qkv_proj "
-    "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never",
+    "chatglm": "chatglm:CHATGLM windows=nowhere lora=query_key_value vllm.every_stage=both",
+    "codegen": "gptj:CODEGEN computes=parallel lora=qkv_proj transformers.caches=4.45 "
+    "transformers.last_logits=5.0 transformers.sdpa=never",
     "cohere": "cohere:COHERE computes=parallel,scaled_logits trains=cohere.forward "
     "llama_cpp=command-r transformers.sdpa=4.40 vllm.every_stage=both",
     "cohere2": "cohere:COHERE2 windows=three_of_4_by_pattern "
     "computes=parallel,scaled_logits,whole_layers_unrotated trains=cohere.forward "
     "llama_cpp.windows vllm.every_stage=both",
-    "ctrl": "early:CTRL layers=attention:multi_head computes=not_rotary llama_cpp=none "
-    "transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=5.1",
+    "ctrl": "early:CTRL computes=not_rotary llama_cpp=none transformers.caches=4.55 "
+    "transformers.last_logits=5.0 transformers.sdpa=5.1",
     "cwm": "llama:CWM windows=last_three_of_4 trains=decoder.forward",
     "diffllama": "apertus:DIFFLLAMA",
     "ernie4_5": "llama:ERNIE4_5 trains=dense.ernie",
@@ -299,25 +298,23 @@ ROWS: Mapping[str, str] = {
     "vllm.tied_head=freed sglang.whole_embedding sglang.windows=0.5.13 sglang.attention=triton",
     "glm": "glm:GLM trains=phi3.glm",
     "glm4": "glm:GLM4 trains=phi3.glm vllm.tied_head=shared vllm.not_float16",
-    "gpt2": "gpt2:GPT2 layers=attention:multi_head computes=not_rotary trains=gpt2.forward "
-    "dropouts=pdrop lora=c_attn transformers.caches=4.53 transformers.last_logits=4.53 "
-    "transformers.sdpa=4.42 vllm.every_stage=both vllm.tied_head=freed",
-    "gpt_bigcode": "gpt2:GPT_BIGCODE layers=attention:bigcode computes=not_rotary,wide_scores "
-    "trains=gpt2.forward dropouts=pdrop lora=c_attn llama_cpp=starcoder transformers.caches=4.55 "
+    "gpt2": "gpt2:GPT2 computes=not_rotary trains=gpt2.forward dropouts=pdrop lora=c_attn "
+    "transformers.caches=4.53 transformers.last_logits=4.53 transformers.sdpa=4.42 "
+    "vllm.every_stage=both vllm.tied_head=freed",
+    "gpt_bigcode": "gpt2:GPT_BIGCODE computes=not_rotary,wide_scores trains=gpt2.forward "
+    "dropouts=pdrop lora=c_attn llama_cpp=starcoder transformers.caches=4.55 "
     "transformers.last_logits=5.0",
-    "gpt_neo": "gpt_neo:GPT_NEO layers=attention:multi_head windows=nowhere computes=not_rotary "
-    "trains=written_out.gpt_neo lora=q_proj,v_proj llama_cpp=none transformers.caches=4.45 "
-    "transformers.last_logits=5.0",
-    "gpt_neox": "gpt_neox:GPT_NEOX layers=attention:multi_head computes=parallel "
-    "trains=neox.forward lora=query_key_value litgpt=parallel llama_cpp=gptneox "
-    "transformers.caches=4.45 transformers.last_logits=4.50 transformers.sdpa=4.42 "
-    "transformers.rotary_tables=4.30-4.45",
-    "gpt_neox_japanese": "gpt_neox:GPT_NEOX_JAPANESE layers=attention:multi_head "
-    "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never",
-    "gpt_neox_reward_model": "gpt_neox:GPT_NEOX_REWARD layers=attention:multi_head",
-    "gptj": "gptj:GPTJ layers=attention:multi_head computes=parallel trains=gptj.forward "
-    "lora=q_proj,v_proj litgpt=parallel llama_cpp=none transformers.caches=4.45 "
-    "transformers.last_logits=5.0 transformers.sdpa=never vllm.every_stage=both",
+    "gpt_neo": "gpt_neo:GPT_NEO windows=nowhere computes=not_rotary trains=written_out.gpt_neo "
+    "lora=q_proj,v_proj llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0",
+    "gpt_neox": "gpt_neox:GPT_NEOX computes=parallel trains=neox.forward lora=query_key_value "
+    "litgpt=parallel llama_cpp=gptneox transformers.caches=4.45 transformers.last_logits=4.50 "
+    "transformers.sdpa=4.42 transformers.rotary_tables=4.30-4.45",
+    "gpt_neox_japanese": "gpt_neox:GPT_NEOX_JAPANESE transformers.caches=4.45 "
+    "transformers.last_logits=5.0 transformers.sdpa=never",
+    "gpt_neox_reward_model": "gpt_neox:GPT_NEOX_REWARD",
+    "gptj": "gptj:GPTJ computes=parallel trains=gptj.forward lora=q_proj,v_proj litgpt=parallel "
+    "llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0 "
+    "transformers.sdpa=never vllm.every_stage=both",
     "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoder.forward "
     "transformers.caches=4.45 transformers.last_logits=4.48 vllm.adapted_embedding "
     "vllm.tied_head=freed",
@@ -339,8 +336,8 @@ ROWS: Mapping[str, str] = {
     "ministral": "llama:MINISTRAL windows=everywhere trains=decoder.forward llama_cpp=llama",
     "ministral3": "llama:MINISTRAL3 windows=everywhere trains=dense.ministral3 llama_cpp=llama",
     "mixformer-sequential": "phi:MIXFORMER",
-    "moss": "gptj:MOSS layers=attention:multi_head",
-    "mpt": "bloom:MPT layers=attention:mpt computes=not_rotary trains=written_out.mpt lora=Wqkv "
+    "moss": "gptj:MOSS",
+    "mpt": "bloom:MPT computes=not_rotary trains=written_out.mpt lora=Wqkv "
     "transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=never",
     "nanochat": "apertus:NANOCHAT",
     "nemotron": "llama:NEMOTRON trains=dense.nemotron transformers.caches=4.44 "
@@ -355,13 +352,12 @@ ROWS: Mapping[str, str] = {
     "openai-gpt": "early:OPENAI_GPT no_cache=without computes=not_rotary,norms_behind "
     "llama_cpp=none transformers.caches=4.55 transformers.last_logits=5.0 "
     "transformers.sdpa=never",
-    "opt": "opt:OPT layers=attention:multi_head computes=not_rotary trains=opt.forward "
-    "dropouts=dropout lora=q_proj,v_proj llama_cpp=none transformers.caches=4.51 "
-    "transformers.last_logits=5.0 transformers.sdpa=4.46 vllm.every_stage=both "
-    "sglang.every_stage=both",
+    "opt": "opt:OPT computes=not_rotary trains=opt.forward dropouts=dropout lora=q_proj,v_proj "
+    "llama_cpp=none transformers.caches=4.51 transformers.last_logits=5.0 transformers.sdpa=4.46 "
+    "vllm.every_stage=both sglang.every_stage=both",
     "orion": "baichuan:ORION vllm.every_stage=both",
-    "persimmon": "gpt_neox:PERSIMMON layers=attention:multi_head trains=persimmon.forward "
-    "llama_cpp=none transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45",
+    "persimmon": "gpt_neox:PERSIMMON trains=persimmon.forward llama_cpp=none "
+    "transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45",
     "phi": "phi:PHI computes=parallel trains=parallel.phi lora=q_proj,v_proj,fc1,fc2 "
     "litgpt=parallel llama_cpp=phi2 transformers.sdpa=4.40 transformers.rotary_tables=4.36-4.45 "
     "sglang.every_stage=both",
@@ -382,8 +378,8 @@ ROWS: Mapping[str, str] = {
     "transformers.sdpa=4.40 transformers.rotary_tables=4.39-4.45 transformers.flash_repeats "
     "sglang.every_stage=both",
     "vaultgemma": "gemma:VAULTGEMMA windows=half llama_cpp=llama transformers.sdpa=never",
-    "xglm": "opt:XGLM layers=attention:xglm computes=not_rotary transformers.caches=4.55 "
-    "transformers.last_logits=5.0 transformers.sdpa=never",
+    "xglm": "opt:XGLM computes=not_rotary transformers.caches=4.55 transformers.last_logits=5.0 "
+    "transformers.sdpa=never",
     "youtu": "minicpm:YOUTU layers=latent:everywhere llama_cpp=deepseek2",
     # images, and images beside text
     "beit": "vit:BEIT no_cache=image beside_patches=1 transformers.sdpa=4.48",
