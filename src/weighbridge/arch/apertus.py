@@ -14,8 +14,9 @@ from functools import partial
 from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import SPANS, Switches, attention, layer, stack, ungated_mlp
+from weighbridge.arch.llama import SPANS
 from weighbridge.arch.rotary import head_dim, rotary
+from weighbridge.arch.written import Switches, attention, layer, stack, ungated_mlp
 
 
 def biased(c: Config) -> Switches:

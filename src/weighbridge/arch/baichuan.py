@@ -16,8 +16,9 @@ from functools import partial
 from weighbridge.arch.blueprint import Family, Param, embedding, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS, lm_called
-from weighbridge.arch.llama import BEFORE, Switches, body, kv_heads, norms, stack
+from weighbridge.arch.llama import BEFORE
 from weighbridge.arch.rotary import head_dim
+from weighbridge.arch.written import Switches, body, kv_heads, norms, stack
 
 
 def packed_layer(c: Config, at: str) -> Iterator[Param]:

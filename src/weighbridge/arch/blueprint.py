@@ -13,11 +13,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from math import prod
-from typing import Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from weighbridge.arch.config import Config
 from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
 from weighbridge.tensors import EXPERTS
+
+if TYPE_CHECKING:
+    from weighbridge.arch.modules import Decoder
+
+MAX_TENSORS = 500_000  # Kimi-K2 has about 200,000; a config that asks for more is hostile
 
 Kind = Literal[
     "linear",  # weight of nn.Linear, [out, in]
@@ -94,6 +99,7 @@ class Blueprint:
     buffers: tuple[Buffer, ...] = ()
     blocks: tuple[str, ...] = ()
     parts: tuple[tuple[str, str], ...] = ()  # (prefix of checkpoint names, what it holds)
+    tree: "Decoder | None" = None  # what the params come from, where the family has one
 
     @property
     def counted(self) -> tuple[Param, ...]:
@@ -186,14 +192,16 @@ Body = Callable[[Config, str], Params]
 class Family:
     """What a model type means.
 
-    `body` gives the tensors of the base model below a path ("model." or "", dot included). A
-    class whose name ends in one of `heads` holds that base model as `base` and the head beside
-    it; any other class whose name ends in "Model" is the base model itself.
+    `tree` describes a decoder by its modules. What has none has a `body`: the tensors of the base
+    model below a path ("model." or "", dot included). A class whose name ends in one of `heads`
+    holds that base model as `base` and the head beside it; any other class whose name ends in
+    "Model" is the base model itself.
     Classes that hold another base (BERT without its pooler, the encoder of T5 alone) are in
     `classes`, by the end of their names too.
     """
 
-    body: Body
+    tree: "Callable[[Config], Decoder] | None" = None
+    body: Body | None = None
     base: str = "model"
     bases: Mapping[str, str] = field(default_factory=dict)  # head -> its own name for `base`
     cls: str = ""  # the class when the config names none
@@ -205,6 +213,13 @@ class Family:
     ties: bool | Callable[[Config], bool] = False  # when the config does not say; or what decides
     parts: tuple[tuple[str, str], ...] = ()  # (path below the base model, "vision tower", ...)
     renames: tuple[tuple[str, str], ...] = ()  # module prefix -> checkpoint prefix, with a head
+
+    def tensors(self, c: Config, at: str) -> Params:
+        """The parameters of the base model below the path `at`."""
+        if self.tree is not None:
+            return self.tree(c).tensors(at)
+        assert self.body is not None
+        return self.body(c, at)
 
 
 NOT_IN_HALF = "float32 in float16"  # transformers' _keep_in_fp32_modules, which bfloat16 escapes

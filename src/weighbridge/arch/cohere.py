@@ -10,8 +10,8 @@ from functools import partial
 from weighbridge.arch.blueprint import Family, Param
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, kv_heads, layer, stack
 from weighbridge.arch.rotary import head_dim, rotary
+from weighbridge.arch.written import Switches, kv_heads, layer, stack
 
 
 def one(c: Config, at: str) -> Iterator[Param]:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import kv_heads
 from weighbridge.arch.rotary import head_dim
+from weighbridge.arch.written import kv_heads
 
 
 def layer(c: Config, at: str) -> Iterator[Param]:

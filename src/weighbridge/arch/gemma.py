@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from weighbridge.arch.blueprint import Buffer, Family
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE, Switches, body
+from weighbridge.arch.llama import BEFORE
 from weighbridge.arch.rotary import layered_rotary, rotary
+from weighbridge.arch.written import Switches, body
 
 AROUND = (*BEFORE, "pre_feedforward_layernorm", "post_feedforward_layernorm")
 

@@ -7,8 +7,9 @@ Source: transformers 5.23 models/{glm,glm4}/modeling_*.py.
 from weighbridge.arch.blueprint import Family
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE, Switches, body, fused_mlp
+from weighbridge.arch.llama import BEFORE
 from weighbridge.arch.rotary import partly_rotary
+from weighbridge.arch.written import Switches, body, fused_mlp
 
 FOUR = (*BEFORE, "post_self_attn_layernorm", "post_mlp_layernorm")
 

@@ -11,7 +11,7 @@ from functools import partial
 from weighbridge.arch.blueprint import Family, Param, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, layer, norms, stack
+from weighbridge.arch.written import Switches, layer, norms, stack
 
 QWEN2 = Switches(qkv_bias=True)
 

@@ -12,8 +12,9 @@ from functools import partial
 from weighbridge.arch.blueprint import Buffer, Family, Param, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import AFTER, Switches, kv_heads, layer, stack
+from weighbridge.arch.llama import AFTER
 from weighbridge.arch.rotary import head_dim, layered_rotary, rotary
+from weighbridge.arch.written import Switches, kv_heads, layer, stack
 
 
 def bare_layer(c: Config, at: str) -> Iterator[Param]:

@@ -15,8 +15,9 @@ from functools import partial
 from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE, fused_mlp, kv_heads, norms, stack
+from weighbridge.arch.llama import BEFORE
 from weighbridge.arch.rotary import head_dim, partly_rotary
+from weighbridge.arch.written import fused_mlp, kv_heads, norms, stack
 
 
 def two_layer_mlp(c: Config, at: str, inner: int) -> Iterator[Param]:

@@ -12,8 +12,9 @@ from functools import partial
 from weighbridge.arch.blueprint import Family, Param, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE, Switches, kv_heads, layer, stack
+from weighbridge.arch.llama import BEFORE
 from weighbridge.arch.rotary import partly_rotary
+from weighbridge.arch.written import Switches, kv_heads, layer, stack
 
 
 def one(c: Config, at: str) -> Iterator[Param]:

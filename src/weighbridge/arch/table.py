@@ -1,6 +1,6 @@
 """The table of model types: what reads each of them, one row a model type.
 
-    "llama": "llama:LLAMA layers=attention:usual trains=decoder.forward"
+    "llama": "llama:LLAMA trains=decoder.forward"
 
 The first word is "module:RECORD", the family that describes it: `weighbridge.arch.llama.LLAMA`,
 which is imported when its first model is met. Each further word is a fact that another room reads:
@@ -18,7 +18,7 @@ COLUMNS: Mapping[str, str] = {
     "no_cache": "why nothing is kept between tokens: an `encoder`, an `image` or `audio` tower, a "
     "class that `embeds`, or one that generates `without` a cache (arch/layers.py)",
     "windows": "which layers have a window where the config lists no kinds: a rule of RULES "
-    "(arch/cache_layers/windows.py)",
+    "(arch/windows.py)",
     "positions": "how far its positions reach: `endless`, counted `after_padding`, `stretched` "
     "already, or those of another type's defaults, `as_` that (arch/longest.py)",
     "beside_patches": "positions beside the patches of an image: class and other tokens "
@@ -229,18 +229,17 @@ ROWS: Mapping[str, str] = {
     "encodec": "codecs:ENCODEC no_cache=audio",
     "mimi": "codecs:MIMI no_cache=audio",
     "dac": "codecs:DAC no_cache=audio",
-    "llama": "llama:LLAMA layers=attention:usual computes=torchtune_units trains=decoder.forward "
-    "lora=q_proj,v_proj litgpt=usual trains_gguf=llama transformers.rotary_tables=4.30-4.41 "
-    "vllm.adapted_embedding vllm.tied_head=freed sglang.every_stage=head",
-    "mistral": "llama:MISTRAL layers=attention:usual windows=everywhere trains=decoder.forward "
-    "lora=q_proj,v_proj litgpt=usual llama_cpp=llama transformers.sdpa=4.37 "
-    "transformers.rotary_tables=4.34-4.42 transformers.flash_repeats vllm.tied_head=freed "
-    "sglang.every_stage=head",
-    "qwen2": "llama:QWEN2 layers=attention:usual windows=upper trains=decoder.forward "
-    "lora=q_proj,v_proj litgpt=usual trains_gguf=qwen2 transformers.sdpa=4.37 "
-    "transformers.rotary_tables=4.37-4.45 transformers.flash_repeats vllm.tied_head=shared",
-    "qwen3": "llama:QWEN3 layers=attention:usual windows=upper trains=decoder.forward "
-    "lora=q_proj,v_proj trains_gguf=qwen3 vllm.adapted_embedding vllm.tied_head=shared",
+    "llama": "llama:LLAMA computes=torchtune_units trains=decoder.forward lora=q_proj,v_proj "
+    "litgpt=usual trains_gguf=llama transformers.rotary_tables=4.30-4.41 vllm.adapted_embedding "
+    "vllm.tied_head=freed sglang.every_stage=head",
+    "mistral": "llama:MISTRAL trains=decoder.forward lora=q_proj,v_proj litgpt=usual "
+    "llama_cpp=llama transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 "
+    "transformers.flash_repeats vllm.tied_head=freed sglang.every_stage=head",
+    "qwen2": "llama:QWEN2 trains=decoder.forward lora=q_proj,v_proj litgpt=usual trains_gguf=qwen2 "
+    "transformers.sdpa=4.37 transformers.rotary_tables=4.37-4.45 transformers.flash_repeats "
+    "vllm.tied_head=shared",
+    "qwen3": "llama:QWEN3 trains=decoder.forward lora=q_proj,v_proj trains_gguf=qwen3 "
+    "vllm.adapted_embedding vllm.tied_head=shared",
     # dense text decoders
     "PanguEmbedded": "baichuan:PANGU layers=attention:usual",
     "RefinedWeb": "falcon:REFINED_WEB layers=attention:falcon positions=as_falcon "
@@ -249,8 +248,7 @@ ROWS: Mapping[str, str] = {
     "lora=query_key_value llama_cpp=falcon",
     "apertus": "apertus:APERTUS layers=attention:usual vllm.adapted_embedding vllm.tied_head=freed "
     "sglang.every_stage=head",
-    "arcee": "llama:ARCEE layers=attention:usual trains=decoder.forward vllm.tied_head=freed "
-    "sglang.every_stage=head",
+    "arcee": "llama:ARCEE trains=decoder.forward vllm.tied_head=freed sglang.every_stage=head",
     "baichuan": "baichuan:BAICHUAN layers=attention:usual",
     "biogpt": "early:BIOGPT layers=attention:multi_head computes=not_rotary "
     "transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.45",
@@ -269,12 +267,12 @@ ROWS: Mapping[str, str] = {
     "llama_cpp.windows vllm.every_stage=both",
     "ctrl": "early:CTRL layers=attention:multi_head computes=not_rotary llama_cpp=none "
     "transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=5.1",
-    "cwm": "llama:CWM layers=attention:usual windows=last_three_of_4 trains=decoder.forward",
+    "cwm": "llama:CWM trains=decoder.forward",
     "diffllama": "apertus:DIFFLLAMA layers=attention:usual",
-    "ernie4_5": "llama:ERNIE4_5 layers=attention:usual trains=dense.ernie",
+    "ernie4_5": "llama:ERNIE4_5 trains=dense.ernie",
     "exaone": "exaone:EXAONE layers=attention:usual vllm.adapted_embedding",
-    "exaone4": "llama:EXAONE4 layers=attention:usual windows=pattern "
-    "computes=whole_layers_unrotated trains=dense.exaone4 llama_cpp.windows vllm.adapted_embedding",
+    "exaone4": "llama:EXAONE4 computes=whole_layers_unrotated trains=dense.exaone4 "
+    "llama_cpp.windows vllm.adapted_embedding",
     "falcon": "falcon:FALCON layers=attention:falcon computes=parallel,one_kv_head "
     "trains=falcon.forward lora=query_key_value litgpt=parallel transformers.caches=4.45 "
     "transformers.last_logits=4.47 transformers.rotary_tables=4.34-4.45 "
@@ -319,36 +317,33 @@ ROWS: Mapping[str, str] = {
     "gptj": "gptj:GPTJ layers=attention:multi_head computes=parallel trains=gptj.forward "
     "lora=q_proj,v_proj litgpt=parallel llama_cpp=none transformers.caches=4.45 "
     "transformers.last_logits=5.0 transformers.sdpa=never vllm.every_stage=both",
-    "granite": "llama:GRANITE layers=attention:usual computes=scaled_logits,multipliers "
-    "trains=decoder.forward transformers.caches=4.45 transformers.last_logits=4.48 "
-    "vllm.adapted_embedding vllm.tied_head=freed",
-    "granite_swa": "llama:GRANITE_SWA layers=attention:usual windows=last_three_of_4 "
-    "computes=multipliers transformers.sdpa=never sglang.windows=0.5.23 sglang.attention=triton",
-    "helium": "llama:HELIUM layers=attention:usual trains=dense.helium",
-    "hunyuan_v1_dense": "llama:HUNYUAN layers=attention:hunyuan trains=decoder.forward "
-    "llama_cpp=hunyuan-dense",
-    "hyperclovax": "llama:HYPERCLOVAX layers=attention:usual vllm.adapted_embedding",
+    "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoder.forward "
+    "transformers.caches=4.45 transformers.last_logits=4.48 vllm.adapted_embedding "
+    "vllm.tied_head=freed",
+    "granite_swa": "llama:GRANITE_SWA computes=multipliers transformers.sdpa=never "
+    "sglang.windows=0.5.23 sglang.attention=triton",
+    "helium": "llama:HELIUM trains=dense.helium",
+    "hunyuan_v1_dense": "llama:HUNYUAN trains=decoder.forward llama_cpp=hunyuan-dense",
+    "hyperclovax": "llama:HYPERCLOVAX vllm.adapted_embedding",
     "internlm": "baichuan:INTERNLM layers=attention:usual llama_cpp=llama",
     "internlm2": "baichuan:INTERNLM2 layers=attention:usual vllm.every_stage=both",
-    "internlm3": "llama:INTERNLM3 layers=attention:usual trains=decoder.forward llama_cpp=llama",
-    "iquestcoder": "llama:IQUEST_CODER layers=attention:usual",
-    "jais2": "llama:JAIS2 layers=attention:usual trains=decoder.forward",
+    "internlm3": "llama:INTERNLM3 trains=decoder.forward llama_cpp=llama",
+    "iquestcoder": "llama:IQUEST_CODER",
+    "jais2": "llama:JAIS2 trains=decoder.forward",
     "mimo": "mimo:MIMO layers=attention:usual windows=upper vllm.tied_head=shared",
     "minicpm": "minicpm:MINICPM layers=attention:usual windows=everywhere vllm.every_stage=both "
     "vllm.adapted_embedding vllm.tied_head=freed",
     "minicpm3": "minicpm:MINICPM3 layers=latent:everywhere vllm.every_stage=both "
     "vllm.adapted_embedding",
-    "ministral": "llama:MINISTRAL layers=attention:usual windows=everywhere trains=decoder.forward "
-    "llama_cpp=llama",
-    "ministral3": "llama:MINISTRAL3 layers=attention:usual windows=everywhere "
-    "trains=dense.ministral3 llama_cpp=llama",
+    "ministral": "llama:MINISTRAL trains=decoder.forward llama_cpp=llama",
+    "ministral3": "llama:MINISTRAL3 trains=dense.ministral3 llama_cpp=llama",
     "mixformer-sequential": "phi:MIXFORMER layers=attention:multi_head",
     "moss": "gptj:MOSS layers=attention:multi_head",
     "mpt": "bloom:MPT layers=attention:mpt computes=not_rotary trains=written_out.mpt lora=Wqkv "
     "transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=never",
     "nanochat": "apertus:NANOCHAT layers=attention:usual",
-    "nemotron": "llama:NEMOTRON layers=attention:usual trains=dense.nemotron "
-    "transformers.caches=4.44 vllm.adapted_embedding",
+    "nemotron": "llama:NEMOTRON trains=dense.nemotron transformers.caches=4.44 "
+    "vllm.adapted_embedding",
     "nemotron-nas": "deci:DECI layers=attention:deci llama_cpp=deci vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head",
     "olmo": "olmo:OLMO layers=attention:usual trains=olmo.forward transformers.sdpa=4.40 "
@@ -374,17 +369,15 @@ ROWS: Mapping[str, str] = {
     "sglang.every_stage=head",
     "phi4": "phi:PHI3 layers=attention:usual windows=everywhere llama_cpp=phi3",
     "qwen": "qwen:QWEN layers=attention:qwen1 trains=qwen.forward",
-    "seed_oss": "llama:SEED_OSS layers=attention:usual trains=decoder.forward "
-    "dropouts=attention_and_residual vllm.tied_head=shared",
-    "smollm3": "llama:SMOLLM3 layers=attention:usual windows=without_positions "
-    "computes=every_fourth_unrotated trains=decoder.forward",
+    "seed_oss": "llama:SEED_OSS trains=decoder.forward dropouts=attention_and_residual "
+    "vllm.tied_head=shared",
+    "smollm3": "llama:SMOLLM3 computes=every_fourth_unrotated trains=decoder.forward",
     "stablelm": "stablelm:STABLELM layers=attention:usual trains=parallel.stablelm "
     "lora=q_proj,v_proj transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 "
     "vllm.every_stage=both",
     "stablelm_epoch": "stablelm:STABLELM layers=attention:usual",
-    "starcoder2": "llama:STARCODER2 layers=attention:usual windows=everywhere "
-    "trains=parallel.starcoder2 transformers.sdpa=4.40 transformers.rotary_tables=4.39-4.45 "
-    "transformers.flash_repeats sglang.every_stage=both",
+    "starcoder2": "llama:STARCODER2 trains=parallel.starcoder2 transformers.sdpa=4.40 "
+    "transformers.rotary_tables=4.39-4.45 transformers.flash_repeats sglang.every_stage=both",
     "vaultgemma": "gemma:VAULTGEMMA layers=attention:usual windows=half llama_cpp=llama "
     "transformers.sdpa=never",
     "xglm": "opt:XGLM layers=attention:xglm computes=not_rotary transformers.caches=4.55 "
@@ -446,17 +439,15 @@ ROWS: Mapping[str, str] = {
     "qwen2_vl": "qwen_vl:QWEN2_VL layers=nested:of_part trains=qwen_vl.forward llama_cpp=qwen2vl "
     "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=4.45 "
     "vllm.tied_head=shared",
-    "qwen2_vl_text": "llama:QWEN2 layers=attention:usual windows=upper llama_cpp=qwen2vl "
-    "vllm.tied_head=shared",
+    "qwen2_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_vl_vision": "qwen_vl:VISION2 no_cache=image",
     "qwen2_5_vl": "qwen_vl:QWEN2_5_VL layers=nested:of_part trains=qwen_vl.forward "
     "llama_cpp=qwen2vl transformers.last_logits=4.55 vllm.tied_head=shared",
-    "qwen2_5_vl_text": "llama:QWEN2 layers=attention:usual windows=upper llama_cpp=qwen2vl "
-    "vllm.tied_head=shared",
+    "qwen2_5_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_5_vl_vision": "qwen_vl:VISION2_5 no_cache=image",
     "qwen3_vl": "qwen_vl:QWEN3_VL layers=nested:of_part trains=qwen_vl.forward "
     "vllm.tied_head=shared",
-    "qwen3_vl_text": "llama:QWEN3 layers=attention:usual llama_cpp=qwen3vl vllm.tied_head=shared",
+    "qwen3_vl_text": "llama:QWEN3_VL_TEXT llama_cpp=qwen3vl vllm.tied_head=shared",
     "qwen3_vl_vision": "qwen_vl:VISION3 no_cache=image",
     "qwen3_vl_moe": "qwen_vl:QWEN3_VL_MOE layers=nested:of_part trains=sparse.three_grids",
     "qwen3_vl_moe_vision": "qwen_vl:VISION3 no_cache=image",
@@ -532,7 +523,7 @@ ROWS: Mapping[str, str] = {
     "chameleon": "chameleon:CHAMELEON layers=attention:usual transformers.caches=4.43",
     "chameleon_vqgan": "vqgan:CHAMELEON_VQ no_cache=image",
     "emu3": "emu3:EMU3 layers=nested:of_part",
-    "emu3_text_model": "llama:LLAMA layers=attention:usual",
+    "emu3_text_model": "llama:LLAMA",
     "emu3_vqgan": "emu3:EMU3_VQ no_cache=image",
     "janus": "janus:JANUS layers=nested:of_part",
     "janus_vision_model": "janus:JANUS_VISION no_cache=image",
@@ -543,7 +534,7 @@ ROWS: Mapping[str, str] = {
     "qwen2_5_omni": "qwen_omni:QWEN2_5_OMNI layers=nested:of_part",
     "qwen2_5_omni_audio_encoder": "qwen_omni:AUDIO2_5 no_cache=audio",
     "qwen2_5_omni_talker": "qwen_omni:TALKER2_5 layers=attention:usual windows=upper",
-    "qwen2_5_omni_text": "llama:QWEN2 layers=attention:usual windows=upper",
+    "qwen2_5_omni_text": "llama:QWEN2",
     "qwen2_5_omni_thinker": "qwen_omni:THINKER2_5 layers=nested:of_part",
     "qwen2_5_omni_token2wav": "omni_wave:TOKEN2WAV no_cache=audio",
     "qwen2_5_omni_vision_encoder": "qwen_omni:VISION2_5 no_cache=image",
@@ -560,7 +551,7 @@ ROWS: Mapping[str, str] = {
     "phi4mm": "phi_vl:PHI4MM layers=attention:usual windows=everywhere llama_cpp=phi3 "
     "vllm.tied_head=freed",
     "paddleocr_vl": "paddleocr:PADDLEOCR_VL layers=nested:of_part",
-    "paddleocr_vl_text": "llama:ERNIE4_5 layers=attention:usual",
+    "paddleocr_vl_text": "llama:ERNIE4_5",
     "paddleocr_vl_vision": "paddleocr:PADDLEOCR_VISION no_cache=image",
     "idefics2": "idefics:IDEFICS2 layers=nested:of_part transformers.sdpa=4.46",
     "idefics2_vision": "idefics:VISION_TOWER no_cache=image",

@@ -16,9 +16,9 @@ from weighbridge.arch.positions import learned
 from weighbridge.components.weights import DIVISIONS, Choice
 from weighbridge.engines import methods
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
+from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.parallel.names import role
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.table import Engine, Version
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.kept import kept
 from weighbridge.model import Model, ModelPart

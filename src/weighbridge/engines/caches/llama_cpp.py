@@ -14,6 +14,7 @@ llama-kv-cache-dsa.cpp, llama-memory-recurrent.cpp, llama-hparams.cpp, llama-con
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 from weighbridge.arch.mixers import (
     Attention,
@@ -22,6 +23,7 @@ from weighbridge.arch.mixers import (
     Latent,
     Layer,
     Mixer,
+    Recurrent,
     Shared,
 )
 from weighbridge.arch.table import column
@@ -83,7 +85,7 @@ def ggml(name: str, flag: str, known: tuple[str, ...] = OF_CACHES) -> DType:
 
 
 def _window(m: Attention, s: Setting) -> int | None:
-    """Its window, where llama.cpp knows those of the model type; Phi-3's are switched off."""
+    """The layer's window, where llama.cpp knows those of the model type; Phi-3's are off."""
     return m.reach if not s.model_type or s.model_type in column("llama_cpp.windows") else None
 
 
@@ -117,17 +119,21 @@ def _unflashed(m: Latent, s: Setting) -> int:
 
 def _of(m: Mixer, s: Setting, widest: int) -> tuple[str, Sizes]:
     """Which buffer, and its bytes."""
-    if isinstance(m, Attention):
-        near = _window(m, s) is not None
-        return "sliding" if near else "", Sizes(kv=_attention(m, s, widest))
-    if isinstance(m, Latent):
-        return "", Sizes(kv=_latent(m, s))
-    if isinstance(m, Compressed):
-        raise UnsupportedError("our rules for llama.cpp do not cover DeepSeek-V4's caches yet")
-    if isinstance(m, Shared | CrossAttention):
-        return "", Sizes()
-    rows = s.slots * (1 + s.rollback)
-    return "", Sizes(state=rows * state(m, Formats(conv=FLOAT32, state=FLOAT32)))
+    match m:
+        case Attention():
+            near = _window(m, s) is not None
+            return "sliding" if near else "", Sizes(kv=_attention(m, s, widest))
+        case Latent():
+            return "", Sizes(kv=_latent(m, s))
+        case Compressed():
+            raise UnsupportedError("our rules for llama.cpp do not cover DeepSeek-V4's caches yet")
+        case Shared() | CrossAttention():
+            return "", Sizes()
+        case _ if isinstance(m, Recurrent):
+            rows = s.slots * (1 + s.rollback)
+            return "", Sizes(state=rows * state(m, Formats(conv=FLOAT32, state=FLOAT32)))
+        case _:
+            assert_never(m)
 
 
 def buffers(

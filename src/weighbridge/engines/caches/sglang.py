@@ -30,12 +30,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 from math import ceil
+from typing import assert_never
 
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
     GatedDelta,
+    GatedRecurrence,
     KimiDelta,
     Latent,
     Layer,
@@ -43,7 +45,7 @@ from weighbridge.arch.mixers import (
     Mamba1,
     Mamba2,
     Mixer,
-    Recurrent,
+    Rwkv,
     Shared,
     ShortConv,
 )
@@ -71,12 +73,8 @@ EVICTED = 128  # tokens between evictions from a window: SGLANG_SWA_EVICTION_INT
 COMPRESSED_RUNNING = 256  # its requests at once, where none are said
 PAGE_ALIGNMENT = 576
 RING = {4: 8, 128: 128}  # rows that wait, of a page and of a request
-# Layers with a cache of tokens or of states
-CACHED = (
-    *(Attention, Latent, Shared, Mamba1, Mamba2, GatedDelta, KimiDelta, LinearAttention),
-    ShortConv,
-    Compressed,
-)
+LACKED = CrossAttention | Rwkv | GatedRecurrence  # our rules have no cache of them
+Stateful = Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortConv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,13 +178,17 @@ def token(m: Attention | Latent, s: Setting) -> int:
 
 
 def _state(m: Mixer, s: Setting) -> int:
-    if isinstance(m, Attention | Latent | Shared):
-        return 0
-    if isinstance(m, Compressed):
-        return RING[128] * 2 * m.dim * FLOAT32_BYTES if m.rate == 128 else 0
-    if isinstance(m, CrossAttention):
-        raise UnsupportedError(f"our rules for sglang have no cache of {field_name(m)}")
-    return state(m, Formats(conv=BFLOAT16, state=s.ssm_dtype))
+    match m:
+        case Attention() | Latent() | Shared():
+            return 0
+        case Compressed():
+            return RING[128] * 2 * m.dim * FLOAT32_BYTES if m.rate == 128 else 0
+        case _ if isinstance(m, LACKED):
+            raise UnsupportedError(f"our rules for sglang have no cache of {field_name(m)}")
+        case _ if isinstance(m, Stateful):
+            return state(m, Formats(conv=BFLOAT16, state=s.ssm_dtype))
+        case _:
+            assert_never(m)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,10 +326,12 @@ def tensors(found: Runs, s: Setting, pools: Pools) -> Iterator[tuple[tuple[int, 
             window = ceil((pools.sliding + s.page_size) * _window(m, s))
             past = ceil((pools.full + s.page_size) * _past(m, s))
             yield (window, past, (pools.slots + 1) * _state(m, s)), times
-        elif isinstance(m, Recurrent):
+        elif isinstance(m, Stateful):
             whole = _state(m, s)
             part = state(m, Formats(conv=BFLOAT16, state=s.ssm_dtype), columns=0)
             conv, recurrence = conv + times * (whole - part), recurrence + times * part
+        elif not isinstance(m, Shared | LACKED):
+            assert_never(m)
     yield tuple((pools.slots + 1) * nbytes for nbytes in (conv, recurrence) if nbytes), 1
 
 

@@ -16,6 +16,7 @@ sglang 0.5.23 srt/models/*.py.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.arch.mixers import (
@@ -23,11 +24,16 @@ from weighbridge.arch.mixers import (
     Compressed,
     CrossAttention,
     GatedDelta,
+    GatedRecurrence,
     KimiDelta,
     Latent,
     LinearAttention,
+    Mamba1,
     Mamba2,
     Mixer,
+    Rwkv,
+    Shared,
+    ShortConv,
 )
 from weighbridge.engines.parallel.cuts import Cut, Part, Unit, even
 from weighbridge.errors import UnsupportedError
@@ -117,11 +123,24 @@ class Site:
         crossing = any(word in self.param.name for word in ("cross", "encoder_attn", "EncDec"))
         first: type[Mixer] = CrossAttention if crossing else Attention
         for m in sorted(self.mixers, key=lambda m: not isinstance(m, first)):
-            if isinstance(m, Attention | CrossAttention):
-                return m.heads, m.kv_heads
-            if isinstance(m, Latent | Compressed | KimiDelta | LinearAttention):
-                return m.heads, m.heads
+            if (found := heads_of(m)) is not None:
+                return found
         return 0, 0
+
+
+def heads_of(m: Mixer) -> tuple[int, int] | None:
+    """(query heads, key-value heads) that weights are split by; None of what has neither."""
+    match m:
+        case Attention() | CrossAttention():
+            return m.heads, m.kv_heads
+        case Latent() | Compressed() | KimiDelta() | LinearAttention():
+            return m.heads, m.heads
+        case Shared() | Mamba1() | Mamba2() | GatedDelta():
+            return None
+        case ShortConv() | Rwkv() | GatedRecurrence():
+            return None
+        case _:
+            assert_never(m)
 
 
 def mixes(name: str) -> bool:

@@ -16,9 +16,9 @@ from weighbridge.arch.mixers import Layer
 from weighbridge.arch.table import column
 from weighbridge.dtypes import FLOAT32, TORCH, DType
 from weighbridge.engines.caches.sglang import COMPRESSED_RUNNING, Setting
+from weighbridge.engines.engine import Version
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.sglang import card, kernels
-from weighbridge.engines.table import Version
 from weighbridge.errors import UsageError
 from weighbridge.units import MIB, ceil_div
 from weighbridge.workload import Infer

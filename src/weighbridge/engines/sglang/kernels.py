@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from weighbridge.arch.mixers import Attention, Compressed, Latent, Layer
 from weighbridge.arch.table import column
-from weighbridge.engines.table import Version
+from weighbridge.engines.engine import Version
 from weighbridge.units import MIB
 
 TRTLLM = (0, 5, 9)  # since here the default of data-centre Blackwell

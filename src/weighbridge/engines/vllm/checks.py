@@ -16,7 +16,6 @@ model_executor/offloader/uva.py.
 
 from collections.abc import Iterator, Mapping
 
-from weighbridge.arch.mixers import Shared
 from weighbridge.arch.table import column
 from weighbridge.engines.caches import vllm as caches
 from weighbridge.engines.caches.formats import refuse
@@ -52,7 +51,7 @@ KERNEL = 16  # tokens: every block of attention is a multiple
 def check(subject: Subject, w: Infer, version: Version) -> None:
     """Raises for what the engine refuses."""
     _registered(subject, version)
-    refuse(subject.model.reference, "vllm", subject.layers, (*caches.SPECS, Shared))
+    refuse(subject.model.reference, "vllm", subject.layers, caches.LACKED)
     _block_size(subject, w, version)
     if w.max_num_seqs and w.max_num_batched_tokens and w.max_num_batched_tokens < w.max_num_seqs:
         raise UsageError(

@@ -15,10 +15,18 @@ models that have one.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from weighbridge.arch.body import Block, Experts
-from weighbridge.arch.mixers import Attention, CrossAttention, Latent, Mixer
+from weighbridge.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    Latent,
+    Mixer,
+    Recurrent,
+    Shared,
+)
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.experts import gathered, grouped, summed_k
@@ -276,12 +284,17 @@ def _normed(m: Machine, x: Tensor, p: Module, names: list[str]) -> Tensor:
 
 
 def _heads(s: Step, mixer: Mixer) -> Heads | None:
-    if isinstance(mixer, Latent):
-        sides = mixer.heads, mixer.heads, mixer.nope + mixer.rotary, mixer.value_dim
-    elif isinstance(mixer, Attention | CrossAttention):
-        sides = mixer.heads, mixer.kv_heads, mixer.key_dim, mixer.value_dim
-    else:
-        return None
+    match mixer:
+        case Latent():
+            sides = mixer.heads, mixer.heads, mixer.nope + mixer.rotary, mixer.value_dim
+        case Attention() | CrossAttention():
+            sides = mixer.heads, mixer.kv_heads, mixer.key_dim, mixer.value_dim
+        case Compressed() | Shared():
+            return None
+        case _ if isinstance(mixer, Recurrent):
+            return None
+        case _:
+            assert_never(mixer)
     heads, kv_heads, key_dim, value_dim = sides
     return Heads(
         batch=s.batch,

@@ -14,16 +14,25 @@ models/*/configuration_*.py; torchtitan models/llama3/infra/parallelize.py.
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import assert_never
 
 from weighbridge.arch.body import Block, Body
 from weighbridge.arch.mixers import (
     Attention,
+    Compressed,
     CrossAttention,
     GatedDelta,
     GatedRecurrence,
+    KimiDelta,
     Latent,
+    LinearAttention,
+    Mamba1,
     Mamba2,
+    Mixer,
+    Recurrent,
+    Rwkv,
+    Shared,
+    ShortConv,
 )
 from weighbridge.autograd.tensors import ELSEWHERE
 from weighbridge.engines.parallel.names import role
@@ -101,7 +110,8 @@ def _narrow(b: Block, ranks: int) -> Block:
     return replace(b, mixers=tuple(_fewer(m, ranks) for m in b.mixers))
 
 
-def _fewer(m: Any, ranks: int) -> Any:
+def _fewer(m: Mixer, ranks: int) -> Mixer:
+    """The heads of one rank."""
     match m:
         case Attention() | CrossAttention():
             _check(m.heads, ranks)
@@ -109,6 +119,16 @@ def _fewer(m: Any, ranks: int) -> Any:
         case Latent():
             _check(m.heads, ranks)
             return replace(m, heads=m.heads // ranks)
+        case Compressed() | Shared():
+            return m
+        case _ if isinstance(m, Recurrent):
+            return _fewer_states(m, ranks)
+        case _:
+            assert_never(m)
+
+
+def _fewer_states(m: Recurrent, ranks: int) -> Recurrent:
+    match m:
         case Mamba2():
             _check(m.heads, ranks)
             return replace(m, heads=m.heads // ranks, inner=m.inner // ranks)
@@ -120,8 +140,10 @@ def _fewer(m: Any, ranks: int) -> Any:
                 f"--tensor-parallel-size {ranks}: gated recurrences are not shared out among "
                 "ranks; leave it out"
             )
-        case _:
+        case Mamba1() | KimiDelta() | LinearAttention() | ShortConv() | Rwkv():
             return m
+        case _:
+            assert_never(m)
 
 
 def _check(heads: int, ranks: int) -> None:
