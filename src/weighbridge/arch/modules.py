@@ -50,13 +50,14 @@ class Decoder(NamedTuple):
     layers: tuple[Submodules, ...]
     last: tuple[Param, ...]
     path: str = "layers."
+    start: int = 0  # the number of the first layer
     kinds: Kinds | None = None
     sharing: int = 0
 
     def tensors(self, at: str) -> Iterator[Param]:
         """All parameters below `at`, in the order of checkpoints."""
         yield from (_below(at, p, at) for p in self.first)
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self.layers, self.start):
             here = f"{at}{self.path}{i}."
             for part in layer:
                 yield from (_below(here, p, at) for p in part.params)
@@ -134,6 +135,19 @@ def fused_gqa(
 def gated(path: str, width: int, inner: int, *, bias: bool = False) -> Submodule:
     """gate_proj and up_proj F x D, down_proj D x F."""
     return submodule(gated_mlp(path, width, inner, bias=bias), feed=Dense(width=inner))
+
+
+def named_gated(
+    path: str, width: int, inner: int, names: tuple[str, str, str], *, bias: bool = False
+) -> Submodule:
+    """The same under the names of the gate, the linear beside it and the one back."""
+    gate, up, down = names
+    return submodule(
+        linear(path + gate, inner, width, bias=bias),
+        linear(path + up, inner, width, bias=bias),
+        linear(path + down, width, inner, bias=bias),
+        feed=Dense(width=inner),
+    )
 
 
 def fused_gated(path: str, width: int, inner: int, *, bias: bool = False) -> Submodule:

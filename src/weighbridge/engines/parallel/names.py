@@ -104,7 +104,8 @@ def way(p: Param) -> str:
 
 
 def cut(site: Site) -> Cut | None:
-    """None: whole on every rank. Raises UnsupportedError for a matrix whose name is not known."""
+    """Tell how a module is split among ranks; None if every rank has it whole. Raises
+    UnsupportedError for a matrix whose name is not known."""
     if site.param.kind in NEVER:
         return None
     found = way(site.param)
