@@ -8,7 +8,7 @@ from tests.quantization.models import model, one, packed, pieces, plan, total
 from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import BFLOAT16, FLOAT16
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.quantization.gguf_names import role
+from weighbridge.quantization.gguf_names import ggml_role
 from weighbridge.quantization.schemes import NAMES, describe, scheme, stored
 
 UP = "model.layers.0.mlp.up_proj.weight"
@@ -26,6 +26,7 @@ WORKED = {
     "fp8-dynamic": 58_720_256 + 14336 * 4,
     "fp8-block": 58_720_256 + 112 * 32 * 4,
     "mxfp4": 58_720_256 * 17 // 32,
+    "mxfp8": 58_720_256 * 33 // 32,
     "nvfp4": 58_720_256 * 9 // 16 + 8,
     "hqq-4bit-g64": 58_720_256 * 9 // 16,
     "hqq-4bit-g128": 58_720_256 * 17 // 32,
@@ -85,6 +86,10 @@ TENSORS = {
         "weight": ("float8_e4m3fn", (512, 256)),
         "weight_scale": ("float32", (1,)),
         "input_scale": ("float32", (1,)),
+    },
+    "mxfp8": {
+        "weight": ("float8_e4m3fn", (512, 256)),
+        "weight_scale": ("uint8", (512, 8)),
     },
     "nvfp4": {
         "weight_packed": ("uint8", (512, 128)),
@@ -382,7 +387,7 @@ def test_grouped_queries_are_seen_in_a_fused_projection(rows, kind):
     ],
 )
 def test_roles_are_those_of_gguf_py(name, part):
-    assert role(Param(f"{name}.weight", (4, 4))) == part
+    assert ggml_role(Param(f"{name}.weight", (4, 4))) == part
 
 
 def test_mxfp4_moe_is_for_experts_only():

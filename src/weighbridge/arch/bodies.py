@@ -24,6 +24,7 @@ from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer
 from weighbridge.arch.modules import Decoder, Submodules
 from weighbridge.arch.stacks import LAYER, Stack, sort
 from weighbridge.arch.stacks import Layer as Parameters
+from weighbridge.arch.table import differs
 
 LANGUAGE = "language model"
 # The linear that makes logits, as the classes of all families call it.
@@ -130,8 +131,8 @@ def _decoder(text: Sequence[Stack], layers: Sequence[Layer]) -> Stack | None:
 
 
 def _fitting(stack: Stack, count: int) -> Sequence[Parameters]:
-    """Without layers that guess further tokens, and those that are no layers: early code numbers
-    the embedding and the head too."""
+    """Return the stack's layers without those that guess further tokens, and without what is no
+    layer: early code numbers the embedding and the head too."""
     working = [layer for layer in stack.layers if feeds(layer)]
     return working if len(working) == count else stack.layers[:count]
 
@@ -155,13 +156,13 @@ def _read_at_once(
         return ()
     found = joined(text)
     part = encoders.reading_part(config, seeing="vision" in text[0].path) if config else None
-    if part is not None and part.model_type == "albert":  # one for all
+    if part is not None and differs(part.model_type, "one_layer_for_all"):
         found = found[:1] * part.layers("num_hidden_layers")
     return _unmasked(found, _mixers(part, metadata, len(found)))
 
 
 def _unmasked(layers: Sequence[Parameters], mixers: Sequence[Mixer]) -> tuple[Block, ...]:
-    """Without mixers where nothing says what they are: headers alone."""
+    """Return the blocks of headers alone, without mixers where nothing says what they are."""
     if not mixers:
         return tuple(Block(mixers=(), feeds=feeds(layer)) for layer in layers)
     pairs = zip(layers, mixers, strict=True)

@@ -58,7 +58,7 @@ class Switches(NamedTuple):
 
 
 def kv_heads(c: Config) -> int:
-    """As many as heads where the config has none, or a null."""
+    """Count key-value heads: as many as heads where the config has none, or a null."""
     heads = c.num("num_attention_heads")
     if c.null("num_key_value_heads"):
         return heads

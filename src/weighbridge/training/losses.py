@@ -15,6 +15,7 @@ fused_losses/cross_entropy_loss.py. torchtune's chunks are in nets/torchtune.py.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from weighbridge.arch.table import differs
 from weighbridge.autograd.checkpoint import checkpoint
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.ops.losses import causal_loss, cross_entropy
@@ -126,10 +127,6 @@ def _fused(s: Step, hidden: Tensor, weight: Param, *, tile: tuple[int, int], wid
     return loss
 
 
-# also where configs leave it out
-SCALED = ("granite", "granitemoe", "granitemoehybrid", "cohere", "cohere2")
-
-
 def head(s: Step, hidden: Tensor) -> Tensor:
     """Compute the logits, [batch, length, vocabulary]. Some classes scale them, or cap them: cap *
     tanh(logits / cap)."""
@@ -140,7 +137,7 @@ def head(s: Step, hidden: Tensor) -> Tensor:
         logits = scale(s.m, logits)
         logits = of_result(s.m, logits)
         return scale(s.m, logits)
-    scales = s.built.kind in SCALED or config.get("logits_scaling", "logit_scale")
+    scales = differs(s.built.kind, "scaled_logits") or config.get("logits_scaling", "logit_scale")
     return scale(s.m, logits) if scales else logits
 
 

@@ -10,6 +10,7 @@ from weighbridge.arch.cache_layers.attention import Sizes, attention, grouped
 from weighbridge.arch.clip import side
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Source
+from weighbridge.arch.table import column
 
 
 def over(one: Attention, source: Source, length: int | None = None) -> CrossAttention:
@@ -80,7 +81,7 @@ def any_decoder(source: Source) -> Callable[[Config], tuple[Layer, ...]]:
         from weighbridge.arch.layers import layers
 
         inner = c.sub("decoder")
-        if inner.model_type in BERT_LIKE:
+        if inner.model_type in column("decodes"):
             sizes = even(inner.num("num_attention_heads"), inner.num("hidden_size"))
             return pairs(inner, inner.layers("num_hidden_layers"), sizes, source)
         found = layers(inner)
@@ -96,8 +97,6 @@ def any_decoder(source: Source) -> Callable[[Config], tuple[Layer, ...]]:
     return read
 
 
-# Encoders that are given a cross-attention and a causal mask when they decode.
-BERT_LIKE = frozenset(("bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie"))
 TEXT, IMAGE, AUDIO = any_decoder("text"), any_decoder("image"), any_decoder("audio")
 
 

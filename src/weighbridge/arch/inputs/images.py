@@ -29,6 +29,7 @@ from weighbridge.arch.inputs.sizes import (
     smallest_canvas,
     unpadded,
 )
+from weighbridge.arch.table import column
 from weighbridge.arch.vision import patches
 
 
@@ -40,19 +41,11 @@ class Seen(NamedTuple):
 
 Rule = Callable[[Config, Config, Size], Seen]
 
-# Positions beside the patches: class, distillation and register tokens.
-BESIDE: Mapping[str, int] = {
-    **dict.fromkeys(("clip_vision_model", "chinese_clip_vision_model", "git_vision_model"), 1),
-    **dict.fromkeys(("blip_vision_model", "blip_2_vision_model", "instructblip_vision_model"), 1),
-    **dict.fromkeys(("vit", "beit", "dinov2", "dinov2_with_registers", "dinov3_vit"), 1),
-    **dict.fromkeys(("internvl_vision", "intern_vit_6b", "idefics_vision"), 1),
-    **dict.fromkeys(("kosmos_2_vision_model", "llama4_vision_model", "mllama_vision_model"), 1),
-    "deit": 2,
-}
-
 
 def beside(tower: Config) -> int:
-    return BESIDE.get(tower.model_type, 0) + tower.num("num_register_tokens", default=0)
+    """Class, distillation and register tokens."""
+    own = int(column("beside_patches").get(tower.model_type, "0"))
+    return own + tower.num("num_register_tokens", default=0)
 
 
 def native(whole: Config, tower: Config, size: Size) -> Seen:
@@ -285,7 +278,7 @@ def lfm2(whole: Config, tower: Config, size: Size) -> Seen:
 
 
 def phi3_v(whole: Config, tower: Config, size: Size) -> Seen:
-    """Up to four crops of 336 pixels beside the whole image: 12 x 12 tokens each, and a token
+    """Count up to four crops of 336 pixels beside the whole image: 12 x 12 tokens each, and a token
     that ends each row (image_processing_phi3_v.py of the repository, num_crops 4)."""
     ratio, scale = max(size) / max(1, min(size)), 1
     while scale * ceil(scale / ratio) <= 4:
@@ -298,8 +291,8 @@ def phi3_v(whole: Config, tower: Config, size: Size) -> Seen:
 
 
 def phi4(whole: Config, tower: Config, size: Size) -> Seen:
-    """Up to 36 crops of 448 pixels beside the whole image, each 16 x 16 tokens; those of padding
-    are dropped."""
+    """Count up to 36 crops of 448 pixels beside the whole image, each 16 x 16 tokens. Crops that
+    hold padding only are dropped."""
     side, most = 448, 36
     grid = Size(*(ceil(length / side) for length in size))
     if grid.area > most:

@@ -85,7 +85,7 @@ def ggml(name: str, flag: str, known: tuple[str, ...] = OF_CACHES) -> DType:
 
 
 def _window(m: Attention, s: Setting) -> int | None:
-    """Its window, where llama.cpp knows those of the model type; Phi-3's are switched off."""
+    """The layer's window, where llama.cpp knows those of the model type; Phi-3's are off."""
     return m.reach if not s.model_type or s.model_type in column("llama_cpp.windows") else None
 
 
@@ -118,7 +118,7 @@ def _unflashed(m: Latent, s: Setting) -> int:
 
 
 def _of(m: Mixer, s: Setting, widest: int) -> tuple[str, Sizes]:
-    """Which buffer, and its bytes."""
+    """Return the buffer that keeps a mixer's cache, and its bytes."""
     match m:
         case Attention():
             near = _window(m, s) is not None

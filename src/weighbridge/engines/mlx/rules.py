@@ -34,9 +34,9 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
         "prefill_step": 2048,
         "stored_scores": False,
     },  # fd175f1, pull request 40, March 2025
-    (0, 27, 1): {"last_logits": True},  # 24fefe3, pull request 406, August 2025
-    (0, 28, 2): {"llama_windows": True},  # dcb4b9b, pull request 505, September 2025
-    (0, 28, 3): {"whole_scans": False},  # pull request 525, October 2025
+    (0, 27, 1): {"last_logits": True},  # 24fefe3, #406, August 2025
+    (0, 28, 2): {"llama_windows": True},  # dcb4b9b, #505, September 2025
+    (0, 28, 3): {"whole_scans": False},  # #525, October 2025
 }
 
 

@@ -4,7 +4,7 @@ Source: transformers 5.23 models/bamba/modeling_bamba.py.
 """
 
 from weighbridge.arch.body import Block
-from weighbridge.arch.mixers import Mamba2
+from weighbridge.arch.mixers import Attention, Mamba2
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import add
 from weighbridge.autograd.tensors import Tensor
@@ -22,6 +22,8 @@ from weighbridge.training.nets.decoder import (
 )
 from weighbridge.training.nets.mamba2 import mixer, scan_of
 from weighbridge.training.step import Step
+
+MIXES = (Mamba2, Attention)
 
 PART = Kind(rotate=part_rotated, late=True)
 

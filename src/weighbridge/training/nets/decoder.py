@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.arch.mixers import Attention
+from weighbridge.arch.table import differs
 from weighbridge.autograd.checkpoint import checkpoint, every_second_product
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import Heads
@@ -32,8 +33,7 @@ Feeds = Callable[[Step, Module, Tensor, int], Tensor]
 Rotate = Callable[[Machine, Tensor, Tensor, Rotary], tuple[Tensor, Tensor]]
 QUERY_NORMS = ("q_norm", "query_layernorm", "q_layernorm")
 KEY_NORMS = ("k_norm", "key_layernorm", "k_layernorm")
-NO_ROPE_WHERE_WHOLE = ("cohere2", "exaone4")
-NO_ROPE_BY_TURNS, INTERVAL = ("smollm3", "llama4"), 4
+INTERVAL = 4  # of layers, one of which is not turned
 Masks = dict[int | None, Tensor | None]  # by how many tokens back are seen
 FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f", "embedding_norm")
 
@@ -203,7 +203,7 @@ LLAMA = Kind()
 
 
 def head_norm(m: Machine, x: Tensor, p: Module, norm: Norm, *names: str) -> Tensor:
-    """Where the class has one."""
+    """Normalize queries or keys, where the class has a norm for them."""
     name = p.first(*names)
     return norm(m, x, p.weight(name)) if name else x
 
@@ -214,15 +214,16 @@ def has_positions(s: Step, number: int) -> bool:
     listed = config.get("no_rope_layers")
     if isinstance(listed, list) and len(listed) > number:
         return bool(listed[number])
-    if s.built.kind.removesuffix("_text") in NO_ROPE_BY_TURNS:
+    if differs(s.built.kind, "every_fourth_unrotated"):
         interval = config.num("no_rope_layer_interval", default=0) or INTERVAL
         return (number + 1) % interval != 0
-    return not (config.model_type in NO_ROPE_WHERE_WHOLE and window(s, number) is None)
+    whole = differs(config.model_type, "whole_layers_unrotated")
+    return not (whole and window(s, number) is None)
 
 
 def scaled(s: Step, name: str) -> bool:
     """Granite's classes multiply in any case: by 1 where their configs leave it out."""
-    return bool(s.built.config.get(name)) or s.built.kind.startswith("granite")
+    return bool(s.built.config.get(name)) or differs(s.built.kind, "multipliers")
 
 
 def written_out(s: Step) -> None:
@@ -259,10 +260,9 @@ def windows(s: Step) -> set[int | None]:
 
 
 def mask(s: Step, reach: int | None, *, always: bool = False) -> Tensor | None:
-    """[batch, 1, length, length]. sdpa is given none where nothing is padded and all is within
-    reach (masking_utils.py, _ignore_causal_mask_sdpa), and one for all sequences where they are
-    alike; eager has one of the model's dtype for each; flash_attention_2 never. `always`: of a
-    class that skips none."""
+    """Make the attention masks, each [batch, 1, length, length]. SDPA gets none if nothing is
+    padded and the window covers the length, else one bool mask. Eager attention gets one mask in
+    the model's dtype. FlashAttention 2 never gets one."""
     m, whole = s.m, (s.batch, 1, s.length, s.length)
     if s.kernel == "flash":
         return None

@@ -4,7 +4,7 @@ feed-forward for all tokens.
 Source: transformers 5.23 models/granitemoehybrid/modeling_granitemoehybrid.py.
 """
 
-from weighbridge.arch.mixers import Mamba2
+from weighbridge.arch.mixers import Attention, Mamba2
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import add, scale
 from weighbridge.autograd.tensors import Tensor
@@ -20,6 +20,8 @@ from weighbridge.training.nets.mamba2 import mixer, scan_of
 from weighbridge.training.nets.moe import experts_of, gated
 from weighbridge.training.nets.sparse import GRANITE, named_experts
 from weighbridge.training.step import Step
+
+MIXES = (Mamba2, Attention)
 
 
 def forward(s: Step) -> Tensor:

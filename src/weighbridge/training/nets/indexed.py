@@ -14,6 +14,8 @@ models/glm_moe_dsa/modeling_glm_moe_dsa.py.
 
 from typing import NamedTuple
 
+from weighbridge.arch.mixers import Latent
+from weighbridge.arch.table import differs
 from weighbridge.autograd.machine import Machine, lower
 from weighbridge.autograd.ops.experts import topk
 from weighbridge.autograd.ops.losses import embedding
@@ -28,7 +30,8 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder, latent, moe
 from weighbridge.training.step import Step, entered
 
-SHARING = ("glm_moe_dsa",)
+MIXES = Latent
+
 MOST = 2048  # tokens that are picked, where the config does not say
 
 
@@ -93,7 +96,7 @@ def attention(
             numbers = given.before
         index_mask, mask = hidden(s, numbers, mask)
     result = latent.out(s, p, found, mask)
-    if s.built.kind in SHARING and not s.m.in_backward:
+    if differs(s.built.kind, "shared_picks") and not s.m.in_backward:
         given.found.numbers = numbers
     del index_mask
     return result
@@ -111,7 +114,7 @@ def indexer(
     k = layer_norm(m, p.linear(m, x, "wk"), p.weight("k_norm"), p.bias("k_norm"))
     k = k.view(s.batch, s.length, 1, of.dim)
     (q_rot, q_pass), (k_rot, k_pass) = (split(m, t, (turned, of.dim - turned)) for t in (q, k))
-    turn = latent.interleaved if s.built.kind in SHARING else decoder.rotated
+    turn = latent.interleaved if differs(s.built.kind, "shared_picks") else decoder.rotated
     q_rot, k_rot = turn(m, q_rot, k_rot, positions)
     whole_q, whole_k = join(m, q_rot, q_pass), join(m, k_rot, k_pass)
     scores = scale(m, _compared(m, whole_q, whole_k))

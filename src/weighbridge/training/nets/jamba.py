@@ -4,7 +4,7 @@ Source: transformers 5.23 models/jamba/modeling_jamba.py.
 """
 
 from weighbridge.arch.body import Experts
-from weighbridge.arch.mixers import Attention
+from weighbridge.arch.mixers import Attention, Mamba1
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.experts import softmax, topk
 from weighbridge.autograd.ops.matrix import linear
@@ -17,6 +17,8 @@ from weighbridge.training.nets.decoder import Masks, attention_and_weights, mlp
 from weighbridge.training.nets.mamba import mixer
 from weighbridge.training.nets.moe import experts, experts_of
 from weighbridge.training.step import Step
+
+MIXES = (Mamba1, Attention)
 
 
 def forward(s: Step) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from weighbridge.arch.mixers import Latent
+from weighbridge.arch.table import differs
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.norms import rms_norm
@@ -18,6 +19,8 @@ from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import decoder, moe, polar
 from weighbridge.training.step import Step
+
+MIXES = Latent
 
 
 def forward(s: Step) -> Tensor:
@@ -93,7 +96,7 @@ def out(s: Step, p: Module, found: States, mask: Tensor | None) -> tuple[Tensor,
 
 
 def _turn(s: Step) -> Callable[..., tuple[Tensor, Tensor]]:
-    if s.built.kind == "deepseek_v2":
+    if differs(s.built.kind, "complex_rotary"):
         return polar.turned
     return decoder.rotated if s.built.config.get("rope_interleave") is False else interleaved
 

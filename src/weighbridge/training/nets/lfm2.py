@@ -5,6 +5,7 @@ Source: transformers 5.23 models/lfm2/modeling_lfm2.py, models/lfm2_moe/modeling
 """
 
 from weighbridge.arch.body import Experts
+from weighbridge.arch.mixers import Attention, ShortConv
 from weighbridge.arch.rotary import head_dim
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.experts import gather, topk
@@ -20,6 +21,8 @@ from weighbridge.training.nets import decoder, moe
 from weighbridge.training.nets.hybrid import Seen, hybrid, unpadded
 from weighbridge.training.nets.mamba2 import convolved
 from weighbridge.training.step import Step
+
+MIXES = (Attention, ShortConv)
 
 KIND = decoder.Kind(out="out_proj")
 

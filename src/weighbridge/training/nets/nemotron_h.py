@@ -16,6 +16,10 @@ from weighbridge.training.nets.moe import Form, experts, experts_of
 from weighbridge.training.nets.routers import by_sigmoid
 from weighbridge.training.step import Step
 
+MIXES = (Mamba2, Attention)
+CAUSAL = True
+ALSO_FEEDS_ALONE = True
+
 __all__ = ["forward", "loss"]
 
 

@@ -5,6 +5,7 @@ Source: transformers 5.23 models/qwen3_next/modeling_qwen3_next.py,
 models/qwen3_5/modeling_qwen3_5.py, models/qwen3_5_moe/modeling_qwen3_5_moe.py.
 """
 
+from weighbridge.arch.mixers import Attention, GatedDelta
 from weighbridge.arch.rotary import head_dim, share
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.norms import gemma_norm
@@ -18,6 +19,8 @@ from weighbridge.training.nets import decoder, sparse
 from weighbridge.training.nets.delta import delta_of, mixer
 from weighbridge.training.nets.hybrid import Seen, hybrid, unpadded
 from weighbridge.training.step import Step
+
+MIXES = (Attention, GatedDelta)
 
 
 def forward(s: Step) -> Tensor:
