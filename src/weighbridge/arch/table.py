@@ -287,13 +287,13 @@ ROWS: Mapping[str, str] = {
     "computes=rotary_by_window lora=q_proj,v_proj trains_gguf=gemma3 llama_cpp=gemma3 "
     "llama_cpp.windows vllm.every_stage=both vllm.tied_head=freed vllm.not_float16 "
     "sglang.whole_embedding",
-    "gemma3n_text": "gemma3n:GEMMA3N layers=attention:gemma3n windows=four_of_5 "
+    "gemma3n_text": "gemma3n:GEMMA3N windows=four_of_5 "
     "positions=stretched llama_cpp=gemma3n llama_cpp.windows sglang.whole_embedding",
-    "gemma4_text": "gemma4:GEMMA4 layers=attention:gemma4 windows=five_of_6 "
+    "gemma4_text": "gemma4:GEMMA4 windows=five_of_6 "
     "computes=keys_as_values llama_cpp=gemma4 llama_cpp.windows vllm.every_stage=both "
     "vllm.other_kernels vllm.tied_head=freed sglang.whole_embedding sglang.windows=0.5.11 "
     "sglang.attention=triton",
-    "gemma4_unified_text": "gemma4:GEMMA4_UNIFIED layers=attention:gemma4 windows=five_of_6 "
+    "gemma4_unified_text": "gemma4:GEMMA4_UNIFIED windows=five_of_6 "
     "computes=keys_as_values llama_cpp=gemma4 llama_cpp.windows vllm.other_kernels "
     "vllm.tied_head=freed sglang.whole_embedding sglang.windows=0.5.13 sglang.attention=triton",
     "glm": "glm:GLM trains=phi3.glm",
@@ -466,7 +466,7 @@ ROWS: Mapping[str, str] = {
     "glm4v_moe": "glm_vl:GLM4V_MOE layers=nested:of_part experts_were=gate_up",
     "glm4v_moe_text": "glm4_moe:GLM4_MOE llama_cpp=glm4moe",
     "glm4v_moe_vision": "glm_vl:GLM4V_VISION no_cache=image",
-    "glm4v_text": "glm_vl:GLM4V_TEXT layers=attention:usual llama_cpp=glm4",
+    "glm4v_text": "glm_vl:GLM4V_TEXT llama_cpp=glm4",
     "glm4v_vision": "glm_vl:GLM4V_VISION no_cache=image",
     "glm46v": "glm_vl:GLM46V layers=nested:of_part",
     "intern_vit_6b": "internvl:INTERN_VIT no_cache=image beside_patches=1",
@@ -492,7 +492,7 @@ ROWS: Mapping[str, str] = {
     "voxtral": "audio_lm:VOXTRAL layers=nested:of_part",
     "voxtral_encoder": "audio_lm:ENCODER no_cache=audio",
     "aria": "aria:ARIA layers=nested:of_part",
-    "aria_text": "aria:ARIA_TEXT layers=attention:usual",
+    "aria_text": "aria:ARIA_TEXT",
     "colpali": "colpali:COLPALI no_cache=embeds",
     "colqwen2": "colpali:COLQWEN2 no_cache=embeds",
     "florence2": "florence2:FLORENCE2 layers=nested:of_part",
@@ -632,15 +632,15 @@ ROWS: Mapping[str, str] = {
     "laguna": "window_moe:LAGUNA windows=nowhere llama_cpp.windows sglang.windows=0.5.12",
     "step3p7_text": "window_moe:STEP3P7_TEXT windows=nowhere "
     "llama_cpp.windows sglang.windows=0.5.13",
-    "gpt_oss": "stacked_moe:GPT_OSS layers=attention:usual windows=half trains=gpt_oss.forward "
+    "gpt_oss": "stacked_moe:GPT_OSS windows=half trains=gpt_oss.forward "
     "llama_cpp=gpt-oss llama_cpp.windows transformers.last_logits=4.55 transformers.sdpa=never "
     "vllm.every_stage=both vllm.wide_graphs sglang.every_stage=head sglang.windows=0.5.8 "
     "sglang.attention=triton,fa3",
-    "llama4_text": "stacked_moe:LLAMA4_TEXT layers=attention:usual windows=chunks "
+    "llama4_text": "stacked_moe:LLAMA4_TEXT windows=chunks "
     "computes=every_fourth_unrotated llama_cpp=llama4 llama_cpp.windows "
     "vllm.whole_shared_experts sglang.windows=0.5.8 sglang.attention=triton,fa3",
-    "dbrx": "stacked_moe:DBRX layers=attention:dbrx transformers.sdpa=4.40 vllm.every_stage=both",
-    "jetmoe": "stacked_moe:JETMOE layers=attention:jetmoe transformers.sdpa=4.41",
+    "dbrx": "stacked_moe:DBRX transformers.sdpa=4.40 vllm.every_stage=both",
+    "jetmoe": "stacked_moe:JETMOE transformers.sdpa=4.41",
     "mamba": "mamba:MAMBA layers=recurrent:mamba1 positions=endless computes=not_rotary "
     "trains=mamba.forward transformers.last_logits=5.0 vllm.every_stage=both",
     "mamba2": "mamba:MAMBA_2 layers=recurrent:mamba2 positions=endless computes=not_rotary "
@@ -677,10 +677,10 @@ ROWS: Mapping[str, str] = {
     "rwkv5": "rwkv:RWKV_5 layers=recurrent:rwkv5 positions=endless",
     "recurrent_gemma": "griffin:RECURRENT_GEMMA layers=recurrent:recurrent_gemma "
     "trains=griffin.forward llama_cpp=none transformers.last_logits=5.0 transformers.sdpa=5.1",
-    "lfm2": "lfm2:LFM2 layers=recurrent:short_convs trains=lfm2.forward "
+    "lfm2": "lfm2:LFM2 trains=lfm2.forward "
     "vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=freed "
     "sglang.every_stage=both",
-    "lfm2_moe": "lfm2:LFM2_MOE layers=recurrent:short_convs trains=lfm2.forward "
+    "lfm2_moe": "lfm2:LFM2_MOE trains=lfm2.forward "
     "llama_cpp=lfm2moe vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=freed "
     "sglang.every_stage=both",
     "kimi_linear": "kimi_linear:KIMI_LINEAR sglang.tracked_states sglang.prefill_graphs=never",
@@ -689,8 +689,8 @@ ROWS: Mapping[str, str] = {
     "bailing_moe": "bailing:BAILING_MOE computes=float_routes "
     "llama_cpp=bailingmoe sglang.every_stage=both",
     "bailing_moe_v2": "bailing:BAILING_MOE_V2 llama_cpp=bailingmoe2 sglang.every_stage=head",
-    "minimax_m3": "minimax_m3:MINIMAX_M3 layers=latent:minimax_m3",
-    "minimax_m3_vl_text": "minimax_m3:MINIMAX_M3 layers=latent:minimax_m3",
+    "minimax_m3": "minimax_m3:MINIMAX_M3",
+    "minimax_m3_vl_text": "minimax_m3:MINIMAX_M3",
     # known by their headers alone: no family of ours
     "bigbird_pegasus": "llama_cpp=none",
     "step3p7": "llama_cpp.windows sglang.windows=0.5.13",
