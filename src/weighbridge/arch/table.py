@@ -641,41 +641,41 @@ ROWS: Mapping[str, str] = {
     "vllm.whole_shared_experts sglang.windows=0.5.8 sglang.attention=triton,fa3",
     "dbrx": "stacked_moe:DBRX transformers.sdpa=4.40 vllm.every_stage=both",
     "jetmoe": "stacked_moe:JETMOE transformers.sdpa=4.41",
-    "mamba": "mamba:MAMBA layers=recurrent:mamba1 positions=endless computes=not_rotary "
+    "mamba": "mamba:MAMBA positions=endless computes=not_rotary "
     "trains=mamba.forward transformers.last_logits=5.0 vllm.every_stage=both",
-    "mamba2": "mamba:MAMBA_2 layers=recurrent:mamba2 positions=endless computes=not_rotary "
+    "mamba2": "mamba:MAMBA_2 positions=endless computes=not_rotary "
     "trains=mamba2.forward transformers.last_logits=5.0 vllm.every_stage=both "
     "vllm.tied_head=freed",
-    "falcon_mamba": "mamba:FALCON_MAMBA layers=recurrent:mamba1 positions=endless "
+    "falcon_mamba": "mamba:FALCON_MAMBA positions=endless "
     "computes=not_rotary,unweighted_norms trains=mamba.forward llama_cpp=mamba "
     "transformers.last_logits=5.0",
-    "jamba": "mamba_hybrid:JAMBA layers=recurrent:jamba windows=nowhere computes=not_rotary "
+    "jamba": "mamba_hybrid:JAMBA windows=nowhere computes=not_rotary "
     "trains=jamba.forward transformers.flash_repeats vllm.every_stage=both "
     "vllm.adapted_embedding",
-    "bamba": "mamba_hybrid:BAMBA layers=recurrent:bamba trains=bamba.forward "
+    "bamba": "mamba_hybrid:BAMBA trains=bamba.forward "
     "llama_cpp=granitehybrid",
-    "falcon_h1": "mamba_hybrid:FALCON_H1 layers=recurrent:falcon_h1 llama_cpp=falcon-h1 "
+    "falcon_h1": "mamba_hybrid:FALCON_H1 llama_cpp=falcon-h1 "
     "vllm.adapted_embedding vllm.tied_head=freed sglang.every_stage=both sglang.tracked_states",
-    "granitemoe": "mamba_hybrid:GRANITEMOE layers=attention:usual "
+    "granitemoe": "mamba_hybrid:GRANITEMOE "
     "computes=scaled_logits,multipliers trains=sparse.granite router=by_granite_rule "
     "transformers.caches=4.45 transformers.last_logits=4.53 vllm.every_stage=both "
     "vllm.adapted_embedding",
-    "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED layers=attention:usual "
+    "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED "
     "computes=multipliers llama_cpp=granitemoe vllm.every_stage=both vllm.adapted_embedding",
-    "granitemoehybrid": "mamba_hybrid:GRANITEMOEHYBRID layers=recurrent:granite_hybrid "
+    "granitemoehybrid": "mamba_hybrid:GRANITEMOEHYBRID "
     "computes=scaled_logits,multipliers trains=granite.forward router=by_granite_rule "
     "llama_cpp=granitehybrid vllm.every_stage=both vllm.adapted_embedding "
     "sglang.every_stage=head sglang.tracked_states",
-    "nemotron_h": "mamba_hybrid:NEMOTRON_H layers=recurrent:nemotron_h computes=not_rotary "
+    "nemotron_h": "mamba_hybrid:NEMOTRON_H computes=not_rotary "
     "trains=nemotron_h.forward lora=q_proj,k_proj,v_proj,o_proj llama_cpp=nemotron_h_moe "
     "vllm.every_stage=both vllm.whole_shared_experts vllm.adapted_embedding "
     "sglang.tracked_states vllm.states=mamba_ssm_cache_dtype,float32",
-    "zamba": "zamba:ZAMBA layers=recurrent:zamba1 llama_cpp=none transformers.sdpa=5.1",
-    "zamba2": "zamba:ZAMBA_2 layers=recurrent:zamba2 llama_cpp=none vllm.tied_head=freed",
-    "rwkv": "rwkv:RWKV layers=recurrent:rwkv4 positions=endless lora=key,value,receptance,output "
+    "zamba": "zamba:ZAMBA llama_cpp=none transformers.sdpa=5.1",
+    "zamba2": "zamba:ZAMBA_2 llama_cpp=none vllm.tied_head=freed",
+    "rwkv": "rwkv:RWKV positions=endless lora=key,value,receptance,output "
     "llama_cpp=none transformers.last_logits=5.0",
-    "rwkv5": "rwkv:RWKV_5 layers=recurrent:rwkv5 positions=endless",
-    "recurrent_gemma": "griffin:RECURRENT_GEMMA layers=recurrent:recurrent_gemma "
+    "rwkv5": "rwkv:RWKV_5 positions=endless",
+    "recurrent_gemma": "griffin:RECURRENT_GEMMA "
     "trains=griffin.forward llama_cpp=none transformers.last_logits=5.0 transformers.sdpa=5.1",
     "lfm2": "lfm2:LFM2 trains=lfm2.forward "
     "vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=freed "
