@@ -235,14 +235,14 @@ ROWS: Mapping[str, str] = {
     "llama": "llama:LLAMA computes=torchtune_units trains=decoder.forward lora=q_proj,v_proj "
     "litgpt=usual trains_gguf=llama transformers.rotary_tables=4.30-4.41 vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head",
-    "mistral": "llama:MISTRAL trains=decoder.forward lora=q_proj,v_proj litgpt=usual "
-    "llama_cpp=llama transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 "
+    "mistral": "llama:MISTRAL windows=everywhere trains=decoder.forward lora=q_proj,v_proj "
+    "litgpt=usual llama_cpp=llama transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 "
     "transformers.flash_repeats vllm.tied_head=freed sglang.every_stage=head",
-    "qwen2": "llama:QWEN2 trains=decoder.forward lora=q_proj,v_proj litgpt=usual "
+    "qwen2": "llama:QWEN2 windows=upper trains=decoder.forward lora=q_proj,v_proj litgpt=usual "
     "trains_gguf=qwen2 transformers.sdpa=4.37 transformers.rotary_tables=4.37-4.45 "
     "transformers.flash_repeats vllm.tied_head=shared",
-    "qwen3": "llama:QWEN3 trains=decoder.forward lora=q_proj,v_proj trains_gguf=qwen3 "
-    "vllm.adapted_embedding vllm.tied_head=shared",
+    "qwen3": "llama:QWEN3 windows=upper trains=decoder.forward lora=q_proj,v_proj "
+    "trains_gguf=qwen3 vllm.adapted_embedding vllm.tied_head=shared",
     # dense text decoders
     "PanguEmbedded": "baichuan:PANGU",
     "RefinedWeb": "falcon:REFINED_WEB positions=as_falcon computes=parallel lora=query_key_value "
@@ -269,12 +269,12 @@ ROWS: Mapping[str, str] = {
     "llama_cpp.windows vllm.every_stage=both",
     "ctrl": "early:CTRL computes=not_rotary llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=5.1",
-    "cwm": "llama:CWM trains=decoder.forward",
+    "cwm": "llama:CWM windows=last_three_of_4 trains=decoder.forward",
     "diffllama": "apertus:DIFFLLAMA",
     "ernie4_5": "llama:ERNIE4_5 trains=dense.ernie",
     "exaone": "exaone:EXAONE vllm.adapted_embedding",
-    "exaone4": "llama:EXAONE4 computes=whole_layers_unrotated trains=dense.exaone4 "
-    "llama_cpp.windows vllm.adapted_embedding",
+    "exaone4": "llama:EXAONE4 windows=pattern computes=whole_layers_unrotated "
+    "trains=dense.exaone4 llama_cpp.windows vllm.adapted_embedding",
     "falcon": "falcon:FALCON computes=parallel,one_kv_head trains=falcon.forward "
     "lora=query_key_value litgpt=parallel transformers.caches=4.45 transformers.last_logits=4.47 "
     "transformers.rotary_tables=4.34-4.45 transformers.repeated_cache vllm.every_stage=both",
@@ -318,8 +318,8 @@ ROWS: Mapping[str, str] = {
     "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoder.forward "
     "transformers.caches=4.45 transformers.last_logits=4.48 vllm.adapted_embedding "
     "vllm.tied_head=freed",
-    "granite_swa": "llama:GRANITE_SWA computes=multipliers transformers.sdpa=never "
-    "sglang.windows=0.5.23 sglang.attention=triton",
+    "granite_swa": "llama:GRANITE_SWA windows=last_three_of_4 computes=multipliers "
+    "transformers.sdpa=never sglang.windows=0.5.23 sglang.attention=triton",
     "helium": "llama:HELIUM trains=dense.helium",
     "hunyuan_v1_dense": "llama:HUNYUAN trains=decoder.forward llama_cpp=hunyuan-dense",
     "hyperclovax": "llama:HYPERCLOVAX vllm.adapted_embedding",
@@ -332,8 +332,8 @@ ROWS: Mapping[str, str] = {
     "minicpm": "minicpm:MINICPM windows=everywhere vllm.every_stage=both "
     "vllm.adapted_embedding vllm.tied_head=freed",
     "minicpm3": "minicpm:MINICPM3 vllm.every_stage=both vllm.adapted_embedding",
-    "ministral": "llama:MINISTRAL trains=decoder.forward llama_cpp=llama",
-    "ministral3": "llama:MINISTRAL3 trains=dense.ministral3 llama_cpp=llama",
+    "ministral": "llama:MINISTRAL windows=everywhere trains=decoder.forward llama_cpp=llama",
+    "ministral3": "llama:MINISTRAL3 windows=everywhere trains=dense.ministral3 llama_cpp=llama",
     "mixformer-sequential": "phi:MIXFORMER",
     "moss": "gptj:MOSS",
     "mpt": "bloom:MPT computes=not_rotary trains=written_out.mpt lora=Wqkv "
@@ -368,12 +368,14 @@ ROWS: Mapping[str, str] = {
     "qwen": "qwen:QWEN trains=qwen.forward",
     "seed_oss": "llama:SEED_OSS trains=decoder.forward dropouts=attention_and_residual "
     "vllm.tied_head=shared",
-    "smollm3": "llama:SMOLLM3 computes=every_fourth_unrotated trains=decoder.forward",
+    "smollm3": "llama:SMOLLM3 windows=without_positions computes=every_fourth_unrotated "
+    "trains=decoder.forward",
     "stablelm": "stablelm:STABLELM trains=parallel.stablelm lora=q_proj,v_proj "
     "transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 vllm.every_stage=both",
     "stablelm_epoch": "stablelm:STABLELM",
-    "starcoder2": "llama:STARCODER2 trains=parallel.starcoder2 transformers.sdpa=4.40 "
-    "transformers.rotary_tables=4.39-4.45 transformers.flash_repeats sglang.every_stage=both",
+    "starcoder2": "llama:STARCODER2 windows=everywhere trains=parallel.starcoder2 "
+    "transformers.sdpa=4.40 transformers.rotary_tables=4.39-4.45 transformers.flash_repeats "
+    "sglang.every_stage=both",
     "vaultgemma": "gemma:VAULTGEMMA windows=half llama_cpp=llama transformers.sdpa=never",
     "xglm": "opt:XGLM computes=not_rotary transformers.caches=4.55 transformers.last_logits=5.0 "
     "transformers.sdpa=never",
@@ -434,15 +436,15 @@ ROWS: Mapping[str, str] = {
     "qwen2_vl": "qwen_vl:QWEN2_VL layers=nested:of_part trains=qwen_vl.forward llama_cpp=qwen2vl "
     "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=4.45 "
     "vllm.tied_head=shared",
-    "qwen2_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
+    "qwen2_vl_text": "llama:QWEN2 windows=upper llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_vl_vision": "qwen_vl:VISION2 no_cache=image",
     "qwen2_5_vl": "qwen_vl:QWEN2_5_VL layers=nested:of_part trains=qwen_vl.forward "
     "llama_cpp=qwen2vl transformers.last_logits=4.55 vllm.tied_head=shared",
-    "qwen2_5_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
+    "qwen2_5_vl_text": "llama:QWEN2 windows=upper llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_5_vl_vision": "qwen_vl:VISION2_5 no_cache=image",
     "qwen3_vl": "qwen_vl:QWEN3_VL layers=nested:of_part trains=qwen_vl.forward "
     "vllm.tied_head=shared",
-    "qwen3_vl_text": "llama:QWEN3_VL_TEXT llama_cpp=qwen3vl vllm.tied_head=shared",
+    "qwen3_vl_text": "llama:QWEN3 llama_cpp=qwen3vl vllm.tied_head=shared",
     "qwen3_vl_vision": "qwen_vl:VISION3 no_cache=image",
     "qwen3_vl_moe": "qwen_vl:QWEN3_VL_MOE layers=nested:of_part trains=sparse.three_grids",
     "qwen3_vl_moe_vision": "qwen_vl:VISION3 no_cache=image",
@@ -528,7 +530,7 @@ ROWS: Mapping[str, str] = {
     "qwen2_5_omni": "qwen_omni:QWEN2_5_OMNI layers=nested:of_part",
     "qwen2_5_omni_audio_encoder": "qwen_omni:AUDIO2_5 no_cache=audio",
     "qwen2_5_omni_talker": "qwen_omni:TALKER2_5 layers=attention:usual windows=upper",
-    "qwen2_5_omni_text": "llama:QWEN2",
+    "qwen2_5_omni_text": "llama:QWEN2 windows=upper",
     "qwen2_5_omni_thinker": "qwen_omni:THINKER2_5 layers=nested:of_part",
     "qwen2_5_omni_token2wav": "omni_wave:TOKEN2WAV no_cache=audio",
     "qwen2_5_omni_vision_encoder": "qwen_omni:VISION2_5 no_cache=image",
@@ -652,8 +654,7 @@ ROWS: Mapping[str, str] = {
     "jamba": "mamba_hybrid:JAMBA windows=nowhere computes=not_rotary "
     "trains=jamba.forward transformers.flash_repeats vllm.every_stage=both "
     "vllm.adapted_embedding",
-    "bamba": "mamba_hybrid:BAMBA trains=bamba.forward "
-    "llama_cpp=granitehybrid",
+    "bamba": "mamba_hybrid:BAMBA trains=bamba.forward llama_cpp=granitehybrid",
     "falcon_h1": "mamba_hybrid:FALCON_H1 llama_cpp=falcon-h1 "
     "vllm.adapted_embedding vllm.tied_head=freed sglang.every_stage=both sglang.tracked_states",
     "granitemoe": "mamba_hybrid:GRANITEMOE "
