@@ -1,4 +1,4 @@
-.PHONY: help fix check test test-slow test-torch test-web test-space replay bench docs site golden sweep traced
+.PHONY: help fix check test test-slow test-torch test-web test-space replay bench docs site golden sweep traced coverage changes hooks
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,6 +21,7 @@ check: $(BIN)/weighbridge ## the same, and fail on a difference; types
 	$(BIN)/ruff format --check src tests tools benchmarks
 	$(BIN)/ruff check src tests tools benchmarks
 	$(BIN)/mypy
+	$(BIN)/typos
 	$(BIN)/python tools/docs.py --check
 	$(BIN)/python -m tools.screens --check
 
@@ -41,6 +42,10 @@ test-web: $(BIN)/weighbridge ## the page in Chromium, and the types of its modul
 test-space: $(BIN)/weighbridge ## the Gradio edition, in an environment of its own: as a process, in Chromium, its API, its tools
 	$(PYTHON) -m venv .venv-space && .venv-space/bin/pip install -q -e '.[test-space]'
 	.venv-space/bin/pytest tests/space
+
+coverage: $(BIN)/weighbridge ## how much of formats, arch and components the torch-free tests run, branches too
+	$(BIN)/pip install -q -e '.[coverage]'
+	$(BIN)/pytest -n 2 --cov --cov-report term tests/formats tests/arch tests/sources tests/quantization tests/engines tests/test_*.py
 
 replay: $(BIN)/weighbridge ## ask the whole catalogue again: did any answer change?
 	$(BIN)/python -m tools.replay
@@ -65,6 +70,13 @@ golden: $(BIN)/weighbridge ## measure the golden suite on the GPU that is here
 traced: $(BIN)/weighbridge ## re-run published training programs on the fake GPU; half an hour
 	$(BIN)/pip install -q -e '.[test-torch]' torchvision timm peft liger-kernel
 	$(BIN)/python tools/pin_accuracy.py --trace
+
+changes: $(BIN)/weighbridge ## what changes/ comes to, as the next release will say it
+	$(BIN)/towncrier build --draft --version next
+
+hooks: $(BIN)/weighbridge ## check format, types and spelling before each commit (pre-commit)
+	$(BIN)/pip install -q pre-commit==4.7.0
+	$(BIN)/pre-commit install
 
 sweep: $(BIN)/weighbridge ## trace a step of every family of timm and transformers (docs/sweep.md)
 	$(BIN)/pip install -q -e '.[test-torch]' timm torchvision scipy

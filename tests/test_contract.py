@@ -23,11 +23,11 @@ import pytest
 
 import weighbridge
 from tests import packings
+from tests.cli.test_process import weighbridge as process
 from tests.formats.build_gguf import Writer
 from tests.hub import Hub
 from tests.packings import CONFIG, PARAMETERS
 from tests.sparse import write_repo, write_safetensors
-from tests.test_cli import weighbridge as process
 from weighbridge.cli.menu import COMMANDS, run
 from weighbridge.render import Look, render
 from weighbridge.sources import http

@@ -101,7 +101,7 @@ def by_source(found: Iterable[Prediction]) -> list[Group]:
 
 
 def drawn(found: Iterable[Prediction]) -> list[Prediction]:
-    """Those that an axis of ratios can show: bytes, and more than nothing."""
+    """Return the predictions that an axis of ratios can show: more than 0 bytes."""
     return [p for p in found if p.record.unit == "bytes" and p.record.measured > 0 < p.bytes.low]
 
 

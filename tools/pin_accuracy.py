@@ -2,8 +2,8 @@
 --trace re-run programs first and keep their peaks in tests/traced.jsonl (all, or of --source NAME).
 The page has the same rows from src/weighbridge/evidence/rows.json.
 
-tests/test_accuracy.py fails when a row gets worse than it is there. Look at the difference before
-it is committed: a row that got worse needs a reason.
+tests/evidence/test_accuracy.py fails when a row gets worse than it is there. Look at the difference
+before it is committed: a row that got worse needs a reason.
 """
 
 import argparse

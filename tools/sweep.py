@@ -74,7 +74,8 @@ class Worker:
         self.connection.send(job)
 
     def answer(self, limit: float) -> Row | None:
-        """Of the model it was asked for, once there is one."""
+        """Return the model's row once it is here; a row of failure if the process died or took
+        longer than `limit` seconds; else None."""
         seconds, last = monotonic() - self.began, True
         if self.connection.poll():
             try:

@@ -117,7 +117,7 @@ def _mask(asked: Asked) -> torch.Tensor | None:
 
 
 def _decoder_ids(asked: Asked) -> torch.Tensor | None:
-    """Of those that read something else first."""
+    """Return input ids of a decoder behind an encoder that reads something else."""
     if asked.head == "image and text" and "input_ids" in asked.names:
         return None
     return _ids(asked)[:, :16].contiguous()

@@ -87,4 +87,5 @@ def __dir__() -> list[str]:
     return sorted({*__all__, *_HOMES})
 
 
-__getattr__ = lazily.named(__name__, _HOMES)
+if not TYPE_CHECKING:  # or a type checker would take any name of this package for an object
+    __getattr__ = lazily.named(__name__, _HOMES)

@@ -45,7 +45,7 @@ class Extra:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Of the host: bytes that are installed, that are left, and the limits of control groups."""
+    """Host memory in bytes: what is installed, what is left, and the limits of control groups."""
 
     total: int | None
     available: int | None
@@ -70,7 +70,7 @@ class Accelerator:
 
     @property
     def name(self) -> str:
-        """As the catalogue has it; else as it was printed."""
+        """Return the name in the catalogue; else the name as it was printed."""
         return self.card.part.name if self.card else self.device.name
 
     def to_dict(self) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def _versions(found: Here) -> Iterator[tuple[str, str]]:
 
 
 def _rocm() -> str:
-    """As ROCm's packages write it down."""
+    """Return the version of ROCm that its packages wrote to disk."""
     try:
         with open("/opt/rocm/.info/version", encoding="utf-8") as file:
             text = file.readline(64).strip()

@@ -184,7 +184,8 @@ class Fit:
 
     @property
     def peak(self) -> "Bytes | None":
-        """As `Report.peak`, of the question asked about; None where it has no answer."""
+        """Return `Report.peak` of the settings that were asked for; None where there is no
+        answer."""
         report = self.asked.report
         return None if report is None else report.peak
 

@@ -139,7 +139,8 @@ def _key(wanted: set[str], found: set[str]) -> Key | None:
 
 
 def _speller(dropped: frozenset[str]) -> Key:
-    """Of a name without the modules that only contain (`dropped`), and with experts as one stack.
+    """Return a function that spells a parameter's name without the modules that only contain others
+    (`dropped`), and with experts as one stack.
 
     model.language_model.layers.0.mlp.experts.3.w1.weight -> layers.0.mlp.experts.gate_up_proj
     """
@@ -221,7 +222,8 @@ def _experts(names: Iterator[str]) -> tuple[int, int]:
 
 
 def _kind(name: str, rank: int) -> Kind:
-    """Of a parameter with `rank` dimensions; equal for all that differ in numbers alone."""
+    """Guess the kind of a parameter with `rank` dimensions. Names that differ in numbers only have
+    the same kind."""
     for pattern, kind in KINDS:
         if re.search(pattern, name):
             return kind if rank > 1 or kind in ("bias", "norm") else "other"

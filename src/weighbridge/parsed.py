@@ -28,3 +28,28 @@ class Parsed(Mapping[Key, Row], Generic[Key, Written, Row]):
 
     def __len__(self) -> int:
         return len(self._written)
+
+
+class Late(Mapping[Key, Row], Generic[Key, Row]):
+    """A table that is made when it is first asked for."""
+
+    def __init__(self, make: Callable[[], Mapping[Key, Row]]) -> None:
+        self._make = make
+        self._made: Mapping[Key, Row] | None = None
+
+    def _table(self) -> Mapping[Key, Row]:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def __getitem__(self, key: Key) -> Row:
+        return self._table()[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._table()
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._table())
+
+    def __len__(self) -> int:
+        return len(self._table())

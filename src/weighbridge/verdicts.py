@@ -41,7 +41,8 @@ def fits(peak: Bytes, usable: Bytes) -> Answer:
 
 
 def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int | None) -> Verdict:
-    """Of loading what `device` holds on what `budget` allows. Layers: None where unknown."""
+    """Judge whether loading what `device` holds fits `budget`. `largest_layer` is in bytes, None
+    where layers are unknown."""
     if budget.mixed:
         from weighbridge.mixed import dealt  # few machines have cards that differ
 
@@ -60,7 +61,7 @@ def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int
 
 
 def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
-    """Of what an engine has dealt out already: every device must fit, the fullest decides."""
+    """Judge what an engine has already dealt out: every device must fit, the fullest decides."""
     gpus, count = [d for d in devices if d.kind == "gpu"], budget.choice.count
     if gpus and budget.mixed:
         return of_each(gpus, budget)
@@ -78,7 +79,7 @@ def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
 
 
 def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
-    """Of cards that differ: device by device, and the one that is worst off decides."""
+    """Judge cards that differ, device by device; the one that is worst off decides."""
     if len(gpus) > budget.choice.count:
         return serving(gpus, budget.alike)
     found = [serving((d,), budget.alone(i)) for i, d in enumerate(gpus)]

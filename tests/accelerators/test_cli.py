@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.test_cli import TINY, one_line, weighbridge
+from tests.cli.test_process import TINY, one_line, weighbridge
 from weighbridge.accelerators.parts import instances, parts
 
 pytestmark = pytest.mark.slow

@@ -60,6 +60,7 @@ TYPED = {
     "2080 ti": ("nvidia-geforce-rtx-2080-ti", 1),
     "RTX 5090 Laptop GPU": ("nvidia-geforce-rtx-5090-laptop", 1),
     "5090 mobile": ("nvidia-geforce-rtx-5090-laptop", 1),
+    "rtx 3080 laptop 16gb": ("nvidia-geforce-rtx-3080-laptop-16gb", 1),
     "A100 80G": ("nvidia-a100-sxm4-80gb", 1),
     "a100-80gb:8": ("nvidia-a100-sxm4-80gb", 8),
     "A100 SXM 80G": ("nvidia-a100-sxm4-80gb", 1),

@@ -187,7 +187,7 @@ def test_the_data_are_small_and_complete():
     assert (
         sum(os.path.getsize(HERE / name) for name in ("parts.jsonl", "instances.jsonl")) < 200_000
     )
-    assert (len(parts()), len(instances())) == (255, 99)
+    assert len(parts()) >= 257 and len(instances()) >= 99  # none is lost
     assert all(i.part in parts() and i.count >= 1 for i in instances().values())
 
 

@@ -6,25 +6,33 @@ from pathlib import Path
 import pytest
 
 import weighbridge
-from weighbridge.arch.table import COLUMNS, ROWS, column
+from weighbridge.arch.table import COLUMNS, ROWS, column, since, version
 
 SOURCE = Path(weighbridge.__file__).parent
 
 
 def test_rows_are_made_of_known_words():
-    used = {word.partition("=")[0] for row in ROWS.values() for word in row.split()[1:]}
-    assert used <= set(COLUMNS)
+    order = list(COLUMNS)
+    for model_type, row in ROWS.items():
+        names = [_name(word) for word in row.split()]
+        assert set(names) <= set(order), model_type
+        assert names == sorted(names, key=order.index), model_type
+
+
+def _name(word: str) -> str:
+    name = word.partition("=")[0]
+    return "family" if ":" in name else name
 
 
 def test_no_row_says_a_thing_twice():
     for model_type, row in ROWS.items():
-        names = [word.partition("=")[0] for word in row.split()[1:]]
+        names = [_name(word) for word in row.split()]
         assert len(names) == len(set(names)), model_type
 
 
 @pytest.mark.parametrize("name", COLUMNS)
 def test_each_fact_is_read_in_one_module(name):
-    asks = re.compile(rf'column\("{re.escape(name)}"\)')
+    asks = re.compile(rf'(?:column\("{re.escape(name)}"\)|since\("{re.escape(name)}",)')
     readers = [p for p in SOURCE.rglob("*.py") if asks.search(p.read_text())]
     assert len(readers) == 1
     place = str(readers[0].relative_to(SOURCE)).removesuffix("/__init__.py")
@@ -36,3 +44,9 @@ def test_a_column_has_what_the_rows_say():
     assert column("layers")["deepseek_v2"] == "latent:maybe"
     assert column("no_cache")["bert"] == "encoder"
     assert "bert" not in column("layers")
+
+
+def test_versions_are_compared_as_numbers():
+    assert version("4.9") < version("4.10") < version("never")
+    assert since("transformers.sdpa", "mistral", "4.36") == (4, 37)
+    assert since("transformers.sdpa", "of no row", "4.36") == (4, 36)

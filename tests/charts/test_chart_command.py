@@ -8,7 +8,7 @@ import pytest
 
 from tests.charts import made
 from tests.charts.pictures import flaws, texts
-from tests.test_cli import one_line, weighbridge
+from tests.cli.test_process import one_line, weighbridge
 from weighbridge.charts import drawn, png
 from weighbridge.charts.reports import bars
 from weighbridge.cli.files import write

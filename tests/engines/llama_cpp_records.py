@@ -15,7 +15,8 @@ from math import prod
 
 from tests.corpus import MODELS, ROOT
 from weighbridge.dtypes import GGML_BY_NAME
-from weighbridge.engines import ik_llama_cpp, llama_cpp
+from weighbridge.engines.ik_llama_cpp import infer as ik_llama_cpp
+from weighbridge.engines.llama_cpp import infer as llama_cpp
 from weighbridge.engines.llama_cpp.held import Held
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version

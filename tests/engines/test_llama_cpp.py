@@ -3,8 +3,8 @@
 import pytest
 
 from tests.engines.answers import answer, part
-from weighbridge.engines import llama_cpp
-from weighbridge.engines.llama_cpp import number
+from weighbridge.engines.llama_cpp import infer as llama_cpp
+from weighbridge.engines.llama_cpp.infer import number
 from weighbridge.engines.llama_cpp.rules import NEWEST, rules
 from weighbridge.errors import UsageError
 from weighbridge.units import MIB

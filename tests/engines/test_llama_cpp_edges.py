@@ -10,8 +10,8 @@ from tests import packings
 from tests.engines.answers import answer, named, of_config, part
 from tests.sparse import write_repo
 from weighbridge import catalogue, verdicts
-from weighbridge.engines import llama_cpp
 from weighbridge.engines.llama_cpp import held as holding
+from weighbridge.engines.llama_cpp import infer as llama_cpp
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.errors import UnsupportedError, UsageError

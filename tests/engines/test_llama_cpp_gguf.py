@@ -7,7 +7,7 @@ import pytest
 from tests.engines.answers import named
 from tests.formats.build_gguf import Writer
 from weighbridge.dtypes import GGML
-from weighbridge.engines.llama_cpp import infer
+from weighbridge.engines.llama_cpp.infer import infer
 from weighbridge.engines.llama_cpp.networks import network
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version

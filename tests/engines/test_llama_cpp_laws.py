@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 
 from tests.engines.answers import answer, named
-from weighbridge.engines.llama_cpp import hold
 from weighbridge.engines.llama_cpp.compute import placement, replayed, step_of
 from weighbridge.engines.llama_cpp.ggml.allocate import Pool
 from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.infer import hold
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.memory import LEVELS

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from tests.engines.answers import of_config
 from tests.engines.serving import served
+from weighbridge.arch.roles import role
 from weighbridge.components.device import replay
 from weighbridge.engines.extras import draft
 from weighbridge.engines.parallel import stages
-from weighbridge.engines.parallel.names import role
+from weighbridge.engines.parallel.names import WAY_OF
 from weighbridge.engines.shards import SGLANG, VLLM, ranks, rules
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import ENGINES
@@ -386,7 +387,7 @@ def test_no_device_and_too_many_stages():
     ],
 )
 def test_names(name, expected):
-    assert role(name) == expected
+    assert WAY_OF[role(name)] == expected
 
 
 # Laws

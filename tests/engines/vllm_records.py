@@ -19,7 +19,7 @@ from weighbridge import catalogue
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.engines.vllm import infer
+from weighbridge.engines.vllm.infer import infer
 from weighbridge.gather import gather_config
 from weighbridge.model import resolve
 from weighbridge.units import GIB

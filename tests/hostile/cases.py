@@ -111,9 +111,11 @@ def configs():
     """Each model type that we know, with all that its class fills in, and each of the catalogue."""
     from weighbridge import catalogue
     from weighbridge.arch.config import _defaults
-    from weighbridge.arch.table import FAMILIES
+    from weighbridge.arch.table import column
 
-    found = [{"model_type": t, **_defaults().get(t, {}).get("defaults", {})} for t in FAMILIES]
+    found = [
+        {"model_type": t, **_defaults().get(t, {}).get("defaults", {})} for t in column("family")
+    ]
     return found + [dict(catalogue.find(name).config) for name in catalogue.names()]
 
 

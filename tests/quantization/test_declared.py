@@ -106,3 +106,9 @@ def test_hundreds_of_names_of_a_model_of_many_experts():
     found = list(stored(plan, declared(raw), dtype=BFLOAT16))
     assert time.process_time() - start < 3
     assert sum(s.source.endswith("experts.127.up_proj.weight") for s in found) > 20
+
+
+def test_floats_of_8_bits_in_groups_are_mxfp8():
+    weights = {"num_bits": 8, "type": "float", "strategy": "group", "group_size": 32}
+    raw = {"quant_method": "compressed-tensors", "config_groups": {"0": {"weights": weights}}}
+    assert declared(raw).name == "mxfp8"

@@ -26,6 +26,7 @@ WORKED = {
     "fp8-dynamic": 58_720_256 + 14336 * 4,
     "fp8-block": 58_720_256 + 112 * 32 * 4,
     "mxfp4": 58_720_256 * 17 // 32,
+    "mxfp8": 58_720_256 * 33 // 32,
     "nvfp4": 58_720_256 * 9 // 16 + 8,
     "hqq-4bit-g64": 58_720_256 * 9 // 16,
     "hqq-4bit-g128": 58_720_256 * 17 // 32,
@@ -85,6 +86,10 @@ TENSORS = {
         "weight": ("float8_e4m3fn", (512, 256)),
         "weight_scale": ("float32", (1,)),
         "input_scale": ("float32", (1,)),
+    },
+    "mxfp8": {
+        "weight": ("float8_e4m3fn", (512, 256)),
+        "weight_scale": ("uint8", (512, 8)),
     },
     "nvfp4": {
         "weight_packed": ("uint8", (512, 128)),

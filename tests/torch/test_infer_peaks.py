@@ -11,8 +11,8 @@ import transformers
 from tests.torch.storages import watched
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine
+from weighbridge.engines.transformers.infer import peaks
 from weighbridge.engines.transformers.plan import plan
-from weighbridge.engines.transformers.serving import peaks
 from weighbridge.gather import gather_config
 from weighbridge.model import resolve
 from weighbridge.workload import Infer

@@ -147,6 +147,13 @@ def test_compressed_tensors_packs_mxfp4(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_compressed_tensors_packs_mxfp8(shape):
+    arguments = {"num_bits": 8, "group_size": 32, "strategy": "group", "type": "float"}
+    held = compressed(shape, {**arguments, "symmetric": True, "scale_dtype": torch.uint8})
+    assert held == ours("mxfp8", *shape)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_compressed_tensors_packs_nvfp4(shape):
     quantization = pytest.importorskip("compressed_tensors.quantization")
     arguments = {

@@ -69,6 +69,7 @@ CASES = {
     "sgd-momentum": functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, foreach=True),
     "rmsprop": functools.partial(torch.optim.RMSprop, foreach=True),
     "adagrad": functools.partial(torch.optim.Adagrad, foreach=True),
+    "adamax": functools.partial(torch.optim.Adamax, foreach=True),
     "nadam": functools.partial(torch.optim.NAdam, foreach=True),
     "radam": functools.partial(torch.optim.RAdam, foreach=True),
     "adadelta": functools.partial(torch.optim.Adadelta, foreach=True),

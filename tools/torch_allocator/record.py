@@ -1,4 +1,4 @@
-"""Record what torch's own caching allocator does, without a GPU: tests/allocator_recorded.json.gz.
+"""Record what torch's own caching allocator does, without a GPU: tests/allocator/recorded.json.gz.
 
     python tools/torch_allocator/record.py PYTHON
 
@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-OUT = HERE.parent.parent / "tests" / "allocator_recorded.json.gz"
+OUT = HERE.parent.parent / "tests" / "allocator" / "recorded.json.gz"
 MIB = 1 << 20
 STREAMS = 3
 LENGTH = 160

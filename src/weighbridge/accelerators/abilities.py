@@ -50,7 +50,8 @@ NAMED: Mapping[str, frozenset[str]] = {  # by what a name begins with
 
 
 def abilities(part: Part) -> Known:
-    """By type; None where it is not known."""
+    """Map each number type of TYPES to whether `part` computes in it; None where that is
+    unknown."""
     if part.vendor == "NVIDIA":
         return _nvidia(part.capability)
     found = AMD.get(part.compute_capability or "") if part.vendor == "AMD" else _named(part)

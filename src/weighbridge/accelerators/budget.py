@@ -53,13 +53,13 @@ class Budget:
         return self.each[device] if self.mixed and device < len(self.each) else self.usable
 
     def alone(self, device: int) -> "Budget":
-        """Of mixed cards that one by itself."""
+        """Return the budget of one card of several: number `device`, alone."""
         card = self.choice.cards[device]
         return replace(self, choice=Choice(part=card.part, cards=(card,)))
 
     @property
     def alike(self) -> "Budget":
-        """As if all cards were the one that has least."""
+        """Return a budget of as many cards, each like the one with the least memory."""
         card = least(self.choice.cards)
         return replace(self, choice=replace(self.choice, cards=(card,) * self.choice.count))
 

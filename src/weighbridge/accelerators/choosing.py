@@ -32,8 +32,8 @@ class Wanted:
 def kept(
     found: Sequence[Part], machines: Sequence[Instance], wanted: Wanted
 ) -> tuple[list[Part], list[Instance]]:
-    """Those of both; of machines those whose part has it. Raises UsageError for a maker that no
-    part is of."""
+    """Filter GPUs and rented machines by what is `wanted`: a machine stays if its GPU does. Raises
+    UsageError for a vendor that no GPU of the catalogue has."""
     vendors = {p.vendor.lower(): p.vendor for p in parts().values()}
     if wanted.vendor and wanted.vendor.lower() not in vendors:
         known = ", ".join(sorted(vendors.values()))

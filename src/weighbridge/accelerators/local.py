@@ -205,8 +205,9 @@ def known(device: Device, machine: Host) -> Part | None:
 
 
 def _slice(part: Part, profile: str) -> Part:
-    """Of a slice whose profile the catalogue has; else of the card, under another name. A compute
-    instance ("1c.3g.71gb") has the memory of its GPU instance."""
+    """Return the MIG slice of `part`, if the catalogue has its profile; else the whole card under a
+    name that tells the profile. A compute instance ("1c.3g.71gb") has the memory of its GPU
+    instance."""
     short = re.sub(r"^\d+c\.", "", profile)
     if short in part.mig:
         return slice_of(part, short)
@@ -228,7 +229,7 @@ def _named(name: str, size: int | None) -> Iterator[Part]:
 
 
 def _alternatives(name: str) -> Iterator[str]:
-    """Of "Navi 22 [Radeon RX 6700/6700 XT / 6800M]" the cards that share the chip."""
+    """Split "Navi 22 [Radeon RX 6700/6700 XT / 6800M]" into the cards that share the chip."""
     name = re.sub(r"\((?:R|TM|C)\)", "", name)
     inside = re.search(r"\[([^\]]+)\]", name)
     if inside is None:

@@ -183,7 +183,8 @@ def chip_of(part: Part | None) -> Chip:
 
 
 def _total(record: Mapping[str, Any]) -> Figure:
-    """Of the driver. It shows no less than what a process was seen to have."""
+    """Return the memory that the driver reports, in bytes: at least what a process was seen to
+    have."""
     found = _figure(record.get("driver"), rules.total(record["rule"], record["gb"]), record["rule"])
     seen = record.get("visible", {"mib": (0, 0, 0)})["mib"]
     at_least = (max(b, mib * MIB) for b, mib in zip(found.bytes, seen, strict=True))

@@ -15,7 +15,7 @@ records.
 
 Source: c10/cuda/CUDACachingAllocator.cpp (class DeviceCachingAllocator), read in the state of
 PyTorch 2.11 to 2.15, and compared with the one of 2.15 as it runs
-(tests/test_allocator_recorded.py).
+(tests/allocator/test_recorded.py).
 """
 
 from weighbridge import lazily
@@ -46,20 +46,21 @@ __all__ = [
 ]
 
 # What a load asks for, `filling`, is imported without all else.
-__getattr__ = lazily.named(
-    __name__,
-    {
-        "SHARED": "blocks",
-        "Allocator": "core",
-        "Block": "blocks",
-        "Event": "journal",
-        "Journal": "journal",
-        "Options": "options",
-        "OutOfMemory": "oom",
-        "OutOfMemoryError": "core",
-        "PoolId": "blocks",
-        "every": "options",
-        "from_environment": "settings",
-        "parse": "settings",
-    },
-)
+if not TYPE_CHECKING:  # or a type checker would take any name of this package for an object
+    __getattr__ = lazily.named(
+        __name__,
+        {
+            "SHARED": "blocks",
+            "Allocator": "core",
+            "Block": "blocks",
+            "Event": "journal",
+            "Journal": "journal",
+            "Options": "options",
+            "OutOfMemory": "oom",
+            "OutOfMemoryError": "core",
+            "PoolId": "blocks",
+            "every": "options",
+            "from_environment": "settings",
+            "parse": "settings",
+        },
+    )

@@ -163,7 +163,7 @@ class Free:
         return block
 
     def blocks(self, size: int = 0) -> Iterator[Block]:
-        """By size and address, from `size` on."""
+        """Yield free blocks of at least `size` bytes, sorted by size, then by address."""
         for at in range(bisect_left(self.sizes, size), len(self.sizes)):
             for _, block in self.places[self.sizes[at]]:
                 yield block

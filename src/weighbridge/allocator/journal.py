@@ -297,8 +297,9 @@ class Journal:
 
 
 def _split_by_freeing(block: Block) -> tuple[int, int]:
-    """By how much `inactive_split` and its bytes grow (free_block). Free neighbours, which it will
-    swallow, were counted; all of it is now, or none once it is a whole segment."""
+    """Return how much `inactive_split` and its bytes grow when `block` is freed (free_block). Free
+    neighbours, which it swallows, were counted before; the merged block is counted, unless it is a
+    whole segment."""
     before, after = block.previous, block.next
     swallowed = nbytes = 0
     if before is not None and before.free:

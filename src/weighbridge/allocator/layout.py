@@ -37,7 +37,7 @@ class Segment:
 
 
 def segments(allocator: Allocator) -> tuple[Segment, ...]:
-    """By address."""
+    """Return the allocator's segments, sorted by address."""
     runs = (run for head in allocator.reserve.heads.values() for run in _runs(head))
     found = (
         Segment(

@@ -34,7 +34,7 @@ class Reserve:
 
     @property
     def free(self) -> int:
-        """As cudaMemGetInfo says."""
+        """Return the free bytes of the device, as cudaMemGetInfo tells them."""
         return max(0, (self.card if self.capacity is None else self.capacity) - self.nbytes)
 
     def charge(self, nbytes: int) -> bool:

@@ -36,7 +36,7 @@ class Snapshot:
     options: Options
 
     def of(self, device: int) -> tuple[Segment, ...]:
-        """By address."""
+        """Return the segments of one device, sorted by address."""
         own = (segment for segment in self.segments if segment.device == device)
         return tuple(sorted(own, key=lambda segment: segment.address))
 

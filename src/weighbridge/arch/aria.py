@@ -12,10 +12,10 @@ from weighbridge.arch.compose import SIDE_BY_SIDE, Inner, composite, nested, tex
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sparse import Routed, router, stacked
 from weighbridge.arch.vision import layernorm
+from weighbridge.arch.written import Switches, attention
 
 TEXT = Inner(path="language_model.", config="text_config", label="language model")
 VISION = Inner(

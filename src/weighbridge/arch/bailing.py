@@ -15,9 +15,9 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear,
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import Names, stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import kv_heads
 from weighbridge.arch.rotary import head_dim, partly_rotary
 from weighbridge.arch.sparse import Routed, after_first, block, correction, routed
+from weighbridge.arch.written import kv_heads
 
 
 def attention(c: Config, at: str, *, normed: bool) -> Iterator[Param]:

@@ -13,11 +13,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from math import prod
-from typing import Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from weighbridge.arch.config import Config
 from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
 from weighbridge.tensors import EXPERTS
+
+if TYPE_CHECKING:
+    from weighbridge.arch.modules import Decoder
+
+MAX_TENSORS = 500_000  # Kimi-K2 has about 200,000; a config that asks for more is hostile
 
 Kind = Literal[
     "linear",  # weight of nn.Linear, [out, in]
@@ -44,6 +49,7 @@ class Param(NamedTuple):
     tied: str = ""  # the parameter that owns the storage; "" when it is this one
     routed: tuple[int, int] = (1, 1)  # (k, E): of E such, a token uses k
     copies: int = 1  # in experts 0, 1, 2...: the first stands for all until they are told
+    role: str = ""  # what it is for (roles.py), where what made it knows; else its name decides
 
     @property
     def numel(self) -> int:
@@ -94,6 +100,7 @@ class Blueprint:
     buffers: tuple[Buffer, ...] = ()
     blocks: tuple[str, ...] = ()
     parts: tuple[tuple[str, str], ...] = ()  # (prefix of checkpoint names, what it holds)
+    tree: "Decoder | None" = None  # what the params come from, where the family has one
 
     @property
     def counted(self) -> tuple[Param, ...]:
@@ -153,7 +160,7 @@ def numbered(name: str, expert: int) -> str:
 
 
 def last_name(p: Param) -> str:
-    """Of all that `p` stands for."""
+    """Return the name of the last of the `copies` parameters that `p` stands for."""
     return p.name if p.copies == 1 else numbered(p.name, p.copies - 1)
 
 
@@ -163,7 +170,7 @@ def told(params: Iterable[Param]) -> Iterator[Param]:
         if not path:
             yield from group
             continue
-        found = [(p.name[len(path) + 1 :], (*p[1:-1], 1)) for p in group]
+        found = [(p.name[len(path) + 1 :], p._replace(copies=1)[1:]) for p in group]
         for i in range(count):
             at = f"{path}{i}"
             for tail, facts in found:
@@ -186,14 +193,16 @@ Body = Callable[[Config, str], Params]
 class Family:
     """What a model type means.
 
-    `body` gives the tensors of the base model below a path ("model." or "", dot included). A
-    class whose name ends in one of `heads` holds that base model as `base` and the head beside
-    it; any other class whose name ends in "Model" is the base model itself.
+    `tree` describes a decoder by its modules. What has none has a `body`: the tensors of the base
+    model below a path ("model." or "", dot included). A class whose name ends in one of `heads`
+    holds that base model as `base` and the head beside it; any other class whose name ends in
+    "Model" is the base model itself.
     Classes that hold another base (BERT without its pooler, the encoder of T5 alone) are in
     `classes`, by the end of their names too.
     """
 
-    body: Body
+    tree: "Callable[[Config], Decoder] | None" = None
+    body: Body | None = None
     base: str = "model"
     bases: Mapping[str, str] = field(default_factory=dict)  # head -> its own name for `base`
     cls: str = ""  # the class when the config names none
@@ -205,6 +214,13 @@ class Family:
     ties: bool | Callable[[Config], bool] = False  # when the config does not say; or what decides
     parts: tuple[tuple[str, str], ...] = ()  # (path below the base model, "vision tower", ...)
     renames: tuple[tuple[str, str], ...] = ()  # module prefix -> checkpoint prefix, with a head
+
+    def tensors(self, c: Config, at: str) -> Params:
+        """The parameters of the base model below the path `at`."""
+        if self.tree is not None:
+            return self.tree(c).tensors(at)
+        assert self.body is not None
+        return self.body(c, at)
 
 
 NOT_IN_HALF = "float32 in float16"  # transformers' _keep_in_fp32_modules, which bfloat16 escapes

@@ -21,8 +21,9 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.feeds import feeds, joined
 from weighbridge.arch.layers import layers as layers_of
 from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer
+from weighbridge.arch.modules import Decoder, Submodules
+from weighbridge.arch.stacks import LAYER, Stack, sort
 from weighbridge.arch.stacks import Layer as Parameters
-from weighbridge.arch.stacks import Stack, sort
 
 LANGUAGE = "language model"
 # The linear that makes logits, as the classes of all families call it.
@@ -62,6 +63,8 @@ def body(
     audio_seconds: float | None = None,
 ) -> Body:
     """`layers` are those of `arch/layers.py`; `metadata` is a GGUF file's."""
+    if plan.tree is not None:
+        return _answering(_of_tree(plan, plan.tree, layers), config, metadata)
     found, rest = sort(plan)
     remembered = layers or _embedder(config)
     text = [s for s in found if s.part == LANGUAGE] or list(found)
@@ -81,12 +84,33 @@ def body(
         hidden=_hidden(blocks, known),
         vocab=_vocab(plan, known, metadata),
         blocks=blocks,
-        labels=next((p.shape[0] for p in reversed(known) if LABELS.search(p.name)), 0),
+        labels=_labels(known),
         causal=decoder is not None or _writes(config),
         encoder=encoder,
         towers=towers,
     )
     return _answering(whole, config, metadata)
+
+
+def _of_tree(plan: Blueprint, tree: Decoder, layers: Sequence[Layer]) -> Body:
+    """What the modules say. Their parameters tell no more of it than the rows of a head."""
+    outside = [p for p in plan.counted if not LAYER.search(p.name)]
+    blocks = (_computed(*both) for both in zip(tree.layers, layers, strict=False))
+    return Body(
+        hidden=tree.width,
+        vocab=_vocab(plan, outside, None),
+        blocks=tuple(blocks),
+        labels=_labels(outside),
+        causal=bool(layers),
+    )
+
+
+def _computed(parts: Submodules, layer: Layer) -> Block:
+    return Block(
+        mixers=layer.mixers,
+        feeds=tuple(part.feed for part in parts if part.feed is not None),
+        query_rank=max((part.query_rank for part in parts), default=0),
+    )
 
 
 # Which layers there are
@@ -201,6 +225,10 @@ def _vocab(plan: Blueprint, params: Sequence[Param], metadata: Mapping[str, Any]
     return table.shape[0] if table is not None and writes and not encodes else 0
 
 
+def _labels(params: Sequence[Param]) -> int:
+    return next((p.shape[0] for p in reversed(params) if LABELS.search(p.name)), 0)
+
+
 def _reads_at_once(metadata: Mapping[str, Any]) -> bool:
     from weighbridge.arch.cache_layers import gguf  # here and below: a config does without
 
@@ -238,7 +266,8 @@ def _answering(whole: Body, config: Config | None, metadata: Mapping[str, Any] |
 
 @lru_cache(maxsize=4096)
 def _seen(block: Block, hidden: int, *, causal: bool) -> Block:
-    """Its feed-forwards' inputs by exception, and its mask."""
+    """Drop `inputs` where it equals `hidden`, so that equal blocks compare equal, and set whether
+    attention is causal."""
     return Block(
         mixers=tuple(
             replace(m, causal=False) if isinstance(m, Attention) and not causal else m

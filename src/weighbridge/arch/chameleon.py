@@ -11,8 +11,8 @@ from weighbridge.arch.compose import Inner, composite
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention
 from weighbridge.arch.rotary import head_dim, rotary
+from weighbridge.arch.written import Switches, attention
 
 VQ = Inner(path="vqmodel.", config="vq_config", label="vision tower", model_type="chameleon_vqgan")
 

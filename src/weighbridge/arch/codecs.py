@@ -128,7 +128,7 @@ def frames(c: Config) -> int:
 
 
 def encodec_quantizers(c: Config) -> int:
-    """As many codebooks as the widest bandwidth (kbit/s) pays for."""
+    """Return the number of codebooks: as many as the widest bandwidth (kbit/s) pays for."""
     widest = float((c.many("target_bandwidths") or [24.0])[-1])
     bits = max(1, ceil(log2(max(2, c.num("codebook_size")))))
     return int(1000 * widest // (max(1, frames(c)) * bits))

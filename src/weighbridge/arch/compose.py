@@ -73,9 +73,9 @@ def params(c: Config, at: str, parts: Iterable[Inner]) -> Iterator[Param]:
     for part, config, kind in present(c, parts):
         path = f"{at}{part.path}"
         if not part.head:
-            yield from kind.body(config, path)
+            yield from kind.tensors(config, path)
             continue
-        body = kind.body(config, f"{path}{below(kind, part)}")
+        body = kind.tensors(config, f"{path}{below(kind, part)}")
         yield from tied(config, kind, (*body, *kind.heads[part.head](config, path)))
 
 

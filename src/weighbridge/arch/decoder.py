@@ -4,11 +4,12 @@ kinds, by a list in the config or by a rule.
 Source of the older names: transformers 5.23 configuration_utils.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from weighbridge.arch.blueprint import Param, Params, embedding, norm
 from weighbridge.arch.config import MAX_LAYERS, Config
+from weighbridge.arch.modules import Decoder, Kinds, Submodules, by_kind
 
 Layer = Callable[[Config, str, int], Params]  # the tensors of layer i below a path
 
@@ -39,6 +40,29 @@ MTP = (
     "mtp_transformer_layers",
     "mtp_layers_block_type",
 )
+
+
+def tree(
+    c: Config, layers: Sequence[Submodules], names: Names = USUAL, *, kinds: Kinds | None = None
+) -> Decoder:
+    """The usual decoder around `layers`: embedding before, one norm behind (none without a name).
+
+    `kinds` as in Decoder.
+    """
+    width = c.num("hidden_size")
+    return Decoder(
+        width=width,
+        first=tuple(embedding(names.embed, c.num("vocab_size"), width)),
+        layers=tuple(layers),
+        last=tuple(norm(names.final, width, bias=names.norm_bias)) if names.final else (),
+        path=f"{names.layers}.",
+        kinds=kinds,
+    )
+
+
+def alike(c: Config, layer: Callable[[], Submodules], *counts: str) -> tuple[Submodules, ...]:
+    """As many equal layers as the config asks for, under the first of `counts` that it has."""
+    return by_kind((True,) * c.layers(*counts or ("num_hidden_layers",)), lambda _: layer())
 
 
 def stack(c: Config, at: str, layer: Layer, names: Names = USUAL) -> Iterator[Param]:

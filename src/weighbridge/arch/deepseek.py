@@ -20,7 +20,6 @@ from weighbridge.arch.blueprint import Body, Buffer, Family, Param, gated_mlp, l
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import Names, kinds, stack
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention
 from weighbridge.arch.rotary import frequencies, rotary
 from weighbridge.arch.sparse import (
     Parts,
@@ -36,6 +35,7 @@ from weighbridge.arch.sparse import (
     sparse_decoder,
     stacked_pair,
 )
+from weighbridge.arch.written import Switches, attention
 
 
 def query_rank(c: Config) -> int | None:

@@ -24,11 +24,11 @@ from weighbridge.arch.blueprint import (
 from weighbridge.arch.clip import side
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import family
-from weighbridge.arch.llama import Switches, attention, decoder
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sam import vision as sam
 from weighbridge.arch.sparse import Parts, after_first, block, routed, sparse_decoder
 from weighbridge.arch.vision import layernorm, scaled
+from weighbridge.arch.written import Switches, attention, decoder
 
 SIGLIP = {"width": 1152, "layers": 27, "patch_size": 14, "image_size": 384, "mlp_ratio": 3.7362}
 SAM = {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "image_size": 1024}
@@ -63,7 +63,7 @@ PLAIN = Parts(attention=plain, moe=moe, sparse=after_first)
 
 def text(c: Config, at: str) -> Iterator[Param]:
     if c.flag("use_mla", default=True):
-        yield from family("deepseek_v2").body(c, at)
+        yield from family("deepseek_v2").tensors(c, at)
     else:
         yield from sparse_decoder(c, at, PLAIN)
 

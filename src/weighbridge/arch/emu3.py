@@ -39,7 +39,7 @@ def modulated(c: Config) -> Norm:
 
 
 def attention(c: Config, at: str) -> Iterator[Param]:
-    """Its width is a key of its own, `hidden_size`."""
+    """Yield the four projections of attention. Their width has a key of its own, `hidden_size`."""
     width = c.num("hidden_size")
     for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
         yield from linear(f"{at}{name}", width, width, bias=True)

@@ -15,11 +15,11 @@ from weighbridge.arch.compose import Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention
 from weighbridge.arch.qwen_vl import rotary as vision_rotary
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sparse import Routed, each
 from weighbridge.arch.vision import layernorm, scaled
+from weighbridge.arch.written import Switches, attention
 
 TEXT = Inner(
     path="language_model.",
@@ -37,7 +37,8 @@ VISION = Inner(
 
 
 def experts_of(c: Config) -> tuple[Routed, Routed]:
-    """Of words and of images; the config gives one number or one for each."""
+    """Return the routed experts for words and for images; the config gives one number, or one
+    each."""
     counts = c.per_layer("moe_num_experts", count=2)
     inner = c.nums("moe_intermediate_size") or (1536, 512)  # Ernie4_5_VLMoeTextConfig
     if len(inner) < 2:

@@ -10,12 +10,19 @@ from importlib import import_module
 from itertools import islice
 from typing import Any
 
-from weighbridge.arch.blueprint import Blueprint, Body, Buffer, Family, Param, Told
+from weighbridge.arch.blueprint import (
+    MAX_TENSORS,
+    Blueprint,
+    Body,
+    Buffer,
+    Family,
+    Param,
+    Params,
+    Told,
+)
 from weighbridge.arch.config import Config
 from weighbridge.arch.table import column
 from weighbridge.errors import BadFileError, UnsupportedError
-
-MAX_TENSORS = 500_000  # Kimi-K2 has about 200,000; a config that asks for more is hostile
 
 
 def family(model_type: str) -> Family:
@@ -43,7 +50,9 @@ def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:
     suffix = "" if base_model else _head(kind, c)
     base = kind.bases.get(suffix, kind.base)
     at = f"{base}." if suffix and base else ""
-    params = tied(c, kind, _bounded(c, _params(c, kind, at, kind.heads.get(suffix))))
+    tree = kind.tree(c) if kind.tree is not None else None
+    own = tree.tensors(at) if tree is not None else kind.tensors(c, at)
+    params = tied(c, kind, _bounded(c, _params(c, own, kind.heads.get(suffix))))
     patterns = kind.blocks(c) if callable(kind.blocks) else kind.blocks
     plan = Blueprint(
         cls=f"{stems(kind)[0]}Model" if base_model else c.cls,
@@ -51,6 +60,7 @@ def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:
         buffers=tuple(_buffers(c, kind, at)),
         blocks=tuple(f"{at}{pattern}" for pattern in patterns),
         parts=tuple((f"{at}{path}", label) for path, label in kind.parts),
+        tree=tree,
     )
     return renamed(plan, kind.renames) if suffix and kind.renames else plan
 
@@ -99,8 +109,8 @@ def _head(kind: Family, c: Config) -> str:
     )
 
 
-def _params(c: Config, kind: Family, at: str, head: Body | None) -> Iterator[Param]:
-    yield from kind.body(c, at)
+def _params(c: Config, own: Params, head: Body | None) -> Iterator[Param]:
+    yield from own
     if head is not None:
         yield from head(c, "")
 

@@ -13,8 +13,8 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, gated_m
 from weighbridge.arch.config import Config
 from weighbridge.arch.gemma import AROUND, scale
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import norms
 from weighbridge.arch.rotary import head_dim, layered_rotary
+from weighbridge.arch.written import norms
 
 
 def altup(c: Config, at: str) -> Iterator[Param]:

@@ -26,8 +26,8 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.gemma import AROUND, scale
 from weighbridge.arch.gemma3n import per_layer_embedding, per_layer_input
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import norms
 from weighbridge.arch.rotary import frequencies, head_dim, layer_types
+from weighbridge.arch.written import norms
 
 GLOBAL_HEAD = 512  # Gemma4TextConfig.__post_init__, where the config does not say
 FULL = "full_attention"
@@ -44,7 +44,8 @@ class Layer(NamedTuple):
 
 
 def kinds(c: Config) -> list[str]:
-    """As given, every sixth full; the last layer is full whatever the config says."""
+    """Return the kind of each layer: the config's, else every sixth full. The last layer is always
+    full."""
     return [*layer_types(c, period=6)[:-1], FULL]
 
 

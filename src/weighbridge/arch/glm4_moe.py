@@ -15,7 +15,6 @@ from weighbridge.arch.blueprint import Body, Buffer, Family, Param, gated_mlp, l
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import Layer, stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention, norms
 from weighbridge.arch.rotary import head_dim, partly_rotary, rotary
 from weighbridge.arch.sparse import (
     Parts,
@@ -30,6 +29,7 @@ from weighbridge.arch.sparse import (
     router,
     sparse_decoder,
 )
+from weighbridge.arch.written import Switches, attention, norms
 
 
 def choice(c: Config) -> Routed:

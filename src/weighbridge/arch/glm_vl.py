@@ -14,10 +14,10 @@ from weighbridge.arch.compose import Inner, composite, either, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.glm import FOUR
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, body, fused_mlp
 from weighbridge.arch.qwen_vl import patch_embed, rotary
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.vision import layernorm
+from weighbridge.arch.written import Switches, body, fused_mlp
 
 
 def block(c: Config, at: str) -> Iterator[Param]:

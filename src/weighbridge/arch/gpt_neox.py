@@ -14,8 +14,8 @@ from functools import partial
 from weighbridge.arch.blueprint import Body, Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, lm_called
-from weighbridge.arch.llama import stack
 from weighbridge.arch.rotary import frequencies, head_dim, partly_rotary, share
+from weighbridge.arch.written import stack
 
 
 def neox_layer(c: Config, at: str) -> Iterator[Param]:

@@ -49,7 +49,8 @@ def biased_lm(c: Config, at: str) -> Iterator[Param]:
 
 
 def spans(c: Config, at: str) -> Iterator[Param]:
-    """As many outputs as there are labels, which is 2 unless the config says otherwise."""
+    """Yield the head for spans of text: an output for each label, 2 unless the config says
+    otherwise."""
     yield from linear(f"{at}qa_outputs", labels(c), c.num("n_embd"), bias=True)
 
 

@@ -12,8 +12,8 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, conv, gated_mlp, l
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import Names, stack
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import kv_heads, norms
 from weighbridge.arch.rotary import frequencies, share
+from weighbridge.arch.written import kv_heads, norms
 
 
 def recurrence(c: Config, at: str) -> Iterator[Param]:

@@ -1,4 +1,4 @@
-"""What the layers of a model remember, by the reader that the table names for its model type.
+"""What the layers of a model remember: by its tree of modules, or by a reader that the table names.
 
     layers(config) -> one Layer a layer, of the records in `mixers.py`; from the config alone
 
@@ -9,9 +9,13 @@ has the reason in its row.
 from collections.abc import Callable
 from importlib import import_module
 
+from weighbridge.arch.cache_layers.attention import seen, sharing
 from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import Layer
+from weighbridge.arch.families import family, known
+from weighbridge.arch.mixers import Attention, Layer, Mixer
+from weighbridge.arch.modules import Decoder, Submodules
 from weighbridge.arch.table import column
+from weighbridge.arch.windows import FULL
 from weighbridge.errors import UnsupportedError
 
 
@@ -19,13 +23,33 @@ def layers(c: Config) -> tuple[Layer, ...]:
     """What the layers of the language model, or of the decoder, remember. Empty: no cache."""
     if c.model_type in column("no_cache"):
         return ()
-    readers = column("layers")
-    if c.model_type not in readers:
+    named = column("layers").get(c.model_type)
+    if named is not None:
+        module, name = named.split(":")
+        place = import_module(f"weighbridge.arch.cache_layers.{module}")
+        reader: Callable[[Config], tuple[Layer, ...]] = getattr(place, name)
+        return reader(c)
+    tree = family(c.model_type).tree if known({"model_type": c.model_type}) else None
+    if tree is None:
         raise UnsupportedError(
             f"{c.where}: model type {c.model_type!r}: its caches are not in our tables"
         )
-    module, name = readers[c.model_type].split(":")
-    reader: Callable[[Config], tuple[Layer, ...]] = getattr(
-        import_module(f"weighbridge.arch.cache_layers.{module}"), name
-    )
-    return reader(c)
+    return remembered(tree(c), c)
+
+
+def remembered(tree: Decoder, c: Config) -> tuple[Layer, ...]:
+    """The mixers of each layer, its attention as far as the kind of the layer sees."""
+    kinds = (FULL,) * len(tree.layers) if tree.kinds is None else tree.kinds(c)
+    made: dict[tuple[int, str], Layer] = {}  # like layers are one object
+    found = []
+    for one, kind in zip(tree.layers, kinds, strict=False):
+        key = (id(one), kind)
+        if key not in made:
+            made[key] = Layer(mixers=tuple(_mixers(one, c, kind)))
+        found.append(made[key])
+    return sharing(found, len(found) - tree.sharing) if tree.sharing else tuple(found)
+
+
+def _mixers(one: Submodules, c: Config, kind: str) -> list[Mixer]:
+    mixers = (part.mixer for part in one if part.mixer is not None)
+    return [seen(c, m, kind) if isinstance(m, Attention) else m for m in mixers]

@@ -12,9 +12,9 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import Names, kinds, stack
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import kv_heads, norms
 from weighbridge.arch.rotary import frequencies, head_dim, rotary
 from weighbridge.arch.sparse import NUMBERED, correction, each, routed, router
+from weighbridge.arch.written import kv_heads, norms
 from weighbridge.units import ceil_div
 
 NAMES = Names(final="embedding_norm")

@@ -6,26 +6,40 @@ Source: transformers 5.23 models/{llama,mistral,ministral,ministral3,qwen2,qwen3
 granite,seed_oss,arcee,helium,nemotron,starcoder2,hunyuan_v1_dense,exaone4,jais2,...}/modeling_*.py.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import (
-    Body,
-    Buffer,
-    Family,
-    Param,
-    embedding,
-    gated_mlp,
-    linear,
-    norm,
-)
+from weighbridge.arch.attention import Attention
+from weighbridge.arch.blueprint import Buffer, Family, Param
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.modules import (
+    Decoder,
+    Kinds,
+    Submodule,
+    Submodules,
+    gated,
+    gqa,
+    normed,
+    submodule,
+    ungated,
+)
 from weighbridge.arch.rotary import frequencies, partly_rotary
 from weighbridge.arch.rotary import head_dim as head_dim
 from weighbridge.arch.rotary import rotary as rotary
+from weighbridge.arch.windows import (
+    Rule,
+    by,
+    everywhere,
+    own,
+    pattern,
+    period,
+    upper,
+    without_positions,
+)
 
 BEFORE = ("input_layernorm", "post_attention_layernorm")  # before attention, before the MLP
 AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")  # after each: OLMo 2, EXAONE 4
@@ -41,73 +55,49 @@ class Switches(NamedTuple):
     qk_names: tuple[str, str] = ("q_norm", "k_norm")
     norms: tuple[str, ...] = BEFORE
     norm_bias: bool = False  # LayerNorm in place of RMSNorm
-    mlp: Callable[..., Iterator[Param]] = gated_mlp  # (path, width, inner, *, bias)
-
-
-def ungated_mlp(path: str, width: int, inner: int, *, bias: bool = False) -> Iterator[Param]:
-    """up_proj, down_proj: squared ReLU and its relatives."""
-    yield from linear(f"{path}.up_proj", inner, width, bias=bias)
-    yield from linear(f"{path}.down_proj", width, inner, bias=bias)
-
-
-def fused_mlp(path: str, width: int, inner: int, *, bias: bool = False) -> Iterator[Param]:
-    """gate and up in one Linear: Phi-3, GLM-4."""
-    yield from linear(f"{path}.gate_up_proj", 2 * inner, width, bias=bias)
-    yield from linear(f"{path}.down_proj", width, inner, bias=bias)
-
-
-def gpt_mlp(path: str, width: int, inner: int, *, bias: bool = False) -> Iterator[Param]:
-    """c_fc, c_proj, as plain Linears."""
-    yield from linear(f"{path}.c_fc", inner, width, bias=bias)
-    yield from linear(f"{path}.c_proj", width, inner, bias=bias)
+    mlp: Callable[..., Submodule] = gated  # (path, width, inner, *, bias)
 
 
 def kv_heads(c: Config) -> int:
-    return c.num("num_key_value_heads", default=c.num("num_attention_heads"))
-
-
-def attention(c: Config, at: str, s: Switches) -> Iterator[Param]:
-    width, size = c.num("hidden_size"), head_dim(c)
+    """Count key-value heads: as many as heads where the config has none, or a null."""
     heads = c.num("num_attention_heads")
-    yield from linear(f"{at}q_proj", heads * size, width, bias=s.qkv_bias)
-    yield from linear(f"{at}k_proj", kv_heads(c) * size, width, bias=s.qkv_bias)
-    yield from linear(f"{at}v_proj", kv_heads(c) * size, width, bias=s.qkv_bias)
-    yield from linear(f"{at}o_proj", width, heads * size, bias=s.o_bias)
-    if s.qk_norm:
-        for name in s.qk_names:
-            yield from norm(f"{at}{name}", size)
+    if c.null("num_key_value_heads"):
+        return heads
+    return c.num("num_key_value_heads", default=heads)
 
 
-def norms(c: Config, at: str, names: tuple[str, ...], *, bias: bool = False) -> Iterator[Param]:
-    """Norms over the hidden size."""
-    for name in names:
-        yield from norm(f"{at}{name}", c.num("hidden_size"), bias=bias)
+def grouped(c: Config) -> Attention:
+    """Queries in groups that share keys and values, in the usual spelling."""
+    size = head_dim(c)
+    return Attention(
+        heads=c.num("num_attention_heads"), kv_heads=kv_heads(c), key_dim=size, value_dim=size
+    )
 
 
-def layer(c: Config, at: str, s: Switches) -> Iterator[Param]:
-    yield from attention(c, f"{at}self_attn.", s)
-    yield from s.mlp(f"{at}mlp", c.num("hidden_size"), c.num("intermediate_size"), bias=s.mlp_bias)
-    yield from norms(c, at, s.norms, bias=s.norm_bias)
+def attention(c: Config, s: Switches, path: str = "self_attn.") -> Submodule:
+    names = s.qk_names if s.qk_norm else ()
+    bias = (s.qkv_bias, s.o_bias)
+    return gqa(path, c.num("hidden_size"), grouped(c), bias=bias, norms=names)
 
 
-def stack(
-    c: Config, at: str, one: Body, *, last: str = "norm", norm_bias: bool = False
-) -> Iterator[Param]:
-    """embed_tokens, as many of `one` as the config asks for, and the last norm."""
-    yield from embedding(f"{at}embed_tokens", c.num("vocab_size"), c.num("hidden_size"))
-    for i in range(c.layers("num_hidden_layers")):
-        yield from one(c, f"{at}layers.{i}.")
-    if last:
-        yield from norm(f"{at}{last}", c.num("hidden_size"), bias=norm_bias)
+def layer(c: Config, s: Switches) -> Submodules:
+    """Attention, MLP, and the norms over the hidden size."""
+    width = c.num("hidden_size")
+    return (
+        attention(c, s),
+        s.mlp("mlp", width, c.num("intermediate_size"), bias=s.mlp_bias),
+        normed(width, *s.norms, bias=s.norm_bias),
+    )
 
 
-def decoder(c: Config, at: str, s: Switches) -> Iterator[Param]:
-    yield from stack(c, at, partial(layer, s=s), norm_bias=s.norm_bias)
+def decoder(c: Config, s: Switches, *, kinds: Kinds, names: Names | None = None) -> Decoder:
+    """As many equal layers as the config asks for."""
+    names = names or Names(norm_bias=s.norm_bias)
+    return tree(c, alike(c, lambda: layer(c, s)), names, kinds=kinds)
 
 
-def body(switches: Callable[[Config], Switches]) -> Body:
-    """The body of a relative whose switches `switches` reads off the config."""
-    return lambda c, at: decoder(c, at, switches(c))
+# c_fc, c_proj, as plain Linears
+gpt = partial(ungated, names=("c_fc", "c_proj"))
 
 
 def llama(c: Config) -> Switches:
@@ -147,7 +137,7 @@ def seed(c: Config) -> Switches:
 
 def arcee(c: Config) -> Switches:
     bias = c.flag("attention_bias")
-    return Switches(qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"), mlp=ungated_mlp)
+    return Switches(qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"), mlp=ungated)
 
 
 def helium(c: Config) -> Switches:
@@ -162,19 +152,38 @@ def nemotron(c: Config) -> Switches:
         o_bias=bias,
         mlp_bias=c.flag("mlp_bias"),
         norm_bias=True,
-        mlp=ungated_mlp,
+        mlp=ungated,
     )
 
 
 def starcoder2(c: Config) -> Switches:
     bias = c.flag("use_bias", default=True)
-    return Switches(qkv_bias=bias, o_bias=bias, mlp_bias=bias, norm_bias=True, mlp=gpt_mlp)
+    return Switches(qkv_bias=bias, o_bias=bias, mlp_bias=bias, norm_bias=True, mlp=gpt)
 
 
 def hunyuan(c: Config) -> Switches:
     bias = c.flag("attention_bias")
     names = ("query_layernorm", "key_layernorm")
     return Switches(qkv_bias=bias, o_bias=bias, qk_norm=True, qk_names=names)
+
+
+def shared_keys(c: Config, layers: Sequence[Submodules]) -> tuple[Submodules, ...]:
+    """`use_cla`: of `cla_share_factor` layers the first stores keys and values for the others."""
+    if not c.flag("use_cla"):
+        c.skip("cla_share_factor")
+        return tuple(layers)
+    from weighbridge.arch.mixers import Shared  # others do without
+
+    step = max(1, c.num("cla_share_factor"))
+    return tuple(
+        one if i % step == 0 else (one[0]._replace(mixer=Shared(owner=i - i % step)), *one[1:])
+        for i, one in enumerate(layers)
+    )
+
+
+def hunyuan_dense(c: Config) -> Decoder:
+    found = decoder(c, hunyuan(c), kinds=by(own))
+    return found._replace(layers=shared_keys(c, found.layers))
 
 
 def exaone4(c: Config) -> Switches:
@@ -191,10 +200,11 @@ def clova(c: Config) -> Switches:
     )
 
 
-def sink_layer(c: Config, at: str) -> Iterator[Param]:
-    """Llama's, with one learnt logit a head that absorbs attention."""
-    yield from layer(c, at, llama(c))
-    yield Param(f"{at}self_attn.sinks", (c.num("num_attention_heads"),), "other")
+def granite_swa(c: Config) -> Decoder:
+    """Llama's layer, with one learnt logit a head that absorbs attention."""
+    sinks = Param("self_attn.sinks", (c.num("num_attention_heads"),), "other")
+    layers = alike(c, lambda: (*layer(c, llama(c)), submodule([sinks])))
+    return tree(c, layers, kinds=by(period(4, first=True)))
 
 
 def theta_rotary(c: Config, at: str) -> Iterator[Buffer]:
@@ -211,9 +221,12 @@ def theta_rotary(c: Config, at: str) -> Iterator[Buffer]:
 SPANS: Mapping[str, str] = {"ForQuestionAnswering": "transformer"}
 
 
-def relative(cls: str, switches: Callable[[Config], Switches], *, spans: bool = False) -> Family:
+def relative(
+    cls: str, switches: Callable[[Config], Switches], *, spans: bool = False, rule: Rule = own
+) -> Family:
+    """`rule` says which layers have a window, where the config has no list of them."""
     return Family(
-        body=body(switches),
+        tree=lambda c: decoder(c, switches(c), kinds=by(rule)),
         cls=f"{cls}ForCausalLM",
         heads=DECODER_HEADS,
         bases=SPANS if spans else {},
@@ -222,32 +235,27 @@ def relative(cls: str, switches: Callable[[Config], Switches], *, spans: bool = 
 
 
 LLAMA = relative("Llama", llama, spans=True)
-MISTRAL = relative("Mistral", mistral)
-MINISTRAL = relative("Ministral", mistral, spans=True)
-MINISTRAL3 = relative("Ministral3", mistral)
-QWEN2 = relative("Qwen2", qwen2, spans=True)
-QWEN3 = relative("Qwen3", qwen3, spans=True)
-SMOLLM3 = relative("SmolLM3", llama, spans=True)
+MISTRAL = relative("Mistral", mistral, rule=everywhere)
+MINISTRAL = relative("Ministral", mistral, spans=True, rule=everywhere)
+MINISTRAL3 = relative("Ministral3", mistral, rule=everywhere)
+QWEN2 = relative("Qwen2", qwen2, spans=True, rule=upper)
+QWEN3 = relative("Qwen3", qwen3, spans=True, rule=upper)
+QWEN3_VL_TEXT = relative("Qwen3", qwen3, spans=True)
+SMOLLM3 = relative("SmolLM3", llama, spans=True, rule=without_positions)
 ERNIE4_5 = relative("Ernie4_5", ernie)
 GRANITE = relative("Granite", llama)
-CWM = relative("Cwm", cwm)
+CWM = relative("Cwm", cwm, rule=period(4, first=True))
 HYPERCLOVAX = relative("HyperCLOVAX", clova)
 SEED_OSS = relative("SeedOss", seed, spans=True)
 ARCEE = relative("Arcee", arcee, spans=True)
 HELIUM = relative("Helium", helium)
 JAIS2 = relative("Jais2", nemotron)
-STARCODER2 = relative("Starcoder2", starcoder2)
-HUNYUAN = relative("HunYuanDenseV1", hunyuan)
-EXAONE4 = relative("Exaone4", exaone4, spans=True)
-NEMOTRON = Family(
-    body=body(nemotron),
-    cls="NemotronForCausalLM",
-    heads=DECODER_HEADS,
-    bases=SPANS,
-    buffers=partly_rotary(0.5),
-)
+STARCODER2 = relative("Starcoder2", starcoder2, rule=everywhere)
+EXAONE4 = relative("Exaone4", exaone4, spans=True, rule=pattern)
+NEMOTRON = replace(relative("Nemotron", nemotron, spans=True), buffers=partly_rotary(0.5))
+HUNYUAN = replace(relative("HunYuanDenseV1", hunyuan), tree=hunyuan_dense)
 GRANITE_SWA = Family(
-    body=partial(stack, one=sink_layer),
+    tree=granite_swa,
     cls="GraniteSWAForCausalLM",
     heads=DECODER_HEADS,
     buffers=theta_rotary,

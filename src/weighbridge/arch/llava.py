@@ -37,7 +37,7 @@ RESAMPLER = ("model.vision_resampler.", "model.vision_resampler.")  # came after
 
 
 def widths(c: Config) -> tuple[int, int]:
-    """Of the tower and of the language model."""
+    """Return the widths of the tower and of the language model."""
     return nested(c, VISION).num("hidden_size"), nested(c, TEXT).num("hidden_size")
 
 

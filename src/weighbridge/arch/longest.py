@@ -87,7 +87,8 @@ def _positions(c: Config) -> int | None:
 
 
 def _scaling(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of the layers that see everything, where each kind of layer has its own."""
+    """Return the RoPE scaling of the layers with full attention, where each kind of layer has its
+    own; else the only one."""
     found = raw.get("rope_scaling") or raw.get("rope_parameters")
     if not isinstance(found, Mapping):
         return {}

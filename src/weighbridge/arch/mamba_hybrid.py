@@ -27,10 +27,10 @@ from weighbridge.arch.blueprint import (
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import MTP, Names, counted, kinds, stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention, norms, ungated_mlp
 from weighbridge.arch.mamba import Mamba1, Mamba2, expanded, mamba1, mamba2, step_rank
 from weighbridge.arch.rotary import partly_rotary, rotary
 from weighbridge.arch.sparse import Routed, each, routed, router, stacked
+from weighbridge.arch.written import Switches, attention, norms, ungated_mlp
 
 MAMBA, ATTENTION = "linear_attention", "full_attention"
 LAST = Names(final="final_layernorm")

@@ -14,7 +14,8 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, experts, gated_mlp
 from weighbridge.arch.config import Config
 from weighbridge.arch.deepseek import latent, latent_rotary
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE, Switches, attention, norms, stack
+from weighbridge.arch.llama import BEFORE
+from weighbridge.arch.written import Switches, attention, norms, stack
 
 
 def latent_layer(c: Config, at: str) -> Iterator[Param]:

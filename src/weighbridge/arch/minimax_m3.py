@@ -13,9 +13,9 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear,
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import kinds, stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.sparse import NUMBERED, correction, each, routed, router
+from weighbridge.arch.written import Switches, attention
 
 INDEXED = "minimax_m3_sparse"
 SIZES = {"index_n_heads": "sparse_num_index_heads", "index_head_dim": "sparse_index_dim"}

@@ -14,42 +14,10 @@ them, in which dtype and with which slack, is in `weighbridge.engines.caches`.
 from dataclasses import dataclass
 from typing import Literal
 
+from weighbridge.arch.attention import Attention as Attention
+from weighbridge.arch.attention import Indexer as Indexer
+
 Source = Literal["text", "audio", "image"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Indexer:
-    """A small attention that picks tokens for the large one: a key of `dim` a token."""
-
-    heads: int
-    dim: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attention:
-    """MHA, GQA or MQA. `window` slides with the token, `chunk` starts anew every so many."""
-
-    heads: int
-    kv_heads: int
-    key_dim: int
-    value_dim: int
-    window: int | None = None
-    chunk: int | None = None
-    causal: bool = True
-    indexer: Indexer | None = None
-
-    @property
-    def key_elements(self) -> int:
-        return self.kv_heads * self.key_dim
-
-    @property
-    def value_elements(self) -> int:
-        return self.kv_heads * self.value_dim
-
-    @property
-    def reach(self) -> int | None:
-        """How many tokens back it sees; None is all."""
-        return self.window if self.chunk is None else self.chunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

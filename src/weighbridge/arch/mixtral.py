@@ -16,9 +16,9 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, Params, linear, no
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import Names, kinds, stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention, kv_heads
 from weighbridge.arch.rotary import frequencies, head_dim, rotary, share
 from weighbridge.arch.sparse import NUMBERED, Routed, correction, each, every, routed, router
+from weighbridge.arch.written import Switches, attention, kv_heads
 
 BLOCK = "block_sparse_moe."
 

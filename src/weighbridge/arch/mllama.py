@@ -15,8 +15,9 @@ from weighbridge.arch.clip import patch_kernel, side
 from weighbridge.arch.compose import SIDE_BY_SIDE, TEXT, Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import causal_lm
-from weighbridge.arch.llama import Switches, attention, rotary
+from weighbridge.arch.llama import rotary
 from weighbridge.arch.vision import layernorm
+from weighbridge.arch.written import Switches, attention
 
 RATIOS = 8  # len(MllamaVisionConfig.supported_aspect_ratios)
 CROSS = (3, 8, 13, 18, 23, 28, 33, 38)  # MllamaTextConfig.__post_init__

@@ -35,7 +35,7 @@ Towers = Callable[[Config], tuple[Config, Config]]
 
 
 def text(c: Config, at: str) -> Iterator[Param]:
-    yield from family("phi3").body(c, at)
+    yield from family("phi3").tensors(c, at)
 
 
 def text_buffers(c: Config, at: str) -> Iterator[Buffer]:

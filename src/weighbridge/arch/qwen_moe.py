@@ -17,7 +17,7 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, conv, gated_mlp, l
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import Layer, kinds, stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS, causal_lm
-from weighbridge.arch.llama import SPANS, Switches, attention, kv_heads, norms
+from weighbridge.arch.llama import SPANS
 from weighbridge.arch.rotary import frequencies, head_dim, partly_rotary, rotary
 from weighbridge.arch.sparse import (
     Parts,
@@ -28,6 +28,7 @@ from weighbridge.arch.sparse import (
     routed,
     sparse_decoder,
 )
+from weighbridge.arch.written import Switches, attention, kv_heads, norms
 
 
 def choice(c: Config) -> Routed:

@@ -23,12 +23,12 @@ from weighbridge.arch.blueprint import (
 from weighbridge.arch.compose import Inner, composite, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import two_norms
-from weighbridge.arch.llama import Switches, attention
 from weighbridge.arch.qwen_moe import moe_and_shared, qwen3_attention
 from weighbridge.arch.qwen_vl import rotary as vision_rotary
 from weighbridge.arch.qwen_vl import vision2_5, vision3
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.vision import layernorm, nothing
+from weighbridge.arch.written import Switches, attention
 
 # Towers
 

@@ -13,9 +13,9 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear,
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import Names, stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention
 from weighbridge.arch.rotary import frequencies, rotary
 from weighbridge.arch.sparse import Routed, routed, router, stacked, stacked_pair
+from weighbridge.arch.written import Switches, attention
 
 # gpt-oss
 

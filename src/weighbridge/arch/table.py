@@ -14,239 +14,376 @@ from functools import cache
 # name of a fact -> what its value is, and the module that reads it
 COLUMNS: Mapping[str, str] = {
     "family": '"module:RECORD" below weighbridge.arch: the first word (arch/families.py)',
-    "layers": '"module:function" below arch/cache_layers: what layers remember (arch/layers.py)',
+    "layers": '"module:function" below arch/cache_layers: what layers remember, where no tree '
+    "of modules says it (arch/layers.py)",
     "no_cache": "why nothing is kept between tokens: an `encoder`, an `image` or `audio` tower, a "
     "class that `embeds`, or one that generates `without` a cache (arch/layers.py)",
     "trains": '"module.function" below training/nets: the forward pass (training/nets)',
+    "llama_cpp": "the GGUF architecture that it is converted to, where that is called otherwise; "
+    "`none`: llama.cpp has none (engines/llama_cpp/networks.py)",
+    "llama_cpp.windows": "llama.cpp knows its windows (engines/caches/llama_cpp.py)",
+    "transformers.caches": "the first version whose `generate` has caches for it, where that is "
+    "later than 4.42 (engines/transformers/rules.py)",
+    "transformers.last_logits": "the first version that makes the logits of the last token alone, "
+    "where not 4.45, or `never` (engines/transformers/rules.py)",
+    "transformers.sdpa": "the first version that attends by `scaled_dot_product_attention`, where "
+    "not 4.36, or `never` (engines/transformers/rules.py)",
+    "transformers.rotary_tables": "versions, the last not included, whose layers hold cosines and "
+    "sines of all positions (engines/transformers/rules.py)",
+    "transformers.flash_repeats": "its class for flash attention repeated key-value heads before "
+    "4.48 (engines/transformers/rules.py)",
+    "transformers.repeated_cache": "several key-value heads are stored for all query heads "
+    "(engines/caches/transformers.py)",
+    "vllm.every_stage": "what every pipeline stage makes: the `embedding`, the `head` or `both` "
+    "(engines/parallel/stages.py)",
+    "vllm.whole_shared_experts": "shared experts are whole where each rank routes tokens of its "
+    "own (engines/parallel/rules.py)",
+    "vllm.library_towers": "its towers are the classes of transformers (engines/parallel/rules.py)",
+    "vllm.adapted_embedding": "embedding and head take a LoRA's matrices, too (engines/extras.py)",
+    "vllm.other_kernels": "attention by other kernels than FlashAttention: images that see all of "
+    "themselves, heads of two sizes (engines/vllm/reserve.py)",
+    "vllm.tied_head": "a head that is tied is made and `freed`, or `shared` with the embedding at "
+    "once (engines/vllm/sleeping.py)",
+    "vllm.wide_graphs": "graphs are captured up to 1,024 tokens (engines/vllm/setting.py)",
+    "vllm.not_float16": "loaded in float32 where a card has no bfloat16 (engines/cards.py)",
+    "sglang.every_stage": "what every pipeline stage makes, as above (engines/parallel/stages.py)",
+    "sglang.whole_embedding": "every rank holds the whole embedding (engines/parallel/rules.py)",
+    "sglang.windows": "the first version with a pool of their own for layers with windows "
+    "(engines/caches/sglang.py)",
+    "sglang.tracked_states": "states take two more slots a request from 0.5.14 on "
+    "(engines/caches/sglang.py)",
+    "sglang.prefill_graphs": "the first version that captures prefill, or `never`; `towers`: it "
+    "does so in spite of its towers (engines/sglang/effective.py)",
+    "sglang.attention": "kernels that can attend with its sinks or masks: `fa3` is for Hopper "
+    "(engines/sglang/kernels.py)",
+    "keys_as_values": "full layers have no values of their own, the last layers no keys either "
+    "(engines/parallel/holding.py)",
+    "vllm.no_encoder_alone": "there is no class for its encoder alone either "
+    "(engines/vllm/checks.py)",
+    "vllm.states": "the key of its config that says how recurrent states are stored, and what it "
+    "is by default (engines/caches/vllm.py)",
+    "sglang.compressed": "one pool holds compressed tokens, and windows beside them "
+    "(engines/caches/sglang.py)",
 }
 
 ROWS: Mapping[str, str] = {
-    "bert": "bert:BERT no_cache=encoder trains=bert.forward",
-    "ernie": "bert:ERNIE no_cache=encoder",
-    "layoutlm": "bert:LAYOUTLM no_cache=encoder",
-    "big_bird": "bert:BIG_BIRD no_cache=encoder",
-    "electra": "bert:ELECTRA no_cache=encoder trains=bert.forward",
+    "bert": "bert:BERT no_cache=encoder trains=bert.forward transformers.sdpa=4.41",
+    "ernie": "bert:ERNIE no_cache=encoder transformers.sdpa=5.0",
+    "layoutlm": "bert:LAYOUTLM no_cache=encoder transformers.sdpa=5.1",
+    "big_bird": "bert:BIG_BIRD no_cache=encoder llama_cpp=none transformers.sdpa=never",
+    "electra": "bert:ELECTRA no_cache=encoder trains=bert.forward llama_cpp=none "
+    "transformers.sdpa=5.0",
     "roformer": "bert:ROFORMER no_cache=encoder",
-    "dpr": "bert:DPR no_cache=encoder",
-    "roberta": "roberta:ROBERTA no_cache=encoder trains=bert.forward",
-    "camembert": "roberta:CAMEMBERT no_cache=encoder trains=bert.forward",
-    "xlm-roberta": "roberta:XLM_ROBERTA no_cache=encoder trains=bert.forward",
-    "xlm-roberta-xl": "roberta:XLM_ROBERTA_XL no_cache=encoder",
-    "longformer": "roberta:LONGFORMER no_cache=encoder",
-    "mpnet": "roberta:MPNET no_cache=encoder trains=mpnet.forward",
-    "deberta": "deberta:DEBERTA no_cache=encoder",
-    "deberta-v2": "deberta:DEBERTA_V2 no_cache=encoder trains=deberta.forward",
-    "distilbert": "small_encoders:DISTILBERT no_cache=encoder trains=distilbert.forward",
-    "albert": "small_encoders:ALBERT no_cache=encoder trains=albert.forward",
-    "mobilebert": "small_encoders:MOBILEBERT no_cache=encoder",
-    "squeezebert": "small_encoders:SQUEEZEBERT no_cache=encoder",
-    "modernbert": "modernbert:MODERNBERT no_cache=encoder trains=modernbert.forward",
-    "nomic_bert": "modernbert:NOMIC_BERT no_cache=encoder",
-    "xlnet": "xlnet:XLNET no_cache=without",
-    "funnel": "xlnet:FUNNEL no_cache=encoder",
-    "xlm": "xlm:XLM no_cache=without",
+    "dpr": "bert:DPR no_cache=encoder transformers.sdpa=4.41",
+    "roberta": "roberta:ROBERTA no_cache=encoder trains=bert.forward llama_cpp=bert "
+    "transformers.sdpa=4.45",
+    "camembert": "roberta:CAMEMBERT no_cache=encoder trains=bert.forward llama_cpp=bert "
+    "transformers.sdpa=4.45",
+    "xlm-roberta": "roberta:XLM_ROBERTA no_cache=encoder trains=bert.forward llama_cpp=bert "
+    "transformers.sdpa=4.45",
+    "xlm-roberta-xl": "roberta:XLM_ROBERTA_XL no_cache=encoder transformers.sdpa=4.45",
+    "longformer": "roberta:LONGFORMER no_cache=encoder llama_cpp=none transformers.sdpa=never",
+    "mpnet": "roberta:MPNET no_cache=encoder trains=mpnet.forward llama_cpp=none "
+    "transformers.sdpa=never",
+    "deberta": "deberta:DEBERTA no_cache=encoder llama_cpp=none transformers.sdpa=never",
+    "deberta-v2": "deberta:DEBERTA_V2 no_cache=encoder trains=deberta.forward llama_cpp=none "
+    "transformers.sdpa=never",
+    "distilbert": "small_encoders:DISTILBERT no_cache=encoder trains=distilbert.forward "
+    "llama_cpp=bert transformers.sdpa=4.46",
+    "albert": "small_encoders:ALBERT no_cache=encoder trains=albert.forward llama_cpp=none "
+    "transformers.sdpa=4.45",
+    "mobilebert": "small_encoders:MOBILEBERT no_cache=encoder transformers.sdpa=5.0",
+    "squeezebert": "small_encoders:SQUEEZEBERT no_cache=encoder transformers.sdpa=never",
+    "modernbert": "modernbert:MODERNBERT no_cache=encoder trains=modernbert.forward "
+    "llama_cpp=modern-bert",
+    "nomic_bert": "modernbert:NOMIC_BERT no_cache=encoder llama_cpp=nomic-bert "
+    "transformers.sdpa=5.1",
+    "xlnet": "xlnet:XLNET no_cache=without llama_cpp=none transformers.last_logits=5.0 "
+    "transformers.sdpa=never",
+    "funnel": "xlnet:FUNNEL no_cache=encoder llama_cpp=none transformers.sdpa=never",
+    "xlm": "xlm:XLM no_cache=without llama_cpp=none transformers.last_logits=5.0 "
+    "transformers.sdpa=never",
     "layoutlmv3": "layoutlmv3:LAYOUTLMV3 no_cache=encoder",
-    "t5": "t5:T5 layers=sequence:t5 trains=t5.forward",
-    "mt5": "t5:MT5 layers=sequence:t5 trains=t5.forward",
-    "umt5": "t5:UMT5 layers=sequence:t5",
-    "longt5": "t5:LONGT5 layers=sequence:t5",
-    "switch_transformers": "t5:SWITCH layers=sequence:t5",
-    "bart": "bart:BART layers=sequence:bart trains=bart.forward",
-    "mbart": "bart:MBART layers=sequence:bart trains=bart.forward",
-    "m2m_100": "bart:M2M_100 layers=sequence:bart trains=bart.forward",
-    "marian": "bart:MARIAN layers=sequence:bart trains=bart.forward",
-    "pegasus": "bart:PEGASUS layers=sequence:bart trains=bart.forward",
-    "blenderbot": "bart:BLENDERBOT layers=sequence:bart",
-    "blenderbot-small": "bart:BLENDERBOT_SMALL layers=sequence:bart",
-    "led": "bart:LED layers=sequence:bart",
-    "fsmt": "bart:FSMT layers=sequence:bart",
-    "whisper": "whisper:WHISPER layers=sequence:whisper trains=whisper.forward",
-    "speech_to_text": "whisper:SPEECH_TO_TEXT layers=sequence:speech",
-    "wav2vec2": "wav2vec2:WAV2VEC2 no_cache=encoder",
+    "t5": "t5:T5 layers=sequence:t5 trains=t5.forward transformers.caches=4.46 "
+    "transformers.last_logits=never transformers.sdpa=5.1 vllm.no_encoder_alone",
+    "mt5": "t5:MT5 layers=sequence:t5 trains=t5.forward llama_cpp=t5 transformers.caches=4.46 "
+    "transformers.last_logits=never transformers.sdpa=5.1 vllm.no_encoder_alone",
+    "umt5": "t5:UMT5 layers=sequence:t5 llama_cpp=t5 transformers.caches=4.46 "
+    "transformers.last_logits=never transformers.sdpa=5.1 vllm.no_encoder_alone",
+    "longt5": "t5:LONGT5 layers=sequence:t5 transformers.caches=4.46 transformers.sdpa=never "
+    "vllm.no_encoder_alone",
+    "switch_transformers": "t5:SWITCH layers=sequence:t5 transformers.caches=4.46 "
+    "transformers.sdpa=never vllm.no_encoder_alone",
+    "bart": "bart:BART layers=sequence:bart trains=bart.forward llama_cpp=none "
+    "transformers.caches=4.53 transformers.last_logits=5.0",
+    "mbart": "bart:MBART layers=sequence:bart trains=bart.forward llama_cpp=none "
+    "transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.45",
+    "m2m_100": "bart:M2M_100 layers=sequence:bart trains=bart.forward llama_cpp=none "
+    "transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.45",
+    "marian": "bart:MARIAN layers=sequence:bart trains=bart.forward llama_cpp=none "
+    "transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.53",
+    "pegasus": "bart:PEGASUS layers=sequence:bart trains=bart.forward llama_cpp=none "
+    "transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.53",
+    "blenderbot": "bart:BLENDERBOT layers=sequence:bart llama_cpp=none transformers.caches=4.53 "
+    "transformers.last_logits=5.0 transformers.sdpa=4.53",
+    "blenderbot-small": "bart:BLENDERBOT_SMALL layers=sequence:bart transformers.caches=4.53 "
+    "transformers.last_logits=5.0 transformers.sdpa=4.53",
+    "led": "bart:LED layers=sequence:bart llama_cpp=none transformers.caches=4.55 "
+    "transformers.sdpa=never",
+    "fsmt": "bart:FSMT layers=sequence:bart transformers.caches=4.55 transformers.sdpa=never",
+    "whisper": "whisper:WHISPER layers=sequence:whisper trains=whisper.forward llama_cpp=none "
+    "transformers.caches=4.43 transformers.last_logits=never",
+    "speech_to_text": "whisper:SPEECH_TO_TEXT layers=sequence:speech llama_cpp=none "
+    "transformers.caches=4.55",
+    "wav2vec2": "wav2vec2:WAV2VEC2 no_cache=encoder transformers.sdpa=4.41",
     "wav2vec2-conformer": "wav2vec2:CONFORMER no_cache=encoder",
-    "hubert": "wav2vec2:HUBERT no_cache=encoder",
+    "hubert": "wav2vec2:HUBERT no_cache=encoder transformers.sdpa=4.41",
     "wavlm": "wav2vec2:WAVLM no_cache=encoder",
-    "unispeech": "wav2vec2:UNISPEECH no_cache=encoder",
+    "unispeech": "wav2vec2:UNISPEECH no_cache=encoder transformers.sdpa=4.41",
     "unispeech-sat": "wav2vec2:UNISPEECH_SAT no_cache=encoder",
     "encoder-decoder": "encoder_decoder:TEXT layers=sequence:TEXT",
     "vision-encoder-decoder": "encoder_decoder:VISION layers=sequence:IMAGE",
     "speech-encoder-decoder": "encoder_decoder:SPEECH layers=sequence:AUDIO",
-    "prophetnet": "prophetnet:PROPHETNET layers=sequence:prophetnet",
-    "speecht5": "speecht5:SPEECHT5 layers=sequence:speech",
-    "seamless_m4t": "seamless:SEAMLESS layers=sequence:bart",
-    "seamless_m4t_v2": "seamless:SEAMLESS_V2 layers=sequence:bart",
+    "prophetnet": "prophetnet:PROPHETNET layers=sequence:prophetnet llama_cpp=none "
+    "transformers.caches=4.55 transformers.last_logits=never transformers.sdpa=never",
+    "speecht5": "speecht5:SPEECHT5 layers=sequence:speech transformers.caches=4.55",
+    "seamless_m4t": "seamless:SEAMLESS layers=sequence:bart transformers.caches=4.55 "
+    "transformers.sdpa=5.1",
+    "seamless_m4t_v2": "seamless:SEAMLESS_V2 layers=sequence:bart transformers.caches=4.55 "
+    "transformers.sdpa=5.1",
     "encodec": "codecs:ENCODEC no_cache=audio",
     "mimi": "codecs:MIMI no_cache=audio",
     "dac": "codecs:DAC no_cache=audio",
-    "llama": "llama:LLAMA layers=attention:usual trains=decoders.llama",
-    "mistral": "llama:MISTRAL layers=attention:usual trains=decoders.llama",
-    "qwen2": "llama:QWEN2 layers=attention:usual trains=decoders.llama",
-    "qwen3": "llama:QWEN3 layers=attention:usual trains=decoders.llama",
+    "llama": "llama:LLAMA trains=decoders.llama transformers.rotary_tables=4.30-4.41 "
+    "vllm.adapted_embedding vllm.tied_head=freed sglang.every_stage=head",
+    "mistral": "llama:MISTRAL trains=decoders.llama llama_cpp=llama transformers.sdpa=4.37 "
+    "transformers.rotary_tables=4.34-4.42 transformers.flash_repeats vllm.tied_head=freed "
+    "sglang.every_stage=head",
+    "qwen2": "llama:QWEN2 trains=decoders.llama transformers.sdpa=4.37 "
+    "transformers.rotary_tables=4.37-4.45 transformers.flash_repeats vllm.tied_head=shared",
+    "qwen3": "llama:QWEN3 trains=decoders.llama vllm.adapted_embedding vllm.tied_head=shared",
     # dense text decoders
-    "PanguEmbedded": "baichuan:PANGU layers=attention:usual",
-    "RefinedWeb": "falcon:REFINED_WEB layers=attention:falcon",
-    "RefinedWebModel": "falcon:REFINED_WEB layers=attention:falcon",
-    "apertus": "apertus:APERTUS layers=attention:usual",
-    "arcee": "llama:ARCEE layers=attention:usual trains=decoders.llama",
-    "baichuan": "baichuan:BAICHUAN layers=attention:usual",
-    "biogpt": "early:BIOGPT layers=attention:multi_head",
-    "bitnet": "apertus:BITNET layers=attention:usual",
-    "bloom": "bloom:BLOOM layers=attention:multi_head trains=bloom.forward",
-    "chatglm": "chatglm:CHATGLM layers=attention:chatglm",
-    "codegen": "gptj:CODEGEN layers=attention:multi_head",
-    "cohere": "cohere:COHERE layers=attention:usual trains=decoders.cohere",
-    "cohere2": "cohere:COHERE2 layers=attention:usual trains=decoders.cohere",
-    "ctrl": "early:CTRL layers=attention:multi_head",
-    "cwm": "llama:CWM layers=attention:usual trains=decoders.llama",
-    "diffllama": "apertus:DIFFLLAMA layers=attention:usual",
-    "ernie4_5": "llama:ERNIE4_5 layers=attention:usual trains=decoders.ernie4_5",
-    "exaone": "exaone:EXAONE layers=attention:usual",
-    "exaone4": "llama:EXAONE4 layers=attention:usual trains=decoders.exaone4",
-    "falcon": "falcon:FALCON layers=attention:falcon trains=falcon.forward",
-    "gemma": "gemma:GEMMA layers=attention:usual trains=gemma.forward",
-    "gemma2": "gemma:GEMMA2 layers=attention:usual trains=gemma.forward",
-    "gemma3_text": "gemma:GEMMA3 layers=attention:usual",
-    "gemma3n_text": "gemma3n:GEMMA3N layers=attention:gemma3n",
-    "gemma4_text": "gemma4:GEMMA4 layers=attention:gemma4",
-    "gemma4_unified_text": "gemma4:GEMMA4_UNIFIED layers=attention:gemma4",
-    "glm": "glm:GLM layers=attention:usual trains=decoders.glm",
-    "glm4": "glm:GLM4 layers=attention:usual trains=decoders.glm4",
-    "gpt2": "gpt2:GPT2 layers=attention:multi_head trains=gpt2.forward",
-    "gpt_bigcode": "gpt2:GPT_BIGCODE layers=attention:bigcode trains=gpt2.forward",
-    "gpt_neo": "gpt_neo:GPT_NEO layers=attention:multi_head trains=written_out.gpt_neo",
-    "gpt_neox": "gpt_neox:GPT_NEOX layers=attention:multi_head trains=neox.forward",
-    "gpt_neox_japanese": "gpt_neox:GPT_NEOX_JAPANESE layers=attention:multi_head",
+    "PanguEmbedded": "baichuan:PANGU",
+    "RefinedWeb": "falcon:REFINED_WEB llama_cpp=falcon transformers.repeated_cache",
+    "RefinedWebModel": "falcon:REFINED_WEB llama_cpp=falcon",
+    "apertus": "apertus:APERTUS vllm.adapted_embedding vllm.tied_head=freed "
+    "sglang.every_stage=head",
+    "arcee": "llama:ARCEE trains=decoders.llama vllm.tied_head=freed sglang.every_stage=head",
+    "baichuan": "baichuan:BAICHUAN",
+    "biogpt": "early:BIOGPT layers=attention:multi_head transformers.caches=4.53 "
+    "transformers.last_logits=5.0 transformers.sdpa=4.45",
+    "bitnet": "apertus:BITNET",
+    "bloom": "bloom:BLOOM layers=attention:multi_head trains=bloom.forward "
+    "transformers.caches=4.44 transformers.last_logits=5.0 transformers.sdpa=never "
+    "vllm.every_stage=both",
+    "chatglm": "chatglm:CHATGLM layers=attention:chatglm vllm.every_stage=both",
+    "codegen": "gptj:CODEGEN layers=attention:multi_head transformers.caches=4.45 "
+    "transformers.last_logits=5.0 transformers.sdpa=never",
+    "cohere": "cohere:COHERE trains=decoders.cohere llama_cpp=command-r transformers.sdpa=4.40 "
+    "vllm.every_stage=both",
+    "cohere2": "cohere:COHERE2 trains=decoders.cohere llama_cpp.windows vllm.every_stage=both",
+    "ctrl": "early:CTRL layers=attention:multi_head llama_cpp=none transformers.caches=4.55 "
+    "transformers.last_logits=5.0 transformers.sdpa=5.1",
+    "cwm": "llama:CWM trains=decoders.llama",
+    "diffllama": "apertus:DIFFLLAMA",
+    "ernie4_5": "llama:ERNIE4_5 trains=decoders.ernie4_5",
+    "exaone": "exaone:EXAONE vllm.adapted_embedding",
+    "exaone4": "llama:EXAONE4 trains=decoders.exaone4 llama_cpp.windows vllm.adapted_embedding",
+    "falcon": "falcon:FALCON trains=falcon.forward transformers.caches=4.45 "
+    "transformers.last_logits=4.47 transformers.rotary_tables=4.34-4.45 "
+    "transformers.repeated_cache vllm.every_stage=both",
+    "gemma": "gemma:GEMMA trains=gemma.forward transformers.sdpa=4.38 vllm.every_stage=both",
+    "gemma2": "gemma:GEMMA2 trains=gemma.forward llama_cpp.windows transformers.caches=4.44 "
+    "transformers.sdpa=never vllm.every_stage=both vllm.not_float16",
+    "gemma3_text": "gemma:GEMMA3 llama_cpp=gemma3 llama_cpp.windows vllm.every_stage=both "
+    "vllm.tied_head=freed vllm.not_float16 sglang.whole_embedding",
+    "gemma3n_text": "gemma3n:GEMMA3N layers=attention:gemma3n llama_cpp=gemma3n "
+    "llama_cpp.windows sglang.whole_embedding",
+    "gemma4_text": "gemma4:GEMMA4 layers=attention:gemma4 llama_cpp=gemma4 llama_cpp.windows "
+    "vllm.every_stage=both vllm.other_kernels vllm.tied_head=freed sglang.whole_embedding "
+    "sglang.windows=0.5.11 sglang.attention=triton keys_as_values",
+    "gemma4_unified_text": "gemma4:GEMMA4_UNIFIED layers=attention:gemma4 llama_cpp=gemma4 "
+    "llama_cpp.windows vllm.other_kernels vllm.tied_head=freed sglang.whole_embedding "
+    "sglang.windows=0.5.13 sglang.attention=triton keys_as_values",
+    "glm": "glm:GLM trains=decoders.glm",
+    "glm4": "glm:GLM4 trains=decoders.glm4 vllm.tied_head=shared vllm.not_float16",
+    "gpt2": "gpt2:GPT2 layers=attention:multi_head trains=gpt2.forward transformers.caches=4.53 "
+    "transformers.last_logits=4.53 transformers.sdpa=4.42 vllm.every_stage=both "
+    "vllm.tied_head=freed",
+    "gpt_bigcode": "gpt2:GPT_BIGCODE layers=attention:bigcode trains=gpt2.forward "
+    "llama_cpp=starcoder transformers.caches=4.55 transformers.last_logits=5.0",
+    "gpt_neo": "gpt_neo:GPT_NEO layers=attention:multi_head trains=written_out.gpt_neo "
+    "llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0",
+    "gpt_neox": "gpt_neox:GPT_NEOX layers=attention:multi_head trains=neox.forward "
+    "llama_cpp=gptneox transformers.caches=4.45 transformers.last_logits=4.50 "
+    "transformers.sdpa=4.42 transformers.rotary_tables=4.30-4.45",
+    "gpt_neox_japanese": "gpt_neox:GPT_NEOX_JAPANESE layers=attention:multi_head "
+    "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never",
     "gpt_neox_reward_model": "gpt_neox:GPT_NEOX_REWARD layers=attention:multi_head",
-    "gptj": "gptj:GPTJ layers=attention:multi_head trains=gptj.forward",
-    "granite": "llama:GRANITE layers=attention:usual trains=decoders.llama",
-    "granite_swa": "llama:GRANITE_SWA layers=attention:usual",
-    "helium": "llama:HELIUM layers=attention:usual trains=decoders.helium",
-    "hunyuan_v1_dense": "llama:HUNYUAN layers=attention:hunyuan trains=decoders.llama",
-    "hyperclovax": "llama:HYPERCLOVAX layers=attention:usual",
-    "internlm": "baichuan:INTERNLM layers=attention:usual",
-    "internlm2": "baichuan:INTERNLM2 layers=attention:usual",
-    "internlm3": "llama:INTERNLM3 layers=attention:usual trains=decoders.llama",
-    "iquestcoder": "llama:IQUEST_CODER layers=attention:usual",
-    "jais2": "llama:JAIS2 layers=attention:usual trains=decoders.llama",
-    "mimo": "mimo:MIMO layers=attention:usual",
-    "minicpm": "minicpm:MINICPM layers=attention:usual",
-    "minicpm3": "minicpm:MINICPM3 layers=latent:everywhere",
-    "ministral": "llama:MINISTRAL layers=attention:usual trains=decoders.llama",
-    "ministral3": "llama:MINISTRAL3 layers=attention:usual trains=decoders.ministral3",
-    "mixformer-sequential": "phi:MIXFORMER layers=attention:multi_head",
+    "gptj": "gptj:GPTJ layers=attention:multi_head trains=gptj.forward llama_cpp=none "
+    "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never "
+    "vllm.every_stage=both",
+    "granite": "llama:GRANITE trains=decoders.llama transformers.caches=4.45 "
+    "transformers.last_logits=4.48 vllm.adapted_embedding vllm.tied_head=freed",
+    "granite_swa": "llama:GRANITE_SWA transformers.sdpa=never sglang.windows=0.5.23 "
+    "sglang.attention=triton",
+    "helium": "llama:HELIUM trains=decoders.helium",
+    "hunyuan_v1_dense": "llama:HUNYUAN trains=decoders.llama llama_cpp=hunyuan-dense",
+    "hyperclovax": "llama:HYPERCLOVAX vllm.adapted_embedding",
+    "internlm": "baichuan:INTERNLM llama_cpp=llama",
+    "internlm2": "baichuan:INTERNLM2 vllm.every_stage=both",
+    "internlm3": "llama:INTERNLM3 trains=decoders.llama llama_cpp=llama",
+    "iquestcoder": "llama:IQUEST_CODER",
+    "jais2": "llama:JAIS2 trains=decoders.llama",
+    "mimo": "mimo:MIMO vllm.tied_head=shared",
+    "minicpm": "minicpm:MINICPM layers=attention:usual vllm.every_stage=both "
+    "vllm.adapted_embedding vllm.tied_head=freed",
+    "minicpm3": "minicpm:MINICPM3 layers=latent:everywhere vllm.every_stage=both "
+    "vllm.adapted_embedding",
+    "ministral": "llama:MINISTRAL trains=decoders.llama llama_cpp=llama",
+    "ministral3": "llama:MINISTRAL3 trains=decoders.ministral3 llama_cpp=llama",
+    "mixformer-sequential": "phi:MIXFORMER",
     "moss": "gptj:MOSS layers=attention:multi_head",
-    "mpt": "bloom:MPT layers=attention:mpt trains=written_out.mpt",
-    "nanochat": "apertus:NANOCHAT layers=attention:usual",
-    "nemotron": "llama:NEMOTRON layers=attention:usual trains=decoders.nemotron",
-    "nemotron-nas": "deci:DECI layers=attention:deci",
-    "olmo": "olmo:OLMO layers=attention:usual trains=decoders.olmo",
-    "olmo2": "olmo:OLMO2 layers=attention:usual trains=decoders.olmo2",
-    "olmo3": "olmo:OLMO3 layers=attention:usual trains=decoders.olmo2",
-    "openai-gpt": "early:OPENAI_GPT no_cache=without",
-    "opt": "opt:OPT layers=attention:multi_head trains=opt.forward",
-    "orion": "baichuan:ORION layers=attention:usual",
-    "persimmon": "gpt_neox:PERSIMMON layers=attention:multi_head trains=persimmon.forward",
-    "phi": "phi:PHI layers=attention:usual trains=decoders.phi",
-    "phi-msft": "phi:PHI_MSFT layers=attention:multi_head",
-    "phi3": "phi:PHI3 layers=attention:usual trains=decoders.phi3",
-    "phi4": "phi:PHI3 layers=attention:usual",
-    "qwen": "qwen:QWEN layers=attention:qwen1 trains=qwen.forward",
-    "seed_oss": "llama:SEED_OSS layers=attention:usual trains=decoders.llama",
-    "smollm3": "llama:SMOLLM3 layers=attention:usual trains=decoders.llama",
-    "stablelm": "stablelm:STABLELM layers=attention:usual trains=decoders.stablelm",
-    "stablelm_epoch": "stablelm:STABLELM layers=attention:usual",
-    "starcoder2": "llama:STARCODER2 layers=attention:usual trains=decoders.starcoder2",
-    "vaultgemma": "gemma:VAULTGEMMA layers=attention:usual",
-    "xglm": "opt:XGLM layers=attention:xglm",
-    "youtu": "minicpm:YOUTU layers=latent:everywhere",
+    "mpt": "bloom:MPT layers=attention:mpt trains=written_out.mpt transformers.caches=4.55 "
+    "transformers.last_logits=5.0 transformers.sdpa=never",
+    "nanochat": "apertus:NANOCHAT",
+    "nemotron": "llama:NEMOTRON trains=decoders.nemotron transformers.caches=4.44 "
+    "vllm.adapted_embedding",
+    "nemotron-nas": "deci:DECI layers=attention:deci llama_cpp=deci vllm.adapted_embedding "
+    "vllm.tied_head=freed sglang.every_stage=head",
+    "olmo": "olmo:OLMO trains=decoders.olmo transformers.sdpa=4.40 "
+    "transformers.rotary_tables=4.40-4.41",
+    "olmo2": "olmo:OLMO2 trains=decoders.olmo2",
+    "olmo3": "olmo:OLMO3 trains=decoders.olmo2 llama_cpp=olmo2 llama_cpp.windows "
+    "vllm.tied_head=shared",
+    "openai-gpt": "early:OPENAI_GPT no_cache=without llama_cpp=none transformers.caches=4.55 "
+    "transformers.last_logits=5.0 transformers.sdpa=never",
+    "opt": "opt:OPT layers=attention:multi_head trains=opt.forward llama_cpp=none "
+    "transformers.caches=4.51 transformers.last_logits=5.0 transformers.sdpa=4.46 "
+    "vllm.every_stage=both sglang.every_stage=both",
+    "orion": "baichuan:ORION vllm.every_stage=both",
+    "persimmon": "gpt_neox:PERSIMMON layers=attention:multi_head trains=persimmon.forward "
+    "llama_cpp=none transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45",
+    "phi": "phi:PHI trains=decoders.phi llama_cpp=phi2 transformers.sdpa=4.40 "
+    "transformers.rotary_tables=4.36-4.45 sglang.every_stage=both",
+    "phi-msft": "phi:PHI_MSFT llama_cpp=phi2",
+    "phi3": "phi:PHI3 trains=decoders.phi3 transformers.sdpa=4.41 transformers.flash_repeats "
+    "vllm.adapted_embedding sglang.every_stage=head",
+    "phi4": "phi:PHI3 llama_cpp=phi3",
+    "qwen": "qwen:QWEN trains=qwen.forward",
+    "seed_oss": "llama:SEED_OSS trains=decoders.llama vllm.tied_head=shared",
+    "smollm3": "llama:SMOLLM3 trains=decoders.llama",
+    "stablelm": "stablelm:STABLELM trains=decoders.stablelm transformers.sdpa=4.40 "
+    "transformers.rotary_tables=4.38-4.45 vllm.every_stage=both",
+    "stablelm_epoch": "stablelm:STABLELM",
+    "starcoder2": "llama:STARCODER2 trains=decoders.starcoder2 transformers.sdpa=4.40 "
+    "transformers.rotary_tables=4.39-4.45 transformers.flash_repeats sglang.every_stage=both",
+    "vaultgemma": "gemma:VAULTGEMMA llama_cpp=llama transformers.sdpa=never",
+    "xglm": "opt:XGLM layers=attention:xglm transformers.caches=4.55 "
+    "transformers.last_logits=5.0 transformers.sdpa=never",
+    "youtu": "minicpm:YOUTU layers=latent:everywhere llama_cpp=deepseek2",
     # images, and images beside text
-    "beit": "vit:BEIT no_cache=image",
+    "beit": "vit:BEIT no_cache=image transformers.sdpa=4.48",
     "chinese_clip": "clip:CHINESE no_cache=encoder",
     "chinese_clip_text_model": "clip:CHINESE_TEXT no_cache=encoder",
     "chinese_clip_vision_model": "clip:CHINESE_VISION no_cache=image",
-    "clip": "clip:CLIP no_cache=encoder",
-    "clip_text_model": "clip:CLIP_TEXT no_cache=encoder trains=clip.forward",
+    "clip": "clip:CLIP no_cache=encoder llama_cpp=none transformers.sdpa=4.43",
+    "clip_text_model": "clip:CLIP_TEXT no_cache=encoder trains=clip.forward llama_cpp=none",
     "clip_vision_model": "clip:CLIP_VISION no_cache=image",
     "convnext": "convnext:CONVNEXT no_cache=image",
     "convnextv2": "convnext:CONVNEXT_V2 no_cache=image",
-    "deit": "vit:DEIT no_cache=image",
-    "dinov2": "vit:DINOV2 no_cache=image trains=dinov2.forward",
+    "deit": "vit:DEIT no_cache=image transformers.sdpa=4.41",
+    "dinov2": "vit:DINOV2 no_cache=image trains=dinov2.forward transformers.sdpa=4.45",
     "dinov2_with_registers": "vit:DINOV2_REGISTERS no_cache=image",
     "dinov3_vit": "dinov3:DINOV3 no_cache=image",
     "donut-swin": "swin:DONUT no_cache=image",
     "resnet": "resnet:RESNET no_cache=image",
     "sam": "sam:SAM no_cache=image",
     "sam_vision_model": "sam:SAM_VISION no_cache=image",
-    "segformer": "segformer:SEGFORMER no_cache=image",
-    "siglip": "clip:SIGLIP no_cache=encoder",
-    "siglip_text_model": "clip:SIGLIP_TEXT no_cache=encoder trains=siglip.forward",
+    "segformer": "segformer:SEGFORMER no_cache=image transformers.sdpa=5.1",
+    "siglip": "clip:SIGLIP no_cache=encoder llama_cpp=none transformers.sdpa=4.43",
+    "siglip_text_model": "clip:SIGLIP_TEXT no_cache=encoder trains=siglip.forward llama_cpp=none",
     "siglip_vision_model": "clip:SIGLIP_VISION no_cache=image",
-    "siglip2": "clip:SIGLIP2 no_cache=encoder",
+    "siglip2": "clip:SIGLIP2 no_cache=encoder llama_cpp=none",
     "siglip2_text_model": "clip:SIGLIP_TEXT no_cache=encoder",
     "siglip2_vision_model": "clip:SIGLIP2_VISION no_cache=image",
-    "swin": "swin:SWIN no_cache=image",
+    "swin": "swin:SWIN no_cache=image transformers.sdpa=5.1",
     "timm_wrapper": "timm_nets.wrapper:WRAPPER no_cache=image",
-    "vit": "vit:VIT no_cache=image trains=vit.forward",
-    "aya_vision": "llava:AYA_VISION layers=nested:of_part",
-    "cohere2_vision": "llava:COHERE2_VISION layers=nested:of_part",
-    "gemma3": "llava:GEMMA3 layers=nested:of_part trains=gemma.forward",
-    "internvl": "internvl:INTERNVL layers=nested:of_part",
+    "vit": "vit:VIT no_cache=image trains=vit.forward transformers.sdpa=4.41",
+    "aya_vision": "llava:AYA_VISION layers=nested:of_part transformers.last_logits=4.50",
+    "cohere2_vision": "llava:COHERE2_VISION layers=nested:of_part llama_cpp.windows "
+    "sglang.prefill_graphs=towers",
+    "gemma3": "llava:GEMMA3 layers=nested:of_part trains=gemma.forward llama_cpp.windows "
+    "vllm.other_kernels vllm.not_float16",
+    "internvl": "internvl:INTERNVL layers=nested:of_part transformers.last_logits=4.53",
     "internvl_vision": "internvl:INTERNVL_VISION no_cache=image",
-    "llava": "llava:LLAVA layers=nested:of_part",
+    "llava": "llava:LLAVA layers=nested:of_part transformers.caches=4.44 transformers.sdpa=4.46",
     "llava_llama": "llava:LLAVA_LLAMA layers=nested:of_part",
     "llava_mistral": "llava:LLAVA_MISTRAL layers=nested:of_part",
-    "llava_next": "llava:LLAVA_NEXT layers=nested:of_part",
+    "llava_next": "llava:LLAVA_NEXT layers=nested:of_part transformers.caches=4.44 "
+    "transformers.sdpa=4.46",
     "llava_qwen": "llava:LLAVA_QWEN2 layers=nested:of_part",
     "llava_next_video": "llava:LLAVA_NEXT_VIDEO layers=nested:of_part",
-    "llava_onevision": "llava:LLAVA_ONEVISION layers=nested:of_part",
+    "llava_onevision": "llava:LLAVA_ONEVISION layers=nested:of_part transformers.caches=4.45",
     "mistral3": "llava:MISTRAL3 layers=nested:of_part",
-    "paligemma": "llava:PALIGEMMA layers=nested:of_part",
+    "paligemma": "llava:PALIGEMMA layers=nested:of_part transformers.caches=4.44 "
+    "vllm.other_kernels",
     "pixtral": "pixtral:PIXTRAL no_cache=image",
-    "vipllava": "llava:VIPLLAVA layers=nested:of_part",
-    "qwen2_vl": "qwen_vl:QWEN2_VL layers=nested:of_part trains=decoders.qwen_vl",
-    "qwen2_vl_text": "llama:QWEN2 layers=attention:usual",
+    "vipllava": "llava:VIPLLAVA layers=nested:of_part transformers.caches=4.44 "
+    "transformers.sdpa=4.46",
+    "qwen2_vl": "qwen_vl:QWEN2_VL layers=nested:of_part trains=decoders.qwen_vl llama_cpp=qwen2vl "
+    "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=4.45 "
+    "vllm.tied_head=shared",
+    "qwen2_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_vl_vision": "qwen_vl:VISION2 no_cache=image",
-    "qwen2_5_vl": "qwen_vl:QWEN2_5_VL layers=nested:of_part trains=decoders.qwen_vl",
-    "qwen2_5_vl_text": "llama:QWEN2 layers=attention:usual",
+    "qwen2_5_vl": "qwen_vl:QWEN2_5_VL layers=nested:of_part trains=decoders.qwen_vl "
+    "llama_cpp=qwen2vl transformers.last_logits=4.55 vllm.tied_head=shared",
+    "qwen2_5_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_5_vl_vision": "qwen_vl:VISION2_5 no_cache=image",
-    "qwen3_vl": "qwen_vl:QWEN3_VL layers=nested:of_part trains=decoders.qwen_vl",
-    "qwen3_vl_text": "llama:QWEN3 layers=attention:usual",
+    "qwen3_vl": "qwen_vl:QWEN3_VL layers=nested:of_part trains=decoders.qwen_vl "
+    "vllm.tied_head=shared",
+    "qwen3_vl_text": "llama:QWEN3_VL_TEXT llama_cpp=qwen3vl vllm.tied_head=shared",
     "qwen3_vl_vision": "qwen_vl:VISION3 no_cache=image",
     "qwen3_vl_moe": "qwen_vl:QWEN3_VL_MOE layers=nested:of_part trains=sparse.three_grids",
     "qwen3_vl_moe_vision": "qwen_vl:VISION3 no_cache=image",
-    "qwen3_vl_moe_text": "vl_moe:QWEN3_VL_MOE_TEXT layers=attention:usual",
-    "qwen3_5": "qwen_vl:QWEN3_5 layers=nested:of_part trains=qwen_next.forward_3_5",
+    "qwen3_vl_moe_text": "vl_moe:QWEN3_VL_MOE_TEXT layers=attention:usual llama_cpp=qwen3vlmoe "
+    "vllm.every_stage=both",
+    "qwen3_5": "qwen_vl:QWEN3_5 layers=nested:of_part trains=qwen_next.forward_3_5 "
+    "vllm.tied_head=shared sglang.prefill_graphs=towers vllm.states=mamba_ssm_dtype",
     "qwen3_5_vision": "qwen_vl:VISION3_5 no_cache=image",
-    "qwen3_5_moe": "qwen_vl:QWEN3_5_MOE layers=nested:of_part trains=qwen_next.forward_3_5",
+    "qwen3_5_moe": "qwen_vl:QWEN3_5_MOE layers=nested:of_part trains=qwen_next.forward_3_5 "
+    "sglang.prefill_graphs=towers vllm.states=mamba_ssm_dtype",
     "qwen3_5_moe_vision": "qwen_vl:VISION3_5 no_cache=image",
-    "gemma3n": "gemma3n_vl:GEMMA3N layers=nested:of_part",
+    "gemma3n": "gemma3n_vl:GEMMA3N layers=nested:of_part llama_cpp.windows vllm.library_towers",
     "gemma3n_audio": "gemma3n_vl:GEMMA3N_AUDIO no_cache=audio",
     "gemma3n_vision": "mobilenetv5:MOBILENETV5 no_cache=image",
-    "gemma4": "gemma4_vl:GEMMA4 layers=nested:of_part",
-    "gemma4_unified": "gemma4_unified:GEMMA4_UNIFIED layers=nested:of_part",
+    "gemma4": "gemma4_vl:GEMMA4 layers=nested:of_part llama_cpp.windows vllm.library_towers "
+    "vllm.other_kernels sglang.windows=0.5.11 sglang.attention=triton",
+    "gemma4_unified": "gemma4_unified:GEMMA4_UNIFIED layers=nested:of_part vllm.other_kernels",
     "gemma4_audio": "gemma4_vl:GEMMA4_AUDIO no_cache=audio",
     "gemma4_vision": "gemma4_vl:GEMMA4_VISION no_cache=image",
     "glm4v": "glm_vl:GLM4V layers=nested:of_part",
     "glm4v_moe": "glm_vl:GLM4V_MOE layers=nested:of_part",
-    "glm4v_moe_text": "glm4_moe:GLM4_MOE layers=attention:usual",
+    "glm4v_moe_text": "glm4_moe:GLM4_MOE layers=attention:usual llama_cpp=glm4moe",
     "glm4v_moe_vision": "glm_vl:GLM4V_VISION no_cache=image",
-    "glm4v_text": "glm_vl:GLM4V_TEXT layers=attention:usual",
+    "glm4v_text": "glm_vl:GLM4V_TEXT layers=attention:usual llama_cpp=glm4",
     "glm4v_vision": "glm_vl:GLM4V_VISION no_cache=image",
     "glm46v": "glm_vl:GLM46V layers=nested:of_part",
     "intern_vit_6b": "internvl:INTERN_VIT no_cache=image",
     "internvl_chat": "internvl:INTERNVL_CHAT layers=nested:of_part",
-    "kimi_k25": "kimi_vl:KIMI_K25 layers=nested:of_part",
+    "kimi_k25": "kimi_vl:KIMI_K25 layers=nested:of_part sglang.prefill_graphs=towers",
     "kimi_k25_vision": "kimi_vl:KIMI_K25_VISION no_cache=image",
     "kimi_vl": "kimi_vl:KIMI_VL layers=nested:of_part",
     "moonvit": "kimi_vl:MOONVIT no_cache=image",
     "blip": "blip:BLIP layers=sequence:blip",
     "blip_vision_model": "blip:BLIP_VISION no_cache=image",
-    "blip-2": "blip2:BLIP2 layers=nested:of_part",
+    "blip-2": "blip2:BLIP2 layers=nested:of_part transformers.caches=4.51 transformers.sdpa=4.53",
     "blip_2_qformer": "blip2:BLIP2_QFORMER no_cache=encoder",
     "blip_2_vision_model": "blip2:BLIP2_VISION no_cache=image",
     "granite_speech": "granite_speech:GRANITE_SPEECH layers=nested:of_part",
     "granite_speech_encoder": "granite_speech:GRANITE_ENCODER no_cache=audio",
-    "instructblip": "blip2:INSTRUCTBLIP layers=nested:of_part",
+    "instructblip": "blip2:INSTRUCTBLIP layers=nested:of_part transformers.caches=4.51 "
+    "transformers.sdpa=4.53",
     "instructblip_vision_model": "blip2:INSTRUCT_VISION no_cache=image",
     "qwen2_audio": "audio_lm:QWEN2_AUDIO layers=nested:of_part",
     "qwen2_audio_encoder": "audio_lm:ENCODER no_cache=audio",
@@ -259,34 +396,37 @@ ROWS: Mapping[str, str] = {
     "colqwen2": "colpali:COLQWEN2 no_cache=embeds",
     "florence2": "florence2:FLORENCE2 layers=nested:of_part",
     "florence_vision": "florence2:FLORENCE_VISION no_cache=image",
-    "fuyu": "fuyu:FUYU layers=nested:of_part",
-    "git": "git:GIT layers=attention:multi_head",
+    "fuyu": "fuyu:FUYU layers=nested:of_part transformers.last_logits=4.53 transformers.sdpa=4.53",
+    "git": "git:GIT layers=attention:multi_head transformers.caches=4.45 "
+    "transformers.last_logits=5.0",
     "git_vision_model": "clip:CLIP_VISION no_cache=image",
-    "kosmos-2": "kosmos2:KOSMOS2 layers=attention:kosmos",
+    "kosmos-2": "kosmos2:KOSMOS2 layers=attention:kosmos transformers.last_logits=5.0 "
+    "transformers.sdpa=4.53",
     "lfm2_vl": "llava:LFM2_VL layers=nested:of_part",
     "ovis2": "ovis2:OVIS2 layers=nested:of_part",
     "ovis2_vision": "ovis2:OVIS2_VISION no_cache=image",
     "ernie4_5_moe_vl": "ernie_vl:ERNIE_VL layers=nested:of_part",
     "ernie4_5_vl_moe": "ernie_vl:ERNIE_VL layers=nested:of_part",
-    "ernie4_5_vl_moe_text": "ernie_vl:ERNIE_TEXT layers=attention:usual",
+    "ernie4_5_vl_moe_text": "ernie_vl:ERNIE_TEXT layers=attention:usual llama_cpp=ernie4_5-moe",
     "ernie4_5_vl_moe_vision": "ernie_vl:ERNIE_VISION no_cache=image",
-    "idefics": "idefics1:IDEFICS layers=attention:multi_head",
+    "idefics": "idefics1:IDEFICS layers=attention:multi_head transformers.caches=4.45 "
+    "transformers.last_logits=5.0",
     "minicpmv": "minicpmv:MINICPMV layers=nested:of_minicpmv",
-    "molmo": "molmo:MOLMO layers=attention:usual",
-    "chameleon": "chameleon:CHAMELEON layers=attention:usual",
+    "molmo": "molmo:MOLMO layers=attention:usual vllm.every_stage=both",
+    "chameleon": "chameleon:CHAMELEON layers=attention:usual transformers.caches=4.43",
     "chameleon_vqgan": "vqgan:CHAMELEON_VQ no_cache=image",
     "emu3": "emu3:EMU3 layers=nested:of_part",
-    "emu3_text_model": "llama:LLAMA layers=attention:usual",
+    "emu3_text_model": "llama:LLAMA",
     "emu3_vqgan": "emu3:EMU3_VQ no_cache=image",
     "janus": "janus:JANUS layers=nested:of_part",
     "janus_vision_model": "janus:JANUS_VISION no_cache=image",
     "janus_vqgan": "vqgan:JANUS_VQ no_cache=image",
     "deepseek_vl_v2": "deepseek_vl:VL2 layers=nested:of_deepseek_vl",
-    "phi3_v": "phi_vl:PHI3_V layers=attention:usual",
+    "phi3_v": "phi_vl:PHI3_V layers=attention:usual llama_cpp=phi3 vllm.every_stage=both",
     "qwen2_5_omni": "qwen_omni:QWEN2_5_OMNI layers=nested:of_part",
     "qwen2_5_omni_audio_encoder": "qwen_omni:AUDIO2_5 no_cache=audio",
     "qwen2_5_omni_talker": "qwen_omni:TALKER2_5 layers=attention:usual",
-    "qwen2_5_omni_text": "llama:QWEN2 layers=attention:usual",
+    "qwen2_5_omni_text": "llama:QWEN2",
     "qwen2_5_omni_thinker": "qwen_omni:THINKER2_5 layers=nested:of_part",
     "qwen2_5_omni_token2wav": "omni_wave:TOKEN2WAV no_cache=audio",
     "qwen2_5_omni_vision_encoder": "qwen_omni:VISION2_5 no_cache=image",
@@ -297,95 +437,171 @@ ROWS: Mapping[str, str] = {
     "qwen3_omni_moe_text": "qwen_moe:QWEN3_MOE layers=attention:usual",
     "qwen3_omni_moe_thinker": "qwen_omni:THINKER3 layers=nested:of_part",
     "qwen3_omni_moe_vision_encoder": "qwen_omni:VISION3 no_cache=image",
-    "phi4_multimodal": "phi_vl:PHI4_MULTIMODAL layers=attention:usual",
-    "phi4mm": "phi_vl:PHI4MM layers=attention:usual",
+    "phi4_multimodal": "phi_vl:PHI4_MULTIMODAL layers=attention:usual llama_cpp=phi3",
+    "phi4mm": "phi_vl:PHI4MM layers=attention:usual llama_cpp=phi3 vllm.tied_head=freed",
     "paddleocr_vl": "paddleocr:PADDLEOCR_VL layers=nested:of_part",
-    "paddleocr_vl_text": "llama:ERNIE4_5 layers=attention:usual",
+    "paddleocr_vl_text": "llama:ERNIE4_5",
     "paddleocr_vl_vision": "paddleocr:PADDLEOCR_VISION no_cache=image",
-    "idefics2": "idefics:IDEFICS2 layers=nested:of_part",
+    "idefics2": "idefics:IDEFICS2 layers=nested:of_part transformers.sdpa=4.46",
     "idefics2_vision": "idefics:VISION_TOWER no_cache=image",
-    "idefics3": "idefics:IDEFICS3 layers=nested:of_part",
+    "idefics3": "idefics:IDEFICS3 layers=nested:of_part transformers.last_logits=4.46",
     "idefics3_vision": "idefics:VISION_TOWER no_cache=image",
-    "llama4": "llama4_vl:LLAMA4 layers=nested:of_part trains=llama4.forward",
+    "llama4": "llama4_vl:LLAMA4 layers=nested:of_part trains=llama4.forward llama_cpp.windows "
+    "sglang.windows=0.5.8 sglang.attention=triton,fa3",
     "llama4_vision_model": "llama4_vl:LLAMA4_VISION no_cache=image",
-    "mllama": "mllama:MLLAMA layers=sequence:mllama",
-    "mllama_text_model": "mllama:MLLAMA_TEXT layers=sequence:mllama_text",
+    "mllama": "mllama:MLLAMA layers=sequence:mllama llama_cpp=none transformers.caches=4.45 "
+    "transformers.sdpa=4.45",
+    "mllama_text_model": "mllama:MLLAMA_TEXT layers=sequence:mllama_text llama_cpp=none",
     "mllama_vision_model": "mllama:MLLAMA_VISION no_cache=image",
     "smolvlm": "idefics:SMOLVLM layers=nested:of_part",
     "smolvlm_vision": "idefics:VISION_TOWER no_cache=image",
     # mixtures of experts, hybrids, state spaces
-    "mixtral": "mixtral:MIXTRAL layers=attention:usual trains=sparse.qwen3",
-    "phimoe": "mixtral:PHIMOE layers=attention:usual trains=phimoe.forward",
+    "mixtral": "mixtral:MIXTRAL layers=attention:usual trains=sparse.qwen3 llama_cpp=llama "
+    "transformers.sdpa=4.37 transformers.rotary_tables=4.36-4.48 transformers.flash_repeats "
+    "vllm.every_stage=both vllm.adapted_embedding sglang.every_stage=head",
+    "phimoe": "mixtral:PHIMOE layers=attention:usual trains=phimoe.forward "
+    "transformers.flash_repeats vllm.every_stage=both vllm.adapted_embedding",
     "minimax": "mixtral:MINIMAX layers=recurrent:minimax",
     "minimax_m1": "mixtral:MINIMAX_M1 layers=recurrent:minimax_m1",
     "minimax_text_01": "mixtral:MINIMAX_TEXT_01 layers=recurrent:minimax",
-    "minimax_m2": "mixtral:MINIMAX_M2 layers=attention:usual trains=sparse.minimax",
-    "qwen2_moe": "qwen_moe:QWEN2_MOE layers=attention:usual trains=sparse.qwen2",
-    "qwen3_moe": "qwen_moe:QWEN3_MOE layers=attention:usual trains=sparse.qwen3",
-    "qwen3_next": "qwen_moe:QWEN3_NEXT layers=recurrent:qwen_next trains=qwen_next.forward",
-    "qwen3_5_text": "qwen_moe:QWEN3_5 layers=recurrent:qwen_next",
-    "qwen3_5_moe_text": "qwen_moe:QWEN3_5_MOE layers=recurrent:qwen_next",
-    "olmoe": "qwen_moe:OLMOE layers=attention:usual trains=sparse.olmoe",
+    "minimax_m2": "mixtral:MINIMAX_M2 layers=attention:usual trains=sparse.minimax "
+    "llama_cpp=minimax-m2 sglang.every_stage=embedding",
+    "qwen2_moe": "qwen_moe:QWEN2_MOE layers=attention:usual trains=sparse.qwen2 "
+    "llama_cpp=qwen2moe transformers.rotary_tables=4.40-4.45 transformers.flash_repeats "
+    "vllm.every_stage=both vllm.whole_shared_experts sglang.every_stage=head",
+    "qwen3_moe": "qwen_moe:QWEN3_MOE layers=attention:usual trains=sparse.qwen3 "
+    "llama_cpp=qwen3moe vllm.every_stage=both vllm.adapted_embedding sglang.every_stage=head",
+    "qwen3_next": "qwen_moe:QWEN3_NEXT layers=recurrent:qwen_next trains=qwen_next.forward "
+    "llama_cpp=qwen3next vllm.every_stage=both vllm.whole_shared_experts sglang.tracked_states "
+    "sglang.prefill_graphs=0.5.15",
+    "qwen3_5_text": "qwen_moe:QWEN3_5 layers=recurrent:qwen_next llama_cpp=qwen35 "
+    "vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=shared "
+    "sglang.tracked_states vllm.states=mamba_ssm_dtype",
+    "qwen3_5_moe_text": "qwen_moe:QWEN3_5_MOE layers=recurrent:qwen_next llama_cpp=qwen35moe "
+    "vllm.every_stage=embedding vllm.whole_shared_experts vllm.adapted_embedding "
+    "sglang.tracked_states vllm.states=mamba_ssm_dtype",
+    "olmoe": "qwen_moe:OLMOE layers=attention:usual trains=sparse.olmoe transformers.caches=4.45 "
+    "transformers.sdpa=4.45 vllm.every_stage=both",
     "flex_olmo": "qwen_moe:FLEX_OLMO layers=attention:usual",
-    "mellum": "qwen_moe:MELLUM layers=attention:usual",
+    "mellum": "qwen_moe:MELLUM layers=attention:usual sglang.windows=0.5.16",
     "deepseek": "deepseek:DEEPSEEK layers=attention:usual",
-    "deepseek_v2": "deepseek:DEEPSEEK_V2 layers=latent:maybe trains=latent.forward_2",
-    "deepseek_v3": "deepseek:DEEPSEEK_V3 layers=latent:everywhere trains=latent.forward",
-    "deepseek_v32": "deepseek:DEEPSEEK_V32 layers=latent:indexed trains=indexed.forward",
-    "kimi_k2": "deepseek:KIMI_K2 layers=latent:kimi_k2 trains=latent.forward",
-    "glm4_moe_lite": "deepseek:GLM4_MOE_LITE layers=latent:everywhere trains=latent.forward",
-    "glm_moe_dsa": "deepseek:GLM_MOE_DSA layers=latent:glm_indexed trains=indexed.forward",
-    "mistral4": "deepseek:MISTRAL_4 layers=latent:everywhere",
-    "longcat_flash": "deepseek:LONGCAT layers=latent:twice",
-    "deepseek_v4": "deepseek_v4:DEEPSEEK_V4 layers=latent:compressed",
-    "glm4_moe": "glm4_moe:GLM4_MOE layers=attention:usual trains=sparse.glm4",
+    "deepseek_v2": "deepseek:DEEPSEEK_V2 layers=latent:maybe trains=latent.forward_2 "
+    "llama_cpp=deepseek2 vllm.whole_shared_experts",
+    "deepseek_v3": "deepseek:DEEPSEEK_V3 layers=latent:everywhere trains=latent.forward "
+    "llama_cpp=deepseek2 vllm.whole_shared_experts",
+    "deepseek_v32": "deepseek:DEEPSEEK_V32 layers=latent:indexed trains=indexed.forward "
+    "vllm.whole_shared_experts sglang.prefill_graphs=0.5.15",
+    "kimi_k2": "deepseek:KIMI_K2 layers=latent:kimi_k2 trains=latent.forward llama_cpp=deepseek2 "
+    "vllm.whole_shared_experts",
+    "glm4_moe_lite": "deepseek:GLM4_MOE_LITE layers=latent:everywhere trains=latent.forward "
+    "llama_cpp=deepseek2 sglang.every_stage=head",
+    "glm_moe_dsa": "deepseek:GLM_MOE_DSA layers=latent:glm_indexed trains=indexed.forward "
+    "vllm.whole_shared_experts sglang.prefill_graphs=0.5.15",
+    "mistral4": "deepseek:MISTRAL_4 layers=latent:everywhere llama_cpp=deepseek2",
+    "longcat_flash": "deepseek:LONGCAT layers=latent:twice llama_cpp=none",
+    "deepseek_v4": "deepseek_v4:DEEPSEEK_V4 layers=latent:compressed transformers.sdpa=never "
+    "sglang.compressed",
+    "glm4_moe": "glm4_moe:GLM4_MOE layers=attention:usual trains=sparse.glm4 llama_cpp=glm4moe "
+    "sglang.every_stage=head",
     "dots1": "glm4_moe:DOTS1 layers=attention:usual trains=sparse.qwen3",
     "solar_open": "glm4_moe:SOLAR_OPEN layers=attention:usual",
-    "exaone_moe": "glm4_moe:EXAONE_MOE layers=attention:usual",
-    "hy_v3": "glm4_moe:HY_V3 layers=attention:usual",
-    "afmoe": "glm4_moe:AFMOE layers=attention:usual",
-    "cohere2_moe": "glm4_moe:COHERE2_MOE layers=attention:usual",
-    "ernie4_5_moe": "glm4_moe:ERNIE4_5_MOE layers=attention:usual trains=sparse.ernie",
-    "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE layers=attention:hunyuan",
-    "mimo_v2_flash": "window_moe:MIMO_V2_FLASH layers=attention:mimo_v2",
-    "laguna": "window_moe:LAGUNA layers=attention:usual",
-    "step3p7_text": "window_moe:STEP3P7_TEXT layers=attention:usual",
-    "gpt_oss": "stacked_moe:GPT_OSS layers=attention:usual trains=gpt_oss.forward",
-    "llama4_text": "stacked_moe:LLAMA4_TEXT layers=attention:usual",
-    "dbrx": "stacked_moe:DBRX layers=attention:dbrx",
-    "jetmoe": "stacked_moe:JETMOE layers=attention:jetmoe",
-    "mamba": "mamba:MAMBA layers=recurrent:mamba1 trains=mamba.forward",
-    "mamba2": "mamba:MAMBA_2 layers=recurrent:mamba2 trains=mamba2.forward",
-    "falcon_mamba": "mamba:FALCON_MAMBA layers=recurrent:mamba1 trains=mamba.forward",
-    "jamba": "mamba_hybrid:JAMBA layers=recurrent:jamba trains=jamba.forward",
-    "bamba": "mamba_hybrid:BAMBA layers=recurrent:bamba trains=bamba.forward",
-    "falcon_h1": "mamba_hybrid:FALCON_H1 layers=recurrent:falcon_h1",
-    "granitemoe": "mamba_hybrid:GRANITEMOE layers=attention:usual trains=sparse.granite",
-    "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED layers=attention:usual",
+    "exaone_moe": "glm4_moe:EXAONE_MOE layers=attention:usual llama_cpp.windows "
+    "vllm.adapted_embedding sglang.every_stage=head",
+    "hy_v3": "glm4_moe:HY_V3 layers=attention:usual vllm.every_stage=both",
+    "afmoe": "glm4_moe:AFMOE layers=attention:usual llama_cpp.windows",
+    "cohere2_moe": "glm4_moe:COHERE2_MOE layers=attention:usual llama_cpp.windows "
+    "vllm.every_stage=both",
+    "ernie4_5_moe": "glm4_moe:ERNIE4_5_MOE layers=attention:usual trains=sparse.ernie "
+    "llama_cpp=ernie4_5-moe",
+    "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE layers=attention:hunyuan llama_cpp=hunyuan-moe",
+    "mimo_v2_flash": "window_moe:MIMO_V2_FLASH layers=attention:mimo_v2 llama_cpp.windows "
+    "transformers.sdpa=never sglang.windows=0.5.7",
+    "laguna": "window_moe:LAGUNA layers=attention:usual llama_cpp.windows sglang.windows=0.5.12",
+    "step3p7_text": "window_moe:STEP3P7_TEXT layers=attention:usual llama_cpp.windows "
+    "sglang.windows=0.5.13",
+    "gpt_oss": "stacked_moe:GPT_OSS layers=attention:usual trains=gpt_oss.forward "
+    "llama_cpp=gpt-oss llama_cpp.windows transformers.last_logits=4.55 transformers.sdpa=never "
+    "vllm.every_stage=both vllm.wide_graphs sglang.every_stage=head sglang.windows=0.5.8 "
+    "sglang.attention=triton,fa3",
+    "llama4_text": "stacked_moe:LLAMA4_TEXT layers=attention:usual llama_cpp=llama4 "
+    "llama_cpp.windows vllm.whole_shared_experts sglang.windows=0.5.8 "
+    "sglang.attention=triton,fa3",
+    "dbrx": "stacked_moe:DBRX layers=attention:dbrx transformers.sdpa=4.40 vllm.every_stage=both",
+    "jetmoe": "stacked_moe:JETMOE layers=attention:jetmoe transformers.sdpa=4.41",
+    "mamba": "mamba:MAMBA layers=recurrent:mamba1 trains=mamba.forward "
+    "transformers.last_logits=5.0 vllm.every_stage=both",
+    "mamba2": "mamba:MAMBA_2 layers=recurrent:mamba2 trains=mamba2.forward "
+    "transformers.last_logits=5.0 vllm.every_stage=both vllm.tied_head=freed",
+    "falcon_mamba": "mamba:FALCON_MAMBA layers=recurrent:mamba1 trains=mamba.forward "
+    "llama_cpp=mamba transformers.last_logits=5.0",
+    "jamba": "mamba_hybrid:JAMBA layers=recurrent:jamba trains=jamba.forward "
+    "transformers.flash_repeats vllm.every_stage=both vllm.adapted_embedding",
+    "bamba": "mamba_hybrid:BAMBA layers=recurrent:bamba trains=bamba.forward "
+    "llama_cpp=granitehybrid",
+    "falcon_h1": "mamba_hybrid:FALCON_H1 layers=recurrent:falcon_h1 llama_cpp=falcon-h1 "
+    "vllm.adapted_embedding vllm.tied_head=freed sglang.every_stage=both sglang.tracked_states",
+    "granitemoe": "mamba_hybrid:GRANITEMOE layers=attention:usual trains=sparse.granite "
+    "transformers.caches=4.45 transformers.last_logits=4.53 vllm.every_stage=both "
+    "vllm.adapted_embedding",
+    "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED layers=attention:usual "
+    "llama_cpp=granitemoe vllm.every_stage=both vllm.adapted_embedding",
     "granitemoehybrid": "mamba_hybrid:GRANITEMOEHYBRID layers=recurrent:granite_hybrid "
-    "trains=granite.forward",
-    "nemotron_h": "mamba_hybrid:NEMOTRON_H layers=recurrent:nemotron_h trains=nemotron_h.forward",
-    "zamba": "zamba:ZAMBA layers=recurrent:zamba1",
-    "zamba2": "zamba:ZAMBA_2 layers=recurrent:zamba2",
-    "rwkv": "rwkv:RWKV layers=recurrent:rwkv4",
+    "trains=granite.forward llama_cpp=granitehybrid vllm.every_stage=both vllm.adapted_embedding "
+    "sglang.every_stage=head sglang.tracked_states",
+    "nemotron_h": "mamba_hybrid:NEMOTRON_H layers=recurrent:nemotron_h trains=nemotron_h.forward "
+    "llama_cpp=nemotron_h_moe vllm.every_stage=both vllm.whole_shared_experts "
+    "vllm.adapted_embedding sglang.tracked_states vllm.states=mamba_ssm_cache_dtype,float32",
+    "zamba": "zamba:ZAMBA layers=recurrent:zamba1 llama_cpp=none transformers.sdpa=5.1",
+    "zamba2": "zamba:ZAMBA_2 layers=recurrent:zamba2 llama_cpp=none vllm.tied_head=freed",
+    "rwkv": "rwkv:RWKV layers=recurrent:rwkv4 llama_cpp=none transformers.last_logits=5.0",
     "rwkv5": "rwkv:RWKV_5 layers=recurrent:rwkv5",
     "recurrent_gemma": "griffin:RECURRENT_GEMMA layers=recurrent:recurrent_gemma "
-    "trains=griffin.forward",
-    "lfm2": "lfm2:LFM2 layers=recurrent:short_convs trains=lfm2.forward",
-    "lfm2_moe": "lfm2:LFM2_MOE layers=recurrent:short_convs trains=lfm2.forward",
-    "kimi_linear": "kimi_linear:KIMI_LINEAR layers=recurrent:kimi",
-    "bailing_hybrid": "kimi_linear:BAILING_HYBRID layers=recurrent:bailing",
-    "bailing_moe": "bailing:BAILING_MOE layers=attention:usual",
-    "bailing_moe_v2": "bailing:BAILING_MOE_V2 layers=attention:usual",
+    "trains=griffin.forward llama_cpp=none transformers.last_logits=5.0 transformers.sdpa=5.1",
+    "lfm2": "lfm2:LFM2 layers=recurrent:short_convs trains=lfm2.forward "
+    "vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=freed "
+    "sglang.every_stage=both",
+    "lfm2_moe": "lfm2:LFM2_MOE layers=recurrent:short_convs trains=lfm2.forward "
+    "llama_cpp=lfm2moe vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=freed "
+    "sglang.every_stage=both",
+    "kimi_linear": "kimi_linear:KIMI_LINEAR layers=recurrent:kimi sglang.tracked_states "
+    "sglang.prefill_graphs=never",
+    "bailing_hybrid": "kimi_linear:BAILING_HYBRID layers=recurrent:bailing sglang.tracked_states "
+    "sglang.prefill_graphs=0.5.15",
+    "bailing_moe": "bailing:BAILING_MOE layers=attention:usual llama_cpp=bailingmoe "
+    "sglang.every_stage=both",
+    "bailing_moe_v2": "bailing:BAILING_MOE_V2 layers=attention:usual llama_cpp=bailingmoe2 "
+    "sglang.every_stage=head",
     "minimax_m3": "minimax_m3:MINIMAX_M3 layers=latent:minimax_m3",
     "minimax_m3_vl_text": "minimax_m3:MINIMAX_M3 layers=latent:minimax_m3",
+    # known by their headers alone: no family of ours
+    "bigbird_pegasus": "llama_cpp=none",
+    "step3p7": "llama_cpp.windows sglang.windows=0.5.13",
+    "udop": "transformers.caches=4.46",
+    "rembert": "transformers.caches=4.55 transformers.last_logits=5.0",
+    "trocr": "transformers.caches=4.55 transformers.last_logits=never",
+    "data2vec-audio": "transformers.sdpa=4.41",
+    "sew": "transformers.sdpa=4.41",
+    "data2vec-text": "transformers.sdpa=5.0",
+    "data2vec-vision": "transformers.sdpa=5.0",
+    "roc_bert": "transformers.sdpa=5.0",
+    "olmo_hybrid": "vllm.every_stage=both",
+    "solar": "vllm.adapted_embedding",
+    "bagel": "vllm.other_kernels",
+    "molmo2": "vllm.other_kernels",
+    "plamo2": "vllm.tied_head=freed vllm.not_float16",
+    "plamo3": "vllm.tied_head=freed",
+    "step3p5": "sglang.windows=0.5.9",
+    "minimax_m3_vl": "sglang.prefill_graphs=towers",
 }
 
 
 @cache
 def _facts(model_type: str) -> Mapping[str, str]:
-    family, *words = ROWS[model_type].split()
-    return {"family": family, **{(w := word.partition("="))[0]: w[2] for word in words}}
+    words = (word.partition("=") for word in ROWS[model_type].split())
+    return {
+        "family" if ":" in name else name: name if ":" in name else value
+        for name, _, value in words
+    }
 
 
 @cache
@@ -397,3 +613,13 @@ def column(name: str) -> Mapping[str, str]:
     assert name in COLUMNS
     found = ((model_type, _facts(model_type).get(name)) for model_type in ROWS)
     return {model_type: value for model_type, value in found if value is not None}
+
+
+def version(written: str) -> tuple[int, ...]:
+    """Numbers of "4.45"; more than all others for `never`."""
+    return (1 << 30,) if written == "never" else tuple(map(int, written.split(".")))
+
+
+def since(name: str, model_type: str, otherwise: str) -> tuple[int, ...]:
+    """The version that the fact `name` says, or `otherwise` where the row has none."""
+    return version(column(name).get(model_type, otherwise))

@@ -183,7 +183,7 @@ def towers(
     image_size: tuple[int, int] | None = None,
     audio_seconds: float | None = None,
 ) -> tuple[Tower, ...]:
-    """Those of the model; none for text alone, and where no rule is known."""
+    """Return the towers that the model has; none for a model of text, or where no rule is known."""
     found, rest = sort(plan)
     return of_stacks(found, rest, config, image_size=image_size, audio_seconds=audio_seconds)
 

@@ -191,7 +191,7 @@ def adapter(c: Config, at: str) -> Iterator[Param]:
 
 
 def output_width(c: Config) -> int:
-    """As wide as the model, unless an adapter changes it."""
+    """Return the width of the output: the model's, unless an adapter changes it."""
     width = c.num("hidden_size")
     return c.num("output_hidden_size", default=width) if c.flag("add_adapter") else width
 

@@ -14,7 +14,6 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear,
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import kinds, stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import kv_heads
 from weighbridge.arch.rotary import frequencies, head_dim, rope_settings
 from weighbridge.arch.sparse import (
     Parts,
@@ -28,6 +27,7 @@ from weighbridge.arch.sparse import (
     sparse_decoder,
     stacked,
 )
+from weighbridge.arch.written import kv_heads
 
 SLIDING = "sliding_attention"
 

@@ -43,7 +43,7 @@ def lm_head(c: Config, at: str) -> Iterator[Param]:
 
 
 def choice(c: Config, at: str) -> Iterator[Param]:
-    """As wide as the labels, though the summary above may be as wide as the model."""
+    """Yield the head for multiple choice: one output, read from a summary as wide as the labels."""
     yield from linear(f"{at}logits_proj", 1, labels(c), bias=True)
 
 

@@ -10,10 +10,10 @@ saved       tensors go when their node has run
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from sys import getrefcount
 from typing import Any
 
 from weighbridge.autograd.machine import Machine, Node
+from weighbridge.autograd.sharing import holders, shared
 from weighbridge.autograd.tape import Tape
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.errors import UnsupportedError
@@ -98,20 +98,15 @@ def _call(m: Machine, node: Node, grads: list[Any]) -> list[Any]:
     return found
 
 
-# References while `_owned` asks: the buffer's, the parameter's and getrefcount's own; a storage
-# has those of its tensor and of getrefcount.
-OWN_TENSOR, OWN_STORAGE = 3, 2
-
-
-def _owned(t: Tensor, tensors: int = OWN_TENSOR) -> bool:
-    """Whether nobody else can see the tensor or its memory."""
-    return getrefcount(t) <= tensors and getrefcount(t.storage) <= OWN_STORAGE
+def _owned(buffer: list[Any], at: int) -> bool:
+    """Whether nobody but the buffer can see the tensor or its memory."""
+    return not shared(buffer, at) and holders(buffer[at]) == 1
 
 
 def _sum(m: Machine, buffer: list[Any], at: int, given: Tensor) -> None:
     if buffer[at] is None:
         buffer[at] = given
-    elif not _owned(buffer[at]):
+    elif not _owned(buffer, at):
         buffer[at] = m.new(given.shape, given.dtype)
 
 
@@ -119,7 +114,7 @@ def accumulate(m: Machine, leaf: Param, buffer: list[Any]) -> None:
     """What came for a parameter becomes its gradient, or a part of it; then its hooks run."""
     if buffer[0] is None:
         return
-    owned, tape = getrefcount(buffer[0]) <= OWN_TENSOR - 1, m.heap.watch
+    owned, tape = not shared(buffer, 0), m.heap.watch
     if not (isinstance(tape, Tape) and tape.given(leaf, buffer[0], owned=owned)):
         _taken(m, leaf, buffer, owned=owned)
         return

@@ -78,7 +78,7 @@ class Machine:
         return tensor
 
     def many(self, count: int, shape: Shape, dtype: DType) -> Tensor:
-        """As many tensors of that shape, taken and given back together."""
+        """Allocate `count` tensors of one shape, then free them together."""
         tensor = Tensor((count, *shape), dtype, None)
         tensor.storage = Storage(self.heap, tensor.nbytes // count, self.name, count=count)
         return tensor
@@ -89,8 +89,8 @@ class Machine:
         return self.grad and (not self.frames or self.frames[-1].again)
 
     def result(self, kind: str, shape: Shape, dtype: DType) -> Tensor:
-        """Of a product or an attention: what a checkpoint that is selective kept of it, where the
-        layer is computed again."""
+        """Return the result of a product or an attention. Where a selective checkpoint computes the
+        layer again, it is the tensor that the checkpoint kept."""
         if self.frames and self.frames[-1].chooses is not None:
             return self.frames[-1].result(kind, shape, dtype)
         return self.new(shape, dtype)
@@ -192,8 +192,8 @@ def _edge(t: Any) -> tuple[Any, int]:
 
 
 def lower(m: Machine, t: Tensor) -> Tensor:
-    """As autocast hands an input to a product. A weight that is trained is cast once; a frozen one,
-    or an activation, each time (torch aten/src/ATen/autocast_mode.cpp, cached_cast)."""
+    """Cast `t` as autocast does before a product. A trained weight is cast once; a frozen one, or
+    an activation, each time (torch aten/src/ATen/autocast_mode.cpp, cached_cast)."""
     from weighbridge.autograd.ops.pointwise import cast
 
     target = m.autocast

@@ -13,11 +13,11 @@ they do behind a layer that is walked; else the allocator is asked for all at on
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from sys import getrefcount
 from typing import Any, NamedTuple
 
 from weighbridge.autograd.engine import GRADIENTS, accumulate
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.sharing import holders, shared
 from weighbridge.autograd.tape import GIVEN, GRAD, INPUT, NAME, TAKE, Event, Tape
 from weighbridge.autograd.tensors import Param, Shape, Storage, Tensor, View
 from weighbridge.components.activations import Heap, Held
@@ -26,7 +26,6 @@ from weighbridge.dtypes import DType
 
 LAST = 3  # layers of a kind that are walked at its end, until it is known to repeat
 FEW = LAST + 2  # layers of a kind of which nothing is spliced
-ALONE = 2  # references to a tensor or a storage that one variable holds, while they are counted
 Whole = Callable[[Tensor], Tensor]
 Slots = list[Any]  # what is held, and in the last two what the layer was given
 
@@ -162,15 +161,16 @@ class Walk:
     def run(self, whole: Whole, x: Tensor) -> Tensor:
         m, tape, kept = self.m, self.tape, len(self.m.casts)
         self.away = m.away
-        before = getrefcount(x.storage)
+        before = holders(x)
         inside = Tensor(x.shape, x.dtype, x.storage)
         record(m, self._ends, [x], [], inside)
         with m.heap.watched(tape):
-            out = whole(inside)
+            result = [whole(inside)]
         del inside
         assert x.storage is not None
-        keeps_input = getrefcount(x.storage) > before
-        keeps_result = getrefcount(out.storage) > ALONE or getrefcount(out) > ALONE
+        keeps_input = holders(x) > before
+        keeps_result = shared(result, 0) or holders(result[0]) > 1
+        [out] = result
         found = self._forward(out, tuple(self._casts(kept)), (keeps_input, keeps_result))
         if keeps_input:
             tape.know(INPUT, x.storage.held)
@@ -203,13 +203,14 @@ class Walk:
     def _casts(self, kept: int) -> "list[Cast]":
         """Casts that autocast has made since it had `kept` of them."""
         found = []
-        for p, t in list(self.m.casts.values())[kept:]:
+        for cast in list(self.m.casts.values())[kept:]:
+            held = shared(cast, 1) or holders(cast[1]) > 1
+            p, t = cast
             assert t.storage is not None
             number, slot = self.tape.params.get(id(p)), self.tape.slot(t.storage.held)
             if number is None or slot is None:
                 self.tape.whole = False
                 continue
-            held = getrefcount(t.storage) > ALONE or getrefcount(t) > ALONE + 1
             found.append(Cast(number, slot, t.shape, t.dtype, held))
         return found
 
@@ -278,7 +279,7 @@ class Spliced:
         if fresh not in found.courses:
             found.courses[fresh] = _course(events, slots, fresh)
         course = found.courses[fresh]
-        if course is None or not all(_alone(slots[slot]) for slot in course.names):
+        if course is None or not all(_alone(slots, slot) for slot in course.names):
             return False
         for slot in course.names:
             if isinstance(slots[slot], Storage):
@@ -312,9 +313,9 @@ class Spliced:
             held = None
 
 
-def _alone(held: Any) -> bool:
-    """Whether nobody else has it: its slot, two calls, and who counts."""
-    return isinstance(held, Held) or getrefcount(held) <= ALONE + 1
+def _alone(slots: Slots, slot: int) -> bool:
+    """Whether nobody but its slot has what stands there."""
+    return isinstance(slots[slot], Held) or not shared(slots, slot)
 
 
 def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> Course | None:

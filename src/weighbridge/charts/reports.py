@@ -207,7 +207,8 @@ def _distinct(device: Device) -> Iterator[Phase]:
 
 
 def _drawn(groups: Sequence[Group], found: Sequence[Shared], rows: Rows) -> tuple[list[Group], str]:
-    """As many groups as there is room for; of many, the rows of one limit stand together."""
+    """Keep as many groups as there is room for. If they are many, join the rows of one limit; the
+    second value tells what is not drawn."""
     if len(groups) <= ROWS // 3:
         return list(groups), ""
     together = _together(groups)

@@ -86,7 +86,7 @@ def _areas(
 
 
 def _fullest(allocated: Sequence[int]) -> Iterator[int]:
-    """Of each stretch the moment with the most; the last one too."""
+    """Yield the moment with the most bytes in each of COLUMNS stretches, and the last moment."""
     count = len(allocated)
     width = max(1, ceil_div(count, COLUMNS))
     last = -1
@@ -98,7 +98,7 @@ def _fullest(allocated: Sequence[int]) -> Iterator[int]:
 
 
 def _names(roles: Mapping[str, Sequence[int]]) -> list[str]:
-    """Those that are largest at any time, in their own order."""
+    """Return the names of the MOST roles with the largest maxima, in their given order."""
     most = {name: max(values, default=0) for name, values in roles.items()}
     large = sorted((n for n in most if most[n] > 0), key=lambda n: -most[n])[:MOST]
     return [n for n in roles if n in large]

@@ -10,6 +10,7 @@ any of them can hold for a request is `least`.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import assert_never
 
 from weighbridge.arch.mixers import (
     Attention,
@@ -42,7 +43,7 @@ PLAIN = Format(dtype=BFLOAT16)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Formats:
-    """Of keys, values, convolutions and running states."""
+    """Number formats of cached keys and values, and dtypes of convolution and running states."""
 
     key: Format = PLAIN
     value: Format = PLAIN
@@ -125,8 +126,10 @@ def _least(m: Mixer, lengths: Lengths, f: Formats) -> Sizes:
             return Sizes(kv=lengths.crossed(m) * heads_token(m, f))
         case Shared():
             return Sizes()
-        case _:
+        case _ if isinstance(m, Recurrent):
             return Sizes(state=state(m, f))
+        case _:
+            assert_never(m)
 
 
 def _compressed(m: Compressed, context: int, f: Formats) -> int:

@@ -31,9 +31,9 @@ from dataclasses import replace
 
 from weighbridge.components.weights import Choice, total
 from weighbridge.engines import shards
+from weighbridge.engines.engine import Version
 from weighbridge.engines.methods import ONLINE
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.table import Version
 from weighbridge.memory import Bytes, Component
 
 BY_TENSOR = "bitsandbytes"

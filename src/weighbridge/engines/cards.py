@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE
+from weighbridge.arch.table import column
 from weighbridge.components.weights import Choice
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.engines.serving import Subject
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 NEAREST = {"Apple": "; nearest is --engine llama.cpp, which runs on Metal"}
 SGLANG_SINCE = 7, 5
-UNSTABLE = frozenset(("gemma2", "gemma3", "gemma3_text", "glm4", "plamo2"))
 
 
 def suited(subject: Subject, w: Infer, budget: "Budget | None", engine: str) -> Subject:
@@ -85,7 +85,8 @@ def _without_bfloat16(subject: Subject, w: Infer, engine: str, number: str) -> S
             f"--dtype {w.dtype}: vllm refuses bfloat16 on compute capability {number}; give "
             "--dtype float16"
         )
-    dtype = FLOAT32 if engine == "vllm" and subject.model_type in UNSTABLE else FLOAT16
+    wide = engine == "vllm" and subject.model_type in column("vllm.not_float16")
+    dtype = FLOAT32 if wide else FLOAT16
     draft = subject.draft
     return replace(
         subject,

@@ -71,7 +71,8 @@ def communication(
     budget: "Budget | None" = None,
     **sizes: Unpack[Sizes],
 ) -> tuple[Component, ...]:
-    """Of one device. Nothing for one device alone, nor for replicas of a dense model."""
+    """Estimate communication buffers on one device. There are none for a single device, nor for
+    replicas of a dense model."""
     over = Spread(**sizes)
     part = budget.choice.part if budget else None
     capability = part.capability if part else None

@@ -19,11 +19,12 @@ from dataclasses import replace
 from typing import Unpack
 
 from weighbridge.arch.mixers import Attention, Latent, Layer
+from weighbridge.arch.roles import VOCAB, role
+from weighbridge.arch.table import column
 from weighbridge.components.weights import Choice, total
 from weighbridge.engines.parallel import experts
 from weighbridge.engines.parallel.experts import Group
 from weighbridge.engines.parallel.holding import Held, Place, hold, present, side
-from weighbridge.engines.parallel.names import role
 from weighbridge.engines.parallel.spread import Sizes, Spread
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.shards import VLLM, Rank, Rules, ranks, tensors_of
@@ -31,13 +32,6 @@ from weighbridge.errors import UsageError
 from weighbridge.memory import Component, exactly
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vllm config/lora.py MaxLoRARanks
-# vLLM's classes whose embedding and head take adapters (embedding_modules)
-_EMBEDDED = """
-    apertus exaone exaone4 exaone_moe falcon_h1 granite granitemoe granitemoehybrid
-    granitemoeshared hyperclovax jamba lfm2 lfm2_moe llama phi3 minicpm minicpm3 mixtral nemotron
-    nemotron_h nemotron-nas phimoe qwen3 qwen3_moe qwen3_5_text qwen3_5_moe_text solar
-"""
-EMBEDDED = frozenset(_EMBEDDED.split())
 EXTRA_VOCABULARY, WITHOUT_EXTRA = 256, (0, 12)  # lora_extra_vocab_size, until it was dropped
 LORA_SOURCES = {"vllm": "vllm lora/layers/*.py", "sglang": "sglang srt/lora/mem_pool.py"}
 NOTHING = ("ngram", "suffix")
@@ -152,8 +146,8 @@ def _sides(h: Held, place: Place, subject: Subject, rules: Rules) -> int:
     outputs, inputs = h.matrix
     if h.expert is not None:
         return _of_experts(h, place.group)
-    if role(h.module) == "vocab":
-        whole = rules.name == "vllm" and subject.model_type in EMBEDDED
+    if role(h.module) in VOCAB:
+        whole = rules.name == "vllm" and subject.model_type in column("vllm.adapted_embedding")
         extra = EXTRA_VOCABULARY if rules.version < WITHOUT_EXTRA else 0
         return (outputs + inputs + extra) * whole
     mine = outputs * side(h, place, "out") + inputs * side(h, place, "in")
@@ -183,7 +177,7 @@ def _draft_model(model: Subject, method: str, spread: Spread, rules: Rules) -> i
     if method not in HEADS:
         return total(tensors, "weights") + total(tensors, "buffers")
     own = _vocabulary(model) if method == "eagle3" else ()
-    return sum(t.nbytes for t in tensors if role(t.module) != "vocab" or t.module in own)
+    return sum(t.nbytes for t in tensors if role(t.module) not in VOCAB or t.module in own)
 
 
 def _vocabulary(model: Subject) -> Iterable[str]:

@@ -26,7 +26,7 @@ QUANTIZES: Mapping[str, str] = {"fp8-tensor": "fp8", "nf4": "bitsandbytes"}
 
 
 class Server(NamedTuple):
-    """Its program in words, and the variable that allows longer contexts."""
+    """An engine's program in words, and the variable that allows longer contexts."""
 
     name: str
     longer: str
@@ -169,5 +169,5 @@ def warnings(subject: Subject, w: Infer, engine: str) -> Iterator[str]:
 
 
 def _image_tokens(subject: Subject) -> int:
-    """Of one image."""
+    """Return the tokens of one image, 0 where the model takes none."""
     return max((t.tokens for t in subject.body.towers if t.kind == "image"), default=0)

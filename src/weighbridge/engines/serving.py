@@ -46,7 +46,7 @@ class Subject:
 
     @property
     def model_type(self) -> str:
-        """Of the language model itself; "" for a GGUF file."""
+        """Return the model type of the language model; "" for a GGUF file."""
         if self.config is None:
             return ""
         inner = None if self.text is None else self.text.get("model_type")
@@ -68,7 +68,7 @@ class Subject:
 
     @property
     def formats(self) -> Hashable:
-        """Of every part, by name: with the model they say what is loaded."""
+        """Return the formats of all components by name: with the model they say what is loaded."""
         return formats({"": self.choice, **self.choices})
 
     @cached_property
@@ -92,7 +92,8 @@ class Serves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """By device; the host is the last one. Settings are the effective ones, defaults included."""
+    """What an engine holds on each device, the host last. Settings are the effective ones, defaults
+    included."""
 
     devices: tuple[Device, ...]
     settings: Mapping[str, Any]

@@ -48,7 +48,7 @@ class Rank:
 
     @property
     def numbers(self) -> range:
-        """Its layers, by number."""
+        """Return the numbers of this rank's layers."""
         return range(self.start, self.start + max(len(self.layers), len(self.blocks)))
 
 
@@ -94,8 +94,8 @@ def _facts(subject: Subject, rules: Rules, *, spread: bool) -> tuple[Hashable, .
 
 
 class _Shares(NamedTuple):
-    """Of each stage: what most of its ranks have, and what the first `more` have, where those
-    have one expert more."""
+    """What ranks of each stage hold: most of them, and the first `more`, where those have one
+    expert more."""
 
     usual: tuple[tuple[Placed, ...], ...]
     larger: tuple[tuple[Placed, ...], ...]

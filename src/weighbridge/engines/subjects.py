@@ -13,12 +13,12 @@ from weighbridge.arch.layers import layers
 from weighbridge.arch.longest import longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
 from weighbridge.arch.positions import learned
+from weighbridge.arch.roles import VOCAB, role
 from weighbridge.components.weights import DIVISIONS, Choice
 from weighbridge.engines import methods
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
-from weighbridge.engines.parallel.names import role
+from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.table import Engine, Version
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.kept import kept
 from weighbridge.model import Model, ModelPart
@@ -31,7 +31,7 @@ SERVERS = (*LAUNCHED, *LLAMA_CPP)  # of language models and text encoders
 # By the bits in another format's name
 NEAR = {8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M", 4: "Q4_K_M, Q4_0, MXFP4_MOE", 3: "Q3_K_M", 2: "Q2_K"}
 LIVE = "torch"  # the library of a module that is at hand
-WORDS = "token_embedding"  # CLIP's, beside the names in parallel/names.py
+WORDS = "token_embedding"  # CLIP's, beside the names in arch/roles.py
 
 
 def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject:
@@ -100,7 +100,7 @@ def reads_text(part: ModelPart) -> bool:
 
     def found() -> bool:
         named = (p.name for p in part.blueprint.counted if p.kind == "embedding")
-        return any(role(name) == "vocab" or WORDS in name for name in named)
+        return any(role(name) in VOCAB or WORDS in name for name in named)
 
     return kept(part, ("reads text",), found)
 

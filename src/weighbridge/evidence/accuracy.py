@@ -146,7 +146,8 @@ def skipped(found: Iterable[Outcome]) -> dict[str, dict[str, int]]:
 
 
 def share_skipped(found: Iterable[Outcome], source: str) -> float:
-    """Of the figures of a source whose settings are complete."""
+    """Return the share of a source's figures that were skipped, among those with complete
+    settings."""
     mine = [o for o in found if o.record.source == source]
     complete = [o for o in mine if not (isinstance(o, Skip) and o.reason in INCOMPLETE)]
     missed = sum(isinstance(o, Skip) for o in complete)

@@ -42,7 +42,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
-    """Of everything after the last reset of torch's peaks; the context is of the card."""
+    """Peaks in bytes since the last reset of torch's counters; `context` is the card's CUDA
+    context."""
 
     allocated: int
     reserved: int

@@ -49,7 +49,7 @@ def beside(closed: A, course: Course, keeping: Names) -> A:
 
 
 def _phase(course: Course, keeping: Names, closed: Phase) -> Phase:
-    """As it was traced, in the order of levels."""
+    """Rebuild a phase of the closed formula from the trace: what was live at its fullest moment."""
     tape = course.tape
     moments = [e for start, end in course.spans[closed.name] for e in range(start, end)]
     fullest = max(moments, key=lambda event: tape.levels[event])

@@ -162,7 +162,7 @@ def _answered(r: Run) -> None:
 
 
 def _static(r: Run) -> Any:
-    """As `generate` makes it, for the whole answer."""
+    """Make the static cache that `generate` makes: as long as the whole context."""
     config = r.model.config.get_text_config(decoder=True)
     own = transformers.StaticCache(config=config, max_cache_len=r.plan.context)
     if not r.model.config.is_encoder_decoder:
@@ -202,8 +202,8 @@ def _generate(r: Run, given: dict[str, Any], steps: int, **more: Any) -> Any:
 
 
 def grow(cache: Any, tokens: int) -> bool:
-    """As that many steps would have: the keys and values that come are views of one number.
-    Whether anything grew."""
+    """Grow the cache as `tokens` decode steps would, with keys and values that are views of one
+    number. Returns False if the cache has no layer to grow."""
     grown = False
     for layer in getattr(getattr(cache, "self_attention_cache", cache), "layers", ()):
         keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)

@@ -39,7 +39,8 @@ def lora(
 
 
 def _quantize(model: Any, bits: int, device: str) -> None:
-    """As `from_pretrained` with a BitsAndBytesConfig leaves it: all but the head."""
+    """Quantize the model in place as `from_pretrained` with a BitsAndBytesConfig does: all but the
+    head."""
     for name, old in list(model.model.named_modules()):
         if isinstance(old, nn.Linear):
             parent, _, last = name.rpartition(".")

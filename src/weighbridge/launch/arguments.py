@@ -88,7 +88,7 @@ def _one(
 
 
 def _some(flag: Flag, glued: str | None, rest: deque[str], dialect: Dialect) -> list[str] | str:
-    """Of "values", "maybe" ("" where there is none) and "pair"."""
+    """Take the values of a flag that takes "values", "maybe" ("" where there is none) or "pair"."""
     if glued is not None:
         return glued if flag.takes == "maybe" else [glued]
     most = {"maybe": 1, "pair": 2}.get(flag.takes, len(rest))

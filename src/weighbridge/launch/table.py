@@ -18,7 +18,8 @@ LINE = re.compile(r"(-\S+(?: -\S+)*) {2,}(switch|value|values|maybe|pair) +([=!~
 
 
 def flags(table: str, *, negations: bool = False) -> dict[str, Flag]:
-    """By each of their names. With `negations`, switches have --no-x and --enable-/--disable-."""
+    """Return a table's flags under each of their names. With `negations`, also under those that
+    turn a switch off: --no-x, --disable-x."""
     found = {name: flag for flag in _rows(table) for name in flag.names}
     return {**_negated(found), **found} if negations else found
 

@@ -68,7 +68,7 @@ READERS: Mapping[str, tuple[Callable[[str], Value], str]] = {
 
 
 def as_object(value: object) -> dict[str, Any]:
-    """Of '{"a": 1}'. A mapping came from dotted flags."""
+    """Parse '{"a": 1}'. A mapping, which dotted flags make, is returned as it is."""
     if isinstance(value, dict):
         return value
     try:

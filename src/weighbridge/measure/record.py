@@ -91,7 +91,7 @@ class Record:
 
     @property
     def error(self) -> dict[str, float | None] | None:
-        """Of the peaks."""
+        """Return the relative errors of the predicted peaks; None without a prediction."""
         return errors(self.predicted.peak, self.measured.peak) if self.predicted else None
 
     def to_dict(self) -> dict[str, Any]:

@@ -94,7 +94,8 @@ def _value(field: Field, text: str) -> Any:
 
 
 def _processes(wording: Wording, ahead: str, found: dict[str, Any]) -> dict[str, Any]:
-    """Those that the message lists; and of the kernel's message, the pages of the one it killed."""
+    """Read the processes that the message lists; from the kernel's message, the pages of the one it
+    killed."""
     if "kernel" in wording.reads:
         pages = [
             found[k] for k in ("anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes") if k in found

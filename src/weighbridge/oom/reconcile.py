@@ -55,8 +55,8 @@ def rejudged(found: Found, judged: Judged, report: Report, told: tuple[Match, ..
 
 
 def _by_filling(found: Found, judged: Judged, report: Report) -> Judged:
-    """By the weights, where they fill the device, or else by the largest part of what does not
-    fit. A program that came further than loading had no weights that fill it."""
+    """Judge by size: the weights, where they fill the device, else the largest component of what
+    does not fit. A program that came further than loading had no weights that fill it."""
     if judged.why.startswith("place.") and found.place != "load":
         return judged
     weights = _sum(_fullest(report), "weights")

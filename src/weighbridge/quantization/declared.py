@@ -103,6 +103,8 @@ def _compressed(raw: Raw) -> str:
     strategy, group = weights.get("strategy"), weights.get("group_size")
     if kind == "float" and bits == 4:
         return "mxfp4" if group == 32 else "nvfp4"
+    if kind == "float" and group == 32:
+        return "mxfp8"
     if kind == "float":
         return {"block": "fp8-block", "channel": "fp8-dynamic"}.get(str(strategy), "fp8-tensor")
     if first.get("input_activations"):

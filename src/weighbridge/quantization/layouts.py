@@ -185,7 +185,8 @@ def quanto_bits(p: Packed) -> Shape:
 
 
 def torchao(p: Packed) -> Shape | None:
-    """By the dtype of qdata: bytes, halves, or tiles [out/8, in/(16 i), 32, i/2] of int32."""
+    """Return the shape of the unpacked weight. The dtype of qdata tells the packing: bytes, halves,
+    or tiles [out/8, in/(16 i), 32, i/2] of int32."""
     if p.main.dtype.name == "uint8":
         return halves(p)
     if p.main.dtype.name == "int32":

@@ -180,6 +180,7 @@ NAMES: tuple[str, ...] = (
     "fp4-dq",
     "fp8-static",
     "fp8-dynamic",
+    "mxfp8",
     "torchao-fp8",
     "quanto-int8",
     "quanto-float8",

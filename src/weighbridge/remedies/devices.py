@@ -67,7 +67,8 @@ def _larger(case: Case) -> Iterator[Move]:
 
 
 def _more(case: Case) -> Iterator[Move]:
-    """As many as share what is to be held, by the setting that shares it."""
+    """Propose more devices: numbers that can share what is held, with the setting that shares
+    it."""
     here = case.part
     assert here is not None
     assert case.budget is not None

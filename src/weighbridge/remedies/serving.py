@@ -117,7 +117,7 @@ def _shorter(case: Case) -> Iterator[Move]:
 
 
 def _fewer(case: Case) -> Iterator[Move]:
-    """As many requests at once as there is room for."""
+    """Propose fewer requests at once: as many as there is room for, or shares of the number."""
     asked = int(case.effective.get("batch_size") or 1)
     known = case.report.derived.get("largest_batch_size")
     numbers = [asked // share for share in SHARES] if known is None else [int(known)]

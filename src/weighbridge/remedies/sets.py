@@ -71,7 +71,8 @@ class Node:
 
     @property
     def in_order(self) -> tuple[Move, ...]:
-        """As people say it: what it is first, and how it runs then."""
+        """Return the changes in the order in which people say them: what the model is, then how it
+        runs."""
         return tuple(sorted(self.moves, key=lambda m: KINDS.get(m.kind, len(KINDS))))
 
     @property

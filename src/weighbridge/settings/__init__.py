@@ -6,12 +6,12 @@ Unknown keys and wrong values are one line of UsageError. A setting that belongs
 refused with the others (`foreign`): silence would be a guess.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge import workload
 from weighbridge.errors import UsageError
-from weighbridge.parsed import Parsed
+from weighbridge.parsed import Late, Parsed
 from weighbridge.settings.kinds import KINDS, Kind
 from weighbridge.settings.table import OF_LOAD, TABLE
 from weighbridge.settings.training import TRAINING
@@ -23,14 +23,14 @@ MOST = float(1 << 50)  # a bound on what a stranger's number can make us do
 
 
 class Setting(NamedTuple):  # not a frozen dataclass: every start makes it
-    """`flags` are spellings besides --its-name. `engines` () is every engine."""
+    """`flags` are spellings besides --its-name."""
 
     name: str
     section: str
     kind: Kind
     help: str
     flags: tuple[str, ...] = ()
-    engines: tuple[str, ...] = ()
+    shared: bool = True  # every engine has it
     least: float = 0
     most: float = MOST
     choices: tuple[str, ...] = ()
@@ -38,6 +38,17 @@ class Setting(NamedTuple):  # not a frozen dataclass: every start makes it
     @property
     def flag(self) -> str:
         return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Names of the engines that have it; () is every engine."""
+        if self.shared:
+            return ()
+        from weighbridge.engines.table import ENGINES  # a start reads one record, or none
+
+        return tuple(
+            e.name for e in ENGINES.values() if self.section in e.sections or self.name in e.also
+        )
 
     def value(self, given: Any) -> Any:
         """Raises UsageError with the setting's name where `given` is not one of its values."""
@@ -68,15 +79,13 @@ def _plainly(bound: float) -> str:
     return str(int(bound)) if bound == int(bound) else f"{bound:g}"
 
 
-def _table(text: str, only: Collection[str] | None = None) -> Mapping[str, Setting]:
-    """Settings by name. `only` are the names that are of it, where not all are."""
-    lines = {line[0]: line for line in _lines(text)}
-    of_it = lines if only is None else {name: lines[name] for name in only}
-    return Parsed(of_it, lambda line: _setting(*line))
+def _table(text: str) -> Mapping[str, Setting]:
+    """Settings by name."""
+    return Parsed({line[0]: line for line in _lines(text)}, lambda line: _setting(*line))
 
 
 def _lines(text: str) -> Iterator[tuple[str, str, str]]:
-    """(name, its section, the line) of every setting."""
+    """(name, its section, the line) of every setting. A section of some engines has a bar."""
     section = ""
     for line in filter(None, text.splitlines()):
         if line.startswith("["):
@@ -87,7 +96,7 @@ def _lines(text: str) -> Iterator[tuple[str, str, str]]:
 
 def _setting(name: str, section: str, line: str) -> Setting:
     """Columns are two blanks apart at least: name and flags, kind and rule, help."""
-    title, _, engines = section.partition(" | ")
+    title, some, _ = section.partition(" |")
     spelled, _, rest = line.partition("  ")
     ruled, _, text = rest.strip().partition("  ")
     kind, _, rule = ruled.partition(" ")
@@ -95,11 +104,19 @@ def _setting(name: str, section: str, line: str) -> Setting:
         name=name,
         section=title,
         kind=KINDS[kind],
-        help=text.strip(),
+        help=text.strip().replace("{engines}", _engines() if name == "engine" else ""),
         flags=tuple(spelled.split()[1:]),
-        engines=tuple(engines.split()),
+        shared=not some,
         **_bounds(rule),
     )
+
+
+def _engines() -> str:
+    """Name all engines in a sentence; the first is the default."""
+    from weighbridge.engines.table import FOLDERS
+
+    first, *others, last = FOLDERS
+    return f"{', '.join((f'{first} (default)', *others))} or {last}"
 
 
 def _bounds(rule: str) -> dict[str, Any]:
@@ -112,14 +129,27 @@ def _bounds(rule: str) -> dict[str, Any]:
     return {"least": float(least), "most": float(most) if most else MOST}
 
 
-INFER: Mapping[str, Setting] = _table(TABLE)
-LOAD: Mapping[str, Setting] = _table(TABLE, OF_LOAD)
+def _serving() -> Mapping[str, Setting]:
+    """Settings of every engine and of each: all records are read for it."""
+    from weighbridge.engines.table import ENGINES
+
+    return _table("".join((TABLE, *(e.settings for e in ENGINES.values()))))
+
+
+def _asked() -> Mapping[str, Setting]:
+    """What `fit` asks about: every method, and it traces nothing."""
+    named = {name: name for name in (*INFER, *TRAIN) if name not in ("method", "exact")}
+    return Parsed(named, lambda name: INFER[name] if name in INFER else TRAIN[name])
+
+
+_COMMON = _table(TABLE)
 TRAIN: Mapping[str, Setting] = _table(TRAINING)
-_ASKED_ALWAYS = ("method", "exact")  # fit asks about every method, and traces nothing
-FIT: Mapping[str, Setting] = Parsed(
-    {name: name for name in (*INFER, *TRAIN) if name not in _ASKED_ALWAYS},
-    lambda name: INFER[name] if name in INFER else TRAIN[name],
+INFER: Mapping[str, Setting] = Late(_serving)
+LOAD: Mapping[str, Setting] = Parsed(
+    {name: name for name in OF_LOAD},
+    lambda name: _COMMON[name] if name in _COMMON else INFER[name],
 )
+FIT: Mapping[str, Setting] = Late(_asked)
 # task -> the name of its record, and its table
 WORKLOADS = {"load": ("Load", LOAD), "infer": ("Infer", INFER), "train": ("Train", TRAIN)}
 

@@ -93,7 +93,7 @@ class FakeGPU:
 
     @property
     def tape(self) -> Tape:
-        """Of the first device; of a launched process, of its own."""
+        """Return the tape of the first device; in a launched process, of its own."""
         return self.tapes[self.world.local_rank if self.world else 0]
 
     @property

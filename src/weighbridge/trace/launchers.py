@@ -93,7 +93,8 @@ RENAMED = {"transformer-layer-cls-to-wrap": "transformer-cls-to-wrap"}
 
 
 def read(words: Sequence[str], *, module: bool = False) -> Launch:
-    """Of what follows our own options. Raises UsageError."""
+    """Read the command that follows our own options: a script, a module or a launcher. Raises
+    UsageError."""
     head = words[0]
     name = os.path.basename(head)
     if module:
@@ -213,7 +214,8 @@ def _no(value: str) -> bool:
 def _flags(
     flags: Flags, words: Sequence[str], prefixes: tuple[str, ...] = ()
 ) -> tuple[Found, tuple[str, ...], list[str]]:
-    """Those before the program, the program with what is its own, and what is to be said."""
+    """Split a launcher's command into its known flags, the program with the program's own
+    arguments, and notes about unknown flags."""
     found: Found = {}
     notes: list[str] = []
     alone, values, at = flags.alone.split(), flags.values.split(), 0

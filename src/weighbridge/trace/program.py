@@ -34,7 +34,8 @@ class Request:
 
 
 def request(target: str, arguments: Sequence[str], *, module: bool = False) -> Request:
-    """Of "train.py" or "train.py:step"; of "package.module". Raises NotFoundError."""
+    """Parse "train.py", "train.py:step" or, with `module`, "package.module". Raises
+    NotFoundError."""
     if module:
         return Request(script=target, module=True, arguments=tuple(arguments))
     path, colon, name = target.rpartition(":")

@@ -97,7 +97,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return None if found is None else found[0].storages[found[1]].role
 
     def number(self, tensor: torch.Tensor) -> int | None:
-        """Of a tensor's storage on its tape."""
+        """Return the number of a tensor's storage on its tape; None if it is on none."""
         found = self._numbers.get(tensor.untyped_storage()._cdata)
         return None if found is None else found[1]
 
@@ -181,9 +181,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return False
 
     def _kind(self, func: Any) -> tuple[str, bool, bool]:
-        """Its name, whether something hidden is known of it, and whether it is made of others:
-        such an operation comes here undivided where autograd is off for good (inference mode).
-        Where devices have kernels of their own for it, they do it at once."""
+        """Return an operation's name, whether a rule for hidden memory knows it, and whether it is
+        composed of others. A composite one comes here undivided where autograd is off for good
+        (inference mode), unless devices have kernels of their own for it."""
         name = func.overloadpacket.__name__
         whole = func.namespace == "aten" and _has(func, COMPOSITE)
         whole = whole and not any(_has(func, key) for key in OWN)
@@ -293,7 +293,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 self._refused = error
 
     def _raise(self) -> None:
-        """What could not be at the end of an object."""
+        """Raise the out-of-memory error that came up in a finalizer, where it could not be
+        raised."""
         error, self._refused = self._refused, None
         raise torch.OutOfMemoryError(f"{error} {ADVICE}")
 

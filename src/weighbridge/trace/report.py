@@ -251,7 +251,7 @@ def phases(tape: Tape) -> Iterable[PhasePeak]:
 
 
 def verdict(gpu: Gpu, usable: Bytes, devices: Sequence[DeviceTrace], *, died: bool) -> TraceVerdict:
-    """Of a program on a card of limited memory. `died`: the last refusal ended it."""
+    """Say whether a program fits on a card of limited memory. `died`: the last refusal ended it."""
     fullest = max(devices, key=lambda d: d.driver.expected)
     ends = [d.refusals[-1] for d in devices if d.refusals]
     if died and ends:

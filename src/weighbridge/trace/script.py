@@ -95,7 +95,7 @@ def _said_well(card: Settings) -> None:
 
 
 def _processes(card: Settings) -> dict[str, Any]:
-    """Of FakeGPU."""
+    """Return the arguments of FakeGPU that say which process of how many this is."""
     if card.world_size is not None:
         return {"world_size": card.world_size, "rank": card.rank or 0}
     if card.processes is None:

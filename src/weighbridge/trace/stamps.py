@@ -33,7 +33,7 @@ def stamp(facts: Mapping[str, str]) -> None:
 
 
 def build(library: str) -> str:
-    """Of a shared library: another build has another size or time."""
+    """Return a stamp of a shared library; another build has another size or time."""
     found = os.stat(library)
     return f"{library} {found.st_size} {found.st_mtime_ns}"
 

@@ -134,7 +134,8 @@ class Tape:
             self.free(number)
 
     def reset_peak(self) -> None:
-        """Of the counters that a program reads; `allocated` and `reserved` are of the whole run."""
+        """Reset the peaks that a program can read; `allocated` and `reserved` remain those of the
+        whole run."""
         self.settle()
         self.allocator.reset_peak()
         if self.allocator.journal is not None:

@@ -81,7 +81,7 @@ def lines(index: int, tape: Tape) -> Lines:
 
 
 def _fullest(tape: Tape) -> Iterator[int]:
-    """Of each stretch the event with the most allocated; and the last event of all."""
+    """Yield the event with the most allocated in each stretch, and the last event of all."""
     count = len(tape.events)
     width = max(1, ceil_div(count, POINTS))
     for first in range(0, count, width):

@@ -21,7 +21,8 @@ MOST_LISTED = 4096  # devices of a report: each takes 20 kB of JSON
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """By device; the host is the last one. Settings are the effective ones, defaults included."""
+    """What training holds on each device, the host last. Settings are the effective ones, defaults
+    included."""
 
     devices: tuple[Device, ...]
     managed: int = 0  # bytes of states that the driver pages: on no device yet (paged.py)

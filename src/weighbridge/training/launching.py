@@ -83,7 +83,8 @@ class Run:
 
     @property
     def _computes(self) -> str:
-        """Of products with what is unpacked: autocast's, else as it was loaded."""
+        """Return the dtype of products with unpacked weights: autocast's, else the one they were
+        loaded in."""
         mixed = {"bf16-mixed": "bfloat16", "fp16-mixed": "float16"}
         return mixed.get(str(self.told["precision"]), str(self.told["dtype"]))
 

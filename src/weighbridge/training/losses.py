@@ -131,7 +131,8 @@ SCALED = ("granite", "granitemoe", "granitemoehybrid", "cohere", "cohere2")
 
 
 def head(s: Step, hidden: Tensor) -> Tensor:
-    """Of some classes the logits are scaled, or capped: cap * tanh(logits / cap)."""
+    """Compute the logits, [batch, length, vocabulary]. Some classes scale them, or cap them: cap *
+    tanh(logits / cap)."""
     name, config = _named(s), s.built.config
     logits = s.built.root.linear(s.m, hidden, name) if name else linear(s.m, hidden, tied(s))
     logits = s.around.logits(s.m, logits)

@@ -39,7 +39,7 @@ class Optimization:
             self._start(m, p)
 
     def step(self, m: Machine) -> None:
-        """Of what has a gradient; then gradients go (zero_grad)."""
+        """Step the parameters that have a gradient, then drop the gradients (zero_grad)."""
         mine = [p for p in self.params if p.grad is not None]
         for p in mine:
             self._start(m, p)

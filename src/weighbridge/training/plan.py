@@ -87,7 +87,7 @@ class Plan:
 
     @property
     def computing(self) -> DType:
-        """Of products."""
+        """Return the dtype in which matrix products run: autocast's, if there is one."""
         return self.autocast or self.dtype
 
     @property
@@ -97,7 +97,8 @@ class Plan:
 
     @property
     def activations(self) -> DType:
-        """Of what layers hand on: sharded parameters are gathered in the dtype of products."""
+        """Return the dtype that layers pass on. Sharded parameters are gathered in the dtype of
+        products."""
         return self.computing if self.sharding.fully else self.dtype
 
 
@@ -247,7 +248,8 @@ def _images(w: Train) -> int:
 
 
 def _stepping(chosen: Optimizer, w: Train) -> Optimizer:
-    """As its torch steps it; in backward, each parameter for itself."""
+    """Tune the optimizer to its arguments and torch version; `in_backward` steps each parameter
+    alone."""
     torch = _release(w.torch_version) or TORCH
     chosen = tuned(argued(chosen, w.optim_args or (), torch), torch)
     return replace(chosen, in_backward=True) if w.optimizer_in_backward else chosen

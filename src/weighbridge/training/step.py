@@ -99,7 +99,7 @@ class Step:
 
     @property
     def computing(self) -> DType:
-        """Of products."""
+        """Return the dtype in which matrix products run: autocast's, if there is one."""
         return self.m.autocast or self.dtype
 
     def assume(self, sentence: str) -> None:

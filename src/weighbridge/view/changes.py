@@ -52,7 +52,7 @@ def settings(r: Remedy) -> str:
 
 
 def short(cost: str) -> str:
-    """As many of its clauses as there is room for, one at least."""
+    """Shorten a cost to the clauses that there is room for, at least one."""
     first, *others = cost.split("; ")
     for clause in others:
         if len(first) + len(clause) > LONG:

@@ -23,7 +23,7 @@ class Sizes(NamedTuple):
         return f"{self.bare(nbytes)} {self.unit}"
 
     def range(self, b: Bytes) -> tuple[str, str] | None:
-        """Its two ends, where they are not written alike."""
+        """Return both ends of a range as text; None where they are written alike."""
         low, high = self.bare(b.low), self.bare(b.high)
         return None if low == high else (low, high)
 

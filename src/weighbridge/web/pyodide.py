@@ -19,8 +19,7 @@ from weighbridge.errors import BadFileError, HubError, UsageError
 from weighbridge.units import MIB
 from weighbridge.wording import clipped
 
-# The newest line with Python 3.13: `sys.getrefcount`, by which training knows what is held, counts
-# otherwise in 3.14.
+# The newest line with Python 3.13; its successors, of 3.14, have not been tried in browsers.
 NAME, VERSION = "pyodide", "0.29.5"
 # `npm view pyodide@0.29.5 dist.integrity`
 SHA512 = "TkYrUv9m8QmfImADKRmpwZulL48E0uUaBSO+dvRQKyAJc0qh9gu7jn8btyHPh3NZm1r2IH2YrJhIr7Q2B9urAw=="

@@ -17,6 +17,7 @@ FSDP = ("fsdp1", "fsdp2", "hsdp")  # values of `shard` by which all that a rank 
 
 __all__ = ["FSDP", "Infer", "Load", "Train", "Weighed"]
 
-__getattr__ = lazily.named(
-    __name__, {"Infer": "infer", "Load": "weighed", "Train": "train", "Weighed": "weighed"}
-)
+if not TYPE_CHECKING:  # or a type checker would take any name of this package for an object
+    __getattr__ = lazily.named(
+        __name__, {"Infer": "infer", "Load": "weighed", "Train": "train", "Weighed": "weighed"}
+    )

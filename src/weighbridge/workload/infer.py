@@ -93,3 +93,6 @@ class Infer(Weighed):
     attn_max_b: int | None = None
     fused_moe: bool | None = None
     run_time_repack: bool = False
+    # mlx
+    max_kv_size: int | None = None
+    prefill_step_size: int | None = None

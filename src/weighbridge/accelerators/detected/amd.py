@@ -88,7 +88,7 @@ def rocm_csv(text: str) -> Seen:
 
 
 def rocm_text(text: str) -> Seen:
-    """Of `--showmeminfo vram`."""
+    """Read `rocm-smi --showmeminfo vram`."""
     told: dict[int, dict[str, str]] = {}
     for found in re.finditer(r"GPU\[(\d{1,4})\]\s*: ([^:\n]+): (\d+)", text):
         told.setdefault(int(found[1]), {})[found[2].strip()] = found[3]
@@ -108,7 +108,7 @@ def rocm_short(text: str) -> Seen:
 
 
 def static(text: str) -> Seen:
-    """Of `amd-smi static`: a block of `KEY: value` lines for each GPU."""
+    """Read `amd-smi static`: a block of `KEY: value` lines for each GPU."""
     found = []
     for block in re.split(r"^GPU: *(?=\d)", text, flags=re.M)[1 : MOST + 1]:
         told = {m[1]: m[2] for m in re.finditer(r"^\s+(MARKET_NAME|SIZE|TYPE): (.+)$", block, re.M)}
@@ -126,7 +126,7 @@ def static(text: str) -> Seen:
 
 
 def monitor(text: str) -> Seen:
-    """Of `amd-smi monitor -v`: sizes, no names."""
+    """Read `amd-smi monitor -v`: sizes, no names."""
     lines = text.splitlines()
     head = next(line for line in lines if "VRAM_TOTAL" in line)
     ends = [re.search(rf"\b{name}\b", head) for name in ("VRAM_USED", "VRAM_TOTAL")]
@@ -149,7 +149,7 @@ PAIR = re.compile(
 
 
 def amd_table(text: str) -> Seen:
-    """Of `amd-smi` alone: two lines for each GPU."""
+    """Read plain `amd-smi`: two lines for each GPU."""
     found = tuple(
         device(
             int(number),
@@ -165,7 +165,8 @@ def amd_table(text: str) -> Seen:
 
 
 def metric(text: str, names: str = "") -> Seen:
-    """Of `amd-smi metric --mem-usage --json`, with the names of `amd-smi static --asic --json`."""
+    """Read `amd-smi metric --mem-usage --json`, with the names of `amd-smi static --asic
+    --json`."""
     known = {i: _at(one, "asic", "market_name") for i, one in _records(names)}
     found = []
     for index, one in _records(text):

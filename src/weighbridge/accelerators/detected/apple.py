@@ -33,7 +33,7 @@ def _chip(name: str, source: str, **more: int | None) -> Device:
 
 
 def profiler(text: str) -> Seen:
-    """Of SPDisplaysDataType and SPHardwareDataType, one or both."""
+    """Read SPDisplaysDataType and SPHardwareDataType, one or both."""
     source, told = "system_profiler", FIELD.findall(text)
     chip = next((v for k, v in told if k == "Chip"), "")
     memory = next((size(v) for k, v in told if k == "Memory"), None)
@@ -70,7 +70,7 @@ def _graphics(name: str, more: dict[str, str], source: str) -> Device:
 
 
 def memory(text: str) -> Seen:
-    """Of SPMemoryDataType -json."""
+    """Read `system_profiler SPMemoryDataType -json`."""
     source = "system_profiler SPMemoryDataType -json"
     try:
         told = json.loads(text)["SPMemoryDataType"]
@@ -82,7 +82,7 @@ def memory(text: str) -> Seen:
 
 
 def sysctl(text: str) -> Seen:
-    """Of `hw.memsize` and `iogpu.wired_limit_mb`, read or being set."""
+    """Read `hw.memsize` and `iogpu.wired_limit_mb`, as printed or as set."""
     told = dict(re.findall(r"^([\w.]+): *(?:\d+ *-> *)?(\S.*)$", text, re.M))
     limit = size(told.get("iogpu.wired_limit_mb"))
     share = ("iogpu.wired_limit_mb is 0: the system's own share",) if limit == 0 else ()
@@ -106,7 +106,7 @@ def chip(text: str) -> Seen:
 
 
 def metal(text: str) -> Seen:
-    """Of a log that tells the working set; the last one counts."""
+    """Read the working set from a log of Metal; the last line that tells it counts."""
     limits = [size(n) for n in METAL.findall(text)]
     name = re.search(r"GPU name: +(\S.*)", text)
     device = _chip(name[1] if name else "Apple GPU", "Metal", limit=limits[-1] if limits else None)
@@ -115,7 +115,7 @@ def metal(text: str) -> Seen:
 
 
 def llama(text: str) -> Seen:
-    """Of `llama-server --list-devices`. Of Metal the size is the limit, not the memory."""
+    """Read `llama-server --list-devices`. For Metal, the size is the limit, not the memory."""
     found = []
     for backend, number, name, total, free in DEVICE.findall(text)[:MOST]:
         kind = KINDS.get(backend.upper(), "other")
@@ -138,7 +138,8 @@ def llama(text: str) -> Seen:
 
 
 def fastfetch(text: str) -> Seen:
-    """Of its `gpu` module: of a Mac the shared total is another one at every call."""
+    """Read the `gpu` module of `fastfetch --json`. On a Mac the shared total is left out: it
+    differs at every call."""
     try:
         told = json.loads(text)
         cards = [gpu for part in told if part["type"] == "GPU" for gpu in part["result"]][:MOST]

@@ -51,7 +51,7 @@ def _why(told: dict[str, str], devices: list[Device]) -> str:
 
 
 def ollama(text: str) -> Seen:
-    """Of its log: `[0] CUDA totalMem 84987740160`."""
+    """Read Ollama's log: `[0] CUDA totalMem 84987740160`."""
     told: dict[str, dict[str, str]] = {}
     for number, key, value in re.findall(
         r"\[(\d{1,4})\] CUDA (device name|totalMem|freeMem):? (\S.*)", text

@@ -62,7 +62,7 @@ def look(
 
 
 def gathered(seen: tuple[Seen, ...]) -> Here:
-    """Of another machine: all of its devices, whatever a process of it sees."""
+    """Gather all devices of another machine, whichever of them a process there may see."""
     told = [d for s in seen for d in s.devices]
     notes = (*(n for s in seen for n in s.notes), *map(_aside, filter(_integrated, told)))
     return Here(seen=seen, devices=tuple(d for d in told if not d.integrated), notes=notes)

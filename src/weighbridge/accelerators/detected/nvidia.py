@@ -39,7 +39,7 @@ VERSIONS = (
 
 
 def failed(text: str) -> Seen:
-    """Of words in place of a table, or of none."""
+    """Say why there is no table: nvidia-smi printed an error, or nothing."""
     if not text.strip():
         return Seen(source="nvidia-smi", why="it did not answer in time, or printed nothing")
     why = next((why for said, why in FAILS if said in text), "")
@@ -123,7 +123,7 @@ def together(parts: Sequence[Device]) -> Iterator[str]:
 
 
 def listed(text: str) -> Seen:
-    """Of `nvidia-smi -L`: names and slices, without a size."""
+    """Read `nvidia-smi -L`: names and slices, without a size."""
     found: list[Device] = []
     card: re.Match[str] | None = None
     parts: dict[str, list[Device]] = {}
@@ -158,7 +158,7 @@ BARE = ("index", "name", "memory.total", "memory.used", "memory.free")
 
 
 def queried(text: str) -> Seen:
-    """Of `--query-gpu`. Without a header the columns are those of BARE."""
+    """Read `nvidia-smi --query-gpu`. Without a header the columns are those of BARE."""
     lines = [[cell.strip() for cell in line.split(",")] for line in text.strip().splitlines()]
     if not lines:
         return failed(text)
@@ -202,7 +202,7 @@ def _was(told: dict[str, str]) -> str:
 
 
 def xml(text: str) -> Seen:
-    """Of `nvidia-smi -q -x`."""
+    """Read `nvidia-smi -q -x`."""
     root = _root(text)
     if root is None:
         return Seen(source="nvidia-smi -q -x", why="it is cut, or is no XML of nvidia-smi")

@@ -11,7 +11,7 @@ GAUDI = {"HL-205": "Gaudi (HL-205)", "HL-225": "Gaudi 2 (HL-225)", "HL-325": "Ga
 
 
 def xpu_discovery(text: str) -> Seen:
-    """Of `xpu-smi discovery -d N`. Max Mem Alloc Size is that of one allocation."""
+    """Read `xpu-smi discovery -d N`. Max Mem Alloc Size is the limit of one allocation."""
     found = []
     for index, block in enumerate(re.split(r"(?=Device Name:)", text)[1 : MOST + 1]):
         name = re.match(r"Device Name: *([^|\n]+)", block)
@@ -33,7 +33,7 @@ def _xpu(
 
 
 def xpu_dump(text: str) -> Seen:
-    """Of `xpu-smi discovery --dump 1,2,16`: lines of CSV."""
+    """Read `xpu-smi discovery --dump 1,2,16`: lines of CSV."""
     import csv
 
     rows = csv.reader(text.splitlines()[: MOST + 1])
@@ -151,7 +151,7 @@ def tpu_info(text: str) -> Seen:
 
 
 def torch_properties(text: str) -> Seen:
-    """Of a printed `_XpuDeviceProperties(...)` or `_CudaDeviceProperties(...)`."""
+    """Read a printed `_XpuDeviceProperties(...)` or `_CudaDeviceProperties(...)`."""
     found = re.search(r"name='([^']{1,200})'.*?total_memory=(\d+ ?[KMG]i?B)", text, re.S)
     if not found:
         return Seen(source="torch", why="the properties are cut before total_memory")
@@ -173,8 +173,9 @@ def mem_get_info(
     kind: Kind = "cuda",
     budgeted: bool = False,
 ) -> Seen:
-    """Of `torch.cuda.mem_get_info`: (free, total). The total is what CUDA gives out of the card.
-    `budgeted`: HIP on Windows tells a process its own budget as free, whatever others hold."""
+    """Turn pairs of `torch.cuda.mem_get_info`, (free, total) in bytes, into devices. The total is
+    what CUDA gives out of the card. `budgeted`: HIP on Windows tells a process its own budget as
+    free, whatever others hold."""
     found = tuple(
         Device(
             name=named(names[i]) if i < len(names) else "GPU",
@@ -193,13 +194,13 @@ def mem_get_info(
 
 
 def pairs(text: str) -> Seen:
-    """Of a printed list of (free, total)."""
+    """Read a printed list of (free, total) pairs in bytes."""
     found = re.findall(r"\((\d{1,15}), (\d{1,15})\)", text)
     return mem_get_info([(exact(a) or 0, exact(b) or 0) for a, b in found])
 
 
 def xpu_json(text: str) -> Seen:
-    """Of `xpu-smi discovery -d N -j`."""
+    """Read `xpu-smi discovery -d N -j`."""
     try:
         told = json.loads(text)
         total = exact(told["memory_physical_size_byte"])

@@ -68,7 +68,7 @@ def dxdiag(text: str) -> Seen:
 
 
 def wmic(text: str) -> Seen:
-    """Of columns under a header: `AdapterRAM  DeviceID  Name  VideoArchitecture`."""
+    """Read columns under a header: `AdapterRAM  DeviceID  Name  VideoArchitecture`."""
     lines = [line for line in text.splitlines() if line.strip()][: MOST + 1]
     head = [(m[0], m.start()) for m in re.finditer(r"\S+", lines[0])]
     found = []
@@ -83,7 +83,7 @@ def wmic(text: str) -> Seen:
 
 
 def adapter_ram(text: str) -> Seen:
-    """Of `Select AdapterRAM` alone: sizes without names."""
+    """Read `Select AdapterRAM`: sizes without names."""
     found = re.findall(r"^\s*(\d{4,20})\s*$", text, re.M)[:MOST]
     devices = (_adapter(i, {"adapterram": n}, "Win32_VideoController") for i, n in enumerate(found))
     return Seen(source="Win32_VideoController", devices=tuple(devices))
@@ -99,7 +99,7 @@ def _adapter(index: int, told: Mapping[str, str], source: str) -> Device:
 
 
 def registry(text: str) -> Seen:
-    """Of REGISTRY."""
+    """Read the table that the command REGISTRY prints."""
     source = "registry (qwMemorySize)"
     try:
         told = json.loads(text)

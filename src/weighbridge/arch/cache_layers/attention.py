@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from weighbridge.arch import falcon as falcon_family
-from weighbridge.arch.cache_layers.windows import (
+from weighbridge.arch.config import Config
+from weighbridge.arch.mixers import Attention, Layer, Mixer, Shared
+from weighbridge.arch.rotary import head_dim
+from weighbridge.arch.windows import (
     CHUNKED,
     FULL,
     SLIDING,
     layer_kinds,
     window,
 )
-from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import Attention, Layer, Mixer, Shared
-from weighbridge.arch.rotary import head_dim
 from weighbridge.errors import BadFileError, UnsupportedError
 
 HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
@@ -24,7 +24,7 @@ HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Of one layer's attention."""
+    """Heads, key-value heads and head sizes of one attention layer."""
 
     heads: int
     kv_heads: int
@@ -41,7 +41,7 @@ def width(c: Config) -> int:
 
 
 def size(c: Config) -> int:
-    """Of a head: given, else the width over the heads."""
+    """Return the size of a head: the config's `head_dim`, else the width over the heads."""
     return c.num("head_dim", default=width(c) // max(1, heads(c)))
 
 
@@ -56,19 +56,25 @@ def grouped(c: Config) -> Sizes:
 
 
 def plain(c: Config) -> Sizes:
-    """As many key-value heads as heads, whatever else the config says."""
+    """Return the sizes of multi-head attention: as many key-value heads as heads, whatever else the
+    config says."""
     return Sizes(heads(c), heads(c), width(c) // max(1, heads(c)))
 
 
 def attention(c: Config, s: Sizes, kind: str = FULL) -> Attention:
-    if min(s.heads, s.kv_heads, s.dim) < 1:
-        raise BadFileError(
-            f"{c.where}: {s.heads} heads of {s.dim} over {s.kv_heads} key-value heads is no "
-            "attention: look at num_attention_heads, num_key_value_heads and head_dim"
-        )
     whole = Attention(
         heads=s.heads, kv_heads=s.kv_heads, key_dim=s.dim, value_dim=s.value_dim or s.dim
     )
+    return seen(c, whole, kind)
+
+
+def seen(c: Config, whole: Attention, kind: str) -> Attention:
+    """`whole` as it is in a layer of that kind. Raises BadFileError for sizes that are none."""
+    if min(whole.heads, whole.kv_heads, whole.key_dim) < 1:
+        raise BadFileError(
+            f"{c.where}: {whole.heads} heads of {whole.key_dim} over {whole.kv_heads} key-value "
+            "heads is no attention: look at num_attention_heads, num_key_value_heads and head_dim"
+        )
     if kind == SLIDING:
         return replace(whole, window=reach(c, "sliding_window", window(c)))
     if kind == CHUNKED:

@@ -58,7 +58,7 @@ def of_part(c: Config) -> tuple[Layer, ...]:
 
 
 def of_minicpmv(c: Config) -> tuple[Layer, ...]:
-    """Its `version` says which language model it has."""
+    """Return the layers of MiniCPM-V's language model, which its `version` tells."""
     return layers(nested(c, minicpmv.language(c)))
 
 

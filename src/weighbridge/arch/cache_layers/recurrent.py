@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from weighbridge.arch import griffin, kimi_linear, lfm2, mamba, mamba_hybrid, mixtral, rwkv, zamba
 from weighbridge.arch.cache_layers.attention import Sizes, attention, grouped, heads
 from weighbridge.arch.cache_layers.latent import latent
-from weighbridge.arch.cache_layers.windows import FULL, SLIDING
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import kinds
 from weighbridge.arch.mixers import (
@@ -21,6 +20,7 @@ from weighbridge.arch.mixers import (
     Rwkv,
     ShortConv,
 )
+from weighbridge.arch.windows import FULL, SLIDING
 
 LINEAR = "linear_attention"
 

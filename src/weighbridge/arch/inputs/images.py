@@ -76,7 +76,8 @@ def patches_alone(whole: Config, tower: Config, size: Size) -> Seen:
 
 
 def queries(name: str, default: int) -> Rule:
-    """As many learned queries as the config says attend to the tower's output."""
+    """Return a rule for towers whose output learned queries read: an image has as many tokens as
+    the config has queries under `name`."""
 
     def rule(whole: Config, tower: Config, size: Size) -> Seen:
         return Seen(patches(tower) + beside(tower), whole.num(name, default=default))
@@ -312,7 +313,8 @@ def phi4(whole: Config, tower: Config, size: Size) -> Seen:
 
 
 def _unmasked(length: int, whole: int) -> int:
-    """Of the patches along one side, every other one, without those of padding alone."""
+    """Count every other patch along one side of `length` pixels, without those that hold padding
+    only."""
     return ceil((whole // 14 - (whole - length) // 14) / 2)
 
 
@@ -327,7 +329,8 @@ def minicpmv(whole: Config, tower: Config, size: Size) -> Seen:
 
 
 def _slices(size: Size, count: int) -> Size:
-    """Of grids of one fewer to one more, that nearest in the logarithm of shape."""
+    """Choose a grid of `count - 1` to `count + 1` slices: the one nearest in shape, by
+    logarithm."""
     options = [
         Size(n // w, w) for n in (count - 1, count, count + 1) if 1 < n <= 9 for w in _divisors(n)
     ]

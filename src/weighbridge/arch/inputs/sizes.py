@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Size(NamedTuple):
-    """Of an image in pixels, of a grid in tiles or patches."""
+    """Width and height: of an image in pixels, of a grid in tiles or patches."""
 
     height: int
     width: int

@@ -42,7 +42,7 @@ def qwen2_audio(whole: Config, tower: Config, seconds: float) -> Seen:
 
 
 def voxtral(whole: Config, tower: Config, seconds: float) -> Seen:
-    """As many full windows as there are; four positions to a token."""
+    """Count audio tokens in whole windows; four positions make a token."""
     windows, positions = max(1, ceil(seconds / WINDOW)), tower.num("max_source_positions")
     grouped = tower.num("intermediate_size") // tower.num("hidden_size")
     return Seen(windows * positions, windows * positions // max(1, grouped), positions)

@@ -42,7 +42,8 @@ def _product(m: Machine, x: Tensor, w: Param) -> Tensor:
 
 
 def _back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-    """Of the product for the weight one operand has to lie the other way."""
+    """Run the backward pass of a float8 product. The product for the weight needs both operands
+    with the other layout, hence the copies."""
     (g,), (x, w) = grads, saved
     rows = _cast(m, g)
     small_w = _cast(m, w)

@@ -18,7 +18,8 @@ INDEX = INT64.nbytes
 
 
 def embedding(m: Machine, ids: Tensor, w: Tensor) -> Tensor:
-    """Of a later stage, what the one before sends: its gradient is sent back."""
+    """Look up token vectors. A later pipeline stage has no table: it returns what the stage before
+    sends, and sends the gradient back."""
     if absent(w):
         sent = m.new((*ids.shape, w.shape[-1]), w.dtype)
         return Param("received", sent.shape, sent.dtype, sent.storage)

@@ -13,14 +13,25 @@ srt/mem_cache/kv_cache_dtype.py, srt/mem_cache/memory_pool.py (MHATokenToKVPoolF
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import UnionType
+from typing import get_args
 
 from weighbridge.arch.mixers import (
+    Attention,
     Compressed,
     CrossAttention,
+    GatedDelta,
     GatedRecurrence,
+    KimiDelta,
+    Latent,
     Layer,
+    LinearAttention,
+    Mamba1,
+    Mamba2,
     Mixer,
     Rwkv,
+    Shared,
+    ShortConv,
 )
 from weighbridge.components.kv_cache import Format
 from weighbridge.dtypes import TORCH, DType
@@ -42,11 +53,20 @@ SGLANG_PLAIN = {
     "fp8_e4m3": "float8_e4m3fn",
     "fp8_e5m2": "float8_e5m2",
 }
-FIELD: Mapping[type, str] = {
+FIELD: Mapping[type[Mixer], str] = {
+    Attention: "attention",
+    Latent: "latent attention",
     Compressed: "compressed attention",
     CrossAttention: "attention to an encoder's output",
-    GatedRecurrence: "gated linear recurrences",
+    Shared: "attention to another layer's keys",
+    Mamba1: "Mamba",
+    Mamba2: "Mamba 2",
+    GatedDelta: "gated delta nets",
+    KimiDelta: "Kimi's delta attention",
+    LinearAttention: "lightning attention",
+    ShortConv: "short convolutions",
     Rwkv: "RWKV's time mixing",
+    GatedRecurrence: "gated linear recurrences",
 }
 FLOAT4 = TORCH["float4_e2m1fn"]
 PER_HEAD = {
@@ -103,13 +123,14 @@ class Engine:
 
 def field_name(m: Mixer) -> str:
     """What papers call it."""
-    return FIELD.get(type(m), "such layers")
+    return FIELD[type(m)]
 
 
-def refuse(reference: str, engine: str, layers: Iterable[Layer], known: Iterable[type]) -> None:
-    """Raises for the layers that the engine has no cache for."""
-    taken = tuple(known)
-    found = {field_name(m) for layer in layers for m in layer.mixers if type(m) not in taken}
+def refuse(reference: str, engine: str, layers: Iterable[Layer], lacked: UnionType) -> None:
+    """Raise UnsupportedError for layers with one of the mixers that the engine has no cache of:
+    `lacked` is a union of them."""
+    kinds = get_args(lacked)
+    found = {field_name(m) for layer in layers for m in layer.mixers if type(m) in kinds}
     if found:
         raise UnsupportedError(
             f"{reference}: {engine} has no cache of {' and '.join(sorted(found))}, or our rules "

@@ -14,6 +14,7 @@ llama-kv-cache-dsa.cpp, llama-memory-recurrent.cpp, llama-hparams.cpp, llama-con
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 from weighbridge.arch.mixers import (
     Attention,
@@ -22,8 +23,10 @@ from weighbridge.arch.mixers import (
     Latent,
     Layer,
     Mixer,
+    Recurrent,
     Shared,
 )
+from weighbridge.arch.table import column
 from weighbridge.components.kv_cache import Formats, Sizes, components, mixers, state
 from weighbridge.dtypes import FLOAT32, GGML_BY_NAME, DType
 from weighbridge.errors import UnsupportedError, UsageError
@@ -35,15 +38,6 @@ CELLS = 256
 # common/arg.cpp (kv_cache_types); ik_llama.cpp common/common.cpp (kv_cache_type_from_str)
 OF_CACHES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 OF_IK = (*OF_CACHES, "q6_0", "q8_kv")
-# Of the model types with windows, those whose windows llama.cpp knows; Phi-3's are switched off.
-WINDOWED = frozenset(
-    (
-        *("gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text"),
-        *("gemma4_unified_text", "cohere2", "cohere2_vision", "cohere2_moe", "gpt_oss", "olmo3"),
-        *("llama4", "llama4_text", "exaone4", "exaone_moe", "afmoe", "mimo_v2_flash", "laguna"),
-        *("step3p7", "step3p7_text"),
-    )
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +85,8 @@ def ggml(name: str, flag: str, known: tuple[str, ...] = OF_CACHES) -> DType:
 
 
 def _window(m: Attention, s: Setting) -> int | None:
-    return m.reach if not s.model_type or s.model_type in WINDOWED else None
+    """The layer's window, where llama.cpp knows those of the model type; Phi-3's are off."""
+    return m.reach if not s.model_type or s.model_type in column("llama_cpp.windows") else None
 
 
 def cells(m: Attention, s: Setting) -> int:
@@ -124,17 +119,21 @@ def _unflashed(m: Latent, s: Setting) -> int:
 
 def _of(m: Mixer, s: Setting, widest: int) -> tuple[str, Sizes]:
     """Which buffer, and its bytes."""
-    if isinstance(m, Attention):
-        near = _window(m, s) is not None
-        return "sliding" if near else "", Sizes(kv=_attention(m, s, widest))
-    if isinstance(m, Latent):
-        return "", Sizes(kv=_latent(m, s))
-    if isinstance(m, Compressed):
-        raise UnsupportedError("our rules for llama.cpp do not cover DeepSeek-V4's caches yet")
-    if isinstance(m, Shared | CrossAttention):
-        return "", Sizes()
-    rows = s.slots * (1 + s.rollback)
-    return "", Sizes(state=rows * state(m, Formats(conv=FLOAT32, state=FLOAT32)))
+    match m:
+        case Attention():
+            near = _window(m, s) is not None
+            return "sliding" if near else "", Sizes(kv=_attention(m, s, widest))
+        case Latent():
+            return "", Sizes(kv=_latent(m, s))
+        case Compressed():
+            raise UnsupportedError("our rules for llama.cpp do not cover DeepSeek-V4's caches yet")
+        case Shared() | CrossAttention():
+            return "", Sizes()
+        case _ if isinstance(m, Recurrent):
+            rows = s.slots * (1 + s.rollback)
+            return "", Sizes(state=rows * state(m, Formats(conv=FLOAT32, state=FLOAT32)))
+        case _:
+            assert_never(m)
 
 
 def buffers(

@@ -25,17 +25,19 @@ srt/mem_cache/memory_pool.py (ReqToTokenPool, MHATokenToKVPool), srt/configs/mam
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 from math import ceil
+from typing import assert_never
 
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
     GatedDelta,
+    GatedRecurrence,
     KimiDelta,
     Latent,
     Layer,
@@ -43,10 +45,11 @@ from weighbridge.arch.mixers import (
     Mamba1,
     Mamba2,
     Mixer,
-    Recurrent,
+    Rwkv,
     Shared,
     ShortConv,
 )
+from weighbridge.arch.table import column, since
 from weighbridge.components.kv_cache import Formats, Sizes, components, mixers, state
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.caches.formats import SGLANG, field_name
@@ -60,40 +63,18 @@ SLOTS_CACHED, SLOTS_TRACKED = 3, 5
 SCALED = 128  # elements of an indexer's key to a float32 scale
 FLOAT32_BYTES = 4
 POSITION = 4  # int32, of a token in the table of requests
-NEWEST, NEVER = (0, 5, 23), (1 << 30,)
-# Model types whose windows, or chunks, have a pool of their own -> since which version.
-WINDOWED: Mapping[str, tuple[int, ...]] = {
-    **dict.fromkeys(("gpt_oss", "llama4", "llama4_text"), (0, 5, 8)),
-    "mimo_v2_flash": (0, 5, 7),
-    "step3p5": (0, 5, 9),
-    **dict.fromkeys(("gemma4", "gemma4_text"), (0, 5, 11)),
-    "laguna": (0, 5, 12),
-    **dict.fromkeys(("gemma4_unified_text", "step3p7", "step3p7_text"), (0, 5, 13)),
-    "mellum": (0, 5, 16),
-    "granite_swa": NEWEST,
-}
-# Model types whose states are tracked in two slots more a request -> since which version.
-TRACKED = frozenset(
-    (
-        *("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "kimi_linear", "bailing_hybrid"),
-        *("falcon_h1", "granitemoehybrid", "nemotron_h"),
-    )
-)
+NEWEST = (0, 5, 23)
 TRACKING = (0, 5, 14)
 PADDED = (0, 5, 17)  # since here the slot for padding is part of the budget
 DRAFT_COUNTED = (0, 5, 11)  # since here a draft model's own cache is
 IN_BYTES = (0, 5, 11)  # before, bytes were whole cells of all layers
 CAPPED = (0, 5, 21)  # since here a limit of requests can size the sliding pool
 EVICTED = 128  # tokens between evictions from a window: SGLANG_SWA_EVICTION_INTERVAL
-COMPRESSED, COMPRESSED_RUNNING = "deepseek_v4", 256  # its requests at once, where none are said
+COMPRESSED_RUNNING = 256  # its requests at once, where none are said
 PAGE_ALIGNMENT = 576
 RING = {4: 8, 128: 128}  # rows that wait, of a page and of a request
-# Layers with a cache of tokens or of states
-CACHED = (
-    *(Attention, Latent, Shared, Mamba1, Mamba2, GatedDelta, KimiDelta, LinearAttention),
-    ShortConv,
-    Compressed,
-)
+LACKED = CrossAttention | Rwkv | GatedRecurrence  # our rules have no cache of them
+Stateful = Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortConv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,15 +101,15 @@ class Setting:
 
     @property
     def tracked(self) -> bool:
-        return self.version >= TRACKING and self.model_type in TRACKED
+        return self.version >= TRACKING and self.model_type in column("sglang.tracked_states")
 
     @property
     def compressed(self) -> bool:
-        return self.model_type == COMPRESSED
+        return self.model_type in column("sglang.compressed")
 
     @property
     def slots(self) -> int:
-        """Of one running request."""
+        """Count the state slots that one running request takes."""
         if self.compressed:
             return 1
         return (SLOTS_TRACKED if self.tracked else SLOTS_CACHED) if self.radix_cache else 1
@@ -184,7 +165,7 @@ def _row(m: Compressed, page: int) -> Fraction:
 
 def _near(m: Mixer, s: Setting) -> bool:
     """Whether it is in the second pool."""
-    second = not s.model_type or s.version >= WINDOWED.get(s.model_type, NEVER)
+    second = not s.model_type or s.version >= since("sglang.windows", s.model_type, "never")
     return second and isinstance(m, Attention) and m.reach is not None
 
 
@@ -197,13 +178,17 @@ def token(m: Attention | Latent, s: Setting) -> int:
 
 
 def _state(m: Mixer, s: Setting) -> int:
-    if isinstance(m, Attention | Latent | Shared):
-        return 0
-    if isinstance(m, Compressed):
-        return RING[128] * 2 * m.dim * FLOAT32_BYTES if m.rate == 128 else 0
-    if isinstance(m, CrossAttention):
-        raise UnsupportedError(f"our rules for sglang have no cache of {field_name(m)}")
-    return state(m, Formats(conv=BFLOAT16, state=s.ssm_dtype))
+    match m:
+        case Attention() | Latent() | Shared():
+            return 0
+        case Compressed():
+            return RING[128] * 2 * m.dim * FLOAT32_BYTES if m.rate == 128 else 0
+        case _ if isinstance(m, LACKED):
+            raise UnsupportedError(f"our rules for sglang have no cache of {field_name(m)}")
+        case _ if isinstance(m, Stateful):
+            return state(m, Formats(conv=BFLOAT16, state=s.ssm_dtype))
+        case _:
+            assert_never(m)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,10 +326,12 @@ def tensors(found: Runs, s: Setting, pools: Pools) -> Iterator[tuple[tuple[int, 
             window = ceil((pools.sliding + s.page_size) * _window(m, s))
             past = ceil((pools.full + s.page_size) * _past(m, s))
             yield (window, past, (pools.slots + 1) * _state(m, s)), times
-        elif isinstance(m, Recurrent):
+        elif isinstance(m, Stateful):
             whole = _state(m, s)
             part = state(m, Formats(conv=BFLOAT16, state=s.ssm_dtype), columns=0)
             conv, recurrence = conv + times * (whole - part), recurrence + times * part
+        elif not isinstance(m, Shared | LACKED):
+            assert_never(m)
     yield tuple((pools.slots + 1) * nbytes for nbytes in (conv, recurrence) if nbytes), 1
 
 

@@ -14,9 +14,9 @@ LinearAttentionLayer, QuantizedLayer, Fp8QuantizedLayer); 4.56 brought the slidi
 latent: PR 47761, first in 5.15.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal, assert_never
 
 from weighbridge.arch.mixers import (
     Attention,
@@ -31,10 +31,12 @@ from weighbridge.arch.mixers import (
     Mamba1,
     Mamba2,
     Mixer,
+    Recurrent,
     Rwkv,
     Shared,
     ShortConv,
 )
+from weighbridge.arch.table import column
 from weighbridge.components.kv_cache import (
     Format,
     Formats,
@@ -52,8 +54,6 @@ from weighbridge.errors import UsageError
 from weighbridge.memory import Component
 from weighbridge.units import ceil_div
 
-# Classes that repeat several key-value heads for all heads before they store them (Falcon 40B).
-REPEATED = frozenset({"falcon", "RefinedWeb"})
 LATENT_SINCE = (5, 15)
 SLIDING_SINCE = (4, 56)
 SOURCE = "transformers 5.23 cache_utils.py"
@@ -84,7 +84,7 @@ class Setting:
 
 
 def _attention(m: Attention, s: Setting) -> Sizes:
-    if s.model_type in REPEATED and m.kv_heads > 1:
+    if s.model_type in column("transformers.repeated_cache") and m.kv_heads > 1:  # Falcon 40B
         m = replace(m, kv_heads=m.heads)
     if s.cache in ("quanto", "hqq", "fp8"):
         return _quantized(m, s)
@@ -159,54 +159,39 @@ def _groups(m: Compressed, width: int, s: Setting) -> int:
     return groups * width + 4 * held * width + (2 * m.rate * width if groups else 0)
 
 
-def _recurrent(
-    columns: Callable[[Any, Setting], int], dtype: DType | None
-) -> Callable[[Any, Setting], Sizes]:
-    """`columns` of past inputs; the state in `dtype`, or in the model's own."""
-
-    def size(m: Any, s: Setting) -> Sizes:
-        own = Formats(conv=s.dtype, state=dtype or s.dtype)
-        return Sizes(state=s.batch * state(m, own, columns=columns(m, s)))
-
-    return size
-
-
-def _nothing(m: Shared, s: Setting) -> Sizes:
-    return Sizes()
-
-
-def _kernel(m: Any, s: Setting) -> int:
-    return int(m.kernel)
-
-
-def _past(m: Any, s: Setting) -> int:
-    return int(m.kernel) - 1
-
-
-def _view(m: GatedRecurrence, s: Setting) -> int:
-    """After a step, the past inputs are a view of them and the newest."""
-    return m.kernel - 1 if s.after == "prefill" else m.kernel
-
-
-RULES: Mapping[type, Callable[[Any, Setting], Sizes]] = {
-    Attention: _attention,
-    Latent: _latent,
-    Compressed: _compressed,
-    CrossAttention: _cross,
-    Shared: _nothing,
-    Mamba1: _recurrent(_kernel, FLOAT32),
-    Mamba2: _recurrent(_kernel, FLOAT32),
-    GatedDelta: _recurrent(_kernel, FLOAT32),
-    KimiDelta: _recurrent(_kernel, FLOAT32),
-    LinearAttention: _recurrent(_past, None),
-    ShortConv: _recurrent(_kernel, FLOAT32),
-    GatedRecurrence: _recurrent(_view, FLOAT32),
-    Rwkv: _recurrent(_past, FLOAT32),
-}
+def _recurrent(m: Recurrent, s: Setting) -> Sizes:
+    """`columns` of past inputs, and the state."""
+    match m:
+        case Mamba1() | Mamba2() | GatedDelta() | KimiDelta() | ShortConv():
+            columns, dtype = m.kernel, FLOAT32
+        case LinearAttention():
+            columns, dtype = m.kernel - 1, s.dtype
+        case Rwkv():
+            columns, dtype = m.kernel - 1, FLOAT32
+        case GatedRecurrence():  # after a step, a view of the past inputs and the newest
+            columns, dtype = m.kernel - (s.after == "prefill"), FLOAT32
+        case _:
+            assert_never(m)
+    return Sizes(state=s.batch * state(m, Formats(conv=s.dtype, state=dtype), columns=columns))
 
 
 def of_mixer(m: Mixer, s: Setting) -> Sizes:
-    return RULES[type(m)](m, s)
+    """Bytes that one layer's mixer keeps."""
+    match m:
+        case Attention():
+            return _attention(m, s)
+        case Latent():
+            return _latent(m, s)
+        case Compressed():
+            return _compressed(m, s)
+        case CrossAttention():
+            return _cross(m, s)
+        case Shared():
+            return Sizes()
+        case _ if isinstance(m, Recurrent):
+            return _recurrent(m, s)
+        case _:
+            assert_never(m)
 
 
 def sizes(layers: Iterable[Layer], s: Setting) -> Sizes:

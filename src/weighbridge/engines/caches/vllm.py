@@ -16,9 +16,9 @@ model_executor/layers/attention/mla_attention.py (get_kv_cache_spec), models/dee
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import assert_never
 
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import (
@@ -26,6 +26,7 @@ from weighbridge.arch.mixers import (
     Compressed,
     CrossAttention,
     GatedDelta,
+    GatedRecurrence,
     Indexer,
     KimiDelta,
     Latent,
@@ -34,9 +35,12 @@ from weighbridge.arch.mixers import (
     Mamba1,
     Mamba2,
     Mixer,
+    Recurrent,
+    Rwkv,
     Shared,
     ShortConv,
 )
+from weighbridge.arch.table import column
 from weighbridge.components import spelled
 from weighbridge.components.kv_cache import (
     Formats,
@@ -62,6 +66,8 @@ PACKED_ALIGNMENT = 576  # of DeepSeek-V4's pages
 SCALED = 128  # elements of an indexer's key that share a scale of four bytes
 WINDOW_BLOCK = 64
 STATE_BLOCKS = {4: 4, 128: 8}  # tokens of a block of what waits to be compressed
+LACKED = Rwkv | GatedRecurrence  # vLLM has no cache of them
+Stateful = Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortConv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +117,11 @@ class Setting:
 def ssm_dtype(c: Config) -> DType | None:
     """What `--mamba-ssm-cache-dtype auto` means for a model: Qwen 3.5 and Nemotron-H say it
     themselves, the latter float32 when it does not."""
-    text = c.sub("text_config") if c.has("text_config") else c
-    if c.model_type.startswith("qwen3_5"):
-        named = text.word("mamba_ssm_dtype")
-    elif c.model_type == "nemotron_h":
-        named = c.word("mamba_ssm_cache_dtype", default="float32")
-    else:
+    key, _, usual = column("vllm.states").get(c.model_type, "").partition(",")
+    if not key:
         return None
+    text = c.sub("text_config") if c.has("text_config") else c
+    named = text.word(key, default=usual)
     return torch_dtype(named, c.where) if named else None
 
 
@@ -147,7 +151,7 @@ def index_key(index: Indexer) -> int:
     return index.dim + index.dim // SCALED * 4
 
 
-def token(m: Any, s: Setting) -> int:
+def token(m: Attention | Latent | CrossAttention, s: Setting) -> int:
     """Bytes of one token in one layer."""
     if not isinstance(m, Latent):
         heads: int = m.kv_heads * VLLM.head(s.kv_cache_dtype, s.dtype, m.key_dim, m.value_dim)
@@ -186,24 +190,38 @@ def _compressed(m: Compressed, s: Setting, tokens: int) -> Iterator[Spec]:
         yield Spec(kind="sliding", page=waiting, tokens=few, reach=twice * m.rate, latent=True)
 
 
-def _state(m: Any, s: Setting, tokens: int) -> Iterator[Spec]:
+def _state(m: Stateful, s: Setting) -> Iterator[Spec]:
     yield Spec(kind="state", page=state(m, _state_formats(m, s)))
 
 
-def _state_formats(m: Any, s: Setting) -> Formats:
+def _state_formats(m: Stateful, s: Setting) -> Formats:
     """Kimi's state is float32 unless said otherwise; lightning attention has no other dtype than
     the cache's."""
     own = s.ssm_dtype or (FLOAT32 if isinstance(m, KimiDelta) else s.dtype)
     return Formats(conv=s.dtype, state=s.dtype if isinstance(m, LinearAttention) else own)
 
 
-SPECS: Mapping[type, Callable[[Any, Setting, int], Iterator[Spec]]] = {
-    Attention: _attention,
-    Latent: _latent,
-    Compressed: _compressed,
-    CrossAttention: _cross,
-    **dict.fromkeys((Mamba1, Mamba2, GatedDelta, KimiDelta, LinearAttention, ShortConv), _state),
-}
+def _specs(m: Mixer, s: Setting, tokens: int) -> Iterator[Spec]:
+    """The caches of one mixer, in blocks of `tokens`. Raises UnsupportedError for what vLLM has
+    no cache of."""
+    match m:
+        case Attention():
+            return _attention(m, s, tokens)
+        case Latent():
+            return _latent(m, s, tokens)
+        case Compressed():
+            return _compressed(m, s, tokens)
+        case CrossAttention():
+            return _cross(m, s, tokens)
+        case Shared():
+            return iter(())
+        case _ if isinstance(m, LACKED):
+            release = f"{s.version[0]}.{s.version[1]}"
+            raise UnsupportedError(f"vllm {release} has no cache of {field_name(m)}")
+        case _ if isinstance(m, Stateful):
+            return _state(m, s)
+        case _:
+            assert_never(m)
 
 
 def block_tokens(found: list[Mixer], s: Setting) -> int:
@@ -221,24 +239,16 @@ def block_tokens(found: list[Mixer], s: Setting) -> int:
 
 
 def _states_of(m: Mixer, s: Setting) -> Iterator[Spec]:
-    if SPECS.get(type(m)) is _state:
-        yield from _state(m, s, 1)
+    if isinstance(m, Stateful):
+        yield from _state(m, s)
 
 
 def specs(layers: Iterable[Layer], s: Setting) -> list[Spec]:
     """Every cache of one rank."""
     every = list(mixers(layers))
     found = {m: local(m, s.tensor_parallel) for m in dict.fromkeys(every)}
-    unknown = sorted({field_name(m) for m in found.values() if type(m) not in (*SPECS, Shared)})
-    if unknown:
-        raise UnsupportedError(
-            f"vllm {s.version[0]}.{s.version[1]} has no cache of {', '.join(unknown)}"
-        )
     tokens = block_tokens(list(found.values()), s)
-    made = {
-        m: tuple(SPECS[type(own)](own, s, tokens)) if type(own) in SPECS else ()
-        for m, own in found.items()
-    }
+    made = {m: tuple(_specs(own, s, tokens)) for m, own in found.items()}
     return _padded([spec for m in every for spec in made[m]])
 
 
@@ -272,17 +282,28 @@ def contents(kinds: Mapping[Mixer, int], s: Setting) -> Sizes:
 
 
 def _content(m: Mixer, s: Setting) -> int:
-    if isinstance(m, Attention | Latent | CrossAttention):
-        unit = sum(p.page for p in SPECS[type(m)](m, s, 1))
-        if isinstance(m, CrossAttention):
-            return unit * s.lengths.crossed(m)
-        reach = m.reach if isinstance(m, Attention) else None
-        return unit * (s.context if reach is None else min(s.context, reach))
-    if isinstance(m, Compressed):
-        row, key = VLLM.packed_row(m.dim, m.rotary), index_key(m.indexer) if m.indexer else 0
-        past = s.context // m.rate * (row + key) if m.rate > 1 else 0
-        return min(s.context, m.window) * row + past
-    return 0
+    match m:
+        case CrossAttention():
+            return _unit(m, s) * s.lengths.crossed(m)
+        case Attention():
+            return _unit(m, s) * (s.context if m.reach is None else min(s.context, m.reach))
+        case Latent():
+            return _unit(m, s) * s.context
+        case Compressed():
+            row, key = VLLM.packed_row(m.dim, m.rotary), index_key(m.indexer) if m.indexer else 0
+            past = s.context // m.rate * (row + key) if m.rate > 1 else 0
+            return min(s.context, m.window) * row + past
+        case Shared():
+            return 0
+        case _ if isinstance(m, Recurrent):
+            return 0
+        case _:
+            assert_never(m)
+
+
+def _unit(m: Mixer, s: Setting) -> int:
+    """Bytes of one token."""
+    return sum(p.page for p in _specs(m, s, 1))
 
 
 def needed(layers: Iterable[Layer], s: Setting) -> int:

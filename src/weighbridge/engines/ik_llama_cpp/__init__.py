@@ -1,7 +1,5 @@
 """ik_llama.cpp: llama.cpp of August 2024 and what its author added since.
 
-    infer(subject, workload, budget) -> Answer
-
 Layers, placement, scheduler and allocator are llama.cpp's; so are flags of the same name. Its own:
 
     -mla      how latent attention is computed and stored (llama_cpp/graphs/modes.py)
@@ -11,43 +9,22 @@ Layers, placement, scheduler and allocator are llama.cpp's; so are flags of the 
     types     IQ2_K to IQ6_K, trellis types, and rows packed for processors (_R4, _R8)
 """
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.engines.ik_llama_cpp.rules import ik_rules
-from weighbridge.engines.ik_llama_cpp.setting import ik_launch
-from weighbridge.engines.llama_cpp import probing
-from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
-from weighbridge.engines.llama_cpp.held import Held
-from weighbridge.engines.llama_cpp.latents import all_heads, complete
-from weighbridge.engines.serving import Answer, Probe, Subject
-from weighbridge.engines.table import ENGINES, version
-from weighbridge.workload import Infer
+from weighbridge.engines.engine import Engine
 
-
-def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
-    """Raises UsageError for settings that ik_llama.cpp refuses."""
-    return answer(hold(subject, w, budget, number(w)), subject, w, budget)
-
-
-def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
-    """Whether `infer` would say that it surely fits: for searches."""
-    return probing.holds(hold(subject, w, budget, number(w)), subject, w, budget)
-
-
-def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
-    """The numbers of `infer` alone, elsewhere."""
-    build = number(w)
-    return probing.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
-
-
-def number(w: Infer) -> int:
-    return version(ENGINES["ik_llama.cpp"], w.engine_version)[0][0]
-
-
-def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> Held:
-    net = known_network(s)
-    at = ik_launch(s, w, budget, ik_rules(build), model(net, s), latent=net.latent)
-    net = complete(net) if at.latent_mode else all_heads(net)
-    return Held(net=net, at=at, model_type=s.model_type, free=free(budget, at))
-
-
-__all__ = ["holds", "infer", "probe"]
+ENGINE = Engine(
+    name="ik_llama.cpp",
+    title="ik_llama.cpp",
+    package=__name__,
+    oldest=(3576,),
+    newest=(4840,),
+    spellings=("ik_llama",),
+    sections=("Drafts", "llama.cpp", "ik_llama.cpp"),
+    reads="gguf",
+    settings="""
+[ik_llama.cpp |]
+mla_attn -mla                             whole 0..3        How latents are used.
+attn_max_b -amb                           whole             MiB that attention may take at once.
+fused_moe -fmoe                           flag              Gate and up of experts are one operation.
+run_time_repack -rtr                      flag              Weights in host memory are packed for the processor.
+""",  # noqa: E501
+)

@@ -1,7 +1,5 @@
 """llama.cpp: buffers that are allocated before the first token, on each GPU and on the host.
 
-    infer(subject, workload, budget) -> Answer
-
 rules.py      what changed between builds         setting.py    flags and their defaults
 naming.py     checkpoint names to GGUF's          tensors.py    the file's tensors
 networks.py   what graphs are built of            placement.py  which device has what
@@ -11,50 +9,40 @@ latents.py    matrices of latent attention        pool.py       CUDA's pool
 parts.py      the answer's components             fitting.py    what would fit
 probing.py    searches
 answering.py  the answer                          launching.py  the command line
-projector.py  mmproj
+projector.py  mmproj                              infer.py      the door of them all
 """
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.engines.llama_cpp import probing
-from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
-from weighbridge.engines.llama_cpp.held import Held
-from weighbridge.engines.llama_cpp.latents import as_heads
-from weighbridge.engines.llama_cpp.rules import LATENT, NEWEST, rules
-from weighbridge.engines.llama_cpp.setting import launch
-from weighbridge.engines.serving import Answer, Probe, Subject
-from weighbridge.engines.table import ENGINES, version
-from weighbridge.workload import Infer
+from weighbridge.engines.engine import Engine
 
-
-def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
-    """Raises UsageError for settings that llama.cpp refuses."""
-    return answer(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
-
-
-def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
-    """Whether `infer` would say that it surely fits: for searches."""
-    return probing.holds(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
-
-
-def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
-    """The numbers of `infer` alone, elsewhere."""
-    build = number(w.engine_version)
-    return probing.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
-
-
-def number(text: str | None) -> int:
-    """The build. Releases of late 2026 are also called 0.1 and 0.2; those are the newest rules."""
-    if text is not None and text.strip().lower().removeprefix("v").startswith("0."):
-        return NEWEST
-    return version(ENGINES["llama.cpp"], text)[0][0]
-
-
-def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> Held:
-    net = known_network(s)
-    if build < LATENT:
-        net = as_heads(net)
-    at = launch(s, w, budget, rules(build), model(net, s))
-    return Held(net=net, at=at, model_type=s.model_type, free=free(budget, at))
-
-
-__all__ = ["holds", "infer", "probe"]
+ENGINE = Engine(
+    name="llama.cpp",
+    title="llama.cpp",
+    package=__name__,
+    oldest=(4905,),
+    newest=(11200,),
+    spellings=("llamacpp", "llama_cpp", "llama-cpp", "llama-server"),
+    sections=("Drafts", "llama.cpp"),
+    reads="gguf",
+    settings="""
+[llama.cpp |]
+program                                   word server|cli   Which program runs.
+n_gpu_layers -ngl --gpu-layers            whole -1..        Layers on the device; -1: all.
+n_cpu_moe -ncmoe                          whole             Layers whose experts stay in host memory.
+n_batch                                   count 1..         Tokens of a logical batch.
+ubatch_size -ub                           count 1..         Tokens of a physical batch.
+parallel -np                              whole -1..65536   Slots.
+cache_type_k -ctk                         word              Of keys: f16, q8_0...
+cache_type_v -ctv                         word              Of values: f16, q8_0...
+flash_attn -fa                            word on|off|auto  Flash attention.
+kv_unified                                flag              One cache for all slots.
+swa_full                                  flag              Windows are kept whole.
+split_mode -sm                            word none|layer|row   How devices share the model.
+tensor_split -ts                          split             Shares of the devices: 3,1.
+main_gpu -mg                              whole             The device of what is not split.
+no_kv_offload                             flag              The cache stays in host memory.
+no_mmap                                   flag              Files are read, not mapped.
+cache_ram                                 whole -1..        MiB of host memory for prompts; -1: no limit.
+sched_max_copies                          whole 1..64       GGML_SCHED_MAX_COPIES of the build: steps under way on several devices.
+mmproj                                    word              File of the tower for images or sounds.
+""",  # noqa: E501
+)

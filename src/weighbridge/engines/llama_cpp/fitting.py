@@ -52,7 +52,8 @@ def fitting(h: Held, budget: Budget) -> dict[str, Any]:
 
 
 def tokens(h: Held, rooms: Sequence[int]) -> int:
-    """Of the GPU that is full first."""
+    """Return how many cached tokens fit, in whole cells: those of the GPU that is full first.
+    `rooms` are bytes by GPU."""
     found = []
     for d, room in enumerate(rooms):
         each = h.kv(d) / h.at.n_ctx

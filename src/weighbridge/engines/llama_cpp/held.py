@@ -21,7 +21,7 @@ from weighbridge.memory import Bytes, exactly
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Held:
-    """Of every device, the host last."""
+    """What each device holds, the host last: weights, caches and compute buffers."""
 
     net: Network
     at: Launch
@@ -54,7 +54,8 @@ class Held:
 
     @cached_property
     def caches(self) -> tuple[dict[str, Sizes], ...]:
-        """By device: the cache of all tokens, and that of sliding layers."""
+        """Return, for each device, the sizes of the cache of all tokens and of that of sliding
+        layers."""
         return tuple(
             caches.counted(self.placed.cached(d), self.setting, among=self.net.mixers)
             for d in range(self.at.gpus + 1)

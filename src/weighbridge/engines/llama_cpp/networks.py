@@ -10,64 +10,12 @@ from typing import Any
 
 from weighbridge.arch.cache_layers.gguf import MAX_LAYERS, Keys
 from weighbridge.arch.mixers import Compressed, Latent, Layer
+from weighbridge.arch.table import column
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.tensors import tensors
 from weighbridge.engines.serving import Subject
 from weighbridge.errors import BadFileError, UnsupportedError
 
-# llama.cpp's architecture -> the model types that are converted to it, where the names differ
-ARCHITECTURES: Mapping[str, str] = {
-    "llama": "mistral mixtral ministral ministral3 internlm internlm3 vaultgemma llama4_text_1",
-    "llama4": "llama4_text",
-    "qwen2vl": "qwen2_vl_text qwen2_vl qwen2_5_vl_text qwen2_5_vl",
-    "qwen3vl": "qwen3_vl_text",
-    "qwen3vlmoe": "qwen3_vl_moe_text",
-    "qwen2moe": "qwen2_moe",
-    "qwen3moe": "qwen3_moe",
-    "qwen3next": "qwen3_next",
-    "qwen35": "qwen3_5_text",
-    "qwen35moe": "qwen3_5_moe_text",
-    "deepseek2": "deepseek_v2 deepseek_v3 kimi_k2 glm4_moe_lite mistral4 youtu",
-    "gemma3": "gemma3_text",
-    "gemma3n": "gemma3n_text",
-    "gemma4": "gemma4_text gemma4_unified_text",
-    "gpt-oss": "gpt_oss",
-    "glm4moe": "glm4_moe glm4v_moe_text",
-    "glm4": "glm4v_text glm4",
-    "phi2": "phi phi-msft",
-    "phi3": "phi3 phi3_v phi4 phi4_multimodal phi4mm",
-    "falcon": "falcon RefinedWeb RefinedWebModel",
-    "falcon-h1": "falcon_h1",
-    "gptneox": "gpt_neox",
-    "starcoder": "gpt_bigcode",
-    "command-r": "cohere",
-    "deci": "nemotron-nas",
-    "nemotron_h_moe": "nemotron_h",
-    "granitehybrid": "granitemoehybrid bamba",
-    "granitemoe": "granitemoe granitemoeshared",
-    "minimax-m2": "minimax_m2",
-    "mamba": "mamba falcon_mamba",
-    "lfm2moe": "lfm2_moe",
-    "ernie4_5-moe": "ernie4_5_moe ernie4_5_vl_moe_text",
-    "hunyuan-moe": "hunyuan_v1_moe",
-    "hunyuan-dense": "hunyuan_v1_dense",
-    "bailingmoe2": "bailing_moe_v2",
-    "bailingmoe": "bailing_moe",
-    "olmo2": "olmo2 olmo3",
-    "bert": "bert roberta xlm-roberta camembert distilbert",
-    "nomic-bert": "nomic_bert",
-    "modern-bert": "modernbert",
-    "t5": "t5 mt5 umt5",
-}
-# Model types that its converter refuses: classes of text that have no architecture there
-REFUSED_TYPES = """
-bart mbart pegasus marian blenderbot m2m_100 led bigbird_pegasus prophetnet speech_to_text
-whisper clip clip_text_model siglip siglip_text_model siglip2 gpt_neo xlnet rwkv recurrent_gemma
-mllama_text_model mllama zamba zamba2 longcat_flash albert electra deberta deberta-v2 funnel
-mpnet gptj persimmon opt ctrl xlm longformer big_bird openai-gpt
-"""
-REFUSED = frozenset(REFUSED_TYPES.split())
-OF_TYPE = {name: arch for arch, names in ARCHITECTURES.items() for name in names.split()}
 FEW_EXPERTS = ("top_k_experts", "num_experts_per_tok", "moe_topk", "num_experts_per_token")
 
 
@@ -102,8 +50,9 @@ def _enough(net: Network, used: int) -> None:
 
 
 def refuse(s: Subject) -> None:
-    kinds = {s.model_type, s.config.model_type if s.config is not None else ""}
-    if s.part.library != "gguf" and kinds & REFUSED:
+    kinds = (s.model_type, s.config.model_type if s.config is not None else "")
+    converted = [column("llama_cpp").get(kind) for kind in kinds]
+    if s.part.library != "gguf" and "none" in converted:
         raise UnsupportedError(
             f"{s.model.reference}: llama.cpp has no architecture for {s.part.blueprint.cls} "
             f"({s.model_type}), so that it cannot be converted to GGUF; ask --engine transformers"
@@ -134,7 +83,7 @@ def architecture(s: Subject) -> str:
     metadata = s.part.config.get("gguf")
     if metadata:
         return str(metadata.get("general.architecture"))
-    return OF_TYPE.get(s.model_type, s.model_type)
+    return column("llama_cpp").get(s.model_type, s.model_type)
 
 
 def padded(layers: tuple[Layer, ...], found: Mapping[str, object]) -> tuple[Layer, ...]:

@@ -182,7 +182,8 @@ def _stays(h: Held, s: Subject, device: int) -> Iterator[Component]:
 
 
 def _pages(h: Held, s: Subject) -> Component:
-    """Of tensors that go to GPUs: mapped pages, or a staging buffer of the largest."""
+    """Estimate what loading tensors to GPUs takes on the host: mapped pages, or a staging buffer of
+    the largest tensor."""
     moved = sum(h.weights[:-1])
     if h.at.mmap:
         size, formula = Bytes(0, moved, moved), "pages of the file, which the kernel may drop"

@@ -34,7 +34,8 @@ def working(net: Network, at: Launch) -> int:
 
 
 def widest(net: Network) -> int:
-    """Of all matrices of layers; those of experts as often as a token has experts."""
+    """Return the widest side of any layer's matrix; experts count as often as a token has
+    experts."""
 
     def found() -> int:
         widths = (

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.engines.parallel.kernels import PLAIN, Kernel
-from weighbridge.engines.parallel.names import role
+from weighbridge.engines.parallel.names import way
 from weighbridge.units import align_up, ceil_div
 
 MX = 32  # values that share a scale
@@ -46,7 +46,7 @@ def routed(param: Param, hidden: int) -> Routed | None:
     """None for what belongs to no expert. `hidden` tells F in a parameter that stacks them."""
     if param.routed[1] == 1 or param.kind in ("router", "norm"):
         return None
-    down = role(param.name) == "row"
+    down = way(param) == "row"
     return Routed(_width(param, hidden, down=down), down, param.routed[1], hidden)
 
 
@@ -54,8 +54,8 @@ def routed(param: Param, hidden: int) -> Routed | None:
 def part(
     e: Routed, sides: tuple[bool, bool], group: Group, *, what: What = "", more: bool = False
 ) -> Fraction:
-    """Of a tensor that has the outputs, the inputs (`sides`) of its parameter. `more`: this rank
-    has one expert more than others."""
+    """Return the share of an expert tensor that one rank holds. `sides`: whether the tensor has its
+    parameter's outputs, its inputs. `more`: this rank has one expert more than others."""
     outputs, inputs = sides
     result = Fraction(1)
     if what:

@@ -1,6 +1,5 @@
 """Every tensor of a model with the way it is shared, `holding`, and what one rank has, `hold`."""
 
-import re
 from collections.abc import Hashable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
@@ -9,15 +8,16 @@ from typing import Literal, NamedTuple
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Body
 from weighbridge.arch.mixers import Mixer, Shared
+from weighbridge.arch.roles import VOCAB, layer_of, role_of, unnumbered
+from weighbridge.arch.table import column
 from weighbridge.components.weights import Choice, Placed, alive, buffer_size
 from weighbridge.engines.parallel import experts, positions
 from weighbridge.engines.parallel.cuts import Cut, Unit, fits, share
 from weighbridge.engines.parallel.experts import Group, Routed, What
 from weighbridge.engines.parallel.merged import merged
-from weighbridge.engines.parallel.names import Site, cut, mixes, role
+from weighbridge.engines.parallel.names import Site, cut, mixes
 from weighbridge.engines.parallel.pieces import Piece, pieces, sides
 from weighbridge.engines.parallel.rules import Rules
-from weighbridge.engines.parallel.stages import layer_of
 from weighbridge.engines.serving import Subject
 from weighbridge.model import ModelPart
 from weighbridge.quantization.scheme import width
@@ -29,10 +29,7 @@ TOWERS = {"vision tower": "image", "audio tower": "audio"}
 # MLA's up-projection: decoding multiplies by its two halves apart, unpacked.
 UP = "kv_b_proj.weight"
 NO_CUT = Fraction(1)
-# Model types whose full layers have no values of their own, and whose last layers no keys either
-EQUAL_VALUES = frozenset(("gemma4_text", "gemma4_unified_text"))
 KEYS, VALUES = ".k_proj.", ".v_proj."
-NUMBER = re.compile(r"\.\d+\.")
 MATRICES = ("linear", "conv1d", "expert", "experts", "router", "embedding")
 
 
@@ -79,7 +76,7 @@ class Place(NamedTuple):
     groups: int = 1  # of ranks, which have attention each
 
     def ranks(self, h: Held) -> int:
-        """Those that share `h`."""
+        """Count the ranks among which `h` is split."""
         return self.tensor // self.groups if h.attends else self.tensor
 
 
@@ -182,10 +179,10 @@ class _Reader:
         self.heads: dict[str, int] = {t.kind: t.heads for t in subject.body.towers}
         outer = subject.config.model_type if subject.config else ""
         self.whole_shared = subject.model_type in rules.whole_shared
-        self.keys: dict[int | None, list[Held]] = {}  # of the layers of `EQUAL_VALUES`
+        self.keys: dict[int | None, list[Held]] = {}  # of layers without values
         self.values = {p.name for p in plan.counted if VALUES in p.name}
         self.library_tower = outer in rules.library_towers
-        self.equal_values = subject.model_type in EQUAL_VALUES
+        self.equal_values = subject.model_type in column("keys_as_values")
         self.alike: dict[Hashable, Held] = {}  # the first of those that differ in layers alone
 
     def held(self, piece: Piece) -> Held:
@@ -196,7 +193,7 @@ class _Reader:
             return self._held(piece)
         mixing = id(mixers(self.subject, p.name, layer))  # the subject holds it
         part = self.plan.part(p.name)
-        key = (NUMBER.sub(".*.", p.name), part, mixing, p.shape, p.kind, p.routed, *piece[1:])
+        key = (unnumbered(p.name), part, mixing, p.shape, p.kind, p.routed, *piece[1:])
         first = self.alike.get(key)
         if first is None:
             first = self.alike[key] = self._held(piece)
@@ -232,13 +229,13 @@ class _Reader:
             self.behind = True
             return Where(layer=layer)
         everywhere = False
-        if role(p.name) == "vocab":
+        if role_of(p) in VOCAB:
             kinds = self.rules.head if self.behind else self.rules.embedding
             everywhere = self.subject.model_type in kinds
         return Where(behind=self.behind, everywhere=everywhere)
 
     def _embeds(self, p: Param, where: Where) -> bool:
-        return role(p.name) == "vocab" and not self.behind and where.layer is None
+        return role_of(p) in VOCAB and not self.behind and where.layer is None
 
     def doubled(self, piece: Piece) -> Iterator[Held]:
         """Values beside keys that they are equal to: engines have room for both."""
@@ -253,7 +250,7 @@ class _Reader:
             yield held._replace(end=f"{held.end} of values")
 
     def _cut(self, p: Param, where: Where, *, tower: bool) -> Cut | None:
-        alone = not self.spread and role(p.name) != "vocab"
+        alone = not self.spread and role_of(p) not in VOCAB
         if alone or (tower and self.library_tower) or self._whole(p, where):
             return None
         site = Site(
@@ -326,7 +323,7 @@ def _copies(reader: _Reader, choice: Choice) -> Iterator[Held]:
     if reader.subject.model_type in reader.rules.embedding:
         return
     for p in reader.plan.counted:
-        if p.tied and role(p.name) == "vocab" and p.kind in ("linear", "embedding"):
+        if p.tied and role_of(p) in VOCAB and p.kind in ("linear", "embedding"):
             nbytes = choice.dtype.size(p.numel)
             held = reader.held(Piece(p, "weight", p.shape, nbytes, 1))
             yield held._replace(where=Where(copy=True))

@@ -50,8 +50,8 @@ def tables(
 
 
 def settings(text: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """Of one kind of layer: newer configs have one record a kind; Gemma 3's older ones scale the
-    layers with full attention alone."""
+    """Return the RoPE settings of one kind of layer. Newer configs have a record for each kind; in
+    Gemma 3's older ones they scale full attention only."""
     found = text.get("rope_parameters") or text.get("rope_scaling") or {}
     if not isinstance(found, Mapping):
         return {}

@@ -9,6 +9,7 @@ sglang 0.5.23: srt/distributed/utils.py, srt/layers/moe/fused_moe_triton/layer.p
 
 from dataclasses import dataclass, replace
 
+from weighbridge.arch.table import column
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.engines.parallel import stages
 
@@ -40,48 +41,33 @@ class Rules:
     shared_hold: bool = True  # layers that share another's cache hold keys and values of their own
 
 
-# srt/models/gemma3_causal.py, gemma3n_causal.py, gemma4_causal.py (Gemma3TextScaledWordEmbedding)
-WHOLE_EMBEDDING = frozenset({"gemma3_text", "gemma3n_text", "gemma4_text", "gemma4_unified_text"})
-# is_sequence_parallel of vllm model_executor/models/*.py
-WHOLE_SHARED = frozenset(
-    {
-        "deepseek_v2",
-        "deepseek_v3",
-        "deepseek_v32",
-        "glm_moe_dsa",
-        "kimi_k2",
-        "llama4_text",
-        "nemotron_h",
-        "qwen2_moe",
-        "qwen3_5_moe_text",
-        "qwen3_next",
-    }
-)
 VLLM = Rules(
     name="vllm",
     version=(0, 33),
     bounds=stages.vllm,
-    embedding=stages.VLLM_EMBEDDING,
-    head=stages.VLLM_HEAD,
+    embedding=stages.every_stage("vllm", "embedding"),
+    head=stages.every_stage("vllm", "head"),
     grows=False,
     uneven=True,
     replicas_share=True,
     absorbs=False,
-    whole_shared=WHOLE_SHARED,
-    library_towers=frozenset({"gemma4", "gemma3n"}),  # AutoModel.from_config in gemma*_mm.py
+    # is_sequence_parallel of vllm model_executor/models/*.py
+    whole_shared=frozenset(column("vllm.whole_shared_experts")),
+    library_towers=frozenset(column("vllm.library_towers")),  # AutoModel.from_config
 )
 SGLANG = Rules(
     name="sglang",
     version=(0, 5, 23),
     bounds=stages.sglang,
-    embedding=stages.SGLANG_EMBEDDING,
-    head=stages.SGLANG_HEAD,
+    embedding=stages.every_stage("sglang", "embedding"),
+    head=stages.every_stage("sglang", "head"),
     grows=True,
     uneven=False,
     replicas_share=False,
     absorbs=True,
     rotary=FLOAT32,
-    whole_embedding=WHOLE_EMBEDDING,
+    # srt/models/gemma{3,3n,4}_causal.py (Gemma3TextScaledWordEmbedding)
+    whole_embedding=frozenset(column("sglang.whole_embedding")),
 )
 SHARED_HOLD_NOTHING = (0, 30)  # vllm model_executor/models/gemma4.py (is_kv_shared_layer)
 FIRST_STAGE_TOWERS = (0, 30)  # vLLM's second model runner, which encodes on the first stage alone

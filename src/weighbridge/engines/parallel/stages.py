@@ -12,18 +12,12 @@ get_pp_group() of model_executor/models/*.py; sglang 0.5.23 srt/distributed/util
 srt/models/*.py.
 """
 
-import re
 from collections.abc import Callable
 
+from weighbridge.arch.table import column
 from weighbridge.errors import UsageError
 
-LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk|layer)\.(\d{1,9})\.")
 Bounds = Callable[[int, int], tuple[int, ...]]  # of (layers, stages)
-
-
-def layer_of(name: str) -> int | None:
-    found = LAYER.search(name)
-    return int(found[1]) if found else None
 
 
 def vllm(layers: int, stages: int) -> tuple[int, ...]:
@@ -55,25 +49,7 @@ def _bounds(sizes: list[int]) -> tuple[int, ...]:
     return tuple(ends)
 
 
-def _set(names: str) -> frozenset[str]:
-    return frozenset(names.split())
-
-
-# Model types whose class makes the embedding, or the head, on every stage.
-VLLM_EMBEDDING = _set(
-    """
-    bloom chatglm cohere cohere2 cohere2_moe dbrx falcon gemma gemma2 gemma3_text gemma4_text gpt2
-    gptj gpt_oss granitemoe granitemoehybrid granitemoeshared hy_v3 internlm2 jamba lfm2 lfm2_moe
-    mamba mamba2 minicpm minicpm3 mixtral molmo nemotron_h olmo_hybrid olmoe opt orion phi3_v
-    phimoe qwen2_moe qwen3_moe qwen3_next qwen3_5_text qwen3_5_moe_text qwen3_vl_moe_text stablelm
-    """
-)
-VLLM_HEAD = VLLM_EMBEDDING - _set("lfm2 lfm2_moe qwen3_5_text qwen3_5_moe_text")
-SGLANG_EMBEDDING = _set("bailing_moe falcon_h1 lfm2 lfm2_moe minimax_m2 opt phi starcoder2")
-SGLANG_HEAD = _set(
-    """
-    apertus arcee bailing_moe bailing_moe_v2 exaone_moe falcon_h1 glm4_moe glm4_moe_lite gpt_oss
-    granitemoehybrid lfm2 lfm2_moe llama mistral mixtral nemotron-nas opt phi phi3 qwen2_moe
-    qwen3_moe starcoder2
-    """
-)
+def every_stage(engine: str, what: str) -> frozenset[str]:
+    """Model types whose class makes its "embedding", or its "head", on every stage."""
+    known = column("vllm.every_stage") if engine == "vllm" else column("sglang.every_stage")
+    return frozenset(kind for kind, made in known.items() if made in (what, "both"))

@@ -1,4 +1,4 @@
-"""SGLang, 0.4 to 0.5.23: `infer(subject, workload, budget) -> Answer`.
+"""SGLang, 0.4 to 0.5.23: a share of what is free on the card.
 
 card.py        what it decides by the card: chunk, captured batches, share of memory
 kernels.py     which attention it runs, and what that sets aside
@@ -9,11 +9,31 @@ step.py        the widest moment of a step
 outside.py     what lies outside the share: workspaces, graphs, activations, logits
 phases.py      all of that, by device and phase
 serving.py     flags that make it serve
-serve.py       the answer
+infer.py       the answer
 launch.py      the command line
 """
 
-from weighbridge.engines.sglang.serve import probe
-from weighbridge.engines.sglang.serve import serve as infer
+from weighbridge.engines.engine import Engine
 
-__all__ = ["infer", "probe"]
+ENGINE = Engine(
+    name="sglang",
+    title="SGLang",
+    package=__name__,
+    oldest=(0, 4),
+    newest=(0, 5, 23),
+    sections=("Cards", "Torch", "Drafts", "SGLang"),
+    settings="""
+[SGLang |]
+mem_fraction_static                       number 0..1       Share of the free device for weights and caches.
+enable_dp_attention                       flag              --data-parallel-size counts groups of --tensor-parallel-size with attention each.
+chunked_prefill_size                      whole -1..        Tokens of a piece of a prompt; -1: whole.
+max_running_requests                      whole 1..         Requests at once.
+max_total_tokens                          count 1..         Tokens of the pool.
+page_size                                 whole 1..1048576  Tokens of a page.
+swa_full_tokens_ratio                     number 0..1       Pool of sliding layers to the full one.
+mamba_full_memory_ratio                   number 0..1000    States to the rest of the cache.
+cuda_graph_max_bs                         whole             Largest batch with a graph.
+disable_cuda_graph                        flag              No CUDA graphs.
+disable_radix_cache                       flag              Prefixes are not kept.
+""",  # noqa: E501
+)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from weighbridge.engines.table import Version
+from weighbridge.engines.engine import Version
 
 T = TypeVar("T")
 GIB = 1024  # MiB

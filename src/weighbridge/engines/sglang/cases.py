@@ -17,11 +17,11 @@ from weighbridge.components.weights import Placed
 from weighbridge.engines import arriving, extras, shards
 from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.communication import communication
+from weighbridge.engines.engine import Version
 from weighbridge.engines.parallel.spread import Sizes
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.sglang import kernels, step
 from weighbridge.engines.sglang.effective import Effective, effective, remembered
-from weighbridge.engines.table import Version
 from weighbridge.kept import kept
 from weighbridge.memory import Bytes, Component, total
 from weighbridge.workload import Infer

@@ -13,11 +13,12 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.arch.mixers import Layer
+from weighbridge.arch.table import column
 from weighbridge.dtypes import FLOAT32, TORCH, DType
 from weighbridge.engines.caches.sglang import COMPRESSED_RUNNING, Setting
+from weighbridge.engines.engine import Version
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.sglang import card, kernels
-from weighbridge.engines.table import Version
 from weighbridge.errors import UsageError
 from weighbridge.units import MIB, ceil_div
 from weighbridge.workload import Infer
@@ -37,14 +38,6 @@ SPECULATING = 48  # requests at once, while speculating
 LORAS = 8  # --max-loras-per-batch
 WHOLE = -1  # chunked_prefill_size: prompts are not cut
 PREFILL_GRAPHS = (0, 5, 10)  # since here prefill is captured by default
-# Model types with towers whose prefill is captured all the same, since 0.5.16
-CAPTURED_TOWERS = frozenset(
-    ("qwen3_5", "qwen3_5_moe", "kimi_k25", "minimax_m3_vl", "cohere2_vision")
-)
-NOT_CAPTURED = frozenset(
-    ("deepseek_v32", "qwen3_next", "glm_moe_dsa", "bailing_hybrid")
-)  # 0.5.10-13
-
 # Pools of windows to the full one; of DeepSeek-V4's: srt/arg_groups/model_overrides/deepseek_v4.py
 NEAR, NEAR_OF_COMPRESSED = 0.8, 0.1
 
@@ -292,14 +285,15 @@ def _captures(
 ) -> bool:
     """Whether prefill runs from graphs. None of the reasons against is a setting of its own."""
     piecewise, limited = version < (0, 5, 15), version < (0, 5, 18)
-    towers = has_towers(s, w) and (version < (0, 5, 16) or k.model_type not in CAPTURED_TOWERS)
+    first = column("sglang.prefill_graphs").get(k.model_type, "")
+    towers = has_towers(s, w) and (version < (0, 5, 16) or first != "towers")
     against = (
         version < PREFILL_GRAPHS,
         w.disable_cuda_graph,
         (w.pipeline_parallel_size or 1) > 1,
         towers,
-        k.compressed or k.model_type == "kimi_linear",
-        piecewise and (k.sparse or k.model_type in NOT_CAPTURED),
+        k.compressed or first == "never",
+        piecewise and (k.sparse or first == "0.5.15"),
         algorithm is not None and version < (0, 5, 14),
         k.latent and not piecewise and limited,
         bool(_loras(w)) and limited,
@@ -327,7 +321,8 @@ def _kv(s: Subject, w: Infer, k: kernels.Kind) -> str:
 
 
 def _declares_fp8(raw: Mapping[str, Any]) -> bool:
-    """Of modelopt's checkpoints alone does SGLang read the format of the cache."""
+    """Tell whether the checkpoint sets an FP8 KV cache. SGLang reads that only from modelopt's
+    checkpoints."""
     if not str(raw.get("quant_method", "")).startswith("modelopt"):
         return False
     own = raw.get("kv_cache_scheme")

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from weighbridge.arch.mixers import Attention, Compressed, Latent, Layer
-from weighbridge.engines.table import Version
+from weighbridge.arch.table import column
+from weighbridge.engines.engine import Version
 from weighbridge.units import MIB
 
 TRTLLM = (0, 5, 9)  # since here the default of data-centre Blackwell
@@ -47,14 +48,6 @@ PAGES: Mapping[str, tuple[tuple[int, ...], int]] = {  # that it takes, and that 
     "dsa": ((64,), 64),
     "dsv4": ((256,), 256),
 }
-# Attention with sinks, or of a mask that only these kernels have
-BY_TRITON = frozenset(
-    (
-        *("gpt_oss", "gemma4", "gemma4_text", "gemma4_unified_text", "llama4", "llama4_text"),
-        "granite_swa",
-    )
-)
-FA3_TOO = frozenset(("gpt_oss", "llama4", "llama4_text"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +83,8 @@ def kind(
 
 
 def major(compute: tuple[int, int] | None) -> int:
-    """Of NVIDIA's compute capability; 0 for other makers and for an unnamed card."""
+    """Return the major number of NVIDIA's compute capability; 0 for other makers and for an unnamed
+    card."""
     return compute[0] if compute else 0
 
 
@@ -107,8 +101,9 @@ def default(k: Kind) -> str:
         return "aiter"
     if newest == 10 and k.version >= TRTLLM:
         return "trtllm_mha"
-    if k.model_type in BY_TRITON:
-        return "fa3" if hopper and k.model_type in FA3_TOO else "triton"
+    few = column("sglang.attention").get(k.model_type, "")
+    if few:
+        return "fa3" if hopper and "fa3" in few else "triton"
     return "fa3" if hopper else "flashinfer"
 
 

@@ -99,7 +99,8 @@ def amounts(s: Subject, kind: Kind, e: Effective, load: Load) -> Amounts:
 def components(
     s: Subject, kind: Kind, e: Effective, load: Load, compute: tuple[int, int] | None
 ) -> dict[str, tuple[Component, ...]]:
-    """By phase."""
+    """Return what is allocated beyond weights and cache, by phase: prefill, and decode where there
+    is one."""
     found, rows = amounts(s, kind, e, load), load.rows(e)
     workspaces, graphs, _ = standing(s, kind, e, compute)
     always = (*workspaces, *_batches(e, found), *graphs)
@@ -215,7 +216,8 @@ def _answers(s: Subject, nbytes: Bytes, rows: int) -> Component:
 
 
 def _itemsize(s: Subject) -> int:
-    """Of activations: packed formats compute in the dtype of what they leave alone."""
+    """Return the bytes of one number of activations. Packed formats compute in the dtype of what
+    they leave alone."""
     return 4 if s.choice.dtype.name == "float32" else 2
 
 

@@ -229,7 +229,8 @@ def _table(v: Served, running: int) -> int:
 
 
 def _lists(v: Served, pools: caches.Pools) -> int:
-    """Of free pages; and where a token of the full pool is in the sliding one."""
+    """Estimate the lists of free pages, and the map from tokens of the full pool to the sliding
+    one, in bytes."""
     mapped = pools.full + v.e.page if pools.sliding and pools.full else 0
     return INDEX * ((pools.full + pools.sliding) // v.e.page + mapped)
 

@@ -17,9 +17,9 @@ Sources: sglang 0.5.23 srt/models/llama.py (LlamaMLP.forward), srt/models/deepse
 srt/layers/moe/fused_moe_triton/fused_moe.py (intermediate_cache1 to 3).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import assert_never
 
 from weighbridge.arch.body import Block, Dense, Experts, Feed, Tower
 from weighbridge.arch.mixers import (
@@ -27,13 +27,17 @@ from weighbridge.arch.mixers import (
     Compressed,
     CrossAttention,
     GatedDelta,
+    GatedRecurrence,
     KimiDelta,
     Latent,
     LinearAttention,
     Mamba1,
     Mamba2,
     Mixer,
+    Recurrent,
+    Rwkv,
     Shared,
+    ShortConv,
 )
 from weighbridge.units import ceil_div
 
@@ -89,7 +93,7 @@ def _mixing(m: Mixer, b: Block, every: Sequence[Block], split: Split) -> int:
         own = (o for o in found if not isinstance(o, Shared))
         return max((_mixing(o, b, every, split) for o in own), default=0)
     whole = _whole(m, b)
-    return ceil_div(WIDTHS.get(type(m), _convolved)(m), split.attention) + whole
+    return ceil_div(_widths(m), split.attention) + whole
 
 
 def _whole(m: Mixer, b: Block) -> int:
@@ -107,29 +111,53 @@ def _expanded(m: Latent) -> int:
     return m.heads * (2 * (m.nope + m.rotary) + m.nope + 2 * m.value_dim)
 
 
-def _convolved(m: Any) -> int:
-    return int(3 * m.channels)
+def _widths(m: Mixer) -> int:
+    """Elements a token of all ranks together."""
+    match m:
+        case Attention() | CrossAttention():
+            return _attended(m)
+        case Latent():
+            return _expanded(m)
+        case Compressed():
+            return 2 * m.heads * m.dim
+        case Shared():  # its owner's are asked
+            return 0
+        case _ if isinstance(m, Recurrent):
+            return _recurrent(m)
+        case _:
+            assert_never(m)
 
 
-# Of all ranks together; a chunk of the delta rule and of a scan keeps a state for each step
-WIDTHS: Mapping[type, Callable[[Any], int]] = {
-    Attention: _attended,
-    CrossAttention: _attended,
-    Latent: _expanded,
-    Compressed: lambda m: 2 * m.heads * m.dim,
-    GatedDelta: lambda m: (
-        2 * m.channels + 2 * m.value_heads * m.value_dim + m.state_elements // STEP
-    ),
-    KimiDelta: lambda m: 8 * m.heads * m.dim + m.state_elements // STEP,
-    LinearAttention: lambda m: 8 * m.heads * m.dim + m.state_elements // STEP,
-    Mamba2: lambda m: 2 * m.channels + 2 * m.inner + m.state_elements // SCAN,
-    Mamba1: lambda m: 5 * m.inner,
-}
+def _recurrent(m: Recurrent) -> int:
+    """A chunk of the delta rule and of a scan keeps a state for each step."""
+    match m:
+        case GatedDelta():
+            values = m.value_heads * m.value_dim
+            return 2 * m.channels + 2 * values + m.state_elements // STEP
+        case KimiDelta() | LinearAttention():
+            return 8 * m.heads * m.dim + m.state_elements // STEP
+        case Mamba2():
+            return 2 * m.channels + 2 * m.inner + m.state_elements // SCAN
+        case Mamba1():
+            return 5 * m.inner
+        case ShortConv() | Rwkv() | GatedRecurrence():
+            return 3 * m.channels
+        case _:
+            assert_never(m)
 
 
 def _feeding(f: Feed, hidden: int, split: Split) -> int:
-    if isinstance(f, Dense):
-        return ceil_div((3 if f.gated else 2) * f.width, split.tensor)
+    match f:
+        case Dense():
+            return ceil_div((3 if f.gated else 2) * f.width, split.tensor)
+        case Experts():
+            return _sharing(f, hidden, split)
+        case _:
+            assert_never(f)
+
+
+def _sharing(f: Experts, hidden: int, split: Split) -> int:
+    """Rows by expert, with the numbers of experts and what every token goes through."""
     width = f.width if split.expert_parallel else ceil_div(f.width, split.tensor)
     first = 2 * width if f.gated else width
     rows = f.top_k * (max(first, f.inputs or hidden) + width)

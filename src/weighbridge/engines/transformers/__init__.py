@@ -1,20 +1,33 @@
-"""transformers as the engine."""
+"""transformers: one process that calls `generate`.
 
-from typing import TYPE_CHECKING
+plan.py        what is loaded, and how it runs     rules.py       what changed between releases
+loading.py     moments of loading                  holding.py     what stays
+forward.py     tensors of one pass                 step.py        one step of generation
+attending.py   kernels of attention                kernels.py     ... and their workspaces
+feeding.py     feed-forwards                       scanning.py    recurrences
+latent.py      latent attention                    towers.py      images and sounds
+phases.py      moments in order                    infer.py       the answer
+derived.py     what follows from it                launching.py   lines of Python
+"""
 
-if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
-    from weighbridge.engines.serving import Answer, Probe, Subject
-    from weighbridge.workload import Infer
+from weighbridge.engines.engine import Engine
 
-
-def infer(subject: "Subject", w: "Infer", budget: "Budget | None") -> "Answer":
-    from weighbridge.engines.transformers.serving import infer  # which `load` does without
-
-    return infer(subject, w, budget)
-
-
-def probe(subject: "Subject", w: "Infer", budget: "Budget") -> "Probe":
-    from weighbridge.engines.transformers.serving import probe
-
-    return probe(subject, w, budget)
+ENGINE = Engine(
+    name="transformers",
+    title="transformers",
+    package=__name__,
+    oldest=(4, 30),
+    newest=(5, 23),
+    spellings=("hf",),
+    sections=("Torch", "Drafts", "transformers"),
+    reads="any",
+    settings="""
+[transformers |]
+device_map                                word auto|cuda    Load straight to the device.
+attention                                 word flash|efficient|cudnn|math|eager   Kernel of attention.
+cache_implementation                      word dynamic|static|quanto|hqq|fp8      Kind of cache. Default: dynamic.
+num_beams                                 whole 1..4096     Beams of a search; each has a cache.
+logits_to_keep                            count             Tokens whose logits are made; 0 is all. Default: as generate does.
+exact                                     flag              Run the real class on a fake GPU, beside the closed form. Needs torch.
+""",  # noqa: E501
+)

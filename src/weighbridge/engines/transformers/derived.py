@@ -54,7 +54,7 @@ def facts(
 
 
 def _per_token(subject: Subject, p: Plan) -> int:
-    """Of the last token of one sequence, over all devices."""
+    """Return the cache bytes that one more token of one sequence takes, over all devices."""
     one = replace(p.prompt, batch=1, tokens=1, past=p.context - 1, cache="dynamic", longest=0)
     before = replace(one, past=max(1, p.context - 2))
     counts = Counter(m for la in subject.layers for m in la.mixers)

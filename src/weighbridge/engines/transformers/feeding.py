@@ -12,6 +12,8 @@ batched_mm_experts_forward), generation/utils.py (_optimize_model_for_decode), 4
 models/qwen3_moe/modeling_qwen3_moe.py; models/llama/modeling_llama.py (LlamaMLP).
 """
 
+from typing import assert_never
+
 from weighbridge.arch.body import Dense, Experts, Feed
 from weighbridge.components.activations import Heap, Held
 from weighbridge.engines.transformers.step import Step, linear
@@ -20,7 +22,13 @@ from weighbridge.units import ceil_div
 
 def feed(heap: Heap, s: Step, f: Feed) -> Held:
     """The output, of the model's width; the input is the caller's."""
-    return dense(heap, s, f) if isinstance(f, Dense) else experts(heap, s, f)
+    match f:
+        case Dense():
+            return dense(heap, s, f)
+        case Experts():
+            return experts(heap, s, f)
+        case _:
+            assert_never(f)
 
 
 def _inputs(s: Step, f: Feed) -> int:

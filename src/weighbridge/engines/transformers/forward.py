@@ -10,6 +10,7 @@ Source: transformers 4.37 to 5.23, `forward` of the models' Model, DecoderLayer 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from weighbridge.arch.body import Block, Body
 from weighbridge.arch.mixers import (
@@ -18,6 +19,7 @@ from weighbridge.arch.mixers import (
     CrossAttention,
     Latent,
     Mixer,
+    Recurrent,
     Shared,
 )
 from weighbridge.components.activations import Heap, Held
@@ -137,8 +139,12 @@ def _turned(m: Mixer) -> int:
             return m.key_dim
         case Latent() | Compressed():
             return m.rotary
-        case _:
+        case CrossAttention() | Shared():
             return 0
+        case _ if isinstance(m, Recurrent):
+            return 0
+        case _:
+            assert_never(m)
 
 
 def _masks(heap: Heap, s: Step, stage: Stage) -> tuple[Masks, list[Held]]:
@@ -251,8 +257,10 @@ def mixed(heap: Heap, s: Step, m: Mixer, kept: Kept, masks: Masks, block: Block)
             return cross(heap, s, m, kept)
         case Shared():
             return queries_alone(heap, s, block, masks)
-        case _:
+        case _ if isinstance(m, Recurrent):
             return scan(heap, s, m, kept)
+        case _:
+            assert_never(m)
 
 
 Growth = tuple[tuple[int, str], ...]  # (bytes, component) of the tensors that a mixer keeps
@@ -323,8 +331,12 @@ def _parts(m: Mixer, nbytes: int) -> tuple[int, ...]:
         case Latent():
             keys = nbytes * m.rank // m.latent_elements
             return keys, nbytes - keys
-        case _:
+        case Compressed() | Shared():
             return (nbytes,)
+        case _ if isinstance(m, Recurrent):
+            return (nbytes,)
+        case _:
+            assert_never(m)
 
 
 def stepped(heap: Heap, stage: Stage) -> None:

@@ -26,7 +26,7 @@ QUANTIZED = ("quanto", "hqq", "fp8")
 
 @dataclass(slots=True)
 class Kept:
-    """Of one mixer."""
+    """Tensors on the heap that the cache of one mixer keeps alive."""
 
     tensors: list[Held] = field(default_factory=list)
     old: list[Held] = field(default_factory=list)  # which a legacy cache still holds

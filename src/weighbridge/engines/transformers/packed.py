@@ -10,7 +10,7 @@
     bnb-int8       the input in int8 with a float32 scale a row, and an int32 result
     fp8-block      the input in 8 bits with a float32 scale for every 128
     fp8-tensor     the input in 8 bits
-    mxfp4, nvfp4, hqq, quanto, compressed-tensors    the whole matrix in the compute dtype
+    mxfp4, mxfp8, nvfp4, hqq, quanto, compressed-tensors    the whole matrix in the compute dtype
     GPTQ, AWQ      kernels unpack in registers
 
 Source: bitsandbytes autograd/_functions.py (MatMul4Bit, MatMul8bitLt); transformers 4.51 and 5.23
@@ -56,6 +56,7 @@ AROUND: Mapping[str, Around] = {
     "fp8-block": _blocks,
     "fp8-tensor": _blocks,
     "mxfp4": _unpacked,
+    "mxfp8": _unpacked,
     "nvfp4": _unpacked,
     "hqq": _unpacked,
     "quanto": _unpacked,

@@ -20,10 +20,10 @@ from weighbridge.arch.mixers import (
 from weighbridge.components.device import context
 from weighbridge.dtypes import BFLOAT16, DType
 from weighbridge.engines.caches.transformers import Kind
+from weighbridge.engines.engine import version as nearest
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import reads_text
-from weighbridge.engines.table import ENGINES
-from weighbridge.engines.table import version as nearest
+from weighbridge.engines.transformers import ENGINE
 from weighbridge.engines.transformers.packed import around
 from weighbridge.engines.transformers.rules import Rules, kernel, rules
 from weighbridge.engines.transformers.step import Step, Style, style
@@ -80,7 +80,7 @@ def _rooms(budget: "Budget | None") -> tuple[int, ...]:
 
 
 def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
-    number, _ = nearest(ENGINES["transformers"], w.engine_version)
+    number, _ = nearest(ENGINE, w.engine_version)
     at = (number[0], number[1] if len(number) > 1 else 0)
     found = rules(at, subject.model_type, inner=subject.text is not None)
     read, prompt, context = _lengths(subject, w)
@@ -132,7 +132,7 @@ def _first(subject: Subject, w: Infer, found: Rules) -> Step:
 
 
 def computing(dtype: DType) -> DType:
-    """Of activations: weights in 8 or 4 bits are multiplied in 16."""
+    """Return the dtype of activations: weights in 8 or 4 bits are multiplied in 16."""
     return dtype if dtype.name in ("float32", "float16", "bfloat16") else BFLOAT16
 
 

@@ -16,8 +16,8 @@ models/mamba2 (mamba2_chunk_scan: L, G and M are chunk x chunk a head), models/m
 (selective_scan); live tensors of tiny models (tests/torch/test_infer_peaks.py).
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import assert_never
 
 from weighbridge.arch.mixers import (
     GatedDelta,
@@ -44,7 +44,7 @@ Widths = tuple[int, int]  # numbers a token: in the model's dtype, in float32
 
 def scan(heap: Heap, s: Step, m: Recurrent, kept: Kept) -> Held:
     """The output of one layer. Its state stays."""
-    narrow, wide = WIDTHS[type(m)](m, s)
+    narrow, wide = _widths(m, s)
     nbytes = stored(s, m).state
     held = heap.take(s.rows * narrow * s.size)
     floats = heap.take(s.rows * wide * 4)
@@ -85,22 +85,22 @@ def _linear(m: LinearAttention, s: Step) -> Widths:
     return 5 * width, 3 * width + (CHUNK * m.heads if s.prompt else 0)
 
 
-def _others(m: Any, s: Step) -> Widths:
-    return 3 * m.channels, 4 * m.channels
-
-
-def _convolved(m: ShortConv, s: Step) -> Widths:
-    """One linear of three widths, its product, the convolution's result, their product."""
-    return 6 * m.width, 0
-
-
-WIDTHS: Mapping[type, Callable[[Any, Step], Widths]] = {
-    GatedDelta: _delta,
-    KimiDelta: _kimi,
-    Mamba2: _mamba2,
-    Mamba1: _mamba1,
-    LinearAttention: _linear,
-    ShortConv: _convolved,
-    Rwkv: _others,
-    GatedRecurrence: _others,
-}
+def _widths(m: Recurrent, s: Step) -> Widths:
+    """Numbers a token that one layer holds while it runs."""
+    match m:
+        case GatedDelta():
+            return _delta(m, s)
+        case KimiDelta():
+            return _kimi(m, s)
+        case Mamba2():
+            return _mamba2(m, s)
+        case Mamba1():
+            return _mamba1(m, s)
+        case LinearAttention():
+            return _linear(m, s)
+        case ShortConv():  # a linear of three widths, its product, the convolution, their product
+            return 6 * m.width, 0
+        case Rwkv() | GatedRecurrence():
+            return 3 * m.channels, 4 * m.channels
+        case _:
+            assert_never(m)

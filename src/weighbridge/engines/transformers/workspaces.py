@@ -52,7 +52,8 @@ def products(part: "Part | None", torch: tuple[int, ...] | None) -> tuple[Compon
 
 
 def cublas(capability: tuple[int, int] | None, torch: tuple[int, ...] | None) -> Component:
-    """Of one process; `capability` is None where no CUDA device was named."""
+    """Estimate the cuBLAS workspaces of one process; `capability` is None where no CUDA device was
+    named."""
     version = torch or kernels.NEWEST
     size = kernels.workspace(capability[0] if capability else None, version)
     low = 0 if version >= kernels.TRANSIENT_SINCE else size

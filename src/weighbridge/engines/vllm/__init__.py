@@ -1,7 +1,5 @@
 """vLLM (V1): a share of the whole card, of which the cache gets what is left.
 
-    infer(subject, workload, budget) -> Answer
-
 rules.py      what changed between versions          setting.py   flags and their defaults
 forward.py    widths of one step                     sampling.py  logits and samplers
 encoders.py   images and sounds                      profile.py   the profile run's moments
@@ -11,264 +9,32 @@ talking.py    communicators                          hardware.py  what of a GPU 
 growth.py     kernels while it profiles              sleeping.py  what sleep mode frees
 parts.py      the answer's components                launching.py the command line
 serving.py    flags that make it serve               checks.py    what it refuses, or leaves waiting
-cases.py      what is prepared once for a model
+cases.py      what is prepared once for a model      infer.py     the answer
 """
 
-import math
-from collections.abc import Iterator
-from typing import Any
+from weighbridge.engines.engine import Engine
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.engines import cards, lines
-from weighbridge.engines.serving import WOULD, Answer, Held, Point, Probe, Serves, Subject, unhelped
-from weighbridge.engines.table import ENGINES, version
-from weighbridge.engines.vllm import checks, launching, parts, serving, setting
-from weighbridge.engines.vllm.cases import Case, Launched, case
-from weighbridge.engines.vllm.reserve import Reserve, share
-from weighbridge.engines.vllm.rules import rules
-from weighbridge.memory import Device
-from weighbridge.units import human
-from weighbridge.workload import Infer
-
-SPAN = 256  # tokens over which a marginal byte is measured
-BATCH = "--batch-size"
-
-
-def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
-    """Raises UsageError for settings that the engine refuses."""
-    subject, found = _met(subject, w, budget)
-    point = Point(subject.context, w.prompt_len, setting.positive(w.batch_size, BATCH) or 1)
-    own = found.launched(w, point, setting.said(w))
-    able = own if budget is None else serving.able(found, own, point, budget)
-    sized = own if w.engine_defaults or able is None else able  # a command is taken as it is
-    return Answer(
-        devices=_devices(subject, sized, budget),
-        settings=sized.at.to_dict(sized.w) | {"dtype": subject.choice.dtype.name},
-        derived=_derived(subject, sized, able, budget) | _served(own, able, budget),
-        warnings=(
-            *(() if budget is None else _warnings(own, able, budget)),
-            *lines.warnings(subject, w, "vllm"),
-            *checks.warnings(sized, w),
-            *cards.caution(budget, "vllm"),
-            *cards.packed_alone(subject, budget, "vllm"),
-        ),
-        serves=None if budget is None else _serves(subject, own, able, budget),
-    )
-
-
-def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
-    """Prepares the numbers of `infer` for searches."""
-    subject, found = _met(subject, w, budget)
-
-    def ask(point: Point) -> Held | None:
-        made: Launched | None = found.launched(w, point, setting.said(w))
-        assert made is not None
-        if not w.engine_defaults:
-            made = serving.surest(found, made, point, budget)
-        elif not serving.serves(made, budget, serving.WORST):
-            made = None
-        if made is None:
-            return None
-        kinds = [[p.parts for p in parts.phases(r)] for r in made.kinds]
-        return Held(len(made.dealt), kinds)
-
-    return ask
-
-
-def _met(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Subject, Case]:
-    """The model as vLLM takes it on that card, and what was prepared of it."""
-    number, _ = version(ENGINES["vllm"], w.engine_version)
-    subject = cards.suited(subject, w, budget, "vllm")
-    subject = subject.without_towers() if w.language_model_only else subject
-    checks.check(subject, w, number)
-    return subject, case(subject, w, budget, rules(number))
-
-
-def _devices(subject: Subject, made: Launched, budget: Budget | None) -> tuple[Device, ...]:
-    kinds = [
-        (parts.phases(r), None if budget is None else r.taken(_asks(made, budget)))
-        for r in made.kinds
-    ]
-    gpus = (
-        Device(index=i, kind="gpu", phases=kinds[k][0], taken=kinds[k][1])
-        for i, k in enumerate(made.dealt)
-    )
-    return (*gpus, parts.host(subject, made))
-
-
-def _asks(made: Launched, budget: Budget) -> int:
-    """Bytes of the card that vLLM asks for."""
-    return share(made.kinds[0].own.at.rules, made.utilization, budget)
-
-
-def _served(own: Launched, able: Launched | None, budget: Budget | None) -> dict[str, Any]:
-    if budget is None:
-        return {}
-    return {"serves_as_asked": serving.serves(own, budget), "launch_serves": able is not None}
-
-
-def _serves(subject: Subject, own: Launched, able: Launched | None, budget: Budget) -> Serves:
-    """A command is taken as it is; else the launch line is what was sized."""
-    alike = own.w.engine_defaults
-    judged = own if alike or able is None else able
-    surely, lacks = serving.surely(judged, budget), _lacks(judged, budget)
-    if able is own or able is None:
-        return Serves(surely=surely, lacks=lacks)
-    return Serves(
-        surely=surely,
-        lacks=lacks,
-        flags=launching.changes(own.w, able.w),
-        change=launching.change(own.w, able.w),
-        changed=_devices(subject, able, budget) if alike else (),
-        then=serving.surely(able, budget),
-    )
-
-
-def _derived(
-    subject: Subject, sized: Launched, able: Launched | None, budget: Budget | None
-) -> dict[str, Any]:
-    at, kinds = sized.at, sized.kinds
-    replica = sized.dealt[: at.tensor * at.pipeline]
-    marginal = [_marginal(r) for r in kinds]
-    widest = max((r.profiled.total for r in kinds), key=lambda b: b.expected)
-    facts: dict[str, Any] = {
-        "dtype_from": subject.why,
-        "kv_cache_bytes_per_token": sum(marginal[k] for k in replica),
-        "kv_cache_bytes_per_request": sum(
-            kinds[k].blocks.request * kinds[k].blocks.pool.block for k in replica
-        ),
-        "profile_peak_bytes": widest.expected,
-        "profile_peak_interval": list(widest),
-        "non_torch_bytes": max(r.own.non_torch.expected for r in kinds),
-        "first_rank": {  # which vLLM's log is about; those above are of the fullest
-            "profile_peak_bytes": kinds[0].profiled.total.expected,
-            "profile_peak_interval": list(kinds[0].profiled.total),
-            "non_torch_bytes": kinds[0].own.non_torch.expected,
-        },
-        "cuda_graph_bytes": max(r.own.captured.taken.expected for r in kinds),
-        "cuda_graph_estimate_bytes": max(r.own.estimated.expected for r in kinds),
-        **_line(subject, able or sized),
-    }
-    return facts if budget is None else facts | _of_card(sized, budget)
-
-
-def _line(s: Subject, made: Launched) -> dict[str, str]:
-    return lines.facts(s, made.w, "vllm", launching.command(s, made.at, made.w))
-
-
-def _marginal(r: Reserve) -> int:
-    """Bytes of one more token of a request."""
-    context = r.blocks.context
-    span = min(SPAN, context - 1) or 1
-    return (r.blocks.content(context) - r.blocks.content(context - span)) // span
-
-
-def _of_card(made: Launched, budget: Budget) -> dict[str, Any]:
-    """The rank with the fewest blocks decides for all of a replica."""
-    asked, kinds, data = _asks(made, budget), made.kinds, made.at.data
-    least = min(kinds, key=lambda r: _blocks(r, asked))
-    available = max(0, least.available(asked))
-    facts: dict[str, Any] = {
-        "available_kv_cache_bytes": available,
-        "available_kv_cache_interval": list(least.available_interval(asked)),
-        "serving_bytes": max(r.serving(asked) for r in kinds),
-        "serving_interval": list(max(r.serving_interval(asked) for r in kinds)),
-        "gpu_memory_utilization_needed": serving.utilization(kinds, budget),
-    }
-    if not least.blocks.pool.groups:
-        return facts
-    return facts | {
-        "num_gpu_blocks": least.blocks.pool.count(available),
-        "kv_cache_tokens": data * least.blocks.logged(available),
-        "max_concurrency": round(data * _concurrency(least, available), 2),
-    }
-
-
-def _blocks(r: Reserve, asked: int) -> float:
-    available = max(0, r.available(asked))
-    return r.blocks.pool.count(available) if r.blocks.pool.groups else available
-
-
-def _concurrency(r: Reserve, available: int) -> float:
-    return r.blocks.pool.concurrency(available, r.blocks.setting.load)
-
-
-def _warnings(own: Launched, able: Launched | None, budget: Budget) -> Iterator[str]:
-    if able is not own:
-        yield _lacks(own, budget) + _way(own, able, budget)
-
-
-def _lacks(own: Launched, budget: Budget) -> str:
-    """What the flags as they were asked leave no room for; "" where they surely serve."""
-    asked = _asks(own, budget)
-    least = min(own.kinds, key=lambda r: _blocks(r, asked))
-    return _refusal(own, least, budget) or _room(own, least, budget) or _nearly(own, least, budget)
-
-
-def _nearly(own: Launched, r: Reserve, budget: Budget) -> str:
-    """What is expected to serve, and may not."""
-    if serving.serves(own, budget, serving.WORST):
-        return ""
-    if r.given is not None:
-        return (
-            f"{human(r.given)} of cache were asked for; with all else they take up to "
-            f"{human(r.inside.high + r.given + r.outside.high)} of the card"
-        )
-    low, _, high = r.available_interval(_asks(own, budget))
-    return (
-        f"vLLM may not start: its share of {own.utilization:g} leaves {human(low)} to "
-        f"{human(high)} for blocks, of which {human(r.blocks.nbytes)} are needed, and "
-        f"{human(r.outside.low)} to {human(r.outside.high)} are outside of it"
-    )
-
-
-def _room(own: Launched, r: Reserve, budget: Budget) -> str:
-    """What there is no room for."""
-    asked = _asks(own, budget)
-    room = max(0, r.available(asked))
-    if r.available(asked) < 0:
-        return (
-            f"vLLM will not start: weights, the profile run and graphs take "
-            f"{human(r.inside.expected)}, and its share, {own.utilization:g} of the card, is "
-            f"{human(asked)}"
-        )
-    if r.given is not None and r.taken(asked) > budget.usable.expected:
-        return (
-            f"{human(r.given)} of cache were asked for, and with all else they take "
-            f"{human(r.taken(asked))} of the {human(budget.usable.expected)} that a process has"
-        )
-    if room >= r.blocks.nbytes:
-        return ""
-    if room < r.blocks.request * r.blocks.pool.block:
-        return (
-            f"vLLM will not start: one request of {r.context:,} tokens takes "
-            f"{human(r.blocks.request * r.blocks.pool.block)} of blocks, and "
-            f"{human(room)} are left for them"
-        )
-    return (
-        f"{r.requests:,} requests of {r.context:,} tokens do not run at once: there is room "
-        f"for {_concurrency(r, room):.2f}; the others wait"
-    )
-
-
-def _refusal(own: Launched, r: Reserve, budget: Budget) -> str:
-    asked = _asks(own, budget)
-    if not serving.refused(r, asked, budget):
-        return ""
-    refuses = "refuses" if serving.refused(r, asked, budget, serving.BEST) else "may refuse"
-    return (
-        f"--gpu-memory-utilization {own.utilization:g} asks for {human(asked)}, and "
-        f"{human(serving.at_start(r, budget))} are free once the context is there: vLLM {refuses}"
-    )
-
-
-def _ranks(w: Infer) -> int:
-    sizes = (w.tensor_parallel_size, w.pipeline_parallel_size, w.data_parallel_size)
-    return math.prod(int(size or 1) for size in sizes)
-
-
-def _way(own: Launched, able: Launched | None, budget: Budget) -> str:
-    if able is None:
-        return f"; {unhelped(budget.choice.count, _ranks(own.w))}"
-    changes, would = launching.changes(own.w, able.w), WOULD[serving.surely(able, budget)]
-    return f"; the launch line asks for {changes}, which {would} do"
+ENGINE = Engine(
+    name="vllm",
+    title="vLLM",
+    package=__name__,
+    oldest=(0, 9),
+    newest=(0, 33),
+    sections=("Cards", "Torch", "Drafts", "vLLM"),
+    settings="""
+[vLLM |]
+gpu_memory_utilization                    number 0..1       Share of the whole device.
+kv_cache_memory_bytes                     size              Size of the cache; the share does not count then.
+max_num_batched_tokens                    count 1..         Tokens of one step.
+max_num_seqs                              whole 1..1048576  Requests of one step.
+block_size                                whole 1..1048576  Tokens of a block.
+enforce_eager                             flag              No CUDA graphs.
+enable_prefix_caching                     flag              Blocks of equal prefixes are shared.
+async_scheduling                          flag              The next step is planned while one runs.
+max_cudagraph_capture_size                whole             Largest batch with a graph.
+num_gpu_blocks_override                   whole 1..         Blocks of the cache, whatever there is room for.
+decode_context_parallel_size              whole 1..1024     Devices that share the tokens of a cache.
+disable_hybrid_kv_cache_manager           flag              Windows are kept whole.
+enable_sleep_mode                         flag              Weights and cache are in a pool that can be given back.
+""",  # noqa: E501
+)

@@ -16,7 +16,7 @@ model_executor/offloader/uva.py.
 
 from collections.abc import Iterator, Mapping
 
-from weighbridge.arch.mixers import Shared
+from weighbridge.arch.table import column
 from weighbridge.engines.caches import vllm as caches
 from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.serving import Subject
@@ -43,7 +43,6 @@ ENCODER_DECODERS: Mapping[str, tuple[Version, Version]] = {
     "NemotronParseForConditionalGeneration": ((0, 14), ALWAYS),
     "WhisperForConditionalGeneration": ((0, 9), ALWAYS),
 }
-T5 = frozenset(("t5", "mt5", "umt5", "longt5", "switch_transformers"))
 BLOCKS = (1, 8, 16, 32, 64, 128)
 NAMED_BLOCKS_UNTIL: Version = (0, 18)
 KERNEL = 16  # tokens: every block of attention is a multiple
@@ -52,7 +51,7 @@ KERNEL = 16  # tokens: every block of attention is a multiple
 def check(subject: Subject, w: Infer, version: Version) -> None:
     """Raises for what the engine refuses."""
     _registered(subject, version)
-    refuse(subject.model.reference, "vllm", subject.layers, (*caches.SPECS, Shared))
+    refuse(subject.model.reference, "vllm", subject.layers, caches.LACKED)
     _block_size(subject, w, version)
     if w.max_num_seqs and w.max_num_batched_tokens and w.max_num_batched_tokens < w.max_num_seqs:
         raise UsageError(
@@ -90,7 +89,7 @@ def _too_few_blocks(r: Reserve, blocks: int) -> str:
 def _registered(subject: Subject, version: Version) -> None:
     cls = subject.part.blueprint.cls
     decodes = subject.body.encoder is not None or cls in ENCODER_DECODERS
-    if not decodes and subject.model_type not in T5:
+    if not decodes and subject.model_type not in column("vllm.no_encoder_alone"):
         return
     first, ended = ENCODER_DECODERS.get(cls, (ALWAYS, ALWAYS))
     if not first <= version < ended:

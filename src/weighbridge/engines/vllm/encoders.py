@@ -32,7 +32,8 @@ NONE = Encoded(0, 0, "")
 def encoded(
     towers: Iterable[Tower], hidden: int, *, tokens: int, context: int, sequences: int, share: Share
 ) -> Encoded:
-    """Of the kind with most tokens an item; one kind alone is profiled."""
+    """Estimate what the encoders take while vLLM profiles. It profiles one kind: the one with the
+    most tokens an item."""
     tower = max(towers, key=lambda t: t.tokens, default=None)
     if tower is None or not tower.tokens:
         return NONE

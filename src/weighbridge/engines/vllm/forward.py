@@ -22,9 +22,9 @@ llama.py, layers/fused_moe/ (experts/triton_moe.py: workspace_shapes; v1/worker/
 layers/attention/mla_attention.py (determine_chunked_prefill_workspace_size).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import assert_never
 
 from weighbridge.arch.body import Block, Dense, Experts, Feed
 from weighbridge.arch.mixers import (
@@ -32,13 +32,17 @@ from weighbridge.arch.mixers import (
     Compressed,
     CrossAttention,
     GatedDelta,
+    GatedRecurrence,
     KimiDelta,
     Latent,
     LinearAttention,
     Mamba1,
     Mamba2,
     Mixer,
+    Recurrent,
+    Rwkv,
     Shared,
+    ShortConv,
 )
 from weighbridge.engines.caches.sharding import local
 from weighbridge.units import ceil_div
@@ -49,7 +53,7 @@ LATENT_BLOCK = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Of one rank: how it splits heads and widths, and how experts."""
+    """How one rank splits heads and widths, and how experts."""
 
     tensor: int = 1
     expert_width: int = 1  # ranks that split each expert
@@ -114,19 +118,27 @@ def _named(f: Feed) -> str:
 
 
 def _fed(f: Feed, hidden: int, share: Share) -> int:
-    if isinstance(f, Dense):
-        return 2 * hidden + (3 if f.gated else 2) * share.width(f)
-    shared = 3 * ceil_div(f.shared, share.tensor)
-    return 3 * hidden + f.count + max(hidden, shared)
+    match f:
+        case Dense():
+            return 2 * hidden + (3 if f.gated else 2) * share.width(f)
+        case Experts():
+            shared = 3 * ceil_div(f.shared, share.tensor)
+            return 3 * hidden + f.count + max(hidden, shared)
+        case _:
+            assert_never(f)
 
 
 def workspace(f: Feed, hidden: int, share: Share) -> int:
     """Rows by expert: of the second projection's input or output, and of the first's output."""
-    if isinstance(f, Dense):
-        return 0
-    width, inputs = share.width(f), f.inputs or hidden
-    first = 2 * width if f.gated else width
-    return f.top_k * (max(width, inputs) + max(first, inputs))
+    match f:
+        case Dense():
+            return 0
+        case Experts():
+            width, inputs = share.width(f), f.inputs or hidden
+            first = 2 * width if f.gated else width
+            return f.top_k * (max(width, inputs) + max(first, inputs))
+        case _:
+            assert_never(f)
 
 
 # Mixers: (what it gives, projections and what is rotated)
@@ -152,10 +164,37 @@ def _owner(m: Mixer, blocks: Sequence[Block]) -> Mixer:
 
 
 def _sizes(m: Mixer, block: Block) -> tuple[int, int]:
-    return SIZES.get(type(m), _convolved)(m, block)
+    match m:
+        case Attention() | CrossAttention():
+            return _attention(m)
+        case Latent():
+            return _latent(m, block)
+        case Compressed():
+            return m.heads * m.dim, 2 * m.heads * m.dim + block.query_rank + m.dim
+        case Shared():
+            return 0, 0
+        case _ if isinstance(m, Recurrent):
+            return _recurrent(m)
+        case _:
+            assert_never(m)
 
 
-def _attention(m: Any, block: Block) -> tuple[int, int]:
+def _recurrent(m: Recurrent) -> tuple[int, int]:
+    match m:
+        case GatedDelta():
+            given = m.value_heads * m.value_dim
+            return given, 2 * m.channels + given + 2 * m.value_heads
+        case KimiDelta() | LinearAttention():
+            return m.heads * m.dim, 4 * m.heads * m.dim
+        case Mamba1() | Mamba2():
+            return m.inner, m.inner + 2 * m.channels
+        case ShortConv() | Rwkv() | GatedRecurrence():  # the convolution, as many of its gate
+            return m.channels, 2 * m.channels
+        case _:
+            assert_never(m)
+
+
+def _attention(m: Attention | CrossAttention) -> tuple[int, int]:
     queries = m.heads * m.key_dim
     rotated = queries + m.key_elements
     return m.heads * m.value_dim, queries + m.key_elements + m.value_elements + rotated
@@ -165,46 +204,6 @@ def _latent(m: Latent, block: Block) -> tuple[int, int]:
     queries = m.heads * (m.nope + m.rotary)
     given = m.heads * m.value_dim
     return given, 2 * queries + block.query_rank + 2 * m.latent_elements
-
-
-def _compressed(m: Compressed, block: Block) -> tuple[int, int]:
-    return m.heads * m.dim, 2 * m.heads * m.dim + block.query_rank + m.dim
-
-
-def _convolved(m: Any, block: Block) -> tuple[int, int]:
-    """Inputs of the convolution, and as many of its gate."""
-    return int(m.channels), int(2 * m.channels)
-
-
-def _delta(m: GatedDelta, block: Block) -> tuple[int, int]:
-    given = m.value_heads * m.value_dim
-    return given, 2 * m.channels + given + 2 * m.value_heads
-
-
-def _heads(m: Any, block: Block) -> tuple[int, int]:
-    return m.heads * m.dim, 4 * m.heads * m.dim
-
-
-def _mamba(m: Any, block: Block) -> tuple[int, int]:
-    return m.inner, m.inner + 2 * m.channels
-
-
-def _shared(m: Shared, block: Block) -> tuple[int, int]:
-    return 0, 0
-
-
-SIZES: Mapping[type, Callable[[Any, Block], tuple[int, int]]] = {
-    Attention: _attention,
-    CrossAttention: _attention,
-    Latent: _latent,
-    Compressed: _compressed,
-    GatedDelta: _delta,
-    KimiDelta: _heads,
-    LinearAttention: _heads,
-    Mamba1: _mamba,
-    Mamba2: _mamba,
-    Shared: _shared,
-}
 
 
 def expanded_rows(context: int, sequences: int) -> int:

@@ -35,9 +35,6 @@ ADAPTED = 8  # and more with slots for adapters: four products, each with two ke
 FIRST = 64 * MIB
 SPLITS = 32
 FLOAT32 = 4
-# Model types that other kernels serve: images that see all of themselves, heads of two sizes.
-_OTHERS = "bagel gemma3 gemma4 gemma4_text gemma4_unified gemma4_unified_text molmo2 paligemma"
-OTHERS = frozenset(_OTHERS.split())
 NONE = Bytes(0, 0, 0)
 
 
@@ -49,7 +46,7 @@ class Captured(NamedTuple):
 
 
 def kernels(blocks: Sequence[Block], *, adapted: bool = False) -> int:
-    """Of one step through all layers."""
+    """Count the kernels that one step through all layers starts."""
     return sum(DENSE + ADAPTED * adapted + _more(b) for b in blocks)
 
 

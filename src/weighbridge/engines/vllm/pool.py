@@ -163,7 +163,8 @@ def _ssm(subject: Subject, named: str | None) -> DType | None:
 
 
 def _layers(subject: Subject, rank: Rank, at: Launch) -> tuple[Layer, ...]:
-    """Those with a cache. A model that sees all tokens at once remembers none."""
+    """Return this rank's layers with a cache. A model that sees all tokens at once remembers
+    none."""
     if not subject.body.causal:
         return ()
     return (*rank.layers, *_drafting(subject, rank, at))

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from weighbridge.accelerators.budget import Budget
+from weighbridge.arch.table import column
 from weighbridge.components.device import context
 from weighbridge.engines import arriving, extras
 from weighbridge.engines.communication import STAGES, communication, received
@@ -87,7 +88,8 @@ class Standing:
 
     @cached_property
     def torch(self) -> int:
-        """Of weights, as the version counts them."""
+        """Return the bytes of weights as this version of vLLM counts them: reserved or
+        allocated."""
         loaded = self.resident.loaded
         return loaded.reserved if self.at.rules.consumed else loaded.allocated
 
@@ -409,7 +411,11 @@ def _graphs(subject: Subject, rank: Rank, at: Launch, budget: Budget | None) -> 
     )
     largest = max(at.captures, default=0)
     cut = 0
-    if full and hardware.splits_contexts(budget) and _outer(subject) not in graphs.OTHERS:
+    if (
+        full
+        and hardware.splits_contexts(budget)
+        and _outer(subject) not in column("vllm.other_kernels")
+    ):
         decoded = min(largest, at.sequences * (1 + at.speculative))
         cut = graphs.splits(rank.blocks, decoded, at.tensor)
     widest = largest * step.widest * int(subject.choice.dtype.nbytes)

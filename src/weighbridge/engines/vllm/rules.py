@@ -101,7 +101,7 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
 
 @cache
 def rules(version: Version) -> Rules:
-    """Those of the newest change that is not newer than `version`."""
+    """Return the rules of the newest change that is not newer than `version`."""
     found = FIRST
     for since, changed in CHANGES:
         if version >= since:

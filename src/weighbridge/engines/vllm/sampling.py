@@ -51,7 +51,8 @@ def padded(vocabulary: int) -> int:
 
 
 def buffer(kind: str, rows: int, vocabulary: int, processors: int) -> int:
-    """Of the Triton kernel: a row for each of its programs."""
+    """Return the bytes of the Triton kernel's buffer: a row of `vocabulary` numbers for each
+    program."""
     if kind != "triton" or rows < FEW:
         return 0
     programs = min(processors, rows)
@@ -60,5 +61,6 @@ def buffer(kind: str, rows: int, vocabulary: int, processors: int) -> int:
 
 
 def counts(sequences: int, vocabulary: int) -> int:
-    """Of the newer runner: how often each sequence has each token, and which its prompt has."""
+    """Return the bytes of the newer runner's counts: how often each sequence has each token, and a
+    bit for those in its prompt."""
     return sequences * FLOAT32 * (vocabulary + ceil_div(vocabulary, BITS))

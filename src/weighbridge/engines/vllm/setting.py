@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.body import Experts
 from weighbridge.arch.mixers import Attention, Latent, Recurrent
+from weighbridge.arch.table import column
 from weighbridge.components.kv_cache import mixers
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.vllm import hardware
@@ -29,7 +30,6 @@ from weighbridge.workload import Infer
 LARGEST, LARGE = 160 * GIB, 70 * GIB
 SMALL = (2048, 256)  # tokens of a batch, sequences
 GRAPHS, WIDE_GRAPHS = 512, 1024
-WIDE = ("gpt_oss",)  # model_executor/models/config.py, GptOssForCausalLMConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class Launch:
     sleeps: bool = False
 
     def to_dict(self, w: Infer) -> dict[str, Any]:
-        """By the names of the flags."""
+        """Return the settings under the names of vLLM's flags."""
         return {
             "gpu_memory_utilization": self.utilization,
             "max_model_len": self.context,
@@ -249,7 +249,7 @@ def captured(
     """Tokens of the CUDA graphs, of which there are none where steps are eager."""
     if eager:
         return ()
-    wide = subject.model_type in WIDE
+    wide = subject.model_type in column("vllm.wide_graphs")
     return captures(at, _speculative(w) + 1, w, budget, r, wide=wide)
 
 

@@ -22,7 +22,8 @@ Source: vllm 0.26 device_allocator/cumem.py (use_memory_pool), utils/mem_utils.p
 (memory_profiling), model_executor/models/; v1/worker/gpu_worker.py of 0.14 to 0.17 (load_model).
 """
 
-from weighbridge.engines.parallel.names import role
+from weighbridge.arch.roles import VOCAB, role_of
+from weighbridge.arch.table import column
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.shards import Rank
 from weighbridge.engines.vllm.sampling import padded
@@ -31,16 +32,6 @@ from weighbridge.engines.vllm.weights import of_layers
 from weighbridge.memory import Bytes, Component, exactly, total
 from weighbridge.units import GIB, MIB, ceil_div
 
-# Model types, read in 0.26. Of the language model, where it stands beside towers.
-_FREED = """
-apertus arcee falcon_h1 gemma3_text gemma4_text gemma4_unified_text gpt2 granite lfm2 lfm2_moe llama
-mamba2 minicpm mistral nemotron-nas phi4mm plamo2 plamo3 zamba2
-"""
-_SHARED = """
-glm4 mimo olmo3 qwen2 qwen2_vl qwen2_vl_text qwen2_5_vl qwen2_5_vl_text qwen3 qwen3_vl qwen3_vl_text
-qwen3_5 qwen3_5_text seed_oss
-"""
-FREED, SHARED = frozenset(_FREED.split()), frozenset(_SHARED.split())
 LAYERS = 5  # of packed weights at most: a 70B in four bits has 0.43 GiB a layer
 POOL, POOL_WITH_TOWERS = Bytes(0, 0, 200 * MIB), Bytes(0, GIB // 2, GIB)
 NONE = exactly(0)
@@ -64,7 +55,7 @@ def asleep(subject: Subject, rank: Rank, at: Launch) -> tuple[Component, ...]:
     phantom = Component(
         name="other",
         bytes=total((_head(subject, rank, at), _repacked(subject, rank))),
-        basis="computed" if subject.model_type in FREED | SHARED else "assumed",
+        basis="computed" if subject.model_type in column("vllm.tied_head") else "assumed",
         detail="freed while loading, and given to the cache",
         formula="a head that is made and then tied, weights that are packed anew: vLLM takes free "
         "memory of its pool for used by torch",
@@ -75,16 +66,17 @@ def asleep(subject: Subject, rank: Rank, at: Launch) -> tuple[Component, ...]:
 
 def _head(subject: Subject, rank: Rank, at: Launch) -> Bytes:
     """Made, and freed when it was tied. A class that was not read does one or the other."""
-    if not rank.last or subject.model_type in SHARED or not _tied(subject):
+    head = column("vllm.tied_head").get(subject.model_type)
+    if not rank.last or head == "shared" or not _tied(subject):
         return NONE
     body = subject.body
     rows = ceil_div(padded(body.vocab), at.tensor)
     nbytes = int(subject.choice.dtype.size(rows * body.hidden))
-    return exactly(nbytes) if subject.model_type in FREED else Bytes(0, nbytes // 2, nbytes)
+    return exactly(nbytes) if head == "freed" else Bytes(0, nbytes // 2, nbytes)
 
 
 def _tied(subject: Subject) -> bool:
-    return any(p.tied and role(p.name) == "vocab" for p in subject.part.blueprint.counted)
+    return any(p.tied and role_of(p) in VOCAB for p in subject.part.blueprint.counted)
 
 
 def _repacked(subject: Subject, rank: Rank) -> Bytes:

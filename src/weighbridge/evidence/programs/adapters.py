@@ -26,7 +26,7 @@ LINEARS = (  # of the image model; what their adapters are on, where a config sa
 
 
 def causal_model(model: str, device: str) -> Any:
-    """Of our evidence, in bfloat16, made on the device as `device_map=` loads it."""
+    """Make a model of our evidence in bfloat16 on the device, as `device_map=` loads it."""
     made = AutoConfig.for_model(**config(origins()[model]))
     with torch.device(device):
         return AutoModelForCausalLM.from_config(made, dtype=torch.bfloat16)

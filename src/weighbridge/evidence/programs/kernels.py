@@ -120,7 +120,8 @@ class Chunked(torch.autograd.Function):  # type: ignore[misc]
 
 
 def chunks(rows: int, parts: int) -> list[slice]:
-    """Of a power of two rows each."""
+    """Cut `rows` into slices whose length is the smallest power of two that makes at most
+    `parts`."""
     size = 1 << (-(-rows // parts) - 1).bit_length()
     return [slice(start, start + size) for start in range(0, rows, size)]
 

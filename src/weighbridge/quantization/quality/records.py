@@ -99,7 +99,7 @@ def families() -> frozenset[str]:
 
 @cache
 def tables(family: str | None = None) -> tuple[Table, ...]:
-    """Those of a family, or all of them, in the order of the file."""
+    """Return the tables of a family, or all, in the order of the file."""
     pages, lines = _lines()
     start = "" if family is None else f'{{"family":"{family}"'
     read = map(json.loads, (line for line in lines if line.startswith(start)))

@@ -21,7 +21,7 @@ SUM = 0  # c10d::ReduceOp::RedOpType
 
 
 def collectives() -> dict[Any, Answer]:
-    """By operation of torch.ops.c10d."""
+    """Map each collective of torch.ops.c10d to what answers it in place of the network."""
     if not dist.is_available():
         return {}
     found: dict[Any, Answer] = {}

@@ -38,7 +38,7 @@ WORD = ctypes.sizeof(ctypes.c_void_p)
 
 
 def replicas(recorder: Recorder) -> Iterator[Patch]:
-    """Of torch.distributed's bindings."""
+    """Yield patches of torch.distributed's bindings."""
     if not dist.is_available():
         return
     reducer = dist.Reducer

@@ -21,7 +21,7 @@ NAMES = ("_propagate_tensor_meta", "_propagate_tensor_meta_non_cached")
 
 
 def sharding(notes: Notes) -> dict[str, Patches]:
-    """By module, for when it arrives."""
+    """Map names of modules to the patches that they get when they are imported."""
     return {
         "torch.distributed.tensor._sharding_prop": _propagation,
         "torch.distributed.checkpoint": partial(_checkpoints, notes),

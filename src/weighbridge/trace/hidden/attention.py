@@ -26,7 +26,8 @@ def shape(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> kernels.Shape:
 
 
 def _copies(*positions: int) -> Callable[[Op], list[int]]:
-    """Of gradient and output, which the kernels read as (B, M, H, D) without gaps."""
+    """Return a rule for bytes copied of the arguments at `positions` (gradient, output), which the
+    kernels read as (B, M, H, D) without gaps."""
 
     def nbytes(op: Op) -> list[int]:
         given = (op.arg(i) for i in positions)

@@ -53,7 +53,7 @@ def size(t: torch.Tensor) -> int:
 
 
 def copied(t: Any, memory_format: torch.memory_format = torch.contiguous_format) -> int:
-    """Of `t.contiguous()`."""
+    """Return the bytes that `t.contiguous()` allocates: 0 if `t` is contiguous."""
     if t is None or t.is_contiguous(memory_format=memory_format):
         return 0
     return size(t)

@@ -32,12 +32,12 @@ class Headers:
         self.original: dict[str, Any] = {}
 
     def package(self, module: ModuleType) -> Iterator[Patch]:
-        """Of `safetensors`."""
+        """Yield the patches of `safetensors`."""
         self.original["safe_open"] = module.safe_open
         yield Patch(module, "safe_open", self._open)
 
     def functions(self, module: ModuleType) -> Iterator[Patch]:
-        """Of `safetensors.torch`."""
+        """Yield the patches of `safetensors.torch`."""
         for name, value in (("save_file", self._save_file), ("load_file", self._load_file)):
             self.original[name] = vars(module)[name]
             yield Patch(module, name, value)

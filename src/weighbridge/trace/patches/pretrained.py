@@ -63,7 +63,7 @@ class Pretrained:
         }
 
     def patches(self) -> Iterator[Patch]:
-        """Of torch itself."""
+        """Yield the patches of torch itself: weights that were not read load as nothing."""
         load = nn.Module.load_state_dict
 
         def load_state_dict(module: nn.Module, state: Any, *args: Any, **kwargs: Any) -> Any:
@@ -85,7 +85,7 @@ class Pretrained:
         load = known.PreTrainedModel._load_pretrained_model
 
         def files(*args: Any, download_kwargs: Any = None, **kwargs: Any) -> Any:
-            """Those that are here already: they may tell the dtype."""
+            """Return the files that are here already: they may tell the dtype."""
             here = {**(download_kwargs or {}), "local_files_only": True}
             try:
                 return find(*args, download_kwargs=here, **kwargs)

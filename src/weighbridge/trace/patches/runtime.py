@@ -72,7 +72,7 @@ class Devices:
         self.exchange(0)
 
     def answers(self) -> dict[str, Any]:
-        """Of torch._C."""
+        """Return functions that stand in for those of torch._C."""
         cuda = {
             "getDeviceCount": lambda: len(self.tapes),
             "getDevice": lambda: self.current,
@@ -130,7 +130,8 @@ class Devices:
         }
 
     def above(self) -> dict[str, Any]:
-        """Of torch.cuda, where Python's layer remembers or was defined on import."""
+        """Return stand-ins for names of torch.cuda that are defined on import, or where Python
+        remembers."""
         return {
             "is_available": lambda: True,
             "device_count": lambda: len(self.tapes),
@@ -216,7 +217,8 @@ class Devices:
                 journal.events = []
 
     def snapshot(self) -> dict[str, Any]:
-        """Of the first device, with what was recorded since it was asked for."""
+        """Return the memory snapshot of the first device, with what was recorded since recording
+        began."""
         self.tapes[0].settle()
         journal = self._journal(0)
         before, journal.events = journal.events, journal.events or []

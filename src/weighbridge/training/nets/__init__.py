@@ -108,9 +108,9 @@ class Program:
 def program(
     model_type: str, blocks: Sequence[Block], names: Iterable[str], loss: str, framework: str = ""
 ) -> Program:
-    """By the class's name; else by `names`, those of its embedding and of its layers' parameters.
-    Raises UsageError for a loss that it has not, UnsupportedError where a framework's class has no
-    such layers."""
+    """Choose a training program by the class's name; else by `names`, those of the parameters of
+    its embedding and layers. Raises UsageError for a loss that the class has not, UnsupportedError
+    where a framework's class has no such layers."""
     kind = model_type.removesuffix("_text")
     names = list(names)
     if framework in CLASSES:

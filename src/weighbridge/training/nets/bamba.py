@@ -19,7 +19,7 @@ from weighbridge.training.step import Step
 
 
 def positions(s: Step) -> Rotary | None:
-    """Of the layers with attention, where there are some."""
+    """Make the rotary positions of the first layer with attention; None where no layer has it."""
     first = next((i for i, b in enumerate(s.built.body.blocks) if not _scans(b)), None)
     return None if first is None else rotary_of(s, turned_width(s, first))
 

@@ -36,7 +36,7 @@ def weightless(m: Machine, x: Tensor, _p: Module, _name: str) -> Tensor:
 
 
 def of_all_heads(m: Machine, x: Tensor, w: Tensor) -> Tensor:
-    """Norm of OLMo 2: of all heads together."""
+    """Normalize x, [batch, length, heads, size], over all heads together (OLMo 2)."""
     whole = x.view(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
     return wide_norm(m, whole, w).view(*x.shape)
 

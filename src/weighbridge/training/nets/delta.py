@@ -376,8 +376,8 @@ def turn(m: Machine, t: Turns, carried: Carried, d: Delta) -> None:
 
 
 def placed(m: Machine, x: Tensor, *, apart: bool) -> Tensor:
-    """As a product wants it; `apart`: the tokens of a head do not lie together, since nothing was
-    cast or filled up before."""
+    """Copy `x` if a product needs it. `apart`: the tokens of a head do not lie together, since
+    nothing was cast or padded before."""
     return copied(m, x) if apart else x
 
 

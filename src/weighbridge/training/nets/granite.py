@@ -22,7 +22,8 @@ from weighbridge.training.step import Step
 
 
 def positions(s: Step) -> Rotary | None:
-    """As wide as a head, also where no layer has attention."""
+    """Make rotary positions as wide as a head, also where no layer has attention; None without
+    RoPE."""
     config = s.built.config
     if config.get("position_embedding_type") != "rope":
         return None

@@ -156,7 +156,7 @@ def attended_(s: Step, q: Tensor, k: Tensor, v: Tensor, h: Heads, number: int) -
 
 
 def product(m: Machine, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
-    """Of heads with heads; an expanded view is copied first."""
+    """Multiply heads by heads, `a @ b` of `shape`; an expanded view is copied first."""
     a, b = lower(m, a), lower(m, b)
     out = m.new(shape, a.dtype)
     m.product()

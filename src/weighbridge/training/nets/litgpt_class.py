@@ -43,7 +43,8 @@ PARTS = (*QKV, "projection", "mlp", "head")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """Of one model as litgpt's Config has it. `turned`: numbers of a head that have positions."""
+    """Sizes of one model as litgpt's Config has them. `turned`: numbers of a head that RoPE
+    rotates."""
 
     layers: int
     hidden: int

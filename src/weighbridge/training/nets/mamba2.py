@@ -131,7 +131,8 @@ def along(m: Machine, p: Module, x: Tensor) -> Tensor:
 
 
 def convolved(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
-    """Of each number alone; longer by what is cut off, which stays in memory."""
+    """Run a depthwise causal convolution over x, [batch, length, width]. The output is padded by
+    kernel - 1, then sliced; the padding stays allocated."""
     held, bias = p.weight(name), p.bias(name)
     weight = shaped(m, held, *held.shape)
     batch, length, width = x.shape

@@ -133,7 +133,7 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _labelled(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Of sentences by their first token, or the mean of all."""
+    """Classify sequences by their first token, or by the mean of all tokens."""
     m, root = s.m, s.built.root
     first = encoder.first_token(m, hidden)
     pooled = dropout(m, predicted(s, first), s.rate("classifier_dropout"))

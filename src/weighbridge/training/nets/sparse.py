@@ -92,7 +92,7 @@ def shared_first(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
 
 
 def whole_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
-    """Of all heads together."""
+    """Normalize x, [batch, length, heads, size], over all heads together."""
     whole = x.view(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
     return rms_norm(m, whole, w).view(*x.shape)
 

@@ -108,7 +108,8 @@ def stack(s: Step, root: Module, side: Side, ids: Tensor, states: Tensor | None)
 
 
 def _causal(s: Step) -> Tensor | None:
-    """Of the decoder, whose padding is behind all that counts: eager attention has one."""
+    """Make the decoder's causal mask, which eager attention alone has. Padding is at the end and
+    needs no other."""
     whole = s.batch, 1, s.length, s.length
     return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
 

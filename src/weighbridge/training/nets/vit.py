@@ -72,7 +72,8 @@ def embeddings(s: Step, p: Module, pixel_values: Tensor) -> Tensor:
 
 
 def positions(s: Step, table: Tensor, x: Tensor) -> Tensor:
-    """Of another size of images than the class's own, interpolated in float32."""
+    """Return the table of positions, interpolated in float32 if images have another size than the
+    class's own."""
     m = s.m
     if table.shape[1] == x.shape[1]:
         return table
@@ -120,7 +121,7 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def labelled(s: Step, pooled: Tensor) -> tuple[Tensor, Tensor]:
-    """By the class's classifier; a class without one is trained with one of two labels."""
+    """Apply the class's classifier. A class without one is trained with one of two labels."""
     m, root = s.m, s.built.root
     if root.has("classifier"):
         return classified(s, root.linear(m, pooled, "classifier"))

@@ -40,7 +40,7 @@ def _grok(p: Param) -> Iterator[State]:
 
 
 def _grok_step(m: Machine, params: Sequence[Param]) -> None:
-    """Its three averages come over, beside the root."""
+    """Copy each parameter's three averages from the host to the GPU, plus a square root."""
     for p in params:
         m.hidden(*[p.nbytes] * 4)
 

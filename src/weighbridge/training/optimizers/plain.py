@@ -164,6 +164,7 @@ ROWS = (
     ),
     Optimizer(name="nadam", states=two, step=one_copy, source="torch optim/nadam.py"),
     Optimizer(name="radam", states=two, step=one_copy, source="torch optim/radam.py"),
+    Optimizer(name="adamax", states=two, step=one_copy, source="torch optim/adamax.py"),
     Optimizer(name="adadelta", states=two, step=two_copies, source="torch optim/adadelta.py"),
     Optimizer(
         name="muon",

@@ -14,19 +14,29 @@ models/*/configuration_*.py; torchtitan models/llama3/infra/parallelize.py.
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import assert_never
 
 from weighbridge.arch.body import Block, Body
 from weighbridge.arch.mixers import (
     Attention,
+    Compressed,
     CrossAttention,
     GatedDelta,
     GatedRecurrence,
+    KimiDelta,
     Latent,
+    LinearAttention,
+    Mamba1,
     Mamba2,
+    Mixer,
+    Recurrent,
+    Rwkv,
+    Shared,
+    ShortConv,
 )
+from weighbridge.arch.roles import role
 from weighbridge.autograd.tensors import ELSEWHERE
-from weighbridge.engines.parallel.names import role
+from weighbridge.engines.parallel.names import WAY_OF
 from weighbridge.errors import UsageError
 from weighbridge.training.sharding.numbers import Sharding, share
 from weighbridge.training.tensors import HEAD, Held
@@ -42,7 +52,7 @@ def cut(h: Held, s: Sharding, *, vocab: bool) -> Held:
         return h._replace(shape=_experts(h, s))
     if s.tensor == 1 or h.kind in WHOLE:
         return h
-    found = role(h.name)
+    found = WAY_OF.get(role(h.name), "")
     if found == "vocab" and not (vocab or HEAD.search(h.name)):
         return h
     if found in OUTPUTS or found == "vocab":
@@ -101,7 +111,8 @@ def _narrow(b: Block, ranks: int) -> Block:
     return replace(b, mixers=tuple(_fewer(m, ranks) for m in b.mixers))
 
 
-def _fewer(m: Any, ranks: int) -> Any:
+def _fewer(m: Mixer, ranks: int) -> Mixer:
+    """The heads of one rank."""
     match m:
         case Attention() | CrossAttention():
             _check(m.heads, ranks)
@@ -109,6 +120,16 @@ def _fewer(m: Any, ranks: int) -> Any:
         case Latent():
             _check(m.heads, ranks)
             return replace(m, heads=m.heads // ranks)
+        case Compressed() | Shared():
+            return m
+        case _ if isinstance(m, Recurrent):
+            return _fewer_states(m, ranks)
+        case _:
+            assert_never(m)
+
+
+def _fewer_states(m: Recurrent, ranks: int) -> Recurrent:
+    match m:
         case Mamba2():
             _check(m.heads, ranks)
             return replace(m, heads=m.heads // ranks, inner=m.inner // ranks)
@@ -120,8 +141,10 @@ def _fewer(m: Any, ranks: int) -> Any:
                 f"--tensor-parallel-size {ranks}: gated recurrences are not shared out among "
                 "ranks; leave it out"
             )
-        case _:
+        case Mamba1() | KimiDelta() | LinearAttention() | ShortConv() | Rwkv():
             return m
+        case _:
+            assert_never(m)
 
 
 def _check(heads: int, ranks: int) -> None:

@@ -132,7 +132,7 @@ def set_rows(target: Tensor, rows: Tensor, ids: Tensor) -> Tensor:
 
 
 def like(op: str, t: Tensor, *others: Tensor, dtype: DType | None = None) -> Tensor:
-    """Of the shape of its first source: additions, norms, activations, rotations."""
+    """Make a tensor of the shape of `t`: additions, norms, activations, rotations."""
     return Tensor(op, dtype or t.dtype, t.ne, (t, *others))
 
 

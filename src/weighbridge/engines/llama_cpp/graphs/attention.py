@@ -19,7 +19,7 @@ from weighbridge.units import MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heads:
-    """Of one layer's cache: key-value heads, and the sizes of their keys and values."""
+    """Key-value heads of one layer's cache, and the sizes of their keys and values."""
 
     kv: int
     key: int

@@ -95,7 +95,7 @@ class Build:
         return self._inputs[name]
 
     def full_mask(self) -> Tensor:
-        """Of an encoder: every token of the step against every other."""
+        """Make the mask of an encoder: every token of the step against every other."""
         s = self.step
         dtype = F16 if s.flash and s.rules.half_mask else F32
         return self.entry("mask", g.entry(dtype, s.tokens, s.tokens))

@@ -7,14 +7,21 @@ Source: llama.cpp 0c1e57098 src/models/*.cpp.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import assert_never
 
 from weighbridge.arch.mixers import (
     Attention,
+    Compressed,
+    CrossAttention,
     GatedDelta,
+    GatedRecurrence,
+    KimiDelta,
     Latent,
+    LinearAttention,
     Mamba1,
     Mamba2,
     Mixer,
+    Rwkv,
     Shared,
     ShortConv,
 )
@@ -27,6 +34,10 @@ from weighbridge.engines.llama_cpp.graphs.gemma import inputs_of_layers, with_in
 from weighbridge.engines.llama_cpp.graphs.latent import absorbed, full_heads
 from weighbridge.engines.llama_cpp.graphs.modes import by_mode
 from weighbridge.engines.llama_cpp.graphs.recurrent import delta, mamba1, mamba2, short_conv
+
+# Mixers whose graphs we have not written
+UNKNOWN = Compressed | CrossAttention | KimiDelta | LinearAttention | Rwkv | GatedRecurrence
+Scanned = Mamba1 | Mamba2 | GatedDelta | ShortConv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +243,17 @@ def mix(b: Build, layer: int, m: Mixer, x: Tensor, style: Style) -> Tensor:
             return full_heads(b, layer, m, x)
         case Attention() | Shared():
             return attention(b, layer, x, style)
+        case _ if isinstance(m, UNKNOWN):
+            kind = type(m).__name__
+            raise UnknownGraphError(f"llama.cpp's graph of {kind} layers is not in our tables")
+        case _ if isinstance(m, Scanned):
+            return _scanned(b, layer, m, x, style)
+        case _:
+            assert_never(m)
+
+
+def _scanned(b: Build, layer: int, m: Scanned, x: Tensor, style: Style) -> Tensor:
+    match m:
         case Mamba1():
             return mamba1(b, layer, m, x)
         case Mamba2():
@@ -240,11 +262,12 @@ def mix(b: Build, layer: int, m: Mixer, x: Tensor, style: Style) -> Tensor:
             return delta(b, layer, m, x, repeats=style.repeats_heads)
         case ShortConv():
             return short_conv(b, layer, m, x)
-    raise UnknownGraphError(f"llama.cpp's graph of {type(m).__name__} layers is not in our tables")
+        case _:
+            assert_never(m)
 
 
 def names(b: Build, layer: int) -> tuple[str, str, str]:
-    """Of the norm behind attention, the one before the feed-forward and the one behind it; ""
+    """Return the names of three norms: behind attention, before the feed-forward, behind it; ""
     where there is none."""
     after = "post_attention_norm" if b.of(layer, "post_attention_norm") is not None else ""
     before = "ffn_norm" if b.of(layer, "ffn_norm") is not None else ""

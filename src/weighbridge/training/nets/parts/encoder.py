@@ -23,7 +23,7 @@ Names = tuple[str, str, str]
 
 
 def never_checkpointed(s: Step) -> None:
-    """Of classes whose gradient_checkpointing_enable raises."""
+    """Refuse gradient checkpointing for classes whose gradient_checkpointing_enable raises."""
     if s.checkpointing != "none":
         raise UsageError(
             f"{s.built.kind}: its class cannot checkpoint its layers; leave --checkpointing out"
@@ -31,7 +31,7 @@ def never_checkpointed(s: Step) -> None:
 
 
 def heads_of(s: Step, body: Body, length: int) -> Heads:
-    """Of an encoder or of the decoder that reads it, which are alike in all layers."""
+    """Return the heads of an encoder, or of the decoder that reads it; all layers have the same."""
     found = next(x for x in body.blocks[0].mixers if isinstance(x, Attention))
     return Heads(
         batch=s.batch,

@@ -23,7 +23,7 @@ Locals = list[Tensor | None]
 
 
 def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
-    """Norm by the parameters of that name: those with a bias are a layer norm's."""
+    """Normalize `x`: layer norm if the norm has a bias, else RMS norm."""
     bias = p.bias(name)
     if bias is not None:
         return layer_norm(m, x, p.weight(name), bias)

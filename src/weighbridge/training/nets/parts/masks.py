@@ -11,7 +11,7 @@ Masks = dict[int | None, Tensor | None]  # by how many tokens back are seen
 
 
 def heads(s: Step, number: int) -> Heads:
-    """Of the layer's first attention."""
+    """Return the heads of the first attention in layer `number`."""
     found = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, Attention))
     return Heads(
         batch=s.batch,
@@ -51,7 +51,7 @@ def mask(s: Step, reach: int | None, *, always: bool = False) -> Tensor | None:
 
 
 def written_out(s: Step) -> None:
-    """Of classes whose attention is no kernel's, whatever there is."""
+    """Set attention to eager for classes that write it out; other kernels raise UsageError."""
     if s.kernel not in (None, "eager"):
         raise UsageError(
             f"--attention {s.kernel}: {s.built.kind} is known with eager attention alone; leave it "

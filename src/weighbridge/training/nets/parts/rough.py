@@ -15,10 +15,18 @@ models that have one.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from weighbridge.arch.body import Block, Experts
-from weighbridge.arch.mixers import Attention, CrossAttention, Latent, Mixer
+from weighbridge.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    Latent,
+    Mixer,
+    Recurrent,
+    Shared,
+)
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.experts import gathered, grouped, summed_k
@@ -73,7 +81,8 @@ def forward(s: Step) -> Tensor:
 
 
 def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Of language models, where there is a head; else of the hidden states themselves."""
+    """Compute the loss of a language model, where there is a head; else one of the hidden
+    states."""
     if s.built.body.vocab:
         return standard(s, hidden)
     m = s.m
@@ -177,8 +186,8 @@ def branch(
 
 
 def _product(s: Step, p: Module, name: str, seen: Seen, last: Tensor) -> Tensor:
-    """Of a width that was there before, the product with it; else an activation of it. Outputs as
-    wide as the input go on as they are."""
+    """Apply the Linear `name`. If an earlier tensor has the output's width, multiply by it (a
+    gate); otherwise apply the activation. Outputs as wide as the input pass through."""
     m, w = s.m, p.bare(name)
     inside = w.shape[0] if w.kind == "conv1d" else w.shape[1]
     given = seen[inside] if inside in seen else grown(m, [last], (*last.shape[:-1], inside))
@@ -263,7 +272,8 @@ def touched(m: Machine, x: Tensor, others: Sequence[Tensor], kept: Sequence[Tens
 
 
 def _normed(m: Machine, x: Tensor, p: Module, names: list[str]) -> Tensor:
-    """By the weights among `names`; one of heads, too."""
+    """Normalize `x` by each weight among `names`; a weight as wide as a head normalizes each
+    head."""
     for name in names:
         if not name.endswith(WEIGHT):
             continue
@@ -276,12 +286,17 @@ def _normed(m: Machine, x: Tensor, p: Module, names: list[str]) -> Tensor:
 
 
 def _heads(s: Step, mixer: Mixer) -> Heads | None:
-    if isinstance(mixer, Latent):
-        sides = mixer.heads, mixer.heads, mixer.nope + mixer.rotary, mixer.value_dim
-    elif isinstance(mixer, Attention | CrossAttention):
-        sides = mixer.heads, mixer.kv_heads, mixer.key_dim, mixer.value_dim
-    else:
-        return None
+    match mixer:
+        case Latent():
+            sides = mixer.heads, mixer.heads, mixer.nope + mixer.rotary, mixer.value_dim
+        case Attention() | CrossAttention():
+            sides = mixer.heads, mixer.kv_heads, mixer.key_dim, mixer.value_dim
+        case Compressed() | Shared():
+            return None
+        case _ if isinstance(mixer, Recurrent):
+            return None
+        case _:
+            assert_never(mixer)
     heads, kv_heads, key_dim, value_dim = sides
     return Heads(
         batch=s.batch,
@@ -295,7 +310,8 @@ def _heads(s: Step, mixer: Mixer) -> Heads | None:
 
 
 def _rate(s: Step, names: tuple[str, ...]) -> float:
-    """Of whichever the class has; its own default is found by one of them."""
+    """Return the highest dropout rate among `names`. The class has one of them; its default is
+    found by that."""
     return max(s.rate(name) for name in names)
 
 

@@ -26,8 +26,8 @@ PARTS = {"image": "vision tower", "audio": "audio tower"}
 
 
 def outputs(s: Step) -> list[Tensor]:
-    """Of each tower that something of the batch goes through. Raises UsageError where items are
-    more than a sequence."""
+    """Return the output of each tower that the batch has items for. Raises UsageError where the
+    items of a sequence have more tokens than it."""
     found = []
     with s.m.making(NAME):
         for tower in s.built.body.towers:
@@ -91,7 +91,7 @@ def _of_part(s: Step, wanted: str) -> Iterator[Param]:
 
 
 def _layers(s: Step, tower: Tower) -> Iterator[Module]:
-    """Those of the stack that is as long as the tower."""
+    """Return the modules of the numbered stack whose length is `tower.layers`."""
     stacks: dict[str, set[int]] = {}
     for w in _params(s, tower):
         at = LAYER.search(w.name)

@@ -1,0 +1,180 @@
+"""A decoder as a tree of modules: one description from which all that is asked of it follows.
+
+    Decoder     what stands before the layers, the layers, what stands behind them
+    a layer     Submodules, in the order of checkpoints
+    Submodule   its parameters; what it remembers of tokens (`mixers.py`), or the feed-forward that
+                it is (`body.py`)
+
+Parameters, remembered layers and step bodies are read off it. Like layers are one object, so that a
+thousand of them are described once. A family builds its layers of the functions below, or writes a
+Submodule of its own.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from weighbridge.arch.attention import Attention
+from weighbridge.arch.blueprint import MAX_TENSORS, Param, gated_mlp, linear, norm
+from weighbridge.arch.config import Config
+from weighbridge.arch.feed import Dense, Feed
+
+if TYPE_CHECKING:
+    from weighbridge.arch.mixers import Mixer
+
+Kinds = Callable[[Config], Sequence[str]]  # the kind of attention in each layer
+Key = TypeVar("Key")
+
+
+class Submodule(NamedTuple):
+    """A part of a layer. `params` have their names below the layer."""
+
+    params: tuple[Param, ...]
+    mixer: "Mixer | None" = None
+    feed: Feed | None = None
+    query_rank: int = 0  # MLA: the small vector that queries come from; 0 is none
+
+
+Submodules = tuple[Submodule, ...]  # one layer, in the order of checkpoints
+
+
+class Decoder(NamedTuple):
+    """A language model without its head. Names are below its base ("model.").
+
+    `kinds` says how far each layer's attention sees, and is asked only when that is wanted; None is
+    everywhere. The last `sharing` layers attend to keys and values that earlier ones store.
+    """
+
+    width: int
+    first: tuple[Param, ...]
+    layers: tuple[Submodules, ...]
+    last: tuple[Param, ...]
+    path: str = "layers."
+    start: int = 0  # the number of the first layer
+    kinds: Kinds | None = None
+    sharing: int = 0
+
+    def tensors(self, at: str) -> Iterator[Param]:
+        """All parameters below `at`, in the order of checkpoints."""
+        yield from (_below(at, p, at) for p in self.first)
+        for i, layer in enumerate(self.layers, self.start):
+            here = f"{at}{self.path}{i}."
+            for part in layer:
+                yield from (_below(here, p, at) for p in part.params)
+        yield from (_below(at, p, at) for p in self.last)
+
+
+def _below(path: str, p: Param, base: str) -> Param:
+    """`p` under its whole name; what it is tied to is named below the base."""
+    found = Param(path + p.name, *p[1:])
+    return found._replace(tied=base + p.tied) if p.tied else found
+
+
+def submodule(
+    *params: Iterable[Param],
+    mixer: "Mixer | None" = None,
+    feed: Feed | None = None,
+    query_rank: int = 0,
+) -> Submodule:
+    """One part of these parameters, of which no more are made than a model may have."""
+    told = tuple(islice(chain(*params), MAX_TENSORS + 1))
+    return Submodule(params=told, mixer=mixer, feed=feed, query_rank=query_rank)
+
+
+def by_kind(keys: Sequence[Key], layer: Callable[[Key], Submodules]) -> tuple[Submodules, ...]:
+    """A layer for each key, built once for all that have the same."""
+    made = {key: layer(key) for key in dict.fromkeys(keys)}
+    return tuple(made[key] for key in keys)
+
+
+QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+def gqa(
+    path: str,
+    width: int,
+    a: Attention,
+    *,
+    bias: tuple[bool, bool] = (False, False),
+    names: tuple[str, str, str, str] = QKVO,
+    norms: Sequence[str] = (),
+) -> Submodule:
+    """Grouped-query attention: a linear for queries, keys and values each, one back to `width`.
+
+    `bias` is that of the first three and that of the last; `norms` are over one head's numbers.
+    """
+    rows = (a.heads * a.key_dim, a.kv_heads * a.key_dim, a.kv_heads * a.value_dim)
+    into, back = bias
+    return submodule(
+        *(linear(path + n, r, width, bias=into) for n, r in zip(names[:3], rows, strict=True)),
+        linear(path + names[3], width, a.heads * a.value_dim, bias=back),
+        *(norm(path + name, a.key_dim) for name in norms),
+        mixer=a,
+    )
+
+
+def fused_gqa(
+    path: str,
+    width: int,
+    a: Attention,
+    *,
+    bias: tuple[bool, bool] = (False, False),
+    names: tuple[str, str] = ("query_key_value", "dense"),
+    norms: Iterable[Param] = (),
+) -> Submodule:
+    """The same with one linear for queries, keys and values together; `norms` stand behind it."""
+    rows = a.heads * a.key_dim + a.kv_heads * (a.key_dim + a.value_dim)
+    return submodule(
+        linear(path + names[0], rows, width, bias=bias[0]),
+        linear(path + names[1], width, a.heads * a.value_dim, bias=bias[1]),
+        norms,
+        mixer=a,
+    )
+
+
+def gated(path: str, width: int, inner: int, *, bias: bool = False) -> Submodule:
+    """gate_proj and up_proj F x D, down_proj D x F."""
+    return submodule(gated_mlp(path, width, inner, bias=bias), feed=Dense(width=inner))
+
+
+def named_gated(
+    path: str, width: int, inner: int, names: tuple[str, str, str], *, bias: bool = False
+) -> Submodule:
+    """The same under the names of the gate, the linear beside it and the one back."""
+    gate, up, down = names
+    return submodule(
+        linear(path + gate, inner, width, bias=bias),
+        linear(path + up, inner, width, bias=bias),
+        linear(path + down, width, inner, bias=bias),
+        feed=Dense(width=inner),
+    )
+
+
+def fused_gated(path: str, width: int, inner: int, *, bias: bool = False) -> Submodule:
+    """gate and up in one linear, gate_up_proj 2 F x D: Phi-3, GLM-4."""
+    return submodule(
+        linear(f"{path}.gate_up_proj", 2 * inner, width, bias=bias),
+        linear(f"{path}.down_proj", width, inner, bias=bias),
+        feed=Dense(width=inner, fused=True),
+    )
+
+
+def ungated(
+    path: str,
+    width: int,
+    inner: int,
+    *,
+    names: tuple[str, str] = ("up_proj", "down_proj"),
+    bias: bool = False,
+) -> Submodule:
+    """Two linears: up F x D, down D x F."""
+    return submodule(
+        linear(f"{path}.{names[0]}", inner, width, bias=bias),
+        linear(f"{path}.{names[1]}", width, inner, bias=bias),
+        feed=Dense(width=inner, gated=False),
+    )
+
+
+def normed(width: int, *names: str, bias: bool = False) -> Submodule:
+    """Norms over the hidden size."""
+    return submodule(*(norm(name, width, bias=bias) for name in names))

@@ -1,0 +1,86 @@
+"""What the rest of the house knows of an engine: one record, which is the door of its folder.
+
+Facts that only the engine's own rules need stand in other files of its folder. Each field here is
+one that another room asks for: it asks the record, and never for the engine's name.
+"""
+
+import re
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from weighbridge.errors import UsageError
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+    from weighbridge.engines.serving import Answer, Probe, Subject
+    from weighbridge.workload import Infer
+
+Version = tuple[int, ...]
+
+
+class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
+    """One engine. Only the first five fields have no default."""
+
+    name: str  # as --engine takes it
+    title: str  # as its makers write it
+    package: str  # its folder, as a module: __name__
+    oldest: Version  # releases whose sources were read: the first
+    newest: Version  # and the last
+    spellings: tuple[str, ...] = ()  # what else people call it
+
+    # Its settings, beside those that every engine has (settings/table.py)
+    settings: str = ""  # sections of its own, written as they are there
+    sections: tuple[str, ...] = ()  # titles of those that it has, its own among them
+    also: tuple[str, ...] = ()  # names of single settings that it has of another's section
+
+    # What it loads
+    reads: Literal["any", "text", "gguf"] = "text"  # any model; language models; those in GGUF
+
+    @property
+    def infer(self) -> "Callable[[Subject, Infer, Budget | None], Answer]":
+        """Answer a question: `infer` of the folder's infer.py."""
+        found: Callable[[Subject, Infer, Budget | None], Answer] = self._home("infer").infer
+        return found
+
+    @property
+    def holds(self) -> "Callable[[Subject, Infer, Budget], bool] | None":
+        """Say whether an answer surely fits, faster than by the answer; None: there is none."""
+        return getattr(self._home("infer"), "holds", None)
+
+    @property
+    def probe(self) -> "Callable[[Subject, Infer, Budget], Probe] | None":
+        """Prepare a search, whose probe says in numbers what `infer` would answer."""
+        return getattr(self._home("infer"), "probe", None)
+
+    def _home(self, module: str) -> Any:
+        """A module of its folder, imported when it is first asked for."""
+        return import_module(f"{self.package}.{module}")
+
+
+def version(kind: Engine, text: str | None) -> tuple[Version, str]:
+    """(the version whose rules are used, a warning or ""): the nearest known one."""
+    if text is None:
+        return kind.newest, ""
+    found = re.fullmatch(r"[vb]?(\d+(?:\.\d+)*)(?:[.+-]?[a-z].*)?", text.strip().lower())
+    if not found:
+        raise UsageError(
+            f"--engine-version {text!r} is not a version; write it as {written(kind.newest)}"
+        )
+    number = tuple(map(int, found[1].split(".")))
+    if number[: len(kind.newest)] > kind.newest:
+        return kind.newest, _said(kind, text, kind.newest)
+    if number < kind.oldest:
+        return kind.oldest, _said(kind, text, kind.oldest)
+    return number, ""
+
+
+def written(number: Version) -> str:
+    return ".".join(map(str, number))
+
+
+def _said(kind: Engine, text: str, nearest: Version) -> str:
+    return (
+        f"{kind.name} {text}: our rules are for releases {written(kind.oldest)} to "
+        f"{written(kind.newest)}; those of {written(nearest)} are used"
+    )

@@ -1,0 +1,43 @@
+"""What ik_llama.cpp allocates for a workload: llama.cpp's answer with rules of its own."""
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.engines.engine import version
+from weighbridge.engines.ik_llama_cpp import ENGINE
+from weighbridge.engines.ik_llama_cpp.rules import ik_rules
+from weighbridge.engines.ik_llama_cpp.setting import ik_launch
+from weighbridge.engines.llama_cpp import probing
+from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
+from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.latents import all_heads, complete
+from weighbridge.engines.serving import Answer, Probe, Subject
+from weighbridge.workload import Infer
+
+
+def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
+    """Raises UsageError for settings that ik_llama.cpp refuses."""
+    return answer(hold(subject, w, budget, number(w)), subject, w, budget)
+
+
+def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
+    """Whether `infer` would say that it surely fits: for searches."""
+    return probing.holds(hold(subject, w, budget, number(w)), subject, w, budget)
+
+
+def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
+    """The numbers of `infer` alone, elsewhere."""
+    build = number(w)
+    return probing.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
+
+
+def number(w: Infer) -> int:
+    return version(ENGINE, w.engine_version)[0][0]
+
+
+def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> Held:
+    net = known_network(s)
+    at = ik_launch(s, w, budget, ik_rules(build), model(net, s), latent=net.latent)
+    net = complete(net) if at.latent_mode else all_heads(net)
+    return Held(net=net, at=at, model_type=s.model_type, free=free(budget, at))
+
+
+__all__ = ["holds", "infer", "probe"]

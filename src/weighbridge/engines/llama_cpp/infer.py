@@ -1,0 +1,46 @@
+"""What llama.cpp allocates for a workload: an answer, and the numbers of searches."""
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.engines.engine import version
+from weighbridge.engines.llama_cpp import ENGINE, probing
+from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
+from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.latents import as_heads
+from weighbridge.engines.llama_cpp.rules import LATENT, NEWEST, rules
+from weighbridge.engines.llama_cpp.setting import launch
+from weighbridge.engines.serving import Answer, Probe, Subject
+from weighbridge.workload import Infer
+
+
+def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
+    """Raises UsageError for settings that llama.cpp refuses."""
+    return answer(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
+
+
+def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
+    """Whether `infer` would say that it surely fits: for searches."""
+    return probing.holds(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
+
+
+def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
+    """The numbers of `infer` alone, elsewhere."""
+    build = number(w.engine_version)
+    return probing.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
+
+
+def number(text: str | None) -> int:
+    """The build. Releases of late 2026 are also called 0.1 and 0.2; those are the newest rules."""
+    if text is not None and text.strip().lower().removeprefix("v").startswith("0."):
+        return NEWEST
+    return version(ENGINE, text)[0][0]
+
+
+def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> Held:
+    net = known_network(s)
+    if build < LATENT:
+        net = as_heads(net)
+    at = launch(s, w, budget, rules(build), model(net, s))
+    return Held(net=net, at=at, model_type=s.model_type, free=free(budget, at))
+
+
+__all__ = ["holds", "infer", "probe"]

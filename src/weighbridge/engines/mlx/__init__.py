@@ -1,0 +1,24 @@
+"""MLX: mlx-lm on Apple's chips, whose memory is the machine's own.
+
+rules.py     what changed between releases     plan.py       settings, defaults, refusals
+caches.py    cells and states of each layer    flight.py     outputs of steps under way
+infer.py     the answer                        launching.py  the command line
+dialect.py   how a command line is read
+"""
+
+from weighbridge.engines.engine import Engine
+
+ENGINE = Engine(
+    name="mlx",
+    title="mlx-lm",
+    package=__name__,
+    oldest=(0, 22),
+    newest=(0, 32),
+    spellings=("mlx-lm", "mlx_lm"),
+    sections=("MLX",),
+    settings="""
+[MLX |]
+max_kv_size                               count 1..         Cells of a cache that rotates, where a model's class has no caches of its own.
+prefill_step_size                         count 1..         Tokens of a prompt that are computed at once. Default: 2048.
+""",  # noqa: E501
+)

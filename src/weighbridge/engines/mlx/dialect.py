@@ -1,0 +1,76 @@
+"""Command lines of mlx_lm.generate, mlx_lm.chat and mlx_lm.server.
+
+Source: mlx-lm d78bf58 generate.py, chat.py and server.py (setup_arg_parser, main).
+"""
+
+from weighbridge.engines.mlx.plan import GROUP
+from weighbridge.engines.mlx.rules import DECODED, PROMPTS, QUANTIZED_FROM
+from weighbridge.launch import common
+from weighbridge.launch.reading import Reading
+from weighbridge.launch.record import Dialect, Value
+from weighbridge.launch.table import flags
+
+FLAGS = flags(
+    """[ignored value]
+--host --port --allowed-origins --log-level --chat-template --temp --top-p --top-k --min-p
+--xtc-probability --xtc-threshold --min-tokens-to-keep --seed --system-prompt --prompt -p
+--prefill-response --chat-template-config --chat-template-args --verbose --extra-eos-token
+--num-draft-tokens
+[ignored switch]
+--ignore-chat-template --use-default-chat-template
+[memory]
+--model                  value   @model
+--trust-remote-code      switch  @trust
+--max-tokens -m          value   @new
+--max-kv-size            value   =max_kv_size count
+--kv-bits                value   @bits
+--kv-group-size          value   @group
+--quantized-kv-start     value   @start
+--prefill-step-size      value   =prefill_step_size whole
+--decode-concurrency     value   @decoded
+--prompt-concurrency     value   @prompts
+--draft-model            value   !the draft model is not counted
+--adapter-path           value   !adapters are not counted
+--quantize-activations -qa  switch  !activations are counted in 16 bits
+--prompt-cache-file      value   !a cache that was saved is not counted
+--prompt-cache-size      value   !caches of earlier requests are not counted unless 10
+--prompt-cache-bytes     value   !caches of earlier requests are not counted
+--pipeline               switch  !one Mac is taken
+"""
+)
+
+
+def finish(r: Reading) -> None:
+    common.model(r)
+    server = r.program.name.endswith("server")
+    new, bits, start = r.last("new"), r.last("bits"), r.last("start")
+    if new is not None and not server:
+        r.settings["max_new_tokens"] = int(r.read("count", *new))
+    elif new is not None:
+        r.ignored.append(new[0])
+    if bits is not None:
+        r.settings["kv_cache_dtype"] = f"{r.read('whole', *bits)}bit"
+    since = QUANTIZED_FROM if start is None else int(r.read("count", *start))
+    if bits is not None and since:
+        r.warn(
+            f"{bits[0]}: the cache is quantized behind {since:,} tokens (--quantized-kv-start); "
+            "here it is from the first"
+        )
+    for what, usual in (("group", GROUP), ("decoded", DECODED), ("prompts", PROMPTS)):
+        said = r.last(what)
+        if said is not None and what == "group" and int(r.read("whole", *said)) != usual:
+            r.warn(f"{said[0]} {said[1]} is not modelled: groups are of {usual}")
+        elif said is not None:
+            r.ignored.append(said[0])
+
+
+def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
+    unless: tuple[tuple[str, Value, str], ...] = (
+        ("context", "grows", "caches have no length that is set"),
+        ("kv_cache_dtype", "auto", "the model's dtype"),
+        ("prefill_step_size", 2048, "tokens of a prompt at once"),
+    )
+    return tuple(row for row in unless if row[0] not in r.settings)
+
+
+DIALECT = Dialect(engine="mlx", flags=FLAGS, finish=finish, defaults=defaults)

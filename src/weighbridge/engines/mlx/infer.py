@@ -1,0 +1,180 @@
+"""What mlx-lm takes on a Mac: weights, caches that grow, and outputs of steps under way.
+
+    infer(subject, workload, budget) -> Answer
+
+All of it is unified memory, and the verdict is about what Metal recommends a process to have
+(`recommendedMaxWorkingSetSize`, which mlx-lm wires). Freed buffers are kept for later until
+allocations come near to that, and then given back: nobody needs room for them. `mlx_lm.generate`
+prints the allocated peak as "Peak memory", without those. Source: mlx 846d176
+backend/metal/allocator.cpp; mlx-lm d78bf58 generate.py, server.py.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.arch.mixers import Attention
+from weighbridge.components.kv_cache import Sizes, components
+from weighbridge.engines.mlx import launching
+from weighbridge.engines.mlx.caches import paged, sizes
+from weighbridge.engines.mlx.flight import CHUNK, Moment, temporaries
+from weighbridge.engines.mlx.plan import Plan, planned
+from weighbridge.engines.mlx.rules import CAPPED, FUSED, NEAR, STEP, mlx_rules
+from weighbridge.engines.serving import Answer, Subject
+from weighbridge.engines.table import ENGINES, version
+from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
+from weighbridge.units import MIB, human
+from weighbridge.workload import Infer
+
+RUNTIME = Bytes(20 * MIB, 100 * MIB, 400 * MIB)  # Metal's queues and compiled kernels
+PROCESS = Bytes(150 * MIB, 400 * MIB, 1000 * MIB)  # Python, transformers' tokenizer, libraries
+ALLOCATOR = "mlx backend/metal/allocator.cpp"
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Run:
+    """A model as mlx-lm holds it, and how it runs."""
+
+    subject: Subject
+    plan: Plan
+
+    @cached_property
+    def tensors(self) -> tuple[int, ...]:
+        """Bytes of each array of weights: experts of a layer are one. Towers are not loaded."""
+        plan = self.subject.part.blueprint
+        return tuple(
+            t.nbytes * t.copies
+            for t in self.subject.tensors
+            if t.component == "weights" and plan.part(f"{t.module}.") == "language model"
+        )
+
+    @property
+    def bits(self) -> float:
+        """Bits of one weight, its scales included."""
+        return min(16.0, 8 * sum(self.tensors) / max(1, self.subject.part.blueprint.parameters))
+
+    def cache(self, *, reading: bool) -> Sizes:
+        return sizes(self.subject.layers, self.plan.setting(reading=reading))
+
+    def moment(self, tokens: int) -> Moment:
+        return Moment(
+            tokens=tokens,
+            cells=self.plan.context,
+            bits=self.bits,
+            stored=self._stored and tokens > 1,
+            scanned=tokens if self.plan.rules.whole_scans else CHUNK,
+        )
+
+    @property
+    def _stored(self) -> bool:
+        """Whether scores of a prompt's tokens are arrays of their own."""
+        heads = {
+            m.key_dim if m.key_dim == m.value_dim else 0
+            for layer in self.subject.layers
+            for m in layer.mixers
+            if isinstance(m, Attention)
+        }
+        always = self.plan.bits is not None or self.plan.rules.stored_scores
+        return always or self.subject.model_type in CAPPED or not heads <= FUSED
+
+
+def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
+    """Raises UsageError for settings that mlx-lm refuses."""
+    number = version(ENGINES["mlx"], w.engine_version)[0]
+    run = Run(subject=subject, plan=planned(subject, w, budget, mlx_rules(number)))
+    return Answer(
+        devices=(_gpu(run), _host()),
+        settings=run.plan.to_dict(),
+        derived={
+            "kv_cache_bytes_per_token": _marginal(run),
+            **launching.facts(subject, w, run.plan),
+        },
+        warnings=tuple(_warnings(run, w, budget)),
+    )
+
+
+def _gpu(run: Run) -> Device:
+    loaded = tuple(_loaded(run))
+    reading = (*loaded, *_cached(run, reading=True), *_steps(run, run.plan.step, last=True))
+    writing = (*loaded, *_cached(run, reading=False), *_steps(run, run.plan.batch, last=False))
+    phases = (Phase("load", loaded), Phase("prefill", reading), Phase("decode", writing))
+    return Device(index=0, kind="gpu", phases=phases)
+
+
+def _host() -> Device:
+    held = (_component("other", PROCESS, "process", "assumed", "Python, tokenizer, libraries", ""),)
+    phases = tuple(Phase(name, held) for name in ("load", "prefill", "decode"))
+    return Device(index=0, kind="host", phases=phases)
+
+
+def _loaded(run: Run) -> Iterator[Component]:
+    whole = sum(run.tensors)
+    basis: Basis = "read" if run.subject.choice.as_stored else "computed"
+    how = f"{len(run.tensors):,} arrays in {run.subject.choice.name}; towers are not loaded"
+    yield _component("weights", exactly(whole), "", basis, how, "mlx-lm utils.py (load_model)")
+    lost = sum(paged(n) for n in run.tensors) - whole
+    yield _component(
+        "rounding", exactly(lost), "", "computed", "each array to pages of 16 KiB", ALLOCATOR
+    )
+    yield _component("other", RUNTIME, "Metal's runtime", "assumed", "no reading is published", "")
+
+
+def _cached(run: Run, *, reading: bool) -> Iterator[Component]:
+    p = run.plan
+    how = f"{p.batch} x {p.context:,} tokens in steps of {STEP}, {p.to_dict()['kv_cache_dtype']}"
+    yield from components(run.cache(reading=reading), formula=how, source="mlx-lm models/cache.py")
+
+
+def _steps(run: Run, tokens: int, *, last: bool) -> Iterator[Component]:
+    body, itemsize = run.subject.body, run.plan.dtype.nbytes
+    yield _component(
+        "activations",
+        temporaries(body.blocks, body.hidden, run.moment(tokens), itemsize),
+        "",
+        "assumed",
+        f"outputs of the last eleven command buffers of a step of {tokens:,} tokens",
+        "mlx backend/metal/device.cpp (needs_commit), transforms.cpp (MAX_ACTIVE_TASKS)",
+    )
+    every = last and not run.plan.rules.last_logits
+    rows = run.plan.rest if every else run.plan.batch
+    yield _component(
+        "logits",
+        exactly(rows * body.vocab * itemsize),
+        "",
+        "computed",
+        f"{rows:,} rows of {body.vocab:,} in {run.plan.dtype.name}",
+        "mlx-lm generate.py (generate_step)",
+    )
+
+
+def _component(
+    name: str, size: Bytes, detail: str, basis: Basis, formula: str, source: str
+) -> Component:
+    return Component(
+        name=name, bytes=size, detail=detail, basis=basis, formula=formula, source=source
+    )
+
+
+def _marginal(run: Run) -> int:
+    """Bytes of one more token of one request, in layers that keep all of them."""
+    now = replace(run.plan.setting(reading=False), batch=1)
+    more = replace(now, tokens=now.tokens + STEP)
+    grown = sizes(run.subject.layers, more).kv - sizes(run.subject.layers, now).kv
+    return grown // STEP
+
+
+def _warnings(run: Run, w: Infer, budget: Budget | None) -> Iterator[str]:
+    if w.max_kv_size is not None and run.plan.most is None:
+        yield (
+            f"--max-kv-size {w.max_kv_size:,} changes nothing: mlx-lm's class of "
+            f"{run.subject.model_type} makes its caches itself"
+        )
+    if budget is None:
+        return
+    room, held = budget.choice.part.visible.bytes.expected, sum(run.tensors)
+    if NEAR * room < held <= room:
+        yield (
+            f"weights of {human(held)} are close to the {human(room)} that Metal recommends: "
+            "mlx-lm warns that this can be slow"
+        )

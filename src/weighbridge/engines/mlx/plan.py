@@ -1,0 +1,177 @@
+"""The effective settings of one question: what was said, and mlx-lm's defaults. Refuses what it
+does not load and where it does not run.
+
+    program   mlx_lm.generate for one request, mlx_lm.server for several, which quantizes no cache
+    piece     2,048 tokens of a prompt at once (512 before 0.22.2), of up to 8 prompts
+    bits      --kv-bits, from the first token: the line to paste has --quantized-kv-start 0
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.dtypes import DType
+from weighbridge.engines.mlx.caches import Setting
+from weighbridge.engines.mlx.rules import (
+    EXPANDED,
+    LLAMAS,
+    OWN_CACHES,
+    PROMPTS,
+    SERVED,
+    WINDOWED,
+    Rules,
+)
+from weighbridge.engines.serving import Subject
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.workload import Infer
+
+BITS, GROUP = (2, 3, 4, 5, 6, 8), 64  # of mx.quantize; --kv-group-size
+GENERATE, SERVER = "mlx_lm.generate", "mlx_lm.server"
+FLOATS = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How mlx-lm runs this question."""
+
+    rules: Rules
+    context: int
+    prompt: int
+    batch: int
+    piece: int
+    bits: int | None
+    most: int | None
+    windows: bool
+    expanded: bool
+    dtype: DType
+
+    @property
+    def program(self) -> str:
+        return GENERATE if self.batch == 1 else SERVER
+
+    @property
+    def step(self) -> int:
+        """Tokens that are computed at once while prompts are read."""
+        return min(self.piece, max(1, self.prompt - 1)) * min(self.batch, PROMPTS)
+
+    @property
+    def rest(self) -> int:
+        """Tokens of the last piece of each prompt that is read at once, together."""
+        return ((self.prompt - 1) % self.piece + 1) * min(self.batch, PROMPTS)
+
+    def setting(self, *, reading: bool) -> Setting:
+        return Setting(
+            prompt=self.prompt,
+            tokens=self.context,
+            batch=self.batch,
+            piece=self.piece,
+            dtype=self.dtype,
+            bits=self.bits,
+            group=GROUP,
+            windows=self.windows,
+            most=self.most,
+            expanded=self.expanded,
+            reading=reading,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "program": self.program,
+            "context": self.context,
+            "batch_size": self.batch,
+            "kv_cache_dtype": f"{self.bits}bit" if self.bits else self.dtype.name,
+            "max_kv_size": self.most,
+            "prefill_step_size": self.piece,
+        }
+
+
+def planned(s: Subject, w: Infer, budget: Budget | None, rules: Rules) -> Plan:
+    """Raises UsageError or UnsupportedError for what mlx-lm refuses."""
+    runs_on(budget)
+    loads(s)
+    kind = s.model_type
+    bits = _bits(w)
+    windows = kind in WINDOWED or (rules.llama_windows and kind in LLAMAS)
+    if bits and windows:
+        raise UsageError(
+            f"--kv-cache-dtype {w.kv_cache_dtype}: mlx-lm quantizes no cache of a sliding window, "
+            f"which {kind} has (RotatingKVCache Quantization NYI); leave it out"
+        )
+    return Plan(
+        rules=rules,
+        context=s.context,
+        prompt=min(w.prompt_len or s.context, s.context),
+        batch=w.batch_size or 1,
+        piece=w.prefill_step_size or rules.prefill_step,
+        bits=bits,
+        most=None if _own_caches(kind, rules) else w.max_kv_size,
+        windows=windows,
+        expanded=kind in EXPANDED,
+        dtype=s.choice.dtype,
+    )
+
+
+def runs_on(budget: Budget | None) -> None:
+    if budget is None or budget.choice.part.vendor == "":
+        return
+    part = budget.choice.part
+    if part.vendor != "Apple":
+        raise UnsupportedError(
+            f"--gpu {part.name}: our rules for mlx are those of Apple's chips; its CUDA backend "
+            "(mlx[cuda], since 0.26) has another allocator; nearest is --engine transformers"
+        )
+    if budget.choice.count > 1:
+        raise UnsupportedError(
+            f"--gpu {part.name}:{budget.choice.count}: our rules for mlx are those of one Mac; "
+            "name one, with more memory"
+        )
+
+
+def loads(s: Subject) -> None:
+    """mlx-lm reads safetensors of classes that it has; formats are its own, and what it turns into
+    them (utils.py, load_model)."""
+    name = s.model.reference
+    if s.part.library == "gguf":
+        raise UnsupportedError(
+            f"{name}: mlx-lm loads safetensors, and a GGUF file is llama.cpp's: --engine llama.cpp"
+        )
+    kind = s.config.model_type if s.config is not None else ""
+    if kind and not {kind, s.model_type} & SERVED and not s.model.rough:
+        raise UnsupportedError(
+            f"{name}: mlx-lm has no class for model type {kind!r:.60}; nearest is --engine "
+            "llama.cpp, which runs on Metal"
+        )
+    form = s.choice.scheme
+    if form is not None and not s.choice.as_stored and form.engine != "mlx-lm":
+        raise UsageError(
+            f"--quantization {form.name}: mlx-lm makes formats of its own alone: mlx-4bit-g64, "
+            "mlx-8bit-g64, mlx-mxfp4, mlx-nvfp4..."
+        )
+
+
+def _own_caches(kind: str, rules: Rules) -> bool:
+    return kind in OWN_CACHES or (rules.llama_windows and kind in LLAMAS)
+
+
+def _bits(w: Infer) -> int | None:
+    said = (w.kv_cache_dtype or "auto").lower()
+    if said in ("auto", *FLOATS):
+        return None
+    found = re.fullmatch(r"(?:int|q)?([2-8])(?:-?bits?)?", said)
+    if not found or int(found[1]) not in BITS:
+        raise UsageError(
+            f"--kv-cache-dtype {w.kv_cache_dtype!r:.40}: mlx-lm has {', '.join(map(str, BITS))} "
+            "bits (8bit, 4bit...), or auto"
+        )
+    if (w.batch_size or 1) > 1:
+        raise UsageError(
+            f"--kv-cache-dtype {w.kv_cache_dtype} with --batch-size {w.batch_size}: mlx_lm.server "
+            "has no quantized cache; leave one of them out"
+        )
+    if w.max_kv_size is not None:
+        raise UsageError(
+            f"--kv-cache-dtype {w.kv_cache_dtype} with --max-kv-size {w.max_kv_size}: mlx-lm "
+            "quantizes no rotating cache; leave one of them out"
+        )
+    return int(found[1])

@@ -1,0 +1,125 @@
+"""`ollama run`, and the variables of the `ollama serve` that it talks to.
+
+    OLLAMA_CONTEXT_LENGTH=8192 ollama serve & ollama run llama3.1:8b
+
+Variables before `ollama run` alone do nothing in a server that runs already; they are read as the
+server's. Source: ollama fb30760 cmd/cmd.go (runCmd), envconfig/config.go.
+"""
+
+import re
+from collections.abc import Mapping
+
+from weighbridge.errors import UsageError
+from weighbridge.launch.arguments import scan
+from weighbridge.launch.reading import Reading
+from weighbridge.launch.record import Dialect, Launch, Program, Value
+from weighbridge.launch.shell import commands
+from weighbridge.launch.table import flags
+
+FLAGS = flags(
+    """[ignored value]
+--keepalive --format --think --dimensions
+[ignored switch]
+--verbose --insecure --nowordwrap --hidethinking --truncate
+"""
+)
+TRUE = ("1", "t", "true")  # strconv.ParseBool, without case
+COUNTS = {"OLLAMA_CONTEXT_LENGTH": "context", "OLLAMA_NUM_PARALLEL": "parallel"}
+ENV: Mapping[str, str] = {
+    **dict.fromkeys((*COUNTS, "OLLAMA_FLASH_ATTENTION", "OLLAMA_KV_CACHE_TYPE"), ""),
+    "OLLAMA_SCHED_SPREAD": "",
+    "OLLAMA_GPU_OVERHEAD": "it keeps nothing free since 0.30; --headroom does here",
+    "OLLAMA_LLM_LIBRARY": "the library of the named card is taken",
+    "OLLAMA_VULKAN": "the library of the named card is taken",
+    "LLAMA_ARG_": "variables of llama-server are not read",
+    "GGML_CUDA_ENABLE_UNIFIED_MEMORY": "memory of the host is taken where the device is full",
+    "CUDA_VISIBLE_DEVICES": "",
+    "HIP_VISIBLE_DEVICES": "",
+    "ROCR_VISIBLE_DEVICES": "",
+}
+HUBS = re.compile(r"(?:https?://)?(?:hf\.co|huggingface\.co)/", re.IGNORECASE)
+
+
+def read(text: str) -> Launch:
+    """Raises UsageError where no model is run."""
+    program = launched(text)
+    r = Reading(program=program, dialect=DIALECT)
+    for given in scan(program.words, DIALECT, program.name):
+        r.take(given)
+    finish(r)
+    r.unused()
+    r.environment()
+    return r.launch()
+
+
+def launched(text: str) -> Program:
+    """The one `ollama run`, with the variables of all commands of Ollama."""
+    env: dict[str, str] = {}
+    found: list[tuple[str, ...]] = []
+    for command in commands(text):
+        words = command.words
+        at = next((i for i, word in enumerate(words) if _base(word) == "ollama"), None)
+        while at is not None and words[at + 1 : at + 2] == ("ollama",):  # docker exec ollama ollama
+            at += 1
+        if at is None or len(words) <= at + 1:
+            continue
+        env |= {**command.env, **_set(words[:at])}
+        if words[at + 1] in ("run", "serve", "start"):
+            found += [words[at + 2 :]] * (words[at + 1] == "run")
+    if len(found) != 1:
+        raise UsageError(
+            f"the command runs {len(found) or 'no'} models; give one 'ollama run MODEL'"
+        )
+    return Program(engine="ollama", name="ollama run", words=found[0], env=env)
+
+
+def _base(word: str) -> str:
+    return re.split(r"[/\\]", word)[-1].removesuffix(".exe")
+
+
+def _set(words: tuple[str, ...]) -> dict[str, str]:
+    """Variables among the words before it: `env NAME=value`, `docker run -e NAME=value`."""
+    pairs = (word.partition("=") for word in words)
+    return {name: value for name, equals, value in pairs if equals and name.isupper()}
+
+
+def finish(r: Reading) -> None:
+    """The model, and what the server's variables say. A prompt may stand behind it."""
+    if r.words:
+        r.model = _model(r.words[0])
+    for name, setting in COUNTS.items():
+        text = r.program.env.get(name, "").strip("\"' ")
+        if text and text != "0":
+            r.settings[setting] = r.read("whole", name, text)
+    flash = r.program.env.get("OLLAMA_FLASH_ATTENTION")
+    if flash:
+        r.settings["flash_attn"] = "on" if flash.lower() in TRUE else "off"
+    if kind := r.program.env.get("OLLAMA_KV_CACHE_TYPE"):
+        r.settings["kv_cache_dtype"] = kind.lower()
+    if r.program.env.get("OLLAMA_SCHED_SPREAD", "").lower() in TRUE:
+        r.settings["split_mode"] = "layer"
+
+
+def _model(name: str) -> str:
+    """hf.co/org/name:QUANT is a repository of the Hub, of which Q4_K_M is taken where none is
+    named (huggingface.co/docs/hub/ollama)."""
+    found = HUBS.sub("", name)
+    if found == name:
+        return name.removesuffix(":latest")
+    return found if ":" in found else f"{found}:Q4_K_M"
+
+
+def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
+    unless: tuple[tuple[str, Value, str], ...] = (
+        ("context", "4,096 to 262,144", "by the memory of all cards"),
+        ("parallel", 1, "requests at once"),
+        ("n_batch", "512 to 2,048", "by the context, where room is left"),
+        ("flash_attn", "auto", "on where the cards can"),
+        ("kv_cache_dtype", "f16", "whatever the model's dtype is"),
+    )
+    return tuple(row for row in unless if row[0] not in r.settings)
+
+
+DIALECT = Dialect(
+    engine="ollama", flags=FLAGS, finish=finish, defaults=defaults, argparse=False, env=ENV
+)

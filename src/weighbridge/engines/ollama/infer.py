@@ -1,0 +1,120 @@
+"""What a model takes under Ollama: llama.cpp's rules, for the launch that Ollama makes.
+
+infer(subject, workload, budget) -> Answer
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.engines.llama_cpp import answering, probing
+from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.rules import rules
+from weighbridge.engines.llama_cpp.setting import launch
+from weighbridge.engines.ollama import launching
+from weighbridge.engines.ollama.rules import TIERS, USUAL, build, usual_context
+from weighbridge.engines.ollama.setting import Asked, asked
+from weighbridge.engines.ollama.shown import shown
+from weighbridge.engines.serving import Answer, Probe, Subject
+from weighbridge.engines.table import ENGINES, version
+from weighbridge.workload import Infer
+
+
+def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
+    """Raises UsageError for settings that llama-server refuses."""
+    number = release(w)
+    on = on_server(subject, w, budget)
+    held = hold(on, number)
+    found = answering.answer(held, on.subject, on.workload, on.budget)
+    return replace(
+        found,
+        settings=settings(found.settings, number),
+        derived=derived(found.derived, held, subject, w, on),
+        warnings=(*found.warnings, *warnings(subject, w, budget, held)),
+    )
+
+
+def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
+    """Whether `infer` would say that it surely fits: for searches."""
+    on = on_server(subject, w, budget)
+    held = hold(on, release(w))
+    return probing.holds(held, on.subject, on.workload, on.budget or budget)
+
+
+def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
+    """The numbers of `infer` alone, elsewhere."""
+    number = release(w)
+    return probing.probe(lambda s, v: hold(on_server(s, v, budget), number), subject, w, budget)
+
+
+def release(w: Infer) -> int:
+    """The build of llama.cpp that the release runs."""
+    return build(version(ENGINES["ollama"], w.engine_version)[0])
+
+
+def on_server(s: Subject, w: Infer, budget: Budget | None) -> Asked:
+    return asked(s, w, budget, answering.known_network(s))
+
+
+def hold(on: Asked, number: int) -> Held:
+    s, budget = on.subject, on.budget
+    net = answering.known_network(s)
+    at = launch(s, on.workload, budget, rules(number), answering.model(net, s))
+    return Held(net=net, at=at, model_type=s.model_type, free=answering.free(budget, at))
+
+
+def settings(of_server: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """What Ollama has a name for, and the build that runs."""
+    return {
+        "context": of_server["context"],
+        "batch_size": of_server["batch_size"],
+        "parallel": of_server["parallel"],
+        "n_batch": of_server["ubatch_size"],
+        "flash_attn": of_server["flash_attn"],
+        "kv_cache_dtype": of_server["cache_type_k"],
+        "n_gpu_layers": of_server["n_gpu_layers"],
+        "split_mode": of_server["split_mode"],
+        "main_gpu": of_server["main_gpu"],
+        "no_mmap": of_server["no_mmap"],
+        "n_ctx": of_server["n_ctx"],
+        "llama_cpp_build": number,
+    }
+
+
+def derived(
+    of_server: Mapping[str, Any], h: Held, s: Subject, w: Infer, on: Asked
+) -> dict[str, Any]:
+    """The server's facts under Ollama's line, and what `ollama ps` shows."""
+    lines = ("launch", "launch_note")
+    told = {name: value for name, value in of_server.items() if name not in lines}
+    return told | shown(h) | launching.facts(s, w, on.workload)
+
+
+def warnings(s: Subject, w: Infer, budget: Budget | None, h: Held) -> Iterator[str]:
+    if s.longest is not None and s.context > s.longest:
+        yield f"Ollama lowers num_ctx to the {s.longest:,} tokens that the model was made for"
+    if w.parallel and w.parallel > 1 and h.at.slots == 1:
+        yield f"Ollama answers {h.net.arch} one request at a time, whatever --parallel says"
+    usual = 0 if budget is None else usual_context(memory(budget))
+    if usual > s.context:
+        yield (
+            f"on this machine Ollama gives {min(usual, s.longest or usual):,} tokens by itself; "
+            f"OLLAMA_CONTEXT_LENGTH={s.context} is what was sized"
+        )
+
+
+def memory(budget: Budget) -> int:
+    """Memory of all cards, as the driver shows it."""
+    return budget.choice.count * budget.choice.part.total.bytes.expected
+
+
+def context(w: Infer, end: int | None) -> tuple[int, str]:
+    """(tokens of a request, why) where a command line leaves them to Ollama."""
+    budget = w.budget()
+    found = TIERS[-1][1] if budget is None else usual_context(memory(budget))
+    return min(found, end or found), "Ollama's default for the memory of its cards"
+
+
+def usual_format() -> str:
+    return USUAL

@@ -1,0 +1,140 @@
+"""From a question to the launch of llama-server that Ollama makes of it.
+
+-c             num_ctx x OLLAMA_NUM_PARALLEL, no more than the model was made for
+-np            OLLAMA_NUM_PARALLEL: 1, or the requests at once that were asked about
+-b, -ub        num_batch, both
+-ngl           num_gpu, where it is given
+--split-mode   none, and the card with most room, where one holds all
+--mmproj       a tower that the tag has
+"""
+
+from dataclasses import dataclass, replace
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.arch.mixers import Attention
+from weighbridge.engines.llama_cpp.graphs.network import Network
+from weighbridge.engines.ollama.rules import (
+    ALONE,
+    BATCH,
+    BATCHES,
+    FILLED,
+    FLASH_SINCE,
+    LEAST,
+    LEAST_SEEING,
+    LONG,
+    NO_FLASH,
+    OF_VECTORS,
+    SMALL,
+    WITHOUT_FLASH,
+)
+from weighbridge.engines.serving import Subject
+from weighbridge.workload import Infer
+
+OF_TAG = "the tag's own"  # a tower that Ollama loads with the model
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The model, the workload and the cards as llama-server is given them."""
+
+    subject: Subject
+    workload: Infer
+    budget: Budget | None
+
+
+def asked(s: Subject, w: Infer, budget: Budget | None, net: Network) -> Asked:
+    slots = parallel(s, w, net)
+    context = num_ctx(s)
+    flash = flash_attention(w, budget)
+    size = batch(s, w, budget, net, slots)
+    alone = placed(w, budget, predicted(net, context * slots))
+    if alone is not None and budget is not None and not budget.mixed:  # the others are hidden
+        budget, alone = replace(budget, choice=replace(budget.choice, count=1)), None
+    found = replace(
+        w,
+        program="server",
+        context=context,
+        parallel=slots,
+        n_batch=size,
+        ubatch_size=size,
+        flash_attn=flash,
+        split_mode="layer" if alone is None else "none",
+        main_gpu=alone,
+        no_mmap=w.no_mmap or w.n_gpu_layers == 0,
+        mmproj=w.mmproj or (OF_TAG if s.body.towers and s.part.library != "gguf" else None),
+    )
+    return Asked(replace(s, context=context), found, budget)
+
+
+def parallel(s: Subject, w: Infer, net: Network) -> int:
+    """Slots. Models of vectors, and some architectures, have one."""
+    if s.body.embeds or not s.body.causal or net.arch in ALONE:
+        return 1
+    return w.parallel or w.batch_size or 1
+
+
+def num_ctx(s: Subject) -> int:
+    """Tokens of one slot."""
+    least = LEAST_SEEING if s.body.towers else LEAST
+    return min(max(s.context, least), s.longest or s.context)
+
+
+def flash_attention(w: Infer, budget: Budget | None) -> str:
+    """OLLAMA_FLASH_ATTENTION, else auto where every card can."""
+    if w.flash_attn:
+        return w.flash_attn
+    found = None if budget is None else budget.choice.part.capability
+    return "auto" if found is None or (found >= FLASH_SINCE and found != NO_FLASH) else "off"
+
+
+def predicted(net: Network, tokens: int) -> int:
+    """Ollama's own estimate: the file, and 16-bit keys and values of every layer."""
+    heads = [m for m in net.mixers if isinstance(m, Attention)]
+    every = len(heads) >= len(net.layers)
+    shared = min((m.kv_heads for m in heads), default=1) if every else 1
+    width = net.hidden // max((m.heads for m in heads), default=net.hidden or 1)
+    file = sum(t.nbytes for t in net.weights.values())
+    return file + 4 * len(net.layers) * shared * width * tokens
+
+
+def placed(w: Infer, budget: Budget | None, needed: int) -> int | None:
+    """The one card that holds all; None where layers are shared out. `split_mode` layer is
+    OLLAMA_SCHED_SPREAD."""
+    if w.main_gpu is not None:
+        return w.main_gpu
+    if budget is None or budget.choice.count == 1 or w.split_mode == "layer":
+        return None
+    rooms = [budget.of(d).expected for d in range(budget.choice.count)]
+    best = max(range(len(rooms)), key=lambda d: rooms[d])
+    return best if needed <= rooms[best] * FILLED // 100 else None
+
+
+def batch(s: Subject, w: Infer, budget: Budget | None, net: Network, slots: int) -> int:
+    """num_batch, which is the logical and the physical one."""
+    context = num_ctx(s)
+    if w.n_batch is not None:
+        return w.n_batch
+    if s.body.embeds or not s.body.causal:
+        return min(OF_VECTORS, context)
+    cuda = budget is not None and budget.choice.part.stack == "cuda"
+    if budget is not None and cuda and flash_attention(w, budget) == "off":
+        small = budget.usable.expected <= SMALL and context * slots > LONG
+        return WITHOUT_FLASH if small else BATCH
+    return _automatic(context * slots, predicted(net, context * slots), _room(w, budget))
+
+
+def _room(w: Infer, budget: Budget | None) -> int:
+    """Free memory of all cards; 0 where it is not known."""
+    if budget is None:
+        return 0
+    if w.main_gpu is not None:
+        return budget.of(w.main_gpu).expected
+    return sum(budget.of(d).expected for d in range(budget.choice.count))
+
+
+def _automatic(tokens: int, needed: int, room: int) -> int:
+    for beyond, size, most, cost in BATCHES:
+        fits = not room or (needed <= room * most // 100 and needed + cost <= room * FILLED // 100)
+        if tokens > beyond and fits:
+            return size
+    return BATCH

@@ -1,0 +1,249 @@
+"""`infer` with transformers: one process that loads, reads the prompts and writes the answers.
+
+    load      weights and buffers; the context of the process
+    prefill   all prompts at once: the cache grows to them, activations of one layer at a time,
+              logits of the last token (or of all: rules.py)
+    decode    one token a request: the cache at its longest, one layer of it joined anew
+
+Prefill ends when the first new token is there; up to 4.41 its logits live through the step behind
+it, which is counted to it. Requests are of equal length, so that no mask is needed for padding.
+Source: transformers 4.30 to 5.23, generation/utils.py (`generate`, `_sample`).
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import replace
+from itertools import count, islice
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from weighbridge.arch.body import Body
+from weighbridge.arch.mixers import Attention
+from weighbridge.components.activations import Heap, Held, Peak
+from weighbridge.engines.serving import Answer, Point, Probe, Subject
+from weighbridge.engines.serving import Held as Serving
+from weighbridge.engines.transformers import derived, units
+from weighbridge.engines.transformers.forward import (
+    Layers,
+    Stage,
+    grow,
+    growth,
+    head,
+    pick,
+    run,
+    stepped,
+    stored_kv,
+)
+from weighbridge.engines.transformers.holding import Loaded, holding, loaded
+from weighbridge.engines.transformers.keeping import JOINED, KV
+from weighbridge.engines.transformers.phases import phases
+from weighbridge.engines.transformers.plan import Plan, plan
+from weighbridge.engines.transformers.step import Step
+from weighbridge.engines.transformers.towers import encode
+from weighbridge.kept import kept
+from weighbridge.memory import Device, Part, Phase
+from weighbridge.workload import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+
+def infer(subject: Subject, w: Infer, budget: "Budget | None") -> Answer:
+    subject, asked, unpacked = _planned(subject, w, budget)
+    found = tuple(_devices(subject, asked))
+    if subject.draft is not None:
+        draft = infer(subject.draft, replace(w, draft_model=None), None).devices[0]
+        found = (derived.beside(found[0], draft), *found[1:])
+    host = derived.on_host(subject, asked)
+    return Answer(
+        devices=(*found, host),
+        settings=derived.settings(subject, w, asked) | ({"quantization": None} if unpacked else {}),
+        derived=derived.facts(subject, w, asked, found, budget)
+        | ({"as_stored": False, "dtype_from": subject.why} if unpacked else {}),
+        warnings=(
+            *derived.warnings(subject, asked),
+            *filter(None, (unpacked, units.advised(asked.part, subject.choice))),
+        ),
+    )
+
+
+def probe(subject: Subject, w: Infer, budget: "Budget") -> Probe:
+    """The devices of `infer` alone, as far as they need be walked."""
+
+    def held(at: Point) -> Serving:
+        s, p, _ = _planned(replace(subject, context=at.context), at.of(w), budget)
+        found: dict[Hashable, list[list[Part]]] = {}
+        kinds = []
+        for i, on in enumerate(loaded(s, p)):
+            room = budget.of(i).low
+            alike = room, on.held, _layers(s.body, on)
+            if alike not in found:
+                found[alike] = list(_numbers(_phases(s, p, on), room))
+            kinds.append(found[alike])
+        return Serving(len(kinds), kinds if budget.mixed else list(found.values()))
+
+    return held
+
+
+def _layers(body: Body, on: Loaded) -> Hashable:
+    """What a device's share of the layers is told from another one's by: their kinds, in order,
+    and whether it has the first and the last. The deepest models are dealt to a hundred devices,
+    and most of these have the like."""
+    start, end = on.share.start, on.share.end
+    kinds = kept(body, ("kinds",), lambda: Layers.found(body.blocks).kinds)
+    return start == 0, end == len(kinds), kinds[start:end]
+
+
+def _numbers(phases: Iterable[Phase], room: int) -> Iterator[list[Part]]:
+    """Phases up to one that is surely too much: what follows need not be walked."""
+    for phase in phases:
+        yield [(c.name, c.bytes) for c in phase.components]
+        if sum(c.bytes.high for c in phase.components) > room:
+            return
+
+
+def _planned(subject: Subject, w: Infer, budget: "Budget | None") -> tuple[Subject, Plan, str]:
+    """The model as that card takes it, and what to say where it takes it unpacked."""
+    asked = plan(subject, w, budget)
+    subject, unpacked = units.suited(subject, asked.part, asked.rules.version)
+    return subject, plan(subject, w, budget) if unpacked else asked, unpacked
+
+
+def _devices(subject: Subject, p: Plan) -> Iterator[Device]:
+    for i, on in enumerate(loaded(subject, p)):
+        yield Device(index=i, kind="gpu", phases=tuple(_phases(subject, p, on)))
+
+
+def _phases(subject: Subject, p: Plan, on: Loaded) -> Iterator[Phase]:
+    """What one device holds, step by step."""
+    layers = (on.share.start, on.share.end)
+    facts = (p.prompt, p.context, p.new, p.logits_kept, p.devices, *p.items.items(), p.pixels)
+    steps = kept(
+        subject.body,
+        (_layers(subject.body, on), *facts),
+        lambda: Walked(lambda: peaks(subject, p, *layers)),
+    )
+    return phases(p, holding(subject, p, on), steps)
+
+
+class Walked:
+    """The peaks of steps, each walked when it is first asked for, by one thread at a time."""
+
+    def __init__(self, walk: Callable[[], Iterator[Peak]]) -> None:
+        self._walk, self._steps = walk, walk()
+        self._found, self._lock = list[Peak](), Lock()
+
+    def __iter__(self) -> Iterator[Peak]:
+        for step in count():
+            with self._lock:
+                if step == len(self._found):
+                    self._next()
+                if step == len(self._found):
+                    return
+            yield self._found[step]
+
+    def _next(self) -> None:
+        """Walk a step more. A walk that was interrupted is over: it is begun anew."""
+        try:
+            self._found.extend(islice(self._steps, 1))
+        except BaseException:
+            self._steps = islice(self._walk(), len(self._found), None)
+            raise
+
+
+def peaks(subject: Subject, p: Plan, start: int, end: int) -> Iterator[Peak]:
+    """The fullest moments of prefill and decode, beside the weights, on the device that has these
+    layers."""
+    heap = Heap()
+    stage = Stage.of(subject.body, start, end)
+    prompt = p.prompt
+    heap.all([8 * prompt.rows] * 3, "activations")  # ids, mask, positions
+    if stage.first:
+        _pixels(heap, p)
+        _encoders(heap, subject, p)
+    outputs = _step(heap, prompt, stage, p)
+    if not subject.body.causal or not p.new:
+        yield heap.phase()
+        return
+    if p.rules.outputs_kept:
+        second = replace(prompt, tokens=1, past=prompt.tokens)
+        heap.drop(*_step(heap, second, stage, p))
+    heap.drop(*outputs)
+    if outputs:  # generate's variables have the last row in float32 until there is another
+        heap.take(4 * prompt.batch * subject.body.vocab, "logits")
+    yield heap.phase()
+    first = _second(heap, prompt, stage, p)
+    last = replace(prompt, tokens=1, past=p.context - 1)
+    _grown(heap, replace(last, past=max(1, p.context - 2)), stage)
+    heap.phase()
+    heap.drop(*_step(heap, last, stage, p))
+    decode = told_apart(heap.phase(), stored_kv(last, stage))
+    yield max(decode, first or decode, key=lambda peak: peak.allocated)
+
+
+def _second(heap: Heap, prompt: Step, stage: Stage, p: Plan) -> Peak | None:
+    """The step behind the prompt, where windows have yet to let go of what lies before them."""
+    windows = (m.reach for b in stage.blocks for m in b.mixers if isinstance(m, Attention))
+    reach = min((n for n in windows if n is not None), default=None)
+    if reach is None or reach >= prompt.tokens or prompt.cache != "dynamic":
+        return None
+    step = replace(prompt, tokens=1, past=prompt.tokens)
+    heap.drop(*_step(heap, step, stage, p))
+    return told_apart(heap.phase(), stored_kv(step, stage))
+
+
+def told_apart(peak: Peak, cache: int) -> Peak:
+    """While tensors are joined there is more than the cache: what is beyond it is temporary."""
+    live = dict(peak.live)
+    beyond = live.get(KV, 0) + live.get(JOINED, 0) - cache
+    if beyond < 0:
+        return peak
+    live[KV], live[JOINED] = cache, beyond
+    return replace(peak, live={name: nbytes for name, nbytes in live.items() if nbytes})
+
+
+def _pixels(heap: Heap, p: Plan) -> None:
+    """Put the images on the heap: in float32, as a processor gives them, and in the model's
+    dtype."""
+    count = p.prompt.batch * p.pixels
+    heap.all((4 * count, count * p.prompt.size if p.prompt.size < 4 else 0), "activations")
+
+
+def _encoders(heap: Heap, subject: Subject, p: Plan) -> None:
+    """Towers and the encoder run first; what they give stays."""
+    for tower in subject.body.towers:
+        if p.items.get(tower.kind):
+            encode(heap, p.prompt, tower, p.prompt.batch * p.items[tower.kind])
+    encoder = subject.body.encoder
+    if encoder is not None:
+        s = replace(p.prompt, tokens=p.prompt.encoder, past=0, hidden=encoder.hidden)
+        states = run(heap, s, Stage.of(encoder, 0, len(encoder.blocks)))
+        heap.take(s.wide(encoder.hidden))
+        heap.drop(*states)
+
+
+def _step(heap: Heap, s: Step, stage: Stage, p: Plan) -> list[Held]:
+    """One forward; the outputs that the caller has."""
+    states = run(heap, s, stage)
+    outputs: list[Held] = []
+    if stage.last:
+        outputs = head(heap, s, stage.body, p.logits_kept, states)
+    else:
+        heap.drop(*states)
+    stepped(heap, stage)
+    if p.devices > 1:  # the logits are copied to the first device, and go from the last
+        if stage.first and not stage.last:
+            outputs = [heap.take(p.logits(s), "logits")]
+        elif not stage.first:
+            heap.drop(*outputs)
+            return []
+    if stage.body.causal and outputs:
+        pick(heap, s, stage.body)
+    return outputs
+
+
+def _grown(heap: Heap, s: Step, stage: Stage) -> None:
+    """Every layer at the length before the last step."""
+    sizes = growth(s, stage)
+    for block, mixers, kind in zip(stage.blocks, stage.kept, stage.layers.kinds, strict=True):
+        grow(heap, s, block, mixers, sizes[kind])
+    stepped(heap, stage)

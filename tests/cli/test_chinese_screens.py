@@ -1,0 +1,89 @@
+"""Chinese screens are Chinese: no English sentence is left but names, flags, units and code."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import weighbridge
+from weighbridge.cli.menu import run
+from weighbridge.view.known import SENTENCES, told
+from weighbridge.view.messages import en, say
+
+KEPT = Path(__file__).parents[1] / "screens"
+ZH = re.compile(r"^(?:=====|---) zh\n(.*?)(?=^(?:=====|---) |\Z)", re.M | re.S)
+ENGLISH = re.compile(r"[A-Za-z]{2,},? [a-z]{2,} [a-z]{2,}")
+FLAGS = re.compile(r"--?[a-z][\w-]*( [\w.:-]+)?|`[^`]*`")
+CODE = ("import ", "  vllm ", "  llama-server ", "  weighbridge ", "  sglang ")
+
+
+def prose(screen):
+    """The lines of a screen but those to paste, without flags."""
+    lines = (line for line in screen.splitlines() if not line.startswith(CODE))
+    return [FLAGS.sub("", line) for line in lines]
+
+
+@pytest.mark.parametrize("path", sorted(KEPT.glob("*.txt")), ids=lambda p: p.stem)
+def test_no_english_sentence_is_left(path):
+    for screen in ZH.findall(path.read_text(encoding="utf-8")):
+        assert [line for line in prose(screen) if ENGLISH.search(line)] == []
+
+
+def test_the_test_can_fail():
+    assert ENGLISH.search(prose("what tips it over: logits")[0])
+
+
+@cache
+def sentences():
+    """What real answers say beside their screens."""
+    fits = [
+        weighbridge.fit("qwen3-0.6b", gpu="m3 max 64gb", engine="llama.cpp"),
+        weighbridge.fit("vit-base-patch16-224", gpu="t4"),
+        weighbridge.fit("7B", gpu="4090", max="model-size"),
+    ]
+    infers = [weighbridge.infer("resnet-50"), weighbridge.infer("mixtral")]
+    found = {q.reason for f in fits for q in f.questions}
+    found |= {line for f in (*fits, *infers) for line in f.warnings}
+    found |= {f.solved.note for f in fits if f.solved is not None}
+    return found | {what for r in infers for what in r.derived["not_counted"] or ()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", SENTENCES)
+def test_known_sentences_are_those_of_real_answers(key):
+    words = say("zh")
+    said = [text for text in sentences() if told(words, text) != text]
+    opening = max(re.split(r"\{\w+\}", words.table[key]), key=len)
+    assert any(opening in told(words, text) for text in said), en.TABLE[key]
+
+
+def test_in_english_and_where_it_is_not_known_a_sentence_stays():
+    text = "llama.cpp trains nothing: leave --engine out to ask about training"
+    assert told(say("en"), text) == text
+    assert told(say("zh"), "something else") == "something else"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("models qwen3-0.6b --lang zh", "不联网即可回答"),
+        ("estimate-memory qwen3-0.6b --dtypes int8 --lang zh", "qwen3-0.6b 以 int8 占"),
+        ("estimate-memory qwen3-0.6b --lang zh", "用 Adam 训练需"),
+        ("train qwen3-0.6b --gpu 3060 --lang zh", "放得下"),
+    ],
+)
+def test_commands_heed_the_language(capfd, typed, said):
+    assert run(typed.split()) == 0
+    shown = capfd.readouterr()
+    assert said in shown.out + shown.err
+
+
+@pytest.mark.slow
+def test_a_training_that_fits_has_its_line():
+    fits = weighbridge.train("qwen3-0.6b", gpu="h100")
+    assert fits.verdict.fits == "yes"
+    assert "TrainingArguments(" in fits.derived["launch"]
+    assert fits.derived["launch"] in str(fits)
+    assert "launch" not in weighbridge.train("llama-3.1-8b", gpu="3060").derived

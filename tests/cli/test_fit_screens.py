@@ -1,0 +1,153 @@
+"""Screens of `fit`, of answers side by side and of ranks, sign by sign: tests/screens/*.txt.
+
+WRITE_SCREENS=1 pytest tests/cli/test_fit_screens.py     writes them anew: read the difference
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import weighbridge
+from weighbridge.render import Look, draw
+from weighbridge.render.drawing import cells
+from weighbridge.render.fit import html, human, markdown
+from weighbridge.view import beside, rank
+from weighbridge.view.costs import few
+from weighbridge.view.fit import screen
+from weighbridge.view.messages import say
+from weighbridge.view.records import Paste
+
+KEPT = Path(__file__).parents[1] / "screens"
+pytestmark = pytest.mark.slow  # five questions each, with all that would make them fit
+
+ASKED = {
+    "fit-llama-on-a-3060": ("llama-3.1-8b", {"gpu": "3060"}),
+    "fit-llama-on-two-a100": ("llama-3.1-70b", {"gpu": "a100-80gb:2", "for": "load"}),
+    "fit-qwen-on-a-mac": ("qwen3-30b-a3b", {"gpu": "m3 max 64gb", "engine": "llama.cpp"}),
+    "fit-vit-on-a-t4": ("vit-base-patch16-224", {"gpu": "t4"}),
+    "fit-a-bare-size": ("7B", {"gpu": "4090", "max": "model-size"}),
+}
+LOOKS = {
+    "80": Look(),
+    "60": Look(width=60),
+    "120": Look(width=120),
+    "ascii": Look(plain=True),
+    "zh": Look(lang="zh"),
+}
+
+
+@cache
+def answer(name):
+    model, settings = ASKED[name]
+    return weighbridge.fit(model, **settings)
+
+
+def kept(name, shown):
+    path = KEPT / f"{name}.txt"
+    if os.environ.get("WRITE_SCREENS"):
+        path.write_text(shown, encoding="utf-8")
+    assert shown == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_screens_are_what_they_were(name):
+    found = answer(name)
+    shown = [f"--- {title}\n{human(found, look)}" for title, look in LOOKS.items()]
+    shown.append(f"--- markdown\n{markdown(found)}")
+    kept(name, "\n".join(shown))
+
+
+@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_line_is_wider_than_the_terminal(name, width):
+    found = answer(name)
+    pasted = {b.text for b in screen(found).blocks if isinstance(b, Paste)}
+    for line in human(found, Look(width=width)).splitlines():
+        assert cells(line) <= width or any(line.strip() == text for text in pasted), line
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_every_question_is_answered_within_its_rows(name):
+    found = answer(name)
+    first = human(found).partition("Exit code")[0]
+    for sign, fits in (("✓", "yes"), ("✗", "no")):
+        if any(q.fits == fits for q in found.questions):
+            assert sign in first
+    code = {"yes": 0, "no": 1, "unknown": 4}[found.fits]
+    assert f"Exit code {code}: " in human(found)
+
+
+@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_verdict_stands_above_the_table(name, lang):
+    found, words = answer(name), say(lang)
+    verdict = {"yes": "verdict.yes", "no": "verdict.no", "unknown": "verdict.unknown"}
+    first = human(found, Look(lang=lang)).split("\n\n")[1]
+    assert words(verdict[found.fits]) in first
+
+
+def test_full_training_that_no_method_saves_names_the_cards_that_do():
+    found = weighbridge.fit("qwen3-14b", gpu="3060")
+    there = found.question("train").elsewhere
+    assert there is not None
+    assert there.fits == "yes"
+    again = weighbridge.train("qwen3-14b", **there.change)
+    assert again.verdict.fits == "yes"
+    assert again.verdict.per_device.expected == there.peak_bytes
+    number = there.change["gpu"].partition(":")[2]
+    assert f"about {number} x H100 with fsdp2" in " ".join(human(found).split())
+    fewer = {**there.change, "gpu": f"h100-sxm:{int(number) - 1}"}
+    assert weighbridge.train("qwen3-14b", **fewer).verdict.fits != "yes"
+
+
+def test_cards_elsewhere_leave_alone_what_was_asked():
+    found = weighbridge.fit("llama-3.1-8b", gpu="3060", shard="ddp", **{"for": "train"})
+    assert found.question("train").elsewhere is None
+
+
+def test_every_change_says_what_it_costs_in_a_few_words():
+    words = say("en")
+    for name in ASKED:
+        for q in answer(name).questions:
+            for r in q.remedies:
+                told = few(words, r)
+                assert 1 <= len(told.split()) <= 8, r
+                if r.price.money:
+                    assert "card" in told
+                if r.price.quality == r.price.speed == r.price.scope == r.price.money == 0:
+                    assert told == ("another program" if "engine" in r.change else "free")
+
+
+def test_a_notebook_shows_it():
+    found = answer("fit-vit-on-a-t4")
+    assert "T4" in html(found)
+    assert str(found) == human(found)
+    assert found._repr_markdown_() == markdown(found)
+    assert found._repr_html_() == html(found)
+
+
+def test_details_tell_what_every_change_costs():
+    found = answer("fit-llama-on-a-3060")
+    assert found.question("qlora").remedies
+    cost = found.question("qlora").remedies[0].cost.split(";")[0]
+    folded = " ".join(human(found).split())
+    assert cost not in folded
+    assert cost in " ".join(human(found, Look(details=True)).split())
+
+
+def test_columns_are_what_they_were():
+    model = weighbridge.prepare("qwen3-0.6b")
+    reports = [model.infer(gpu="t4", batch_size=n) for n in (1, 4, 16)]
+    labels = [f"batch-size {n}" for n in (1, 4, 16)]
+    fits = [model.fit(gpu=g) for g in ("t4", "4090")]
+    shown = [draw(beside.reports(reports, labels), form) for form in ("human", "markdown")]
+    shown.append(draw(beside.fits(fits, ["t4", "4090"], lang="zh"), "human"))
+    kept("side-by-side", "\n".join(shown))
+
+
+def test_a_rank_is_what_it_was():
+    found = weighbridge.prepare("llama-3.1-70b").gpus(**{"for": "load"})
+    shown = [draw(rank.screen(found), "human"), draw(rank.screen(found, full=True), "markdown")]
+    kept("rank-of-cards", "\n".join(shown))

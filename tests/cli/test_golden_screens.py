@@ -1,0 +1,81 @@
+"""What people see, sign by sign: tests/screens/*.txt, at several widths, in every form.
+
+WRITE_SCREENS=1 pytest tests/cli/test_golden_screens.py     writes them anew: read the difference
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import weighbridge
+from weighbridge.render import Look, render
+
+KEPT = Path(__file__).parents[1] / "screens"
+NARROW, USUAL, WIDE = (Look(width=width) for width in (60, 80, 120))
+PLAIN, CHINESE = Look(plain=True), Look(lang="zh")
+COLOR, FULL, WHY = Look(color=True), Look(details=True), Look(explain=True)
+EVERY = (
+    *(("human", look, name) for look, name in ((NARROW, "60"), (USUAL, "80"), (WIDE, "120"))),
+    *(("human", look, name) for look, name in ((PLAIN, "ascii"), (CHINESE, "zh"))),
+    *(("human", look, name) for look, name in ((COLOR, "color"), (FULL, "details"))),
+    ("human", WHY, "explain"),
+    ("human", Look(lang="zh", details=True), "zh details"),
+    ("markdown", USUAL, "markdown"),
+    ("markdown", FULL, "markdown details"),
+    ("html", USUAL, "html"),
+)
+SHORT = (("human", USUAL, "80"), ("human", NARROW, "60"), ("human", CHINESE, "zh"))
+
+ASKED = {
+    "load, a card that is too small": ("load", "llama-3.1-8b", {"gpu": "3060"}, EVERY),
+    "infer vllm on a 4090": (
+        "infer",
+        "llama-3.1-8b",
+        {"engine": "vllm", "gpu": "4090", "context": 32768},
+        EVERY,
+    ),
+    "train qlora on a 3060": (
+        "train",
+        "llama-3.1-8b",
+        {"method": "qlora", "checkpointing": "full", "gpu": "3060"},
+        EVERY,
+    ),
+    "load, no card": ("load", "llama-3.1-8b", {}, (*SHORT, ("markdown", USUAL, "markdown"))),
+    "load on two cards": ("load", "llama-3.1-70b", {"gpu": "4090:2"}, SHORT),
+    "infer on four of eight": (
+        "infer",
+        "llama-3.1-70b",
+        {"engine": "vllm", "tensor_parallel_size": 4, "gpu": "h100-sxm:8"},
+        SHORT,
+    ),
+    "infer, experts on the host": (
+        "infer",
+        "mixtral-8x7b",
+        {"engine": "llama.cpp", "quantization": "Q4_K_M", "gpu": "3090"},
+        SHORT,
+    ),
+    "cannot say": ("load", "llama-3.1-8b", {"gpu_memory": "15.5GiB"}, SHORT),
+    "a rough size": ("load", "7B", {}, SHORT),
+    "not counted": ("infer", "resnet-50", {"gpu": "4090"}, SHORT),
+    "host memory decides": (
+        "train",
+        "llama-3.1-8b",
+        {"shard": "fsdp2", "checkpointing": "full", "gpu": "h100-sxm:8", "ram": "64GiB"},
+        SHORT,
+    ),
+    "the host alone": ("load", "llama-3.1-8b", {"ram": "8GiB", "dtype": "float32"}, SHORT),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_screens_are_what_they_were(name):
+    task, model, settings, forms = ASKED[name]
+    report = getattr(weighbridge, task)(model, **settings)
+    shown = "\n".join(
+        f"===== {title}\n{render(report, form, look)}" for form, look, title in forms
+    ).replace("\x1b", "\\e")
+    path = KEPT / f"{name.replace(', ', '-').replace(' ', '-')}.txt"
+    if os.environ.get("WRITE_SCREENS"):
+        path.write_text(shown, encoding="utf-8")
+    assert shown == path.read_text(encoding="utf-8"), f"see WRITE_SCREENS in {Path(__file__).name}"
