@@ -280,9 +280,9 @@ def second_runner(subject: Subject, r: Rules) -> bool:
 
 
 def _not_plain(subject: Subject, r: Rules) -> frozenset[str]:
-    """Up to 0.23 neither experts nor packed weights."""
+    """Where experts and packed weights are not for it, yet."""
     plain = subject.choice.scheme is None and not has_experts(subject)
-    return frozenset() if plain or r.version >= (0, 24) else r.second_runner
+    return frozenset() if plain or r.second_packed else r.second_runner
 
 
 def has_experts(subject: Subject) -> bool:
