@@ -41,7 +41,7 @@ COLUMNS: Mapping[str, str] = {
     "(training/unpacked.py)",
     "llama_cpp": "the GGUF architecture that it is converted to, where that is called otherwise; "
     "`none`: llama.cpp has none (engines/llama_cpp/networks.py)",
-    "llama_cpp.windows": "llama.cpp knows its windows (engines/caches/llama_cpp.py)",
+    "llama_cpp.windows": "llama.cpp knows its windows (engines/llama_cpp/caches.py)",
     "transformers.caches": "the first version whose `generate` has caches for it, where that is "
     "later than 4.42 (engines/transformers/rules.py)",
     "transformers.last_logits": "the first version that makes the logits of the last token alone, "
@@ -53,7 +53,7 @@ COLUMNS: Mapping[str, str] = {
     "transformers.flash_repeats": "its class for flash attention repeated key-value heads before "
     "4.48 (engines/transformers/rules.py)",
     "transformers.repeated_cache": "several key-value heads are stored for all query heads "
-    "(engines/caches/transformers.py)",
+    "(engines/transformers/caches.py)",
     "vllm.every_stage": "what every pipeline stage makes: the `embedding`, the `head` or `both` "
     "(engines/vllm/spread.py)",
     "vllm.whole_shared_experts": "shared experts are whole where each rank routes tokens of its "
@@ -70,9 +70,9 @@ COLUMNS: Mapping[str, str] = {
     "sglang.every_stage": "what every pipeline stage makes, as above (engines/sglang/spread.py)",
     "sglang.whole_embedding": "every rank holds the whole embedding (engines/sglang/spread.py)",
     "sglang.windows": "the first version with a pool of their own for layers with windows "
-    "(engines/caches/sglang.py)",
+    "(engines/sglang/caches.py)",
     "sglang.tracked_states": "states take two more slots a request from 0.5.14 on "
-    "(engines/caches/sglang.py)",
+    "(engines/sglang/caches.py)",
     "sglang.prefill_graphs": "the first version that captures prefill, or `never`; `towers`: it "
     "does so in spite of its towers (engines/sglang/effective.py)",
     "sglang.attention": "kernels that can attend with its sinks or masks: `fa3` is for Hopper "
@@ -80,9 +80,9 @@ COLUMNS: Mapping[str, str] = {
     "vllm.no_encoder_alone": "there is no class for its encoder alone either "
     "(engines/vllm/checks.py)",
     "vllm.states": "the key of its config that says how recurrent states are stored, and what it "
-    "is by default (engines/caches/vllm.py)",
+    "is by default (engines/vllm/caches.py)",
     "sglang.compressed": "one pool holds compressed tokens, and windows beside them "
-    "(engines/caches/sglang.py)",
+    "(engines/sglang/caches.py)",
 }
 
 # What `computes` says of a class: each is one `if` in an engine or in a training step
