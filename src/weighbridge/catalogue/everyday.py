@@ -203,7 +203,7 @@ def has(text: str) -> bool:
 
 @cache
 def meaning(text: str) -> Meaning | None:
-    """None where the text is no name of ours, in whatever spelling."""
+    """Look an everyday name up, in whatever spelling; None where it is no name of ours."""
     typed = text.strip().lower()
     if catalogue.has(typed):
         return Meaning(catalogue.find(typed))

@@ -112,7 +112,7 @@ def _ordering(model: str, parameters: int, form: str, of: str = "weights") -> Fi
 
 
 def _told(known: Known, form: str, found: Finding | None) -> tuple[str, str]:
-    """In words, and where that is written."""
+    """Tell the loss in words, and where that is written."""
     if found is not None:
         return words(found), found.source
     if known.otherwise:
