@@ -13,6 +13,7 @@ from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import LEGACY_HEADS
 from weighbridge.arch.rotary import rotary
+from weighbridge.arch.table import differs
 
 
 def heads(c: Config) -> int:
@@ -20,7 +21,7 @@ def heads(c: Config) -> int:
 
 
 def new_architecture(c: Config) -> bool:
-    return c.flag("new_decoder_architecture", default=c.model_type == "RefinedWeb")
+    return c.flag("new_decoder_architecture", default=differs(c.model_type, "two_norms"))
 
 
 def qkv_rows(c: Config) -> int:
