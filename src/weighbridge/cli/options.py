@@ -54,7 +54,7 @@ EACH: Mapping[str, Any] = {"multiple": True, "callback": gathered}
 
 
 def source_options(command: F) -> F:
-    """Where a model comes from."""
+    """Add the options that say where a model comes from."""
     return _apply(
         command,
         [
@@ -267,7 +267,7 @@ WHOLE = ("json", "markdown", "html")  # forms that hold the warnings
 
 
 def language() -> str:
-    """That of the terminal; in a pipe, English."""
+    """Return the language of the terminal; English in a pipe."""
     named = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     first = next(filter(None, named), "")
     return in_signs("zh" if sys.stdout.isatty() and first.lower().startswith("zh") else "en")

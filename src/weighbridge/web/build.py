@@ -222,7 +222,7 @@ def _headers(hosts: Sequence[str]) -> str:
 
 
 def _hosts(hub: str, beside: Sequence[str]) -> list[str]:
-    """Whom the page may ask: the Hub with its CDNs, and what was named."""
+    """Return the hosts that the page may ask: the Hub with its CDNs, and those that were named."""
     usual = [f"https://{name}{host}" for host in HOSTS for name in ("", "*.")]
     named = [_origin(address) for address in (hub, *beside)]
     return list(dict.fromkeys([*usual, *(found for found in named if found not in usual)]))

@@ -36,11 +36,9 @@ from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.losses import head
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import EMBEDDINGS
-from weighbridge.training.nets.decoder import (
-    FINAL,
-    heads,
-    run,
-)
+from weighbridge.training.nets.parts.decoder import FINAL
+from weighbridge.training.nets.parts.layer import run
+from weighbridge.training.nets.parts.masks import heads
 from weighbridge.training.step import Step
 from weighbridge.units import ceil_div
 
@@ -54,7 +52,7 @@ def forward(s: Step) -> Tensor:
 
 
 def decoded(s: Step, kernel: Kernel) -> Tensor:
-    """With another kernel of attention, that of classes of its shape."""
+    """Run torchtune's decoder with another kernel of attention, for classes of its shape."""
     m, built = s.m, s.built
     tokens = m.new((s.batch, s.length), INT64)
     h = embedding(m, tokens, built.base.weight(built.base.first(*EMBEDDINGS)))
