@@ -673,6 +673,7 @@ ROWS: Mapping[str, str] = {
     "solar_open": "glm4_moe:SOLAR_OPEN experts_were=gate_up",
     "exaone_moe": "glm4_moe:EXAONE_MOE windows=pattern experts_were=gate_up llama_cpp.windows "
     "vllm.adapted_embedding sglang.every_stage=head",
+    "kolibri1": "kolibri:KOLIBRI experts_were=gate_up",
     "hy_v3": "glm4_moe:HY_V3 vllm.every_stage=both",
     "afmoe": "glm4_moe:AFMOE windows=three_of_4_by_global experts_were=gate_up llama_cpp.windows",
     "cohere2_moe": "glm4_moe:COHERE2_MOE windows=cohere_prefix experts_were=gate_up "
