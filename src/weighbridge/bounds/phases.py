@@ -46,6 +46,7 @@ PARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "sglang": ("activation", MOVING),
     "llama.cpp": ("compute", ("activations",)),
     "ik_llama.cpp": ("compute", ("activations",)),
+    "ollama": ("compute", ("activations",)),
 }
 
 

@@ -286,8 +286,8 @@ def _said(typed: str, entry: Entry, form: str) -> str:
     if ":" not in typed or form or not _generates(entry):
         return shapes
     return (
-        f"{shapes} and its weights as published; what Ollama downloads is usually {OLLAMAS}: "
-        f"--engine llama.cpp --quantization {OLLAMAS}"
+        f"{shapes}, and its weights as published but for --engine ollama: what Ollama downloads is "
+        f"usually {OLLAMAS}"
     )
 
 

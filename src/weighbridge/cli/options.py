@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from weighbridge.cli.completion import gpu_names
+from weighbridge.render import RENDERERS
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
@@ -20,8 +21,8 @@ ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─"
 CHINESE = "显存"
 WIDTH = 80  # columns, where there is no terminal
 CODES = {"yes": 0, "no": 1, "unknown": 4}
-FORMS = ("auto", "human", "json", "markdown", "quiet")
-SCREENS = (*FORMS[:-1], "html", "quiet")  # of answers about a model
+FORMS = ("auto", "human", "json", "markdown", "quiet")  # that every command has
+SCREENS = ("auto", *RENDERERS)  # of commands whose answer is a screen
 
 
 def _apply(command: F, options: list[Callable[[F], F]]) -> F:

@@ -319,4 +319,4 @@ def _warnings(
             f"{s.context:,} tokens are more than the {s.longest:,} that the model was made for"
             f"{needs}"
         )
-    return [*found, *(cautions(budget) if budget is not None else ())]
+    return [*found, *(cautions(budget, metal=kind.metal) if budget is not None else ())]

@@ -22,6 +22,8 @@ REFUSED = (UnsupportedError, BadFileError, UsageError)
 TRAINLESS = {
     "llama.cpp": "llama.cpp trains nothing: leave --engine out to ask about training",
     "ik_llama.cpp": "ik_llama.cpp trains nothing: leave --engine out to ask about training",
+    "ollama": "Ollama trains nothing: leave --engine out to ask about training",
+    "mlx": "training with mlx is not in our rules: leave --engine out for PyTorch's",
     "gguf": "GGUF files are not trained: name the repository that they were made from",
 }
 

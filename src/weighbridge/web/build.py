@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 
 from weighbridge._version import __version__
 from weighbridge.errors import BadFileError, UsageError
-from weighbridge.evidence import stored
 from weighbridge.reference import ENDPOINT
 from weighbridge.sources.browser import HOSTS
 from weighbridge.web import packed, pyodide
@@ -84,8 +83,7 @@ class Engine(NamedTuple):
 
 def engine() -> Engine:
     """Raises UsageError, BadFileError, HubError."""
-    predicted = {f"{packed.PACKAGE.name}/{stored.WITHIN}": stored.kept()}
-    held = dict(sorted({**dict(packed.members()), **predicted}.items()))
+    held = dict(packed.members())
     with TemporaryDirectory() as name:
         folder = Path(name)
         pyodide.unpacked(pyodide.package(), folder)

@@ -19,11 +19,6 @@ from weighbridge.errors import UsageError
 Bounds = Callable[[int, int], tuple[int, ...]]  # of (layers, stages)
 
 
-def made(classes: Mapping[str, str], what: str) -> frozenset[str]:
-    """Model types whose class makes the "embedding", or the "head", on every stage."""
-    return frozenset(kind for kind, said in classes.items() if said in (what, "both"))
-
-
 def given(partition: tuple[int, ...], layers: int, stages: int) -> tuple[int, ...]:
     """The environment variables of both engines: layers of each stage."""
     if len(partition) != stages or sum(partition) != layers:
@@ -40,3 +35,8 @@ def bounds(sizes: list[int]) -> tuple[int, ...]:
     for size in sizes:
         ends.append(ends[-1] + size)
     return tuple(ends)
+
+
+def every_stage(known: Mapping[str, str], what: str) -> frozenset[str]:
+    """Find the model types whose class makes its "embedding", or its "head", on every stage."""
+    return frozenset(kind for kind, made in known.items() if made in (what, "both"))
