@@ -102,7 +102,7 @@ def _outside(text):
     sorted({c for name in FIRST for c in commands((DOCS / "zh" / f"{name}.md").read_text())}),
 )
 def test_commands_of_the_first_pages_run(line, tmp_path, monkeypatch, capsys):
-    """Those of the Chinese edition, which are those of both."""
+    """Commands are read from the Chinese edition, and are those of both."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     words = shlex.split(line)[1:]
