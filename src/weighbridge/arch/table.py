@@ -1,6 +1,6 @@
 """The table of model types: what reads each of them, one row a model type.
 
-    "llama": "llama:LLAMA trains=decoder.forward"
+    "llama": "llama:LLAMA trains=decoders.llama"
 
 The first word is "module:RECORD", the family that describes it: `weighbridge.arch.llama.LLAMA`,
 which is imported when its first model is met. Each further word is a fact that another room reads:
@@ -29,7 +29,7 @@ COLUMNS: Mapping[str, str] = {
     "computes": "how its class computes otherwise than Llama's, in words of DIFFERENCES "
     "(arch/table.py)",
     "trains": '"module.function" below training/nets: the forward pass (training/nets)',
-    "router": "how its class scores experts, where not by softmax (training/nets/routers.py)",
+    "router": "how its class scores experts, where not by softmax (training/nets/parts/routers.py)",
     "dropouts": "rates that its configuration class has where a file leaves them out "
     "(training/step.py)",
     "frozen": "the path of parameters that are never trained: sines (training/build.py)",
@@ -41,7 +41,7 @@ COLUMNS: Mapping[str, str] = {
     "(training/unpacked.py)",
     "llama_cpp": "the GGUF architecture that it is converted to, where that is called otherwise; "
     "`none`: llama.cpp has none (engines/llama_cpp/networks.py)",
-    "llama_cpp.windows": "llama.cpp knows its windows (engines/caches/llama_cpp.py)",
+    "llama_cpp.windows": "llama.cpp knows its windows (engines/llama_cpp/caches.py)",
     "transformers.caches": "the first version whose `generate` has caches for it, where that is "
     "later than 4.42 (engines/transformers/rules.py)",
     "transformers.last_logits": "the first version that makes the logits of the last token alone, "
@@ -53,7 +53,7 @@ COLUMNS: Mapping[str, str] = {
     "transformers.flash_repeats": "its class for flash attention repeated key-value heads before "
     "4.48 (engines/transformers/rules.py)",
     "transformers.repeated_cache": "several key-value heads are stored for all query heads "
-    "(engines/caches/transformers.py)",
+    "(engines/transformers/caches.py)",
     "vllm.every_stage": "what every pipeline stage makes: the `embedding`, the `head` or `both` "
     "(engines/vllm/spread.py)",
     "vllm.whole_shared_experts": "shared experts are whole where each rank routes tokens of its "
@@ -70,9 +70,9 @@ COLUMNS: Mapping[str, str] = {
     "sglang.every_stage": "what every pipeline stage makes, as above (engines/sglang/spread.py)",
     "sglang.whole_embedding": "every rank holds the whole embedding (engines/sglang/spread.py)",
     "sglang.windows": "the first version with a pool of their own for layers with windows "
-    "(engines/caches/sglang.py)",
+    "(engines/sglang/caches.py)",
     "sglang.tracked_states": "states take two more slots a request from 0.5.14 on "
-    "(engines/caches/sglang.py)",
+    "(engines/sglang/caches.py)",
     "sglang.prefill_graphs": "the first version that captures prefill, or `never`; `towers`: it "
     "does so in spite of its towers (engines/sglang/effective.py)",
     "sglang.attention": "kernels that can attend with its sinks or masks: `fa3` is for Hopper "
@@ -80,9 +80,9 @@ COLUMNS: Mapping[str, str] = {
     "vllm.no_encoder_alone": "there is no class for its encoder alone either "
     "(engines/vllm/checks.py)",
     "vllm.states": "the key of its config that says how recurrent states are stored, and what it "
-    "is by default (engines/caches/vllm.py)",
+    "is by default (engines/vllm/caches.py)",
     "sglang.compressed": "one pool holds compressed tokens, and windows beside them "
-    "(engines/caches/sglang.py)",
+    "(engines/sglang/caches.py)",
 }
 
 # What `computes` says of a class: each is one `if` in an engine or in a training step
@@ -232,16 +232,16 @@ ROWS: Mapping[str, str] = {
     "encodec": "codecs:ENCODEC no_cache=audio",
     "mimi": "codecs:MIMI no_cache=audio",
     "dac": "codecs:DAC no_cache=audio",
-    "llama": "llama:LLAMA computes=torchtune_units trains=decoder.forward lora=q_proj,v_proj "
+    "llama": "llama:LLAMA computes=torchtune_units trains=decoders.llama lora=q_proj,v_proj "
     "litgpt=usual trains_gguf=llama transformers.rotary_tables=4.30-4.41 vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head",
-    "mistral": "llama:MISTRAL trains=decoder.forward lora=q_proj,v_proj litgpt=usual "
+    "mistral": "llama:MISTRAL trains=decoders.llama lora=q_proj,v_proj litgpt=usual "
     "llama_cpp=llama transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 "
     "transformers.flash_repeats vllm.tied_head=freed sglang.every_stage=head",
-    "qwen2": "llama:QWEN2 trains=decoder.forward lora=q_proj,v_proj litgpt=usual "
+    "qwen2": "llama:QWEN2 trains=decoders.llama lora=q_proj,v_proj litgpt=usual "
     "trains_gguf=qwen2 transformers.sdpa=4.37 transformers.rotary_tables=4.37-4.45 "
     "transformers.flash_repeats vllm.tied_head=shared",
-    "qwen3": "llama:QWEN3 trains=decoder.forward lora=q_proj,v_proj trains_gguf=qwen3 "
+    "qwen3": "llama:QWEN3 trains=decoders.llama lora=q_proj,v_proj trains_gguf=qwen3 "
     "vllm.adapted_embedding vllm.tied_head=shared",
     # dense text decoders
     "PanguEmbedded": "baichuan:PANGU",
@@ -251,7 +251,7 @@ ROWS: Mapping[str, str] = {
     "llama_cpp=falcon",
     "apertus": "apertus:APERTUS vllm.adapted_embedding vllm.tied_head=freed "
     "sglang.every_stage=head",
-    "arcee": "llama:ARCEE trains=decoder.forward vllm.tied_head=freed sglang.every_stage=head",
+    "arcee": "llama:ARCEE trains=decoders.llama vllm.tied_head=freed sglang.every_stage=head",
     "baichuan": "baichuan:BAICHUAN",
     "biogpt": "early:BIOGPT computes=not_rotary transformers.caches=4.53 "
     "transformers.last_logits=5.0 transformers.sdpa=4.45",
@@ -262,18 +262,18 @@ ROWS: Mapping[str, str] = {
     "chatglm": "chatglm:CHATGLM windows=nowhere lora=query_key_value vllm.every_stage=both",
     "codegen": "gptj:CODEGEN computes=parallel lora=qkv_proj transformers.caches=4.45 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
-    "cohere": "cohere:COHERE computes=parallel,scaled_logits trains=cohere.forward "
+    "cohere": "cohere:COHERE computes=parallel,scaled_logits trains=decoders.cohere "
     "llama_cpp=command-r transformers.sdpa=4.40 vllm.every_stage=both",
     "cohere2": "cohere:COHERE2 windows=three_of_4_by_pattern "
-    "computes=parallel,scaled_logits,whole_layers_unrotated trains=cohere.forward "
+    "computes=parallel,scaled_logits,whole_layers_unrotated trains=decoders.cohere "
     "llama_cpp.windows vllm.every_stage=both",
     "ctrl": "early:CTRL computes=not_rotary llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=5.1",
-    "cwm": "llama:CWM trains=decoder.forward",
+    "cwm": "llama:CWM trains=decoders.llama",
     "diffllama": "apertus:DIFFLLAMA",
-    "ernie4_5": "llama:ERNIE4_5 trains=dense.ernie",
+    "ernie4_5": "llama:ERNIE4_5 trains=decoders.ernie4_5",
     "exaone": "exaone:EXAONE vllm.adapted_embedding",
-    "exaone4": "llama:EXAONE4 computes=whole_layers_unrotated trains=dense.exaone4 "
+    "exaone4": "llama:EXAONE4 computes=whole_layers_unrotated trains=decoders.exaone4 "
     "llama_cpp.windows vllm.adapted_embedding",
     "falcon": "falcon:FALCON computes=parallel,one_kv_head trains=falcon.forward "
     "lora=query_key_value litgpt=parallel transformers.caches=4.45 transformers.last_logits=4.47 "
@@ -296,8 +296,8 @@ ROWS: Mapping[str, str] = {
     "gemma4_unified_text": "gemma4:GEMMA4_UNIFIED layers=attention:gemma4 windows=five_of_6 "
     "computes=keys_as_values llama_cpp=gemma4 llama_cpp.windows vllm.other_kernels "
     "vllm.tied_head=freed sglang.whole_embedding sglang.windows=0.5.13 sglang.attention=triton",
-    "glm": "glm:GLM trains=phi3.glm",
-    "glm4": "glm:GLM4 trains=phi3.glm vllm.tied_head=shared vllm.not_float16",
+    "glm": "glm:GLM trains=decoders.glm",
+    "glm4": "glm:GLM4 trains=decoders.glm4 vllm.tied_head=shared vllm.not_float16",
     "gpt2": "gpt2:GPT2 computes=not_rotary trains=gpt2.forward dropouts=pdrop lora=c_attn "
     "transformers.caches=4.53 transformers.last_logits=4.53 transformers.sdpa=4.42 "
     "vllm.every_stage=both vllm.tied_head=freed",
@@ -315,39 +315,39 @@ ROWS: Mapping[str, str] = {
     "gptj": "gptj:GPTJ computes=parallel trains=gptj.forward lora=q_proj,v_proj litgpt=parallel "
     "llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0 "
     "transformers.sdpa=never vllm.every_stage=both",
-    "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoder.forward "
+    "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoders.llama "
     "transformers.caches=4.45 transformers.last_logits=4.48 vllm.adapted_embedding "
     "vllm.tied_head=freed",
     "granite_swa": "llama:GRANITE_SWA computes=multipliers transformers.sdpa=never "
     "sglang.windows=0.5.23 sglang.attention=triton",
-    "helium": "llama:HELIUM trains=dense.helium",
-    "hunyuan_v1_dense": "llama:HUNYUAN trains=decoder.forward llama_cpp=hunyuan-dense",
+    "helium": "llama:HELIUM trains=decoders.helium",
+    "hunyuan_v1_dense": "llama:HUNYUAN trains=decoders.llama llama_cpp=hunyuan-dense",
     "hyperclovax": "llama:HYPERCLOVAX vllm.adapted_embedding",
     "internlm": "baichuan:INTERNLM llama_cpp=llama",
     "internlm2": "baichuan:INTERNLM2 vllm.every_stage=both",
-    "internlm3": "llama:INTERNLM3 trains=decoder.forward llama_cpp=llama",
+    "internlm3": "llama:INTERNLM3 trains=decoders.llama llama_cpp=llama",
     "iquestcoder": "llama:IQUEST_CODER",
-    "jais2": "llama:JAIS2 trains=decoder.forward",
+    "jais2": "llama:JAIS2 trains=decoders.llama",
     "mimo": "mimo:MIMO windows=upper vllm.tied_head=shared",
     "minicpm": "minicpm:MINICPM layers=attention:usual windows=everywhere vllm.every_stage=both "
     "vllm.adapted_embedding vllm.tied_head=freed",
     "minicpm3": "minicpm:MINICPM3 layers=latent:everywhere vllm.every_stage=both "
     "vllm.adapted_embedding",
-    "ministral": "llama:MINISTRAL trains=decoder.forward llama_cpp=llama",
-    "ministral3": "llama:MINISTRAL3 trains=dense.ministral3 llama_cpp=llama",
+    "ministral": "llama:MINISTRAL trains=decoders.llama llama_cpp=llama",
+    "ministral3": "llama:MINISTRAL3 trains=decoders.ministral3 llama_cpp=llama",
     "mixformer-sequential": "phi:MIXFORMER",
     "moss": "gptj:MOSS",
     "mpt": "bloom:MPT computes=not_rotary trains=written_out.mpt lora=Wqkv "
     "transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=never",
     "nanochat": "apertus:NANOCHAT",
-    "nemotron": "llama:NEMOTRON trains=dense.nemotron transformers.caches=4.44 "
+    "nemotron": "llama:NEMOTRON trains=decoders.nemotron transformers.caches=4.44 "
     "vllm.adapted_embedding",
     "nemotron-nas": "deci:DECI layers=attention:deci llama_cpp=deci vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head",
-    "olmo": "olmo:OLMO trains=olmo.forward transformers.sdpa=4.40 "
+    "olmo": "olmo:OLMO trains=decoders.olmo transformers.sdpa=4.40 "
     "transformers.rotary_tables=4.40-4.41",
-    "olmo2": "olmo:OLMO2 trains=olmo.forward_2",
-    "olmo3": "olmo:OLMO3 windows=three_of_4 trains=olmo.forward_2 llama_cpp=olmo2 "
+    "olmo2": "olmo:OLMO2 trains=decoders.olmo2",
+    "olmo3": "olmo:OLMO3 windows=three_of_4 trains=decoders.olmo2 llama_cpp=olmo2 "
     "llama_cpp.windows vllm.tied_head=shared",
     "openai-gpt": "early:OPENAI_GPT no_cache=without computes=not_rotary,norms_behind "
     "llama_cpp=none transformers.caches=4.55 transformers.last_logits=5.0 "
@@ -358,22 +358,22 @@ ROWS: Mapping[str, str] = {
     "orion": "baichuan:ORION vllm.every_stage=both",
     "persimmon": "gpt_neox:PERSIMMON trains=persimmon.forward llama_cpp=none "
     "transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45",
-    "phi": "phi:PHI computes=parallel trains=parallel.phi lora=q_proj,v_proj,fc1,fc2 "
+    "phi": "phi:PHI computes=parallel trains=decoders.phi lora=q_proj,v_proj,fc1,fc2 "
     "litgpt=parallel llama_cpp=phi2 transformers.sdpa=4.40 transformers.rotary_tables=4.36-4.45 "
     "sglang.every_stage=both",
     "phi-msft": "phi:PHI_MSFT llama_cpp=phi2",
-    "phi3": "phi:PHI3 windows=everywhere trains=phi3.forward litgpt=usual trains_gguf=phi3 "
+    "phi3": "phi:PHI3 windows=everywhere trains=decoders.phi3 litgpt=usual trains_gguf=phi3 "
     "transformers.sdpa=4.41 transformers.flash_repeats vllm.adapted_embedding "
     "sglang.every_stage=head",
     "phi4": "phi:PHI3 windows=everywhere llama_cpp=phi3",
     "qwen": "qwen:QWEN trains=qwen.forward",
-    "seed_oss": "llama:SEED_OSS trains=decoder.forward dropouts=attention_and_residual "
+    "seed_oss": "llama:SEED_OSS trains=decoders.llama dropouts=attention_and_residual "
     "vllm.tied_head=shared",
-    "smollm3": "llama:SMOLLM3 computes=every_fourth_unrotated trains=decoder.forward",
-    "stablelm": "stablelm:STABLELM trains=parallel.stablelm lora=q_proj,v_proj "
+    "smollm3": "llama:SMOLLM3 computes=every_fourth_unrotated trains=decoders.llama",
+    "stablelm": "stablelm:STABLELM trains=decoders.stablelm lora=q_proj,v_proj "
     "transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 vllm.every_stage=both",
     "stablelm_epoch": "stablelm:STABLELM",
-    "starcoder2": "llama:STARCODER2 trains=parallel.starcoder2 transformers.sdpa=4.40 "
+    "starcoder2": "llama:STARCODER2 trains=decoders.starcoder2 transformers.sdpa=4.40 "
     "transformers.rotary_tables=4.39-4.45 transformers.flash_repeats sglang.every_stage=both",
     "vaultgemma": "gemma:VAULTGEMMA windows=half llama_cpp=llama transformers.sdpa=never",
     "xglm": "opt:XGLM computes=not_rotary transformers.caches=4.55 transformers.last_logits=5.0 "
@@ -432,16 +432,16 @@ ROWS: Mapping[str, str] = {
     "pixtral": "pixtral:PIXTRAL no_cache=image",
     "vipllava": "llava:VIPLLAVA layers=nested:of_part transformers.caches=4.44 "
     "transformers.sdpa=4.46",
-    "qwen2_vl": "qwen_vl:QWEN2_VL layers=nested:of_part trains=qwen_vl.forward llama_cpp=qwen2vl "
-    "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=4.45 "
-    "vllm.tied_head=shared",
+    "qwen2_vl": "qwen_vl:QWEN2_VL layers=nested:of_part trains=decoders.qwen_vl "
+    "llama_cpp=qwen2vl transformers.caches=4.45 transformers.last_logits=5.0 "
+    "transformers.sdpa=4.45 vllm.tied_head=shared",
     "qwen2_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_vl_vision": "qwen_vl:VISION2 no_cache=image",
-    "qwen2_5_vl": "qwen_vl:QWEN2_5_VL layers=nested:of_part trains=qwen_vl.forward "
+    "qwen2_5_vl": "qwen_vl:QWEN2_5_VL layers=nested:of_part trains=decoders.qwen_vl "
     "llama_cpp=qwen2vl transformers.last_logits=4.55 vllm.tied_head=shared",
     "qwen2_5_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_5_vl_vision": "qwen_vl:VISION2_5 no_cache=image",
-    "qwen3_vl": "qwen_vl:QWEN3_VL layers=nested:of_part trains=qwen_vl.forward "
+    "qwen3_vl": "qwen_vl:QWEN3_VL layers=nested:of_part trains=decoders.qwen_vl "
     "vllm.tied_head=shared",
     "qwen3_vl_text": "llama:QWEN3_VL_TEXT llama_cpp=qwen3vl vllm.tied_head=shared",
     "qwen3_vl_vision": "qwen_vl:VISION3 no_cache=image",
@@ -564,7 +564,7 @@ ROWS: Mapping[str, str] = {
     "smolvlm": "idefics:SMOLVLM layers=nested:of_part",
     "smolvlm_vision": "idefics:VISION_TOWER no_cache=image",
     # mixtures of experts, hybrids, state spaces
-    "mixtral": "mixtral:MIXTRAL layers=attention:usual windows=everywhere trains=moe.forward "
+    "mixtral": "mixtral:MIXTRAL layers=attention:usual windows=everywhere trains=sparse.qwen3 "
     "router=by_mixtral_rule lora=q_proj,v_proj experts_were=w1_w3 llama_cpp=llama "
     "transformers.sdpa=4.37 transformers.rotary_tables=4.36-4.48 transformers.flash_repeats "
     "vllm.every_stage=both vllm.adapted_embedding sglang.every_stage=head",
@@ -581,7 +581,7 @@ ROWS: Mapping[str, str] = {
     "transformers.rotary_tables=4.40-4.45 transformers.flash_repeats vllm.every_stage=both "
     "vllm.whole_shared_experts sglang.every_stage=head",
     "qwen3_moe": "qwen_moe:QWEN3_MOE layers=attention:usual windows=everywhere "
-    "trains=moe.forward experts_were=gate_up trains_gguf=qwen3moe llama_cpp=qwen3moe "
+    "trains=sparse.qwen3 experts_were=gate_up trains_gguf=qwen3moe llama_cpp=qwen3moe "
     "vllm.every_stage=both vllm.adapted_embedding sglang.every_stage=head",
     "qwen3_next": "qwen_moe:QWEN3_NEXT layers=recurrent:qwen_next trains=qwen_next.forward "
     "experts_were=gate_up llama_cpp=qwen3next vllm.every_stage=both vllm.whole_shared_experts "
@@ -619,7 +619,7 @@ ROWS: Mapping[str, str] = {
     "sglang.compressed",
     "glm4_moe": "glm4_moe:GLM4_MOE layers=attention:usual trains=sparse.glm4 router=by_sigmoid "
     "experts_were=gate_up llama_cpp=glm4moe sglang.every_stage=head",
-    "dots1": "glm4_moe:DOTS1 layers=attention:usual windows=upper trains=moe.forward "
+    "dots1": "glm4_moe:DOTS1 layers=attention:usual windows=upper trains=sparse.qwen3 "
     "router=by_sigmoid experts_were=gate_up",
     "solar_open": "glm4_moe:SOLAR_OPEN layers=attention:usual experts_were=gate_up",
     "exaone_moe": "glm4_moe:EXAONE_MOE layers=attention:usual windows=pattern "

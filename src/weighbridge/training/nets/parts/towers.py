@@ -15,7 +15,8 @@ from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, rough
+from weighbridge.training.nets.parts import rough
+from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.sharding import Around
 from weighbridge.training.step import Step
 
@@ -65,7 +66,7 @@ def _through(s: Step, tower: Tower, count: int) -> Tensor:
     x = rough.touched(m, m.new((count, tower.positions, tower.hidden), s.dtype), apart, pixels)
     block = Block(mixers=(_attention(tower),), feeds=(tower.feed,))
     for p in layers:
-        x = decoder.run(inside, rough.layer, x, p, rough.branches(s, p), block, None)
+        x = run(inside, rough.layer, x, p, rough.branches(s, p), block, None)
     x = rough.grown(m, [x], (count, tower.tokens, s.built.body.hidden))
     between = [m.new(x.shape, x.dtype) for _ in range(PROJECTED)]
     return rough.touched(m, x, [w for w in _of_part(s, "projector") if w.storage], between)

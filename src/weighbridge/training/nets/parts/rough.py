@@ -39,7 +39,9 @@ from weighbridge.dtypes import FLOAT32, INT32, INT64
 from weighbridge.training.attend import attend
 from weighbridge.training.losses import standard
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, moe
+from weighbridge.training.nets.parts import moe
+from weighbridge.training.nets.parts.layer import run
+from weighbridge.training.nets.parts.masks import mask
 from weighbridge.training.step import Step, entered
 from weighbridge.training.tensors import HEAD
 
@@ -70,11 +72,11 @@ def forward(s: Step) -> Tensor:
         x = entered(s, embedding(m, ids, words))
     if x.shape[-1] != built.body.hidden:
         x = grown(m, [x], (s.batch, s.length, built.body.hidden))
-    mask = decoder.mask(s, None)
+    seen = mask(s, None)
     for number, (p, inside) in enumerate(zip(layers, inner, strict=True)):
         at = number - len(built.encoder)
         block = built.body.blocks[at] if at >= 0 else _encoding(s, number)
-        x = decoder.run(s, layer, x, p, inside, block, mask)
+        x = run(s, layer, x, p, inside, block, seen)
     return touched(m, x, [w for w in apart if w is not words])
 
 
