@@ -196,11 +196,11 @@ def balanced(
 
 def kimi_k2(c: Config, at: str) -> Iterator[Param]:
     """DeepSeek-V3 with other numbers, and the same classes."""
-    yield from body(V3)(c.retyped("deepseek_v3"), at)
+    yield from body(V3)(c.retyped(c.held("")), at)
 
 
 def kimi_k2_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from balanced(V3)(c.retyped("deepseek_v3"), at)
+    yield from balanced(V3)(c.retyped(c.held("")), at)
 
 
 # LongCat-Flash: a layer is two attentions and two dense MLPs beside one sparse block. The router
