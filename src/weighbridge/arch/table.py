@@ -1,6 +1,6 @@
 """The table of model types: what reads each of them, one row a model type.
 
-    "llama": "llama:LLAMA layers=attention:usual trains=decoder.forward"
+    "llama": "llama:LLAMA trains=decoder.forward"
 
 The first word is "module:RECORD", the family that describes it: `weighbridge.arch.llama.LLAMA`,
 which is imported when its first model is met. Each further word is a fact that another room reads:
@@ -235,14 +235,14 @@ ROWS: Mapping[str, str] = {
     "llama": "llama:LLAMA computes=torchtune_units trains=decoder.forward lora=q_proj,v_proj "
     "litgpt=usual trains_gguf=llama transformers.rotary_tables=4.30-4.41 vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head",
-    "mistral": "llama:MISTRAL windows=everywhere trains=decoder.forward lora=q_proj,v_proj "
-    "litgpt=usual llama_cpp=llama transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 "
+    "mistral": "llama:MISTRAL trains=decoder.forward lora=q_proj,v_proj litgpt=usual "
+    "llama_cpp=llama transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 "
     "transformers.flash_repeats vllm.tied_head=freed sglang.every_stage=head",
-    "qwen2": "llama:QWEN2 windows=upper trains=decoder.forward lora=q_proj,v_proj litgpt=usual "
+    "qwen2": "llama:QWEN2 trains=decoder.forward lora=q_proj,v_proj litgpt=usual "
     "trains_gguf=qwen2 transformers.sdpa=4.37 transformers.rotary_tables=4.37-4.45 "
     "transformers.flash_repeats vllm.tied_head=shared",
-    "qwen3": "llama:QWEN3 windows=upper trains=decoder.forward lora=q_proj,v_proj "
-    "trains_gguf=qwen3 vllm.adapted_embedding vllm.tied_head=shared",
+    "qwen3": "llama:QWEN3 trains=decoder.forward lora=q_proj,v_proj trains_gguf=qwen3 "
+    "vllm.adapted_embedding vllm.tied_head=shared",
     # dense text decoders
     "PanguEmbedded": "baichuan:PANGU",
     "RefinedWeb": "falcon:REFINED_WEB positions=as_falcon computes=parallel lora=query_key_value "
@@ -253,29 +253,28 @@ ROWS: Mapping[str, str] = {
     "sglang.every_stage=head",
     "arcee": "llama:ARCEE trains=decoder.forward vllm.tied_head=freed sglang.every_stage=head",
     "baichuan": "baichuan:BAICHUAN",
-    "biogpt": "early:BIOGPT layers=attention:multi_head computes=not_rotary "
-    "transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.45",
+    "biogpt": "early:BIOGPT computes=not_rotary transformers.caches=4.53 "
+    "transformers.last_logits=5.0 transformers.sdpa=4.45",
     "bitnet": "apertus:BITNET",
-    "bloom": "bloom:BLOOM layers=attention:multi_head computes=not_rotary trains=bloom.forward "
-    "lora=query_key_value transformers.caches=4.44 transformers.last_logits=5.0 "
-    "transformers.sdpa=never vllm.every_stage=both",
-    "chatglm": "chatglm:CHATGLM layers=attention:chatglm windows=nowhere lora=query_key_value "
+    "bloom": "bloom:BLOOM computes=not_rotary trains=bloom.forward lora=query_key_value "
+    "transformers.caches=4.44 transformers.last_logits=5.0 transformers.sdpa=never "
     "vllm.every_stage=both",
-    "codegen": "gptj:CODEGEN layers=attention:multi_head computes=parallel lora=qkv_proj "
-    "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never",
+    "chatglm": "chatglm:CHATGLM windows=nowhere lora=query_key_value vllm.every_stage=both",
+    "codegen": "gptj:CODEGEN computes=parallel lora=qkv_proj transformers.caches=4.45 "
+    "transformers.last_logits=5.0 transformers.sdpa=never",
     "cohere": "cohere:COHERE computes=parallel,scaled_logits trains=cohere.forward "
     "llama_cpp=command-r transformers.sdpa=4.40 vllm.every_stage=both",
     "cohere2": "cohere:COHERE2 windows=three_of_4_by_pattern "
     "computes=parallel,scaled_logits,whole_layers_unrotated trains=cohere.forward "
     "llama_cpp.windows vllm.every_stage=both",
-    "ctrl": "early:CTRL layers=attention:multi_head computes=not_rotary llama_cpp=none "
-    "transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=5.1",
-    "cwm": "llama:CWM windows=last_three_of_4 trains=decoder.forward",
+    "ctrl": "early:CTRL computes=not_rotary llama_cpp=none transformers.caches=4.55 "
+    "transformers.last_logits=5.0 transformers.sdpa=5.1",
+    "cwm": "llama:CWM trains=decoder.forward",
     "diffllama": "apertus:DIFFLLAMA",
     "ernie4_5": "llama:ERNIE4_5 trains=dense.ernie",
     "exaone": "exaone:EXAONE vllm.adapted_embedding",
-    "exaone4": "llama:EXAONE4 windows=pattern computes=whole_layers_unrotated "
-    "trains=dense.exaone4 llama_cpp.windows vllm.adapted_embedding",
+    "exaone4": "llama:EXAONE4 computes=whole_layers_unrotated trains=dense.exaone4 "
+    "llama_cpp.windows vllm.adapted_embedding",
     "falcon": "falcon:FALCON computes=parallel,one_kv_head trains=falcon.forward "
     "lora=query_key_value litgpt=parallel transformers.caches=4.45 transformers.last_logits=4.47 "
     "transformers.rotary_tables=4.34-4.45 transformers.repeated_cache vllm.every_stage=both",
@@ -299,30 +298,28 @@ ROWS: Mapping[str, str] = {
     "vllm.tied_head=freed sglang.whole_embedding sglang.windows=0.5.13 sglang.attention=triton",
     "glm": "glm:GLM trains=phi3.glm",
     "glm4": "glm:GLM4 trains=phi3.glm vllm.tied_head=shared vllm.not_float16",
-    "gpt2": "gpt2:GPT2 layers=attention:multi_head computes=not_rotary trains=gpt2.forward "
-    "dropouts=pdrop lora=c_attn transformers.caches=4.53 transformers.last_logits=4.53 "
-    "transformers.sdpa=4.42 vllm.every_stage=both vllm.tied_head=freed",
-    "gpt_bigcode": "gpt2:GPT_BIGCODE layers=attention:bigcode computes=not_rotary,wide_scores "
-    "trains=gpt2.forward dropouts=pdrop lora=c_attn llama_cpp=starcoder transformers.caches=4.55 "
+    "gpt2": "gpt2:GPT2 computes=not_rotary trains=gpt2.forward dropouts=pdrop lora=c_attn "
+    "transformers.caches=4.53 transformers.last_logits=4.53 transformers.sdpa=4.42 "
+    "vllm.every_stage=both vllm.tied_head=freed",
+    "gpt_bigcode": "gpt2:GPT_BIGCODE computes=not_rotary,wide_scores trains=gpt2.forward "
+    "dropouts=pdrop lora=c_attn llama_cpp=starcoder transformers.caches=4.55 "
     "transformers.last_logits=5.0",
-    "gpt_neo": "gpt_neo:GPT_NEO layers=attention:multi_head windows=nowhere computes=not_rotary "
-    "trains=written_out.gpt_neo lora=q_proj,v_proj llama_cpp=none transformers.caches=4.45 "
-    "transformers.last_logits=5.0",
-    "gpt_neox": "gpt_neox:GPT_NEOX layers=attention:multi_head computes=parallel "
-    "trains=neox.forward lora=query_key_value litgpt=parallel llama_cpp=gptneox "
-    "transformers.caches=4.45 transformers.last_logits=4.50 transformers.sdpa=4.42 "
-    "transformers.rotary_tables=4.30-4.45",
-    "gpt_neox_japanese": "gpt_neox:GPT_NEOX_JAPANESE layers=attention:multi_head "
-    "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never",
-    "gpt_neox_reward_model": "gpt_neox:GPT_NEOX_REWARD layers=attention:multi_head",
-    "gptj": "gptj:GPTJ layers=attention:multi_head computes=parallel trains=gptj.forward "
-    "lora=q_proj,v_proj litgpt=parallel llama_cpp=none transformers.caches=4.45 "
-    "transformers.last_logits=5.0 transformers.sdpa=never vllm.every_stage=both",
+    "gpt_neo": "gpt_neo:GPT_NEO windows=nowhere computes=not_rotary trains=written_out.gpt_neo "
+    "lora=q_proj,v_proj llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0",
+    "gpt_neox": "gpt_neox:GPT_NEOX computes=parallel trains=neox.forward lora=query_key_value "
+    "litgpt=parallel llama_cpp=gptneox transformers.caches=4.45 transformers.last_logits=4.50 "
+    "transformers.sdpa=4.42 transformers.rotary_tables=4.30-4.45",
+    "gpt_neox_japanese": "gpt_neox:GPT_NEOX_JAPANESE transformers.caches=4.45 "
+    "transformers.last_logits=5.0 transformers.sdpa=never",
+    "gpt_neox_reward_model": "gpt_neox:GPT_NEOX_REWARD",
+    "gptj": "gptj:GPTJ computes=parallel trains=gptj.forward lora=q_proj,v_proj litgpt=parallel "
+    "llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0 "
+    "transformers.sdpa=never vllm.every_stage=both",
     "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoder.forward "
     "transformers.caches=4.45 transformers.last_logits=4.48 vllm.adapted_embedding "
     "vllm.tied_head=freed",
-    "granite_swa": "llama:GRANITE_SWA windows=last_three_of_4 computes=multipliers "
-    "transformers.sdpa=never sglang.windows=0.5.23 sglang.attention=triton",
+    "granite_swa": "llama:GRANITE_SWA computes=multipliers transformers.sdpa=never "
+    "sglang.windows=0.5.23 sglang.attention=triton",
     "helium": "llama:HELIUM trains=dense.helium",
     "hunyuan_v1_dense": "llama:HUNYUAN trains=decoder.forward llama_cpp=hunyuan-dense",
     "hyperclovax": "llama:HYPERCLOVAX vllm.adapted_embedding",
@@ -336,11 +333,11 @@ ROWS: Mapping[str, str] = {
     "vllm.adapted_embedding vllm.tied_head=freed",
     "minicpm3": "minicpm:MINICPM3 layers=latent:everywhere vllm.every_stage=both "
     "vllm.adapted_embedding",
-    "ministral": "llama:MINISTRAL windows=everywhere trains=decoder.forward llama_cpp=llama",
-    "ministral3": "llama:MINISTRAL3 windows=everywhere trains=dense.ministral3 llama_cpp=llama",
+    "ministral": "llama:MINISTRAL trains=decoder.forward llama_cpp=llama",
+    "ministral3": "llama:MINISTRAL3 trains=dense.ministral3 llama_cpp=llama",
     "mixformer-sequential": "phi:MIXFORMER",
-    "moss": "gptj:MOSS layers=attention:multi_head",
-    "mpt": "bloom:MPT layers=attention:mpt computes=not_rotary trains=written_out.mpt lora=Wqkv "
+    "moss": "gptj:MOSS",
+    "mpt": "bloom:MPT computes=not_rotary trains=written_out.mpt lora=Wqkv "
     "transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=never",
     "nanochat": "apertus:NANOCHAT",
     "nemotron": "llama:NEMOTRON trains=dense.nemotron transformers.caches=4.44 "
@@ -355,13 +352,12 @@ ROWS: Mapping[str, str] = {
     "openai-gpt": "early:OPENAI_GPT no_cache=without computes=not_rotary,norms_behind "
     "llama_cpp=none transformers.caches=4.55 transformers.last_logits=5.0 "
     "transformers.sdpa=never",
-    "opt": "opt:OPT layers=attention:multi_head computes=not_rotary trains=opt.forward "
-    "dropouts=dropout lora=q_proj,v_proj llama_cpp=none transformers.caches=4.51 "
-    "transformers.last_logits=5.0 transformers.sdpa=4.46 vllm.every_stage=both "
-    "sglang.every_stage=both",
+    "opt": "opt:OPT computes=not_rotary trains=opt.forward dropouts=dropout lora=q_proj,v_proj "
+    "llama_cpp=none transformers.caches=4.51 transformers.last_logits=5.0 transformers.sdpa=4.46 "
+    "vllm.every_stage=both sglang.every_stage=both",
     "orion": "baichuan:ORION vllm.every_stage=both",
-    "persimmon": "gpt_neox:PERSIMMON layers=attention:multi_head trains=persimmon.forward "
-    "llama_cpp=none transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45",
+    "persimmon": "gpt_neox:PERSIMMON trains=persimmon.forward llama_cpp=none "
+    "transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45",
     "phi": "phi:PHI computes=parallel trains=parallel.phi lora=q_proj,v_proj,fc1,fc2 "
     "litgpt=parallel llama_cpp=phi2 transformers.sdpa=4.40 transformers.rotary_tables=4.36-4.45 "
     "sglang.every_stage=both",
@@ -373,17 +369,15 @@ ROWS: Mapping[str, str] = {
     "qwen": "qwen:QWEN trains=qwen.forward",
     "seed_oss": "llama:SEED_OSS trains=decoder.forward dropouts=attention_and_residual "
     "vllm.tied_head=shared",
-    "smollm3": "llama:SMOLLM3 windows=without_positions computes=every_fourth_unrotated "
-    "trains=decoder.forward",
+    "smollm3": "llama:SMOLLM3 computes=every_fourth_unrotated trains=decoder.forward",
     "stablelm": "stablelm:STABLELM trains=parallel.stablelm lora=q_proj,v_proj "
     "transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 vllm.every_stage=both",
     "stablelm_epoch": "stablelm:STABLELM",
-    "starcoder2": "llama:STARCODER2 windows=everywhere trains=parallel.starcoder2 "
-    "transformers.sdpa=4.40 transformers.rotary_tables=4.39-4.45 transformers.flash_repeats "
-    "sglang.every_stage=both",
+    "starcoder2": "llama:STARCODER2 trains=parallel.starcoder2 transformers.sdpa=4.40 "
+    "transformers.rotary_tables=4.39-4.45 transformers.flash_repeats sglang.every_stage=both",
     "vaultgemma": "gemma:VAULTGEMMA windows=half llama_cpp=llama transformers.sdpa=never",
-    "xglm": "opt:XGLM layers=attention:xglm computes=not_rotary transformers.caches=4.55 "
-    "transformers.last_logits=5.0 transformers.sdpa=never",
+    "xglm": "opt:XGLM computes=not_rotary transformers.caches=4.55 transformers.last_logits=5.0 "
+    "transformers.sdpa=never",
     "youtu": "minicpm:YOUTU layers=latent:everywhere llama_cpp=deepseek2",
     # images, and images beside text
     "beit": "vit:BEIT no_cache=image beside_patches=1 transformers.sdpa=4.48",
@@ -441,11 +435,11 @@ ROWS: Mapping[str, str] = {
     "qwen2_vl": "qwen_vl:QWEN2_VL layers=nested:of_part trains=qwen_vl.forward llama_cpp=qwen2vl "
     "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=4.45 "
     "vllm.tied_head=shared",
-    "qwen2_vl_text": "llama:QWEN2 windows=upper llama_cpp=qwen2vl vllm.tied_head=shared",
+    "qwen2_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_vl_vision": "qwen_vl:VISION2 no_cache=image",
     "qwen2_5_vl": "qwen_vl:QWEN2_5_VL layers=nested:of_part trains=qwen_vl.forward "
     "llama_cpp=qwen2vl transformers.last_logits=4.55 vllm.tied_head=shared",
-    "qwen2_5_vl_text": "llama:QWEN2 windows=upper llama_cpp=qwen2vl vllm.tied_head=shared",
+    "qwen2_5_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_5_vl_vision": "qwen_vl:VISION2_5 no_cache=image",
     "qwen3_vl": "qwen_vl:QWEN3_VL layers=nested:of_part trains=qwen_vl.forward "
     "vllm.tied_head=shared",
@@ -536,7 +530,7 @@ ROWS: Mapping[str, str] = {
     "qwen2_5_omni": "qwen_omni:QWEN2_5_OMNI layers=nested:of_part",
     "qwen2_5_omni_audio_encoder": "qwen_omni:AUDIO2_5 no_cache=audio",
     "qwen2_5_omni_talker": "qwen_omni:TALKER2_5 layers=attention:usual windows=upper",
-    "qwen2_5_omni_text": "llama:QWEN2 windows=upper",
+    "qwen2_5_omni_text": "llama:QWEN2",
     "qwen2_5_omni_thinker": "qwen_omni:THINKER2_5 layers=nested:of_part",
     "qwen2_5_omni_token2wav": "omni_wave:TOKEN2WAV no_cache=audio",
     "qwen2_5_omni_vision_encoder": "qwen_omni:VISION2_5 no_cache=image",

@@ -132,7 +132,7 @@ RULES: Mapping[str, Rule] = {
 
 
 def layer_kinds(c: Config) -> Sequence[str]:
-    """The kind of each layer, by the rule that the table names for its model type."""
+    """The kind of each layer, by the rule of its model type."""
     return _listed(c, RULES[column("windows").get(c.model_type, "own")])
 
 

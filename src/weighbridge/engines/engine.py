@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 Version = tuple[int, ...]
+LONGEST = "the engine's default, the model's maximum"
 
 
 class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
@@ -44,7 +45,10 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     online: Mapping[str, str] = {}  # its own --quantization that packs while loading -> our format
     written: Mapping[str, str] = {}  # our format -> the name that its --quantization has for it
 
+    usual: str = ""  # our format of what is downloaded where none is named; "": as it is stored
+
     # What it is like
+    metal: bool = False  # its rules are those of Apple's own allocator
     longer: str = ""  # variable of the environment that allows texts beyond the model's maximum
 
     @property
@@ -62,6 +66,13 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     def probe(self) -> "Callable[[Subject, Infer, Budget], Probe] | None":
         """Prepare a search, whose probe says in numbers what `infer` would answer."""
         return getattr(self.home("infer"), "probe", None)
+
+    def context(self, w: "Infer", end: int) -> tuple[int, str]:
+        """(tokens of one request, why) where a launch command leaves them to the engine: `context`
+        of the folder's infer.py, or the model's maximum."""
+        own = getattr(self.home("infer"), "context", None)
+        told: tuple[int, str] = (end, LONGEST) if own is None else own(w, end)
+        return told
 
     def makes(self, quantization: str | None) -> str | None:
         """Our format that the engine makes under its own name of it; None where it makes none."""

@@ -44,13 +44,13 @@ def longest(report: Report, w: Infer, launched: "Launch") -> int | None:
 
 
 def told_longest(report: Report, length: int) -> Report:
-    """With the length that was sized."""
+    """Add a warning that names the context that was sized: the longest that surely serves."""
     said = f"{length:,} tokens is the longest context that surely serves, and what was sized"
     return replace(report, warnings=(*report.warnings, said))
 
 
 def judged(report: Report, launched: "Launch", model: Model) -> Report:
-    """With the verdict that follows from what the engine refuses at its start."""
+    """Return the report with the verdict that follows from what the engine refuses at its start."""
     name = title(launched.engine)
     beyond = _beyond(report, launched)
     stops = [*launched.stops, *_of_model(launched, model)]

@@ -181,7 +181,8 @@ def runs(s: Subject, kind: Engine) -> bounds.Runs:
 
 
 def widened(answer: Answer, like: bounds.Runs, table: bounds.Table | None = None) -> Answer:
-    """With the margins of such runs, in devices and in the intervals that follow from them."""
+    """Return the answer with the margins of such runs, in devices and in the intervals that follow
+    from them."""
     several = sum(d.kind == "gpu" for d in answer.devices) > 1
     told = {
         name: list(
@@ -318,4 +319,4 @@ def _warnings(
             f"{s.context:,} tokens are more than the {s.longest:,} that the model was made for"
             f"{needs}"
         )
-    return [*found, *(cautions(budget) if budget is not None else ())]
+    return [*found, *(cautions(budget, metal=kind.metal) if budget is not None else ())]

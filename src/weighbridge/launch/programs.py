@@ -27,7 +27,6 @@ NOT_YET = {
     "ollama": "llama-server",
     "lms": "llama-server",
     "koboldcpp": "llama-server",
-    "mlx_lm.server": "llama-server",
     "llama-bench": "llama-server",
     "llama-perplexity": "llama-server",
     "llama-embedding": "llama-server",

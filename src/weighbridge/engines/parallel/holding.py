@@ -98,7 +98,8 @@ def units(found: Sequence[Held]) -> tuple[set[Unit], set[Unit], set[Unit]]:
 
 
 def hold(found: Sequence[Held], place: Place) -> tuple[Placed, ...]:
-    """In the order of the checkpoint, fused tensors where their first part stands."""
+    """Place the tensors of one rank in the order of the checkpoint; a fused tensor stands where its
+    first part does."""
     sums: dict[tuple[str, str, str], int] = {}
     for h in found:
         if present(h.where, place):

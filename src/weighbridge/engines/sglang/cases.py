@@ -239,7 +239,7 @@ class _Replica:
 
 
 def _firsts(ranks: tuple[shards.Rank, ...]) -> tuple[int, ...]:
-    """For each rank, the number of the first one that holds the same."""
+    """Return, for each rank, the number of the first rank that holds the same."""
     seen: dict[tuple[int, int], int] = {}
     return tuple(seen.setdefault((r.pipeline, id(r.tensors)), i) for i, r in enumerate(ranks))
 

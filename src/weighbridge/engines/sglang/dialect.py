@@ -1,8 +1,8 @@
 """SGLang's server: what takes more than one flag, and what it decides itself."""
 
+from weighbridge.engines.servers import flags as common
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.flags import FLAGS
-from weighbridge.launch import common
 from weighbridge.launch.reading import Reading
 from weighbridge.launch.record import Dialect, Value
 

@@ -128,7 +128,7 @@ def _device(made: Launched, first: int) -> tuple[tuple[Phase, ...], int | None]:
 
 
 def _needs(v: Served, first: int) -> tuple[Phase, ...]:
-    """With the smallest pools of the workload."""
+    """Return the phases with the smallest pools that hold the workload."""
     return tuple(phases(v, first, v.needed[first], v.running(first)))
 
 

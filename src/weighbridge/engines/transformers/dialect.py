@@ -81,7 +81,7 @@ def _class(load: ast.Call) -> str:
 
 
 def _switched_off(call: ast.Call) -> str:
-    """Which kernel a call of torch.backends.cuda.enable_*_sdp(False) leaves out."""
+    """Return the kernel that a call of torch.backends.cuda.enable_*_sdp(False) leaves out."""
     found = re.fullmatch(r"enable_(\w+)_sdp", _name(call))
     off = call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value is False
     return found[1] if found and off else ""

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from weighbridge.engines.servers import flags as common
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.flags import FLAGS
 from weighbridge.engines.vllm.rules import Version, rules
-from weighbridge.launch import common
 from weighbridge.launch.reading import Reading
 from weighbridge.launch.record import Dialect, Value
 

@@ -107,7 +107,8 @@ class Standing:
 
     @cached_property
     def inside(self) -> Bytes:
-        """Within the share, but for the profile's peak and buffers of requests."""
+        """Return the bytes inside the share, without the profile's peak and the buffers of
+        requests."""
         return exactly(self.torch).plus(self.grown).plus(self.charged)
 
     @cached_property
@@ -125,7 +126,7 @@ class Standing:
 
     @property
     def spread(self) -> int:
-        """Segments beyond the weights in them."""
+        """Return the bytes of segments, reserved while loading, that the weights do not fill."""
         return self.resident.loaded.reserved - self.resident.loaded.allocated
 
     @property
@@ -146,7 +147,8 @@ class Standing:
 
     @cached_property
     def grown(self) -> Bytes:
-        """Outside torch, between the first look and the end of profiling."""
+        """Return the bytes that grow outside torch between the first look and the end of
+        profiling."""
         return self.growth.plus(self.talk_inside)
 
     @property

@@ -1,4 +1,4 @@
-"""What command lines of several engines say alike."""
+"""What vLLM and SGLang say alike."""
 
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.methods import OF_THE_CHECKPOINT, SAID_OF_IT
