@@ -66,7 +66,8 @@ def windows(raw):
 
 
 def test_every_model_type_is_read_or_has_a_reason():
-    """By its tree of modules, by the reader that its row names, or it has no cache: one of them."""
+    """A model type is read by its tree of modules, by the reader that its row names, or has no
+    cache: one of them."""
     trees = {name for name in column("family") if family(name).tree is not None}
     read = Counter([*trees, *column("layers"), *column("no_cache")])
     assert read == dict.fromkeys(column("family"), 1)

@@ -90,7 +90,7 @@ def layer(c: Config, s: Switches) -> Submodules:
 
 
 def decoder(c: Config, s: Switches, *, kinds: Kinds, names: Names | None = None) -> Decoder:
-    """As many equal layers as the config asks for."""
+    """Return a decoder with as many equal layers as the config asks for."""
     names = names or Names(norm_bias=s.norm_bias)
     return tree(c, alike(c, lambda: layer(c, s)), names, kinds=kinds)
 
