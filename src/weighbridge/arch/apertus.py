@@ -8,15 +8,16 @@
 Source: transformers 5.23 models/{apertus,bitnet,diffllama,nanochat}/modeling_*.py.
 """
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
+from weighbridge.arch.blueprint import Buffer, Family, Param, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import SPANS
+from weighbridge.arch.llama import SPANS, Switches, attention, layer
+from weighbridge.arch.modules import Decoder, Submodules, submodule, ungated
 from weighbridge.arch.rotary import head_dim, rotary
-from weighbridge.arch.written import Switches, attention, layer, stack, ungated_mlp
+from weighbridge.arch.windows import by, own
 
 
 def biased(c: Config) -> Switches:
@@ -28,14 +29,11 @@ def xielu(c: Config) -> bool:
     return c.word("hidden_act") == "xielu"
 
 
-def apertus_layer(c: Config, at: str) -> Iterator[Param]:
-    bias = c.flag("attention_bias")
+def apertus(c: Config) -> Submodules:
     names = ("attention_layernorm", "feedforward_layernorm")
-    switches = Switches(qkv_bias=bias, o_bias=bias, qk_norm=True, norms=names, mlp=ungated_mlp)
-    yield from layer(c, at, switches)
-    if xielu(c):
-        yield Param(f"{at}mlp.act_fn.alpha_p", (1,), "other")
-        yield Param(f"{at}mlp.act_fn.alpha_n", (1,), "other")
+    usual = layer(c, biased(c)._replace(qk_norm=True, norms=names, mlp=ungated))
+    alphas = (Param(f"mlp.act_fn.alpha_{sign}", (1,), "other") for sign in "pn")
+    return (*usual, submodule(alphas)) if xielu(c) else usual
 
 
 def apertus_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -46,46 +44,49 @@ def apertus_buffers(c: Config, at: str) -> Iterator[Buffer]:
     yield from rotary(c, at)
 
 
-def bitnet_layer(c: Config, at: str) -> Iterator[Param]:
-    yield from layer(c, at, biased(c))
-    yield from norm(f"{at}self_attn.attn_sub_norm", c.num("hidden_size"))
-    yield from norm(f"{at}mlp.ffn_sub_norm", c.num("intermediate_size"))
+def bitnet(c: Config) -> Submodules:
+    wide = norm("self_attn.attn_sub_norm", c.num("hidden_size"))
+    inner = norm("mlp.ffn_sub_norm", c.num("intermediate_size"))
+    return (*layer(c, biased(c)), submodule(wide, inner))
 
 
-def diff_layer(c: Config, at: str) -> Iterator[Param]:
-    yield from layer(c, at, biased(c))
-    for name in ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"):
-        yield Param(f"{at}self_attn.{name}", (head_dim(c),), "other")
+def diffllama(c: Config) -> Submodules:
+    names = ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2")
+    weighed = (Param(f"self_attn.{name}", (head_dim(c),), "other") for name in names)
+    return (*layer(c, biased(c)), submodule(weighed))
 
 
-def nanochat_layer(c: Config, at: str) -> Iterator[Param]:
+def nanochat(c: Config) -> Submodules:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from attention(c, f"{at}self_attn.", biased(c))
-    yield from linear(f"{at}mlp.fc1", inner, width)
-    yield from linear(f"{at}mlp.fc2", width, inner)
+    return (attention(c, biased(c)), ungated("mlp", width, inner, names=("fc1", "fc2")))
+
+
+def like(layer: Callable[[Config], Submodules], last: str = "norm") -> Callable[[Config], Decoder]:
+    """A decoder of such layers; without a last norm where it has no name."""
+    return lambda c: tree(c, alike(c, lambda: layer(c)), Names(final=last), kinds=by(own))
 
 
 APERTUS = Family(
-    body=partial(stack, one=apertus_layer),
+    tree=like(apertus),
     cls="ApertusForCausalLM",
     heads=DECODER_HEADS,
     buffers=apertus_buffers,
 )
 BITNET = Family(
-    body=partial(stack, one=bitnet_layer),
+    tree=like(bitnet),
     cls="BitNetForCausalLM",
     heads=DECODER_HEADS,
     buffers=rotary,
 )
 DIFFLLAMA = Family(
-    body=partial(stack, one=diff_layer),
+    tree=like(diffllama),
     cls="DiffLlamaForCausalLM",
     heads=DECODER_HEADS,
     bases=SPANS,
     buffers=rotary,
 )
 NANOCHAT = Family(
-    body=partial(stack, one=nanochat_layer, last=""),
+    tree=like(nanochat, last=""),
     cls="NanoChatForCausalLM",
     heads=DECODER_HEADS,
     buffers=rotary,

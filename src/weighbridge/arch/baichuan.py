@@ -11,66 +11,76 @@ their weight maps show them.
 """
 
 from collections.abc import Iterator
-from functools import partial
 
-from weighbridge.arch.blueprint import Family, Param, embedding, gated_mlp, linear, norm
+from weighbridge.arch.blueprint import Family, Param, linear
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS, lm_called
-from weighbridge.arch.llama import BEFORE
-from weighbridge.arch.rotary import head_dim
-from weighbridge.arch.written import Switches, body, kv_heads, norms, stack
+from weighbridge.arch.llama import BEFORE, Switches, decoder, grouped
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodules,
+    fused_gqa,
+    gated,
+    named_gated,
+    normed,
+    submodule,
+)
+from weighbridge.arch.windows import by, own
 
 
-def packed_layer(c: Config, at: str) -> Iterator[Param]:
+def packed_layer(c: Config) -> Submodules:
+    """W_pack is as wide as three times the model, whatever the config says of heads."""
     width = c.num("hidden_size")
-    c.skip("num_attention_heads")
-    yield from linear(f"{at}self_attn.W_pack", 3 * width, width)
-    yield from linear(f"{at}self_attn.o_proj", width, width)
-    yield from gated_mlp(f"{at}mlp", width, c.num("intermediate_size"))
-    yield from norms(c, at, BEFORE)
+    return (
+        submodule(
+            linear("self_attn.W_pack", 3 * width, width),
+            linear("self_attn.o_proj", width, width),
+            mixer=grouped(c),
+        ),
+        gated("mlp", width, c.num("intermediate_size")),
+        normed(width, *BEFORE),
+    )
 
 
-def internlm(c: Config) -> Switches:
+def baichuan(c: Config) -> Decoder:
+    return tree(c, alike(c, lambda: packed_layer(c)), kinds=by(own))
+
+
+def internlm(c: Config) -> Decoder:
     bias = c.flag("bias", default=True)
-    return Switches(qkv_bias=bias, o_bias=bias)
+    return decoder(c, Switches(qkv_bias=bias, o_bias=bias), kinds=by(own))
 
 
-def orion(c: Config) -> Switches:
-    return Switches(norm_bias=True)
+def orion(c: Config) -> Decoder:
+    return decoder(c, Switches(norm_bias=True), kinds=by(own))
 
 
-def internlm2_layer(c: Config, at: str) -> Iterator[Param]:
-    width, inner, size = c.num("hidden_size"), c.num("intermediate_size"), head_dim(c)
-    heads, bias = c.num("num_attention_heads"), c.flag("bias", default=True)
-    rows = (heads + 2 * kv_heads(c)) * size
-    yield from linear(f"{at}attention.wqkv", rows, width, bias=bias)
-    yield from linear(f"{at}attention.wo", width, heads * size, bias=bias)
-    yield from linear(f"{at}feed_forward.w1", inner, width)
-    yield from linear(f"{at}feed_forward.w3", inner, width)
-    yield from linear(f"{at}feed_forward.w2", width, inner)
-    yield from norms(c, at, ("attention_norm", "ffn_norm"))
+def internlm2_layer(c: Config) -> Submodules:
+    width, bias = c.num("hidden_size"), c.flag("bias", default=True)
+    both = (bias, bias)
+    return (
+        fused_gqa("attention.", width, grouped(c), bias=both, names=("wqkv", "wo")),
+        named_gated("feed_forward.", width, c.num("intermediate_size"), ("w1", "w3", "w2")),
+        normed(width, "attention_norm", "ffn_norm"),
+    )
 
 
-def internlm2(c: Config, at: str) -> Iterator[Param]:
-    width = c.num("hidden_size")
-    yield from embedding(f"{at}tok_embeddings", c.num("vocab_size"), width)
-    for i in range(c.layers("num_hidden_layers")):
-        yield from internlm2_layer(c, f"{at}layers.{i}.")
-    yield from norm(f"{at}norm", width)
+def internlm2(c: Config) -> Decoder:
+    layers = alike(c, lambda: internlm2_layer(c))
+    return tree(c, layers, Names(embed="tok_embeddings"), kinds=by(own))
 
 
 def reward(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}v_head", 1, c.num("hidden_size"))
 
 
-BAICHUAN = Family(
-    body=partial(stack, one=packed_layer), cls="BaichuanForCausalLM", heads=DECODER_HEADS
-)
-INTERNLM = Family(body=body(internlm), cls="InternLMForCausalLM", heads=DECODER_HEADS)
-PANGU = Family(body=body(internlm), cls="PanguEmbeddedForCausalLM", heads=DECODER_HEADS)
-ORION = Family(body=body(orion), cls="OrionForCausalLM", heads=DECODER_HEADS)
+BAICHUAN = Family(tree=baichuan, cls="BaichuanForCausalLM", heads=DECODER_HEADS)
+INTERNLM = Family(tree=internlm, cls="InternLMForCausalLM", heads=DECODER_HEADS)
+PANGU = Family(tree=internlm, cls="PanguEmbeddedForCausalLM", heads=DECODER_HEADS)
+ORION = Family(tree=orion, cls="OrionForCausalLM", heads=DECODER_HEADS)
 INTERNLM2 = Family(
-    body=internlm2,
+    tree=internlm2,
     cls="InternLM2ForCausalLM",
     heads={
         **DECODER_HEADS,

@@ -73,7 +73,7 @@ def text(c: Config, at: str, seen: int) -> Iterator[Param]:
 
 
 def decoder(c: Config, at: str, seen: int, *, ties: bool) -> Iterator[Param]:
-    """With BERT's head; weight and bias of its last Linear belong to others."""
+    """Yield the decoder with BERT's head; weight and bias of its last Linear belong to others."""
     width, rows = c.num("hidden_size"), c.num("vocab_size")
     head = f"{at}cls.predictions."
     yield from text(c, f"{at}bert.", seen)

@@ -49,6 +49,7 @@ class Param(NamedTuple):
     tied: str = ""  # the parameter that owns the storage; "" when it is this one
     routed: tuple[int, int] = (1, 1)  # (k, E): of E such, a token uses k
     copies: int = 1  # in experts 0, 1, 2...: the first stands for all until they are told
+    role: str = ""  # what it is for (roles.py), where what made it knows; else its name decides
 
     @property
     def numel(self) -> int:
@@ -169,7 +170,7 @@ def told(params: Iterable[Param]) -> Iterator[Param]:
         if not path:
             yield from group
             continue
-        found = [(p.name[len(path) + 1 :], (*p[1:-1], 1)) for p in group]
+        found = [(p.name[len(path) + 1 :], p._replace(copies=1)[1:]) for p in group]
         for i in range(count):
             at = f"{path}{i}"
             for tail, facts in found:

@@ -131,8 +131,8 @@ def _decoder(text: Sequence[Stack], layers: Sequence[Layer]) -> Stack | None:
 
 
 def _fitting(stack: Stack, count: int) -> Sequence[Parameters]:
-    """Without layers that guess further tokens, and those that are no layers: early code numbers
-    the embedding and the head too."""
+    """Return the stack's layers without those that guess further tokens, and without what is no
+    layer: early code numbers the embedding and the head too."""
     working = [layer for layer in stack.layers if feeds(layer)]
     return working if len(working) == count else stack.layers[:count]
 
@@ -162,7 +162,7 @@ def _read_at_once(
 
 
 def _unmasked(layers: Sequence[Parameters], mixers: Sequence[Mixer]) -> tuple[Block, ...]:
-    """Without mixers where nothing says what they are: headers alone."""
+    """Return the blocks of headers alone, without mixers where nothing says what they are."""
     if not mixers:
         return tuple(Block(mixers=(), feeds=feeds(layer)) for layer in layers)
     pairs = zip(layers, mixers, strict=True)

@@ -4,28 +4,36 @@ Command R+ normalises queries and keys, each head with weights of its own.
 Source: transformers 5.23 models/{cohere,cohere2}/modeling_*.py.
 """
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable
 
 from weighbridge.arch.blueprint import Family, Param
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.rotary import head_dim, rotary
-from weighbridge.arch.written import Switches, kv_heads, layer, stack
+from weighbridge.arch.llama import Switches, grouped, layer
+from weighbridge.arch.modules import Decoder, Submodules, submodule
+from weighbridge.arch.rotary import rotary
+from weighbridge.arch.windows import Rule, by, own, period
 
 
-def one(c: Config, at: str) -> Iterator[Param]:
-    bias = c.flag("attention_bias")
-    yield from layer(c, at, Switches(qkv_bias=bias, o_bias=bias, norms=("input_layernorm",)))
-    if c.flag("use_qk_norm"):
-        shapes = {"q_norm": c.num("num_attention_heads"), "k_norm": kv_heads(c)}
-        for name, heads in shapes.items():
-            yield Param(f"{at}self_attn.{name}.weight", (heads, head_dim(c)), "norm")
+def one(c: Config) -> Submodules:
+    bias, a = c.flag("attention_bias"), grouped(c)
+    usual = layer(c, Switches(qkv_bias=bias, o_bias=bias, norms=("input_layernorm",)))
+    if not c.flag("use_qk_norm"):
+        return usual
+    shapes = {"q_norm": (a.heads, a.key_dim), "k_norm": (a.kv_heads, a.key_dim)}
+    norms = (Param(f"self_attn.{n}.weight", shape, "norm") for n, shape in shapes.items())
+    return (*usual, submodule(norms))
 
 
-COHERE = Family(
-    body=partial(stack, one=one), cls="CohereForCausalLM", heads=DECODER_HEADS, buffers=rotary
-)
+def cohere(rule: Rule) -> Callable[[Config], Decoder]:
+    return lambda c: tree(c, alike(c, lambda: one(c)), kinds=by(rule))
+
+
+COHERE = Family(tree=cohere(own), cls="CohereForCausalLM", heads=DECODER_HEADS, buffers=rotary)
 COHERE2 = Family(
-    body=partial(stack, one=one), cls="Cohere2ForCausalLM", heads=DECODER_HEADS, buffers=rotary
+    tree=cohere(period(4, "sliding_window_pattern")),
+    cls="Cohere2ForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=rotary,
 )

@@ -77,7 +77,7 @@ def params(c: Config, at: str, parts: Iterable[Inner]) -> Iterator[Param]:
 
 
 def below(kind: Family, part: Inner) -> str:
-    """Where a part with a head has its base model."""
+    """Return the path at which a part with a head has its base model."""
     base = kind.bases.get(part.head, kind.base) if part.head else ""
     return f"{base}." if base else ""
 

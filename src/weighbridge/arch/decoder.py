@@ -60,11 +60,9 @@ def tree(
     )
 
 
-def alike(
-    c: Config, layer: Callable[[], Submodules], count: str = "num_hidden_layers"
-) -> tuple[Submodules, ...]:
-    """As many equal layers as the config asks for."""
-    return by_kind((True,) * c.layers(count), lambda _: layer())
+def alike(c: Config, layer: Callable[[], Submodules], *counts: str) -> tuple[Submodules, ...]:
+    """As many equal layers as the config asks for, under the first of `counts` that it has."""
+    return by_kind((True,) * c.layers(*counts or ("num_hidden_layers",)), lambda _: layer())
 
 
 def stack(c: Config, at: str, layer: Layer, names: Names = USUAL) -> Iterator[Param]:

@@ -184,7 +184,7 @@ def latent_rotary(c: Config, at: str) -> Iterator[Buffer]:
 def balanced(
     parts: Parts, chosen: Callable[[Config], Routed] = choice
 ) -> Callable[[Config, str], Iterator[Buffer]]:
-    """With the correction bias of V3's router."""
+    """Return a rule that yields the correction bias of V3's router."""
 
     def buffers(c: Config, at: str) -> Iterator[Buffer]:
         yield from latent_rotary(c, at)

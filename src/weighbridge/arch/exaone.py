@@ -5,38 +5,33 @@
 Source: LGAI-EXAONE/EXAONE-3.5-* modeling_exaone.py (remote code).
 """
 
-from collections.abc import Iterator
-
-from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
+from weighbridge.arch.blueprint import Family
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.rotary import head_dim
-from weighbridge.arch.written import kv_heads
+from weighbridge.arch.llama import grouped
+from weighbridge.arch.modules import Decoder, Submodules, gqa, named_gated, normed
+from weighbridge.arch.windows import by, own
+
+HERE = "attn.attention."
 
 
-def layer(c: Config, at: str) -> Iterator[Param]:
-    width, inner, size = c.num("hidden_size"), c.num("intermediate_size"), head_dim(c)
-    queries, keys = c.num("num_attention_heads") * size, kv_heads(c) * size
-    for name, rows in (("q_proj", queries), ("k_proj", keys), ("v_proj", keys)):
-        yield from linear(f"{at}attn.attention.{name}", rows, width)
-    yield from linear(f"{at}attn.attention.out_proj", width, queries)
-    yield from linear(f"{at}mlp.c_fc_0", inner, width)
-    yield from linear(f"{at}mlp.c_fc_1", inner, width)
-    yield from linear(f"{at}mlp.c_proj", width, inner)
-    yield from norm(f"{at}ln_1", width)
-    yield from norm(f"{at}ln_2", width)
+def layer(c: Config) -> Submodules:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    return (
+        gqa(HERE, width, grouped(c), names=("q_proj", "k_proj", "v_proj", "out_proj")),
+        named_gated("mlp.", width, inner, names=("c_fc_0", "c_fc_1", "c_proj")),
+        normed(width, "ln_1", "ln_2"),
+    )
 
 
-def body(c: Config, at: str) -> Iterator[Param]:
-    width = c.num("hidden_size")
-    yield from embedding(f"{at}wte", c.num("vocab_size"), width)
-    for i in range(c.layers("num_layers", "num_hidden_layers")):
-        yield from layer(c, f"{at}h.{i}.")
-    yield from norm(f"{at}ln_f", width)
+def exaone(c: Config) -> Decoder:
+    layers = alike(c, lambda: layer(c), "num_layers", "num_hidden_layers")
+    return tree(c, layers, Names(embed="wte", layers="h", final="ln_f"), kinds=by(own))
 
 
 EXAONE = Family(
-    body=body,
+    tree=exaone,
     base="transformer",
     cls="ExaoneForCausalLM",
     heads=DECODER_HEADS,

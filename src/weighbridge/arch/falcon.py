@@ -7,13 +7,15 @@ Source: transformers 5.23 models/falcon/modeling_falcon.py; the remote configs o
 (7B: multi_query) and RefinedWeb (40B: n_head_kv, always the new architecture).
 """
 
-from collections.abc import Iterator
-
-from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
+from weighbridge.arch.attention import Attention
+from weighbridge.arch.blueprint import Family, linear
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Names, alike, tree
 from weighbridge.arch.heads import LEGACY_HEADS
+from weighbridge.arch.modules import Decoder, Submodules, normed, submodule, ungated
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.table import differs
+from weighbridge.arch.windows import by, own
 
 
 def heads(c: Config) -> int:
@@ -24,12 +26,11 @@ def new_architecture(c: Config) -> bool:
     return c.flag("new_decoder_architecture", default=differs(c.model_type, "two_norms"))
 
 
-def qkv_rows(c: Config) -> int:
-    width = c.num("hidden_size")
-    size = width // max(1, heads(c))
+def kv_heads(c: Config) -> int:
+    """`multi_query` is one head; the new architecture has `num_kv_heads`."""
     if new_architecture(c):
-        return (2 * c.num("num_kv_heads", "n_head_kv", default=heads(c)) + heads(c)) * size
-    return width + 2 * size if c.flag("multi_query") else 3 * width
+        return c.num("num_kv_heads", "n_head_kv", default=heads(c))
+    return 1 if c.flag("multi_query") else heads(c)
 
 
 def norm_names(c: Config) -> tuple[str, ...]:
@@ -39,27 +40,36 @@ def norm_names(c: Config) -> tuple[str, ...]:
     return ("ln_attn", "ln_mlp") if count == 2 else ("input_layernorm",)
 
 
-def layer(c: Config, at: str) -> Iterator[Param]:
-    width, bias = c.num("hidden_size"), c.flag("bias")
-    inner = c.num("ffn_hidden_size", default=4 * width)
-    yield from linear(f"{at}self_attention.query_key_value", qkv_rows(c), width, bias=bias)
-    yield from linear(f"{at}self_attention.dense", width, width, bias=bias)
-    yield from linear(f"{at}mlp.dense_h_to_4h", inner, width, bias=bias)
-    yield from linear(f"{at}mlp.dense_4h_to_h", width, inner, bias=bias)
-    for name in norm_names(c):
-        yield from norm(f"{at}{name}", width, bias=True)
+def layer(c: Config) -> Submodules:
+    width, bias, n = c.num("hidden_size"), c.flag("bias"), heads(c)
+    size, kv = width // max(1, n), kv_heads(c)
+    queries = n * size if new_architecture(c) else width
+    rows = 3 * width if kv == n and not new_architecture(c) else queries + 2 * kv * size
+    return (
+        submodule(
+            linear("self_attention.query_key_value", rows, width, bias=bias),
+            linear("self_attention.dense", width, width, bias=bias),
+            mixer=Attention(heads=n, kv_heads=kv, key_dim=size, value_dim=size),
+        ),
+        ungated(
+            "mlp",
+            width,
+            c.num("ffn_hidden_size", default=4 * width),
+            names=("dense_h_to_4h", "dense_4h_to_h"),
+            bias=bias,
+        ),
+        normed(width, *norm_names(c), bias=True),
+    )
 
 
-def body(c: Config, at: str) -> Iterator[Param]:
-    width = c.num("hidden_size")
-    yield from embedding(f"{at}word_embeddings", c.num("vocab_size"), width)
-    for i in range(c.layers("num_hidden_layers", "n_layer")):
-        yield from layer(c, f"{at}h.{i}.")
-    yield from norm(f"{at}ln_f", width, bias=True)
+def falcon(c: Config) -> Decoder:
+    layers = alike(c, lambda: layer(c), "num_hidden_layers", "n_layer")
+    names = Names(embed="word_embeddings", layers="h", final="ln_f", norm_bias=True)
+    return tree(c, layers, names, kinds=by(own))
 
 
 FALCON = Family(
-    body=body,
+    tree=falcon,
     base="transformer",
     cls="FalconForCausalLM",
     heads=LEGACY_HEADS,
@@ -67,7 +77,7 @@ FALCON = Family(
     blocks=("h.*",),
 )
 REFINED_WEB = Family(
-    body=body,
+    tree=falcon,
     base="transformer",
     cls="RWForCausalLM",
     heads=LEGACY_HEADS,

@@ -4,25 +4,30 @@ GLM-4-0414 has two more norms, after attention and after the MLP.
 Source: transformers 5.23 models/{glm,glm4}/modeling_*.py.
 """
 
+from collections.abc import Callable
+
 from weighbridge.arch.blueprint import Family
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE
+from weighbridge.arch.llama import BEFORE, Switches, decoder
+from weighbridge.arch.modules import Decoder, fused_gated
 from weighbridge.arch.rotary import partly_rotary
-from weighbridge.arch.written import Switches, body, fused_mlp
+from weighbridge.arch.windows import by, own
 
 FOUR = (*BEFORE, "post_self_attn_layernorm", "post_mlp_layernorm")
 
 
-def glm(c: Config) -> Switches:
-    return Switches(qkv_bias=c.flag("attention_bias"), mlp=fused_mlp)
+def glm(norms: tuple[str, ...]) -> Callable[[Config], Decoder]:
+    def read(c: Config) -> Decoder:
+        one = Switches(qkv_bias=c.flag("attention_bias"), mlp=fused_gated, norms=norms)
+        return decoder(c, one, kinds=by(own))
+
+    return read
 
 
-def glm4(c: Config) -> Switches:
-    return Switches(qkv_bias=c.flag("attention_bias"), mlp=fused_mlp, norms=FOUR)
-
-
-GLM = Family(body=body(glm), cls="GlmForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.5))
+GLM = Family(
+    tree=glm(BEFORE), cls="GlmForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.5)
+)
 GLM4 = Family(
-    body=body(glm4), cls="Glm4ForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.5)
+    tree=glm(FOUR), cls="Glm4ForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.5)
 )

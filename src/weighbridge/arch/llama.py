@@ -59,7 +59,7 @@ class Switches(NamedTuple):
 
 
 def kv_heads(c: Config) -> int:
-    """As many as heads where the config has none, or a null."""
+    """Count key-value heads: as many as heads where the config has none, or a null."""
     heads = c.num("num_attention_heads")
     if c.null("num_key_value_heads"):
         return heads
@@ -90,9 +90,9 @@ def layer(c: Config, s: Switches) -> Submodules:
     )
 
 
-def decoder(c: Config, s: Switches, *, kinds: Kinds) -> Decoder:
+def decoder(c: Config, s: Switches, *, kinds: Kinds, names: Names | None = None) -> Decoder:
     """As many equal layers as the config asks for."""
-    names = Names(norm_bias=s.norm_bias)
+    names = names or Names(norm_bias=s.norm_bias)
     return tree(c, alike(c, lambda: layer(c, s)), names, kinds=kinds)
 
 

@@ -5,25 +5,30 @@
 Source: XiaomiMiMo/MiMo-7B-* modeling_mimo.py (remote code), as their weight maps show it.
 """
 
-from collections.abc import Iterator
-from functools import partial
-
-from weighbridge.arch.blueprint import Family, Param, linear
+from weighbridge.arch.blueprint import Family, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.written import Switches, layer, norms, stack
+from weighbridge.arch.llama import Switches, decoder, layer
+from weighbridge.arch.modules import Decoder, normed, submodule
+from weighbridge.arch.windows import by, upper
 
 QWEN2 = Switches(qkv_bias=True)
 
 
-def body(c: Config, at: str) -> Iterator[Param]:
-    yield from stack(c, at, partial(layer, s=QWEN2))
-    width = c.num("hidden_size")
-    for i in range(c.layers("num_nextn_predict_layers", default=0)):
-        here = f"{at}mtp_layers.{i}."
-        yield from layer(c, here, QWEN2)
-        yield from norms(c, here, ("token_layernorm", "hidden_layernorm", "final_layernorm"))
-        yield from linear(f"{here}input_proj", width, 2 * width)
+def mimo(c: Config) -> Decoder:
+    found, width = decoder(c, QWEN2, kinds=by(upper)), c.num("hidden_size")
+    more = (
+        *layer(c, QWEN2),
+        normed(width, "token_layernorm", "hidden_layernorm", "final_layernorm"),
+        submodule(linear("input_proj", width, 2 * width)),
+    )
+    guess = tuple(p for part in more for p in part.params)
+    behind = (
+        p._replace(name=f"mtp_layers.{i}.{p.name}")
+        for i in range(c.layers("num_nextn_predict_layers", default=0))
+        for p in guess
+    )
+    return found._replace(last=(*found.last, *behind))
 
 
-MIMO = Family(body=body, cls="MiMoForCausalLM", heads=DECODER_HEADS)
+MIMO = Family(tree=mimo, cls="MiMoForCausalLM", heads=DECODER_HEADS)

@@ -50,13 +50,14 @@ class Decoder(NamedTuple):
     layers: tuple[Submodules, ...]
     last: tuple[Param, ...]
     path: str = "layers."
+    start: int = 0  # the number of the first layer
     kinds: Kinds | None = None
     sharing: int = 0
 
     def tensors(self, at: str) -> Iterator[Param]:
         """All parameters below `at`, in the order of checkpoints."""
         yield from (_below(at, p, at) for p in self.first)
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self.layers, self.start):
             here = f"{at}{self.path}{i}."
             for part in layer:
                 yield from (_below(here, p, at) for p in part.params)
@@ -112,6 +113,28 @@ def gqa(
     )
 
 
+def multi_head(heads: int, width: int) -> Attention:
+    """As many key-value heads as heads, of an equal part of `width` each."""
+    size = width // max(1, heads)
+    return Attention(heads=heads, kv_heads=heads, key_dim=size, value_dim=size)
+
+
+def packed(
+    path: str,
+    width: int,
+    heads: int,
+    *,
+    bias: bool = False,
+    names: tuple[str, str] = ("query_key_value", "dense"),
+) -> Submodule:
+    """Attention with one linear 3 D x D for queries, keys and values, and one D x D back."""
+    return submodule(
+        linear(path + names[0], 3 * width, width, bias=bias),
+        linear(path + names[1], width, width, bias=bias),
+        mixer=multi_head(heads, width),
+    )
+
+
 def fused_gqa(
     path: str,
     width: int,
@@ -136,6 +159,19 @@ def gated(path: str, width: int, inner: int, *, bias: bool = False) -> Submodule
     return submodule(gated_mlp(path, width, inner, bias=bias), feed=Dense(width=inner))
 
 
+def named_gated(
+    path: str, width: int, inner: int, names: tuple[str, str, str], *, bias: bool = False
+) -> Submodule:
+    """The same under the names of the gate, the linear beside it and the one back."""
+    gate, up, down = names
+    return submodule(
+        linear(path + gate, inner, width, bias=bias),
+        linear(path + up, inner, width, bias=bias),
+        linear(path + down, width, inner, bias=bias),
+        feed=Dense(width=inner),
+    )
+
+
 def fused_gated(path: str, width: int, inner: int, *, bias: bool = False) -> Submodule:
     """gate and up in one linear, gate_up_proj 2 F x D: Phi-3, GLM-4."""
     return submodule(
@@ -154,9 +190,10 @@ def ungated(
     bias: bool = False,
 ) -> Submodule:
     """Two linears: up F x D, down D x F."""
+    at = f"{path}." if path else ""
     return submodule(
-        linear(f"{path}.{names[0]}", inner, width, bias=bias),
-        linear(f"{path}.{names[1]}", width, inner, bias=bias),
+        linear(at + names[0], inner, width, bias=bias),
+        linear(at + names[1], width, inner, bias=bias),
         feed=Dense(width=inner, gated=False),
     )
 

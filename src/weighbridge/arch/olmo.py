@@ -6,27 +6,39 @@
 Source: transformers 5.23 models/{olmo,olmo2,olmo3}/modeling_*.py.
 """
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, norm
+from weighbridge.arch.attention import Attention
+from weighbridge.arch.blueprint import Buffer, Family, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import AFTER
-from weighbridge.arch.rotary import head_dim, layered_rotary, rotary
-from weighbridge.arch.written import Switches, kv_heads, layer, stack
+from weighbridge.arch.llama import AFTER, Switches, decoder, grouped, layer
+from weighbridge.arch.modules import Decoder, Submodule, submodule
+from weighbridge.arch.rotary import layered_rotary, rotary
+from weighbridge.arch.windows import Rule, by, own, period
 
 
-def bare_layer(c: Config, at: str) -> Iterator[Param]:
+def olmo(c: Config) -> Decoder:
     bias = c.flag("attention_bias")
-    yield from layer(c, at, Switches(qkv_bias=bias, o_bias=bias, norms=()))
+    one = Switches(qkv_bias=bias, o_bias=bias, norms=())
+    return decoder(c, one, kinds=by(own), names=Names(final=""))
 
 
-def olmo2_layer(c: Config, at: str) -> Iterator[Param]:
-    bias, size = c.flag("attention_bias"), head_dim(c)
-    yield from layer(c, at, Switches(qkv_bias=bias, o_bias=bias, norms=AFTER))
-    yield from norm(f"{at}self_attn.q_norm", c.num("num_attention_heads") * size)
-    yield from norm(f"{at}self_attn.k_norm", kv_heads(c) * size)
+def wide_norms(a: Attention, path: str = "self_attn.") -> Submodule:
+    """Norms over all queries at once, and over all keys."""
+    sizes = {"q_norm": a.heads, "k_norm": a.kv_heads}
+    return submodule(*(norm(path + name, n * a.key_dim) for name, n in sizes.items()))
+
+
+def olmo2(rule: Rule) -> Callable[[Config], Decoder]:
+    def read(c: Config) -> Decoder:
+        bias = c.flag("attention_bias")
+        one = Switches(qkv_bias=bias, o_bias=bias, norms=AFTER)
+        layers = alike(c, lambda: (*layer(c, one), wide_norms(grouped(c))))
+        return tree(c, layers, kinds=by(rule))
+
+    return read
 
 
 def olmo3_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -34,19 +46,19 @@ def olmo3_buffers(c: Config, at: str) -> Iterator[Buffer]:
 
 
 OLMO = Family(
-    body=partial(stack, one=bare_layer, last=""),
+    tree=olmo,
     cls="OlmoForCausalLM",
     heads=DECODER_HEADS,
     buffers=rotary,
 )
 OLMO2 = Family(
-    body=partial(stack, one=olmo2_layer),
+    tree=olmo2(own),
     cls="Olmo2ForCausalLM",
     heads=DECODER_HEADS,
     buffers=rotary,
 )
 OLMO3 = Family(
-    body=partial(stack, one=olmo2_layer),
+    tree=olmo2(period(4)),
     cls="Olmo3ForCausalLM",
     heads=DECODER_HEADS,
     buffers=olmo3_buffers,

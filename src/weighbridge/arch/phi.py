@@ -10,35 +10,46 @@ modeling_mixformer_sequential.py, as their checkpoints' weight maps show them.
 """
 
 from collections.abc import Iterator
-from functools import partial
 
+from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE
-from weighbridge.arch.rotary import head_dim, partly_rotary
-from weighbridge.arch.written import fused_mlp, kv_heads, norms, stack
+from weighbridge.arch.llama import BEFORE, grouped
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodules,
+    fused_gated,
+    fused_gqa,
+    gqa,
+    normed,
+    submodule,
+    ungated,
+)
+from weighbridge.arch.rotary import partly_rotary
+from weighbridge.arch.windows import by, everywhere, own
+
+NAMES = ("q_proj", "k_proj", "v_proj", "dense")
+FC = ("fc1", "fc2")
 
 
-def two_layer_mlp(c: Config, at: str, inner: int) -> Iterator[Param]:
-    width = c.num("hidden_size", "n_embd")
-    yield from linear(f"{at}fc1", inner, width, bias=True)
-    yield from linear(f"{at}fc2", width, inner, bias=True)
+def phi_layer(c: Config) -> Submodules:
+    width, a = c.num("hidden_size"), grouped(c)
+    attention = gqa("self_attn.", width, a, bias=(True, True), names=NAMES)
+    size = width // max(1, a.heads)
+    names = ("q_layernorm", "k_layernorm") if c.flag("qk_layernorm") else ()
+    return (
+        attention,
+        submodule(*(norm(f"self_attn.{name}", size, bias=True) for name in names)),
+        ungated("mlp", width, c.num("intermediate_size"), names=FC, bias=True),
+        normed(width, "input_layernorm", bias=True),
+    )
 
 
-def phi_layer(c: Config, at: str) -> Iterator[Param]:
-    width, size = c.num("hidden_size"), head_dim(c)
-    queries, keys = c.num("num_attention_heads") * size, kv_heads(c) * size
-    for name, rows in (("q_proj", queries), ("k_proj", keys), ("v_proj", keys)):
-        yield from linear(f"{at}self_attn.{name}", rows, width, bias=True)
-    yield from linear(f"{at}self_attn.dense", width, queries, bias=True)
-    if c.flag("qk_layernorm"):
-        for name in ("q_layernorm", "k_layernorm"):
-            yield from norm(
-                f"{at}self_attn.{name}", width // max(1, c.num("num_attention_heads")), bias=True
-            )
-    yield from two_layer_mlp(c, f"{at}mlp.", c.num("intermediate_size"))
-    yield from norm(f"{at}input_layernorm", width, bias=True)
+def phi(c: Config) -> Decoder:
+    names = Names(final="final_layernorm", norm_bias=True)
+    return tree(c, alike(c, lambda: phi_layer(c)), names, kinds=by(own))
 
 
 def biased_lm(c: Config, at: str) -> Iterator[Param]:
@@ -46,31 +57,51 @@ def biased_lm(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}lm_head", c.num("vocab_size"), width, bias=True)
 
 
-def phi3_layer(c: Config, at: str) -> Iterator[Param]:
-    width, size = c.num("hidden_size"), head_dim(c)
-    heads = c.num("num_attention_heads")
-    yield from linear(f"{at}self_attn.qkv_proj", (heads + 2 * kv_heads(c)) * size, width)
-    yield from linear(f"{at}self_attn.o_proj", width, heads * size)
-    yield from fused_mlp(f"{at}mlp", width, c.num("intermediate_size"))
-    yield from norms(c, at, BEFORE)
+def phi3_layer(c: Config) -> Submodules:
+    width = c.num("hidden_size")
+    return (
+        fused_gqa("self_attn.", width, grouped(c), names=("qkv_proj", "o_proj")),
+        fused_gated("mlp", width, c.num("intermediate_size")),
+        normed(width, *BEFORE),
+    )
 
 
-def old_layer(c: Config, at: str) -> Iterator[Param]:
-    """Yield a layer of both remote layouts, with queries, keys and values in one Linear."""
+def phi3(c: Config) -> Decoder:
+    return tree(c, alike(c, lambda: phi3_layer(c)), kinds=by(everywhere))
+
+
+def old_layer(c: Config) -> Submodules:
+    """A layer of both remote layouts. Queries, keys and values in one Linear."""
     width = c.num("hidden_size", "n_embd")
     heads = c.num("num_attention_heads", "n_head")
     c.skip("rotary_dim")
-    keys = c.num("n_head_kv", default=heads) * (width // max(1, heads))
-    yield from norm(f"{at}ln", width, bias=True)
-    yield from linear(f"{at}mixer.Wqkv", width + 2 * keys, width, bias=True)
-    yield from linear(f"{at}mixer.out_proj", width, width, bias=True)
-    yield from two_layer_mlp(c, f"{at}mlp.", c.num("n_inner", default=4 * width))
+    size = width // max(1, heads)
+    keys = c.num("n_head_kv", default=heads) * size
+    return (
+        normed(width, "ln", bias=True),
+        submodule(
+            linear("mixer.Wqkv", width + 2 * keys, width, bias=True),
+            linear("mixer.out_proj", width, width, bias=True),
+            mixer=Attention(heads=heads, kv_heads=heads, key_dim=size, value_dim=size),
+        ),
+        ungated("mlp", width, c.num("n_inner", default=4 * width), names=FC, bias=True),
+    )
 
 
-def msft(c: Config, at: str) -> Iterator[Param]:
-    yield from embedding(f"{at}embd.wte", c.num("vocab_size"), c.num("hidden_size", "n_embd"))
-    for i in range(c.layers("num_hidden_layers", "n_layer")):
-        yield from old_layer(c, f"{at}h.{i}.")
+def old(c: Config, path: str, embed: str) -> Decoder:
+    width = c.num("hidden_size", "n_embd")
+    return Decoder(
+        width=width,
+        first=tuple(embedding(embed, c.num("vocab_size"), width)),
+        layers=alike(c, lambda: old_layer(c), "num_hidden_layers", "n_layer"),
+        last=(),
+        path=path,
+        kinds=by(own),
+    )
+
+
+def msft(c: Config) -> Decoder:
+    return old(c, "h.", "embd.wte")
 
 
 def msft_head(c: Config, at: str) -> Iterator[Param]:
@@ -80,37 +111,35 @@ def msft_head(c: Config, at: str) -> Iterator[Param]:
     )
 
 
-def mixformer(c: Config, at: str) -> Iterator[Param]:
+def mixformer(c: Config) -> Decoder:
     """Everything is an entry of one list, so there is no base model to speak of."""
-    width, count = c.num("hidden_size", "n_embd"), c.layers("num_hidden_layers", "n_layer")
-    yield from embedding(f"{at}layers.0.wte", c.num("vocab_size"), width)
-    for i in range(1, count + 1):
-        yield from old_layer(c, f"{at}layers.{i}.")
-    yield from norm(f"{at}layers.{count + 1}.ln", width, bias=True)
-    yield from linear(f"{at}layers.{count + 1}.linear", c.num("vocab_size"), width, bias=True)
+    width, found = c.num("hidden_size", "n_embd"), old(c, "layers.", "layers.0.wte")
+    end = f"layers.{len(found.layers) + 1}"
+    head = linear(f"{end}.linear", c.num("vocab_size"), width, bias=True)
+    return found._replace(start=1, last=(*norm(f"{end}.ln", width, bias=True), *head))
 
 
 PHI = Family(
-    body=partial(stack, one=phi_layer, last="final_layernorm", norm_bias=True),
+    tree=phi,
     cls="PhiForCausalLM",
     heads={**DECODER_HEADS, "ForCausalLM": biased_lm},
     buffers=partly_rotary(0.5),
 )
 PHI3 = Family(
-    body=partial(stack, one=phi3_layer),
+    tree=phi3,
     cls="Phi3ForCausalLM",
     heads=DECODER_HEADS,
     buffers=partly_rotary(1.0),
 )
 PHI_MSFT = Family(
-    body=msft,
+    tree=msft,
     base="transformer",
     cls="PhiForCausalLM",
     heads={"ForCausalLM": msft_head},
     blocks=("h.*",),
 )
 MIXFORMER = Family(
-    body=mixformer,
+    tree=mixformer,
     base="",
     cls="MixFormerSequentialForCausalLM",
     heads={"ForCausalLM": lambda c, at: iter(())},

@@ -8,9 +8,13 @@ Source: Qwen/Qwen-7B modeling_qwen.py (remote code), as the weight maps show it.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
+from weighbridge.arch.attention import Attention
+from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import alike
 from weighbridge.arch.heads import labels
+from weighbridge.arch.modules import Decoder, Submodules, fused_gqa, named_gated, normed
+from weighbridge.arch.windows import by, own
 from weighbridge.errors import UnsupportedError
 
 
@@ -22,27 +26,30 @@ def vocabulary(c: Config) -> int:
     return c.num("vocab_size", "padded_vocab_size")
 
 
-def layer(c: Config, at: str) -> Iterator[Param]:
+def layer(c: Config) -> Submodules:
     width, bias = width_of(c), not c.flag("no_bias", default=True)
     heads = c.num("num_attention_heads", "n_head")
     inner = c.num("intermediate_size", "ffn_hidden_size") // 2
-    projected = heads * c.num("kv_channels", default=width // max(1, heads))
-    yield from norm(f"{at}ln_1", width)
-    yield from linear(f"{at}attn.c_attn", 3 * projected, width, bias=True)
-    yield from linear(f"{at}attn.c_proj", width, projected, bias=bias)
-    yield from norm(f"{at}ln_2", width)
-    yield from linear(f"{at}mlp.w1", inner, width, bias=bias)
-    yield from linear(f"{at}mlp.w2", inner, width, bias=bias)
-    yield from linear(f"{at}mlp.c_proj", width, inner, bias=bias)
+    size = c.num("kv_channels", default=width // max(1, heads))
+    a = Attention(heads=heads, kv_heads=heads, key_dim=size, value_dim=size)
+    return (
+        normed(width, "ln_1"),
+        fused_gqa("attn.", width, a, bias=(True, bias), names=("c_attn", "c_proj")),
+        normed(width, "ln_2"),
+        named_gated("mlp.", width, inner, ("w1", "w2", "c_proj"), bias=bias),
+    )
 
 
-def body(c: Config, at: str) -> Iterator[Param]:
-    if c.has("visual"):
-        raise UnsupportedError(f"{c.where}: visual: Qwen-VL's image tower is not in our tables")
-    yield from embedding(f"{at}wte", vocabulary(c), width_of(c))
-    for i in range(c.layers("num_hidden_layers", "n_layer")):
-        yield from layer(c, f"{at}h.{i}.")
-    yield from norm(f"{at}ln_f", width_of(c))
+def qwen(c: Config) -> Decoder:
+    width = width_of(c)
+    return Decoder(
+        width=width,
+        first=tuple(embedding("wte", vocabulary(c), width)),
+        layers=alike(c, lambda: layer(c), "num_hidden_layers", "n_layer"),
+        last=tuple(norm("ln_f", width)),
+        path="h.",
+        kinds=by(own),
+    )
 
 
 def lm(c: Config, at: str) -> Iterator[Param]:
@@ -53,8 +60,16 @@ def score(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}score", labels(c), width_of(c))
 
 
+def no_images(c: Config, at: str) -> Iterator[Buffer]:
+    """No buffers, of language models alone: the layers of Qwen-VL's are known, its tower is not."""
+    if c.has("visual"):
+        raise UnsupportedError(f"{c.where}: visual: Qwen-VL's image tower is not in our tables")
+    return iter(())
+
+
 QWEN = Family(
-    body=body,
+    tree=qwen,
+    buffers=no_images,
     base="transformer",
     cls="QWenLMHeadModel",
     heads={"LMHeadModel": lm, "ForCausalLM": lm, "ForSequenceClassification": score},

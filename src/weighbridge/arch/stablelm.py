@@ -7,29 +7,37 @@ Source: transformers 5.23 models/stablelm/modeling_stablelm.py.
 """
 
 from collections.abc import Iterator
-from functools import partial
 
 from weighbridge.arch.blueprint import Family, Param, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE
+from weighbridge.arch.llama import BEFORE, Switches, kv_heads, layer
+from weighbridge.arch.modules import Decoder, Submodules, submodule
 from weighbridge.arch.rotary import partly_rotary
-from weighbridge.arch.written import Switches, kv_heads, layer, stack
+from weighbridge.arch.windows import by, own
 
 
-def one(c: Config, at: str) -> Iterator[Param]:
+def one(c: Config) -> Submodules:
     names = BEFORE[:1] if c.flag("use_parallel_residual") else BEFORE
-    yield from layer(c, at, Switches(qkv_bias=c.flag("use_qkv_bias"), norms=names, norm_bias=True))
-    if c.flag("qk_layernorm"):
-        heads = c.num("num_attention_heads")
-        size = c.num("hidden_size") // max(1, heads)
-        for name, count in (("q_layernorm", heads), ("k_layernorm", kv_heads(c))):
-            for i in range(count):
-                yield from norm(f"{at}self_attn.{name}.norms.{i}", size)
+    usual = layer(c, Switches(qkv_bias=c.flag("use_qkv_bias"), norms=names, norm_bias=True))
+    return (*usual, submodule(each_head(c))) if c.flag("qk_layernorm") else usual
+
+
+def each_head(c: Config) -> Iterator[Param]:
+    heads = c.num("num_attention_heads")
+    size = c.num("hidden_size") // max(1, heads)
+    for name, count in (("q_layernorm", heads), ("k_layernorm", kv_heads(c))):
+        for i in range(count):
+            yield from norm(f"self_attn.{name}.norms.{i}", size)
+
+
+def stablelm(c: Config) -> Decoder:
+    return tree(c, alike(c, lambda: one(c)), Names(norm_bias=True), kinds=by(own))
 
 
 STABLELM = Family(
-    body=partial(stack, one=one, norm_bias=True),
+    tree=stablelm,
     cls="StableLmForCausalLM",
     heads=DECODER_HEADS,
     buffers=partly_rotary(0.25),

@@ -14,7 +14,8 @@ from functools import cache
 # name of a fact -> what its value is, and the module that reads it
 COLUMNS: Mapping[str, str] = {
     "family": '"module:RECORD" below weighbridge.arch: the first word (arch/families.py)',
-    "layers": '"module:function" below arch/cache_layers: what layers remember (arch/layers.py)',
+    "layers": '"module:function" below arch/cache_layers: what layers remember, where no tree of '
+    "modules says it (arch/layers.py)",
     "holds": "`key:model type` of nested configs where neither they nor their class name it; the "
     "key is that of the config, a version, `tower` (of a config in code) or none (the class that "
     "reads it) (arch/config.py)",
@@ -66,19 +67,20 @@ COLUMNS: Mapping[str, str] = {
     "transformers.repeated_cache": "several key-value heads are stored for all query heads "
     "(engines/caches/transformers.py)",
     "vllm.every_stage": "what every pipeline stage makes: the `embedding`, the `head` or `both` "
-    "(engines/parallel/stages.py)",
+    "(engines/vllm/spread.py)",
     "vllm.whole_shared_experts": "shared experts are whole where each rank routes tokens of its "
-    "own (engines/parallel/rules.py)",
-    "vllm.library_towers": "its towers are the classes of transformers (engines/parallel/rules.py)",
-    "vllm.adapted_embedding": "embedding and head take a LoRA's matrices, too (engines/extras.py)",
+    "own (engines/vllm/spread.py)",
+    "vllm.library_towers": "its towers are the classes of transformers (engines/vllm/spread.py)",
+    "vllm.adapted_embedding": "embedding and head take a LoRA's matrices, too "
+    "(engines/vllm/spread.py)",
     "vllm.other_kernels": "attention by other kernels than FlashAttention: images that see all of "
     "themselves, heads of two sizes (engines/vllm/reserve.py)",
     "vllm.tied_head": "a head that is tied is made and `freed`, or `shared` with the embedding at "
     "once (engines/vllm/sleeping.py)",
     "vllm.wide_graphs": "graphs are captured up to 1,024 tokens (engines/vllm/setting.py)",
-    "vllm.not_float16": "loaded in float32 where a card has no bfloat16 (engines/cards.py)",
-    "sglang.every_stage": "what every pipeline stage makes, as above (engines/parallel/stages.py)",
-    "sglang.whole_embedding": "every rank holds the whole embedding (engines/parallel/rules.py)",
+    "vllm.not_float16": "loaded in float32 where a card has no bfloat16 (engines/vllm/infer.py)",
+    "sglang.every_stage": "what every pipeline stage makes, as above (engines/sglang/spread.py)",
+    "sglang.whole_embedding": "every rank holds the whole embedding (engines/sglang/spread.py)",
     "sglang.windows": "the first version with a pool of their own for layers with windows "
     "(engines/caches/sglang.py)",
     "sglang.tracked_states": "states take two more slots a request from 0.5.14 on "
@@ -264,51 +266,47 @@ ROWS: Mapping[str, str] = {
     "qwen3": "llama:QWEN3 trains=decoder.forward lora=q_proj,v_proj trains_gguf=qwen3 "
     "vllm.adapted_embedding vllm.tied_head=shared",
     # dense text decoders
-    "PanguEmbedded": "baichuan:PANGU layers=attention:usual",
-    "RefinedWeb": "falcon:REFINED_WEB layers=attention:falcon positions=as_falcon "
-    "computes=parallel,two_norms lora=query_key_value llama_cpp=falcon transformers.repeated_cache",
-    "RefinedWebModel": "falcon:REFINED_WEB layers=attention:falcon positions=as_falcon "
-    "lora=query_key_value llama_cpp=falcon",
-    "apertus": "apertus:APERTUS layers=attention:usual vllm.adapted_embedding vllm.tied_head=freed "
+    "PanguEmbedded": "baichuan:PANGU",
+    "RefinedWeb": "falcon:REFINED_WEB positions=as_falcon computes=parallel,two_norms "
+    "lora=query_key_value llama_cpp=falcon transformers.repeated_cache",
+    "RefinedWebModel": "falcon:REFINED_WEB positions=as_falcon lora=query_key_value "
+    "llama_cpp=falcon",
+    "apertus": "apertus:APERTUS vllm.adapted_embedding vllm.tied_head=freed "
     "sglang.every_stage=head",
     "arcee": "llama:ARCEE trains=decoder.forward vllm.tied_head=freed sglang.every_stage=head",
-    "baichuan": "baichuan:BAICHUAN layers=attention:usual",
-    "biogpt": "early:BIOGPT layers=attention:multi_head computes=not_rotary "
-    "transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.45",
-    "bitnet": "apertus:BITNET layers=attention:usual",
-    "bloom": "bloom:BLOOM layers=attention:multi_head computes=not_rotary trains=bloom.forward "
-    "lora=query_key_value transformers.caches=4.44 transformers.last_logits=5.0 "
-    "transformers.sdpa=never vllm.every_stage=both",
-    "chatglm": "chatglm:CHATGLM layers=attention:chatglm windows=nowhere lora=query_key_value "
+    "baichuan": "baichuan:BAICHUAN",
+    "biogpt": "early:BIOGPT computes=not_rotary transformers.caches=4.53 "
+    "transformers.last_logits=5.0 transformers.sdpa=4.45",
+    "bitnet": "apertus:BITNET",
+    "bloom": "bloom:BLOOM computes=not_rotary trains=bloom.forward lora=query_key_value "
+    "transformers.caches=4.44 transformers.last_logits=5.0 transformers.sdpa=never "
     "vllm.every_stage=both",
-    "codegen": "gptj:CODEGEN layers=attention:multi_head computes=parallel lora=qkv_proj "
-    "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never",
-    "cohere": "cohere:COHERE layers=attention:usual computes=parallel,scaled_logits "
-    "trains=cohere.forward llama_cpp=command-r transformers.sdpa=4.40 vllm.every_stage=both",
-    "cohere2": "cohere:COHERE2 layers=attention:usual windows=three_of_4_by_pattern "
-    "computes=parallel,scaled_logits,whole_layers_unrotated trains=cohere.forward "
-    "llama_cpp.windows vllm.every_stage=both",
-    "ctrl": "early:CTRL layers=attention:multi_head computes=not_rotary llama_cpp=none "
-    "transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=5.1",
+    "chatglm": "chatglm:CHATGLM lora=query_key_value vllm.every_stage=both",
+    "codegen": "gptj:CODEGEN computes=parallel lora=qkv_proj transformers.caches=4.45 "
+    "transformers.last_logits=5.0 transformers.sdpa=never",
+    "cohere": "cohere:COHERE computes=parallel,scaled_logits trains=cohere.forward "
+    "llama_cpp=command-r transformers.sdpa=4.40 vllm.every_stage=both",
+    "cohere2": "cohere:COHERE2 computes=parallel,scaled_logits,whole_layers_unrotated "
+    "trains=cohere.forward llama_cpp.windows vllm.every_stage=both",
+    "ctrl": "early:CTRL computes=not_rotary llama_cpp=none transformers.caches=4.55 "
+    "transformers.last_logits=5.0 transformers.sdpa=5.1",
     "cwm": "llama:CWM trains=decoder.forward",
-    "diffllama": "apertus:DIFFLLAMA layers=attention:usual",
+    "diffllama": "apertus:DIFFLLAMA",
     "ernie4_5": "llama:ERNIE4_5 trains=dense.ernie",
-    "exaone": "exaone:EXAONE layers=attention:usual vllm.adapted_embedding",
+    "exaone": "exaone:EXAONE vllm.adapted_embedding",
     "exaone4": "llama:EXAONE4 computes=whole_layers_unrotated trains=dense.exaone4 "
     "llama_cpp.windows vllm.adapted_embedding",
-    "falcon": "falcon:FALCON layers=attention:falcon computes=parallel,one_kv_head "
-    "trains=falcon.forward lora=query_key_value litgpt=parallel transformers.caches=4.45 "
-    "transformers.last_logits=4.47 transformers.rotary_tables=4.34-4.45 "
-    "transformers.repeated_cache vllm.every_stage=both",
-    "gemma": "gemma:GEMMA layers=attention:usual trains=gemma.forward lora=q_proj,v_proj "
-    "litgpt=gemma trains_gguf=gemma transformers.sdpa=4.38 vllm.every_stage=both",
-    "gemma2": "gemma:GEMMA2 layers=attention:usual windows=half trains=gemma.forward "
-    "lora=q_proj,v_proj litgpt=gemma trains_gguf=gemma2 llama_cpp.windows transformers.caches=4.44 "
-    "transformers.sdpa=never vllm.every_stage=both vllm.not_float16",
-    "gemma3_text": "gemma:GEMMA3 layers=attention:usual windows=five_of_6_by_pattern "
-    "positions=stretched computes=rotary_by_window lora=q_proj,v_proj trains_gguf=gemma3 "
-    "llama_cpp=gemma3 llama_cpp.windows vllm.every_stage=both vllm.tied_head=freed "
-    "vllm.not_float16 sglang.whole_embedding",
+    "falcon": "falcon:FALCON computes=parallel,one_kv_head trains=falcon.forward "
+    "lora=query_key_value litgpt=parallel transformers.caches=4.45 transformers.last_logits=4.47 "
+    "transformers.rotary_tables=4.34-4.45 transformers.repeated_cache vllm.every_stage=both",
+    "gemma": "gemma:GEMMA trains=gemma.forward lora=q_proj,v_proj litgpt=gemma trains_gguf=gemma "
+    "transformers.sdpa=4.38 vllm.every_stage=both",
+    "gemma2": "gemma:GEMMA2 trains=gemma.forward lora=q_proj,v_proj litgpt=gemma "
+    "trains_gguf=gemma2 llama_cpp.windows transformers.caches=4.44 transformers.sdpa=never "
+    "vllm.every_stage=both vllm.not_float16",
+    "gemma3_text": "gemma:GEMMA3 positions=stretched computes=rotary_by_window lora=q_proj,v_proj "
+    "trains_gguf=gemma3 llama_cpp=gemma3 llama_cpp.windows vllm.every_stage=both "
+    "vllm.tied_head=freed vllm.not_float16 sglang.whole_embedding",
     "gemma3n_text": "gemma3n:GEMMA3N layers=attention:gemma3n windows=four_of_5 "
     "positions=stretched llama_cpp=gemma3n llama_cpp.windows sglang.whole_embedding",
     "gemma4_text": "gemma4:GEMMA4 layers=attention:gemma4 windows=five_of_6 "
@@ -318,28 +316,25 @@ ROWS: Mapping[str, str] = {
     "gemma4_unified_text": "gemma4:GEMMA4_UNIFIED layers=attention:gemma4 windows=five_of_6 "
     "computes=keys_as_values llama_cpp=gemma4 llama_cpp.windows vllm.other_kernels "
     "vllm.tied_head=freed sglang.whole_embedding sglang.windows=0.5.13 sglang.attention=triton",
-    "glm": "glm:GLM layers=attention:usual trains=phi3.glm",
-    "glm4": "glm:GLM4 layers=attention:usual trains=phi3.glm vllm.tied_head=shared "
-    "vllm.not_float16",
-    "gpt2": "gpt2:GPT2 layers=attention:multi_head computes=not_rotary trains=gpt2.forward "
-    "dropouts=pdrop lora=c_attn transformers.caches=4.53 transformers.last_logits=4.53 "
-    "transformers.sdpa=4.42 vllm.every_stage=both vllm.tied_head=freed",
-    "gpt_bigcode": "gpt2:GPT_BIGCODE layers=attention:bigcode computes=not_rotary,wide_scores "
-    "trains=gpt2.forward dropouts=pdrop lora=c_attn llama_cpp=starcoder transformers.caches=4.55 "
+    "glm": "glm:GLM trains=phi3.glm",
+    "glm4": "glm:GLM4 trains=phi3.glm vllm.tied_head=shared vllm.not_float16",
+    "gpt2": "gpt2:GPT2 computes=not_rotary trains=gpt2.forward dropouts=pdrop lora=c_attn "
+    "transformers.caches=4.53 transformers.last_logits=4.53 transformers.sdpa=4.42 "
+    "vllm.every_stage=both vllm.tied_head=freed",
+    "gpt_bigcode": "gpt2:GPT_BIGCODE computes=not_rotary,wide_scores trains=gpt2.forward "
+    "dropouts=pdrop lora=c_attn llama_cpp=starcoder transformers.caches=4.55 "
     "transformers.last_logits=5.0",
-    "gpt_neo": "gpt_neo:GPT_NEO layers=attention:multi_head windows=nowhere computes=not_rotary "
-    "trains=written_out.gpt_neo lora=q_proj,v_proj llama_cpp=none transformers.caches=4.45 "
-    "transformers.last_logits=5.0",
-    "gpt_neox": "gpt_neox:GPT_NEOX layers=attention:multi_head computes=parallel "
-    "trains=neox.forward lora=query_key_value litgpt=parallel llama_cpp=gptneox "
-    "transformers.caches=4.45 transformers.last_logits=4.50 transformers.sdpa=4.42 "
-    "transformers.rotary_tables=4.30-4.45",
-    "gpt_neox_japanese": "gpt_neox:GPT_NEOX_JAPANESE layers=attention:multi_head "
-    "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never",
-    "gpt_neox_reward_model": "gpt_neox:GPT_NEOX_REWARD layers=attention:multi_head",
-    "gptj": "gptj:GPTJ layers=attention:multi_head computes=parallel trains=gptj.forward "
-    "lora=q_proj,v_proj litgpt=parallel llama_cpp=none transformers.caches=4.45 "
-    "transformers.last_logits=5.0 transformers.sdpa=never vllm.every_stage=both",
+    "gpt_neo": "gpt_neo:GPT_NEO computes=not_rotary trains=written_out.gpt_neo lora=q_proj,v_proj "
+    "llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0",
+    "gpt_neox": "gpt_neox:GPT_NEOX computes=parallel trains=neox.forward lora=query_key_value "
+    "litgpt=parallel llama_cpp=gptneox transformers.caches=4.45 transformers.last_logits=4.50 "
+    "transformers.sdpa=4.42 transformers.rotary_tables=4.30-4.45",
+    "gpt_neox_japanese": "gpt_neox:GPT_NEOX_JAPANESE transformers.caches=4.45 "
+    "transformers.last_logits=5.0 transformers.sdpa=never",
+    "gpt_neox_reward_model": "gpt_neox:GPT_NEOX_REWARD",
+    "gptj": "gptj:GPTJ computes=parallel trains=gptj.forward lora=q_proj,v_proj litgpt=parallel "
+    "llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never "
+    "vllm.every_stage=both",
     "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoder.forward "
     "transformers.caches=4.45 transformers.last_logits=4.48 vllm.adapted_embedding "
     "vllm.tied_head=freed",
@@ -348,63 +343,59 @@ ROWS: Mapping[str, str] = {
     "helium": "llama:HELIUM trains=dense.helium",
     "hunyuan_v1_dense": "llama:HUNYUAN trains=decoder.forward llama_cpp=hunyuan-dense",
     "hyperclovax": "llama:HYPERCLOVAX vllm.adapted_embedding",
-    "internlm": "baichuan:INTERNLM layers=attention:usual llama_cpp=llama",
-    "internlm2": "baichuan:INTERNLM2 layers=attention:usual vllm.every_stage=both",
+    "internlm": "baichuan:INTERNLM llama_cpp=llama",
+    "internlm2": "baichuan:INTERNLM2 vllm.every_stage=both",
     "internlm3": "llama:INTERNLM3 trains=decoder.forward llama_cpp=llama",
     "iquestcoder": "llama:IQUEST_CODER",
     "jais2": "llama:JAIS2 trains=decoder.forward",
-    "mimo": "mimo:MIMO layers=attention:usual windows=upper vllm.tied_head=shared",
+    "mimo": "mimo:MIMO vllm.tied_head=shared",
     "minicpm": "minicpm:MINICPM layers=attention:usual windows=everywhere vllm.every_stage=both "
     "vllm.adapted_embedding vllm.tied_head=freed",
     "minicpm3": "minicpm:MINICPM3 layers=latent:everywhere vllm.every_stage=both "
     "vllm.adapted_embedding",
     "ministral": "llama:MINISTRAL trains=decoder.forward llama_cpp=llama",
     "ministral3": "llama:MINISTRAL3 trains=dense.ministral3 llama_cpp=llama",
-    "mixformer-sequential": "phi:MIXFORMER layers=attention:multi_head",
-    "moss": "gptj:MOSS layers=attention:multi_head",
-    "mpt": "bloom:MPT layers=attention:mpt computes=not_rotary trains=written_out.mpt lora=Wqkv "
+    "mixformer-sequential": "phi:MIXFORMER",
+    "moss": "gptj:MOSS",
+    "mpt": "bloom:MPT computes=not_rotary trains=written_out.mpt lora=Wqkv "
     "transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=never",
-    "nanochat": "apertus:NANOCHAT layers=attention:usual",
+    "nanochat": "apertus:NANOCHAT",
     "nemotron": "llama:NEMOTRON trains=dense.nemotron transformers.caches=4.44 "
     "vllm.adapted_embedding",
     "nemotron-nas": "deci:DECI layers=attention:deci llama_cpp=deci vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head",
-    "olmo": "olmo:OLMO layers=attention:usual trains=olmo.forward transformers.sdpa=4.40 "
+    "olmo": "olmo:OLMO trains=olmo.forward transformers.sdpa=4.40 "
     "transformers.rotary_tables=4.40-4.41",
-    "olmo2": "olmo:OLMO2 layers=attention:usual trains=olmo.forward_2",
-    "olmo3": "olmo:OLMO3 layers=attention:usual windows=three_of_4 trains=olmo.forward_2 "
-    "llama_cpp=olmo2 llama_cpp.windows vllm.tied_head=shared",
+    "olmo2": "olmo:OLMO2 trains=olmo.forward_2",
+    "olmo3": "olmo:OLMO3 trains=olmo.forward_2 llama_cpp=olmo2 llama_cpp.windows "
+    "vllm.tied_head=shared",
     "openai-gpt": "early:OPENAI_GPT no_cache=without heads=writes computes=not_rotary,norms_behind "
     "llama_cpp=none transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=never",
-    "opt": "opt:OPT layers=attention:multi_head computes=not_rotary trains=opt.forward "
-    "dropouts=dropout lora=q_proj,v_proj llama_cpp=none transformers.caches=4.51 "
-    "transformers.last_logits=5.0 transformers.sdpa=4.46 vllm.every_stage=both "
+    "opt": "opt:OPT computes=not_rotary trains=opt.forward dropouts=dropout lora=q_proj,v_proj "
+    "llama_cpp=none transformers.caches=4.51 transformers.last_logits=5.0 transformers.sdpa=4.46 "
+    "vllm.every_stage=both sglang.every_stage=both",
+    "orion": "baichuan:ORION vllm.every_stage=both",
+    "persimmon": "gpt_neox:PERSIMMON trains=persimmon.forward llama_cpp=none "
+    "transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45",
+    "phi": "phi:PHI computes=parallel trains=parallel.phi lora=q_proj,v_proj,fc1,fc2 "
+    "litgpt=parallel llama_cpp=phi2 transformers.sdpa=4.40 transformers.rotary_tables=4.36-4.45 "
     "sglang.every_stage=both",
-    "orion": "baichuan:ORION layers=attention:usual vllm.every_stage=both",
-    "persimmon": "gpt_neox:PERSIMMON layers=attention:multi_head trains=persimmon.forward "
-    "llama_cpp=none transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45",
-    "phi": "phi:PHI layers=attention:usual computes=parallel trains=parallel.phi "
-    "lora=q_proj,v_proj,fc1,fc2 litgpt=parallel llama_cpp=phi2 transformers.sdpa=4.40 "
-    "transformers.rotary_tables=4.36-4.45 sglang.every_stage=both",
-    "phi-msft": "phi:PHI_MSFT layers=attention:multi_head llama_cpp=phi2",
-    "phi3": "phi:PHI3 layers=attention:usual windows=everywhere trains=phi3.forward litgpt=usual "
-    "trains_gguf=phi3 transformers.sdpa=4.41 transformers.flash_repeats vllm.adapted_embedding "
-    "sglang.every_stage=head",
-    "phi4": "phi:PHI3 layers=attention:usual windows=everywhere llama_cpp=phi3",
-    "qwen": "qwen:QWEN layers=attention:qwen1 trains=qwen.forward",
+    "phi-msft": "phi:PHI_MSFT llama_cpp=phi2",
+    "phi3": "phi:PHI3 trains=phi3.forward litgpt=usual trains_gguf=phi3 transformers.sdpa=4.41 "
+    "transformers.flash_repeats vllm.adapted_embedding sglang.every_stage=head",
+    "phi4": "phi:PHI3 llama_cpp=phi3",
+    "qwen": "qwen:QWEN trains=qwen.forward",
     "seed_oss": "llama:SEED_OSS trains=decoder.forward dropouts=attention_and_residual "
     "vllm.tied_head=shared",
     "smollm3": "llama:SMOLLM3 computes=every_fourth_unrotated trains=decoder.forward",
-    "stablelm": "stablelm:STABLELM layers=attention:usual trains=parallel.stablelm "
-    "lora=q_proj,v_proj transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 "
-    "vllm.every_stage=both",
-    "stablelm_epoch": "stablelm:STABLELM layers=attention:usual",
+    "stablelm": "stablelm:STABLELM trains=parallel.stablelm lora=q_proj,v_proj "
+    "transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 vllm.every_stage=both",
+    "stablelm_epoch": "stablelm:STABLELM",
     "starcoder2": "llama:STARCODER2 trains=parallel.starcoder2 transformers.sdpa=4.40 "
     "transformers.rotary_tables=4.39-4.45 transformers.flash_repeats sglang.every_stage=both",
-    "vaultgemma": "gemma:VAULTGEMMA layers=attention:usual windows=half llama_cpp=llama "
+    "vaultgemma": "gemma:VAULTGEMMA llama_cpp=llama transformers.sdpa=never",
+    "xglm": "opt:XGLM computes=not_rotary transformers.caches=4.55 transformers.last_logits=5.0 "
     "transformers.sdpa=never",
-    "xglm": "opt:XGLM layers=attention:xglm computes=not_rotary transformers.caches=4.55 "
-    "transformers.last_logits=5.0 transformers.sdpa=never",
     "youtu": "minicpm:YOUTU layers=latent:everywhere llama_cpp=deepseek2",
     # images, and images beside text
     "beit": "vit:BEIT no_cache=image sees=native@/ beside_patches=1 transformers.sdpa=4.48",

@@ -13,11 +13,11 @@ from weighbridge.arch.layers import layers
 from weighbridge.arch.longest import longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
 from weighbridge.arch.positions import learned
+from weighbridge.arch.roles import VOCAB, role
 from weighbridge.components.weights import DIVISIONS, Choice
 from weighbridge.engines import methods
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
 from weighbridge.engines.engine import Engine, Version
-from weighbridge.engines.parallel.names import role
 from weighbridge.engines.serving import Subject
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.kept import kept
@@ -25,13 +25,13 @@ from weighbridge.model import Model, ModelPart
 from weighbridge.workload import Infer
 
 USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
-LLAMA_CPP = ("llama.cpp", "ik_llama.cpp")
+LLAMA_CPP = ("llama.cpp", "ik_llama.cpp", "ollama")
 LAUNCHED = ("vllm", "sglang")  # with flags: what those do not say, the engine decides
 SERVERS = (*LAUNCHED, *LLAMA_CPP)  # of language models and text encoders
 # By the bits in another format's name
 NEAR = {8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M", 4: "Q4_K_M, Q4_0, MXFP4_MOE", 3: "Q3_K_M", 2: "Q2_K"}
 LIVE = "torch"  # the library of a module that is at hand
-WORDS = "token_embedding"  # CLIP's, beside the names in parallel/names.py
+WORDS = "token_embedding"  # CLIP's, beside the names in arch/roles.py
 
 
 def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject:
@@ -50,7 +50,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         ("longest",),
         lambda: longest_of_gguf(metadata) if metadata else longest(part.config),
     )
-    context, why = asked(w, end)
+    context, why = asked(w, end, engine)
     if engine.name not in LLAMA_CPP:  # its cache may be longer than its texts
         within(part, end, context)
     computes = kept(
@@ -100,7 +100,7 @@ def reads_text(part: ModelPart) -> bool:
 
     def found() -> bool:
         named = (p.name for p in part.blueprint.counted if p.kind == "embedding")
-        return any(role(name) == "vocab" or WORDS in name for name in named)
+        return any(role(name) in VOCAB or WORDS in name for name in named)
 
     return kept(part, ("reads text",), found)
 
@@ -135,16 +135,28 @@ def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Dec
         default = by_transformers(version[0])
     if w.engine_defaults and part.packed:  # a launch command only names what the files are in
         w = replace(w, quantization=None)
-    w = replace(w, quantization=methods.read(engine.name, w.quantization, packed=part.packed))
+    w = replace(w, quantization=methods.read(engine, w.quantization, packed=part.packed))
     if engine.name in LLAMA_CPP and part.library != "gguf":
+        if engine.usual and not (w.quantization or w.dtype or part.packed) and writes(part):
+            return downloaded(decide(part, replace(w, quantization=engine.usual), default))
         return converted(decide(part, w, default), w, packed=part.packed)
     return decide(part, w, default)
+
+
+def writes(part: ModelPart) -> bool:
+    """Whether it is a class that writes text."""
+    return part.blueprint.cls.endswith(("ForCausalLM", "ForConditionalGeneration"))
+
+
+def downloaded(found: Decision) -> Decision:
+    """The format that nobody named."""
+    return found._replace(why="as it is usually downloaded")
 
 
 def floats(w: Infer, engine: Engine) -> None:
     """Raises UsageError for a --dtype that a server has not: its packed weights are a format."""
     plain = DIVISIONS.get(w.dtype or "")
-    if engine.name in methods.ONLINE and plain is not None and plain.nbytes < 2:
+    if engine.online and plain is not None and plain.nbytes < 2:
         raise UsageError(
             f"--dtype {w.dtype}: {engine.name} takes float16, bfloat16 and float32; packed weights "
             "are a format: --quantization fp8, or awq-4bit-g128, gptq-4bit-g128, nf4, w8a16"
@@ -216,7 +228,7 @@ def remembered(
         return found, (f"{error}; taken as usual attention, every token kept",)
 
 
-def asked(w: Infer, end: int | None) -> tuple[int, str]:
+def asked(w: Infer, end: int | None, engine: Engine) -> tuple[int, str]:
     """(tokens of one request, why). Never the model's maximum in silence."""
     both = w.prompt_len is not None and w.max_new_tokens is not None
     told = (w.prompt_len or 0) + (w.max_new_tokens or 0)
@@ -232,7 +244,7 @@ def asked(w: Infer, end: int | None) -> tuple[int, str]:
     if w.context is not None:
         return w.context, "as you asked"
     if w.engine_defaults and end is not None:
-        return end, "the engine's default, the model's maximum"
+        return engine.context(w, end)
     usual = max(USUAL_CONTEXT, told)
     if end is not None and end < usual:
         return max(end, told), "the model's maximum"

@@ -18,7 +18,7 @@ from weighbridge.model import Model, ModelPart
 from weighbridge.report import Report
 from weighbridge.workload import Infer, Load
 
-DRAFTLESS = ("llama.cpp", "ik_llama.cpp")  # whose rules have no draft model yet
+DRAFTLESS = ("llama.cpp", "ik_llama.cpp", "ollama", "mlx")  # whose rules have no draft model yet
 PIPELINES = ("diffusers", "timm")
 BESIDE = "sentence-transformers"  # a part that works on one vector a text
 # Modules that `generate` runs behind the text; servers run the language model alone.

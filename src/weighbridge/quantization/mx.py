@@ -9,7 +9,8 @@
 
 Where a model has routed experts, MXFP4 is for those alone, as in gpt-oss and Kimi. Engines pad:
 vLLM rounds gpt-oss's 2,880 up, kernels tile NVFP4's scales by 128 x 4; that is not counted here.
-Source: transformers 5.23 integrations/mxfp4.py; compressed-tensors 0.20 compressors/{nvfp4,mxfp4,mxfp8}.
+Source: transformers 5.23 integrations/mxfp4.py; compressed-tensors 0.20
+compressors/{nvfp4,mxfp4,mxfp8}.
 """
 
 from collections.abc import Iterator

@@ -89,8 +89,9 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
 
 
 def _shape_of(p: Plan) -> int:
-    """The version whose parameters are held. Experts that are trained whole take as much one by one
-    as in stacks, and there may be 20,000 of them; adapters and packed weights are each its own."""
+    """Choose the transformers layout to build (4: a tensor for each expert, 5: stacked). Full
+    training uses stacks: they take as many bytes, in far fewer tensors than 20,000. Adapters and
+    packed weights are one by one."""
     return MERGES if p.method == "full" else p.major
 
 
@@ -206,7 +207,7 @@ def _several(p: Plan, form: Scheme) -> dict[tuple[str, int], tuple[int, ...]]:
 def _one_by_one(
     several: Mapping[tuple[str, int], tuple[int, ...]],
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Like experts by their names: all of the first, all of the second..."""
+    """Yield like experts in the order of their names: all of the first, all of the second..."""
     for (_, count), group in groupby(several, lambda key: alike(*key)):
         names = [name for name, _ in group]
         for i in range(count):

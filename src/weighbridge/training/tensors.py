@@ -45,7 +45,8 @@ class Members:
 
 
 def members(plan: Blueprint, *, major: int) -> Members:
-    """In the class's order; ties once. They are made once for a class."""
+    """Return the class's parameters in its order, tied ones once. They are made once for a
+    class."""
     merged = major >= MERGES
     return kept(plan, ("members", merged), lambda: _members(plan, merged=merged))
 

@@ -87,7 +87,8 @@ def _config(part: ModelPart) -> dict[str, Any] | None:
 
 
 def _plan(config: Mapping[str, Any]) -> Blueprint | None:
-    """None where the metadata lack what the class needs."""
+    """Build the class's parameters from a config; None where the metadata lack what the class
+    needs."""
     try:
         return blueprint(Config(config))
     except (BadFileError, UnsupportedError):

@@ -278,7 +278,7 @@ def lfm2(whole: Config, tower: Config, size: Size) -> Seen:
 
 
 def phi3_v(whole: Config, tower: Config, size: Size) -> Seen:
-    """Up to four crops of 336 pixels beside the whole image: 12 x 12 tokens each, and a token
+    """Count up to four crops of 336 pixels beside the whole image: 12 x 12 tokens each, and a token
     that ends each row (image_processing_phi3_v.py of the repository, num_crops 4)."""
     ratio, scale = max(size) / max(1, min(size)), 1
     while scale * ceil(scale / ratio) <= 4:
@@ -291,8 +291,8 @@ def phi3_v(whole: Config, tower: Config, size: Size) -> Seen:
 
 
 def phi4(whole: Config, tower: Config, size: Size) -> Seen:
-    """Up to 36 crops of 448 pixels beside the whole image, each 16 x 16 tokens; those of padding
-    are dropped."""
+    """Count up to 36 crops of 448 pixels beside the whole image, each 16 x 16 tokens. Crops that
+    hold padding only are dropped."""
     side, most = 448, 36
     grid = Size(*(ceil(length / side) for length in size))
     if grid.area > most:

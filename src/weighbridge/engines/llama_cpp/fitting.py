@@ -97,7 +97,8 @@ def _copy(h: Held) -> int:
 
 
 def _worst(h: Held) -> int:
-    """With one more layer the compute buffer is the same."""
+    """Return the most bytes that a GPU needs besides its layers; one more layer does not change
+    it."""
     return max(fixed(h, d) for d in range(h.at.gpus))
 
 

@@ -13,7 +13,7 @@ from weighbridge.engines.llama_cpp.held import Held
 from weighbridge.engines.llama_cpp.rules import rules
 from weighbridge.engines.llama_cpp.setting import launch
 from weighbridge.engines.ollama import launching
-from weighbridge.engines.ollama.rules import TIERS, USUAL, build, usual_context
+from weighbridge.engines.ollama.rules import TIERS, build, usual_context
 from weighbridge.engines.ollama.setting import Asked, asked
 from weighbridge.engines.ollama.shown import shown
 from weighbridge.engines.serving import Answer, Probe, Subject
@@ -86,8 +86,8 @@ def derived(
     of_server: Mapping[str, Any], h: Held, s: Subject, w: Infer, on: Asked
 ) -> dict[str, Any]:
     """The server's facts under Ollama's line, and what `ollama ps` shows."""
-    lines = ("launch", "launch_note")
-    told = {name: value for name, value in of_server.items() if name not in lines}
+    others = ("launch", "launch_note", "n_cpu_moe_that_fits")  # which Ollama has no option for
+    told = {name: value for name, value in of_server.items() if name not in others}
     return told | shown(h) | launching.facts(s, w, on.workload)
 
 
@@ -105,16 +105,12 @@ def warnings(s: Subject, w: Infer, budget: Budget | None, h: Held) -> Iterator[s
 
 
 def memory(budget: Budget) -> int:
-    """Of all cards, as the driver shows it."""
+    """Memory of all cards, as the driver shows it."""
     return budget.choice.count * budget.choice.part.total.bytes.expected
 
 
-def context(w: Infer, end: int | None) -> tuple[int, str]:
+def context(w: Infer, end: int) -> tuple[int, str]:
     """(tokens of a request, why) where a command line leaves them to Ollama."""
     budget = w.budget()
     found = TIERS[-1][1] if budget is None else usual_context(memory(budget))
-    return min(found, end or found), "Ollama's default for the memory of its cards"
-
-
-def usual_format() -> str:
-    return USUAL
+    return min(found, end), "Ollama's default for the memory of its cards"

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.engines.parallel.kernels import PLAIN, Kernel
-from weighbridge.engines.parallel.names import role
+from weighbridge.engines.parallel.names import way
 from weighbridge.units import align_up, ceil_div
 
 MX = 32  # values that share a scale
@@ -43,10 +43,11 @@ class Group:
 
 
 def routed(param: Param, hidden: int) -> Routed | None:
-    """None for what belongs to no expert. `hidden` tells F in a parameter that stacks them."""
+    """Describe the expert weight that a parameter is; None for what belongs to no expert. `hidden`
+    tells F in a parameter that stacks them."""
     if param.routed[1] == 1 or param.kind in ("router", "norm"):
         return None
-    down = role(param.name) == "row"
+    down = way(param) == "row"
     return Routed(_width(param, hidden, down=down), down, param.routed[1], hidden)
 
 

@@ -1,6 +1,5 @@
 """Every tensor of a model with the way it is shared, `holding`, and what one rank has, `hold`."""
 
-import re
 from collections.abc import Hashable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
@@ -9,16 +8,16 @@ from typing import Literal, NamedTuple
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Body
 from weighbridge.arch.mixers import Mixer, Shared
+from weighbridge.arch.roles import VOCAB, layer_of, role_of, unnumbered
 from weighbridge.arch.table import differs
 from weighbridge.components.weights import Choice, Placed, alive, buffer_size
 from weighbridge.engines.parallel import experts, positions
 from weighbridge.engines.parallel.cuts import Cut, Unit, fits, share
 from weighbridge.engines.parallel.experts import Group, Routed, What
 from weighbridge.engines.parallel.merged import merged
-from weighbridge.engines.parallel.names import Site, cut, mixes, role
+from weighbridge.engines.parallel.names import Site, cut, mixes
 from weighbridge.engines.parallel.pieces import Piece, pieces, sides
 from weighbridge.engines.parallel.rules import Rules
-from weighbridge.engines.parallel.stages import layer_of
 from weighbridge.engines.serving import Subject
 from weighbridge.model import ModelPart
 from weighbridge.quantization.scheme import width
@@ -31,7 +30,6 @@ TOWERS = {"vision tower": "image", "audio tower": "audio"}
 UP = "kv_b_proj.weight"
 NO_CUT = Fraction(1)
 KEYS, VALUES = ".k_proj.", ".v_proj."
-NUMBER = re.compile(r"\.\d+\.")
 MATRICES = ("linear", "conv1d", "expert", "experts", "router", "embedding")
 
 
@@ -100,7 +98,8 @@ def units(found: Sequence[Held]) -> tuple[set[Unit], set[Unit], set[Unit]]:
 
 
 def hold(found: Sequence[Held], place: Place) -> tuple[Placed, ...]:
-    """In the order of the checkpoint, fused tensors where their first part stands."""
+    """Place the tensors of one rank in the order of the checkpoint; a fused tensor stands where its
+    first part does."""
     sums: dict[tuple[str, str, str], int] = {}
     for h in found:
         if present(h.where, place):
@@ -195,7 +194,7 @@ class _Reader:
             return self._held(piece)
         mixing = id(mixers(self.subject, p.name, layer))  # the subject holds it
         part = self.plan.part(p.name)
-        key = (NUMBER.sub(".*.", p.name), part, mixing, p.shape, p.kind, p.routed, *piece[1:])
+        key = (unnumbered(p.name), part, mixing, p.shape, p.kind, p.routed, *piece[1:])
         first = self.alike.get(key)
         if first is None:
             first = self.alike[key] = self._held(piece)
@@ -231,13 +230,13 @@ class _Reader:
             self.behind = True
             return Where(layer=layer)
         everywhere = False
-        if role(p.name) == "vocab":
+        if role_of(p) in VOCAB:
             kinds = self.rules.head if self.behind else self.rules.embedding
             everywhere = self.subject.model_type in kinds
         return Where(behind=self.behind, everywhere=everywhere)
 
     def _embeds(self, p: Param, where: Where) -> bool:
-        return role(p.name) == "vocab" and not self.behind and where.layer is None
+        return role_of(p) in VOCAB and not self.behind and where.layer is None
 
     def doubled(self, piece: Piece) -> Iterator[Held]:
         """Values beside keys that they are equal to: engines have room for both."""
@@ -252,7 +251,7 @@ class _Reader:
             yield held._replace(end=f"{held.end} of values")
 
     def _cut(self, p: Param, where: Where, *, tower: bool) -> Cut | None:
-        alone = not self.spread and role(p.name) != "vocab"
+        alone = not self.spread and role_of(p) not in VOCAB
         if alone or (tower and self.library_tower) or self._whole(p, where):
             return None
         site = Site(
@@ -325,7 +324,7 @@ def _copies(reader: _Reader, choice: Choice) -> Iterator[Held]:
     if reader.subject.model_type in reader.rules.embedding:
         return
     for p in reader.plan.counted:
-        if p.tied and role(p.name) == "vocab" and p.kind in ("linear", "embedding"):
+        if p.tied and role_of(p) in VOCAB and p.kind in ("linear", "embedding"):
             nbytes = choice.dtype.size(p.numel)
             held = reader.held(Piece(p, "weight", p.shape, nbytes, 1))
             yield held._replace(where=Where(copy=True))

@@ -7,7 +7,8 @@ layers/fused_moe/unquantized_fused_moe_method.py (w13_weight, w2_weight); sglang
 from collections.abc import Mapping
 
 from weighbridge.arch.blueprint import Param
-from weighbridge.engines.parallel.names import module, role
+from weighbridge.arch.roles import module
+from weighbridge.engines.parallel.names import way
 from weighbridge.engines.parallel.pieces import unnumbered
 
 TOGETHER: Mapping[str, str] = {
@@ -36,7 +37,7 @@ def merged(param: Param) -> str:
     """The module that holds the parameter on the device."""
     if param.kind in EXPERTS or param.routed[1] > 1:
         before, _, _ = unnumbered(param.name).partition("experts.")
-        return f"{before}experts.{'w2' if role(param.name) == 'row' else 'w13'}"
+        return f"{before}experts.{'w2' if way(param) == 'row' else 'w13'}"
     path, _, last = module(param.name).rpartition(".")
     last = TOGETHER.get(last, last)
     return f"{path}.{last}" if path else last

@@ -1,12 +1,10 @@
-"""Which way each module is split, by its name in the checkpoint: `cut(site)`.
+"""Which way each module is split, by its role (`arch/roles.py`): `cut(site)`.
 
     vocab     rows, padded                  embeddings and heads
     query     outputs, by head              keys     outputs, by key-value head
     fused     both, one after the other     column   outputs
     row       inputs; its bias is whole     whole    nothing: every rank has all of it
     states    Mamba's and delta nets' inputs and convolutions, by heads and groups
-
-A name is looked up with the one before it ("mlp.w2"), then alone ("w2").
 
 Source: the ColumnParallelLinear, RowParallelLinear, QKVParallelLinear and ReplicatedLinear of
 vllm 0.33 and 0.19 model_executor/models/*.py, model_executor/layers/mamba/*.py, layers/mla.py;
@@ -35,58 +33,10 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
+from weighbridge.arch.roles import module, role_of
 from weighbridge.engines.parallel.cuts import Cut, Part, Unit, even
 from weighbridge.errors import UnsupportedError
 
-ROLES: Mapping[str, str] = {
-    "vocab": """
-        embed_tokens lm_head wte word_embeddings tok_embeddings word_embedding embed_in embed_out
-        output_layer transformer.ff_out embed_tokens_per_layer shared token_embd model.embed
-        output head embed embeddings linear wte.embedding
-    """,
-    "query": """
-        q_proj self_attn.q q query query_proj q_lin linear_q q_b_proj wq_b attn_q wq
-        index_q_proj q_attn output_gate g_proj b_proj sinks attn_sink attention_sink_bias
-    """,
-    "keys": """
-        k_proj v_proj k v key value key_proj value_proj k_lin v_lin linear_k linear_v
-        attn_k attn_v wk wv
-    """,
-    "fused": """
-        qkv_proj query_key_value Wqkv wqkv c_attn W_pack att_proj qkv in_proj_weight attn_qkv
-    """,
-    "column": """
-        gate_proj up_proj gate_up_proj fc1 c_fc fc_in dense_h_to_4h w1 w3 v1 wi wi_0 wi_1 lin1
-        intermediate.dense intermediate_dense ff_proj mlp.w2 kv_b_proj input_linear Wi
-        ffn_gate ffn_up f_b_proj g_b_proj wo_a conv.in_proj
-        q_conv1d k_conv1d v_conv1d conv.conv dt_proj linear_fc1 layer_1 mlp.fc0 merger.mlp
-        fc11 fc12 ffn
-    """,
-    "row": """
-        o_proj out_proj down_proj fc2 c_proj fc_out dense_4h_to_h w2 wo lin2 attn_out ff_out
-        output.dense output_dense attention.dense self_attn.dense self_attention.dense
-        output_linear o linear_out out_lin attn_output ffn_down wo_b x_proj mlp.dense Wo
-        linear_fc2 layer_2 attention.output attn.proj ffn_output
-    """,
-    "states": """
-        mixer.in_proj mamba.in_proj mixer.conv1d mamba.conv1d linear_attn.conv1d
-        in_proj_qkvz in_proj_ba in_proj_qkv in_proj_z in_proj_a in_proj_b A_log dt_bias D
-    """,
-    "whole": """
-        q_a_proj kv_a_proj_with_mqa f_a_proj g_a_proj indexer.wq_b indexer.wk
-        indexer.weights_proj index_k_proj wq_a wkv attn.wkv compressor.wkv compressor.wgate
-        shared_expert_gate fc1_latent_proj fc2_latent_proj per_layer_input_gate
-        per_layer_projection per_layer_model_projection pooler.dense classifier score
-        classifier.dense classifier.out_proj lm_head.dense transform.dense qa_outputs
-        lora_A.vision lora_A.speech lora_B.vision lora_B.speech
-        predictions.dense input_proj embedding_hidden_mapping_in eh_proj
-        key_global query_global value_global rel_pos_bias relative_attention_bias
-        head.dense embeddings_project project_in project_out vocab_transform
-    """,
-}
-ROLE_OF = {name: role for role, names in ROLES.items() for name in names.split()}
-# Of adapters that are stored in the checkpoint, and of towers that clip their inputs
-WRAPPERS = ("base_layer", "linear")
 NEVER = ("norm", "router")  # kinds that every rank has whole
 # Of the modules that mix tokens, in a path's parts
 MIXES = re.compile(r"attn|attention|mixer|mamba|(?:^|\.)(?:conv|temporal_block)\.")
@@ -148,28 +98,18 @@ def mixes(name: str) -> bool:
     return MIXES.search(name) is not None
 
 
-def module(name: str) -> str:
-    """ "a.b.q_proj.base_layer.weight" -> "a.b.q_proj"."""
-    path = name.removesuffix(".weight").removesuffix(".bias").split(".")
-    if path[-1] in WRAPPERS and len(path) > 1 and not path[-2].isdigit():
-        path.pop()
-    return ".".join(path)
-
-
-def role(name: str) -> str | None:
-    parts = [part for part in module(name).split(".") if not part.isdigit()]
-    if not parts:
-        return None
-    last = parts[-1].removesuffix("_bias") if parts[-1] not in ROLE_OF else parts[-1]
-    return ROLE_OF.get(".".join([*parts[-2:-1], last])) or ROLE_OF.get(last)
+def way(p: Param) -> str:
+    """Which way a parameter is split; "" where our tables do not say."""
+    return WAY_OF.get(role_of(p), "")
 
 
 def cut(site: Site) -> Cut | None:
-    """None: whole on every rank. Raises UnsupportedError for a matrix whose name is not known."""
+    """Tell how a module is split among ranks; None if every rank has it whole. Raises
+    UnsupportedError for a matrix whose name is not known."""
     if site.param.kind in NEVER:
         return None
-    found = role(site.param.name)
-    if found is not None:
+    found = way(site.param)
+    if found:
         return CUTS[found](site)
     if site.tower or site.param.kind not in ("linear", "conv1d", "expert", "experts"):
         return None
@@ -254,6 +194,17 @@ def _last(site: Site) -> str:
     return module(site.param.name).rpartition(".")[2]
 
 
+WAYS: Mapping[str, str] = {
+    "vocab": "embedding head output",
+    "query": "q q_b by_head sinks",
+    "keys": "k v",
+    "fused": "qkv bare_qkv",
+    "column": "gate up gate_up kv_b o_a states_in",
+    "row": "o o_b down states_out",
+    "states": "states states_qkv",
+    "whole": "q_a kv_a index_k shared_gate whole pooler",
+}
+WAY_OF = {role: way for way, roles in WAYS.items() for role in roles.split()}
 CUTS: Mapping[str, Callable[[Site], Cut | None]] = {
     "vocab": _vocab,
     "query": _query,

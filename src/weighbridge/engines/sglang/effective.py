@@ -84,7 +84,7 @@ class Effective:
         return self.data * self.groups
 
     def pools(self, sequences: int, *, beside: int = 0, shared: int = 0) -> Setting:
-        """For the pools of one rank."""
+        """Return the setting that sizes the pools of one rank."""
         return Setting(
             context=self.context,
             model_type=self.model_type,

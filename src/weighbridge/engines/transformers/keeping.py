@@ -88,7 +88,8 @@ def _static(
 
 
 def _quantized(heap: Heap, s: Step, kept: Kept, new: tuple[Held, ...]) -> tuple[int, ...]:
-    """Behind the prompt its own keys and values serve; later all are unpacked and joined."""
+    """Keep keys and values in a quantized cache. Right behind the prompt the plain ones serve;
+    later all are unpacked and joined."""
     if not s.prompt:
         sizes = [held.nbytes * s.context for held in new]
         unpacked = heap.all(sizes, "temporaries")

@@ -20,6 +20,7 @@ from weighbridge.arch.table import column
 from weighbridge.engines.caches import vllm as caches
 from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.serving import Subject
+from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.cases import Launched
 from weighbridge.engines.vllm.reserve import Reserve
 from weighbridge.engines.vllm.rules import Version
@@ -51,7 +52,7 @@ KERNEL = 16  # tokens: every block of attention is a multiple
 def check(subject: Subject, w: Infer, version: Version) -> None:
     """Raises for what the engine refuses."""
     _registered(subject, version)
-    refuse(subject.model.reference, "vllm", subject.layers, caches.LACKED)
+    refuse(subject.model.reference, ENGINE.name, subject.layers, caches.LACKED)
     _block_size(subject, w, version)
     if w.max_num_seqs and w.max_num_batched_tokens and w.max_num_batched_tokens < w.max_num_seqs:
         raise UsageError(

@@ -12,11 +12,16 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
+from weighbridge.engines.parallel.kernels import HOPPER, Kernel
 from weighbridge.units import KIB
 
 Version = tuple[int, ...]
 Sampler = Literal["sort", "triton", "flashinfer"]
+Arrives = Literal["whole", "both", "between", "streamed"]
 Second = Literal["none", "float32", "own", "warm"]
+
+WITH_SCALES = HOPPER._replace(file_scales=True)
+WIDE_COLUMNS = Kernel(columns=256, hidden=256, bias_bytes=4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,19 @@ class Rules:
     second_items: bool = False  # and images and sounds are profiled
     # Sleep mode: free memory counts torch's segments, also those that its pool has given back
     phantom: bool = False
+    # How weights that are packed while they load arrive: see `engines/arriving.py`
+    arrives: Arrives = "whole"
+    fuses: bool = False  # the compiler fuses sums of ranks with what follows
+    scatters: bool = False  # the custom all-reduce has a larger second buffer
+    towers_everywhere: bool = True  # on every pipeline stage; its second runner has the first alone
+    shared_hold: bool = (
+        True  # gemma4.py: layers that share a cache have keys and values of their own
+    )
+    wide_latents: bool = False  # rotary_embedding/deepseek_scaling_rope.py: float32, not compiled
+    extra_vocabulary: int = 256  # lora_extra_vocab_size, until it was dropped
+    # Kernels for MXFP4 (parallel/kernels.py)
+    hopper: Kernel = WITH_SCALES
+    blackwell: Kernel = WIDE_COLUMNS
 
 
 FIRST = Rules(version=(0, 9), chunk=64 * KIB, whole_prompts=True, graphs_by_sequences=False)
@@ -65,12 +83,16 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     (
         (0, 12),
         {"graph_step": 16, "chunk": 16 * KIB, "whole_prompts": False, "latent_buffers": (2, 1)}
-        | {"adapters_apart": True},
+        | {"adapters_apart": True, "fuses": True, "extra_vocabulary": 0},
     ),
+    ((0, 13), {"arrives": "both"}),
     # 0.14 to 0.16 wrote `with pool and config`, which loads outside the pool
-    ((0, 14), {"workspace_kept": True, "rounds_up": True, "phantom": False}),
+    ((0, 14), {"workspace_kept": True, "rounds_up": True, "phantom": False, "wide_latents": True}),
+    ((0, 15), {"arrives": "between"}),
+    ((0, 16), {"arrives": "streamed"}),
     ((0, 17), {"sampler": "triton", "phantom": True}),
     ((0, 18), {"chunk": None}),
+    ((0, 19), {"hopper": WITH_SCALES._replace(value_rows=64, value_bytes=64)}),
     ((0, 20), {"utilization": 0.92, "graphs_inside": True}),
     (
         (0, 22),
@@ -95,7 +117,16 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     ((0, 27), {"consumed": True, "second_items": True, "phantom": False}),
     ((0, 28), {"largest_tier": True, "wide_graphs": True}),
     ((0, 29), {"second_any": True, "second_charged": True}),
-    ((0, 33), {"second": "warm"}),
+    ((0, 30), {"towers_everywhere": False, "shared_hold": False}),
+    (
+        (0, 33),
+        {
+            "second": "warm",
+            "scatters": True,
+            "hopper": HOPPER,
+            "blackwell": WIDE_COLUMNS._replace(columns=128),
+        },
+    ),
 )
 
 

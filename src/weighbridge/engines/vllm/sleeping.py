@@ -22,8 +22,8 @@ Source: vllm 0.26 device_allocator/cumem.py (use_memory_pool), utils/mem_utils.p
 (memory_profiling), model_executor/models/; v1/worker/gpu_worker.py of 0.14 to 0.17 (load_model).
 """
 
+from weighbridge.arch.roles import VOCAB, role_of
 from weighbridge.arch.table import column
-from weighbridge.engines.parallel.names import role
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.shards import Rank
 from weighbridge.engines.vllm.sampling import padded
@@ -65,7 +65,8 @@ def asleep(subject: Subject, rank: Rank, at: Launch) -> tuple[Component, ...]:
 
 
 def _head(subject: Subject, rank: Rank, at: Launch) -> Bytes:
-    """Made, and freed when it was tied. A class that was not read does one or the other."""
+    """Return the bytes of an output layer that was made, then freed because it was tied. A class
+    that was not read does one or the other."""
     head = column("vllm.tied_head").get(subject.model_type)
     if not rank.last or head == "shared" or not _tied(subject):
         return NONE
@@ -76,7 +77,7 @@ def _head(subject: Subject, rank: Rank, at: Launch) -> Bytes:
 
 
 def _tied(subject: Subject) -> bool:
-    return any(p.tied and role(p.name) == "vocab" for p in subject.part.blueprint.counted)
+    return any(p.tied and role_of(p) in VOCAB for p in subject.part.blueprint.counted)
 
 
 def _repacked(subject: Subject, rank: Rank) -> Bytes:

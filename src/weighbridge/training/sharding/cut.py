@@ -34,8 +34,9 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
+from weighbridge.arch.roles import role
 from weighbridge.autograd.tensors import ELSEWHERE
-from weighbridge.engines.parallel.names import role
+from weighbridge.engines.parallel.names import WAY_OF
 from weighbridge.errors import UsageError
 from weighbridge.training.sharding.numbers import Sharding, share
 from weighbridge.training.tensors import HEAD, Held
@@ -51,7 +52,7 @@ def cut(h: Held, s: Sharding, *, vocab: bool) -> Held:
         return h._replace(shape=_experts(h, s))
     if s.tensor == 1 or h.kind in WHOLE:
         return h
-    found = role(h.name)
+    found = WAY_OF.get(role(h.name), "")
     if found == "vocab" and not (vocab or HEAD.search(h.name)):
         return h
     if found in OUTPUTS or found == "vocab":

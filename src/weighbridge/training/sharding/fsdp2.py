@@ -349,7 +349,7 @@ class FullyShard(Around):
 
 
 def _given_back(whole: list[Storage]) -> None:
-    """In the order in which they were taken."""
+    """Give back gathered storages in the order in which they were taken."""
     whole.reverse()
     while whole:
         whole.pop()

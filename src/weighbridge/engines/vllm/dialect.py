@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from weighbridge.launch import common
+from weighbridge.engines.servers import flags as common
+from weighbridge.engines.vllm import ENGINE
+from weighbridge.engines.vllm.flags import FLAGS
 from weighbridge.launch.reading import Reading
 from weighbridge.launch.record import Dialect, Value
-from weighbridge.launch.vllm_flags import FLAGS
 
 METHODS = {"draft_model": "draft", "draft": "draft", "eagle": "eagle", "eagle3": "eagle3"}
 GRAPH_KEYS = ("max_cudagraph_capture_size", "cudagraph_capture_sizes")
@@ -24,7 +25,7 @@ ENV = {
 
 def finish(r: Reading) -> None:
     common.model(r)
-    common.quantization(r, "vllm")
+    common.quantization(r, ENGINE)
     _context(r)
     _lora(r)
     _limits(r)
@@ -234,5 +235,5 @@ def _before(r: Reading, version: tuple[int, int]) -> bool:
 
 
 DIALECT = Dialect(
-    engine="vllm", flags=FLAGS, finish=finish, defaults=defaults, dotted=True, env=ENV
+    engine=ENGINE.name, flags=FLAGS, finish=finish, defaults=defaults, dotted=True, env=ENV
 )

@@ -1,0 +1,186 @@
+"""What a parameter is for, read off its name: the one place where names are guessed.
+
+    role("model.layers.3.self_attn.q_proj.weight")    "q"
+    layer_of("model.layers.3.self_attn.q_proj.weight")    3
+    expert("model.layers.3.mlp.experts.17.w2.weight")    ("model.layers.3.mlp.experts.", 17, ...)
+
+Whoever divides a matrix among ranks, gives it the name of another format, joins it with its
+neighbours or asks how a class computes, asks `role_of` for the role: a parameter that a tree of
+modules made may know its own, and for all others the name decides.
+
+A name is looked up by its last three words, then two, then the last: "mlp.w2" before "w2".
+
+Source: the modules of transformers 5.23 models/*/modeling_*.py and of the classes that come with
+checkpoints; gguf 0.19 gguf/constants.py (TENSOR_NAMES) for the names in GGUF files.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from weighbridge.arch.blueprint import Param
+
+ROLES: Mapping[str, str] = {
+    # outside of layers
+    "embedding": """
+        embed_tokens wte word_embeddings tok_embeddings word_embedding embed_in shared embeddings
+        token_embd model.embed embed wte.embedding embed_tokens_per_layer
+    """,
+    "head": "lm_head embed_out output_layer",
+    "output": "output head linear transformer.ff_out",  # heads by names that others have too
+    # attention
+    "q": "q_proj q query query_proj q_lin linear_q attn_q wq q_attn",
+    "k": "k_proj k key key_proj k_lin linear_k attn_k wk",
+    "v": "v_proj v value value_proj v_lin linear_v attn_v wv",
+    "qkv": "qkv_proj query_key_value Wqkv wqkv c_attn W_pack att_proj qkv attn_qkv",
+    "bare_qkv": "in_proj_weight",  # of torch's own MultiheadAttention
+    "o": """
+        o_proj out_proj attn.c_proj out_lin linear_out attn_out attn_output o attention.output
+        attn.proj attn.Wo attention.wo attention.dense self_attn.dense self_attention.dense
+        attention.output.dense crossattention.output.dense multi_head_attention.dense
+    """,
+    "by_head": "output_gate g_proj b_proj index_q_proj",  # so many outputs a query head
+    "sinks": "sinks attn_sink attention_sink_bias",
+    "q_norm": "q_norm q_layernorm query_layernorm query_norm attn_q_norm",
+    "k_norm": "k_norm k_layernorm key_layernorm key_norm attn_k_norm",
+    # latent attention: from the hidden state to a small vector (a), from it to heads (b)
+    "q_a": "q_a_proj wq_a",
+    "q_b": "q_b_proj wq_b",
+    "kv_a": "kv_a_proj_with_mqa",
+    "kv_b": "kv_b_proj",
+    "o_a": "wo_a",
+    "o_b": "wo_b",
+    "index_k": "indexer.wk",
+    # feed-forwards
+    "gate": "gate_proj w1 wi_0 ff_proj mlp.w2 ffn_gate v1 fc11",
+    "up": """
+        up_proj w3 wi wi_1 fc1 fc12 c_fc fc_in dense_h_to_4h lin1 intermediate.dense
+        intermediate_dense mlp.w1 layer_1 linear_fc1 ffn mlp.fc0 merger.mlp ffn_up
+    """,
+    "gate_up": "gate_up_proj Wi input_linear",
+    "down": """
+        down_proj w2 wo fc2 c_proj fc_out dense_4h_to_h lin2 output.dense output_dense Wo
+        output_linear layer_2 linear_fc2 ff_out ffn_output experts.mlp.w2 mlp.dense ffn_down
+    """,
+    "router": """
+        mlp.gate gate.wg mlp.router block_sparse_moe.gate mixer.gate router feed_forward.gate
+        feed_forward.router router.layer router.proj
+    """,
+    "shared_gate": "shared_expert_gate",
+    # Mamba, delta nets, short convolutions
+    "states": """
+        mixer.in_proj mamba.in_proj mixer.conv1d mamba.conv1d linear_attn.conv1d
+        in_proj_ba in_proj_z in_proj_a in_proj_b A_log dt_bias D
+    """,
+    "states_qkv": "in_proj_qkv in_proj_qkvz",
+    "states_in": """
+        f_b_proj g_b_proj q_conv1d k_conv1d v_conv1d dt_proj conv.in_proj conv.conv
+    """,
+    "states_out": "mixer.out_proj mamba.out_proj linear_attn.out_proj conv.out_proj x_proj",
+    # what no engine divides
+    "whole": """
+        f_a_proj g_a_proj indexer.wq_b indexer.weights_proj index_k_proj wkv attn.wkv
+        compressor.wkv compressor.wgate fc1_latent_proj fc2_latent_proj per_layer_input_gate
+        per_layer_projection per_layer_model_projection classifier score classifier.out_proj
+        qa_outputs lora_A.vision lora_A.speech lora_B.vision lora_B.speech input_proj
+        embedding_hidden_mapping_in eh_proj key_global query_global value_global rel_pos_bias
+        relative_attention_bias embeddings_project project_in project_out vocab_transform
+    """,
+    "pooler": """
+        pooler.dense classifier.dense lm_head.dense transform.dense predictions.dense head.dense
+    """,
+    "dense": "dense",  # whose place says no more
+}
+VOCAB = frozenset(("embedding", "head", "output"))  # whose rows are the vocabulary
+_ROLE_OF = {name: role for role, names in ROLES.items() for name in names.split()}
+# Modules around a Linear: of adapters that are stored with it, of towers that clip their inputs
+WRAPPERS = ("base_layer", "linear")
+
+# A layer by the words that classes and files number their layers with ("blk" is GGUF's)
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk|layer)\.(\d{1,9})\.")
+# The first number of a path, whatever is numbered: longer ones are hashes
+_FIRST = re.compile(r"(?:^|\.)(\d{1,9})\.")
+_EXPERT = re.compile(r"^(.*?experts\.)(\D*)(\d{1,9})\.(.*)$")
+_NUMBERS = re.compile(r"(?<![^.])\d+(?![^.])")  # steps of a path: "w1" is another matrix than "w2"
+
+
+class Numbered(NamedTuple):
+    """A name below a number: "model.layers", 3, "mlp.up_proj.weight"."""
+
+    path: str
+    number: int
+    below: str
+
+
+class Expert(NamedTuple):
+    """A parameter of one expert: "mlp.experts.", "expert_", 17, "wi.weight"."""
+
+    path: str
+    word: str  # between the path and the number: "" but for Switch Transformers
+    number: int
+    below: str
+
+
+def role_of(p: Param) -> str:
+    """The role of a parameter: its own where what made it knows, else by its name."""
+    return p.role or role(p.name)
+
+
+@lru_cache(maxsize=1 << 16)
+def role(name: str) -> str:
+    """The role of what is called so; "" where our table has no such name."""
+    words = [word for word in module(name).split(".") if not word.isdigit()]
+    if not words:
+        return ""
+    if words[-1] not in _ROLE_OF:
+        words[-1] = words[-1].removesuffix("_bias")
+    endings = (".".join(words[-count:]) for count in (3, 2, 1))
+    return next((_ROLE_OF[ending] for ending in endings if ending in _ROLE_OF), "")
+
+
+def module(name: str) -> str:
+    """The module that holds a parameter: "a.b.q_proj.base_layer.weight" is of "a.b.q_proj"."""
+    path = name.removesuffix(".weight").removesuffix(".bias").split(".")
+    if path[-1] in WRAPPERS and len(path) > 1 and not path[-2].isdigit():
+        path.pop()
+    return ".".join(path)
+
+
+def names(role: str) -> tuple[str, ...]:
+    """What modules of that role are called."""
+    return tuple(ROLES[role].split())
+
+
+def layer_of(name: str) -> int | None:
+    """The number of the layer that a parameter is in; None of what is in none."""
+    found = _LAYER.search(name)
+    return int(found[1]) if found else None
+
+
+def below_layer(name: str) -> Numbered | None:
+    """A name at its layer's number; None of what is in no layer."""
+    return _at(_LAYER, name)
+
+
+def below_number(name: str) -> Numbered | None:
+    """A name at its first number, be it a layer's or that of another list."""
+    return _at(_FIRST, name)
+
+
+def _at(pattern: re.Pattern[str], name: str) -> Numbered | None:
+    found = pattern.search(name)
+    if found is None:
+        return None
+    return Numbered(name[: found.start()], int(found[1]), name[found.end() :])
+
+
+def expert(name: str) -> Expert | None:
+    """The expert that a parameter is of; None of what belongs to none, or to all in a stack."""
+    found = _EXPERT.match(name)
+    return Expert(found[1], found[2], int(found[3]), found[4]) if found else None
+
+
+def unnumbered(name: str) -> str:
+    """The name with a star for each number: the same for what layers and experts repeat."""
+    return _NUMBERS.sub("*", name)
