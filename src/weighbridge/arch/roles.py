@@ -53,9 +53,9 @@ ROLES: Mapping[str, str] = {
     "o_b": "wo_b",
     "index_k": "indexer.wk",
     # feed-forwards
-    "gate": "gate_proj w1 wi_0 ff_proj mlp.w2 ffn_gate v1 fc11",
+    "gate": "gate_proj w1 wi_0 ff_proj mlp.w2 ffn_gate v1 fc12",
     "up": """
-        up_proj w3 wi wi_1 fc1 fc12 c_fc fc_in dense_h_to_4h lin1 intermediate.dense
+        up_proj w3 wi wi_1 fc1 fc11 c_fc fc_in dense_h_to_4h lin1 intermediate.dense
         intermediate_dense mlp.w1 layer_1 linear_fc1 ffn mlp.fc0 merger.mlp ffn_up
     """,
     "gate_up": "gate_up_proj Wi input_linear",
