@@ -40,8 +40,8 @@ ROLES: Mapping[str, str] = {
         attn.proj attn.Wo attention.wo attention.dense self_attn.dense self_attention.dense
         attention.output.dense crossattention.output.dense multi_head_attention.dense
     """,
-    "by_head": "output_gate g_proj b_proj index_q_proj",  # so many outputs a query head
-    "sinks": "sinks attn_sink attention_sink_bias",
+    "by_head": "output_gate g_proj b_proj index_q_proj attn_sink",  # so many a query head
+    "sinks": "sinks attention_sink_bias",  # a column of scores
     "q_norm": "q_norm q_layernorm query_layernorm query_norm attn_q_norm",
     "k_norm": "k_norm k_layernorm key_layernorm key_norm attn_k_norm",
     # latent attention: from the hidden state to a small vector (a), from it to heads (b)
