@@ -316,16 +316,15 @@ ROWS: Mapping[str, str] = {
     "lora=q_proj,v_proj trains_gguf=gemma3 llama_cpp=gemma3 llama_cpp.windows "
     "vllm.every_stage=both vllm.tied_head=freed vllm.not_float16 sglang.whole_embedding "
     "mlx=class,own_caches,windows",
-    "gemma3n_text": "gemma3n:GEMMA3N layers=attention:gemma3n windows=four_of_5 "
-    "positions=stretched llama_cpp=gemma3n llama_cpp.windows sglang.whole_embedding "
-    "mlx=own_caches,windows",
-    "gemma4_text": "gemma4:GEMMA4 layers=attention:gemma4 windows=five_of_6 "
-    "computes=keys_as_values llama_cpp=gemma4 llama_cpp.windows vllm.every_stage=both "
-    "vllm.other_kernels vllm.tied_head=freed sglang.whole_embedding sglang.windows=0.5.11 "
-    "sglang.attention=triton mlx=class,own_caches,windows",
-    "gemma4_unified_text": "gemma4:GEMMA4_UNIFIED layers=attention:gemma4 windows=five_of_6 "
-    "computes=keys_as_values llama_cpp=gemma4 llama_cpp.windows vllm.other_kernels "
-    "vllm.tied_head=freed sglang.whole_embedding sglang.windows=0.5.13 sglang.attention=triton",
+    "gemma3n_text": "gemma3n:GEMMA3N windows=four_of_5 positions=stretched llama_cpp=gemma3n "
+    "llama_cpp.windows sglang.whole_embedding mlx=own_caches,windows",
+    "gemma4_text": "gemma4:GEMMA4 windows=five_of_6 computes=keys_as_values llama_cpp=gemma4 "
+    "llama_cpp.windows vllm.every_stage=both vllm.other_kernels vllm.tied_head=freed "
+    "sglang.whole_embedding sglang.windows=0.5.11 sglang.attention=triton "
+    "mlx=class,own_caches,windows",
+    "gemma4_unified_text": "gemma4:GEMMA4_UNIFIED windows=five_of_6 computes=keys_as_values "
+    "llama_cpp=gemma4 llama_cpp.windows vllm.other_kernels vllm.tied_head=freed "
+    "sglang.whole_embedding sglang.windows=0.5.13 sglang.attention=triton",
     "glm": "glm:GLM trains=decoders.glm mlx=class",
     "glm4": "glm:GLM4 trains=decoders.glm4 vllm.tied_head=shared vllm.not_float16 mlx=class",
     "gpt2": "gpt2:GPT2 computes=not_rotary trains=gpt2.forward dropouts=pdrop lora=c_attn "
@@ -510,7 +509,7 @@ ROWS: Mapping[str, str] = {
     "glm4v_moe": "glm_vl:GLM4V_MOE layers=nested:of_part sees=two_frames experts_were=gate_up",
     "glm4v_moe_text": "glm4_moe:GLM4_MOE llama_cpp=glm4moe",
     "glm4v_moe_vision": "glm_vl:GLM4V_VISION no_cache=image",
-    "glm4v_text": "glm_vl:GLM4V_TEXT layers=attention:usual llama_cpp=glm4",
+    "glm4v_text": "glm_vl:GLM4V_TEXT llama_cpp=glm4",
     "glm4v_vision": "glm_vl:GLM4V_VISION no_cache=image",
     "glm46v": "glm_vl:GLM46V layers=nested:of_part sees=two_frames",
     "intern_vit_6b": "internvl:INTERN_VIT no_cache=image beside_patches=1",
@@ -541,7 +540,7 @@ ROWS: Mapping[str, str] = {
     "voxtral": "audio_lm:VOXTRAL layers=nested:of_part hears=voxtral",
     "voxtral_encoder": "audio_lm:ENCODER no_cache=audio",
     "aria": "aria:ARIA layers=nested:of_part sees=aria",
-    "aria_text": "aria:ARIA_TEXT layers=attention:usual",
+    "aria_text": "aria:ARIA_TEXT",
     "colpali": "colpali:COLPALI no_cache=embeds seen_by=vlm_config",
     "colqwen2": "colpali:COLQWEN2 no_cache=embeds seen_by=vlm_config",
     "florence2": "florence2:FLORENCE2 layers=nested:of_part sees=always_577 reads=text_config",
@@ -700,62 +699,51 @@ ROWS: Mapping[str, str] = {
     "mlx=class,own_caches,windows",
     "step3p7_text": "window_moe:STEP3P7_TEXT windows=nowhere llama_cpp.windows "
     "sglang.windows=0.5.13 mlx=own_caches",
-    "gpt_oss": "stacked_moe:GPT_OSS layers=attention:usual windows=half trains=gpt_oss.forward "
-    "llama_cpp=gpt-oss llama_cpp.windows transformers.last_logits=4.55 transformers.sdpa=never "
+    "gpt_oss": "stacked_moe:GPT_OSS windows=half trains=gpt_oss.forward llama_cpp=gpt-oss "
+    "llama_cpp.windows transformers.last_logits=4.55 transformers.sdpa=never "
     "vllm.every_stage=both vllm.wide_graphs sglang.every_stage=head sglang.windows=0.5.8 "
     "sglang.attention=triton,fa3 mlx=class,own_caches,windows",
-    "llama4_text": "stacked_moe:LLAMA4_TEXT layers=attention:usual windows=chunks "
-    "computes=every_fourth_unrotated llama_cpp=llama4 llama_cpp.windows "
-    "vllm.whole_shared_experts sglang.windows=0.5.8 sglang.attention=triton,fa3 "
-    "mlx=class,own_caches,windows",
-    "dbrx": "stacked_moe:DBRX layers=attention:dbrx transformers.sdpa=4.40 vllm.every_stage=both "
-    "mlx=class",
-    "jetmoe": "stacked_moe:JETMOE layers=attention:jetmoe transformers.sdpa=4.41",
-    "mamba": "mamba:MAMBA layers=recurrent:mamba1 positions=endless computes=not_rotary "
-    "trains=mamba.forward transformers.last_logits=5.0 vllm.every_stage=both "
+    "llama4_text": "stacked_moe:LLAMA4_TEXT windows=chunks computes=every_fourth_unrotated "
+    "llama_cpp=llama4 llama_cpp.windows vllm.whole_shared_experts sglang.windows=0.5.8 "
+    "sglang.attention=triton,fa3 mlx=class,own_caches,windows",
+    "dbrx": "stacked_moe:DBRX transformers.sdpa=4.40 vllm.every_stage=both mlx=class",
+    "jetmoe": "stacked_moe:JETMOE transformers.sdpa=4.41",
+    "mamba": "mamba:MAMBA positions=endless computes=not_rotary trains=mamba.forward "
+    "transformers.last_logits=5.0 vllm.every_stage=both mlx=class,own_caches",
+    "mamba2": "mamba:MAMBA_2 positions=endless computes=not_rotary trains=mamba2.forward "
+    "transformers.last_logits=5.0 vllm.every_stage=both vllm.tied_head=freed "
     "mlx=class,own_caches",
-    "mamba2": "mamba:MAMBA_2 layers=recurrent:mamba2 positions=endless computes=not_rotary "
-    "trains=mamba2.forward transformers.last_logits=5.0 vllm.every_stage=both "
-    "vllm.tied_head=freed mlx=class,own_caches",
-    "falcon_mamba": "mamba:FALCON_MAMBA layers=recurrent:mamba1 positions=endless "
-    "computes=not_rotary,unweighted_norms trains=mamba.forward llama_cpp=mamba "
-    "transformers.last_logits=5.0 mlx=class,own_caches",
-    "jamba": "mamba_hybrid:JAMBA layers=recurrent:jamba windows=nowhere computes=not_rotary "
-    "trains=jamba.forward transformers.flash_repeats vllm.every_stage=both "
-    "vllm.adapted_embedding mlx=class,own_caches",
-    "bamba": "mamba_hybrid:BAMBA layers=recurrent:bamba trains=bamba.forward "
-    "llama_cpp=granitehybrid",
-    "falcon_h1": "mamba_hybrid:FALCON_H1 layers=recurrent:falcon_h1 llama_cpp=falcon-h1 "
-    "vllm.adapted_embedding vllm.tied_head=freed sglang.every_stage=both sglang.tracked_states "
+    "falcon_mamba": "mamba:FALCON_MAMBA positions=endless computes=not_rotary,unweighted_norms "
+    "trains=mamba.forward llama_cpp=mamba transformers.last_logits=5.0 mlx=class,own_caches",
+    "jamba": "mamba_hybrid:JAMBA windows=nowhere computes=not_rotary trains=jamba.forward "
+    "transformers.flash_repeats vllm.every_stage=both vllm.adapted_embedding "
     "mlx=class,own_caches",
-    "granitemoe": "mamba_hybrid:GRANITEMOE layers=attention:usual "
-    "computes=scaled_logits,multipliers trains=sparse.granite router=by_granite_rule "
-    "transformers.caches=4.45 transformers.last_logits=4.53 vllm.every_stage=both "
-    "vllm.adapted_embedding mlx=class",
-    "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED layers=attention:usual "
-    "computes=multipliers llama_cpp=granitemoe vllm.every_stage=both vllm.adapted_embedding",
-    "granitemoehybrid": "mamba_hybrid:GRANITEMOEHYBRID layers=recurrent:granite_hybrid "
-    "computes=scaled_logits,multipliers trains=granite.forward router=by_granite_rule "
-    "llama_cpp=granitehybrid vllm.every_stage=both vllm.adapted_embedding "
-    "sglang.every_stage=head sglang.tracked_states mlx=class,own_caches",
-    "nemotron_h": "mamba_hybrid:NEMOTRON_H layers=recurrent:nemotron_h computes=not_rotary "
-    "trains=nemotron_h.forward lora=q_proj,k_proj,v_proj,o_proj llama_cpp=nemotron_h_moe "
-    "vllm.every_stage=both vllm.whole_shared_experts vllm.adapted_embedding "
-    "sglang.tracked_states vllm.states=mamba_ssm_cache_dtype,float32 mlx=class,own_caches",
-    "zamba": "zamba:ZAMBA layers=recurrent:zamba1 llama_cpp=none transformers.sdpa=5.1",
-    "zamba2": "zamba:ZAMBA_2 layers=recurrent:zamba2 llama_cpp=none vllm.tied_head=freed",
-    "rwkv": "rwkv:RWKV layers=recurrent:rwkv4 positions=endless lora=key,value,receptance,output "
-    "llama_cpp=none transformers.last_logits=5.0",
-    "rwkv5": "rwkv:RWKV_5 layers=recurrent:rwkv5 positions=endless",
-    "recurrent_gemma": "griffin:RECURRENT_GEMMA layers=recurrent:recurrent_gemma "
-    "trains=griffin.forward llama_cpp=none transformers.last_logits=5.0 transformers.sdpa=5.1 "
-    "mlx=class,own_caches,windows",
-    "lfm2": "lfm2:LFM2 layers=recurrent:short_convs trains=lfm2.forward "
-    "vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=freed "
-    "sglang.every_stage=both mlx=class,own_caches",
-    "lfm2_moe": "lfm2:LFM2_MOE layers=recurrent:short_convs trains=lfm2.forward "
-    "llama_cpp=lfm2moe vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=freed "
-    "sglang.every_stage=both mlx=class,own_caches",
+    "bamba": "mamba_hybrid:BAMBA trains=bamba.forward llama_cpp=granitehybrid",
+    "falcon_h1": "mamba_hybrid:FALCON_H1 llama_cpp=falcon-h1 vllm.adapted_embedding "
+    "vllm.tied_head=freed sglang.every_stage=both sglang.tracked_states mlx=class,own_caches",
+    "granitemoe": "mamba_hybrid:GRANITEMOE computes=scaled_logits,multipliers "
+    "trains=sparse.granite router=by_granite_rule transformers.caches=4.45 "
+    "transformers.last_logits=4.53 vllm.every_stage=both vllm.adapted_embedding mlx=class",
+    "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED computes=multipliers llama_cpp=granitemoe "
+    "vllm.every_stage=both vllm.adapted_embedding",
+    "granitemoehybrid": "mamba_hybrid:GRANITEMOEHYBRID computes=scaled_logits,multipliers "
+    "trains=granite.forward router=by_granite_rule llama_cpp=granitehybrid vllm.every_stage=both "
+    "vllm.adapted_embedding sglang.every_stage=head sglang.tracked_states mlx=class,own_caches",
+    "nemotron_h": "mamba_hybrid:NEMOTRON_H computes=not_rotary trains=nemotron_h.forward "
+    "lora=q_proj,k_proj,v_proj,o_proj llama_cpp=nemotron_h_moe vllm.every_stage=both "
+    "vllm.whole_shared_experts vllm.adapted_embedding sglang.tracked_states "
+    "vllm.states=mamba_ssm_cache_dtype,float32 mlx=class,own_caches",
+    "zamba": "zamba:ZAMBA llama_cpp=none transformers.sdpa=5.1",
+    "zamba2": "zamba:ZAMBA_2 llama_cpp=none vllm.tied_head=freed",
+    "rwkv": "rwkv:RWKV positions=endless lora=key,value,receptance,output llama_cpp=none "
+    "transformers.last_logits=5.0",
+    "rwkv5": "rwkv:RWKV_5 positions=endless",
+    "recurrent_gemma": "griffin:RECURRENT_GEMMA trains=griffin.forward llama_cpp=none "
+    "transformers.last_logits=5.0 transformers.sdpa=5.1 mlx=class,own_caches,windows",
+    "lfm2": "lfm2:LFM2 trains=lfm2.forward vllm.every_stage=embedding vllm.adapted_embedding "
+    "vllm.tied_head=freed sglang.every_stage=both mlx=class,own_caches",
+    "lfm2_moe": "lfm2:LFM2_MOE trains=lfm2.forward llama_cpp=lfm2moe vllm.every_stage=embedding "
+    "vllm.adapted_embedding vllm.tied_head=freed sglang.every_stage=both mlx=class,own_caches",
     "kimi_linear": "kimi_linear:KIMI_LINEAR sglang.tracked_states sglang.prefill_graphs=never "
     "mlx=class,own_caches",
     "bailing_hybrid": "kimi_linear:BAILING_HYBRID sglang.tracked_states "
@@ -763,8 +751,8 @@ ROWS: Mapping[str, str] = {
     "bailing_moe": "bailing:BAILING_MOE computes=float_routes llama_cpp=bailingmoe "
     "sglang.every_stage=both mlx=class",
     "bailing_moe_v2": "bailing:BAILING_MOE_V2 llama_cpp=bailingmoe2 sglang.every_stage=head",
-    "minimax_m3": "minimax_m3:MINIMAX_M3 layers=latent:minimax_m3",
-    "minimax_m3_vl_text": "minimax_m3:MINIMAX_M3 layers=latent:minimax_m3",
+    "minimax_m3": "minimax_m3:MINIMAX_M3",
+    "minimax_m3_vl_text": "minimax_m3:MINIMAX_M3",
     # known by their headers alone: no family of ours
     "bigbird_pegasus": "llama_cpp=none",
     "step3p7": "llama_cpp.windows sglang.windows=0.5.13",
