@@ -113,7 +113,7 @@ def kimi_linear(c: Config, at: str) -> Iterator[Param]:
 
 
 def kimi_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    """No rotary position embeddings."""
+    """Yield the router's correction bias; there are no rotary position embeddings."""
     name = "block_sparse_moe.gate.e_score_correction_bias"
     yield from correction(at, kimi_sparse(c), name, choice(c).count, dtype="")
 
