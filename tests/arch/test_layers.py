@@ -311,7 +311,8 @@ def test_compression():
 def test_without_latents():
     """The small DeepSeek-VL2 are DeepSeek-V2 without its attention."""
     raw = {**LLAMA, "model_type": "deepseek_v2", "kv_lora_rank": None, "use_mla": False}
-    raw["num_key_value_heads"] = 6
+    raw |= {"num_key_value_heads": 6, "n_routed_experts": 4, "num_experts_per_tok": 2}
+    raw |= {"moe_intermediate_size": 20, "intermediate_size": 56, "vocab_size": 97}
     assert {type(m) for m in firsts(of(raw))} == {Attention}
 
 

@@ -32,6 +32,7 @@ class Names:
 
 
 USUAL = Names()
+BEFORE = ("input_layernorm", "post_attention_layernorm")  # before attention, before the MLP
 
 # Layers that guess further tokens: in the files, not in these classes.
 MTP = (
@@ -49,6 +50,7 @@ def tree(
 
     `kinds` as in Decoder.
     """
+    c.skip(*MTP)
     width = c.num("hidden_size")
     return Decoder(
         width=width,

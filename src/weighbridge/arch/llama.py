@@ -14,7 +14,7 @@ from typing import NamedTuple
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, alike, tree
+from weighbridge.arch.decoder import BEFORE, Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.modules import (
     Decoder,
@@ -41,7 +41,6 @@ from weighbridge.arch.windows import (
     without_positions,
 )
 
-BEFORE = ("input_layernorm", "post_attention_layernorm")  # before attention, before the MLP
 AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")  # after each: OLMo 2, EXAONE 4
 
 

@@ -81,6 +81,11 @@ def submodule(
     return Submodule(params=told, mixer=mixer, feed=feed, query_rank=query_rank)
 
 
+def below(path: str, *parts: Submodule) -> Iterator[Param]:
+    """The parameters of such parts below `path`, for a class that is no tree."""
+    yield from (p._replace(name=path + p.name) for part in parts for p in part.params)
+
+
 def by_kind(keys: Sequence[Key], layer: Callable[[Key], Submodules]) -> tuple[Submodules, ...]:
     """A layer for each key, built once for all that have the same."""
     made = {key: layer(key) for key in dict.fromkeys(keys)}

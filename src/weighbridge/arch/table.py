@@ -355,10 +355,9 @@ ROWS: Mapping[str, str] = {
     "iquestcoder": "llama:IQUEST_CODER",
     "jais2": "llama:JAIS2 trains=decoders.llama",
     "mimo": "mimo:MIMO windows=upper vllm.tied_head=shared",
-    "minicpm": "minicpm:MINICPM layers=attention:usual windows=everywhere vllm.every_stage=both "
-    "vllm.adapted_embedding vllm.tied_head=freed",
-    "minicpm3": "minicpm:MINICPM3 layers=latent:everywhere vllm.every_stage=both "
-    "vllm.adapted_embedding",
+    "minicpm": "minicpm:MINICPM windows=everywhere vllm.every_stage=both vllm.adapted_embedding "
+    "vllm.tied_head=freed",
+    "minicpm3": "minicpm:MINICPM3 vllm.every_stage=both vllm.adapted_embedding",
     "ministral": "llama:MINISTRAL trains=decoders.llama llama_cpp=llama",
     "ministral3": "llama:MINISTRAL3 trains=decoders.ministral3 llama_cpp=llama",
     "mixformer-sequential": "phi:MIXFORMER",
@@ -404,7 +403,7 @@ ROWS: Mapping[str, str] = {
     "vaultgemma": "gemma:VAULTGEMMA windows=half llama_cpp=llama transformers.sdpa=never",
     "xglm": "opt:XGLM computes=not_rotary transformers.caches=4.55 transformers.last_logits=5.0 "
     "transformers.sdpa=never",
-    "youtu": "minicpm:YOUTU layers=latent:everywhere llama_cpp=deepseek2",
+    "youtu": "minicpm:YOUTU llama_cpp=deepseek2",
     # images, and images beside text
     "beit": "vit:BEIT no_cache=image sees=native@/ beside_patches=1 transformers.sdpa=4.48",
     "chinese_clip": "clip:CHINESE no_cache=encoder sees=native reads=half",
@@ -482,8 +481,7 @@ ROWS: Mapping[str, str] = {
     "qwen3_vl_moe": "qwen_vl:QWEN3_VL_MOE layers=nested:of_part sees=one_frame_of_16 "
     "trains=sparse.three_grids",
     "qwen3_vl_moe_vision": "qwen_vl:VISION3 no_cache=image",
-    "qwen3_vl_moe_text": "vl_moe:QWEN3_VL_MOE_TEXT layers=attention:usual llama_cpp=qwen3vlmoe "
-    "vllm.every_stage=both",
+    "qwen3_vl_moe_text": "vl_moe:QWEN3_VL_MOE_TEXT llama_cpp=qwen3vlmoe vllm.every_stage=both",
     "qwen3_5": "qwen_vl:QWEN3_5 layers=nested:of_part sees=one_frame_of_16 "
     "trains=qwen_next.forward_3_5 vllm.tied_head=shared sglang.prefill_graphs=towers "
     "vllm.states=mamba_ssm_dtype",
@@ -502,7 +500,7 @@ ROWS: Mapping[str, str] = {
     "gemma4_vision": "gemma4_vl:GEMMA4_VISION no_cache=image",
     "glm4v": "glm_vl:GLM4V layers=nested:of_part sees=two_frames",
     "glm4v_moe": "glm_vl:GLM4V_MOE layers=nested:of_part sees=two_frames experts_were=gate_up",
-    "glm4v_moe_text": "glm4_moe:GLM4_MOE layers=attention:usual llama_cpp=glm4moe",
+    "glm4v_moe_text": "glm4_moe:GLM4_MOE llama_cpp=glm4moe",
     "glm4v_moe_vision": "glm_vl:GLM4V_VISION no_cache=image",
     "glm4v_text": "glm_vl:GLM4V_TEXT layers=attention:usual llama_cpp=glm4",
     "glm4v_vision": "glm_vl:GLM4V_VISION no_cache=image",
@@ -588,8 +586,7 @@ ROWS: Mapping[str, str] = {
     "qwen3_omni_moe_code2wav": "omni_wave:CODE2WAV no_cache=audio heads=pyramid",
     "qwen3_omni_moe_talker": "qwen_omni:TALKER3 layers=nested:of_part "
     "holds=text_config:qwen3_omni_moe_talker_text,code_predictor_config:qwen3_omni_moe_talker_code_predictor",
-    "qwen3_omni_moe_text": "qwen_moe:QWEN3_MOE layers=attention:usual windows=everywhere "
-    "experts_were=gate_up",
+    "qwen3_omni_moe_text": "qwen_moe:QWEN3_MOE windows=everywhere experts_were=gate_up",
     "qwen3_omni_moe_thinker": "qwen_omni:THINKER3 layers=nested:of_part sees=one_frame_heard "
     "hears=qwen3_omni@audio_config/audio_tower experts_were=gate_up",
     "qwen3_omni_moe_vision_encoder": "qwen_omni:VISION3 no_cache=image",
@@ -619,81 +616,76 @@ ROWS: Mapping[str, str] = {
     "smolvlm": "idefics:SMOLVLM layers=nested:of_part sees=idefics3",
     "smolvlm_vision": "idefics:VISION_TOWER no_cache=image",
     # mixtures of experts, hybrids, state spaces
-    "mixtral": "mixtral:MIXTRAL layers=attention:usual windows=everywhere trains=sparse.qwen3 "
-    "router=by_mixtral_rule lora=q_proj,v_proj experts_were=w1_w3 llama_cpp=llama "
-    "transformers.sdpa=4.37 transformers.rotary_tables=4.36-4.48 transformers.flash_repeats "
-    "vllm.every_stage=both vllm.adapted_embedding sglang.every_stage=head",
-    "phimoe": "mixtral:PHIMOE layers=attention:usual windows=everywhere trains=phimoe.forward "
+    "mixtral": "mixtral:MIXTRAL windows=everywhere trains=sparse.qwen3 router=by_mixtral_rule "
+    "lora=q_proj,v_proj experts_were=w1_w3 llama_cpp=llama transformers.sdpa=4.37 "
+    "transformers.rotary_tables=4.36-4.48 transformers.flash_repeats vllm.every_stage=both "
+    "vllm.adapted_embedding sglang.every_stage=head",
+    "phimoe": "mixtral:PHIMOE windows=everywhere trains=phimoe.forward "
     "transformers.flash_repeats vllm.every_stage=both vllm.adapted_embedding",
-    "minimax": "mixtral:MINIMAX layers=recurrent:minimax experts_were=w1_w3",
-    "minimax_m1": "mixtral:MINIMAX_M1 layers=recurrent:minimax_m1 windows=nowhere",
-    "minimax_text_01": "mixtral:MINIMAX_TEXT_01 layers=recurrent:minimax",
-    "minimax_m2": "mixtral:MINIMAX_M2 layers=attention:usual windows=nowhere "
-    "trains=sparse.minimax router=by_minimax_rule experts_were=w1_w3 llama_cpp=minimax-m2 "
-    "sglang.every_stage=embedding",
-    "qwen2_moe": "qwen_moe:QWEN2_MOE layers=attention:usual windows=lower trains=sparse.qwen2 "
-    "experts_were=gate_up trains_gguf=qwen2moe llama_cpp=qwen2moe "
-    "transformers.rotary_tables=4.40-4.45 transformers.flash_repeats vllm.every_stage=both "
-    "vllm.whole_shared_experts sglang.every_stage=head",
-    "qwen3_moe": "qwen_moe:QWEN3_MOE layers=attention:usual windows=everywhere "
-    "trains=sparse.qwen3 experts_were=gate_up trains_gguf=qwen3moe llama_cpp=qwen3moe "
-    "vllm.every_stage=both vllm.adapted_embedding sglang.every_stage=head",
-    "qwen3_next": "qwen_moe:QWEN3_NEXT layers=recurrent:qwen_next trains=qwen_next.forward "
-    "experts_were=gate_up llama_cpp=qwen3next vllm.every_stage=both vllm.whole_shared_experts "
-    "sglang.tracked_states sglang.prefill_graphs=0.5.15",
-    "qwen3_5_text": "qwen_moe:QWEN3_5 layers=recurrent:qwen_next llama_cpp=qwen35 "
-    "vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=shared "
-    "sglang.tracked_states vllm.states=mamba_ssm_dtype",
-    "qwen3_5_moe_text": "qwen_moe:QWEN3_5_MOE layers=recurrent:qwen_next llama_cpp=qwen35moe "
-    "vllm.every_stage=embedding vllm.whole_shared_experts vllm.adapted_embedding "
-    "sglang.tracked_states vllm.states=mamba_ssm_dtype",
-    "olmoe": "qwen_moe:OLMOE layers=attention:usual trains=sparse.olmoe experts_were=gate_up "
-    "transformers.caches=4.45 transformers.sdpa=4.45 vllm.every_stage=both",
-    "flex_olmo": "qwen_moe:FLEX_OLMO layers=attention:usual experts_were=gate_up",
-    "mellum": "qwen_moe:MELLUM layers=attention:usual windows=nowhere experts_were=gate_up "
-    "sglang.windows=0.5.16",
-    "deepseek": "deepseek:DEEPSEEK layers=attention:usual",
-    "deepseek_v2": "deepseek:DEEPSEEK_V2 layers=latent:maybe "
-    "computes=float_routes,complex_rotary trains=latent.forward_2 router=by_wide_softmax "
+    "minimax": "mixtral:MINIMAX experts_were=w1_w3",
+    "minimax_m1": "mixtral:MINIMAX_M1 windows=nowhere",
+    "minimax_text_01": "mixtral:MINIMAX_TEXT_01",
+    "minimax_m2": "mixtral:MINIMAX_M2 windows=nowhere trains=sparse.minimax "
+    "router=by_minimax_rule experts_were=w1_w3 llama_cpp=minimax-m2 sglang.every_stage=embedding",
+    "qwen2_moe": "qwen_moe:QWEN2_MOE windows=lower trains=sparse.qwen2 experts_were=gate_up "
+    "trains_gguf=qwen2moe llama_cpp=qwen2moe transformers.rotary_tables=4.40-4.45 "
+    "transformers.flash_repeats vllm.every_stage=both vllm.whole_shared_experts "
+    "sglang.every_stage=head",
+    "qwen3_moe": "qwen_moe:QWEN3_MOE windows=everywhere trains=sparse.qwen3 experts_were=gate_up "
+    "trains_gguf=qwen3moe llama_cpp=qwen3moe vllm.every_stage=both vllm.adapted_embedding "
+    "sglang.every_stage=head",
+    "qwen3_next": "qwen_moe:QWEN3_NEXT trains=qwen_next.forward experts_were=gate_up "
+    "llama_cpp=qwen3next vllm.every_stage=both vllm.whole_shared_experts sglang.tracked_states "
+    "sglang.prefill_graphs=0.5.15",
+    "qwen3_5_text": "qwen_moe:QWEN3_5 llama_cpp=qwen35 vllm.every_stage=embedding "
+    "vllm.adapted_embedding vllm.tied_head=shared sglang.tracked_states "
+    "vllm.states=mamba_ssm_dtype",
+    "qwen3_5_moe_text": "qwen_moe:QWEN3_5_MOE llama_cpp=qwen35moe vllm.every_stage=embedding "
+    "vllm.whole_shared_experts vllm.adapted_embedding sglang.tracked_states "
+    "vllm.states=mamba_ssm_dtype",
+    "olmoe": "qwen_moe:OLMOE trains=sparse.olmoe experts_were=gate_up transformers.caches=4.45 "
+    "transformers.sdpa=4.45 vllm.every_stage=both",
+    "flex_olmo": "qwen_moe:FLEX_OLMO experts_were=gate_up",
+    "mellum": "qwen_moe:MELLUM windows=nowhere experts_were=gate_up sglang.windows=0.5.16",
+    "deepseek": "deepseek:DEEPSEEK",
+    "deepseek_v2": "deepseek:DEEPSEEK_V2 computes=float_routes,complex_rotary "
+    "trains=latent.forward_2 router=by_wide_softmax experts_were=gate_up llama_cpp=deepseek2 "
+    "vllm.whole_shared_experts",
+    "deepseek_v3": "deepseek:DEEPSEEK_V3 trains=latent.forward router=by_sigmoid "
     "experts_were=gate_up llama_cpp=deepseek2 vllm.whole_shared_experts",
-    "deepseek_v3": "deepseek:DEEPSEEK_V3 layers=latent:everywhere trains=latent.forward "
-    "router=by_sigmoid experts_were=gate_up llama_cpp=deepseek2 vllm.whole_shared_experts",
-    "deepseek_v32": "deepseek:DEEPSEEK_V32 layers=latent:indexed trains=indexed.forward "
+    "deepseek_v32": "deepseek:DEEPSEEK_V32 trains=indexed.forward router=by_sigmoid "
+    "experts_were=gate_up vllm.whole_shared_experts sglang.prefill_graphs=0.5.15",
+    "kimi_k2": "deepseek:KIMI_K2 holds=:deepseek_v3 trains=latent.forward router=by_sigmoid "
+    "llama_cpp=deepseek2 vllm.whole_shared_experts",
+    "glm4_moe_lite": "deepseek:GLM4_MOE_LITE trains=latent.forward router=by_sigmoid "
+    "experts_were=gate_up llama_cpp=deepseek2 sglang.every_stage=head",
+    "glm_moe_dsa": "deepseek:GLM_MOE_DSA computes=shared_picks trains=indexed.forward "
     "router=by_sigmoid experts_were=gate_up vllm.whole_shared_experts "
     "sglang.prefill_graphs=0.5.15",
-    "kimi_k2": "deepseek:KIMI_K2 layers=latent:kimi_k2 holds=:deepseek_v3 trains=latent.forward "
-    "router=by_sigmoid llama_cpp=deepseek2 vllm.whole_shared_experts",
-    "glm4_moe_lite": "deepseek:GLM4_MOE_LITE layers=latent:everywhere trains=latent.forward "
-    "router=by_sigmoid experts_were=gate_up llama_cpp=deepseek2 sglang.every_stage=head",
-    "glm_moe_dsa": "deepseek:GLM_MOE_DSA layers=latent:glm_indexed computes=shared_picks "
-    "trains=indexed.forward router=by_sigmoid experts_were=gate_up vllm.whole_shared_experts "
-    "sglang.prefill_graphs=0.5.15",
-    "mistral4": "deepseek:MISTRAL_4 layers=latent:everywhere llama_cpp=deepseek2",
-    "longcat_flash": "deepseek:LONGCAT layers=latent:twice experts_were=gate_up llama_cpp=none",
+    "mistral4": "deepseek:MISTRAL_4 llama_cpp=deepseek2",
+    "longcat_flash": "deepseek:LONGCAT experts_were=gate_up llama_cpp=none",
     "deepseek_v4": "deepseek_v4:DEEPSEEK_V4 layers=latent:compressed transformers.sdpa=never "
     "sglang.compressed",
-    "glm4_moe": "glm4_moe:GLM4_MOE layers=attention:usual trains=sparse.glm4 router=by_sigmoid "
-    "experts_were=gate_up llama_cpp=glm4moe sglang.every_stage=head",
-    "dots1": "glm4_moe:DOTS1 layers=attention:usual windows=upper trains=sparse.qwen3 "
-    "router=by_sigmoid experts_were=gate_up",
-    "solar_open": "glm4_moe:SOLAR_OPEN layers=attention:usual experts_were=gate_up",
-    "exaone_moe": "glm4_moe:EXAONE_MOE layers=attention:usual windows=pattern "
-    "experts_were=gate_up llama_cpp.windows vllm.adapted_embedding sglang.every_stage=head",
-    "hy_v3": "glm4_moe:HY_V3 layers=attention:usual vllm.every_stage=both",
-    "afmoe": "glm4_moe:AFMOE layers=attention:usual windows=three_of_4_by_global "
-    "experts_were=gate_up llama_cpp.windows",
-    "cohere2_moe": "glm4_moe:COHERE2_MOE layers=attention:usual windows=cohere_prefix "
-    "experts_were=gate_up llama_cpp.windows vllm.every_stage=both",
-    "ernie4_5_moe": "glm4_moe:ERNIE4_5_MOE layers=attention:usual computes=float_routes "
-    "trains=sparse.ernie router=by_ernie_rule experts_were=gate_up llama_cpp=ernie4_5-moe",
-    "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE layers=attention:hunyuan experts_were=gate_up "
-    "llama_cpp=hunyuan-moe",
-    "mimo_v2_flash": "window_moe:MIMO_V2_FLASH layers=attention:mimo_v2 llama_cpp.windows "
-    "transformers.sdpa=never sglang.windows=0.5.7",
-    "laguna": "window_moe:LAGUNA layers=attention:usual windows=nowhere llama_cpp.windows "
-    "sglang.windows=0.5.12",
-    "step3p7_text": "window_moe:STEP3P7_TEXT layers=attention:usual windows=nowhere "
-    "llama_cpp.windows sglang.windows=0.5.13",
+    "glm4_moe": "glm4_moe:GLM4_MOE trains=sparse.glm4 router=by_sigmoid experts_were=gate_up "
+    "llama_cpp=glm4moe sglang.every_stage=head",
+    "dots1": "glm4_moe:DOTS1 windows=upper trains=sparse.qwen3 router=by_sigmoid "
+    "experts_were=gate_up",
+    "solar_open": "glm4_moe:SOLAR_OPEN experts_were=gate_up",
+    "exaone_moe": "glm4_moe:EXAONE_MOE windows=pattern experts_were=gate_up llama_cpp.windows "
+    "vllm.adapted_embedding sglang.every_stage=head",
+    "kolibri1": "kolibri:KOLIBRI experts_were=gate_up",
+    "hy_v3": "glm4_moe:HY_V3 vllm.every_stage=both",
+    "afmoe": "glm4_moe:AFMOE windows=three_of_4_by_global experts_were=gate_up llama_cpp.windows",
+    "cohere2_moe": "glm4_moe:COHERE2_MOE windows=cohere_prefix experts_were=gate_up "
+    "llama_cpp.windows vllm.every_stage=both",
+    "ernie4_5_moe": "glm4_moe:ERNIE4_5_MOE computes=float_routes trains=sparse.ernie "
+    "router=by_ernie_rule experts_were=gate_up llama_cpp=ernie4_5-moe",
+    "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE experts_were=gate_up llama_cpp=hunyuan-moe",
+    "mimo_v2_flash": "window_moe:MIMO_V2_FLASH llama_cpp.windows transformers.sdpa=never "
+    "sglang.windows=0.5.7",
+    "laguna": "window_moe:LAGUNA windows=nowhere llama_cpp.windows sglang.windows=0.5.12",
+    "step3p7_text": "window_moe:STEP3P7_TEXT windows=nowhere llama_cpp.windows "
+    "sglang.windows=0.5.13",
     "gpt_oss": "stacked_moe:GPT_OSS layers=attention:usual windows=half trains=gpt_oss.forward "
     "llama_cpp=gpt-oss llama_cpp.windows transformers.last_logits=4.55 transformers.sdpa=never "
     "vllm.every_stage=both vllm.wide_graphs sglang.every_stage=head sglang.windows=0.5.8 "
@@ -745,14 +737,12 @@ ROWS: Mapping[str, str] = {
     "lfm2_moe": "lfm2:LFM2_MOE layers=recurrent:short_convs trains=lfm2.forward "
     "llama_cpp=lfm2moe vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=freed "
     "sglang.every_stage=both",
-    "kimi_linear": "kimi_linear:KIMI_LINEAR layers=recurrent:kimi sglang.tracked_states "
-    "sglang.prefill_graphs=never",
-    "bailing_hybrid": "kimi_linear:BAILING_HYBRID layers=recurrent:bailing sglang.tracked_states "
+    "kimi_linear": "kimi_linear:KIMI_LINEAR sglang.tracked_states sglang.prefill_graphs=never",
+    "bailing_hybrid": "kimi_linear:BAILING_HYBRID sglang.tracked_states "
     "sglang.prefill_graphs=0.5.15",
-    "bailing_moe": "bailing:BAILING_MOE layers=attention:usual computes=float_routes "
-    "llama_cpp=bailingmoe sglang.every_stage=both",
-    "bailing_moe_v2": "bailing:BAILING_MOE_V2 layers=attention:usual llama_cpp=bailingmoe2 "
-    "sglang.every_stage=head",
+    "bailing_moe": "bailing:BAILING_MOE computes=float_routes llama_cpp=bailingmoe "
+    "sglang.every_stage=both",
+    "bailing_moe_v2": "bailing:BAILING_MOE_V2 llama_cpp=bailingmoe2 sglang.every_stage=head",
     "minimax_m3": "minimax_m3:MINIMAX_M3 layers=latent:minimax_m3",
     "minimax_m3_vl_text": "minimax_m3:MINIMAX_M3 layers=latent:minimax_m3",
     # known by their headers alone: no family of ours
