@@ -63,7 +63,8 @@ def tree(
 
 
 def alike(c: Config, layer: Callable[[], Submodules], *counts: str) -> tuple[Submodules, ...]:
-    """As many equal layers as the config asks for, under the first of `counts` that it has."""
+    """Return as many equal layers as the config asks for, under the first of `counts` that it
+    has."""
     return by_kind((True,) * c.layers(*counts or ("num_hidden_layers",)), lambda _: layer())
 
 

@@ -224,7 +224,7 @@ def index_kinds(c: Config) -> list[str]:
 
 
 def latent_rotary(c: Config, at: str) -> Iterator[Buffer]:
-    """Only the rope part of a head is rotated, and all of it."""
+    """Yield the frequencies of the rope part of a head, all of which is rotated."""
     yield from frequencies(f"{at}rotary_emb.", c.num("qk_rope_head_dim"))
 
 
@@ -243,11 +243,11 @@ def balanced(
 
 def kimi_k2(c: Config) -> Decoder:
     """DeepSeek-V3 with other numbers, and the same classes."""
-    return sparse_decoder(c.retyped("deepseek_v3"), V3)
+    return sparse_decoder(c.retyped(c.held("")), V3)
 
 
 def kimi_k2_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from balanced(V3)(c.retyped("deepseek_v3"), at)
+    yield from balanced(V3)(c.retyped(c.held("")), at)
 
 
 # LongCat-Flash: a layer is two attentions and two dense MLPs beside one sparse block. The router

@@ -23,7 +23,7 @@ from weighbridge.arch.blueprint import (
 )
 from weighbridge.arch.clip import side
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import family
+from weighbridge.arch.deepseek import DEEPSEEK_V2
 from weighbridge.arch.llama import Switches, decoder
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sam import vision as sam
@@ -43,11 +43,11 @@ QUERIES = {"query_768": 144, "query_1024": 256}
 
 
 def language(c: Config) -> Config:
-    return c.sub("language_config", model_type="deepseek_v2")
+    return c.sub("language_config")
 
 
 def text(c: Config, at: str) -> Iterator[Param]:
-    yield from family("deepseek_v2").tensors(c, at)
+    yield from DEEPSEEK_V2.tensors(c, at)
 
 
 def head(c: Config, at: str) -> Iterator[Param]:
@@ -131,7 +131,7 @@ SAM_NAMES = (
 
 def sam_tower(c: Config, at: str, out: int) -> Iterator[Param]:
     """SAM's own names, and two convolutions that halve its output again."""
-    tower = Config(SAM, where=c.where, model_type="sam_vision_model")
+    tower = Config(SAM, where=c.where, model_type=c.held("tower"))
     for p in sam(tower, ""):
         name = next((re.sub(a, b, p.name) for a, b in SAM_NAMES if re.match(a, p.name)), p.name)
         yield p._replace(name=at + name)
@@ -169,7 +169,7 @@ def joined(c: Config, at: str) -> Iterator[Param]:
 
 
 def ocr(c: Config, at: str) -> Iterator[Param]:
-    """Both towers' features side by side are what the projector reads."""
+    """Yield the projector, which reads both towers' features side by side."""
     read = c.sub("projector_config").num("input_dim")
     yield from text(language(c), at)
     yield from sam_tower(c, f"{at}sam_model.", read - Config(CLIP).num("width"))
@@ -191,7 +191,7 @@ def ocr2(c: Config, at: str) -> Iterator[Param]:
 
 def frequencies(c: Config, at: str, path: str) -> Iterator[Buffer]:
     inner = language(c)
-    buffers = family("deepseek_v2").buffers if inner.flag("use_mla", default=True) else rotary
+    buffers = DEEPSEEK_V2.buffers if inner.flag("use_mla", default=True) else rotary
     yield from buffers(inner, f"{at}{path}") if buffers else ()
 
 

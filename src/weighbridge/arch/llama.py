@@ -80,7 +80,7 @@ def layer(c: Config, s: Switches) -> Submodules:
 
 
 def decoder(c: Config, s: Switches, names: Names | None = None) -> Decoder:
-    """As many equal layers as the config asks for."""
+    """Return a decoder with as many equal layers as the config asks for."""
     names = names or Names(norm_bias=s.norm_bias)
     return tree(c, alike(c, lambda: layer(c, s)), names, kinds=layer_kinds)
 

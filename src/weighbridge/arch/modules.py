@@ -119,7 +119,8 @@ def gqa(
 
 
 def multi_head(heads: int, width: int) -> Attention:
-    """As many key-value heads as heads, of an equal part of `width` each."""
+    """Return multi-head attention: `heads` queries, keys and values, each with an equal part of
+    `width`."""
     size = width // max(1, heads)
     return Attention(heads=heads, kv_heads=heads, key_dim=size, value_dim=size)
 

@@ -115,8 +115,8 @@ def talker2_5_rotary(c: Config, at: str) -> Iterator[Buffer]:
 
 def talker_parts(c: Config) -> tuple[Config, Config]:
     return (
-        c.sub("text_config", model_type="qwen3_omni_moe_talker_text"),
-        c.sub("code_predictor_config", model_type="qwen3_omni_moe_talker_code_predictor"),
+        c.sub("text_config"),
+        c.sub("code_predictor_config"),
     )
 
 
@@ -167,12 +167,11 @@ def names(prefix: str) -> tuple[tuple[str, str], ...]:
     return ((f"{model}language_model.", model), *beside)
 
 
-def thinker_of(name: str, make: str) -> Family:
+def thinker_of(name: str) -> Family:
     text = Inner(
         path="language_model.",
         config="text_config",
         label="language model",
-        model_type=f"{make}_text",
     )
     audio = Inner(path="audio_tower.", config="audio_config", label="audio tower", whole=True)
     vision = Inner(path="visual.", config="vision_config", label="vision tower", whole=True)
@@ -187,19 +186,17 @@ def thinker_of(name: str, make: str) -> Family:
     )
 
 
-def omni(name: str, make: str, voice: Inner, *, whole: bool = False) -> Family:
+def omni(name: str, voice: Inner, *, whole: bool = False) -> Family:
     thinker = Inner(
         path="thinker.",
         config="thinker_config",
         label="language model",
-        model_type=f"{make}_thinker",
         head="ForConditionalGeneration",
     )
     talker = Inner(
         path="talker.",
         config="talker_config",
         label="audio tower",
-        model_type=f"{make}_talker",
         whole=whole,
         when="enable_audio_output",
     )
@@ -261,16 +258,14 @@ TALKER3 = Family(
     buffers=talker3_rotary,
     blocks=("model.layers.*", "code_predictor"),
 )
-THINKER2_5 = thinker_of("Qwen2_5Omni", "qwen2_5_omni")
-THINKER3 = thinker_of("Qwen3OmniMoe", "qwen3_omni_moe")
+THINKER2_5 = thinker_of("Qwen2_5Omni")
+THINKER3 = thinker_of("Qwen3OmniMoe")
 QWEN2_5_OMNI = omni(
     "Qwen2_5Omni",
-    "qwen2_5_omni",
     Inner(
         path="token2wav.",
         config="token2wav_config",
         label="audio tower",
-        model_type="qwen2_5_omni_token2wav",
         whole=True,
         when="enable_audio_output",
     ),
@@ -278,12 +273,10 @@ QWEN2_5_OMNI = omni(
 )
 QWEN3_OMNI_MOE = omni(
     "Qwen3OmniMoe",
-    "qwen3_omni_moe",
     Inner(
         path="code2wav.",
         config="code2wav_config",
         label="audio tower",
-        model_type="qwen3_omni_moe_code2wav",
         when="enable_audio_output",
     ),
 )
