@@ -6,7 +6,6 @@ K = num_key_value_heads, else as many as heads; H = head_dim, else D / N
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from weighbridge.arch import falcon as falcon_family
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Attention, Layer, Mixer, Shared
 from weighbridge.arch.rotary import head_dim
@@ -106,85 +105,11 @@ def multi_head(c: Config) -> tuple[Layer, ...]:
 # Spellings of single families
 
 
-def falcon(c: Config) -> tuple[Layer, ...]:
-    """`multi_query` is one head; the new architecture has `num_kv_heads`."""
-    n = falcon_family.heads(c)
-    kv = 1 if c.flag("multi_query") else n
-    if falcon_family.new_architecture(c):
-        kv = c.num("num_kv_heads", "n_head_kv", default=n)
-    return layers(c, lambda c: Sizes(n, kv, width(c) // max(1, n)), layer_kinds(c))
-
-
-def bigcode(c: Config) -> tuple[Layer, ...]:
-    def sizes(c: Config) -> Sizes:
-        s = plain(c)
-        return replace(s, kv_heads=1) if c.flag("multi_query", default=True) else s
-
-    return layers(c, sizes, layer_kinds(c))
-
-
-def chatglm(c: Config) -> tuple[Layer, ...]:
-    def sizes(c: Config) -> Sizes:
-        n = heads(c)
-        groups = c.num("multi_query_group_num") if c.flag("multi_query_attention") else n
-        return Sizes(n, groups, c.num("kv_channels", default=width(c) // max(1, n)))
-
-    return layers(c, sizes, layer_kinds(c))
-
-
-def dbrx(c: Config) -> tuple[Layer, ...]:
-    kv = c.sub("attn_config").num("kv_n_heads", default=1)
-    return layers(c, lambda c: replace(plain(c), kv_heads=kv), layer_kinds(c))
-
-
-def mpt(c: Config) -> tuple[Layer, ...]:
-    """transformers' class has as many key-value heads as heads, whatever attn_config says."""
-    return layers(c, plain, layer_kinds(c))
-
-
-def xglm(c: Config) -> tuple[Layer, ...]:
-    """Names its heads and layers as BART does."""
-    n = c.num("attention_heads", "num_attention_heads")
-    one = attention(c, Sizes(n, n, c.num("d_model", "hidden_size") // max(1, n)))
-    return (Layer(mixers=(one,)),) * c.layers("num_layers", "num_hidden_layers")
-
-
 def kosmos(c: Config) -> tuple[Layer, ...]:
     text = c.sub("text_config")
     n = text.num("attention_heads")
     one = attention(text, Sizes(n, n, text.num("embed_dim") // max(1, n)))
     return (Layer(mixers=(one,)),) * text.layers("layers")
-
-
-def jetmoe(c: Config) -> tuple[Layer, ...]:
-    """Each expert of a token has queries of its own, over the same keys and values."""
-
-    def sizes(c: Config) -> Sizes:
-        kv = c.num("num_key_value_heads")
-        return Sizes(kv * c.num("num_experts_per_tok", default=1), kv, c.num("kv_channels"))
-
-    return layers(c, sizes, layer_kinds(c))
-
-
-def qwen1(c: Config) -> tuple[Layer, ...]:
-    return layers(
-        c,
-        lambda c: Sizes(heads(c), heads(c), c.num("kv_channels", default=size(c))),
-        layer_kinds(c),
-    )
-
-
-def mimo_v2(c: Config) -> tuple[Layer, ...]:
-    """Twice the key-value heads in sliding layers; values of their own size."""
-    from weighbridge.arch.window_moe import mimo_kinds
-
-    full = replace(grouped(c), value_dim=c.num("v_head_dim"))
-    near = replace(full, kv_heads=2 * full.kv_heads)
-    c.skip("attention_chunk_size")
-    return tuple(
-        Layer(mixers=(attention(c, near if kind == SLIDING else full, kind),))
-        for kind in mimo_kinds(c)
-    )
 
 
 def deci(c: Config) -> tuple[Layer, ...]:
@@ -198,19 +123,6 @@ def deci(c: Config) -> tuple[Layer, ...]:
         kv = heads(c) // max(1, block.num("n_heads_in_group"))
         found.append(Layer(mixers=(attention(c, Sizes(heads(c), kv, head_dim(c))),)))
     return tuple(found)
-
-
-def hunyuan(c: Config) -> tuple[Layer, ...]:
-    """`use_cla`: of `cla_share_factor` layers the first stores, the others use its keys."""
-    found = usual(c)
-    if not c.flag("use_cla"):
-        c.skip("cla_share_factor")
-        return found
-    step = max(1, c.num("cla_share_factor"))
-    return tuple(
-        layer if i % step == 0 else Layer(mixers=(Shared(owner=i - i % step),))
-        for i, layer in enumerate(found)
-    )
 
 
 # Layers that use the keys and values of others
@@ -229,20 +141,3 @@ def _owner(stored: Sequence[Layer], layer: Layer) -> int:
 
     same = [i for i, one in enumerate(stored) if far(one.mixers[0]) == far(layer.mixers[0])]
     return same[-1] if same else max(0, len(stored) - 1)
-
-
-def gemma3n(c: Config) -> tuple[Layer, ...]:
-    found = usual(c)
-    return sharing(found, len(found) - c.num("num_kv_shared_layers", default=0))
-
-
-def gemma4(c: Config) -> tuple[Layer, ...]:
-    """Heads differ by kind of layer; keys and values are normalised apart, so both are stored."""
-    from weighbridge.arch.gemma4 import kinds, plan
-
-    c.skip("attention_k_eq_v")
-    found = tuple(
-        Layer(mixers=(attention(c, Sizes(heads(c), one.kv_heads, one.size), kind),))
-        for kind, one in zip(kinds(c), plan(c), strict=True)
-    )
-    return sharing(found, len(found) - c.num("num_kv_shared_layers", default=0))
