@@ -224,7 +224,7 @@ def index_kinds(c: Config) -> list[str]:
 
 
 def latent_rotary(c: Config, at: str) -> Iterator[Buffer]:
-    """Only the rope part of a head is rotated, and all of it."""
+    """Yield the frequencies of the rope part of a head, all of which is rotated."""
     yield from frequencies(f"{at}rotary_emb.", c.num("qk_rope_head_dim"))
 
 

@@ -170,7 +170,7 @@ def joined(c: Config, at: str) -> Iterator[Param]:
 
 
 def ocr(c: Config, at: str) -> Iterator[Param]:
-    """Both towers' features side by side are what the projector reads."""
+    """Yield the projector, which reads both towers' features side by side."""
     read = c.sub("projector_config").num("input_dim")
     yield from text(language(c), at)
     yield from sam_tower(c, f"{at}sam_model.", read - Config(CLIP).num("width"))
