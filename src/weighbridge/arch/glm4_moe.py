@@ -154,14 +154,14 @@ def cohere2_moe(c: Config) -> Decoder:
     e = routed(c, "num_experts", "intermediate_size")
     shared = c.num("num_shared_experts", default=0) * e.inner
 
+    def feed(sparse: bool) -> Submodule:
+        if sparse:
+            return moe("mlp.", width, e, shared=shared or None)
+        return gated("mlp", width, c.num("prefix_dense_intermediate_size", default=e.inner))
+
     def layer(sparse: bool) -> Submodules:
-        inner = c.num("prefix_dense_intermediate_size", default=e.inner)
-        experts = moe("mlp.", width, e, shared=shared or None)
-        return (
-            attention(c, Switches(qkv_bias=bias, o_bias=bias)),
-            normed(width, "input_layernorm"),
-            experts if sparse else gated("mlp", width, inner),
-        )
+        one = attention(c, Switches(qkv_bias=bias, o_bias=bias))
+        return (one, normed(width, "input_layernorm"), feed(sparse))
 
     return tree(c, by_kind(by_kinds_or_first(c), layer), kinds=by(cohere_prefix))
 

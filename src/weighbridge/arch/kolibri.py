@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import alike, tree
+from weighbridge.arch.decoder import BEFORE, alike, tree
 from weighbridge.arch.feed import Experts
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE, Switches, attention
+from weighbridge.arch.llama import Switches, attention
 from weighbridge.arch.modules import Decoder, Submodules, normed, submodule
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sparse import Routed, block, correction, every, routed
