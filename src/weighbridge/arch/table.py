@@ -289,13 +289,14 @@ ROWS: Mapping[str, str] = {
     "bloom": "bloom:BLOOM computes=not_rotary trains=bloom.forward lora=query_key_value "
     "transformers.caches=4.44 transformers.last_logits=5.0 transformers.sdpa=never "
     "vllm.every_stage=both",
-    "chatglm": "chatglm:CHATGLM lora=query_key_value vllm.every_stage=both",
+    "chatglm": "chatglm:CHATGLM windows=nowhere lora=query_key_value vllm.every_stage=both",
     "codegen": "gptj:CODEGEN computes=parallel lora=qkv_proj transformers.caches=4.45 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "cohere": "cohere:COHERE computes=parallel,scaled_logits trains=decoders.cohere "
     "llama_cpp=command-r transformers.sdpa=4.40 vllm.every_stage=both mlx=class",
-    "cohere2": "cohere:COHERE2 computes=parallel,scaled_logits,whole_layers_unrotated "
-    "trains=decoders.cohere llama_cpp.windows vllm.every_stage=both mlx=class,own_caches,windows",
+    "cohere2": "cohere:COHERE2 windows=three_of_4_by_pattern "
+    "computes=parallel,scaled_logits,whole_layers_unrotated trains=decoders.cohere "
+    "llama_cpp.windows vllm.every_stage=both mlx=class,own_caches,windows",
     "ctrl": "early:CTRL computes=not_rotary llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=5.1",
     "cwm": "llama:CWM windows=last_three_of_4 trains=decoders.llama",
@@ -310,13 +311,13 @@ ROWS: Mapping[str, str] = {
     "transformers.rotary_tables=4.34-4.45 transformers.repeated_cache vllm.every_stage=both",
     "gemma": "gemma:GEMMA trains=gemma.forward lora=q_proj,v_proj litgpt=unit_norms "
     "trains_gguf=gemma transformers.sdpa=4.38 vllm.every_stage=both mlx=class",
-    "gemma2": "gemma:GEMMA2 trains=gemma.forward lora=q_proj,v_proj litgpt=unit_norms "
-    "trains_gguf=gemma2 llama_cpp.windows transformers.caches=4.44 transformers.sdpa=never "
-    "vllm.every_stage=both vllm.not_float16 mlx=class,capped",
-    "gemma3_text": "gemma:GEMMA3 positions=stretched computes=rotary_by_window "
-    "lora=q_proj,v_proj trains_gguf=gemma3 llama_cpp=gemma3 llama_cpp.windows "
-    "vllm.every_stage=both vllm.tied_head=freed vllm.not_float16 sglang.whole_embedding "
-    "mlx=class,own_caches,windows",
+    "gemma2": "gemma:GEMMA2 windows=half trains=gemma.forward lora=q_proj,v_proj "
+    "litgpt=unit_norms trains_gguf=gemma2 llama_cpp.windows transformers.caches=4.44 "
+    "transformers.sdpa=never vllm.every_stage=both vllm.not_float16 mlx=class,capped",
+    "gemma3_text": "gemma:GEMMA3 windows=five_of_6_by_pattern positions=stretched "
+    "computes=rotary_by_window lora=q_proj,v_proj trains_gguf=gemma3 llama_cpp=gemma3 "
+    "llama_cpp.windows vllm.every_stage=both vllm.tied_head=freed vllm.not_float16 "
+    "sglang.whole_embedding mlx=class,own_caches,windows",
     "gemma3n_text": "gemma3n:GEMMA3N windows=four_of_5 positions=stretched llama_cpp=gemma3n "
     "llama_cpp.windows sglang.whole_embedding mlx=own_caches,windows",
     "gemma4_text": "gemma4:GEMMA4 windows=five_of_6 computes=keys_as_values llama_cpp=gemma4 "
@@ -334,7 +335,7 @@ ROWS: Mapping[str, str] = {
     "gpt_bigcode": "gpt2:GPT_BIGCODE computes=not_rotary,wide_scores trains=gpt2.forward "
     "dropouts=pdrop lora=c_attn llama_cpp=starcoder transformers.caches=4.55 "
     "transformers.last_logits=5.0 mlx=class",
-    "gpt_neo": "gpt_neo:GPT_NEO computes=not_rotary trains=written_out.gpt_neo "
+    "gpt_neo": "gpt_neo:GPT_NEO windows=nowhere computes=not_rotary trains=written_out.gpt_neo "
     "lora=q_proj,v_proj llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0",
     "gpt_neox": "gpt_neox:GPT_NEOX computes=parallel trains=neox.forward lora=query_key_value "
     "litgpt=parallel llama_cpp=gptneox transformers.caches=4.45 transformers.last_logits=4.50 "
@@ -358,7 +359,7 @@ ROWS: Mapping[str, str] = {
     "internlm3": "llama:INTERNLM3 trains=decoders.llama llama_cpp=llama mlx=class",
     "iquestcoder": "llama:IQUEST_CODER mlx=class",
     "jais2": "llama:JAIS2 trains=decoders.llama",
-    "mimo": "mimo:MIMO vllm.tied_head=shared mlx=class",
+    "mimo": "mimo:MIMO windows=upper vllm.tied_head=shared mlx=class",
     "minicpm": "minicpm:MINICPM windows=everywhere vllm.every_stage=both vllm.adapted_embedding "
     "vllm.tied_head=freed mlx=class",
     "minicpm3": "minicpm:MINICPM3 vllm.every_stage=both vllm.adapted_embedding mlx=class,expanded",
@@ -377,8 +378,8 @@ ROWS: Mapping[str, str] = {
     "olmo": "olmo:OLMO trains=decoders.olmo transformers.sdpa=4.40 "
     "transformers.rotary_tables=4.40-4.41 mlx=class",
     "olmo2": "olmo:OLMO2 trains=decoders.olmo2 mlx=class",
-    "olmo3": "olmo:OLMO3 trains=decoders.olmo2 llama_cpp=olmo2 llama_cpp.windows "
-    "vllm.tied_head=shared mlx=class,own_caches,windows",
+    "olmo3": "olmo:OLMO3 windows=three_of_4 trains=decoders.olmo2 llama_cpp=olmo2 "
+    "llama_cpp.windows vllm.tied_head=shared mlx=class,own_caches,windows",
     "openai-gpt": "early:OPENAI_GPT no_cache=without heads=writes "
     "computes=not_rotary,norms_behind llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
@@ -392,9 +393,10 @@ ROWS: Mapping[str, str] = {
     "litgpt=parallel llama_cpp=phi2 transformers.sdpa=4.40 transformers.rotary_tables=4.36-4.45 "
     "sglang.every_stage=both mlx=class",
     "phi-msft": "phi:PHI_MSFT llama_cpp=phi2 mlx=class",
-    "phi3": "phi:PHI3 trains=decoders.phi3 litgpt=usual trains_gguf=phi3 transformers.sdpa=4.41 "
-    "transformers.flash_repeats vllm.adapted_embedding sglang.every_stage=head mlx=class",
-    "phi4": "phi:PHI3 llama_cpp=phi3",
+    "phi3": "phi:PHI3 windows=everywhere trains=decoders.phi3 litgpt=usual trains_gguf=phi3 "
+    "transformers.sdpa=4.41 transformers.flash_repeats vllm.adapted_embedding "
+    "sglang.every_stage=head mlx=class",
+    "phi4": "phi:PHI3 windows=everywhere llama_cpp=phi3",
     "qwen": "qwen:QWEN trains=qwen.forward mlx=class",
     "seed_oss": "llama:SEED_OSS trains=decoders.llama dropouts=attention_and_residual "
     "vllm.tied_head=shared mlx=class",
@@ -406,7 +408,7 @@ ROWS: Mapping[str, str] = {
     "starcoder2": "llama:STARCODER2 windows=everywhere trains=decoders.starcoder2 "
     "transformers.sdpa=4.40 transformers.rotary_tables=4.39-4.45 transformers.flash_repeats "
     "sglang.every_stage=both mlx=class",
-    "vaultgemma": "gemma:VAULTGEMMA llama_cpp=llama transformers.sdpa=never",
+    "vaultgemma": "gemma:VAULTGEMMA windows=half llama_cpp=llama transformers.sdpa=never",
     "xglm": "opt:XGLM computes=not_rotary transformers.caches=4.55 transformers.last_logits=5.0 "
     "transformers.sdpa=never",
     "youtu": "minicpm:YOUTU llama_cpp=deepseek2",
@@ -686,7 +688,7 @@ ROWS: Mapping[str, str] = {
     "solar_open": "glm4_moe:SOLAR_OPEN experts_were=gate_up mlx=class",
     "exaone_moe": "glm4_moe:EXAONE_MOE windows=pattern experts_were=gate_up llama_cpp.windows "
     "vllm.adapted_embedding sglang.every_stage=head mlx=class,own_caches,windows",
-    "kolibri1": "kolibri:KOLIBRI experts_were=gate_up",
+    "kolibri1": "kolibri:KOLIBRI windows=four_of_5 experts_were=gate_up",
     "hy_v3": "glm4_moe:HY_V3 vllm.every_stage=both",
     "afmoe": "glm4_moe:AFMOE windows=three_of_4_by_global experts_were=gate_up llama_cpp.windows "
     "mlx=class,own_caches,windows",
