@@ -12,7 +12,7 @@ from tests.engines.answers import answer, load_gib, of_config
 from weighbridge.arch.config import Config
 from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import Attention, Layer
-from weighbridge.engines.caches.sglang import Setting, fitting
+from weighbridge.engines.sglang.caches import Setting, fitting
 from weighbridge.units import GIB
 
 LOGS = ROOT / "measurements" / "sglang_repo_logs.jsonl"
@@ -58,7 +58,7 @@ def raw(folder):
 
 @cache
 def free_of_weights():
-    """By log: (GiB free after the load, GiB that it took)."""
+    """Return, for each log, GiB free after the load and GiB that it took."""
     return {
         r["source"]["path"]: (r["components"]["avail_after_load_GB"], r["value"])
         for r in records(LOGS)

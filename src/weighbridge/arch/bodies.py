@@ -23,8 +23,9 @@ from weighbridge.arch.layers import embeds
 from weighbridge.arch.layers import layers as layers_of
 from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer
 from weighbridge.arch.modules import Decoder, Submodules
-from weighbridge.arch.stacks import LAYER, Stack, sort
+from weighbridge.arch.roles import below_number
 from weighbridge.arch.stacks import Layer as Parameters
+from weighbridge.arch.stacks import Stack, sort
 from weighbridge.arch.table import differs
 
 LANGUAGE = "language model"
@@ -95,7 +96,7 @@ def body(
 
 def _of_tree(plan: Blueprint, tree: Decoder, layers: Sequence[Layer]) -> Body:
     """What the modules say. Their parameters tell no more of it than the rows of a head."""
-    outside = [p for p in plan.counted if not LAYER.search(p.name)]
+    outside = [p for p in plan.counted if below_number(p.name) is None]
     blocks = (_computed(*both) for both in zip(tree.layers, layers, strict=False))
     return Body(
         hidden=tree.width,

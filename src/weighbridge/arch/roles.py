@@ -77,7 +77,9 @@ ROLES: Mapping[str, str] = {
     "states_in": """
         f_b_proj g_b_proj q_conv1d k_conv1d v_conv1d dt_proj conv.in_proj conv.conv
     """,
-    "states_out": "mixer.out_proj mamba.out_proj linear_attn.out_proj conv.out_proj x_proj",
+    "states_out": """
+        mixer.out_proj mamba.out_proj linear_attn.out_proj conv.out_proj shortconv.out_proj x_proj
+    """,
     # what no engine divides
     "whole": """
         f_a_proj g_a_proj indexer.wq_b indexer.weights_proj index_k_proj wkv attn.wkv

@@ -1,6 +1,6 @@
 """The table of model types: what reads each of them, one row a model type.
 
-    "llama": "llama:LLAMA trains=decoder.forward"
+    "llama": "llama:LLAMA trains=decoders.llama"
 
 The first word is "module:RECORD", the family that describes it: `weighbridge.arch.llama.LLAMA`,
 which is imported when its first model is met. Each further word is a fact that another room reads:
@@ -41,7 +41,7 @@ COLUMNS: Mapping[str, str] = {
     "computes": "how its class computes otherwise than Llama's, in words of DIFFERENCES "
     "(arch/table.py)",
     "trains": '"module.function" below training/nets: the forward pass (training/nets)',
-    "router": "how its class scores experts, where not by softmax (training/nets/routers.py)",
+    "router": "how its class scores experts, where not by softmax (training/nets/parts/routers.py)",
     "dropouts": "rates that its configuration class has where a file leaves them out "
     "(training/step.py)",
     "frozen": "the path of parameters that are never trained: sines (training/build.py)",
@@ -53,7 +53,7 @@ COLUMNS: Mapping[str, str] = {
     "(training/unpacked.py)",
     "llama_cpp": "the GGUF architecture that it is converted to, where that is called otherwise; "
     "`none`: llama.cpp has none (engines/llama_cpp/networks.py)",
-    "llama_cpp.windows": "llama.cpp knows its windows (engines/caches/llama_cpp.py)",
+    "llama_cpp.windows": "llama.cpp knows its windows (engines/llama_cpp/caches.py)",
     "transformers.caches": "the first version whose `generate` has caches for it, where that is "
     "later than 4.42 (engines/transformers/rules.py)",
     "transformers.last_logits": "the first version that makes the logits of the last token alone, "
@@ -65,7 +65,7 @@ COLUMNS: Mapping[str, str] = {
     "transformers.flash_repeats": "its class for flash attention repeated key-value heads before "
     "4.48 (engines/transformers/rules.py)",
     "transformers.repeated_cache": "several key-value heads are stored for all query heads "
-    "(engines/caches/transformers.py)",
+    "(engines/transformers/caches.py)",
     "vllm.every_stage": "what every pipeline stage makes: the `embedding`, the `head` or `both` "
     "(engines/vllm/spread.py)",
     "vllm.whole_shared_experts": "shared experts are whole where each rank routes tokens of its "
@@ -82,9 +82,9 @@ COLUMNS: Mapping[str, str] = {
     "sglang.every_stage": "what every pipeline stage makes, as above (engines/sglang/spread.py)",
     "sglang.whole_embedding": "every rank holds the whole embedding (engines/sglang/spread.py)",
     "sglang.windows": "the first version with a pool of their own for layers with windows "
-    "(engines/caches/sglang.py)",
+    "(engines/sglang/caches.py)",
     "sglang.tracked_states": "states take two more slots a request from 0.5.14 on "
-    "(engines/caches/sglang.py)",
+    "(engines/sglang/caches.py)",
     "sglang.prefill_graphs": "the first version that captures prefill, or `never`; `towers`: it "
     "does so in spite of its towers (engines/sglang/effective.py)",
     "sglang.attention": "kernels that can attend with its sinks or masks: `fa3` is for Hopper "
@@ -92,9 +92,9 @@ COLUMNS: Mapping[str, str] = {
     "vllm.no_encoder_alone": "there is no class for its encoder alone either "
     "(engines/vllm/checks.py)",
     "vllm.states": "the key of its config that says how recurrent states are stored, and what it "
-    "is by default (engines/caches/vllm.py)",
+    "is by default (engines/vllm/caches.py)",
     "sglang.compressed": "one pool holds compressed tokens, and windows beside them "
-    "(engines/caches/sglang.py)",
+    "(engines/sglang/caches.py)",
     "mlx": "what mlx-lm has: a `class`, which makes its `own_caches` with `windows` (or "
     "`windows_later`, since Llama's has them), stores `capped` scores, or keys and values of every "
     "head in place of latents, `expanded` (engines/mlx/rules.py)",
@@ -257,17 +257,17 @@ ROWS: Mapping[str, str] = {
     "encodec": "codecs:ENCODEC no_cache=audio heads=pyramid",
     "mimi": "codecs:MIMI no_cache=audio heads=pyramid",
     "dac": "codecs:DAC no_cache=audio heads=pyramid",
-    "llama": "llama:LLAMA computes=torchtune_units trains=decoder.forward lora=q_proj,v_proj "
+    "llama": "llama:LLAMA computes=torchtune_units trains=decoders.llama lora=q_proj,v_proj "
     "litgpt=usual trains_gguf=llama transformers.rotary_tables=4.30-4.41 vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head mlx=class,windows_later",
-    "mistral": "llama:MISTRAL trains=decoder.forward lora=q_proj,v_proj litgpt=usual "
+    "mistral": "llama:MISTRAL trains=decoders.llama lora=q_proj,v_proj litgpt=usual "
     "llama_cpp=llama transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 "
     "transformers.flash_repeats vllm.tied_head=freed sglang.every_stage=head "
     "mlx=class,windows_later",
-    "qwen2": "llama:QWEN2 trains=decoder.forward lora=q_proj,v_proj litgpt=usual trains_gguf=qwen2 "
+    "qwen2": "llama:QWEN2 trains=decoders.llama lora=q_proj,v_proj litgpt=usual trains_gguf=qwen2 "
     "transformers.sdpa=4.37 transformers.rotary_tables=4.37-4.45 transformers.flash_repeats "
     "vllm.tied_head=shared mlx=class",
-    "qwen3": "llama:QWEN3 trains=decoder.forward lora=q_proj,v_proj trains_gguf=qwen3 "
+    "qwen3": "llama:QWEN3 trains=decoders.llama lora=q_proj,v_proj trains_gguf=qwen3 "
     "vllm.adapted_embedding vllm.tied_head=shared mlx=class",
     # dense text decoders
     "PanguEmbedded": "baichuan:PANGU",
@@ -277,7 +277,7 @@ ROWS: Mapping[str, str] = {
     "llama_cpp=falcon",
     "apertus": "apertus:APERTUS vllm.adapted_embedding vllm.tied_head=freed "
     "sglang.every_stage=head mlx=class",
-    "arcee": "llama:ARCEE trains=decoder.forward vllm.tied_head=freed sglang.every_stage=head",
+    "arcee": "llama:ARCEE trains=decoders.llama vllm.tied_head=freed sglang.every_stage=head",
     "baichuan": "baichuan:BAICHUAN",
     "biogpt": "early:BIOGPT computes=not_rotary transformers.caches=4.53 "
     "transformers.last_logits=5.0 transformers.sdpa=4.45",
@@ -288,17 +288,17 @@ ROWS: Mapping[str, str] = {
     "chatglm": "chatglm:CHATGLM lora=query_key_value vllm.every_stage=both",
     "codegen": "gptj:CODEGEN computes=parallel lora=qkv_proj transformers.caches=4.45 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
-    "cohere": "cohere:COHERE computes=parallel,scaled_logits trains=cohere.forward "
+    "cohere": "cohere:COHERE computes=parallel,scaled_logits trains=decoders.cohere "
     "llama_cpp=command-r transformers.sdpa=4.40 vllm.every_stage=both mlx=class",
     "cohere2": "cohere:COHERE2 computes=parallel,scaled_logits,whole_layers_unrotated "
-    "trains=cohere.forward llama_cpp.windows vllm.every_stage=both mlx=class,own_caches,windows",
+    "trains=decoders.cohere llama_cpp.windows vllm.every_stage=both mlx=class,own_caches,windows",
     "ctrl": "early:CTRL computes=not_rotary llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=5.1",
-    "cwm": "llama:CWM trains=decoder.forward",
+    "cwm": "llama:CWM trains=decoders.llama",
     "diffllama": "apertus:DIFFLLAMA",
-    "ernie4_5": "llama:ERNIE4_5 trains=dense.ernie mlx=class",
+    "ernie4_5": "llama:ERNIE4_5 trains=decoders.ernie4_5 mlx=class",
     "exaone": "exaone:EXAONE vllm.adapted_embedding mlx=class",
-    "exaone4": "llama:EXAONE4 computes=whole_layers_unrotated trains=dense.exaone4 "
+    "exaone4": "llama:EXAONE4 computes=whole_layers_unrotated trains=decoders.exaone4 "
     "llama_cpp.windows vllm.adapted_embedding mlx=class,own_caches,windows",
     "falcon": "falcon:FALCON computes=parallel,one_kv_head trains=falcon.forward "
     "lora=query_key_value litgpt=parallel transformers.caches=4.45 transformers.last_logits=4.47 "
@@ -321,8 +321,8 @@ ROWS: Mapping[str, str] = {
     "gemma4_unified_text": "gemma4:GEMMA4_UNIFIED layers=attention:gemma4 windows=five_of_6 "
     "computes=keys_as_values llama_cpp=gemma4 llama_cpp.windows vllm.other_kernels "
     "vllm.tied_head=freed sglang.whole_embedding sglang.windows=0.5.13 sglang.attention=triton",
-    "glm": "glm:GLM trains=phi3.glm mlx=class",
-    "glm4": "glm:GLM4 trains=phi3.glm vllm.tied_head=shared vllm.not_float16 mlx=class",
+    "glm": "glm:GLM trains=decoders.glm mlx=class",
+    "glm4": "glm:GLM4 trains=decoders.glm4 vllm.tied_head=shared vllm.not_float16 mlx=class",
     "gpt2": "gpt2:GPT2 computes=not_rotary trains=gpt2.forward dropouts=pdrop lora=c_attn "
     "transformers.caches=4.53 transformers.last_logits=4.53 transformers.sdpa=4.42 "
     "vllm.every_stage=both vllm.tied_head=freed mlx=class",
@@ -340,40 +340,40 @@ ROWS: Mapping[str, str] = {
     "gptj": "gptj:GPTJ computes=parallel trains=gptj.forward lora=q_proj,v_proj litgpt=parallel "
     "llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never "
     "vllm.every_stage=both",
-    "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoder.forward "
+    "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoders.llama "
     "transformers.caches=4.45 transformers.last_logits=4.48 vllm.adapted_embedding "
     "vllm.tied_head=freed mlx=class",
     "granite_swa": "llama:GRANITE_SWA computes=multipliers transformers.sdpa=never "
     "sglang.windows=0.5.23 sglang.attention=triton",
-    "helium": "llama:HELIUM trains=dense.helium mlx=class",
-    "hunyuan_v1_dense": "llama:HUNYUAN trains=decoder.forward llama_cpp=hunyuan-dense mlx=class",
+    "helium": "llama:HELIUM trains=decoders.helium mlx=class",
+    "hunyuan_v1_dense": "llama:HUNYUAN trains=decoders.llama llama_cpp=hunyuan-dense mlx=class",
     "hyperclovax": "llama:HYPERCLOVAX vllm.adapted_embedding",
     "internlm": "baichuan:INTERNLM llama_cpp=llama",
     "internlm2": "baichuan:INTERNLM2 vllm.every_stage=both mlx=class",
-    "internlm3": "llama:INTERNLM3 trains=decoder.forward llama_cpp=llama mlx=class",
+    "internlm3": "llama:INTERNLM3 trains=decoders.llama llama_cpp=llama mlx=class",
     "iquestcoder": "llama:IQUEST_CODER mlx=class",
-    "jais2": "llama:JAIS2 trains=decoder.forward",
+    "jais2": "llama:JAIS2 trains=decoders.llama",
+    "kolibri1": "kolibri:KOLIBRI experts_were=gate_up",
     "mimo": "mimo:MIMO vllm.tied_head=shared mlx=class",
-    "minicpm": "minicpm:MINICPM layers=attention:usual windows=everywhere vllm.every_stage=both "
-    "vllm.adapted_embedding vllm.tied_head=freed mlx=class",
-    "minicpm3": "minicpm:MINICPM3 layers=latent:everywhere vllm.every_stage=both "
-    "vllm.adapted_embedding mlx=class,expanded",
-    "ministral": "llama:MINISTRAL trains=decoder.forward llama_cpp=llama",
-    "ministral3": "llama:MINISTRAL3 trains=dense.ministral3 llama_cpp=llama "
+    "minicpm": "minicpm:MINICPM vllm.every_stage=both vllm.adapted_embedding vllm.tied_head=freed "
+    "mlx=class",
+    "minicpm3": "minicpm:MINICPM3 vllm.every_stage=both vllm.adapted_embedding mlx=class,expanded",
+    "ministral": "llama:MINISTRAL trains=decoders.llama llama_cpp=llama",
+    "ministral3": "llama:MINISTRAL3 trains=decoders.ministral3 llama_cpp=llama "
     "mlx=class,own_caches,windows",
     "mixformer-sequential": "phi:MIXFORMER",
     "moss": "gptj:MOSS",
     "mpt": "bloom:MPT computes=not_rotary trains=written_out.mpt lora=Wqkv "
     "transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=never",
     "nanochat": "apertus:NANOCHAT mlx=class",
-    "nemotron": "llama:NEMOTRON trains=dense.nemotron transformers.caches=4.44 "
+    "nemotron": "llama:NEMOTRON trains=decoders.nemotron transformers.caches=4.44 "
     "vllm.adapted_embedding mlx=class",
     "nemotron-nas": "deci:DECI layers=attention:deci llama_cpp=deci vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head mlx=class,own_caches",
-    "olmo": "olmo:OLMO trains=olmo.forward transformers.sdpa=4.40 "
+    "olmo": "olmo:OLMO trains=decoders.olmo transformers.sdpa=4.40 "
     "transformers.rotary_tables=4.40-4.41 mlx=class",
-    "olmo2": "olmo:OLMO2 trains=olmo.forward_2 mlx=class",
-    "olmo3": "olmo:OLMO3 trains=olmo.forward_2 llama_cpp=olmo2 llama_cpp.windows "
+    "olmo2": "olmo:OLMO2 trains=decoders.olmo2 mlx=class",
+    "olmo3": "olmo:OLMO3 trains=decoders.olmo2 llama_cpp=olmo2 llama_cpp.windows "
     "vllm.tied_head=shared mlx=class,own_caches,windows",
     "openai-gpt": "early:OPENAI_GPT no_cache=without heads=writes computes=not_rotary,norms_behind "
     "llama_cpp=none transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=never",
@@ -383,27 +383,27 @@ ROWS: Mapping[str, str] = {
     "orion": "baichuan:ORION vllm.every_stage=both",
     "persimmon": "gpt_neox:PERSIMMON trains=persimmon.forward llama_cpp=none "
     "transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45",
-    "phi": "phi:PHI computes=parallel trains=parallel.phi lora=q_proj,v_proj,fc1,fc2 "
+    "phi": "phi:PHI computes=parallel trains=decoders.phi lora=q_proj,v_proj,fc1,fc2 "
     "litgpt=parallel llama_cpp=phi2 transformers.sdpa=4.40 transformers.rotary_tables=4.36-4.45 "
     "sglang.every_stage=both mlx=class",
     "phi-msft": "phi:PHI_MSFT llama_cpp=phi2 mlx=class",
-    "phi3": "phi:PHI3 trains=phi3.forward litgpt=usual trains_gguf=phi3 transformers.sdpa=4.41 "
+    "phi3": "phi:PHI3 trains=decoders.phi3 litgpt=usual trains_gguf=phi3 transformers.sdpa=4.41 "
     "transformers.flash_repeats vllm.adapted_embedding sglang.every_stage=head mlx=class",
     "phi4": "phi:PHI3 llama_cpp=phi3",
     "qwen": "qwen:QWEN trains=qwen.forward mlx=class",
-    "seed_oss": "llama:SEED_OSS trains=decoder.forward dropouts=attention_and_residual "
+    "seed_oss": "llama:SEED_OSS trains=decoders.llama dropouts=attention_and_residual "
     "vllm.tied_head=shared mlx=class",
-    "smollm3": "llama:SMOLLM3 computes=every_fourth_unrotated trains=decoder.forward mlx=class",
-    "stablelm": "stablelm:STABLELM trains=parallel.stablelm lora=q_proj,v_proj "
+    "smollm3": "llama:SMOLLM3 computes=every_fourth_unrotated trains=decoders.llama mlx=class",
+    "stablelm": "stablelm:STABLELM trains=decoders.stablelm lora=q_proj,v_proj "
     "transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 vllm.every_stage=both mlx=class",
     "stablelm_epoch": "stablelm:STABLELM",
-    "starcoder2": "llama:STARCODER2 trains=parallel.starcoder2 transformers.sdpa=4.40 "
+    "starcoder2": "llama:STARCODER2 trains=decoders.starcoder2 transformers.sdpa=4.40 "
     "transformers.rotary_tables=4.39-4.45 transformers.flash_repeats sglang.every_stage=both "
     "mlx=class",
     "vaultgemma": "gemma:VAULTGEMMA llama_cpp=llama transformers.sdpa=never",
     "xglm": "opt:XGLM computes=not_rotary transformers.caches=4.55 transformers.last_logits=5.0 "
     "transformers.sdpa=never",
-    "youtu": "minicpm:YOUTU layers=latent:everywhere llama_cpp=deepseek2",
+    "youtu": "minicpm:YOUTU llama_cpp=deepseek2",
     # images, and images beside text
     "beit": "vit:BEIT no_cache=image sees=native@/ beside_patches=1 transformers.sdpa=4.48",
     "chinese_clip": "clip:CHINESE no_cache=encoder sees=native reads=half",
@@ -464,24 +464,23 @@ ROWS: Mapping[str, str] = {
     "pixtral": "pixtral:PIXTRAL no_cache=image mlx=class",
     "vipllava": "llava:VIPLLAVA layers=nested:of_part sees=patches_alone transformers.caches=4.44 "
     "transformers.sdpa=4.46",
-    "qwen2_vl": "qwen_vl:QWEN2_VL layers=nested:of_flat sees=one_frame trains=qwen_vl.forward "
+    "qwen2_vl": "qwen_vl:QWEN2_VL layers=nested:of_flat sees=one_frame trains=decoders.qwen_vl "
     "llama_cpp=qwen2vl transformers.caches=4.45 transformers.last_logits=5.0 "
     "transformers.sdpa=4.45 vllm.tied_head=shared mlx=class",
     "qwen2_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_vl_vision": "qwen_vl:VISION2 no_cache=image heads=num_heads,embed_dim",
-    "qwen2_5_vl": "qwen_vl:QWEN2_5_VL layers=nested:of_flat sees=one_frame trains=qwen_vl.forward "
+    "qwen2_5_vl": "qwen_vl:QWEN2_5_VL layers=nested:of_flat sees=one_frame trains=decoders.qwen_vl "
     "llama_cpp=qwen2vl transformers.last_logits=4.55 vllm.tied_head=shared mlx=class",
     "qwen2_5_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_5_vl_vision": "qwen_vl:VISION2_5 no_cache=image heads=fullatt_block_indexes",
     "qwen3_vl": "qwen_vl:QWEN3_VL layers=nested:of_part sees=one_frame_of_16 "
-    "trains=qwen_vl.forward vllm.tied_head=shared mlx=class",
+    "trains=decoders.qwen_vl vllm.tied_head=shared mlx=class",
     "qwen3_vl_text": "llama:QWEN3_VL_TEXT llama_cpp=qwen3vl vllm.tied_head=shared",
     "qwen3_vl_vision": "qwen_vl:VISION3 no_cache=image",
     "qwen3_vl_moe": "qwen_vl:QWEN3_VL_MOE layers=nested:of_part sees=one_frame_of_16 "
     "trains=sparse.three_grids mlx=class",
     "qwen3_vl_moe_vision": "qwen_vl:VISION3 no_cache=image",
-    "qwen3_vl_moe_text": "vl_moe:QWEN3_VL_MOE_TEXT layers=attention:usual llama_cpp=qwen3vlmoe "
-    "vllm.every_stage=both",
+    "qwen3_vl_moe_text": "vl_moe:QWEN3_VL_MOE_TEXT llama_cpp=qwen3vlmoe vllm.every_stage=both",
     "qwen3_5": "qwen_vl:QWEN3_5 layers=nested:of_part sees=one_frame_of_16 "
     "trains=qwen_next.forward_3_5 vllm.tied_head=shared sglang.prefill_graphs=towers "
     "vllm.states=mamba_ssm_dtype mlx=class,own_caches",
@@ -503,7 +502,7 @@ ROWS: Mapping[str, str] = {
     "gemma4_vision": "gemma4_vl:GEMMA4_VISION no_cache=image",
     "glm4v": "glm_vl:GLM4V layers=nested:of_part sees=two_frames",
     "glm4v_moe": "glm_vl:GLM4V_MOE layers=nested:of_part sees=two_frames experts_were=gate_up",
-    "glm4v_moe_text": "glm4_moe:GLM4_MOE layers=attention:usual llama_cpp=glm4moe",
+    "glm4v_moe_text": "glm4_moe:GLM4_MOE llama_cpp=glm4moe",
     "glm4v_moe_vision": "glm_vl:GLM4V_VISION no_cache=image",
     "glm4v_text": "glm_vl:GLM4V_TEXT layers=attention:usual llama_cpp=glm4",
     "glm4v_vision": "glm_vl:GLM4V_VISION no_cache=image",
@@ -590,8 +589,7 @@ ROWS: Mapping[str, str] = {
     "qwen3_omni_moe_code2wav": "omni_wave:CODE2WAV no_cache=audio heads=pyramid",
     "qwen3_omni_moe_talker": "qwen_omni:TALKER3 layers=nested:of_part "
     "holds=text_config:qwen3_omni_moe_talker_text,code_predictor_config:qwen3_omni_moe_talker_code_predictor",
-    "qwen3_omni_moe_text": "qwen_moe:QWEN3_MOE layers=attention:usual windows=everywhere "
-    "experts_were=gate_up",
+    "qwen3_omni_moe_text": "qwen_moe:QWEN3_MOE experts_were=gate_up",
     "qwen3_omni_moe_thinker": "qwen_omni:THINKER3 layers=nested:of_part sees=one_frame_heard "
     "hears=qwen3_omni@audio_config/audio_tower experts_were=gate_up",
     "qwen3_omni_moe_vision_encoder": "qwen_omni:VISION3 no_cache=image",
@@ -620,84 +618,76 @@ ROWS: Mapping[str, str] = {
     "smolvlm": "idefics:SMOLVLM layers=nested:of_part sees=idefics3",
     "smolvlm_vision": "idefics:VISION_TOWER no_cache=image",
     # mixtures of experts, hybrids, state spaces
-    "mixtral": "mixtral:MIXTRAL layers=attention:usual windows=everywhere trains=moe.forward "
-    "router=by_mixtral_rule lora=q_proj,v_proj experts_were=w1_w3 llama_cpp=llama "
-    "transformers.sdpa=4.37 transformers.rotary_tables=4.36-4.48 transformers.flash_repeats "
-    "vllm.every_stage=both vllm.adapted_embedding sglang.every_stage=head mlx=class",
-    "phimoe": "mixtral:PHIMOE layers=attention:usual windows=everywhere trains=phimoe.forward "
-    "transformers.flash_repeats vllm.every_stage=both vllm.adapted_embedding mlx=class",
-    "minimax": "mixtral:MINIMAX layers=recurrent:minimax experts_were=w1_w3 mlx=class",
-    "minimax_m1": "mixtral:MINIMAX_M1 layers=recurrent:minimax_m1 windows=nowhere",
-    "minimax_text_01": "mixtral:MINIMAX_TEXT_01 layers=recurrent:minimax",
-    "minimax_m2": "mixtral:MINIMAX_M2 layers=attention:usual windows=nowhere trains=sparse.minimax "
-    "router=by_minimax_rule experts_were=w1_w3 llama_cpp=minimax-m2 sglang.every_stage=embedding "
-    "mlx=class",
-    "qwen2_moe": "qwen_moe:QWEN2_MOE layers=attention:usual windows=lower trains=sparse.qwen2 "
-    "experts_were=gate_up trains_gguf=qwen2moe llama_cpp=qwen2moe "
-    "transformers.rotary_tables=4.40-4.45 transformers.flash_repeats vllm.every_stage=both "
-    "vllm.whole_shared_experts sglang.every_stage=head mlx=class",
-    "qwen3_moe": "qwen_moe:QWEN3_MOE layers=attention:usual windows=everywhere trains=moe.forward "
-    "experts_were=gate_up trains_gguf=qwen3moe llama_cpp=qwen3moe vllm.every_stage=both "
+    "mixtral": "mixtral:MIXTRAL trains=sparse.qwen3 router=by_mixtral_rule lora=q_proj,v_proj "
+    "experts_were=w1_w3 llama_cpp=llama transformers.sdpa=4.37 "
+    "transformers.rotary_tables=4.36-4.48 transformers.flash_repeats vllm.every_stage=both "
     "vllm.adapted_embedding sglang.every_stage=head mlx=class",
-    "qwen3_next": "qwen_moe:QWEN3_NEXT layers=recurrent:qwen_next trains=qwen_next.forward "
-    "experts_were=gate_up llama_cpp=qwen3next vllm.every_stage=both vllm.whole_shared_experts "
-    "sglang.tracked_states sglang.prefill_graphs=0.5.15 mlx=class,own_caches",
-    "qwen3_5_text": "qwen_moe:QWEN3_5 layers=recurrent:qwen_next llama_cpp=qwen35 "
-    "vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=shared sglang.tracked_states "
+    "phimoe": "mixtral:PHIMOE trains=phimoe.forward transformers.flash_repeats "
+    "vllm.every_stage=both vllm.adapted_embedding mlx=class",
+    "minimax": "mixtral:MINIMAX experts_were=w1_w3 mlx=class",
+    "minimax_m1": "mixtral:MINIMAX_M1",
+    "minimax_text_01": "mixtral:MINIMAX_TEXT_01",
+    "minimax_m2": "mixtral:MINIMAX_M2 trains=sparse.minimax router=by_minimax_rule "
+    "experts_were=w1_w3 llama_cpp=minimax-m2 sglang.every_stage=embedding mlx=class",
+    "qwen2_moe": "qwen_moe:QWEN2_MOE trains=sparse.qwen2 experts_were=gate_up trains_gguf=qwen2moe "
+    "llama_cpp=qwen2moe transformers.rotary_tables=4.40-4.45 transformers.flash_repeats "
+    "vllm.every_stage=both vllm.whole_shared_experts sglang.every_stage=head mlx=class",
+    "qwen3_moe": "qwen_moe:QWEN3_MOE trains=sparse.qwen3 experts_were=gate_up trains_gguf=qwen3moe "
+    "llama_cpp=qwen3moe vllm.every_stage=both vllm.adapted_embedding sglang.every_stage=head "
+    "mlx=class",
+    "qwen3_next": "qwen_moe:QWEN3_NEXT trains=qwen_next.forward experts_were=gate_up "
+    "llama_cpp=qwen3next vllm.every_stage=both vllm.whole_shared_experts sglang.tracked_states "
+    "sglang.prefill_graphs=0.5.15 mlx=class,own_caches",
+    "qwen3_5_text": "qwen_moe:QWEN3_5 llama_cpp=qwen35 vllm.every_stage=embedding "
+    "vllm.adapted_embedding vllm.tied_head=shared sglang.tracked_states "
     "vllm.states=mamba_ssm_dtype mlx=own_caches",
-    "qwen3_5_moe_text": "qwen_moe:QWEN3_5_MOE layers=recurrent:qwen_next llama_cpp=qwen35moe "
-    "vllm.every_stage=embedding vllm.whole_shared_experts vllm.adapted_embedding "
-    "sglang.tracked_states vllm.states=mamba_ssm_dtype mlx=own_caches",
-    "olmoe": "qwen_moe:OLMOE layers=attention:usual trains=sparse.olmoe experts_were=gate_up "
-    "transformers.caches=4.45 transformers.sdpa=4.45 vllm.every_stage=both mlx=class",
-    "flex_olmo": "qwen_moe:FLEX_OLMO layers=attention:usual experts_were=gate_up",
-    "mellum": "qwen_moe:MELLUM layers=attention:usual windows=nowhere experts_were=gate_up "
-    "sglang.windows=0.5.16 mlx=class,own_caches,windows",
-    "deepseek": "deepseek:DEEPSEEK layers=attention:usual mlx=class",
-    "deepseek_v2": "deepseek:DEEPSEEK_V2 layers=latent:maybe computes=float_routes,complex_rotary "
+    "qwen3_5_moe_text": "qwen_moe:QWEN3_5_MOE llama_cpp=qwen35moe vllm.every_stage=embedding "
+    "vllm.whole_shared_experts vllm.adapted_embedding sglang.tracked_states "
+    "vllm.states=mamba_ssm_dtype mlx=own_caches",
+    "olmoe": "qwen_moe:OLMOE trains=sparse.olmoe experts_were=gate_up transformers.caches=4.45 "
+    "transformers.sdpa=4.45 vllm.every_stage=both mlx=class",
+    "flex_olmo": "qwen_moe:FLEX_OLMO experts_were=gate_up",
+    "mellum": "qwen_moe:MELLUM experts_were=gate_up sglang.windows=0.5.16 "
+    "mlx=class,own_caches,windows",
+    "deepseek": "deepseek:DEEPSEEK mlx=class",
+    "deepseek_v2": "deepseek:DEEPSEEK_V2 computes=float_routes,complex_rotary "
     "trains=latent.forward_2 router=by_wide_softmax experts_were=gate_up llama_cpp=deepseek2 "
     "vllm.whole_shared_experts mlx=class,expanded",
-    "deepseek_v3": "deepseek:DEEPSEEK_V3 layers=latent:everywhere trains=latent.forward "
-    "router=by_sigmoid experts_were=gate_up llama_cpp=deepseek2 vllm.whole_shared_experts "
-    "mlx=class",
-    "deepseek_v32": "deepseek:DEEPSEEK_V32 layers=latent:indexed trains=indexed.forward "
+    "deepseek_v3": "deepseek:DEEPSEEK_V3 trains=latent.forward router=by_sigmoid "
+    "experts_were=gate_up llama_cpp=deepseek2 vllm.whole_shared_experts mlx=class",
+    "deepseek_v32": "deepseek:DEEPSEEK_V32 trains=indexed.forward router=by_sigmoid "
+    "experts_were=gate_up vllm.whole_shared_experts sglang.prefill_graphs=0.5.15 "
+    "mlx=class,own_caches",
+    "kimi_k2": "deepseek:KIMI_K2 holds=:deepseek_v3 trains=latent.forward router=by_sigmoid "
+    "llama_cpp=deepseek2 vllm.whole_shared_experts mlx=class",
+    "glm4_moe_lite": "deepseek:GLM4_MOE_LITE trains=latent.forward router=by_sigmoid "
+    "experts_were=gate_up llama_cpp=deepseek2 sglang.every_stage=head mlx=class",
+    "glm_moe_dsa": "deepseek:GLM_MOE_DSA computes=shared_picks trains=indexed.forward "
     "router=by_sigmoid experts_were=gate_up vllm.whole_shared_experts sglang.prefill_graphs=0.5.15 "
-    "mlx=class,own_caches",
-    "kimi_k2": "deepseek:KIMI_K2 layers=latent:kimi_k2 holds=:deepseek_v3 trains=latent.forward "
-    "router=by_sigmoid llama_cpp=deepseek2 vllm.whole_shared_experts mlx=class",
-    "glm4_moe_lite": "deepseek:GLM4_MOE_LITE layers=latent:everywhere trains=latent.forward "
-    "router=by_sigmoid experts_were=gate_up llama_cpp=deepseek2 sglang.every_stage=head mlx=class",
-    "glm_moe_dsa": "deepseek:GLM_MOE_DSA layers=latent:glm_indexed computes=shared_picks "
-    "trains=indexed.forward router=by_sigmoid experts_were=gate_up vllm.whole_shared_experts "
-    "sglang.prefill_graphs=0.5.15 mlx=class",
-    "mistral4": "deepseek:MISTRAL_4 layers=latent:everywhere llama_cpp=deepseek2",
-    "longcat_flash": "deepseek:LONGCAT layers=latent:twice experts_were=gate_up llama_cpp=none "
-    "mlx=class,own_caches",
+    "mlx=class",
+    "mistral4": "deepseek:MISTRAL_4 llama_cpp=deepseek2",
+    "longcat_flash": "deepseek:LONGCAT experts_were=gate_up llama_cpp=none mlx=class,own_caches",
     "deepseek_v4": "deepseek_v4:DEEPSEEK_V4 layers=latent:compressed transformers.sdpa=never "
     "sglang.compressed",
-    "glm4_moe": "glm4_moe:GLM4_MOE layers=attention:usual trains=sparse.glm4 router=by_sigmoid "
-    "experts_were=gate_up llama_cpp=glm4moe sglang.every_stage=head mlx=class",
-    "dots1": "glm4_moe:DOTS1 layers=attention:usual windows=upper trains=moe.forward "
-    "router=by_sigmoid experts_were=gate_up mlx=class",
-    "solar_open": "glm4_moe:SOLAR_OPEN layers=attention:usual experts_were=gate_up mlx=class",
-    "exaone_moe": "glm4_moe:EXAONE_MOE layers=attention:usual windows=pattern experts_were=gate_up "
-    "llama_cpp.windows vllm.adapted_embedding sglang.every_stage=head mlx=class,own_caches,windows",
-    "hy_v3": "glm4_moe:HY_V3 layers=attention:usual vllm.every_stage=both",
-    "afmoe": "glm4_moe:AFMOE layers=attention:usual windows=three_of_4_by_global "
-    "experts_were=gate_up llama_cpp.windows mlx=class,own_caches,windows",
-    "cohere2_moe": "glm4_moe:COHERE2_MOE layers=attention:usual windows=cohere_prefix "
-    "experts_were=gate_up llama_cpp.windows vllm.every_stage=both",
-    "ernie4_5_moe": "glm4_moe:ERNIE4_5_MOE layers=attention:usual computes=float_routes "
-    "trains=sparse.ernie router=by_ernie_rule experts_were=gate_up llama_cpp=ernie4_5-moe "
-    "mlx=class",
-    "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE layers=attention:hunyuan experts_were=gate_up "
-    "llama_cpp=hunyuan-moe",
-    "mimo_v2_flash": "window_moe:MIMO_V2_FLASH layers=attention:mimo_v2 llama_cpp.windows "
-    "transformers.sdpa=never sglang.windows=0.5.7 mlx=class,own_caches,windows",
-    "laguna": "window_moe:LAGUNA layers=attention:usual windows=nowhere llama_cpp.windows "
-    "sglang.windows=0.5.12 mlx=class,own_caches,windows",
-    "step3p7_text": "window_moe:STEP3P7_TEXT layers=attention:usual windows=nowhere "
-    "llama_cpp.windows sglang.windows=0.5.13 mlx=own_caches",
+    "glm4_moe": "glm4_moe:GLM4_MOE trains=sparse.glm4 router=by_sigmoid experts_were=gate_up "
+    "llama_cpp=glm4moe sglang.every_stage=head mlx=class",
+    "dots1": "glm4_moe:DOTS1 trains=sparse.qwen3 router=by_sigmoid experts_were=gate_up mlx=class",
+    "solar_open": "glm4_moe:SOLAR_OPEN experts_were=gate_up mlx=class",
+    "exaone_moe": "glm4_moe:EXAONE_MOE experts_were=gate_up llama_cpp.windows "
+    "vllm.adapted_embedding sglang.every_stage=head mlx=class,own_caches,windows",
+    "hy_v3": "glm4_moe:HY_V3 vllm.every_stage=both",
+    "afmoe": "glm4_moe:AFMOE experts_were=gate_up llama_cpp.windows mlx=class,own_caches,windows",
+    "cohere2_moe": "glm4_moe:COHERE2_MOE experts_were=gate_up llama_cpp.windows "
+    "vllm.every_stage=both",
+    "ernie4_5_moe": "glm4_moe:ERNIE4_5_MOE computes=float_routes trains=sparse.ernie "
+    "router=by_ernie_rule experts_were=gate_up llama_cpp=ernie4_5-moe mlx=class",
+    "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE experts_were=gate_up llama_cpp=hunyuan-moe",
+    "mimo_v2_flash": "window_moe:MIMO_V2_FLASH llama_cpp.windows transformers.sdpa=never "
+    "sglang.windows=0.5.7 mlx=class,own_caches,windows",
+    "laguna": "window_moe:LAGUNA llama_cpp.windows sglang.windows=0.5.12 "
+    "mlx=class,own_caches,windows",
+    "step3p7_text": "window_moe:STEP3P7_TEXT llama_cpp.windows sglang.windows=0.5.13 "
+    "mlx=own_caches",
     "gpt_oss": "stacked_moe:GPT_OSS layers=attention:usual windows=half trains=gpt_oss.forward "
     "llama_cpp=gpt-oss llama_cpp.windows transformers.last_logits=4.55 transformers.sdpa=never "
     "vllm.every_stage=both vllm.wide_graphs sglang.every_stage=head sglang.windows=0.5.8 "
@@ -751,14 +741,13 @@ ROWS: Mapping[str, str] = {
     "lfm2_moe": "lfm2:LFM2_MOE layers=recurrent:short_convs trains=lfm2.forward llama_cpp=lfm2moe "
     "vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=freed "
     "sglang.every_stage=both mlx=class,own_caches",
-    "kimi_linear": "kimi_linear:KIMI_LINEAR layers=recurrent:kimi sglang.tracked_states "
-    "sglang.prefill_graphs=never mlx=class,own_caches",
-    "bailing_hybrid": "kimi_linear:BAILING_HYBRID layers=recurrent:bailing sglang.tracked_states "
+    "kimi_linear": "kimi_linear:KIMI_LINEAR sglang.tracked_states sglang.prefill_graphs=never "
+    "mlx=class,own_caches",
+    "bailing_hybrid": "kimi_linear:BAILING_HYBRID sglang.tracked_states "
     "sglang.prefill_graphs=0.5.15",
-    "bailing_moe": "bailing:BAILING_MOE layers=attention:usual computes=float_routes "
-    "llama_cpp=bailingmoe sglang.every_stage=both mlx=class",
-    "bailing_moe_v2": "bailing:BAILING_MOE_V2 layers=attention:usual llama_cpp=bailingmoe2 "
-    "sglang.every_stage=head",
+    "bailing_moe": "bailing:BAILING_MOE computes=float_routes llama_cpp=bailingmoe "
+    "sglang.every_stage=both mlx=class",
+    "bailing_moe_v2": "bailing:BAILING_MOE_V2 llama_cpp=bailingmoe2 sglang.every_stage=head",
     "minimax_m3": "minimax_m3:MINIMAX_M3 layers=latent:minimax_m3",
     "minimax_m3_vl_text": "minimax_m3:MINIMAX_M3 layers=latent:minimax_m3",
     # known by their headers alone: no family of ours

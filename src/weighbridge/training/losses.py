@@ -15,6 +15,7 @@ fused_losses/cross_entropy_loss.py. torchtune's chunks are in nets/torchtune.py.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from weighbridge.arch.roles import role
 from weighbridge.arch.table import differs
 from weighbridge.autograd.checkpoint import checkpoint
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
@@ -26,7 +27,6 @@ from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.step import Step
-from weighbridge.training.tensors import HEAD
 from weighbridge.units import ceil_div
 
 Loss = Callable[[Step, Tensor], "tuple[Tensor, Tensor | None]"]  # (loss, logits that are kept)
@@ -148,7 +148,7 @@ def weight_of(s: Step) -> Param:
 
 def _named(s: Step) -> str:
     """The head's path; "" where the embedding is the head."""
-    weights = (n for n in s.built.params if n.endswith(".weight") and HEAD.search(n))
+    weights = (n for n in s.built.params if n.endswith(".weight") and role(n) == "head")
     return next(weights, "").removesuffix(".weight")
 
 

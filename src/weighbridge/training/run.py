@@ -26,8 +26,9 @@ from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.training.alike import Alike
 from weighbridge.training.build import build
 from weighbridge.training.modules import below
-from weighbridge.training.nets import EMBEDDINGS, Program, program, towers
-from weighbridge.training.nets.decoder import has_positions
+from weighbridge.training.nets import EMBEDDINGS, Program, program
+from weighbridge.training.nets.parts import towers
+from weighbridge.training.nets.parts.rotary import has_positions
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding.around import Around

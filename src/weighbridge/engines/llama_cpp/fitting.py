@@ -12,7 +12,7 @@ from typing import Any
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention
-from weighbridge.engines.caches.llama_cpp import CELLS
+from weighbridge.engines.llama_cpp.caches import CELLS
 from weighbridge.engines.llama_cpp.held import Held
 from weighbridge.engines.llama_cpp.parts import CONTEXT
 from weighbridge.engines.llama_cpp.pool import pool

@@ -14,7 +14,7 @@ from typing import Any
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.dtypes import DType
-from weighbridge.engines.caches.llama_cpp import CELLS, OF_CACHES, OF_IK, ggml
+from weighbridge.engines.llama_cpp.caches import CELLS, OF_CACHES, OF_IK, ggml
 from weighbridge.engines.llama_cpp.rules import Rules
 from weighbridge.engines.serving import Subject
 from weighbridge.errors import UsageError

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from weighbridge.components import device
 from weighbridge.components.weights import Placed
 from weighbridge.engines import arriving, extras, shards
-from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.communication import Collectives, communication
 from weighbridge.engines.engine import Version
 from weighbridge.engines.parallel.spread import Sizes
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.sglang import ENGINE, kernels, step
+from weighbridge.engines.sglang import ENGINE, caches, kernels, step
 from weighbridge.engines.sglang.effective import Effective, effective, remembered
+from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.spread import spread
 from weighbridge.kept import kept
 from weighbridge.memory import Bytes, Component, total
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 HOPPER = 9  # its layouts where no card is named
-DRAFT_BEFORE_POOLS = (0, 5, 14)
 COLLECTIVES = Collectives(  # MiB, beyond a look at free memory before all communicators
     engine=ENGINE.name,
     switched={2: (900, 1350, 2300), 4: (900, 1450, 2600), 8: (900, 1700, 3400)},
@@ -215,8 +214,11 @@ class _Replica:
         unpacked: tuple[Component, ...],
         before: Bytes,
     ) -> Kind:
-        own, drafts = _loaded(rank.tensors, self.s.choice.as_stored), self.e.version
-        counted = [c for c in extra if c.name == "adapters" or drafts >= DRAFT_BEFORE_POOLS]
+        own, drafts = (
+            _loaded(rank.tensors, self.s.choice.as_stored),
+            rules(self.e.version).draft_first,
+        )
+        counted = [c for c in extra if c.name == "adapters" or drafts]
         layers = rank.layers if rank.layers or self.s.layers else remembered(self.s)
         one, body = self.e.pools(1), self.s.body
         split = step.Split(

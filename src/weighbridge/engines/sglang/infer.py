@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.components import host
 from weighbridge.engines import cards, lines
-from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.engine import version
 from weighbridge.engines.serving import WOULD, Answer, Held, Point, Probe, Serves, Subject, unhelped
-from weighbridge.engines.sglang import ENGINE, serving
+from weighbridge.engines.sglang import ENGINE, caches, serving
 from weighbridge.engines.sglang.cases import Case, case, said
 from weighbridge.engines.sglang.effective import generates, remembered
 from weighbridge.engines.sglang.launch import change, changes, launch, settings

@@ -6,7 +6,7 @@
     quantized  the packed tensors stay; the step attends to all of them unpacked, joined with what
                is not packed yet
 
-Sizes are those of `engines/caches/transformers.py`, which says what each kind of layer stores.
+Sizes are those of `engines/transformers/caches.py`, which says what each kind of layer stores.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from weighbridge.arch.mixers import Attention, Mixer
 from weighbridge.components.activations import Heap, Held
 from weighbridge.components.kv_cache import Lengths, Sizes
-from weighbridge.engines.caches.transformers import Setting, of_mixer
+from weighbridge.engines.transformers.caches import Setting, of_mixer
 from weighbridge.engines.transformers.step import Step
 from weighbridge.kept import kept
 

@@ -15,7 +15,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.table import differs
 from weighbridge.components.activations import Heap, Held
 from weighbridge.dtypes import DType
-from weighbridge.engines.caches.transformers import Kind
+from weighbridge.engines.transformers.caches import Kind
 from weighbridge.engines.transformers.packed import Around
 from weighbridge.engines.transformers.rules import Rules
 

@@ -283,7 +283,7 @@ def _not_plain(subject: Subject, r: Rules) -> frozenset[str]:
     """Return the classes that the newer runner does not serve for this model: up to 0.23 all, where
     it has experts or packed weights."""
     plain = subject.choice.scheme is None and not has_experts(subject)
-    return frozenset() if plain or r.version >= (0, 24) else r.second_runner
+    return frozenset() if plain or r.second_packed else r.second_runner
 
 
 def has_experts(subject: Subject) -> bool:

@@ -24,9 +24,10 @@ from weighbridge.dtypes import FLOAT16, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import INSTEAD, UNCOVERED, encoder
-from weighbridge.training.nets.decoder import normed, run
-from weighbridge.training.nets.encoder import heads_of
+from weighbridge.training.nets import INSTEAD, UNCOVERED
+from weighbridge.training.nets.parts import encoder
+from weighbridge.training.nets.parts.encoder import heads_of
+from weighbridge.training.nets.parts.layer import normed, run
 from weighbridge.training.step import Step, entered
 
 

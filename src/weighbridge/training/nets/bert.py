@@ -13,10 +13,12 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import INSTEAD, embedder
-from weighbridge.training.nets.decoder import heads, normed, run
-from weighbridge.training.nets.encoder import by_token, classified, first_token, mask
-from weighbridge.training.nets.encoder import self_attention as attend
+from weighbridge.training.nets import INSTEAD
+from weighbridge.training.nets.parts import embedder
+from weighbridge.training.nets.parts.encoder import by_token, classified, first_token, mask
+from weighbridge.training.nets.parts.encoder import self_attention as attend
+from weighbridge.training.nets.parts.layer import normed, run
+from weighbridge.training.nets.parts.masks import heads
 from weighbridge.training.step import Step, entered
 
 QKV = ("query", "key", "value")

@@ -23,8 +23,9 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import UNCOVERED
-from weighbridge.training.nets.decoder import heads, mask, normed, run
-from weighbridge.training.nets.encoder import first_token
+from weighbridge.training.nets.parts.encoder import first_token
+from weighbridge.training.nets.parts.layer import normed, run
+from weighbridge.training.nets.parts.masks import heads, mask
 from weighbridge.training.step import Step, entered
 
 

@@ -29,8 +29,9 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import UNCOVERED, bert
-from weighbridge.training.nets.decoder import heads, normed, run, written_out
-from weighbridge.training.nets.encoder import classified, first_token
+from weighbridge.training.nets.parts.encoder import classified, first_token
+from weighbridge.training.nets.parts.layer import normed, run
+from weighbridge.training.nets.parts.masks import heads, written_out
 from weighbridge.training.step import Step, entered
 
 DROPOUT = "hidden_dropout_prob"

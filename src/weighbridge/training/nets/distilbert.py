@@ -9,15 +9,16 @@ from weighbridge.autograd.ops.pointwise import add, dropout, of_result, several
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT64
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import embedder
-from weighbridge.training.nets.decoder import heads, normed, run
-from weighbridge.training.nets.encoder import (
+from weighbridge.training.nets.parts import embedder
+from weighbridge.training.nets.parts.encoder import (
     by_token,
     classified,
     first_token,
     mask,
     self_attention,
 )
+from weighbridge.training.nets.parts.layer import normed, run
+from weighbridge.training.nets.parts.masks import heads
 from weighbridge.training.step import Step, entered
 
 QKV = ("q_lin", "k_lin", "v_lin")

@@ -31,8 +31,9 @@ from weighbridge.autograd.tensors import Shape, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets.decoder import heads, run, window
 from weighbridge.training.nets.litgpt_class import LATER, shape
+from weighbridge.training.nets.parts.layer import run
+from weighbridge.training.nets.parts.masks import heads, window
 from weighbridge.training.step import Step
 
 CHUNK = 128  # tokens of one product with the head

@@ -18,8 +18,9 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import UNCOVERED, clip
-from weighbridge.training.nets.decoder import heads, normed
-from weighbridge.training.nets.encoder import first_token, mask
+from weighbridge.training.nets.parts.encoder import first_token, mask
+from weighbridge.training.nets.parts.layer import normed
+from weighbridge.training.nets.parts.masks import heads
 from weighbridge.training.step import Step
 
 ACT = "gelu_pytorch_tanh"

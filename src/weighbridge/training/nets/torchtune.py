@@ -36,11 +36,9 @@ from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.losses import head
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import EMBEDDINGS
-from weighbridge.training.nets.decoder import (
-    FINAL,
-    heads,
-    run,
-)
+from weighbridge.training.nets.parts.decoder import FINAL
+from weighbridge.training.nets.parts.layer import run
+from weighbridge.training.nets.parts.masks import heads
 from weighbridge.training.step import Step
 from weighbridge.units import ceil_div
 

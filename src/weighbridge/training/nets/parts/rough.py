@@ -27,6 +27,7 @@ from weighbridge.arch.mixers import (
     Recurrent,
     Shared,
 )
+from weighbridge.arch.roles import role
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.experts import gathered, grouped, summed_k
@@ -39,9 +40,10 @@ from weighbridge.dtypes import FLOAT32, INT32, INT64
 from weighbridge.training.attend import attend
 from weighbridge.training.losses import standard
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, moe
+from weighbridge.training.nets.parts import moe
+from weighbridge.training.nets.parts.layer import run
+from weighbridge.training.nets.parts.masks import mask
 from weighbridge.training.step import Step, entered
-from weighbridge.training.tensors import HEAD
 
 PRODUCTS = ("linear", "conv1d")
 DROPOUTS = ("dropout", "dropout_rate", "resid_pdrop", "hidden_dropout", "hidden_dropout_prob")
@@ -70,11 +72,11 @@ def forward(s: Step) -> Tensor:
         x = entered(s, embedding(m, ids, words))
     if x.shape[-1] != built.body.hidden:
         x = grown(m, [x], (s.batch, s.length, built.body.hidden))
-    mask = decoder.mask(s, None)
+    seen = mask(s, None)
     for number, (p, inside) in enumerate(zip(layers, inner, strict=True)):
         at = number - len(built.encoder)
         block = built.body.blocks[at] if at >= 0 else _encoding(s, number)
-        x = decoder.run(s, layer, x, p, inside, block, mask)
+        x = run(s, layer, x, p, inside, block, seen)
     return touched(m, x, [w for w in apart if w is not words])
 
 
@@ -117,7 +119,7 @@ def _apart(s: Step, paths: Iterable[str]) -> Iterator[Param]:
     lead = tuple(paths)
     for name, w in s.built.params.items():
         if (
-            not HEAD.search(name)
+            role(name) != "head"
             and not name.startswith(lead)
             and not any(x in name for x in OF_ADAPTERS)
         ):
