@@ -45,7 +45,7 @@ test-space: $(BIN)/weighbridge ## the Gradio edition, in an environment of its o
 
 coverage: $(BIN)/weighbridge ## how much of formats, arch and components the torch-free tests run, branches too
 	$(BIN)/pip install -q -e '.[coverage]'
-	$(BIN)/pytest -n 2 --cov --cov-report term tests/formats tests/arch tests/sources tests/quantization tests/engines tests/test_*.py
+	$(BIN)/pytest -n 2 --cov --cov-report term
 
 replay: $(BIN)/weighbridge ## ask the whole catalogue again: did any answer change?
 	$(BIN)/python -m tools.replay

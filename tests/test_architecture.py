@@ -101,7 +101,7 @@ def layer(path):
 def room(name):
     """Name the layer of a module: its first word, or two of what lies at the ground."""
     words = name.split(".")
-    if words[0] == "engines" and words[-1] == "dialect":  # how its command line is read
+    if words[0] == "engines" and {"dialect", "flags"} & set(words):  # how its command line is read
         return "launch"
     return ground if (ground := ".".join(words[:2])) in GROUND else words[0]
 

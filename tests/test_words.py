@@ -1,7 +1,11 @@
 """What a person reads in the code stands by itself (docs/words.md)."""
 
 import ast
+import pkgutil
+import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 REFUSED = {"Of", "By", "As", "Those", "Its"}
@@ -21,3 +25,18 @@ def test_a_docstring_is_understood_without_the_name():
             if text and text.split()[0].strip(":,") in REFUSED:
                 refused.append(f"{path.relative_to(ROOT)}:{node.body[0].lineno} {text[:60]}")
     assert not refused
+
+
+# ---- docs/words.md
+
+ROW = re.compile(r"^\| (.+?) \| (.+) \| `(weighbridge[\w.]*)` \|$", re.M)
+WORDS = ROW.findall((ROOT / "docs" / "words.md").read_text())
+
+
+def test_forty_words_have_one_meaning_each():
+    assert len(WORDS) == len({word for word, _, _ in WORDS}) == 40
+
+
+@pytest.mark.parametrize("name", sorted({name for _, _, name in WORDS}))
+def test_the_code_of_a_word_is_there(name):
+    assert pkgutil.resolve_name(name)

@@ -174,7 +174,7 @@ def _accelerators(found: Here, machine: local.Host) -> tuple[Accelerator, ...]:
 
 
 def _with_torch(found: Here) -> Here:
-    """With what torch itself says, told beside what drivers said."""
+    """Add what torch itself says to what drivers said."""
     try:
         import torch
 
@@ -223,7 +223,7 @@ def _rocm() -> str:
 
 
 def version(name: str) -> str | None:
-    """None of what is not installed."""
+    """Return the version of an installed package; None if it is not installed."""
     from importlib import metadata
 
     try:

@@ -216,19 +216,19 @@ class Fit:
         return iter(self.questions)
 
     def __str__(self) -> str:
-        from weighbridge.render.fit import human
+        from weighbridge.render.fit import drawn
 
-        return human(self)
+        return drawn(self, "human")
 
     def _repr_markdown_(self) -> str:
-        from weighbridge.render.fit import markdown
+        from weighbridge.render.fit import drawn
 
-        return markdown(self)
+        return drawn(self, "markdown")
 
     def _repr_html_(self) -> str:
-        from weighbridge.render.fit import html
+        from weighbridge.render.fit import drawn
 
-        return html(self)
+        return drawn(self, "html")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,7 +127,7 @@ def _compared(answer: Answer, needed: Bytes, available: int, told: str) -> str:
 
 
 def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:
-    """Nothing was said of a device: it may fit only where nothing is on one."""
+    """Judge a model when nothing was said of a device: it may fit only where nothing is on one."""
     assert half.available is not None
     assert half.fits is not None
     answer: Answer = half.fits if on_host or half.fits == "no" else "unknown"

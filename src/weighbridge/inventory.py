@@ -56,7 +56,7 @@ class Inventory:
 
 
 def declared_quantization(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Where configs write how the checkpoint is packed; MLX writes `quantization`."""
+    """Return how the config says the checkpoint is packed; MLX writes `quantization`."""
     text = config.get("text_config")
     for place in (config, text if isinstance(text, Mapping) else {}):
         for key in ("quantization_config", "compression_config", "quantization"):

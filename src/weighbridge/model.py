@@ -260,8 +260,8 @@ def _of_index(part: Part, parameters: int, notes: list[str]) -> Blueprint:
 
 
 def _of_size(parameters: int) -> Blueprint:
-    """Nothing but a number: one matrix of a usual width, and what does not fill a row of it, or
-    the last row."""
+    """Make a model of a number alone: one matrix of a usual width, and what does not fill a row of
+    it, or the last row."""
     rows = (parameters - 1) // WIDTH
     matrix = Param("layers.weight", (rows, WIDTH))
     rest = parameters - rows * WIDTH

@@ -313,7 +313,7 @@ class Prepared:
             return _said(self._with_line(report, w) if remedies else report, typed, w)
 
     def _with_line(self, report: Report, w: "Train") -> Report:
-        """With the line that trains it so, where it is not known that it does not fit."""
+        """Add the line of Python that trains it so, unless it is known not to fit."""
         v = report.verdict
         if v is not None and v.fits == "no":
             return report

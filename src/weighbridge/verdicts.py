@@ -121,7 +121,7 @@ def surely(high: int, gpus: int, budget: "Budget") -> bool:
 
 
 def cited(found: Verdict | None, told: Mapping[str, Any] | None) -> Verdict | None:
-    """With what published runs of the kind took beside what was expected of them."""
+    """Add what published runs of the kind took beside what was expected of them."""
     if found is None or told is None:
         return found
     share = 100 * told["median"]

@@ -147,6 +147,8 @@ def test_chatglm_groups_its_keys():
         "kv_channels": 8,
         "multi_query_attention": True,
         "multi_query_group_num": 2,
+        "ffn_hidden_size": 96,
+        "padded_vocab_size": 97,
     }
     assert {m.kv_heads for m in firsts(of(raw))} == {2}
     assert {m.kv_heads for m in firsts(of({**raw, "multi_query_attention": False}))} == {8}

@@ -12,7 +12,7 @@ import pytest
 import weighbridge
 from weighbridge.render import Look, draw
 from weighbridge.render.drawing import cells
-from weighbridge.render.fit import html, human, markdown
+from weighbridge.render.fit import drawn
 from weighbridge.view import beside, rank
 from weighbridge.view.costs import few
 from weighbridge.view.fit import screen
@@ -54,8 +54,8 @@ def kept(name, shown):
 @pytest.mark.parametrize("name", ASKED)
 def test_screens_are_what_they_were(name):
     found = answer(name)
-    shown = [f"--- {title}\n{human(found, look)}" for title, look in LOOKS.items()]
-    shown.append(f"--- markdown\n{markdown(found)}")
+    shown = [f"--- {title}\n{drawn(found, 'human', look)}" for title, look in LOOKS.items()]
+    shown.append(f"--- markdown\n{drawn(found, 'markdown')}")
     kept(name, "\n".join(shown))
 
 
@@ -64,19 +64,19 @@ def test_screens_are_what_they_were(name):
 def test_no_line_is_wider_than_the_terminal(name, width):
     found = answer(name)
     pasted = {b.text for b in screen(found).blocks if isinstance(b, Paste)}
-    for line in human(found, Look(width=width)).splitlines():
+    for line in drawn(found, "human", Look(width=width)).splitlines():
         assert cells(line) <= width or any(line.strip() == text for text in pasted), line
 
 
 @pytest.mark.parametrize("name", ASKED)
 def test_every_question_is_answered_within_its_rows(name):
     found = answer(name)
-    first = human(found).partition("Exit code")[0]
+    first = drawn(found, "human").partition("Exit code")[0]
     for sign, fits in (("✓", "yes"), ("✗", "no")):
         if any(q.fits == fits for q in found.questions):
             assert sign in first
     code = {"yes": 0, "no": 1, "unknown": 4}[found.fits]
-    assert f"Exit code {code}: " in human(found)
+    assert f"Exit code {code}: " in drawn(found, "human")
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -84,7 +84,7 @@ def test_every_question_is_answered_within_its_rows(name):
 def test_the_verdict_stands_above_the_table(name, lang):
     found, words = answer(name), say(lang)
     verdict = {"yes": "verdict.yes", "no": "verdict.no", "unknown": "verdict.unknown"}
-    first = human(found, Look(lang=lang)).split("\n\n")[1]
+    first = drawn(found, "human", Look(lang=lang)).split("\n\n")[1]
     assert words(verdict[found.fits]) in first
 
 
@@ -97,7 +97,7 @@ def test_full_training_that_no_method_saves_names_the_cards_that_do():
     assert again.verdict.fits == "yes"
     assert again.verdict.per_device.expected == there.peak_bytes
     number = there.change["gpu"].partition(":")[2]
-    assert f"about {number} x H100 with fsdp2" in " ".join(human(found).split())
+    assert f"about {number} x H100 with fsdp2" in " ".join(drawn(found, "human").split())
     fewer = {**there.change, "gpu": f"h100-sxm:{int(number) - 1}"}
     assert weighbridge.train("qwen3-14b", **fewer).verdict.fits != "yes"
 
@@ -122,19 +122,19 @@ def test_every_change_says_what_it_costs_in_a_few_words():
 
 def test_a_notebook_shows_it():
     found = answer("fit-vit-on-a-t4")
-    assert "T4" in html(found)
-    assert str(found) == human(found)
-    assert found._repr_markdown_() == markdown(found)
-    assert found._repr_html_() == html(found)
+    assert "T4" in drawn(found, "html")
+    assert str(found) == drawn(found, "human")
+    assert found._repr_markdown_() == drawn(found, "markdown")
+    assert found._repr_html_() == drawn(found, "html")
 
 
 def test_details_tell_what_every_change_costs():
     found = answer("fit-llama-on-a-3060")
     assert found.question("qlora").remedies
     cost = found.question("qlora").remedies[0].cost.split(";")[0]
-    folded = " ".join(human(found).split())
+    folded = " ".join(drawn(found, "human").split())
     assert cost not in folded
-    assert cost in " ".join(human(found, Look(details=True)).split())
+    assert cost in " ".join(drawn(found, "human", Look(details=True)).split())
 
 
 def test_columns_are_what_they_were():

@@ -19,7 +19,10 @@ from tests.engines.kinds import (
     with_reach,
 )
 from weighbridge.components.kv_cache import Formats, Lengths, least, mixers
-from weighbridge.engines.caches import llama_cpp, sglang, transformers, vllm
+from weighbridge.engines.llama_cpp import caches as llama_cpp
+from weighbridge.engines.sglang import caches as sglang
+from weighbridge.engines.transformers import caches as transformers
+from weighbridge.engines.vllm import caches as vllm
 
 pytestmark = pytest.mark.slow
 

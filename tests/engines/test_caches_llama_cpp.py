@@ -15,7 +15,7 @@ from weighbridge.arch.mixers import (
     ShortConv,
 )
 from weighbridge.catalogue import find
-from weighbridge.engines.caches.llama_cpp import Setting, buffers, caches, cells, sizes
+from weighbridge.engines.llama_cpp.caches import Setting, buffers, caches, cells, sizes
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB
 

@@ -10,7 +10,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import Attention, Latent, Layer, Mamba1
 from weighbridge.catalogue import find
-from weighbridge.engines.caches.sglang import (
+from weighbridge.engines.sglang.caches import (
     Pools,
     Setting,
     buffers,

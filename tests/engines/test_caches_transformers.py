@@ -9,7 +9,7 @@ from weighbridge.arch.mixers import Attention, Compressed, Indexer, Latent, Laye
 from weighbridge.catalogue import find
 from weighbridge.components.kv_cache import Lengths
 from weighbridge.dtypes import FLOAT16, FLOAT32
-from weighbridge.engines.caches.transformers import Setting, caches, sizes
+from weighbridge.engines.transformers.caches import Setting, caches, sizes
 from weighbridge.errors import UsageError
 from weighbridge.units import GIB, MIB
 

@@ -20,9 +20,9 @@ from weighbridge.arch.mixers import (
     Rwkv,
 )
 from weighbridge.dtypes import FLOAT32
-from weighbridge.engines.caches import vllm
 from weighbridge.engines.caches.blocks import Load, Spec, blocks, pool
-from weighbridge.engines.caches.vllm import Setting
+from weighbridge.engines.vllm import caches as vllm
+from weighbridge.engines.vllm.caches import Setting
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB
 

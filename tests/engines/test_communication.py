@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engines.serving import served
+from tests.engines.spreads import communication
 from weighbridge.accelerators.budget import budget
-from weighbridge.engines.communication import communication, received
+from weighbridge.engines.communication import received
 from weighbridge.memory import total
 from weighbridge.units import GIB, MIB
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engines.serving import served
-from weighbridge.engines.extras import draft, draft_layers, lookahead, lora, shared_tokens
-from weighbridge.engines.shards import SGLANG, VLLM, ranks, rules
+from tests.engines.spreads import SGLANG, VLLM, draft, lora, ranks, rules
+from weighbridge.engines.extras import draft_layers, lookahead, shared_tokens
 from weighbridge.errors import UsageError
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from tests.engines.answers import answer, of_config, part
 from weighbridge import catalogue
-from weighbridge.engines.methods import ONLINE, read
+from weighbridge.engines.methods import read
+from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UsageError
 from weighbridge.launch import parse
 from weighbridge.quantization.schemes import scheme
@@ -16,12 +17,12 @@ def weights(found):
 
 
 @pytest.mark.parametrize(
-    ("engine", "name"), [(engine, name) for engine, names in ONLINE.items() for name in names]
+    ("engine", "name"), [(engine, name) for engine, kind in ENGINES.items() for name in kind.online]
 )
 def test_a_name_of_the_engine_is_its_format(engine, name):
     """And the launch line asks for it by the same name, which reads back as the same weights."""
     own = answer("llama-3.1-8b", engine=engine, quantization=name, context=512, gpu="H100")
-    ours = scheme(ONLINE[engine][name]).name
+    ours = scheme(ENGINES[engine].online[name]).name
     assert weights(own) == weights(
         answer("llama-3.1-8b", engine=engine, quantization=ours, context=512, gpu="H100")
     )
@@ -56,9 +57,9 @@ def test_names_of_checkpoints():
 
 
 def test_other_names_are_left_as_they_are():
-    assert read("vllm", "nf4", packed=False) == "nf4"
-    assert read("vllm", "fp8", packed=True) is None
-    assert read("sglang", "mxfp4", packed=False) == "mxfp4"
-    assert read("transformers", "fp8", packed=False) == "fp8"
+    assert read(ENGINES["vllm"], "nf4", packed=False) == "nf4"
+    assert read(ENGINES["vllm"], "fp8", packed=True) is None
+    assert read(ENGINES["sglang"], "mxfp4", packed=False) == "mxfp4"
+    assert read(ENGINES["transformers"], "fp8", packed=False) == "fp8"
     with pytest.raises(UsageError, match="plain dtype"):
         answer("llama-3.1-8b", engine="transformers", quantization="fp8")

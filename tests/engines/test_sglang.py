@@ -10,9 +10,8 @@ from tests.engines.answers import answer, load_gib, of_config, part
 from tests.engines.kinds import PLAIN, SLIDING
 from weighbridge.arch.body import Block, Dense, Experts, Tower
 from weighbridge.arch.mixers import Attention, Latent, Layer, Shared, ShortConv
-from weighbridge.engines.caches import sglang as caches
-from weighbridge.engines.caches.sglang import Pools, Setting, buffers, cells, fitting
-from weighbridge.engines.sglang import card, effective, kernels
+from weighbridge.engines.sglang import caches, card, effective, kernels
+from weighbridge.engines.sglang.caches import Pools, Setting, buffers, cells, fitting
 from weighbridge.engines.sglang.step import Split, chunk, tower
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB

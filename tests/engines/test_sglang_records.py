@@ -12,7 +12,7 @@ from tests.engines.answers import answer, load_gib, of_config
 from weighbridge.arch.config import Config
 from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import Attention, Layer
-from weighbridge.engines.caches.sglang import Setting, fitting
+from weighbridge.engines.sglang.caches import Setting, fitting
 from weighbridge.units import GIB
 
 LOGS = ROOT / "measurements" / "sglang_repo_logs.jsonl"

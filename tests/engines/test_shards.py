@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 
 from tests.engines.answers import of_config
 from tests.engines.serving import served
+from tests.engines.spreads import SGLANG, VLLM, draft, ranks, rules, sglang, vllm
 from weighbridge.arch.roles import role
 from weighbridge.components.device import replay
-from weighbridge.engines.extras import draft
-from weighbridge.engines.parallel import stages
 from weighbridge.engines.parallel.names import WAY_OF
-from weighbridge.engines.shards import SGLANG, VLLM, ranks, rules
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
@@ -227,9 +225,9 @@ def test_mxfp4_of_each_card():
 
 def test_pipeline_stages():
     """80 layers over three stages: vLLM gives the last one fewer, SGLang more."""
-    assert stages.vllm(80, 3) == (0, 27, 54, 80)
-    assert stages.sglang(80, 3) == (0, 26, 53, 80)
-    assert stages.vllm(61, 4) == (0, 15, 30, 46, 61)
+    assert vllm.bounds(80, 3) == (0, 27, 54, 80)
+    assert sglang.bounds(80, 3) == (0, 26, 53, 80)
+    assert vllm.bounds(61, 4) == (0, 15, 30, 46, 61)
     first, middle, last = ranks(served("llama-3-70b"), pipeline=3)
     assert [len(r.layers) for r in (first, middle, last)] == [27, 27, 26]
     assert (first.first, first.last, last.first, last.last) == (True, False, False, True)

@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.launch import DIALECTS, parse
+from weighbridge.launch import parse
+from weighbridge.launch.programs import dialect
 from weighbridge.settings import INFER, foreign, read
 from weighbridge.workload import Infer
 
 pytestmark = pytest.mark.slow
+
+DIALECTS = {e.name: dialect(e) for e in ENGINES.values() if e.programs}
 
 SERVER = {"program": "server"}
 # command, engine, model, settings, devices

@@ -8,7 +8,7 @@ from tests.quantization.models import model, one, packed, pieces, plan, total
 from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import BFLOAT16, FLOAT16
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.quantization.gguf_names import role
+from weighbridge.quantization.gguf_names import ggml_role
 from weighbridge.quantization.schemes import NAMES, describe, scheme, stored
 
 UP = "model.layers.0.mlp.up_proj.weight"
@@ -387,7 +387,7 @@ def test_grouped_queries_are_seen_in_a_fused_projection(rows, kind):
     ],
 )
 def test_roles_are_those_of_gguf_py(name, part):
-    assert role(Param(f"{name}.weight", (4, 4))) == part
+    assert ggml_role(Param(f"{name}.weight", (4, 4))) == part
 
 
 def test_mxfp4_moe_is_for_experts_only():

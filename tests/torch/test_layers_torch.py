@@ -15,7 +15,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.layers import layers
 from weighbridge.components.kv_cache import Lengths
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.engines.caches import transformers as rules
+from weighbridge.engines.transformers import caches as rules
 
 GROUPS = {"n_group": 1, "topk_group": 1}  # the defaults split more experts than these have
 MORE = {

@@ -89,7 +89,7 @@ class Budget:
 
 
 def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Budget | None:
-    """None where no device was named."""
+    """Read the three flags about devices into a budget; None where no device was named."""
     if gpu is None and gpu_memory is None:
         if headroom is not None:
             raise UsageError("--headroom needs --gpu or --gpu-memory")

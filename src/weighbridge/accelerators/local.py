@@ -117,7 +117,7 @@ def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
 
 
 def card(device: Device, machine: Host) -> Card | None:
-    """None where its memory is not known."""
+    """Find the catalogue's card for a device; None where its memory is not known."""
     part = known(device, machine)
     if device.kind == "mps" and device.unified and device.total is not None:
         machine = replace(machine, total=device.total)
@@ -154,7 +154,7 @@ def _idle(device: Device, part: Part | None) -> Bytes:
 
 
 def _free(device: Device, idle: Bytes) -> Bytes | None:
-    """None where nobody told what is in use."""
+    """Return the free bytes; None where nobody told what is in use."""
     if device.free is not None:
         return exactly(device.free)
     used = device.used

@@ -41,7 +41,7 @@ class Machine:
 
 
 def machine(part: Part) -> Machine | None:
-    """None where no rule says how many one machine has."""
+    """Return the largest machine with such devices; None where no rule says how many it has."""
     if part.shares_host:
         return Machine(1, "its memory is the machine's own")
     if part.id in BOARDS:

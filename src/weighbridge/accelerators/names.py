@@ -372,13 +372,13 @@ def _by_derived_key() -> dict[str, dict[str, Part]]:
 
 
 def _generations(name: str) -> tuple[str, ...]:
-    """With the number of an SXM socket and without."""
+    """Return the name with the number of its SXM socket and without it."""
     text = _normal(name)
     return (text, re.sub(r"\bsxm\d\b", "sxm", text)) if "sxm" in text else (text,)
 
 
 def _bare(name: str) -> str:
-    """Without what stands in brackets."""
+    """Return the name without what stands in brackets."""
     return re.sub(r" ?\(.*\)", "", name)
 
 
@@ -391,7 +391,7 @@ def _variants(name: str, sizes: Iterable[int]) -> Iterator[str]:
 
 
 def _others(part: Part, key: str) -> str:
-    """In words, the parts of other sizes that go by the same derived name."""
+    """Name, in words, the parts of other sizes that share the derived name."""
     others = [
         p.name
         for p in _by_derived_key().get(key, {}).values()

@@ -64,7 +64,8 @@ class Part:
 
     @property
     def stack(self) -> Stack:
-        """Whose libraries torch runs on: ROCm's are made like CUDA's, others are of their own."""
+        """Tell whose libraries torch runs on: ROCm's are made like CUDA's, others are of their
+        own."""
         return STACKS.get(self.vendor, "own")
 
     @property

@@ -30,7 +30,7 @@ class Ram:
 
 
 def ram(text: str | None) -> Ram | None:
-    """None where nothing was said."""
+    """Read the host memory that `--ram` gives; None where it is not given."""
     if text is None:
         return None
     if text.strip().lower() == LOCAL:
@@ -79,7 +79,7 @@ def _available(root: Path) -> Ram | None:
 
 
 def _elsewhere() -> Ram | None:
-    """On systems without /proc."""
+    """Read the host's memory on systems without /proc."""
     if sys.platform == "win32":
         found = _windows()
         return Ram(found[1], "available memory of GlobalMemoryStatusEx") if found else None

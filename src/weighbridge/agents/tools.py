@@ -168,9 +168,9 @@ def tools() -> tuple[Tool, ...]:
         Tool(
             "infer",
             "Memory of serving a model",
-            "GPU memory of serving a model with transformers, vLLM, SGLang or llama.cpp at a"
-            " context length and a number of requests: peak, verdict for `gpu`, launch line,"
-            " room for more. `command` judges a launch line as it stands.",
+            "GPU memory of serving a model with transformers, vLLM, SGLang, llama.cpp, Ollama or"
+            " mlx-lm at a context length and a number of requests: peak, verdict for `gpu`,"
+            " launch line, room for more. `command` judges a launch line as it stands.",
             _task("infer", _settings(INFER)),
         ),
         Tool(

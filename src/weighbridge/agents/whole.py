@@ -9,7 +9,7 @@ from typing import Any
 
 from weighbridge.fitted import NAMES, Fit
 from weighbridge.render import Look, render
-from weighbridge.render.fit import markdown
+from weighbridge.render.fit import drawn
 from weighbridge.report import Report
 from weighbridge.wording import safe_json
 
@@ -20,7 +20,11 @@ Body = dict[str, Any]
 def as_markdown(found: Report | Fit, line: str = "") -> str:
     """Every component, phase and device as tables. `line` is the command that asks the same."""
     look = Look(details=True)
-    told = markdown(found, look) if isinstance(found, Fit) else render(found, "markdown", look)
+    told = (
+        drawn(found, "markdown", look)
+        if isinstance(found, Fit)
+        else render(found, "markdown", look)
+    )
     if len(told) <= MOST:
         return told
     kept = told[: told.rfind("\n", 0, MOST)]

@@ -56,7 +56,7 @@ class Block:
 
     @property
     def alone(self) -> bool:
-        """It is its whole segment."""
+        """Tell whether the block is its whole segment."""
         return self.previous is None and self.next is None
 
 

@@ -28,7 +28,7 @@ def allocate(reserve: Reserve, pool: Pool, size: int, stream: int, page: int) ->
 
 
 def _room(pool: Pool, size: int, stream: int) -> Block | None:
-    """Where free blocks and holes in a row are long enough, the lowest first."""
+    """Return the lowest place where free blocks and holes in a row are long enough."""
     for _, hole in pool.holes[stream]:
         before = hole.previous
         start = before if before is not None and before.free else hole

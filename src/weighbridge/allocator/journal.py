@@ -191,7 +191,7 @@ class Journal:
             self._note("free_requested", block.address, block.requested, block)
 
     def completed(self, block: Block) -> None:
-        """Before it merges with its neighbours."""
+        """Record that a block is free, before it merges with its neighbours."""
         own = self.small if block.pool.small else self.large
         self.all.completed(block.size, block.requested)
         own.completed(block.size, block.requested)

@@ -77,7 +77,8 @@ class Uses:
         return free
 
     def _undefer(self) -> list[Block]:
-        """After a capture: its own uses are over, those from before it have events now."""
+        """Return the blocks that waited for a capture to end: uses in it are over, those from
+        before it have events now."""
         free = []
         for block in self._deferred:
             self._streams[block] -= self._captured.pop(block, set())

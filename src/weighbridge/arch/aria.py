@@ -22,7 +22,6 @@ VISION = Inner(
     path="vision_tower.",
     config="vision_config",
     label="vision tower",
-    model_type="idefics3_vision",
 )
 PROJECTOR = "multi_modal_projector."
 QUERIES = 256  # the larger of AriaConfig's {1225: 128, 4900: 256}

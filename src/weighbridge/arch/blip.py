@@ -17,8 +17,8 @@ WORDS = "bert.embeddings.word_embeddings.weight"
 
 def parts(c: Config) -> tuple[Config, Config]:
     return (
-        c.sub("text_config", model_type="blip_text_model"),
-        c.sub("vision_config", model_type="blip_vision_model"),
+        c.sub("text_config"),
+        c.sub("vision_config"),
     )
 
 
@@ -73,7 +73,7 @@ def text(c: Config, at: str, seen: int) -> Iterator[Param]:
 
 
 def decoder(c: Config, at: str, seen: int, *, ties: bool) -> Iterator[Param]:
-    """With BERT's head; weight and bias of its last Linear belong to others."""
+    """Yield the decoder with BERT's head; weight and bias of its last Linear belong to others."""
     width, rows = c.num("hidden_size"), c.num("vocab_size")
     head = f"{at}cls.predictions."
     yield from text(c, f"{at}bert.", seen)

@@ -10,30 +10,47 @@ models/layers/attention.py for the remote class.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
+from weighbridge.arch.blueprint import Buffer, Family, embedding, linear, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import alike
 from weighbridge.arch.heads import LEGACY_HEADS
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodules,
+    multi_head,
+    normed,
+    packed,
+    submodule,
+    ungated,
+)
+from weighbridge.arch.windows import by, own
 from weighbridge.errors import UnsupportedError
 
 
-def bloom_layer(c: Config, at: str) -> Iterator[Param]:
-    width = c.num("hidden_size")
-    yield from norm(f"{at}input_layernorm", width, bias=True)
-    yield from linear(f"{at}self_attention.query_key_value", 3 * width, width, bias=True)
-    yield from linear(f"{at}self_attention.dense", width, width, bias=True)
-    yield from norm(f"{at}post_attention_layernorm", width, bias=True)
-    yield from linear(f"{at}mlp.dense_h_to_4h", 4 * width, width, bias=True)
-    yield from linear(f"{at}mlp.dense_4h_to_h", width, 4 * width, bias=True)
+def bloom_layer(c: Config) -> Submodules:
+    width, heads = c.num("hidden_size"), c.num("num_attention_heads", "n_head")
+    names = ("dense_h_to_4h", "dense_4h_to_h")
+    return (
+        normed(width, "input_layernorm", bias=True),
+        packed("self_attention.", width, heads, bias=True),
+        normed(width, "post_attention_layernorm", bias=True),
+        ungated("mlp", width, 4 * width, names=names, bias=True),
+    )
 
 
-def bloom(c: Config, at: str) -> Iterator[Param]:
-    width = c.num("hidden_size")
-    c.skip("n_head", "num_attention_heads")
-    yield from embedding(f"{at}word_embeddings", c.num("vocab_size"), width)
-    yield from norm(f"{at}word_embeddings_layernorm", width, bias=True)
-    for i in range(c.layers("num_hidden_layers")):
-        yield from bloom_layer(c, f"{at}h.{i}.")
-    yield from norm(f"{at}ln_f", width, bias=True)
+def bloom(c: Config) -> Decoder:
+    width, words = c.num("hidden_size"), "word_embeddings"
+    return Decoder(
+        width=width,
+        first=(
+            *embedding(words, c.num("vocab_size"), width),
+            *norm(f"{words}_layernorm", width, bias=True),
+        ),
+        layers=alike(c, lambda: bloom_layer(c)),
+        last=tuple(norm("ln_f", width, bias=True)),
+        path="h.",
+        kinds=by(own),
+    )
 
 
 def remote(c: Config) -> bool:
@@ -55,42 +72,56 @@ def mpt_heads(c: Config) -> int:
     return kinds[kind]
 
 
-def mpt_layer(c: Config, at: str) -> Iterator[Param]:
+def mpt_layer(c: Config) -> Submodules:
+    """transformers' class has as many key-value heads as heads, whatever attn_config says."""
     width, keys, inner, bias = c.num("d_model"), c.num("d_model"), 4 * c.num("d_model"), False
     if remote(c):
         keys = mpt_heads(c) * (width // max(1, c.num("n_heads")))
         inner = int(c.ratio("expansion_ratio", default=4) * width)
         bias = not c.flag("no_bias")
-    yield from norm(f"{at}norm_1", width, bias=bias)
-    yield from linear(f"{at}attn.Wqkv", width + 2 * keys, width, bias=bias)
-    yield from linear(f"{at}attn.out_proj", width, width, bias=bias)
-    yield from norm(f"{at}norm_2", width, bias=bias)
-    yield from linear(f"{at}ffn.up_proj", inner, width, bias=bias)
-    yield from linear(f"{at}ffn.down_proj", width, inner, bias=bias)
+    return (
+        normed(width, "norm_1", bias=bias),
+        submodule(
+            linear("attn.Wqkv", width + 2 * keys, width, bias=bias),
+            linear("attn.out_proj", width, width, bias=bias),
+            mixer=multi_head(c.num("n_heads"), width),
+        ),
+        normed(width, "norm_2", bias=bias),
+        ungated("ffn", width, inner, bias=bias),
+    )
 
 
-def mpt(c: Config, at: str) -> Iterator[Param]:
-    width, attn = c.num("d_model"), c.sub("attn_config")
+def mpt(c: Config) -> Decoder:
+    width, bias = c.num("d_model"), remote(c) and not c.flag("no_bias")
+    return Decoder(
+        width=width,
+        first=tuple(embedding("wte", c.num("vocab_size"), width)),
+        layers=alike(c, lambda: mpt_layer(c), "n_layers"),
+        last=tuple(norm("norm_f", width, bias=bias)),
+        path="blocks.",
+        kinds=by(own),
+    )
+
+
+def mpt_known(c: Config, at: str) -> Iterator[Buffer]:
+    """No buffers, of the classes that are known."""
+    attn = c.sub("attn_config")
     if remote(c) and (attn.flag("qk_ln") or not attn.flag("alibi")):
         what = "MPT is known with ALiBi and without qk_ln"
         raise UnsupportedError(f"{c.where}: attn_config: {what}")
-    c.skip("n_heads")
-    yield from embedding(f"{at}wte", c.num("vocab_size"), width)
-    for i in range(c.layers("n_layers")):
-        yield from mpt_layer(c, f"{at}blocks.{i}.")
-    bias = remote(c) and not c.flag("no_bias")
-    yield from norm(f"{at}norm_f", width, bias=bias)
+    return iter(())
 
 
 BLOOM = Family(
-    body=bloom,
+    tree=bloom,
     base="transformer",
     cls="BloomForCausalLM",
     heads=LEGACY_HEADS,
     blocks=("h.*",),
 )
 MPT = Family(
-    body=mpt,
+    tree=mpt,
+    buffers=mpt_known,
     base="transformer",
     cls="MptForCausalLM",
     heads=LEGACY_HEADS,

@@ -19,11 +19,14 @@ from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Block, Body, Dense, Tower
 from weighbridge.arch.config import Config
 from weighbridge.arch.feeds import feeds, joined
+from weighbridge.arch.layers import embeds
 from weighbridge.arch.layers import layers as layers_of
 from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer
 from weighbridge.arch.modules import Decoder, Submodules
-from weighbridge.arch.stacks import LAYER, Stack, sort
+from weighbridge.arch.roles import below_number
 from weighbridge.arch.stacks import Layer as Parameters
+from weighbridge.arch.stacks import Stack, sort
+from weighbridge.arch.table import differs
 
 LANGUAGE = "language model"
 # The linear that makes logits, as the classes of all families call it.
@@ -50,7 +53,6 @@ INTO = (
     "embedding_transformation",
     "project_in",
 )
-EMBEDDERS = ("colpali", "colqwen2")  # what they hold is a language model, read at once
 
 
 def body(
@@ -94,7 +96,7 @@ def body(
 
 def _of_tree(plan: Blueprint, tree: Decoder, layers: Sequence[Layer]) -> Body:
     """What the modules say. Their parameters tell no more of it than the rows of a head."""
-    outside = [p for p in plan.counted if not LAYER.search(p.name)]
+    outside = [p for p in plan.counted if below_number(p.name) is None]
     blocks = (_computed(*both) for both in zip(tree.layers, layers, strict=False))
     return Body(
         hidden=tree.width,
@@ -130,8 +132,8 @@ def _decoder(text: Sequence[Stack], layers: Sequence[Layer]) -> Stack | None:
 
 
 def _fitting(stack: Stack, count: int) -> Sequence[Parameters]:
-    """Without layers that guess further tokens, and those that are no layers: early code numbers
-    the embedding and the head too."""
+    """Return the stack's layers without those that guess further tokens, and without what is no
+    layer: early code numbers the embedding and the head too."""
     working = [layer for layer in stack.layers if feeds(layer)]
     return working if len(working) == count else stack.layers[:count]
 
@@ -143,7 +145,7 @@ def _block(parameters: Parameters, layer: Layer) -> Block:
 
 def _embedder(config: Config | None) -> tuple[Layer, ...]:
     """What a language model would remember that here reads its input at once."""
-    if config is None or config.model_type not in EMBEDDERS:
+    if config is None or not embeds(config.model_type):
         return ()
     return layers_of(config.sub("vlm_config"))
 
@@ -151,17 +153,17 @@ def _embedder(config: Config | None) -> tuple[Layer, ...]:
 def _read_at_once(
     text: Sequence[Stack], config: Config | None, metadata: Mapping[str, Any] | None
 ) -> tuple[Block, ...]:
-    if not text or (config is not None and config.model_type in encoders.PYRAMIDS):
+    if not text or (config is not None and encoders.is_pyramid(config.model_type)):
         return ()
     found = joined(text)
     part = encoders.reading_part(config, seeing="vision" in text[0].path) if config else None
-    if part is not None and part.model_type == "albert":  # one for all
+    if part is not None and differs(part.model_type, "one_layer_for_all"):
         found = found[:1] * part.layers("num_hidden_layers")
     return _unmasked(found, _mixers(part, metadata, len(found)))
 
 
 def _unmasked(layers: Sequence[Parameters], mixers: Sequence[Mixer]) -> tuple[Block, ...]:
-    """Without mixers where nothing says what they are: headers alone."""
+    """Return the blocks of headers alone, without mixers where nothing says what they are."""
     if not mixers:
         return tuple(Block(mixers=(), feeds=feeds(layer)) for layer in layers)
     pairs = zip(layers, mixers, strict=True)
@@ -187,7 +189,7 @@ def _encoder(
     halves = [s for s in halves if joined([s])][:1]  # the first where a class has two
     own = joined(halves or [s for s in found if s.part != LANGUAGE])
     part = encoders.reading_part(config)
-    if not own or part.model_type in encoders.PYRAMIDS:
+    if not own or encoders.is_pyramid(part.model_type):
         return None
     blocks = _unmasked(own, encoders.mixers(part, len(own)))
     return Body(hidden=_hidden(blocks, ()), vocab=0, blocks=blocks, causal=False)
@@ -239,7 +241,7 @@ def _reads_at_once(metadata: Mapping[str, Any]) -> bool:
 
 
 def _writes(config: Config | None) -> bool:
-    return config is not None and config.model_type in encoders.WRITES_WITHOUT_CACHE
+    return config is not None and encoders.writes(config.model_type)
 
 
 def _pools(metadata: Mapping[str, Any]) -> bool:

@@ -10,10 +10,24 @@ Source: THUDM/chatglm{,2,3}-6b modeling_chatglm.py (remote code), as the weight 
 
 from collections.abc import Iterator
 
+from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import alike
+from weighbridge.arch.feed import Dense
 from weighbridge.arch.heads import labels
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodules,
+    fused_gqa,
+    normed,
+    packed,
+    submodule,
+    ungated,
+)
+from weighbridge.arch.windows import by, nowhere
 
+MEGATRON = ("dense_h_to_4h", "dense_4h_to_h")
 # Halves of a head's numbers are rotated by one frequency each, over half the head (2D positions).
 ROTATED = 4
 
@@ -23,22 +37,25 @@ def first(c: Config) -> bool:
     return c.has("inner_hidden_size")
 
 
-def first_layer(c: Config, at: str) -> Iterator[Param]:
-    width, inner = c.num("hidden_size"), c.num("inner_hidden_size")
-    yield from norm(f"{at}input_layernorm", width, bias=True)
-    yield from linear(f"{at}attention.query_key_value", 3 * width, width, bias=True)
-    yield from linear(f"{at}attention.dense", width, width, bias=True)
-    yield from norm(f"{at}post_attention_layernorm", width, bias=True)
-    yield from linear(f"{at}mlp.dense_h_to_4h", inner, width, bias=True)
-    yield from linear(f"{at}mlp.dense_4h_to_h", width, inner, bias=True)
-
-
-def first_body(c: Config, at: str) -> Iterator[Param]:
+def first_layer(c: Config) -> Submodules:
     width = c.num("hidden_size")
-    yield from embedding(f"{at}word_embeddings", c.num("vocab_size"), width)
-    for i in range(c.layers("num_layers")):
-        yield from first_layer(c, f"{at}layers.{i}.")
-    yield from norm(f"{at}final_layernorm", width, bias=True)
+    return (
+        normed(width, "input_layernorm", bias=True),
+        packed("attention.", width, c.num("num_attention_heads"), bias=True),
+        normed(width, "post_attention_layernorm", bias=True),
+        ungated("mlp", width, c.num("inner_hidden_size"), names=MEGATRON, bias=True),
+    )
+
+
+def first_tree(c: Config) -> Decoder:
+    width = c.num("hidden_size")
+    return Decoder(
+        width=width,
+        first=tuple(embedding("word_embeddings", c.num("vocab_size"), width)),
+        layers=alike(c, lambda: first_layer(c), "num_layers"),
+        last=tuple(norm("final_layernorm", width, bias=True)),
+        kinds=by(nowhere),
+    )
 
 
 def channels(c: Config) -> int:
@@ -46,41 +63,47 @@ def channels(c: Config) -> int:
     return c.num("kv_channels", default=default)
 
 
-def later_layer(c: Config, at: str) -> Iterator[Param]:
+def later_layer(c: Config) -> Submodules:
     width, inner, heads = (
         c.num("hidden_size"),
         c.num("ffn_hidden_size"),
         c.num("num_attention_heads"),
     )
+    size = channels(c)
     groups = c.num("multi_query_group_num") if c.flag("multi_query_attention") else heads
-    queries, keys = heads * channels(c), groups * channels(c)
+    a = Attention(heads=heads, kv_heads=groups, key_dim=size, value_dim=size)
     bias, centred = c.flag("add_bias_linear"), not c.flag("rmsnorm", default=True)
-    yield from norm(f"{at}input_layernorm", width, bias=centred)
-    yield from linear(
-        f"{at}self_attention.query_key_value",
-        queries + 2 * keys,
-        width,
-        bias=bias or c.flag("add_qkv_bias"),
+    return (
+        normed(width, "input_layernorm", bias=centred),
+        fused_gqa("self_attention.", width, a, bias=(bias or c.flag("add_qkv_bias"), bias)),
+        normed(width, "post_attention_layernorm", bias=centred),
+        submodule(
+            linear("mlp.dense_h_to_4h", 2 * inner, width, bias=bias),
+            linear("mlp.dense_4h_to_h", width, inner, bias=bias),
+            feed=Dense(width=inner, fused=True),
+        ),
     )
-    yield from linear(f"{at}self_attention.dense", width, queries, bias=bias)
-    yield from norm(f"{at}post_attention_layernorm", width, bias=centred)
-    yield from linear(f"{at}mlp.dense_h_to_4h", 2 * inner, width, bias=bias)
-    yield from linear(f"{at}mlp.dense_4h_to_h", width, inner, bias=bias)
 
 
-def later_body(c: Config, at: str) -> Iterator[Param]:
+def later_tree(c: Config) -> Decoder:
     width, rows = c.num("hidden_size"), c.num("padded_vocab_size", "vocab_size")
-    yield from embedding(f"{at}embedding.word_embeddings", rows, width)
-    for i in range(c.layers("num_layers")):
-        yield from later_layer(c, f"{at}encoder.layers.{i}.")
-    if c.flag("post_layer_norm", default=True):
-        centred = not c.flag("rmsnorm", default=True)
-        yield from norm(f"{at}encoder.final_layernorm", width, bias=centred)
-    yield from linear(f"{at}output_layer", rows, width)
+    centred = not c.flag("rmsnorm", default=True)
+    last = list(norm("encoder.final_layernorm", width, bias=centred))
+    return Decoder(
+        width=width,
+        first=tuple(embedding("embedding.word_embeddings", rows, width)),
+        layers=alike(c, lambda: later_layer(c), "num_layers"),
+        last=(
+            *(last if c.flag("post_layer_norm", default=True) else ()),
+            *linear("output_layer", rows, width),
+        ),
+        path="encoder.layers.",
+        kinds=by(nowhere),
+    )
 
 
-def body(c: Config, at: str) -> Iterator[Param]:
-    yield from (first_body if first(c) else later_body)(c, at)
+def chatglm(c: Config) -> Decoder:
+    return first_tree(c) if first(c) else later_tree(c)
 
 
 def lm(c: Config, at: str) -> Iterator[Param]:
@@ -104,7 +127,7 @@ def buffers(c: Config, at: str) -> Iterator[Buffer]:
 
 
 CHATGLM = Family(
-    body=body,
+    tree=chatglm,
     base="transformer",
     cls="ChatGLMForConditionalGeneration",
     heads={

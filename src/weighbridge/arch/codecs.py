@@ -86,7 +86,8 @@ def scalars(path: str) -> Iterator[Buffer]:
 
 
 def normalised(c: Config, found: Convolution) -> Iterator[Param]:
-    """With its direction and length apart (weight_norm), or with a norm of its output after it."""
+    """Yield a convolution with its direction and length apart (weight_norm), or with a norm of its
+    output after it."""
     kind, path = c.word("norm_type", default="weight_norm"), found.path
     yield Param(f"{path}.conv.bias", (found.outputs,), "bias")
     if kind == "weight_norm":

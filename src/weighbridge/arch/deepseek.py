@@ -184,7 +184,7 @@ def latent_rotary(c: Config, at: str) -> Iterator[Buffer]:
 def balanced(
     parts: Parts, chosen: Callable[[Config], Routed] = choice
 ) -> Callable[[Config, str], Iterator[Buffer]]:
-    """With the correction bias of V3's router."""
+    """Return a rule that yields the correction bias of V3's router."""
 
     def buffers(c: Config, at: str) -> Iterator[Buffer]:
         yield from latent_rotary(c, at)
@@ -196,11 +196,11 @@ def balanced(
 
 def kimi_k2(c: Config, at: str) -> Iterator[Param]:
     """DeepSeek-V3 with other numbers, and the same classes."""
-    yield from body(V3)(c.retyped("deepseek_v3"), at)
+    yield from body(V3)(c.retyped(c.held("")), at)
 
 
 def kimi_k2_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from balanced(V3)(c.retyped("deepseek_v3"), at)
+    yield from balanced(V3)(c.retyped(c.held("")), at)
 
 
 # LongCat-Flash: a layer is two attentions and two dense MLPs beside one sparse block. The router

@@ -23,7 +23,7 @@ from weighbridge.arch.blueprint import (
 )
 from weighbridge.arch.clip import side
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import family
+from weighbridge.arch.deepseek import DEEPSEEK_V2
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sam import vision as sam
 from weighbridge.arch.sparse import Parts, after_first, block, routed, sparse_decoder
@@ -44,7 +44,7 @@ QUERIES = {"query_768": 144, "query_1024": 256}
 
 
 def language(c: Config) -> Config:
-    return c.sub("language_config", model_type="deepseek_v2")
+    return c.sub("language_config")
 
 
 def moe(c: Config, at: str) -> Iterator[Param]:
@@ -63,7 +63,7 @@ PLAIN = Parts(attention=plain, moe=moe, sparse=after_first)
 
 def text(c: Config, at: str) -> Iterator[Param]:
     if c.flag("use_mla", default=True):
-        yield from family("deepseek_v2").tensors(c, at)
+        yield from DEEPSEEK_V2.tensors(c, at)
     else:
         yield from sparse_decoder(c, at, PLAIN)
 
@@ -149,7 +149,7 @@ SAM_NAMES = (
 
 def sam_tower(c: Config, at: str, out: int) -> Iterator[Param]:
     """SAM's own names, and two convolutions that halve its output again."""
-    tower = Config(SAM, where=c.where, model_type="sam_vision_model")
+    tower = Config(SAM, where=c.where, model_type=c.held("tower"))
     for p in sam(tower, ""):
         name = next((re.sub(a, b, p.name) for a, b in SAM_NAMES if re.match(a, p.name)), p.name)
         yield p._replace(name=at + name)
@@ -210,7 +210,7 @@ def ocr2(c: Config, at: str) -> Iterator[Param]:
 
 def frequencies(c: Config, at: str, path: str) -> Iterator[Buffer]:
     inner = language(c)
-    buffers = family("deepseek_v2").buffers if inner.flag("use_mla", default=True) else rotary
+    buffers = DEEPSEEK_V2.buffers if inner.flag("use_mla", default=True) else rotary
     yield from buffers(inner, f"{at}{path}") if buffers else ()
 
 

@@ -19,9 +19,12 @@ from weighbridge.arch.blueprint import (
     norm,
 )
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Names, alike, tree
 from weighbridge.arch.gpt2 import double_heads
 from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, labels, lm_called
+from weighbridge.arch.modules import Decoder, Submodules, multi_head, normed, submodule, ungated
 from weighbridge.arch.opt import OFFSET, attention
+from weighbridge.arch.windows import by, own
 
 
 def gpt(c: Config, at: str) -> Iterator[Param]:
@@ -45,18 +48,28 @@ def gpt_buffers(c: Config, at: str) -> Iterator[Buffer]:
         yield Buffer(f"{at}h.{i}.attn.bias", (1, 1, side, side), "")
 
 
-def ctrl(c: Config, at: str) -> Iterator[Param]:
-    width, inner = c.num("n_embd"), c.num("dff")
-    yield from embedding(f"{at}w", c.num("vocab_size"), width)
-    for i in range(c.layers("n_layer")):
-        here = f"{at}h.{i}."
-        for name in ("Wq", "Wk", "Wv", "dense"):
-            yield from linear(f"{here}multi_head_attention.{name}", width, width, bias=True)
-        yield from linear(f"{here}ffn.0", inner, width, bias=True)
-        yield from linear(f"{here}ffn.2", width, inner, bias=True)
-        yield from norm(f"{here}layernorm1", width, bias=True)
-        yield from norm(f"{here}layernorm2", width, bias=True)
-    yield from norm(f"{at}layernorm", width, bias=True)
+def ctrl_layer(c: Config) -> Submodules:
+    width, here = c.num("n_embd"), "multi_head_attention."
+    return (
+        submodule(
+            *(linear(here + n, width, width, bias=True) for n in ("Wq", "Wk", "Wv", "dense")),
+            mixer=multi_head(c.num("n_head"), width),
+        ),
+        ungated("ffn", width, c.num("dff"), names=("0", "2"), bias=True),
+        normed(width, "layernorm1", "layernorm2", bias=True),
+    )
+
+
+def ctrl(c: Config) -> Decoder:
+    width = c.num("n_embd")
+    return Decoder(
+        width=width,
+        first=tuple(embedding("w", c.num("vocab_size"), width)),
+        layers=alike(c, lambda: ctrl_layer(c), "n_layer"),
+        last=tuple(norm("layernorm", width, bias=True)),
+        path="h.",
+        kinds=by(own),
+    )
 
 
 def ctrl_positions(c: Config, at: str) -> Iterator[Buffer]:
@@ -71,19 +84,21 @@ def ctrl_classes(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}classifier", labels(c), c.num("n_embd"))
 
 
-def biogpt(c: Config, at: str) -> Iterator[Param]:
-    width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    positions = c.num("max_position_embeddings") + OFFSET
-    yield from embedding(f"{at}embed_tokens", c.num("vocab_size"), width)
-    yield from embedding(f"{at}embed_positions", positions, width)
-    for i in range(c.layers("num_hidden_layers")):
-        here = f"{at}layers.{i}."
-        yield from attention(f"{here}self_attn", width, bias=True)
-        yield from norm(f"{here}self_attn_layer_norm", width, bias=True)
-        yield from linear(f"{here}fc1", inner, width, bias=True)
-        yield from linear(f"{here}fc2", width, inner, bias=True)
-        yield from norm(f"{here}final_layer_norm", width, bias=True)
-    yield from norm(f"{at}layer_norm", width, bias=True)
+def biogpt_layer(c: Config) -> Submodules:
+    width = c.num("hidden_size")
+    return (
+        attention(width, c.num("num_attention_heads"), bias=True),
+        normed(width, "self_attn_layer_norm", bias=True),
+        ungated("", width, c.num("intermediate_size"), names=("fc1", "fc2"), bias=True),
+        normed(width, "final_layer_norm", bias=True),
+    )
+
+
+def biogpt(c: Config) -> Decoder:
+    width, rows = c.num("hidden_size"), c.num("max_position_embeddings") + OFFSET
+    names = Names(final="layer_norm", norm_bias=True)
+    found = tree(c, alike(c, lambda: biogpt_layer(c)), names, kinds=by(own))
+    return found._replace(first=(*found.first, *embedding("embed_positions", rows, width)))
 
 
 OPENAI_GPT = Family(
@@ -95,7 +110,7 @@ OPENAI_GPT = Family(
     blocks=(),
 )
 CTRL = Family(
-    body=ctrl,
+    tree=ctrl,
     base="transformer",
     cls="CTRLLMHeadModel",
     heads={"LMHeadModel": ctrl_lm, "ForSequenceClassification": ctrl_classes},
@@ -103,7 +118,7 @@ CTRL = Family(
     blocks=(),
 )
 BIOGPT = Family(
-    body=biogpt,
+    tree=biogpt,
     base="biogpt",
     cls="BioGptForCausalLM",
     heads={**LEGACY_HEADS, "ForCausalLM": lm_called("output_projection", "biogpt.embed_tokens")},

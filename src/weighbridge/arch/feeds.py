@@ -60,10 +60,8 @@ MATRICES = ROUTED | {"linear", "conv1d", "conv", "router"}
 
 
 def feeds(layer: Layer) -> tuple[Feed, ...]:
-    """In the layer's order; experts that all tokens use belong to the routed ones beside them.
-
-    `inputs` is set in each: what it reads and gives.
-    """
+    """Return the layer's feed-forwards in order, each with `inputs`, the width that it reads and
+    gives. Experts that all tokens use belong to the routed ones beside them."""
     return _feeds(
         tuple(
             (name, i.param.shape, i.param.kind, i.param.routed)

@@ -48,16 +48,13 @@ def text(c: Config) -> Switches:
     return Switches(qkv_bias=True, mlp=fused_mlp, norms=FOUR)
 
 
-def family_of(name: str, make: str) -> Family:
+def family_of(name: str) -> Family:
     language = Inner(
         path="language_model.",
         config="text_config",
         label="language model",
-        model_type=f"{make}_text",
     )
-    vision_part = Inner(
-        path="visual.", config="vision_config", label="vision tower", model_type=f"{make}_vision"
-    )
+    vision_part = Inner(path="visual.", config="vision_config", label="vision tower")
     return composite(
         language,
         vision_part,
@@ -74,6 +71,6 @@ GLM4V_TEXT = Family(
 GLM4V_VISION = Family(
     body=vision, cls="Glm4vVisionModel", buffers=rotary("hidden_size"), blocks=("blocks.*",)
 )
-GLM4V = family_of("Glm4v", "glm4v")
-GLM4V_MOE = family_of("Glm4vMoe", "glm4v_moe")
-GLM46V = family_of("Glm46V", "glm4v")
+GLM4V = family_of("Glm4v")
+GLM4V_MOE = family_of("Glm4vMoe")
+GLM46V = family_of("Glm46V")

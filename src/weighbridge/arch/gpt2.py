@@ -8,65 +8,80 @@ one mask in all. Source: transformers 5.23 models/{gpt2,gpt_bigcode}/modeling_*.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from weighbridge.arch.blueprint import (
-    Buffer,
-    Family,
-    Param,
-    conv1d,
-    embedding,
-    linear,
-    norm,
-)
+from weighbridge.arch.attention import Attention
+from weighbridge.arch.blueprint import Buffer, Family, Param, conv1d, embedding, linear, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import alike
+from weighbridge.arch.feed import Dense
 from weighbridge.arch.heads import LEGACY_HEADS, causal_lm
+from weighbridge.arch.modules import Decoder, Submodule, Submodules, multi_head, normed, submodule
+from weighbridge.arch.windows import by, own
 
 Module = Callable[..., Iterator[Param]]  # (path, outputs, inputs, *, bias)
 
 
-def attention(module: Module, at: str, width: int, keys: int) -> Iterator[Param]:
-    yield from module(f"{at}c_attn", width + 2 * keys, width, bias=True)
-    yield from module(f"{at}c_proj", width, width, bias=True)
+def attention(module: Module, width: int, a: Attention) -> Submodule:
+    rows = width + 2 * a.kv_heads * a.key_dim if a.kv_heads < a.heads else 3 * width
+    return submodule(
+        module("attn.c_attn", rows, width, bias=True),
+        module("attn.c_proj", width, width, bias=True),
+        mixer=a,
+    )
 
 
-def cross_attention(module: Module, at: str, width: int) -> Iterator[Param]:
+def cross_attention(module: Module, width: int) -> Submodule:
     """Keys and values come from an encoder, queries from here."""
-    yield from module(f"{at}crossattention.c_attn", 2 * width, width, bias=True)
-    yield from module(f"{at}crossattention.q_attn", width, width, bias=True)
-    yield from module(f"{at}crossattention.c_proj", width, width, bias=True)
-    yield from norm(f"{at}ln_cross_attn", width, bias=True)
+    return submodule(
+        module("crossattention.c_attn", 2 * width, width, bias=True),
+        module("crossattention.q_attn", width, width, bias=True),
+        module("crossattention.c_proj", width, width, bias=True),
+        norm("ln_cross_attn", width, bias=True),
+    )
 
 
-def layer(c: Config, at: str, module: Module, keys: int) -> Iterator[Param]:
+def layer(c: Config, module: Module, a: Attention) -> Submodules:
     width = c.num("n_embd")
     inner = c.num("n_inner", default=4 * width)
-    yield from norm(f"{at}ln_1", width, bias=True)
-    yield from attention(module, f"{at}attn.", width, keys)
-    yield from norm(f"{at}ln_2", width, bias=True)
-    if c.flag("add_cross_attention"):
-        yield from cross_attention(module, at, width)
-    yield from module(f"{at}mlp.c_fc", inner, width, bias=True)
-    yield from module(f"{at}mlp.c_proj", width, inner, bias=True)
+    return (
+        normed(width, "ln_1", bias=True),
+        attention(module, width, a),
+        normed(width, "ln_2", bias=True),
+        *((cross_attention(module, width),) if c.flag("add_cross_attention") else ()),
+        submodule(
+            module("mlp.c_fc", inner, width, bias=True),
+            module("mlp.c_proj", width, inner, bias=True),
+            feed=Dense(width=inner, gated=False),
+        ),
+    )
 
 
-def decoder(c: Config, at: str, module: Module, keys: int) -> Iterator[Param]:
+def decoder(c: Config, module: Module, a: Attention) -> Decoder:
     width = c.num("n_embd")
-    c.skip("n_head", "n_ctx")
-    yield from embedding(f"{at}wte", c.num("vocab_size"), width)
-    yield from embedding(f"{at}wpe", c.num("n_positions"), width)
-    for i in range(c.layers("n_layer")):
-        yield from layer(c, f"{at}h.{i}.", module, keys)
-    yield from norm(f"{at}ln_f", width, bias=True)
+    c.skip("n_ctx")
+    return Decoder(
+        width=width,
+        first=(
+            *embedding("wte", c.num("vocab_size"), width),
+            *embedding("wpe", c.num("n_positions"), width),
+        ),
+        layers=alike(c, lambda: layer(c, module, a), "n_layer"),
+        last=tuple(norm("ln_f", width, bias=True)),
+        path="h.",
+        kinds=by(own),
+    )
 
 
-def gpt2(c: Config, at: str) -> Iterator[Param]:
-    yield from decoder(c, at, conv1d, c.num("n_embd"))
+def gpt2(c: Config) -> Decoder:
+    return decoder(c, conv1d, multi_head(c.num("n_head"), c.num("n_embd")))
 
 
-def gpt_bigcode(c: Config, at: str) -> Iterator[Param]:
-    width = c.num("n_embd")
-    keys = width // max(1, c.num("n_head")) if c.flag("multi_query", default=True) else width
-    yield from decoder(c, at, linear, keys)
+def gpt_bigcode(c: Config) -> Decoder:
+    """One key-value head for all queries, unless `multi_query` is off."""
+    all_heads = multi_head(c.num("n_head"), c.num("n_embd"))
+    one = replace(all_heads, kv_heads=1) if c.flag("multi_query", default=True) else all_heads
+    return decoder(c, linear, one)
 
 
 def masks(c: Config, at: str) -> Iterator[Buffer]:
@@ -91,7 +106,7 @@ def double_heads(c: Config, at: str) -> Iterator[Param]:
 
 
 GPT2 = Family(
-    body=gpt2,
+    tree=gpt2,
     base="transformer",
     cls="GPT2LMHeadModel",
     heads={**LEGACY_HEADS, "DoubleHeadsModel": double_heads},
@@ -99,7 +114,7 @@ GPT2 = Family(
     blocks=("h.*",),
 )
 GPT_BIGCODE = Family(
-    body=gpt_bigcode,
+    tree=gpt_bigcode,
     base="transformer",
     cls="GPTBigCodeForCausalLM",
     heads=LEGACY_HEADS,

@@ -8,30 +8,42 @@ Source: transformers 5.23 models/gpt_neo/modeling_gpt_neo.py; 4.57.1 for `masked
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
+from weighbridge.arch.blueprint import Buffer, Family, embedding, linear, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import alike
 from weighbridge.arch.heads import LEGACY_HEADS
+from weighbridge.arch.modules import Decoder, Submodules, multi_head, normed, submodule, ungated
+from weighbridge.arch.windows import by, nowhere
 
 
-def layer(c: Config, at: str) -> Iterator[Param]:
-    width = c.num("hidden_size")
+def layer(c: Config) -> Submodules:
+    width, here = c.num("hidden_size"), "attn.attention."
     inner = c.num("intermediate_size", default=4 * width)
-    yield from norm(f"{at}ln_1", width, bias=True)
-    for name in ("k_proj", "v_proj", "q_proj"):
-        yield from linear(f"{at}attn.attention.{name}", width, width)
-    yield from linear(f"{at}attn.attention.out_proj", width, width, bias=True)
-    yield from norm(f"{at}ln_2", width, bias=True)
-    yield from linear(f"{at}mlp.c_fc", inner, width, bias=True)
-    yield from linear(f"{at}mlp.c_proj", width, inner, bias=True)
+    return (
+        normed(width, "ln_1", bias=True),
+        submodule(
+            *(linear(here + name, width, width) for name in ("k_proj", "v_proj", "q_proj")),
+            linear(f"{here}out_proj", width, width, bias=True),
+            mixer=multi_head(c.num("num_attention_heads", "num_heads"), width),
+        ),
+        normed(width, "ln_2", bias=True),
+        ungated("mlp", width, inner, names=("c_fc", "c_proj"), bias=True),
+    )
 
 
-def body(c: Config, at: str) -> Iterator[Param]:
+def gpt_neo(c: Config) -> Decoder:
     width = c.num("hidden_size")
-    yield from embedding(f"{at}wte", c.num("vocab_size"), width)
-    yield from embedding(f"{at}wpe", c.num("max_position_embeddings"), width)
-    for i in range(c.layers("num_layers")):
-        yield from layer(c, f"{at}h.{i}.")
-    yield from norm(f"{at}ln_f", width, bias=True)
+    return Decoder(
+        width=width,
+        first=(
+            *embedding("wte", c.num("vocab_size"), width),
+            *embedding("wpe", c.num("max_position_embeddings"), width),
+        ),
+        layers=alike(c, lambda: layer(c), "num_layers"),
+        last=tuple(norm("ln_f", width, bias=True)),
+        path="h.",
+        kinds=by(nowhere),
+    )
 
 
 def masks(c: Config, at: str) -> Iterator[Buffer]:
@@ -43,7 +55,7 @@ def masks(c: Config, at: str) -> Iterator[Buffer]:
 
 
 GPT_NEO = Family(
-    body=body,
+    tree=gpt_neo,
     base="transformer",
     cls="GPTNeoForCausalLM",
     heads=LEGACY_HEADS,

@@ -11,62 +11,66 @@ Source: transformers 5.23 models/{gpt_neox,gpt_neox_japanese,persimmon}/modeling
 from collections.abc import Iterator
 from functools import partial
 
-from weighbridge.arch.blueprint import Body, Buffer, Family, Param, embedding, linear, norm
+from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, lm_called
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodules,
+    normed,
+    packed,
+    submodule,
+    ungated,
+)
 from weighbridge.arch.rotary import frequencies, head_dim, partly_rotary, share
-from weighbridge.arch.written import stack
+from weighbridge.arch.windows import by, own
+
+TWO = ("input_layernorm", "post_attention_layernorm")
+NAMES = Names(embed="embed_in", final="final_layer_norm", norm_bias=True)
+MEGATRON = ("dense_h_to_4h", "dense_4h_to_h")
 
 
-def neox_layer(c: Config, at: str) -> Iterator[Param]:
-    width, inner, bias = c.num("hidden_size"), c.num("intermediate_size"), c.flag("attention_bias")
-    yield from linear(f"{at}attention.query_key_value", 3 * width, width, bias=bias)
-    yield from linear(f"{at}attention.dense", width, width, bias=bias)
-    yield from linear(f"{at}mlp.dense_h_to_4h", inner, width, bias=True)
-    yield from linear(f"{at}mlp.dense_4h_to_h", width, inner, bias=True)
-    yield from norm(f"{at}input_layernorm", width, bias=True)
-    yield from norm(f"{at}post_attention_layernorm", width, bias=True)
+def layer(c: Config, path: str, inner: int, *, bias: bool, mlp_bias: bool) -> Submodules:
+    width = c.num("hidden_size")
+    return (
+        packed(path, width, c.num("num_attention_heads"), bias=bias),
+        ungated("mlp", width, inner, names=MEGATRON, bias=mlp_bias),
+        normed(width, *TWO, bias=True),
+    )
 
 
-def japanese_layer(c: Config, at: str) -> Iterator[Param]:
+def neox(c: Config) -> Decoder:
+    bias = c.flag("attention_bias")
+
+    def one() -> Submodules:
+        return layer(c, "attention.", c.num("intermediate_size"), bias=bias, mlp_bias=True)
+
+    return tree(c, alike(c, one), NAMES, kinds=by(own))
+
+
+def japanese(c: Config) -> Decoder:
     width = c.num("hidden_size")
     inner = width * c.num("intermediate_multiple_size")
-    yield from linear(f"{at}attention.query_key_value", 3 * width, width)
-    yield from linear(f"{at}attention.dense", width, width)
-    yield from linear(f"{at}mlp.dense_h_to_4h", inner, width)
-    yield from linear(f"{at}mlp.dense_4h_to_h", width, inner)
-    yield from norm(f"{at}input_layernorm", width, bias=True)
-    yield from norm(f"{at}post_attention_layernorm", width, bias=True)
+    one = alike(c, lambda: layer(c, "attention.", inner, bias=False, mlp_bias=False))
+    found = tree(c, one, NAMES, kinds=by(own))
+    last = len(found.layers) - 1
+    behind = Param(f"layers.{last}.attention.dense_bias", (width,), "bias")
+    return found._replace(last=(*found.last, behind)) if found.layers else found
 
 
-def neox(c: Config, at: str, one: Body) -> Iterator[Param]:
-    width = c.num("hidden_size")
-    yield from embedding(f"{at}embed_in", c.num("vocab_size"), width)
-    for i in range(c.layers("num_hidden_layers")):
-        yield from one(c, f"{at}layers.{i}.")
-    yield from norm(f"{at}final_layer_norm", width, bias=True)
+def persimmon_layer(c: Config) -> Submodules:
+    inner, width = c.num("intermediate_size"), c.num("hidden_size")
+    attention, *rest = layer(c, "self_attn.", inner, bias=True, mlp_bias=True)
+    names = ("q_layernorm", "k_layernorm") if c.flag("qk_layernorm") else ()
+    size = width // max(1, c.num("num_attention_heads"))
+    norms = submodule(*(norm(f"self_attn.{name}", size, bias=True) for name in names))
+    return (attention, norms, *rest)
 
 
-def japanese(c: Config, at: str) -> Iterator[Param]:
-    yield from neox(c, at, japanese_layer)
-    last = c.layers("num_hidden_layers") - 1
-    if last >= 0:
-        path = f"{at}layers.{last}.attention.dense_bias"
-        yield Param(path, (c.num("hidden_size"),), "bias")
-
-
-def persimmon_layer(c: Config, at: str) -> Iterator[Param]:
-    width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from linear(f"{at}self_attn.query_key_value", 3 * width, width, bias=True)
-    yield from linear(f"{at}self_attn.dense", width, width, bias=True)
-    if c.flag("qk_layernorm"):
-        for name in ("q_layernorm", "k_layernorm"):
-            size = width // max(1, c.num("num_attention_heads"))
-            yield from norm(f"{at}self_attn.{name}", size, bias=True)
-    yield from linear(f"{at}mlp.dense_h_to_4h", inner, width, bias=True)
-    yield from linear(f"{at}mlp.dense_4h_to_h", width, inner, bias=True)
-    yield from norm(f"{at}input_layernorm", width, bias=True)
-    yield from norm(f"{at}post_attention_layernorm", width, bias=True)
+def persimmon(c: Config) -> Decoder:
+    names = Names(final="final_layernorm", norm_bias=True)
+    return tree(c, alike(c, lambda: persimmon_layer(c)), names, kinds=by(own))
 
 
 def rotary(c: Config, at: str, *, part: float) -> Iterator[Buffer]:
@@ -82,28 +86,28 @@ def reward(c: Config, at: str) -> Iterator[Param]:
 
 
 GPT_NEOX = Family(
-    body=partial(neox, one=neox_layer),
+    tree=neox,
     base="gpt_neox",
     cls="GPTNeoXForCausalLM",
     heads={**LEGACY_HEADS, "ForCausalLM": lm_called("embed_out", "gpt_neox.embed_in")},
     buffers=partial(rotary, part=0.25),
 )
 GPT_NEOX_REWARD = Family(
-    body=partial(neox, one=neox_layer),
+    tree=neox,
     base="gpt_neox",
     cls="GPTNeoXRewardModel",
     heads={"RewardModel": reward},
     buffers=partial(rotary, part=0.25),
 )
 GPT_NEOX_JAPANESE = Family(
-    body=japanese,
+    tree=japanese,
     base="gpt_neox_japanese",
     cls="GPTNeoXJapaneseForCausalLM",
     heads={"ForCausalLM": lm_called("embed_out", "gpt_neox_japanese.embed_in")},
     buffers=partial(rotary, part=1.0),
 )
 PERSIMMON = Family(
-    body=partial(stack, one=persimmon_layer, last="final_layernorm", norm_bias=True),
+    tree=persimmon,
     cls="PersimmonForCausalLM",
     heads=DECODER_HEADS,
     buffers=partly_rotary(0.5),

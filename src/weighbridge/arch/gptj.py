@@ -6,36 +6,45 @@ Both keep a table of sines in every layer, P x R (R: rotary_dim, or D). MOSS 003
 another name. Source: transformers 5.23 models/{gptj,codegen}/modeling_*.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import alike
 from weighbridge.arch.heads import DECODER_HEADS, labels
+from weighbridge.arch.modules import Decoder, Submodules, multi_head, normed, submodule, ungated
+from weighbridge.arch.windows import by, own
+
+SEPARATE = {"k_proj": 1, "v_proj": 1, "q_proj": 1}  # rows in widths of the model
+TOGETHER = {"qkv_proj": 3}
 
 
-def separate(at: str, width: int) -> Iterator[Param]:
-    for name in ("k_proj", "v_proj", "q_proj"):
-        yield from linear(f"{at}{name}", width, width)
-
-
-def together(at: str, width: int) -> Iterator[Param]:
-    yield from linear(f"{at}qkv_proj", 3 * width, width)
-
-
-def decoder(c: Config, at: str, qkv: Callable[[str, int], Iterator[Param]]) -> Iterator[Param]:
+def layer(c: Config, qkv: Mapping[str, int]) -> Submodules:
     width = c.num("n_embd")
     inner = c.num("n_inner", default=4 * width)
-    c.skip("n_head", "rotary_dim")
-    yield from embedding(f"{at}wte", c.num("vocab_size"), width)
-    for i in range(c.layers("n_layer")):
-        here = f"{at}h.{i}."
-        yield from norm(f"{here}ln_1", width, bias=True)
-        yield from qkv(f"{here}attn.", width)
-        yield from linear(f"{here}attn.out_proj", width, width)
-        yield from linear(f"{here}mlp.fc_in", inner, width, bias=True)
-        yield from linear(f"{here}mlp.fc_out", width, inner, bias=True)
-    yield from norm(f"{at}ln_f", width, bias=True)
+    return (
+        normed(width, "ln_1", bias=True),
+        submodule(
+            *(linear(f"attn.{name}", times * width, width) for name, times in qkv.items()),
+            linear("attn.out_proj", width, width),
+            mixer=multi_head(c.num("n_head"), width),
+        ),
+        ungated("mlp", width, inner, names=("fc_in", "fc_out"), bias=True),
+    )
+
+
+def decoder(c: Config, qkv: Mapping[str, int]) -> Decoder:
+    width = c.num("n_embd")
+    c.skip("rotary_dim")
+    return Decoder(
+        width=width,
+        first=tuple(embedding("wte", c.num("vocab_size"), width)),
+        layers=alike(c, lambda: layer(c, qkv), "n_layer"),
+        last=tuple(norm("ln_f", width, bias=True)),
+        path="h.",
+        kinds=by(own),
+    )
 
 
 def sines(c: Config, at: str) -> Iterator[Buffer]:
@@ -55,7 +64,7 @@ def spans(c: Config, at: str) -> Iterator[Param]:
 
 
 GPTJ = Family(
-    body=partial(decoder, qkv=separate),
+    tree=partial(decoder, qkv=SEPARATE),
     base="transformer",
     cls="GPTJForCausalLM",
     heads={**DECODER_HEADS, "ForCausalLM": biased_lm, "ForQuestionAnswering": spans},
@@ -63,7 +72,7 @@ GPTJ = Family(
     blocks=("h.*",),
 )
 CODEGEN = Family(
-    body=partial(decoder, qkv=together),
+    tree=partial(decoder, qkv=TOGETHER),
     base="transformer",
     cls="CodeGenForCausalLM",
     heads={"ForCausalLM": biased_lm},
@@ -71,7 +80,7 @@ CODEGEN = Family(
     blocks=("h.*",),
 )
 MOSS = Family(
-    body=partial(decoder, qkv=together),
+    tree=partial(decoder, qkv=TOGETHER),
     base="transformer",
     cls="MossForCausalLM",
     heads={"ForCausalLM": biased_lm},

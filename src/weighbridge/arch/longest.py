@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.arch.config import Config
+from weighbridge.arch.table import column
 
 NAMES = (
     "model_max_length",  # Command R: beside the positions of its first training
@@ -42,15 +43,6 @@ PARTS = (
     "decoder_config",
     "talker_config",
 )
-ENDLESS = frozenset(("t5", "mt5", "umt5", "longt5", "switch_transformers", "xlnet")) | {
-    *("mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv5"),
-}
-# Positions are counted from the padding token's own: modeling_roberta.py
-# (create_position_ids_from_input_ids), and the same in its relatives.
-AFTER_PADDING = frozenset(("roberta", "camembert", "xlm-roberta", "xlm-roberta-xl")) | {
-    *("longformer", "mpnet", "layoutlmv3"),
-}
-READ_AS = {"RefinedWeb": "falcon", "RefinedWebModel": "falcon"}  # whose defaults are theirs
 STRETCHED = frozenset(("linear", "dynamic", "ntk"))
 YARN = frozenset(("yarn", "deepseek_yarn"))
 
@@ -66,24 +58,27 @@ def _longest(c: Config) -> int | None:
             found = _longest(c.sub(part))
             if found is not None:
                 return found
-    positions = None if c.model_type in ENDLESS else _positions(c)
+    kind = column("positions").get(c.model_type, "")
+    positions = None if kind == "endless" else _positions(c, kind)
     if positions is None:
         return None
-    if c.model_type.startswith("gemma3"):  # its positions are the stretched ones
+    if kind == "stretched":  # Gemma 3
         return positions
     return _scaled(positions, _scaling(c.raw))
 
 
-def _positions(c: Config) -> int | None:
+def _positions(c: Config, kind: str) -> int | None:
     known = [v for n in NAMES if type(v := c.raw.get(n)) is int and v > 0]
     if not known:
-        filled = Config({}, model_type=READ_AS.get(c.model_type, c.model_type))
+        filled = Config({}, model_type=kind.partition("as_")[2] or c.model_type)
         known = [v for n in NAMES if type(v := filled.get(n)) is int]
     if not known:
         return None
+    if kind != "after_padding":
+        return known[0]
+    # modeling_roberta.py (create_position_ids_from_input_ids), and the same in its relatives
     padding = c.raw.get("pad_token_id")
-    before = 1 + (padding if type(padding) is int else 1)
-    return known[0] - (before if c.model_type in AFTER_PADDING else 0)
+    return known[0] - 1 - (padding if type(padding) is int else 1)
 
 
 def _scaling(raw: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -113,6 +113,28 @@ def gqa(
     )
 
 
+def multi_head(heads: int, width: int) -> Attention:
+    """As many key-value heads as heads, of an equal part of `width` each."""
+    size = width // max(1, heads)
+    return Attention(heads=heads, kv_heads=heads, key_dim=size, value_dim=size)
+
+
+def packed(
+    path: str,
+    width: int,
+    heads: int,
+    *,
+    bias: bool = False,
+    names: tuple[str, str] = ("query_key_value", "dense"),
+) -> Submodule:
+    """Attention with one linear 3 D x D for queries, keys and values, and one D x D back."""
+    return submodule(
+        linear(path + names[0], 3 * width, width, bias=bias),
+        linear(path + names[1], width, width, bias=bias),
+        mixer=multi_head(heads, width),
+    )
+
+
 def fused_gqa(
     path: str,
     width: int,
@@ -168,9 +190,10 @@ def ungated(
     bias: bool = False,
 ) -> Submodule:
     """Two linears: up F x D, down D x F."""
+    at = f"{path}." if path else ""
     return submodule(
-        linear(f"{path}.{names[0]}", inner, width, bias=bias),
-        linear(f"{path}.{names[1]}", width, inner, bias=bias),
+        linear(at + names[0], inner, width, bias=bias),
+        linear(at + names[1], width, inner, bias=bias),
         feed=Dense(width=inner, gated=False),
     )
 

@@ -10,29 +10,38 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS, labels
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    multi_head,
+    normed,
+    submodule,
+    ungated,
+)
+from weighbridge.arch.windows import by, own
 
 OFFSET = 2  # rows before position 0: both classes' `offset`
 
 
-def attention(path: str, width: int, *, bias: bool) -> Iterator[Param]:
-    for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
-        yield from linear(f"{path}.{name}", width, width, bias=bias)
+def attention(width: int, heads: int, *, bias: bool, path: str = "self_attn") -> Submodule:
+    names = ("k_proj", "v_proj", "q_proj", "out_proj")
+    return submodule(
+        *(linear(f"{path}.{name}", width, width, bias=bias) for name in names),
+        mixer=multi_head(heads, width),
+    )
 
 
-def mlp(c: Config, at: str, *, bias: bool) -> Iterator[Param]:
-    width, inner = c.num("hidden_size"), c.num("ffn_dim")
-    yield from linear(f"{at}fc1", inner, width, bias=bias)
-    yield from linear(f"{at}fc2", width, inner, bias=bias)
-
-
-def opt_layer(c: Config, at: str) -> Iterator[Param]:
+def opt_layer(c: Config) -> Submodules:
     width, bias = c.num("hidden_size"), c.flag("enable_bias")
-    yield from attention(f"{at}self_attn", width, bias=bias)
-    yield from mlp(c, at, bias=bias)
-    if c.flag("layer_norm_elementwise_affine"):
-        yield from norm(f"{at}self_attn_layer_norm", width, bias=True)
-        yield from norm(f"{at}final_layer_norm", width, bias=True)
+    affine = c.flag("layer_norm_elementwise_affine")
+    return (
+        attention(width, c.num("num_attention_heads"), bias=bias),
+        ungated("", width, c.num("ffn_dim"), names=("fc1", "fc2"), bias=bias),
+        normed(width, *(("self_attn_layer_norm", "final_layer_norm") if affine else ()), bias=True),
+    )
 
 
 def narrow(c: Config) -> int:
@@ -40,19 +49,29 @@ def narrow(c: Config) -> int:
     return c.num("word_embed_proj_dim", default=c.num("hidden_size"))
 
 
-def opt(c: Config, at: str) -> Iterator[Param]:
-    c.skip("num_attention_heads")
-    at, width, slim = f"{at}decoder.", c.num("hidden_size"), narrow(c)
-    yield from embedding(f"{at}embed_tokens", c.num("vocab_size"), slim)
-    yield from embedding(f"{at}embed_positions", c.num("max_position_embeddings") + OFFSET, width)
-    if slim != width:
-        yield from linear(f"{at}project_out", slim, width)
-        yield from linear(f"{at}project_in", width, slim)
+def opt(c: Config) -> Decoder:
+    """The last norm, where there is one, is made before the layers."""
+    width, slim = c.num("hidden_size"), narrow(c)
     last = c.flag("do_layer_norm_before") and not c.flag("_remove_final_layer_norm")
-    if last and c.flag("layer_norm_elementwise_affine"):
-        yield from norm(f"{at}final_layer_norm", width, bias=True)
-    for i in range(c.layers("num_hidden_layers")):
-        yield from opt_layer(c, f"{at}layers.{i}.")
+    affine = last and c.flag("layer_norm_elementwise_affine")
+    rows = c.num("max_position_embeddings") + OFFSET
+    first = [
+        *embedding("decoder.embed_tokens", c.num("vocab_size"), slim),
+        *embedding("decoder.embed_positions", rows, width),
+    ]
+    if slim != width:
+        first += linear("decoder.project_out", slim, width)
+        first += linear("decoder.project_in", width, slim)
+    if affine:
+        first += norm("decoder.final_layer_norm", width, bias=True)
+    return Decoder(
+        width=width,
+        first=tuple(first),
+        layers=alike(c, lambda: opt_layer(c)),
+        last=(),
+        path="decoder.layers.",
+        kinds=by(own),
+    )
 
 
 def opt_lm(c: Config, at: str) -> Iterator[Param]:
@@ -67,23 +86,21 @@ def opt_spans(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}qa_outputs", 2, narrow(c), bias=True)
 
 
-def xglm_layer(c: Config, at: str) -> Iterator[Param]:
-    width = c.num("hidden_size")
-    yield from attention(f"{at}self_attn", width, bias=True)
-    if c.flag("add_cross_attention"):
-        yield from attention(f"{at}encoder_attn", width, bias=True)
-        yield from norm(f"{at}encoder_attn_layer_norm", width, bias=True)
-    yield from norm(f"{at}self_attn_layer_norm", width, bias=True)
-    yield from mlp(c, at, bias=True)
-    yield from norm(f"{at}final_layer_norm", width, bias=True)
+def xglm_layer(c: Config) -> Submodules:
+    width, heads = c.num("hidden_size"), c.num("attention_heads", "num_attention_heads")
+    over = attention(width, heads, bias=True, path="encoder_attn")._replace(mixer=None)
+    norm_of_it = normed(width, "encoder_attn_layer_norm", bias=True)
+    return (
+        attention(width, heads, bias=True),
+        *((over, norm_of_it) if c.flag("add_cross_attention") else ()),
+        normed(width, "self_attn_layer_norm", bias=True),
+        ungated("", width, c.num("ffn_dim"), names=("fc1", "fc2"), bias=True),
+        normed(width, "final_layer_norm", bias=True),
+    )
 
 
-def xglm(c: Config, at: str) -> Iterator[Param]:
-    width = c.num("hidden_size")
-    yield from embedding(f"{at}embed_tokens", c.num("vocab_size"), width)
-    for i in range(c.layers("num_hidden_layers")):
-        yield from xglm_layer(c, f"{at}layers.{i}.")
-    yield from norm(f"{at}layer_norm", width, bias=True)
+def xglm(c: Config) -> Decoder:
+    return tree(c, alike(c, lambda: xglm_layer(c)), Names(final="layer_norm", norm_bias=True))
 
 
 def xglm_positions(c: Config, at: str) -> Iterator[Buffer]:
@@ -92,7 +109,7 @@ def xglm_positions(c: Config, at: str) -> Iterator[Buffer]:
 
 
 OPT = Family(
-    body=opt,
+    tree=opt,
     cls="OPTForCausalLM",
     heads={
         "ForCausalLM": opt_lm,
@@ -101,4 +118,4 @@ OPT = Family(
     },
     blocks=("decoder.layers.*",),
 )
-XGLM = Family(body=xglm, cls="XGLMForCausalLM", heads=DECODER_HEADS, buffers=xglm_positions)
+XGLM = Family(tree=xglm, cls="XGLMForCausalLM", heads=DECODER_HEADS, buffers=xglm_positions)

@@ -114,8 +114,8 @@ def talker2_5_rotary(c: Config, at: str) -> Iterator[Buffer]:
 
 def talker_parts(c: Config) -> tuple[Config, Config]:
     return (
-        c.sub("text_config", model_type="qwen3_omni_moe_talker_text"),
-        c.sub("code_predictor_config", model_type="qwen3_omni_moe_talker_code_predictor"),
+        c.sub("text_config"),
+        c.sub("code_predictor_config"),
     )
 
 
@@ -173,7 +173,6 @@ def thinker_of(name: str, make: str) -> Family:
         path="language_model.",
         config="text_config",
         label="language model",
-        model_type=f"{make}_text",
     )
     audio = Inner(path="audio_tower.", config="audio_config", label="audio tower", whole=True)
     vision = Inner(path="visual.", config="vision_config", label="vision tower", whole=True)
@@ -193,14 +192,12 @@ def omni(name: str, make: str, voice: Inner, *, whole: bool = False) -> Family:
         path="thinker.",
         config="thinker_config",
         label="language model",
-        model_type=f"{make}_thinker",
         head="ForConditionalGeneration",
     )
     talker = Inner(
         path="talker.",
         config="talker_config",
         label="audio tower",
-        model_type=f"{make}_talker",
         whole=whole,
         when="enable_audio_output",
     )
@@ -271,7 +268,6 @@ QWEN2_5_OMNI = omni(
         path="token2wav.",
         config="token2wav_config",
         label="audio tower",
-        model_type="qwen2_5_omni_token2wav",
         whole=True,
         when="enable_audio_output",
     ),
@@ -284,7 +280,6 @@ QWEN3_OMNI_MOE = omni(
         path="code2wav.",
         config="code2wav_config",
         label="audio tower",
-        model_type="qwen3_omni_moe_code2wav",
         when="enable_audio_output",
     ),
 )

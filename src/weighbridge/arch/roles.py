@@ -51,6 +51,7 @@ ROLES: Mapping[str, str] = {
     "kv_b": "kv_b_proj",
     "o_a": "wo_a",
     "o_b": "wo_b",
+    "index_k": "indexer.wk",
     # feed-forwards
     "gate": "gate_proj w1 wi_0 ff_proj mlp.w2 ffn_gate v1 fc11",
     "up": """
@@ -70,15 +71,18 @@ ROLES: Mapping[str, str] = {
     # Mamba, delta nets, short convolutions
     "states": """
         mixer.in_proj mamba.in_proj mixer.conv1d mamba.conv1d linear_attn.conv1d
-        in_proj_qkvz in_proj_ba in_proj_qkv in_proj_z in_proj_a in_proj_b A_log dt_bias D
+        in_proj_ba in_proj_z in_proj_a in_proj_b A_log dt_bias D
     """,
+    "states_qkv": "in_proj_qkv in_proj_qkvz",
     "states_in": """
         f_b_proj g_b_proj q_conv1d k_conv1d v_conv1d dt_proj conv.in_proj conv.conv
     """,
-    "states_out": "mixer.out_proj mamba.out_proj linear_attn.out_proj conv.out_proj x_proj",
+    "states_out": """
+        mixer.out_proj mamba.out_proj linear_attn.out_proj conv.out_proj shortconv.out_proj x_proj
+    """,
     # what no engine divides
     "whole": """
-        f_a_proj g_a_proj indexer.wq_b indexer.wk indexer.weights_proj index_k_proj wkv attn.wkv
+        f_a_proj g_a_proj indexer.wq_b indexer.weights_proj index_k_proj wkv attn.wkv
         compressor.wkv compressor.wgate fc1_latent_proj fc2_latent_proj per_layer_input_gate
         per_layer_projection per_layer_model_projection classifier score classifier.out_proj
         qa_outputs lora_A.vision lora_A.speech lora_B.vision lora_B.speech input_proj

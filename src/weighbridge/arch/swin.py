@@ -77,7 +77,7 @@ def pixels(c: Config, at: str) -> Iterator[Param]:
 
 
 def positions(c: Config, at: str) -> Iterator[Buffer]:
-    """Which entry of the table two patches of a window use."""
+    """Yield the buffer that says which entry of the table two patches of a window use."""
     entries = c.num("window_size") ** 4
     for i, (_, depth, _) in enumerate(stages(c)):
         for j in range(depth):

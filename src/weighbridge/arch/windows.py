@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import kinds
+from weighbridge.arch.table import column
 
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 Rule = Callable[[Config], Sequence[str]]
@@ -108,33 +109,31 @@ def cohere_prefix(c: Config) -> Sequence[str]:
     return [FULL if (i + 1) % step == 0 else SLIDING for i, step in steps]
 
 
+# Names say which share of the layers has a window: so many of each period, the first or the last.
 RULES: Mapping[str, Rule] = {
-    **dict.fromkeys(("mistral", "ministral", "ministral3", "mixtral", "phi3", "phi4"), everywhere),
-    **dict.fromkeys(("phimoe", "starcoder2", "qwen3_moe", "phi3_v", "phi4mm"), everywhere),
-    **dict.fromkeys(("phi4_multimodal", "qwen3_omni_moe_text", "minicpm"), everywhere),
-    **dict.fromkeys(("qwen2", "qwen3", "qwen2_vl_text", "qwen2_5_vl_text", "dots1"), upper),
-    **dict.fromkeys(("qwen2_5_omni_text", "mimo", "qwen2_5_omni_talker"), upper),
-    "qwen2_moe": lower,
-    **dict.fromkeys(("gemma2", "vaultgemma", "gpt_oss"), period(2)),
-    "gemma3_text": period(6, "sliding_window_pattern"),
-    "gemma3n_text": period(5),
-    **dict.fromkeys(("gemma4_text", "gemma4_unified_text"), last_full(period(6))),
-    "cohere2": period(4, "sliding_window_pattern"),
-    "cohere2_moe": cohere_prefix,
-    "olmo3": period(4),
-    "afmoe": period(4, "global_attn_every_n_layers"),
-    **dict.fromkeys(("exaone4", "exaone_moe"), pattern),
-    **dict.fromkeys(("cwm", "granite_swa"), period(4, first=True)),
-    **dict.fromkeys(("laguna", "mellum", "step3p7_text"), nowhere),
-    "llama4_text": chunks,
-    "smollm3": without_positions,
-    **dict.fromkeys(("chatglm", "gpt_neo", "jamba", "minimax_m1", "minimax_m2"), nowhere),
+    "own": own,
+    "everywhere": everywhere,
+    "nowhere": nowhere,
+    "upper": upper,
+    "lower": lower,
+    "pattern": pattern,
+    "chunks": chunks,
+    "without_positions": without_positions,
+    "cohere_prefix": cohere_prefix,
+    "half": period(2),
+    "three_of_4": period(4),
+    "three_of_4_by_pattern": period(4, "sliding_window_pattern"),
+    "three_of_4_by_global": period(4, "global_attn_every_n_layers"),
+    "last_three_of_4": period(4, first=True),
+    "four_of_5": period(5),
+    "five_of_6": last_full(period(6)),
+    "five_of_6_by_pattern": period(6, "sliding_window_pattern"),
 }
 
 
 def layer_kinds(c: Config) -> Sequence[str]:
     """The kind of each layer, by the rule of its model type."""
-    return _listed(c, RULES.get(c.model_type, own))
+    return _listed(c, RULES[column("windows").get(c.model_type, "own")])
 
 
 def by(rule: Rule) -> Rule:

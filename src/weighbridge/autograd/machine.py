@@ -164,7 +164,7 @@ def record(
     *outputs: Tensor,
     attributes: tuple[Tensor, ...] = (),
 ) -> None:
-    """Nothing where gradients are off, or none of the inputs has one."""
+    """Write a node to the graph, unless gradients are off or no input has one."""
     if not m.grad:
         return
     needs = tuple(t is not None and t.requires_grad for t in inputs)

@@ -4,12 +4,13 @@
                 and in backward, is written on a tape
     spliced     those between: one node of the graph each, which asks for the same again
 
-A kind repeats where two of its layers in a row left the same tape, on which nothing stands but what
-the layer took itself, its input, its result and their gradients. All that are walked must have left
-that one, but the first of the kind, which is the last to let go what all of them read, and the last
-of all layers, which is given another gradient. Else `UnlikeError` says that the step has to be
-walked whole. Gradients of parameters are handed over one by one where they have hooks, which run as
-they do behind a layer that is walked; else the allocator is asked for all at once.
+A kind repeats where two of its layers in a row left the same tape, on which nothing stands
+but what the layer took itself, its input, its result and their gradients. All layers that
+are walked must leave that tape, but for two: the first of the kind, which is the last to let
+go what all of them read, and the last of all layers, which is given another gradient.
+Otherwise `UnlikeError` says that the step must be walked whole. Where parameters have hooks,
+their gradients are handed over one by one, and the hooks run as they do behind a layer that
+is walked. Without hooks, the allocator is asked for all gradients at once.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -319,8 +320,8 @@ def _alone(slots: Slots, slot: int) -> bool:
 
 
 def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> Course | None:
-    """None where what is there before does not go, or many are taken at once. Gradients that are
-    `fresh` stay, others are added to what is there, and go."""
+    """Return the moves of a spliced layer; None where what is there before does not go, or many are
+    taken at once. Gradients that are `fresh` stay, others are added to what is there, and go."""
     steps: list[tuple[int, int, int, str]] = []
     taken: set[int] = set()
     left: set[int] = set()

@@ -34,7 +34,7 @@ class Storage:
         return made
 
     def surrender(self) -> Held:
-        """From here on somebody else gives the memory back."""
+        """Hand the memory over: from here on somebody else gives it back."""
         self._heap = None
         return self._held
 
@@ -56,7 +56,7 @@ class Storage:
         return self._held.total
 
     def rename(self, name: str) -> None:
-        """From now on it counts as another component."""
+        """Count the memory as another component from now on."""
         if name != self._held.name and self._heap is not None:
             self._held = self._heap.rename(self._held, name)
 

@@ -26,7 +26,10 @@ BASE = GIB // 4  # shares are of what is expected and this: small runs err by mo
 FLOOR = 0.002  # of what is expected: no kind of runs was ever printed to more digits
 ASSUMED = 0.01  # a width of kin is at least this
 # Engines that are each other's kin: servers that take a share of the card, ggml's, frameworks
-PEERS = {"vllm": "servers", "sglang": "servers", "llama.cpp": "ggml", "ik_llama.cpp": "ggml"}
+PEERS = {
+    **dict.fromkeys(("vllm", "sglang"), "servers"),
+    **dict.fromkeys(("llama.cpp", "ik_llama.cpp", "ollama"), "ggml"),
+}
 FRAMEWORKS = "frameworks"  # of training
 NAMES = {
     ANY: "all engines",

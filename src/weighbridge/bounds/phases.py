@@ -46,6 +46,7 @@ PARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "sglang": ("activation", MOVING),
     "llama.cpp": ("compute", ("activations",)),
     "ik_llama.cpp": ("compute", ("activations",)),
+    "ollama": ("compute", ("activations",)),
 }
 
 
@@ -178,8 +179,8 @@ def _size(whole: Phase, runs: Runs, level: Level) -> int:
 def _lowered(
     components: Sequence[Component], level: Level, nbytes: int, *, deep: bool
 ) -> Iterator[Component]:
-    """With `nbytes` less at the low end, as far as something inexact is there: first of what counts
-    at the level, and where runs of the kind itself say so of what counts below it."""
+    """Take `nbytes` from the low end, as far as something inexact is there: first from what counts
+    at the level, then, where runs of the kind say so, from what counts below it."""
     lower = LEVELS[: LEVELS.index(level)] if deep else ()
     own = [_lowest(c) if c.level == level else 0 for c in components]
     below = [_lowest(c) if c.level in lower else 0 for c in components]

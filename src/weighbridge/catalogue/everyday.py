@@ -203,7 +203,7 @@ def has(text: str) -> bool:
 
 @cache
 def meaning(text: str) -> Meaning | None:
-    """None where the text is no name of ours, in whatever spelling."""
+    """Look an everyday name up, in whatever spelling; None where it is no name of ours."""
     typed = text.strip().lower()
     if catalogue.has(typed):
         return Meaning(catalogue.find(typed))
@@ -286,8 +286,8 @@ def _said(typed: str, entry: Entry, form: str) -> str:
     if ":" not in typed or form or not _generates(entry):
         return shapes
     return (
-        f"{shapes} and its weights as published; what Ollama downloads is usually {OLLAMAS}: "
-        f"--engine llama.cpp --quantization {OLLAMAS}"
+        f"{shapes}, and its weights as published but for --engine ollama: what Ollama downloads is "
+        f"usually {OLLAMAS}"
     )
 
 

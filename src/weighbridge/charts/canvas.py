@@ -19,7 +19,7 @@ CAP = 4  # half the height of a whisker's ends
 
 
 def number(value: float) -> str:
-    """At most two decimals: 12, 12.5, 0.07."""
+    """Write a number with at most two decimals: 12, 12.5, 0.07."""
     return f"{value:.2f}".rstrip("0").rstrip(".") or "0"
 
 

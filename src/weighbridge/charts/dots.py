@@ -40,7 +40,7 @@ def dots(canvas: Canvas, plot: Dots, y: float) -> float:
 
 
 def _name(box: Box, at: tuple[float, float], words: str, taken: list[Area]) -> None:
-    """Nothing is written where no place is free: the table has it."""
+    """Write a name beside its point. If no place is free nothing is written: the table has it."""
     wide = width(words, SMALL)
     for x, y in _around(*at, wide):
         spot = Area(x, y - SMALL + 1, x + wide, y + 3)

@@ -48,7 +48,7 @@ def _rows(found: "Sequence[Report]", most: float, words: tuple[Say, scale.Unit])
 
 
 def _shown(group: Group, rows: reports.Rows) -> tuple[Series, ...]:
-    """With the change where there is one."""
+    """Return the series of bars, with that of the change where there is one."""
     changed = Series(rows.say("changed"), CHANGED)
     last = len(rows.series)
     there = any(s.series == last for b in group.bars for s in b.segments)

@@ -38,7 +38,7 @@ def sums(phase: Phase) -> Sums:
 
 
 def chosen(every: Iterable[Sums], count: int = MOST) -> tuple[str, ...]:
-    """At most `count` parts, those that are largest anywhere; in the order of NAMES."""
+    """Choose at most `count` parts, those that are largest anywhere, in the order of NAMES."""
     bars = list(every)
     fullest = max((s.total() for s in bars), default=0)
     most: Sums = Counter()

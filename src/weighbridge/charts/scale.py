@@ -43,7 +43,7 @@ def unit(most: float, asked: str | None = None) -> Unit:
 
 
 def memory(label: str, most: float, unit: Unit) -> Axis:
-    """From nothing to a little above `most`."""
+    """Make an axis from 0 to a little above `most` bytes."""
     high = max(most, 1) * 1.02
     step = _step(high / unit.size) * unit.size
     ticks = (Tick(i * step, _plain(i * step / unit.size)) for i in range(int(high / step) + 1))
@@ -78,7 +78,8 @@ def given(label: str, values: Iterable[float]) -> Axis:
 
 
 def place(axis: Axis, value: float) -> float:
-    """Where a value lies: 0 at the axis's low end, 1 at its high end, and never beyond."""
+    """Return where a value lies on its axis: 0 at the low end, 1 at the high end, and never
+    beyond."""
     value = min(max(value, axis.low), axis.high)
     if axis.log:
         span = math.log(axis.high / axis.low)

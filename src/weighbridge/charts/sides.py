@@ -159,7 +159,7 @@ def _point(report: "Report", along: str, unit: scale.Unit) -> Point:
 
 
 def _limit(report: "Report", found: Sequence["Report"], say: Say, unit: scale.Unit) -> Limit | None:
-    """Named by its card where there are several."""
+    """Make the line of the limit, named by its card where there are several."""
     known = reports.limit(report.verdict, say, unit)
     if known is None or report.verdict is None:
         return None

@@ -45,7 +45,7 @@ def cut(text: str, size: float, room: float, *, bold: bool = False) -> str:
 
 
 def folded(text: str, size: float, room: float, *, bold: bool = False, most: int = 2) -> list[str]:
-    """At most `most` lines, broken between words; the last one is cut."""
+    """Break `text` between words into at most `most` lines; the last one is cut."""
     lines: list[str] = []
     rest = text.split(" ")
     while rest and len(lines) < most - 1:

@@ -86,7 +86,7 @@ def accuracy(form: str, as_json: bool, quiet: bool, outcomes: bool, **asked: Any
 
 
 def _found(asked: dict[str, Any], *, apart: bool) -> "list[Outcome]":
-    """Kept from the last time, but for programs that are re-run."""
+    """Return the outcomes: run now with --trace, else kept from the last time."""
     from weighbridge.evidence import stored
     from weighbridge.evidence.records import chosen
     from weighbridge.evidence.traced import peaks

@@ -212,11 +212,10 @@ def code(found: "Fit") -> int:
 
 def _show(found: "Fit", form: str, look: "Look") -> None:
     """Data to stdout, warnings to stderr."""
-    from weighbridge.render import fit as renderers
+    from weighbridge.render.fit import DATA, drawn
 
-    name = "as_json" if form == "json" else form
-    own = (look,) if form in ("human", "markdown", "html") else ()
-    click.echo(writable(getattr(renderers, name)(found, *own)), nl=False, color=look.color)
+    text = DATA[form](found) if form in DATA else drawn(found, form, look)
+    click.echo(writable(text), nl=False, color=look.color)
     if form not in WHOLE:
         warn(found)
 

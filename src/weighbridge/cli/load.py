@@ -90,7 +90,8 @@ def load(models: tuple[str, ...], chart_of: str, **settings: Any) -> int:
 def _draw_quality(
     models: tuple[str, ...], chart: str | None, settings: dict[str, Any], lang: str
 ) -> None:
-    """Before the answer is told: where nothing is published, that is the answer."""
+    """Draw the chart of quality before the answer is told: where nothing is published, that is the
+    answer."""
     from weighbridge import api
     from weighbridge.cli.chart import draw
     from weighbridge.cli.quality import figure

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from weighbridge.cli.completion import gpu_names
+from weighbridge.render import RENDERERS
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
@@ -20,8 +21,8 @@ ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─"
 CHINESE = "显存"
 WIDTH = 80  # columns, where there is no terminal
 CODES = {"yes": 0, "no": 1, "unknown": 4}
-FORMS = ("auto", "human", "json", "markdown", "quiet")
-SCREENS = (*FORMS[:-1], "html", "quiet")  # of answers about a model
+FORMS = ("auto", "human", "json", "markdown", "quiet")  # that every command has
+SCREENS = ("auto", *RENDERERS)  # of commands whose answer is a screen
 
 
 def _apply(command: F, options: list[Callable[[F], F]]) -> F:
@@ -53,7 +54,7 @@ EACH: Mapping[str, Any] = {"multiple": True, "callback": gathered}
 
 
 def source_options(command: F) -> F:
-    """Where a model comes from."""
+    """Add the options that say where a model comes from."""
     return _apply(
         command,
         [
@@ -266,7 +267,7 @@ WHOLE = ("json", "markdown", "html")  # forms that hold the warnings
 
 
 def language() -> str:
-    """That of the terminal; in a pipe, English."""
+    """Return the language of the terminal; English in a pipe."""
     named = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     first = next(filter(None, named), "")
     return in_signs("zh" if sys.stdout.isatty() and first.lower().startswith("zh") else "en")

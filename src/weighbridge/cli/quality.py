@@ -65,7 +65,7 @@ def _sizes(
 
 
 def _source(table: Table) -> str:
-    """Whose figures they are: the model, the text, the way of making, the page."""
+    """Tell whose figures they are: the model, the text, the way of making, the page."""
     told = (table.model.rpartition("/")[2], table.text, table.under, table.caution)
     page = re.sub(r"^https://(.*)/blob/(.{7})[^/]*/", r"\1@\2 ", table.page)  # short enough
     return f"{', '.join(filter(None, told))}: {page.removeprefix('https://')}"

@@ -143,7 +143,7 @@ def _assumption(text: str) -> tuple[str, float]:
 
 
 def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
-    """Which kind of timeline a file's name asks for; said before the script runs."""
+    """Return what writes the timeline that a file's name asks for, before the script runs."""
     from weighbridge.render.timeline import FORMS as KINDS
 
     if path is None:

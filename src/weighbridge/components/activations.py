@@ -160,7 +160,8 @@ class Heap:
         return self._most
 
     def filled(self, most: int, by: dict[str, int]) -> None:
-        """So much was allocated when components had changed `by` as much from now."""
+        """Set the fullest moment: `most` bytes were allocated when components had changed `by` as
+        much from now."""
         self._most, self._at_most = most, _changed(self._live, by)
 
     def changed(self, by: dict[str, int]) -> None:

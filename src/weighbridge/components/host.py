@@ -53,7 +53,7 @@ class Loaded(NamedTuple):
 
 
 def processes(count: int, each: Bytes = PROCESS) -> Component:
-    """So many processes of torch."""
+    """Estimate the host memory of `count` processes of torch."""
     told = "a process" if count == 1 else f"{count} processes"
     return Component(
         name="other",

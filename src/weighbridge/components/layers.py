@@ -79,7 +79,8 @@ def _add_ancestors(path: str, found: set[str]) -> None:
 
 
 def largest_kept_whole(modules: Iterable[tuple[str, int]]) -> int:
-    """At most what a layer takes, whatever the class calls its blocks: `modules` are (path, bytes).
+    """Return an upper bound of the bytes of a layer, whatever the class calls its blocks: `modules`
+    are (path, bytes).
 
     A path up to its first number ("model.layers.3") is a block; any other module is a layer alone.
     """

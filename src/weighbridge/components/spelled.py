@@ -21,7 +21,8 @@ def cache(
     tokens: Iterable[int],
     dtype: DType,
 ) -> str:
-    """So many bytes of a cache, of the first of `tokens` that makes them; "" where none does."""
+    """Spell the arithmetic of a cache of `nbytes`: the first of `tokens` that makes them; "" where
+    none does."""
     from weighbridge.arch.mixers import Attention, Latent  # a load has no layers
 
     holding = {m: n for m, n in kinds.items() if isinstance(m, Attention | Latent)}

@@ -127,7 +127,7 @@ def _counted(part: ModelPart, dtype: DType) -> _Counted:
 
 
 def _alike(params: Iterable[Param]) -> dict[str, str]:
-    """For each parameter the first whose name and shape are the same but for numbers."""
+    """Map each parameter's name to the first whose name and shape are the same but for numbers."""
     firsts: dict[tuple[str, tuple[int, ...]], str] = {}
     return {p.name: firsts.setdefault((NUMBER.sub("*", p.name), p.shape), p.name) for p in params}
 

@@ -60,7 +60,7 @@ class Choice:
 
     @property
     def facts(self) -> tuple[Hashable, ...]:
-        """With a part they say what is loaded of it: it has one scheme of a name."""
+        """Return what, with a part, says what is loaded of it: it has one scheme of a name."""
         return (self.name, self.dtype.name, self.as_stored)
 
 
@@ -68,7 +68,7 @@ Choices = Mapping[str, Choice]  # of the parts of a model, by name
 
 
 def formats(choices: Choices) -> Hashable:
-    """With a model they say what is loaded."""
+    """Return what, with a model, says what is loaded."""
     return tuple((name, *c.facts) for name, c in choices.items())
 
 

@@ -27,27 +27,25 @@ github.com/NVIDIA/TensorRT-LLM pull request 16125, github.com/vllm-project/vllm 
 0.12 model_executor/layers/quantization/mxfp4.py (process_weights_after_loading).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from weighbridge.components.weights import Choice, total
 from weighbridge.engines import shards
-from weighbridge.engines.engine import Version
-from weighbridge.engines.methods import ONLINE
+from weighbridge.engines.engine import Engine
 from weighbridge.engines.serving import Subject
 from weighbridge.memory import Bytes, Component
 
 BY_TENSOR = "bitsandbytes"
-BOTH, UNREAD, STREAMED = (0, 13), (0, 15), (0, 16)  # vLLM
-INTERLEAVED = 3  # layers
 MXFP4, HOPPER = "mxfp4", (9, 0)
 # Copies of the largest tensor of experts while it is laid out anew
 SWIZZLED, STACKED = Bytes(1, 9, 10), Bytes(1, 2, 3)
 
 
-def plain(s: Subject, engine: str) -> Subject | None:
+def plain(s: Subject, engine: Engine) -> Subject | None:
     """The same model in 16 bits; None where its format is not made of that while it loads."""
     form = s.choice.scheme
-    names = {ours for name, ours in ONLINE[engine].items() if name != BY_TENSOR}
+    names = {ours for name, ours in engine.online.items() if name != BY_TENSOR}
     if form is None or s.part.packed or form.name not in names:
         return None
     choices = {name: Choice(dtype=c.dtype) for name, c in s.choices.items()}
@@ -72,35 +70,16 @@ def laid_out(form: str, capability: tuple[int, int], packed: shards.Rank) -> Com
 
 
 def arriving(
-    engine: str, version: Version, form: str, packed: shards.Rank, whole: shards.Rank
+    packed: shards.Rank, whole: shards.Rank, sized: Callable[[int, int, int], Bytes]
 ) -> Component:
     """Bytes that one rank holds; `whole` is what it holds of the `plain` model."""
     sizes = total(packed.tensors, "weights"), total(whole.tensors, "weights")
     layer = sizes[1] // max(1, len(whole.layers), len(whole.blocks))
-    sized = _vllm(version, *sizes, layer) if engine == "vllm" else _sglang(form, *sizes, layer)
     return Component(
         name="temporaries",
-        bytes=sized,
+        bytes=sized(*sizes, layer),
         basis="assumed",
         detail="weights in 16 bits, until they are packed",
         formula="16-bit tensors beside the packed ones, as many as this version holds at once",
         source="vllm pull requests 29196 and 31914; sglang 0.5.23 srt/model_loader/loader.py",
     )
-
-
-def _vllm(version: Version, packed: int, whole: int, layer: int) -> Bytes:
-    saved = max(0, whole - packed)
-    streamed = min(saved, layer)
-    if version >= STREAMED:
-        return Bytes(0, streamed, min(saved, INTERLEAVED * layer))
-    if version >= UNREAD:
-        return Bytes(0, streamed, whole)
-    if version >= BOTH:
-        return Bytes(saved, 2 * saved, whole)
-    return Bytes(saved, saved, saved + layer)
-
-
-def _sglang(form: str, packed: int, whole: int, layer: int) -> Bytes:
-    saved = max(0, whole - packed)
-    least = saved if form.startswith("fp8") else min(saved, layer)
-    return Bytes(least, saved, saved + layer)

@@ -13,12 +13,12 @@ model_runner_components/load_model_utils.py (maybe_downgrade_dtype_for_legacy_gp
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE
-from weighbridge.arch.table import column
 from weighbridge.components.weights import Choice
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
+from weighbridge.engines.engine import Engine
 from weighbridge.engines.serving import Subject
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.workload import Infer
@@ -27,41 +27,50 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 NEAREST = {"Apple": "; nearest is --engine llama.cpp, which runs on Metal"}
-SGLANG_SINCE = 7, 5
 
 
-def suited(subject: Subject, w: Infer, budget: "Budget | None", engine: str) -> Subject:
+class Needs(NamedTuple):
+    """What an engine needs of a card, and does on one without bfloat16."""
+
+    engine: str
+    oldest: tuple[int, int] = (0, 0)  # compute capability that it starts on
+    refuses: bool = False  # a bfloat16 that was asked for
+    unstable: frozenset[str] = frozenset()  # model types that it holds unstable in float16
+
+
+def suited(subject: Subject, w: Infer, budget: "Budget | None", needs: Needs) -> Subject:
     """The model as the engine takes it on that device. Raises where it does not run there."""
     if budget is None:
         return subject
     part = budget.choice.part
     if part.stack == "own":
         raise UnsupportedError(
-            f"--gpu {part.name}: our rules for {engine} are those of CUDA and ROCm devices, which "
-            f"it is none of{NEAREST.get(part.vendor, '; name such a device')}"
+            f"--gpu {part.name}: our rules for {needs.engine} are those of CUDA and ROCm devices, "
+            f"which it is none of{NEAREST.get(part.vendor, '; name such a device')}"
         )
     found = part.capability
     if found is None or found >= BFLOAT16_SINCE:
         return subject
-    if engine == "sglang" and found < SGLANG_SINCE:
+    if found < needs.oldest:
+        oldest, own = (".".join(map(str, n)) for n in (needs.oldest, found))
         raise UnsupportedError(
-            f"--gpu {part.name}: sglang starts on compute capability 7.5 and newer, and this is "
-            "{}.{}; nearest is --engine llama.cpp".format(*found)
+            f"--gpu {part.name}: {needs.engine} starts on compute capability {oldest} and newer, "
+            f"and this is {own}; nearest is --engine llama.cpp"
         )
-    return _without_bfloat16(subject, w, engine, "{}.{}".format(*found))
+    return _without_bfloat16(subject, w, needs, "{}.{}".format(*found))
 
 
-def caution(budget: "Budget | None", engine: str) -> tuple[str, ...]:
+def caution(budget: "Budget | None", engine: Engine) -> tuple[str, ...]:
     if budget is None or budget.choice.part.stack != "hip":
         return ()
     said = (
-        f"{budget.choice.part.name}: what {engine} keeps beside weights and cache is reckoned as "
-        "on a CUDA device; ROCm's kernels, graphs and context differ"
+        f"{budget.choice.part.name}: what {engine.name} keeps beside weights and cache is reckoned "
+        "as on a CUDA device; ROCm's kernels, graphs and context differ"
     )
     return (said,)
 
 
-def packed_alone(subject: Subject, budget: "Budget | None", engine: str) -> tuple[str, ...]:
+def packed_alone(subject: Subject, budget: "Budget | None", engine: Engine) -> tuple[str, ...]:
     """Weights in float8 on a card that multiplies none: Marlin's kernels unpack them as they go.
     Source: vllm 0.33 and sglang 0.5.23 layers/quantization/fp8.py (use_marlin)."""
     form, card = subject.choice.scheme, budget.choice.part if budget else None
@@ -71,22 +80,21 @@ def packed_alone(subject: Subject, budget: "Budget | None", engine: str) -> tupl
     if card.stack != "cuda" or found is None or found >= FLOAT8_SINCE:
         return ()
     said = (
-        f"{card.name} has no float8 hardware (compute capability {found[0]}.{found[1]}): {engine} "
-        "keeps the weights packed and multiplies in 16 bits"
+        f"{card.name} has no float8 hardware (compute capability {found[0]}.{found[1]}): "
+        f"{engine.name} keeps the weights packed and multiplies in 16 bits"
     )
     return (said,)
 
 
-def _without_bfloat16(subject: Subject, w: Infer, engine: str, number: str) -> Subject:
+def _without_bfloat16(subject: Subject, w: Infer, needs: Needs, number: str) -> Subject:
     if subject.choice.dtype != BFLOAT16:
         return subject
-    if engine == "vllm" and w.dtype and torch_dtype(w.dtype, "--dtype") == BFLOAT16:
+    if needs.refuses and w.dtype and torch_dtype(w.dtype, "--dtype") == BFLOAT16:
         raise UsageError(
-            f"--dtype {w.dtype}: vllm refuses bfloat16 on compute capability {number}; give "
-            "--dtype float16"
+            f"--dtype {w.dtype}: {needs.engine} refuses bfloat16 on compute capability {number}; "
+            "give --dtype float16"
         )
-    wide = engine == "vllm" and subject.model_type in column("vllm.not_float16")
-    dtype = FLOAT32 if wide else FLOAT16
+    dtype = FLOAT32 if subject.model_type in needs.unstable else FLOAT16
     draft = subject.draft
     return replace(
         subject,
@@ -94,7 +102,7 @@ def _without_bfloat16(subject: Subject, w: Infer, engine: str, number: str) -> S
         choices={name: _in(c, dtype) for name, c in subject.choices.items()},
         narrowed=True,
         why=f"compute capability {number} has no bfloat16",
-        draft=None if draft is None else _without_bfloat16(draft, Infer(), engine, number),
+        draft=None if draft is None else _without_bfloat16(draft, Infer(), needs, number),
     )
 
 

@@ -17,7 +17,8 @@ Source: vllm 0.33 and 0.19 distributed/device_communicators/{custom_all_reduce,a
 symm_mem,cuda_communicator}.py; sglang 0.5.23 srt/distributed/device_communicators/.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
 from weighbridge.accelerators.chips import BRIDGED, LINKED, SWITCHED
@@ -29,21 +30,23 @@ from weighbridge.units import MIB
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
-Version = tuple[int, ...]
 MiB = tuple[int, int, int]  # low, expected, high
 
-# (low, expected, high) MiB of a group of tensor parallelism. Cards with a switch: by ranks. vLLM
-# looks at free memory when the first communicators are there (engines/vllm/talking.py), SGLang
-# before all of them.
-BY_RANKS = {
-    "vllm": {2: (1500, 1780, 2300), 4: (1500, 1930, 2600), 8: (1500, 2150, 3400)},
-    "sglang": {2: (900, 1350, 2300), 4: (900, 1450, 2600), 8: (900, 1700, 3400)},
-}
-PLAIN = {"vllm": (40, 160, 700), "sglang": (60, 380, 700)}
-# vLLM 0.11 grew by 0.55 GiB outside torch at two H100 with FP8, 0.13 of it kernels (one log). Its
-# compiler does not fuse sums of ranks with what follows; later ones do, and keep a workspace.
-FUSES_SINCE = (0, 12)
-UNFUSED = (300, 430, 2300)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collectives:
+    """How one release of an engine sums over ranks. Triples are MiB, low, expected and high."""
+
+    engine: str
+    # of a group of tensor parallelism on cards with a switch, by ranks; and on cards without
+    switched: Mapping[int, MiB]
+    plain: MiB
+    most: MiB | None = None  # a bound on both
+    scatter: int = 0  # bytes of the second buffer at least, which it scatters with
+    always_experts: bool = False  # replicas talk about experts, however those are dealt
+    symmetric: bool = False  # larger sums go through symmetric memory
+
+
 BETWEEN_STAGES = (40, 200, 900)  # of pipeline stages: sends and receives alone
 ALL_TO_ALL = (100, 500, 2300)
 
@@ -60,12 +63,10 @@ SYMMETRIC = {
     (10, 0): {2: 8 * MIB, 4: 32 * MIB, 6: 128 * MIB, 8: 128 * MIB},
     (10, 3): {2: 4 * MIB, 4: 32 * MIB, 6: 32 * MIB, 8: 64 * MIB},
 }
-SCATTER, SCATTERS_SINCE = 16 * MIB, (0, 33)
 
 
 def communication(
-    engine: str,
-    version: Version,
+    by: Collectives,
     *,
     body: Body | None = None,
     budget: "Budget | None" = None,
@@ -78,15 +79,13 @@ def communication(
     capability = part.capability if part else None
     found: list[Component] = []
     if over.tensor > 1:
-        fused = engine != "vllm" or version >= FUSES_SINCE
-        tensor = _tensor_group(engine, over.tensor, capability, known=part is not None)
-        tensor = tensor if fused else _least(tensor, UNFUSED)
-        found.append(_nccl(tensor, "tensor"))
-        found += _custom(engine, version, over.tensor, capability)
+        tensor = _tensor_group(by, over.tensor, capability, known=part is not None)
+        found.append(_nccl(_least(tensor, by.most or tensor), "tensor"))
+        found += _custom(by, over.tensor, capability)
     if over.pipeline > 1:
         found.append(_nccl(BETWEEN_STAGES, PIPELINE))
     sparse = body is not None and any(isinstance(f, Experts) for b in body.blocks for f in b.feeds)
-    if sparse and over.data > 1 and (over.expert_parallel or engine == "vllm"):
+    if sparse and over.data > 1 and (over.expert_parallel or by.always_experts):
         found.append(_nccl(ALL_TO_ALL, "experts"))
     return tuple(found)
 
@@ -104,9 +103,9 @@ def received(tokens: int, hidden: int, itemsize: int = 2) -> Component:
 
 
 def _tensor_group(
-    engine: str, ranks: int, capability: tuple[int, int] | None, *, known: bool
+    by: Collectives, ranks: int, capability: tuple[int, int] | None, *, known: bool
 ) -> MiB:
-    switched, plain = BY_RANKS[engine], PLAIN[engine]
+    switched, plain = by.switched, by.plain
     size = next((n for n in switched if ranks <= n), max(switched))
     low, expected, high = switched[size]
     if capability in SWITCHED:
@@ -141,15 +140,13 @@ def _nccl(mib: MiB, group: str) -> Component:
     )
 
 
-def _custom(
-    engine: str, version: Version, ranks: int, capability: tuple[int, int] | None
-) -> Iterator[Component]:
+def _custom(by: Collectives, ranks: int, capability: tuple[int, int] | None) -> Iterator[Component]:
     """The engine's own all-reduce. More than two cards without a switch do not use it."""
     if ranks not in SUPPORTED or (ranks > 2 and capability not in {*LINKED, None}):
         return
-    source = f"{engine} distributed/device_communicators/custom_all_reduce.py"
-    size = _buffer(engine, ranks, capability)
-    second = max(size, SCATTER) if engine == "vllm" and version >= SCATTERS_SINCE else size
+    source = f"{by.engine} distributed/device_communicators/custom_all_reduce.py"
+    size = _buffer(by, ranks, capability)
+    second = max(size, by.scatter)
     yield Component(
         name="communication",
         detail="custom all-reduce",
@@ -166,7 +163,7 @@ def _custom(
         formula="8 MiB of addresses of registered buffers",
         source=source,
     )
-    at = SYMMETRIC.get(capability, {}) if capability and engine == "vllm" else {}
+    at = SYMMETRIC.get(capability, {}) if capability and by.symmetric else {}
     symmetric = at.get(ranks)
     if symmetric:
         yield Component(
@@ -175,10 +172,10 @@ def _custom(
             bytes=exactly(symmetric),
             basis="computed",
             formula=f"{symmetric // MIB} MiB for {ranks} ranks on this compute capability",
-            source="vllm distributed/device_communicators/symm_mem.py",
+            source=f"{by.engine} distributed/device_communicators/symm_mem.py",
         )
 
 
-def _buffer(engine: str, ranks: int, capability: tuple[int, int] | None) -> int:
-    limits = BESIDE_SYMMETRIC.get(capability, {}) if capability and engine == "vllm" else {}
+def _buffer(by: Collectives, ranks: int, capability: tuple[int, int] | None) -> int:
+    limits = BESIDE_SYMMETRIC.get(capability, {}) if capability and by.symmetric else {}
     return min(REDUCE, limits.get(ranks, REDUCE))

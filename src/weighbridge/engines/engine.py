@@ -5,7 +5,7 @@ one that another room asks for: it asks the record, and never for the engine's n
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 Version = tuple[int, ...]
+LONGEST = "the engine's default, the model's maximum"
 
 
 class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
@@ -34,26 +35,50 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     sections: tuple[str, ...] = ()  # titles of those that it has, its own among them
     also: tuple[str, ...] = ()  # names of single settings that it has of another's section
 
+    # Command lines that launch it: read by DIALECT of its dialect.py
+    programs: Mapping[str, tuple[str, ...]] = {}  # program -> subcommands that launch it, if any
+    images: Mapping[str, str] = {}  # pattern of a container's name -> its program, or ""
+    snippet: str = ""  # pattern of a line of Python that does; `read` of its dialect.py reads one
+
     # What it loads
     reads: Literal["any", "text", "gguf"] = "text"  # any model; language models; those in GGUF
+    online: Mapping[str, str] = {}  # its own --quantization that packs while loading -> our format
+    written: Mapping[str, str] = {}  # our format -> the name that its --quantization has for it
+
+    usual: str = ""  # our format of what is downloaded where none is named; "": as it is stored
+
+    # What it is like
+    metal: bool = False  # its rules are those of Apple's own allocator
+    longer: str = ""  # variable of the environment that allows texts beyond the model's maximum
 
     @property
     def infer(self) -> "Callable[[Subject, Infer, Budget | None], Answer]":
         """Answer a question: `infer` of the folder's infer.py."""
-        found: Callable[[Subject, Infer, Budget | None], Answer] = self._home("infer").infer
+        found: Callable[[Subject, Infer, Budget | None], Answer] = self.home("infer").infer
         return found
 
     @property
     def holds(self) -> "Callable[[Subject, Infer, Budget], bool] | None":
         """Say whether an answer surely fits, faster than by the answer; None: there is none."""
-        return getattr(self._home("infer"), "holds", None)
+        return getattr(self.home("infer"), "holds", None)
 
     @property
     def probe(self) -> "Callable[[Subject, Infer, Budget], Probe] | None":
         """Prepare a search, whose probe says in numbers what `infer` would answer."""
-        return getattr(self._home("infer"), "probe", None)
+        return getattr(self.home("infer"), "probe", None)
 
-    def _home(self, module: str) -> Any:
+    def context(self, w: "Infer", end: int) -> tuple[int, str]:
+        """(tokens of one request, why) where a launch command leaves them to the engine: `context`
+        of the folder's infer.py, or the model's maximum."""
+        own = getattr(self.home("infer"), "context", None)
+        told: tuple[int, str] = (end, LONGEST) if own is None else own(w, end)
+        return told
+
+    def makes(self, quantization: str | None) -> str | None:
+        """Our format that the engine makes under its own name of it; None where it makes none."""
+        return self.online.get((quantization or "").lower())
+
+    def home(self, module: str) -> Any:
         """A module of its folder, imported when it is first asked for."""
         return import_module(f"{self.package}.{module}")
 

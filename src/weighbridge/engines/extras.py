@@ -20,20 +20,16 @@ from typing import Unpack
 
 from weighbridge.arch.mixers import Attention, Latent, Layer
 from weighbridge.arch.roles import VOCAB, role
-from weighbridge.arch.table import column
 from weighbridge.components.weights import Choice, total
 from weighbridge.engines.parallel import experts
 from weighbridge.engines.parallel.experts import Group
 from weighbridge.engines.parallel.holding import Held, Place, hold, present, side
 from weighbridge.engines.parallel.spread import Sizes, Spread
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.shards import VLLM, Rank, Rules, ranks, tensors_of
+from weighbridge.engines.shards import Rank, Rules, ranks, tensors_of
 from weighbridge.errors import UsageError
 from weighbridge.memory import Component, exactly
 
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vllm config/lora.py MaxLoRARanks
-EXTRA_VOCABULARY, WITHOUT_EXTRA = 256, (0, 12)  # lora_extra_vocab_size, until it was dropped
-LORA_SOURCES = {"vllm": "vllm lora/layers/*.py", "sglang": "sglang srt/lora/mem_pool.py"}
 NOTHING = ("ngram", "suffix")
 OWN_LAYERS = ("mtp", "nextn")
 HEADS = ("eagle", "eagle3")
@@ -46,12 +42,12 @@ def lora(
     *,
     slots: int,
     lora_rank: int,
-    rules: Rules = VLLM,
+    rules: Rules,
     **sizes: Unpack[Sizes],
 ) -> tuple[Component, ...]:
     """The buffers of all slots on one device. Raises UsageError for a rank that vLLM refuses."""
-    if rules.name == "vllm" and lora_rank not in LORA_RANKS:
-        known = ", ".join(map(str, LORA_RANKS))
+    if rules.lora_ranks and lora_rank not in rules.lora_ranks:
+        known = ", ".join(map(str, rules.lora_ranks))
         raise UsageError(f"--max-lora-rank {lora_rank}: vLLM takes {known}")
     spread = Spread(**sizes)
     named = spread.tensor > 1
@@ -76,13 +72,13 @@ def lora(
             bytes=exactly(nbytes),
             basis="computed",
             formula=f"{slots} slots x rank {lora_rank} x {width:,} inputs and outputs",
-            source=LORA_SOURCES[rules.name],
+            source=rules.lora_source,
         ),
     )
 
 
 def draft(
-    subject: Subject, *, method: str, tokens: int, rules: Rules = VLLM, **sizes: Unpack[Sizes]
+    subject: Subject, *, method: str, tokens: int, rules: Rules, **sizes: Unpack[Sizes]
 ) -> tuple[Component, ...]:
     """Weights of what proposes `tokens` tokens, on each device: `subject.draft`, or layers of the
     subject's own checkpoint. Pipeline stages do not divide them: they are on the last."""
@@ -147,9 +143,7 @@ def _sides(h: Held, place: Place, subject: Subject, rules: Rules) -> int:
     if h.expert is not None:
         return _of_experts(h, place.group)
     if role(h.module) in VOCAB:
-        whole = rules.name == "vllm" and subject.model_type in column("vllm.adapted_embedding")
-        extra = EXTRA_VOCABULARY if rules.version < WITHOUT_EXTRA else 0
-        return (outputs + inputs + extra) * whole
+        return (outputs + inputs + rules.extra_vocabulary) * (subject.model_type in rules.adapted)
     mine = outputs * side(h, place, "out") + inputs * side(h, place, "in")
     return int(mine)
 

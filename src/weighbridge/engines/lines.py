@@ -1,7 +1,7 @@
 """What a launch line cannot ask for, or asks for otherwise than was meant: of both servers.
 
     dtype     float16, bfloat16 and float32 alone; what the card has instead of bfloat16
-    formats   made while loading: QUANTIZES; all others are read from checkpoints stored so
+    formats   made while loading: Engine.written; all others are read from checkpoints stored so
     context   beyond the model's maximum needs a variable of the environment
     images    whose tokens are more than the context
 
@@ -15,27 +15,13 @@ from typing import NamedTuple
 
 from weighbridge.dtypes import torch_dtype
 from weighbridge.engines.choosing import ASKED
-from weighbridge.engines.methods import online
+from weighbridge.engines.engine import Engine
 from weighbridge.engines.serving import Subject
 from weighbridge.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
 from weighbridge.workload import Infer
 
 GGUF = ".gguf"
 DTYPES: Mapping[str, str] = {"float16": "half", "bfloat16": "bfloat16", "float32": "float"}
-QUANTIZES: Mapping[str, str] = {"fp8-tensor": "fp8", "nf4": "bitsandbytes"}
-
-
-class Server(NamedTuple):
-    """An engine's program in words, and the variable that allows longer contexts."""
-
-    name: str
-    longer: str
-
-
-SERVERS: Mapping[str, Server] = {
-    "vllm": Server("vLLM", "VLLM_ALLOW_LONG_MAX_MODEL_LEN"),
-    "sglang": Server("SGLang", "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"),
-}
 
 
 class Place(NamedTuple):
@@ -101,11 +87,11 @@ def _unread(s: Subject) -> Place:
     return Place(why=f"{what} has no files to load; give a repository or a folder")
 
 
-def before(subject: Subject, engine: str) -> tuple[str, ...]:
+def before(subject: Subject, engine: Engine) -> tuple[str, ...]:
     """Words in front of the program."""
     if subject.longest is None or subject.context <= subject.longest:
         return ()
-    return (f"{SERVERS[engine].longer}=1",)
+    return (f"{engine.longer}=1",)
 
 
 def dtype(subject: Subject, w: Infer) -> str | None:
@@ -116,20 +102,20 @@ def dtype(subject: Subject, w: Infer) -> str | None:
     return w.dtype if asked in DTYPES else None
 
 
-def quantization(subject: Subject, w: Infer, engine: str) -> str | None:
+def quantization(subject: Subject, w: Infer, engine: Engine) -> str | None:
     """The value of --quantization, of checkpoints that are not packed themselves: the engine's own
     name where it was asked by that."""
     scheme = subject.choice.scheme
     if scheme is None or subject.part.packed:
         return None
-    if w.quantization and online(engine, w.quantization) == scheme.name:
+    if w.quantization and engine.makes(w.quantization) == scheme.name:
         return w.quantization.lower()
-    return QUANTIZES.get(scheme.name)
+    return engine.written.get(scheme.name)
 
 
-def unwritten(s: Subject, w: Infer, engine: str) -> str:
+def unwritten(s: Subject, w: Infer, engine: Engine) -> str:
     """What a server cannot be asked for in a line; "" where it can."""
-    name, scheme = SERVERS[engine].name, s.choice.scheme
+    name, scheme = engine.title, s.choice.scheme
     if w.base_model:
         return f"{name} serves the class that the config names, not the headless one"
     if w.dtype and dtype(s, w) is None:
@@ -145,7 +131,7 @@ def unwritten(s: Subject, w: Infer, engine: str) -> str:
     return found.why or ("a GGUF file is llama.cpp's" if found.file or found.quant else "")
 
 
-def facts(s: Subject, w: Infer, engine: str, line: str) -> dict[str, str]:
+def facts(s: Subject, w: Infer, engine: Engine, line: str) -> dict[str, str]:
     """The line, or why there is none."""
     why = unwritten(s, w, engine)
     return {"launch_note": f"no line to paste: {why}"} if why else {"launch": line}
@@ -155,8 +141,8 @@ def limits_images(subject: Subject, w: Infer) -> bool:
     return w.images is not None and bool(_image_tokens(subject))
 
 
-def warnings(subject: Subject, w: Infer, engine: str) -> Iterator[str]:
-    name = SERVERS[engine].name
+def warnings(subject: Subject, w: Infer, engine: Engine) -> Iterator[str]:
+    name = engine.title
     why = unwritten(subject, w, engine)
     if why:
         yield f"no line to paste: {why}"

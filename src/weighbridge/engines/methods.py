@@ -1,6 +1,6 @@
 """Names that the servers' own --quantization has.
 
-    ONLINE             quantize a checkpoint that is not, while it is loaded: a format of ours each
+    Engine.online      quantize a checkpoint that is not, while it is loaded: a format of ours each
     OF_THE_CHECKPOINT  only say what the checkpoint is stored in: its tensors are read
 
 A packed checkpoint stays as it is under either.
@@ -9,27 +9,9 @@ Source: vllm 0.33 config/quantization.py, model_executor/layers/quantization/{fp
 sglang 0.5.23 srt/arg_groups/choices.py, srt/layers/quantization/.
 """
 
-from collections.abc import Mapping
-
+from weighbridge.engines.engine import Engine
 from weighbridge.errors import UsageError
 
-ONLINE: Mapping[str, Mapping[str, str]] = {
-    "vllm": {
-        "fp8": "fp8-tensor",
-        "fp8_per_tensor": "fp8-tensor",
-        "fp8_per_block": "fp8-block",
-        "fp8_per_channel": "fp8-dynamic",
-        "ptpc_fp8": "fp8-dynamic",
-        "int8_per_channel_weight_only": "w8a16",
-        "bitsandbytes": "nf4",
-    },
-    "sglang": {
-        "fp8": "fp8-tensor",
-        "bitsandbytes": "nf4",
-        "quark_mxfp4": "mxfp4",
-        "nvfp4_online": "nvfp4",
-    },
-}
 _NAMES = """
 awq awq_marlin auto_awq gptq gptq_marlin auto_gptq gptq_bitblas marlin gguf squeezellm aqlm
 compressed-tensors modelopt modelopt_fp8 modelopt_fp4 modelopt_mixed modelopt_mxfp8 quark
@@ -42,17 +24,12 @@ PLAIN = frozenset(("none", "unquant"))
 SAID_OF_IT = OF_THE_CHECKPOINT - OURS_TOO - PLAIN  # refused where the checkpoint is not packed
 
 
-def online(engine: str, name: str | None) -> str | None:
-    """The format of ours that the engine makes under that name; None where it makes none."""
-    return ONLINE.get(engine, {}).get((name or "").lower())
-
-
-def read(engine: str, name: str | None, *, packed: bool) -> str | None:
+def read(engine: Engine, name: str | None, *, packed: bool) -> str | None:
     """A format of ours for what was asked; None where the checkpoint decides. Raises UsageError for
     a name of checkpoints where this one is not packed."""
-    if name is None or engine not in ONLINE:
+    if name is None or not engine.online:
         return name
-    made, plain = online(engine, name), name.lower()
+    made, plain = engine.makes(name), name.lower()
     if made is not None:
         return None if packed else made
     if plain not in OF_THE_CHECKPOINT - OURS_TOO:
@@ -60,6 +37,6 @@ def read(engine: str, name: str | None, *, packed: bool) -> str | None:
     if packed or plain in PLAIN:
         return None
     raise UsageError(
-        f"--quantization {name}: {engine} reads it from a checkpoint that is stored so, and this "
-        "one is not; give that repository, or a format such as awq-4bit-g128"
+        f"--quantization {name}: {engine.name} reads it from a checkpoint that is stored so, and "
+        "this one is not; give that repository, or a format such as awq-4bit-g128"
     )

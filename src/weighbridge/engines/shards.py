@@ -21,14 +21,14 @@ from weighbridge.arch.mixers import Layer
 from weighbridge.components.weights import Placed
 from weighbridge.engines.parallel.cuts import check
 from weighbridge.engines.parallel.holding import Held, Place, hold, holding, units
-from weighbridge.engines.parallel.rules import SGLANG, VLLM, Rules, rules
+from weighbridge.engines.parallel.rules import Rules
 from weighbridge.engines.parallel.spread import Sizes, Spread
 from weighbridge.engines.parallel.stages import given
 from weighbridge.engines.serving import Subject
 from weighbridge.errors import UsageError
 from weighbridge.kept import kept
 
-__all__ = ["SGLANG", "VLLM", "Rank", "Rules", "Spread", "ranks", "rules"]
+__all__ = ["Rank", "Rules", "Spread", "ranks"]
 FLAG = "--tensor-parallel-size"
 
 
@@ -52,7 +52,7 @@ class Rank:
         return range(self.start, self.start + max(len(self.layers), len(self.blocks)))
 
 
-def ranks(subject: Subject, *, rules: Rules = VLLM, **sizes: Unpack[Sizes]) -> tuple[Rank, ...]:
+def ranks(subject: Subject, *, rules: Rules, **sizes: Unpack[Sizes]) -> tuple[Rank, ...]:
     """Raises UsageError for sizes that the model's heads or widths do not divide by."""
     spread = Spread(**sizes)
     bounds = _bounds(spread, max(len(subject.layers), len(subject.body.blocks)), rules)

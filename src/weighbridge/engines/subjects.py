@@ -25,7 +25,7 @@ from weighbridge.model import Model, ModelPart
 from weighbridge.workload import Infer
 
 USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
-LLAMA_CPP = ("llama.cpp", "ik_llama.cpp")
+LLAMA_CPP = ("llama.cpp", "ik_llama.cpp", "ollama")
 LAUNCHED = ("vllm", "sglang")  # with flags: what those do not say, the engine decides
 SERVERS = (*LAUNCHED, *LLAMA_CPP)  # of language models and text encoders
 # By the bits in another format's name
@@ -50,7 +50,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         ("longest",),
         lambda: longest_of_gguf(metadata) if metadata else longest(part.config),
     )
-    context, why = asked(w, end)
+    context, why = asked(w, end, engine)
     if engine.name not in LLAMA_CPP:  # its cache may be longer than its texts
         within(part, end, context)
     computes = kept(
@@ -135,16 +135,28 @@ def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Dec
         default = by_transformers(version[0])
     if w.engine_defaults and part.packed:  # a launch command only names what the files are in
         w = replace(w, quantization=None)
-    w = replace(w, quantization=methods.read(engine.name, w.quantization, packed=part.packed))
+    w = replace(w, quantization=methods.read(engine, w.quantization, packed=part.packed))
     if engine.name in LLAMA_CPP and part.library != "gguf":
+        if engine.usual and not (w.quantization or w.dtype or part.packed) and writes(part):
+            return downloaded(decide(part, replace(w, quantization=engine.usual), default))
         return converted(decide(part, w, default), w, packed=part.packed)
     return decide(part, w, default)
+
+
+def writes(part: ModelPart) -> bool:
+    """Whether it is a class that writes text."""
+    return part.blueprint.cls.endswith(("ForCausalLM", "ForConditionalGeneration"))
+
+
+def downloaded(found: Decision) -> Decision:
+    """The format that nobody named."""
+    return found._replace(why="as it is usually downloaded")
 
 
 def floats(w: Infer, engine: Engine) -> None:
     """Raises UsageError for a --dtype that a server has not: its packed weights are a format."""
     plain = DIVISIONS.get(w.dtype or "")
-    if engine.name in methods.ONLINE and plain is not None and plain.nbytes < 2:
+    if engine.online and plain is not None and plain.nbytes < 2:
         raise UsageError(
             f"--dtype {w.dtype}: {engine.name} takes float16, bfloat16 and float32; packed weights "
             "are a format: --quantization fp8, or awq-4bit-g128, gptq-4bit-g128, nf4, w8a16"
@@ -216,7 +228,7 @@ def remembered(
         return found, (f"{error}; taken as usual attention, every token kept",)
 
 
-def asked(w: Infer, end: int | None) -> tuple[int, str]:
+def asked(w: Infer, end: int | None, engine: Engine) -> tuple[int, str]:
     """(tokens of one request, why). Never the model's maximum in silence."""
     both = w.prompt_len is not None and w.max_new_tokens is not None
     told = (w.prompt_len or 0) + (w.max_new_tokens or 0)
@@ -232,7 +244,7 @@ def asked(w: Infer, end: int | None) -> tuple[int, str]:
     if w.context is not None:
         return w.context, "as you asked"
     if w.engine_defaults and end is not None:
-        return end, "the engine's default, the model's maximum"
+        return engine.context(w, end)
     usual = max(USUAL_CONTEXT, told)
     if end is not None and end < usual:
         return max(end, told), "the model's maximum"

@@ -21,7 +21,7 @@ from weighbridge.engines.engine import Engine, Version, version, written
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.parsed import Parsed
 
-__all__ = ["ENGINES", "FOLDERS", "Engine", "Version", "engine", "version", "written"]
+__all__ = ["ENGINES", "FOLDERS", "Engine", "Version", "engine", "title", "version", "written"]
 
 FOLDERS: Mapping[str, str] = {
     "transformers": "transformers",
@@ -50,6 +50,11 @@ NOT_YET = {
     "trt-llm": "vllm",
     "lmdeploy": "vllm",
 }
+
+
+def title(name: str) -> str:
+    """What the makers of an engine call it; other names as they are."""
+    return ENGINES[name].title if name in ENGINES else name
 
 
 def engine(name: str) -> Engine:

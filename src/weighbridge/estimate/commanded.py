@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from weighbridge.engines.lines import SERVERS
+from weighbridge.engines.table import ENGINES, title
 from weighbridge.judged import Remedy, Verdict
 from weighbridge.model import Model
 from weighbridge.report import Report
@@ -44,14 +44,14 @@ def longest(report: Report, w: Infer, launched: "Launch") -> int | None:
 
 
 def told_longest(report: Report, length: int) -> Report:
-    """With the length that was sized."""
+    """Add a warning that names the context that was sized: the longest that surely serves."""
     said = f"{length:,} tokens is the longest context that surely serves, and what was sized"
     return replace(report, warnings=(*report.warnings, said))
 
 
 def judged(report: Report, launched: "Launch", model: Model) -> Report:
-    """With the verdict that follows from what the engine refuses at its start."""
-    name = SERVERS[launched.engine].name if launched.engine in SERVERS else launched.engine
+    """Return the report with the verdict that follows from what the engine refuses at its start."""
+    name = title(launched.engine)
     beyond = _beyond(report, launched)
     stops = [*launched.stops, *_of_model(launched, model)]
     if beyond:
@@ -94,9 +94,9 @@ def _of_model(launched: "Launch", model: Model) -> "Iterator[tuple[Stop, str]]":
 def _beyond(report: Report, launched: "Launch") -> str:
     """Why the context is refused; "" where it is not."""
     end, context = report.derived.get("longest_context"), report.workload["context"]
-    if launched.engine not in SERVERS or end is None or context is None or context <= end:
+    allows = ENGINES[launched.engine].longer
+    if not allows or end is None or context is None or context <= end:
         return ""
-    allows = SERVERS[launched.engine].longer
     if launched.env.get(allows, "").lower() in ON or CONFIGURES & launched.given:
         return ""
     return f"{context:,} tokens were asked for, and the model's maximum is {end:,}"
@@ -104,7 +104,7 @@ def _beyond(report: Report, launched: "Launch") -> str:
 
 def _allowed(report: Report, engine: str, then: Verdict | None) -> Report:
     """The line as it was judged, and the variable as a remedy where it leads to `then`."""
-    variable = f"{SERVERS[engine].longer}=1"
+    variable = f"{ENGINES[engine].longer}=1"
     line = report.derived.get("launch")
     if line:
         told = {**report.derived, "launch": line.removeprefix(f"{variable} ")}

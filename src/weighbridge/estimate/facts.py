@@ -26,12 +26,12 @@ def facts(model: Model) -> ModelFacts:
     )
 
 
-def cautions(budget: "Budget") -> Iterator[str]:
+def cautions(budget: "Budget", *, metal: bool = False) -> Iterator[str]:
     """What a verdict cannot know: which part a short name meant, and how other stacks allocate."""
     part = budget.choice.part
     if budget.choice.note:
         yield f"--gpu: {budget.choice.note}"
-    if part.stack == "own":
+    if part.stack == "own" and not (metal and part.vendor == "Apple"):
         yield (
             f"{part.name}: tensors are counted as on a CUDA device; the allocator of "
             f"{part.vendor}'s own stack differs"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.unpacked_experts import told
-from weighbridge.engines import lines
 from weighbridge.engines.serving import Answer, Held, Point, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, version, written
@@ -182,7 +181,8 @@ def runs(s: Subject, kind: Engine) -> bounds.Runs:
 
 
 def widened(answer: Answer, like: bounds.Runs, table: bounds.Table | None = None) -> Answer:
-    """With the margins of such runs, in devices and in the intervals that follow from them."""
+    """Return the answer with the margins of such runs, in devices and in the intervals that follow
+    from them."""
     several = sum(d.kind == "gpu" for d in answer.devices) > 1
     told = {
         name: list(
@@ -314,10 +314,9 @@ def _warnings(
 ) -> list[str]:
     found = [*model.notes, *s.notes, *answer.warnings]
     if s.longest is not None and s.context > s.longest:
-        server = lines.SERVERS.get(kind.name)
-        needs = f"; {server.name} needs {server.longer}=1 for them" if server else ""
+        needs = f"; {kind.title} needs {kind.longer}=1 for them" if kind.longer else ""
         found.append(
             f"{s.context:,} tokens are more than the {s.longest:,} that the model was made for"
             f"{needs}"
         )
-    return [*found, *(cautions(budget) if budget is not None else ())]
+    return [*found, *(cautions(budget, metal=kind.metal) if budget is not None else ())]

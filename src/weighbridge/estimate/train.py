@@ -76,7 +76,7 @@ def train(model: Model, w: Train) -> Report:
 
 
 def _condition(said: str) -> dict[str, Any]:
-    """On what the verdict stands, where the launch is refused as asked."""
+    """Return what the verdict rests on where the launch is refused as asked."""
     return {"runs_only": said} if said else {}
 
 
@@ -115,7 +115,7 @@ class Alone:
     budget: "Budget | None"
 
     def devices(self, table: bounds.Table | None = None) -> tuple[Device, ...]:
-        """With the margins of that table, as a report has them."""
+        """Return the devices with the margins of `table`, as a report has them."""
         return _widened(self.answer, self.plan, self.budget, self.like, table)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from weighbridge.arch import towers
+from weighbridge.arch.table import differs
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import LAUNCHED
 from weighbridge.judged import Verdict
@@ -17,14 +18,11 @@ from weighbridge.model import Model, ModelPart
 from weighbridge.report import Report
 from weighbridge.workload import Infer, Load
 
-DRAFTLESS = ("llama.cpp", "ik_llama.cpp")  # whose rules have no draft model yet
+DRAFTLESS = ("llama.cpp", "ik_llama.cpp", "ollama", "mlx")  # whose rules have no draft model yet
 PIPELINES = ("diffusers", "timm")
 BESIDE = "sentence-transformers"  # a part that works on one vector a text
 # Modules that `generate` runs behind the text; servers run the language model alone.
 BEHIND = frozenset(("talker", "token2wav", "code2wav", "t2u_model", "vocoder"))
-# Attention that takes other live tensors than ours: the real classes of transformers 5.23, traced
-# at 1,024 tokens, take 30 % (DeBERTa) and 88 % (XLNet) more in all than the closed form.
-RELATIVE = frozenset(("deberta", "deberta-v2", "xlnet"))
 
 
 def beside_weights(model: Model) -> str:
@@ -87,7 +85,9 @@ def _of_layers(s: Subject) -> Iterator[str]:
         yield f"what {cls} computes: its layers are of no kind that is followed"
     elif not any(b.mixers for b in body.blocks):
         yield f"how the layers of {cls} mix tokens"
-    if kind in RELATIVE:
+    # The real classes of transformers 5.23, traced at 1,024 tokens, take 30 % (DeBERTa) and 88 %
+    # (XLNet) more in all than the closed form.
+    if differs(kind or "", "relative_scores"):
         yield f"relative positions in the attention of {cls}"
     yield from _of_samples(s)
 

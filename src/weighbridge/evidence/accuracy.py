@@ -129,7 +129,7 @@ def _row(source: str, engine: str, quantity: str, level: str, found: Sequence[Pr
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float:
-    """Between the two nearest values, in proportion."""
+    """Interpolate between the two nearest values, in proportion."""
     at = (len(ordered) - 1) * percent / 100
     low = int(at)
     high = min(low + 1, len(ordered) - 1)

@@ -35,5 +35,5 @@ def write(path: str, found: Found) -> None:
 
 
 def complete(found: Found, records: Iterable[Record]) -> Found:
-    """With a failure for each run that is not in it."""
+    """Add a failure for each run that is missing."""
     return {one: found.get(one, UNKNOWN) for one in wanted(records)}

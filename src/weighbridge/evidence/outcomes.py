@@ -176,7 +176,8 @@ def _of_engine(case: Case) -> str | None:
 
 
 def _answered(case: Case, found: Sequence[Verdict], by: By = "case") -> Answered:
-    """Where only a size is printed: the answer that all cards of it have, else an open one."""
+    """Judge a case of which only a card's size is printed: the answer that all cards of that size
+    have, else an open one."""
     answers = {v.fits for v in found}
     fits: Answer = answers.pop() if len(answers) == 1 else "unknown"
     verdict = next((v for v in found if v.fits == fits), found[0])
@@ -286,7 +287,7 @@ def wrong(found: Iterable[Judged]) -> Iterator[Answered]:
 
 
 def cited(case: Case) -> str:
-    """Where it is stated, in one line."""
+    """Return one line that says where the case is stated."""
     c = case.citation
     if "page" in c:
         return str(c["page"]).removeprefix("https://")

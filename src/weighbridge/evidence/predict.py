@@ -55,7 +55,7 @@ class Prediction:
 
     @property
     def inside(self) -> bool:
-        """Within our interval, up to what the figure's digits tell."""
+        """Tell whether the figure lies in our interval, up to what its digits tell."""
         low, high = self.bytes.low - self.resolution, self.bytes.high + self.resolution
         return low <= self.record.measured <= high
 
@@ -92,8 +92,9 @@ def outcomes(
     table: bounds.Table | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
-    """In their order. Figures of one model follow each other while they are predicted: engines keep
-    what they have made of it. `table` stands for the package's own margins."""
+    """Predict each record, in their order. Figures of one model follow each other while they are
+    predicted: engines keep what they have made of it. `table` stands for the package's own
+    margins."""
     by_id = {}
     for r in sorted(records, key=_kept_for):
         by_id[r.id] = tuple(TASKS[r.task](r, found, table))

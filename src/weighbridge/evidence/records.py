@@ -160,7 +160,7 @@ def chosen(*, engine: str | None = None, source: str | None = None) -> tuple[Rec
 
 
 def cited(r: Record) -> str:
-    """Where the figure is printed, in one line."""
+    """Return one line that says where the figure is printed."""
     c = r.citation
     for kind in ("issue", "pull"):
         if kind in c:

@@ -20,11 +20,9 @@ from weighbridge.evidence.predict import Outcome, Prediction, Skip
 from weighbridge.evidence.predict import outcomes as predicted
 from weighbridge.evidence.records import Record, records, sources
 from weighbridge.memory import Bytes
-from weighbridge.sources import surroundings
 
 FOLDER = "weighbridge"
 PACKAGE = os.path.dirname(os.path.dirname(__file__))
-WITHIN = "evidence/predicted.json"
 MADE_OF = (".py", ".json", ".jsonl")
 Progress = Callable[[int, int], None]
 
@@ -39,11 +37,6 @@ def outcomes(
         found = _apart(progress) if apart else _all(progress)
         _write(path, found)
     return found
-
-
-def kept() -> bytes:
-    """All predictions as a file, for a page, which has nobody to wait for them."""
-    return json.dumps([_line(o) for o in outcomes()]).encode()
 
 
 def _all(progress: Progress) -> list[Outcome]:
@@ -116,10 +109,7 @@ def _line(o: Outcome) -> dict[str, Any]:
 
 
 def _path(what: str) -> str:
-    """XDG base directories: $XDG_CACHE_HOME where it is an absolute path, else ~/.cache. A page
-    has what `web build` put beside the records."""
-    if surroundings.IN_BROWSER:
-        return os.path.join(PACKAGE, WITHIN if what == "all" else os.devnull)
+    """XDG base directories: $XDG_CACHE_HOME where it is an absolute path, else ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.join(os.path.expanduser("~"), ".cache")

@@ -55,12 +55,13 @@ class Peaks:
         return levels.held(self.allocated, self.reserved, self.context, like, table).at(known)
 
     def growth(self) -> Bytes:
-        """At the driver. The context was there before, or not yet."""
+        """Return what was added at driver level. The context was there before, or not yet."""
         own = self.at("reserved", levels.runs(), bounds.NOTHING)
         return Bytes(own.low, own.expected, own.high + self.context.high)
 
     def beyond(self, less: "Peaks", level: str) -> Bytes:
-        """The context is in both and cancels; so does most of what the smaller run leaves open."""
+        """Return how much these peaks exceed those of a smaller run. The context is in both and
+        cancels; so does most of what the smaller run leaves open."""
         mine, other = (one.at(level, levels.runs(), bounds.NOTHING) for one in (self, less))
         return Bytes(*(bound - other.expected for bound in mine))
 

@@ -52,7 +52,7 @@ def peak(record: Record, table: bounds.Table | None) -> Bytes:
 
 
 def first(record: Record, table: bounds.Table | None) -> Bytes:
-    """At the level `allocated`."""
+    """Return the peak of the first step at the level `allocated`."""
     found = _run(_asked(record))
     value = exactly(int(found.answer.derived["first_step_peak_bytes"]))
     return bounds.around(value, found.like, bounds.PEAK, "allocated", table=table)

@@ -100,7 +100,7 @@ def _silence() -> Iterator[None]:
 
 
 def built(s: Subject, w: Infer) -> nn.Module:
-    """On the device, in eval mode."""
+    """Build the class that the config names, on the device, in eval mode."""
     raw = {k: v for k, v in copy.deepcopy(dict(s.raw)).items() if k not in OF_FILES}
     config = transformers.AutoConfig.for_model(s.raw["model_type"], **raw)
     cls: Any = getattr(transformers, s.part.blueprint.cls)

@@ -22,7 +22,7 @@ TOKENS = ("image_token_id", "image_token_index")
 
 
 def inputs(model: Any, s: Subject, p: Plan, seconds: float | None) -> dict[str, Any]:
-    """On the device. Raises UnsupportedError."""
+    """Make the inputs of `generate` on the device. Raises UnsupportedError."""
     rows = p.prompt.batch
     match str(model.main_input_name):
         case "input_ids":

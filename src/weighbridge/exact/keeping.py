@@ -16,7 +16,7 @@ WORKSPACE = "workspace"
 
 
 class Keeping:
-    """Told every output of `model`, it names the components of storages."""
+    """Names the components of storages, from every output of `model` that it is told."""
 
     def __init__(self, recorder: Recorder, model: nn.Module, outputs: int) -> None:
         self.recorder = recorder

@@ -132,7 +132,7 @@ def _traced(s: Subject, w: Infer, p: Plan) -> tuple[Course, Roles]:
 
 
 def _adapted(model: nn.Module, p: Plan) -> nn.Module:
-    """With PEFT's adapters."""
+    """Add PEFT's adapters to the model."""
     if p.adapters is None:
         return model
     try:
@@ -154,7 +154,8 @@ def _adapted(model: nn.Module, p: Plan) -> nn.Module:
 
 
 def _phases_of(model: nn.Module, course: Course) -> None:
-    """Where the hidden states are there the loss begins; where their gradient is, backward."""
+    """Mark the phases: where the hidden states are there the loss begins; where their gradient is,
+    backward."""
 
     def over(_module: Any, _args: Any, out: Any) -> None:
         hidden = out[0] if isinstance(out, tuple) else out[next(iter(out))]

@@ -22,12 +22,14 @@ REFUSED = (UnsupportedError, BadFileError, UsageError)
 TRAINLESS = {
     "llama.cpp": "llama.cpp trains nothing: leave --engine out to ask about training",
     "ik_llama.cpp": "ik_llama.cpp trains nothing: leave --engine out to ask about training",
+    "ollama": "Ollama trains nothing: leave --engine out to ask about training",
+    "mlx": "training with mlx is not in our rules: leave --engine out for PyTorch's",
     "gguf": "GGUF files are not trained: name the repository that they were made from",
 }
 
 
 class Asker(Protocol):
-    """Whoever answers the three questions about one model: a prepared model."""
+    """Answers the three questions about one model; a prepared model does."""
 
     def model(self, *, base_model: bool = False) -> "Model":
         """The model that the questions are about."""
@@ -160,7 +162,7 @@ def _question(asker: Asker, name: str, w: Any, report: Report) -> Question:
 
 
 def _elsewhere(asker: Asker, a: Asked, w: Any, q: Question) -> Question:
-    """With the number of large cards, where plain weights are trained and neither these nor as many
+    """Add the number of large cards, where plain weights are trained and neither these nor as many
     larger ones have room."""
     if q.name not in PLAIN or q.fits == "yes" or q.helped or q.report is None:
         return q

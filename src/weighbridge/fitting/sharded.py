@@ -28,7 +28,7 @@ SETTINGS: Mapping[str, str] = {"shard": "fsdp2", "checkpointing": "full"}
 
 
 class Trains(Protocol):
-    """Whoever answers questions about training."""
+    """Answers questions about training."""
 
     def train(self, workload: "Train", **options: Any) -> Report:
         """What training takes."""

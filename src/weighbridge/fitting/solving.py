@@ -169,7 +169,7 @@ def _bracket(holds: Callable[[int], bool], bounds: Bounds) -> tuple[int, int]:
 
 
 def _between(margin: Margin, low: int, high: int) -> int:
-    """Where the straight line through both ends has no byte to spare."""
+    """Return where the straight line through both ends has no byte to spare."""
     spare, lacks = (margin(low) if low else None), margin(high)
     if spare is None or lacks is None:
         return (low + high) // 2

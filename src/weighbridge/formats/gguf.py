@@ -284,7 +284,7 @@ def _alignment(metadata: Mapping[str, Value]) -> int:
 
 
 def _check_layout(infos: list[_Info], alignment: int) -> int:
-    """Where the last tensor ends, after the beginning of the data."""
+    """Return where the last tensor ends, counted from the beginning of the data."""
     end, before, names = 0, "", set[str]()
     for tensor, offset in sorted(infos, key=lambda info: (info.offset, info.tensor.nbytes)):
         name = short(tensor.name)

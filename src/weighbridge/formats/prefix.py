@@ -62,7 +62,7 @@ class Prefix:
             raise BadFileError(f"ends after {self.end_of_file():,} bytes, within its {self.what}")
 
     def end_of_file(self) -> int:
-        """Where the file ends, once a read came back short."""
+        """Return where the file ends, known once a read came back short."""
         return max(len(self.data), 0 if self.end == self.limit else self.end)
 
     def skip(self, nbytes: int) -> int:

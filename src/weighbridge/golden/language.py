@@ -20,7 +20,8 @@ from weighbridge.golden.phases import phase, steps
 
 
 def causal_model(config: str, device: str, dtype: str, attention: str | None = None) -> Any:
-    """Made on the device, as `device_map=` loads it. Attention is the class's own choice."""
+    """Make a model on the device, as `device_map=` loads it. Attention is the class's own
+    choice."""
     with torch.device(device):
         return AutoModelForCausalLM.from_config(
             CONFIGS[config](), dtype=getattr(torch, dtype), attn_implementation=attention

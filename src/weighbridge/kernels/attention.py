@@ -115,7 +115,8 @@ def _flash(s: Shape, call: Call, chip: Chip, torch: Version) -> bool:
 
 
 def _too_wide(dim: int, dropout: float, chip: Chip) -> bool:
-    """For flash's backward on cards with 99 KiB of shared memory a block, and on 8.7."""
+    """Tell whether heads are too wide for flash's backward: on cards with 99 KiB of shared memory a
+    block, and on 8.7."""
     small = (8, 6) <= chip.capability <= (8, 9) or chip.capability[0] == 12
     return small and (192 < dim <= 224 or (dim > 224 and dropout > 0))
 

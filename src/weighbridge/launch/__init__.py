@@ -13,36 +13,29 @@ A flag that is in no table is `unknown`, and a warning names the nearest. What t
 say is the engine's own default; those that matter are in `defaults`.
 """
 
-from weighbridge.launch import llama_cpp, sglang, transformers, vllm
+import re
+
+from weighbridge.engines.table import ENGINES
 from weighbridge.launch.arguments import scan
-from weighbridge.launch.programs import launched
+from weighbridge.launch.programs import dialect, launched
 from weighbridge.launch.reading import Reading
-from weighbridge.launch.record import Dialect, Launch
+from weighbridge.launch.record import Launch
 
 __all__ = ["Launch", "parse"]
-
-DIALECTS = {
-    d.engine: d for d in (vllm.DIALECT, sglang.DIALECT, llama_cpp.DIALECT, llama_cpp.IK_DIALECT)
-}
 
 
 def parse(command: str) -> Launch:
     """Raises UsageError where the command launches nothing that we know, or has a wrong value."""
-    if transformers.is_snippet(command):
-        return transformers.read(command)
+    for engine in ENGINES.values():
+        if engine.snippet and re.search(engine.snippet, command):
+            found: Launch = engine.home("dialect").read(command)
+            return found
     program = launched(command)
-    dialect = _dialect(program.engine, program.words)
-    reading = Reading(program=program, dialect=dialect)
-    for given in scan(program.words, dialect, program.name):
+    spoken = dialect(ENGINES[program.engine])
+    reading = Reading(program=program, dialect=spoken)
+    for given in scan(program.words, spoken, program.name):
         reading.take(given)
-    dialect.finish(reading)
+    spoken.finish(reading)
     reading.unused()
     reading.environment()
     return reading.launch()
-
-
-def _dialect(engine: str, words: tuple[str, ...]) -> Dialect:
-    """ik_llama.cpp has llama.cpp's program names: flags that only it has tell."""
-    if engine == "llama.cpp" and llama_cpp.IK_ONLY.intersection(words):
-        return DIALECTS["ik_llama.cpp"]
-    return DIALECTS[engine]

@@ -11,29 +11,22 @@ import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from weighbridge.engines.engine import Engine
+from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.launch.record import Program
+from weighbridge.launch.record import Dialect, Program
 from weighbridge.launch.shell import ASSIGNED, Command, commands
 
-# program -> (engine, subcommands that launch it; () where it has none)
-PROGRAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "vllm": ("vllm", ("serve",)),
-    "sglang": ("sglang", ("serve",)),
-    "llama-server": ("llama.cpp", ()),
-    "llama-cli": ("llama.cpp", ()),
-    "llama-completion": ("llama.cpp", ()),
-    "vllm.entrypoints.openai.api_server": ("vllm", ()),
-    "vllm.entrypoints.api_server": ("vllm", ()),
-    "vllm.entrypoints.launchers.api_server.entry": ("vllm", ()),
-    "vllm.entrypoints.cli.main": ("vllm", ("serve",)),
-    "sglang.launch_server": ("sglang", ()),
-    "sglang.cli.main": ("sglang", ("serve",)),
+# program -> the engines that it may be of, the first where nothing tells
+PROGRAMS: Mapping[str, tuple[Engine, ...]] = {
+    name: tuple(e for e in ENGINES.values() if name in e.programs)
+    for own in ENGINES.values()
+    for name in own.programs
 }
 NOT_YET = {
     "ollama": "llama-server",
     "lms": "llama-server",
     "koboldcpp": "llama-server",
-    "mlx_lm.server": "llama-server",
     "llama-bench": "llama-server",
     "llama-perplexity": "llama-server",
     "llama-embedding": "llama-server",
@@ -59,12 +52,7 @@ ALONE = """
 SWITCHES = frozenset(ALONE.split())
 BEFORE_IT = 64  # words that are looked at for a program behind a wrapper
 # the last part of an image's name -> the program that it runs by itself, or ""
-IMAGES = (
-    (r"vllm-openai.*", "vllm.entrypoints.openai.api_server"),
-    (r"vllm.*", ""),
-    (r"sglang.*", ""),
-    (r"llama\.cpp.*", "llama-server"),
-)
+IMAGES = tuple(image for e in ENGINES.values() for image in e.images.items())
 DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
@@ -102,8 +90,13 @@ def _program(command: Command, depth: int) -> Program | None:
 
 def _named_alone(words: Sequence[str]) -> bool:
     """`uv run --with vllm ...` names a program that it does not run."""
-    _, needed = PROGRAMS.get(_base(words[0]), ("", ()))
+    needed = _subcommands(_base(words[0]))
     return bool(needed) and (len(words) < 2 or words[1] not in needed)
+
+
+def _subcommands(program: str) -> tuple[str, ...]:
+    """Those by which it launches a server; () where it has none."""
+    return next((e.programs[program] for e in PROGRAMS.get(program, ())), ())
 
 
 def _base(word: str) -> str:
@@ -132,7 +125,7 @@ def _known(words: deque[str], env: Mapping[str, str], depth: int) -> Program | N
 
 
 def _subcommand(base: str, rest: Sequence[str], env: Mapping[str, str]) -> Program:
-    engine, needed = PROGRAMS[base]
+    needed, program = _subcommands(base), base
     if needed:
         if not rest or rest[0] not in needed:
             said = f"{base} {rest[0]}" if rest else base
@@ -140,7 +133,19 @@ def _subcommand(base: str, rest: Sequence[str], env: Mapping[str, str]) -> Progr
                 f"{said!r:.80} does not launch a server; give '{base} {needed[0]} ...'"
             )
         base, rest = f"{base} {rest[0]}", rest[1:]
-    return Program(engine=engine, name=base, words=tuple(rest), env=dict(env))
+    return Program(engine=_engine(program, rest), name=base, words=tuple(rest), env=dict(env))
+
+
+def _engine(program: str, words: Sequence[str]) -> str:
+    """The engine whose program it is: of those of one name, flags that only one has tell."""
+    first, *others = PROGRAMS[program]
+    told = (e.name for e in others if dialect(e).tells.intersection(words))
+    return next(told, first.name)
+
+
+def dialect(engine: Engine) -> Dialect:
+    found: Dialect = engine.home("dialect").DIALECT
+    return found
 
 
 def _container(words: Sequence[str], env: Mapping[str, str]) -> Program:
@@ -178,21 +183,12 @@ def _inside(image: str, program: str, entry: list[str], rest: Sequence[str]) -> 
         return found
     if not program:
         raise UsageError(f"{image!r:.80} is started without a program; write what it runs after it")
-    if program == "llama-server":
-        words, program = _llama_image(image, words)
+    runs = dialect(PROGRAMS[program][0]).runs
+    if runs is not None:
+        words, program = runs(image, words)
     elif words[:1] == ["serve"]:
         words = words[1:]
-    return Program(engine=PROGRAMS[program][0], name=program, words=tuple(words))
-
-
-def _llama_image(image: str, words: list[str]) -> tuple[list[str], str]:
-    """docs/docker.md of llama.cpp: `full` takes --server or --run first, `light` is llama-cli."""
-    tag = image.rpartition(":")[2]
-    if words[:1] in (["--server"], ["-s"]) and tag.startswith("full"):
-        return words[1:], "llama-server"
-    if words[:1] in (["--run"], ["-r"]) and tag.startswith("full"):
-        return words[1:], "llama-cli"
-    return words, "llama-cli" if tag.startswith("light") else "llama-server"
+    return Program(engine=_engine(program, words), name=program, words=tuple(words))
 
 
 def _image(image: str) -> tuple[str, str | None]:
@@ -204,9 +200,14 @@ def _image(image: str) -> tuple[str, str | None]:
             numbered = re.fullmatch(r"v?(\d+\.\d+[\w.]*).*|.*-b(\d{4,5})", tag)
             return program, (numbered[1] or numbered[2]) if own and numbered else None
     raise UsageError(
-        f"{image!r:.80} is not an image of vLLM, SGLang or llama.cpp that is known; "
+        f"{image!r:.80} is not an image of {_listed()} that is known; "
         "give what runs in it, such as 'vllm serve ...'"
     )
+
+
+def _listed() -> str:
+    *names, last = (e.title for e in ENGINES.values() if e.images)
+    return f"{', '.join(names)} or {last}"
 
 
 def _devices_of(gpus: str) -> int | None:

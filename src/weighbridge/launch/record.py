@@ -79,3 +79,6 @@ class Dialect:
     dotted: bool = False  # --json-flag.key value
     optional: frozenset[str] = frozenset()  # values that a "maybe" takes; empty: any
     env: Mapping[str, str] = field(default_factory=dict)  # variables that matter for memory
+    tells: frozenset[str] = frozenset()  # flags by which it is told from others of its programs
+    # (image, words behind it) -> (words, the program that runs), where images are of several kinds
+    runs: "Callable[[str, list[str]], tuple[list[str], str]] | None" = None

@@ -19,7 +19,7 @@ SEED = 0
 
 
 def real(target: Target, events: bool) -> Run:
-    """On the GPU that is here. `events` keeps its history."""
+    """Run the target on the GPU that is here. `events` keeps its history."""
     driver = Driver()
     driver.start()
     if events:
@@ -33,7 +33,7 @@ def real(target: Target, events: bool) -> Run:
 
 
 def fake(target: Target, card: Card, events: bool) -> Run:
-    """On a card of the catalogue, whatever is here."""
+    """Run the target on a fake card of the catalogue, whatever is here."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from weighbridge.trace.gpu import FakeGPU
 

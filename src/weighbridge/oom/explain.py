@@ -73,7 +73,7 @@ def _together(
 
 
 def _computed(r: Remedy, rows: tuple[Change, ...]) -> Change:
-    """With its own line to paste, or that of the row that changes the same."""
+    """Return the change with its own line to paste, or that of the row that changes the same."""
     alike = (row.paste for row in rows if row.change.keys() == r.change.keys())
     return Change(r.change, r.cost, r.paste or next(alike, ""), r.peak_bytes, r.fits)
 

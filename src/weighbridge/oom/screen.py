@@ -257,7 +257,8 @@ def _language(paste: str) -> Any:
 
 
 def _program(oom: Oom, s: Words) -> str:
-    """Whose message it is, with the releases that word it so: torch-2.2..2.3, torch-2.4.."""
+    """Tell which program wrote the message, with the releases that word it so: torch-2.2..2.3,
+    torch-2.4.."""
     program = s(f"tool.{oom.found.tool}")
     first, dots, last = oom.wording.removeprefix("torch-").partition("..")
     if not first[:1].isdigit():

@@ -14,25 +14,28 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 SERVERS = frozenset(("vllm", "sglang"))
-GGUF = frozenset(("llama.cpp", "ik_llama.cpp"))
+GGUF = frozenset(("llama.cpp", "ik_llama.cpp", "ollama"))
 PLAIN = ("fp8", "int8", "int4")  # names of plain dtypes as well, which --dtype takes
 
 
 class Usual(NamedTuple):
-    """The format by loader: transformers, a server, llama.cpp. "" is the loader's own name."""
+    """The format by loader: transformers, a server, llama.cpp, mlx-lm. "" is the loader's own."""
 
     plain: str
     server: str
     gguf: str
+    mlx: str = ""
 
     def by(self, engine: str) -> str:
+        if engine == "mlx" and self.mlx:
+            return self.mlx
         if engine in SERVERS:
             return self.server
         return self.gguf if engine in GGUF else self.plain
 
 
-FOUR = Usual("nf4", "awq-4bit-g128", "Q4_K_M")
-EIGHT = Usual("bnb-int8", "w8a8-int8", "Q8_0")
+FOUR = Usual("nf4", "awq-4bit-g128", "Q4_K_M", "mlx-4bit-g64")
+EIGHT = Usual("bnb-int8", "w8a8-int8", "Q8_0", "mlx-8bit-g64")
 OWN = Usual("nf4", "", "nf4")  # bitsandbytes is a method of vLLM and SGLang themselves
 
 

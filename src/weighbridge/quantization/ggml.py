@@ -13,16 +13,16 @@ Source: llama.cpp 007dbbf3f src/llama-quant.cpp (llama_tensor_get_type_impl, ten
 tensor_allows_quantization); gguf-py and convert_hf_to_gguf.py for what is F32.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Param
+from weighbridge.arch.roles import below_number, unnumbered
 from weighbridge.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, DType
 from weighbridge.errors import UnsupportedError
-from weighbridge.quantization.gguf_names import layer, role
+from weighbridge.quantization.gguf_names import ggml_role
 from weighbridge.quantization.mixtures import ALIASES, FALCON, MIXTURES, Place, Rule
 from weighbridge.quantization.scheme import (
     Matrix,
@@ -58,7 +58,6 @@ POSITIONS = ("position", "wpe", "token_type", "pos_emb")
 QUANTIZED = ("linear", "conv1d", "expert", "experts", "embedding")
 LATENT = "kv_b_proj.weight"
 MANY = 128
-NUMBERED = re.compile(r"\.\d+\.")  # layers and experts; a "w1" is another matrix than a "w2"
 LLAMA_70B_LAYERS = 80  # LLM_TYPE_70B: 80 layers and grouped queries
 
 
@@ -93,11 +92,11 @@ def _alike(s: Setting) -> Callable[[Param], _Alike]:
     size = width(s.plan)
 
     def alike(p: Param) -> _Alike:
-        key = (NUMBERED.sub(".*.", p.name), p.shape, p.kind, s.plan.part(p.name))
+        key = (unnumbered(p.name), p.shape, p.kind, s.plan.part(p.name))
         if key not in found:
             plain = left_alone(s, p)
             seen = matrix(p, size) if plain is None else Matrix(0, 0)
-            found[key] = _Alike(not in_tower(s.plan, p), role(p), plain, seen)
+            found[key] = _Alike(not in_tower(s.plan, p), ggml_role(p), plain, seen)
         return found[key]
 
     return alike
@@ -113,7 +112,7 @@ def facts(s: Setting, likes: Mapping[str, _Alike]) -> Facts:
         if len(p.shape) > 1:
             by_role.setdefault(like.role, p)
         values += like.role == "v"
-        last = max(last, layer(p) or 0)
+        last = max(last, _layer(p) or 0)
         experts = max(experts, p.routed[1])
         latent |= p.name.endswith(LATENT)
     return Facts(
@@ -125,6 +124,11 @@ def facts(s: Setting, likes: Mapping[str, _Alike]) -> Facts:
         falcon=s.plan.cls.startswith("Falcon"),
         kept=next((kind for cls, kind in KEPT.items() if s.plan.cls.startswith(cls)), ""),
     )
+
+
+def _layer(p: Param) -> int | None:
+    at = below_number(p.name)
+    return at.number if at else None
 
 
 def query_groups(by_role: Mapping[str, Param], *, latent: bool) -> int:
@@ -154,7 +158,7 @@ def _rules(name: str, known: Facts) -> Mapping[str, Rule]:
 def _ruled(name: str) -> Takes | None:
     """What has a rule, which may look at the layer."""
     roles = MIXTURES[name].rules.keys() | FALCON.get(name, {}).keys()
-    return (lambda p: role(p) in roles) if roles else None
+    return (lambda p: ggml_role(p) in roles) if roles else None
 
 
 def _type(p: Param, m: Matrix, name: str, at: Place, known: Facts) -> str:
@@ -213,7 +217,7 @@ def _loader(name: str) -> Callable[[Setting], Pack]:
 
         def typed(p: Param, like: _Alike) -> str:
             part = like.role
-            index = layer(p) if known.experts > 1 and part != "v" else seen[part]
+            index = _layer(p) if known.experts > 1 and part != "v" else seen[part]
             count = known.values if part == "v" else known.layers
             at = Place(part, index or 0, count, known.gqa, known.experts)
             kind = (

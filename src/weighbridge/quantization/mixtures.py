@@ -55,7 +55,7 @@ def opening(count: int, name: str, otherwise: str | None = None) -> Rule:
 
 
 def grouped(name: str, otherwise: str | None = None) -> Rule:
-    """Where four or more query heads share a value head."""
+    """Return a rule that holds where four or more query heads share a value head."""
     return lambda at: name if at.gqa >= 4 else otherwise
 
 
@@ -68,7 +68,7 @@ def middle(name: str) -> Rule:
 
 
 def of_eight(name: str, otherwise: Rule | None = None) -> Rule:
-    """In models of exactly eight experts."""
+    """Return a rule that holds for models of exactly eight experts."""
 
     def rule(at: Place) -> str | None:
         if at.experts == 8:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 GGUF = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
 TORCH = ("bnb-int8", "nf4", "awq-4bit-g128", "gptq-4bit-g128")
+MLX = ("mlx-8bit-g64", "mlx-6bit-g64", "mlx-5bit-g64", "mlx-4bit-g64")
 SERVED = ("fp8-tensor", "nf4", "awq-4bit-g128", "gptq-4bit-g128")
 OFFERED: Mapping[str, tuple[str, ...]] = {  # by engine, best first
     "transformers": TORCH,
@@ -19,6 +20,8 @@ OFFERED: Mapping[str, tuple[str, ...]] = {  # by engine, best first
     "sglang": SERVED,
     "llama.cpp": GGUF,
     "ik_llama.cpp": GGUF,
+    "ollama": GGUF,
+    "mlx": MLX,
 }
 USUAL = "Q4_K_M"  # the mixture that most files are in
 BITS: Mapping[str, float] = {  # of a weight, at least
@@ -27,6 +30,7 @@ BITS: Mapping[str, float] = {  # of a weight, at least
     "awq-4bit-g128": 4,
     "gptq-4bit-g128": 4,
     "fp8-tensor": 8,
+    **{f"mlx-{bits}bit-g64": bits + 0.5 for bits in (8, 6, 5, 4)},
     "Q8_0": 8.5,
     "Q6_K": 6.5,
     "Q5_K_M": 5.5,
@@ -43,7 +47,7 @@ WEIGHTS = frozenset(("weights",))
 MADE = "a checkpoint that is stored so must be found, or made first"
 PLAIN = {"BF16": 16, "F16": 16, "F32": 32}  # bits of plain dtypes, as files of llama.cpp name them
 WIDTHS = {"float32": 32, "bfloat16": 16, "float16": 16}
-LLAMAS = ("llama.cpp", "ik_llama.cpp")
+LLAMAS = ("llama.cpp", "ik_llama.cpp", "ollama")
 WIDENED = "fp8"  # checkpoints that llama.cpp's converter unpacks (convert_hf_to_gguf.py)
 # What they hold in float32 they refuse in 16 bits, or narrow by themselves (engines/cards.py)
 OWN_DTYPE = ("vllm", "sglang")
@@ -115,7 +119,7 @@ def suits(form: str, case: Case) -> bool:
     from weighbridge.accelerators.chips import FLOAT8_SINCE
 
     part = case.part
-    if part is None or case.engine in LLAMAS:
+    if part is None or case.engine in (*LLAMAS, "mlx"):
         return True
     if form == "fp8-tensor":
         return part.capability is not None and part.capability >= FLOAT8_SINCE

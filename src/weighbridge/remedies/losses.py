@@ -19,6 +19,7 @@ SLOWER = 1 / A_POINT  # points for each percent
 MADE = 5.0  # for a checkpoint that must be made first
 WORSE = {30: ": much worse answers", 10: ": worse answers"}  # from so many percent on (assumed)
 BNB = "https://huggingface.co/blog/hf-bitsandbytes-integration"
+MLX = "https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/BENCHMARKS.md"
 FP8 = "https://docs.vllm.ai/en/latest/features/quantization/fp8/"
 
 
@@ -66,6 +67,16 @@ FORMATS: Mapping[str, Known] = {
     "fp8-tensor": Known(
         bits="8 bits", points=1.0, otherwise="a loss that is hard to measure", source=FP8
     ),
+    **{
+        f"mlx-{bits}bit-g64": Known(
+            bits=f"{bits} bits",
+            points=POINTS * down,
+            made=MADE,
+            otherwise=f"MMLU Pro {down} % down on Qwen3-4B",
+            source=MLX,
+        )
+        for bits, down in ((8, 0.3), (6, 0.8), (5, 2.6), (4, 5.2))
+    },
     **dict.fromkeys(("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"), GGUF),
 }
 
@@ -101,7 +112,7 @@ def _ordering(model: str, parameters: int, form: str, of: str = "weights") -> Fi
 
 
 def _told(known: Known, form: str, found: Finding | None) -> tuple[str, str]:
-    """In words, and where that is written."""
+    """Tell the loss in words, and where that is written."""
     if found is not None:
         return words(found), found.source
     if known.otherwise:

@@ -23,6 +23,7 @@ KV: Mapping[str, Mapping[str, str]] = {  # keys and values in 8 bits, by engine
     "sglang": {"kv_cache_dtype": "fp8_e4m3"},
     "llama.cpp": {"cache_type_k": "q8_0", "cache_type_v": "q8_0"},
     "ik_llama.cpp": {"cache_type_k": "q8_0", "cache_type_v": "q8_0"},
+    "ollama": {"kv_cache_dtype": "q8_0"},
 }
 GRAPHS = {"vllm": "enforce_eager", "sglang": "disable_cuda_graph"}
 OF_CACHES = ("kv_cache_dtype", "cache_type_k", "cache_type_v", "cache_implementation")

@@ -193,7 +193,7 @@ class Search:
         return any(_within(node, some, points) for node in self.good)
 
     def _asked(self, parent: Node, added: tuple[Move, ...]) -> Node | None:
-        """None where the model, the engine or the card refuses."""
+        """Ask the changed question; None where the model, the engine or the card refuses."""
         self.left -= 1
         return asked(parent, added)
 

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from weighbridge.view.records import Screen
 
 RENDERERS = {
-    "json": "weighbridge.render.as_json:as_json",
-    "quiet": "weighbridge.render.quiet:quiet",
     "human": "weighbridge.render.terminal:human",
+    "json": "weighbridge.render.as_json:as_json",
     "markdown": "weighbridge.render.markdown:markdown",
     "html": "weighbridge.render.html:html",
+    "quiet": "weighbridge.render.quiet:quiet",
 }
 DATA = ("json", "quiet")  # forms that have no screen
 

@@ -5,12 +5,7 @@ import json
 from weighbridge.fitted import Fit
 from weighbridge.render import Look, draw
 from weighbridge.view.fit import screen
-from weighbridge.view.records import Screen
 from weighbridge.wording import safe_json
-
-
-def _screen(found: Fit, look: Look) -> Screen:
-    return screen(found, lang=look.lang, unit=look.unit, details=look.details)
 
 
 def as_json(found: Fit) -> str:
@@ -22,13 +17,10 @@ def quiet(found: Fit) -> str:
     return f"{found.fits}\n"
 
 
-def human(found: Fit, look: Look = Look()) -> str:  # noqa: B008
-    return draw(_screen(found, look), "human", look)
+def drawn(found: Fit, form: str, look: Look = Look()) -> str:  # noqa: B008
+    """Draw the answer of `fit` in one of the forms that people read."""
+    told = screen(found, lang=look.lang, unit=look.unit, details=look.details)
+    return draw(told, form, look)
 
 
-def markdown(found: Fit, look: Look = Look()) -> str:  # noqa: B008
-    return draw(_screen(found, look), "markdown", look)
-
-
-def html(found: Fit, look: Look = Look()) -> str:  # noqa: B008
-    return draw(_screen(found, look), "html", look)
+DATA = {"json": as_json, "quiet": quiet}

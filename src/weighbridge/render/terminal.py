@@ -46,7 +46,7 @@ ASCII = Signs({"yes": "OK", "tight": "OK", "no": "NO", "unknown": "??"}, ("#", "
 
 
 class Page(NamedTuple):
-    """Where it is drawn."""
+    """Width, colour and signs of the terminal that is drawn on."""
 
     width: int
     color: bool

@@ -67,7 +67,7 @@ class Setting(NamedTuple):  # not a frozen dataclass: every start makes it
         return found
 
     def _choice(self, found: Any, given: Any) -> str:
-        """In the table's spelling."""
+        """Return the choice in the table's spelling."""
         spelled = {choice.lower(): choice for choice in self.choices}
         made = spelled.get(found.lower()) if isinstance(found, str) else None
         if made is None:

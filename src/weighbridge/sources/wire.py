@@ -205,7 +205,7 @@ def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) ->
 
 
 def _address(url: str) -> tuple[Origin, str]:
-    """Whom an address leads to, and what is asked for there."""
+    """Split an address: whom it leads to, and what is asked for there."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -228,8 +228,8 @@ def _same_host(before: Origin, after: Origin) -> bool:
 def _asked(
     origin: Origin, target: str, headers: Mapping[str, str], timeout: float, until: float
 ) -> tuple[HTTPConnection, _Response]:
-    """Over a connection that is still open, else over a new one: the other side may have closed
-    an idle one just now."""
+    """Send a request over a connection that is still open, else over a new one: the other side may
+    have closed an idle one just now."""
     idle = IDLE.take(origin)
     if idle is not None:
         with suppress(ConnectionError, ssl.SSLError):

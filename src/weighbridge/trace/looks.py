@@ -55,7 +55,7 @@ class Looks:
         self.places: dict[tuple[str, str], tuple[Seen, Look]] = {}
 
     def answer(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
-        """For an operation whose result, or its size, is in the data."""
+        """Answer an operation whose result, or its size, is in the data."""
         self.asked += 1
         known = _computed(func, args, kwargs)
         if known is not None:

@@ -71,7 +71,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Without this, torch imports its compiler to keep it away from here."""
+        """Keep dynamo away: without this method, torch imports its compiler to do so."""
         return False
 
     @property

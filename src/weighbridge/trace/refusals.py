@@ -71,7 +71,7 @@ def _place(trace: TracebackType | None) -> str:
 
 
 def trimmed(trace: TracebackType | None) -> TracebackType | None:
-    """Without our frames, and without torch's behind the first of them."""
+    """Return the traceback without our frames, and without torch's behind the first of them."""
     kept, behind = [], False
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename

@@ -112,7 +112,8 @@ class Tape:
         return new
 
     def settle(self) -> None:
-        """Nothing but the release of `old` may come between a sum and its being made in place."""
+        """Carry out what waits. Only the release of `old` may come between a sum and its being made
+        in place."""
         if self._grown is not None:
             new, self._grown = self._grown[0], None
             self._malloc(new)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from weighbridge.arch.blueprint import Blueprint, alike, numbered
+from weighbridge.arch.table import column, differs
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.float8 import MULTIPLE, LinearFloat8
 from weighbridge.autograd.ops.packed import Dequantized, Linear4, Linear8
@@ -31,11 +32,6 @@ from weighbridge.training.tensors import Held, Members, members
 from weighbridge.units import ceil_div
 
 CODES = "codes"  # of packed weights that are parameters
-FROZEN = {  # by their classes: sines that are parameters
-    "marian": "embed_positions",
-    "pegasus": "embed_positions",
-    "whisper": "encoder.embed_positions",
-}
 
 
 def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
@@ -57,7 +53,7 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
     params = {
         h.name: _param(m, p, h, packed, around) for h in map(shares.__getitem__, known.placed)
     }
-    never = FROZEN.get(subject.model_type)
+    never = column("frozen").get(subject.model_type)
     if never is not None:
         for name in (n for n in params if f"{never}." in n):
             params[name].trainable = False
@@ -93,8 +89,9 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
 
 
 def _shape_of(p: Plan) -> int:
-    """The version whose parameters are held. Experts that are trained whole take as much one by one
-    as in stacks, and there may be 20,000 of them; adapters and packed weights are each its own."""
+    """Choose the transformers layout to build (4: a tensor for each expert, 5: stacked). Full
+    training uses stacks: they take as many bytes, in far fewer tensors than 20,000. Adapters and
+    packed weights are one by one."""
     return MERGES if p.method == "full" else p.major
 
 
@@ -210,7 +207,7 @@ def _several(p: Plan, form: Scheme) -> dict[tuple[str, int], tuple[int, ...]]:
 def _one_by_one(
     several: Mapping[tuple[str, int], tuple[int, ...]],
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Like experts by their names: all of the first, all of the second..."""
+    """Yield like experts in the order of their names: all of the first, all of the second..."""
     for (_, count), group in groupby(several, lambda key: alike(*key)):
         names = [name for name, _ in group]
         for i in range(count):
@@ -283,7 +280,7 @@ def _dtype(p: Plan, h: Held) -> DType:
 def _stack(p: Plan, known: Members) -> tuple[str, Sequence[int]]:
     """(path, numbers) of the layers that the body's blocks are."""
     plan, count = p.subject.part.blueprint, len(p.subject.body.blocks)
-    if p.subject.model_type in SHARED and len(known.layers) == 1:
+    if differs(p.subject.model_type, "one_layer_for_all") and len(known.layers) == 1:
         ((path, groups),) = known.layers.items()
         return path, [i * len(groups) // count for i in range(count)]
     fits = [(path, numbers) for path, numbers in known.layers.items() if len(numbers) >= count]
@@ -297,7 +294,6 @@ def _stack(p: Plan, known: Members) -> tuple[str, Sequence[int]]:
     return path, numbers[:count]
 
 
-SHARED = ("albert",)  # a group of layers stands for several
 DECODER, ENCODER = "decoder", "encoder"
 
 

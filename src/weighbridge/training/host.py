@@ -210,7 +210,8 @@ def _inputs(p: Plan, found: Run, ranks: int) -> Component:
 
 
 def _saved(p: Plan, found: Run) -> Component | None:
-    """None where nothing of size is copied at once, or it is not known."""
+    """Estimate the host memory that saving takes; None where nothing of size is copied at once, or
+    it is not known."""
     if p.framework.loads != "transformers" or p.method != "full":
         return None
     parameters = p.subject.model.parameters

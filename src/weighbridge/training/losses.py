@@ -15,6 +15,8 @@ fused_losses/cross_entropy_loss.py. torchtune's chunks are in nets/torchtune.py.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from weighbridge.arch.roles import role
+from weighbridge.arch.table import differs
 from weighbridge.autograd.checkpoint import checkpoint
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.ops.losses import causal_loss, cross_entropy
@@ -25,7 +27,6 @@ from weighbridge.autograd.tensors import Computed, Param, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.step import Step
-from weighbridge.training.tensors import HEAD
 from weighbridge.units import ceil_div
 
 Loss = Callable[[Step, Tensor], "tuple[Tensor, Tensor | None]"]  # (loss, logits that are kept)
@@ -126,10 +127,6 @@ def _fused(s: Step, hidden: Tensor, weight: Param, *, tile: tuple[int, int], wid
     return loss
 
 
-# also where configs leave it out
-SCALED = ("granite", "granitemoe", "granitemoehybrid", "cohere", "cohere2")
-
-
 def head(s: Step, hidden: Tensor) -> Tensor:
     """Compute the logits, [batch, length, vocabulary]. Some classes scale them, or cap them: cap *
     tanh(logits / cap)."""
@@ -140,7 +137,7 @@ def head(s: Step, hidden: Tensor) -> Tensor:
         logits = scale(s.m, logits)
         logits = of_result(s.m, logits)
         return scale(s.m, logits)
-    scales = s.built.kind in SCALED or config.get("logits_scaling", "logit_scale")
+    scales = differs(s.built.kind, "scaled_logits") or config.get("logits_scaling", "logit_scale")
     return scale(s.m, logits) if scales else logits
 
 
@@ -151,7 +148,7 @@ def weight_of(s: Step) -> Param:
 
 def _named(s: Step) -> str:
     """The head's path; "" where the embedding is the head."""
-    weights = (n for n in s.built.params if n.endswith(".weight") and HEAD.search(n))
+    weights = (n for n in s.built.params if n.endswith(".weight") and role(n) == "head")
     return next(weights, "").removesuffix(".weight")
 
 

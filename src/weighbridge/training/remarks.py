@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from weighbridge.arch.table import differs
 from weighbridge.components.unpacked_experts import BITSANDBYTES, told
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers import units
 from weighbridge.training.kbit import four_bits
-from weighbridge.training.nets import SEEING
 from weighbridge.training.plan import Plan
 
 FLAGS = {"image": "--images", "audio": "--audio-seconds"}
@@ -96,7 +96,7 @@ def _items(p: Plan) -> str:
     """What a tower of the model is given."""
     kinds = {t.kind for t in p.subject.body.towers}
     given = {kind for kind, count in p.items.items() if count}
-    if p.subject.model_type in SEEING:
+    if differs(p.subject.model_type, "own_items"):
         return _of_a_batch(p, given)
     without = sorted(kinds - given)
     if not without:
@@ -108,7 +108,7 @@ def _items(p: Plan) -> str:
 
 
 def _of_a_batch(p: Plan, given: set[str]) -> str:
-    sized = p.image_size is not None and p.subject.model_type in ("vit", "dinov2")
+    sized = p.image_size is not None and differs(p.subject.model_type, "sized_images")
     if not given or (sized and given == {"image"}):
         return ""
     return (

@@ -12,6 +12,7 @@ from typing import Any
 
 from weighbridge.allocator import OutOfMemoryError
 from weighbridge.arch.body import Experts
+from weighbridge.arch.table import differs
 from weighbridge.autograd.engine import TEMPORARIES, backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.packed import DEQUANTIZED
@@ -25,7 +26,7 @@ from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.training.alike import Alike
 from weighbridge.training.build import build
 from weighbridge.training.modules import below
-from weighbridge.training.nets import EMBEDDINGS, SEEING, Program, program
+from weighbridge.training.nets import EMBEDDINGS, Program, program
 from weighbridge.training.nets.parts import towers
 from weighbridge.training.nets.parts.rotary import has_positions
 from weighbridge.training.optimization import Optimization
@@ -220,7 +221,7 @@ def _step(m: Machine, p: Plan, built: Built, around: Around, splices: Splices | 
         transformers=p.version,
         compiled=p.compiled,
         image_size=p.image_size,
-        items={} if p.subject.model_type in SEEING else dict(p.items),
+        items={} if differs(p.subject.model_type, "own_items") else dict(p.items),
         around=around,
     )
     if splices is not None:
@@ -335,7 +336,7 @@ def _count(p: Plan) -> int:
 
 
 def _mark(m: Machine, hidden: Tensor, ends: Callable[[str], None]) -> Tensor:
-    """Where the gradient of the hidden states is there, the loss is over."""
+    """Mark the end of the loss: the moment when the gradient of the hidden states is there."""
     out = Computed(hidden.shape, hidden.dtype, hidden.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.arch.body import Body
 from weighbridge.arch.config import Config
+from weighbridge.arch.table import column
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import DType
@@ -15,23 +16,18 @@ from weighbridge.training.sharding import Around, Unshared
 if TYPE_CHECKING:
     from weighbridge.training.alike import Alike
 
-TENTH = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.1)
-# Defaults of configuration classes that are not 0 (transformers models/*/configuration_*.py): files
-# of configs, and our catalogue, may leave them out.
+# Rates of configuration classes that are not 0 (transformers models/*/configuration_*.py): files
+# of configs, and our catalogue, may leave them out. The table of model types names them.
 DROPOUTS: Mapping[str, Mapping[str, float]] = {
-    **dict.fromkeys(
-        ("bert", "roberta", "electra", "camembert", "xlm-roberta", "mpnet", "deberta-v2"), TENTH
-    ),
-    **dict.fromkeys(
-        ("gpt2", "gpt_bigcode"), dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.1)
-    ),
-    "opt": {"dropout": 0.1},
-    **{name: {"dropout_rate": 0.1} for name in ("t5", "mt5")},
-    **{name: {"dropout": 0.1} for name in ("bart", "mbart", "marian", "pegasus")},
-    "albert": {"classifier_dropout_prob": 0.1},
-    "distilbert": {"dropout": 0.1, "attention_dropout": 0.1, "seq_classif_dropout": 0.2},
-    "seed_oss": {"attention_dropout": 0.1, "residual_dropout": 0.1},
-    "m2m_100": {"dropout": 0.1, "attention_dropout": 0.1},
+    "hidden": dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.1),
+    "pdrop": dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.1),
+    "dropout": {"dropout": 0.1},
+    "dropout_rate": {"dropout_rate": 0.1},
+    "dropout_and_attention": {"dropout": 0.1, "attention_dropout": 0.1},
+    "attention_and_residual": {"attention_dropout": 0.1, "residual_dropout": 0.1},
+    "classifier": {"classifier_dropout_prob": 0.1},
+    "with_classifier": {"dropout": 0.1, "attention_dropout": 0.1, "seq_classif_dropout": 0.2},
+    "": {},
 }
 
 
@@ -110,7 +106,7 @@ class Step:
         """A dropout of the config."""
         if not self.dropout:
             return 0.0
-        usual = DROPOUTS.get(self.built.kind, {}).get(names[-1], 0.0)
+        usual = DROPOUTS[column("dropouts").get(self.built.kind, "")].get(names[-1], 0.0)
         return self.built.config.ratio(*names, default=usual)
 
 

@@ -17,24 +17,13 @@ from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
+from weighbridge.arch.families import blueprint, family
+from weighbridge.arch.table import column
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.model import Model, ModelPart
 from weighbridge.workload import Train
 
 LIBRARY = "gguf"
-# GGUF's architecture -> model type and class
-CLASSES: Mapping[str, tuple[str, str]] = {
-    "llama": ("llama", "LlamaForCausalLM"),
-    "gemma": ("gemma", "GemmaForCausalLM"),
-    "gemma2": ("gemma2", "Gemma2ForCausalLM"),
-    "gemma3": ("gemma3_text", "Gemma3ForCausalLM"),
-    "phi3": ("phi3", "Phi3ForCausalLM"),
-    "qwen2": ("qwen2", "Qwen2ForCausalLM"),
-    "qwen2moe": ("qwen2_moe", "Qwen2MoeForCausalLM"),
-    "qwen3": ("qwen3", "Qwen3ForCausalLM"),
-    "qwen3moe": ("qwen3_moe", "Qwen3MoeForCausalLM"),
-}
 KEYS: Mapping[str, str] = {  # of the metadata, and of the config
     "context_length": "max_position_embeddings",
     "block_count": "num_hidden_layers",
@@ -79,9 +68,9 @@ def unpacked(model: Model, w: Train) -> Model:
 def _config(part: ModelPart) -> dict[str, Any] | None:
     metadata = part.config.get(LIBRARY, {})
     arch = metadata.get("general.architecture")
-    if arch not in CLASSES:
+    kind = next((kind for kind, of in column("trains_gguf").items() if of == arch), None)
+    if kind is None:
         return None
-    kind, cls = CLASSES[arch]
     found = {
         ours: value
         for theirs, ours in KEYS.items()
@@ -93,12 +82,13 @@ def _config(part: ModelPart) -> dict[str, Any] | None:
         found["vocab_size"] = words[0]
     biased = "blk.0.attn_q.bias" in shapes
     tied = "output.weight" not in shapes
-    named = {"model_type": kind, "architectures": [cls], "tie_word_embeddings": tied}
+    named = {"model_type": kind, "architectures": [family(kind).cls], "tie_word_embeddings": tied}
     return {**found, **named, "attention_bias": biased}
 
 
 def _plan(config: Mapping[str, Any]) -> Blueprint | None:
-    """None where the metadata lack what the class needs."""
+    """Build the class's parameters from a config; None where the metadata lack what the class
+    needs."""
     try:
         return blueprint(Config(config))
     except (BadFileError, UnsupportedError):

@@ -107,7 +107,7 @@ def _footer(s: Shown, task: Any) -> str:
 
 
 def _read(s: Shown) -> Iterator[str]:
-    """Where the model was read from, without its address."""
+    """Say where the model was read from, without its address."""
     for text in s.report.model.read_from:
         if s.report.model.rough:
             yield s.say("footer.size")

@@ -61,7 +61,7 @@ def _by_unwritten_flags(s: Shown, v: "Verdict") -> bool:
 
 
 def _size(s: Shown) -> Headline:
-    """Without a device: what is needed."""
+    """Make the headline of an answer without a device: what is needed."""
     where = s.say("headline.host" if s.device.kind == "host" else "headline.card")
     return Headline(about(s, s.sizes, s.peak), where, needs=s.peak.expected)
 

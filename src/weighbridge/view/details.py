@@ -159,7 +159,7 @@ def left_alone(s: Shown) -> Grid | None:
 
 
 def quality_sources(s: Shown) -> Grid | None:
-    """Where the published figures of each format are printed."""
+    """List the pages where the published figures of each format are printed."""
     found = tuple(cells(r.dtype, _published(r.quality)) for r in s.report.table if r.quality)
     heads = (Column(s.say("head.format")), Column(s.say("head.source"), folds=True))
     return Grid(heads, found, s.say("explain.quality")) if found else None

@@ -81,7 +81,8 @@ def _training(s: Shown) -> str:
 
 
 def judged(s: Shown) -> tuple[Fact, ...]:
-    """From what is sold to what can be used, then the verdict in full."""
+    """Return facts about the device, from what is sold to what can be used, then the verdict in
+    full."""
     return () if s.report.verdict is None else tuple(_judged(s, s.report.verdict))
 
 
@@ -267,7 +268,7 @@ def _end(report: Report) -> str:
 
 
 def _held_by(s: Shown) -> str:
-    """Whose bound it is: an engine with a share of the card has one for each launch."""
+    """Tell whose bound it is: an engine with a share of the card has one for each launch."""
     if s.report.derived.get("command") is not None:
         return "held.command"
     return "held.device" if s.device.taken is None else "held.line"

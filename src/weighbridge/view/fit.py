@@ -315,7 +315,7 @@ def _assumed(found: Fit, words: Say) -> Iterator[str]:
 
 
 def words_of(found: Fit, words: Say) -> str:
-    """Where the model was read."""
+    """Say where the model was read."""
     source = ", ".join(found.model.read_from)
     if source.startswith("built-in catalogue"):
         return words("footer.catalogue")

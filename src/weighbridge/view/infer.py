@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from weighbridge.engines.table import ENGINES
+from weighbridge.engines.table import title as named
 from weighbridge.report import Report
 from weighbridge.view.answer import VERDICTS, weights_too_big
 from weighbridge.view.further import smallest, unhelped
@@ -10,19 +12,15 @@ from weighbridge.view.records import Language, Note, Paste, Section, lines
 from weighbridge.view.shown import Shown
 from weighbridge.wording import printable
 
-PYTHON = ("transformers",)  # engines whose line is Python's
 SHARES = ("gpu_memory_utilization", "mem_fraction_static")
 THOUSAND = 1000  # tokens
 
 
 def engine(report: Report) -> str:
     """The engine as its makers write it, with its version."""
-    from weighbridge.engines.lines import SERVERS
-
     w = report.workload
-    server = SERVERS.get(w["engine"])
-    name = w["engine"] if server is None else server.name
-    return f"{name} {w['engine_version']}" if w["engine_version"] else str(name)
+    name = named(w["engine"])
+    return f"{name} {w['engine_version']}" if w["engine_version"] else name
 
 
 def title(s: Shown) -> str:
@@ -80,7 +78,8 @@ def _launch(s: Shown) -> Iterator[Section]:
     line, note = (printable(d.get(name) or "") for name in ("launch", "launch_note"))
     told = (Note(note),) if note else ()
     if line:
-        language: Language = "python" if s.report.workload["engine"] in PYTHON else "sh"
+        kind = ENGINES.get(s.report.workload["engine"])
+        language: Language = "python" if kind is not None and kind.snippet else "sh"
         yield (Paste(_heading(s, line), line, language), *told)
     elif told:
         yield told
@@ -113,10 +112,7 @@ def _reserved(s: Shown) -> Iterator[str]:
     d, w, taken = s.report.derived, s.report.workload, s.device.taken
     if taken is None:
         return
-    from weighbridge.engines.lines import SERVERS
-
-    name = SERVERS[w["engine"]].name if w["engine"] in SERVERS else w["engine"]
-    yield s.say("infer.reserves", engine=name, size=s.size(taken))
+    yield s.say("infer.reserves", engine=named(w["engine"]), size=s.size(taken))
     if not d.get("kv_cache_tokens"):
         return
     tokens, held = f"{d['kv_cache_tokens']:,}", at_once(s.report)

@@ -31,8 +31,8 @@ class Part(NamedTuple):
 
 
 def parts(phase: Phase, most: int = MOST) -> tuple[Part, ...]:
-    """At most `most` parts of a phase, as expected at driver level, which add up to it: the largest
-    first, and the others last."""
+    """Return at most `most` parts of a phase, as expected at driver level, which add up to it: the
+    largest first, `other` last."""
     sums: dict[str, int] = {}
     for c in phase.components:
         key = NAMES[c.name]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def short(say: Say, found: "Finding | None") -> str:
-    """For a cell of a table. Of another model it names that."""
+    """Shorten a finding for a cell of a table. If it is about another model, it names that."""
     if found is None:
         return say("quality.none")
     told = say("quality.nothing")

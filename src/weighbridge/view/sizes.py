@@ -29,8 +29,8 @@ class Sizes(NamedTuple):
 
 
 def sizes(like: int, unit: str | None = None) -> Sizes:
-    """For numbers that are compared with one of so many bytes. Who names a unit wants to compare,
-    and has all decimals."""
+    """Choose how to write numbers that are compared with `like` bytes. Who names a unit wants to
+    compare, and gets all decimals."""
     if unit is not None:
         return Sizes(unit, FINEST)
     if like >= GIB:
@@ -43,7 +43,7 @@ def sizes(like: int, unit: str | None = None) -> Sizes:
 
 
 def apart(found: Sizes, difference: int) -> Sizes:
-    """With decimals enough for a difference to be seen."""
+    """Return the format with enough decimals for a difference to be seen."""
     shown = abs(difference) * 10**found.decimals * 2 >= UNITS[found.unit.upper()]
     if shown or found.decimals >= FINEST:
         return found

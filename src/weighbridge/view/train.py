@@ -68,7 +68,7 @@ def _next(s: Shown) -> Iterator[Section]:
 
 
 def _room(s: Shown) -> Iterator[Section]:
-    """Where there is room: the question that says how much."""
+    """Offer the question that says how much more fits, where there is room."""
     v, w = s.report.verdict, s.report.workload
     if v is None or s.say.page or v.fits != "yes" or not v.marketed_gb or v.usable_each:
         return

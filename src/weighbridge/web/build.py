@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 
 from weighbridge._version import __version__
 from weighbridge.errors import BadFileError, UsageError
-from weighbridge.evidence import stored
 from weighbridge.reference import ENDPOINT
 from weighbridge.sources.browser import HOSTS
 from weighbridge.web import packed, pyodide
@@ -84,8 +83,7 @@ class Engine(NamedTuple):
 
 def engine() -> Engine:
     """Raises UsageError, BadFileError, HubError."""
-    predicted = {f"{packed.PACKAGE.name}/{stored.WITHIN}": stored.kept()}
-    held = dict(sorted({**dict(packed.members()), **predicted}.items()))
+    held = dict(packed.members())
     with TemporaryDirectory() as name:
         folder = Path(name)
         pyodide.unpacked(pyodide.package(), folder)
@@ -224,7 +222,7 @@ def _headers(hosts: Sequence[str]) -> str:
 
 
 def _hosts(hub: str, beside: Sequence[str]) -> list[str]:
-    """Whom the page may ask: the Hub with its CDNs, and what was named."""
+    """Return the hosts that the page may ask: the Hub with its CDNs, and those that were named."""
     usual = [f"https://{name}{host}" for host in HOSTS for name in ("", "*.")]
     named = [_origin(address) for address in (hub, *beside)]
     return list(dict.fromkeys([*usual, *(found for found in named if found not in usual)]))

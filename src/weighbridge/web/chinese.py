@@ -34,6 +34,7 @@ SECTIONS: Mapping[str, str] = {
     "SGLang": "SGLang",
     "llama.cpp": "llama.cpp",
     "ik_llama.cpp": "ik_llama.cpp",
+    "MLX": "MLX",
 }
 TABLE = """
 gpu                               显卡                    平常怎么写就怎么写:4090、a100-80gb:8、2x RTX 4090、p5.48xlarge。
@@ -49,7 +50,7 @@ for                               问题                    结论针对哪个�
 max                               求最大值                在放得下的前提下,求最大的一项。
 smallest                          求最小的硬件            求够用的最小显卡、最少张数或最小的云主机。
 
-engine                            引擎                    transformers(默认)、vllm、sglang、llama.cpp 或 ik_llama.cpp。
+engine                            引擎                    transformers(默认)、vllm、sglang、llama.cpp、ik_llama.cpp、mlx 或 ollama。
 engine_version                    引擎版本                引擎的版本(4.40、0.19)。默认:已知的最新版。
 train.engine_version              transformers 版本       transformers 的版本(4.40、5.23)。默认:已知的最新版。
 context                           上下文(token)         一个请求的 token 数。默认 4096;模型的最大长度更短时取最大长度。
@@ -147,6 +148,8 @@ mla_attn                          MLA 注意力              隐变量怎样使�
 attn_max_b                        注意力上限(MiB)       注意力一次最多占用多少 MiB。
 fused_moe                         融合 MoE                专家的 gate 和 up 合成一个运算。
 run_time_repack                   运行时重排              主机内存里的权重按处理器重排。
+max_kv_size                       缓存上限(token)       循环缓存的格数;类自带缓存的模型不受影响。
+prefill_step_size                 提示分段(token)       一次计算的提示 token 数。默认 2048。
 
 method                            训练方法                训练什么:全参、LoRA、QLoRA、DoRA。默认 full(全参)。
 framework                         框架                    按哪个框架的默认值和惯例。默认 trainer。

@@ -224,7 +224,8 @@ def default(s: Setting) -> Any:
 
 
 def _engines(s: Setting, tab: str) -> tuple[str, ...]:
-    """In `fit` a setting that training has too is never out of place."""
+    """Return the engines that show a setting. In `fit`, a setting that training has too is never
+    out of place."""
     return () if tab == "fit" and s.name in TRAIN else s.engines
 
 

@@ -72,6 +72,8 @@ LABELS: Mapping[str, str] = {  # tab.setting, or setting
     "mla_attn": "MLA attention",
     "attn_max_b": "Most attention (MiB)",
     "fused_moe": "Fused MoE",
+    "max_kv_size": "Largest cache",
+    "prefill_step_size": "Prompt tokens at once",
     "optim_args": "Optimizer arguments",
     "loss": "Loss kernel",
     "kbit_upcast": "Upcast of k-bit weights",

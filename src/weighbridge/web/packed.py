@@ -22,7 +22,7 @@ OUT = (
 ONLY = {  # of these folders nothing but this
     "exact": ("__init__.py",),
     "trace": ("__init__.py", "levels.py"),
-    "evidence/programs": ("__init__.py",),
+    "evidence": ("__init__.py", "pinned.py", "rows.json"),
 }
 
 

@@ -251,7 +251,7 @@ class Handler(BaseHTTPRequestHandler):
         return f"weighbridge/{__version__}"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Nothing: addresses hold the secret, and asks may hold a token."""
+        """Log nothing: addresses hold the secret, and asks may hold a token."""
 
     def _guarded(self, method: str) -> None:
         try:

@@ -67,7 +67,7 @@ class Weighed:
 
 
 def _is_local(gpu: str) -> bool:
-    """Without the catalogue, which is not read for it."""
+    """Tell whether `gpu` means this machine, without reading the catalogue."""
     return gpu.strip().lower() == "local"
 
 

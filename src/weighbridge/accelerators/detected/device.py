@@ -38,7 +38,7 @@ class Device:
     raw: Mapping[str, str] = field(default_factory=dict)  # as it was printed
 
     def to_dict(self) -> dict[str, Any]:
-        """Without its uuid, which tells machines apart."""
+        """Return the fields for JSON, without the uuid, which tells machines apart."""
         return {
             "name": self.name,
             "kind": self.kind,

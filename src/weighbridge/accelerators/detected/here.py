@@ -140,7 +140,7 @@ def _intel(ask: Ask) -> Seen | None:
 
 
 def _beside(told: Seen | None, found: Seen | None) -> Seen | None:
-    """Without the cards that NVIDIA's own program has told."""
+    """Drop the cards that NVIDIA's own program has told already."""
     if told is None or found is None or not found.devices:
         return told
     rest = tuple(d for d in told.devices if d.kind != "cuda")

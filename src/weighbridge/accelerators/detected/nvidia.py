@@ -97,7 +97,7 @@ def _slices(text: str, cards: dict[int, table.Row]) -> Iterator[Device]:
 
 
 def _judged(device: Device) -> Device:
-    """With why its memory is not known, where it is not."""
+    """Add why the device's memory is not known, where it is not."""
     shared = bool(SHARED.search(device.name))
     if device.total is not None or device.why:
         return replace(device, unified=shared)
@@ -227,7 +227,7 @@ def _fewer(root: "Element", said: str) -> Iterator[str]:
 
 
 def _root(text: str) -> "Element | None":
-    """None of what declares entities: they can be made to grow without end."""
+    """Parse XML; None if it declares entities, which can be made to grow without end."""
     from xml.etree import ElementTree
 
     if "<!ENTITY" in text:
@@ -274,7 +274,7 @@ def _told(of: "Element", gpu: "Element", index: int) -> Device:
 
 
 def profiled(seen: Seen, names: Seen) -> Seen:
-    """With the profiles and ids that `nvidia-smi -L` has for slices; the order is the same."""
+    """Add the profiles and ids that `nvidia-smi -L` has for slices; the order is the same."""
     known = [d for d in names.devices if d.mig]
     parts = [d for d in seen.devices if d.mig]
     if len(known) != len(parts):

@@ -20,7 +20,7 @@ from weighbridge.accelerators.detected.nvidia import (
 
 
 def seen() -> Seen | None:
-    """None where pynvml is not installed."""
+    """Ask NVML for the devices; None where pynvml is not installed."""
     from importlib.util import find_spec
 
     if find_spec("pynvml") is None:

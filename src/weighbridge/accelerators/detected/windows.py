@@ -35,7 +35,7 @@ REGISTRY = (
 
 
 def kind(name: str) -> Kind:
-    """Whose stack runs on a card of that name."""
+    """Tell which maker's stack runs on a card of that name."""
     makers: tuple[tuple[str, Kind], ...] = (("nvidia", "cuda"), ("radeon", "rocm"), ("amd", "rocm"))
     makers += (("intel", "xpu"), ("geforce", "cuda"), ("quadro", "cuda"))
     return next((k for word, k in makers if word in name.lower()), "other")

@@ -10,6 +10,7 @@ from weighbridge.arch.cache_layers.attention import Sizes, attention, grouped
 from weighbridge.arch.clip import side
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Source
+from weighbridge.arch.table import column
 
 
 def over(one: Attention, source: Source, length: int | None = None) -> CrossAttention:
@@ -66,8 +67,8 @@ def prophetnet(c: Config) -> tuple[Layer, ...]:
 
 def blip(c: Config) -> tuple[Layer, ...]:
     """A caption looks at the patches of its image and the class token."""
-    text = c.sub("text_config", model_type="blip_text_model")
-    vision = c.sub("vision_config", model_type="blip_vision_model")
+    text = c.sub("text_config")
+    vision = c.sub("vision_config")
     sizes = even(text.num("num_attention_heads"), text.num("hidden_size"))
     length = side(vision) ** 2 + 1
     return pairs(text, text.layers("num_hidden_layers"), sizes, "image", length)
@@ -80,7 +81,7 @@ def any_decoder(source: Source) -> Callable[[Config], tuple[Layer, ...]]:
         from weighbridge.arch.layers import layers
 
         inner = c.sub("decoder")
-        if inner.model_type in BERT_LIKE:
+        if inner.model_type in column("decodes"):
             sizes = even(inner.num("num_attention_heads"), inner.num("hidden_size"))
             return pairs(inner, inner.layers("num_hidden_layers"), sizes, source)
         found = layers(inner)
@@ -96,8 +97,6 @@ def any_decoder(source: Source) -> Callable[[Config], tuple[Layer, ...]]:
     return read
 
 
-# Encoders that are given a cross-attention and a causal mask when they decode.
-BERT_LIKE = frozenset(("bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie"))
 TEXT, IMAGE, AUDIO = any_decoder("text"), any_decoder("image"), any_decoder("audio")
 
 
@@ -107,9 +106,9 @@ def mllama_text(c: Config) -> tuple[Layer, ...]:
 
 def mllama(c: Config) -> tuple[Layer, ...]:
     """An image takes all its tiles, used or not, each of its patches and a class token."""
-    vision = c.sub("vision_config", model_type="mllama_vision_model")
+    vision = c.sub("vision_config")
     length = vision.num("max_num_tiles") * (side(vision) ** 2 + 1)
-    return _mllama(c.sub("text_config", model_type="mllama_text_model"), length)
+    return _mllama(c.sub("text_config"), length)
 
 
 def _mllama(c: Config, length: int | None) -> tuple[Layer, ...]:

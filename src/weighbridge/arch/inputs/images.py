@@ -29,6 +29,7 @@ from weighbridge.arch.inputs.sizes import (
     smallest_canvas,
     unpadded,
 )
+from weighbridge.arch.table import column
 from weighbridge.arch.vision import patches
 
 
@@ -40,19 +41,11 @@ class Seen(NamedTuple):
 
 Rule = Callable[[Config, Config, Size], Seen]
 
-# Positions beside the patches: class, distillation and register tokens.
-BESIDE: Mapping[str, int] = {
-    **dict.fromkeys(("clip_vision_model", "chinese_clip_vision_model", "git_vision_model"), 1),
-    **dict.fromkeys(("blip_vision_model", "blip_2_vision_model", "instructblip_vision_model"), 1),
-    **dict.fromkeys(("vit", "beit", "dinov2", "dinov2_with_registers", "dinov3_vit"), 1),
-    **dict.fromkeys(("internvl_vision", "intern_vit_6b", "idefics_vision"), 1),
-    **dict.fromkeys(("kosmos_2_vision_model", "llama4_vision_model", "mllama_vision_model"), 1),
-    "deit": 2,
-}
-
 
 def beside(tower: Config) -> int:
-    return BESIDE.get(tower.model_type, 0) + tower.num("num_register_tokens", default=0)
+    """Class, distillation and register tokens."""
+    own = int(column("beside_patches").get(tower.model_type, "0"))
+    return own + tower.num("num_register_tokens", default=0)
 
 
 def native(whole: Config, tower: Config, size: Size) -> Seen:
@@ -285,7 +278,7 @@ def lfm2(whole: Config, tower: Config, size: Size) -> Seen:
 
 
 def phi3_v(whole: Config, tower: Config, size: Size) -> Seen:
-    """Up to four crops of 336 pixels beside the whole image: 12 x 12 tokens each, and a token
+    """Count up to four crops of 336 pixels beside the whole image: 12 x 12 tokens each, and a token
     that ends each row (image_processing_phi3_v.py of the repository, num_crops 4)."""
     ratio, scale = max(size) / max(1, min(size)), 1
     while scale * ceil(scale / ratio) <= 4:
@@ -298,8 +291,8 @@ def phi3_v(whole: Config, tower: Config, size: Size) -> Seen:
 
 
 def phi4(whole: Config, tower: Config, size: Size) -> Seen:
-    """Up to 36 crops of 448 pixels beside the whole image, each 16 x 16 tokens; those of padding
-    are dropped."""
+    """Count up to 36 crops of 448 pixels beside the whole image, each 16 x 16 tokens. Crops that
+    hold padding only are dropped."""
     side, most = 448, 36
     grid = Size(*(ceil(length / side) for length in size))
     if grid.area > most:
@@ -352,3 +345,19 @@ def fuyu(whole: Config, tower: Config, size: Size) -> Seen:
 def fixed(tokens: int) -> Rule:
     """Convolutions alone: no positions of which a width could be told."""
     return lambda whole, tower, size: Seen(tokens, tokens)
+
+
+# Rules with their numbers, as the table of model types names them
+one_frame = merged(56 * 56, 28 * 28 * 16384)
+one_frame_of_16 = merged(256 * 256, 4096 * 4096, patch=16)
+one_frame_heard = merged(56 * 56, 28 * 28 * 16384, patch=16)
+two_frames = merged(112 * 112 // 2, 28 * 28 * 6144)  # an image counts as two
+by_ernie = merged(56 * 56, 28 * 28 * 6177)
+by_paddle = merged(147_384, 2_822_400)
+to_4096 = kimi(4096)
+to_16384 = kimi(16384)
+queried = queries("num_query_tokens", 32)
+perceived = inner_queries("perceiver_config", "resampler_n_latents", 64)
+pooled = queries("mm_tokens_per_image", 256)
+latent = queries("latent_query_num", 64)
+always_256, always_577, always_1026 = fixed(256), fixed(577), fixed(1026)

@@ -43,7 +43,8 @@ def padded(size: Size, *, patch: int, merge: int, most: int, side: int) -> Size:
 
 
 def fitted(size: Size, longest: int, step: int) -> Size:
-    """In steps, the longer side at most `longest`: pixtral get_resize_output_image_size."""
+    """Round both sides to steps, the longer one at most `longest`: pixtral
+    get_resize_output_image_size."""
     ratio = max(1.0, size.height / longest, size.width / longest)
     return Size(*((floor(side / ratio) - 1) // step + 1 for side in size))
 
@@ -99,7 +100,7 @@ def smallest_canvas(size: Size, tile: int, options: Sequence[Size]) -> Size:
 
 
 def best_resolution(size: Size, options: Sequence[Size]) -> Size:
-    """That keeps most of the image and wastes least: image_processing_utils.py
+    """Choose the option that keeps most of the image and wastes least: image_processing_utils.py
     select_best_resolution."""
 
     def kept(option: Size) -> int:

@@ -323,7 +323,7 @@ def eager(
 
 
 def own_softmax(m: Machine, x: Tensor) -> Tensor:
-    """In its own dtype; autocast has it in float32."""
+    """Compute a softmax in the dtype of `x`; autocast runs it in float32."""
     return softmax(m, x if m.autocast is None else cast(m, x, FLOAT32))
 
 

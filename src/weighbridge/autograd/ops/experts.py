@@ -20,7 +20,7 @@ ITEM = 8  # bytes of a number
 
 
 def softmax(m: Machine, x: Tensor, dtype: DType = FLOAT32) -> Tensor:
-    """From 16 bits to float32 in one kernel."""
+    """Compute a softmax from 16 bits to float32 in one kernel."""
     out = m.new(x.shape, dtype)
     source = x.dtype
 

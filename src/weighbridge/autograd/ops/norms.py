@@ -58,7 +58,8 @@ def rms_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
 
 
 def plain_norm(m: Machine, x: Tensor) -> Tensor:
-    """Without a weight: Llama 4's of queries and keys, Falcon-Mamba's of what its scan is given."""
+    """Normalize without a weight: Llama 4 does so with queries and keys, Falcon-Mamba with what its
+    scan is given."""
     wide = cast(m, x, FLOAT32)
     normed = mul(m, wide, rsqrt(m, shift(m, mean(m, power(m, wide)))))
     del wide

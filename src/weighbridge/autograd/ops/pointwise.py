@@ -87,7 +87,7 @@ def sub(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 
 
 def add_(m: Machine, a: Tensor, b: Tensor) -> Tensor:
-    """In place: the result has the memory of `a`."""
+    """Add in place: the result has the memory of `a`."""
     out = Computed(a.shape, a.dtype, a.storage)
     second = (b.shape, b.dtype)
 
@@ -100,7 +100,8 @@ def add_(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 
 
 def mul(m: Machine, a: Tensor, b: Tensor) -> Tensor:
-    """In backward both products are made before what was broadcast is summed (validate_outputs)."""
+    """Multiply. In backward both products are made before what was broadcast is summed
+    (validate_outputs)."""
     kept = [a if b.requires_grad else None, b if a.requires_grad else None]
     ahead(m, [a, b], kept)
     out = m.new(_broadcast(a, b), wider(a, b))
@@ -152,7 +153,7 @@ def scale(m: Machine, x: Tensor) -> Tensor:
 
 
 def scale_(m: Machine, x: Tensor) -> Tensor:
-    """In place."""
+    """Multiply by a number in place."""
     out = Computed(x.shape, x.dtype, x.storage)
     record(m, _again, [x], [], out)
     return out
@@ -184,7 +185,8 @@ def of_result(m: Machine, x: Tensor) -> Tensor:
 
 
 def softmax(m: Machine, x: Tensor) -> Tensor:
-    """From the result; older versions of torch keep the input for its dtype."""
+    """Compute a softmax. Backward reads the result; older versions of torch keep the input for its
+    dtype."""
     out = m.new(x.shape, x.dtype)
     kept = [Computed(out.shape, out.dtype, out.storage)]
     record(m, _again, [x], [*kept, x] if m.softmax_keeps else kept, out)
@@ -192,7 +194,8 @@ def softmax(m: Machine, x: Tensor) -> Tensor:
 
 
 def clamp(m: Machine, x: Tensor, bounds: int = 2) -> Tensor:
-    """From the input: a bool for each of its bounds, whether it is within."""
+    """Clamp. Backward keeps a bool of the input's shape for each bound: whether the value is
+    within."""
     out = m.new(x.shape, x.dtype)
     whole = x.shape
 
@@ -257,7 +260,7 @@ def bounded_sqrt(m: Machine, x: Tensor) -> Tensor:
 
 
 def mean(m: Machine, x: Tensor) -> Tensor:
-    """Over the last dimension, which stays as one."""
+    """Average over the last dimension, which stays with size 1."""
     out = m.new((*x.shape[:-1], 1), x.dtype)
     whole = x.shape
 

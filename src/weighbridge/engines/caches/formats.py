@@ -12,7 +12,7 @@ srt/mem_cache/kv_cache_dtype.py, srt/mem_cache/memory_pool.py (MHATokenToKVPoolF
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import UnionType
 from typing import get_args
 
@@ -38,21 +38,6 @@ from weighbridge.dtypes import TORCH, DType
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import align_up, ceil_div
 
-VLLM_PLAIN = {
-    "float16": "float16",
-    "bfloat16": "bfloat16",
-    "fp8": "float8_e4m3fn",
-    "fp8_e4m3": "float8_e4m3fn",
-    "fp8_e5m2": "float8_e5m2",
-    "fp8_inc": "float8_e4m3fn",
-    "fp8_ds_mla": "float8_e4m3fn",
-}
-SGLANG_PLAIN = {
-    "bf16": "bfloat16",
-    "bfloat16": "bfloat16",
-    "fp8_e4m3": "float8_e4m3fn",
-    "fp8_e5m2": "float8_e5m2",
-}
 FIELD: Mapping[type[Mixer], str] = {
     Attention: "attention",
     Latent: "latent attention",
@@ -69,23 +54,18 @@ FIELD: Mapping[type[Mixer], str] = {
     GatedRecurrence: "gated linear recurrences",
 }
 FLOAT4 = TORCH["float4_e2m1fn"]
-PER_HEAD = {
-    "int8_per_token_head": TORCH["int8"],
-    "fp8_per_token_head": TORCH["float8_e4m3fn"],
-    "int4_per_token_head": TORCH["uint4"],
-}
 SPARSE = ("fp8", "fp8_e4m3", "fp8_ds_mla")  # what the sparse kernels store as fp8_ds_mla
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
-    """The names of one engine: of a dtype, of one with a scale a head, of four bits with a byte of
-    scale for every 16, and those of latents alone."""
+class Names:
+    """Names that an engine has for formats: of a dtype, of four bits with a byte of scale for
+    every 16, of one with a scale a head, and those of latents alone."""
 
     name: str
     plain: Mapping[str, str]
-    per_head: Mapping[str, DType]
     fours: tuple[str, ...]
+    per_head: Mapping[str, DType] = field(default_factory=dict)
     latents: tuple[str, ...] = ()
 
     def head(self, kind: str, own: DType, key: int, value: int) -> int:
@@ -140,19 +120,3 @@ def refuse(reference: str, engine: str, layers: Iterable[Layer], lacked: UnionTy
 
 def _four(elements: int) -> int:
     return FLOAT4.size(elements) + elements // 16
-
-
-VLLM = Engine(
-    name="vllm",
-    plain=VLLM_PLAIN,
-    per_head=PER_HEAD,
-    fours=("nvfp4", "nvfp4_4over6"),
-    latents=("nvfp4_ds_mla",),
-)
-# fp4_e2m1 has been called fp4_mx_block16 in newer versions
-SGLANG = Engine(
-    name="sglang",
-    plain=SGLANG_PLAIN,
-    per_head={},
-    fours=("fp4_e2m1", "fp4_mx_block16", "nvfp4"),
-)

@@ -20,6 +20,7 @@ ENGINE = Engine(
     spellings=("ik_llama",),
     sections=("Drafts", "llama.cpp", "ik_llama.cpp"),
     reads="gguf",
+    programs={"llama-server": (), "llama-cli": (), "llama-completion": ()},
     settings="""
 [ik_llama.cpp |]
 mla_attn -mla                             whole 0..3        How latents are used.

@@ -23,6 +23,8 @@ ENGINE = Engine(
     spellings=("llamacpp", "llama_cpp", "llama-cpp", "llama-server"),
     sections=("Drafts", "llama.cpp"),
     reads="gguf",
+    programs={"llama-server": (), "llama-cli": (), "llama-completion": ()},
+    images={r"llama\.cpp.*": "llama-server"},
     settings="""
 [llama.cpp |]
 program                                   word server|cli   Which program runs.

@@ -12,7 +12,7 @@ from typing import Any
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention
-from weighbridge.engines.caches.llama_cpp import CELLS
+from weighbridge.engines.llama_cpp.caches import CELLS
 from weighbridge.engines.llama_cpp.held import Held
 from weighbridge.engines.llama_cpp.parts import CONTEXT
 from weighbridge.engines.llama_cpp.pool import pool
@@ -97,7 +97,8 @@ def _copy(h: Held) -> int:
 
 
 def _worst(h: Held) -> int:
-    """With one more layer the compute buffer is the same."""
+    """Return the most bytes that a GPU needs besides its layers; one more layer does not change
+    it."""
     return max(fixed(h, d) for d in range(h.at.gpus))
 
 

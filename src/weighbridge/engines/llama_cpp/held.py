@@ -8,7 +8,7 @@ from functools import cached_property
 
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.kv_cache import Sizes
-from weighbridge.engines.caches import llama_cpp as caches
+from weighbridge.engines.llama_cpp import caches
 from weighbridge.engines.llama_cpp.compute import reserved
 from weighbridge.engines.llama_cpp.graphs.build import UnknownGraphError
 from weighbridge.engines.llama_cpp.graphs.network import Network

@@ -32,7 +32,7 @@ def all_heads(net: Network) -> Network:
 
 
 def complete(net: Network) -> Network:
-    """With all three matrices of every layer."""
+    """Return the network with all three matrices of every layer."""
     return _once(net, "complete", _complete)
 
 

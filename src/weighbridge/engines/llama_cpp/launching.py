@@ -55,7 +55,7 @@ def _model(s: Subject) -> tuple[str, ...]:
 
 
 def _told_apart(at: Launch) -> bool:
-    """With -np slots are apart, where without it they share a cache."""
+    """Tell whether -np sets slots apart that without it share a cache."""
     return at.unified and not at.rules.unified and at.slots != at.rules.server_slots
 
 

@@ -61,7 +61,7 @@ class Placed:
 
     @cached_property
     def ends(self) -> Sequence[float]:
-        """Up to which part of the layers each GPU goes."""
+        """Return cumulative shares: up to which part of the layers each GPU goes."""
         shares = self.at.tensor_split or self.free
         shares = (*shares, *(0.0,) * (self.at.gpus - len(shares)))
         whole = sum(shares) or 1

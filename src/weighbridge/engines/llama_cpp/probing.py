@@ -65,7 +65,8 @@ class Known:
             self.found.append((_numbers(h), h.compute))
 
     def bounds(self, h: Held) -> tuple[Buffers, Buffers] | None:
-        """Between what the buffers are; None where one of the two is not known."""
+        """Return a lower and an upper bound of the buffers; None where one of the two is not
+        known."""
         mine = _numbers(h)
         below = [sizes for other, sizes in self.found if _within(other, mine)]
         above = [sizes for other, sizes in self.found if _within(mine, other)]

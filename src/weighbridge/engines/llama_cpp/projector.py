@@ -23,7 +23,7 @@ class Projector:
 
 
 def projector(s: Subject, w: Infer) -> Projector | None:
-    """None where none is loaded: a language model alone."""
+    """Describe the projector of images or sounds; None where none is loaded."""
     if s.projector is None and not w.mmproj:
         return None
     size = of_file(s) if s.projector is not None else of_class(s)

@@ -14,7 +14,7 @@ from typing import Any
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.dtypes import DType
-from weighbridge.engines.caches.llama_cpp import CELLS, OF_CACHES, OF_IK, ggml
+from weighbridge.engines.llama_cpp.caches import CELLS, OF_CACHES, OF_IK, ggml
 from weighbridge.engines.llama_cpp.rules import Rules
 from weighbridge.engines.serving import Subject
 from weighbridge.errors import UsageError
@@ -171,15 +171,16 @@ def one_of(value: str | None, known: tuple[str, ...], flag: str) -> str | None:
 
 
 def _gpus(w: Infer, budget: Budget | None) -> int:
-    """Without a budget one GPU that takes all that it is given; none where no layer is."""
+    """Count the GPUs that are used. Without a budget it is one, which takes all that it is given;
+    none where no layer is on a GPU."""
     if w.n_gpu_layers == 0:
         return 0 if budget is None else budget.choice.count
     return budget.choice.count if budget is not None else 1
 
 
 def _gpu_layers(w: Infer, rules: Rules) -> int | None:
-    """None is all. The older default, no layer, is for those who launch such a build; a question
-    without the setting is about a model on its GPU."""
+    """Return -ngl; None is all layers. The older default, no layer, is for those who launch such a
+    build; a question without the setting is about a model on its GPU."""
     if w.n_gpu_layers is None:
         return rules.gpu_layers if w.engine_defaults else None
     return None if w.n_gpu_layers < 0 else w.n_gpu_layers

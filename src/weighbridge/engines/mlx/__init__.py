@@ -16,6 +16,11 @@ ENGINE = Engine(
     newest=(0, 32),
     spellings=("mlx-lm", "mlx_lm"),
     sections=("MLX",),
+    metal=True,
+    programs={
+        **dict.fromkeys(("mlx_lm.generate", "mlx_lm.chat", "mlx_lm.server"), ()),
+        "mlx_lm": ("generate", "chat", "server"),
+    },
     settings="""
 [MLX |]
 max_kv_size                               count 1..         Cells of a cache that rotates, where a model's class has no caches of its own.

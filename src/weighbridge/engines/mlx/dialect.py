@@ -5,7 +5,7 @@ Source: mlx-lm d78bf58 generate.py, chat.py and server.py (setup_arg_parser, mai
 
 from weighbridge.engines.mlx.plan import GROUP
 from weighbridge.engines.mlx.rules import DECODED, PROMPTS, QUANTIZED_FROM
-from weighbridge.launch import common
+from weighbridge.engines.servers.flags import model
 from weighbridge.launch.reading import Reading
 from weighbridge.launch.record import Dialect, Value
 from weighbridge.launch.table import flags
@@ -41,7 +41,7 @@ FLAGS = flags(
 
 
 def finish(r: Reading) -> None:
-    common.model(r)
+    model(r)
     server = r.program.name.endswith("server")
     new, bits, start = r.last("new"), r.last("bits"), r.last("start")
     if new is not None and not server:

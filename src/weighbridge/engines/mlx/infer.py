@@ -22,6 +22,7 @@ from weighbridge.engines.mlx.flight import CHUNK, Moment, temporaries
 from weighbridge.engines.mlx.plan import Plan, planned
 from weighbridge.engines.mlx.rules import CAPPED, FUSED, NEAR, STEP, mlx_rules
 from weighbridge.engines.serving import Answer, Subject
+from weighbridge.engines.subjects import USUAL_CONTEXT
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import MIB, human
@@ -178,3 +179,8 @@ def _warnings(run: Run, w: Infer, budget: Budget | None) -> Iterator[str]:
             f"weights of {human(held)} are close to the {human(room)} that Metal recommends: "
             "mlx-lm warns that this can be slow"
         )
+
+
+def context(w: Infer, end: int) -> tuple[int, str]:
+    """(tokens of a request, why) where a command line leaves them open: caches grow with them."""
+    return min(USUAL_CONTEXT, end), "the usual default: mlx-lm sets none"

@@ -14,6 +14,8 @@ ENGINE = Engine(
     oldest=(0, 30),
     newest=(0, 33),
     reads="gguf",
+    usual="Q4_K_M",
+    snippet=r"\bollama(?:\.exe)?\s+(?:run|serve)\b",
     also=(
         *("n_gpu_layers", "n_batch", "parallel", "flash_attn", "split_mode", "main_gpu"),
         *("no_mmap", "mmproj"),

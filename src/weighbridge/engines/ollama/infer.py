@@ -13,10 +13,11 @@ from weighbridge.engines.llama_cpp.held import Held
 from weighbridge.engines.llama_cpp.rules import rules
 from weighbridge.engines.llama_cpp.setting import launch
 from weighbridge.engines.ollama import launching
-from weighbridge.engines.ollama.rules import TIERS, USUAL, build, usual_context
+from weighbridge.engines.ollama.rules import TIERS, build, usual_context
 from weighbridge.engines.ollama.setting import Asked, asked
 from weighbridge.engines.ollama.shown import shown
-from weighbridge.engines.serving import Answer, Probe, Subject
+from weighbridge.engines.serving import Answer, Point, Probe, Subject
+from weighbridge.engines.serving import Held as Numbers
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.workload import Infer
 
@@ -43,9 +44,21 @@ def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
 
 
 def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
-    """The numbers of `infer` alone, elsewhere."""
-    number = release(w)
-    return probing.probe(lambda s, v: hold(on_server(s, v, budget), number), subject, w, budget)
+    """The numbers of `infer` alone, elsewhere: there one card may hold all, or all share it."""
+    number, found = release(w), dict[int, Probe]()
+
+    def numbers(at: Point) -> Numbers | None:
+        on = on_server(replace(subject, context=at.context), at.of(w), budget)
+        cards = on.budget or budget
+        count = cards.choice.count
+        if count not in found:
+            towers = replace(w, mmproj=on.workload.mmproj)
+            found[count] = probing.probe(
+                lambda s, v: hold(on_server(s, v, budget), number), subject, towers, cards
+            )
+        return found[count](at)
+
+    return numbers
 
 
 def release(w: Infer) -> int:
@@ -86,8 +99,8 @@ def derived(
     of_server: Mapping[str, Any], h: Held, s: Subject, w: Infer, on: Asked
 ) -> dict[str, Any]:
     """The server's facts under Ollama's line, and what `ollama ps` shows."""
-    lines = ("launch", "launch_note")
-    told = {name: value for name, value in of_server.items() if name not in lines}
+    others = ("launch", "launch_note", "n_cpu_moe_that_fits")  # which Ollama has no option for
+    told = {name: value for name, value in of_server.items() if name not in others}
     return told | shown(h) | launching.facts(s, w, on.workload)
 
 
@@ -109,12 +122,8 @@ def memory(budget: Budget) -> int:
     return budget.choice.count * budget.choice.part.total.bytes.expected
 
 
-def context(w: Infer, end: int | None) -> tuple[int, str]:
+def context(w: Infer, end: int) -> tuple[int, str]:
     """(tokens of a request, why) where a command line leaves them to Ollama."""
     budget = w.budget()
     found = TIERS[-1][1] if budget is None else usual_context(memory(budget))
-    return min(found, end or found), "Ollama's default for the memory of its cards"
-
-
-def usual_format() -> str:
-    return USUAL
+    return min(found, end), "Ollama's default for the memory of its cards"

@@ -20,14 +20,14 @@ from weighbridge.engines.table import Version
 from weighbridge.units import GIB, MIB
 
 BUILDS: Mapping[Version, int] = {  # LLAMA_CPP_VERSION, from which release on
-    (0, 30, 0): 9452,
+    (0, 30): 9452,
     (0, 30, 1): 9479,
     (0, 30, 4): 9493,
     (0, 30, 5): 9509,
     (0, 30, 9): 9626,
     (0, 30, 10): 9672,
     (0, 30, 11): 9781,
-    (0, 31, 0): 9840,
+    (0, 31): 9840,
     (0, 31, 2): 9888,
     (0, 32, 2): 10069,
     (0, 32, 3): 10091,
@@ -57,7 +57,7 @@ USUAL = "Q4_K_M"  # what a tag without a format names, and `ollama create -q` in
 
 def build(version: Version) -> int:
     """The build of llama.cpp in that release."""
-    return max(number for since, number in BUILDS.items() if since <= max(version, min(BUILDS)))
+    return max(number for since, number in BUILDS.items() if since <= version)
 
 
 def usual_context(memory: int) -> int:

@@ -89,7 +89,7 @@ def flash_attention(w: Infer, budget: Budget | None) -> str:
 
 def predicted(net: Network, tokens: int) -> int:
     """Ollama's own estimate: the file, and 16-bit keys and values of every layer."""
-    heads = [m for m in net.mixers if isinstance(m, Attention)]
+    heads = [m for la in net.layers for m in la.mixers if isinstance(m, Attention)]
     every = len(heads) >= len(net.layers)
     shared = min((m.kv_heads for m in heads), default=1) if every else 1
     width = net.hidden // max((m.heads for m in heads), default=net.hidden or 1)

@@ -43,7 +43,8 @@ class Group:
 
 
 def routed(param: Param, hidden: int) -> Routed | None:
-    """None for what belongs to no expert. `hidden` tells F in a parameter that stacks them."""
+    """Describe the expert weight that a parameter is; None for what belongs to no expert. `hidden`
+    tells F in a parameter that stacks them."""
     if param.routed[1] == 1 or param.kind in ("router", "norm"):
         return None
     down = way(param) == "row"

@@ -9,7 +9,7 @@ from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Body
 from weighbridge.arch.mixers import Mixer, Shared
 from weighbridge.arch.roles import VOCAB, layer_of, role_of, unnumbered
-from weighbridge.arch.table import column
+from weighbridge.arch.table import differs
 from weighbridge.components.weights import Choice, Placed, alive, buffer_size
 from weighbridge.engines.parallel import experts, positions
 from weighbridge.engines.parallel.cuts import Cut, Unit, fits, share
@@ -98,7 +98,8 @@ def units(found: Sequence[Held]) -> tuple[set[Unit], set[Unit], set[Unit]]:
 
 
 def hold(found: Sequence[Held], place: Place) -> tuple[Placed, ...]:
-    """In the order of the checkpoint, fused tensors where their first part stands."""
+    """Place the tensors of one rank in the order of the checkpoint; a fused tensor stands where its
+    first part does."""
     sums: dict[tuple[str, str, str], int] = {}
     for h in found:
         if present(h.where, place):
@@ -182,7 +183,7 @@ class _Reader:
         self.keys: dict[int | None, list[Held]] = {}  # of layers without values
         self.values = {p.name for p in plan.counted if VALUES in p.name}
         self.library_tower = outer in rules.library_towers
-        self.equal_values = subject.model_type in column("keys_as_values")
+        self.equal_values = differs(subject.model_type, "keys_as_values")
         self.alike: dict[Hashable, Held] = {}  # the first of those that differ in layers alone
 
     def held(self, piece: Piece) -> Held:

@@ -14,8 +14,6 @@ mxfp4.py. vLLM's logs on an H100 (0.11 and 0.19, gpt-oss-20b) agree with the fir
 
 from typing import NamedTuple
 
-Version = tuple[int, ...]
-
 
 class Kernel(NamedTuple):
     """Multiples to which sizes are padded, and what is kept."""
@@ -33,24 +31,3 @@ class Kernel(NamedTuple):
 PLAIN = Kernel()
 HOPPER = Kernel(columns=64, scale_rows=256, scale_columns=2, bias_bytes=4)
 MARLIN = Kernel(columns=128, hidden=256)
-# (from version, the kernel's layout)
-VLLM_HOPPER: tuple[tuple[Version, Kernel], ...] = (
-    ((0, 33), HOPPER),
-    ((0, 19), HOPPER._replace(value_rows=64, value_bytes=64, file_scales=True)),
-    ((0, 0), HOPPER._replace(file_scales=True)),
-)
-VLLM_BLACKWELL: tuple[tuple[Version, Kernel], ...] = (
-    ((0, 33), Kernel(columns=128, hidden=256, bias_bytes=4)),
-    ((0, 0), Kernel(columns=256, hidden=256, bias_bytes=4)),
-)
-SGLANG: dict[int, Kernel] = {9: HOPPER, 10: Kernel(columns=128, hidden=128, bias_bytes=4)}
-
-
-def mxfp4(engine: str, version: Version, major: int) -> Kernel:
-    """`major` of the compute capability: 9 is Hopper, 10 Blackwell of data centres."""
-    if engine == "sglang":
-        return SGLANG.get(major, MARLIN)
-    tables = {9: VLLM_HOPPER, 10: VLLM_BLACKWELL}
-    if major not in tables:
-        return MARLIN
-    return next(kernel for since, kernel in tables[major] if version >= since)

@@ -104,7 +104,8 @@ def way(p: Param) -> str:
 
 
 def cut(site: Site) -> Cut | None:
-    """None: whole on every rank. Raises UnsupportedError for a matrix whose name is not known."""
+    """Tell how a module is split among ranks; None if every rank has it whole. Raises
+    UnsupportedError for a matrix whose name is not known."""
     if site.param.kind in NEVER:
         return None
     found = way(site.param)
@@ -200,8 +201,8 @@ WAYS: Mapping[str, str] = {
     "fused": "qkv bare_qkv",
     "column": "gate up gate_up kv_b o_a states_in",
     "row": "o o_b down states_out",
-    "states": "states",
-    "whole": "q_a kv_a shared_gate whole pooler",
+    "states": "states states_qkv",
+    "whole": "q_a kv_a index_k shared_gate whole pooler",
 }
 WAY_OF = {role: way for way, roles in WAYS.items() for role in roles.split()}
 CUTS: Mapping[str, Callable[[Site], Cut | None]] = {

@@ -1,17 +1,17 @@
 """What differs between the engines, and between their versions, in how a model is spread.
 
-    rules("vllm", (0, 19)) -> Rules
+Each engine makes its own: see spread.py of its folder.
 
 Source: vllm 0.33 and 0.19: distributed/utils.py, model_executor/layers/{linear,mla,
 vocab_parallel_embedding}.py, fused_moe/{config,expert_map_manager}.py, model_executor/models/;
 sglang 0.5.23: srt/distributed/utils.py, srt/layers/moe/fused_moe_triton/layer.py, srt/models/.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from weighbridge.arch.table import column
-from weighbridge.dtypes import FLOAT32, DType
-from weighbridge.engines.parallel import stages
+from weighbridge.dtypes import DType
+from weighbridge.engines.parallel.kernels import MARLIN, Kernel
+from weighbridge.engines.parallel.stages import Bounds
 
 Version = tuple[int, ...]
 
@@ -22,7 +22,7 @@ class Rules:
 
     name: str
     version: Version
-    bounds: stages.Bounds  # of the layers of each pipeline stage
+    bounds: Bounds  # of the layers of each pipeline stage
     embedding: frozenset[str]  # model types with the embedding on every stage
     head: frozenset[str]  # and with the head
     grows: bool  # the vocabulary is padded to 64 a rank where 64 rows do not divide
@@ -38,47 +38,14 @@ class Rules:
     # model types whose embedding is torch's own, whole on every rank
     whole_embedding: frozenset[str] = frozenset()
     towers: bool = True  # are loaded
+    hopper: Kernel  # that multiplies MXFP4 on compute capability 9
+    blackwell: Kernel  # and on 10
+    lora_source: str
+    lora_ranks: tuple[int, ...] = ()  # those that adapters may have; () is any
+    adapted: frozenset[str] = frozenset()  # model types whose embedding and head take adapters
+    extra_vocabulary: int = 0  # rows that each adapter adds to them
     shared_hold: bool = True  # layers that share another's cache hold keys and values of their own
 
-
-VLLM = Rules(
-    name="vllm",
-    version=(0, 33),
-    bounds=stages.vllm,
-    embedding=stages.every_stage("vllm", "embedding"),
-    head=stages.every_stage("vllm", "head"),
-    grows=False,
-    uneven=True,
-    replicas_share=True,
-    absorbs=False,
-    # is_sequence_parallel of vllm model_executor/models/*.py
-    whole_shared=frozenset(column("vllm.whole_shared_experts")),
-    library_towers=frozenset(column("vllm.library_towers")),  # AutoModel.from_config
-)
-SGLANG = Rules(
-    name="sglang",
-    version=(0, 5, 23),
-    bounds=stages.sglang,
-    embedding=stages.every_stage("sglang", "embedding"),
-    head=stages.every_stage("sglang", "head"),
-    grows=True,
-    uneven=False,
-    replicas_share=False,
-    absorbs=True,
-    rotary=FLOAT32,
-    # srt/models/gemma{3,3n,4}_causal.py (Gemma3TextScaledWordEmbedding)
-    whole_embedding=frozenset(column("sglang.whole_embedding")),
-)
-SHARED_HOLD_NOTHING = (0, 30)  # vllm model_executor/models/gemma4.py (is_kv_shared_layer)
-FIRST_STAGE_TOWERS = (0, 30)  # vLLM's second model runner, which encodes on the first stage alone
-
-
-def rules(engine: str, version: Version) -> Rules:
-    if engine == "sglang":
-        return replace(SGLANG, version=version)
-    return replace(
-        VLLM,
-        version=version,
-        towers_everywhere=version < FIRST_STAGE_TOWERS,
-        shared_hold=version < SHARED_HOLD_NOTHING,
-    )
+    def kernel(self, major: int) -> Kernel:
+        """Find the kernel for MXFP4 by the major number of the compute capability."""
+        return {9: self.hopper, 10: self.blackwell}.get(major, MARLIN)

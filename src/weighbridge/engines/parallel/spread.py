@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from weighbridge.engines.parallel.experts import Group
-from weighbridge.engines.parallel.kernels import mxfp4
 from weighbridge.engines.parallel.rules import Rules
 from weighbridge.errors import UsageError
 
@@ -58,7 +57,7 @@ class Spread:
     def group(self, r: Rules) -> Group:
         """The ranks that share the experts."""
         ranks = self.tensor * (self.data if r.replicas_share else 1)
-        kernel = mxfp4(r.name, r.version, self.capability)
+        kernel = r.kernel(self.capability)
         if self.expert_parallel:
             return Group(number=ranks, kernel=kernel)
         return Group(width=ranks, kernel=kernel)

@@ -12,24 +12,11 @@ get_pp_group() of model_executor/models/*.py; sglang 0.5.23 srt/distributed/util
 srt/models/*.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from weighbridge.arch.table import column
 from weighbridge.errors import UsageError
 
 Bounds = Callable[[int, int], tuple[int, ...]]  # of (layers, stages)
-
-
-def vllm(layers: int, stages: int) -> tuple[int, ...]:
-    sizes = [layers // stages] * stages
-    for i in range(2, layers % stages + 2):
-        sizes[-i] += 1
-    return _bounds(sizes)
-
-
-def sglang(layers: int, stages: int) -> tuple[int, ...]:
-    rest = layers % stages
-    return _bounds([layers // stages + (i >= stages - rest) for i in range(stages)])
 
 
 def given(partition: tuple[int, ...], layers: int, stages: int) -> tuple[int, ...]:
@@ -39,17 +26,17 @@ def given(partition: tuple[int, ...], layers: int, stages: int) -> tuple[int, ..
             f"layers by stage {','.join(map(str, partition))} do not make {layers} layers "
             f"in {stages} stages"
         )
-    return _bounds(list(partition))
+    return bounds(list(partition))
 
 
-def _bounds(sizes: list[int]) -> tuple[int, ...]:
+def bounds(sizes: list[int]) -> tuple[int, ...]:
+    """Numbers of the first layer of each stage, and of all layers."""
     ends = [0]
     for size in sizes:
         ends.append(ends[-1] + size)
     return tuple(ends)
 
 
-def every_stage(engine: str, what: str) -> frozenset[str]:
-    """Model types whose class makes its "embedding", or its "head", on every stage."""
-    known = column("vllm.every_stage") if engine == "vllm" else column("sglang.every_stage")
+def every_stage(known: Mapping[str, str], what: str) -> frozenset[str]:
+    """Find the model types whose class makes its "embedding", or its "head", on every stage."""
     return frozenset(kind for kind, made in known.items() if made in (what, "both"))

@@ -22,6 +22,20 @@ ENGINE = Engine(
     oldest=(0, 4),
     newest=(0, 5, 23),
     sections=("Cards", "Torch", "Drafts", "SGLang"),
+    programs={
+        "sglang": ("serve",),
+        "sglang.launch_server": (),
+        "sglang.cli.main": ("serve",),
+    },
+    images={r"sglang.*": ""},
+    online={
+        "fp8": "fp8-tensor",
+        "bitsandbytes": "nf4",
+        "quark_mxfp4": "mxfp4",
+        "nvfp4_online": "nvfp4",
+    },
+    written={"fp8-tensor": "fp8", "nf4": "bitsandbytes"},
+    longer="SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN",
     settings="""
 [SGLang |]
 mem_fraction_static                       number 0..1       Share of the free device for weights and caches.

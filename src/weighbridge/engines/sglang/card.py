@@ -12,59 +12,17 @@ Sources: sglang srt/server_args.py of 0.4.0, 0.4.6, 0.4.7, 0.4.8, 0.5.2, 0.5.3, 
 0.5.14 (_handle_gpu_memory_settings), srt/arg_groups/memory_hook.py of 0.5.19 to 0.5.23.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
 
 from weighbridge.engines.engine import Version
+from weighbridge.engines.sglang.rules import ANY, GIB, Share, Size, rules
 
-T = TypeVar("T")
-GIB = 1024  # MiB
 UNKNOWN = 0.88, 0.95  # shares without a card, before and since 0.5.20
 VLM_TENTH = 0.9  # of the share, before 0.5.2
 
 
-class Size(NamedTuple):
-    """Cards of less than `below` MiB: tokens of a chunk, and the largest captured batch on fewer
-    than four ranks and on more."""
-
-    below: float
-    chunk: int
-    few: int
-    many: int
-
-
-ANY = float("inf")
 NO_CARD = Size(ANY, 4096, 160, 160)
-SIZES: Sequence[tuple[Version, tuple[Size, ...]]] = (
-    ((0, 4), (Size(25_000, 2048, 8, 8), Size(ANY, 8192, 160, 160))),
-    ((0, 4, 1), (Size(25_000, 2048, 8, 80), Size(ANY, 8192, 160, 160))),
-    (
-        (0, 4, 7),
-        (Size(25_000, 2048, 8, 80), Size(180_000, 8192, 160, 160), Size(ANY, 16_384, 160, 160)),
-    ),
-    (
-        (0, 4, 8),
-        (Size(35 * GIB, 2048, 8, 80), Size(160 * GIB, 8192, 160, 160), Size(ANY, 16_384, 160, 160)),
-    ),
-    *(
-        (
-            since,
-            (
-                Size(20 * GIB, 2048, 8, 8),
-                small,
-                Size(60 * GIB, 4096, 32, 160),
-                Size(160 * GIB, 8192, 256, 512),
-                Size(ANY, 16_384, 512, 512),
-            ),
-        )
-        for since, small in (
-            ((0, 5, 3), Size(35 * GIB, 2048, 16, 80)),
-            ((0, 5, 5), Size(35 * GIB, 2048, 24, 80)),
-            ((0, 5, 20), Size(35 * GIB, 4096, 48, 160)),
-        )
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,25 +41,20 @@ class Asked:
     groups: int = 1  # with attention of their own
 
 
-def since(rules: Sequence[tuple[Version, T]], version: Version) -> T:
-    """The rule of the newest version that is not newer than `version`."""
-    return [rule for start, rule in rules if start <= version or start == rules[0][0]][-1]
-
-
 def size(version: Version, card: float | None) -> Size:
     if card is None:
         return NO_CARD
-    return next(s for s in since(SIZES, version) if card < s.below)
+    return next(s for s in rules(version).sizes if card < s.below)
 
 
 def fraction(a: Asked) -> float:
     """`mem_fraction_static`, of a model without towers."""
-    return since(FRACTIONS, a.version)(a)
+    return SHARES[rules(a.version).share](a)
 
 
 def with_towers(version: Version, share: float, layers: int, hidden: int) -> float:
     """Less by the size of the vision encoder: 0.95 for one of 24 layers of 1,024."""
-    if version < (0, 5, 2):
+    if not rules(version).towers_by_size:
         return share * VLM_TENTH
     larger = layers * hidden**2 / (24 * 1024**2)
     return share * 0.95 * max(0.8, min(1.05, 1 - 0.1 * (larger - 1)))
@@ -133,15 +86,15 @@ def _by_ranks(ranks: int) -> float:
     return next((share for least, share in table if ranks >= least), 0.88)
 
 
-def _v0_4_0(a: Asked) -> float:
+def _ranks(a: Asked) -> float:
     return _by_ranks(a.tensor)
 
 
-def _v0_4_6(a: Asked) -> float:
+def _less_13(a: Asked) -> float:
     return _by_ranks(a.tensor) if a.card <= 80 * GIB else (a.card - 13 * GIB) / a.card
 
 
-def _v0_4_7(a: Asked) -> float:
+def _card(a: Asked) -> float:
     share = _by_ranks(a.tensor * a.pipeline) if a.card <= 80 * GIB else 0.88
     if a.card > 180_000:
         return 0.79
@@ -151,35 +104,35 @@ def _v0_4_7(a: Asked) -> float:
     return share * 0.95 if a.algorithm else share
 
 
-def _v0_4_8(a: Asked) -> float:
+def _table(a: Asked) -> float:
     ranks = a.tensor * a.pipeline
     table = ((35 * GIB, 2.8 + ranks / 10), (90 * GIB, 9.5 + ranks / 2), (160 * GIB, 12 + ranks / 2))
     kept = next((gib for below, gib in table if a.card < below), 32.0)
     if a.algorithm:
-        kept += 6 if a.algorithm == "STANDALONE" and a.version >= (0, 5, 2) else 2
+        kept += rules(a.version).standalone if a.algorithm == "STANDALONE" else 2
     if a.groups > 1:
         kept += 4
     return round((a.card - kept * GIB) / a.card, 3)
 
 
-def _v0_5_3(a: Asked) -> float:
+def _sum(a: Asked) -> float:
+    r = rules(a.version)
     reserved = 512 + 1.5 * max(a.chunk, 2048) + 2 * a.largest + a.tensor * a.pipeline / 8 * GIB
     if a.groups > 1:
         reserved += a.largest * a.groups * (4.5 if a.largest > 300 else 3)
     if a.prefills:
-        reserved += 1.5 * GIB if a.latent and a.version >= (0, 5, 10) else 8 * a.prefills
+        reserved += 1.5 * GIB if a.latent and r.prefill_graphs else 8 * a.prefills
     if a.card > 60 * GIB:
         reserved = max(reserved, 10 * GIB)
-    if a.algorithm not in (None, "NGRAM") and a.version < (0, 5, 14):
-        own = 2 if a.version < (0, 5, 11) else 4
-        reserved += (6 if a.algorithm == "STANDALONE" else own) * GIB
+    if a.algorithm not in (None, "NGRAM") and not r.draft_first:
+        reserved += (r.standalone if a.algorithm == "STANDALONE" else r.drafts) * GIB
     return round((a.card - reserved) / a.card, 3)
 
 
-FRACTIONS: Sequence[tuple[Version, Callable[[Asked], float]]] = (
-    ((0, 4), _v0_4_0),
-    ((0, 4, 6), _v0_4_6),
-    ((0, 4, 7), _v0_4_7),
-    ((0, 4, 8), _v0_4_8),
-    ((0, 5, 3), _v0_5_3),
-)
+SHARES: Mapping[Share, Callable[[Asked], float]] = {
+    "by ranks": _ranks,
+    "less 13 GiB": _less_13,
+    "by card": _card,
+    "less a table": _table,
+    "less a sum": _sum,
+}

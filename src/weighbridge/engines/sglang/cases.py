@@ -8,20 +8,21 @@ srt/managers/scheduler.py (init_model_worker).
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.components import device
 from weighbridge.components.weights import Placed
 from weighbridge.engines import arriving, extras, shards
-from weighbridge.engines.caches import sglang as caches
-from weighbridge.engines.communication import communication
+from weighbridge.engines.communication import Collectives, communication
 from weighbridge.engines.engine import Version
 from weighbridge.engines.parallel.spread import Sizes
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.sglang import kernels, step
+from weighbridge.engines.sglang import ENGINE, caches, kernels, step
 from weighbridge.engines.sglang.effective import Effective, effective, remembered
+from weighbridge.engines.sglang.rules import rules
+from weighbridge.engines.sglang.spread import spread
 from weighbridge.kept import kept
 from weighbridge.memory import Bytes, Component, total
 from weighbridge.workload import Infer
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 HOPPER = 9  # its layouts where no card is named
-DRAFT_BEFORE_POOLS = (0, 5, 14)
+COLLECTIVES = Collectives(  # MiB, beyond a look at free memory before all communicators
+    engine=ENGINE.name,
+    switched={2: (900, 1350, 2300), 4: (900, 1450, 2600), 8: (900, 1700, 3400)},
+    plain=(60, 380, 700),
+)
 LAUNCHES = 16  # settings of steps that are kept of a case
 POINT = ("context", "prompt_len", "max_new_tokens", "batch_size")
 SETTINGS = attrgetter(*(f.name for f in fields(Infer) if f.name not in POINT))
@@ -138,7 +143,7 @@ class _Replica:
 
     @property
     def rules(self) -> shards.Rules:
-        return _rules(self.e.version, self.w.language_model_only)
+        return spread(self.e.version, towers=not self.w.language_model_only)
 
     @cached_property
     def sizes(self) -> Sizes:
@@ -154,20 +159,18 @@ class _Replica:
     @cached_property
     def driver(self) -> tuple[Component, ...]:
         sizes: Sizes = {**self.sizes, "data": self.e.pools_of}
-        talk = communication(
-            "sglang", self.e.version, body=self.s.body, budget=self.budget, **sizes
-        )
+        talk = communication(COLLECTIVES, body=self.s.body, budget=self.budget, **sizes)
         part = self.budget.choice.part if self.budget else None
         return (device.context(part), *talk)
 
     def arriving(self, ranks: tuple[shards.Rank, ...]) -> tuple[tuple[Component, ...], ...]:
         """What each rank has while it loads."""
-        plain, form = arriving.plain(self.s, "sglang"), self.s.choice.scheme
+        plain, form = arriving.plain(self.s, ENGINE), self.s.choice.scheme
         if plain is None or form is None:
             return ((),) * len(ranks)
         pairs = zip(ranks, shards.ranks(plain, rules=self.rules, **self.sizes), strict=True)
-        version = self.e.version
-        return tuple((arriving.arriving("sglang", version, form.name, *p),) for p in pairs)
+        at_once = partial(_at_once, form.name)
+        return tuple((arriving.arriving(*p, at_once),) for p in pairs)
 
     def beside(self) -> int:
         one = self.e.pools(1)
@@ -211,8 +214,11 @@ class _Replica:
         unpacked: tuple[Component, ...],
         before: Bytes,
     ) -> Kind:
-        own, drafts = _loaded(rank.tensors, self.s.choice.as_stored), self.e.version
-        counted = [c for c in extra if c.name == "adapters" or drafts >= DRAFT_BEFORE_POOLS]
+        own, drafts = (
+            _loaded(rank.tensors, self.s.choice.as_stored),
+            rules(self.e.version).draft_first,
+        )
+        counted = [c for c in extra if c.name == "adapters" or drafts]
         layers = rank.layers if rank.layers or self.s.layers else remembered(self.s)
         one, body = self.e.pools(1), self.s.body
         split = step.Split(
@@ -233,15 +239,16 @@ class _Replica:
 
 
 def _firsts(ranks: tuple[shards.Rank, ...]) -> tuple[int, ...]:
-    """For each rank, the number of the first one that holds the same."""
+    """Return, for each rank, the number of the first rank that holds the same."""
     seen: dict[tuple[int, int], int] = {}
     return tuple(seen.setdefault((r.pipeline, id(r.tensors)), i) for i, r in enumerate(ranks))
 
 
-@cache
-def _rules(version: Version, language_only: bool) -> shards.Rules:
-    """One object each: what was spread by it is kept by its identity."""
-    return replace(shards.rules("sglang", version), towers=not language_only)
+def _at_once(form: str, packed: int, whole: int, layer: int) -> Bytes:
+    """Bytes of 16-bit weights that are there at once, of which `layer` are one layer's."""
+    saved = max(0, whole - packed)
+    least = saved if form.startswith("fp8") else min(saved, layer)
+    return Bytes(least, saved, saved + layer)
 
 
 @lru_cache(maxsize=64)

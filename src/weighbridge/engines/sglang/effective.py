@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weighbridge.arch.mixers import Layer
 from weighbridge.arch.table import column
 from weighbridge.dtypes import FLOAT32, TORCH, DType
-from weighbridge.engines.caches.sglang import COMPRESSED_RUNNING, Setting
 from weighbridge.engines.engine import Version
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.sglang import card, kernels
+from weighbridge.engines.sglang.caches import COMPRESSED_RUNNING, Setting
+from weighbridge.engines.sglang.rules import rules
 from weighbridge.errors import UsageError
 from weighbridge.units import MIB, ceil_div
 from weighbridge.workload import Infer
@@ -37,7 +38,6 @@ DRAFTED = {"NGRAM": 12}  # tokens by default; of all others 4
 SPECULATING = 48  # requests at once, while speculating
 LORAS = 8  # --max-loras-per-batch
 WHOLE = -1  # chunked_prefill_size: prompts are not cut
-PREFILL_GRAPHS = (0, 5, 10)  # since here prefill is captured by default
 # Pools of windows to the full one; of DeepSeek-V4's: srt/arg_groups/model_overrides/deepseek_v4.py
 NEAR, NEAR_OF_COMPRESSED = 0.8, 0.1
 
@@ -84,7 +84,7 @@ class Effective:
         return self.data * self.groups
 
     def pools(self, sequences: int, *, beside: int = 0, shared: int = 0) -> Setting:
-        """For the pools of one rank."""
+        """Return the setting that sizes the pools of one rank."""
         return Setting(
             context=self.context,
             model_type=self.model_type,
@@ -284,19 +284,19 @@ def _captures(
     s: Subject, w: Infer, k: kernels.Kind, version: Version, algorithm: str | None
 ) -> bool:
     """Whether prefill runs from graphs. None of the reasons against is a setting of its own."""
-    piecewise, limited = version < (0, 5, 15), version < (0, 5, 18)
+    r = rules(version)
     first = column("sglang.prefill_graphs").get(k.model_type, "")
-    towers = has_towers(s, w) and (version < (0, 5, 16) or first != "towers")
+    towers = has_towers(s, w) and (not r.graphs_with_towers or first != "towers")
     against = (
-        version < PREFILL_GRAPHS,
+        not r.prefill_graphs,
         w.disable_cuda_graph,
         (w.pipeline_parallel_size or 1) > 1,
         towers,
         k.compressed or first == "never",
-        piecewise and (k.sparse or first == "0.5.15"),
-        algorithm is not None and version < (0, 5, 14),
-        k.latent and not piecewise and limited,
-        bool(_loras(w)) and limited,
+        r.piecewise and (k.sparse or first == "0.5.15"),
+        algorithm is not None and not r.graphs_with_drafts,
+        k.latent and not r.piecewise and r.limited,
+        bool(_loras(w)) and r.limited,
         k.vendor not in ("NVIDIA", ""),
     )
     return not any(against)
@@ -305,7 +305,9 @@ def _captures(
 def _share(s: Subject, w: Infer, asked: card.Asked) -> float:
     share = card.fraction(asked)
     raw = s.config.raw.get("vision_config") if s.config is not None else None
-    if not has_towers(s, w) or (asked.version >= (0, 5, 2) and not isinstance(raw, Mapping)):
+    if not has_towers(s, w) or (
+        rules(asked.version).towers_by_size and not isinstance(raw, Mapping)
+    ):
         return share
     own: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
     layers, hidden = own.get("num_hidden_layers"), own.get("hidden_size")
@@ -341,7 +343,7 @@ def requests(e: Effective, tokens: int, slots: int | None, each: int) -> int:
     `each`: slots of one of them."""
     usual = min(4096, max(2048, int(tokens / e.context * 512)))
     found = ceil_div(e.running, e.pools_of) if e.running else usual
-    if e.version >= (0, 5, 8):
+    if rules(e.version).by_tokens:
         found = min(found, max(1, tokens // 2))
     if slots is not None:
         found = min(found, slots // each)

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.components import host
 from weighbridge.engines import cards, lines
-from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.engine import version
 from weighbridge.engines.serving import WOULD, Answer, Held, Point, Probe, Serves, Subject, unhelped
-from weighbridge.engines.sglang import ENGINE, serving
+from weighbridge.engines.sglang import ENGINE, caches, serving
 from weighbridge.engines.sglang.cases import Case, case, said
 from weighbridge.engines.sglang.effective import generates, remembered
 from weighbridge.engines.sglang.launch import change, changes, launch, settings
@@ -28,6 +27,7 @@ from weighbridge.workload import Infer
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
+NEEDS = cards.Needs(ENGINE.name, oldest=(7, 5))
 PROCESS = Bytes(GIB, 5 * GIB // 2, 4 * GIB)  # of one rank's process on the host, without weights
 
 
@@ -43,13 +43,13 @@ def infer(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
         settings=settings(sized.e, sized.w) | {"dtype": s.choice.dtype.name},
         derived=_derived(sized)
         | _served(own, able)
-        | lines.facts(s, line.w, "sglang", launch(s, line.w, line.e))
+        | lines.facts(s, line.w, ENGINE, launch(s, line.w, line.e))
         | {"dtype_from": s.why},
         warnings=(
             *_warnings(own, able),
-            *lines.warnings(s, w, "sglang"),
-            *cards.caution(budget, "sglang"),
-            *cards.packed_alone(s, budget, "sglang"),
+            *lines.warnings(s, w, ENGINE),
+            *cards.caution(budget, ENGINE),
+            *cards.packed_alone(s, budget, ENGINE),
         ),
         serves=None if own.fit is None else _serves(own, able),
     )
@@ -74,13 +74,13 @@ def probe(s: Subject, w: Infer, budget: "Budget") -> Probe:
 def _met(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Subject, Case]:
     """The model as SGLang takes it on that card, and what was prepared of it."""
     number, _ = version(ENGINE, w.engine_version)
-    s = cards.suited(s, w, budget, "sglang")
+    s = cards.suited(s, w, budget, NEEDS)
     if not remembered(s):
         raise UnsupportedError(
             f"{s.model.reference}: its layers are not known, so the pools that sglang makes for "
             "them are not either; give the model's config.json"
         )
-    refuse(s.model.reference, "sglang", remembered(s), caches.LACKED)
+    refuse(s.model.reference, ENGINE.name, remembered(s), caches.LACKED)
     s = s.without_towers() if w.language_model_only else s
     return s, case(s, w, budget, number)
 
@@ -128,7 +128,7 @@ def _device(made: Launched, first: int) -> tuple[tuple[Phase, ...], int | None]:
 
 
 def _needs(v: Served, first: int) -> tuple[Phase, ...]:
-    """With the smallest pools of the workload."""
+    """Return the phases with the smallest pools that hold the workload."""
     return tuple(phases(v, first, v.needed[first], v.running(first)))
 
 

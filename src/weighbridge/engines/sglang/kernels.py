@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from weighbridge.arch.mixers import Attention, Compressed, Latent, Layer
 from weighbridge.arch.table import column
 from weighbridge.engines.engine import Version
+from weighbridge.engines.sglang.rules import rules
 from weighbridge.units import MIB
 
-TRTLLM = (0, 5, 9)  # since here the default of data-centre Blackwell
-HOPPER = (0, 4, 6)
 LARGER = frozenset(
     (
         *("Qwen2ForCausalLM", "Qwen3ForCausalLM", "MiMoForCausalLM"),
@@ -90,7 +89,7 @@ def major(compute: tuple[int, int] | None) -> int:
 
 def default(k: Kind) -> str:
     newest = major(k.compute)
-    hopper = newest == 9 and k.version >= HOPPER
+    hopper = newest == 9 and rules(k.version).hopper_fa3
     if k.compressed:
         return "dsv4"
     if k.latent:
@@ -99,7 +98,7 @@ def default(k: Kind) -> str:
         return "fa3" if hopper else ("flashinfer" if newest == 10 else "triton")
     if k.vendor == "AMD":
         return "aiter"
-    if newest == 10 and k.version >= TRTLLM:
+    if newest == 10 and rules(k.version).trtllm:
         return "trtllm_mha"
     few = column("sglang.attention").get(k.model_type, "")
     if few:

@@ -7,6 +7,7 @@ from typing import Any
 
 from weighbridge.engines import lines
 from weighbridge.engines.serving import Subject
+from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.effective import Effective, generates
 from weighbridge.workload import Infer
 
@@ -56,7 +57,7 @@ def launch(s: Subject, w: Infer, e: Effective) -> str:
     if where.revision:
         words += ["--revision", where.revision]
     words = [shlex.quote(word) for word in (*words, *_flags(s, w, e))]
-    return " ".join((*lines.before(s, "sglang"), *words))
+    return " ".join((*lines.before(s, ENGINE), *words))
 
 
 def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
@@ -77,7 +78,7 @@ def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
 
 
 def _of_model(s: Subject, w: Infer) -> Iterator[str]:
-    dtype, quantization = lines.dtype(s, w), lines.quantization(s, w, "sglang")
+    dtype, quantization = lines.dtype(s, w), lines.quantization(s, w, ENGINE)
     if not generates(s):
         yield "--is-embedding"
     if dtype:

@@ -5,7 +5,7 @@ Source: sglang 0.5.23 srt/managers/scheduler.py (init_model_worker).
 
 from collections.abc import Iterator
 
-from weighbridge.engines.caches import sglang as caches
+from weighbridge.engines.sglang import caches
 from weighbridge.engines.sglang.replica import Fit, Served, pool_parts, pool_sizes
 from weighbridge.memory import Bytes, Phase, exactly, total
 

@@ -16,17 +16,16 @@ from functools import cached_property
 
 from weighbridge.allocator.filling import Filling
 from weighbridge.engines import extras
-from weighbridge.engines.caches import sglang as caches
 from weighbridge.engines.serving import Point
-from weighbridge.engines.sglang import outside
+from weighbridge.engines.sglang import caches, outside
 from weighbridge.engines.sglang.cases import Case, Kind, Said
 from weighbridge.engines.sglang.effective import Effective, requests
+from weighbridge.engines.sglang.rules import rules
 from weighbridge.memory import Bytes, Component, exactly
 from weighbridge.units import MIB, ceil_div
 from weighbridge.workload import Infer
 
 ENCODED = 100 * MIB  # SGLANG_VLM_CACHE_SIZE_MB, off the pools since 0.5.18
-ENCODED_COUNTED = (0, 5, 18)
 WORST, EXPECTED, BEST = range(3)  # of what is free, the bound; of what is taken, the other one
 INDEX = 8  # int64, of a free token in a list
 
@@ -119,7 +118,7 @@ def room(v: Served, kind: Kind, share: float | None, by: int) -> Room | None:
     if budget is None or share is None:
         return None
     free = budget.usable[by] - v.case.before[2 - by]
-    kept = ENCODED if v.e.towers and v.e.version >= ENCODED_COUNTED else 0
+    kept = ENCODED if v.e.towers and rules(v.e.version).encoded else 0
     return Room(free, free - kind.loaded - int(free * (1 - share)) - kept)
 
 

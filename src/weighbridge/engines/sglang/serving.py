@@ -50,7 +50,7 @@ class Launched:
 
     @cached_property
     def w(self) -> Infer:
-        """It says what differs from SGLang's defaults."""
+        """Return the request with what differs from SGLang's defaults."""
         found = saying(self.v.asked, self.v.told)
         return found if self.share is None else replace(found, mem_fraction_static=self.share)
 
@@ -177,7 +177,7 @@ def _ladder(own: Launched) -> Iterator[Served]:
 
 
 def _widened(made: Launched) -> Iterator[Launched]:
-    """With a larger fraction, where one makes the pools."""
+    """Yield the launch with a larger fraction, where one makes the pools."""
     v = made.v
     least = _least(v) if v.asked.mem_fraction_static is None else None
     if least is not None and least.share is not None:
@@ -186,8 +186,8 @@ def _widened(made: Launched) -> Iterator[Launched]:
 
 
 def _least(v: Served) -> Launched | None:
-    """With the smallest fraction whose pools hold the workload: from their bytes, then step by
-    step, since pools are whole pages and slots."""
+    """Return the launch with the smallest fraction whose pools hold the workload: reckoned from
+    their bytes, then step by step, since pools are whole pages and slots."""
     first = max(_from_bytes(v, i) for i in v.case.kinds)
     for steps in range(first, min(first + SEARCHED, STEPS)):
         made = Launched(v=v, share=steps / STEPS)
@@ -211,7 +211,8 @@ def _from_bytes(v: Served, first: int) -> int:
 
 
 def _surely(v: Served, least: float) -> float:
-    """The fraction that keeps as many bytes as `least` where as little is free as may be."""
+    """Return the smallest fraction that keeps as many bytes as `least` if the CUDA context and
+    buffers of communication take their upper bounds."""
     assert v.case.budget is not None
     before, usable = v.case.before, v.case.budget.usable
     wider = least * (usable.expected - before.expected) / max(1, usable.low - before.high)

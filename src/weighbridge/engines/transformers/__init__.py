@@ -21,6 +21,7 @@ ENGINE = Engine(
     spellings=("hf",),
     sections=("Torch", "Drafts", "transformers"),
     reads="any",
+    snippet=r"\.from_pretrained\s*\(",
     settings="""
 [transformers |]
 device_map                                word auto|cuda    Load straight to the device.

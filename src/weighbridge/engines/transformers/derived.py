@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.arch.mixers import GatedDelta, KimiDelta, Mamba1, Mamba2
 from weighbridge.components import host
 from weighbridge.components.weights import weight_bytes
-from weighbridge.engines.caches.transformers import of_mixer
 from weighbridge.engines.choosing import native_dtype
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers import launching
+from weighbridge.engines.transformers.caches import of_mixer
 from weighbridge.engines.transformers.keeping import KV, setting
 from weighbridge.engines.transformers.plan import Plan
 from weighbridge.kept import kept

@@ -6,7 +6,7 @@
     quantized  the packed tensors stay; the step attends to all of them unpacked, joined with what
                is not packed yet
 
-Sizes are those of `engines/caches/transformers.py`, which says what each kind of layer stores.
+Sizes are those of `engines/transformers/caches.py`, which says what each kind of layer stores.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from weighbridge.arch.mixers import Attention, Mixer
 from weighbridge.components.activations import Heap, Held
 from weighbridge.components.kv_cache import Lengths, Sizes
-from weighbridge.engines.caches.transformers import Setting, of_mixer
+from weighbridge.engines.transformers.caches import Setting, of_mixer
 from weighbridge.engines.transformers.step import Step
 from weighbridge.kept import kept
 
@@ -88,7 +88,8 @@ def _static(
 
 
 def _quantized(heap: Heap, s: Step, kept: Kept, new: tuple[Held, ...]) -> tuple[int, ...]:
-    """Behind the prompt its own keys and values serve; later all are unpacked and joined."""
+    """Keep keys and values in a quantized cache. Right behind the prompt the plain ones serve;
+    later all are unpacked and joined."""
     if not s.prompt:
         sizes = [held.nbytes * s.context for held in new]
         unpacked = heap.all(sizes, "temporaries")

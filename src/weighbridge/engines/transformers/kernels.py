@@ -47,7 +47,8 @@ def attend(heap: Heap, s: Step, h: Heads, keys: int, values: int) -> tuple[Held,
 
 
 def _kernel(s: Step, h: Heads) -> str:
-    """Told of groups, sdpa has a kernel beside math in 16 bits alone; told nothing, it has none."""
+    """Choose the kernel. With `enable_gqa`, SDPA has a kernel besides math only in 16 bits; without
+    it, keys and values are repeated first."""
     if s.kernel != "sdpa" or h.groups == 1:
         return s.kernel
     return "math" if s.style.ungrouped or (s.size == 4 and _told(s, h)) else "sdpa"
@@ -129,7 +130,7 @@ def _eager(heap: Heap, s: Step, h: Heads) -> tuple[Held, ...]:
 
 
 def _softmax(heap: Heap, s: Step, cells: int) -> tuple[Held, tuple[Held, ...]]:
-    """In float32: of float16 in one kernel, of bfloat16 from a copy."""
+    """Compute the softmax in float32: for float16 in one kernel, for bfloat16 from a copy."""
     copy = heap.take(4 * cells if s.dtype.name == "bfloat16" else 0)
     soft = heap.take(4 * cells)
     heap.drop(copy)

@@ -4,7 +4,7 @@
         "org/name", dtype=torch.bfloat16).generate(**inputs, max_length=4096)
 
 The class is the one that was sized: an Auto class loads another one for towers and encoders.
-`launch/transformers.py` reads such lines.
+`dialect.py` reads such lines.
 """
 
 import json

@@ -63,7 +63,8 @@ def _join(path: str, values: dict[str, list[T]], children: defaultdict[str, list
 
 
 def _children_first(children: Mapping[str, list[str]]) -> Iterator[str]:
-    """Without recursion: a stranger's names may be nested a thousand deep."""
+    """Yield modules, children before parents, without recursion: a stranger's names may be nested a
+    thousand deep."""
     parents_first, stack = [], [""]
     while stack:
         path = stack.pop()

@@ -19,11 +19,11 @@ from weighbridge.arch.mixers import (
 )
 from weighbridge.components.device import context
 from weighbridge.dtypes import BFLOAT16, DType
-from weighbridge.engines.caches.transformers import Kind
 from weighbridge.engines.engine import version as nearest
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import reads_text
 from weighbridge.engines.transformers import ENGINE
+from weighbridge.engines.transformers.caches import Kind
 from weighbridge.engines.transformers.packed import around
 from weighbridge.engines.transformers.rules import Rules, kernel, rules
 from weighbridge.engines.transformers.step import Step, Style, style

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from weighbridge.arch.table import column, since
 from weighbridge.arch.table import version as numbers
-from weighbridge.engines.caches.transformers import LATENT_SINCE, SLIDING_SINCE
+from weighbridge.engines.transformers.caches import LATENT_SINCE, SLIDING_SINCE
 from weighbridge.errors import UsageError
 
 Version = tuple[int, int]

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from weighbridge.arch.config import Config
+from weighbridge.arch.table import differs
 from weighbridge.components.activations import Heap, Held
 from weighbridge.dtypes import DType
-from weighbridge.engines.caches.transformers import Kind
+from weighbridge.engines.transformers.caches import Kind
 from weighbridge.engines.transformers.packed import Around
 from weighbridge.engines.transformers.rules import Rules
 
@@ -26,22 +27,7 @@ FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "W_pack", "wqkv", "qkv
 QUERY_NORMS = ("q_norm", "q_layernorm", "query_layernorm", "query_norm")
 AFTER = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_ffw_norm")
 SINKS = (".sinks", ".attention_sink_bias")
-FLOAT_ROUTES = ("deepseek_v2", "ernie4_5_moe", "bailing_moe")
 LEARNED = (".wpe.", "embed_positions.")
-PARALLEL = ("gptj", "codegen", "phi", "cohere", "cohere2", "falcon", "RefinedWeb", "gpt_neox")
-# Learned, sinusoidal or relative positions, or none
-NOT_ROTARY = """
-    gpt2 gpt_bigcode gpt_neo opt bloom mpt biogpt xglm bart mbart m2m_100 marian pegasus blenderbot
-    blenderbot-small whisper t5 mt5 umt5 longt5 bert roberta camembert xlm-roberta xlm-roberta-xl
-    distilbert albert electra mpnet deberta deberta-v2 openai-gpt ctrl mamba mamba2 falcon_mamba
-    jamba nemotron_h git trocr
-"""
-POSITIONS = frozenset(NOT_ROTARY.split())
-NORMS_BEHIND = """
-    bert roberta camembert xlm-roberta distilbert albert electra ernie mpnet deberta deberta-v2
-    layoutlm nomic_bert bart marian blenderbot-small openai-gpt xlm data2vec-text mobilebert
-"""
-POST_NORM = frozenset(NORMS_BEHIND.split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,20 +58,20 @@ def style(names: Iterable[str], config: Config) -> Style:
     activation = config.get(*ACTIVATIONS) or "silu"
     return Style(
         sinks=_any(known, SINKS),
-        ungrouped=kind == "falcon",
+        ungrouped=differs(kind, "one_kv_head"),
         clamped=_any(known, ["experts.gate_up_proj_bias"]),
         float_norms=not any(_layer_norm(name) for name in known),
         query_norms=_any(known, QUERY_NORMS),
         norms_after=_any(known, AFTER),
-        parallel=kind in PARALLEL and config.get("use_parallel_residual") is not False,
+        parallel=differs(kind, "parallel") and config.get("use_parallel_residual") is not False,
         fused_queries=_any(known, [f".{word}." for word in FUSED]),
-        rotary=kind not in POSITIONS,
+        rotary=not differs(kind, "not_rotary"),
         learned=_any(known, LEARNED),
         biased=_any(known, ["relative_attention_bias"]),
-        norms_behind=kind in POST_NORM,
+        norms_behind=differs(kind, "norms_behind"),
         several=SEVERAL.get(str(activation), 0),
         chunk=config.num("chunk_size", "mamba_chunk_size", default=256),
-        float_routes=_any(known, ["e_score_correction_bias"]) or kind in FLOAT_ROUTES,
+        float_routes=_any(known, ["e_score_correction_bias"]) or differs(kind, "float_routes"),
     )
 
 

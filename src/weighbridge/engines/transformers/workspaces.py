@@ -96,7 +96,8 @@ def gptq(
 
 
 def _gptqmodel(part: ModelPart, capability: tuple[int, int] | None) -> Component | None:
-    """Nothing where Marlin runs; where no card is named, one or the other."""
+    """Estimate GPTQModel's workspace: none where Marlin runs; where no card is named, one or the
+    other."""
     if capability is not None and capability >= MARLIN:
         return None
     largest, widest = _matrices(part)

@@ -21,6 +21,25 @@ ENGINE = Engine(
     oldest=(0, 9),
     newest=(0, 33),
     sections=("Cards", "Torch", "Drafts", "vLLM"),
+    programs={
+        "vllm": ("serve",),
+        "vllm.entrypoints.openai.api_server": (),
+        "vllm.entrypoints.api_server": (),
+        "vllm.entrypoints.launchers.api_server.entry": (),
+        "vllm.entrypoints.cli.main": ("serve",),
+    },
+    images={r"vllm-openai.*": "vllm.entrypoints.openai.api_server", r"vllm.*": ""},
+    online={
+        "fp8": "fp8-tensor",
+        "fp8_per_tensor": "fp8-tensor",
+        "fp8_per_block": "fp8-block",
+        "fp8_per_channel": "fp8-dynamic",
+        "ptpc_fp8": "fp8-dynamic",
+        "int8_per_channel_weight_only": "w8a16",
+        "bitsandbytes": "nf4",
+    },
+    written={"fp8-tensor": "fp8", "nf4": "bitsandbytes"},
+    longer="VLLM_ALLOW_LONG_MAX_MODEL_LEN",
     settings="""
 [vLLM |]
 gpu_memory_utilization                    number 0..1       Share of the whole device.

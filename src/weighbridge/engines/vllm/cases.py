@@ -55,7 +55,7 @@ class Launched:
 
     @cached_property
     def w(self) -> Infer:
-        """It says what differs from vLLM's defaults."""
+        """Return the request with what differs from vLLM's defaults."""
         if self.share is None and self.batch == setting.said(self.asked):
             return self.asked
         own = self.asked.gpu_memory_utilization

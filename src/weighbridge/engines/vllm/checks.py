@@ -14,44 +14,27 @@ v1/attention/backends/flash_attn.py (get_supported_kernel_block_sizes), config/s
 model_executor/offloader/uva.py.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from weighbridge.arch.table import column
-from weighbridge.engines.caches import vllm as caches
 from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.serving import Subject
+from weighbridge.engines.vllm import ENGINE, caches
 from weighbridge.engines.vllm.cases import Launched
 from weighbridge.engines.vllm.reserve import Reserve
-from weighbridge.engines.vllm.rules import Version
+from weighbridge.engines.vllm.rules import ENCODER_DECODERS, Version, registered, rules
 from weighbridge.engines.vllm.setting import attends
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import human
 from weighbridge.workload import Infer
 
-ALWAYS: Version = (999,)
-V0_ENDED: Version = (0, 11)
-# Class -> the first version with it, and the first without it
-ENCODER_DECODERS: Mapping[str, tuple[Version, Version]] = {
-    "BartModel": ((0, 9), V0_ENDED),
-    "BartForConditionalGeneration": ((0, 9), V0_ENDED),
-    "CohereAsrForConditionalGeneration": ((0, 19), ALWAYS),
-    "DonutForConditionalGeneration": ((0, 10, 1), V0_ENDED),
-    "FireRedASR2ForConditionalGeneration": ((0, 17), ALWAYS),
-    "Florence2ForConditionalGeneration": ((0, 9), V0_ENDED),
-    "MBartForConditionalGeneration": ((0, 10, 1), V0_ENDED),
-    "MllamaForConditionalGeneration": ((0, 9), V0_ENDED),
-    "NemotronParseForConditionalGeneration": ((0, 14), ALWAYS),
-    "WhisperForConditionalGeneration": ((0, 9), ALWAYS),
-}
-BLOCKS = (1, 8, 16, 32, 64, 128)
-NAMED_BLOCKS_UNTIL: Version = (0, 18)
 KERNEL = 16  # tokens: every block of attention is a multiple
 
 
 def check(subject: Subject, w: Infer, version: Version) -> None:
     """Raises for what the engine refuses."""
     _registered(subject, version)
-    refuse(subject.model.reference, "vllm", subject.layers, caches.LACKED)
+    refuse(subject.model.reference, ENGINE.name, subject.layers, caches.LACKED)
     _block_size(subject, w, version)
     if w.max_num_seqs and w.max_num_batched_tokens and w.max_num_batched_tokens < w.max_num_seqs:
         raise UsageError(
@@ -91,8 +74,7 @@ def _registered(subject: Subject, version: Version) -> None:
     decodes = subject.body.encoder is not None or cls in ENCODER_DECODERS
     if not decodes and subject.model_type not in column("vllm.no_encoder_alone"):
         return
-    first, ended = ENCODER_DECODERS.get(cls, (ALWAYS, ALWAYS))
-    if not first <= version < ended:
+    if not registered(cls, version):
         raise UnsupportedError(
             f"{subject.model.reference}: vllm {'.'.join(map(str, version))} does not have {cls}; "
             "nearest is --engine transformers"
@@ -103,8 +85,8 @@ def _block_size(subject: Subject, w: Infer, version: Version) -> None:
     size = w.block_size
     if size is None:
         return
-    named = (*BLOCKS, 256) if version >= (0, 12) else BLOCKS
-    if version < NAMED_BLOCKS_UNTIL and size not in named:
+    named = rules(version).blocks
+    if named and size not in named:
         raise UsageError(
             f"--block-size {size:,}: this vllm takes {', '.join(map(str, named))}; give one of them"
         )

@@ -36,7 +36,6 @@ from weighbridge.units import GIB, MIB
 SORTING = Bytes(40 * MIB, 130 * MIB, GIB // 4)
 MODEL = Bytes(40 * MIB, 75 * MIB, 128 * MIB)  # a rank that does not sample
 UNREAD = Bytes(40 * MIB, 130 * MIB, 352 * MIB)  # since 0.21
-FIRST_WITH_KERNEL = (0, 18)
 HELD, EIGHTHS = (6, 7, 8), 8  # of the rule
 
 
@@ -65,7 +64,7 @@ def growth(at: Launch, rank: Rank, vocabulary: int, budget: Budget | None) -> By
     if not rank.last or at.pooling or at.sequences < FEW:
         return MODEL
     with_kernel = MODEL.plus(local(vocabulary, budget))
-    if at.rules.version < FIRST_WITH_KERNEL:
+    if not at.rules.kernel_of_samples:
         return Bytes(SORTING.low, SORTING.expected, with_kernel.high)
     return with_kernel
 

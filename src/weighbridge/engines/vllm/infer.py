@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from weighbridge.accelerators.budget import Budget
+from weighbridge.arch.table import column
 from weighbridge.engines import cards, lines
 from weighbridge.engines.engine import version
 from weighbridge.engines.serving import WOULD, Answer, Held, Point, Probe, Serves, Subject, unhelped
@@ -18,6 +19,7 @@ from weighbridge.workload import Infer
 
 SPAN = 256  # tokens over which a marginal byte is measured
 BATCH = "--batch-size"
+NEEDS = cards.Needs(ENGINE.name, refuses=True, unstable=frozenset(column("vllm.not_float16")))
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
@@ -33,10 +35,10 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
         derived=_derived(subject, sized, able, budget) | _served(own, able, budget),
         warnings=(
             *(() if budget is None else _warnings(own, able, budget)),
-            *lines.warnings(subject, w, "vllm"),
+            *lines.warnings(subject, w, ENGINE),
             *checks.warnings(sized, w),
-            *cards.caution(budget, "vllm"),
-            *cards.packed_alone(subject, budget, "vllm"),
+            *cards.caution(budget, ENGINE),
+            *cards.packed_alone(subject, budget, ENGINE),
         ),
         serves=None if budget is None else _serves(subject, own, able, budget),
     )
@@ -64,7 +66,7 @@ def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
 def _met(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Subject, Case]:
     """The model as vLLM takes it on that card, and what was prepared of it."""
     number, _ = version(ENGINE, w.engine_version)
-    subject = cards.suited(subject, w, budget, "vllm")
+    subject = cards.suited(subject, w, budget, NEEDS)
     subject = subject.without_towers() if w.language_model_only else subject
     checks.check(subject, w, number)
     return subject, case(subject, w, budget, rules(number))
@@ -139,7 +141,7 @@ def _derived(
 
 
 def _line(s: Subject, made: Launched) -> dict[str, str]:
-    return lines.facts(s, made.w, "vllm", launching.command(s, made.at, made.w))
+    return lines.facts(s, made.w, ENGINE, launching.command(s, made.at, made.w))
 
 
 def _marginal(r: Reserve) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from weighbridge.engines import lines
 from weighbridge.engines.serving import Subject
+from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.setting import Launch
 from weighbridge.units import GIB
 from weighbridge.workload import Infer
@@ -22,7 +23,7 @@ CHANGED = {
 
 def command(subject: Subject, at: Launch, w: Infer) -> str:
     where = lines.place(subject)
-    words = [*lines.before(subject, "vllm"), "vllm serve", shlex.quote(where.model)]
+    words = [*lines.before(subject, ENGINE), "vllm serve", shlex.quote(where.model)]
     if where.revision:
         words += ["--revision", shlex.quote(where.revision)]
     for flag, value in (*_weights(subject, w), *_flags(at, w), *_extras(subject, at, w)):
@@ -44,7 +45,7 @@ def changes(before: Infer, after: Infer) -> str:
 def _weights(subject: Subject, w: Infer) -> Iterator[tuple[str, object]]:
     named = (
         ("--dtype", lines.dtype(subject, w)),
-        ("--quantization", lines.quantization(subject, w, "vllm")),
+        ("--quantization", lines.quantization(subject, w, ENGINE)),
     )
     yield from ((flag, value) for flag, value in named if value)
 

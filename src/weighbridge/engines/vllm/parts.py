@@ -129,7 +129,7 @@ def _graphs(own: Standing) -> Component:
 
 
 def _unseen(own: Standing) -> Iterator[Component]:
-    """Outside of torch, after the first look at free memory."""
+    """Yield what is taken outside torch after vLLM's first look at free memory."""
     yield Component(
         name="context",
         bytes=LATER,

@@ -16,9 +16,10 @@ from weighbridge.arch.mixers import Layer, Mixer
 from weighbridge.components.kv_cache import mixers
 from weighbridge.dtypes import DType, torch_dtype
 from weighbridge.engines import extras
-from weighbridge.engines.caches import blocks, vllm
+from weighbridge.engines.caches import blocks
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.shards import Rank
+from weighbridge.engines.vllm import caches as vllm
 from weighbridge.engines.vllm.setting import Launch, has_states
 from weighbridge.memory import Component, exactly
 from weighbridge.workload import Infer
@@ -142,7 +143,7 @@ def _setting(subject: Subject, at: Launch, w: Infer) -> vllm.Setting:
         context=at.context,
         dtype=subject.choice.dtype,
         kv_cache_dtype=at.kv_cache_dtype,
-        version=(at.rules.version[0], at.rules.version[1]),
+        version=at.rules.version,
         block_size=at.block_size,
         asynchronous=at.asynchronous,
         tensor_parallel=at.tensor,

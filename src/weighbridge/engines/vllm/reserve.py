@@ -28,6 +28,7 @@ from weighbridge.engines.communication import STAGES, communication, received
 from weighbridge.engines.serving import Point, Subject
 from weighbridge.engines.shards import Rank
 from weighbridge.engines.vllm import (
+    ENGINE,
     forward,
     graphs,
     growth,
@@ -106,7 +107,8 @@ class Standing:
 
     @cached_property
     def inside(self) -> Bytes:
-        """Within the share, but for the profile's peak and buffers of requests."""
+        """Return the bytes inside the share, without the profile's peak and the buffers of
+        requests."""
         return exactly(self.torch).plus(self.grown).plus(self.charged)
 
     @cached_property
@@ -124,7 +126,7 @@ class Standing:
 
     @property
     def spread(self) -> int:
-        """Segments beyond the weights in them."""
+        """Return the bytes of segments, reserved while loading, that the weights do not fill."""
         return self.resident.loaded.reserved - self.resident.loaded.allocated
 
     @property
@@ -145,7 +147,8 @@ class Standing:
 
     @cached_property
     def grown(self) -> Bytes:
-        """Outside torch, between the first look and the end of profiling."""
+        """Return the bytes that grow outside torch between the first look and the end of
+        profiling."""
         return self.growth.plus(self.talk_inside)
 
     @property
@@ -395,7 +398,7 @@ def _draft(
 
 def _talk(subject: Subject, rank: Rank, at: Launch, budget: Budget | None) -> tuple[Component, ...]:
     found = communication(
-        "vllm", at.rules.version, body=subject.body, budget=budget, **weights.sizes(at, budget)
+        talking.collectives(at.rules), body=subject.body, budget=budget, **weights.sizes(at, budget)
     )
     if rank.first:
         return found
@@ -475,7 +478,7 @@ def _unpacked(
 ) -> Sequence[tuple[Component, ...]]:
     """What each rank has of 16-bit weights, where the format is made while it loads, or of packed
     ones that are laid out anew."""
-    plain, form = arriving.plain(subject, "vllm"), subject.choice.scheme
+    plain, form = arriving.plain(subject, ENGINE), subject.choice.scheme
     if form is None:
         return [()] * len(packed)
     if plain is None:
@@ -483,5 +486,5 @@ def _unpacked(
         moved = (arriving.laid_out(form.name, capability, rank) for rank in packed)
         return [() if c is None else (c,) for c in moved]
     pairs = zip(packed, weights.ranks(plain, at, budget), strict=True)
-    version = at.rules.version
-    return [(arriving.arriving("vllm", version, form.name, *pair),) for pair in pairs]
+    at_once = weights.AT_ONCE[at.rules.arrives]
+    return [(arriving.arriving(*pair, at_once),) for pair in pairs]

@@ -8,15 +8,22 @@ v1/worker/gpu/model_runner.py (profile_cudagraph_memory, profile_run), device_al
 platforms/cuda.py (get_valid_backends) with v1/attention/backends/mla/{flashinfer,cutlass}_mla.py.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
+from weighbridge.engines.parallel.kernels import HOPPER, Kernel
 from weighbridge.units import KIB
 
 Version = tuple[int, ...]
 Sampler = Literal["sort", "triton", "flashinfer"]
+Arrives = Literal["whole", "both", "between", "streamed"]
 Second = Literal["none", "float32", "own", "warm"]
+
+BLOCKS = (1, 8, 16, 32, 64, 128)
+WITH_SCALES = HOPPER._replace(file_scales=True)
+WIDE_COLUMNS = Kernel(columns=256, hidden=256, bias_bytes=4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +61,24 @@ class Rules:
     second_items: bool = False  # and images and sounds are profiled
     # Sleep mode: free memory counts torch's segments, also those that its pool has given back
     phantom: bool = False
+    # How weights that are packed while they load arrive: see `engines/arriving.py`
+    arrives: Arrives = "whole"
+    fuses: bool = False  # the compiler fuses sums of ranks with what follows
+    scatters: bool = False  # the custom all-reduce has a larger second buffer
+    towers_everywhere: bool = True  # on every pipeline stage; its second runner has the first alone
+    shared_hold: bool = (
+        True  # gemma4.py: layers that share a cache have keys and values of their own
+    )
+    wide_latents: bool = False  # rotary_embedding/deepseek_scaling_rope.py: float32, not compiled
+    extra_vocabulary: int = 256  # lora_extra_vocab_size, until it was dropped
+    blocks: tuple[int, ...] = BLOCKS  # tokens that --block-size takes; () is any
+    kernel_of_samples: bool = False  # the sampler's kernel is there: see growth.py
+    second_packed: bool = False  # the newer runner has experts and packed weights, too
+    logged_by_groups: bool = True  # tokens of the cache in the log are by its groups
+    in_flight: bool = False  # tokens of batches under way count to a request's
+    # Kernels for MXFP4 (parallel/kernels.py)
+    hopper: Kernel = WITH_SCALES
+    blackwell: Kernel = WIDE_COLUMNS
 
 
 FIRST = Rules(version=(0, 9), chunk=64 * KIB, whole_prompts=True, graphs_by_sequences=False)
@@ -65,12 +90,17 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     (
         (0, 12),
         {"graph_step": 16, "chunk": 16 * KIB, "whole_prompts": False, "latent_buffers": (2, 1)}
-        | {"adapters_apart": True},
+        | {"adapters_apart": True, "fuses": True, "extra_vocabulary": 0}
+        | {"blocks": (*BLOCKS, 256)},
     ),
+    ((0, 13), {"arrives": "both"}),
     # 0.14 to 0.16 wrote `with pool and config`, which loads outside the pool
-    ((0, 14), {"workspace_kept": True, "rounds_up": True, "phantom": False}),
+    ((0, 14), {"workspace_kept": True, "rounds_up": True, "phantom": False, "wide_latents": True}),
+    ((0, 15), {"arrives": "between"}),
+    ((0, 16), {"arrives": "streamed"}),
     ((0, 17), {"sampler": "triton", "phantom": True}),
-    ((0, 18), {"chunk": None}),
+    ((0, 18), {"chunk": None, "blocks": (), "kernel_of_samples": True}),
+    ((0, 19), {"hopper": WITH_SCALES._replace(value_rows=64, value_bytes=64)}),
     ((0, 20), {"utilization": 0.92, "graphs_inside": True}),
     (
         (0, 22),
@@ -81,7 +111,10 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
         },
     ),
     ((0, 23), {"second_runner": LLAMA}),
-    ((0, 24), {"second_runner": LLAMA | MIXTURES}),
+    (
+        (0, 24),
+        {"second_runner": LLAMA | MIXTURES, "second_packed": True, "logged_by_groups": False},
+    ),
     (
         (0, 25),
         {
@@ -91,11 +124,20 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
             "latent_late": 1,
         },
     ),
-    ((0, 26), {"second": "own", "prefixes_of_states": True}),
+    ((0, 26), {"second": "own", "prefixes_of_states": True, "in_flight": True}),
     ((0, 27), {"consumed": True, "second_items": True, "phantom": False}),
     ((0, 28), {"largest_tier": True, "wide_graphs": True}),
     ((0, 29), {"second_any": True, "second_charged": True}),
-    ((0, 33), {"second": "warm"}),
+    ((0, 30), {"towers_everywhere": False, "shared_hold": False}),
+    (
+        (0, 33),
+        {
+            "second": "warm",
+            "scatters": True,
+            "hopper": HOPPER,
+            "blackwell": WIDE_COLUMNS._replace(columns=128),
+        },
+    ),
 )
 
 
@@ -107,3 +149,26 @@ def rules(version: Version) -> Rules:
         if version >= since:
             found = replace(found, **changed)
     return replace(found, version=version)
+
+
+ALWAYS: Version = (999,)
+V0_ENDED: Version = (0, 11)
+# Class -> the first version with it, and the first without it
+ENCODER_DECODERS: Mapping[str, tuple[Version, Version]] = {
+    "BartModel": ((0, 9), V0_ENDED),
+    "BartForConditionalGeneration": ((0, 9), V0_ENDED),
+    "CohereAsrForConditionalGeneration": ((0, 19), ALWAYS),
+    "DonutForConditionalGeneration": ((0, 10, 1), V0_ENDED),
+    "FireRedASR2ForConditionalGeneration": ((0, 17), ALWAYS),
+    "Florence2ForConditionalGeneration": ((0, 9), V0_ENDED),
+    "MBartForConditionalGeneration": ((0, 10, 1), V0_ENDED),
+    "MllamaForConditionalGeneration": ((0, 9), V0_ENDED),
+    "NemotronParseForConditionalGeneration": ((0, 14), ALWAYS),
+    "WhisperForConditionalGeneration": ((0, 9), ALWAYS),
+}
+
+
+def registered(cls: str, version: Version) -> bool:
+    """Whether this release has the class of an encoder and a decoder."""
+    first, ended = ENCODER_DECODERS.get(cls, (ALWAYS, ALWAYS))
+    return first <= version < ended

@@ -166,8 +166,8 @@ def _asynchronous(w: Infer, *, pooling: bool) -> bool:
 
 
 def _caches_prefixes(subject: Subject, w: Infer, r: Rules, *, chunked: bool) -> bool:
-    """On by default, but not for models that see all tokens at once, nor for states before 0.26;
-    nor where there are states alone."""
+    """Tell whether prefixes are cached by default: not for models that see all tokens at once, nor
+    for states before 0.26, nor where there are states alone."""
     if w.enable_prefix_caching is not None:
         return w.enable_prefix_caching
     states = has_states(subject)
@@ -280,9 +280,10 @@ def second_runner(subject: Subject, r: Rules) -> bool:
 
 
 def _not_plain(subject: Subject, r: Rules) -> frozenset[str]:
-    """Up to 0.23 neither experts nor packed weights."""
+    """Return the classes that the newer runner does not serve for this model: up to 0.23 all, where
+    it has experts or packed weights."""
     plain = subject.choice.scheme is None and not has_experts(subject)
-    return frozenset() if plain or r.version >= (0, 24) else r.second_runner
+    return frozenset() if plain or r.second_packed else r.second_runner
 
 
 def has_experts(subject: Subject) -> bool:

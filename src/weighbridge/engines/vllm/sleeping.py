@@ -65,7 +65,8 @@ def asleep(subject: Subject, rank: Rank, at: Launch) -> tuple[Component, ...]:
 
 
 def _head(subject: Subject, rank: Rank, at: Launch) -> Bytes:
-    """Made, and freed when it was tied. A class that was not read does one or the other."""
+    """Return the bytes of an output layer that was made, then freed because it was tied. A class
+    that was not read does one or the other."""
     head = column("vllm.tied_head").get(subject.model_type)
     if not rank.last or head == "shared" or not _tied(subject):
         return NONE

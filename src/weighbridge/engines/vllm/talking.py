@@ -12,13 +12,35 @@ Source: vllm 0.33 distributed/parallel_state.py (initialize_model_parallel).
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.accelerators.chips import LINKED
-from weighbridge.engines.vllm import hardware
+from weighbridge.engines.communication import Collectives
+from weighbridge.engines.vllm import ENGINE, hardware
+from weighbridge.engines.vllm.rules import Rules
 from weighbridge.engines.vllm.setting import Launch
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import MIB
 
 COMMUNICATOR = Bytes(64 * MIB, 520 * MIB, 560 * MIB)
 UNLINKED = Bytes(16 * MIB, 64 * MIB, 520 * MIB)  # cards that talk through host memory
+# By ranks, on cards with a switch: low, expected, high MiB beyond the first communicators
+SWITCHED = {2: (1500, 1780, 2300), 4: (1500, 1930, 2600), 8: (1500, 2150, 3400)}
+PLAIN = (40, 160, 700)
+# vLLM 0.11 grew by 0.55 GiB outside torch at two H100 with FP8, 0.13 of it kernels (one log). Its
+# compiler does not fuse sums of ranks with what follows; later ones do, and keep a workspace.
+UNFUSED = (300, 430, 2300)
+SCATTER = 16 * MIB
+
+
+def collectives(r: Rules) -> Collectives:
+    """How this release sums over ranks, after its first look at free memory."""
+    return Collectives(
+        engine=ENGINE.name,
+        switched=SWITCHED,
+        plain=PLAIN,
+        most=None if r.fuses else UNFUSED,
+        scatter=SCATTER if r.scatters else 0,
+        always_experts=True,
+        symmetric=True,
+    )
 
 
 def before(at: Launch, budget: Budget | None, *, experts: bool) -> Bytes:

@@ -5,26 +5,27 @@ what the allocator rounds them up by, replayed tensor by tensor in the order of 
     reserved    whole segments: what the driver has given
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.allocator.filling import filled
 from weighbridge.arch.mixers import Latent
 from weighbridge.components.kv_cache import mixers
 from weighbridge.components.weights import Placed, total
-from weighbridge.dtypes import FLOAT32
 from weighbridge.engines import shards
 from weighbridge.engines.parallel.spread import Sizes
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.vllm import hardware
-from weighbridge.engines.vllm.rules import Version
+from weighbridge.engines.vllm.rules import Arrives
 from weighbridge.engines.vllm.setting import Launch
+from weighbridge.engines.vllm.spread import spread as spread_by
+from weighbridge.memory import Bytes
 from weighbridge.units import MIB
 
 MXFP4 = "mxfp4"
-FLASHINFER_ROTATES = (0, 14)  # layers/rotary_embedding/deepseek_scaling_rope.py: not compiled code
+INTERLEAVED = 3  # layers that are there at once, where files mix their tensors
 LATENT_BUFFER = 128 * MIB  # v1/attention/backends/mla/: made when the module is imported
 OWN_BUFFERS = (9, 10)  # compute capabilities (major) of those kernels
 
@@ -45,15 +46,7 @@ def ranks(subject: Subject, at: Launch, budget: Budget | None) -> tuple[shards.R
 
 
 def spread(at: Launch) -> shards.Rules:
-    """The same object each time: what `shards` keeps is found again by it."""
-    return _spread(at.rules.version, eager=at.eager, towers=not at.language_only)
-
-
-@cache
-def _spread(version: Version, *, eager: bool, towers: bool) -> shards.Rules:
-    found = replace(shards.rules("vllm", version), towers=towers)
-    wide = eager and version >= FLASHINFER_ROTATES
-    return replace(found, rotary_latent=FLOAT32) if wide else found
+    return spread_by(at.rules.version, eager=at.eager, towers=not at.language_only)
 
 
 def imported(subject: Subject, at: Launch, budget: Budget | None) -> int:
@@ -108,3 +101,31 @@ def of_layers(rank: shards.Rank) -> tuple[Placed, ...]:
 def _replay(sizes: tuple[int, ...]) -> tuple[int, int]:
     found = filled(sizes)
     return found.allocated, found.reserved
+
+
+def _whole(packed: int, whole: int, layer: int) -> Bytes:
+    saved = max(0, whole - packed)
+    return Bytes(saved, saved, saved + layer)
+
+
+def _both(packed: int, whole: int, _: int) -> Bytes:
+    saved = max(0, whole - packed)
+    return Bytes(saved, 2 * saved, whole)
+
+
+def _between(packed: int, whole: int, layer: int) -> Bytes:
+    return Bytes(0, min(max(0, whole - packed), layer), whole)
+
+
+def _streamed(packed: int, whole: int, layer: int) -> Bytes:
+    saved = max(0, whole - packed)
+    return Bytes(0, min(saved, layer), min(saved, INTERLEAVED * layer))
+
+
+# Bytes of 16-bit weights that are there at once, of (packed, whole, one layer's)
+AT_ONCE: Mapping[Arrives, Callable[[int, int, int], Bytes]] = {
+    "whole": _whole,
+    "both": _both,
+    "between": _between,
+    "streamed": _streamed,
+}

@@ -33,7 +33,7 @@ def causal_model(model: str, device: str) -> Any:
 
 
 def adapted(model: Any, adapter: Adapter | None) -> Any:
-    """None: all of the model is trained."""
+    """Add an adapter to the model; with None, all of the model is trained."""
     if adapter is None:
         return model.requires_grad_(True)
     return get_peft_model(model, PeftConfig.from_peft_type(**adapter))

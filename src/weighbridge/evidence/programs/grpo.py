@@ -59,7 +59,7 @@ def adapted(
     targets: str | Sequence[str] = "all-linear",
     liger: bool = False,
 ) -> Any:
-    """On the host, in bfloat16, with adapters in float32."""
+    """Make a model on the host, in bfloat16, with adapters in float32."""
     net = causal_model(model, "cpu")
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM")
     net = get_peft_model(net, lora, adapter_name=ADAPTERS[0])

@@ -8,7 +8,8 @@ from torch import nn
 
 
 def optimizer(name: str, net: nn.Module) -> torch.optim.Optimizer:
-    """With torch's defaults but for the step size, which Adafactor needs to be its own."""
+    """Make the optimizer with torch's defaults but for the step size, which Adafactor needs to be
+    its own."""
     more = {"relative_step": False} if name == "Adafactor" else {}
     return _class(name)(net.parameters(), lr=1e-3, **more)
 

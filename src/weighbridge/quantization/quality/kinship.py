@@ -56,7 +56,7 @@ def family(name: str) -> tuple[str, str] | None:
 
 
 def named(name: str, billions: float | None, *, experts: bool) -> Named | None:
-    """None where the name is of no family that has figures."""
+    """Read a model's name; None where it is of no family that has figures."""
     found = family(name)
     if found is None:
         return None
@@ -65,7 +65,7 @@ def named(name: str, billions: float | None, *, experts: bool) -> Named | None:
 
 
 def distance(a: Named, b: Named) -> float | None:
-    """None where one says nothing of the other."""
+    """Return how far apart two models are; None where one says nothing of the other."""
     if a.family != b.family:
         return None
     apart = 0.0 if a.billions is None or b.billions is None else size(a.billions, b.billions)
@@ -91,7 +91,7 @@ def generations(a: str, b: str) -> float:
 
 
 def nearness(a: Named, b: Named) -> Near:
-    """In a word."""
+    """Tell in a word how near two models are."""
     if distance(a, b) == 0:
         return "model"
     return "generation" if generations(a.generation, b.generation) < OTHER else "family"

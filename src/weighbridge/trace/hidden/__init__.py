@@ -59,7 +59,8 @@ class Hidden:
         return Op(args, kwargs, self.card, self.version)
 
     def taken(self, name: str, op: Op, when: When) -> Iterator[tuple[str, list[int]]]:
-        """For each rule what it is, and the sizes that are in use together."""
+        """Yield, for each rule that applies, its name and the sizes in bytes that are in use
+        together."""
         for rule in self.rules.get(name, ()):
             if rule.when == when:
                 sizes = [nbytes for nbytes in rule.nbytes(op) if nbytes]

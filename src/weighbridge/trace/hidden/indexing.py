@@ -80,7 +80,8 @@ RULES = (
         nbytes=_accumulating,
         source="aten/src/ATen/native/cuda/Indexing.cu, index_put_with_sort_kernel",
     ),
-    Rule(  # of gradients, which a GPU writes in place: between it and its zeros nothing may come
+    # of gradients, which a GPU writes in place: between it and its zeros nothing may come
+    Rule(
         ops="index_put",
         nbytes=_accumulating,
         source="aten/src/ATen/native/cuda/Indexing.cu, index_put_with_sort_kernel",

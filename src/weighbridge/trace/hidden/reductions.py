@@ -59,7 +59,7 @@ def _outputs_together(found: Axes) -> int:
 
 
 def _reduced(position: int) -> Callable[[Op], list[int]]:
-    """Over the dimensions that argument `position` names."""
+    """Return a rule for a reduction over the dimensions that argument `position` names."""
 
     def nbytes(op: Op) -> list[int]:
         t, dims = op.args[0], op.arg(position, "dim")

@@ -22,8 +22,8 @@ def beams(module: ModuleType) -> Iterator[Patch]:
 
 
 def _finished(update: Callable[..., Any]) -> Callable[..., Any]:
-    """Where a beam's tokens came from is -1 behind its end, and the longest beam is what is given
-    back: all of them have come as far as the search has."""
+    """Wrap a beam's update: behind its end, the place that a token came from is -1, and the longest
+    beam is given back, since all have come as far as the search has."""
 
     def finished(self: Any, *args: Any, **kwargs: Any) -> Any:
         found = update(self, *args, **kwargs)

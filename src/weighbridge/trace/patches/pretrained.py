@@ -163,7 +163,8 @@ class Pretrained:
         yield Patch(module, "snapshot_download", without_weights)
 
     def hub(self, module: ModuleType) -> Iterator[Patch]:
-        """Where it cannot be reached it is asked once, and not five times for each file."""
+        """Patch the Hub's client: a Hub that cannot be reached is asked once, not five times for
+        each file."""
         request = vars(module)["_http_backoff_base"]
         constants: Any = module.constants
 

@@ -33,7 +33,7 @@ State = dict[str, Any]
 
 
 class UnlikeError(Exception):
-    """Nothing is known that may be repeated."""
+    """Raised where nothing is known that may be repeated."""
 
 
 @dataclass(frozen=True, slots=True)

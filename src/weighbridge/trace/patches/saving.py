@@ -50,7 +50,7 @@ class Marks:
             self.made.add(where)
 
     def get(self, path: Any) -> Any:
-        """None where this run has saved nothing there."""
+        """Return what this run saved there; None if it saved nothing."""
         where = os.path.abspath(path)
         if where in self.paths and where not in self.made:
             return self.contents[self.paths[where]]

@@ -99,7 +99,8 @@ def _kernels(module: Any) -> dict[Any, Callable[..., Any]]:
 
 
 def _of_cuda(module: Any) -> dict[str, Callable[..., Any]]:
-    """From a copy of the module, which remembers things of a card, and is not registered."""
+    """Return functions from a copy of the module, which remembers things of a card and is not
+    registered."""
     found: dict[str, Callable[..., Any]] = {}
 
     def register(name: str, _: str) -> Callable[..., Any]:

@@ -20,8 +20,8 @@ MAKE = torch.Tensor._make_subclass
 
 
 def subclass(cls: Any) -> Patch:
-    """For a class whose `__new__` calls `_make_subclass`. Libraries call it with the `__dict__` of
-    an older tensor, and a fake one has more in it than arguments."""
+    """Patch a class whose `__new__` calls `_make_subclass`. Libraries call it with the `__dict__`
+    of an older tensor, and a fake one has more in it than arguments."""
     new = cls.__new__
     named = inspect.signature(new).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in named.values())

@@ -13,52 +13,30 @@ _maybe_include_all_linear_layers), utils/constants.py, utils/transformers_weight
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from weighbridge.arch.bodies import LABELS, LOGITS
+from weighbridge.arch.table import column
 from weighbridge.errors import UsageError
 from weighbridge.training.tensors import Held
 
 ALL = "all-linear"
-# utils/constants.py, TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING: model types -> names
-USUAL = (
-    ("t5 mt5", "q v"),
-    ("bart opt gptj gpt_neo llama llama4 mistral mixtral stablelm", "q_proj v_proj"),
-    ("gemma gemma2 gemma3_text qwen2 qwen3", "q_proj v_proj"),
-    ("gpt2 gpt_bigcode", "c_attn"),
-    ("bloom gpt_neox chatglm RefinedWebModel RefinedWeb falcon", "query_key_value"),
-    ("blip-2", "q v q_proj v_proj"),
-    ("bert roberta xlm-roberta electra layoutlm", "query value"),
-    ("deberta-v2", "query_proj value_proj"),
-    ("deberta", "in_proj"),
-    ("mpt", "Wqkv"),
-    ("codegen", "qkv_proj"),
-    ("phi", "q_proj v_proj fc1 fc2"),
-    ("nemotron_h", "q_proj k_proj v_proj o_proj"),
-    ("rwkv", "key value receptance output"),
-)
-# transformers 5.23 conversion_mapping.py: types whose experts were converted so
-MIXTRALS = "mixtral minimax minimax_m2"
-QWENS = """
-    qwen2_moe afmoe deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5_moe glm4_moe glm4_moe_lite
-    glm_moe_dsa glm4v_moe longcat_flash solar_open mellum qwen3_moe beam qwen3_omni_moe
-    qwen3_omni_moe_thinker qwen3_omni_moe_text qwen3_next hunyuan_v1_moe flex_olmo olmoe exaone_moe
-    cohere2_moe
-"""
-GATED = {"mixtral": ("w1", "w3"), "qwen2_moe": ("gate_proj", "up_proj")}
-BACK = {"mixtral": "w2", "qwen2_moe": "down_proj"}
-KINDS = {"mixtral": MIXTRALS, "qwen2_moe": QWENS}
+# transformers 5.23 conversion_mapping.py: the linears that became one parameter, (the first, the
+# second or both) and the one behind them
+EXPERTS: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "w1_w3": (("w1", "w3"), "w2"),
+    "gate_up": (("gate_proj", "up_proj"), "down_proj"),
+}
 PATTERN = re.compile(r"[\\^$*+?\[\](){}|]")
 LINEARS = ("linear", "conv1d")
 
 
 def usual(model_type: str) -> tuple[str, ...] | None:
-    """PEFT's own choice, None where it has none."""
-    for types, names in USUAL:
-        if model_type in types.split():
-            return tuple(names.split())
-    return None
+    """PEFT's own choice (TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING of its
+    utils/constants.py), None where it has none."""
+    names = column("lora").get(model_type)
+    return tuple(names.split(",")) if names else None
 
 
 def matched(params: Iterable[Held], targets: Sequence[str], whole: Sequence[str] = ()) -> list[str]:
@@ -91,12 +69,12 @@ def experts(
 ) -> tuple[list[Stack], list[str]]:
     """(what is adapted as a parameter, targets that are left for linears). Raises UsageError where
     one of two that are joined is named without the other."""
-    kind = next((k for k, types in KINDS.items() if model_type in types.split()), None)
+    kind = column("experts_were").get(model_type)
     stacks = [h for h in params if h.kind == "experts" and len(h.shape) == 3]
     if kind is None or not stacks:
         return [], list(targets)
     everything = list(targets) == [ALL]
-    up, back = GATED[kind], BACK[kind]
+    up, back = EXPERTS[kind]
     named = {t.rpartition(".")[2] for t in targets} | ({*up, back, "gate"} if everything else set())
     if 0 < len(named & set(up)) < len(up):
         raise UsageError(

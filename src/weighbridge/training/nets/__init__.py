@@ -6,24 +6,20 @@ A program has the local variables of the real class, so that what lives and what
 lives and is saved there. The table of model types names it (`trains`); it is imported where it
 runs. Model types without one are read as Llama's layers, where they have the same modules, or by
 their parameters alone (rough.py), and said to be assumed.
+
+The module of a program may say more of its classes: `loss` (their own head and loss), `CAUSAL`
+(which predicts the next token), `MIXES` (what mixes tokens, where that is not attention alone) and
+`ALSO_FEEDS_ALONE` (some layers mix none).
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from weighbridge.arch.body import Block, Experts
-from weighbridge.arch.mixers import (
-    Attention,
-    GatedDelta,
-    GatedRecurrence,
-    Latent,
-    Mamba1,
-    Mamba2,
-    ShortConv,
-)
+from weighbridge.arch.mixers import Attention
 from weighbridge.arch.table import column
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.errors import UnsupportedError, UsageError
@@ -33,27 +29,6 @@ from weighbridge.training.step import Step
 Net = Callable[[Step], Tensor]
 
 NETS = column("trains")  # model type -> module and function here
-# Heads and losses that are not those of causal language models: of these modules
-OWN = (
-    "bert",
-    "distilbert",
-    "albert",
-    "mpnet",
-    "deberta",
-    "modernbert",
-    "vit",
-    "dinov2",
-    "clip",
-    "siglip",
-    "t5",
-    "bart",
-    "whisper",
-    "qwen",
-    "mamba",
-    "mamba2",
-    "nemotron_h",
-)
-CAUSAL = ("mamba", "mamba2", "nemotron_h")  # of these
 # Classes that a framework has of its own, for all model types, and losses by their names
 CLASSES = ("litgpt", "torchtune", "torchtitan")
 LOOPS = {
@@ -63,24 +38,7 @@ LOOPS = {
     "torchtitan": "torchtitan.loss",
     "chunked": "torchtune.chunked",
 }
-# What mixes tokens in the layers of these modules' classes; attention in all others'
-MIXED: Mapping[str, type | tuple[type, ...]] = {
-    "latent": Latent,
-    "indexed": Latent,
-    "mamba2": Mamba2,
-    "qwen_next": (Attention, GatedDelta),
-    "lfm2": (Attention, ShortConv),
-    "griffin": (Attention, GatedRecurrence),
-    "mamba": Mamba1,
-    "bamba": (Mamba2, Attention),
-    "granite": (Mamba2, Attention),
-    "jamba": (Mamba1, Attention),
-    "nemotron_h": (Mamba2, Attention),
-}
-FED = ("nemotron_h",)  # modules whose classes have layers that mix no tokens
 INSTEAD = "trace it (weighbridge trace SCRIPT)"
-# Whose programs have their towers in them: a batch is of images, of pairs, or of sounds
-SEEING = ("vit", "dinov2", "clip_text_model", "siglip_text_model", "whisper")
 LEAVE = f"leave --framework out, or {INSTEAD}"
 UNCOVERED = f"its training step is not covered yet: {INSTEAD}"
 EMBEDDINGS = ("embed_tokens", "wte", "tok_embeddings", "embed_in", "word_embeddings", "embeddings")
@@ -144,13 +102,14 @@ def program(
 
 
 def _loss(kind: str, name: str) -> Loss:
-    """The class's own, or that of causal language models by `name`."""
-    module = NETS.get(kind, "").partition(".")[0]
-    own = module in OWN
-    if own and module not in CAUSAL and name != "standard":
+    """The `loss` of the program's module, where it has one; else that of causal language models."""
+    own = _of(kind, "loss", None)
+    if own is None:
+        return _by_name(name)
+    if name == "standard":
+        return own  # type: ignore[no-any-return]
+    if not _of(kind, "CAUSAL", False):
         raise UsageError(f"--loss {name}: {kind} predicts no next token; leave it out")
-    if name == "standard" and own:
-        return _function(f"{module}.loss")  # type: ignore[no-any-return]
     return _by_name(name)
 
 
@@ -164,12 +123,18 @@ def _function(name: str) -> Any:
     return getattr(import_module(f"{__name__}.{module}"), function)
 
 
+def _of(kind: str, name: str, otherwise: Any) -> Any:
+    """What the module of a model type's program says of its classes under `name`."""
+    if kind not in NETS:
+        return otherwise
+    return vars(import_module(f"{__name__}.{NETS[kind].partition('.')[0]}")).get(name, otherwise)
+
+
 def _mixed(kind: str, blocks: Sequence[Block]) -> bool:
     """Whether each layer mixes tokens by what its program has."""
-    module = NETS[kind].partition(".")[0]
-    wanted = MIXED.get(module, Attention)
+    wanted, every = _of(kind, "MIXES", Attention), not _of(kind, "ALSO_FEEDS_ALONE", False)
     return all(
-        any(isinstance(x, wanted) for x in block.mixers) or (module in FED and not block.mixers)
+        any(isinstance(x, wanted) for x in block.mixers) or not (every or block.mixers)
         for block in blocks
     )
 

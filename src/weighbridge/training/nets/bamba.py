@@ -4,7 +4,7 @@ Source: transformers 5.23 models/bamba/modeling_bamba.py.
 """
 
 from weighbridge.arch.body import Block
-from weighbridge.arch.mixers import Mamba2
+from weighbridge.arch.mixers import Attention, Mamba2
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.modules import Module
@@ -16,6 +16,8 @@ from weighbridge.training.nets.parts.layer import LayerShape, by_weight
 from weighbridge.training.nets.parts.masks import Masks
 from weighbridge.training.nets.parts.rotary import Rotary, part_rotated, rotary_of, turned_width
 from weighbridge.training.step import Step
+
+MIXES = (Mamba2, Attention)
 
 
 def positions(s: Step) -> Rotary | None:

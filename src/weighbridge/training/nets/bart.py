@@ -10,6 +10,7 @@ Source: transformers 5.23 models/{bart,mbart,m2m_100,marian,pegasus}/modeling_*.
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from weighbridge.arch.table import differs
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.losses import embedding
@@ -28,9 +29,6 @@ from weighbridge.training.nets.parts import encoder
 from weighbridge.training.nets.parts.encoder import heads_of
 from weighbridge.training.nets.parts.layer import normed, run
 from weighbridge.training.step import Step, entered
-
-BEHIND = ("bart", "marian")  # norms
-LAID = ("whisper",)  # queries, keys and values are copied to have heads before tokens
 
 
 class Side(NamedTuple):
@@ -140,7 +138,7 @@ def layer(x: Tensor, s: Step, p: Module, side: Side, masks: Masks) -> Tensor:
     if states is not None:
         to = To(states, replace(h, seen=side.seen), masks.other, side)
         x = _attended(s, p, "encoder_attn", x, to)
-    before = s.built.kind not in BEHIND
+    before = not differs(s.built.kind, "norms_behind")
     residual = x
     if before:
         x = side_norm(s, p, "final_layer_norm", x, side)
@@ -170,7 +168,7 @@ class To(NamedTuple):
 
 def _attended(s: Step, p: Module, name: str, x: Tensor, to: To) -> Tensor:
     """An attention, its dropout, its residual and its norm."""
-    m, before = s.m, s.built.kind not in BEHIND
+    m, before = s.m, not differs(s.built.kind, "norms_behind")
     residual = x
     if before:
         x = side_norm(s, p, f"{name}_layer_norm", x, to.side)
@@ -186,7 +184,7 @@ def side_norm(s: Step, p: Module, name: str, x: Tensor, side: Side) -> Tensor:
 
 def attention(s: Step, p: Module, x: Tensor, to: To) -> tuple[Tensor, Tensor | None]:
     """BartAttention.forward, WhisperAttention.forward"""
-    m, h, laid = s.m, to.h, s.built.kind in LAID
+    m, h, laid = s.m, to.h, differs(s.built.kind, "laid_heads")
     states = x if to.states is None else to.states
     read = h.batch, h.seen, h.heads, h.key_dim
     lay = first if laid else _as_it_is
@@ -202,7 +200,7 @@ def attention(s: Step, p: Module, x: Tensor, to: To) -> tuple[Tensor, Tensor | N
 def _query(s: Step, p: Module, x: Tensor) -> Tensor:
     """Whisper scales it itself."""
     q = p.linear(s.m, x, "q_proj")
-    return scale(s.m, q) if s.built.kind in LAID else q
+    return scale(s.m, q) if differs(s.built.kind, "laid_heads") else q
 
 
 def _as_it_is(m: Machine, x: Tensor) -> Tensor:
@@ -227,7 +225,7 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
         )
     with m.making("logits"):
         lm_logits = linear(m, hidden, head(s, root))
-        if s.built.kind not in ("m2m_100", "whisper"):
+        if not differs(s.built.kind, "unbiased_logits"):
             bias = Computed((1, lm_logits.shape[-1]), s.dtype, None)
             lm_logits = add(m, lm_logits, bias)
         return encoder.by_token(s, lm_logits)

@@ -5,6 +5,7 @@ Source: transformers 5.23 models/bert/modeling_bert.py, models/roberta/modeling_
 models/electra/modeling_electra.py.
 """
 
+from weighbridge.arch.table import differs
 from weighbridge.autograd.ops.losses import binary_cross_entropy, embedding
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import add, dropout, of_result, several
@@ -22,7 +23,6 @@ from weighbridge.training.step import Step, entered
 
 QKV = ("query", "key", "value")
 ENCODER = "encoder."
-BUFFERED = ("bert", "electra", "albert")  # positions are a buffer's
 
 
 def forward(s: Step) -> Tensor:
@@ -57,7 +57,7 @@ def embeddings(s: Step, p: Module, ids: Tensor) -> Tensor:
     """BertEmbeddings.forward; positions are a buffer's, types are gathered from one. RoBERTa's
     positions are of each sequence, since padding has none."""
     m = s.m
-    if s.built.kind in BUFFERED:
+    if differs(s.built.kind, "buffered_positions"):
         position_ids: Tensor = Computed((1, s.length), INT64, None)
     else:
         position_ids = m.new(ids.shape, INT64)
@@ -174,5 +174,6 @@ def _first(s: Step, p: Module, hidden: Tensor) -> Tensor:
     """RobertaClassificationHead.forward; ELECTRA's has a GELU."""
     m = s.m
     x = dropout(m, first_token(m, hidden), _rate(s))
-    x = several(m, p.linear(m, x, "dense"), "gelu" if s.built.kind == "electra" else "tanh")
+    kind = "gelu" if differs(s.built.kind, "gelu_classifier") else "tanh"
+    x = several(m, p.linear(m, x, "dense"), kind)
     return p.linear(m, dropout(m, x, _rate(s)), "out_proj")

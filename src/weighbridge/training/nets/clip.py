@@ -52,7 +52,7 @@ def forward(s: Step) -> Tensor:
 
 def seen(s: Step, p: Module) -> tuple[Tensor, Tensor]:
     """CLIPVisionModel.forward, and the projection of what it gives"""
-    m, config = s.m, vision(s, "clip_vision_model")
+    m, config = s.m, vision(s)
     hidden_states = normed(m, embeddings(s, p.at("embeddings"), config), p, "pre_layrnorm")
     x = patches_through(s, p, hidden_states, config, "quick_gelu")
     pooled_output = normed(m, first_token(m, x), p, "post_layernorm")
@@ -69,9 +69,9 @@ def patches_through(s: Step, p: Module, x: Tensor, config: Config, usual: str) -
     return x
 
 
-def vision(s: Step, model_type: str) -> Config:
+def vision(s: Step) -> Config:
     assert s.built.whole is not None
-    return s.built.whole.sub("vision_config", model_type=model_type)
+    return s.built.whole.sub("vision_config")
 
 
 def rate(s: Step, config: Config) -> float:

@@ -7,6 +7,7 @@ models/gemma3/modeling_gemma3.py.
 
 from dataclasses import replace
 
+from weighbridge.arch.table import differs
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.norms import gemma_norm
 from weighbridge.autograd.ops.pointwise import scale
@@ -31,7 +32,7 @@ def forward(s: Step) -> Tensor:
     inputs_embeds = entered(s, scale(m, embedding(m, ids, words)))
     position_ids = m.new((1, s.length), INT64)
     masks = {reach: mask(s, reach) for reach in windows(s)}
-    kinds = windows(s) if s.built.kind.startswith("gemma3") else {None}
+    kinds = windows(s) if differs(s.built.kind, "rotary_by_window") else {None}
     positions = {reach: rotary(s) for reach in kinds}
     x = inputs_embeds
     for i, layer in enumerate(built.layers):

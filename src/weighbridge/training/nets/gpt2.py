@@ -4,6 +4,7 @@ dropouts.
 Source: transformers 5.23 models/gpt2/modeling_gpt2.py, models/gpt_bigcode/modeling_gpt_bigcode.py.
 """
 
+from weighbridge.arch.table import differs
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.pointwise import add, dropout
 from weighbridge.autograd.ops.shaping import split
@@ -40,7 +41,7 @@ def attention(
     width, shared = h.heads * h.key_dim, h.kv_heads * h.key_dim
     q, k, v = split(m, p.linear(m, x, "c_attn"), [width, shared, shared])
     q, k, v = (t.view(*t.shape[:2], t.shape[2] // h.key_dim, h.key_dim) for t in (q, k, v))
-    wide, rate = s.built.kind != "gpt2", s.rate("attn_pdrop")
+    wide, rate = differs(s.built.kind, "wide_scores"), s.rate("attn_pdrop")
     out, weights = attended(s, q, k, v, h, mask=causal_mask, p=rate, views=True, wide=wide)
     out = p.linear(m, out.view(h.batch, h.length, width), "c_proj")
     return dropout(m, out, s.rate("resid_pdrop")), weights

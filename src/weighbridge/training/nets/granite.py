@@ -4,7 +4,7 @@ feed-forward for all tokens.
 Source: transformers 5.23 models/granitemoehybrid/modeling_granitemoehybrid.py.
 """
 
-from weighbridge.arch.mixers import Mamba2
+from weighbridge.arch.mixers import Attention, Mamba2
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import add
 from weighbridge.autograd.tensors import Tensor
@@ -19,6 +19,8 @@ from weighbridge.training.nets.parts.moe import experts_of, gated
 from weighbridge.training.nets.parts.rotary import Rotary, rotary_of
 from weighbridge.training.nets.sparse import GRANITE, named_experts
 from weighbridge.training.step import Step
+
+MIXES = (Mamba2, Attention)
 
 
 def positions(s: Step) -> Rotary | None:

@@ -4,7 +4,7 @@ attention to the last ones in every third layer.
 Source: transformers 5.23 models/recurrent_gemma/modeling_recurrent_gemma.py.
 """
 
-from weighbridge.arch.mixers import GatedRecurrence
+from weighbridge.arch.mixers import Attention, GatedRecurrence
 from weighbridge.arch.rotary import share
 from weighbridge.autograd.loops import Carried, repeat
 from weighbridge.autograd.machine import Machine
@@ -33,6 +33,8 @@ from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.nets.parts.masks import heads, mask, windows
 from weighbridge.training.nets.parts.rotary import part_rotated, rotary_of
 from weighbridge.training.step import Step, entered
+
+MIXES = (Attention, GatedRecurrence)
 
 
 def forward(s: Step) -> Tensor:

@@ -15,6 +15,8 @@ models/glm_moe_dsa/modeling_glm_moe_dsa.py.
 from dataclasses import replace
 from typing import NamedTuple
 
+from weighbridge.arch.mixers import Latent
+from weighbridge.arch.table import differs
 from weighbridge.autograd.machine import Machine, lower
 from weighbridge.autograd.ops.experts import topk
 from weighbridge.autograd.ops.losses import embedding
@@ -33,7 +35,8 @@ from weighbridge.training.nets.parts.masks import mask
 from weighbridge.training.nets.parts.rotary import Rotary, rotary_of, rotated
 from weighbridge.training.step import Step, entered
 
-SHARING = ("glm_moe_dsa",)
+MIXES = Latent
+
 MOST = 2048  # tokens that are picked, where the config does not say
 
 
@@ -98,7 +101,7 @@ def attention(
             numbers = given.before
         index_mask, mask = hidden(s, numbers, mask)
     result = latent.out(s, p, found, mask)
-    if s.built.kind in SHARING and not s.m.in_backward:
+    if differs(s.built.kind, "shared_picks") and not s.m.in_backward:
         given.found.numbers = numbers
     del index_mask
     return result
@@ -114,7 +117,7 @@ def indexer(s: Step, p: Module, x: Tensor, found: latent.States, positions: Rota
     k = layer_norm(m, p.linear(m, x, "wk"), p.weight("k_norm"), p.bias("k_norm"))
     k = k.view(s.batch, s.length, 1, of.dim)
     (q_rot, q_pass), (k_rot, k_pass) = (split(m, t, (turned, of.dim - turned)) for t in (q, k))
-    turn = latent.interleaved if s.built.kind in SHARING else rotated
+    turn = latent.interleaved if differs(s.built.kind, "shared_picks") else rotated
     q_rot, k_rot = turn(m, q_rot, k_rot, positions)
     whole_q, whole_k = join(m, q_rot, q_pass), join(m, k_rot, k_pass)
     scores = scale(m, _compared(m, whole_q, whole_k))

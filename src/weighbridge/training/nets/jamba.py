@@ -4,7 +4,7 @@ Source: transformers 5.23 models/jamba/modeling_jamba.py.
 """
 
 from weighbridge.arch.body import Experts
-from weighbridge.arch.mixers import Attention
+from weighbridge.arch.mixers import Attention, Mamba1
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.experts import softmax, topk
 from weighbridge.autograd.ops.matrix import linear
@@ -21,6 +21,8 @@ from weighbridge.training.nets.parts.masks import Masks
 from weighbridge.training.nets.parts.moe import experts, experts_of
 from weighbridge.training.nets.parts.rotary import nowhere
 from weighbridge.training.step import Step
+
+MIXES = (Mamba1, Attention)
 
 
 def mixed(

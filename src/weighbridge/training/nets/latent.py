@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from weighbridge.arch.mixers import Latent
+from weighbridge.arch.table import differs
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.norms import rms_norm
@@ -22,6 +23,8 @@ from weighbridge.training.nets.parts.decoder import DecoderNet
 from weighbridge.training.nets.parts.masks import Masks
 from weighbridge.training.nets.parts.rotary import Rotary, rotary_of, rotated
 from weighbridge.training.step import Step
+
+MIXES = Latent
 
 
 def of(s: Step, number: int) -> Latent:
@@ -87,7 +90,7 @@ def out(s: Step, p: Module, found: States, mask: Tensor | None) -> tuple[Tensor,
 
 
 def _turn(s: Step) -> Callable[..., tuple[Tensor, Tensor]]:
-    if s.built.kind == "deepseek_v2":
+    if differs(s.built.kind, "complex_rotary"):
         return polar.turned
     return rotated if s.built.config.get("rope_interleave") is False else interleaved
 

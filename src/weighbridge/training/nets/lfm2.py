@@ -7,6 +7,7 @@ Source: transformers 5.23 models/lfm2/modeling_lfm2.py, models/lfm2_moe/modeling
 from typing import Any
 
 from weighbridge.arch.body import Experts
+from weighbridge.arch.mixers import Attention, ShortConv
 from weighbridge.arch.rotary import head_dim
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.experts import gather, topk
@@ -26,6 +27,8 @@ from weighbridge.training.nets.parts.hybrid import unpadded, with_padding
 from weighbridge.training.nets.parts.layer import LayerShape, by_weight
 from weighbridge.training.nets.parts.rotary import Rotary, rotary_of
 from weighbridge.training.step import Step
+
+MIXES = (Attention, ShortConv)
 
 
 def mixed(

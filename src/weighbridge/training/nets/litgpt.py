@@ -31,7 +31,7 @@ from weighbridge.autograd.tensors import Computed, Shape, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets.litgpt_class import GEMMA, LATER, PARALLEL
+from weighbridge.training.nets.litgpt_class import LATER, shape
 from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.nets.parts.masks import heads, window
 from weighbridge.training.step import Step
@@ -44,7 +44,7 @@ def forward(s: Step) -> Tensor:
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     x = embedding(m, ids, built.base.weight("wte"))
-    if built.kind in GEMMA:
+    if shape(built.kind) == "gemma":
         x = scale(m, x)
     cos, sin = built.buffers[:2]
     for i, p in enumerate(built.layers):
@@ -60,7 +60,7 @@ def norm(s: Step, x: Tensor, p: Module, name: str) -> Tensor:
     x = cast(m, x, FLOAT32)
     norm_x = mean(m, mul(m, x, x))
     x_normed = mul(m, x, rsqrt(m, shift(m, norm_x)))
-    unit = s.built.kind in GEMMA
+    unit = shape(s.built.kind) == "gemma"
     if s.release is None or s.release >= LATER:
         weight = cast(m, shift(m, w) if unit else w, FLOAT32)
         return cast(m, mul(m, x_normed, weight), dtype)
@@ -75,7 +75,7 @@ def block(x: Tensor, s: Step, p: Module, number: int, positions: tuple[Tensor, T
     attention_output = attention(s, p.at("attn"), x_normed, number, positions)
     if p.has("post_attention_norm"):
         attention_output = norm(s, attention_output, p, "post_attention_norm")
-    if s.built.kind in PARALLEL:
+    if shape(s.built.kind) == "parallel":
         x_normed = norm(s, x, p, "norm_2") if p.has("norm_2") else x_normed
         return add(m, add(m, mlp(s, p.at("mlp"), x_normed), attention_output), x)
     x = add(m, attention_output, x)

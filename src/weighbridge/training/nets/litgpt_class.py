@@ -17,6 +17,7 @@ from typing import Any
 from weighbridge.arch.blueprint import Param as Spec
 from weighbridge.arch.body import Dense
 from weighbridge.arch.mixers import Attention
+from weighbridge.arch.table import column
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.packed import Linear4
@@ -34,11 +35,13 @@ from weighbridge.training.step import Built
 
 LATER = (0, 4)  # norms whose weight is in float32, and zeros that are filled in place
 BITSANDBYTES_SINCE = (0, 5)  # another than 0.42
-PARALLEL = ("falcon", "phi", "gpt_neox", "gptj")  # attention and feed-forward side by side
-GEMMA = ("gemma", "gemma2")
-KNOWN = ("llama", "mistral", "phi3", "qwen2", *PARALLEL, *GEMMA)
 QKV = ("query", "key", "value")
 PARTS = (*QKV, "projection", "mlp", "head")
+
+
+def shape(model_type: str) -> str:
+    """`usual`, `parallel` (attention and feed-forward side by side) or `gemma`; "" is none."""
+    return column("litgpt").get(model_type, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +76,9 @@ def sizes(p: Plan) -> Sizes:
     body, config = subject.body, language(subject)
     block = body.blocks[0]
     attention, feed = block.mixers[0], block.feeds[0] if block.feeds else None
-    if subject.model_type not in KNOWN or not isinstance(attention, Attention):
-        raise UnsupportedError(f"litgpt: {subject.model_type} is not among {', '.join(KNOWN)}")
+    known = column("litgpt")
+    if subject.model_type not in known or not isinstance(attention, Attention):
+        raise UnsupportedError(f"litgpt: {subject.model_type} is not among {', '.join(known)}")
     assert isinstance(feed, Dense)
     specs = [x for x in subject.part.blueprint.counted if not x.tied]
     first = [x for x in specs if ".0." in x.name]
@@ -91,7 +95,7 @@ def sizes(p: Plan) -> Sizes:
         head_biased=any(x.name == "lm_head.bias" for x in specs),
         norm_biased=any(_norm(x) and x.name.endswith(".bias") for x in first),
         norms=sum(_norm(x) and x.name.endswith(".weight") for x in first),
-        parallel=subject.model_type in PARALLEL,
+        parallel=shape(subject.model_type) == "parallel",
     )
 
 

@@ -9,6 +9,7 @@ models/falcon_mamba/modeling_falcon_mamba.py.
 from collections.abc import Callable
 
 from weighbridge.arch.mixers import Mamba1
+from weighbridge.arch.table import differs
 from weighbridge.autograd.machine import Machine, lower
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import linear
@@ -32,6 +33,9 @@ from weighbridge.training.nets.mamba2 import along
 from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.step import Step, entered
 
+MIXES = Mamba1
+CAUSAL = True
+
 loss = mamba2.loss
 Norm = Callable[[Machine, Module, Tensor, str], Tensor]
 
@@ -54,7 +58,7 @@ def block(x: Tensor, s: Step, p: Module, number: int) -> Tensor:
     x = rms_norm(m, cast(m, x, weight.dtype), weight)
     if s.built.config.get("residual_in_fp32") is not False:
         residual = cast(m, residual, FLOAT32)
-    norm = weightless if s.built.kind == "falcon_mamba" else None
+    norm = weightless if differs(s.built.kind, "unweighted_norms") else None
     return add(m, residual, mixer(s, p.at("mixer"), x, number, norm))
 
 

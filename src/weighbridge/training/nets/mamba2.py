@@ -44,6 +44,9 @@ from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.step import Step, entered
 from weighbridge.units import ceil_div
 
+MIXES = Mamba2
+CAUSAL = True
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:

@@ -20,6 +20,10 @@ from weighbridge.training.nets.parts.rotary import nowhere
 from weighbridge.training.nets.parts.routers import by_sigmoid
 from weighbridge.training.step import Step
 
+MIXES = (Mamba2, Attention)
+CAUSAL = True
+ALSO_FEEDS_ALONE = True
+
 __all__ = ["forward", "loss"]
 
 

@@ -7,6 +7,7 @@ models/qwen3_5/modeling_qwen3_5.py, models/qwen3_5_moe/modeling_qwen3_5_moe.py.
 
 from typing import Any
 
+from weighbridge.arch.mixers import Attention, GatedDelta
 from weighbridge.arch.rotary import head_dim, share
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.norms import gemma_norm
@@ -25,6 +26,8 @@ from weighbridge.training.nets.parts.masks import Masks, heads
 from weighbridge.training.nets.parts.rotary import Rotary, part_rotated, rotary_of
 from weighbridge.training.nets.parts.rotary import angles as cosines
 from weighbridge.training.step import Step
+
+MIXES = (Attention, GatedDelta)
 
 
 def rotary_width(s: Step) -> int:

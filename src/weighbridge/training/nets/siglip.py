@@ -40,7 +40,7 @@ def forward(s: Step) -> Tensor:
 
 def seen(s: Step, p: Module) -> tuple[Tensor, Tensor]:
     """SiglipVisionModel.forward"""
-    config = clip.vision(s, "siglip_vision_model")
+    config = clip.vision(s)
     hidden_states = clip.embeddings(s, p.at("embeddings"), config)
     x = clip.patches_through(s, p, hidden_states, config, ACT)
     x = layer_norm(s.m, x, p.weight("post_layernorm"), p.bias("post_layernorm"), dense=False)

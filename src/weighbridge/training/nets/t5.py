@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from weighbridge.arch.body import Body
+from weighbridge.arch.table import differs
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.biases import buckets, where
@@ -244,7 +245,8 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """The head is the embedding or has its own weights; the first is scaled before, but in mT5."""
     m, root, config = s.m, s.built.root, s.built.config
     with m.making("logits"):
-        scaled = config.get("scale_decoder_outputs") if s.built.kind != "mt5" else False
+        unscaled = differs(s.built.kind, "unscaled_head")
+        scaled = False if unscaled else config.get("scale_decoder_outputs")
         if scaled or (scaled is None and config.get("tie_word_embeddings") is not False):
             hidden = scale(m, hidden)
         name = root.first("lm_head", "shared")

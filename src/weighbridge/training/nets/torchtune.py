@@ -52,7 +52,7 @@ def forward(s: Step) -> Tensor:
 
 
 def decoded(s: Step, kernel: Kernel) -> Tensor:
-    """With another kernel of attention, that of classes of its shape."""
+    """Run torchtune's decoder with another kernel of attention, for classes of its shape."""
     m, built = s.m, s.built
     tokens = m.new((s.batch, s.length), INT64)
     h = embedding(m, tokens, built.base.weight(built.base.first(*EMBEDDINGS)))

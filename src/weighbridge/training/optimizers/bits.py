@@ -85,8 +85,8 @@ def clones(p: Param, bits: int) -> int:
 
 
 def tuned(o: Optimizer, torch: tuple[int, ...]) -> Optimizer:
-    """In the first step Inductor's autotuner clones every argument that a kernel changes, to try
-    two configurations of it."""
+    """Return the optimizer with the clones of its first step: Inductor's autotuner copies every
+    argument that a kernel changes, to try two configurations of it."""
     bits = TUNED.get(o.name)
     if bits is None:
         return o

@@ -52,7 +52,7 @@ def none(p: Param) -> Iterator[State]:
 
 
 def copies(m: Machine, params: Sequence[Param]) -> list[Tensor]:
-    """Like every parameter, together."""
+    """Make a tensor like every parameter, all alive together."""
     return [m.new(p.shape, p.dtype) for p in params]
 
 
@@ -89,7 +89,7 @@ def two_copies(m: Machine, params: Sequence[Param]) -> None:
 
 
 def nothing(m: Machine, params: Sequence[Param]) -> None:
-    """In place."""
+    """Step in place: nothing is allocated."""
 
 
 def by_muon(p: Param) -> bool:

@@ -49,7 +49,7 @@ class Around:
         return run(x)
 
     def logits(self, m: Machine, logits: Tensor) -> Tensor:
-        """Behind the head."""
+        """Return the logits unchanged; a strategy may change them behind the head."""
         return logits
 
     def turns(self, m: Machine, built: "Built", *, last: bool) -> None:
@@ -62,7 +62,7 @@ class Around:
         """The optimizer is about to step."""
 
     def after_step(self, m: Machine, built: "Built") -> None:
-        """It has."""
+        """React to a step of the optimizer; a process alone does nothing."""
 
     def saving(self, m: Machine, built: "Built") -> None:
         """A checkpoint of the whole model is written: one parameter at a time is gathered, and goes

@@ -10,6 +10,7 @@ zero        sizes of DeepSpeed's configuration, or of the Trainer's "auto"
 
 from dataclasses import replace
 
+from weighbridge.arch.table import differs
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training import kbit
 from weighbridge.training.plan import Plan
@@ -75,7 +76,8 @@ def _of_torchtune(p: Plan) -> bool:
     """Whether recipes give embedding and head units of their own: those that train Llama 3 whole
     (custom_sharded_layers of llama3, llama3_1 and llama3_3)."""
     whole = p.framework.name == "torchtune" and p.method == "full"
-    return whole and p.subject.model_type == "llama" and p.subject.body.vocab == LLAMA_3
+    own = differs(p.subject.model_type, "torchtune_units") and p.subject.body.vocab == LLAMA_3
+    return whole and own
 
 
 def _fsdp1(p: Plan) -> fsdp1.How:

@@ -82,7 +82,8 @@ def stored_values(b: Build, h: Heads, v: Tensor) -> Tensor:
 
 
 def old_values(b: Build, h: Heads, v: Tensor, cache: Tensor) -> Tensor:
-    """Before rows were stored by number: a copy to the cells in order, turned for the product."""
+    """Store values as builds did before rows were stored by number: a copy to the cells in order,
+    turned for the product."""
     width, tokens = h.kv * h.value, b.step.tokens
     flat = g.reshape(v, width, tokens)
     if b.step.flash:
@@ -92,7 +93,8 @@ def old_values(b: Build, h: Heads, v: Tensor, cache: Tensor) -> Tensor:
 
 
 def width_of_values(b: Build, h: Heads) -> int:
-    """Without flash attention all layers have the widest (TAG_V_CACHE_VARIABLE)."""
+    """Return the width of cached values. Without flash attention all layers have the widest
+    (TAG_V_CACHE_VARIABLE)."""
     own = h.kv * h.value
     return own if b.step.flash else max(own, b.widest)
 

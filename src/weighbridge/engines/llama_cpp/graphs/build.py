@@ -81,7 +81,8 @@ class Build:
         return self.entry("out_ids", g.entry(I32, self.step.outputs))
 
     def rows_of(self, kind: str, near: bool, width: int = 1) -> Tensor:
-        """Where this step's keys or values go: a row a token, or an element each."""
+        """Make the tensor that says where this step's keys or values go: a row a token, or an
+        element each."""
         return self.entry(f"{kind}_idxs{near}", g.entry(I64, self.step.tokens * width))
 
     def mask(self, near: bool) -> Tensor:
@@ -180,7 +181,7 @@ class Build:
         return self.net.kind(layer), at, self.at.cache(layer), moved, turn
 
     def output(self, t: Tensor) -> Tensor:
-        """Kept to the end of the step, for whoever asks for it."""
+        """Keep a tensor to the end of the step, for whoever asks for it."""
         t.kept = self.step.rules.keeps_outputs
         return t
 

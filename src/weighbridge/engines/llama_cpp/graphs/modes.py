@@ -97,7 +97,8 @@ def _heads_at_once(b: Build, m: Latent, size: int) -> int:
 
 
 def _at_once(b: Build, layer: int, m: Latent, q: Tensor, cache: Tensor) -> Tensor:
-    """Before build 3590: all heads together, in 32 bits where there are GPUs."""
+    """Run latent attention as before build 3590: all heads together, in 32 bits where there are
+    GPUs."""
     key, value = (_halves if b.at.host == 0 else _wide_halves)(b, layer, m, cache)
     q = g.permute(q, 0, 2, 1, 3)
     b.graph.expand(q)

@@ -45,7 +45,7 @@ def heads_of(s: Step, body: Body, length: int) -> Heads:
 
 
 def mask(s: Step, length: int) -> Tensor | None:
-    """None where nothing is padded, eager attention or not."""
+    """Make the mask of padding; None where nothing is padded, eager attention or not."""
     if not s.padded or s.kernel == "flash":
         return None
     whole = (s.batch, 1, length, length)

@@ -27,6 +27,7 @@ from weighbridge.arch.mixers import (
     Recurrent,
     Shared,
 )
+from weighbridge.arch.roles import role
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.experts import gathered, grouped, summed_k
@@ -43,7 +44,6 @@ from weighbridge.training.nets.parts import moe
 from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.nets.parts.masks import mask
 from weighbridge.training.step import Step, entered
-from weighbridge.training.tensors import HEAD
 
 PRODUCTS = ("linear", "conv1d")
 DROPOUTS = ("dropout", "dropout_rate", "resid_pdrop", "hidden_dropout", "hidden_dropout_prob")
@@ -118,7 +118,7 @@ def _apart(s: Step, paths: Iterable[str]) -> Iterator[Param]:
     lead = tuple(paths)
     for name, w in s.built.params.items():
         if (
-            not HEAD.search(name)
+            role(name) != "head"
             and not name.startswith(lead)
             and not any(x in name for x in OF_ADAPTERS)
         ):

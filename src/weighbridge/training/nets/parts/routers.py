@@ -9,9 +9,10 @@ Each gives (logits, weights, numbers); weights and numbers are [tokens, k].
 Source: transformers 5.23 models/*/modeling_*.py (classes named TopkRouter, TopKRouter).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from weighbridge.arch.body import Experts
+from weighbridge.arch.table import column
 from weighbridge.autograd.ops import pointwise
 from weighbridge.autograd.ops.experts import divided, divided_, gather, masked, softmax, topk
 from weighbridge.autograd.ops.matrix import linear
@@ -28,8 +29,9 @@ Router = Callable[[Step, Module, Tensor, Experts], Routed]
 def router(s: Step) -> Router:
     """The class's own; a config may say that it is DeepSeek-V3's."""
     if s.built.config.get("scoring_func") == "sigmoid":
-        return ROUTERS.get(s.built.kind, by_sigmoid)
-    return ROUTERS.get(s.built.kind.removesuffix("_text"), by_softmax)
+        return ROUTERS[column("router").get(s.built.kind, "by_sigmoid")]
+    own = column("router").get(s.built.kind.removesuffix("_text"))
+    return ROUTERS[own] if own else by_softmax
 
 
 def by_softmax(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
@@ -115,12 +117,11 @@ def ernie(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
     return logits, cast(m, weights, x.dtype), numbers
 
 
-ROUTERS = {
-    **dict.fromkeys(["deepseek_v3", "deepseek_v32", "glm_moe_dsa", "kimi_k2"], by_sigmoid),
-    **dict.fromkeys(["glm4_moe", "glm4_moe_lite", "dots1"], by_sigmoid),
-    "deepseek_v2": wide_softmax,
-    "ernie4_5_moe": ernie,
-    **dict.fromkeys(["granitemoe", "granitemoehybrid"], granite),
-    "minimax_m2": minimax,
-    "mixtral": mixtral,
+ROUTERS: Mapping[str, Router] = {
+    "by_sigmoid": by_sigmoid,
+    "by_wide_softmax": wide_softmax,
+    "by_ernie_rule": ernie,
+    "by_granite_rule": granite,
+    "by_minimax_rule": minimax,
+    "by_mixtral_rule": mixtral,
 }

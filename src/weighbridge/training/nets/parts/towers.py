@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from weighbridge.arch.body import Block, Tower
 from weighbridge.arch.mixers import Attention, CrossAttention
-from weighbridge.arch.stacks import LAYER
+from weighbridge.arch.roles import below_number
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32
 from weighbridge.errors import UsageError
@@ -94,8 +94,8 @@ def _layers(s: Step, tower: Tower) -> Iterator[Module]:
     """Return the modules of the numbered stack whose length is `tower.layers`."""
     stacks: dict[str, set[int]] = {}
     for w in _params(s, tower):
-        at = LAYER.search(w.name)
+        at = below_number(w.name)
         if at is not None:
-            stacks.setdefault(w.name[: at.start()], set()).add(int(at[1]))
+            stacks.setdefault(at.path, set()).add(at.number)
     path = max(stacks, key=lambda path: len(stacks[path]) == tower.layers, default="")
     return (s.built.root.at(f"{path}.{i}") for i in sorted(stacks.get(path, ())))

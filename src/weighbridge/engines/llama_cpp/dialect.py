@@ -6,12 +6,12 @@ is by itself where the number of slots is left to the server (common/arg.cpp, to
 
 import re
 
+from weighbridge.engines.llama_cpp import ENGINE
+from weighbridge.engines.llama_cpp.flags import FLAGS
 from weighbridge.errors import UnsupportedError
-from weighbridge.launch.llama_cpp_flags import FLAGS, OF_IK
 from weighbridge.launch.reading import Reading
 from weighbridge.launch.record import Dialect, Value
 
-IK_ONLY = frozenset(OF_IK) - frozenset(FLAGS)
 ALL = 999  # layers: more than any model has, as the programs' own documentation writes it
 TRUTH = {"on": "on", "1": "on", "true": "on", "enabled": "on"}
 FALSEHOOD = {"off": "off", "0": "off", "false": "off", "disabled": "off"}
@@ -181,42 +181,45 @@ def _speculation(r: Reading) -> None:
                 r.warn(f"{name} {kind!r:.40} is not modelled")
 
 
-def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
-    """common/common.h: common_params; tools/server: 4 slots of one cache."""
+def defaults(
+    r: Reading, *, slots: int = 4, flash: str = "auto", latents: int | None = None
+) -> tuple[tuple[str, Value, str], ...]:
+    """common/common.h: common_params; tools/server: `slots` of one cache."""
     server = r.settings["program"] == "server"
-    ik = r.dialect.engine == "ik_llama.cpp"
     unless: list[tuple[str, Value, str]] = [
         ("context", "the model's maximum", "--ctx-size is not given"),
         ("n_gpu_layers", "as many as fit", "all where they fit"),
-        ("parallel", 4 if server and not ik else 1, "slots"),
+        ("parallel", slots if server else 1, "slots"),
         ("n_batch", 2048, "tokens"),
         ("ubatch_size", 512, "tokens"),
-        ("flash_attn", "on" if ik else "auto", "on where the kernels can"),
+        ("flash_attn", flash, "on where the kernels can"),
         ("cache_type_k", "f16", "whatever the model's dtype is"),
         ("cache_type_v", "f16", "whatever the model's dtype is"),
     ]
     if server:
         unless.append(("cache_ram", 8192, "MiB of host memory for prompts"))
-    if ik:
-        unless.append(("mla_attn", 3, "latents are used as they are"))
+    if latents is not None:
+        unless.append(("mla_attn", latents, "latents are used as they are"))
     return tuple(row for row in unless if row[0] not in r.settings)
 
 
+def runs(image: str, words: list[str]) -> tuple[list[str], str]:
+    """docs/docker.md: `full` takes --server or --run first, `light` is llama-cli."""
+    tag = image.rpartition(":")[2]
+    if words[:1] in (["--server"], ["-s"]) and tag.startswith("full"):
+        return words[1:], "llama-server"
+    if words[:1] in (["--run"], ["-r"]) and tag.startswith("full"):
+        return words[1:], "llama-cli"
+    return words, "llama-cli" if tag.startswith("light") else "llama-server"
+
+
 DIALECT = Dialect(
-    engine="llama.cpp",
+    engine=ENGINE.name,
     flags=FLAGS,
     finish=finish,
     defaults=defaults,
     argparse=False,
     optional=frozenset(FLASH),
     env=ENV,
-)
-IK_DIALECT = Dialect(
-    engine="ik_llama.cpp",
-    flags={**FLAGS, **OF_IK},
-    finish=finish,
-    defaults=defaults,
-    argparse=False,
-    optional=frozenset(FLASH),
-    env=ENV,
+    runs=runs,
 )

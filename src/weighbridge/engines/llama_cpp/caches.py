@@ -118,7 +118,7 @@ def _unflashed(m: Latent, s: Setting) -> int:
 
 
 def _of(m: Mixer, s: Setting, widest: int) -> tuple[str, Sizes]:
-    """Which buffer, and its bytes."""
+    """Return the buffer that keeps a mixer's cache, and its bytes."""
     match m:
         case Attention():
             near = _window(m, s) is not None

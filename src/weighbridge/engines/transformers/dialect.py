@@ -12,12 +12,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from weighbridge.engines.transformers import ENGINE
 from weighbridge.engines.transformers.launching import CACHES, IMPLEMENTATIONS, OFF
 from weighbridge.errors import UsageError
 from weighbridge.launch.record import Launch, Value
 from weighbridge.quantization.on_load import named
 
-SNIPPET = re.compile(r"\.from_pretrained\s*\(")
 MOST = 1 << 16  # characters
 DEFAULTS = ("sdpa", "dynamic")  # what is counted where nothing is said
 LOADS, ASKS = "from_pretrained", "generate"
@@ -25,10 +25,6 @@ PLAIN = {  # keywords that weigh nothing, or are what a line is about
     *("trust_remote_code", "token", "cache_dir", "local_files_only", "use_safetensors", "variant"),
     *("low_cpu_mem_usage", "do_sample", "temperature", "top_k", "top_p", "streamer"),
 }
-
-
-def is_snippet(text: str) -> bool:
-    return SNIPPET.search(text) is not None
 
 
 def read(text: str) -> Launch:
@@ -54,7 +50,7 @@ def read(text: str) -> Launch:
     file = settings.pop("gguf_file", None)
     revision = settings.pop("revision", None)
     return Launch(
-        engine="transformers",
+        engine=ENGINE.name,
         program=f"{_class(load)}.{LOADS}",
         model=f"{model}/{file}" if file else model,
         revision=None if revision is None else str(revision),
@@ -85,7 +81,7 @@ def _class(load: ast.Call) -> str:
 
 
 def _switched_off(call: ast.Call) -> str:
-    """Which kernel a call of torch.backends.cuda.enable_*_sdp(False) leaves out."""
+    """Return the kernel that a call of torch.backends.cuda.enable_*_sdp(False) leaves out."""
     found = re.fullmatch(r"enable_(\w+)_sdp", _name(call))
     off = call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value is False
     return found[1] if found and off else ""

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from weighbridge.launch import common
+from weighbridge.engines.servers import flags as common
+from weighbridge.engines.vllm import ENGINE
+from weighbridge.engines.vllm.flags import FLAGS
+from weighbridge.engines.vllm.rules import Version, rules
 from weighbridge.launch.reading import Reading
 from weighbridge.launch.record import Dialect, Value
-from weighbridge.launch.vllm_flags import FLAGS
 
 METHODS = {"draft_model": "draft", "draft": "draft", "eagle": "eagle", "eagle3": "eagle3"}
 GRAPH_KEYS = ("max_cudagraph_capture_size", "cudagraph_capture_sizes")
@@ -24,7 +26,7 @@ ENV = {
 
 def finish(r: Reading) -> None:
     common.model(r)
-    common.quantization(r, "vllm")
+    common.quantization(r, ENGINE)
     _context(r)
     _lora(r)
     _limits(r)
@@ -213,7 +215,7 @@ def _prefill_context(r: Reading) -> int:
 
 def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
     """vllm/engine/arg_utils.py: get_batch_defaults; vllm/config/cache.py and scheduler.py."""
-    share = 0.9 if _before(r, (0, 20)) else 0.92
+    share = rules(_release(r)).utilization
     unless: list[tuple[str, Value, str]] = [
         ("context", *(LONGEST if r.longest else WHOLE)),
         ("gpu_memory_utilization", share, "of the whole device"),
@@ -227,12 +229,13 @@ def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
     return tuple(row for row in unless if row[0] not in r.settings)
 
 
-def _before(r: Reading, version: tuple[int, int]) -> bool:
+def _release(r: Reading) -> Version:
+    """Read the version of the image; the newest where it says none."""
     parts = (r.program.version or "").split(".")
-    numbers = [int(p) for p in parts[:2] if p.isdigit()]
-    return len(numbers) == 2 and tuple(numbers) < version
+    numbers = tuple(int(p) for p in parts[:2] if p.isdigit())
+    return numbers if len(numbers) == 2 else ENGINE.newest
 
 
 DIALECT = Dialect(
-    engine="vllm", flags=FLAGS, finish=finish, defaults=defaults, dotted=True, env=ENV
+    engine=ENGINE.name, flags=FLAGS, finish=finish, defaults=defaults, dotted=True, env=ENV
 )

@@ -1,6 +1,7 @@
 """What vLLM and SGLang say alike."""
 
-from weighbridge.engines.methods import OF_THE_CHECKPOINT, SAID_OF_IT, online
+from weighbridge.engines.engine import Engine
+from weighbridge.engines.methods import OF_THE_CHECKPOINT, SAID_OF_IT
 from weighbridge.launch.reading import Reading
 
 NO_CODE = "--trust-remote-code is not obeyed: no code of the repository is run"
@@ -37,13 +38,13 @@ def model(r: Reading) -> None:
         r.ignored.append(served[0])
 
 
-def quantization(r: Reading, engine: str) -> None:
+def quantization(r: Reading, engine: Engine) -> None:
     """Methods that quantize while loading have a format of ours; or a warning."""
     said = r.last("quantization")
     if said is None:
         return
     name, method = said[0], str(said[1]).lower()
-    made = online(engine, method)
+    made = engine.makes(method)
     if made is not None:
         r.settings["quantization"] = made
     elif method in OF_THE_CHECKPOINT:

@@ -52,8 +52,10 @@ from weighbridge.arch.mixers import (
 from weighbridge.arch.table import column, since
 from weighbridge.components.kv_cache import Formats, Sizes, components, mixers, state
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
-from weighbridge.engines.caches.formats import SGLANG, field_name
+from weighbridge.engines.caches.formats import Names, field_name
 from weighbridge.engines.caches.sharding import local
+from weighbridge.engines.sglang import ENGINE
+from weighbridge.engines.sglang.rules import Rules, rules
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Component
 from weighbridge.units import align_up
@@ -63,12 +65,17 @@ SLOTS_CACHED, SLOTS_TRACKED = 3, 5
 SCALED = 128  # elements of an indexer's key to a float32 scale
 FLOAT32_BYTES = 4
 POSITION = 4  # int32, of a token in the table of requests
-NEWEST = (0, 5, 23)
-TRACKING = (0, 5, 14)
-PADDED = (0, 5, 17)  # since here the slot for padding is part of the budget
-DRAFT_COUNTED = (0, 5, 11)  # since here a draft model's own cache is
-IN_BYTES = (0, 5, 11)  # before, bytes were whole cells of all layers
-CAPPED = (0, 5, 21)  # since here a limit of requests can size the sliding pool
+NAMES = Names(
+    name=ENGINE.name,
+    plain={
+        "bf16": "bfloat16",
+        "bfloat16": "bfloat16",
+        "fp8_e4m3": "float8_e4m3fn",
+        "fp8_e5m2": "float8_e5m2",
+    },
+    # fp4_e2m1 has been called fp4_mx_block16 in newer versions
+    fours=("fp4_e2m1", "fp4_mx_block16", "nvfp4"),
+)
 EVICTED = 128  # tokens between evictions from a window: SGLANG_SWA_EVICTION_INTERVAL
 COMPRESSED_RUNNING = 256  # its requests at once, where none are said
 PAGE_ALIGNMENT = 576
@@ -79,7 +86,8 @@ Stateful = Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortCon
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """None: the engine's default. `model_type` "" has a second pool for whatever has windows."""
+    """What SGLang's pools depend on; None is the engine's default. `model_type` "" has a second
+    pool for whatever has windows."""
 
     context: int
     model_type: str = ""
@@ -93,15 +101,19 @@ class Setting:
     radix_cache: bool = True
     ssm_dtype: DType = FLOAT32  # config.mamba_ssm_dtype where there is one
     max_running_requests: int | None = None
-    version: tuple[int, ...] = NEWEST
+    version: tuple[int, ...] = ENGINE.newest
     chunked_prefill_size: int | None = None
     shared: int = 0  # tokens that are stored once instead of once a request
     beside: int = 0  # bytes of one token in the cache of a draft model
     beyond: int = 0  # positions of a row of the table past the context
 
     @property
+    def rules(self) -> Rules:
+        return rules(self.version)
+
+    @property
     def tracked(self) -> bool:
-        return self.version >= TRACKING and self.model_type in column("sglang.tracked_states")
+        return self.rules.tracked and self.model_type in column("sglang.tracked_states")
 
     @property
     def compressed(self) -> bool:
@@ -173,8 +185,8 @@ def token(m: Attention | Latent, s: Setting) -> int:
     index = m.indexer.dim + m.indexer.dim // SCALED * 4 if m.indexer else 0
     if isinstance(m, Latent):
         sparse = m.indexer is not None
-        return index + SGLANG.latent(s.kv_cache_dtype, s.dtype, m.rank, m.rotary, sparse=sparse)
-    return index + m.kv_heads * SGLANG.head(s.kv_cache_dtype, s.dtype, m.key_dim, m.value_dim)
+        return index + NAMES.latent(s.kv_cache_dtype, s.dtype, m.rank, m.rotary, sparse=sparse)
+    return index + m.kv_heads * NAMES.head(s.kv_cache_dtype, s.dtype, m.key_dim, m.value_dim)
 
 
 def _state(m: Mixer, s: Setting) -> int:
@@ -232,7 +244,7 @@ def _cap(c: Cells, s: Setting) -> int:
     """Tokens that all requests together can hold in a window, with two chunks on their way; 0 where
     the ratio rules."""
     limited = s.max_running_requests is not None and s.chunked_prefill_size is not None
-    if s.radix_cache or not limited or not c.window or s.version < CAPPED:
+    if s.radix_cache or not limited or not c.window or not s.rules.capped:
         return 0
     each = c.window + EVICTED + 2 * s.page_size
     chunks = 2 * (s.chunked_prefill_size or 0)
@@ -253,9 +265,9 @@ def filling(c: Cells, s: Setting, available: int) -> Pools:
     slots = _slots(c, s, available)
     if c.state:
         available -= (slots + _padding(s)) * c.state
-    if c.sliding and s.version < IN_BYTES:
+    if c.sliding and not s.rules.in_bytes:
         available -= available % (c.full + c.sliding)
-    draft = s.beside if s.version >= DRAFT_COUNTED else 0
+    draft = s.beside if s.rules.draft_cached else 0
     cap = _cap(c, s)
     if cap and c.full:
         tokens = _paged(max(0, available - cap * c.sliding) // (c.full + draft), s)
@@ -296,7 +308,7 @@ def _slots(c: Cells, s: Setting, available: int) -> int:
 
 def _padding(s: Setting) -> int:
     """Slots that the budget counts beside those that requests use."""
-    return 1 if s.version >= PADDED else 0
+    return 1 if s.rules.padded else 0
 
 
 def buffers(layers: Iterable[Layer], s: Setting, pools: Pools) -> Iterator[int]:

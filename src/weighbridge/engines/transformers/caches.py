@@ -139,7 +139,7 @@ def _cross(m: CrossAttention, s: Setting) -> Sizes:
 
 
 def _compressed(m: Compressed, s: Setting) -> Sizes:
-    """Where tokens are compressed, keys serve as values."""
+    """Return the bytes of a compressed cache, whose keys serve as values."""
     near = s.lengths.context if s.after == "prefill" else kept(s.lengths.context, m.window)
     if m.rate == 1:
         return Sizes(kv=s.batch * s.dtype.size(2 * near * m.dim))

@@ -50,22 +50,43 @@ from weighbridge.components.kv_cache import (
     mixers,
     state,
 )
-from weighbridge.dtypes import BFLOAT16, FLOAT8, FLOAT32, DType, torch_dtype
+from weighbridge.dtypes import BFLOAT16, FLOAT8, FLOAT32, TORCH, DType, torch_dtype
 from weighbridge.engines.caches.blocks import Load, Pool, Spec, pool
-from weighbridge.engines.caches.formats import VLLM, field_name
+from weighbridge.engines.caches.formats import Names, field_name
 from weighbridge.engines.caches.sharding import local
+from weighbridge.engines.vllm import ENGINE
+from weighbridge.engines.vllm.rules import Version, rules
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Component
 from weighbridge.units import align_up, ceil_div
 
 SOURCE = "vllm 0.33 v1/core/kv_cache_planning.py, v1/kv_cache_interface.py"
 BLOCK, LATENT_BLOCK, COMPRESSED_BLOCK = 16, 64, 256
-IN_FLIGHT_SINCE, LOGGED_SINCE = (0, 26), (0, 24)
 LATENT_ALIGNMENT = 128  # of hybrids: the decode kernels of MLA
 PACKED_ALIGNMENT = 576  # of DeepSeek-V4's pages
 SCALED = 128  # elements of an indexer's key that share a scale of four bytes
 WINDOW_BLOCK = 64
 STATE_BLOCKS = {4: 4, 128: 8}  # tokens of a block of what waits to be compressed
+PER_HEAD = {
+    "int8_per_token_head": TORCH["int8"],
+    "fp8_per_token_head": TORCH["float8_e4m3fn"],
+    "int4_per_token_head": TORCH["uint4"],
+}
+NAMES = Names(
+    name=ENGINE.name,
+    plain={
+        "float16": "float16",
+        "bfloat16": "bfloat16",
+        "fp8": "float8_e4m3fn",
+        "fp8_e4m3": "float8_e4m3fn",
+        "fp8_e5m2": "float8_e5m2",
+        "fp8_inc": "float8_e4m3fn",
+        "fp8_ds_mla": "float8_e4m3fn",
+    },
+    per_head=PER_HEAD,
+    fours=("nvfp4", "nvfp4_4over6"),
+    latents=("nvfp4_ds_mla",),
+)
 LACKED = Rwkv | GatedRecurrence  # vLLM has no cache of them
 Stateful = Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortConv
 
@@ -78,7 +99,7 @@ class Setting:
     sequences: int = 1
     dtype: DType = BFLOAT16
     kv_cache_dtype: str = "auto"
-    version: tuple[int, int] = (0, 33)
+    version: Version = ENGINE.newest
     block_size: int | None = None
     max_num_batched_tokens: int = 8192
     asynchronous: bool = True
@@ -103,9 +124,9 @@ class Setting:
     def of(self, context: int, tokens: int) -> Load:
         """A request of another length, in batches of so many tokens."""
         batches = self.pipeline_parallel
-        if self.version >= IN_FLIGHT_SINCE and self.asynchronous:
+        if rules(self.version).in_flight and self.asynchronous:
             batches += 1
-        if self.version < IN_FLIGHT_SINCE:
+        if not rules(self.version).in_flight:
             batches = 1
         return Load(
             context=ceil_div(context, self.context_parallel),
@@ -154,9 +175,9 @@ def index_key(index: Indexer) -> int:
 def token(m: Attention | Latent | CrossAttention, s: Setting) -> int:
     """Bytes of one token in one layer."""
     if not isinstance(m, Latent):
-        heads: int = m.kv_heads * VLLM.head(s.kv_cache_dtype, s.dtype, m.key_dim, m.value_dim)
+        heads: int = m.kv_heads * NAMES.head(s.kv_cache_dtype, s.dtype, m.key_dim, m.value_dim)
         return heads
-    return VLLM.latent(s.kv_cache_dtype, s.dtype, m.rank, m.rotary, sparse=m.indexer is not None)
+    return NAMES.latent(s.kv_cache_dtype, s.dtype, m.rank, m.rotary, sparse=m.indexer is not None)
 
 
 def _cross(m: CrossAttention, s: Setting, tokens: int) -> Iterator[Spec]:
@@ -171,7 +192,7 @@ def _compressed(m: Compressed, s: Setting, tokens: int) -> Iterator[Spec]:
     def padded(nbytes: int) -> int:
         return align_up(nbytes, PACKED_ALIGNMENT)
 
-    row = VLLM.packed_row(m.dim, m.rotary)
+    row = NAMES.packed_row(m.dim, m.rotary)
     window = padded(WINDOW_BLOCK * row)
     yield Spec(kind="sliding", page=window, tokens=WINDOW_BLOCK, reach=m.window, latent=True)
     if m.rate == 1:
@@ -290,7 +311,7 @@ def _content(m: Mixer, s: Setting) -> int:
         case Latent():
             return _unit(m, s) * s.context
         case Compressed():
-            row, key = VLLM.packed_row(m.dim, m.rotary), index_key(m.indexer) if m.indexer else 0
+            row, key = NAMES.packed_row(m.dim, m.rotary), index_key(m.indexer) if m.indexer else 0
             past = s.context // m.rate * (row + key) if m.rate > 1 else 0
             return min(s.context, m.window) * row + past
         case Shared():
@@ -319,7 +340,7 @@ def logged_tokens(layers: Iterable[Layer], s: Setting, available: int) -> int:
 
 def logged(held: Pool, s: Setting, available: int) -> int:
     """The same of layers whose pool is planned."""
-    if s.version < LOGGED_SINCE:
+    if rules(s.version).logged_by_groups:
         return held.tokens_by_groups(available, s.context) * s.context_parallel
     return int(held.concurrency(available, s.load) * s.context)
 

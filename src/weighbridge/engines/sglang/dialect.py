@@ -1,9 +1,10 @@
 """SGLang's server: what takes more than one flag, and what it decides itself."""
 
-from weighbridge.launch import common
+from weighbridge.engines.servers import flags as common
+from weighbridge.engines.sglang import ENGINE
+from weighbridge.engines.sglang.flags import FLAGS
 from weighbridge.launch.reading import Reading
 from weighbridge.launch.record import Dialect, Value
-from weighbridge.launch.sglang_flags import FLAGS
 
 TORCHAO = {
     "int4wo-128": "torchao-int4-g128",
@@ -35,7 +36,7 @@ ENV = {
 
 def finish(r: Reading) -> None:
     common.model(r)
-    common.quantization(r, "sglang")
+    common.quantization(r, ENGINE)
     _torchao(r)
     _lora(r)
     _limits(r)
@@ -163,4 +164,4 @@ def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
     return tuple(row for row in unless if row[0] not in r.settings)
 
 
-DIALECT = Dialect(engine="sglang", flags=FLAGS, finish=finish, defaults=defaults, env=ENV)
+DIALECT = Dialect(engine=ENGINE.name, flags=FLAGS, finish=finish, defaults=defaults, env=ENV)

@@ -1,0 +1,1 @@
+"""What vLLM and SGLang do alike: ranks that share a model, and a share of each card."""

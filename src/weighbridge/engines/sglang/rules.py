@@ -1,0 +1,107 @@
+"""What changed between releases of SGLang.
+
+Read in 0.4.0, 0.4.1, 0.4.6 to 0.4.8, 0.5.2, 0.5.3, 0.5.5 and 0.5.7 to 0.5.23: srt/server_args.py
+(_handle_gpu_memory_settings, _handle_piecewise_cuda_graph), srt/arg_groups/{memory_hook,
+cuda_graph_hook,model_override_base}.py, srt/model_executor/{model_runner,pool_configurator}.py,
+srt/managers/scheduler.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+from weighbridge.engines.engine import Version
+
+GIB = 1024  # MiB
+ANY = float("inf")
+Share = Literal["by ranks", "less 13 GiB", "by card", "less a table", "less a sum"]
+
+
+class Size(NamedTuple):
+    """Cards of less than `below` MiB: tokens of a chunk, and the largest captured batch on fewer
+    than four ranks and on more."""
+
+    below: float
+    chunk: int
+    few: int
+    many: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """One release's."""
+
+    sizes: tuple[Size, ...] = (Size(25_000, 2048, 8, 8), Size(ANY, 8192, 160, 160))
+    share: Share = "by ranks"  # how mem_fraction_static comes about: see card.py
+    towers_by_size: bool = False  # towers take by their size of that; all of them need a config
+    standalone: int = 2  # GiB that a draft model of its own takes of it, at least
+    drafts: int = 2  # GiB of other drafts
+    draft_first: bool = False  # a draft is there before the pools: counted, and not reserved
+    draft_cached: bool = False  # its cache is part of the budget
+    in_bytes: bool = False  # pools of windows are in bytes; before, whole cells of all layers
+    hopper_fa3: bool = False  # FlashAttention 3 is the default of Hopper
+    trtllm: bool = False  # TensorRT-LLM's attention is that of data-centre Blackwell
+    by_tokens: bool = False  # half as many requests as tokens, at most
+    prefill_graphs: bool = False  # prefill is captured by default
+    piecewise: bool = True  # ... in pieces, which sparse attention has none of
+    limited: bool = True  # ... not with adapters, nor with latents once it is whole
+    graphs_with_drafts: bool = False
+    graphs_with_towers: bool = False  # of the classes that say so
+    tracked: bool = False  # states of a request are followed in two slots more
+    padded: bool = False  # the slot for padding is part of the budget
+    encoded: bool = False  # so is the cache of what towers made
+    capped: bool = False  # a limit of requests can size the sliding pool
+
+
+def _sizes(small: Size) -> tuple[Size, ...]:
+    """Chunks and batches since 0.5.3, where cards of 20 to 35 GiB are `small`."""
+    return (
+        Size(20 * GIB, 2048, 8, 8),
+        small,
+        Size(60 * GIB, 4096, 32, 160),
+        Size(160 * GIB, 8192, 256, 512),
+        Size(ANY, 16_384, 512, 512),
+    )
+
+
+SIZES_0_4_7 = (
+    Size(25_000, 2048, 8, 80),
+    Size(180_000, 8192, 160, 160),
+    Size(ANY, 16_384, 160, 160),
+)
+SIZES_0_4_8 = (
+    Size(35 * GIB, 2048, 8, 80),
+    Size(160 * GIB, 8192, 160, 160),
+    Size(ANY, 16_384, 160, 160),
+)
+CHANGES: Mapping[Version, Mapping[str, Any]] = {
+    (0, 4, 1): {"sizes": (Size(25_000, 2048, 8, 80), Size(ANY, 8192, 160, 160))},
+    (0, 4, 6): {"share": "less 13 GiB", "hopper_fa3": True},
+    (0, 4, 7): {"share": "by card", "sizes": SIZES_0_4_7},
+    (0, 4, 8): {"share": "less a table", "sizes": SIZES_0_4_8},
+    (0, 5, 2): {"standalone": 6, "towers_by_size": True},
+    (0, 5, 3): {"share": "less a sum", "sizes": _sizes(Size(35 * GIB, 2048, 16, 80))},
+    (0, 5, 5): {"sizes": _sizes(Size(35 * GIB, 2048, 24, 80))},
+    (0, 5, 8): {"by_tokens": True},
+    (0, 5, 9): {"trtllm": True},
+    (0, 5, 10): {"prefill_graphs": True},
+    (0, 5, 11): {"drafts": 4, "draft_cached": True, "in_bytes": True},
+    (0, 5, 14): {"draft_first": True, "graphs_with_drafts": True, "tracked": True},
+    (0, 5, 15): {"piecewise": False},
+    (0, 5, 16): {"graphs_with_towers": True},
+    (0, 5, 17): {"padded": True},
+    (0, 5, 18): {"limited": False, "encoded": True},
+    (0, 5, 20): {"sizes": _sizes(Size(35 * GIB, 4096, 48, 160))},
+    (0, 5, 21): {"capped": True},
+}
+
+
+@cache
+def rules(version: Version) -> Rules:
+    """Return the rules of the newest change that is not newer than `version`."""
+    found = Rules()
+    for since, changed in CHANGES.items():
+        if version >= since:
+            found = replace(found, **changed)
+    return found

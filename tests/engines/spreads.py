@@ -1,0 +1,26 @@
+"""How releases of vLLM and SGLang spread a model, by their names; the newest vLLM where none is."""
+
+from functools import partial
+
+from weighbridge.engines import communication as talk
+from weighbridge.engines import extras, shards
+from weighbridge.engines.sglang import cases
+from weighbridge.engines.sglang import spread as sglang
+from weighbridge.engines.vllm import rules as releases
+from weighbridge.engines.vllm import spread as vllm
+from weighbridge.engines.vllm import talking
+
+SPREADS = {"vllm": vllm.spread, "sglang": sglang.spread}
+VLLM, SGLANG = vllm.spread((0, 33)), sglang.spread((0, 5, 23))
+ranks = partial(shards.ranks, rules=VLLM)
+draft = partial(extras.draft, rules=VLLM)
+lora = partial(extras.lora, rules=VLLM)
+
+
+def rules(engine, version):
+    return SPREADS[engine](version)
+
+
+def communication(engine, version, **asked):
+    by = cases.COLLECTIVES if engine == "sglang" else talking.collectives(releases.rules(version))
+    return talk.communication(by, **asked)

@@ -1,0 +1,267 @@
+"""mlx-lm: peaks that it printed on Macs, its caches by hand, laws, and what it refuses."""
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from tests.engines.answers import answer, part
+from weighbridge.arch.mixers import Attention, GatedDelta, Latent, Mamba1, Mamba2, Shared
+from weighbridge.components.kv_cache import Sizes
+from weighbridge.dtypes import BFLOAT16
+from weighbridge.engines.mlx.caches import PAGE, Setting, cells, of_mixer, paged
+from weighbridge.engines.mlx.flight import Operation, flight
+from weighbridge.engines.mlx.rules import mlx_rules
+from weighbridge.errors import UnsupportedError, UsageError
+
+FOUR = "mlx-4bit-g64"
+
+
+def asked(name="llama-3.1-8b", **more):
+    return answer(name, **{"engine": "mlx", "quantization": FOUR} | more)
+
+
+def allocated(found):
+    """What mlx-lm prints as its peak memory: the fullest phase, in bytes."""
+    return max((p.at("allocated") for p in found.devices[0].phases), key=lambda b: b.expected)
+
+
+def computing(found):
+    return part(found.devices[0].phases[1], "activations")
+
+
+# Peaks in GB that mlx-lm's people published
+
+
+BENCHMARK = {"prompt_len": 2048, "max_new_tokens": 128, "engine_version": "0.28.2"}
+PUBLISHED = [
+    # mlx_lm/BENCHMARKS.md: mlx_lm.benchmark -p 2048 -g 128 on a 64 GB M4 Max
+    ("qwen3-4b", None, BENCHMARK, 9.02),
+    ("qwen3-4b", "mlx-8bit-g64", BENCHMARK, 5.254),
+    ("qwen3-4b", "mlx-6bit-g64", BENCHMARK, 4.25),
+    ("qwen3-4b", "mlx-5bit-g32", BENCHMARK, 4.00),
+    ("qwen3-4b", "mlx-5bit-g64", BENCHMARK, 3.86),
+    ("qwen3-4b", "mlx-4bit-g32", BENCHMARK, 3.603),
+    ("qwen3-4b", FOUR, BENCHMARK, 3.35),
+    ("qwen3-30b-a3b", "mlx-8bit-g64", BENCHMARK, 33.46),
+    ("qwen3-30b-a3b", "mlx-6bit-g64", BENCHMARK, 25.82),
+    ("qwen3-30b-a3b", "mlx-5bit-g64", BENCHMARK, 22.01),
+    ("qwen3-30b-a3b", FOUR, BENCHMARK, 18.20),
+    # pull request 396, whose last piece of a prompt has all of its logits (Llama-3.2-3B, 4 bits)
+    ("llama-3.2-3b", FOUR, BENCHMARK | {"engine_version": "0.27.0"}, 3.285),
+    # pull request 478: 128 tokens in, 128 out, alone and 16 at once
+    (
+        "qwen3-next-80b-a3b",
+        FOUR,
+        {"prompt_len": 128, "max_new_tokens": 128, "engine_version": "0.28.0"},
+        45.090,
+    ),
+    (
+        "qwen3-next-80b-a3b",
+        FOUR,
+        {"prompt_len": 128, "max_new_tokens": 128, "engine_version": "0.28.0", "batch_size": 16},
+        46.885,
+    ),
+    # pull request 40, before and after: an array as mask, and scores that are stored
+    (
+        "mistral-7b-v0.3",
+        FOUR,
+        {"prompt_len": 33_898, "max_new_tokens": 100, "engine_version": "0.22.1"},
+        12.257,
+    ),
+    (
+        "mistral-7b-v0.3",
+        FOUR,
+        {"prompt_len": 33_898, "max_new_tokens": 100, "engine_version": "0.22.2"},
+        9.111,
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "form", "workload", "gb"), PUBLISHED)
+def test_published_peaks(name, form, workload, gb):
+    found = allocated(asked(name, quantization=form, **workload))
+    assert found.low <= gb * 1e9 <= found.high
+    assert found.expected == pytest.approx(gb * 1e9, rel=0.07)
+
+
+# Weights
+
+
+def test_four_bits_are_four_and_a_half():
+    """A scale and a bias of 16 bits for 64 weights (mlx nn/layers/quantized.py); norms are not
+    packed. Llama 3.1 8B: 8,030,261,248 parameters, of which 266,240 are norms'."""
+    weights = part(asked().devices[0].phases[0], "weights")
+    assert weights == (8_030_261_248 - 266_240) * 9 // 16 + 2 * 266_240
+
+
+def test_towers_are_not_loaded():
+    """mlx-lm's classes drop them (models/gemma3.py, sanitize): 4.30 of 4.97 billion stay."""
+    found = asked("gemma-3-4b", quantization=None)
+    assert part(found.devices[0].phases[0], "weights") < 2 * 4.31e9
+
+
+# Caches
+
+
+def setting(**more):
+    usual = {"prompt": 1000, "tokens": 1000, "batch": 1, "piece": 2048, "dtype": BFLOAT16}
+    return Setting(**usual | more)
+
+
+LLAMA = Attention(heads=32, kv_heads=8, key_dim=128, value_dim=128)
+NEAR = Attention(heads=32, kv_heads=8, key_dim=128, value_dim=128, window=1024)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "held"), [(1, 256), (256, 256), (257, 512), (8192, 8192), (8193, 8448)]
+)
+def test_caches_grow_by_256(tokens, held):
+    assert cells(None, setting(tokens=tokens)) == held
+    assert of_mixer(LLAMA, setting(tokens=tokens)) == Sizes(kv=held * 2 * 8 * 128 * 2)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens", "reading", "held"),
+    [
+        (4096, 4096, True, 1023 + 2048),  # every token of a piece sees a whole window
+        (4096, 4096, False, 1024),  # cut when the first token is written
+        (1500, 1600, True, 1499),  # one piece: whatever it is
+        (100, 200, False, 99 + 256),  # grows by steps up to the window
+        (100, 5000, False, 1024),
+    ],
+)
+def test_windows(prompt, tokens, reading, held):
+    found = setting(prompt=prompt, tokens=tokens, reading=reading, windows=True)
+    assert cells(1024, found) == held
+    plain = setting(prompt=prompt, tokens=tokens, reading=reading)
+    assert cells(1024, plain) == cells(None, plain)
+
+
+def test_a_rotating_cache_has_a_bound():
+    found = setting(prompt=10_000, tokens=12_000, most=4096)
+    assert cells(None, found) == 4096
+
+
+def test_packed_caches_have_scales_and_biases():
+    """8 bits in words of 32, and two numbers of 16 bits for 64 values: 8.5 bits a value."""
+    plain, packed = (of_mixer(LLAMA, setting(bits=bits)).kv for bits in (None, 8))
+    assert packed * 16 == plain * 8.5
+
+
+def test_latents_and_states():
+    latent = Latent(heads=128, rank=512, rotary=64, nope=128, value_dim=128)
+    assert of_mixer(latent, setting()).kv == 1024 * (512 + 64) * 2
+    assert of_mixer(latent, setting(expanded=True)).kv == 1024 * 128 * (192 + 128) * 2
+    delta = GatedDelta(key_heads=16, value_heads=32, key_dim=128, value_dim=128, kernel=4)
+    assert of_mixer(delta, setting(batch=2)).state == 2 * (8192 * 3 * 2 + 32 * 128 * 128 * 4)
+    old, new = (
+        Mamba1(inner=4096, state=16, kernel=4),
+        Mamba2(inner=4096, heads=64, groups=1, state=128, kernel=4),
+    )
+    assert of_mixer(old, setting()).state == 4096 * 3 * 2 + 4096 * 16 * 2
+    assert of_mixer(new, setting()).state == (4096 + 256) * 3 * 2 + 4096 * 128 * 4
+    assert of_mixer(Shared(owner=0), setting()) == Sizes()
+
+
+@given(
+    m=st.sampled_from((LLAMA, NEAR)),
+    tokens=st.integers(2, 50_000),
+    more=st.integers(0, 5000),
+    batch=st.integers(1, 8),
+    windows=st.booleans(),
+    reading=st.booleans(),
+)
+@settings(deadline=None)
+def test_laws_of_caches(m, tokens, more, batch, windows, reading):
+    """Longer texts take no less, a batch takes each request's, a window never takes more."""
+    at = {"windows": windows, "reading": reading}
+    one = of_mixer(m, setting(prompt=tokens, tokens=tokens, **at)).kv
+    longer = of_mixer(m, setting(prompt=tokens + more, tokens=tokens + more, **at)).kv
+    assert one <= longer
+    many = of_mixer(m, setting(prompt=tokens, tokens=tokens, batch=batch, **at)).kv
+    assert abs(batch * one - many) <= 2 * batch * PAGE
+    whole = of_mixer(m, setting(prompt=tokens, tokens=tokens, reading=reading)).kv
+    assert one <= whole + 2 * 256 * 8 * 128 * 2
+
+
+@pytest.mark.parametrize(("nbytes", "held"), [(1, 1), (PAGE, PAGE), (PAGE + 1, 2 * PAGE)])
+def test_buffers_are_whole_pages(nbytes, held):
+    assert paged(nbytes) == held
+
+
+# What is under way
+
+
+def test_eleven_command_buffers():
+    """Each operation reads more than 50 Mi elements, so each is a command buffer of its own: ten
+    that run, one that waits for them, and the one that is made."""
+    assert flight((Operation(51 << 20, 7),) * 20) == 12 * 7
+
+
+def test_small_operations_share_a_command_buffer():
+    """51 of them: eleven and one in the making."""
+    assert flight((Operation(1, 1),) * 1000) == 12 * 51
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 27), st.integers(0, 1 << 20)), min_size=1))
+@settings(deadline=None)
+def test_laws_of_flight(pairs):
+    """No more than eight layers make, no less than one operation does; what reads more is
+    committed sooner, and never holds more."""
+    layer = tuple(Operation(*pair) for pair in pairs)
+    found = flight(layer)
+    assert max(op.makes for op in layer) <= found <= 8 * sum(op.makes for op in layer)
+    assert flight(tuple(op._replace(reads=1 << 30) for op in layer)) <= found
+
+
+def test_a_prompt_is_read_in_pieces():
+    """2,048 tokens at once since 0.22.2, 512 before; a text of one piece is smaller still."""
+    assert mlx_rules((0, 22)).prefill_step == 512
+    assert mlx_rules((0, 32)).prefill_step == 2048
+    short, piece, long = map(computing, (asked(context=n) for n in (512, 4096, 8192)))
+    assert short < piece < long < 1.1 * piece
+    assert computing(asked(context=8192, prefill_step_size=512)) < piece
+
+
+def test_heads_that_no_kernel_takes_store_their_scores():
+    """Gemma 3's 256 values: tokens x cells x heads (mlx scaled_dot_product_attention.cpp)."""
+    short, long = (computing(asked("gemma-3-12b", context=n)) for n in (8192, 32_768))
+    assert long > 2 * short
+
+
+# Refusals and settings
+
+
+@pytest.mark.parametrize(
+    ("name", "workload", "says"),
+    [
+        ("llama-3.1-8b", {"gpu": "4090"}, "Apple's chips; its CUDA backend"),
+        ("llama-3.1-8b", {"gpu": "m3 max 64gb:2"}, "one Mac"),
+        ("llama-3.1-8b", {"quantization": "nf4"}, "formats of its own alone"),
+        ("llama-3.1-8b", {"kv_cache_dtype": "q4_0"}, "2, 3, 4, 5, 6, 8 bits"),
+        ("llama-3.1-8b", {"kv_cache_dtype": "7bit"}, "2, 3, 4, 5, 6, 8 bits"),
+        ("llama-3.1-8b", {"kv_cache_dtype": "8bit", "batch_size": 2}, "no quantized cache"),
+        ("qwen3-4b", {"kv_cache_dtype": "4bit", "max_kv_size": 512}, "no rotating cache"),
+        ("gemma-3-4b", {"kv_cache_dtype": "8bit"}, "sliding window"),
+        ("bert-base-uncased", {"quantization": None}, "no class for model type 'bert'"),
+    ],
+)
+def test_what_mlx_lm_refuses(name, workload, says):
+    with pytest.raises((UsageError, UnsupportedError), match=says):
+        asked(name, **workload)
+
+
+def test_a_class_with_caches_of_its_own_has_no_bound():
+    bound = asked("qwen3-4b", max_kv_size=1024, context=8192)
+    assert bound.settings["max_kv_size"] == 1024
+    found = asked(max_kv_size=1024, context=8192)
+    assert found.settings["max_kv_size"] is None
+    assert "makes its caches itself" in found.warnings[0]
+
+
+@pytest.mark.parametrize(("form", "said"), [("mlx-6bit-g64", True), (FOUR, False)])
+def test_weights_near_the_working_set_are_said(form, said):
+    """mlx-lm warns beyond nine tenths of it (generate.py, wired_limit): a Mac of 16 GB has 11.3
+    GiB, of which Qwen3-14B takes 11.2 in 6 bits."""
+    found = asked("qwen3-14b", quantization=form, gpu="m1 16gb")
+    assert any("Metal recommends" in w for w in found.warnings) == said

@@ -1,0 +1,268 @@
+"""Ollama: buffers that its llama-server logged, its defaults by hand, its lines, and laws."""
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from tests.engines.answers import answer, part
+from tests.engines.serving import served
+from weighbridge.engines.llama_cpp import answering
+from weighbridge.engines.ollama.dialect import read
+from weighbridge.engines.ollama.rules import BUILDS, build, usual_context
+from weighbridge.engines.ollama.setting import _automatic, predicted
+from weighbridge.engines.ollama.shown import human, processor
+from weighbridge.errors import UsageError
+from weighbridge.units import GIB, MIB
+
+
+def asked(name="llama-3.1-8b", **more):
+    return answer(name, **{"engine": "ollama", "quantization": "Q4_K_M", "context": 4096} | more)
+
+
+def mib(found, name, detail=""):
+    """Of every device, the host last, while it runs."""
+    return [part(d.phases[1], name, detail) / MIB for d in found.devices]
+
+
+# Logs
+
+
+def test_a_model_on_one_device():
+    """Llama 3.2 3B Q4_K_M (ollama llm/llama_server_test.go): 1,918.35 MiB of model, 448 of cache;
+    308.23 stay with the host."""
+    found = asked("llama-3.2-3b")
+    assert mib(found, "weights") == pytest.approx([1918.35, 308.23], abs=0.01)
+    assert mib(found, "kv_cache")[0] == 448
+
+
+def test_a_model_on_two_cards():
+    """The same file over two cards with 32,768 tokens: 1,920 and 1,664 MiB of cache."""
+    found = asked("llama-3.2-3b", context=32_768, gpu="3060:2", split_mode="layer")
+    assert mib(found, "kv_cache")[:2] == [1920, 1664]
+    assert sum(mib(found, "weights")[:2]) == pytest.approx(852.89 + 1065.46, abs=0.02)
+
+
+def test_without_flash_attention():
+    """phi-4 (ollama issue 13552; llama.cpp of December 2025, whose graph is that of 0.30.0): 800
+    MiB of cache, 353.01 of compute buffer; 275.62 stay with the host."""
+    found = asked("phi-4", flash_attn="off", engine_version="0.30.0")
+    assert mib(found, "kv_cache")[0] == 800
+    assert mib(found, "activations")[0] == pytest.approx(353.01, abs=0.01)
+    assert mib(found, "weights") == pytest.approx([8354.71, 275.62], rel=0.001)
+
+
+def test_a_long_context_has_a_large_batch():
+    """Qwen3-4B (pull request 16031, 0.30): n_ctx 262,144, n_batch and n_ubatch 2,048; 974.88 and
+    1,401.03 MiB of model on cards, 304.28 with the host."""
+    found = asked("qwen3-4b", context=40_960, engine_version="0.30.0")
+    assert found.settings["n_batch"] == 2048
+    assert mib(found, "weights") == pytest.approx([974.88 + 1401.03, 304.28], abs=0.01)
+
+
+# Defaults
+
+
+@pytest.mark.parametrize(
+    ("gib", "tokens"), [(8, 4096), (22.9, 4096), (23, 32_768), (46.9, 32_768), (47, 262_144)]
+)
+def test_context_by_memory(gib, tokens):
+    """docs/context-length.mdx; 23 and 47 GiB for 24 and 48 (server/routes.go)."""
+    assert usual_context(int(gib * GIB)) == tokens
+
+
+@pytest.mark.parametrize(
+    ("version", "number"),
+    [((0, 30), 9452), ((0, 30, 3), 9479), ((0, 31), 9840), ((0, 32), 9888), ((0, 33), 10488)],
+)
+def test_builds_of_llama_cpp(version, number):
+    assert build(version) == number
+
+
+def test_builds_only_grow():
+    assert list(BUILDS.values()) == sorted(BUILDS.values())
+    assert list(BUILDS) == sorted(BUILDS)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "needed", "room", "batch"),
+    [
+        (4096, 1, 0, 512),
+        (4097, 1, 0, 1024),
+        (32_769, 1, 0, 2048),
+        (32_769, 13, 24, 2048),  # 60 % of 24 are 14.4; 13 and 2 are within 80 %
+        (32_769, 15, 24, 1024),  # beyond 60 %, within 75 %
+        (32_769, 19, 24, 512),  # beyond 75 %
+        (8192, 5.3, 7, 512),  # 0.75 more would be beyond 80 %
+    ],
+)
+def test_batches_by_hand(tokens, needed, room, batch):
+    """server/sched.go (automaticGenerationBatch, generationBatchFits)."""
+    assert _automatic(tokens, int(needed * GIB), room * GIB) == batch
+
+
+@given(
+    st.integers(1, 1 << 18),
+    st.integers(1, 100 * GIB),
+    st.integers(1, 100 * GIB),
+    st.integers(0, 50 * GIB),
+)
+@settings(deadline=None)
+def test_laws_of_batches(tokens, needed, room, more):
+    """More room is never a smaller batch, a longer context with all the room neither."""
+    assert _automatic(tokens, needed, room) <= _automatic(tokens, needed, room + more)
+    assert _automatic(tokens, needed, 0) <= _automatic(2 * tokens, needed, 0)
+    assert _automatic(tokens, needed, room) <= _automatic(tokens, needed, 0)
+
+
+def test_requests_at_once_are_parallel_ones():
+    found = asked(batch_size=4)
+    assert (found.settings["parallel"], found.settings["n_ctx"]) == (4, 4 * 4096)
+    assert mib(found, "kv_cache")[0] == 4 * 512
+
+
+def test_architectures_that_answer_alone():
+    """server/sched.go (load): qwen3next."""
+    found = asked("qwen3-next-80b-a3b", parallel=4)
+    assert found.settings["parallel"] == 1
+    assert any("one request at a time" in w for w in found.warnings)
+
+
+def test_a_context_is_no_longer_than_the_model():
+    found = asked("llama-3.2-3b", context=200_000)
+    assert found.settings["context"] == 131_072
+    assert any("lowers num_ctx" in w for w in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("card", "workload", "flash", "batch"),
+    [
+        ("4090", {"context": 8192}, "auto", 1024),
+        ("k80", {"context": 8192}, "off", 512),  # compute capability 3.7
+        ("k80", {"context": 8192, "gpu_memory": "8GiB"}, "off", 256),
+        ("k80", {"context": 4096, "gpu_memory": "8GiB"}, "off", 512),
+        ("m3 max 64gb", {"context": 8192}, "auto", 1024),
+        ("4090", {"context": 8192, "flash_attn": "off"}, "off", 512),
+        ("4090", {"context": 8192, "n_batch": 64}, "auto", 64),
+    ],
+)
+def test_flash_attention_and_batch_by_card(card, workload, flash, batch):
+    found = asked("llama-3.2-3b", gpu=card, **workload).settings
+    assert (found["flash_attn"], found["n_batch"]) == (flash, batch)
+
+
+def test_one_card_holds_what_fits_it():
+    """Within 80 % of one card's free memory; OLLAMA_SCHED_SPREAD shares it out all the same."""
+    cards = [
+        [d for d in asked(gpu="3090:2", **more).devices if d.kind == "gpu"]
+        for more in ({}, {"split_mode": "layer"}, {"context": 131_072})
+    ]
+    assert [len(found) for found in cards] == [1, 2, 2]
+
+
+def test_its_own_estimate():
+    """llm/llama_server.go (PredictServerVRAM): the file, and 32 layers x 8 heads x 128 values x 2
+    x 2 bytes a token."""
+    net = answering.known_network(served("llama-3.1-8b", "ollama", quantization="Q4_K_M"))
+    assert predicted(net, 8192) - predicted(net, 0) == GIB
+    assert predicted(net, 0) == sum(t.nbytes for t in net.weights.values())
+
+
+def test_without_a_card_files_are_read():
+    """mmap is off where all is on the host (disableMmapDefaultReason)."""
+    assert asked(n_gpu_layers=0).settings["no_mmap"]
+    assert not asked().settings["no_mmap"]
+
+
+def test_a_tag_has_its_tower():
+    found = asked("gemma-3-4b")
+    assert part(found.devices[0].phases[0], "weights", "mmproj") > 800 * MIB
+
+
+# What it shows
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [(999, "999 B"), (2_750_000_000, "2.8 GB"), (42_900_000_000, "42 GB"), (3 * 10**9, "3 GB")],
+)
+def test_sizes_as_it_writes_them(nbytes, text):
+    """format/bytes.go (HumanBytes)."""
+    assert human(nbytes) == text
+
+
+def test_parts_as_it_writes_them():
+    """docs/faq.mdx: 48%/52% CPU/GPU."""
+    assert processor(100, 0) == "100% CPU"
+    assert processor(100, 100) == "100% GPU"
+    assert processor(100, 52) == "48%/52% CPU/GPU"
+
+
+def test_ollama_ps_is_the_buffers_of_the_log():
+    found = asked()
+    names = ("weights", "kv_cache", "activations")
+    assert found.derived["ollama_ps_bytes"] == sum(mib(found, n)[0] for n in names) * MIB
+    assert found.derived["ollama_ps"].endswith("GB, 100% GPU")
+    assert "CPU/GPU" in asked(n_gpu_layers=10).derived["ollama_ps"]
+
+
+# Lines
+
+
+def test_a_line_says_what_was_sized():
+    line = asked(batch_size=2, kv_cache_dtype="q8_0", flash_attn="on").derived["launch"]
+    assert line == (
+        "OLLAMA_CONTEXT_LENGTH=4096 OLLAMA_NUM_PARALLEL=2 OLLAMA_FLASH_ATTENTION=1 "
+        "OLLAMA_KV_CACHE_TYPE=q8_0 ollama serve & ollama run llama-3.1-8b:q4_k_m"
+    )
+    launch = read(line)
+    assert launch.model == "llama-3.1-8b:q4_k_m"
+    assert launch.settings == {
+        "context": 4096,
+        "parallel": 2,
+        "flash_attn": "on",
+        "kv_cache_dtype": "q8_0",
+    }
+    assert launch.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "settings"),
+    [
+        ("ollama run llama3.1:8b", "llama3.1:8b", {}),
+        ("ollama run llama3.1:latest 'why is the sky blue?'", "llama3.1", {}),
+        ("OLLAMA_CONTEXT_LENGTH=8192 ollama run qwen3:4b --verbose", "qwen3:4b", {"context": 8192}),
+        ("ollama run hf.co/a/b-GGUF:Q8_0", "a/b-GGUF:Q8_0", {}),
+        ("ollama run hf.co/a/b-GGUF", "a/b-GGUF:Q4_K_M", {}),
+        (
+            "export OLLAMA_SCHED_SPREAD=1\nollama serve &\nollama run m",
+            "m",
+            {"split_mode": "layer"},
+        ),
+        ("docker exec -it ollama ollama run llama3.2", "llama3.2", {}),
+        ("OLLAMA_FLASH_ATTENTION=false ollama run m", "m", {"flash_attn": "off"}),
+    ],
+)
+def test_lines_are_read(text, model, settings):
+    found = read(text)
+    assert (found.model, found.settings) == (model, settings)
+
+
+def test_a_variable_that_keeps_nothing_free_is_said():
+    assert "--headroom" in read("OLLAMA_GPU_OVERHEAD=1000 ollama run m").warnings[0]
+
+
+@pytest.mark.parametrize("text", ["ollama serve", "ollama run a & ollama run b"])
+def test_lines_that_run_no_one_model(text):
+    with pytest.raises(UsageError, match="give one"):
+        read(text)
+
+
+def test_parameters_of_a_modelfile():
+    """What has no variable (api/types.go, Runner)."""
+    note = asked(n_gpu_layers=20, no_mmap=True).derived["launch_note"]
+    assert "PARAMETER num_gpu 20; PARAMETER use_mmap false" in note
+
+
+def test_values_are_packed_with_flash_attention_alone():
+    with pytest.raises(UsageError, match="flash attention"):
+        asked(kv_cache_dtype="q8_0", flash_attn="off")
