@@ -31,7 +31,7 @@ def adafactor(params):
 
 
 def muon(params):
-    """Its matrices, and AdamW for the rest, as people do."""
+    """Return Muon for matrices and AdamW for the rest, as people do."""
     matrices = [p for p in params if p.ndim == 2 and p.shape[0] != 1000]
     rest = [p for p in params if p.ndim != 2 or p.shape[0] == 1000]
     return Both(torch.optim.Muon(matrices), torch.optim.AdamW(rest, foreach=True))

@@ -44,7 +44,7 @@ def forward(s: Step) -> Tensor:
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     x = embedding(m, ids, built.base.weight("wte"))
-    if shape(built.kind) == "gemma":
+    if shape(built.kind) == "unit_norms":
         x = scale(m, x)
     cos, sin = built.buffers[:2]
     for i, p in enumerate(built.layers):
@@ -60,7 +60,7 @@ def norm(s: Step, x: Tensor, p: Module, name: str) -> Tensor:
     x = cast(m, x, FLOAT32)
     norm_x = mean(m, mul(m, x, x))
     x_normed = mul(m, x, rsqrt(m, shift(m, norm_x)))
-    unit = shape(s.built.kind) == "gemma"
+    unit = shape(s.built.kind) == "unit_norms"
     if s.release is None or s.release >= LATER:
         weight = cast(m, shift(m, w) if unit else w, FLOAT32)
         return cast(m, mul(m, x_normed, weight), dtype)

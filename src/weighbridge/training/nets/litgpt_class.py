@@ -40,7 +40,7 @@ PARTS = (*QKV, "projection", "mlp", "head")
 
 
 def shape(model_type: str) -> str:
-    """`usual`, `parallel` (attention and feed-forward side by side) or `gemma`; "" is none."""
+    """`usual`, `parallel` (attention beside feed-forward) or `unit_norms` (Gemma); "": none."""
     return column("litgpt").get(model_type, "")
 
 
