@@ -265,6 +265,12 @@ def test_lines_are_read(text, model, settings):
     assert (found.model, found.settings) == (model, settings)
 
 
+def test_a_checkpoint_that_is_packed_is_not_packed_again():
+    found = answer("gpt-oss-20b", engine="ollama").derived
+    assert found["launch"].endswith("ollama run gpt-oss-20b")
+    assert "ollama create gpt-oss-20b with" in found["launch_note"]
+
+
 def test_a_variable_that_keeps_nothing_free_is_said():
     assert "--headroom" in read("OLLAMA_GPU_OVERHEAD=1000 ollama run m").warnings[0]
 
