@@ -16,8 +16,9 @@ TOP_FILES = re.compile(r"[A-Za-z.]+\.(?:md|toml|yml|yaml)|Makefile")
 def named(text):
     """Paths from the root of the repository that a page has between backticks."""
     for found in re.findall(r"`([^`\n]+)`", text):
-        if found.startswith(TOPS) or TOP_FILES.fullmatch(found):
-            yield found
+        path = found.partition(" ")[0]  # `.ci/run style` runs one
+        if path.startswith(TOPS) or TOP_FILES.fullmatch(path):
+            yield path
 
 
 def commands(text):
@@ -60,6 +61,13 @@ def test_a_page_says_who_needs_it_and_shows_a_command(page):
     assert second.startswith("```sh\n")
     assert "## Run" in text
     assert "## Worked example" in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_bare_file_name_is_one_of_ours(page):
+    ours = {path.name for top in ("src", "tests") for path in (ROOT / top).rglob("*.*")}
+    for name in re.findall(r"`(\w+\.(?:py|jsonl|json))`", page.read_text()):
+        assert name in ours, name
 
 
 def test_the_test_of_files_can_fail():

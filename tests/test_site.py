@@ -102,7 +102,7 @@ def _outside(text):
     sorted({c for name in FIRST for c in commands((DOCS / "zh" / f"{name}.md").read_text())}),
 )
 def test_commands_of_the_first_pages_run(line, tmp_path, monkeypatch, capsys):
-    """Those of the Chinese edition, which are those of both."""
+    """Commands are read from the Chinese edition, and are those of both."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     words = shlex.split(line)[1:]
@@ -119,7 +119,7 @@ def test_commands_of_the_first_pages_run(line, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", sorted(set(texts(DOCS)) - {"index.md"}))
 def test_a_page_says_who_needs_it_and_shows_a_command(name):
-    if name.startswith(("adr/", "zh/")) or name == "sweep.md":  # a table of a long run
+    if name.startswith(("adr/", "zh/")):
         return
     start = "\n".join((DOCS / name).read_text().splitlines()[:30])
     assert re.match(r"# .+\n\n(<!-- .+ -->\n\n)?You need this page if ", start), name

@@ -13,7 +13,7 @@ DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def sources():
-    return sorted(p for room in ("src", "tools") for p in (ROOT / room).rglob("*.py"))
+    return sorted(p for room in ("src", "tools", "tests") for p in (ROOT / room).rglob("*.py"))
 
 
 def test_a_docstring_is_understood_without_the_name():

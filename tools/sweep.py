@@ -29,11 +29,14 @@ HEAD = """# Training steps that were traced
 
 <!-- written by tools/sweep.py (make sweep) -->
 
-One step each on a fake A100 80GB, batch 2: forward, loss, backward, optimizer. timm's models have
-their default sizes, and SGD with momentum; transformers' classes are built from tiny configs, and
-have AdamW. *Peak* is what is allocated, in MiB; *seconds* are of two busy cores, with imports where
-they fell to it. What fails in the same way with real tensors on the CPU is a class's *own* matter,
-and not counted.
+You need this page if you want to know whether `weighbridge trace train.py` gets through a training
+step of your model. The table says it for timm's models and for transformers' classes.
+
+Each model ran one step on a fake A100 80GB with batch 2: forward, loss, backward, optimizer.
+timm's models have their default sizes, and SGD with momentum. transformers' classes are built
+from tiny configs, and have AdamW. *Peak* is what is allocated, in MiB. *Seconds* were taken on
+two busy cores; imports count for the model that came first. A failure that also comes with real
+tensors on the CPU is the class's *own* matter, and is not counted.
 """
 
 

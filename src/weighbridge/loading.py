@@ -15,6 +15,7 @@ from operator import not_
 from typing import Any, NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Buffer, Kind, Param
+from weighbridge.arch.roles import expert
 from weighbridge.errors import BadFileError
 from weighbridge.inventory import Part
 from weighbridge.quantization.packed import Logical, flat, logical
@@ -49,7 +50,6 @@ MAX_EXPERTS = 65536  # of a layer
 FLAT = frozenset({"bnb 4 bit", "hqq"})
 
 DIGITS = re.compile(r"\d+")
-EXPERT = re.compile(r"experts\.(\d{1,6})\.")
 
 # The kind of a stored parameter, from its name: the first that fits. Only quantization asks.
 KINDS: tuple[tuple[str, Kind], ...] = (
@@ -216,8 +216,8 @@ def _routed(part: Part) -> tuple[int, int] | None:
 
 def _experts(names: Iterator[str]) -> tuple[int, int]:
     """How many experts a layer has; no file says how many of them a token uses, so all."""
-    numbers = (EXPERT.search(name) for name in names if "experts." in name)
-    count = 1 + max((int(found[1]) for found in numbers if found), default=0)
+    found = (expert(name) for name in names)
+    count = 1 + max((one.number for one in found if one is not None and not one.word), default=0)
     return count, count
 
 

@@ -133,7 +133,7 @@ def test_warnings_before_json_are_left_out():
 
 
 def test_amd_smi_tells_sizes_and_names_apart():
-    """As ROCm 6.4 and 7 print them: a list, or a record with one."""
+    """ROCm 6.4 and 7 print them as a list, or as a record with one."""
     memory = {
         "total_vram": {"value": 196592, "unit": "MB"},
         "used_vram": {"value": 285, "unit": "MB"},

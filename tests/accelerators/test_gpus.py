@@ -21,7 +21,7 @@ MORE = ("nvidia-rtx-pro-6000-blackwell-server-edition", "amd-instinct-mi300x", "
 
 
 def asked(*flags):
-    """As `gpus` is typed; a mistake is raised."""
+    """Run `gpus` as it is typed; a mistake is raised."""
     done = CliRunner().invoke(gpus, list(flags), catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout

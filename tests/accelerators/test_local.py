@@ -149,7 +149,7 @@ def test_cards_of_two_makers_are_not_taken_together():
 
 
 def test_equal_cards_that_others_use_differently_differ():
-    """Of three equal cards one has 4 of 11 GiB free."""
+    """One of three equal cards has 4 of 11 GiB free."""
     found = chosen("torch_mem_get_info_x3")
     assert found.mixed and found.count == 3
     assert [c.room.low for c in found.cards] == [8732147712, 4178444288, 8744402944]

@@ -254,7 +254,7 @@ GPUS_OF_MEASUREMENTS = ROOT / "measurements"
 @pytest.mark.slow
 @pytest.mark.skipif(not GPUS_OF_MEASUREMENTS.exists(), reason="the corpus is not here")
 def test_the_devices_of_published_measurements_are_known():
-    """As papers, issues and logs spell them."""
+    """Names are spelled as in papers, issues and logs."""
     known, unknown = 0, set()
     for path in GPUS_OF_MEASUREMENTS.glob("*.jsonl"):
         for line in path.read_text("utf-8").splitlines():

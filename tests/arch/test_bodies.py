@@ -357,7 +357,8 @@ def of_attention(m, hidden):
 
 
 def unexplained(raw):
-    """Of each layer with attention alone: weights that neither it nor the feeds account for."""
+    """Return, for each layer with attention alone, the weights that neither it nor the feeds
+    account for."""
     plan, config = plan_of(raw)
     found = body(plan, config, layers(config))
     counted = Counter()

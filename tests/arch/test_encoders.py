@@ -369,7 +369,7 @@ def test_encodec_has_as_many_codebooks_as_its_bandwidth_pays_for():
 
 
 def test_mimi_without_its_encoder_keeps_the_codebooks():
-    """As `encoder_config: null` asks: 1 semantic and 31 acoustic tables of 2,048 x 256."""
+    """`encoder_config: null` leaves 1 semantic and 31 acoustic tables of 2,048 x 256."""
     whole = plan({"model_type": "mimi"})
     half = plan({"model_type": "mimi", "encoder_config": None})
     assert {p.name.split(".")[0] for p in whole.params} - {

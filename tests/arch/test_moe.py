@@ -184,7 +184,7 @@ def test_active_parameters(model):
 
 
 def test_mixtral_by_hand():
-    """Of 32 layers, 6 of 8 experts rest: three matrices of 4096 x 14336 each."""
+    """In each of 32 layers 6 of 8 experts rest: three matrices of 4096 x 14336 each."""
     plan = weigh(MIXTRAL)
     assert plan.parameters - active(plan.params) == 32 * 6 * 3 * 4096 * 14336
 

@@ -11,7 +11,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.inputs import images, sounds
 from weighbridge.arch.inputs.sizes import Size
 from weighbridge.arch.table import column
-from weighbridge.arch.towers import IMAGE, INSIDE, LOOKS, SECONDS, towers
+from weighbridge.arch.towers import IMAGE, SECONDS, looks, towers
 from weighbridge.catalogue import find
 
 SIGLIP = {"model_type": "siglip_vision_model", "patch_size": 14}
@@ -86,8 +86,10 @@ def test_headers_alone_have_none():
     assert towers(plan, None) == ()
 
 
-def test_every_rule_is_for_a_model_that_we_know():
-    assert set(LOOKS) | set(INSIDE) <= set(column("family"))
+def test_every_rule_is_there_and_for_a_model_that_we_know():
+    towered = {*column("sees"), *column("hears")}
+    assert towered | set(column("seen_by")) <= set(column("family"))
+    assert all(callable(look.rule) for model_type in towered for look in looks(model_type))
 
 
 @pytest.mark.parametrize("case", cases_multimodal.CASES, ids=lambda case: f"{case[0]}-{case[1]}")

@@ -69,7 +69,7 @@ def test_layers_for_multi_token_prediction():
 
 
 def test_qwen_predicts_with_full_attention():
-    """Its last layers but one are delta nets; the predicting one attends."""
+    """The last layers but one are delta nets; the predicting one attends."""
     (layer,) = draft_layers(served("qwen3.5-27b"), "mtp")
     assert type(layer.mixers[0]).__name__ == "Attention"
 

@@ -31,7 +31,7 @@ def asked(name="llama-3.1-8b", **more):
 
 
 def weights(found):
-    """Of GPUs and the host, in GiB."""
+    """Return the weights of GPUs and of the host, in GiB."""
     return sum(part(d.phases[0], "weights") for d in found.devices) / GIB
 
 

@@ -149,7 +149,7 @@ def test_rows_that_are_looked_up_stay_with_their_table():
 
 
 def test_an_even_number_of_turns_is_left_out():
-    """Of forty layers alike: the first four and the rest that an even number leaves."""
+    """Forty layers alike are walked as the first four and the rest that an even number leaves."""
     kept = thinned(["a"] * 40)
     assert kept[:4] == [0, 1, 2, 3]
     assert kept[-1] == 39

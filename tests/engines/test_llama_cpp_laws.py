@@ -86,8 +86,8 @@ def test_devices_hold_the_model_between_them(name, w):
 @LAWS
 @given(asked)
 def test_more_context_never_takes_less(name, w):
-    """Of caches. Compute buffers may shrink by chance where weights are brought from the host: the
-    best fit of one step leaves other gaps."""
+    """Caches never shrink. Compute buffers may shrink by chance where weights are brought from the
+    host: the best fit of one step leaves other gaps."""
     one, two = held(name, **w), held(name, **w | {"context": w["context"] + 8_192})
     devices = range(one.at.gpus + 1)
     assert all(two.kv(d) + two.state(d) >= one.kv(d) + one.state(d) for d in devices)

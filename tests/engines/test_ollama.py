@@ -20,7 +20,7 @@ def asked(name="llama-3.1-8b", **more):
 
 
 def mib(found, name, detail=""):
-    """Of every device, the host last, while it runs."""
+    """Return MiB of a component on every device, the host last, while the model runs."""
     return [part(d.phases[1], name, detail) / MIB for d in found.devices]
 
 

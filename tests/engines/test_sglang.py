@@ -84,7 +84,7 @@ def test_sizes_by_card(version, mib, chunk, few):
 
 
 def test_captured_batches():
-    """As logs list them: 36 up to 256, 52 up to 512; 58 and 74 lengths of prefill."""
+    """Logs list them: 36 up to 256, 52 up to 512; 58 and 74 lengths of prefill."""
     assert card.decodes(8, speculative=False) == (1, 2, 4, 8)
     assert len(card.decodes(80, speculative=False)) == 14
     assert len(card.decodes(256, speculative=False)) == 36
@@ -382,7 +382,7 @@ def test_groups_divide_the_ranks():
 
 
 def test_tokens_of_all_groups_meet_at_the_experts():
-    """By hand: two groups of one rank each, a feed-forward of 16 over two, 8 wide."""
+    """Counted by hand: two groups of one rank each, a feed-forward of 16 over two, 8 wide."""
     block = Block(mixers=(), feeds=(Dense(width=16),))
     assert chunk((block,), 8, Split(tensor=2)).widest == 24 + 24
     assert chunk((block,), 8, Split(tensor=2, groups=2)).widest == 24 + 2 * 24 + 8

@@ -58,7 +58,7 @@ def raw(folder):
 
 @cache
 def free_of_weights():
-    """By log: (GiB free after the load, GiB that it took)."""
+    """Return, for each log, GiB free after the load and GiB that it took."""
     return {
         r["source"]["path"]: (r["components"]["avail_after_load_GB"], r["value"])
         for r in records(LOGS)

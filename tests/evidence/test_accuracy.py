@@ -298,7 +298,7 @@ def test_no_figure_got_worse(table, name):
 
 @pytest.mark.parametrize("source", evidence.sources())
 def test_few_figures_are_left_out(found, source):
-    """Of sources that an engine of ours measured."""
+    """Sources are those that an engine of ours measured."""
     assert share_skipped(found, source) < 0.15 or source in OTHERS | NOT_YET
 
 

@@ -75,6 +75,14 @@ OWN = {
         "n_gpu_layers": lambda draw: draw.choice((0, 3, 99)),
         "fused_moe": lambda draw: True,
     },
+    "ollama": {
+        "engine_version": lambda draw: draw.choice(("0.30", "0.31.2")),
+        "quantization": lambda draw: draw.choice(("Q4_K_M", "Q8_0")),
+        "kv_cache_dtype": lambda draw: "q8_0",
+        "n_gpu_layers": lambda draw: draw.choice((0, 3, 99)),
+        "parallel": lambda draw: 16,
+        "split_mode": lambda draw: "layer",
+    },
 }
 POINTS = 4
 

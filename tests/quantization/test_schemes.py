@@ -359,7 +359,7 @@ def test_q2_k_depends_on_grouped_queries():
 
 @pytest.mark.parametrize(("rows", "kind"), [(256 + 2 * 64, "Q4_K"), (3 * 256, "Q3_K")])
 def test_grouped_queries_are_seen_in_a_fused_projection(rows, kind):
-    """Of 384 rows 256 are queries: four query heads to a key head. Of 768, one."""
+    """256 of 384 rows are queries: four query heads to a key head. In 768 rows it is one."""
     fused = plan(
         Param("model.embed_tokens.weight", (8, 256), "embedding"),
         Param("model.layers.0.self_attn.qkv_proj.weight", (rows, 256)),

@@ -57,7 +57,7 @@ def test_the_command_writes_them(tmp_path):
 
 
 def test_a_missing_extra_is_one_line(tmp_path):
-    """As where gradio is not installed."""
+    """Gradio is not installed."""
     hidden = "import sys; sys.modules['gradio'] = None; from importlib import util\n"
     hidden += "util.find_spec = lambda name, package=None: None\n"
     code = hidden + "from weighbridge.cli.menu import run; sys.exit(run(['web', '--gradio']))"

@@ -201,7 +201,7 @@ def test_the_policy_of_the_page(server):
 
 
 def test_rates(server):
-    """As a client of its own: /24 of loopback addresses are all this machine."""
+    """A client of its own asks: /24 of loopback addresses are all this machine."""
     codes = []
     for _ in range(75):
         line = http.client.HTTPConnection(

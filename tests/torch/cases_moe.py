@@ -187,6 +187,7 @@ TYPES = {
         QWEN | WIDE | {"num_shared_experts": 1},
         (*USUAL, *FIRST, MIXED, {"num_shared_experts": 2}),
     ),
+    "kolibri1": ("Kolibri1", SHARED | WIDE, (*USUAL,)),
     "hy_v3": (
         "HYV3",
         QWEN | WIDE | {"num_shared_experts": 1},

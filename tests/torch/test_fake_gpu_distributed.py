@@ -258,8 +258,8 @@ def test_shards_from_the_meta_device():
 
 
 def test_tensor_parallel_by_hand():
-    """Of a 512 x 1024 and a 1024 x 512 matrix, a half on each of two; what propagation of shapes
-    makes on the way is not counted."""
+    """Each of two ranks holds a half of a 512 x 1024 and a 1024 x 512 matrix; what propagation of
+    shapes makes on the way is not counted."""
     from torch.distributed.tensor.parallel import (
         ColwiseParallel,
         RowwiseParallel,

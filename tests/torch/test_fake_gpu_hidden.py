@@ -26,7 +26,8 @@ def test_every_rule_has_a_source():
 
 
 def qkv(heads=32, keys=32, length=1024, dim=128, dtype=torch.bfloat16, grad=True):
-    """As models make them: heads are a view of what a projection returned."""
+    """Make queries, keys and values as models do: heads are a view of what a projection
+    returned."""
     shapes = ((1, length, heads, dim), (1, length, keys, dim), (1, length, keys, dim))
     made = [torch.empty(s, dtype=dtype, device="cuda", requires_grad=grad) for s in shapes]
     return [t.transpose(1, 2) for t in made]

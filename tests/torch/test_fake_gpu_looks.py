@@ -217,7 +217,7 @@ def test_generation_goes_on_to_its_length(settings):
 
 
 def test_a_known_mask_lets_a_known_number_through():
-    """As placeholders of images are counted, over all values of an embedding."""
+    """Placeholders of images are counted so, over all values of an embedding."""
     with FakeGPU("a100-80gb"):
         ids = torch.arange(2048, device="cuda")
         x = torch.randn(2048, 4096, device="cuda")

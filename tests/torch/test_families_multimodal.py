@@ -156,7 +156,8 @@ def planned(plan):
 
 @pytest.mark.parametrize("case", CASES, ids=label)
 def test_blocks(case, built):
-    """As many modules as transformers never splits (their names differ from checkpoints')."""
+    """There are as many modules as transformers never splits (their names differ from
+    checkpoints')."""
     model, plan = built(case)
     if case[0] in SPREAD:
         pytest.skip("a block is spread over several lists in the checkpoint")

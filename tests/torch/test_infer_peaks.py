@@ -152,7 +152,7 @@ def test_scores_that_are_written_out(model_type):
 
 
 def test_several_requests_and_a_wider_dtype():
-    """As many key-value heads as others: in float32 groups have the math kernel alone."""
+    """With as many key-value heads as others: in float32 groups have the math kernel alone."""
     raw = {**config("qwen3"), "num_key_value_heads": 8}
     s, p = ours(raw, dtype="float32", batch_size=3)
     prefill, decode = steps(built(raw, "sdpa", torch.float32), batch=3)

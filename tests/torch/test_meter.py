@@ -81,7 +81,7 @@ class MissingError(Exception):
 
 
 class NVML:
-    """As nvidia-ml-py answers. `known` is whether it sees our process."""
+    """Answers as nvidia-ml-py does. `known` is whether it sees our process."""
 
     def __init__(self, monkeypatch, known=True, handled=True):
         self.used, self.known, self.handled = 1000 * MIB, known, handled

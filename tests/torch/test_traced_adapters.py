@@ -87,7 +87,7 @@ def test_an_update_of_one_step_by_hand():
 
 
 def test_a_layer_is_copied():
-    """As LN tuning does with a norm: without the fake mode, and with what is known of values."""
+    """LN tuning copies a norm: without the fake mode, and with what is known of values."""
     with FakeGPU("l40s"):
         layer = torch.nn.LayerNorm(64, device="cuda")
         layer.weight = torch.nn.Parameter(torch.ones(64, device="cuda"))

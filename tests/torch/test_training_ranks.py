@@ -73,7 +73,7 @@ def real(wrap, *, early=True, waits=False, config=LLAMA, ranks=RANKS, **settings
 
 
 def sharded(policy=None, **more):
-    """As PyTorch's tutorial does: each layer, then the whole."""
+    """Shard as PyTorch's tutorial does: each layer, then the whole."""
 
     def wrap(model):
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -91,7 +91,7 @@ def sharded(policy=None, **more):
 
 
 def mesh(ranks):
-    """Of groups of a node's ranks, where there are several."""
+    """Make a mesh of groups of a node's ranks, where there are several."""
     if ranks <= RANKS:
         return dist.init_device_mesh("cuda", (ranks,))
     shape = ranks // RANKS, RANKS
@@ -99,7 +99,8 @@ def mesh(ranks):
 
 
 def accelerated(dtype=None):
-    """As accelerate does: embedding and head are units; everything in 16 bits, under autocast."""
+    """Shard as accelerate does: embedding and head are units; everything in 16 bits, under
+    autocast."""
 
     def wrap(model):
         from accelerate.utils import convert_outputs_to_fp32
@@ -216,7 +217,7 @@ def test_shards_on_the_host():
 
 @pytest.mark.parametrize(("mixed", "accumulation"), [(True, 2), (False, 1)])
 def test_shards_of_the_trainer(mixed, accumulation):
-    """Its micro-batches wait: whole gradients are there between them."""
+    """Micro-batches wait: whole gradients are there between them."""
     usual = {"framework": "trainer", "accumulation": accumulation}
     there = real(
         accelerated(BF16 if mixed else None),

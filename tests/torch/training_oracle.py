@@ -176,7 +176,7 @@ class _Real:
             hidden.register_hook(lambda _: self.mark("loss"))
 
     def called(self, model):
-        """As the framework calls it."""
+        """Call the model as the framework does."""
         import torch
 
         cast = self.asked.cast

@@ -360,7 +360,7 @@ def test_buckets_by_hand():
 
 
 def test_replicas_have_gradients_twice():
-    """Those of autograd, and their buckets."""
+    """Autograd's gradients, and their buckets."""
     alone = weighbridge.train(CONFIG, precision="fp32", seq_len=64)
     shared = weighbridge.train(
         CONFIG, precision="fp32", seq_len=64, shard="ddp", data_parallel_size=2
@@ -478,7 +478,7 @@ def test_a_tied_embedding_is_on_the_first_stage_and_the_last():
 @pytest.mark.parametrize("shard", ["fsdp1", "fsdp2", "zero3"])
 @pytest.mark.parametrize("name", ["bart-base", "t5-base", "all-mpnet-base-v2"])
 def test_all_layers_are_gathered_one_by_one(name, shard):
-    """Those of an encoder that is attended to, and of classes that never checkpoint, too."""
+    """Layers of an encoder that is attended to, and of classes that never checkpoint, too."""
     report = weighbridge.train(name, seq_len=16, shard=shard, data_parallel_size=RANKS)
     alone = weighbridge.train(name, seq_len=16)
     assert most(report, "optimizer_states") < most(alone, "optimizer_states") / 4

@@ -103,7 +103,7 @@ def test_llama_recipes_in_float16_without_checkpointing_fills_the_card():
 
 
 def test_bitsandbytes_puts_linears_in_place_of_conv1d():
-    """Of other layout: as wide outside as Conv1D's; adapters stand around all of them."""
+    """The other layout is as wide outside as Conv1D's; adapters stand around all of them."""
     found = {
         method: next(
             c.bytes.expected

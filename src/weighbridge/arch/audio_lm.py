@@ -25,7 +25,6 @@ AUDIO = Inner(
     path="audio_tower.",
     config="audio_config",
     label="audio tower",
-    model_type="qwen2_audio_encoder",
 )
 PROJECTOR = "multi_modal_projector."
 
@@ -119,7 +118,6 @@ ULTRAVOX = composite(
         path="audio_tower.",
         config="audio_config",
         label="audio tower",
-        model_type="qwen2_audio_encoder",
         fixed=True,
     ),
     own=described,

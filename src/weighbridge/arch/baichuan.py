@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Family, Param, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, alike, tree
+from weighbridge.arch.decoder import BEFORE, Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS, lm_called
-from weighbridge.arch.llama import BEFORE, Switches, decoder, grouped
+from weighbridge.arch.llama import Switches, decoder, grouped
 from weighbridge.arch.modules import (
     Decoder,
     Submodules,

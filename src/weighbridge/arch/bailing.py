@@ -11,43 +11,53 @@ inclusionAI/Ling-mini-2.0 (remote code).
 from collections.abc import Iterator
 from functools import partial
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear, norm
+from weighbridge.arch.blueprint import Buffer, Family, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, stack, two_norms
+from weighbridge.arch.decoder import BEFORE, Names, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.rotary import head_dim, partly_rotary
-from weighbridge.arch.sparse import Routed, after_first, block, correction, routed
-from weighbridge.arch.written import kv_heads
+from weighbridge.arch.llama import grouped
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    fused_gqa,
+    gated,
+    normed,
+    submodule,
+)
+from weighbridge.arch.rotary import partly_rotary
+from weighbridge.arch.sparse import Routed, after_first, correction, moe, routed
+from weighbridge.arch.windows import by, own
 
 
-def attention(c: Config, at: str, *, normed: bool) -> Iterator[Param]:
-    width, size, heads = c.num("hidden_size"), head_dim(c), c.num("num_attention_heads")
-    inner = (heads + 2 * kv_heads(c)) * size
-    yield from linear(f"{at}query_key_value", inner, width, bias=c.flag("use_qkv_bias"))
-    yield from linear(f"{at}dense", width, heads * size, bias=c.flag("use_bias"))
-    if normed and c.flag("use_qk_norm", default=True):
-        yield from norm(f"{at}query_layernorm", size)
-        yield from norm(f"{at}key_layernorm", size)
+def attention(c: Config, *, normalised: bool) -> Submodules:
+    width, a, path = c.num("hidden_size"), grouped(c), "attention."
+    names = ("query_layernorm", "key_layernorm") if normalised else ()
+    bias = (c.flag("use_qkv_bias"), c.flag("use_bias"))
+    has = normalised and c.flag("use_qk_norm", default=True)
+    norms = submodule(*(norm(path + name, a.key_dim) for name in names if has))
+    return (fused_gqa(path, width, a, bias=bias), norms)
 
 
 def choice(c: Config) -> Routed:
     return routed(c, "num_experts", "moe_intermediate_size")
 
 
-def bailing_moe(c: Config, at: str, *, normed: bool) -> Iterator[Param]:
-    sparse, e = after_first(c), choice(c)
+def bailing_moe(c: Config, *, normalised: bool) -> Decoder:
+    e, width = choice(c), c.num("hidden_size")
     shared = c.num("num_shared_experts", default=0) * e.inner
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        width = c.num("hidden_size")
-        yield from attention(c, f"{at}attention.", normed=normed)
-        if sparse[i]:
-            yield from block(f"{at}mlp.", width, e, shared=shared or None)
-        else:
-            yield from gated_mlp(f"{at}mlp", width, c.num("intermediate_size"))
-        yield from two_norms(c, at)
+    def feed(sparse: bool) -> Submodule:
+        if sparse:
+            return moe("mlp.", width, e, shared=shared or None)
+        return gated("mlp", width, c.num("intermediate_size"))
 
-    yield from stack(c, at, layer, Names(embed="word_embeddings"))
+    def layer(sparse: bool) -> Submodules:
+        return (*attention(c, normalised=normalised), feed(sparse), normed(width, *BEFORE))
+
+    found = by_kind(after_first(c), layer)
+    return tree(c, found, Names(embed="word_embeddings"), kinds=by(own))
 
 
 def balanced(c: Config, at: str) -> Iterator[Buffer]:
@@ -56,13 +66,13 @@ def balanced(c: Config, at: str) -> Iterator[Buffer]:
 
 
 BAILING_MOE = Family(
-    body=partial(bailing_moe, normed=False),
+    tree=partial(bailing_moe, normalised=False),
     cls="BailingMoeForCausalLM",
     heads=DECODER_HEADS,
     buffers=partly_rotary(1.0),
 )
 BAILING_MOE_V2 = Family(
-    body=partial(bailing_moe, normed=True),
+    tree=partial(bailing_moe, normalised=True),
     cls="BailingMoeV2ForCausalLM",
     heads=DECODER_HEADS,
     buffers=balanced,

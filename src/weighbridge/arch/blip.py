@@ -17,8 +17,8 @@ WORDS = "bert.embeddings.word_embeddings.weight"
 
 def parts(c: Config) -> tuple[Config, Config]:
     return (
-        c.sub("text_config", model_type="blip_text_model"),
-        c.sub("vision_config", model_type="blip_vision_model"),
+        c.sub("text_config"),
+        c.sub("vision_config"),
     )
 
 

@@ -20,7 +20,6 @@ TEXT = Inner(
     path="language_model.",
     config="text_config",
     label="language model",
-    model_type="opt",
     head="ForCausalLM",
     other_head="ForConditionalGeneration",
 )

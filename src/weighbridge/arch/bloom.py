@@ -104,7 +104,7 @@ def mpt(c: Config) -> Decoder:
 
 
 def mpt_known(c: Config, at: str) -> Iterator[Buffer]:
-    """No buffers, of the classes that are known."""
+    """Yield nothing: the known classes have no buffers."""
     attn = c.sub("attn_config")
     if remote(c) and (attn.flag("qk_ln") or not attn.flag("alibi")):
         what = "MPT is known with ALiBi and without qk_ln"

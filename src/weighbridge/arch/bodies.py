@@ -19,11 +19,13 @@ from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Block, Body, Dense, Tower
 from weighbridge.arch.config import Config
 from weighbridge.arch.feeds import feeds, joined
+from weighbridge.arch.layers import embeds
 from weighbridge.arch.layers import layers as layers_of
 from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer
 from weighbridge.arch.modules import Decoder, Submodules
-from weighbridge.arch.stacks import LAYER, Stack, sort
+from weighbridge.arch.roles import below_number
 from weighbridge.arch.stacks import Layer as Parameters
+from weighbridge.arch.stacks import Stack, sort
 from weighbridge.arch.table import differs
 
 LANGUAGE = "language model"
@@ -51,7 +53,6 @@ INTO = (
     "embedding_transformation",
     "project_in",
 )
-EMBEDDERS = ("colpali", "colqwen2")  # what they hold is a language model, read at once
 
 
 def body(
@@ -95,7 +96,7 @@ def body(
 
 def _of_tree(plan: Blueprint, tree: Decoder, layers: Sequence[Layer]) -> Body:
     """What the modules say. Their parameters tell no more of it than the rows of a head."""
-    outside = [p for p in plan.counted if not LAYER.search(p.name)]
+    outside = [p for p in plan.counted if below_number(p.name) is None]
     blocks = (_computed(*both) for both in zip(tree.layers, layers, strict=False))
     return Body(
         hidden=tree.width,
@@ -144,7 +145,7 @@ def _block(parameters: Parameters, layer: Layer) -> Block:
 
 def _embedder(config: Config | None) -> tuple[Layer, ...]:
     """What a language model would remember that here reads its input at once."""
-    if config is None or config.model_type not in EMBEDDERS:
+    if config is None or not embeds(config.model_type):
         return ()
     return layers_of(config.sub("vlm_config"))
 
@@ -152,7 +153,7 @@ def _embedder(config: Config | None) -> tuple[Layer, ...]:
 def _read_at_once(
     text: Sequence[Stack], config: Config | None, metadata: Mapping[str, Any] | None
 ) -> tuple[Block, ...]:
-    if not text or (config is not None and config.model_type in encoders.PYRAMIDS):
+    if not text or (config is not None and encoders.is_pyramid(config.model_type)):
         return ()
     found = joined(text)
     part = encoders.reading_part(config, seeing="vision" in text[0].path) if config else None
@@ -188,7 +189,7 @@ def _encoder(
     halves = [s for s in halves if joined([s])][:1]  # the first where a class has two
     own = joined(halves or [s for s in found if s.part != LANGUAGE])
     part = encoders.reading_part(config)
-    if not own or part.model_type in encoders.PYRAMIDS:
+    if not own or encoders.is_pyramid(part.model_type):
         return None
     blocks = _unmasked(own, encoders.mixers(part, len(own)))
     return Body(hidden=_hidden(blocks, ()), vocab=0, blocks=blocks, causal=False)
@@ -240,7 +241,7 @@ def _reads_at_once(metadata: Mapping[str, Any]) -> bool:
 
 
 def _writes(config: Config | None) -> bool:
-    return config is not None and config.model_type in encoders.WRITES_WITHOUT_CACHE
+    return config is not None and encoders.writes(config.model_type)
 
 
 def _pools(metadata: Mapping[str, Any]) -> bool:

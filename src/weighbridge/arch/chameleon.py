@@ -14,7 +14,7 @@ from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.rotary import head_dim, rotary
 from weighbridge.arch.written import Switches, attention
 
-VQ = Inner(path="vqmodel.", config="vq_config", label="vision tower", model_type="chameleon_vqgan")
+VQ = Inner(path="vqmodel.", config="vq_config", label="vision tower")
 
 
 def head_norms(c: Config, at: str) -> Iterator[Param]:

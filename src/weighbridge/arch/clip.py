@@ -135,17 +135,17 @@ def chinese_text_pooled(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}text_model.pooler.dense", width, width, bias=True)
 
 
-def halves(c: Config, make: str) -> tuple[Config, Config]:
+def halves(c: Config) -> tuple[Config, Config]:
     """Text and vision configs; early ones have them as `text_config_dict`."""
     return (
-        c.sub("text_config", "text_config_dict", model_type=f"{make}_text_model"),
-        c.sub("vision_config", "vision_config_dict", model_type=f"{make}_vision_model"),
+        c.sub("text_config", "text_config_dict"),
+        c.sub("vision_config", "vision_config_dict"),
     )
 
 
-def clip_pair(make: str, text_tower: Body) -> Body:
+def clip_pair(text_tower: Body) -> Body:
     def pair(c: Config, at: str) -> Iterator[Param]:
-        text, vision = halves(c, make)
+        text, vision = halves(c)
         out = c.num("projection_dim")
         yield from text_tower(text, at)
         yield from clip_vision(vision, at)
@@ -156,9 +156,9 @@ def clip_pair(make: str, text_tower: Body) -> Body:
     return pair
 
 
-def siglip_pair(make: str, vision_tower: Body) -> Body:
+def siglip_pair(vision_tower: Body) -> Body:
     def pair(c: Config, at: str) -> Iterator[Param]:
-        text, vision = halves(c, make)
+        text, vision = halves(c)
         yield from siglip_text(text, at)
         yield from vision_tower(vision, at)
         yield Param(f"{at}logit_scale", (1,), "other")
@@ -167,16 +167,16 @@ def siglip_pair(make: str, vision_tower: Body) -> Body:
     return pair
 
 
-def vision_only(make: str, tower: Body) -> Body:
+def vision_only(tower: Body) -> Body:
     def body(c: Config, at: str) -> Iterator[Param]:
-        yield from tower(halves(c, make)[1], at)
+        yield from tower(halves(c)[1], at)
 
     return body
 
 
-def image_classifier(make: str) -> Body:
+def image_classifier() -> Body:
     def head(c: Config, at: str) -> Iterator[Param]:
-        width = halves(c, make)[1].num("hidden_size")
+        width = halves(c)[1].num("hidden_size")
         yield from linear(f"{at}classifier", labels(c), width, bias=True)
 
     return head
@@ -192,7 +192,7 @@ def visual_projection(c: Config, at: str) -> Iterator[Param]:
 
 def concepts(c: Config, at: str) -> Iterator[Param]:
     """diffusers' StableDiffusionSafetyChecker: 17 concepts and 3 that need special care."""
-    vision, out = halves(c, "clip")[1], c.num("projection_dim")
+    vision, out = halves(c)[1], c.num("projection_dim")
     yield from linear(f"{at}visual_projection", out, vision.num("hidden_size"))
     for name, count in (("concept", 17), ("special_care", 3)):
         yield Param(f"{at}{name}_embeds", (count, out), "other")
@@ -224,17 +224,17 @@ def no_ids(c: Config, at: str) -> Iterator[Buffer]:
     return iter(())
 
 
-def pair_ids(make: str, text: Ids, vision: Ids) -> Ids:
+def pair_ids(text: Ids, vision: Ids) -> Ids:
     def ids(c: Config, at: str) -> Iterator[Buffer]:
-        yield from text(halves(c, make)[0], at)
-        yield from vision(halves(c, make)[1], at)
+        yield from text(halves(c)[0], at)
+        yield from vision(halves(c)[1], at)
 
     return ids
 
 
-def vision_ids(make: str, vision: Ids) -> Ids:
+def vision_ids(vision: Ids) -> Ids:
     def ids(c: Config, at: str) -> Iterator[Buffer]:
-        yield from vision(halves(c, make)[1], at)
+        yield from vision(halves(c)[1], at)
 
     return ids
 
@@ -255,9 +255,9 @@ def pooled_blocks(c: Config) -> tuple[str, ...]:
     return (*VISION_BLOCKS, *head)
 
 
-def pooled_half(make: str, *more: str) -> Callable[[Config], tuple[str, ...]]:
+def pooled_half(*more: str) -> Callable[[Config], tuple[str, ...]]:
     def blocks(c: Config) -> tuple[str, ...]:
-        return (*more, *pooled_blocks(halves(c, make)[1]))
+        return (*more, *pooled_blocks(halves(c)[1]))
 
     return blocks
 
@@ -281,25 +281,25 @@ CLIP_VISION = Family(
     blocks=VISION_BLOCKS,
 )
 CLIP = Family(
-    body=clip_pair("clip", clip_text),
+    body=clip_pair(clip_text),
     cls="CLIPModel",
     classes={
         "ForImageClassification": Family(
-            body=vision_only("clip", clip_vision),
+            body=vision_only(clip_vision),
             base="",
-            heads={"ForImageClassification": image_classifier("clip")},
-            buffers=vision_ids("clip", clip_ids),
+            heads={"ForImageClassification": image_classifier()},
+            buffers=vision_ids(clip_ids),
             blocks=VISION_BLOCKS,
         ),
         "StableDiffusionSafetyChecker": Family(
-            body=vision_only("clip", clip_vision),
+            body=vision_only(clip_vision),
             base="vision_model",
             heads={"SafetyChecker": concepts},
-            buffers=vision_ids("clip", clip_ids),
+            buffers=vision_ids(clip_ids),
             blocks=VISION_BLOCKS,
         ),
     },
-    buffers=pair_ids("clip", text_ids, clip_ids),
+    buffers=pair_ids(text_ids, clip_ids),
     blocks=(*TEXT_BLOCKS, *VISION_BLOCKS),
     parts=PARTS,
 )
@@ -310,28 +310,28 @@ CHINESE_VISION = Family(
     body=clip_vision, cls="ChineseCLIPVisionModel", buffers=clip_ids, blocks=VISION_BLOCKS
 )
 CHINESE = Family(
-    body=clip_pair("chinese_clip", chinese_text),
+    body=clip_pair(chinese_text),
     cls="ChineseCLIPModel",
-    buffers=pair_ids("chinese_clip", chinese_ids, clip_ids),
+    buffers=pair_ids(chinese_ids, clip_ids),
     blocks=(*CHINESE_BLOCKS, *VISION_BLOCKS),
     parts=PARTS,
 )
 
 
-def siglip(make: str, name: str, tower: Body, ids: Ids) -> Family:
+def siglip(name: str, tower: Body, ids: Ids) -> Family:
     only = Family(
-        body=vision_only(make, tower),
+        body=vision_only(tower),
         base="",
-        heads={"ForImageClassification": image_classifier(make)},
-        buffers=vision_ids(make, ids),
-        blocks=pooled_half(make),
+        heads={"ForImageClassification": image_classifier()},
+        buffers=vision_ids(ids),
+        blocks=pooled_half(),
     )
     return Family(
-        body=siglip_pair(make, tower),
+        body=siglip_pair(tower),
         cls=f"{name}Model",
         classes={"ForImageClassification": only},
-        buffers=pair_ids(make, text_ids, ids),
-        blocks=pooled_half(make, *TEXT_BLOCKS),
+        buffers=pair_ids(text_ids, ids),
+        blocks=pooled_half(*TEXT_BLOCKS),
         parts=PARTS,
     )
 
@@ -340,6 +340,6 @@ SIGLIP_TEXT = Family(body=siglip_text, cls="SiglipTextModel", buffers=text_ids, 
 SIGLIP_VISION = Family(
     body=siglip_vision, cls="SiglipVisionModel", buffers=siglip_ids, blocks=pooled_blocks
 )
-SIGLIP = siglip("siglip", "Siglip", siglip_vision, siglip_ids)
+SIGLIP = siglip("Siglip", siglip_vision, siglip_ids)
 SIGLIP2_VISION = Family(body=siglip2_vision, cls="Siglip2VisionModel", blocks=pooled_blocks)
-SIGLIP2 = siglip("siglip2", "Siglip2", siglip2_vision, no_ids)
+SIGLIP2 = siglip("Siglip2", siglip2_vision, no_ids)

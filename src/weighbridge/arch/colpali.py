@@ -10,8 +10,8 @@ from weighbridge.arch.compose import Inner, composite, nested
 from weighbridge.arch.config import Config
 
 
-def family_of(name: str, model_type: str, renames: tuple[tuple[str, str], ...] = ()) -> Family:
-    vlm = Inner(path="vlm.", config="vlm_config", label="language model", model_type=model_type)
+def family_of(name: str, renames: tuple[tuple[str, str], ...] = ()) -> Family:
+    vlm = Inner(path="vlm.", config="vlm_config", label="language model")
 
     def projection(c: Config, at: str) -> Iterator[Param]:
         text = nested(c, vlm).sub("text_config")
@@ -28,5 +28,5 @@ def family_of(name: str, model_type: str, renames: tuple[tuple[str, str], ...] =
     )
 
 
-COLPALI = family_of("ColPali", "paligemma", (("vlm.language_model.", "vlm.language_model.model."),))
-COLQWEN2 = family_of("ColQwen2", "qwen2_vl")
+COLPALI = family_of("ColPali", (("vlm.language_model.", "vlm.language_model.model."),))
+COLQWEN2 = family_of("ColQwen2")

@@ -32,10 +32,9 @@ class Inner:
     path: str  # below the base of the larger one, dot included
     config: str  # the key of its config
     label: Label
-    model_type: str = ""  # where neither class nor config names one
     absent: Mapping[str, Any] = field(default_factory=dict)  # the config when there is none
     flat: bool = False  # when there is none, its keys are among those of the larger one
-    fixed: bool = False  # of this type whatever its config says
+    fixed: bool = False  # of the type that is held there, whatever its config says
     head: str = ""  # the end of its class, when it comes with a head
     other_head: str = ""  # that of families without the first, such as encoder-decoders
     optional: bool = False  # no config, no part
@@ -43,16 +42,14 @@ class Inner:
     when: str = ""  # a switch of the larger one, on unless it says otherwise
 
 
-TEXT = Inner(
-    path="language_model.", config="text_config", label="language model", model_type="llama"
-)
+TEXT = Inner(path="language_model.", config="text_config", label="language model")
 
 
 def nested(c: Config, part: Inner) -> Config:
     if part.flat and not c.has(part.config):
-        return c.retyped(part.model_type)
-    found = c.sub(part.config, model_type=part.model_type, absent=part.absent)
-    return found.retyped(part.model_type) if part.fixed else found
+        return c.retyped(c.held(part.config))
+    found = c.sub(part.config, absent=part.absent)
+    return found.retyped(c.held(part.config)) if part.fixed else found
 
 
 def present(c: Config, parts: Iterable[Inner]) -> Iterator[tuple[Inner, Config, Family]]:
@@ -172,7 +169,7 @@ def either(part: Inner = TEXT, *, default: bool = False) -> Callable[[Config], b
     def ties(c: Config) -> bool:
         outer = c.flag("tie_word_embeddings", default=default)
         flat = part.flat and not c.has(part.config)
-        text = Config({}, model_type=part.model_type) if flat else nested(c, part)
+        text = Config({}, model_type=c.held(part.config)) if flat else nested(c, part)
         return outer or text.flag("tie_word_embeddings")
 
     return ties

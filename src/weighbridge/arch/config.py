@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from weighbridge.arch.table import column
 from weighbridge.errors import BadFileError
 from weighbridge.parsed import Parsed
 from weighbridge.wording import shown
@@ -63,6 +64,13 @@ def _defaults() -> Parsed[str, str, Mapping[str, Any]]:
 def _of_class(line: str) -> Mapping[str, Any]:
     found: Mapping[str, Any] = json.loads(line.partition(": ")[2].rstrip(",\n"))
     return found
+
+
+@cache
+def _held(model_type: str) -> Mapping[str, str]:
+    """Key of a nested config -> its model type, of those that the row of `model_type` says."""
+    pairs = (pair.partition(":") for pair in column("holds").get(model_type, "").split(","))
+    return {key: inner for key, _, inner in pairs}
 
 
 class Config:
@@ -195,15 +203,13 @@ class Config:
     def sub(
         self,
         *names: str,
-        model_type: str = "",
         cls: str = "",
         absent: Mapping[str, Any] = NOTHING,
     ) -> "Config":
         """A nested config; an absent one is `absent`, or what its class fills in.
 
-        `model_type` is used where neither our class nor the nested config names one. Keys are
-        read in the nested config alone. Asked for again, it is the same object, which remembers
-        what was read.
+        Where it names no model type, it is of the one that is held there. Keys are read in the
+        nested config alone. Asked for again, it is the same object, which remembers what was read.
         """
         usual = self._defaults.get("sub_defaults", {}).get(names[0], {})
         value = self.get(*names)
@@ -217,7 +223,7 @@ class Config:
         child = Config(
             value,
             where=f"{self.where}: {names[0]}",
-            model_type=usual.get("model_type") or model_type,
+            model_type=self.held(names[0]),
             cls=cls,
         )
         for known in self._children:
@@ -225,6 +231,12 @@ class Config:
                 return known
         self._children.append(child)
         return child
+
+    def held(self, key: str) -> str:
+        """The model type of what is nested under `key`, by our class or by the table's row."""
+        fixed = self._defaults.get("sub_configs", {}).get(key)
+        usual = self._defaults.get("sub_defaults", {}).get(key, {}).get("model_type")
+        return str(fixed or usual or _held(self.model_type).get(key, ""))
 
     def retyped(self, model_type: str) -> "Config":
         """The same keys, read with the class defaults of another model type."""

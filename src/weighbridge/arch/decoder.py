@@ -32,6 +32,7 @@ class Names:
 
 
 USUAL = Names()
+BEFORE = ("input_layernorm", "post_attention_layernorm")  # before attention, before the MLP
 
 # Layers that guess further tokens: in the files, not in these classes.
 MTP = (
@@ -49,6 +50,7 @@ def tree(
 
     `kinds` as in Decoder.
     """
+    c.skip(*MTP)
     width = c.num("hidden_size")
     return Decoder(
         width=width,
@@ -61,7 +63,8 @@ def tree(
 
 
 def alike(c: Config, layer: Callable[[], Submodules], *counts: str) -> tuple[Submodules, ...]:
-    """As many equal layers as the config asks for, under the first of `counts` that it has."""
+    """Return as many equal layers as the config asks for, under the first of `counts` that it
+    has."""
     return by_kind((True,) * c.layers(*counts or ("num_hidden_layers",)), lambda _: layer())
 
 

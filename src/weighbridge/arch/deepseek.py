@@ -16,10 +16,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from weighbridge.arch.blueprint import Body, Buffer, Family, Param, gated_mlp, linear, norm
+from weighbridge.arch.attention import Indexer
+from weighbridge.arch.blueprint import Buffer, Family, Param, Params, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, kinds, stack
+from weighbridge.arch.decoder import BEFORE, alike, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.mixers import Latent
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    multi_head,
+    normed,
+    submodule,
+)
 from weighbridge.arch.rotary import frequencies, rotary
 from weighbridge.arch.sparse import (
     Parts,
@@ -29,13 +42,15 @@ from weighbridge.arch.sparse import (
     by_kinds,
     by_kinds_or_first,
     correction,
+    dense_mlp,
     each,
+    fed,
+    moe,
     routed,
     router,
     sparse_decoder,
     stacked_pair,
 )
-from weighbridge.arch.written import Switches, attention
 
 
 def query_rank(c: Config) -> int | None:
@@ -43,44 +58,60 @@ def query_rank(c: Config) -> int | None:
     return None if c.null("q_lora_rank") else c.maybe("q_lora_rank")
 
 
-def queries(c: Config, at: str) -> Iterator[Param]:
+def latent_mixer(c: Config, own: Indexer | None = None) -> Latent:
+    heads = c.num("num_attention_heads")
+    return Latent(
+        heads=heads,
+        rank=c.num("kv_lora_rank"),
+        rotary=c.num("qk_rope_head_dim"),
+        nope=c.num("qk_nope_head_dim"),
+        value_dim=c.num("v_head_dim", default=c.num("hidden_size") // max(1, heads)),
+        indexer=own,
+    )
+
+
+def queries(c: Config, path: str, m: Latent) -> Iterator[Param]:
     width, rank = c.num("hidden_size"), query_rank(c)
-    size = c.num("qk_nope_head_dim") + c.num("qk_rope_head_dim")
-    inner = c.num("num_attention_heads") * size
+    inner = m.heads * (m.nope + m.rotary)
     if rank is None:
-        yield from linear(f"{at}q_proj", inner, width)
+        yield from linear(f"{path}q_proj", inner, width)
     else:
-        yield from linear(f"{at}q_a_proj", rank, width, bias=c.flag("attention_bias"))
-        yield from norm(f"{at}q_a_layernorm", rank)
-        yield from linear(f"{at}q_b_proj", inner, rank)
+        yield from linear(f"{path}q_a_proj", rank, width, bias=c.flag("attention_bias"))
+        yield from norm(f"{path}q_a_layernorm", rank)
+        yield from linear(f"{path}q_b_proj", inner, rank)
 
 
-def latent(c: Config, at: str, _: int = 0) -> Iterator[Param]:
+def latent(c: Config, path: str = "self_attn.", own: Indexer | None = None) -> Submodule:
     """Multi-head latent attention: its latent has no key-value heads."""
     c.skip("num_key_value_heads", "head_dim", "qk_head_dim")
-    width, bias = c.num("hidden_size"), c.flag("attention_bias")
-    heads, rank = c.num("num_attention_heads"), c.num("kv_lora_rank")
-    value = c.num("v_head_dim", default=width // max(1, heads))
-    yield from queries(c, at)
-    compressed = rank + c.num("qk_rope_head_dim")
-    yield from linear(f"{at}kv_a_proj_with_mqa", compressed, width, bias=bias)
-    yield from norm(f"{at}kv_a_layernorm", rank)
-    yield from linear(f"{at}kv_b_proj", heads * (c.num("qk_nope_head_dim") + value), rank)
-    yield from linear(f"{at}o_proj", width, heads * value, bias=bias)
+    width, bias, m = c.num("hidden_size"), c.flag("attention_bias"), latent_mixer(c, own)
+    return submodule(
+        queries(c, path, m),
+        linear(f"{path}kv_a_proj_with_mqa", m.rank + m.rotary, width, bias=bias),
+        norm(f"{path}kv_a_layernorm", m.rank),
+        linear(f"{path}kv_b_proj", m.heads * (m.nope + m.value_dim), m.rank),
+        linear(f"{path}o_proj", width, m.heads * m.value_dim, bias=bias),
+        indexer(c, f"{path}indexer.", own) if own else (),
+        mixer=m,
+        query_rank=query_rank(c) or 0,
+    )
 
 
-def indexer(c: Config, at: str) -> Iterator[Param]:
+def own_indexer(c: Config) -> Indexer:
+    return Indexer(heads=c.num("index_n_heads"), dim=c.num("index_head_dim"))
+
+
+def indexer(c: Config, path: str, own: Indexer) -> Iterator[Param]:
     """The small attention that picks which tokens the large one sees."""
-    heads, size, width = c.num("index_n_heads"), c.num("index_head_dim"), c.num("hidden_size")
-    yield from linear(f"{at}wq_b", heads * size, c.num("q_lora_rank"))
-    yield from linear(f"{at}wk", size, width)
-    yield from norm(f"{at}k_norm", size, bias=True)
-    yield from linear(f"{at}weights_proj", heads, width)
+    width = c.num("hidden_size")
+    yield from linear(f"{path}wq_b", own.heads * own.dim, c.num("q_lora_rank"))
+    yield from linear(f"{path}wk", own.dim, width)
+    yield from norm(f"{path}k_norm", own.dim, bias=True)
+    yield from linear(f"{path}weights_proj", own.heads, width)
 
 
-def indexed(c: Config, at: str, _: int) -> Iterator[Param]:
-    yield from latent(c, at)
-    yield from indexer(c, f"{at}indexer.")
+def indexed(c: Config) -> Submodule:
+    return latent(c, own=own_indexer(c))
 
 
 def choice(c: Config) -> Routed:
@@ -97,8 +128,8 @@ def shared_size(c: Config) -> int | None:
     )
 
 
-def moe(c: Config, at: str) -> Iterator[Param]:
-    yield from block(at, c.num("hidden_size"), choice(c), shared=shared_size(c))
+def deepseek_moe(c: Config) -> Submodule:
+    return moe("mlp.", c.num("hidden_size"), choice(c), shared=shared_size(c))
 
 
 def indexed_choice(c: Config) -> Routed:
@@ -107,16 +138,21 @@ def indexed_choice(c: Config) -> Routed:
     return routed(c, name, "moe_intermediate_size")
 
 
-def indexed_moe(c: Config, at: str) -> Iterator[Param]:
-    yield from block(at, c.num("hidden_size"), indexed_choice(c), shared=shared_size(c))
+def indexed_moe(c: Config) -> Submodule:
+    return moe("mlp.", c.num("hidden_size"), indexed_choice(c), shared=shared_size(c))
 
 
-def v2_moe(c: Config, at: str) -> Iterator[Param]:
-    """V2 also knows a bias in its MLPs, the shared one included."""
+def with_shared(c: Config, e: Routed, *params: Params, bias: bool = False) -> Submodule:
+    """`params` of the routed experts, and the shared ones behind them."""
     width, shared = c.num("hidden_size"), shared_size(c)
-    yield from block(at, width, choice(c))
-    if shared is not None:
-        yield from gated_mlp(f"{at}shared_experts", width, shared, bias=c.flag("mlp_bias"))
+    rest = () if shared is None else gated_mlp("mlp.shared_experts", width, shared, bias=bias)
+    return submodule(*params, rest, feed=fed(e, shared=shared or 0))
+
+
+def v2_moe(c: Config) -> Submodule:
+    """V2 also knows a bias in its MLPs, the shared one included."""
+    e = choice(c)
+    return with_shared(c, e, block("mlp.", c.num("hidden_size"), e), bias=c.flag("mlp_bias"))
 
 
 def v1_sparse(c: Config) -> Sequence[bool]:
@@ -125,42 +161,53 @@ def v1_sparse(c: Config) -> Sequence[bool]:
     return [late[i] and i % period == 0 for i in range(len(late))]
 
 
-def v1_attention(c: Config, at: str, _: int) -> Iterator[Param]:
+def v1_attention(c: Config) -> Submodule:
     bias = c.flag("attention_bias")
-    yield from attention(c, at, Switches(qkv_bias=bias, o_bias=bias))
+    return attention(c, Switches(qkv_bias=bias, o_bias=bias))
 
 
-def stacked_moe(c: Config, at: str) -> Iterator[Param]:
+def v2_attention(c: Config) -> Submodule:
+    """Heads of the small DeepSeek-VL2 are their own: a rank of null or 0, or `use_mla` off."""
+    if c.null("kv_lora_rank") or not c.num("kv_lora_rank") or not c.flag("use_mla", default=True):
+        own = multi_head(c.num("num_attention_heads"), c.num("hidden_size"))
+        return attention(c, Switches())._replace(mixer=own)
+    return latent(c)
+
+
+def stacked_moe(c: Config) -> Submodule:
     """Mistral 4 stores all experts in one parameter."""
-    width, shared = c.num("hidden_size"), shared_size(c)
-    yield from router(f"{at}gate", choice(c).count, width)
-    yield from stacked_pair(f"{at}experts", width, choice(c))
-    if shared is not None:
-        yield from gated_mlp(f"{at}shared_experts", width, shared)
+    width, e = c.num("hidden_size"), choice(c)
+    return with_shared(
+        c, e, router("mlp.gate", e.count, width), stacked_pair("mlp.experts", width, e)
+    )
 
 
-V1 = Parts(attention=v1_attention, moe=moe, sparse=v1_sparse)
-V2 = Parts(attention=latent, moe=v2_moe, sparse=after_first, mlp_bias=lambda c: c.flag("mlp_bias"))
-V3 = Parts(attention=latent, moe=moe, sparse=after_first)
-V32 = Parts(attention=indexed, moe=indexed_moe, sparse=by_kinds_or_first)
-LITE = Parts(attention=latent, moe=moe, sparse=lambda c: by_kinds(c, 1))
-MISTRAL4 = Parts(attention=latent, moe=stacked_moe, sparse=after_first)
+V1 = Parts(attention=v1_attention, moe=deepseek_moe, sparse=v1_sparse)
+V2 = Parts(
+    attention=v2_attention, moe=v2_moe, sparse=after_first, mlp_bias=lambda c: c.flag("mlp_bias")
+)
+V3 = Parts(attention=latent, moe=deepseek_moe, sparse=after_first, rule=None)
+V32 = Parts(attention=indexed, moe=indexed_moe, sparse=by_kinds_or_first, rule=None)
+LITE = Parts(attention=latent, moe=deepseek_moe, sparse=lambda c: by_kinds(c, 1), rule=None)
+MISTRAL4 = Parts(attention=latent, moe=stacked_moe, sparse=after_first, rule=None)
 
 
-def body(parts: Parts) -> Body:
+def read(parts: Parts) -> Callable[[Config], Decoder]:
     return partial(sparse_decoder, parts=parts)
 
 
-def glm_moe_dsa(c: Config, at: str) -> Iterator[Param]:
-    """Layers whose indexer is "shared" use the choice of an earlier layer."""
-    own = index_kinds(c)
+def glm_moe_dsa(c: Config) -> Decoder:
+    """Layers whose indexer is "shared" use the choice of an earlier layer, and store no keys."""
+    chooses = [kind != "shared" for kind in index_kinds(c)]
+    c.skip("intermediate_size", "shared_expert_intermediate_size")
 
-    def mixer(c: Config, at: str, i: int) -> Iterator[Param]:
-        yield from latent(c, at)
-        if own[i] != "shared":
-            yield from indexer(c, f"{at}indexer.")
+    def layer(kind: tuple[bool, bool]) -> Submodules:
+        sparse, own = kind
+        feed = indexed_moe(c) if sparse else dense_mlp(c, V32)
+        mixer = indexed(c) if own else latent(c)
+        return (mixer, feed, normed(c.num("hidden_size"), *BEFORE))
 
-    yield from sparse_decoder(c, at, replace(V32, attention=mixer))
+    return tree(c, by_kind(list(zip(by_kinds_or_first(c), chooses, strict=True)), layer))
 
 
 def index_kinds(c: Config) -> list[str]:
@@ -177,7 +224,7 @@ def index_kinds(c: Config) -> list[str]:
 
 
 def latent_rotary(c: Config, at: str) -> Iterator[Buffer]:
-    """Only the rope part of a head is rotated, and all of it."""
+    """Yield the frequencies of the rope part of a head, all of which is rotated."""
     yield from frequencies(f"{at}rotary_emb.", c.num("qk_rope_head_dim"))
 
 
@@ -194,13 +241,13 @@ def balanced(
     return buffers
 
 
-def kimi_k2(c: Config, at: str) -> Iterator[Param]:
+def kimi_k2(c: Config) -> Decoder:
     """DeepSeek-V3 with other numbers, and the same classes."""
-    yield from body(V3)(c.retyped("deepseek_v3"), at)
+    return sparse_decoder(c.retyped(c.held("")), V3)
 
 
 def kimi_k2_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from balanced(V3)(c.retyped("deepseek_v3"), at)
+    yield from balanced(V3)(c.retyped(c.held("")), at)
 
 
 # LongCat-Flash: a layer is two attentions and two dense MLPs beside one sparse block. The router
@@ -208,23 +255,33 @@ def kimi_k2_buffers(c: Config, at: str) -> Iterator[Buffer]:
 # room for their gate_up_proj aside; its class does not load the published checkpoint.)
 
 
-def longcat(c: Config, at: str) -> Iterator[Param]:
+def longcat_experts(c: Config) -> Submodule:
     real = routed(c, "n_routed_experts", "expert_ffn_hidden_size", "moe_topk")
+    width, path = c.num("hidden_size"), "mlp.router.classifier"
+    scored = real.count + c.num("zero_expert_num", default=0)
+    bias = [Param(f"{path}.bias", (scored,), "bias")] if c.flag("router_bias") else []
+    return submodule(
+        router(path, scored, width),
+        bias,
+        each("mlp.experts", width, real),
+        feed=fed(real),
+    )
 
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
-        width = c.num("hidden_size")
-        scored = real.count + c.num("zero_expert_num", default=0)
-        yield from router(f"{at}mlp.router.classifier", scored, width)
-        if c.flag("router_bias"):
-            yield Param(f"{at}mlp.router.classifier.bias", (scored,), "bias")
-        yield from each(f"{at}mlp.experts", width, real)
-        for half in ("0", "1"):
-            yield from latent(c, f"{at}self_attn.{half}.")
-            yield from gated_mlp(f"{at}mlps.{half}", width, c.num("ffn_hidden_size"))
-            yield from norm(f"{at}input_layernorm.{half}", width)
-            yield from norm(f"{at}post_attention_layernorm.{half}", width)
 
-    yield from stack(c, at, layer, Names(count="num_layers"))
+def longcat_half(c: Config, half: str) -> Submodules:
+    width = c.num("hidden_size")
+    return (
+        latent(c, f"self_attn.{half}."),
+        gated(f"mlps.{half}", width, c.num("ffn_hidden_size")),
+        normed(width, f"input_layernorm.{half}", f"post_attention_layernorm.{half}"),
+    )
+
+
+def longcat(c: Config) -> Decoder:
+    def layer() -> Submodules:
+        return (longcat_experts(c), *longcat_half(c, "0"), *longcat_half(c, "1"))
+
+    return tree(c, alike(c, layer, "num_layers"))
 
 
 def longcat_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -235,32 +292,32 @@ def longcat_buffers(c: Config, at: str) -> Iterator[Buffer]:
     yield from correction(at, layers, "mlp.router.e_score_correction_bias", count, dtype="")
 
 
-DEEPSEEK = Family(body=body(V1), cls="DeepseekForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+DEEPSEEK = Family(tree=read(V1), cls="DeepseekForCausalLM", heads=DECODER_HEADS, buffers=rotary)
 DEEPSEEK_V2 = Family(
-    body=body(V2), cls="DeepseekV2ForCausalLM", heads=DECODER_HEADS, buffers=latent_rotary
+    tree=read(V2), cls="DeepseekV2ForCausalLM", heads=DECODER_HEADS, buffers=latent_rotary
 )
 DEEPSEEK_V3 = Family(
-    body=body(V3), cls="DeepseekV3ForCausalLM", heads=DECODER_HEADS, buffers=balanced(V3)
+    tree=read(V3), cls="DeepseekV3ForCausalLM", heads=DECODER_HEADS, buffers=balanced(V3)
 )
 DEEPSEEK_V32 = Family(
-    body=body(V32),
+    tree=read(V32),
     cls="DeepseekV32ForCausalLM",
     heads=DECODER_HEADS,
     buffers=balanced(V32, indexed_choice),
 )
-KIMI_K2 = replace(DEEPSEEK_V3, body=kimi_k2, buffers=kimi_k2_buffers)
+KIMI_K2 = replace(DEEPSEEK_V3, tree=kimi_k2, buffers=kimi_k2_buffers)
 GLM4_MOE_LITE = Family(
-    body=body(LITE), cls="Glm4MoeLiteForCausalLM", heads=DECODER_HEADS, buffers=balanced(LITE)
+    tree=read(LITE), cls="Glm4MoeLiteForCausalLM", heads=DECODER_HEADS, buffers=balanced(LITE)
 )
 GLM_MOE_DSA = Family(
-    body=glm_moe_dsa,
+    tree=glm_moe_dsa,
     cls="GlmMoeDsaForCausalLM",
     heads=DECODER_HEADS,
     buffers=balanced(V32, indexed_choice),
 )
 MISTRAL_4 = Family(
-    body=body(MISTRAL4), cls="Mistral4ForCausalLM", heads=DECODER_HEADS, buffers=latent_rotary
+    tree=read(MISTRAL4), cls="Mistral4ForCausalLM", heads=DECODER_HEADS, buffers=latent_rotary
 )
 LONGCAT = Family(
-    body=longcat, cls="LongcatFlashForCausalLM", heads=DECODER_HEADS, buffers=longcat_buffers
+    tree=longcat, cls="LongcatFlashForCausalLM", heads=DECODER_HEADS, buffers=longcat_buffers
 )

@@ -23,12 +23,12 @@ from weighbridge.arch.blueprint import (
 )
 from weighbridge.arch.clip import side
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import family
+from weighbridge.arch.deepseek import DEEPSEEK_V2
+from weighbridge.arch.llama import Switches, decoder
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sam import vision as sam
-from weighbridge.arch.sparse import Parts, after_first, block, routed, sparse_decoder
 from weighbridge.arch.vision import layernorm, scaled
-from weighbridge.arch.written import Switches, attention, decoder
+from weighbridge.arch.windows import by, own
 
 SIGLIP = {"width": 1152, "layers": 27, "patch_size": 14, "image_size": 384, "mlp_ratio": 3.7362}
 SAM = {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "image_size": 1024}
@@ -44,28 +44,11 @@ QUERIES = {"query_768": 144, "query_1024": 256}
 
 
 def language(c: Config) -> Config:
-    return c.sub("language_config", model_type="deepseek_v2")
-
-
-def moe(c: Config, at: str) -> Iterator[Param]:
-    e = routed(c, "n_routed_experts", "moe_intermediate_size")
-    shared = c.num("n_shared_experts") * c.num("moe_intermediate_size")
-    yield from block(at, c.num("hidden_size"), e, shared=shared)
-
-
-def plain(c: Config, at: str, _: int) -> Iterator[Param]:
-    """Multi-head attention; head sizes in the config are those of latent attention, 0 here."""
-    yield from attention(c, at, Switches())
-
-
-PLAIN = Parts(attention=plain, moe=moe, sparse=after_first)
+    return c.sub("language_config")
 
 
 def text(c: Config, at: str) -> Iterator[Param]:
-    if c.flag("use_mla", default=True):
-        yield from family("deepseek_v2").tensors(c, at)
-    else:
-        yield from sparse_decoder(c, at, PLAIN)
+    yield from DEEPSEEK_V2.tensors(c, at)
 
 
 def head(c: Config, at: str) -> Iterator[Param]:
@@ -149,7 +132,7 @@ SAM_NAMES = (
 
 def sam_tower(c: Config, at: str, out: int) -> Iterator[Param]:
     """SAM's own names, and two convolutions that halve its output again."""
-    tower = Config(SAM, where=c.where, model_type="sam_vision_model")
+    tower = Config(SAM, where=c.where, model_type=c.held("tower"))
     for p in sam(tower, ""):
         name = next((re.sub(a, b, p.name) for a, b in SAM_NAMES if re.match(a, p.name)), p.name)
         yield p._replace(name=at + name)
@@ -187,7 +170,7 @@ def joined(c: Config, at: str) -> Iterator[Param]:
 
 
 def ocr(c: Config, at: str) -> Iterator[Param]:
-    """Both towers' features side by side are what the projector reads."""
+    """Yield the projector, which reads both towers' features side by side."""
     read = c.sub("projector_config").num("input_dim")
     yield from text(language(c), at)
     yield from sam_tower(c, f"{at}sam_model.", read - Config(CLIP).num("width"))
@@ -200,9 +183,8 @@ def ocr2(c: Config, at: str) -> Iterator[Param]:
     read, small = c.sub("projector_config").num("input_dim"), Config({**QWEN2, "vocab_size": 0})
     yield from text(language(c), at)
     yield from sam_tower(c, f"{at}sam_model.", read)
-    for p in decoder(small, f"{at}qwen2_model.model.model.", Switches(qkv_bias=True)):
-        if p.kind != "embedding":
-            yield p
+    reader = decoder(small, Switches(qkv_bias=True), kinds=by(own))._replace(first=())
+    yield from reader.tensors(f"{at}qwen2_model.model.model.")
     for name, count in QUERIES.items():
         yield from embedding(f"{at}qwen2_model.{name}", count, small.num("hidden_size"))
     yield from joined(c, at)
@@ -210,7 +192,7 @@ def ocr2(c: Config, at: str) -> Iterator[Param]:
 
 def frequencies(c: Config, at: str, path: str) -> Iterator[Buffer]:
     inner = language(c)
-    buffers = family("deepseek_v2").buffers if inner.flag("use_mla", default=True) else rotary
+    buffers = DEEPSEEK_V2.buffers if inner.flag("use_mla", default=True) else rotary
     yield from buffers(inner, f"{at}{path}") if buffers else ()
 
 

@@ -15,10 +15,8 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.vision import batchnorm_buffers, layernorm
 from weighbridge.arch.vqgan import Norm, latent, resnet, stages
 
-TEXT = Inner(
-    path="text_model.", config="text_config", label="language model", model_type="emu3_text_model"
-)
-VQ = Inner(path="vqmodel.", config="vq_config", label="vision tower", model_type="emu3_vqgan")
+TEXT = Inner(path="text_model.", config="text_config", label="language model")
+VQ = Inner(path="vqmodel.", config="vq_config", label="vision tower")
 HALVES, MIDDLE = ("encoder", "decoder"), ("attn_1", "block_1", "block_2")
 NAMES = (
     ("model.text_model.", "text_model.model."),

@@ -11,6 +11,7 @@ from typing import Any
 
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Attention
+from weighbridge.arch.table import column
 
 HEADS = (
     "num_attention_heads",
@@ -23,44 +24,34 @@ HEADS = (
 WIDTHS = ("hidden_size", "d_model", "embed_dim", "n_embd", "hidden_dim", "dim")
 Reader = Callable[[Config, int], Sequence[Attention]]
 
-# Layers of ever fewer and wider positions, convolutions, codecs: no block stands for their layers.
-PYRAMIDS = frozenset(("swin", "donut-swin", "segformer", "convnext", "convnextv2", "resnet")) | {
-    *("florence_vision", "gemma3n_vision", "encodec", "mimi", "dac", "chameleon_vqgan"),
-    *("emu3_vqgan", "janus_vqgan", "qwen2_5_omni_token2wav", "qwen3_omni_moe_code2wav"),
-}
-WRITES_WITHOUT_CACHE = frozenset(("openai-gpt",))
-CAUSAL = WRITES_WITHOUT_CACHE | {"clip_text_model"}  # a token sees those before it
+# How its class tells heads, beside the rules of READERS
+PYRAMID = (
+    "pyramid"  # ever fewer and wider positions, convolutions, codecs: no block stands for them
+)
+WRITES = "writes"  # as a language model, though without a cache
+CAUSAL = (WRITES, "causal")  # a token sees those before it
 
-# model type -> (key of the config of what reads, its model type where the config names none)
-WITHIN: Mapping[str, tuple[str, str]] = {
-    "sam": ("vision_config", "sam_vision_model"),
-    "blip": ("vision_config", "blip_vision_model"),
-    "mllama": ("vision_config", "mllama_vision_model"),
-    "florence2": ("text_config", "bart"),
-    "blip-2": ("text_config", "t5"),
-    "instructblip": ("text_config", "t5"),
-    **dict.fromkeys(
-        ("encoder-decoder", "vision-encoder-decoder", "speech-encoder-decoder"), ("encoder", "")
-    ),
-}
-PAIRS = frozenset(("clip", "siglip", "siglip2", "chinese_clip"))
+
+def is_pyramid(model_type: str) -> bool:
+    return column("heads").get(model_type) == PYRAMID
+
+
+def writes(model_type: str) -> bool:
+    return column("heads").get(model_type) == WRITES
 
 
 def reading_part(c: Config, *, seeing: bool = False) -> Config:
     """The config of the encoder. A pair of towers reads text, unless only its images are there."""
-    if c.model_type in PAIRS:
+    reads = column("reads").get(c.model_type)
+    if reads == "half":
         half = "vision" if seeing else "text"
-        names = (f"{half}_config", f"{half}_config_dict")
-        return c.sub(*names, model_type=f"{c.model_type}_{half}_model")
-    if c.model_type not in WITHIN:
-        return c
-    key, model_type = WITHIN[c.model_type]
-    return c.sub(key, model_type=model_type)
+        return c.sub(f"{half}_config", f"{half}_config_dict")
+    return c if reads is None else c.sub(reads)
 
 
 def mixers(c: Config, count: int) -> tuple[Attention, ...]:
     """One a layer."""
-    return tuple(READERS.get(c.model_type, same)(c, count))
+    return tuple(READERS.get(column("heads").get(c.model_type, ""), same)(c, count))
 
 
 def mixers_of_gguf(metadata: Mapping[str, Any], count: int) -> tuple[Attention, ...]:
@@ -83,7 +74,7 @@ def even(c: Config, heads: Sequence[str] = HEADS, widths: Sequence[str] = WIDTHS
     n = c.num(*heads)
     size = c.num("head_dim", default=c.num(*widths) // max(1, n))
     kv = c.num("num_key_value_heads", default=n)
-    return replace(one(n, size, causal=c.model_type in CAUSAL), kv_heads=kv)
+    return replace(one(n, size, causal=column("heads").get(c.model_type) in CAUSAL), kv_heads=kv)
 
 
 def same(c: Config, count: int) -> Sequence[Attention]:
@@ -140,28 +131,19 @@ def qwen2_5_vision(c: Config, count: int) -> Sequence[Attention]:
     return [even(c) if i in whole else near for i in range(count)]
 
 
+# Named by the keys that they read
 READERS: Mapping[str, Reader] = {
-    **dict.fromkeys(("t5", "mt5", "umt5", "switch_transformers"), t5),
-    "longt5": longt5,
-    "funnel": funnel,
-    "mobilebert": mobilebert,
-    "modernbert": modernbert,
-    "longformer": longformer,
-    "led": longformer,
-    "prophetnet": named(("num_encoder_attention_heads",)),
-    **dict.fromkeys(
-        ("bart", "mbart", "m2m_100", "marian", "pegasus", "blenderbot", "blenderbot-small"),
-        named(("encoder_attention_heads",), ("d_model",)),
-    ),
-    **dict.fromkeys(
-        ("fsmt", "whisper", "speech_to_text"), named(("encoder_attention_heads",), ("d_model",))
-    ),
-    **dict.fromkeys(
-        ("seamless_m4t", "seamless_m4t_v2"), named(("speech_encoder_attention_heads",))
-    ),
-    "speecht5": named(("encoder_attention_heads",)),
-    "gemma3n_audio": named(("conf_num_attention_heads",)),
-    "qwen2_vl_vision": named(("num_heads",), ("embed_dim",)),
-    "qwen2_5_vl_vision": qwen2_5_vision,
-    "qwen2_5_omni_vision_encoder": qwen2_5_vision,
+    "d_kv": t5,
+    "local_radius": longt5,
+    "d_head": funnel,
+    "use_bottleneck": mobilebert,
+    "local_attention": modernbert,
+    "attention_window": longformer,
+    "fullatt_block_indexes": qwen2_5_vision,
+    "num_encoder_attention_heads": named(("num_encoder_attention_heads",)),
+    "encoder_attention_heads,d_model": named(("encoder_attention_heads",), ("d_model",)),
+    "speech_encoder_attention_heads": named(("speech_encoder_attention_heads",)),
+    "encoder_attention_heads": named(("encoder_attention_heads",)),
+    "conf_num_attention_heads": named(("conf_num_attention_heads",)),
+    "num_heads,embed_dim": named(("num_heads",), ("embed_dim",)),
 }

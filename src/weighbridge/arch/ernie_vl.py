@@ -25,14 +25,12 @@ TEXT = Inner(
     path="language_model.",
     config="text_config",
     label="language model",
-    model_type="ernie4_5_vl_moe_text",
     flat=True,
 )
 VISION = Inner(
     path="vision_model.",
     config="vision_config",
     label="vision tower",
-    model_type="ernie4_5_vl_moe_vision",
 )
 
 

@@ -14,6 +14,7 @@ from weighbridge.arch.decoder import Names, alike, tree
 from weighbridge.arch.heads import LEGACY_HEADS
 from weighbridge.arch.modules import Decoder, Submodules, normed, submodule, ungated
 from weighbridge.arch.rotary import rotary
+from weighbridge.arch.table import differs
 from weighbridge.arch.windows import by, own
 
 
@@ -22,7 +23,7 @@ def heads(c: Config) -> int:
 
 
 def new_architecture(c: Config) -> bool:
-    return c.flag("new_decoder_architecture", default=c.model_type == "RefinedWeb")
+    return c.flag("new_decoder_architecture", default=differs(c.model_type, "two_norms"))
 
 
 def kv_heads(c: Config) -> int:

@@ -13,9 +13,7 @@ from weighbridge.arch.compose import Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.vision import layernorm, nothing, scaled, sizes
 
-TEXT = Inner(
-    path="language_model.", config="text_config", label="language model", model_type="bart"
-)
+TEXT = Inner(path="language_model.", config="text_config", label="language model")
 VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
 PROJECTOR = "multi_modal_projector."
 

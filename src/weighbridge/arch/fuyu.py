@@ -13,7 +13,6 @@ TEXT = Inner(
     path="language_model.",
     config="text_config",
     label="language model",
-    model_type="persimmon",
     flat=True,
 )
 

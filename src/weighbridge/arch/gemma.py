@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import BEFORE
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE, Switches, decoder
+from weighbridge.arch.llama import Switches, decoder
 from weighbridge.arch.modules import Decoder
 from weighbridge.arch.rotary import layered_rotary, rotary
 from weighbridge.arch.windows import Rule, by, own, period

@@ -14,7 +14,7 @@ from weighbridge.arch.vision import layernorm
 
 
 def tower(c: Config) -> Config:
-    return c.sub("vision_config", model_type="git_vision_model")
+    return c.sub("vision_config")
 
 
 def git(c: Config, at: str) -> Iterator[Param]:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from weighbridge.arch.blueprint import Family
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import BEFORE
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE, Switches, decoder
+from weighbridge.arch.llama import Switches, decoder
 from weighbridge.arch.modules import Decoder, fused_gated
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.windows import by, own

@@ -11,25 +11,36 @@ modeling_*.py and conversion_mapping.py.
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from weighbridge.arch.blueprint import Body, Buffer, Family, Param, gated_mlp, linear, norm
+from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Layer, stack, two_norms
+from weighbridge.arch.decoder import BEFORE, tree
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import Switches, attention, shared_keys
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    normed,
+    submodule,
+)
 from weighbridge.arch.rotary import head_dim, partly_rotary, rotary
 from weighbridge.arch.sparse import (
     Parts,
     Routed,
     after_first,
-    block,
     by_kinds,
     by_kinds_or_first,
     correction,
     each,
+    fed,
+    moe,
     routed,
     router,
     sparse_decoder,
 )
-from weighbridge.arch.written import Switches, attention, norms
+from weighbridge.arch.windows import by, cohere_prefix, own, pattern, period, upper
 
 
 def choice(c: Config) -> Routed:
@@ -40,56 +51,56 @@ def shared_size(c: Config) -> int:
     return c.num("n_shared_experts", "num_shared_experts") * c.num("moe_intermediate_size")
 
 
-def moe(c: Config, at: str) -> Iterator[Param]:
-    yield from block(at, c.num("hidden_size"), choice(c), shared=shared_size(c))
+def glm_moe(c: Config) -> Submodule:
+    return moe("mlp.", c.num("hidden_size"), choice(c), shared=shared_size(c))
 
 
-def plain(switches: Callable[[Config], Switches]) -> Layer:
-    return lambda c, at, _: attention(c, at, switches(c))
-
-
-def glm_switches(c: Config) -> Switches:
-    return Switches(qkv_bias=c.flag("attention_bias"), qk_norm=c.flag("use_qk_norm"))
-
-
-def dots_switches(c: Config) -> Switches:
+def glm_attention(c: Config) -> Submodule:
     bias = c.flag("attention_bias")
-    return Switches(qkv_bias=bias, o_bias=bias, qk_norm=True)
+    return attention(c, Switches(qkv_bias=bias, qk_norm=c.flag("use_qk_norm")))
 
 
-def solar_switches(c: Config) -> Switches:
-    return Switches(qkv_bias=c.flag("attention_bias"))
+def dots_attention(c: Config) -> Submodule:
+    bias = c.flag("attention_bias")
+    return attention(c, Switches(qkv_bias=bias, o_bias=bias, qk_norm=True))
 
 
-def exaone_switches(c: Config) -> Switches:
-    return Switches(qk_norm=True)
+def solar_attention(c: Config) -> Submodule:
+    return attention(c, Switches(qkv_bias=c.flag("attention_bias")))
 
 
-def exaone_moe(c: Config, at: str) -> Iterator[Param]:
+def exaone_attention(c: Config) -> Submodule:
+    return attention(c, Switches(qk_norm=True))
+
+
+def exaone_moe(c: Config) -> Submodule:
     e = routed(c, "num_experts", "moe_intermediate_size")
-    yield from block(at, c.num("hidden_size"), e, shared=shared_size(c))
+    return moe("mlp.", c.num("hidden_size"), e, shared=shared_size(c))
 
 
-def hy_moe(c: Config, at: str) -> Iterator[Param]:
-    width, e = c.num("hidden_size"), choice(c)
-    yield from router(f"{at}router.gate", e.count, width)
-    yield from each(f"{at}experts", width, e)
-    yield from gated_mlp(f"{at}shared_mlp", width, shared_size(c), bias=c.flag("mlp_bias"))
+def hy_moe(c: Config) -> Submodule:
+    width, e, shared = c.num("hidden_size"), choice(c), shared_size(c)
+    return submodule(
+        router("mlp.router.gate", e.count, width),
+        each("mlp.experts", width, e),
+        gated_mlp("mlp.shared_mlp", width, shared, bias=c.flag("mlp_bias")),
+        feed=fed(e, shared=shared),
+    )
 
 
-GLM4 = Parts(attention=plain(glm_switches), moe=moe, sparse=after_first)
-DOTS = Parts(attention=plain(dots_switches), moe=moe, sparse=after_first)
-SOLAR = Parts(attention=plain(solar_switches), moe=moe, sparse=lambda c: by_kinds(c, 0))
-EXAONE = Parts(attention=plain(exaone_switches), moe=exaone_moe, sparse=by_kinds_or_first)
+GLM4 = Parts(attention=glm_attention, moe=glm_moe, sparse=after_first)
+DOTS = Parts(attention=dots_attention, moe=glm_moe, sparse=after_first, rule=upper)
+SOLAR = Parts(attention=solar_attention, moe=glm_moe, sparse=lambda c: by_kinds(c, 0))
+EXAONE = Parts(attention=exaone_attention, moe=exaone_moe, sparse=by_kinds_or_first, rule=pattern)
 HY = Parts(
-    attention=plain(dots_switches),
+    attention=dots_attention,
     moe=hy_moe,
     sparse=lambda c: by_kinds(c, 1),
     mlp_bias=lambda c: c.flag("mlp_bias"),
 )
 
 
-def body(parts: Parts) -> Body:
+def read(parts: Parts) -> Callable[[Config], Decoder]:
     return partial(sparse_decoder, parts=parts)
 
 
@@ -109,56 +120,50 @@ def balanced(
 # AFMoE: a gate on attention's output, four norms a layer
 
 
-def afmoe(c: Config, at: str) -> Iterator[Param]:
-    sparse = after_first(c, "num_dense_layers")
-    four = (
-        "input_layernorm",
-        "post_attention_layernorm",
-        "pre_mlp_layernorm",
-        "post_mlp_layernorm",
-    )
+def afmoe(c: Config) -> Decoder:
+    width = c.num("hidden_size")
+    four = (*BEFORE, "pre_mlp_layernorm", "post_mlp_layernorm")
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        width = c.num("hidden_size")
-        yield from attention(c, f"{at}self_attn.", dots_switches(c))
+    def layer(sparse: bool) -> Submodules:
         inner = c.num("num_attention_heads") * head_dim(c)
-        yield from linear(f"{at}self_attn.gate_proj", inner, width)
-        yield from norms(c, at, four)
-        if sparse[i]:
-            yield from afmoe_block(c, f"{at}mlp.")
-        else:
-            yield from gated_mlp(f"{at}mlp", width, c.num("intermediate_size"))
+        gate = submodule(linear("self_attn.gate_proj", inner, width))
+        feed = afmoe_block(c) if sparse else gated("mlp", width, c.num("intermediate_size"))
+        return (dots_attention(c), gate, normed(width, *four), feed)
 
-    yield from stack(c, at, layer)
+    found = by_kind(after_first(c, "num_dense_layers"), layer)
+    return tree(c, found, kinds=by(period(4, "global_attn_every_n_layers")))
 
 
-def afmoe_block(c: Config, at: str) -> Iterator[Param]:
+def afmoe_block(c: Config) -> Submodule:
     e, width = routed(c, "num_experts", "moe_intermediate_size"), c.num("hidden_size")
-    yield from router(f"{at}router.gate", e.count, width)
-    yield from each(f"{at}experts", width, e)
-    yield from gated_mlp(f"{at}shared_experts", width, shared_size(c))
-    yield Param(f"{at}expert_bias", (e.count,), "bias")
+    shared = shared_size(c)
+    return submodule(
+        router("mlp.router.gate", e.count, width),
+        each("mlp.experts", width, e),
+        gated_mlp("mlp.shared_experts", width, shared),
+        [Param("mlp.expert_bias", (e.count,), "bias")],
+        feed=fed(e, shared=shared),
+    )
 
 
 # Cohere: attention and MLP in parallel behind one norm
 
 
-def cohere2_moe(c: Config, at: str) -> Iterator[Param]:
-    sparse = by_kinds_or_first(c)
+def cohere2_moe(c: Config) -> Decoder:
+    width, bias = c.num("hidden_size"), c.flag("attention_bias")
     e = routed(c, "num_experts", "intermediate_size")
     shared = c.num("num_shared_experts", default=0) * e.inner
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        width, bias = c.num("hidden_size"), c.flag("attention_bias")
-        yield from attention(c, f"{at}self_attn.", Switches(qkv_bias=bias, o_bias=bias))
-        yield from norm(f"{at}input_layernorm", width)
-        if sparse[i]:
-            yield from block(f"{at}mlp.", width, e, shared=shared or None)
-        else:
-            inner = c.num("prefix_dense_intermediate_size", default=e.inner)
-            yield from gated_mlp(f"{at}mlp", width, inner)
+    def feed(sparse: bool) -> Submodule:
+        if sparse:
+            return moe("mlp.", width, e, shared=shared or None)
+        return gated("mlp", width, c.num("prefix_dense_intermediate_size", default=e.inner))
 
-    yield from stack(c, at, layer)
+    def layer(sparse: bool) -> Submodules:
+        one = attention(c, Switches(qkv_bias=bias, o_bias=bias))
+        return (one, normed(width, "input_layernorm"), feed(sparse))
+
+    return tree(c, by_kind(by_kinds_or_first(c), layer), kinds=by(cohere_prefix))
 
 
 # ERNIE 4.5
@@ -171,25 +176,27 @@ def ernie_sparse(c: Config) -> Sequence[bool]:
     return [(i + 1) % period == 0 and start <= i <= end for i in range(count)]
 
 
-def ernie_moe(c: Config, at: str) -> Iterator[Param]:
+def ernie_moe(c: Config) -> Submodule:
     """Router and correction bias stay in float32."""
-    width, shared = c.num("hidden_size"), c.num("moe_num_shared_experts")
     e = routed(c, "moe_num_experts", "moe_intermediate_size", "moe_k")
-    yield from router(f"{at}gate", e.count, width, dtype="float32")
-    path = f"{at}moe_statics.e_score_correction_bias"
-    yield Param(path, (1, e.count), "bias", "float32")
-    yield from each(f"{at}experts", width, e)
-    if shared:
-        inner = shared * e.inner
-        yield from gated_mlp(f"{at}shared_experts", width, inner, bias=c.flag("use_bias"))
+    width, inner = c.num("hidden_size"), c.num("moe_num_shared_experts") * e.inner
+    shared = gated_mlp("mlp.shared_experts", width, inner, bias=c.flag("use_bias"))
+    path = "mlp.moe_statics.e_score_correction_bias"
+    return submodule(
+        router("mlp.gate", e.count, width, dtype="float32"),
+        [Param(path, (1, e.count), "bias", "float32")],
+        each("mlp.experts", width, e),
+        shared if c.num("moe_num_shared_experts") else (),
+        feed=fed(e, shared=inner),
+    )
 
 
-def ernie_switches(c: Config) -> Switches:
-    return Switches(qkv_bias=c.flag("use_bias"), o_bias=c.flag("use_bias"))
+def ernie_attention(c: Config) -> Submodule:
+    return attention(c, Switches(qkv_bias=c.flag("use_bias"), o_bias=c.flag("use_bias")))
 
 
 ERNIE = Parts(
-    attention=plain(ernie_switches),
+    attention=ernie_attention,
     moe=ernie_moe,
     sparse=ernie_sparse,
     mlp_bias=lambda c: c.flag("use_bias"),
@@ -204,7 +211,7 @@ def ernie_lm(c: Config, at: str) -> Iterator[Param]:
 # Hunyuan-A13B
 
 
-def hunyuan_moe(c: Config, at: str) -> Iterator[Param]:
+def hunyuan_moe(c: Config) -> Decoder:
     """The router stays in float32."""
     layers = c.layers("num_hidden_layers")
     counts = c.per_layer("num_experts", count=layers)
@@ -212,53 +219,56 @@ def hunyuan_moe(c: Config, at: str) -> Iterator[Param]:
     bias, names = c.flag("attention_bias"), ("query_layernorm", "key_layernorm")
     s = Switches(qkv_bias=bias, o_bias=bias, qk_norm=True, qk_names=names)
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
+    def layer(kind: tuple[int, int]) -> Submodules:
         width, inner = c.num("hidden_size"), c.num("intermediate_size")
-        e = Routed(count=counts[i], inner=inner, top_k=ks[i])
-        yield from attention(c, f"{at}self_attn.", s)
-        yield from router(f"{at}mlp.gate.wg", e.count, width, dtype="float32")
-        yield from each(f"{at}mlp.experts", width, e)
-        yield from gated_mlp(f"{at}mlp.shared_mlp", width, inner)
-        yield from two_norms(c, at)
+        e = Routed(count=kind[0], inner=inner, top_k=kind[1])
+        feed = submodule(
+            router("mlp.gate.wg", e.count, width, dtype="float32"),
+            each("mlp.experts", width, e),
+            gated_mlp("mlp.shared_mlp", width, inner),
+            feed=fed(e, shared=inner),
+        )
+        return (attention(c, s), feed, normed(width, *BEFORE))
 
-    yield from stack(c, at, layer)
+    found = by_kind(list(zip(counts, ks, strict=True)), layer)
+    return tree(c, shared_keys(c, found), kinds=by(own))
 
 
 GATE = "mlp.gate.e_score_correction_bias"
 GLM4_MOE = Family(
-    body=body(GLM4),
+    tree=read(GLM4),
     cls="Glm4MoeForCausalLM",
     heads=DECODER_HEADS,
     buffers=balanced(GLM4, GATE, part=0.5),
 )
 DOTS1 = Family(
-    body=body(DOTS), cls="Dots1ForCausalLM", heads=DECODER_HEADS, buffers=balanced(DOTS, GATE)
+    tree=read(DOTS), cls="Dots1ForCausalLM", heads=DECODER_HEADS, buffers=balanced(DOTS, GATE)
 )
 SOLAR_OPEN = Family(
-    body=body(SOLAR), cls="SolarOpenForCausalLM", heads=DECODER_HEADS, buffers=balanced(SOLAR, GATE)
+    tree=read(SOLAR), cls="SolarOpenForCausalLM", heads=DECODER_HEADS, buffers=balanced(SOLAR, GATE)
 )
 EXAONE_MOE = Family(
-    body=body(EXAONE),
+    tree=read(EXAONE),
     cls="ExaoneMoeForCausalLM",
     heads=DECODER_HEADS,
     buffers=balanced(EXAONE, "mlp.e_score_correction_bias"),
 )
 HY_V3 = Family(
-    body=body(HY),
+    tree=read(HY),
     cls="HYV3ForCausalLM",
     heads=DECODER_HEADS,
     buffers=balanced(HY, "mlp.expert_bias"),
 )
-AFMOE = Family(body=afmoe, cls="AfmoeForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+AFMOE = Family(tree=afmoe, cls="AfmoeForCausalLM", heads=DECODER_HEADS, buffers=rotary)
 COHERE2_MOE = Family(
-    body=cohere2_moe, cls="Cohere2MoeForCausalLM", heads=DECODER_HEADS, buffers=rotary
+    tree=cohere2_moe, cls="Cohere2MoeForCausalLM", heads=DECODER_HEADS, buffers=rotary
 )
 ERNIE4_5_MOE = Family(
-    body=body(ERNIE),
+    tree=read(ERNIE),
     cls="Ernie4_5_MoeForCausalLM",
     heads={**DECODER_HEADS, "ForCausalLM": ernie_lm},
     buffers=rotary,
 )
 HUNYUAN_V1_MOE = Family(
-    body=hunyuan_moe, cls="HunYuanMoEV1ForCausalLM", heads=DECODER_HEADS, buffers=rotary
+    tree=hunyuan_moe, cls="HunYuanMoEV1ForCausalLM", heads=DECODER_HEADS, buffers=rotary
 )

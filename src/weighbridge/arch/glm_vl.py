@@ -14,10 +14,12 @@ from weighbridge.arch.compose import Inner, composite, either, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.glm import FOUR
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import Switches, decoder
+from weighbridge.arch.modules import Decoder, fused_gated
 from weighbridge.arch.qwen_vl import patch_embed, rotary
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.vision import layernorm
-from weighbridge.arch.written import Switches, body, fused_mlp
+from weighbridge.arch.windows import by, own
 
 
 def block(c: Config, at: str) -> Iterator[Param]:
@@ -44,20 +46,17 @@ def vision(c: Config, at: str) -> Iterator[Param]:
     yield from norm(f"{at}post_layernorm", width)
 
 
-def text(c: Config) -> Switches:
-    return Switches(qkv_bias=True, mlp=fused_mlp, norms=FOUR)
+def text(c: Config) -> Decoder:
+    return decoder(c, Switches(qkv_bias=True, mlp=fused_gated, norms=FOUR), kinds=by(own))
 
 
-def family_of(name: str, make: str) -> Family:
+def family_of(name: str) -> Family:
     language = Inner(
         path="language_model.",
         config="text_config",
         label="language model",
-        model_type=f"{make}_text",
     )
-    vision_part = Inner(
-        path="visual.", config="vision_config", label="vision tower", model_type=f"{make}_vision"
-    )
+    vision_part = Inner(path="visual.", config="vision_config", label="vision tower")
     return composite(
         language,
         vision_part,
@@ -69,11 +68,11 @@ def family_of(name: str, make: str) -> Family:
 
 
 GLM4V_TEXT = Family(
-    body=body(text), cls="Glm4vTextModel", heads=DECODER_HEADS, buffers=partly_rotary(1.0)
+    tree=text, cls="Glm4vTextModel", heads=DECODER_HEADS, buffers=partly_rotary(1.0)
 )
 GLM4V_VISION = Family(
     body=vision, cls="Glm4vVisionModel", buffers=rotary("hidden_size"), blocks=("blocks.*",)
 )
-GLM4V = family_of("Glm4v", "glm4v")
-GLM4V_MOE = family_of("Glm4vMoe", "glm4v_moe")
-GLM46V = family_of("Glm46V", "glm4v")
+GLM4V = family_of("Glm4v")
+GLM4V_MOE = family_of("Glm4vMoe")
+GLM46V = family_of("Glm46V")

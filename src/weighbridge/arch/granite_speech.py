@@ -26,7 +26,6 @@ QFORMER = Inner(
     path="projector.qformer.",
     config="projector_config",
     label="projector",
-    model_type="blip_2_qformer",
 )
 
 

@@ -14,7 +14,7 @@ from weighbridge.arch.compose import Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.vision import layernorm, nothing
 
-TEXT = Inner(path="text_model.", config="text_config", label="language model", model_type="llama")
+TEXT = Inner(path="text_model.", config="text_config", label="language model")
 VISION = Inner(path="vision_model.", config="vision_config", label="vision tower")
 PERCEIVER = Inner(
     path="connector.perceiver_resampler.", config="perceiver_config", label="projector"

@@ -18,8 +18,8 @@ IDEFICS_POSITIONS = 2048  # default of IdeficsEmbedding, which no config changes
 
 def parts(c: Config) -> tuple[Config, Config]:
     return (
-        c.sub("vision_config", model_type="idefics_vision"),
-        c.sub("perceiver_config", model_type="idefics_perciever"),  # so spelt
+        c.sub("vision_config"),
+        c.sub("perceiver_config"),  # so spelt
     )
 
 

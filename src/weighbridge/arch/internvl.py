@@ -25,7 +25,6 @@ VISION = Inner(
     path="vision_tower.",
     config="vision_config",
     label="vision tower",
-    model_type="internvl_vision",
 )
 
 
@@ -98,7 +97,6 @@ VISION_CHAT = Inner(
     path="vision_model.",
     config="vision_config",
     label="vision tower",
-    model_type="intern_vit_6b",
 )
 LLM = Inner(
     path="language_model.",

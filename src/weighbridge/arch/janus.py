@@ -18,9 +18,8 @@ VISION = Inner(
     path="vision_model.",
     config="vision_config",
     label="vision tower",
-    model_type="janus_vision_model",
 )
-VQ = Inner(path="vqmodel.", config="vq_config", label="vision tower", model_type="janus_vqgan")
+VQ = Inner(path="vqmodel.", config="vq_config", label="vision tower")
 
 
 def layer(c: Config, at: str) -> Iterator[Param]:

@@ -9,26 +9,29 @@ Source: transformers 5.23 models/{kimi_linear,bailing_hybrid}/modeling_*.py, con
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from weighbridge.arch.blueprint import (
-    Buffer,
-    Family,
-    Param,
-    conv,
-    gated_mlp,
-    linear,
-    norm,
-)
+from weighbridge.arch.blueprint import Buffer, Family, Param, conv, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, kinds, stack, two_norms
+from weighbridge.arch.decoder import BEFORE, Names, kinds, tree
 from weighbridge.arch.deepseek import latent, latent_rotary
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.mixers import KimiDelta
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    normed,
+    submodule,
+)
 from weighbridge.arch.sparse import (
     NUMBERED,
     Routed,
-    block,
     by_kinds,
     correction,
     each,
+    fed,
+    moe,
     routed,
     router,
 )
@@ -45,15 +48,15 @@ def shared_size(c: Config) -> int:
     return c.num("num_shared_experts") * c.num("moe_intermediate_size")
 
 
-def delta(c: Config, at: str, heads: int, size: int, kernel: int) -> Iterator[Param]:
-    """What both models share of delta attention."""
-    width, inner = c.num("hidden_size"), heads * size
+def delta(c: Config, path: str, d: KimiDelta) -> Iterator[Param]:
+    """Yield what both models share of delta attention."""
+    width, inner = c.num("hidden_size"), d.heads * d.dim
     for name in "qkv":
-        yield from linear(f"{at}{name}_proj", inner, width)
-        yield from conv(f"{at}{name}_conv1d", (inner, 1, kernel), bias=False)
-    yield from linear(f"{at}b_proj", heads, width)
-    yield Param(f"{at}dt_bias", (inner,), "other")
-    yield from norm(f"{at}o_norm", size)
+        yield from linear(f"{path}{name}_proj", inner, width)
+        yield from conv(f"{path}{name}_conv1d", (inner, 1, d.kernel), bias=False)
+    yield from linear(f"{path}b_proj", d.heads, width)
+    yield Param(f"{path}dt_bias", (inner,), "other")
+    yield from norm(f"{path}o_norm", d.dim)
 
 
 # Kimi Linear
@@ -77,43 +80,55 @@ def kimi_sparse(c: Config) -> Sequence[bool]:
     return by_kinds(c, c.num("first_k_dense_replace", default=1))
 
 
-def kimi_delta(c: Config, at: str) -> Iterator[Param]:
-    own = c.sub("linear_attn_config")
-    heads = own.num("num_heads", default=c.num("linear_num_heads"))
-    size = own.num("head_dim", default=c.num("linear_head_dim"))
-    kernel = own.num("short_conv_kernel_size", default=c.num("linear_conv_kernel_dim"))
-    width = c.num("hidden_size")
-    yield from delta(c, at, heads, size, kernel)
-    yield Param(f"{at}A_log", (1, 1, heads, 1), "other")
-    for gate in "fg":
-        yield from linear(f"{at}{gate}_a_proj", size, width)
-        yield from linear(f"{at}{gate}_b_proj", heads * size, size)
-    yield from linear(f"{at}o_proj", width, heads * size)
+def kimi_delta(c: Config) -> Submodule:
+    own, width, path = c.sub("linear_attn_config"), c.num("hidden_size"), "self_attn."
+    d = KimiDelta(
+        heads=own.num("num_heads", default=c.num("linear_num_heads")),
+        dim=own.num("head_dim", default=c.num("linear_head_dim")),
+        kernel=own.num("short_conv_kernel_size", default=c.num("linear_conv_kernel_dim")),
+    )
+    gates = (
+        p
+        for gate in "fg"
+        for p in (
+            *linear(f"{path}{gate}_a_proj", d.dim, width),
+            *linear(f"{path}{gate}_b_proj", d.heads * d.dim, d.dim),
+        )
+    )
+    return submodule(
+        delta(c, path, d),
+        [Param(f"{path}A_log", (1, 1, d.heads, 1), "other")],
+        gates,
+        linear(f"{path}o_proj", width, d.heads * d.dim),
+        mixer=d,
+    )
 
 
-def kimi_linear(c: Config, at: str) -> Iterator[Param]:
-    for key in ("routed_expert_hidden_size", "attn_res_block_size"):
-        if c.has(key):
-            raise UnsupportedError(f"{c.where}: {key}: Kimi K3's layers are not in our tables")
-    found, sparse = kimi_kinds(c), kimi_sparse(c)
+def kimi_moe(c: Config) -> Submodule:
+    width, e, shared, path = c.num("hidden_size"), choice(c), shared_size(c), "block_sparse_moe"
+    return submodule(
+        router(f"{path}.gate", e.count, width),
+        each(f"{path}.experts", width, e, NUMBERED),
+        gated_mlp(f"{path}.shared_experts", width, shared),
+        feed=fed(e, shared=shared),
+    )
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        width, mlp = c.num("hidden_size"), f"{at}block_sparse_moe"
-        mixer = kimi_delta if found[i] == LINEAR else latent
-        yield from mixer(c, f"{at}self_attn.")
-        if sparse[i]:
-            yield from router(f"{mlp}.gate", choice(c).count, width)
-            yield from each(f"{mlp}.experts", width, choice(c), NUMBERED)
-            yield from gated_mlp(f"{mlp}.shared_experts", width, shared_size(c))
-        else:
-            yield from gated_mlp(mlp, width, c.num("intermediate_size"))
-        yield from two_norms(c, at)
 
-    yield from stack(c, at, layer)
+def kimi_linear(c: Config) -> Decoder:
+    def layer(kind: tuple[str, bool]) -> Submodules:
+        width, inner = c.num("hidden_size"), c.num("intermediate_size")
+        feed = kimi_moe(c) if kind[1] else gated("block_sparse_moe", width, inner)
+        mixer = kimi_delta(c) if kind[0] == LINEAR else latent(c)
+        return (mixer, feed, normed(width, *BEFORE))
+
+    return tree(c, by_kind(list(zip(kimi_kinds(c), kimi_sparse(c), strict=True)), layer))
 
 
 def kimi_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    """No rotary position embeddings."""
+    """No rotary position embeddings. Kimi K3's layers remember alike, and hold other things."""
+    for key in ("routed_expert_hidden_size", "attn_res_block_size"):
+        if c.has(key):
+            raise UnsupportedError(f"{c.where}: {key}: Kimi K3's layers are not in our tables")
     name = "block_sparse_moe.gate.e_score_correction_bias"
     yield from correction(at, kimi_sparse(c), name, choice(c).count, dtype="")
 
@@ -130,45 +145,55 @@ def bailing_sparse(c: Config) -> Sequence[bool]:
     return by_kinds(c, c.num("first_k_dense_replace"))
 
 
-def bailing_delta(c: Config, at: str) -> Iterator[Param]:
+def bailing_delta(c: Config) -> Submodule:
     """Convolution, decay and time step stay in float32; gates have full rank."""
-    heads, width = c.num("linear_num_heads", "num_attention_heads"), c.num("hidden_size")
-    size = c.num("linear_head_dim", "head_dim")
-    kernel = c.num("linear_conv_kernel_dim", "short_conv_kernel_size")
-    for p in delta(c, at, heads, size, kernel):
-        whole = p.kind == "conv" or p.name.endswith("dt_bias")
-        yield p._replace(dtype="float32") if whole else p
-    yield Param(f"{at}A_log", (heads,), "other", "float32")
-    for gate in "fg":
-        yield from linear(f"{at}{gate}_proj", heads * size, width)
-    yield from linear(f"{at}dense", width, heads * size)
+    width, path = c.num("hidden_size"), "attention."
+    d = KimiDelta(
+        heads=c.num("linear_num_heads", "num_attention_heads"),
+        dim=c.num("linear_head_dim", "head_dim"),
+        kernel=c.num("linear_conv_kernel_dim", "short_conv_kernel_size"),
+    )
+    inner = d.heads * d.dim
+    return submodule(
+        (
+            p._replace(dtype="float32") if p.kind == "conv" or p.name.endswith("dt_bias") else p
+            for p in delta(c, path, d)
+        ),
+        [Param(f"{path}A_log", (d.heads,), "other", "float32")],
+        *(linear(f"{path}{gate}_proj", inner, width) for gate in "fg"),
+        linear(f"{path}dense", width, inner),
+        mixer=d,
+    )
 
 
-def bailing_latent(c: Config, at: str) -> Iterator[Param]:
+def bailing_latent(c: Config) -> Submodule:
     """Latent attention without compressed queries, and a gate a head."""
-    heads, width = c.num("num_attention_heads"), c.num("hidden_size")
+    path, width, usual = "attention.", c.num("hidden_size"), latent(c, "attention.")
     size = c.num("qk_nope_head_dim") + c.num("qk_rope_head_dim")
-    yield from linear(f"{at}q_proj", heads * size, width)
-    for p in latent(c, at):
-        if not p.name.startswith(f"{at}q_"):
-            yield p._replace(name=p.name.replace(f"{at}o_proj", f"{at}dense"))
-    yield from linear(f"{at}g_proj", heads, width)
+    heads = c.num("num_attention_heads")
+    rest = (
+        p._replace(name=p.name.replace(f"{path}o_proj", f"{path}dense"))
+        for p in usual.params
+        if not p.name.startswith(f"{path}q_")
+    )
+    return submodule(
+        linear(f"{path}q_proj", heads * size, width),
+        rest,
+        linear(f"{path}g_proj", heads, width),
+        mixer=usual.mixer,
+    )
 
 
-def bailing(c: Config, at: str) -> Iterator[Param]:
-    found, sparse = bailing_kinds(c), bailing_sparse(c)
-
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
+def bailing(c: Config) -> Decoder:
+    def layer(kind: tuple[str, bool]) -> Submodules:
         width = c.num("hidden_size")
-        mixer = bailing_delta if found[i] == LINEAR else bailing_latent
-        yield from mixer(c, f"{at}attention.")
-        if sparse[i]:
-            yield from block(f"{at}mlp.", width, choice(c), shared=shared_size(c))
-        else:
-            yield from gated_mlp(f"{at}mlp", width, c.num("intermediate_size"))
-        yield from two_norms(c, at)
+        sparse = moe("mlp.", width, choice(c), shared=shared_size(c))
+        feed = sparse if kind[1] else gated("mlp", width, c.num("intermediate_size"))
+        mixer = bailing_delta(c) if kind[0] == LINEAR else bailing_latent(c)
+        return (mixer, feed, normed(width, *BEFORE))
 
-    yield from stack(c, at, layer, Names(embed="word_embeddings"))
+    found = by_kind(list(zip(bailing_kinds(c), bailing_sparse(c), strict=True)), layer)
+    return tree(c, found, Names(embed="word_embeddings"))
 
 
 def bailing_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -183,14 +208,14 @@ def never(_: Config) -> bool:
 
 
 KIMI_LINEAR = Family(
-    body=kimi_linear,
+    tree=kimi_linear,
     cls="KimiLinearForCausalLM",
     heads=DECODER_HEADS,
     buffers=kimi_buffers,
     ties=never,
 )
 BAILING_HYBRID = Family(
-    body=bailing,
+    tree=bailing,
     cls="BailingHybridForCausalLM",
     heads=DECODER_HEADS,
     buffers=bailing_buffers,

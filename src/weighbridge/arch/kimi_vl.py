@@ -19,18 +19,14 @@ LANGUAGE = Inner(
     path="language_model.",
     config="text_config",
     label="language model",
-    model_type="deepseek_v3",
     head="ForCausalLM",
 )
 K25_VISION = Inner(
     path="vision_tower.",
     config="vision_config",
     label="vision tower",
-    model_type="kimi_k25_vision",
 )
-MOONVIT_PART = Inner(
-    path="vision_tower.", config="vision_config", label="vision tower", model_type="moonvit"
-)
+MOONVIT_PART = Inner(path="vision_tower.", config="vision_config", label="vision tower")
 
 
 # Kimi-K2.5's own code prefixes the keys of its tower with "vt_" and "mm_".

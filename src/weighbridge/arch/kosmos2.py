@@ -15,8 +15,8 @@ from weighbridge.arch.vision import layernorm, nothing
 
 def parts(c: Config) -> tuple[Config, Config]:
     return (
-        c.sub("text_config", model_type="kosmos_2_text_model"),
-        c.sub("vision_config", model_type="kosmos_2_vision_model"),
+        c.sub("text_config"),
+        c.sub("vision_config"),
     )
 
 

@@ -37,6 +37,11 @@ def layers(c: Config) -> tuple[Layer, ...]:
     return remembered(tree(c), c)
 
 
+def embeds(model_type: str) -> bool:
+    """Whether what it holds is a language model that reads its input at once."""
+    return column("no_cache").get(model_type) == "embeds"
+
+
 def remembered(tree: Decoder, c: Config) -> tuple[Layer, ...]:
     """The mixers of each layer, its attention as far as the kind of the layer sees."""
     kinds = (FULL,) * len(tree.layers) if tree.kinds is None else tree.kinds(c)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, alike, tree
+from weighbridge.arch.decoder import BEFORE, Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.modules import (
     Decoder,
@@ -41,7 +41,6 @@ from weighbridge.arch.windows import (
     without_positions,
 )
 
-BEFORE = ("input_layernorm", "post_attention_layernorm")  # before attention, before the MLP
 AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")  # after each: OLMo 2, EXAONE 4
 
 
@@ -91,7 +90,7 @@ def layer(c: Config, s: Switches) -> Submodules:
 
 
 def decoder(c: Config, s: Switches, *, kinds: Kinds, names: Names | None = None) -> Decoder:
-    """As many equal layers as the config asks for."""
+    """Return a decoder with as many equal layers as the config asks for."""
     names = names or Names(norm_bias=s.norm_bias)
     return tree(c, alike(c, lambda: layer(c, s)), names, kinds=kinds)
 

@@ -9,7 +9,6 @@ checkpoints in conversion_mapping.py there.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from weighbridge.arch.blueprint import Body, Family, Param, conv, linear, norm
 from weighbridge.arch.compose import (
@@ -30,7 +29,6 @@ VISION = Inner(
     path="vision_tower.",
     config="vision_config",
     label="vision tower",
-    model_type="clip_vision_model",
 )
 PROJECTOR = "multi_modal_projector."
 RESAMPLER = ("model.vision_resampler.", "model.vision_resampler.")  # came after the old names
@@ -152,10 +150,8 @@ def own_projector(c: Config, at: str) -> Iterator[Param]:
         raise c.error("mm_projector_type", f"is {kind!r}; known: linear, mlp2x_gelu")
 
 
-def own(text_type: str) -> Family:
-    text = Inner(
-        path="", config="text_config", label="language model", model_type=text_type, flat=True
-    )
+def own() -> Family:
+    text = Inner(path="", config="text_config", label="language model", flat=True)
     return composite(
         text,
         own=own_projector,
@@ -166,7 +162,7 @@ def own(text_type: str) -> Family:
     )
 
 
-LLAVA_LLAMA, LLAVA_MISTRAL, LLAVA_QWEN2 = own("llama"), own("mistral"), own("qwen2")
+OWN = own()
 
 
 def family_of(
@@ -193,7 +189,7 @@ def family_of(
     )
 
 
-LLAVA = family_of(llava, "Llava", classes={"LlamaForCausalLM": LLAVA_LLAMA})
+LLAVA = family_of(llava, "Llava", classes={"LlamaForCausalLM": OWN})
 LLAVA_NEXT = family_of(newline, "LlavaNext", extra=("image_newline",))
 LLAVA_NEXT_VIDEO = family_of(video, "LlavaNextVideo", extra=("image_newline", "vision_resampler."))
 LLAVA_ONEVISION = family_of(newline, "LlavaOnevision", extra=("image_newline",))
@@ -202,6 +198,6 @@ PALIGEMMA = family_of(paligemma, "PaliGemma", blocks=("multi_modal_projector",))
 MISTRAL3 = family_of(mistral3, "Mistral3")
 AYA_VISION = family_of(aya, "AyaVision")
 COHERE2_VISION = family_of(cohere2, "Cohere2Vision", old=False)
-GEMMA3_ALONE = text_alone(replace(TEXT, model_type="gemma3_text"))
+GEMMA3_ALONE = text_alone(TEXT)
 GEMMA3 = family_of(gemma3, "Gemma3", classes={"ForCausalLM": GEMMA3_ALONE})
 LFM2_VL = family_of(lfm2, "Lfm2Vl", old=False)

@@ -12,38 +12,48 @@ from functools import partial
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, experts, gated_mlp
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import BEFORE, alike, tree
 from weighbridge.arch.deepseek import latent, latent_rotary
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE
-from weighbridge.arch.written import Switches, attention, norms, stack
+from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.modules import Decoder, Submodule, Submodules, gated, normed, submodule
+from weighbridge.arch.sparse import Routed, fed
+from weighbridge.arch.windows import by, everywhere
 
 
-def latent_layer(c: Config, at: str) -> Iterator[Param]:
-    yield from latent(c, f"{at}self_attn.")
-    bias = c.flag("mlp_bias")
-    yield from gated_mlp(f"{at}mlp", c.num("hidden_size"), c.num("intermediate_size"), bias=bias)
-    yield from norms(c, at, BEFORE)
+def latent_layer(c: Config) -> Submodules:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    mlp = gated("mlp", width, inner, bias=c.flag("mlp_bias"))
+    return (latent(c), mlp, normed(width, *BEFORE))
 
 
-def mixture(c: Config, at: str, count: int) -> Iterator[Param]:
-    width, inner, top_k = (
-        c.num("hidden_size"),
-        c.num("intermediate_size"),
-        c.num("num_experts_per_tok"),
-    )
-    yield Param(f"{at}gate.weight", (count, width), "router")
+def minicpm3(c: Config) -> Decoder:
+    return tree(c, alike(c, lambda: latent_layer(c)))
+
+
+def mixture(c: Config, count: int) -> Submodule:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    e = Routed(count=count, inner=inner, top_k=c.num("num_experts_per_tok"))
     one = partial(gated_mlp, width=width, inner=inner)
-    yield from experts(f"{at}experts.", one, top_k=top_k, count=count)
+    return submodule(
+        [Param("mlp.gate.weight", (count, width), "router")],
+        experts("mlp.experts.", one, top_k=e.top_k, count=count),
+        feed=fed(e),
+    )
 
 
-def minicpm_layer(c: Config, at: str) -> Iterator[Param]:
+def minicpm_layer(c: Config) -> Submodules:
     bias, count = c.flag("attention_bias"), c.num("num_experts", default=0)
-    yield from attention(c, f"{at}self_attn.", Switches(qkv_bias=bias, o_bias=bias))
-    if count:
-        yield from mixture(c, f"{at}mlp.", count)
-    else:
-        yield from gated_mlp(f"{at}mlp", c.num("hidden_size"), c.num("intermediate_size"))
-    yield from norms(c, at, BEFORE)
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    return (
+        attention(c, Switches(qkv_bias=bias, o_bias=bias)),
+        mixture(c, count) if count else gated("mlp", width, inner),
+        normed(width, *BEFORE),
+    )
+
+
+def minicpm(c: Config) -> Decoder:
+    return tree(c, alike(c, lambda: minicpm_layer(c)), kinds=by(everywhere))
 
 
 def minicpm3_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -52,11 +62,9 @@ def minicpm3_buffers(c: Config, at: str) -> Iterator[Buffer]:
     yield from latent_rotary(c, at)
 
 
-MINICPM = Family(
-    body=partial(stack, one=minicpm_layer), cls="MiniCPMForCausalLM", heads=DECODER_HEADS, ties=True
-)
+MINICPM = Family(tree=minicpm, cls="MiniCPMForCausalLM", heads=DECODER_HEADS, ties=True)
 MINICPM3 = Family(
-    body=partial(stack, one=latent_layer),
+    tree=minicpm3,
     cls="MiniCPM3ForCausalLM",
     heads=DECODER_HEADS,
     buffers=minicpm3_buffers,

@@ -16,8 +16,8 @@ from weighbridge.arch.compose import Inner, buffers, nested, params
 from weighbridge.arch.config import Config
 from weighbridge.arch.vision import layernorm, nothing
 
-# modeling_minicpmv.py of each release: the class of `self.llm`
-VERSIONS = {"": "minicpm", "2.0": "minicpm", "2.5": "llama", "2.6": "qwen2", "4.5": "qwen3"}
+# modeling_minicpmv.py of each release: the class of `self.llm`, which the table names
+VERSIONS = ("", "2.0", "2.5", "2.6", "4.5")
 # timm's vit_so400m_patch14_siglip: what `vision_encoder` of the first two releases names
 SO400M = {
     "hidden_size": 1152,
@@ -37,9 +37,8 @@ def language(c: Config) -> Inner:
         )
     return Inner(
         path="llm.",
-        config="llm_config",
+        config=version,
         label="language model",
-        model_type=VERSIONS[version],
         flat=True,
         head="ForCausalLM",
     )

@@ -12,13 +12,17 @@ weight map of MiniMax-M1-80k (remote code).
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, Params, linear, norm
+from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, kinds, stack, two_norms
+from weighbridge.arch.decoder import BEFORE, Names, alike, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import Switches, attention, grouped
+from weighbridge.arch.mixers import LinearAttention
+from weighbridge.arch.modules import Decoder, Submodule, Submodules, by_kind, normed, submodule
+from weighbridge.arch.olmo import wide_norms
 from weighbridge.arch.rotary import frequencies, head_dim, rotary, share
-from weighbridge.arch.sparse import NUMBERED, Routed, correction, each, every, routed, router
-from weighbridge.arch.written import Switches, attention, kv_heads
+from weighbridge.arch.sparse import NUMBERED, Routed, correction, each, every, fed, routed, router
+from weighbridge.arch.windows import by, everywhere, nowhere
 
 BLOCK = "block_sparse_moe."
 
@@ -27,31 +31,30 @@ def choice(c: Config) -> Routed:
     return routed(c, "num_local_experts", "intermediate_size")
 
 
-def block(c: Config, at: str) -> Iterator[Param]:
+def block(c: Config) -> Submodule:
     e, width = choice(c), c.num("hidden_size")
-    yield from router(f"{at}{BLOCK}gate", e.count, width)
-    yield from each(f"{at}{BLOCK}experts", width, e, NUMBERED)
+    return submodule(
+        router(f"{BLOCK}gate", e.count, width),
+        each(f"{BLOCK}experts", width, e, NUMBERED),
+        feed=fed(e),
+    )
 
 
-def mixtral(c: Config, at: str) -> Iterator[Param]:
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
-        yield from attention(c, f"{at}self_attn.", Switches())
-        yield from block(c, at)
-        yield from two_norms(c, at)
-
-    yield from stack(c, at, layer)
+def layer(c: Config, *mixing: Submodule, bias: bool = False) -> Submodules:
+    """What mixes tokens, experts, and two norms."""
+    return (*mixing, block(c), normed(c.num("hidden_size"), *BEFORE, bias=bias))
 
 
-def phimoe(c: Config, at: str) -> Iterator[Param]:
+def mixtral(c: Config) -> Decoder:
+    return tree(c, alike(c, lambda: layer(c, attention(c, Switches()))), kinds=by(everywhere))
+
+
+def phimoe(c: Config) -> Decoder:
     """LayerNorms with bias, where Mixtral has RMSNorms."""
     bias = c.flag("attention_bias")
-
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
-        yield from attention(c, f"{at}self_attn.", Switches(qkv_bias=bias, o_bias=bias))
-        yield from block(c, at)
-        yield from two_norms(c, at, bias=True)
-
-    yield from stack(c, at, layer, Names(norm_bias=True))
+    one = Switches(qkv_bias=bias, o_bias=bias)
+    layers = alike(c, lambda: layer(c, attention(c, one), bias=True))
+    return tree(c, layers, Names(norm_bias=True), kinds=by(everywhere))
 
 
 def phimoe_lm(c: Config, at: str) -> Iterator[Param]:
@@ -59,12 +62,16 @@ def phimoe_lm(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}lm_head", c.num("vocab_size"), c.num("hidden_size"), bias=bias)
 
 
-def lightning(c: Config, at: str) -> Iterator[Param]:
-    width, inner = c.num("hidden_size"), c.num("num_attention_heads") * head_dim(c)
-    yield from norm(f"{at}norm", inner)
-    yield from linear(f"{at}qkv_proj", 3 * inner, width)
-    yield from linear(f"{at}out_proj", width, inner)
-    yield from linear(f"{at}output_gate", inner, width)
+def lightning(c: Config) -> Submodule:
+    width, heads, size = c.num("hidden_size"), c.num("num_attention_heads"), head_dim(c)
+    inner, at = heads * size, "self_attn."
+    return submodule(
+        norm(f"{at}norm", inner),
+        linear(f"{at}qkv_proj", 3 * inner, width),
+        linear(f"{at}out_proj", width, inner),
+        linear(f"{at}output_gate", inner, width),
+        mixer=LinearAttention(heads=heads, dim=size),
+    )
 
 
 def minimax_kinds(c: Config) -> list[str]:
@@ -79,21 +86,15 @@ def minimax_m1_kinds(c: Config) -> list[str]:
     return ["full_attention" if kind else "linear_attention" for kind in full]
 
 
-def _minimax(layer_kinds: Callable[[Config], Sequence[str]]) -> Callable[[Config, str], Params]:
-    def body(c: Config, at: str) -> Iterator[Param]:
-        mixers = layer_kinds(c)
+def _minimax(layer_kinds: Callable[[Config], Sequence[str]]) -> Callable[[Config], Decoder]:
+    def read(c: Config) -> Decoder:
+        def one(kind: str) -> Submodules:
+            is_linear = kind == "linear_attention"
+            return layer(c, lightning(c) if is_linear else attention(c, Switches()))
 
-        def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-            if mixers[i] == "linear_attention":
-                yield from lightning(c, f"{at}self_attn.")
-            else:
-                yield from attention(c, f"{at}self_attn.", Switches())
-            yield from block(c, at)
-            yield from two_norms(c, at)
+        return tree(c, by_kind(layer_kinds(c), one))
 
-        yield from stack(c, at, layer)
-
-    return body
+    return read
 
 
 def minimax_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -121,19 +122,14 @@ def minimax_m1_buffers(c: Config, at: str) -> Iterator[Buffer]:
             yield Buffer(path, (count,), "float32")
 
 
-def minimax_m2(c: Config, at: str) -> Iterator[Param]:
+def minimax_m2(c: Config) -> Decoder:
     """Norms over all heads at once on queries and keys."""
-    size = head_dim(c)
     c.skip("mlp_intermediate_size", "shared_intermediate_size")  # the class reads neither
 
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
-        yield from attention(c, f"{at}self_attn.", Switches())
-        yield from norm(f"{at}self_attn.q_norm", c.num("num_attention_heads") * size)
-        yield from norm(f"{at}self_attn.k_norm", kv_heads(c) * size)
-        yield from block(c, at)
-        yield from two_norms(c, at)
+    def one() -> Submodules:
+        return layer(c, attention(c, Switches()), wide_norms(grouped(c)))
 
-    yield from stack(c, at, layer)
+    return tree(c, alike(c, one), kinds=by(nowhere))
 
 
 def minimax_m2_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -146,28 +142,28 @@ def minimax_m2_buffers(c: Config, at: str) -> Iterator[Buffer]:
     yield from correction(at, every(c), name, choice(c).count, dtype="")
 
 
-MIXTRAL = Family(body=mixtral, cls="MixtralForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+MIXTRAL = Family(tree=mixtral, cls="MixtralForCausalLM", heads=DECODER_HEADS, buffers=rotary)
 PHIMOE = Family(
-    body=phimoe,
+    tree=phimoe,
     cls="PhimoeForCausalLM",
     heads={**DECODER_HEADS, "ForCausalLM": phimoe_lm},
     buffers=rotary,
 )
 MINIMAX = Family(
-    body=_minimax(minimax_kinds),
+    tree=_minimax(minimax_kinds),
     cls="MiniMaxForCausalLM",
     heads=DECODER_HEADS,
     buffers=minimax_buffers,
 )
 MINIMAX_M1 = Family(
-    body=_minimax(minimax_m1_kinds),
+    tree=_minimax(minimax_m1_kinds),
     cls="MiniMaxM1ForCausalLM",
     heads=DECODER_HEADS,
     buffers=minimax_m1_buffers,
 )
 MINIMAX_TEXT_01 = replace(MINIMAX_M1, cls="MiniMaxText01ForCausalLM")
 MINIMAX_M2 = Family(
-    body=minimax_m2,
+    tree=minimax_m2,
     cls="MiniMaxM2ForCausalLM",
     heads=DECODER_HEADS,
     buffers=minimax_m2_buffers,

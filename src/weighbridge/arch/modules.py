@@ -81,6 +81,11 @@ def submodule(
     return Submodule(params=told, mixer=mixer, feed=feed, query_rank=query_rank)
 
 
+def below(path: str, *parts: Submodule) -> Iterator[Param]:
+    """The parameters of such parts below `path`, for a class that is no tree."""
+    yield from (p._replace(name=path + p.name) for part in parts for p in part.params)
+
+
 def by_kind(keys: Sequence[Key], layer: Callable[[Key], Submodules]) -> tuple[Submodules, ...]:
     """A layer for each key, built once for all that have the same."""
     made = {key: layer(key) for key in dict.fromkeys(keys)}
@@ -114,7 +119,8 @@ def gqa(
 
 
 def multi_head(heads: int, width: int) -> Attention:
-    """As many key-value heads as heads, of an equal part of `width` each."""
+    """Return multi-head attention: `heads` queries, keys and values, each with an equal part of
+    `width`."""
     size = width // max(1, heads)
     return Attention(heads=heads, kv_heads=heads, key_dim=size, value_dim=size)
 

@@ -134,8 +134,8 @@ def filters(c: Config, at: str) -> Iterator[Buffer]:
 
 def halves(c: Config) -> tuple[Config, Config]:
     return (
-        c.sub("dit_config", model_type="qwen2_5_omni_dit"),
-        c.sub("bigvgan_config", model_type="qwen2_5_omni_bigvgan"),
+        c.sub("dit_config"),
+        c.sub("bigvgan_config"),
     )
 
 

@@ -22,9 +22,7 @@ from weighbridge.arch.compose import Inner, composite, nested
 from weighbridge.arch.config import Config
 from weighbridge.arch.vision import layernorm
 
-TEXT = Inner(
-    path="language_model.", config="text_config", label="language model", model_type="qwen2"
-)
+TEXT = Inner(path="language_model.", config="text_config", label="language model")
 VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
 
 

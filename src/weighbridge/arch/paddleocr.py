@@ -18,7 +18,6 @@ TEXT = Inner(
     path="language_model.",
     config="text_config",
     label="language model",
-    model_type="paddleocr_vl_text",
     flat=True,
 )
 VISION = Inner(path="visual.", config="vision_config", label="vision tower")

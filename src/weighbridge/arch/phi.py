@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, alike, tree
+from weighbridge.arch.decoder import BEFORE, Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE, grouped
+from weighbridge.arch.llama import grouped
 from weighbridge.arch.modules import (
     Decoder,
     Submodules,

@@ -15,13 +15,12 @@ from typing import NamedTuple
 from weighbridge.arch.blueprint import Body, Buffer, Family, Param, conv, embedding, linear
 from weighbridge.arch.clip import clip_ids, clip_vision, layers, patch_kernel, pooling, side
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import family
 from weighbridge.arch.heads import DECODER_HEADS, causal_lm
+from weighbridge.arch.phi import PHI3
 from weighbridge.arch.vision import layernorm
 
 # CLIP_VIT_LARGE_PATCH14_336_CONFIG in modeling_phi3_v.py
 CLIP = {
-    "model_type": "clip_vision_model",
     "hidden_size": 1024,
     "intermediate_size": 4096,
     "num_hidden_layers": 24,
@@ -35,11 +34,11 @@ Towers = Callable[[Config], tuple[Config, Config]]
 
 
 def text(c: Config, at: str) -> Iterator[Param]:
-    yield from family("phi3").tensors(c, at)
+    yield from PHI3.tensors(c, at)
 
 
 def text_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    buffers = family("phi3").buffers
+    buffers = PHI3.buffers
     yield from buffers(c, at) if buffers else ()
 
 
@@ -47,7 +46,7 @@ def phi3_vision(c: Config, at: str) -> Iterator[Param]:
     path, width = f"{at}vision_embed_tokens.", c.num("hidden_size")
     merged = 4 * CLIP_WIDTH
     yield from text(c, at)
-    yield from clip_vision(Config(CLIP), f"{path}img_processor.")
+    yield from clip_vision(Config(CLIP, model_type=c.held("tower")), f"{path}img_processor.")
     yield Param(f"{path}glb_GN", (1, 1, merged), "other")
     yield Param(f"{path}sub_GN", (1, 1, 1, merged), "other")
     yield from linear(f"{path}img_projection.0", width, merged, bias=True)
@@ -56,7 +55,9 @@ def phi3_vision(c: Config, at: str) -> Iterator[Param]:
 
 def phi3_buffers(c: Config, at: str) -> Iterator[Buffer]:
     yield from text_buffers(c, at)
-    yield from clip_ids(Config(CLIP), f"{at}vision_embed_tokens.img_processor.")
+    yield from clip_ids(
+        Config(CLIP, model_type=c.held("tower")), f"{at}vision_embed_tokens.img_processor."
+    )
 
 
 class Names(NamedTuple):
@@ -180,8 +181,8 @@ def sound(c: Config, at: str, width: int, names: Names) -> Iterator[Param]:
 
 def towers(c: Config) -> tuple[Config, Config]:
     return (
-        c.sub("vision_config", model_type="phi4_multimodal_vision"),
-        c.sub("audio_config", model_type="phi4_multimodal_audio"),
+        c.sub("vision_config"),
+        c.sub("audio_config"),
     )
 
 
@@ -200,8 +201,8 @@ def own_towers(c: Config) -> tuple[Config, Config]:
     bias = told.sub("relative_attention_bias_args")
     keys["bias_max_distance"] = bias.num("t5_bias_max_distance", default=1000)
     keys["nemo_conv_channels"] = told.sub("nemo_conv_settings").num("conv_channels", default=1024)
-    audio = Config(keys, where=told.where, model_type="phi4_multimodal_audio")
-    return Config({}, where=c.where, model_type="phi4_multimodal_vision"), audio
+    audio = Config(keys, where=told.where, model_type=c.held("audio"))
+    return Config({}, where=c.where, model_type=c.held("vision")), audio
 
 
 def multimodal(names: Names, language: Body, towers: Towers) -> Body:

@@ -61,7 +61,7 @@ def score(c: Config, at: str) -> Iterator[Param]:
 
 
 def no_images(c: Config, at: str) -> Iterator[Buffer]:
-    """No buffers, of language models alone: the layers of Qwen-VL's are known, its tower is not."""
+    """Yield no buffers, and refuse Qwen-VL: its layers are known, its image tower is not."""
     if c.has("visual"):
         raise UnsupportedError(f"{c.where}: visual: Qwen-VL's image tower is not in our tables")
     return iter(())

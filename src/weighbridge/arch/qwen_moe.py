@@ -11,13 +11,25 @@ Source: transformers 5.23 models/{qwen2_moe,qwen3_moe,qwen3_next,qwen3_5,qwen3_5
 flex_olmo,mellum}/modeling_*.py and conversion_mapping.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Layer, kinds, stack, two_norms
+from weighbridge.arch.decoder import BEFORE, alike, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS, causal_lm
-from weighbridge.arch.llama import SPANS
+from weighbridge.arch.llama import AFTER, SPANS, Switches, attention, grouped
+from weighbridge.arch.mixers import GatedDelta
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    normed,
+    submodule,
+)
+from weighbridge.arch.olmo import wide_norms
 from weighbridge.arch.rotary import frequencies, head_dim, partly_rotary, rotary
 from weighbridge.arch.sparse import (
     Parts,
@@ -25,77 +37,85 @@ from weighbridge.arch.sparse import (
     block,
     by_kinds,
     by_step,
+    every,
+    fed,
+    moe,
     routed,
     sparse_decoder,
 )
-from weighbridge.arch.written import Switches, attention, kv_heads, norms
+from weighbridge.arch.windows import by, everywhere, lower, nowhere, own
 
 
 def choice(c: Config) -> Routed:
     return routed(c, "num_experts", "moe_intermediate_size")
 
 
-def moe(c: Config, at: str) -> Iterator[Param]:
-    yield from block(at, c.num("hidden_size"), choice(c))
+def qwen_moe(c: Config) -> Submodule:
+    return moe("mlp.", c.num("hidden_size"), choice(c))
 
 
-def moe_and_shared(c: Config, at: str) -> Iterator[Param]:
-    width = c.num("hidden_size")
-    yield from moe(c, at)
-    yield from gated_mlp(f"{at}shared_expert", width, c.num("shared_expert_intermediate_size"))
-    yield from linear(f"{at}shared_expert_gate", 1, width)
+def moe_and_shared(c: Config) -> Submodule:
+    width, inner, e = c.num("hidden_size"), c.num("shared_expert_intermediate_size"), choice(c)
+    return submodule(
+        block("mlp.", width, e),
+        gated_mlp("mlp.shared_expert", width, inner),
+        linear("mlp.shared_expert_gate", 1, width),
+        feed=fed(e, shared=inner),
+    )
 
 
-def qwen2_attention(c: Config, at: str, _: int) -> Iterator[Param]:
-    yield from attention(c, at, Switches(qkv_bias=c.flag("qkv_bias", default=True)))
+def qwen2_attention(c: Config) -> Submodule:
+    return attention(c, Switches(qkv_bias=c.flag("qkv_bias", default=True)))
 
 
-def qwen3_attention(c: Config, at: str, _: int) -> Iterator[Param]:
+def qwen3_attention(c: Config) -> Submodule:
     bias = c.flag("attention_bias")
-    yield from attention(c, at, Switches(qkv_bias=bias, o_bias=bias, qk_norm=True))
+    return attention(c, Switches(qkv_bias=bias, o_bias=bias, qk_norm=True))
 
 
-def qwen2_moe(c: Config, at: str) -> Iterator[Param]:
-    parts = Parts(attention=qwen2_attention, moe=moe_and_shared, sparse=by_step)
-    yield from sparse_decoder(c, at, parts)
-
-
-def qwen3_moe(c: Config, at: str) -> Iterator[Param]:
-    parts = Parts(attention=qwen3_attention, moe=moe, sparse=by_step)
-    yield from sparse_decoder(c, at, parts)
+QWEN2 = Parts(attention=qwen2_attention, moe=moe_and_shared, sparse=by_step, rule=lower)
+QWEN3 = Parts(attention=qwen3_attention, moe=qwen_moe, sparse=by_step, rule=everywhere)
+MELLUMS = Parts(
+    attention=qwen3_attention, moe=qwen_moe, sparse=lambda c: by_kinds(c, 0), rule=nowhere
+)
 
 
 # Qwen3-Next and Qwen3.5: three of four layers are gated delta nets.
 
 
-def gated_attention(c: Config, at: str) -> Iterator[Param]:
+def gated_attention(c: Config) -> Submodule:
     """q_proj holds a gate on the output beside the queries."""
-    width, size, bias = c.num("hidden_size"), head_dim(c), c.flag("attention_bias")
-    heads = c.num("num_attention_heads")
-    yield from linear(f"{at}q_proj", 2 * heads * size, width, bias=bias)
-    yield from linear(f"{at}k_proj", kv_heads(c) * size, width, bias=bias)
-    yield from linear(f"{at}v_proj", kv_heads(c) * size, width, bias=bias)
-    yield from linear(f"{at}o_proj", width, heads * size, bias=bias)
-    yield from norm(f"{at}q_norm", size)
-    yield from norm(f"{at}k_norm", size)
+    usual, a, path = qwen3_attention(c), grouped(c), "self_attn.q_proj"
+    width, bias = c.num("hidden_size"), c.flag("attention_bias")
+    wide = tuple(linear(path, 2 * a.heads * a.key_dim, width, bias=bias))
+    return usual._replace(params=(*wide, *usual.params[len(wide) :]))
 
 
-def delta_net(c: Config, at: str, *, fused: bool) -> Iterator[Param]:
+def delta(c: Config) -> GatedDelta:
+    return GatedDelta(
+        key_heads=c.num("linear_num_key_heads"),
+        value_heads=c.num("linear_num_value_heads"),
+        key_dim=c.num("linear_key_head_dim"),
+        value_dim=c.num("linear_value_head_dim"),
+        kernel=c.num("linear_conv_kernel_dim"),
+    )
+
+
+def delta_net(c: Config, *, fused: bool) -> Submodule:
     """`fused`: Qwen3-Next projects to queries, keys, values and gate in one Linear."""
-    width, heads = c.num("hidden_size"), c.num("linear_num_value_heads")
-    keys = c.num("linear_num_key_heads") * c.num("linear_key_head_dim")
-    values = heads * c.num("linear_value_head_dim")
-    mixed = 2 * keys + values
-    yield from conv(f"{at}conv1d", (mixed, 1, c.num("linear_conv_kernel_dim")), bias=False)
-    sizes = {"qkv": mixed, "z": values, "b": heads, "a": heads}
+    width, d, at = c.num("hidden_size"), delta(c), "linear_attn."
+    heads, values = d.value_heads, d.value_heads * d.value_dim
+    sizes = {"qkv": d.channels, "z": values, "b": heads, "a": heads}
     if fused:
-        sizes = {"qkvz": mixed + values, "ba": 2 * heads}
-    for name, size in sizes.items():
-        yield from linear(f"{at}in_proj_{name}", size, width)
-    yield Param(f"{at}dt_bias", (heads,), "other")
-    yield Param(f"{at}A_log", (heads,), "other")
-    yield from norm(f"{at}norm", c.num("linear_value_head_dim"))
-    yield from linear(f"{at}out_proj", width, values)
+        sizes = {"qkvz": d.channels + values, "ba": 2 * heads}
+    return submodule(
+        conv(f"{at}conv1d", (d.channels, 1, d.kernel), bias=False),
+        *(linear(f"{at}in_proj_{name}", size, width) for name, size in sizes.items()),
+        (Param(f"{at}{name}", (heads,), "other") for name in ("dt_bias", "A_log")),
+        norm(f"{at}norm", d.value_dim),
+        linear(f"{at}out_proj", width, values),
+        mixer=d,
+    )
 
 
 def mixers(c: Config) -> list[str]:
@@ -105,81 +125,51 @@ def mixers(c: Config) -> list[str]:
     )
 
 
-def hybrid(c: Config, at: str, mlp: Layer, *, fused: bool) -> Iterator[Param]:
-    found = mixers(c)
+Kind = tuple[str, bool]  # of the mixer; whether the layer has experts
+
+
+def hybrid(c: Config, feed: Callable[[bool], Submodule], sparse: Sequence[bool]) -> Decoder:
+    found, width = mixers(c), c.num("hidden_size")
     c.skip("intermediate_size", "mlp_only_layers")
+    fused = c.model_type == "qwen3_next"
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        if found[i] == "linear_attention":
-            yield from delta_net(c, f"{at}linear_attn.", fused=fused)
-        else:
-            yield from gated_attention(c, f"{at}self_attn.")
-        yield from mlp(c, f"{at}mlp.", i)
-        yield from two_norms(c, at)
+    def layer(kind: Kind) -> Submodules:
+        linear = kind[0] == "linear_attention"
+        mixer = delta_net(c, fused=fused) if linear else gated_attention(c)
+        return (mixer, feed(kind[1]), normed(width, *BEFORE))
 
-    yield from stack(c, at, layer)
+    return tree(c, by_kind(list(zip(found, sparse, strict=True)), layer))
 
 
-def dense(c: Config, at: str, _: int) -> Iterator[Param]:
-    path = at.removesuffix(".")
-    yield from gated_mlp(path, c.num("hidden_size"), c.num("intermediate_size"))
+def dense(c: Config) -> Submodule:
+    return gated("mlp", c.num("hidden_size"), c.num("intermediate_size"))
 
 
-def qwen3_next(c: Config, at: str) -> Iterator[Param]:
-    sparse = by_step(c)
-
-    def mlp(c: Config, at: str, i: int) -> Iterator[Param]:
-        yield from moe_and_shared(c, at) if sparse[i] else dense(c, at, i)
-
-    yield from hybrid(c, at, mlp, fused=True)
+def qwen3_next(c: Config) -> Decoder:
+    return hybrid(c, lambda sparse: moe_and_shared(c) if sparse else dense(c), by_step(c))
 
 
-def qwen3_5(c: Config, at: str) -> Iterator[Param]:
-    yield from hybrid(c, at, dense, fused=False)
+def qwen3_5(c: Config) -> Decoder:
+    return hybrid(c, lambda _: dense(c), (False,) * c.layers("num_hidden_layers"))
 
 
-def qwen3_5_moe(c: Config, at: str) -> Iterator[Param]:
-    yield from hybrid(c, at, lambda c, at, _: moe_and_shared(c, at), fused=False)
+def qwen3_5_moe(c: Config) -> Decoder:
+    return hybrid(c, lambda _: moe_and_shared(c), every(c))
 
 
 # OLMoE, FlexOlmo, Mellum
 
 
-def olmo_attention(bias: str) -> Callable[[Config, str], Iterator[Param]]:
+def olmo_moe(c: Config, norms: tuple[str, ...]) -> Decoder:
     """Norms over all heads at once on queries and keys."""
-
-    def layer(c: Config, at: str) -> Iterator[Param]:
-        has, size = c.flag(bias), head_dim(c)
-        yield from attention(c, at, Switches(qkv_bias=has, o_bias=has))
-        yield from norm(f"{at}q_norm", c.num("num_attention_heads") * size)
-        yield from norm(f"{at}k_norm", kv_heads(c) * size)
-
-    return layer
-
-
-def olmo_moe(c: Config, at: str, names: tuple[str, ...]) -> Iterator[Param]:
+    bias, width = c.flag("attention_bias"), c.num("hidden_size")
     e = routed(c, "num_experts", "intermediate_size")
-    own = olmo_attention("attention_bias")
 
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
-        yield from own(c, f"{at}self_attn.")
-        yield from block(f"{at}mlp.", c.num("hidden_size"), e)
-        yield from norms(c, at, names)
+    def layer() -> Submodules:
+        own_attention = attention(c, Switches(qkv_bias=bias, o_bias=bias))
+        return (own_attention, wide_norms(grouped(c)), moe("mlp.", width, e), normed(width, *norms))
 
-    yield from stack(c, at, layer)
-
-
-def olmoe(c: Config, at: str) -> Iterator[Param]:
-    yield from olmo_moe(c, at, ("input_layernorm", "post_attention_layernorm"))
-
-
-def flex_olmo(c: Config, at: str) -> Iterator[Param]:
-    yield from olmo_moe(c, at, ("post_attention_layernorm", "post_feedforward_layernorm"))
-
-
-def mellum(c: Config, at: str) -> Iterator[Param]:
-    parts = Parts(attention=qwen3_attention, moe=moe, sparse=lambda c: by_kinds(c, 0))
-    yield from sparse_decoder(c, at, parts)
+    return tree(c, alike(c, layer), kinds=by(own))
 
 
 def mellum_rotary(c: Config, at: str) -> Iterator[Buffer]:
@@ -188,12 +178,21 @@ def mellum_rotary(c: Config, at: str) -> Iterator[Buffer]:
         yield from frequencies(f"{at}rotary_emb.{kind}_", head_dim(c))
 
 
-QWEN2_MOE = Family(body=qwen2_moe, cls="Qwen2MoeForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+QWEN2_MOE = Family(
+    tree=partial(sparse_decoder, parts=QWEN2),
+    cls="Qwen2MoeForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=rotary,
+)
 QWEN3_MOE = Family(
-    body=qwen3_moe, cls="Qwen3MoeForCausalLM", heads=DECODER_HEADS, bases=SPANS, buffers=rotary
+    tree=partial(sparse_decoder, parts=QWEN3),
+    cls="Qwen3MoeForCausalLM",
+    heads=DECODER_HEADS,
+    bases=SPANS,
+    buffers=rotary,
 )
 QWEN3_NEXT = Family(
-    body=qwen3_next,
+    tree=qwen3_next,
     cls="Qwen3NextForCausalLM",
     heads=DECODER_HEADS,
     bases=SPANS,
@@ -204,19 +203,34 @@ WITH_IMAGES = "ForConditionalGeneration"
 HEADS = {**DECODER_HEADS, WITH_IMAGES: causal_lm}
 BASES = {WITH_IMAGES: "model.language_model"}
 QWEN3_5 = Family(
-    body=qwen3_5,
+    tree=qwen3_5,
     cls="Qwen3_5ForCausalLM",
     heads=HEADS,
     bases=BASES,
     buffers=partly_rotary(0.25),
 )
 QWEN3_5_MOE = Family(
-    body=qwen3_5_moe,
+    tree=qwen3_5_moe,
     cls="Qwen3_5MoeForCausalLM",
     heads=HEADS,
     bases=BASES,
     buffers=partly_rotary(0.25),
 )
-OLMOE = Family(body=olmoe, cls="OlmoeForCausalLM", heads=DECODER_HEADS, buffers=rotary)
-FLEX_OLMO = Family(body=flex_olmo, cls="FlexOlmoForCausalLM", heads=DECODER_HEADS, buffers=rotary)
-MELLUM = Family(body=mellum, cls="MellumForCausalLM", heads=DECODER_HEADS, buffers=mellum_rotary)
+OLMOE = Family(
+    tree=partial(olmo_moe, norms=BEFORE),
+    cls="OlmoeForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=rotary,
+)
+FLEX_OLMO = Family(
+    tree=partial(olmo_moe, norms=AFTER),
+    cls="FlexOlmoForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=rotary,
+)
+MELLUM = Family(
+    tree=partial(sparse_decoder, parts=MELLUMS),
+    cls="MellumForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=mellum_rotary,
+)

@@ -23,6 +23,7 @@ from weighbridge.arch.blueprint import (
 from weighbridge.arch.compose import Inner, composite, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import two_norms
+from weighbridge.arch.modules import below, gated
 from weighbridge.arch.qwen_moe import moe_and_shared, qwen3_attention
 from weighbridge.arch.qwen_vl import rotary as vision_rotary
 from weighbridge.arch.qwen_vl import vision2_5, vision3
@@ -114,8 +115,8 @@ def talker2_5_rotary(c: Config, at: str) -> Iterator[Buffer]:
 
 def talker_parts(c: Config) -> tuple[Config, Config]:
     return (
-        c.sub("text_config", model_type="qwen3_omni_moe_talker_text"),
-        c.sub("code_predictor_config", model_type="qwen3_omni_moe_talker_code_predictor"),
+        c.sub("text_config"),
+        c.sub("code_predictor_config"),
     )
 
 
@@ -124,8 +125,7 @@ def predictor(c: Config, at: str) -> Iterator[Param]:
     width, groups = c.num("hidden_size"), c.layers("num_code_groups")
     for i in range(c.layers("num_hidden_layers")):
         path = f"{at}model.layers.{i}."
-        yield from qwen3_attention(c, f"{path}self_attn.", i)
-        yield from gated_mlp(f"{path}mlp", width, c.num("intermediate_size"))
+        yield from below(path, qwen3_attention(c), gated("mlp", width, c.num("intermediate_size")))
         yield from two_norms(c, path)
     yield from norm(f"{at}model.norm", width)
     for i in range(groups - 1):
@@ -139,8 +139,7 @@ def talker3(c: Config, at: str) -> Iterator[Param]:
     yield from embedding(f"{at}model.codec_embedding", text.num("vocab_size"), width)
     for i in range(text.layers("num_hidden_layers")):
         path = f"{at}model.layers.{i}."
-        yield from qwen3_attention(text, f"{path}self_attn.", i)
-        yield from moe_and_shared(text, f"{path}mlp.")
+        yield from below(path, qwen3_attention(text), moe_and_shared(text))
         yield from two_norms(text, path)
     yield from norm(f"{at}model.norm", width)
     read = c.num("thinker_hidden_size", default=2048)
@@ -168,12 +167,11 @@ def names(prefix: str) -> tuple[tuple[str, str], ...]:
     return ((f"{model}language_model.", model), *beside)
 
 
-def thinker_of(name: str, make: str) -> Family:
+def thinker_of(name: str) -> Family:
     text = Inner(
         path="language_model.",
         config="text_config",
         label="language model",
-        model_type=f"{make}_text",
     )
     audio = Inner(path="audio_tower.", config="audio_config", label="audio tower", whole=True)
     vision = Inner(path="visual.", config="vision_config", label="vision tower", whole=True)
@@ -188,19 +186,17 @@ def thinker_of(name: str, make: str) -> Family:
     )
 
 
-def omni(name: str, make: str, voice: Inner, *, whole: bool = False) -> Family:
+def omni(name: str, voice: Inner, *, whole: bool = False) -> Family:
     thinker = Inner(
         path="thinker.",
         config="thinker_config",
         label="language model",
-        model_type=f"{make}_thinker",
         head="ForConditionalGeneration",
     )
     talker = Inner(
         path="talker.",
         config="talker_config",
         label="audio tower",
-        model_type=f"{make}_talker",
         whole=whole,
         when="enable_audio_output",
     )
@@ -262,16 +258,14 @@ TALKER3 = Family(
     buffers=talker3_rotary,
     blocks=("model.layers.*", "code_predictor"),
 )
-THINKER2_5 = thinker_of("Qwen2_5Omni", "qwen2_5_omni")
-THINKER3 = thinker_of("Qwen3OmniMoe", "qwen3_omni_moe")
+THINKER2_5 = thinker_of("Qwen2_5Omni")
+THINKER3 = thinker_of("Qwen3OmniMoe")
 QWEN2_5_OMNI = omni(
     "Qwen2_5Omni",
-    "qwen2_5_omni",
     Inner(
         path="token2wav.",
         config="token2wav_config",
         label="audio tower",
-        model_type="qwen2_5_omni_token2wav",
         whole=True,
         when="enable_audio_output",
     ),
@@ -279,12 +273,10 @@ QWEN2_5_OMNI = omni(
 )
 QWEN3_OMNI_MOE = omni(
     "Qwen3OmniMoe",
-    "qwen3_omni_moe",
     Inner(
         path="code2wav.",
         config="code2wav_config",
         label="audio tower",
-        model_type="qwen3_omni_moe_code2wav",
         when="enable_audio_output",
     ),
 )

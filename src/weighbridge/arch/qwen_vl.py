@@ -108,7 +108,8 @@ def vision3(c: Config, at: str) -> Iterator[Param]:
 
 def rotary(width: str) -> Callable[[Config, str], Iterator[Buffer]]:
     def frequencies(c: Config, at: str) -> Iterator[Buffer]:
-        """Half of a head for rows, half for columns; one frequency turns two values."""
+        """Yield the frequencies: half of a head for rows, half for columns; one frequency turns two
+        values."""
         size = c.num(width) // max(1, c.num("num_heads"))
         for name in ("inv_freq", "original_inv_freq"):
             yield Buffer(f"{at}rotary_pos_emb.{name}", (size // 4,), "float32")
@@ -142,20 +143,18 @@ VISION3_5 = Family(
 )
 
 
-def family_of(name: str, make: str, *, old: bool = False) -> Family:
+def family_of(name: str, *, old: bool = False) -> Family:
     """`old`: the language model's keys may be among the outer ones, and names are flat."""
     text = Inner(
         path="language_model.",
         config="text_config",
         label="language model",
-        model_type=f"{make}_text",
         flat=old,
     )
     vision = Inner(
         path="visual.",
         config="vision_config",
         label="vision tower",
-        model_type=f"{make}_vision",
     )
     return composite(
         text,
@@ -168,9 +167,9 @@ def family_of(name: str, make: str, *, old: bool = False) -> Family:
     )
 
 
-QWEN2_VL = family_of("Qwen2VL", "qwen2_vl", old=True)
-QWEN2_5_VL = family_of("Qwen2_5_VL", "qwen2_5_vl", old=True)
-QWEN3_VL = family_of("Qwen3VL", "qwen3_vl")
-QWEN3_VL_MOE = family_of("Qwen3VLMoe", "qwen3_vl_moe")
-QWEN3_5 = family_of("Qwen3_5", "qwen3_5")
-QWEN3_5_MOE = family_of("Qwen3_5Moe", "qwen3_5_moe")
+QWEN2_VL = family_of("Qwen2VL", old=True)
+QWEN2_5_VL = family_of("Qwen2_5_VL", old=True)
+QWEN3_VL = family_of("Qwen3VL")
+QWEN3_VL_MOE = family_of("Qwen3VLMoe")
+QWEN3_5 = family_of("Qwen3_5")
+QWEN3_5_MOE = family_of("Qwen3_5Moe")

@@ -40,8 +40,8 @@ ROLES: Mapping[str, str] = {
         attn.proj attn.Wo attention.wo attention.dense self_attn.dense self_attention.dense
         attention.output.dense crossattention.output.dense multi_head_attention.dense
     """,
-    "by_head": "output_gate g_proj b_proj index_q_proj",  # so many outputs a query head
-    "sinks": "sinks attn_sink attention_sink_bias",
+    "by_head": "output_gate g_proj b_proj index_q_proj attn_sink",  # so many a query head
+    "sinks": "sinks attention_sink_bias",  # a column of scores
     "q_norm": "q_norm q_layernorm query_layernorm query_norm attn_q_norm",
     "k_norm": "k_norm k_layernorm key_layernorm key_norm attn_k_norm",
     # latent attention: from the hidden state to a small vector (a), from it to heads (b)
@@ -53,9 +53,9 @@ ROLES: Mapping[str, str] = {
     "o_b": "wo_b",
     "index_k": "indexer.wk",
     # feed-forwards
-    "gate": "gate_proj w1 wi_0 ff_proj mlp.w2 ffn_gate v1 fc11",
+    "gate": "gate_proj w1 wi_0 ff_proj mlp.w2 ffn_gate v1 fc12",
     "up": """
-        up_proj w3 wi wi_1 fc1 fc12 c_fc fc_in dense_h_to_4h lin1 intermediate.dense
+        up_proj w3 wi wi_1 fc1 fc11 c_fc fc_in dense_h_to_4h lin1 intermediate.dense
         intermediate_dense mlp.w1 layer_1 linear_fc1 ffn mlp.fc0 merger.mlp ffn_up
     """,
     "gate_up": "gate_up_proj Wi input_linear",
@@ -77,7 +77,9 @@ ROLES: Mapping[str, str] = {
     "states_in": """
         f_b_proj g_b_proj q_conv1d k_conv1d v_conv1d dt_proj conv.in_proj conv.conv
     """,
-    "states_out": "mixer.out_proj mamba.out_proj linear_attn.out_proj conv.out_proj x_proj",
+    "states_out": """
+        mixer.out_proj mamba.out_proj linear_attn.out_proj conv.out_proj shortconv.out_proj x_proj
+    """,
     # what no engine divides
     "whole": """
         f_a_proj g_a_proj indexer.wq_b indexer.weights_proj index_k_proj wkv attn.wkv

@@ -107,15 +107,15 @@ def masks(c: Config, at: str) -> Iterator[Param]:
 
 
 def sam(c: Config, at: str) -> Iterator[Param]:
-    tower = c.sub("vision_config", model_type="sam_vision_model")
+    tower = c.sub("vision_config")
     directions = tower.num("num_pos_feats", default=tower.num("output_channels") // 2)
     table = Param(f"{at}{TABLE}", (2, directions), "other")
     yield table
     yield from vision(tower, f"{at}vision_encoder.")
     path = f"{at}prompt_encoder."
     yield table._replace(name=f"{path}shared_embedding.positional_embedding", tied=table.name)
-    yield from prompts(c.sub("prompt_encoder_config", model_type="sam_prompt_encoder"), path)
-    decoder = c.sub("mask_decoder_config", model_type="sam_mask_decoder")
+    yield from prompts(c.sub("prompt_encoder_config"), path)
+    decoder = c.sub("mask_decoder_config")
     yield from masks(decoder, f"{at}mask_decoder.")
 
 

@@ -9,10 +9,22 @@ Checkpoints store one Linear an expert, or all experts in one 3-D parameter; bot
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from weighbridge.arch.blueprint import Buffer, Param, Params, experts, fused, gated_mlp, linear
+from weighbridge.arch.blueprint import Buffer, Param, experts, fused, gated_mlp, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Layer, kinds, stack, two_norms
+from weighbridge.arch.decoder import BEFORE, kinds, tree
+from weighbridge.arch.feed import Dense, Experts, Feed
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    normed,
+    submodule,
+)
+from weighbridge.arch.windows import Rule, by, own
 
 GATED = ("gate_proj", "up_proj", "down_proj")
 NUMBERED = ("w1", "w3", "w2")  # Mixtral's names of the same
@@ -75,6 +87,19 @@ def block(at: str, width: int, e: Routed, *, shared: int | None = None) -> Itera
         yield from gated_mlp(f"{at}shared_experts", width, shared)
 
 
+def fed(e: Routed, *, shared: int = 0, gated: bool = True, inputs: int = 0) -> Feed | None:
+    """What a token computes: `shared` is the feed-forward size of all shared experts together."""
+    if not e.count:
+        return Dense(width=shared, gated=gated) if shared else None
+    k, count = e.share
+    return Experts(count=count, top_k=k, width=e.inner, gated=gated, shared=shared, inputs=inputs)
+
+
+def moe(path: str, width: int, e: Routed, *, shared: int | None = None) -> Submodule:
+    """`block` as a part of a layer."""
+    return submodule(block(path, width, e, shared=shared), feed=fed(e, shared=shared or 0))
+
+
 # Which layers have experts: the rules that configs use.
 
 
@@ -106,31 +131,31 @@ def by_kinds_or_first(c: Config) -> Sequence[bool]:
     return by_kinds(c, c.num("first_k_dense_replace", default=0))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What goes into a layer: attention below `self_attn.`, and a dense or sparse `mlp.`"""
+class Parts(NamedTuple):
+    """What goes into a layer: attention, and a dense or sparse `mlp.`"""
 
-    attention: Layer
-    moe: Callable[[Config, str], Params]
+    attention: Callable[[Config], Submodule]
+    moe: Callable[[Config], Submodule]
     sparse: Callable[[Config], Sequence[bool]]
     mlp_bias: Callable[[Config], bool] = lambda _: False
+    rule: Rule | None = own  # None: no layer has a window
 
 
-def sparse_decoder(c: Config, at: str, parts: Parts) -> Iterator[Param]:
+def dense_mlp(c: Config, parts: Parts) -> Submodule:
+    inner = c.num("intermediate_size")
+    return gated("mlp", c.num("hidden_size"), inner, bias=parts.mlp_bias(c))
+
+
+def sparse_decoder(c: Config, parts: Parts) -> Decoder:
+    """Layers of attention, an MLP or experts, and two norms."""
     sparse = parts.sparse(c)
     c.skip("intermediate_size", "shared_expert_intermediate_size")  # some have none of these
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        width = c.num("hidden_size")
-        yield from parts.attention(c, f"{at}self_attn.", i)
-        if sparse[i]:
-            yield from parts.moe(c, f"{at}mlp.")
-        else:
-            inner = c.num("intermediate_size")
-            yield from gated_mlp(f"{at}mlp", width, inner, bias=parts.mlp_bias(c))
-        yield from two_norms(c, at)
+    def layer(has_experts: bool) -> Submodules:
+        feed = parts.moe(c) if has_experts else dense_mlp(c, parts)
+        return (parts.attention(c), feed, normed(c.num("hidden_size"), *BEFORE))
 
-    yield from stack(c, at, layer)
+    return tree(c, by_kind(sparse, layer), kinds=by(parts.rule) if parts.rule else None)
 
 
 def correction(

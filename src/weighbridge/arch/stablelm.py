@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Family, Param, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, alike, tree
+from weighbridge.arch.decoder import BEFORE, Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE, Switches, kv_heads, layer
+from weighbridge.arch.llama import Switches, kv_heads, layer
 from weighbridge.arch.modules import Decoder, Submodules, submodule
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.windows import by, own

@@ -12,8 +12,8 @@ from functools import cache
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param
+from weighbridge.arch.roles import below_number, expert
 
-LAYER = re.compile(r"(?:^|\.)(\d{1,9})\.")  # longer ones are hashes, and no numbers
 # Layers in groups of layers: Swin, ConvNeXt (blocks, layers), Funnel, ALBERT.
 INNER = re.compile(r"^(?:(?:blocks|layers|albert_layers)\.)?\d+\.")
 ENDINGS = re.compile(r"(?:\.weight|\.base_layer|\.linear)+$")  # wrappers of a Linear say nothing
@@ -50,12 +50,12 @@ def sort(plan: Blueprint) -> Sorted:
     found: dict[str, dict[int, list[Inside]]] = {}
     outside = []
     for p in singly(plan.counted):
-        at = LAYER.search(p.name)
+        at = below_number(p.name)
         if at is None:
             outside.append(p)
             continue
-        layers = found.setdefault(p.name[: at.start()], {})
-        layers.setdefault(int(at[1]), []).append(Inside(short(p.name[at.end() :]), p))
+        layers = found.setdefault(at.path, {})
+        layers.setdefault(at.number, []).append(Inside(short(at.below), p))
     stacks = tuple(
         Stack(path, plan.part(f"{path}."), tuple(flat(tuple(layers[i]) for i in sorted(layers))))
         for path, layers in found.items()
@@ -94,8 +94,8 @@ def singly(params: Sequence[Param]) -> Iterator[Param]:
             size, i = step, i + step * p.routed[1]
             yield from params[i - size * p.routed[1] : i - size * (p.routed[1] - 1)]
         else:  # in an order of their own, as files may have them
-            head, word, _, tail = numbered(p.name)
-            first = f"{head}{word}0.{tail}" if tail else p.name
+            one = expert(p.name)
+            first = f"{one.path}{one.word}0.{one.below}" if one is not None else p.name
             if first not in seen:
                 seen.add(first)
                 yield p._replace(name=first)
@@ -104,22 +104,15 @@ def singly(params: Sequence[Param]) -> Iterator[Param]:
 
 def copies(params: Sequence[Param], i: int) -> int:
     """How many parameters each of the experts from `i` on has, where they lie side by side."""
-    head, expert, number, _ = numbered(params[i].name)
-    size = i
-    while size < len(params) and params[size].name.startswith(f"{head}{expert}{number}."):
+    one = expert(params[i].name)
+    if one is None:
+        return 0
+    size, path = i, one.path + one.word
+    while size < len(params) and params[size].name.startswith(f"{path}{one.number}."):
         size += 1
     size -= i
     count = params[i].routed[1]
     last = i + size * (count - 1)
-    if not size or last >= len(params):
+    if last >= len(params):
         return 0
-    return size if params[last].name.startswith(f"{head}{expert}{number + count - 1}.") else 0
-
-
-EXPERT = re.compile(r"^(.*?experts\.)(\D*)(\d{1,9})\.(.*)$")
-
-
-def numbered(name: str) -> tuple[str, str, int, str]:
-    """(path, word before the number, number, name below) of an expert's parameter."""
-    found = EXPERT.match(name)
-    return (found[1], found[2], int(found[3]), found[4]) if found else (name, "", 0, "")
+    return size if params[last].name.startswith(f"{path}{one.number + count - 1}.") else 0

@@ -9,9 +9,10 @@ tells the most that it can take.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from types import ModuleType
 from typing import Any, Literal
 
 from weighbridge.arch import encoders
@@ -23,6 +24,7 @@ from weighbridge.arch.inputs import images, sounds
 from weighbridge.arch.inputs.images import Seen
 from weighbridge.arch.inputs.sizes import Size
 from weighbridge.arch.stacks import Stack, sort
+from weighbridge.arch.table import column
 
 IMAGE = Size(1024, 1024)
 SECONDS = 30.0
@@ -30,150 +32,56 @@ SEES = re.compile("vision|visual")  # in paths, of classes whose parts have no l
 LABELS = {"image": "vision tower", "audio": "audio tower"}
 
 CLIP_336 = {
-    "model_type": "clip_vision_model",
     "hidden_size": 1024,
     "num_attention_heads": 16,
     "image_size": 336,
     "patch_size": 14,
 }
 SO400M = {
-    "model_type": "siglip_vision_model",
     "hidden_size": 1152,
     "num_attention_heads": 16,
     "image_size": 448,
     "patch_size": 14,
 }
 CONFORMER = {"hidden_size": 1024, "num_attention_heads": 16}
+IN_CODE = {"CLIP_336": CLIP_336, "SO400M": SO400M, "CONFORMER": CONFORMER}  # no config says them
+NONE = "no_tower"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How one model type sees or hears. `key` is its tower's config, "" the model's own."""
+    """How one model type sees or hears: by a rule of `inputs/`, on the tower that is `at`.
+
+    `at` is the key of the tower's config, "" the model's own, a name of IN_CODE, or NONE.
+    """
 
     rule: images.Rule | sounds.Rule
-    kind: Literal["image", "audio"] = "image"
-    key: str = "vision_config"
-    model_type: str = ""  # of the tower, where neither class nor config names one
-    known: Mapping[str, Any] | None = None  # the config, where the model has none
-    within: str = ""  # in the paths of its tensors, where others have its label
-    bare: bool = False  # no tower
+    kind: Literal["image", "audio"]
+    at: str
+    within: str  # in the paths of its tensors, where others have its label
+
+    @property
+    def bare(self) -> bool:
+        return self.at == NONE
 
 
-def sees(rule: images.Rule, model_type: str = "", known: Mapping[str, Any] | None = None) -> Look:
-    return Look(rule=rule, model_type=model_type, known=known)
+def looks(model_type: str) -> tuple[Look, ...]:
+    """Return a model type's towers, as the table of model types writes them: rule@config/path."""
+    sees, hears = column("sees").get(model_type), column("hears").get(model_type)
+    eyes = [] if sees is None else [_look(images, sees, "image", "vision_config")]
+    ears = [] if hears is None else [_look(sounds, hears, "audio", "audio_config")]
+    return (*eyes, *ears)
 
 
-def counted(tokens: int) -> Look:
-    return Look(rule=images.fixed(tokens))
-
-
-def hears(
-    rule: sounds.Rule, key: str = "audio_config", model_type: str = "", within: str = ""
-) -> Look:
-    return Look(rule=rule, kind="audio", key=key, model_type=model_type, within=within)
-
-
-CLIP, VIT = "clip_vision_model", images.native
-QWEN2 = images.merged(56 * 56, 28 * 28 * 16384)
-QWEN3 = images.merged(256 * 256, 4096 * 4096, patch=16)
-QWEN3_OMNI = images.merged(56 * 56, 28 * 28 * 16384, patch=16)
-GLM = images.merged(112 * 112 // 2, 28 * 28 * 6144)  # an image counts as two frames
-BLIP2 = images.queries("num_query_tokens", 32)
-PERCEIVED = images.inner_queries("perceiver_config", "resampler_n_latents", 64)
-PHI_SOUND = Look(rule=sounds.phi4, kind="audio", known=CONFORMER)
-ALONE = Look(rule=VIT, key="")
-WAVES = hears(sounds.waveform, "")
-
-# model type -> its towers
-LOOKS: Mapping[str, tuple[Look, ...]] = {
-    **dict.fromkeys(("llava", "vipllava"), (sees(images.patches_alone, CLIP),)),
-    **dict.fromkeys(
-        ("llava_next", "llava_next_video", "llava_onevision"), (sees(images.llava_next, CLIP),)
-    ),
-    "paligemma": (sees(VIT, "siglip_vision_model"),),
-    "gemma3": (sees(images.queries("mm_tokens_per_image", 256), "siglip_vision_model"),),
-    "gemma3n": (counted(256), hears(sounds.gemma3n)),
-    "gemma4": (sees(images.gemma4), hears(sounds.gemma4)),
-    "mistral3": (sees(images.pixtral),),
-    "aya_vision": (sees(images.aya),),
-    "cohere2_vision": (sees(images.cohere2),),
-    "lfm2_vl": (sees(images.lfm2),),
-    "internvl": (sees(images.internvl),),
-    "internvl_chat": (sees(images.internvl, "intern_vit_6b"),),
-    "qwen2_vl": (sees(QWEN2, "qwen2_vl_vision"),),
-    "qwen2_5_vl": (sees(QWEN2, "qwen2_5_vl_vision"),),
-    "qwen3_vl": (sees(QWEN3, "qwen3_vl_vision"),),
-    "qwen3_vl_moe": (sees(QWEN3, "qwen3_vl_moe_vision"),),
-    "qwen3_5": (sees(QWEN3, "qwen3_5_vision"),),
-    "qwen3_5_moe": (sees(QWEN3, "qwen3_5_moe_vision"),),
-    "qwen2_5_omni_thinker": (sees(QWEN2), hears(sounds.qwen2_5_omni, within="audio_tower")),
-    "qwen3_omni_moe_thinker": (sees(QWEN3_OMNI), hears(sounds.qwen3_omni, within="audio_tower")),
-    **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v"), (sees(GLM, "glm4v_vision"),)),
-    **dict.fromkeys(
-        ("ernie4_5_vl_moe", "ernie4_5_moe_vl"),
-        (sees(images.merged(56 * 56, 28 * 28 * 6177), "ernie4_5_vl_moe_vision"),),
-    ),
-    "paddleocr_vl": (sees(images.merged(147_384, 2_822_400), "paddleocr_vl_vision"),),
-    "kimi_vl": (sees(images.kimi(4096), "moonvit"),),
-    "kimi_k25": (sees(images.kimi(16384)),),
-    "idefics": (sees(PERCEIVED, "idefics_vision"),),
-    "idefics2": (sees(images.idefics2, "idefics2_vision"),),
-    "idefics3": (sees(images.idefics3, "idefics3_vision"),),
-    "smolvlm": (sees(images.idefics3, "smolvlm_vision"),),
-    "llama4": (sees(images.llama4),),
-    "mllama": (sees(images.mllama),),
-    "blip": (sees(VIT, "blip_vision_model"),),
-    "blip-2": (sees(BLIP2, "blip_2_vision_model"),),
-    "instructblip": (sees(BLIP2, "instructblip_vision_model"),),
-    "git": (sees(VIT, "git_vision_model"),),
-    "kosmos-2": (sees(images.queries("latent_query_num", 64), "kosmos_2_vision_model"),),
-    "florence2": (counted(577),),
-    "fuyu": (Look(rule=images.fuyu, key="", bare=True),),
-    "chameleon": (counted(1026),),
-    "aria": (sees(images.aria),),
-    "ovis2": (sees(images.ovis2),),
-    "janus": (Look(rule=VIT, within="vision_model"),),
-    "phi3_v": (sees(images.phi3_v, known=CLIP_336),),
-    **dict.fromkeys(("phi4_multimodal", "phi4mm"), (sees(images.phi4, known=SO400M), PHI_SOUND)),
-    "minicpmv": (sees(images.minicpmv, known=SO400M),),
-    **dict.fromkeys(("clip", "siglip", "chinese_clip"), (sees(VIT),)),
-    "siglip2": (sees(images.siglip2),),
-    "sam": (sees(VIT, "sam_vision_model"),),
-    "vision-encoder-decoder": (Look(rule=VIT, key="encoder"),),
-    # sounds
-    "whisper": (hears(sounds.whisper, "", within="encoder"),),
-    "speech_to_text": (hears(sounds.speech_to_text, "", within="encoder"),),
-    "qwen2_audio": (hears(sounds.qwen2_audio),),
-    "voxtral": (hears(sounds.voxtral),),
-    "ultravox": (hears(sounds.ultravox, model_type="whisper"),),
-    "granite_speech": (hears(sounds.granite_speech, "encoder_config"),),
-    **dict.fromkeys(
-        ("seamless_m4t", "seamless_m4t_v2"),
-        (hears(sounds.seamless, "", within="speech_encoder.encoder"),),
-    ),
-    "speech-encoder-decoder": (hears(sounds.waveform, "encoder"),),
-    "speecht5": (hears(sounds.waveform, "", within="wrapped_encoder"),),
-    # towers by themselves
-    **dict.fromkeys(("vit", "deit", "beit", "dinov2", "dinov2_with_registers"), (ALONE,)),
-    **dict.fromkeys(("dinov3_vit", "clip_vision_model", "siglip_vision_model"), (ALONE,)),
-    **dict.fromkeys(("chinese_clip_vision_model", "git_vision_model"), (ALONE,)),
-    **dict.fromkeys(("wav2vec2", "wav2vec2-conformer", "hubert", "wavlm"), (WAVES,)),
-    **dict.fromkeys(("unispeech", "unispeech-sat"), (WAVES,)),
-}
+def _look(rules: ModuleType, written: str, kind: Literal["image", "audio"], usual: str) -> Look:
+    name, _, place = written.partition("@")
+    at, _, within = place.partition("/") if place else (usual, "", "")
+    return Look(rule=getattr(rules, name), kind=kind, at=at, within=within)
 
 
 def reads_samples(model_type: str) -> bool:
     """Whether a class begins with convolutions over the samples of a sound."""
-    return any(look.rule is sounds.waveform for look in LOOKS.get(model_type, ()))
-
-
-# Models that hold the one that sees -> the key of its config, its type where that names none
-INSIDE = {
-    "qwen2_5_omni": ("thinker_config", "qwen2_5_omni_thinker"),
-    "qwen3_omni_moe": ("thinker_config", "qwen3_omni_moe_thinker"),
-    "colpali": ("vlm_config", "paligemma"),
-    "colqwen2": ("vlm_config", "qwen2_vl"),
-}
+    return any(look.rule is sounds.waveform for look in looks(model_type))
 
 
 def towers(
@@ -198,12 +106,12 @@ def of_stacks(
 ) -> tuple[Tower, ...]:
     if config is None:
         return ()
-    if config.model_type in INSIDE:
-        key, model_type = INSIDE[config.model_type]
-        config = config.sub(key, model_type=model_type)
+    inside = column("seen_by").get(config.model_type)
+    if inside is not None:
+        config = config.sub(inside)
     image = Size(*image_size) if image_size is not None else IMAGE
     given = {"image": image, "audio": SECONDS if audio_seconds is None else audio_seconds}
-    pairs = ((look, _own(found, look)) for look in LOOKS.get(config.model_type, ()))
+    pairs = ((look, _own(found, look)) for look in looks(config.model_type))
     return tuple(
         _tower(own, rest, config, look, given[look.kind]) for look, own in pairs if own or look.bare
     )
@@ -212,16 +120,16 @@ def of_stacks(
 def _own(found: Sequence[Stack], look: Look) -> Sequence[Stack]:
     """The tower's stacks; none where the class is the language model alone."""
     inside = [s for s in found if look.within in s.path]
-    if not look.key:
+    if not look.at:
         return [s for s in inside if "decoder" not in s.path]
     labelled = [s for s in inside if s.part == LABELS[look.kind]]
     return labelled or [s for s in inside if SEES.search(s.path) and look.kind == "image"]
 
 
 def _config(config: Config, look: Look) -> Config:
-    if look.known is not None:
-        return Config(look.known)
-    return config.sub(look.key, model_type=look.model_type) if look.key else config
+    if look.at in IN_CODE:
+        return Config(IN_CODE[look.at], model_type=config.held("tower"))
+    return config.sub(look.at) if look.at and not look.bare else config
 
 
 def _tower(
@@ -230,7 +138,7 @@ def _tower(
     own = _config(config, look)
     seen: Seen = look.rule(config, own, given)
     layers = joined(found)
-    if look.bare or own.model_type in encoders.PYRAMIDS or not layers:
+    if look.bare or encoders.is_pyramid(own.model_type) or not layers:
         return _described_by_counts(look, seen)
     dense = [f for f in feeds(layers[0]) if isinstance(f, Dense)]
     widest = max(dense, key=lambda f: f.width)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Family, Param, conv, embedding
 from weighbridge.arch.config import Config
+from weighbridge.arch.table import differs
 from weighbridge.arch.vision import layernorm, sizes
 
 Norm = Callable[[str, int], Iterator[Param]]
@@ -69,7 +70,7 @@ def latent(c: Config) -> int:
 
 def attended(c: Config, level: int, last: bool) -> bool:
     """Chameleon names resolutions; Janus attends at the lowest."""
-    if c.model_type != "chameleon_vqgan":
+    if not differs(c.model_type, "named_resolutions"):
         return last
     at = c.num("resolution") >> level
     return c.word("attn_type") == "vanilla" and at in c.nums("attn_resolutions")

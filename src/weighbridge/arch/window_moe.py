@@ -9,30 +9,41 @@ conversion_mapping.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear, norm
+from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import kinds, stack, two_norms
+from weighbridge.arch.decoder import BEFORE, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import grouped
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    gqa,
+    normed,
+    submodule,
+)
 from weighbridge.arch.rotary import frequencies, head_dim, rope_settings
 from weighbridge.arch.sparse import (
-    Parts,
     Routed,
-    block,
     by_kinds,
     correction,
     each,
+    fed,
+    moe,
     routed,
     router,
-    sparse_decoder,
     stacked,
 )
-from weighbridge.arch.written import kv_heads
+from weighbridge.arch.windows import by, nowhere
 
 SLIDING = "sliding_attention"
 
 
-def by_kind(
+def rotary_by_kind(
     c: Config, at: str, found: Sequence[str], usual: Mapping[str, float]
 ) -> Iterator[Buffer]:
     """Frequencies of their own for each kind of attention; `usual` shares when none are given."""
@@ -56,35 +67,39 @@ def mimo_kinds(c: Config) -> list[str]:
     )
 
 
-def mimo_moe(c: Config, at: str) -> Iterator[Param]:
-    e = routed(c, "n_routed_experts", "moe_intermediate_size")
-    yield from block(at, c.num("hidden_size"), e)
+def mimo_moe(c: Config) -> Submodule:
+    return moe("mlp.", c.num("hidden_size"), routed(c, "n_routed_experts", "moe_intermediate_size"))
 
 
 def mimo_sparse(c: Config) -> Sequence[bool]:
     return by_kinds(c, 1)
 
 
-def mimo(c: Config, at: str) -> Iterator[Param]:
-    found = mimo_kinds(c)
+def mimo_attention(c: Config, kind: str) -> Submodule:
+    """Twice the key-value heads in sliding layers; values of their own size."""
+    near = kind == SLIDING
+    a = replace(grouped(c), value_dim=c.num("v_head_dim"))
+    a = replace(a, kv_heads=2 * a.kv_heads) if near else a
+    usual = gqa("self_attn.", c.num("hidden_size"), a, bias=(c.flag("attention_bias"), False))
+    sinks = (Param("self_attn.attention_sink_bias", (a.heads,), "other"),)
+    return usual._replace(params=(*usual.params, *(sinks if near else ())))
+
+
+def mimo(c: Config) -> Decoder:
     c.skip(*(f"swa_{name}" for name in REPEATED), "sliding_window_size")
+    c.skip("intermediate_size", "attention_chunk_size")
 
-    def attention(c: Config, at: str, i: int) -> Iterator[Param]:
-        width, bias, size = c.num("hidden_size"), c.flag("attention_bias"), head_dim(c)
-        heads, value = c.num("num_attention_heads"), c.num("v_head_dim")
-        kv = kv_heads(c) * (2 if found[i] == SLIDING else 1)
-        yield from linear(f"{at}q_proj", heads * size, width, bias=bias)
-        yield from linear(f"{at}k_proj", kv * size, width, bias=bias)
-        yield from linear(f"{at}v_proj", kv * value, width, bias=bias)
-        yield from linear(f"{at}o_proj", width, heads * value)
-        if found[i] == SLIDING:
-            yield Param(f"{at}attention_sink_bias", (heads,), "other")
+    def layer(kind: tuple[str, bool]) -> Submodules:
+        width, inner = c.num("hidden_size"), c.num("intermediate_size")
+        feed = mimo_moe(c) if kind[1] else gated("mlp", width, inner)
+        return (mimo_attention(c, kind[0]), feed, normed(width, *BEFORE))
 
-    yield from sparse_decoder(c, at, Parts(attention=attention, moe=mimo_moe, sparse=mimo_sparse))
+    found = by_kind(list(zip(mimo_kinds(c), mimo_sparse(c), strict=True)), layer)
+    return tree(c, found, kinds=mimo_kinds)
 
 
 def mimo_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from by_kind(c, at, mimo_kinds(c), {"full_attention": 0.334, SLIDING: 0.334})
+    yield from rotary_by_kind(c, at, mimo_kinds(c), {"full_attention": 0.334, SLIDING: 0.334})
     name = "mlp.gate.e_score_correction_bias"
     yield from correction(at, mimo_sparse(c), name, c.num("n_routed_experts"))
 
@@ -92,42 +107,45 @@ def mimo_buffers(c: Config, at: str) -> Iterator[Buffer]:
 # Laguna and Step
 
 
-def gated_attention(c: Config, at: str, heads: int) -> Iterator[Param]:
+def gated_attention(c: Config, heads: int) -> Submodule:
     """`gating`: one gate a head, or one for each of its values."""
-    width, size, bias = c.num("hidden_size"), head_dim(c), c.flag("attention_bias")
-    gates = heads if c.get("gating") in (None, True, "per-head") else heads * size
-    yield from linear(f"{at}q_proj", heads * size, width, bias=bias)
-    yield from linear(f"{at}k_proj", kv_heads(c) * size, width, bias=bias)
-    yield from linear(f"{at}v_proj", kv_heads(c) * size, width, bias=bias)
-    yield from linear(f"{at}o_proj", width, heads * size, bias=bias)
-    yield from norm(f"{at}q_norm", size)
-    yield from norm(f"{at}k_norm", size)
-    yield from linear(f"{at}g_proj", gates, width)
+    width, bias = c.num("hidden_size"), c.flag("attention_bias")
+    a = replace(grouped(c), heads=heads)
+    gates = heads if c.get("gating") in (None, True, "per-head") else heads * a.key_dim
+    usual = gqa("self_attn.", width, a, bias=(bias, bias), norms=("q_norm", "k_norm"))
+    return submodule(usual.params, linear("self_attn.g_proj", gates, width), mixer=grouped(c))
 
 
-def laguna_moe(c: Config, at: str) -> Iterator[Param]:
+def laguna_moe(c: Config) -> Submodule:
     e, width = routed(c, "num_experts", "moe_intermediate_size"), c.num("hidden_size")
-    yield from router(f"{at}gate", e.count, width)
-    yield Param(f"{at}experts.e_score_correction_bias", (e.count,), "bias")
-    yield from each(f"{at}experts", width, e)
-    yield from gated_mlp(f"{at}shared_expert", width, c.num("shared_expert_intermediate_size"))
+    shared = c.num("shared_expert_intermediate_size")
+    return submodule(
+        router("mlp.gate", e.count, width),
+        [Param("mlp.experts.e_score_correction_bias", (e.count,), "bias")],
+        each("mlp.experts", width, e),
+        gated_mlp("mlp.shared_expert", width, shared),
+        feed=fed(e, shared=shared),
+    )
 
 
-def laguna(c: Config, at: str) -> Iterator[Param]:
+def laguna(c: Config) -> Decoder:
     layers, heads = c.layers("num_hidden_layers"), c.num("num_attention_heads")
     c.skip("mlp_only_layers")  # mlp_layer_types says it
+    c.skip("intermediate_size", "shared_expert_intermediate_size")
     each_layer = c.per_layer("num_attention_heads_per_layer", count=layers, default=heads)
 
-    def attention(c: Config, at: str, i: int) -> Iterator[Param]:
-        yield from gated_attention(c, at, each_layer[i])
+    def layer(kind: tuple[int, bool]) -> Submodules:
+        width = c.num("hidden_size")
+        feed = laguna_moe(c) if kind[1] else gated("mlp", width, c.num("intermediate_size"))
+        return (gated_attention(c, kind[0]), feed, normed(width, *BEFORE))
 
-    parts = Parts(attention=attention, moe=laguna_moe, sparse=lambda c: by_kinds(c, 1))
-    yield from sparse_decoder(c, at, parts)
+    found = by_kind(list(zip(each_layer, by_kinds(c, 1), strict=True)), layer)
+    return tree(c, found, kinds=by(nowhere))
 
 
 def laguna_buffers(c: Config, at: str) -> Iterator[Buffer]:
     found = kinds(c, "layer_types", lambda _: "full_attention")
-    yield from by_kind(c, at, found, {"full_attention": 0.5, SLIDING: 1.0})
+    yield from rotary_by_kind(c, at, found, {"full_attention": 0.5, SLIDING: 1.0})
 
 
 def step_kinds(c: Config) -> list[str]:
@@ -150,34 +168,32 @@ def step_choice(c: Config) -> Routed:
     return routed(c, "n_routed_experts", "moe_intermediate_size")
 
 
-def step_moe(c: Config, at: str) -> Iterator[Param]:
+def step_moe(c: Config) -> Submodule:
     """Three stacks of experts; the shared one stands beside `moe`."""
     e, width = step_choice(c), c.num("hidden_size")
-    yield from router(f"{at}moe.gate", e.count, width)
-    yield from stacked(f"{at}moe.gate_proj.weight", (e.count, e.inner, width), e)
-    yield from stacked(f"{at}moe.up_proj.weight", (e.count, e.inner, width), e)
-    yield from stacked(f"{at}moe.down_proj.weight", (e.count, width, e.inner), e)
     shared, bias = c.num("share_expert_dim"), c.flag("mlp_bias")
-    yield from gated_mlp(f"{at}share_expert", width, shared, bias=bias)
+    return submodule(
+        router("moe.gate", e.count, width),
+        stacked("moe.gate_proj.weight", (e.count, e.inner, width), e),
+        stacked("moe.up_proj.weight", (e.count, e.inner, width), e),
+        stacked("moe.down_proj.weight", (e.count, width, e.inner), e),
+        gated_mlp("share_expert", width, shared, bias=bias),
+        feed=fed(e, shared=shared),
+    )
 
 
-def step(c: Config, at: str) -> Iterator[Param]:
-    found, sparse, usual = step_kinds(c), step_sparse(c), c.num("num_attention_heads")
-    other = c.get("attention_other_setting")
+def step(c: Config) -> Decoder:
+    usual, other = c.num("num_attention_heads"), c.get("attention_other_setting")
     fewer = other.get("num_attention_heads", usual) if isinstance(other, Mapping) else usual
     heads = {SLIDING: c.num("num_sliding_attention_heads", default=fewer)}
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        yield from gated_attention(c, f"{at}self_attn.", heads.get(found[i], usual))
-        yield from step_moe(c, at) if sparse[i] else step_mlp(c, at)
-        yield from two_norms(c, at)
+    def layer(kind: tuple[str, bool]) -> Submodules:
+        width, inner, bias = c.num("hidden_size"), c.num("intermediate_size"), c.flag("mlp_bias")
+        feed = step_moe(c) if kind[1] else gated("mlp", width, inner, bias=bias)
+        return (gated_attention(c, heads.get(kind[0], usual)), feed, normed(width, *BEFORE))
 
-    yield from stack(c, at, layer)
-
-
-def step_mlp(c: Config, at: str) -> Iterator[Param]:
-    inner, bias = c.num("intermediate_size"), c.flag("mlp_bias")
-    yield from gated_mlp(f"{at}mlp", c.num("hidden_size"), inner, bias=bias)
+    found = by_kind(list(zip(step_kinds(c), step_sparse(c), strict=True)), layer)
+    return tree(c, found, kinds=by(nowhere))
 
 
 def step_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -185,13 +201,13 @@ def step_buffers(c: Config, at: str) -> Iterator[Buffer]:
     found, factors = step_kinds(c), c.many("partial_rotary_factors")
     first = {kind: found.index(kind) for kind in found}
     usual = {k: factors[i] if i < len(factors) else 1.0 for k, i in first.items()}
-    yield from by_kind(c, at, found, usual)
+    yield from rotary_by_kind(c, at, found, usual)
     count = step_choice(c).count
     yield from correction(at, step_sparse(c), "moe.router_bias", count, dtype="")
 
 
 MIMO_V2_FLASH = Family(
-    body=mimo, cls="MiMoV2FlashForCausalLM", heads=DECODER_HEADS, buffers=mimo_buffers
+    tree=mimo, cls="MiMoV2FlashForCausalLM", heads=DECODER_HEADS, buffers=mimo_buffers
 )
-LAGUNA = Family(body=laguna, cls="LagunaForCausalLM", heads=DECODER_HEADS, buffers=laguna_buffers)
-STEP3P7_TEXT = Family(body=step, cls="Step3p7TextModel", buffers=step_buffers)
+LAGUNA = Family(tree=laguna, cls="LagunaForCausalLM", heads=DECODER_HEADS, buffers=laguna_buffers)
+STEP3P7_TEXT = Family(tree=step, cls="Step3p7TextModel", buffers=step_buffers)

@@ -95,7 +95,7 @@ def _named_alone(words: Sequence[str]) -> bool:
 
 
 def _subcommands(program: str) -> tuple[str, ...]:
-    """Those by which it launches a server; () where it has none."""
+    """Return the subcommands by which a program launches a server; () where it has none."""
     return next((e.programs[program] for e in PROGRAMS.get(program, ())), ())
 
 

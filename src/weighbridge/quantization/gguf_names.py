@@ -23,10 +23,21 @@ OURS: Mapping[str, str] = {
     "gate": "gate",
 }
 THEIRS = {ours: theirs for theirs, roles in OURS.items() for ours in roles.split()}
+# Words whose tensors get the type of all others: of classes that llama.cpp does not have, and of a
+# few (T5, Granite's experts) whose files we have not held against ours
+_UNREAD = """
+    q k v o qkv wqkv proj output wi wi_0 wi_1 v1 fc0 fc11 fc12 ffn ffn_output mlp
+    query_proj key_proj value_proj linear_q linear_k linear_v linear_out linear_fc1 linear_fc2
+    intermediate_dense output_dense layer_1 layer_2 input_linear output_linear output_layer
+    attn_q attn_k attn_v attn_qkv attn_output ffn_gate ffn_up ffn_down linear base_layer
+"""
+UNREAD = frozenset(_UNREAD.split())
 
 
 def ggml_role(p: Param) -> str:
     """v, k, q, out, down, up, gate, output, embedding; or "" for all other tensors."""
     if p.kind == "embedding":
         return "embedding"
-    return "" if p.name.endswith("bias") else THEIRS.get(role_of(p), "")
+    word = p.name.removesuffix(".weight").rpartition(".")[2]
+    unread = word in UNREAD or word.isdigit() or word.endswith("bias")
+    return "" if unread else THEIRS.get(role_of(p), "")

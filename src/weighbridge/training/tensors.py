@@ -5,23 +5,17 @@ checkpoints have them one by one (core_model_loading.py, conversion_mapping.py);
 checkpoints do.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param
-from weighbridge.arch.stacks import LAYER
+from weighbridge.arch.roles import below_number, expert, role_of
 from weighbridge.components.unpacked_experts import MERGES
 from weighbridge.engines.transformers.loading import placement_order
 from weighbridge.kept import kept
 
 LANGUAGE = "language model"
-
-EXPERT = re.compile(r"^(.*\.experts)\.(\d+)\.(\w+)\.(weight|bias)$")
-# What makes logits; of models with towers it lies below the language model
-HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output_layer)\.(?:weight|bias)$")
-UP = ("gate_proj", "up_proj", "w1", "w3")  # they become one
 
 
 class Held(NamedTuple):
@@ -68,9 +62,9 @@ def _members(plan: Blueprint, *, merged: bool) -> Members:
 def _layers(plan: Blueprint, specs: Iterable[Held]) -> dict[str, tuple[int, ...]]:
     found: dict[str, set[int]] = {}
     for name in (h.name for h in specs):
-        at = LAYER.search(name)
+        at = below_number(name)
         if at is not None and plan.part(name) == LANGUAGE:
-            found.setdefault(name[: at.start()], set()).add(int(at[1]))
+            found.setdefault(at.path, set()).add(at.number)
     return {path: tuple(sorted(numbers)) for path, numbers in found.items()}
 
 
@@ -78,19 +72,19 @@ def _stacked(params: Iterable[Param]) -> Iterator[Held]:
     """The first expert of a layer stands for all; gate and up are joined."""
     seen: dict[str, list[Param]] = {}
     for p in params:
-        found = EXPERT.match(p.name) if p.kind == "expert" else None
-        if found is None:
+        one = expert(p.name) if p.kind == "expert" else None
+        if one is None or one.word:
             yield from _flush(seen)
             yield Held(p.name, p.shape, p.kind, p.dtype)
-        elif found[2] == "0":
-            seen.setdefault(found[1], []).append(p)
+        elif one.number == 0:
+            seen.setdefault(one.path.removesuffix("."), []).append(p)
     yield from _flush(seen)
 
 
 def _flush(seen: dict[str, list[Param]]) -> Iterator[Held]:
     for path, first in seen.items():
         count = first[0].routed[1]
-        ups = [p for p in first if p.name.rsplit(".", 2)[1] in UP]
+        ups = [p for p in first if role_of(p) in ("gate", "up")]
         downs = [p for p in first if p not in ups]
         if ups:
             rows = sum(p.shape[0] for p in ups)

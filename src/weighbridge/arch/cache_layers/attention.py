@@ -150,7 +150,7 @@ def xglm(c: Config) -> tuple[Layer, ...]:
 
 
 def kosmos(c: Config) -> tuple[Layer, ...]:
-    text = c.sub("text_config", model_type="kosmos_2_text_model")
+    text = c.sub("text_config")
     n = text.num("attention_heads")
     one = attention(text, Sizes(n, n, text.num("embed_dim") // max(1, n)))
     return (Layer(mixers=(one,)),) * text.layers("layers")

@@ -32,7 +32,7 @@ def maybe(c: Config) -> tuple[Layer, ...]:
 
 def kimi_k2(c: Config) -> tuple[Layer, ...]:
     """DeepSeek-V3 with other numbers, and the same class."""
-    return everywhere(c.retyped("deepseek_v3"))
+    return everywhere(c.retyped(c.held("")))
 
 
 def twice(c: Config) -> tuple[Layer, ...]:

@@ -74,7 +74,7 @@ def bamba(c: Config) -> tuple[Layer, ...]:
 
 
 def falcon_h1(c: Config) -> tuple[Layer, ...]:
-    """Both at once in every layer."""
+    """Return layers that each have attention and Mamba at once."""
     both = (second(mamba_hybrid.falcon_h1_mixer(c)), attention(c, grouped(c)))
     return (Layer(mixers=both),) * c.layers("num_hidden_layers")
 

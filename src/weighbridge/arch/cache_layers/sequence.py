@@ -67,8 +67,8 @@ def prophetnet(c: Config) -> tuple[Layer, ...]:
 
 def blip(c: Config) -> tuple[Layer, ...]:
     """A caption looks at the patches of its image and the class token."""
-    text = c.sub("text_config", model_type="blip_text_model")
-    vision = c.sub("vision_config", model_type="blip_vision_model")
+    text = c.sub("text_config")
+    vision = c.sub("vision_config")
     sizes = even(text.num("num_attention_heads"), text.num("hidden_size"))
     length = side(vision) ** 2 + 1
     return pairs(text, text.layers("num_hidden_layers"), sizes, "image", length)
@@ -106,13 +106,14 @@ def mllama_text(c: Config) -> tuple[Layer, ...]:
 
 def mllama(c: Config) -> tuple[Layer, ...]:
     """An image takes all its tiles, used or not, each of its patches and a class token."""
-    vision = c.sub("vision_config", model_type="mllama_vision_model")
+    vision = c.sub("vision_config")
     length = vision.num("max_num_tiles") * (side(vision) ** 2 + 1)
-    return _mllama(c.sub("text_config", model_type="mllama_text_model"), length)
+    return _mllama(c.sub("text_config"), length)
 
 
 def _mllama(c: Config, length: int | None) -> tuple[Layer, ...]:
-    """Some layers look at the image alone, the others at the text."""
+    """Return the layers of Llama 3.2 Vision: some look at the image alone, the others at the
+    text."""
     cross = c.nums("cross_attention_layers") or mllama_family.CROSS
     own = attention(c, grouped(c))
     image = over(own, "image", length)

@@ -57,7 +57,7 @@ def native(whole: Config, tower: Config, size: Size) -> Seen:
 
 
 def siglip2(whole: Config, tower: Config, size: Size) -> Seen:
-    """Any shape, padded to `num_patches`."""
+    """Count patches of an image of any shape, padded to `num_patches`."""
     return Seen(tower.num("num_patches"), tower.num("num_patches"))
 
 
@@ -336,7 +336,8 @@ def _divisors(n: int) -> list[int]:
 
 
 def fuyu(whole: Config, tower: Config, size: Size) -> Seen:
-    """No tower: patches of 30 pixels go straight in, a token ends each row. Never enlarged."""
+    """Count patches of 30 pixels, which go straight in without a tower; a token ends each row.
+    Images are never enlarged."""
     scale = min(1.0, 1080 / size.height, 1920 / size.width)
     grid = Size(*(ceil(int(length * scale) / 30) for length in size))
     return Seen(grid.area, grid.height * (grid.width + 1))
@@ -345,3 +346,19 @@ def fuyu(whole: Config, tower: Config, size: Size) -> Seen:
 def fixed(tokens: int) -> Rule:
     """Convolutions alone: no positions of which a width could be told."""
     return lambda whole, tower, size: Seen(tokens, tokens)
+
+
+# Rules with their numbers, as the table of model types names them
+one_frame = merged(56 * 56, 28 * 28 * 16384)
+one_frame_of_16 = merged(256 * 256, 4096 * 4096, patch=16)
+one_frame_heard = merged(56 * 56, 28 * 28 * 16384, patch=16)
+two_frames = merged(112 * 112 // 2, 28 * 28 * 6144)  # an image counts as two
+by_ernie = merged(56 * 56, 28 * 28 * 6177)
+by_paddle = merged(147_384, 2_822_400)
+to_4096 = kimi(4096)
+to_16384 = kimi(16384)
+queried = queries("num_query_tokens", 32)
+perceived = inner_queries("perceiver_config", "resampler_n_latents", 64)
+pooled = queries("mm_tokens_per_image", 256)
+latent = queries("latent_query_num", 64)
+always_256, always_577, always_1026 = fixed(256), fixed(577), fixed(1026)

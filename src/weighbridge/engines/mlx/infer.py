@@ -21,7 +21,7 @@ from weighbridge.engines.mlx import ENGINE, launching
 from weighbridge.engines.mlx.caches import paged, sizes
 from weighbridge.engines.mlx.flight import CHUNK, Moment, temporaries
 from weighbridge.engines.mlx.plan import Plan, planned
-from weighbridge.engines.mlx.rules import CAPPED, FUSED, NEAR, STEP, mlx_rules
+from weighbridge.engines.mlx.rules import FUSED, NEAR, STEP, has, mlx_rules
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import USUAL_CONTEXT
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
@@ -77,7 +77,7 @@ class Run:
             if isinstance(m, Attention)
         }
         always = self.plan.bits is not None or self.plan.rules.stored_scores
-        return always or self.subject.model_type in CAPPED or not heads <= FUSED
+        return always or has(self.subject.model_type, "capped") or not heads <= FUSED
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:

@@ -14,13 +14,9 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.dtypes import DType
 from weighbridge.engines.mlx.caches import Setting
 from weighbridge.engines.mlx.rules import (
-    EXPANDED,
-    LLAMAS,
-    OWN_CACHES,
     PROMPTS,
-    SERVED,
-    WINDOWED,
     Rules,
+    has,
 )
 from weighbridge.engines.serving import Subject
 from weighbridge.errors import UnsupportedError, UsageError
@@ -92,7 +88,7 @@ def planned(s: Subject, w: Infer, budget: Budget | None, rules: Rules) -> Plan:
     loads(s)
     kind = s.model_type
     bits = _bits(w)
-    windows = kind in WINDOWED or (rules.llama_windows and kind in LLAMAS)
+    windows = has(kind, "windows") or (rules.llama_windows and has(kind, "windows_later"))
     if bits and windows:
         raise UsageError(
             f"--kv-cache-dtype {w.kv_cache_dtype}: mlx-lm quantizes no cache of a sliding window, "
@@ -107,7 +103,7 @@ def planned(s: Subject, w: Infer, budget: Budget | None, rules: Rules) -> Plan:
         bits=bits,
         most=None if _own_caches(kind, rules) else w.max_kv_size,
         windows=windows,
-        expanded=kind in EXPANDED,
+        expanded=has(kind, "expanded"),
         dtype=s.choice.dtype,
     )
 
@@ -137,7 +133,7 @@ def loads(s: Subject) -> None:
             f"{name}: mlx-lm loads safetensors, and a GGUF file is llama.cpp's: --engine llama.cpp"
         )
     kind = s.config.model_type if s.config is not None else ""
-    if kind and not {kind, s.model_type} & SERVED and not s.model.rough:
+    if kind and not (has(kind, "class") or has(s.model_type, "class") or s.model.rough):
         raise UnsupportedError(
             f"{name}: mlx-lm has no class for model type {kind!r:.60}; nearest is --engine "
             "llama.cpp, which runs on Metal"
@@ -151,7 +147,7 @@ def loads(s: Subject) -> None:
 
 
 def _own_caches(kind: str, rules: Rules) -> bool:
-    return kind in OWN_CACHES or (rules.llama_windows and kind in LLAMAS)
+    return has(kind, "own_caches") or (rules.llama_windows and has(kind, "windows_later"))
 
 
 def _bits(w: Infer) -> int | None:

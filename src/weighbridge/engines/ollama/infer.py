@@ -17,7 +17,8 @@ from weighbridge.engines.ollama import ENGINE, launching
 from weighbridge.engines.ollama.rules import TIERS, build, usual_context
 from weighbridge.engines.ollama.setting import Asked, asked
 from weighbridge.engines.ollama.shown import shown
-from weighbridge.engines.serving import Answer, Probe, Subject
+from weighbridge.engines.serving import Answer, Point, Probe, Subject
+from weighbridge.engines.serving import Held as Numbers
 from weighbridge.workload import Infer
 
 
@@ -43,9 +44,21 @@ def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
 
 
 def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
-    """The numbers of `infer` alone, elsewhere."""
-    number = release(w)
-    return probing.probe(lambda s, v: hold(on_server(s, v, budget), number), subject, w, budget)
+    """The numbers of `infer` alone, elsewhere: there one card may hold all, or all share it."""
+    number, found = release(w), dict[int, Probe]()
+
+    def numbers(at: Point) -> Numbers | None:
+        on = on_server(replace(subject, context=at.context), at.of(w), budget)
+        cards = on.budget or budget
+        count = cards.choice.count
+        if count not in found:
+            towers = replace(w, mmproj=on.workload.mmproj)
+            found[count] = probing.probe(
+                lambda s, v: hold(on_server(s, v, budget), number), subject, towers, cards
+            )
+        return found[count](at)
+
+    return numbers
 
 
 def release(w: Infer) -> int:

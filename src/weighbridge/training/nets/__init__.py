@@ -84,7 +84,7 @@ def program(
     alike = alike and {*NORMS} <= {*names}
     if alike and all(isinstance(b.mixers[0], Attention) for b in blocks if b.mixers):
         return Program(
-            forward=_function("decoder.forward"),
+            forward=_function("decoders.llama"),
             loss=_by_name(loss),
             low=2 / 3,
             high=4 / 3,
@@ -92,8 +92,8 @@ def program(
             "assumed, a third more or less",
         )
     return Program(
-        forward=_function("rough.forward"),
-        loss=_function("rough.loss") if loss == "standard" else _by_name(loss),
+        forward=_function("parts.rough.forward"),
+        loss=_function("parts.rough.loss") if loss == "standard" else _by_name(loss),
         low=0.5,
         high=2.0,
         said="its layers were read by their parameters alone; what they save is assumed, from half "
@@ -119,7 +119,7 @@ def _by_name(loss: str) -> Loss:
 
 
 def _function(name: str) -> Any:
-    module, _, function = name.partition(".")
+    module, _, function = name.rpartition(".")
     return getattr(import_module(f"{__name__}.{module}"), function)
 
 

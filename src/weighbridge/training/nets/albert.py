@@ -9,9 +9,9 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import INSTEAD, bert, embedder
-from weighbridge.training.nets.decoder import heads, normed, run
-from weighbridge.training.nets.encoder import (
+from weighbridge.training.nets import INSTEAD, bert
+from weighbridge.training.nets.parts import embedder
+from weighbridge.training.nets.parts.encoder import (
     by_token,
     classified,
     first_token,
@@ -19,6 +19,8 @@ from weighbridge.training.nets.encoder import (
     never_checkpointed,
     self_attention,
 )
+from weighbridge.training.nets.parts.layer import normed, run
+from weighbridge.training.nets.parts.masks import heads
 from weighbridge.training.step import Step
 
 CLASSIFIER = "classifier_dropout_prob"

@@ -6,31 +6,18 @@ Source: transformers 5.23 models/bamba/modeling_bamba.py.
 from weighbridge.arch.body import Block
 from weighbridge.arch.mixers import Attention, Mamba2
 from weighbridge.autograd.ops.norms import rms_norm
-from weighbridge.autograd.ops.pointwise import add
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder
-from weighbridge.training.nets.decoder import (
-    Kind,
-    Masks,
-    Rotary,
-    attention_and_weights,
-    mlp,
-    part_rotated,
-    rotary_of,
-    turned_width,
-)
 from weighbridge.training.nets.mamba2 import mixer, scan_of
+from weighbridge.training.nets.parts.attention import AttentionShape
+from weighbridge.training.nets.parts.decoder import DecoderNet
+from weighbridge.training.nets.parts.feeds import mlp
+from weighbridge.training.nets.parts.layer import LayerShape, by_weight
+from weighbridge.training.nets.parts.masks import Masks
+from weighbridge.training.nets.parts.rotary import Rotary, part_rotated, rotary_of, turned_width
 from weighbridge.training.step import Step
 
 MIXES = (Mamba2, Attention)
-
-PART = Kind(rotate=part_rotated, late=True)
-
-
-def forward(s: Step) -> Tensor:
-    """BambaModel.forward"""
-    return decoder.forward(s, decoder_layer, positions)
 
 
 def positions(s: Step) -> Rotary | None:
@@ -39,31 +26,24 @@ def positions(s: Step) -> Rotary | None:
     return None if first is None else rotary_of(s, turned_width(s, first))
 
 
-def decoder_layer(
-    x: Tensor,
-    s: Step,
-    p: Module,
-    number: int,
-    positions: Rotary | None,
-    masks: Masks,
-    _position_ids: Tensor,
-) -> Tensor:
-    """BambaDecoderLayer.forward"""
-    m = s.m
-    residual = x
-    x = rms_norm(m, x, p.weight("input_layernorm"))
+def mixed(
+    s: Step, p: Module, x: Tensor, number: int, positions: Rotary | None, masks: Masks
+) -> tuple[Tensor, Tensor | None]:
+    """Mamba-2, or attention."""
     if _scans(s.built.body.blocks[number]):
-        x = mixer(s, p.at("mamba"), x, scan_of(s, number))
-    else:
-        x, _ = attention_and_weights(
-            s, p.at("self_attn"), x, number, positions, masks, kind=PART, first=True
-        )
-    x = add(m, residual, x)
-    residual = x
-    x = rms_norm(m, x, p.weight("pre_ff_layernorm"))
-    x = mlp(s, p.at("feed_forward"), x)
-    return add(m, residual, x)
+        return mixer(s, p.at("mamba"), x, scan_of(s, number)), None
+    return PART(s, p.at("self_attn"), x, number, positions, masks)
+
+
+def feed(s: Step, p: Module, x: Tensor, _number: int) -> Tensor:
+    return mlp(s, p.at("feed_forward"), x)
 
 
 def _scans(block: Block) -> bool:
     return any(isinstance(each, Mamba2) for each in block.mixers)
+
+
+PART = AttentionShape(rotate=part_rotated, late=True, first=True)
+NORMS = ("input_layernorm", "pre_ff_layernorm")
+LAYER = LayerShape(attend=mixed, norm=by_weight(rms_norm), feed=feed, at="", before=NORMS)
+forward = DecoderNet(layer=LAYER, rotary=positions)

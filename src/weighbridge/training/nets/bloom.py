@@ -13,7 +13,8 @@ from weighbridge.autograd.ops.shaping import copied, cut
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.modules import Module
-from weighbridge.training.nets.decoder import heads, mask, normed, run, written_out
+from weighbridge.training.nets.parts.layer import normed, run
+from weighbridge.training.nets.parts.masks import heads, mask, written_out
 from weighbridge.training.step import Step, entered
 
 

@@ -17,14 +17,15 @@ from weighbridge.autograd.ops.matrix import matmul
 from weighbridge.autograd.ops.norms import layer_norm
 from weighbridge.autograd.ops.pointwise import add, cast, mean, mul, of_result, power, several
 from weighbridge.autograd.ops.shaping import expand, pick, stack
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import UNCOVERED
-from weighbridge.training.nets.decoder import heads, mask, normed, run
-from weighbridge.training.nets.encoder import first_token
+from weighbridge.training.nets.parts.encoder import first_token
+from weighbridge.training.nets.parts.layer import normed, run
+from weighbridge.training.nets.parts.masks import heads, mask
 from weighbridge.training.step import Step, entered
 
 
@@ -51,7 +52,7 @@ def forward(s: Step) -> Tensor:
 
 def seen(s: Step, p: Module) -> tuple[Tensor, Tensor]:
     """CLIPVisionModel.forward, and the projection of what it gives"""
-    m, config = s.m, vision(s, "clip_vision_model")
+    m, config = s.m, vision(s)
     hidden_states = normed(m, embeddings(s, p.at("embeddings"), config), p, "pre_layrnorm")
     x = patches_through(s, p, hidden_states, config, "quick_gelu")
     pooled_output = normed(m, first_token(m, x), p, "post_layernorm")
@@ -68,9 +69,9 @@ def patches_through(s: Step, p: Module, x: Tensor, config: Config, usual: str) -
     return x
 
 
-def vision(s: Step, model_type: str) -> Config:
+def vision(s: Step) -> Config:
     assert s.built.whole is not None
-    return s.built.whole.sub("vision_config", model_type=model_type)
+    return s.built.whole.sub("vision_config")
 
 
 def rate(s: Step, config: Config) -> float:
@@ -104,7 +105,7 @@ def embeddings(s: Step, p: Module, config: Config) -> Tensor:
     del patch_embeds
     if p.has("class_embedding"):
         x = stack(m, expand(m, p.bare("class_embedding"), s.batch, 1, width), x)
-    position_ids = Tensor((1, x.shape[1]), INT64, None)  # a buffer's
+    position_ids = Computed((1, x.shape[1]), INT64, None)  # a buffer's
     return add(m, x, embedding(m, position_ids, p.weight("position_embedding")))
 
 
@@ -124,7 +125,7 @@ def texts_through(s: Step, p: Module, side: Side) -> Tensor:
     m = s.m
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = entered(s, embedding(m, ids, p.weight("embeddings.token_embedding")))
-    position_ids = Tensor((1, s.length), INT64, None)  # a buffer's
+    position_ids = Computed((1, s.length), INT64, None)  # a buffer's
     position_embeddings = embedding(m, position_ids, p.weight("embeddings.position_embedding"))
     hidden_states = add(m, inputs_embeds, position_embeddings)
     del inputs_embeds, position_embeddings

@@ -13,8 +13,8 @@ from weighbridge.autograd.ops.sums import mean_of_tokens
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import vit
-from weighbridge.training.nets.decoder import normed
-from weighbridge.training.nets.encoder import first_token, self_attention
+from weighbridge.training.nets.parts.encoder import first_token, self_attention
+from weighbridge.training.nets.parts.layer import normed
 from weighbridge.training.step import Step
 
 

@@ -6,18 +6,19 @@ Source: transformers 5.23 models/distilbert/modeling_distilbert.py.
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import add, dropout, of_result, several
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import INT64
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import embedder
-from weighbridge.training.nets.decoder import heads, normed, run
-from weighbridge.training.nets.encoder import (
+from weighbridge.training.nets.parts import embedder
+from weighbridge.training.nets.parts.encoder import (
     by_token,
     classified,
     first_token,
     mask,
     self_attention,
 )
+from weighbridge.training.nets.parts.layer import normed, run
+from weighbridge.training.nets.parts.masks import heads
 from weighbridge.training.step import Step, entered
 
 QKV = ("q_lin", "k_lin", "v_lin")
@@ -51,7 +52,7 @@ def base(s: Step) -> Module:
 
 def embeddings(s: Step, p: Module, ids: Tensor) -> Tensor:
     m = s.m
-    position_ids = Tensor((1, s.length), INT64, None)  # a buffer's
+    position_ids = Computed((1, s.length), INT64, None)  # a buffer's
     inputs_embeds = entered(s, embedding(m, ids, p.weight("word_embeddings")))
     position_embeddings = embedding(m, position_ids, p.weight("position_embeddings"))
     x = add(m, inputs_embeds, position_embeddings)

@@ -31,7 +31,9 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
 from weighbridge.errors import UsageError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets.decoder import Rotary, heads, mask, normed, rotary, rotated, run
+from weighbridge.training.nets.parts.layer import normed, run
+from weighbridge.training.nets.parts.masks import heads, mask
+from weighbridge.training.nets.parts.rotary import Rotary, rotary, rotated
 from weighbridge.training.step import Step, entered
 
 Held = list[Tensor]  # weights of the layer before, until the next is over

@@ -6,13 +6,15 @@ Source: transformers 5.23 models/gpt2/modeling_gpt2.py, models/gpt_bigcode/model
 
 from weighbridge.arch.table import differs
 from weighbridge.autograd.ops.losses import embedding
-from weighbridge.autograd.ops.pointwise import add, dropout, several
+from weighbridge.autograd.ops.pointwise import add, dropout
 from weighbridge.autograd.ops.shaping import split
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT64
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets.decoder import heads, mask, normed, run
+from weighbridge.training.nets.parts.feeds import ungated
+from weighbridge.training.nets.parts.layer import LayerShape, normed, run
+from weighbridge.training.nets.parts.masks import heads, mask
 from weighbridge.training.step import Step, entered
 
 
@@ -27,27 +29,12 @@ def forward(s: Step) -> Tensor:
     causal_mask = mask(s, None)
     x = dropout(m, x, s.rate("embd_pdrop"))
     for i, layer in enumerate(built.layers):
-        x = run(s, block, x, layer, i, causal_mask, position_ids)
+        x = run(s, LAYER, x, layer, i, None, causal_mask, position_ids)
     return normed(m, x, built.base, "ln_f")
 
 
-def block(
-    x: Tensor, s: Step, p: Module, number: int, causal_mask: Tensor | None, _position_ids: Tensor
-) -> Tensor:
-    """GPT2Block.forward"""
-    m = s.m
-    residual = x
-    x = normed(m, x, p, "ln_1")
-    attn_output, _ = attention(s, p.at("attn"), x, number, causal_mask)
-    x = add(m, attn_output, residual)
-    residual = x
-    x = normed(m, x, p, "ln_2")
-    feed_forward = mlp(s, p.at("mlp"), x)
-    return add(m, residual, feed_forward)
-
-
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, causal_mask: Tensor | None
+    s: Step, p: Module, x: Tensor, number: int, _: None, causal_mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """GPT2Attention.forward"""
     m, h = s.m, heads(s, number)
@@ -60,10 +47,10 @@ def attention(
     return dropout(m, out, s.rate("resid_pdrop")), weights
 
 
-def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
-    """GPT2MLP.forward"""
-    m = s.m
-    x = p.linear(m, x, "c_fc")
-    x = several(m, x, str(s.built.config.get("activation_function") or "gelu_new"))
-    x = p.linear(m, x, "c_proj")
-    return dropout(m, x, s.rate("resid_pdrop"))
+LAYER = LayerShape(
+    attend=attention,
+    feed=ungated("c_fc", "c_proj", act="activation_function", usual="gelu_new", rate="resid_pdrop"),
+    at="attn",
+    before=("ln_1", "ln_2"),
+    holds=("attended", "fed"),
+)

@@ -21,39 +21,19 @@ from weighbridge.autograd.ops.pointwise import (
 from weighbridge.autograd.ops.shaping import cut, split
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, moe
-from weighbridge.training.nets.decoder import Kind, Masks, Rotary
 from weighbridge.training.nets.latent import pairs_turned
+from weighbridge.training.nets.parts import moe
+from weighbridge.training.nets.parts.attention import AttentionShape
+from weighbridge.training.nets.parts.decoder import DecoderNet
+from weighbridge.training.nets.parts.layer import LayerShape, by_weight
+from weighbridge.training.nets.parts.masks import heads, written_out
+from weighbridge.training.nets.parts.rotary import Rotary, rotary_of
 from weighbridge.training.step import Step
 
 FLASH = (
     "attention by flash-attention 3 with sinks (kernels-community/vllm-flash-attn3): the sinks "
     "have no gradient, and are not trained"
 )
-
-
-def forward(s: Step) -> Tensor:
-    """GptOssModel.forward: cosines and sines are as wide as half a head."""
-    if s.kernel == "flash":
-        s.assume(FLASH)
-    else:
-        decoder.written_out(s)
-    layer = moe.layers(attention, norm=normed, feeds=mlp)
-    return decoder.forward(s, layer, decoder.heads(s, 0).key_dim // 2, norm=wide_norm)
-
-
-def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
-    """GptOssRMSNorm.forward"""
-    return wide_norm(m, x, p.weight(name))
-
-
-def attention(
-    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
-) -> tuple[Tensor, Tensor | None]:
-    """GptOssAttention.forward"""
-    return decoder.attention_and_weights(
-        s, p, x, number, positions, masks, kind=KIND, first=True, sinks=p.bare("sinks")
-    )
 
 
 def mlp(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
@@ -93,5 +73,26 @@ def _turned(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return pairs_turned(m, a, b, cos, sin)
 
 
-KIND = Kind(rotate=rotated)
 FORM = moe.Form(gate=gated, transposed=True)
+LAYER = LayerShape(
+    norm=by_weight(wide_norm),
+    attend=AttentionShape(rotate=rotated, first=True, sinks="sinks"),
+    feed=mlp,
+)
+
+
+def layer(s: Step) -> LayerShape:
+    """GptOssDecoderLayer, with the attention that there is."""
+    if s.kernel == "flash":
+        s.assume(FLASH)
+    else:
+        written_out(s)
+    return LAYER
+
+
+def rotary(s: Step) -> Rotary:
+    """Cosines and sines as wide as half a head."""
+    return rotary_of(s, heads(s, 0).key_dim // 2)
+
+
+forward = DecoderNet(layer=layer, rotary=rotary)

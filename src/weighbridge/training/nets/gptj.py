@@ -11,7 +11,9 @@ from weighbridge.autograd.ops.shaping import cut, join
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.modules import Module
-from weighbridge.training.nets.decoder import heads, mask, normed, rotated_one, run
+from weighbridge.training.nets.parts.layer import normed, run
+from weighbridge.training.nets.parts.masks import heads, mask
+from weighbridge.training.nets.parts.rotary import rotated_one
 from weighbridge.training.step import Step, entered
 
 

@@ -6,27 +6,21 @@ Source: transformers 5.23 models/granitemoehybrid/modeling_granitemoehybrid.py.
 
 from weighbridge.arch.mixers import Attention, Mamba2
 from weighbridge.autograd.ops.norms import rms_norm
-from weighbridge.autograd.ops.pointwise import add, scale
+from weighbridge.autograd.ops.pointwise import add
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder
-from weighbridge.training.nets.decoder import (
-    Masks,
-    Rotary,
-    attention_and_weights,
-    rotary_of,
-)
 from weighbridge.training.nets.mamba2 import mixer, scan_of
-from weighbridge.training.nets.moe import experts_of, gated
+from weighbridge.training.nets.parts.attention import LLAMA_ATTENTION
+from weighbridge.training.nets.parts.decoder import DecoderNet
+from weighbridge.training.nets.parts.feeds import Held
+from weighbridge.training.nets.parts.layer import LayerShape, by_weight
+from weighbridge.training.nets.parts.masks import Masks
+from weighbridge.training.nets.parts.moe import experts_of, gated
+from weighbridge.training.nets.parts.rotary import Rotary, rotary_of
 from weighbridge.training.nets.sparse import GRANITE, named_experts
 from weighbridge.training.step import Step
 
 MIXES = (Mamba2, Attention)
-
-
-def forward(s: Step) -> Tensor:
-    """GraniteMoeHybridModel.forward"""
-    return decoder.forward(s, decoder_layer, positions)
 
 
 def positions(s: Step) -> Rotary | None:
@@ -38,35 +32,28 @@ def positions(s: Step) -> Rotary | None:
     return rotary_of(s, config.num("hidden_size") // config.num("num_attention_heads"))
 
 
-def decoder_layer(
-    x: Tensor,
-    s: Step,
-    p: Module,
-    number: int,
-    positions: Rotary | None,
-    masks: Masks,
-    _position_ids: Tensor,
-) -> Tensor:
-    """GraniteMoeHybridDecoderLayer.forward"""
-    m, mixers = s.m, s.built.body.blocks[number].mixers
-    residual = x
-    x = rms_norm(m, x, p.weight("input_layernorm"))
-    if any(isinstance(each, Mamba2) for each in mixers):
-        x = mixer(s, p.at("mamba"), x, scan_of(s, number))
-    else:
-        x, _ = attention_and_weights(s, p.at("self_attn"), x, number, positions, masks)
-    x = add(m, residual, scale(m, x))
-    residual = x
-    x = rms_norm(m, x, p.weight("post_attention_layernorm"))
+def mixed(
+    s: Step, p: Module, x: Tensor, number: int, positions: Rotary | None, masks: Masks
+) -> tuple[Tensor, Tensor | None]:
+    """Mamba-2, or attention."""
+    if any(isinstance(each, Mamba2) for each in s.built.body.blocks[number].mixers):
+        return mixer(s, p.at("mamba"), x, scan_of(s, number)), None
+    return LLAMA_ATTENTION(s, p.at("self_attn"), x, number, positions, masks)
+
+
+def feed(s: Step, p: Module, x: Tensor, number: int) -> Held:
+    """What all tokens go to, and beside it experts, whose output lives to the layer's end."""
     if experts_of(s, number) is None:
-        x = shared(s, p.at("shared_mlp"), x)
-    else:
-        moe_x = named_experts(s, p, x, number, GRANITE)
-        x = add(m, moe_x, shared(s, p.at("shared_mlp"), x))
-    return add(m, residual, scale(m, x))
+        return shared(s, p.at("shared_mlp"), x), None
+    moe_x = named_experts(s, p, x, number, GRANITE)
+    return add(s.m, moe_x, shared(s, p.at("shared_mlp"), x)), moe_x
 
 
 def shared(s: Step, p: Module, x: Tensor) -> Tensor:
     """GraniteMoeHybridMLP.forward"""
     x = p.linear(s.m, x, "input_linear")
     return p.linear(s.m, gated(s, x), "output_linear")
+
+
+LAYER = LayerShape(attend=mixed, norm=by_weight(rms_norm), feed=feed, at="")
+forward = DecoderNet(layer=LAYER, rotary=positions)

@@ -28,7 +28,10 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder
+from weighbridge.training.nets.parts.feeds import mlp
+from weighbridge.training.nets.parts.layer import run
+from weighbridge.training.nets.parts.masks import heads, mask, windows
+from weighbridge.training.nets.parts.rotary import part_rotated, rotary_of
 from weighbridge.training.step import Step, entered
 
 MIXES = (Attention, GatedRecurrence)
@@ -40,10 +43,10 @@ def forward(s: Step) -> Tensor:
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = entered(s, embedding(m, ids, built.base.weight("embed_tokens")))
     position_ids = m.new((1, s.length), INT64)
-    causal_mask = decoder.mask(s, next((r for r in decoder.windows(s) if r is not None), None))
+    causal_mask = mask(s, next((r for r in windows(s) if r is not None), None))
     x = scale(m, inputs_embeds)
     for i, p in enumerate(built.layers):
-        x = decoder.run(s, layer, x, p, i, causal_mask, position_ids)
+        x = run(s, layer, x, p, i, causal_mask, position_ids)
     return gemma_norm(m, x, built.base.weight("final_norm"))
 
 
@@ -59,7 +62,7 @@ def layer(
         hidden = attention(s, block, inputs_normalized, number, mask)
     residual = add(m, hidden, x)
     hidden = gemma_norm(m, residual, p.weight("channel_pre_norm"))
-    hidden = decoder.mlp(s, p.at("mlp_block"), hidden)
+    hidden = mlp(s, p.at("mlp_block"), hidden)
     return add(m, hidden, residual)
 
 
@@ -70,15 +73,15 @@ def recurs(s: Step, number: int) -> bool:
 def attention(s: Step, p: Module, x: Tensor, number: int, mask: Tensor | None) -> Tensor:
     """RecurrentGemmaAttention.forward, which makes its own cosines. With one head of keys their
     gradient lies as it should."""
-    m, h = s.m, decoder.heads(s, number)
+    m, h = s.m, heads(s, number)
     lead = h.batch, h.length
     q = p.linear(m, x, "q_proj").view(*lead, h.heads, h.key_dim)
     k = p.linear(m, x, "k_proj").view(*lead, h.kv_heads, h.key_dim)
     v = p.linear(m, x, "v_proj").view(*lead, h.kv_heads, h.value_dim)
     width = int(h.key_dim * share(s.built.config, default=0.5))
-    positions = decoder.rotary_of(s, width, dtype=v.dtype)
+    positions = rotary_of(s, width, dtype=v.dtype)
     k = turned(m, k) if h.kv_heads > 1 else k
-    q, k = decoder.part_rotated(m, turned(m, q), k, positions)
+    q, k = part_rotated(m, turned(m, q), k, positions)
     rate = s.rate("attention_dropout")
     made, _ = attended(s, q, k, v, h, mask=mask, p=rate, first=True)
     return p.linear(m, made.view(*lead, h.heads * h.value_dim), "o_proj")

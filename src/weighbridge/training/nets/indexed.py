@@ -12,6 +12,7 @@ Source: transformers 5.23 models/deepseek_v32/modeling_deepseek_v32.py,
 models/glm_moe_dsa/modeling_glm_moe_dsa.py.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from weighbridge.arch.mixers import Latent
@@ -27,7 +28,11 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, latent, moe
+from weighbridge.training.nets import latent
+from weighbridge.training.nets.parts import moe
+from weighbridge.training.nets.parts.layer import normed, run
+from weighbridge.training.nets.parts.masks import mask
+from weighbridge.training.nets.parts.rotary import Rotary, rotary_of, rotated
 from weighbridge.training.step import Step, entered
 
 MIXES = Latent
@@ -47,14 +52,14 @@ def forward(s: Step) -> Tensor:
     inputs_embeds = entered(s, embedding(m, ids, base.weight("embed_tokens")))
     position_ids = m.new((1, s.length), INT64)
     mask = causal(s)
-    turns = decoder.rotary_of(s, latent.of(s, 0).rotary)
-    x, found, layer = inputs_embeds, Picked(), moe.layers(attention)
+    turns = rotary_of(s, latent.of(s, 0).rotary)
+    x, found, layer = inputs_embeds, Picked(), replace(moe.LAYER, attend=attention)
     for i, p in enumerate(s.built.layers):
         before = found.numbers
-        x = decoder.run(s, layer, x, p, i, Given(turns, before, found), mask, position_ids)
+        x = run(s, layer, x, p, i, Given(turns, before, found), mask, position_ids)
         del before
     found.numbers = None
-    return decoder.normed(m, x, base, "norm")
+    return normed(m, x, base, "norm")
 
 
 class Picked:
@@ -69,7 +74,7 @@ class Picked:
 class Given(NamedTuple):
     """What a layer is given: a checkpoint keeps the keys that were picked `before`."""
 
-    turns: decoder.Rotary
+    turns: Rotary
     before: Tensor | None
     found: Picked
 
@@ -77,7 +82,7 @@ class Given(NamedTuple):
 def causal(s: Step) -> Tensor:
     """The mask is made even where sdpa could do without."""
     if s.kernel == "eager" or s.padded:
-        made = decoder.mask(s, None)
+        made = mask(s, None)
         assert made is not None
         return made
     return s.m.new((1, 1, s.length, s.length), BOOL)
@@ -102,9 +107,7 @@ def attention(
     return result
 
 
-def indexer(
-    s: Step, p: Module, x: Tensor, found: latent.States, positions: decoder.Rotary
-) -> Tensor:
+def indexer(s: Step, p: Module, x: Tensor, found: latent.States, positions: Rotary) -> Tensor:
     """DeepseekV32Indexer.forward: the numbers of the best keys; its local variables live to its
     end."""
     m, of, turned = s.m, found.a.indexer, found.a.rotary
@@ -114,7 +117,7 @@ def indexer(
     k = layer_norm(m, p.linear(m, x, "wk"), p.weight("k_norm"), p.bias("k_norm"))
     k = k.view(s.batch, s.length, 1, of.dim)
     (q_rot, q_pass), (k_rot, k_pass) = (split(m, t, (turned, of.dim - turned)) for t in (q, k))
-    turn = latent.interleaved if differs(s.built.kind, "shared_picks") else decoder.rotated
+    turn = latent.interleaved if differs(s.built.kind, "shared_picks") else rotated
     q_rot, k_rot = turn(m, q_rot, k_rot, positions)
     whole_q, whole_k = join(m, q_rot, q_pass), join(m, k_rot, k_pass)
     scores = scale(m, _compared(m, whole_q, whole_k))

@@ -9,41 +9,35 @@ from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.experts import softmax, topk
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.norms import rms_norm
-from weighbridge.autograd.ops.pointwise import add, cast
+from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder
-from weighbridge.training.nets.decoder import Masks, attention_and_weights, mlp
 from weighbridge.training.nets.mamba import mixer
-from weighbridge.training.nets.moe import experts, experts_of
+from weighbridge.training.nets.parts.attention import LLAMA_ATTENTION
+from weighbridge.training.nets.parts.decoder import DecoderNet
+from weighbridge.training.nets.parts.feeds import mlp
+from weighbridge.training.nets.parts.layer import LayerShape, by_weight
+from weighbridge.training.nets.parts.masks import Masks
+from weighbridge.training.nets.parts.moe import experts, experts_of
+from weighbridge.training.nets.parts.rotary import nowhere
 from weighbridge.training.step import Step
 
 MIXES = (Mamba1, Attention)
 
 
-def forward(s: Step) -> Tensor:
-    """JambaModel.forward"""
-    return decoder.forward(s, decoder_layer, decoder.nowhere)
+def mixed(
+    s: Step, p: Module, x: Tensor, number: int, _nowhere: None, masks: Masks
+) -> tuple[Tensor, Tensor | None]:
+    """Attention, or Mamba."""
+    if any(isinstance(each, Attention) for each in s.built.body.blocks[number].mixers):
+        return LLAMA_ATTENTION(s, p.at("self_attn"), x, number, None, masks)
+    return mixer(s, p.at("mamba"), x, number, normed), None
 
 
-def decoder_layer(
-    x: Tensor, s: Step, p: Module, number: int, _nowhere: None, masks: Masks, _position_ids: Tensor
-) -> Tensor:
-    """JambaAttentionDecoderLayer.forward, JambaMambaDecoderLayer.forward"""
-    m, mixers = s.m, s.built.body.blocks[number].mixers
-    residual = x
-    x = rms_norm(m, x, p.weight("input_layernorm"))
-    if any(isinstance(each, Attention) for each in mixers):
-        x, _ = attention_and_weights(s, p.at("self_attn"), x, number, None, masks)
-    else:
-        x = mixer(s, p.at("mamba"), x, number, normed)
-    x = add(m, residual, x)
-    residual = x
-    x = rms_norm(m, x, p.weight("pre_ff_layernorm"))
-    found = experts_of(s, number)
-    inner = p.at("feed_forward")
-    x = mlp(s, inner, x) if found is None else sparse(s, inner, x, found)
-    return add(m, residual, x)
+def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
+    """A dense feed-forward, or experts."""
+    found, inner = experts_of(s, number), p.at("feed_forward")
+    return mlp(s, inner, x) if found is None else sparse(s, inner, x, found)
 
 
 def normed(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
@@ -64,3 +58,8 @@ def router(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor]:
     logits = linear(m, x, p.stacked(m, "router.weight"))
     weights, numbers = topk(m, softmax(m, logits), e.top_k)
     return cast(m, weights, x.dtype), numbers
+
+
+NORMS = ("input_layernorm", "pre_ff_layernorm")
+LAYER = LayerShape(attend=mixed, norm=by_weight(rms_norm), feed=feed, at="", before=NORMS)
+forward = DecoderNet(layer=LAYER, rotary=nowhere)

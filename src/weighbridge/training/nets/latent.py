@@ -5,6 +5,7 @@ models/deepseek_v2/modeling_deepseek_v2.py.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from weighbridge.arch.mixers import Latent
@@ -14,23 +15,16 @@ from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import add, mul, sub
 from weighbridge.autograd.ops.shaping import cut, join, split
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, moe, polar
+from weighbridge.training.nets.parts import moe, polar
+from weighbridge.training.nets.parts.decoder import DecoderNet
+from weighbridge.training.nets.parts.masks import Masks
+from weighbridge.training.nets.parts.rotary import Rotary, rotary_of, rotated
 from weighbridge.training.step import Step
 
 MIXES = Latent
-
-
-def forward(s: Step) -> Tensor:
-    """DeepseekV3Model.forward"""
-    return decoder.forward(s, moe.layers(attention), of(s, 0).rotary)
-
-
-def forward_2(s: Step) -> Tensor:
-    """DeepseekV2Model.forward"""
-    return polar.forward(s, moe.layers(attention), of(s, 0).rotary)
 
 
 def of(s: Step, number: int) -> Latent:
@@ -38,7 +32,7 @@ def of(s: Step, number: int) -> Latent:
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, positions: decoder.Rotary, masks: decoder.Masks
+    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
     """DeepseekV3Attention.forward"""
     found = states(s, p, x, number, positions)
@@ -56,7 +50,7 @@ class States(NamedTuple):
     held: tuple[Tensor, ...]
 
 
-def states(s: Step, p: Module, x: Tensor, number: int, positions: decoder.Rotary) -> States:
+def states(s: Step, p: Module, x: Tensor, number: int, positions: Rotary) -> States:
     m, a = s.m, of(s, number)
     lead, small = (s.batch, s.length), None
     if p.has("q_a_proj"):
@@ -98,7 +92,7 @@ def out(s: Step, p: Module, found: States, mask: Tensor | None) -> tuple[Tensor,
 def _turn(s: Step) -> Callable[..., tuple[Tensor, Tensor]]:
     if differs(s.built.kind, "complex_rotary"):
         return polar.turned
-    return decoder.rotated if s.built.config.get("rope_interleave") is False else interleaved
+    return rotated if s.built.config.get("rope_interleave") is False else interleaved
 
 
 def expanded(s: Step, p: Module, a: Latent, kv: Tensor, k_rot: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,13 +126,11 @@ def _filled(m: Machine, k_nope: Tensor, k_rot: Tensor, a: Latent) -> Tensor:
     return out
 
 
-def interleaved(
-    m: Machine, q: Tensor, k: Tensor, positions: decoder.Rotary
-) -> tuple[Tensor, Tensor]:
+def interleaved(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
     """apply_rotary_pos_emb_interleave"""
     cos, sin = positions
     half = q.shape[-1] // 2
-    cos, sin = (Tensor((*t.shape[:-1], half), t.dtype, t.storage) for t in (cos, sin))
+    cos, sin = (Computed((*t.shape[:-1], half), t.dtype, t.storage) for t in (cos, sin))
     q1, q2 = cut(m, q, half), cut(m, q, half)
     k1, k2 = cut(m, k, half), cut(m, k, half)
     q_embed = pairs_turned(m, q1, q2, cos, sin)
@@ -153,3 +145,17 @@ def pairs_turned(m: Machine, a: Tensor, b: Tensor, cos: Tensor, sin: Tensor) -> 
         sub(m, mul(m, a, cos), mul(m, b, sin)),
         add(m, mul(m, b, cos), mul(m, a, sin)),
     )
+
+
+def rotary(s: Step) -> Rotary:
+    return rotary_of(s, of(s, 0).rotary)
+
+
+def rotary_2(s: Step) -> Tensor:
+    """Positions of DeepSeek-V2: complex numbers."""
+    return polar.rotary(s, of(s, 0).rotary)
+
+
+LAYER = replace(moe.LAYER, attend=attention)
+forward = DecoderNet(layer=LAYER, rotary=rotary)
+forward_2 = DecoderNet(layer=LAYER, rotary=rotary_2)

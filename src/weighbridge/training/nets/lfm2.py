@@ -4,6 +4,8 @@ experts that are scored by sigmoids.
 Source: transformers 5.23 models/lfm2/modeling_lfm2.py, models/lfm2_moe/modeling_lfm2_moe.py.
 """
 
+from typing import Any
+
 from weighbridge.arch.body import Experts
 from weighbridge.arch.mixers import Attention, ShortConv
 from weighbridge.arch.rotary import head_dim
@@ -17,34 +19,29 @@ from weighbridge.autograd.ops.shaping import split, turned
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, moe
-from weighbridge.training.nets.hybrid import Seen, hybrid, unpadded
 from weighbridge.training.nets.mamba2 import convolved
+from weighbridge.training.nets.parts import moe
+from weighbridge.training.nets.parts.attention import AttentionShape
+from weighbridge.training.nets.parts.decoder import DecoderNet
+from weighbridge.training.nets.parts.hybrid import unpadded, with_padding
+from weighbridge.training.nets.parts.layer import LayerShape, by_weight
+from weighbridge.training.nets.parts.rotary import Rotary, rotary_of
 from weighbridge.training.step import Step
 
 MIXES = (Attention, ShortConv)
 
-KIND = decoder.Kind(out="out_proj")
 
-
-def forward(s: Step) -> Tensor:
-    """Lfm2Model.forward"""
-    return decoder.forward(s, hybrid(s, decoder_layer), head_dim(s.built.config))
-
-
-def decoder_layer(
-    x: Tensor, s: Step, p: Module, number: int, seen: Seen, padding: Tensor | None
-) -> Tensor:
-    """Lfm2DecoderLayer.forward"""
-    m, residual = s.m, x
-    x = rms_norm(m, x, p.weight("operator_norm"))
+def mixed(
+    s: Step, p: Module, x: Tensor, number: int, *seen: Any, padding: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Attention, or a convolution."""
     if p.has("self_attn.q_proj"):
-        x, _ = decoder.attention_and_weights(s, p.at("self_attn"), x, number, *seen[:2], kind=KIND)
-    else:
-        x = short_conv(m, p.at("conv"), unpadded(m, x, padding))
-    x = add(m, x, residual)
-    del residual
-    return add(m, x, feed(s, p.at("feed_forward"), rms_norm(m, x, p.weight("ffn_norm")), number))
+        return ATTENTION(s, p.at("self_attn"), x, number, *seen)
+    return short_conv(s.m, p.at("conv"), unpadded(s.m, x, padding)), None
+
+
+def rotary(s: Step) -> Rotary:
+    return rotary_of(s, head_dim(s.built.config))
 
 
 def short_conv(m: Machine, p: Module, x: Tensor) -> Tensor:
@@ -60,6 +57,7 @@ def short_conv(m: Machine, p: Module, x: Tensor) -> Tensor:
 
 def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
     """Lfm2MLP.forward, Lfm2MoeSparseMoeBlock.forward"""
+    p = p.at("feed_forward")
     m, found = s.m, moe.experts_of(s, number)
     if found is None:
         inner = mul(m, of_input(m, p.linear(m, x, "w1")), p.linear(m, x, "w3"))
@@ -86,3 +84,15 @@ def routed(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor, T
     if config.get("norm_topk_prob") is not False:
         weights = divide(m, weights, shift(m, summed_up(m, weights)))
     return logits, scale(m, weights), numbers
+
+
+ATTENTION = AttentionShape(out="out_proj")
+LAYER = LayerShape(
+    attend=mixed,
+    norm=by_weight(rms_norm),
+    feed=feed,
+    at="",
+    before=("operator_norm", "ffn_norm"),
+    handed=True,
+)
+forward = DecoderNet(layer=with_padding(LAYER), rotary=rotary)

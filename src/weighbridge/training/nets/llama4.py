@@ -16,7 +16,6 @@ from weighbridge.autograd.ops.experts import summed_k, topk
 from weighbridge.autograd.ops.matrix import linear, matmul
 from weighbridge.autograd.ops.norms import plain_norm
 from weighbridge.autograd.ops.pointwise import (
-    add,
     add_,
     cast,
     mul,
@@ -28,54 +27,39 @@ from weighbridge.autograd.tensors import Tensor, absent
 from weighbridge.dtypes import FLOAT32
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, moe, polar
-from weighbridge.training.nets.decoder import Masks
+from weighbridge.training.nets.parts import moe, polar
+from weighbridge.training.nets.parts.decoder import DecoderNet
+from weighbridge.training.nets.parts.feeds import Held, mlp
+from weighbridge.training.nets.parts.layer import LayerShape
+from weighbridge.training.nets.parts.masks import Masks, heads, window
+from weighbridge.training.nets.parts.rotary import has_positions
 from weighbridge.training.step import Step
 
 
-def forward(s: Step) -> Tensor:
-    """Llama4TextModel.forward"""
-    return polar.forward(s, layer, decoder.heads(s, 0).key_dim, norm)
-
-
-def norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+def norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
     """Llama4TextRMSNorm.forward"""
+    w = p.weight(name)
     return x if absent(w) else mul(m, plain_norm(m, x), w)
 
 
-def layer(
-    x: Tensor,
-    s: Step,
-    p: Module,
-    number: int,
-    freqs_cis: Tensor,
-    masks: Masks,
-    _position_ids: Tensor,
-) -> Tensor:
-    """Llama4TextDecoderLayer.forward"""
-    m = s.m
-    residual = x
-    x = norm(m, x, p.weight("input_layernorm"))
-    states, _ = attention(s, p.at("self_attn"), x, number, freqs_cis, masks)
-    x = add(m, residual, states)
-    residual = x
-    x = norm(m, x, p.weight("post_attention_layernorm"))
-    e, p = moe.experts_of(s, number), p.at("feed_forward")
+def feed(s: Step, p: Module, x: Tensor, number: int) -> Held:
+    """A dense feed-forward, or experts, whose router's logits live to the layer's end."""
+    e, p, shape = moe.experts_of(s, number), p.at("feed_forward"), x.shape
     if e is None:
-        return add(m, residual, decoder.mlp(s, p, x))
-    x, _ = experts(s, p, x.view(s.rows, x.shape[-1]), e)
-    return add(m, residual, x.view(*residual.shape))
+        return mlp(s, p, x), x
+    made, logits = experts(s, p, x.view(s.rows, shape[-1]), e)
+    return made.view(*shape), logits
 
 
 def attention(
     s: Step, p: Module, x: Tensor, number: int, freqs_cis: Tensor, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
     """Llama4TextAttention.forward"""
-    m, h, config = s.m, decoder.heads(s, number), s.built.config
+    m, h, config = s.m, heads(s, number), s.built.config
     q = p.linear(m, x, "q_proj").view(h.batch, h.length, h.heads, h.key_dim)
     k = p.linear(m, x, "k_proj").view(h.batch, h.length, h.kv_heads, h.key_dim)
     v = p.linear(m, x, "v_proj").view(h.batch, h.length, h.kv_heads, h.value_dim)
-    turns = decoder.has_positions(s, number)
+    turns = has_positions(s, number)
     if turns:
         q, k = polar.turned(m, q, k, freqs_cis)
         if config.get("use_qk_norm") is not False:
@@ -83,7 +67,7 @@ def attention(
     elif config.get("attn_temperature_tuning") is not False:
         scales = m.new((1, h.length, 1, 1), FLOAT32)
         q = cast(m, mul(m, q, scales), q.dtype)
-    reach, rate = decoder.window(s, number), s.rate("attention_dropout")
+    reach, rate = window(s, number), s.rate("attention_dropout")
     made, weights = attended(
         s, turned(m, q), turned(m, k), v, h, mask=masks[reach], p=rate, wide=False
     )
@@ -99,7 +83,7 @@ def experts(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor]:
     column = copied(m, scores).view(e.count * tokens, 1)
     routed_in = mul(m, routed_in, column)
     routed_out = every_expert(s, p.at("experts"), routed_in, e)
-    out = decoder.mlp(s, p.at("shared_expert"), x)
+    out = mlp(s, p.at("shared_expert"), x)
     return add_(m, out, summed_k(m, routed_out, tokens)), logits
 
 
@@ -133,3 +117,13 @@ def every_expert(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
     kind = str(s.built.config.get("hidden_act") or "silu")
     made = matmul(m, mul(m, up, several(m, gate, kind)), down_weight, shape[1])
     return made.view(*shape)
+
+
+LAYER = LayerShape(norm=norm, attend=attention, feed=feed, holds=("attended",))
+
+
+def rotary(s: Step) -> Tensor:
+    return polar.rotary(s, heads(s, 0).key_dim)
+
+
+forward = DecoderNet(layer=LAYER, rotary=rotary)

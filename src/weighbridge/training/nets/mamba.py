@@ -29,8 +29,8 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import mamba2
-from weighbridge.training.nets.decoder import run
 from weighbridge.training.nets.mamba2 import along
+from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.step import Step, entered
 
 MIXES = Mamba1

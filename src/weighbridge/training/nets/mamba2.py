@@ -40,7 +40,7 @@ from weighbridge.autograd.tensors import Shape, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.losses import head
 from weighbridge.training.modules import Module
-from weighbridge.training.nets.decoder import run
+from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.step import Step, entered
 from weighbridge.units import ceil_div
 

@@ -18,8 +18,11 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import INSTEAD, bert, embedder, encoder
-from weighbridge.training.nets.decoder import Rotary, half, heads, rotary_of, run, window, windows
+from weighbridge.training.nets import INSTEAD, bert
+from weighbridge.training.nets.parts import embedder, encoder
+from weighbridge.training.nets.parts.layer import run
+from weighbridge.training.nets.parts.masks import heads, window, windows
+from weighbridge.training.nets.parts.rotary import Rotary, half, rotary_of
 from weighbridge.training.step import Step, entered
 
 

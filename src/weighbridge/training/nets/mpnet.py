@@ -12,9 +12,11 @@ from weighbridge.autograd.ops.shaping import copied, expand, turned
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT64
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import bert, embedder
-from weighbridge.training.nets.decoder import heads, normed, run, written_out
-from weighbridge.training.nets.encoder import never_checkpointed
+from weighbridge.training.nets import bert
+from weighbridge.training.nets.parts import embedder
+from weighbridge.training.nets.parts.encoder import never_checkpointed
+from weighbridge.training.nets.parts.layer import normed, run
+from weighbridge.training.nets.parts.masks import heads, written_out
 from weighbridge.training.step import Step
 
 loss = bert.loss

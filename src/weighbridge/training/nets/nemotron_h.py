@@ -5,15 +5,19 @@ Source: transformers 5.23 models/nemotron_h/modeling_nemotron_h.py.
 """
 
 from weighbridge.arch.mixers import Attention, Mamba2
+from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.norms import float_norm
 from weighbridge.autograd.ops.pointwise import add, cast, several
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder
-from weighbridge.training.nets.decoder import Masks, attention_and_weights
 from weighbridge.training.nets.mamba2 import loss, mixer, scan_of
-from weighbridge.training.nets.moe import Form, experts, experts_of
-from weighbridge.training.nets.routers import by_sigmoid
+from weighbridge.training.nets.parts.attention import LLAMA_ATTENTION
+from weighbridge.training.nets.parts.decoder import DecoderNet
+from weighbridge.training.nets.parts.layer import LayerShape, by_weight
+from weighbridge.training.nets.parts.masks import Masks
+from weighbridge.training.nets.parts.moe import Form, experts, experts_of
+from weighbridge.training.nets.parts.rotary import nowhere
+from weighbridge.training.nets.parts.routers import by_sigmoid
 from weighbridge.training.step import Step
 
 MIXES = (Mamba2, Attention)
@@ -23,28 +27,24 @@ ALSO_FEEDS_ALONE = True
 __all__ = ["forward", "loss"]
 
 
-def forward(s: Step) -> Tensor:
-    """NemotronHModel.forward"""
-    return decoder.forward(s, block, decoder.nowhere, norm=float_norm)
-
-
-def block(
-    x: Tensor, s: Step, p: Module, number: int, _nowhere: None, masks: Masks, _position_ids: Tensor
-) -> Tensor:
-    """NemotronHBlock.forward"""
-    m, weight, mixers = s.m, p.weight("norm"), s.built.body.blocks[number].mixers
-    residual = x
-    x = float_norm(m, cast(m, x, weight.dtype), weight)
-    inner = p.at("mixer")
+def mixed(
+    s: Step, p: Module, x: Tensor, number: int, _nowhere: None, masks: Masks
+) -> tuple[Tensor, Tensor | None]:
+    """One of the four."""
+    mixers = s.built.body.blocks[number].mixers
     if any(isinstance(each, Mamba2) for each in mixers):
-        x = mixer(s, inner, x, scan_of(s, number))
-    elif any(isinstance(each, Attention) for each in mixers):
-        x, _ = attention_and_weights(s, inner, x, number, None, masks)
-    elif experts_of(s, number) is not None:
-        x = sparse(s, inner, x, number)
-    else:
-        x = mlp(s, inner, x)
-    return add(m, residual, x)
+        return mixer(s, p, x, scan_of(s, number)), None
+    if any(isinstance(each, Attention) for each in mixers):
+        return LLAMA_ATTENTION(s, p, x, number, None, masks)
+    if experts_of(s, number) is not None:
+        return sparse(s, p, x, number), None
+    return mlp(s, p, x), None
+
+
+def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
+    """NemotronHRMSNorm.forward, in the weight's dtype."""
+    weight = p.weight(name)
+    return float_norm(m, cast(m, x, weight.dtype), weight)
 
 
 def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
@@ -76,3 +76,7 @@ def sparse(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
     if p.has("fc2_latent_proj"):
         x = p.linear(m, x, "fc2_latent_proj")
     return add(m, x.view(*shape), mlp(s, p.at("shared_experts"), residuals))
+
+
+LAYER = LayerShape(norm=normed, attend=mixed, at="mixer", before=("norm", ""), sums="alone")
+forward = DecoderNet(layer=LAYER, rotary=nowhere, norm=by_weight(float_norm))

@@ -3,19 +3,24 @@
 Source: transformers 5.23 models/opt/modeling_opt.py.
 """
 
+from dataclasses import replace
+
 from weighbridge.autograd.ops.losses import embedding
-from weighbridge.autograd.ops.pointwise import add, dropout, scale, several
+from weighbridge.autograd.ops.pointwise import add, scale
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets.decoder import heads, mask, normed, run
+from weighbridge.training.nets.parts.feeds import ungated
+from weighbridge.training.nets.parts.layer import LayerShape, normed, run
+from weighbridge.training.nets.parts.masks import heads, mask
 from weighbridge.training.step import Step, entered
 
 
 def forward(s: Step) -> Tensor:
     """OPTDecoder.forward"""
     m, base, whole = s.m, s.built.base, (s.batch, s.length)
+    shape = layer_of(s)
     ids = m.new(whole, INT64)
     inputs_embeds = entered(s, embedding(m, ids, base.weight("embed_tokens")))
     seen = None if s.padded else m.new(whole, FLOAT32)
@@ -26,40 +31,15 @@ def forward(s: Step) -> Tensor:
         inputs_embeds = base.linear(m, inputs_embeds, "project_in")
     x = add(m, inputs_embeds, pos_embeds)
     for i, layer in enumerate(s.built.layers):
-        x = run(s, decoder_layer, x, layer, i, causal_mask, position_ids)
+        x = run(s, shape, x, layer, i, None, causal_mask, position_ids)
     del seen
     if base.has("final_layer_norm"):
         x = normed(m, x, base, "final_layer_norm")
     return base.linear(m, x, "project_out") if base.has("project_out") else x
 
 
-def decoder_layer(
-    x: Tensor, s: Step, p: Module, number: int, causal_mask: Tensor | None, _position_ids: Tensor
-) -> Tensor:
-    """OPTDecoderLayer.forward"""
-    m, rate = s.m, s.rate("dropout")
-    before = s.built.config.get("do_layer_norm_before") is not False
-    residual = x
-    if before:
-        x = normed(m, x, p, "self_attn_layer_norm")
-    x, _ = attention(s, p.at("self_attn"), x, number, causal_mask)
-    x = dropout(m, x, rate)
-    x = add(m, residual, x)
-    if not before:
-        x = normed(m, x, p, "self_attn_layer_norm")
-    residual = x
-    if before:
-        x = normed(m, x, p, "final_layer_norm")
-    x = p.linear(m, x, "fc1")
-    x = several(m, x, str(s.built.config.get("activation_function") or "relu"))
-    x = p.linear(m, x, "fc2")
-    x = dropout(m, x, rate)
-    x = add(m, residual, x)
-    return x if before else normed(m, x, p, "final_layer_norm")
-
-
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, causal_mask: Tensor | None
+    s: Step, p: Module, x: Tensor, number: int, _: None, causal_mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """OPTAttention.forward: queries are scaled before."""
     m, h = s.m, heads(s, number)
@@ -70,3 +50,15 @@ def attention(
     rate = s.rate("attention_dropout")
     out, weights = attended(s, q, k, v, h, mask=causal_mask, p=rate, views=True)
     return p.linear(m, out.view(h.batch, h.length, h.heads * h.key_dim), "out_proj"), weights
+
+
+FEED = ungated("fc1", "fc2", at="", act="activation_function", usual="relu")
+NORMS = ("self_attn_layer_norm", "final_layer_norm")
+BEFORE = LayerShape(
+    attend=attention, feed=FEED, before=NORMS, rates=("dropout", "dropout"), handed=True
+)
+BEHIND = replace(BEFORE, before=("", ""), last=NORMS)
+
+
+def layer_of(s: Step) -> LayerShape:
+    return BEHIND if s.built.config.get("do_layer_norm_before") is False else BEFORE

@@ -6,48 +6,16 @@ Source: transformers 5.23 models/persimmon/modeling_persimmon.py.
 
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.norms import layer_norm
-from weighbridge.autograd.ops.pointwise import add, dropout, several
 from weighbridge.autograd.ops.shaping import cut, join, turned
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder
-from weighbridge.training.nets.decoder import Masks, Rotary, heads, normed, rotated, turned_width
+from weighbridge.training.nets.parts.decoder import DecoderNet
+from weighbridge.training.nets.parts.feeds import ungated
+from weighbridge.training.nets.parts.layer import LayerShape
+from weighbridge.training.nets.parts.masks import Masks, heads
+from weighbridge.training.nets.parts.rotary import Rotary, part_rotary, rotated
 from weighbridge.training.step import Step
-
-
-def forward(s: Step) -> Tensor:
-    """PersimmonModel.forward"""
-    return decoder.forward(s, decoder_layer, turned_width(s))
-
-
-def decoder_layer(
-    x: Tensor,
-    s: Step,
-    p: Module,
-    number: int,
-    positions: Rotary,
-    masks: Masks,
-    _position_ids: Tensor,
-) -> Tensor:
-    """PersimmonDecoderLayer.forward"""
-    m = s.m
-    residual = x
-    x = normed(m, x, p, "input_layernorm")
-    x, _ = attention(s, p.at("self_attn"), x, number, positions, masks)
-    x = add(m, residual, x)
-    residual = x
-    x = normed(m, x, p, "post_attention_layernorm")
-    x = mlp(s, p.at("mlp"), x)
-    x = dropout(m, x, s.rate("hidden_dropout"))
-    return add(m, x, residual)
-
-
-def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
-    """PersimmonMLP.forward"""
-    x = p.linear(s.m, x, "dense_h_to_4h")
-    x = several(s.m, x, str(s.built.config.get("hidden_act") or "relu2"))
-    return p.linear(s.m, x, "dense_4h_to_h")
 
 
 def attention(
@@ -75,3 +43,11 @@ def head_norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
     if m.autocast is None:
         m.hidden(x.nbytes, name="activations")
     return layer_norm(m, turned(m, x), p.weight(name), p.bias(name))
+
+
+LAYER = LayerShape(
+    attend=attention,
+    feed=ungated("dense_h_to_4h", "dense_4h_to_h", usual="relu2"),
+    rates=("", "hidden_dropout"),
+)
+forward = DecoderNet(layer=LAYER, rotary=part_rotary)

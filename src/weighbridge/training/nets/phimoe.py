@@ -14,17 +14,13 @@ from weighbridge.autograd.ops.experts import gather, masked
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import cast, softmax
 from weighbridge.autograd.ops.shaping import join
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, moe
-from weighbridge.training.nets.decoder import attention_and_weights
+from weighbridge.training.nets.parts import moe
+from weighbridge.training.nets.parts.decoder import DecoderNet
+from weighbridge.training.nets.parts.layer import LayerShape
 from weighbridge.training.step import Step
-
-
-def forward(s: Step) -> Tensor:
-    """PhimoeModel.forward"""
-    return decoder.forward(s, moe.layers(attention_and_weights, feeds=feed))
 
 
 def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
@@ -44,7 +40,7 @@ def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
 def jittered(m: Machine, x: Tensor) -> Tensor:
     """x *= noise"""
     noise = m.new(x.shape, x.dtype)
-    out = Tensor(x.shape, x.dtype, x.storage)
+    out = Computed(x.shape, x.dtype, x.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [m.new(grads[0].shape, grads[0].dtype)]
@@ -96,3 +92,6 @@ def weighed(m: Machine, scores: Tensor, chosen: Tensor, number: Tensor, gates: T
     scores_dtype = scores.dtype
     record(m, back, [scores, chosen, gates], [chosen.detach(), number, gates.detach()], out)
     return out
+
+
+forward = DecoderNet(layer=LayerShape(feed=feed))

@@ -15,7 +15,10 @@ from weighbridge.training.attend import attend
 from weighbridge.training.losses import head
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import EMBEDDINGS
-from weighbridge.training.nets.decoder import FINAL, Rotary, heads, mask, run
+from weighbridge.training.nets.parts.decoder import FINAL
+from weighbridge.training.nets.parts.layer import run
+from weighbridge.training.nets.parts.masks import heads, mask
+from weighbridge.training.nets.parts.rotary import Rotary
 from weighbridge.training.step import Step, entered
 
 

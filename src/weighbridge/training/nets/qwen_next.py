@@ -5,32 +5,29 @@ Source: transformers 5.23 models/qwen3_next/modeling_qwen3_next.py,
 models/qwen3_5/modeling_qwen3_5.py, models/qwen3_5_moe/modeling_qwen3_5_moe.py.
 """
 
+from typing import Any
+
 from weighbridge.arch.mixers import Attention, GatedDelta
 from weighbridge.arch.rotary import head_dim, share
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.norms import gemma_norm
-from weighbridge.autograd.ops.pointwise import add, mul, of_result
+from weighbridge.autograd.ops.pointwise import mul, of_result
 from weighbridge.autograd.ops.shaping import copied, split, turned
 from weighbridge.autograd.tensors import Shape, Tensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, sparse
+from weighbridge.training.nets import sparse
 from weighbridge.training.nets.delta import delta_of, mixer
-from weighbridge.training.nets.hybrid import Seen, hybrid, unpadded
+from weighbridge.training.nets.parts.decoder import DecoderNet
+from weighbridge.training.nets.parts.hybrid import unpadded, with_padding
+from weighbridge.training.nets.parts.layer import LayerShape, by_weight
+from weighbridge.training.nets.parts.masks import Masks, heads
+from weighbridge.training.nets.parts.rotary import Rotary, part_rotated, rotary_of
+from weighbridge.training.nets.parts.rotary import angles as cosines
 from weighbridge.training.step import Step
 
 MIXES = (Attention, GatedDelta)
-
-
-def forward(s: Step) -> Tensor:
-    """Qwen3NextModel.forward"""
-    return decoder.forward(s, hybrid(s, decoder_layer), rotary_width(s), norm=gemma_norm)
-
-
-def forward_3_5(s: Step) -> Tensor:
-    """Qwen3_5TextModel.forward"""
-    return decoder.forward(s, hybrid(s, decoder_layer), rotary_3_5, norm=gemma_norm)
 
 
 def rotary_width(s: Step) -> int:
@@ -38,13 +35,13 @@ def rotary_width(s: Step) -> int:
     return int(head_dim(config) * share(config, default=0.25))
 
 
-def rotary_3_5(s: Step) -> decoder.Rotary:
+def rotary_3_5(s: Step) -> Rotary:
     """Qwen3_5TextRotaryEmbedding.forward: times, rows and columns of every sequence, from which one
     set is put together, in place."""
     m, width = s.m, rotary_width(s)
     axes = 3, s.batch, s.length, width // 2
     freqs = angles(m, axes)
-    cos, sin = decoder.angles(m, axes), decoder.angles(m, axes)
+    cos, sin = cosines(m, axes), cosines(m, axes)
     shape = s.batch, s.length, 1, width
     sin = m.new(shape, FLOAT32)
     cos = m.new(shape, FLOAT32)
@@ -62,29 +59,26 @@ def angles(m: Machine, axes: Shape) -> Tensor:
     return made
 
 
-def decoder_layer(
-    x: Tensor, s: Step, p: Module, number: int, seen: Seen, padding: Tensor | None
-) -> Tensor:
-    """Qwen3NextDecoderLayer.forward"""
-    m, (positions, masks, *_) = s.m, seen
-    residual = x
-    x = gemma_norm(m, x, p.weight("input_layernorm"))
+def rotary(s: Step) -> Rotary:
+    """Cosines and sines of Qwen3-Next."""
+    return rotary_of(s, rotary_width(s))
+
+
+def mixed(
+    s: Step, p: Module, x: Tensor, number: int, *seen: Any, padding: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Attention, or a gated delta net."""
     if p.has("self_attn.q_proj"):
-        x, _ = attention(s, p.at("self_attn"), x, number, positions, masks)
-    else:
-        x = mixer(s, p.at("linear_attn"), unpadded(m, x, padding), delta_of(s, number))
-    x = add(m, residual, x)
-    residual = x
-    x = gemma_norm(m, x, p.weight("post_attention_layernorm"))
-    x = sparse.gated_shared(s, p, x, number)
-    return add(m, residual, x)
+        return attention(s, p.at("self_attn"), x, number, *seen)
+    inner = p.at("linear_attn")
+    return mixer(s, inner, unpadded(s.m, x, padding), delta_of(s, number)), None
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, positions: decoder.Rotary, masks: decoder.Masks
+    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
     """Qwen3NextAttention.forward: the gate lies beside the queries of each head."""
-    m, h = s.m, decoder.heads(s, number)
+    m, h = s.m, heads(s, number)
     lead = h.batch, h.length
     both = p.linear(m, x, "q_proj").view(*lead, h.heads, 2 * h.key_dim)
     q, gate = split(m, both, (h.key_dim, h.key_dim))
@@ -94,8 +88,13 @@ def attention(
     k = p.linear(m, x, "k_proj").view(*lead, h.kv_heads, h.key_dim)
     k = gemma_norm(m, k, p.weight("k_norm"))
     v = p.linear(m, x, "v_proj").view(*lead, h.kv_heads, h.value_dim)
-    q, k = decoder.part_rotated(m, turned(m, q), turned(m, k), positions)
+    q, k = part_rotated(m, turned(m, q), turned(m, k), positions)
     rate = s.rate("attention_dropout")
     made, weights = attended(s, q, k, v, h, mask=masks[None], p=rate, first=True)
     made = mul(m, made.view(*lead, h.heads * h.value_dim), of_result(m, gate))
     return p.linear(m, made, "o_proj"), weights
+
+
+LAYER = LayerShape(attend=mixed, norm=by_weight(gemma_norm), feed=sparse.gated_shared, at="")
+forward = DecoderNet(layer=with_padding(LAYER), rotary=rotary)
+forward_3_5 = DecoderNet(layer=with_padding(LAYER), rotary=rotary_3_5)

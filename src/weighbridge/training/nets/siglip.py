@@ -18,8 +18,9 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import UNCOVERED, clip
-from weighbridge.training.nets.decoder import heads, normed
-from weighbridge.training.nets.encoder import first_token, mask
+from weighbridge.training.nets.parts.encoder import first_token, mask
+from weighbridge.training.nets.parts.layer import normed
+from weighbridge.training.nets.parts.masks import heads
 from weighbridge.training.step import Step
 
 ACT = "gelu_pytorch_tanh"
@@ -39,7 +40,7 @@ def forward(s: Step) -> Tensor:
 
 def seen(s: Step, p: Module) -> tuple[Tensor, Tensor]:
     """SiglipVisionModel.forward"""
-    config = clip.vision(s, "siglip_vision_model")
+    config = clip.vision(s)
     hidden_states = clip.embeddings(s, p.at("embeddings"), config)
     x = clip.patches_through(s, p, hidden_states, config, ACT)
     x = layer_norm(s.m, x, p.weight("post_layernorm"), p.bias("post_layernorm"), dense=False)

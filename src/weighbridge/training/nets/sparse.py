@@ -1,5 +1,6 @@
-"""Decoders with experts whose attention or router is not Qwen3-MoE's.
+"""Decoders with experts whose attention, feed-forward and norms are known parts.
 
+    Qwen3-MoE      and Mixtral, dots.1: a decoder of Llama's shape with experts in most layers
     Qwen2-MoE      a shared expert that is weighed by a gate of its own, and runs first
     OLMoE          queries and keys are normed whole
     GraniteMoE     the softmax is of the best scores alone; residuals are scaled
@@ -11,83 +12,45 @@
 Source: transformers 5.23 models/*/modeling_*.py.
 """
 
+from dataclasses import replace
 from functools import partial
 
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import add, cast, mul, of_result
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.dtypes import FLOAT32
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, dense, moe
-from weighbridge.training.nets.decoder import (
-    Kind,
+from weighbridge.training.nets.parts import moe
+from weighbridge.training.nets.parts.attention import AttentionShape
+from weighbridge.training.nets.parts.decoder import DecoderNet
+from weighbridge.training.nets.parts.feeds import mlp
+from weighbridge.training.nets.parts.layer import LayerShape
+from weighbridge.training.nets.parts.masks import mask, windows
+from weighbridge.training.nets.parts.rotary import (
     Rotary,
-    attention_and_weights,
+    grids,
+    part_rotary,
     part_rotated,
+    products_in_float,
+    rotary_of,
     turned_width,
+    wide_rotary,
 )
-from weighbridge.training.nets.routers import router
+from weighbridge.training.nets.parts.routers import router
 from weighbridge.training.step import Step
 
 
 def qwen2(s: Step) -> Tensor:
     """Qwen2MoeModel.forward: the mask of a window is made for no layer, too."""
-    spare = decoder.mask(s, 0) if decoder.windows(s) == {None} else None
-    made = decoder.forward(s, moe.layers(attention_and_weights, feeds=gated_shared))
+    spare = mask(s, 0) if windows(s) == {None} else None
+    made = DecoderNet(layer=LayerShape(feed=gated_shared))(s)
     del spare
     return made
 
 
-def olmoe(s: Step) -> Tensor:
-    """OlmoeModel.forward"""
-    return decoder.forward(s, moe.layers(partial(attention_and_weights, kind=WHOLE)))
-
-
-def granite(s: Step) -> Tensor:
-    """GraniteMoeModel.forward"""
-    feeds = partial(named_experts, form=GRANITE)
-    return decoder.forward(s, moe.layers(attention_and_weights, feeds=feeds))
-
-
-def minimax(s: Step) -> Tensor:
-    """MiniMaxM2Model.forward"""
-    attend = partial(attention_and_weights, kind=PART_WHOLE, first=True)
-    width = s.built.config.num("rotary_dim", default=0) or turned_width(s)
-    return decoder.forward(s, moe.layers(attend), width)
-
-
-def ernie(s: Step) -> Tensor:
-    """Ernie4_5_MoeModel.forward"""
-    attend = partial(attention_and_weights, kind=dense.ERNIE)
-    return decoder.forward(s, moe.layers(attend, feeds=shared_first), wide=True)
-
-
-def glm4(s: Step) -> Tensor:
-    """Glm4MoeModel.forward: what has positions is joined with the rest."""
-    attend = partial(attention_and_weights, kind=GLM4, first=True)
-    return decoder.forward(s, moe.layers(attend), turned_width(s))
-
-
-def three_grids(s: Step) -> Tensor:
-    """Qwen3VLMoeTextModel.forward, of text alone."""
-    layer = moe.layers(attention_and_weights, feeds=partial(named_experts, form=QWEN3_VL))
-    return decoder.forward(s, layer, grids)
-
-
-def grids(s: Step) -> Rotary:
-    """Qwen3VLMoeTextRotaryEmbedding.forward: time, height and width, of every sequence."""
-    m, width = s.m, decoder.heads(s, 0).key_dim
-    half, whole = (3, s.batch, s.length, width // 2), (s.batch, s.length, 1, width)
-    freqs = m.new(half, FLOAT32)
-    halves = m.new(half, FLOAT32), m.new(half, FLOAT32)
-    cos, sin = m.new(whole, FLOAT32), m.new(whole, FLOAT32)
-    del halves
-    if s.dtype == FLOAT32:
-        return cos, sin
-    lower = m.new(whole, s.dtype), m.new(whole, s.dtype)
-    del freqs
-    return lower
+def some_turned(s: Step) -> Rotary:
+    """Cosines and sines of MiniMax-M2."""
+    return rotary_of(s, s.built.config.num("rotary_dim", default=0) or turned_width(s))
 
 
 def gated_shared(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
@@ -96,7 +59,7 @@ def gated_shared(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
     if e is None:
         return moe.feed(s, p, x, number)
     p, flat = p.at("mlp"), x.view(s.rows, shape[-1])
-    shared = decoder.mlp(s, p.at("shared_expert"), flat)
+    shared = mlp(s, p.at("shared_expert"), flat)
     _, weights, numbers = router(s)(s, p, flat, e)
     out = moe.experts(s, p.at("experts"), flat, weights, numbers)
     shared = mul(m, of_result(m, p.linear(m, flat, "shared_expert_gate")), shared)
@@ -120,7 +83,7 @@ def shared_first(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
     if e is None:
         return moe.feed(s, p, x, number)
     p, flat = p.at("mlp"), x.view(s.rows, shape[-1])
-    shared = decoder.mlp(s, p.at("shared_experts"), flat) if e.shared else None
+    shared = mlp(s, p.at("shared_experts"), flat) if e.shared else None
     _, weights, numbers = router(s)(s, p, flat, e)
     out = moe.experts(s, p.at("experts"), flat, weights, numbers)
     if shared is not None:
@@ -134,8 +97,26 @@ def whole_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     return rms_norm(m, whole, w).view(*x.shape)
 
 
-WHOLE = Kind(norm=whole_norm)
-PART_WHOLE = Kind(norm=whole_norm, rotate=part_rotated)
-GLM4 = Kind(rotate=part_rotated, late=True)
 GRANITE = moe.Form(up="input_linear.weight", down="output_linear.weight")
 QWEN3_VL = moe.Form(up="experts.gate_up_proj", down="experts.down_proj", transposed=True)
+
+qwen3 = DecoderNet(layer=moe.LAYER)
+olmoe = DecoderNet(layer=replace(moe.LAYER, attend=AttentionShape(norm=whole_norm)))
+granite = DecoderNet(layer=LayerShape(feed=partial(named_experts, form=GRANITE)))
+three_grids = DecoderNet(
+    layer=LayerShape(feed=partial(named_experts, form=QWEN3_VL)), rotary=grids
+)  # of Qwen3-VL-MoE, for text alone
+minimax = DecoderNet(
+    layer=replace(
+        moe.LAYER, attend=AttentionShape(norm=whole_norm, rotate=part_rotated, first=True)
+    ),
+    rotary=some_turned,
+)
+ernie = DecoderNet(
+    layer=LayerShape(attend=AttentionShape(rotate=products_in_float), feed=shared_first),
+    rotary=wide_rotary,
+)
+glm4 = DecoderNet(  # what has positions is joined with the rest
+    layer=replace(moe.LAYER, attend=AttentionShape(rotate=part_rotated, late=True, first=True)),
+    rotary=part_rotary,
+)

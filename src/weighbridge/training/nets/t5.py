@@ -34,9 +34,10 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import INSTEAD, encoder
-from weighbridge.training.nets.decoder import run
-from weighbridge.training.nets.encoder import heads_of
+from weighbridge.training.nets import INSTEAD
+from weighbridge.training.nets.parts import encoder
+from weighbridge.training.nets.parts.encoder import heads_of
+from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.step import Step, entered
 
 Weights = Tensor | None

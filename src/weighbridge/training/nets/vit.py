@@ -17,9 +17,10 @@ from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import rough
-from weighbridge.training.nets.decoder import Layer, heads, normed, run
-from weighbridge.training.nets.encoder import classified, first_token, self_attention
+from weighbridge.training.nets.parts import rough
+from weighbridge.training.nets.parts.encoder import classified, first_token, self_attention
+from weighbridge.training.nets.parts.layer import Layer, normed, run
+from weighbridge.training.nets.parts.masks import heads
 from weighbridge.training.step import Step, entered
 
 QKV = ("attention.query", "attention.key", "attention.value")

@@ -16,8 +16,8 @@ from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import UNCOVERED, bart
-from weighbridge.training.nets.decoder import run
-from weighbridge.training.nets.encoder import heads_of
+from weighbridge.training.nets.parts.encoder import heads_of
+from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.step import Step, entered
 
 loss = bart.loss

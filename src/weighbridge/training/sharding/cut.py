@@ -11,7 +11,6 @@ Source: Megatron-LM core/tensor_parallel/layers.py; transformers 5.23 base_model
 models/*/configuration_*.py; torchtitan models/llama3/infra/parallelize.py.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
@@ -34,14 +33,13 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.arch.roles import role
+from weighbridge.arch.roles import expert, role
 from weighbridge.autograd.tensors import ELSEWHERE
 from weighbridge.engines.parallel.names import WAY_OF
 from weighbridge.errors import UsageError
 from weighbridge.training.sharding.numbers import Sharding, share
-from weighbridge.training.tensors import HEAD, Held
+from weighbridge.training.tensors import Held
 
-EXPERT = re.compile(r"experts\.(\d{1,6})\.")
 WHOLE = ("norm", "router")
 OUTPUTS = ("query", "keys", "fused", "column", "states")
 
@@ -53,7 +51,7 @@ def cut(h: Held, s: Sharding, *, vocab: bool) -> Held:
     if s.tensor == 1 or h.kind in WHOLE:
         return h
     found = WAY_OF.get(role(h.name), "")
-    if found == "vocab" and not (vocab or HEAD.search(h.name)):
+    if found == "vocab" and not (vocab or role(h.name) == "head"):
         return h
     if found in OUTPUTS or found == "vocab":
         return h._replace(shape=_divided(h, s.tensor, 1 if h.kind == "conv1d" else 0))
@@ -67,9 +65,7 @@ def spread(specs: Sequence[Held], ranks: int) -> None:
     if ranks == 1:
         return
     counts = {h.shape[0] for h in specs if h.kind == "experts" and len(h.shape) == 3}
-    counts = counts or {
-        1 + max((int(x[1]) for h in specs if (x := EXPERT.search(h.name))), default=-1)
-    }
+    counts = counts or {1 + max((x.number for h in specs if (x := expert(h.name))), default=-1)}
     if counts == {0}:
         raise UsageError(f"--expert-parallel-size {ranks}: the model has no experts; leave it out")
     for count in sorted(counts):
@@ -159,7 +155,7 @@ def elsewhere(
     layers is the first stage's, what comes behind them the last's. An embedding that is the head,
     too, is held by both (Megatron-LM share_embeddings_and_output_weights)."""
     found = []
-    headed = any(HEAD.search(h.name) for h in specs)
+    headed = any(role(h.name) == "head" for h in specs)
     tied = "" if headed else next((h.name for h in specs if h.kind == "embedding"), "")
     for h in specs:
         if h.name.startswith(f"{path}."):

@@ -21,16 +21,16 @@ _fsdp_param}.py; accelerate 1.6 to 1.15 utils/fsdp_utils.py (fsdp2_prepare_model
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
+from weighbridge.arch.roles import role
 from weighbridge.autograd.engine import TEMPORARIES
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import ELSEWHERE, Param, Storage, Tensor
+from weighbridge.autograd.tensors import ELSEWHERE, Computed, Param, Storage, Tensor
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training.modules import Module, below
 from weighbridge.training.sharding.around import Around, passing
 from weighbridge.training.sharding.numbers import share
-from weighbridge.training.tensors import HEAD
 from weighbridge.units import power_of_two
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Unit:
         return sum(p.numel for p in self.parts)
 
 
+@final
 class FullyShard(Around):
     """One rank of `how.ranks`."""
 
@@ -131,7 +132,7 @@ class FullyShard(Around):
         self.layers = {path: Unit(stays=not self.how.reshard) for path in built.stacks}
         if self.how.last_stays and self.layers:
             next(reversed(self.layers.values())).stays = True
-        heads = (p for name, p in built.params.items() if HEAD.search(name))
+        heads = (p for name, p in built.params.items() if role(name) == "head")
         tied = all(p.kind == "embedding" for p in heads)
         for p in built.own:
             part = self._part_of.get(p.name)
@@ -183,7 +184,7 @@ class FullyShard(Around):
 
     @staticmethod
     def _outer(p: Param) -> bool:
-        return p.kind == "embedding" or bool(HEAD.search(p.name))
+        return p.kind == "embedding" or role(p.name) == "head"
 
     def stepped(self, built: "Built") -> list[Param]:
         mine = (self._part_of.get(p.name, p) for p in built.own)
@@ -344,7 +345,7 @@ class FullyShard(Around):
             held = Storage(m.heap, dtype.size(count), "gradients", stream)
         for _, part in pairs:
             if part.grad is None and not how.offload:
-                part.grad = Tensor(part.shape, dtype, held)
+                part.grad = Computed(part.shape, dtype, held)
         self._scattered = sent
 
 

@@ -20,20 +20,10 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder
-from weighbridge.training.nets.decoder import Attend, Feeds, Layer, NormOf
-from weighbridge.training.nets.routers import router
+from weighbridge.training.nets.parts.feeds import mlp
+from weighbridge.training.nets.parts.layer import LayerShape
+from weighbridge.training.nets.parts.routers import router
 from weighbridge.training.step import Step
-
-
-def forward(s: Step) -> Tensor:
-    """Qwen3MoeModel.forward: a decoder of Llama's shape with experts in most layers."""
-    return decoder.forward(s, layers(decoder.attention_and_weights))
-
-
-def layers(attend: Attend, *, norm: NormOf = decoder.normed, feeds: Feeds | None = None) -> Layer:
-    """A layer of the class that has this attention; `feed` unless told."""
-    return decoder.layers(attend, norm=norm, feeds=feeds or feed)
 
 
 def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
@@ -45,7 +35,7 @@ def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
             "to train; correct the number of experts in the config"
         )
     if found is None:
-        return decoder.mlp(s, p.at("mlp"), x)
+        return mlp(s, p.at("mlp"), x)
     inner = p.at(p.first("mlp.gate", "mlp.router", "block_sparse_moe.gate").rpartition(".")[0])
     return sparse(s, inner, x, found)
 
@@ -63,7 +53,7 @@ def sparse(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
     _, weights, numbers = router(s)(s, p, flat, e)
     out = experts(s, p.at("experts"), flat, weights, numbers).view(*shape)
     if e.shared:
-        out = add(m, out, decoder.mlp(s, p.at(p.first(*SHARED).rpartition(".")[0]), residuals))
+        out = add(m, out, mlp(s, p.at(p.first(*SHARED).rpartition(".")[0]), residuals))
     return out
 
 
@@ -129,3 +119,6 @@ def _biases(m: Machine, p: Module, name: str, numbers: Tensor) -> Tensor | None:
 
 def _biased(m: Machine, x: Tensor, biases: Tensor | None) -> Tensor:
     return x if biases is None else add_(m, x, biases)
+
+
+LAYER = LayerShape(feed=feed)

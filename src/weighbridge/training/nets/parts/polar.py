@@ -9,25 +9,17 @@ Source: transformers 5.23 models/deepseek_v2/modeling_deepseek_v2.py (apply_rota
 models/llama4/modeling_llama4.py.
 """
 
-from functools import partial
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, record
-from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32
-from weighbridge.training.nets import decoder
 from weighbridge.training.step import Step
 
 
-def forward(s: Step, layer: decoder.Layer, width: int, norm: decoder.Norm = rms_norm) -> Tensor:
-    """DeepseekV2Model.forward; `width` of a head has positions."""
-    return decoder.forward(s, layer, partial(rotary, width=width), norm=norm)
-
-
 def rotary(s: Step, width: int) -> Tensor:
-    """DeepseekV2RotaryEmbedding.forward"""
+    """DeepseekV2RotaryEmbedding.forward; `width` of a head has positions."""
     m, shape = s.m, (1, s.length, 1, width)
     freqs = m.new((1, s.length, width // 2), FLOAT32)
     ones = m.new(freqs.shape, FLOAT32)

@@ -27,6 +27,7 @@ from weighbridge.arch.mixers import (
     Recurrent,
     Shared,
 )
+from weighbridge.arch.roles import role
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.experts import gathered, grouped, summed_k
@@ -34,14 +35,15 @@ from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.norms import layer_norm, rms_norm
 from weighbridge.autograd.ops.pointwise import add, dropout, mul, several
 from weighbridge.autograd.ops.shaping import shaped
-from weighbridge.autograd.tensors import Param, Shape, Tensor
+from weighbridge.autograd.tensors import Computed, Param, Shape, Tensor
 from weighbridge.dtypes import FLOAT32, INT32, INT64
 from weighbridge.training.attend import attend
 from weighbridge.training.losses import standard
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, moe
+from weighbridge.training.nets.parts import moe
+from weighbridge.training.nets.parts.layer import run
+from weighbridge.training.nets.parts.masks import mask
 from weighbridge.training.step import Step, entered
-from weighbridge.training.tensors import HEAD
 
 PRODUCTS = ("linear", "conv1d")
 DROPOUTS = ("dropout", "dropout_rate", "resid_pdrop", "hidden_dropout", "hidden_dropout_prob")
@@ -64,17 +66,16 @@ def forward(s: Step) -> Tensor:
     words = max((w for w in apart if w.kind == "embedding"), key=_rows, default=None)
     ids = m.new((s.batch, s.length), INT64)
     if words is None:
-        x = Tensor((s.batch, s.length, built.body.hidden), s.dtype, None)
-        x = m.new(x.shape, x.dtype)
+        x = m.new((s.batch, s.length, built.body.hidden), s.dtype)
     else:
         x = entered(s, embedding(m, ids, words))
     if x.shape[-1] != built.body.hidden:
         x = grown(m, [x], (s.batch, s.length, built.body.hidden))
-    mask = decoder.mask(s, None)
+    seen = mask(s, None)
     for number, (p, inside) in enumerate(zip(layers, inner, strict=True)):
         at = number - len(built.encoder)
         block = built.body.blocks[at] if at >= 0 else _encoding(s, number)
-        x = decoder.run(s, layer, x, p, inside, block, mask)
+        x = run(s, layer, x, p, inside, block, seen)
     return touched(m, x, [w for w in apart if w is not words])
 
 
@@ -117,7 +118,7 @@ def _apart(s: Step, paths: Iterable[str]) -> Iterator[Param]:
     lead = tuple(paths)
     for name, w in s.built.params.items():
         if (
-            not HEAD.search(name)
+            role(name) != "head"
             and not name.startswith(lead)
             and not any(x in name for x in OF_ADAPTERS)
         ):
@@ -258,7 +259,7 @@ def grown(m: Machine, given: list[Tensor], shape: Shape) -> Tensor:
 
 def touched(m: Machine, x: Tensor, others: Sequence[Tensor], kept: Sequence[Tensor] = ()) -> Tensor:
     """What comes of others, too, of which nothing is known but their gradients."""
-    out = Tensor(x.shape, x.dtype, x.storage)
+    out = Computed(x.shape, x.dtype, x.storage)
     sizes = [(w.shape, w.dtype) for w in others]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

@@ -10,13 +10,14 @@ from dataclasses import replace
 
 from weighbridge.arch.body import Block, Tower
 from weighbridge.arch.mixers import Attention, CrossAttention
-from weighbridge.arch.stacks import LAYER
+from weighbridge.arch.roles import below_number
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
-from weighbridge.training.nets import decoder, rough
-from weighbridge.training.sharding import Around
+from weighbridge.training.nets.parts import rough
+from weighbridge.training.nets.parts.layer import run
+from weighbridge.training.sharding import Unshared
 from weighbridge.training.step import Step
 
 NAME = "towers"  # what their activations count as
@@ -59,13 +60,13 @@ def _apart(s: Step) -> bool:
 
 def _through(s: Step, tower: Tower, count: int) -> Tensor:
     m, layers = s.m, list(_layers(s, tower))
-    inside = replace(s, batch=count, length=tower.positions, padded=False, around=Around())
+    inside = replace(s, batch=count, length=tower.positions, padded=False, around=Unshared())
     pixels = [m.new((count, tower.positions, tower.patch), d) for d in (FLOAT32, s.dtype)]
     apart = [w for w in _params(s, tower) if not any(w.name.startswith(p.path) for p in layers)]
     x = rough.touched(m, m.new((count, tower.positions, tower.hidden), s.dtype), apart, pixels)
     block = Block(mixers=(_attention(tower),), feeds=(tower.feed,))
     for p in layers:
-        x = decoder.run(inside, rough.layer, x, p, rough.branches(s, p), block, None)
+        x = run(inside, rough.layer, x, p, rough.branches(s, p), block, None)
     x = rough.grown(m, [x], (count, tower.tokens, s.built.body.hidden))
     between = [m.new(x.shape, x.dtype) for _ in range(PROJECTED)]
     return rough.touched(m, x, [w for w in _of_part(s, "projector") if w.storage], between)
@@ -93,8 +94,8 @@ def _layers(s: Step, tower: Tower) -> Iterator[Module]:
     """Return the modules of the numbered stack whose length is `tower.layers`."""
     stacks: dict[str, set[int]] = {}
     for w in _params(s, tower):
-        at = LAYER.search(w.name)
+        at = below_number(w.name)
         if at is not None:
-            stacks.setdefault(w.name[: at.start()], set()).add(int(at[1]))
+            stacks.setdefault(at.path, set()).add(at.number)
     path = max(stacks, key=lambda path: len(stacks[path]) == tower.layers, default="")
     return (s.built.root.at(f"{path}.{i}") for i in sorted(stacks.get(path, ())))

@@ -1,0 +1,51 @@
+"""Kolibri 1: experts in every layer, windows in four of five, four norms a layer.
+
+    q, k, v, o with a norm of head size on queries and keys
+    router E x D with a bias that balances, E experts of 3 D F, a shared MLP of 3 D F_s
+
+Source: transformers 5.23 models/kolibri1/modeling_kolibri1.py, conversion_mapping.py.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.arch.blueprint import Buffer, Family
+from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import BEFORE, alike, tree
+from weighbridge.arch.feed import Experts
+from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.modules import Decoder, Submodules, normed, submodule
+from weighbridge.arch.rotary import rotary
+from weighbridge.arch.sparse import Routed, block, correction, every, routed
+from weighbridge.arch.windows import RULES, by
+
+FOUR = (*BEFORE, "post_attn_norm", "post_ffn_norm")  # as checkpoints call them
+
+
+def choice(c: Config) -> Routed:
+    return routed(c, "num_experts", "moe_intermediate_size")
+
+
+def layer(c: Config) -> Submodules:
+    """Attention, experts with one shared MLP beside them, and the norms."""
+    width, e = c.num("hidden_size"), choice(c)
+    shared = c.num("shared_expert_intermediate_size")
+    feed = Experts(count=e.count, top_k=e.top_k, width=e.inner, shared=shared)
+    return (
+        attention(c, Switches(qk_norm=True)),
+        submodule(block("mlp.", width, e, shared=shared), feed=feed),
+        normed(width, *FOUR),
+    )
+
+
+def kolibri(c: Config) -> Decoder:
+    return tree(c, alike(c, lambda: layer(c)), kinds=by(RULES["four_of_5"]))
+
+
+def buffers(c: Config, at: str) -> Iterator[Buffer]:
+    """Rotary frequencies and the correction bias of each router."""
+    yield from rotary(c, at)
+    yield from correction(at, every(c), "moe.router.expert_bias", choice(c).count)
+
+
+KOLIBRI = Family(tree=kolibri, cls="Kolibri1ForCausalLM", heads=DECODER_HEADS, buffers=buffers)

@@ -1,0 +1,183 @@
+"""A layer of a decoder as a record: where its norms stand, what attends, what feeds forward."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from weighbridge.autograd.checkpoint import checkpoint, every_second_product
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.norms import layer_norm, rms_norm
+from weighbridge.autograd.ops.pointwise import add, dropout, scale
+from weighbridge.autograd.tensors import Tensor
+from weighbridge.training.modules import Module
+from weighbridge.training.nets.parts.attention import LLAMA_ATTENTION, Norm
+from weighbridge.training.nets.parts.feeds import Feed, dense, dropped_dense
+from weighbridge.training.step import Step
+
+Layer = Callable[..., Tensor]
+NormOf = Callable[[Machine, Tensor, Module, str], Tensor]
+Attend = Callable[..., tuple[Tensor, Tensor | None]]
+Names = tuple[str, str]
+Local = Literal["normed", "attended", "undropped", "fed"]
+Locals = list[Tensor | None]
+
+
+def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
+    """Normalize `x`: layer norm if the norm has a bias, else RMS norm."""
+    bias = p.bias(name)
+    if bias is not None:
+        return layer_norm(m, x, p.weight(name), bias)
+    return rms_norm(m, x, p.weight(name))
+
+
+def by_weight(norm: Norm) -> NormOf:
+    """A norm that has a weight alone."""
+
+    def made(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
+        return norm(m, x, p.weight(name))
+
+    return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerShape:
+    """How a class puts its layer together; called, it runs one layer of [batch, length, width].
+
+    norm      norm of hidden states, by the module that holds it and its name
+    attend    (step, the module `at`, states, number, positions, masks) -> (states, what the layer
+              holds to its end besides: eager attention's weights)
+    feed      (step, layer, states, number) -> states, or both as above
+    at        path of the attention in the layer, "" where `attend` is given the layer
+    before    names of the norms before attention and before the feed-forward, "" for none
+    after     names of the norms behind them, before the sum
+    last      names of the norms behind the sums
+    rates     names of the dropouts behind them, "" for none
+    sums      in turn: attention is added to the states before the feed-forward reads them;
+              beside: both read the same states and are added one by one; together: the same, and
+              they are added to each other first; alone: there is no feed-forward
+    handed    nobody but the feed-forward holds what was normed for it
+    holds     what the class has names of its own for. To the layer's end: the states that attention
+              reads (normed), its output (attended), the states that the feed-forward reads (fed).
+              To the next sum: what a dropout reads (undropped)
+    """
+
+    norm: NormOf = normed
+    attend: Attend = LLAMA_ATTENTION
+    feed: Feed = dense
+    at: str = "self_attn"
+    before: Names = ("input_layernorm", "post_attention_layernorm")
+    after: Names = ("", "")
+    last: Names = ("", "")
+    rates: Names = ("", "")
+    sums: Literal["in turn", "beside", "together", "alone"] = "in turn"
+    handed: bool = False
+    holds: tuple[Local, ...] = ()
+
+    def __call__(
+        self, x: Tensor, s: Step, p: Module, number: int, positions: Any, masks: Any, *_more: Any
+    ) -> Tensor:
+        if self.sums in ("beside", "together"):
+            return self._beside(x, s, p, number, positions, masks)
+        m, scales = s.m, scaled(s, "residual_multiplier")
+        held: Locals = []  # to the layer's end
+        there: Locals = []  # to the next sum
+        residual = x
+        x = self._normed(m, x, p, self.before[0])
+        self._hold(held, "normed", x)
+        self._hold(there, "attended", x)
+        x, _weights = self.attend(s, p.at(self.at), x, number, positions, masks)
+        self._hold(held, "attended", x)
+        x = self._normed(m, x, p, self.after[0])
+        self._hold(there, "undropped", x)
+        x = _dropped(s, x, self.rates[0])
+        x = residual = add(m, residual, scale(m, x) if scales else x)
+        there.clear()
+        x = residual = self._normed(m, x, p, self.last[0])
+        if self.sums == "alone":
+            return x
+        x = self._fed(s, p, x, number, held)
+        x = self._normed(m, x, p, self.after[1])
+        self._hold(there, "undropped", x)
+        x = _dropped(s, x, self.rates[1])
+        x = add(m, residual, scale(m, x) if scales else x)
+        return self._normed(m, x, p, self.last[1])
+
+    def _fed(self, s: Step, p: Module, x: Tensor, number: int, held: Locals) -> Tensor:
+        """What the feed-forward makes of the states, normed."""
+        if self.handed:
+            made = self.feed(s, p, self._normed(s.m, x, p, self.before[1]), number)
+        else:
+            x = self._normed(s.m, x, p, self.before[1])
+            self._hold(held, "fed", x)
+            made = self.feed(s, p, x, number)
+        if isinstance(made, Tensor):
+            return made
+        held.append(made[1])
+        return made[0]
+
+    def _beside(
+        self, x: Tensor, s: Step, p: Module, number: int, positions: Any, masks: Any
+    ) -> Tensor:
+        """Attention and feed-forward of the same states; the feed-forward may norm them anew."""
+        m, residual = s.m, x
+        x = self._normed(m, x, p, self.before[0])
+        made, _weights = self.attend(s, p.at(self.at), x, number, positions, masks)
+        if self.before[1]:
+            x = residual
+        made = _dropped(s, made, self.rates[0])
+        fed = self.feed(s, p, self._normed(m, x, p, self.before[1]), number)
+        assert isinstance(fed, Tensor)
+        fed = _dropped(s, fed, self.rates[1])
+        if self.sums == "together":
+            return add(m, add(m, made, fed), residual)
+        return add(m, add(m, residual, made), fed)
+
+    def _hold(self, where: Locals, name: Local, x: Tensor) -> None:
+        if name in self.holds:
+            where.append(x)
+
+    def _normed(self, m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
+        return self.norm(m, x, p, name) if name else x
+
+
+LLAMA = LayerShape(rates=("residual_dropout", ""), feed=dropped_dense)
+BEHIND = LayerShape(
+    before=("", ""), after=("post_attention_layernorm", "post_feedforward_layernorm")
+)
+AROUND = replace(BEHIND, before=("input_layernorm", "pre_feedforward_layernorm"))
+
+
+def scaled(s: Step, name: str) -> bool:
+    """Granite's classes multiply in any case: by 1 where their configs leave it out."""
+    return bool(s.built.config.get(name)) or s.built.kind.startswith("granite")
+
+
+def _dropped(s: Step, x: Tensor, name: str) -> Tensor:
+    return dropout(s.m, x, s.rate(name)) if name else x
+
+
+def run(s: Step, layer: Callable[..., Tensor], x: Tensor, p: Module, *rest: Any) -> Tensor:
+    """A layer, under the checkpointing and the sharding of the step."""
+    again = s.checkpointing != "none" and s.m.training
+
+    def whole(x: Tensor) -> Tensor:
+        if not again:
+            return layer(x, s, p, *rest)
+        kind = s.checkpointing
+        made: Tensor = checkpoint(
+            s.m,
+            layer,
+            x,
+            s,
+            p,
+            *rest,
+            reentrant=s.reentrant and kind == "full",
+            away=kind == "offload",
+            chooses=every_second_product() if kind == "selective" else None,
+        )
+        return made
+
+    if s.alike is None:
+        return s.around.layer(s.m, p, whole, x)
+    called = (layer, again, s.checkpointing, *rest)
+    return s.around.layer(s.m, p, s.alike.run(s.m, p, called, whole), x)

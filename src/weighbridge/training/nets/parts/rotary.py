@@ -1,0 +1,182 @@
+"""Rotary positions: cosines and sines of the step's tokens, and how queries and keys turn by them.
+
+Source: transformers 5.23 models/llama/modeling_llama.py, and as each function says.
+"""
+
+from weighbridge.autograd.machine import Machine
+from weighbridge.autograd.ops.pointwise import add, cast, mul, scale
+from weighbridge.autograd.ops.shaping import cut, join
+from weighbridge.autograd.tensors import Shape, Tensor
+from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.training.nets.parts.masks import heads, window
+from weighbridge.training.step import Step
+
+Rotary = tuple[Tensor, Tensor]
+NO_ROPE_WHERE_WHOLE = ("cohere2", "exaone4")
+NO_ROPE_BY_TURNS, INTERVAL = ("smollm3", "llama4"), 4
+
+
+def rotary(s: Step) -> Rotary:
+    """Cosines and sines of the step's tokens, in float32 first."""
+    return rotary_of(s, heads(s, 0).key_dim)
+
+
+def rotary_of(s: Step, width: int, *, wide: bool = False, dtype: DType | None = None) -> Rotary:
+    """LlamaRotaryEmbedding.forward, for `width` numbers of a head."""
+    m, shape, dtype = s.m, (1, s.length, 1, width), dtype or s.dtype
+    freqs = m.new((1, s.length, width // 2), FLOAT32)
+    emb = m.new((1, s.length, width), FLOAT32)
+    cos = angles(m, shape)
+    sin = angles(m, shape)
+    if wide or dtype == FLOAT32:
+        return cos, sin
+    lower_cos, lower_sin = m.new(shape, dtype), m.new(shape, dtype)
+    del freqs, emb
+    return lower_cos, lower_sin
+
+
+def turned_width(s: Step, number: int = 0) -> int:
+    """Numbers of a head of that layer that have a position."""
+    config = s.built.config
+    rope = config.get("rope_parameters", "rope_scaling")
+    part = rope.get("partial_rotary_factor") if isinstance(rope, dict) else None
+    part = part or config.get("partial_rotary_factor", "rotary_pct") or 1.0
+    return int(heads(s, number).key_dim * float(part))
+
+
+def has_positions(s: Step, number: int) -> bool:
+    """Tell whether a layer has positions. SmolLM3, Llama 4 and Cohere2 (without a window) have
+    layers without."""
+    config = s.built.config
+    listed = config.get("no_rope_layers")
+    if isinstance(listed, list) and len(listed) > number:
+        return bool(listed[number])
+    if s.built.kind.removesuffix("_text") in NO_ROPE_BY_TURNS:
+        interval = config.num("no_rope_layer_interval", default=0) or INTERVAL
+        return (number + 1) % interval != 0
+    return not (config.model_type in NO_ROPE_WHERE_WHOLE and window(s, number) is None)
+
+
+def angles(m: Machine, shape: Shape) -> Tensor:
+    """emb.cos() * attention_scaling"""
+    plain = m.new(shape, FLOAT32)
+    scaled = m.new(shape, FLOAT32)
+    del plain
+    return scaled
+
+
+def rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb"""
+    cos, sin = positions
+    q_embed = rotated_one(m, q, cos, sin)
+    k_embed = rotated_one(m, k, cos, sin)
+    return q_embed, k_embed
+
+
+def rotated_one(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """(x * cos) + (rotate_half(x) * sin)"""
+    return add(m, mul(m, x, cos), mul(m, half(m, x), sin))
+
+
+def part_rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of the first numbers of each head; joined with the others again, also
+    where there are none."""
+    cos, sin = positions
+    width = cos.shape[-1]
+    q_rot, q_pass = cut(m, q, width), cut(m, q, q.shape[-1] - width)
+    k_rot, k_pass = cut(m, k, width), cut(m, k, k.shape[-1] - width)
+    q_embed = rotated_one(m, q_rot, cos, sin)
+    k_embed = rotated_one(m, k_rot, cos, sin)
+    q_embed = join(m, q_embed, q_pass)
+    k_embed = join(m, k_embed, k_pass)
+    return q_embed, k_embed
+
+
+def half(m: Machine, x: Tensor) -> Tensor:
+    """rotate_half"""
+    half = x.shape[-1] // 2
+    x1 = cut(m, x, half)
+    x2 = cut(m, x, x.shape[-1] - half)
+    return join(m, scale(m, x2), x1)
+
+
+def nowhere(s: Step) -> None:
+    """The positions of classes that have none."""
+
+
+def part_rotary(s: Step) -> Rotary:
+    """Cosines and sines as wide as the part of a head that has a position."""
+    return rotary_of(s, turned_width(s))
+
+
+def wide_rotary(s: Step) -> Rotary:
+    """Cosines and sines that stay in float32."""
+    return rotary_of(s, heads(s, 0).key_dim, wide=True)
+
+
+def own(m: Machine, positions: Rotary) -> Rotary:
+    """Cosines and sines that a layer makes for itself: repeat_interleave of halves."""
+    cos, sin = (m.new(t.shape, t.dtype) for t in positions)
+    return cos, sin
+
+
+def interleaved(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of Helium"""
+    return rotated(m, q, k, own(m, positions))
+
+
+def part_interleaved(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of GLM"""
+    return part_rotated(m, q, k, own(m, positions))
+
+
+def narrowed(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of OLMo: the result goes back to the dtype that came."""
+    q_type, k_type = q.dtype, k.dtype
+    q_embed, k_embed = rotated(m, q, k, positions)
+    return cast(m, q_embed, q_type), cast(m, k_embed, k_type)
+
+
+def in_float(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of Cohere, in float32 and back."""
+    dtype = q.dtype
+    q, k = cast(m, q, FLOAT32), cast(m, k, FLOAT32)
+    q_embed, k_embed = rotated(m, q, k, positions)
+    return cast(m, q_embed, dtype), cast(m, k_embed, dtype)
+
+
+def products_in_float(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of ERNIE 4.5: halves turn in the dtype that comes, and are made wide."""
+    dtype = q.dtype
+    cos, sin = own(m, positions)
+    q_embed = _wide_one(m, q, cos, sin)
+    k_embed = _wide_one(m, k, cos, sin)
+    return cast(m, q_embed, dtype), cast(m, k_embed, dtype)
+
+
+def _wide_one(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first = mul(m, cast(m, x, FLOAT32), cos)
+    return add(m, first, mul(m, cast(m, half(m, x), FLOAT32), sin))
+
+
+def scaled_rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of Ministral 3, and get_llama_4_attn_scale: queries are scaled by their
+    positions."""
+    q, k = rotated(m, q, k, positions)
+    scale = m.new((1, q.shape[1], 1, 1), FLOAT32)
+    return mul(m, q, cast(m, scale, q.dtype)), k
+
+
+def grids(s: Step) -> Rotary:
+    """Qwen2_5_VLRotaryEmbedding.forward: time, height and width, of every sequence."""
+    m, width = s.m, heads(s, 0).key_dim
+    half, whole = (3, s.batch, s.length, width // 2), (s.batch, s.length, 1, width)
+    freqs = m.new(half, FLOAT32)
+    halves = m.new(half, FLOAT32), m.new(half, FLOAT32)
+    cos, sin = m.new(whole, FLOAT32), m.new(whole, FLOAT32)
+    del halves
+    if s.dtype == FLOAT32:
+        return cos, sin
+    lower = m.new(whole, s.dtype), m.new(whole, s.dtype)
+    del freqs
+    return lower

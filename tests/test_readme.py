@@ -1,0 +1,54 @@
+"""The two READMEs: an answer on the first screen, every command and engine, figures that are true."""
+
+import re
+from pathlib import Path
+
+import pytest
+from tools.screens import BLOCK, PAGES, printed
+
+from weighbridge.cli.menu import COMMANDS
+from weighbridge.engines.table import ENGINES, NOT_YET
+
+ROOT = Path(__file__).parent.parent
+READMES = ("README.md", "README.zh.md")
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_first_screen_has_an_answer_as_it_is_printed_today(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    found = BLOCK.search(text)
+    assert text[: found.start()].count("\n") < 8
+    assert found["shown"].rstrip() == printed(found["command"]).rstrip()
+    assert name in PAGES  # `make docs` writes it anew
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_every_command_is_in_the_table(name):
+    rows = re.findall(r"^\| `weighbridge ([\w-]+)", (ROOT / name).read_text(encoding="utf-8"), re.M)
+    assert {*rows} == COMMANDS.keys() - {"completion"}
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_every_engine_is_named(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert [engine.title for engine in ENGINES.values() if engine.title not in text] == []
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_what_it_is_not_good_at_has_the_figures_of_the_evidence(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    part = re.search(r"^## (?:What it is not good at|它不擅长什么)\n(.*?)^## ", text, re.M | re.S)[
+        1
+    ]
+    accuracy = (ROOT / "docs/accuracy.md").read_text(encoding="utf-8")
+    said = re.findall(r"[\d.,]*\d%|\d,\d{3}", part)
+    assert len(said) == 6
+    assert [figure for figure in said if figure not in accuracy] == []
+
+
+def test_engines_that_are_refused_are_those_of_the_readme():
+    text = (ROOT / "README.md").read_text()
+    part = text[text.index("Engines that it has not read") :]
+    for name in ("tensorrt-llm", "lmdeploy", "tgi", "exllamav2"):
+        assert name in NOT_YET
+        assert name.rstrip("v2") in part.lower()
