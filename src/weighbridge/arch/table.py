@@ -264,15 +264,15 @@ ROWS: Mapping[str, str] = {
     "llama": "llama:LLAMA computes=torchtune_units trains=decoders.llama lora=q_proj,v_proj "
     "litgpt=usual trains_gguf=llama transformers.rotary_tables=4.30-4.41 vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head mlx=class,windows_later",
-    "mistral": "llama:MISTRAL trains=decoders.llama lora=q_proj,v_proj litgpt=usual "
-    "llama_cpp=llama transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 "
+    "mistral": "llama:MISTRAL windows=everywhere trains=decoders.llama lora=q_proj,v_proj "
+    "litgpt=usual llama_cpp=llama transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 "
     "transformers.flash_repeats vllm.tied_head=freed sglang.every_stage=head "
     "mlx=class,windows_later",
-    "qwen2": "llama:QWEN2 trains=decoders.llama lora=q_proj,v_proj litgpt=usual "
+    "qwen2": "llama:QWEN2 windows=upper trains=decoders.llama lora=q_proj,v_proj litgpt=usual "
     "trains_gguf=qwen2 transformers.sdpa=4.37 transformers.rotary_tables=4.37-4.45 "
     "transformers.flash_repeats vllm.tied_head=shared mlx=class",
-    "qwen3": "llama:QWEN3 trains=decoders.llama lora=q_proj,v_proj trains_gguf=qwen3 "
-    "vllm.adapted_embedding vllm.tied_head=shared mlx=class",
+    "qwen3": "llama:QWEN3 windows=upper trains=decoders.llama lora=q_proj,v_proj "
+    "trains_gguf=qwen3 vllm.adapted_embedding vllm.tied_head=shared mlx=class",
     # dense text decoders
     "PanguEmbedded": "baichuan:PANGU",
     "RefinedWeb": "falcon:REFINED_WEB positions=as_falcon computes=parallel,two_norms "
@@ -298,12 +298,13 @@ ROWS: Mapping[str, str] = {
     "trains=decoders.cohere llama_cpp.windows vllm.every_stage=both mlx=class,own_caches,windows",
     "ctrl": "early:CTRL computes=not_rotary llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=5.1",
-    "cwm": "llama:CWM trains=decoders.llama",
+    "cwm": "llama:CWM windows=last_three_of_4 trains=decoders.llama",
     "diffllama": "apertus:DIFFLLAMA",
     "ernie4_5": "llama:ERNIE4_5 trains=decoders.ernie4_5 mlx=class",
     "exaone": "exaone:EXAONE vllm.adapted_embedding mlx=class",
-    "exaone4": "llama:EXAONE4 computes=whole_layers_unrotated trains=decoders.exaone4 "
-    "llama_cpp.windows vllm.adapted_embedding mlx=class,own_caches,windows",
+    "exaone4": "llama:EXAONE4 windows=pattern computes=whole_layers_unrotated "
+    "trains=decoders.exaone4 llama_cpp.windows vllm.adapted_embedding "
+    "mlx=class,own_caches,windows",
     "falcon": "falcon:FALCON computes=parallel,one_kv_head trains=falcon.forward "
     "lora=query_key_value litgpt=parallel transformers.caches=4.45 transformers.last_logits=4.47 "
     "transformers.rotary_tables=4.34-4.45 transformers.repeated_cache vllm.every_stage=both",
@@ -347,8 +348,8 @@ ROWS: Mapping[str, str] = {
     "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoders.llama "
     "transformers.caches=4.45 transformers.last_logits=4.48 vllm.adapted_embedding "
     "vllm.tied_head=freed mlx=class",
-    "granite_swa": "llama:GRANITE_SWA computes=multipliers transformers.sdpa=never "
-    "sglang.windows=0.5.23 sglang.attention=triton",
+    "granite_swa": "llama:GRANITE_SWA windows=last_three_of_4 computes=multipliers "
+    "transformers.sdpa=never sglang.windows=0.5.23 sglang.attention=triton",
     "helium": "llama:HELIUM trains=decoders.helium mlx=class",
     "hunyuan_v1_dense": "llama:HUNYUAN trains=decoders.llama llama_cpp=hunyuan-dense mlx=class",
     "hyperclovax": "llama:HYPERCLOVAX vllm.adapted_embedding",
@@ -361,9 +362,9 @@ ROWS: Mapping[str, str] = {
     "minicpm": "minicpm:MINICPM windows=everywhere vllm.every_stage=both vllm.adapted_embedding "
     "vllm.tied_head=freed mlx=class",
     "minicpm3": "minicpm:MINICPM3 vllm.every_stage=both vllm.adapted_embedding mlx=class,expanded",
-    "ministral": "llama:MINISTRAL trains=decoders.llama llama_cpp=llama",
-    "ministral3": "llama:MINISTRAL3 trains=decoders.ministral3 llama_cpp=llama "
-    "mlx=class,own_caches,windows",
+    "ministral": "llama:MINISTRAL windows=everywhere trains=decoders.llama llama_cpp=llama",
+    "ministral3": "llama:MINISTRAL3 windows=everywhere trains=decoders.ministral3 "
+    "llama_cpp=llama mlx=class,own_caches,windows",
     "mixformer-sequential": "phi:MIXFORMER",
     "moss": "gptj:MOSS",
     "mpt": "bloom:MPT computes=not_rotary trains=written_out.mpt lora=Wqkv "
@@ -397,13 +398,14 @@ ROWS: Mapping[str, str] = {
     "qwen": "qwen:QWEN trains=qwen.forward mlx=class",
     "seed_oss": "llama:SEED_OSS trains=decoders.llama dropouts=attention_and_residual "
     "vllm.tied_head=shared mlx=class",
-    "smollm3": "llama:SMOLLM3 computes=every_fourth_unrotated trains=decoders.llama mlx=class",
+    "smollm3": "llama:SMOLLM3 windows=without_positions computes=every_fourth_unrotated "
+    "trains=decoders.llama mlx=class",
     "stablelm": "stablelm:STABLELM trains=decoders.stablelm lora=q_proj,v_proj "
     "transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 vllm.every_stage=both mlx=class",
     "stablelm_epoch": "stablelm:STABLELM",
-    "starcoder2": "llama:STARCODER2 trains=decoders.starcoder2 transformers.sdpa=4.40 "
-    "transformers.rotary_tables=4.39-4.45 transformers.flash_repeats sglang.every_stage=both "
-    "mlx=class",
+    "starcoder2": "llama:STARCODER2 windows=everywhere trains=decoders.starcoder2 "
+    "transformers.sdpa=4.40 transformers.rotary_tables=4.39-4.45 transformers.flash_repeats "
+    "sglang.every_stage=both mlx=class",
     "vaultgemma": "gemma:VAULTGEMMA llama_cpp=llama transformers.sdpa=never",
     "xglm": "opt:XGLM computes=not_rotary transformers.caches=4.55 transformers.last_logits=5.0 "
     "transformers.sdpa=never",
@@ -471,16 +473,16 @@ ROWS: Mapping[str, str] = {
     "qwen2_vl": "qwen_vl:QWEN2_VL layers=nested:of_flat sees=one_frame trains=decoders.qwen_vl "
     "llama_cpp=qwen2vl transformers.caches=4.45 transformers.last_logits=5.0 "
     "transformers.sdpa=4.45 vllm.tied_head=shared mlx=class",
-    "qwen2_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
+    "qwen2_vl_text": "llama:QWEN2 windows=upper llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_vl_vision": "qwen_vl:VISION2 no_cache=image heads=num_heads,embed_dim",
     "qwen2_5_vl": "qwen_vl:QWEN2_5_VL layers=nested:of_flat sees=one_frame "
     "trains=decoders.qwen_vl llama_cpp=qwen2vl transformers.last_logits=4.55 "
     "vllm.tied_head=shared mlx=class",
-    "qwen2_5_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
+    "qwen2_5_vl_text": "llama:QWEN2 windows=upper llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_5_vl_vision": "qwen_vl:VISION2_5 no_cache=image heads=fullatt_block_indexes",
     "qwen3_vl": "qwen_vl:QWEN3_VL layers=nested:of_part sees=one_frame_of_16 "
     "trains=decoders.qwen_vl vllm.tied_head=shared mlx=class",
-    "qwen3_vl_text": "llama:QWEN3_VL_TEXT llama_cpp=qwen3vl vllm.tied_head=shared",
+    "qwen3_vl_text": "llama:QWEN3 llama_cpp=qwen3vl vllm.tied_head=shared",
     "qwen3_vl_vision": "qwen_vl:VISION3 no_cache=image",
     "qwen3_vl_moe": "qwen_vl:QWEN3_VL_MOE layers=nested:of_part sees=one_frame_of_16 "
     "trains=sparse.three_grids mlx=class",
@@ -582,7 +584,7 @@ ROWS: Mapping[str, str] = {
     "qwen2_5_omni": "qwen_omni:QWEN2_5_OMNI layers=nested:of_thinker seen_by=thinker_config",
     "qwen2_5_omni_audio_encoder": "qwen_omni:AUDIO2_5 no_cache=audio",
     "qwen2_5_omni_talker": "qwen_omni:TALKER2_5 layers=attention:usual windows=upper",
-    "qwen2_5_omni_text": "llama:QWEN2",
+    "qwen2_5_omni_text": "llama:QWEN2 windows=upper",
     "qwen2_5_omni_thinker": "qwen_omni:THINKER2_5 layers=nested:of_part sees=one_frame "
     "hears=qwen2_5_omni@audio_config/audio_tower",
     "qwen2_5_omni_token2wav": "omni_wave:TOKEN2WAV no_cache=audio heads=pyramid",
