@@ -126,10 +126,17 @@ def mixers(c: Config) -> list[str]:
 Kind = tuple[str, bool]  # of the mixer; whether the layer has experts
 
 
-def hybrid(c: Config, feed: Callable[[bool], Submodule], sparse: Sequence[bool]) -> Decoder:
+def hybrid(
+    c: Config,
+    feed: Callable[[bool], Submodule],
+    sparse: Sequence[bool],
+    *,
+    fused: bool = False,
+) -> Decoder:
+    """A delta net or gated attention by the kind of the layer, and its feed-forward. `fused`: the
+    net's inputs come of one linear."""
     found, width = mixers(c), c.num("hidden_size")
     c.skip("intermediate_size", "mlp_only_layers")
-    fused = c.model_type == "qwen3_next"
 
     def layer(kind: Kind) -> Submodules:
         linear = kind[0] == "linear_attention"
@@ -144,7 +151,9 @@ def dense(c: Config) -> Submodule:
 
 
 def qwen3_next(c: Config) -> Decoder:
-    return hybrid(c, lambda sparse: moe_and_shared(c) if sparse else dense(c), by_step(c))
+    return hybrid(
+        c, lambda sparse: moe_and_shared(c) if sparse else dense(c), by_step(c), fused=True
+    )
 
 
 def qwen3_5(c: Config) -> Decoder:
