@@ -17,7 +17,7 @@ from weighbridge.arch.modules import Decoder, Submodules, normed, submodule
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sparse import Routed, fed, router, stacked
 from weighbridge.arch.vision import layernorm
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 
 TEXT = Inner(path="language_model.", config="text_config", label="language model")
 VISION = Inner(
@@ -47,7 +47,7 @@ def text(c: Config) -> Decoder:
         one = attention(c, Switches(qkv_bias=bias, o_bias=bias))
         return (one, feed, normed(width, *BEFORE))
 
-    return tree(c, alike(c, layer), kinds=by(own))
+    return tree(c, alike(c, layer), kinds=layer_kinds)
 
 
 def queries(c: Config) -> int:

@@ -25,7 +25,7 @@ from weighbridge.arch.modules import (
     submodule,
 )
 from weighbridge.arch.rotary import layered_rotary
-from weighbridge.arch.windows import by, period
+from weighbridge.arch.windows import layer_kinds
 
 
 def altup(c: Config, at: str) -> Iterator[Param]:
@@ -93,7 +93,7 @@ def gemma3n(c: Config) -> Decoder:
 
     inners = c.per_layer("intermediate_size", count=count)
     layers = by_kind([(f, i >= count - sharing) for i, f in enumerate(inners)], layer)
-    found = tree(c, layers, kinds=by(period(5)))._replace(sharing=sharing)
+    found = tree(c, layers, kinds=layer_kinds)._replace(sharing=sharing)
     names = ("altup_projections", "altup_unembed_projections")
     streams = (
         p

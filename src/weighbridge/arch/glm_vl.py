@@ -19,7 +19,6 @@ from weighbridge.arch.modules import Decoder, fused_gated
 from weighbridge.arch.qwen_vl import patch_embed, rotary
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.vision import layernorm
-from weighbridge.arch.windows import by, own
 
 
 def block(c: Config, at: str) -> Iterator[Param]:
@@ -47,7 +46,7 @@ def vision(c: Config, at: str) -> Iterator[Param]:
 
 
 def text(c: Config) -> Decoder:
-    return decoder(c, Switches(qkv_bias=True, mlp=fused_gated, norms=FOUR), kinds=by(own))
+    return decoder(c, Switches(qkv_bias=True, mlp=fused_gated, norms=FOUR))
 
 
 def family_of(name: str) -> Family:

@@ -35,7 +35,7 @@ from weighbridge.arch.modules import (
 )
 from weighbridge.arch.rotary import partly_rotary, rotary
 from weighbridge.arch.sparse import Routed, each, fed, routed, router, stacked
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 
 MAMBA, ATTENTION = "linear_attention", "full_attention"
 LAST = Names(final="final_layernorm")
@@ -187,7 +187,7 @@ def granite(c: Config, *, shared: bool) -> Decoder:
         inner = c.num("shared_intermediate_size") if shared else 0
         return (all_bias(c), granite_feed(c, shared=inner), normed(c.num("hidden_size"), *BEFORE))
 
-    return tree(c, alike(c, layer), kinds=by(own))
+    return tree(c, alike(c, layer), kinds=layer_kinds)
 
 
 def granitemoehybrid(c: Config) -> Decoder:
@@ -273,7 +273,7 @@ def ungated_experts(path: str, width: int, e: Routed) -> Iterator[Param]:
 
 
 def nemotron_attention(c: Config) -> Submodule:
-    """Its own spelling of a head's size is an old one."""
+    """A spelling of its own of a head's size is an old one."""
     return attention(c, Switches(), "mixer.")
 
 

@@ -28,7 +28,7 @@ from weighbridge.arch.modules import (
 )
 from weighbridge.arch.rotary import frequencies, rotary
 from weighbridge.arch.sparse import Routed, fed, routed, router, stacked, stacked_pair
-from weighbridge.arch.windows import by, chunks, own, period
+from weighbridge.arch.windows import layer_kinds
 
 
 def all_bias(c: Config) -> Submodule:
@@ -58,7 +58,7 @@ def gpt_oss(c: Config) -> Decoder:
             normed(width, *BEFORE),
         )
 
-    return tree(c, alike(c, layer), kinds=by(period(2)))
+    return tree(c, alike(c, layer), kinds=layer_kinds)
 
 
 # Llama 4: one routed and one shared expert a token
@@ -93,7 +93,7 @@ def llama4(c: Config) -> Decoder:
         return (all_bias(c), feed(has_experts), normed(width, *BEFORE))
 
     found = [i in sparse for i in range(c.layers("num_hidden_layers"))]
-    return tree(c, by_kind(found, layer), kinds=by(chunks))
+    return tree(c, by_kind(found, layer), kinds=layer_kinds)
 
 
 # DBRX
@@ -131,7 +131,7 @@ def dbrx_layer(c: Config) -> Submodules:
 
 def dbrx(c: Config) -> Decoder:
     names = Names(embed="wte", layers="blocks", final="norm_f")
-    return tree(c, alike(c, lambda: dbrx_layer(c), "n_layers"), names, kinds=by(own))
+    return tree(c, alike(c, lambda: dbrx_layer(c), "n_layers"), names, kinds=layer_kinds)
 
 
 def dbrx_rotary(c: Config, at: str) -> Iterator[Buffer]:
@@ -167,7 +167,7 @@ def jetmoe(c: Config) -> Decoder:
             normed(width, *BEFORE),
         )
 
-    return tree(c, alike(c, layer), kinds=by(own))
+    return tree(c, alike(c, layer), kinds=layer_kinds)
 
 
 def jetmoe_rotary(c: Config, at: str) -> Iterator[Buffer]:
