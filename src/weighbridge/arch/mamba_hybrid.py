@@ -273,7 +273,7 @@ def ungated_experts(path: str, width: int, e: Routed) -> Iterator[Param]:
 
 
 def nemotron_attention(c: Config) -> Submodule:
-    """Its own spelling of a head's size is an old one."""
+    """A spelling of its own of a head's size is an old one."""
     return attention(c, Switches(), "mixer.")
 
 

@@ -304,7 +304,8 @@ ROWS: Mapping[str, str] = {
     "ernie4_5": "llama:ERNIE4_5 trains=decoders.ernie4_5 mlx=class",
     "exaone": "exaone:EXAONE vllm.adapted_embedding mlx=class",
     "exaone4": "llama:EXAONE4 windows=pattern computes=whole_layers_unrotated "
-    "trains=decoders.exaone4 llama_cpp.windows vllm.adapted_embedding mlx=class,own_caches,windows",
+    "trains=decoders.exaone4 llama_cpp.windows vllm.adapted_embedding "
+    "mlx=class,own_caches,windows",
     "falcon": "falcon:FALCON computes=parallel,one_kv_head trains=falcon.forward "
     "lora=query_key_value litgpt=parallel transformers.caches=4.45 transformers.last_logits=4.47 "
     "transformers.rotary_tables=4.34-4.45 transformers.repeated_cache vllm.every_stage=both",
@@ -363,8 +364,8 @@ ROWS: Mapping[str, str] = {
     "vllm.tied_head=freed mlx=class",
     "minicpm3": "minicpm:MINICPM3 vllm.every_stage=both vllm.adapted_embedding mlx=class,expanded",
     "ministral": "llama:MINISTRAL windows=everywhere trains=decoders.llama llama_cpp=llama",
-    "ministral3": "llama:MINISTRAL3 windows=everywhere trains=decoders.ministral3 llama_cpp=llama "
-    "mlx=class,own_caches,windows",
+    "ministral3": "llama:MINISTRAL3 windows=everywhere trains=decoders.ministral3 "
+    "llama_cpp=llama mlx=class,own_caches,windows",
     "mixformer-sequential": "phi:MIXFORMER",
     "moss": "gptj:MOSS",
     "mpt": "bloom:MPT computes=not_rotary trains=written_out.mpt lora=Wqkv "
