@@ -371,7 +371,7 @@ class Prepared:
         return gpus(self, read_fit(settings, named=False))
 
     def _sized(self, reference: str) -> "Prepared":
-        """Another model, of a bare size."""
+        """Prepare another model, of a bare size."""
         return opened(reference, self.options)
 
     def _meant(self, w: Asked, *, trained: bool = False) -> Asked:

@@ -74,7 +74,7 @@ def figure(nbytes: int, digits: int) -> str:
 
 
 def span(b: Bytes) -> str:
-    """Both bounds, one unit."""
+    """Write both bounds in one unit."""
     low, high = human(b.low), human(b.high)
     if low == high:
         return low
@@ -88,7 +88,7 @@ def _no_sum(budget: "Budget") -> str:
 
 
 def _nodes(budget: "Budget") -> str:
-    """More devices than one machine has are several machines."""
+    """Say that more devices than one machine has are several machines."""
     from weighbridge.accelerators.machines import machine, nodes
 
     part, count = budget.choice.part, budget.choice.count

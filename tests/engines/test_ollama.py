@@ -208,6 +208,24 @@ def test_ollama_ps_is_the_buffers_of_the_log():
 # Lines
 
 
+@pytest.mark.parametrize(
+    ("card", "tokens"),
+    [(None, 4096), ("3060", 4096), ("4090", 32_768), ("a100-80gb", 131_072), ("4090:2", 131_072)],
+)
+def test_a_command_leaves_the_context_to_ollama(card, tokens):
+    """No more than the model was made for: Llama 3.1 has 131,072."""
+    found = answer("llama-3.1-8b", engine="ollama", engine_defaults=True, gpu=card)
+    assert found.settings["context"] == tokens
+
+
+def test_tags_are_q4_k_m():
+    plain, named = (
+        answer("llama-3.1-8b", engine="ollama", quantization=q) for q in (None, "Q4_K_M")
+    )
+    assert plain.devices == named.devices
+    assert answer("gpt-oss-20b", engine="ollama").devices != plain.devices  # mxfp4 stays
+
+
 def test_a_line_says_what_was_sized():
     line = asked(batch_size=2, kv_cache_dtype="q8_0", flash_attn="on").derived["launch"]
     assert line == (

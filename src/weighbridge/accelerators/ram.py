@@ -140,7 +140,8 @@ def limits(root: Path = Path("/")) -> Iterator[Ram]:
 
 
 def _up(base: Path, path: str, limit: str, usage: str) -> Iterator[Ram]:
-    """Inside a container the path may be the host's: what is missing tells nothing."""
+    """Yield the limits of a control group and of those above it. Inside a container the path may be
+    the host's: what is missing tells nothing."""
     own = base / path.strip("/")
     for folder in (own, *own.parents):
         most, used = _most(folder, limit), _number(folder / usage)

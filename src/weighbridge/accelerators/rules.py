@@ -17,7 +17,7 @@ NVIDIA = "what NVIDIA's driver keeps back on parts of this size"
 
 
 class Rule(NamedTuple):
-    """Per mille of the marketed GiB: the total, and of that what a process sees."""
+    """Memory per mille of the marketed GiB: the total, and of that what a process sees."""
 
     total: tuple[int, int, int]
     visible: tuple[int, int, int] | None  # None: what NVIDIA's driver leaves (KEPT)

@@ -137,7 +137,8 @@ class Free:
         return block
 
     def settle(self, block: Block) -> Block:
-        """Nobody has it any more: it is free, and one with its free neighbours (free_block)."""
+        """Free a block that nobody has any more, and merge it with its free neighbours
+        (free_block)."""
         previous, following = block.previous, block.next
         if following is not None and following.free:
             self.remove(following)
@@ -195,7 +196,7 @@ class Pool:
             self.ages.pop(block, None)
 
     def settle(self, block: Block) -> None:
-        """Nobody has it any more."""
+        """Free a block that nobody has any more."""
         following = block.next
         block = self.free[block.stream].settle(block)
         if self.searches:

@@ -23,7 +23,7 @@ from weighbridge.arch.modules import (
     submodule,
     ungated,
 )
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 from weighbridge.errors import UnsupportedError
 
 
@@ -49,7 +49,7 @@ def bloom(c: Config) -> Decoder:
         layers=alike(c, lambda: bloom_layer(c)),
         last=tuple(norm("ln_f", width, bias=True)),
         path="h.",
-        kinds=by(own),
+        kinds=layer_kinds,
     )
 
 
@@ -99,12 +99,12 @@ def mpt(c: Config) -> Decoder:
         layers=alike(c, lambda: mpt_layer(c), "n_layers"),
         last=tuple(norm("norm_f", width, bias=bias)),
         path="blocks.",
-        kinds=by(own),
+        kinds=layer_kinds,
     )
 
 
 def mpt_known(c: Config, at: str) -> Iterator[Buffer]:
-    """No buffers, of the classes that are known."""
+    """Yield nothing: the known classes have no buffers."""
     attn = c.sub("attn_config")
     if remote(c) and (attn.flag("qk_ln") or not attn.flag("alibi")):
         what = "MPT is known with ALiBi and without qk_ln"

@@ -17,7 +17,7 @@ from weighbridge.arch.llama import Switches, attention
 from weighbridge.arch.modules import Decoder, Submodules, normed, submodule
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sparse import Routed, block, correction, every, routed
-from weighbridge.arch.windows import RULES, by
+from weighbridge.arch.windows import layer_kinds
 
 FOUR = (*BEFORE, "post_attn_norm", "post_ffn_norm")  # as checkpoints call them
 
@@ -39,7 +39,7 @@ def layer(c: Config) -> Submodules:
 
 
 def kolibri(c: Config) -> Decoder:
-    return tree(c, alike(c, lambda: layer(c)), kinds=by(RULES["four_of_5"]))
+    return tree(c, alike(c, lambda: layer(c)), kinds=layer_kinds)
 
 
 def buffers(c: Config, at: str) -> Iterator[Buffer]:

@@ -14,7 +14,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike
 from weighbridge.arch.heads import labels
 from weighbridge.arch.modules import Decoder, Submodules, fused_gqa, named_gated, normed
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 from weighbridge.errors import UnsupportedError
 
 
@@ -48,7 +48,7 @@ def qwen(c: Config) -> Decoder:
         layers=alike(c, lambda: layer(c), "num_hidden_layers", "n_layer"),
         last=tuple(norm("ln_f", width)),
         path="h.",
-        kinds=by(own),
+        kinds=layer_kinds,
     )
 
 
@@ -61,7 +61,7 @@ def score(c: Config, at: str) -> Iterator[Param]:
 
 
 def no_images(c: Config, at: str) -> Iterator[Buffer]:
-    """No buffers, of language models alone: the layers of Qwen-VL's are known, its tower is not."""
+    """Yield no buffers, and refuse Qwen-VL: its layers are known, its image tower is not."""
     if c.has("visual"):
         raise UnsupportedError(f"{c.where}: visual: Qwen-VL's image tower is not in our tables")
     return iter(())

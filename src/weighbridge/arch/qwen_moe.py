@@ -43,7 +43,7 @@ from weighbridge.arch.sparse import (
     routed,
     sparse_decoder,
 )
-from weighbridge.arch.windows import by, everywhere, lower, nowhere, own
+from weighbridge.arch.windows import layer_kinds
 
 
 def choice(c: Config) -> Routed:
@@ -73,11 +73,9 @@ def qwen3_attention(c: Config) -> Submodule:
     return attention(c, Switches(qkv_bias=bias, o_bias=bias, qk_norm=True))
 
 
-QWEN2 = Parts(attention=qwen2_attention, moe=moe_and_shared, sparse=by_step, rule=lower)
-QWEN3 = Parts(attention=qwen3_attention, moe=qwen_moe, sparse=by_step, rule=everywhere)
-MELLUMS = Parts(
-    attention=qwen3_attention, moe=qwen_moe, sparse=lambda c: by_kinds(c, 0), rule=nowhere
-)
+QWEN2 = Parts(attention=qwen2_attention, moe=moe_and_shared, sparse=by_step)
+QWEN3 = Parts(attention=qwen3_attention, moe=qwen_moe, sparse=by_step)
+MELLUMS = Parts(attention=qwen3_attention, moe=qwen_moe, sparse=lambda c: by_kinds(c, 0))
 
 
 # Qwen3-Next and Qwen3.5: three of four layers are gated delta nets.
@@ -178,7 +176,7 @@ def olmo_moe(c: Config, norms: tuple[str, ...]) -> Decoder:
         own_attention = attention(c, Switches(qkv_bias=bias, o_bias=bias))
         return (own_attention, wide_norms(grouped(c)), moe("mlp.", width, e), normed(width, *norms))
 
-    return tree(c, alike(c, layer), kinds=by(own))
+    return tree(c, alike(c, layer), kinds=layer_kinds)
 
 
 def mellum_rotary(c: Config, at: str) -> Iterator[Buffer]:

@@ -108,7 +108,8 @@ def vision3(c: Config, at: str) -> Iterator[Param]:
 
 def rotary(width: str) -> Callable[[Config, str], Iterator[Buffer]]:
     def frequencies(c: Config, at: str) -> Iterator[Buffer]:
-        """Half of a head for rows, half for columns; one frequency turns two values."""
+        """Yield the frequencies: half of a head for rows, half for columns; one frequency turns two
+        values."""
         size = c.num(width) // max(1, c.num("num_heads"))
         for name in ("inv_freq", "original_inv_freq"):
             yield Buffer(f"{at}rotary_pos_emb.{name}", (size // 4,), "float32")

@@ -66,7 +66,7 @@ class Look:
 
 
 def looks(model_type: str) -> tuple[Look, ...]:
-    """Its towers, as the table of model types writes them: rule@config/path."""
+    """Return a model type's towers, as the table of model types writes them: rule@config/path."""
     sees, hears = column("sees").get(model_type), column("hears").get(model_type)
     eyes = [] if sees is None else [_look(images, sees, "image", "vision_config")]
     ears = [] if hears is None else [_look(sounds, hears, "audio", "audio_config")]

@@ -114,7 +114,8 @@ def kind(runs: Runs, quantity: str, level: str, *, several: bool) -> Kind:
 
 
 def form(name: str | None) -> str:
-    """Begins the name of a format: gptq of gptq-4bit-g128. GGUF has one for all of its types."""
+    """Return the beginning of a format's name: gptq of gptq-4bit-g128. GGUF has one for all of its
+    types."""
     if name is None:
         return PLAIN
     return GGUF if name[0].isupper() else name.partition("-")[0]
@@ -182,7 +183,7 @@ def read(lines: Iterable[str]) -> Table:
 
 
 def _named(line: str) -> Kind:
-    """Begins a line: its first values, which are words."""
+    """Read the words at the beginning of a line: its first values."""
     return Kind(*line.split('"', 4 * len(Kind._fields))[3::4])
 
 

@@ -248,7 +248,7 @@ def verdicts(reports: "Sequence[Report]", *, check: bool) -> int:
 
 
 def beside(answers: "Sequence[Any]", labels: "Sequence[str]", form: str, look: "Look") -> None:
-    """Several answers to stdout, each warning once to stderr."""
+    """Print several answers to stdout, and each warning once to stderr."""
     from weighbridge.render.beside import render
 
     click.echo(writable(render(answers, labels, form, look)), nl=False, color=look.color)

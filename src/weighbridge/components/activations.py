@@ -129,7 +129,7 @@ class Heap:
             self._live[held.name] -= held.total
 
     def close(self) -> None:
-        """Nobody asks any more: what is given back from here on is not followed."""
+        """Stop following: nobody asks what is given back from here on."""
         self.closed = True
 
     def into(self, nbytes: int, *inputs: Held, name: str = "activations") -> Held:

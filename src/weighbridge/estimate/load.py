@@ -208,7 +208,7 @@ def runs(model: Model, form: Scheme | None) -> bounds.Runs:
 
 
 def engine(model: Model, form: Scheme | None = None) -> str:
-    """Who loads such files, or such a format."""
+    """Return the engine that loads such files, or such a format."""
     if form is not None and form.engine:
         return form.engine
     found = (ENGINES.get(part.library) for part in model.parts)

@@ -22,7 +22,7 @@ A = TypeVar("A", Answer, Trained)
 
 
 class Names(Protocol):
-    """Who names the component of a storage."""
+    """Names the component of a storage."""
 
     def component(self, number: int, storage: Storage) -> str: ...
 

@@ -67,7 +67,7 @@ Persistent = Callable[[Any], Any]
 
 
 def no_known(function: Global, arguments: Any) -> Any:
-    """No call is known: each is recorded."""
+    """Know no call, so that each is recorded."""
     return Call(function, arguments)
 
 

@@ -67,7 +67,7 @@ def _mixtral() -> Any:
 
 
 def _qwen3_moe() -> Any:
-    """Many small experts: 64, eight for a token."""
+    """Make a config with many small experts: 64, eight for a token."""
     return transformers.Qwen3MoeConfig(
         vocab_size=32000,
         hidden_size=1024,

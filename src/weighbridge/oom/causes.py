@@ -248,7 +248,7 @@ def _capped(found: Found) -> bool:
 
 
 def _free(found: Found, known: Mapping[str, Any]) -> Judged | None:
-    """There is room, and it is refused: a limit that somebody or the driver set."""
+    """Blame a limit that somebody or the driver set: there is room, and it is refused."""
     free, requested = found.size("free"), found.size("requested")
     if _capped(found):
         figures = {"allowed": found.size("allowed") or 0}

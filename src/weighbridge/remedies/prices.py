@@ -174,7 +174,7 @@ CHANGES: Mapping[str, Cost] = {
 
 
 def shorter(was: int, now: int, what: str) -> Cost:
-    """Less of what was asked: tokens, requests."""
+    """Price less of what was asked: tokens, requests."""
     lost = 100 * (was - now) / was
     return Cost(
         price=Price(scope=max(1.0, lost * PART)),
@@ -229,7 +229,7 @@ def _percent(share: float) -> str:
 
 
 def hardware(was: int, now: int, words: str) -> Cost:
-    """More memory than there is, in bytes."""
+    """Price more memory than there is, in bytes."""
     return Cost(
         price=Price(money=max(DOUBLE / 2, DOUBLE * log2(max(now, 1) / max(was, 1)))),
         words=words,

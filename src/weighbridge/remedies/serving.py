@@ -181,7 +181,7 @@ def _offloaded(case: Case) -> Iterator[Move]:
 
 
 def _engines(case: Case) -> Iterator[Move]:
-    """Another program, for a card without room."""
+    """Propose another engine, for a card without room."""
     if not case.free("engine", "engine_version", "quantization", "dtype", "attention"):
         return
     if case.engine != "transformers":

@@ -44,7 +44,7 @@ HELPS = 0.985  # of a peak: a change that leaves more of it is not built upon (a
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Some changes together, and the answer to them."""
+    """A set of changes, and the answer to them together."""
 
     moves: tuple[Move, ...]
     case: Case
@@ -198,7 +198,7 @@ class Search:
         return asked(parent, added)
 
     def _hardware(self) -> None:
-        """More or other devices: the first of each kind that is enough."""
+        """Try more or other devices: the first of each kind that is enough."""
         if not self.good and self.case.task in SLOW:
             self.good += together(self.case)
         found: set[str] = set()

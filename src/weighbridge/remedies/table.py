@@ -19,7 +19,7 @@ def moves(case: Case) -> Iterator[Move]:
 
 
 def devices(case: Case) -> Iterator[Move]:
-    """More of the same device, and larger ones, smallest first."""
+    """Propose more of the same device, and larger ones, smallest first."""
     from weighbridge.remedies.devices import moves as found
 
     return found(case)

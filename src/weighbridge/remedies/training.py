@@ -73,7 +73,7 @@ def moves(case: Case) -> Iterator[Move]:
 
 
 def runnable(case: Case) -> Move | None:
-    """Another precision, where the card has no hardware for the one that was not named."""
+    """Propose fp16-mixed, where the card has no hardware for the precision and none was named."""
     if not case.free("precision"):
         return None
     cost, change = prices.CHANGES["mixed"], {"precision": "fp16-mixed"}
@@ -183,7 +183,7 @@ def _lengths(case: Case) -> Iterator[Move]:
 
 
 def _methods(case: Case) -> Iterator[Move]:
-    """Less that is trained."""
+    """Propose to train less: LoRA, or QLoRA."""
     method = case.effective["method"]
     if not case.free("method", "quantization", "dtype"):
         return

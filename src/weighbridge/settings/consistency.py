@@ -66,7 +66,7 @@ def consistent(w: Train) -> None:
 
 
 def _of_zero(w: Train) -> None:
-    """Only DeepSpeed has them."""
+    """Refuse DeepSpeed's settings without DeepSpeed."""
     if w.framework == "deepspeed" or (w.shard or "").startswith("zero"):
         return
     for name in OF_ZERO:

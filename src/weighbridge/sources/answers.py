@@ -14,7 +14,7 @@ CHUNK = 1 << 16
 
 
 class UnreachableError(HubError):
-    """No answer, or none that could be used, after all tries."""
+    """Raised after all tries without an answer that could be used."""
 
 
 class Headers(Protocol):

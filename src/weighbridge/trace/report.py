@@ -172,7 +172,7 @@ def device(index: int, tape: Tape, context: Bytes = CONTEXT) -> DeviceTrace:
 
 
 def convolves(tape: Tape) -> bool:
-    """More than patches, which one convolution without overlap cuts out."""
+    """Tell whether more than one module convolves; a single one may only cut out patches."""
     return len({s.module for s in tape.storages if "convolution" in s.op}) > 1
 
 

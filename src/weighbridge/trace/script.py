@@ -186,7 +186,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_oom(error: BaseException | None) -> bool:
-    """Also where a library raised its own error because of it."""
+    """Tell whether memory ran out, also where a library raised its own error because of it."""
     import torch
 
     while error is not None:

@@ -195,7 +195,7 @@ def _is_row_below(q: Question, r: Remedy, found: Fit) -> bool:
 
 
 def _elsewhere(q: Question, r: Remedy, found: Fit, words: Say) -> str:
-    """No card like these will do: how many large ones."""
+    """Say how many large cards it takes, where no card like these will do."""
     count = found.accelerator.count
     gpu, _, number = str(r.change["gpu"]).partition(":")
     key = "fit.elsewhere.one" if count == 1 else "fit.elsewhere.many"

@@ -74,7 +74,8 @@ def _row(part: Part, words: Say, *, full: bool) -> Iterator[Cell]:
 
 
 def types(part: Part) -> str:
-    """Below 16 bits, and bfloat16; "-" of a part that is known to have none, "" where none is."""
+    """Name the types below 16 bits, and bfloat16, that a part computes in; "-" if it is known to
+    have none, "" where nothing is known."""
     known = abilities(part)
     told = " ".join(name for name, has in known.items() if has)
     return told or ("" if None in known.values() else "-")

@@ -55,7 +55,7 @@ def sections(s: Shown) -> Iterator[Section]:
 
 
 def assumes(s: Shown) -> Iterator[str]:
-    """Who loads it, and who says in which format."""
+    """Say which engine loads the model, and who says in which format."""
     w = s.report.workload
     yield f"{w['engine']} {w['engine_version'] or ''}".strip()
     yield f"{form(s.report)} {why(s.say, s.report.derived['dtype_from'])}"

@@ -26,7 +26,7 @@ MOST_ASKS = 12  # requests of a run file: as many as stand beside each other
 
 
 class ShortError(Exception):
-    """More bytes of a dropped file are needed: so many of its first."""
+    """Raised where more bytes of a dropped file are needed: so many of its first."""
 
     def __init__(self, nbytes: int) -> None:
         super().__init__(f"the first {nbytes:,} bytes are needed")

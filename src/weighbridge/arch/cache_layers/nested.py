@@ -19,7 +19,7 @@ def of_part(c: Config) -> tuple[Layer, ...]:
 
 
 def of_flat(c: Config) -> tuple[Layer, ...]:
-    """Its keys may be among the outer ones."""
+    """Return the layers of a language model whose keys may be among the outer ones."""
     return _held(c, flat=True)
 
 
@@ -36,7 +36,7 @@ def of_thinker(c: Config) -> tuple[Layer, ...]:
 
 
 def of_minicpmv(c: Config) -> tuple[Layer, ...]:
-    """Its `version` says which language model it has."""
+    """Return the layers of MiniCPM-V's language model, which its `version` tells."""
     return layers(nested(c, minicpmv.language(c)))
 
 

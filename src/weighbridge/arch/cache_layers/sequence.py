@@ -112,7 +112,8 @@ def mllama(c: Config) -> tuple[Layer, ...]:
 
 
 def _mllama(c: Config, length: int | None) -> tuple[Layer, ...]:
-    """Some layers look at the image alone, the others at the text."""
+    """Return the layers of Llama 3.2 Vision: some look at the image alone, the others at the
+    text."""
     cross = c.nums("cross_attention_layers") or mllama_family.CROSS
     own = attention(c, grouped(c))
     image = over(own, "image", length)

@@ -57,7 +57,7 @@ def native(whole: Config, tower: Config, size: Size) -> Seen:
 
 
 def siglip2(whole: Config, tower: Config, size: Size) -> Seen:
-    """Any shape, padded to `num_patches`."""
+    """Count patches of an image of any shape, padded to `num_patches`."""
     return Seen(tower.num("num_patches"), tower.num("num_patches"))
 
 
@@ -336,7 +336,8 @@ def _divisors(n: int) -> list[int]:
 
 
 def fuyu(whole: Config, tower: Config, size: Size) -> Seen:
-    """No tower: patches of 30 pixels go straight in, a token ends each row. Never enlarged."""
+    """Count patches of 30 pixels, which go straight in without a tower; a token ends each row.
+    Images are never enlarged."""
     scale = min(1.0, 1080 / size.height, 1920 / size.width)
     grid = Size(*(ceil(int(length * scale) / 30) for length in size))
     return Seen(grid.area, grid.height * (grid.width + 1))

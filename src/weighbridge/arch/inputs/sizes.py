@@ -22,7 +22,8 @@ class Size(NamedTuple):
 
 
 def rounded(size: Size, factor: int, least: int, most: int) -> Size:
-    """Both sides multiples of `factor`, so many pixels in all: qwen2_vl smart_resize."""
+    """Round both sides to multiples of `factor`, with `least` to `most` pixels in all: qwen2_vl
+    smart_resize."""
     high, wide = (round(side / factor) * factor for side in size)
     if high * wide > most:
         beta = sqrt(size.area / most)

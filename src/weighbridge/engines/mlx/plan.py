@@ -7,10 +7,11 @@ does not load and where it does not run.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from weighbridge.accelerators.budget import Budget
+from weighbridge.components.weights import Choice
 from weighbridge.dtypes import DType
 from weighbridge.engines.mlx.caches import Setting
 from weighbridge.engines.mlx.rules import (
@@ -24,6 +25,7 @@ from weighbridge.workload import Infer
 
 BITS, GROUP = (2, 3, 4, 5, 6, 8), 64  # of mx.quantize; --kv-group-size
 GENERATE, SERVER = "mlx_lm.generate", "mlx_lm.server"
+TURNED = ("mxfp4", "nvfp4", "awq-4bit", "gptq-4bit")  # into formats of its own, as large
 FLOATS = ("float32", "float16", "bfloat16")
 
 
@@ -139,11 +141,21 @@ def loads(s: Subject) -> None:
             "llama.cpp, which runs on Metal"
         )
     form = s.choice.scheme
-    if form is not None and not s.choice.as_stored and form.engine != "mlx-lm":
+    turned = s.part.packed and form is not None and form.name.startswith(TURNED)
+    if form is not None and not (s.choice.as_stored or turned) and form.engine != "mlx-lm":
         raise UsageError(
             f"--quantization {form.name}: mlx-lm makes formats of its own alone: mlx-4bit-g64, "
             "mlx-8bit-g64, mlx-mxfp4, mlx-nvfp4..."
         )
+
+
+def unpacked(s: Subject) -> Subject:
+    """A checkpoint in float8 is loaded in 16 bits (models/deepseek_v3.py, sanitize)."""
+    form = s.choice.scheme
+    if not s.part.packed or form is None or not form.name.startswith("fp8"):
+        return s
+    choices = {name: Choice(dtype=c.dtype) for name, c in s.choices.items()}
+    return replace(s, choice=Choice(dtype=s.choice.dtype), choices=choices)
 
 
 def _own_caches(kind: str, rules: Rules) -> bool:

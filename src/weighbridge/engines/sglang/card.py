@@ -53,7 +53,7 @@ def fraction(a: Asked) -> float:
 
 
 def with_towers(version: Version, share: float, layers: int, hidden: int) -> float:
-    """Less by the size of the vision encoder: 0.95 for one of 24 layers of 1,024."""
+    """Lower the share by the size of the vision encoder: 0.95 for one of 24 layers of 1,024."""
     if not rules(version).towers_by_size:
         return share * VLM_TENTH
     larger = layers * hidden**2 / (24 * 1024**2)

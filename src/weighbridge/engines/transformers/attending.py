@@ -79,7 +79,8 @@ def _projected(heap: Heap, s: Step, m: Attention) -> tuple[Held, Held, Held]:
 
 
 def _turned(heap: Heap, s: Step, m: Attention, queries: Held, keys: Held) -> tuple[Held, Held]:
-    """Both are made before the plain ones go: one function returns them together."""
+    """Rotate queries and keys. Both results are made before the plain ones go: one function returns
+    them together."""
     first = rotated(heap, queries.nbytes)
     second = rotated(heap, keys.nbytes)
     heap.drop(queries, keys)

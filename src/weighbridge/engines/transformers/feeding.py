@@ -118,7 +118,8 @@ def _grouped(heap: Heap, s: Step, f: Experts) -> Held:
 
 
 def _batched(heap: Heap, s: Step, f: Experts) -> Held:
-    """Both copies live together while the second is made."""
+    """Run each token's experts as batched products over gathered weights. Both gathered copies live
+    together while the second is made."""
     pairs = s.rows * f.top_k
     matrix = pairs * _inputs(s, f) * f.width * s.size
     gathered = heap.take(pairs * _inputs(s, f) * s.size)

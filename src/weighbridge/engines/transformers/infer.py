@@ -192,7 +192,8 @@ def _second(heap: Heap, prompt: Step, stage: Stage, p: Plan) -> Peak | None:
 
 
 def told_apart(peak: Peak, cache: int) -> Peak:
-    """While tensors are joined there is more than the cache: what is beyond it is temporary."""
+    """Split a peak into the cache and temporaries: while tensors are joined there is more than the
+    cache, and the rest is temporary."""
     live = dict(peak.live)
     beyond = live.get(KV, 0) + live.get(JOINED, 0) - cache
     if beyond < 0:

@@ -94,8 +94,8 @@ def _fused(heap: Heap, s: Step, h: Heads) -> tuple[Held, ...]:
 
 
 def _math(heap: Heap, s: Step, h: Heads) -> tuple[Held, ...]:
-    """Since torch 2.5 all of it in float32. Fewer heads of keys and values are repeated here, where
-    it is told; else the product does it, one after the other."""
+    """Run the math kernel; since torch 2.5 all of it in float32. Fewer heads of keys and values are
+    repeated here if `enable_gqa` tells of them; else the product does it, one after the other."""
     cells = 4 * s.rows * h.count * h.seen
     told = _told(s, h)
     inner = h.groups if told or s.style.ungrouped else 1

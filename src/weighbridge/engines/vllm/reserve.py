@@ -113,7 +113,7 @@ class Standing:
 
     @cached_property
     def outside(self) -> Bytes:
-        """Beyond the share, but for buffers and images."""
+        """Return the bytes outside the share, without buffers and images."""
         own = self.resident.context.bytes.plus(LATER).plus(self.talk_outside)
         own = own.plus(total(c.bytes for c in self.resident.asleep)).plus(self._graphs_outside)
         return own if self.at.rules.consumed else own.plus(exactly(self.spread))
@@ -165,7 +165,7 @@ class Standing:
 
     @cached_property
     def before(self) -> Bytes:
-        """There when vLLM looks at free memory for the first time."""
+        """Return the bytes that are there when vLLM looks at free memory for the first time."""
         return self.resident.context.bytes.plus(self.talk_outside)
 
 

@@ -60,7 +60,7 @@ def surest(case: Case, own: Launched, point: Point, budget: Budget) -> Launched 
 
 
 def _tries(case: Case, own: Launched, point: Point, budget: Budget) -> Iterator[Launched]:
-    """Other launches, the nearest first."""
+    """Yield other launches, the nearest first."""
     for batch in _ladder(own):
         made = own if batch == own.batch else case.launched(own.asked, point, batch)
         yield _widened(made, budget)

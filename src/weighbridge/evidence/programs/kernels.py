@@ -33,7 +33,7 @@ def cross_entropy(device: str, *, vocabulary: int, batch: int = 8, tokens: int =
 def embedding(
     device: str, *, vocabulary: int, width: int = 768, batch: int = 32, tokens: int = 512
 ) -> None:
-    """Both modules are on the card: Liger's waits."""
+    """Run an embedding with both modules on the card: Liger's waits."""
     net = nn.Embedding(vocabulary, width).to(device)
     other = nn.Embedding(vocabulary, width).to(device)
     ids = torch.randint(0, vocabulary, (batch, tokens), device=device)

@@ -324,7 +324,7 @@ def _described(state: State) -> Any:
 
 
 def _held(value: Any) -> Any:
-    """Not held where it is a tensor: the layer may release it."""
+    """Hold a value, but a tensor only weakly: the layer may release it."""
     return ref(value) if isinstance(value, torch.Tensor) else value
 
 

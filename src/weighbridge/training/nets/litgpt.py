@@ -27,7 +27,7 @@ from weighbridge.autograd.ops.pointwise import (
     shift,
 )
 from weighbridge.autograd.ops.shaping import copied, cut, join, split
-from weighbridge.autograd.tensors import Shape, Tensor
+from weighbridge.autograd.tensors import Computed, Shape, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
@@ -112,7 +112,7 @@ def _expanded(m: Machine, x: Tensor, whole: Shape, *, copy: bool, few: bool) -> 
     some."""
     if not few:
         return x.view(*whole)
-    out = m.new(whole, x.dtype) if copy else Tensor(whole, x.dtype, x.storage)
+    out = m.new(whole, x.dtype) if copy else Computed(whole, x.dtype, x.storage)
     before = x.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

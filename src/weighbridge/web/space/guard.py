@@ -85,9 +85,9 @@ class Guard:
             yield 429, f"more than {rate} requests a minute from one client: wait a little"
 
     def _client(self, scope: Scope) -> str:
-        """Who asks. A Space stands behind proxies, and each appends the address that it saw: the
-        last that is not of a network of theirs is the client's. What is before that, the client
-        may have written itself."""
+        """Return the address of who asks. A Space stands behind proxies, and each appends the
+        address that it saw: the last that is not of a network of theirs is the client's. What is
+        before that, the client may have written itself."""
         told = _header(scope, b"x-forwarded-for") if self._behind_proxy else ""
         peer = scope.get("client") or ("", 0)
         return next(_public(told), str(peer[0]))

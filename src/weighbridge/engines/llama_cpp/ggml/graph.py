@@ -184,7 +184,7 @@ def repeat(t: Tensor, *ne: int) -> Tensor:
 
 
 def made(op: str, ne: Sequence[int], *src: Tensor, dtype: DType = F32) -> Tensor:
-    """Any other operation, by the shape of its result."""
+    """Make any other operation, by the shape of its result."""
     return Tensor(op, dtype, shape(*ne), src)
 
 

@@ -14,7 +14,7 @@ from weighbridge.engines.llama_cpp.graphs.build import Build
 
 
 def read(b: Build, states: Tensor) -> Tensor:
-    """This step's states; those that nothing changes are copied as they are."""
+    """Read this step's states; those that nothing changes are copied as they are."""
     flat, main, extra = _rows(b, states)
     out = g.get_rows(flat, main)
     b.graph.expand(out)

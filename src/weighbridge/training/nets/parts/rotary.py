@@ -45,7 +45,8 @@ def turned_width(s: Step, number: int = 0) -> int:
 
 
 def has_positions(s: Step, number: int) -> bool:
-    """Some layers of some classes have none: SmolLM3's, Llama 4's, Cohere2's without a window."""
+    """Tell whether a layer has positions. SmolLM3, Llama 4 and Cohere2 (without a window) have
+    layers without."""
     config = s.built.config
     listed = config.get("no_rope_layers")
     if isinstance(listed, list) and len(listed) > number:
