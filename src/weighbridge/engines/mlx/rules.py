@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from weighbridge.arch.table import column
-from weighbridge.engines.table import Version
+from weighbridge.engines.engine import Version
 
 STEP = 256  # tokens by which a cache grows: models/cache.py (KVCache.step)
 KEPT = 4  # first tokens that --max-kv-size never drops (make_prompt_cache, keep=4)
