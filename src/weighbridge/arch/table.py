@@ -14,8 +14,8 @@ from functools import cache
 # name of a fact -> what its value is, and the module that reads it
 COLUMNS: Mapping[str, str] = {
     "family": '"module:RECORD" below weighbridge.arch: the first word (arch/families.py)',
-    "layers": '"module:function" below arch/cache_layers: what layers remember, where no tree of '
-    "modules says it (arch/layers.py)",
+    "layers": '"module:function" below arch/cache_layers: what layers remember, where no tree '
+    "of modules says it (arch/layers.py)",
     "holds": "`key:model type` of nested configs where neither they nor their class name it; the "
     "key is that of the config, a version, `tower` (of a config in code) or none (the class that "
     "reads it) (arch/config.py)",
@@ -164,8 +164,9 @@ ROWS: Mapping[str, str] = {
     "mpnet": "roberta:MPNET no_cache=encoder positions=after_padding "
     "computes=not_rotary,norms_behind trains=mpnet.forward dropouts=hidden llama_cpp=none "
     "transformers.sdpa=never",
-    "deberta": "deberta:DEBERTA no_cache=encoder computes=not_rotary,norms_behind,relative_scores "
-    "lora=in_proj llama_cpp=none transformers.sdpa=never",
+    "deberta": "deberta:DEBERTA no_cache=encoder "
+    "computes=not_rotary,norms_behind,relative_scores lora=in_proj llama_cpp=none "
+    "transformers.sdpa=never",
     "deberta-v2": "deberta:DEBERTA_V2 no_cache=encoder "
     "computes=not_rotary,norms_behind,relative_scores trains=deberta.forward dropouts=hidden "
     "lora=query_proj,value_proj llama_cpp=none transformers.sdpa=never",
@@ -211,8 +212,9 @@ ROWS: Mapping[str, str] = {
     "computes=not_rotary,unbiased_logits trains=bart.forward dropouts=dropout_and_attention "
     "llama_cpp=none transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.45",
     "marian": "bart:MARIAN layers=sequence:bart heads=encoder_attention_heads,d_model "
-    "computes=not_rotary,norms_behind trains=bart.forward dropouts=dropout frozen=embed_positions "
-    "llama_cpp=none transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.53",
+    "computes=not_rotary,norms_behind trains=bart.forward dropouts=dropout "
+    "frozen=embed_positions llama_cpp=none transformers.caches=4.53 transformers.last_logits=5.0 "
+    "transformers.sdpa=4.53",
     "pegasus": "bart:PEGASUS layers=sequence:bart heads=encoder_attention_heads,d_model "
     "computes=not_rotary trains=bart.forward dropouts=dropout frozen=embed_positions "
     "llama_cpp=none transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.53",
@@ -342,8 +344,8 @@ ROWS: Mapping[str, str] = {
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "gpt_neox_reward_model": "gpt_neox:GPT_NEOX_REWARD",
     "gptj": "gptj:GPTJ computes=parallel trains=gptj.forward lora=q_proj,v_proj litgpt=parallel "
-    "llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never "
-    "vllm.every_stage=both",
+    "llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0 "
+    "transformers.sdpa=never vllm.every_stage=both",
     "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoders.llama "
     "transformers.caches=4.45 transformers.last_logits=4.48 vllm.adapted_embedding "
     "vllm.tied_head=freed mlx=class",
@@ -357,14 +359,13 @@ ROWS: Mapping[str, str] = {
     "internlm3": "llama:INTERNLM3 trains=decoders.llama llama_cpp=llama mlx=class",
     "iquestcoder": "llama:IQUEST_CODER mlx=class",
     "jais2": "llama:JAIS2 trains=decoders.llama",
-    "kolibri1": "kolibri:KOLIBRI windows=four_of_5 experts_were=gate_up",
     "mimo": "mimo:MIMO windows=upper vllm.tied_head=shared mlx=class",
     "minicpm": "minicpm:MINICPM windows=everywhere vllm.every_stage=both vllm.adapted_embedding "
     "vllm.tied_head=freed mlx=class",
     "minicpm3": "minicpm:MINICPM3 vllm.every_stage=both vllm.adapted_embedding mlx=class,expanded",
     "ministral": "llama:MINISTRAL windows=everywhere trains=decoders.llama llama_cpp=llama",
-    "ministral3": "llama:MINISTRAL3 windows=everywhere trains=decoders.ministral3 llama_cpp=llama "
-    "mlx=class,own_caches,windows",
+    "ministral3": "llama:MINISTRAL3 windows=everywhere trains=decoders.ministral3 "
+    "llama_cpp=llama mlx=class,own_caches,windows",
     "mixformer-sequential": "phi:MIXFORMER",
     "moss": "gptj:MOSS",
     "mpt": "bloom:MPT computes=not_rotary trains=written_out.mpt lora=Wqkv "
@@ -444,8 +445,8 @@ ROWS: Mapping[str, str] = {
     "siglip2_vision_model": "clip:SIGLIP2_VISION no_cache=image",
     "swin": "swin:SWIN no_cache=image heads=pyramid transformers.sdpa=5.1",
     "timm_wrapper": "timm_nets.wrapper:WRAPPER no_cache=image",
-    "vit": "vit:VIT no_cache=image sees=native@/ beside_patches=1 computes=own_items,sized_images "
-    "trains=vit.forward transformers.sdpa=4.41",
+    "vit": "vit:VIT no_cache=image sees=native@/ beside_patches=1 "
+    "computes=own_items,sized_images trains=vit.forward transformers.sdpa=4.41",
     "aya_vision": "llava:AYA_VISION layers=nested:of_part sees=aya transformers.last_logits=4.50",
     "cohere2_vision": "llava:COHERE2_VISION layers=nested:of_part sees=cohere2 llama_cpp.windows "
     "sglang.prefill_graphs=towers",
@@ -469,8 +470,8 @@ ROWS: Mapping[str, str] = {
     "paligemma": "llava:PALIGEMMA layers=nested:of_part sees=native transformers.caches=4.44 "
     "vllm.other_kernels",
     "pixtral": "pixtral:PIXTRAL no_cache=image mlx=class",
-    "vipllava": "llava:VIPLLAVA layers=nested:of_part sees=patches_alone transformers.caches=4.44 "
-    "transformers.sdpa=4.46",
+    "vipllava": "llava:VIPLLAVA layers=nested:of_part sees=patches_alone "
+    "transformers.caches=4.44 transformers.sdpa=4.46",
     "qwen2_vl": "qwen_vl:QWEN2_VL layers=nested:of_flat sees=one_frame trains=decoders.qwen_vl "
     "llama_cpp=qwen2vl transformers.caches=4.45 transformers.last_logits=5.0 "
     "transformers.sdpa=4.45 vllm.tied_head=shared mlx=class",
@@ -553,8 +554,8 @@ ROWS: Mapping[str, str] = {
     "git": "git:GIT layers=attention:multi_head sees=native computes=not_rotary "
     "transformers.caches=4.45 transformers.last_logits=5.0",
     "git_vision_model": "clip:CLIP_VISION no_cache=image sees=native@/ beside_patches=1",
-    "kosmos-2": "kosmos2:KOSMOS2 layers=attention:kosmos sees=latent transformers.last_logits=5.0 "
-    "transformers.sdpa=4.53",
+    "kosmos-2": "kosmos2:KOSMOS2 layers=attention:kosmos sees=latent "
+    "transformers.last_logits=5.0 transformers.sdpa=4.53",
     "lfm2_vl": "llava:LFM2_VL layers=nested:of_part sees=lfm2",
     "ovis2": "ovis2:OVIS2 layers=nested:of_part sees=ovis2",
     "ovis2_vision": "ovis2:OVIS2_VISION no_cache=image",
@@ -606,7 +607,8 @@ ROWS: Mapping[str, str] = {
     "llama_cpp=phi3",
     "phi4mm": "phi_vl:PHI4MM layers=attention:usual "
     "holds=tower:siglip_vision_model,vision:phi4_multimodal_vision,audio:phi4_multimodal_audio "
-    "sees=phi4@SO400M hears=phi4@CONFORMER windows=everywhere llama_cpp=phi3 vllm.tied_head=freed",
+    "sees=phi4@SO400M hears=phi4@CONFORMER windows=everywhere llama_cpp=phi3 "
+    "vllm.tied_head=freed",
     "paddleocr_vl": "paddleocr:PADDLEOCR_VL layers=nested:of_flat sees=by_paddle",
     "paddleocr_vl_text": "llama:ERNIE4_5",
     "paddleocr_vl_vision": "paddleocr:PADDLEOCR_VISION no_cache=image",
@@ -615,9 +617,9 @@ ROWS: Mapping[str, str] = {
     "idefics3": "idefics:IDEFICS3 layers=nested:of_part sees=idefics3 "
     "transformers.last_logits=4.46",
     "idefics3_vision": "idefics:VISION_TOWER no_cache=image",
-    "llama4": "llama4_vl:LLAMA4 layers=nested:of_part sees=llama4 computes=every_fourth_unrotated "
-    "trains=llama4.forward lora=q_proj,v_proj llama_cpp.windows sglang.windows=0.5.8 "
-    "sglang.attention=triton,fa3 mlx=class,own_caches,windows",
+    "llama4": "llama4_vl:LLAMA4 layers=nested:of_part sees=llama4 "
+    "computes=every_fourth_unrotated trains=llama4.forward lora=q_proj,v_proj llama_cpp.windows "
+    "sglang.windows=0.5.8 sglang.attention=triton,fa3 mlx=class,own_caches,windows",
     "llama4_vision_model": "llama4_vl:LLAMA4_VISION no_cache=image beside_patches=1",
     "mllama": "mllama:MLLAMA layers=sequence:mllama sees=mllama reads=vision_config "
     "llama_cpp=none transformers.caches=4.45 transformers.sdpa=4.45",
@@ -630,8 +632,8 @@ ROWS: Mapping[str, str] = {
     "lora=q_proj,v_proj experts_were=w1_w3 llama_cpp=llama transformers.sdpa=4.37 "
     "transformers.rotary_tables=4.36-4.48 transformers.flash_repeats vllm.every_stage=both "
     "vllm.adapted_embedding sglang.every_stage=head mlx=class",
-    "phimoe": "mixtral:PHIMOE windows=everywhere trains=phimoe.forward transformers.flash_repeats "
-    "vllm.every_stage=both vllm.adapted_embedding mlx=class",
+    "phimoe": "mixtral:PHIMOE windows=everywhere trains=phimoe.forward "
+    "transformers.flash_repeats vllm.every_stage=both vllm.adapted_embedding mlx=class",
     "minimax": "mixtral:MINIMAX experts_were=w1_w3 mlx=class",
     "minimax_m1": "mixtral:MINIMAX_M1 windows=nowhere",
     "minimax_text_01": "mixtral:MINIMAX_TEXT_01",
@@ -686,6 +688,7 @@ ROWS: Mapping[str, str] = {
     "solar_open": "glm4_moe:SOLAR_OPEN experts_were=gate_up mlx=class",
     "exaone_moe": "glm4_moe:EXAONE_MOE windows=pattern experts_were=gate_up llama_cpp.windows "
     "vllm.adapted_embedding sglang.every_stage=head mlx=class,own_caches,windows",
+    "kolibri1": "kolibri:KOLIBRI windows=four_of_5 experts_were=gate_up",
     "hy_v3": "glm4_moe:HY_V3 vllm.every_stage=both",
     "afmoe": "glm4_moe:AFMOE windows=three_of_4_by_global experts_were=gate_up llama_cpp.windows "
     "mlx=class,own_caches,windows",
@@ -712,11 +715,13 @@ ROWS: Mapping[str, str] = {
     "mamba": "mamba:MAMBA positions=endless computes=not_rotary trains=mamba.forward "
     "transformers.last_logits=5.0 vllm.every_stage=both mlx=class,own_caches",
     "mamba2": "mamba:MAMBA_2 positions=endless computes=not_rotary trains=mamba2.forward "
-    "transformers.last_logits=5.0 vllm.every_stage=both vllm.tied_head=freed mlx=class,own_caches",
+    "transformers.last_logits=5.0 vllm.every_stage=both vllm.tied_head=freed "
+    "mlx=class,own_caches",
     "falcon_mamba": "mamba:FALCON_MAMBA positions=endless computes=not_rotary,unweighted_norms "
     "trains=mamba.forward llama_cpp=mamba transformers.last_logits=5.0 mlx=class,own_caches",
     "jamba": "mamba_hybrid:JAMBA windows=nowhere computes=not_rotary trains=jamba.forward "
-    "transformers.flash_repeats vllm.every_stage=both vllm.adapted_embedding mlx=class,own_caches",
+    "transformers.flash_repeats vllm.every_stage=both vllm.adapted_embedding "
+    "mlx=class,own_caches",
     "bamba": "mamba_hybrid:BAMBA trains=bamba.forward llama_cpp=granitehybrid",
     "falcon_h1": "mamba_hybrid:FALCON_H1 llama_cpp=falcon-h1 vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=both sglang.tracked_states mlx=class,own_caches",
