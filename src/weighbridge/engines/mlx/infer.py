@@ -82,7 +82,7 @@ class Run:
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
     """Raises UsageError for settings that mlx-lm refuses."""
-        number, subject = version(ENGINE, w.engine_version)[0], unpacked(subject)
+    number, subject = version(ENGINE, w.engine_version)[0], unpacked(subject)
     run = Run(subject=subject, plan=planned(subject, w, budget, mlx_rules(number)))
     return Answer(
         devices=(_gpu(run), _host()),
