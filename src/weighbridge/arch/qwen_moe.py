@@ -127,14 +127,8 @@ Kind = tuple[str, bool]  # of the mixer; whether the layer has experts
 
 
 def hybrid(
-    c: Config,
-    feed: Callable[[bool], Submodule],
-    sparse: Sequence[bool],
-    *,
-    fused: bool = False,
+    c: Config, feed: Callable[[bool], Submodule], sparse: Sequence[bool], *, fused: bool = False
 ) -> Decoder:
-    """A delta net or gated attention by the kind of the layer, and its feed-forward. `fused`: the
-    net's inputs come of one linear."""
     found, width = mixers(c), c.num("hidden_size")
     c.skip("intermediate_size", "mlp_only_layers")
 
@@ -151,9 +145,10 @@ def dense(c: Config) -> Submodule:
 
 
 def qwen3_next(c: Config) -> Decoder:
-    return hybrid(
-        c, lambda sparse: moe_and_shared(c) if sparse else dense(c), by_step(c), fused=True
-    )
+    def feed(sparse: bool) -> Submodule:
+        return moe_and_shared(c) if sparse else dense(c)
+
+    return hybrid(c, feed, by_step(c), fused=True)
 
 
 def qwen3_5(c: Config) -> Decoder:

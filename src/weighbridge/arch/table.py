@@ -360,7 +360,7 @@ ROWS: Mapping[str, str] = {
     "iquestcoder": "llama:IQUEST_CODER mlx=class",
     "jais2": "llama:JAIS2 trains=decoders.llama",
     "mimo": "mimo:MIMO windows=upper vllm.tied_head=shared mlx=class",
-    "minicpm": "minicpm:MINICPM vllm.every_stage=both vllm.adapted_embedding "
+    "minicpm": "minicpm:MINICPM windows=everywhere vllm.every_stage=both vllm.adapted_embedding "
     "vllm.tied_head=freed mlx=class",
     "minicpm3": "minicpm:MINICPM3 vllm.every_stage=both vllm.adapted_embedding mlx=class,expanded",
     "ministral": "llama:MINISTRAL windows=everywhere trains=decoders.llama llama_cpp=llama",
@@ -598,7 +598,7 @@ ROWS: Mapping[str, str] = {
     "qwen3_omni_moe_code2wav": "omni_wave:CODE2WAV no_cache=audio heads=pyramid",
     "qwen3_omni_moe_talker": "qwen_omni:TALKER3 layers=nested:of_part "
     "holds=text_config:qwen3_omni_moe_talker_text,code_predictor_config:qwen3_omni_moe_talker_code_predictor",
-    "qwen3_omni_moe_text": "qwen_moe:QWEN3_MOE experts_were=gate_up",
+    "qwen3_omni_moe_text": "qwen_moe:QWEN3_MOE windows=everywhere experts_were=gate_up",
     "qwen3_omni_moe_thinker": "qwen_omni:THINKER3 layers=nested:of_part sees=one_frame_heard "
     "hears=qwen3_omni@audio_config/audio_tower experts_were=gate_up",
     "qwen3_omni_moe_vision_encoder": "qwen_omni:VISION3 no_cache=image",
@@ -628,22 +628,23 @@ ROWS: Mapping[str, str] = {
     "smolvlm": "idefics:SMOLVLM layers=nested:of_part sees=idefics3",
     "smolvlm_vision": "idefics:VISION_TOWER no_cache=image",
     # mixtures of experts, hybrids, state spaces
-    "mixtral": "mixtral:MIXTRAL trains=sparse.qwen3 router=by_mixtral_rule lora=q_proj,v_proj "
-    "experts_were=w1_w3 llama_cpp=llama transformers.sdpa=4.37 "
+    "mixtral": "mixtral:MIXTRAL windows=everywhere trains=sparse.qwen3 router=by_mixtral_rule "
+    "lora=q_proj,v_proj experts_were=w1_w3 llama_cpp=llama transformers.sdpa=4.37 "
     "transformers.rotary_tables=4.36-4.48 transformers.flash_repeats vllm.every_stage=both "
     "vllm.adapted_embedding sglang.every_stage=head mlx=class",
-    "phimoe": "mixtral:PHIMOE trains=phimoe.forward transformers.flash_repeats "
-    "vllm.every_stage=both vllm.adapted_embedding mlx=class",
+    "phimoe": "mixtral:PHIMOE windows=everywhere trains=phimoe.forward "
+    "transformers.flash_repeats vllm.every_stage=both vllm.adapted_embedding mlx=class",
     "minimax": "mixtral:MINIMAX experts_were=w1_w3 mlx=class",
-    "minimax_m1": "mixtral:MINIMAX_M1",
+    "minimax_m1": "mixtral:MINIMAX_M1 windows=nowhere",
     "minimax_text_01": "mixtral:MINIMAX_TEXT_01",
-    "minimax_m2": "mixtral:MINIMAX_M2 trains=sparse.minimax router=by_minimax_rule "
-    "experts_were=w1_w3 llama_cpp=minimax-m2 sglang.every_stage=embedding mlx=class",
-    "qwen2_moe": "qwen_moe:QWEN2_MOE trains=sparse.qwen2 experts_were=gate_up "
+    "minimax_m2": "mixtral:MINIMAX_M2 windows=nowhere trains=sparse.minimax "
+    "router=by_minimax_rule experts_were=w1_w3 llama_cpp=minimax-m2 sglang.every_stage=embedding "
+    "mlx=class",
+    "qwen2_moe": "qwen_moe:QWEN2_MOE windows=lower trains=sparse.qwen2 experts_were=gate_up "
     "trains_gguf=qwen2moe llama_cpp=qwen2moe transformers.rotary_tables=4.40-4.45 "
     "transformers.flash_repeats vllm.every_stage=both vllm.whole_shared_experts "
     "sglang.every_stage=head mlx=class",
-    "qwen3_moe": "qwen_moe:QWEN3_MOE trains=sparse.qwen3 experts_were=gate_up "
+    "qwen3_moe": "qwen_moe:QWEN3_MOE windows=everywhere trains=sparse.qwen3 experts_were=gate_up "
     "trains_gguf=qwen3moe llama_cpp=qwen3moe vllm.every_stage=both vllm.adapted_embedding "
     "sglang.every_stage=head mlx=class",
     "qwen3_next": "qwen_moe:QWEN3_NEXT trains=qwen_next.forward experts_were=gate_up "
@@ -658,7 +659,7 @@ ROWS: Mapping[str, str] = {
     "olmoe": "qwen_moe:OLMOE trains=sparse.olmoe experts_were=gate_up transformers.caches=4.45 "
     "transformers.sdpa=4.45 vllm.every_stage=both mlx=class",
     "flex_olmo": "qwen_moe:FLEX_OLMO experts_were=gate_up",
-    "mellum": "qwen_moe:MELLUM experts_were=gate_up sglang.windows=0.5.16 "
+    "mellum": "qwen_moe:MELLUM windows=nowhere experts_were=gate_up sglang.windows=0.5.16 "
     "mlx=class,own_caches,windows",
     "deepseek": "deepseek:DEEPSEEK mlx=class",
     "deepseek_v2": "deepseek:DEEPSEEK_V2 computes=float_routes,complex_rotary "
@@ -682,24 +683,26 @@ ROWS: Mapping[str, str] = {
     "sglang.compressed",
     "glm4_moe": "glm4_moe:GLM4_MOE trains=sparse.glm4 router=by_sigmoid experts_were=gate_up "
     "llama_cpp=glm4moe sglang.every_stage=head mlx=class",
-    "dots1": "glm4_moe:DOTS1 trains=sparse.qwen3 router=by_sigmoid experts_were=gate_up mlx=class",
+    "dots1": "glm4_moe:DOTS1 windows=upper trains=sparse.qwen3 router=by_sigmoid "
+    "experts_were=gate_up mlx=class",
     "solar_open": "glm4_moe:SOLAR_OPEN experts_were=gate_up mlx=class",
-    "exaone_moe": "glm4_moe:EXAONE_MOE experts_were=gate_up llama_cpp.windows "
+    "exaone_moe": "glm4_moe:EXAONE_MOE windows=pattern experts_were=gate_up llama_cpp.windows "
     "vllm.adapted_embedding sglang.every_stage=head mlx=class,own_caches,windows",
     "kolibri1": "kolibri:KOLIBRI windows=four_of_5 experts_were=gate_up",
     "hy_v3": "glm4_moe:HY_V3 vllm.every_stage=both",
-    "afmoe": "glm4_moe:AFMOE experts_were=gate_up llama_cpp.windows mlx=class,own_caches,windows",
-    "cohere2_moe": "glm4_moe:COHERE2_MOE experts_were=gate_up llama_cpp.windows "
-    "vllm.every_stage=both",
+    "afmoe": "glm4_moe:AFMOE windows=three_of_4_by_global experts_were=gate_up llama_cpp.windows "
+    "mlx=class,own_caches,windows",
+    "cohere2_moe": "glm4_moe:COHERE2_MOE windows=cohere_prefix experts_were=gate_up "
+    "llama_cpp.windows vllm.every_stage=both",
     "ernie4_5_moe": "glm4_moe:ERNIE4_5_MOE computes=float_routes trains=sparse.ernie "
     "router=by_ernie_rule experts_were=gate_up llama_cpp=ernie4_5-moe mlx=class",
     "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE experts_were=gate_up llama_cpp=hunyuan-moe",
     "mimo_v2_flash": "window_moe:MIMO_V2_FLASH llama_cpp.windows transformers.sdpa=never "
     "sglang.windows=0.5.7 mlx=class,own_caches,windows",
-    "laguna": "window_moe:LAGUNA llama_cpp.windows sglang.windows=0.5.12 "
+    "laguna": "window_moe:LAGUNA windows=nowhere llama_cpp.windows sglang.windows=0.5.12 "
     "mlx=class,own_caches,windows",
-    "step3p7_text": "window_moe:STEP3P7_TEXT llama_cpp.windows sglang.windows=0.5.13 "
-    "mlx=own_caches",
+    "step3p7_text": "window_moe:STEP3P7_TEXT windows=nowhere llama_cpp.windows "
+    "sglang.windows=0.5.13 mlx=own_caches",
     "gpt_oss": "stacked_moe:GPT_OSS windows=half trains=gpt_oss.forward llama_cpp=gpt-oss "
     "llama_cpp.windows transformers.last_logits=4.55 transformers.sdpa=never "
     "vllm.every_stage=both vllm.wide_graphs sglang.every_stage=head sglang.windows=0.5.8 "

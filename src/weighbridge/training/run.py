@@ -336,7 +336,7 @@ def _count(p: Plan) -> int:
 
 
 def _mark(m: Machine, hidden: Tensor, ends: Callable[[str], None]) -> Tensor:
-    """Where the gradient of the hidden states is there, the loss is over."""
+    """Mark the end of the loss: the moment when the gradient of the hidden states is there."""
     out = Computed(hidden.shape, hidden.dtype, hidden.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

@@ -81,6 +81,6 @@ LLAMA_ATTENTION = AttentionShape()
 
 
 def head_norm(m: Machine, x: Tensor, p: Module, norm: Norm, *names: str) -> Tensor:
-    """Where the class has one."""
+    """Normalize queries or keys, where the class has a norm for them."""
     name = p.first(*names)
     return norm(m, x, p.weight(name)) if name else x
