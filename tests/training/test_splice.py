@@ -141,6 +141,10 @@ def test_layers_that_hand_on_more_than_their_result_are_all_walked(monkeypatch):
     assert not same(monkeypatch, "albert-base-v2")
 
 
+def test_layers_of_a_small_decoder_are_not_all_walked(monkeypatch):
+    assert same(monkeypatch, {**LLAMA, "num_hidden_layers": 8})
+
+
 @pytest.mark.slow
 def test_layers_that_were_taken_for_alike_and_are_not_are_all_walked(monkeypatch):
     """A block alone does not show that one of the last layers has no positions."""

@@ -195,7 +195,7 @@ class Walk:
             result is None
             or not tape.whole
             or (tape.alive and not graph)
-            or type(out) is not Tensor
+            or type(out) is not Computed
         ):
             return None
         made = tuple(tape.events), tape.count, result, out.shape, out.dtype, graph, *keeps
